@@ -1,0 +1,1 @@
+"""Durable background jobs for one machine that just work."""

@@ -1,0 +1,65 @@
+"""Time as a value: wall, monotonic and boottime clocks read together. Ground: imports nothing of ours.
+
+Wall time decides `run_at` and what people read. Boottime (it goes on during suspend, never jumps)
+decides leases, deadlines and rate limits; it is comparable between processes of one boot.
+All are integer microseconds.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import NamedTuple, Protocol
+
+_BOOTTIME = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+SECOND_US = 1_000_000
+
+
+class Instant(NamedTuple):
+    """One reading of the clocks, in integer microseconds."""
+
+    wall_us: int
+    """Since 1970-01-01 UTC."""
+    boot_us: int
+    """Since the machine booted, suspend included."""
+
+
+class Clock(Protocol):
+    """Where the current time comes from; tests hand in a fake one."""
+
+    def now(self) -> Instant: ...
+
+
+class SystemClock:
+    """The machine's own clocks."""
+
+    __slots__ = ()
+
+    def now(self) -> Instant:
+        return Instant(time.time_ns() // 1000, time.clock_gettime_ns(_BOOTTIME) // 1000)
+
+
+class FakeClock:
+    """A clock that moves only when told to.
+
+    >>> clock = FakeClock(wall_us=1_000_000)
+    >>> clock.advance(2.5).wall_us
+    3500000
+    """
+
+    def __init__(self, wall_us: int = 1_750_000_000 * SECOND_US, boot_us: int = 1000 * SECOND_US) -> None:
+        self._wall_us, self._boot_us = wall_us, boot_us
+
+    def now(self) -> Instant:
+        return Instant(self._wall_us, self._boot_us)
+
+    def advance(self, seconds: float) -> Instant:
+        """Let `seconds` pass on every clock."""
+        self._wall_us += round(seconds * SECOND_US)
+        self._boot_us += round(seconds * SECOND_US)
+        return self.now()
+
+    def jump_wall(self, seconds: float) -> Instant:
+        """Set the wall clock forward or back, as an administrator or NTP does."""
+        self._wall_us += round(seconds * SECOND_US)
+        return self.now()

@@ -1,0 +1,63 @@
+"""Named places where a test can make this process die, raise or stall. Ground: imports nothing of ours.
+
+Off unless `MPDISPATCH_FAILPOINTS` is set when the process starts, e.g.
+`finish.before_commit:kill` or `claim.after_commit:sleep=3,rescue.before_commit:raise`.
+`name:action@3` acts from the third hit on; default is the first.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from typing import NamedTuple
+
+VARIABLE = "MPDISPATCH_FAILPOINTS"
+
+
+class FailpointError(Exception):
+    """Raised at a failpoint armed with `raise`."""
+
+
+class _Failpoint(NamedTuple):
+    action: str
+    value: float
+    from_hit: int
+
+
+def _parse(text: str) -> dict[str, _Failpoint]:
+    armed: dict[str, _Failpoint] = {}
+    for item in filter(None, text.split(",")):
+        name, _, action = item.partition(":")
+        action, _, nth = action.partition("@")
+        action, _, value = action.partition("=")
+        armed[name] = _Failpoint(action, float(value or 0), int(nth or 1))
+    return armed
+
+
+_armed = _parse(os.environ.get(VARIABLE, ""))
+_hits: dict[str, int] = {}
+
+
+def arm(text: str) -> None:
+    """Arm failpoints of this process from a test; `""` disarms all."""
+    _armed.clear()
+    _hits.clear()
+    _armed.update(_parse(text))
+
+
+def failpoint(name: str) -> None:
+    """Do what was armed for `name`; nothing in a normal run."""
+    if not _armed or (point := _armed.get(name)) is None:
+        return
+    _hits[name] = _hits.get(name, 0) + 1
+    if _hits[name] < point.from_hit:
+        return
+    if point.action == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif point.action == "stop":
+        os.kill(os.getpid(), signal.SIGSTOP)
+    elif point.action == "sleep":
+        time.sleep(point.value)
+    else:
+        raise FailpointError(name)

@@ -1,0 +1,86 @@
+"""Who we are: the host, the boot, the process. Ground: imports nothing of ours."""
+
+from __future__ import annotations
+
+import functools
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+__all__ = ["ProcessId", "boot_id", "host_name", "machine_id", "pid_namespace", "process_id", "process_start"]
+
+
+class ProcessId(NamedTuple):
+    """A process for good: a pid alone is reused, a pid with its start time is not."""
+
+    pid: int
+    start: int
+    """Clock ticks after boot (Linux) or microseconds since the epoch (elsewhere)."""
+
+
+@functools.cache
+def boot_id() -> str:
+    """Names this boot of the machine; another boot has another one."""
+    path = Path("/proc/sys/kernel/random/boot_id")
+    if path.exists():
+        return path.read_text().strip()
+    import psutil
+
+    return f"{machine_id()}-{int(psutil.boot_time())}"
+
+
+@functools.cache
+def machine_id() -> str:
+    """Names this machine over reboots, as well as the system can tell."""
+    for path in map(Path, ("/etc/machine-id", "/var/lib/dbus/machine-id")):
+        try:
+            text = path.read_text().strip()
+        except OSError:
+            continue
+        if text:
+            return text
+    return host_name()
+
+
+@functools.cache
+def host_name() -> str:
+    return socket.gethostname()
+
+
+@functools.cache
+def pid_namespace() -> str:
+    """Pids compare only between processes that report the same value here."""
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return "host"
+
+
+def process_start(pid: int) -> int | None:
+    """When the process with this pid started, or None if there is none (a zombie counts as none)."""
+    if sys.platform == "linux":
+        try:
+            with open(f"/proc/{pid}/stat", "rb") as file:
+                # The command name may hold spaces and parentheses: split after the last one.
+                fields = file.read().rpartition(b")")[2].split()
+        except OSError:
+            return None
+        return None if fields[0] in (b"Z", b"X") else int(fields[19])
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        return None if process.status() == psutil.STATUS_ZOMBIE else int(process.create_time() * 1e6)
+    except psutil.Error:
+        return None
+
+
+def process_id(pid: int | None = None) -> ProcessId:
+    """This process (or the living one with `pid`), with its start time."""
+    pid = os.getpid() if pid is None else pid
+    start = process_start(pid)
+    if start is None:
+        raise ProcessLookupError(f"no process {pid}")
+    return ProcessId(pid, start)

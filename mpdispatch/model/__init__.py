@@ -1,0 +1,60 @@
+"""Frozen values and enums that every floor speaks in. Values only: no I/O, no clock."""
+
+from mpdispatch.model.claim import ClaimFacts, ClaimPlan, Planner
+from mpdispatch.model.job import (
+    TERMINAL_STATES,
+    Attempt,
+    Cause,
+    ClaimedJob,
+    ErrorInfo,
+    Job,
+    JobState,
+    NewJob,
+    Page,
+)
+from mpdispatch.model.outcome import (
+    Aborted,
+    Cancelled,
+    Completed,
+    LeaseLost,
+    Outcome,
+    Raised,
+    Released,
+    RetryAsked,
+    Run,
+    Snoozed,
+    TimedOut,
+    Transition,
+    WorkerDied,
+)
+from mpdispatch.model.supervisors import PeerSupervisor, Registration
+
+__all__ = [
+    "TERMINAL_STATES",
+    "Aborted",
+    "Attempt",
+    "Cancelled",
+    "Cause",
+    "ClaimFacts",
+    "ClaimPlan",
+    "ClaimedJob",
+    "Completed",
+    "ErrorInfo",
+    "Job",
+    "JobState",
+    "LeaseLost",
+    "NewJob",
+    "Outcome",
+    "Page",
+    "PeerSupervisor",
+    "Planner",
+    "Raised",
+    "Registration",
+    "Released",
+    "RetryAsked",
+    "Run",
+    "Snoozed",
+    "TimedOut",
+    "Transition",
+    "WorkerDied",
+]

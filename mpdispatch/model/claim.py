@@ -1,0 +1,59 @@
+"""What a claim may take, decided before a row is touched. Values, and the one protocol a store calls back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import msgspec
+
+from mpdispatch.clock import Instant
+
+__all__ = ["ClaimFacts", "ClaimPlan", "Planner"]
+
+
+class ClaimFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What the store knows when a claim is planned, read inside the claim's own transaction."""
+
+    now: Instant
+    running: Mapping[str, int]
+    """Running jobs per queue, over all supervisors; only queues with a concurrency limit need be here."""
+    buckets: Mapping[str, int]
+    """Per rate-limited queue: boottime (µs) at which its next token would be due (see policy.rate)."""
+    paused: frozenset[str]
+
+
+class ClaimPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """How many jobs a claim may take: `total` over all queues, and at most `per_queue[q]` from each.
+
+    A queue not in `per_queue` is not looked at.
+    """
+
+    total: int
+    per_queue: Mapping[str, int]
+    next_token_us: int | None = None
+    """Boottime at which the first rate-limited queue that now has none gets a token."""
+
+
+class Planner(Protocol):
+    """Pure decisions a store asks for while it claims."""
+
+    limited: frozenset[str]
+    """Queues whose running jobs must be counted."""
+    rated: frozenset[str]
+    """Queues whose token bucket must be read."""
+    queues: tuple[str, ...]
+
+    def plan(self, slots: int, facts: ClaimFacts) -> ClaimPlan: ...
+
+    def charge(self, facts: ClaimFacts, taken: Mapping[str, int]) -> Mapping[str, int]:
+        """The new bucket value of each rated queue that something was taken from."""
+        ...
+
+    def refusal(self, name: str) -> str | None:
+        """Why a job of this name cannot run here (it is then parked with this reason), or None."""
+        ...
+
+    def known_names(self) -> frozenset[str] | None:
+        """Names whose parked jobs may be claimed; None: every name."""
+        ...

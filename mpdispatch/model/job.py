@@ -1,0 +1,175 @@
+"""What a job is, before, while and after it runs. Values only: no I/O, no clock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+__all__ = [
+    "TERMINAL_STATES",
+    "Attempt",
+    "Cause",
+    "ClaimedJob",
+    "ErrorInfo",
+    "Job",
+    "JobState",
+    "NewJob",
+    "Page",
+]
+
+
+T = TypeVar("T")
+
+
+class JobState(StrEnum):
+    """Where a job is on its way. The last three are terminal: nothing but pruning happens after them."""
+
+    SCHEDULED = "scheduled"
+    PENDING = "pending"
+    RUNNING = "running"
+    RETRYING = "retrying"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_terminal(self) -> bool:
+        return self in TERMINAL_STATES
+
+
+TERMINAL_STATES = frozenset({JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED})
+
+
+class Cause(StrEnum):
+    """How one start of a job ended."""
+
+    COMPLETED = "completed"
+    ERROR = "error"
+    RETRY = "retry"
+    SNOOZE = "snooze"
+    CANCELLED = "cancelled"
+    TIMEOUT = "timeout"
+    WORKER_DIED = "worker_died"
+    LEASE_LOST = "lease_lost"
+    ABORTED = "aborted"
+    RELEASED = "released"
+
+
+class ErrorInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """An exception as text: it crosses processes and time without its class.
+
+    `type` is the qualified name, `message` what `str()` gave, `traceback` at most 64 KiB.
+    """
+
+    type: str
+    message: str
+    traceback: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.type}: {self.message}" if self.message else self.type
+
+
+class NewJob(msgspec.Struct, frozen=True, kw_only=True):
+    """A job as handed to a store. `payload` is a JSON object: argument name → value."""
+
+    name: str
+    payload: bytes
+    queue: str = "default"
+    priority: int = 0
+    max_retries: int = 3
+    run_at_us: int | None = None
+    """None: at once."""
+    timeout_us: int | None = None
+    idempotency_key: str | None = None
+    retried_from: int | None = None
+
+
+# A struct of C speed, not a dataclass: thousands are made per second (0.3 µs instead of 3 µs each).
+class ClaimedJob(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A job this supervisor holds a lease on; `starts` is the fencing token of that lease."""
+
+    id: int
+    starts: int
+    attempt: int
+    """Attempts spent, this claim included: 1 = the first start."""
+    name: str
+    queue: str
+    priority: int
+    run_at_us: int
+    max_retries: int
+    timeout_us: int | None
+    idempotency_key: str | None
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A job as the store has it now. Times are aware UTC datetimes."""
+
+    id: int
+    name: str
+    queue: str
+    state: JobState
+    priority: int
+    payload: dict[str, Any]
+    attempt: int
+    """Attempts spent; 1 = the first start."""
+    starts: int
+    """How often it was claimed, never decreased: the fencing token."""
+    max_retries: int
+    run_at: datetime
+    created_at: datetime
+    started_at: datetime | None
+    """The last start."""
+    completed_at: datetime | None
+    """When the outcome was decided."""
+    timeout: float | None
+    """Seconds one start may take."""
+    idempotency_key: str | None
+    last_error: ErrorInfo | None
+    result: Any
+    progress: dict[str, Any] | None
+    """`{"done": …, "total": …, "message": …}` as last reported."""
+    batch_id: int | None
+    retried_from: int | None
+    blocked_reason: str | None
+    """Why no running supervisor can run it, if so."""
+    worker_pid: int | None
+    cpu_s: float | None
+    max_rss_bytes: int | None
+    created: bool = True
+    """False if `enqueue` found an older job under the same idempotency key."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One start of a job, after it ended."""
+
+    job_id: int
+    starts: int
+    attempt: int
+    cause: Cause
+    started_at: datetime
+    finished_at: datetime
+    duration_s: float | None
+    """How long the handler ran, where known."""
+    worker_pid: int | None
+    error: ErrorInfo | None
+    exit_status: int | None
+    """The worker's exit status, if it ended by itself during the job."""
+    signal: str | None
+    """The signal that ended the worker, e.g. `SIGKILL`."""
+    cpu_s: float | None
+    max_rss_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page(Generic[T]):
+    """Some of a list. `next_cursor` asks for what follows; None at the end."""
+
+    items: list[T]
+    next_cursor: str | None

@@ -1,0 +1,36 @@
+"""A supervisor as its peers see it. Values only."""
+
+from __future__ import annotations
+
+import msgspec
+
+__all__ = ["PeerSupervisor", "Registration"]
+
+
+class Registration(msgspec.Struct, frozen=True, kw_only=True):
+    """What a supervisor says of itself when it starts."""
+
+    host: str
+    machine_id: str
+    boot_id: str
+    pid: int
+    pid_start: int
+    pid_namespace: str
+    queues: tuple[str, ...]
+    concurrency: int
+    app: str
+    version: str
+
+
+class PeerSupervisor(Registration, frozen=True, kw_only=True):
+    """A registered supervisor, dead or alive. Its jobs are those with `owner == id`."""
+
+    id: int
+    """Grows; never used again. A supervisor that registers anew gets a new one."""
+    started_us: int
+    heartbeat_us: int
+    """Wall time of its last heartbeat."""
+    lease_until_us: int
+    """Wall time until which its jobs are its own, for observers on another host or boot."""
+    lease_until_boot_us: int
+    """The same on the boottime clock of `boot_id`."""

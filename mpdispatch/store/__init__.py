@@ -1,0 +1,1 @@
+"""Persistence. `base` says what a store must do; `sqlite` does it."""

@@ -1,0 +1,270 @@
+"""What a store must do. Two faces: `Store` for clients (they wait), `Ledger` for a supervisor (it never waits).
+
+Every method is one transaction (or one consistent read) and one transition; there is no `update(job)`.
+`now` is a parameter; a store that has a better clock (a server's) may use that instead.
+Every write to a running job carries owner **and** `starts` in its WHERE and checks the row count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import msgspec
+
+from mpdispatch.clock import Instant
+from mpdispatch.model import (
+    Attempt,
+    ClaimedJob,
+    Job,
+    JobState,
+    NewJob,
+    Page,
+    PeerSupervisor,
+    Planner,
+    Registration,
+    Transition,
+)
+
+__all__ = ["JobFilter", "Lease", "Ledger", "Progress", "QueueStats", "Renewal", "Store", "Turn"]
+
+
+class JobFilter(msgspec.Struct, frozen=True, kw_only=True):
+    state: JobState | None = None
+    queue: str | None = None
+    name: str | None = None
+
+
+class QueueStats(msgspec.Struct, frozen=True, kw_only=True):
+    """One queue: whether it is paused, and its jobs by state (every state, 0 included)."""
+
+    name: str
+    is_paused: bool
+    jobs: Mapping[str, int]
+
+
+class Progress(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What a running handler said of how far it is; `data` is the JSON of done, total, message."""
+
+    job_id: int
+    starts: int
+    data: bytes
+
+
+class Lease(NamedTuple):
+    """Until when a supervisor's jobs are its own."""
+
+    until_us: int
+    until_boot_us: int
+
+
+class Renewal(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to a heartbeat."""
+
+    owned: tuple[tuple[int, int], ...]
+    """(job id, starts) of every running row this supervisor owns, for reconciling."""
+
+
+class Turn(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to one turn of a supervisor's loop."""
+
+    claimed: Sequence[ClaimedJob]
+    """Sorted by (priority descending, run_at, id)."""
+    rejected: Sequence[tuple[int, int]]
+    """(job id, starts) of transitions that touched no row: the job was not this owner's any more."""
+    parked: Mapping[str, int]
+    """Jobs parked by this claim, by reason."""
+    has_more: bool
+    """The claim took all it might; more may be due."""
+    next_due_us: int | None
+    """Wall time at which the next scheduled or retrying job of the polled queues is due."""
+    next_token_us: int | None
+    """Boottime at which a rate-limited queue gets its next token, if that holds a due job back."""
+
+
+class Store(Protocol):
+    """The clients' face. Thread-safe, fork-safe, opens on first use.
+
+    Waits for the write lock up to 30 s, then raises `StoreBusy`.
+    """
+
+    @property
+    def location(self) -> str:
+        """What `open_store` opens it by again; shown to people."""
+        ...
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other processes can open it (`:memory:` cannot be)."""
+        ...
+
+    # -- opening --------------------------------------------------------------------------------
+
+    def migrate(self) -> tuple[int, int]:
+        """Create the store or bring its schema up to date; gives (version before, version now).
+
+        Safe when many processes do it at once. 0 = there was none.
+        """
+        ...
+
+    def check(self, *, create: bool = False) -> None:
+        """Open it and see that it can be used, or raise a StoreError. `create=True` migrates first."""
+        ...
+
+    def close(self) -> None:
+        """Close this thread's connection."""
+        ...
+
+    def ledger(self) -> Ledger:
+        """A supervisor's own face of this store, for the calling thread only."""
+        ...
+
+    # -- jobs -----------------------------------------------------------------------------------
+
+    def enqueue(self, job: NewJob, *, now: Instant, connection: Any = None) -> Job:
+        """Keep one job. On disk when this returns, unless `connection` is given: then with its commit.
+
+        An idempotency key in use under the same name gives the older job, with `created=False`.
+        """
+        ...
+
+    def enqueue_many(
+        self, template: NewJob, payloads: Sequence[bytes], *, now: Instant, batch_id: int | None = None
+    ) -> range:
+        """Keep one job per payload, in one transaction; gives their ids, which are contiguous.
+
+        `batch_id=None` starts a new batch, named after its first job's id.
+        """
+        ...
+
+    def get(self, job_id: int) -> Job:
+        """Raises JobNotFoundError."""
+        ...
+
+    def state_of(self, job_id: int) -> JobState:
+        """Cheap enough to poll. Raises JobNotFoundError."""
+        ...
+
+    def attempts(self, job_id: int) -> list[Attempt]:
+        """Oldest first."""
+        ...
+
+    def list_jobs(self, where: JobFilter, *, limit: int, cursor: str | None) -> Page[Job]:
+        """Newest id first. Raises UsageError on a cursor that is none."""
+        ...
+
+    def counts(self) -> dict[JobState, int]:
+        """Every state, 0 included."""
+        ...
+
+    def dead_letter_count(self) -> int:
+        """Dead letters not replayed."""
+        ...
+
+    def queue_stats(self) -> list[QueueStats]: ...
+
+    def cancel(self, job_id: int, *, now: Instant) -> Job:
+        """Cancel a job that is not running; ask the supervisor to end one that is.
+
+        Raises InvalidStateError on a terminal job, JobNotFoundError.
+        """
+        ...
+
+    def retry(self, job_id: int, *, now: Instant) -> Job:
+        """Run a waiting job now, or enqueue a failed or cancelled one again as a new job.
+
+        Raises InvalidStateError (pending, running or completed), JobNotFoundError.
+        """
+        ...
+
+    def set_paused(self, queue: str, paused: bool, *, now: Instant) -> None: ...
+
+    def supervisors(self) -> list[PeerSupervisor]:
+        """Registered ones, dead or alive."""
+        ...
+
+    def wake(self) -> None:
+        """Tell every supervisor of this store that there is work. A hint: never blocks or raises, may be lost."""
+        ...
+
+
+class Ledger(Protocol):
+    """A supervisor's face of the store. One thread; raises StoreBusy within 50 ms instead of waiting."""
+
+    @property
+    def side_dir(self) -> Path:
+        """The folder beside the store for lock, wake-up and start-mark files (temporary for `:memory:`)."""
+        ...
+
+    def register(self, who: Registration, lease: Lease, *, now: Instant) -> int:
+        """Join; gives the owner id for all later calls."""
+        ...
+
+    def unregister(self, owner: int) -> None:
+        """Leave. Only after every job was finished or released."""
+        ...
+
+    def wake_fileno(self) -> int | None:
+        """A descriptor that becomes readable on `Store.wake()`, from `register` on. None: poll."""
+        ...
+
+    def drain_wake(self) -> None:
+        """Swallow what made `wake_fileno` readable."""
+        ...
+
+    def renew(self, owner: int, lease: Lease, *, now: Instant) -> Renewal:
+        """The heartbeat: one write renews all leases. Raises LeaseLostError if the registration is gone."""
+        ...
+
+    def cancel_requests(self, owner: int) -> list[tuple[int, int]]:
+        """(job id, starts) of running jobs of this owner somebody asked to cancel. A read."""
+        ...
+
+    def turn(
+        self,
+        owner: int,
+        transitions: Sequence[Transition],
+        *,
+        now: Instant,
+        planner: Planner | None = None,
+        slots: int = 0,
+        progress: Sequence[Progress] = (),
+    ) -> Turn:
+        """One transaction: record these outcomes, stage what is due, claim up to `slots` jobs as planned.
+
+        Takes no write lock if there is nothing to record and nothing due. Raises LeaseLostError (nothing was
+        written) if the registration is gone. `planner=None` claims nothing.
+        """
+        ...
+
+    def peers(self, owner: int) -> list[PeerSupervisor]:
+        """The other registered supervisors, dead or alive. A read."""
+        ...
+
+    def jobs_of(self, owner: int) -> list[ClaimedJob]:
+        """The running jobs of a supervisor. A read."""
+        ...
+
+    def take_over(self, dead: PeerSupervisor, transitions: Sequence[Transition], *, now: Instant) -> bool:
+        """Record these outcomes of a dead supervisor's jobs and strike it off, in one transaction.
+
+        False, and nothing written, if it has renewed its lease since, was taken over by another, or owns
+        a running job none of the transitions is for.
+        """
+        ...
+
+    def outstanding(self, planner: Planner) -> dict[str, int]:
+        """Jobs in the planner's queues that a drain waits for, by state: pending and neither parked nor in a
+        paused queue, running (anybody's), retrying. A read."""
+        ...
+
+    def housekeep(self) -> None:
+        """Checkpoint the WAL if it has grown past 8 MiB, and such. Never blocks; call it between turns."""
+        ...
+
+    def verify(self) -> None:
+        """Raise StoreVanished if the file was deleted or replaced since it was opened. No I/O but a stat."""
+        ...
+
+    def close(self) -> None: ...
