@@ -23,7 +23,7 @@ _SIGNALS = tuple(
     int(getattr(signal, name))
     for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGALRM", "SIGCHLD", "SIGPIPE")
 )
-# Each look is a system call. The two that break the next job soonest are looked at every time, the rest in turn.
+# Each look is a system call. The two that break the next job soonest are looked at each time, the rest in turn.
 _LIMITS = (resource.RLIMIT_AS, resource.RLIMIT_NOFILE)
 _LIMITS_IN_TURN = tuple(
     getattr(resource, name)
