@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 
-class Run(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class Run(msgspec.Struct, frozen=True, kw_only=True, gc=False, array_like=True):
     """What is known of one execution. All times in microseconds."""
 
     started_us: int
@@ -43,7 +43,7 @@ class Completed(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     result: bytes
 
 
-class Raised(msgspec.Struct, frozen=True, kw_only=True):
+class Raised(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """The handler raised. `is_retryable=False`: trying again cannot help (no JSON …)."""
 
     run: Run
@@ -51,7 +51,7 @@ class Raised(msgspec.Struct, frozen=True, kw_only=True):
     is_retryable: bool = True
 
 
-class RetryAsked(msgspec.Struct, frozen=True, kw_only=True):
+class RetryAsked(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """The handler raised `Retry`. `delay_us=None`: as the backoff says."""
 
     run: Run
@@ -59,14 +59,14 @@ class RetryAsked(msgspec.Struct, frozen=True, kw_only=True):
     delay_us: int | None
 
 
-class Snoozed(msgspec.Struct, frozen=True, kw_only=True):
+class Snoozed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """The handler raised `Snooze`."""
 
     run: Run
     delay_us: int
 
 
-class Cancelled(msgspec.Struct, frozen=True, kw_only=True):
+class Cancelled(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """The job was cancelled while it ran, by request or by its handler raising `Cancel`."""
 
     run: Run
