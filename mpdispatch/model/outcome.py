@@ -67,9 +67,12 @@ class Snoozed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Cancelled(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """The job was cancelled while it ran, by request or by its handler raising `Cancel`."""
+    """The job was cancelled while it was claimed, by request or by its handler raising `Cancel`.
 
-    run: Run
+    `run=None`: its handler was not called yet.
+    """
+
+    run: Run | None
     error: ErrorInfo
 
 
