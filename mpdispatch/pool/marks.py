@@ -203,11 +203,11 @@ class MarkReader:
         fcntl.flock(self._descriptor, fcntl.LOCK_UN)
         return True
 
-    def marks(self) -> set[tuple[int, int]]:
-        """(job id, starts) of every start it proves."""
+    def marks(self) -> dict[tuple[int, int], int]:
+        """Every start it proves: (job id, starts) → boottime µs."""
         view = memoryview(self._data)
         return {
-            mark[:2]
+            mark[:2]: mark.started_boot_us
             for base in range(_PAGE, len(view) - _RING + 1, _RING)
             for slot in range(_MARKS)
             if (mark := _unpack(view, base + _MARKS_AT + slot * _MARK_BYTES)) is not None

@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TypeAlias
 
 from mpdispatch.clock import Clock
 from mpdispatch.execution.rulebook import Rulebook
@@ -29,6 +30,8 @@ from mpdispatch.store.base import Ledger
 __all__ = ["PeerWatch", "Rescuer"]
 
 _log = logging.getLogger("mpdispatch.supervisor")
+
+Marks: TypeAlias = dict[tuple[int, int], int]
 
 _PATIENCE_S = 1.0
 """How long to wait for a killed leftover to be gone; past that the take-over waits for the next look."""
@@ -79,7 +82,7 @@ class Rescuer:
     def take_over(self, peer: PeerSupervisor, verdict: PeerVerdict) -> bool:
         """Kill what it left running, decide about its jobs, strike it off. False: not now, or not ours to do."""
         path = marks_path(self._ledger.side_dir, peer.id)
-        marks: set[tuple[int, int]] | None = None
+        marks: Marks | None = None
         try:
             reader = MarkReader(path)
         except OSError:
@@ -122,7 +125,7 @@ class Rescuer:
             sweep_all(workers, reader.token)
         return True
 
-    def _marks_after(self, path: Path) -> set[tuple[int, int]]:
+    def _marks_after(self, path: Path) -> Marks:
         """Its marks, read again once its workers are gone: one may have started a job while we looked."""
         reader = MarkReader(path)
         try:
@@ -131,19 +134,21 @@ class Rescuer:
             reader.close()
 
     def _decided(
-        self, job: ClaimedJob, peer: PeerSupervisor, verdict: PeerVerdict, marks: set[tuple[int, int]] | None
+        self, job: ClaimedJob, peer: PeerSupervisor, verdict: PeerVerdict, marks: Marks | None
     ) -> Transition:
         now = self._clock.now()
         outcome: Outcome
-        if marks is not None and (job.id, job.starts) not in marks:
+        started = None if marks is None else marks.get((job.id, job.starts))
+        if marks is not None and started is None:
             outcome = Released()
         else:
+            lasted = 0 if started is None else max(0, now.boot_us - started)
             what = "died" if verdict is PeerVerdict.DEAD else "lost its lease"
             error = ErrorInfo(
                 type="SupervisorDied" if verdict is PeerVerdict.DEAD else "LeaseLost",
                 message=f"supervisor {peer.id} (pid {peer.pid} on {peer.host}) {what} while the job was running",
             )
-            outcome = LeaseLost(run=Run(started_us=now.wall_us), error=error)
+            outcome = LeaseLost(run=Run(started_us=now.wall_us - lasted), error=error)
         rules = RetryRules(backoff=self._rulebook.backoff_for(job.name))
         return decide(job, outcome, rules, now_us=now.wall_us, jitter=random.random())
 
