@@ -10,6 +10,7 @@ from mpdispatch.model.job import Cause, ErrorInfo, JobState
 
 __all__ = [
     "Aborted",
+    "Answer",
     "Cancelled",
     "Completed",
     "LeaseLost",
@@ -123,6 +124,10 @@ Outcome: TypeAlias = (
     | Aborted
     | Released
 )
+
+
+Answer: TypeAlias = Completed | Raised | RetryAsked | Snoozed | Cancelled
+"""What a worker can say of a job; the other outcomes are what its supervisor sees."""
 
 
 class Transition(msgspec.Struct, frozen=True, kw_only=True, gc=False):

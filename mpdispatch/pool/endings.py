@@ -4,22 +4,19 @@ from __future__ import annotations
 
 from mpdispatch.model import (
     Aborted,
+    Answer,
     Cancelled,
     Completed,
     ErrorInfo,
     Outcome,
     Raised,
-    RetryAsked,
     Run,
-    Snoozed,
     TimedOut,
     WorkerDied,
 )
 from mpdispatch.pool.process import Doom, Ending
 
 __all__ = ["of_answer", "of_death"]
-
-Answer = Completed | Raised | RetryAsked | Snoozed | Cancelled
 
 
 def of_answer(answer: Answer, doom: Doom | None, timeout_us: int | None) -> Outcome:
@@ -40,7 +37,9 @@ def of_answer(answer: Answer, doom: Doom | None, timeout_us: int | None) -> Outc
     return answer
 
 
-def of_death(ending: Ending, run: Run, doom: Doom | None, timeout_us: int | None, broken: str | None) -> Outcome:
+def of_death(
+    ending: Ending, run: Run, doom: Doom | None, timeout_us: int | None, broken: str | None
+) -> Outcome:
     """The outcome of a job that was running when its worker ended."""
     match doom:
         case Doom.TIMEOUT:
@@ -51,7 +50,9 @@ def of_death(ending: Ending, run: Run, doom: Doom | None, timeout_us: int | None
         case Doom.ABORT:
             return Aborted(run=run, error=_abort_error("its worker was killed"))
     if broken is not None:
-        error = ErrorInfo(type="WorkerChannelLost", message=f"the channel to worker {run.worker_pid} broke: {broken}")
+        error = ErrorInfo(
+            type="WorkerChannelLost", message=f"the channel to worker {run.worker_pid} broke: {broken}"
+        )
     else:
         hint = " (possibly out of memory)" if ending.signal == "SIGKILL" else ""
         error = ErrorInfo(
@@ -63,7 +64,9 @@ def of_death(ending: Ending, run: Run, doom: Doom | None, timeout_us: int | None
 def _timeout_error(timeout_us: int | None, answer: Answer | None) -> ErrorInfo:
     seconds = (timeout_us or 0) / 1e6
     traceback = answer.error.traceback if isinstance(answer, Raised) else ""
-    return ErrorInfo(type="JobTimeout", message=f"ran longer than its timeout of {seconds:g} s", traceback=traceback)
+    return ErrorInfo(
+        type="JobTimeout", message=f"ran longer than its timeout of {seconds:g} s", traceback=traceback
+    )
 
 
 def _abort_error(how: str) -> ErrorInfo:

@@ -24,8 +24,8 @@ __all__ = [
     "Reported",
     "RunJob",
     "Stop",
-    "ToWorker",
     "Tired",
+    "ToWorker",
     "Up",
     "decode_from_worker",
     "decode_to_worker",
@@ -52,6 +52,7 @@ class Attach(msgspec.Struct, frozen=True, kw_only=True, tag="attach"):
     ring: int
     store: str | None
     """The store handlers enqueue into, if it is another than the app's own."""
+    max_payload_bytes: int
     max_result_bytes: int
     kills_children: bool
 

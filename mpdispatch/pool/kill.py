@@ -7,6 +7,7 @@ grandchildren stay in it while it lives), its session, and the mark its environm
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -66,11 +67,9 @@ def kill_tree(worker: ProcessId) -> None:
     """SIGKILL a worker, its process group and its descendants. It works on stopped processes too."""
     below = descendants(worker.pid)
     if process_start(worker.pid) == worker.start:
-        try:
-            # The worker leads its own session and group; its pid cannot be anybody else's while it is not reaped.
+        # The worker leads its own session and group; its pid cannot be anybody else's while it is not reaped.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(worker.pid, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):
-            pass
     kill_process(worker)
     for process in below:
         kill_process(process)
@@ -99,8 +98,8 @@ def _environment(pid: int) -> bytes:
 def sweep(worker: ProcessId, mark: str, *, spare: Iterable[int] = ()) -> int:
     """SIGKILL what a dead worker left running; gives how many. Linux only (0 elsewhere).
 
-    `mark` is what the value of its WORKER_VARIABLE begins with. Members of its session count as its own if they are younger than it
-    and no living process leads that session: a session's id cannot be reused while it has members.
+    `mark` is what the value of its WORKER_VARIABLE begins with. Members of its session count as its own if they
+    are younger than it and no living process leads that session: its id cannot be reused while it has members.
     """
     if sys.platform != "linux":
         return 0

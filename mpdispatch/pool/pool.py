@@ -14,7 +14,18 @@ from mpdispatch.clock import Clock
 from mpdispatch.execution.describe import AppDescription
 from mpdispatch.model import ClaimedJob, Completed, Outcome, Run
 from mpdispatch.pool.endings import of_answer, of_death
-from mpdispatch.pool.frames import Attach, Boot, BootFailed, Done, Ended, FromWorker, Reported, Tired, Up, encode
+from mpdispatch.pool.frames import (
+    Attach,
+    Boot,
+    BootFailed,
+    Done,
+    Ended,
+    FromWorker,
+    Reported,
+    Tired,
+    Up,
+    encode,
+)
 from mpdispatch.pool.launch import launch
 from mpdispatch.pool.marks import MarkFile
 from mpdispatch.pool.process import InHand, WorkerProcess, WorkerState
@@ -202,7 +213,9 @@ class Pool:
             worker.hand.remove(held)
             if worker.had_started(held):
                 run = self._run_of(worker, held)
-                yield Settled(worker, held.job, of_death(ending, run, held.doom, held.job.timeout_us, worker.is_broken))
+                yield Settled(
+                    worker, held.job, of_death(ending, run, held.doom, held.job.timeout_us, worker.is_broken)
+                )
             else:
                 worker.unsettled -= 1
                 returned.append(held.job)
@@ -242,6 +255,11 @@ class Pool:
                 self._marks.give_back(worker.ring)
         for worker in self.workers:
             self._attach_worker(worker)
+
+    def detach(self) -> None:
+        """The mark file is closed: no worker may use a ring of it any more. After `kill_all`."""
+        self._marks = self._attach = None
+        self._unsettled_dead.clear()
 
     # -- ending ---------------------------------------------------------------------------------------
 

@@ -19,11 +19,12 @@ import msgspec
 
 from mpdispatch.clock import SystemClock
 from mpdispatch.errors import AppImportError, DispatchError
-from mpdispatch.execution.appref import load
-from mpdispatch.execution.context import enter_worker
-from mpdispatch.execution.describe import describe
+from mpdispatch.execution.codec import Limits
+from mpdispatch.execution.context import enter_worker, set_current_engine
 from mpdispatch.execution.executor import Executor
 from mpdispatch.execution.hygiene import Hygiene
+from mpdispatch.execution.loading import load
+from mpdispatch.execution.registry import Registry
 from mpdispatch.model import Completed
 from mpdispatch.pool.channel import Channel, ChannelBroken
 from mpdispatch.pool.frames import (
@@ -90,7 +91,7 @@ def _serve(channel: Channel) -> None:
     logging.basicConfig(level=boot.log_level, format="%(levelname)s %(name)s: %(message)s")
     try:
         app = load(boot.app)
-        description = describe(app)
+        description = app.describe()
     except DispatchError as error:
         traceback = error.traceback if isinstance(error, AppImportError) else ""
         channel.send(encode(BootFailed(reason=str(error), traceback=traceback)), wait=True)
@@ -102,6 +103,7 @@ def _serve(channel: Channel) -> None:
         raise ChannelBroken("no attach frame")
     if attach.store is not None:
         app.use_store(attach.store)
+    set_current_engine(app)
     _Loop(channel, attach, app.registry).run()
 
 
@@ -114,15 +116,15 @@ def _receive(channel: Channel) -> bytes:
 class _Loop:
     """Receive, mark, run, answer."""
 
-    def __init__(self, channel: Channel, attach: Attach, registry: object) -> None:
+    def __init__(self, channel: Channel, attach: Attach, registry: Registry) -> None:
         self._channel = channel
         self._ring = Ring.attach(attach.marks_path, attach.ring)
         self._clock = SystemClock()
         self._kills_children = attach.kills_children
         self._pid = os.getpid()
         self._executor = Executor(
-            registry,  # type: ignore[arg-type] # the app's, checked by load()
-            max_result_bytes=attach.max_result_bytes,
+            registry,
+            limits=Limits(max_payload_bytes=attach.max_payload_bytes, max_result_bytes=attach.max_result_bytes),
             reporter=self,
             on_start=self._mark,
         )

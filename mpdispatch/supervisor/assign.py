@@ -68,7 +68,9 @@ class Assigner:
             return
         ready = [w for w in self._pool.ready if w.unsettled < RING_JOBS]
         idle = [w for w in ready if not w.hand]
-        loads = {w: sum(held.estimate_us for held in w.hand) for w in ready if w.hand and self._may_queue(w, now_us)}
+        loads = {
+            w: sum(held.estimate_us for held in w.hand) for w in ready if w.hand and self._may_queue(w, now_us)
+        }
         kept: list[ClaimedJob] = []
         for position, job in enumerate(backlog):
             if position >= _LOOK_AHEAD or not (idle or loads):

@@ -63,7 +63,8 @@ class Enforcer:
             head.at_head_us = now_us
         if now_us - head.at_head_us >= _DEAF_US:
             _log.warning(
-                "a worker does not begin its job; replacing it", extra={"worker_pid": worker.pid, "job": head.job.id}
+                "a worker does not begin its job; replacing it",
+                extra={"worker_pid": worker.pid, "job": head.job.id},
             )
             worker.kill()
         return now_us + (_LOOK_US if head.job.timeout_us is not None else _DEAF_US)

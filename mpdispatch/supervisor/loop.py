@@ -16,13 +16,12 @@ import logging
 import random
 import secrets
 import selectors
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from mpdispatch.clock import SECOND_US, Clock, SystemClock
 from mpdispatch.config import Config, QueueConfig
 from mpdispatch.errors import (
-    AppImportError,
     LeaseLostError,
     StoreBusy,
     StoreCorrupt,
@@ -32,8 +31,18 @@ from mpdispatch.errors import (
 )
 from mpdispatch.execution.rulebook import Rulebook
 from mpdispatch.failpoints import failpoint
-from mpdispatch.model import Cancelled, Cause, ClaimedJob, Completed, ErrorInfo, JobState, Outcome, Released
-from mpdispatch.model import PeerSupervisor, Planner
+from mpdispatch.model import (
+    Cancelled,
+    Cause,
+    ClaimedJob,
+    Completed,
+    ErrorInfo,
+    JobState,
+    Outcome,
+    PeerSupervisor,
+    Planner,
+    Released,
+)
 from mpdispatch.policy.admission import Admission
 from mpdispatch.policy.decide import RetryRules, decide
 from mpdispatch.policy.lease import PeerVerdict
@@ -58,6 +67,7 @@ _log = logging.getLogger("mpdispatch.supervisor")
 _PEERS_US = 500_000
 _BUSY_US = 20_000
 _TROUBLE_US = 500_000
+_DRAINED_US = 100_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,6 +155,9 @@ class Supervisor:
         self._has_more = False
         self._poll_us = round(config.poll_interval * SECOND_US)
         self._settled_us = 0
+        self._former: set[int] = set()
+        """Registrations we gave up ourselves and have not taken over yet."""
+        self._wake_fd: int | None = None
         self.ending: Ending | None = None
         self._join()
 
@@ -168,6 +181,7 @@ class Supervisor:
             self._crew.selector.unregister(self._wake_fd)
             self._wake_fd = None
         if self._marks is not None:
+            self._pool.detach()
             self._marks.close(remove=False)
             self._marks = None
 
@@ -184,17 +198,19 @@ class Supervisor:
 
     def _fence(self, why: str) -> None:
         """Our lease is not surely ours: kill all workers, forget everything, join anew, then rescue what we left."""
-        _log.error("lost trust in our own lease; starting over", extra={"owner": self._members.owner, "why": why})
-        former = self._members.owner
-        dropped = len(self.books.unwritten)
-        self.books.stale_writes += dropped
+        _log.error(
+            "lost trust in our own lease; starting over", extra={"owner": self._members.owner, "why": why}
+        )
+        self._former.add(self._members.owner)
+        self.books.stale_writes += len(self.books.unwritten)
         self._pool.kill_all()
         self.books.drop()
         self._leave()
         self._join()
         for peer in self._ledger.peers(self._members.owner):
-            if peer.id == former:
+            if peer.id in self._former:
                 self._rescuer.take_over(peer, PeerVerdict.EXPIRED)
+        self._former.clear()
         self._peers_at_us = self._claim_at_us = 0
 
     # -- the loop ---------------------------------------------------------------------------------------
@@ -226,10 +242,18 @@ class Supervisor:
         """Do everything that is due; gives the seconds until something is (at most one poll interval)."""
         now_us = self._clock.now().boot_us
         if not self._members.is_trusted(now_us):
-            self._guarded(lambda: self._fence("no heartbeat in time (stopped, suspended, or the store was not writable)"))
+            self._guarded(
+                lambda: self._fence("no heartbeat in time (stopped, suspended, or the store was not writable)")
+            )
             now_us = self._clock.now().boot_us
+            if not self._members.is_trusted(now_us):
+                return 0.05
         due = [now_us + self._poll_us, self._members.next_us]
         self._stop_if_asked(now_us)
+        if self._shutdown.is_hopeless(now_us):
+            _log.error("the store stayed busy; leaving the last outcomes to a rescuer")
+            self._end(75)
+            return 0.0
         if self._guarded(lambda: self._with_store(now_us)):
             due += [self._claim_at_us, self._peers_at_us]
         else:
@@ -237,23 +261,27 @@ class Supervisor:
         if self.ending is not None:
             return 0.0
         now_us = self._clock.now().boot_us
-        due += [at for at in (self._enforcer.enforce(now_us), self._assigner.recall_stuck(now_us)) if at is not None]
+        due += [
+            at for at in (self._enforcer.enforce(now_us), self._assigner.recall_stuck(now_us)) if at is not None
+        ]
         if not self._shutdown.is_on:
             self._assigner.assign(now_us)
             if (again := self._assigner.staff(now_us, has_more=self._has_more)) is not None:
                 due.append(again)
         due += self._shutdown.due()
+        if self._is_drain:
+            due.append(self._settled_us)
         if self._claim_is_due(now_us) and self._assigner.free_slots() > 0 and now_us >= self._store_after_us:
             return 0.0
         return max(0.0, min(at for at in due if at > 0) - now_us) / SECOND_US
 
-    def _guarded(self, step: object) -> bool:
+    def _guarded(self, step: Callable[[], None]) -> bool:
         """Run a step that needs the store; False if the store is in trouble, which is then dealt with."""
         now_us = self._clock.now().boot_us
         if now_us < self._store_after_us:
             return False
         try:
-            step()  # type: ignore[operator]
+            step()
         except StoreBusy:
             self._store_after_us = now_us + _BUSY_US
         except LeaseLostError as error:
@@ -346,7 +374,9 @@ class Supervisor:
         running = {(h.job.id, h.job.starts): worker for worker, h in self._pool.held()}
         strays = set(owned) - held - running.keys()
         if strays:
-            _log.error("the store has jobs of ours that we do not hold; giving them back", extra={"count": len(strays)})
+            _log.error(
+                "the store has jobs of ours that we do not hold; giving them back", extra={"count": len(strays)}
+            )
             for job in self._ledger.jobs_of(self._members.owner):
                 if (job.id, job.starts) in strays:
                     self._decide(job, Released(), None)
@@ -385,7 +415,9 @@ class Supervisor:
             transition = item.transition
             if (transition.job_id, transition.starts) in rejected:
                 books.stale_writes += 1
-                _log.warning("dropped the outcome of a job that is not ours any more", extra={"job": transition.job_id})
+                _log.warning(
+                    "dropped the outcome of a job that is not ours any more", extra={"job": transition.job_id}
+                )
             elif transition.state is JobState.COMPLETED:
                 books.completed += 1
             elif transition.state is JobState.FAILED:
@@ -472,7 +504,7 @@ class Supervisor:
             self._end(75 if self._shutdown.was_aborted else 0)
         elif self._is_drain and not self._has_more and now_us >= self._settled_us:
             if any(self._ledger.outstanding(self._current_planner()).values()):
-                self._settled_us = now_us + _BUSY_US
+                self._settled_us = now_us + _DRAINED_US
             else:
                 self._end(1 if self.books.failed else 0)
 
@@ -480,9 +512,13 @@ class Supervisor:
         """Let the workers go and leave the store."""
         self._pool.kill_all()
         if exit_code in (0, 1, 75):
-            self._ledger.unregister(self._members.owner)
-            if self._marks is not None:
-                self._marks.path.unlink(missing_ok=True)
+            try:
+                self._ledger.unregister(self._members.owner)
+            except StoreError as error:
+                _log.warning("could not sign off; the next supervisor will", extra={"error": str(error)})
+            else:
+                if self._marks is not None:
+                    self._marks.path.unlink(missing_ok=True)
         books = self.books
         self.ending = Ending(
             exit_code=exit_code,
@@ -491,7 +527,9 @@ class Supervisor:
             stale_writes=books.stale_writes,
             parked=self._parked,
         )
-        _log.info("stopped", extra={"exit_code": exit_code, "completed": books.completed, "failed": books.failed})
+        _log.info(
+            "stopped", extra={"exit_code": exit_code, "completed": books.completed, "failed": books.failed}
+        )
 
     def close(self) -> None:
         """Let go of everything; what is still ours in the store is left to a rescuer."""
@@ -499,8 +537,3 @@ class Supervisor:
         self._pool.kill_all()
         self._leave()
         self._ledger.close()
-
-
-def refuse_app(app: str, fault: BootFault) -> AppImportError:
-    """The error for an app no worker could import."""
-    return AppImportError(app, fault.reason, fault.traceback)

@@ -11,7 +11,7 @@ from mpdispatch.errors import StoreBusy
 from mpdispatch.ids import boot_id, host_name, machine_id, pid_namespace, process_id
 from mpdispatch.model import Registration
 from mpdispatch.policy.lease import lease, renew_every_us, trusted_until_boot_us
-from mpdispatch.store.base import Ledger, Lease, Renewal
+from mpdispatch.store.base import Lease, Ledger, Renewal
 
 __all__ = ["Membership"]
 
@@ -56,6 +56,10 @@ class Membership:
     def is_trusted(self, now_us: int) -> bool:
         """Whether our jobs are surely still ours; past that nobody may believe anything we do."""
         return now_us < self._trusted_until_us
+
+    def distrust(self) -> None:
+        """We were told that our registration is gone."""
+        self._trusted_until_us = 0
 
     @property
     def trusted_until_us(self) -> int:

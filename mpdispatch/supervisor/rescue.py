@@ -20,7 +20,16 @@ from mpdispatch.clock import Clock
 from mpdispatch.execution.rulebook import Rulebook
 from mpdispatch.failpoints import failpoint
 from mpdispatch.ids import ProcessId, boot_id, host_name, machine_id, pid_namespace, process_start
-from mpdispatch.model import ClaimedJob, ErrorInfo, LeaseLost, Outcome, PeerSupervisor, Released, Run, Transition
+from mpdispatch.model import (
+    ClaimedJob,
+    ErrorInfo,
+    LeaseLost,
+    Outcome,
+    PeerSupervisor,
+    Released,
+    Run,
+    Transition,
+)
 from mpdispatch.policy.decide import RetryRules, decide
 from mpdispatch.policy.lease import PeerVerdict, judge_peer
 from mpdispatch.pool.kill import kill_tree, sweep
@@ -105,7 +114,12 @@ class Rescuer:
         started = sum(t.run is not None for t in transitions)
         _log.warning(
             "took over the jobs of another supervisor",
-            extra={"owner": peer.id, "was": verdict.value, "started": started, "unstarted": len(jobs) - started},
+            extra={
+                "owner": peer.id,
+                "was": verdict.value,
+                "started": started,
+                "unstarted": len(jobs) - started,
+            },
         )
         return True
 

@@ -56,9 +56,10 @@ def _bring_up(crew: Crew, app: AppReference) -> AppDescription | None:
     Raises:
         AppImportError: three workers in a row did not get through the import.
     """
+    fault: BootFault | None = None
     for failures in range(1, BOOT_TRIES + 1):
         crew.pool.spawn()
-        fault: BootFault | None = None
+        fault = None
         while fault is None:
             events = crew.selector.select(0.5)
             if crew.bell.rung:
@@ -71,6 +72,7 @@ def _bring_up(crew: Crew, app: AppReference) -> AppDescription | None:
         _log.debug("the app does not import", extra={"attempt": failures, "reason": fault.reason})
         if failures < BOOT_TRIES:
             time.sleep(boot_backoff_s(failures))
+    assert fault is not None  # the loop ran, and only a fault leaves it
     raise AppImportError(str(app), fault.reason, fault.traceback)
 
 

@@ -15,6 +15,7 @@ class Shutdown:
 
     def __init__(self, config: Config) -> None:
         self._patience_us = round(config.shutdown_timeout * SECOND_US)
+        self._grace_us = round(config.cancel_grace * SECOND_US)
         self._until_us = 0
         self._stage: Literal["off", "draining", "asking", "killing"] = "off"
 
@@ -42,6 +43,10 @@ class Shutdown:
             self._stage = "asking"
             return "ask"
         return None
+
+    def is_hopeless(self, now_us: int) -> bool:
+        """Whether everything was killed long ago, and only the store keeps us from ending."""
+        return self.is_on and now_us >= self._until_us + self._grace_us + 30 * SECOND_US
 
     def due(self) -> list[int]:
         """When the next stage begins, if it begins by time."""
