@@ -224,7 +224,7 @@ class WorkerProcess:
             self.ending = ending
             # subprocess must not wait for it, nor warn that nobody did.
             self.launched.popen.returncode = ending.exit_status or 0
-            sweep(self.launched.process, self.mark)
+            sweep(self.launched.process, f"{self.mark}\0")
         return ending
 
     def _wait(self) -> Ending | None:

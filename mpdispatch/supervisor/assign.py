@@ -18,8 +18,6 @@ from mpdispatch.supervisor.books import Books
 
 __all__ = ["Assigner"]
 
-_log = logging.getLogger("mpdispatch.supervisor")
-
 _LOOK_AHEAD = 256
 """Backlog entries looked at per tick: a job that must wait for an idle worker does not hold up those behind it."""
 _GROWTH_US = 50_000
@@ -29,8 +27,10 @@ _GROWTH_US = 50_000
 class Assigner:
     """Who runs what, on how many workers."""
 
-    def __init__(self, pool: Pool, books: Books, config: Config, rulebook: Rulebook) -> None:
-        self._pool, self._books, self._rulebook = pool, books, rulebook
+    def __init__(
+        self, pool: Pool, books: Books, config: Config, rulebook: Rulebook, log: logging.Logger
+    ) -> None:
+        self._pool, self._books, self._rulebook, self._log = pool, books, rulebook, log
         self._slots = config.slots
         self._window_us = round(config.prefetch_window * SECOND_US)
         self._most = min(config.max_prefetch, RING_JOBS // 2)
@@ -155,7 +155,7 @@ class Assigner:
             try:
                 pool.spawn()
             except OSError as error:
-                _log.warning("cannot start a worker, trying again", extra={"error": str(error)})
+                self._log.warning("cannot start a worker, trying again", extra={"error": str(error)})
                 self.boot_failed(now_us)
                 return self._boot_after_us
             self._last_spawn_us = now_us

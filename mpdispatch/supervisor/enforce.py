@@ -16,8 +16,6 @@ from mpdispatch.pool.process import CONTROL_CANCEL, CONTROL_TIMEOUT, Doom, InHan
 
 __all__ = ["Enforcer"]
 
-_log = logging.getLogger("mpdispatch.supervisor")
-
 _DEAF_US = 5 * SECOND_US
 """A worker that does not begin a job it was given within this long is replaced (it is stopped, or hangs in
 what the last job left behind); the job goes to another."""
@@ -28,8 +26,8 @@ _LOOK_US = 20_000
 class Enforcer:
     """Dooms jobs and carries dooms out."""
 
-    def __init__(self, pool: Pool, config: Config) -> None:
-        self._pool = pool
+    def __init__(self, pool: Pool, config: Config, log: logging.Logger) -> None:
+        self._pool, self._log = pool, log
         self._timeout_grace_us = round(config.kill_grace * SECOND_US)
         self._cancel_grace_us = round(config.cancel_grace * SECOND_US)
 
@@ -62,7 +60,7 @@ class Enforcer:
         if head.at_head_us == 0:
             head.at_head_us = now_us
         if now_us - head.at_head_us >= _DEAF_US:
-            _log.warning(
+            self._log.warning(
                 "a worker does not begin its job; replacing it",
                 extra={"worker_pid": worker.pid, "job": head.job.id},
             )

@@ -29,6 +29,7 @@ from mpdispatch.errors import (
     StoreIOError,
     StoreVanished,
 )
+from mpdispatch.execution.appref import AppReference
 from mpdispatch.execution.rulebook import Rulebook
 from mpdispatch.failpoints import failpoint
 from mpdispatch.model import (
@@ -62,8 +63,6 @@ from mpdispatch.supervisor.signals import Bell
 
 __all__ = ["Crew", "Ending", "Supervisor"]
 
-_log = logging.getLogger("mpdispatch.supervisor")
-
 _PEERS_US = 500_000
 _BUSY_US = 20_000
 _TROUBLE_US = 500_000
@@ -94,15 +93,20 @@ class Crew:
     pool: Pool
     token: str
     clock: Clock
+    log: logging.Logger
     is_subreaper: bool
 
     @classmethod
-    def assemble(cls, boot: Boot, *, clock: Clock | None = None, is_subreaper: bool = False) -> Crew:
+    def assemble(
+        cls, app: AppReference, *, log: logging.Logger, clock: Clock | None = None, is_subreaper: bool = False
+    ) -> Crew:
+        """`log` is the user's logger; the supervisor writes to its child `supervisor`."""
         clock = clock or SystemClock()
         selector = selectors.DefaultSelector()
         token = secrets.token_hex(8)
+        boot = Boot(app=app, log_level=log.getEffectiveLevel())
         pool = Pool(boot, token=token, selector=selector, clock=clock)
-        return cls(selector, Bell(selector), pool, token, clock, is_subreaper)
+        return cls(selector, Bell(selector), pool, token, clock, log.getChild("supervisor"), is_subreaper)
 
     def close(self) -> None:
         self.pool.kill_all()
@@ -130,7 +134,7 @@ class Supervisor:
         drain: bool = False,
     ) -> None:
         """Open the store and join it. Raises StoreError."""
-        self._crew, self._pool, self._clock = crew, crew.pool, crew.clock
+        self._crew, self._pool, self._clock, self._log = crew, crew.pool, crew.clock, crew.log
         self._config, self._rulebook = config, rulebook
         self._queue_configs, self._app = queue_configs, app
         self._store_for_workers = store_for_workers
@@ -138,11 +142,11 @@ class Supervisor:
         self.books = Books()
         self._parked: dict[str, int] = {}
         self._ledger: Ledger = store.ledger()
-        self._members = Membership(self._ledger, self._clock, config, app=app, version=version)
-        self._rescuer = Rescuer(self._ledger, self._clock, rulebook)
+        self._members = Membership(self._ledger, self._clock, config, app=app, version=version, log=crew.log)
+        self._rescuer = Rescuer(self._ledger, self._clock, rulebook, crew.log)
         self._watch = PeerWatch(crew.selector)
-        self._assigner = Assigner(self._pool, self.books, config, rulebook)
-        self._enforcer = Enforcer(self._pool, config)
+        self._assigner = Assigner(self._pool, self.books, config, rulebook, crew.log)
+        self._enforcer = Enforcer(self._pool, config, crew.log)
         self._shutdown = Shutdown(config)
         self._marks: MarkFile | None = None
         self._known: frozenset[str] | None = None
@@ -198,7 +202,7 @@ class Supervisor:
 
     def _fence(self, why: str) -> None:
         """Our lease is not surely ours: kill all workers, forget everything, join anew, then rescue what we left."""
-        _log.error(
+        self._log.error(
             "lost trust in our own lease; starting over", extra={"owner": self._members.owner, "why": why}
         )
         self._former.add(self._members.owner)
@@ -251,7 +255,7 @@ class Supervisor:
         due = [now_us + self._poll_us, self._members.next_us]
         self._stop_if_asked(now_us)
         if self._shutdown.is_hopeless(now_us):
-            _log.error("the store stayed busy; leaving the last outcomes to a rescuer")
+            self._log.error("the store stayed busy; leaving the last outcomes to a rescuer")
             self._end(75)
             return 0.0
         if self._guarded(lambda: self._with_store(now_us)):
@@ -288,12 +292,12 @@ class Supervisor:
             self._pool.kill_all()
             self._store_after_us = 0
             self._members.distrust()
-            _log.error("another supervisor took our jobs over", extra={"owner": error.owner})
+            self._log.error("another supervisor took our jobs over", extra={"owner": error.owner})
         except (StoreVanished, StoreCorrupt, StoreIOError) as error:
-            _log.error("the store cannot be used any more", extra={"error": str(error)})
+            self._log.error("the store cannot be used any more", extra={"error": str(error)})
             self._end(error.exit_code)
         except StoreError as error:
-            _log.error("the store is in trouble, trying again", extra={"error": str(error)})
+            self._log.error("the store is in trouble, trying again", extra={"error": str(error)})
             self._store_after_us = now_us + _TROUBLE_US
         else:
             return True
@@ -334,7 +338,7 @@ class Supervisor:
                 self._assigner.boot_worked()
             case BootFault(reason=reason, traceback=traceback):
                 self._assigner.boot_failed(now_us)
-                _log.error("a worker did not start", extra={"reason": reason, "traceback": traceback})
+                self._log.error("a worker did not start", extra={"reason": reason, "traceback": traceback})
                 if self._assigner.boot_failures >= 3 and not self._pool.ready:
                     self._release_backlog(now_us)
             case Gone():
@@ -374,14 +378,14 @@ class Supervisor:
         running = {(h.job.id, h.job.starts): worker for worker, h in self._pool.held()}
         strays = set(owned) - held - running.keys()
         if strays:
-            _log.error(
+            self._log.error(
                 "the store has jobs of ours that we do not hold; giving them back", extra={"count": len(strays)}
             )
             for job in self._ledger.jobs_of(self._members.owner):
                 if (job.id, job.starts) in strays:
                     self._decide(job, Released(), None)
         for token in running.keys() - set(owned):
-            _log.error("a job was taken from us; killing its worker", extra={"job": token[0]})
+            self._log.error("a job was taken from us; killing its worker", extra={"job": token[0]})
             running[token].kill()
 
     # -- writing and claiming ---------------------------------------------------------------------------
@@ -415,7 +419,7 @@ class Supervisor:
             transition = item.transition
             if (transition.job_id, transition.starts) in rejected:
                 books.stale_writes += 1
-                _log.warning(
+                self._log.warning(
                     "dropped the outcome of a job that is not ours any more", extra={"job": transition.job_id}
                 )
             elif transition.state is JobState.COMPLETED:
@@ -435,7 +439,7 @@ class Supervisor:
         if transition.cause is Cause.RELEASED:
             return
         level = logging.WARNING if transition.error is not None else logging.DEBUG
-        _log.log(
+        self._log.log(
             level,
             "a start ended without a result",
             extra={
@@ -451,7 +455,7 @@ class Supervisor:
             self.books.put_back(turn.claimed, now_us)
         for reason, count in turn.parked.items():
             self._parked[reason] = self._parked.get(reason, 0) + count
-            _log.warning("parked jobs no handler is for", extra={"reason": reason, "count": count})
+            self._log.warning("parked jobs no handler is for", extra={"reason": reason, "count": count})
         self._has_more = turn.has_more
         if turn.has_more:
             self._claim_at_us = 0
@@ -480,7 +484,9 @@ class Supervisor:
         if bell.rung == 0:
             return
         if not self._shutdown.is_on:
-            _log.info("stopping: running jobs may finish", extra={"in_hand": sum(1 for _ in self._pool.held())})
+            self._log.info(
+                "stopping: running jobs may finish", extra={"in_hand": sum(1 for _ in self._pool.held())}
+            )
             self._shutdown.begin(now_us, bell.patience_s)
             self._assigner.recall_all(now_us)
             self._release_backlog(now_us)
@@ -515,7 +521,7 @@ class Supervisor:
             try:
                 self._ledger.unregister(self._members.owner)
             except StoreError as error:
-                _log.warning("could not sign off; the next supervisor will", extra={"error": str(error)})
+                self._log.warning("could not sign off; the next supervisor will", extra={"error": str(error)})
             else:
                 if self._marks is not None:
                     self._marks.path.unlink(missing_ok=True)
@@ -527,7 +533,7 @@ class Supervisor:
             stale_writes=books.stale_writes,
             parked=self._parked,
         )
-        _log.info(
+        self._log.info(
             "stopped", extra={"exit_code": exit_code, "completed": books.completed, "failed": books.failed}
         )
 

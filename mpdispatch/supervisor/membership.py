@@ -15,16 +15,16 @@ from mpdispatch.store.base import Lease, Ledger, Renewal
 
 __all__ = ["Membership"]
 
-_log = logging.getLogger("mpdispatch.supervisor")
-
 _RETRY_US = 50_000
 
 
 class Membership:
     """Our registration in the store. `owner` names it; a new registration has a new one."""
 
-    def __init__(self, ledger: Ledger, clock: Clock, config: Config, *, app: str, version: str) -> None:
-        self._ledger, self._clock = ledger, clock
+    def __init__(
+        self, ledger: Ledger, clock: Clock, config: Config, *, app: str, version: str, log: logging.Logger
+    ) -> None:
+        self._ledger, self._clock, self._log = ledger, clock, log
         self._threshold_us = round(config.stale_job_threshold * SECOND_US)
         self._every_us = renew_every_us(round(config.heartbeat_interval * SECOND_US), self._threshold_us)
         me = process_id()
@@ -50,7 +50,7 @@ class Membership:
         now = self._clock.now()
         self.owner = self._ledger.register(self._who, Lease(*lease(now, self._threshold_us)), now=now)
         self._granted(now.boot_us)
-        _log.info("registered", extra={"owner": self.owner, "queues": ",".join(self._who.queues)})
+        self._log.info("registered", extra={"owner": self.owner, "queues": ",".join(self._who.queues)})
         return self.owner
 
     def is_trusted(self, now_us: int) -> bool:

@@ -38,8 +38,6 @@ from mpdispatch.store.base import Ledger
 
 __all__ = ["PeerWatch", "Rescuer"]
 
-_log = logging.getLogger("mpdispatch.supervisor")
-
 Marks: TypeAlias = dict[tuple[int, int], int]
 
 _PATIENCE_S = 1.0
@@ -49,8 +47,8 @@ _PATIENCE_S = 1.0
 class Rescuer:
     """Looks at peers and takes over what they left."""
 
-    def __init__(self, ledger: Ledger, clock: Clock, rulebook: Rulebook) -> None:
-        self._ledger, self._clock, self._rulebook = ledger, clock, rulebook
+    def __init__(self, ledger: Ledger, clock: Clock, rulebook: Rulebook, log: logging.Logger) -> None:
+        self._ledger, self._clock, self._rulebook, self._log = ledger, clock, rulebook, log
 
     def look(self, owner: int) -> list[PeerSupervisor]:
         """Take over every dead peer; gives those that live. Raises StoreError."""
@@ -100,7 +98,9 @@ class Rescuer:
             try:
                 if reader.is_evidence and peer.boot_id == boot_id():
                     if not self._kill_leftovers(peer, reader):
-                        _log.warning("a leftover worker does not die; its jobs wait", extra={"owner": peer.id})
+                        self._log.warning(
+                            "a leftover worker does not die; its jobs wait", extra={"owner": peer.id}
+                        )
                         return False
                     marks = self._marks_after(path)
             finally:
@@ -110,9 +110,9 @@ class Rescuer:
         transitions = [self._decided(job, peer, verdict, marks) for job in jobs]
         if not self._ledger.take_over(peer, transitions, now=self._clock.now()):
             return False
-        _remove(path)
+        _remove(path, self._log)
         started = sum(t.run is not None for t in transitions)
-        _log.warning(
+        self._log.warning(
             "took over the jobs of another supervisor",
             extra={
                 "owner": peer.id,
@@ -171,11 +171,11 @@ def _lives(worker: ProcessId) -> bool:
     return process_start(worker.pid) == worker.start
 
 
-def _remove(path: Path) -> None:
+def _remove(path: Path, log: logging.Logger) -> None:
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
-        _log.warning("cannot remove the mark file of a dead supervisor", extra={"error": str(error)})
+        log.warning("cannot remove the mark file of a dead supervisor", extra={"error": str(error)})
 
 
 def sweep_all(workers: Iterable[ProcessId], token: str) -> None:

@@ -6,9 +6,10 @@ No job is claimed before a worker has imported the app: an app that does not imp
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
@@ -16,17 +17,15 @@ from mpdispatch.config import Config, QueueConfig
 from mpdispatch.errors import AppImportError, DispatchError
 from mpdispatch.execution.appref import AppReference
 from mpdispatch.execution.describe import AppDescription
-from mpdispatch.execution.rulebook import Rulebook
+from mpdispatch.execution.rulebook import DescribedRulebook, Rulebook
 from mpdispatch.policy.staffing import boot_backoff_s
-from mpdispatch.pool.frames import Boot
 from mpdispatch.pool.linux import become_subreaper
 from mpdispatch.pool.pool import BootFault, Ready
+from mpdispatch.store import open_store
 from mpdispatch.store.base import Store
 from mpdispatch.supervisor.loop import Crew, Ending, Supervisor
 
-__all__ = ["Plan", "SupervisorThread", "run_foreground"]
-
-_log = logging.getLogger("mpdispatch.supervisor")
+__all__ = ["Plan", "SupervisorThread", "run_foreground", "supervise"]
 
 BOOT_TRIES = 3
 
@@ -69,7 +68,7 @@ def _bring_up(crew: Crew, app: AppReference) -> AppDescription | None:
                     return event.app
                 if isinstance(event, BootFault):
                     fault = event
-        _log.debug("the app does not import", extra={"attempt": failures, "reason": fault.reason})
+        crew.log.debug("the app does not import", extra={"attempt": failures, "reason": fault.reason})
         if failures < BOOT_TRIES:
             time.sleep(boot_backoff_s(failures))
     assert fault is not None  # the loop ran, and only a fault leaves it
@@ -107,6 +106,7 @@ def run_foreground(
     app: AppReference,
     plan: Callable[[AppDescription], Plan],
     *,
+    log: logging.Logger,
     drain: bool = False,
     owns_process: bool = False,
 ) -> Ending:
@@ -121,7 +121,7 @@ def run_foreground(
     """
     if owns_process:
         become_subreaper()
-    crew = Crew.assemble(Boot(app=app, log_level=_log.getEffectiveLevel()), is_subreaper=owns_process)
+    crew = Crew.assemble(app, log=log, is_subreaper=owns_process)
     try:
         crew.bell.listen_to_signals()
         return _run(crew, app, plan, drain)
@@ -129,11 +129,49 @@ def run_foreground(
         crew.close()
 
 
+def supervise(
+    app: AppReference,
+    *,
+    store: Store | None,
+    config_overrides: Mapping[str, object],
+    file_config: Mapping[str, object] | None,
+    drain: bool,
+    logger: logging.Logger,
+) -> Ending:
+    """What `mpdispatch supervise` runs: this process supervises an app that only its workers import.
+
+    `store=None`: the app's own. Settings: `config_overrides` ▸ what the app says ▸ environment ▸ file ▸ default.
+
+    Raises:
+        AppImportError, ConfigError, StoreError.
+    """
+
+    def plan(description: AppDescription) -> Plan:
+        said = {
+            name: getattr(description.config, name)
+            for name, origin in description.origins.items()
+            if origin == "argument"
+        }
+        config = Config.resolve({**said, **config_overrides}, env=os.environ, file=file_config)
+        return Plan(
+            store=store
+            or open_store(description.store, durability=description.durability, shared=description.shared),
+            config=config,
+            rulebook=DescribedRulebook(description),
+            queue_configs=description.queue_configs,
+            store_for_workers=None if store is None else store.location,
+        )
+
+    return run_foreground(app, plan, log=logger, drain=drain, owns_process=True)
+
+
 class SupervisorThread:
     """A supervisor on a thread of the caller's process: no signal handlers, no subreaper."""
 
-    def __init__(self, app: AppReference, plan: Callable[[AppDescription], Plan]) -> None:
-        self._app, self._plan = app, plan
+    def __init__(
+        self, app: AppReference, plan: Callable[[AppDescription], Plan], *, log: logging.Logger
+    ) -> None:
+        self._app, self._plan, self._log = app, plan, log
         self._started = threading.Event()
         self._error: BaseException | None = None
         self._crew: Crew | None = None
@@ -166,7 +204,7 @@ class SupervisorThread:
 
     def _main(self) -> None:
         try:
-            self._crew = Crew.assemble(Boot(app=self._app, log_level=_log.getEffectiveLevel()))
+            self._crew = Crew.assemble(self._app, log=self._log)
             try:
                 self._supervise(self._crew)
             finally:
@@ -174,7 +212,7 @@ class SupervisorThread:
         except BaseException as error:  # noqa: BLE001 - handed to the caller of start() or stop()
             self._error = error
             if self._started.is_set() or not isinstance(error, DispatchError):
-                _log.critical("the supervisor ended with an error", exc_info=error)
+                self._log.critical("the supervisor ended with an error", exc_info=error)
         finally:
             self._started.set()
 
