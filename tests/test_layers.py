@@ -1,0 +1,318 @@
+"""The floors of the house, checked on the syntax trees: who may import whom, and what no module may do.
+
+Floors (a module imports only lower ones, or its own room):
+
+    8 cli web extension contrib testing     4 execution middleware   1 model
+    7 dispatcher engine, the package's face  3 store                 0 errors ids clock failpoints sqlite3
+    6 supervisor                             2 policy config hooks
+    5 pool
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "mpdispatch"
+
+FLOORS = {
+    **dict.fromkeys(["errors", "ids", "clock", "failpoints", "sqlite3"], 0),
+    "model": 1,
+    **dict.fromkeys(["policy", "config", "hooks", "backoff"], 2),
+    "store": 3,
+    **dict.fromkeys(["execution", "middleware"], 4),
+    "pool": 5,
+    "supervisor": 6,
+    **dict.fromkeys(["dispatcher", "engine"], 7),
+    **dict.fromkeys(["cli", "web", "extension", "contrib", "testing", "__main__"], 8),
+}
+
+# Rooms of one floor that know each other: (who, whom). Never both ways.
+NEIGHBOURS = {
+    ("backoff", "policy"),  # the public name of policy.backoff
+    ("config", "policy"),  # a Config is made of the values policy decides with
+    ("middleware", "execution"),  # the public name of execution.middleware
+    ("engine", "dispatcher"),  # an engine is built on a dispatcher
+    ("extension", "web"),  # mounting an app means mounting its routes
+    ("cli", "web"),  # `mpdispatch serve`
+    ("__main__", "cli"),
+}
+
+# (module, function) -> rooms its body may import when it is called.
+LATE_IMPORTS = {
+    ("mpdispatch.dispatcher", "start"): {"supervisor"},
+    ("mpdispatch.dispatcher", "run"): {"supervisor"},
+}
+
+# A floor may have one module of a higher-than-needed room, as a protocol only.
+PROTOCOLS_ONLY = {"execution": {"mpdispatch.store.base"}}
+
+WARN_LINES, MOST_LINES = 300, 500
+
+FORBIDDEN_CALLS = {
+    "eval": "runs text as code",
+    "exec": "runs text as code",
+    "yaml.load": "builds any object; use yaml.safe_load",
+    "yaml.unsafe_load": "builds any object; use yaml.safe_load",
+    "os.fork": "copies locks and SQLite handles",
+}
+FORBIDDEN_MODULES = {"pickle", "cPickle", "cloudpickle", "dill", "marshal", "shelve"}
+
+
+class Import(NamedTuple):
+    line: int
+    target: str
+    """Dotted, absolute; for `from x import y` both `x` and `x.y` are looked at."""
+    function: str | None
+    """The function it hides in, if it does."""
+    is_typing_only: bool
+
+
+def module_name(path: Path, root: Path = ROOT) -> str:
+    parts = path.relative_to(root).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def room_of(module: str) -> str:
+    """`mpdispatch.store.sqlite` -> `store`; the package itself is its own room, the face of floor 7."""
+    return module.split(".")[1] if "." in module else ""
+
+
+def floor_of(room: str) -> int | None:
+    return 7 if room == "" else FLOORS.get(room)
+
+
+def imports_of(tree: ast.AST, module: str, *, is_package: bool) -> Iterator[Import]:
+    def visit(node: ast.AST, function: str | None, typing_only: bool) -> Iterator[Import]:
+        match node:
+            case ast.Import(names=names):
+                for alias in names:
+                    yield Import(node.lineno, alias.name, function, typing_only)
+            case ast.ImportFrom(module=base, names=names, level=level):
+                if level:
+                    above = module.split(".")[: len(module.split(".")) - level + is_package]
+                    base = ".".join([*above, base] if base else above)
+                for alias in names:
+                    # `from mpdispatch import store` names a module, `from mpdispatch.store import X` may not.
+                    target = f"{base}.{alias.name}" if base == "mpdispatch" or level else str(base)
+                    yield Import(node.lineno, target, function, typing_only)
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
+                function = function or name
+            case ast.If(test=ast.Name(id="TYPE_CHECKING") | ast.Attribute(attr="TYPE_CHECKING")):
+                typing_only = True
+        for child in ast.iter_child_nodes(node):
+            yield from visit(child, function, typing_only)
+
+    yield from visit(tree, None, False)
+
+
+def import_faults(tree: ast.AST, module: str, *, is_package: bool) -> Iterator[str]:
+    room = room_of(module)
+    if floor_of(room) is None:
+        yield f"{module}: room {room!r} stands on no floor; give it one in FLOORS"
+        return
+    for found in imports_of(tree, module, is_package=is_package):
+        top = found.target.split(".")[0]
+        if top in FORBIDDEN_MODULES:
+            yield f"{module}:{found.line}: {top} loads code from data; messages are JSON"
+        elif top == "mpdispatch" and (fault := first_party_fault(module, room, found)):
+            yield f"{module}:{found.line}: {fault}"
+
+
+def first_party_fault(module: str, room: str, found: Import) -> str | None:
+    target_room = room_of(found.target)
+    if target_room == room and room:
+        return None
+    if found.function is not None:
+        if target_room in LATE_IMPORTS.get((module, found.function), ()):
+            return None
+        return f"first-party import of {found.target} hides in {found.function}()"
+    if room == "":
+        return None  # The face shows what it likes; what it may *load* is tested in a subprocess below.
+    floor, target_floor = floor_of(room), floor_of(target_room)
+    assert floor is not None
+    if target_floor is None:
+        target_floor = 7  # `from mpdispatch import Engine`: a name of the face.
+    if room in PROTOCOLS_ONLY and target_room == "store":
+        if not any(found.target.startswith(allowed) for allowed in PROTOCOLS_ONLY[room]):
+            return f"{room} knows a store only as the protocol in mpdispatch.store.base"
+    elif {floor, target_floor} == {2, 3}:
+        return f"floors 2 and 3 do not know each other ({found.target})"
+    elif target_floor > floor:
+        return f"floor {floor} imports {found.target} of floor {target_floor}"
+    elif target_floor == floor and (room, target_room) not in NEIGHBOURS and not found.is_typing_only:
+        return f"{room} and {target_room} share floor {floor} and do not know each other"
+    return None
+
+
+def dotted(node: ast.AST) -> str:
+    match node:
+        case ast.Name(id=name):
+            return name
+        case ast.Attribute(value=value, attr=attr):
+            return f"{dotted(value)}.{attr}"
+        case _:
+            return ""
+
+
+def deed_faults(tree: ast.AST, module: str) -> Iterator[str]:
+    """What no module may do: run text, build objects from data, begin a transaction that may deadlock."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Call(func=func) if (name := dotted(func)) in FORBIDDEN_CALLS:
+                yield f"{module}:{node.lineno}: {name}() {FORBIDDEN_CALLS[name]}"
+            case ast.Constant(value=str(text)) if begins_deferred(text):
+                yield f"{module}:{node.lineno}: BEGIN only as BEGIN IMMEDIATE (others fail half-way)"
+
+
+def begins_deferred(sql: str) -> bool:
+    """Whether a string is (or holds a line that is) a BEGIN other than BEGIN IMMEDIATE.
+
+    >>> begins_deferred("BEGIN"), begins_deferred("begin exclusive;"), begins_deferred("BEGIN IMMEDIATE")
+    (True, True, False)
+    >>> begins_deferred("Begin with the supervisor.")
+    False
+    """
+    pattern = r"^\s*begin(\s+(deferred|exclusive|concurrent|immediate))?(\s+transaction)?\s*;?\s*$"
+    found = re.search(pattern, sql, re.IGNORECASE | re.MULTILINE)
+    return found is not None and (found[1] or "").strip().lower() != "immediate"
+
+
+def faults_of(source: str, module: str, *, is_package: bool = False) -> list[str]:
+    tree = ast.parse(source)
+    faults = [*import_faults(tree, module, is_package=is_package), *deed_faults(tree, module)]
+    lines = source.count("\n")
+    if lines > MOST_LINES:
+        faults.append(f"{module}: {lines} lines; {MOST_LINES} is the most")
+    return faults
+
+
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=module_name)
+def test_module_keeps_to_its_floor(path: Path) -> None:
+    assert faults_of(path.read_text(), module_name(path), is_package=path.name == "__init__.py") == []
+
+
+def test_long_files_are_named() -> None:
+    long = {module_name(p): n for p in SOURCES if (n := p.read_text().count("\n")) > WARN_LINES}
+    if long:
+        with warnings.catch_warnings():
+            warnings.simplefilter("default")
+            warnings.warn(f"look for the second idea in {long}", stacklevel=1)
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.sql")), ids=lambda p: p.name)
+def test_sql_file_begins_no_deferred_transaction(path: Path) -> None:
+    assert not begins_deferred(path.read_text())
+
+
+MADE_UP = [
+    ("mpdispatch.model.job", "from mpdispatch.store import open_store", "floor 1 imports mpdispatch.store"),
+    ("mpdispatch.model.job", "from ..store.base import Store", "floor 1 imports mpdispatch.store"),
+    ("mpdispatch.policy.rate", "import mpdispatch.store.base", "floors 2 and 3"),
+    ("mpdispatch.store.sqlite", "from mpdispatch import policy", "floors 2 and 3"),
+    ("mpdispatch.execution.codec", "from mpdispatch.store.sqlite import SQLiteStore", "only as the protocol"),
+    ("mpdispatch.execution.codec", "from mpdispatch.store import SQLiteStore", "only as the protocol"),
+    ("mpdispatch.pool.worker", "def f():\n    from mpdispatch.model import Job", "hides in f()"),
+    ("mpdispatch.dispatcher", "def start(): import mpdispatch.cli", "hides in start()"),
+    ("mpdispatch.dispatcher", "from mpdispatch import engine", "do not know each other"),
+    ("mpdispatch.supervisor.loop", "from mpdispatch import Engine", "floor 6 imports mpdispatch.Engine"),
+    ("mpdispatch.attic", "x = 1", "no floor"),
+    ("mpdispatch.pool.wire", "import pickle", "pickle"),
+    ("mpdispatch.pool.wire", "from pickle import loads", "pickle"),
+    ("mpdispatch.cli.run", "eval('1')", "runs text as code"),
+    ("mpdispatch.cli.run", "import yaml\nyaml.load(f)", "yaml.safe_load"),
+    ("mpdispatch.store.sqlite", "db.execute('BEGIN')", "BEGIN IMMEDIATE"),
+    ("mpdispatch.store.sqlite", "db.execute('begin exclusive')", "BEGIN IMMEDIATE"),
+    ("mpdispatch.pool.wire", "x = 1\n" * (MOST_LINES + 1), "the most"),
+]
+
+
+@pytest.mark.parametrize(("module", "source", "fault"), MADE_UP)
+def test_checker_finds_the_fault_in_a_made_up_module(module: str, source: str, fault: str) -> None:
+    assert any(fault in found for found in faults_of(source, module)), faults_of(source, module)
+
+
+ALLOWED = [
+    (
+        "mpdispatch.dispatcher",
+        "class D:\n    def start(self):\n        from mpdispatch.supervisor import Supervisor",
+    ),
+    ("mpdispatch.execution.codec", "from mpdispatch.store.base import Store"),
+    ("mpdispatch.store.sqlite", "from .base import Store\ndb.execute('BEGIN IMMEDIATE')"),
+    ("mpdispatch.ids", "def f():\n    import psutil"),
+    ("mpdispatch", "from mpdispatch.engine import Engine"),
+    ("mpdispatch.cli.jobs", "from mpdispatch import Engine"),
+]
+
+
+@pytest.mark.parametrize(("module", "source"), ALLOWED)
+def test_checker_passes_a_good_made_up_module(module: str, source: str) -> None:
+    assert faults_of(source, module) == []
+
+
+def loaded_by(statement: str) -> set[str]:
+    """The modules a fresh interpreter has after this statement."""
+    code = f"{statement}\nimport sys\nprint('\\n'.join(sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=60, check=True
+    )
+    return set(done.stdout.split())
+
+
+def test_importing_the_package_loads_nothing_heavy_and_no_upper_floor() -> None:
+    loaded = loaded_by("import mpdispatch")
+    upper = {m for m in loaded if m.startswith("mpdispatch.") and (floor_of(room_of(m)) or 0) in (5, 6, 8)}
+    assert upper == set()
+    assert loaded & {"sqlite_utils", "psutil", "rich", "yaml", "click"} == set()
+
+
+def machine_paths(text: str) -> list[str]:
+    """Absolute paths that exist only where they were written.
+
+    >>> machine_paths("cd " + "/ho" + "me/ann/src; ls /usr/bin /tmp") == ["/ho" + "me/ann"]
+    True
+    """
+    # In pieces, so that this file does not find itself.
+    tops = "|".join(
+        "/" + top for top in ("ho" + "me", "Us" + "ers", "ro" + "ot", "wo" + "rk", "op" + "t/wheels")
+    )
+    return re.findall(rf"(?<![\w.:~*-])(?:{tops})/[\w.-]+", text)
+
+
+def committed_files() -> list[str]:
+    """What is committed or would be; skips outside a checkout (an unpacked sdist)."""
+    listing = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    if listing.returncode:
+        pytest.skip("not a git checkout")
+    return [name for name in listing.stdout.splitlines() if (ROOT / name).is_file()]
+
+
+def test_no_committed_file_names_a_path_of_one_machine() -> None:
+    texts = {name: (ROOT / name).read_bytes().decode("utf-8", "replace") for name in committed_files()}
+    assert {name: found for name, text in texts.items() if (found := machine_paths(text))} == {}
+
+
+def test_top_level_holds_only_what_belongs_there() -> None:
+    tops = {name.split("/")[0] for name in committed_files()}
+    belongs = {"pyproject.toml", "mpdispatch", "tests", "scripts", "README.md"}
+    assert {top for top in tops if not top.startswith(".")} - belongs == set()
+
+
+def test_every_script_may_be_run() -> None:
+    scripts = [ROOT / ".ci" / "run", *(p for p in (ROOT / "scripts").iterdir() if p.is_file())]
+    not_executable = [p.name for p in scripts if p.read_bytes()[:2] == b"#!" and not p.stat().st_mode & 0o100]
+    assert not_executable == []
