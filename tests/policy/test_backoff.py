@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpdispatch.errors import UsageError
 from mpdispatch import backoff
+from mpdispatch.errors import UsageError
 from mpdispatch.policy.backoff import BackoffSpec, Constant, Exponential, ExponentialJitter, Linear
 
 SECONDS = st.floats(0, 1e6)
