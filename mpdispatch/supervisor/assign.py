@@ -69,8 +69,8 @@ class Assigner:
             return
         estimates: dict[str, int | None] = {}
         idle = [w for w in self._pool.ready if not w.hand and w.unsettled < RING_JOBS]
-        # (work queued in µs, a number against ties, worker) of those that may hold more than the running job.
-        loads = [(self._load(w), n, w) for n, w in enumerate(self._pool.ready) if self._may_queue(w, now_us)]
+        # (work queued in µs, pid against ties, worker) of those that may hold more than the running job.
+        loads = [(self._load(w), w.pid, w) for w in self._pool.ready if self._may_queue(w, now_us)]
         heapq.heapify(loads)
         kept: list[ClaimedJob] = []
         for position, job in enumerate(backlog):
@@ -82,16 +82,16 @@ class Assigner:
                 estimates[name] = self.estimates.of(name)
             estimate = estimates[name]
             if idle:
-                load, number, worker = 0, len(loads), idle.pop()
+                load, worker = 0, idle.pop()
             elif estimate is None or estimate >= self._window_us or loads[0][0] + estimate > self._window_us:
                 kept.append(job)
                 continue
             else:
-                load, number, worker = heapq.heappop(loads)
+                load, _, worker = heapq.heappop(loads)
             if not self._give(worker, job, estimate or 0):
                 kept.append(job)
             elif estimate is not None and estimate < self._window_us and self._has_room(worker):
-                heapq.heappush(loads, (load + estimate, number, worker))
+                heapq.heappush(loads, (load + estimate, worker.pid, worker))
         self._books.backlog = kept
 
     def _give(self, worker: WorkerProcess, job: ClaimedJob, estimate: int) -> bool:
