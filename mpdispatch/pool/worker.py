@@ -22,7 +22,7 @@ from mpdispatch.errors import AppImportError, DispatchError
 from mpdispatch.execution.codec import Limits
 from mpdispatch.execution.context import enter_worker, set_current_engine
 from mpdispatch.execution.executor import Executor
-from mpdispatch.execution.hygiene import Hygiene
+from mpdispatch.execution.hygiene import Hygiene, has_children, kill_children
 from mpdispatch.execution.loading import load
 from mpdispatch.execution.registry import Registry
 from mpdispatch.model import Completed
@@ -43,6 +43,8 @@ from mpdispatch.pool.frames import (
 )
 from mpdispatch.pool.linux import become_subreaper, die_with, set_oom_score
 from mpdispatch.pool.marks import Ring
+
+_log = logging.getLogger("mpdispatch.worker")
 
 EXIT_CHANNEL_LOST = 70
 """The channel to the supervisor broke: a handler closed it, or the supervisor is gone."""
@@ -65,12 +67,17 @@ def main() -> NoReturn:
 
 def _leave(status: int) -> NoReturn:
     """End without finalisers: threads and atexit hooks a handler left must not hold a worker up."""
+    _flush_output()
+    os._exit(status)
+
+
+def _flush_output() -> None:
+    """What a handler printed must not be lost if this process is killed next."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
         except (OSError, ValueError, AttributeError):
             continue  # closed or replaced by a handler: nothing to save
-    os._exit(status)
 
 
 def _settle_in(death_fd: int, supervisor_pid: int) -> None:
@@ -148,12 +155,20 @@ class _Loop:
 
     def _tidy(self, answer: bytes) -> None:
         """Undo what the handler left behind, then answer: its leftovers end before its outcome counts."""
-        if self._kills_children and self._hygiene.has_children():
-            self._hygiene.kill_children()
-        changed = self._hygiene.restore()
+        reasons: list[str] = []
+        if self._kills_children and has_children():
+            kill_children()
+            if has_children():
+                reasons.append("processes left behind do not end")
+        if changed := self._hygiene.restore():
+            _log.debug("put back what a job changed", extra={"changed": ", ".join(changed)})
+        _flush_output()
         self._channel.send(answer, wait=True)
-        if changed.wants_recycle:
-            self._channel.send(encode(Tired("; ".join(changed.changes))), wait=True)
+        reasons += self._hygiene.recycle_reasons
+        if self._executor.wants_recycle:
+            reasons.append("a job ran out of memory")
+        if reasons:
+            self._channel.send(encode(Tired("; ".join(reasons))), wait=True)
 
     def _mark(self, job_id: int, starts: int) -> None:
         self._ring.write(job_id, starts, self._clock.now().boot_us)
