@@ -159,8 +159,12 @@ class BatchError(PayloadError):
         self, job_name: str, faults: Iterable[Fault], *, index: int, stored: int, batch_id: int | None
     ) -> None:
         self.index, self.stored, self.batch_id = index, stored, batch_id
-        placed = [Fault(f"[{index}].{fault.key}" if fault.key else f"[{index}]", fault.message) for fault in faults]
-        kept = f"{stored:,} jobs before it are enqueued, as batch {batch_id}" if stored else "no job is enqueued"
+        placed = [
+            Fault(f"[{index}].{fault.key}" if fault.key else f"[{index}]", fault.message) for fault in faults
+        ]
+        kept = (
+            f"{stored:,} jobs before it are enqueued, as batch {batch_id}" if stored else "no job is enqueued"
+        )
         super().__init__(job_name, [*placed, Fault("", kept)])
 
 

@@ -13,12 +13,20 @@ from typing import Any, TypedDict
 import msgspec
 
 from mpdispatch.clock import SECOND_US
-from mpdispatch.errors import UsageError
-from mpdispatch.policy.backoff import Backoff, BackoffSpec
+from mpdispatch.errors import ConfigError, Fault, UsageError
+from mpdispatch.policy.backoff import BackoffSpec
 from mpdispatch.policy.durations import as_seconds
 from mpdispatch.policy.names import check_name, shown
 
-__all__ = ["EnqueueKeywords", "EnqueueOptions", "JobKeywords", "checked_job_keywords", "checked_limit", "seconds"]
+__all__ = [
+    "EnqueueKeywords",
+    "EnqueueOptions",
+    "JobKeywords",
+    "checked_backoff",
+    "checked_job_keywords",
+    "checked_limit",
+    "seconds",
+]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -63,7 +71,7 @@ class EnqueueOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     run_at_us: int | None = None
     delay_us: int | None = None
     max_retries: int | None = None
-    timeout_us: int | None | msgspec.UnsetType = msgspec.UNSET
+    timeout_us: int | msgspec.UnsetType | None = msgspec.UNSET
     idempotency_key: str | None = None
     connection: Any = None
 
@@ -98,6 +106,14 @@ def checked_job_keywords(given: Mapping[str, Any]) -> dict[str, Any]:
         timeout_us = values.pop("timeout")
         values["timeout_s"] = None if timeout_us is None else timeout_us / SECOND_US
     return values
+
+
+def checked_backoff(value: object) -> BackoffSpec | None:
+    """The backoff of an engine, or None. Raises ConfigError."""
+    try:
+        return None if value is None else _backoff(value)
+    except UsageError as error:
+        raise ConfigError([Fault("backoff", str(error).removeprefix("backoff: "))]) from None
 
 
 def checked_limit(limit: object) -> int:
@@ -185,14 +201,16 @@ def _run_at(value: object) -> int:
 
 def _idempotency_key(value: object) -> str:
     if not isinstance(value, str) or not 1 <= len(value) <= _MAX_KEY_CHARS:
-        raise UsageError(f"idempotency_key: must be text of 1 to {_MAX_KEY_CHARS} characters, not {shown(value)}")
+        raise UsageError(
+            f"idempotency_key: must be text of 1 to {_MAX_KEY_CHARS} characters, not {shown(value)}"
+        )
     if "\0" in value or any("\ud800" <= char <= "\udfff" for char in value):
         raise UsageError(f"idempotency_key: must be valid text without NUL, not {shown(value)}")
     return value
 
 
-def _backoff(value: object) -> Backoff:
-    if not isinstance(value, Backoff) or type(value) is Backoff:
+def _backoff(value: object) -> BackoffSpec:
+    if not isinstance(value, BackoffSpec):
         raise UsageError(
             f"backoff: must be backoff.Constant, Linear, Exponential or ExponentialJitter, not {shown(value)}"
         )

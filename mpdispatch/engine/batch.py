@@ -58,7 +58,7 @@ def enqueue_batch(
     """
     ranges: list[range] = []
     chunk: list[bytes] = []
-    index = 0
+    seen = 0
 
     def batch_id() -> int | None:
         return ranges[0][0] if ranges else None
@@ -69,16 +69,15 @@ def enqueue_batch(
             chunk.clear()
 
     try:
-        for index, item in enumerate(items):
+        for item in items:
             chunk.append(_payload(signature, item, max_bytes))
+            seen += 1
             if len(chunk) == CHUNK_JOBS:
                 flush()
         flush()
     except PayloadError as error:
         stored = sum(map(len, ranges))
-        raise BatchError(
-            template.name, error.faults, index=index, stored=stored, batch_id=batch_id()
-        ) from None
+        raise BatchError(template.name, error.faults, index=seen, stored=stored, batch_id=batch_id()) from None
     except Exception as error:
         if ranges:
             error.add_note(f"{sum(map(len, ranges)):,} jobs of this batch ({batch_id()}) are enqueued already")

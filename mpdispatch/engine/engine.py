@@ -3,29 +3,17 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from typing import Any, ParamSpec, Self, TypeVar, Unpack, overload
 
-from mpdispatch.batch import Batch, enqueue_batch
-from mpdispatch.clock import SECOND_US, Clock, SystemClock
+from mpdispatch.clock import Clock, SystemClock
 from mpdispatch.config import QueueConfig
-from mpdispatch.definition import JobHandle, as_handle
 from mpdispatch.dispatcher import Dispatcher
-from mpdispatch.errors import (
-    ConfigError,
-    Fault,
-    JobCancelledError,
-    JobFailedError,
-    UsageError,
-    WaitTimeoutError,
-)
-from mpdispatch.execution.describe import AppDescription, describe
-from mpdispatch.execution.registry import JobDefinition, Registry
-from mpdispatch.execution.rulebook import LiveRulebook, Rulebook
-from mpdispatch.model import Attempt, Job, JobState, NewJob, Page
-from mpdispatch.options import (
+from mpdispatch.engine.batch import Batch, enqueue_batch
+from mpdispatch.engine.definition import JobHandle, as_handle
+from mpdispatch.engine.enqueueing import PLAIN, EngineOptions, new_job
+from mpdispatch.engine.options import (
     EnqueueKeywords,
     EnqueueOptions,
     JobKeywords,
@@ -33,19 +21,29 @@ from mpdispatch.options import (
     checked_limit,
     seconds,
 )
+from mpdispatch.engine.waiting import wait_for_end
+from mpdispatch.errors import (
+    ConfigError,
+    Fault,
+    JobCancelledError,
+    JobFailedError,
+    StoreNotShared,
+    UsageError,
+)
+from mpdispatch.execution.context import in_worker
+from mpdispatch.execution.describe import AppDescription, describe
+from mpdispatch.execution.registry import JobDefinition, Registry
+from mpdispatch.execution.rulebook import LiveRulebook, Rulebook
+from mpdispatch.model import Attempt, Job, JobState, Page
 from mpdispatch.policy.backoff import BackoffSpec
 from mpdispatch.policy.names import check_name, shown
 from mpdispatch.store import SQLiteStore, open_store
 from mpdispatch.store.base import JobFilter, QueueStats, Store
 
-__all__ = ["Engine", "EngineOptions"]
+__all__ = ["Engine"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-_PLAIN = EnqueueOptions()
-_FIRST_LOOK_S, _LAST_LOOK_S = 0.002, 0.015
-"""How often `wait` looks: soon at first, then at most 67 times a second; a look costs some 20 µs."""
 
 
 class Engine:
@@ -108,7 +106,13 @@ class Engine:
 
     @property
     def store(self) -> Store:
-        """Where its jobs are."""
+        """Where its jobs are.
+
+        Raises:
+            StoreNotShared: this is a worker, and the jobs are in the memory of another process.
+        """
+        if in_worker() and not self._store.is_shared:
+            raise StoreNotShared(self._store.location)
         return self._store
 
     # ---------------------------------------------------------------- handlers
@@ -157,7 +161,7 @@ class Engine:
             PayloadError: the arguments do not fit its signature, or cannot be kept as JSON.
             StoreError: it could not be stored; then it was not.
         """
-        return self._enqueue(self.registry.get(name), _PLAIN, args, kwargs)
+        return self.enqueue_as(self.registry.get(name), PLAIN, args, kwargs)
 
     def enqueue_many(self, name: str, items: Iterable[Mapping[str, Any]], /) -> Batch:
         """Keep one job per mapping of arguments, in chunks of 5,000, each in one transaction.
@@ -166,7 +170,7 @@ class Engine:
             BatchError: an item does not fit. Nothing of its chunk is stored; the error names its index
                 and says how many jobs are.
         """
-        return self._enqueue_many(self.registry.get(name), _PLAIN, items)
+        return self.enqueue_many_as(self.registry.get(name), PLAIN, items)
 
     def options(self, **options: Unpack[EnqueueKeywords]) -> EngineOptions:
         """This engine's `enqueue` with options: queue, priority, run_at or delay, max_retries, timeout …
@@ -176,24 +180,28 @@ class Engine:
         """
         return EngineOptions(self, EnqueueOptions.read(options))
 
-    def _enqueue(
-        self, definition: JobDefinition, options: EnqueueOptions, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    def enqueue_as(
+        self,
+        definition: JobDefinition,
+        options: EnqueueOptions,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
     ) -> Job:
         payload = definition.signature.encode(args, kwargs, max_bytes=self._max_payload_bytes)
         now = self._clock.now()
-        return self._store.enqueue(
-            _new_job(definition, options, payload, now.wall_us), now=now, connection=options.connection
+        return self.store.enqueue(
+            new_job(definition, options, payload, now.wall_us), now=now, connection=options.connection
         )
 
-    def _enqueue_many(
+    def enqueue_many_as(
         self, definition: JobDefinition, options: EnqueueOptions, items: Iterable[Mapping[str, Any]]
     ) -> Batch:
         for field in ("idempotency_key", "connection"):
             if getattr(options, field) is not None:
                 raise UsageError(f"{field}: enqueue_many takes none; enqueue the jobs one by one")
-        template = _new_job(definition, options, b"{}", self._clock.now().wall_us)
+        template = new_job(definition, options, b"{}", self._clock.now().wall_us)
         return enqueue_batch(
-            self._store,
+            self.store,
             template,
             definition.signature,
             items,
@@ -205,11 +213,11 @@ class Engine:
 
     def get_job(self, job_id: int) -> Job:
         """Raises JobNotFoundError."""
-        return self._store.get(_checked_id(job_id))
+        return self.store.get(_checked_id(job_id))
 
     def attempts(self, job_id: int) -> list[Attempt]:
         """How each start of the job ended, oldest first. Raises JobNotFoundError."""
-        return self._store.attempts(_checked_id(job_id))
+        return self.store.attempts(_checked_id(job_id))
 
     def list_jobs(
         self,
@@ -226,11 +234,11 @@ class Engine:
             UsageError: there is no such state, or `limit` or `cursor` is not allowed.
         """
         where = JobFilter(state=_checked_state(state), queue=queue, name=name)
-        return self._store.list_jobs(where, limit=checked_limit(limit), cursor=cursor)
+        return self.store.list_jobs(where, limit=checked_limit(limit), cursor=cursor)
 
     def counts(self) -> dict[JobState, int]:
         """How many jobs are in each state, 0 included."""
-        return self._store.counts()
+        return self.store.counts()
 
     def wait(self, job_id: int, timeout: float | timedelta | None = None) -> Job:
         """Block until the job has ended; gives it completed.
@@ -241,24 +249,14 @@ class Engine:
             WaitTimeoutError: it has not ended within `timeout` seconds; the job itself goes on.
             JobNotFoundError: there is no such job (any more).
         """
-        state = self._wait_for_end(_checked_id(job_id), None if timeout is None else seconds("timeout", timeout))
-        job = self._store.get(job_id)
+        timeout_s = None if timeout is None else seconds("timeout", timeout)
+        state = wait_for_end(self.store, _checked_id(job_id), timeout_s)
+        job = self.store.get(job_id)
         if state is JobState.FAILED:
             raise JobFailedError(job, job.last_error)
         if state is JobState.CANCELLED:
             raise JobCancelledError(job)
         return job
-
-    def _wait_for_end(self, job_id: int, timeout_s: float | None) -> JobState:
-        until_s = None if timeout_s is None else time.monotonic() + timeout_s
-        pause_s = _FIRST_LOOK_S
-        while not (state := self._store.state_of(job_id)).is_terminal:
-            left_s = pause_s if until_s is None else until_s - time.monotonic()
-            if left_s <= 0:
-                raise WaitTimeoutError(job_id, timeout_s or 0.0, state)
-            time.sleep(min(pause_s, left_s))
-            pause_s = min(pause_s * 1.3, _LAST_LOOK_S)
-        return state
 
     def cancel(self, job_id: int) -> Job:
         """Cancel a waiting job at once; ask the supervisor to end a running one.
@@ -267,7 +265,7 @@ class Engine:
             InvalidStateError: it has ended already.
             JobNotFoundError: there is no such job.
         """
-        return self._store.cancel(_checked_id(job_id), now=self._clock.now())
+        return self.store.cancel(_checked_id(job_id), now=self._clock.now())
 
     def retry(self, job_id: int) -> Job:
         """Run a retrying or scheduled job now; enqueue a failed or cancelled one again as a **new** job.
@@ -278,35 +276,35 @@ class Engine:
             InvalidStateError: it is pending, running or completed.
             JobNotFoundError: there is no such job.
         """
-        return self._store.retry(_checked_id(job_id), now=self._clock.now())
+        return self.store.retry(_checked_id(job_id), now=self._clock.now())
 
     def wake(self) -> None:
         """Tell supervisors that there is work, for example after the commit of `connection=` enqueues. A hint."""
-        self._store.wake()
+        self.store.wake()
 
     # ---------------------------------------------------------------- the whole
 
     def pause_queue(self, queue: str) -> None:
         """No job of this queue is started until it is resumed; running ones go on."""
-        self._store.set_paused(check_name("queue", queue), True, now=self._clock.now())
+        self.store.set_paused(check_name("queue", queue), True, now=self._clock.now())
 
     def resume_queue(self, queue: str) -> None:
-        self._store.set_paused(check_name("queue", queue), False, now=self._clock.now())
+        self.store.set_paused(check_name("queue", queue), False, now=self._clock.now())
 
     def queue_stats(self) -> list[QueueStats]:
         """Every queue that has jobs or is paused."""
-        return self._store.queue_stats()
+        return self.store.queue_stats()
 
     def stats(self) -> dict[str, Any]:
         """Counts of the whole store, as `mpdispatch stats --json` gives them."""
-        counts = self._store.counts()
-        queues = self._store.queue_stats()
+        counts = self.store.counts()
+        queues = self.store.queue_stats()
         return {
             "jobs": {state.value: counts[state] for state in JobState},
-            "dlq_count": self._store.dead_letter_count(),
+            "dlq_count": self.store.dead_letter_count(),
             "queues": {q.name: {"paused": q.is_paused, "jobs": dict(q.jobs)} for q in queues},
-            "supervisors": len(self._store.supervisors()),
-            "store": self._store.location,
+            "supervisors": len(self.store.supervisors()),
+            "store": self.store.location,
         }
 
     # ---------------------------------------------------------------- for workers and supervisors
@@ -325,40 +323,6 @@ class Engine:
     def use_store(self, location: str) -> None:
         """Enqueue into the store at `location` from now on. Workers of another supervisor's store call it."""
         self._store = open_store(location)
-
-
-class EngineOptions:
-    """An engine with options for the jobs that are enqueued through it."""
-
-    def __init__(self, engine: Engine, options: EnqueueOptions) -> None:
-        self._engine, self._options = engine, options
-
-    def enqueue(self, name: str, /, *args: Any, **kwargs: Any) -> Job:
-        """As `Engine.enqueue`, with these options."""
-        return self._engine._enqueue(self._engine.registry.get(name), self._options, args, kwargs)
-
-    def enqueue_many(self, name: str, items: Iterable[Mapping[str, Any]], /) -> Batch:
-        """As `Engine.enqueue_many`, with these options (but no idempotency key or connection)."""
-        return self._engine._enqueue_many(self._engine.registry.get(name), self._options, items)
-
-
-def _new_job(definition: JobDefinition, options: EnqueueOptions, payload: bytes, now_us: int) -> NewJob:
-    timeout_us = options.timeout_us
-    if isinstance(timeout_us, msgspec.UnsetType):
-        timeout_us = definition.timeout_us
-    run_at_us = options.run_at_us
-    if options.delay_us:
-        run_at_us = now_us + options.delay_us
-    return NewJob(
-        name=definition.name,
-        payload=payload,
-        queue=definition.queue if options.queue is None else options.queue,
-        priority=definition.priority if options.priority is None else options.priority,
-        max_retries=definition.max_retries if options.max_retries is None else options.max_retries,
-        run_at_us=run_at_us,
-        timeout_us=timeout_us,
-        idempotency_key=options.idempotency_key,
-    )
 
 
 def _checked_queues(queue_configs: Iterable[QueueConfig]) -> tuple[QueueConfig, ...]:

@@ -1,43 +1,28 @@
 """What `@engine.job` and `@job` make of a function: still that function, and a job to enqueue.
 
-    @engine.job(queue="bulk")          @job(queue="bulk")     # joined later: engine.register(render)
-    def render(path: str): ...
-    render("a.pdf")                    a plain call, here
-    render.enqueue("a.pdf")            a job, on disk when it returns
+@engine.job(queue="bulk")          @job(queue="bulk")     # joined later: engine.register(render)
+def render(path: str): ...
+render("a.pdf")                    a plain call, here
+render.enqueue("a.pdf")            a job, on disk when it returns
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, Unpack, overload
+from typing import Any, Generic, ParamSpec, TypeVar, Unpack, overload
 
+from mpdispatch.engine.batch import Batch
+from mpdispatch.engine.enqueueing import PLAIN, Enqueuer
+from mpdispatch.engine.options import EnqueueKeywords, EnqueueOptions, JobKeywords, checked_job_keywords
 from mpdispatch.errors import RegistrationError, UsageError
 from mpdispatch.execution.registry import JobDefinition
 from mpdispatch.model import Job
-from mpdispatch.options import EnqueueKeywords, EnqueueOptions, JobKeywords, checked_job_keywords
 
-if TYPE_CHECKING:
-    from mpdispatch.batch import Batch
-
-__all__ = ["BoundJob", "Enqueuer", "JobHandle", "as_handle", "job"]
+__all__ = ["BoundJob", "JobHandle", "as_handle", "job"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-_PLAIN = EnqueueOptions()
-
-
-class Enqueuer(Protocol):
-    """What a handle needs of its engine."""
-
-    def _enqueue(
-        self, definition: JobDefinition, options: EnqueueOptions, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-    ) -> Job: ...
-
-    def _enqueue_many(
-        self, definition: JobDefinition, options: EnqueueOptions, items: Iterable[Mapping[str, Any]]
-    ) -> Batch: ...
 
 
 class JobHandle(Generic[P, R]):
@@ -80,7 +65,7 @@ class JobHandle(Generic[P, R]):
             PayloadError: the arguments do not fit the signature, or cannot be kept as JSON.
             StoreError: it could not be stored; then it was not.
         """
-        return self._bound_engine()._enqueue(self.definition, _PLAIN, args, kwargs)
+        return self._bound_engine().enqueue_as(self.definition, PLAIN, args, kwargs)
 
     def enqueue_many(self, items: Iterable[Mapping[str, Any]]) -> Batch:
         """Keep one job per mapping of arguments, in chunks of 5,000, each in one transaction.
@@ -91,7 +76,7 @@ class JobHandle(Generic[P, R]):
             BatchError: an item does not fit. Nothing of its chunk is stored; the error names its index
                 and says how many jobs are.
         """
-        return self._bound_engine()._enqueue_many(self.definition, _PLAIN, items)
+        return self._bound_engine().enqueue_many_as(self.definition, PLAIN, items)
 
     def options(self, **options: Unpack[EnqueueKeywords]) -> BoundJob[P]:
         """The same job with other options: queue, priority, run_at or delay, max_retries, timeout …
@@ -110,11 +95,11 @@ class BoundJob(Generic[P]):
 
     def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Job:
         """As `JobHandle.enqueue`, with these options."""
-        return self._engine._enqueue(self._definition, self._options, args, kwargs)
+        return self._engine.enqueue_as(self._definition, self._options, args, kwargs)
 
     def enqueue_many(self, items: Iterable[Mapping[str, Any]]) -> Batch:
         """As `JobHandle.enqueue_many`, with these options (but no idempotency key or connection)."""
-        return self._engine._enqueue_many(self._definition, self._options, items)
+        return self._engine.enqueue_many_as(self._definition, self._options, items)
 
 
 def as_handle(name: str | None, function: Callable[P, R], options: Mapping[str, Any]) -> JobHandle[P, R]:
