@@ -38,11 +38,20 @@ class ClaimPlan(msgspec.Struct, frozen=True, kw_only=True):
 class Planner(Protocol):
     """Pure decisions a store asks for while it claims."""
 
-    limited: frozenset[str]
-    """Queues whose running jobs must be counted."""
-    rated: frozenset[str]
-    """Queues whose token bucket must be read."""
-    queues: tuple[str, ...]
+    @property
+    def limited(self) -> frozenset[str]:
+        """Queues whose running jobs must be counted."""
+        ...
+
+    @property
+    def rated(self) -> frozenset[str]:
+        """Queues whose token bucket must be read."""
+        ...
+
+    @property
+    def queues(self) -> tuple[str, ...]:
+        """Queues to claim from; their order means nothing."""
+        ...
 
     def plan(self, slots: int, facts: ClaimFacts) -> ClaimPlan: ...
 

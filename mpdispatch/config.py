@@ -1,0 +1,226 @@
+"""The configuration, and the only home of its defaults. Pure, but for `Config.slots`.
+
+explicit argument ▸ environment (MPDISPATCH_<FIELD>) ▸ file ▸ default ──▶ Config, or every fault at once
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Literal
+
+from mpdispatch.cpus import usable_cpus
+from mpdispatch.errors import ConfigError, Fault
+from mpdispatch.policy import settings
+from mpdispatch.policy.durations import parse_duration
+from mpdispatch.policy.names import MAX_NAME_CHARS
+from mpdispatch.policy.rate import MAX_BURST, MAX_RATE, MIN_RATE
+from mpdispatch.policy.sources import Settings, Source, arguments, collect, environment, section
+
+__all__ = ["ENV_PREFIX", "Config", "QueueConfig", "parse_duration"]
+
+ENV_PREFIX = "MPDISPATCH_"
+MIB = 1 << 20
+
+
+def _setting(default: Any, read: settings.Reader) -> Any:
+    return field(default=default, metadata={"read": read})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """How a dispatcher works. Durations are float seconds, or a timedelta or text ("30s") when given.
+
+    Raises:
+        ConfigError: something is wrong; its `faults` are everything that is, each by its key.
+    """
+
+    concurrency: int | Literal["auto"] = _setting(10, settings.whole(1, 10_000, words=["auto"]))
+    """Most jobs at once = most worker processes; "auto": as many as there are usable CPUs."""
+    queues: tuple[str, ...] = _setting(("default",), settings.names("queue name"))
+    """Queues to poll."""
+    poll_interval: float = _setting(1.0, settings.duration(low=0.001))
+    """How often to look when nobody knocks."""
+    shutdown_timeout: float = _setting(30.0, settings.duration())
+    """How long a drain waits for running jobs."""
+    heartbeat_interval: float = _setting(10.0, settings.duration(low=0.01))
+    """How often a supervisor renews its leases."""
+    stale_job_threshold: float = _setting(30.0, settings.duration(low=0.05))
+    """A lease not renewed for this long is rescued; more than `heartbeat_interval`."""
+    kill_grace: float = _setting(0.3, settings.duration())
+    """From a job's timeout to SIGKILL."""
+    cancel_grace: float = _setting(5.0, settings.duration())
+    """From a cancel, or the end of a shutdown's patience, to SIGKILL."""
+    max_payload_bytes: int = _setting(MIB, settings.whole(1, 64 * MIB))
+    """Largest JSON of a job's arguments."""
+    max_result_bytes: int = _setting(MIB, settings.whole(1, 64 * MIB))
+    """Largest JSON of a job's result."""
+    child_policy: Literal["kill", "leave"] = _setting("kill", settings.choice("kill", "leave"))
+    """What happens to processes a job leaves behind."""
+    prefetch_window: float = _setting(0.01, settings.duration())
+    """Work a worker may hold beyond its running job, by measured run time; 0: none."""
+    max_prefetch: int = _setting(64, settings.whole(1, 256))
+    """Most jobs in a worker's hands."""
+    max_jobs_per_worker: int | None = _setting(None, settings.optional(settings.whole(1, 10**12)))
+    """A worker is replaced after this many jobs."""
+    max_worker_rss: int | None = _setting(None, settings.optional(settings.whole(MIB, 1 << 50)))
+    """A worker holding more bytes of memory than this after a job is replaced."""
+    start_method: Literal["auto", "exec", "zygote"] = _setting(
+        "auto", settings.choice("auto", "exec", "zygote")
+    )
+    """How worker processes are started."""
+    durability: Literal["full", "process"] = _setting("full", settings.choice("full", "process"))
+    """What an enqueue survives: power loss, or any crash of a process."""
+    retention: float | None = _setting(None, settings.optional(settings.duration()))
+    """Ended jobs older than this are pruned; None: kept."""
+
+    if TYPE_CHECKING:  # what may be given is wider than what is kept
+
+        def __init__(
+            self,
+            *,
+            concurrency: int | Literal["auto"] = ...,
+            queues: Sequence[str] | frozenset[str] | set[str] = ...,
+            poll_interval: float | timedelta | str = ...,
+            shutdown_timeout: float | timedelta | str = ...,
+            heartbeat_interval: float | timedelta | str = ...,
+            stale_job_threshold: float | timedelta | str = ...,
+            kill_grace: float | timedelta | str = ...,
+            cancel_grace: float | timedelta | str = ...,
+            max_payload_bytes: int = ...,
+            max_result_bytes: int = ...,
+            child_policy: Literal["kill", "leave"] = ...,
+            prefetch_window: float | timedelta | str = ...,
+            max_prefetch: int = ...,
+            max_jobs_per_worker: int | None = ...,
+            max_worker_rss: int | None = ...,
+            start_method: Literal["auto", "exec", "zygote"] = ...,
+            durability: Literal["full", "process"] = ...,
+            retention: float | timedelta | str | None = ...,
+        ) -> None: ...
+    else:
+
+        def __init__(self, **given: object) -> None:
+            found = _collected(type(self), [arguments(given)])
+            _check_lease(found)
+            _fill(self, found)
+
+    @classmethod
+    def resolve(
+        cls,
+        explicit: Mapping[str, object],
+        *,
+        env: Mapping[str, str] | None = None,
+        file: Mapping[str, object] | None = None,
+        file_key: str = "file",
+    ) -> Config:
+        """The configuration from all its sources: explicit ▸ environment ▸ file ▸ default.
+
+        `env` is the environment (None: none is looked at). Its variables are `MPDISPATCH_<FIELD>`: lists by
+        comma, an empty one counts as not set; those of no field are passed over unless one is a near miss.
+        `file` is the section of the config file for these fields; `file_key` leads its keys in faults.
+
+        Raises:
+            ConfigError: every fault of every source, also of values another source overrides.
+        """
+        return cls.resolve_with_sources(explicit, env=env, file=file, file_key=file_key)[0]
+
+    @classmethod
+    def resolve_with_sources(
+        cls,
+        explicit: Mapping[str, object],
+        *,
+        env: Mapping[str, str] | None = None,
+        file: Mapping[str, object] | None = None,
+        file_key: str = "file",
+    ) -> tuple[Config, dict[str, str]]:
+        """As `resolve`, and per field where its value came from.
+
+        That is `argument`, the name of the variable, the key in the file (`file.queues`) or `default`.
+        """
+        found = _collected(
+            cls,
+            [
+                arguments(explicit),
+                environment(env or {}, ENV_PREFIX, [each.name for each in fields(cls)]),
+                section(file or {}, file_key),
+            ],
+        )
+        _check_lease(found)
+        config = object.__new__(cls)
+        _fill(config, found)
+        return config, found.origins
+
+    @property
+    def slots(self) -> int:
+        """`concurrency` as a number: most jobs at once. "auto" reads affinity and cgroup quota each time."""
+        return usable_cpus() if self.concurrency == "auto" else self.concurrency
+
+
+@dataclass(frozen=True, slots=True)
+class QueueConfig:
+    """Limits of one queue, over all supervisors of a store. Not given: no limit.
+
+    Raises:
+        ConfigError: something is wrong; its `faults` are everything that is, each by its key.
+    """
+
+    name: str = _setting(MISSING, settings.name("queue name"))
+    max_concurrency: int | None = _setting(None, settings.optional(settings.whole(1, 1_000_000)))
+    """Most jobs of this queue running at once."""
+    rate_limit: float | None = _setting(None, settings.optional(settings.number(MIN_RATE, MAX_RATE)))
+    """Most starts per second on average; see `policy.rate.Rate` for the exact bound."""
+    rate_burst: int = _setting(1, settings.whole(1, MAX_BURST))
+    """Most starts at once under a rate limit."""
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            name: str,
+            max_concurrency: int | None = ...,
+            rate_limit: float | None = ...,
+            rate_burst: int = ...,
+        ) -> None: ...
+    else:
+
+        def __init__(
+            self, name=MISSING, max_concurrency=MISSING, rate_limit=MISSING, rate_burst=MISSING, **unknown
+        ):
+            given = {
+                "name": name,
+                "max_concurrency": max_concurrency,
+                "rate_limit": rate_limit,
+                "rate_burst": rate_burst,
+            }
+            given = {key: value for key, value in given.items() if value is not MISSING}
+            # Say which of many queues is meant, if its name can be shown as a key.
+            has_key = isinstance(name, str) and name.isprintable() and 0 < len(name) <= MAX_NAME_CHARS
+            source = section(given | unknown, name) if has_key else arguments(given | unknown)
+            _fill(self, _collected(type(self), [source]))
+
+
+def _collected(cls: type[Config] | type[QueueConfig], sources: Sequence[Source]) -> Settings:
+    readers = {each.name: each.metadata["read"] for each in fields(cls)}
+    defaults = {each.name: each.default for each in fields(cls) if each.default is not MISSING}
+    return collect(readers, defaults, sources)
+
+
+def _fill(config: Config | QueueConfig, found: Settings) -> None:
+    if found.faults:
+        raise ConfigError(found.faults)
+    for name, value in found.values.items():
+        object.__setattr__(config, name, value)  # the one moment before it is frozen
+
+
+def _check_lease(found: Settings) -> None:
+    """A lease shorter than the heartbeat that renews it would be lost between two of them."""
+    threshold, heartbeat = (found.values.get(name) for name in ("stale_job_threshold", "heartbeat_interval"))
+    if threshold is None or heartbeat is None or threshold > heartbeat:
+        return
+    # Blame what was given: with both defaults this cannot be.
+    key = found.keys.get("stale_job_threshold") or found.keys["heartbeat_interval"]
+    found.faults.append(
+        Fault(key, f"stale_job_threshold ({threshold:g} s) must exceed heartbeat_interval ({heartbeat:g} s)")
+    )

@@ -1,0 +1,167 @@
+"""What the outcome of a start does to its job: the one place where states change. Pure: no I/O, no clock.
+
+Completed ─▶ completed        Cancelled ─▶ cancelled        Snoozed ─▶ scheduled, refunded
+Raised, RetryAsked, TimedOut, WorkerDied, LeaseLost ─▶ retrying, or failed when the budget is spent
+Released ─▶ pending, refunded        Aborted ─▶ pending, refunded; failed if it may never start twice
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, assert_never
+
+import msgspec
+
+from mpdispatch.clock import SECOND_US
+from mpdispatch.model import (
+    Aborted,
+    Cancelled,
+    Cause,
+    ClaimedJob,
+    Completed,
+    ErrorInfo,
+    JobState,
+    LeaseLost,
+    Outcome,
+    Raised,
+    Released,
+    RetryAsked,
+    Run,
+    Snoozed,
+    TimedOut,
+    Transition,
+    WorkerDied,
+)
+from mpdispatch.policy.backoff import DEFAULT, Backoff
+
+__all__ = ["LATEST_US", "RetryRules", "decide"]
+
+LATEST_US = 253_402_300_799_999_999
+"""The last microsecond of the year 9999: no job is put off past the last date Python can show."""
+
+
+class RetryRules(msgspec.Struct, frozen=True, kw_only=True):
+    """How a job is tried again: its own backoff, or its engine's."""
+
+    backoff: Backoff = DEFAULT
+
+
+def decide(job: ClaimedJob, outcome: Outcome, rules: RetryRules, *, now_us: int, jitter: float) -> Transition:
+    """The state a running job goes to, and what to write with it.
+
+    `job.attempt` counts this start already (it was spent at claim). A raised error, `Retry`, a timeout, a
+    crash and a lost lease spend it: the job is tried again while `attempt <= max_retries`, else it fails
+    (a dead letter). A snooze, a release and a shutdown give it back. A job with `max_retries=0` that a
+    shutdown cut off fails, because it may never start twice; its own `Snooze` is allowed, it ended by itself.
+
+    `now_us` is wall time, `jitter` in [0, 1) the only randomness.
+
+    >>> job = ClaimedJob(id=1, starts=1, attempt=1, name="send", queue="default", priority=0, run_at_us=0,
+    ...                  max_retries=3, timeout_us=None, idempotency_key=None, payload=b"{}")
+    >>> outcome = Raised(run=Run(started_us=0), error=ErrorInfo(type="OSError", message="no route"))
+    >>> after = decide(job, outcome, RetryRules(), now_us=1_000_000, jitter=0.5)
+    >>> after.state, after.attempt, after.run_at_us
+    (<JobState.RETRYING: 'retrying'>, 1, 1500000)
+    """
+    match outcome:
+        case Completed():
+            # First and without a helper: nearly every job ends here.
+            return Transition(
+                job_id=job.id,
+                starts=job.starts,
+                state=JobState.COMPLETED,
+                attempt=job.attempt,
+                cause=Cause.COMPLETED,
+                at_us=now_us,
+                result=outcome.result,
+                run=outcome.run,
+                claim_attempt=job.attempt,
+            )
+        case Released():
+            return _transition(job, Cause.RELEASED, _GIVEN_BACK, now_us)
+        case Raised(run=run, error=error):
+            place = _retry(job, rules, now_us, jitter) if outcome.is_retryable else _FAILED
+            return _transition(job, Cause.ERROR, place, now_us, run=run, error=error)
+        case RetryAsked(run=run, error=error):
+            place = _retry(job, rules, now_us, jitter, asked_us=outcome.delay_us)
+            return _transition(job, Cause.RETRY, place, now_us, run=run, error=error)
+        case Snoozed(run=run):
+            place = _later(JobState.SCHEDULED, outcome.delay_us, now_us, refund=1)
+            return _transition(job, Cause.SNOOZE, place, now_us, run=run)
+        case Cancelled(run=run, error=error):
+            return _transition(job, Cause.CANCELLED, _CANCELLED, now_us, run=run, error=error)
+        case TimedOut(run=run, error=error, signal=signal):
+            place = _retry(job, rules, now_us, jitter)
+            return _transition(job, Cause.TIMEOUT, place, now_us, run=run, error=error, signal=signal)
+        case WorkerDied(run=run, error=error, exit_status=status, signal=signal):
+            place = _retry(job, rules, now_us, jitter)
+            return _transition(
+                job, Cause.WORKER_DIED, place, now_us, run=run, error=error, exit_status=status, signal=signal
+            )
+        case LeaseLost(run=run, error=error):
+            place = _retry(job, rules, now_us, jitter)
+            return _transition(job, Cause.LEASE_LOST, place, now_us, run=run, error=error)
+        case Aborted(run=run, error=error):
+            # It was started, so with max_retries=0 giving it back would start it a second time.
+            place = _FAILED if job.max_retries == 0 else _GIVEN_BACK
+            return _transition(job, Cause.ABORTED, place, now_us, run=run, error=error)
+        case _:
+            assert_never(outcome)
+
+
+class _Place(NamedTuple):
+    """Where a job goes. `run_at_us=None` keeps what the row has, `refund` is taken off the attempts spent."""
+
+    state: JobState
+    run_at_us: int | None = None
+    refund: int = 0
+
+
+_FAILED = _Place(JobState.FAILED)
+_CANCELLED = _Place(JobState.CANCELLED)
+# It keeps its run_at, and so its turn among the jobs of its priority.
+_GIVEN_BACK = _Place(JobState.PENDING, refund=1)
+
+
+def _retry(
+    job: ClaimedJob, rules: RetryRules, now_us: int, jitter: float, *, asked_us: int | None = None
+) -> _Place:
+    if job.attempt > job.max_retries:
+        return _FAILED
+    if asked_us is None:
+        asked_us = round(rules.backoff.delay_s(job.attempt, jitter) * SECOND_US)
+    return _later(JobState.RETRYING, asked_us, now_us)
+
+
+def _later(state: JobState, delay_us: int, now_us: int, *, refund: int = 0) -> _Place:
+    # run_at moves to now even without a delay: with its old one the job would stand first in its
+    # priority again, and one that always asks to run again at once would let nothing else run.
+    if delay_us <= 0:
+        return _Place(JobState.PENDING, now_us, refund)
+    return _Place(state, max(now_us, min(now_us + delay_us, LATEST_US)), refund)
+
+
+def _transition(
+    job: ClaimedJob,
+    cause: Cause,
+    place: _Place,
+    now_us: int,
+    *,
+    run: Run | None = None,
+    error: ErrorInfo | None = None,
+    exit_status: int | None = None,
+    signal: str | None = None,
+) -> Transition:
+    return Transition(
+        job_id=job.id,
+        starts=job.starts,
+        state=place.state,
+        attempt=job.attempt - place.refund,
+        cause=cause,
+        at_us=now_us,
+        run_at_us=place.run_at_us,
+        error=error,
+        run=run,
+        claim_attempt=job.attempt,
+        exit_status=exit_status,
+        signal=signal,
+    )

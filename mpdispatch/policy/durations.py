@@ -1,0 +1,64 @@
+"""Durations as people write them, in float seconds. Pure: no I/O, no clock."""
+
+from __future__ import annotations
+
+import math
+import re
+from datetime import timedelta
+
+from mpdispatch.errors import UsageError
+from mpdispatch.policy.names import shown
+
+__all__ = ["MAX_DURATION_S", "as_seconds", "parse_duration"]
+
+MAX_DURATION_S = 100 * 365 * 86_400.0
+"""A hundred years: added to any `now` it still is a date and fits 64 bits of microseconds."""
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
+_TEXT = re.compile(rf"(?:{_PART.pattern})+")
+_PLAIN = re.compile(r"[0-9]+(?:\.[0-9]+)?|\.[0-9]+")
+
+
+def as_seconds(value: object) -> float:
+    """Float seconds of a number of seconds or a timedelta, zero or more.
+
+    >>> as_seconds(timedelta(minutes=2))
+    120.0
+
+    Raises:
+        UsageError: it is neither, is negative, NaN or infinite, or is longer than a hundred years.
+    """
+    if isinstance(value, timedelta):
+        seconds = value.total_seconds()
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        try:
+            seconds = float(value)
+        except OverflowError:
+            seconds = math.inf
+    else:
+        raise UsageError(f"must be seconds or a timedelta, not {shown(value)}")
+    if not 0 <= seconds <= MAX_DURATION_S:
+        raise UsageError(f"must be from 0 s to a hundred years, not {shown(value)}")
+    return seconds
+
+
+def parse_duration(value: object) -> float:
+    """Float seconds of a number, a timedelta, or text: `"250ms"`, `"30s"`, `"5m"`, `"1h30m"`, `"7d"`, `"1.5"`.
+
+    >>> parse_duration("1h30m")
+    5400.0
+    >>> parse_duration("250ms")
+    0.25
+
+    Raises:
+        UsageError: it is none of these, negative, NaN or infinite, or longer than a hundred years.
+    """
+    if not isinstance(value, str):
+        return as_seconds(value)
+    text = value.strip()
+    if _PLAIN.fullmatch(text):
+        return as_seconds(float(text))
+    if not _TEXT.fullmatch(text):
+        raise UsageError(f"must be a duration such as '250ms', '30s', '5m' or '2h', not {shown(value)}")
+    return as_seconds(sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text)))

@@ -1,0 +1,55 @@
+"""Which texts can be the name of a job or a queue. Pure: no I/O, no clock."""
+
+from __future__ import annotations
+
+import unicodedata
+
+from mpdispatch.errors import UsageError
+
+__all__ = ["MAX_NAME_CHARS", "check_name", "shown"]
+
+MAX_NAME_CHARS = 200
+
+# Control characters (NUL, newline, escape …), lone surrogates (they are no UTF-8: SQLite refuses them),
+# line and paragraph separators: each would break a log line, a terminal or a row.
+_REFUSED_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
+
+
+def shown(value: object, limit: int = 60) -> str:
+    """`repr(value)`, cut to `limit` characters: a bad value may be a megabyte of text.
+
+    >>> shown("x" * 100, limit=10)
+    "'xxxxxxxx…"
+    """
+    try:
+        text = repr(value[: limit + 1] if isinstance(value, str | bytes) else value)
+    except ValueError:  # an integer past sys.get_int_max_str_digits() has no text
+        text = f"a huge {type(value).__name__}"
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def check_name(kind: str, value: object) -> str:
+    """`value` if it can be a name; `kind` ("job name", "queue name") says in the error what it is.
+
+    A name has 1 to 200 characters, not all blank, no control characters, line breaks or NUL, and no `..`.
+
+    >>> check_name("queue name", "bulk mail")
+    'bulk mail'
+
+    Raises:
+        UsageError: it cannot; the text says why.
+    """
+    if not isinstance(value, str):
+        raise UsageError(f"{kind} must be text, not {shown(value)}")
+    if not value.strip():
+        raise UsageError(f"{kind} must not be empty")
+    if len(value) > MAX_NAME_CHARS:
+        raise UsageError(f"{kind} must have at most {MAX_NAME_CHARS} characters, not {len(value)}")
+    for char in value:
+        if unicodedata.category(char) in _REFUSED_CATEGORIES:
+            raise UsageError(
+                f"{kind} must have no control characters, but {shown(value)} holds U+{ord(char):04X}"
+            )
+    if ".." in value:
+        raise UsageError(f"{kind} must not hold '..', as {shown(value)} does")
+    return value

@@ -1,0 +1,117 @@
+"""Settings merged from several sources, with every fault of all of them. Pure: no I/O.
+
+sources, strongest first ──▶ collect(readers) ──▶ values, where each came from, faults
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from mpdispatch.errors import Fault, UsageError
+from mpdispatch.policy.settings import Reader
+
+__all__ = ["DEFAULT_ORIGIN", "Settings", "Source", "arguments", "collect", "environment", "section"]
+
+DEFAULT_ORIGIN = "default"
+
+_NEAR = 0.8
+"""Likeness from which an unknown variable is a misspelt one of ours: QUEUE is, CONFIG is not."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Values by setting, and how a setting is called there (`key`), for people who look for a fault."""
+
+    values: Mapping[str, object]
+    key: Callable[[str], str]
+    origin: Callable[[str], str]
+    is_text: bool = False
+
+
+def arguments(values: Mapping[str, object]) -> Source:
+    """Keywords of a call."""
+    return Source(values=values, key=str, origin=lambda _: "argument")
+
+
+def section(values: Mapping[str, object], prefix: str) -> Source:
+    """A section of a config file; its keys are shown as `prefix.key`."""
+
+    def key(name: str) -> str:
+        return f"{prefix}.{name}"
+
+    # YAML has keys that are no text (1, true, null): they are unknown settings, not a crash.
+    return Source(values={str(name): value for name, value in values.items()}, key=key, origin=key)
+
+
+def environment(env: Mapping[str, str], prefix: str, known: Iterable[str]) -> Source:
+    """Variables `PREFIX<SETTING>`; empty ones are not set, and others under the prefix are not ours.
+
+    One that nearly names a setting is kept, to be reported: silence about it would look like obedience.
+    """
+
+    def key(name: str) -> str:
+        return prefix + name.upper()
+
+    settings = frozenset(known)
+    values: dict[str, object] = {}
+    for variable, text in env.items():
+        name = variable.removeprefix(prefix).lower()
+        if not variable.startswith(prefix) or variable != key(name) or not text.strip():
+            continue
+        if name in settings or difflib.get_close_matches(name, settings, n=1, cutoff=_NEAR):
+            values[name] = text.strip()
+    return Source(values=values, key=key, origin=key, is_text=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What `collect` found. A setting with a fault in its strongest source has no value."""
+
+    values: dict[str, Any] = field(default_factory=dict)
+    origins: dict[str, str] = field(default_factory=dict)
+    keys: dict[str, str] = field(default_factory=dict)
+    """Per setting that some source gives: its key in the strongest of them."""
+    faults: list[Fault] = field(default_factory=list)
+
+
+def collect(
+    readers: Mapping[str, Reader], defaults: Mapping[str, object], sources: Iterable[Source]
+) -> Settings:
+    """Every setting from the first source that gives it, else its default; faults of *all* sources.
+
+    A setting without a reader is a fault, with the nearest valid key; one without a default and a value, too.
+    """
+    found = Settings()
+    for source in sources:
+        for name, value in source.values.items():
+            if name not in readers:
+                found.faults.append(Fault(source.key(name), _unknown(name, readers, source)))
+                continue
+            is_first = name not in found.keys
+            if is_first:
+                found.keys[name] = source.key(name)
+            try:
+                kept = readers[name](value, source.is_text)
+            except UsageError as error:
+                found.faults.append(Fault(source.key(name), str(error)))
+                continue
+            if is_first:
+                found.values[name], found.origins[name] = kept, source.origin(name)
+    for name in readers:
+        if name in found.keys:
+            continue
+        if name in defaults:
+            found.values[name], found.origins[name] = defaults[name], DEFAULT_ORIGIN
+        else:
+            found.faults.append(Fault(name, "is required"))
+    return found
+
+
+def _unknown(name: str, readers: Mapping[str, Reader], source: Source) -> str:
+    near = difflib.get_close_matches(name.lower(), readers, n=1)
+    if near:
+        return f"no such setting; did you mean {source.key(near[0])}?"
+    return f"no such setting; there are {', '.join(map(source.key, sorted(readers)))}"
