@@ -14,6 +14,7 @@ from typing import Any
 
 from mpdispatch.config import Config, QueueConfig
 from mpdispatch.errors import ConfigError, Fault
+from mpdispatch.policy.names import shown
 
 __all__ = ["NAMES", "FileSettings", "Section", "file_settings", "find_section"]
 
@@ -21,7 +22,7 @@ NAMES = ("mpdispatch.yaml", "app.yaml", "config.yaml", "forge.yaml")
 
 _KEYS = (("extensions", "dispatch"), ("dispatch",))
 
-# Other programs own files of these names too, some in no plain YAML: one that cannot have our key is not parsed.
+# Other programs own such files too, some in no plain YAML: one that cannot have our key is not parsed.
 _MAY_BE_OURS = re.compile(rb"""\bdispatch["']?\s*:""")
 
 
@@ -56,7 +57,7 @@ class FileSettings:
     queue_configs: tuple[QueueConfig, ...]
 
 
-# Keys beside the fields of Config. Those of an app's extension mean nothing to the command line, but one file serves both.
+# Keys beside the fields of Config. Some are for an app's extension: one file serves both.
 _TEXTS = ("store", "app", "base_path", "grove_database", "grove_kv")
 _SWITCHES = ("disable_routes", "disable_migrate")
 
@@ -71,14 +72,8 @@ def file_settings(explicit: str | None) -> FileSettings | None:
     if section is None:
         return None
     rest = dict(section.values)
-    faults: list[Fault] = []
-    for key in _TEXTS:
-        if not isinstance(rest.get(key, ""), str):
-            faults.append(Fault(section.path_of(key), f"must be text, not {rest[key]!r}"))
-    for key in _SWITCHES:
-        if not isinstance(rest.get(key, False), bool):
-            faults.append(Fault(section.path_of(key), f"must be true or false, not {rest[key]!r}"))
-    texts = {key: rest.pop(key, None) for key in (*_TEXTS, *_SWITCHES)}
+    others = {key: rest.pop(key) for key in (*_TEXTS, *_SWITCHES) if key in rest}
+    faults = list(_misfits(section, others))
     queue_configs, queue_faults = _queue_configs(section, rest.pop("queue_configs", None))
     try:
         Config.resolve({}, file=rest, file_key=f"{section.path}: {section.key}")
@@ -86,7 +81,14 @@ def file_settings(explicit: str | None) -> FileSettings | None:
         faults.extend(error.faults)
     if faults or queue_faults:
         raise ConfigError([*faults, *queue_faults])
-    return FileSettings(section, texts["store"], texts["app"], rest, queue_configs)
+    return FileSettings(section, others.get("store"), others.get("app"), rest, queue_configs)
+
+
+def _misfits(section: Section, others: Mapping[str, Any]) -> Iterator[Fault]:
+    for key, value in others.items():
+        kind, words = (str, "text") if key in _TEXTS else (bool, "true or false")
+        if not isinstance(value, kind):
+            yield Fault(section.path_of(key), f"must be {words}, not {shown(value)}")
 
 
 def _queue_configs(section: Section, given: Any) -> tuple[tuple[QueueConfig, ...], list[Fault]]:
@@ -106,7 +108,8 @@ def _queue_configs(section: Section, given: Any) -> tuple[tuple[QueueConfig, ...
         except ConfigError as error:
             faults.extend(Fault(f"{where}[{index}].{fault.key}", fault.message) for fault in error.faults)
     names = [config.name for config in configs]
-    faults += [Fault(where, f"the queue {name!r} is there twice") for name in sorted({n for n in names if names.count(n) > 1})]
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    faults += [Fault(where, f"the queue {name!r} is there twice") for name in repeated]
     return tuple(configs), faults
 
 
@@ -149,8 +152,8 @@ def _section(path: Path, text: bytes) -> Section | None:
             found = {}
         if not isinstance(found, dict):
             raise ConfigError([Fault(f"{path}: {where}", "must be a mapping of settings")])
-        if wrong := [Fault(f"{path}: {where}", f"the key {key!r} must be text") for key in found if not isinstance(key, str)]:
-            raise ConfigError(wrong)
+        if wrong := [key for key in found if not isinstance(key, str)]:
+            raise ConfigError(Fault(f"{path}: {where}", f"the key {key!r} must be text") for key in wrong)
         return Section(path, where, found)
     return None
 

@@ -14,7 +14,7 @@ _OWN_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"
 
 
 class LineFormatter(logging.Formatter):
-    """One line per record, the facts of `extra` as key=value; nothing in it can break the line or steer a terminal.
+    """One line per record, the facts of `extra` as key=value; it cannot break the line or steer a terminal.
 
     Only a traceback has lines of its own; they are indented, so none can pass for a record.
     """

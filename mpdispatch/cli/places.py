@@ -10,7 +10,6 @@ A bad value on the command line is a usage error (2), anywhere else a configurat
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -18,12 +17,13 @@ from typing import NamedTuple
 from mpdispatch.cli.configfile import FileSettings, file_settings
 from mpdispatch.cli.program import Options
 from mpdispatch.engine import Engine
-from mpdispatch.errors import ConfigError, Fault, UsageError
-from mpdispatch.execution.appref import AppReference, load_engine
+from mpdispatch.errors import AppReferenceError, ConfigError, Fault, UsageError
+from mpdispatch.execution.appref import AppReference, reference_to
+from mpdispatch.execution.loading import load
 from mpdispatch.store import open_store
 from mpdispatch.store.base import Store
 
-__all__ = ["Found", "find_app", "find_settings", "find_store", "load_app", "open_existing"]
+__all__ = ["Found", "find_app", "find_settings", "find_store", "load_app", "open_existing", "reference_of"]
 
 DEFAULT_STORE = "mpdispatch.db"
 
@@ -55,7 +55,7 @@ def find_settings(options: Options) -> FileSettings | None:
 def find_store(options: Options) -> Store:
     """The store, not opened yet. The app is imported only for `-A` without `--store`."""
     if options.store is None and options.app is not None:
-        return load_app(options, Found(options.app, "-A", True)).dispatcher.store
+        return load_app(Found(options.app, "-A", True)).dispatcher.store
     found = _where_is_store(options)
     with blaming(found):
         return open_store(found.value)
@@ -85,20 +85,26 @@ def find_app(options: Options, argument: str | None = None) -> Found | None:
     return None
 
 
-def app_reference(found: Found) -> AppReference:
+def reference_of(found: Found) -> AppReference:
+    """The app as a reference; the current folder is importable in it."""
     with blaming(found):
-        return AppReference.parse(found.value)
+        try:
+            return reference_to(found.value)
+        except AppReferenceError as error:
+            # Nothing was imported yet: the text itself is wrong.
+            raise UsageError(str(error)) from error
 
 
-def load_app(options: Options, found: Found) -> Engine:
+def load_app(found: Found) -> Engine:
     """Import the app here, in this process, and give its engine.
 
     Raises:
         AppImportError, AppReferenceError: it does not import, or is none.
     """
-    if "" not in sys.path and os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())  # a console script starts without the current folder
-    return load_engine(app_reference(found))
+    engine = load(reference_of(found))
+    if not isinstance(engine, Engine):
+        raise AppReferenceError(f"app {found.value!r} is no Engine but a {type(engine).__name__}")
+    return engine
 
 
 def _where_is_store(options: Options) -> Found:

@@ -27,7 +27,9 @@ class _NoBar:
         """Nobody is watching."""
 
 
-def wait_for(store: Store, ids: Sequence[int], *, timeout_s: float | None = None) -> Iterator[tuple[int, JobState]]:
+def wait_for(
+    store: Store, ids: Sequence[int], *, timeout_s: float | None = None
+) -> Iterator[tuple[int, JobState]]:
     """Each job with its last state, in the order of `ids`, as soon as it and those before it have ended.
 
     Raises:

@@ -7,21 +7,11 @@ from __future__ import annotations
 
 import ast
 import io
-import os
-import shlex
-import sys
-import sysconfig
-import time
 import tokenize
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
-
-from mpdispatch import Dispatcher, Engine, JobState, SQLiteStore
+from mpdispatch import Dispatcher, Engine, SQLiteStore
 
 DATA = Path(__file__).resolve().parents[2] / "quickstart-data"
 STORE = DATA / "jobs.db"
@@ -29,7 +19,17 @@ STORE = DATA / "jobs.db"
 dispatcher = Dispatcher(store=SQLiteStore(STORE), concurrency="auto")
 engine = Engine.build(dispatcher)
 
-BRANCHES = (ast.If, ast.IfExp, ast.For, ast.AsyncFor, ast.While, ast.ExceptHandler, ast.comprehension, ast.Assert, ast.match_case)
+BRANCHES = (
+    ast.If,
+    ast.IfExp,
+    ast.For,
+    ast.AsyncFor,
+    ast.While,
+    ast.ExceptHandler,
+    ast.comprehension,
+    ast.Assert,
+    ast.match_case,
+)
 
 
 def complexity(function: ast.AST) -> int:

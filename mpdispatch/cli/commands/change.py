@@ -30,7 +30,8 @@ def cancel(options: Options, ids: Sequence[int]) -> int:
         return store.cancel(job_id, now=_clock.now())
 
     def told(job: Job, job_id: int) -> str:
-        return f"job {job_id} is asked to end" if job.state is JobState.RUNNING else f"job {job_id} is {job.state}"
+        is_running = job.state is JobState.RUNNING
+        return f"job {job_id} is asked to end" if is_running else f"job {job_id} is {job.state}"
 
     return _each(options, ids, one, told)
 

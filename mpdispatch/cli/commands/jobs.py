@@ -25,7 +25,7 @@ _PAGE = 1000
 @command(
     "mpdispatch jobs --state failed\nmpdispatch jobs --queue bulk --limit 200\nmpdispatch jobs --all --json"
 )
-@click.option("--state", type=click.Choice([state.value for state in JobState]), help="Only jobs in this state.")
+@click.option("--state", type=click.Choice([*JobState]), help="Only jobs in this state.")
 @click.option("--queue", metavar="QUEUE", help="Only jobs of this queue.")
 @click.option("--name", metavar="NAME", help="Only jobs of this name.")
 @click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="How many at most.")
@@ -52,9 +52,8 @@ def jobs(
     if options.json:
         print_json_array(map(job_to_json, found))
     else:
-        print_table(
-            ["id", "name", "queue", "state", "attempt", "run at", "note"], map(_row, found), right=["id", "attempt"]
-        )
+        columns = ["id", "name", "queue", "state", "attempt", "run at", "note"]
+        print_table(columns, map(_row, found), right=["id", "attempt"])
     if next_cursor is not None:
         click.echo(f"there are more: --cursor {escape(next_cursor)}, or --all", err=True)
 
@@ -100,7 +99,15 @@ def _attempt_row(attempt: Attempt) -> Sequence[object]:
     seconds = "" if attempt.duration_s is None else f"{attempt.duration_s:.3f}"
     note = str(attempt.error or attempt.signal or "")
     started = time_text(attempt.started_at)
-    return attempt.starts, attempt.attempt, attempt.cause, started, seconds, attempt.worker_pid, shorten(note, 60)
+    return (
+        attempt.starts,
+        attempt.attempt,
+        attempt.cause,
+        started,
+        seconds,
+        attempt.worker_pid,
+        shorten(note, 60),
+    )
 
 
 @command("mpdispatch wait 41 42\nmpdispatch wait 41 --for 5m --json")

@@ -26,13 +26,15 @@ def stats(options: Options) -> None:
             {
                 "jobs": {state.value: counts[state] for state in JobState},
                 "dlq_count": dead_letters,
-                "queues": {queue.name: {"paused": queue.is_paused, "jobs": dict(queue.jobs)} for queue in queues},
+                "queues": {q.name: {"paused": q.is_paused, "jobs": dict(q.jobs)} for q in queues},
                 "supervisors": len(supervisors),
                 "store": store.location,
             }
         )
         return
     states = [state.value for state in JobState]
-    rows = [[f"{q.name} (paused)" if q.is_paused else q.name, *(q.jobs[state] for state in states)] for q in queues]
-    print_table(["queue", *states], [*rows, ["all", *(counts[state] for state in JobState)]], right=states)
+    names = [f"{q.name} (paused)" if q.is_paused else q.name for q in queues]
+    rows = [[name, *(q.jobs[state] for state in states)] for name, q in zip(names, queues, strict=True)]
+    rows.append(["all", *(counts[state] for state in JobState)])
+    print_table(["queue", *states], rows, right=states)
     say(f"dead letters: {dead_letters}   supervisors: {len(supervisors)}   store: {store.location}")

@@ -10,7 +10,7 @@ import click
 
 from mpdispatch.cli.logs import log_to_stderr
 from mpdispatch.cli.output import print_json, say
-from mpdispatch.cli.places import app_reference, find_app, find_settings, find_store
+from mpdispatch.cli.places import find_app, find_settings, find_store, reference_of
 from mpdispatch.cli.program import Options, command
 from mpdispatch.cli.values import CONCURRENCY
 from mpdispatch.config import Config
@@ -53,7 +53,7 @@ def supervise_command(
         file_key=settings.section.name if settings else "file",
     )
     ending = supervise(
-        app_reference(found),
+        reference_of(found),
         store=find_store(options) if options.store is not None else None,
         config_overrides=overrides,
         file_config=settings.config if settings else None,
