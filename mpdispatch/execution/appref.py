@@ -1,0 +1,199 @@
+"""Where a worker finds the app's handlers: a reference that crosses processes as JSON, and both ways to it.
+
+`find_reference` runs in the process that has the engine, `load` in a worker. Neither imports an Engine:
+anything that is an `AppEngine`, or carries one as `.engine`, will do.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sys
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any, Protocol, cast
+
+import msgspec
+
+from mpdispatch.errors import AppReferenceError
+from mpdispatch.execution.describe import AppDescription
+from mpdispatch.execution.registry import Registry
+
+__all__ = ["AppEngine", "AppReference", "engine_of", "find_reference", "parse_target", "reference_to"]
+
+_REMEDIES = (
+    "put it into a module that can be imported and name it (`mpdispatch supervise module:attribute`), "
+    "or run a script file instead of stdin, -c or a shell"
+)
+
+
+class AppEngine(Protocol):
+    """What a worker needs of an engine."""
+
+    @property
+    def registry(self) -> Registry: ...
+
+    def describe(self) -> AppDescription: ...
+
+
+class AppReference(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the handlers of an app are, and the surroundings in which that is true."""
+
+    target: str
+    """`module:attribute` of an engine or of an object with `.engine`; the module may be `__main__`."""
+    main_path: str | None = None
+    """The main script, if it must be run again (as `__mp_main__`)."""
+    main_module: str | None = None
+    """The main module's name, if it was started with `python -m` and must be run again."""
+    imports: tuple[str, ...] = ()
+    """Further modules that register handlers."""
+    sys_path: tuple[str, ...] = ()
+    """Empty: as the worker has it."""
+    cwd: str | None = None
+    argv: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        module, _, attribute = self.target.partition(":")
+        return f"{self.main_module or self.main_path}:{attribute}" if module == "__main__" else self.target
+
+
+def parse_target(text: str) -> tuple[str, str]:
+    """The module and the (dotted) attribute of `module:attribute`.
+
+    >>> parse_target("shop.jobs:app.engine")
+    ('shop.jobs', 'app.engine')
+
+    Raises:
+        AppReferenceError: it has another form.
+    """
+    module, colon, attribute = text.partition(":")
+    parts = [*module.split("."), *attribute.split(".")]
+    if not colon or not all(part.isidentifier() for part in parts):
+        raise AppReferenceError(
+            f"{text!r} names no app; it takes the form module:attribute, e.g. shop.jobs:engine"
+        )
+    return module, attribute
+
+
+def reference_to(target: str) -> AppReference:
+    """The reference for a target somebody typed; the current folder becomes importable.
+
+    Raises:
+        AppReferenceError: it is no `module:attribute`.
+    """
+    parse_target(target)
+    return _here(target, path=[os.getcwd(), *sys.path])
+
+
+def engine_of(thing: Any) -> AppEngine | None:
+    """The engine that a target names: the thing itself, or its `.engine`."""
+    for candidate in (thing, getattr(thing, "engine", None)):
+        if isinstance(getattr(candidate, "registry", None), Registry):
+            return cast(AppEngine, candidate)
+    return None
+
+
+# ---------------------------------------------------------------- finding it
+
+
+def find_reference(engine: AppEngine) -> AppReference:
+    """How a worker can come by this very engine and all of its handlers.
+
+    Looks through the attributes of all imported modules. A main script or module is run again in the worker if
+    the engine is only there, or if it defines handlers.
+
+    Raises:
+        AppReferenceError: it is nowhere, or in a main program that cannot be run again.
+    """
+    homes = [definition.function.__module__ for definition in engine.registry.definitions()]
+    homes = list(dict.fromkeys(home for home in homes if home in sys.modules))
+    found = _by_identity(engine) or _by_attribute(engine)
+    if not found:
+        raise AppReferenceError(
+            f"no module has this engine as an attribute, so no worker can find it; {_REMEDIES}"
+        )
+    found.sort(key=lambda target: _rank(target, homes))
+    target = found[0]
+    module = target.partition(":")[0]
+    if module == "__main__" or "__main__" in homes:
+        path, name = _main()
+        main_homes = [home for home in homes if home not in (module, "__main__")]
+        return _here(target, path=sys.path, main_path=path, main_module=name, imports=main_homes)
+    return _here(target, path=sys.path, imports=[home for home in homes if home != module])
+
+
+def _rank(target: str, homes: list[str]) -> tuple[bool, bool, int]:
+    """Importable before main; a module with handlers (it has the engine for a reason) before others."""
+    module = target.partition(":")[0]
+    return module == "__main__", module not in homes, target.count(".")
+
+
+def _modules() -> Iterator[tuple[str, dict[str, Any]]]:
+    for name, module in list(sys.modules.items()):
+        # Ours may hold the engine in a global; those without a spec were never imported by name.
+        is_main = name == "__main__"
+        if not isinstance(module, ModuleType) or name.startswith("mpdispatch.") or name == "__mp_main__":
+            continue
+        if is_main or getattr(module, "__spec__", None) is not None:
+            yield name, dict(vars(module))
+
+
+def _by_identity(engine: AppEngine) -> list[str]:
+    return [
+        f"{name}:{attribute}"
+        for name, attributes in _modules()
+        for attribute, value in attributes.items()
+        if value is engine and attribute.isidentifier()
+    ]
+
+
+def _by_attribute(engine: AppEngine) -> list[str]:
+    return [
+        f"{name}:{attribute}"
+        for name, attributes in _modules()
+        for attribute, value in attributes.items()
+        if attribute.isidentifier() and _carries(value, engine)
+    ]
+
+
+def _carries(value: object, engine: AppEngine) -> bool:
+    # Statically: a plain getattr on every object of the process would wake lazy modules and proxies.
+    try:
+        held = inspect.getattr_static(value, "engine")
+        return (value.engine if isinstance(held, property) else held) is engine  # type: ignore[attr-defined]
+    except Exception:  # noqa: BLE001 - other people's objects; whatever fails here is not ours
+        return False
+
+
+def _main() -> tuple[str | None, str | None]:
+    """Path or name by which the main program can be run again."""
+    main = sys.modules["__main__"]
+    spec = getattr(main, "__spec__", None)
+    if spec is not None and spec.name != "__main__":
+        return None, spec.name
+    path = getattr(main, "__file__", None)
+    if path is None or not os.path.isfile(path):
+        raise AppReferenceError(
+            f"the engine or a handler is in the main program, and this one cannot be run again; {_REMEDIES}"
+        )
+    return os.path.abspath(path), None
+
+
+def _here(
+    target: str,
+    *,
+    path: list[str],
+    main_path: str | None = None,
+    main_module: str | None = None,
+    imports: list[str] | None = None,
+) -> AppReference:
+    return AppReference(
+        target=target,
+        main_path=main_path,
+        main_module=main_module,
+        imports=tuple(imports or ()),
+        # "" means the current folder, and a handler may change that.
+        sys_path=tuple(dict.fromkeys(os.path.abspath(entry) if entry == "" else entry for entry in path)),
+        cwd=os.getcwd(),
+        argv=tuple(sys.argv),
+    )

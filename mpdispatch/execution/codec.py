@@ -1,0 +1,151 @@
+"""What a handler gives back, as something that can be kept: results as JSON, exceptions as text.
+
+Runs in the worker process. Nothing here is ever unpickled, and `error_info` never fails.
+"""
+
+from __future__ import annotations
+
+import os
+import traceback
+from collections import deque
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import msgspec
+
+from mpdispatch.errors import DispatchError, JobInterrupt, ResultError
+from mpdispatch.execution.safejson import Reader, encode, fault_of_encoding, lossy, may_be_lossy, printable
+from mpdispatch.model import ErrorInfo
+
+__all__ = ["MAX_MESSAGE_CHARS", "MAX_TRACEBACK_BYTES", "Limits", "encode_result", "error_info"]
+
+MAX_TRACEBACK_BYTES = 64 * 1024
+MAX_MESSAGE_CHARS = 8 * 1024
+
+_OWN_FOLDERS = tuple(f"{Path(__file__).parents[1] / room}{os.sep}" for room in ("execution", "pool"))
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """How large what a worker takes and gives may be, in bytes of JSON."""
+
+    max_payload_bytes: int = 1 << 20
+    max_result_bytes: int = 1 << 20
+
+
+def encode_result(value: Any, *, max_bytes: int) -> bytes:
+    """The JSON of what a handler returned.
+
+    Dataclasses and Structs become objects, dates and the like strings.
+
+    Raises:
+        ResultError: it is no JSON (NaN, other keys than strings, an unknown type), or too large.
+    """
+    if value is None:
+        return b"null"
+    try:
+        written = encode(value)
+        faults = lossy(value, "result", Reader.PEOPLE) if _needs_a_look(written) else ()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ResultError(f"the result cannot be kept: {fault_of_encoding(error)}") from error
+    if faults:
+        raise ResultError("the result cannot be kept: " + "; ".join(map(str, faults)))
+    if len(written) > max_bytes:
+        raise ResultError(
+            f"the result is {len(written):,} bytes of JSON, at most {max_bytes:,} are kept (max_result_bytes)"
+        )
+    return written
+
+
+def _needs_a_look(written: bytes) -> bool:
+    # Keys are changed only in objects, and the JSON cannot tell 1 from "1": each object is walked.
+    return b"{" in written or may_be_lossy(written)
+
+
+# ---------------------------------------------------------------- exceptions
+
+
+def error_info(error: BaseException) -> ErrorInfo:
+    """The exception as text. Never fails, whatever the exception does when it is looked at."""
+    try:
+        return ErrorInfo(
+            type=_capped(_type_name(type(error)), 500), message=_message(error), traceback=_traceback(error)
+        )
+    except Exception as broken:  # noqa: BLE001 - the report of an error must not become one
+        name = type.__dict__["__name__"].__get__(type(error))
+        return ErrorInfo(type=printable(name), message=f"<no details: {type(broken).__name__}>")
+
+
+def _type_name(kind: type) -> str:
+    name = str(kind.__qualname__)
+    return name if kind.__module__ == "builtins" else f"{kind.__module__}.{name}"
+
+
+def _capped(text: str, limit: int) -> str:
+    if len(text) > limit:
+        text = f"{text[:limit]}… ({len(text) - limit:,} more characters)"
+    return printable(text)
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return _capped(str(error), MAX_MESSAGE_CHARS)
+    except BaseException:  # noqa: BLE001 - str() runs the user's code, which may raise anything
+        return "<exception str() failed>"
+
+
+def _traceback(error: BaseException) -> str:
+    try:
+        detail = traceback.TracebackException(type(error), error, _from_handler(error), compact=True)
+        if isinstance(error, JobInterrupt):
+            _cut_tail(detail.stack)
+        return _head_and_tail(detail.format())
+    except BaseException as broken:  # noqa: BLE001 - formatting runs the user's code (str, repr, __notes__)
+        return f"<traceback could not be formatted: {type(broken).__name__}>"
+
+
+def _is_ours(filename: str) -> bool:
+    return filename.startswith(_OWN_FOLDERS)
+
+
+def _from_handler(error: BaseException) -> TracebackType | None:
+    """The traceback without the executor's own frames above the handler.
+
+    What we raise on purpose needs none; if there is nothing else but our frames, it is our bug: all of it.
+    """
+    inner = error.__traceback__
+    while inner is not None and _is_ours(inner.tb_frame.f_code.co_filename):
+        inner = inner.tb_next
+    return inner if inner is not None or isinstance(error, DispatchError) else error.__traceback__
+
+
+def _cut_tail(stack: traceback.StackSummary) -> None:
+    # An interrupt is raised by the worker's signal handler; the last line should be where the job was.
+    while len(stack) > 1 and _is_ours(stack[-1].filename):
+        stack.pop()
+
+
+def _head_and_tail(chunks: Iterable[str]) -> str:
+    """The chunks together, at most MAX_TRACEBACK_BYTES of UTF-8: the middle goes first."""
+    half = MAX_TRACEBACK_BYTES // 2 - 100
+    head: list[bytes] = []
+    tail: deque[bytes] = deque()
+    head_bytes = tail_bytes = cut_bytes = 0
+    for chunk in chunks:
+        line = chunk.encode("utf-8", "backslashreplace")
+        if len(line) > half:
+            cut_bytes += len(line) - half
+            line = line[: half // 2] + "…\n".encode() + line[-half // 2 :]
+        if not tail and head_bytes + len(line) <= half:
+            head.append(line)
+            head_bytes += len(line)
+            continue
+        tail.append(line)
+        tail_bytes += len(line)
+        while tail_bytes > half and len(tail) > 1:
+            dropped = len(tail.popleft())
+            tail_bytes -= dropped
+            cut_bytes += dropped
+    middle = f"  … {cut_bytes:,} bytes cut …\n".encode() if cut_bytes else b""
+    return b"".join([*head, middle, *tail]).decode("utf-8", "replace")

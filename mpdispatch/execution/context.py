@@ -1,0 +1,187 @@
+"""What a handler can know and say of the job it is running. Runs in the worker process.
+
+One job runs at a time in a worker, so the current one is a plain global: threads a handler starts see it too.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from datetime import datetime
+from typing import Any, Protocol
+
+import msgspec
+
+from mpdispatch.errors import DispatchError, UsageError
+from mpdispatch.execution.safejson import printable
+from mpdispatch.model import ClaimedJob
+
+__all__ = [
+    "JobContext",
+    "Reporter",
+    "current_engine",
+    "current_job",
+    "enter_worker",
+    "in_worker",
+    "set_current_engine",
+    "set_current_job",
+]
+
+_PROGRESS_INTERVAL_S = 0.1
+_MAX_TEXT_CHARS = 1000
+
+logger = logging.getLogger("mpdispatch.job")
+
+
+class Reporter(Protocol):
+    """Where a handler's reports go: to the supervisor. Called from any thread of the worker."""
+
+    def progress(self, job_id: int, starts: int, data: bytes) -> None:
+        """`data` is the JSON of done, total and message."""
+        ...
+
+
+class JobContext:
+    """The job a handler is running, as it was claimed."""
+
+    __slots__ = (
+        "_job",
+        "_last_report_s",
+        "_lock",
+        "_reporter",
+        "_unsent",
+        "deadline",
+        "is_cancelled",
+    )
+
+    def __init__(self, job: ClaimedJob, *, reporter: Reporter, deadline: datetime | None) -> None:
+        self._job = job
+        self._reporter: Reporter | None = reporter
+        self._unsent: bytes | None = None
+        self._last_report_s = -math.inf
+        self._lock = threading.Lock()
+        self.deadline = deadline
+        """When its timeout strikes (aware UTC); None if it has none."""
+        self.is_cancelled = False
+        """Whether this start was asked to end (cancel, timeout or shutdown)."""
+
+    @property
+    def id(self) -> int:
+        return self._job.id
+
+    @property
+    def name(self) -> str:
+        return self._job.name
+
+    @property
+    def queue(self) -> str:
+        return self._job.queue
+
+    @property
+    def attempt(self) -> int:
+        """Attempts spent, this one included: 1 = the first."""
+        return self._job.attempt
+
+    @property
+    def max_retries(self) -> int:
+        return self._job.max_retries
+
+    @property
+    def idempotency_key(self) -> str | None:
+        return self._job.idempotency_key
+
+    @property
+    def fencing_token(self) -> int:
+        """Grows with every start of this job. Hand it to what you write to, to refuse an older start."""
+        return self._job.starts
+
+    def __repr__(self) -> str:
+        return f"<JobContext id={self.id} name={self.name!r} attempt={self.attempt}>"
+
+    def progress(self, done: float, total: float | None = None, message: str | None = None) -> None:
+        """Tell how far the job is. Cheap to call often: at most 10 a second are sent, and always the last.
+
+        Does nothing once the job has ended.
+
+        Raises:
+            UsageError: a number is negative or not finite, or `message` is no text.
+        """
+        for label, number in (("done", done), ("total", total)):
+            if number is not None and not (isinstance(number, (int, float)) and 0 <= number < math.inf):
+                raise UsageError(f"progress: {label} must be a number of zero or more, not {number!r}")
+        if message is not None and not isinstance(message, str):
+            raise UsageError(f"progress: message must be text, not {message!r}")
+        text = None if message is None else printable(message[:_MAX_TEXT_CHARS])
+        data = msgspec.json.encode({"done": done, "total": total, "message": text})
+        with self._lock:
+            now_s = time.monotonic()
+            if now_s - self._last_report_s < _PROGRESS_INTERVAL_S:
+                self._unsent = data
+            elif self._reporter is not None:
+                self._unsent, self._last_report_s = None, now_s
+                self._reporter.progress(self._job.id, self._job.starts, data)
+
+    def log(self, text: str) -> None:
+        """Write a line to the log of this job (the logger `mpdispatch.job`)."""
+        facts = {"job_id": self.id, "job_name": self.name, "job_attempt": self.attempt}
+        logger.info("%s", text, extra=facts)
+
+    def close(self) -> None:
+        """Send the last progress that was held back; nothing is sent after it. The executor calls this."""
+        with self._lock:
+            reporter, self._reporter = self._reporter, None
+            unsent, self._unsent = self._unsent, None
+        if reporter is not None and unsent is not None:
+            reporter.progress(self._job.id, self._job.starts, unsent)
+
+
+_current: JobContext | None = None
+_engine: Any = None
+_is_worker = False
+
+
+def current_job() -> JobContext:
+    """The job that the calling handler runs.
+
+    Raises:
+        DispatchError: no job is running here.
+    """
+    if _current is None:
+        raise DispatchError("current_job() works only inside a handler while a worker runs its job")
+    return _current
+
+
+def set_current_job(context: JobContext | None) -> None:
+    """The executor sets and clears it."""
+    global _current
+    _current = context
+
+
+def current_engine() -> Any:
+    """The engine whose handler is running (or of the app this process serves).
+
+    Raises:
+        DispatchError: there is none here.
+    """
+    if _engine is None:
+        raise DispatchError("current_engine() works only inside a handler while a worker runs its job")
+    return _engine
+
+
+def set_current_engine(engine: Any) -> None:
+    """Say which engine this process works for."""
+    global _engine
+    _engine = engine
+
+
+def in_worker() -> bool:
+    """Whether this process is a worker: it runs jobs and starts no supervisor."""
+    return _is_worker
+
+
+def enter_worker() -> None:
+    """Mark this process as a worker, for good. Call it before the app is imported."""
+    global _is_worker
+    _is_worker = True

@@ -1,0 +1,49 @@
+"""An app in a few facts that cross processes as JSON: for a supervisor that does not import it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from mpdispatch.config import Config, QueueConfig
+from mpdispatch.execution.registry import Registry
+from mpdispatch.policy.backoff import BackoffSpec
+
+__all__ = ["AppDescription", "describe"]
+
+
+class AppDescription(msgspec.Struct, frozen=True, kw_only=True):
+    """What a worker tells its supervisor of the app it has imported."""
+
+    store: str
+    """What `open_store` opens the app's store by."""
+    durability: str
+    shared: bool
+    """Whether the file is the application's own database."""
+    config: Config
+    queue_configs: tuple[QueueConfig, ...]
+    backoff: BackoffSpec | None
+    """The engine's own."""
+    jobs: dict[str, BackoffSpec | None]
+    """Every handler's name, with its own backoff if it has one."""
+
+
+def describe(
+    registry: Registry,
+    *,
+    store: object,
+    config: Config,
+    queue_configs: Iterable[QueueConfig],
+    backoff: BackoffSpec | None,
+) -> AppDescription:
+    """The description of an app with these parts."""
+    return AppDescription(
+        store=str(getattr(store, "location", store)),
+        durability=getattr(store, "durability", config.durability),
+        shared=getattr(store, "shared", False),
+        config=config,
+        queue_configs=tuple(queue_configs),
+        backoff=backoff,
+        jobs={definition.name: definition.backoff for definition in registry.definitions()},
+    )

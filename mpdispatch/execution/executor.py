@@ -1,0 +1,236 @@
+"""Runs one job in the main thread of a worker process, and gives its outcome. It never raises.
+
+                       ┌ window: an interrupt raises here ┐
+    mark start ▸ decode ▸ handler(**arguments) ▸ close ▸ encode ▸ Outcome
+
+An interrupt (timeout, cancel) comes from a signal handler, at any instruction of the main thread. It raises
+only while the window is open for that very start, and shuts the window itself: it raises at most once.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+
+from mpdispatch.errors import (
+    AppImportError,
+    Cancel,
+    Fault,
+    JobCancelled,
+    JobInterrupt,
+    JobTimeout,
+    PayloadError,
+    ResultError,
+    Retry,
+    Snooze,
+    UnknownJobError,
+)
+from mpdispatch.execution.codec import Limits, encode_result, error_info
+from mpdispatch.execution.context import JobContext, Reporter, set_current_job
+from mpdispatch.execution.registry import JobDefinition, Registry, definition_of
+from mpdispatch.model import (
+    Cancelled,
+    ClaimedJob,
+    Completed,
+    ErrorInfo,
+    Outcome,
+    Raised,
+    RetryAsked,
+    Run,
+    Snoozed,
+)
+
+__all__ = ["Executor", "InterruptKind"]
+
+InterruptKind = Literal["timeout", "cancel"]
+
+_RSS_UNIT_BYTES = 1 if sys.platform == "darwin" else 1024
+# A delay is stored as 64-bit microseconds added to the time of day; a century is for ever.
+_MAX_DELAY_S = 100 * 365.25 * 86400
+
+_INTERRUPTS: dict[str, type[JobInterrupt]] = {"timeout": JobTimeout, "cancel": JobCancelled}
+_INTERRUPT_TEXTS = {"timeout": "the job ran past its timeout", "cancel": "the job was asked to end"}
+# Trying again gives the same: these are about what is stored and what is registered.
+_HOPELESS = (PayloadError, ResultError, UnknownJobError)
+
+
+class _Asked(NamedTuple):
+    job_id: int
+    starts: int
+    kind: InterruptKind
+
+
+class Executor:
+    """Runs jobs of a registry, one after the other.
+
+    `on_start(job_id, starts)` is called before any of the job's code runs; `reporter` takes progress.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        *,
+        limits: Limits,
+        reporter: Reporter,
+        on_start: Callable[[int, int], None],
+    ) -> None:
+        self._registry, self._limits = registry, limits
+        self._reporter, self._on_start = reporter, on_start
+        self._pid = os.getpid()
+        self._window: tuple[int, int] | None = None
+        self._asked: _Asked | None = None
+        self._context: JobContext | None = None
+        self.wants_recycle = False
+        """Whether this process should take no more jobs: it ran out of memory once."""
+
+    # ---------------------------------------------------------------- interrupts
+
+    def interrupt(self, job_id: int, starts: int, kind: InterruptKind) -> None:
+        """End this start of this job: raises JobTimeout or JobCancelled into its handler.
+
+        Call it from a Python signal handler in the main thread. Raises nothing if that start is not in its
+        handler; if it is still to come, it is interrupted at its first line.
+        """
+        context = self._context
+        if context is not None and context.id == job_id and context.fencing_token == starts:
+            context.is_cancelled = True
+        if self._window == (job_id, starts):
+            self._window = None
+            raise _INTERRUPTS[kind](_INTERRUPT_TEXTS[kind])
+        self._asked = _Asked(job_id, starts, kind)
+
+    def _raise_if_asked(self, context: JobContext) -> None:
+        """An interrupt that came before the window was open is raised now."""
+        asked = self._asked
+        if asked is not None and self._window == asked[:2]:
+            self._window = None
+            context.is_cancelled = True
+            raise _INTERRUPTS[asked.kind](_INTERRUPT_TEXTS[asked.kind])
+
+    # ---------------------------------------------------------------- running
+
+    def run(self, job: ClaimedJob, reference: str | None = None) -> Outcome:
+        """The outcome of running the job's handler now.
+
+        `reference` ("module:qualname") says where the handler is, should its name be unknown here.
+        """
+        started_us = time.time_ns() // 1000
+        try:
+            return self._run(job, reference, started_us)
+        except BaseException as stray:  # noqa: BLE001 - e.g. an alarm the handler left behind strikes in our own code
+            self._window = None
+            run = Run(started_us=started_us, worker_pid=self._pid)
+            return Raised(run=run, error=error_info(stray), is_retryable=not isinstance(stray, _HOPELESS))
+        finally:
+            self._context = None
+            set_current_job(None)
+
+    def _run(self, job: ClaimedJob, reference: str | None, started_us: int) -> Outcome:
+        self._on_start(job.id, job.starts)
+        if len(job.payload) > self._limits.max_payload_bytes:
+            size, limit = len(job.payload), self._limits.max_payload_bytes
+            text = f"the stored payload is {size:,} bytes, this worker takes {limit:,} (max_payload_bytes)"
+            raise PayloadError(job.name, [Fault("", text)])
+        definition = self._registry.find(job.name) or self._import(job.name, reference)
+        arguments = definition.signature.decode(job.payload)
+        deadline = None
+        if job.timeout_us is not None:
+            deadline = datetime.now(UTC) + timedelta(microseconds=job.timeout_us)
+        context = self._context = JobContext(job, reporter=self._reporter, deadline=deadline)
+        set_current_job(context)
+        cpu_ns, clock_ns = time.process_time_ns(), time.monotonic_ns()
+        value, error = self._call(definition.function, arguments, context)
+        if os.getpid() != self._pid:
+            os._exit(70)  # a fork of the handler came back into our loop: only the worker itself may speak
+        try:
+            run = Run(
+                started_us=started_us,
+                duration_us=(time.monotonic_ns() - clock_ns) // 1000,
+                worker_pid=self._pid,
+                cpu_us=(time.process_time_ns() - cpu_ns) // 1000,
+                max_rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT_BYTES,
+            )
+            context.close()
+            return self._outcome(run, value, error)
+        finally:
+            del value, error  # the traceback holds this frame: without this, both wait for the cycle collector
+
+    def _call(
+        self, function: Callable[..., Any], arguments: dict[str, Any], context: JobContext
+    ) -> tuple[Any, BaseException | None]:
+        try:
+            try:
+                self._window = (context.id, context.fencing_token)
+                if self._asked is not None:
+                    self._raise_if_asked(context)
+                value = function(**arguments)
+                self._window = None
+                return value, None
+            except BaseException as error:  # noqa: BLE001 - sys.exit() and friends in a handler end its job only
+                self._window = None
+                return None, error
+        except BaseException as late:  # noqa: BLE001 - interrupted in the line above, before the window was shut
+            self._window = None
+            return None, late
+
+    def _outcome(self, run: Run, value: Any, error: BaseException | None) -> Outcome:
+        match error:
+            case None:
+                return self._completed(run, value)
+            case Retry():
+                delay_us = None if error.delay_s is None else _as_us(error.delay_s)
+                return RetryAsked(run=run, error=error_info(error), delay_us=delay_us)
+            case Snooze():
+                return Snoozed(run=run, delay_us=_as_us(error.delay_s))
+            case Cancel():
+                return Cancelled(run=run, error=error_info(error))
+            case SystemExit():
+                return Raised(run=run, error=_of_exit(error))
+            case _:
+                self.wants_recycle |= isinstance(error, MemoryError)
+                return Raised(run=run, error=error_info(error))
+
+    def _completed(self, run: Run, value: Any) -> Outcome:
+        try:
+            return Completed(run=run, result=encode_result(value, max_bytes=self._limits.max_result_bytes))
+        except ResultError as error:
+            return Raised(run=run, error=error_info(error), is_retryable=False)
+
+    def _import(self, name: str, reference: str | None) -> JobDefinition:
+        """The definition of a handler that was registered after this worker was started."""
+        if reference is None:
+            raise UnknownJobError(name, known=sorted(self._registry.names()), where="this worker")
+        module_name, _, qualname = reference.partition(":")
+        try:
+            found: Any = importlib.import_module(module_name)
+            # Importing may have registered it, on the engine itself.
+            if (registered := self._registry.find(name)) is not None:
+                return registered
+            for part in qualname.split("."):
+                found = getattr(found, part)
+        except Exception as error:
+            raise AppImportError(reference, str(error), error_info(error).traceback) from error
+        definition = definition_of(found)
+        if definition is None or definition.name != name:
+            function = found if definition is None else definition.function
+            definition = JobDefinition(name=name, function=function)
+        self._registry.add(definition)
+        return definition
+
+
+def _as_us(delay_s: float) -> int:
+    return int(min(delay_s, _MAX_DELAY_S) * 1_000_000)
+
+
+def _of_exit(error: SystemExit) -> ErrorInfo:
+    info = error_info(error)
+    shown = info.message if error.code is not None else ""
+    return msgspec.structs.replace(info, message=f"handler called sys.exit({shown})")

@@ -1,0 +1,62 @@
+"""What a supervisor must know of the handlers, without having any. Pure: no I/O, no clock."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from mpdispatch.execution.describe import AppDescription
+from mpdispatch.execution.registry import Registry
+from mpdispatch.policy.backoff import DEFAULT, BackoffSpec
+
+__all__ = ["DescribedRulebook", "LiveRulebook", "Rulebook"]
+
+
+class Rulebook(Protocol):
+    """The names of the handlers and their rules."""
+
+    def names(self) -> frozenset[str]:
+        """Every job name a worker can run now."""
+        ...
+
+    def backoff_for(self, name: str) -> BackoffSpec:
+        """The job's own backoff, else the engine's, else the default."""
+        ...
+
+    def reference_for(self, name: str) -> str | None:
+        """`module:qualname` for workers that were started before this name was registered, or None."""
+        ...
+
+
+class LiveRulebook:
+    """Rules of an engine in this process: a handler registered a moment ago is in it."""
+
+    def __init__(self, registry: Registry, backoff: BackoffSpec | None = None) -> None:
+        self._registry, self._backoff = registry, backoff
+
+    def names(self) -> frozenset[str]:
+        return self._registry.names()
+
+    def backoff_for(self, name: str) -> BackoffSpec:
+        definition = self._registry.find(name)
+        return (definition and definition.backoff) or self._backoff or DEFAULT
+
+    def reference_for(self, name: str) -> str | None:
+        definition = self._registry.find(name)
+        return definition.reference if definition is not None else None
+
+
+class DescribedRulebook:
+    """Rules of an app that only the workers have imported."""
+
+    def __init__(self, description: AppDescription) -> None:
+        self._backoff = description.backoff or DEFAULT
+        self._jobs = dict(description.jobs)
+
+    def names(self) -> frozenset[str]:
+        return frozenset(self._jobs)
+
+    def backoff_for(self, name: str) -> BackoffSpec:
+        return self._jobs.get(name) or self._backoff
+
+    def reference_for(self, name: str) -> str | None:
+        return None
