@@ -53,9 +53,9 @@ class _Concurrency(click.ParamType):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
         if value == "auto":
             return "auto"
-        if re.fullmatch("[0-9]{1,6}", str(value)) and int(value) >= 1:
-            return int(value)
-        self.fail(f"{value!r} is neither a number from 1 nor 'auto'", param, ctx)
+        if not re.fullmatch("[0-9]{1,6}", str(value)) or int(value) < 1:
+            self.fail(f"{value!r} is neither a number from 1 nor 'auto'", param, ctx)
+        return int(value)
 
 
 DURATION, RFC3339, CONCURRENCY = _Duration(), _Rfc3339(), _Concurrency()

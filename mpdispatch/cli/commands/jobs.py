@@ -116,11 +116,16 @@ def _attempt_row(attempt: Attempt) -> Sequence[object]:
 @click.pass_obj
 def wait(options: Options, ids: Sequence[int], timeout_s: float | None) -> int:
     """Wait until jobs have ended. Exits 1 if one of them did not complete."""
-    return report_ends(options, open_existing(options), ids, timeout_s=timeout_s)
+    code, ended = ends_of(options, open_existing(options), ids, timeout_s=timeout_s)
+    if options.json:
+        print_json_array(ended)
+    return code
 
 
-def report_ends(options: Options, store: Store, ids: Sequence[int], *, timeout_s: float | None = None) -> int:
-    """Print how each of these jobs ended, when it did; gives the exit code."""
+def ends_of(
+    options: Options, store: Store, ids: Sequence[int], *, timeout_s: float | None = None
+) -> tuple[int, list[dict[str, Any]]]:
+    """Wait for these jobs: the exit code and, for `--json`, the jobs. For people each end is told at once."""
     code, ended = 0, list[dict[str, Any]]()
     for job_id, state in wait_for(store, ids, timeout_s=timeout_s):
         job = store.get(job_id)
@@ -128,9 +133,7 @@ def report_ends(options: Options, store: Store, ids: Sequence[int], *, timeout_s
             code = 1
         if options.json:
             ended.append(job_to_json(job))
-        else:
-            outcome = job.last_error if state is not JobState.COMPLETED else json.dumps(job.result)
-            say(f"{job_id} {state}" + (f" {outcome}" if outcome is not None else ""))
-    if options.json:
-        print_json_array(ended)
-    return code
+            continue
+        outcome = json.dumps(job.result) if state is JobState.COMPLETED else job.last_error
+        say(f"{job_id} {state}" + (f" {outcome}" if outcome is not None else ""))
+    return code, ended
