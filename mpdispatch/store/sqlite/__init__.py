@@ -1,0 +1,13 @@
+"""The SQLite store: one file (or this process's memory), WAL, leases, group commit.
+
+client threads                     supervisor's thread
+SQLiteStore ── inserts, changes,   SQLiteLedger ── finish, claim
+    │            reads                 │
+    └────────────▶ Session ◀───────────┘      one connection each; BEGIN IMMEDIATE under …
+                    │    └──── lock           … the flock in `<path>-mpd/`; FIFOs stand there too (wake)
+                  place ── opening, schema    how a connection is had
+"""
+
+from mpdispatch.store.sqlite.store import SQLiteStore
+
+__all__ = ["SQLiteStore"]

@@ -1,0 +1,44 @@
+"""Reads `.sql` files of named queries: `-- name: xyz`, a line of why, the statement."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+__all__ = ["Queries"]
+
+
+class Queries(Mapping[str, str]):
+    """The statements of a `.sql` file by name, without comments and the final semicolon.
+
+    A later file overrides an earlier one, query by query.
+    """
+
+    def __init__(self, *files: Path) -> None:
+        self._texts: dict[str, str] = {}
+        for file in files:
+            self._texts.update(_parse(file.read_text(encoding="utf-8")))
+
+    def __getitem__(self, name: str) -> str:
+        return self._texts[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._texts)
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
+
+def _parse(text: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    name, lines = "", list[str]()
+    for line in [*text.splitlines(), "-- name:"]:
+        if line.startswith("-- name:"):
+            if name:
+                if name in found:
+                    raise ValueError(f"two queries are named {name!r}")
+                found[name] = "\n".join(lines).strip().removesuffix(";")
+            name, lines = line.removeprefix("-- name:").strip(), []
+        elif not line.lstrip().startswith("--"):
+            lines.append(line)
+    return found

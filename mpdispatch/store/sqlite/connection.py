@@ -1,0 +1,228 @@
+"""One connection with its write lock: every transaction of ours goes through `Session.write`.
+
+BEGIN IMMEDIATE, always: a transaction that reads first and writes later meets SQLITE_BUSY_SNAPSHOT, which no
+waiting helps. Nobody waits for SQLite's own lock while holding ours: on BUSY release, pause, try again.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from mpdispatch import sqlite3
+from mpdispatch.errors import StoreBusy, StoreCorrupt, StoreError, StoreIOError, StorePermission, StoreVanished
+from mpdispatch.failpoints import failpoint
+from mpdispatch.store.sqlite.lock import Pauses, WriteLock
+from mpdispatch.store.sqlite.translate import is_busy, translated
+
+__all__ = ["BUSY_TIMEOUT_MS", "CHECKPOINT_BYTES", "FileIdentity", "Session", "identity_of"]
+
+T = TypeVar("T")
+
+BUSY_TIMEOUT_MS = 20
+CHECKPOINT_BYTES = 8 * 2**20
+# A reader that never pauses keeps the WAL from starting over: from here on, wait for it, if only
+# BUSY_TIMEOUT_MS.
+_RESTART_BYTES = 4 * CHECKPOINT_BYTES
+
+FileIdentity = tuple[int, int]
+
+
+def identity_of(path: Path) -> FileIdentity | None:
+    """(st_dev, st_ino) of what is at `path` now, or None. A stat, never an open."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+class Session:
+    """A connection of one thread. `path` is None for `:memory:`, whose lock also guards reads."""
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        lock: WriteLock,
+        *,
+        location: str,
+        path: Path | None,
+        identity: FileIdentity | None,
+        patience_s: float,
+    ) -> None:
+        self.connection = connection
+        self.location, self.path = location, path
+        self.pid = os.getpid()
+        self.is_broken = False
+        """After an I/O error nothing is known of what is on disk: open anew."""
+        self._lock = lock
+        self._identity = identity
+        self._patience_s = patience_s
+        self._checkpoint_past = CHECKPOINT_BYTES
+
+    # -- transactions ---------------------------------------------------------------------------
+
+    def write(self, work: Callable[[sqlite3.Connection], T], *, point: str, checkpoint: bool = True) -> T:
+        """What `work` gives, run inside one transaction. `work` may run more than once.
+
+        Waits for the lock as long as this session is patient, then raises StoreBusy.
+        """
+
+        def transaction() -> T:
+            result = self._transaction(work, point)
+            if checkpoint:
+                self._checkpoint_if_large()
+            return result
+
+        return self.locked(transaction)
+
+    def locked(self, work: Callable[[], T]) -> T:
+        """What `work` gives, run under the write lock, again and again as long as SQLite says BUSY."""
+        until = time.monotonic() + self._patience_s
+        pauses = Pauses()
+        while True:
+            if not self._acquire(until):
+                raise StoreBusy(self.location)
+            try:
+                return work()
+            except sqlite3.Error as error:
+                problem = self._fail(error)
+                if not isinstance(problem, StoreBusy):
+                    raise problem from error
+            finally:
+                self._lock.release()
+            if not pauses.sleep(until):
+                raise problem
+
+    def _acquire(self, until: float) -> bool:
+        try:
+            return self._lock.acquire(until)
+        except PermissionError as error:
+            raise StorePermission(self.location, f"its lock file: {error}") from error
+        except OSError as error:
+            raise StoreIOError(self.location, f"its lock file: {error}") from error
+
+    def _transaction(self, work: Callable[[sqlite3.Connection], T], point: str) -> T:
+        execute = self.connection.execute
+        execute("BEGIN IMMEDIATE")
+        try:
+            result = work(self.connection)
+            failpoint(f"{point}.before_commit")
+            self.verify()
+            execute("COMMIT")
+        except BaseException:
+            self._roll_back()
+            raise
+        # Again: what was deleted between the check and the commit must not be acknowledged either.
+        self.verify()
+        failpoint(f"{point}.after_commit")
+        return result
+
+    def _roll_back(self) -> None:
+        # A full disk or an I/O error has rolled back already.
+        if self.connection.in_transaction:
+            try:
+                self.connection.execute("ROLLBACK")
+            except sqlite3.Error:
+                self.is_broken = True
+
+    def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """What `work` gives. Several statements in it are not one snapshot."""
+        until = time.monotonic() + self._patience_s
+        pauses = Pauses()
+        while True:
+            try:
+                if self.path is not None:
+                    return work(self.connection)
+                self._acquire(until)
+                try:
+                    return work(self.connection)
+                finally:
+                    self._lock.release()
+            except sqlite3.Error as error:
+                problem = self._fail(error)
+                # Reads of a WAL database are refused only for moments (recovery, the last one closing).
+                if not isinstance(problem, StoreBusy) or not pauses.sleep(until):
+                    raise problem from error
+
+    def _fail(self, error: sqlite3.Error) -> Exception:
+        problem = translated(error, self.location)
+        if isinstance(problem, StoreIOError | StoreCorrupt):
+            self.is_broken = True
+        return problem
+
+    def verify(self) -> None:
+        """Raise StoreVanished if another file, or none, is at the path now."""
+        if self.path is not None and identity_of(self.path) != self._identity:
+            self.is_broken = True
+            raise StoreVanished(self.location)
+
+    # -- the write-ahead log --------------------------------------------------------------------
+
+    def checkpoint_if_large(self) -> None:
+        """Bring the WAL into the database if it has grown large and nobody is writing."""
+        if self._wal_bytes() <= self._checkpoint_past or not self._acquire(0.0):
+            return
+        try:
+            self._checkpoint_if_large()
+        finally:
+            self._lock.release()
+
+    def _wal_bytes(self) -> int:
+        if self.path is None:
+            return 0
+        try:
+            return os.stat(f"{self.path}-wal").st_size
+        except FileNotFoundError:
+            return 0
+
+    def _checkpoint_if_large(self) -> None:
+        size = self._wal_bytes()
+        if size <= CHECKPOINT_BYTES:
+            self._checkpoint_past = CHECKPOINT_BYTES
+            return
+        if size <= self._checkpoint_past:
+            return
+        mode = "PASSIVE" if size < _RESTART_BYTES else "TRUNCATE"
+        try:
+            self.connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
+        except sqlite3.Error as error:
+            # What was committed is committed: a checkpoint that fails now is tried again later, but an
+            # I/O error is remembered.
+            if not is_busy(error):
+                self._fail(error)
+        # The next commit starts the log over and cuts the file to journal_size_limit. Where it could not
+        # (a reader stands in the way), try again after another few MiB, not after every commit.
+        self._checkpoint_past = size + CHECKPOINT_BYTES // 2
+
+    # -- the end --------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Close the connection; not in a forked child, where closing would drop the parent's locks.
+
+        An in-memory database lives on: its connection belongs to the place, not to a session.
+        """
+        if self.pid != os.getpid() or self.path is None:
+            return
+        # The last connection to close checkpoints: that too belongs under the lock. If somebody holds it, he
+        # has a connection and ours is not the last, so closing without it does no harm.
+        held = False
+        try:
+            held = self.path.exists() and self._lock.acquire(time.monotonic() + 0.5)
+        except OSError:
+            # The side folder cannot be opened any more; nothing of ours can hold its lock then either.
+            held = False
+        try:
+            self.connection.close()
+        except sqlite3.Error as error:
+            problem = translated(error, self.location)
+            if isinstance(problem, StoreError):
+                raise problem from error
+            raise
+        finally:
+            if held:
+                self._lock.release()
+            self._lock.close()

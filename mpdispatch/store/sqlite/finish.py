@@ -1,0 +1,115 @@
+"""Recording outcomes in the supervisor's transaction: job row, attempt history, dead letter, large result.
+
+The guard is in the UPDATE's WHERE, and the number of rows it touched is checked. All of a turn's outcomes
+go in one `executemany`, whose count must come out right; if it does not, the turn is rolled back and done
+again one by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from mpdispatch import sqlite3
+from mpdispatch.failpoints import failpoint
+from mpdispatch.model import JobState, Transition
+from mpdispatch.store.base import Progress
+from mpdispatch.store.sqlite.queries import QUERIES
+from mpdispatch.store.sqlite.rows import INLINE_BYTES, encode_error, stored_json
+
+__all__ = ["SomeRejectedError", "record", "record_one_by_one", "record_progress"]
+
+_FINISH = QUERIES["finish"]
+
+
+class SomeRejectedError(Exception):
+    """At least one of these outcomes is of a job that is not this owner's any more. Roll back."""
+
+
+def _row(owner: int, transition: Transition) -> tuple[Any, ...]:
+    run, result, error = transition.run, transition.result, transition.error
+    inline = result is not None and len(result) <= INLINE_BYTES
+    return (
+        transition.job_id,
+        owner,
+        transition.starts,
+        transition.state,
+        transition.state.is_terminal,
+        transition.at_us,
+        transition.attempt,
+        transition.run_at_us,
+        None if run is None else run.started_us,
+        stored_json(result) if result is not None and inline else None,
+        error is not None,
+        # An error of a start stands in the history; here only one that has no start.
+        None if error is None or run is not None else stored_json(encode_error(error)),
+        None if run is None else run.worker_pid,
+        None if run is None else run.cpu_us,
+        None if run is None else run.max_rss_bytes,
+    )
+
+
+def record(connection: sqlite3.Connection, owner: int, transitions: Sequence[Transition]) -> None:
+    """Write them all, or raise SomeRejectedError with the transaction half written."""
+    touched = connection.executemany(_FINISH, [_row(owner, each) for each in transitions]).rowcount
+    if touched != len(transitions):
+        raise SomeRejectedError
+    _record_rest(connection, transitions)
+
+
+def record_one_by_one(
+    connection: sqlite3.Connection, owner: int, transitions: Sequence[Transition]
+) -> list[tuple[int, int]]:
+    """Write those that are this owner's; gives (job id, starts) of the others, of which nothing is written."""
+    accepted, rejected = list[Transition](), list[tuple[int, int]]()
+    for transition in transitions:
+        if connection.execute(_FINISH, _row(owner, transition)).rowcount == 1:
+            accepted.append(transition)
+        else:
+            rejected.append((transition.job_id, transition.starts))
+    _record_rest(connection, accepted)
+    return rejected
+
+
+def _record_rest(connection: sqlite3.Connection, transitions: Iterable[Transition]) -> None:
+    failpoint("finish.after_rows")
+    attempts, results, dead = list[tuple[Any, ...]](), list[tuple[Any, ...]](), list[tuple[int, int]]()
+    for each in transitions:
+        run, error, result = each.run, each.error, each.result
+        if run is not None:
+            attempts.append(
+                (
+                    each.job_id,
+                    each.starts,
+                    each.claim_attempt,
+                    each.cause,
+                    run.started_us,
+                    each.at_us,
+                    run.duration_us,
+                    run.worker_pid,
+                    None if error is None else stored_json(encode_error(error)),
+                    each.exit_status,
+                    each.signal,
+                    run.cpu_us,
+                    run.max_rss_bytes,
+                )
+            )
+        if result is not None and len(result) > INLINE_BYTES:
+            results.append((each.job_id, stored_json(result)))
+        if each.state is JobState.FAILED:
+            dead.append((each.at_us, each.job_id))
+    if attempts:
+        connection.executemany(QUERIES["insert_attempt"], attempts)
+    failpoint("finish.after_attempts")
+    if results:
+        connection.executemany(QUERIES["insert_result"], results)
+    if dead:
+        connection.executemany(QUERIES["insert_dead_letter"], dead)
+    failpoint("finish.before_commit")
+
+
+def record_progress(connection: sqlite3.Connection, owner: int, progress: Sequence[Progress]) -> None:
+    """What running handlers said of how far they are; late reports touch nothing."""
+    connection.executemany(
+        QUERIES["progress"], [(stored_json(each.data), each.job_id, owner, each.starts) for each in progress]
+    )

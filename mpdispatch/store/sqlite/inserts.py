@@ -1,0 +1,128 @@
+"""Inserting jobs, on a connection of ours or of the caller's."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from mpdispatch import sqlite3
+from mpdispatch.clock import Instant
+from mpdispatch.errors import StoreError, UsageError
+from mpdispatch.model import Job, NewJob
+from mpdispatch.store.sqlite import reads
+from mpdispatch.store.sqlite.connection import Session
+from mpdispatch.store.sqlite.queries import QUERIES
+from mpdispatch.store.sqlite.rows import INLINE_BYTES, fresh_job, new_job_row, stored_json
+from mpdispatch.store.sqlite.translate import translated
+
+__all__ = ["insert", "insert_many", "insert_on", "refuse_other_file", "refuse_other_sqlite"]
+
+
+def insert(connection: sqlite3.Connection | sqlite3.Cursor, job: NewJob, now: Instant) -> Job:
+    """Insert one job, or give the one that has its idempotency key."""
+    is_small = len(job.payload) <= INLINE_BYTES
+    payload = stored_json(job.payload)
+    cursor = connection.execute(
+        QUERIES["insert_job"], new_job_row(job, payload if is_small else None, now.wall_us)
+    )
+    if cursor.rowcount != 1:
+        return _older(connection, job)
+    job_id = cursor.lastrowid
+    assert job_id is not None
+    if not is_small:
+        connection.execute(QUERIES["insert_payload"], (job_id, payload))
+    return fresh_job(job, job_id, now.wall_us)
+
+
+def _older(connection: sqlite3.Connection | sqlite3.Cursor, job: NewJob) -> Job:
+    row = connection.execute(QUERIES["id_of_key"], (job.name, job.idempotency_key)).fetchone()
+    return reads.job(connection, row[0], created=False)
+
+
+def insert_many(
+    connection: sqlite3.Connection,
+    template: NewJob,
+    payloads: Sequence[bytes],
+    now: Instant,
+    batch_id: int | None,
+) -> range:
+    """One job per payload under ids that follow each other."""
+    row = connection.execute(QUERIES["last_id"]).fetchone()
+    first = 1 if row is None else row[0] + 1
+    batch_id = first if batch_id is None else batch_id
+    texts = [stored_json(payload) for payload in payloads]
+    large = [(first + at, texts[at]) for at, payload in enumerate(payloads) if len(payload) > INLINE_BYTES]
+    name, queue, state, priority, run_at_us, max_retries, timeout_us, created_us, *_ = new_job_row(
+        template, None, now.wall_us
+    )
+    connection.executemany(
+        QUERIES["insert_batch"],
+        (
+            (
+                first + at,
+                name,
+                queue,
+                state,
+                priority,
+                run_at_us,
+                max_retries,
+                timeout_us,
+                created_us,
+                batch_id,
+                texts[at] if len(payload) <= INLINE_BYTES else None,
+            )
+            for at, payload in enumerate(payloads)
+        ),
+    )
+    if large:
+        connection.executemany(QUERIES["insert_payload"], large)
+    return range(first, first + len(payloads))
+
+
+# ---------------------------------------------------------------- the caller's own connection
+
+
+def refuse_other_sqlite(connection: Any) -> None:
+    """Raise UsageError unless this is a connection of the SQLite we use ourselves."""
+    if isinstance(connection, sqlite3.Connection):
+        return
+    kind = type(connection)
+    raise UsageError(
+        f"connection= is a {kind.__module__}.{kind.__qualname__}, not a {sqlite3.module.__name__}.Connection;"
+        " two copies of SQLite on one file in one process corrupt it"
+    )
+
+
+def refuse_other_file(connection: sqlite3.Connection, session: Session) -> None:
+    """Raise UsageError unless the connection's main database is the store's own file."""
+    if session.path is None:
+        raise UsageError(
+            "connection= needs a store in a file; an in-memory store has one connection of its own"
+        )
+    cursor = connection.cursor()
+    cursor.row_factory = None
+    files = {row[1]: row[2] for row in cursor.execute("PRAGMA database_list")}
+    name = os.fsdecode(files.get("main") or "")
+    try:
+        is_same = os.path.samefile(name, session.path)
+    except OSError:
+        is_same = False
+    if not is_same:
+        raise UsageError(f"connection= is open on {name or 'no file'}, the store is {session.path}")
+
+
+def insert_on(connection: sqlite3.Connection, job: NewJob, now: Instant) -> Job:
+    """Insert on the caller's connection: nothing but the INSERT, in whatever transaction it has."""
+    cursor = connection.cursor()
+    cursor.row_factory = None
+    text_factory, connection.text_factory = connection.text_factory, str
+    try:
+        return insert(cursor, job, now)
+    except sqlite3.Error as error:
+        problem = translated(error, "connection=")
+        if isinstance(problem, StoreError):
+            raise problem from error
+        raise
+    finally:
+        connection.text_factory = text_factory

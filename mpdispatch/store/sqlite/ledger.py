@@ -1,0 +1,259 @@
+"""A supervisor's face of the SQLite store. One thread; never waits: StoreBusy within 50 ms instead."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from mpdispatch import sqlite3
+from mpdispatch.clock import Instant
+from mpdispatch.errors import LeaseLostError
+from mpdispatch.failpoints import failpoint
+from mpdispatch.model import ClaimedJob, PeerSupervisor, Planner, Registration, Transition
+from mpdispatch.store.base import Lease, Progress, Renewal, Turn
+from mpdispatch.store.sqlite import claim as claiming
+from mpdispatch.store.sqlite import finish as finishing
+from mpdispatch.store.sqlite import reads
+from mpdispatch.store.sqlite.connection import Session
+from mpdispatch.store.sqlite.place import Place
+from mpdispatch.store.sqlite.queries import QUERIES
+from mpdispatch.store.sqlite.rows import claimed_of
+from mpdispatch.store.sqlite.wake import Bell, remove_bell
+
+__all__ = ["SQLiteLedger"]
+
+T = TypeVar("T")
+
+
+class SQLiteLedger:
+    """Made by `SQLiteStore.ledger()`; opens on first use and creates nothing."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._session_now: Session | None = None
+        self._bell: Bell | None = None
+
+    @property
+    def side_dir(self) -> Path:
+        return self._place.side_dir
+
+    def _session(self) -> Session:
+        session = self._session_now
+        if session is not None and not session.is_broken:
+            return session
+        if session is not None:
+            self._place.close(session)
+        self._session_now = session = self._place.open(patience_s=0.0, create=False)
+        return session
+
+    def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        return self._session().read(work)
+
+    def _write(self, work: Callable[[sqlite3.Connection], T], point: str) -> T:
+        return self._session().write(work, point=point, checkpoint=False)
+
+    # -- the lease ------------------------------------------------------------------------------
+
+    def register(self, who: Registration, lease: Lease, *, now: Instant) -> int:
+        """Join; gives the owner id for all later calls."""
+        values = (
+            who.host,
+            who.machine_id,
+            who.boot_id,
+            who.pid,
+            who.pid_start,
+            who.pid_namespace,
+            msgspec.json.encode(who.queues).decode(),
+            who.concurrency,
+            who.app,
+            who.version,
+            now.wall_us,
+            now.wall_us,
+            lease.until_us,
+            lease.until_boot_us,
+        )
+        owner = self._write(lambda c: c.execute(QUERIES["register"], values).lastrowid, "register")
+        assert owner is not None
+        if self._bell is not None:
+            self._bell.close()
+        self._bell = Bell(self.side_dir, owner)
+        return owner
+
+    def unregister(self, owner: int) -> None:
+        """Leave. Only after every job was finished or released."""
+        self._write(lambda c: c.execute(QUERIES["unregister"], (owner,)), "unregister")
+        if self._bell is not None:
+            self._bell.close()
+            self._bell = None
+
+    def wake_fileno(self) -> int | None:
+        return None if self._bell is None else self._bell.fileno()
+
+    def drain_wake(self) -> None:
+        if self._bell is not None:
+            self._bell.drain()
+
+    def renew(self, owner: int, lease: Lease, *, now: Instant) -> Renewal:
+        """The heartbeat: one write renews all leases."""
+
+        def work(connection: sqlite3.Connection) -> Renewal:
+            values = (now.wall_us, lease.until_us, lease.until_boot_us, owner)
+            if connection.execute(QUERIES["renew"], values).rowcount != 1:
+                raise LeaseLostError(owner)
+            return Renewal(owned=tuple(_owned(connection, owner)))
+
+        return self._write(work, "renew")
+
+    def cancel_requests(self, owner: int) -> list[tuple[int, int]]:
+        return self._read(lambda c: c.execute(QUERIES["cancel_requests"], (owner,)).fetchall())
+
+    # -- the turn -------------------------------------------------------------------------------
+
+    def turn(
+        self,
+        owner: int,
+        transitions: Sequence[Transition],
+        *,
+        now: Instant,
+        planner: Planner | None = None,
+        slots: int = 0,
+        progress: Sequence[Progress] = (),
+    ) -> Turn:
+        """One transaction: record these outcomes, stage what is due, claim up to `slots` jobs as planned."""
+        if not transitions and not progress:
+            idle = self._read(lambda c: _idle_turn(c, owner, planner, slots, now))
+            if idle is not None:
+                return idle
+
+        def work(connection: sqlite3.Connection, *, one_by_one: bool = False) -> Turn:
+            _require_registered(connection, owner)
+            if progress:
+                finishing.record_progress(connection, owner, progress)
+            rejected = list[tuple[int, int]]()
+            if transitions and one_by_one:
+                rejected = finishing.record_one_by_one(connection, owner, transitions)
+            elif transitions:
+                finishing.record(connection, owner, transitions)
+            if planner is None:
+                return Turn(
+                    claimed=(),
+                    rejected=rejected,
+                    parked={},
+                    has_more=False,
+                    next_due_us=None,
+                    next_token_us=None,
+                )
+            has_more = claiming.stage(connection, planner, now)
+            failpoint("claim.after_stage")
+            claim = claiming.claim(connection, owner, planner, slots, now)
+            return Turn(
+                claimed=claim.jobs,
+                rejected=rejected,
+                parked=claim.parked,
+                has_more=has_more or claim.has_more,
+                next_due_us=claiming.next_due_us(connection, planner.queues),
+                next_token_us=claiming.next_token_us(connection, planner, slots, now),
+            )
+
+        try:
+            return self._write(work, "turn")
+        except finishing.SomeRejectedError:
+            return self._write(lambda c: work(c, one_by_one=True), "turn")
+
+    # -- the others -----------------------------------------------------------------------------
+
+    def peers(self, owner: int) -> list[PeerSupervisor]:
+        return [each for each in self._read(reads.supervisors) if each.id != owner]
+
+    def jobs_of(self, owner: int) -> list[ClaimedJob]:
+        """The running jobs of a supervisor. A read."""
+        rows = self._read(lambda c: c.execute(QUERIES["jobs_of"], (owner,)).fetchall())
+        return [claimed_of(row, payload=row[10] if row[10] is not None else b"", this_start=0) for row in rows]
+
+    def take_over(self, dead: PeerSupervisor, transitions: Sequence[Transition], *, now: Instant) -> bool:
+        """Record these outcomes of a dead supervisor's jobs and strike it off, in one transaction."""
+        covered = {(each.job_id, each.starts) for each in transitions}
+        seen = (dead.heartbeat_us, dead.lease_until_us, dead.lease_until_boot_us)
+
+        def work(connection: sqlite3.Connection) -> bool:
+            if connection.execute(QUERIES["lease_of"], (dead.id,)).fetchone() != seen:
+                return False
+            if not covered.issuperset(_owned(connection, dead.id)):
+                return False
+            finishing.record_one_by_one(connection, dead.id, transitions)
+            connection.execute(QUERIES["unregister"], (dead.id,))
+            return True
+
+        is_done = self._write(work, "take_over")
+        if is_done:
+            remove_bell(self.side_dir, dead.id)
+        return is_done
+
+    def outstanding(self, planner: Planner) -> dict[str, int]:
+        """Jobs a drain waits for; pending and retrying are counted up to 1000 per queue."""
+
+        def work(connection: sqlite3.Connection) -> dict[str, int]:
+            def count(query: str, queue: str) -> int:
+                return int(connection.execute(QUERIES[query], (queue,)).fetchone()[0])
+
+            paused = {row[0] for row in connection.execute(QUERIES["paused"])}
+            return {
+                "pending": sum(count("outstanding_due", each) for each in planner.queues if each not in paused),
+                "running": sum(count("running_in", each) for each in planner.queues),
+                "retrying": sum(count("outstanding_retrying", each) for each in planner.queues),
+            }
+
+        return self._read(work)
+
+    # -- looking after --------------------------------------------------------------------------
+
+    def housekeep(self) -> None:
+        """Checkpoint the WAL if it has grown past 8 MiB and nobody is writing."""
+        self._session().checkpoint_if_large()
+
+    def verify(self) -> None:
+        """Raise StoreVanished if the file was deleted or replaced since it was opened. No I/O but a stat."""
+        self._session().verify()
+
+    def close(self) -> None:
+        if self._bell is not None:
+            self._bell.close()
+            self._bell = None
+        if self._session_now is not None:
+            self._place.close(self._session_now)
+            self._session_now = None
+
+
+def _require_registered(connection: sqlite3.Connection, owner: int) -> None:
+    if connection.execute(QUERIES["is_registered"], (owner,)).fetchone() is None:
+        raise LeaseLostError(owner)
+
+
+def _owned(connection: sqlite3.Connection, owner: int) -> list[tuple[int, int]]:
+    return connection.execute(QUERIES["owned"], (owner,)).fetchall()
+
+
+def _idle_turn(
+    connection: sqlite3.Connection, owner: int, planner: Planner | None, slots: int, now: Instant
+) -> Turn | None:
+    """The answer of a turn that has nothing to write, or None if there is something."""
+    _require_registered(connection, owner)
+    next_due_us = next_token_us = None
+    if planner is not None:
+        if claiming.is_anything_staged(connection, planner, now):
+            return None
+        if slots > 0 and claiming.is_anything_claimable(connection, planner, slots, now):
+            return None
+        next_due_us = claiming.next_due_us(connection, planner.queues)
+        next_token_us = claiming.next_token_us(connection, planner, slots, now)
+    return Turn(
+        claimed=(),
+        rejected=(),
+        parked={},
+        has_more=False,
+        next_due_us=next_due_us,
+        next_token_us=next_token_us,
+    )

@@ -1,0 +1,209 @@
+"""Where a store lives, and how connections to it are had: a file, or the memory of this process."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import threading
+import weakref
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol
+
+from mpdispatch import sqlite3
+from mpdispatch.errors import StoreError, StoreForeign, StoreNotShared, StoreTooNew
+from mpdispatch.store.sqlite import opening, schema
+from mpdispatch.store.sqlite.connection import Session, identity_of
+from mpdispatch.store.sqlite.lock import FileLock, MemoryLock
+
+__all__ = ["CLIENT_PATIENCE_S", "FilePlace", "MemoryPlace", "Place"]
+
+CLIENT_PATIENCE_S = 30.0
+
+_open_sessions: set[Session] = set()
+
+
+def _never_close_inherited() -> None:
+    # A connection carried over a fork must not even be finalised: closing it may checkpoint, delete the WAL
+    # or drop locks behind the parent's back. Other threads' locals are gone already; this set still holds
+    # their sessions, and one reference too many outlives the interpreter's own clean-up.
+    if _open_sessions:
+        import ctypes
+
+        for session in _open_sessions:
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(session.connection))
+        _open_sessions.clear()
+
+
+os.register_at_fork(after_in_child=_never_close_inherited)
+
+
+class Place(Protocol):
+    @property
+    def location(self) -> str: ...
+
+    @property
+    def side_dir(self) -> Path: ...
+
+    def open(self, *, patience_s: float, create: bool) -> Session:
+        """A session for the calling thread, on a schema that is up to date."""
+        ...
+
+    def close(self, session: Session) -> None: ...
+
+    def migrate(self) -> tuple[int, int]: ...
+
+
+class FilePlace:
+    def __init__(self, path: str, location: str, durability: opening.Durability, is_shared: bool) -> None:
+        self.location = location
+        self._given = path
+        self._durability = durability
+        self._is_shared = is_shared
+
+    @cached_property
+    def path(self) -> Path:
+        """Resolved once: by two names the WAL would have two names as well."""
+        return Path(os.path.realpath(self._given))
+
+    @cached_property
+    def side_dir(self) -> Path:
+        return Path(f"{self.path}-mpd")
+
+    def open(self, *, patience_s: float, create: bool) -> Session:
+        session = self._connect(patience_s, create=create)
+        try:
+            found = session.read(lambda connection: schema.version_of(connection, self.location))
+            if create and found != schema.VERSION:
+                _, found = self._migrate(session)
+            schema.refuse_unusable(found, self.location, is_shared=self._is_shared)
+            if session.read(_journal_mode) != "wal":
+                session.locked(lambda: _use_wal(session))
+        except BaseException:
+            self.close(session)
+            raise
+        return session
+
+    def migrate(self) -> tuple[int, int]:
+        session = self._connect(CLIENT_PATIENCE_S, create=True)
+        try:
+            return self._migrate(session)
+        finally:
+            self.close(session)
+
+    def _connect(self, patience_s: float, *, create: bool) -> Session:
+        opening.refuse_network(self.path, self.location)
+        while True:
+            if create:
+                opening.create_file(self.path, self.location)
+            identity = identity_of(self.path)
+            connection = opening.connect_file(self.path, self.location, self._durability)
+            session = Session(
+                connection,
+                FileLock(self.side_dir),
+                location=self.location,
+                path=self.path,
+                identity=identity,
+                patience_s=patience_s,
+            )
+            _open_sessions.add(session)
+            if identity_of(self.path) == identity:
+                return session
+            # Replaced while we opened it: which of the two we have is not known.
+            self.close(session)
+
+    def close(self, session: Session) -> None:
+        if session.pid == os.getpid():
+            _open_sessions.discard(session)
+            session.close()
+
+    def _migrate(self, session: Session) -> tuple[int, int]:
+        found = session.read(lambda connection: schema.version_of(connection, self.location))
+        self._refuse_to_touch(found)
+        if found == schema.VERSION:
+            return found, found
+        # Imported before the lock is taken: the others wait for the schema, not for an import.
+        import sqlite_utils.migrations  # noqa: F401
+
+        session.locked(lambda: _use_wal(session))
+        return session.write(self._bring_up_to_date, point="migrate")
+
+    def _bring_up_to_date(self, connection: sqlite3.Connection) -> tuple[int, int]:
+        # Again, now that nobody else can: seven of eight processes find it done.
+        found = schema.version_of(connection, self.location)
+        self._refuse_to_touch(found)
+        if found != schema.VERSION:
+            schema.apply(connection, is_new_file=found == 0 and not self._is_shared)
+        return found or 0, schema.VERSION
+
+    def _refuse_to_touch(self, found: int | None) -> None:
+        if found is None and not self._is_shared:
+            raise StoreForeign(self.location)
+        if found is not None and found > schema.VERSION:
+            raise StoreTooNew(self.location, found, schema.VERSION)
+
+
+def _journal_mode(connection: sqlite3.Connection) -> str:
+    return str(connection.execute("PRAGMA journal_mode").fetchone()[0])
+
+
+def _use_wal(session: Session) -> None:
+    mode = session.connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+    if mode != "wal":
+        raise StoreError(session.location, f"cannot be switched to write-ahead logging; SQLite stays at {mode}")
+
+
+class MemoryPlace:
+    """One connection and one lock, for every thread of this process."""
+
+    location = ":memory:"
+
+    def __init__(self) -> None:
+        self._pid = os.getpid()
+        self._opening = threading.Lock()
+        self._lock = MemoryLock()
+        self._connection: sqlite3.Connection | None = None
+
+    @cached_property
+    def side_dir(self) -> Path:
+        folder = tempfile.mkdtemp(prefix="mpdispatch-")
+        weakref.finalize(self, _in_process(os.getpid(), shutil.rmtree), folder, ignore_errors=True)
+        return Path(folder)
+
+    def open(self, *, patience_s: float, create: bool) -> Session:
+        if self._pid != os.getpid():
+            raise StoreNotShared(self.location)
+        with self._opening:
+            connection = self._connection
+            if connection is None:
+                connection = opening.connect_memory()
+                connection.execute("BEGIN IMMEDIATE")
+                schema.apply(connection, is_new_file=False)
+                connection.execute("COMMIT")
+                weakref.finalize(self, _in_process(os.getpid(), connection.close))
+                self._connection = connection
+        return Session(
+            connection, self._lock, location=self.location, path=None, identity=None, patience_s=patience_s
+        )
+
+    def close(self, session: Session) -> None: ...
+
+    def migrate(self) -> tuple[int, int]:
+        was_there = self._connection is not None
+        self.open(patience_s=CLIENT_PATIENCE_S, create=True)
+        return (schema.VERSION if was_there else 0), schema.VERSION
+
+
+class _InProcess:
+    """Calls a function only in the process it was made for: a forked child cleans up nothing of its parent."""
+
+    def __init__(self, pid: int, function: object) -> None:
+        self._pid, self._function = pid, function
+
+    def __call__(self, *args: object, **kwargs: object) -> None:
+        if self._pid == os.getpid() and callable(self._function):
+            self._function(*args, **kwargs)
+
+
+_in_process = _InProcess

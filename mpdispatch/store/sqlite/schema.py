@@ -1,0 +1,95 @@
+"""The version of a store's schema, and how it is brought up to date.
+
+sqlite-utils does the work; it is imported only when there is some (its import alone takes 150 ms and more).
+The version stands in `mpdispatch_meta`; `user_version` belongs to whoever owns the file.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mpdispatch import sqlite3
+from mpdispatch.errors import StoreCorrupt, StoreForeign, StoreMissing, StoreTooNew, StoreTooOld
+
+if TYPE_CHECKING:
+    from sqlite_utils import Database
+    from sqlite_utils.migrations import Migrations
+
+__all__ = ["APPLICATION_ID", "VERSION", "apply", "refuse_unusable", "version_of"]
+
+VERSION = 1
+APPLICATION_ID = 0x4D504453  # "MPDS"
+_SCHEMA = Path(__file__).with_name("schema.sql")
+
+
+def version_of(connection: sqlite3.Connection, location: str) -> int | None:
+    """The schema's version; 0 for an empty database, None for one that holds other tables only."""
+    # The common case is one statement: this runs whenever a connection opens.
+    try:
+        row = connection.execute("SELECT value FROM mpdispatch_meta WHERE key = 'schema_version'").fetchone()
+    except sqlite3.module.OperationalError as error:
+        if "no such table" not in str(error):
+            raise
+        tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        return None if tables else 0
+    if row is None or not str(row[0]).isdecimal():
+        raise StoreCorrupt(location, "its mpdispatch_meta names no schema version")
+    return int(row[0])
+
+
+def refuse_unusable(found: int | None, location: str, *, is_shared: bool) -> None:
+    """Raise what is wrong with a store of this version, if it cannot be used as it is."""
+    if found is None and not is_shared:
+        raise StoreForeign(location)
+    if not found:
+        raise StoreMissing(location)
+    if found > VERSION:
+        raise StoreTooNew(location, found, VERSION)
+    if found < VERSION:
+        raise StoreTooOld(location, found, VERSION)
+
+
+def statements(text: str) -> list[str]:
+    """The statements of a schema file, one by one (executescript would commit)."""
+    found, current = list[str](), ""
+    for line in text.splitlines():
+        if not line.startswith("--"):
+            current += line + "\n"
+        if sqlite3.module.complete_statement(current):
+            if current.strip():
+                found.append(current.strip())
+            current = ""
+    return found
+
+
+def apply(connection: sqlite3.Connection, *, is_new_file: bool) -> None:
+    """Bring the schema to VERSION, inside the caller's transaction."""
+    from sqlite_utils import Database
+
+    db = Database(connection, recursive_triggers=False, execute_plugins=False)
+    _migrations().apply(db)
+    connection.execute(
+        "INSERT INTO mpdispatch_meta (key, value) VALUES ('schema_version', ?)"
+        " ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+        (str(VERSION),),
+    )
+    if is_new_file:
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+
+
+def _migrations() -> Migrations:
+    from sqlite_utils.migrations import Migrations
+
+    class OurMigrations(Migrations):
+        # In the user's own database nothing may be named other than mpdispatch_*.
+        migrations_table = "mpdispatch_migrations"
+
+    migrations = OurMigrations("mpdispatch")
+
+    @migrations()
+    def v1_jobs(db: Database) -> None:
+        for statement in statements(_SCHEMA.read_text(encoding="utf-8")):
+            db.execute(statement)
+
+    return migrations

@@ -1,0 +1,223 @@
+"""The clients' face of the SQLite store. Any thread, any process; waits for the write lock up to 30 s."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+from urllib.parse import quote, urlencode
+
+from mpdispatch import sqlite3
+from mpdispatch.clock import Instant
+from mpdispatch.errors import UsageError
+from mpdispatch.model import Attempt, Job, JobState, NewJob, Page, PeerSupervisor
+from mpdispatch.store.base import JobFilter, Ledger, QueueStats
+from mpdispatch.store.sqlite import changes, inserts, reads
+from mpdispatch.store.sqlite.connection import Session
+from mpdispatch.store.sqlite.ledger import SQLiteLedger
+from mpdispatch.store.sqlite.opening import Durability
+from mpdispatch.store.sqlite.place import CLIENT_PATIENCE_S, FilePlace, MemoryPlace, Place
+from mpdispatch.store.sqlite.queries import QUERIES
+from mpdispatch.store.sqlite.wake import Knocker
+
+__all__ = ["SQLiteStore"]
+
+T = TypeVar("T")
+
+
+class SQLiteStore:
+    """Jobs in an SQLite file, or in this process's memory (`":memory:"`).
+
+    Making one does no I/O: the file is opened on first use, per process and thread. Enqueueing and `migrate`
+    create it; reading never does.
+
+    Args:
+        path: of the file. Beside it stand `-wal`, `-shm` and the folder `-mpd` (lock and wake-up files).
+        durability: `"full"`: what is enqueued survives power loss. `"process"`: it survives any crash of
+            processes; power loss may cost the last moments.
+        shared: the file is the application's own database and keeps its tables; ours are named `mpdispatch_*`.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], durability: Durability = "full", shared: bool = False
+    ) -> None:
+        if durability not in ("full", "process"):
+            raise UsageError(f"durability must be 'full' or 'process', not {durability!r}")
+        given = os.fspath(path)
+        if not isinstance(given, str) or not given or "\0" in given:
+            raise UsageError(f"path must be text that names a file, not {given!r}")
+        self._place: Place
+        if given == ":memory:":
+            self._place = MemoryPlace()
+        else:
+            absolute = os.path.abspath(given)
+            self._place = FilePlace(absolute, _location(absolute, durability, shared), durability, shared)
+        self._threads = threading.local()
+        self._knocker: Knocker | None = None
+
+    def __repr__(self) -> str:
+        return f"SQLiteStore({self.location!r})"
+
+    @property
+    def location(self) -> str:
+        """The file's absolute path (a `sqlite:///` URL if options differ from the defaults), or `:memory:`."""
+        return self._place.location
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other processes can open it."""
+        return isinstance(self._place, FilePlace)
+
+    # -- opening --------------------------------------------------------------------------------
+
+    def migrate(self) -> tuple[int, int]:
+        """Create the store or bring its schema up to date; gives (version before, version now)."""
+        return self._place.migrate()
+
+    def check(self, *, create: bool = False) -> None:
+        """Open it and see that it can be used, or raise a StoreError. `create=True` migrates first."""
+        self._session(create=create).verify()
+
+    def close(self) -> None:
+        """Close this thread's connection. The next call opens a new one."""
+        held = getattr(self._threads, "held", None)
+        if held is not None:
+            self._threads.held = None
+            held.close()
+        if self._knocker is not None:
+            self._knocker.close()
+
+    def ledger(self) -> Ledger:
+        """A supervisor's own face of this store, for the calling thread only."""
+        return SQLiteLedger(self._place)
+
+    def _session(self, *, create: bool = False) -> Session:
+        held: _Held | None = getattr(self._threads, "held", None)
+        if held is not None:
+            session = held.session
+            if session.pid == os.getpid() and not session.is_broken:
+                return session
+            held.close()
+        session = self._place.open(patience_s=CLIENT_PATIENCE_S, create=create)
+        self._threads.held = _Held(self._place, session)
+        return session
+
+    def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        return self._session().read(work)
+
+    def _write(self, work: Callable[[sqlite3.Connection], T], point: str, *, create: bool = False) -> T:
+        return self._session(create=create).write(work, point=point)
+
+    # -- jobs -----------------------------------------------------------------------------------
+
+    def enqueue(self, job: NewJob, *, now: Instant, connection: Any = None) -> Job:
+        """Keep one job. On disk when this returns, unless `connection` is given: then with its commit."""
+        if connection is not None:
+            return self._enqueue_on(connection, job, now)
+        made = self._write(lambda c: inserts.insert(c, job, now), "enqueue", create=True)
+        self.wake()
+        return made
+
+    def _enqueue_on(self, connection: Any, job: NewJob, now: Instant) -> Job:
+        inserts.refuse_other_sqlite(connection)
+        # While the caller is writing nobody can create the tables: say so instead of waiting for ourselves.
+        session = self._session(create=not connection.in_transaction)
+        session.verify()
+        inserts.refuse_other_file(connection, session)
+        return inserts.insert_on(connection, job, now)
+
+    def enqueue_many(
+        self, template: NewJob, payloads: Sequence[bytes], *, now: Instant, batch_id: int | None = None
+    ) -> range:
+        """Keep one job per payload, in one transaction; gives their ids, which are contiguous."""
+        if template.idempotency_key is not None:
+            raise UsageError("many jobs cannot have one idempotency key")
+        if not payloads:
+            return range(0)
+        ids = self._write(
+            lambda c: inserts.insert_many(c, template, payloads, now, batch_id), "enqueue", create=True
+        )
+        self.wake()
+        return ids
+
+    def get(self, job_id: int) -> Job:
+        """Raises JobNotFoundError."""
+        return self._read(lambda c: reads.job(c, job_id))
+
+    def state_of(self, job_id: int) -> JobState:
+        """Cheap enough to poll. Raises JobNotFoundError."""
+        return self._read(lambda c: reads.state_of(c, job_id))
+
+    def attempts(self, job_id: int) -> list[Attempt]:
+        """Oldest first."""
+        return self._read(lambda c: reads.attempts(c, job_id))
+
+    def list_jobs(self, where: JobFilter, *, limit: int, cursor: str | None) -> Page[Job]:
+        """Newest id first. Raises UsageError on a cursor that is none."""
+        return self._read(lambda c: reads.page(c, where, limit, cursor))
+
+    def counts(self) -> dict[JobState, int]:
+        """Every state, 0 included."""
+        return self._read(reads.counts)
+
+    def dead_letter_count(self) -> int:
+        """Dead letters not replayed."""
+        return self._read(lambda c: int(c.execute(QUERIES["dead_letter_count"]).fetchone()[0]))
+
+    def queue_stats(self) -> list[QueueStats]:
+        """Every queue that holds a job or was ever paused, by name."""
+        return self._read(reads.queue_stats)
+
+    def cancel(self, job_id: int, *, now: Instant) -> Job:
+        """Cancel a job that is not running; ask the supervisor to end one that is."""
+        job = self._write(lambda c: changes.cancel(c, job_id, now), "cancel")
+        self.wake()
+        return job
+
+    def retry(self, job_id: int, *, now: Instant) -> Job:
+        """Run a waiting job now, or enqueue a failed or cancelled one again as a new job."""
+        job = self._write(lambda c: changes.retry(c, job_id, now), "retry")
+        self.wake()
+        return job
+
+    def set_paused(self, queue: str, paused: bool, *, now: Instant) -> None:
+        """Nothing of a paused queue is claimed; what runs goes on."""
+        self._write(lambda c: c.execute(QUERIES["set_paused"], (queue, int(paused))), "set_paused")
+        if not paused:
+            self.wake()
+
+    def supervisors(self) -> list[PeerSupervisor]:
+        """Registered ones, dead or alive."""
+        return self._read(reads.supervisors)
+
+    def wake(self) -> None:
+        """Tell every supervisor of this store that there is work. A hint: never blocks or raises."""
+        knocker = self._knocker
+        if knocker is None:
+            knocker = self._knocker = Knocker(self._place.side_dir)
+        knocker.knock()
+
+
+class _Held:
+    """A thread's session; closed with the thread."""
+
+    __slots__ = ("_place", "session")
+
+    def __init__(self, place: Place, session: Session) -> None:
+        self._place, self.session = place, session
+
+    def close(self) -> None:
+        self._place.close(self.session)
+
+    def __del__(self) -> None:
+        self.close()
+
+
+def _location(absolute: str, durability: str, shared: bool) -> str:
+    options = {}
+    if durability != "full":
+        options["durability"] = durability
+    if shared:
+        options["shared"] = "1"
+    return f"sqlite:///{quote(absolute)}?{urlencode(options)}" if options else absolute

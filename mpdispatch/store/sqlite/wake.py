@@ -1,0 +1,103 @@
+"""Knocking at the supervisors' doors: each has a FIFO beside the store. A hint, never a promise."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import threading
+import time
+from pathlib import Path
+
+from mpdispatch.store.sqlite.lock import open_beside
+
+__all__ = ["Bell", "Knocker", "remove_bell"]
+
+_PREFIX = "wake."
+# A folder's mtime is as coarse as the kernel's tick: two changes within it look like one.
+_MTIME_GRAIN_NS = 50_000_000
+
+
+class Bell:
+    """The supervisor's end."""
+
+    def __init__(self, folder: Path, owner: int) -> None:
+        self._path = folder / f"{_PREFIX}{owner}"
+        os.close(open_beside(folder, "lock", os.O_RDWR | os.O_CREAT))
+        os.mkfifo(self._path, 0o600)
+        # For reading and writing: without a writer it would be at end of file, and thus always readable.
+        self._fd = open_beside(folder, self._path.name, os.O_RDWR | os.O_NONBLOCK)
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def drain(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while len(os.read(self._fd, 4096)) == 4096:
+                pass
+
+    def close(self) -> None:
+        """Take it down: later knocks find nobody."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+            with contextlib.suppress(OSError):
+                self._path.unlink()
+
+
+def remove_bell(folder: Path, owner: int) -> None:
+    """Of a supervisor that is gone."""
+    with contextlib.suppress(OSError):
+        (folder / f"{_PREFIX}{owner}").unlink()
+
+
+class Knocker:
+    """The clients' end: one byte into every FIFO. Thread-safe; keeps the FIFOs open between knocks."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._fds = list[int]()
+        self._seen_mtime_ns = -1
+
+    def knock(self) -> None:
+        if self._pid != os.getpid():
+            # Another thread of the parent may have held the lock at the fork. The descriptors stay good.
+            self._pid, self._lock = os.getpid(), threading.Lock()
+        with self._lock:
+            with contextlib.suppress(OSError):
+                self._look_around()
+            self._fds = [fd for fd in self._fds if self._ring(fd)]
+
+    def _look_around(self) -> None:
+        mtime_ns = os.stat(self._folder).st_mtime_ns
+        if mtime_ns == self._seen_mtime_ns:
+            return
+        self._forget()
+        for entry in os.listdir(self._folder):
+            if entry.startswith(_PREFIX):
+                # ENXIO: nobody reads, its supervisor is dead. ENOENT: gone meanwhile.
+                with contextlib.suppress(OSError):
+                    self._fds.append(open_beside(self._folder, entry, os.O_WRONLY | os.O_NONBLOCK))
+        is_settled = time.time_ns() - mtime_ns > _MTIME_GRAIN_NS
+        self._seen_mtime_ns = mtime_ns if is_settled else -1
+
+    def _ring(self, fd: int) -> bool:
+        try:
+            os.write(fd, b"!")
+        except OSError as error:
+            if error.errno != errno.EAGAIN:  # a full FIFO wakes as well as one byte more would
+                os.close(fd)
+                return False
+        return True
+
+    def _forget(self) -> None:
+        for fd in self._fds:
+            os.close(fd)
+        self._fds = []
+
+    def close(self) -> None:
+        with self._lock:
+            self._forget()
+            self._seen_mtime_ns = -1
