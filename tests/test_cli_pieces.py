@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import logging
 import subprocess
@@ -115,11 +117,6 @@ def test_table_is_aligned_plain_text_without_a_terminal(capsys: pytest.CaptureFi
 
 @given(st.lists(st.integers()))
 def test_streamed_array_is_one_json_document(items: list[int]) -> None:
-    code = "import sys, json; from mpdispatch.cli.output import print_json_array as p"
-    del code
-    import contextlib
-    import io
-
     with contextlib.redirect_stdout(io.StringIO()) as out:
         print_json_array(items)
     assert json.loads(out.getvalue()) == items
@@ -174,8 +171,12 @@ def faults_of(explicit: str | None = None) -> list[str]:
     return [str(fault) for fault in raised.value.faults]
 
 
-def test_no_file_is_fine_and_does_not_load_yaml(folder: Path) -> None:
-    code = "import sys; from mpdispatch.cli.configfile import file_settings as f; f(None); assert 'yaml' not in sys.modules"
+@pytest.mark.usefixtures("folder")
+def test_no_file_is_fine_and_does_not_load_yaml() -> None:
+    code = (
+        "import sys; from mpdispatch.cli.configfile import file_settings as f; f(None);"
+        "sys.exit('yaml' in sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
     assert file_settings(None) is None
 

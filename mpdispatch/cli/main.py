@@ -33,7 +33,7 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
 
 def _run(args: Sequence[str] | None) -> int:
     try:
-        code = program.main(args=args, prog_name="mpdispatch", standalone_mode=False, obj=Options())
+        code = _invoke(sys.argv[1:] if args is None else list(args))
         if sys.stdout is not None:
             sys.stdout.flush()
     except BrokenPipeError:
@@ -62,6 +62,17 @@ def _run(args: Sequence[str] | None) -> int:
         complain("internal error, please report it with the lines above")
         return _INTERNAL
     return code if isinstance(code, int) else 0
+
+
+def _invoke(args: list[str]) -> object:
+    if "_MPDISPATCH_COMPLETE" in os.environ:  # a shell asks what could come next
+        program.main(args, prog_name="mpdispatch")
+    try:
+        # Not `program.main`: it would end a broken pipe with 1, which says here that a job failed.
+        with program.make_context("mpdispatch", args, obj=Options()) as context:
+            return program.invoke(context)
+    except click.exceptions.Exit as ended:
+        return ended.exit_code
 
 
 def _complain_of(error: DispatchError) -> None:

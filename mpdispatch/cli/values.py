@@ -16,7 +16,7 @@ from mpdispatch.policy.durations import parse_duration
 __all__ = ["CONCURRENCY", "DURATION", "RFC3339", "arguments_of"]
 
 
-class _Duration(click.ParamType):
+class _Duration(click.ParamType[float]):
     """`30s`, `5m`, `1h30m`, `250ms` or plain seconds, as float seconds."""
 
     name = "duration"
@@ -28,7 +28,7 @@ class _Duration(click.ParamType):
             self.fail(str(error), param, ctx)
 
 
-class _Rfc3339(click.ParamType):
+class _Rfc3339(click.ParamType[datetime]):
     """A time with its offset, as an aware datetime in UTC."""
 
     name = "time"
@@ -45,7 +45,7 @@ class _Rfc3339(click.ParamType):
             self.fail(f"{value!r} is no RFC 3339 time such as 2026-05-01T08:00:00Z", param, ctx)
 
 
-class _Concurrency(click.ParamType):
+class _Concurrency(click.ParamType[int | str]):
     """A number of worker processes, or `auto`."""
 
     name = "n|auto"

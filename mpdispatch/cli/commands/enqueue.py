@@ -81,6 +81,7 @@ class _Wishes:
 @click.pass_obj
 def enqueue(
     options: Options,
+    /,
     name: str,
     pairs: Sequence[str],
     whole: str | None,
@@ -163,8 +164,8 @@ def _as_given(options: Options, name: str, arguments: Mapping[str, Any], wished:
     except (TypeError, ValueError, RecursionError) as error:
         raise PayloadError(name, [Fault("", f"its arguments: {fault_of_encoding(error)}")]) from error
     if len(payload) > config.max_payload_bytes:
-        text = f"{len(payload):,} bytes of JSON, at most {config.max_payload_bytes:,} are allowed (max_payload_bytes)"
-        faults.append(Fault("", f"its arguments are {text}"))
+        allowed = f"at most {config.max_payload_bytes:,} are allowed (max_payload_bytes)"
+        faults.append(Fault("", f"its arguments are {len(payload):,} bytes of JSON, {allowed}"))
     if faults:
         raise PayloadError(name, faults)
     return NewJob(name=name, payload=payload, **wished)
