@@ -35,6 +35,10 @@ class AppEngine(Protocol):
 
     def describe(self) -> AppDescription: ...
 
+    def use_store(self, location: str) -> None:
+        """Enqueue into this store from now on, instead of the app's own."""
+        ...
+
 
 class AppReference(msgspec.Struct, frozen=True, kw_only=True):
     """Where the handlers of an app are, and the surroundings in which that is true."""

@@ -16,7 +16,15 @@ from typing import Any
 import msgspec
 
 from mpdispatch.errors import DispatchError, JobInterrupt, ResultError
-from mpdispatch.execution.safejson import Reader, encode, fault_of_encoding, lossy, may_be_lossy, printable
+from mpdispatch.execution.safejson import (
+    Reader,
+    encode,
+    fault_of_encoding,
+    is_shallow,
+    lossy,
+    may_be_lossy,
+    printable,
+)
 from mpdispatch.model import ErrorInfo
 
 __all__ = ["MAX_MESSAGE_CHARS", "MAX_TRACEBACK_BYTES", "Limits", "encode_result", "error_info"]
@@ -46,7 +54,7 @@ def encode_result(value: Any, *, max_bytes: int) -> bytes:
         return b"null"
     try:
         written = encode(value)
-        faults = lossy(value, "result", Reader.PEOPLE) if _needs_a_look(written) else ()
+        faults = lossy(value, "result", Reader.PEOPLE) if _needs_a_look(value, written) else ()
     except (TypeError, ValueError, RecursionError) as error:
         raise ResultError(f"the result cannot be kept: {fault_of_encoding(error)}") from error
     if faults:
@@ -58,9 +66,15 @@ def encode_result(value: Any, *, max_bytes: int) -> bytes:
     return written
 
 
-def _needs_a_look(written: bytes) -> bool:
-    # Keys are changed only in objects, and the JSON cannot tell 1 from "1": each object is walked.
-    return b"{" in written or may_be_lossy(written)
+def _needs_a_look(value: Any, written: bytes) -> bool:
+    # Keys are changed only in objects, and the JSON cannot tell 1 from "1".
+    if b"{" not in written and not may_be_lossy(written):
+        return False
+    try:
+        # Reading back and comparing, in C, is five times as fast as walking through it.
+        return not (is_shallow(written) and msgspec.json.decode(written) == value)
+    except Exception:  # noqa: BLE001 - the user's __eq__ may raise anything; then we walk
+        return True
 
 
 # ---------------------------------------------------------------- exceptions

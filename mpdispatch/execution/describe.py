@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
@@ -25,6 +25,8 @@ class AppDescription(msgspec.Struct, frozen=True, kw_only=True):
     queue_configs: tuple[QueueConfig, ...]
     backoff: BackoffSpec | None
     """The engine's own."""
+    origins: dict[str, str] = {}
+    """Where each config value came from, as `Config.resolve_with_sources` says."""
     jobs: dict[str, BackoffSpec | None]
     """Every handler's name, with its own backoff if it has one."""
 
@@ -36,6 +38,7 @@ def describe(
     config: Config,
     queue_configs: Iterable[QueueConfig],
     backoff: BackoffSpec | None,
+    origins: Mapping[str, str] | None = None,
 ) -> AppDescription:
     """The description of an app with these parts."""
     return AppDescription(
@@ -45,5 +48,6 @@ def describe(
         config=config,
         queue_configs=tuple(queue_configs),
         backoff=backoff,
+        origins=dict(origins or {}),
         jobs={definition.name: definition.backoff for definition in registry.definitions()},
     )

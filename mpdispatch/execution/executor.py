@@ -37,11 +37,11 @@ from mpdispatch.execution.codec import Limits, encode_result, error_info
 from mpdispatch.execution.context import JobContext, Reporter, set_current_job
 from mpdispatch.execution.registry import JobDefinition, Registry, definition_of
 from mpdispatch.model import (
+    Answer,
     Cancelled,
     ClaimedJob,
     Completed,
     ErrorInfo,
-    Outcome,
     Raised,
     RetryAsked,
     Run,
@@ -117,7 +117,7 @@ class Executor:
 
     # ---------------------------------------------------------------- running
 
-    def run(self, job: ClaimedJob, reference: str | None = None) -> Outcome:
+    def run(self, job: ClaimedJob, reference: str | None = None) -> Answer:
         """The outcome of running the job's handler now.
 
         `reference` ("module:qualname") says where the handler is, should its name be unknown here.
@@ -133,7 +133,7 @@ class Executor:
             self._context = None
             set_current_job(None)
 
-    def _run(self, job: ClaimedJob, reference: str | None, started_us: int) -> Outcome:
+    def _run(self, job: ClaimedJob, reference: str | None, started_us: int) -> Answer:
         self._on_start(job.id, job.starts)
         if len(job.payload) > self._limits.max_payload_bytes:
             size, limit = len(job.payload), self._limits.max_payload_bytes
@@ -181,7 +181,7 @@ class Executor:
             self._window = None
             return None, late
 
-    def _outcome(self, run: Run, value: Any, error: BaseException | None) -> Outcome:
+    def _outcome(self, run: Run, value: Any, error: BaseException | None) -> Answer:
         match error:
             case None:
                 return self._completed(run, value)
@@ -198,7 +198,7 @@ class Executor:
                 self.wants_recycle |= isinstance(error, MemoryError)
                 return Raised(run=run, error=error_info(error))
 
-    def _completed(self, run: Run, value: Any) -> Outcome:
+    def _completed(self, run: Run, value: Any) -> Answer:
         try:
             return Completed(run=run, result=encode_result(value, max_bytes=self._limits.max_result_bytes))
         except ResultError as error:

@@ -24,6 +24,7 @@ __all__ = [
     "enc_hook",
     "encode",
     "fault_of_encoding",
+    "is_shallow",
     "lossy",
     "may_be_lossy",
     "printable",
@@ -70,12 +71,15 @@ encode = msgspec.json.Encoder(enc_hook=enc_hook).encode
 def may_be_lossy(written: bytes) -> bool:
     """Whether this JSON can hide a NaN or be nested too deeply; False is certain, True is not.
 
-    Counting brackets bounds the depth at the speed of C.
-
     >>> may_be_lossy(b'{"path":"a.pdf"}'), may_be_lossy(b'{"ratio":null}')
     (False, True)
     """
-    return b"null" in written or written.count(b"[") + written.count(b"{") > MAX_DEPTH
+    return b"null" in written or not is_shallow(written)
+
+
+def is_shallow(written: bytes) -> bool:
+    """Whether this JSON is surely not nested too deeply: counting brackets is fast, and bounds the depth."""
+    return written.count(b"[") + written.count(b"{") <= MAX_DEPTH
 
 
 def fault_of_encoding(error: BaseException) -> str:

@@ -14,6 +14,7 @@ from mpdispatch.model.job import (
 )
 from mpdispatch.model.outcome import (
     Aborted,
+    Answer,
     Cancelled,
     Completed,
     LeaseLost,
@@ -32,6 +33,7 @@ from mpdispatch.model.supervisors import PeerSupervisor, Registration
 __all__ = [
     "TERMINAL_STATES",
     "Aborted",
+    "Answer",
     "Attempt",
     "Cancelled",
     "Cause",

@@ -10,6 +10,7 @@ from mpdispatch.model.job import Cause, ErrorInfo, JobState
 
 __all__ = [
     "Aborted",
+    "Answer",
     "Cancelled",
     "Completed",
     "LeaseLost",
@@ -25,7 +26,7 @@ __all__ = [
 ]
 
 
-class Run(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class Run(msgspec.Struct, frozen=True, kw_only=True, gc=False, array_like=True):
     """What is known of one execution. All times in microseconds."""
 
     started_us: int
@@ -43,7 +44,7 @@ class Completed(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     result: bytes
 
 
-class Raised(msgspec.Struct, frozen=True, kw_only=True):
+class Raised(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """The handler raised. `is_retryable=False`: trying again cannot help (no JSON …)."""
 
     run: Run
@@ -51,7 +52,7 @@ class Raised(msgspec.Struct, frozen=True, kw_only=True):
     is_retryable: bool = True
 
 
-class RetryAsked(msgspec.Struct, frozen=True, kw_only=True):
+class RetryAsked(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """The handler raised `Retry`. `delay_us=None`: as the backoff says."""
 
     run: Run
@@ -59,17 +60,20 @@ class RetryAsked(msgspec.Struct, frozen=True, kw_only=True):
     delay_us: int | None
 
 
-class Snoozed(msgspec.Struct, frozen=True, kw_only=True):
+class Snoozed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """The handler raised `Snooze`."""
 
     run: Run
     delay_us: int
 
 
-class Cancelled(msgspec.Struct, frozen=True, kw_only=True):
-    """The job was cancelled while it ran, by request or by its handler raising `Cancel`."""
+class Cancelled(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """The job was cancelled while it was claimed, by request or by its handler raising `Cancel`.
 
-    run: Run
+    `run=None`: its handler was not called yet.
+    """
+
+    run: Run | None
     error: ErrorInfo
 
 
@@ -120,6 +124,10 @@ Outcome: TypeAlias = (
     | Aborted
     | Released
 )
+
+
+Answer: TypeAlias = Completed | Raised | RetryAsked | Snoozed | Cancelled
+"""What a worker can say of a job; the other outcomes are what its supervisor sees."""
 
 
 class Transition(msgspec.Struct, frozen=True, kw_only=True, gc=False):

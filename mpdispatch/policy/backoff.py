@@ -166,9 +166,6 @@ class ExponentialJitter(Backoff, frozen=True, tag="exponential_jitter"):
 BackoffSpec: TypeAlias = Constant | Linear | Exponential | ExponentialJitter
 """What a worker decodes a backoff as."""
 
-DEFAULT = ExponentialJitter(base=1, max=60)
-"""The backoff of jobs and engines that name none."""
-
 
 def _check_order(low: str, low_s: float, max_s: float) -> None:
     if max_s < low_s:
@@ -200,3 +197,7 @@ def _grown(base: float, factor: float, max_s: float, attempt: int) -> float:
         return min(max_s, base * factor ** min(attempt - 1, _LAST_EXPONENT))
     except OverflowError:
         return max_s
+
+
+DEFAULT = ExponentialJitter(base=1, max=60)
+"""The backoff of jobs and engines that name none."""

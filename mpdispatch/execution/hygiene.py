@@ -1,0 +1,139 @@
+"""Puts a worker process back in order after each job. Runs in the worker's main thread, between jobs.
+
+What a handler changed for the whole process (working folder, environment, umask, signal handlers, recursion
+limit) is put back. What cannot be (threads that would keep the process alive, resource limits) makes the worker
+ask to be replaced. Looking costs about 4 µs if nothing was changed: it is done after every job.
+"""
+
+from __future__ import annotations
+
+import _signal  # type: ignore[import-not-found]  # the C half of `signal`; typeshed has no stub for it
+import os
+import resource
+import signal
+import sys
+import threading
+from typing import Any
+
+from mpdispatch.execution.descendants import has_children, kill_children
+
+__all__ = ["Hygiene", "has_children", "kill_children"]
+
+_SIGNALS = tuple(
+    int(getattr(signal, name))
+    for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGALRM", "SIGCHLD", "SIGPIPE")
+)
+# Each look is a system call. The two that break the next job soonest are looked at each time, the rest in turn.
+_LIMITS = (resource.RLIMIT_AS, resource.RLIMIT_NOFILE)
+_LIMITS_IN_TURN = tuple(
+    getattr(resource, name)
+    for name in ("RLIMIT_CPU", "RLIMIT_FSIZE", "RLIMIT_DATA", "RLIMIT_STACK", "RLIMIT_NPROC", "RLIMIT_CORE")
+)
+
+
+def _environment() -> dict[Any, Any]:
+    # The mapping beneath: `dict(os.environ)` decodes every entry anew (20 µs for 30 of them).
+    raw: dict[Any, Any] | None = getattr(os.environ, "_data", None)
+    return dict(os.environ) if raw is None else raw
+
+
+def _handlers() -> list[Any]:
+    # The C function: `signal.getsignal` wraps each answer in an enum (0.8 µs instead of 0.07).
+    return [_signal.getsignal(number) for number in _SIGNALS]
+
+
+class Hygiene:
+    """How the process should be between jobs, as it was when `snapshot` was called."""
+
+    def __init__(self) -> None:
+        self._cwd = os.getcwd()
+        self._umask = os.umask(0o077)
+        os.umask(self._umask)
+        self._environment = dict(_environment())
+        self._text_environment = dict(os.environ)
+        self._handlers = _handlers()
+        self._recursion_limit = sys.getrecursionlimit()
+        self._limits = {limit: resource.getrlimit(limit) for limit in (*_LIMITS, *_LIMITS_IN_TURN)}
+        self._turn = 0
+        self._threads = frozenset(threading.enumerate())
+        self.recycle_reasons: list[str] = []
+        """Why this worker should be replaced; empty: it should not."""
+
+    @classmethod
+    def snapshot(cls) -> Hygiene:
+        """Remember the state of this process now."""
+        return cls()
+
+    @property
+    def wants_recycle(self) -> bool:
+        return bool(self.recycle_reasons)
+
+    def restore(self) -> list[str]:
+        """Put back what was changed since the snapshot; says what that was, in a few words each."""
+        changed: list[str] = []
+        if (umask := os.umask(self._umask)) != self._umask:
+            changed.append(f"umask {umask:04o}")
+        self._restore_cwd(changed)
+        if _environment() != self._environment:
+            changed.append(self._restore_environment())
+        if _handlers() != self._handlers:
+            self._restore_handlers(changed)
+        if sys.getrecursionlimit() != self._recursion_limit:
+            changed.append(f"recursion limit {sys.getrecursionlimit()}")
+            sys.setrecursionlimit(self._recursion_limit)
+        if threading.active_count() > len(self._threads):
+            self._look_at_threads()
+        self._look_at_limits()
+        return changed
+
+    def _restore_cwd(self, changed: list[str]) -> None:
+        try:
+            cwd: str | None = os.getcwd()
+        except FileNotFoundError:
+            cwd = None
+        if cwd == self._cwd:
+            return
+        changed.append(f"working folder {cwd or '(deleted)'}")
+        try:
+            os.chdir(self._cwd)
+        except OSError as error:
+            self._recycle(f"cannot go back to {self._cwd}: {error.strerror}")
+
+    def _restore_environment(self) -> str:
+        now, then = dict(os.environ), self._text_environment
+        names = sorted(name for name in now.keys() | then.keys() if now.get(name) != then.get(name))
+        for name in now.keys() - then.keys():
+            del os.environ[name]
+        for name, value in then.items():
+            if now.get(name) != value:
+                os.environ[name] = value
+        return "environment " + ", ".join(names[:10])
+
+    def _restore_handlers(self, changed: list[str]) -> None:
+        # An alarm still to come would meet the default action, which ends the process.
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, then, now in zip(_SIGNALS, self._handlers, _handlers(), strict=True):
+            if then == now:
+                continue
+            changed.append(f"handler of {signal.Signals(number).name}")
+            if then is None:
+                self._recycle(
+                    f"the handler of {signal.Signals(number).name} was not Python's and cannot be put back"
+                )
+            else:
+                signal.signal(number, then)
+
+    def _look_at_threads(self) -> None:
+        left = [thread for thread in threading.enumerate() if thread not in self._threads and not thread.daemon]
+        if left:
+            self._recycle("threads left running: " + ", ".join(thread.name for thread in left[:5]))
+
+    def _look_at_limits(self) -> None:
+        self._turn = (self._turn + 1) % len(_LIMITS_IN_TURN)
+        for limit in (*_LIMITS, _LIMITS_IN_TURN[self._turn]):
+            if resource.getrlimit(limit) != self._limits[limit]:
+                self._recycle("a resource limit was changed")
+
+    def _recycle(self, reason: str) -> None:
+        if reason not in self.recycle_reasons:
+            self.recycle_reasons.append(reason)

@@ -1,0 +1,156 @@
+"""One message-preserving socket pair per worker; frames past 64 KiB travel as a sealed memfd. Both sides.
+
+`settimeout` and O_NONBLOCK belong to the open file description, which the duplicate of the worker's end
+shares with the worker: so both ends stay blocking, and the supervisor passes MSG_DONTWAIT on each call.
+"""
+
+from __future__ import annotations
+
+import array
+import os
+import socket
+import sys
+import tempfile
+
+__all__ = ["Channel", "ChannelBroken", "channel_pair"]
+
+INLINE_MAX = 64 * 1024
+FRAME_MAX = 80 * 1024 * 1024
+"""A frame larger than any payload or result we allow; more than this is junk, and nothing is allocated for it."""
+
+_BUFFER_BYTES = 256 * 1024
+_TYPE = socket.SOCK_SEQPACKET if sys.platform == "linux" else socket.SOCK_DGRAM
+_FD_BYTES = array.array("i").itemsize
+_ANCILLARY = socket.CMSG_SPACE(4 * _FD_BYTES)
+_BY_FD = b"@"
+
+
+class ChannelBroken(Exception):
+    """The peer is gone, or what it sent is no frame of ours."""
+
+
+def channel_pair() -> tuple[Channel, socket.socket]:
+    """Our end, and the end for the worker."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, _TYPE)
+    for end in (ours, theirs):
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_BYTES)
+    return Channel(ours), theirs
+
+
+class Channel:
+    """One end of a pair. Frames are bytes; they arrive whole, in order, or not at all."""
+
+    __slots__ = ("_buffer", "_socket")
+
+    def __init__(self, end: socket.socket) -> None:
+        self._socket = end
+        self._buffer = memoryview(bytearray(INLINE_MAX + 1))
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def send(self, frame: bytes, *, wait: bool) -> bool:
+        """Send one frame. False: the peer's buffer is full, nothing was sent (only with `wait=False`).
+
+        Raises:
+            ChannelBroken: the peer is gone.
+        """
+        flags = socket.MSG_NOSIGNAL if wait else socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT
+        try:
+            if len(frame) <= INLINE_MAX:
+                self._socket.send(frame, flags)
+            else:
+                self._send_by_fd(frame, flags)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            # ENOBUFS is a full buffer as well, on systems with datagram pairs.
+            if not wait and error.errno == 55 and sys.platform == "darwin":
+                return False
+            raise ChannelBroken(f"send: {error}") from error
+        return True
+
+    def receive(self, *, wait: bool) -> bytes | None:
+        """The next frame; None: there is none now (only with `wait=False`).
+
+        Raises:
+            ChannelBroken: the peer hung up, or sent something that is no frame.
+        """
+        try:
+            size, ancillary, flags, _ = self._socket.recvmsg_into(
+                [self._buffer], _ANCILLARY, 0 if wait else socket.MSG_DONTWAIT
+            )
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            raise ChannelBroken(f"receive: {error}") from error
+        descriptors = _descriptors(ancillary) if ancillary else None
+        if size == 0:
+            _close_all(descriptors)
+            raise ChannelBroken("the peer hung up")
+        if flags & socket.MSG_TRUNC:
+            _close_all(descriptors)
+            raise ChannelBroken("a frame longer than the protocol allows")
+        frame = bytes(self._buffer[:size])
+        if descriptors is None:
+            return frame
+        return _read_by_fd(frame, descriptors)
+
+    def _send_by_fd(self, frame: bytes, flags: int) -> None:
+        descriptor = _sealed(frame)
+        try:
+            socket.send_fds(self._socket, [_BY_FD], [descriptor], flags)
+        finally:
+            os.close(descriptor)
+
+
+def _sealed(frame: bytes) -> int:
+    if sys.platform == "linux":
+        descriptor = os.memfd_create("mpdispatch-frame", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    else:
+        with tempfile.TemporaryFile() as file:
+            descriptor = os.dup(file.fileno())
+    try:
+        view = memoryview(frame)
+        while view:
+            view = view[os.write(descriptor, view) :]
+        if sys.platform == "linux":
+            import fcntl
+
+            seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
+            fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, seals)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
+    found = array.array("i")
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            found.frombytes(data[: len(data) - len(data) % _FD_BYTES])
+    return list(found)
+
+
+def _close_all(descriptors: list[int] | None) -> None:
+    for descriptor in descriptors or ():
+        os.close(descriptor)
+
+
+def _read_by_fd(frame: bytes, descriptors: list[int]) -> bytes:
+    try:
+        if frame != _BY_FD or len(descriptors) != 1:
+            raise ChannelBroken("a descriptor that belongs to no frame")
+        size = os.fstat(descriptors[0]).st_size
+        if size > FRAME_MAX:
+            raise ChannelBroken(f"a frame of {size} bytes, past the limit of {FRAME_MAX}")
+        data = os.pread(descriptors[0], size, 0)
+        if len(data) != size:
+            raise ChannelBroken("a frame cut short")
+        return data
+    finally:
+        _close_all(descriptors)

@@ -1,0 +1,187 @@
+"""What travels between supervisor and worker: JSON, one message a frame, never unpickled. Both sides.
+
+A decoded frame is typed data or a `FrameError`; a handler that writes junk into the channel ends as a broken channel.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import msgspec
+
+from mpdispatch.execution.appref import AppReference
+from mpdispatch.execution.describe import AppDescription
+from mpdispatch.model import Cancelled, ClaimedJob, Raised, RetryAsked, Run, Snoozed
+
+__all__ = [
+    "Attach",
+    "Boot",
+    "BootFailed",
+    "Done",
+    "Ended",
+    "FrameError",
+    "FromWorker",
+    "Reported",
+    "RunJob",
+    "Stop",
+    "Tired",
+    "ToWorker",
+    "Up",
+    "decode_from_worker",
+    "decode_to_worker",
+    "encode",
+    "run_frame",
+]
+
+
+class FrameError(Exception):
+    """Bytes that are no frame of this protocol."""
+
+
+class Boot(msgspec.Struct, frozen=True, kw_only=True, tag="boot"):
+    """First to a new worker: import this."""
+
+    app: AppReference
+    log_level: int
+
+
+class Attach(msgspec.Struct, frozen=True, kw_only=True, tag="attach"):
+    """Second, once the store is open: where to leave marks, and how to behave."""
+
+    marks_path: str
+    ring: int
+    store: str | None
+    """The store handlers enqueue into, if it is another than the app's own."""
+    max_payload_bytes: int
+    max_result_bytes: int
+    kills_children: bool
+
+
+# Positional, because it is the hottest frame: 2 µs less than with keys.
+class RunJob(msgspec.Struct, frozen=True, tag="run", array_like=True, gc=False):
+    """Run this. `reference` is set for a handler the worker may not have seen: import it."""
+
+    id: int
+    starts: int
+    attempt: int
+    name: str
+    queue: str
+    priority: int
+    run_at_us: int
+    max_retries: int
+    timeout_us: int | None
+    idempotency_key: str | None
+    reference: str | None
+    payload: msgspec.Raw
+
+    def job(self) -> ClaimedJob:
+        return ClaimedJob(
+            id=self.id,
+            starts=self.starts,
+            attempt=self.attempt,
+            name=self.name,
+            queue=self.queue,
+            priority=self.priority,
+            run_at_us=self.run_at_us,
+            max_retries=self.max_retries,
+            timeout_us=self.timeout_us,
+            idempotency_key=self.idempotency_key,
+            payload=bytes(self.payload),
+        )
+
+
+class Stop(msgspec.Struct, frozen=True, tag="stop", array_like=True):
+    """No more jobs: end."""
+
+
+ToWorker: TypeAlias = RunJob | Stop
+
+
+class Up(msgspec.Struct, frozen=True, kw_only=True, tag="up", array_like=True):
+    """The app is imported."""
+
+    pid: int
+    app: AppDescription
+
+
+class BootFailed(msgspec.Struct, frozen=True, kw_only=True, tag="boot_failed", array_like=True):
+    """The app does not import, or names no engine."""
+
+    reason: str
+    traceback: str
+
+
+class Done(msgspec.Struct, frozen=True, tag="done", array_like=True, gc=False):
+    """The handler returned."""
+
+    id: int
+    starts: int
+    run: Run
+    result: msgspec.Raw
+
+
+class Ended(msgspec.Struct, frozen=True, tag="ended", array_like=True):
+    """The handler ended otherwise."""
+
+    id: int
+    starts: int
+    outcome: Raised | RetryAsked | Snoozed | Cancelled
+
+
+class Reported(msgspec.Struct, frozen=True, tag="reported", array_like=True):
+    """The handler says how far it is."""
+
+    id: int
+    starts: int
+    data: msgspec.Raw
+
+
+class Tired(msgspec.Struct, frozen=True, tag="tired", array_like=True):
+    """The last job left something behind that cannot be undone: replace this worker."""
+
+    reason: str
+
+
+FromWorker: TypeAlias = Up | BootFailed | Done | Ended | Reported | Tired
+
+encode = msgspec.json.Encoder().encode
+_from_worker = msgspec.json.Decoder(FromWorker)
+_to_worker = msgspec.json.Decoder(ToWorker)
+_preamble = msgspec.json.Decoder(Boot | Attach)
+
+
+def decode_from_worker(frame: bytes) -> FromWorker:
+    try:
+        message: FromWorker = _from_worker.decode(frame)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise FrameError(str(error)) from error
+    return message
+
+
+def decode_to_worker(frame: bytes) -> ToWorker:
+    message: ToWorker = _to_worker.decode(frame)
+    return message
+
+
+def decode_preamble(frame: bytes) -> Boot | Attach:
+    message: Boot | Attach = _preamble.decode(frame)
+    return message
+
+
+def run_frame(job: ClaimedJob, reference: str | None = None) -> bytes:
+    return encode(
+        RunJob(
+            job.id,
+            job.starts,
+            job.attempt,
+            job.name,
+            job.queue,
+            job.priority,
+            job.run_at_us,
+            job.max_retries,
+            job.timeout_us,
+            job.idempotency_key,
+            reference,
+            msgspec.Raw(job.payload),
+        )
+    )

@@ -1,0 +1,135 @@
+"""Ending processes for good: a worker, its group, everything it started. Runs in the supervisor.
+
+A pid alone never gets a signal: pids are reused. We hold a pidfd, or compare start times first.
+Descendants are found three ways, because each misses some: the tree below the worker (it is a subreaper, so daemonised
+grandchildren stay in it while it lives), its session, and the mark its environment carries to everything exec'ed from it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Iterable, Iterator
+
+import psutil
+
+from mpdispatch.ids import ProcessId, process_start
+
+__all__ = ["WORKER_VARIABLE", "descendants", "kill_process", "kill_tree", "reap_strays", "sweep"]
+
+WORKER_VARIABLE = "MPDISPATCH_WORKER"
+"""Environment variable of a worker and of all it starts: names its supervisor's registration and its place."""
+
+
+def kill_process(process: ProcessId) -> bool:
+    """SIGKILL exactly this process; False if it is gone already."""
+    if sys.platform != "linux":
+        if process_start(process.pid) != process.start:
+            return False
+        return _signal_pid(process.pid)
+    try:
+        descriptor = os.pidfd_open(process.pid)
+    except ProcessLookupError:
+        return False
+    try:
+        # Compare after opening: from here on the pidfd means one process.
+        if process_start(process.pid) != process.start:
+            return False
+        signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+    except ProcessLookupError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def _signal_pid(pid: int) -> bool:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def descendants(pid: int) -> list[ProcessId]:
+    """Every process below this one, as of now."""
+    try:
+        children = psutil.Process(pid).children(recursive=True)
+    except psutil.Error:
+        return []
+    found = ((child.pid, process_start(child.pid)) for child in children)
+    return [ProcessId(pid, start) for pid, start in found if start is not None]
+
+
+def kill_tree(worker: ProcessId) -> None:
+    """SIGKILL a worker, its process group and its descendants. It works on stopped processes too."""
+    below = descendants(worker.pid)
+    if process_start(worker.pid) == worker.start:
+        # The worker leads its own session and group; its pid cannot be anybody else's while it is not reaped.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(worker.pid, signal.SIGKILL)
+    kill_process(worker)
+    for process in below:
+        kill_process(process)
+
+
+def _processes() -> Iterator[int]:
+    return (int(entry) for entry in os.listdir("/proc") if entry.isdigit())
+
+
+def _session(pid: int) -> int | None:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return int(file.read().rpartition(b")")[2].split()[3])
+    except OSError:
+        return None
+
+
+def _environment(pid: int) -> bytes:
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            return file.read()
+    except OSError:
+        return b""
+
+
+def sweep(worker: ProcessId, mark: str, *, spare: Iterable[int] = ()) -> int:
+    """SIGKILL what a dead worker left running; gives how many. Linux only (0 elsewhere).
+
+    `mark` is what the value of its WORKER_VARIABLE begins with (end it with NUL to mean all of it). Members of its session count as its own if they
+    are younger than it and no living process leads that session: its id cannot be reused while it has members.
+    """
+    if sys.platform != "linux":
+        return 0
+    needle = f"\0{WORKER_VARIABLE}={mark}".encode()
+    spared = {*spare, os.getpid(), worker.pid}
+    leader_lives = process_start(worker.pid) is not None
+    killed = 0
+    for pid in _processes():
+        if pid in spared or (start := process_start(pid)) is None or start < worker.start:
+            continue
+        in_session = not leader_lives and _session(pid) == worker.pid
+        if in_session or (mark and needle in b"\0" + _environment(pid)):
+            killed += kill_process(ProcessId(pid, start))
+    return killed
+
+
+def reap_strays(keep: Iterable[int]) -> int:
+    """As a subreaper: end and reap every child of this process that is not in `keep`; gives how many.
+
+    Only for a process all of whose children are ours or orphans of ours.
+    """
+    kept = set(keep)
+    killed = 0
+    for child in psutil.Process().children():
+        if child.pid in kept:
+            continue
+        if (start := process_start(child.pid)) is not None:
+            killed += kill_process(ProcessId(child.pid, start))
+        try:
+            os.waitpid(child.pid, os.WNOHANG)
+        except ChildProcessError:
+            continue  # reaped by somebody else in the meantime
+    return killed

@@ -1,0 +1,223 @@
+"""Start marks: which jobs had really been started, readable after everybody died. Both sides.
+
+One small mmapped file per supervisor, one ring per worker. Before a handler is called, the worker writes
+(job id, starts, boottime) into its ring; the page cache keeps it whatever kills the process. A rescuer on the same boot
+reads it: a claimed job not named there never started and gets its attempt refunded.
+
+A ring holds 240 marks, and the supervisor never lets a worker have more jobs whose outcome is not on disk than
+`RING_JOBS`, so a mark that matters is never overwritten. A mark that was torn by a kill is one whose handler was not called
+yet: it is ignored. After a host crash the file proves nothing (another boot id): every job counts as started.
+
+The supervisor holds a `flock` on the file as long as it lives: that is how peers in other containers of this host know.
+
+Layout, little-endian: page 0 = header; then rings of 8 KiB = 64 bytes of head, 32 bytes of control, 240 marks of 32 bytes.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+import struct
+import zlib
+from pathlib import Path
+from typing import NamedTuple
+
+from mpdispatch.ids import ProcessId, boot_id, process_id
+
+__all__ = ["RING_JOBS", "Control", "Mark", "MarkFile", "MarkReader", "Ring", "marks_path"]
+
+RING_JOBS = 200
+"""Most jobs of one worker that are dispatched and whose outcome is not on disk."""
+
+_MAGIC = b"mpdmark1"
+_HEADER = struct.Struct("<8s36s32s")  # magic, boot id, token
+_PAGE = 4096
+_RING = 8192
+_HEAD = struct.Struct("<qqQ")  # pid, start, marks written
+_COUNT = struct.Struct("<Q")
+_CONTROL = struct.Struct("<QII")  # job id, starts, what
+_MARK = struct.Struct("<QQQI")  # job id, starts, boottime µs, crc of these
+_COUNT_AT, _CONTROL_AT, _MARKS_AT = 16, 64, 96
+_MARKS = 240
+_MARK_BYTES = 32
+
+assert _MARKS_AT + _MARKS * _MARK_BYTES <= _RING
+
+
+class Mark(NamedTuple):
+    job_id: int
+    starts: int
+    started_boot_us: int
+
+
+class Control(NamedTuple):
+    """What the supervisor wants done to one running start: `kind` 1 = timeout, 2 = cancel."""
+
+    job_id: int
+    starts: int
+    kind: int
+
+
+def marks_path(side_dir: Path, owner: int) -> Path:
+    return side_dir / f"marks.{owner}"
+
+
+def _pack(mark: Mark) -> bytes:
+    body = struct.pack("<QQQ", *mark)
+    return body + struct.pack("<I", zlib.crc32(body))
+
+
+def _unpack(data: memoryview | mmap.mmap, at: int) -> Mark | None:
+    job_id, starts, boot_us, crc = _MARK.unpack_from(data, at)
+    if job_id == 0 or zlib.crc32(data[at : at + 24]) != crc:
+        return None
+    return Mark(job_id, starts, boot_us)
+
+
+class Ring:
+    """One worker's ring. The worker writes marks, the supervisor writes the control word; either may read."""
+
+    __slots__ = ("_base", "_count", "_map", "index")
+
+    def __init__(self, mapping: mmap.mmap, index: int) -> None:
+        self._map, self.index = mapping, index
+        self._base = _PAGE + index * _RING
+        self._count = 0
+
+    @classmethod
+    def attach(cls, path: str, index: int) -> Ring:
+        """In the worker: map the file and sign the ring with our pid."""
+        descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            mapping = mmap.mmap(descriptor, os.fstat(descriptor).st_size)
+        finally:
+            os.close(descriptor)
+        ring = cls(mapping, index)
+        me = process_id()
+        _HEAD.pack_into(mapping, ring._base, me.pid, me.start, 0)
+        return ring
+
+    def clear(self) -> None:
+        """Make it ready for a new worker. Only when every job of the last one is settled on disk."""
+        self._map[self._base : self._base + _RING] = bytes(_RING)
+
+    def write(self, job_id: int, starts: int, boot_us: int) -> None:
+        """Mark a start. The count is written last: a mark it does not cover was never completed."""
+        at = self._base + _MARKS_AT + (self._count % _MARKS) * _MARK_BYTES
+        self._map[at : at + 28] = _pack(Mark(job_id, starts, boot_us))
+        self._count += 1
+        _COUNT.pack_into(self._map, self._base + _COUNT_AT, self._count)
+
+    def last(self) -> Mark | None:
+        """The newest mark: what the worker runs now, or ran last."""
+        (count,) = _COUNT.unpack_from(self._map, self._base + _COUNT_AT)
+        if count == 0:
+            return None
+        return _unpack(self._map, self._base + _MARKS_AT + ((count - 1) % _MARKS) * _MARK_BYTES)
+
+    def has(self, job_id: int, starts: int) -> bool:
+        """Whether this very start is marked."""
+        for slot in range(_MARKS):
+            mark = _unpack(self._map, self._base + _MARKS_AT + slot * _MARK_BYTES)
+            if mark is not None and mark[:2] == (job_id, starts):
+                return True
+        return False
+
+    def ask(self, control: Control) -> None:
+        _CONTROL.pack_into(self._map, self._base + _CONTROL_AT, *control)
+
+    def asked(self) -> Control:
+        return Control(*_CONTROL.unpack_from(self._map, self._base + _CONTROL_AT))
+
+
+class MarkFile:
+    """The supervisor's own file: makes it, holds its lock, hands out rings.
+
+    It has room for every worker that may live and as many whose last outcomes are still on their way to disk.
+    """
+
+    def __init__(self, path: Path, rings: int, *, token: str) -> None:
+        """`token` is what the marks of this supervisor's workers begin with (see kill.WORKER_VARIABLE)."""
+        self.path = path
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        self._descriptor = os.open(path, flags, 0o600)
+        fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.ftruncate(self._descriptor, _PAGE + rings * _RING)
+        self._map = mmap.mmap(self._descriptor, _PAGE + rings * _RING)
+        _HEADER.pack_into(self._map, 0, _MAGIC, boot_id().encode()[:36], token.encode()[:32])
+        self._free = list(range(rings - 1, -1, -1))
+
+    def take_ring(self) -> Ring | None:
+        """A clean ring for a new worker, or None: every ring still guards something unsettled."""
+        if not self._free:
+            return None
+        ring = Ring(self._map, self._free.pop())
+        ring.clear()
+        return ring
+
+    def give_back(self, ring: Ring) -> None:
+        """Every job that was ever sent to this ring's worker is settled on disk."""
+        self._free.append(ring.index)
+
+    def close(self, *, remove: bool) -> None:
+        if remove:
+            self.path.unlink(missing_ok=True)
+        self._map.close()
+        os.close(self._descriptor)
+
+
+class MarkReader:
+    """A rescuer's view of a dead (or stopped) supervisor's file."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises FileNotFoundError: there is no evidence at all."""
+        self._descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        size = os.fstat(self._descriptor).st_size
+        self._data = os.pread(self._descriptor, size, 0)
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+    @property
+    def is_evidence(self) -> bool:
+        """Whether it was written in this boot and is whole; otherwise every job counts as started."""
+        if len(self._data) < _PAGE:
+            return False
+        magic, boot, _ = _HEADER.unpack_from(self._data)
+        return bool(magic == _MAGIC and boot.rstrip(b"\0") == boot_id().encode()[:36])
+
+    @property
+    def token(self) -> str:
+        """What the environment marks of its workers begin with; `""` if unknown."""
+        if len(self._data) < _PAGE:
+            return ""
+        return bytes(_HEADER.unpack_from(self._data)[2]).rstrip(b"\0").decode("ascii", "replace")
+
+    def owner_is_gone(self) -> bool:
+        """Whether nobody holds the file's lock any more. The kernel drops it with the last process that had it."""
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+        return True
+
+    def marks(self) -> dict[tuple[int, int], int]:
+        """Every start it proves: (job id, starts) → boottime µs."""
+        view = memoryview(self._data)
+        return {
+            mark[:2]: mark.started_boot_us
+            for base in range(_PAGE, len(view) - _RING + 1, _RING)
+            for slot in range(_MARKS)
+            if (mark := _unpack(view, base + _MARKS_AT + slot * _MARK_BYTES)) is not None
+        }
+
+    def workers(self) -> list[ProcessId]:
+        """The worker processes that ever signed a ring here, newest of each ring."""
+        found = []
+        for base in range(_PAGE, len(self._data) - _RING + 1, _RING):
+            pid, start, _ = _HEAD.unpack_from(self._data, base)
+            if pid:
+                found.append(ProcessId(pid, start))
+        return found

@@ -1,0 +1,274 @@
+"""The workers of one supervisor: starts them, hears them, learns of their end. Runs in the supervisor.
+
+Nothing here blocks, and nothing here decides about a job: `hear` gives events, the supervisor decides.
+"""
+
+from __future__ import annotations
+
+import selectors
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from mpdispatch.clock import Clock
+from mpdispatch.execution.describe import AppDescription
+from mpdispatch.model import ClaimedJob, Completed, Outcome, Run
+from mpdispatch.pool.endings import of_answer, of_death
+from mpdispatch.pool.frames import (
+    Attach,
+    Boot,
+    BootFailed,
+    Done,
+    Ended,
+    FromWorker,
+    Reported,
+    Tired,
+    Up,
+    encode,
+)
+from mpdispatch.pool.launch import launch
+from mpdispatch.pool.marks import MarkFile
+from mpdispatch.pool.process import InHand, WorkerProcess, WorkerState
+
+__all__ = ["BootFault", "Event", "Gone", "Pool", "Ready", "Returned", "Said", "Settled"]
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A worker has imported the app."""
+
+    worker: WorkerProcess
+    app: AppDescription
+
+
+@dataclass(frozen=True, slots=True)
+class BootFault:
+    """A worker ended before it was ready."""
+
+    reason: str
+    traceback: str
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A job that was started has an outcome."""
+
+    worker: WorkerProcess
+    job: ClaimedJob
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """Jobs that were never started are back in our hands."""
+
+    jobs: list[ClaimedJob]
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A handler reported its progress (JSON)."""
+
+    job_id: int
+    starts: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """A worker that had been ready has ended."""
+
+    worker: WorkerProcess
+
+
+Event: TypeAlias = Ready | BootFault | Settled | Returned | Said | Gone
+
+
+@dataclass(frozen=True, slots=True)
+class Touch:
+    """What a selector key of ours stands for: a worker's channel, or its end."""
+
+    worker: WorkerProcess
+    is_end: bool
+
+
+class Pool:
+    """All workers of a supervisor. One thread."""
+
+    def __init__(self, boot: Boot, *, token: str, selector: selectors.BaseSelector, clock: Clock) -> None:
+        self._boot = encode(boot)
+        self._token = token
+        self._selector = selector
+        self._clock = clock
+        self._marks: MarkFile | None = None
+        self._attach: Callable[[int], Attach] | None = None
+        self._spawned = 0
+        self._boot_errors: dict[int, BootFailed] = {}
+        self._unsettled_dead: list[WorkerProcess] = []
+        self.workers: list[WorkerProcess] = []
+
+    # -- starting -------------------------------------------------------------------------------------
+
+    def open(self, marks: MarkFile, attach: Callable[[int], Attach]) -> None:
+        """The store is open: workers may be given rings, and so jobs. `attach` makes the frame for a ring."""
+        self._marks, self._attach = marks, attach
+        for worker in self.workers:
+            self._attach_worker(worker)
+
+    def spawn(self) -> WorkerProcess:
+        """Start one worker. Raises OSError if the system has no process or descriptor left."""
+        self._spawned += 1
+        mark = f"{self._token}.{self._spawned}"
+        worker = WorkerProcess(launched=launch(mark), mark=mark, started_boot_us=self._clock.now().boot_us)
+        self.workers.append(worker)
+        self._selector.register(worker.launched.channel, selectors.EVENT_READ, Touch(worker, False))
+        if worker.launched.pidfd is not None:
+            self._selector.register(worker.launched.pidfd, selectors.EVENT_READ, Touch(worker, True))
+        worker.tell(self._boot)
+        self._attach_worker(worker)
+        return worker
+
+    def _attach_worker(self, worker: WorkerProcess) -> None:
+        """Give it a ring, if it has none and there is one; else at the next try."""
+        if self._marks is None or self._attach is None or worker.ring is not None:
+            return
+        worker.ring = self._marks.take_ring()
+        if worker.ring is not None:
+            worker.tell(encode(self._attach(worker.ring.index)))
+
+    # -- looking --------------------------------------------------------------------------------------
+
+    @property
+    def ready(self) -> list[WorkerProcess]:
+        """Workers that may be given jobs."""
+        return [w for w in self.workers if w.state is WorkerState.READY and w.ring is not None]
+
+    @property
+    def booting(self) -> int:
+        return sum(w.state is WorkerState.BOOTING for w in self.workers)
+
+    def held(self) -> Iterator[tuple[WorkerProcess, InHand]]:
+        return ((worker, held) for worker in self.workers for held in worker.hand)
+
+    # -- hearing --------------------------------------------------------------------------------------
+
+    def hear(self, events: Iterable[tuple[selectors.SelectorKey, int]]) -> Iterator[Event]:
+        """What the workers said, then how they ended, if they did: answers come before ends."""
+        touches = [key.data for key, _ in events if isinstance(key.data, Touch)]
+        for touch in touches:
+            if not touch.is_end:
+                yield from self._said(touch.worker)
+        ended = {touch.worker for touch in touches if touch.is_end}
+        for worker in list(self.workers):
+            # Without pidfds an end is only seen by asking.
+            if worker in ended or worker.launched.pidfd is None:
+                yield from self._ended(worker)
+
+    def _said(self, worker: WorkerProcess) -> Iterator[Event]:
+        for message in worker.messages():
+            yield from self._understood(worker, message)
+        if worker.is_broken is not None:
+            worker.kill()
+
+    def _understood(self, worker: WorkerProcess, message: FromWorker) -> Iterator[Event]:
+        match message:
+            case Done():
+                held = worker.find(message.id, message.starts)
+                if held is None:
+                    worker.is_broken = f"it answered for job {message.id}, which it does not hold"
+                    return
+                worker.hand.remove(held)
+                answer = Completed(run=message.run, result=bytes(message.result))
+                yield Settled(worker, held.job, of_answer(answer, held.doom, held.job.timeout_us))
+            case Ended():
+                held = worker.find(message.id, message.starts)
+                if held is None:
+                    worker.is_broken = f"it answered for job {message.id}, which it does not hold"
+                    return
+                worker.hand.remove(held)
+                yield Settled(worker, held.job, of_answer(message.outcome, held.doom, held.job.timeout_us))
+            case Reported():
+                if worker.find(message.id, message.starts) is not None:
+                    yield Said(message.id, message.starts, bytes(message.data))
+            case Up():
+                if worker.state is WorkerState.BOOTING:
+                    worker.state = WorkerState.READY
+                yield Ready(worker, message.app)
+            case BootFailed():
+                self._boot_errors[worker.pid] = message
+            case Tired():
+                yield Returned(worker.recall())
+                worker.retire()
+
+    def _ended(self, worker: WorkerProcess) -> Iterator[Event]:
+        was_ready = worker.state is not WorkerState.BOOTING
+        ending = worker.reap()
+        if ending is None:
+            return
+        # What it wrote just before its end still counts; what it never read was never started.
+        for message in worker.messages():
+            yield from self._understood(worker, message)
+        returned = worker.recall()
+        for held in list(worker.hand):
+            worker.hand.remove(held)
+            if worker.had_started(held):
+                run = self._run_of(worker, held)
+                yield Settled(
+                    worker, held.job, of_death(ending, run, held.doom, held.job.timeout_us, worker.is_broken)
+                )
+            else:
+                worker.unsettled -= 1
+                returned.append(held.job)
+        if returned:
+            yield Returned(returned)
+        self._forget(worker)
+        if was_ready:
+            yield Gone(worker)
+        else:
+            said = self._boot_errors.pop(worker.pid, None)
+            reason = said.reason if said else f"its process {ending} while importing the app"
+            yield BootFault(reason, said.traceback if said else "")
+
+    def _run_of(self, worker: WorkerProcess, held: InHand) -> Run:
+        now = self._clock.now()
+        started = worker.started_us(held)
+        lasted = None if started is None else max(0, now.boot_us - started)
+        return Run(started_us=now.wall_us - (lasted or 0), duration_us=lasted, worker_pid=worker.pid)
+
+    def _forget(self, worker: WorkerProcess) -> None:
+        self._selector.unregister(worker.launched.channel)
+        if worker.launched.pidfd is not None:
+            self._selector.unregister(worker.launched.pidfd)
+        worker.close()
+        self.workers.remove(worker)
+        if worker.ring is not None:
+            self._unsettled_dead.append(worker)
+            self.free_rings()
+
+    def free_rings(self) -> None:
+        """Give back the rings of dead workers whose last outcomes are on disk; hand them to who waits for one."""
+        if self._marks is None:
+            return
+        for worker in list(self._unsettled_dead):
+            if worker.unsettled == 0 and worker.ring is not None:
+                self._unsettled_dead.remove(worker)
+                self._marks.give_back(worker.ring)
+        for worker in self.workers:
+            self._attach_worker(worker)
+
+    def detach(self) -> None:
+        """The mark file is closed: no worker may use a ring of it any more. After `kill_all`."""
+        self._marks = self._attach = None
+        self._unsettled_dead.clear()
+
+    # -- ending ---------------------------------------------------------------------------------------
+
+    def kill_all(self, *, wait_s: float = 2.0) -> None:
+        """SIGKILL every worker and wait for its end. What they held is forgotten: rescue decides about it."""
+        for worker in self.workers:
+            worker.kill()
+        for worker in list(self.workers):
+            worker.wait_end(wait_s)
+            worker.hand.clear()
+            worker.unsettled = 0
+            self._forget(worker)

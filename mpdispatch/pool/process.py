@@ -1,0 +1,264 @@
+"""One worker process as the supervisor holds it: its hand of jobs, its channel, its end. Runs in the supervisor.
+
+A job is in a worker's *hand* from the moment its frame is sent until its outcome arrives. The first of the hand
+may be running; the rest wait in the socket's buffer, in order, and can be recalled.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NamedTuple
+
+from mpdispatch.model import ClaimedJob
+from mpdispatch.pool.channel import ChannelBroken
+from mpdispatch.pool.frames import FromWorker, Stop, decode_from_worker, decode_to_worker, encode
+from mpdispatch.pool.frames import RunJob as RunFrame
+from mpdispatch.pool.kill import kill_tree, sweep
+from mpdispatch.pool.launch import Launched
+from mpdispatch.pool.marks import Control, Ring
+
+__all__ = ["Doom", "Ending", "InHand", "WorkerProcess", "WorkerState"]
+
+CONTROL_TIMEOUT, CONTROL_CANCEL = 1, 2
+_STOP = encode(Stop())
+
+
+class WorkerState(StrEnum):
+    BOOTING = "booting"
+    """Importing the app."""
+    READY = "ready"
+    """Takes jobs."""
+    RETIRING = "retiring"
+    """Takes no more jobs; ends when its hand is empty."""
+    DOOMED = "doomed"
+    """Got SIGKILL; we wait for its end."""
+
+
+class Doom(StrEnum):
+    """Why we are ending a running job."""
+
+    TIMEOUT = "timeout"
+    CANCEL = "cancel"
+    ABORT = "abort"
+
+
+@dataclass(slots=True, eq=False)
+class InHand:
+    """A job given to a worker. Times are boottime µs."""
+
+    job: ClaimedJob
+    estimate_us: int
+    """How long its handler took lately; 0 if not known."""
+    doom: Doom | None = None
+    at_head_us: int = 0
+    """When it was first seen as the next to begin, and not begun."""
+    kill_at_us: int = 0
+    """When the worker gets SIGKILL if the job has not ended by itself; only with `doom`."""
+
+
+class Ending(NamedTuple):
+    """How a process ended: an exit status, or the name of a signal."""
+
+    exit_status: int | None
+    signal: str | None
+
+    def __str__(self) -> str:
+        if self.signal is not None:
+            return f"was killed by {self.signal}"
+        return f"exited with status {self.exit_status}"
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"SIG{number}"  # a real-time signal
+
+
+@dataclass(slots=True, eq=False)
+class WorkerProcess:
+    """A worker and all we hold of it. Not thread-safe: the loop's only."""
+
+    launched: Launched
+    mark: str
+    """Value of its environment variable, to find what it leaves behind."""
+    started_boot_us: int
+    state: WorkerState = WorkerState.BOOTING
+    ring: Ring | None = None
+    hand: deque[InHand] = field(default_factory=deque)
+    unsettled: int = 0
+    """Jobs sent to it whose outcome is not on disk yet."""
+    jobs_sent: int = 0
+    is_broken: str | None = None
+    """Why its channel cannot be trusted any more."""
+    ending: Ending | None = None
+
+    @property
+    def pid(self) -> int:
+        return self.launched.process.pid
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the worker itself; nothing if it has ended. It is our unreaped child: the pid is its own."""
+        if self.ending is not None:
+            return
+        try:
+            if self.launched.pidfd is not None:
+                signal.pidfd_send_signal(self.launched.pidfd, number)
+            else:
+                os.kill(self.pid, number)
+        except ProcessLookupError:
+            return
+
+    # -- giving and taking jobs ---------------------------------------------------------------------
+
+    def give(self, job: ClaimedJob, frame: bytes, estimate_us: int) -> bool:
+        """Put a job in its hand. False: its buffer is full, or it is gone; the job is still the caller's."""
+        try:
+            if not self.launched.channel.send(frame, wait=False):
+                return False
+        except ChannelBroken as error:
+            self.is_broken = str(error)
+            return False
+        self.hand.append(InHand(job, estimate_us))
+        self.unsettled += 1
+        self.jobs_sent += 1
+        return True
+
+    def tell(self, frame: bytes) -> None:
+        """Send something that is no job. A worker that cannot take it is broken."""
+        try:
+            if not self.launched.channel.send(frame, wait=False):
+                self.is_broken = "its channel is full"
+        except ChannelBroken as error:
+            self.is_broken = str(error)
+
+    def recall(self) -> list[ClaimedJob]:
+        """Take back what it has not read, oldest first. It goes on with what it runs."""
+        spare = self.launched.spare
+        if spare is None:
+            return []
+        recalled: list[ClaimedJob] = []
+        while (frame := self._taken_back()) is not None:
+            message = decode_to_worker(frame)
+            if not isinstance(message, RunFrame):
+                continue
+            held = self.find(message.id, message.starts)
+            if held is not None:
+                self.hand.remove(held)
+                self.unsettled -= 1
+                recalled.append(held.job)
+        return recalled
+
+    def _taken_back(self) -> bytes | None:
+        assert self.launched.spare is not None
+        try:
+            return self.launched.spare.receive(wait=False)
+        except ChannelBroken:
+            return None  # Our own end is closed: nothing is waiting there.
+
+    def find(self, job_id: int, starts: int) -> InHand | None:
+        """The job of its hand with this token, or None."""
+        for held in self.hand:
+            if held.job.id == job_id and held.job.starts == starts:
+                return held
+        return None
+
+    def started_us(self, held: InHand) -> int | None:
+        """Boottime at which this job's handler was called, if it is the one running now."""
+        if self.ring is None or (mark := self.ring.last()) is None:
+            return None
+        return mark.started_boot_us if mark[:2] == (held.job.id, held.job.starts) else None
+
+    def had_started(self, held: InHand) -> bool:
+        """Whether the handler of this job was ever called. No evidence counts as started."""
+        return self.ring is None or self.ring.has(held.job.id, held.job.starts)
+
+    # -- hearing from it ------------------------------------------------------------------------------
+
+    def messages(self) -> Iterator[FromWorker]:
+        """All it has said so far. Junk breaks the channel: `is_broken` is set and the rest is not read."""
+        while self.is_broken is None:
+            try:
+                frame = self.launched.channel.receive(wait=False)
+                if frame is None:
+                    return
+                message = decode_from_worker(frame)
+            except Exception as error:  # noqa: BLE001 - whatever a handler wrote there, it ends as a broken channel
+                self.is_broken = f"it sent junk ({error})"
+                return
+            yield message
+
+    # -- ending it ------------------------------------------------------------------------------------
+
+    def interrupt(self, held: InHand, kind: int) -> None:
+        """Raise JobTimeout or JobCancelled in the handler, if that very job is still running."""
+        if self.ring is not None:
+            self.ring.ask(Control(held.job.id, held.job.starts, kind))
+            self.signal(signal.SIGUSR1)
+
+    def retire(self) -> None:
+        """Let it end once it has done what it holds."""
+        if self.state is WorkerState.READY:
+            self.state = WorkerState.RETIRING
+            self.tell(_STOP)
+
+    def kill(self) -> None:
+        """SIGKILL it and everything below it. Its end is learned by its pidfd, as any other."""
+        if self.state is not WorkerState.DOOMED:
+            self.state = WorkerState.DOOMED
+            kill_tree(self.launched.process)
+
+    def reap(self) -> Ending | None:
+        """How it ended, or None if it has not. Kills what it left running. Call `messages` first."""
+        if self.ending is not None:
+            return self.ending
+        ending = self._wait()
+        if ending is not None:
+            self.ending = ending
+            # subprocess must not wait for it, nor warn that nobody did.
+            self.launched.popen.returncode = ending.exit_status or 0
+            sweep(self.launched.process, f"{self.mark}\0")
+        return ending
+
+    def _wait(self) -> Ending | None:
+        if self.launched.pidfd is not None and sys.platform == "linux":
+            try:
+                info = os.waitid(os.P_PIDFD, self.launched.pidfd, os.WEXITED | os.WNOHANG)
+            except ChildProcessError:
+                # Somebody in the host's process reaped it (a waitpid(-1)): its status is lost, its end is not.
+                return Ending(None, None)
+            if info is None:
+                return None
+            if info.si_code == os.CLD_EXITED:
+                return Ending(info.si_status, None)
+            return Ending(None, _signal_name(info.si_status))
+        pid, status = os.waitpid(self.pid, os.WNOHANG)
+        if pid == 0:
+            return None
+        code = os.waitstatus_to_exitcode(status)
+        return Ending(code, None) if code >= 0 else Ending(None, _signal_name(-code))
+
+    def wait_end(self, timeout_s: float) -> bool:
+        """Block until it has ended, at most this long (for the last moments of a shutdown)."""
+        deadline = time.monotonic() + timeout_s
+        while self.reap() is None:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.002)
+        return True
+
+    def close(self) -> None:
+        """Let go of its descriptors. Closing the death pipe kills what might still live."""
+        self.launched.channel.close()
+        if self.launched.spare is not None:
+            self.launched.spare.close()
+        os.close(self.launched.death_fd)
+        if self.launched.pidfd is not None:
+            os.close(self.launched.pidfd)

@@ -1,0 +1,182 @@
+"""The worker's main: import the app, then run one job at a time. Runs in the worker process.
+
+It writes no outcome anywhere but into its channel, and never ends a job by itself: whatever
+happens, the supervisor sees this process end and decides.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import logging
+import os
+import signal
+import socket
+import sys
+from types import FrameType
+from typing import NoReturn
+
+import msgspec
+
+from mpdispatch.clock import SystemClock
+from mpdispatch.errors import AppImportError, DispatchError
+from mpdispatch.execution.codec import Limits
+from mpdispatch.execution.context import enter_worker, set_current_engine
+from mpdispatch.execution.executor import Executor
+from mpdispatch.execution.hygiene import Hygiene, has_children, kill_children
+from mpdispatch.execution.loading import load
+from mpdispatch.execution.registry import Registry
+from mpdispatch.model import Completed
+from mpdispatch.pool.channel import Channel, ChannelBroken
+from mpdispatch.pool.frames import (
+    Attach,
+    Boot,
+    BootFailed,
+    Done,
+    Ended,
+    Reported,
+    Stop,
+    Tired,
+    Up,
+    decode_preamble,
+    decode_to_worker,
+    encode,
+)
+from mpdispatch.pool.linux import become_subreaper, die_with, set_oom_score
+from mpdispatch.pool.marks import Ring
+
+_log = logging.getLogger("mpdispatch.worker")
+
+EXIT_CHANNEL_LOST = 70
+"""The channel to the supervisor broke: a handler closed it, or the supervisor is gone."""
+EXIT_BOOT_FAILED = 3
+
+
+def main() -> NoReturn:
+    """Entry point: `python -c … PARENT CHANNEL_FD DEATH_FD SUPERVISOR_PID`."""
+    channel_fd, death_fd, supervisor_pid = map(int, sys.argv[2:5])
+    for descriptor in (channel_fd, death_fd):
+        os.set_inheritable(descriptor, False)
+    _settle_in(death_fd, supervisor_pid)
+    channel = Channel(socket.socket(fileno=channel_fd))
+    try:
+        _serve(channel)
+    except ChannelBroken:
+        _leave(EXIT_CHANNEL_LOST)
+    _leave(0)
+
+
+def _leave(status: int) -> NoReturn:
+    """End without finalisers: threads and atexit hooks a handler left must not hold a worker up."""
+    _flush_output()
+    os._exit(status)
+
+
+def _flush_output() -> None:
+    """What a handler printed must not be lost if this process is killed next."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError, AttributeError):
+            continue  # closed or replaced by a handler: nothing to save
+
+
+def _settle_in(death_fd: int, supervisor_pid: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    die_with(supervisor_pid, death_fd)
+    become_subreaper()
+    set_oom_score(500)
+    faulthandler.enable()
+    if hasattr(signal, "SIGUSR2"):
+        faulthandler.register(signal.SIGUSR2, all_threads=True)
+    enter_worker()
+
+
+def _serve(channel: Channel) -> None:
+    boot = decode_preamble(_receive(channel))
+    if not isinstance(boot, Boot):
+        raise ChannelBroken("no boot frame")
+    logging.basicConfig(level=boot.log_level, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        app = load(boot.app)
+        description = app.describe()
+    except DispatchError as error:
+        traceback = error.traceback if isinstance(error, AppImportError) else ""
+        channel.send(encode(BootFailed(reason=str(error), traceback=traceback)), wait=True)
+        _leave(EXIT_BOOT_FAILED)
+    channel.send(encode(Up(pid=os.getpid(), app=description)), wait=True)
+
+    attach = decode_preamble(_receive(channel))
+    if not isinstance(attach, Attach):
+        raise ChannelBroken("no attach frame")
+    if attach.store is not None:
+        app.use_store(attach.store)
+    set_current_engine(app)
+    _Loop(channel, attach, app.registry).run()
+
+
+def _receive(channel: Channel) -> bytes:
+    frame = channel.receive(wait=True)
+    assert frame is not None  # a waiting receive gives a frame or raises
+    return frame
+
+
+class _Loop:
+    """Receive, mark, run, answer."""
+
+    def __init__(self, channel: Channel, attach: Attach, registry: Registry) -> None:
+        self._channel = channel
+        self._ring = Ring.attach(attach.marks_path, attach.ring)
+        self._clock = SystemClock()
+        self._kills_children = attach.kills_children
+        self._pid = os.getpid()
+        self._executor = Executor(
+            registry,
+            limits=Limits(max_payload_bytes=attach.max_payload_bytes, max_result_bytes=attach.max_result_bytes),
+            reporter=self,
+            on_start=self._mark,
+        )
+        signal.signal(signal.SIGUSR1, self._interrupt)
+        self._hygiene = Hygiene.snapshot()
+
+    def run(self) -> None:
+        while True:
+            message = decode_to_worker(_receive(self._channel))
+            if isinstance(message, Stop):
+                return
+            outcome = self._executor.run(message.job(), message.reference)
+            if os.getpid() != self._pid:
+                # The handler forked and its child came back here: it must not answer in our name.
+                os._exit(EXIT_CHANNEL_LOST)
+            if isinstance(outcome, Completed):
+                answer = encode(Done(message.id, message.starts, outcome.run, msgspec.Raw(outcome.result)))
+            else:
+                answer = encode(Ended(message.id, message.starts, outcome))
+            self._tidy(answer)
+
+    def _tidy(self, answer: bytes) -> None:
+        """Undo what the handler left behind, then answer: its leftovers end before its outcome counts."""
+        reasons: list[str] = []
+        if self._kills_children and has_children():
+            kill_children()
+            if has_children():
+                reasons.append("processes left behind do not end")
+        if changed := self._hygiene.restore():
+            _log.debug("put back what a job changed", extra={"changed": ", ".join(changed)})
+        _flush_output()
+        self._channel.send(answer, wait=True)
+        reasons += self._hygiene.recycle_reasons
+        if self._executor.wants_recycle:
+            reasons.append("a job ran out of memory")
+        if reasons:
+            self._channel.send(encode(Tired("; ".join(reasons))), wait=True)
+
+    def _mark(self, job_id: int, starts: int) -> None:
+        self._ring.write(job_id, starts, self._clock.now().boot_us)
+
+    def _interrupt(self, signum: int, frame: FrameType | None) -> None:
+        """SIGUSR1: the control word says which start is to end; any other one is not ours to touch."""
+        job_id, starts, kind = self._ring.asked()
+        self._executor.interrupt(job_id, starts, "timeout" if kind == 1 else "cancel")
+
+    def progress(self, job_id: int, starts: int, data: bytes) -> None:
+        self._channel.send(encode(Reported(job_id, starts, msgspec.Raw(data))), wait=True)

@@ -1,0 +1,172 @@
+"""Duty: give claimed jobs to workers, take back what waits too long, and have enough workers. Effects."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+from mpdispatch.clock import SECOND_US
+from mpdispatch.config import Config
+from mpdispatch.execution.rulebook import Rulebook
+from mpdispatch.model import ClaimedJob
+from mpdispatch.policy.staffing import Estimates, boot_backoff_s, depth
+from mpdispatch.pool.frames import run_frame
+from mpdispatch.pool.marks import RING_JOBS
+from mpdispatch.pool.pool import Pool
+from mpdispatch.pool.process import WorkerProcess, WorkerState
+from mpdispatch.supervisor.books import Books
+
+__all__ = ["Assigner"]
+
+_LOOK_AHEAD = 256
+"""Backlog entries looked at per tick: a job that must wait for an idle worker does not hold up those behind it."""
+_GROWTH_US = 50_000
+"""With a lasting surplus of short jobs, one more worker this often."""
+
+
+class Assigner:
+    """Who runs what, on how many workers."""
+
+    def __init__(
+        self, pool: Pool, books: Books, config: Config, rulebook: Rulebook, log: logging.Logger
+    ) -> None:
+        self._pool, self._books, self._rulebook, self._log = pool, books, rulebook, log
+        self._slots = config.slots
+        self._window_us = round(config.prefetch_window * SECOND_US)
+        self._most = min(config.max_prefetch, RING_JOBS // 2)
+        self._jobs_per_worker = config.max_jobs_per_worker
+        self._boots_at_once = max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
+        self._last_spawn_us = 0
+        self.boot_failures = 0
+        self._boot_after_us = 0
+        self.estimates = Estimates()
+
+    # -- how much to claim ------------------------------------------------------------------------------
+
+    @property
+    def depth(self) -> int:
+        """Jobs a worker may hold now, the running one included."""
+        return depth(self.estimates.overall, window_us=self._window_us, most=self._most)
+
+    def free_slots(self) -> int:
+        """How many jobs there is a place for: in the hands of workers, and with workers still to be started."""
+        ready = self._pool.ready
+        if not ready:
+            return 0
+        each = self.depth
+        room = sum(max(0, min(each - len(worker.hand), RING_JOBS - worker.unsettled)) for worker in ready)
+        if each == 1:
+            room += self._slots - len(ready)
+        return max(0, room - len(self._books.backlog))
+
+    # -- giving out -------------------------------------------------------------------------------------
+
+    def assign(self, now_us: int) -> None:
+        """Give out as much of the backlog as there is room for, in order."""
+        backlog = self._books.backlog
+        if not backlog:
+            return
+        ready = [w for w in self._pool.ready if w.unsettled < RING_JOBS]
+        idle = [w for w in ready if not w.hand]
+        loads = {
+            w: sum(held.estimate_us for held in w.hand) for w in ready if w.hand and self._may_queue(w, now_us)
+        }
+        kept: list[ClaimedJob] = []
+        for position, job in enumerate(backlog):
+            if position >= _LOOK_AHEAD or not (idle or loads):
+                kept.extend(backlog[position:])
+                break
+            estimate = self.estimates.of(job.name)
+            worker = idle.pop() if idle else self._least_loaded(loads, estimate)
+            if worker is None or not worker.give(job, self._frame(job), estimate or 0):
+                kept.append(job)
+                if worker is not None:
+                    loads.pop(worker, None)
+                continue
+            if worker.unsettled >= RING_JOBS:
+                loads.pop(worker, None)
+            elif estimate is not None and estimate < self._window_us:
+                loads[worker] = loads.get(worker, 0) + estimate
+            if self._jobs_per_worker is not None and worker.jobs_sent >= self._jobs_per_worker:
+                loads.pop(worker, None)
+                worker.retire()
+        self._books.backlog = kept
+
+    def _frame(self, job: ClaimedJob) -> bytes:
+        return run_frame(job, self._rulebook.reference_for(job.name))
+
+    def _may_queue(self, worker: WorkerProcess, now_us: int) -> bool:
+        """Whether anything may wait behind what this worker runs: it is known to be short, and it is being short."""
+        head = worker.hand[0]
+        if len(worker.hand) >= self._most or head.doom is not None:
+            return False
+        if any(held.estimate_us <= 0 or held.estimate_us >= self._window_us for held in worker.hand):
+            return False
+        started = worker.started_us(head)
+        return started is None or now_us - started <= self._window_us
+
+    def _least_loaded(self, loads: dict[WorkerProcess, int], estimate: int | None) -> WorkerProcess | None:
+        if estimate is None or estimate >= self._window_us or not loads:
+            return None
+        worker = min(loads, key=loads.__getitem__)
+        if loads[worker] + estimate > self._window_us + worker.hand[0].estimate_us:
+            return None
+        return worker if len(worker.hand) < self._most else None
+
+    # -- taking back ------------------------------------------------------------------------------------
+
+    def recall_stuck(self, now_us: int) -> int | None:
+        """Take back what waits behind a job that runs longer than jobs of its kind did.
+
+        Gives when to look again (boottime µs), or None.
+        """
+        again: int | None = None
+        for worker in self._pool.workers:
+            if len(worker.hand) < 2:
+                continue
+            head = worker.hand[0]
+            due = (worker.started_us(head) or now_us) + 2 * self._window_us
+            if now_us >= due:
+                self._books.put_back(worker.recall(), now_us)
+                due = now_us + self._window_us
+            again = due if again is None else min(again, due)
+        return again
+
+    def recall_all(self, now_us: int) -> None:
+        """Take back everything no worker has begun: for a drain."""
+        for worker in self._pool.workers:
+            self._books.put_back(worker.recall(), now_us)
+
+    # -- having enough workers --------------------------------------------------------------------------
+
+    def staff(self, now_us: int, *, has_more: bool) -> int | None:
+        """Start a worker if one is wanted and allowed. Gives when to look again (boottime µs), or None."""
+        pool = self._pool
+        alive = sum(worker.state is not WorkerState.RETIRING for worker in pool.workers)
+        if alive >= self._slots or len(pool.workers) >= 2 * self._slots:
+            return None
+        if now_us < self._boot_after_us:
+            return self._boot_after_us
+        wanted = 1 if alive == 0 else min(len(self._books.backlog), self._slots - alive)
+        all_busy = has_more and all(worker.hand for worker in pool.workers)
+        if wanted == 0 and all_busy and now_us - self._last_spawn_us >= _GROWTH_US:
+            wanted = 1
+        while wanted > 0 and pool.booting < self._boots_at_once:
+            try:
+                pool.spawn()
+            except OSError as error:
+                self._log.warning("cannot start a worker, trying again", extra={"error": str(error)})
+                self.boot_failed(now_us)
+                return self._boot_after_us
+            self._last_spawn_us = now_us
+            wanted -= 1
+        return now_us + _GROWTH_US if all_busy else None
+
+    def boot_failed(self, now_us: int) -> None:
+        """A worker did not come up: wait longer before the next."""
+        self.boot_failures += 1
+        self._boot_after_us = now_us + round(boot_backoff_s(self.boot_failures) * SECOND_US)
+
+    def boot_worked(self) -> None:
+        self.boot_failures = 0
+        self._boot_after_us = 0

@@ -1,0 +1,61 @@
+"""What a supervisor holds in memory: claimed jobs not given out, and outcomes not on disk yet. No I/O.
+
+Every running row this supervisor owns is in exactly one place: the backlog, a worker's hand, or the unwritten outcomes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from mpdispatch.model import ClaimedJob, Transition
+from mpdispatch.pool.process import WorkerProcess
+from mpdispatch.store.base import Progress
+
+__all__ = ["Books", "Unwritten"]
+
+
+@dataclass(slots=True)
+class Unwritten:
+    """A decided outcome on its way to disk, and the worker whose mark still guards it."""
+
+    transition: Transition
+    worker: WorkerProcess | None
+
+
+@dataclass(slots=True)
+class Books:
+    """Not thread-safe: the loop's only."""
+
+    backlog: list[ClaimedJob] = field(default_factory=list)
+    """In claim order: priority descending, run_at, id."""
+    backlog_since_us: int = 0
+    """Boottime since which the backlog was not empty."""
+    unwritten: list[Unwritten] = field(default_factory=list)
+    progress: dict[int, Progress] = field(default_factory=dict)
+    """The latest report per job."""
+    completed: int = 0
+    failed: int = 0
+    stale_writes: int = 0
+
+    def put_back(self, jobs: Iterable[ClaimedJob], now_us: int) -> None:
+        """Add jobs to the backlog, in their order of claim."""
+        was_empty = not self.backlog
+        self.backlog.extend(jobs)
+        if self.backlog and was_empty:
+            self.backlog_since_us = now_us
+        self.backlog.sort(key=lambda job: (-job.priority, job.run_at_us, job.id))
+
+    def written(self) -> None:
+        """The unwritten outcomes are on disk."""
+        for item in self.unwritten:
+            if item.worker is not None:
+                item.worker.unsettled -= 1
+        self.unwritten.clear()
+        self.progress.clear()
+
+    def drop(self) -> None:
+        """Forget everything: these jobs are not ours any more."""
+        self.backlog.clear()
+        self.unwritten.clear()
+        self.progress.clear()

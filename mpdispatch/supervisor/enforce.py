@@ -1,0 +1,88 @@
+"""Duty: end jobs that ran out of time or were cancelled, whatever they do. Effects: signals.
+
+First the soft signal (an exception in the handler), then, after a grace, SIGKILL for the worker's whole tree.
+Nothing here waits, and nothing here needs the store: a job ends on time while somebody else holds the file.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+
+from mpdispatch.clock import SECOND_US
+from mpdispatch.config import Config
+from mpdispatch.pool.pool import Pool
+from mpdispatch.pool.process import CONTROL_CANCEL, CONTROL_TIMEOUT, Doom, InHand, WorkerProcess, WorkerState
+
+__all__ = ["Enforcer"]
+
+_DEAF_US = 5 * SECOND_US
+"""A worker that does not begin a job it was given within this long is replaced (it is stopped, or hangs in
+what the last job left behind); the job goes to another."""
+_LOOK_US = 20_000
+"""How soon to look again for a start we have not seen yet."""
+
+
+class Enforcer:
+    """Dooms jobs and carries dooms out."""
+
+    def __init__(self, pool: Pool, config: Config, log: logging.Logger) -> None:
+        self._pool, self._log = pool, log
+        self._timeout_grace_us = round(config.kill_grace * SECOND_US)
+        self._cancel_grace_us = round(config.cancel_grace * SECOND_US)
+
+    def enforce(self, now_us: int) -> int | None:
+        """Do what is due. Gives when something is due next (boottime µs), or None."""
+        due = [at for worker in list(self._pool.workers) if (at := self._look_at(worker, now_us)) is not None]
+        return min(due, default=None)
+
+    def _look_at(self, worker: WorkerProcess, now_us: int) -> int | None:
+        if not worker.hand or worker.state is WorkerState.DOOMED:
+            return None
+        head = worker.hand[0]
+        if head.doom is not None:
+            if now_us >= head.kill_at_us:
+                worker.kill()
+                return None
+            return head.kill_at_us
+        started = worker.started_us(head)
+        if started is None:
+            return self._not_begun(worker, head, now_us)
+        if head.job.timeout_us is None:
+            return None
+        deadline = started + head.job.timeout_us
+        if now_us < deadline:
+            return deadline
+        self._doom(worker, head, Doom.TIMEOUT, now_us + self._timeout_grace_us)
+        return head.kill_at_us
+
+    def _not_begun(self, worker: WorkerProcess, head: InHand, now_us: int) -> int:
+        if head.at_head_us == 0:
+            head.at_head_us = now_us
+        if now_us - head.at_head_us >= _DEAF_US:
+            self._log.warning(
+                "a worker does not begin its job; replacing it",
+                extra={"worker_pid": worker.pid, "job": head.job.id},
+            )
+            worker.kill()
+        return now_us + (_LOOK_US if head.job.timeout_us is not None else _DEAF_US)
+
+    def cancel(self, requests: Iterable[tuple[int, int]], now_us: int) -> None:
+        """End these jobs, if a worker holds them."""
+        wanted = set(requests)
+        for worker, held in list(self._pool.held()):
+            if held.doom is None and (held.job.id, held.job.starts) in wanted:
+                self._doom(worker, held, Doom.CANCEL, now_us + self._cancel_grace_us)
+
+    def abort_all(self, now_us: int, *, at_once: bool) -> None:
+        """End every job in a hand: the shutdown's patience is over."""
+        for worker, held in list(self._pool.held()):
+            if at_once:
+                held.doom = held.doom or Doom.ABORT
+                worker.kill()
+            elif held.doom is None:
+                self._doom(worker, held, Doom.ABORT, now_us + self._cancel_grace_us)
+
+    def _doom(self, worker: WorkerProcess, held: InHand, doom: Doom, kill_at_us: int) -> None:
+        held.doom, held.kill_at_us = doom, kill_at_us
+        worker.interrupt(held, CONTROL_TIMEOUT if doom is Doom.TIMEOUT else CONTROL_CANCEL)

@@ -1,0 +1,87 @@
+"""Duty: stay registered. Heartbeats, the limit of our own trust in them, and what our rows say of us. Effects."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+from mpdispatch.clock import SECOND_US, Clock
+from mpdispatch.config import Config
+from mpdispatch.errors import StoreBusy
+from mpdispatch.ids import boot_id, host_name, machine_id, pid_namespace, process_id
+from mpdispatch.model import Registration
+from mpdispatch.policy.lease import lease, renew_every_us, trusted_until_boot_us
+from mpdispatch.store.base import Lease, Ledger, Renewal
+
+__all__ = ["Membership"]
+
+_RETRY_US = 50_000
+
+
+class Membership:
+    """Our registration in the store. `owner` names it; a new registration has a new one."""
+
+    def __init__(
+        self, ledger: Ledger, clock: Clock, config: Config, *, app: str, version: str, log: logging.Logger
+    ) -> None:
+        self._ledger, self._clock, self._log = ledger, clock, log
+        self._threshold_us = round(config.stale_job_threshold * SECOND_US)
+        self._every_us = renew_every_us(round(config.heartbeat_interval * SECOND_US), self._threshold_us)
+        me = process_id()
+        self._who = Registration(
+            host=host_name(),
+            machine_id=machine_id(),
+            boot_id=boot_id(),
+            pid=os.getpid(),
+            pid_start=me.start,
+            pid_namespace=pid_namespace(),
+            queues=tuple(config.queues),
+            concurrency=config.slots,
+            app=app,
+            version=version,
+        )
+        self.owner = 0
+        self._trusted_until_us = 0
+        self.next_us = 0
+        """Boottime of the next heartbeat."""
+
+    def register(self) -> int:
+        """Join, or join anew. Raises StoreError."""
+        now = self._clock.now()
+        self.owner = self._ledger.register(self._who, Lease(*lease(now, self._threshold_us)), now=now)
+        self._granted(now.boot_us)
+        self._log.info("registered", extra={"owner": self.owner, "queues": ",".join(self._who.queues)})
+        return self.owner
+
+    def is_trusted(self, now_us: int) -> bool:
+        """Whether our jobs are surely still ours; past that nobody may believe anything we do."""
+        return now_us < self._trusted_until_us
+
+    def distrust(self) -> None:
+        """We were told that our registration is gone."""
+        self._trusted_until_us = 0
+
+    @property
+    def trusted_until_us(self) -> int:
+        return self._trusted_until_us
+
+    def beat(self) -> Renewal | None:
+        """Renew if it is time. None: not yet, or the store is busy and there is time to try again.
+
+        Raises LeaseLostError, StoreError.
+        """
+        now = self._clock.now()
+        if now.boot_us < self.next_us:
+            return None
+        try:
+            renewal = self._ledger.renew(self.owner, Lease(*lease(now, self._threshold_us)), now=now)
+        except StoreBusy:
+            self.next_us = now.boot_us + _RETRY_US
+            return None
+        self._granted(now.boot_us)
+        return renewal
+
+    def _granted(self, requested_us: int) -> None:
+        # From the start of the request: its answer may have been late by any amount.
+        self._trusted_until_us = trusted_until_boot_us(requested_us, self._threshold_us)
+        self.next_us = requested_us + self._every_us

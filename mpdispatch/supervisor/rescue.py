@@ -1,0 +1,223 @@
+"""Duty: take over the jobs of supervisors that died or lost their lease. Effects: signals, marks, store.
+
+Leftover workers are killed *before* their jobs are requeued, so one job never runs twice at once on a host. The
+kernel says who is dead: the lock of the mark file, the pid with its start time; the lease only where it cannot.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import selectors
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TypeAlias
+
+from mpdispatch.clock import Clock
+from mpdispatch.execution.rulebook import Rulebook
+from mpdispatch.failpoints import failpoint
+from mpdispatch.ids import ProcessId, boot_id, host_name, machine_id, pid_namespace, process_start
+from mpdispatch.model import (
+    ClaimedJob,
+    ErrorInfo,
+    LeaseLost,
+    Outcome,
+    PeerSupervisor,
+    Released,
+    Run,
+    Transition,
+)
+from mpdispatch.policy.decide import RetryRules, decide
+from mpdispatch.policy.lease import PeerVerdict, judge_peer
+from mpdispatch.pool.kill import kill_tree, sweep
+from mpdispatch.pool.marks import MarkReader, marks_path
+from mpdispatch.store.base import Ledger
+
+__all__ = ["PeerWatch", "Rescuer"]
+
+Marks: TypeAlias = dict[tuple[int, int], int]
+
+_PATIENCE_S = 1.0
+"""How long to wait for a killed leftover to be gone; past that the take-over waits for the next look."""
+
+
+class Rescuer:
+    """Looks at peers and takes over what they left."""
+
+    def __init__(self, ledger: Ledger, clock: Clock, rulebook: Rulebook, log: logging.Logger) -> None:
+        self._ledger, self._clock, self._rulebook, self._log = ledger, clock, rulebook, log
+
+    def look(self, owner: int) -> list[PeerSupervisor]:
+        """Take over every dead peer; gives those that live. Raises StoreError."""
+        living = []
+        for peer in self._ledger.peers(owner):
+            verdict = self._judge(peer)
+            if verdict is PeerVerdict.ALIVE:
+                living.append(peer)
+            else:
+                self.take_over(peer, verdict)
+        return living
+
+    def _judge(self, peer: PeerSupervisor) -> PeerVerdict:
+        return judge_peer(
+            peer,
+            now=self._clock.now(),
+            boot_id=boot_id(),
+            machine_id=machine_id(),
+            host=host_name(),
+            process_is_alive=self._is_alive(peer),
+        )
+
+    def _is_alive(self, peer: PeerSupervisor) -> bool | None:
+        """What the kernel says of a peer of this boot: alive, gone, or None where it cannot be asked."""
+        if peer.boot_id != boot_id():
+            return None
+        if peer.pid_namespace == pid_namespace():
+            return process_start(peer.pid) == peer.pid_start
+        try:
+            reader = MarkReader(marks_path(self._ledger.side_dir, peer.id))
+        except OSError:
+            return None
+        try:
+            return not reader.owner_is_gone()
+        finally:
+            reader.close()
+
+    def take_over(self, peer: PeerSupervisor, verdict: PeerVerdict) -> bool:
+        """Kill what it left running, decide about its jobs, strike it off. False: not now, or not ours to do."""
+        path = marks_path(self._ledger.side_dir, peer.id)
+        marks: Marks | None = None
+        try:
+            reader = MarkReader(path)
+        except OSError:
+            reader = None  # No evidence: every job counts as started.
+        if reader is not None:
+            try:
+                if reader.is_evidence and peer.boot_id == boot_id():
+                    if not self._kill_leftovers(peer, reader):
+                        self._log.warning(
+                            "a leftover worker does not die; its jobs wait", extra={"owner": peer.id}
+                        )
+                        return False
+                    marks = self._marks_after(path)
+            finally:
+                reader.close()
+        failpoint("rescue.before_take_over")
+        jobs = self._ledger.jobs_of(peer.id)
+        transitions = [self._decided(job, peer, verdict, marks) for job in jobs]
+        if not self._ledger.take_over(peer, transitions, now=self._clock.now()):
+            return False
+        _remove(path, self._log)
+        started = sum(t.run is not None for t in transitions)
+        self._log.warning(
+            "took over the jobs of another supervisor",
+            extra={
+                "owner": peer.id,
+                "was": verdict.value,
+                "started": started,
+                "unstarted": len(jobs) - started,
+            },
+        )
+        return True
+
+    def _kill_leftovers(self, peer: PeerSupervisor, reader: MarkReader) -> bool:
+        """SIGKILL every worker that signed its file, and what those started; True when all are gone."""
+        if peer.pid_namespace != pid_namespace():
+            return True  # Not ours to see; the kernel killed them with their supervisor.
+        workers = reader.workers()
+        for worker in workers:
+            kill_tree(worker)
+        deadline = time.monotonic() + _PATIENCE_S
+        while any(_lives(worker) for worker in workers):
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.001)
+        if workers:
+            sweep_all(workers, reader.token)
+        return True
+
+    def _marks_after(self, path: Path) -> Marks:
+        """Its marks, read again once its workers are gone: one may have started a job while we looked."""
+        reader = MarkReader(path)
+        try:
+            return reader.marks()
+        finally:
+            reader.close()
+
+    def _decided(
+        self, job: ClaimedJob, peer: PeerSupervisor, verdict: PeerVerdict, marks: Marks | None
+    ) -> Transition:
+        now = self._clock.now()
+        outcome: Outcome
+        started = None if marks is None else marks.get((job.id, job.starts))
+        if marks is not None and started is None:
+            outcome = Released()
+        else:
+            lasted = 0 if started is None else max(0, now.boot_us - started)
+            what = "died" if verdict is PeerVerdict.DEAD else "lost its lease"
+            error = ErrorInfo(
+                type="SupervisorDied" if verdict is PeerVerdict.DEAD else "LeaseLost",
+                message=f"supervisor {peer.id} (pid {peer.pid} on {peer.host}) {what} while the job was running",
+            )
+            outcome = LeaseLost(run=Run(started_us=now.wall_us - lasted), error=error)
+        rules = RetryRules(backoff=self._rulebook.backoff_for(job.name))
+        return decide(job, outcome, rules, now_us=now.wall_us, jitter=random.random())
+
+
+def _lives(worker: ProcessId) -> bool:
+    return process_start(worker.pid) == worker.start
+
+
+def _remove(path: Path, log: logging.Logger) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        log.warning("cannot remove the mark file of a dead supervisor", extra={"error": str(error)})
+
+
+def sweep_all(workers: Iterable[ProcessId], token: str) -> None:
+    """Kill what dead workers left running: by the mark of their supervisor, and by each one's session."""
+    mark = f"{token}." if token else ""
+    for worker in workers:
+        sweep(worker, mark)
+
+
+class PeerWatch:
+    """Pidfds of living peers in the loop's selector: their end wakes us at once. Linux, same pid namespace."""
+
+    def __init__(self, selector: selectors.BaseSelector) -> None:
+        self._selector = selector
+        self._watched: dict[int, int] = {}
+
+    def follow(self, peers: Iterable[PeerSupervisor]) -> None:
+        """Watch exactly these."""
+        wanted = {peer.id: peer for peer in peers if peer.boot_id == boot_id()}
+        for owner in set(self._watched) - set(wanted):
+            self._drop(owner)
+        if sys.platform != "linux":
+            return
+        for owner, peer in wanted.items():
+            if owner in self._watched or peer.pid_namespace != pid_namespace():
+                continue
+            try:
+                descriptor = os.pidfd_open(peer.pid)
+            except OSError:
+                continue  # Gone already: the next look takes it over.
+            self._watched[owner] = descriptor
+            self._selector.register(descriptor, selectors.EVENT_READ, self)
+
+    def heard(self, events: Iterable[tuple[selectors.SelectorKey, int]]) -> bool:
+        """Whether a peer has just ended."""
+        return any(key.data is self for key, _ in events)
+
+    def _drop(self, owner: int) -> None:
+        descriptor = self._watched.pop(owner)
+        self._selector.unregister(descriptor)
+        os.close(descriptor)
+
+    def close(self) -> None:
+        for owner in list(self._watched):
+            self._drop(owner)
