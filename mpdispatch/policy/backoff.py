@@ -97,10 +97,7 @@ class Linear(Backoff, frozen=True, tag="linear"):
         _check_order("initial", self.initial, self.max)
 
     def _delay_s(self, attempt: int, u: float) -> float:
-        # Compare before multiplying: a float times an int past 1e308 overflows, a comparison never does.
-        if self.initial == 0 or attempt >= self.max / self.initial:
-            return self.max if self.initial else 0.0
-        return min(self.max, self.initial * attempt)
+        return min(self.max, self.initial * min(attempt, _LAST))
 
 
 class Exponential(Backoff, frozen=True, tag="exponential"):
@@ -185,8 +182,9 @@ def _checked_factor(value: object) -> float:
     return factor
 
 
-# An exponent past this is no float any more; a power this high is `max` for any factor worth naming.
-_LAST_EXPONENT = 2**53
+# The last whole number every float can count to. Past it an int times a float may overflow, and delays
+# that have not reached their max by then are too small to be told from zero.
+_LAST = 2**53
 
 
 def _grown(base: float, factor: float, max_s: float, attempt: int) -> float:
@@ -194,7 +192,7 @@ def _grown(base: float, factor: float, max_s: float, attempt: int) -> float:
     if base == 0 or factor == 1:
         return base
     try:
-        return min(max_s, base * factor ** min(attempt - 1, _LAST_EXPONENT))
+        return min(max_s, base * factor ** min(attempt - 1, _LAST))
     except OverflowError:
         return max_s
 

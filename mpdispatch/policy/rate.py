@@ -82,7 +82,8 @@ class Rate:
         Raises:
             UsageError: that many may not start now.
         """
-        if not 0 <= count <= (free := self.available(bucket, now_us=now_us)):
+        free = self.available(bucket, now_us=now_us)
+        if not 0 <= count <= free:
             raise UsageError(f"count: {free} may be taken now, not {count}")
         # Rounded up, to the debt of the bucket: the limit holds, and less than 1 µs is lost per call.
         return now_us - self._elapsed(bucket, now_us) - (-count * self._job // self._us)

@@ -229,14 +229,14 @@ WHERE id = ? AND state = 'pending';
 UPDATE mpdispatch_jobs SET state = 'pending'
 WHERE id IN (
     SELECT id FROM mpdispatch_jobs
-    WHERE state IN ('scheduled', 'retrying') AND queue = ? AND run_at_us <= ?
+    WHERE (state = 'scheduled' OR state = 'retrying') AND queue = ? AND run_at_us <= ?
     ORDER BY run_at_us LIMIT ?
 );
 
 -- name: next_due
 -- One seek per polled queue.
 SELECT run_at_us FROM mpdispatch_jobs
-WHERE state IN ('scheduled', 'retrying') AND queue = ? ORDER BY run_at_us LIMIT 1;
+WHERE (state = 'scheduled' OR state = 'retrying') AND queue = ? ORDER BY run_at_us LIMIT 1;
 
 -- name: finish
 -- The guard: this owner, this start, still running. A cancel asked for while it ran must not be lost if the job

@@ -1,0 +1,351 @@
+import copy
+import dataclasses
+import math
+import pickle
+import subprocess
+import sys
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mpdispatch import config as config_module
+from mpdispatch.config import Config, QueueConfig
+from mpdispatch.errors import ConfigError
+
+MIB = 1 << 20
+
+DEFAULTS = {
+    "concurrency": 10,
+    "queues": ("default",),
+    "poll_interval": 1.0,
+    "shutdown_timeout": 30.0,
+    "heartbeat_interval": 10.0,
+    "stale_job_threshold": 30.0,
+    "kill_grace": 0.3,
+    "cancel_grace": 5.0,
+    "max_payload_bytes": MIB,
+    "max_result_bytes": MIB,
+    "child_policy": "kill",
+    "prefetch_window": 0.01,
+    "max_prefetch": 64,
+    "max_jobs_per_worker": None,
+    "max_worker_rss": None,
+    "start_method": "auto",
+    "durability": "full",
+    "retention": None,
+}
+
+
+def faults_of(call, *args, **kwargs):
+    with pytest.raises(ConfigError) as caught:
+        call(*args, **kwargs)
+    return {fault.key: fault.message for fault in caught.value.faults}
+
+
+def attempt(call, *args, **kwargs):
+    """The configuration and no fault, or none and the keys of its faults."""
+    try:
+        return call(*args, **kwargs), set()
+    except ConfigError as error:
+        return None, {fault.key for fault in error.faults}
+
+
+def test_the_defaults_are_the_contract():
+    assert dataclasses.asdict(Config()) == DEFAULTS
+    assert dataclasses.asdict(Config.resolve({}, env={}, file={})) == DEFAULTS
+    assert dataclasses.asdict(QueueConfig("a")) == {
+        "name": "a",
+        "max_concurrency": None,
+        "rate_limit": None,
+        "rate_burst": 1,
+    }
+
+
+def test_the_signature_for_type_checkers_names_every_field():
+    # The one that runs takes **given, so that unknown keywords are reported with all the rest.
+    import ast
+    import inspect
+
+    tree = ast.parse(inspect.getsource(config_module))
+    classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
+    for cls in (Config, QueueConfig):
+        branch = next(node for node in classes[cls.__name__].body if isinstance(node, ast.If))
+        arguments = branch.body[0].args
+        named = [argument.arg for argument in arguments.args[1:] + arguments.kwonlyargs]
+        assert named == [field.name for field in dataclasses.fields(cls)]
+
+
+def test_values_are_normalised():
+    config = Config(
+        queues=["a", "b"], poll_interval=timedelta(milliseconds=200), retention="7d", shutdown_timeout=5
+    )
+    assert (config.queues, config.poll_interval, config.retention) == (("a", "b"), 0.2, 604_800.0)
+    assert isinstance(config.shutdown_timeout, float)
+
+
+def test_config_is_a_frozen_value():
+    config = Config(concurrency=3)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.concurrency = 4
+    assert config == Config(concurrency=3) != Config()
+    assert hash(config) == hash(Config(concurrency=3))
+    assert pickle.loads(pickle.dumps(config)) == copy.copy(config) == config
+    assert dataclasses.replace(config, concurrency=4) == Config(concurrency=4)
+    with pytest.raises(ConfigError):
+        dataclasses.replace(config, concurrency=0)
+
+
+def test_auto_concurrency_is_the_number_of_usable_cpus(monkeypatch):
+    monkeypatch.setattr(config_module, "usable_cpus", lambda: 7)
+    assert Config(concurrency="auto").slots == 7
+    assert Config(concurrency=3).slots == 3
+
+
+NOT_DURATIONS = [-1, math.nan, math.inf, True, "soon", [], 1e12]
+DURATIONS = [name for name, value in DEFAULTS.items() if isinstance(value, float)] + ["retention"]
+NOT_COUNTS = [0, -1, 2.5, True, "ten", math.nan, 1 << 60]
+COUNTS = [
+    "concurrency",
+    "max_payload_bytes",
+    "max_result_bytes",
+    "max_prefetch",
+    "max_jobs_per_worker",
+    "max_worker_rss",
+]
+BAD_VALUES = [
+    *((name, bad) for name in DURATIONS for bad in NOT_DURATIONS),
+    *((name, bad) for name in COUNTS for bad in NOT_COUNTS),
+    *((name, 64 * MIB + 1) for name in ("max_payload_bytes", "max_result_bytes")),
+    *((name, "Kill") for name in ("child_policy", "start_method", "durability")),
+    *((name, None) for name, value in DEFAULTS.items() if value is not None),
+    *(("queues", bad) for bad in ["default", [], [""], ["a\n"], ["a", "a"], ["x" * 201], [True], 5, {"a": 1}]),
+    *((name, 0) for name in ("poll_interval", "heartbeat_interval", "stale_job_threshold")),
+    ("start_method", "fork"),
+]
+
+
+@pytest.mark.parametrize(("name", "bad"), BAD_VALUES, ids=lambda value: str(value)[:20])
+def test_a_bad_value_is_refused_by_its_key_wherever_it_stands(name, bad):
+    assert list(faults_of(Config, **{name: bad})) == [name]
+    assert list(faults_of(Config.resolve, {name: bad})) == [name]
+    assert list(faults_of(Config.resolve, {}, file={name: bad})) == [f"file.{name}"]
+
+
+@pytest.mark.parametrize(
+    "name", ["shutdown_timeout", "kill_grace", "cancel_grace", "prefetch_window", "retention"]
+)
+def test_zero_is_a_duration_where_it_means_something(name):
+    assert getattr(Config(**{name: 0}), name) == 0
+
+
+def test_up_to_64_mib_of_payload_and_result_may_be_allowed():
+    config = Config(max_payload_bytes=64 * MIB, max_result_bytes=64 * MIB)
+    assert config.max_payload_bytes == config.max_result_bytes == 64 * MIB
+
+
+def test_every_fault_is_reported_at_once():
+    faults = faults_of(
+        Config, concurrency=0, queues=[], poll_interval=-1, durability="some", concurency=4, zzz=1
+    )
+    assert faults.keys() == {"concurrency", "queues", "poll_interval", "durability", "concurency", "zzz"}
+    assert faults["concurency"] == "no such setting; did you mean concurrency?"
+    assert faults["zzz"].startswith("no such setting; there are cancel_grace, child_policy, ")
+
+
+@pytest.mark.parametrize("threshold", [9, 10])
+def test_the_threshold_must_exceed_the_heartbeat(threshold):
+    text = f"stale_job_threshold ({threshold} s) must exceed heartbeat_interval (10 s)"
+    assert faults_of(Config, stale_job_threshold=threshold) == {"stale_job_threshold": text}
+    assert Config(stale_job_threshold=10.1).stale_job_threshold == 10.1
+
+
+def test_a_heartbeat_past_the_default_threshold_is_blamed_itself():
+    assert faults_of(Config, heartbeat_interval=40).keys() == {"heartbeat_interval"}
+    faults = faults_of(Config.resolve, {}, env={"MPDISPATCH_HEARTBEAT_INTERVAL": "1m"})
+    assert faults.keys() == {"MPDISPATCH_HEARTBEAT_INTERVAL"}
+
+
+def test_threshold_and_heartbeat_are_compared_over_all_sources():
+    env, file = {"MPDISPATCH_HEARTBEAT_INTERVAL": "5s"}, {"stale_job_threshold": "4s"}
+    assert faults_of(Config.resolve, {}, env=env, file=file).keys() == {"file.stale_job_threshold"}
+    assert Config.resolve({"heartbeat_interval": 1}, env=env, file=file).stale_job_threshold == 4
+
+
+# ---------------------------------------------------------------- sources
+
+
+def test_explicit_beats_environment_beats_file_beats_default():
+    config, origins = Config.resolve_with_sources(
+        {"concurrency": 1},
+        env={"MPDISPATCH_CONCURRENCY": "2", "MPDISPATCH_POLL_INTERVAL": "2s"},
+        file={"concurrency": 3, "poll_interval": 3, "shutdown_timeout": "3m"},
+    )
+    assert (config.concurrency, config.poll_interval, config.shutdown_timeout) == (1, 2.0, 180.0)
+    assert config.heartbeat_interval == 10.0
+    assert origins["concurrency"] == "argument"
+    assert origins["poll_interval"] == "MPDISPATCH_POLL_INTERVAL"
+    assert origins["shutdown_timeout"] == "file.shutdown_timeout"
+    assert origins["heartbeat_interval"] == "default"
+    assert origins.keys() == DEFAULTS.keys()
+
+
+def test_every_field_is_read_from_the_environment():
+    env = {
+        "MPDISPATCH_CONCURRENCY": "auto",
+        "MPDISPATCH_QUEUES": "default, critical ,bulk",
+        "MPDISPATCH_POLL_INTERVAL": "250ms",
+        "MPDISPATCH_SHUTDOWN_TIMEOUT": "2h",
+        "MPDISPATCH_HEARTBEAT_INTERVAL": "0.5",
+        "MPDISPATCH_STALE_JOB_THRESHOLD": "5m",
+        "MPDISPATCH_KILL_GRACE": "1",
+        "MPDISPATCH_CANCEL_GRACE": "2s",
+        "MPDISPATCH_MAX_PAYLOAD_BYTES": "1000",
+        "MPDISPATCH_MAX_RESULT_BYTES": "2000",
+        "MPDISPATCH_CHILD_POLICY": "leave",
+        "MPDISPATCH_PREFETCH_WINDOW": "0",
+        "MPDISPATCH_MAX_PREFETCH": "8",
+        "MPDISPATCH_MAX_JOBS_PER_WORKER": "100",
+        "MPDISPATCH_MAX_WORKER_RSS": "none",
+        "MPDISPATCH_START_METHOD": "exec",
+        "MPDISPATCH_DURABILITY": "process",
+        "MPDISPATCH_RETENTION": "7d",
+    }
+    assert {name.removeprefix("MPDISPATCH_").lower() for name in env} == DEFAULTS.keys()
+    assert dataclasses.asdict(Config.resolve({}, env=env)) == {
+        "concurrency": "auto",
+        "queues": ("default", "critical", "bulk"),
+        "poll_interval": 0.25,
+        "shutdown_timeout": 7200.0,
+        "heartbeat_interval": 0.5,
+        "stale_job_threshold": 300.0,
+        "kill_grace": 1.0,
+        "cancel_grace": 2.0,
+        "max_payload_bytes": 1000,
+        "max_result_bytes": 2000,
+        "child_policy": "leave",
+        "prefetch_window": 0.0,
+        "max_prefetch": 8,
+        "max_jobs_per_worker": 100,
+        "max_worker_rss": None,
+        "start_method": "exec",
+        "durability": "process",
+        "retention": 604_800.0,
+    }
+
+
+def test_faults_of_all_sources_come_at_once_each_under_the_name_it_has_there():
+    faults = faults_of(
+        Config.resolve,
+        {"concurrency": 0, "polling": 1},
+        env={"MPDISPATCH_CONCURRENCY": "many", "MPDISPATCH_QUEUES": "a,,b"},
+        file={"poll_intervall": 1, "retention": "soon", True: 1},
+        file_key="extensions.dispatch",
+    )
+    assert faults.keys() == {
+        "concurrency",
+        "polling",
+        "MPDISPATCH_CONCURRENCY",
+        "MPDISPATCH_QUEUES",
+        "extensions.dispatch.poll_intervall",
+        "extensions.dispatch.retention",
+        "extensions.dispatch.True",
+    }
+    assert faults["MPDISPATCH_CONCURRENCY"] == "must be a whole number from 1 to 10000 or 'auto', not 'many'"
+    assert faults["extensions.dispatch.poll_intervall"] == (
+        "no such setting; did you mean extensions.dispatch.poll_interval?"
+    )
+
+
+def test_a_misspelt_variable_is_reported_and_others_under_the_prefix_are_not_ours():
+    faults = faults_of(Config.resolve, {}, env={"MPDISPATCH_QUEUE": "a", "MPDISPATCH_CONCURENCY": "4"})
+    assert faults == {
+        "MPDISPATCH_QUEUE": "no such setting; did you mean MPDISPATCH_QUEUES?",
+        "MPDISPATCH_CONCURENCY": "no such setting; did you mean MPDISPATCH_CONCURRENCY?",
+    }
+    others = ["STORE", "APP", "CONFIG", "FAILPOINTS", "REQUIRE_SERVERS", "TOKEN", "LOG"]
+    assert Config.resolve({}, env={f"MPDISPATCH_{name}": "x" for name in others} | {"PATH": "/bin"}) == Config()
+
+
+def test_an_empty_variable_is_not_set():
+    assert Config.resolve({}, env={"MPDISPATCH_CONCURRENCY": "", "MPDISPATCH_QUEUES": " "}) == Config()
+
+
+def test_a_number_in_quotes_in_a_file_is_refused():
+    assert faults_of(Config.resolve, {}, file={"concurrency": "20"}).keys() == {"file.concurrency"}
+
+
+def test_null_in_a_file_means_none_only_where_none_is_allowed():
+    assert Config.resolve({"retention": 5}, file={"retention": None}).retention == 5
+    assert Config.resolve({}, file={"retention": None}).retention is None
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(sorted(DEFAULTS)), st.text() | st.integers() | st.floats() | st.none(), max_size=6
+    )
+)
+def test_any_value_is_taken_or_reported_under_its_key(values):
+    config, keys = attempt(Config, **values)
+    assert keys <= values.keys()
+    if config is not None:
+        assert config.stale_job_threshold > config.heartbeat_interval
+        assert Config(**dataclasses.asdict(config)) == config
+
+
+@given(
+    st.dictionaries(st.sampled_from([f"MPDISPATCH_{name.upper()}" for name in DEFAULTS]), st.text(), max_size=6)
+)
+def test_any_environment_is_taken_or_reported_by_its_variables(env):
+    _, keys = attempt(Config.resolve, {}, env=env)
+    assert keys <= env.keys()
+
+
+# ---------------------------------------------------------------- queues
+
+
+def test_a_queue_config_takes_its_limits_by_position_or_name():
+    assert QueueConfig("critical", 20, 50) == QueueConfig(
+        "critical", max_concurrency=20, rate_limit=50.0, rate_burst=1
+    )
+
+
+def test_every_fault_of_a_queue_config_is_reported_under_its_queue():
+    faults = faults_of(
+        QueueConfig, "bulk", max_concurrency=0, rate_limit=math.nan, rate_burst=True, max_concurency=1
+    )
+    assert faults.keys() == {
+        "bulk.max_concurrency",
+        "bulk.rate_limit",
+        "bulk.rate_burst",
+        "bulk.max_concurency",
+    }
+    assert faults["bulk.max_concurency"] == "no such setting; did you mean bulk.max_concurrency?"
+
+
+@pytest.mark.parametrize("rate", [0, -1, math.inf, True, "50", 1e9, 1e-9])
+def test_a_rate_out_of_range_is_refused(rate):
+    assert faults_of(QueueConfig, "a", rate_limit=rate).keys() == {"a.rate_limit"}
+
+
+@pytest.mark.parametrize("name", ["", "a\nb", None, 5, "x" * 201])
+def test_a_queue_needs_a_proper_name(name):
+    assert faults_of(QueueConfig, name).keys() == {"name"}
+
+
+def test_a_queue_without_a_name_is_refused():
+    assert faults_of(QueueConfig, max_concurrency=1) == {"name": "is required"}
+
+
+# ---------------------------------------------------------------- weight
+
+
+def test_config_imports_without_the_heavy_packages():
+    code = (
+        "import sys, mpdispatch.config;"
+        "heavy = {'msgspec', 'yaml', 'psutil', 'click', 'rich', 'sqlite3'};"
+        "print(sorted(heavy & sys.modules.keys()))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
