@@ -15,6 +15,7 @@ from hypothesis import settings
 settings.register_profile("mpdispatch", deadline=None)
 settings.load_profile("mpdispatch")
 
+ROOT = str(Path(__file__).resolve().parents[1])
 EMPTY: Mapping[str, str] = {}
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -28,7 +29,7 @@ def cli(tmp_path: Path) -> Cli:
         return subprocess.run(
             [sys.executable, "-m", "mpdispatch", *args],
             cwd=tmp_path,
-            env={**clean, **env},
+            env={**clean, "PYTHONPATH": ROOT, **env},
             input=stdin,
             capture_output=True,
             text=True,

@@ -12,16 +12,18 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from mpdispatch.cli.configfile import FileSettings, file_settings
 from mpdispatch.cli.program import Options
-from mpdispatch.engine import Engine
 from mpdispatch.errors import AppReferenceError, ConfigError, Fault, UsageError
 from mpdispatch.execution.appref import AppReference, reference_to
 from mpdispatch.execution.loading import load
 from mpdispatch.store import open_store
 from mpdispatch.store.base import Store
+
+if TYPE_CHECKING:  # only an app brings an engine; looking at jobs needs none
+    from mpdispatch.engine import Engine
 
 __all__ = ["Found", "find_app", "find_settings", "find_store", "load_app", "open_existing", "reference_of"]
 
@@ -55,7 +57,7 @@ def find_settings(options: Options) -> FileSettings | None:
 def find_store(options: Options) -> Store:
     """The store, not opened yet. The app is imported only for `-A` without `--store`."""
     if options.store is None and options.app is not None:
-        return load_app(Found(options.app, "-A", True)).dispatcher.store
+        return load_app(Found(options.app, "-A", True)).store
     found = _where_is_store(options)
     with blaming(found):
         return open_store(found.value)
@@ -101,10 +103,7 @@ def load_app(found: Found) -> Engine:
     Raises:
         AppImportError, AppReferenceError: it does not import, or is none.
     """
-    engine = load(reference_of(found))
-    if not isinstance(engine, Engine):
-        raise AppReferenceError(f"app {found.value!r} is no Engine but a {type(engine).__name__}")
-    return engine
+    return cast("Engine", load(reference_of(found)))
 
 
 def _where_is_store(options: Options) -> Found:

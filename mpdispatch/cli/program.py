@@ -35,7 +35,7 @@ COMMANDS: Mapping[str, _Entry] = {
     "enqueue": _Entry("enqueue:enqueue", "Put a job into the store."),
     "jobs": _Entry("jobs:jobs", "List jobs, newest first."),
     "show": _Entry("jobs:show", "Show one job and its attempts."),
-    "wait": _Entry("wait:wait", "Wait until jobs have ended."),
+    "wait": _Entry("jobs:wait", "Wait until jobs have ended."),
     "cancel": _Entry("change:cancel", "Cancel jobs, running ones too."),
     "retry": _Entry("change:retry", "Run waiting jobs now, failed or cancelled ones again."),
     "pause": _Entry("queues:pause", "Stop claiming from a queue."),
@@ -109,9 +109,12 @@ class Program(click.Group):
 def _show_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
     if value and not ctx.resilient_parsing:
         # Here, not above: 60 ms for a module that only this option needs.
-        from importlib.metadata import version
+        from importlib.metadata import PackageNotFoundError, version
 
-        click.echo(f"mpdispatch {version('mpdispatch')}")
+        try:
+            click.echo(f"mpdispatch {version('mpdispatch')}")
+        except PackageNotFoundError:
+            click.echo("mpdispatch, run from its sources")
         ctx.exit()
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+import msgspec
 
 from mpdispatch.cli.commands.jobs import ends_of
 from mpdispatch.cli.output import print_json, say
@@ -17,46 +16,20 @@ from mpdispatch.cli.program import Options, command
 from mpdispatch.cli.values import DURATION, RFC3339, arguments_of
 from mpdispatch.clock import SECOND_US, Instant, SystemClock
 from mpdispatch.config import Config
-from mpdispatch.engine import Engine
-from mpdispatch.errors import Fault, PayloadError
+from mpdispatch.errors import Fault, PayloadError, UsageError
 from mpdispatch.execution.safejson import Reader, encode, fault_of_encoding, lossy
 from mpdispatch.model import NewJob
 from mpdispatch.model.wire import job_to_json
+from mpdispatch.options import EnqueueOptions
 from mpdispatch.policy.names import check_name
 from mpdispatch.store.base import Store
+
+if TYPE_CHECKING:
+    from mpdispatch.engine import Engine
 
 __all__ = ["enqueue"]
 
 _MAX_COUNT = 1_000_000
-_INT32 = (-(2**31), 2**31 - 1)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Wishes:
-    """What the options say of the job; None: as its handler has it, or else the default of a NewJob."""
-
-    queue: str | None
-    priority: int | None
-    max_retries: int | None
-    timeout: float | None
-    run_at: datetime | None
-    delay: float | None
-    idempotency_key: str | None
-
-    def fields(self, now: Instant) -> dict[str, Any]:
-        """The fields of a NewJob that were wished for."""
-        wished: dict[str, Any] = {
-            "queue": self.queue if self.queue is None else check_name("queue name", self.queue),
-            "priority": self.priority,
-            "max_retries": self.max_retries,
-            "timeout_us": self.timeout and round(self.timeout * SECOND_US),
-            "idempotency_key": self.idempotency_key,
-        }
-        if self.run_at is not None:
-            wished["run_at_us"] = round(self.run_at.timestamp() * SECOND_US)
-        elif self.delay is not None:
-            wished["run_at_us"] = now.wall_us + round(self.delay * SECOND_US)
-        return {key: value for key, value in wished.items() if value is not None}
 
 
 @command(
@@ -68,12 +41,10 @@ class _Wishes:
 @click.argument("pairs", metavar="[k=TEXT | k:=JSON]...", nargs=-1)
 @click.option("--args", "whole", metavar="JSON", help="All arguments as a JSON object; pairs win over it.")
 @click.option("--queue", metavar="QUEUE", help="Which queue, if not the handler's own.")
-@click.option("--priority", type=click.IntRange(*_INT32), help="Higher runs first.")
+@click.option("--priority", type=int, help="Higher runs first.")
 @click.option("--delay", type=DURATION, help="Run so much later (30s, 5m, 2h).")
 @click.option("--run-at", type=RFC3339, help="Run then (2026-05-01T08:00:00Z).")
-@click.option(
-    "--max-retries", type=click.IntRange(0, _INT32[1]), help="How often to try again; 0: never twice."
-)
+@click.option("--max-retries", type=int, help="How often to try again; 0: never twice.")
 @click.option("--timeout", type=DURATION, help="How long one attempt may take.")
 @click.option("--idempotency-key", metavar="KEY", help="Enqueue only if no job of this name has the key.")
 @click.option("--count", type=click.IntRange(1, _MAX_COUNT), help="Enqueue it so many times.")
@@ -94,24 +65,20 @@ def enqueue(
     k=TEXT gives an argument as text, k:=JSON as a number, list, true ... With an app (-A) the name and the
     arguments are checked; without one they are kept as given.
     """
-    wished = _Wishes(**wishes)
-    if wished.run_at is not None and wished.delay is not None:
-        raise click.UsageError("--run-at and --delay exclude each other")
+    wished = EnqueueOptions.read({key: value for key, value in wishes.items() if value is not None})
     if count is not None and wished.idempotency_key is not None:
-        raise click.UsageError("--count and --idempotency-key exclude each other: there is one job per key")
-    if wished.timeout == 0:
-        raise click.UsageError("--timeout must be more than 0 s")
+        raise UsageError("--count and --idempotency-key exclude each other: there is one job per key")
     arguments = arguments_of(pairs, whole)
     app = find_app(options)
     now = SystemClock().now()
     if app is None:
-        job = _as_given(options, name, arguments, wished.fields(now))
+        job = _as_given(options, name, arguments, _fields(wished, now))
         store = find_store(options)
     else:
         engine = load_app(app)
-        job = _checked(engine, name, arguments, wished.fields(now))
+        job = _checked(engine, name, arguments, _fields(wished, now))
         # The app is here anyway: its supervisor looks into its own store, so that is where the job belongs.
-        store = engine.dispatcher.store if options.store is None else find_store(options)
+        store = engine.store if options.store is None else find_store(options)
     store.check(create=True)
     ids, answer = _keep(store, job, count, now)
     store.wake()
@@ -126,6 +93,14 @@ def enqueue(
     if options.json:
         print_json(ended[0] if count is None else ended)
     return code
+
+
+def _fields(wished: EnqueueOptions, now: Instant) -> dict[str, Any]:
+    """The fields of a NewJob that were wished for."""
+    fields = {name: value for name, value in msgspec.structs.asdict(wished).items() if value is not None}
+    if (delay_us := fields.pop("delay_us", None)) is not None:
+        fields["run_at_us"] = now.wall_us + delay_us
+    return {name: value for name, value in fields.items() if value is not msgspec.UNSET}
 
 
 def _keep(

@@ -25,7 +25,9 @@ _PAGE = 1000
 @command(
     "mpdispatch jobs --state failed\nmpdispatch jobs --queue bulk --limit 200\nmpdispatch jobs --all --json"
 )
-@click.option("--state", type=click.Choice([*JobState]), help="Only jobs in this state.")
+@click.option(
+    "--state", type=click.Choice([state.value for state in JobState]), help="Only jobs in this state."
+)
 @click.option("--queue", metavar="QUEUE", help="Only jobs of this queue.")
 @click.option("--name", metavar="NAME", help="Only jobs of this name.")
 @click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="How many at most.")

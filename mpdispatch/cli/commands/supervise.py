@@ -27,20 +27,20 @@ __all__ = ["supervise_command"]
     "mpdispatch supervise tasks:engine --drain",
     name="supervise",
 )
-@click.argument("app", required=False)
+@click.argument("app_argument", metavar="[APP]", required=False)
 @click.option("-c", "--concurrency", type=CONCURRENCY, help="Most jobs at once; auto: as many as usable CPUs.")
 @click.option("-q", "--queues", metavar="A,B", help="Queues to claim from.")
 @click.option("--drain", is_flag=True, help="End when nothing is left to run; exit 1 if a job failed.")
 @click.pass_obj
 def supervise_command(
-    options: Options, app: str | None, concurrency: int | str | None, queues: str | None, drain: bool
+    options: Options, app_argument: str | None, concurrency: int | str | None, queues: str | None, drain: bool
 ) -> int:
     """Run the supervisor: claim jobs and run them in worker processes.
 
     APP is module:attribute of your engine, for example tasks:engine; the current folder is importable.
     SIGTERM or Ctrl-C lets running jobs finish first; a second one ends at once.
     """
-    found = find_app(options, app)
+    found = find_app(options, app_argument)
     if found is None:
         raise UsageError("no app: name your engine, as in `mpdispatch supervise tasks:engine`")
     settings = find_settings(options)
