@@ -5,6 +5,7 @@ Run it with `scripts/quickstart`. Every run is a new batch in the same store.
 
 from __future__ import annotations
 
+import argparse
 import ast
 import io
 import os
@@ -24,7 +25,7 @@ from rich.table import Table
 
 from mpdispatch import Dispatcher, Engine, Job, JobState, SQLiteStore
 
-DATA = Path(__file__).resolve().parents[2] / "quickstart-data"
+DATA = Path(os.environ.get("QUICKSTART_DATA") or Path(__file__).resolve().parents[2] / "quickstart-data")
 STORE = DATA / "jobs.db"
 
 dispatcher = Dispatcher(store=SQLiteStore(STORE), concurrency="auto")
@@ -152,7 +153,9 @@ def script(name: str) -> str:
 def main() -> int:
     DATA.mkdir(exist_ok=True)
     console = Console(highlight=False)
-    paths = library_files()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--limit", type=int, help="measure only so many files")
+    paths = library_files()[: parser.parse_args().limit]
     console.print(f"{len(paths):,} files of Python {sys.version.split()[0]}, one job each")
     jobs, elapsed_s = run(paths, console)
     return 0 if report(jobs, elapsed_s, console) else 1
