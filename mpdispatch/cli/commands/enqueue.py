@@ -20,7 +20,7 @@ from mpdispatch.errors import Fault, PayloadError, UsageError
 from mpdispatch.execution.safejson import Reader, encode, fault_of_encoding, lossy
 from mpdispatch.model import NewJob
 from mpdispatch.model.wire import job_to_json
-from mpdispatch.options import EnqueueOptions
+from mpdispatch.engine.options import EnqueueOptions
 from mpdispatch.policy.names import check_name
 from mpdispatch.store.base import Store
 
