@@ -16,11 +16,11 @@ from mpdispatch.cli.program import Options, command
 from mpdispatch.cli.values import DURATION, RFC3339, arguments_of
 from mpdispatch.clock import SECOND_US, Instant, SystemClock
 from mpdispatch.config import Config
+from mpdispatch.engine.options import EnqueueOptions
 from mpdispatch.errors import Fault, PayloadError, UsageError
 from mpdispatch.execution.safejson import Reader, encode, fault_of_encoding, lossy
 from mpdispatch.model import NewJob
 from mpdispatch.model.wire import job_to_json
-from mpdispatch.engine.options import EnqueueOptions
 from mpdispatch.policy.names import check_name
 from mpdispatch.store.base import Store
 
