@@ -24,6 +24,9 @@ class Bell:
     def __init__(self, folder: Path, owner: int) -> None:
         self._path = folder / f"{_PREFIX}{owner}"
         os.close(open_beside(folder, "lock", os.O_RDWR | os.O_CREAT))
+        # One of that name is of an earlier store at this path, whose ids began at 1 as well.
+        with contextlib.suppress(FileNotFoundError):
+            self._path.unlink()
         os.mkfifo(self._path, 0o600)
         # For reading and writing: without a writer it would be at end of file, and thus always readable.
         self._fd = open_beside(folder, self._path.name, os.O_RDWR | os.O_NONBLOCK)
@@ -102,3 +105,6 @@ class Knocker:
         with self._lock:
             self._forget()
             self._seen_mtime_ns = -1
+
+    def __del__(self) -> None:
+        self._forget()
