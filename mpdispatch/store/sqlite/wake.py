@@ -24,9 +24,8 @@ class Bell:
     def __init__(self, folder: Path, owner: int) -> None:
         self._path = folder / f"{_PREFIX}{owner}"
         os.close(open_beside(folder, "lock", os.O_RDWR | os.O_CREAT))
-        # One of that name is of an earlier store at this path, whose ids began at 1 as well.
-        with contextlib.suppress(FileNotFoundError):
-            self._path.unlink()
+        # One of an earlier database at this path may be there: ids began anew with the file.
+        self._path.unlink(missing_ok=True)
         os.mkfifo(self._path, 0o600)
         # For reading and writing: without a writer it would be at end of file, and thus always readable.
         self._fd = open_beside(folder, self._path.name, os.O_RDWR | os.O_NONBLOCK)
