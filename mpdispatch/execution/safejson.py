@@ -26,6 +26,7 @@ __all__ = [
     "fault_of_encoding",
     "is_shallow",
     "lossy",
+    "lost_keys",
     "may_be_lossy",
     "printable",
 ]
@@ -118,6 +119,22 @@ def lossy(value: Any, path: str, reader: Reader) -> list[Fault]:
             found.append(
                 Fault(where, f"a {type(item).__qualname__} is only rebuilt for an annotated parameter")
             )
+    return found
+
+
+def lost_keys(value: Any, came_back: Any, path: str) -> list[Fault]:
+    """The objects in a value whose keys have changed when it came back, each by its path."""
+    found: list[Fault] = []
+    before, after = (msgspec.to_builtins(each, enc_hook=enc_hook) for each in (value, came_back))
+    stack: list[tuple[Any, Any, str]] = [(before, after, path)]
+    while stack and len(found) < _MAX_FAULTS:
+        old, new, where = stack.pop()
+        if isinstance(old, dict) and isinstance(new, dict):
+            found += [] if old.keys() <= new.keys() else _changed_keys(old, where)
+            stack.extend((old[key], new[key], f"{where}.{key}") for key in old.keys() & new.keys())
+        elif isinstance(old, (list, tuple)) and isinstance(new, (list, tuple)):
+            pairs = enumerate(zip(old, new, strict=False))
+            stack.extend((*pair, f"{where}[{index}]") for index, pair in pairs)
     return found
 
 
