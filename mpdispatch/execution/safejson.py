@@ -38,6 +38,7 @@ HOOKED_TYPES: tuple[type, ...] = (PurePath,)
 """Types msgspec does not know itself but the hooks below do, with their subclasses."""
 
 _MAX_FAULTS = 10
+_TOO_DEEP = f"is nested deeper than {MAX_DEPTH} levels, or contains itself"
 
 
 class Reader(Enum):
@@ -86,7 +87,7 @@ def is_shallow(written: bytes) -> bool:
 def fault_of_encoding(error: BaseException) -> str:
     """What an exception of `encode` means to the caller."""
     if isinstance(error, RecursionError):
-        return f"is nested deeper than {MAX_DEPTH} levels, or contains itself"
+        return _TOO_DEEP
     if isinstance(error, UnicodeEncodeError):
         return "holds half a surrogate pair (text that is no valid Unicode)"
     return str(error) or type(error).__name__
@@ -106,7 +107,7 @@ def lossy(value: Any, path: str, reader: Reader) -> list[Fault]:
         item, where, depth = stack.pop()
         if isinstance(item, (dict, list, tuple)):
             if depth > MAX_DEPTH:
-                found.append(Fault(path, f"is nested deeper than {MAX_DEPTH} levels"))
+                found.append(Fault(path, _TOO_DEEP))
                 break
             if isinstance(item, dict) and reader is not Reader.TYPED:
                 found.extend(_changed_keys(item, where))
