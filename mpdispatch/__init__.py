@@ -7,10 +7,13 @@
 
     render.enqueue("a.pdf", dpi=600)
 
-Importing this loads nothing that supervises: that comes with `Dispatcher.start` or `run`.
+Importing this loads nothing yet: each name is loaded on first use (a command line that only shows its help, and
+a worker that runs a small app, are up several times sooner), and what supervises with `Dispatcher.start` or `run`.
 """
 
+import importlib
 import sys
+from typing import TYPE_CHECKING, Any
 
 if sys.platform == "win32":
     from mpdispatch.errors import PlatformError
@@ -19,55 +22,66 @@ if sys.platform == "win32":
         "mpdispatch needs Linux or macOS: worker processes there are ended and watched by Unix means"
     )
 
-from mpdispatch import backoff
-from mpdispatch.config import Config, QueueConfig
-from mpdispatch.dispatcher import Dispatcher
-from mpdispatch.engine import Batch, Engine, job
-from mpdispatch.errors import (
-    AppImportError,
-    AppReferenceError,
-    BatchError,
-    Cancel,
-    ConfigError,
-    DispatchError,
-    DuplicateJobError,
-    Fault,
-    InvalidStateError,
-    JobCancelled,
-    JobCancelledError,
-    JobFailedError,
-    JobInterrupt,
-    JobNotFoundError,
-    JobTimeout,
-    LeaseLostError,
-    NoStoreError,
-    PayloadError,
-    PlatformError,
-    RegistrationError,
-    ResultError,
-    Retry,
-    Snooze,
-    StoreBusy,
-    StoreCannotCreate,
-    StoreCorrupt,
-    StoreError,
-    StoreForeign,
-    StoreFull,
-    StoreIOError,
-    StoreMissing,
-    StoreNotShared,
-    StorePermission,
-    StoreTooNew,
-    StoreTooOld,
-    StoreVanished,
-    UnknownJobError,
-    UsageError,
-    WaitTimeoutError,
-    WrongProcessError,
-)
-from mpdispatch.execution.context import current_engine, current_job
-from mpdispatch.model import ErrorInfo, Job, JobState
-from mpdispatch.store import SQLiteStore, open_store
+if TYPE_CHECKING:
+    from mpdispatch import backoff
+    from mpdispatch.config import Config, QueueConfig
+    from mpdispatch.dispatcher import Dispatcher
+    from mpdispatch.engine import Batch, Engine, job
+    from mpdispatch.errors import (
+        AppImportError,
+        AppReferenceError,
+        BatchError,
+        Cancel,
+        ConfigError,
+        DispatchError,
+        DuplicateJobError,
+        Fault,
+        InvalidStateError,
+        JobCancelled,
+        JobCancelledError,
+        JobFailedError,
+        JobInterrupt,
+        JobNotFoundError,
+        JobTimeout,
+        LeaseLostError,
+        NoStoreError,
+        PayloadError,
+        PlatformError,
+        RegistrationError,
+        ResultError,
+        Retry,
+        Snooze,
+        StoreBusy,
+        StoreCannotCreate,
+        StoreCorrupt,
+        StoreError,
+        StoreForeign,
+        StoreFull,
+        StoreIOError,
+        StoreMissing,
+        StoreNotShared,
+        StorePermission,
+        StoreTooNew,
+        StoreTooOld,
+        StoreVanished,
+        UnknownJobError,
+        UsageError,
+        WaitTimeoutError,
+        WrongProcessError,
+    )
+    from mpdispatch.execution.context import current_engine, current_job
+    from mpdispatch.model import ErrorInfo, Job, JobState
+    from mpdispatch.store import SQLiteStore, open_store
+
+_HOMES = {
+    **dict.fromkeys(("Config", "QueueConfig"), "config"),
+    "Dispatcher": "dispatcher",
+    **dict.fromkeys(("Batch", "Engine", "job"), "engine"),
+    **dict.fromkeys(("current_engine", "current_job"), "execution.context"),
+    **dict.fromkeys(("ErrorInfo", "Job", "JobState"), "model"),
+    **dict.fromkeys(("SQLiteStore", "open_store"), "store"),
+}
+"""Where the names that are no errors live."""
 
 __all__ = [
     "AppImportError",
@@ -125,3 +139,18 @@ __all__ = [
     "job",
     "open_store",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name (PEP 562)."""
+    if name == "backoff":
+        return importlib.import_module("mpdispatch.backoff")
+    if name not in __all__:
+        raise AttributeError(f"module 'mpdispatch' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"mpdispatch.{_HOMES.get(name, 'errors')}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -24,6 +24,8 @@ class Bell:
     def __init__(self, folder: Path, owner: int) -> None:
         self._path = folder / f"{_PREFIX}{owner}"
         os.close(open_beside(folder, "lock", os.O_RDWR | os.O_CREAT))
+        # One of an earlier database at this path may be there: ids began anew with the file.
+        self._path.unlink(missing_ok=True)
         os.mkfifo(self._path, 0o600)
         # For reading and writing: without a writer it would be at end of file, and thus always readable.
         self._fd = open_beside(folder, self._path.name, os.O_RDWR | os.O_NONBLOCK)
@@ -56,6 +58,7 @@ class Knocker:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._folder_text = str(folder)
         self._pid = os.getpid()
         self._lock = threading.Lock()
         self._fds = list[int]()
@@ -71,7 +74,7 @@ class Knocker:
             self._fds = [fd for fd in self._fds if self._ring(fd)]
 
     def _look_around(self) -> None:
-        mtime_ns = os.stat(self._folder).st_mtime_ns
+        mtime_ns = os.stat(self._folder_text).st_mtime_ns
         if mtime_ns == self._seen_mtime_ns:
             return
         self._forget()
