@@ -7,10 +7,14 @@
 
     render.enqueue("a.pdf", dpi=600)
 
-Importing this loads nothing that supervises: that comes with `Dispatcher.start` or `run`.
+Importing this loads nothing but itself: the public names come with the first look at one of them. So the
+command line's `--help` and the start of a worker need not wait for what they do not use. What supervises is
+loaded by `Dispatcher.start` and `run`.
 """
 
 import sys
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 if sys.platform == "win32":
     from mpdispatch.errors import PlatformError
@@ -19,109 +23,24 @@ if sys.platform == "win32":
         "mpdispatch needs Linux or macOS: worker processes there are ended and watched by Unix means"
     )
 
-from mpdispatch import backoff
-from mpdispatch.config import Config, QueueConfig
-from mpdispatch.dispatcher import Dispatcher
-from mpdispatch.engine import Batch, Engine, job
-from mpdispatch.errors import (
-    AppImportError,
-    AppReferenceError,
-    BatchError,
-    Cancel,
-    ConfigError,
-    DispatchError,
-    DuplicateJobError,
-    Fault,
-    InvalidStateError,
-    JobCancelled,
-    JobCancelledError,
-    JobFailedError,
-    JobInterrupt,
-    JobNotFoundError,
-    JobTimeout,
-    LeaseLostError,
-    NoStoreError,
-    PayloadError,
-    PlatformError,
-    RegistrationError,
-    ResultError,
-    Retry,
-    Snooze,
-    StoreBusy,
-    StoreCannotCreate,
-    StoreCorrupt,
-    StoreError,
-    StoreForeign,
-    StoreFull,
-    StoreIOError,
-    StoreMissing,
-    StoreNotShared,
-    StorePermission,
-    StoreTooNew,
-    StoreTooOld,
-    StoreVanished,
-    UnknownJobError,
-    UsageError,
-    WaitTimeoutError,
-    WrongProcessError,
-)
-from mpdispatch.execution.context import current_engine, current_job
-from mpdispatch.model import ErrorInfo, Job, JobState
-from mpdispatch.store import SQLiteStore, open_store
+if TYPE_CHECKING:
+    from mpdispatch.face import *  # noqa: F403  its __all__ is the list of public names
+else:  # for type checkers there is no __getattr__: it would make every misspelt name an Any
 
-__all__ = [
-    "AppImportError",
-    "AppReferenceError",
-    "Batch",
-    "BatchError",
-    "Cancel",
-    "Config",
-    "ConfigError",
-    "DispatchError",
-    "Dispatcher",
-    "DuplicateJobError",
-    "Engine",
-    "ErrorInfo",
-    "Fault",
-    "InvalidStateError",
-    "Job",
-    "JobCancelled",
-    "JobCancelledError",
-    "JobFailedError",
-    "JobInterrupt",
-    "JobNotFoundError",
-    "JobState",
-    "JobTimeout",
-    "LeaseLostError",
-    "NoStoreError",
-    "PayloadError",
-    "PlatformError",
-    "QueueConfig",
-    "RegistrationError",
-    "ResultError",
-    "Retry",
-    "SQLiteStore",
-    "Snooze",
-    "StoreBusy",
-    "StoreCannotCreate",
-    "StoreCorrupt",
-    "StoreError",
-    "StoreForeign",
-    "StoreFull",
-    "StoreIOError",
-    "StoreMissing",
-    "StoreNotShared",
-    "StorePermission",
-    "StoreTooNew",
-    "StoreTooOld",
-    "StoreVanished",
-    "UnknownJobError",
-    "UsageError",
-    "WaitTimeoutError",
-    "WrongProcessError",
-    "backoff",
-    "current_engine",
-    "current_job",
-    "job",
-    "open_store",
-]
+    def __getattr__(name: str) -> Any:
+        if name.startswith("__") and name != "__all__":
+            raise AttributeError(name)
+        # Submodules first: a room below the face imports its neighbours by `from mpdispatch import sqlite3`.
+        try:
+            return import_module(f"mpdispatch.{name}")
+        except ModuleNotFoundError as error:
+            if error.name != f"mpdispatch.{name}":
+                raise
+        face = import_module("mpdispatch.face")
+        if not hasattr(face, name):
+            raise AttributeError(f"module 'mpdispatch' has no attribute {name!r}")
+        globals()[name] = value = getattr(face, name)
+        return value
+
+    def __dir__() -> list[str]:
+        return sorted(import_module("mpdispatch.face").__all__)

@@ -88,6 +88,7 @@ class Executor:
         self._window: tuple[int, int] | None = None
         self._asked: _Asked | None = None
         self._context: JobContext | None = None
+        self._cpu_s = time.process_time()
         self.wants_recycle = False
         """Whether this process should take no more jobs: it ran out of memory once."""
 
@@ -146,18 +147,23 @@ class Executor:
             deadline = datetime.now(UTC) + timedelta(microseconds=job.timeout_us)
         context = self._context = JobContext(job, reporter=self._reporter, deadline=deadline)
         set_current_job(context)
-        cpu_ns, clock_ns = time.process_time_ns(), time.monotonic_ns()
+        clock_ns = time.monotonic_ns()
         value, error = self._call(definition.function, arguments, context)
         if os.getpid() != self._pid:
             os._exit(70)  # a fork of the handler came back into our loop: only the worker itself may speak
         try:
+            duration_us = (time.monotonic_ns() - clock_ns) // 1000
+            usage = resource.getrusage(resource.RUSAGE_SELF)
+            cpu_s = usage.ru_utime + usage.ru_stime
             run = Run(
                 started_us=started_us,
-                duration_us=(time.monotonic_ns() - clock_ns) // 1000,
+                duration_us=duration_us,
                 worker_pid=self._pid,
-                cpu_us=(time.process_time_ns() - cpu_ns) // 1000,
-                max_rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT_BYTES,
+                # Since the last job's end: an idle worker uses none, and one system call a job is enough.
+                cpu_us=int((cpu_s - self._cpu_s) * 1e6),
+                max_rss_bytes=usage.ru_maxrss * _RSS_UNIT_BYTES,
             )
+            self._cpu_s = cpu_s
             context.close()
             return self._outcome(run, value, error)
         finally:

@@ -189,8 +189,8 @@ _LAST = 2**53
 
 def _grown(base: float, factor: float, max_s: float, attempt: int) -> float:
     """`base * factor ** (attempt - 1)`, at most `max_s`, for any attempt."""
-    if base == 0 or factor == 1:
-        return base
+    if base == 0:
+        return 0.0  # zero times a power too large to compute is still zero
     try:
         return min(max_s, base * factor ** min(attempt - 1, _LAST))
     except OverflowError:

@@ -31,8 +31,9 @@ class Rate:
     """At most `per_s` jobs a second on average, up to `burst` of them at once.
 
     In any window of `w` seconds, both ends included, at most `per_s * w + capacity` jobs start, where
-    `capacity = max(burst + 0.5, per_s * 0.02)`. The half token and the 20 ms let a loop that wakes late
-    catch up: without them, waking 1 ms late each time turns 500/s into 333/s.
+    `capacity = max(burst + min(0.5, per_s * 0.02), per_s * 0.02)`. The half token and the 20 ms let a loop
+    that wakes late catch up: without them, waking 1 ms late each time turns 500/s into 333/s. A slow rate
+    gains next to nothing by it: at one job in 10 s, two starts are at least 9.98 s apart.
 
     >>> rate = Rate(50)
     >>> rate.available(None, now_us=1_000_000)
@@ -64,13 +65,15 @@ class Rate:
         job = 2 * SECOND_US * denominator
         object.__setattr__(self, "_us", 2 * numerator)
         object.__setattr__(self, "_job", job)
-        full = max((2 * self.burst + 1) * SECOND_US * denominator, numerator * 2 * SECOND_US // _SLACK_PER_S)
+        slack = numerator * 2 * SECOND_US // _SLACK_PER_S
+        full = max(2 * self.burst * SECOND_US * denominator + min(SECOND_US * denominator, slack), slack)
         object.__setattr__(self, "_full", full)
 
     @property
     def capacity(self) -> float:
         """Jobs a full bucket holds; only whole ones can be taken."""
-        return max(self.burst + 0.5, self.per_s / _SLACK_PER_S)
+        slack = self.per_s / _SLACK_PER_S
+        return max(self.burst + min(0.5, slack), slack)
 
     def available(self, bucket: int | None, *, now_us: int) -> int:
         """Jobs that may start now. `bucket` is the stored value (None: never used), `now_us` boottime."""

@@ -31,7 +31,8 @@ class Estimates:
 
     def of(self, name: str) -> int | None:
         mean = self._by_name.get(name)
-        return None if mean is None else int(mean)
+        # At least 1: 0 would read as "not known".
+        return None if mean is None else max(1, int(mean))
 
     @property
     def overall(self) -> int | None:

@@ -4,13 +4,13 @@ One small mmapped file per supervisor, one ring per worker. Before a handler is 
 (job id, starts, boottime) into its ring; the page cache keeps it whatever kills the process. A rescuer on the same boot
 reads it: a claimed job not named there never started and gets its attempt refunded.
 
-A ring holds 240 marks, and the supervisor never lets a worker have more jobs whose outcome is not on disk than
+A ring holds 500 marks, and the supervisor never lets a worker have more jobs whose outcome is not on disk than
 `RING_JOBS`, so a mark that matters is never overwritten. A mark that was torn by a kill is one whose handler was not called
 yet: it is ignored. After a host crash the file proves nothing (another boot id): every job counts as started.
 
 The supervisor holds a `flock` on the file as long as it lives: that is how peers in other containers of this host know.
 
-Layout, little-endian: page 0 = header; then rings of 8 KiB = 64 bytes of head, 32 bytes of control, 240 marks of 32 bytes.
+Layout, little-endian: page 0 = header; then rings of 16 KiB = 64 bytes of head, 32 bytes of control, 500 marks of 32 bytes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ import fcntl
 import mmap
 import os
 import struct
-import zlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,19 +26,21 @@ from mpdispatch.ids import ProcessId, boot_id, process_id
 
 __all__ = ["RING_JOBS", "Control", "Mark", "MarkFile", "MarkReader", "Ring", "marks_path"]
 
-RING_JOBS = 200
+RING_JOBS = 450
 """Most jobs of one worker that are dispatched and whose outcome is not on disk."""
 
 _MAGIC = b"mpdmark1"
 _HEADER = struct.Struct("<8s36s32s")  # magic, boot id, token
 _PAGE = 4096
-_RING = 8192
+_RING = 16384
 _HEAD = struct.Struct("<qqQ")  # pid, start, marks written
 _COUNT = struct.Struct("<Q")
 _CONTROL = struct.Struct("<QII")  # job id, starts, what
-_MARK = struct.Struct("<QQQI")  # job id, starts, boottime µs, crc of these
+_MARK = struct.Struct("<QQQQ")  # job id, starts, boottime µs, check
+_CHECK = 0x9E3779B97F4A7C15
+"""Folded with the other three: a torn mark does not add up (a CRC would cost 0.7 µs more a job)."""
 _COUNT_AT, _CONTROL_AT, _MARKS_AT = 16, 64, 96
-_MARKS = 240
+_MARKS = 500
 _MARK_BYTES = 32
 
 assert _MARKS_AT + _MARKS * _MARK_BYTES <= _RING
@@ -63,14 +64,9 @@ def marks_path(side_dir: Path, owner: int) -> Path:
     return side_dir / f"marks.{owner}"
 
 
-def _pack(mark: Mark) -> bytes:
-    body = struct.pack("<QQQ", *mark)
-    return body + struct.pack("<I", zlib.crc32(body))
-
-
 def _unpack(data: memoryview | mmap.mmap, at: int) -> Mark | None:
-    job_id, starts, boot_us, crc = _MARK.unpack_from(data, at)
-    if job_id == 0 or zlib.crc32(data[at : at + 24]) != crc:
+    job_id, starts, boot_us, check = _MARK.unpack_from(data, at)
+    if job_id == 0 or check != job_id ^ starts ^ boot_us ^ _CHECK:
         return None
     return Mark(job_id, starts, boot_us)
 
@@ -105,7 +101,7 @@ class Ring:
     def write(self, job_id: int, starts: int, boot_us: int) -> None:
         """Mark a start. The count is written last: a mark it does not cover was never completed."""
         at = self._base + _MARKS_AT + (self._count % _MARKS) * _MARK_BYTES
-        self._map[at : at + 28] = _pack(Mark(job_id, starts, boot_us))
+        _MARK.pack_into(self._map, at, job_id, starts, boot_us, job_id ^ starts ^ boot_us ^ _CHECK)
         self._count += 1
         _COUNT.pack_into(self._map, self._base + _COUNT_AT, self._count)
 

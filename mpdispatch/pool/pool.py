@@ -8,7 +8,7 @@ from __future__ import annotations
 import selectors
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from mpdispatch.clock import Clock
 from mpdispatch.execution.describe import AppDescription
@@ -49,9 +49,8 @@ class BootFault:
     traceback: str
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
-    """A job that was started has an outcome."""
+class Settled(NamedTuple):
+    """A job that was started has an outcome. (A tuple: one per job, and four times as fast to make.)"""
 
     worker: WorkerProcess
     job: ClaimedJob
@@ -173,19 +172,17 @@ class Pool:
     def _understood(self, worker: WorkerProcess, message: FromWorker) -> Iterator[Event]:
         match message:
             case Done():
-                held = worker.find(message.id, message.starts)
+                held = worker.answered(message.id, message.starts)
                 if held is None:
                     worker.is_broken = f"it answered for job {message.id}, which it does not hold"
                     return
-                worker.hand.remove(held)
                 answer = Completed(run=message.run, result=bytes(message.result))
                 yield Settled(worker, held.job, of_answer(answer, held.doom, held.job.timeout_us))
             case Ended():
-                held = worker.find(message.id, message.starts)
+                held = worker.answered(message.id, message.starts)
                 if held is None:
                     worker.is_broken = f"it answered for job {message.id}, which it does not hold"
                     return
-                worker.hand.remove(held)
                 yield Settled(worker, held.job, of_answer(message.outcome, held.doom, held.job.timeout_us))
             case Reported():
                 if worker.find(message.id, message.starts) is not None:

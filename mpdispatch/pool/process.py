@@ -163,6 +163,16 @@ class WorkerProcess:
         except ChannelBroken:
             return None  # Our own end is closed: nothing is waiting there.
 
+    def answered(self, job_id: int, starts: int) -> InHand | None:
+        """Take the job it answered for out of its hand; None: it holds no such job."""
+        hand = self.hand
+        if hand and (first := hand[0]).job.id == job_id and first.job.starts == starts:
+            return hand.popleft()  # in order, as nearly always
+        held = self.find(job_id, starts)
+        if held is not None:
+            hand.remove(held)
+        return held
+
     def find(self, job_id: int, starts: int) -> InHand | None:
         """The job of its hand with this token, or None."""
         for held in self.hand:

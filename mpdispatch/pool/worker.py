@@ -17,7 +17,7 @@ from typing import NoReturn
 
 import msgspec
 
-from mpdispatch.clock import SystemClock
+from mpdispatch.clock import boot_us
 from mpdispatch.errors import AppImportError, DispatchError
 from mpdispatch.execution.codec import Limits
 from mpdispatch.execution.context import enter_worker, set_current_engine
@@ -126,7 +126,6 @@ class _Loop:
     def __init__(self, channel: Channel, attach: Attach, registry: Registry) -> None:
         self._channel = channel
         self._ring = Ring.attach(attach.marks_path, attach.ring)
-        self._clock = SystemClock()
         self._kills_children = attach.kills_children
         self._pid = os.getpid()
         self._executor = Executor(
@@ -171,7 +170,7 @@ class _Loop:
             self._channel.send(encode(Tired("; ".join(reasons))), wait=True)
 
     def _mark(self, job_id: int, starts: int) -> None:
-        self._ring.write(job_id, starts, self._clock.now().boot_us)
+        self._ring.write(job_id, starts, boot_us())
 
     def _interrupt(self, signum: int, frame: FrameType | None) -> None:
         """SIGUSR1: the control word says which start is to end; any other one is not ours to touch."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import logging
 import os
 
@@ -66,52 +67,60 @@ class Assigner:
         backlog = self._books.backlog
         if not backlog:
             return
-        ready = [w for w in self._pool.ready if w.unsettled < RING_JOBS]
-        idle = [w for w in ready if not w.hand]
-        loads = {
-            w: sum(held.estimate_us for held in w.hand) for w in ready if w.hand and self._may_queue(w, now_us)
-        }
+        estimates: dict[str, int | None] = {}
+        idle = [w for w in self._pool.ready if not w.hand and w.unsettled < RING_JOBS]
+        # (work queued in µs, pid against ties, worker) of those that may hold more than the running job.
+        loads = [(self._load(w), w.pid, w) for w in self._pool.ready if self._may_queue(w, now_us)]
+        heapq.heapify(loads)
         kept: list[ClaimedJob] = []
         for position, job in enumerate(backlog):
             if position >= _LOOK_AHEAD or not (idle or loads):
                 kept.extend(backlog[position:])
                 break
-            estimate = self.estimates.of(job.name)
-            worker = idle.pop() if idle else self._least_loaded(loads, estimate)
-            if worker is None or not worker.give(job, self._frame(job), estimate or 0):
+            name = job.name
+            if name not in estimates:
+                estimates[name] = self.estimates.of(name)
+            estimate = estimates[name]
+            if idle:
+                load, worker = 0, idle.pop()
+            elif estimate is None or estimate >= self._window_us or loads[0][0] + estimate > self._window_us:
                 kept.append(job)
-                if worker is not None:
-                    loads.pop(worker, None)
                 continue
-            if worker.unsettled >= RING_JOBS:
-                loads.pop(worker, None)
-            elif estimate is not None and estimate < self._window_us:
-                loads[worker] = loads.get(worker, 0) + estimate
-            if self._jobs_per_worker is not None and worker.jobs_sent >= self._jobs_per_worker:
-                loads.pop(worker, None)
-                worker.retire()
+            else:
+                load, _, worker = heapq.heappop(loads)
+            if not self._give(worker, job, estimate or 0):
+                kept.append(job)
+            elif estimate is not None and estimate < self._window_us and self._has_room(worker):
+                heapq.heappush(loads, (load + estimate, worker.pid, worker))
         self._books.backlog = kept
 
-    def _frame(self, job: ClaimedJob) -> bytes:
-        return run_frame(job, self._rulebook.reference_for(job.name))
+    def _give(self, worker: WorkerProcess, job: ClaimedJob, estimate: int) -> bool:
+        if not worker.give(job, run_frame(job, self._rulebook.reference_for(job.name)), estimate):
+            return False
+        if self._jobs_per_worker is not None and worker.jobs_sent >= self._jobs_per_worker:
+            worker.retire()
+        return True
+
+    def _has_room(self, worker: WorkerProcess) -> bool:
+        return (
+            len(worker.hand) < self._most and worker.unsettled < RING_JOBS and worker.state is WorkerState.READY
+        )
+
+    def _load(self, worker: WorkerProcess) -> int:
+        """Work queued behind its running job, by estimate, in µs."""
+        return sum(held.estimate_us for held in worker.hand) - worker.hand[0].estimate_us
 
     def _may_queue(self, worker: WorkerProcess, now_us: int) -> bool:
         """Whether anything may wait behind what this worker runs: it is known to be short, and it is being short."""
+        if not worker.hand or not self._has_room(worker):
+            return False
         head = worker.hand[0]
-        if len(worker.hand) >= self._most or head.doom is not None:
+        if head.doom is not None:
             return False
         if any(held.estimate_us <= 0 or held.estimate_us >= self._window_us for held in worker.hand):
             return False
         started = worker.started_us(head)
         return started is None or now_us - started <= self._window_us
-
-    def _least_loaded(self, loads: dict[WorkerProcess, int], estimate: int | None) -> WorkerProcess | None:
-        if estimate is None or estimate >= self._window_us or not loads:
-            return None
-        worker = min(loads, key=loads.__getitem__)
-        if loads[worker] + estimate > self._window_us + worker.hand[0].estimate_us:
-            return None
-        return worker if len(worker.hand) < self._most else None
 
     # -- taking back ------------------------------------------------------------------------------------
 

@@ -15,6 +15,10 @@ from mpdispatch.store.base import Progress
 __all__ = ["Books", "Unwritten"]
 
 
+def _claim_order(job: ClaimedJob) -> tuple[int, int, int]:
+    return -job.priority, job.run_at_us, job.id
+
+
 @dataclass(slots=True)
 class Unwritten:
     """A decided outcome on its way to disk, and the worker whose mark still guards it."""
@@ -42,9 +46,10 @@ class Books:
         """Add jobs to the backlog, in their order of claim."""
         was_empty = not self.backlog
         self.backlog.extend(jobs)
-        if self.backlog and was_empty:
-            self.backlog_since_us = now_us
-        self.backlog.sort(key=lambda job: (-job.priority, job.run_at_us, job.id))
+        if was_empty:
+            self.backlog_since_us = now_us  # and they come in order
+        else:
+            self.backlog.sort(key=_claim_order)
 
     def written(self) -> None:
         """The unwritten outcomes are on disk."""

@@ -19,7 +19,7 @@ import selectors
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from mpdispatch.clock import SECOND_US, Clock, SystemClock
+from mpdispatch.clock import SECOND_US, Clock, Instant, SystemClock
 from mpdispatch.config import Config, QueueConfig
 from mpdispatch.errors import (
     LeaseLostError,
@@ -63,6 +63,8 @@ from mpdispatch.supervisor.signals import Bell
 
 __all__ = ["Crew", "Ending", "Supervisor"]
 
+_NO_RULES = RetryRules()
+"""For a completed job, which is not tried again."""
 _PEERS_US = 500_000
 _BUSY_US = 20_000
 _TROUBLE_US = 500_000
@@ -238,9 +240,9 @@ class Supervisor:
                 self._crew.bell.drain()
         if self._watch.heard(events):
             self._peers_at_us = 0
-        now_us = self._clock.now().boot_us
+        now = self._clock.now()
         for event in self._pool.hear(events):
-            self._take(event, now_us)
+            self._take(event, now)
 
     def tick(self) -> float:
         """Do everything that is due; gives the seconds until something is (at most one poll interval)."""
@@ -325,10 +327,12 @@ class Supervisor:
 
     # -- deciding ---------------------------------------------------------------------------------------
 
-    def _take(self, event: Event, now_us: int) -> None:
+    def _take(self, event: Event, now: Instant) -> None:
+        if type(event) is Settled:  # first and plainly: one per job
+            self._decide(event.job, event.outcome, event.worker, now.wall_us)
+            return
+        now_us = now.boot_us
         match event:
-            case Settled(worker=worker, job=job, outcome=outcome):
-                self._decide(job, outcome, worker)
             case Returned(jobs=jobs):
                 self.books.put_back(jobs, now_us)
                 self._cancels_due = True
@@ -345,11 +349,16 @@ class Supervisor:
                 if self._crew.is_subreaper:
                     reap_strays(worker.pid for worker in self._pool.workers)
 
-    def _decide(self, job: ClaimedJob, outcome: Outcome, worker: WorkerProcess | None) -> None:
-        wall_us = self._clock.now().wall_us
-        if isinstance(outcome, Completed):
+    def _decide(
+        self, job: ClaimedJob, outcome: Outcome, worker: WorkerProcess | None, wall_us: int | None = None
+    ) -> None:
+        if wall_us is None:
+            wall_us = self._clock.now().wall_us
+        rules = _NO_RULES
+        if type(outcome) is Completed:
             self._assigner.estimates.add(job.name, outcome.run.duration_us or 0)
-        rules = RetryRules(backoff=self._rulebook.backoff_for(job.name))
+        else:
+            rules = RetryRules(backoff=self._rulebook.backoff_for(job.name))
         transition = decide(job, outcome, rules, now_us=wall_us, jitter=random.random())
         self.books.unwritten.append(Unwritten(transition, worker))
 
@@ -417,7 +426,7 @@ class Supervisor:
         rejected = set(turn.rejected)
         for item in books.unwritten:
             transition = item.transition
-            if (transition.job_id, transition.starts) in rejected:
+            if rejected and (transition.job_id, transition.starts) in rejected:
                 books.stale_writes += 1
                 self._log.warning(
                     "dropped the outcome of a job that is not ours any more", extra={"job": transition.job_id}

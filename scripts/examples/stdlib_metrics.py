@@ -81,26 +81,25 @@ def library_files() -> list[str]:
     return sorted(map(str, files))
 
 
-def ended() -> int:
-    """Jobs in the store that are done with, from this run and earlier ones."""
-    counts = engine.counts()
-    return counts[JobState.COMPLETED] + counts[JobState.FAILED] + counts[JobState.CANCELLED]
+def unfinished() -> int:
+    """Jobs in the store that are not done with; an interrupted run may have left some of them."""
+    return sum(count for state, count in engine.counts().items() if not state.is_terminal)
 
 
 def run(paths: list[str], console: Console) -> tuple[list[Job], float]:
-    """Enqueue, run, collect: the jobs as they ended, and the seconds from the first to the last of it."""
-    before, began = ended(), time.perf_counter()
+    """Enqueue, run, collect: the jobs as they ended, and the seconds from the first enqueue to the last end."""
+    began = time.perf_counter()
     batch = engine.enqueue_many("measure", ({"path": path} for path in paths))
-    left_over = sum(engine.counts().values()) - before - batch.count
-    total = batch.count + left_over
+    total = unfinished()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with dispatcher, Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task("measuring", total=total)
-        while (done := ended() - before) < total:
-            progress.update(task, completed=done)
-            time.sleep(0.1)
+        while left := unfinished():
+            progress.update(task, completed=total - left)
+            time.sleep(0.05)
+        elapsed_s = time.perf_counter() - began
         progress.update(task, completed=total)
-    return [engine.get_job(job_id) for job_id in batch], time.perf_counter() - began
+    return [engine.get_job(job_id) for job_id in batch], elapsed_s
 
 
 def report(jobs: list[Job], elapsed_s: float, console: Console) -> bool:

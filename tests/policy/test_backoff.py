@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mpdispatch import backoff
 from mpdispatch.errors import UsageError
-from mpdispatch.policy import backoff
 from mpdispatch.policy.backoff import BackoffSpec, Constant, Exponential, ExponentialJitter, Linear
 
 SECONDS = st.floats(0, 1e6)
@@ -154,3 +154,10 @@ def test_a_bad_backoff_is_refused_when_it_arrives_as_json_too():
 def test_attempt_and_u_out_of_range_are_refused_by_name(attempt, u, argument):
     with pytest.raises(UsageError, match=f"^{argument}: "):
         Constant(1).delay_s(attempt, u)
+
+
+def test_the_public_name_offers_what_the_policy_has():
+    from mpdispatch.policy import backoff as policy
+
+    assert backoff.__all__ == policy.__all__
+    assert all(getattr(backoff, name) is getattr(policy, name) for name in backoff.__all__)

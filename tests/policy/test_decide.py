@@ -75,6 +75,7 @@ TABLE = [
     ),
     (Snoozed(run=RUN, delay_us=0), Cause.SNOOZE, *[{**AT_ONCE, "refund": 1, "error": None}] * 3),
     (Cancelled(run=RUN, error=ERROR), Cause.CANCELLED, *[{"state": S.CANCELLED}] * 3),
+    (Cancelled(run=None, error=ERROR), Cause.CANCELLED, *[{"state": S.CANCELLED, "run": None}] * 3),
     (TimedOut(run=RUN, error=ERROR, signal="SIGKILL"), Cause.TIMEOUT, RETRIED, FAILED, FAILED),
     (WorkerDied(run=RUN, error=ERROR, exit_status=3), Cause.WORKER_DIED, RETRIED, FAILED, FAILED),
     (WorkerDied(run=RUN, error=ERROR, signal="SIGSEGV"), Cause.WORKER_DIED, RETRIED, FAILED, FAILED),
@@ -143,7 +144,7 @@ OUTCOMES = st.one_of(
     st.builds(Raised, run=st.just(RUN), error=st.just(ERROR), is_retryable=st.booleans()),
     st.builds(RetryAsked, run=st.just(RUN), error=st.just(ERROR), delay_us=st.none() | DELAYS),
     st.builds(Snoozed, run=st.just(RUN), delay_us=DELAYS),
-    st.just(Cancelled(run=RUN, error=ERROR)),
+    st.builds(Cancelled, run=st.sampled_from([RUN, None]), error=st.just(ERROR)),
     st.builds(TimedOut, run=st.just(RUN), error=st.just(ERROR)),
     st.builds(WorkerDied, run=st.just(RUN), error=st.just(ERROR), exit_status=st.none() | st.integers(0, 255)),
     st.just(LeaseLost(run=RUN, error=ERROR)),
@@ -169,7 +170,7 @@ def test_one_step_keeps_its_promises(outcome, attempt, max_retries, jitter, now_
         assert now_us <= after.run_at_us <= LATEST_US
     if after.state is S.RETRYING:
         assert attempt <= max_retries
-    assert (after.run is None) == (after.cause is Cause.RELEASED)
+    assert after.run == getattr(outcome, "run", None)
     assert (after.starts, after.job_id, after.claim_attempt) == (before.starts, before.id, attempt)
     assert decide(before, outcome, RetryRules(), now_us=now_us, jitter=jitter) == after
 

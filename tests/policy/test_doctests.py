@@ -22,4 +22,4 @@ WITH_EXAMPLES = {
 def test_docstring_examples_are_true(name):
     result = doctest.testmod(importlib.import_module(name), optionflags=doctest.NORMALIZE_WHITESPACE)
     assert result.failed == 0
-    assert (result.attempted > 0) == (name in WITH_EXAMPLES)
+    assert result.attempted > 0 or name not in WITH_EXAMPLES

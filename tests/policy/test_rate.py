@@ -36,6 +36,15 @@ def test_count_in_any_window_is_at_most_rate_times_window_plus_capacity(rate, no
                 assert count <= exact_bound(rate, end - start)
 
 
+def test_rounding_to_microseconds_never_adds_up_to_more_than_the_rate():
+    rate, start_us, count = Rate(30_000), 5 * S, 20_000  # a job every 33.3 µs
+    now_us, bucket = start_us, None
+    for _ in range(count):
+        now_us = rate.next_due_us(bucket, now_us=now_us)
+        bucket = rate.take(bucket, 1, now_us=now_us)
+    assert count <= exact_bound(rate, now_us - start_us)
+
+
 @given(RATES, NOWS, st.data())
 def test_next_due_is_the_first_moment_a_job_may_start(rate, now_us, data):
     bucket = None

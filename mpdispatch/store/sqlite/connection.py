@@ -31,7 +31,7 @@ _RESTART_BYTES = 4 * CHECKPOINT_BYTES
 FileIdentity = tuple[int, int]
 
 
-def identity_of(path: Path) -> FileIdentity | None:
+def identity_of(path: str | Path) -> FileIdentity | None:
     """(st_dev, st_ino) of what is at `path` now, or None. A stat, never an open."""
     try:
         found = os.stat(path)
@@ -60,6 +60,8 @@ class Session:
         """After an I/O error nothing is known of what is on disk: open anew."""
         self._lock = lock
         self._identity = identity
+        # As text: a stat of a Path costs twice as much, and every commit makes two.
+        self._path_text, self._wal_text = str(path), f"{path}-wal"
         self._patience_s = patience_s
         self._checkpoint_past = CHECKPOINT_BYTES
 
@@ -111,12 +113,11 @@ class Session:
         try:
             result = work(self.connection)
             failpoint(f"{point}.before_commit")
-            self.verify()
             execute("COMMIT")
         except BaseException:
             self._roll_back()
             raise
-        # Again: what was deleted between the check and the commit must not be acknowledged either.
+        # After the commit, not before: a file deleted between a check and the commit would be acknowledged.
         self.verify()
         failpoint(f"{point}.after_commit")
         return result
@@ -156,7 +157,7 @@ class Session:
 
     def verify(self) -> None:
         """Raise StoreVanished if another file, or none, is at the path now."""
-        if self.path is not None and identity_of(self.path) != self._identity:
+        if self.path is not None and identity_of(self._path_text) != self._identity:
             self.is_broken = True
             raise StoreVanished(self.location)
 
@@ -175,7 +176,7 @@ class Session:
         if self.path is None:
             return 0
         try:
-            return os.stat(f"{self.path}-wal").st_size
+            return os.stat(self._wal_text).st_size
         except FileNotFoundError:
             return 0
 

@@ -56,6 +56,7 @@ class Knocker:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._folder_text = str(folder)
         self._pid = os.getpid()
         self._lock = threading.Lock()
         self._fds = list[int]()
@@ -71,7 +72,7 @@ class Knocker:
             self._fds = [fd for fd in self._fds if self._ring(fd)]
 
     def _look_around(self) -> None:
-        mtime_ns = os.stat(self._folder).st_mtime_ns
+        mtime_ns = os.stat(self._folder_text).st_mtime_ns
         if mtime_ns == self._seen_mtime_ns:
             return
         self._forget()
