@@ -24,6 +24,8 @@ class Bell:
     def __init__(self, folder: Path, owner: int) -> None:
         self._path = folder / f"{_PREFIX}{owner}"
         os.close(open_beside(folder, "lock", os.O_RDWR | os.O_CREAT))
+        # One of an earlier database at this path may be there: ids began anew with the file.
+        self._path.unlink(missing_ok=True)
         os.mkfifo(self._path, 0o600)
         # For reading and writing: without a writer it would be at end of file, and thus always readable.
         self._fd = open_beside(folder, self._path.name, os.O_RDWR | os.O_NONBLOCK)
