@@ -7,13 +7,12 @@
 
     render.enqueue("a.pdf", dpi=600)
 
-Importing this loads nothing but itself: the public names come with the first look at one of them. So the
-command line's `--help` and the start of a worker need not wait for what they do not use. What supervises is
-loaded by `Dispatcher.start` and `run`.
+Importing this loads nothing yet: each name is loaded on first use (a command line that only shows its help, and
+a worker that runs a small app, are up several times sooner), and what supervises with `Dispatcher.start` or `run`.
 """
 
+import importlib
 import sys
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if sys.platform == "win32":
@@ -24,23 +23,134 @@ if sys.platform == "win32":
     )
 
 if TYPE_CHECKING:
-    from mpdispatch.face import *  # noqa: F403  its __all__ is the list of public names
-else:  # for type checkers there is no __getattr__: it would make every misspelt name an Any
+    from mpdispatch import backoff
+    from mpdispatch.config import Config, QueueConfig
+    from mpdispatch.dispatcher import Dispatcher
+    from mpdispatch.engine import Batch, Engine, job
+    from mpdispatch.errors import (
+        AppImportError,
+        AppReferenceError,
+        BatchError,
+        Cancel,
+        ConfigError,
+        DispatchError,
+        DuplicateJobError,
+        Fault,
+        InvalidStateError,
+        JobCancelled,
+        JobCancelledError,
+        JobFailedError,
+        JobInterrupt,
+        JobNotFoundError,
+        JobTimeout,
+        LeaseLostError,
+        NoStoreError,
+        PayloadError,
+        PlatformError,
+        RegistrationError,
+        ResultError,
+        Retry,
+        Snooze,
+        StoreBusy,
+        StoreCannotCreate,
+        StoreCorrupt,
+        StoreError,
+        StoreForeign,
+        StoreFull,
+        StoreIOError,
+        StoreMissing,
+        StoreNotShared,
+        StorePermission,
+        StoreTooNew,
+        StoreTooOld,
+        StoreVanished,
+        UnknownJobError,
+        UsageError,
+        WaitTimeoutError,
+        WrongProcessError,
+    )
+    from mpdispatch.execution.context import current_engine, current_job
+    from mpdispatch.model import ErrorInfo, Job, JobState
+    from mpdispatch.store import SQLiteStore, open_store
 
-    def __getattr__(name: str) -> Any:
-        if name.startswith("__") and name != "__all__":
-            raise AttributeError(name)
-        # Submodules first: a room below the face imports its neighbours by `from mpdispatch import sqlite3`.
-        try:
-            return import_module(f"mpdispatch.{name}")
-        except ModuleNotFoundError as error:
-            if error.name != f"mpdispatch.{name}":
-                raise
-        face = import_module("mpdispatch.face")
-        if not hasattr(face, name):
-            raise AttributeError(f"module 'mpdispatch' has no attribute {name!r}")
-        globals()[name] = value = getattr(face, name)
-        return value
+_HOMES = {
+    **dict.fromkeys(("Config", "QueueConfig"), "config"),
+    "Dispatcher": "dispatcher",
+    **dict.fromkeys(("Batch", "Engine", "job"), "engine"),
+    **dict.fromkeys(("current_engine", "current_job"), "execution.context"),
+    **dict.fromkeys(("ErrorInfo", "Job", "JobState"), "model"),
+    **dict.fromkeys(("SQLiteStore", "open_store"), "store"),
+}
+"""Where the names that are no errors live."""
 
-    def __dir__() -> list[str]:
-        return sorted(import_module("mpdispatch.face").__all__)
+__all__ = [
+    "AppImportError",
+    "AppReferenceError",
+    "Batch",
+    "BatchError",
+    "Cancel",
+    "Config",
+    "ConfigError",
+    "DispatchError",
+    "Dispatcher",
+    "DuplicateJobError",
+    "Engine",
+    "ErrorInfo",
+    "Fault",
+    "InvalidStateError",
+    "Job",
+    "JobCancelled",
+    "JobCancelledError",
+    "JobFailedError",
+    "JobInterrupt",
+    "JobNotFoundError",
+    "JobState",
+    "JobTimeout",
+    "LeaseLostError",
+    "NoStoreError",
+    "PayloadError",
+    "PlatformError",
+    "QueueConfig",
+    "RegistrationError",
+    "ResultError",
+    "Retry",
+    "SQLiteStore",
+    "Snooze",
+    "StoreBusy",
+    "StoreCannotCreate",
+    "StoreCorrupt",
+    "StoreError",
+    "StoreForeign",
+    "StoreFull",
+    "StoreIOError",
+    "StoreMissing",
+    "StoreNotShared",
+    "StorePermission",
+    "StoreTooNew",
+    "StoreTooOld",
+    "StoreVanished",
+    "UnknownJobError",
+    "UsageError",
+    "WaitTimeoutError",
+    "WrongProcessError",
+    "backoff",
+    "current_engine",
+    "current_job",
+    "job",
+    "open_store",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name (PEP 562)."""
+    if name == "backoff":
+        return importlib.import_module("mpdispatch.backoff")
+    if name not in __all__:
+        raise AttributeError(f"module 'mpdispatch' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"mpdispatch.{_HOMES.get(name, 'errors')}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -3,7 +3,7 @@
 Floors (a module imports only lower ones, or its own room):
 
     8 cli web extension contrib testing     4 execution middleware   1 model
-    7 dispatcher engine face                3 store                 0 errors ids clock cpus failpoints sqlite3
+    7 dispatcher engine, the package's face  3 store                0 errors ids clock cpus failpoints sqlite3
     6 supervisor                             2 policy config hooks
     5 pool
 """
@@ -32,7 +32,7 @@ FLOORS = {
     **dict.fromkeys(["execution", "middleware"], 4),
     "pool": 5,
     "supervisor": 6,
-    **dict.fromkeys(["dispatcher", "engine", "face"], 7),
+    **dict.fromkeys(["dispatcher", "engine"], 7),
     **dict.fromkeys(["cli", "web", "extension", "contrib", "testing", "__main__"], 8),
 }
 
@@ -42,8 +42,6 @@ NEIGHBOURS = {
     ("config", "policy"),  # a Config is made of the values policy decides with
     ("middleware", "execution"),  # the public name of execution.middleware
     ("engine", "dispatcher"),  # an engine is built on a dispatcher
-    ("face", "dispatcher"),  # the face shows what both are
-    ("face", "engine"),
     ("extension", "web"),  # mounting an app means mounting its routes
     ("cli", "web"),  # `mpdispatch serve`
     ("__main__", "cli"),
