@@ -7,6 +7,7 @@ from typing import Any
 
 from mpdispatch.clock import Clock
 from mpdispatch.engine.options import checked_limit, seconds
+from mpdispatch.engine.overview import overview
 from mpdispatch.engine.waiting import wait_for_end
 from mpdispatch.errors import JobCancelledError, JobFailedError, StoreNotShared, UsageError
 from mpdispatch.execution.context import in_worker
@@ -120,15 +121,7 @@ class JobDesk:
 
     def stats(self) -> dict[str, Any]:
         """Counts of the whole store, as `mpdispatch stats --json` gives them."""
-        counts = self.store.counts()
-        queues = self.store.queue_stats()
-        return {
-            "jobs": {state.value: counts[state] for state in JobState},
-            "dlq_count": self.store.dead_letter_count(),
-            "queues": {q.name: {"paused": q.is_paused, "jobs": dict(q.jobs)} for q in queues},
-            "supervisors": len(self.store.supervisors()),
-            "store": self.store.location,
-        }
+        return overview(self.store)
 
 
 def _checked_id(job_id: object) -> int:
