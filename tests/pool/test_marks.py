@@ -255,9 +255,7 @@ def test_whatever_is_written_no_start_is_invented(steps: list, wrapped: bool) ->
                 count += 1
                 continue
             (job_id, starts, boot_us), length = what
-            packed = marks._MARK.pack(
-                job_id, starts, boot_us, job_id ^ starts ^ boot_us ^ marks._CHECK
-            )
+            packed = marks._MARK.pack(job_id, starts, boot_us, job_id ^ starts ^ boot_us ^ marks._CHECK)
             # A kill in the middle of a write: this mark's handler was never called.
             made._map[at : at + length] = packed[:length]
             if length >= 16:
