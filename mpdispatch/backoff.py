@@ -1,4 +1,7 @@
-"""How long to wait before a failed job is tried again: the public name of `mpdispatch.policy.backoff`."""
+"""How long to wait before a failed job is tried again: `backoff.Exponential(base=5, max=2 * 3600)`.
+
+The public name of `mpdispatch.policy.backoff`.
+"""
 
 from mpdispatch.policy.backoff import (
     DEFAULT,

@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 __all__ = [
     "AppImportError",
     "AppReferenceError",
+    "BatchError",
     "Cancel",
     "ConfigError",
     "DispatchError",
@@ -145,6 +146,26 @@ class PayloadError(DispatchError):
         self.job_name = job_name
         self.faults: tuple[Fault, ...] = tuple(faults)
         super().__init__(f"job {job_name!r}: " + "; ".join(map(str, self.faults)))
+
+
+class BatchError(PayloadError):
+    """An item of `enqueue_many` does not fit. Nothing of its chunk is stored; what came before it is.
+
+    `index` is the item's place in the iterable, `stored` how many jobs were enqueued before the failure, `batch_id`
+    the batch they are in (None if there are none).
+    """
+
+    def __init__(
+        self, job_name: str, faults: Iterable[Fault], *, index: int, stored: int, batch_id: int | None
+    ) -> None:
+        self.index, self.stored, self.batch_id = index, stored, batch_id
+        placed = [
+            Fault(f"[{index}].{fault.key}" if fault.key else f"[{index}]", fault.message) for fault in faults
+        ]
+        kept = (
+            f"{stored:,} jobs before it are enqueued, as batch {batch_id}" if stored else "no job is enqueued"
+        )
+        super().__init__(job_name, [*placed, Fault("", kept)])
 
 
 class ResultError(DispatchError):

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import io
 import os
 import sys
-from types import CodeType, ModuleType
+from importlib.machinery import SourceFileLoader
 from typing import Any
 
 from mpdispatch.errors import AppImportError, AppReferenceError
@@ -61,34 +60,28 @@ def _enter(reference: AppReference) -> None:
         os.chdir(reference.cwd)
 
 
+class _MainLoader(SourceFileLoader):
+    """Loads a main program, whatever its file is called, and leaves no bytecode beside it."""
+
+    def set_data(self, path: str, data: Any, *, _mode: int = 0o666) -> None:
+        """Not cached, as Python itself does with a main program."""
+
+
 def _run_main_again(reference: AppReference) -> None:
     """Run the main program as module `__mp_main__`, as multiprocessing's spawn does.
 
     Its `if __name__ == "__main__":` part is skipped. It is `sys.modules["__main__"]` already while it runs, so
     that what it defines finds its own module.
     """
-    module = ModuleType("__mp_main__")
-    code = (
-        _code_of_module(reference.main_module, module)
-        if reference.main_module
-        else _code_of_script(reference, module)
-    )
+    original = importlib.util.find_spec(reference.main_module) if reference.main_module else None
+    path = original.origin if original is not None else reference.main_path
+    if path is None:
+        raise ImportError(f"no source found for the main module {reference.main_module!r}")
+    loader = _MainLoader("__mp_main__", path)
+    spec = importlib.util.spec_from_file_location("__mp_main__", path, loader=loader)
+    assert spec is not None  # there is one whenever a loader is given
+    module = importlib.util.module_from_spec(spec)
+    if original is not None:  # started with `python -m`: relative imports count from its real name
+        module.__spec__, module.__package__ = original, original.parent
     sys.modules["__main__"] = sys.modules["__mp_main__"] = module
-    exec(code, module.__dict__)  # noqa: S102 - the user's own main program
-
-
-def _code_of_module(name: str, module: ModuleType) -> CodeType:
-    spec = importlib.util.find_spec(name)
-    code = spec.loader.get_code(name) if spec is not None and spec.loader is not None else None  # type: ignore[attr-defined]
-    if spec is None or not isinstance(code, CodeType):
-        raise ImportError(f"no code found for the main module {name!r}", name=name)
-    module.__spec__, module.__loader__ = spec, spec.loader
-    module.__package__, module.__file__ = spec.parent, spec.origin
-    return code
-
-
-def _code_of_script(reference: AppReference, module: ModuleType) -> CodeType:
-    path = reference.main_path or ""
-    module.__file__ = path
-    with io.open_code(path) as file:
-        return compile(file.read(), path, "exec", dont_inherit=True)
+    loader.exec_module(module)

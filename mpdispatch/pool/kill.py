@@ -98,8 +98,9 @@ def _environment(pid: int) -> bytes:
 def sweep(worker: ProcessId, mark: str, *, spare: Iterable[int] = ()) -> int:
     """SIGKILL what a dead worker left running; gives how many. Linux only (0 elsewhere).
 
-    `mark` is what the value of its WORKER_VARIABLE begins with (end it with NUL to mean all of it). Members of its session count as its own if they
-    are younger than it and no living process leads that session: its id cannot be reused while it has members.
+    `mark` is what the value of its WORKER_VARIABLE begins with (end it with NUL to mean all of it). Members of
+    its session count as its own if they are younger than it and no living process leads that session: its id
+    cannot be reused while it has members.
     """
     if sys.platform != "linux":
         return 0

@@ -154,8 +154,7 @@ def supervise(
         }
         config = Config.resolve({**said, **config_overrides}, env=os.environ, file=file_config)
         return Plan(
-            store=store
-            or open_store(description.store),
+            store=store or open_store(description.store),
             config=config,
             rulebook=DescribedRulebook(description),
             queue_configs=description.queue_configs,

@@ -1,0 +1,1 @@
+"""One module per command or small family; each is imported only when its command is asked for."""

@@ -1,0 +1,73 @@
+"""`cancel` and `retry`: change what becomes of jobs that are there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import click
+
+from mpdispatch.cli.output import complain, print_json, say
+from mpdispatch.cli.places import open_existing
+from mpdispatch.cli.program import Options, command
+from mpdispatch.clock import SystemClock
+from mpdispatch.errors import InvalidStateError, JobNotFoundError
+from mpdispatch.model import Job, JobState
+from mpdispatch.model.wire import job_to_json
+from mpdispatch.store.base import Store
+
+__all__ = ["cancel", "retry"]
+
+_clock = SystemClock()
+
+
+@command("mpdispatch cancel 41\nmpdispatch cancel 41 42 43")
+@click.argument("ids", metavar="ID...", nargs=-1, required=True, type=click.IntRange(min=1))
+@click.pass_obj
+def cancel(options: Options, ids: Sequence[int]) -> int:
+    """Cancel jobs. A running one is asked to end, and killed if it does not."""
+
+    def one(store: Store, job_id: int) -> Job:
+        return store.cancel(job_id, now=_clock.now())
+
+    def told(job: Job, job_id: int) -> str:
+        is_running = job.state is JobState.RUNNING
+        return f"job {job_id} is asked to end" if is_running else f"job {job_id} is {job.state}"
+
+    return _each(options, ids, one, told)
+
+
+@command("mpdispatch retry 41")
+@click.argument("ids", metavar="ID...", nargs=-1, required=True, type=click.IntRange(min=1))
+@click.pass_obj
+def retry(options: Options, ids: Sequence[int]) -> int:
+    """Run scheduled or retrying jobs now; enqueue failed or cancelled ones again, as new jobs."""
+
+    def one(store: Store, job_id: int) -> Job:
+        return store.retry(job_id, now=_clock.now())
+
+    def told(job: Job, job_id: int) -> str:
+        return f"job {job_id} runs now" if job.id == job_id else f"job {job_id} runs again as job {job.id}"
+
+    return _each(options, ids, one, told)
+
+
+def _each(
+    options: Options, ids: Sequence[int], change: Callable[[Store, int], Job], told: Callable[[Job, int], str]
+) -> int:
+    """Change one job after the other; one that cannot be changed does not stop the others."""
+    store = open_existing(options)
+    code, changed = 0, []
+    for job_id in ids:
+        try:
+            job = change(store, job_id)
+        except (JobNotFoundError, InvalidStateError) as error:
+            complain(str(error))
+            code = error.exit_code
+            continue
+        changed.append(job_to_json(job))
+        if not options.json:
+            say(told(job, job_id))
+    store.wake()
+    if options.json:
+        print_json(changed)
+    return code

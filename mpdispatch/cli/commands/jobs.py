@@ -1,0 +1,141 @@
+"""`jobs`, `show` and `wait`: look at jobs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import click
+
+from mpdispatch.cli.output import escape, print_json, print_json_array, print_table, say, shorten, time_text
+from mpdispatch.cli.places import open_existing
+from mpdispatch.cli.program import Options, command
+from mpdispatch.cli.values import DURATION
+from mpdispatch.cli.waiting import wait_for
+from mpdispatch.model import Attempt, Job, JobState
+from mpdispatch.model.wire import attempt_to_json, job_to_json
+from mpdispatch.store.base import JobFilter, Store
+
+__all__ = ["jobs", "show", "wait"]
+
+_PAGE = 1000
+
+
+@command(
+    "mpdispatch jobs --state failed\nmpdispatch jobs --queue bulk --limit 200\nmpdispatch jobs --all --json"
+)
+@click.option(
+    "--state", type=click.Choice([state.value for state in JobState]), help="Only jobs in this state."
+)
+@click.option("--queue", metavar="QUEUE", help="Only jobs of this queue.")
+@click.option("--name", metavar="NAME", help="Only jobs of this name.")
+@click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="How many at most.")
+@click.option("--cursor", metavar="CURSOR", help="Go on where another list ended.")
+@click.option("--all", "everything", is_flag=True, help="All of them, whatever --limit says.")
+@click.pass_obj
+def jobs(
+    options: Options,
+    state: str | None,
+    queue: str | None,
+    name: str | None,
+    limit: int,
+    cursor: str | None,
+    everything: bool,
+) -> None:
+    """List jobs, newest first."""
+    store = open_existing(options)
+    where = JobFilter(state=JobState(state) if state else None, queue=queue, name=name)
+    if everything:
+        found, next_cursor = _all_of(store, where, cursor), None
+    else:
+        page = store.list_jobs(where, limit=limit, cursor=cursor)
+        found, next_cursor = iter(page.items), page.next_cursor
+    if options.json:
+        print_json_array(map(job_to_json, found))
+    else:
+        columns = ["id", "name", "queue", "state", "attempt", "run at", "note"]
+        print_table(columns, map(_row, found), right=["id", "attempt"])
+    if next_cursor is not None:
+        click.echo(f"there are more: --cursor {escape(next_cursor)}, or --all", err=True)
+
+
+def _all_of(store: Store, where: JobFilter, cursor: str | None) -> Iterator[Job]:
+    while True:
+        page = store.list_jobs(where, limit=_PAGE, cursor=cursor)
+        yield from page.items
+        if (cursor := page.next_cursor) is None:
+            return
+
+
+def _row(job: Job) -> Sequence[object]:
+    note = job.blocked_reason or (str(job.last_error) if job.last_error else "")
+    return job.id, job.name, job.queue, job.state, job.attempt, time_text(job.run_at), shorten(note, 60)
+
+
+@command("mpdispatch show 41\nmpdispatch show 41 --json")
+@click.argument("job_id", metavar="ID", type=click.IntRange(min=1))
+@click.pass_obj
+def show(options: Options, job_id: int) -> None:
+    """Show one job: its arguments, its outcome, and every start of it."""
+    store = open_existing(options)
+    job, attempts = store.get(job_id), store.attempts(job_id)
+    if options.json:
+        print_json({**job_to_json(job), "attempts": [attempt_to_json(attempt) for attempt in attempts]})
+        return
+    facts = {key: value for key, value in job_to_json(job).items() if value is not None and key != "last_error"}
+    width = max(map(len, facts))
+    for key, value in facts.items():
+        say(f"{key:<{width}}  {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}")
+    if attempts:
+        click.echo()
+        columns = ["start", "attempt", "cause", "started", "seconds", "pid", "error"]
+        print_table(columns, map(_attempt_row, attempts), right=["start", "attempt", "seconds", "pid"])
+    if job.last_error is not None and job.last_error.traceback:
+        click.echo()
+        for line in job.last_error.traceback.splitlines():
+            say(line)
+
+
+def _attempt_row(attempt: Attempt) -> Sequence[object]:
+    seconds = "" if attempt.duration_s is None else f"{attempt.duration_s:.3f}"
+    note = str(attempt.error or attempt.signal or "")
+    started = time_text(attempt.started_at)
+    return (
+        attempt.starts,
+        attempt.attempt,
+        attempt.cause,
+        started,
+        seconds,
+        attempt.worker_pid,
+        shorten(note, 60),
+    )
+
+
+@command("mpdispatch wait 41 42\nmpdispatch wait 41 --for 5m --json")
+@click.argument("ids", metavar="ID...", nargs=-1, required=True, type=click.IntRange(min=1))
+@click.option("--for", "timeout_s", type=DURATION, help="Give up after this long (30s, 5m); the jobs go on.")
+@click.pass_obj
+def wait(options: Options, ids: Sequence[int], timeout_s: float | None) -> int:
+    """Wait until jobs have ended. Exits 1 if one of them did not complete."""
+    code, ended = ends_of(options, open_existing(options), ids, timeout_s=timeout_s)
+    if options.json:
+        print_json_array(ended)
+    return code
+
+
+def ends_of(
+    options: Options, store: Store, ids: Sequence[int], *, timeout_s: float | None = None
+) -> tuple[int, list[dict[str, Any]]]:
+    """Wait for these jobs: the exit code and, for `--json`, the jobs. For people each end is told at once."""
+    code, ended = 0, list[dict[str, Any]]()
+    for job_id, state in wait_for(store, ids, timeout_s=timeout_s):
+        job = store.get(job_id)
+        if state is not JobState.COMPLETED:
+            code = 1
+        if options.json:
+            ended.append(job_to_json(job))
+            continue
+        outcome = json.dumps(job.result) if state is JobState.COMPLETED else job.last_error
+        say(f"{job_id} {state}" + (f" {outcome}" if outcome is not None else ""))
+    return code, ended

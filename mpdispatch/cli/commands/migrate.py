@@ -1,0 +1,30 @@
+"""`migrate`: create the store, or bring its schema up to date."""
+
+from __future__ import annotations
+
+import click
+
+from mpdispatch.cli.output import print_json, say
+from mpdispatch.cli.places import find_store
+from mpdispatch.cli.program import Options, command
+
+__all__ = ["migrate"]
+
+
+@command("mpdispatch migrate --store jobs.db")
+@click.pass_obj
+def migrate(options: Options) -> None:
+    """Create the store or bring its schema up to date.
+
+    Safe to run any number of times, also while others use the store.
+    """
+    store = find_store(options)
+    before, after = store.migrate()
+    if options.json:
+        print_json({"store": store.location, "from": before, "to": after})
+    elif before == after:
+        say(f"{store.location}: schema version {after}, nothing to do")
+    elif before == 0:
+        say(f"{store.location}: created with schema version {after}")
+    else:
+        say(f"{store.location}: schema version {before} is now {after}")

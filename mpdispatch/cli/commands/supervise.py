@@ -1,0 +1,87 @@
+"""`supervise`: the supervisor, in this process. The app is imported by its workers, never here."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from mpdispatch.cli.logs import log_to_stderr
+from mpdispatch.cli.output import print_json, say
+from mpdispatch.cli.places import find_app, find_settings, find_store, reference_of
+from mpdispatch.cli.program import Options, command
+from mpdispatch.cli.values import CONCURRENCY
+from mpdispatch.config import Config
+from mpdispatch.errors import UsageError
+from mpdispatch.policy.names import check_name
+from mpdispatch.supervisor import Ending, supervise
+
+__all__ = ["supervise_command"]
+
+
+@command(
+    "mpdispatch supervise tasks:engine\n"
+    "mpdispatch supervise tasks:engine -c auto -q critical,default\n"
+    "mpdispatch supervise tasks:engine --drain",
+    name="supervise",
+)
+@click.argument("app_argument", metavar="[APP]", required=False)
+@click.option("-c", "--concurrency", type=CONCURRENCY, help="Most jobs at once; auto: as many as usable CPUs.")
+@click.option("-q", "--queues", metavar="A,B", help="Queues to claim from.")
+@click.option("--drain", is_flag=True, help="End when nothing is left to run; exit 1 if a job failed.")
+@click.pass_obj
+def supervise_command(
+    options: Options, app_argument: str | None, concurrency: int | str | None, queues: str | None, drain: bool
+) -> int:
+    """Run the supervisor: claim jobs and run them in worker processes.
+
+    APP is module:attribute of your engine, for example tasks:engine; the current folder is importable.
+    SIGTERM or Ctrl-C lets running jobs finish first; a second one ends at once.
+    """
+    found = find_app(options, app_argument)
+    if found is None:
+        raise UsageError("no app: name your engine, as in `mpdispatch supervise tasks:engine`")
+    settings = find_settings(options)
+    overrides = _overrides(concurrency, queues)
+    # Every fault of the environment and the file is told here, before anything is started.
+    Config.resolve(
+        overrides,
+        env=os.environ,
+        file=settings.config if settings else None,
+        file_key=settings.section.name if settings else "file",
+    )
+    ending = supervise(
+        reference_of(found),
+        store=find_store(options) if options.store is not None else None,
+        config_overrides=overrides,
+        file_config=settings.config if settings else None,
+        drain=drain,
+        logger=log_to_stderr(verbose=options.verbose),
+    )
+    if drain:
+        _tell(options, ending)
+    return ending.exit_code
+
+
+def _overrides(concurrency: int | str | None, queues: str | None) -> Mapping[str, Any]:
+    overrides: dict[str, Any] = {}
+    if concurrency is not None:
+        overrides["concurrency"] = concurrency
+    if queues is not None:
+        names = [check_name("queue name", name.strip()) for name in queues.split(",")]
+        if len(set(names)) < len(names):
+            raise UsageError(f"-q names a queue twice: {queues}")
+        overrides["queues"] = names
+    return overrides
+
+
+def _tell(options: Options, ending: Ending) -> None:
+    if options.json:
+        print_json({"failed": ending.failed, "parked": dict(ending.parked)})
+        return
+    if ending.failed:
+        say(f"failed: {ending.failed}")
+    for reason, count in ending.parked.items():
+        say(f"parked: {count} ({reason})")

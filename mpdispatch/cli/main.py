@@ -1,0 +1,102 @@
+"""The entry point: runs a command, turns every error into lines on stderr and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from typing import NoReturn
+
+import click
+
+from mpdispatch.cli.output import complain, escape
+from mpdispatch.cli.program import Options, program
+from mpdispatch.errors import AppImportError, ConfigError, DispatchError, PayloadError
+
+__all__ = ["main"]
+
+# What a shell reports for a process that a broken pipe ended; 1 would say that a job failed.
+_BROKEN_PIPE = 128 + 13
+_INTERRUPTED = 128 + 2
+_INTERNAL = 70
+_IO_ERROR = 74
+
+
+def main(args: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit. `args` defaults to `sys.argv[1:]`."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    sys.exit(_run(args))
+
+
+def _run(args: Sequence[str] | None) -> int:
+    try:
+        code = _invoke(sys.argv[1:] if args is None else list(args))
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        _forget_stdout()
+        return _BROKEN_PIPE
+    except (click.Abort, KeyboardInterrupt):
+        return _INTERRUPTED
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return error.exit_code
+    except click.ClickException as error:
+        complain(error.format_message())
+        if isinstance(error, click.UsageError) and error.ctx is not None:
+            complain(f"try `{error.ctx.command_path} --help`")
+        return error.exit_code
+    except DispatchError as error:
+        _complain_of(error)
+        return error.exit_code
+    except OSError as error:
+        # Stores raise errors of their own, so this is a terminal, a pipe or a file we write to.
+        _forget_stdout()
+        complain(f"{error.strerror or error}" + (f": {error.filename}" if error.filename else ""))
+        return _IO_ERROR
+    except Exception:  # noqa: BLE001  a bug of ours: say so, and do not exit as if a job had failed
+        sys.stderr.write(traceback.format_exc())
+        complain("internal error, please report it with the lines above")
+        return _INTERNAL
+    return code if isinstance(code, int) else 0
+
+
+def _invoke(args: list[str]) -> object:
+    if "_MPDISPATCH_COMPLETE" in os.environ:  # a shell asks what could come next
+        program.main(args, prog_name="mpdispatch")
+    try:
+        # Not `program.main`: it would end a broken pipe with 1, which says here that a job failed.
+        with program.make_context("mpdispatch", args, obj=Options()) as context:
+            return program.invoke(context)
+    except click.exceptions.Exit as ended:
+        return ended.exit_code
+
+
+def _complain_of(error: DispatchError) -> None:
+    if isinstance(error, AppImportError) and error.traceback:
+        # The fault is in the user's own code, and only the traceback says where.
+        sys.stderr.writelines(escape(line) + "\n" for line in error.traceback.splitlines())
+    for line in _lines(error):
+        complain(line)
+
+
+def _lines(error: DispatchError) -> Iterator[str]:
+    match error:
+        case ConfigError(faults=faults):
+            yield from map(str, faults)
+        case PayloadError(faults=faults, job_name=name):
+            yield from (f"job {name!r}: {fault}" for fault in faults)
+        case _:
+            yield str(error)
+
+
+def _forget_stdout() -> None:
+    """Let nothing be flushed to a reader that has gone, also not by the interpreter when it ends."""
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (OSError, ValueError, AttributeError):
+        # Closed from the start, or no real file (a test's): then nothing will be flushed to it either.
+        sys.stdout = None  # Python's own value for "there is none"

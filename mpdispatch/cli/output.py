@@ -1,0 +1,92 @@
+"""What people and programs see: data on stdout, the rest on stderr. Rich is loaded for terminals only."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+__all__ = ["complain", "escape", "print_json", "print_json_array", "print_table", "say", "shorten", "time_text"]
+
+
+def escape(text: str) -> str:
+    r"""The text with everything a terminal could act on spelt out (controls, ANSI, bidi marks, newlines).
+
+    >>> print(escape("red \x1b[31m\n"))
+    red \x1b[31m\n
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def shorten(text: str, width: int) -> str:
+    """
+    >>> shorten("a long text", 7)
+    'a long…'
+    """
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def time_text(moment: datetime | None) -> str:
+    """A time for people, in UTC, to the second; empty for None.
+
+    >>> time_text(datetime(2026, 5, 4, 3, 2, 1, 999, tzinfo=UTC))
+    '2026-05-04 03:02:01Z'
+    """
+    return "" if moment is None else moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def complain(message: str) -> None:
+    """One line on stderr, as every error is shown."""
+    print(f"mpdispatch: {escape(message)}", file=sys.stderr)
+
+
+def say(*values: object) -> None:
+    """One line of data on stdout, written at once: a reader may be waiting for it."""
+    print(*(escape(str(value)) for value in values), flush=True)
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on stdout. ASCII only: nothing in it can steer a terminal."""
+    print(json.dumps(value, indent=2))
+
+
+def print_json_array(items: Iterable[Any]) -> None:
+    """A JSON array on stdout, an element per line, written as they come."""
+    opening = "["
+    for item in items:
+        print(opening, json.dumps(item), sep="\n", end="")
+        opening = ","
+    print("[]" if opening == "[" else "\n]")
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Iterable[str] = ()) -> None:
+    """A table on stdout: drawn on a terminal, plain and aligned elsewhere. `right` names columns of numbers."""
+    texts = [[escape("" if cell is None else str(cell)) for cell in row] for row in rows]
+    if sys.stdout is not None and sys.stdout.isatty():
+        _draw(columns, texts, frozenset(right))
+        return
+    widths = [max(map(len, column)) for column in zip(columns, *texts, strict=True)]
+    for row in [list(columns), *texts]:
+        cells = [
+            text.rjust(width) if name in right else text.ljust(width)
+            for name, text, width in zip(columns, row, widths, strict=True)
+        ]
+        print("  ".join(cells).rstrip())
+
+
+def _draw(columns: Sequence[str], rows: Iterable[Sequence[str]], right: frozenset[str]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    for name in columns:
+        table.add_column(name, justify="right" if name in right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))  # Text: a job called "[red]" is no markup
+    Console().print(table)

@@ -1,0 +1,120 @@
+"""Where the store, the app and the configuration file are found; who said so decides what a bad value is.
+
+    store  --store ▸ the app's own (with -A) ▸ MPDISPATCH_STORE ▸ file ▸ mpdispatch.db
+    app    argument or -A ▸ MPDISPATCH_APP ▸ file
+    file   --config ▸ MPDISPATCH_CONFIG ▸ the first well-known name here that has our key
+
+A bad value on the command line is a usage error (2), anywhere else a configuration error (78).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple, cast
+
+from mpdispatch.cli.configfile import FileSettings, file_settings
+from mpdispatch.cli.program import Options
+from mpdispatch.errors import AppReferenceError, ConfigError, Fault, UsageError
+from mpdispatch.execution.appref import AppReference, reference_to
+from mpdispatch.execution.loading import load
+from mpdispatch.store import open_store
+from mpdispatch.store.base import Store
+
+if TYPE_CHECKING:  # only an app brings an engine; looking at jobs needs none
+    from mpdispatch.engine import Engine
+
+__all__ = ["Found", "find_app", "find_settings", "find_store", "load_app", "open_existing", "reference_of"]
+
+DEFAULT_STORE = "mpdispatch.db"
+
+
+class Found(NamedTuple):
+    """A value, and who gave it: an option of the command line, or the name of a variable or key."""
+
+    value: str
+    source: str
+    is_from_command_line: bool
+
+
+@contextmanager
+def blaming(found: Found) -> Iterator[None]:
+    """A fault found inside is the fault of whoever gave this value."""
+    try:
+        yield
+    except (UsageError, ConfigError) as error:
+        if found.is_from_command_line:
+            raise UsageError(f"{found.source}: {error}") from error
+        raise ConfigError([Fault(found.source, str(error))]) from error
+
+
+def find_settings(options: Options) -> FileSettings | None:
+    """What the configuration file says, if there is one; all of it is checked."""
+    return file_settings(options.config or _variable("MPDISPATCH_CONFIG"))
+
+
+def find_store(options: Options) -> Store:
+    """The store, not opened yet. The app is imported only for `-A` without `--store`."""
+    if options.store is None and options.app is not None:
+        return load_app(Found(options.app, "-A", True)).store
+    found = _where_is_store(options)
+    with blaming(found):
+        return open_store(found.value)
+
+
+def open_existing(options: Options) -> Store:
+    """The store, seen to be there and up to date.
+
+    Raises:
+        StoreError: it is missing, too old, damaged …; nothing is created or migrated.
+    """
+    store = find_store(options)
+    store.check()
+    return store
+
+
+def find_app(options: Options, argument: str | None = None) -> Found | None:
+    """Who runs the jobs: `module:attribute` of an engine, or None."""
+    if argument is not None and options.app not in (None, argument):
+        raise UsageError(f"two apps are given: {argument} and -A {options.app}")
+    if argument or options.app:
+        return Found(argument or str(options.app), "APP" if argument else "-A", True)
+    if text := _variable("MPDISPATCH_APP"):
+        return Found(text, "MPDISPATCH_APP", False)
+    if (settings := find_settings(options)) is not None and settings.app is not None:
+        return Found(settings.app, settings.section.path_of("app"), False)
+    return None
+
+
+def reference_of(found: Found) -> AppReference:
+    """The app as a reference; the current folder is importable in it."""
+    with blaming(found):
+        try:
+            return reference_to(found.value)
+        except AppReferenceError as error:
+            # Nothing was imported yet: the text itself is wrong.
+            raise UsageError(str(error)) from error
+
+
+def load_app(found: Found) -> Engine:
+    """Import the app here, in this process, and give its engine.
+
+    Raises:
+        AppImportError, AppReferenceError: it does not import, or is none.
+    """
+    return cast("Engine", load(reference_of(found)))
+
+
+def _where_is_store(options: Options) -> Found:
+    if options.store is not None:
+        return Found(options.store, "--store", True)
+    if text := _variable("MPDISPATCH_STORE"):
+        return Found(text, "MPDISPATCH_STORE", False)
+    if (settings := find_settings(options)) is not None and settings.store is not None:
+        return Found(settings.store, settings.section.path_of("store"), False)
+    return Found(DEFAULT_STORE, "the default store", False)
+
+
+def _variable(name: str) -> str | None:
+    return os.environ.get(name) or None

@@ -1,0 +1,141 @@
+"""The command table and the options every command shares. Imports no command: `--help` must stay quick."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import click
+from click.core import ParameterSource
+
+__all__ = ["Command", "Options", "Program", "program"]
+
+
+@dataclass(slots=True)
+class Options:
+    """What the shared options said, before or after the command; the later one wins."""
+
+    store: str | None = None
+    config: str | None = None
+    app: str | None = None
+    json: bool = False
+    verbose: bool = False
+
+
+class _Entry(NamedTuple):
+    place: str
+    """`module:attribute` below `mpdispatch.cli.commands`."""
+    help: str
+
+
+COMMANDS: Mapping[str, _Entry] = {
+    "supervise": _Entry("supervise:supervise_command", "Run the supervisor: claim jobs and run them."),
+    "enqueue": _Entry("enqueue:enqueue", "Put a job into the store."),
+    "jobs": _Entry("jobs:jobs", "List jobs, newest first."),
+    "show": _Entry("jobs:show", "Show one job and its attempts."),
+    "wait": _Entry("jobs:wait", "Wait until jobs have ended."),
+    "cancel": _Entry("change:cancel", "Cancel jobs, running ones too."),
+    "retry": _Entry("change:retry", "Run waiting jobs now, failed or cancelled ones again."),
+    "pause": _Entry("queues:pause", "Stop claiming from a queue."),
+    "resume": _Entry("queues:resume", "Claim from a paused queue again."),
+    "stats": _Entry("stats:stats", "Count jobs by state and queue."),
+    "migrate": _Entry("migrate:migrate", "Create the store or bring its schema up to date."),
+}
+
+
+def _remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+    assert param.name is not None
+    if ctx.get_parameter_source(param.name) is ParameterSource.COMMANDLINE:
+        setattr(ctx.ensure_object(Options), param.name, value)
+
+
+def _shared_options() -> list[click.Parameter]:
+    def option(*names: str, **settings: Any) -> click.Option:
+        return click.Option(names, expose_value=False, callback=_remember, **settings)
+
+    return [
+        option("--store", metavar="STORE", help="Path or URL of the store (MPDISPATCH_STORE)."),
+        option("--config", metavar="FILE", help="YAML configuration file (MPDISPATCH_CONFIG)."),
+        option("-A", "--app", metavar="APP", help="Your engine, as module:attribute (MPDISPATCH_APP)."),
+        option("--json", is_flag=True, help="Print JSON, for programs."),
+        option("-v", "--verbose", is_flag=True, help="Log in detail, to stderr."),
+    ]
+
+
+class Command(click.Command):
+    """A command that also takes the shared options, and shows examples under its help."""
+
+    def __init__(self, *args: Any, examples: str, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.examples = examples
+        self.params.extend(_shared_options())
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Examples"):
+            for line in self.examples.strip().splitlines():
+                formatter.write(f"{'':>{formatter.current_indent}}{line.strip()}\n")
+
+
+class Program(click.Group):
+    """The `mpdispatch` command: looks its commands up in the table and imports the one that is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        entry = COMMANDS.get(cmd_name)
+        if entry is None:
+            return None
+        module, _, attribute = entry.place.partition(":")
+        command = getattr(importlib.import_module(f"mpdispatch.cli.commands.{module}"), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in COMMANDS and not ctx.resilient_parsing and not args[0].startswith("-"):
+            raise click.exceptions.NoSuchCommand(args[0], possibilities=COMMANDS, ctx=ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        # From the table, not from the commands: those would all have to be imported.
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, entry.help) for name, entry in COMMANDS.items()])
+
+
+def _show_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        # Here, not above: 60 ms for a module that only this option needs.
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            click.echo(f"mpdispatch {version('mpdispatch')}")
+        except PackageNotFoundError:
+            click.echo("mpdispatch, run from its sources")
+        ctx.exit()
+
+
+def command(examples: str, **settings: Any) -> Callable[[Callable[..., Any]], Command]:
+    """Make a function a `Command`; its docstring is the help, `examples` is shown below it."""
+    return click.command(cls=Command, examples=examples, **settings)
+
+
+program = Program(
+    "mpdispatch",
+    help="Durable background jobs for one machine. COMMAND --help shows an example of each.",
+    params=[
+        *_shared_options(),
+        click.Option(
+            ["--version"],
+            is_flag=True,
+            expose_value=False,
+            is_eager=True,
+            callback=_show_version,
+            help="Show the version.",
+        ),
+    ],
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)

@@ -1,0 +1,102 @@
+"""Kinds of values on the command line; a bad one is a usage error that names the option."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, NoReturn
+
+import click
+
+from mpdispatch.errors import UsageError
+from mpdispatch.policy.durations import parse_duration
+
+__all__ = ["CONCURRENCY", "DURATION", "RFC3339", "arguments_of"]
+
+
+class _Duration(click.ParamType[float]):
+    """`30s`, `5m`, `1h30m`, `250ms` or plain seconds, as float seconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            return parse_duration(value)
+        except UsageError as error:
+            self.fail(str(error), param, ctx)
+
+
+class _Rfc3339(click.ParamType[datetime]):
+    """A time with its offset, as an aware datetime in UTC."""
+
+    name = "time"
+    _SHAPE = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        if isinstance(value, datetime):
+            return value
+        try:
+            if not self._SHAPE.fullmatch(value):
+                raise ValueError
+            return datetime.fromisoformat(value.upper()).astimezone(UTC)
+        except (ValueError, OverflowError):
+            self.fail(f"{value!r} is no RFC 3339 time such as 2026-05-01T08:00:00Z", param, ctx)
+
+
+class _Concurrency(click.ParamType[int | str]):
+    """A number of worker processes, or `auto`."""
+
+    name = "n|auto"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
+        if value == "auto":
+            return "auto"
+        if not re.fullmatch("[0-9]{1,6}", str(value)) or int(value) < 1:
+            self.fail(f"{value!r} is neither a number from 1 nor 'auto'", param, ctx)
+        return int(value)
+
+
+DURATION, RFC3339, CONCURRENCY = _Duration(), _Rfc3339(), _Concurrency()
+
+
+def arguments_of(pairs: Sequence[str], whole: str | None) -> dict[str, Any]:
+    """The arguments of a job from `k=v` (text) and `k:=v` (JSON) pairs and `--args`; pairs win.
+
+    >>> arguments_of(["path=a.pdf", "dpi:=300"], '{"dpi": 72, "gray": true}')
+    {'dpi': 300, 'gray': True, 'path': 'a.pdf'}
+    """
+    arguments: dict[str, Any] = {}
+    if whole is not None:
+        arguments = _json(whole, "--args")
+        if not isinstance(arguments, dict):
+            raise click.UsageError("--args must be a JSON object, such as '{\"dpi\": 300}'")
+    given = set[str]()
+    for pair in pairs:
+        key, sign, text = pair.partition("=")
+        is_json = key.endswith(":")
+        key = key.removesuffix(":")
+        if not sign or not key:
+            raise click.UsageError(f"{pair!r} is no argument; write name=text or name:=JSON")
+        if key in given:
+            raise click.UsageError(f"the argument {key!r} is given twice")
+        given.add(key)
+        arguments[key] = _json(text, key) if is_json else text
+    return arguments
+
+
+def _json(text: str, where: str) -> Any:
+    def refuse(constant: str) -> NoReturn:
+        raise ValueError(f"{constant} is no JSON")
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            raise ValueError("an object has the same key twice")
+        return found
+
+    try:
+        return json.loads(text, parse_constant=refuse, object_pairs_hook=unique)
+    except (ValueError, RecursionError) as error:
+        raise click.UsageError(f"{where}: no valid JSON: {error}") from error

@@ -1,0 +1,72 @@
+"""Waiting for jobs to end, with a progress bar on a terminal."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Protocol
+
+from mpdispatch.cli.output import complain
+from mpdispatch.errors import WaitTimeoutError
+from mpdispatch.model import JobState
+from mpdispatch.store.base import Store
+
+__all__ = ["wait_for"]
+
+_FIRST_POLL_S, _SLOWEST_POLL_S = 0.005, 0.1
+
+
+class _Bar(Protocol):
+    def advance(self) -> None: ...
+
+
+class _NoBar:
+    def advance(self) -> None:
+        """Nobody is watching."""
+
+
+def wait_for(
+    store: Store, ids: Sequence[int], *, timeout_s: float | None = None
+) -> Iterator[tuple[int, JobState]]:
+    """Each job with its last state, in the order of `ids`, as soon as it and those before it have ended.
+
+    Raises:
+        JobNotFoundError: there is no such job.
+        WaitTimeoutError: one has not ended `timeout_s` from now.
+    """
+    if not store.supervisors() and not all(store.state_of(i).is_terminal for i in ids[:1]):
+        complain("no supervisor is registered; `mpdispatch supervise` starts one (waiting)")
+    deadline = None if timeout_s is None else time.monotonic() + timeout_s
+    with _progress_bar(len(ids)) as bar:
+        for job_id in ids:
+            # Polled one after the other: a job that ended meanwhile costs one read when its turn comes.
+            pause = _FIRST_POLL_S
+            while not (state := store.state_of(job_id)).is_terminal:
+                if deadline is not None and time.monotonic() >= deadline:
+                    raise WaitTimeoutError(job_id, timeout_s or 0.0, state)
+                time.sleep(pause)
+                pause = min(pause * 1.5, _SLOWEST_POLL_S)
+            bar.advance()
+            yield job_id, state
+
+
+@contextmanager
+def _progress_bar(total: int) -> Iterator[_Bar]:
+    if total < 2 or sys.stderr is None or not sys.stderr.isatty():
+        yield _NoBar()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    with Progress(
+        BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=Console(stderr=True), transient=True
+    ) as progress:
+        task = progress.add_task("", total=total)
+
+        class Bar:
+            def advance(self) -> None:
+                progress.advance(task)
+
+        yield Bar()

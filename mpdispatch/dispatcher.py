@@ -1,0 +1,178 @@
+"""The dispatcher: a store, a configuration, and the supervisor that works on them when it is started."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from datetime import timedelta
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+from mpdispatch.config import Config, QueueConfig
+from mpdispatch.errors import ConfigError, Fault, NoStoreError, UsageError, WrongProcessError
+from mpdispatch.execution.appref import AppEngine, AppReference, find_reference
+from mpdispatch.execution.context import in_worker
+from mpdispatch.execution.rulebook import Rulebook
+from mpdispatch.policy.durations import as_seconds
+from mpdispatch.policy.names import shown
+from mpdispatch.store.base import Store
+
+if TYPE_CHECKING:
+    from mpdispatch.supervisor.loop import Ending
+    from mpdispatch.supervisor.serve import SupervisorThread
+
+__all__ = ["Dispatcher"]
+
+
+class SupervisedEngine(AppEngine, Protocol):
+    """What supervising needs of an engine in this process."""
+
+    @property
+    def rulebook(self) -> Rulebook: ...
+
+    @property
+    def queue_configs(self) -> tuple[QueueConfig, ...]: ...
+
+
+class Dispatcher:
+    """A store with a configuration; supervises its jobs between `start` and `stop`, or in `run`.
+
+    `config` is a whole Config, or give its fields as keywords; those not given come from the environment
+    (`MPDISPATCH_<FIELD>`). Making one does no I/O.
+
+    Raises:
+        NoStoreError: there is no store.
+        ConfigError: names everything wrong with the configuration.
+    """
+
+    def __init__(
+        self,
+        store: Store | None = None,
+        *,
+        logger: logging.Logger | None = None,
+        config: Config | None = None,
+        **fields: Any,
+    ) -> None:
+        if store is None:
+            raise NoStoreError
+        if not callable(getattr(store, "ledger", None)):
+            text = f"must be a store such as SQLiteStore('jobs.db') or open_store(...), not {shown(store)}"
+            raise ConfigError([Fault("store", text)])
+        self.store = store
+        self.logger = logging.getLogger("mpdispatch") if logger is None else logger
+        self.config, self.origins = _resolved(config, fields)
+        self._engines: list[SupervisedEngine] = []
+        self._lock = threading.Lock()
+        self._thread: SupervisorThread | None = None
+
+    def __repr__(self) -> str:
+        return f"<Dispatcher on {self.store.location}>"
+
+    def adopt(self, engine: SupervisedEngine) -> None:
+        """Make this the engine whose handlers are run. `Engine.build` calls it."""
+        self._engines.append(engine)
+
+    # ---------------------------------------------------------------- supervising
+
+    def start(self) -> None:
+        """Supervise on a thread of this process; workers are processes. Returns once jobs are being claimed.
+
+        Raises:
+            AppReferenceError: workers could not find the engine (it is in no module).
+            AppImportError: the app does not import in a worker.
+            StoreError: the store cannot be opened.
+            UsageError: it is started already, or has no engine.
+            WrongProcessError: this is a worker.
+        """
+        reference = self._reference("start")
+        with self._lock:
+            if self._thread is not None:
+                raise UsageError("this dispatcher is started already; stop() it first")
+            from mpdispatch.supervisor.serve import Plan, SupervisorThread  # floor 6, only when it is needed
+
+            plan = Plan(**self._parts())
+            thread = SupervisorThread(reference, lambda _: plan, log=self.logger)
+            thread.start()
+            self._thread = thread
+
+    def stop(self, timeout: float | timedelta | None = None) -> None:
+        """Claim no more, let running jobs finish, end. Returns when it has ended; does nothing if not started.
+
+        Jobs not done after `timeout` seconds (default: `shutdown_timeout`) are cancelled, then killed; they
+        run again later without having spent an attempt.
+
+        Raises:
+            DispatchError: what had ended the supervisor before, if an error did.
+        """
+        timeout_s = None if timeout is None else as_seconds(timeout)
+        with self._lock:
+            thread, self._thread = self._thread, None
+        if thread is not None:
+            thread.stop(timeout_s)
+
+    def run(self, drain: bool = False) -> Ending:
+        """Supervise in the foreground until SIGTERM or SIGINT. Main thread only.
+
+        `drain=True`: return when nothing it can run is pending, running or retrying in its queues. Gives how
+        it ended: `exit_code`, `failed` (jobs), `parked` (jobs it could not run, by reason).
+
+        Raises:
+            As `start`.
+        """
+        reference = self._reference("run")
+        if threading.current_thread() is not threading.main_thread():
+            raise UsageError("run() handles signals, so it needs the main thread; use start() and stop()")
+        if self._thread is not None:
+            raise UsageError("this dispatcher is started already; stop() it first")
+        from mpdispatch.supervisor.serve import Plan, run_foreground  # floor 6, only when it is needed
+
+        plan = Plan(**self._parts())
+        return run_foreground(reference, lambda _: plan, log=self.logger, drain=drain)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _engine(self) -> SupervisedEngine:
+        if not self._engines:
+            raise UsageError("this dispatcher has no engine, so nothing to run: Engine.build(dispatcher)")
+        if len(self._engines) > 1:
+            raise UsageError(
+                "this dispatcher has several engines; give each its own dispatcher on the same store"
+            )
+        return self._engines[0]
+
+    def _reference(self, call: str) -> AppReference:
+        if in_worker():
+            raise WrongProcessError(
+                f"{call}() was called while a worker process imported the app; workers import the main program too: "
+                'put the call under `if __name__ == "__main__":`'
+            )
+        return find_reference(self._engine())
+
+    def _parts(self) -> dict[str, Any]:
+        """What to supervise. All of it is known here, whatever a worker says of the app."""
+        engine = self._engine()
+        return {
+            "store": self.store,
+            "config": self.config,
+            "rulebook": engine.rulebook,
+            "queue_configs": engine.queue_configs,
+        }
+
+
+def _resolved(config: Config | None, fields: dict[str, Any]) -> tuple[Config, dict[str, str]]:
+    if config is None:
+        return Config.resolve_with_sources(fields, env=os.environ)
+    if fields:
+        both = ", ".join(sorted(fields))
+        raise ConfigError([Fault("config", f"is given, so its fields cannot be given too: {both}")])
+    if not isinstance(config, Config):
+        raise ConfigError([Fault("config", f"must be a Config, not {shown(config)}")])
+    return config, dict.fromkeys(Config.__dataclass_fields__, "argument")

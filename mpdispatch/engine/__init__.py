@@ -1,0 +1,12 @@
+"""The engine: handlers, and what people do to jobs.
+
+function ──definition──▶ JobHandle ──enqueue(…)──▶ engine ──(options, enqueueing, batch)──▶ store
+                                                     └── get, list, wait, cancel, retry … ──▶ store
+"""
+
+from mpdispatch.engine.batch import Batch
+from mpdispatch.engine.definition import BoundJob, JobHandle, job
+from mpdispatch.engine.engine import Engine
+from mpdispatch.engine.enqueueing import EngineOptions
+
+__all__ = ["Batch", "BoundJob", "Engine", "EngineOptions", "JobHandle", "job"]

@@ -1,0 +1,92 @@
+"""The jobs that one `enqueue_many` made, and how they are made. The store is handed in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
+from typing import Any
+
+from mpdispatch.clock import Clock
+from mpdispatch.errors import BatchError, Fault, PayloadError
+from mpdispatch.execution.signature import Signature
+from mpdispatch.model import NewJob
+from mpdispatch.store.base import Store
+
+__all__ = ["CHUNK_JOBS", "Batch", "enqueue_batch"]
+
+CHUNK_JOBS = 5_000
+"""Jobs per transaction: large enough that the commit costs little, small enough to let others in between."""
+
+
+class Batch:
+    """Jobs enqueued together. `id` is None if there were none; iterating gives the job ids, ascending."""
+
+    __slots__ = ("_ranges", "id")
+
+    def __init__(self, batch_id: int | None, ranges: Iterable[range]) -> None:
+        self.id = batch_id
+        self._ranges = tuple(ranges)
+
+    @property
+    def count(self) -> int:
+        return sum(map(len, self._ranges))
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[int]:
+        return chain.from_iterable(self._ranges)
+
+    def __repr__(self) -> str:
+        return f"<Batch id={self.id} count={self.count}>"
+
+
+def enqueue_batch(
+    store: Store,
+    template: NewJob,
+    signature: Signature,
+    items: Iterable[Mapping[str, Any]],
+    *,
+    max_bytes: int,
+    clock: Clock,
+) -> Batch:
+    """Store one job like `template` for each of the items, chunk by chunk as they come.
+
+    Raises:
+        BatchError: an item does not fit.
+        StoreError: a chunk could not be stored; `add_note` says how many jobs are.
+    """
+    ranges: list[range] = []
+    chunk: list[bytes] = []
+    seen = 0
+
+    def batch_id() -> int | None:
+        return ranges[0][0] if ranges else None
+
+    def flush() -> None:
+        if chunk:
+            ranges.append(store.enqueue_many(template, chunk, now=clock.now(), batch_id=batch_id()))
+            chunk.clear()
+
+    try:
+        for item in items:
+            chunk.append(_payload(signature, item, max_bytes))
+            seen += 1
+            if len(chunk) == CHUNK_JOBS:
+                flush()
+        flush()
+    except PayloadError as error:
+        stored = sum(map(len, ranges))
+        raise BatchError(template.name, error.faults, index=seen, stored=stored, batch_id=batch_id()) from None
+    except Exception as error:
+        if ranges:
+            error.add_note(f"{sum(map(len, ranges)):,} jobs of this batch ({batch_id()}) are enqueued already")
+        raise
+    return Batch(batch_id(), ranges)
+
+
+def _payload(signature: Signature, item: object, max_bytes: int) -> bytes:
+    if not isinstance(item, Mapping) or not all(isinstance(name, str) for name in item):
+        text = f"must be a mapping of argument names to values, not {type(item).__name__}"
+        raise PayloadError(signature.job_name, [Fault("", text)])
+    return signature.encode((), item, max_bytes=max_bytes)

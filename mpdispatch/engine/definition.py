@@ -1,0 +1,134 @@
+"""What `@engine.job` and `@job` make of a function: still that function, and a job to enqueue.
+
+@engine.job(queue="bulk")          @job(queue="bulk")     # joined later: engine.register(render)
+def render(path: str): ...
+render("a.pdf")                    a plain call, here
+render.enqueue("a.pdf")            a job, on disk when it returns
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Generic, ParamSpec, TypeVar, Unpack, overload
+
+from mpdispatch.engine.batch import Batch
+from mpdispatch.engine.enqueueing import PLAIN, Enqueuer
+from mpdispatch.engine.options import EnqueueKeywords, EnqueueOptions, JobKeywords, checked_job_keywords
+from mpdispatch.errors import RegistrationError, UsageError
+from mpdispatch.execution.registry import JobDefinition
+from mpdispatch.model import Job
+
+__all__ = ["BoundJob", "JobHandle", "as_handle", "job"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class JobHandle(Generic[P, R]):
+    """A handler. Call it as the function it is, or enqueue a job for it."""
+
+    __wrapped__: Callable[P, R]
+
+    def __init__(self, definition: JobDefinition) -> None:
+        functools.update_wrapper(self, definition.function)
+        self.definition = definition
+        self._engine: Enqueuer | None = None
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run the function here and now, in this process. No job is made."""
+        return self.__wrapped__(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"<job {self.definition.name!r}: {self.definition.where}>"
+
+    @property
+    def name(self) -> str:
+        """The job's name."""
+        return self.definition.name
+
+    def bind(self, engine: Enqueuer) -> None:
+        """Enqueue into this engine from now on. `engine.register` calls it."""
+        self._engine = engine
+
+    def _bound_engine(self) -> Enqueuer:
+        if self._engine is None:
+            raise UsageError(f"job {self.name!r} belongs to no engine yet: engine.register({self.__name__})")
+        return self._engine
+
+    __name__: str
+
+    def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Job:
+        """Keep a job that calls the handler with these arguments; on disk when it returns.
+
+        Raises:
+            PayloadError: the arguments do not fit the signature, or cannot be kept as JSON.
+            StoreError: it could not be stored; then it was not.
+        """
+        return self._bound_engine().enqueue_as(self.definition, PLAIN, args, kwargs)
+
+    def enqueue_many(self, items: Iterable[Mapping[str, Any]]) -> Batch:
+        """Keep one job per mapping of arguments, in chunks of 5,000, each in one transaction.
+
+        A generator is consumed as it is stored.
+
+        Raises:
+            BatchError: an item does not fit. Nothing of its chunk is stored; the error names its index
+                and says how many jobs are.
+        """
+        return self._bound_engine().enqueue_many_as(self.definition, PLAIN, items)
+
+    def options(self, **options: Unpack[EnqueueKeywords]) -> BoundJob[P]:
+        """The same job with other options: queue, priority, run_at or delay, max_retries, timeout …
+
+        Raises:
+            UsageError: names every option that is unknown or not allowed.
+        """
+        return BoundJob(self._bound_engine(), self.definition, EnqueueOptions.read(options))
+
+
+class BoundJob(Generic[P]):
+    """A handler with options for the jobs that are enqueued through it."""
+
+    def __init__(self, engine: Enqueuer, definition: JobDefinition, options: EnqueueOptions) -> None:
+        self._engine, self._definition, self._options = engine, definition, options
+
+    def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Job:
+        """As `JobHandle.enqueue`, with these options."""
+        return self._engine.enqueue_as(self._definition, self._options, args, kwargs)
+
+    def enqueue_many(self, items: Iterable[Mapping[str, Any]]) -> Batch:
+        """As `JobHandle.enqueue_many`, with these options (but no idempotency key or connection)."""
+        return self._engine.enqueue_many_as(self._definition, self._options, items)
+
+
+def as_handle(name: str | None, function: Callable[P, R], options: Mapping[str, Any]) -> JobHandle[P, R]:
+    """The handle for a function. Raises RegistrationError."""
+    job_name = getattr(function, "__name__", None) if name is None else name
+    if job_name is None:
+        raise RegistrationError(f"{function!r} has no __name__; give the job one: job(name=...)")
+    try:
+        fields = checked_job_keywords(options)
+    except UsageError as error:
+        raise RegistrationError(f"job {job_name!r}: {error}") from error
+    return JobHandle(JobDefinition(name=job_name, function=function, **fields))
+
+
+@overload
+def job(name: Callable[P, R], /) -> JobHandle[P, R]: ...
+@overload
+def job(
+    name: str | None = None, **options: Unpack[JobKeywords]
+) -> Callable[[Callable[P, R]], JobHandle[P, R]]: ...
+def job(name: Any = None, **options: Any) -> Any:
+    """Make the function a handler that an engine takes in later: `engine.register(f)`.
+
+    Used as `@job` or as `@job(name=None, *, queue="default", priority=0, max_retries=3, timeout=None,
+    backoff=None)`. The name is the function's own unless given.
+
+    Raises:
+        RegistrationError: the function cannot be a handler, or an option is not allowed.
+    """
+    if callable(name):
+        return as_handle(None, name, options)
+    return lambda function: as_handle(name, function, options)

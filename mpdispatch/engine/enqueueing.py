@@ -1,0 +1,70 @@
+"""From a definition, options and a payload to a new job; and an engine's `enqueue` with options."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
+
+import msgspec
+
+from mpdispatch.clock import SECOND_US
+from mpdispatch.engine.batch import Batch
+from mpdispatch.engine.options import EnqueueOptions
+from mpdispatch.execution.registry import JobDefinition, Registry
+from mpdispatch.model import Job, NewJob
+
+__all__ = ["PLAIN", "EngineOptions", "Enqueuer", "new_job"]
+
+PLAIN = EnqueueOptions()
+"""No option given."""
+
+
+class Enqueuer(Protocol):
+    """What enqueues jobs of a definition: an engine."""
+
+    @property
+    def registry(self) -> Registry: ...
+
+    def enqueue_as(
+        self,
+        definition: JobDefinition,
+        options: EnqueueOptions,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+    ) -> Job: ...
+
+    def enqueue_many_as(
+        self, definition: JobDefinition, options: EnqueueOptions, items: Iterable[Mapping[str, Any]]
+    ) -> Batch: ...
+
+
+class EngineOptions:
+    """An engine with options for the jobs that are enqueued through it."""
+
+    def __init__(self, engine: Enqueuer, options: EnqueueOptions) -> None:
+        self._engine, self._options = engine, options
+
+    def enqueue(self, name: str, /, *args: Any, **kwargs: Any) -> Job:
+        """As `Engine.enqueue`, with these options."""
+        return self._engine.enqueue_as(self._engine.registry.get(name), self._options, args, kwargs)
+
+    def enqueue_many(self, name: str, items: Iterable[Mapping[str, Any]], /) -> Batch:
+        """As `Engine.enqueue_many`, with these options (but no idempotency key or connection)."""
+        return self._engine.enqueue_many_as(self._engine.registry.get(name), self._options, items)
+
+
+def new_job(definition: JobDefinition, options: EnqueueOptions, payload: bytes, now_us: int) -> NewJob:
+    """The job with this payload: what the options say, else the definition."""
+    timeout_us = options.timeout_us
+    if isinstance(timeout_us, msgspec.UnsetType):
+        timeout_us = None if definition.timeout_s is None else round(definition.timeout_s * SECOND_US)
+    return NewJob(
+        name=definition.name,
+        payload=payload,
+        queue=definition.queue if options.queue is None else options.queue,
+        priority=definition.priority if options.priority is None else options.priority,
+        max_retries=definition.max_retries if options.max_retries is None else options.max_retries,
+        run_at_us=now_us + options.delay_us if options.delay_us else options.run_at_us,
+        timeout_us=timeout_us,
+        idempotency_key=options.idempotency_key,
+    )

@@ -1,0 +1,32 @@
+"""Waiting for a job to end, by looking at its state. Reads the store it is given; blocks."""
+
+from __future__ import annotations
+
+import time
+
+from mpdispatch.errors import WaitTimeoutError
+from mpdispatch.model import JobState
+from mpdispatch.store.base import Store
+
+__all__ = ["wait_for_end"]
+
+# Soon at first, for short jobs; then at most 67 times a second: a look costs some 20 µs.
+_FIRST_PAUSE_S, _LAST_PAUSE_S, _GROWTH = 0.002, 0.015, 1.3
+
+
+def wait_for_end(store: Store, job_id: int, timeout_s: float | None) -> JobState:
+    """The terminal state of the job, once it has one.
+
+    Raises:
+        WaitTimeoutError: it has none after `timeout_s` seconds.
+        JobNotFoundError: there is no such job (any more).
+    """
+    until_s = None if timeout_s is None else time.monotonic() + timeout_s
+    pause_s = _FIRST_PAUSE_S
+    while not (state := store.state_of(job_id)).is_terminal:
+        left_s = pause_s if until_s is None else until_s - time.monotonic()
+        if left_s <= 0:
+            raise WaitTimeoutError(job_id, timeout_s or 0.0, state)
+        time.sleep(min(pause_s, left_s))
+        pause_s = min(pause_s * _GROWTH, _LAST_PAUSE_S)
+    return state

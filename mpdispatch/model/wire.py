@@ -1,0 +1,77 @@
+"""Jobs as JSON, the same for the command line and HTTP. Pure: values in, plain objects out."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from mpdispatch.model.job import Attempt, ErrorInfo, Job
+
+__all__ = ["attempt_to_json", "error_to_json", "job_to_json", "time_to_json"]
+
+
+def time_to_json(moment: datetime | None) -> str | None:
+    """RFC 3339 in UTC with microseconds.
+
+    >>> time_to_json(datetime(2026, 3, 1, 12, 30, tzinfo=UTC))
+    '2026-03-01T12:30:00.000000Z'
+    """
+    if moment is None:
+        return None
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def error_to_json(error: ErrorInfo | None) -> dict[str, str] | None:
+    return None if error is None else msgspec.structs.asdict(error)
+
+
+def job_to_json(job: Job) -> dict[str, Any]:
+    """Every field of the job under its own name."""
+    return {
+        "id": job.id,
+        "name": job.name,
+        "queue": job.queue,
+        "state": job.state.value,
+        "priority": job.priority,
+        "payload": job.payload,
+        "attempt": job.attempt,
+        "starts": job.starts,
+        "max_retries": job.max_retries,
+        "run_at": time_to_json(job.run_at),
+        "created_at": time_to_json(job.created_at),
+        "started_at": time_to_json(job.started_at),
+        "completed_at": time_to_json(job.completed_at),
+        "timeout": job.timeout,
+        "idempotency_key": job.idempotency_key,
+        "last_error": error_to_json(job.last_error),
+        "result": job.result,
+        "progress": job.progress,
+        "batch_id": job.batch_id,
+        "retried_from": job.retried_from,
+        "blocked_reason": job.blocked_reason,
+        "worker_pid": job.worker_pid,
+        "cpu_s": job.cpu_s,
+        "max_rss_bytes": job.max_rss_bytes,
+        "created": job.created,
+    }
+
+
+def attempt_to_json(attempt: Attempt) -> dict[str, Any]:
+    """Every field of the attempt under its own name."""
+    return {
+        "job_id": attempt.job_id,
+        "starts": attempt.starts,
+        "attempt": attempt.attempt,
+        "cause": attempt.cause.value,
+        "started_at": time_to_json(attempt.started_at),
+        "finished_at": time_to_json(attempt.finished_at),
+        "duration_s": attempt.duration_s,
+        "worker_pid": attempt.worker_pid,
+        "error": error_to_json(attempt.error),
+        "exit_status": attempt.exit_status,
+        "signal": attempt.signal,
+        "cpu_s": attempt.cpu_s,
+        "max_rss_bytes": attempt.max_rss_bytes,
+    }

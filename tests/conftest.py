@@ -1,0 +1,39 @@
+"""What tests of several rooms share."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+# Two busy cores make any example slow now and then; a hang is caught by pytest's own timeout.
+settings.register_profile("mpdispatch", deadline=None)
+settings.load_profile("mpdispatch")
+
+ROOT = str(Path(__file__).resolve().parents[1])
+EMPTY: Mapping[str, str] = {}
+Cli = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def cli(tmp_path: Path) -> Cli:
+    """Runs the command line as its own process in an empty folder, without our variables in its environment."""
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("MPDISPATCH_")}
+
+    def run(*args: str, env: Mapping[str, str] = EMPTY, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "mpdispatch", *args],
+            cwd=tmp_path,
+            env={**clean, "PYTHONPATH": ROOT, **env},
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+    return run

@@ -1,0 +1,161 @@
+"""Stores to test against, a clock that stands still, and short ways to make jobs and end them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from mpdispatch.clock import FakeClock, Instant
+from mpdispatch.model import Cause, ClaimedJob, ErrorInfo, Job, JobState, NewJob, Registration, Run, Transition
+from mpdispatch.store import SQLiteStore
+from mpdispatch.store.base import Lease, Ledger, Store, Turn
+
+from .planners import OpenPlanner
+
+MINUTE_US = 60_000_000
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def now(clock: FakeClock) -> Instant:
+    return clock.now()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "jobs.db"
+
+
+@pytest.fixture
+def file_store(path: Path) -> Iterator[SQLiteStore]:
+    store = SQLiteStore(path)
+    store.check(create=True)
+    yield store
+    store.close()
+
+
+@pytest.fixture(params=["file", "memory"])
+def store(request: pytest.FixtureRequest, path: Path) -> Iterator[Store]:
+    """Every kind of store; what a test of it says holds for each."""
+    store = SQLiteStore(path if request.param == "file" else ":memory:")
+    store.check(create=True)
+    yield store
+    store.close()
+
+
+def registration(**changes: Any) -> Registration:
+    values: dict[str, Any] = {
+        "host": "here",
+        "machine_id": "m-1",
+        "boot_id": "b-1",
+        "pid": 4711,
+        "pid_start": 99,
+        "pid_namespace": "pid:[1]",
+        "queues": ("default",),
+        "concurrency": 4,
+        "app": "shop:engine",
+        "version": "0.1.0",
+    }
+    return Registration(**{**values, **changes})
+
+
+def lease_from(now: Instant, seconds: float = 30) -> Lease:
+    us = round(seconds * 1e6)
+    return Lease(now.wall_us + us, now.boot_us + us)
+
+
+class Desk:
+    """One supervisor on a store: registered, with the clock standing still unless moved."""
+
+    def __init__(self, store: Store, clock: FakeClock) -> None:
+        self.store, self.clock = store, clock
+        self.ledger: Ledger = store.ledger()
+        now = clock.now()
+        self.owner = self.ledger.register(registration(), lease_from(now), now=now)
+
+    def turn(
+        self, *transitions: Transition, slots: int = 0, planner: OpenPlanner | None = None, **more: Any
+    ) -> Turn:
+        if slots and planner is None:
+            planner = OpenPlanner()
+        return self.ledger.turn(
+            self.owner, transitions, now=self.clock.now(), planner=planner, slots=slots, **more
+        )
+
+    def claim(self, slots: int = 100, planner: OpenPlanner | None = None) -> list[ClaimedJob]:
+        return list(self.turn(slots=slots, planner=planner).claimed)
+
+    def close(self) -> None:
+        self.ledger.close()
+
+
+@pytest.fixture
+def new_desk(store: Store, clock: FakeClock) -> Iterator[Callable[[], Desk]]:
+    desks: list[Desk] = []
+
+    def make() -> Desk:
+        desks.append(Desk(store, clock))
+        return desks[-1]
+
+    yield make
+    for each in desks:
+        each.close()
+
+
+@pytest.fixture
+def desk(new_desk: Callable[[], Desk]) -> Desk:
+    return new_desk()
+
+
+@pytest.fixture
+def enqueue(store: Store, clock: FakeClock) -> Callable[..., Job]:
+    def make(name: str = "render", payload: Any = None, **options: Any) -> Job:
+        body = msgspec.json.encode(payload if payload is not None else {"path": "a.pdf"})
+        return store.enqueue(NewJob(name=name, payload=body, **options), now=clock.now())
+
+    return make
+
+
+ERROR = ErrorInfo(type="ValueError", message="no such page", traceback="Traceback …")
+
+
+def ended(job: ClaimedJob, state: JobState, cause: Cause, at: Instant, **changes: Any) -> Transition:
+    """The transition of this start; `run`, `error`, `attempt` and the rest as given."""
+    values: dict[str, Any] = {
+        "job_id": job.id,
+        "starts": job.starts,
+        "state": state,
+        "attempt": job.attempt,
+        "cause": cause,
+        "at_us": at.wall_us,
+        "run": Run(
+            started_us=at.wall_us - 1000, duration_us=900, worker_pid=31, cpu_us=800, max_rss_bytes=2**20
+        ),
+        "claim_attempt": job.attempt,
+    }
+    return Transition(**{**values, **changes})
+
+
+def completed(job: ClaimedJob, at: Instant, result: bytes = b'{"pages":3}', **changes: Any) -> Transition:
+    return ended(job, JobState.COMPLETED, Cause.COMPLETED, at, result=result, **changes)
+
+
+def failed(job: ClaimedJob, at: Instant, **changes: Any) -> Transition:
+    return ended(job, JobState.FAILED, Cause.ERROR, at, error=ERROR, **changes)
+
+
+def retrying(job: ClaimedJob, at: Instant, in_s: float = 60, **changes: Any) -> Transition:
+    run_at_us = at.wall_us + round(in_s * 1e6)
+    return ended(job, JobState.RETRYING, Cause.ERROR, at, error=ERROR, run_at_us=run_at_us, **changes)
+
+
+def released(job: ClaimedJob, at: Instant) -> Transition:
+    return ended(job, JobState.PENDING, Cause.RELEASED, at, run=None, attempt=job.attempt - 1)
