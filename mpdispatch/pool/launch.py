@@ -10,6 +10,7 @@ import os
 import socket
 import subprocess
 import sys
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,23 +44,19 @@ def launch(mark: str) -> Launched:
 
     Raises OSError if no process or descriptor can be had.
     """
-    channel, theirs = channel_pair()
-    try:
+    with ExitStack() as undo:
+        channel, theirs = channel_pair()
+        undo.callback(channel.close)
+        undo.callback(theirs.close)
         death_read, death_write = os.pipe()
-    except OSError:
-        channel.close()
-        theirs.close()
-        raise
-    try:
-        popen = _exec(theirs, death_read, mark)
-    except OSError:
-        channel.close()
-        theirs.close()
-        os.close(death_write)
-        raise
-    finally:
-        os.close(death_read)
-    pidfd = os.pidfd_open(popen.pid) if sys.platform == "linux" else None
+        undo.callback(os.close, death_write)
+        try:
+            popen = _exec(theirs, death_read, mark)
+        finally:
+            os.close(death_read)
+        undo.callback(_undo, popen)
+        pidfd = os.pidfd_open(popen.pid) if sys.platform == "linux" else None
+        undo.pop_all()
     spare: Channel | None = None
     if sys.platform == "linux":
         spare = Channel(theirs)
@@ -73,6 +70,11 @@ def launch(mark: str) -> Launched:
         spare=spare,
         death_fd=death_write,
     )
+
+
+def _undo(popen: subprocess.Popen[bytes]) -> None:
+    popen.kill()
+    popen.wait()
 
 
 def _exec(theirs: socket.socket, death_read: int, mark: str) -> subprocess.Popen[bytes]:
