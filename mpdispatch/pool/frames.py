@@ -30,6 +30,7 @@ __all__ = [
     "decode_from_worker",
     "decode_to_worker",
     "encode",
+    "is_job",
     "run_frame",
 ]
 
@@ -166,6 +167,11 @@ def decode_to_worker(frame: bytes) -> ToWorker:
 def decode_preamble(frame: bytes) -> Boot | Attach:
     message: Boot | Attach = _preamble.decode(frame)
     return message
+
+
+def is_job(frame: bytes) -> bool:
+    """Whether a frame of ours to a worker is a job, without decoding it."""
+    return frame.startswith(b'["run",')
 
 
 def run_frame(job: ClaimedJob, reference: str | None = None) -> bytes:
