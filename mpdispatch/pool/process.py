@@ -102,6 +102,8 @@ class WorkerProcess:
     hand: deque[InHand] = field(default_factory=deque)
     unsettled: int = 0
     """Jobs sent to it whose outcome is not on disk yet."""
+    work_us: int = 0
+    """Estimated run time of its hand, µs."""
     jobs_sent: int = 0
     is_broken: str | None = None
     """Why its channel cannot be trusted any more."""
@@ -134,6 +136,7 @@ class WorkerProcess:
             self.kill()  # What it has said so far is still read, and counts.
             return False
         self.hand.append(InHand(job, estimate_us))
+        self.work_us += estimate_us
         self.unsettled += 1
         self.jobs_sent += 1
         return True
@@ -148,11 +151,10 @@ class WorkerProcess:
 
     def recall(self) -> list[ClaimedJob]:
         """Take back what it has not read, oldest first. It goes on with what it runs."""
-        if self.launched.spare is None or not self.hand:
-            return []
         recalled: list[ClaimedJob] = []
         others: list[bytes] = []
-        while (frame := self._taken_back()) is not None:
+        # An empty hand has nothing to give back, and a booting worker's Boot frame must stay where it is.
+        while self.hand and (frame := self._taken_back()) is not None:
             if not is_job(frame):
                 others.append(frame)  # Attach or Stop: it waits for that
                 continue
@@ -160,7 +162,7 @@ class WorkerProcess:
             assert isinstance(message, RunFrame)
             held = self.find(message.id, message.starts)
             if held is not None:
-                self.hand.remove(held)
+                self.take_out(held)
                 self.unsettled -= 1
                 recalled.append(held.job)
         if self.ending is None:
@@ -169,7 +171,8 @@ class WorkerProcess:
         return recalled
 
     def _taken_back(self) -> bytes | None:
-        assert self.launched.spare is not None
+        if self.launched.spare is None:
+            return None
         try:
             return self.launched.spare.receive(wait=False)
         except ChannelBroken:
@@ -179,11 +182,17 @@ class WorkerProcess:
         """Take the job it answered for out of its hand; None: it holds no such job."""
         hand = self.hand
         if hand and (first := hand[0]).job.id == job_id and first.job.starts == starts:
-            return hand.popleft()  # in order, as nearly always
+            hand.popleft()  # in order, as nearly always
+            self.work_us -= first.estimate_us
+            return first
         held = self.find(job_id, starts)
         if held is not None:
-            hand.remove(held)
+            self.take_out(held)
         return held
+
+    def take_out(self, held: InHand) -> None:
+        self.hand.remove(held)
+        self.work_us -= held.estimate_us
 
     def find(self, job_id: int, starts: int) -> InHand | None:
         """The job of its hand with this token, or None."""

@@ -16,6 +16,7 @@ import msgspec
 from mpdispatch.clock import SystemClock
 from mpdispatch.execution.appref import AppReference
 from mpdispatch.model import ClaimedJob
+from mpdispatch.pool.ears import Ears
 from mpdispatch.pool.frames import Attach, Boot, run_frame
 from mpdispatch.pool.marks import MarkFile, marks_path
 from mpdispatch.pool.pool import BootFault, Event, Gone, Pool, Ready, Returned, Said, Settled
@@ -37,11 +38,11 @@ class Rig:
 
     def __init__(self, folder: Path, *, target: str = "tests.pool.app:engine", rings: int = 4) -> None:
         self.folder = folder
-        self.selector = selectors.DefaultSelector()
+        self.ears = Ears()
         self.pool = Pool(
             Boot(app=app_reference(target), log_level=logging.CRITICAL),
             token=TOKEN,
-            selector=self.selector,
+            ears=self.ears,
             clock=SystemClock(),
         )
         self.marks = MarkFile(marks_path(folder, 1), rings, token=TOKEN)
@@ -64,13 +65,13 @@ class Rig:
     def close(self) -> None:
         self.pool.kill_all()
         self.marks.close(remove=True)
-        self.selector.close()
+        self.ears.close()
 
     # -- hearing --------------------------------------------------------------------------------------
 
     def hear(self) -> None:
         """Take in what is there now."""
-        self.events += self.pool.hear(self.selector.select(0.005))
+        self.events += self.pool.hear(self.ears.listen(0.005))
 
     def until(self, probe: Callable[[], Any], what: str = "") -> None:
         """Hear until this is so."""
