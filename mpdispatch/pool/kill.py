@@ -66,10 +66,12 @@ def descendants(pid: int) -> list[ProcessId]:
 def kill_tree(worker: ProcessId) -> None:
     """SIGKILL a worker, its process group and its descendants. It works on stopped processes too."""
     below = descendants(worker.pid)
-    if process_start(worker.pid) == worker.start:
-        # The worker leads its own session and group; its pid cannot be anybody else's while it is not reaped.
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(worker.pid, signal.SIGKILL)
+    # Looked at after the list was made: if it is not the worker now, those may be the children of a stranger.
+    if process_start(worker.pid) != worker.start:
+        return
+    # The worker leads its own session and group; its pid cannot be anybody else's while it is not reaped.
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(worker.pid, signal.SIGKILL)
     kill_process(worker)
     for process in below:
         kill_process(process)

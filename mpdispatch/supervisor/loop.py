@@ -234,8 +234,10 @@ class Supervisor:
         """What needs no store; gives the seconds until something is due."""
         now_us = self._clock.now().boot_us
         turns, assigner = self._turns, self._assigner
-        due = [now_us + self._poll_us, self._members.next_us]
-        due += [turns.claim_at_us, self._peers_at_us] if is_well else [self._store_after_us]
+        due = [now_us + self._poll_us]
+        due += [self._members.next_us, self._peers_at_us] if is_well else [self._store_after_us]
+        if turns.claim_at_us > now_us:
+            due.append(turns.claim_at_us)  # what is past waits for a free worker: that wakes us by itself
         due += self._shutdown.due()
         if (at := self._enforcer.enforce(now_us)) is not None:
             due.append(at)
@@ -249,7 +251,7 @@ class Supervisor:
             if assigner.is_backlog_stuck(now_us):
                 turns.release_backlog()
             self._linger_s = turns.linger_us(now_us) / SECOND_US if is_well else 0.0
-        if self._is_drain:
+        if self._is_drain and self._settled_us > now_us:
             due.append(self._settled_us)
         if is_well and self._linger_s == 0.0 and self._wants_turn(now_us):
             return 0.0
