@@ -5,14 +5,14 @@ Nothing here blocks, and nothing here decides about a job: `hear` gives events, 
 
 from __future__ import annotations
 
-import selectors
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
 from mpdispatch.clock import Clock
 from mpdispatch.execution.describe import AppDescription
 from mpdispatch.model import ClaimedJob, Completed, Outcome, Run
+from mpdispatch.pool.ears import Ears, Heard
 from mpdispatch.pool.endings import of_answer, of_death
 from mpdispatch.pool.frames import (
     Attach,
@@ -94,10 +94,10 @@ class Touch:
 class Pool:
     """All workers of a supervisor. One thread."""
 
-    def __init__(self, boot: Boot, *, token: str, selector: selectors.BaseSelector, clock: Clock) -> None:
+    def __init__(self, boot: Boot, *, token: str, ears: Ears, clock: Clock) -> None:
         self._boot = encode(boot)
         self._token = token
-        self._selector = selector
+        self._ears = ears
         self._clock = clock
         self._marks: MarkFile | None = None
         self._attach: Callable[[int], Attach] | None = None
@@ -120,9 +120,9 @@ class Pool:
         mark = f"{self._token}.{self._spawned}"
         worker = WorkerProcess(launched=launch(mark), mark=mark, started_boot_us=self._clock.now().boot_us)
         self.workers.append(worker)
-        self._selector.register(worker.launched.channel, selectors.EVENT_READ, Touch(worker, False))
+        self._ears.register(worker.launched.channel, Touch(worker, False), urgent=False)
         if worker.launched.pidfd is not None:
-            self._selector.register(worker.launched.pidfd, selectors.EVENT_READ, Touch(worker, True))
+            self._ears.register(worker.launched.pidfd, Touch(worker, True), urgent=True)
         worker.tell(self._boot)
         self._attach_worker(worker)
         return worker
@@ -151,7 +151,7 @@ class Pool:
 
     # -- hearing --------------------------------------------------------------------------------------
 
-    def hear(self, events: Iterable[tuple[selectors.SelectorKey, int]]) -> Iterator[Event]:
+    def hear(self, events: Heard) -> Iterator[Event]:
         """What the workers said, then how they ended, if they did: answers come before ends."""
         touches = [key.data for key, _ in events if isinstance(key.data, Touch)]
         for touch in touches:
@@ -207,7 +207,7 @@ class Pool:
             yield from self._understood(worker, message)
         returned = worker.recall()
         for held in list(worker.hand):
-            worker.hand.remove(held)
+            worker.take_out(held)
             if worker.had_started(held):
                 run = self._run_of(worker, held)
                 yield Settled(
@@ -233,9 +233,9 @@ class Pool:
         return Run(started_us=now.wall_us - (lasted or 0), duration_us=lasted, worker_pid=worker.pid)
 
     def _forget(self, worker: WorkerProcess) -> None:
-        self._selector.unregister(worker.launched.channel)
+        self._ears.unregister(worker.launched.channel)
         if worker.launched.pidfd is not None:
-            self._selector.unregister(worker.launched.pidfd)
+            self._ears.unregister(worker.launched.pidfd)
         worker.close()
         self.workers.remove(worker)
         if worker.ring is not None:

@@ -95,6 +95,8 @@ class WorkerProcess:
     hand: deque[InHand] = field(default_factory=deque)
     unsettled: int = 0
     """Jobs sent to it whose outcome is not on disk yet."""
+    work_us: int = 0
+    """Estimated run time of its hand, µs."""
     jobs_sent: int = 0
     is_broken: str | None = None
     """Why its channel cannot be trusted any more."""
@@ -127,6 +129,7 @@ class WorkerProcess:
             self.is_broken = str(error)
             return False
         self.hand.append(InHand(job, estimate_us))
+        self.work_us += estimate_us
         self.unsettled += 1
         self.jobs_sent += 1
         return True
@@ -151,7 +154,7 @@ class WorkerProcess:
                 continue
             held = self.find(message.id, message.starts)
             if held is not None:
-                self.hand.remove(held)
+                self.take_out(held)
                 self.unsettled -= 1
                 recalled.append(held.job)
         return recalled
@@ -167,11 +170,17 @@ class WorkerProcess:
         """Take the job it answered for out of its hand; None: it holds no such job."""
         hand = self.hand
         if hand and (first := hand[0]).job.id == job_id and first.job.starts == starts:
-            return hand.popleft()  # in order, as nearly always
+            hand.popleft()  # in order, as nearly always
+            self.work_us -= first.estimate_us
+            return first
         held = self.find(job_id, starts)
         if held is not None:
-            hand.remove(held)
+            self.take_out(held)
         return held
+
+    def take_out(self, held: InHand) -> None:
+        self.hand.remove(held)
+        self.work_us -= held.estimate_us
 
     def find(self, job_id: int, starts: int) -> InHand | None:
         """The job of its hand with this token, or None."""

@@ -21,6 +21,10 @@ __all__ = ["Assigner"]
 
 _LOOK_AHEAD = 256
 """Backlog entries looked at per tick: a job that must wait for an idle worker does not hold up those behind it."""
+_AHEAD_US = 200_000
+"""Claim ahead only while jobs take less than this."""
+_STALE_US = SECOND_US
+"""A job claimed ahead that has waited this long goes back."""
 _GROWTH_US = 50_000
 """With a lasting surplus of short jobs, one more worker this often."""
 
@@ -49,7 +53,7 @@ class Assigner:
         """Jobs a worker may hold now, the running one included."""
         return depth(self.estimates.overall, window_us=self._window_us, most=self._most)
 
-    def free_slots(self) -> int:
+    def free_slots(self, now_us: int) -> int:
         """How many jobs there is a place for: in the hands of workers, and with workers still to be started."""
         ready = self._pool.ready
         if not ready:
@@ -57,8 +61,29 @@ class Assigner:
         each = self.depth
         room = sum(max(0, min(each - len(worker.hand), RING_JOBS - worker.unsettled)) for worker in ready)
         if each == 1:
-            room += self._slots - len(ready)
+            room += self._slots - len(ready) + self._ahead(ready, now_us)
         return max(0, room - len(self._books.backlog))
+
+    def _ahead(self, ready: list[WorkerProcess], now_us: int) -> int:
+        """Jobs to have claimed before a worker is free, so that it need not wait for a commit.
+
+        One for each worker, if jobs are over soon: what is claimed ahead is kept from other supervisors, and a
+        more urgent job cannot overtake it.
+        """
+        mean = self.estimates.overall
+        if mean is None or mean > _AHEAD_US or self._window_us <= 0:
+            return 0
+        return sum(1 for w in ready if not w.hand or now_us - (w.started_us(w.hand[0]) or now_us) < _STALE_US)
+
+    def least_load(self) -> int:
+        """Estimated µs until a worker runs dry, at the soonest."""
+        ready = self._pool.ready
+        return min((self._load(w) if w.hand else 0 for w in ready), default=0)
+
+    def is_backlog_stuck(self, now_us: int) -> bool:
+        """Whether claimed jobs wait longer than they were meant to: another supervisor may have a worker free."""
+        books = self._books
+        return bool(books.backlog) and now_us - books.backlog_since_us > _STALE_US and not self._pool.booting
 
     # -- giving out -------------------------------------------------------------------------------------
 
@@ -92,6 +117,8 @@ class Assigner:
                 kept.append(job)
             elif estimate is not None and estimate < self._window_us and self._has_room(worker):
                 heapq.heappush(loads, (load + estimate, worker.pid, worker))
+        if len(kept) < len(backlog):
+            self._books.backlog_since_us = now_us
         self._books.backlog = kept
 
     def _give(self, worker: WorkerProcess, job: ClaimedJob, estimate: int) -> bool:
@@ -108,7 +135,7 @@ class Assigner:
 
     def _load(self, worker: WorkerProcess) -> int:
         """Work queued behind its running job, by estimate, in µs."""
-        return sum(held.estimate_us for held in worker.hand) - worker.hand[0].estimate_us
+        return worker.work_us - worker.hand[0].estimate_us
 
     def _may_queue(self, worker: WorkerProcess, now_us: int) -> bool:
         """Whether anything may wait behind what this worker runs: it is known to be short, and it is being short."""
@@ -117,8 +144,8 @@ class Assigner:
         head = worker.hand[0]
         if head.doom is not None:
             return False
-        if any(held.estimate_us <= 0 or held.estimate_us >= self._window_us for held in worker.hand):
-            return False
+        if not 0 < head.estimate_us < self._window_us or worker.hand[-1].estimate_us <= 0:
+            return False  # what it runs may be slow
         started = worker.started_us(head)
         return started is None or now_us - started <= self._window_us
 

@@ -36,6 +36,8 @@ class Books:
     backlog_since_us: int = 0
     """Boottime since which the backlog was not empty."""
     unwritten: list[Unwritten] = field(default_factory=list)
+    unwritten_since_us: int = 0
+    """Boottime at which the first of them was heard of."""
     progress: dict[int, Progress] = field(default_factory=dict)
     """The latest report per job."""
     completed: int = 0

@@ -12,14 +12,10 @@ timeouts, cancels and signals go on. It is the only writer of the jobs it runs.
 
 from __future__ import annotations
 
-import logging
-import random
-import secrets
-import selectors
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from mpdispatch.clock import SECOND_US, Clock, Instant, SystemClock
+from mpdispatch.clock import SECOND_US, Instant
 from mpdispatch.config import Config, QueueConfig
 from mpdispatch.errors import (
     LeaseLostError,
@@ -29,42 +25,26 @@ from mpdispatch.errors import (
     StoreIOError,
     StoreVanished,
 )
-from mpdispatch.execution.appref import AppReference
 from mpdispatch.execution.rulebook import Rulebook
-from mpdispatch.failpoints import failpoint
-from mpdispatch.model import (
-    Cancelled,
-    Cause,
-    ClaimedJob,
-    Completed,
-    ErrorInfo,
-    JobState,
-    Outcome,
-    PeerSupervisor,
-    Planner,
-    Released,
-)
-from mpdispatch.policy.admission import Admission
-from mpdispatch.policy.decide import RetryRules, decide
+from mpdispatch.model import Cancelled, ErrorInfo, PeerSupervisor, Released
 from mpdispatch.policy.lease import PeerVerdict
-from mpdispatch.pool.frames import Attach, Boot
+from mpdispatch.pool.ears import Heard
+from mpdispatch.pool.frames import Attach
 from mpdispatch.pool.kill import reap_strays
 from mpdispatch.pool.marks import MarkFile, marks_path
-from mpdispatch.pool.pool import BootFault, Event, Gone, Pool, Ready, Returned, Said, Settled
-from mpdispatch.pool.process import WorkerProcess
-from mpdispatch.store.base import Ledger, Progress, Store, Turn
+from mpdispatch.pool.pool import BootFault, Event, Gone, Ready, Returned, Said, Settled
+from mpdispatch.store.base import Ledger, Progress, Store
 from mpdispatch.supervisor.assign import Assigner
-from mpdispatch.supervisor.books import Books, Unwritten
+from mpdispatch.supervisor.books import Books
+from mpdispatch.supervisor.crew import Crew
 from mpdispatch.supervisor.enforce import Enforcer
 from mpdispatch.supervisor.membership import Membership
 from mpdispatch.supervisor.rescue import PeerWatch, Rescuer
 from mpdispatch.supervisor.shutdown import Shutdown
-from mpdispatch.supervisor.signals import Bell
+from mpdispatch.supervisor.turns import Turns
 
-__all__ = ["Crew", "Ending", "Supervisor"]
+__all__ = ["Ending", "Supervisor"]
 
-_NO_RULES = RetryRules()
-"""For a completed job, which is not tried again."""
 _PEERS_US = 500_000
 _BUSY_US = 20_000
 _TROUBLE_US = 500_000
@@ -84,36 +64,6 @@ class Ending:
     """Outcomes dropped because the job was not ours any more."""
     parked: Mapping[str, int] = field(default_factory=dict)
     """Jobs this supervisor could not run, by reason."""
-
-
-@dataclass(slots=True)
-class Crew:
-    """What exists before the store is open: a selector, a bell, workers importing the app."""
-
-    selector: selectors.BaseSelector
-    bell: Bell
-    pool: Pool
-    token: str
-    clock: Clock
-    log: logging.Logger
-    is_subreaper: bool
-
-    @classmethod
-    def assemble(
-        cls, app: AppReference, *, log: logging.Logger, clock: Clock | None = None, is_subreaper: bool = False
-    ) -> Crew:
-        """`log` is the user's logger; the supervisor writes to its child `supervisor`."""
-        clock = clock or SystemClock()
-        selector = selectors.DefaultSelector()
-        token = secrets.token_hex(8)
-        boot = Boot(app=app, log_level=log.getEffectiveLevel())
-        pool = Pool(boot, token=token, selector=selector, clock=clock)
-        return cls(selector, Bell(selector), pool, token, clock, log.getChild("supervisor"), is_subreaper)
-
-    def close(self) -> None:
-        self.pool.kill_all()
-        self.bell.close()
-        self.selector.close()
 
 
 class Supervisor:
@@ -138,29 +88,36 @@ class Supervisor:
         """Open the store and join it. Raises StoreError."""
         self._crew, self._pool, self._clock, self._log = crew, crew.pool, crew.clock, crew.log
         self._config, self._rulebook = config, rulebook
-        self._queue_configs, self._app = queue_configs, app
         self._store_for_workers = store_for_workers
         self._is_drain = drain
         self.books = Books()
-        self._parked: dict[str, int] = {}
         self._ledger: Ledger = store.ledger()
         self._members = Membership(self._ledger, self._clock, config, app=app, version=version, log=crew.log)
         self._rescuer = Rescuer(self._ledger, self._clock, rulebook, crew.log)
-        self._watch = PeerWatch(crew.selector)
+        self._watch = PeerWatch(crew.ears)
         self._assigner = Assigner(self._pool, self.books, config, rulebook, crew.log)
         self._enforcer = Enforcer(self._pool, config, crew.log)
+        self._turns = Turns(
+            self._ledger,
+            self._clock,
+            config,
+            books=self.books,
+            assigner=self._assigner,
+            pool=self._pool,
+            rulebook=rulebook,
+            queue_configs=queue_configs,
+            app=app,
+            log=crew.log,
+        )
         self._shutdown = Shutdown(config)
         self._marks: MarkFile | None = None
-        self._known: frozenset[str] | None = None
-        self._planner: Planner | None = None
-        self._claim_at_us = 0
         self._store_after_us = 0
         self._peers_at_us = 0
         self._peers: list[PeerSupervisor] = []
         self._cancels_due = True
-        self._has_more = False
         self._poll_us = round(config.poll_interval * SECOND_US)
         self._settled_us = 0
+        self._linger_s = 0.0
         self._former: set[int] = set()
         """Registrations we gave up ourselves and have not taken over yet."""
         self._wake_fd: int | None = None
@@ -179,12 +136,12 @@ class Supervisor:
         self._pool.open(self._marks, self._attach)
         self._wake_fd = self._ledger.wake_fileno()
         if self._wake_fd is not None:
-            self._crew.selector.register(self._wake_fd, selectors.EVENT_READ, self._ledger)
+            self._crew.ears.register(self._wake_fd, self._ledger, urgent=True)
 
     def _leave(self) -> None:
         """Let go of the registration's files; the row is left to `unregister` or to a rescuer."""
         if self._wake_fd is not None:
-            self._crew.selector.unregister(self._wake_fd)
+            self._crew.ears.unregister(self._wake_fd)
             self._wake_fd = None
         if self._marks is not None:
             self._pool.detach()
@@ -217,7 +174,7 @@ class Supervisor:
             if peer.id in self._former:
                 self._rescuer.take_over(peer, PeerVerdict.EXPIRED)
         self._former.clear()
-        self._peers_at_us = self._claim_at_us = 0
+        self._peers_at_us = self._turns.claim_at_us = 0
 
     # -- the loop ---------------------------------------------------------------------------------------
 
@@ -226,15 +183,15 @@ class Supervisor:
         while self.ending is None:
             wait_s = self.tick()
             if self.ending is None:
-                self.hear(self._crew.selector.select(wait_s))
+                self.hear(self._crew.ears.listen(wait_s, linger_s=self._linger_s))
         return self.ending
 
-    def hear(self, events: list[tuple[selectors.SelectorKey, int]]) -> None:
+    def hear(self, events: Heard) -> None:
         """Take in what woke the loop."""
         for key, _ in events:
             if key.data is self._ledger:
                 self._ledger.drain_wake()
-                self._claim_at_us = 0
+                self._turns.claim_at_us = 0
                 self._cancels_due = True
             elif key.data is self._crew.bell:
                 self._crew.bell.drain()
@@ -254,32 +211,52 @@ class Supervisor:
             now_us = self._clock.now().boot_us
             if not self._members.is_trusted(now_us):
                 return 0.05
-        due = [now_us + self._poll_us, self._members.next_us]
         self._stop_if_asked(now_us)
         if self._shutdown.is_hopeless(now_us):
             self._log.error("the store stayed busy; leaving the last outcomes to a rescuer")
             self._end(75)
             return 0.0
-        if self._guarded(lambda: self._with_store(now_us)):
-            due += [self._claim_at_us, self._peers_at_us]
-        else:
-            due += [self._store_after_us]
+        if not self._shutdown.is_on:
+            # Before the turn: a free worker must not wait for a commit while claimed jobs lie here.
+            self._assigner.assign(now_us)
+        is_well = self._guarded(lambda: self._with_store(now_us))
         if self.ending is not None:
             return 0.0
+        return self._rest_of_tick(is_well)
+
+    def _rest_of_tick(self, is_well: bool) -> float:
+        """What needs no store; gives the seconds until something is due."""
         now_us = self._clock.now().boot_us
-        due += [
-            at for at in (self._enforcer.enforce(now_us), self._assigner.recall_stuck(now_us)) if at is not None
-        ]
-        if not self._shutdown.is_on:
-            self._assigner.assign(now_us)
-            if (again := self._assigner.staff(now_us, has_more=self._has_more)) is not None:
-                due.append(again)
+        turns, assigner = self._turns, self._assigner
+        due = [now_us + self._poll_us, self._members.next_us]
+        due += [turns.claim_at_us, self._peers_at_us] if is_well else [self._store_after_us]
         due += self._shutdown.due()
+        if (at := self._enforcer.enforce(now_us)) is not None:
+            due.append(at)
+        if (at := assigner.recall_stuck(now_us)) is not None:
+            due.append(at)
+        self._linger_s = 0.0
+        if not self._shutdown.is_on:
+            assigner.assign(now_us)
+            if (at := assigner.staff(now_us, has_more=turns.has_more)) is not None:
+                due.append(at)
+            if assigner.is_backlog_stuck(now_us):
+                turns.release_backlog()
+            self._linger_s = turns.linger_us(now_us) / SECOND_US if is_well else 0.0
         if self._is_drain:
             due.append(self._settled_us)
-        if self._claim_is_due(now_us) and self._assigner.free_slots() > 0 and now_us >= self._store_after_us:
+        if is_well and self._linger_s == 0.0 and self._wants_turn(now_us):
             return 0.0
-        return max(0.0, min(at for at in due if at > 0) - now_us) / SECOND_US
+        wait_s = max(0.0, min(at for at in due if at > 0) - now_us) / SECOND_US
+        self._linger_s = min(self._linger_s, wait_s)
+        return wait_s
+
+    def _wants_turn(self, now_us: int) -> bool:
+        """Whether another turn would have something to do right away."""
+        turns = self._turns
+        return (
+            not self._shutdown.is_on and turns.claim_at_us <= now_us and self._assigner.free_slots(now_us) > 0
+        )
 
     def _guarded(self, step: Callable[[], None]) -> bool:
         """Run a step that needs the store; False if the store is in trouble, which is then dealt with."""
@@ -320,8 +297,9 @@ class Supervisor:
         if self._cancels_due:
             self._cancel(self._ledger.cancel_requests(self._members.owner), now_us)
             self._cancels_due = False
-        self._turn(now_us)
-        self._ledger.housekeep()
+        if self._shutdown.is_on or self._turns.linger_us(now_us) == 0:
+            self._turns.take(self._members.owner, now_us, may_claim=not self._shutdown.is_on)
+            self._ledger.housekeep()
         if self._shutdown.is_on or self._is_drain:
             self._maybe_end(now_us)
 
@@ -329,7 +307,7 @@ class Supervisor:
 
     def _take(self, event: Event, now: Instant) -> None:
         if type(event) is Settled:  # first and plainly: one per job
-            self._decide(event.job, event.outcome, event.worker, now.wall_us)
+            self._turns.decide(event.job, event.outcome, event.worker, now)
             return
         now_us = now.boot_us
         match event:
@@ -344,23 +322,10 @@ class Supervisor:
                 self._assigner.boot_failed(now_us)
                 self._log.error("a worker did not start", extra={"reason": reason, "traceback": traceback})
                 if self._assigner.boot_failures >= 3 and not self._pool.ready:
-                    self._release_backlog(now_us)
+                    self._turns.release_backlog()
             case Gone():
                 if self._crew.is_subreaper:
                     reap_strays(worker.pid for worker in self._pool.workers)
-
-    def _decide(
-        self, job: ClaimedJob, outcome: Outcome, worker: WorkerProcess | None, wall_us: int | None = None
-    ) -> None:
-        if wall_us is None:
-            wall_us = self._clock.now().wall_us
-        rules = _NO_RULES
-        if type(outcome) is Completed:
-            self._assigner.estimates.add(job.name, outcome.run.duration_us or 0)
-        else:
-            rules = RetryRules(backoff=self._rulebook.backoff_for(job.name))
-        transition = decide(job, outcome, rules, now_us=wall_us, jitter=random.random())
-        self.books.unwritten.append(Unwritten(transition, worker))
 
     def _cancel(self, requests: list[tuple[int, int]], now_us: int) -> None:
         """End the jobs somebody asked to cancel: those not begun at once, the others through the enforcer."""
@@ -374,7 +339,7 @@ class Supervisor:
         for job in self.books.backlog:
             if (job.id, job.starts) in wanted:
                 error = ErrorInfo(type="JobCancelled", message="cancelled before it was started")
-                self._decide(job, Cancelled(run=None, error=error), None)
+                self._turns.decide(job, Cancelled(run=None, error=error), None)
             else:
                 kept.append(job)
         self.books.backlog = kept
@@ -392,99 +357,10 @@ class Supervisor:
             )
             for job in self._ledger.jobs_of(self._members.owner):
                 if (job.id, job.starts) in strays:
-                    self._decide(job, Released(), None)
+                    self._turns.decide(job, Released(), None)
         for token in running.keys() - set(owned):
             self._log.error("a job was taken from us; killing its worker", extra={"job": token[0]})
             running[token].kill()
-
-    # -- writing and claiming ---------------------------------------------------------------------------
-
-    def _claim_is_due(self, now_us: int) -> bool:
-        return now_us >= self._claim_at_us and not self._shutdown.is_on
-
-    def _turn(self, now_us: int) -> None:
-        """Write what was decided and, if there is room, claim more: one transaction."""
-        books = self.books
-        slots = self._assigner.free_slots() if self._claim_is_due(now_us) else 0
-        if not (books.unwritten or books.progress or slots):
-            return
-        failpoint("turn.before")
-        turn = self._ledger.turn(
-            self._members.owner,
-            [item.transition for item in books.unwritten],
-            now=self._clock.now(),
-            planner=self._current_planner() if slots else None,
-            slots=slots,
-            progress=list(books.progress.values()),
-        )
-        self._written(turn)
-        if slots:
-            self._claimed(turn, now_us)
-
-    def _written(self, turn: Turn) -> None:
-        books = self.books
-        rejected = set(turn.rejected)
-        for item in books.unwritten:
-            transition = item.transition
-            if rejected and (transition.job_id, transition.starts) in rejected:
-                books.stale_writes += 1
-                self._log.warning(
-                    "dropped the outcome of a job that is not ours any more", extra={"job": transition.job_id}
-                )
-            elif transition.state is JobState.COMPLETED:
-                books.completed += 1
-            elif transition.state is JobState.FAILED:
-                books.failed += 1
-            if transition.cause is not Cause.COMPLETED:
-                self._log_transition(item)
-                # What was put off or given back may be due before the next poll.
-                self._claim_at_us = 0
-        if books.unwritten:
-            books.written()
-            self._pool.free_rings()
-
-    def _log_transition(self, item: Unwritten) -> None:
-        transition = item.transition
-        if transition.cause is Cause.RELEASED:
-            return
-        level = logging.WARNING if transition.error is not None else logging.DEBUG
-        self._log.log(
-            level,
-            "a start ended without a result",
-            extra={
-                "job": transition.job_id,
-                "cause": transition.cause.value,
-                "state": transition.state.value,
-                "error": str(transition.error or ""),
-            },
-        )
-
-    def _claimed(self, turn: Turn, now_us: int) -> None:
-        if turn.claimed:
-            self.books.put_back(turn.claimed, now_us)
-        for reason, count in turn.parked.items():
-            self._parked[reason] = self._parked.get(reason, 0) + count
-            self._log.warning("parked jobs no handler is for", extra={"reason": reason, "count": count})
-        self._has_more = turn.has_more
-        if turn.has_more:
-            self._claim_at_us = 0
-            return
-        now = self._clock.now()
-        due = now_us + self._poll_us
-        if turn.next_due_us is not None:
-            due = min(due, now.boot_us + max(0, turn.next_due_us - now.wall_us))
-        if turn.next_token_us is not None:
-            due = min(due, turn.next_token_us)
-        self._claim_at_us = max(due, now_us + 1)
-
-    def _current_planner(self) -> Planner:
-        known = self._rulebook.names()
-        if self._planner is None or known != self._known:
-            self._known = known
-            self._planner = Admission(
-                queues=tuple(self._config.queues), configs=self._queue_configs, known=known, app=self._app
-            )
-        return self._planner
 
     # -- ending -----------------------------------------------------------------------------------------
 
@@ -498,27 +374,22 @@ class Supervisor:
             )
             self._shutdown.begin(now_us, bell.patience_s)
             self._assigner.recall_all(now_us)
-            self._release_backlog(now_us)
+            self._turns.release_backlog()
         step = self._shutdown.step(now_us, is_urgent=bell.rung > 1)
         if step is not None:
             self._enforcer.abort_all(now_us, at_once=step == "kill")
 
-    def _release_backlog(self, now_us: int) -> None:
-        for job in self.books.backlog:
-            self._decide(job, Released(), None)
-        self.books.backlog = []
-
     def _maybe_end(self, now_us: int) -> None:
         """End if there is nothing left that we wait for."""
         if self._shutdown.is_on and self.books.backlog:
-            self._release_backlog(now_us)
-            self._turn(now_us)
+            self._turns.release_backlog()
+            self._turns.take(self._members.owner, now_us, may_claim=not self._shutdown.is_on)
         if self.books.unwritten or self.books.backlog or any(True for _ in self._pool.held()):
             return
         if self._shutdown.is_on:
             self._end(75 if self._shutdown.was_aborted else 0)
-        elif self._is_drain and not self._has_more and now_us >= self._settled_us:
-            if any(self._ledger.outstanding(self._current_planner()).values()):
+        elif self._is_drain and not self._turns.has_more and now_us >= self._settled_us:
+            if any(self._ledger.outstanding(self._turns.planner()).values()):
                 self._settled_us = now_us + _DRAINED_US
             else:
                 self._end(1 if self.books.failed else 0)
@@ -540,7 +411,7 @@ class Supervisor:
             completed=books.completed,
             failed=books.failed,
             stale_writes=books.stale_writes,
-            parked=self._parked,
+            parked=self._turns.parked,
         )
         self._log.info(
             "stopped", extra={"exit_code": exit_code, "completed": books.completed, "failed": books.failed}

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 import random
-import selectors
 import sys
 import time
 from collections.abc import Iterable
@@ -32,6 +31,7 @@ from mpdispatch.model import (
 )
 from mpdispatch.policy.decide import RetryRules, decide
 from mpdispatch.policy.lease import PeerVerdict, judge_peer
+from mpdispatch.pool.ears import Ears, Heard
 from mpdispatch.pool.kill import kill_tree, sweep
 from mpdispatch.pool.marks import MarkReader, marks_path
 from mpdispatch.store.base import Ledger
@@ -188,8 +188,8 @@ def sweep_all(workers: Iterable[ProcessId], token: str) -> None:
 class PeerWatch:
     """Pidfds of living peers in the loop's selector: their end wakes us at once. Linux, same pid namespace."""
 
-    def __init__(self, selector: selectors.BaseSelector) -> None:
-        self._selector = selector
+    def __init__(self, ears: Ears) -> None:
+        self._ears = ears
         self._watched: dict[int, int] = {}
 
     def follow(self, peers: Iterable[PeerSupervisor]) -> None:
@@ -207,15 +207,15 @@ class PeerWatch:
             except OSError:
                 continue  # Gone already: the next look takes it over.
             self._watched[owner] = descriptor
-            self._selector.register(descriptor, selectors.EVENT_READ, self)
+            self._ears.register(descriptor, self, urgent=True)
 
-    def heard(self, events: Iterable[tuple[selectors.SelectorKey, int]]) -> bool:
+    def heard(self, events: Heard) -> bool:
         """Whether a peer has just ended."""
         return any(key.data is self for key, _ in events)
 
     def _drop(self, owner: int) -> None:
         descriptor = self._watched.pop(owner)
-        self._selector.unregister(descriptor)
+        self._ears.unregister(descriptor)
         os.close(descriptor)
 
     def close(self) -> None:

@@ -23,7 +23,8 @@ from mpdispatch.pool.linux import become_subreaper
 from mpdispatch.pool.pool import BootFault, Ready
 from mpdispatch.store import open_store
 from mpdispatch.store.base import Store
-from mpdispatch.supervisor.loop import Crew, Ending, Supervisor
+from mpdispatch.supervisor.crew import Crew
+from mpdispatch.supervisor.loop import Ending, Supervisor
 
 __all__ = ["Plan", "SupervisorThread", "run_foreground", "supervise"]
 
@@ -60,7 +61,7 @@ def _bring_up(crew: Crew, app: AppReference) -> AppDescription | None:
         crew.pool.spawn()
         fault = None
         while fault is None:
-            events = crew.selector.select(0.5)
+            events = crew.ears.listen(0.5)
             if crew.bell.rung:
                 return None
             for event in crew.pool.hear(events):

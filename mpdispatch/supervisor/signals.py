@@ -6,11 +6,12 @@ Handlers only write a byte; the loop reads it where it waits anyway.
 from __future__ import annotations
 
 import os
-import selectors
 import signal
 import threading
 from types import FrameType
 from typing import Any
+
+from mpdispatch.pool.ears import Ears
 
 __all__ = ["Bell"]
 
@@ -20,12 +21,12 @@ _STOPPING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHU
 class Bell:
     """A self-pipe. `rung` counts requests to stop: 1 = drain, 2 or more = at once."""
 
-    def __init__(self, selector: selectors.BaseSelector) -> None:
-        self._selector = selector
+    def __init__(self, ears: Ears) -> None:
+        self._ears = ears
         self._read, self._write = os.pipe()
         os.set_blocking(self._read, False)
         os.set_blocking(self._write, False)
-        selector.register(self._read, selectors.EVENT_READ, self)
+        ears.register(self._read, self, urgent=True)
         self.rung = 0
         self.patience_s: float | None = None
         """How long a drain may take, if the caller of `stop` said so."""
@@ -71,7 +72,7 @@ class Bell:
             for number, handler in self._before.items():
                 signal.signal(number, handler if handler is not None else signal.SIG_DFL)
             signal.set_wakeup_fd(self._wakeup_before)
-        self._selector.unregister(self._read)
+        self._ears.unregister(self._read)
         with self._lock:
             os.close(self._read)
             os.close(self._write)

@@ -127,6 +127,7 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 SELECT 1 FROM mpdispatch_supervisors WHERE id = ?;
 
 -- name: unregister
+-- Its jobs are finished, released or taken over by then.
 DELETE FROM mpdispatch_supervisors WHERE id = ?;
 
 -- name: renew
@@ -143,6 +144,7 @@ SELECT id, starts FROM mpdispatch_jobs
 WHERE state = 'running' AND cancel_requested_us IS NOT NULL AND owner = ?;
 
 -- name: supervisors
+-- All of them, dead or alive: telling which is the reader's business.
 SELECT
     id, host, machine_id, boot_id, pid, pid_start, pid_namespace, queues, concurrency, app, version, started_us,
     heartbeat_us, lease_until_us, lease_until_boot_us
@@ -161,9 +163,11 @@ FROM mpdispatch_jobs AS j LEFT JOIN mpdispatch_payloads AS p ON p.job_id = j.id
 WHERE j.state = 'running' AND j.owner = ? ORDER BY j.id;
 
 -- name: paused
+-- Few rows ever: only queues somebody paused or limited.
 SELECT name FROM mpdispatch_queues WHERE is_paused;
 
 -- name: bucket
+-- Boottime means nothing in another boot.
 SELECT tat_us FROM mpdispatch_queues WHERE name = ? AND tat_boot_id = ?;
 
 -- name: charge
@@ -184,6 +188,7 @@ WHERE queue = ? AND state = 'pending' AND blocked_reason IS NULL
 ORDER BY priority DESC, run_at_us, id;
 
 -- name: has_due
+-- The read before the write lock is taken.
 SELECT 1 FROM mpdispatch_jobs WHERE queue = ? AND state = 'pending' AND blocked_reason IS NULL LIMIT 1;
 
 -- name: parked_names
@@ -208,13 +213,16 @@ WHERE name = ? AND queue = ? AND state = 'pending' AND blocked_reason IS NOT NUL
 ORDER BY priority DESC, run_at_us, id;
 
 -- name: has_parked
+-- Like `has_due`, for one name.
 SELECT 1 FROM mpdispatch_jobs
 WHERE name = ? AND queue = ? AND state = 'pending' AND blocked_reason IS NOT NULL LIMIT 1;
 
 -- name: park
+-- Leaves the due index, so it is refused once and not in every turn.
 UPDATE mpdispatch_jobs SET blocked_reason = ? WHERE id = ? AND state = 'pending';
 
 -- name: payload
+-- For the few jobs that are claimed with a large one.
 SELECT payload FROM mpdispatch_payloads WHERE job_id = ?;
 
 -- name: take
@@ -267,6 +275,7 @@ UPDATE mpdispatch_jobs SET
 WHERE id = ?1 AND owner = ?2 AND starts = ?3 AND state = 'running';
 
 -- name: insert_attempt
+-- Keyed by the fencing token: one start has one end.
 INSERT INTO mpdispatch_attempts (
     job_id, starts, attempt, cause, started_at_us, finished_at_us, duration_us, worker_pid, error, exit_status,
     signal, cpu_us, max_rss_bytes
@@ -274,9 +283,11 @@ INSERT INTO mpdispatch_attempts (
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: insert_result
+-- A large result stands apart, like a large payload.
 INSERT INTO mpdispatch_results (job_id, result) VALUES (?, ?);
 
 -- name: insert_dead_letter
+-- UNIQUE by job: a job fails once.
 INSERT INTO mpdispatch_dead_letters (job_id, name, queue, failed_at_us)
 SELECT id, name, queue, ? FROM mpdispatch_jobs WHERE id = ?;
 
@@ -292,6 +303,7 @@ SELECT count(*) FROM (
 );
 
 -- name: outstanding_retrying
+-- By the state index: jobs scheduled for later are not counted through.
 SELECT count(*) FROM (
     SELECT 1 FROM mpdispatch_jobs
     WHERE state = 'retrying' AND state <> 'running' AND queue = ? LIMIT 1000

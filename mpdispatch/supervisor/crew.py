@@ -1,0 +1,46 @@
+"""What a supervisor has before its store is open: ears, a bell, and workers importing the app. Effects."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from dataclasses import dataclass
+
+from mpdispatch.clock import Clock, SystemClock
+from mpdispatch.execution.appref import AppReference
+from mpdispatch.pool.ears import Ears
+from mpdispatch.pool.frames import Boot
+from mpdispatch.pool.pool import Pool
+from mpdispatch.supervisor.signals import Bell
+
+__all__ = ["Crew"]
+
+
+@dataclass(slots=True)
+class Crew:
+    """What exists before the store is open: ears, a bell, workers importing the app."""
+
+    ears: Ears
+    bell: Bell
+    pool: Pool
+    token: str
+    clock: Clock
+    log: logging.Logger
+    is_subreaper: bool
+
+    @classmethod
+    def assemble(
+        cls, app: AppReference, *, log: logging.Logger, clock: Clock | None = None, is_subreaper: bool = False
+    ) -> Crew:
+        """`log` is the user's logger; the supervisor writes to its child `supervisor`."""
+        clock = clock or SystemClock()
+        ears = Ears()
+        token = secrets.token_hex(8)
+        boot = Boot(app=app, log_level=log.getEffectiveLevel())
+        pool = Pool(boot, token=token, ears=ears, clock=clock)
+        return cls(ears, Bell(ears), pool, token, clock, log.getChild("supervisor"), is_subreaper)
+
+    def close(self) -> None:
+        self.pool.kill_all()
+        self.bell.close()
+        self.ears.close()

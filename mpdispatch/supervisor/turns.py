@@ -1,0 +1,187 @@
+"""Duty: decide outcomes, write them, and claim more: one transaction a turn. Effects: the store.
+
+Group commit is bounded in time: while every worker has work in its hands, outcomes gather for at most
+`LINGER_US`; as soon as one might run dry, or a lone job ends, the turn is taken at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+
+from mpdispatch.clock import SECOND_US, Clock, Instant
+from mpdispatch.config import Config, QueueConfig
+from mpdispatch.execution.rulebook import Rulebook
+from mpdispatch.failpoints import failpoint
+from mpdispatch.model import Cause, ClaimedJob, Completed, JobState, Outcome, Planner, Released
+from mpdispatch.policy.admission import Admission
+from mpdispatch.policy.decide import RetryRules, decide
+from mpdispatch.pool.pool import Pool
+from mpdispatch.pool.process import WorkerProcess
+from mpdispatch.store.base import Ledger, Turn
+from mpdispatch.supervisor.assign import Assigner
+from mpdispatch.supervisor.books import Books, Unwritten
+
+__all__ = ["LINGER_US", "Turns"]
+
+LINGER_US = 4_000
+"""Longest a decided outcome waits for company before it goes to disk."""
+_NO_RULES = RetryRules()
+"""For a completed job, which is not tried again."""
+
+
+class Turns:
+    """What goes to the store and what comes from it."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        clock: Clock,
+        config: Config,
+        *,
+        books: Books,
+        assigner: Assigner,
+        pool: Pool,
+        rulebook: Rulebook,
+        queue_configs: tuple[QueueConfig, ...],
+        app: str,
+        log: logging.Logger,
+    ) -> None:
+        self._ledger, self._clock, self._log = ledger, clock, log
+        self._books, self._assigner, self._pool = books, assigner, pool
+        self._rulebook, self._app = rulebook, app
+        self._queues, self._queue_configs = tuple(config.queues), queue_configs
+        self._poll_us = round(config.poll_interval * SECOND_US)
+        self._known: frozenset[str] | None = None
+        self._planner: Planner | None = None
+        self.claim_at_us = 0
+        """Boottime from which a claim is worth trying; 0: now."""
+        self.has_more = False
+        """Whether the last claim took all it might, so that more may be due."""
+        self.parked: dict[str, int] = {}
+
+    # -- deciding ---------------------------------------------------------------------------------------
+
+    def decide(
+        self, job: ClaimedJob, outcome: Outcome, worker: WorkerProcess | None, now: Instant | None = None
+    ) -> None:
+        """Put the outcome of a job we hold among those to be written."""
+        if now is None:
+            now = self._clock.now()
+        if not self._books.unwritten:
+            self._books.unwritten_since_us = now.boot_us
+        rules = _NO_RULES
+        if type(outcome) is Completed:
+            self._assigner.estimates.add(job.name, outcome.run.duration_us or 0)
+        else:
+            rules = RetryRules(backoff=self._rulebook.backoff_for(job.name))
+        transition = decide(job, outcome, rules, now_us=now.wall_us, jitter=random.random())
+        self._books.unwritten.append(Unwritten(transition, worker))
+
+    def release_backlog(self) -> None:
+        """Give back every claimed job no worker was given."""
+        for job in self._books.backlog:
+            self.decide(job, Released(), None)
+        self._books.backlog = []
+
+    # -- the turn ---------------------------------------------------------------------------------------
+
+    def take(self, owner: int, now_us: int, *, may_claim: bool) -> None:
+        """Write what was decided and, if there is room, claim more: one transaction.
+
+        Raises StoreError, LeaseLostError: nothing was written and nothing is lost here.
+        """
+        books = self._books
+        slots = self._assigner.free_slots(now_us) if may_claim and now_us >= self.claim_at_us else 0
+        if not (books.unwritten or books.progress or slots):
+            return
+        failpoint("turn.before")
+        turn = self._ledger.turn(
+            owner,
+            [item.transition for item in books.unwritten],
+            now=self._clock.now(),
+            planner=self.planner() if slots else None,
+            slots=slots,
+            progress=list(books.progress.values()),
+        )
+        self._written(turn)
+        if slots:
+            self._claimed(turn, now_us)
+
+    def _written(self, turn: Turn) -> None:
+        books = self._books
+        rejected = set(turn.rejected)
+        for item in books.unwritten:
+            transition = item.transition
+            if rejected and (transition.job_id, transition.starts) in rejected:
+                books.stale_writes += 1
+                self._log.warning(
+                    "dropped the outcome of a job that is not ours any more", extra={"job": transition.job_id}
+                )
+            elif transition.state is JobState.COMPLETED:
+                books.completed += 1
+            elif transition.state is JobState.FAILED:
+                books.failed += 1
+            if transition.cause is not Cause.COMPLETED:
+                self._tell(item)
+                # What was put off or given back may be due before the next poll.
+                self.claim_at_us = 0
+        if books.unwritten or books.progress:
+            books.written()
+            self._pool.free_rings()
+
+    def _tell(self, item: Unwritten) -> None:
+        transition = item.transition
+        if transition.cause is Cause.RELEASED:
+            return
+        self._log.log(
+            logging.WARNING if transition.error is not None else logging.DEBUG,
+            "a start ended without a result",
+            extra={
+                "job": transition.job_id,
+                "cause": transition.cause.value,
+                "state": transition.state.value,
+                "error": str(transition.error or ""),
+            },
+        )
+
+    def _claimed(self, turn: Turn, now_us: int) -> None:
+        if turn.claimed:
+            self._books.put_back(turn.claimed, now_us)
+        for reason, count in turn.parked.items():
+            self.parked[reason] = self.parked.get(reason, 0) + count
+            self._log.warning("parked jobs no handler is for", extra={"reason": reason, "count": count})
+        self.has_more = turn.has_more
+        if turn.has_more:
+            self.claim_at_us = 0
+            return
+        now = self._clock.now()
+        due = now_us + self._poll_us
+        if turn.next_due_us is not None:
+            due = min(due, now.boot_us + max(0, turn.next_due_us - now.wall_us))
+        if turn.next_token_us is not None:
+            due = min(due, turn.next_token_us)
+        self.claim_at_us = max(due, now_us + 1)
+
+    def planner(self) -> Planner:
+        """Limits and known names as of now: handlers may be registered while we run."""
+        known = self._rulebook.names()
+        if self._planner is None or known != self._known:
+            self._known = known
+            self._planner = Admission(
+                queues=self._queues, configs=self._queue_configs, known=known, app=self._app
+            )
+        return self._planner
+
+    # -- when -------------------------------------------------------------------------------------------
+
+    def linger_us(self, now_us: int) -> int:
+        """How long outcomes may still wait for company without anybody running dry; 0: not at all."""
+        rest = self._assigner.least_load()
+        if rest < LINGER_US // 2:
+            return 0
+        since = self._books.unwritten_since_us
+        if self._books.unwritten and now_us - since >= LINGER_US:
+            return 0
+        waited = now_us - since if self._books.unwritten else 0
+        return min(rest // 2, LINGER_US - waited)

@@ -1,0 +1,103 @@
+"""One process on a store, to be killed at a failpoint: `python crash_child.py STORE SCENARIO`.
+
+Prints a line for everything it was told is done; what it printed must be in the store afterwards.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import msgspec
+
+from mpdispatch import failpoints
+from mpdispatch.clock import SystemClock
+from mpdispatch.model import Cause, ClaimedJob, ErrorInfo, JobState, NewJob, Registration, Run, Transition
+from mpdispatch.store import open_store
+from mpdispatch.store.base import Lease
+
+from .planners import OpenPlanner
+
+CLOCK = SystemClock()
+BIG = msgspec.json.encode("x" * 5000)
+
+
+def say(*words: object) -> None:
+    print(*words, flush=True)
+
+
+def register(ledger: object) -> int:
+    who = Registration(
+        host="h",
+        machine_id="m",
+        boot_id="b",
+        pid=1,
+        pid_start=1,
+        pid_namespace="n",
+        queues=("default",),
+        concurrency=1,
+        app="a",
+        version="0",
+    )
+    return ledger.register(who, Lease(1, 1), now=CLOCK.now())  # type: ignore[attr-defined]
+
+
+def outcome(job: ClaimedJob, state: JobState) -> Transition:
+    at_us = CLOCK.now().wall_us
+    is_failed = state is JobState.FAILED
+    return Transition(
+        job_id=job.id,
+        starts=job.starts,
+        state=state,
+        attempt=job.attempt,
+        cause=Cause.ERROR if is_failed else Cause.COMPLETED,
+        at_us=at_us,
+        result=None if is_failed else BIG,
+        error=ErrorInfo(type="E", message="m") if is_failed else None,
+        run=Run(started_us=at_us),
+        claim_attempt=job.attempt,
+    )
+
+
+def main() -> None:
+    store = open_store(sys.argv[1])
+    point = sys.argv[2]
+    store.check(create=True)
+    say("migrated")
+    ledger = store.ledger()
+    owner = register(ledger)
+    for round_ in range(3):
+        if round_ == 1:
+            failpoints.arm(f"{point}:kill")
+        for n in range(2):
+            job = store.enqueue(NewJob(name="a", payload=b'{"n":%d}' % n), now=CLOCK.now())
+            say("enqueued", job.id)
+        batch = store.enqueue_many(NewJob(name="a", payload=b""), [b'{"t":' + BIG + b"}"] * 3, now=CLOCK.now())
+        say("enqueued", *batch)
+        turn = ledger.turn(owner, [], now=CLOCK.now(), planner=OpenPlanner(), slots=4)
+        say("claimed", *[job.id for job in turn.claimed])
+        first, second, third, _ = turn.claimed
+        ended = [
+            outcome(first, JobState.COMPLETED),
+            outcome(second, JobState.FAILED),
+            outcome(third, JobState.COMPLETED),
+        ]
+        ledger.turn(owner, ended, now=CLOCK.now(), planner=OpenPlanner(), slots=1)
+        say("ended", first.id, second.id, third.id)
+        say("retried", store.retry(second.id, now=CLOCK.now()).id)
+        cancelled = store.enqueue(NewJob(name="b", payload=b"{}", queue="other"), now=CLOCK.now())
+        store.cancel(cancelled.id, now=CLOCK.now())
+        say("cancelled", cancelled.id)
+        ledger.renew(owner, Lease(2, 2), now=CLOCK.now())
+        heir = store.ledger()
+        heir_id = register(heir)
+        (dead,) = [peer for peer in heir.peers(heir_id) if peer.id == owner]
+        left = [outcome(job, JobState.COMPLETED) for job in heir.jobs_of(owner)]
+        assert heir.take_over(dead, left, now=CLOCK.now())
+        say("ended", *[each.job_id for each in left])
+        ledger.close()
+        ledger, owner = heir, heir_id
+    say("survived")
+
+
+if __name__ == "__main__":
+    main()

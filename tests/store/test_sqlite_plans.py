@@ -1,0 +1,192 @@
+"""How the hot queries are executed, and how the SQL is kept. Plans, not times."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import mpdispatch
+from mpdispatch import sqlite3
+from mpdispatch.clock import FakeClock
+from mpdispatch.model import Cause, JobState, NewJob
+from mpdispatch.store import SQLiteStore
+from mpdispatch.store.base import JobFilter, Lease
+from mpdispatch.store.sql import Queries
+from mpdispatch.store.sqlite import reads, schema
+from mpdispatch.store.sqlite.queries import QUERIES
+
+from .conftest import Desk
+from .planners import OpenPlanner
+
+SQLITE = Path(mpdispatch.__file__).parent / "store" / "sqlite"
+
+
+@pytest.fixture
+def connection() -> Iterator[sqlite3.Connection]:
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    for statement in schema.statements((SQLITE / "schema.sql").read_text()):
+        connection.execute(statement)
+    yield connection
+    connection.close()
+
+
+def plan_of(connection: sqlite3.Connection, statement: str, values: Any = None) -> str:
+    if values is None:
+        numbered = [int(n) for n in re.findall(r"\?(\d+)", statement)]
+        values = [0] * (max(numbered) if numbered else statement.count("?"))
+    return "; ".join(row[3] for row in connection.execute("EXPLAIN QUERY PLAN " + statement, values))
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("due", "SEARCH mpdispatch_jobs USING INDEX mpdispatch_jobs_due (queue=?)"),
+        ("has_due", "SEARCH mpdispatch_jobs USING INDEX mpdispatch_jobs_due (queue=?)"),
+        ("parked", "SEARCH mpdispatch_jobs USING INDEX mpdispatch_jobs_parked (name=? AND queue=?)"),
+        ("next_due", "SEARCH mpdispatch_jobs USING INDEX mpdispatch_jobs_later (queue=?)"),
+        ("stage", "SEARCH mpdispatch_jobs USING INDEX mpdispatch_jobs_later (queue=? AND run_at_us<?)"),
+        ("take", "SEARCH mpdispatch_jobs USING INTEGER PRIMARY KEY (rowid=?)"),
+        ("finish", "SEARCH mpdispatch_jobs USING INTEGER PRIMARY KEY (rowid=?)"),
+        ("progress", "SEARCH mpdispatch_jobs USING INTEGER PRIMARY KEY (rowid=?)"),
+        ("owned", "SEARCH mpdispatch_jobs USING INDEX mpdispatch_jobs_running (owner=?)"),
+        ("running_in", "SCAN mpdispatch_jobs USING INDEX mpdispatch_jobs_running"),
+        ("cancel_requests", "SEARCH mpdispatch_jobs USING INDEX mpdispatch_jobs_cancel (owner=?)"),
+        ("id_of_key", "SEARCH mpdispatch_jobs USING COVERING INDEX mpdispatch_jobs_key"),
+        ("outstanding_retrying", "SEARCH mpdispatch_jobs USING INDEX mpdispatch_jobs_state (state=?)"),
+        ("state_of", "SEARCH mpdispatch_jobs USING INTEGER PRIMARY KEY (rowid=?)"),
+        ("attempts", "SEARCH mpdispatch_attempts USING PRIMARY KEY (job_id=?)"),
+        ("counts", "SCAN mpdispatch_jobs USING COVERING INDEX mpdispatch_jobs_state"),
+        ("dead_letter_count", "USING COVERING INDEX mpdispatch_dead_letters_open"),
+    ],
+)
+def test_hot_queries_use_their_index_and_sort_nothing(
+    connection: sqlite3.Connection, name: str, expected: str
+) -> None:
+    plan = plan_of(connection, QUERIES[name])
+    # SQLite 3.36 and later leave out the word TABLE.
+    assert expected in plan.replace("TABLE ", "")
+    assert "TEMP B-TREE" not in plan
+    assert not re.search(r"SCAN mpdispatch_\w+(;|$)", plan), plan
+
+
+@pytest.mark.parametrize("state", [None, *JobState])
+def test_pages_are_read_in_order_from_an_index(connection: sqlite3.Connection, state: JobState | None) -> None:
+    for before in (None, 17):
+        statement, values = reads.page_statement(JobFilter(state=state), before, 50)
+        plan = plan_of(connection, statement, values)
+        if state is None:
+            assert "SCAN j" in plan or "SEARCH j USING INTEGER PRIMARY KEY" in plan
+        elif state is JobState.RUNNING:
+            assert "mpdispatch_jobs_running" in plan or "INTEGER PRIMARY KEY" in plan
+        else:
+            assert "SEARCH j USING INDEX mpdispatch_jobs_state (state=?" in plan
+        if state is not JobState.RUNNING:
+            assert "TEMP B-TREE FOR ORDER BY" not in plan
+
+
+def test_jobs_for_tomorrow_are_not_in_the_index_claim_walks(path: Path, clock: FakeClock) -> None:
+    store = SQLiteStore(path, durability="process")
+    now = clock.now()
+    tomorrow = NewJob(name="a", payload=b"", run_at_us=now.wall_us + 86_400_000_000, priority=9)
+    for _ in range(10):
+        store.enqueue_many(tomorrow, [b"{}"] * 10_000, now=now)
+    today = [store.enqueue(NewJob(name="a", payload=b"{}"), now=now).id for _ in range(3)]
+    desk = Desk(store, clock)
+    ledger = desk.ledger
+    steps = _vm_steps(ledger, lambda: desk.claim(64))
+    assert steps < 5000, "it looked at far more than the three due rows"
+    assert [job_id for job_id, _ in ledger.renew(desk.owner, Lease(1, 1), now=now).owned] == today
+    assert _vm_steps(ledger, lambda: desk.turn(slots=64)) < 2000
+    desk.close()
+    store.close()
+
+
+def test_parked_jobs_of_a_strange_name_do_not_slow_a_turn(path: Path, clock: FakeClock) -> None:
+    store = SQLiteStore(path, durability="process")
+    now = clock.now()
+    store.enqueue_many(NewJob(name="strange", payload=b""), [b"{}"] * 3000, now=now)
+    desk = Desk(store, clock)
+    planner = OpenPlanner(known=frozenset({"a"}))
+    while desk.turn(slots=64, planner=planner).parked:
+        pass
+    steps = _vm_steps(desk.ledger, lambda: desk.turn(slots=64, planner=planner))
+    assert steps < 2000
+    desk.close()
+    store.close()
+
+
+def _vm_steps(ledger: Any, act: Callable[[], object]) -> int:
+    """How many instructions SQLite's machine executed, to the next hundred."""
+    connection = ledger._session().connection
+    count = 0
+
+    def tick() -> int:
+        nonlocal count
+        count += 100
+        return 0
+
+    connection.set_progress_handler(tick, 100)
+    try:
+        act()
+    finally:
+        connection.set_progress_handler(None, 0)
+    return count
+
+
+# ---------------------------------------------------------------- the texts themselves
+
+
+def test_every_transaction_begins_immediate() -> None:
+    for file in (SQLITE.parent).rglob("*.*"):
+        if file.suffix in (".py", ".sql"):
+            for line in file.read_text().splitlines():
+                if re.search(r"""["']\s*BEGIN\b""", line):
+                    assert '"BEGIN IMMEDIATE"' in line, f"{file.name}: {line.strip()}"
+                assert "isolation_level=None" in line or "isolation_level" not in line, f"{file.name}: {line}"
+
+
+def test_every_state_and_cause_of_the_model_is_allowed_by_the_schema(connection: sqlite3.Connection) -> None:
+    sql = dict(connection.execute("SELECT name, sql FROM sqlite_master WHERE type = 'table'"))
+    assert set(re.findall(r"\bstate = '(\w+)'", sql["mpdispatch_jobs"])) == set(JobState)
+    assert set(re.findall(r"\bcause = '(\w+)'", sql["mpdispatch_attempts"])) == set(Cause)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "state = 'done'",
+        "state = 'running'",
+        "state = 'completed'",
+        "state = 'scheduled', completed_at_us = 1",
+        "attempt = 1",
+        "owner = 3",
+        "state = 'scheduled', blocked_reason = 'x'",
+    ],
+)
+def test_rows_that_make_no_sense_are_refused_by_the_schema(connection: sqlite3.Connection, damage: str) -> None:
+    connection.execute(QUERIES["insert_job"], ("a", "q", "pending", 0, 1, 3, None, 1, None, None, "{}"))
+    with pytest.raises(sqlite3.module.IntegrityError, match="CHECK"):
+        connection.execute(f"UPDATE mpdispatch_jobs SET {damage}")
+
+
+def test_every_query_says_why_and_is_used() -> None:
+    text = (SQLITE / "queries.sql").read_text()
+    code = "".join(file.read_text() for file in SQLITE.glob("*.py"))
+    for name in QUERIES:
+        assert f'"{name}"' in code, f"{name} is used nowhere"
+        assert f"-- name: {name}\n-- " in text, f"{name} does not say why"
+
+
+def test_a_later_file_overrides_a_query_by_name(tmp_path: Path) -> None:
+    base, other = tmp_path / "base.sql", tmp_path / "other.sql"
+    base.write_text("-- name: a\n-- Why.\nSELECT 1;\n\n-- name: b\n-- Why.\nSELECT\n    2;\n")
+    other.write_text("-- name: b\n-- Otherwise here.\nSELECT 3;\n")
+    queries = Queries(base, other)
+    assert dict(queries) == {"a": "SELECT 1", "b": "SELECT 3"}
+    base.write_text("-- name: a\nSELECT 1;\n-- name: a\nSELECT 2;\n")
+    with pytest.raises(ValueError, match="two queries"):
+        Queries(base)
