@@ -82,7 +82,10 @@ def measure(path: str) -> dict[str, int]:
 
 def measured(path: str) -> dict[str, int]:
     """What `measure` gives, also when called plainly."""
-    tree = ast.parse(Path(path).read_bytes(), path)
+    try:
+        tree = ast.parse(Path(path).read_bytes(), path)
+    except (SyntaxError, ValueError):  # some files are there to be wrong
+        return {"error": 1}
     counts: dict[str, int] = {}
     for node in ast.walk(tree):
         kind = type(node).__name__
