@@ -380,9 +380,8 @@ def test_sigterm_ends_a_supervisor_that_has_nothing_to_do_with_0(app: Path, tmp_
         first = process.stderr.readline()  # it logs when it is up
         assert "info" in first
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=30) == 0
+        _, rest = process.communicate(timeout=30)
+        assert process.returncode == 0, rest
     finally:
         process.kill()
-        process.wait()
-        if process.stderr is not None:
-            process.stderr.close()
+        process.communicate()

@@ -3,7 +3,7 @@
 Floors (a module imports only lower ones, or its own room):
 
     8 cli web extension contrib testing     4 execution middleware   1 model
-    7 dispatcher engine, the package's face  3 store                 0 errors ids clock cpus failpoints sqlite3
+    7 dispatcher engine, the package's face  3 store                0 errors ids clock cpus failpoints sqlite3
     6 supervisor                             2 policy config hooks
     5 pool
 """
@@ -279,8 +279,9 @@ def loaded_by(statement: str) -> set[str]:
     return set(done.stdout.split())
 
 
-def test_importing_the_package_loads_nothing_heavy_and_no_upper_floor() -> None:
-    loaded = loaded_by("import mpdispatch")
+@pytest.mark.parametrize("statement", ["import mpdispatch", "from mpdispatch import *"])
+def test_importing_the_package_loads_nothing_heavy_and_no_upper_floor(statement: str) -> None:
+    loaded = loaded_by(statement)
     upper = {m for m in loaded if m.startswith("mpdispatch.") and (floor_of(room_of(m)) or 0) in (5, 6, 8)}
     assert upper == set()
     assert loaded & {"sqlite_utils", "psutil", "rich", "yaml", "click"} == set()

@@ -9,13 +9,12 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from mpdispatch.cli.output import complain
+from mpdispatch.engine.waiting import wait_for_end
 from mpdispatch.errors import WaitTimeoutError
 from mpdispatch.model import JobState
 from mpdispatch.store.base import Store
 
 __all__ = ["wait_for"]
-
-_FIRST_POLL_S, _SLOWEST_POLL_S = 0.005, 0.1
 
 
 class _Bar(Protocol):
@@ -41,13 +40,12 @@ def wait_for(
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
     with _progress_bar(len(ids)) as bar:
         for job_id in ids:
-            # Polled one after the other: a job that ended meanwhile costs one read when its turn comes.
-            pause = _FIRST_POLL_S
-            while not (state := store.state_of(job_id)).is_terminal:
-                if deadline is not None and time.monotonic() >= deadline:
-                    raise WaitTimeoutError(job_id, timeout_s or 0.0, state)
-                time.sleep(pause)
-                pause = min(pause * 1.5, _SLOWEST_POLL_S)
+            # One after the other: a job that ended meanwhile costs one read when its turn comes.
+            left_s = None if deadline is None else max(0.0, deadline - time.monotonic())
+            try:
+                state = wait_for_end(store, job_id, left_s)
+            except WaitTimeoutError as error:
+                raise WaitTimeoutError(job_id, timeout_s or 0.0, error.state) from None  # the whole wait's time
             bar.advance()
             yield job_id, state
 

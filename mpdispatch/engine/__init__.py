@@ -1,7 +1,7 @@
 """The engine: handlers, and what people do to jobs.
 
 function ──definition──▶ JobHandle ──enqueue(…)──▶ engine ──(options, enqueueing, batch)──▶ store
-                                                     └── get, list, wait, cancel, retry … ──▶ store
+                                                     └── desk: get, list, wait, cancel, retry … ──▶ store
 """
 
 from mpdispatch.engine.batch import Batch

@@ -1,10 +1,9 @@
-"""The engine: handlers, and everything people do to jobs. Wires the registry to a dispatcher's store."""
+"""The engine: handlers, and jobs for them in a dispatcher's store. What people do to those jobs is in `desk`."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from datetime import timedelta
 from typing import Any, ParamSpec, Self, TypeVar, Unpack, overload
 
 from mpdispatch.clock import Clock, SystemClock
@@ -12,33 +11,27 @@ from mpdispatch.config import QueueConfig
 from mpdispatch.dispatcher import Dispatcher
 from mpdispatch.engine.batch import Batch, enqueue_batch
 from mpdispatch.engine.definition import JobHandle, as_handle
+from mpdispatch.engine.desk import JobDesk
 from mpdispatch.engine.enqueueing import PLAIN, EngineOptions, new_job
 from mpdispatch.engine.options import (
     EnqueueKeywords,
     EnqueueOptions,
     JobKeywords,
     checked_backoff,
-    checked_limit,
-    seconds,
 )
-from mpdispatch.engine.waiting import wait_for_end
 from mpdispatch.errors import (
     ConfigError,
     Fault,
-    JobCancelledError,
-    JobFailedError,
-    StoreNotShared,
     UsageError,
 )
-from mpdispatch.execution.context import in_worker
 from mpdispatch.execution.describe import AppDescription, describe
 from mpdispatch.execution.registry import JobDefinition, Registry
 from mpdispatch.execution.rulebook import LiveRulebook, Rulebook
-from mpdispatch.model import Attempt, Job, JobState, Page
+from mpdispatch.model import Job
 from mpdispatch.policy.backoff import BackoffSpec
-from mpdispatch.policy.names import check_name, shown
+from mpdispatch.policy.names import shown
 from mpdispatch.store import SQLiteStore, open_store
-from mpdispatch.store.base import JobFilter, QueueStats, Store
+from mpdispatch.store.base import Store
 
 __all__ = ["Engine"]
 
@@ -46,7 +39,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class Engine:
+class Engine(JobDesk):
     """Handlers by name, and their jobs in a dispatcher's store. Made by `Engine.build` or `Engine.open`.
 
     Making one does no I/O. Safe from any thread, and after a fork.
@@ -60,13 +53,12 @@ class Engine:
         queue_configs: Iterable[QueueConfig] = (),
         clock: Clock | None = None,
     ) -> None:
+        super().__init__(dispatcher.store, clock or SystemClock())
         self.dispatcher = dispatcher
         self.registry = Registry()
         self.backoff = checked_backoff(backoff)
         self.queue_configs = _checked_queues(queue_configs)
         self.rulebook: Rulebook = LiveRulebook(self.registry, self.backoff)
-        self._clock = clock or SystemClock()
-        self._store: Store = dispatcher.store
         self._max_payload_bytes = dispatcher.config.max_payload_bytes
         dispatcher.adopt(self)
 
@@ -103,17 +95,6 @@ class Engine:
 
     def __repr__(self) -> str:
         return f"<Engine on {self.store.location}: {', '.join(sorted(self.registry.names())) or 'no handlers'}>"
-
-    @property
-    def store(self) -> Store:
-        """Where its jobs are.
-
-        Raises:
-            StoreNotShared: this is a worker, and the jobs are in the memory of another process.
-        """
-        if in_worker() and not self._store.is_shared:
-            raise StoreNotShared(self._store.location)
-        return self._store
 
     # ---------------------------------------------------------------- handlers
 
@@ -209,104 +190,6 @@ class Engine:
             clock=self._clock,
         )
 
-    # ---------------------------------------------------------------- looking after jobs
-
-    def get_job(self, job_id: int) -> Job:
-        """Raises JobNotFoundError."""
-        return self.store.get(_checked_id(job_id))
-
-    def attempts(self, job_id: int) -> list[Attempt]:
-        """How each start of the job ended, oldest first. Raises JobNotFoundError."""
-        return self.store.attempts(_checked_id(job_id))
-
-    def list_jobs(
-        self,
-        *,
-        state: JobState | str | None = None,
-        queue: str | None = None,
-        name: str | None = None,
-        limit: int = 50,
-        cursor: str | None = None,
-    ) -> Page[Job]:
-        """Jobs, newest first: `items` (at most `limit`, 1 to 1000) and the `next_cursor` (None at the end).
-
-        Raises:
-            UsageError: there is no such state, or `limit` or `cursor` is not allowed.
-        """
-        where = JobFilter(state=_checked_state(state), queue=queue, name=name)
-        return self.store.list_jobs(where, limit=checked_limit(limit), cursor=cursor)
-
-    def counts(self) -> dict[JobState, int]:
-        """How many jobs are in each state, 0 included."""
-        return self.store.counts()
-
-    def wait(self, job_id: int, timeout: float | timedelta | None = None) -> Job:
-        """Block until the job has ended; gives it completed.
-
-        Raises:
-            JobFailedError: it failed; carries the job and the handler's ErrorInfo.
-            JobCancelledError: it was cancelled.
-            WaitTimeoutError: it has not ended within `timeout` seconds; the job itself goes on.
-            JobNotFoundError: there is no such job (any more).
-        """
-        timeout_s = None if timeout is None else seconds("timeout", timeout)
-        state = wait_for_end(self.store, _checked_id(job_id), timeout_s)
-        job = self.store.get(job_id)
-        if state is JobState.FAILED:
-            raise JobFailedError(job, job.last_error)
-        if state is JobState.CANCELLED:
-            raise JobCancelledError(job)
-        return job
-
-    def cancel(self, job_id: int) -> Job:
-        """Cancel a waiting job at once; ask the supervisor to end a running one.
-
-        Raises:
-            InvalidStateError: it has ended already.
-            JobNotFoundError: there is no such job.
-        """
-        return self.store.cancel(_checked_id(job_id), now=self._clock.now())
-
-    def retry(self, job_id: int) -> Job:
-        """Run a retrying or scheduled job now; enqueue a failed or cancelled one again as a **new** job.
-
-        The new job has `retried_from`; the old one stays as it ended.
-
-        Raises:
-            InvalidStateError: it is pending, running or completed.
-            JobNotFoundError: there is no such job.
-        """
-        return self.store.retry(_checked_id(job_id), now=self._clock.now())
-
-    def wake(self) -> None:
-        """Tell supervisors that there is work, for example after the commit of `connection=` enqueues. A hint."""
-        self.store.wake()
-
-    # ---------------------------------------------------------------- the whole
-
-    def pause_queue(self, queue: str) -> None:
-        """No job of this queue is started until it is resumed; running ones go on."""
-        self.store.set_paused(check_name("queue", queue), True, now=self._clock.now())
-
-    def resume_queue(self, queue: str) -> None:
-        self.store.set_paused(check_name("queue", queue), False, now=self._clock.now())
-
-    def queue_stats(self) -> list[QueueStats]:
-        """Every queue that has jobs or is paused."""
-        return self.store.queue_stats()
-
-    def stats(self) -> dict[str, Any]:
-        """Counts of the whole store, as `mpdispatch stats --json` gives them."""
-        counts = self.store.counts()
-        queues = self.store.queue_stats()
-        return {
-            "jobs": {state.value: counts[state] for state in JobState},
-            "dlq_count": self.store.dead_letter_count(),
-            "queues": {q.name: {"paused": q.is_paused, "jobs": dict(q.jobs)} for q in queues},
-            "supervisors": len(self.store.supervisors()),
-            "store": self.store.location,
-        }
-
     # ---------------------------------------------------------------- for workers and supervisors
 
     def describe(self) -> AppDescription:
@@ -339,18 +222,3 @@ def _checked_queues(queue_configs: Iterable[QueueConfig]) -> tuple[QueueConfig, 
     if twice:
         raise ConfigError([Fault("queue_configs", f"queue {name!r} is configured twice") for name in twice])
     return found
-
-
-def _checked_id(job_id: object) -> int:
-    if isinstance(job_id, bool) or not isinstance(job_id, int):
-        hint = "; pass job.id" if isinstance(job_id, Job) else ""
-        raise UsageError(f"job_id: must be a whole number, not {shown(job_id)}{hint}")
-    return job_id
-
-
-def _checked_state(state: object) -> JobState | None:
-    try:
-        return None if state is None else JobState(state)  # type: ignore[arg-type]  # a wrong type is reported
-    except ValueError:
-        states = ", ".join(each.value for each in JobState)
-        raise UsageError(f"state: must be one of {states}, not {shown(state)}") from None

@@ -26,6 +26,7 @@ __all__ = [
     "fault_of_encoding",
     "is_shallow",
     "lossy",
+    "lost_keys",
     "may_be_lossy",
     "printable",
 ]
@@ -37,6 +38,7 @@ HOOKED_TYPES: tuple[type, ...] = (PurePath,)
 """Types msgspec does not know itself but the hooks below do, with their subclasses."""
 
 _MAX_FAULTS = 10
+_TOO_DEEP = f"is nested deeper than {MAX_DEPTH} levels, or contains itself"
 
 
 class Reader(Enum):
@@ -85,7 +87,7 @@ def is_shallow(written: bytes) -> bool:
 def fault_of_encoding(error: BaseException) -> str:
     """What an exception of `encode` means to the caller."""
     if isinstance(error, RecursionError):
-        return f"is nested deeper than {MAX_DEPTH} levels, or contains itself"
+        return _TOO_DEEP
     if isinstance(error, UnicodeEncodeError):
         return "holds half a surrogate pair (text that is no valid Unicode)"
     return str(error) or type(error).__name__
@@ -105,7 +107,7 @@ def lossy(value: Any, path: str, reader: Reader) -> list[Fault]:
         item, where, depth = stack.pop()
         if isinstance(item, (dict, list, tuple)):
             if depth > MAX_DEPTH:
-                found.append(Fault(path, f"is nested deeper than {MAX_DEPTH} levels"))
+                found.append(Fault(path, _TOO_DEEP))
                 break
             if isinstance(item, dict) and reader is not Reader.TYPED:
                 found.extend(_changed_keys(item, where))
@@ -118,6 +120,22 @@ def lossy(value: Any, path: str, reader: Reader) -> list[Fault]:
             found.append(
                 Fault(where, f"a {type(item).__qualname__} is only rebuilt for an annotated parameter")
             )
+    return found
+
+
+def lost_keys(value: Any, came_back: Any, path: str) -> list[Fault]:
+    """The objects in a value whose keys have changed when it came back, each by its path."""
+    found: list[Fault] = []
+    before, after = (msgspec.to_builtins(each, enc_hook=enc_hook) for each in (value, came_back))
+    stack: list[tuple[Any, Any, str]] = [(before, after, path)]
+    while stack and len(found) < _MAX_FAULTS:
+        old, new, where = stack.pop()
+        if isinstance(old, dict) and isinstance(new, dict):
+            found += [] if old.keys() <= new.keys() else _changed_keys(old, where)
+            stack.extend((old[key], new[key], f"{where}.{key}") for key in old.keys() & new.keys())
+        elif isinstance(old, (list, tuple)) and isinstance(new, (list, tuple)):
+            pairs = enumerate(zip(old, new, strict=False))
+            stack.extend((*pair, f"{where}[{index}]") for index, pair in pairs)
     return found
 
 

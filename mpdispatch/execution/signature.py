@@ -6,36 +6,33 @@ types of the signature: what the worker will see is what was checked.
 
 from __future__ import annotations
 
-import inspect
-import types
-import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
-from mpdispatch.errors import Fault, PayloadError, RegistrationError
+from mpdispatch.errors import Fault, PayloadError
+from mpdispatch.execution.annotations import (
+    Function,
+    hint_of,
+    holds_any,
+    is_untyped,
+    parameters_of,
+    type_info,
+)
 from mpdispatch.execution.safejson import (
-    HOOKED_TYPES,
     Reader,
     dec_hook,
     encode,
     fault_of_encoding,
+    is_shallow,
     lossy,
-    may_be_lossy,
+    lost_keys,
 )
 
 __all__ = ["Signature"]
 
-# Anything callable that `inspect` understands will do.
-Function = Callable[..., Any]
-
 _PLAIN = frozenset({str, bool, type(None)})
-_UNSAFE_KINDS = {
-    inspect.Parameter.VAR_POSITIONAL: "takes *{name}: a job's arguments are kept by name, list them one by one",
-    inspect.Parameter.VAR_KEYWORD: "takes **{name}: list the arguments, or take one dict",
-    inspect.Parameter.POSITIONAL_ONLY: "has the positional-only parameter {name!r}: arguments go by name",
-}
 
 
 class Signature:
@@ -45,17 +42,17 @@ class Signature:
         RegistrationError: the signature cannot be a job's; names the parameter and the reason.
     """
 
-    __slots__ = ("_decode", "_decoders", "_is_any", "_keyed", "_positional", "_required", "job_name", "names")
+    __slots__ = ("_decode", "_decoders", "_infos", "_positional", "_required", "job_name", "names")
 
     def __init__(self, job_name: str, function: Function) -> None:
         self.job_name = job_name
-        parameters = _parameters(job_name, function)
+        parameters = parameters_of(job_name, function)
         self.names = tuple(parameters)
         self._positional = tuple(n for n, p in parameters.items() if p.kind is not p.KEYWORD_ONLY)
         self._required = tuple(n for n, p in parameters.items() if p.default is p.empty)
-        hints = {name: _hint(job_name, function, name, p.annotation) for name, p in parameters.items()}
-        self._decoders = {name: _decoder(job_name, name, hint) for name, hint in hints.items()}
-        self._is_any = frozenset(name for name, hint in hints.items() if hint is Any)
+        hints = {name: hint_of(job_name, function, name, p.annotation) for name, p in parameters.items()}
+        self._infos = {name: type_info(job_name, name, hint) for name, hint in hints.items()}
+        self._decoders = {name: msgspec.json.Decoder(hint, dec_hook=dec_hook) for name, hint in hints.items()}
         # UNSET marks what was not given: defaults stay in the function, so a newer one applies to older jobs.
         fields = [(n, h) if n in self._required else (n, h, msgspec.UNSET) for n, h in hints.items()]
         model = msgspec.defstruct("Arguments", fields, kw_only=True, forbid_unknown_fields=True)
@@ -80,8 +77,10 @@ class Signature:
             raise PayloadError(self.job_name, faults) from None
         if len(payload) > max_bytes:
             raise PayloadError(self.job_name, [_too_large(given, len(payload), max_bytes)])
-        if self._is_suspicious(given, arguments) or may_be_lossy(payload):
-            faults = [fault for name, value in given.items() for fault in self._lost(name, value)]
+        if self._is_suspicious(given, arguments) or not is_shallow(payload):
+            faults = [
+                fault for n, value in given.items() for fault in self._lost(n, value, getattr(arguments, n))
+            ]
             if faults:
                 raise PayloadError(self.job_name, faults)
         return payload
@@ -112,10 +111,19 @@ class Signature:
             return True
         return False
 
-    def _lost(self, name: str, value: Any) -> list[Fault]:
+    def _lost(self, name: str, value: Any, came_back: Any = msgspec.UNSET) -> list[Fault]:
+        """What the JSON of this argument does not keep."""
+        if isinstance(value, msgspec.Raw):
+            return []  # it came from JSON
+        info = self._infos[name]
         try:
-            return lossy(value, name, Reader.UNTYPED if name in self._is_any else Reader.TYPED)
-        except (TypeError, ValueError, RecursionError) as error:
+            if is_untyped(info):
+                return lossy(value, name, Reader.UNTYPED)
+            faults = lossy(value, name, Reader.TYPED)
+            if not faults and came_back is not msgspec.UNSET and holds_any(info):
+                faults = lost_keys(value, came_back, name)
+            return faults
+        except Exception as error:  # noqa: BLE001 - properties and __eq__ of the user's objects run here
             return [Fault(name, fault_of_encoding(error))]
 
     def _explain(self, given: Mapping[str, Any]) -> list[Fault]:
@@ -127,7 +135,8 @@ class Signature:
         faults += [Fault(name, "is missing") for name in self._required if name not in given]
         for name, decoder in self._decoders.items():
             if name in given and (text := _misfit(decoder, given[name])):
-                faults.append(Fault(name, text))
+                # NaN was written as null, which no float is: say what it was.
+                faults += self._lost(name, given[name]) or [Fault(name, text)]
         return faults
 
     # ---------------------------------------------------------------- worker side
@@ -172,66 +181,3 @@ def _too_large(given: Mapping[str, Any], size: int, max_bytes: int) -> Fault:
     return Fault(
         largest, f"is the largest of the arguments, and {text}; keep the data in a file and pass its path"
     )
-
-
-# ---------------------------------------------------------------- reading a signature
-
-
-def _parameters(job_name: str, function: Function) -> dict[str, inspect.Parameter]:
-    try:
-        parameters = inspect.signature(function).parameters
-    except (TypeError, ValueError) as error:
-        raise RegistrationError(f"job {job_name!r}: its signature cannot be read: {error}") from error
-    for name, parameter in parameters.items():
-        if parameter.kind in _UNSAFE_KINDS:
-            raise RegistrationError(f"job {job_name!r} {_UNSAFE_KINDS[parameter.kind].format(name=name)}")
-    return dict(parameters)
-
-
-def _hint(job_name: str, function: Function, name: str, annotation: Any) -> Any:
-    """The type of one parameter; strings (`from __future__ import annotations`) are resolved."""
-    if annotation is inspect.Parameter.empty or annotation is object:
-        return Any
-    # One by one, without the return type: that one often exists for type checkers only.
-    holder = types.SimpleNamespace(__annotations__={name: annotation})
-    scope = getattr(inspect.unwrap(function), "__globals__", {})
-    try:
-        return typing.get_type_hints(holder, globalns=scope, include_extras=True)[name]
-    except Exception as error:
-        raise RegistrationError(
-            f"job {job_name!r}: the annotation of {name!r} cannot be resolved ({error}); "
-            "it must be importable at run time, from the module's top level"
-        ) from error
-
-
-def _decoder(job_name: str, name: str, hint: Any) -> msgspec.json.Decoder[Any]:
-    try:
-        foreign = next(_foreign_types(msgspec.inspect.type_info(hint)), None)
-        if foreign is None:
-            return msgspec.json.Decoder(hint, dec_hook=dec_hook)
-        reason = f"{getattr(foreign, '__qualname__', foreign)} cannot be rebuilt from JSON"
-    except Exception as error:  # noqa: BLE001 - msgspec resolves the fields of the user's classes here
-        reason = str(error)
-    raise RegistrationError(
-        f"job {job_name!r}: the annotation of {name!r} does not work for a job: {reason}. "
-        "Use plain types, dataclasses, msgspec Structs, TypedDicts, enums, dates, UUID, Decimal or Path"
-    )
-
-
-def _foreign_types(root: msgspec.inspect.Type) -> Iterator[Any]:
-    """The classes in a type that neither msgspec nor our hooks can build."""
-    stack: list[Any] = [root]
-    seen: set[int] = set()
-    while stack:
-        node = stack.pop()
-        if isinstance(node, (tuple, list)):
-            stack.extend(node)
-        elif isinstance(node, (msgspec.inspect.Type, msgspec.inspect.Field)) and id(node) not in seen:
-            seen.add(id(node))
-            if isinstance(node, msgspec.inspect.CustomType):
-                if not (isinstance(node.cls, type) and issubclass(node.cls, HOOKED_TYPES)):
-                    yield node.cls
-            elif isinstance(node, msgspec.inspect.Field):
-                stack.append(node.type)
-            else:
-                stack.extend(getattr(node, field) for field in node.__struct_fields__)

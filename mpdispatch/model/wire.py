@@ -20,7 +20,7 @@ def time_to_json(moment: datetime | None) -> str | None:
     """
     if moment is None:
         return None
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def error_to_json(error: ErrorInfo | None) -> dict[str, str] | None:

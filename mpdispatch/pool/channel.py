@@ -7,6 +7,7 @@ shares with the worker: so both ends stay blocking, and the supervisor passes MS
 from __future__ import annotations
 
 import array
+import errno
 import os
 import socket
 import sys
@@ -28,6 +29,11 @@ _BY_FD = b"@"
 _WAIT = int(socket.MSG_NOSIGNAL) if hasattr(socket, "MSG_NOSIGNAL") else 0
 _NO_WAIT = int(socket.MSG_DONTWAIT)
 _TRUNCATED = int(socket.MSG_TRUNC)
+_LOST_DESCRIPTOR = int(socket.MSG_CTRUNC)
+# What a handler execs must not inherit a frame.
+_RECEIVE = int(getattr(socket, "MSG_CMSG_CLOEXEC", 0))
+# Our process or the system has no descriptor, memory or buffer left just now; the peer has done nothing wrong.
+_SHORT = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.ETOOMANYREFS, errno.ENOSPC}
 
 
 class ChannelBroken(Exception):
@@ -57,11 +63,14 @@ class Channel:
         self._socket.close()
 
     def send(self, frame: bytes, *, wait: bool) -> bool:
-        """Send one frame. False: the peer's buffer is full, nothing was sent (only with `wait=False`).
+        """Send one frame, not an empty one. False: nothing was sent, for the peer's buffer is full or this process
+        has no descriptor left for a large frame (only with `wait=False`).
 
         Raises:
             ChannelBroken: the peer is gone.
         """
+        if not frame:
+            raise ValueError("an empty frame cannot be told from a hang-up")
         flags = _WAIT if wait else _WAIT | _NO_WAIT
         try:
             if len(frame) <= INLINE_MAX:
@@ -71,8 +80,7 @@ class Channel:
         except BlockingIOError:
             return False
         except OSError as error:
-            # ENOBUFS is a full buffer as well, on systems with datagram pairs.
-            if not wait and error.errno == 55 and sys.platform == "darwin":
+            if not wait and error.errno in _SHORT:
                 return False
             raise ChannelBroken(f"send: {error}") from error
         return True
@@ -84,7 +92,8 @@ class Channel:
             ChannelBroken: the peer hung up, or sent something that is no frame.
         """
         try:
-            frame, ancillary, flags, _ = self._socket.recvmsg(_LONGEST, _ANCILLARY, 0 if wait else _NO_WAIT)
+            flags = _RECEIVE if wait else _RECEIVE | _NO_WAIT
+            frame, ancillary, flags, _ = self._socket.recvmsg(_LONGEST, _ANCILLARY, flags)
         except BlockingIOError:
             return None
         except OSError as error:
@@ -96,14 +105,19 @@ class Channel:
         if flags & _TRUNCATED:
             _close_all(descriptors)
             raise ChannelBroken("a frame longer than the protocol allows")
-        if descriptors is None:
+        if descriptors is None and frame != _BY_FD:
             return frame
-        return _read_by_fd(frame, descriptors)
+        if flags & _LOST_DESCRIPTOR:
+            _close_all(descriptors)
+            raise ChannelBroken("a large frame was lost: too many descriptors open, or sent")
+        return _read_by_fd(frame, descriptors or [])
 
     def _send_by_fd(self, frame: bytes, flags: int) -> None:
         descriptor = _sealed(frame)
         try:
-            socket.send_fds(self._socket, [_BY_FD], [descriptor], flags)
+            # Not socket.send_fds: up to Python 3.12 it forgets its flags, and so it would wait.
+            rights = array.array("i", [descriptor]).tobytes()
+            self._socket.sendmsg([_BY_FD], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)], flags)
         finally:
             os.close(descriptor)
 
@@ -152,6 +166,10 @@ def _read_by_fd(frame: bytes, descriptors: list[int]) -> bytes:
         data = os.pread(descriptors[0], size, 0)
         if len(data) != size:
             raise ChannelBroken("a frame cut short")
+        if not data:
+            raise ChannelBroken("an empty frame")
         return data
+    except OSError as error:
+        raise ChannelBroken(f"a descriptor that cannot be read: {error}") from error
     finally:
         _close_all(descriptors)

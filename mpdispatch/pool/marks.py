@@ -134,13 +134,25 @@ class MarkFile:
     """
 
     def __init__(self, path: Path, rings: int, *, token: str) -> None:
-        """`token` is what the marks of this supervisor's workers begin with (see kill.WORKER_VARIABLE)."""
+        """`token` is what the marks of this supervisor's workers begin with (see kill.WORKER_VARIABLE).
+
+        Raises OSError: no room on the disk, no descriptor left; then there is no file either.
+        """
         self.path = path
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         self._descriptor = os.open(path, flags, 0o600)
-        fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.ftruncate(self._descriptor, _PAGE + rings * _RING)
-        self._map = mmap.mmap(self._descriptor, _PAGE + rings * _RING)
+        size = _PAGE + rings * _RING
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.ftruncate(self._descriptor, size)
+            if hasattr(os, "posix_fallocate"):
+                # Without its blocks, a mark written on a full disk would be a SIGBUS, here as in the workers.
+                os.posix_fallocate(self._descriptor, 0, size)
+            self._map = mmap.mmap(self._descriptor, size)
+        except OSError:
+            os.close(self._descriptor)
+            path.unlink()
+            raise
         _HEADER.pack_into(self._map, 0, _MAGIC, boot_id().encode()[:36], token.encode()[:32])
         self._free = list(range(rings - 1, -1, -1))
 

@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
+import msgspec
+
 from mpdispatch.model import ClaimedJob
 from mpdispatch.pool.channel import ChannelBroken
 from mpdispatch.pool.frames import FromWorker, Stop, decode_from_worker, decode_to_worker, encode
@@ -144,12 +146,13 @@ class WorkerProcess:
 
     def recall(self) -> list[ClaimedJob]:
         """Take back what it has not read, oldest first. It goes on with what it runs."""
-        spare = self.launched.spare
-        if spare is None:
-            return []
         recalled: list[ClaimedJob] = []
-        while (frame := self._taken_back()) is not None:
-            message = decode_to_worker(frame)
+        # An empty hand has nothing to give back, and a booting worker's Boot frame must stay where it is.
+        while self.hand and (frame := self._taken_back()) is not None:
+            try:
+                message = decode_to_worker(frame)
+            except msgspec.DecodeError:
+                continue  # a frame of the boot, which a dead worker never read
             if not isinstance(message, RunFrame):
                 continue
             held = self.find(message.id, message.starts)
@@ -160,7 +163,8 @@ class WorkerProcess:
         return recalled
 
     def _taken_back(self) -> bytes | None:
-        assert self.launched.spare is not None
+        if self.launched.spare is None:
+            return None
         try:
             return self.launched.spare.receive(wait=False)
         except ChannelBroken:

@@ -15,10 +15,10 @@ import sysconfig
 import time
 import tokenize
 import warnings
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -44,11 +44,11 @@ BRANCHES = (
 )
 
 
-def complexity(function: ast.AST) -> int:
-    """McCabe's number: ways through the code, 1 + one per branch."""
-    nodes = list(ast.walk(function))
+def branches(tree: ast.AST) -> int:
+    """Places where the code goes one way or another; with one per function that is McCabe's complexity."""
+    nodes = list(ast.walk(tree))
     both_ways = sum(len(node.values) - 1 for node in nodes if isinstance(node, ast.BoolOp))
-    return 1 + both_ways + sum(isinstance(node, BRANCHES) for node in nodes)
+    return both_ways + sum(isinstance(node, BRANCHES) for node in nodes)
 
 
 @engine.job(max_retries=0, timeout=120)
@@ -64,14 +64,14 @@ def measure(path: str) -> dict[str, Any]:
         # The test suite of Python holds files that are wrong on purpose. That is a finding, no failure.
         return {"unparsable": f"{type(error).__name__}: {error}"}
     functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
-    sizes = {f"{f.name}:{f.lineno}": (f.end_lineno or f.lineno) - f.lineno + 1 for f in functions}
+    spans = [(f.name, (f.end_lineno or f.lineno) - f.lineno + 1) for f in functions]
     return {
         "lines": source.count(b"\n"),
         "tokens": tokens,
         "nodes": sum(1 for _ in ast.walk(tree)),
         "functions": len(functions),
-        "complexity": sum(map(complexity, functions)),
-        "biggest": max(sizes.items(), key=lambda item: item[1], default=("", 0)),
+        "complexity": len(functions) + branches(tree),
+        "longest": sorted(spans, key=lambda span: -span[1])[:5],
     }
 
 
@@ -81,26 +81,33 @@ def library_files() -> list[str]:
     return sorted(map(str, files))
 
 
-def ended() -> int:
-    """Jobs in the store that are done with, from this run and earlier ones."""
-    counts = engine.counts()
-    return counts[JobState.COMPLETED] + counts[JobState.FAILED] + counts[JobState.CANCELLED]
+def unfinished() -> int:
+    """Jobs in the store that are not done with; an interrupted run may have left some of them."""
+    return sum(count for state, count in engine.counts().items() if not state.is_terminal)
 
 
 def run(paths: list[str], console: Console) -> tuple[list[Job], float]:
-    """Enqueue, run, collect: the jobs as they ended, and the seconds from the first to the last of it."""
-    before, began = ended(), time.perf_counter()
+    """Enqueue, run, collect: the jobs as they ended, and the seconds from the first enqueue to the last end."""
+    began = time.perf_counter()
     batch = engine.enqueue_many("measure", ({"path": path} for path in paths))
-    left_over = sum(engine.counts().values()) - before - batch.count
-    total = batch.count + left_over
+    total = unfinished()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with dispatcher, Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task("measuring", total=total)
-        while (done := ended() - before) < total:
-            progress.update(task, completed=done)
-            time.sleep(0.1)
+        while left := unfinished():
+            progress.update(task, completed=total - left)
+            time.sleep(0.05)
+        elapsed_s = time.perf_counter() - began
         progress.update(task, completed=total)
-    return [engine.get_job(job_id) for job_id in batch], time.perf_counter() - began
+    return [engine.get_job(job_id) for job_id in batch], elapsed_s
+
+
+def plain_table(title: str, first: str, *numbers: str) -> Table:
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column(first, overflow="fold")
+    for name in numbers:
+        table.add_column(name, justify="right")
+    return table
 
 
 def report(jobs: list[Job], elapsed_s: float, console: Console) -> bool:
@@ -110,26 +117,28 @@ def report(jobs: list[Job], elapsed_s: float, console: Console) -> bool:
     parsed = {path: result for path, result in results.items() if "unparsable" not in result}
     top = sysconfig.get_path("stdlib") + os.sep
 
-    table = Table(title="Ten most complex modules", title_justify="left")
-    for name in ("module", "complexity", "functions", "lines", "tokens", "nodes"):
-        table.add_column(name, justify="left" if name == "module" else "right")
-    table.add_column("biggest function (lines)")
+    columns = ("complexity", "functions", "lines", "tokens", "nodes")
+    table = plain_table("Ten most complex modules", "module", *columns)
     for path, r in sorted(parsed.items(), key=lambda item: -item[1]["complexity"])[:10]:
-        numbers = (f"{r[key]:,}" for key in ("complexity", "functions", "lines", "tokens", "nodes"))
-        table.add_row(path.removeprefix(top), *numbers, f"{r['biggest'][0]} ({r['biggest'][1]})")
-    totals = Counter[str]()
-    for r in parsed.values():
-        totals.update({key: r[key] for key in ("complexity", "functions", "lines", "tokens", "nodes")})
+        table.add_row(path.removeprefix(top), *(f"{r[column]:,}" for column in columns))
     table.add_section()
-    table.add_row(
-        "all", *(f"{totals[key]:,}" for key in ("complexity", "functions", "lines", "tokens", "nodes")), ""
+    table.add_row("all", *(f"{sum(r[column] for r in parsed.values()):,}" for column in columns))
+    console.print(table)
+
+    table = plain_table("Five longest functions", "function", "lines")
+    spans = (
+        (lines, f"{path.removeprefix(top)}:{name}")
+        for path, r in parsed.items()
+        for name, lines in r["longest"]
     )
+    for lines, name in sorted(spans, reverse=True)[:5]:
+        table.add_row(name, f"{lines:,}")
     console.print(table)
 
     odd = sorted(path.removeprefix(top) for path in results.keys() - parsed.keys())
-    console.print(
-        f"{len(odd)} files do not parse (most are meant not to): {', '.join(odd[:4])}{' …' * (len(odd) > 4)}"
-    )
+    if odd:
+        some = ", ".join(odd[:3]) + (" …" if len(odd) > 3 else "")
+        console.print(f"{len(odd)} files do not parse (most are meant not to): {some}", soft_wrap=True)
     for job in failed:
         console.print(f"[red]failed[/]: job {job.id}, {job.payload['path']}: {job.last_error}")
     cpu_s = sum(job.cpu_s or 0.0 for job in jobs)

@@ -67,7 +67,6 @@ def _each(
         changed.append(job_to_json(job))
         if not options.json:
             say(told(job, job_id))
-    store.wake()
     if options.json:
         print_json(changed)
     return code

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import click
 import msgspec
@@ -14,18 +15,19 @@ from mpdispatch.cli.output import print_json, say
 from mpdispatch.cli.places import find_app, find_settings, find_store, load_app
 from mpdispatch.cli.program import Options, command
 from mpdispatch.cli.values import DURATION, RFC3339, arguments_of
-from mpdispatch.clock import SECOND_US, Instant, SystemClock
+from mpdispatch.clock import Instant, SystemClock
 from mpdispatch.config import Config
 from mpdispatch.engine.options import EnqueueOptions
 from mpdispatch.errors import Fault, PayloadError, UsageError
 from mpdispatch.execution.safejson import Reader, encode, fault_of_encoding, lossy
-from mpdispatch.model import NewJob
+from mpdispatch.model import Job, NewJob
 from mpdispatch.model.wire import job_to_json
 from mpdispatch.policy.names import check_name
 from mpdispatch.store.base import Store
 
 if TYPE_CHECKING:
     from mpdispatch.engine import Engine
+    from mpdispatch.engine.options import EnqueueKeywords
 
 __all__ = ["enqueue"]
 
@@ -65,23 +67,16 @@ def enqueue(
     k=TEXT gives an argument as text, k:=JSON as a number, list, true ... With an app (-A) the name and the
     arguments are checked; without one they are kept as given.
     """
-    wished = EnqueueOptions.read({key: value for key, value in wishes.items() if value is not None})
-    if count is not None and wished.idempotency_key is not None:
+    wished = {key: value for key, value in wishes.items() if value is not None}
+    if count is not None and "idempotency_key" in wished:
         raise UsageError("--count and --idempotency-key exclude each other: there is one job per key")
     arguments = arguments_of(pairs, whole)
     app = find_app(options)
-    now = SystemClock().now()
-    if app is None:
-        job = _as_given(options, name, arguments, _fields(wished, now))
-        store = find_store(options)
-    else:
-        engine = load_app(app)
-        job = _checked(engine, name, arguments, _fields(wished, now))
-        # The app is here anyway: its supervisor looks into its own store, so that is where the job belongs.
-        store = engine.store if options.store is None else find_store(options)
-    store.check(create=True)
-    ids, answer = _keep(store, job, count, now)
-    store.wake()
+    store, ids, answer = (
+        _as_given(options, name, arguments, wished, count)
+        if app is None
+        else _checked(options, load_app(app), name, arguments, wished, count)
+    )
     if not options.json:
         for job_id in ids:
             say(job_id)
@@ -95,6 +90,60 @@ def enqueue(
     return code
 
 
+class _Kept(NamedTuple):
+    """What is in the store now, and what `--json` says of it."""
+
+    store: Store
+    ids: Sequence[int]
+    answer: Mapping[str, Any]
+
+    @classmethod
+    def one(cls, store: Store, job: Job) -> _Kept:
+        return cls(store, [job.id], job_to_json(job))
+
+    @classmethod
+    def many(cls, store: Store, ids: Sequence[int]) -> _Kept:
+        return cls(store, ids, {"batch_id": ids[0], "count": len(ids), "ids": list(ids)})
+
+
+def _checked(
+    options: Options,
+    engine: Engine,
+    name: str,
+    arguments: Mapping[str, Any],
+    wished: Mapping[str, Any],
+    count: int | None,
+) -> _Kept:
+    """Enqueued as the app itself would. Its supervisor looks into the app's own store, so that is where it goes."""
+    if options.store is not None:
+        engine.use_store(find_store(options).location)
+    door = engine.options(**cast("EnqueueKeywords", wished))
+    if count is None:
+        return _Kept.one(engine.store, door.enqueue(name, **arguments))
+    return _Kept.many(engine.store, [*door.enqueue_many(name, itertools.repeat(arguments, count))])
+
+
+def _as_given(
+    options: Options,
+    name: str,
+    arguments: Mapping[str, Any],
+    wished: Mapping[str, Any],
+    count: int | None,
+) -> _Kept:
+    """Enqueued as it was typed: nobody here knows the handler."""
+    settings = find_settings(options)
+    config = Config.resolve({}, env=os.environ, file=settings.config if settings else None)
+    now = SystemClock().now()
+    fields = _fields(EnqueueOptions.read(wished), now)
+    payload = _payload(name, arguments, config.max_payload_bytes)
+    job = NewJob(name=check_name("job name", name), payload=payload, **fields)
+    store = find_store(options)
+    store.check(create=True)
+    if count is None:
+        return _Kept.one(store, store.enqueue(job, now=now))
+    return _Kept.many(store, store.enqueue_many(job, [payload] * count, now=now))
+
+
 def _fields(wished: EnqueueOptions, now: Instant) -> dict[str, Any]:
     """The fields of a NewJob that were wished for."""
     fields = {name: value for name, value in msgspec.structs.asdict(wished).items() if value is not None}
@@ -103,44 +152,16 @@ def _fields(wished: EnqueueOptions, now: Instant) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not msgspec.UNSET}
 
 
-def _keep(
-    store: Store, job: NewJob, count: int | None, now: Instant
-) -> tuple[Sequence[int], Mapping[str, Any]]:
-    """The ids of the jobs now in the store, and what `--json` says of them."""
-    if count is None:
-        kept = store.enqueue(job, now=now)
-        return [kept.id], job_to_json(kept)
-    ids = store.enqueue_many(job, [job.payload] * count, now=now)
-    return ids, {"batch_id": ids[0], "count": count, "ids": list(ids)}
-
-
-def _checked(engine: Engine, name: str, arguments: Mapping[str, Any], wished: Mapping[str, Any]) -> NewJob:
-    """The job as its handler wants it. Raises UnknownJobError, PayloadError."""
-    definition = engine.registry.get(name)
-    payload = definition.signature.encode((), arguments, max_bytes=engine.dispatcher.config.max_payload_bytes)
-    timeout_us = definition.timeout_s and round(definition.timeout_s * SECOND_US)
-    defaults = {
-        "queue": definition.queue,
-        "priority": definition.priority,
-        "max_retries": definition.max_retries,
-        "timeout_us": timeout_us,
-    }
-    return NewJob(name=name, payload=payload, **{**defaults, **wished})
-
-
-def _as_given(options: Options, name: str, arguments: Mapping[str, Any], wished: Mapping[str, Any]) -> NewJob:
-    """The job as it was typed: nobody here knows the handler. Raises PayloadError on what cannot be kept."""
-    check_name("job name", name)
-    settings = find_settings(options)
-    config = Config.resolve({}, env=os.environ, file=settings.config if settings else None)
+def _payload(name: str, arguments: Mapping[str, Any], max_bytes: int) -> bytes:
+    """The arguments as they will be kept. Raises PayloadError."""
     try:
         payload = encode(arguments)
         faults = [fault for key, value in arguments.items() for fault in lossy(value, key, Reader.UNTYPED)]
     except (TypeError, ValueError, RecursionError) as error:
         raise PayloadError(name, [Fault("", f"its arguments: {fault_of_encoding(error)}")]) from error
-    if len(payload) > config.max_payload_bytes:
-        allowed = f"at most {config.max_payload_bytes:,} are allowed (max_payload_bytes)"
+    if len(payload) > max_bytes:
+        allowed = f"at most {max_bytes:,} are allowed (max_payload_bytes)"
         faults.append(Fault("", f"its arguments are {len(payload):,} bytes of JSON, {allowed}"))
     if faults:
         raise PayloadError(name, faults)
-    return NewJob(name=name, payload=payload, **wished)
+    return payload

@@ -36,7 +36,6 @@ def _set(options: Options, queue: str, *, paused: bool) -> None:
     check_name("queue name", queue)
     store = open_existing(options)
     store.set_paused(queue, paused, now=SystemClock().now())
-    store.wake()
     if options.json:
         print_json({"queue": queue, "paused": paused})
     else:

@@ -6,6 +6,7 @@ waiting helps. Nobody waits for SQLite's own lock while holding ours: on BUSY re
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Callable
@@ -13,7 +14,15 @@ from pathlib import Path
 from typing import TypeVar
 
 from mpdispatch import sqlite3
-from mpdispatch.errors import StoreBusy, StoreCorrupt, StoreError, StoreIOError, StorePermission, StoreVanished
+from mpdispatch.errors import (
+    StoreBusy,
+    StoreCorrupt,
+    StoreError,
+    StoreFull,
+    StoreIOError,
+    StorePermission,
+    StoreVanished,
+)
 from mpdispatch.failpoints import failpoint
 from mpdispatch.store.sqlite.lock import Pauses, WriteLock
 from mpdispatch.store.sqlite.translate import is_busy, translated
@@ -27,6 +36,12 @@ CHECKPOINT_BYTES = 8 * 2**20
 # A reader that never pauses keeps the WAL from starting over: from here on, wait for it, if only
 # BUSY_TIMEOUT_MS.
 _RESTART_BYTES = 4 * CHECKPOINT_BYTES
+
+# What opening the lock file can meet; ELOOP: somebody put a symlink in its place.
+_BY_ERRNO: dict[int, type[StoreError]] = {
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS, errno.ELOOP, errno.ENOTDIR), StorePermission),
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), StoreFull),
+}
 
 FileIdentity = tuple[int, int]
 
@@ -102,10 +117,9 @@ class Session:
     def _acquire(self, until: float) -> bool:
         try:
             return self._lock.acquire(until)
-        except PermissionError as error:
-            raise StorePermission(self.location, f"its lock file: {error}") from error
         except OSError as error:
-            raise StoreIOError(self.location, f"its lock file: {error}") from error
+            kind: type[StoreError] = _BY_ERRNO.get(error.errno or 0, StoreIOError)
+            raise kind(self.location, f"its lock file: {error}") from error
 
     def _transaction(self, work: Callable[[sqlite3.Connection], T], point: str) -> T:
         execute = self.connection.execute
@@ -138,7 +152,8 @@ class Session:
             try:
                 if self.path is not None:
                     return work(self.connection)
-                self._acquire(until)
+                if not self._acquire(until):
+                    raise StoreBusy(self.location)
                 try:
                     return work(self.connection)
                 finally:

@@ -102,8 +102,9 @@ def refuse_other_file(connection: sqlite3.Connection, session: Session) -> None:
         )
     cursor = connection.cursor()
     cursor.row_factory = None
-    files = {row[1]: row[2] for row in cursor.execute("PRAGMA database_list")}
-    name = os.fsdecode(files.get("main") or "")
+    # The main database comes first. The caller's text_factory may make its name bytes.
+    name = os.fsdecode(cursor.execute("PRAGMA database_list").fetchone()[2] or "")
+    cursor.close()
     try:
         is_same = os.path.samefile(name, session.path)
     except OSError:

@@ -101,7 +101,7 @@ class FilePlace:
             connection = opening.connect_file(self.path, self.location, self._durability)
             session = Session(
                 connection,
-                FileLock(self.side_dir),
+                FileLock(self.side_dir, queue=patience_s >= 1),
                 location=self.location,
                 path=self.path,
                 identity=identity,

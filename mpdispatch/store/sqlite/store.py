@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -10,7 +11,7 @@ from urllib.parse import quote, urlencode
 
 from mpdispatch import sqlite3
 from mpdispatch.clock import Instant
-from mpdispatch.errors import UsageError
+from mpdispatch.errors import StoreError, UsageError
 from mpdispatch.model import Attempt, Job, JobState, NewJob, Page, PeerSupervisor
 from mpdispatch.store.base import JobFilter, Ledger, QueueStats
 from mpdispatch.store.sqlite import changes, inserts, reads
@@ -211,7 +212,9 @@ class _Held:
         self._place.close(self.session)
 
     def __del__(self) -> None:
-        self.close()
+        # Nobody is there to be told; what was committed is not touched by a failing close.
+        with contextlib.suppress(StoreError, sqlite3.Error):
+            self.close()
 
 
 def _location(absolute: str, durability: str, shared: bool) -> str:

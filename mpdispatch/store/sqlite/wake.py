@@ -104,3 +104,6 @@ class Knocker:
         with self._lock:
             self._forget()
             self._seen_mtime_ns = -1
+
+    def __del__(self) -> None:
+        self._forget()

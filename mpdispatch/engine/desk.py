@@ -1,0 +1,139 @@
+"""What people do to jobs that exist: look at them, wait, cancel, retry; pause queues. Needs a store, no handlers."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from mpdispatch.clock import Clock
+from mpdispatch.engine.options import checked_limit, seconds
+from mpdispatch.engine.overview import overview
+from mpdispatch.engine.waiting import wait_for_end
+from mpdispatch.errors import JobCancelledError, JobFailedError, StoreNotShared, UsageError
+from mpdispatch.execution.context import in_worker
+from mpdispatch.model import Attempt, Job, JobState, Page
+from mpdispatch.policy.names import check_name, shown
+from mpdispatch.store.base import JobFilter, QueueStats, Store
+
+__all__ = ["JobDesk"]
+
+
+class JobDesk:
+    """The jobs of a store. Safe from any thread."""
+
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self._store, self._clock = store, clock
+
+    @property
+    def store(self) -> Store:
+        """Where its jobs are.
+
+        Raises:
+            StoreNotShared: this is a worker, and the jobs are in the memory of another process.
+        """
+        if in_worker() and not self._store.is_shared:
+            raise StoreNotShared(self._store.location)
+        return self._store
+
+    def get_job(self, job_id: int) -> Job:
+        """Raises JobNotFoundError."""
+        return self.store.get(_checked_id(job_id))
+
+    def attempts(self, job_id: int) -> list[Attempt]:
+        """How each start of the job ended, oldest first. Raises JobNotFoundError."""
+        return self.store.attempts(_checked_id(job_id))
+
+    def list_jobs(
+        self,
+        *,
+        state: JobState | str | None = None,
+        queue: str | None = None,
+        name: str | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> Page[Job]:
+        """Jobs, newest first: `items` (at most `limit`, 1 to 1000) and the `next_cursor` (None at the end).
+
+        Raises:
+            UsageError: there is no such state, or `limit` or `cursor` is not allowed.
+        """
+        where = JobFilter(state=_checked_state(state), queue=queue, name=name)
+        return self.store.list_jobs(where, limit=checked_limit(limit), cursor=cursor)
+
+    def counts(self) -> dict[JobState, int]:
+        """How many jobs are in each state, 0 included."""
+        return self.store.counts()
+
+    def wait(self, job_id: int, timeout: float | timedelta | None = None) -> Job:
+        """Block until the job has ended; gives it completed.
+
+        Raises:
+            JobFailedError: it failed; carries the job and the handler's ErrorInfo.
+            JobCancelledError: it was cancelled.
+            WaitTimeoutError: it has not ended within `timeout` seconds; the job itself goes on.
+            JobNotFoundError: there is no such job (any more).
+        """
+        timeout_s = None if timeout is None else seconds("timeout", timeout)
+        state = wait_for_end(self.store, _checked_id(job_id), timeout_s)
+        job = self.store.get(job_id)
+        if state is JobState.FAILED:
+            raise JobFailedError(job, job.last_error)
+        if state is JobState.CANCELLED:
+            raise JobCancelledError(job)
+        return job
+
+    def cancel(self, job_id: int) -> Job:
+        """Cancel a waiting job at once; ask the supervisor to end a running one.
+
+        Raises:
+            InvalidStateError: it has ended already.
+            JobNotFoundError: there is no such job.
+        """
+        return self.store.cancel(_checked_id(job_id), now=self._clock.now())
+
+    def retry(self, job_id: int) -> Job:
+        """Run a retrying or scheduled job now; enqueue a failed or cancelled one again as a **new** job.
+
+        The new job has `retried_from`; the old one stays as it ended.
+
+        Raises:
+            InvalidStateError: it is pending, running or completed.
+            JobNotFoundError: there is no such job.
+        """
+        return self.store.retry(_checked_id(job_id), now=self._clock.now())
+
+    def wake(self) -> None:
+        """Tell supervisors that there is work, for example after the commit of `connection=` enqueues. A hint."""
+        self.store.wake()
+
+    # ---------------------------------------------------------------- the whole
+
+    def pause_queue(self, queue: str) -> None:
+        """No job of this queue is started until it is resumed; running ones go on."""
+        self.store.set_paused(check_name("queue", queue), True, now=self._clock.now())
+
+    def resume_queue(self, queue: str) -> None:
+        self.store.set_paused(check_name("queue", queue), False, now=self._clock.now())
+
+    def queue_stats(self) -> list[QueueStats]:
+        """Every queue that has jobs or is paused."""
+        return self.store.queue_stats()
+
+    def stats(self) -> dict[str, Any]:
+        """Counts of the whole store, as `mpdispatch stats --json` gives them."""
+        return overview(self.store)
+
+
+def _checked_id(job_id: object) -> int:
+    if isinstance(job_id, bool) or not isinstance(job_id, int):
+        hint = "; pass job.id" if isinstance(job_id, Job) else ""
+        raise UsageError(f"job_id: must be a whole number, not {shown(job_id)}{hint}")
+    return job_id
+
+
+def _checked_state(state: object) -> JobState | None:
+    try:
+        return None if state is None else JobState(state)  # type: ignore[arg-type]  # a wrong type is reported
+    except ValueError:
+        states = ", ".join(each.value for each in JobState)
+        raise UsageError(f"state: must be one of {states}, not {shown(state)}") from None

@@ -1,0 +1,137 @@
+"""What a job changed for the whole process is put back; what cannot be asks for another worker."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import sys
+import threading
+import timeit
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mpdispatch.execution.hygiene import Hygiene
+
+
+@pytest.fixture(autouse=True)
+def _put_back() -> Iterator[None]:
+    kept = Hygiene.snapshot()
+    yield
+    kept.restore()
+
+
+def test_nothing_changed_gives_nothing() -> None:
+    hygiene = Hygiene.snapshot()
+    for _ in range(20):  # the seldom looks included
+        assert hygiene.restore() == []
+    assert not hygiene.wants_recycle
+
+
+def test_the_working_folder_comes_back(tmp_path: Path) -> None:
+    hygiene = Hygiene.snapshot()
+    before = os.getcwd()
+    os.chdir(tmp_path)
+    assert hygiene.restore() == [f"working folder {tmp_path}"]
+    assert os.getcwd() == before
+
+
+def test_a_deleted_working_folder_is_left(tmp_path: Path) -> None:
+    hygiene = Hygiene.snapshot()
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    os.chdir(folder)
+    folder.rmdir()
+    assert hygiene.restore() == ["working folder (deleted)"]
+
+
+def test_a_home_folder_that_is_gone_asks_for_a_new_worker(tmp_path: Path) -> None:
+    before, home = os.getcwd(), tmp_path / "home"
+    home.mkdir()
+    os.chdir(home)
+    try:
+        hygiene = Hygiene.snapshot()
+        os.chdir(before)
+        home.rmdir()
+        hygiene.restore()
+        assert "cannot go back" in hygiene.recycle_reasons[0]
+    finally:
+        os.chdir(before)
+
+
+def test_umask_and_recursion_limit_come_back() -> None:
+    hygiene = Hygiene.snapshot()
+    umask, limit = os.umask(0o007), sys.getrecursionlimit()
+    sys.setrecursionlimit(limit + 7)
+    assert hygiene.restore() == ["umask 0007", f"recursion limit {limit + 7}"]
+    assert os.umask(umask) == umask
+    assert sys.getrecursionlimit() == limit
+
+
+def test_the_environment_comes_back() -> None:
+    hygiene = Hygiene.snapshot()
+    path = os.environ["PATH"]
+    os.environ["PATH"] = "/nowhere"
+    os.environ["MADE_BY_JOB"] = "1"
+    assert hygiene.restore() == ["environment MADE_BY_JOB, PATH"]
+    assert os.environ["PATH"] == path
+    assert "MADE_BY_JOB" not in os.environ
+    del os.environ["PATH"]
+    assert hygiene.restore() == ["environment PATH"]
+    assert os.environ["PATH"] == path
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGALRM, signal.SIGCHLD])
+def test_signal_handlers_come_back(number: signal.Signals) -> None:
+    hygiene = Hygiene.snapshot()
+    before = signal.getsignal(number)
+    signal.signal(number, lambda *_: None)
+    assert hygiene.restore() == [f"handler of {number.name}"]
+    assert signal.getsignal(number) == before
+
+
+def test_an_alarm_left_behind_is_off_before_its_handler_is() -> None:
+    hygiene = Hygiene.snapshot()
+    signal.signal(signal.SIGALRM, lambda *_: None)
+    signal.setitimer(signal.ITIMER_REAL, 600)
+    hygiene.restore()
+    assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
+
+
+def test_a_thread_left_running_asks_for_a_new_worker_and_a_daemon_does_not() -> None:
+    hygiene = Hygiene.snapshot()
+    stop = threading.Event()
+    daemon = threading.Thread(target=stop.wait, daemon=True)
+    daemon.start()
+    hygiene.restore()
+    assert not hygiene.wants_recycle
+    thread = threading.Thread(target=stop.wait, name="left-over")
+    thread.start()
+    hygiene.restore()
+    stop.set()
+    for each in (thread, daemon):
+        each.join()
+    assert hygiene.recycle_reasons == ["threads left running: left-over"]
+
+
+@pytest.mark.parametrize("limit", [resource.RLIMIT_NOFILE, resource.RLIMIT_CORE, resource.RLIMIT_STACK])
+def test_a_changed_resource_limit_asks_for_a_new_worker(limit: int) -> None:
+    hygiene = Hygiene.snapshot()
+    soft, hard = resource.getrlimit(limit)
+    changed = 64 * 1024 if soft == resource.RLIM_INFINITY else soft - 1 if soft > 0 else soft + 1
+    resource.setrlimit(limit, (changed, hard))
+    try:
+        for _ in range(10):
+            hygiene.restore()
+    finally:
+        resource.setrlimit(limit, (soft, hard))
+    assert hygiene.recycle_reasons == ["a resource limit was changed"]
+
+
+def test_looking_costs_a_few_microseconds() -> None:
+    hygiene = Hygiene.snapshot()
+    best = min(timeit.repeat(hygiene.restore, number=1000, repeat=5)) / 1000
+    # Budget 4 µs; the bound leaves room for a busy machine.
+    assert best < 30e-6

@@ -1,0 +1,217 @@
+"""Ending a worker ends all it started, however that hid, and nobody else."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from mpdispatch.ids import ProcessId, process_id, process_start
+from mpdispatch.pool.kill import WORKER_VARIABLE, descendants, kill_process, kill_tree, reap_strays, sweep
+from tests.pool import tree
+from tests.pool.probes import lives, pid_in, state_of, until
+
+ROOT = Path(__file__).parents[2]
+Spawn = Callable[..., subprocess.Popen[bytes]]
+
+
+@pytest.fixture
+def spawn(tmp_path: Path) -> Iterator[Spawn]:
+    """Starts a process as a worker is started; what is still there at the end is ended."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(*kinds: str, mark: str = "token.3", folder: Path = tmp_path) -> subprocess.Popen[bytes]:
+        folder.mkdir(exist_ok=True)
+        environment = {**os.environ, WORKER_VARIABLE: mark, "PYTHONPATH": str(ROOT)}
+        started.append(
+            subprocess.Popen(
+                [sys.executable, tree.__file__, folder, *kinds], env=environment, start_new_session=True
+            )
+        )
+        pid_in(folder / "worker")
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+    for path in tmp_path.rglob("*"):
+        if path.is_file():
+            with suppress(ProcessLookupError, ValueError):
+                os.kill(int(path.read_text()), signal.SIGKILL)
+
+
+def _ended(process: subprocess.Popen[bytes]) -> None:
+    process.wait()
+
+
+KINDS = ["child", "daemon", "cleared", "marked", "deaf", "stopped"]
+
+
+def test_killing_the_tree_reaches_everything_a_subreaper_has_below_it(spawn: Spawn, tmp_path: Path) -> None:
+    worker = spawn("subreaper", *KINDS)
+    pids = [pid_in(tmp_path / kind) for kind in KINDS]
+    assert {each.pid for each in descendants(worker.pid)} == set(pids)
+    kill_tree(process_id(worker.pid))
+    _ended(worker)
+    for pid in pids:
+        until(lambda pid=pid: not lives(pid))
+
+
+def test_a_stopped_worker_is_killed(spawn: Spawn, tmp_path: Path) -> None:
+    worker = spawn("child")
+    os.kill(worker.pid, signal.SIGSTOP)
+    until(lambda: state_of(worker.pid) == "T")
+    kill_tree(process_id(worker.pid))
+    assert worker.wait() == -signal.SIGKILL
+    until(lambda: not lives(pid_in(tmp_path / "child")))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_sweep_finds_what_a_dead_worker_left(spawn: Spawn, tmp_path: Path, kind: str) -> None:
+    # Without a subreaper and after its end: only the session and the mark are left to go by.
+    worker = spawn(kind)
+    identity = process_id(worker.pid)
+    left = pid_in(tmp_path / kind)
+    worker.kill()
+    _ended(worker)
+    assert lives(left)
+    assert sweep(identity, "token.3\0") == 1
+    until(lambda: not lives(left))
+
+
+def test_the_session_of_a_living_worker_is_not_swept_but_its_mark_is(spawn: Spawn, tmp_path: Path) -> None:
+    worker = spawn("cleared", "marked")
+    assert sweep(process_id(worker.pid), "token.3\0") == 1
+    until(lambda: not lives(pid_in(tmp_path / "marked")))
+    assert lives(pid_in(tmp_path / "cleared"))
+    assert lives(worker.pid)
+
+
+def test_a_worker_whose_mark_only_begins_alike_is_not_swept(spawn: Spawn, tmp_path: Path) -> None:
+    first = spawn("marked", mark="token.3", folder=tmp_path / "a")
+    other = spawn("marked", mark="token.30", folder=tmp_path / "b")
+    identity = process_id(first.pid)
+    first.kill()
+    _ended(first)
+    assert sweep(identity, "token.3\0") == 1
+    assert lives(other.pid)
+    assert lives(pid_in(tmp_path / "b" / "marked"))
+    until(lambda: not lives(pid_in(tmp_path / "a" / "marked")))
+
+
+def test_a_whole_token_sweeps_every_worker_of_its_supervisor_and_no_other(spawn: Spawn, tmp_path: Path) -> None:
+    dead = spawn(mark="token.1", folder=tmp_path / "a")
+    mine = spawn(mark="token.22", folder=tmp_path / "b")
+    alien = spawn(mark="token2.1", folder=tmp_path / "c")
+    identity = process_id(dead.pid)
+    dead.kill()
+    _ended(dead)
+    assert sweep(identity, "token.") == 1
+    _ended(mine)
+    assert lives(alien.pid)
+
+
+def test_the_mark_must_be_the_variable_and_not_just_somewhere(spawn: Spawn, tmp_path: Path) -> None:
+    spawn(mark=f"x {WORKER_VARIABLE}=token.3")
+    stranger = pid_in(tmp_path / "worker")
+    assert sweep(ProcessId(1 << 30, 0), "token.3\0") == 0
+    assert lives(stranger)
+
+
+def test_without_a_mark_only_the_session_counts(spawn: Spawn, tmp_path: Path) -> None:
+    worker = spawn("cleared", "marked")
+    identity = process_id(worker.pid)
+    worker.kill()
+    _ended(worker)
+    assert sweep(identity, "") == 1
+    until(lambda: not lives(pid_in(tmp_path / "cleared")))
+    assert lives(pid_in(tmp_path / "marked"))
+
+
+def test_what_is_older_than_the_worker_is_a_stranger(spawn: Spawn, tmp_path: Path) -> None:
+    older = spawn(mark="token.3")
+    later = ProcessId(1 << 30, process_id(older.pid).start + 1)
+    assert sweep(later, "token.3\0") == 0
+    assert lives(older.pid)
+
+
+def test_spared_processes_and_ourselves_are_not_swept(spawn: Spawn, monkeypatch: pytest.MonkeyPatch) -> None:
+    spared = spawn(mark="token.3")
+    assert sweep(ProcessId(1 << 30, 0), "token.3\0", spare=[spared.pid]) == 0
+    assert lives(spared.pid)
+
+
+@pytest.mark.parametrize("kill", [kill_process, kill_tree])
+def test_a_pid_with_another_start_time_is_a_stranger(spawn: Spawn, kill: Callable[[ProcessId], object]) -> None:
+    stranger = spawn()
+    real = process_id(stranger.pid)
+    kill(ProcessId(real.pid, real.start + 1))
+    kill(ProcessId(real.pid, real.start - 1))
+    assert stranger.poll() is None
+    assert kill_process(real)
+    assert stranger.wait() == -signal.SIGKILL
+
+
+def test_a_strangers_tree_is_left_alone(spawn: Spawn, tmp_path: Path) -> None:
+    stranger = spawn("child", "cleared")
+    real = process_id(stranger.pid)
+    kill_tree(ProcessId(real.pid, real.start + 1))
+    assert stranger.poll() is None
+    assert lives(pid_in(tmp_path / "child"))
+    assert lives(pid_in(tmp_path / "cleared"))
+
+
+def test_killing_what_is_gone_says_so(spawn: Spawn) -> None:
+    worker = spawn()
+    identity = process_id(worker.pid)
+    assert kill_process(identity)
+    until(lambda: not lives(worker.pid))
+    assert not kill_process(identity)
+    _ended(worker)
+    assert not kill_process(identity)
+    kill_tree(identity)
+
+
+_STRAYS = """
+import os, subprocess, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from mpdispatch.pool.kill import reap_strays
+from mpdispatch.pool.linux import become_subreaper
+from tests.pool import tree
+from tests.pool.probes import lives, pid_in, until, zombies
+become_subreaper()
+folder = sys.argv[2]
+kept = subprocess.Popen(tree._LASTING)
+tree.leave_behind(folder, ["daemon", "child", "cleared"])
+strays = [pid_in(Path(folder) / name) for name in ("daemon", "child", "cleared")]
+print(reap_strays([kept.pid]))
+until(lambda: not reap_strays([kept.pid]) and not any(map(lives, strays)) and not zombies())
+print(kept.poll())
+kept.kill(); kept.wait()
+"""
+
+
+def test_a_subreaper_ends_and_reaps_all_children_but_its_own(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", _STRAYS, ROOT, tmp_path],
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert done.stdout.split() == ["3", "None"], done.stderr
+
+
+def test_a_zombie_is_no_process(spawn: Spawn) -> None:
+    worker = spawn()
+    worker.kill()
+    until(lambda: state_of(worker.pid) == "Z")
+    assert process_start(worker.pid) is None
+    assert descendants(worker.pid) == []

@@ -1,0 +1,279 @@
+"""Start marks: what is written is read back by anybody, and nothing is ever read that was not written."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mpdispatch.ids import process_id
+from mpdispatch.pool import marks
+from mpdispatch.pool.marks import RING_JOBS, Control, Mark, MarkFile, MarkReader, Ring, marks_path
+
+TOKEN = "0123456789abcdef"
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Iterator[MarkFile]:
+    made = MarkFile(marks_path(tmp_path, 7), 3, token=TOKEN)
+    yield made
+    made.close(remove=True)
+
+
+def _taken(file: MarkFile) -> tuple[Ring, Ring]:
+    """A ring as the supervisor and as its worker has it."""
+    ring = file.take_ring()
+    assert ring is not None
+    return ring, Ring.attach(str(file.path), ring.index)
+
+
+def _read(file: MarkFile) -> dict[tuple[int, int], int]:
+    reader = MarkReader(file.path)
+    try:
+        return reader.marks()
+    finally:
+        reader.close()
+
+
+def test_the_supervisor_sees_what_its_worker_runs(file: MarkFile) -> None:
+    ours, theirs = _taken(file)
+    assert ours.last() is None
+    theirs.write(41, 2, 1000)
+    assert ours.last() == Mark(41, 2, 1000)
+    theirs.write(42, 1, 2000)
+    assert ours.last() == Mark(42, 1, 2000)
+    assert ours.has(41, 2)
+    assert ours.has(42, 1)
+    assert not ours.has(41, 1)
+    assert not ours.has(42, 2)
+
+
+def test_a_reader_finds_the_marks_and_workers_of_every_ring(file: MarkFile) -> None:
+    (_, first), (_, second) = _taken(file), _taken(file)
+    first.write(1, 1, 10)
+    second.write(2, 5, 20)
+    reader = MarkReader(file.path)
+    assert reader.is_evidence
+    assert reader.token == TOKEN
+    assert reader.marks() == {(1, 1): 10, (2, 5): 20}
+    assert reader.workers() == [process_id(), process_id()]
+    reader.close()
+
+
+def test_a_ring_that_wraps_keeps_its_newest_marks(file: MarkFile) -> None:
+    ours, theirs = _taken(file)
+    for number in range(1, 3 * marks._MARKS + 8):
+        theirs.write(number, 1, number)
+        assert ours.last() == Mark(number, 1, number)
+    newest = range(3 * marks._MARKS + 8 - RING_JOBS, 3 * marks._MARKS + 8)
+    assert all(ours.has(number, 1) for number in newest)
+    assert not ours.has(1, 1)
+    assert len(_read(file)) == marks._MARKS
+
+
+def test_more_marks_are_kept_than_jobs_may_be_unsettled() -> None:
+    assert RING_JOBS < marks._MARKS
+    assert marks._MARKS_AT + marks._MARKS * marks._MARK_BYTES <= marks._RING
+
+
+@pytest.mark.parametrize("length", range(1, 32))
+@pytest.mark.parametrize("is_over_an_old_one", [False, True])
+def test_a_torn_mark_is_no_mark(file: MarkFile, length: int, is_over_an_old_one: bool) -> None:
+    ours, theirs = _taken(file)
+    old, new = Mark(0x0102030405060708, 3, 0x1111111111111111), Mark(0x1112131415161718, 9, 0x2222222222222222)
+    slot = marks._PAGE + ours.index * marks._RING + marks._MARKS_AT
+    if is_over_an_old_one:
+        theirs.write(*old)
+    before = bytes(file._map[slot : slot + 32])
+    with tempfile.TemporaryDirectory() as folder:
+        other = MarkFile(Path(folder) / "other", 1, token=TOKEN)
+        ring = other.take_ring()
+        assert ring is not None
+        ring.write(*new)
+        whole = bytes(other._map[marks._PAGE + marks._MARKS_AT :][:32])
+        other.close(remove=True)
+    file._map[slot : slot + 32] = whole[:length] + before[length:]
+    assert not ours.has(*new[:2])
+    assert not any(token == new[:2] for token in _read(file))
+
+
+def test_a_file_of_another_boot_is_no_evidence(file: MarkFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, ring = _taken(file)
+    ring.write(1, 1, 10)
+    monkeypatch.setattr(marks, "boot_id", lambda: "00000000-1111-2222-3333-444444444444")
+    reader = MarkReader(file.path)
+    assert not reader.is_evidence
+    reader.close()
+
+
+@pytest.mark.parametrize("content", [b"", b"mpdmark1", bytes(4096), os.urandom(4096)])
+def test_a_file_that_is_none_of_ours_is_no_evidence(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "marks.1"
+    path.write_bytes(content)
+    reader = MarkReader(path)
+    assert not reader.is_evidence
+    assert reader.marks() == {}
+    assert reader.workers() == []
+    assert isinstance(reader.token, str)
+    reader.close()
+
+
+def test_a_file_cut_short_gives_the_rings_that_are_whole(file: MarkFile) -> None:
+    (_, first), (_, second) = _taken(file), _taken(file)
+    first.write(1, 1, 10)
+    second.write(2, 1, 20)
+    whole = min(first.index, second.index)
+    copy = file.path.with_name("copy")
+    copy.write_bytes(file.path.read_bytes()[: marks._PAGE + (whole + 1) * marks._RING + 100])
+    reader = MarkReader(copy)
+    assert len(reader.marks()) == whole + 1
+    reader.close()
+
+
+def test_no_file_is_said_plainly(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        MarkReader(tmp_path / "marks.1")
+
+
+def test_a_symlink_is_not_followed(tmp_path: Path, file: MarkFile) -> None:
+    link = tmp_path / "marks.8"
+    link.symlink_to(file.path)
+    with pytest.raises(OSError):
+        MarkReader(link)
+    with pytest.raises(OSError):
+        MarkFile(link, 1, token=TOKEN)
+
+
+_LOOK = """
+import sys; from pathlib import Path; from mpdispatch.pool.marks import MarkReader
+reader = MarkReader(Path(sys.argv[1])); print(reader.owner_is_gone()); reader.close()
+"""
+
+
+def test_another_process_sees_whether_the_owner_lives(tmp_path: Path) -> None:
+    path = tmp_path / "marks.1"
+    made = MarkFile(path, 1, token=TOKEN)
+
+    def looked() -> str:
+        done = subprocess.run([sys.executable, "-c", _LOOK, path], capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    assert looked() == "False"
+    made.close(remove=False)
+    assert looked() == "True"
+
+
+def test_looking_does_not_keep_the_lock(tmp_path: Path) -> None:
+    path = tmp_path / "marks.1"
+    MarkFile(path, 1, token=TOKEN).close(remove=False)
+    reader = MarkReader(path)
+    assert reader.owner_is_gone()
+    with open(path, "rb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    reader.close()
+
+
+def test_the_control_word_names_the_start_that_is_to_end(file: MarkFile) -> None:
+    ours, theirs = _taken(file)
+    assert theirs.asked() == Control(0, 0, 0)
+    ours.ask(Control(1 << 40, 7, 2))
+    assert theirs.asked() == Control(1 << 40, 7, 2)
+    theirs.write(5, 5, 5)
+    assert theirs.asked() == Control(1 << 40, 7, 2)
+
+
+def test_rings_are_handed_out_clean_and_only_while_there_are_any(file: MarkFile) -> None:
+    rings = [_taken(file)[0] for _ in range(3)]
+    assert len({ring.index for ring in rings}) == 3
+    assert file.take_ring() is None
+    rings[1].write(9, 9, 9)
+    rings[1].ask(Control(9, 9, 1))
+    file.give_back(rings[1])
+    again = file.take_ring()
+    assert again is not None
+    assert again.index == rings[1].index
+    assert again.last() is None
+    assert again.asked() == Control(0, 0, 0)
+    assert not again.has(9, 9)
+
+
+def test_the_file_is_private_and_never_replaces_another(file: MarkFile) -> None:
+    assert file.path.stat().st_mode & 0o777 == 0o600
+    with pytest.raises(FileExistsError):
+        MarkFile(file.path, 1, token=TOKEN)
+
+
+def test_a_full_disk_is_an_error_and_not_a_bus_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A hole in the file would be filled at the first mark: on a full disk that is SIGBUS, for us and for workers.
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    before = len(os.listdir("/proc/self/fd"))
+    monkeypatch.setattr(marks.os, "posix_fallocate", full)
+    with pytest.raises(OSError, match="No space"):
+        MarkFile(tmp_path / "marks.1", 1, token=TOKEN)
+    assert not (tmp_path / "marks.1").exists()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+_MARKED = st.tuples(st.integers(1, 2**63 - 1), st.integers(1, 2**32 - 1), st.integers(0, 2**62))
+_STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("write"), _MARKED),
+        st.tuples(st.just("tear"), st.tuples(_MARKED, st.integers(0, 31))),
+    ),
+    max_size=30,
+)
+
+
+@given(steps=_STEPS, wrapped=st.booleans())
+@settings(deadline=None, max_examples=100)
+def test_whatever_is_written_no_start_is_invented(steps: list, wrapped: bool) -> None:  # type: ignore[type-arg]
+    with tempfile.TemporaryDirectory() as folder:
+        made = MarkFile(Path(folder) / "marks.1", 1, token=TOKEN)
+        supervisors, ring = _taken(made)
+        begun: set[tuple[int, int]] = set()
+        count = 0
+        if wrapped:
+            for count in range(1, marks._MARKS + 1):
+                ring.write(count, 1, count)
+                begun.add((count, 1))
+        whole: list[tuple[int, int]] = []
+        for kind, what in steps:
+            at = marks._PAGE + marks._MARKS_AT + (count % marks._MARKS) * 32
+            if kind == "write":
+                ring.write(*what)
+                whole.append(what[:2])
+                count += 1
+                continue
+            (job_id, starts, boot_us), length = what
+            packed = marks._MARK.pack(job_id, starts, boot_us, job_id ^ starts ^ boot_us ^ marks._CHECK)
+            # A kill in the middle of a write: this mark's handler was never called.
+            made._map[at : at + length] = packed[:length]
+            if length >= 16:
+                begun.add((job_id, starts))
+        found = _read(made)
+        assert set(whole) <= set(found)
+        assert set(found) <= begun | set(whole)
+        assert all(supervisors.has(*token) for token in whole)
+        made.close(remove=True)
+
+
+@given(st.binary(max_size=3000))
+@settings(deadline=None, max_examples=100)
+def test_junk_in_a_ring_is_no_start(junk: bytes) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        made = MarkFile(Path(folder) / "marks.1", 1, token=TOKEN)
+        ring, _ = _taken(made)
+        made._map[marks._PAGE : marks._PAGE + len(junk)] = junk
+        assert _read(made) == {}
+        assert ring.last() is None or ring.last() not in _read(made)
+        made.close(remove=True)

@@ -1,0 +1,377 @@
+"""Many processes and threads on one file: locks, forks, the write-ahead log, and how it all ends."""
+
+from __future__ import annotations
+
+import fcntl
+import multiprocessing
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from contextlib import closing
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+
+import pytest
+
+from mpdispatch.clock import FakeClock, Instant, SystemClock
+from mpdispatch.errors import StoreBusy, StorePermission
+from mpdispatch.model import JobState, NewJob
+from mpdispatch.store import SQLiteStore
+from mpdispatch.store.sqlite import place
+from mpdispatch.store.sqlite.connection import CHECKPOINT_BYTES
+from mpdispatch.store.sqlite.lock import FileLock
+
+from .conftest import Desk, completed
+
+JOB = NewJob(name="a", payload=b"{}")
+SPAWN = multiprocessing.get_context("spawn")
+
+
+def _migrate_and_enqueue(path: str, start: Barrier, jobs: int) -> None:
+    store = SQLiteStore(path)
+    start.wait(60)
+    store.migrate()
+    for _ in range(jobs):
+        store.enqueue(JOB, now=SystemClock().now())
+    store.close()
+
+
+def test_eight_processes_migrate_and_enqueue_at_once(path: Path) -> None:
+    start = SPAWN.Barrier(8)
+    processes = [SPAWN.Process(target=_migrate_and_enqueue, args=(str(path), start, 25)) for _ in range(8)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0] * 8
+    store = SQLiteStore(path)
+    assert store.counts()[JobState.PENDING] == 200
+    store.close()
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT count(*) FROM mpdispatch_migrations").fetchone() == (1,)
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def test_threads_share_a_store_object(file_store: SQLiteStore) -> None:
+    ids: list[int] = []
+
+    def work() -> None:
+        ids.extend(file_store.enqueue(JOB, now=SystemClock().now()).id for _ in range(20))
+
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(ids) == list(range(1, 121))
+
+
+def test_threads_share_an_in_memory_store(clock: FakeClock) -> None:
+    store = SQLiteStore(":memory:")
+    desk = Desk(store, clock)
+
+    def work() -> None:
+        for _ in range(50):
+            store.enqueue(JOB, now=clock.now())
+            store.counts()
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    done = 0
+    while done < 200:
+        claimed = desk.claim(10)
+        assert desk.turn(*[completed(job, clock.now()) for job in claimed]).rejected in ([], ())
+        done += len(claimed)
+    for thread in threads:
+        thread.join()
+    assert store.counts()[JobState.COMPLETED] == 200
+    desk.close()
+
+
+def test_the_connection_of_a_thread_ends_with_it(file_store: SQLiteStore) -> None:
+    before = set(place._open_sessions)
+    thread = threading.Thread(target=file_store.counts)
+    thread.start()
+    thread.join()
+    assert set(place._open_sessions) == before
+
+
+# ---------------------------------------------------------------- waiting
+
+
+def test_a_client_waits_for_a_foreign_writer(file_store: SQLiteStore, now: Instant) -> None:
+    foreign = sqlite3.connect(file_store.location, isolation_level=None, check_same_thread=False)
+    foreign.execute("BEGIN IMMEDIATE")
+    timer = threading.Timer(0.4, foreign.execute, ["COMMIT"])
+    timer.start()
+    began = time.monotonic()
+    file_store.enqueue(JOB, now=now)
+    assert time.monotonic() - began >= 0.3
+    timer.join()
+    foreign.close()
+
+
+def test_a_client_gives_up_after_its_patience(
+    file_store: SQLiteStore, now: Instant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file_store._session(), "_patience_s", 0.1)
+    lock = FileLock(file_store.ledger().side_dir)
+    assert lock.acquire(0.0)
+    with pytest.raises(StoreBusy):
+        file_store.enqueue(JOB, now=now)
+    assert file_store.counts()[JobState.PENDING] == 0, "readers wait for no lock of ours"
+    lock.release()
+    lock.close()
+    file_store.enqueue(JOB, now=now)
+
+
+def test_a_supervisor_says_busy_within_50_ms(file_store: SQLiteStore, clock: FakeClock) -> None:
+    desk = Desk(file_store, clock)
+    file_store.enqueue(JOB, now=clock.now())
+    with closing(sqlite3.connect(file_store.location, isolation_level=None)) as foreign:
+        foreign.execute("BEGIN IMMEDIATE")
+        waits = []
+        for _ in range(5):
+            began = time.monotonic()
+            with pytest.raises(StoreBusy):
+                desk.claim()
+            waits.append(time.monotonic() - began)
+        foreign.execute("ROLLBACK")
+    # The shortest: a busy machine may hold up any one of them.
+    assert min(waits) < 0.05
+    desk.close()
+
+
+def test_an_idle_turn_takes_no_write_lock(file_store: SQLiteStore, clock: FakeClock) -> None:
+    desk = Desk(file_store, clock)
+    file_store.enqueue(NewJob(name="a", payload=b"{}", queue="other"), now=clock.now())
+    lock = FileLock(desk.ledger.side_dir)
+    assert lock.acquire(0.0)
+    assert desk.turn(slots=9).claimed == ()
+    lock.release()
+    lock.close()
+    desk.close()
+
+
+def test_a_stopped_process_at_the_turnstile_does_not_stop_the_others(
+    file_store: SQLiteStore, now: Instant
+) -> None:
+    file_store.enqueue(JOB, now=now)
+    turnstile = FileLock(file_store.ledger().side_dir, queue=True)
+    turnstile._open()
+    fcntl.flock(turnstile._turnstile_fd, fcntl.LOCK_EX)
+    began = time.monotonic()
+    file_store.enqueue(JOB, now=now)
+    assert 0.1 <= time.monotonic() - began < 5
+    turnstile.close()
+
+
+def test_whoever_waits_gets_its_turn_beside_one_that_never_rests(path: Path, now: Instant) -> None:
+    busy, patient = SQLiteStore(path, durability="process"), SQLiteStore(path, durability="process")
+    busy.migrate()
+    stop = threading.Event()
+
+    def hammer() -> None:
+        while not stop.is_set():
+            busy.enqueue(JOB, now=now)
+        busy.close()
+
+    thread = threading.Thread(target=hammer)
+    thread.start()
+    for _ in range(200):
+        patient.enqueue(JOB, now=now)
+    stop.set()
+    thread.join()
+    patient.close()
+
+
+# ---------------------------------------------------------------- forks and ends
+
+
+def test_a_forked_child_opens_its_own_connection(file_store: SQLiteStore, now: Instant) -> None:
+    file_store.enqueue(JOB, now=now)
+    if (child := os.fork()) == 0:
+        try:
+            file_store.enqueue(JOB, now=now)
+            file_store.close()
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    file_store.enqueue(JOB, now=now)
+    assert file_store.counts()[JobState.PENDING] == 3
+
+
+def test_a_child_that_keeps_our_descriptor_does_not_keep_our_lock(file_store: SQLiteStore) -> None:
+    folder = file_store.ledger().side_dir
+    ready, tell = os.pipe()
+    if (holder := os.fork()) == 0:
+        lock = FileLock(folder)
+        assert lock.acquire(0.0)
+        if (grandchild := os.fork()) == 0:
+            signal.pause()
+        os.write(tell, grandchild.to_bytes(4, "big"))
+        signal.pause()
+    grandchild = int.from_bytes(os.read(ready, 4), "big")
+    try:
+        lock = FileLock(folder)
+        assert not lock.acquire(0.0)
+        os.kill(holder, signal.SIGKILL)
+        os.waitpid(holder, 0)
+        assert lock.acquire(time.monotonic() + 5)
+        lock.close()
+    finally:
+        os.kill(grandchild, signal.SIGKILL)
+        os.close(ready)
+        os.close(tell)
+
+
+END_CODE = """
+import os, sys, threading
+from mpdispatch.clock import SystemClock
+from mpdispatch.model import NewJob
+from mpdispatch.store import SQLiteStore
+store = SQLiteStore(sys.argv[1])
+job = NewJob(name="a", payload=b"{}")
+store.enqueue(job, now=SystemClock().now())
+thread = threading.Thread(target=lambda: store.enqueue(job, now=SystemClock().now()))
+thread.start()
+thread.join()
+memory = SQLiteStore(":memory:")
+memory.enqueue(job, now=SystemClock().now())
+memory.ledger().side_dir
+if sys.argv[2] == "fork":
+    if os.fork() == 0:
+        store.enqueue(job, now=SystemClock().now())
+        sys.exit(0)
+    os.wait()
+    store.enqueue(job, now=SystemClock().now())
+    assert memory.ledger().side_dir.is_dir()
+"""
+
+
+@pytest.mark.parametrize("kind", ["plain", "fork"])
+def test_a_program_that_closes_nothing_ends_in_silence(path: Path, tmp_path: Path, kind: str) -> None:
+    (tmp_path / "tmp").mkdir()
+    ended = subprocess.run(
+        [sys.executable, "-W", "error", "-X", "dev", "-c", END_CODE, str(path), kind],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "TMPDIR": str(tmp_path / "tmp")},
+        timeout=60,
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert list((tmp_path / "tmp").iterdir()) == [], "the folder of the in-memory store is gone"
+    store = SQLiteStore(path)
+    assert store.counts()[JobState.PENDING] == (2 if kind == "plain" else 4)
+    store.close()
+
+
+# ---------------------------------------------------------------- the write-ahead log
+
+
+def _wal_bytes(path: Path) -> int:
+    return os.stat(f"{path}-wal").st_size
+
+
+@pytest.mark.parametrize("durability", ["full", "process"])
+def test_the_log_starts_over_under_clients(path: Path, now: Instant, durability: str) -> None:
+    store = SQLiteStore(path, durability=durability)
+    payload = b'{"x":"' + b"x" * 500_000 + b'"}'
+    largest = 0
+    for _ in range(120):
+        store.enqueue(NewJob(name="a", payload=payload), now=now)
+        largest = max(largest, _wal_bytes(path))
+    assert largest < 2 * CHECKPOINT_BYTES
+    assert path.stat().st_size > 40_000_000
+    store.close()
+
+
+def test_the_log_starts_over_under_a_supervisor(path: Path, clock: FakeClock) -> None:
+    store = SQLiteStore(path, durability="process")
+    store.migrate()
+    desk = Desk(store, clock)
+    largest = 0
+    for _ in range(30):
+        store.enqueue_many(
+            NewJob(name="a", payload=b""), [b'{"x":"' + b"x" * 900 + b'"}'] * 1000, now=clock.now()
+        )
+        claimed = desk.claim(1000)
+        desk.turn(*[completed(job, clock.now()) for job in claimed])
+        desk.ledger.housekeep()
+        largest = max(largest, _wal_bytes(path))
+    assert largest < 4 * CHECKPOINT_BYTES
+    desk.close()
+    store.close()
+
+
+def test_a_long_reader_holds_nobody_up_and_the_log_recovers(path: Path, now: Instant) -> None:
+    store = SQLiteStore(path, durability="process")
+    store.enqueue(JOB, now=now)
+    payload = b'{"x":"' + b"x" * 1_000_000 + b'"}'
+    with closing(sqlite3.connect(path, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM mpdispatch_jobs").fetchone()
+        for _ in range(40):
+            store.enqueue(NewJob(name="a", payload=payload), now=now)
+        assert _wal_bytes(path) > 4 * CHECKPOINT_BYTES
+        reader.execute("COMMIT")
+        for _ in range(12):
+            store.enqueue(NewJob(name="a", payload=payload), now=now)
+    assert _wal_bytes(path) < 2 * CHECKPOINT_BYTES
+    store.close()
+
+
+def test_a_checkpoint_waits_for_no_lock(path: Path, clock: FakeClock) -> None:
+    store = SQLiteStore(path, durability="process")
+    store.migrate()
+    desk = Desk(store, clock)
+    lock = FileLock(desk.ledger.side_dir)
+    with closing(sqlite3.connect(path, isolation_level=None)) as foreign:
+        # The WAL grows without anybody of ours who could checkpoint it.
+        foreign.execute("PRAGMA wal_autocheckpoint = 0")
+        foreign.execute("INSERT INTO mpdispatch_payloads VALUES (10, zeroblob(9000000))")
+    assert lock.acquire(0.0)
+    desk.ledger.housekeep()
+    lock.release()
+    lock.close()
+    before = path.stat().st_size
+    desk.ledger.housekeep()
+    assert path.stat().st_size > before
+    desk.close()
+    store.close()
+
+
+def test_nothing_but_the_store_itself_stands_beside_it(path: Path, now: Instant) -> None:
+    store = SQLiteStore(path)
+    store.enqueue(JOB, now=now)
+    desk = Desk(store, FakeClock())
+    desk.ledger.unregister(desk.owner)
+    desk.close()
+    store.close()
+    assert sorted(each.name for each in path.parent.iterdir()) == ["jobs.db", "jobs.db-mpd"]
+    assert sorted(each.name for each in Path(f"{path}-mpd").iterdir()) == ["lock", "queue"]
+
+
+def test_a_lock_folder_somebody_deleted_is_made_again(path: Path, now: Instant) -> None:
+    store = SQLiteStore(path)
+    store.enqueue(JOB, now=now)
+    (Path(f"{path}-mpd") / "lock").unlink()
+    store.enqueue(JOB, now=now)
+    with open(Path(f"{path}-mpd") / "lock") as theirs:
+        fcntl.flock(theirs, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(theirs, fcntl.LOCK_UN)
+    store.close()
+
+
+def test_a_lock_file_that_is_a_symlink_is_not_followed(path: Path, tmp_path: Path, now: Instant) -> None:
+    target = tmp_path / "precious"
+    Path(f"{path}-mpd").mkdir()
+    (Path(f"{path}-mpd") / "lock").symlink_to(target)
+    with pytest.raises(StorePermission, match="lock file"):
+        SQLiteStore(path).enqueue(JOB, now=now)
+    assert not target.exists()
