@@ -38,8 +38,8 @@ def rage(place: Place, *, seed: int, jobs: int, within: float, **env: object) ->
         if time.monotonic() - begun > within:
             raise AssertionError(f"seed {seed}: {place.counts()} after {within} s\n{supervisors[0].err[-2000:]}")
         if len(ids) < jobs:  # some are enqueued while the storm is on
-            ids += handle.enqueue_many({"s": dice.choice((0.0, 0.001, 0.01, 0.03))} for _ in range(every))
-        time.sleep(dice.uniform(0.05, 0.3))
+            ids += handle.enqueue_many({"s": dice.choice((0.0, 0.001, 0.005, 0.02))} for _ in range(every))
+        time.sleep(dice.uniform(0.1, 0.4))
         which = dice.randrange(2)
         if dice.random() < 0.75:
             _kill_worker(supervisors[which], storm, dice)
@@ -50,7 +50,9 @@ def rage(place: Place, *, seed: int, jobs: int, within: float, **env: object) ->
     for supervisor in supervisors:
         supervisor.kill(signal.SIGTERM)
     codes = [supervisor.ended(30) for supervisor in supervisors]
-    assert codes == [0, 0], (seed, codes, [s.err[-2000:] for s in supervisors])
+    for code, supervisor in zip(codes, supervisors, strict=True):
+        # One that was started a moment ago may not listen to signals yet: then it has done nothing either.
+        assert code == 0 or (code == -signal.SIGTERM and not supervisor.err), (seed, code, supervisor.err[-2000:])
     judge(place, storm, ids)
     return storm
 
