@@ -330,10 +330,18 @@ class Terminal:
         return os.waitstatus_to_exitcode(status)
 
     def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
         if self.pid:
             os.kill(self.pid, signal.SIGKILL)
             os.waitpid(self.pid, 0)
+            self.pid = 0
+
+    def hang_up(self) -> None:
+        """Close the terminal's other end."""
         os.close(self._fd)
+        self._fd = -1
 
 
 def overlaps(rows: Iterable[tuple[str, int, int, int, int]], deaths: Mapping[int, int]) -> list[str]:
