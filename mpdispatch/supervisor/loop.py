@@ -289,7 +289,7 @@ class Supervisor:
             self._reconcile(renewal.owned)
             self._cancels_due = True
             if self._crew.is_subreaper:
-                reap_strays(worker.pid for worker in self._pool.workers)
+                reap_strays(self._pool.family)
         if now_us >= self._peers_at_us:
             self._peers = self._rescuer.look(self._members.owner)
             self._watch.follow(self._peers)
@@ -325,7 +325,7 @@ class Supervisor:
                     self._turns.release_backlog()
             case Gone():
                 if self._crew.is_subreaper:
-                    reap_strays(worker.pid for worker in self._pool.workers)
+                    reap_strays(self._pool.family)
 
     def _cancel(self, requests: list[tuple[int, int]], now_us: int) -> None:
         """End the jobs somebody asked to cancel: those not begun at once, the others through the enforcer."""

@@ -29,6 +29,7 @@ from mpdispatch.supervisor.loop import Ending, Supervisor
 __all__ = ["Plan", "SupervisorThread", "run_foreground", "supervise"]
 
 BOOT_TRIES = 3
+_WARM_S = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +58,8 @@ def _bring_up(crew: Crew, app: AppReference) -> AppDescription | None:
         AppImportError: three workers in a row did not get through the import.
     """
     fault: BootFault | None = None
+    crew.pool.spawner.warm_up()
+    _wait_until_warm(crew)
     for failures in range(1, BOOT_TRIES + 1):
         crew.pool.spawn()
         fault = None
@@ -74,6 +77,14 @@ def _bring_up(crew: Crew, app: AppReference) -> AppDescription | None:
             time.sleep(boot_backoff_s(failures))
     assert fault is not None  # the loop ran, and only a fault leaves it
     raise AppImportError(str(app), fault.reason, fault.traceback)
+
+
+def _wait_until_warm(crew: Crew) -> None:
+    """Give the zygote a moment: forked from it, even the first worker is up as soon as by exec."""
+    deadline = time.monotonic() + _WARM_S
+    while crew.pool.spawner.is_warming and not crew.bell.rung and time.monotonic() < deadline:
+        for _ in crew.pool.hear(crew.ears.listen(0.5)):
+            continue  # there is no worker yet that could have said anything
 
 
 def _run(crew: Crew, app: AppReference, plan: Callable[[AppDescription], Plan], drain: bool) -> Ending:
