@@ -36,7 +36,9 @@ def rage(place: Place, *, seed: int, jobs: int, within: float, **env: object) ->
     every = jobs // 10
     while len(ids) < jobs or place.unended():
         if time.monotonic() - begun > within:
-            raise AssertionError(f"seed {seed}: {place.counts()} after {within} s\n{supervisors[0].err[-2000:]}")
+            raise AssertionError(
+                f"seed {seed}: {place.counts()} after {within} s\n{supervisors[0].err[-2000:]}"
+            )
         if len(ids) < jobs:  # some are enqueued while the storm is on
             ids += handle.enqueue_many({"s": dice.choice((0.0, 0.001, 0.005, 0.02))} for _ in range(every))
         time.sleep(dice.uniform(0.1, 0.4))
@@ -52,7 +54,11 @@ def rage(place: Place, *, seed: int, jobs: int, within: float, **env: object) ->
     codes = [supervisor.ended(30) for supervisor in supervisors]
     for code, supervisor in zip(codes, supervisors, strict=True):
         # One that was started a moment ago may not listen to signals yet: then it has done nothing either.
-        assert code == 0 or (code == -signal.SIGTERM and not supervisor.err), (seed, code, supervisor.err[-2000:])
+        assert code == 0 or (code == -signal.SIGTERM and not supervisor.err), (
+            seed,
+            code,
+            supervisor.err[-2000:],
+        )
     judge(place, storm, ids)
     return storm
 

@@ -15,8 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from mpdispatch import Cancel, Engine, QueueConfig, Retry, Snooze, backoff, current_job
-from mpdispatch import Dispatcher, SQLiteStore
+from mpdispatch import Cancel, Dispatcher, Engine, QueueConfig, Retry, Snooze, SQLiteStore, backoff, current_job
 
 HERE = Path(__file__).resolve().parent
 LEDGER = HERE / "ledger"
