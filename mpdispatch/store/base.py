@@ -81,6 +81,8 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
     """Wall time at which the next scheduled or retrying job of the polled queues is due."""
     next_token_us: int | None
     """Boottime at which a rate-limited queue gets its next token, if that holds a due job back."""
+    is_synced: bool = True
+    """False: this turn only claimed, and a power cut before `sync` may forget that it did."""
 
 
 class Store(Protocol):
@@ -233,9 +235,14 @@ class Ledger(Protocol):
     ) -> Turn:
         """One transaction: record these outcomes, stage what is due, claim up to `slots` jobs as planned.
 
-        Takes no write lock if there is nothing to record and nothing due. Raises LeaseLostError (nothing was
+        Takes no write lock if there is nothing to record and nothing due. A turn that records nothing is not synced
+        to disk (`is_synced`): the caller decides how long that may be. Raises LeaseLostError (nothing was
         written) if the registration is gone. `planner=None` claims nothing.
         """
+        ...
+
+    def sync(self) -> None:
+        """Have everything committed so far survive a power cut. For a turn that was not synced; blocks on the disk."""
         ...
 
     def peers(self, owner: int) -> list[PeerSupervisor]:

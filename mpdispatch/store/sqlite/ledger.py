@@ -57,8 +57,8 @@ class SQLiteLedger:
     def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         return self._session().read(work)
 
-    def _write(self, work: Callable[[sqlite3.Connection], T], point: str) -> T:
-        return self._session().write(work, point=point, checkpoint=False)
+    def _write(self, work: Callable[[sqlite3.Connection], T], point: str, *, synced: bool = True) -> T:
+        return self._session().write(work, point=point, checkpoint=False, synced=synced)
 
     # -- the lease ------------------------------------------------------------------------------
 
@@ -137,6 +137,8 @@ class SQLiteLedger:
             if idle is not None:
                 return idle
 
+        is_synced = bool(transitions or progress)
+
         def work(connection: sqlite3.Connection, *, one_by_one: bool = False) -> Turn:
             _require_registered(connection, owner)
             if progress:
@@ -165,10 +167,11 @@ class SQLiteLedger:
                 has_more=has_more or claim.has_more,
                 next_due_us=claiming.next_due_us(connection, planner.queues),
                 next_token_us=claiming.next_token_us(connection, planner, slots, now),
+                is_synced=is_synced or not claim.jobs,
             )
 
         try:
-            return self._write(work, "turn")
+            return self._write(work, "turn", synced=is_synced)
         except finishing.SomeRejectedError:
             return self._write(lambda c: work(c, one_by_one=True), "turn")
 
@@ -226,6 +229,10 @@ class SQLiteLedger:
     def blocker(self) -> int | None:
         """Pid of the process on this host that holds the store's write lock now, if that can be known."""
         return holder_of(self.side_dir / "lock")
+
+    def sync(self) -> None:
+        """Have everything committed so far survive a power cut."""
+        self._session().sync()
 
     def verify(self) -> None:
         """Raise StoreVanished if the file was deleted or replaced since it was opened. No I/O but a stat."""
