@@ -259,8 +259,6 @@ class WorkerProcess:
         ending = self._wait()
         if ending is not None:
             self.ending = ending
-            # subprocess must not wait for it, nor warn that nobody did.
-            self.launched.popen.returncode = ending.exit_status or 0
             sweep(self.launched.process, f"{self.mark}\0")
         return ending
 
