@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from mpdispatch.errors import StoreBusy
 from mpdispatch.model import Cause, JobState
+from mpdispatch.store.sqlite.ledger import SQLiteLedger
 from mpdispatch.supervisor import loop
 from tests.pool.probes import lives
 from tests.supervisor.conftest import Build
@@ -124,12 +126,11 @@ def test_a_take_over_of_our_own_that_had_to_wait_does_not_kill_our_new_workers(
         patched.setattr(house.supervisor._rescuer, "take_over", lambda *_: False)
         house.clock.advance(house.config.stale_job_threshold * 0.95)
         house.until(lambda: house.owner != before)
-    (tmp_path / "again").mkdir()
-    other = house.enqueue("hold", started=tmp_path / "again" / "started", gate=tmp_path / "gate")
-    house.until((tmp_path / "again" / "started").exists)
-    (worker,) = house.workers
-    # Now the old registration's lease runs out, and we take it over like anybody's.
-    house.clock.advance(5)
+        other = house.enqueue("hold", started=tmp_path / "again", gate=tmp_path / "gate")
+        house.until((tmp_path / "again").exists)
+        (worker,) = house.workers
+    # Only now can the old registration be taken over, and what it left be swept.
+    house.clock.advance(1)
     house.until(lambda: house.causes(job_id) == [Cause.LEASE_LOST])
     assert house.workers == [worker]
     assert lives(worker.pid)
@@ -163,15 +164,20 @@ def test_a_full_disk_while_joining_anew_is_survived(
     house.until(lambda: len(house.store.supervisors()) == 1)
 
 
-def test_a_stop_is_obeyed_while_the_lease_is_lost_and_the_store_is_held(house: House, tmp_path: Path) -> None:
+def test_a_stop_is_obeyed_while_the_lease_is_lost_and_the_store_is_held(
+    house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     job_id = _holding(house, tmp_path)
-    foreign = house.lock()
+
+    def busy(*_: object, **__: object) -> None:
+        raise StoreBusy("jobs.db")
+
+    monkeypatch.setattr(SQLiteLedger, "register", busy)
     house.clock.advance(house.config.stale_job_threshold)
     house.until(lambda: house.workers == [])
     house.crew.bell.ring()
     ending = house.until(lambda: house.ending, timeout_s=3)
     assert ending.exit_code == 75
-    foreign.close()
     # The job is left to a rescuer, who finds the registration and the marks.
     assert house.state(job_id) is JobState.RUNNING
     assert len(house.store.supervisors()) == 1
@@ -183,6 +189,13 @@ def test_a_stop_is_obeyed_while_the_lease_is_lost_and_the_store_is_held(house: H
 def _beat(house: House) -> None:
     house.clock.advance(house.config.heartbeat_interval)
     house.steps(2)
+
+
+def _take_away(house: House, job_id: int) -> None:
+    """The row is not ours any more, whatever we think."""
+    house.sql(
+        "UPDATE mpdispatch_jobs SET state = 'scheduled', owner = NULL, run_at_us = 1 << 60 WHERE id = ?", job_id
+    )
 
 
 def test_a_running_row_of_ours_that_we_do_not_hold_is_given_back(house: House, tmp_path: Path) -> None:
@@ -203,7 +216,7 @@ def test_a_running_row_of_ours_that_we_do_not_hold_is_given_back(house: House, t
 def test_a_running_job_that_was_taken_from_us_is_ended(house: House, tmp_path: Path) -> None:
     job_id = _holding(house, tmp_path)
     (worker,) = house.workers
-    house.sql("UPDATE mpdispatch_jobs SET starts = 7 WHERE id = ?", job_id)
+    _take_away(house, job_id)
     house.clock.advance(house.config.heartbeat_interval)
     house.until(lambda: not lives(worker.pid))
     house.until(lambda: house.supervisor.books.stale_writes == 1)
@@ -223,10 +236,11 @@ def test_a_waiting_job_that_was_taken_from_us_is_never_started(
     house.until(lambda: len(worker.hand) == 3)
     if where == "backlog":
         house.supervisor.books.put_back(worker.recall(), house.clock.now().boot_us)
-    house.sql("UPDATE mpdispatch_jobs SET starts = 7 WHERE id = ?", taken)
+    _take_away(house, taken)
     _beat(house)
     (tmp_path / "gate").touch()
     jobs = house.ended(running, kept)
-    assert [job.starts for job in jobs] == [1, 1]  # and nobody else suffered
+    assert jobs[0].starts == 1  # and nobody else suffered
+    assert [job.state for job in jobs] == [JobState.COMPLETED] * 2
     assert not (tmp_path / "taken").exists()
     assert house.workers == [worker]
