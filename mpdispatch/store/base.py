@@ -78,7 +78,8 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
     has_more: bool
     """The claim took all it might; more may be due."""
     next_due_us: int | None
-    """Wall time at which the next scheduled or retrying job of the polled queues is due."""
+    """Wall time at which the next scheduled or retrying job of the polled queues is due. None if `has_more`:
+    then nobody waits for it."""
     next_token_us: int | None
     """Boottime at which a rate-limited queue gets its next token, if that holds a due job back."""
     is_synced: bool = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import starmap
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,7 +22,6 @@ from mpdispatch.store.sqlite.connection import Session
 from mpdispatch.store.sqlite.holder import holder_of
 from mpdispatch.store.sqlite.place import Place
 from mpdispatch.store.sqlite.queries import QUERIES
-from mpdispatch.store.sqlite.rows import claimed_of
 from mpdispatch.store.sqlite.wake import Bell, remove_bell
 
 __all__ = ["SQLiteLedger"]
@@ -160,12 +160,13 @@ class SQLiteLedger:
             has_more = claiming.stage(connection, planner, now)
             failpoint("claim.after_stage")
             claim = claiming.claim(connection, owner, planner, slots, now)
+            has_more = has_more or claim.has_more
             return Turn(
                 claimed=claim.jobs,
                 rejected=rejected,
                 parked=claim.parked,
-                has_more=has_more or claim.has_more,
-                next_due_us=claiming.next_due_us(connection, planner.queues),
+                has_more=has_more,
+                next_due_us=None if has_more else claiming.next_due_us(connection, planner.queues),
                 next_token_us=claiming.next_token_us(connection, planner, slots, now),
                 is_synced=is_synced or not claim.jobs,
             )
@@ -183,7 +184,7 @@ class SQLiteLedger:
     def jobs_of(self, owner: int) -> list[ClaimedJob]:
         """The running jobs of a supervisor. A read."""
         rows = self._read(lambda c: c.execute(QUERIES["jobs_of"], (owner,)).fetchall())
-        return [claimed_of(row, payload=row[10] if row[10] is not None else b"", this_start=0) for row in rows]
+        return list(starmap(ClaimedJob, rows))
 
     def take_over(self, dead: PeerSupervisor, transitions: Sequence[Transition], *, now: Instant) -> bool:
         """Record these outcomes of a dead supervisor's jobs and strike it off, in one transaction."""
