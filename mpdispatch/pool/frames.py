@@ -30,6 +30,7 @@ __all__ = [
     "decode_from_worker",
     "decode_to_worker",
     "encode",
+    "is_job",
     "run_frame",
 ]
 
@@ -212,6 +213,11 @@ def decode_from_zygote(frame: bytes) -> Hatched | Preloaded | Forked:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise FrameError(str(error)) from error
     return message
+
+
+def is_job(frame: bytes) -> bool:
+    """Whether a frame of ours to a worker is a job, without decoding it."""
+    return frame.startswith(b'["run",')
 
 
 def run_frame(job: ClaimedJob, reference: str | None = None) -> bytes:

@@ -7,8 +7,10 @@ child, so its exit status is ours to read, and it leads its own session, so Ctrl
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,37 +44,39 @@ def launch(mark: str) -> Launched:
 
     Raises OSError if no process or descriptor can be had.
     """
-    channel, theirs = channel_pair()
-    try:
+    with ExitStack() as undo:
+        channel, theirs = channel_pair()
+        undo.callback(channel.close)
+        undo.callback(theirs.close)
         death_read, death_write = os.pipe()
-    except OSError:
-        channel.close()
+        undo.callback(os.close, death_write)
+        try:
+            popen = exec_python(_MAIN, theirs.fileno(), death_read, mark)
+        finally:
+            os.close(death_read)
+        # We wait for it ourselves, by its pidfd; subprocess must neither do so nor warn that nobody did.
+        popen.returncode = 0
+        launched = assemble(
+            popen.pid, channel, Channel(theirs) if sys.platform == "linux" else None, death_write
+        )
+        undo.pop_all()
+    if launched.spare is None:
         theirs.close()
-        raise
-    try:
-        popen = exec_python(_MAIN, theirs.fileno(), death_read, mark)
-    except OSError:
-        channel.close()
-        theirs.close()
-        os.close(death_write)
-        raise
-    finally:
-        os.close(death_read)
-    # We wait for it ourselves, by its pidfd; subprocess must neither do so nor warn that nobody did.
-    popen.returncode = 0
-    spare: Channel | None = None
-    if sys.platform == "linux":
-        spare = Channel(theirs)
-    else:
-        theirs.close()
-    return assemble(popen.pid, channel, spare, death_write)
+    return launched
 
 
 def assemble(pid: int, channel: Channel, spare: Channel | None, death_fd: int) -> Launched:
-    """Put together what is known of a process that is our child by now. Raises OSError."""
+    """Put together what is known of a process that is our child by now. Raises OSError: it was ended."""
+    start = process_start(pid) or 0
+    try:
+        pidfd = os.pidfd_open(pid) if sys.platform == "linux" else None
+    except OSError:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        raise
     return Launched(
-        process=ProcessId(pid, process_start(pid) or 0),
-        pidfd=os.pidfd_open(pid) if sys.platform == "linux" else None,
+        process=ProcessId(pid, start),
+        pidfd=pidfd,
         channel=channel,
         spare=spare,
         death_fd=death_fd,

@@ -197,6 +197,7 @@ class Pool:
                 if worker.find(message.id, message.starts) is not None:
                     yield Said(message.id, message.starts, bytes(message.data))
             case Up():
+                worker.has_booted = True
                 if worker.state is WorkerState.BOOTING:
                     worker.state = WorkerState.READY
                 self.spawner.preload(self._app, message.hazards)
@@ -208,14 +209,13 @@ class Pool:
                 worker.retire()
 
     def _ended(self, worker: WorkerProcess) -> Iterator[Event]:
-        was_ready = worker.state is not WorkerState.BOOTING
         ending = worker.reap()
         if ending is None:
             return
         # What it wrote just before its end still counts; what it never read was never started.
         for message in worker.messages():
             yield from self._understood(worker, message)
-        returned = worker.recall()
+        recalled, unread = worker.recall(), list[ClaimedJob]()
         for held in list(worker.hand):
             worker.take_out(held)
             if worker.had_started(held):
@@ -225,11 +225,11 @@ class Pool:
                 )
             else:
                 worker.unsettled -= 1
-                returned.append(held.job)
-        if returned:
-            yield Returned(returned)
+                unread.append(held.job)
+        if unread or recalled:
+            yield Returned(unread + recalled)  # in the order they were given
         self._forget(worker)
-        if was_ready:
+        if worker.has_booted:
             yield Gone(worker)
         else:
             said = self._boot_errors.pop(worker.pid, None)

@@ -11,6 +11,7 @@ import os
 import select
 import socket
 import sys
+import time
 
 from mpdispatch.execution.appref import AppReference
 from mpdispatch.ids import ProcessId, process_start
@@ -32,6 +33,8 @@ from mpdispatch.pool.launch import Launched, assemble, exec_python, launch
 __all__ = ["Spawner", "Zygote"]
 
 _MAIN = "from mpdispatch.pool.zygote import main; main()"
+_WARM_S = 5.0
+"""An app that takes longer to import is not waited for."""
 _PATIENCE_S = 0.1
 """The loop waits no longer for a fork; past that the zygote is given up."""
 
@@ -53,6 +56,7 @@ class Zygote:
             theirs.close()
             os.close(death_read)
         self.process = ProcessId(self._popen.pid, process_start(self._popen.pid) or 0)
+        self.asked_at = time.monotonic()
         self.is_ready = False
         """Whether it can fork now: not while it imports."""
         self.hazards: tuple[str, ...] | None = None
@@ -78,6 +82,7 @@ class Zygote:
     def preload(self, app: AppReference) -> None:
         """Have it import the app; it forks nothing until that is done. Raises OSError: it has ended."""
         self.is_ready = False
+        self.asked_at = time.monotonic()
         self._control.send(encode(Preload(app=app)), socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT)
 
     def fork(self, mark: str, channel_fd: int, death_fd: int) -> int:
@@ -119,7 +124,8 @@ class Spawner:
     @property
     def is_warming(self) -> bool:
         """Whether it is worth a moment's wait: the zygote is about to be ready."""
-        return self._zygote is not None and not self._zygote.is_ready
+        zygote = self._zygote
+        return zygote is not None and not zygote.is_ready and time.monotonic() - zygote.asked_at < _WARM_S
 
     def warm_up(self) -> None:
         """Start a zygote, if there is to be one."""

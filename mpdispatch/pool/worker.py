@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 import sys
+import traceback
 from types import FrameType
 from typing import NoReturn
 
@@ -27,7 +28,7 @@ from mpdispatch.execution.hygiene import Hygiene, has_children, kill_children
 from mpdispatch.execution.loading import load
 from mpdispatch.execution.registry import Registry
 from mpdispatch.model import Completed
-from mpdispatch.pool.channel import Channel, ChannelBroken
+from mpdispatch.pool.channel import EXIT_CHANNEL_LOST, Channel, ChannelBroken
 from mpdispatch.pool.frames import (
     Attach,
     Boot,
@@ -48,8 +49,6 @@ from mpdispatch.pool.marks import Ring
 
 _log = logging.getLogger("mpdispatch.worker")
 
-EXIT_CHANNEL_LOST = 70
-"""The channel to the supervisor broke: a handler closed it, or the supervisor is gone."""
 EXIT_BOOT_FAILED = 3
 
 
@@ -68,6 +67,9 @@ def serve(channel: Channel, death_fd: int, supervisor_pid: int, app: AppEngine |
         _serve(channel, app)
     except ChannelBroken:
         _leave(EXIT_CHANNEL_LOST)
+    except BaseException:  # noqa: BLE001 - an interpreter that ends itself waits for threads a handler left
+        traceback.print_exc()
+        _leave(1)
     _leave(0)
 
 
@@ -109,8 +111,8 @@ def _serve(channel: Channel, app: AppEngine | None) -> None:
             hazards = tuple(fork_hazards())
         description = app.describe()
     except DispatchError as error:
-        traceback = error.traceback if isinstance(error, AppImportError) else ""
-        channel.send(encode(BootFailed(reason=str(error), traceback=traceback)), wait=True)
+        said = error.traceback if isinstance(error, AppImportError) else ""
+        channel.send(encode(BootFailed(reason=str(error), traceback=said)), wait=True)
         _leave(EXIT_BOOT_FAILED)
     channel.send(encode(Up(pid=os.getpid(), app=description, hazards=hazards)), wait=True)
 

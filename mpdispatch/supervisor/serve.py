@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 
 from mpdispatch.config import Config, QueueConfig
 from mpdispatch.errors import AppImportError, DispatchError
@@ -25,11 +24,11 @@ from mpdispatch.store import open_store
 from mpdispatch.store.base import Store
 from mpdispatch.supervisor.crew import Crew
 from mpdispatch.supervisor.loop import Ending, Supervisor
+from mpdispatch.version import __version__
 
 __all__ = ["Plan", "SupervisorThread", "run_foreground", "supervise"]
 
 BOOT_TRIES = 3
-_WARM_S = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,13 +41,6 @@ class Plan:
     queue_configs: tuple[QueueConfig, ...]
     store_for_workers: str | None = None
     """The store handlers enqueue into, if it is not the app's own."""
-
-
-def _version() -> str:
-    try:
-        return version("mpdispatch")
-    except PackageNotFoundError:
-        return "0"
 
 
 def _bring_up(crew: Crew, app: AppReference) -> AppDescription | None:
@@ -81,8 +73,7 @@ def _bring_up(crew: Crew, app: AppReference) -> AppDescription | None:
 
 def _wait_until_warm(crew: Crew) -> None:
     """Give the zygote a moment: forked from it, even the first worker is up as soon as by exec."""
-    deadline = time.monotonic() + _WARM_S
-    while crew.pool.spawner.is_warming and not crew.bell.rung and time.monotonic() < deadline:
+    while crew.pool.spawner.is_warming and not crew.bell.rung:
         for _ in crew.pool.hear(crew.ears.listen(0.5)):
             continue  # there is no worker yet that could have said anything
 
@@ -108,7 +99,7 @@ def _supervisor(crew: Crew, app: AppReference, plan: Plan, drain: bool) -> Super
         rulebook=plan.rulebook,
         queue_configs=plan.queue_configs,
         app=str(app),
-        version=_version(),
+        version=__version__,
         store_for_workers=plan.store_for_workers,
         drain=drain,
     )
