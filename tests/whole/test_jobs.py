@@ -44,7 +44,7 @@ def test_a_running_job_that_ignores_the_cancel_is_killed(place: Place) -> None:
 
 
 def test_a_job_waiting_in_a_workers_hands_is_cancelled_without_a_start(place: Place) -> None:
-    place.supervising("-c", "1")
+    place.supervising("-c", "1", prefetch_window=0.5)
     for job_id in place.app.once.enqueue_many({"s": 0} for _ in range(200)):
         place.complete(job_id)
     stuck, *rest = place.app.once.enqueue_many([{"s": 2}, *({"s": 0} for _ in range(30))])
