@@ -204,7 +204,9 @@ def _drive(begin: _Begin) -> Any:
         try:
             value, error = runner.run(driven, begin)
         finally:
-            driven.task = None  # freed while an interrupt cannot raise: it would be lost in a weak reference's callback
+            driven.task = (
+                None  # freed while an interrupt cannot raise: it would be lost in a weak reference's callback
+            )
             if stuck := runner.clear():
                 _reasons.append("tasks or threads of a handler do not end: " + ", ".join(stuck[:5]))
                 _runner = None  # the next job must not run them on
