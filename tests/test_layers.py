@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "mpdispatch"
 
 FLOORS = {
-    **dict.fromkeys(["errors", "ids", "clock", "cpus", "failpoints", "sqlite3"], 0),
+    **dict.fromkeys(["errors", "ids", "clock", "cpus", "failpoints", "sqlite3", "version"], 0),
     "model": 1,
     **dict.fromkeys(["policy", "config", "hooks", "backoff"], 2),
     "store": 3,
