@@ -96,6 +96,10 @@ WHERE cancel_requested_us IS NOT NULL;
 CREATE UNIQUE INDEX mpdispatch_jobs_key ON mpdispatch_jobs (name, idempotency_key)
 WHERE idempotency_key IS NOT NULL;
 
+-- An ended job is enqueued again once: a double click makes one job.
+CREATE UNIQUE INDEX mpdispatch_jobs_retried ON mpdispatch_jobs (retried_from)
+WHERE retried_from IS NOT NULL;
+
 CREATE TABLE mpdispatch_payloads (
     job_id INTEGER PRIMARY KEY,
     payload TEXT NOT NULL
