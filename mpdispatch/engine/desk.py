@@ -7,9 +7,10 @@ from typing import Any
 
 from mpdispatch.clock import Clock
 from mpdispatch.engine.dead_letters import DeadLetters
+from mpdispatch.engine.offload import offload_read
 from mpdispatch.engine.options import checked_id, checked_limit, seconds
 from mpdispatch.engine.overview import overview
-from mpdispatch.engine.waiting import wait_for_end
+from mpdispatch.engine.waiting import wait_for_end, wait_for_end_async
 from mpdispatch.errors import JobCancelledError, JobFailedError, StoreNotShared, UsageError
 from mpdispatch.execution.context import in_worker
 from mpdispatch.model import Attempt, Job, JobState, Page
@@ -75,13 +76,17 @@ class JobDesk:
             JobNotFoundError: there is no such job (any more).
         """
         timeout_s = None if timeout is None else seconds("timeout", timeout)
-        state = wait_for_end(self.store, checked_id(job_id), timeout_s)
-        job = self.store.get(job_id)
-        if state is JobState.FAILED:
-            raise JobFailedError(job, job.last_error)
-        if state is JobState.CANCELLED:
-            raise JobCancelledError(job)
-        return job
+        wait_for_end(self.store, checked_id(job_id), timeout_s)
+        return _completed(self.store.get(job_id))
+
+    async def wait_async(self, job_id: int, timeout: float | timedelta | None = None) -> Job:
+        """As `wait`, from async code: `await engine.wait_async(job.id)`. Never blocks the event loop.
+
+        Cancelling it ends the waiting, not the job.
+        """
+        timeout_s = None if timeout is None else seconds("timeout", timeout)
+        await wait_for_end_async(self.store, checked_id(job_id), timeout_s)
+        return _completed(await offload_read(self.store.get, job_id))
 
     def cancel(self, job_id: int) -> Job:
         """Cancel a waiting job at once; ask the supervisor to end a running one.
@@ -129,6 +134,14 @@ class JobDesk:
     def stats(self) -> dict[str, Any]:
         """Counts of the whole store, as `mpdispatch stats --json` gives them."""
         return overview(self.store)
+
+
+def _completed(job: Job) -> Job:
+    if job.state is JobState.FAILED:
+        raise JobFailedError(job, job.last_error)
+    if job.state is JobState.CANCELLED:
+        raise JobCancelledError(job)
+    return job
 
 
 def _checked_state(state: object) -> JobState | None:

@@ -99,9 +99,12 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
     has_more: bool
     """The claim took all it might; more may be due."""
     next_due_us: int | None
-    """Wall time at which the next scheduled or retrying job of the polled queues is due."""
+    """Wall time at which the next scheduled or retrying job of the polled queues is due. None if `has_more`:
+    then nobody waits for it."""
     next_token_us: int | None
     """Boottime at which a rate-limited queue gets its next token, if that holds a due job back."""
+    is_synced: bool = True
+    """False: this turn only claimed, and a power cut before `sync` may forget that it did."""
 
 
 class Store(Protocol):
@@ -279,9 +282,14 @@ class Ledger(Protocol):
     ) -> Turn:
         """One transaction: record these outcomes, stage what is due, claim up to `slots` jobs as planned.
 
-        Takes no write lock if there is nothing to record and nothing due. Raises LeaseLostError (nothing was
+        Takes no write lock if there is nothing to record and nothing due. A turn that records nothing is not synced
+        to disk (`is_synced`): the caller decides how long that may be. Raises LeaseLostError (nothing was
         written) if the registration is gone. `planner=None` claims nothing.
         """
+        ...
+
+    def sync(self) -> None:
+        """Have everything committed so far survive a power cut. For a turn that was not synced; blocks on the disk."""
         ...
 
     def peers(self, owner: int) -> list[PeerSupervisor]:
@@ -307,6 +315,10 @@ class Ledger(Protocol):
 
     def housekeep(self) -> None:
         """Checkpoint the WAL if it has grown past 8 MiB, and such. Never blocks; call it between turns."""
+        ...
+
+    def blocker(self) -> int | None:
+        """Pid of the process on this host that holds the store's write lock now, if that can be known."""
         ...
 
     def verify(self) -> None:
