@@ -39,6 +39,7 @@ from mpdispatch.supervisor.books import Books
 from mpdispatch.supervisor.crew import Crew
 from mpdispatch.supervisor.enforce import Enforcer
 from mpdispatch.supervisor.membership import Membership
+from mpdispatch.supervisor.prune import Pruner
 from mpdispatch.supervisor.reconcile import Reconciler
 from mpdispatch.supervisor.rescue import PeerWatch, Rescuer
 from mpdispatch.supervisor.shutdown import Shutdown
@@ -114,6 +115,7 @@ class Supervisor:
         self._reconciler = Reconciler(
             self._ledger, self._pool, self.books, self._turns, self._enforcer, crew.log
         )
+        self._pruner = Pruner(self._ledger, self._clock, config, crew.log)
         self._shutdown = Shutdown(config)
         self._marks: MarkFile | None = None
         self._trouble = Trouble(self._ledger, crew.log)
@@ -246,7 +248,7 @@ class Supervisor:
         due += [self._members.next_us, self._peers_at_us] if is_well else [self._trouble.until_us]
         if turns.claim_at_us > now_us:
             due.append(turns.claim_at_us)  # what is past waits for a free worker: that wakes us by itself
-        due += [turns.sync_at_us, *self._shutdown.due()]
+        due += [turns.sync_at_us, self._pruner.next_us or 0, *self._shutdown.due()]
         if (at := self._enforcer.enforce(now_us)) is not None:
             due.append(at)
         if (at := assigner.recall_stuck(now_us)) is not None:
@@ -320,6 +322,7 @@ class Supervisor:
             self._turns.take(self._members.owner, now_us, may_claim=not self._shutdown.is_on)
             self._ledger.housekeep()
         self._turns.sync_if_due(now_us)
+        self._pruner.prune(now_us)
         if self._shutdown.is_on or self._is_drain:
             self._maybe_end(now_us)
 
