@@ -201,11 +201,6 @@ def decode_preamble(frame: bytes) -> Boot | Attach:
     return message
 
 
-def is_job(frame: bytes) -> bool:
-    """Whether a frame of ours to a worker is a job, without decoding it."""
-    return frame.startswith(b'["run",')
-
-
 def decode_to_zygote(frame: bytes) -> Preload | Fork:
     message: Preload | Fork = _to_zygote.decode(frame)
     return message
@@ -218,6 +213,11 @@ def decode_from_zygote(frame: bytes) -> Hatched | Preloaded | Forked:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise FrameError(str(error)) from error
     return message
+
+
+def is_job(frame: bytes) -> bool:
+    """Whether a frame of ours to a worker is a job, without decoding it."""
+    return frame.startswith(b'["run",')
 
 
 def run_frame(job: ClaimedJob, reference: str | None = None) -> bytes:

@@ -7,6 +7,7 @@ child, so its exit status is ours to read, and it leads its own session, so Ctrl
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from contextlib import ExitStack
@@ -53,27 +54,29 @@ def launch(mark: str) -> Launched:
             popen = exec_python(_MAIN, theirs.fileno(), death_read, mark)
         finally:
             os.close(death_read)
-        undo.callback(_undo, popen)
-        spare = Channel(theirs) if sys.platform == "linux" else None
-        launched = assemble(popen.pid, channel, spare, death_write)
+        # We wait for it ourselves, by its pidfd; subprocess must neither do so nor warn that nobody did.
+        popen.returncode = 0
+        launched = assemble(
+            popen.pid, channel, Channel(theirs) if sys.platform == "linux" else None, death_write
+        )
         undo.pop_all()
-    # We wait for it ourselves, by its pidfd; subprocess must neither do so nor warn that nobody did.
-    popen.returncode = 0
-    if spare is None:
+    if launched.spare is None:
         theirs.close()
     return launched
 
 
-def _undo(popen: subprocess.Popen[bytes]) -> None:
-    popen.kill()
-    popen.wait()
-
-
 def assemble(pid: int, channel: Channel, spare: Channel | None, death_fd: int) -> Launched:
-    """Put together what is known of a process that is our child by now. Raises OSError."""
+    """Put together what is known of a process that is our child by now. Raises OSError: it was ended."""
+    start = process_start(pid) or 0
+    try:
+        pidfd = os.pidfd_open(pid) if sys.platform == "linux" else None
+    except OSError:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        raise
     return Launched(
-        process=ProcessId(pid, process_start(pid) or 0),
-        pidfd=os.pidfd_open(pid) if sys.platform == "linux" else None,
+        process=ProcessId(pid, start),
+        pidfd=pidfd,
         channel=channel,
         spare=spare,
         death_fd=death_fd,

@@ -20,7 +20,6 @@ from mpdispatch.clock import SECOND_US, Instant
 from mpdispatch.config import Config, QueueConfig
 from mpdispatch.errors import (
     LeaseLostError,
-    StoreBusy,
     StoreCorrupt,
     StoreError,
     StoreFull,
@@ -43,14 +42,13 @@ from mpdispatch.supervisor.membership import Membership
 from mpdispatch.supervisor.reconcile import Reconciler
 from mpdispatch.supervisor.rescue import PeerWatch, Rescuer
 from mpdispatch.supervisor.shutdown import Shutdown
+from mpdispatch.supervisor.trouble import Trouble
 from mpdispatch.supervisor.turns import Turns
 
 __all__ = ["Ending", "Supervisor"]
 
 _PEERS_US = 1_000_000
 _PEERS_KNOCK_US = 100_000
-_BUSY_US = 20_000
-_TROUBLE_US = 500_000
 _DRAINED_US = 100_000
 
 
@@ -118,7 +116,7 @@ class Supervisor:
         )
         self._shutdown = Shutdown(config)
         self._marks: MarkFile | None = None
-        self._store_after_us = 0
+        self._trouble = Trouble(self._ledger, crew.log)
         self._peers_at_us = 0
         self._peers_seen_us = 0
         self._peers: list[PeerSupervisor] = []
@@ -145,7 +143,7 @@ class Supervisor:
         except OSError as error:
             self._members.distrust()  # Without marks no worker may have a job: join again in a moment.
             kind = StoreFull if error.errno in (errno.ENOSPC, errno.EDQUOT) else StoreError
-            raise kind(str(path), f"cannot make the file of start marks: {error}") from error
+            raise kind(self._store.location, f"cannot make {path}: {error.strerror}") from error
         self._pool.open(self._marks, self._attach)
         self._wake_fd = self._ledger.wake_fileno()
         if self._wake_fd is not None:
@@ -245,7 +243,7 @@ class Supervisor:
         now_us = self._clock.now().boot_us
         turns, assigner = self._turns, self._assigner
         due = [now_us + self._poll_us]
-        due += [self._members.next_us, self._peers_at_us] if is_well else [self._store_after_us]
+        due += [self._members.next_us, self._peers_at_us] if is_well else [self._trouble.until_us]
         if turns.claim_at_us > now_us:
             due.append(turns.claim_at_us)  # what is past waits for a free worker: that wakes us by itself
         due += self._shutdown.due()
@@ -279,24 +277,21 @@ class Supervisor:
     def _guarded(self, step: Callable[[], None]) -> bool:
         """Run a step that needs the store; False if the store is in trouble, which is then dealt with."""
         now_us = self._clock.now().boot_us
-        if now_us < self._store_after_us:
+        if now_us < self._trouble.until_us:
             return False
         try:
             step()
-        except StoreBusy:
-            self._store_after_us = now_us + _BUSY_US
         except LeaseLostError as error:
             self._pool.kill_all()
-            self._store_after_us = 0
             self._members.distrust()
             self._log.error("another supervisor took our jobs over", extra={"owner": error.owner})
         except (StoreVanished, StoreCorrupt, StoreIOError) as error:
             self._log.error("the store cannot be used any more", extra={"error": str(error)})
             self._end(error.exit_code)
         except StoreError as error:
-            self._log.error("the store is in trouble, trying again", extra={"error": str(error)})
-            self._store_after_us = now_us + _TROUBLE_US
+            self._trouble.met(error, now_us)
         else:
+            self._trouble.over()
             return True
         return False
 
