@@ -18,7 +18,8 @@ from mpdispatch.model import Attempt, Cause, Job, JobState, NewJob
 from mpdispatch.pool.process import WorkerProcess
 from mpdispatch.store.sqlite import SQLiteStore
 from mpdispatch.supervisor.crew import Crew
-from mpdispatch.supervisor.loop import Ending, Supervisor
+from mpdispatch.supervisor.loop import Supervisor
+from mpdispatch.supervisor.shutdown import Ending
 from tests.pool.app import engine
 from tests.pool.probes import until
 from tests.pool.rig import app_reference
