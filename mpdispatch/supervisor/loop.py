@@ -230,7 +230,7 @@ class Supervisor:
         due += [self._members.next_us, self._peers_at_us] if is_well else [self._trouble.until_us]
         if turns.claim_at_us > now_us:
             due.append(turns.claim_at_us)  # what is past waits for a free worker: that wakes us by itself
-        due += self._shutdown.due()
+        due += [turns.sync_at_us, *self._shutdown.due()]
         if (at := self._enforcer.enforce(now_us)) is not None:
             due.append(at)
         if (at := assigner.recall_stuck(now_us)) is not None:
@@ -300,6 +300,7 @@ class Supervisor:
         if self._shutdown.is_on or self._turns.linger_us(now_us) == 0:
             self._turns.take(self._members.owner, now_us, may_claim=not self._shutdown.is_on)
             self._ledger.housekeep()
+        self._turns.sync_if_due(now_us)
         if self._shutdown.is_on or self._is_drain:
             self._maybe_end(now_us)
 

@@ -1,4 +1,4 @@
-"""How a run ends, and when a stop's patience does: running jobs may finish, then are asked to end, then are killed. Pure but for its state."""
+"""How a run ends: a stop lets jobs finish, then asks them to end, then kills. Pure but for its state."""
 
 from __future__ import annotations
 

@@ -6,6 +6,8 @@ import os
 import signal
 from pathlib import Path
 
+import pytest
+
 from mpdispatch.model import Cause, JobState
 from tests.pool.probes import lives, pid_in
 from tests.supervisor.conftest import Build
@@ -99,11 +101,13 @@ def test_a_cancel_that_finds_nothing_of_ours_changes_nothing(house: House, tmp_p
 
 
 def test_a_cancel_asked_while_the_knock_was_lost_is_seen_by_the_next_heartbeat(
-    house: House, tmp_path: Path
+    house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job_id = house.enqueue("hold", started=tmp_path / "started")
     house.until((tmp_path / "started").exists)
-    house.sql("UPDATE mpdispatch_jobs SET cancel_requested_us = 1 WHERE id = ?", job_id)
+    with monkeypatch.context() as patched:
+        patched.setattr(house.store, "wake", lambda: None)
+        _cancel(house, job_id)
     house.steps(5)
     assert house.state(job_id) is JobState.RUNNING
     house.clock.advance(house.config.heartbeat_interval)
