@@ -13,8 +13,7 @@ timeouts, cancels and signals go on. It is the only writer of the jobs it runs.
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 
 from mpdispatch.clock import SECOND_US, Instant
 from mpdispatch.config import Config, QueueConfig
@@ -42,7 +41,7 @@ from mpdispatch.supervisor.membership import Membership
 from mpdispatch.supervisor.prune import Pruner
 from mpdispatch.supervisor.reconcile import Reconciler
 from mpdispatch.supervisor.rescue import PeerWatch, Rescuer
-from mpdispatch.supervisor.shutdown import Shutdown
+from mpdispatch.supervisor.shutdown import Ending, Shutdown
 from mpdispatch.supervisor.trouble import Trouble
 from mpdispatch.supervisor.turns import Turns
 
@@ -51,21 +50,6 @@ __all__ = ["Ending", "Supervisor"]
 _PEERS_US = 1_000_000
 _PEERS_KNOCK_US = 100_000
 _DRAINED_US = 100_000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ending:
-    """How a supervisor's run ended."""
-
-    exit_code: int
-    """0 drained, 75 aborted, 74 the store vanished …"""
-    completed: int = 0
-    failed: int = 0
-    """Jobs that reached `failed` under this supervisor."""
-    stale_writes: int = 0
-    """Outcomes dropped because the job was not ours any more."""
-    parked: Mapping[str, int] = field(default_factory=dict)
-    """Jobs this supervisor could not run, by reason."""
 
 
 class Supervisor:
@@ -145,7 +129,7 @@ class Supervisor:
         except OSError as error:
             self._members.distrust()  # Without marks no worker may have a job: join again in a moment.
             kind = StoreFull if error.errno in (errno.ENOSPC, errno.EDQUOT) else StoreError
-            raise kind(str(path), f"cannot make the file of start marks: {error}") from error
+            raise kind(self._store.location, f"cannot make {path}: {error.strerror}") from error
         self._pool.open(self._marks, self._attach)
         self._wake_fd = self._ledger.wake_fileno()
         if self._wake_fd is not None:
@@ -368,8 +352,8 @@ class Supervisor:
             self._assigner.recall_all(now_us)
             self._turns.release_backlog()
         step = self._shutdown.step(now_us, is_urgent=bell.rung > 1)
-        if step is not None:
-            self._enforcer.abort_all(now_us, at_once=step == "kill")
+        if step is not None and self._enforcer.abort_all(now_us, at_once=step == "kill"):
+            self._shutdown.was_aborted = True
 
     def _maybe_end(self, now_us: int) -> None:
         """End if there is nothing left that we wait for."""

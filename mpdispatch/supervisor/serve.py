@@ -23,7 +23,8 @@ from mpdispatch.pool.pool import BootFault, Ready
 from mpdispatch.store import open_store
 from mpdispatch.store.base import Store
 from mpdispatch.supervisor.crew import Crew
-from mpdispatch.supervisor.loop import Ending, Supervisor
+from mpdispatch.supervisor.loop import Supervisor
+from mpdispatch.supervisor.shutdown import Ending
 from mpdispatch.version import __version__
 
 __all__ = ["Plan", "SupervisorThread", "run_foreground", "supervise"]
