@@ -269,3 +269,9 @@ def raise_cancel() -> None:
 def enqueue_more(n: int) -> list[int]:
     """A handler may enqueue."""
     return [quick.enqueue(n=i).id for i in range(n)]
+
+
+@engine.job(max_retries=0)
+def chatter(size: int) -> None:
+    """Writes to stdout past any buffer."""
+    os.write(1, b"x" * size)
