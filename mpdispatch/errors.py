@@ -20,6 +20,7 @@ __all__ = [
     "BatchError",
     "Cancel",
     "ConfigError",
+    "DeadLetterNotFoundError",
     "DispatchError",
     "DuplicateJobError",
     "Fault",
@@ -178,6 +179,14 @@ class JobNotFoundError(DispatchError):
     def __init__(self, job_id: int) -> None:
         self.job_id = job_id
         super().__init__(f"job {job_id} not found")
+
+
+class DeadLetterNotFoundError(JobNotFoundError):
+    """No dead letter has this id: the job did not fail, or its dead letter was purged."""
+
+    def __init__(self, job_id: int) -> None:
+        super().__init__(job_id)
+        self.args = (f"dead letter {job_id} not found: job {job_id} has not failed, or it was purged",)
 
 
 class InvalidStateError(DispatchError):

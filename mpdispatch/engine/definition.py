@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Generic, ParamSpec, TypeVar, Unpack, overload
 
 from mpdispatch.engine.batch import Batch
-from mpdispatch.engine.enqueueing import PLAIN, Enqueuer
+from mpdispatch.engine.enqueueing import PLAIN, Enqueuer, enqueue_async, enqueue_many_async
 from mpdispatch.engine.options import EnqueueKeywords, EnqueueOptions, JobKeywords, checked_job_keywords
 from mpdispatch.errors import RegistrationError, UsageError
 from mpdispatch.execution.registry import JobDefinition
@@ -67,6 +67,13 @@ class JobHandle(Generic[P, R]):
         """
         return self._bound_engine().enqueue_as(self.definition, PLAIN, args, kwargs)
 
+    async def enqueue_async(self, *args: P.args, **kwargs: P.kwargs) -> Job:
+        """As `enqueue`, from async code: `await f.enqueue_async(…)`. Never blocks the event loop.
+
+        Cancelled while it waits for the store, it may or may not have stored the job.
+        """
+        return await enqueue_async(self._bound_engine(), self.definition, PLAIN, args, kwargs)
+
     def enqueue_many(self, items: Iterable[Mapping[str, Any]]) -> Batch:
         """Keep one job per mapping of arguments, in chunks of 5,000, each in one transaction.
 
@@ -77,6 +84,10 @@ class JobHandle(Generic[P, R]):
                 and says how many jobs are.
         """
         return self._bound_engine().enqueue_many_as(self.definition, PLAIN, items)
+
+    async def enqueue_many_async(self, items: Iterable[Mapping[str, Any]]) -> Batch:
+        """As `enqueue_many`, from async code. The items are consumed on another thread."""
+        return await enqueue_many_async(self._bound_engine(), self.definition, PLAIN, items)
 
     def options(self, **options: Unpack[EnqueueKeywords]) -> BoundJob[P]:
         """The same job with other options: queue, priority, run_at or delay, max_retries, timeout …
@@ -100,6 +111,14 @@ class BoundJob(Generic[P]):
     def enqueue_many(self, items: Iterable[Mapping[str, Any]]) -> Batch:
         """As `JobHandle.enqueue_many`, with these options (but no idempotency key or connection)."""
         return self._engine.enqueue_many_as(self._definition, self._options, items)
+
+    async def enqueue_async(self, *args: P.args, **kwargs: P.kwargs) -> Job:
+        """As `JobHandle.enqueue_async`, with these options (but no connection)."""
+        return await enqueue_async(self._engine, self._definition, self._options, args, kwargs)
+
+    async def enqueue_many_async(self, items: Iterable[Mapping[str, Any]]) -> Batch:
+        """As `JobHandle.enqueue_many_async`, with these options (but no idempotency key or connection)."""
+        return await enqueue_many_async(self._engine, self._definition, self._options, items)
 
 
 def as_handle(name: str | None, function: Callable[P, R], options: Mapping[str, Any]) -> JobHandle[P, R]:

@@ -19,6 +19,7 @@ from mpdispatch.execution.safejson import printable
 from mpdispatch.model import ClaimedJob
 
 __all__ = [
+    "OWN_THREADS",
     "JobContext",
     "Reporter",
     "current_engine",
@@ -29,6 +30,8 @@ __all__ = [
     "set_current_job",
 ]
 
+OWN_THREADS = "mpdispatch-io"
+"""Threads with this prefix are ours and stay between jobs: they store what async handlers enqueue."""
 _PROGRESS_INTERVAL_S = 0.1
 _MAX_TEXT_CHARS = 1000
 

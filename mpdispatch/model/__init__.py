@@ -1,6 +1,7 @@
 """Frozen values and enums that every floor speaks in. Values only: no I/O, no clock."""
 
 from mpdispatch.model.claim import ClaimFacts, ClaimPlan, Planner
+from mpdispatch.model.dead_letters import DeadLetter
 from mpdispatch.model.job import (
     TERMINAL_STATES,
     Attempt,
@@ -41,6 +42,7 @@ __all__ = [
     "ClaimPlan",
     "ClaimedJob",
     "Completed",
+    "DeadLetter",
     "ErrorInfo",
     "Job",
     "JobState",

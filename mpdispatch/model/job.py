@@ -88,8 +88,9 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True):
     retried_from: int | None = None
 
 
-# A struct of C speed, not a dataclass: thousands are made per second (0.3 µs instead of 3 µs each).
-class ClaimedJob(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+# A struct of C speed, not a dataclass: thousands are made per second (0.3 µs instead of 3 µs each). Its fields
+# stand in the order of the columns a store reads.
+class ClaimedJob(msgspec.Struct, frozen=True, gc=False):
     """A job this supervisor holds a lease on; `starts` is the fencing token of that lease."""
 
     id: int

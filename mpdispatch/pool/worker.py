@@ -174,9 +174,7 @@ class _Loop:
             _log.debug("put back what a job changed", extra={"changed": ", ".join(changed)})
         _flush_output()
         self._channel.send(answer, wait=True)
-        reasons += self._hygiene.recycle_reasons
-        if self._executor.wants_recycle:
-            reasons.append("a job ran out of memory")
+        reasons += self._hygiene.recycle_reasons + self._executor.recycle_reasons
         if reasons:
             self._channel.send(encode(Tired("; ".join(reasons))), wait=True)
 

@@ -140,10 +140,12 @@ def supervise(
     file_config: Mapping[str, object] | None,
     drain: bool,
     logger: logging.Logger,
+    queue_configs: tuple[QueueConfig, ...] = (),
 ) -> Ending:
     """What `mpdispatch supervise` runs: this process supervises an app that only its workers import.
 
     `store=None`: the app's own. Settings: `config_overrides` ▸ what the app says ▸ environment ▸ file ▸ default.
+    `queue_configs` are the file's; a queue the app itself configures is as the app says.
 
     Raises:
         AppImportError, ConfigError, StoreError.
@@ -160,11 +162,16 @@ def supervise(
             store=store or open_store(description.store),
             config=config,
             rulebook=DescribedRulebook(description),
-            queue_configs=description.queue_configs,
+            queue_configs=_merged(description.queue_configs, queue_configs),
             store_for_workers=None if store is None else store.location,
         )
 
     return run_foreground(app, plan, log=logger, drain=drain, owns_process=True)
+
+
+def _merged(of_app: tuple[QueueConfig, ...], of_file: tuple[QueueConfig, ...]) -> tuple[QueueConfig, ...]:
+    """Every queue's configuration once: the app's, else the file's."""
+    return tuple({each.name: each for each in (*of_file, *of_app)}.values())
 
 
 class SupervisorThread:

@@ -36,7 +36,9 @@ def rage(place: Place, *, seed: int, jobs: int, within: float, **env: object) ->
     every = jobs // 10
     while len(ids) < jobs or place.unended():
         if time.monotonic() - begun > within:
-            raise AssertionError(f"seed {seed}: {place.counts()} after {within} s\n{supervisors[0].err[-2000:]}")
+            raise AssertionError(
+                f"seed {seed}: {place.counts()} after {within} s\n{supervisors[0].err[-2000:]}"
+            )
         if len(ids) < jobs:  # some are enqueued while the storm is on
             ids += handle.enqueue_many({"s": dice.choice((0.0, 0.001, 0.005, 0.02))} for _ in range(every))
         time.sleep(dice.uniform(0.1, 0.4))

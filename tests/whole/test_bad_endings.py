@@ -105,7 +105,9 @@ def test_a_stopped_worker_is_killed_at_its_jobs_timeout(crowd: tuple[Place, Proc
     assert supervisor.popen.poll() is None
 
 
-def test_a_job_ignoring_every_signal_and_exception_is_killed_at_its_timeout(crowd: tuple[Place, Process]) -> None:
+def test_a_job_ignoring_every_signal_and_exception_is_killed_at_its_timeout(
+    crowd: tuple[Place, Process],
+) -> None:
     place, _ = crowd
     job = place.ended(place.app.ignore_everything.options(timeout=0.5).enqueue().id, "failed")
     assert job.last_error.type == "JobTimeout"

@@ -198,7 +198,9 @@ def test_a_foreign_writer_delays_no_timeout(place: Place) -> None:
     holder.kill()
     job = place.ended(job_id, "failed", within=3)
     assert job.last_error.type == "JobTimeout"
-    assert (job.completed_at - job.started_at).total_seconds() < 2.5, "when it was decided, not when it was written"
+    assert (job.completed_at - job.started_at).total_seconds() < 2.5, (
+        "when it was decided, not when it was written"
+    )
     assert place.complete(place.app.quick.enqueue().id)
 
 

@@ -57,6 +57,7 @@ def supervise_command(
         store=find_store(options) if options.store is not None else None,
         config_overrides=overrides,
         file_config=settings.config if settings else None,
+        queue_configs=settings.queue_configs if settings else (),
         drain=drain,
         logger=log_to_stderr(verbose=options.verbose),
     )
