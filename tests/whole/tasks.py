@@ -6,6 +6,7 @@ Every handler that matters to the checker notes its start and its end in the led
 from __future__ import annotations
 
 import ast
+import asyncio
 import ctypes
 import os
 import signal
@@ -274,3 +275,39 @@ def enqueue_more(n: int) -> list[int]:
 def chatter(size: int) -> None:
     """Writes to stdout past any buffer."""
     os.write(1, b"x" * size)
+
+
+@engine.job(max_retries=0)
+async def later(n: int) -> int:
+    note("start")
+    await asyncio.sleep(0.01)
+    note("end")
+    return n
+
+
+@engine.job(max_retries=0)
+async def linger() -> None:
+    """Waits for ever; on the loop."""
+    note("start")
+    await asyncio.sleep(3600)
+
+
+@engine.job(max_retries=0)
+async def linger_stubbornly() -> None:
+    """Will not be cancelled."""
+    note("start")
+    while True:
+        try:
+            await asyncio.sleep(3600)
+        except BaseException:
+            continue
+
+
+@engine.job(max_retries=0)
+async def leave_tasks() -> int:
+    """Returns with work of its own still on the loop."""
+    kept.append(asyncio.create_task(asyncio.sleep(3600)))
+    return 1
+
+
+kept: list[Any] = []

@@ -162,7 +162,8 @@ def test_eight_first_starts_and_eight_enqueuers_at_once_make_one_store(place: Pl
 def test_supervisors_start_while_others_enqueue_without_a_pause(place: Place) -> None:
     code = "import tasks\nwhile True: tasks.plain.options(delay=3600).enqueue()"
     writers = [place.start([PYTHON, "-c", code]) for _ in range(2)]
-    until(lambda: place.db.exists() and place.counts()["scheduled"] > 20, "they enqueue")
+    place.app.plain.enqueue()
+    until(lambda: place.counts()["scheduled"] > 20, "they enqueue")
     for n in range(4):
         supervisor = place.supervise("-c", "1")
         assert place.complete(place.app.quick.enqueue(n=n).id).result == n, supervisor.err
@@ -213,10 +214,9 @@ def test_a_full_disk_acknowledges_nothing_and_goes_on_when_there_is_room(
     place.started(running)
     ballast = small_disk / "ballast"
     kept: list[int] = []
-    with ballast.open("wb", buffering=0) as file:
-        with contextlib.suppress(OSError):
-            while True:
-                file.write(b"\0" * 4096)
+    with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(b"\0" * 4096)
     with pytest.raises(StoreFull):
         fill(kept, place.app.plain.options(delay=3600))
     (place.folder / "go").touch()
