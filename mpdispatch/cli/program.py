@@ -35,6 +35,7 @@ class _Entry(NamedTuple):
 COMMANDS: Mapping[str, _Entry] = {
     "supervise": _Entry("supervise:supervise_command", "Run the supervisor: claim jobs and run them."),
     "enqueue": _Entry("enqueue:enqueue", "Put a job into the store."),
+    "run": _Entry("run:run", "Put a program into the store, as a job."),
     "jobs": _Entry("jobs:jobs", "List jobs, newest first."),
     "show": _Entry("jobs:show", "Show one job and its attempts."),
     "wait": _Entry("jobs:wait", "Wait until jobs have ended."),

@@ -21,6 +21,7 @@ from mpdispatch.model import (
     Job,
     JobState,
     NewJob,
+    Output,
     Page,
     PeerSupervisor,
     Planner,
@@ -170,7 +171,11 @@ class Store(Protocol):
         ...
 
     def attempts(self, job_id: int) -> list[Attempt]:
-        """Oldest first."""
+        """Oldest first, with what each wrote."""
+        ...
+
+    def outputs(self, job_id: int) -> list[Output]:
+        """What each start wrote to each stream, oldest start first; a running one's too. Raises JobNotFoundError."""
         ...
 
     def list_jobs(self, where: JobFilter, *, limit: int, cursor: str | None) -> Page[Job]:
@@ -273,6 +278,7 @@ class Ledger(Protocol):
         planner: Planner | None = None,
         slots: int = 0,
         progress: Sequence[Progress] = (),
+        outputs: Sequence[Output] = (),
     ) -> Turn:
         """One transaction: record these outcomes, stage what is due, claim up to `slots` jobs as planned.
 

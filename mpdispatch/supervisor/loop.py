@@ -29,7 +29,7 @@ from mpdispatch.errors import (
 from mpdispatch.execution.rulebook import Rulebook
 from mpdispatch.model import PeerSupervisor
 from mpdispatch.pool.ears import Heard
-from mpdispatch.pool.frames import Attach
+from mpdispatch.pool.frames import Attach, Wrote
 from mpdispatch.pool.kill import reap_strays
 from mpdispatch.pool.marks import MarkFile, marks_path
 from mpdispatch.pool.pool import BootFault, Event, Gone, Ready, Returned, Said, Settled
@@ -261,8 +261,11 @@ class Supervisor:
             self._linger_s = turns.linger_us(now_us) / SECOND_US if is_well else 0.0
         if self._is_drain and self._settled_us > now_us:
             due.append(self._settled_us)
-        if is_well and self._linger_s == 0.0 and self._wants_turn(now_us):
-            return 0.0
+        if is_well and self._linger_s == 0.0:
+            if self._wants_turn(now_us):
+                return 0.0
+            if (at := self.books.outputs.next_us) is not None:
+                due.append(at)
         wait_s = max(0.0, min(at for at in due if at > 0) - now_us) / SECOND_US
         self._linger_s = min(self._linger_s, wait_s)
         return wait_s
@@ -333,6 +336,10 @@ class Supervisor:
                 self._cancels_due = True
             case Said(job_id=job_id, starts=starts, data=data):
                 self.books.progress[job_id] = Progress(job_id=job_id, starts=starts, data=data)
+            case Wrote():
+                self.books.outputs.add(
+                    event.id, event.starts, event.stream, event.text, event.written, now_us=now_us
+                )
             case Ready():
                 self._assigner.boot_worked()
             case BootFault(reason=reason, traceback=traceback):

@@ -194,7 +194,8 @@ def _beat(house: House) -> None:
 def _take_away(house: House, job_id: int) -> None:
     """The row is not ours any more, whatever we think."""
     house.sql(
-        "UPDATE mpdispatch_jobs SET state = 'scheduled', owner = NULL, run_at_us = 1 << 60 WHERE id = ?", job_id
+        "UPDATE mpdispatch_jobs SET state = 'scheduled', line = 2, owner = NULL, run_at_us = 1 << 60 WHERE id = ?",
+        job_id,
     )
 
 
@@ -203,7 +204,7 @@ def test_a_running_row_of_ours_that_we_do_not_hold_is_given_back(house: House, t
     _holding(house, tmp_path)
     stray = house.enqueue("noop")
     house.sql(
-        "UPDATE mpdispatch_jobs SET state = 'running', owner = ?, starts = 1, attempt = 1 WHERE id = ?",
+        "UPDATE mpdispatch_jobs SET state = 'running', line = NULL, owner = ?, starts = 1, attempt = 1 WHERE id = ?",
         house.owner,
         stray,
     )
