@@ -19,6 +19,7 @@ from mpdispatch.clock import SECOND_US, Instant
 from mpdispatch.config import Config, QueueConfig
 from mpdispatch.errors import (
     LeaseLostError,
+    StoreBusy,
     StoreCorrupt,
     StoreError,
     StoreFull,
@@ -47,6 +48,8 @@ from mpdispatch.supervisor.turns import Turns
 
 __all__ = ["Ending", "Supervisor"]
 
+_JOIN_US = 30 * SECOND_US
+_JOIN_PAUSE_S = 0.02
 _PEERS_US = 1_000_000
 _PEERS_KNOCK_US = 100_000
 _DRAINED_US = 100_000
@@ -114,9 +117,24 @@ class Supervisor:
         """Registrations we gave up ourselves."""
         self._wake_fd: int | None = None
         self.ending: Ending | None = None
-        self._join()
+        self._join_patiently()
 
     # -- membership -------------------------------------------------------------------------------------
+
+    def _join_patiently(self) -> None:
+        """Join for the first time: as a client would, for nothing is running yet that could not wait."""
+        until_us = self._clock.now().boot_us + _JOIN_US
+        while True:
+            try:
+                self._join()
+            except StoreBusy:
+                if self._crew.bell.rung or self._clock.now().boot_us >= until_us:
+                    self.close()
+                    raise
+                # Heard, so that it does not wake us again; nobody holds a job yet that it could be about.
+                list(self._pool.hear(self._crew.ears.listen(_JOIN_PAUSE_S)))
+            else:
+                return
 
     def _join(self) -> None:
         """Register, with a fresh mark file, and let the workers have rings in it."""
