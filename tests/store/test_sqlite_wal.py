@@ -100,7 +100,7 @@ def test_readers_that_never_pause_do_not_make_it_grow(path: Path, clock: FakeClo
     largest = written = 0
     body = b'{"x":"' + b"x" * 900 + b'"}'
     # Not fewer rounds than it takes to write more than the bound.
-    while written < 70 * MIB:
+    while written < 50 * MIB:
         store.enqueue_many(NewJob(name="a", payload=b""), [body] * 1000, now=clock.now())
         desk.turn(*[completed(job, clock.now()) for job in desk.claim(1000)])
         desk.ledger.housekeep()
@@ -109,7 +109,7 @@ def test_readers_that_never_pause_do_not_make_it_grow(path: Path, clock: FakeClo
     is_over.set()
     for each in readers:
         each.join()
-    assert largest < 48 * MIB
+    assert largest < 32 * MIB
     assert count > 10
     desk.close()
     store.close()
