@@ -17,9 +17,11 @@ from mpdispatch.clock import Instant
 from mpdispatch.model import (
     Attempt,
     ClaimedJob,
+    DeadLetter,
     Job,
     JobState,
     NewJob,
+    Output,
     Page,
     PeerSupervisor,
     Planner,
@@ -27,13 +29,32 @@ from mpdispatch.model import (
     Transition,
 )
 
-__all__ = ["JobFilter", "Lease", "Ledger", "Progress", "QueueStats", "Renewal", "Store", "Turn"]
+__all__ = [
+    "DeadLetterFilter",
+    "JobFilter",
+    "Lease",
+    "Ledger",
+    "Progress",
+    "QueueStats",
+    "Renewal",
+    "Store",
+    "Turn",
+]
 
 
 class JobFilter(msgspec.Struct, frozen=True, kw_only=True):
     state: JobState | None = None
     queue: str | None = None
     name: str | None = None
+
+
+class DeadLetterFilter(msgspec.Struct, frozen=True, kw_only=True):
+    queue: str | None = None
+    name: str | None = None
+    is_replayed: bool | None = False
+    """None: replayed or not."""
+    failed_before_us: int | None = None
+    """Wall time."""
 
 
 class QueueStats(msgspec.Struct, frozen=True, kw_only=True):
@@ -150,7 +171,11 @@ class Store(Protocol):
         ...
 
     def attempts(self, job_id: int) -> list[Attempt]:
-        """Oldest first."""
+        """Oldest first, with what each wrote."""
+        ...
+
+    def outputs(self, job_id: int) -> list[Output]:
+        """What each start wrote to each stream, oldest start first; a running one's too. Raises JobNotFoundError."""
         ...
 
     def list_jobs(self, where: JobFilter, *, limit: int, cursor: str | None) -> Page[Job]:
@@ -161,8 +186,27 @@ class Store(Protocol):
         """Every state, 0 included."""
         ...
 
-    def dead_letter_count(self) -> int:
-        """Dead letters not replayed."""
+    def dead_letter_count(self, queue: str | None = None) -> int:
+        """Dead letters not replayed, of one queue or of all."""
+        ...
+
+    def dead_letters(self, where: DeadLetterFilter, *, limit: int, cursor: str | None) -> Page[DeadLetter]:
+        """The last failed first. Raises UsageError on a cursor that is none."""
+        ...
+
+    def dead_letter(self, job_id: int) -> DeadLetter:
+        """Raises DeadLetterNotFoundError."""
+        ...
+
+    def replay(self, job_id: int, *, now: Instant) -> Job:
+        """Enqueue a failed job again as a new job and mark its dead letter, in one transaction.
+
+        If that was done before, the job it was replayed as, with `created=False`. Raises DeadLetterNotFoundError.
+        """
+        ...
+
+    def purge_dead_letters(self, where: DeadLetterFilter) -> int:
+        """Delete dead letters (never their jobs); gives how many. In short transactions: others go on meanwhile."""
         ...
 
     def queue_stats(self) -> list[QueueStats]: ...
@@ -177,11 +221,19 @@ class Store(Protocol):
     def retry(self, job_id: int, *, now: Instant) -> Job:
         """Run a waiting job now, or enqueue a failed or cancelled one again as a new job.
 
+        An ended job is enqueued again once: the second call gives the job of the first, with `created=False`.
         Raises InvalidStateError (pending, running or completed), JobNotFoundError.
         """
         ...
 
     def set_paused(self, queue: str, paused: bool, *, now: Instant) -> None: ...
+
+    def prune(self, before_us: int, limit: int) -> int:
+        """Delete up to `limit` jobs that ended before this wall time, and all kept of them; gives how many.
+
+        0: there are none left. A failed job stays until its dead letter was replayed or purged.
+        """
+        ...
 
     def supervisors(self) -> list[PeerSupervisor]:
         """Registered ones, dead or alive."""
@@ -233,6 +285,7 @@ class Ledger(Protocol):
         planner: Planner | None = None,
         slots: int = 0,
         progress: Sequence[Progress] = (),
+        outputs: Sequence[Output] = (),
     ) -> Turn:
         """One transaction: record these outcomes, stage what is due, claim up to `slots` jobs as planned.
 
@@ -265,6 +318,10 @@ class Ledger(Protocol):
     def outstanding(self, planner: Planner) -> dict[str, int]:
         """Jobs in the planner's queues that a drain waits for, by state: pending and neither parked nor in a
         paused queue, running (anybody's), retrying. A read."""
+        ...
+
+    def prune(self, before_us: int, limit: int) -> int:
+        """As `Store.prune`. Keep `limit` small: the write lock is held for all of them."""
         ...
 
     def housekeep(self) -> None:

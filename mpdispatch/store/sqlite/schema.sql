@@ -96,6 +96,10 @@ WHERE cancel_requested_us IS NOT NULL;
 CREATE UNIQUE INDEX mpdispatch_jobs_key ON mpdispatch_jobs (name, idempotency_key)
 WHERE idempotency_key IS NOT NULL;
 
+-- An ended job is enqueued again once: a double click makes one job.
+CREATE UNIQUE INDEX mpdispatch_jobs_retried ON mpdispatch_jobs (retried_from)
+WHERE retried_from IS NOT NULL;
+
 CREATE TABLE mpdispatch_payloads (
     job_id INTEGER PRIMARY KEY,
     payload TEXT NOT NULL
@@ -128,6 +132,16 @@ CREATE TABLE mpdispatch_attempt_rows (
     error TEXT,
     PRIMARY KEY (job_id, starts)
 ) WITHOUT ROWID;
+
+-- The last 64 KiB of each stream of a start; apart from its attempt, which is written once at its end.
+CREATE TABLE mpdispatch_outputs (
+    job_id INTEGER NOT NULL,
+    starts INTEGER NOT NULL,
+    stream TEXT NOT NULL CHECK (stream = 'stdout' OR stream = 'stderr' OR stream = 'log'),
+    written INTEGER NOT NULL,
+    text TEXT NOT NULL,
+    PRIMARY KEY (job_id, starts, stream)
+);
 
 -- The history: every start that ended, and how.
 CREATE VIEW mpdispatch_attempts AS
