@@ -6,11 +6,29 @@ from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 
+import pytest
+
 from mpdispatch.config import QueueConfig
-from mpdispatch.model import JobState
+from mpdispatch.model import ClaimedJob, JobState, NewJob
+from mpdispatch.pool.process import WorkerProcess
 from tests.pool.probes import pid_in
 from tests.supervisor.conftest import Build
 from tests.supervisor.house import House
+
+
+@pytest.fixture
+def depths(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many jobs a worker held each time it was given one, that one included."""
+    found: list[int] = []
+    real = WorkerProcess.give
+
+    def give(worker: WorkerProcess, job: ClaimedJob, frame: bytes, estimate_us: int) -> bool:
+        is_given = real(worker, job, frame, estimate_us)
+        found.append(len(worker.hand))
+        return is_given
+
+    monkeypatch.setattr(WorkerProcess, "give", give)
+    return found
 
 
 def _teach(house: House, name: str = "uneven", count: int = 30) -> None:
@@ -35,23 +53,11 @@ def test_none_of_many_short_jobs_waits_behind_the_long_one_that_hides_among_them
     assert all(job.starts <= 1 for job in [*short, ended_long])
 
 
-def test_short_jobs_queue_in_a_workers_hands(build: Build, tmp_path: Path) -> None:
+def test_short_jobs_queue_in_a_workers_hands(build: Build, depths: list[int]) -> None:
     house = build(config={"prefetch_window": 1.0})
     _teach(house)
-    gate = house.enqueue("hold", started=tmp_path / "started", gate=tmp_path / "gate")
-    house.until((tmp_path / "started").exists)
-    most = 0
-    ids = [house.enqueue("uneven") for _ in range(40)]
-    (tmp_path / "gate").touch()
-
-    def deepest() -> bool:
-        nonlocal most
-        most = max(most, *(len(worker.hand) for worker in house.workers))
-        return house.state(ids[-1]).is_terminal
-
-    house.until(deepest)
-    house.ended(gate, *ids)
-    assert most > 5
+    house.ended(*[house.enqueue("uneven") for _ in range(40)])
+    assert max(depths) > 5
 
 
 def test_nothing_is_queued_behind_a_handler_not_seen_yet(build: Build, tmp_path: Path) -> None:
@@ -66,35 +72,17 @@ def test_nothing_is_queued_behind_a_handler_not_seen_yet(build: Build, tmp_path:
     (tmp_path / "gate").touch()
 
 
-def test_a_prefetch_window_of_0_gives_out_one_at_a_time(build: Build) -> None:
+def test_a_prefetch_window_of_0_gives_out_one_at_a_time(build: Build, depths: list[int]) -> None:
     house = build(config={"prefetch_window": 0})
-    ids = [house.enqueue("uneven") for _ in range(20)]
-    most = 0
-
-    def deepest() -> bool:
-        nonlocal most
-        most = max([most, *(len(worker.hand) for worker in house.workers)])
-        return house.state(ids[-1]).is_terminal
-
-    house.until(deepest)
-    house.ended(*ids)
-    assert most == 1
+    house.ended(*[house.enqueue("uneven") for _ in range(20)])
+    assert depths == [1] * 20
 
 
-def test_max_prefetch_bounds_a_hand(build: Build) -> None:
+def test_max_prefetch_bounds_a_hand(build: Build, depths: list[int]) -> None:
     house = build(config={"prefetch_window": 10.0, "max_prefetch": 4})
     _teach(house)
-    ids = [house.enqueue("uneven") for _ in range(40)]
-    most = 0
-
-    def deepest() -> bool:
-        nonlocal most
-        most = max([most, *(len(worker.hand) for worker in house.workers)])
-        return house.state(ids[-1]).is_terminal
-
-    house.until(deepest)
-    house.ended(*ids)
-    assert 1 < most <= 4
+    house.ended(*[house.enqueue("uneven") for _ in range(40)])
+    assert 1 < max(depths) <= 4
 
 
 def test_workers_start_on_demand_and_no_more_than_allowed(build: Build, tmp_path: Path) -> None:
@@ -139,10 +127,7 @@ def test_a_job_due_later_starts_when_it_is_due(house: House) -> None:
 
 def test_thousands_of_jobs_run_once_each(build: Build, tmp_path: Path) -> None:
     house = build(config={"concurrency": 2})
-    payload = b"{}"
-    from mpdispatch.model import NewJob
-
-    ids = house.store.enqueue_many(NewJob(name="noop", payload=b""), [payload] * 3000, now=house.clock.now())
+    ids = house.store.enqueue_many(NewJob(name="noop", payload=b""), [b"{}"] * 3000, now=house.clock.now())
     house.until(lambda: house.store.counts()[JobState.COMPLETED] == len(ids), timeout_s=30)
     assert house.supervisor.books.completed == len(ids)
     assert house.supervisor.books.stale_writes == 0
