@@ -18,6 +18,7 @@ from mpdispatch.model import (
     Attempt,
     ClaimedJob,
     DeadLetter,
+    Finding,
     Job,
     JobState,
     NewJob,
@@ -230,6 +231,22 @@ class Store(Protocol):
 
     def supervisors(self) -> list[PeerSupervisor]:
         """Registered ones, dead or alive."""
+        ...
+
+    def parked(self) -> dict[str, int]:
+        """Parked jobs by their reason, the commonest first. Not those of paused queues."""
+        ...
+
+    def ahead(self, job_id: int) -> int:
+        """How many due jobs of its queue are claimed before this one, at most 1000; 0 if it is not due."""
+        ...
+
+    def bucket(self, queue: str) -> int | None:
+        """The queue's token bucket (see policy.rate); None if no rate limit was used in this boot."""
+        ...
+
+    def examine(self) -> list[Finding]:
+        """What is right and wrong with the store itself. Reads all of it: may take seconds."""
         ...
 
     def wake(self) -> None:

@@ -59,8 +59,8 @@ class FilePlace:
     def __init__(self, path: str, location: str, durability: opening.Durability, is_shared: bool) -> None:
         self.location = location
         self._given = path
-        self._durability = durability
-        self._is_shared = is_shared
+        self.durability = durability
+        self.is_shared = is_shared
 
     @cached_property
     def path(self) -> Path:
@@ -77,7 +77,7 @@ class FilePlace:
             found = session.read(lambda connection: schema.version_of(connection, self.location))
             if create and found != schema.VERSION:
                 _, found = self._migrate(session)
-            schema.refuse_unusable(found, self.location, is_shared=self._is_shared)
+            schema.refuse_unusable(found, self.location, is_shared=self.is_shared)
             if session.read(_journal_mode) != "wal":
                 session.locked(lambda: _use_wal(session))
         except BaseException:
@@ -98,7 +98,7 @@ class FilePlace:
             if create:
                 opening.create_file(self.path, self.location)
             identity = identity_of(self.path)
-            connection = opening.connect_file(self.path, self.location, self._durability)
+            connection = opening.connect_file(self.path, self.location, self.durability)
             session = Session(
                 connection,
                 FileLock(self.side_dir, queue=patience_s >= 1),
@@ -134,11 +134,11 @@ class FilePlace:
         found = schema.version_of(connection, self.location)
         self._refuse_to_touch(found)
         if found != schema.VERSION:
-            schema.apply(connection, is_new_file=found == 0 and not self._is_shared)
+            schema.apply(connection, is_new_file=found == 0 and not self.is_shared)
         return found or 0, schema.VERSION
 
     def _refuse_to_touch(self, found: int | None) -> None:
-        if found is None and not self._is_shared:
+        if found is None and not self.is_shared:
             raise StoreForeign(self.location)
         if found is not None and found > schema.VERSION:
             raise StoreTooNew(self.location, found, schema.VERSION)

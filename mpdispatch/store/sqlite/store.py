@@ -12,9 +12,9 @@ from urllib.parse import quote, urlencode
 from mpdispatch import sqlite3
 from mpdispatch.clock import Instant
 from mpdispatch.errors import StoreError, UsageError
-from mpdispatch.model import Attempt, DeadLetter, Job, JobState, NewJob, Output, Page, PeerSupervisor
+from mpdispatch.model import Attempt, DeadLetter, Finding, Job, JobState, NewJob, Output, Page, PeerSupervisor
 from mpdispatch.store.base import DeadLetterFilter, JobFilter, Ledger, QueueStats
-from mpdispatch.store.sqlite import changes, dead_letters, inserts, outputs, reads
+from mpdispatch.store.sqlite import changes, dead_letters, health, inserts, outputs, reads, status
 from mpdispatch.store.sqlite.connection import Session
 from mpdispatch.store.sqlite.ledger import SQLiteLedger
 from mpdispatch.store.sqlite.opening import Durability
@@ -220,6 +220,30 @@ class SQLiteStore:
     def supervisors(self) -> list[PeerSupervisor]:
         """Registered ones, dead or alive."""
         return self._read(reads.supervisors)
+
+    def parked(self) -> dict[str, int]:
+        """Parked jobs by their reason, the commonest first. Not those of paused queues."""
+        return self._read(status.parked)
+
+    def ahead(self, job_id: int) -> int:
+        """How many due jobs of its queue are claimed before this one, at most 1000; 0 if it is not due."""
+        return self._read(lambda c: status.ahead(c, job_id))
+
+    def bucket(self, queue: str) -> int | None:
+        """The queue's token bucket; None if no rate limit was used in this boot."""
+        return self._read(lambda c: status.bucket(c, queue))
+
+    def examine(self) -> list[Finding]:
+        """What is right and wrong with the SQLite library, the file, and what is in it. Reads all of it."""
+        place = self._place
+        content = self._read(lambda c: list(health.of_content(c)))
+        if not isinstance(place, FilePlace):
+            return content
+        return [
+            *health.of_library(is_shared=place.is_shared),
+            *health.of_file(place.path, place.durability),
+            *content,
+        ]
 
     def wake(self) -> None:
         """Tell every supervisor of this store that there is work. A hint: never blocks or raises."""
