@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import msgspec
 
@@ -32,6 +32,7 @@ from mpdispatch.model import (
 
 __all__ = [
     "DeadLetterFilter",
+    "Durability",
     "JobFilter",
     "Lease",
     "Ledger",
@@ -47,6 +48,10 @@ class JobFilter(msgspec.Struct, frozen=True, kw_only=True):
     state: JobState | None = None
     queue: str | None = None
     name: str | None = None
+
+
+Durability = Literal["full", "process"]
+"""What is enqueued survives power loss, or any crash of processes."""
 
 
 class DeadLetterFilter(msgspec.Struct, frozen=True, kw_only=True):
@@ -122,6 +127,15 @@ class Store(Protocol):
     @property
     def is_shared(self) -> bool:
         """Whether other processes can open it (`:memory:` cannot be)."""
+        ...
+
+    @property
+    def said_durability(self) -> Durability | None:
+        """The durability it was told to have; None: nothing was said, so it is full."""
+        ...
+
+    def prefer_durability(self, durability: Durability) -> Durability:
+        """Take this durability, unless it was told one; gives what it has now. For connections opened from now on."""
         ...
 
     # -- opening --------------------------------------------------------------------------------

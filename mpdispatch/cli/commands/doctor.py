@@ -6,7 +6,7 @@ import os
 
 import click
 
-from mpdispatch.cli.output import print_json, print_table
+from mpdispatch.cli.output import print_json, say
 from mpdispatch.cli.places import find_settings, open_existing
 from mpdispatch.cli.program import Options, command
 from mpdispatch.clock import SystemClock
@@ -32,8 +32,8 @@ def doctor(options: Options) -> int:
     if options.json:
         print_json({"ok": is_well, "store": store.location, "findings": [*map(finding_to_json, findings)]})
     else:
-        print_table(
-            ["", "check", "finding", "remedy"],
-            [(each.level, each.check, each.message, each.remedy or "") for each in findings],
-        )
+        for each in findings:
+            say(f"{each.level:<8} {each.check}: {each.message}")
+            if each.remedy is not None:
+                say(f"{'':<8} ▸ {each.remedy}")
     return 0 if is_well else 1

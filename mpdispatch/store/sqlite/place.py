@@ -10,6 +10,7 @@ import weakref
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
+from urllib.parse import quote, urlencode
 
 from mpdispatch import sqlite3
 from mpdispatch.errors import StoreError, StoreForeign, StoreNotShared, StoreTooNew
@@ -56,11 +57,20 @@ class Place(Protocol):
 
 
 class FilePlace:
-    def __init__(self, path: str, location: str, durability: opening.Durability, is_shared: bool) -> None:
-        self.location = location
+    def __init__(self, path: str, durability: opening.Durability, is_shared: bool) -> None:
         self._given = path
         self.durability = durability
         self.is_shared = is_shared
+
+    @property
+    def location(self) -> str:
+        """The path, or a URL if an option differs from its default."""
+        options = dict[str, str]()
+        if self.durability != "full":
+            options["durability"] = self.durability
+        if self.is_shared:
+            options["shared"] = "1"
+        return f"sqlite:///{quote(self._given)}?{urlencode(options)}" if options else self._given
 
     @cached_property
     def path(self) -> Path:
