@@ -71,7 +71,7 @@ class Config:
     )
     """How worker processes are started."""
     durability: Literal["full", "process"] = _setting("full", settings.choice("full", "process"))
-    """What an enqueue survives: power loss, or any crash of a process."""
+    """What an enqueue survives: power loss, or any crash of a process. For stores not made with a `durability`."""
     retention: float | None = _setting(None, settings.optional(settings.duration()))
     """Ended jobs older than this are pruned; None: kept."""
 

@@ -221,6 +221,16 @@ class MarkReader:
             if (mark := _unpack(view, base + _MARKS_AT + slot * _MARK_BYTES)) is not None
         }
 
+    def latest(self) -> dict[ProcessId, Mark | None]:
+        """The last start of each worker that signed a ring here; None: it has not begun any job."""
+        found: dict[ProcessId, Mark | None] = {}
+        for base in range(_PAGE, len(self._data) - _RING + 1, _RING):
+            pid, start, count = _HEAD.unpack_from(self._data, base)
+            if pid:
+                slot = base + _MARKS_AT + ((count - 1) % _MARKS) * _MARK_BYTES
+                found[ProcessId(pid, start)] = _unpack(memoryview(self._data), slot) if count else None
+        return found
+
     def workers(self) -> list[ProcessId]:
         """The worker processes that ever signed a ring here, newest of each ring."""
         found = []
