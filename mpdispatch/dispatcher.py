@@ -62,9 +62,18 @@ class Dispatcher:
         self.store = store
         self.logger = logging.getLogger("mpdispatch") if logger is None else logger
         self.config, self.origins = _resolved(config, fields)
+        # A whole Config does not tell its defaults from what somebody wrote.
+        if self.origins["durability"] != "default" and not (config and config.durability == "full"):
+            self._agree_on_durability()
         self._engines: list[SupervisedEngine] = []
         self._lock = threading.Lock()
         self._thread: SupervisorThread | None = None
+
+    def _agree_on_durability(self) -> None:
+        wanted, origin = self.config.durability, self.origins["durability"]
+        found = self.store.prefer_durability(wanted)
+        if found != wanted and origin == "argument":
+            raise ConfigError([Fault("durability", f"is {wanted!r}, but the store was made with {found!r}")])
 
     def __repr__(self) -> str:
         return f"<Dispatcher on {self.store.location}>"

@@ -11,7 +11,7 @@ from typing import NoReturn
 import click
 
 from mpdispatch.cli.output import complain, escape
-from mpdispatch.cli.program import Options, program
+from mpdispatch.cli.program import COMPLETE_VARIABLE, Options, program
 from mpdispatch.errors import AppImportError, ConfigError, DispatchError, PayloadError
 
 __all__ = ["main"]
@@ -75,7 +75,7 @@ def _run(args: Sequence[str] | None) -> int:
 
 
 def _invoke(args: list[str]) -> object:
-    if "_MPDISPATCH_COMPLETE" in os.environ:  # a shell asks what could come next
+    if COMPLETE_VARIABLE in os.environ:  # a shell asks what could come next
         program.main(args, prog_name="mpdispatch")
     try:
         # Not `program.main`: it would end a broken pipe with 1, which says here that a job failed.

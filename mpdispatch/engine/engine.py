@@ -36,8 +36,7 @@ from mpdispatch.execution.rulebook import LiveRulebook, Rulebook
 from mpdispatch.model import Job
 from mpdispatch.policy.backoff import BackoffSpec
 from mpdispatch.policy.names import shown
-from mpdispatch.store import SQLiteStore, open_store
-from mpdispatch.store.base import Store
+from mpdispatch.store import open_store
 
 __all__ = ["Engine"]
 
@@ -94,10 +93,7 @@ class Engine(JobDesk):
             ConfigError: names everything wrong with the configuration.
             UsageError: the location is of a kind there is no store for.
         """
-        store: Store = open_store(location)
-        if "durability" in config and "://" not in os.fspath(location):
-            store = SQLiteStore(location, durability=config["durability"])
-        return cls.build(Dispatcher(store=store, **config))
+        return cls.build(Dispatcher(store=open_store(location), **config))
 
     def __repr__(self) -> str:
         return f"<Engine on {self.store.location}: {', '.join(sorted(self.registry.names())) or 'no handlers'}>"

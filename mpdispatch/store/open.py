@@ -50,10 +50,10 @@ def _open_sqlite(url: str) -> SQLiteStore:
         raise UsageError(f"{url}: write sqlite:///relative.db or sqlite:////absolute.db")
     path = unquote(parts.path.removeprefix("/")) or ":memory:"
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
-    durability = options.pop("durability", "full")
+    durability = options.pop("durability", None)
     shared = options.pop("shared", "0").lower()
     if options:
         raise UsageError(f"{url}: unknown option {min(options)!r}; there are durability and shared")
     if shared not in ("0", "1", "false", "true"):
         raise UsageError(f"{url}: shared must be 0 or 1, not {shared!r}")
-    return SQLiteStore(path, durability=cast(Durability, durability), shared=shared in ("1", "true"))
+    return SQLiteStore(path, durability=cast("Durability | None", durability), shared=shared in ("1", "true"))

@@ -247,10 +247,13 @@ class Supervisor:
         now_us = self._clock.now().boot_us
         turns, assigner = self._turns, self._assigner
         due = [now_us + self._poll_us]
-        due += [self._members.next_us, self._peers_at_us] if is_well else [self._trouble.until_us]
+        if is_well:
+            due += [self._members.next_us, self._peers_at_us, turns.sync_at_us, self._pruner.next_us or 0]
+        else:
+            due.append(self._trouble.until_us)
         if turns.claim_at_us > now_us:
             due.append(turns.claim_at_us)  # what is past waits for a free worker: that wakes us by itself
-        due += [turns.sync_at_us, self._pruner.next_us or 0, *self._shutdown.due()]
+        due += self._shutdown.due()
         if (at := self._enforcer.enforce(now_us)) is not None:
             due.append(at)
         if (at := assigner.recall_stuck(now_us)) is not None:

@@ -165,14 +165,20 @@ def supervise(
             for name, origin in description.origins.items()
             if origin == "argument"
         }
-        config = Config.resolve({**said, **config_overrides}, env=os.environ, file=file_config)
+        config, origins = Config.resolve_with_sources(
+            {**said, **config_overrides}, env=os.environ, file=file_config
+        )
+        chosen = store or open_store(description.store)
+        if origins["durability"] != "default" and (store is not None or description.durability is None):
+            chosen.prefer_durability(config.durability)
         rulebook: Rulebook = DescribedRulebook(description)
         return Plan(
-            store=store or open_store(description.store),
+            store=chosen,
             config=config,
             rulebook=CommandRulebook(rulebook) if allow_commands else rulebook,
             queue_configs=_merged(description.queue_configs, queue_configs),
-            store_for_workers=None if store is None else store.location,
+            # Also the app's own, if its durability was said in a file the app has not read.
+            store_for_workers=None if chosen.location == description.store else chosen.location,
         )
 
     return run_foreground(app, plan, log=logger, drain=drain, owns_process=True)

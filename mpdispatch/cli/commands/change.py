@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import click
 
+from mpdispatch.cli.completing import complete_job_in
 from mpdispatch.cli.output import complain, print_json, say
 from mpdispatch.cli.places import open_existing
 from mpdispatch.cli.program import Options, command
@@ -18,10 +19,19 @@ from mpdispatch.store.base import Store
 __all__ = ["cancel", "each_of", "retry"]
 
 _clock = SystemClock()
+_LIVING = (JobState.PENDING, JobState.SCHEDULED, JobState.RETRYING, JobState.RUNNING)
+_AGAIN = (JobState.FAILED, JobState.CANCELLED, JobState.RETRYING, JobState.SCHEDULED)
 
 
 @command("mpdispatch cancel 41\nmpdispatch cancel 41 42 43")
-@click.argument("ids", metavar="ID...", nargs=-1, required=True, type=click.IntRange(min=1))
+@click.argument(
+    "ids",
+    metavar="ID...",
+    nargs=-1,
+    required=True,
+    type=click.IntRange(min=1),
+    shell_complete=complete_job_in(*_LIVING),
+)
 @click.pass_obj
 def cancel(options: Options, ids: Sequence[int]) -> int:
     """Cancel jobs. A running one is asked to end, and killed if it does not."""
@@ -37,7 +47,14 @@ def cancel(options: Options, ids: Sequence[int]) -> int:
 
 
 @command("mpdispatch retry 41")
-@click.argument("ids", metavar="ID...", nargs=-1, required=True, type=click.IntRange(min=1))
+@click.argument(
+    "ids",
+    metavar="ID...",
+    nargs=-1,
+    required=True,
+    type=click.IntRange(min=1),
+    shell_complete=complete_job_in(*_AGAIN),
+)
 @click.pass_obj
 def retry(options: Options, ids: Sequence[int]) -> int:
     """Run scheduled or retrying jobs now; enqueue failed or cancelled ones again, as new jobs.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import click
 
 from mpdispatch.cli.commands.jobs import ends_of
+from mpdispatch.cli.completing import complete_name
 from mpdispatch.cli.joboptions import job_options, new_job_fields
 from mpdispatch.cli.output import print_json, say
 from mpdispatch.cli.places import find_app, find_settings, find_store, load_app
@@ -38,7 +39,7 @@ _MAX_COUNT = 1_000_000
     'mpdispatch enqueue render --args \'{"path": "a.pdf"}\' --queue bulk --delay 5m\n'
     "mpdispatch enqueue render path=a.pdf --wait"
 )
-@click.argument("name")
+@click.argument("name", shell_complete=complete_name)
 @click.argument("pairs", metavar="[k=TEXT | k:=JSON]...", nargs=-1)
 @click.option("--args", "whole", metavar="JSON", help="All arguments as a JSON object; pairs win over it.")
 @job_options
