@@ -18,6 +18,7 @@ from mpdispatch.engine.options import EnqueueKeywords, EnqueueOptions, JobKeywor
 from mpdispatch.errors import RegistrationError, UsageError
 from mpdispatch.execution.registry import JobDefinition
 from mpdispatch.model import Job
+from mpdispatch.policy.names import shown
 
 __all__ = ["BoundJob", "JobHandle", "as_handle", "job"]
 
@@ -124,8 +125,10 @@ class BoundJob(Generic[P]):
 def as_handle(name: str | None, function: Callable[P, R], options: Mapping[str, Any]) -> JobHandle[P, R]:
     """The handle for a function. Raises RegistrationError."""
     job_name = getattr(function, "__name__", None) if name is None else name
-    if job_name is None:
-        raise RegistrationError(f"{function!r} has no __name__; give the job one: job(name=...)")
+    if not callable(function):
+        raise RegistrationError(f"a handler must be a function, not {shown(function)}")
+    if job_name in (None, "<lambda>"):
+        raise RegistrationError(f"{shown(function)} has no name of its own; give the job one: job(name=...)")
     try:
         fields = checked_job_keywords(options)
     except UsageError as error:

@@ -12,7 +12,7 @@ from mpdispatch.cli.commands.jobs import tell_job
 from mpdispatch.cli.output import escape, print_json, print_json_array, print_table, say, shorten, time_text
 from mpdispatch.cli.places import open_existing
 from mpdispatch.cli.program import Options, command_group
-from mpdispatch.cli.values import DURATION
+from mpdispatch.cli.values import DURATION, JOB_ID
 from mpdispatch.clock import SECOND_US, SystemClock
 from mpdispatch.model import DeadLetter, Job
 from mpdispatch.model.wire import attempt_to_json, dead_letter_to_json
@@ -78,7 +78,7 @@ def _row(letter: DeadLetter) -> Sequence[object]:
 
 
 @dlq.add("mpdispatch dlq show 41", name="show")
-@click.argument("job_id", metavar="ID", type=click.IntRange(min=1))
+@click.argument("job_id", metavar="ID", type=JOB_ID)
 @click.pass_obj
 def show(options: Options, job_id: int) -> None:
     """Show one dead letter: the failed job, every start of it, and what became of it."""
@@ -93,7 +93,7 @@ def show(options: Options, job_id: int) -> None:
 
 
 @dlq.add("mpdispatch dlq replay 41\nmpdispatch dlq replay 41 42", name="replay")
-@click.argument("ids", metavar="ID...", nargs=-1, required=True, type=click.IntRange(min=1))
+@click.argument("ids", metavar="ID...", nargs=-1, required=True, type=JOB_ID)
 @click.pass_obj
 def replay(options: Options, ids: Sequence[int]) -> int:
     """Enqueue failed jobs again, as new jobs. One that was replayed before is not enqueued a second time."""
