@@ -128,7 +128,8 @@ def as_handle(name: str | None, function: Callable[P, R], options: Mapping[str, 
     if not callable(function):
         raise RegistrationError(f"a handler must be a function, not {shown(function)}")
     if job_name in (None, "<lambda>"):
-        raise RegistrationError(f"{shown(function)} has no name of its own; give the job one: job(name=...)")
+        what = "a lambda" if job_name else shown(function)
+        raise RegistrationError(f"{what} has no name of its own; give the job one: job(name=...)")
     try:
         fields = checked_job_keywords(options)
     except UsageError as error:

@@ -139,8 +139,14 @@ def _from_handler(error: BaseException) -> TracebackType | None:
 def _cut_tail(stack: traceback.StackSummary) -> None:
     # An interrupt is raised by the worker's signal handler, and what we refuse below our own calls; the last line
     # should be where the job was, or what it called us with.
-    while len(stack) > 1 and stack[-1].filename.startswith(_PACKAGE):
-        stack.pop()
+    while len(stack) > 1 and (
+        _is_package(stack[-1]) or (stack[-1].filename == "<string>" and _is_package(stack[-2]))
+    ):
+        stack.pop()  # "<string>" is the __init__ of a dataclass
+
+
+def _is_package(frame: traceback.FrameSummary) -> bool:
+    return frame.filename.startswith(_PACKAGE)
 
 
 def _head_and_tail(chunks: Iterable[str]) -> str:
