@@ -69,7 +69,7 @@ def _run(args: Sequence[str] | None) -> int:
         return _IO_ERROR
     except Exception:  # noqa: BLE001  a bug of ours: say so, and do not exit as if a job had failed
         sys.stderr.write(traceback.format_exc())
-        complain("internal error, please report it with the lines above")
+        complain("internal error; your jobs are safe in the store. Please report it with the lines above")
         return _INTERNAL
     return code if isinstance(code, int) else 0
 

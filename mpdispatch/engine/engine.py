@@ -30,6 +30,7 @@ from mpdispatch.errors import (
     Fault,
     UsageError,
 )
+from mpdispatch.execution.context import refuse_while_importing
 from mpdispatch.execution.describe import AppDescription, describe
 from mpdispatch.execution.registry import JobDefinition, Registry
 from mpdispatch.execution.rulebook import LiveRulebook, Rulebook
@@ -58,6 +59,9 @@ class Engine(JobDesk):
         queue_configs: Iterable[QueueConfig] = (),
         clock: Clock | None = None,
     ) -> None:
+        if not isinstance(dispatcher, Dispatcher):
+            text = f"must be a Dispatcher, not {shown(dispatcher)}; Engine.open('jobs.db') makes engine and dispatcher"
+            raise ConfigError([Fault("dispatcher", text)])
         super().__init__(dispatcher.store, clock or SystemClock())
         self.dispatcher = dispatcher
         self.registry = Registry()
@@ -181,6 +185,7 @@ class Engine(JobDesk):
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
     ) -> Job:
+        refuse_while_importing("enqueue")
         payload = definition.signature.encode(args, kwargs, max_bytes=self._max_payload_bytes)
         now = self._clock.now()
         return self.store.enqueue(
@@ -190,6 +195,10 @@ class Engine(JobDesk):
     def enqueue_many_as(
         self, definition: JobDefinition, options: EnqueueOptions, items: Iterable[Mapping[str, Any]]
     ) -> Batch:
+        refuse_while_importing("enqueue_many")
+        if isinstance(items, (Mapping, str, bytes)) or not isinstance(items, Iterable):
+            text = f"must be an iterable of mappings, one per job, not {type(items).__name__}"
+            raise UsageError(f"enqueue_many: items: {text}")
         for field in ("idempotency_key", "connection"):
             if getattr(options, field) is not None:
                 raise UsageError(f"{field}: enqueue_many takes none; enqueue the jobs one by one")

@@ -19,7 +19,7 @@ from typing import NoReturn
 import msgspec
 
 from mpdispatch.clock import boot_us
-from mpdispatch.errors import AppImportError, DispatchError
+from mpdispatch.errors import AppImportError, AppReferenceError, DispatchError
 from mpdispatch.execution.appref import AppEngine
 from mpdispatch.execution.codec import Limits
 from mpdispatch.execution.context import enter_worker, set_current_engine
@@ -115,8 +115,9 @@ def _serve(channel: Channel, app: AppEngine | None) -> None:
             hazards = tuple(fork_hazards())
         description = app.describe()
     except DispatchError as error:
+        reason = error.reason if isinstance(error, (AppImportError, AppReferenceError)) else str(error)
         said = error.traceback if isinstance(error, AppImportError) else ""
-        channel.send(encode(BootFailed(reason=str(error), traceback=said)), wait=True)
+        channel.send(encode(BootFailed(reason=reason, traceback=said)), wait=True)
         _leave(EXIT_BOOT_FAILED)
     channel.send(encode(Up(pid=os.getpid(), app=description, hazards=hazards)), wait=True)
 

@@ -296,7 +296,7 @@ class Supervisor:
             self._members.distrust()
             self._log.error("another supervisor took our jobs over", extra={"owner": error.owner})
         except (StoreVanished, StoreCorrupt, StoreIOError) as error:
-            self._log.error("the store cannot be used any more", extra={"error": str(error)})
+            self._log.error("the store cannot be used any more, so this supervisor ends: %s", error)
             self._end(error.exit_code)
         except StoreError as error:
             self._trouble.met(error, now_us)

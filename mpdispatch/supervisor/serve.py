@@ -236,7 +236,13 @@ class SupervisorThread:
         except BaseException as error:  # noqa: BLE001 - handed to the caller of start() or stop()
             self._error = error
             if self._started.is_set() or not isinstance(error, DispatchError):
-                self._log.critical("the supervisor ended with an error", exc_info=error)
+                is_ours = not isinstance(error, DispatchError)
+                self._log.critical(
+                    "the supervisor ended: %s; jobs stay in the store and go on when one is started again%s",
+                    error or type(error).__name__,
+                    ". This is a bug of mpdispatch: please report the traceback" if is_ours else "",
+                    exc_info=error if is_ours else None,
+                )
         finally:
             self._started.set()
 
