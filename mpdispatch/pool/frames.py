@@ -21,6 +21,7 @@ __all__ = [
     "Ended",
     "FrameError",
     "FromWorker",
+    "Noted",
     "Reported",
     "RunJob",
     "Stop",
@@ -74,6 +75,7 @@ class RunJob(msgspec.Struct, frozen=True, tag="run", array_like=True, gc=False):
     idempotency_key: str | None
     reference: str | None
     payload: msgspec.Raw
+    trace_context: str | None = None
 
     def job(self) -> ClaimedJob:
         return ClaimedJob(
@@ -88,6 +90,7 @@ class RunJob(msgspec.Struct, frozen=True, tag="run", array_like=True, gc=False):
             timeout_us=self.timeout_us,
             idempotency_key=self.idempotency_key,
             payload=bytes(self.payload),
+            trace_context=self.trace_context,
         )
 
 
@@ -139,6 +142,13 @@ class Reported(msgspec.Struct, frozen=True, tag="reported", array_like=True):
     data: msgspec.Raw
 
 
+class Noted(msgspec.Struct, frozen=True, tag="noted", array_like=True):
+    """The handler enqueued something: events for the supervisor's extensions, and how many."""
+
+    events: msgspec.Raw
+    count: int
+
+
 class Tired(msgspec.Struct, frozen=True, tag="tired", array_like=True):
     """The last job left something behind that cannot be undone: replace this worker."""
 
@@ -173,7 +183,7 @@ class Forked(msgspec.Struct, frozen=True, tag="forked"):
     pid: int
 
 
-FromWorker: TypeAlias = Up | BootFailed | Done | Ended | Reported | Tired
+FromWorker: TypeAlias = Up | BootFailed | Done | Ended | Reported | Noted | Tired
 
 encode = msgspec.json.Encoder().encode
 _from_worker = msgspec.json.Decoder(FromWorker)
@@ -235,5 +245,6 @@ def run_frame(job: ClaimedJob, reference: str | None = None) -> bytes:
             job.idempotency_key,
             reference,
             msgspec.Raw(job.payload),
+            job.trace_context,
         )
     )

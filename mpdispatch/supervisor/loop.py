@@ -32,7 +32,7 @@ from mpdispatch.pool.ears import Heard
 from mpdispatch.pool.frames import Attach
 from mpdispatch.pool.kill import reap_strays
 from mpdispatch.pool.marks import MarkFile, marks_path
-from mpdispatch.pool.pool import BootFault, Event, Gone, Ready, Returned, Said, Settled
+from mpdispatch.pool.pool import BootFault, Enqueued, Event, Gone, Ready, Returned, Said, Settled
 from mpdispatch.store.base import Ledger, Progress, Store
 from mpdispatch.supervisor.assign import Assigner
 from mpdispatch.supervisor.books import Books
@@ -41,6 +41,7 @@ from mpdispatch.supervisor.enforce import Enforcer
 from mpdispatch.supervisor.membership import Membership
 from mpdispatch.supervisor.rescue import PeerWatch, Rescuer
 from mpdispatch.supervisor.shutdown import Shutdown
+from mpdispatch.supervisor.telling import Teller
 from mpdispatch.supervisor.turns import Turns
 
 __all__ = ["Ending", "Supervisor"]
@@ -50,6 +51,8 @@ _PEERS_KNOCK_US = 100_000
 _BUSY_US = 20_000
 _TROUBLE_US = 500_000
 _DRAINED_US = 100_000
+_FLUSH_S = 2.0
+"""How long idle workers may take to send the spans they hold."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,17 +88,24 @@ class Supervisor:
         version: str = "",
         store_for_workers: str | None = None,
         drain: bool = False,
+        teller: Teller | None = None,
+        default_timeout_s: float | None = None,
+        is_traced: bool = False,
     ) -> None:
-        """Open the store and join it. Raises StoreError."""
+        """Open the store and join it. Raises StoreError.
+
+        `teller`: whom to tell what happens; `is_traced`: workers hold spans back, so they end by themselves.
+        """
         self._crew, self._pool, self._clock, self._log = crew, crew.pool, crew.clock, crew.log
         self._config, self._rulebook = config, rulebook
         self._store_for_workers = store_for_workers
-        self._is_drain = drain
+        self._is_drain, self._is_traced = drain, is_traced
+        self._teller = teller
         self.books = Books()
         self._store = store
         self._ledger: Ledger = store.ledger()
         self._members = Membership(self._ledger, self._clock, config, app=app, version=version, log=crew.log)
-        self._rescuer = Rescuer(self._ledger, self._clock, rulebook, self.books, crew.log)
+        self._rescuer = Rescuer(self._ledger, self._clock, rulebook, self.books, crew.log, teller)
         self._watch = PeerWatch(crew.ears)
         self._assigner = Assigner(self._pool, self.books, config, rulebook, crew.log)
         self._enforcer = Enforcer(self._pool, config, crew.log)
@@ -110,6 +120,8 @@ class Supervisor:
             queue_configs=queue_configs,
             app=app,
             log=crew.log,
+            teller=teller,
+            default_timeout_us=None if default_timeout_s is None else round(default_timeout_s * SECOND_US),
         )
         self._shutdown = Shutdown(config)
         self._marks: MarkFile | None = None
@@ -172,6 +184,8 @@ class Supervisor:
         self.books.stale_writes += len(self.books.unwritten)
         self._pool.kill_all()
         self.books.drop()
+        if self._teller is not None:
+            self._teller.forget()
         self._leave()
         self._join()
         for peer in self._ledger.peers(self._members.owner):
@@ -240,6 +254,8 @@ class Supervisor:
             due.append(turns.claim_at_us)  # what is past waits for a free worker: that wakes us by itself
         due += self._shutdown.due()
         if (at := self._enforcer.enforce(now_us)) is not None:
+            due.append(at)
+        if self._teller is not None and (at := self._teller.look(self._pool.workers, now_us)) is not None:
             due.append(at)
         if (at := assigner.recall_stuck(now_us)) is not None:
             due.append(at)
@@ -327,6 +343,9 @@ class Supervisor:
                 self._cancels_due = True
             case Said(job_id=job_id, starts=starts, data=data):
                 self.books.progress[job_id] = Progress(job_id=job_id, starts=starts, data=data)
+            case Enqueued(events=events, count=count):
+                if self._teller is not None:
+                    self._teller.told(events, count)
             case Ready():
                 self._assigner.boot_worked()
             case BootFault(reason=reason, traceback=traceback):
@@ -407,6 +426,8 @@ class Supervisor:
 
     def _end(self, exit_code: int) -> None:
         """Let the workers go and leave the store."""
+        if self._is_traced and exit_code in (0, 1, 75):
+            self._pool.dismiss(wait_s=_FLUSH_S)
         self._pool.kill_all()
         if exit_code in (0, 1, 75):
             try:

@@ -71,6 +71,7 @@ def insert_many(
                 created_us,
                 batch_id,
                 texts[at] if len(payload) <= INLINE_BYTES else None,
+                template.trace_context,
             )
             for at, payload in enumerate(payloads)
         ),

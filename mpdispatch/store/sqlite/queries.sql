@@ -2,17 +2,18 @@
 -- A key in use under the same name inserts nothing; the caller then reads the older job.
 INSERT INTO mpdispatch_jobs (
     name, queue, state, priority, run_at_us, max_retries, timeout_us, created_at_us, idempotency_key,
-    retried_from, payload
+    retried_from, payload, trace_context
 )
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (name, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING;
 
 -- name: insert_batch
 -- With ids of our own choice, so that they are contiguous and known beforehand.
 INSERT INTO mpdispatch_jobs (
-    id, name, queue, state, priority, run_at_us, max_retries, timeout_us, created_at_us, batch_id, payload
+    id, name, queue, state, priority, run_at_us, max_retries, timeout_us, created_at_us, batch_id, payload,
+    trace_context
 )
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: last_id
 -- The highest id ever given, pruned jobs included.
@@ -100,9 +101,10 @@ WHERE id = ? AND state IN ('scheduled', 'retrying');
 -- name: enqueue_again
 -- The ended row stays as it ended. Its idempotency key stays with it: a key names one row.
 INSERT INTO mpdispatch_jobs (
-    name, queue, state, priority, run_at_us, max_retries, timeout_us, created_at_us, retried_from, payload
+    name, queue, state, priority, run_at_us, max_retries, timeout_us, created_at_us, retried_from, payload,
+    trace_context
 )
-SELECT name, queue, 'pending', priority, :now, max_retries, timeout_us, :now, id, payload
+SELECT name, queue, 'pending', priority, :now, max_retries, timeout_us, :now, id, payload, trace_context
 FROM mpdispatch_jobs WHERE id = :id AND state IN ('failed', 'cancelled');
 
 -- name: copy_payload
@@ -158,7 +160,7 @@ SELECT heartbeat_us, lease_until_us, lease_until_boot_us FROM mpdispatch_supervi
 -- What a supervisor runs, as it was claimed.
 SELECT
     j.id, j.starts, j.attempt, j.name, j.queue, j.priority, j.run_at_us, j.max_retries, j.timeout_us,
-    j.idempotency_key, coalesce(j.payload, p.payload)
+    j.idempotency_key, coalesce(j.payload, p.payload), j.trace_context
 FROM mpdispatch_jobs AS j LEFT JOIN mpdispatch_payloads AS p ON p.job_id = j.id
 WHERE j.state = 'running' AND j.owner = ? ORDER BY j.id;
 
@@ -182,7 +184,8 @@ SELECT count(*) FROM mpdispatch_jobs WHERE state = 'running' AND queue = ?;
 -- name: due
 -- The heart of claim: read lazily, in the order jobs are taken; no sort.
 SELECT
-    id, starts, attempt, name, queue, priority, run_at_us, max_retries, timeout_us, idempotency_key, payload
+    id, starts, attempt, name, queue, priority, run_at_us, max_retries, timeout_us, idempotency_key, payload,
+    trace_context
 FROM mpdispatch_jobs
 WHERE queue = ? AND state = 'pending' AND blocked_reason IS NULL
 ORDER BY priority DESC, run_at_us, id;
@@ -207,7 +210,8 @@ SELECT name FROM names WHERE name IS NOT NULL;
 -- name: parked
 -- Like `due`, for one name.
 SELECT
-    id, starts, attempt, name, queue, priority, run_at_us, max_retries, timeout_us, idempotency_key, payload
+    id, starts, attempt, name, queue, priority, run_at_us, max_retries, timeout_us, idempotency_key, payload,
+    trace_context
 FROM mpdispatch_jobs
 WHERE name = ? AND queue = ? AND state = 'pending' AND blocked_reason IS NOT NULL
 ORDER BY priority DESC, run_at_us, id;

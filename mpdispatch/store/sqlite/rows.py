@@ -91,6 +91,7 @@ def new_job_row(job: NewJob, payload: str | bytes | None, now_us: int) -> tuple[
         job.idempotency_key,
         job.retried_from,
         payload,
+        job.trace_context,
     )
 
 
@@ -177,6 +178,7 @@ def claimed_of(row: Row, *, payload: str | bytes, this_start: int) -> ClaimedJob
         timeout_us=row[8],
         idempotency_key=row[9],
         payload=payload.encode() if isinstance(payload, str) else payload,
+        trace_context=row[11],
     )
 
 

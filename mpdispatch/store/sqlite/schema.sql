@@ -41,7 +41,8 @@ CREATE TABLE mpdispatch_jobs (
     progress TEXT,
     last_error TEXT,
     result TEXT,
-    payload TEXT
+    payload TEXT,
+    trace_context TEXT
 );
 
 -- What claim walks: due jobs only, in the order they are taken (every index entry ends in the rowid, which is id).
