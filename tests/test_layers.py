@@ -68,6 +68,7 @@ FORBIDDEN_CALLS = {
 # (module, call) that is right there, and why.
 ALLOWED_CALLS = {
     ("mpdispatch.execution.loading", "exec"),  # runs the user's own main script again, as multiprocessing does
+    ("mpdispatch.pool.zygote", "os.fork"),  # single-threaded, no SQLite: that is what it is for
 }
 FORBIDDEN_MODULES = {"pickle", "cPickle", "cloudpickle", "dill", "marshal", "shelve"}
 

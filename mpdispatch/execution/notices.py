@@ -28,8 +28,8 @@ __all__ = [
     "Began",
     "Kept",
     "Notice",
+    "Recorded",
     "Told",
-    "Wrote",
     "decode_events",
     "encode_events",
     "ended",
@@ -63,7 +63,7 @@ class Began(NamedTuple):
         )
 
 
-class Wrote(NamedTuple):
+class Recorded(NamedTuple):
     """An outcome is on disk."""
 
     job: ClaimedJob
@@ -140,7 +140,7 @@ class Told(NamedTuple):
         yield from decode_events(self.data)
 
 
-Notice: TypeAlias = Event | Began | Wrote | Kept | Told
+Notice: TypeAlias = Event | Began | Recorded | Kept | Told
 
 
 def enqueued(job: Job, *, is_committed: bool) -> JobEnqueued:
@@ -166,7 +166,7 @@ def ended(now_us: int, *, exit_code: int, completed: int, failed: int) -> Shutdo
 
 def events_of(notice: Notice) -> Iterator[Event]:
     """The events a notice stands for, in order."""
-    if isinstance(notice, Began | Wrote | Kept | Told):
+    if isinstance(notice, Began | Recorded | Kept | Told):
         yield from notice.events()
     else:
         yield notice

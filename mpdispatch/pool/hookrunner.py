@@ -80,7 +80,8 @@ class HookRunner:
     def _start(self) -> None:
         self._number += 1
         self._started_at_s = time.monotonic()
-        mark = f"{self._token}.h{self._number}"
+        # Not of the form a rescuer sweeps by: it is bound to this process, not to a registration.
+        mark = f"hooks-{self._token}.{self._number}"
         launched = launch(mark, _MAIN)
         # Nothing is ever taken back from it, and with no duplicate of its end its death is heard on the channel.
         if launched.spare is not None:

@@ -26,7 +26,7 @@ from mpdispatch.execution.context import enter_worker, set_current_engine
 from mpdispatch.execution.executor import Executor
 from mpdispatch.execution.hygiene import Hygiene, has_children, kill_children
 from mpdispatch.execution.loading import load
-from mpdispatch.model import Completed
+from mpdispatch.model import Completed, Stream
 from mpdispatch.pool.channel import EXIT_CHANNEL_LOST, Channel, ChannelBroken
 from mpdispatch.pool.frames import (
     Attach,
@@ -39,6 +39,7 @@ from mpdispatch.pool.frames import (
     Stop,
     Tired,
     Up,
+    Wrote,
     decode_preamble,
     decode_to_worker,
     encode,
@@ -178,9 +179,7 @@ class _Loop:
             _log.debug("put back what a job changed", extra={"changed": ", ".join(changed)})
         _flush_output()
         self._channel.send(answer, wait=True)
-        reasons += self._hygiene.recycle_reasons
-        if self._executor.wants_recycle:
-            reasons.append("a job ran out of memory")
+        reasons += self._hygiene.recycle_reasons + self._executor.recycle_reasons
         if reasons:
             self._channel.send(encode(Tired("; ".join(reasons))), wait=True)
 
@@ -194,6 +193,9 @@ class _Loop:
 
     def _note(self, events: bytes, count: int) -> None:
         self._channel.send(encode(Noted(msgspec.Raw(events), count)), wait=True)
+
+    def output(self, job_id: int, starts: int, stream: Stream, text: str, written: int) -> None:
+        self._channel.send(encode(Wrote(job_id, starts, stream, text, written)), wait=True)
 
     def progress(self, job_id: int, starts: int, data: bytes) -> None:
         self._channel.send(encode(Reported(job_id, starts, msgspec.Raw(data))), wait=True)

@@ -11,7 +11,7 @@ import os
 import random
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from pathlib import Path
 from typing import TypeAlias
 
@@ -62,11 +62,14 @@ class Rescuer:
         self._ledger, self._clock, self._rulebook, self._log = ledger, clock, rulebook, log
         self._books, self._teller = books, teller
 
-    def look(self, owner: int) -> tuple[list[PeerSupervisor], bool]:
-        """Take over every dead peer; gives those that live, and whether any was taken over. Raises StoreError."""
+    def look(self, owner: int, given_up: Set[int]) -> tuple[list[PeerSupervisor], bool]:
+        """Take over every dead peer; gives those that live, and whether any was taken over. Raises StoreError.
+
+        `given_up`: registrations of our own that we left, with all their workers killed.
+        """
         living, took_over = list[PeerSupervisor](), False
         for peer in self._ledger.peers(owner):
-            verdict = self._judge(peer)
+            verdict = PeerVerdict.EXPIRED if peer.id in given_up else self._judge(peer)
             if verdict is PeerVerdict.ALIVE:
                 living.append(peer)
             else:

@@ -14,7 +14,7 @@ from typing import Protocol
 from mpdispatch.clock import Clock
 from mpdispatch.execution.hooking import DRAIN_S
 from mpdispatch.execution.hookline import HookLine
-from mpdispatch.execution.notices import Began, Notice, Told, Wrote, ended
+from mpdispatch.execution.notices import Began, Notice, Recorded, Told, ended
 from mpdispatch.hooks import HOOKS, CronFired, JobStarted
 from mpdispatch.model import ClaimedJob, Transition
 from mpdispatch.pool.hookrunner import HookRunner
@@ -106,11 +106,11 @@ class Teller:
                 self._begun.discard(token)
             else:
                 self._waiting.append(Began(job, run.started_us, run.worker_pid))
-        self._waiting.append(Wrote(job, transition))
+        self._waiting.append(Recorded(job, transition))
 
     def rescued(self, job: ClaimedJob, transition: Transition) -> None:
         """As `wrote`, for a start another supervisor has told of."""
-        self._waiting.append(Wrote(job, transition))
+        self._waiting.append(Recorded(job, transition))
 
     def told(self, events: bytes, count: int) -> None:
         """A worker's handler enqueued something."""

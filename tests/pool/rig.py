@@ -21,6 +21,7 @@ from mpdispatch.pool.frames import Attach, Boot, run_frame
 from mpdispatch.pool.marks import MarkFile, marks_path
 from mpdispatch.pool.pool import BootFault, Event, Gone, Pool, Ready, Returned, Said, Settled
 from mpdispatch.pool.process import WorkerProcess
+from mpdispatch.pool.spawning import Spawner
 from tests.pool.probes import state_of, until
 
 E = TypeVar("E")
@@ -41,7 +42,7 @@ class Rig:
         self.ears = Ears()
         self.pool = Pool(
             Boot(app=app_reference(target), log_level=logging.CRITICAL),
-            token=TOKEN,
+            spawner=Spawner(TOKEN, self.ears, logging.getLogger("mpdispatch.test"), zygote=False),
             ears=self.ears,
             clock=SystemClock(),
         )
@@ -64,6 +65,7 @@ class Rig:
 
     def close(self) -> None:
         self.pool.kill_all()
+        self.pool.spawner.close()
         self.marks.close(remove=True)
         self.ears.close()
 

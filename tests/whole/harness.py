@@ -104,7 +104,9 @@ class Process:
         try:
             return self.popen.wait(within)
         except subprocess.TimeoutExpired:
-            raise AssertionError(f"{self.popen.args} did not end within {within:g} s:\n{self.err[-3000:]}") from None
+            raise AssertionError(
+                f"{self.popen.args} did not end within {within:g} s:\n{self.err[-3000:]}"
+            ) from None
 
     @property
     def workers(self) -> list[int]:
@@ -359,5 +361,7 @@ def overlaps(rows: Iterable[tuple[str, int, int, int, int]], deaths: Mapping[int
         runs.sort()
         for (_, end, token, pid), (start, _, next_token, next_pid) in zip(runs, runs[1:], strict=False):
             if end > start:
-                found.append(f"job {job_id}: start {token} (pid {pid}) until {end}, {next_token} ({next_pid}) at {start}")
+                found.append(
+                    f"job {job_id}: start {token} (pid {pid}) until {end}, {next_token} ({next_pid}) at {start}"
+                )
     return found

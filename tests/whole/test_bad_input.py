@@ -54,7 +54,9 @@ def assert_refused(done: subprocess.CompletedProcess[str], code: int, *said: str
     ],
     ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else None,
 )
-def test_enqueue_refuses_a_bad_value_with_2_and_stores_nothing(place: Place, argv: list[str], said: str) -> None:
+def test_enqueue_refuses_a_bad_value_with_2_and_stores_nothing(
+    place: Place, argv: list[str], said: str
+) -> None:
     assert_refused(place.cli("enqueue", *argv, "--store", "new.db"), 2, said)
     assert not (place.folder / "new.db").exists()
 
@@ -124,7 +126,9 @@ def test_every_command_refuses_a_bad_value_with_2(place: Place, argv: list[str],
         ("MPDISPATCH_CONFIG", "nowhere.yaml", "nowhere.yaml"),
     ],
 )
-def test_a_bad_value_in_the_environment_exits_78_naming_it(place: Place, name: str, value: str, said: str) -> None:
+def test_a_bad_value_in_the_environment_exits_78_naming_it(
+    place: Place, name: str, value: str, said: str
+) -> None:
     argv = ["stats"] if name == "MPDISPATCH_STORE" else ["supervise", "tasks:engine", "--drain"]
     assert_refused(place.cli(*argv, env={name: value}), 78, said)
     assert not place.db.exists()

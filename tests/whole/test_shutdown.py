@@ -86,7 +86,9 @@ def test_a_second_signal_ends_it_at_once_with_75(place: Place) -> None:
     assert place.left_over() == []
 
 
-def test_ctrl_c_in_a_terminal_drains_and_exits_0_without_a_traceback(place: Place, terminal: OpenTerminal) -> None:
+def test_ctrl_c_in_a_terminal_drains_and_exits_0_without_a_traceback(
+    place: Place, terminal: OpenTerminal
+) -> None:
     screen = terminal(*CLI, "supervise", "tasks:engine", "-c", "2")
     job_id = place.app.until_file.options(max_retries=0).enqueue("go").id
     place.started(job_id)

@@ -39,9 +39,9 @@ def test_a_store_of_a_newer_version_exits_78_and_stays_as_it_is(place: Place, ar
     assert place.cli("enqueue", "x", "--store", "jobs.db").returncode == 0
     place.sql("UPDATE mpdispatch_meta SET value = '999' WHERE key = 'schema_version'")
     refused(place, argv, 78, "999")
-    assert place.sql("SELECT count(*), max(value) FROM mpdispatch_jobs, mpdispatch_meta WHERE key = 'schema_version'") == [
-        [1, "999"]
-    ]
+    assert place.sql(
+        "SELECT count(*), max(value) FROM mpdispatch_jobs, mpdispatch_meta WHERE key = 'schema_version'"
+    ) == [[1, "999"]]
 
 
 @pytest.mark.parametrize("argv", [["jobs"], SUPERVISE, ["enqueue", "x"], ["migrate"]], ids=" ".join)
@@ -179,7 +179,9 @@ def small_disk(place: Place) -> Iterator[Path]:
         subprocess.run(["umount", "-l", folder], check=True)
 
 
-def test_a_full_disk_acknowledges_nothing_and_goes_on_when_there_is_room(place: Place, small_disk: Path) -> None:
+def test_a_full_disk_acknowledges_nothing_and_goes_on_when_there_is_room(
+    place: Place, small_disk: Path
+) -> None:
     from mpdispatch import StoreFull
 
     tasks = place.folder / "tasks.py"
