@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from mpdispatch.config import Config, QueueConfig
-from mpdispatch.errors import AppImportError, DispatchError
+from mpdispatch.errors import AppImportError, DispatchError, StoreBusy
 from mpdispatch.execution.appref import AppReference
 from mpdispatch.execution.describe import AppDescription
 from mpdispatch.execution.hookline import HookLine
@@ -25,7 +25,8 @@ from mpdispatch.pool.pool import BootFault, Ready
 from mpdispatch.store import open_store
 from mpdispatch.store.base import Store
 from mpdispatch.supervisor.crew import Crew
-from mpdispatch.supervisor.loop import Ending, Supervisor
+from mpdispatch.supervisor.loop import Supervisor
+from mpdispatch.supervisor.shutdown import Ending
 from mpdispatch.supervisor.telling import LineSink, RunnerSink, Teller
 from mpdispatch.version import __version__
 
@@ -120,6 +121,10 @@ def _run(
         )
         on_start()
         return supervisor.run()
+    except StoreBusy:
+        if supervisor is None and crew.bell.rung:
+            return Ending(exit_code=0)
+        raise
     finally:
         if supervisor is not None:
             supervisor.close()
