@@ -5,13 +5,14 @@ Noting something costs the loop one small object; the events, with their times a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 import msgspec
 
 from mpdispatch.hooks import (
+    HOOKS,
     CronFired,
     Event,
     JobCompleted,
@@ -38,20 +39,22 @@ __all__ = [
 ]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FAR_US = 4_102_444_800_000_000
+"""The year 2100."""
 # A snooze, a release and an aborted drain give the attempt back: nothing failed.
 _FAILURES = frozenset({Cause.ERROR, Cause.RETRY, Cause.TIMEOUT, Cause.WORKER_DIED, Cause.LEASE_LOST})
 
 
-class Began(NamedTuple):
+class Began(msgspec.Struct, frozen=True, gc=False):
     """A handler was called."""
 
     job: ClaimedJob
     started_us: int
     worker_pid: int | None
 
-    def events(self) -> Iterator[Event]:
+    def events(self) -> Iterable[Event]:
         job = self.job
-        yield JobStarted(
+        started = JobStarted(
             job_id=job.id,
             name=job.name,
             queue=job.queue,
@@ -61,22 +64,23 @@ class Began(NamedTuple):
             max_retries=job.max_retries,
             worker_pid=self.worker_pid,
         )
+        return (started,)
 
 
-class Recorded(NamedTuple):
+class Recorded(msgspec.Struct, frozen=True, gc=False):
     """An outcome is on disk."""
 
     job: ClaimedJob
     transition: Transition
 
-    def events(self) -> Iterator[Event]:
+    def events(self) -> Iterable[Event]:
         job, transition = self.job, self.transition
         run, at = transition.run, _moment(transition.at_us)
         pid = None if run is None else run.worker_pid
         duration_s = None if run is None or run.duration_us is None else run.duration_us / 1e6
         # In full and not by **common: one is made for nearly every job.
         if transition.state is JobState.COMPLETED:
-            yield JobCompleted(
+            completed = JobCompleted(
                 job_id=job.id,
                 name=job.name,
                 queue=job.queue,
@@ -87,7 +91,7 @@ class Recorded(NamedTuple):
                 worker_pid=pid,
                 duration_s=duration_s,
             )
-            return
+            return (completed,)
         common = {
             "job_id": job.id,
             "name": job.name,
@@ -101,14 +105,15 @@ class Recorded(NamedTuple):
             "error": transition.error or ErrorInfo(type=str(transition.cause), message=""),
         }
         if transition.state is JobState.FAILED:
-            yield JobFailed(**common, duration_s=duration_s)  # type: ignore[arg-type]  # a mixed dict
-            yield JobDeadLettered(**common)  # type: ignore[arg-type]
-        elif transition.state is not JobState.CANCELLED and transition.cause in _FAILURES:
+            failed = JobFailed(**common, duration_s=duration_s)  # type: ignore[arg-type]  # a mixed dict
+            return (failed, JobDeadLettered(**common))  # type: ignore[arg-type]
+        if transition.state is not JobState.CANCELLED and transition.cause in _FAILURES:
             run_at = at if transition.run_at_us is None else _moment(transition.run_at_us)
-            yield JobRetrying(**common, duration_s=duration_s, run_at=run_at)  # type: ignore[arg-type]
+            return (JobRetrying(**common, duration_s=duration_s, run_at=run_at),)  # type: ignore[arg-type]
+        return ()
 
 
-class Kept(NamedTuple):
+class Kept(msgspec.Struct, frozen=True, gc=False):
     """Jobs were enqueued together, under these ids."""
 
     template: NewJob
@@ -116,11 +121,11 @@ class Kept(NamedTuple):
     batch_id: int
     at_us: int
 
-    def events(self) -> Iterator[Event]:
+    def events(self) -> Iterable[Event]:
         job, at = self.template, _moment(self.at_us)
         run_at = at if job.run_at_us is None else _moment(job.run_at_us)
-        for job_id in self.ids:
-            yield JobEnqueued(
+        return [
+            JobEnqueued(
                 job_id=job_id,
                 name=job.name,
                 queue=job.queue,
@@ -129,15 +134,17 @@ class Kept(NamedTuple):
                 run_at=run_at,
                 batch_id=self.batch_id,
             )
+            for job_id in self.ids
+        ]
 
 
-class Told(NamedTuple):
+class Told(msgspec.Struct, frozen=True, gc=False):
     """Events another process told of, as JSON."""
 
     data: bytes
 
-    def events(self) -> Iterator[Event]:
-        yield from decode_events(self.data)
+    def events(self) -> Iterable[Event]:
+        return decode_events(self.data)
 
 
 Notice: TypeAlias = Event | Began | Recorded | Kept | Told
@@ -164,13 +171,14 @@ def ended(now_us: int, *, exit_code: int, completed: int, failed: int) -> Shutdo
     return Shutdown(at=_moment(now_us), exit_code=exit_code, completed=completed, failed=failed)
 
 
-def events_of(notice: Notice) -> Iterator[Event]:
+def events_of(notice: Notice) -> Iterable[Event]:
     """The events a notice stands for, in order."""
-    if isinstance(notice, Began | Recorded | Kept | Told):
-        yield from notice.events()
-    else:
-        yield notice
+    if type(notice) in _EVENTS:  # five times as fast as isinstance
+        return (notice,)  # type: ignore[return-value]
+    return notice.events()  # type: ignore[union-attr]
 
+
+_EVENTS = frozenset(HOOKS)
 
 encode_events = msgspec.json.Encoder().encode
 _decoder = msgspec.json.Decoder(
@@ -194,4 +202,5 @@ def decode_events(data: bytes) -> list[Event]:
 
 
 def _moment(us: int) -> datetime:
-    return _EPOCH + timedelta(microseconds=us)
+    # A float of seconds is exact to a quarter of a µs until 2100, and half the work.
+    return datetime.fromtimestamp(us / 1e6, UTC) if us < _FAR_US else _EPOCH + timedelta(microseconds=us)
