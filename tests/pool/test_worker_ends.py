@@ -147,6 +147,8 @@ def test_jobs_a_worker_never_read_come_back_unspent(rig: Rig, blow: str) -> None
 def test_a_job_that_was_read_and_not_begun_comes_back_unspent(rig: Rig) -> None:
     # Killed between reading a frame and marking the start: nothing lies in the buffer, and nothing is marked.
     worker = rig.ready()
+    rig.settled(rig.give(worker, "noop"))  # so that nothing else lies there
+    rig.events.clear()
     os.kill(worker.pid, signal.SIGSTOP)
     until(lambda: state_of(worker.pid) == "T")
     jobs = [rig.give(worker, "noop") for _ in range(2)]
