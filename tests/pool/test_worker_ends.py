@@ -190,7 +190,9 @@ def test_a_job_that_ends_its_worker_settles_and_the_rest_is_returned(rig: Rig, a
     assert rig.all(Returned)[0].jobs == waiting
 
 
-def test_a_job_that_forks_and_returns_twice_is_answered_once(rig: Rig) -> None:
+@pytest.mark.parametrize("kills_children", [True, False])
+def test_a_job_that_forks_and_returns_twice_is_answered_once(rig: Rig, kills_children: bool) -> None:
+    rig.kills_children = kills_children
     worker = rig.ready()
     first = rig.give(worker, "mischief", action="fork back")
     second = rig.give(worker, "echo", value=2)
