@@ -64,14 +64,25 @@ EXPECTED = {
 
 
 def bench(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(BENCHMARKS), *arguments, "--size", "smallest", "--dir", str(folder / "stores")],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=110,
-    )
+    command = [
+        sys.executable,
+        str(BENCHMARKS),
+        *arguments,
+        "--size",
+        "smallest",
+        "--dir",
+        str(folder / "stores"),
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            printed, told = process.communicate(timeout=100)
+        except subprocess.TimeoutExpired:
+            process.terminate()  # so that it ends its supervisors and workers
+            printed, told = process.communicate(timeout=15)
+    return subprocess.CompletedProcess(command, process.returncode, printed, told)
 
 
 @pytest.mark.serial

@@ -12,6 +12,7 @@ import importlib
 import os
 import shlex
 import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -42,6 +43,8 @@ def arguments() -> argparse.Namespace:
 
 def main() -> int:
     asked = arguments()
+    # Ends the processes it started, as Ctrl-C does.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     wanted = [mode for mode in MODES if mode in {*asked.modes, *asked.only}] or list(MODES)
     base = asked.dir or HERE.parents[1] / "bench-data"
     base.mkdir(parents=True, exist_ok=True)
