@@ -32,6 +32,7 @@ from mpdispatch.errors import (
     Fault,
     UsageError,
 )
+from mpdispatch.execution.context import refuse_while_importing
 from mpdispatch.execution.describe import AppDescription, describe
 from mpdispatch.execution.hooking import Hooks
 from mpdispatch.execution.middleware import Middleware, checked_middleware, default_timeout_s
@@ -42,8 +43,7 @@ from mpdispatch.hooks import Extension, checked_extensions
 from mpdispatch.model import Job, NewJob
 from mpdispatch.policy.backoff import BackoffSpec
 from mpdispatch.policy.names import shown
-from mpdispatch.store import SQLiteStore, open_store
-from mpdispatch.store.base import Store
+from mpdispatch.store import open_store
 
 __all__ = ["Engine"]
 
@@ -69,6 +69,9 @@ class Engine(JobDesk):
         meter_provider: Any = None,
         clock: Clock | None = None,
     ) -> None:
+        if not isinstance(dispatcher, Dispatcher):
+            text = f"must be a Dispatcher, not {shown(dispatcher)}; Engine.open('jobs.db') makes engine and dispatcher"
+            raise ConfigError([Fault("dispatcher", text)])
         super().__init__(dispatcher.store, clock or SystemClock())
         self.dispatcher = dispatcher
         self.registry = Registry()
@@ -122,10 +125,7 @@ class Engine(JobDesk):
             ConfigError: names everything wrong with the configuration.
             UsageError: the location is of a kind there is no store for.
         """
-        store: Store = open_store(location)
-        if "durability" in config and "://" not in os.fspath(location):
-            store = SQLiteStore(location, durability=config["durability"])
-        return cls.build(Dispatcher(store=store, **config))
+        return cls.build(Dispatcher(store=open_store(location), **config))
 
     def __repr__(self) -> str:
         return f"<Engine on {self.store.location}: {', '.join(sorted(self.registry.names())) or 'no handlers'}>"
@@ -213,6 +213,7 @@ class Engine(JobDesk):
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
     ) -> Job:
+        refuse_while_importing("enqueue")
         payload = definition.signature.encode(args, kwargs, max_bytes=self._max_payload_bytes)
         now = self._clock.now()
         wanted = new_job(definition, options, payload, now.wall_us, self._default_timeout_s)
@@ -228,6 +229,10 @@ class Engine(JobDesk):
     def enqueue_many_as(
         self, definition: JobDefinition, options: EnqueueOptions, items: Iterable[Mapping[str, Any]]
     ) -> Batch:
+        refuse_while_importing("enqueue_many")
+        if isinstance(items, (Mapping, str, bytes)) or not isinstance(items, Iterable):
+            text = f"must be an iterable of mappings, one per job, not {type(items).__name__}"
+            raise UsageError(f"enqueue_many: items: {text}")
         for field in ("idempotency_key", "connection"):
             if getattr(options, field) is not None:
                 raise UsageError(f"{field}: enqueue_many takes none; enqueue the jobs one by one")

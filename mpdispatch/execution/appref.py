@@ -126,7 +126,8 @@ def find_reference(engine: AppEngine) -> AppReference:
     found = _by_identity(engine) or _by_attribute(engine)
     if not found:
         raise AppReferenceError(
-            f"no module has this engine as an attribute, so no worker can find it; {_REMEDIES}"
+            "no module has this engine as an attribute, so no worker can find it: make it a global of its module "
+            f"(engine = ... at the top level), or {_REMEDIES}"
         )
     found.sort(key=lambda target: _rank(target, homes))
     target = found[0]

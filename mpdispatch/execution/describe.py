@@ -9,6 +9,7 @@ import msgspec
 from mpdispatch.config import Config, QueueConfig
 from mpdispatch.execution.registry import Registry
 from mpdispatch.policy.backoff import BackoffSpec
+from mpdispatch.store.base import Durability
 
 __all__ = ["AppDescription", "describe"]
 
@@ -18,9 +19,8 @@ class AppDescription(msgspec.Struct, frozen=True, kw_only=True):
 
     store: str
     """What `open_store` opens the app's store by."""
-    durability: str
-    shared: bool
-    """Whether the file is the application's own database."""
+    durability: Durability | None
+    """What the app said of its store's; None: nothing."""
     config: Config
     queue_configs: tuple[QueueConfig, ...]
     backoff: BackoffSpec | None
@@ -52,8 +52,7 @@ def describe(
     """The description of an app with these parts."""
     return AppDescription(
         store=str(getattr(store, "location", store)),
-        durability=getattr(store, "durability", config.durability),
-        shared=getattr(store, "shared", False),
+        durability=getattr(store, "said_durability", None),
         config=config,
         queue_configs=tuple(queue_configs),
         backoff=backoff,

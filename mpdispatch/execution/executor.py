@@ -251,6 +251,11 @@ class Executor:
                 return registered
             for part in qualname.split("."):
                 found = getattr(found, part)
+        except AttributeError as error:
+            reason = (
+                f"{error}; a handler registered later must be at the top level of its module to be found there"
+            )
+            raise AppImportError(reference, reason, error_info(error).traceback) from error
         except Exception as error:
             raise AppImportError(reference, str(error), error_info(error).traceback) from error
         definition = definition_of(found)

@@ -19,7 +19,7 @@ from typing import NoReturn
 import msgspec
 
 from mpdispatch.clock import boot_us
-from mpdispatch.errors import AppImportError, DispatchError
+from mpdispatch.errors import AppImportError, AppReferenceError, DispatchError
 from mpdispatch.execution.appref import AppEngine
 from mpdispatch.execution.codec import Limits
 from mpdispatch.execution.context import enter_worker, set_current_engine
@@ -49,6 +49,9 @@ from mpdispatch.pool.linux import become_subreaper, die_with, set_oom_score
 from mpdispatch.pool.marks import Ring
 
 _log = logging.getLogger("mpdispatch.worker")
+
+_SHORT_US = 500
+"""A job over sooner than this is tidied up after in short."""
 
 EXIT_BOOT_FAILED = 3
 
@@ -94,8 +97,8 @@ def _settle_in(death_fd: int, supervisor_pid: int) -> None:
     die_with(supervisor_pid, death_fd)
     become_subreaper()
     set_oom_score(500)
-    faulthandler.enable()
-    if hasattr(signal, "SIGUSR2"):
+    if sys.stderr is not None:  # it is, in a host process that closed descriptor 2
+        faulthandler.enable()
         faulthandler.register(signal.SIGUSR2, all_threads=True)
     enter_worker()
 
@@ -112,8 +115,9 @@ def _serve(channel: Channel, app: AppEngine | None) -> None:
             hazards = tuple(fork_hazards())
         description = app.describe()
     except DispatchError as error:
+        reason = error.reason if isinstance(error, (AppImportError, AppReferenceError)) else str(error)
         said = error.traceback if isinstance(error, AppImportError) else ""
-        channel.send(encode(BootFailed(reason=str(error), traceback=said)), wait=True)
+        channel.send(encode(BootFailed(reason=reason, traceback=said)), wait=True)
         _leave(EXIT_BOOT_FAILED)
     channel.send(encode(Up(pid=os.getpid(), app=description, hazards=hazards)), wait=True)
 
@@ -166,16 +170,17 @@ class _Loop:
                 answer = encode(Done(message.id, message.starts, outcome.run, msgspec.Raw(outcome.result)))
             else:
                 answer = encode(Ended(message.id, message.starts, outcome))
-            self._tidy(answer)
+            run = outcome.run
+            self._tidy(answer, (run and run.duration_us) or 0)
 
-    def _tidy(self, answer: bytes) -> None:
+    def _tidy(self, answer: bytes, duration_us: int) -> None:
         """Undo what the handler left behind, then answer: its leftovers end before its outcome counts."""
         reasons: list[str] = []
         if self._kills_children and has_children():
             kill_children()
             if has_children():
                 reasons.append("processes left behind do not end")
-        if changed := self._hygiene.restore():
+        if changed := self._hygiene.restore(was_short=duration_us < _SHORT_US):
             _log.debug("put back what a job changed", extra={"changed": ", ".join(changed)})
         _flush_output()
         self._channel.send(answer, wait=True)

@@ -261,10 +261,13 @@ class Supervisor:
         now_us = self._clock.now().boot_us
         turns, assigner = self._turns, self._assigner
         due = [now_us + self._poll_us]
-        due += [self._members.next_us, self._peers_at_us] if is_well else [self._trouble.until_us]
+        if is_well:
+            due += [self._members.next_us, self._peers_at_us, turns.sync_at_us, self._pruner.next_us or 0]
+        else:
+            due.append(self._trouble.until_us)
         if turns.claim_at_us > now_us:
             due.append(turns.claim_at_us)  # what is past waits for a free worker: that wakes us by itself
-        due += [turns.sync_at_us, self._pruner.next_us or 0, *self._shutdown.due()]
+        due += self._shutdown.due()
         if (at := self._enforcer.enforce(now_us)) is not None:
             due.append(at)
         if self._teller is not None and (at := self._teller.look(self._pool.workers, now_us)) is not None:
@@ -309,7 +312,7 @@ class Supervisor:
             self._members.distrust()
             self._log.error("another supervisor took our jobs over", extra={"owner": error.owner})
         except (StoreVanished, StoreCorrupt, StoreIOError) as error:
-            self._log.error("the store cannot be used any more", extra={"error": str(error)})
+            self._log.error("the store cannot be used any more, so this supervisor ends: %s", error)
             self._end(error.exit_code)
         except StoreError as error:
             self._trouble.met(error, now_us)

@@ -35,6 +35,7 @@ from mpdispatch.policy.lease import PeerVerdict, judge_peer
 from mpdispatch.pool.ears import Ears, Heard
 from mpdispatch.pool.kill import kill_marked, kill_tree, sweep
 from mpdispatch.pool.marks import MarkReader, marks_path
+from mpdispatch.pool.peers import process_is_alive
 from mpdispatch.store.base import Ledger
 from mpdispatch.supervisor.books import Books
 from mpdispatch.supervisor.telling import Teller
@@ -83,23 +84,8 @@ class Rescuer:
             boot_id=boot_id(),
             machine_id=machine_id(),
             host=host_name(),
-            process_is_alive=self._is_alive(peer),
+            process_is_alive=process_is_alive(peer, self._ledger.side_dir),
         )
-
-    def _is_alive(self, peer: PeerSupervisor) -> bool | None:
-        """What the kernel says of a peer of this boot: alive, gone, or None where it cannot be asked."""
-        if peer.boot_id != boot_id():
-            return None
-        if peer.pid_namespace == pid_namespace():
-            return process_start(peer.pid) == peer.pid_start
-        try:
-            reader = MarkReader(marks_path(self._ledger.side_dir, peer.id))
-        except OSError:
-            return None
-        try:
-            return not reader.owner_is_gone()
-        finally:
-            reader.close()
 
     def take_over(self, peer: PeerSupervisor, verdict: PeerVerdict) -> bool:
         """Kill what it left running, decide about its jobs, strike it off. False: not now, or not ours to do."""

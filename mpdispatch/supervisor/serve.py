@@ -206,14 +206,20 @@ def supervise(
             for name, origin in description.origins.items()
             if origin == "argument"
         }
-        config = Config.resolve({**said, **config_overrides}, env=os.environ, file=file_config)
+        config, origins = Config.resolve_with_sources(
+            {**said, **config_overrides}, env=os.environ, file=file_config
+        )
+        chosen = store or open_store(description.store)
+        if origins["durability"] != "default" and (store is not None or description.durability is None):
+            chosen.prefer_durability(config.durability)
         rulebook: Rulebook = DescribedRulebook(description)
         return Plan(
-            store=store or open_store(description.store),
+            store=chosen,
             config=config,
             rulebook=CommandRulebook(rulebook) if allow_commands else rulebook,
             queue_configs=_merged(description.queue_configs, queue_configs),
-            store_for_workers=None if store is None else store.location,
+            # Also the app's own, if its durability was said in a file the app has not read.
+            store_for_workers=None if chosen.location == description.store else chosen.location,
             default_timeout_s=description.default_timeout_s,
             hooks=description.hooks,
         )
@@ -273,7 +279,13 @@ class SupervisorThread:
         except BaseException as error:  # noqa: BLE001 - handed to the caller of start() or stop()
             self._error = error
             if self._started.is_set() or not isinstance(error, DispatchError):
-                self._log.critical("the supervisor ended with an error", exc_info=error)
+                is_ours = not isinstance(error, DispatchError)
+                self._log.critical(
+                    "the supervisor ended: %s; jobs stay in the store and go on when one is started again%s",
+                    error or type(error).__name__,
+                    ". This is a bug of mpdispatch: please report the traceback" if is_ours else "",
+                    exc_info=error if is_ours else None,
+                )
         finally:
             self._started.set()
 

@@ -119,11 +119,12 @@ class Turns:
         )
         books.outputs.written(outputs, settled, now_us)
         self.sync_at_us = 0
-        if not turn.is_synced:
-            self._flush_soon(turn)
         self._written(turn)
         if slots:
             self._claimed(turn, now_us)
+        if not turn.is_synced:
+            # Last: a flush that fails must not make us forget what is committed.
+            self._flush_soon(turn)
 
     def _flush_soon(self, turn: Turn) -> None:
         """A claim alone need not wait for the disk: a power cut in the next moments may forget that first start.
