@@ -270,8 +270,7 @@ class Supervisor:
         due += self._shutdown.due()
         if (at := self._enforcer.enforce(now_us)) is not None:
             due.append(at)
-        if self._teller is not None and (at := self._teller.look(self._pool.workers, now_us)) is not None:
-            due.append(at)
+        due += self._look_for_starts(now_us)
         if (at := assigner.recall_stuck(now_us)) is not None:
             due.append(at)
         self._linger_s = 0.0
@@ -292,6 +291,11 @@ class Supervisor:
         wait_s = max(0.0, min(at for at in due if at > 0) - now_us) / SECOND_US
         self._linger_s = min(self._linger_s, wait_s)
         return wait_s
+
+    def _look_for_starts(self, now_us: int) -> list[int]:
+        """Tell extensions of handlers called meanwhile; gives when to look again, if it is to be said."""
+        at = None if self._teller is None else self._teller.look(self._pool.workers, now_us)
+        return [] if at is None else [at]
 
     def _wants_turn(self, now_us: int) -> bool:
         """Whether another turn would have something to do right away."""
