@@ -60,7 +60,7 @@ class Config:
     """What happens to processes a job leaves behind."""
     prefetch_window: float = _setting(0.01, settings.duration())
     """Work a worker may hold beyond its running job, by measured run time; 0: none."""
-    max_prefetch: int = _setting(64, settings.whole(1, 256))
+    max_prefetch: int = _setting(400, settings.whole(1, 500))
     """Most jobs in a worker's hands."""
     max_jobs_per_worker: int | None = _setting(None, settings.optional(settings.whole(1, 10**12)))
     """A worker is replaced after this many jobs."""

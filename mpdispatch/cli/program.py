@@ -58,6 +58,7 @@ COMMANDS: Mapping[str, _Entry] = {
     "dlq": _Entry("dlq:dlq", "Look after dead letters: list, show, replay, purge."),
     "workers": _Entry("workers:workers", "Show supervisors and their workers."),
     "stats": _Entry("stats:stats", "Count jobs by state and queue."),
+    "prune": _Entry("prune:prune", "Delete jobs that ended long ago."),
     "migrate": _Entry("migrate:migrate", "Create the store or bring its schema up to date."),
     "doctor": _Entry("doctor:doctor", "Examine the store and this machine, with remedies."),
     "completion": _Entry("completion:completion", "Print the completion script of a shell."),

@@ -18,12 +18,12 @@ import msgspec
 from mpdispatch.errors import DispatchError, JobInterrupt, ResultError
 from mpdispatch.execution.safejson import (
     Reader,
-    encode,
-    fault_of_encoding,
+    encode_for_people,
     is_shallow,
     lossy,
     may_be_lossy,
     printable,
+    unwritable,
 )
 from mpdispatch.model import ErrorInfo
 
@@ -32,6 +32,7 @@ __all__ = ["MAX_MESSAGE_CHARS", "MAX_TRACEBACK_BYTES", "Limits", "encode_result"
 MAX_TRACEBACK_BYTES = 64 * 1024
 MAX_MESSAGE_CHARS = 8 * 1024
 
+_PACKAGE = f"{Path(__file__).parents[1]}{os.sep}"
 _OWN_FOLDERS = tuple(f"{Path(__file__).parents[1] / room}{os.sep}" for room in ("execution", "pool"))
 
 
@@ -53,10 +54,11 @@ def encode_result(value: Any, *, max_bytes: int) -> bytes:
     if value is None:
         return b"null"
     try:
-        written = encode(value)
+        written = encode_for_people(value)
         faults = lossy(value, "result", Reader.PEOPLE) if _needs_a_look(value, written) else ()
     except (TypeError, ValueError, RecursionError) as error:
-        raise ResultError(f"the result cannot be kept: {fault_of_encoding(error)}") from error
+        fault = unwritable(value, "result", error)
+        raise ResultError(f"the result cannot be kept: {fault}; return plain data, or None") from error
     if faults:
         raise ResultError("the result cannot be kept: " + "; ".join(map(str, faults)))
     if len(written) > max_bytes:
@@ -112,7 +114,7 @@ def _message(error: BaseException) -> str:
 def _traceback(error: BaseException) -> str:
     try:
         detail = traceback.TracebackException(type(error), error, _from_handler(error), compact=True)
-        if isinstance(error, JobInterrupt):
+        if isinstance(error, (JobInterrupt, DispatchError)):
             _cut_tail(detail.stack)
         return _head_and_tail(detail.format())
     except BaseException as broken:  # noqa: BLE001 - formatting runs the user's code (str, repr, __notes__)
@@ -135,9 +137,16 @@ def _from_handler(error: BaseException) -> TracebackType | None:
 
 
 def _cut_tail(stack: traceback.StackSummary) -> None:
-    # An interrupt is raised by the worker's signal handler; the last line should be where the job was.
-    while len(stack) > 1 and _is_ours(stack[-1].filename):
-        stack.pop()
+    # An interrupt is raised by the worker's signal handler, and what we refuse below our own calls; the last line
+    # should be where the job was, or what it called us with.
+    while len(stack) > 1 and (
+        _is_package(stack[-1]) or (stack[-1].filename == "<string>" and _is_package(stack[-2]))
+    ):
+        stack.pop()  # "<string>" is the __init__ of a dataclass
+
+
+def _is_package(frame: traceback.FrameSummary) -> bool:
+    return frame.filename.startswith(_PACKAGE)
 
 
 def _head_and_tail(chunks: Iterable[str]) -> str:

@@ -6,6 +6,7 @@ types of the signature: what the worker will see is what was checked.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,12 +15,13 @@ import msgspec
 from mpdispatch.errors import Fault, PayloadError
 from mpdispatch.execution.annotations import (
     Function,
+    choices_of,
     hint_of,
-    holds_any,
     is_untyped,
     parameters_of,
     type_info,
 )
+from mpdispatch.execution.roundtrip import changed
 from mpdispatch.execution.safejson import (
     Reader,
     dec_hook,
@@ -27,10 +29,16 @@ from mpdispatch.execution.safejson import (
     fault_of_encoding,
     is_shallow,
     lossy,
-    lost_keys,
+    unwritable,
 )
+from mpdispatch.policy.names import shown
 
-__all__ = ["Signature"]
+__all__ = ["OPTION_NAMES", "Signature"]
+
+OPTION_NAMES = frozenset(
+    ("queue", "priority", "run_at", "delay", "max_retries", "timeout", "idempotency_key", "connection")
+)
+"""What goes through `options`, for those who give it to `enqueue`."""
 
 _PLAIN = frozenset({str, bool, type(None)})
 
@@ -120,24 +128,47 @@ class Signature:
             if is_untyped(info):
                 return lossy(value, name, Reader.UNTYPED)
             faults = lossy(value, name, Reader.TYPED)
-            if not faults and came_back is not msgspec.UNSET and holds_any(info):
-                faults = lost_keys(value, came_back, name)
+            if not faults and came_back is not msgspec.UNSET:
+                faults = changed(value, came_back, name)
             return faults
         except Exception as error:  # noqa: BLE001 - properties and __eq__ of the user's objects run here
             return [Fault(name, fault_of_encoding(error))]
 
     def _explain(self, given: Mapping[str, Any]) -> list[Fault]:
         """Everything wrong with these arguments. Slow: tries each of them by itself."""
-        allowed = ", ".join(self.names) or "none"
-        faults = [
-            Fault(n, f"is no argument of this job; it takes: {allowed}") for n in given if n not in self.names
-        ]
+        faults = [Fault(name, self._unknown(name)) for name in given if name not in self.names]
         faults += [Fault(name, "is missing") for name in self._required if name not in given]
         for name, decoder in self._decoders.items():
-            if name in given and (text := _misfit(decoder, given[name])):
+            if name in given and (fault := self._misfit(name, decoder, given[name])):
                 # NaN was written as null, which no float is: say what it was.
-                faults += self._lost(name, given[name]) or [Fault(name, text)]
+                faults += self._lost(name, given[name]) or [fault]
         return faults
+
+    def _unknown(self, name: str) -> str:
+        near = difflib.get_close_matches(str(name), self.names, n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        if not near and name in OPTION_NAMES:
+            hint = f"options of a job are set by .options({name}=...).enqueue(...); "
+        return f"is no argument of this job; {hint}it takes: {', '.join(self.names) or 'none'}"
+
+    def _misfit(self, name: str, decoder: msgspec.json.Decoder[Any], value: Any) -> Fault | None:
+        """Why one argument does not go to JSON and back, or None."""
+        try:
+            written = encode(value)
+        except Exception as error:  # noqa: BLE001 - properties and __getattr__ of the user's objects run here
+            return unwritable(value, name, error)
+        try:
+            decoder.decode(written)
+        except Exception as error:  # noqa: BLE001 - __post_init__ of the user's classes may raise anything
+            # "Expected `int`, got `str` - at `$.x`": `$` is the argument itself, and its name stands before.
+            text, _, place = str(error).partition(" - at `$")
+            place = place.removesuffix("`")
+            if text.startswith("Invalid enum value") and (choices := choices_of(self._infos[name])):
+                text += f"; allowed: {choices}"
+            elif text.startswith("Invalid ") and not place and not isinstance(value, msgspec.Raw):
+                text += f": {shown(value)}"
+            return Fault(name + place, text or type(error).__name__)
+        return None
 
     # ---------------------------------------------------------------- worker side
 
@@ -160,19 +191,6 @@ class Signature:
         except (msgspec.DecodeError, ValueError, RecursionError):
             return [Fault("", f"the stored payload is no JSON object: {error}")]
         return self._explain(given) or [Fault("", str(error))]
-
-
-def _misfit(decoder: msgspec.json.Decoder[Any], value: Any) -> str:
-    try:
-        written = encode(value)
-    except Exception as error:  # noqa: BLE001 - properties and __getattr__ of the user's objects run here
-        return fault_of_encoding(error)
-    try:
-        decoder.decode(written)
-    except Exception as error:  # noqa: BLE001 - __post_init__ of the user's classes may raise anything
-        # "Expected `int`, got `str` - at `$.x`": `$` is the argument itself, and its name stands before.
-        return str(error).replace(" - at `$`", "")
-    return ""
 
 
 def _too_large(given: Mapping[str, Any], size: int, max_bytes: int) -> Fault:

@@ -39,8 +39,8 @@ class Launched:
     """The only write end of the worker's death pipe; the kernel kills the worker when it closes."""
 
 
-def launch(mark: str) -> Launched:
-    """Start a worker. It waits for its Boot frame.
+def launch(mark: str, main: str = _MAIN) -> Launched:
+    """Start a worker (or what else `main` runs). It waits for its Boot frame.
 
     Raises OSError if no process or descriptor can be had.
     """
@@ -51,23 +51,18 @@ def launch(mark: str) -> Launched:
         death_read, death_write = os.pipe()
         undo.callback(os.close, death_write)
         try:
-            popen = exec_python(_MAIN, theirs.fileno(), death_read, mark)
+            popen = exec_python(main, theirs.fileno(), death_read, mark)
         finally:
             os.close(death_read)
-        undo.callback(_undo, popen)
-        spare = Channel(theirs) if sys.platform == "linux" else None
-        launched = assemble(popen.pid, channel, spare, death_write)
+        # We wait for it ourselves, by its pidfd; subprocess must neither do so nor warn that nobody did.
+        popen.returncode = 0
+        launched = assemble(
+            popen.pid, channel, Channel(theirs) if sys.platform == "linux" else None, death_write
+        )
         undo.pop_all()
-    # We wait for it ourselves, by its pidfd; subprocess must neither do so nor warn that nobody did.
-    popen.returncode = 0
-    if spare is None:
+    if launched.spare is None:
         theirs.close()
     return launched
-
-
-def _undo(popen: subprocess.Popen[bytes]) -> None:
-    popen.kill()
-    popen.wait()
 
 
 def assemble(pid: int, channel: Channel, spare: Channel | None, death_fd: int) -> Launched:

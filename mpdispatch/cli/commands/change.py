@@ -10,6 +10,7 @@ from mpdispatch.cli.completing import complete_job_in
 from mpdispatch.cli.output import complain, print_json, say
 from mpdispatch.cli.places import open_existing
 from mpdispatch.cli.program import Options, command
+from mpdispatch.cli.values import JOB_ID
 from mpdispatch.clock import SystemClock
 from mpdispatch.errors import InvalidStateError, JobNotFoundError
 from mpdispatch.model import Job, JobState
@@ -29,7 +30,7 @@ _AGAIN = (JobState.FAILED, JobState.CANCELLED, JobState.RETRYING, JobState.SCHED
     metavar="ID...",
     nargs=-1,
     required=True,
-    type=click.IntRange(min=1),
+    type=JOB_ID,
     shell_complete=complete_job_in(*_LIVING),
 )
 @click.pass_obj
@@ -52,7 +53,7 @@ def cancel(options: Options, ids: Sequence[int]) -> int:
     metavar="ID...",
     nargs=-1,
     required=True,
-    type=click.IntRange(min=1),
+    type=JOB_ID,
     shell_complete=complete_job_in(*_AGAIN),
 )
 @click.pass_obj

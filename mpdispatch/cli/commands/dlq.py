@@ -13,7 +13,7 @@ from mpdispatch.cli.completing import complete_dead_letter, complete_name, compl
 from mpdispatch.cli.output import escape, print_json, print_json_array, print_table, say, shorten, time_text
 from mpdispatch.cli.places import open_existing
 from mpdispatch.cli.program import Options, command_group
-from mpdispatch.cli.values import DURATION
+from mpdispatch.cli.values import DURATION, JOB_ID
 from mpdispatch.clock import SECOND_US, SystemClock
 from mpdispatch.model import DeadLetter, Job
 from mpdispatch.model.wire import attempt_to_json, dead_letter_to_json
@@ -79,7 +79,7 @@ def _row(letter: DeadLetter) -> Sequence[object]:
 
 
 @dlq.add("mpdispatch dlq show 41", name="show")
-@click.argument("job_id", metavar="ID", type=click.IntRange(min=1), shell_complete=complete_dead_letter)
+@click.argument("job_id", metavar="ID", type=JOB_ID, shell_complete=complete_dead_letter)
 @click.pass_obj
 def show(options: Options, job_id: int) -> None:
     """Show one dead letter: the failed job, every start of it, and what became of it."""
@@ -99,7 +99,7 @@ def show(options: Options, job_id: int) -> None:
     metavar="ID...",
     nargs=-1,
     required=True,
-    type=click.IntRange(min=1),
+    type=JOB_ID,
     shell_complete=complete_dead_letter,
 )
 @click.pass_obj

@@ -112,9 +112,19 @@ def _checked(
     if options.store is not None:
         engine.use_store(find_store(options).location)
     door = engine.options(**cast("EnqueueKeywords", wished))
-    if count is None:
-        return _Kept.one(engine.store, door.enqueue(name, **arguments))
-    return _Kept.many(engine.store, [*door.enqueue_many(name, itertools.repeat(arguments, count))])
+    try:
+        if count is None:
+            return _Kept.one(engine.store, door.enqueue(name, **arguments))
+        return _Kept.many(engine.store, [*door.enqueue_many(name, itertools.repeat(arguments, count))])
+    except PayloadError as error:
+        raise PayloadError(name, map(_as_typed, error.faults)) from error
+
+
+def _as_typed(fault: Fault) -> Fault:
+    """The fault with the remedy of this command line, where k=5 is the text "5"."""
+    if "got `str`" not in fault.message or not fault.key.isidentifier():
+        return fault
+    return Fault(fault.key, f"{fault.message}; {fault.key}=... is text, write {fault.key}:=... for JSON")
 
 
 def _as_given(

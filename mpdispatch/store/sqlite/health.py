@@ -10,8 +10,8 @@ from pathlib import Path
 
 from mpdispatch import sqlite3
 from mpdispatch.model import Finding, Level
-from mpdispatch.store.sqlite.connection import CHECKPOINT_BYTES
 from mpdispatch.store.sqlite.opening import filesystem_of
+from mpdispatch.store.sqlite.wal import CHECKPOINT_BYTES
 
 __all__ = ["of_content", "of_file", "of_library"]
 

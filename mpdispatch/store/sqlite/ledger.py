@@ -18,7 +18,7 @@ from mpdispatch.store.base import Lease, Progress, Renewal, Turn
 from mpdispatch.store.sqlite import claim as claiming
 from mpdispatch.store.sqlite import finish as finishing
 from mpdispatch.store.sqlite import outputs as output_table
-from mpdispatch.store.sqlite import reads
+from mpdispatch.store.sqlite import pruning, reads
 from mpdispatch.store.sqlite.connection import Session
 from mpdispatch.store.sqlite.holder import holder_of
 from mpdispatch.store.sqlite.place import Place
@@ -148,6 +148,7 @@ class SQLiteLedger:
             if outputs:
                 output_table.record(connection, owner, outputs)
             rejected = list[tuple[int, int]]()
+            cancelled = _cancelled_instead(connection, owner, transitions)
             if transitions and one_by_one:
                 rejected = finishing.record_one_by_one(connection, owner, transitions)
             elif transitions:
@@ -156,6 +157,7 @@ class SQLiteLedger:
                 return Turn(
                     claimed=(),
                     rejected=rejected,
+                    cancelled=cancelled,
                     parked={},
                     has_more=False,
                     next_due_us=None,
@@ -168,6 +170,7 @@ class SQLiteLedger:
             return Turn(
                 claimed=claim.jobs,
                 rejected=rejected,
+                cancelled=cancelled,
                 parked=claim.parked,
                 has_more=has_more,
                 next_due_us=None if has_more else claiming.next_due_us(connection, planner.queues),
@@ -227,6 +230,13 @@ class SQLiteLedger:
 
     # -- looking after --------------------------------------------------------------------------
 
+    def prune(self, before_us: int, limit: int) -> int:
+        """Delete up to `limit` jobs that ended before this wall time; gives how many."""
+        ids = self._read(lambda c: pruning.find(c, before_us, limit))
+        if not ids:
+            return 0
+        return self._write(lambda c: pruning.delete(c, ids, before_us), "prune")
+
     def housekeep(self) -> None:
         """Checkpoint the WAL if it has grown past 8 MiB and nobody is writing."""
         self._session().checkpoint_if_large()
@@ -259,6 +269,16 @@ def _require_registered(connection: sqlite3.Connection, owner: int) -> None:
 
 def _owned(connection: sqlite3.Connection, owner: int) -> list[tuple[int, int]]:
     return connection.execute(QUERIES["owned"], (owner,)).fetchall()
+
+
+def _cancelled_instead(
+    connection: sqlite3.Connection, owner: int, transitions: Sequence[Transition]
+) -> list[tuple[int, int]]:
+    """Those that will be cancelled although they were to run again: `finish` does so where a cancel was asked for."""
+    again = {(each.job_id, each.starts) for each in transitions if not each.state.is_terminal}
+    if not again:
+        return []
+    return [each for each in connection.execute(QUERIES["cancel_requests"], (owner,)) if each in again]
 
 
 def _idle_turn(
