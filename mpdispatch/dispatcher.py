@@ -13,6 +13,7 @@ from mpdispatch.config import Config, QueueConfig
 from mpdispatch.errors import ConfigError, Fault, NoStoreError, UsageError, WrongProcessError
 from mpdispatch.execution.appref import AppEngine, AppReference, find_reference
 from mpdispatch.execution.context import in_worker, refuse_while_importing
+from mpdispatch.execution.middleware import default_timeout_s
 from mpdispatch.execution.rulebook import Rulebook
 from mpdispatch.policy.durations import as_seconds
 from mpdispatch.policy.names import shown
@@ -173,6 +174,9 @@ class Dispatcher:
             "config": self.config,
             "rulebook": engine.rulebook,
             "queue_configs": engine.queue_configs,
+            "default_timeout_s": default_timeout_s(engine.middleware),
+            "hooks": (wanted := engine.hooks.wanted()),
+            "hook_line": engine.hooks.line() if wanted else None,
         }
 
 

@@ -107,12 +107,18 @@ class JobDesk:
             InvalidStateError: it is pending, running or completed.
             JobNotFoundError: there is no such job.
         """
-        return self.store.retry(checked_id(job_id), now=self._clock.now())
+        job = self.store.retry(checked_id(job_id), now=self._clock.now())
+        if job.id != job_id:
+            self._enqueued(job)
+        return job
+
+    def _enqueued(self, job: Job) -> None:
+        """A job was made of an older one. An engine tells its extensions."""
 
     @property
     def dead_letters(self) -> DeadLetters:
         """The jobs that failed for good: list, get, count, replay, purge."""
-        return DeadLetters(self.store, self._clock)
+        return DeadLetters(self.store, self._clock, on_replay=self._enqueued)
 
     def wake(self) -> None:
         """Tell supervisors that there is work, for example after the commit of `connection=` enqueues. A hint."""

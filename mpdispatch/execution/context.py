@@ -104,6 +104,11 @@ class JobContext:
         return self._job.idempotency_key
 
     @property
+    def trace_context(self) -> str | None:
+        """The trace it was enqueued in, as a JSON object of header name → value; None if it was not traced."""
+        return self._job.trace_context
+
+    @property
     def fencing_token(self) -> int:
         """Grows with every start of this job. Hand it to what you write to, to refuse an older start."""
         return self._job.starts

@@ -29,6 +29,12 @@ class AppDescription(msgspec.Struct, frozen=True, kw_only=True):
     """Where each config value came from, as `Config.resolve_with_sources` says."""
     jobs: dict[str, BackoffSpec | None]
     """Every handler's name, with its own backoff if it has one."""
+    default_timeout_s: float | None = None
+    """Of jobs without one: `middleware.Timeout`."""
+    hooks: frozenset[str] = frozenset()
+    """The hooks any extension has, by the names of the methods."""
+    is_traced: bool = False
+    """Whether workers hold spans back that are lost if they are killed."""
 
 
 def describe(
@@ -39,6 +45,9 @@ def describe(
     queue_configs: Iterable[QueueConfig],
     backoff: BackoffSpec | None,
     origins: Mapping[str, str] | None = None,
+    default_timeout_s: float | None = None,
+    hooks: frozenset[str] = frozenset(),
+    is_traced: bool = False,
 ) -> AppDescription:
     """The description of an app with these parts."""
     return AppDescription(
@@ -49,4 +58,7 @@ def describe(
         backoff=backoff,
         origins=dict(origins or {}),
         jobs={definition.name: definition.backoff for definition in registry.definitions()},
+        default_timeout_s=default_timeout_s,
+        hooks=hooks,
+        is_traced=is_traced,
     )

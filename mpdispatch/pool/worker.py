@@ -26,7 +26,6 @@ from mpdispatch.execution.context import enter_worker, set_current_engine
 from mpdispatch.execution.executor import Executor
 from mpdispatch.execution.hygiene import Hygiene, has_children, kill_children
 from mpdispatch.execution.loading import load
-from mpdispatch.execution.registry import Registry
 from mpdispatch.model import Completed, Stream
 from mpdispatch.pool.channel import EXIT_CHANNEL_LOST, Channel, ChannelBroken
 from mpdispatch.pool.frames import (
@@ -35,6 +34,7 @@ from mpdispatch.pool.frames import (
     BootFailed,
     Done,
     Ended,
+    Noted,
     Reported,
     Stop,
     Tired,
@@ -127,7 +127,9 @@ def _serve(channel: Channel, app: AppEngine | None) -> None:
     if attach.store is not None:
         app.use_store(attach.store)
     set_current_engine(app)
-    _Loop(channel, attach, app.registry).run()
+    _Loop(channel, attach, app).run()
+    # Here and not at exit: this process ends without exit handlers.
+    app.telemetry.flush()
 
 
 def _receive(channel: Channel) -> bytes:
@@ -139,17 +141,19 @@ def _receive(channel: Channel) -> bytes:
 class _Loop:
     """Receive, mark, run, answer."""
 
-    def __init__(self, channel: Channel, attach: Attach, registry: Registry) -> None:
+    def __init__(self, channel: Channel, attach: Attach, app: AppEngine) -> None:
         self._channel = channel
         self._ring = Ring.attach(attach.marks_path, attach.ring)
         self._kills_children = attach.kills_children
         self._pid = os.getpid()
         self._executor = Executor(
-            registry,
+            app.registry,
             limits=Limits(max_payload_bytes=attach.max_payload_bytes, max_result_bytes=attach.max_result_bytes),
             reporter=self,
             on_start=self._mark,
+            middleware=app.telemetry.around_handlers(app.middleware),
         )
+        app.hooks.route(self._note)
         signal.signal(signal.SIGUSR1, self._interrupt)
         self._hygiene = Hygiene.snapshot()
 
@@ -191,6 +195,9 @@ class _Loop:
         """SIGUSR1: the control word says which start is to end; any other one is not ours to touch."""
         job_id, starts, kind = self._ring.asked()
         self._executor.interrupt(job_id, starts, "timeout" if kind == 1 else "cancel")
+
+    def _note(self, events: bytes, count: int) -> None:
+        self._channel.send(encode(Noted(msgspec.Raw(events), count)), wait=True)
 
     def output(self, job_id: int, starts: int, stream: Stream, text: str, written: int) -> None:
         self._channel.send(encode(Wrote(job_id, starts, stream, text, written)), wait=True)

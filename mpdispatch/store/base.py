@@ -102,6 +102,8 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
     """(job id, starts) of transitions that touched no row: the job was not this owner's any more."""
     parked: Mapping[str, int]
     """Jobs parked by this claim, by reason."""
+    cancelled: Sequence[tuple[int, int]] = ()
+    """(job id, starts) of jobs that were to run again, but somebody had asked to cancel them: they are cancelled."""
     has_more: bool
     """The claim took all it might; more may be due."""
     next_due_us: int | None
