@@ -207,10 +207,8 @@ def test_large_payloads_and_results_stand_apart_from_the_row(path: Path, clock: 
     desk = Desk(store, clock)
     desk.turn(*[completed(job, now, result=job.payload) for job in desk.claim()])
     connection = desk.ledger._session().connection
-    small = connection.execute(
-        "SELECT id, payload, result FROM mpdispatch_jobs WHERE payload IS NOT NULL"
-    ).fetchall()
-    assert small == [(3, "{}", "{}")]
+    rows = connection.execute("SELECT payload, result FROM mpdispatch_jobs ORDER BY id").fetchall()
+    assert rows == [(None, None), (None, None), ("{}", "{}")]
     assert [store.get(n).result for n in (1, 2)] == [{"x": "x" * 5000}] * 2
     desk.close()
     store.close()
