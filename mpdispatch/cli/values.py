@@ -13,7 +13,7 @@ import click
 from mpdispatch.errors import UsageError
 from mpdispatch.policy.durations import parse_duration
 
-__all__ = ["CONCURRENCY", "DURATION", "RFC3339", "arguments_of"]
+__all__ = ["CONCURRENCY", "DURATION", "JOB_ID", "RFC3339", "arguments_of"]
 
 
 class _Duration(click.ParamType[float]):
@@ -58,6 +58,13 @@ class _Concurrency(click.ParamType[int | str]):
         return int(value)
 
 
+class _JobId(click.IntRange):
+    """The number of a job."""
+
+    name = "job id"
+
+
+JOB_ID = _JobId(min=1)
 DURATION, RFC3339, CONCURRENCY = _Duration(), _Rfc3339(), _Concurrency()
 
 
@@ -99,4 +106,5 @@ def _json(text: str, where: str) -> Any:
     try:
         return json.loads(text, parse_constant=refuse, object_pairs_hook=unique)
     except (ValueError, RecursionError) as error:
-        raise click.UsageError(f"{where}: no valid JSON: {error}") from error
+        hint = "" if where == "--args" else f"; text is given as {where}=..."
+        raise click.UsageError(f"{where}: no valid JSON: {error}{hint}") from error

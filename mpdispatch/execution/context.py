@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from mpdispatch.errors import DispatchError, UsageError
+from mpdispatch.errors import DispatchError, UsageError, WrongProcessError
 from mpdispatch.execution.output import OutputSender
 from mpdispatch.execution.safejson import printable
 from mpdispatch.model import ClaimedJob, Stream
@@ -27,6 +27,7 @@ __all__ = [
     "current_job",
     "enter_worker",
     "in_worker",
+    "refuse_while_importing",
     "set_current_engine",
     "set_current_job",
 ]
@@ -101,6 +102,11 @@ class JobContext:
     @property
     def idempotency_key(self) -> str | None:
         return self._job.idempotency_key
+
+    @property
+    def trace_context(self) -> str | None:
+        """The trace it was enqueued in, as a JSON object of header name → value; None if it was not traced."""
+        return self._job.trace_context
 
     @property
     def fencing_token(self) -> int:
@@ -211,6 +217,15 @@ def set_current_engine(engine: Any) -> None:
 def in_worker() -> bool:
     """Whether this process is a worker: it runs jobs and starts no supervisor."""
     return _is_worker
+
+
+def refuse_while_importing(call: str) -> None:
+    """Raises WrongProcessError while a worker imports its app: every worker would do this once more."""
+    if _is_worker and _engine is None:
+        raise WrongProcessError(
+            f"{call}() was called while a worker process imported the app; workers import the main program too: "
+            'put the call under `if __name__ == "__main__":`'
+        )
 
 
 def enter_worker() -> None:

@@ -113,5 +113,6 @@ def collect(
 def _unknown(name: str, readers: Mapping[str, Reader], source: Source) -> str:
     near = difflib.get_close_matches(name.lower(), readers, n=1)
     if near:
-        return f"no such setting; did you mean {source.key(near[0])}?"
+        wanted = source.key(near[0]).rpartition(": ")[2]  # the file stands before the fault already
+        return f"no such setting; did you mean {wanted}?"
     return f"no such setting; there are {', '.join(map(source.key, sorted(readers)))}"

@@ -29,6 +29,8 @@ def open_store(location: str | os.PathLike[str]) -> SQLiteStore:
     Raises:
         UsageError: the location is of a kind this version has no store for, or malformed.
     """
+    if not isinstance(location, (str, os.PathLike)):
+        raise UsageError(f"location: must be a path or URL such as 'jobs.db', not {location!r}")
     text = os.fspath(location)
     scheme, colon, _ = text.partition("://")
     if not colon:
@@ -50,10 +52,10 @@ def _open_sqlite(url: str) -> SQLiteStore:
         raise UsageError(f"{url}: write sqlite:///relative.db or sqlite:////absolute.db")
     path = unquote(parts.path.removeprefix("/")) or ":memory:"
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
-    durability = options.pop("durability", "full")
+    durability = options.pop("durability", None)
     shared = options.pop("shared", "0").lower()
     if options:
         raise UsageError(f"{url}: unknown option {min(options)!r}; there are durability and shared")
     if shared not in ("0", "1", "false", "true"):
         raise UsageError(f"{url}: shared must be 0 or 1, not {shared!r}")
-    return SQLiteStore(path, durability=cast(Durability, durability), shared=shared in ("1", "true"))
+    return SQLiteStore(path, durability=cast("Durability | None", durability), shared=shared in ("1", "true"))

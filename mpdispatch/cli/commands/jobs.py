@@ -8,10 +8,11 @@ from typing import Any
 
 import click
 
+from mpdispatch.cli.completing import complete_job, complete_name, complete_queue
 from mpdispatch.cli.output import escape, print_json, print_json_array, print_table, say, shorten, time_text
 from mpdispatch.cli.places import open_existing
 from mpdispatch.cli.program import Options, command
-from mpdispatch.cli.values import DURATION
+from mpdispatch.cli.values import DURATION, JOB_ID
 from mpdispatch.cli.waiting import wait_for
 from mpdispatch.model import Attempt, ErrorInfo, Job, JobState
 from mpdispatch.model.wire import attempt_to_json, job_to_json
@@ -20,6 +21,7 @@ from mpdispatch.store.base import JobFilter, Store
 __all__ = ["ends_of", "jobs", "show", "tell_job", "wait"]
 
 _PAGE = 1000
+_LINES_SHOWN = 20
 
 
 @command(
@@ -28,8 +30,8 @@ _PAGE = 1000
 @click.option(
     "--state", type=click.Choice([state.value for state in JobState]), help="Only jobs in this state."
 )
-@click.option("--queue", metavar="QUEUE", help="Only jobs of this queue.")
-@click.option("--name", metavar="NAME", help="Only jobs of this name.")
+@click.option("--queue", metavar="QUEUE", help="Only jobs of this queue.", shell_complete=complete_queue)
+@click.option("--name", metavar="NAME", help="Only jobs of this name.", shell_complete=complete_name)
 @click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="How many at most.")
 @click.option("--cursor", metavar="CURSOR", help="Go on where another list ended.")
 @click.option("--all", "everything", is_flag=True, help="All of them, whatever --limit says.")
@@ -74,7 +76,7 @@ def _row(job: Job) -> Sequence[object]:
 
 
 @command("mpdispatch show 41\nmpdispatch show 41 --json")
-@click.argument("job_id", metavar="ID", type=click.IntRange(min=1))
+@click.argument("job_id", metavar="ID", type=JOB_ID, shell_complete=complete_job)
 @click.pass_obj
 def show(options: Options, job_id: int) -> None:
     """Show one job: its arguments, its outcome, and every start of it."""
@@ -96,9 +98,23 @@ def tell_job(facts: Mapping[str, Any], attempts: Sequence[Attempt], error: Error
         click.echo()
         columns = ["start", "attempt", "cause", "started", "seconds", "pid", "error"]
         print_table(columns, map(_attempt_row, attempts), right=["start", "attempt", "seconds", "pid"])
+    if attempts:
+        _tell_output(attempts[-1])
     if error is not None and error.traceback:
         click.echo()
         for line in error.traceback.splitlines():
+            say(line)
+
+
+def _tell_output(attempt: Attempt) -> None:
+    """What the last start wrote, its last lines."""
+    for stream, text in (("stdout", attempt.stdout), ("stderr", attempt.stderr), ("log", attempt.log)):
+        if not text:
+            continue
+        lines = text.splitlines()
+        cut = f" (the last {_LINES_SHOWN} lines; all: mpdispatch logs {attempt.job_id})"
+        click.echo(f"\n{stream} of start {attempt.starts}:{cut if len(lines) > _LINES_SHOWN else ''}")
+        for line in lines[-_LINES_SHOWN:]:
             say(line)
 
 
@@ -118,7 +134,7 @@ def _attempt_row(attempt: Attempt) -> Sequence[object]:
 
 
 @command("mpdispatch wait 41 42\nmpdispatch wait 41 --for 5m --json")
-@click.argument("ids", metavar="ID...", nargs=-1, required=True, type=click.IntRange(min=1))
+@click.argument("ids", metavar="ID...", nargs=-1, required=True, type=JOB_ID, shell_complete=complete_job)
 @click.option("--for", "timeout_s", type=DURATION, help="Give up after this long (30s, 5m); the jobs go on.")
 @click.pass_obj
 def wait(options: Options, ids: Sequence[int], timeout_s: float | None) -> int:

@@ -159,7 +159,7 @@ def _take(connection: sqlite3.Connection, owner: int, rows: list[Row], now: Inst
 def _with_large(connection: sqlite3.Connection, row: Row) -> Row:
     found = connection.execute(QUERIES["payload"], (row[ID],)).fetchone()
     # A row without its payload was tampered with. No arguments decode from nothing: it fails in the worker.
-    return (*row[:PAYLOAD], b"" if found is None else found[0])
+    return (*row[:PAYLOAD], b"" if found is None else found[0], *row[PAYLOAD + 1 :])
 
 
 def _charge(connection: sqlite3.Connection, planner: Planner, facts: ClaimFacts, rows: list[Row]) -> None:

@@ -34,7 +34,7 @@ SELECT heartbeat_us, lease_until_us, lease_until_boot_us FROM mpdispatch_supervi
 -- What a supervisor runs, as it was claimed.
 SELECT
     j.id, j.starts, j.attempt, j.name, j.queue, j.priority, j.run_at_us, j.max_retries, j.timeout_us,
-    j.idempotency_key, coalesce(CAST(coalesce(j.payload, p.payload) AS BLOB), x'')
+    j.idempotency_key, coalesce(CAST(coalesce(j.payload, p.payload) AS BLOB), x''), j.trace_context
 FROM mpdispatch_jobs AS j LEFT JOIN mpdispatch_payloads AS p ON p.job_id = j.id
 WHERE j.owner = ? ORDER BY j.id;
 
@@ -60,7 +60,7 @@ SELECT count(*) FROM mpdispatch_jobs WHERE owner IS NOT NULL AND queue = ?;
 -- compound, see choose.py. The columns are those of a ClaimedJob, as it will be.
 SELECT
     id AS id, starts + 1, attempt + 1, name, queue, priority AS priority,
-    run_at_us AS run_at_us, max_retries, timeout_us, idempotency_key, CAST(payload AS BLOB)
+    run_at_us AS run_at_us, max_retries, timeout_us, idempotency_key, CAST(payload AS BLOB), trace_context
 FROM mpdispatch_jobs WHERE line = 1 AND queue = ?;
 
 -- name: due_limited
@@ -68,7 +68,7 @@ FROM mpdispatch_jobs WHERE line = 1 AND queue = ?;
 SELECT * FROM (
     SELECT
         id AS id, starts + 1, attempt + 1, name, queue, priority AS priority,
-        run_at_us AS run_at_us, max_retries, timeout_us, idempotency_key, CAST(payload AS BLOB)
+        run_at_us AS run_at_us, max_retries, timeout_us, idempotency_key, CAST(payload AS BLOB), trace_context
     FROM mpdispatch_jobs WHERE line = 1 AND queue = ?
     ORDER BY priority DESC, run_at_us, id LIMIT ?
 );
@@ -78,7 +78,7 @@ SELECT * FROM (
 SELECT * FROM (
     SELECT
         id AS id, starts + 1, attempt + 1, name, queue, priority AS priority,
-        run_at_us AS run_at_us, max_retries, timeout_us, idempotency_key, CAST(payload AS BLOB)
+        run_at_us AS run_at_us, max_retries, timeout_us, idempotency_key, CAST(payload AS BLOB), trace_context
     FROM mpdispatch_jobs WHERE line = 3 AND name = ? AND queue = ?
     ORDER BY priority DESC, run_at_us, id LIMIT ?
 );

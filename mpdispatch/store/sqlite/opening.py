@@ -7,18 +7,16 @@ import stat
 import sys
 import threading
 from pathlib import Path
-from typing import Literal
 from urllib.parse import quote
 
 from mpdispatch import sqlite3
 from mpdispatch.errors import StoreCannotCreate, StoreError, StoreMissing, StorePermission
+from mpdispatch.store.base import Durability
 from mpdispatch.store.sqlite.connection import BUSY_TIMEOUT_MS
 from mpdispatch.store.sqlite.translate import translated
 from mpdispatch.store.sqlite.wal import CHECKPOINT_BYTES
 
 __all__ = ["Durability", "connect_file", "connect_memory", "create_file", "filesystem_of", "refuse_network"]
-
-Durability = Literal["full", "process"]
 
 _NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "virtiofs", "ceph", "glusterfs", "afs"})
 

@@ -10,6 +10,7 @@ import weakref
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
+from urllib.parse import quote, urlencode
 
 from mpdispatch import sqlite3
 from mpdispatch.errors import StoreError, StoreForeign, StoreNotShared, StoreTooNew
@@ -56,11 +57,20 @@ class Place(Protocol):
 
 
 class FilePlace:
-    def __init__(self, path: str, location: str, durability: opening.Durability, is_shared: bool) -> None:
-        self.location = location
+    def __init__(self, path: str, durability: opening.Durability, is_shared: bool) -> None:
         self._given = path
-        self._durability = durability
-        self._is_shared = is_shared
+        self.durability = durability
+        self.is_shared = is_shared
+
+    @property
+    def location(self) -> str:
+        """The path, or a URL if an option differs from its default."""
+        options = dict[str, str]()
+        if self.durability != "full":
+            options["durability"] = self.durability
+        if self.is_shared:
+            options["shared"] = "1"
+        return f"sqlite:///{quote(self._given)}?{urlencode(options)}" if options else self._given
 
     @cached_property
     def path(self) -> Path:
@@ -77,7 +87,7 @@ class FilePlace:
             found = session.read(lambda connection: schema.version_of(connection, self.location))
             if create and found != schema.VERSION:
                 _, found = self._migrate(session)
-            schema.refuse_unusable(found, self.location, is_shared=self._is_shared)
+            schema.refuse_unusable(found, self.location, is_shared=self.is_shared)
             if session.read(_journal_mode) != "wal":
                 session.locked(lambda: _use_wal(session))
         except BaseException:
@@ -98,7 +108,7 @@ class FilePlace:
             if create:
                 opening.create_file(self.path, self.location)
             identity = identity_of(self.path)
-            connection = opening.connect_file(self.path, self.location, self._durability)
+            connection = opening.connect_file(self.path, self.location, self.durability)
             session = Session(
                 connection,
                 FileLock(self.side_dir, queue=patience_s >= 1),
@@ -134,11 +144,11 @@ class FilePlace:
         found = schema.version_of(connection, self.location)
         self._refuse_to_touch(found)
         if found != schema.VERSION:
-            schema.apply(connection, is_new_file=found == 0 and not self._is_shared)
+            schema.apply(connection, is_new_file=found == 0 and not self.is_shared)
         return found or 0, schema.VERSION
 
     def _refuse_to_touch(self, found: int | None) -> None:
-        if found is None and not self._is_shared:
+        if found is None and not self.is_shared:
             raise StoreForeign(self.location)
         if found is not None and found > schema.VERSION:
             raise StoreTooNew(self.location, found, schema.VERSION)

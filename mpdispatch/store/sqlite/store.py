@@ -7,14 +7,13 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
-from urllib.parse import quote, urlencode
 
 from mpdispatch import sqlite3
 from mpdispatch.clock import Instant
 from mpdispatch.errors import StoreError, UsageError
-from mpdispatch.model import Attempt, DeadLetter, Job, JobState, NewJob, Output, Page, PeerSupervisor
+from mpdispatch.model import Attempt, DeadLetter, Finding, Job, JobState, NewJob, Output, Page, PeerSupervisor
 from mpdispatch.store.base import DeadLetterFilter, JobFilter, Ledger, QueueStats
-from mpdispatch.store.sqlite import changes, dead_letters, inserts, outputs, pruning, reads
+from mpdispatch.store.sqlite import changes, dead_letters, health, inserts, outputs, pruning, reads, status
 from mpdispatch.store.sqlite.connection import Session
 from mpdispatch.store.sqlite.ledger import SQLiteLedger
 from mpdispatch.store.sqlite.opening import Durability
@@ -36,14 +35,18 @@ class SQLiteStore:
     Args:
         path: of the file. Beside it stand `-wal`, `-shm` and the folder `-mpd` (lock and wake-up files).
         durability: `"full"`: what is enqueued survives power loss. `"process"`: it survives any crash of
-            processes; power loss may cost the last moments.
+            processes; power loss may cost the last moments. Not given: as the configuration of the dispatcher
+            says, else full.
         shared: the file is the application's own database and keeps its tables; ours are named `mpdispatch_*`.
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], durability: Durability = "full", shared: bool = False
+        self,
+        path: str | os.PathLike[str],
+        durability: Durability | None = None,
+        shared: bool = False,
     ) -> None:
-        if durability not in ("full", "process"):
+        if durability not in (None, "full", "process"):
             raise UsageError(f"durability must be 'full' or 'process', not {durability!r}")
         given = os.fspath(path)
         if not isinstance(given, str) or not given or "\0" in given:
@@ -52,8 +55,9 @@ class SQLiteStore:
         if given == ":memory:":
             self._place = MemoryPlace()
         else:
-            absolute = os.path.abspath(given)
-            self._place = FilePlace(absolute, _location(absolute, durability, shared), durability, shared)
+            self._place = FilePlace(os.path.abspath(given), durability or "full", shared)
+        self.said_durability: Durability | None = durability
+        """What it was told; None: nothing, so it has full durability."""
         self._threads = threading.local()
         self._knocker: Knocker | None = None
 
@@ -69,6 +73,14 @@ class SQLiteStore:
     def is_shared(self) -> bool:
         """Whether other processes can open it."""
         return isinstance(self._place, FilePlace)
+
+    def prefer_durability(self, durability: Durability) -> Durability:
+        """Take this durability, unless it was told one; gives what it has now. For connections opened from now on."""
+        if self.said_durability is None:
+            self.said_durability = durability
+            if isinstance(self._place, FilePlace):
+                self._place.durability = durability
+        return self.said_durability
 
     # -- opening --------------------------------------------------------------------------------
 
@@ -232,6 +244,30 @@ class SQLiteStore:
         """Registered ones, dead or alive."""
         return self._read(reads.supervisors)
 
+    def parked(self) -> dict[str, int]:
+        """Parked jobs by their reason, the commonest first. Not those of paused queues."""
+        return self._read(status.parked)
+
+    def ahead(self, job_id: int) -> int:
+        """How many due jobs of its queue are claimed before this one, at most 1000; 0 if it is not due."""
+        return self._read(lambda c: status.ahead(c, job_id))
+
+    def bucket(self, queue: str) -> int | None:
+        """The queue's token bucket; None if no rate limit was used in this boot."""
+        return self._read(lambda c: status.bucket(c, queue))
+
+    def examine(self) -> list[Finding]:
+        """What is right and wrong with the SQLite library, the file, and what is in it. Reads all of it."""
+        place = self._place
+        content = self._read(lambda c: list(health.of_content(c)))
+        if not isinstance(place, FilePlace):
+            return content
+        return [
+            *health.of_library(is_shared=place.is_shared),
+            *health.of_file(place.path, place.durability),
+            *content,
+        ]
+
     def wake(self) -> None:
         """Tell every supervisor of this store that there is work. A hint: never blocks or raises."""
         knocker = self._knocker
@@ -255,12 +291,3 @@ class _Held:
         # Nobody is there to be told; what was committed is not touched by a failing close.
         with contextlib.suppress(StoreError, sqlite3.Error):
             self.close()
-
-
-def _location(absolute: str, durability: str, shared: bool) -> str:
-    options = {}
-    if durability != "full":
-        options["durability"] = durability
-    if shared:
-        options["shared"] = "1"
-    return f"sqlite:///{quote(absolute)}?{urlencode(options)}" if options else absolute
