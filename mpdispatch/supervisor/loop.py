@@ -260,14 +260,8 @@ class Supervisor:
         """What needs no store; gives the seconds until something is due."""
         now_us = self._clock.now().boot_us
         turns, assigner = self._turns, self._assigner
-        due = [now_us + self._poll_us]
-        if is_well:
-            due += [self._members.next_us, self._peers_at_us, turns.sync_at_us, self._pruner.next_us or 0]
-        else:
-            due.append(self._trouble.until_us)
-        if turns.claim_at_us > now_us:
-            due.append(turns.claim_at_us)  # what is past waits for a free worker: that wakes us by itself
-        due += self._shutdown.due()
+        due = self._due_with_store(now_us) if is_well else [self._trouble.until_us]
+        due += [now_us + self._poll_us, *self._shutdown.due()]
         if (at := self._enforcer.enforce(now_us)) is not None:
             due.append(at)
         if self._teller is not None and (at := self._teller.look(self._pool.workers, now_us)) is not None:
@@ -282,8 +276,6 @@ class Supervisor:
             if assigner.is_backlog_stuck(now_us):
                 turns.release_backlog()
             self._linger_s = turns.linger_us(now_us) / SECOND_US if is_well else 0.0
-        if self._is_drain and self._settled_us > now_us:
-            due.append(self._settled_us)
         if is_well and self._linger_s == 0.0:
             if self._wants_turn(now_us):
                 return 0.0
@@ -292,6 +284,17 @@ class Supervisor:
         wait_s = max(0.0, min(at for at in due if at > 0) - now_us) / SECOND_US
         self._linger_s = min(self._linger_s, wait_s)
         return wait_s
+
+    def _due_with_store(self, now_us: int) -> list[int]:
+        """When the store is wanted next; 0: not by time."""
+        due = [
+            self._members.next_us,
+            self._peers_at_us,
+            self._turns.sync_at_us,
+            self._pruner.next_us or 0,
+        ]
+        # Of these, what is past waits for a free worker or an end, and that wakes us by itself.
+        return due + [at for at in (self._turns.claim_at_us, self._settled_us) if at > now_us]
 
     def _wants_turn(self, now_us: int) -> bool:
         """Whether another turn would have something to do right away."""
