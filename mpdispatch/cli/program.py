@@ -35,6 +35,7 @@ class _Entry(NamedTuple):
 COMMANDS: Mapping[str, _Entry] = {
     "supervise": _Entry("supervise:supervise_command", "Run the supervisor: claim jobs and run them."),
     "enqueue": _Entry("enqueue:enqueue", "Put a job into the store."),
+    "run": _Entry("run:run", "Put a program into the store, as a job."),
     "jobs": _Entry("jobs:jobs", "List jobs, newest first."),
     "show": _Entry("jobs:show", "Show one job and its attempts."),
     "wait": _Entry("jobs:wait", "Wait until jobs have ended."),
@@ -44,6 +45,7 @@ COMMANDS: Mapping[str, _Entry] = {
     "resume": _Entry("queues:resume", "Claim from a paused queue again."),
     "dlq": _Entry("dlq:dlq", "Look after dead letters: list, show, replay, purge."),
     "stats": _Entry("stats:stats", "Count jobs by state and queue."),
+    "prune": _Entry("prune:prune", "Delete jobs that ended long ago."),
     "migrate": _Entry("migrate:migrate", "Create the store or bring its schema up to date."),
 }
 

@@ -18,6 +18,7 @@ from mpdispatch.engine.options import EnqueueKeywords, EnqueueOptions, JobKeywor
 from mpdispatch.errors import RegistrationError, UsageError
 from mpdispatch.execution.registry import JobDefinition
 from mpdispatch.model import Job
+from mpdispatch.policy.jobnames import check_job_name
 from mpdispatch.policy.names import shown
 
 __all__ = ["BoundJob", "JobHandle", "as_handle", "job"]
@@ -131,6 +132,7 @@ def as_handle(name: str | None, function: Callable[P, R], options: Mapping[str, 
         what = "a lambda" if job_name else shown(function)
         raise RegistrationError(f"{what} has no name of its own; give the job one: job(name=...)")
     try:
+        check_job_name(job_name)
         fields = checked_job_keywords(options)
     except UsageError as error:
         raise RegistrationError(f"job {job_name!r}: {error}") from error

@@ -23,6 +23,7 @@ import msgspec
 from mpdispatch.errors import (
     AppImportError,
     Cancel,
+    CommandFailedError,
     Fault,
     JobCancelled,
     JobInterrupt,
@@ -208,6 +209,8 @@ class Executor:
                 return Snoozed(run=run, delay_us=_as_us(error.delay_s))
             case Cancel():
                 return Cancelled(run=run, error=error_info(error))
+            case CommandFailedError(exit_status=status, signal=signal):
+                return Raised(run=run, error=error_info(error), exit_status=status, signal=signal)
             case SystemExit():
                 return Raised(run=run, error=_of_exit(error))
             case _:

@@ -13,7 +13,9 @@ from typing import Any
 from mpdispatch.errors import DuplicateJobError, RegistrationError, UnknownJobError, UsageError
 from mpdispatch.execution import eventloop
 from mpdispatch.execution.signature import Signature
+from mpdispatch.model import RESERVED_PREFIX
 from mpdispatch.policy.backoff import BackoffSpec
+from mpdispatch.policy.jobnames import check_job_name
 from mpdispatch.policy.names import check_name
 
 __all__ = ["JobDefinition", "Registry", "definition_of"]
@@ -116,7 +118,9 @@ class Registry:
             self._definitions = {**self._definitions, definition.name: definition}
 
     def get(self, name: str) -> JobDefinition:
-        """Raises UnknownJobError, naming those there are."""
+        """Raises UnknownJobError, naming those there are; UsageError for a name that is ours."""
+        if name.startswith(RESERVED_PREFIX):
+            check_job_name(name)
         definition = self._definitions.get(name)
         if definition is None:
             raise UnknownJobError(name, known=sorted(self._definitions))

@@ -161,11 +161,16 @@ class Attempt:
     worker_pid: int | None
     error: ErrorInfo | None
     exit_status: int | None
-    """The worker's exit status, if it ended by itself during the job."""
+    """The exit status of the worker, if it ended by itself during the job, or of the command that was the job."""
     signal: str | None
-    """The signal that ended the worker, e.g. `SIGKILL`."""
+    """The signal that ended the worker or the command, e.g. `SIGKILL`."""
     cpu_s: float | None
     max_rss_bytes: int | None
+    stdout: str | None = None
+    """The last 64 KiB a command wrote; None: nothing, or it is no command."""
+    stderr: str | None = None
+    log: str | None = None
+    """The last 64 KiB of what the handler gave to `current_job().log`, a line each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

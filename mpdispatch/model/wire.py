@@ -75,6 +75,9 @@ def attempt_to_json(attempt: Attempt) -> dict[str, Any]:
         "signal": attempt.signal,
         "cpu_s": attempt.cpu_s,
         "max_rss_bytes": attempt.max_rss_bytes,
+        "stdout": attempt.stdout,
+        "stderr": attempt.stderr,
+        "log": attempt.log,
     }
 
 

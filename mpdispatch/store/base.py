@@ -21,6 +21,7 @@ from mpdispatch.model import (
     Job,
     JobState,
     NewJob,
+    Output,
     Page,
     PeerSupervisor,
     Planner,
@@ -170,7 +171,11 @@ class Store(Protocol):
         ...
 
     def attempts(self, job_id: int) -> list[Attempt]:
-        """Oldest first."""
+        """Oldest first, with what each wrote."""
+        ...
+
+    def outputs(self, job_id: int) -> list[Output]:
+        """What each start wrote to each stream, oldest start first; a running one's too. Raises JobNotFoundError."""
         ...
 
     def list_jobs(self, where: JobFilter, *, limit: int, cursor: str | None) -> Page[Job]:
@@ -223,6 +228,13 @@ class Store(Protocol):
 
     def set_paused(self, queue: str, paused: bool, *, now: Instant) -> None: ...
 
+    def prune(self, before_us: int, limit: int) -> int:
+        """Delete up to `limit` jobs that ended before this wall time, and all kept of them; gives how many.
+
+        0: there are none left. A failed job stays until its dead letter was replayed or purged.
+        """
+        ...
+
     def supervisors(self) -> list[PeerSupervisor]:
         """Registered ones, dead or alive."""
         ...
@@ -273,6 +285,7 @@ class Ledger(Protocol):
         planner: Planner | None = None,
         slots: int = 0,
         progress: Sequence[Progress] = (),
+        outputs: Sequence[Output] = (),
     ) -> Turn:
         """One transaction: record these outcomes, stage what is due, claim up to `slots` jobs as planned.
 
@@ -305,6 +318,10 @@ class Ledger(Protocol):
     def outstanding(self, planner: Planner) -> dict[str, int]:
         """Jobs in the planner's queues that a drain waits for, by state: pending and neither parked nor in a
         paused queue, running (anybody's), retrying. A read."""
+        ...
+
+    def prune(self, before_us: int, limit: int) -> int:
+        """As `Store.prune`. Keep `limit` small: the write lock is held for all of them."""
         ...
 
     def housekeep(self) -> None:

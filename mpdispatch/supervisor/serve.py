@@ -13,17 +13,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from mpdispatch.config import Config, QueueConfig
-from mpdispatch.errors import AppImportError, DispatchError
+from mpdispatch.errors import AppImportError, DispatchError, StoreBusy
 from mpdispatch.execution.appref import AppReference
 from mpdispatch.execution.describe import AppDescription
-from mpdispatch.execution.rulebook import DescribedRulebook, Rulebook
+from mpdispatch.execution.rulebook import CommandRulebook, DescribedRulebook, Rulebook
 from mpdispatch.policy.staffing import boot_backoff_s
 from mpdispatch.pool.linux import become_subreaper
 from mpdispatch.pool.pool import BootFault, Ready
 from mpdispatch.store import open_store
 from mpdispatch.store.base import Store
 from mpdispatch.supervisor.crew import Crew
-from mpdispatch.supervisor.loop import Ending, Supervisor
+from mpdispatch.supervisor.loop import Supervisor
+from mpdispatch.supervisor.shutdown import Ending
 from mpdispatch.version import __version__
 
 __all__ = ["Plan", "SupervisorThread", "run_foreground", "supervise"]
@@ -83,7 +84,12 @@ def _run(crew: Crew, app: AppReference, plan: Callable[[AppDescription], Plan], 
     if description is None:
         return Ending(exit_code=0)
     chosen = plan(description)
-    supervisor = _supervisor(crew, app, chosen, drain)
+    try:
+        supervisor = _supervisor(crew, app, chosen, drain)
+    except StoreBusy:
+        if crew.bell.rung:
+            return Ending(exit_code=0)
+        raise
     try:
         return supervisor.run()
     finally:
@@ -141,11 +147,13 @@ def supervise(
     drain: bool,
     logger: logging.Logger,
     queue_configs: tuple[QueueConfig, ...] = (),
+    allow_commands: bool = False,
 ) -> Ending:
     """What `mpdispatch supervise` runs: this process supervises an app that only its workers import.
 
     `store=None`: the app's own. Settings: `config_overrides` ▸ what the app says ▸ environment ▸ file ▸ default.
     `queue_configs` are the file's; a queue the app itself configures is as the app says.
+    `allow_commands`: command jobs are run too; without it they are parked.
 
     Raises:
         AppImportError, ConfigError, StoreError.
@@ -158,10 +166,11 @@ def supervise(
             if origin == "argument"
         }
         config = Config.resolve({**said, **config_overrides}, env=os.environ, file=file_config)
+        rulebook: Rulebook = DescribedRulebook(description)
         return Plan(
             store=store or open_store(description.store),
             config=config,
-            rulebook=DescribedRulebook(description),
+            rulebook=CommandRulebook(rulebook) if allow_commands else rulebook,
             queue_configs=_merged(description.queue_configs, queue_configs),
             store_for_workers=None if store is None else store.location,
         )

@@ -95,17 +95,22 @@ class Turns:
         """
         books = self._books
         slots = self._assigner.free_slots(now_us) if may_claim and now_us >= self.claim_at_us else 0
-        if not (books.unwritten or books.progress or slots):
+        transitions = [item.transition for item in books.unwritten]
+        settled = [(each.job_id, each.starts) for each in transitions] if books.outputs else []
+        outputs = books.outputs.due(now_us, settled)
+        if not (transitions or books.progress or outputs or slots):
             return
         failpoint("turn.before")
         turn = self._ledger.turn(
             owner,
-            [item.transition for item in books.unwritten],
+            transitions,
             now=self._clock.now(),
             planner=self.planner() if slots else None,
             slots=slots,
             progress=list(books.progress.values()),
+            outputs=outputs,
         )
+        books.outputs.written(outputs, settled, now_us)
         self.sync_at_us = 0
         if not turn.is_synced:
             self._flush_soon(turn)

@@ -13,11 +13,12 @@ from mpdispatch import sqlite3
 from mpdispatch.clock import Instant
 from mpdispatch.errors import LeaseLostError
 from mpdispatch.failpoints import failpoint
-from mpdispatch.model import ClaimedJob, PeerSupervisor, Planner, Registration, Transition
+from mpdispatch.model import ClaimedJob, Output, PeerSupervisor, Planner, Registration, Transition
 from mpdispatch.store.base import Lease, Progress, Renewal, Turn
 from mpdispatch.store.sqlite import claim as claiming
 from mpdispatch.store.sqlite import finish as finishing
-from mpdispatch.store.sqlite import reads
+from mpdispatch.store.sqlite import outputs as output_table
+from mpdispatch.store.sqlite import pruning, reads
 from mpdispatch.store.sqlite.connection import Session
 from mpdispatch.store.sqlite.holder import holder_of
 from mpdispatch.store.sqlite.place import Place
@@ -130,19 +131,22 @@ class SQLiteLedger:
         planner: Planner | None = None,
         slots: int = 0,
         progress: Sequence[Progress] = (),
+        outputs: Sequence[Output] = (),
     ) -> Turn:
         """One transaction: record these outcomes, stage what is due, claim up to `slots` jobs as planned."""
-        if not transitions and not progress:
+        if not transitions and not progress and not outputs:
             idle = self._read(lambda c: _idle_turn(c, owner, planner, slots, now))
             if idle is not None:
                 return idle
 
-        is_synced = bool(transitions or progress)
+        is_synced = bool(transitions or progress or outputs)
 
         def work(connection: sqlite3.Connection, *, one_by_one: bool = False) -> Turn:
             _require_registered(connection, owner)
             if progress:
                 finishing.record_progress(connection, owner, progress)
+            if outputs:
+                output_table.record(connection, owner, outputs)
             rejected = list[tuple[int, int]]()
             if transitions and one_by_one:
                 rejected = finishing.record_one_by_one(connection, owner, transitions)
@@ -222,6 +226,13 @@ class SQLiteLedger:
         return self._read(work)
 
     # -- looking after --------------------------------------------------------------------------
+
+    def prune(self, before_us: int, limit: int) -> int:
+        """Delete up to `limit` jobs that ended before this wall time; gives how many."""
+        ids = self._read(lambda c: pruning.find(c, before_us, limit))
+        if not ids:
+            return 0
+        return self._write(lambda c: pruning.delete(c, ids, before_us), "prune")
 
     def housekeep(self) -> None:
         """Checkpoint the WAL if it has grown past 8 MiB and nobody is writing."""

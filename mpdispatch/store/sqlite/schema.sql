@@ -133,6 +133,16 @@ CREATE TABLE mpdispatch_attempt_rows (
     PRIMARY KEY (job_id, starts)
 ) WITHOUT ROWID;
 
+-- The last 64 KiB of each stream of a start; apart from its attempt, which is written once at its end.
+CREATE TABLE mpdispatch_outputs (
+    job_id INTEGER NOT NULL,
+    starts INTEGER NOT NULL,
+    stream TEXT NOT NULL CHECK (stream = 'stdout' OR stream = 'stderr' OR stream = 'log'),
+    written INTEGER NOT NULL,
+    text TEXT NOT NULL,
+    PRIMARY KEY (job_id, starts, stream)
+);
+
 -- The history: every start that ended, and how.
 CREATE VIEW mpdispatch_attempts AS
 SELECT

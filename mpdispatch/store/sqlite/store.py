@@ -12,9 +12,9 @@ from urllib.parse import quote, urlencode
 from mpdispatch import sqlite3
 from mpdispatch.clock import Instant
 from mpdispatch.errors import StoreError, UsageError
-from mpdispatch.model import Attempt, DeadLetter, Job, JobState, NewJob, Page, PeerSupervisor
+from mpdispatch.model import Attempt, DeadLetter, Job, JobState, NewJob, Output, Page, PeerSupervisor
 from mpdispatch.store.base import DeadLetterFilter, JobFilter, Ledger, QueueStats
-from mpdispatch.store.sqlite import changes, dead_letters, inserts, reads
+from mpdispatch.store.sqlite import changes, dead_letters, inserts, outputs, pruning, reads
 from mpdispatch.store.sqlite.connection import Session
 from mpdispatch.store.sqlite.ledger import SQLiteLedger
 from mpdispatch.store.sqlite.opening import Durability
@@ -151,8 +151,19 @@ class SQLiteStore:
         return self._read(lambda c: reads.state_of(c, job_id))
 
     def attempts(self, job_id: int) -> list[Attempt]:
-        """Oldest first."""
-        return self._read(lambda c: reads.attempts(c, job_id))
+        """Oldest first, with what each wrote."""
+
+        def work(connection: sqlite3.Connection) -> list[Attempt]:
+            return outputs.with_outputs(reads.attempts(connection, job_id), outputs.of_job(connection, job_id))
+
+        return self._read(work)
+
+    def outputs(self, job_id: int) -> list[Output]:
+        """What each start wrote to each stream, oldest start first; a running one's too. Raises JobNotFoundError."""
+        found = self._read(lambda c: outputs.of_job(c, job_id))
+        if not found:
+            self.state_of(job_id)
+        return found
 
     def list_jobs(self, where: JobFilter, *, limit: int, cursor: str | None) -> Page[Job]:
         """Newest id first. Raises UsageError on a cursor that is none."""
@@ -205,6 +216,17 @@ class SQLiteStore:
         self._write(lambda c: c.execute(QUERIES["set_paused"], (queue, int(paused))), "set_paused")
         if not paused:
             self.wake()
+
+    def prune(self, before_us: int, limit: int) -> int:
+        """Delete up to `limit` jobs that ended before this wall time, a few hundred a transaction."""
+        gone = 0
+        while gone < limit:
+            most = min(limit - gone, pruning.PRUNE_AT_ONCE)
+            ids = self._read(lambda c, most=most: pruning.find(c, before_us, most))  # type: ignore[misc]
+            if not ids:
+                break
+            gone += self._write(lambda c, ids=ids: pruning.delete(c, ids, before_us), "prune")  # type: ignore[misc]
+        return gone
 
     def supervisors(self) -> list[PeerSupervisor]:
         """Registered ones, dead or alive."""
