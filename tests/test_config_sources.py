@@ -62,7 +62,6 @@ def test_every_field_is_read_from_the_environment():
         "max_prefetch": 8,
         "max_jobs_per_worker": 100,
         "max_worker_rss": None,
-        "start_method": "exec",
         "durability": "process",
         "retention": 604_800.0,
     }
