@@ -20,6 +20,7 @@ __all__ = [
     "Boot",
     "BootFailed",
     "Done",
+    "Dropped",
     "Ended",
     "FrameError",
     "FromWorker",
@@ -29,17 +30,17 @@ __all__ = [
     "RunJob",
     "Stop",
     "Tired",
-    "ToWorker",
     "Up",
     "Wrote",
     "decode_from_worker",
+    "decode_jobs",
     "decode_lines",
-    "decode_to_worker",
+    "decode_stop",
     "encode",
-    "is_job",
+    "is_jobs",
     "is_parcel",
     "parcel",
-    "run_frame",
+    "run_job",
 ]
 
 
@@ -66,7 +67,7 @@ class Attach(msgspec.Struct, frozen=True, kw_only=True, tag="attach"):
     kills_children: bool
 
 
-# Positional, because it is the hottest frame: 2 µs less than with keys.
+# Positional, because it is the hottest message: 2 µs less than with keys.
 class RunJob(msgspec.Struct, frozen=True, tag="run", array_like=True, gc=False):
     """Run this. `reference` is set for a handler the worker may not have seen: import it."""
 
@@ -103,9 +104,6 @@ class RunJob(msgspec.Struct, frozen=True, tag="run", array_like=True, gc=False):
 
 class Stop(msgspec.Struct, frozen=True, tag="stop", array_like=True):
     """No more jobs: end."""
-
-
-ToWorker: TypeAlias = RunJob | Stop
 
 
 class Up(msgspec.Struct, frozen=True, kw_only=True, tag="up", array_like=True):
@@ -204,7 +202,11 @@ class Parcel(msgspec.Struct, frozen=True, tag="parcel", array_like=True):
     """Only in the outbox: the next message comes as a frame of the channel, for it is too long to lie here."""
 
 
-FromWorker: TypeAlias = Up | BootFailed | Done | Ended | Reported | Wrote | Noted | Tired | Parcel
+class Dropped(msgspec.Struct, frozen=True, tag="dropped", array_like=True):
+    """The worker has let go of the jobs that were taken back from it."""
+
+
+FromWorker: TypeAlias = Up | BootFailed | Done | Ended | Reported | Wrote | Noted | Tired | Parcel | Dropped
 
 encode = msgspec.json.Encoder().encode
 BELL = b"!"
@@ -212,7 +214,8 @@ BELL = b"!"
 _PARCEL_MARK = b"@"
 PARCEL = encode(Parcel())
 _from_worker = msgspec.json.Decoder(FromWorker)
-_to_worker = msgspec.json.Decoder(ToWorker)
+_jobs = msgspec.json.Decoder(list[RunJob])
+_stop = msgspec.json.Decoder(Stop)
 _from_zygote = msgspec.json.Decoder(Hatched | Preloaded | Forked)
 _to_zygote = msgspec.json.Decoder(Preload | Fork)
 _preamble = msgspec.json.Decoder(Boot | Attach)
@@ -235,8 +238,13 @@ def decode_lines(lines: bytes) -> list[FromWorker]:
     return messages
 
 
-def decode_to_worker(frame: bytes) -> ToWorker:
-    message: ToWorker = _to_worker.decode(frame)
+def decode_jobs(frame: bytes) -> list[RunJob]:
+    jobs: list[RunJob] = _jobs.decode(frame)
+    return jobs
+
+
+def decode_stop(frame: bytes) -> Stop:
+    message: Stop = _stop.decode(frame)
     return message
 
 
@@ -269,26 +277,24 @@ def is_parcel(frame: bytes) -> bool:
     return frame.startswith(_PARCEL_MARK)
 
 
-def is_job(frame: bytes) -> bool:
-    """Whether a frame of ours to a worker is a job, without decoding it."""
-    return frame.startswith(b'["run",')
+def is_jobs(frame: bytes) -> bool:
+    """Whether a frame of ours to a worker is a list of jobs, without decoding it."""
+    return frame.startswith(b"[[")
 
 
-def run_frame(job: ClaimedJob, reference: str | None = None) -> bytes:
-    return encode(
-        RunJob(
-            job.id,
-            job.starts,
-            job.attempt,
-            job.name,
-            job.queue,
-            job.priority,
-            job.run_at_us,
-            job.max_retries,
-            job.timeout_us,
-            job.idempotency_key,
-            reference,
-            msgspec.Raw(job.payload),
-            job.trace_context,
-        )
+def run_job(job: ClaimedJob, reference: str | None = None) -> RunJob:
+    return RunJob(
+        job.id,
+        job.starts,
+        job.attempt,
+        job.name,
+        job.queue,
+        job.priority,
+        job.run_at_us,
+        job.max_retries,
+        job.timeout_us,
+        job.idempotency_key,
+        reference,
+        msgspec.Raw(job.payload),
+        job.trace_context,
     )

@@ -86,6 +86,8 @@ class HookRunner:
         # Nothing is ever taken back from it, and with no duplicate of its end its death is heard on the channel.
         if launched.spare is not None:
             launched.spare.close()
+        if launched.tokens is not None:
+            launched.tokens.close()
         self._process = WorkerProcess(launched=launched, mark=mark, started_boot_us=boot_us())
         self._kin.add(self._process.pid)
         self._process.tell(self._boot)
@@ -168,8 +170,10 @@ class HookRunner:
 
 
 def main() -> NoReturn:
-    """Entry point: `python -c … PARENT CHANNEL_FD DEATH_FD SUPERVISOR_PID`."""
-    channel_fd, death_fd, supervisor_pid = map(int, sys.argv[2:5])
+    """Entry point: `python -c … PARENT CHANNEL_FD DEATH_FD TOKENS_FD SUPERVISOR_PID`."""
+    channel_fd, death_fd, tokens_fd, supervisor_pid = map(int, sys.argv[2:6])
+    if tokens_fd >= 0:
+        os.close(tokens_fd)  # nothing is ever taken back from this process
     for descriptor in (channel_fd, death_fd):
         os.set_inheritable(descriptor, False)
     signal.signal(signal.SIGINT, signal.SIG_IGN)

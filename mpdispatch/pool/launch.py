@@ -10,15 +10,17 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from mpdispatch.ids import ProcessId, process_start
 from mpdispatch.pool.channel import Channel, channel_pair
+from mpdispatch.pool.inbox import Tokens
 from mpdispatch.pool.kill import WORKER_VARIABLE
 
-__all__ = ["Launched", "assemble", "exec_python", "launch"]
+__all__ = ["Launched", "assemble", "exec_python", "fd_of", "launch"]
 
 _MAIN = "from mpdispatch.pool.worker import main; main()"
 # -c and not -m: the package must be found even where only our sys.path knows it (a checkout, a zip).
@@ -35,6 +37,8 @@ class Launched:
     channel: Channel
     spare: Channel | None
     """A duplicate of the worker's end, to take back what it has not read; None where that cannot be done."""
+    tokens: Tokens | None
+    """What it must take one of before it begins a job; None where that cannot be done."""
     death_fd: int
     """The only write end of the worker's death pipe; the kernel kills the worker when it closes."""
 
@@ -50,14 +54,17 @@ def launch(mark: str, main: str = _MAIN) -> Launched:
         undo.callback(theirs.close)
         death_read, death_write = os.pipe()
         undo.callback(os.close, death_write)
+        tokens = Tokens.make()
+        if tokens is not None:
+            undo.callback(tokens.close)
         try:
-            popen = exec_python(main, theirs.fileno(), death_read, mark)
+            popen = exec_python(main, (theirs.fileno(), death_read, fd_of(tokens)), mark)
         finally:
             os.close(death_read)
         # We wait for it ourselves, by its pidfd; subprocess must neither do so nor warn that nobody did.
         popen.returncode = 0
         launched = assemble(
-            popen.pid, channel, Channel(theirs) if sys.platform == "linux" else None, death_write
+            popen.pid, channel, Channel(theirs) if sys.platform == "linux" else None, tokens, death_write
         )
         undo.pop_all()
     if launched.spare is None:
@@ -65,7 +72,14 @@ def launch(mark: str, main: str = _MAIN) -> Launched:
     return launched
 
 
-def assemble(pid: int, channel: Channel, spare: Channel | None, death_fd: int) -> Launched:
+def fd_of(tokens: Tokens | None) -> int:
+    """As an argument of a process; -1: none."""
+    return -1 if tokens is None else tokens.fd
+
+
+def assemble(
+    pid: int, channel: Channel, spare: Channel | None, tokens: Tokens | None, death_fd: int
+) -> Launched:
     """Put together what is known of a process that is our child by now. Raises OSError: it was ended."""
     start = process_start(pid) or 0
     try:
@@ -79,23 +93,19 @@ def assemble(pid: int, channel: Channel, spare: Channel | None, death_fd: int) -
         pidfd=pidfd,
         channel=channel,
         spare=spare,
+        tokens=tokens,
         death_fd=death_fd,
     )
 
 
-def exec_python(code: str, channel_fd: int, death_fd: int, mark: str) -> subprocess.Popen[bytes]:
-    """Run `code` in a new interpreter, in a session of its own, with these two descriptors and nothing else."""
+def exec_python(code: str, descriptors: Sequence[int], mark: str) -> subprocess.Popen[bytes]:
+    """Run `code` in a new interpreter, in a session of its own, with these descriptors (-1: none) and no others.
+
+    Its `sys.argv[2:]` are their numbers, and our pid.
+    """
     return subprocess.Popen(
-        [
-            sys.executable,
-            "-c",
-            _FIND_PACKAGE + code,
-            _PACKAGE_PARENT,
-            str(channel_fd),
-            str(death_fd),
-            str(os.getpid()),
-        ],
-        pass_fds=(channel_fd, death_fd),
+        [sys.executable, "-c", _FIND_PACKAGE + code, _PACKAGE_PARENT, *map(str, descriptors), str(os.getpid())],
+        pass_fds=[descriptor for descriptor in descriptors if descriptor >= 0],
         stdin=subprocess.DEVNULL,
         start_new_session=True,
         env={**os.environ, WORKER_VARIABLE: mark},

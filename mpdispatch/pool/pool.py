@@ -20,6 +20,7 @@ from mpdispatch.pool.frames import (
     Boot,
     BootFailed,
     Done,
+    Dropped,
     Ended,
     FromWorker,
     Noted,
@@ -154,7 +155,11 @@ class Pool:
     @property
     def ready(self) -> list[WorkerProcess]:
         """Workers that may be given jobs."""
-        return [w for w in self.workers if w.state is WorkerState.READY and w.ring is not None]
+        return [
+            w
+            for w in self.workers
+            if w.state is WorkerState.READY and w.ring is not None and not w.feed.is_stale
+        ]
 
     @property
     def family(self) -> set[int]:
@@ -237,6 +242,8 @@ class Pool:
                 yield Ready(worker, message.app)
             case BootFailed():
                 self._boot_errors[worker.pid] = message
+            case Dropped():
+                worker.feed.is_stale = False
             case Tired():
                 yield Returned(worker.recall())
                 worker.retire()

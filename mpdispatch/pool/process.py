@@ -1,7 +1,7 @@
 """One worker process as the supervisor holds it: its hand of jobs, its channel, its end. Runs in the supervisor.
 
-A job is in a worker's *hand* from the moment its frame is sent until its outcome arrives. The first of the hand
-may be running; the rest wait in the socket's buffer, in order, and can be recalled.
+A job is in a worker's *hand* from the moment it is sent until its outcome arrives. The first of the hand may be
+running; the rest wait in the socket's buffer or in the worker, in order, and can be recalled.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from mpdispatch.pool.frames import (
     FrameError,
     FromWorker,
     Parcel,
+    RunJob,
     Stop,
     decode_from_worker,
     decode_lines,
-    decode_to_worker,
     encode,
-    is_job,
     is_parcel,
+    run_job,
 )
-from mpdispatch.pool.frames import RunJob as RunFrame
+from mpdispatch.pool.inbox import Feed
 from mpdispatch.pool.kill import kill_tree, sweep
 from mpdispatch.pool.launch import Launched
 from mpdispatch.pool.marks import Control, Ring
@@ -122,9 +122,14 @@ class WorkerProcess:
     work_us: int = 0
     """Estimated run time of its hand, µs."""
     jobs_sent: int = 0
+    _unsent: list[RunJob] = field(default_factory=list)
     is_broken: str | None = None
     """Why its channel cannot be trusted any more."""
     ending: Ending | None = None
+    feed: Feed = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.feed = Feed(self.launched.channel, self.launched.spare, self.launched.tokens)
 
     @property
     def pid(self) -> int:
@@ -144,19 +149,25 @@ class WorkerProcess:
 
     # -- giving and taking jobs ---------------------------------------------------------------------
 
-    def give(self, job: ClaimedJob, frame: bytes, estimate_us: int) -> bool:
-        """Put a job in its hand. False: its buffer is full, or it is gone; the job is still the caller's."""
-        try:
-            if not self.launched.channel.send(frame, wait=False):
-                return False
-        except ChannelBroken:
-            self.kill()  # What it has said so far is still read, and counts.
-            return False
+    def hold(self, job: ClaimedJob, estimate_us: int, reference: str | None = None) -> None:
+        """Put a job in its hand; `give` sends it."""
+        self._unsent.append(run_job(job, reference))
         self.hand.append(InHand(job, estimate_us))
         self.work_us += estimate_us
         self.unsettled += 1
         self.jobs_sent += 1
-        return True
+
+    def give(self) -> list[ClaimedJob]:
+        """Send it what was put in its hand; gives back what it could not be sent: its buffer is full, or it is gone."""
+        unsent, self._unsent = self._unsent, []
+        try:
+            sent = self.feed.send(unsent)
+        except ChannelBroken:
+            self.kill()  # What it has said so far is still read, and counts.
+            sent = 0
+        left = self._take_last(len(unsent) - sent)
+        self.jobs_sent -= len(left)
+        return left
 
     def tell(self, frame: bytes) -> None:
         """Send something that is no job. A worker that cannot take it is killed."""
@@ -167,33 +178,28 @@ class WorkerProcess:
             self.kill()
 
     def recall(self) -> list[ClaimedJob]:
-        """Take back what it has not read, oldest first. It goes on with what it runs."""
-        recalled: list[ClaimedJob] = []
-        others: list[bytes] = []
+        """Take back what it has not begun, oldest first. It goes on with what it runs."""
         # An empty hand has nothing to give back, and a booting worker's Boot frame must stay where it is.
-        while self.hand and (frame := self._taken_back()) is not None:
-            if not is_job(frame):
-                others.append(frame)  # Attach or Stop: it waits for that
-                continue
-            message = decode_to_worker(frame)
-            assert isinstance(message, RunFrame)
-            held = self.find(message.id, message.starts)
-            if held is not None:
-                self.take_out(held)
-                self.unsettled -= 1
-                recalled.append(held.job)
-        if self.ending is None:
-            for frame in others:
-                self.tell(frame)
-        return recalled
-
-    def _taken_back(self) -> bytes | None:
-        if self.launched.spare is None:
-            return None
+        if not self.hand:
+            return []
         try:
-            return self.launched.spare.receive(wait=False)
-        except ChannelBroken:
-            return None  # Our own end is closed: nothing is waiting there.
+            count = self.feed.take_back()
+        except ChannelBroken as error:
+            self.is_broken = str(error)
+            self.kill()
+            return []
+        if count > len(self.hand):
+            self.is_broken = f"it holds {count} tokens for {len(self.hand)} jobs"
+            self.kill()
+            return []
+        return self._take_last(count)
+
+    def _take_last(self, count: int) -> list[ClaimedJob]:
+        taken = [self.hand.pop() for _ in range(count)]
+        taken.reverse()
+        self.work_us -= sum(held.estimate_us for held in taken)
+        self.unsettled -= count
+        return [held.job for held in taken]
 
     def answered(self, job_id: int, starts: int) -> InHand | None:
         """Take the job it answered for out of its hand; None: it holds no such job."""
@@ -358,6 +364,8 @@ class WorkerProcess:
         self.launched.channel.close()
         if self.launched.spare is not None:
             self.launched.spare.close()
+        if self.launched.tokens is not None:
+            self.launched.tokens.close()
         os.close(self.launched.death_fd)
         if self.launched.pidfd is not None:
             os.close(self.launched.pidfd)

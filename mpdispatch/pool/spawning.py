@@ -29,6 +29,7 @@ from mpdispatch.pool.frames import (
     decode_from_zygote,
     encode,
 )
+from mpdispatch.pool.inbox import Tokens
 from mpdispatch.pool.kill import kill_process
 from mpdispatch.pool.launch import Launched, assemble, exec_python, launch
 
@@ -49,7 +50,7 @@ class Zygote:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         death_read, self._death_fd = os.pipe()
         try:
-            self._popen = exec_python(_MAIN, theirs.fileno(), death_read, mark)
+            self._popen = exec_python(_MAIN, (theirs.fileno(), death_read), mark)
         except OSError:
             self._control.close()
             os.close(self._death_fd)
@@ -87,9 +88,9 @@ class Zygote:
         self.asked_at = time.monotonic()
         self._control.send(encode(Preload(app=app)), socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT)
 
-    def fork(self, mark: str, channel_fd: int, death_fd: int) -> int:
+    def fork(self, mark: str, descriptors: tuple[int, int, int]) -> int:
         """The pid of a new worker, which is our child. Raises OSError: the zygote cannot be used any more."""
-        rights = array.array("i", [channel_fd, death_fd]).tobytes()
+        rights = array.array("i", descriptors).tobytes()
         # Not socket.send_fds: up to Python 3.12 it forgets its flags.
         self._control.sendmsg(
             [encode(Fork(mark))],
@@ -188,11 +189,14 @@ class Spawner:
             undo.callback(theirs.close)
             death_read, death_write = os.pipe()
             undo.callback(os.close, death_write)  # which kills the worker, if there is one
+            tokens = Tokens.make()
+            assert tokens is not None  # as there is a zygote
+            undo.callback(tokens.close)
             try:
-                pid = zygote.fork(mark, theirs.fileno(), death_read)
+                pid = zygote.fork(mark, (theirs.fileno(), death_read, tokens.fd))
             finally:
                 os.close(death_read)
-            launched = assemble(pid, channel, Channel(theirs), death_write)
+            launched = assemble(pid, channel, Channel(theirs), tokens, death_write)
             undo.pop_all()
         return launched
 

@@ -38,19 +38,19 @@ from mpdispatch.pool.frames import (
     Boot,
     BootFailed,
     Done,
+    Dropped,
     Ended,
     Noted,
     Reported,
-    Stop,
     Tired,
     Up,
     Wrote,
     decode_preamble,
-    decode_to_worker,
     encode,
     parcel,
 )
 from mpdispatch.pool.hazards import fork_hazards
+from mpdispatch.pool.inbox import Inbox, Tokens
 from mpdispatch.pool.linux import become_subreaper, die_with, set_oom_score
 from mpdispatch.pool.marks import Ring
 from mpdispatch.pool.outbox import OutboxWriter
@@ -61,23 +61,28 @@ _LINE_MAX_BYTES = 16 * 1024
 """A longer message goes by a frame of its own."""
 _PARCEL_LINE = PARCEL + b"\n"
 _FULL_PAUSE_S = 0.0005
+_DROPPED = encode(Dropped())
 
 EXIT_BOOT_FAILED = 3
 
 
 def main() -> NoReturn:
-    """Entry point: `python -c … PARENT CHANNEL_FD DEATH_FD SUPERVISOR_PID`."""
-    channel_fd, death_fd, supervisor_pid = map(int, sys.argv[2:5])
-    for descriptor in (channel_fd, death_fd):
-        os.set_inheritable(descriptor, False)
-    serve(Channel(socket.socket(fileno=channel_fd)), death_fd, supervisor_pid)
+    """Entry point: `python -c … PARENT CHANNEL_FD DEATH_FD TOKENS_FD SUPERVISOR_PID`."""
+    channel_fd, death_fd, tokens_fd, supervisor_pid = map(int, sys.argv[2:6])
+    for descriptor in (channel_fd, death_fd, tokens_fd):
+        if descriptor >= 0:
+            os.set_inheritable(descriptor, False)
+    tokens = None if tokens_fd < 0 else Tokens(tokens_fd)
+    serve(Channel(socket.socket(fileno=channel_fd)), tokens, death_fd, supervisor_pid)
 
 
-def serve(channel: Channel, death_fd: int, supervisor_pid: int, app: AppEngine | None = None) -> NoReturn:
+def serve(
+    channel: Channel, tokens: Tokens | None, death_fd: int, supervisor_pid: int, app: AppEngine | None = None
+) -> NoReturn:
     """Be a worker until told to stop. `app` is given if this process was forked with it imported."""
     _settle_in(death_fd, supervisor_pid)
     try:
-        _serve(channel, app)
+        _serve(channel, tokens, app)
     except ChannelBroken:
         _leave(EXIT_CHANNEL_LOST)
     except BaseException:  # noqa: BLE001 - an interpreter that ends itself waits for threads a handler left
@@ -113,7 +118,7 @@ def _settle_in(death_fd: int, supervisor_pid: int) -> None:
     watch_for_copies()
 
 
-def _serve(channel: Channel, app: AppEngine | None) -> None:
+def _serve(channel: Channel, tokens: Tokens | None, app: AppEngine | None) -> None:
     boot = decode_preamble(_receive(channel))
     if not isinstance(boot, Boot):
         raise ChannelBroken("no boot frame")
@@ -137,7 +142,7 @@ def _serve(channel: Channel, app: AppEngine | None) -> None:
     if attach.store is not None:
         app.use_store(attach.store)
     set_current_engine(app)
-    _Loop(channel, attach, app).run()
+    _Loop(channel, tokens, attach, app).run()
     # Here and not at exit: this process ends without exit handlers.
     app.telemetry.flush()
 
@@ -192,8 +197,8 @@ class _Voice:
 class _Loop:
     """Receive, mark, run, answer."""
 
-    def __init__(self, channel: Channel, attach: Attach, app: AppEngine) -> None:
-        self._channel = channel
+    def __init__(self, channel: Channel, tokens: Tokens | None, attach: Attach, app: AppEngine) -> None:
+        self._inbox = Inbox(channel, tokens, on_rest=self._rest, on_dropped=self._dropped)
         self._ring = Ring.attach(attach.marks_path, attach.ring)
         self._voice = _Voice(channel, self._ring.outbox_to_fill())
         self._kills_children = attach.kills_children
@@ -212,15 +217,7 @@ class _Loop:
         """Brief jobs since it was looked for processes left behind."""
 
     def run(self) -> None:
-        frame: bytes | None = None
-        while True:
-            if frame is None:
-                self._rest()
-                frame = _receive(self._channel)
-            message = decode_to_worker(frame)
-            if isinstance(message, Stop):
-                self._voice.rest()
-                return
+        while (message := self._inbox.next()) is not None:
             outcome = self._executor.run(message.job(), message.reference)
             if os.getpid() != self._pid:
                 # The handler forked and its child came back here: it must not answer in our name.
@@ -230,13 +227,10 @@ class _Loop:
             else:
                 answer = encode(Ended(message.id, message.starts, outcome))
             run = outcome.run
-            frame = self._answer(answer, (run and run.duration_us) or 0)
+            self._answer(answer, (run and run.duration_us) or 0)
 
-    def _answer(self, answer: bytes, duration_us: int) -> bytes | None:
-        """Undo what the handler left behind, then answer: its leftovers end before its outcome counts.
-
-        Gives the next frame, if there is one.
-        """
+    def _answer(self, answer: bytes, duration_us: int) -> None:
+        """Undo what the handler left behind, then answer: its leftovers end before its outcome counts."""
         reasons: list[str] = []
         # It cannot have made a process, so only now and then is it asked; and always before the worker rests.
         self._unasked = self._unasked + 1 if duration_us < BRIEF_US and self._unasked < EVERY else 0
@@ -249,11 +243,10 @@ class _Loop:
         if reasons:
             self._voice.say(answer, is_urgent=False)
             self._voice.say(encode(Tired("; ".join(reasons))), is_urgent=True)
-            return None
-        # First: a job that has closed our descriptors is not to be counted as done.
-        frame = self._channel.receive(wait=False)
-        self._voice.say(answer, is_urgent=False)
-        return frame
+        else:
+            # First: a job that has closed our descriptors is not to be counted as done.
+            self._inbox.look()
+            self._voice.say(answer, is_urgent=False)
 
     def _rest(self) -> None:
         if self._unasked:
@@ -263,6 +256,9 @@ class _Loop:
             if reasons:
                 self._voice.say(encode(Tired("; ".join(reasons))), is_urgent=True)
         self._voice.rest()
+
+    def _dropped(self) -> None:
+        self._voice.say(_DROPPED, is_urgent=True)
 
     def _end_children(self, reasons: list[str]) -> None:
         if self._kills_children and has_children():

@@ -29,6 +29,7 @@ from mpdispatch.execution.loading import load
 from mpdispatch.pool.channel import Channel
 from mpdispatch.pool.frames import Forked, Hatched, Preload, Preloaded, decode_to_zygote, encode
 from mpdispatch.pool.hazards import fork_hazards
+from mpdispatch.pool.inbox import Tokens
 from mpdispatch.pool.kill import WORKER_VARIABLE
 from mpdispatch.pool.linux import die_with
 from mpdispatch.pool.worker import serve
@@ -37,7 +38,7 @@ __all__ = ["main"]
 
 _WARM = ("mpdispatch.engine", "mpdispatch.dispatcher", "mpdispatch.store")
 """What every app imports; by name, for these are floors above."""
-_FDS_PER_FORK = 2
+_FDS_PER_FORK = 3
 _ADOPTION_S = 1.0
 
 
@@ -67,9 +68,8 @@ def main() -> NoReturn:
             gc.collect()
             gc.freeze()
             continue
-        channel_fd, worker_death_fd = descriptors
-
-        fds = (channel_fd, worker_death_fd)
+        channel_fd, worker_death_fd, tokens_fd = descriptors
+        fds = (channel_fd, worker_death_fd, tokens_fd)
         own = (control_fd, death_fd)
         pid = _fork_twice(functools.partial(_become_worker, message.mark, fds, own, supervisor_pid, app))
         for descriptor in descriptors:
@@ -98,7 +98,11 @@ def _fork_twice(body: Callable[[], None]) -> int:
 
 
 def _become_worker(
-    mark: str, descriptors: tuple[int, int], own: tuple[int, int], supervisor_pid: int, app: AppEngine | None
+    mark: str,
+    descriptors: tuple[int, int, int],
+    own: tuple[int, int],
+    supervisor_pid: int,
+    app: AppEngine | None,
 ) -> None:
     """In the grandchild: let go of the zygote's own descriptors, then be a worker like any other."""
     for descriptor in own:
@@ -109,5 +113,6 @@ def _become_worker(
     while os.getppid() != supervisor_pid and time.monotonic() < deadline:
         time.sleep(0.0002)
     os.environ[WORKER_VARIABLE] = mark
-    channel_fd, death_fd = descriptors
-    serve(Channel(socket.socket(fileno=channel_fd)), death_fd, supervisor_pid, app)
+    channel_fd, death_fd, tokens_fd = descriptors
+    channel = Channel(socket.socket(fileno=channel_fd))
+    serve(channel, Tokens(tokens_fd), death_fd, supervisor_pid, app)

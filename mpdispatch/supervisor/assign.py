@@ -5,13 +5,13 @@ from __future__ import annotations
 import heapq
 import logging
 import os
+from collections.abc import Iterable
 
 from mpdispatch.clock import SECOND_US
 from mpdispatch.config import Config
 from mpdispatch.execution.rulebook import Rulebook
 from mpdispatch.model import ClaimedJob
 from mpdispatch.policy.staffing import Estimates, boot_backoff_s, depth
-from mpdispatch.pool.frames import run_frame
 from mpdispatch.pool.marks import RING_JOBS
 from mpdispatch.pool.pool import Pool
 from mpdispatch.pool.process import WorkerProcess, WorkerState
@@ -95,11 +95,13 @@ class Assigner:
         if not backlog:
             return
         estimates: dict[str, int | None] = {}
+        references: dict[str, str | None] = {}
         idle = [w for w in self._pool.ready if not w.hand and w.unsettled < RING_JOBS]
         # (work queued in µs, pid against ties, worker) of those that may hold more than the running job.
         loads = [(self._load(w), w.pid, w) for w in self._pool.ready if self._may_queue(w, now_us)]
         heapq.heapify(loads)
         kept: list[ClaimedJob] = []
+        given: dict[int, WorkerProcess] = {}
         for position, job in enumerate(backlog):
             if position >= _LOOK_AHEAD or not (idle or loads):
                 kept.extend(backlog[position:])
@@ -107,6 +109,7 @@ class Assigner:
             name = job.name
             if name not in estimates:
                 estimates[name] = self.estimates.of(name)
+                references[name] = self._rulebook.reference_for(name)
             estimate = estimates[name]
             if idle:
                 load, worker = 0, idle.pop()
@@ -115,24 +118,35 @@ class Assigner:
                 continue
             else:
                 load, _, worker = heapq.heappop(loads)
-            if not self._give(worker, job, estimate or 0):
-                kept.append(job)
-            elif estimate is not None and estimate < self._window_us and self._has_room(worker):
+            worker.hold(job, estimate or 0, references[name])
+            given[worker.pid] = worker
+            if estimate is not None and estimate < self._window_us and self._has_room(worker):
                 heapq.heappush(loads, (load + estimate, worker.pid, worker))
-        if len(kept) < len(backlog):
+        returned = self._give(given.values())
+        if len(kept) + len(returned) < len(backlog):
             self._books.backlog_since_us = now_us
         self._books.backlog = kept
+        if returned:
+            self._books.put_back(returned, now_us)
 
-    def _give(self, worker: WorkerProcess, job: ClaimedJob, estimate: int) -> bool:
-        if not worker.give(job, run_frame(job, self._rulebook.reference_for(job.name)), estimate):
-            return False
-        if self._jobs_per_worker is not None and worker.jobs_sent >= self._jobs_per_worker:
-            worker.retire()
-        return True
+    def _give(self, workers: Iterable[WorkerProcess]) -> list[ClaimedJob]:
+        """Send what was put into their hands; gives back what could not be sent."""
+        returned: list[ClaimedJob] = []
+        for worker in workers:
+            returned += worker.give()
+            if self._is_worn(worker):
+                worker.retire()
+        return returned
+
+    def _is_worn(self, worker: WorkerProcess) -> bool:
+        return self._jobs_per_worker is not None and worker.jobs_sent >= self._jobs_per_worker
 
     def _has_room(self, worker: WorkerProcess) -> bool:
         return (
-            len(worker.hand) < self._most and worker.unsettled < RING_JOBS and worker.state is WorkerState.READY
+            len(worker.hand) < self._most
+            and worker.unsettled < RING_JOBS
+            and worker.state is WorkerState.READY
+            and not self._is_worn(worker)
         )
 
     def _load(self, worker: WorkerProcess) -> int:

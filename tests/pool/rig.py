@@ -17,7 +17,7 @@ from mpdispatch.clock import SystemClock
 from mpdispatch.execution.appref import AppReference
 from mpdispatch.model import ClaimedJob
 from mpdispatch.pool.ears import Ears
-from mpdispatch.pool.frames import Attach, Boot, run_frame
+from mpdispatch.pool.frames import Attach, Boot
 from mpdispatch.pool.marks import MarkFile, marks_path
 from mpdispatch.pool.pool import BootFault, Event, Gone, Pool, Ready, Returned, Said, Settled
 from mpdispatch.pool.process import WorkerProcess
@@ -135,8 +135,15 @@ class Rig:
 
     def give(self, worker: WorkerProcess, name: str, **payload: object) -> ClaimedJob:
         job = self.job(name, **payload)  # type: ignore[arg-type]
-        assert worker.give(job, run_frame(job), 0)
+        worker.hold(job, 0)
+        assert worker.give() == []
         return job
+
+    def give_together(self, worker: WorkerProcess, *jobs: ClaimedJob) -> None:
+        """In one frame."""
+        for job in jobs:
+            worker.hold(job, 0)
+        assert worker.give() == []
 
     def settled(self, job: ClaimedJob) -> Settled:
         """The outcome of this job, once it is heard."""

@@ -55,14 +55,67 @@ def test_a_busy_workers_unread_jobs_come_back_in_order_and_it_goes_on(rig: Rig, 
     assert isinstance(rig.settled(again).outcome, Completed)
 
 
+def test_jobs_a_worker_has_received_and_not_begun_come_back_as_well(rig: Rig, tmp_path: Path) -> None:
+    worker = rig.ready()
+    running = rig.job("hold", started=tmp_path / "started", gate=tmp_path / "gate")
+    together = [rig.job("echo", value=number) for number in range(3)]
+    rig.give_together(worker, running, *together)
+    pid_in(tmp_path / "started")  # it has read the frame of all four
+    behind = rig.give(worker, "echo", value=3)
+    assert worker.recall() == [*together, behind]
+    assert [held.job for held in worker.hand] == [running]
+    # It holds three jobs that are not its own: a new one might be taken for one of them.
+    assert worker not in rig.pool.ready
+    assert worker.recall() == []
+    (tmp_path / "gate").touch()
+    rig.until(lambda: worker in rig.pool.ready, "word that it has let go of them")
+    again = rig.give(worker, "echo", value=4)
+    rig.settled(again)
+    assert [each.job for each in rig.all(Settled)] == [running, again]
+
+
+def test_a_job_taken_back_from_a_worker_that_waits_for_it_is_sent_again(rig: Rig) -> None:
+    # It has taken the token, and we take the frame away before it reads: the job is its own all the same.
+    worker = rig.ready()
+    os.kill(worker.pid, signal.SIGSTOP)
+    until(lambda: state_of(worker.pid) == "T")
+    jobs = [rig.job("echo", value=number) for number in range(3)]
+    rig.give_together(worker, *jobs)
+    assert worker.launched.tokens is not None
+    assert worker.launched.tokens.take()  # as the worker would
+    assert worker.recall() == jobs[1:]
+    worker.launched.tokens.add(1)
+    os.kill(worker.pid, signal.SIGCONT)
+    assert isinstance(rig.settled(jobs[0]).outcome, Completed)
+    assert isinstance(rig.settled(rig.give(worker, "echo", value=4)).outcome, Completed)
+
+
+def test_tokens_of_jobs_that_could_not_be_sent_are_taken_back(rig: Rig) -> None:
+    worker = rig.ready()
+    os.kill(worker.pid, signal.SIGSTOP)
+    until(lambda: state_of(worker.pid) == "T")
+    jobs = [rig.job("echo", value="x" * 30_000) for _ in range(30)]
+    for job in jobs:
+        worker.hold(job, 0)
+    left = worker.give()
+    assert 0 < len(left) < 30
+    assert [held.job for held in worker.hand] + left == jobs
+    assert worker.unsettled == worker.jobs_sent == 30 - len(left)
+    os.kill(worker.pid, signal.SIGCONT)
+    rig.until(lambda: not worker.hand)
+    assert isinstance(rig.settled(rig.give(worker, "noop")).outcome, Completed)
+
+
 def test_a_full_buffer_leaves_the_job_with_the_caller(rig: Rig) -> None:
     worker = rig.ready()
     os.kill(worker.pid, signal.SIGSTOP)
     until(lambda: state_of(worker.pid) == "T")
-    from mpdispatch.pool.frames import run_frame
-
     given = 0
-    while worker.give(job := rig.job("echo", value="x" * 50_000), run_frame(job), 0):
+    while True:
+        job = rig.job("echo", value="x" * 50_000)
+        worker.hold(job, 0)
+        if worker.give() == [job]:
+            break
         given += 1
         assert given < 100
     assert len(worker.hand) == worker.unsettled == given > 0
@@ -82,7 +135,9 @@ def test_a_worker_that_cannot_be_sent_to_is_killed_and_not_tried_again(
 
     with monkeypatch.context() as patched:
         patched.setattr(Channel, "send", broken)
-        assert not worker.give(rig.job("noop"), b"x", 0)
+        job = rig.job("noop")
+        worker.hold(job, 0)
+        assert worker.give() == [job]
     assert worker not in rig.pool.ready
     rig.wait_for(Gone)
 
