@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from mpdispatch.errors import Fault, UsageError
+from mpdispatch.errors import ConfigError, Fault, UsageError
 from mpdispatch.policy.settings import Reader
 
 __all__ = ["DEFAULT_ORIGIN", "Settings", "Source", "arguments", "collect", "environment", "section"]
@@ -98,6 +98,10 @@ def collect(
             except UsageError as error:
                 found.faults.append(Fault(source.key(name), str(error)))
                 continue
+            except ConfigError as error:
+                # A setting with parts: each fault has its path below the setting's own.
+                found.faults.extend(Fault(source.key(name) + each.key, each.message) for each in error.faults)
+                continue
             if is_first:
                 found.values[name], found.origins[name] = kept, source.origin(name)
     for name in readers:
@@ -114,4 +118,6 @@ def _unknown(name: str, readers: Mapping[str, Reader], source: Source) -> str:
     near = difflib.get_close_matches(name.lower(), readers, n=1)
     if near:
         return f"no such setting; did you mean {source.key(near[0])}?"
-    return f"no such setting; there are {', '.join(map(source.key, sorted(readers)))}"
+    # Variables have a name of their own; a path would only be said again before each key.
+    names = map(source.key, sorted(readers)) if source.is_text else sorted(readers)
+    return f"no such setting; there are {', '.join(names)}"

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from mpdispatch.ids import ProcessId, process_id, process_start
-from mpdispatch.pool.kill import WORKER_VARIABLE, descendants, kill_process, kill_tree, reap_strays, sweep
+from mpdispatch.pool.kill import WORKER_VARIABLE, descendants, kill_process, kill_tree, sweep
 from tests.pool import tree
 from tests.pool.probes import lives, pid_in, state_of, until
 
