@@ -83,13 +83,13 @@ def insert_many(
 # ---------------------------------------------------------------- the caller's own connection
 
 
-def refuse_other_sqlite(connection: Any) -> None:
-    """Raise UsageError unless this is a connection of the SQLite we use ourselves."""
-    if isinstance(connection, sqlite3.Connection):
+def refuse_other_sqlite(connection: Any, copy: str) -> None:
+    """Raise UsageError unless this is a connection of the store's own copy of SQLite (see `sqlite3.COPIES`)."""
+    if sqlite3.copy_of(connection) == copy:
         return
     kind = type(connection)
     raise UsageError(
-        f"connection= is a {kind.__module__}.{kind.__qualname__}, not a {sqlite3.module.__name__}.Connection;"
+        f"connection= is a {kind.__module__}.{kind.__qualname__}, not a {sqlite3.COPIES[copy].__name__}.Connection;"
         " two copies of SQLite on one file in one process corrupt it"
     )
 
@@ -120,7 +120,7 @@ def insert_on(connection: sqlite3.Connection, job: NewJob, now: Instant) -> Job:
     text_factory, connection.text_factory = connection.text_factory, str
     try:
         return insert(cursor, job, now)
-    except sqlite3.Error as error:
+    except sqlite3.ERRORS as error:
         problem = translated(error, "connection=")
         if isinstance(problem, StoreError):
             raise problem from error

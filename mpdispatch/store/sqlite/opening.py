@@ -7,17 +7,15 @@ import stat
 import sys
 import threading
 from pathlib import Path
-from typing import Literal
 from urllib.parse import quote
 
 from mpdispatch import sqlite3
 from mpdispatch.errors import StoreCannotCreate, StoreError, StoreMissing, StorePermission
 from mpdispatch.store.sqlite.connection import BUSY_TIMEOUT_MS, CHECKPOINT_BYTES
+from mpdispatch.store.sqlite.options import Durability, FileOptions
 from mpdispatch.store.sqlite.translate import translated
 
-__all__ = ["Durability", "connect_file", "connect_memory", "create_file", "filesystem_of", "refuse_network"]
-
-Durability = Literal["full", "process"]
+__all__ = ["connect_file", "connect_memory", "create_file", "filesystem_of", "refuse_network"]
 
 _NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "virtiofs", "ceph", "glusterfs", "afs"})
 
@@ -104,14 +102,14 @@ def _refuse_unusable(path: Path, location: str) -> None:
             raise StorePermission(location, f"no permission to {verb} it (mode {stat.filemode(found.st_mode)})")
 
 
-def connect_file(path: Path, location: str, durability: Durability) -> sqlite3.Connection:
+def connect_file(path: Path, location: str, options: FileOptions) -> sqlite3.Connection:
     """A connection to an existing file, set up but not looked into."""
     refuse_network(path, location)
     _refuse_unusable(path, location)
     try:
         # mode=rw: SQLite must never create a file, it would have the umask's permissions.
         with _creating:
-            connection = sqlite3.connect(
+            connection: sqlite3.Connection = sqlite3.COPIES[options.copy].connect(
                 f"file:{quote(str(path))}?mode=rw",
                 uri=True,
                 isolation_level=None,
@@ -120,11 +118,11 @@ def connect_file(path: Path, location: str, durability: Durability) -> sqlite3.C
                 cached_statements=256,
             )
         try:
-            _set_up(connection, durability)
+            _set_up(connection, options.durability)
         except BaseException:
             connection.close()
             raise
-    except sqlite3.Error as error:
+    except sqlite3.ERRORS as error:
         raise translated(error, location) from error
     return connection
 

@@ -6,8 +6,7 @@ import contextlib
 import os
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
-from urllib.parse import quote, urlencode
+from typing import Any, Self, TypeVar
 
 from mpdispatch import sqlite3
 from mpdispatch.clock import Instant
@@ -17,7 +16,7 @@ from mpdispatch.store.base import JobFilter, Ledger, QueueStats
 from mpdispatch.store.sqlite import changes, inserts, reads
 from mpdispatch.store.sqlite.connection import Session
 from mpdispatch.store.sqlite.ledger import SQLiteLedger
-from mpdispatch.store.sqlite.opening import Durability
+from mpdispatch.store.sqlite.options import Durability, FileOptions
 from mpdispatch.store.sqlite.place import CLIENT_PATIENCE_S, FilePlace, MemoryPlace, Place
 from mpdispatch.store.sqlite.queries import QUERIES
 from mpdispatch.store.sqlite.wake import Knocker
@@ -38,22 +37,43 @@ class SQLiteStore:
         durability: `"full"`: what is enqueued survives power loss. `"process"`: it survives any crash of
             processes; power loss may cost the last moments.
         shared: the file is the application's own database and keeps its tables; ours are named `mpdispatch_*`.
+        switch_to_wal: whether a shared file in another journal mode is switched to write-ahead logging, which
+            mpdispatch needs and every user of the file then has. It is announced by a UserWarning; `False` refuses.
+        copy: which SQLite opens it: "sqlite3" or "pysqlite3"; None: this process's own. Where the application has
+            the file open itself it must be the application's: two copies on one file in one process corrupt it.
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], durability: Durability = "full", shared: bool = False
+        self,
+        path: str | os.PathLike[str],
+        durability: Durability = "full",
+        shared: bool = False,
+        *,
+        switch_to_wal: bool = True,
+        copy: str | None = None,
     ) -> None:
-        if durability not in ("full", "process"):
-            raise UsageError(f"durability must be 'full' or 'process', not {durability!r}")
+        named = {} if copy is None else {"copy": copy}
+        self._set_up(
+            path, FileOptions(durability=durability, shared=shared, switch_to_wal=switch_to_wal, **named)
+        )
+
+    @classmethod
+    def with_options(cls, path: str | os.PathLike[str], options: FileOptions) -> Self:
+        """A store at this path (or `:memory:`, which has no options)."""
+        store = cls.__new__(cls)
+        store._set_up(path, options)
+        return store
+
+    def _set_up(self, path: str | os.PathLike[str], options: FileOptions) -> None:
         given = os.fspath(path)
         if not isinstance(given, str) or not given or "\0" in given:
             raise UsageError(f"path must be text that names a file, not {given!r}")
+        self._copy = options.copy
         self._place: Place
         if given == ":memory:":
             self._place = MemoryPlace()
         else:
-            absolute = os.path.abspath(given)
-            self._place = FilePlace(absolute, _location(absolute, durability, shared), durability, shared)
+            self._place = FilePlace(os.path.abspath(given), options)
         self._threads = threading.local()
         self._knocker: Knocker | None = None
 
@@ -121,7 +141,7 @@ class SQLiteStore:
         return made
 
     def _enqueue_on(self, connection: Any, job: NewJob, now: Instant) -> Job:
-        inserts.refuse_other_sqlite(connection)
+        inserts.refuse_other_sqlite(connection, self._copy)
         # While the caller is writing nobody can create the tables: say so instead of waiting for ourselves.
         session = self._session(create=not connection.in_transaction)
         session.verify()
@@ -213,14 +233,5 @@ class _Held:
 
     def __del__(self) -> None:
         # Nobody is there to be told; what was committed is not touched by a failing close.
-        with contextlib.suppress(StoreError, sqlite3.Error):
+        with contextlib.suppress(StoreError, *sqlite3.ERRORS):
             self.close()
-
-
-def _location(absolute: str, durability: str, shared: bool) -> str:
-    options = {}
-    if durability != "full":
-        options["durability"] = durability
-    if shared:
-        options["shared"] = "1"
-    return f"sqlite:///{quote(absolute)}?{urlencode(options)}" if options else absolute
