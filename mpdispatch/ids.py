@@ -9,7 +9,16 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["ProcessId", "boot_id", "host_name", "machine_id", "pid_namespace", "process_id", "process_start"]
+__all__ = [
+    "ProcessId",
+    "boot_id",
+    "host_name",
+    "machine_id",
+    "pid_namespace",
+    "process_id",
+    "process_start",
+    "process_state",
+]
 
 
 class ProcessId(NamedTuple):
@@ -74,6 +83,15 @@ def process_start(pid: int) -> int | None:
         process = psutil.Process(pid)
         return None if process.status() == psutil.STATUS_ZOMBIE else int(process.create_time() * 1e6)
     except psutil.Error:
+        return None
+
+
+def process_state(pid: int) -> str | None:
+    """The kernel's letter for what a process does (`T` = stopped), or None if there is none or no /proc."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0].decode()
+    except OSError:
         return None
 
 

@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "mpdispatch"
 
 FLOORS = {
-    **dict.fromkeys(["errors", "ids", "clock", "cpus", "failpoints", "sqlite3"], 0),
+    **dict.fromkeys(["errors", "ids", "clock", "cpus", "failpoints", "sqlite3", "version"], 0),
     "model": 1,
     **dict.fromkeys(["policy", "config", "hooks", "backoff"], 2),
     "store": 3,
@@ -68,6 +68,7 @@ FORBIDDEN_CALLS = {
 # (module, call) that is right there, and why.
 ALLOWED_CALLS = {
     ("mpdispatch.execution.loading", "exec"),  # runs the user's own main script again, as multiprocessing does
+    ("mpdispatch.pool.zygote", "os.fork"),  # single-threaded, no SQLite: that is what it is for
 }
 FORBIDDEN_MODULES = {"pickle", "cPickle", "cloudpickle", "dill", "marshal", "shelve"}
 

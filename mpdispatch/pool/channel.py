@@ -13,9 +13,11 @@ import socket
 import sys
 import tempfile
 
-__all__ = ["Channel", "ChannelBroken", "channel_pair"]
+__all__ = ["EXIT_CHANNEL_LOST", "Channel", "ChannelBroken", "channel_pair"]
 
 INLINE_MAX = 64 * 1024
+EXIT_CHANNEL_LOST = 70
+"""Exit status of a worker whose end broke: a handler closed it, or the supervisor is gone."""
 _LONGEST = INLINE_MAX + 1
 FRAME_MAX = 80 * 1024 * 1024
 """A frame larger than any payload or result we allow; more than this is junk, and nothing is allocated for it."""

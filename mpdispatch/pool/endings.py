@@ -14,6 +14,7 @@ from mpdispatch.model import (
     TimedOut,
     WorkerDied,
 )
+from mpdispatch.pool.channel import EXIT_CHANNEL_LOST
 from mpdispatch.pool.process import Doom, Ending
 
 __all__ = ["of_answer", "of_death"]
@@ -49,6 +50,8 @@ def of_death(
             return Cancelled(run=run, error=error)
         case Doom.ABORT:
             return Aborted(run=run, error=_abort_error("its worker was killed"))
+    if broken is None and ending.exit_status == EXIT_CHANNEL_LOST:
+        broken = "its end was closed while the job was running"
     if broken is not None:
         error = ErrorInfo(
             type="WorkerChannelLost", message=f"the channel to worker {run.worker_pid} broke: {broken}"

@@ -30,6 +30,7 @@ __all__ = [
     "decode_from_worker",
     "decode_to_worker",
     "encode",
+    "is_job",
     "run_frame",
 ]
 
@@ -102,6 +103,8 @@ class Up(msgspec.Struct, frozen=True, kw_only=True, tag="up", array_like=True):
 
     pid: int
     app: AppDescription
+    hazards: tuple[str, ...] = ()
+    """What speaks against importing the app in a process that is to be forked."""
 
 
 class BootFailed(msgspec.Struct, frozen=True, kw_only=True, tag="boot_failed", array_like=True):
@@ -142,11 +145,41 @@ class Tired(msgspec.Struct, frozen=True, tag="tired", array_like=True):
     reason: str
 
 
+class Preload(msgspec.Struct, frozen=True, kw_only=True, tag="preload"):
+    """To the zygote: import this, so that workers are forked with it."""
+
+    app: AppReference
+
+
+class Fork(msgspec.Struct, frozen=True, tag="fork"):
+    """To the zygote, with the worker's two descriptors: fork one. `mark` is for its environment."""
+
+    mark: str
+
+
+class Hatched(msgspec.Struct, frozen=True, tag="hatched"):
+    """From the zygote: it can fork."""
+
+
+class Preloaded(msgspec.Struct, frozen=True, kw_only=True, tag="preloaded"):
+    """From the zygote: the app is imported. With `hazards` it must not be forked any more."""
+
+    hazards: tuple[str, ...]
+
+
+class Forked(msgspec.Struct, frozen=True, tag="forked"):
+    """From the zygote: the pid of the worker."""
+
+    pid: int
+
+
 FromWorker: TypeAlias = Up | BootFailed | Done | Ended | Reported | Tired
 
 encode = msgspec.json.Encoder().encode
 _from_worker = msgspec.json.Decoder(FromWorker)
 _to_worker = msgspec.json.Decoder(ToWorker)
+_from_zygote = msgspec.json.Decoder(Hatched | Preloaded | Forked)
+_to_zygote = msgspec.json.Decoder(Preload | Fork)
 _preamble = msgspec.json.Decoder(Boot | Attach)
 
 
@@ -166,6 +199,25 @@ def decode_to_worker(frame: bytes) -> ToWorker:
 def decode_preamble(frame: bytes) -> Boot | Attach:
     message: Boot | Attach = _preamble.decode(frame)
     return message
+
+
+def decode_to_zygote(frame: bytes) -> Preload | Fork:
+    message: Preload | Fork = _to_zygote.decode(frame)
+    return message
+
+
+def decode_from_zygote(frame: bytes) -> Hatched | Preloaded | Forked:
+    """Raises FrameError: it has ended (an empty frame), or is no zygote of ours any more."""
+    try:
+        message: Hatched | Preloaded | Forked = _from_zygote.decode(frame)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise FrameError(str(error)) from error
+    return message
+
+
+def is_job(frame: bytes) -> bool:
+    """Whether a frame of ours to a worker is a job, without decoding it."""
+    return frame.startswith(b'["run",')
 
 
 def run_frame(job: ClaimedJob, reference: str | None = None) -> bytes:

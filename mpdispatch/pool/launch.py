@@ -7,9 +7,10 @@ child, so its exit status is ours to read, and it leads its own session, so Ctrl
 from __future__ import annotations
 
 import os
-import socket
+import signal
 import subprocess
 import sys
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,10 +18,11 @@ from mpdispatch.ids import ProcessId, process_start
 from mpdispatch.pool.channel import Channel, channel_pair
 from mpdispatch.pool.kill import WORKER_VARIABLE
 
-__all__ = ["Launched", "launch"]
+__all__ = ["Launched", "assemble", "exec_python", "launch"]
 
+_MAIN = "from mpdispatch.pool.worker import main; main()"
 # -c and not -m: the package must be found even where only our sys.path knows it (a checkout, a zip).
-_MAIN = "import sys; sys.path.append(sys.argv[1]); from mpdispatch.pool.worker import main; main()"
+_FIND_PACKAGE = "import sys; sys.path.append(sys.argv[1]); "
 _PACKAGE_PARENT = str(Path(__file__).resolve().parents[2])
 
 
@@ -29,7 +31,6 @@ class Launched:
     """A fresh worker process and what binds us to it."""
 
     process: ProcessId
-    popen: subprocess.Popen[bytes]
     pidfd: int | None
     channel: Channel
     spare: Channel | None
@@ -43,43 +44,58 @@ def launch(mark: str) -> Launched:
 
     Raises OSError if no process or descriptor can be had.
     """
-    channel, theirs = channel_pair()
-    try:
+    with ExitStack() as undo:
+        channel, theirs = channel_pair()
+        undo.callback(channel.close)
+        undo.callback(theirs.close)
         death_read, death_write = os.pipe()
-    except OSError:
-        channel.close()
+        undo.callback(os.close, death_write)
+        try:
+            popen = exec_python(_MAIN, theirs.fileno(), death_read, mark)
+        finally:
+            os.close(death_read)
+        # We wait for it ourselves, by its pidfd; subprocess must neither do so nor warn that nobody did.
+        popen.returncode = 0
+        launched = assemble(
+            popen.pid, channel, Channel(theirs) if sys.platform == "linux" else None, death_write
+        )
+        undo.pop_all()
+    if launched.spare is None:
         theirs.close()
-        raise
+    return launched
+
+
+def assemble(pid: int, channel: Channel, spare: Channel | None, death_fd: int) -> Launched:
+    """Put together what is known of a process that is our child by now. Raises OSError: it was ended."""
+    start = process_start(pid) or 0
     try:
-        popen = _exec(theirs, death_read, mark)
+        pidfd = os.pidfd_open(pid) if sys.platform == "linux" else None
     except OSError:
-        channel.close()
-        theirs.close()
-        os.close(death_write)
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
         raise
-    finally:
-        os.close(death_read)
-    pidfd = os.pidfd_open(popen.pid) if sys.platform == "linux" else None
-    spare: Channel | None = None
-    if sys.platform == "linux":
-        spare = Channel(theirs)
-    else:
-        theirs.close()
     return Launched(
-        process=ProcessId(popen.pid, process_start(popen.pid) or 0),
-        popen=popen,
+        process=ProcessId(pid, start),
         pidfd=pidfd,
         channel=channel,
         spare=spare,
-        death_fd=death_write,
+        death_fd=death_fd,
     )
 
 
-def _exec(theirs: socket.socket, death_read: int, mark: str) -> subprocess.Popen[bytes]:
-    arguments = [str(theirs.fileno()), str(death_read), str(os.getpid())]
+def exec_python(code: str, channel_fd: int, death_fd: int, mark: str) -> subprocess.Popen[bytes]:
+    """Run `code` in a new interpreter, in a session of its own, with these two descriptors and nothing else."""
     return subprocess.Popen(
-        [sys.executable, "-c", _MAIN, _PACKAGE_PARENT, *arguments],
-        pass_fds=(theirs.fileno(), death_read),
+        [
+            sys.executable,
+            "-c",
+            _FIND_PACKAGE + code,
+            _PACKAGE_PARENT,
+            str(channel_fd),
+            str(death_fd),
+            str(os.getpid()),
+        ],
+        pass_fds=(channel_fd, death_fd),
         stdin=subprocess.DEVNULL,
         start_new_session=True,
         env={**os.environ, WORKER_VARIABLE: mark},

@@ -26,9 +26,9 @@ from mpdispatch.pool.frames import (
     Up,
     encode,
 )
-from mpdispatch.pool.launch import launch
 from mpdispatch.pool.marks import MarkFile
 from mpdispatch.pool.process import InHand, WorkerProcess, WorkerState
+from mpdispatch.pool.spawning import Spawner
 
 __all__ = ["BootFault", "Event", "Gone", "Pool", "Ready", "Returned", "Said", "Settled"]
 
@@ -94,14 +94,14 @@ class Touch:
 class Pool:
     """All workers of a supervisor. One thread."""
 
-    def __init__(self, boot: Boot, *, token: str, ears: Ears, clock: Clock) -> None:
+    def __init__(self, boot: Boot, *, spawner: Spawner, ears: Ears, clock: Clock) -> None:
+        self._app = boot.app
         self._boot = encode(boot)
-        self._token = token
         self._ears = ears
         self._clock = clock
         self._marks: MarkFile | None = None
         self._attach: Callable[[int], Attach] | None = None
-        self._spawned = 0
+        self.spawner = spawner
         self._boot_errors: dict[int, BootFailed] = {}
         self._unsettled_dead: list[WorkerProcess] = []
         self.workers: list[WorkerProcess] = []
@@ -116,9 +116,8 @@ class Pool:
 
     def spawn(self) -> WorkerProcess:
         """Start one worker. Raises OSError if the system has no process or descriptor left."""
-        self._spawned += 1
-        mark = f"{self._token}.{self._spawned}"
-        worker = WorkerProcess(launched=launch(mark), mark=mark, started_boot_us=self._clock.now().boot_us)
+        launched, mark = self.spawner.spawn()
+        worker = WorkerProcess(launched=launched, mark=mark, started_boot_us=self._clock.now().boot_us)
         self.workers.append(worker)
         self._ears.register(worker.launched.channel, Touch(worker, False), urgent=False)
         if worker.launched.pidfd is not None:
@@ -143,6 +142,14 @@ class Pool:
         return [w for w in self.workers if w.state is WorkerState.READY and w.ring is not None]
 
     @property
+    def family(self) -> set[int]:
+        """Pids of all processes this pool has started and not seen end."""
+        pids = {worker.pid for worker in self.workers}
+        if self.spawner.zygote_pid is not None:
+            pids.add(self.spawner.zygote_pid)
+        return pids
+
+    @property
     def booting(self) -> int:
         return sum(w.state is WorkerState.BOOTING for w in self.workers)
 
@@ -154,6 +161,8 @@ class Pool:
     def hear(self, events: Heard) -> Iterator[Event]:
         """What the workers said, then how they ended, if they did: answers come before ends."""
         touches = [key.data for key, _ in events if isinstance(key.data, Touch)]
+        if any(key.data is self.spawner for key, _ in events):
+            self.spawner.hear()
         for touch in touches:
             if not touch.is_end:
                 yield from self._said(touch.worker)
@@ -188,8 +197,10 @@ class Pool:
                 if worker.find(message.id, message.starts) is not None:
                     yield Said(message.id, message.starts, bytes(message.data))
             case Up():
+                worker.has_booted = True
                 if worker.state is WorkerState.BOOTING:
                     worker.state = WorkerState.READY
+                self.spawner.preload(self._app, message.hazards)
                 yield Ready(worker, message.app)
             case BootFailed():
                 self._boot_errors[worker.pid] = message
@@ -198,14 +209,13 @@ class Pool:
                 worker.retire()
 
     def _ended(self, worker: WorkerProcess) -> Iterator[Event]:
-        was_ready = worker.state is not WorkerState.BOOTING
         ending = worker.reap()
         if ending is None:
             return
         # What it wrote just before its end still counts; what it never read was never started.
         for message in worker.messages():
             yield from self._understood(worker, message)
-        returned = worker.recall()
+        recalled, unread = worker.recall(), list[ClaimedJob]()
         for held in list(worker.hand):
             worker.take_out(held)
             if worker.had_started(held):
@@ -215,11 +225,11 @@ class Pool:
                 )
             else:
                 worker.unsettled -= 1
-                returned.append(held.job)
-        if returned:
-            yield Returned(returned)
+                unread.append(held.job)
+        if unread or recalled:
+            yield Returned(unread + recalled)  # in the order they were given
         self._forget(worker)
-        if was_ready:
+        if worker.has_booted:
             yield Gone(worker)
         else:
             said = self._boot_errors.pop(worker.pid, None)

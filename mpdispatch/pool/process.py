@@ -7,6 +7,7 @@ may be running; the rest wait in the socket's buffer, in order, and can be recal
 from __future__ import annotations
 
 import os
+import select
 import signal
 import sys
 import time
@@ -16,11 +17,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
-import msgspec
-
 from mpdispatch.model import ClaimedJob
 from mpdispatch.pool.channel import ChannelBroken
-from mpdispatch.pool.frames import FromWorker, Stop, decode_from_worker, decode_to_worker, encode
+from mpdispatch.pool.frames import FromWorker, Stop, decode_from_worker, decode_to_worker, encode, is_job
 from mpdispatch.pool.frames import RunJob as RunFrame
 from mpdispatch.pool.kill import kill_tree, sweep
 from mpdispatch.pool.launch import Launched
@@ -61,6 +60,8 @@ class InHand:
     doom: Doom | None = None
     at_head_us: int = 0
     """When it was first seen as the next to begin, and not begun."""
+    was_spared: bool = False
+    """Whether its end was put off once, because its worker had something to say."""
     kill_at_us: int = 0
     """When the worker gets SIGKILL if the job has not ended by itself; only with `doom`."""
 
@@ -74,6 +75,8 @@ class Ending(NamedTuple):
     def __str__(self) -> str:
         if self.signal is not None:
             return f"was killed by {self.signal}"
+        if self.exit_status is None:
+            return "ended (somebody else in this process took its exit status)"
         return f"exited with status {self.exit_status}"
 
 
@@ -93,6 +96,8 @@ class WorkerProcess:
     """Value of its environment variable, to find what it leaves behind."""
     started_boot_us: int
     state: WorkerState = WorkerState.BOOTING
+    has_booted: bool = False
+    """Whether it ever got through the import."""
     ring: Ring | None = None
     hand: deque[InHand] = field(default_factory=deque)
     unsettled: int = 0
@@ -127,8 +132,8 @@ class WorkerProcess:
         try:
             if not self.launched.channel.send(frame, wait=False):
                 return False
-        except ChannelBroken as error:
-            self.is_broken = str(error)
+        except ChannelBroken:
+            self.kill()  # What it has said so far is still read, and counts.
             return False
         self.hand.append(InHand(job, estimate_us))
         self.work_us += estimate_us
@@ -137,29 +142,32 @@ class WorkerProcess:
         return True
 
     def tell(self, frame: bytes) -> None:
-        """Send something that is no job. A worker that cannot take it is broken."""
+        """Send something that is no job. A worker that cannot take it is killed."""
         try:
             if not self.launched.channel.send(frame, wait=False):
-                self.is_broken = "its channel is full"
-        except ChannelBroken as error:
-            self.is_broken = str(error)
+                self.kill()
+        except ChannelBroken:
+            self.kill()
 
     def recall(self) -> list[ClaimedJob]:
         """Take back what it has not read, oldest first. It goes on with what it runs."""
         recalled: list[ClaimedJob] = []
+        others: list[bytes] = []
         # An empty hand has nothing to give back, and a booting worker's Boot frame must stay where it is.
         while self.hand and (frame := self._taken_back()) is not None:
-            try:
-                message = decode_to_worker(frame)
-            except msgspec.DecodeError:
-                continue  # a frame of the boot, which a dead worker never read
-            if not isinstance(message, RunFrame):
+            if not is_job(frame):
+                others.append(frame)  # Attach or Stop: it waits for that
                 continue
+            message = decode_to_worker(frame)
+            assert isinstance(message, RunFrame)
             held = self.find(message.id, message.starts)
             if held is not None:
                 self.take_out(held)
                 self.unsettled -= 1
                 recalled.append(held.job)
+        if self.ending is None:
+            for frame in others:
+                self.tell(frame)
         return recalled
 
     def _taken_back(self) -> bytes | None:
@@ -218,6 +226,12 @@ class WorkerProcess:
                 return
             yield message
 
+    def has_said_something(self) -> bool:
+        """Whether it has said anything we have not heard yet."""
+        poll = select.poll()  # select() itself takes no descriptor past 1023
+        poll.register(self.launched.channel, select.POLLIN)
+        return bool(poll.poll(0))
+
     # -- ending it ------------------------------------------------------------------------------------
 
     def interrupt(self, held: InHand, kind: int) -> None:
@@ -245,8 +259,6 @@ class WorkerProcess:
         ending = self._wait()
         if ending is not None:
             self.ending = ending
-            # subprocess must not wait for it, nor warn that nobody did.
-            self.launched.popen.returncode = ending.exit_status or 0
             sweep(self.launched.process, f"{self.mark}\0")
         return ending
 

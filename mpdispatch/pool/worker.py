@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 import sys
+import traceback
 from types import FrameType
 from typing import NoReturn
 
@@ -19,6 +20,7 @@ import msgspec
 
 from mpdispatch.clock import boot_us
 from mpdispatch.errors import AppImportError, DispatchError
+from mpdispatch.execution.appref import AppEngine
 from mpdispatch.execution.codec import Limits
 from mpdispatch.execution.context import enter_worker, set_current_engine
 from mpdispatch.execution.executor import Executor
@@ -26,7 +28,7 @@ from mpdispatch.execution.hygiene import Hygiene, has_children, kill_children
 from mpdispatch.execution.loading import load
 from mpdispatch.execution.registry import Registry
 from mpdispatch.model import Completed
-from mpdispatch.pool.channel import Channel, ChannelBroken
+from mpdispatch.pool.channel import EXIT_CHANNEL_LOST, Channel, ChannelBroken
 from mpdispatch.pool.frames import (
     Attach,
     Boot,
@@ -41,13 +43,12 @@ from mpdispatch.pool.frames import (
     decode_to_worker,
     encode,
 )
+from mpdispatch.pool.hazards import fork_hazards
 from mpdispatch.pool.linux import become_subreaper, die_with, set_oom_score
 from mpdispatch.pool.marks import Ring
 
 _log = logging.getLogger("mpdispatch.worker")
 
-EXIT_CHANNEL_LOST = 70
-"""The channel to the supervisor broke: a handler closed it, or the supervisor is gone."""
 EXIT_BOOT_FAILED = 3
 
 
@@ -56,12 +57,19 @@ def main() -> NoReturn:
     channel_fd, death_fd, supervisor_pid = map(int, sys.argv[2:5])
     for descriptor in (channel_fd, death_fd):
         os.set_inheritable(descriptor, False)
+    serve(Channel(socket.socket(fileno=channel_fd)), death_fd, supervisor_pid)
+
+
+def serve(channel: Channel, death_fd: int, supervisor_pid: int, app: AppEngine | None = None) -> NoReturn:
+    """Be a worker until told to stop. `app` is given if this process was forked with it imported."""
     _settle_in(death_fd, supervisor_pid)
-    channel = Channel(socket.socket(fileno=channel_fd))
     try:
-        _serve(channel)
+        _serve(channel, app)
     except ChannelBroken:
         _leave(EXIT_CHANNEL_LOST)
+    except BaseException:  # noqa: BLE001 - an interpreter that ends itself waits for threads a handler left
+        traceback.print_exc()
+        _leave(1)
     _leave(0)
 
 
@@ -91,19 +99,22 @@ def _settle_in(death_fd: int, supervisor_pid: int) -> None:
     enter_worker()
 
 
-def _serve(channel: Channel) -> None:
+def _serve(channel: Channel, app: AppEngine | None) -> None:
     boot = decode_preamble(_receive(channel))
     if not isinstance(boot, Boot):
         raise ChannelBroken("no boot frame")
     logging.basicConfig(level=boot.log_level, format="%(levelname)s %(name)s: %(message)s")
     try:
-        app = load(boot.app)
+        hazards: tuple[str, ...] = ()
+        if app is None:
+            app = load(boot.app)
+            hazards = tuple(fork_hazards())
         description = app.describe()
     except DispatchError as error:
-        traceback = error.traceback if isinstance(error, AppImportError) else ""
-        channel.send(encode(BootFailed(reason=str(error), traceback=traceback)), wait=True)
+        said = error.traceback if isinstance(error, AppImportError) else ""
+        channel.send(encode(BootFailed(reason=str(error), traceback=said)), wait=True)
         _leave(EXIT_BOOT_FAILED)
-    channel.send(encode(Up(pid=os.getpid(), app=description)), wait=True)
+    channel.send(encode(Up(pid=os.getpid(), app=description, hazards=hazards)), wait=True)
 
     attach = decode_preamble(_receive(channel))
     if not isinstance(attach, Attach):

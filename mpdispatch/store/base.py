@@ -263,6 +263,10 @@ class Ledger(Protocol):
         """Checkpoint the WAL if it has grown past 8 MiB, and such. Never blocks; call it between turns."""
         ...
 
+    def blocker(self) -> int | None:
+        """Pid of the process on this host that holds the store's write lock now, if that can be known."""
+        ...
+
     def verify(self) -> None:
         """Raise StoreVanished if the file was deleted or replaced since it was opened. No I/O but a stat."""
         ...

@@ -25,6 +25,8 @@ _AHEAD_US = 200_000
 """Claim ahead only while jobs take less than this."""
 _STALE_US = SECOND_US
 """A job claimed ahead that has waited this long goes back."""
+_WARMING_US = 10_000
+"""While the zygote imports the app, further workers wait for it: forked, they are up sooner and share its memory."""
 _GROWTH_US = 50_000
 """With a lasting surplus of short jobs, one more worker this often."""
 
@@ -183,6 +185,8 @@ class Assigner:
             return None
         if now_us < self._boot_after_us:
             return self._boot_after_us
+        if pool.ready and pool.spawner.is_warming:
+            return now_us + _WARMING_US
         wanted = 1 if alive == 0 else min(len(self._books.backlog), self._slots - alive)
         all_busy = has_more and all(worker.hand for worker in pool.workers)
         if wanted == 0 and all_busy and now_us - self._last_spawn_us >= _GROWTH_US:

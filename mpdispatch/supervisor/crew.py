@@ -11,6 +11,7 @@ from mpdispatch.execution.appref import AppReference
 from mpdispatch.pool.ears import Ears
 from mpdispatch.pool.frames import Boot
 from mpdispatch.pool.pool import Pool
+from mpdispatch.pool.spawning import Spawner
 from mpdispatch.supervisor.signals import Bell
 
 __all__ = ["Crew"]
@@ -37,10 +38,12 @@ class Crew:
         ears = Ears()
         token = secrets.token_hex(8)
         boot = Boot(app=app, log_level=log.getEffectiveLevel())
-        pool = Pool(boot, token=token, ears=ears, clock=clock)
+        spawner = Spawner(token, ears, log, zygote=is_subreaper)
+        pool = Pool(boot, spawner=spawner, ears=ears, clock=clock)
         return cls(ears, Bell(ears), pool, token, clock, log.getChild("supervisor"), is_subreaper)
 
     def close(self) -> None:
         self.pool.kill_all()
+        self.pool.spawner.close()
         self.bell.close()
         self.ears.close()

@@ -12,6 +12,7 @@ timeouts, cancels and signals go on. It is the only writer of the jobs it runs.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -19,9 +20,9 @@ from mpdispatch.clock import SECOND_US, Instant
 from mpdispatch.config import Config, QueueConfig
 from mpdispatch.errors import (
     LeaseLostError,
-    StoreBusy,
     StoreCorrupt,
     StoreError,
+    StoreFull,
     StoreIOError,
     StoreVanished,
 )
@@ -41,13 +42,13 @@ from mpdispatch.supervisor.enforce import Enforcer
 from mpdispatch.supervisor.membership import Membership
 from mpdispatch.supervisor.rescue import PeerWatch, Rescuer
 from mpdispatch.supervisor.shutdown import Shutdown
+from mpdispatch.supervisor.trouble import Trouble
 from mpdispatch.supervisor.turns import Turns
 
 __all__ = ["Ending", "Supervisor"]
 
-_PEERS_US = 500_000
-_BUSY_US = 20_000
-_TROUBLE_US = 500_000
+_PEERS_US = 1_000_000
+_PEERS_KNOCK_US = 100_000
 _DRAINED_US = 100_000
 
 
@@ -91,9 +92,10 @@ class Supervisor:
         self._store_for_workers = store_for_workers
         self._is_drain = drain
         self.books = Books()
+        self._store = store
         self._ledger: Ledger = store.ledger()
         self._members = Membership(self._ledger, self._clock, config, app=app, version=version, log=crew.log)
-        self._rescuer = Rescuer(self._ledger, self._clock, rulebook, crew.log)
+        self._rescuer = Rescuer(self._ledger, self._clock, rulebook, self.books, crew.log)
         self._watch = PeerWatch(crew.ears)
         self._assigner = Assigner(self._pool, self.books, config, rulebook, crew.log)
         self._enforcer = Enforcer(self._pool, config, crew.log)
@@ -111,8 +113,9 @@ class Supervisor:
         )
         self._shutdown = Shutdown(config)
         self._marks: MarkFile | None = None
-        self._store_after_us = 0
+        self._trouble = Trouble(self._ledger, crew.log)
         self._peers_at_us = 0
+        self._peers_seen_us = 0
         self._peers: list[PeerSupervisor] = []
         self._cancels_due = True
         self._poll_us = round(config.poll_interval * SECOND_US)
@@ -132,11 +135,16 @@ class Supervisor:
         path = marks_path(self._ledger.side_dir, owner)
         path.unlink(missing_ok=True)
         # Every worker that may live, and as many dead ones whose last outcomes are not on disk yet.
-        self._marks = MarkFile(path, 4 * self._config.slots + 4, token=self._crew.token)
+        try:
+            self._marks = MarkFile(path, 4 * self._config.slots + 4, token=self._crew.token)
+        except OSError as error:
+            kind = StoreFull if error.errno == errno.ENOSPC else StoreIOError
+            raise kind(self._store.location, f"cannot make {path}: {error.strerror}") from error
         self._pool.open(self._marks, self._attach)
         self._wake_fd = self._ledger.wake_fileno()
         if self._wake_fd is not None:
             self._crew.ears.register(self._wake_fd, self._ledger, urgent=True)
+        self._store.wake()  # so that our peers watch over us from the first moment
 
     def _leave(self) -> None:
         """Let go of the registration's files; the row is left to `unregister` or to a rescuer."""
@@ -193,6 +201,8 @@ class Supervisor:
                 self._ledger.drain_wake()
                 self._turns.claim_at_us = 0
                 self._cancels_due = True
+                # It may be a new supervisor that knocks; but this is a read for each enqueue, so not too often.
+                self._peers_at_us = min(self._peers_at_us, self._peers_seen_us + _PEERS_KNOCK_US)
             elif key.data is self._crew.bell:
                 self._crew.bell.drain()
         if self._watch.heard(events):
@@ -228,8 +238,10 @@ class Supervisor:
         """What needs no store; gives the seconds until something is due."""
         now_us = self._clock.now().boot_us
         turns, assigner = self._turns, self._assigner
-        due = [now_us + self._poll_us, self._members.next_us]
-        due += [turns.claim_at_us, self._peers_at_us] if is_well else [self._store_after_us]
+        due = [now_us + self._poll_us]
+        due += [self._members.next_us, self._peers_at_us] if is_well else [self._trouble.until_us]
+        if turns.claim_at_us > now_us:
+            due.append(turns.claim_at_us)  # what is past waits for a free worker: that wakes us by itself
         due += self._shutdown.due()
         if (at := self._enforcer.enforce(now_us)) is not None:
             due.append(at)
@@ -243,7 +255,7 @@ class Supervisor:
             if assigner.is_backlog_stuck(now_us):
                 turns.release_backlog()
             self._linger_s = turns.linger_us(now_us) / SECOND_US if is_well else 0.0
-        if self._is_drain:
+        if self._is_drain and self._settled_us > now_us:
             due.append(self._settled_us)
         if is_well and self._linger_s == 0.0 and self._wants_turn(now_us):
             return 0.0
@@ -261,24 +273,21 @@ class Supervisor:
     def _guarded(self, step: Callable[[], None]) -> bool:
         """Run a step that needs the store; False if the store is in trouble, which is then dealt with."""
         now_us = self._clock.now().boot_us
-        if now_us < self._store_after_us:
+        if now_us < self._trouble.until_us:
             return False
         try:
             step()
-        except StoreBusy:
-            self._store_after_us = now_us + _BUSY_US
         except LeaseLostError as error:
             self._pool.kill_all()
-            self._store_after_us = 0
             self._members.distrust()
             self._log.error("another supervisor took our jobs over", extra={"owner": error.owner})
         except (StoreVanished, StoreCorrupt, StoreIOError) as error:
             self._log.error("the store cannot be used any more", extra={"error": str(error)})
             self._end(error.exit_code)
         except StoreError as error:
-            self._log.error("the store is in trouble, trying again", extra={"error": str(error)})
-            self._store_after_us = now_us + _TROUBLE_US
+            self._trouble.met(error, now_us)
         else:
+            self._trouble.over()
             return True
         return False
 
@@ -289,11 +298,14 @@ class Supervisor:
             self._reconcile(renewal.owned)
             self._cancels_due = True
             if self._crew.is_subreaper:
-                reap_strays(worker.pid for worker in self._pool.workers)
+                reap_strays(self._pool.family)
         if now_us >= self._peers_at_us:
-            self._peers = self._rescuer.look(self._members.owner)
+            self._peers, took_over = self._rescuer.look(self._members.owner)
+            if took_over:
+                self._turns.claim_at_us = 0
             self._watch.follow(self._peers)
-            self._peers_at_us = now_us + _PEERS_US
+            self._peers_seen_us = now_us
+            self._peers_at_us = now_us + min(self._poll_us, _PEERS_US)
         if self._cancels_due:
             self._cancel(self._ledger.cancel_requests(self._members.owner), now_us)
             self._cancels_due = False
@@ -325,7 +337,7 @@ class Supervisor:
                     self._turns.release_backlog()
             case Gone():
                 if self._crew.is_subreaper:
-                    reap_strays(worker.pid for worker in self._pool.workers)
+                    reap_strays(self._pool.family)
 
     def _cancel(self, requests: list[tuple[int, int]], now_us: int) -> None:
         """End the jobs somebody asked to cancel: those not begun at once, the others through the enforcer."""

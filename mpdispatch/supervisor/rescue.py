@@ -22,6 +22,7 @@ from mpdispatch.ids import ProcessId, boot_id, host_name, machine_id, pid_namesp
 from mpdispatch.model import (
     ClaimedJob,
     ErrorInfo,
+    JobState,
     LeaseLost,
     Outcome,
     PeerSupervisor,
@@ -35,6 +36,7 @@ from mpdispatch.pool.ears import Ears, Heard
 from mpdispatch.pool.kill import kill_tree, sweep
 from mpdispatch.pool.marks import MarkReader, marks_path
 from mpdispatch.store.base import Ledger
+from mpdispatch.supervisor.books import Books
 
 __all__ = ["PeerWatch", "Rescuer"]
 
@@ -47,19 +49,22 @@ _PATIENCE_S = 1.0
 class Rescuer:
     """Looks at peers and takes over what they left."""
 
-    def __init__(self, ledger: Ledger, clock: Clock, rulebook: Rulebook, log: logging.Logger) -> None:
+    def __init__(
+        self, ledger: Ledger, clock: Clock, rulebook: Rulebook, books: Books, log: logging.Logger
+    ) -> None:
         self._ledger, self._clock, self._rulebook, self._log = ledger, clock, rulebook, log
+        self._books = books
 
-    def look(self, owner: int) -> list[PeerSupervisor]:
-        """Take over every dead peer; gives those that live. Raises StoreError."""
-        living = []
+    def look(self, owner: int) -> tuple[list[PeerSupervisor], bool]:
+        """Take over every dead peer; gives those that live, and whether any was taken over. Raises StoreError."""
+        living, took_over = list[PeerSupervisor](), False
         for peer in self._ledger.peers(owner):
             verdict = self._judge(peer)
             if verdict is PeerVerdict.ALIVE:
                 living.append(peer)
             else:
-                self.take_over(peer, verdict)
-        return living
+                took_over |= self.take_over(peer, verdict)
+        return living, took_over
 
     def _judge(self, peer: PeerSupervisor) -> PeerVerdict:
         return judge_peer(
@@ -111,6 +116,7 @@ class Rescuer:
         if not self._ledger.take_over(peer, transitions, now=self._clock.now()):
             return False
         _remove(path, self._log)
+        self._books.failed += sum(t.state is JobState.FAILED for t in transitions)
         started = sum(t.run is not None for t in transitions)
         self._log.warning(
             "took over the jobs of another supervisor",

@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 
 from mpdispatch.config import Config, QueueConfig
 from mpdispatch.errors import AppImportError, DispatchError
@@ -25,6 +24,7 @@ from mpdispatch.store import open_store
 from mpdispatch.store.base import Store
 from mpdispatch.supervisor.crew import Crew
 from mpdispatch.supervisor.loop import Ending, Supervisor
+from mpdispatch.version import __version__
 
 __all__ = ["Plan", "SupervisorThread", "run_foreground", "supervise"]
 
@@ -43,13 +43,6 @@ class Plan:
     """The store handlers enqueue into, if it is not the app's own."""
 
 
-def _version() -> str:
-    try:
-        return version("mpdispatch")
-    except PackageNotFoundError:
-        return "0"
-
-
 def _bring_up(crew: Crew, app: AppReference) -> AppDescription | None:
     """Start the first worker; its description of the app, or None if we were asked to stop meanwhile.
 
@@ -57,6 +50,8 @@ def _bring_up(crew: Crew, app: AppReference) -> AppDescription | None:
         AppImportError: three workers in a row did not get through the import.
     """
     fault: BootFault | None = None
+    crew.pool.spawner.warm_up()
+    _wait_until_warm(crew)
     for failures in range(1, BOOT_TRIES + 1):
         crew.pool.spawn()
         fault = None
@@ -74,6 +69,13 @@ def _bring_up(crew: Crew, app: AppReference) -> AppDescription | None:
             time.sleep(boot_backoff_s(failures))
     assert fault is not None  # the loop ran, and only a fault leaves it
     raise AppImportError(str(app), fault.reason, fault.traceback)
+
+
+def _wait_until_warm(crew: Crew) -> None:
+    """Give the zygote a moment: forked from it, even the first worker is up as soon as by exec."""
+    while crew.pool.spawner.is_warming and not crew.bell.rung:
+        for _ in crew.pool.hear(crew.ears.listen(0.5)):
+            continue  # there is no worker yet that could have said anything
 
 
 def _run(crew: Crew, app: AppReference, plan: Callable[[AppDescription], Plan], drain: bool) -> Ending:
@@ -97,7 +99,7 @@ def _supervisor(crew: Crew, app: AppReference, plan: Plan, drain: bool) -> Super
         rulebook=plan.rulebook,
         queue_configs=plan.queue_configs,
         app=str(app),
-        version=_version(),
+        version=__version__,
         store_for_workers=plan.store_for_workers,
         drain=drain,
     )

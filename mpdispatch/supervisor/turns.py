@@ -126,6 +126,8 @@ class Turns:
                 self._tell(item)
                 # What was put off or given back may be due before the next poll.
                 self.claim_at_us = 0
+        if books.unwritten and self._planner is not None and self._planner.limited:
+            self.claim_at_us = 0  # a queue at its limit has room again
         if books.unwritten or books.progress:
             books.written()
             self._pool.free_rings()

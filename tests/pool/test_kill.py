@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -13,11 +14,14 @@ from pathlib import Path
 import pytest
 
 from mpdispatch.ids import ProcessId, process_id, process_start
+from mpdispatch.pool import kill
 from mpdispatch.pool.kill import WORKER_VARIABLE, descendants, kill_process, kill_tree, sweep
 from tests.pool import tree
 from tests.pool.probes import lives, pid_in, state_of, until
 
 ROOT = Path(__file__).parents[2]
+TOKEN = secrets.token_hex(8)
+"""Its own for each process of the tests: a sweep goes by it."""
 Spawn = Callable[..., subprocess.Popen[bytes]]
 
 
@@ -26,7 +30,7 @@ def spawn(tmp_path: Path) -> Iterator[Spawn]:
     """Starts a process as a worker is started; what is still there at the end is ended."""
     started: list[subprocess.Popen[bytes]] = []
 
-    def start(*kinds: str, mark: str = "token.3", folder: Path = tmp_path) -> subprocess.Popen[bytes]:
+    def start(*kinds: str, mark: str = f"{TOKEN}.3", folder: Path = tmp_path) -> subprocess.Popen[bytes]:
         folder.mkdir(exist_ok=True)
         environment = {**os.environ, WORKER_VARIABLE: mark, "PYTHONPATH": str(ROOT)}
         started.append(
@@ -82,46 +86,46 @@ def test_a_sweep_finds_what_a_dead_worker_left(spawn: Spawn, tmp_path: Path, kin
     worker.kill()
     _ended(worker)
     assert lives(left)
-    assert sweep(identity, "token.3\0") == 1
+    assert sweep(identity, f"{TOKEN}.3\0") == 1
     until(lambda: not lives(left))
 
 
 def test_the_session_of_a_living_worker_is_not_swept_but_its_mark_is(spawn: Spawn, tmp_path: Path) -> None:
     worker = spawn("cleared", "marked")
-    assert sweep(process_id(worker.pid), "token.3\0") == 1
+    assert sweep(process_id(worker.pid), f"{TOKEN}.3\0") == 1
     until(lambda: not lives(pid_in(tmp_path / "marked")))
     assert lives(pid_in(tmp_path / "cleared"))
     assert lives(worker.pid)
 
 
 def test_a_worker_whose_mark_only_begins_alike_is_not_swept(spawn: Spawn, tmp_path: Path) -> None:
-    first = spawn("marked", mark="token.3", folder=tmp_path / "a")
-    other = spawn("marked", mark="token.30", folder=tmp_path / "b")
+    first = spawn("marked", mark=f"{TOKEN}.3", folder=tmp_path / "a")
+    other = spawn("marked", mark=f"{TOKEN}.30", folder=tmp_path / "b")
     identity = process_id(first.pid)
     first.kill()
     _ended(first)
-    assert sweep(identity, "token.3\0") == 1
+    assert sweep(identity, f"{TOKEN}.3\0") == 1
     assert lives(other.pid)
     assert lives(pid_in(tmp_path / "b" / "marked"))
     until(lambda: not lives(pid_in(tmp_path / "a" / "marked")))
 
 
 def test_a_whole_token_sweeps_every_worker_of_its_supervisor_and_no_other(spawn: Spawn, tmp_path: Path) -> None:
-    dead = spawn(mark="token.1", folder=tmp_path / "a")
-    mine = spawn(mark="token.22", folder=tmp_path / "b")
-    alien = spawn(mark="token2.1", folder=tmp_path / "c")
+    dead = spawn(mark=f"{TOKEN}.1", folder=tmp_path / "a")
+    mine = spawn(mark=f"{TOKEN}.22", folder=tmp_path / "b")
+    alien = spawn(mark=f"{TOKEN}2.1", folder=tmp_path / "c")
     identity = process_id(dead.pid)
     dead.kill()
     _ended(dead)
-    assert sweep(identity, "token.") == 1
+    assert sweep(identity, f"{TOKEN}.") == 1
     _ended(mine)
     assert lives(alien.pid)
 
 
 def test_the_mark_must_be_the_variable_and_not_just_somewhere(spawn: Spawn, tmp_path: Path) -> None:
-    spawn(mark=f"x {WORKER_VARIABLE}=token.3")
+    spawn(mark=f"x {WORKER_VARIABLE}={TOKEN}.3")
     stranger = pid_in(tmp_path / "worker")
-    assert sweep(ProcessId(1 << 30, 0), "token.3\0") == 0
+    assert sweep(ProcessId(1 << 30, 0), f"{TOKEN}.3\0") == 0
     assert lives(stranger)
 
 
@@ -136,36 +140,39 @@ def test_without_a_mark_only_the_session_counts(spawn: Spawn, tmp_path: Path) ->
 
 
 def test_what_is_older_than_the_worker_is_a_stranger(spawn: Spawn, tmp_path: Path) -> None:
-    older = spawn(mark="token.3")
+    older = spawn(mark=f"{TOKEN}.3")
     later = ProcessId(1 << 30, process_id(older.pid).start + 1)
-    assert sweep(later, "token.3\0") == 0
+    assert sweep(later, f"{TOKEN}.3\0") == 0
     assert lives(older.pid)
 
 
 def test_spared_processes_and_ourselves_are_not_swept(spawn: Spawn, monkeypatch: pytest.MonkeyPatch) -> None:
-    spared = spawn(mark="token.3")
-    assert sweep(ProcessId(1 << 30, 0), "token.3\0", spare=[spared.pid]) == 0
+    spared = spawn(mark=f"{TOKEN}.3")
+    assert sweep(ProcessId(1 << 30, 0), f"{TOKEN}.3\0", spare=[spared.pid]) == 0
     assert lives(spared.pid)
 
 
-@pytest.mark.parametrize("kill", [kill_process, kill_tree])
-def test_a_pid_with_another_start_time_is_a_stranger(spawn: Spawn, kill: Callable[[ProcessId], object]) -> None:
+@pytest.mark.parametrize("end", [kill_process, kill_tree])
+def test_a_pid_with_another_start_time_is_a_stranger(spawn: Spawn, end: Callable[[ProcessId], object]) -> None:
     stranger = spawn()
     real = process_id(stranger.pid)
-    kill(ProcessId(real.pid, real.start + 1))
-    kill(ProcessId(real.pid, real.start - 1))
+    end(ProcessId(real.pid, real.start + 1))
+    end(ProcessId(real.pid, real.start - 1))
     assert stranger.poll() is None
     assert kill_process(real)
     assert stranger.wait() == -signal.SIGKILL
 
 
-def test_a_strangers_tree_is_left_alone(spawn: Spawn, tmp_path: Path) -> None:
+def test_a_strangers_tree_is_left_alone(spawn: Spawn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stranger = spawn("child", "cleared")
     real = process_id(stranger.pid)
+    sent: list[object] = []
+    monkeypatch.setattr(kill.signal, "pidfd_send_signal", lambda *what: sent.append(what))
+    monkeypatch.setattr(kill.os, "killpg", lambda *what: sent.append(what))
     kill_tree(ProcessId(real.pid, real.start + 1))
-    assert stranger.poll() is None
-    assert lives(pid_in(tmp_path / "child"))
-    assert lives(pid_in(tmp_path / "cleared"))
+    assert sent == []
+    kill_tree(real)
+    assert len(sent) == 4  # the group, itself, two children
 
 
 def test_killing_what_is_gone_says_so(spawn: Spawn) -> None:

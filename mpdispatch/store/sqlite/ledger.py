@@ -18,6 +18,7 @@ from mpdispatch.store.sqlite import claim as claiming
 from mpdispatch.store.sqlite import finish as finishing
 from mpdispatch.store.sqlite import reads
 from mpdispatch.store.sqlite.connection import Session
+from mpdispatch.store.sqlite.holder import holder_of
 from mpdispatch.store.sqlite.place import Place
 from mpdispatch.store.sqlite.queries import QUERIES
 from mpdispatch.store.sqlite.rows import claimed_of
@@ -221,6 +222,10 @@ class SQLiteLedger:
     def housekeep(self) -> None:
         """Checkpoint the WAL if it has grown past 8 MiB and nobody is writing."""
         self._session().checkpoint_if_large()
+
+    def blocker(self) -> int | None:
+        """Pid of the process on this host that holds the store's write lock now, if that can be known."""
+        return holder_of(self.side_dir / "lock")
 
     def verify(self) -> None:
         """Raise StoreVanished if the file was deleted or replaced since it was opened. No I/O but a stat."""

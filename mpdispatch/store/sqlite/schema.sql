@@ -44,8 +44,8 @@ CREATE TABLE mpdispatch_jobs (
     payload TEXT
 );
 
--- What claim walks: due jobs only, in the order they are taken.
-CREATE INDEX mpdispatch_jobs_due ON mpdispatch_jobs (queue, priority DESC, run_at_us, id)
+-- What claim walks: due jobs only, in the order they are taken (every index entry ends in the rowid, which is id).
+CREATE INDEX mpdispatch_jobs_due ON mpdispatch_jobs (queue, priority DESC, run_at_us)
 WHERE state = 'pending' AND blocked_reason IS NULL;
 
 -- What becomes due when; by queue first, so a polled queue's next one is a single seek.
@@ -62,7 +62,7 @@ CREATE INDEX mpdispatch_jobs_state ON mpdispatch_jobs (state)
 WHERE state <> 'running';
 
 -- Jobs no supervisor could run, by name, for the one that can.
-CREATE INDEX mpdispatch_jobs_parked ON mpdispatch_jobs (name, queue, priority DESC, run_at_us, id)
+CREATE INDEX mpdispatch_jobs_parked ON mpdispatch_jobs (name, queue, priority DESC, run_at_us)
 WHERE state = 'pending' AND blocked_reason IS NOT NULL;
 
 CREATE INDEX mpdispatch_jobs_cancel ON mpdispatch_jobs (owner)

@@ -1,0 +1,205 @@
+"""Ways to get a worker process: exec, or a fork of a zygote that is warm. Runs in the supervisor.
+
+Exec always works. A zygote makes replacing a worker cheap (see `zygote`); whenever it is not ready, or fails, the
+worker comes by exec and nobody notices but the clock.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import socket
+import sys
+import time
+
+from mpdispatch.execution.appref import AppReference
+from mpdispatch.ids import ProcessId, process_start
+from mpdispatch.pool.channel import Channel, channel_pair
+from mpdispatch.pool.ears import Ears
+from mpdispatch.pool.frames import (
+    Fork,
+    Forked,
+    FrameError,
+    Hatched,
+    Preload,
+    Preloaded,
+    decode_from_zygote,
+    encode,
+)
+from mpdispatch.pool.kill import kill_process
+from mpdispatch.pool.launch import Launched, assemble, exec_python, launch
+
+__all__ = ["Spawner", "Zygote"]
+
+_MAIN = "from mpdispatch.pool.zygote import main; main()"
+_WARM_S = 5.0
+"""An app that takes longer to import is not waited for."""
+_PATIENCE_S = 0.1
+"""The loop waits no longer for a fork; past that the zygote is given up."""
+
+
+class Zygote:
+    """A warm process and the socket it is commanded by. Not thread-safe."""
+
+    def __init__(self, mark: str) -> None:
+        """Start it. Raises OSError."""
+        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        death_read, self._death_fd = os.pipe()
+        try:
+            self._popen = exec_python(_MAIN, theirs.fileno(), death_read, mark)
+        except OSError:
+            self._control.close()
+            os.close(self._death_fd)
+            raise
+        finally:
+            theirs.close()
+            os.close(death_read)
+        self.process = ProcessId(self._popen.pid, process_start(self._popen.pid) or 0)
+        self.asked_at = time.monotonic()
+        self.is_ready = False
+        """Whether it can fork now: not while it imports."""
+        self.hazards: tuple[str, ...] | None = None
+        """Why the app must not be forked with it; empty: it may; None: it has not imported it."""
+
+    def fileno(self) -> int:
+        return self._control.fileno()
+
+    def hear(self) -> bool:
+        """Take in what it said; False: it has ended, or speaks nonsense."""
+        try:
+            frame = self._control.recv(65536, socket.MSG_DONTWAIT)
+            message = decode_from_zygote(frame)
+        except BlockingIOError:
+            return True
+        except (OSError, FrameError):
+            return False
+        if isinstance(message, Preloaded):
+            self.hazards = message.hazards
+        self.is_ready = isinstance(message, Hatched | Preloaded)
+        return True
+
+    def preload(self, app: AppReference) -> None:
+        """Have it import the app; it forks nothing until that is done. Raises OSError: it has ended."""
+        self.is_ready = False
+        self.asked_at = time.monotonic()
+        self._control.send(encode(Preload(app=app)), socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT)
+
+    def fork(self, mark: str, channel_fd: int, death_fd: int) -> int:
+        """The pid of a new worker, which is our child. Raises OSError: the zygote cannot be used any more."""
+        socket.send_fds(self._control, [encode(Fork(mark))], [channel_fd, death_fd], socket.MSG_NOSIGNAL)
+        if not select.select([self._control], [], [], _PATIENCE_S)[0]:
+            raise TimeoutError(f"the zygote did not fork within {_PATIENCE_S:g} s")
+        try:
+            message = decode_from_zygote(self._control.recv(65536, socket.MSG_DONTWAIT))
+        except FrameError as error:
+            raise OSError(f"the zygote is broken: {error}") from error
+        if not isinstance(message, Forked):
+            raise OSError("the zygote answered out of turn")
+        return message.pid
+
+    def close(self) -> None:
+        """End it."""
+        kill_process(self.process)
+        self._popen.wait()
+        self._control.close()
+        os.close(self._death_fd)
+
+
+class Spawner:
+    """Starts workers, by the best way that is ready."""
+
+    def __init__(self, token: str, ears: Ears, log: logging.Logger, *, zygote: bool) -> None:
+        """`zygote`: use one. Only where orphans of this process come to it."""
+        self._token, self._ears, self._log = token, ears, log
+        self._wants_zygote = zygote and sys.platform == "linux"
+        self._zygote: Zygote | None = None
+        self._number = 0
+        self._may_preload = True
+
+    @property
+    def zygote_pid(self) -> int | None:
+        return None if self._zygote is None else self._zygote.process.pid
+
+    @property
+    def is_warming(self) -> bool:
+        """Whether it is worth a moment's wait: the zygote is about to be ready."""
+        zygote = self._zygote
+        return zygote is not None and not zygote.is_ready and time.monotonic() - zygote.asked_at < _WARM_S
+
+    def warm_up(self) -> None:
+        """Start a zygote, if there is to be one."""
+        if not self._wants_zygote or self._zygote is not None:
+            return
+        try:
+            self._zygote = Zygote(f"{self._token}.0")
+        except OSError as error:
+            self._log.debug("no zygote, workers are exec'ed", extra={"error": str(error)})
+            return
+        self._ears.register(self._zygote, self, urgent=False)
+
+    def preload(self, app: AppReference, hazards: tuple[str, ...]) -> None:
+        """A worker has imported the app, and this is what speaks against doing so in the zygote."""
+        if self._zygote is None or not self._may_preload or self._zygote.hazards is not None:
+            return
+        self._may_preload = False  # once: if it does not come up with the app, it comes up without
+        if hazards:
+            self._log.debug("the zygote does not import the app", extra={"why": "; ".join(hazards)})
+            return
+        try:
+            self._zygote.preload(app)
+        except OSError as error:
+            self._give_up(str(error))
+
+    def hear(self) -> None:
+        """The zygote said something, or ended."""
+        if self._zygote is None:
+            return
+        if not self._zygote.hear():
+            self._give_up("it ended")
+        elif self._zygote.hazards:
+            self._give_up("; ".join(self._zygote.hazards))
+
+    def spawn(self) -> tuple[Launched, str]:
+        """A new worker and its mark. Raises OSError if the system has no process or descriptor left."""
+        self._number += 1
+        mark = f"{self._token}.{self._number}"
+        if self._zygote is not None and self._zygote.is_ready:
+            try:
+                return self._forked(self._zygote, mark), mark
+            except OSError as error:
+                self._give_up(str(error))
+        return launch(mark), mark
+
+    def _forked(self, zygote: Zygote, mark: str) -> Launched:
+        channel, theirs = channel_pair()
+        death_read, death_write = os.pipe()
+        try:
+            pid = zygote.fork(mark, theirs.fileno(), death_read)
+            return assemble(pid, channel, Channel(theirs), death_write)
+        except OSError:
+            channel.close()
+            theirs.close()
+            os.close(death_write)
+            raise
+        finally:
+            os.close(death_read)
+
+    def _give_up(self, why: str) -> None:
+        """Start over without the app in it; workers come by exec until then."""
+        assert self._zygote is not None
+        self._log.debug("gave the zygote up", extra={"why": why})
+        had_app = not self._may_preload
+        self._ears.unregister(self._zygote)
+        self._zygote.close()
+        self._zygote = None
+        self._may_preload = False
+        self._wants_zygote = self._wants_zygote and had_app
+        if had_app:
+            self.warm_up()
+
+    def close(self) -> None:
+        if self._zygote is not None:
+            self._ears.unregister(self._zygote)
+            self._zygote.close()
+            self._zygote = None

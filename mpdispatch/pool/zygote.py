@@ -1,0 +1,113 @@
+"""A process that is nothing but a warm start: it forks workers that need not import anything. Runs in the zygote.
+
+Measured: a worker by exec is up in 120–180 ms, one forked from here in 5–13 ms, sharing our memory until it writes.
+Each worker is forked twice, so that it is orphaned at once and becomes a child of the supervisor (a subreaper): its
+exit status and its descendants are the supervisor's to see. That is why there is a zygote only where the supervisor
+may be a subreaper: under `mpdispatch supervise`, never in a host application's process.
+
+mpdispatch is imported before the first fork. The app is only once a worker has shown that its import leaves one
+thread and no descriptor on an SQLite file: threads do not survive a fork, and a connection carried over one can drop
+locks or checkpoint when it is finalised.
+"""
+
+from __future__ import annotations
+
+import functools
+import gc
+import importlib
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from typing import NoReturn
+
+from mpdispatch.execution.appref import AppEngine
+from mpdispatch.execution.context import enter_worker
+from mpdispatch.execution.loading import load
+from mpdispatch.pool.channel import Channel
+from mpdispatch.pool.frames import Forked, Hatched, Preload, Preloaded, decode_to_zygote, encode
+from mpdispatch.pool.hazards import fork_hazards
+from mpdispatch.pool.kill import WORKER_VARIABLE
+from mpdispatch.pool.linux import die_with
+from mpdispatch.pool.worker import serve
+
+__all__ = ["main"]
+
+_WARM = ("mpdispatch.engine", "mpdispatch.dispatcher", "mpdispatch.store")
+"""What every app imports; by name, for these are floors above."""
+_FDS_PER_FORK = 2
+_ADOPTION_S = 1.0
+
+
+def main() -> NoReturn:
+    """Entry point: `python -c … PARENT CONTROL_FD DEATH_FD SUPERVISOR_PID`."""
+    control_fd, death_fd, supervisor_pid = map(int, sys.argv[2:5])
+    for descriptor in (control_fd, death_fd):
+        os.set_inheritable(descriptor, False)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    die_with(supervisor_pid, death_fd)
+    enter_worker()
+    for name in _WARM:
+        importlib.import_module(name)
+    control = socket.socket(fileno=control_fd)
+    control.send(encode(Hatched()))
+    app: AppEngine | None = None
+    while True:
+        frame, descriptors, _, _ = socket.recv_fds(control, 64 * 1024, _FDS_PER_FORK)
+        if not frame:
+            os._exit(0)
+        message = decode_to_zygote(frame)
+        if isinstance(message, Preload):
+            app = load(message.app)
+            hazards = fork_hazards()
+            control.send(encode(Preloaded(hazards=tuple(hazards))))
+            # What is there now is never collected in a child: collecting would write to shared pages.
+            gc.collect()
+            gc.freeze()
+            continue
+        channel_fd, worker_death_fd = descriptors
+
+        fds = (channel_fd, worker_death_fd)
+        own = (control_fd, death_fd)
+        pid = _fork_twice(functools.partial(_become_worker, message.mark, fds, own, supervisor_pid, app))
+        for descriptor in descriptors:
+            os.close(descriptor)
+        control.send(encode(Forked(pid)))
+
+
+def _fork_twice(body: Callable[[], None]) -> int:
+    """Fork a grandchild that runs `body`; its pid. Its parent ends at once, so it is adopted by the subreaper."""
+    read, write = os.pipe()
+    middle = os.fork()
+    if middle == 0:
+        os.close(read)
+        worker = os.fork()
+        if worker == 0:
+            os.close(write)
+            body()
+            os._exit(70)  # not reached: a worker never returns
+        os.write(write, str(worker).encode())
+        os._exit(0)
+    os.close(write)
+    with os.fdopen(read, "rb") as pipe:
+        pid = int(pipe.read())
+    os.waitpid(middle, 0)
+    return pid
+
+
+def _become_worker(
+    mark: str, descriptors: tuple[int, int], own: tuple[int, int], supervisor_pid: int, app: AppEngine | None
+) -> None:
+    """In the grandchild: let go of the zygote's own descriptors, then be a worker like any other."""
+    for descriptor in own:
+        os.close(descriptor)
+    os.setsid()
+    # Wait to be adopted: what binds us to our parent must be bound to the supervisor.
+    deadline = time.monotonic() + _ADOPTION_S
+    while os.getppid() != supervisor_pid and time.monotonic() < deadline:
+        time.sleep(0.0002)
+    os.environ[WORKER_VARIABLE] = mark
+    channel_fd, death_fd = descriptors
+    serve(Channel(socket.socket(fileno=channel_fd)), death_fd, supervisor_pid, app)

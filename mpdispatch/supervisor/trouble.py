@@ -1,0 +1,67 @@
+"""Duty: keep calm while the store is busy or full, say so once, and free it from a stopped process. Effects: signals."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+from mpdispatch.clock import SECOND_US
+from mpdispatch.errors import StoreBusy, StoreError
+from mpdispatch.ids import ProcessId, process_start, process_state
+from mpdispatch.pool.kill import kill_process
+from mpdispatch.store.base import Ledger
+
+__all__ = ["Trouble"]
+
+_BUSY_US = 20_000
+_RETRY_US = 500_000
+_STOPPED_US = 5 * SECOND_US
+"""A stopped process that holds the write lock is killed after this long: nobody else can write."""
+
+
+class Trouble:
+    """When to try the store again. Times are boottime µs."""
+
+    def __init__(self, ledger: Ledger, log: logging.Logger) -> None:
+        self._ledger, self._log = ledger, log
+        self._busy_since_us: int | None = None
+        self._said: str | None = None
+        self.until_us = 0
+        """Not before this is the store asked again."""
+
+    def met(self, error: StoreError, now_us: int) -> None:
+        """A call failed; nothing of it was written."""
+        if isinstance(error, StoreBusy):
+            self._busy(now_us)
+            return
+        self.until_us = now_us + _RETRY_US
+        if str(error) != self._said:
+            self._said = str(error)
+            self._log.error(
+                "the store is in trouble; outcomes are kept and tried again", extra={"error": self._said}
+            )
+
+    def over(self) -> None:
+        """A call succeeded."""
+        self._busy_since_us = None
+        if self._said is not None:
+            self._log.warning("the store works again", extra={"after": self._said})
+            self._said = None
+
+    def _busy(self, now_us: int) -> None:
+        self.until_us = now_us + _BUSY_US
+        if self._busy_since_us is None:
+            self._busy_since_us = now_us
+        elif now_us - self._busy_since_us >= _STOPPED_US:
+            self._busy_since_us = now_us
+            self._free()
+
+    def _free(self) -> None:
+        pid = self._ledger.blocker()
+        if pid is None or pid == os.getpid():
+            return
+        start = process_start(pid)
+        if start is not None and process_state(pid) == "T" and kill_process(ProcessId(pid, start)):
+            self._log.error(
+                "killed a stopped process that held the store's write lock", extra={"blocker_pid": pid}
+            )

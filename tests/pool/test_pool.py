@@ -1,0 +1,259 @@
+"""The pool as a whole: rings, recall, tired workers, what cannot be started, what cannot be sent."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mpdispatch.model import Completed, Raised
+from mpdispatch.pool import launch as launching
+from mpdispatch.pool.channel import Channel, ChannelBroken
+from mpdispatch.pool.kill import WORKER_VARIABLE
+from mpdispatch.pool.process import Doom, WorkerState
+from tests.pool.probes import lives, pid_in, state_of, until
+from tests.pool.rig import TOKEN, BootFault, Gone, Ready, Returned, Rig, Said, Settled
+
+# ---------------------------------------------------------------- jobs
+
+
+def test_jobs_are_run_one_after_the_other_in_the_order_given(rig: Rig) -> None:
+    worker = rig.ready()
+    jobs = [rig.give(worker, "echo", value=number) for number in range(50)]
+    rig.until(lambda: not worker.hand)
+    settled = rig.all(Settled)
+    assert [each.job for each in settled] == jobs
+    assert [each.outcome.result for each in settled if isinstance(each.outcome, Completed)] == [
+        str(number).encode() for number in range(50)
+    ]
+    assert worker.unsettled == worker.jobs_sent == 50
+
+
+@pytest.mark.parametrize("size", [0, 65_000, 66_000, 900_000])
+def test_arguments_of_any_size_arrive_and_come_back(rig: Rig, size: int) -> None:
+    outcome = rig.settled(rig.give(rig.ready(), "echo", value="x" * size)).outcome
+    assert isinstance(outcome, Completed)
+    assert outcome.result == b'"' + b"x" * size + b'"'
+
+
+def test_a_busy_workers_unread_jobs_come_back_in_order_and_it_goes_on(rig: Rig, tmp_path: Path) -> None:
+    worker = rig.ready()
+    running = rig.give(worker, "hold", started=tmp_path / "started", gate=tmp_path / "gate")
+    pid_in(tmp_path / "started")
+    waiting = [rig.give(worker, "echo", value="x" * (number * 30_000)) for number in range(5)]
+    assert worker.recall() == waiting
+    assert [held.job for held in worker.hand] == [running]
+    assert worker.unsettled == 1
+    (tmp_path / "gate").touch()
+    assert isinstance(rig.settled(running).outcome, Completed)
+    again = rig.give(worker, "noop")
+    assert isinstance(rig.settled(again).outcome, Completed)
+
+
+def test_a_full_buffer_leaves_the_job_with_the_caller(rig: Rig) -> None:
+    worker = rig.ready()
+    os.kill(worker.pid, signal.SIGSTOP)
+    until(lambda: state_of(worker.pid) == "T")
+    from mpdispatch.pool.frames import run_frame
+
+    given = 0
+    while worker.give(job := rig.job("echo", value="x" * 50_000), run_frame(job), 0):
+        given += 1
+        assert given < 100
+    assert len(worker.hand) == worker.unsettled == given > 0
+    assert worker.state is WorkerState.READY
+    os.kill(worker.pid, signal.SIGCONT)
+    rig.until(lambda: not worker.hand)
+    assert rig.summary() == ["Settled echo Completed"] * given
+
+
+def test_a_worker_that_cannot_be_sent_to_is_killed_and_not_tried_again(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = rig.ready()
+
+    def broken(*_: object, **__: object) -> bool:
+        raise ChannelBroken("send: broken pipe")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Channel, "send", broken)
+        assert not worker.give(rig.job("noop"), b"x", 0)
+    assert worker not in rig.pool.ready
+    rig.wait_for(Gone)
+
+
+def test_progress_is_heard_with_its_start(rig: Rig, tmp_path: Path) -> None:
+    job = rig.give(rig.ready(), "report", gate=tmp_path / "gate")
+    said = rig.wait_for(Said)
+    assert (said.job_id, said.starts) == (job.id, job.starts)
+    assert b"half" in said.data
+    (tmp_path / "gate").touch()
+    rig.settled(job)
+
+
+@pytest.mark.parametrize(("how", "type_name"), [("unprintable", "Unprintable"), ("sys.exit", "SystemExit")])
+def test_a_handler_that_raises_strangely_leaves_its_worker_alive(rig: Rig, how: str, type_name: str) -> None:
+    worker = rig.ready()
+    outcome = rig.settled(rig.give(worker, "boom", how=how)).outcome
+    assert isinstance(outcome, Raised)
+    assert type_name in outcome.error.type
+    assert isinstance(rig.settled(rig.give(worker, "noop")).outcome, Completed)
+
+
+def test_an_interrupt_ends_the_job_it_names_and_no_other(rig: Rig, tmp_path: Path) -> None:
+    worker = rig.ready()
+    first = rig.give(worker, "hold", started=tmp_path / "a")
+    second = rig.give(worker, "hold", started=tmp_path / "b", gate=tmp_path / "gate")
+    pid_in(tmp_path / "a")
+    held = worker.find(first.id, first.starts)
+    assert held is not None
+    held.doom = Doom.CANCEL
+    worker.interrupt(held, 2)
+    assert type(rig.settled(first).outcome).__name__ == "Cancelled"
+    pid_in(tmp_path / "b")
+    worker.interrupt(held, 2)
+    (tmp_path / "gate").touch()
+    assert isinstance(rig.settled(second).outcome, Completed)
+
+
+def test_a_tired_worker_gives_back_what_waits_and_ends(rig: Rig, tmp_path: Path) -> None:
+    worker = rig.ready()
+    rig.give(worker, "leave_thread")
+    os.kill(worker.pid, signal.SIGSTOP)
+    jobs = [rig.give(worker, "noop") for _ in range(20)]
+    os.kill(worker.pid, signal.SIGCONT)
+    rig.wait_for(Gone)
+    done = [each.job for each in rig.all(Settled)][1:]
+    back = [job for each in rig.all(Returned) for job in each.jobs]
+    # It may read one more while we take back: none is lost or doubled, whichever order that makes.
+    assert sorted(job.id for job in done + back) == [job.id for job in jobs]
+    assert all(isinstance(each.outcome, Completed) for each in rig.all(Settled))
+    assert worker.ending is not None
+    assert worker.ending.exit_status == 0
+
+
+# ---------------------------------------------------------------- rings
+
+
+def test_a_ring_is_kept_until_the_last_outcome_of_its_worker_is_on_disk(tmp_path: Path, no_leaks: None) -> None:
+    rig = Rig(tmp_path, rings=1)
+    rig.open()
+    first = rig.ready()
+    job = rig.give(first, "noop")
+    rig.settled(job)
+    first.retire()
+    rig.wait_for(Gone)
+    second = rig.pool.spawn()
+    rig.wait_for(Ready, 2)
+    rig.pool.free_rings()
+    assert second.state is WorkerState.READY
+    assert second not in rig.pool.ready
+    assert first.ring is not None
+    assert first.ring.has(job.id, job.starts)
+    first.unsettled -= 1
+    rig.pool.free_rings()
+    assert second in rig.pool.ready
+    assert isinstance(rig.settled(rig.give(second, "noop")).outcome, Completed)
+    rig.close()
+
+
+def test_a_worker_may_be_ready_before_the_store_is_open(tmp_path: Path, no_leaks: None) -> None:
+    rig = Rig(tmp_path)
+    worker = rig.pool.spawn()
+    assert "noop" in rig.wait_for(Ready).app.jobs
+    assert rig.pool.ready == []
+    rig.open()
+    assert rig.pool.ready == [worker]
+    assert isinstance(rig.settled(rig.give(worker, "noop")).outcome, Completed)
+    rig.close()
+
+
+def test_a_worker_carries_the_mark_it_is_found_by(rig: Rig) -> None:
+    workers = [rig.ready(), rig.ready()]
+    for number, worker in enumerate(workers, 1):
+        with open(f"/proc/{worker.pid}/environ", "rb") as file:
+            environment = file.read().split(b"\0")
+        assert f"{WORKER_VARIABLE}={TOKEN}.{number}".encode() in environment
+
+
+# ---------------------------------------------------------------- what cannot be had
+
+
+@pytest.mark.parametrize("call", ["os.pipe", "os.pidfd_open", "subprocess.Popen", "socket"])
+def test_a_worker_that_cannot_be_started_leaves_nothing(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    def exhausted(*_: object, **__: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    before = set(os.listdir("/proc/self/fd"))
+    with monkeypatch.context() as patched:
+        if call == "socket":
+            patched.setattr("mpdispatch.pool.channel.socket.socketpair", exhausted)
+        else:
+            patched.setattr(f"{launching.__name__}.{call}", exhausted)
+        with pytest.raises(OSError, match="Too many"):
+            rig.pool.spawn()
+    assert set(os.listdir("/proc/self/fd")) == before
+    assert rig.pool.workers == []
+    with open(f"/proc/self/task/{os.getpid()}/children") as file:
+        assert file.read() == ""
+
+
+def test_an_exit_status_somebody_else_took_is_an_end_all_the_same(rig: Rig, tmp_path: Path) -> None:
+    worker = rig.ready()
+    job = rig.give(worker, "hold", started=tmp_path / "started")
+    pid_in(tmp_path / "started")
+    os.kill(worker.pid, signal.SIGKILL)
+    os.waitpid(worker.pid, 0)  # as a waitpid(-1) in the host's code would
+    outcome = rig.settled(job).outcome
+    assert "took its exit status" in outcome.error.message  # type: ignore[union-attr]
+    rig.wait_for(Gone)
+
+
+def test_a_boot_that_does_not_end_is_ended_with_the_pool(
+    rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BOOT_GATE", str(tmp_path / "never"))
+    worker = rig.pool.spawn()
+    pid_in(tmp_path / "never.waiting")
+    rig.pool.kill_all()
+    assert not lives(worker.pid)
+    assert rig.all(BootFault) == []
+
+
+# ---------------------------------------------------------------- the supervisor's own death
+
+_SUPERVISOR = """
+import os, signal, sys
+from pathlib import Path
+from tests.pool.rig import Rig
+rig = Rig(Path(sys.argv[1])); rig.open()
+worker = rig.ready()
+rig.give(worker, sys.argv[2], started=sys.argv[1] + "/started")
+rig.until(lambda: os.path.exists(sys.argv[1] + "/started"))
+if sys.argv[3] == "stopped":
+    os.kill(worker.pid, signal.SIGSTOP)
+print(worker.pid, flush=True)
+signal.pause()
+"""
+
+
+@pytest.mark.parametrize("state", ["running", "stopped"])
+def test_workers_die_with_their_supervisor(tmp_path: Path, state: str) -> None:
+    supervisor = subprocess.Popen(
+        [sys.executable, "-c", _SUPERVISOR, tmp_path, "stubborn", state],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert supervisor.stdout is not None
+    worker = int(supervisor.stdout.readline())
+    supervisor.kill()
+    until(lambda: not lives(worker), timeout_s=2)
+    supervisor.wait()
+    supervisor.stdout.close()

@@ -1,0 +1,169 @@
+"""A supervisor with a real store and real workers, stepped by the test. Runs in the test."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from mpdispatch.clock import SECOND_US, Instant, SystemClock
+from mpdispatch.config import Config, QueueConfig
+from mpdispatch.execution.rulebook import LiveRulebook
+from mpdispatch.model import Attempt, Cause, Job, JobState, NewJob
+from mpdispatch.pool.process import WorkerProcess
+from mpdispatch.store.sqlite import SQLiteStore
+from mpdispatch.supervisor.crew import Crew
+from mpdispatch.supervisor.loop import Ending, Supervisor
+from tests.pool.app import engine
+from tests.pool.probes import until
+from tests.pool.rig import app_reference
+
+__all__ = ["House", "ShiftedClock"]
+
+LOG = logging.getLogger("mpdispatch.test")
+
+
+class ShiftedClock:
+    """The machine's clocks plus what the test has added: workers and marks go on the real ones."""
+
+    def __init__(self) -> None:
+        self._real, self._shift_us = SystemClock(), 0
+
+    def now(self) -> Instant:
+        real = self._real.now()
+        return Instant(real.wall_us + self._shift_us, real.boot_us + self._shift_us)
+
+    def advance(self, seconds: float) -> None:
+        self._shift_us += round(seconds * SECOND_US)
+
+
+class House:
+    """One store, one supervisor."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        config: dict[str, Any] | None = None,
+        queue_configs: tuple[QueueConfig, ...] = (),
+        target: str = "tests.pool.app:engine",
+        drain: bool = False,
+        clock: ShiftedClock | None = None,
+    ) -> None:
+        self.folder = folder
+        self.clock = clock or ShiftedClock()
+        self.store = SQLiteStore(folder / "jobs.db", durability="process")
+        self.store.migrate()
+        self.config = Config(**({"concurrency": 1, "poll_interval": 0.2} | (config or {})))
+        self.crew = Crew.assemble(app_reference(target), log=LOG, clock=self.clock)
+        self.supervisor = Supervisor(
+            self.crew,
+            self.store,
+            config=self.config,
+            rulebook=LiveRulebook(engine.registry),
+            queue_configs=queue_configs,
+            app=target,
+            version="0",
+            drain=drain,
+        )
+        self.waits: list[float] = []
+        """What each tick gave."""
+        self._names = itertools.count()
+
+    def close(self) -> None:
+        self.supervisor.close()
+        self.crew.close()
+        self.store.close()
+
+    # -- time -----------------------------------------------------------------------------------------
+
+    def step(self) -> None:
+        """One tick, and what there is to hear after it."""
+        if self.ending is None:
+            wait_s = self.supervisor.tick()
+            self.waits.append(wait_s)
+            if self.ending is None:
+                self.supervisor.hear(self.crew.ears.listen(min(wait_s, 0.005)))
+
+    def until(self, probe: Callable[[], Any], *, timeout_s: float = 10.0, what: str = "") -> Any:
+        """Step until this is so; gives what the probe gave."""
+
+        def look() -> Any:
+            self.step()
+            return probe()
+
+        return until(look, timeout_s=timeout_s, what=what)
+
+    def steps(self, count: int) -> None:
+        for _ in range(count):
+            self.step()
+
+    @property
+    def ending(self) -> Ending | None:
+        return self.supervisor.ending
+
+    # -- jobs -----------------------------------------------------------------------------------------
+
+    def enqueue(self, name: str, /, options: dict[str, Any] | None = None, **payload: object) -> int:
+        data = msgspec.json.encode({key: str(v) if isinstance(v, Path) else v for key, v in payload.items()})
+        job = NewJob(name=name, payload=data, **(options or {}))
+        return self.store.enqueue(job, now=self.clock.now()).id
+
+    def job(self, job_id: int) -> Job:
+        return self.store.get(job_id)
+
+    def state(self, job_id: int) -> JobState:
+        return self.store.state_of(job_id)
+
+    def until_state(self, job_id: int, *states: JobState, timeout_s: float = 10.0) -> Job:
+        self.until(lambda: self.state(job_id) in states, timeout_s=timeout_s, what=f"{states} of job {job_id}")
+        return self.job(job_id)
+
+    def ended(self, *job_ids: int) -> list[Job]:
+        """These jobs, once all of them have ended."""
+        for job_id in job_ids:
+            self.until(lambda job_id=job_id: self.state(job_id).is_terminal, what=f"the end of job {job_id}")
+        return [self.job(job_id) for job_id in job_ids]
+
+    def causes(self, job_id: int) -> list[Cause]:
+        return [each.cause for each in self.store.attempts(job_id)]
+
+    def attempt(self, job_id: int) -> Attempt:
+        """Its one start."""
+        (only,) = self.store.attempts(job_id)
+        return only
+
+    # -- behind its back ------------------------------------------------------------------------------
+
+    def sql(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
+        """Do what no client may, on a connection of its own."""
+        connection = sqlite3.connect(self.folder / "jobs.db", isolation_level=None)
+        try:
+            return connection.execute(statement, values).fetchall()
+        finally:
+            connection.close()
+
+    def lock(self) -> sqlite3.Connection:
+        """A foreign program that has begun to write. Close it to let go."""
+        connection = sqlite3.connect(self.folder / "jobs.db", isolation_level=None)
+        connection.execute("BEGIN IMMEDIATE")
+        return connection
+
+    @property
+    def owner(self) -> int:
+        """The registration of this supervisor."""
+        return self.store.supervisors()[-1].id
+
+    @property
+    def workers(self) -> list[WorkerProcess]:
+        return self.crew.pool.workers
+
+    def ready(self, count: int = 1) -> list[WorkerProcess]:
+        """The workers, once that many take jobs."""
+        self.until(lambda: len(self.crew.pool.ready) >= count, what=f"{count} workers")
+        return self.crew.pool.ready

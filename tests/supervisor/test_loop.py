@@ -1,0 +1,203 @@
+"""The loop itself: it waits when there is nothing to do, and never for a store somebody else holds."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from mpdispatch.errors import StoreFull
+from mpdispatch.model import Cause, JobState
+from mpdispatch.store.sqlite.ledger import SQLiteLedger
+from tests.pool.probes import until
+from tests.supervisor.conftest import Build
+from tests.supervisor.house import House
+
+
+def _settle(house: House) -> None:
+    """Step until the loop has nothing left to do at once."""
+    house.until(lambda: house.waits[-1] > 0.01, what="a tick that wants to wait")
+
+
+# ---------------------------------------------------------------- it does not spin
+
+
+def test_an_idle_loop_waits(house: House) -> None:
+    house.ready()
+    _settle(house)
+    house.clock.advance(0.5)
+    house.steps(3)
+    assert house.waits[-1] > 0.01
+
+
+def test_a_loop_whose_workers_are_all_busy_waits_past_the_next_poll(house: House, tmp_path: Path) -> None:
+    house.enqueue("hold", started=tmp_path / "started")
+    house.until((tmp_path / "started").exists)
+    _settle(house)
+    # The time to claim again has come, but there is no room for another job.
+    house.clock.advance(house.config.poll_interval * 1.5)
+    house.steps(3)
+    assert house.waits[-1] > 0.01
+
+
+def test_a_drain_waits_for_a_job_that_runs_long(build: Build, tmp_path: Path) -> None:
+    house = build(drain=True, config={"concurrency": 2})
+    later = house.enqueue("boom", {"max_retries": 1}, how="retry")
+    house.until_state(later, JobState.RETRYING)
+    # It has looked once what is left, and will look again in a moment; meanwhile a long job begins.
+    house.steps(5)
+    house.enqueue("hold", started=tmp_path / "started", gate=tmp_path / "gate")
+    house.until((tmp_path / "started").exists)
+    house.until(lambda: house.state(later) is JobState.FAILED)
+    house.clock.advance(0.15)
+    house.steps(3)
+    assert house.waits[-1] > 0.001
+    (tmp_path / "gate").touch()
+    house.until(lambda: house.ending)
+
+
+@pytest.mark.parametrize("is_heartbeat_due", [False, True])
+def test_a_loop_waits_for_a_store_somebody_else_holds(house: House, is_heartbeat_due: bool) -> None:
+    house.ready()
+    _settle(house)
+    foreign = house.lock()
+    if is_heartbeat_due:
+        house.clock.advance(house.config.heartbeat_interval)
+    house.clock.advance(house.config.poll_interval)
+    house.waits.clear()
+    until_s = time.monotonic() + 0.3
+    while time.monotonic() < until_s:
+        wait_s = house.supervisor.tick()
+        house.waits.append(wait_s)
+        house.supervisor.hear(house.crew.ears.listen(wait_s))
+    assert len(house.waits) < 60
+    foreign.close()
+
+
+def test_a_loop_waits_while_the_disk_is_full(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    house.ready()
+    _settle(house)
+
+    def full(*_: object, **__: object) -> None:
+        raise StoreFull("jobs.db")
+
+    monkeypatch.setattr(SQLiteLedger, "renew", full)
+    house.clock.advance(house.config.heartbeat_interval)
+    house.steps(3)
+    assert house.waits[-1] > 0.01
+
+
+# ---------------------------------------------------------------- a busy store
+
+
+def test_outcomes_wait_in_memory_for_a_busy_store_and_are_written_when_it_is_free(
+    house: House, tmp_path: Path
+) -> None:
+    job_id = house.enqueue("hold", started=tmp_path / "started", gate=tmp_path / "gate")
+    house.until((tmp_path / "started").exists)
+    foreign = house.lock()
+    (tmp_path / "gate").touch()
+    house.until(lambda: house.supervisor.books.unwritten)
+    house.steps(20)
+    assert house.state(job_id) is JobState.RUNNING
+    assert len(house.supervisor.books.unwritten) == 1
+    foreign.close()
+    (job,) = house.ended(job_id)
+    assert job.state is JobState.COMPLETED
+    assert house.causes(job_id) == [Cause.COMPLETED]
+    assert house.supervisor.books.unwritten == []
+
+
+def test_a_timeout_is_enforced_while_somebody_else_holds_the_store(house: House, tmp_path: Path) -> None:
+    options = {"max_retries": 0, "timeout_us": 150_000}
+    job_id = house.enqueue("stubborn", options, started=tmp_path / "started")
+    house.until((tmp_path / "started").exists)
+    worker = house.workers[0]
+    foreign = house.lock()
+    begun = time.monotonic()
+    house.until(lambda: worker not in house.workers, what="the end of the worker")
+    assert time.monotonic() - begun < 0.15 + house.config.kill_grace + 0.5
+    assert house.state(job_id) is JobState.RUNNING
+    foreign.close()
+    (job,) = house.ended(job_id)
+    assert job.state is JobState.FAILED
+    assert house.causes(job_id) == [Cause.TIMEOUT]
+    assert house.attempt(job_id).signal == "SIGKILL"
+
+
+def test_no_tick_takes_long_while_somebody_else_holds_the_store(house: House) -> None:
+    house.ready()
+    foreign = house.lock()
+    longest = 0.0
+    for _ in range(20):
+        house.clock.advance(0.3)
+        begun = time.monotonic()
+        house.step()
+        longest = max(longest, time.monotonic() - begun)
+    foreign.close()
+    assert longest < 0.15
+
+
+def test_a_store_that_vanished_ends_the_supervisor_with_74(house: House) -> None:
+    house.ready()
+    (house.folder / "jobs.db").rename(house.folder / "elsewhere.db")
+    house.clock.advance(house.config.heartbeat_interval)
+    ending = house.until(lambda: house.ending)
+    assert ending.exit_code == 74
+    assert house.workers == []
+
+
+# ---------------------------------------------------------------- timeouts
+
+
+def test_a_timeout_interrupts_the_handler_and_the_worker_lives_on(house: House, tmp_path: Path) -> None:
+    (worker,) = house.ready()
+    options = {"max_retries": 0, "timeout_us": 100_000}
+    (job,) = house.ended(house.enqueue("hold", options, started=tmp_path / "started"))
+    assert job.state is JobState.FAILED
+    assert house.attempt(job.id).cause is Cause.TIMEOUT
+    assert job.last_error is not None
+    assert "0.1 s" in job.last_error.message
+    assert house.workers == [worker]
+
+
+def test_a_job_that_was_in_time_is_not_timed_out_by_a_late_supervisor(house: House, tmp_path: Path) -> None:
+    job_id = house.enqueue(
+        "hold",
+        {"timeout_us": 5_000_000, "max_retries": 0},
+        started=tmp_path / "started",
+        gate=tmp_path / "gate",
+    )
+    house.until((tmp_path / "started").exists)
+    (worker,) = house.workers
+    (tmp_path / "gate").touch()
+    until(worker.has_said_something)
+    # The supervisor was stopped or slow: when it looks, the timeout is long over, and the answer lies there.
+    house.clock.advance(6)
+    (job,) = house.ended(job_id)
+    assert job.state is JobState.COMPLETED
+
+
+def test_a_stopped_worker_is_timed_out(house: House, tmp_path: Path) -> None:
+    options = {"max_retries": 0, "timeout_us": 100_000}
+    job_id = house.enqueue("hold", options, started=tmp_path / "started")
+    house.until((tmp_path / "started").exists)
+    os.kill(house.workers[0].pid, signal.SIGSTOP)
+    (job,) = house.ended(job_id)
+    assert house.causes(job.id) == [Cause.TIMEOUT]
+
+
+def test_a_worker_that_does_not_begin_its_job_is_replaced_and_the_job_unspent(house: House) -> None:
+    (worker,) = house.ready()
+    os.kill(worker.pid, signal.SIGSTOP)
+    job_id = house.enqueue("noop", {"max_retries": 0})
+    house.until(lambda: worker.hand)
+    house.steps(3)
+    house.clock.advance(5.1)
+    (job,) = house.ended(job_id)
+    assert job.state is JobState.COMPLETED
+    assert (job.attempt, job.starts) == (1, 1)
+    assert worker not in house.workers

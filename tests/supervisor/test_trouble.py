@@ -1,0 +1,85 @@
+"""A store that is busy, full or held by a stopped process."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mpdispatch.errors import StoreBusy, StoreFull
+from mpdispatch.ids import process_state
+from mpdispatch.store import SQLiteStore
+from mpdispatch.store.sqlite.holder import holder_of
+from mpdispatch.supervisor.trouble import Trouble
+from tests.pool.probes import until
+
+SECOND = 1_000_000
+
+HOLD = """
+import fcntl, os, signal, sys
+held = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT)
+fcntl.flock(held, fcntl.LOCK_EX)
+print("held", flush=True)
+signal.pause()
+"""
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> SQLiteStore:
+    store = SQLiteStore(tmp_path / "jobs.db")
+    store.migrate()
+    return store
+
+
+@pytest.fixture
+def holder(store: SQLiteStore, tmp_path: Path):
+    lock = tmp_path / "jobs.db-mpd" / "lock"
+    process = subprocess.Popen([sys.executable, "-c", HOLD, str(lock)], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"held\n"
+    yield process
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+def test_the_kernel_names_the_holder_of_the_write_lock(
+    store: SQLiteStore, holder: subprocess.Popen[bytes], tmp_path: Path
+) -> None:
+    assert store.ledger().blocker() == holder.pid
+    assert holder_of(tmp_path / "jobs.db") is None
+    assert holder_of(tmp_path / "no such file") is None
+
+
+def test_a_stopped_process_that_holds_the_write_lock_is_killed(
+    store: SQLiteStore, holder: subprocess.Popen[bytes]
+) -> None:
+    trouble = Trouble(store.ledger(), logging.getLogger("tests"))
+    os.kill(holder.pid, signal.SIGSTOP)
+    until(lambda: process_state(holder.pid) == "T")
+    trouble.met(StoreBusy("jobs.db"), 1 * SECOND)
+    trouble.met(StoreBusy("jobs.db"), 5 * SECOND)
+    assert process_state(holder.pid) == "T", "it has five seconds"
+    trouble.met(StoreBusy("jobs.db"), 6 * SECOND)
+    assert holder.wait(timeout=5) == -signal.SIGKILL
+
+
+def test_a_running_holder_is_left_alone(store: SQLiteStore, holder: subprocess.Popen[bytes]) -> None:
+    trouble = Trouble(store.ledger(), logging.getLogger("tests"))
+    for second in range(1, 20):
+        trouble.met(StoreBusy("jobs.db"), second * SECOND)
+    assert holder.poll() is None
+
+
+def test_trouble_is_said_once_and_its_end_too(store: SQLiteStore, caplog: pytest.LogCaptureFixture) -> None:
+    trouble = Trouble(store.ledger(), logging.getLogger("tests"))
+    for tenth in range(1, 50):
+        trouble.met(StoreFull("jobs.db"), tenth * SECOND // 10)
+    trouble.over()
+    trouble.over()
+    assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"]

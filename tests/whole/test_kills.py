@@ -1,0 +1,219 @@
+"""Whoever is killed, stopped or locked out: jobs end once, never run twice at the same time, and go on soon."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+from tests.whole.harness import Place, Process, boottime_ns, is_alive, overlaps, until
+
+
+def all_gone(pids: list[int], since_ns: int) -> float:
+    """Milliseconds from then until all are dead."""
+    until(lambda: not any(map(is_alive, pids)), f"{pids} are dead", within=5, every=0.0005)
+    return (boottime_ns() - since_ns) / 1e6
+
+
+def test_the_job_of_a_killed_worker_starts_again_within_half_a_second(place: Place) -> None:
+    place.supervising("-c", "2")
+    gaps = []
+    for turn in range(5):
+        job_id = place.app.die_first_time.options(max_retries=1).enqueue(f"marker{turn}").id
+        pid = place.started(job_id)[3]
+        killed = boottime_ns()
+        os.kill(pid, signal.SIGKILL)
+        gaps.append((place.started(job_id, 2)[4] - killed) / 1e6)
+        job = place.complete(job_id)
+        assert (job.result, job.attempt) == ("second time", 2)
+        assert [a["cause"] for a in place.show(job_id)["attempts"]] == ["worker_died", "completed"]
+    print("started again after", ", ".join(f"{gap:.0f}" for gap in gaps), "ms")
+    assert sorted(gaps)[2] <= 500
+
+
+def test_workers_die_with_their_supervisor(place: Place) -> None:
+    """Busy ones, one inside C with the GIL held, and a stopped one."""
+    lasted = []
+    for turn in range(3):
+        supervisor = place.supervising("-c", "3")
+        ids = [
+            place.app.until_file.options(max_retries=0).enqueue("never").id,
+            place.app.hold_gil.enqueue(30).id,
+            place.app.stop_self.enqueue().id,
+        ]
+        for job_id in ids:
+            place.started(job_id)
+        workers = supervisor.workers
+        assert len(workers) == 3
+        killed = boottime_ns()
+        supervisor.kill()
+        lasted.append(all_gone(workers, killed))
+        place.drain()  # the next one says what became of the jobs
+        assert [str(place.job(job_id).state) for job_id in ids] == ["failed"] * 3, turn
+    print("workers dead after", ", ".join(f"{ms:.1f}" for ms in lasted), "ms")
+    assert max(lasted) <= 1000
+    assert place.left_over() == []
+
+
+def test_a_neighbour_takes_over_within_a_second(place: Place) -> None:
+    one, other = pair(place)
+    job_id = place.app.until_file.options(max_retries=1).enqueue("go").id
+    pid = place.started(job_id)[3]
+    victim, heir = (one, other) if pid in one.workers else (other, one)
+    workers = victim.workers
+    killed = boottime_ns()
+    victim.kill()
+    again = place.started(job_id, 2)
+    (place.folder / "go").touch()
+    print(f"taken over after {(again[4] - killed) / 1e6:.0f} ms")
+    assert again[4] - killed <= 1_000_000_000
+    assert not any(map(is_alive, workers))
+    assert again[3] in heir.workers
+    assert place.complete(job_id).attempt == 2
+    assert not overlaps(place.ledger, {pid: again[4]})
+
+
+def pair(place: Place) -> tuple[Process, Process]:
+    """Two supervisors, both with a worker."""
+    one = place.supervising("-c", "2")
+    other = place.supervise("-c", "2")
+    until(lambda: "registered" in other.err and other.workers, "the second supervisor is up")
+    return one, other
+
+
+def test_every_acknowledged_job_completes_after_its_supervisor_was_killed_mid_drain(place: Place) -> None:
+    ids = list(place.app.nap.options(max_retries=50).enqueue_many({"s": 0.005} for _ in range(300)))
+    deaths: dict[int, int] = {}
+    for _ in range(4):
+        supervisor = place.supervise("--drain", "-c", "2")
+        done = place.counts()["completed"]
+        until(lambda done=done: place.counts()["completed"] > done + 20, "it makes headway")  # type: ignore[misc]
+        workers = supervisor.workers
+        killed = boottime_ns()
+        supervisor.kill()
+        ms = all_gone(workers, killed)
+        deaths.update(dict.fromkeys(workers, boottime_ns()))
+        assert ms <= 1000
+        if not place.unended():
+            break
+    assert place.drain("-c", "2") == 0
+    assert {str(place.job(job_id).state) for job_id in ids} == {"completed"}
+    assert not overlaps(place.ledger, deaths)
+    starts = [row for row in place.ledger if row[0] == "start"]
+    hit = {row[1] for row in starts if row[3] in deaths}
+    repeated = {job_id for job_id in ids if sum(row[1] == job_id for row in starts) > 1}
+    assert repeated <= hit
+    place.assert_sound()
+
+
+def test_a_killed_supervisor_spends_no_attempt_of_what_it_had_not_started(place: Place) -> None:
+    """A hundred jobs without a retry, claimed and waiting behind one that runs on."""
+    supervisor = place.supervising("-c", "1", max_prefetch=256)
+    for job_id in place.app.once.enqueue_many({"s": 0} for _ in range(300)):  # it learns that they are short
+        place.complete(job_id)
+    stuck, *waiting = place.app.once.enqueue_many([{"s": 60}, *({"s": 0} for _ in range(100))])
+    place.started(stuck)
+    held = until(lambda: (n := place.counts()["running"]) > 20 and n, "it holds jobs it has not started")
+    print(f"held when killed: {held}")
+    supervisor.kill()
+    assert place.drain("-c", "2") == 1
+    assert str(place.job(stuck).state) == "failed"
+    assert place.job(stuck).last_error.type == "SupervisorDied"
+    assert {str(place.job(job_id).state) for job_id in waiting} == {"completed"}
+    assert all(place.job(job_id).attempt == 1 for job_id in waiting)
+    assert all(len(place.starts_of(job_id)) == 1 for job_id in [stuck, *waiting])
+
+
+def test_jobs_without_a_retry_end_exactly_once_whenever_the_supervisor_is_killed(place: Place) -> None:
+    ids = list(place.app.once.enqueue_many({"s": 0.002} for _ in range(400)))
+    for pause in (0.02, 0.06, 0.1):
+        supervisor = place.supervise("-c", "2", max_prefetch=64)
+        done = place.counts()["completed"]
+        until(lambda done=done: place.counts()["completed"] > done, "it makes headway")  # type: ignore[misc]
+        time.sleep(pause)  # the moment of the kill is what varies here
+        supervisor.kill()
+        supervisor.popen.wait()
+    place.drain("-c", "2")
+    jobs = {job["id"]: job for job in place.json("jobs", "--all")}
+    assert {jobs[job_id]["state"] for job_id in ids} <= {"completed", "failed"}
+    for job_id in ids:
+        assert len(place.starts_of(job_id)) <= 1
+        if jobs[job_id]["state"] == "failed":
+            assert jobs[job_id]["last_error"]["type"] == "SupervisorDied"
+            assert len(place.starts_of(job_id)) == 1, "failed, though it never started"
+    print(sum(jobs[job_id]["state"] == "failed" for job_id in ids), "failed of", len(ids))
+
+
+def test_a_stopped_supervisor_that_wakes_too_late_writes_nothing(place: Place) -> None:
+    """Its worker even finishes the job meanwhile; the neighbour has run it, and that is what counts."""
+    lease = {"stale_job_threshold": 1, "heartbeat_interval": 0.3}
+    sleeper = place.supervising("-c", "1", **lease)
+    job_id = place.app.until_file.options(max_retries=2).enqueue("go").id
+    first = place.started(job_id)
+    sleeper.kill(signal.SIGSTOP)
+    (place.folder / "go").touch()
+    until(lambda: any(r[:3] == ("end", job_id, 1) for r in place.ledger), "its worker ends the job unheard")
+    heir = place.supervise("-c", "1", **lease)
+    job = place.complete(job_id)
+    assert (job.starts, job.attempt) == (2, 2)
+    assert not is_alive(first[3])
+    before = place.show(job_id)
+    sleeper.kill(signal.SIGCONT)
+    until(lambda: sleeper.err.count("registered") == 2, "the sleeper joins anew")
+    more = [place.app.quick.enqueue(n=n).id for n in range(20)]
+    assert [place.complete(i).result for i in more] == list(range(20))
+    assert place.show(job_id) == before
+    assert [a["cause"] for a in before["attempts"]] == ["lease_lost", "completed"]
+    assert len(place.starts_of(job_id)) == 2
+    for each in (sleeper, heir):
+        each.kill(signal.SIGTERM)
+        assert each.ended() == 0
+
+
+def test_a_stopped_supervisor_alone_takes_its_own_jobs_up_again(place: Place) -> None:
+    sleeper = place.supervising("-c", "1", stale_job_threshold=1, heartbeat_interval=0.3)
+    job_id = place.app.until_file.options(max_retries=2).enqueue("go").id
+    place.started(job_id)
+    sleeper.kill(signal.SIGSTOP)
+    time.sleep(1.5)  # the lease has to run out, and nobody is there to show it
+    sleeper.kill(signal.SIGCONT)
+    place.started(job_id, 2)
+    (place.folder / "go").touch()
+    assert place.complete(job_id).starts == 2
+    assert not overlaps(place.ledger, {place.starts_of(job_id)[0][3]: place.starts_of(job_id)[1][4]})
+
+
+def test_a_foreign_writer_delays_no_timeout(place: Place) -> None:
+    """Killed on time while somebody else holds the file; recorded once it is free."""
+    place.supervising("-c", "2")
+    job_id = place.app.ignore_everything.options(timeout=1).enqueue().id
+    _, _, _, pid, started = place.started(job_id)
+    holder = place.hold_write_lock()
+    until(lambda: not is_alive(pid), "the worker is dead", within=5)
+    late = (boottime_ns() - started) / 1e9 - 1
+    print(f"killed {late:.2f} s after its timeout of 1 s (grace 0.3 s)")
+    assert late <= 1.0
+    until(lambda: boottime_ns() - started > 5_000_000_000, "the lock was held for 4 s more")
+    assert str(place.job(job_id).state) == "running"
+    holder.kill()
+    job = place.ended(job_id, "failed", within=3)
+    assert job.last_error.type == "JobTimeout"
+    assert (job.completed_at - job.started_at).total_seconds() < 2.5, (
+        "when it was decided, not when it was written"
+    )
+    assert place.complete(place.app.quick.enqueue().id)
+
+
+def test_a_foreign_writer_longer_than_the_lease_leaves_one_outcome(place: Place) -> None:
+    """It cannot renew, so it stops trusting itself: kills its workers, and starts over when the file is free."""
+    supervisor = place.supervising("-c", "1", stale_job_threshold=1, heartbeat_interval=0.3)
+    job_id = place.app.until_file.options(max_retries=3).enqueue("go").id
+    pid = place.started(job_id)[3]
+    holder = place.hold_write_lock()
+    until(lambda: not is_alive(pid), "it kills its worker when the trust ends", within=3)
+    holder.kill()
+    place.started(job_id, 2)
+    (place.folder / "go").touch()
+    assert place.complete(job_id).starts == 2
+    assert supervisor.popen.poll() is None
+    place.assert_sound()
