@@ -96,6 +96,12 @@ class Dispatcher:
             thread.start()
             self._thread = thread
 
+    @property
+    def is_supervising(self) -> bool:
+        """Whether a supervisor that `start` began is at work in this process."""
+        thread = self._thread
+        return thread is not None and thread.is_alive
+
     def stop(self, timeout: float | timedelta | None = None) -> None:
         """Claim no more, let running jobs finish, end. Returns when it has ended; does nothing if not started.
 

@@ -9,6 +9,9 @@ import logging
 import math
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -25,6 +28,8 @@ __all__ = [
     "current_job",
     "enter_worker",
     "in_worker",
+    "release_current_engine",
+    "serving",
     "set_current_engine",
     "set_current_job",
 ]
@@ -139,6 +144,7 @@ class JobContext:
 
 _current: JobContext | None = None
 _engine: Any = None
+_serving: ContextVar[Any] = ContextVar("mpdispatch_engine", default=None)
 _is_worker = False
 
 
@@ -160,20 +166,43 @@ def set_current_job(context: JobContext | None) -> None:
 
 
 def current_engine() -> Any:
-    """The engine whose handler is running (or of the app this process serves).
+    """The engine whose handler is running, or of the app whose request is served.
 
     Raises:
         DispatchError: there is none here.
     """
-    if _engine is None:
-        raise DispatchError("current_engine() works only inside a handler while a worker runs its job")
-    return _engine
+    engine = _serving.get()
+    if engine is None:
+        engine = _engine
+    if engine is None:
+        raise DispatchError(
+            "current_engine() works inside a handler while a worker runs its job, and inside an app that has a"
+            " DispatchExtension installed and started"
+        )
+    return engine
 
 
 def set_current_engine(engine: Any) -> None:
     """Say which engine this process works for."""
     global _engine
     _engine = engine
+
+
+@contextmanager
+def serving(engine: Any) -> Iterator[None]:
+    """Inside it `current_engine()` is this engine: a process may serve several apps, each with its own."""
+    token = _serving.set(engine)
+    try:
+        yield
+    finally:
+        _serving.reset(token)
+
+
+def release_current_engine(engine: Any) -> None:
+    """This process no longer works for this engine."""
+    global _engine
+    if _engine is engine:
+        _engine = None
 
 
 def in_worker() -> bool:

@@ -45,7 +45,7 @@ def test_a_switch_to_wal_can_be_refused_and_nothing_is_changed(app_file: Path) -
         store = SQLiteStore(app_file, shared=True, switch_to_wal=False)
         with pytest.raises(StoreError):
             act(store)
-    with pytest.raises(StoreError, match="journal mode is delete.*PRAGMA journal_mode=WAL"):
+    with pytest.raises(StoreError, match=r"journal mode is delete.*PRAGMA journal_mode=WAL"):
         SQLiteStore(app_file, shared=True, switch_to_wal=False).migrate()
     assert app_file.read_bytes() == before
 
