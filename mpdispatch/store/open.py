@@ -28,11 +28,10 @@ def refuse_for_now(kind: str) -> UsageError:
     return UsageError(f"this version of mpdispatch has no {kind} store; use a path or sqlite:///…")
 
 
-def open_store(location: str | os.PathLike[str], *, shared: bool = False) -> Store:
+def open_store(location: str | os.PathLike[str]) -> Store:
     """The store at `location`: a path, `:memory:`, or `sqlite:///relative.db`, `sqlite:////absolute.db`.
 
-    A URL may end in `?durability=process`, `shared=1` and such, see `SQLiteStore`. `shared`: what a location that
-    does not say is. Does no I/O.
+    A URL may end in `?durability=process`, `shared=1` and such, see `SQLiteStore`. Does no I/O.
 
     Raises:
         UsageError: the location is of a kind this version has no store for, or malformed.
@@ -40,13 +39,13 @@ def open_store(location: str | os.PathLike[str], *, shared: bool = False) -> Sto
     text = os.fspath(location)
     scheme, colon, _ = text.partition("://")
     if not colon:
-        return SQLiteStore(text, shared=shared)
+        return SQLiteStore(text)
     # postgresql+psycopg://…, as SQLAlchemy writes it
     scheme = scheme.lower().partition("+")[0]
     if scheme in NOT_YET:
         raise refuse_for_now(NOT_YET[scheme])
     if scheme == "sqlite":
-        path, options = FileOptions.read(text, shared=shared)
+        path, options = FileOptions.read(text)
         return SQLiteStore.with_options(path, options)
     if (store := third_party_store([scheme], text)) is not None:
         return store

@@ -18,7 +18,7 @@ from typing import TypeAlias
 from mpdispatch.clock import Clock
 from mpdispatch.execution.rulebook import Rulebook
 from mpdispatch.failpoints import failpoint
-from mpdispatch.ids import ProcessId, boot_id, host_name, machine_id, pid_namespace, process_start
+from mpdispatch.ids import ProcessId, boot_id, pid_namespace, process_start
 from mpdispatch.model import (
     ClaimedJob,
     ErrorInfo,
@@ -31,12 +31,13 @@ from mpdispatch.model import (
     Transition,
 )
 from mpdispatch.policy.decide import RetryRules, decide
-from mpdispatch.policy.lease import PeerVerdict, judge_peer
+from mpdispatch.policy.lease import PeerVerdict
 from mpdispatch.pool.ears import Ears, Heard
 from mpdispatch.pool.kill import kill_tree, sweep
 from mpdispatch.pool.marks import MarkReader, marks_path
 from mpdispatch.store.base import Ledger
 from mpdispatch.supervisor.books import Books
+from mpdispatch.supervisor.peers import verdict_on
 
 __all__ = ["PeerWatch", "Rescuer"]
 
@@ -59,37 +60,12 @@ class Rescuer:
         """Take over every dead peer; gives those that live, and whether any was taken over. Raises StoreError."""
         living, took_over = list[PeerSupervisor](), False
         for peer in self._ledger.peers(owner):
-            verdict = self._judge(peer)
+            verdict = verdict_on(peer, self._ledger.side_dir, self._clock.now())
             if verdict is PeerVerdict.ALIVE:
                 living.append(peer)
             else:
                 took_over |= self.take_over(peer, verdict)
         return living, took_over
-
-    def _judge(self, peer: PeerSupervisor) -> PeerVerdict:
-        return judge_peer(
-            peer,
-            now=self._clock.now(),
-            boot_id=boot_id(),
-            machine_id=machine_id(),
-            host=host_name(),
-            process_is_alive=self._is_alive(peer),
-        )
-
-    def _is_alive(self, peer: PeerSupervisor) -> bool | None:
-        """What the kernel says of a peer of this boot: alive, gone, or None where it cannot be asked."""
-        if peer.boot_id != boot_id():
-            return None
-        if peer.pid_namespace == pid_namespace():
-            return process_start(peer.pid) == peer.pid_start
-        try:
-            reader = MarkReader(marks_path(self._ledger.side_dir, peer.id))
-        except OSError:
-            return None
-        try:
-            return not reader.owner_is_gone()
-        finally:
-            reader.close()
 
     def take_over(self, peer: PeerSupervisor, verdict: PeerVerdict) -> bool:
         """Kill what it left running, decide about its jobs, strike it off. False: not now, or not ours to do."""

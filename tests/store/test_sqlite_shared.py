@@ -15,6 +15,7 @@ import pytest
 from mpdispatch import sqlite3 as ours
 from mpdispatch.errors import StoreError, UsageError
 from mpdispatch.store import SQLiteStore, open_store
+from mpdispatch.store.sqlite.options import FileOptions
 
 ROOT = str(Path(__file__).resolve().parents[2])
 
@@ -70,8 +71,10 @@ def test_a_location_reopens_the_file_the_same_way(path: Path) -> None:
     store = SQLiteStore(path, "process", True, switch_to_wal=False)
     assert open_store(store.location).location == store.location
     assert "switch_to_wal=0" in store.location
-    assert open_store(str(path), shared=True).location.endswith("?shared=1")
-    assert "shared" not in open_store(f"sqlite:///{path}?shared=0", shared=True).location
+    _, options = FileOptions.read(f"sqlite:///{path}?durability=process", defaults=FileOptions(shared=True))
+    assert (options.durability, options.shared) == ("process", True)
+    _, options = FileOptions.read(f"sqlite:///{path}?shared=0", defaults=FileOptions(shared=True))
+    assert not options.shared
 
 
 def test_an_unknown_copy_of_sqlite_is_refused_with_those_there_are(path: Path) -> None:

@@ -16,7 +16,7 @@ from mpdispatch.store.sqlite.queries import QUERIES
 from mpdispatch.store.sqlite.rows import INLINE_BYTES, fresh_job, new_job_row, stored_json
 from mpdispatch.store.sqlite.translate import translated
 
-__all__ = ["insert", "insert_many", "insert_on", "refuse_other_file", "refuse_other_sqlite"]
+__all__ = ["insert", "insert_many", "insert_on", "main_file_of", "refuse_other_file", "refuse_other_sqlite"]
 
 
 def insert(connection: sqlite3.Connection | sqlite3.Cursor, job: NewJob, now: Instant) -> Job:
@@ -94,17 +94,23 @@ def refuse_other_sqlite(connection: Any, copy: str) -> None:
     )
 
 
+def main_file_of(connection: sqlite3.Connection) -> str:
+    """The path of the file a connection has open; `""` for a database in memory."""
+    cursor = connection.cursor()
+    cursor.row_factory = None
+    # The main database comes first. The caller's text_factory may make its name bytes.
+    name = cursor.execute("PRAGMA database_list").fetchone()[2]
+    cursor.close()
+    return os.fsdecode(name or "")
+
+
 def refuse_other_file(connection: sqlite3.Connection, session: Session) -> None:
     """Raise UsageError unless the connection's main database is the store's own file."""
     if session.path is None:
         raise UsageError(
             "connection= needs a store in a file; an in-memory store has one connection of its own"
         )
-    cursor = connection.cursor()
-    cursor.row_factory = None
-    # The main database comes first. The caller's text_factory may make its name bytes.
-    name = os.fsdecode(cursor.execute("PRAGMA database_list").fetchone()[2] or "")
-    cursor.close()
+    name = main_file_of(connection)
     try:
         is_same = os.path.samefile(name, session.path)
     except OSError:

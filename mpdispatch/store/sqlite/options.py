@@ -52,8 +52,8 @@ class FileOptions:
         return f"sqlite:///{quote(absolute)}?{urlencode(options)}" if options else absolute
 
     @classmethod
-    def read(cls, url: str, *, shared: bool = False) -> tuple[str, FileOptions]:
-        """The path (or `:memory:`) and the options of a `sqlite:///` URL; `shared` is for one that does not say.
+    def read(cls, url: str, *, defaults: FileOptions | None = None) -> tuple[str, FileOptions]:
+        """The path (or `:memory:`) and the options of a `sqlite:///` URL; `defaults` are those it does not say.
 
         Raises:
             UsageError: it is malformed, or has an unknown option.
@@ -62,12 +62,13 @@ class FileOptions:
         if parts.netloc or parts.fragment:
             raise UsageError(f"{url}: write sqlite:///relative.db or sqlite:////absolute.db")
         path = unquote(parts.path.removeprefix("/")) or ":memory:"
+        defaults = defaults or cls()
         given = dict(parse_qsl(parts.query, keep_blank_values=True))
         options = cls(
-            durability=cast(Durability, given.pop("durability", "full")),
-            shared=_switch(url, given, "shared", shared),
-            switch_to_wal=_switch(url, given, "switch_to_wal", True),
-            copy=given.pop("copy", _DEFAULT_COPY),
+            durability=cast(Durability, given.pop("durability", defaults.durability)),
+            shared=_switch(url, given, "shared", defaults.shared),
+            switch_to_wal=_switch(url, given, "switch_to_wal", defaults.switch_to_wal),
+            copy=given.pop("copy", defaults.copy),
         )
         if given:
             raise UsageError(

@@ -1,0 +1,41 @@
+"""Which registered supervisors live. The kernel says: pid with start time, the lock of the mark file; else the lease."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mpdispatch.clock import Instant
+from mpdispatch.ids import boot_id, host_name, machine_id, pid_namespace, process_start
+from mpdispatch.model import PeerSupervisor
+from mpdispatch.policy.lease import PeerVerdict, judge_peer
+from mpdispatch.pool.marks import MarkReader, marks_path
+
+__all__ = ["verdict_on"]
+
+
+def verdict_on(peer: PeerSupervisor, side_dir: Path, now: Instant) -> PeerVerdict:
+    """What may be concluded about a registered supervisor. `side_dir` is that of its store's ledger."""
+    return judge_peer(
+        peer,
+        now=now,
+        boot_id=boot_id(),
+        machine_id=machine_id(),
+        host=host_name(),
+        process_is_alive=_is_alive(peer, side_dir),
+    )
+
+
+def _is_alive(peer: PeerSupervisor, side_dir: Path) -> bool | None:
+    """What the kernel says of a peer of this boot: alive, gone, or None where it cannot be asked."""
+    if peer.boot_id != boot_id():
+        return None
+    if peer.pid_namespace == pid_namespace():
+        return process_start(peer.pid) == peer.pid_start
+    try:
+        reader = MarkReader(marks_path(side_dir, peer.id))
+    except OSError:
+        return None
+    try:
+        return not reader.owner_is_gone()
+    finally:
+        reader.close()
