@@ -32,7 +32,9 @@ if TYPE_CHECKING:
         AppReferenceError,
         BatchError,
         Cancel,
+        CommandFailedError,
         ConfigError,
+        DeadLetterNotFoundError,
         DispatchError,
         DuplicateJobError,
         Fault,
@@ -70,7 +72,7 @@ if TYPE_CHECKING:
         WrongProcessError,
     )
     from mpdispatch.execution.context import current_engine, current_job
-    from mpdispatch.model import ErrorInfo, Job, JobState
+    from mpdispatch.model import DeadLetter, ErrorInfo, Job, JobState
     from mpdispatch.store import SQLiteStore, open_store
 
 _HOMES = {
@@ -78,7 +80,7 @@ _HOMES = {
     "Dispatcher": "dispatcher",
     **dict.fromkeys(("Batch", "Engine", "job"), "engine"),
     **dict.fromkeys(("current_engine", "current_job"), "execution.context"),
-    **dict.fromkeys(("ErrorInfo", "Job", "JobState"), "model"),
+    **dict.fromkeys(("DeadLetter", "ErrorInfo", "Job", "JobState"), "model"),
     **dict.fromkeys(("SQLiteStore", "open_store"), "store"),
 }
 """Where the names that are no errors live."""
@@ -89,8 +91,11 @@ __all__ = [
     "Batch",
     "BatchError",
     "Cancel",
+    "CommandFailedError",
     "Config",
     "ConfigError",
+    "DeadLetter",
+    "DeadLetterNotFoundError",
     "DispatchError",
     "Dispatcher",
     "DuplicateJobError",

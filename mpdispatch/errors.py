@@ -19,7 +19,9 @@ __all__ = [
     "AppReferenceError",
     "BatchError",
     "Cancel",
+    "CommandFailedError",
     "ConfigError",
+    "DeadLetterNotFoundError",
     "DispatchError",
     "DuplicateJobError",
     "Fault",
@@ -178,6 +180,25 @@ class JobNotFoundError(DispatchError):
     def __init__(self, job_id: int) -> None:
         self.job_id = job_id
         super().__init__(f"job {job_id} not found")
+
+
+class DeadLetterNotFoundError(JobNotFoundError):
+    """No dead letter has this id: the job did not fail, or its dead letter was purged."""
+
+    def __init__(self, job_id: int) -> None:
+        super().__init__(job_id)
+        self.args = (f"dead letter {job_id} not found: job {job_id} has not failed, or it was purged",)
+
+
+class CommandFailedError(DispatchError):
+    """The program of a command job did not exit with 0. One of `exit_status` and `signal` is None."""
+
+    def __init__(
+        self, program: str, *, exit_status: int | None = None, signal: str | None = None, detail: str = ""
+    ) -> None:
+        self.program, self.exit_status, self.signal, self.detail = program, exit_status, signal, detail
+        how = f"was killed by {signal}" if signal is not None else f"exit status {exit_status}"
+        super().__init__(f"{program}: {how}" + (f": {detail}" if detail else ""))
 
 
 class InvalidStateError(DispatchError):

@@ -12,7 +12,7 @@ from click.core import ParameterSource
 
 from mpdispatch.version import __version__
 
-__all__ = ["Command", "Options", "Program", "program"]
+__all__ = ["Command", "CommandGroup", "Options", "Program", "command", "command_group", "program"]
 
 
 @dataclass(slots=True)
@@ -35,6 +35,7 @@ class _Entry(NamedTuple):
 COMMANDS: Mapping[str, _Entry] = {
     "supervise": _Entry("supervise:supervise_command", "Run the supervisor: claim jobs and run them."),
     "enqueue": _Entry("enqueue:enqueue", "Put a job into the store."),
+    "run": _Entry("run:run", "Put a program into the store, as a job."),
     "jobs": _Entry("jobs:jobs", "List jobs, newest first."),
     "show": _Entry("jobs:show", "Show one job and its attempts."),
     "wait": _Entry("jobs:wait", "Wait until jobs have ended."),
@@ -42,6 +43,7 @@ COMMANDS: Mapping[str, _Entry] = {
     "retry": _Entry("change:retry", "Run waiting jobs now, failed or cancelled ones again."),
     "pause": _Entry("queues:pause", "Stop claiming from a queue."),
     "resume": _Entry("queues:resume", "Claim from a paused queue again."),
+    "dlq": _Entry("dlq:dlq", "Look after dead letters: list, show, replay, purge."),
     "stats": _Entry("stats:stats", "Count jobs by state and queue."),
     "migrate": _Entry("migrate:migrate", "Create the store or bring its schema up to date."),
 }
@@ -66,8 +68,8 @@ def _shared_options() -> list[click.Parameter]:
     ]
 
 
-class Command(click.Command):
-    """A command that also takes the shared options, and shows examples under its help."""
+class _WithExamples(click.Command):
+    """Takes the shared options too, and shows examples under its help."""
 
     def __init__(self, *args: Any, examples: str, **settings: Any) -> None:
         super().__init__(*args, **settings)
@@ -78,6 +80,18 @@ class Command(click.Command):
         with formatter.section("Examples"):
             for line in self.examples.strip().splitlines():
                 formatter.write(f"{'':>{formatter.current_indent}}{line.strip()}\n")
+
+
+class Command(_WithExamples):
+    """A command."""
+
+
+class CommandGroup(_WithExamples, click.Group):
+    """A command of commands, such as `dlq`: `@group.add(examples)` adds one."""
+
+    def add(self, examples: str, **settings: Any) -> Callable[[Callable[..., Any]], click.Command]:
+        """Make a function a command of this group."""
+        return self.command(cls=Command, examples=examples, **settings)
 
 
 class Program(click.Group):
@@ -117,6 +131,11 @@ def _show_version(ctx: click.Context, param: click.Parameter, value: bool) -> No
 def command(examples: str, **settings: Any) -> Callable[[Callable[..., Any]], Command]:
     """Make a function a `Command`; its docstring is the help, `examples` is shown below it."""
     return click.command(cls=Command, examples=examples, **settings)
+
+
+def command_group(examples: str, **settings: Any) -> Callable[[Callable[..., Any]], CommandGroup]:
+    """Make a function (its docstring is the help) a group of commands."""
+    return click.group(cls=CommandGroup, examples=examples, **settings)
 
 
 program = Program(

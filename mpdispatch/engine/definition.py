@@ -13,11 +13,12 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Generic, ParamSpec, TypeVar, Unpack, overload
 
 from mpdispatch.engine.batch import Batch
-from mpdispatch.engine.enqueueing import PLAIN, Enqueuer
+from mpdispatch.engine.enqueueing import PLAIN, Enqueuer, enqueue_async, enqueue_many_async
 from mpdispatch.engine.options import EnqueueKeywords, EnqueueOptions, JobKeywords, checked_job_keywords
 from mpdispatch.errors import RegistrationError, UsageError
 from mpdispatch.execution.registry import JobDefinition
 from mpdispatch.model import Job
+from mpdispatch.policy.jobnames import check_job_name
 
 __all__ = ["BoundJob", "JobHandle", "as_handle", "job"]
 
@@ -67,6 +68,13 @@ class JobHandle(Generic[P, R]):
         """
         return self._bound_engine().enqueue_as(self.definition, PLAIN, args, kwargs)
 
+    async def enqueue_async(self, *args: P.args, **kwargs: P.kwargs) -> Job:
+        """As `enqueue`, from async code: `await f.enqueue_async(…)`. Never blocks the event loop.
+
+        Cancelled while it waits for the store, it may or may not have stored the job.
+        """
+        return await enqueue_async(self._bound_engine(), self.definition, PLAIN, args, kwargs)
+
     def enqueue_many(self, items: Iterable[Mapping[str, Any]]) -> Batch:
         """Keep one job per mapping of arguments, in chunks of 5,000, each in one transaction.
 
@@ -77,6 +85,10 @@ class JobHandle(Generic[P, R]):
                 and says how many jobs are.
         """
         return self._bound_engine().enqueue_many_as(self.definition, PLAIN, items)
+
+    async def enqueue_many_async(self, items: Iterable[Mapping[str, Any]]) -> Batch:
+        """As `enqueue_many`, from async code. The items are consumed on another thread."""
+        return await enqueue_many_async(self._bound_engine(), self.definition, PLAIN, items)
 
     def options(self, **options: Unpack[EnqueueKeywords]) -> BoundJob[P]:
         """The same job with other options: queue, priority, run_at or delay, max_retries, timeout …
@@ -101,6 +113,14 @@ class BoundJob(Generic[P]):
         """As `JobHandle.enqueue_many`, with these options (but no idempotency key or connection)."""
         return self._engine.enqueue_many_as(self._definition, self._options, items)
 
+    async def enqueue_async(self, *args: P.args, **kwargs: P.kwargs) -> Job:
+        """As `JobHandle.enqueue_async`, with these options (but no connection)."""
+        return await enqueue_async(self._engine, self._definition, self._options, args, kwargs)
+
+    async def enqueue_many_async(self, items: Iterable[Mapping[str, Any]]) -> Batch:
+        """As `JobHandle.enqueue_many_async`, with these options (but no idempotency key or connection)."""
+        return await enqueue_many_async(self._engine, self._definition, self._options, items)
+
 
 def as_handle(name: str | None, function: Callable[P, R], options: Mapping[str, Any]) -> JobHandle[P, R]:
     """The handle for a function. Raises RegistrationError."""
@@ -108,6 +128,7 @@ def as_handle(name: str | None, function: Callable[P, R], options: Mapping[str, 
     if job_name is None:
         raise RegistrationError(f"{function!r} has no __name__; give the job one: job(name=...)")
     try:
+        check_job_name(job_name)
         fields = checked_job_keywords(options)
     except UsageError as error:
         raise RegistrationError(f"job {job_name!r}: {error}") from error

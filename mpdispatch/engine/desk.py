@@ -6,9 +6,11 @@ from datetime import timedelta
 from typing import Any
 
 from mpdispatch.clock import Clock
-from mpdispatch.engine.options import checked_limit, seconds
+from mpdispatch.engine.dead_letters import DeadLetters
+from mpdispatch.engine.offload import offload_read
+from mpdispatch.engine.options import checked_id, checked_limit, seconds
 from mpdispatch.engine.overview import overview
-from mpdispatch.engine.waiting import wait_for_end
+from mpdispatch.engine.waiting import wait_for_end, wait_for_end_async
 from mpdispatch.errors import JobCancelledError, JobFailedError, StoreNotShared, UsageError
 from mpdispatch.execution.context import in_worker
 from mpdispatch.model import Attempt, Job, JobState, Page
@@ -37,11 +39,11 @@ class JobDesk:
 
     def get_job(self, job_id: int) -> Job:
         """Raises JobNotFoundError."""
-        return self.store.get(_checked_id(job_id))
+        return self.store.get(checked_id(job_id))
 
     def attempts(self, job_id: int) -> list[Attempt]:
         """How each start of the job ended, oldest first. Raises JobNotFoundError."""
-        return self.store.attempts(_checked_id(job_id))
+        return self.store.attempts(checked_id(job_id))
 
     def list_jobs(
         self,
@@ -74,13 +76,17 @@ class JobDesk:
             JobNotFoundError: there is no such job (any more).
         """
         timeout_s = None if timeout is None else seconds("timeout", timeout)
-        state = wait_for_end(self.store, _checked_id(job_id), timeout_s)
-        job = self.store.get(job_id)
-        if state is JobState.FAILED:
-            raise JobFailedError(job, job.last_error)
-        if state is JobState.CANCELLED:
-            raise JobCancelledError(job)
-        return job
+        wait_for_end(self.store, checked_id(job_id), timeout_s)
+        return _completed(self.store.get(job_id))
+
+    async def wait_async(self, job_id: int, timeout: float | timedelta | None = None) -> Job:
+        """As `wait`, from async code: `await engine.wait_async(job.id)`. Never blocks the event loop.
+
+        Cancelling it ends the waiting, not the job.
+        """
+        timeout_s = None if timeout is None else seconds("timeout", timeout)
+        await wait_for_end_async(self.store, checked_id(job_id), timeout_s)
+        return _completed(await offload_read(self.store.get, job_id))
 
     def cancel(self, job_id: int) -> Job:
         """Cancel a waiting job at once; ask the supervisor to end a running one.
@@ -89,18 +95,24 @@ class JobDesk:
             InvalidStateError: it has ended already.
             JobNotFoundError: there is no such job.
         """
-        return self.store.cancel(_checked_id(job_id), now=self._clock.now())
+        return self.store.cancel(checked_id(job_id), now=self._clock.now())
 
     def retry(self, job_id: int) -> Job:
         """Run a retrying or scheduled job now; enqueue a failed or cancelled one again as a **new** job.
 
-        The new job has `retried_from`; the old one stays as it ended.
+        The new job has `retried_from`; the old one stays as it ended, and its dead letter is marked replayed. A second
+        `retry` of the same ended job gives the job of the first, with `created=False`: retry that one.
 
         Raises:
             InvalidStateError: it is pending, running or completed.
             JobNotFoundError: there is no such job.
         """
-        return self.store.retry(_checked_id(job_id), now=self._clock.now())
+        return self.store.retry(checked_id(job_id), now=self._clock.now())
+
+    @property
+    def dead_letters(self) -> DeadLetters:
+        """The jobs that failed for good: list, get, count, replay, purge."""
+        return DeadLetters(self.store, self._clock)
 
     def wake(self) -> None:
         """Tell supervisors that there is work, for example after the commit of `connection=` enqueues. A hint."""
@@ -124,11 +136,12 @@ class JobDesk:
         return overview(self.store)
 
 
-def _checked_id(job_id: object) -> int:
-    if isinstance(job_id, bool) or not isinstance(job_id, int):
-        hint = "; pass job.id" if isinstance(job_id, Job) else ""
-        raise UsageError(f"job_id: must be a whole number, not {shown(job_id)}{hint}")
-    return job_id
+def _completed(job: Job) -> Job:
+    if job.state is JobState.FAILED:
+        raise JobFailedError(job, job.last_error)
+    if job.state is JobState.CANCELLED:
+        raise JobCancelledError(job)
+    return job
 
 
 def _checked_state(state: object) -> JobState | None:

@@ -12,7 +12,13 @@ from mpdispatch.dispatcher import Dispatcher
 from mpdispatch.engine.batch import Batch, enqueue_batch
 from mpdispatch.engine.definition import JobHandle, as_handle
 from mpdispatch.engine.desk import JobDesk
-from mpdispatch.engine.enqueueing import PLAIN, EngineOptions, new_job
+from mpdispatch.engine.enqueueing import (
+    PLAIN,
+    EngineOptions,
+    enqueue_async,
+    enqueue_many_async,
+    new_job,
+)
 from mpdispatch.engine.options import (
     EnqueueKeywords,
     EnqueueOptions,
@@ -144,6 +150,13 @@ class Engine(JobDesk):
         """
         return self.enqueue_as(self.registry.get(name), PLAIN, args, kwargs)
 
+    async def enqueue_async(self, name: str, /, *args: Any, **kwargs: Any) -> Job:
+        """As `enqueue`, from async code: `await engine.enqueue_async("render", path="a.pdf")`.
+
+        Never blocks the event loop. Cancelled while it waits for the store, it may or may not have stored the job.
+        """
+        return await enqueue_async(self, self.registry.get(name), PLAIN, args, kwargs)
+
     def enqueue_many(self, name: str, items: Iterable[Mapping[str, Any]], /) -> Batch:
         """Keep one job per mapping of arguments, in chunks of 5,000, each in one transaction.
 
@@ -152,6 +165,10 @@ class Engine(JobDesk):
                 and says how many jobs are.
         """
         return self.enqueue_many_as(self.registry.get(name), PLAIN, items)
+
+    async def enqueue_many_async(self, name: str, items: Iterable[Mapping[str, Any]], /) -> Batch:
+        """As `enqueue_many`, from async code. The items are consumed on another thread."""
+        return await enqueue_many_async(self, self.registry.get(name), PLAIN, items)
 
     def options(self, **options: Unpack[EnqueueKeywords]) -> EngineOptions:
         """This engine's `enqueue` with options: queue, priority, run_at or delay, max_retries, timeout …

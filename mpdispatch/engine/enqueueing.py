@@ -9,11 +9,13 @@ import msgspec
 
 from mpdispatch.clock import SECOND_US
 from mpdispatch.engine.batch import Batch
+from mpdispatch.engine.offload import offload
 from mpdispatch.engine.options import EnqueueOptions
+from mpdispatch.errors import UsageError
 from mpdispatch.execution.registry import JobDefinition, Registry
 from mpdispatch.model import Job, NewJob
 
-__all__ = ["PLAIN", "EngineOptions", "Enqueuer", "new_job"]
+__all__ = ["PLAIN", "EngineOptions", "Enqueuer", "enqueue_async", "enqueue_many_async", "new_job"]
 
 PLAIN = EnqueueOptions()
 """No option given."""
@@ -51,6 +53,41 @@ class EngineOptions:
     def enqueue_many(self, name: str, items: Iterable[Mapping[str, Any]], /) -> Batch:
         """As `Engine.enqueue_many`, with these options (but no idempotency key or connection)."""
         return self._engine.enqueue_many_as(self._engine.registry.get(name), self._options, items)
+
+    async def enqueue_async(self, name: str, /, *args: Any, **kwargs: Any) -> Job:
+        """As `Engine.enqueue_async`, with these options (but no connection)."""
+        definition = self._engine.registry.get(name)
+        return await enqueue_async(self._engine, definition, self._options, args, kwargs)
+
+    async def enqueue_many_async(self, name: str, items: Iterable[Mapping[str, Any]], /) -> Batch:
+        """As `Engine.enqueue_many_async`, with these options (but no idempotency key or connection)."""
+        return await enqueue_many_async(self._engine, self._engine.registry.get(name), self._options, items)
+
+
+async def enqueue_async(
+    engine: Enqueuer,
+    definition: JobDefinition,
+    options: EnqueueOptions,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+) -> Job:
+    """As `engine.enqueue_as`, on another thread.
+
+    Raises:
+        UsageError: a connection is given; it belongs to the caller's thread and transaction.
+    """
+    if options.connection is not None:
+        raise UsageError(
+            "connection: enqueue_async takes none, it runs on another thread; call enqueue() instead"
+        )
+    return await offload(engine.enqueue_as, definition, options, args, kwargs)
+
+
+async def enqueue_many_async(
+    engine: Enqueuer, definition: JobDefinition, options: EnqueueOptions, items: Iterable[Mapping[str, Any]]
+) -> Batch:
+    """As `engine.enqueue_many_as`, on another thread, which also iterates."""
+    return await offload(engine.enqueue_many_as, definition, options, items)
 
 
 def new_job(definition: JobDefinition, options: EnqueueOptions, payload: bytes, now_us: int) -> NewJob:

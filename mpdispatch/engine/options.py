@@ -14,6 +14,7 @@ import msgspec
 
 from mpdispatch.clock import SECOND_US
 from mpdispatch.errors import ConfigError, Fault, UsageError
+from mpdispatch.model import Job
 from mpdispatch.policy.backoff import BackoffSpec
 from mpdispatch.policy.durations import as_seconds
 from mpdispatch.policy.names import check_name, shown
@@ -23,6 +24,7 @@ __all__ = [
     "EnqueueOptions",
     "JobKeywords",
     "checked_backoff",
+    "checked_id",
     "checked_job_keywords",
     "checked_limit",
     "seconds",
@@ -114,6 +116,14 @@ def checked_backoff(value: object) -> BackoffSpec | None:
         return None if value is None else _backoff(value)
     except UsageError as error:
         raise ConfigError([Fault("backoff", str(error).removeprefix("backoff: "))]) from None
+
+
+def checked_id(job_id: object) -> int:
+    """The id of a job. Raises UsageError."""
+    if isinstance(job_id, bool) or not isinstance(job_id, int):
+        hint = "; pass job.id" if isinstance(job_id, Job) else ""
+        raise UsageError(f"job_id: must be a whole number, not {shown(job_id)}{hint}")
+    return job_id
 
 
 def checked_limit(limit: object) -> int:

@@ -1,17 +1,20 @@
-"""Waiting for a job to end, by looking at its state. Reads the store it is given; blocks."""
+"""Waiting for a job to end, by looking at its state. Reads the store it is given; `wait_for_end` blocks."""
 
 from __future__ import annotations
 
 import time
 
+from mpdispatch.engine.offload import offload_read
 from mpdispatch.errors import WaitTimeoutError
 from mpdispatch.model import JobState
 from mpdispatch.store.base import Store
 
-__all__ = ["wait_for_end"]
+__all__ = ["wait_for_end", "wait_for_end_async"]
 
 # Soon at first, for short jobs; then at most 67 times a second: a look costs some 20 µs.
 _FIRST_PAUSE_S, _LAST_PAUSE_S, _GROWTH = 0.002, 0.015, 1.3
+_LOOKS_PART = 4
+"""An async waiter sleeps at least this many times as long as its look has taken."""
 
 
 def wait_for_end(store: Store, job_id: int, timeout_s: float | None) -> JobState:
@@ -30,3 +33,22 @@ def wait_for_end(store: Store, job_id: int, timeout_s: float | None) -> JobState
         time.sleep(min(pause_s, left_s))
         pause_s = min(pause_s * _GROWTH, _LAST_PAUSE_S)
     return state
+
+
+async def wait_for_end_async(store: Store, job_id: int, timeout_s: float | None) -> JobState:
+    """As `wait_for_end`, from async code: looks on another thread and sleeps on the event loop."""
+    import asyncio
+
+    until_s = None if timeout_s is None else time.monotonic() + timeout_s
+    pause_s = _FIRST_PAUSE_S
+    while True:
+        asked_s = time.monotonic()
+        if (state := await offload_read(store.state_of, job_id)).is_terminal:
+            return state
+        # A thousand waiters at once look less often each, or looking would be all this process does.
+        pause_s = max(pause_s, _LOOKS_PART * (time.monotonic() - asked_s))
+        left_s = pause_s if until_s is None else until_s - time.monotonic()
+        if left_s <= 0:
+            raise WaitTimeoutError(job_id, timeout_s or 0.0, state)
+        await asyncio.sleep(min(pause_s, left_s))
+        pause_s = min(pause_s * _GROWTH, _LAST_PAUSE_S)

@@ -12,9 +12,9 @@ import msgspec
 from msgspec import inspect as model
 
 from mpdispatch.errors import RegistrationError
-from mpdispatch.execution.safejson import HOOKED_TYPES
+from mpdispatch.execution.safejson import HOOKED_TYPES, is_model
 
-__all__ = ["Function", "hint_of", "holds_any", "is_untyped", "parameters_of", "type_info"]
+__all__ = ["Function", "choices_of", "hint_of", "holds_any", "is_untyped", "parameters_of", "type_info"]
 
 Function: TypeAlias = Callable[..., Any]
 """Anything callable that `inspect` understands."""
@@ -74,16 +74,40 @@ def type_info(job_name: str, name: str, hint: Any) -> model.Type:
             return info
         reason = f"{getattr(foreign, '__qualname__', foreign)} cannot be rebuilt from JSON"
     except Exception as error:  # noqa: BLE001 - msgspec resolves the fields of the user's classes here
-        reason = str(error)
+        reason = _reason(str(error), hint)
     raise RegistrationError(
-        f"job {job_name!r}: the annotation of {name!r} does not work for a job: {reason}. "
-        "Use plain types, dataclasses, msgspec Structs, TypedDicts, enums, dates, UUID, Decimal or Path"
+        f"job {job_name!r}: the annotation of {name!r} does not work for a job: {reason}. Use plain types, "
+        "dataclasses, pydantic models, msgspec Structs, TypedDicts, enums, dates, UUID, Decimal or Path"
     )
+
+
+def _reason(text: str, hint: Any) -> str:
+    """What msgspec says of a type, in the words of those who do not know it."""
+    if not text.startswith("Type unions"):
+        return text
+    where = text.rpartition(" - type ")[2].removesuffix(" is not supported") or str(hint)
+    if "custom type" in text:
+        return f"in {where}, a Path or a pydantic model can stand only alone or beside None"
+    if "str-like" in text:
+        return f"several types of {where} are text in JSON, which cannot tell them apart; keep one of them"
+    if "dataclass" in text:
+        return f"JSON cannot tell the classes of {where} apart; keep one, or make them tagged msgspec Structs"
+    return text
+
+
+def choices_of(info: model.Type) -> str:
+    """The values an enum or Literal in this type allows, for an error; empty if there is not exactly one."""
+    found = [node for node in _nodes(info) if isinstance(node, (model.EnumType, model.LiteralType))]
+    if len(found) != 1:
+        return ""
+    node = found[0]
+    values = node.values if isinstance(node, model.LiteralType) else [member.value for member in node.cls]
+    return ", ".join(map(repr, values))
 
 
 def _is_foreign(node: object) -> bool:
     return isinstance(node, model.CustomType) and not (
-        isinstance(node.cls, type) and issubclass(node.cls, HOOKED_TYPES)
+        isinstance(node.cls, type) and (issubclass(node.cls, HOOKED_TYPES) or is_model(node.cls))
     )
 
 

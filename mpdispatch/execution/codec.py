@@ -18,12 +18,12 @@ import msgspec
 from mpdispatch.errors import DispatchError, JobInterrupt, ResultError
 from mpdispatch.execution.safejson import (
     Reader,
-    encode,
-    fault_of_encoding,
+    encode_for_people,
     is_shallow,
     lossy,
     may_be_lossy,
     printable,
+    unwritable,
 )
 from mpdispatch.model import ErrorInfo
 
@@ -53,10 +53,11 @@ def encode_result(value: Any, *, max_bytes: int) -> bytes:
     if value is None:
         return b"null"
     try:
-        written = encode(value)
+        written = encode_for_people(value)
         faults = lossy(value, "result", Reader.PEOPLE) if _needs_a_look(value, written) else ()
     except (TypeError, ValueError, RecursionError) as error:
-        raise ResultError(f"the result cannot be kept: {fault_of_encoding(error)}") from error
+        fault = unwritable(value, "result", error)
+        raise ResultError(f"the result cannot be kept: {fault}; return plain data, or None") from error
     if faults:
         raise ResultError("the result cannot be kept: " + "; ".join(map(str, faults)))
     if len(written) > max_bytes:

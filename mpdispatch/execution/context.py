@@ -18,10 +18,12 @@ from typing import Any, Protocol
 import msgspec
 
 from mpdispatch.errors import DispatchError, UsageError
+from mpdispatch.execution.output import OutputSender
 from mpdispatch.execution.safejson import printable
-from mpdispatch.model import ClaimedJob
+from mpdispatch.model import ClaimedJob, Stream
 
 __all__ = [
+    "OWN_THREADS",
     "JobContext",
     "Reporter",
     "current_engine",
@@ -34,6 +36,8 @@ __all__ = [
     "set_current_job",
 ]
 
+OWN_THREADS = "mpdispatch-io"
+"""Threads with this prefix are ours and stay between jobs: they store what async handlers enqueue."""
 _PROGRESS_INTERVAL_S = 0.1
 _MAX_TEXT_CHARS = 1000
 
@@ -47,6 +51,10 @@ class Reporter(Protocol):
         """`data` is the JSON of done, total and message."""
         ...
 
+    def output(self, job_id: int, starts: int, stream: Stream, text: str, written: int) -> None:
+        """`text` was written to the stream; with it, `written` characters in all."""
+        ...
+
 
 class JobContext:
     """The job a handler is running, as it was claimed."""
@@ -55,6 +63,7 @@ class JobContext:
         "_job",
         "_last_report_s",
         "_lock",
+        "_output",
         "_reporter",
         "_unsent",
         "deadline",
@@ -65,6 +74,7 @@ class JobContext:
         self._job = job
         self._reporter: Reporter | None = reporter
         self._unsent: bytes | None = None
+        self._output: OutputSender | None = None
         self._last_report_s = -math.inf
         self._lock = threading.Lock()
         self.deadline = deadline
@@ -129,15 +139,37 @@ class JobContext:
                 self._reporter.progress(self._job.id, self._job.starts, data)
 
     def log(self, text: str) -> None:
-        """Write a line to the log of this job (the logger `mpdispatch.job`)."""
+        """Write a line to the log of this job: the logger `mpdispatch.job`, and the store (`mpdispatch logs ID`).
+
+        Of each start the last 64 KiB are kept.
+        """
         facts = {"job_id": self.id, "job_name": self.name, "job_attempt": self.attempt}
         logger.info("%s", text, extra=facts)
+        self.write(Stream.LOG, printable(str(text)) + "\n")
+
+    def write(self, stream: Stream, text: str) -> None:
+        """Pass on what a command wrote. Does nothing once the job has ended."""
+        with self._lock:
+            if self._reporter is None:
+                return
+            if self._output is None:
+                self._output = OutputSender(self._reporter, self.id, self.fencing_token)
+            self._output.write(stream, text)
+
+    def send_output(self) -> None:
+        """Pass on what was held back to spare the supervisor, if it is time."""
+        with self._lock:
+            if self._reporter is not None and self._output is not None:
+                self._output.send_if_due()
 
     def close(self) -> None:
-        """Send the last progress that was held back; nothing is sent after it. The executor calls this."""
+        """Send the last of what was held back; nothing is sent after it. The executor calls this."""
         with self._lock:
             reporter, self._reporter = self._reporter, None
             unsent, self._unsent = self._unsent, None
+            output, self._output = self._output, None
+        if reporter is not None and output is not None:
+            output.send()
         if reporter is not None and unsent is not None:
             reporter.progress(self._job.id, self._job.starts, unsent)
 

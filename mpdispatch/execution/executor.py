@@ -23,6 +23,7 @@ import msgspec
 from mpdispatch.errors import (
     AppImportError,
     Cancel,
+    CommandFailedError,
     Fault,
     JobCancelled,
     JobInterrupt,
@@ -33,6 +34,7 @@ from mpdispatch.errors import (
     Snooze,
     UnknownJobError,
 )
+from mpdispatch.execution import eventloop
 from mpdispatch.execution.codec import Limits, encode_result, error_info
 from mpdispatch.execution.context import JobContext, Reporter, set_current_job
 from mpdispatch.execution.registry import JobDefinition, Registry, definition_of
@@ -89,14 +91,19 @@ class Executor:
         self._asked: _Asked | None = None
         self._context: JobContext | None = None
         self._cpu_s = time.process_time()
-        self.wants_recycle = False
-        """Whether this process should take no more jobs: it ran out of memory once."""
+        self.recycle_reasons: list[str] = []
+        """Why this process should take no more jobs; empty: it may."""
+
+    @property
+    def wants_recycle(self) -> bool:
+        return bool(self.recycle_reasons)
 
     # ---------------------------------------------------------------- interrupts
 
     def interrupt(self, job_id: int, starts: int, kind: InterruptKind) -> None:
         """End this start of this job: raises JobTimeout or JobCancelled into its handler.
 
+        An async handler gets CancelledError instead, where it awaits.
         Call it from a Python signal handler in the main thread. Raises nothing if that start is not in its
         handler; if it is still to come, it is interrupted at its first line.
         """
@@ -105,7 +112,10 @@ class Executor:
             context.is_cancelled = True
         if self._window == (job_id, starts):
             self._window = None
-            raise _INTERRUPTS[kind](_INTERRUPT_TEXTS[kind])
+            error = _INTERRUPTS[kind](_INTERRUPT_TEXTS[kind])
+            if eventloop.interrupt(error):
+                return
+            raise error
         self._asked = _Asked(job_id, starts, kind)
 
     def _raise_if_asked(self, context: JobContext) -> None:
@@ -148,7 +158,7 @@ class Executor:
         context = self._context = JobContext(job, reporter=self._reporter, deadline=deadline)
         set_current_job(context)
         clock_ns = time.monotonic_ns()
-        value, error = self._call(definition.function, arguments, context)
+        value, error = self._call(definition.call, arguments, context)
         if os.getpid() != self._pid:
             os._exit(70)  # a fork of the handler came back into our loop: only the worker itself may speak
         try:
@@ -165,6 +175,7 @@ class Executor:
             )
             self._cpu_s = cpu_s
             context.close()
+            self.recycle_reasons += eventloop.take_reasons()
             return self._outcome(run, value, error)
         finally:
             del value, error  # the traceback holds this frame: without this, both wait for the cycle collector
@@ -198,10 +209,13 @@ class Executor:
                 return Snoozed(run=run, delay_us=_as_us(error.delay_s))
             case Cancel():
                 return Cancelled(run=run, error=error_info(error))
+            case CommandFailedError(exit_status=status, signal=signal):
+                return Raised(run=run, error=error_info(error), exit_status=status, signal=signal)
             case SystemExit():
                 return Raised(run=run, error=_of_exit(error))
             case _:
-                self.wants_recycle |= isinstance(error, MemoryError)
+                if isinstance(error, MemoryError):
+                    self.recycle_reasons.append("a job ran out of memory")
                 return Raised(run=run, error=error_info(error))
 
     def _completed(self, run: Run, value: Any) -> Answer:

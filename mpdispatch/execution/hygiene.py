@@ -15,6 +15,7 @@ import sys
 import threading
 from typing import Any
 
+from mpdispatch.execution.context import OWN_THREADS
 from mpdispatch.execution.descendants import has_children, kill_children
 
 __all__ = ["Hygiene", "has_children", "kill_children"]
@@ -124,7 +125,11 @@ class Hygiene:
                 signal.signal(number, then)
 
     def _look_at_threads(self) -> None:
-        left = [thread for thread in threading.enumerate() if thread not in self._threads and not thread.daemon]
+        left = [
+            thread
+            for thread in threading.enumerate()
+            if thread not in self._threads and not thread.daemon and not thread.name.startswith(OWN_THREADS)
+        ]
         if left:
             self._recycle("threads left running: " + ", ".join(thread.name for thread in left[:5]))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import sys
 import threading
@@ -10,8 +11,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mpdispatch.errors import DuplicateJobError, RegistrationError, UnknownJobError, UsageError
+from mpdispatch.execution import eventloop
 from mpdispatch.execution.signature import Signature
+from mpdispatch.model import RESERVED_PREFIX
 from mpdispatch.policy.backoff import BackoffSpec
+from mpdispatch.policy.jobnames import check_job_name
 from mpdispatch.policy.names import check_name
 
 __all__ = ["JobDefinition", "Registry", "definition_of"]
@@ -22,7 +26,7 @@ class JobDefinition:
     """A handler and the defaults of its jobs.
 
     Raises:
-        RegistrationError: the function cannot be a handler (async, a generator, a class, `*args` …), or the
+        RegistrationError: the function cannot be a handler (a generator, a class, `*args` …), or the
             name cannot be one.
     """
 
@@ -34,6 +38,8 @@ class JobDefinition:
     timeout_s: float | None = None
     backoff: BackoffSpec | None = None
     signature: Signature = field(init=False, repr=False)
+    call: Callable[..., Any] = field(init=False, repr=False)
+    """Runs the handler to its end with these keyword arguments, here: an async one on this worker's loop."""
 
     def __post_init__(self) -> None:
         try:
@@ -42,6 +48,10 @@ class JobDefinition:
             raise RegistrationError(str(error)) from error
         _refuse_unrunnable(self.name, self.function)
         object.__setattr__(self, "signature", Signature(self.name, self.function))
+        call = self.function
+        if eventloop.is_async(self.function):
+            call = functools.partial(eventloop.call, self.function)
+        object.__setattr__(self, "call", call)
 
     @property
     def where(self) -> str:
@@ -78,10 +88,6 @@ def _refuse_unrunnable(name: str, function: object) -> None:
         raise RegistrationError(f"job {name!r}: a handler must be a function, not {function!r}")
     inner = inspect.unwrap(function)
     for kind, is_kind in (
-        (
-            "async def; handlers must be plain functions (asyncio.run(...) inside one)",
-            inspect.iscoroutinefunction,
-        ),
         ("a generator; return the values instead", inspect.isgeneratorfunction),
         ("an async generator; return the values instead", inspect.isasyncgenfunction),
     ):
@@ -112,7 +118,9 @@ class Registry:
             self._definitions = {**self._definitions, definition.name: definition}
 
     def get(self, name: str) -> JobDefinition:
-        """Raises UnknownJobError, naming those there are."""
+        """Raises UnknownJobError, naming those there are; UsageError for a name that is ours."""
+        if name.startswith(RESERVED_PREFIX):
+            check_job_name(name)
         definition = self._definitions.get(name)
         if definition is None:
             raise UnknownJobError(name, known=sorted(self._definitions))

@@ -6,9 +6,10 @@ from typing import Protocol
 
 from mpdispatch.execution.describe import AppDescription
 from mpdispatch.execution.registry import Registry
+from mpdispatch.model import COMMAND_JOB
 from mpdispatch.policy.backoff import DEFAULT, BackoffSpec
 
-__all__ = ["DescribedRulebook", "LiveRulebook", "Rulebook"]
+__all__ = ["CommandRulebook", "DescribedRulebook", "LiveRulebook", "Rulebook"]
 
 
 class Rulebook(Protocol):
@@ -60,3 +61,23 @@ class DescribedRulebook:
 
     def reference_for(self, name: str) -> str | None:
         return None
+
+
+# As text: what runs in workers only is imported there only.
+_COMMANDS = "mpdispatch.execution.commands:run_command"
+
+
+class CommandRulebook:
+    """The rules of an app, and leave to run command jobs beside its own."""
+
+    def __init__(self, app: Rulebook) -> None:
+        self._app = app
+
+    def names(self) -> frozenset[str]:
+        return self._app.names() | {COMMAND_JOB}
+
+    def backoff_for(self, name: str) -> BackoffSpec:
+        return self._app.backoff_for(name)
+
+    def reference_for(self, name: str) -> str | None:
+        return _COMMANDS if name == COMMAND_JOB else self._app.reference_for(name)

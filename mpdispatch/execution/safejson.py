@@ -7,7 +7,7 @@ first, and only what could have been changed on the way is looked at again.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from enum import Enum, auto
 from pathlib import PurePath
 from typing import Any
@@ -23,12 +23,14 @@ __all__ = [
     "dec_hook",
     "enc_hook",
     "encode",
+    "encode_for_people",
     "fault_of_encoding",
+    "is_model",
     "is_shallow",
     "lossy",
-    "lost_keys",
     "may_be_lossy",
     "printable",
+    "unwritable",
 ]
 
 MAX_DEPTH = 200
@@ -52,22 +54,54 @@ class Reader(Enum):
     """Somebody who looks at it: a dataclass may become an object, but no two keys may become one."""
 
 
+def is_model(kind: object) -> bool:
+    """Whether this is a pydantic model (of pydantic 2 or later). Told by its marks: pydantic is not imported."""
+    return isinstance(kind, type) and hasattr(kind, "__pydantic_validator__") and hasattr(kind, "model_dump")
+
+
 def enc_hook(value: Any) -> Any:
-    """How msgspec writes what it does not know itself: paths as strings."""
+    """How msgspec writes what it does not know itself: paths as strings, pydantic models so that they read it."""
     if isinstance(value, PurePath):
         return str(value)
-    raise TypeError(f"a {type(value).__qualname__} cannot be written as JSON")
+    if is_model(type(value)):
+        return value.model_dump(mode="json", by_alias=True, round_trip=True)
+    kind = type(value)
+    known = f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
+    raise TypeError(f"a value of type {known} cannot be written as JSON")
+
+
+def _enc_hook_for_people(value: Any) -> Any:
+    if is_model(type(value)):
+        return value.model_dump(mode="json", by_alias=True)  # computed fields too
+    return enc_hook(value)
 
 
 def dec_hook(wanted: type, value: Any) -> Any:
-    """How msgspec builds what it does not know itself: paths from strings."""
+    """How msgspec builds what it does not know itself: paths from strings, pydantic models from objects."""
+    if is_model(wanted):
+        return _model(wanted, value)
     if isinstance(value, str) and issubclass(wanted, PurePath):
         return wanted(value)
     raise TypeError(f"expected {wanted.__qualname__}, got {type(value).__name__}")
 
 
+def _model(wanted: Any, value: Any) -> Any:
+    try:
+        # As JSON, because a strict model takes a date as text from there only.
+        return wanted.model_validate_json(msgspec.json.encode(value))
+    except ValueError as error:
+        if not callable(details := getattr(error, "errors", None)):
+            raise
+        places = ((".".join(map(str, each["loc"])), each["msg"]) for each in details(include_url=False))
+        raise ValueError("; ".join(f"{place}: {text}" if place else text for place, text in places)) from None
+
+
 encode = msgspec.json.Encoder(enc_hook=enc_hook).encode
 """The value as JSON. May raise TypeError, ValueError (UnicodeEncodeError included) or RecursionError."""
+
+
+encode_for_people = msgspec.json.Encoder(enc_hook=_enc_hook_for_people).encode
+"""As `encode`, for results: nobody builds a value from it again."""
 
 
 def may_be_lossy(written: bytes) -> bool:
@@ -91,6 +125,32 @@ def fault_of_encoding(error: BaseException) -> str:
     if isinstance(error, UnicodeEncodeError):
         return "holds half a surrogate pair (text that is no valid Unicode)"
     return str(error) or type(error).__name__
+
+
+def unwritable(value: Any, path: str, error: BaseException) -> Fault:
+    """The innermost part of a value that `encode` refused with this error, by its path, and why."""
+    while not isinstance(error, RecursionError):
+        for child, where in _parts(value, path):
+            try:
+                encode(child)
+            except Exception as inner:  # noqa: BLE001 - properties of the user's objects run here
+                value, path, error = child, where, inner
+                break
+        else:
+            break
+    if isinstance(value, dict) and type(error) is TypeError:
+        return Fault(path, "its keys cannot all be written as JSON; use strings as keys")
+    return Fault(path, fault_of_encoding(error))
+
+
+def _parts(item: Any, where: str) -> Iterator[tuple[Any, str]]:
+    if isinstance(item, (dict, list, tuple)):
+        yield from _children(item, where)
+    elif isinstance(item, (set, frozenset)):
+        yield from ((child, f"{where}[…]") for child in item)
+    else:
+        names: Iterable[str] = getattr(item, "__struct_fields__", getattr(item, "__dataclass_fields__", ()))
+        yield from ((getattr(item, name), f"{where}.{name}") for name in names if hasattr(item, name))
 
 
 def lossy(value: Any, path: str, reader: Reader) -> list[Fault]:
@@ -117,26 +177,16 @@ def lossy(value: Any, path: str, reader: Reader) -> list[Fault]:
                 found.append(Fault(where, f"{item} cannot be written as JSON"))
         elif not isinstance(item, (str, int, type(None))):
             # Only an untyped reader comes here: to_builtins leaves nothing else.
-            found.append(
-                Fault(where, f"a {type(item).__qualname__} is only rebuilt for an annotated parameter")
-            )
+            found.append(_unreadable(item, where))
     return found
 
 
-def lost_keys(value: Any, came_back: Any, path: str) -> list[Fault]:
-    """The objects in a value whose keys have changed when it came back, each by its path."""
-    found: list[Fault] = []
-    before, after = (msgspec.to_builtins(each, enc_hook=enc_hook) for each in (value, came_back))
-    stack: list[tuple[Any, Any, str]] = [(before, after, path)]
-    while stack and len(found) < _MAX_FAULTS:
-        old, new, where = stack.pop()
-        if isinstance(old, dict) and isinstance(new, dict):
-            found += [] if old.keys() <= new.keys() else _changed_keys(old, where)
-            stack.extend((old[key], new[key], f"{where}.{key}") for key in old.keys() & new.keys())
-        elif isinstance(old, (list, tuple)) and isinstance(new, (list, tuple)):
-            pairs = enumerate(zip(old, new, strict=False))
-            stack.extend((*pair, f"{where}[{index}]") for index, pair in pairs)
-    return found
+def _unreadable(item: Any, where: str) -> Fault:
+    try:
+        encode(item)
+    except Exception as error:  # noqa: BLE001 - properties of the user's objects run here
+        return unwritable(item, where, error)
+    return Fault(where, f"a value of type {type(item).__qualname__} is only rebuilt for an annotated parameter")
 
 
 def _children(item: Any, where: str) -> Iterator[tuple[Any, str]]:

@@ -14,12 +14,13 @@ import msgspec
 from mpdispatch.errors import Fault, PayloadError
 from mpdispatch.execution.annotations import (
     Function,
+    choices_of,
     hint_of,
-    holds_any,
     is_untyped,
     parameters_of,
     type_info,
 )
+from mpdispatch.execution.roundtrip import changed
 from mpdispatch.execution.safejson import (
     Reader,
     dec_hook,
@@ -27,8 +28,9 @@ from mpdispatch.execution.safejson import (
     fault_of_encoding,
     is_shallow,
     lossy,
-    lost_keys,
+    unwritable,
 )
+from mpdispatch.policy.names import shown
 
 __all__ = ["Signature"]
 
@@ -120,8 +122,8 @@ class Signature:
             if is_untyped(info):
                 return lossy(value, name, Reader.UNTYPED)
             faults = lossy(value, name, Reader.TYPED)
-            if not faults and came_back is not msgspec.UNSET and holds_any(info):
-                faults = lost_keys(value, came_back, name)
+            if not faults and came_back is not msgspec.UNSET:
+                faults = changed(value, came_back, name)
             return faults
         except Exception as error:  # noqa: BLE001 - properties and __eq__ of the user's objects run here
             return [Fault(name, fault_of_encoding(error))]
@@ -134,10 +136,29 @@ class Signature:
         ]
         faults += [Fault(name, "is missing") for name in self._required if name not in given]
         for name, decoder in self._decoders.items():
-            if name in given and (text := _misfit(decoder, given[name])):
+            if name in given and (fault := self._misfit(name, decoder, given[name])):
                 # NaN was written as null, which no float is: say what it was.
-                faults += self._lost(name, given[name]) or [Fault(name, text)]
+                faults += self._lost(name, given[name]) or [fault]
         return faults
+
+    def _misfit(self, name: str, decoder: msgspec.json.Decoder[Any], value: Any) -> Fault | None:
+        """Why one argument does not go to JSON and back, or None."""
+        try:
+            written = encode(value)
+        except Exception as error:  # noqa: BLE001 - properties and __getattr__ of the user's objects run here
+            return unwritable(value, name, error)
+        try:
+            decoder.decode(written)
+        except Exception as error:  # noqa: BLE001 - __post_init__ of the user's classes may raise anything
+            # "Expected `int`, got `str` - at `$.x`": `$` is the argument itself, and its name stands before.
+            text, _, place = str(error).partition(" - at `$")
+            place = place.removesuffix("`")
+            if text.startswith("Invalid enum value") and (choices := choices_of(self._infos[name])):
+                text += f"; allowed: {choices}"
+            elif text.startswith("Invalid ") and not place and not isinstance(value, msgspec.Raw):
+                text += f": {shown(value)}"
+            return Fault(name + place, text or type(error).__name__)
+        return None
 
     # ---------------------------------------------------------------- worker side
 
@@ -160,19 +181,6 @@ class Signature:
         except (msgspec.DecodeError, ValueError, RecursionError):
             return [Fault("", f"the stored payload is no JSON object: {error}")]
         return self._explain(given) or [Fault("", str(error))]
-
-
-def _misfit(decoder: msgspec.json.Decoder[Any], value: Any) -> str:
-    try:
-        written = encode(value)
-    except Exception as error:  # noqa: BLE001 - properties and __getattr__ of the user's objects run here
-        return fault_of_encoding(error)
-    try:
-        decoder.decode(written)
-    except Exception as error:  # noqa: BLE001 - __post_init__ of the user's classes may raise anything
-        # "Expected `int`, got `str` - at `$.x`": `$` is the argument itself, and its name stands before.
-        return str(error).replace(" - at `$`", "")
-    return ""
 
 
 def _too_large(given: Mapping[str, Any], size: int, max_bytes: int) -> Fault:

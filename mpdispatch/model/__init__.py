@@ -1,6 +1,8 @@
 """Frozen values and enums that every floor speaks in. Values only: no I/O, no clock."""
 
 from mpdispatch.model.claim import ClaimFacts, ClaimPlan, Planner
+from mpdispatch.model.commands import COMMAND_JOB, RESERVED_PREFIX, Command
+from mpdispatch.model.dead_letters import DeadLetter
 from mpdispatch.model.job import (
     TERMINAL_STATES,
     Attempt,
@@ -28,9 +30,13 @@ from mpdispatch.model.outcome import (
     Transition,
     WorkerDied,
 )
+from mpdispatch.model.output import KEPT_BYTES, Output, Stream, tail
 from mpdispatch.model.supervisors import PeerSupervisor, Registration
 
 __all__ = [
+    "COMMAND_JOB",
+    "KEPT_BYTES",
+    "RESERVED_PREFIX",
     "TERMINAL_STATES",
     "Aborted",
     "Answer",
@@ -40,13 +46,16 @@ __all__ = [
     "ClaimFacts",
     "ClaimPlan",
     "ClaimedJob",
+    "Command",
     "Completed",
+    "DeadLetter",
     "ErrorInfo",
     "Job",
     "JobState",
     "LeaseLost",
     "NewJob",
     "Outcome",
+    "Output",
     "Page",
     "PeerSupervisor",
     "Planner",
@@ -56,7 +65,9 @@ __all__ = [
     "RetryAsked",
     "Run",
     "Snoozed",
+    "Stream",
     "TimedOut",
     "Transition",
     "WorkerDied",
+    "tail",
 ]

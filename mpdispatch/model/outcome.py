@@ -50,6 +50,9 @@ class Raised(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     run: Run
     error: ErrorInfo
     is_retryable: bool = True
+    exit_status: int | None = None
+    """Of the command that was the job."""
+    signal: str | None = None
 
 
 class RetryAsked(msgspec.Struct, frozen=True, kw_only=True, tag=True):

@@ -10,10 +10,12 @@ from typing import Any, NoReturn
 import msgspec
 
 from mpdispatch.errors import UsageError
+from mpdispatch.model.dead_letters import DeadLetter
 from mpdispatch.model.job import Attempt, ErrorInfo, Job
 
 __all__ = [
     "attempt_to_json",
+    "dead_letter_to_json",
     "error_to_json",
     "job_to_json",
     "json_from_text",
@@ -119,4 +121,34 @@ def attempt_to_json(attempt: Attempt) -> dict[str, Any]:
         "signal": attempt.signal,
         "cpu_s": attempt.cpu_s,
         "max_rss_bytes": attempt.max_rss_bytes,
+        "stdout": attempt.stdout,
+        "stderr": attempt.stderr,
+        "log": attempt.log,
+    }
+
+
+def dead_letter_to_json(letter: DeadLetter) -> dict[str, Any]:
+    """The failed job under a job's keys, with what makes it a dead letter; `id` and `job_id` are the same number."""
+    job = job_to_json(letter.job)
+    kept = (
+        "name",
+        "queue",
+        "priority",
+        "payload",
+        "attempt",
+        "starts",
+        "max_retries",
+        "created_at",
+        "started_at",
+    )
+    return {
+        "id": letter.id,
+        "job_id": letter.id,
+        **{key: job[key] for key in kept},
+        "failed_at": time_to_json(letter.failed_at),
+        "last_error": job["last_error"],
+        "batch_id": job["batch_id"],
+        "retried_from": job["retried_from"],
+        "replayed_at": time_to_json(letter.replayed_at),
+        "replayed_as": letter.replayed_as,
     }

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from mpdispatch.model import ClaimFacts, ClaimPlan
+from mpdispatch.model import COMMAND_JOB, ClaimFacts, ClaimPlan
 from mpdispatch.policy.names import shown
 from mpdispatch.policy.rate import Rate
 
@@ -101,6 +101,8 @@ class Admission:
         """
         if self.known is None or name in self.known:
             return None
+        if name == COMMAND_JOB:
+            return "command jobs run only under a supervisor started with --allow-commands"
         where = f"app {self.app!r}" if self.app else "this engine"
         return f"no handler {shown(name)} in {where}; registered: {self._registered}"
 

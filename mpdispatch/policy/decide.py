@@ -78,9 +78,11 @@ def decide(job: ClaimedJob, outcome: Outcome, rules: RetryRules, *, now_us: int,
             )
         case Released():
             return _transition(job, Cause.RELEASED, _GIVEN_BACK, now_us)
-        case Raised(run=run, error=error):
+        case Raised(run=run, error=error, exit_status=status, signal=signal):
             place = _retry(job, rules, now_us, jitter) if outcome.is_retryable else _FAILED
-            return _transition(job, Cause.ERROR, place, now_us, run=run, error=error)
+            return _transition(
+                job, Cause.ERROR, place, now_us, run=run, error=error, exit_status=status, signal=signal
+            )
         case RetryAsked(run=run, error=error):
             place = _retry(job, rules, now_us, jitter, asked_us=outcome.delay_us)
             return _transition(job, Cause.RETRY, place, now_us, run=run, error=error)

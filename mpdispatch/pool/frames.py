@@ -11,7 +11,7 @@ import msgspec
 
 from mpdispatch.execution.appref import AppReference
 from mpdispatch.execution.describe import AppDescription
-from mpdispatch.model import Cancelled, ClaimedJob, Raised, RetryAsked, Run, Snoozed
+from mpdispatch.model import Cancelled, ClaimedJob, Raised, RetryAsked, Run, Snoozed, Stream
 
 __all__ = [
     "Attach",
@@ -27,6 +27,7 @@ __all__ = [
     "Tired",
     "ToWorker",
     "Up",
+    "Wrote",
     "decode_from_worker",
     "decode_to_worker",
     "encode",
@@ -139,6 +140,16 @@ class Reported(msgspec.Struct, frozen=True, tag="reported", array_like=True):
     data: msgspec.Raw
 
 
+class Wrote(msgspec.Struct, frozen=True, tag="wrote", array_like=True):
+    """What the job wrote since the last of these; with it, `written` characters in all."""
+
+    id: int
+    starts: int
+    stream: Stream
+    text: str
+    written: int
+
+
 class Tired(msgspec.Struct, frozen=True, tag="tired", array_like=True):
     """The last job left something behind that cannot be undone: replace this worker."""
 
@@ -173,7 +184,7 @@ class Forked(msgspec.Struct, frozen=True, tag="forked"):
     pid: int
 
 
-FromWorker: TypeAlias = Up | BootFailed | Done | Ended | Reported | Tired
+FromWorker: TypeAlias = Up | BootFailed | Done | Ended | Reported | Wrote | Tired
 
 encode = msgspec.json.Encoder().encode
 _from_worker = msgspec.json.Decoder(FromWorker)

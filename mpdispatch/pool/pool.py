@@ -24,6 +24,7 @@ from mpdispatch.pool.frames import (
     Reported,
     Tired,
     Up,
+    Wrote,
     encode,
 )
 from mpdispatch.pool.marks import MarkFile
@@ -80,7 +81,7 @@ class Gone:
     worker: WorkerProcess
 
 
-Event: TypeAlias = Ready | BootFault | Settled | Returned | Said | Gone
+Event: TypeAlias = Ready | BootFault | Settled | Returned | Said | Wrote | Gone
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,9 +194,8 @@ class Pool:
                     worker.is_broken = f"it answered for job {message.id}, which it does not hold"
                     return
                 yield Settled(worker, held.job, of_answer(message.outcome, held.doom, held.job.timeout_us))
-            case Reported():
-                if worker.find(message.id, message.starts) is not None:
-                    yield Said(message.id, message.starts, bytes(message.data))
+            case Reported() | Wrote():
+                yield from self._reported(worker, message)
             case Up():
                 worker.has_booted = True
                 if worker.state is WorkerState.BOOTING:
@@ -207,6 +207,14 @@ class Pool:
             case Tired():
                 yield Returned(worker.recall())
                 worker.retire()
+
+    def _reported(self, worker: WorkerProcess, message: Reported | Wrote) -> Iterator[Event]:
+        if worker.find(message.id, message.starts) is None:
+            return  # it has ended: its outcome came first
+        if isinstance(message, Wrote):
+            yield message
+        else:
+            yield Said(message.id, message.starts, bytes(message.data))
 
     def _ended(self, worker: WorkerProcess) -> Iterator[Event]:
         ending = worker.reap()

@@ -6,12 +6,14 @@ worker comes by exec and nobody notices but the clock.
 
 from __future__ import annotations
 
+import array
 import logging
 import os
 import select
 import socket
 import sys
 import time
+from contextlib import ExitStack
 
 from mpdispatch.execution.appref import AppReference
 from mpdispatch.ids import ProcessId, process_start
@@ -87,8 +89,16 @@ class Zygote:
 
     def fork(self, mark: str, channel_fd: int, death_fd: int) -> int:
         """The pid of a new worker, which is our child. Raises OSError: the zygote cannot be used any more."""
-        socket.send_fds(self._control, [encode(Fork(mark))], [channel_fd, death_fd], socket.MSG_NOSIGNAL)
-        if not select.select([self._control], [], [], _PATIENCE_S)[0]:
+        rights = array.array("i", [channel_fd, death_fd]).tobytes()
+        # Not socket.send_fds: up to Python 3.12 it forgets its flags.
+        self._control.sendmsg(
+            [encode(Fork(mark))],
+            [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)],
+            socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT,
+        )
+        poll = select.poll()  # select() itself takes no descriptor past 1023
+        poll.register(self._control, select.POLLIN)
+        if not poll.poll(_PATIENCE_S * 1000):
             raise TimeoutError(f"the zygote did not fork within {_PATIENCE_S:g} s")
         try:
             message = decode_from_zygote(self._control.recv(65536, socket.MSG_DONTWAIT))
@@ -172,18 +182,19 @@ class Spawner:
         return launch(mark), mark
 
     def _forked(self, zygote: Zygote, mark: str) -> Launched:
-        channel, theirs = channel_pair()
-        death_read, death_write = os.pipe()
-        try:
-            pid = zygote.fork(mark, theirs.fileno(), death_read)
-            return assemble(pid, channel, Channel(theirs), death_write)
-        except OSError:
-            channel.close()
-            theirs.close()
-            os.close(death_write)
-            raise
-        finally:
-            os.close(death_read)
+        with ExitStack() as undo:
+            channel, theirs = channel_pair()
+            undo.callback(channel.close)
+            undo.callback(theirs.close)
+            death_read, death_write = os.pipe()
+            undo.callback(os.close, death_write)  # which kills the worker, if there is one
+            try:
+                pid = zygote.fork(mark, theirs.fileno(), death_read)
+            finally:
+                os.close(death_read)
+            launched = assemble(pid, channel, Channel(theirs), death_write)
+            undo.pop_all()
+        return launched
 
     def _give_up(self, why: str) -> None:
         """Start over without the app in it; workers come by exec until then."""
@@ -197,6 +208,13 @@ class Spawner:
         self._wants_zygote = self._wants_zygote and had_app
         if had_app:
             self.warm_up()
+
+    def renew(self, token: str) -> None:
+        """Mark what is started from now on with another token. The zygote, too, is started anew: what it forks
+        shows the mark it was started with."""
+        self.close()
+        self._token, self._number, self._may_preload = token, 0, True
+        self.warm_up()
 
     def close(self) -> None:
         if self._zygote is not None:

@@ -27,7 +27,7 @@ from mpdispatch.execution.executor import Executor
 from mpdispatch.execution.hygiene import Hygiene, has_children, kill_children
 from mpdispatch.execution.loading import load
 from mpdispatch.execution.registry import Registry
-from mpdispatch.model import Completed
+from mpdispatch.model import Completed, Stream
 from mpdispatch.pool.channel import EXIT_CHANNEL_LOST, Channel, ChannelBroken
 from mpdispatch.pool.frames import (
     Attach,
@@ -39,6 +39,7 @@ from mpdispatch.pool.frames import (
     Stop,
     Tired,
     Up,
+    Wrote,
     decode_preamble,
     decode_to_worker,
     encode,
@@ -174,9 +175,7 @@ class _Loop:
             _log.debug("put back what a job changed", extra={"changed": ", ".join(changed)})
         _flush_output()
         self._channel.send(answer, wait=True)
-        reasons += self._hygiene.recycle_reasons
-        if self._executor.wants_recycle:
-            reasons.append("a job ran out of memory")
+        reasons += self._hygiene.recycle_reasons + self._executor.recycle_reasons
         if reasons:
             self._channel.send(encode(Tired("; ".join(reasons))), wait=True)
 
@@ -187,6 +186,9 @@ class _Loop:
         """SIGUSR1: the control word says which start is to end; any other one is not ours to touch."""
         job_id, starts, kind = self._ring.asked()
         self._executor.interrupt(job_id, starts, "timeout" if kind == 1 else "cancel")
+
+    def output(self, job_id: int, starts: int, stream: Stream, text: str, written: int) -> None:
+        self._channel.send(encode(Wrote(job_id, starts, stream, text, written)), wait=True)
 
     def progress(self, job_id: int, starts: int, data: bytes) -> None:
         self._channel.send(encode(Reported(job_id, starts, msgspec.Raw(data))), wait=True)

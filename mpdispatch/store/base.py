@@ -17,9 +17,11 @@ from mpdispatch.clock import Instant
 from mpdispatch.model import (
     Attempt,
     ClaimedJob,
+    DeadLetter,
     Job,
     JobState,
     NewJob,
+    Output,
     Page,
     PeerSupervisor,
     Planner,
@@ -27,13 +29,32 @@ from mpdispatch.model import (
     Transition,
 )
 
-__all__ = ["JobFilter", "Lease", "Ledger", "Progress", "QueueStats", "Renewal", "Store", "Turn"]
+__all__ = [
+    "DeadLetterFilter",
+    "JobFilter",
+    "Lease",
+    "Ledger",
+    "Progress",
+    "QueueStats",
+    "Renewal",
+    "Store",
+    "Turn",
+]
 
 
 class JobFilter(msgspec.Struct, frozen=True, kw_only=True):
     state: JobState | None = None
     queue: str | None = None
     name: str | None = None
+
+
+class DeadLetterFilter(msgspec.Struct, frozen=True, kw_only=True):
+    queue: str | None = None
+    name: str | None = None
+    is_replayed: bool | None = False
+    """None: replayed or not."""
+    failed_before_us: int | None = None
+    """Wall time."""
 
 
 class QueueStats(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,9 +99,12 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
     has_more: bool
     """The claim took all it might; more may be due."""
     next_due_us: int | None
-    """Wall time at which the next scheduled or retrying job of the polled queues is due."""
+    """Wall time at which the next scheduled or retrying job of the polled queues is due. None if `has_more`:
+    then nobody waits for it."""
     next_token_us: int | None
     """Boottime at which a rate-limited queue gets its next token, if that holds a due job back."""
+    is_synced: bool = True
+    """False: this turn only claimed, and a power cut before `sync` may forget that it did."""
 
 
 class Store(Protocol):
@@ -147,7 +171,11 @@ class Store(Protocol):
         ...
 
     def attempts(self, job_id: int) -> list[Attempt]:
-        """Oldest first."""
+        """Oldest first, with what each wrote."""
+        ...
+
+    def outputs(self, job_id: int) -> list[Output]:
+        """What each start wrote to each stream, oldest start first; a running one's too. Raises JobNotFoundError."""
         ...
 
     def list_jobs(self, where: JobFilter, *, limit: int, cursor: str | None) -> Page[Job]:
@@ -158,8 +186,27 @@ class Store(Protocol):
         """Every state, 0 included."""
         ...
 
-    def dead_letter_count(self) -> int:
-        """Dead letters not replayed."""
+    def dead_letter_count(self, queue: str | None = None) -> int:
+        """Dead letters not replayed, of one queue or of all."""
+        ...
+
+    def dead_letters(self, where: DeadLetterFilter, *, limit: int, cursor: str | None) -> Page[DeadLetter]:
+        """The last failed first. Raises UsageError on a cursor that is none."""
+        ...
+
+    def dead_letter(self, job_id: int) -> DeadLetter:
+        """Raises DeadLetterNotFoundError."""
+        ...
+
+    def replay(self, job_id: int, *, now: Instant) -> Job:
+        """Enqueue a failed job again as a new job and mark its dead letter, in one transaction.
+
+        If that was done before, the job it was replayed as, with `created=False`. Raises DeadLetterNotFoundError.
+        """
+        ...
+
+    def purge_dead_letters(self, where: DeadLetterFilter) -> int:
+        """Delete dead letters (never their jobs); gives how many. In short transactions: others go on meanwhile."""
         ...
 
     def queue_stats(self) -> list[QueueStats]: ...
@@ -174,6 +221,7 @@ class Store(Protocol):
     def retry(self, job_id: int, *, now: Instant) -> Job:
         """Run a waiting job now, or enqueue a failed or cancelled one again as a new job.
 
+        An ended job is enqueued again once: the second call gives the job of the first, with `created=False`.
         Raises InvalidStateError (pending, running or completed), JobNotFoundError.
         """
         ...
@@ -230,12 +278,18 @@ class Ledger(Protocol):
         planner: Planner | None = None,
         slots: int = 0,
         progress: Sequence[Progress] = (),
+        outputs: Sequence[Output] = (),
     ) -> Turn:
         """One transaction: record these outcomes, stage what is due, claim up to `slots` jobs as planned.
 
-        Takes no write lock if there is nothing to record and nothing due. Raises LeaseLostError (nothing was
+        Takes no write lock if there is nothing to record and nothing due. A turn that records nothing is not synced
+        to disk (`is_synced`): the caller decides how long that may be. Raises LeaseLostError (nothing was
         written) if the registration is gone. `planner=None` claims nothing.
         """
+        ...
+
+    def sync(self) -> None:
+        """Have everything committed so far survive a power cut. For a turn that was not synced; blocks on the disk."""
         ...
 
     def peers(self, owner: int) -> list[PeerSupervisor]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from mpdispatch.model import ClaimedJob, Transition
 from mpdispatch.pool.process import WorkerProcess
 from mpdispatch.store.base import Progress
+from mpdispatch.supervisor.outputs import Outputs
 
 __all__ = ["Books", "Unwritten"]
 
@@ -40,6 +41,8 @@ class Books:
     """Boottime at which the first of them was heard of."""
     progress: dict[int, Progress] = field(default_factory=dict)
     """The latest report per job."""
+    outputs: Outputs = field(default_factory=Outputs)
+    """What running jobs wrote."""
     completed: int = 0
     failed: int = 0
     stale_writes: int = 0
@@ -66,3 +69,4 @@ class Books:
         self.backlog.clear()
         self.unwritten.clear()
         self.progress.clear()
+        self.outputs.clear()

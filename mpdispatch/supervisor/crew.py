@@ -42,6 +42,11 @@ class Crew:
         pool = Pool(boot, spawner=spawner, ears=ears, clock=clock)
         return cls(ears, Bell(ears), pool, token, clock, log.getChild("supervisor"), is_subreaper)
 
+    def renew_token(self) -> None:
+        """A new registration's workers carry a mark of their own: a sweep after the old one's takes none of them."""
+        self.token = secrets.token_hex(8)
+        self.pool.spawner.renew(self.token)
+
     def close(self) -> None:
         self.pool.kill_all()
         self.pool.spawner.close()

@@ -27,10 +27,9 @@ from mpdispatch.errors import (
     StoreVanished,
 )
 from mpdispatch.execution.rulebook import Rulebook
-from mpdispatch.model import Cancelled, ErrorInfo, PeerSupervisor, Released
-from mpdispatch.policy.lease import PeerVerdict
+from mpdispatch.model import PeerSupervisor
 from mpdispatch.pool.ears import Heard
-from mpdispatch.pool.frames import Attach
+from mpdispatch.pool.frames import Attach, Wrote
 from mpdispatch.pool.kill import reap_strays
 from mpdispatch.pool.marks import MarkFile, marks_path
 from mpdispatch.pool.pool import BootFault, Event, Gone, Ready, Returned, Said, Settled
@@ -40,6 +39,7 @@ from mpdispatch.supervisor.books import Books
 from mpdispatch.supervisor.crew import Crew
 from mpdispatch.supervisor.enforce import Enforcer
 from mpdispatch.supervisor.membership import Membership
+from mpdispatch.supervisor.reconcile import Reconciler
 from mpdispatch.supervisor.rescue import PeerWatch, Rescuer
 from mpdispatch.supervisor.shutdown import Shutdown
 from mpdispatch.supervisor.trouble import Trouble
@@ -111,6 +111,9 @@ class Supervisor:
             app=app,
             log=crew.log,
         )
+        self._reconciler = Reconciler(
+            self._ledger, self._pool, self.books, self._turns, self._enforcer, crew.log
+        )
         self._shutdown = Shutdown(config)
         self._marks: MarkFile | None = None
         self._trouble = Trouble(self._ledger, crew.log)
@@ -122,7 +125,7 @@ class Supervisor:
         self._settled_us = 0
         self._linger_s = 0.0
         self._former: set[int] = set()
-        """Registrations we gave up ourselves and have not taken over yet."""
+        """Registrations we gave up ourselves."""
         self._wake_fd: int | None = None
         self.ending: Ending | None = None
         self._join()
@@ -138,8 +141,9 @@ class Supervisor:
         try:
             self._marks = MarkFile(path, 4 * self._config.slots + 4, token=self._crew.token)
         except OSError as error:
-            kind = StoreFull if error.errno == errno.ENOSPC else StoreIOError
-            raise kind(self._store.location, f"cannot make {path}: {error.strerror}") from error
+            self._members.distrust()  # Without marks no worker may have a job: join again in a moment.
+            kind = StoreFull if error.errno in (errno.ENOSPC, errno.EDQUOT) else StoreError
+            raise kind(str(path), f"cannot make the file of start marks: {error}") from error
         self._pool.open(self._marks, self._attach)
         self._wake_fd = self._ledger.wake_fileno()
         if self._wake_fd is not None:
@@ -168,7 +172,7 @@ class Supervisor:
         )
 
     def _fence(self, why: str) -> None:
-        """Our lease is not surely ours: kill all workers, forget everything, join anew, then rescue what we left."""
+        """Our lease is not surely ours: kill all workers, forget everything, join anew; then rescue what we left."""
         self._log.error(
             "lost trust in our own lease; starting over", extra={"owner": self._members.owner, "why": why}
         )
@@ -176,12 +180,10 @@ class Supervisor:
         self.books.stale_writes += len(self.books.unwritten)
         self._pool.kill_all()
         self.books.drop()
-        self._leave()
+        if self._marks is not None:
+            self._leave()
+            self._crew.renew_token()
         self._join()
-        for peer in self._ledger.peers(self._members.owner):
-            if peer.id in self._former:
-                self._rescuer.take_over(peer, PeerVerdict.EXPIRED)
-        self._former.clear()
         self._peers_at_us = self._turns.claim_at_us = 0
 
     # -- the loop ---------------------------------------------------------------------------------------
@@ -220,6 +222,8 @@ class Supervisor:
             )
             now_us = self._clock.now().boot_us
             if not self._members.is_trusted(now_us):
+                if self._crew.bell.rung and self.ending is None:
+                    self._end(75)  # Nothing runs any more, and what we held is a rescuer's to decide.
                 return 0.05
         self._stop_if_asked(now_us)
         if self._shutdown.is_hopeless(now_us):
@@ -242,7 +246,7 @@ class Supervisor:
         due += [self._members.next_us, self._peers_at_us] if is_well else [self._trouble.until_us]
         if turns.claim_at_us > now_us:
             due.append(turns.claim_at_us)  # what is past waits for a free worker: that wakes us by itself
-        due += self._shutdown.due()
+        due += [turns.sync_at_us, *self._shutdown.due()]
         if (at := self._enforcer.enforce(now_us)) is not None:
             due.append(at)
         if (at := assigner.recall_stuck(now_us)) is not None:
@@ -257,8 +261,11 @@ class Supervisor:
             self._linger_s = turns.linger_us(now_us) / SECOND_US if is_well else 0.0
         if self._is_drain and self._settled_us > now_us:
             due.append(self._settled_us)
-        if is_well and self._linger_s == 0.0 and self._wants_turn(now_us):
-            return 0.0
+        if is_well and self._linger_s == 0.0:
+            if self._wants_turn(now_us):
+                return 0.0
+            if (at := self.books.outputs.next_us) is not None:
+                due.append(at)
         wait_s = max(0.0, min(at for at in due if at > 0) - now_us) / SECOND_US
         self._linger_s = min(self._linger_s, wait_s)
         return wait_s
@@ -295,23 +302,24 @@ class Supervisor:
         """Everything of a tick that reads or writes the store."""
         if (renewal := self._members.beat()) is not None:
             self._ledger.verify()
-            self._reconcile(renewal.owned)
+            self._reconciler.reconcile(self._members.owner, renewal.owned, now_us)
             self._cancels_due = True
             if self._crew.is_subreaper:
                 reap_strays(self._pool.family)
         if now_us >= self._peers_at_us:
-            self._peers, took_over = self._rescuer.look(self._members.owner)
+            self._peers, took_over = self._rescuer.look(self._members.owner, self._former)
             if took_over:
                 self._turns.claim_at_us = 0
             self._watch.follow(self._peers)
             self._peers_seen_us = now_us
             self._peers_at_us = now_us + min(self._poll_us, _PEERS_US)
         if self._cancels_due:
-            self._cancel(self._ledger.cancel_requests(self._members.owner), now_us)
+            self._reconciler.cancel(self._ledger.cancel_requests(self._members.owner), now_us)
             self._cancels_due = False
         if self._shutdown.is_on or self._turns.linger_us(now_us) == 0:
             self._turns.take(self._members.owner, now_us, may_claim=not self._shutdown.is_on)
             self._ledger.housekeep()
+        self._turns.sync_if_due(now_us)
         if self._shutdown.is_on or self._is_drain:
             self._maybe_end(now_us)
 
@@ -328,6 +336,10 @@ class Supervisor:
                 self._cancels_due = True
             case Said(job_id=job_id, starts=starts, data=data):
                 self.books.progress[job_id] = Progress(job_id=job_id, starts=starts, data=data)
+            case Wrote():
+                self.books.outputs.add(
+                    event.id, event.starts, event.stream, event.text, event.written, now_us=now_us
+                )
             case Ready():
                 self._assigner.boot_worked()
             case BootFault(reason=reason, traceback=traceback):
@@ -338,41 +350,6 @@ class Supervisor:
             case Gone():
                 if self._crew.is_subreaper:
                     reap_strays(self._pool.family)
-
-    def _cancel(self, requests: list[tuple[int, int]], now_us: int) -> None:
-        """End the jobs somebody asked to cancel: those not begun at once, the others through the enforcer."""
-        if not requests:
-            return
-        wanted = set(requests)
-        for worker, held in list(self._pool.held()):
-            if held is not worker.hand[0] and (held.job.id, held.job.starts) in wanted:
-                self.books.put_back(worker.recall(), now_us)
-        kept = []
-        for job in self.books.backlog:
-            if (job.id, job.starts) in wanted:
-                error = ErrorInfo(type="JobCancelled", message="cancelled before it was started")
-                self._turns.decide(job, Cancelled(run=None, error=error), None)
-            else:
-                kept.append(job)
-        self.books.backlog = kept
-        self._enforcer.cancel(wanted, now_us)
-
-    def _reconcile(self, owned: tuple[tuple[int, int], ...]) -> None:
-        """What the store says is ours, and we do not hold, goes back; what we hold and it does not say is ended."""
-        held = {(job.id, job.starts) for job in self.books.backlog}
-        held.update((item.transition.job_id, item.transition.starts) for item in self.books.unwritten)
-        running = {(h.job.id, h.job.starts): worker for worker, h in self._pool.held()}
-        strays = set(owned) - held - running.keys()
-        if strays:
-            self._log.error(
-                "the store has jobs of ours that we do not hold; giving them back", extra={"count": len(strays)}
-            )
-            for job in self._ledger.jobs_of(self._members.owner):
-                if (job.id, job.starts) in strays:
-                    self._turns.decide(job, Released(), None)
-        for token in running.keys() - set(owned):
-            self._log.error("a job was taken from us; killing its worker", extra={"job": token[0]})
-            running[token].kill()
 
     # -- ending -----------------------------------------------------------------------------------------
 
@@ -399,17 +376,20 @@ class Supervisor:
         if self.books.unwritten or self.books.backlog or any(True for _ in self._pool.held()):
             return
         if self._shutdown.is_on:
-            self._end(75 if self._shutdown.was_aborted else 0)
+            self._end(75 if self._shutdown.was_aborted else 0, is_settled=True)
         elif self._is_drain and not self._turns.has_more and now_us >= self._settled_us:
             if any(self._ledger.outstanding(self._turns.planner()).values()):
                 self._settled_us = now_us + _DRAINED_US
             else:
-                self._end(1 if self.books.failed else 0)
+                self._end(1 if self.books.failed else 0, is_settled=True)
 
-    def _end(self, exit_code: int) -> None:
-        """Let the workers go and leave the store."""
+    def _end(self, exit_code: int, *, is_settled: bool = False) -> None:
+        """Let the workers go and leave the store.
+
+        Unless every job of ours is settled there, our registration stays: without it nobody would rescue them.
+        """
         self._pool.kill_all()
-        if exit_code in (0, 1, 75):
+        if is_settled:
             try:
                 self._ledger.unregister(self._members.owner)
             except StoreError as error:

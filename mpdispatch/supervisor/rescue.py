@@ -11,7 +11,7 @@ import os
 import random
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from pathlib import Path
 from typing import TypeAlias
 
@@ -56,11 +56,19 @@ class Rescuer:
         self._ledger, self._clock, self._rulebook, self._log = ledger, clock, rulebook, log
         self._books = books
 
-    def look(self, owner: int) -> tuple[list[PeerSupervisor], bool]:
-        """Take over every dead peer; gives those that live, and whether any was taken over. Raises StoreError."""
+    def look(self, owner: int, given_up: Set[int]) -> tuple[list[PeerSupervisor], bool]:
+        """Take over every dead peer; gives those that live, and whether any was taken over. Raises StoreError.
+
+        `given_up`: registrations of our own that we left, with all their workers killed.
+        """
         living, took_over = list[PeerSupervisor](), False
         for peer in self._ledger.peers(owner):
-            verdict = verdict_on(peer, self._ledger.side_dir, self._clock.now())
+            is_given_up = peer.id in given_up
+            verdict = (
+                PeerVerdict.EXPIRED
+                if is_given_up
+                else verdict_on(peer, self._ledger.side_dir, self._clock.now())
+            )
             if verdict is PeerVerdict.ALIVE:
                 living.append(peer)
             else:

@@ -16,7 +16,7 @@ from mpdispatch.config import Config, QueueConfig
 from mpdispatch.errors import AppImportError, DispatchError
 from mpdispatch.execution.appref import AppReference
 from mpdispatch.execution.describe import AppDescription
-from mpdispatch.execution.rulebook import DescribedRulebook, Rulebook
+from mpdispatch.execution.rulebook import CommandRulebook, DescribedRulebook, Rulebook
 from mpdispatch.policy.staffing import boot_backoff_s
 from mpdispatch.pool.linux import become_subreaper
 from mpdispatch.pool.pool import BootFault, Ready
@@ -140,10 +140,14 @@ def supervise(
     file_config: Mapping[str, object] | None,
     drain: bool,
     logger: logging.Logger,
+    queue_configs: tuple[QueueConfig, ...] = (),
+    allow_commands: bool = False,
 ) -> Ending:
     """What `mpdispatch supervise` runs: this process supervises an app that only its workers import.
 
     `store=None`: the app's own. Settings: `config_overrides` ▸ what the app says ▸ environment ▸ file ▸ default.
+    `queue_configs` are the file's; a queue the app itself configures is as the app says.
+    `allow_commands`: command jobs are run too; without it they are parked.
 
     Raises:
         AppImportError, ConfigError, StoreError.
@@ -156,15 +160,21 @@ def supervise(
             if origin == "argument"
         }
         config = Config.resolve({**said, **config_overrides}, env=os.environ, file=file_config)
+        rulebook: Rulebook = DescribedRulebook(description)
         return Plan(
             store=store or open_store(description.store),
             config=config,
-            rulebook=DescribedRulebook(description),
-            queue_configs=description.queue_configs,
+            rulebook=CommandRulebook(rulebook) if allow_commands else rulebook,
+            queue_configs=_merged(description.queue_configs, queue_configs),
             store_for_workers=None if store is None else store.location,
         )
 
     return run_foreground(app, plan, log=logger, drain=drain, owns_process=True)
+
+
+def _merged(of_app: tuple[QueueConfig, ...], of_file: tuple[QueueConfig, ...]) -> tuple[QueueConfig, ...]:
+    """Every queue's configuration once: the app's, else the file's."""
+    return tuple({each.name: each for each in (*of_file, *of_app)}.values())
 
 
 class SupervisorThread:

@@ -25,7 +25,7 @@ from mpdispatch.supervisor.books import Books, Unwritten
 __all__ = ["LINGER_US", "Turns"]
 
 LINGER_US = 4_000
-"""Longest a decided outcome waits for company before it goes to disk."""
+"""Longest a decided outcome, or a claim that was not flushed, waits for company before it goes to disk."""
 _NO_RULES = RetryRules()
 """For a completed job, which is not tried again."""
 
@@ -58,6 +58,8 @@ class Turns:
         """Boottime from which a claim is worth trying; 0: now."""
         self.has_more = False
         """Whether the last claim took all it might, so that more may be due."""
+        self.sync_at_us = 0
+        """Boottime by which the last claim must be flushed; 0: it is."""
         self.parked: dict[str, int] = {}
 
     # -- deciding ---------------------------------------------------------------------------------------
@@ -93,20 +95,44 @@ class Turns:
         """
         books = self._books
         slots = self._assigner.free_slots(now_us) if may_claim and now_us >= self.claim_at_us else 0
-        if not (books.unwritten or books.progress or slots):
+        transitions = [item.transition for item in books.unwritten]
+        settled = [(each.job_id, each.starts) for each in transitions] if books.outputs else []
+        outputs = books.outputs.due(now_us, settled)
+        if not (transitions or books.progress or outputs or slots):
             return
         failpoint("turn.before")
         turn = self._ledger.turn(
             owner,
-            [item.transition for item in books.unwritten],
+            transitions,
             now=self._clock.now(),
             planner=self.planner() if slots else None,
             slots=slots,
             progress=list(books.progress.values()),
+            outputs=outputs,
         )
+        books.outputs.written(outputs, settled, now_us)
+        self.sync_at_us = 0
+        if not turn.is_synced:
+            self._flush_soon(turn)
         self._written(turn)
         if slots:
             self._claimed(turn, now_us)
+
+    def _flush_soon(self, turn: Turn) -> None:
+        """A claim alone need not wait for the disk: a power cut in the next moments may forget that first start.
+
+        It must not, where that would be a start too many: nothing is started twice that may start only once.
+        """
+        if all(job.starts == 1 and job.max_retries > 0 for job in turn.claimed):
+            self.sync_at_us = self._clock.now().boot_us + LINGER_US
+        else:
+            self._ledger.sync()
+
+    def sync_if_due(self, now_us: int) -> None:
+        """Flush what was claimed and not flushed, unless a turn has done so since."""
+        if self.sync_at_us and now_us >= self.sync_at_us:
+            self._ledger.sync()
+            self.sync_at_us = 0
 
     def _written(self, turn: Turn) -> None:
         books = self._books

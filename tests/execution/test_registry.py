@@ -46,9 +46,6 @@ def test_an_unknown_name_is_refused_naming_the_known_ones() -> None:
         registry.get("resise")
 
 
-async def coroutine() -> None: ...
-
-
 async def async_generator() -> AsyncIterator[int]:
     yield 1
 
@@ -60,8 +57,6 @@ def generator() -> Iterator[int]:
 @pytest.mark.parametrize(
     ("function", "text"),
     [
-        (coroutine, "async def"),
-        (wrapped(coroutine), "async def"),
         (async_generator, "async generator"),
         (generator, "generator"),
         (dict, "function"),

@@ -42,7 +42,7 @@ class Rig:
         self.ears = Ears()
         self.pool = Pool(
             Boot(app=app_reference(target), log_level=logging.CRITICAL),
-            spawner=Spawner(TOKEN, self.ears, logging.getLogger("mpdispatch.tests"), zygote=False),
+            spawner=Spawner(TOKEN, self.ears, logging.getLogger("mpdispatch.test"), zygote=False),
             ears=self.ears,
             clock=SystemClock(),
         )
@@ -65,6 +65,7 @@ class Rig:
 
     def close(self) -> None:
         self.pool.kill_all()
+        self.pool.spawner.close()
         self.marks.close(remove=True)
         self.ears.close()
 

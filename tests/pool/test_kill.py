@@ -38,7 +38,8 @@ def spawn(tmp_path: Path) -> Iterator[Spawn]:
                 [sys.executable, tree.__file__, folder, *kinds], env=environment, start_new_session=True
             )
         )
-        pid_in(folder / "worker")
+        for name in ("worker", *(kind for kind in kinds if kind != "subreaper")):
+            pid_in(folder / name)
         return started[-1]
 
     yield start

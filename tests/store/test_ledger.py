@@ -267,7 +267,7 @@ def test_a_parked_job_can_be_cancelled(store: Store, enqueue: Enqueue, desk: Des
 def test_very_many_refused_jobs_are_parked_over_several_turns(
     store: Store, desk: Desk, now: Instant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mpdispatch.store.sqlite.claim.PARK_AT_MOST", 10)
+    monkeypatch.setattr("mpdispatch.store.sqlite.choose.PARK_AT_MOST", 10)
     store.enqueue_many(NewJob(name="b", payload=b""), [b"{}"] * 25, now=now)
     planner = OpenPlanner(known=frozenset())
     turns = [desk.turn(slots=5, planner=planner) for _ in range(4)]

@@ -12,7 +12,7 @@ import pytest
 import mpdispatch
 from mpdispatch import sqlite3
 from mpdispatch.clock import FakeClock
-from mpdispatch.model import Cause, JobState, NewJob
+from mpdispatch.model import TERMINAL_STATES, Cause, JobState, NewJob
 from mpdispatch.store import SQLiteStore
 from mpdispatch.store.base import JobFilter, Lease
 from mpdispatch.store.sql import Queries
@@ -44,22 +44,28 @@ def plan_of(connection: sqlite3.Connection, statement: str, values: Any = None) 
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("due", "SEARCH mpdispatch_jobs USING INDEX mpdispatch_jobs_due (queue=?)"),
-        ("has_due", "SEARCH mpdispatch_jobs USING INDEX mpdispatch_jobs_due (queue=?)"),
-        ("parked", "SEARCH mpdispatch_jobs USING INDEX mpdispatch_jobs_parked (name=? AND queue=?)"),
-        ("next_due", "SEARCH mpdispatch_jobs USING INDEX mpdispatch_jobs_later (queue=?)"),
-        ("stage", "SEARCH mpdispatch_jobs USING INDEX mpdispatch_jobs_later (queue=? AND run_at_us<?)"),
+        ("due", "SEARCH j USING INDEX mpdispatch_jobs_due (line=? AND queue=?)"),
+        ("queues_with_due", "COVERING INDEX mpdispatch_jobs_due (line=? AND queue=?)"),
+        ("parked", "SEARCH j USING INDEX mpdispatch_jobs_parked (line=? AND name=? AND queue=?)"),
+        ("has_parked", "COVERING INDEX mpdispatch_jobs_parked (line=? AND name=? AND queue=?)"),
+        ("next_due", "COVERING INDEX mpdispatch_jobs_later (line=? AND queue=? AND state=?)"),
+        ("stage", "COVERING INDEX mpdispatch_jobs_later (line=? AND queue=? AND state=? AND run_at_us<?)"),
         ("take", "SEARCH mpdispatch_jobs USING INTEGER PRIMARY KEY (rowid=?)"),
+        ("take_again", "SEARCH mpdispatch_jobs USING INTEGER PRIMARY KEY (rowid=?)"),
+        ("complete", "SCAN done; SEARCH mpdispatch_jobs USING INTEGER PRIMARY KEY (rowid=?)"),
         ("finish", "SEARCH mpdispatch_jobs USING INTEGER PRIMARY KEY (rowid=?)"),
         ("progress", "SEARCH mpdispatch_jobs USING INTEGER PRIMARY KEY (rowid=?)"),
         ("owned", "SEARCH mpdispatch_jobs USING INDEX mpdispatch_jobs_running (owner=?)"),
-        ("running_in", "SCAN mpdispatch_jobs USING INDEX mpdispatch_jobs_running"),
-        ("cancel_requests", "SEARCH mpdispatch_jobs USING INDEX mpdispatch_jobs_cancel (owner=?)"),
+        ("running_in", "USING COVERING INDEX mpdispatch_jobs_running"),
+        (
+            "cancel_requests",
+            "SEARCH mpdispatch_jobs USING INDEX mpdispatch_jobs_cancel (cancel_requested_us>?)",
+        ),
         ("id_of_key", "SEARCH mpdispatch_jobs USING COVERING INDEX mpdispatch_jobs_key"),
-        ("outstanding_retrying", "SEARCH mpdispatch_jobs USING INDEX mpdispatch_jobs_state (state=?)"),
+        ("outstanding_due", "COVERING INDEX mpdispatch_jobs_due (line=? AND queue=?)"),
+        ("outstanding_retrying", "COVERING INDEX mpdispatch_jobs_later (line=? AND queue=? AND state=?)"),
         ("state_of", "SEARCH mpdispatch_jobs USING INTEGER PRIMARY KEY (rowid=?)"),
-        ("attempts", "SEARCH mpdispatch_attempts USING PRIMARY KEY (job_id=?)"),
-        ("counts", "SCAN mpdispatch_jobs USING COVERING INDEX mpdispatch_jobs_state"),
+        ("counts", "SEARCH mpdispatch_jobs USING COVERING INDEX mpdispatch_jobs_ended (state<?)"),
         ("dead_letter_count", "USING COVERING INDEX mpdispatch_dead_letters_open"),
     ],
 )
@@ -73,19 +79,66 @@ def test_hot_queries_use_their_index_and_sort_nothing(
     assert not re.search(r"SCAN mpdispatch_\w+(;|$)", plan), plan
 
 
+def test_the_history_of_a_job_is_two_seeks(connection: sqlite3.Connection) -> None:
+    plan = plan_of(connection, QUERIES["attempts"]).replace("TABLE ", "")
+    assert "SEARCH mpdispatch_attempt_rows USING PRIMARY KEY (job_id=?)" in plan
+    assert "SEARCH mpdispatch_jobs USING INTEGER PRIMARY KEY (rowid=?)" in plan
+
+
+def test_ended_states_are_those_before_g() -> None:
+    # The condition of an index, and of the queries that use it.
+    assert {state for state in JobState if state < "g"} == TERMINAL_STATES
+
+
 @pytest.mark.parametrize("state", [None, *JobState])
-def test_pages_are_read_in_order_from_an_index(connection: sqlite3.Connection, state: JobState | None) -> None:
+def test_no_page_reads_the_rows_of_other_states(connection: sqlite3.Connection, state: JobState | None) -> None:
     for before in (None, 17):
-        statement, values = reads.page_statement(JobFilter(state=state), before, 50)
-        plan = plan_of(connection, statement, values)
-        if state is None:
-            assert "SCAN j" in plan or "SEARCH j USING INTEGER PRIMARY KEY" in plan
-        elif state is JobState.RUNNING:
-            assert "mpdispatch_jobs_running" in plan or "INTEGER PRIMARY KEY" in plan
-        else:
-            assert "SEARCH j USING INDEX mpdispatch_jobs_state (state=?" in plan
-        if state is not JobState.RUNNING:
-            assert "TEMP B-TREE FOR ORDER BY" not in plan
+        for statement, values in reads.page_statements(JobFilter(state=state), before, 50):
+            plan = plan_of(connection, statement, values).replace("TABLE ", "")
+            first = plan.split("; ")[0]
+            if state is None:
+                assert first == ("SCAN j" if before is None else "SEARCH j USING INTEGER PRIMARY KEY (rowid<?)")
+                assert "TEMP B-TREE" not in plan
+            elif state.is_terminal:
+                assert first.startswith("SEARCH j USING INDEX mpdispatch_jobs_ended (state=?")
+                assert "TEMP B-TREE" not in plan
+            else:
+                # Either the newest few thousand rows, or the ids an index holds.
+                assert first.startswith("SEARCH j USING INTEGER PRIMARY KEY (rowid")
+                if "LIST SUBQUERY" in plan:
+                    ids = plan.partition("LIST SUBQUERY")[2]
+                    assert "COVERING INDEX mpdispatch_jobs_" in ids
+                    assert not re.search(r"(SCAN|SEARCH) mpdispatch_jobs(;|$| USING INTEGER)", ids)
+                else:
+                    assert "rowid>?" in first
+
+
+@pytest.mark.parametrize("state", [JobState.PENDING, JobState.SCHEDULED, JobState.RUNNING])
+def test_few_old_waiting_jobs_are_listed_without_reading_what_ended(
+    path: Path, clock: FakeClock, state: JobState
+) -> None:
+    store = SQLiteStore(path, durability="process")
+    now = clock.now()
+    run_at_us = now.wall_us + 86_400_000_000 if state is JobState.SCHEDULED else None
+    few = NewJob(name="a", payload=b"", run_at_us=run_at_us)
+    old = [store.enqueue(few, now=now).id for _ in range(3)]
+    desk = Desk(store, clock)
+    if state is JobState.RUNNING:
+        desk.claim()
+    many = store.enqueue_many(NewJob(name="b", payload=b"", queue="other"), [b"{}"] * 20_000, now=now)
+    connection = desk.ledger._session().connection
+    connection.execute(
+        "UPDATE mpdispatch_jobs SET state = 'cancelled', line = NULL, completed_at_us = 1 WHERE id >= ?",
+        (many[0],),
+    )
+    steps = _vm_steps(
+        desk.ledger, lambda: reads.page(connection, JobFilter(state=state), limit=50, cursor=None)
+    )
+    assert [job.id for job in store.list_jobs(JobFilter(state=state), limit=50, cursor=None).items] == old[::-1]
+    # A row passed over costs five steps and more: these are the newest 5000 of the 20,000.
+    assert steps < 60_000
+    desk.close()
+    store.close()
 
 
 def test_jobs_for_tomorrow_are_not_in_the_index_claim_walks(path: Path, clock: FakeClock) -> None:
@@ -151,14 +204,22 @@ def test_every_transaction_begins_immediate() -> None:
 
 def test_every_state_and_cause_of_the_model_is_allowed_by_the_schema(connection: sqlite3.Connection) -> None:
     sql = dict(connection.execute("SELECT name, sql FROM sqlite_master WHERE type = 'table'"))
-    assert set(re.findall(r"\bstate = '(\w+)'", sql["mpdispatch_jobs"])) == set(JobState)
-    assert set(re.findall(r"\bcause = '(\w+)'", sql["mpdispatch_attempts"])) == set(Cause)
+    assert set(re.findall(r"\bWHEN '(\w+)'", sql["mpdispatch_jobs"])) == set(JobState)
+    assert set(re.findall(r"\bcause = '(\w+)'", sql["mpdispatch_attempt_rows"])) == set(Cause)
 
 
 @pytest.mark.parametrize(
     "damage",
     [
         "state = 'done'",
+        "line = NULL",
+        "line = 2",
+        "line = 3",
+        "blocked_reason = 'x'",
+        "duration_us = 1",
+        "state = 'running', owner = 1",
+        "state = 'completed', completed_at_us = 1",
+        "state = 'retrying'",
         "state = 'running'",
         "state = 'completed'",
         "state = 'scheduled', completed_at_us = 1",
@@ -168,13 +229,13 @@ def test_every_state_and_cause_of_the_model_is_allowed_by_the_schema(connection:
     ],
 )
 def test_rows_that_make_no_sense_are_refused_by_the_schema(connection: sqlite3.Connection, damage: str) -> None:
-    connection.execute(QUERIES["insert_job"], ("a", "q", "pending", 0, 1, 3, None, 1, None, None, "{}"))
+    connection.execute(QUERIES["insert_job"], ("a", "q", "pending", 1, 0, 1, 3, None, 1, None, None, "{}"))
     with pytest.raises(sqlite3.module.IntegrityError, match="CHECK"):
         connection.execute(f"UPDATE mpdispatch_jobs SET {damage}")
 
 
 def test_every_query_says_why_and_is_used() -> None:
-    text = (SQLITE / "queries.sql").read_text()
+    text = "".join(file.read_text() for file in SQLITE.glob("*.sql"))
     code = "".join(file.read_text() for file in SQLITE.glob("*.py"))
     for name in QUERIES:
         assert f'"{name}"' in code, f"{name} is used nowhere"

@@ -12,6 +12,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections import deque
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +158,13 @@ def hold_gil(s: int) -> str:
     ctypes.PyDLL(None).sleep(s)
     note("end")
     return "held"
+
+
+@engine.job(max_retries=0)
+def spin_in_c() -> None:
+    """Minutes in a C loop that keeps the GIL and looks at no signal (a sleep would end at the first one)."""
+    note("start")
+    deque(repeat(None, 10**11), maxlen=0)
 
 
 @engine.job(max_retries=0)

@@ -37,8 +37,8 @@ def crowd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Place, Pro
         ("not_json", "ResultError", "object"),
         ("nan", "ResultError", "nan"),
         ("surrogate", "ResultError", "surrogate"),
-        ("close_fds", "WorkerDied", "worker"),
-        ("close_all_fds", "WorkerDied", "worker"),
+        ("close_fds", "WorkerChannelLost", "worker"),
+        ("close_all_fds", "WorkerChannelLost", "worker"),
     ],
 )
 def test_a_job_that_ends_badly_fails_once_with_its_cause(
@@ -86,11 +86,11 @@ def test_a_job_holding_the_gil_for_three_stale_thresholds_is_not_rescued(crowd: 
 
 def test_a_job_holding_the_gil_is_killed_at_its_timeout(crowd: tuple[Place, Process]) -> None:
     place, _ = crowd
-    job = place.ended(place.app.hold_gil.options(timeout=0.5).enqueue(30).id, "failed")
+    job = place.ended(place.app.spin_in_c.options(timeout=0.5).enqueue().id, "failed")
     assert job.last_error.type == "JobTimeout"
     lasted = (job.completed_at - job.started_at).total_seconds()
     print(f"timeout 0.5 s, kill grace 0.3 s: ended after {lasted:.3f} s")
-    assert 0.5 <= lasted < 1.5
+    assert 0.8 <= lasted < 1.8
 
 
 def test_a_stopped_worker_is_killed_at_its_jobs_timeout(crowd: tuple[Place, Process]) -> None:

@@ -15,7 +15,7 @@ from mpdispatch.model import Job, JobState
 from mpdispatch.model.wire import job_to_json
 from mpdispatch.store.base import Store
 
-__all__ = ["cancel", "retry"]
+__all__ = ["cancel", "each_of", "retry"]
 
 _clock = SystemClock()
 
@@ -33,25 +33,32 @@ def cancel(options: Options, ids: Sequence[int]) -> int:
         is_running = job.state is JobState.RUNNING
         return f"job {job_id} is asked to end" if is_running else f"job {job_id} is {job.state}"
 
-    return _each(options, ids, one, told)
+    return each_of(options, ids, one, told)
 
 
 @command("mpdispatch retry 41")
 @click.argument("ids", metavar="ID...", nargs=-1, required=True, type=click.IntRange(min=1))
 @click.pass_obj
 def retry(options: Options, ids: Sequence[int]) -> int:
-    """Run scheduled or retrying jobs now; enqueue failed or cancelled ones again, as new jobs."""
+    """Run scheduled or retrying jobs now; enqueue failed or cancelled ones again, as new jobs.
+
+    An ended job is enqueued again once; the second time its new job is named.
+    """
 
     def one(store: Store, job_id: int) -> Job:
         return store.retry(job_id, now=_clock.now())
 
     def told(job: Job, job_id: int) -> str:
-        return f"job {job_id} runs now" if job.id == job_id else f"job {job_id} runs again as job {job.id}"
+        if job.id == job_id:
+            return f"job {job_id} runs now"
+        if not job.created:
+            return f"job {job_id} was enqueued again before, as job {job.id} ({job.state})"
+        return f"job {job_id} runs again as job {job.id}"
 
-    return _each(options, ids, one, told)
+    return each_of(options, ids, one, told)
 
 
-def _each(
+def each_of(
     options: Options, ids: Sequence[int], change: Callable[[Store, int], Job], told: Callable[[Job, int], str]
 ) -> int:
     """Change one job after the other; one that cannot be changed does not stop the others."""

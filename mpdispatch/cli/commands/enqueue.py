@@ -8,21 +8,20 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import click
-import msgspec
 
 from mpdispatch.cli.commands.jobs import ends_of
+from mpdispatch.cli.joboptions import job_options, new_job_fields
 from mpdispatch.cli.output import print_json, say
 from mpdispatch.cli.places import find_app, find_settings, find_store, load_app
 from mpdispatch.cli.program import Options, command
-from mpdispatch.cli.values import DURATION, RFC3339, arguments_of
-from mpdispatch.clock import Instant, SystemClock
+from mpdispatch.cli.values import arguments_of
+from mpdispatch.clock import SystemClock
 from mpdispatch.config import Config
-from mpdispatch.engine.options import EnqueueOptions
 from mpdispatch.errors import Fault, PayloadError, UsageError
 from mpdispatch.execution.safejson import Reader, encode, fault_of_encoding, lossy
 from mpdispatch.model import Job, NewJob
 from mpdispatch.model.wire import job_to_json
-from mpdispatch.policy.names import check_name
+from mpdispatch.policy.jobnames import check_job_name
 from mpdispatch.store.base import Store
 
 if TYPE_CHECKING:
@@ -42,13 +41,7 @@ _MAX_COUNT = 1_000_000
 @click.argument("name")
 @click.argument("pairs", metavar="[k=TEXT | k:=JSON]...", nargs=-1)
 @click.option("--args", "whole", metavar="JSON", help="All arguments as a JSON object; pairs win over it.")
-@click.option("--queue", metavar="QUEUE", help="Which queue, if not the handler's own.")
-@click.option("--priority", type=int, help="Higher runs first.")
-@click.option("--delay", type=DURATION, help="Run so much later (30s, 5m, 2h).")
-@click.option("--run-at", type=RFC3339, help="Run then (2026-05-01T08:00:00Z).")
-@click.option("--max-retries", type=int, help="How often to try again; 0: never twice.")
-@click.option("--timeout", type=DURATION, help="How long one attempt may take.")
-@click.option("--idempotency-key", metavar="KEY", help="Enqueue only if no job of this name has the key.")
+@job_options
 @click.option("--count", type=click.IntRange(1, _MAX_COUNT), help="Enqueue it so many times.")
 @click.option("--wait", is_flag=True, help="Wait until it has ended; exit 1 if it did not complete.")
 @click.pass_obj
@@ -134,22 +127,14 @@ def _as_given(
     settings = find_settings(options)
     config = Config.resolve({}, env=os.environ, file=settings.config if settings else None)
     now = SystemClock().now()
-    fields = _fields(EnqueueOptions.read(wished), now)
+    fields = new_job_fields(wished, now)
     payload = _payload(name, arguments, config.max_payload_bytes)
-    job = NewJob(name=check_name("job name", name), payload=payload, **fields)
+    job = NewJob(name=check_job_name(name), payload=payload, **fields)
     store = find_store(options)
     store.check(create=True)
     if count is None:
         return _Kept.one(store, store.enqueue(job, now=now))
     return _Kept.many(store, store.enqueue_many(job, [payload] * count, now=now))
-
-
-def _fields(wished: EnqueueOptions, now: Instant) -> dict[str, Any]:
-    """The fields of a NewJob that were wished for."""
-    fields = {name: value for name, value in msgspec.structs.asdict(wished).items() if value is not None}
-    if (delay_us := fields.pop("delay_us", None)) is not None:
-        fields["run_at_us"] = now.wall_us + delay_us
-    return {name: value for name, value in fields.items() if value is not msgspec.UNSET}
 
 
 def _payload(name: str, arguments: Mapping[str, Any], max_bytes: int) -> bytes:

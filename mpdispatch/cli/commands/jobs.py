@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import click
@@ -13,11 +13,11 @@ from mpdispatch.cli.places import open_existing
 from mpdispatch.cli.program import Options, command
 from mpdispatch.cli.values import DURATION
 from mpdispatch.cli.waiting import wait_for
-from mpdispatch.model import Attempt, Job, JobState
+from mpdispatch.model import Attempt, ErrorInfo, Job, JobState
 from mpdispatch.model.wire import attempt_to_json, job_to_json
 from mpdispatch.store.base import JobFilter, Store
 
-__all__ = ["jobs", "show", "wait"]
+__all__ = ["ends_of", "jobs", "show", "tell_job", "wait"]
 
 _PAGE = 1000
 
@@ -83,7 +83,12 @@ def show(options: Options, job_id: int) -> None:
     if options.json:
         print_json({**job_to_json(job), "attempts": [attempt_to_json(attempt) for attempt in attempts]})
         return
-    facts = {key: value for key, value in job_to_json(job).items() if value is not None and key != "last_error"}
+    tell_job(job_to_json(job), attempts, job.last_error)
+
+
+def tell_job(facts: Mapping[str, Any], attempts: Sequence[Attempt], error: ErrorInfo | None) -> None:
+    """A job for people: its facts, the table of its attempts, the traceback of its last error."""
+    facts = {key: value for key, value in facts.items() if value is not None and key != "last_error"}
     width = max(map(len, facts))
     for key, value in facts.items():
         say(f"{key:<{width}}  {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}")
@@ -91,9 +96,9 @@ def show(options: Options, job_id: int) -> None:
         click.echo()
         columns = ["start", "attempt", "cause", "started", "seconds", "pid", "error"]
         print_table(columns, map(_attempt_row, attempts), right=["start", "attempt", "seconds", "pid"])
-    if job.last_error is not None and job.last_error.traceback:
+    if error is not None and error.traceback:
         click.echo()
-        for line in job.last_error.traceback.splitlines():
+        for line in error.traceback.splitlines():
             say(line)
 
 

@@ -15,34 +15,49 @@ from mpdispatch.cli.program import Options, command
 from mpdispatch.cli.values import CONCURRENCY
 from mpdispatch.config import Config
 from mpdispatch.errors import UsageError
+from mpdispatch.execution.appref import reference_to
 from mpdispatch.policy.names import check_name
 from mpdispatch.supervisor import Ending, supervise
 
 __all__ = ["supervise_command"]
 
+NO_APP = "mpdispatch.execution.emptyapp:app"
+"""What the workers load if there is no app."""
+
 
 @command(
     "mpdispatch supervise tasks:engine\n"
     "mpdispatch supervise tasks:engine -c auto -q critical,default\n"
-    "mpdispatch supervise tasks:engine --drain",
+    "mpdispatch supervise tasks:engine --drain\n"
+    "mpdispatch supervise --allow-commands --store jobs.db",
     name="supervise",
 )
 @click.argument("app_argument", metavar="[APP]", required=False)
 @click.option("-c", "--concurrency", type=CONCURRENCY, help="Most jobs at once; auto: as many as usable CPUs.")
 @click.option("-q", "--queues", metavar="A,B", help="Queues to claim from.")
 @click.option("--drain", is_flag=True, help="End when nothing is left to run; exit 1 if a job failed.")
+@click.option("--allow-commands", is_flag=True, help="Run command jobs too (`mpdispatch run`).")
 @click.pass_obj
 def supervise_command(
-    options: Options, app_argument: str | None, concurrency: int | str | None, queues: str | None, drain: bool
+    options: Options,
+    app_argument: str | None,
+    concurrency: int | str | None,
+    queues: str | None,
+    drain: bool,
+    allow_commands: bool,
 ) -> int:
     """Run the supervisor: claim jobs and run them in worker processes.
 
     APP is module:attribute of your engine, for example tasks:engine; the current folder is importable.
+    With --allow-commands and no APP it runs command jobs only.
     SIGTERM or Ctrl-C lets running jobs finish first; a second one ends at once.
     """
     found = find_app(options, app_argument)
-    if found is None:
-        raise UsageError("no app: name your engine, as in `mpdispatch supervise tasks:engine`")
+    if found is None and not allow_commands:
+        raise UsageError(
+            "no app: name your engine, as in `mpdispatch supervise tasks:engine`, or run command jobs only, with"
+            " --allow-commands"
+        )
     settings = find_settings(options)
     overrides = _overrides(concurrency, queues)
     # Every fault of the environment and the file is told here, before anything is started.
@@ -53,10 +68,13 @@ def supervise_command(
         file_key=settings.section.name if settings else "file",
     )
     ending = supervise(
-        reference_of(found),
-        store=find_store(options) if options.store is not None else None,
+        reference_of(found) if found is not None else reference_to(NO_APP),
+        # An app has a store of its own; without one it is where every other command looks.
+        store=find_store(options) if options.store is not None or found is None else None,
         config_overrides=overrides,
         file_config=settings.config if settings else None,
+        queue_configs=settings.queue_configs if settings else (),
+        allow_commands=allow_commands,
         drain=drain,
         logger=log_to_stderr(verbose=options.verbose),
     )

@@ -5,9 +5,9 @@ from __future__ import annotations
 from mpdispatch import sqlite3
 from mpdispatch.clock import Instant
 from mpdispatch.errors import InvalidStateError
-from mpdispatch.failpoints import failpoint
 from mpdispatch.model import Job
 from mpdispatch.store.sqlite import reads
+from mpdispatch.store.sqlite.dead_letters import enqueue_again
 from mpdispatch.store.sqlite.queries import QUERIES
 
 __all__ = ["cancel", "retry"]
@@ -27,15 +27,10 @@ def cancel(connection: sqlite3.Connection, job_id: int, now: Instant) -> Job:
 def retry(connection: sqlite3.Connection, job_id: int, now: Instant) -> Job:
     if connection.execute(QUERIES["run_now"], (now.wall_us, job_id)).rowcount:
         return reads.job(connection, job_id)
-    made = connection.execute(QUERIES["enqueue_again"], {"id": job_id, "now": now.wall_us})
-    if not made.rowcount:
+    job = enqueue_again(connection, job_id, now)
+    if job is None:
         state = reads.state_of(connection, job_id)
         raise InvalidStateError(
             job_id, state, "only a scheduled, retrying, failed or cancelled job can be retried"
         )
-    new_id = made.lastrowid
-    assert new_id is not None
-    connection.execute(QUERIES["copy_payload"], (new_id, job_id))
-    failpoint("retry.after_insert")
-    connection.execute(QUERIES["replay_dead_letter"], (now.wall_us, new_id, job_id))
-    return reads.job(connection, new_id)
+    return job

@@ -7,23 +7,24 @@
                                     parked
 
 Facts are read, the pure plan is asked, and only then rows are taken: nothing is claimed and put back.
-One lazily read cursor per queue, already in due order by its index, merged over the queues.
 """
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack, closing
+from itertools import starmap
 from typing import NamedTuple
+
+import msgspec
 
 from mpdispatch import sqlite3
 from mpdispatch.clock import Instant
 from mpdispatch.failpoints import failpoint
 from mpdispatch.ids import boot_id
 from mpdispatch.model import ClaimedJob, ClaimFacts, ClaimPlan, Planner
+from mpdispatch.store.sqlite.choose import ID, QUEUE, Choice, Row
 from mpdispatch.store.sqlite.queries import QUERIES
-from mpdispatch.store.sqlite.rows import Row, claimed_of
 
 __all__ = [
     "Claim",
@@ -36,7 +37,6 @@ __all__ = [
 ]
 
 STAGE_AT_MOST = 1000
-PARK_AT_MOST = 1000
 """Per turn: one turn must not hold the write lock for long."""
 
 
@@ -76,6 +76,10 @@ def _claimable_parked_names(connection: sqlite3.Connection, planner: Planner) ->
     return [name for name in names if (known is None or name in known) and planner.refusal(name) is None]
 
 
+def _queues_with_due(connection: sqlite3.Connection, queues: Iterable[str]) -> list[str]:
+    return [row[0] for row in connection.execute(QUERIES["queues_with_due"], (_json(queues),))]
+
+
 def is_anything_claimable(connection: sqlite3.Connection, planner: Planner, slots: int, now: Instant) -> bool:
     """Whether a claim would find a row. Reads only, so that an idle supervisor takes no write lock."""
     facts = read_facts(connection, planner, now)
@@ -83,7 +87,7 @@ def is_anything_claimable(connection: sqlite3.Connection, planner: Planner, slot
     queues = _open_queues(plan, facts) if plan.total > 0 else {}
     if not queues:
         return False
-    if any(connection.execute(QUERIES["has_due"], (queue,)).fetchone() for queue in queues):
+    if _queues_with_due(connection, queues):
         return True
     return any(
         connection.execute(QUERIES["has_parked"], (name, queue)).fetchone()
@@ -96,9 +100,9 @@ def is_anything_claimable(connection: sqlite3.Connection, planner: Planner, slot
 
 
 def next_due_us(connection: sqlite3.Connection, queues: Iterable[str]) -> int | None:
-    """When the first scheduled or retrying job of these queues is due; one seek each."""
-    rows = (connection.execute(QUERIES["next_due"], (queue,)).fetchone() for queue in queues)
-    return min((row[0] for row in rows if row is not None), default=None)
+    """When the first scheduled or retrying job of these queues is due."""
+    found: int | None = connection.execute(QUERIES["next_due"], (_json(queues),)).fetchone()[0]
+    return found
 
 
 def is_anything_staged(connection: sqlite3.Connection, planner: Planner, now: Instant) -> bool:
@@ -109,10 +113,13 @@ def is_anything_staged(connection: sqlite3.Connection, planner: Planner, now: In
 
 def stage(connection: sqlite3.Connection, planner: Planner, now: Instant) -> bool:
     """Make due what has become due, at most STAGE_AT_MOST jobs; True: there may be more."""
+    if not is_anything_staged(connection, planner, now):
+        return False
     left = STAGE_AT_MOST
     for queue in planner.queues:
-        if left > 0:
-            left -= connection.execute(QUERIES["stage"], (queue, now.wall_us, left)).rowcount
+        for state in ("scheduled", "retrying"):
+            if left > 0:
+                left -= connection.execute(QUERIES["stage"], (queue, state, now.wall_us, left)).rowcount
     return left <= 0
 
 
@@ -122,60 +129,33 @@ def next_token_us(connection: sqlite3.Connection, planner: Planner, slots: int, 
         return None
     facts = read_facts(connection, planner, now)
     plan = planner.plan(max(slots, 1), facts)
-    held_back = (
+    held_back = [
         queue
         for queue in planner.rated
         if queue in planner.queues and queue not in facts.paused and plan.per_queue.get(queue, 0) <= 0
-    )
-    if any(connection.execute(QUERIES["has_due"], (queue,)).fetchone() for queue in held_back):
-        return plan.next_token_us
-    return None
+    ]
+    return plan.next_token_us if held_back and _queues_with_due(connection, held_back) else None
 
 
 # ---------------------------------------------------------------- claim
 
 
-def _due_order(row: Row) -> tuple[int, int, int]:
-    return -row[5], row[6], row[0]
+def _choose(connection: sqlite3.Connection, planner: Planner, left: dict[str, int], total: int) -> Choice:
+    choice = Choice(planner, left, total)
+    with ExitStack() as open_cursors:
 
+        def cursor(query: str, *values: str) -> sqlite3.Cursor:
+            return open_cursors.enter_context(closing(connection.execute(QUERIES[query], values)))
 
-def _candidates(
-    connection: sqlite3.Connection, planner: Planner, queues: Mapping[str, int], open_cursors: ExitStack
-) -> Iterator[Row]:
-    def rows(query: str, values: tuple[str, ...]) -> sqlite3.Cursor:
-        return open_cursors.enter_context(closing(connection.execute(QUERIES[query], values)))
-
-    streams = [rows("due", (queue,)) for queue in queues]
-    for name in _claimable_parked_names(connection, planner):
-        streams += [rows("parked", (name, queue)) for queue in queues]
-    return iter(streams[0]) if len(streams) == 1 else heapq.merge(*streams, key=_due_order)
-
-
-def _choose(
-    candidates: Iterable[Row], planner: Planner, left: dict[str, int], total: int
-) -> tuple[list[Row], list[tuple[str, int]], bool]:
-    """The rows to take, those to park (reason, id), and whether it stopped before it had seen all."""
-    taken, parked = list[Row](), list[tuple[str, int]]()
-    refusals = dict[str, str | None]()
-    for row in candidates:
-        name, queue = row[3], row[4]
-        if left[queue] <= 0:
-            continue
-        if name not in refusals:
-            refusals[name] = planner.refusal(name)
-        reason = refusals[name]
-        if reason is not None:
-            parked.append((reason, row[0]))
-            if len(parked) >= PARK_AT_MOST:
-                return taken, parked, True
-            continue
-        taken.append(row)
-        left[queue] -= 1
-        if len(taken) >= total:
-            return taken, parked, True
-        if not any(left.values()):
-            break
-    return taken, parked, False
+        queues = list(left) if len(left) == 1 else _queues_with_due(connection, left)
+        names = _claimable_parked_names(connection, planner)
+        if len(queues) == 1 and not names:
+            choice.from_one(queues[0], cursor("due", queues[0]))
+        else:
+            streams = [(cursor("due", queue), False) for queue in queues]
+            streams += [(cursor("parked", name, queue), True) for name in names for queue in left]
+            choice.from_many(streams)
+    return choice
 
 
 def claim(connection: sqlite3.Connection, owner: int, planner: Planner, slots: int, now: Instant) -> Claim:
@@ -186,28 +166,29 @@ def claim(connection: sqlite3.Connection, owner: int, planner: Planner, slots: i
     total = min(plan.total, slots)
     if total <= 0 or not left:
         return Claim([], {}, False)
-    with ExitStack() as open_cursors:
-        candidates = _candidates(connection, planner, left, open_cursors)
-        rows, parked, has_more = _choose(candidates, planner, left, total)
+    choice = _choose(connection, planner, left, total)
+    rows, parked = choice.rows, choice.parked
     if parked:
         connection.executemany(QUERIES["park"], parked)
     if rows:
-        _take(connection, owner, rows, now)
+        _take(connection, owner, choice, now)
         _charge(connection, planner, facts, rows)
     failpoint("claim.before_commit")
-    jobs = [
-        claimed_of(row, payload=_large(connection, row[0]) if row[10] is None else row[10], this_start=1)
-        for row in rows
-    ]
     reasons = dict[str, int]()
     for reason, _ in parked:
         reasons[reason] = reasons.get(reason, 0) + 1
-    return Claim(jobs, reasons, has_more)
+    return Claim(list(starmap(ClaimedJob, rows)), reasons, choice.has_more)
 
 
-def _take(connection: sqlite3.Connection, owner: int, rows: list[Row], now: Instant) -> None:
-    touched = connection.executemany(QUERIES["take"], [(owner, now.wall_us, row[0]) for row in rows]).rowcount
-    assert touched == len(rows), f"claimed {touched} rows of {len(rows)} read in the same transaction"
+def _take(connection: sqlite3.Connection, owner: int, choice: Choice, now: Instant) -> None:
+    again = set(choice.ids_again)
+    first = [row[ID] for row in choice.rows if row[ID] not in again]
+    touched = 0
+    for query, ids in (("take", first), ("take_again", choice.ids_again)):
+        if ids:
+            touched += connection.execute(QUERIES[query], (owner, now.wall_us, _json(ids))).rowcount
+    expected = len(choice.rows)
+    assert touched == expected, f"claimed {touched} rows of {expected} read in the same transaction"
 
 
 def _charge(connection: sqlite3.Connection, planner: Planner, facts: ClaimFacts, rows: list[Row]) -> None:
@@ -215,12 +196,11 @@ def _charge(connection: sqlite3.Connection, planner: Planner, facts: ClaimFacts,
         return
     taken = dict[str, int]()
     for row in rows:
-        taken[row[4]] = taken.get(row[4], 0) + 1
+        taken[row[QUEUE]] = taken.get(row[QUEUE], 0) + 1
     for queue, value in planner.charge(facts, taken).items():
         connection.execute(QUERIES["charge"], (queue, value, boot_id()))
 
 
-def _large(connection: sqlite3.Connection, job_id: int) -> str | bytes:
-    row = connection.execute(QUERIES["payload"], (job_id,)).fetchone()
-    # A row without its payload was tampered with. No arguments decode from nothing: it fails in the worker.
-    return b"" if row is None else row[0]
+def _json(values: Iterable[str] | Iterable[int]) -> str:
+    # As text: SQLite's json functions refuse a BLOB.
+    return msgspec.json.encode(list(values)).decode()

@@ -45,6 +45,8 @@ _BY_ERRNO: dict[int, type[StoreError]] = {
 
 FileIdentity = tuple[int, int]
 
+_flush = getattr(os, "fdatasync", os.fsync)  # macOS has no fdatasync
+
 
 def identity_of(path: str | Path) -> FileIdentity | None:
     """(st_dev, st_ino) of what is at `path` now, or None. A stat, never an open."""
@@ -82,11 +84,21 @@ class Session:
 
     # -- transactions ---------------------------------------------------------------------------
 
-    def write(self, work: Callable[[sqlite3.Connection], T], *, point: str, checkpoint: bool = True) -> T:
+    def write(
+        self,
+        work: Callable[[sqlite3.Connection], T],
+        *,
+        point: str,
+        checkpoint: bool = True,
+        synced: bool = True,
+    ) -> T:
         """What `work` gives, run inside one transaction. `work` may run more than once.
 
-        Waits for the lock as long as this session is patient, then raises StoreBusy.
+        Waits for the lock as long as this session is patient, then raises StoreBusy. `synced=False`: the commit
+        survives any crash of processes at once, a power cut only after `sync` or the next synced commit.
         """
+        if not synced and self.path is not None:
+            return self._write_unsynced(work, point)
 
         def transaction() -> T:
             result = self._transaction(work, point)
@@ -95,6 +107,35 @@ class Session:
             return result
 
         return self.locked(transaction)
+
+    def _write_unsynced(self, work: Callable[[sqlite3.Connection], T], point: str) -> T:
+        (level,) = self.connection.execute("PRAGMA synchronous").fetchone()
+        # 1 is NORMAL: in WAL mode a commit then leaves the fsync out, and nothing else.
+        self.connection.execute("PRAGMA synchronous=1")
+        try:
+            return self.locked(lambda: self._transaction(work, point))
+        finally:
+            self.connection.execute(f"PRAGMA synchronous={level}")
+
+    def sync(self) -> None:
+        """Have all commits so far survive a power cut: flush the log, where they stand.
+
+        By a descriptor of our own. SQLite locks the database and the -shm file, never the log, so opening and
+        closing the log drops no lock of it.
+        """
+        if self.path is None or self.connection.execute("PRAGMA synchronous").fetchone() == (1,):
+            return  # in memory, or durability="process": nothing is flushed for anybody
+        try:
+            descriptor = os.open(f"{self.path}-wal", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            try:
+                _flush(descriptor)
+            finally:
+                os.close(descriptor)
+        except FileNotFoundError:
+            return  # checkpointed away by the last one that closed it: it is all in the database
+        except OSError as error:
+            self.is_broken = True
+            raise StoreIOError(self.location, f"cannot flush its log: {error.strerror}") from error
 
     def locked(self, work: Callable[[], T]) -> T:
         """What `work` gives, run under the write lock, again and again as long as SQLite says BUSY."""

@@ -1,8 +1,8 @@
 """Recording outcomes in the supervisor's transaction: job row, attempt history, dead letter, large result.
 
-The guard is in the UPDATE's WHERE, and the number of rows it touched is checked. All of a turn's outcomes
-go in one `executemany`, whose count must come out right; if it does not, the turn is rolled back and done
-again one by one.
+The guard is in the UPDATE's WHERE, and the number of rows it touched is checked. A turn's plain completions go
+in one statement, the others in one `executemany`, and the counts must come out right; if they do not, the turn
+is rolled back and done again one by one.
 """
 
 from __future__ import annotations
@@ -12,18 +12,55 @@ from typing import Any
 
 from mpdispatch import sqlite3
 from mpdispatch.failpoints import failpoint
-from mpdispatch.model import JobState, Transition
+from mpdispatch.model import Cause, JobState, Transition
 from mpdispatch.store.base import Progress
+from mpdispatch.store.sqlite.bulk import ManyRows
 from mpdispatch.store.sqlite.queries import QUERIES
-from mpdispatch.store.sqlite.rows import INLINE_BYTES, encode_error, stored_json
+from mpdispatch.store.sqlite.rows import INLINE_BYTES, encode_error, line_of, stored_json
 
 __all__ = ["SomeRejectedError", "record", "record_one_by_one", "record_progress"]
 
+_COMPLETE = ManyRows(QUERIES["complete"])
 _FINISH = QUERIES["finish"]
 
 
 class SomeRejectedError(Exception):
     """At least one of these outcomes is of a job that is not this owner's any more. Roll back."""
+
+
+def _split(transitions: Iterable[Transition]) -> tuple[list[Any], int, list[Transition]]:
+    """The values of `complete` for those it is for, how many they are, and the others."""
+    values, others = list[Any](), list[Transition]()
+    count = 0
+    completed, by_return = JobState.COMPLETED, Cause.COMPLETED
+    for each in transitions:
+        run, result = each.run, each.result
+        if (
+            each.state is completed
+            and each.cause is by_return
+            and run is not None
+            and result is not None
+            and len(result) <= INLINE_BYTES
+            # By it the view of attempts knows that this row is the start's record; so it must say all of it.
+            and run.duration_us is not None
+            and each.attempt == each.claim_attempt
+            and each.error is None
+        ):
+            values += (
+                each.job_id,
+                each.starts,
+                each.at_us,
+                run.started_us,
+                stored_json(result),
+                run.worker_pid,
+                run.duration_us,
+                run.cpu_us,
+                run.max_rss_bytes,
+            )
+            count += 1
+        else:
+            others.append(each)
+    return values, count, others
 
 
 def _row(owner: int, transition: Transition) -> tuple[Any, ...]:
@@ -33,7 +70,7 @@ def _row(owner: int, transition: Transition) -> tuple[Any, ...]:
         transition.job_id,
         owner,
         transition.starts,
-        transition.state,
+        transition.state.value,
         transition.state.is_terminal,
         transition.at_us,
         transition.attempt,
@@ -46,15 +83,20 @@ def _row(owner: int, transition: Transition) -> tuple[Any, ...]:
         None if run is None else run.worker_pid,
         None if run is None else run.cpu_us,
         None if run is None else run.max_rss_bytes,
+        line_of(transition.state),
     )
 
 
 def record(connection: sqlite3.Connection, owner: int, transitions: Sequence[Transition]) -> None:
     """Write them all, or raise SomeRejectedError with the transaction half written."""
-    touched = connection.executemany(_FINISH, [_row(owner, each) for each in transitions]).rowcount
-    if touched != len(transitions):
+    values, count, others = _split(transitions)
+    if count and _COMPLETE.execute(connection, values, after=(owner,)) != count:
         raise SomeRejectedError
-    _record_rest(connection, transitions)
+    if others:
+        touched = connection.executemany(_FINISH, [_row(owner, each) for each in others]).rowcount
+        if touched != len(others):
+            raise SomeRejectedError
+    _record_rest(connection, others)
 
 
 def record_one_by_one(
@@ -82,7 +124,7 @@ def _record_rest(connection: sqlite3.Connection, transitions: Iterable[Transitio
                     each.job_id,
                     each.starts,
                     each.claim_attempt,
-                    each.cause,
+                    each.cause.value,
                     run.started_us,
                     each.at_us,
                     run.duration_us,

@@ -11,12 +11,15 @@ from mpdispatch.clock import Instant
 from mpdispatch.errors import StoreError, UsageError
 from mpdispatch.model import Job, NewJob
 from mpdispatch.store.sqlite import reads
+from mpdispatch.store.sqlite.bulk import ManyRows
 from mpdispatch.store.sqlite.connection import Session
 from mpdispatch.store.sqlite.queries import QUERIES
 from mpdispatch.store.sqlite.rows import INLINE_BYTES, fresh_job, new_job_row, stored_json
 from mpdispatch.store.sqlite.translate import translated
 
 __all__ = ["insert", "insert_many", "insert_on", "main_file_of", "refuse_other_file", "refuse_other_sqlite"]
+
+_INSERT_BATCH = ManyRows(QUERIES["insert_batch"])
 
 
 def insert(connection: sqlite3.Connection | sqlite3.Cursor, job: NewJob, now: Instant) -> Job:
@@ -51,30 +54,16 @@ def insert_many(
     row = connection.execute(QUERIES["last_id"]).fetchone()
     first = 1 if row is None else row[0] + 1
     batch_id = first if batch_id is None else batch_id
-    texts = [stored_json(payload) for payload in payloads]
-    large = [(first + at, texts[at]) for at, payload in enumerate(payloads) if len(payload) > INLINE_BYTES]
-    name, queue, state, priority, run_at_us, max_retries, timeout_us, created_us, *_ = new_job_row(
-        template, None, now.wall_us
-    )
-    connection.executemany(
-        QUERIES["insert_batch"],
-        (
-            (
-                first + at,
-                name,
-                queue,
-                state,
-                priority,
-                run_at_us,
-                max_retries,
-                timeout_us,
-                created_us,
-                batch_id,
-                texts[at] if len(payload) <= INLINE_BYTES else None,
-            )
-            for at, payload in enumerate(payloads)
-        ),
-    )
+    *constants, _key, _retried_from, _payload = new_job_row(template, None, now.wall_us)
+    values, large = list[Any](), list[tuple[int, str | bytes]]()
+    for job_id, payload in enumerate(payloads, first):
+        text = stored_json(payload)
+        if len(payload) <= INLINE_BYTES:
+            values += (job_id, text)
+        else:
+            values += (job_id, None)
+            large.append((job_id, text))
+    _INSERT_BATCH.execute(connection, values, before=(*constants, batch_id))
     if large:
         connection.executemany(QUERIES["insert_payload"], large)
     return range(first, first + len(payloads))

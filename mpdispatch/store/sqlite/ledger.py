@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import starmap
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,16 +13,16 @@ from mpdispatch import sqlite3
 from mpdispatch.clock import Instant
 from mpdispatch.errors import LeaseLostError
 from mpdispatch.failpoints import failpoint
-from mpdispatch.model import ClaimedJob, PeerSupervisor, Planner, Registration, Transition
+from mpdispatch.model import ClaimedJob, Output, PeerSupervisor, Planner, Registration, Transition
 from mpdispatch.store.base import Lease, Progress, Renewal, Turn
 from mpdispatch.store.sqlite import claim as claiming
 from mpdispatch.store.sqlite import finish as finishing
+from mpdispatch.store.sqlite import outputs as output_table
 from mpdispatch.store.sqlite import reads
 from mpdispatch.store.sqlite.connection import Session
 from mpdispatch.store.sqlite.holder import holder_of
 from mpdispatch.store.sqlite.place import Place
 from mpdispatch.store.sqlite.queries import QUERIES
-from mpdispatch.store.sqlite.rows import claimed_of
 from mpdispatch.store.sqlite.wake import Bell, remove_bell
 
 __all__ = ["SQLiteLedger"]
@@ -57,8 +58,8 @@ class SQLiteLedger:
     def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         return self._session().read(work)
 
-    def _write(self, work: Callable[[sqlite3.Connection], T], point: str) -> T:
-        return self._session().write(work, point=point, checkpoint=False)
+    def _write(self, work: Callable[[sqlite3.Connection], T], point: str, *, synced: bool = True) -> T:
+        return self._session().write(work, point=point, checkpoint=False, synced=synced)
 
     # -- the lease ------------------------------------------------------------------------------
 
@@ -130,17 +131,22 @@ class SQLiteLedger:
         planner: Planner | None = None,
         slots: int = 0,
         progress: Sequence[Progress] = (),
+        outputs: Sequence[Output] = (),
     ) -> Turn:
         """One transaction: record these outcomes, stage what is due, claim up to `slots` jobs as planned."""
-        if not transitions and not progress:
+        if not transitions and not progress and not outputs:
             idle = self._read(lambda c: _idle_turn(c, owner, planner, slots, now))
             if idle is not None:
                 return idle
+
+        is_synced = bool(transitions or progress or outputs)
 
         def work(connection: sqlite3.Connection, *, one_by_one: bool = False) -> Turn:
             _require_registered(connection, owner)
             if progress:
                 finishing.record_progress(connection, owner, progress)
+            if outputs:
+                output_table.record(connection, owner, outputs)
             rejected = list[tuple[int, int]]()
             if transitions and one_by_one:
                 rejected = finishing.record_one_by_one(connection, owner, transitions)
@@ -158,17 +164,19 @@ class SQLiteLedger:
             has_more = claiming.stage(connection, planner, now)
             failpoint("claim.after_stage")
             claim = claiming.claim(connection, owner, planner, slots, now)
+            has_more = has_more or claim.has_more
             return Turn(
                 claimed=claim.jobs,
                 rejected=rejected,
                 parked=claim.parked,
-                has_more=has_more or claim.has_more,
-                next_due_us=claiming.next_due_us(connection, planner.queues),
+                has_more=has_more,
+                next_due_us=None if has_more else claiming.next_due_us(connection, planner.queues),
                 next_token_us=claiming.next_token_us(connection, planner, slots, now),
+                is_synced=is_synced or not claim.jobs,
             )
 
         try:
-            return self._write(work, "turn")
+            return self._write(work, "turn", synced=is_synced)
         except finishing.SomeRejectedError:
             return self._write(lambda c: work(c, one_by_one=True), "turn")
 
@@ -180,7 +188,7 @@ class SQLiteLedger:
     def jobs_of(self, owner: int) -> list[ClaimedJob]:
         """The running jobs of a supervisor. A read."""
         rows = self._read(lambda c: c.execute(QUERIES["jobs_of"], (owner,)).fetchall())
-        return [claimed_of(row, payload=row[10] if row[10] is not None else b"", this_start=0) for row in rows]
+        return list(starmap(ClaimedJob, rows))
 
     def take_over(self, dead: PeerSupervisor, transitions: Sequence[Transition], *, now: Instant) -> bool:
         """Record these outcomes of a dead supervisor's jobs and strike it off, in one transaction."""
@@ -226,6 +234,10 @@ class SQLiteLedger:
     def blocker(self) -> int | None:
         """Pid of the process on this host that holds the store's write lock now, if that can be known."""
         return holder_of(self.side_dir / "lock")
+
+    def sync(self) -> None:
+        """Have everything committed so far survive a power cut."""
+        self._session().sync()
 
     def verify(self) -> None:
         """Raise StoreVanished if the file was deleted or replaced since it was opened. No I/O but a stat."""

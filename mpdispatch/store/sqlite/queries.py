@@ -8,4 +8,5 @@ from mpdispatch.store.sql import Queries
 
 __all__ = ["QUERIES"]
 
-QUERIES = Queries(Path(__file__).with_name("queries.sql"))
+_HERE = Path(__file__).parent
+QUERIES = Queries(_HERE / "queries.sql", _HERE / "ledger.sql")

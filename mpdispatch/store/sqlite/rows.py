@@ -8,16 +8,16 @@ from typing import Any
 
 import msgspec
 
-from mpdispatch.model import Attempt, Cause, ClaimedJob, ErrorInfo, Job, JobState, NewJob, PeerSupervisor
+from mpdispatch.model import Attempt, Cause, ErrorInfo, Job, JobState, NewJob, PeerSupervisor
 
 __all__ = [
     "INLINE_BYTES",
     "Row",
     "attempt_of",
-    "claimed_of",
     "encode_error",
     "fresh_job",
     "job_of",
+    "line_of",
     "moment",
     "new_job_row",
     "stored_json",
@@ -30,6 +30,7 @@ INLINE_BYTES = 1024
 """Larger payloads and results stand in tables of their own."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LINES = {JobState.PENDING: 1, JobState.SCHEDULED: 2, JobState.RETRYING: 2}
 encode_error: Callable[[ErrorInfo], bytes] = msgspec.json.Encoder().encode
 _decode_error = msgspec.json.Decoder(ErrorInfo).decode
 
@@ -76,13 +77,20 @@ def _error(stored: str | bytes | None) -> ErrorInfo | None:
         return ErrorInfo(type="UnreadableError", message=f"<not JSON: {len(stored)} bytes>")
 
 
+def line_of(state: JobState) -> int | None:
+    """The line (see schema.sql) of a job in this state that is not parked."""
+    return _LINES.get(state)
+
+
 def new_job_row(job: NewJob, payload: str | bytes | None, now_us: int) -> tuple[Any, ...]:
     """Parameters of `insert_job`."""
     run_at_us = now_us if job.run_at_us is None else job.run_at_us
+    is_due = run_at_us <= now_us
     return (
         job.name,
         job.queue,
-        "pending" if run_at_us <= now_us else "scheduled",
+        "pending" if is_due else "scheduled",
+        1 if is_due else 2,
         job.priority,
         run_at_us,
         job.max_retries,
@@ -160,23 +168,6 @@ def job_of(row: Row, *, created: bool = True) -> Job:
         cpu_s=_seconds(row[22]),
         max_rss_bytes=row[23],
         created=created,
-    )
-
-
-def claimed_of(row: Row, *, payload: str | bytes, this_start: int) -> ClaimedJob:
-    """A row of `due`, `parked` (`this_start=1`: the claim that is being made) or `jobs_of` (0)."""
-    return ClaimedJob(
-        id=row[0],
-        starts=row[1] + this_start,
-        attempt=row[2] + this_start,
-        name=row[3],
-        queue=row[4],
-        priority=row[5],
-        run_at_us=row[6],
-        max_retries=row[7],
-        timeout_us=row[8],
-        idempotency_key=row[9],
-        payload=payload.encode() if isinstance(payload, str) else payload,
     )
 
 

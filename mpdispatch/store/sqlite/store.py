@@ -11,9 +11,9 @@ from typing import Any, Self, TypeVar
 from mpdispatch import sqlite3
 from mpdispatch.clock import Instant
 from mpdispatch.errors import StoreError, UsageError
-from mpdispatch.model import Attempt, Job, JobState, NewJob, Page, PeerSupervisor
-from mpdispatch.store.base import JobFilter, Ledger, QueueStats
-from mpdispatch.store.sqlite import changes, inserts, reads
+from mpdispatch.model import Attempt, DeadLetter, Job, JobState, NewJob, Output, Page, PeerSupervisor
+from mpdispatch.store.base import DeadLetterFilter, JobFilter, Ledger, QueueStats
+from mpdispatch.store.sqlite import changes, dead_letters, inserts, outputs, reads
 from mpdispatch.store.sqlite.connection import Session
 from mpdispatch.store.sqlite.ledger import SQLiteLedger
 from mpdispatch.store.sqlite.options import Durability, FileOptions
@@ -171,8 +171,19 @@ class SQLiteStore:
         return self._read(lambda c: reads.state_of(c, job_id))
 
     def attempts(self, job_id: int) -> list[Attempt]:
-        """Oldest first."""
-        return self._read(lambda c: reads.attempts(c, job_id))
+        """Oldest first, with what each wrote."""
+
+        def work(connection: sqlite3.Connection) -> list[Attempt]:
+            return outputs.with_outputs(reads.attempts(connection, job_id), outputs.of_job(connection, job_id))
+
+        return self._read(work)
+
+    def outputs(self, job_id: int) -> list[Output]:
+        """What each start wrote to each stream, oldest start first; a running one's too. Raises JobNotFoundError."""
+        found = self._read(lambda c: outputs.of_job(c, job_id))
+        if not found:
+            self.state_of(job_id)
+        return found
 
     def list_jobs(self, where: JobFilter, *, limit: int, cursor: str | None) -> Page[Job]:
         """Newest id first. Raises UsageError on a cursor that is none."""
@@ -182,9 +193,27 @@ class SQLiteStore:
         """Every state, 0 included."""
         return self._read(reads.counts)
 
-    def dead_letter_count(self) -> int:
-        """Dead letters not replayed."""
-        return self._read(lambda c: int(c.execute(QUERIES["dead_letter_count"]).fetchone()[0]))
+    def dead_letter_count(self, queue: str | None = None) -> int:
+        """Dead letters not replayed, of one queue or of all."""
+        return self._read(lambda c: dead_letters.count(c, queue))
+
+    def dead_letters(self, where: DeadLetterFilter, *, limit: int, cursor: str | None) -> Page[DeadLetter]:
+        """The last failed first. Raises UsageError on a cursor that is none."""
+        return self._read(lambda c: dead_letters.page(c, where, limit, cursor))
+
+    def dead_letter(self, job_id: int) -> DeadLetter:
+        """Raises DeadLetterNotFoundError."""
+        return self._read(lambda c: dead_letters.letter(c, job_id))
+
+    def replay(self, job_id: int, *, now: Instant) -> Job:
+        """Enqueue a failed job again, once; later calls give the same job with `created=False`."""
+        job = self._write(lambda c: dead_letters.replay(c, job_id, now), "replay")
+        self.wake()
+        return job
+
+    def purge_dead_letters(self, where: DeadLetterFilter) -> int:
+        """Delete dead letters (never their jobs), a few hundred at a time; gives how many."""
+        return dead_letters.purge(self._read, lambda work: self._write(work, "purge"), where)
 
     def queue_stats(self) -> list[QueueStats]:
         """Every queue that holds a job or was ever paused, by name."""
@@ -197,7 +226,7 @@ class SQLiteStore:
         return job
 
     def retry(self, job_id: int, *, now: Instant) -> Job:
-        """Run a waiting job now, or enqueue a failed or cancelled one again as a new job."""
+        """Run a waiting job now, or enqueue a failed or cancelled one again as a new job (once)."""
         job = self._write(lambda c: changes.retry(c, job_id, now), "retry")
         self.wake()
         return job

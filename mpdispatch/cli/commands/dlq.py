@@ -1,0 +1,132 @@
+"""`dlq`: the jobs that failed for good, each under its job's id."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+
+import click
+
+from mpdispatch.cli.commands.change import each_of
+from mpdispatch.cli.commands.jobs import tell_job
+from mpdispatch.cli.output import escape, print_json, print_json_array, print_table, say, shorten, time_text
+from mpdispatch.cli.places import open_existing
+from mpdispatch.cli.program import Options, command_group
+from mpdispatch.cli.values import DURATION
+from mpdispatch.clock import SECOND_US, SystemClock
+from mpdispatch.model import DeadLetter, Job
+from mpdispatch.model.wire import attempt_to_json, dead_letter_to_json
+from mpdispatch.store.base import DeadLetterFilter, Store
+
+__all__ = ["dlq"]
+
+_PAGE = 1000
+_clock = SystemClock()
+
+
+@command_group("mpdispatch dlq list\nmpdispatch dlq replay 41", name="dlq")
+def dlq() -> None:
+    """Look after dead letters: jobs that failed and are not tried again. Each has its job's id."""
+
+
+@dlq.add("mpdispatch dlq list\nmpdispatch dlq list --queue bulk --replayed --json", name="list")
+@click.option("--queue", metavar="QUEUE", help="Only those of this queue.")
+@click.option("--name", metavar="NAME", help="Only those of jobs of this name.")
+@click.option("--replayed", is_flag=True, help="Also those that were replayed already.")
+@click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="How many at most.")
+@click.option("--cursor", metavar="CURSOR", help="Go on where another list ended.")
+@click.option("--all", "everything", is_flag=True, help="All of them, whatever --limit says.")
+@click.pass_obj
+def list_(
+    options: Options,
+    queue: str | None,
+    name: str | None,
+    replayed: bool,
+    limit: int,
+    cursor: str | None,
+    everything: bool,
+) -> None:
+    """List dead letters, the last failed first."""
+    store = open_existing(options)
+    where = DeadLetterFilter(queue=queue, name=name, is_replayed=None if replayed else False)
+    if everything:
+        found, next_cursor = _all_of(store, where, cursor), None
+    else:
+        page = store.dead_letters(where, limit=limit, cursor=cursor)
+        found, next_cursor = iter(page.items), page.next_cursor
+    if options.json:
+        print_json_array(map(dead_letter_to_json, found))
+    else:
+        columns = ["id", "name", "queue", "attempt", "failed at", "replayed as", "error"]
+        print_table(columns, map(_row, found), right=["id", "attempt", "replayed as"])
+    if next_cursor is not None:
+        click.echo(f"there are more: --cursor {escape(next_cursor)}, or --all", err=True)
+
+
+def _all_of(store: Store, where: DeadLetterFilter, cursor: str | None) -> Iterator[DeadLetter]:
+    while True:
+        page = store.dead_letters(where, limit=_PAGE, cursor=cursor)
+        yield from page.items
+        if (cursor := page.next_cursor) is None:
+            return
+
+
+def _row(letter: DeadLetter) -> Sequence[object]:
+    job = letter.job
+    error = shorten(str(job.last_error or ""), 60)
+    return letter.id, job.name, job.queue, job.attempt, time_text(letter.failed_at), letter.replayed_as, error
+
+
+@dlq.add("mpdispatch dlq show 41", name="show")
+@click.argument("job_id", metavar="ID", type=click.IntRange(min=1))
+@click.pass_obj
+def show(options: Options, job_id: int) -> None:
+    """Show one dead letter: the failed job, every start of it, and what became of it."""
+    store = open_existing(options)
+    letter, attempts = store.dead_letter(job_id), store.attempts(job_id)
+    facts = dead_letter_to_json(letter)
+    if options.json:
+        print_json({**facts, "attempts": [attempt_to_json(attempt) for attempt in attempts]})
+        return
+    del facts["job_id"]
+    tell_job(facts, attempts, letter.job.last_error)
+
+
+@dlq.add("mpdispatch dlq replay 41\nmpdispatch dlq replay 41 42", name="replay")
+@click.argument("ids", metavar="ID...", nargs=-1, required=True, type=click.IntRange(min=1))
+@click.pass_obj
+def replay(options: Options, ids: Sequence[int]) -> int:
+    """Enqueue failed jobs again, as new jobs. One that was replayed before is not enqueued a second time."""
+
+    def one(store: Store, job_id: int) -> Job:
+        return store.replay(job_id, now=_clock.now())
+
+    def told(job: Job, job_id: int) -> str:
+        if not job.created:
+            return f"job {job_id} was replayed before, as job {job.id} ({job.state})"
+        return f"job {job_id} runs again as job {job.id}"
+
+    return each_of(options, ids, one, told)
+
+
+@dlq.add("mpdispatch dlq purge --older-than 30d\nmpdispatch dlq purge --queue bulk", name="purge")
+@click.option("--older-than", type=DURATION, help="Only those that failed longer ago (12h, 30d).")
+@click.option("--queue", metavar="QUEUE", help="Only those of this queue.")
+@click.option("--name", metavar="NAME", help="Only those of jobs of this name.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.pass_obj
+def purge(options: Options, older_than: float | None, queue: str | None, name: str | None, yes: bool) -> None:
+    """Delete dead letters, replayed or not. Their jobs stay, as failed; `retry` still enqueues them again.
+
+    Without an option, all of them: on a terminal it asks first.
+    """
+    store = open_existing(options)
+    before_us = None if older_than is None else _clock.now().wall_us - round(older_than * SECOND_US)
+    if before_us is None and queue is None and name is None and not yes and sys.stdin.isatty():
+        click.confirm("Delete all dead letters?", abort=True, err=True)
+    where = DeadLetterFilter(queue=queue, name=name, is_replayed=None, failed_before_us=before_us)
+    deleted = store.purge_dead_letters(where)
+    if options.json:
+        print_json({"purged": deleted})
+    else:
+        say(f"purged: {deleted}")

@@ -1,0 +1,77 @@
+"""`run`: put a program into the store as a job. No shell is between."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from mpdispatch.cli.commands.jobs import ends_of
+from mpdispatch.cli.joboptions import job_options, new_job_fields
+from mpdispatch.cli.output import print_json, say
+from mpdispatch.cli.places import find_settings, find_store
+from mpdispatch.cli.program import Options, command
+from mpdispatch.clock import SystemClock
+from mpdispatch.config import Config
+from mpdispatch.execution.commands import environment_of, payload_of
+from mpdispatch.model import COMMAND_JOB, NewJob
+from mpdispatch.model.wire import job_to_json
+
+__all__ = ["run"]
+
+
+@command(
+    "mpdispatch run -- tar czf backup.tgz data\n"
+    "mpdispatch run --queue nightly --timeout 1h --env DATABASE_URL -- ./report.sh --all\n"
+    "mpdispatch run --wait -- make test",
+    context_settings={"allow_interspersed_args": False},
+)
+@click.argument("argv", metavar="-- CMD [ARG]...", nargs=-1, required=True, type=click.UNPROCESSED)
+@job_options
+@click.option("--cwd", metavar="FOLDER", help="Where to run it, if not in the current folder.")
+@click.option(
+    "--env", "chosen", metavar="NAME[=VALUE]", multiple=True, help="A variable it gets too; may be repeated."
+)
+@click.option("--wait", is_flag=True, help="Wait until it has ended; exit 1 if it did not complete.")
+@click.pass_obj
+def run(
+    options: Options,
+    /,
+    argv: Sequence[str],
+    cwd: str | None,
+    chosen: Sequence[str],
+    wait: bool,
+    **wishes: Any,
+) -> int:
+    """Put the program CMD with its arguments into the store as a job, and print its id.
+
+    It runs under a supervisor started with --allow-commands, in this folder, without a shell. It gets PATH,
+    HOME, USER, LOGNAME, SHELL, LANG, LANGUAGE, LC_*, TZ and TMPDIR of this shell and what --env names; they are
+    kept in the store, readable for whoever can read it. Another exit status than 0 fails it. The last 64 KiB of its
+    stdout and stderr are shown by `mpdispatch logs` and `show`.
+    """
+    settings = find_settings(options)
+    config = Config.resolve({}, env=os.environ, file=settings.config if settings else None)
+    now = SystemClock().now()
+    fields = new_job_fields(wishes, now)
+    payload = payload_of(
+        argv,
+        cwd=os.path.abspath(cwd or os.curdir),
+        env=environment_of(os.environ, chosen),
+        max_bytes=config.max_payload_bytes,
+    )
+    store = find_store(options)
+    store.check(create=True)
+    job = store.enqueue(NewJob(name=COMMAND_JOB, payload=payload, **fields), now=now)
+    if not options.json:
+        say(job.id)
+    if not wait:
+        if options.json:
+            print_json(job_to_json(job))
+        return 0
+    code, ended = ends_of(options, store, [job.id])
+    if options.json:
+        print_json(ended[0])
+    return code

@@ -1,0 +1,74 @@
+"""`engine.dead_letters`: the jobs that failed for good. Needs a store, no handlers."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from mpdispatch.clock import SECOND_US, Clock
+from mpdispatch.engine.options import checked_id, checked_limit, seconds
+from mpdispatch.model import DeadLetter, Job, Page
+from mpdispatch.store.base import DeadLetterFilter, Store
+
+__all__ = ["DeadLetters"]
+
+
+class DeadLetters:
+    """The dead letters of a store, each by the id of its job."""
+
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self._store, self._clock = store, clock
+
+    def list(
+        self,
+        *,
+        queue: str | None = None,
+        name: str | None = None,
+        replayed: bool | None = False,
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> Page[DeadLetter]:
+        """The last failed first: `items` (at most `limit`, 1 to 1000) and the `next_cursor` (None at the end).
+
+        `replayed=True` gives those that were replayed, None both; without it, those still to be looked after.
+
+        Raises:
+            UsageError: `limit` or `cursor` is not allowed.
+        """
+        where = DeadLetterFilter(queue=queue, name=name, is_replayed=replayed)
+        return self._store.dead_letters(where, limit=checked_limit(limit), cursor=cursor)
+
+    def get(self, job_id: int) -> DeadLetter:
+        """The dead letter of a failed job. Raises DeadLetterNotFoundError."""
+        return self._store.dead_letter(checked_id(job_id))
+
+    def count(self, queue: str | None = None) -> int:
+        """How many are not replayed."""
+        return self._store.dead_letter_count(queue)
+
+    def replay(self, job_id: int) -> Job:
+        """Enqueue the failed job again as a **new** job, and mark the dead letter, in one transaction.
+
+        Doing it twice makes one job: the second call gives the first one's, with `created=False`.
+
+        Raises:
+            DeadLetterNotFoundError: the job did not fail, or its dead letter was purged.
+        """
+        return self._store.replay(checked_id(job_id), now=self._clock.now())
+
+    def purge(
+        self,
+        *,
+        queue: str | None = None,
+        name: str | None = None,
+        older_than: float | timedelta | None = None,
+    ) -> int:
+        """Delete dead letters, replayed or not; gives how many. Their jobs stay, as failed.
+
+        `older_than` (seconds): only those that failed longer ago. Deleted in short transactions, so
+        supervisors go on claiming.
+        """
+        before_us = None
+        if older_than is not None:
+            before_us = self._clock.now().wall_us - round(seconds("older_than", older_than) * SECOND_US)
+        where = DeadLetterFilter(queue=queue, name=name, is_replayed=None, failed_before_us=before_us)
+        return self._store.purge_dead_letters(where)

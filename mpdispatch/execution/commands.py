@@ -1,0 +1,236 @@
+"""Command jobs: a program instead of a handler. `payload_of` where they are enqueued, `run_command` in the worker.
+
+The program leads a process group of its own below the worker. It ends with its job: SIGTERM to the group at a timeout
+or cancel, SIGKILL soon after, and what escapes that is found by the worker's mark in its environment.
+"""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import IO, Any
+
+import msgspec
+
+from mpdispatch.errors import CommandFailedError, Fault, JobTimeout, PayloadError, UsageError
+from mpdispatch.execution.context import JobContext, current_job
+from mpdispatch.model import COMMAND_JOB, Command, Stream
+
+__all__ = ["environment_of", "payload_of", "run_command"]
+
+_BASICS = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR")
+_LOCALE = "LC_"
+_KEPT_OF_WORKER = ("MPDISPATCH_WORKER",)
+"""By which a supervisor finds what a dead worker has left running (see pool.kill)."""
+
+_READ_BYTES = 65536
+_LOOK_S = 0.25
+"""How soon held-back output is sent; where there are no pidfds, also how soon an end is seen (a fifth of it)."""
+_DRAIN_BYTES = 4 << 20
+"""After the program's end no more than this is read from pipes that something it left behind keeps open."""
+_PATIENCE_S = {True: 0.1, False: 4.0}
+"""From SIGTERM to SIGKILL, after a timeout (the supervisor gives us 0.3 s) or not (5 s)."""
+
+
+# ---------------------------------------------------------------- where it is enqueued
+
+
+def environment_of(environ: Mapping[str, str], chosen: Iterable[str]) -> dict[str, str]:
+    """What a command job takes along of this environment: the basics and what was chosen (`NAME`, `NAME=VALUE`).
+
+    The basics are PATH, HOME, USER, LOGNAME, SHELL, LANG, LANGUAGE, LC_*, TZ and TMPDIR.
+
+    Raises:
+        UsageError: a chosen variable is not set, or is no name.
+    """
+    taken = {n: v for n, v in environ.items() if n in _BASICS or n.startswith(_LOCALE)}
+    for choice in chosen:
+        name, sign, value = choice.partition("=")
+        if not name or "\0" in choice:
+            raise UsageError(f"--env: {choice!r} is neither NAME nor NAME=VALUE")
+        if not sign and name not in environ:
+            raise UsageError(f"--env: {name} is not set here; give it a value: --env {name}=...")
+        taken[name] = value if sign else environ[name]
+    return taken
+
+
+def payload_of(argv: Sequence[str], *, cwd: str, env: Mapping[str, str], max_bytes: int) -> bytes:
+    """The payload of a command job.
+
+    Raises:
+        PayloadError: it is larger than `max_bytes`, or holds text that is no Unicode.
+    """
+    try:
+        payload = msgspec.json.encode(Command(argv=list(argv), cwd=cwd, env=dict(env)))
+    except UnicodeEncodeError as error:
+        fault = Fault("", f"an argument, the folder or a variable is no valid UTF-8: {error.object!r}")
+        raise PayloadError(COMMAND_JOB, [fault]) from error
+    if len(payload) > max_bytes:
+        text = f"the command is {len(payload):,} bytes of JSON, at most {max_bytes:,} are allowed (max_payload_bytes)"
+        raise PayloadError(COMMAND_JOB, [Fault("argv", text)])
+    return payload
+
+
+# ---------------------------------------------------------------- in the worker
+
+
+def run_command(argv: list[str], cwd: str, env: dict[str, str]) -> dict[str, Any]:
+    """Run the program to its end, passing on what it writes. The built-in handler of command jobs.
+
+    Raises:
+        CommandFailedError: it cannot be started, exits with another status than 0, or a signal ended it.
+    """
+    context = current_job()
+    process = _start(argv, cwd, {**env, **_added(context)})
+    ears = _Ears(process, context)
+    try:
+        code = ears.listen(None)
+    except BaseException as error:
+        _end(process, ears, patience_s=_PATIENCE_S[isinstance(error, JobTimeout)])
+        raise
+    finally:
+        ears.close()
+    assert code is not None  # listening without a limit ends with the program
+    if code != 0:
+        raise CommandFailedError(
+            argv[0],
+            exit_status=code if code > 0 else None,
+            signal=_signal_name(-code) if code < 0 else None,
+            detail=ears.last_error_line(),
+        )
+    return {"exit_status": 0}
+
+
+def _added(context: JobContext) -> dict[str, str]:
+    ours = {"MPDISPATCH_JOB_ID": str(context.id), "MPDISPATCH_ATTEMPT": str(context.attempt)}
+    return ours | {name: os.environ[name] for name in _KEPT_OF_WORKER if name in os.environ}
+
+
+def _start(argv: list[str], cwd: str, env: dict[str, str]) -> subprocess.Popen[bytes]:
+    if not argv or not argv[0]:
+        raise CommandFailedError("", exit_status=127, detail="there is no program to run")
+    try:
+        return subprocess.Popen(
+            argv,
+            cwd=cwd,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            bufsize=0,
+            process_group=0,
+        )
+    except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.filename == cwd:
+            detail = f"its folder {cwd} cannot be entered: {error.strerror}"
+        elif isinstance(error, FileNotFoundError):
+            detail = (
+                "there is no such program on its PATH" if os.sep not in argv[0] else "there is no such file"
+            )
+        else:
+            detail = str(error)
+        # As shells do: 127 not found, 126 found and not to be run.
+        status = 127 if isinstance(error, FileNotFoundError) else 126
+        raise CommandFailedError(argv[0], exit_status=status, detail=detail) from None
+
+
+def _end(process: subprocess.Popen[bytes], ears: _Ears, *, patience_s: float) -> None:
+    """End the program and what it started in its group; what it writes meanwhile still counts."""
+    _signal_group(process, signal.SIGTERM)
+    # A stopped one takes SIGTERM only once it goes on.
+    _signal_group(process, signal.SIGCONT)
+    ears.listen(time.monotonic() + patience_s)
+    _signal_group(process, signal.SIGKILL)
+    ears.listen(time.monotonic() + patience_s)
+
+
+def _signal_group(process: subprocess.Popen[bytes], number: int) -> None:
+    # Its group keeps its number while any member lives; macOS refuses groups of zombies (EPERM).
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, number)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"SIG{number}"  # a real-time signal
+
+
+class _Ears:
+    """Both pipes of the program, and its end."""
+
+    def __init__(self, process: subprocess.Popen[bytes], context: JobContext) -> None:
+        self._process, self._context = process, context
+        self._selector = selectors.DefaultSelector()
+        self._decoders: dict[Stream, codecs.IncrementalDecoder] = {}
+        self._last_error = ""
+        for stream, pipe in ((Stream.STDOUT, process.stdout), (Stream.STDERR, process.stderr)):
+            assert pipe is not None  # both are pipes
+            os.set_blocking(pipe.fileno(), False)
+            self._decoders[stream] = codecs.getincrementaldecoder("utf-8")("replace")
+            self._selector.register(pipe, selectors.EVENT_READ, stream)
+        self._pidfd: int | None = None
+        if sys.platform == "linux":
+            with contextlib.suppress(OSError):
+                self._pidfd = os.pidfd_open(process.pid)
+                self._selector.register(self._pidfd, selectors.EVENT_READ)
+
+    def listen(self, until_s: float | None) -> int | None:
+        """Pass on what is written until the program ends: its code. None: it has not ended by `until_s`."""
+        look_s = _LOOK_S if self._pidfd is not None else _LOOK_S / 5
+        while (code := self._process.poll()) is None:
+            left_s = look_s if until_s is None else min(look_s, until_s - time.monotonic())
+            if left_s <= 0:
+                return None
+            for key, _ in self._selector.select(left_s):
+                if key.data is not None:
+                    self._read(key.fileobj, key.data)
+            self._context.send_output()
+        self._drain()
+        return code
+
+    def _drain(self) -> None:
+        """What it wrote before its end; not what something it left behind goes on writing."""
+        for key in list(self._selector.get_map().values()):
+            if key.data is None:
+                continue
+            left = _DRAIN_BYTES
+            while left > 0 and (got := self._read(key.fileobj, key.data)):
+                left -= got
+
+    def _read(self, pipe: Any, stream: Stream) -> int:
+        try:
+            data = os.read(pipe.fileno(), _READ_BYTES)
+        except BlockingIOError:
+            return 0
+        text = self._decoders[stream].decode(data, final=not data)
+        if not data:
+            self._selector.unregister(pipe)
+        if text:
+            if stream is Stream.STDERR:
+                self._last_error = (self._last_error + text)[-1000:]
+            self._context.write(stream, text)
+        return len(data)
+
+    def last_error_line(self) -> str:
+        lines = self._last_error.split("\n")
+        return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+    def close(self) -> None:
+        for stream in self._decoders:
+            self._context.write(stream, "")  # a stream nothing was written to is empty, not unknown
+        self._selector.close()
+        if self._pidfd is not None:
+            os.close(self._pidfd)
+        pipes: list[IO[bytes] | None] = [self._process.stdout, self._process.stderr]
+        for pipe in pipes:
+            if pipe is not None:
+                pipe.close()

@@ -1,0 +1,248 @@
+"""Runs what an `async def` handler gives on the event loop of this worker: one loop, kept between jobs.
+
+    executor ─▶ call(function, **arguments) ─▶ function(…) is awaitable ─▶ run until it is done ─▶ clear up
+                                       signal ─▶ interrupt(error) ─▶ task.cancel() ─▶ CancelledError inside
+
+While the loop runs, an interrupt never raises: asyncio would catch it in whatever callback it struck. It cancels
+the job's task instead, and the CancelledError that comes back is the interrupt again. asyncio is imported
+with the first such job, so that a worker without async handlers neither waits for it nor keeps it in memory.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from mpdispatch.errors import JobInterrupt
+
+if TYPE_CHECKING:
+    import asyncio
+    from concurrent.futures import ThreadPoolExecutor
+
+__all__ = ["call", "close", "interrupt", "is_async", "take_reasons"]
+
+_LEFTOVERS_S = 1.0
+"""How long tasks and threads that a handler left behind may take to end."""
+_THREAD_PREFIX = "mpdispatch-loop"
+
+_log = logging.getLogger("mpdispatch.job")
+
+_Begin: TypeAlias = Callable[[], Awaitable[Any]]
+
+
+def is_async(function: object) -> bool:
+    """Whether calling this gives something to await: `async def`, also below decorators and in `__call__`."""
+    inner = inspect.unwrap(function) if callable(function) else function
+    return any(
+        inspect.iscoroutinefunction(candidate)
+        for candidate in (function, inner, getattr(type(inner), "__call__", None))  # noqa: B004 - the method itself
+    )
+
+
+class _Driven:
+    """The one awaitable that is being run, and the interrupt that was asked for it."""
+
+    __slots__ = ("_is_delivered", "_loop", "asked", "task")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._is_delivered = False
+        self.task: asyncio.Task[Any] | None = None
+        self.asked: JobInterrupt | None = None
+
+    async def settle(self, begin: _Begin) -> tuple[Any, BaseException | None]:
+        """Begin it and await it. Nothing it raises leaves this: SystemExit and the like would stop the loop midway."""
+        import asyncio
+
+        self.task = asyncio.current_task()
+        if self.asked is not None:
+            return None, self.asked
+        try:
+            return await begin(), None
+        except BaseException as error:  # noqa: BLE001 - handed to the caller, who raises it outside of the loop
+            return None, error
+
+    def interrupt(self, error: JobInterrupt) -> None:
+        """Called from a signal handler, between any two instructions of the loop's thread."""
+        self.asked = error
+        if self.task is not None and not self._is_delivered:
+            self._is_delivered = True
+            # Not task.cancel() at once: the task may be in the middle of a step. And this wakes the selector.
+            self._loop.call_soon_threadsafe(self.task.cancel)
+
+
+class _Runner:
+    """An event loop with what it needs to be kept: its threads, and a line on which signals wake it."""
+
+    def __init__(self) -> None:
+        import asyncio
+
+        self.pid = os.getpid()
+        self.loop = asyncio.new_event_loop()
+        self._listening, self._ringing = socket.socketpair()
+        for end in (self._listening, self._ringing):
+            end.setblocking(False)
+        self.loop.add_reader(self._listening.fileno(), self._drain)
+        self._executor: ThreadPoolExecutor | None = None
+
+    def _drain(self) -> None:
+        try:
+            while self._listening.recv(4096):
+                pass
+        except BlockingIOError:
+            return
+
+    def run(self, driven: _Driven, begin: _Begin) -> tuple[Any, BaseException | None]:
+        if self._executor is None:
+            from concurrent.futures import ThreadPoolExecutor
+
+            # Our own, because the loop's own one can be ended only once.
+            self._executor = ThreadPoolExecutor(thread_name_prefix=_THREAD_PREFIX)
+            self.loop.set_default_executor(self._executor)
+        if threading.current_thread() is not threading.main_thread():
+            return self.loop.run_until_complete(driven.settle(begin))
+        # Without it a signal that comes just before the selector sleeps is handled when something else wakes it.
+        before = signal.set_wakeup_fd(self._ringing.fileno(), warn_on_full_buffer=False)
+        try:
+            return self.loop.run_until_complete(driven.settle(begin))
+        finally:
+            signal.set_wakeup_fd(before)
+
+    # ---------------------------------------------------------------- what a handler left behind
+
+    def clear(self) -> list[str]:
+        """End tasks and threads that were left behind; names those that do not end."""
+        until_s = time.monotonic() + _LEFTOVERS_S
+        return [*self._end_tasks(until_s), *self._end_threads(until_s)]
+
+    def _end_tasks(self, until_s: float) -> list[str]:
+        import asyncio
+
+        left = asyncio.all_tasks(self.loop)
+        if not left:
+            return []
+        names = ", ".join(sorted(map(_name_of, left))[:10])
+        _log.warning("cancelled %d tasks that a handler left running: %s", len(left), names)
+        seen: set[asyncio.Task[Any]] = set()
+        while left and (left_s := until_s - time.monotonic()) > 0:
+            for task in left - seen:
+                task.cancel()
+            seen |= left
+            try:
+                self.loop.run_until_complete(asyncio.wait(left, timeout=left_s))
+            except BaseException as error:  # noqa: BLE001 - SystemExit in a task stops the loop; the others go on
+                _log.warning("a task that was left running raised %r when it was cancelled", error)
+            left = asyncio.all_tasks(self.loop)
+        return sorted(map(_name_of, left))
+
+    def _end_threads(self, until_s: float) -> list[str]:
+        threads = [each for each in threading.enumerate() if each.name.startswith(_THREAD_PREFIX)]
+        if not threads or self._executor is None:
+            return []
+        self._executor.shutdown(wait=False, cancel_futures=True)
+        self._executor = None
+        for thread in threads:
+            thread.join(max(0.0, until_s - time.monotonic()))
+        return [thread.name for thread in threads if thread.is_alive()]
+
+    def close(self) -> None:
+        if self._executor is not None:
+            self._executor.shutdown(wait=False)
+        if self.pid == os.getpid():
+            self.loop.remove_reader(self._listening.fileno())
+            self.loop.close()
+        self._listening.close()
+        self._ringing.close()
+
+
+def _name_of(task: asyncio.Task[Any]) -> str:
+    return f"{task.get_name()} ({getattr(task.get_coro(), '__qualname__', '?')})"
+
+
+_runner: _Runner | None = None
+_driven: _Driven | None = None
+_reasons: list[str] = []
+
+
+def call(function: Callable[..., Any], /, **arguments: Any) -> Any:
+    """What the function returns; if that is awaitable, what it gives when it is run to its end.
+
+    Raises what it raises, and JobTimeout or JobCancelled in place of the CancelledError of an `interrupt`.
+    """
+    if inspect.iscoroutinefunction(function):
+        # Begun in the loop, where no interrupt can come between a coroutine and its first await.
+        return _drive(functools.partial(function, **arguments))
+    # Begun here: a decorator may have made it a plain function that runs a loop of its own.
+    result = function(**arguments)
+    if not inspect.isawaitable(result):
+        return result
+    try:
+        return _drive(lambda: result)
+    finally:
+        if inspect.iscoroutine(result):
+            result.close()  # if an interrupt came before it was begun
+
+
+def _drive(begin: _Begin) -> Any:
+    import asyncio
+
+    global _driven, _runner
+    runner = _runner
+    if runner is None or runner.pid != os.getpid() or runner.loop.is_closed():
+        runner = _runner = _Runner()
+    error: BaseException | None = None
+    driven = _driven = _Driven(runner.loop)  # from here on an interrupt cancels instead of raising
+    try:
+        try:
+            value, error = runner.run(driven, begin)
+        finally:
+            driven.task = (
+                None  # freed while an interrupt cannot raise: it would be lost in a weak reference's callback
+            )
+            if stuck := runner.clear():
+                _reasons.append("tasks or threads of a handler do not end: " + ", ".join(stuck[:5]))
+                _runner = None  # the next job must not run them on
+    finally:
+        _driven = None
+    try:
+        if error is None:
+            return value
+        if driven.asked is not None and isinstance(error, asyncio.CancelledError):
+            raise driven.asked.with_traceback(error.__traceback__) from None
+        raise error
+    finally:
+        del error, driven  # they hold this frame, and it them
+
+
+def interrupt(error: JobInterrupt) -> bool:
+    """End what the loop runs now, if it runs: its task gets CancelledError, its caller `error`.
+
+    Call it from a Python signal handler in the loop's thread. False: no loop runs, so `error` may be raised.
+    """
+    if _driven is None:
+        return False
+    _driven.interrupt(error)
+    return True
+
+
+def take_reasons() -> list[str]:
+    """Why this process should take no more jobs, once each."""
+    found = list(_reasons)
+    _reasons.clear()
+    return found
+
+
+def close() -> None:
+    """Close the loop, if there is one. A worker need not: its end is the loop's."""
+    global _runner
+    if _runner is not None:
+        _runner.close()
+        _runner = None

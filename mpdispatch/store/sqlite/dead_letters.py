@@ -1,0 +1,153 @@
+"""Dead letters: what reads them, the one way to enqueue an ended job again, and their end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from mpdispatch import sqlite3
+from mpdispatch.clock import Instant
+from mpdispatch.errors import DeadLetterNotFoundError, JobNotFoundError, UsageError
+from mpdispatch.failpoints import failpoint
+from mpdispatch.model import DeadLetter, Job, Page
+from mpdispatch.store.base import DeadLetterFilter
+from mpdispatch.store.sql import Queries
+from mpdispatch.store.sqlite import reads
+from mpdispatch.store.sqlite.queries import QUERIES
+from mpdispatch.store.sqlite.rows import Row, moment
+
+__all__ = ["LETTERS", "count", "enqueue_again", "letter", "page", "page_statement", "purge", "replay"]
+
+T = TypeVar("T")
+Work = Callable[[sqlite3.Connection], T]
+
+LETTERS = Queries(Path(__file__).with_name("dead_letters.sql"))
+
+_PURGE_AT_ONCE = 500
+"""Rows per transaction: a claim waits some milliseconds for it at most."""
+
+
+# ---------------------------------------------------------------- reading
+
+
+def page_statement(where: DeadLetterFilter, before_id: int | None, limit: int) -> tuple[str, list[Any]]:
+    """The statement of one page and its parameters. Column names are ours, values are bound."""
+    terms, values = list[str](), list[Any]()
+    if where.is_replayed is not None:
+        terms.append(f"replayed_at_us IS {'NOT ' if where.is_replayed else ''}NULL")
+    for term, value in (
+        ("queue = ?", where.queue),
+        ("name = ?", where.name),
+        ("failed_at_us < ?", where.failed_before_us),
+        ("id < ?", before_id),
+    ):
+        if value is not None:
+            terms.append(term)
+            values.append(value)
+    statement = LETTERS["letters"]
+    if terms:
+        statement += "\nWHERE " + " AND ".join(terms)
+    return statement + "\nORDER BY id DESC LIMIT ?", [*values, limit]
+
+
+def page(
+    connection: sqlite3.Connection, where: DeadLetterFilter, limit: int, cursor: str | None
+) -> Page[DeadLetter]:
+    if cursor is not None and not (cursor.isascii() and cursor.isdecimal() and len(cursor) <= 18):
+        raise UsageError(f"{cursor!r} is no cursor; use the next_cursor of a page")
+    statement, values = page_statement(where, None if cursor is None else int(cursor), limit + 1)
+    rows = connection.execute(statement, values).fetchall()
+    has_more = len(rows) > limit
+    rows = rows[:limit]
+    letters = [found for row in rows if (found := _letter(connection, row)) is not None]
+    return Page(items=letters, next_cursor=str(rows[-1][4]) if has_more else None)
+
+
+def _letter(connection: sqlite3.Connection, row: Row) -> DeadLetter | None:
+    try:
+        job = reads.job(connection, row[0])
+    except JobNotFoundError:
+        return None  # pruned between the two reads
+    return DeadLetter(
+        id=row[0],
+        job=job,
+        failed_at=moment(row[1]),
+        replayed_at=None if row[2] is None else moment(row[2]),
+        replayed_as=row[3],
+    )
+
+
+def letter(connection: sqlite3.Connection, job_id: int) -> DeadLetter:
+    row = connection.execute(LETTERS["letters"] + "\nWHERE job_id = ?", (job_id,)).fetchone()
+    found = None if row is None else _letter(connection, row)
+    if found is None:
+        raise DeadLetterNotFoundError(job_id)
+    return found
+
+
+def count(connection: sqlite3.Connection, queue: str | None) -> int:
+    if queue is None:
+        return int(connection.execute(QUERIES["dead_letter_count"]).fetchone()[0])
+    return int(connection.execute(LETTERS["count_open"], (queue,)).fetchone()[0])
+
+
+# ---------------------------------------------------------------- again
+
+
+def enqueue_again(connection: sqlite3.Connection, job_id: int, now: Instant) -> Job | None:
+    """A new job like this failed or cancelled one, or the one that was made before; None: it has not ended so.
+
+    What it was made as is gone (pruned): then it is made anew.
+    """
+    row = connection.execute(LETTERS["retried_as"], (job_id,)).fetchone()
+    if row is not None:
+        return reads.job(connection, row[0], created=False)
+    made = connection.execute(QUERIES["enqueue_again"], {"id": job_id, "now": now.wall_us})
+    if not made.rowcount:
+        return None
+    new_id = made.lastrowid
+    assert new_id is not None
+    connection.execute(QUERIES["copy_payload"], (new_id, job_id))
+    failpoint("retry.after_insert")
+    connection.execute(QUERIES["replay_dead_letter"], (now.wall_us, new_id, job_id))
+    return reads.job(connection, new_id)
+
+
+def replay(connection: sqlite3.Connection, job_id: int, now: Instant) -> Job:
+    letter(connection, job_id)
+    job = enqueue_again(connection, job_id, now)
+    if job is None:
+        raise DeadLetterNotFoundError(job_id)
+    return job
+
+
+# ---------------------------------------------------------------- away
+
+
+def purge(
+    read: Callable[[Work[list[int]]], list[int]],
+    write: Callable[[Work[int]], int],
+    where: DeadLetterFilter,
+) -> int:
+    """Delete what matches. It is looked for without the write lock, which is held for a few hundred rows at a time.
+
+    What fails meanwhile stays: only what was there at the beginning is deleted.
+    """
+    before: int | None = None
+    deleted = 0
+    while True:
+        statement, values = page_statement(where, before, _PURGE_AT_ONCE)
+
+        def found(connection: sqlite3.Connection, what: str = statement, of: list[Any] = values) -> list[int]:
+            return [row[4] for row in connection.execute(what, of)]
+
+        ids = read(found)
+        if not ids:
+            return deleted
+
+        def delete(connection: sqlite3.Connection, ids: list[int] = ids) -> int:
+            return connection.executemany(LETTERS["purge"], [(each,) for each in ids]).rowcount
+
+        deleted += write(delete)
+        before = ids[-1]

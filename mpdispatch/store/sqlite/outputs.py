@@ -1,0 +1,46 @@
+"""What starts of jobs wrote: recorded in the supervisor's transaction, read by clients."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+from mpdispatch import sqlite3
+from mpdispatch.model import Attempt, Output, Stream
+from mpdispatch.store.sql import Queries
+
+__all__ = ["OUTPUTS", "of_job", "record", "with_outputs"]
+
+OUTPUTS = Queries(Path(__file__).with_name("outputs.sql"))
+
+
+def record(connection: sqlite3.Connection, owner: int, outputs: Sequence[Output]) -> None:
+    """Write them; what is not of a running start of this owner is dropped."""
+    connection.executemany(
+        OUTPUTS["write"],
+        [(each.job_id, owner, each.starts, each.stream, each.written, each.text) for each in outputs],
+    )
+
+
+def of_job(connection: sqlite3.Connection, job_id: int) -> list[Output]:
+    return [
+        Output(job_id=row[0], starts=row[1], stream=Stream(row[2]), text=row[3], written=row[4])
+        for row in connection.execute(OUTPUTS["of_job"], (job_id,))
+    ]
+
+
+def with_outputs(attempts: list[Attempt], outputs: Sequence[Output]) -> list[Attempt]:
+    """The attempts, each with what it wrote."""
+    if not outputs:
+        return attempts
+    texts = {(output.starts, output.stream): output.text for output in outputs}
+    return [
+        dataclasses.replace(
+            each,
+            stdout=texts.get((each.starts, Stream.STDOUT)),
+            stderr=texts.get((each.starts, Stream.STDERR)),
+            log=texts.get((each.starts, Stream.LOG)),
+        )
+        for each in attempts
+    ]

@@ -1,0 +1,84 @@
+"""What running jobs write, on its way to the store. Pure but for its state: no I/O, no clock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from mpdispatch.clock import SECOND_US
+from mpdispatch.model import Output, Stream, tail
+
+__all__ = ["Outputs"]
+
+_EVERY_US = SECOND_US
+"""How often the output of a job that goes on is written."""
+
+_Start = tuple[int, int]
+
+
+@dataclass(slots=True)
+class _Held:
+    text: str = ""
+    written: int = 0
+    is_new: bool = False
+
+
+@dataclass(slots=True)
+class _OfStart:
+    due_us: int
+    """Boottime from which its news are to be written."""
+    streams: dict[Stream, _Held] = field(default_factory=dict)
+
+
+class Outputs:
+    """The last of every stream of every running start. Not thread-safe: the loop's only."""
+
+    def __init__(self) -> None:
+        self._starts: dict[_Start, _OfStart] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._starts)
+
+    def add(self, job_id: int, starts: int, stream: Stream, text: str, written: int, *, now_us: int) -> None:
+        """A piece more. The first of a job is written at once."""
+        of_start = self._starts.setdefault((job_id, starts), _OfStart(now_us))
+        held = of_start.streams.setdefault(stream, _Held())
+        held.text, held.written, held.is_new = tail(held.text + text), written, True
+
+    def due(self, now_us: int, settled: Iterable[_Start]) -> list[Output]:
+        """What to write now: of jobs whose outcome is written too, all; of the others, once a second."""
+        if not self._starts:
+            return []
+        ending = set(settled)
+        return [
+            Output(job_id=start[0], starts=start[1], stream=stream, text=held.text, written=held.written)
+            for start, of_start in self._starts.items()
+            if start in ending or of_start.due_us <= now_us
+            for stream, held in of_start.streams.items()
+            if held.is_new
+        ]
+
+    def written(self, outputs: Iterable[Output], settled: Iterable[_Start], now_us: int) -> None:
+        """These are on disk; the settled starts write no more."""
+        for output in outputs:
+            of_start = self._starts[output.job_id, output.starts]
+            of_start.due_us = now_us + _EVERY_US
+            of_start.streams[output.stream].is_new = False
+        if self._starts:
+            for start in settled:
+                self._starts.pop(start, None)
+
+    @property
+    def next_us(self) -> int | None:
+        """When something is due (boottime µs), or None."""
+        return min(
+            (
+                of_start.due_us
+                for of_start in self._starts.values()
+                if any(held.is_new for held in of_start.streams.values())
+            ),
+            default=None,
+        )
+
+    def clear(self) -> None:
+        self._starts.clear()

@@ -1,0 +1,89 @@
+"""Duty: square what we hold with what the store says: cancels, strays, jobs taken from us. Effects.
+
+Every running row of ours is in the backlog, in a worker's hand or among the unwritten outcomes, and nothing else is.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+
+from mpdispatch.model import Cancelled, ErrorInfo, Released
+from mpdispatch.pool.pool import Pool
+from mpdispatch.pool.process import InHand, WorkerProcess
+from mpdispatch.store.base import Ledger
+from mpdispatch.supervisor.books import Books
+from mpdispatch.supervisor.enforce import Enforcer
+from mpdispatch.supervisor.turns import Turns
+
+__all__ = ["Reconciler"]
+
+
+class Reconciler:
+    """Acts on what the store says of jobs we hold."""
+
+    def __init__(
+        self, ledger: Ledger, pool: Pool, books: Books, turns: Turns, enforcer: Enforcer, log: logging.Logger
+    ) -> None:
+        self._ledger, self._pool, self._books = ledger, pool, books
+        self._turns, self._enforcer, self._log = turns, enforcer, log
+
+    def cancel(self, requests: Iterable[tuple[int, int]], now_us: int) -> None:
+        """End the jobs somebody asked to cancel: those not begun at once, the others through the enforcer."""
+        wanted = set(requests)
+        if not wanted:
+            return
+        self._recall([(w, h) for w, h in self._pool.held() if (h.job.id, h.job.starts) in wanted], now_us)
+        kept = []
+        for job in self._books.backlog:
+            if (job.id, job.starts) in wanted:
+                error = ErrorInfo(type="JobCancelled", message="cancelled before it was started")
+                self._turns.decide(job, Cancelled(run=None, error=error), None)
+            else:
+                kept.append(job)
+        self._books.backlog = kept
+        self._enforcer.cancel(wanted, now_us)
+
+    def reconcile(self, owner: int, owned: Iterable[tuple[int, int]], now_us: int) -> None:
+        """What the store says is ours, and we do not hold, goes back; what we hold and it does not say is ended.
+
+        `owned` is what the store has said just now. Raises StoreError.
+        """
+        ours = set(owned)
+        self._let_go(ours, now_us)
+        held = {(job.id, job.starts) for job in self._books.backlog}
+        held.update((item.transition.job_id, item.transition.starts) for item in self._books.unwritten)
+        held.update((each.job.id, each.job.starts) for _, each in self._pool.held())
+        strays = ours - held
+        if not strays:
+            return
+        self._log.error(
+            "the store has jobs of ours that we do not hold; giving them back", extra={"count": len(strays)}
+        )
+        for job in self._ledger.jobs_of(owner):
+            if (job.id, job.starts) in strays:
+                self._turns.decide(job, Released(), None)
+
+    def _let_go(self, ours: set[tuple[int, int]], now_us: int) -> None:
+        """Hold no job that is not ours any more: those not begun are dropped, those running end with their worker."""
+        books = self._books
+        taken = [(w, h) for w, h in self._pool.held() if (h.job.id, h.job.starts) not in ours]
+        self._recall(taken, now_us)
+        kept = [job for job in books.backlog if (job.id, job.starts) in ours]
+        lost = len(books.backlog) - len(kept)
+        books.backlog = kept
+        for worker, held in taken:
+            if held in worker.hand:
+                worker.take_out(held)  # or it might come back as not begun, and be begun
+                worker.unsettled -= 1
+                worker.kill()
+                lost += 1
+        if lost:
+            books.stale_writes += lost
+            self._log.error("jobs were taken from us; what ran of them was killed", extra={"count": lost})
+
+    def _recall(self, held: list[tuple[WorkerProcess, InHand]], now_us: int) -> None:
+        """Take back what waits in workers' buffers, for the sake of these; the first of a hand may be running."""
+        for worker, each in held:
+            if worker.hand and each is not worker.hand[0]:
+                self._books.put_back(worker.recall(), now_us)

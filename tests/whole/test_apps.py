@@ -1,0 +1,142 @@
+"""Apps as users have them: scripts with and without a guard, apps that do not import, a prompt."""
+
+from __future__ import annotations
+
+import textwrap
+
+import pytest
+
+from tests.whole.harness import Place, is_alive
+
+APP = """
+from mpdispatch import Engine
+
+engine = Engine.open("jobs.db", concurrency=2)
+
+@engine.job()
+def double(n: int) -> int:
+    return 2 * n
+"""
+
+GUARDED = """
+if __name__ == "__main__":
+    jobs = [double.enqueue(n) for n in range(5)]
+    {run}
+    print([engine.get_job(job.id).result for job in jobs])
+"""
+
+
+def script(place: Place, body: str, name: str = "script.py") -> str:
+    (place.folder / name).write_text(APP + textwrap.dedent(body))
+    return name
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        "ending = engine.dispatcher.run(drain=True); assert ending.exit_code == 0",
+        "engine.dispatcher.start(); [engine.wait(j.id, timeout=20) for j in jobs]; engine.dispatcher.stop()",
+        "\n    with engine.dispatcher: [engine.wait(j.id, timeout=20) for j in jobs]",
+    ],
+    ids=["run", "start-stop", "with"],
+)
+def test_a_script_with_a_guard_runs_its_own_jobs(place: Place, run: str) -> None:
+    done = place.python("", script(place, GUARDED.format(run=run)))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "[0, 2, 4, 6, 8]\n"
+    assert done.stderr == ""
+    assert place.left_over() == []
+
+
+@pytest.mark.parametrize("call", ["run(drain=True)", "start()"])
+def test_a_script_without_a_guard_is_told_so_and_ends(place: Place, call: str) -> None:
+    done = place.python("", script(place, f"double.enqueue(1)\nengine.dispatcher.{call}\n"), within=20)
+    assert done.returncode != 0
+    assert "__main__" in done.stderr.strip().splitlines()[-1] + done.stderr
+    assert 'if __name__ == "__main__":' in done.stderr
+    assert place.left_over() == []
+    assert place.job(1).starts == 0
+
+
+@pytest.mark.parametrize("argv", [["-c"], ["-i", "-c"]], ids=" ".join)
+def test_at_a_prompt_the_remedy_is_named(place: Place, argv: list[str]) -> None:
+    done = place.python("", *argv, APP + "\nengine.dispatcher.start()")
+    assert "AppReferenceError" in done.stderr
+    last = [line for line in done.stderr.splitlines() if "AppReferenceError" in line][-1]
+    assert "module" in last
+    assert place.left_over() == []
+
+
+def test_the_supervisors_own_process_ends_with_the_script_that_forgot_to_stop_it(place: Place) -> None:
+    body = """
+    if __name__ == "__main__":
+        engine.dispatcher.start()
+        print(engine.wait(double.enqueue(21).id, timeout=20).result, flush=True)
+    """
+    done = place.python("", script(place, body), within=20)
+    assert (done.returncode, done.stdout) == (0, "42\n"), done.stderr
+    assert place.left_over() == []
+
+
+def test_an_app_that_does_not_import_burns_no_attempt_and_exits_70(place: Place) -> None:
+    job_id = place.app.quick.options(max_retries=0).enqueue().id
+    (place.folder / "broken.py").write_text("import tasks\nraise ValueError('half an app')\n")
+    supervisor = place.supervise(app="broken:engine")
+    assert supervisor.ended(15) == 70
+    assert supervisor.err.count("Traceback (most recent call last)") == 1
+    assert supervisor.err.count("ValueError: half an app") <= 2
+    job = place.job(job_id)
+    assert (str(job.state), job.starts, job.attempt) == ("pending", 0, 0)
+    assert place.left_over() == []
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_an_app_that_exits_at_import_burns_no_attempt_and_exits_70(place: Place, code: int) -> None:
+    job_id = place.app.quick.options(max_retries=0).enqueue().id
+    (place.folder / "broken.py").write_text(f"import os\nos._exit({code})\n")
+    supervisor = place.supervise(app="broken:engine")
+    assert supervisor.ended(15) == 70
+    assert f"status {code}" in supervisor.err
+    assert "Traceback" not in supervisor.err
+    assert place.job(job_id).starts == 0
+
+
+@pytest.mark.parametrize(
+    ("app", "said"),
+    [("nowhere:engine", "nowhere"), ("tasks:nothing", "nothing"), ("tasks:measured", "measured")],
+)
+def test_an_app_that_is_none_exits_70_naming_it(place: Place, app: str, said: str) -> None:
+    supervisor = place.supervise(app=app)
+    assert supervisor.ended(15) == 70
+    assert said in supervisor.err
+    assert supervisor.err.count("Traceback") <= 1
+
+
+def test_an_app_that_breaks_later_leaves_the_jobs_alone(place: Place) -> None:
+    """The last good worker dies, and no new one comes up any more."""
+    supervisor = place.supervising("-c", "1")
+    (place.folder / "tasks.py").write_text("raise ValueError('deployed too early')\n")
+    bad = place.app.end_badly.enqueue("sigkill").id
+    place.ended(bad, "failed")
+    good = place.app.quick.options(max_retries=0).enqueue(n=1).id
+    from tests.whole.harness import TASKS, until
+
+    until(lambda: "deployed too early" in supervisor.err or place.job(good).result == 1, "it tries again")
+    (place.folder / "tasks.py").write_text(TASKS.read_text())
+    job = place.complete(good, within=40)
+    assert (job.result, job.attempt) == (1, 1)
+    assert is_alive(supervisor.pid)
+
+
+def test_the_store_in_memory_lives_in_one_process(place: Place) -> None:
+    body = """
+    from mpdispatch import open_store, Dispatcher
+    memory = Engine.build(Dispatcher(store=open_store(":memory:"), concurrency=1))
+    memory.register(double)
+    if __name__ == "__main__":
+        with memory.dispatcher:
+            print(memory.wait(memory.enqueue("double", n=4).id, timeout=20).result)
+    """
+    done = place.python("", script(place, body))
+    assert done.returncode in (0, 1), done.stderr
+    assert done.stdout == "8\n", done.stderr
