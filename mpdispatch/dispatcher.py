@@ -92,7 +92,7 @@ class Dispatcher:
             from mpdispatch.supervisor.serve import Plan, SupervisorThread  # floor 6, only when it is needed
 
             plan = Plan(**self._parts())
-            thread = SupervisorThread(reference, lambda _: plan, log=self.logger)
+            thread = SupervisorThread(reference, plan, log=self.logger)
             thread.start()
             self._thread = thread
 

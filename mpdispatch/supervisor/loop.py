@@ -351,6 +351,10 @@ class Supervisor:
                 if self._crew.is_subreaper:
                     reap_strays(self._pool.family)
 
+    def look_around(self) -> None:
+        """What needs no worker: stay registered, take over what dead supervisors left. Before the first is there."""
+        self._guarded(lambda: self._with_store(self._clock.now().boot_us))
+
     # -- ending -----------------------------------------------------------------------------------------
 
     def _stop_if_asked(self, now_us: int) -> None:
@@ -382,6 +386,11 @@ class Supervisor:
                 self._settled_us = now_us + _DRAINED_US
             else:
                 self._end(1 if self.books.failed else 0, is_settled=True)
+
+    def sign_off(self) -> None:
+        """Leave the store without ever having claimed anything."""
+        if self.ending is None:
+            self._end(0, is_settled=True)
 
     def _end(self, exit_code: int, *, is_settled: bool = False) -> None:
         """Let the workers go and leave the store.

@@ -63,10 +63,9 @@ class Rescuer:
         """
         living, took_over = list[PeerSupervisor](), False
         for peer in self._ledger.peers(owner):
-            is_given_up = peer.id in given_up
             verdict = (
                 PeerVerdict.EXPIRED
-                if is_given_up
+                if peer.id in given_up
                 else verdict_on(peer, self._ledger.side_dir, self._clock.now())
             )
             if verdict is PeerVerdict.ALIVE:

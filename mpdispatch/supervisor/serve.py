@@ -43,8 +43,12 @@ class Plan:
     """The store handlers enqueue into, if it is not the app's own."""
 
 
-def _bring_up(crew: Crew, app: AppReference) -> AppDescription | None:
+def _bring_up(
+    crew: Crew, app: AppReference, meanwhile: Callable[[], object] = lambda: None
+) -> AppDescription | None:
     """Start the first worker; its description of the app, or None if we were asked to stop meanwhile.
+
+    `meanwhile` is called at least every half second.
 
     Raises:
         AppImportError: three workers in a row did not get through the import.
@@ -56,6 +60,7 @@ def _bring_up(crew: Crew, app: AppReference) -> AppDescription | None:
         crew.pool.spawn()
         fault = None
         while fault is None:
+            meanwhile()
             events = crew.ears.listen(0.5)
             if crew.bell.rung:
                 return None
@@ -178,11 +183,13 @@ def _merged(of_app: tuple[QueueConfig, ...], of_file: tuple[QueueConfig, ...]) -
 
 
 class SupervisorThread:
-    """A supervisor on a thread of the caller's process: no signal handlers, no subreaper."""
+    """A supervisor on a thread of the caller's process, which has the app: no signal handlers, no subreaper.
 
-    def __init__(
-        self, app: AppReference, plan: Callable[[AppDescription], Plan], *, log: logging.Logger
-    ) -> None:
+    What to supervise is known without asking a worker, so it registers first: a dead supervisor's jobs are taken
+    over while the first worker still imports the app. None is claimed before that worker is there.
+    """
+
+    def __init__(self, app: AppReference, plan: Plan, *, log: logging.Logger) -> None:
         self._app, self._plan, self._log = app, plan, log
         self._started = threading.Event()
         self._error: BaseException | None = None
@@ -229,11 +236,16 @@ class SupervisorThread:
             self._started.set()
 
     def _supervise(self, crew: Crew) -> None:
-        description = _bring_up(crew, self._app)
-        if description is None:
-            return
-        supervisor = _supervisor(crew, self._app, self._plan(description), drain=False)
+        supervisor = _supervisor(crew, self._app, self._plan, drain=False)
         try:
+            try:
+                description = _bring_up(crew, self._app, supervisor.look_around)
+            except AppImportError:
+                supervisor.sign_off()
+                raise
+            if description is None:
+                supervisor.sign_off()
+                return
             self._started.set()
             self.ending = supervisor.run()
         finally:
