@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import logging
+import os
+import select
 import sys
 
 from mpdispatch.cli.output import escape
 
-__all__ = ["LineFormatter", "log_to_stderr"]
+__all__ = ["LineFormatter", "PatientHandler", "log_to_stderr"]
+
+# A pipe that is ready takes so many bytes at once without blocking (POSIX: PIPE_BUF is 4096 on Linux, 512 at least).
+_CHUNK_BYTES = select.PIPE_BUF
 
 # What every record has; whatever else it carries came by `extra`.
 _OWN_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -35,6 +40,39 @@ class LineFormatter(logging.Formatter):
         return line
 
 
+class PatientHandler(logging.Handler):
+    """Writes to a descriptor if its reader keeps up, and drops and counts what it has no room for.
+
+    A supervisor that waited for a hung reader of its log (a stopped pager, a full pipe) would renew no lease and end
+    no job.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__()
+        self._descriptor = descriptor
+        self._poll = select.poll()
+        self._poll.register(descriptor, select.POLLOUT)
+        self._dropped = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Never blocks. A reader that has gone is no error: there is nobody to tell."""
+        lost, text = "", self.format(record) + "\n"
+        if self._dropped:
+            lost = f"({self._dropped} lines of the log were dropped: its reader did not keep up)\n"
+        try:
+            is_whole = self._wrote((lost + text).encode(errors="backslashreplace"))
+        except OSError:
+            return
+        self._dropped = 0 if is_whole else self._dropped + 1
+
+    def _wrote(self, left: bytes) -> bool:
+        while left:
+            if not any(event & select.POLLOUT for _, event in self._poll.poll(0)):
+                return False
+            left = left[os.write(self._descriptor, left[:_CHUNK_BYTES]) :]
+        return True
+
+
 def _fact(value: object) -> str:
     """
     >>> _fact(3), _fact("a b"), _fact("ab")
@@ -48,7 +86,7 @@ def _fact(value: object) -> str:
 
 def log_to_stderr(*, verbose: bool) -> logging.Logger:
     """Send the log of mpdispatch (and warnings of everything else) to stderr; gives mpdispatch's logger."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _handler()
     handler.setFormatter(LineFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
@@ -56,3 +94,10 @@ def log_to_stderr(*, verbose: bool) -> logging.Logger:
     logger = logging.getLogger("mpdispatch")
     logger.setLevel(logging.DEBUG if verbose else logging.INFO)
     return logger
+
+
+def _handler() -> logging.Handler:
+    try:
+        return PatientHandler(sys.stderr.fileno())
+    except (AttributeError, OSError, ValueError):
+        return logging.StreamHandler(sys.stderr)  # replaced by something that is no file (a test's)

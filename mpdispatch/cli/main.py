@@ -25,10 +25,20 @@ _IO_ERROR = 74
 
 def main(args: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit. `args` defaults to `sys.argv[1:]`."""
+    _open_standard_streams()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     sys.exit(_run(args))
+
+
+def _open_standard_streams() -> None:
+    """Fill closed descriptors 0 to 2: files of ours or of a handler would land there, and be printed into."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest free one, so this one
 
 
 def _run(args: Sequence[str] | None) -> int:

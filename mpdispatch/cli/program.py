@@ -45,6 +45,7 @@ COMMANDS: Mapping[str, _Entry] = {
     "resume": _Entry("queues:resume", "Claim from a paused queue again."),
     "dlq": _Entry("dlq:dlq", "Look after dead letters: list, show, replay, purge."),
     "stats": _Entry("stats:stats", "Count jobs by state and queue."),
+    "prune": _Entry("prune:prune", "Delete jobs that ended long ago."),
     "migrate": _Entry("migrate:migrate", "Create the store or bring its schema up to date."),
 }
 

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 
 from mpdispatch.ids import ProcessId, process_start
 
-__all__ = ["WORKER_VARIABLE", "descendants", "kill_process", "kill_tree", "reap_strays", "sweep"]
+__all__ = ["WORKER_VARIABLE", "descendants", "kill_marked", "kill_process", "kill_tree", "reap_strays", "sweep"]
 
 WORKER_VARIABLE = "MPDISPATCH_WORKER"
 """Environment variable of a worker and of all it starts: names its supervisor's registration and its place."""
@@ -115,6 +115,21 @@ def sweep(worker: ProcessId, mark: str, *, spare: Iterable[int] = ()) -> int:
             continue
         in_session = not leader_lives and _session(pid) == worker.pid
         if in_session or (mark and needle in b"\0" + _environment(pid)):
+            killed += kill_process(ProcessId(pid, start))
+    return killed
+
+
+def kill_marked(mark: str, *, since: int) -> int:
+    """SIGKILL every process whose WORKER_VARIABLE begins with `mark` and that started at `since` (as in ProcessId)
+    or later; gives how many there were. Linux only (0 elsewhere)."""
+    if sys.platform != "linux":
+        return 0
+    needle = f"\0{WORKER_VARIABLE}={mark}".encode()
+    killed = 0
+    for pid in _processes():
+        if pid == os.getpid() or (start := process_start(pid)) is None or start < since:
+            continue
+        if needle in b"\0" + _environment(pid):
             killed += kill_process(ProcessId(pid, start))
     return killed
 

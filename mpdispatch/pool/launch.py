@@ -54,20 +54,15 @@ def launch(mark: str) -> Launched:
             popen = exec_python(_MAIN, theirs.fileno(), death_read, mark)
         finally:
             os.close(death_read)
-        undo.callback(_undo, popen)
-        spare = Channel(theirs) if sys.platform == "linux" else None
-        launched = assemble(popen.pid, channel, spare, death_write)
+        # We wait for it ourselves, by its pidfd; subprocess must neither do so nor warn that nobody did.
+        popen.returncode = 0
+        launched = assemble(
+            popen.pid, channel, Channel(theirs) if sys.platform == "linux" else None, death_write
+        )
         undo.pop_all()
-    # We wait for it ourselves, by its pidfd; subprocess must neither do so nor warn that nobody did.
-    popen.returncode = 0
-    if spare is None:
+    if launched.spare is None:
         theirs.close()
     return launched
-
-
-def _undo(popen: subprocess.Popen[bytes]) -> None:
-    popen.kill()
-    popen.wait()
 
 
 def assemble(pid: int, channel: Channel, spare: Channel | None, death_fd: int) -> Launched:

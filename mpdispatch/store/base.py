@@ -228,6 +228,13 @@ class Store(Protocol):
 
     def set_paused(self, queue: str, paused: bool, *, now: Instant) -> None: ...
 
+    def prune(self, before_us: int, limit: int) -> int:
+        """Delete up to `limit` jobs that ended before this wall time, and all kept of them; gives how many.
+
+        0: there are none left. A failed job stays until its dead letter was replayed or purged.
+        """
+        ...
+
     def supervisors(self) -> list[PeerSupervisor]:
         """Registered ones, dead or alive."""
         ...
@@ -311,6 +318,10 @@ class Ledger(Protocol):
     def outstanding(self, planner: Planner) -> dict[str, int]:
         """Jobs in the planner's queues that a drain waits for, by state: pending and neither parked nor in a
         paused queue, running (anybody's), retrying. A read."""
+        ...
+
+    def prune(self, before_us: int, limit: int) -> int:
+        """As `Store.prune`. Keep `limit` small: the write lock is held for all of them."""
         ...
 
     def housekeep(self) -> None:

@@ -78,14 +78,16 @@ class Enforcer:
             if held.doom is None and (held.job.id, held.job.starts) in wanted:
                 self._doom(worker, held, Doom.CANCEL, now_us + self._cancel_grace_us)
 
-    def abort_all(self, now_us: int, *, at_once: bool) -> None:
-        """End every job in a hand: the shutdown's patience is over."""
-        for worker, held in list(self._pool.held()):
+    def abort_all(self, now_us: int, *, at_once: bool) -> bool:
+        """End every job in a hand: the shutdown's patience is over. False: there was none."""
+        all_held = list(self._pool.held())
+        for worker, held in all_held:
             if at_once:
                 held.doom = held.doom or Doom.ABORT
                 worker.kill()
             elif held.doom is None:
                 self._doom(worker, held, Doom.ABORT, now_us + self._cancel_grace_us)
+        return bool(all_held)
 
     def _doom(self, worker: WorkerProcess, held: InHand, doom: Doom, kill_at_us: int) -> None:
         held.doom, held.kill_at_us = doom, kill_at_us

@@ -13,13 +13,13 @@ timeouts, cancels and signals go on. It is the only writer of the jobs it runs.
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 
 from mpdispatch.clock import SECOND_US, Instant
 from mpdispatch.config import Config, QueueConfig
 from mpdispatch.errors import (
     LeaseLostError,
+    StoreBusy,
     StoreCorrupt,
     StoreError,
     StoreFull,
@@ -39,32 +39,20 @@ from mpdispatch.supervisor.books import Books
 from mpdispatch.supervisor.crew import Crew
 from mpdispatch.supervisor.enforce import Enforcer
 from mpdispatch.supervisor.membership import Membership
+from mpdispatch.supervisor.prune import Pruner
 from mpdispatch.supervisor.reconcile import Reconciler
 from mpdispatch.supervisor.rescue import PeerWatch, Rescuer
-from mpdispatch.supervisor.shutdown import Shutdown
+from mpdispatch.supervisor.shutdown import Ending, Shutdown
 from mpdispatch.supervisor.trouble import Trouble
 from mpdispatch.supervisor.turns import Turns
 
 __all__ = ["Ending", "Supervisor"]
 
+_JOIN_US = 30 * SECOND_US
+_JOIN_PAUSE_S = 0.02
 _PEERS_US = 1_000_000
 _PEERS_KNOCK_US = 100_000
 _DRAINED_US = 100_000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ending:
-    """How a supervisor's run ended."""
-
-    exit_code: int
-    """0 drained, 75 aborted, 74 the store vanished …"""
-    completed: int = 0
-    failed: int = 0
-    """Jobs that reached `failed` under this supervisor."""
-    stale_writes: int = 0
-    """Outcomes dropped because the job was not ours any more."""
-    parked: Mapping[str, int] = field(default_factory=dict)
-    """Jobs this supervisor could not run, by reason."""
 
 
 class Supervisor:
@@ -114,6 +102,7 @@ class Supervisor:
         self._reconciler = Reconciler(
             self._ledger, self._pool, self.books, self._turns, self._enforcer, crew.log
         )
+        self._pruner = Pruner(self._ledger, self._clock, config, crew.log)
         self._shutdown = Shutdown(config)
         self._marks: MarkFile | None = None
         self._trouble = Trouble(self._ledger, crew.log)
@@ -128,9 +117,24 @@ class Supervisor:
         """Registrations we gave up ourselves."""
         self._wake_fd: int | None = None
         self.ending: Ending | None = None
-        self._join()
+        self._join_patiently()
 
     # -- membership -------------------------------------------------------------------------------------
+
+    def _join_patiently(self) -> None:
+        """Join for the first time: as a client would, for nothing is running yet that could not wait."""
+        until_us = self._clock.now().boot_us + _JOIN_US
+        while True:
+            try:
+                self._join()
+            except StoreBusy:
+                if self._crew.bell.rung or self._clock.now().boot_us >= until_us:
+                    self.close()
+                    raise
+                # Heard, so that it does not wake us again; nobody holds a job yet that it could be about.
+                list(self._pool.hear(self._crew.ears.listen(_JOIN_PAUSE_S)))
+            else:
+                return
 
     def _join(self) -> None:
         """Register, with a fresh mark file, and let the workers have rings in it."""
@@ -143,7 +147,7 @@ class Supervisor:
         except OSError as error:
             self._members.distrust()  # Without marks no worker may have a job: join again in a moment.
             kind = StoreFull if error.errno in (errno.ENOSPC, errno.EDQUOT) else StoreError
-            raise kind(str(path), f"cannot make the file of start marks: {error}") from error
+            raise kind(self._store.location, f"cannot make {path}: {error.strerror}") from error
         self._pool.open(self._marks, self._attach)
         self._wake_fd = self._ledger.wake_fileno()
         if self._wake_fd is not None:
@@ -246,7 +250,7 @@ class Supervisor:
         due += [self._members.next_us, self._peers_at_us] if is_well else [self._trouble.until_us]
         if turns.claim_at_us > now_us:
             due.append(turns.claim_at_us)  # what is past waits for a free worker: that wakes us by itself
-        due += [turns.sync_at_us, *self._shutdown.due()]
+        due += [turns.sync_at_us, self._pruner.next_us or 0, *self._shutdown.due()]
         if (at := self._enforcer.enforce(now_us)) is not None:
             due.append(at)
         if (at := assigner.recall_stuck(now_us)) is not None:
@@ -320,6 +324,7 @@ class Supervisor:
             self._turns.take(self._members.owner, now_us, may_claim=not self._shutdown.is_on)
             self._ledger.housekeep()
         self._turns.sync_if_due(now_us)
+        self._pruner.prune(now_us)
         if self._shutdown.is_on or self._is_drain:
             self._maybe_end(now_us)
 
@@ -369,8 +374,8 @@ class Supervisor:
             self._assigner.recall_all(now_us)
             self._turns.release_backlog()
         step = self._shutdown.step(now_us, is_urgent=bell.rung > 1)
-        if step is not None:
-            self._enforcer.abort_all(now_us, at_once=step == "kill")
+        if step is not None and self._enforcer.abort_all(now_us, at_once=step == "kill"):
+            self._shutdown.was_aborted = True
 
     def _maybe_end(self, now_us: int) -> None:
         """End if there is nothing left that we wait for."""

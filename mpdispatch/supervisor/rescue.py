@@ -33,7 +33,7 @@ from mpdispatch.model import (
 from mpdispatch.policy.decide import RetryRules, decide
 from mpdispatch.policy.lease import PeerVerdict
 from mpdispatch.pool.ears import Ears, Heard
-from mpdispatch.pool.kill import kill_tree, sweep
+from mpdispatch.pool.kill import kill_marked, kill_tree, sweep
 from mpdispatch.pool.marks import MarkReader, marks_path
 from mpdispatch.store.base import Ledger
 from mpdispatch.supervisor.books import Books
@@ -113,20 +113,25 @@ class Rescuer:
         return True
 
     def _kill_leftovers(self, peer: PeerSupervisor, reader: MarkReader) -> bool:
-        """SIGKILL every worker that signed its file, and what those started; True when all are gone."""
+        """SIGKILL every worker it left, and what those started; True when all are gone."""
         if peer.pid_namespace != pid_namespace():
             return True  # Not ours to see; the kernel killed them with their supervisor.
         workers = reader.workers()
         for worker in workers:
             kill_tree(worker)
         deadline = time.monotonic() + _PATIENCE_S
-        while any(_lives(worker) for worker in workers):
+        # Until a look finds none: a worker that has not signed yet may be about to begin a job.
+        while self._kill_unsigned(peer, reader.token) or any(_lives(worker) for worker in workers):
             if time.monotonic() > deadline:
                 return False
             time.sleep(0.001)
-        if workers:
-            sweep_all(workers, reader.token)
+        for worker in workers:
+            sweep(worker, "")
         return True
+
+    def _kill_unsigned(self, peer: PeerSupervisor, token: str) -> int:
+        """Kill what carries its mark; gives how many there still were."""
+        return kill_marked(f"{token}.", since=peer.pid_start) if token else 0
 
     def _marks_after(self, path: Path) -> Marks:
         """Its marks, read again once its workers are gone: one may have started a job while we looked."""
@@ -167,13 +172,6 @@ def _remove(path: Path, log: logging.Logger) -> None:
         log.warning("cannot remove the mark file of a dead supervisor", extra={"error": str(error)})
 
 
-def sweep_all(workers: Iterable[ProcessId], token: str) -> None:
-    """Kill what dead workers left running: by the mark of their supervisor, and by each one's session."""
-    mark = f"{token}." if token else ""
-    for worker in workers:
-        sweep(worker, mark)
-
-
 class PeerWatch:
     """Pidfds of living peers in the loop's selector: their end wakes us at once. Linux, same pid namespace."""
 
@@ -199,8 +197,11 @@ class PeerWatch:
             self._ears.register(descriptor, self, urgent=True)
 
     def heard(self, events: Heard) -> bool:
-        """Whether a peer has just ended."""
-        return any(key.data is self for key, _ in events)
+        """Whether a peer has just ended. Said once: its descriptor stays readable, and must not keep us awake."""
+        ended = {key.fd for key, _ in events if key.data is self}
+        for owner in [owner for owner, descriptor in self._watched.items() if descriptor in ended]:
+            self._drop(owner)
+        return bool(ended)
 
     def _drop(self, owner: int) -> None:
         descriptor = self._watched.pop(owner)

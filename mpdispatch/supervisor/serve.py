@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from mpdispatch.config import Config, QueueConfig
-from mpdispatch.errors import AppImportError, DispatchError
+from mpdispatch.errors import AppImportError, DispatchError, StoreBusy
 from mpdispatch.execution.appref import AppReference
 from mpdispatch.execution.describe import AppDescription
 from mpdispatch.execution.rulebook import CommandRulebook, DescribedRulebook, Rulebook
@@ -23,7 +23,8 @@ from mpdispatch.pool.pool import BootFault, Ready
 from mpdispatch.store import open_store
 from mpdispatch.store.base import Store
 from mpdispatch.supervisor.crew import Crew
-from mpdispatch.supervisor.loop import Ending, Supervisor
+from mpdispatch.supervisor.loop import Supervisor
+from mpdispatch.supervisor.shutdown import Ending
 from mpdispatch.version import __version__
 
 __all__ = ["Plan", "SupervisorThread", "run_foreground", "supervise"]
@@ -88,7 +89,12 @@ def _run(crew: Crew, app: AppReference, plan: Callable[[AppDescription], Plan], 
     if description is None:
         return Ending(exit_code=0)
     chosen = plan(description)
-    supervisor = _supervisor(crew, app, chosen, drain)
+    try:
+        supervisor = _supervisor(crew, app, chosen, drain)
+    except StoreBusy:
+        if crew.bell.rung:
+            return Ending(exit_code=0)
+        raise
     try:
         return supervisor.run()
     finally:

@@ -1,13 +1,35 @@
-"""When a drain's patience ends: running jobs may finish, then are asked to end, then are killed. Pure but for its state."""
+"""How a run ends: a stop lets jobs finish, then asks them to end, then kills. Pure but for its state."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 from mpdispatch.clock import SECOND_US
 from mpdispatch.config import Config
 
-__all__ = ["Shutdown"]
+__all__ = ["Ending", "Shutdown"]
+
+
+_STORE_US = 30 * SECOND_US
+_URGENT_US = 2 * SECOND_US
+"""How long the last outcomes may wait for a store somebody else holds, after all jobs were ended."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """How a supervisor's run ended."""
+
+    exit_code: int
+    """0 drained, 75 aborted, 74 the store vanished …"""
+    completed: int = 0
+    failed: int = 0
+    """Jobs that reached `failed` under this supervisor."""
+    stale_writes: int = 0
+    """Outcomes dropped because the job was not ours any more."""
+    parked: Mapping[str, int] = field(default_factory=dict)
+    """Jobs this supervisor could not run, by reason."""
 
 
 class Shutdown:
@@ -18,15 +40,12 @@ class Shutdown:
         self._grace_us = round(config.cancel_grace * SECOND_US)
         self._until_us = 0
         self._stage: Literal["off", "draining", "asking", "killing"] = "off"
+        self.was_aborted = False
+        """Whether a job was, or was to be, ended before it was done."""
 
     @property
     def is_on(self) -> bool:
         return self._stage != "off"
-
-    @property
-    def was_aborted(self) -> bool:
-        """Whether a job was, or was to be, ended before it was done."""
-        return self._stage in ("asking", "killing")
 
     def begin(self, now_us: int, patience_s: float | None) -> None:
         """Start draining; `patience_s` overrides the configured timeout."""
@@ -38,6 +57,7 @@ class Shutdown:
         """What to do to the jobs still running, if it is time; each is said once."""
         if is_urgent and self._stage != "killing":
             self._stage = "killing"
+            self._until_us = now_us
             return "kill"
         if self._stage == "draining" and now_us >= self._until_us:
             self._stage = "asking"
@@ -46,7 +66,9 @@ class Shutdown:
 
     def is_hopeless(self, now_us: int) -> bool:
         """Whether everything was killed long ago, and only the store keeps us from ending."""
-        return self.is_on and now_us >= self._until_us + self._grace_us + 30 * SECOND_US
+        # Who asked twice is not kept waiting.
+        more_us = _URGENT_US if self._stage == "killing" else self._grace_us + _STORE_US
+        return self.is_on and now_us >= self._until_us + more_us
 
     def due(self) -> list[int]:
         """When the next stage begins, if it begins by time."""

@@ -42,7 +42,7 @@ class Rig:
         self.ears = Ears()
         self.pool = Pool(
             Boot(app=app_reference(target), log_level=logging.CRITICAL),
-            spawner=Spawner(TOKEN, self.ears, logging.getLogger("mpdispatch.test"), zygote=False),
+            spawner=Spawner(TOKEN, self.ears, logging.getLogger("mpdispatch.tests"), zygote=False),
             ears=self.ears,
             clock=SystemClock(),
         )

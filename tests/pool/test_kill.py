@@ -15,7 +15,7 @@ import pytest
 
 from mpdispatch.ids import ProcessId, process_id, process_start
 from mpdispatch.pool import kill
-from mpdispatch.pool.kill import WORKER_VARIABLE, descendants, kill_process, kill_tree, sweep
+from mpdispatch.pool.kill import WORKER_VARIABLE, descendants, kill_marked, kill_process, kill_tree, sweep
 from tests.pool import tree
 from tests.pool.probes import lives, pid_in, state_of, until
 
@@ -223,3 +223,16 @@ def test_a_zombie_is_no_process(spawn: Spawn) -> None:
     until(lambda: state_of(worker.pid) == "Z")
     assert process_start(worker.pid) is None
     assert descendants(worker.pid) == []
+
+
+def test_what_carries_a_mark_is_killed_unless_it_is_older(spawn: Spawn, tmp_path: Path) -> None:
+    mine = spawn("marked", "cleared", mark=f"{TOKEN}.1", folder=tmp_path / "a")
+    alien = spawn(mark=f"{TOKEN}2.1", folder=tmp_path / "b")
+    start = process_id(mine.pid).start
+    assert kill_marked(f"{TOKEN}.", since=start + 1000) == 0
+    assert kill_marked(f"{TOKEN}.", since=start) == 2
+    assert mine.wait() == -signal.SIGKILL
+    until(lambda: not lives(pid_in(tmp_path / "a" / "marked")))
+    assert kill_marked(f"{TOKEN}.", since=start) == 0
+    assert lives(alien.pid)
+    assert lives(pid_in(tmp_path / "a" / "cleared"))

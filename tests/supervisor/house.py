@@ -7,23 +7,28 @@ import logging
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from mpdispatch.clock import SECOND_US, Instant, SystemClock
 from mpdispatch.config import Config, QueueConfig
 from mpdispatch.execution.rulebook import LiveRulebook
-from mpdispatch.model import Attempt, Cause, Job, JobState, NewJob
+from mpdispatch.model import Attempt, Cause, Job, JobState, NewJob, Transition
+from mpdispatch.policy.admission import Admission
 from mpdispatch.pool.process import WorkerProcess
+from mpdispatch.store.base import Ledger
 from mpdispatch.store.sqlite import SQLiteStore
 from mpdispatch.supervisor.crew import Crew
-from mpdispatch.supervisor.loop import Ending, Supervisor
+from mpdispatch.supervisor.loop import Supervisor
+from mpdispatch.supervisor.shutdown import Ending
 from tests.pool.app import engine
 from tests.pool.probes import until
 from tests.pool.rig import app_reference
 
 __all__ = ["House", "ShiftedClock"]
+
+T = TypeVar("T")
 
 LOG = logging.getLogger("mpdispatch.test")
 
@@ -140,13 +145,41 @@ class House:
 
     # -- behind its back ------------------------------------------------------------------------------
 
-    def sql(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
-        """Do what no client may, on a connection of its own."""
-        connection = sqlite3.connect(self.folder / "jobs.db", isolation_level=None)
+    def _as_owner(self, work: Callable[[Ledger], T]) -> T:
+        ledger = self.store.ledger()
         try:
-            return connection.execute(statement, values).fetchall()
+            return work(ledger)
         finally:
-            connection.close()
+            ledger.close()
+
+    def unregister(self) -> None:
+        """Take its registration away, as a rescuer does."""
+        self._as_owner(lambda ledger: ledger.unregister(self.owner))
+
+    def claim_unseen(self, queue: str) -> list[int]:
+        """Claim a queue's jobs in its name, and do not tell it: as if the answer to a claim was lost."""
+        planner = Admission(queues=(queue,), configs=(), known=None, app="tests")
+
+        def claim(ledger: Ledger) -> list[int]:
+            turn = ledger.turn(self.owner, [], now=self.clock.now(), planner=planner, slots=100)
+            return [job.id for job in turn.claimed]
+
+        return self._as_owner(claim)
+
+    def take_away(self, job_id: int) -> None:
+        """Put a running job of its off for a hundred years."""
+        job, now = self.job(job_id), self.clock.now()
+        transition = Transition(
+            job_id=job_id,
+            starts=job.starts,
+            state=JobState.SCHEDULED,
+            attempt=0,
+            claim_attempt=1,
+            cause=Cause.RELEASED,
+            at_us=now.wall_us,
+            run_at_us=now.wall_us + 100 * 365 * 86400 * SECOND_US,
+        )
+        assert not self._as_owner(lambda ledger: ledger.turn(self.owner, [transition], now=now)).rejected
 
     def lock(self) -> sqlite3.Connection:
         """A foreign program that has begun to write. Close it to let go."""

@@ -28,7 +28,7 @@ def _holding(house: House, tmp_path: Path, name: str = "hold", **options: object
 def test_nothing_is_written_once_the_registration_is_gone(house: House, tmp_path: Path) -> None:
     job_id = _holding(house, tmp_path)
     before, (worker,) = house.owner, house.workers
-    house.sql("DELETE FROM mpdispatch_supervisors")
+    house.unregister()
     (tmp_path / "gate").touch()
     house.until(lambda: house.store.supervisors(), what="a new registration")
     assert house.owner != before
@@ -42,7 +42,7 @@ def test_nothing_is_written_once_the_registration_is_gone(house: House, tmp_path
 def test_a_lost_registration_is_noticed_by_the_heartbeat_of_an_idle_supervisor(house: House) -> None:
     house.ready()
     before = house.owner
-    house.sql("DELETE FROM mpdispatch_supervisors")
+    house.unregister()
     house.clock.advance(house.config.heartbeat_interval)
     house.until(lambda: house.store.supervisors())
     assert house.owner != before
@@ -51,7 +51,7 @@ def test_a_lost_registration_is_noticed_by_the_heartbeat_of_an_idle_supervisor(h
 def test_a_claim_is_not_made_once_the_registration_is_gone(house: House) -> None:
     (worker,) = house.ready()
     before = house.owner
-    house.sql("DELETE FROM mpdispatch_supervisors")
+    house.unregister()
     job_id = house.enqueue("noop")
     (job,) = house.ended(job_id)
     assert house.owner != before
@@ -191,33 +191,21 @@ def _beat(house: House) -> None:
     house.steps(2)
 
 
-def _take_away(house: House, job_id: int) -> None:
-    """The row is not ours any more, whatever we think."""
-    house.sql(
-        "UPDATE mpdispatch_jobs SET state = 'scheduled', line = 2, owner = NULL, run_at_us = 1 << 60 WHERE id = ?",
-        job_id,
-    )
-
-
 def test_a_running_row_of_ours_that_we_do_not_hold_is_given_back(house: House, tmp_path: Path) -> None:
     # As after a claim that was committed, but whose answer never reached us.
     _holding(house, tmp_path)
-    stray = house.enqueue("noop")
-    house.sql(
-        "UPDATE mpdispatch_jobs SET state = 'running', line = NULL, owner = ?, starts = 1, attempt = 1 WHERE id = ?",
-        house.owner,
-        stray,
-    )
+    stray = house.enqueue("noop", {"queue": "unpolled"})
+    assert house.claim_unseen("unpolled") == [stray]
     _beat(house)
-    (tmp_path / "gate").touch()
-    (job,) = house.ended(stray)
-    assert (job.state, job.attempt, job.starts) == (JobState.COMPLETED, 1, 2)
+    job = house.until_state(stray, JobState.PENDING)
+    assert (job.attempt, job.starts) == (0, 1)
+    assert house.causes(stray) == []
 
 
 def test_a_running_job_that_was_taken_from_us_is_ended(house: House, tmp_path: Path) -> None:
     job_id = _holding(house, tmp_path)
     (worker,) = house.workers
-    _take_away(house, job_id)
+    house.take_away(job_id)
     house.clock.advance(house.config.heartbeat_interval)
     house.until(lambda: not lives(worker.pid))
     house.until(lambda: house.supervisor.books.stale_writes == 1)
@@ -237,7 +225,7 @@ def test_a_waiting_job_that_was_taken_from_us_is_never_started(
     house.until(lambda: len(worker.hand) == 3)
     if where == "backlog":
         house.supervisor.books.put_back(worker.recall(), house.clock.now().boot_us)
-    _take_away(house, taken)
+    house.take_away(taken)
     _beat(house)
     (tmp_path / "gate").touch()
     jobs = house.ended(running, kept)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
@@ -218,7 +219,7 @@ class Place:
     def ended(self, job_id: int, state: str | None = None, within: float = 20.0) -> Any:
         """The job, once it has ended (in that state)."""
         terminal = ("completed", "failed", "cancelled")
-        until(lambda: str(self.job(job_id).state) in terminal, f"job {job_id} ends", within=within)
+        until(lambda: self.job(job_id).state in terminal, f"job {job_id} ends", within=within, every=0.002)
         job = self.job(job_id)
         assert state is None or str(job.state) == state, job
         return job
@@ -359,7 +360,7 @@ def overlaps(rows: Iterable[tuple[str, int, int, int, int]], deaths: Mapping[int
     found = []
     for job_id, runs in by_job.items():
         runs.sort()
-        for (_, end, token, pid), (start, _, next_token, next_pid) in zip(runs, runs[1:], strict=False):
+        for (_, end, token, pid), (start, _, next_token, next_pid) in pairwise(runs):
             if end > start:
                 found.append(
                     f"job {job_id}: start {token} (pid {pid}) until {end}, {next_token} ({next_pid}) at {start}"

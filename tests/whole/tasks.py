@@ -6,6 +6,7 @@ Every handler that matters to the checker notes its start and its end in the led
 from __future__ import annotations
 
 import ast
+import asyncio
 import ctypes
 import os
 import signal
@@ -102,7 +103,7 @@ class StrRaises(Exception):
 
 
 @engine.job(max_retries=0)
-def end_badly(how: str) -> Any:
+def end_badly(how: str) -> Any:  # noqa: C901 - a table of ends, one line each
     note("start")
     match how:
         case "sigkill":
@@ -268,3 +269,45 @@ def raise_cancel() -> None:
 def enqueue_more(n: int) -> list[int]:
     """A handler may enqueue."""
     return [quick.enqueue(n=i).id for i in range(n)]
+
+
+@engine.job(max_retries=0)
+def chatter(size: int) -> None:
+    """Writes to stdout past any buffer."""
+    os.write(1, b"x" * size)
+
+
+@engine.job(max_retries=0)
+async def later(n: int) -> int:
+    note("start")
+    await asyncio.sleep(0.01)
+    note("end")
+    return n
+
+
+@engine.job(max_retries=0)
+async def linger() -> None:
+    """Waits for ever; on the loop."""
+    note("start")
+    await asyncio.sleep(3600)
+
+
+@engine.job(max_retries=0)
+async def linger_stubbornly() -> None:
+    """Will not be cancelled."""
+    note("start")
+    while True:
+        try:
+            await asyncio.sleep(3600)
+        except BaseException:
+            continue
+
+
+@engine.job(max_retries=0)
+async def leave_tasks() -> int:
+    """Returns with work of its own still on the loop."""
+    kept.append(asyncio.create_task(asyncio.sleep(3600)))
+    return 1
+
+
+kept: list[Any] = []

@@ -208,7 +208,12 @@ def test_an_enqueue_in_the_callers_transaction_shares_its_fate(place: Place) -> 
 
 
 def test_an_enqueue_on_a_connection_to_another_file_is_refused(place: Place) -> None:
-    code = "import sqlite3, tasks\nc = sqlite3.connect('other.db')\nc.execute('BEGIN')\ntasks.quick.options(connection=c).enqueue()"
+    code = """
+import sqlite3, tasks
+other = sqlite3.connect("other.db")
+other.execute("BEGIN")
+tasks.quick.options(connection=other).enqueue()
+"""
     done = place.python(code)
     assert done.returncode == 1
     assert "mpdispatch.errors." in done.stderr.splitlines()[-1]

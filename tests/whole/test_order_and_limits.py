@@ -108,10 +108,9 @@ def test_a_hundred_thousand_jobs_for_tomorrow_do_not_slow_the_claim(place: Place
 
     def median_s() -> float:
         times = []
-        for n in range(60):
+        for _ in range(60):
             begun = time.perf_counter()
-            job_id = place.app.plain.enqueue(n=n).id
-            until(lambda job_id=job_id: place.job(job_id).result == n, "the job ran", every=0.0005)  # type: ignore[misc]
+            place.complete(place.app.plain.enqueue().id)
             times.append(time.perf_counter() - begun)
         return statistics.median(times)
 

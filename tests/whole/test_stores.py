@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -10,10 +11,11 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.whole.harness import CLI, Place, until
+from tests.whole.harness import CLI, PYTHON, Place, until
 
 READERS = [["jobs"], ["stats"], ["show", "1"], ["wait", "1"], ["cancel", "1"], ["pause", "default"]]
 SUPERVISE = ["supervise", "tasks:engine", "--drain"]
@@ -157,6 +159,20 @@ def test_eight_first_starts_and_eight_enqueuers_at_once_make_one_store(place: Pl
     place.assert_sound()
 
 
+def test_supervisors_start_while_others_enqueue_without_a_pause(place: Place) -> None:
+    code = "import tasks\nwhile True: tasks.plain.options(delay=3600).enqueue()"
+    writers = [place.start([PYTHON, "-c", code]) for _ in range(2)]
+    place.app.plain.enqueue()
+    until(lambda: place.counts()["scheduled"] > 20, "they enqueue")
+    for n in range(4):
+        supervisor = place.supervise("-c", "1")
+        assert place.complete(place.app.quick.enqueue(n=n).id).result == n, supervisor.err
+        supervisor.kill(signal.SIGTERM)
+        assert supervisor.ended() == 0
+    for writer in writers:
+        writer.kill()
+
+
 def test_the_store_is_readable_by_its_owner_only(place: Place) -> None:
     place.app.plain.enqueue()
     for path in place.folder.glob("jobs.db*"):
@@ -179,6 +195,12 @@ def small_disk(place: Place) -> Iterator[Path]:
         subprocess.run(["umount", "-l", folder], check=True)
 
 
+def fill(kept: list[int], handle: Any) -> None:
+    """Enqueue until it raises, remembering what was acknowledged."""
+    while True:
+        kept.append(handle.enqueue().id)
+
+
 def test_a_full_disk_acknowledges_nothing_and_goes_on_when_there_is_room(
     place: Place, small_disk: Path
 ) -> None:
@@ -191,16 +213,12 @@ def test_a_full_disk_acknowledges_nothing_and_goes_on_when_there_is_room(
     running = place.app.until_file.options(max_retries=0).enqueue("go").id
     place.started(running)
     ballast = small_disk / "ballast"
-    kept = []
-    with ballast.open("wb", buffering=0) as file:
-        try:
-            while True:
-                file.write(b"\0" * 4096)
-        except OSError:
-            pass
+    kept: list[int] = []
+    with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(b"\0" * 4096)
     with pytest.raises(StoreFull):
-        for n in range(100_000):
-            kept.append(place.app.plain.options(delay=3600).enqueue(n=n).id)
+        fill(kept, place.app.plain.options(delay=3600))
     (place.folder / "go").touch()
     until(lambda: any(r[:2] == ("end", running) for r in place.ledger), "the job ends on a full disk")
     until(lambda: "full" in supervisor.err, "the supervisor says so")

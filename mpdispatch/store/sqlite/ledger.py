@@ -18,7 +18,7 @@ from mpdispatch.store.base import Lease, Progress, Renewal, Turn
 from mpdispatch.store.sqlite import claim as claiming
 from mpdispatch.store.sqlite import finish as finishing
 from mpdispatch.store.sqlite import outputs as output_table
-from mpdispatch.store.sqlite import reads
+from mpdispatch.store.sqlite import pruning, reads
 from mpdispatch.store.sqlite.connection import Session
 from mpdispatch.store.sqlite.holder import holder_of
 from mpdispatch.store.sqlite.place import Place
@@ -226,6 +226,13 @@ class SQLiteLedger:
         return self._read(work)
 
     # -- looking after --------------------------------------------------------------------------
+
+    def prune(self, before_us: int, limit: int) -> int:
+        """Delete up to `limit` jobs that ended before this wall time; gives how many."""
+        ids = self._read(lambda c: pruning.find(c, before_us, limit))
+        if not ids:
+            return 0
+        return self._write(lambda c: pruning.delete(c, ids, before_us), "prune")
 
     def housekeep(self) -> None:
         """Checkpoint the WAL if it has grown past 8 MiB and nobody is writing."""

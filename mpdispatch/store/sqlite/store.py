@@ -13,7 +13,7 @@ from mpdispatch.clock import Instant
 from mpdispatch.errors import StoreError, UsageError
 from mpdispatch.model import Attempt, DeadLetter, Job, JobState, NewJob, Output, Page, PeerSupervisor
 from mpdispatch.store.base import DeadLetterFilter, JobFilter, Ledger, QueueStats
-from mpdispatch.store.sqlite import changes, dead_letters, inserts, outputs, reads
+from mpdispatch.store.sqlite import changes, dead_letters, inserts, outputs, pruning, reads
 from mpdispatch.store.sqlite.connection import Session
 from mpdispatch.store.sqlite.ledger import SQLiteLedger
 from mpdispatch.store.sqlite.options import Durability, FileOptions
@@ -236,6 +236,17 @@ class SQLiteStore:
         self._write(lambda c: c.execute(QUERIES["set_paused"], (queue, int(paused))), "set_paused")
         if not paused:
             self.wake()
+
+    def prune(self, before_us: int, limit: int) -> int:
+        """Delete up to `limit` jobs that ended before this wall time, a few hundred a transaction."""
+        gone = 0
+        while gone < limit:
+            most = min(limit - gone, pruning.PRUNE_AT_ONCE)
+            ids = self._read(lambda c, most=most: pruning.find(c, before_us, most))  # type: ignore[misc]
+            if not ids:
+                break
+            gone += self._write(lambda c, ids=ids: pruning.delete(c, ids, before_us), "prune")  # type: ignore[misc]
+        return gone
 
     def supervisors(self) -> list[PeerSupervisor]:
         """Registered ones, dead or alive."""

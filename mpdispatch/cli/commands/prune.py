@@ -1,0 +1,37 @@
+"""`prune`: delete jobs that ended long ago."""
+
+from __future__ import annotations
+
+import click
+
+from mpdispatch.cli.output import print_json, say
+from mpdispatch.cli.places import open_existing
+from mpdispatch.cli.program import Options, command
+from mpdispatch.cli.values import DURATION
+from mpdispatch.clock import SECOND_US, SystemClock
+
+__all__ = ["prune"]
+
+_CHUNK = 500
+
+
+@command("mpdispatch prune --older-than 168h\nmpdispatch prune --older-than 30m --store jobs.db")
+@click.option(
+    "--older-than", metavar="AGE", type=DURATION, required=True, help="How long ago it ended, e.g. 24h."
+)
+@click.pass_obj
+def prune(options: Options, older_than: float) -> None:
+    """Delete completed and cancelled jobs that ended long ago, and failed ones whose dead letter was dealt with.
+
+    Safe while supervisors work: a few hundred rows are deleted at a time. The setting `retention` does the same
+    all the time.
+    """
+    store = open_existing(options)
+    before_us = SystemClock().now().wall_us - round(older_than * SECOND_US)
+    total = 0
+    while gone := store.prune(before_us, _CHUNK):
+        total += gone
+    if options.json:
+        print_json({"pruned": total})
+    else:
+        say(f"pruned {total} {'job' if total == 1 else 'jobs'}")

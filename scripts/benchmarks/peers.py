@@ -1,0 +1,77 @@
+"""Other queues, measured in the same run from throw-away environments of their own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+HERE = Path(__file__).resolve().parent
+
+
+class Paths(Protocol):
+    """Gives fresh paths for stores."""
+
+    def path(self, name: str) -> Path: ...
+
+
+class Peer:
+    """A queue that can be measured, in each of its `settings` (→ how many times faster we mean to drain)."""
+
+    def __init__(
+        self, name: str, python: Path, version: str, settings: Mapping[str, float], notes: str
+    ) -> None:
+        self.name, self.settings = name, settings
+        self._python, self._version, self._notes = python, version, notes
+
+    def describe(self) -> str:
+        """Which one it is, and how it is set up."""
+        return f"{self.name} {self._version}: {self._notes}"
+
+    def drain_rate(self, paths: Paths, setting: str, jobs: int) -> Callable[[], float]:
+        """Measures jobs per second, workers up before the clock starts."""
+        return lambda: float(self._drive(paths, "drain", setting, jobs))
+
+    def enqueue_rate(self, paths: Paths, setting: str, jobs: int) -> Callable[[], float]:
+        return lambda: float(self._drive(paths, "enqueue", setting, jobs))
+
+    def latencies(self, paths: Paths, setting: str, samples: int) -> list[float]:
+        """Milliseconds from enqueue to the handler's first line, as it is set up by default."""
+        return [float(each) for each in self._drive(paths, "latency", setting, samples)]
+
+    def _drive(self, paths: Paths, mode: str, setting: str, count: int) -> Any:
+        store = paths.path(self.name) / "peer.db"
+        driver = HERE / f"{self.name}_driver.py"
+        command = [str(self._python), str(driver), mode, str(store), setting, str(count)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+        if done.returncode:
+            raise RuntimeError(f"{self.name} {mode} failed: {done.stderr[-2000:]}")
+        return json.loads(done.stdout)
+
+
+def _environment(folder: Path, package: str) -> tuple[Path, str]:
+    """The Python of a new virtual environment with this package, and the version that got there."""
+    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+    python = folder / "bin" / "python"
+    quiet = ["--quiet", "--disable-pip-version-check"]
+    subprocess.run([python, "-m", "pip", "install", *quiet, package], check=True)
+    asked = f"import importlib.metadata as m; print(m.version({package!r}))"
+    found = subprocess.run([python, "-c", asked], check=True, capture_output=True, text=True)
+    return python, found.stdout.strip()
+
+
+def huey(folder: Path) -> Peer:
+    """Huey on SQLite, two worker processes."""
+    python, version = _environment(folder / "huey-env", "huey")
+    notes = (
+        "SqliteHuey in WAL mode, fsync=True (FULL) and fsync=False (OFF), consumer -k process -w 2 -n; tasks are "
+        "deleted when taken, so lost with their worker, and a None is not stored; drain polls with -d 0.001 -m 0.01, "
+        "latency as by default"
+    )
+    return Peer("huey", python, version, {"fsync": 10.0, "nofsync": 3.0}, notes)
+
+
+KNOWN: Mapping[str, Callable[[Path], Peer]] = {"huey": huey}

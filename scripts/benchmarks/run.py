@@ -1,0 +1,31 @@
+"""What a mode is given to measure with."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from peers import Peer
+from service import Service
+from sizes import Size
+
+
+@dataclass(slots=True)
+class Run:
+    """A folder for stores, how much to measure, and whom to measure beside."""
+
+    folder: Path
+    size: Size
+    peers: Sequence[Peer] = ()
+    _numbers: itertools.count[int] = field(default_factory=itertools.count)
+
+    def service(self, name: str, **options: Any) -> Service:
+        """A fresh store with its (not yet started) supervisor; options as Service takes them."""
+        return Service(self.folder, f"{name}-{next(self._numbers)}", **options)
+
+    def path(self, name: str) -> Path:
+        """Where nothing is yet."""
+        return self.folder / f"{name}-{next(self._numbers)}"

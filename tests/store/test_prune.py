@@ -1,0 +1,100 @@
+"""Pruning: what ended long ago goes, with all that is kept of it; nothing else does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from mpdispatch import sqlite3
+from mpdispatch.clock import FakeClock
+from mpdispatch.errors import JobNotFoundError
+from mpdispatch.model import Job, JobState
+from mpdispatch.store import SQLiteStore
+from mpdispatch.store.base import DeadLetterFilter, Store
+
+from .conftest import Desk, completed, failed
+
+HOUR_S = 3600
+
+
+def _is_there(store: Store, job: Job) -> bool:
+    try:
+        store.get(job.id)
+    except JobNotFoundError:
+        return False
+    return True
+
+
+def test_only_jobs_that_ended_before_are_pruned(
+    store: Store, desk: Desk, enqueue: Callable[..., Job], clock: FakeClock
+) -> None:
+    old, cancelled, waiting = enqueue(), enqueue(), enqueue()
+    store.cancel(cancelled.id, now=clock.now())
+    (claimed,) = desk.turn(slots=1).claimed
+    desk.turn(completed(claimed, clock.now()))
+    clock.advance(HOUR_S)
+    cut_us = clock.now().wall_us
+    recent = enqueue()
+    store.cancel(recent.id, now=clock.now())
+    assert store.prune(cut_us, 100) == 2
+    assert store.prune(cut_us, 100) == 0
+    assert [_is_there(store, job) for job in (old, cancelled, waiting, recent)] == [False, False, True, True]
+
+
+def test_a_failed_job_stays_until_its_dead_letter_is_dealt_with(
+    store: Store, desk: Desk, enqueue: Callable[..., Job], clock: FakeClock
+) -> None:
+    job = enqueue(max_retries=0)
+    (claimed,) = desk.turn(slots=1).claimed
+    desk.turn(failed(claimed, clock.now()))
+    assert store.get(job.id).state is JobState.FAILED
+    clock.advance(HOUR_S)
+    assert store.prune(clock.now().wall_us, 100) == 0
+    assert store.dead_letter_count() == 1
+    store.purge_dead_letters(DeadLetterFilter())
+    assert store.prune(clock.now().wall_us, 100) == 1
+
+
+def test_a_supervisor_prunes_as_its_clients_do(
+    store: Store, desk: Desk, enqueue: Callable[..., Job], clock: FakeClock
+) -> None:
+    jobs = [enqueue() for _ in range(5)]
+    for job in jobs:
+        store.cancel(job.id, now=clock.now())
+    clock.advance(HOUR_S)
+    assert desk.ledger.prune(clock.now().wall_us, 3) == 3
+    assert desk.ledger.prune(clock.now().wall_us, 3) == 2
+    assert desk.ledger.prune(clock.now().wall_us, 3) == 0
+
+
+def test_nothing_is_kept_of_a_pruned_job(
+    file_store: SQLiteStore, clock: FakeClock, path: object, new_desk: Callable[[], Desk]
+) -> None:
+    from mpdispatch.model import NewJob
+
+    big = b'{"x":"' + b"y" * 5000 + b'"}'
+    job = file_store.enqueue(NewJob(name="big", payload=big), now=clock.now())
+    ledger = file_store.ledger()
+    connection = sqlite3.connect(str(path))
+    file_store.cancel(job.id, now=clock.now())
+    clock.advance(HOUR_S)
+    assert ledger.prune(clock.now().wall_us, 10) == 1
+    for table in ("jobs", "payloads", "results", "attempts", "outputs", "dead_letters"):
+        assert connection.execute(f"SELECT count(*) FROM mpdispatch_{table}").fetchone() == (0,), table
+    connection.close()
+    ledger.close()
+
+
+@pytest.mark.parametrize("limit", [1, 7, 1000])
+def test_pruning_is_done_in_the_portions_asked_for(
+    store: Store, enqueue: Callable[..., Job], clock: FakeClock, limit: int
+) -> None:
+    for _ in range(20):
+        store.cancel(enqueue().id, now=clock.now())
+    clock.advance(HOUR_S)
+    gone = [store.prune(clock.now().wall_us, limit)]
+    while gone[-1]:
+        gone.append(store.prune(clock.now().wall_us, limit))
+    assert sum(gone) == 20
+    assert max(gone) <= limit
