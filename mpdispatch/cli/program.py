@@ -46,6 +46,7 @@ COMMANDS: Mapping[str, _Entry] = {
     "dlq": _Entry("dlq:dlq", "Look after dead letters: list, show, replay, purge."),
     "stats": _Entry("stats:stats", "Count jobs by state and queue."),
     "prune": _Entry("prune:prune", "Delete jobs that ended long ago."),
+    "config": _Entry("config:config", "Check the configuration: every setting, and where it comes from."),
     "migrate": _Entry("migrate:migrate", "Create the store or bring its schema up to date."),
 }
 

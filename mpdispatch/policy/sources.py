@@ -115,7 +115,7 @@ def collect(
 
 
 def _unknown(name: str, readers: Mapping[str, Reader], source: Source) -> str:
-    near = difflib.get_close_matches(name.lower(), readers, n=1)
+    near = difflib.get_close_matches(name.lower(), readers, n=1, cutoff=0.5)
     if near:
         return f"no such setting; did you mean {source.key(near[0])}?"
     # Variables have a name of their own; a path would only be said again before each key.
