@@ -30,6 +30,7 @@ from mpdispatch.errors import (
     Fault,
     UsageError,
 )
+from mpdispatch.execution.context import begin_work
 from mpdispatch.execution.describe import AppDescription, describe
 from mpdispatch.execution.registry import JobDefinition, Registry
 from mpdispatch.execution.rulebook import LiveRulebook, Rulebook
@@ -185,6 +186,7 @@ class Engine(JobDesk):
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
     ) -> Job:
+        begin_work()
         payload = definition.signature.encode(args, kwargs, max_bytes=self._max_payload_bytes)
         now = self._clock.now()
         return self.store.enqueue(
@@ -194,6 +196,7 @@ class Engine(JobDesk):
     def enqueue_many_as(
         self, definition: JobDefinition, options: EnqueueOptions, items: Iterable[Mapping[str, Any]]
     ) -> Batch:
+        begin_work()
         for field in ("idempotency_key", "connection"):
             if getattr(options, field) is not None:
                 raise UsageError(f"{field}: enqueue_many takes none; enqueue the jobs one by one")

@@ -26,11 +26,13 @@ __all__ = [
     "OWN_THREADS",
     "JobContext",
     "Reporter",
+    "begin_work",
     "current_engine",
     "current_job",
     "enter_worker",
     "in_worker",
     "release_current_engine",
+    "rerunning_main",
     "serving",
     "set_current_engine",
     "set_current_job",
@@ -240,6 +242,35 @@ def release_current_engine(engine: Any) -> None:
 def in_worker() -> bool:
     """Whether this process is a worker: it runs jobs and starts no supervisor."""
     return _is_worker
+
+
+class MainProgramEnds(BaseException):
+    """Raised in a worker where a main program that it runs again begins its work."""
+
+
+_is_main_rerun = False
+
+
+@contextmanager
+def rerunning_main() -> Iterator[None]:
+    """A worker runs the main program again inside it, for what it defines; its work is not done again."""
+    global _is_main_rerun
+    _is_main_rerun = True
+    try:
+        yield
+    except MainProgramEnds:
+        logger.debug("the main program was left where it begins to enqueue")
+    finally:
+        _is_main_rerun = False
+
+
+def begin_work() -> None:
+    """Called where jobs are enqueued or waited for: a worker that only imports must not get past it.
+
+    A script without `if __name__ == "__main__":` would enqueue its jobs again with every worker.
+    """
+    if _is_main_rerun:
+        raise MainProgramEnds
 
 
 def enter_worker() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from mpdispatch.errors import AppImportError, AppReferenceError
 from mpdispatch.execution.appref import AppEngine, AppReference, engine_of, parse_target
 from mpdispatch.execution.codec import error_info
+from mpdispatch.execution.context import rerunning_main
 
 __all__ = ["load"]
 
@@ -70,8 +71,8 @@ class _MainLoader(SourceFileLoader):
 def _run_main_again(reference: AppReference) -> None:
     """Run the main program as module `__mp_main__`, as multiprocessing's spawn does.
 
-    Its `if __name__ == "__main__":` part is skipped. It is `sys.modules["__main__"]` already while it runs, so
-    that what it defines finds its own module.
+    Its `if __name__ == "__main__":` part is skipped, and without one all from the first enqueue or wait on. It is
+    `sys.modules["__main__"]` already while it runs, so that what it defines finds its own module.
     """
     original = importlib.util.find_spec(reference.main_module) if reference.main_module else None
     path = original.origin if original is not None else reference.main_path
@@ -84,4 +85,5 @@ def _run_main_again(reference: AppReference) -> None:
     if original is not None:  # started with `python -m`: relative imports count from its real name
         module.__spec__, module.__package__ = original, original.parent
     sys.modules["__main__"] = sys.modules["__mp_main__"] = module
-    loader.exec_module(module)
+    with rerunning_main():
+        loader.exec_module(module)

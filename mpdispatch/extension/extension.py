@@ -5,30 +5,25 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import Any, Literal, Self
 
 from mpdispatch.config import QueueConfig
 from mpdispatch.configfile import Effective, effective
 from mpdispatch.dispatcher import Dispatcher
 from mpdispatch.engine import Engine
-from mpdispatch.errors import AppReferenceError, ConfigError, DispatchError, Fault, UsageError
-from mpdispatch.execution.appref import find_reference
-from mpdispatch.execution.context import in_worker, release_current_engine, set_current_engine
+from mpdispatch.errors import ConfigError, Fault, UsageError
+from mpdispatch.execution.context import in_worker
+from mpdispatch.extension.lifecycle import Lifecycle
 from mpdispatch.extension.requests import ASGIApp
 from mpdispatch.extension.resolution import resolve_store
 from mpdispatch.extension.resources import as_resources
 from mpdispatch.policy.backoff import BackoffSpec
-from mpdispatch.policy.durations import as_seconds
 from mpdispatch.policy.names import shown
 from mpdispatch.store.base import Store
-
-if TYPE_CHECKING:
-    from mpdispatch.extension.election import Election
 
 __all__ = ["DispatchExtension"]
 
@@ -112,20 +107,25 @@ class DispatchExtension:
         }
         explicit = {name: value for name, value in given.items() if value is not None}
         self.settings = _settings(explicit, config_file, require_config, _access_faults(token, auth))
-        quiet = logging.getLogger("mpdispatch.extension.worker") if in_worker() else _log
-        dispatcher = Dispatcher(
-            store=resolve_store(self.settings, as_resources(resources), quiet), config=self.settings.config
+        # Workers import the app as well; its owner is told once.
+        level = logging.DEBUG if in_worker() else logging.WARNING
+        store_found = resolve_store(
+            self.settings, as_resources(resources), lambda text: _log.log(level, "%s", text)
         )
+        dispatcher = Dispatcher(store=store_found, config=self.settings.config)
         # So that a supervisor elsewhere knows what the code says from what surrounds it.
         dispatcher.origins = {name: self.settings.origins[name] for name in dispatcher.origins}
         self._engine = Engine.build(
             dispatcher, backoff=backoff, queue_configs=self.settings.others["queue_configs"]
         )
         self._access: dict[str, Any] = {"token": token, "auth": auth, "allow_anonymous": allow_anonymous}
-        self._lock = threading.Lock()
-        self._is_started = False
+        self._life = Lifecycle(
+            self._engine,
+            migrates=not self.settings.others["disable_migrate"],
+            supervise=self.settings.others["supervise"],
+            log=_log,
+        )
         self._is_installed = False
-        self._election: Election | None = None
         self._api: ASGIApp | None = None
 
     def __repr__(self) -> str:
@@ -159,32 +159,7 @@ class DispatchExtension:
             AppImportError: the app does not import in a worker.
             UsageError: it is started already.
         """
-        if in_worker():
-            return
-        with self._lock:
-            if self._is_started:
-                raise UsageError("this extension is started already; stop() it first")
-            self.store.check(create=not self.settings.others["disable_migrate"])
-            self._supervise(self.settings.others["supervise"])
-            set_current_engine(self._engine)
-            self._is_started = True
-
-    def _supervise(self, how: bool | Literal["auto"]) -> None:
-        if how is False:
-            return
-        try:
-            find_reference(self._engine)
-        except AppReferenceError as error:
-            hint = "; give supervise=False where another process supervises"
-            raise AppReferenceError(f"{error}{hint}") from None
-        if how is True:
-            self._engine.dispatcher.start()
-            return
-        from mpdispatch.extension.election import Election  # supervises, which a worker never does
-
-        election = Election(self._engine.dispatcher, _log)
-        election.start()
-        self._election = election
+        self._life.start()
 
     def stop(self, timeout: float | timedelta | None = None) -> None:
         """Supervise no more: as `Dispatcher.stop`. Does nothing if not started.
@@ -192,17 +167,7 @@ class DispatchExtension:
         Raises:
             DispatchError: what had ended the supervisor before, if an error did.
         """
-        timeout_s = None if timeout is None else as_seconds(timeout)
-        with self._lock:
-            if not self._is_started:
-                return
-            self._is_started = False
-            release_current_engine(self._engine)
-            election, self._election = self._election, None
-            if election is not None:
-                election.stop(timeout_s)
-            else:
-                self._engine.dispatcher.stop(timeout_s)
+        self._life.stop(timeout)
 
     def __enter__(self) -> Self:
         self.start()
@@ -218,28 +183,7 @@ class DispatchExtension:
 
         Beside these: `store`, `supervises` (this process does) and `supervisors` (living ones of the store).
         """
-        from mpdispatch.extension.election import living_supervisors  # reads what supervisors wrote
-
-        supervises = self._engine.dispatcher.is_supervising
-        error, living = self._trouble(supervises), 0
-        try:
-            self.store.check()
-            living = len(living_supervisors(self.store))
-        except DispatchError as problem:
-            error = str(problem)
-        return {
-            "status": "failing" if error else "ok",
-            "error": error,
-            "store": self.store.location,
-            "supervises": supervises,
-            "supervisors": living,
-        }
-
-    def _trouble(self, supervises: bool) -> str | None:
-        if self._election is not None:
-            return self._election.trouble
-        should = self._is_started and self.settings.others["supervise"] is True
-        return "the supervisor of this process has ended" if should and not supervises else None
+        return self._life.health()
 
     # ---------------------------------------------------------------- in an app
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 from mpdispatch.configfile import Effective
@@ -21,7 +20,7 @@ __all__ = ["resolve_store"]
 _GROVES = (("grove_database", Kind.DATABASE), ("grove_kv", Kind.KV))
 
 
-def resolve_store(settings: Effective, resources: Resources, log: logging.Logger) -> Store:
+def resolve_store(settings: Effective, resources: Resources, warn: Callable[[str], object]) -> Store:
     """The store these settings name.
 
     A `store` that a weaker source names than the one that asks for a grove (a file's, for the command line, beside
@@ -45,7 +44,7 @@ def resolve_store(settings: Effective, resources: Resources, log: logging.Logger
             return found
     if store is not None:
         return _explicit(store, origin, settings)
-    log.warning("%s", "; ".join(_in_memory(missed)))
+    warn("; ".join(_in_memory(missed)))
     return SQLiteStore(":memory:")
 
 
