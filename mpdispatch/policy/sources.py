@@ -115,9 +115,9 @@ def collect(
 
 
 def _unknown(name: str, readers: Mapping[str, Reader], source: Source) -> str:
+    # Variables have names of their own; a path would only be said again before each key.
+    named = source.key if source.is_text else str
     near = difflib.get_close_matches(name.lower(), readers, n=1, cutoff=0.5)
     if near:
-        return f"no such setting; did you mean {source.key(near[0])}?"
-    # Variables have a name of their own; a path would only be said again before each key.
-    names = map(source.key, sorted(readers)) if source.is_text else sorted(readers)
-    return f"no such setting; there are {', '.join(names)}"
+        return f"no such setting; did you mean {named(near[0])}?"
+    return f"no such setting; there are {', '.join(map(named, sorted(readers)))}"
