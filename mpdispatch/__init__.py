@@ -23,7 +23,7 @@ if sys.platform == "win32":
     )
 
 if TYPE_CHECKING:
-    from mpdispatch import backoff
+    from mpdispatch import backoff, hooks, middleware
     from mpdispatch.config import Config, QueueConfig
     from mpdispatch.dispatcher import Dispatcher
     from mpdispatch.engine import Batch, Engine, job
@@ -84,6 +84,7 @@ _HOMES = {
     **dict.fromkeys(("SQLiteStore", "open_store"), "store"),
 }
 """Where the names that are no errors live."""
+_MODULES = frozenset({"backoff", "hooks", "middleware"})
 
 __all__ = [
     "AppImportError",
@@ -141,15 +142,17 @@ __all__ = [
     "backoff",
     "current_engine",
     "current_job",
+    "hooks",
     "job",
+    "middleware",
     "open_store",
 ]
 
 
 def __getattr__(name: str) -> Any:
     """Load a public name (PEP 562)."""
-    if name == "backoff":
-        return importlib.import_module("mpdispatch.backoff")
+    if name in _MODULES:
+        return importlib.import_module(f"mpdispatch.{name}")
     if name not in __all__:
         raise AttributeError(f"module 'mpdispatch' has no attribute {name!r}")
     value = getattr(importlib.import_module(f"mpdispatch.{_HOMES.get(name, 'errors')}"), name)

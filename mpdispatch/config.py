@@ -60,7 +60,7 @@ class Config:
     """What happens to processes a job leaves behind."""
     prefetch_window: float = _setting(0.01, settings.duration())
     """Work a worker may hold beyond its running job, by measured run time; 0: none."""
-    max_prefetch: int = _setting(64, settings.whole(1, 256))
+    max_prefetch: int = _setting(400, settings.whole(1, 500))
     """Most jobs in a worker's hands."""
     max_jobs_per_worker: int | None = _setting(None, settings.optional(settings.whole(1, 10**12)))
     """A worker is replaced after this many jobs."""
@@ -71,7 +71,7 @@ class Config:
     )
     """How worker processes are started."""
     durability: Literal["full", "process"] = _setting("full", settings.choice("full", "process"))
-    """What an enqueue survives: power loss, or any crash of a process."""
+    """What an enqueue survives: power loss, or any crash of a process. For stores not made with a `durability`."""
     retention: float | None = _setting(None, settings.optional(settings.duration()))
     """Ended jobs older than this are pruned; None: kept."""
 

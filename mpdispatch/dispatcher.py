@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 from mpdispatch.config import Config, QueueConfig
 from mpdispatch.errors import ConfigError, Fault, NoStoreError, UsageError, WrongProcessError
 from mpdispatch.execution.appref import AppEngine, AppReference, find_reference
-from mpdispatch.execution.context import in_worker
+from mpdispatch.execution.context import in_worker, refuse_while_importing
+from mpdispatch.execution.middleware import default_timeout_s
 from mpdispatch.execution.rulebook import Rulebook
 from mpdispatch.policy.durations import as_seconds
 from mpdispatch.policy.names import shown
@@ -62,9 +63,18 @@ class Dispatcher:
         self.store = store
         self.logger = logging.getLogger("mpdispatch") if logger is None else logger
         self.config, self.origins = _resolved(config, fields)
+        # A whole Config does not tell its defaults from what somebody wrote.
+        if self.origins["durability"] != "default" and not (config and config.durability == "full"):
+            self._agree_on_durability()
         self._engines: list[SupervisedEngine] = []
         self._lock = threading.Lock()
         self._thread: SupervisorThread | None = None
+
+    def _agree_on_durability(self) -> None:
+        wanted, origin = self.config.durability, self.origins["durability"]
+        found = self.store.prefer_durability(wanted)
+        if found != wanted and origin == "argument":
+            raise ConfigError([Fault("durability", f"is {wanted!r}, but the store was made with {found!r}")])
 
     def __repr__(self) -> str:
         return f"<Dispatcher on {self.store.location}>"
@@ -155,10 +165,10 @@ class Dispatcher:
         return self._engines[0]
 
     def _reference(self, call: str) -> AppReference:
+        refuse_while_importing(call)
         if in_worker():
             raise WrongProcessError(
-                f"{call}() was called while a worker process imported the app; workers import the main program too: "
-                'put the call under `if __name__ == "__main__":`'
+                f"{call}() was called in a handler; a worker runs jobs and supervises none (enqueue() works there)"
             )
         return find_reference(self._engine())
 
@@ -170,6 +180,10 @@ class Dispatcher:
             "config": self.config,
             "rulebook": engine.rulebook,
             "queue_configs": engine.queue_configs,
+            "default_timeout_s": default_timeout_s(engine.middleware),
+            "hooks": (wanted := engine.hooks.wanted()),
+            "hook_line": engine.hooks.line() if wanted else None,
+            "is_traced": engine.telemetry.is_tracing,
         }
 
 

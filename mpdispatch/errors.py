@@ -123,9 +123,8 @@ class DuplicateJobError(RegistrationError):
 
     def __init__(self, name: str, first: str, second: str) -> None:
         self.name, self.first, self.second = name, first, second
-        super().__init__(
-            f"job name {name!r} is taken by {first}; {second} needs another one: @engine.job(name=...)"
-        )
+        other = "another function of that name" if first == second else second
+        super().__init__(f"job name {name!r} is taken by {first}; {other} needs a name= of its own")
 
 
 class UnknownJobError(DispatchError):
@@ -135,8 +134,12 @@ class UnknownJobError(DispatchError):
 
     def __init__(self, name: str, *, known: Sequence[str], where: str = "this engine") -> None:
         self.name, self.known = name, tuple(known)
+        from difflib import get_close_matches  # 10 ms that only this error needs
+
+        near = get_close_matches(str(name), known, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
         names = ", ".join(sorted(known)) or "none"
-        super().__init__(f"no handler {name!r} in {where}; registered: {names}")
+        super().__init__(f"no handler {name!r} in {where}; {hint}registered: {names}")
 
 
 class PayloadError(DispatchError):
@@ -228,15 +231,19 @@ class JobCancelledError(DispatchError):
 class WaitTimeoutError(DispatchError, TimeoutError):
     """`wait()` gave up before the job ended; the job itself goes on."""
 
-    def __init__(self, job_id: int, timeout_s: float, state: str) -> None:
-        self.job_id, self.timeout_s, self.state = job_id, timeout_s, state
-        super().__init__(f"job {job_id} is still {state} after {timeout_s:g} s")
+    def __init__(self, job_id: int, timeout_s: float, state: str, why: str = "") -> None:
+        self.job_id, self.timeout_s, self.state, self.why = job_id, timeout_s, state, why
+        super().__init__(f"job {job_id} is still {state} after {timeout_s:g} s" + (f": {why}" if why else ""))
 
 
 class AppReferenceError(DispatchError):
     """A worker process could not be told where the handlers are, or the reference names no engine."""
 
     exit_code = 70
+
+    def __init__(self, reason: str, *, app: str = "") -> None:
+        self.app, self.reason = app, reason
+        super().__init__(f"app {app!r}: {reason}" if app else reason)
 
 
 class AppImportError(DispatchError):
@@ -278,7 +285,7 @@ class StoreBusy(StoreError):
 class StoreMissing(StoreError):
     """There is no store here, and this command does not create one."""
 
-    _what = "no store here; `mpdispatch migrate` creates one"
+    _what = "no store here; the first enqueue creates one, and so does `mpdispatch migrate`"
 
 
 class StoreNotShared(StoreError):
@@ -305,7 +312,7 @@ class StoreVanished(StoreError):
     """The store's file was deleted or replaced while it was open."""
 
     exit_code = 74
-    _what = "the file was deleted or replaced while in use"
+    _what = "the file was deleted or replaced while in use; put it back, or start again with a new one"
 
 
 class StorePermission(StoreError):
@@ -333,7 +340,10 @@ class StoreForeign(StoreError):
     """The file is somebody else's database, and it was not opened as shared."""
 
     exit_code = 65
-    _what = "this database holds other tables and none of mpdispatch's; open it with shared=True to add them"
+    _what = (
+        "this database holds other tables and none of mpdispatch's; choose another file, or open it with shared=True "
+        "to keep ours beside them"
+    )
 
 
 class StoreTooNew(StoreError):

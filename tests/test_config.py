@@ -29,7 +29,7 @@ DEFAULTS = {
     "max_result_bytes": MIB,
     "child_policy": "kill",
     "prefetch_window": 0.01,
-    "max_prefetch": 64,
+    "max_prefetch": 400,
     "max_jobs_per_worker": None,
     "max_worker_rss": None,
     "start_method": "auto",

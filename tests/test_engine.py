@@ -413,6 +413,7 @@ def test_a_memory_store_is_not_mistaken_for_another_one_in_a_worker(monkeypatch:
     handle = (engine := Engine.open(":memory:")).job(render)
     handle.enqueue("a")
     monkeypatch.setattr(context, "_is_worker", True)
+    monkeypatch.setattr(context, "_engine", engine)
     for call in (lambda: handle.enqueue("b"), engine.counts, lambda: handle.enqueue_many([{"path": "c"}])):
         with pytest.raises(StoreNotShared):
             call()

@@ -11,7 +11,7 @@ from typing import NoReturn
 import click
 
 from mpdispatch.cli.output import complain, escape
-from mpdispatch.cli.program import Options, program
+from mpdispatch.cli.program import COMPLETE_VARIABLE, Options, program
 from mpdispatch.errors import AppImportError, ConfigError, DispatchError, PayloadError
 
 __all__ = ["main"]
@@ -69,13 +69,13 @@ def _run(args: Sequence[str] | None) -> int:
         return _IO_ERROR
     except Exception:  # noqa: BLE001  a bug of ours: say so, and do not exit as if a job had failed
         sys.stderr.write(traceback.format_exc())
-        complain("internal error, please report it with the lines above")
+        complain("internal error; your jobs are safe in the store. Please report it with the lines above")
         return _INTERNAL
     return code if isinstance(code, int) else 0
 
 
 def _invoke(args: list[str]) -> object:
-    if "_MPDISPATCH_COMPLETE" in os.environ:  # a shell asks what could come next
+    if COMPLETE_VARIABLE in os.environ:  # a shell asks what could come next
         program.main(args, prog_name="mpdispatch")
     try:
         # Not `program.main`: it would end a broken pipe with 1, which says here that a job failed.

@@ -6,9 +6,22 @@ import json
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["complain", "escape", "print_json", "print_json_array", "print_table", "say", "shorten", "time_text"]
+if TYPE_CHECKING:
+    from rich.table import Table
+
+__all__ = [
+    "complain",
+    "draw_table",
+    "escape",
+    "print_json",
+    "print_json_array",
+    "print_table",
+    "say",
+    "shorten",
+    "time_text",
+]
 
 
 def escape(text: str) -> str:
@@ -49,9 +62,9 @@ def say(*values: object) -> None:
     print(*(escape(str(value)) for value in values), flush=True)
 
 
-def print_json(value: Any) -> None:
-    """One JSON document on stdout. ASCII only: nothing in it can steer a terminal."""
-    print(json.dumps(value, indent=2))
+def print_json(value: Any, *, line: bool = False) -> None:
+    """One JSON document on stdout (`line`: on one line, written at once). ASCII: nothing can steer a terminal."""
+    print(json.dumps(value, indent=None if line else 2), flush=line)
 
 
 def print_json_array(items: Iterable[Any]) -> None:
@@ -78,9 +91,27 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, rig
         print("  ".join(cells).rstrip())
 
 
+def draw_table(frames: Iterable[tuple[Sequence[str], Iterable[Sequence[object]], str]]) -> None:
+    """On a terminal: a table (columns, rows, a line below) that is drawn anew for each frame. All but the first column
+    are numbers."""
+    from rich.console import Console, Group
+    from rich.live import Live
+    from rich.text import Text
+
+    with Live(console=Console(), auto_refresh=False) as live:
+        for columns, rows, foot in frames:
+            texts = [[escape(str(cell)) for cell in row] for row in rows]
+            live.update(Group(_table(columns, texts, frozenset(columns[1:])), Text(escape(foot))), refresh=True)
+
+
 def _draw(columns: Sequence[str], rows: Iterable[Sequence[str]], right: frozenset[str]) -> None:
-    from rich import box
     from rich.console import Console
+
+    Console().print(_table(columns, rows, right))
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: frozenset[str]) -> Table:
+    from rich import box
     from rich.table import Table
     from rich.text import Text
 
@@ -89,4 +120,4 @@ def _draw(columns: Sequence[str], rows: Iterable[Sequence[str]], right: frozense
         table.add_column(name, justify="right" if name in right else "left", overflow="fold")
     for row in rows:
         table.add_row(*map(Text, row))  # Text: a job called "[red]" is no markup
-    Console().print(table)
+    return table

@@ -15,10 +15,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from mpdispatch.cli.program import Options
+from mpdispatch.config import ENV_PREFIX, Config
 from mpdispatch.configfile import FileSettings, file_settings
 from mpdispatch.errors import AppReferenceError, ConfigError, Fault, UsageError
 from mpdispatch.execution.appref import AppReference, reference_to
 from mpdispatch.execution.loading import load
+from mpdispatch.policy.sources import DEFAULT_ORIGIN
 from mpdispatch.store import open_store
 from mpdispatch.store.base import Store
 
@@ -60,7 +62,19 @@ def find_store(options: Options) -> Store:
         return load_app(Found(options.app, "-A", True)).store
     found = _where_is_store(options)
     with blaming(found):
-        return open_store(found.value)
+        store = open_store(found.value)
+    _say_durability(store, find_settings(options))
+    return store
+
+
+def _say_durability(store: Store, settings: FileSettings | None) -> None:
+    """Environment ▸ file. Nothing else of the configuration is looked at: a fault of it is not this command's."""
+    name = f"{ENV_PREFIX}DURABILITY"
+    env = {name: os.environ[name]} if name in os.environ else {}
+    file = {"durability": settings.config["durability"]} if settings and "durability" in settings.config else {}
+    config, origins = Config.resolve_with_sources({}, env=env, file=file)
+    if origins["durability"] != DEFAULT_ORIGIN:
+        store.prefer_durability(config.durability)
 
 
 def open_existing(options: Options) -> Store:

@@ -12,7 +12,16 @@ from click.core import ParameterSource
 
 from mpdispatch.version import __version__
 
-__all__ = ["Command", "CommandGroup", "Options", "Program", "command", "command_group", "program"]
+__all__ = [
+    "COMPLETE_VARIABLE",
+    "Command",
+    "CommandGroup",
+    "Options",
+    "Program",
+    "command",
+    "command_group",
+    "program",
+]
 
 
 @dataclass(slots=True)
@@ -38,17 +47,26 @@ COMMANDS: Mapping[str, _Entry] = {
     "run": _Entry("run:run", "Put a program into the store, as a job."),
     "jobs": _Entry("jobs:jobs", "List jobs, newest first."),
     "show": _Entry("jobs:show", "Show one job and its attempts."),
+    "logs": _Entry("logs:logs", "Print what a job wrote."),
+    "explain": _Entry("explain:explain", "Say why a job is not running yet."),
     "wait": _Entry("jobs:wait", "Wait until jobs have ended."),
     "cancel": _Entry("change:cancel", "Cancel jobs, running ones too."),
     "retry": _Entry("change:retry", "Run waiting jobs now, failed or cancelled ones again."),
+    "queues": _Entry("queues:queues", "List queues."),
     "pause": _Entry("queues:pause", "Stop claiming from a queue."),
     "resume": _Entry("queues:resume", "Claim from a paused queue again."),
     "dlq": _Entry("dlq:dlq", "Look after dead letters: list, show, replay, purge."),
+    "workers": _Entry("workers:workers", "Show supervisors and their workers."),
     "stats": _Entry("stats:stats", "Count jobs by state and queue."),
     "prune": _Entry("prune:prune", "Delete jobs that ended long ago."),
     "config": _Entry("config:config", "Check the configuration: every setting, and where it comes from."),
     "migrate": _Entry("migrate:migrate", "Create the store or bring its schema up to date."),
+    "doctor": _Entry("doctor:doctor", "Examine the store and this machine, with remedies."),
+    "completion": _Entry("completion:completion", "Print the completion script of a shell."),
 }
+
+COMPLETE_VARIABLE = "_MPDISPATCH_COMPLETE"
+"""What a shell sets to be told what could come next."""
 
 
 def _remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:

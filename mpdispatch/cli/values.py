@@ -13,7 +13,7 @@ from mpdispatch.errors import UsageError
 from mpdispatch.model.wire import json_from_text, time_from_text
 from mpdispatch.policy.durations import parse_duration
 
-__all__ = ["CONCURRENCY", "DURATION", "RFC3339", "arguments_of"]
+__all__ = ["CONCURRENCY", "DURATION", "JOB_ID", "RFC3339", "arguments_of"]
 
 
 class _Duration(click.ParamType[float]):
@@ -55,6 +55,13 @@ class _Concurrency(click.ParamType[int | str]):
         return int(value)
 
 
+class _JobId(click.IntRange):
+    """The number of a job."""
+
+    name = "job id"
+
+
+JOB_ID = _JobId(min=1)
 DURATION, RFC3339, CONCURRENCY = _Duration(), _Rfc3339(), _Concurrency()
 
 
@@ -87,4 +94,5 @@ def _json(text: str, where: str) -> Any:
     try:
         return json_from_text(text)
     except UsageError as error:
-        raise click.UsageError(f"{where}: {error}") from error
+        hint = "" if where == "--args" else f"; text is given as {where}=..."
+        raise click.UsageError(f"{where}: {error}{hint}") from error

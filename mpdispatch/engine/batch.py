@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Any
 
@@ -49,8 +49,11 @@ def enqueue_batch(
     *,
     max_bytes: int,
     clock: Clock,
+    on_stored: Callable[[NewJob, range, int, int], None] | None = None,
 ) -> Batch:
     """Store one job like `template` for each of the items, chunk by chunk as they come.
+
+    `on_stored(template, ids, batch id, µs)` is called after each chunk.
 
     Raises:
         BatchError: an item does not fit.
@@ -65,8 +68,12 @@ def enqueue_batch(
 
     def flush() -> None:
         if chunk:
-            ranges.append(store.enqueue_many(template, chunk, now=clock.now(), batch_id=batch_id()))
+            now = clock.now()
+            ids = store.enqueue_many(template, chunk, now=now, batch_id=batch_id())
+            ranges.append(ids)
             chunk.clear()
+            if on_stored is not None:
+                on_stored(template, ids, ranges[0][0], now.wall_us)
 
     try:
         for item in items:

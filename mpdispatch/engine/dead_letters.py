@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 
 from mpdispatch.clock import SECOND_US, Clock
@@ -15,8 +16,10 @@ __all__ = ["DeadLetters"]
 class DeadLetters:
     """The dead letters of a store, each by the id of its job."""
 
-    def __init__(self, store: Store, clock: Clock) -> None:
-        self._store, self._clock = store, clock
+    def __init__(
+        self, store: Store, clock: Clock, *, on_replay: Callable[[Job], object] = lambda job: None
+    ) -> None:
+        self._store, self._clock, self._on_replay = store, clock, on_replay
 
     def list(
         self,
@@ -53,7 +56,9 @@ class DeadLetters:
         Raises:
             DeadLetterNotFoundError: the job did not fail, or its dead letter was purged.
         """
-        return self._store.replay(checked_id(job_id), now=self._clock.now())
+        job = self._store.replay(checked_id(job_id), now=self._clock.now())
+        self._on_replay(job)
+        return job
 
     def purge(
         self,

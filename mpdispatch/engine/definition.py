@@ -19,6 +19,7 @@ from mpdispatch.errors import RegistrationError, UsageError
 from mpdispatch.execution.registry import JobDefinition
 from mpdispatch.model import Job
 from mpdispatch.policy.jobnames import check_job_name
+from mpdispatch.policy.names import shown
 
 __all__ = ["BoundJob", "JobHandle", "as_handle", "job"]
 
@@ -125,8 +126,11 @@ class BoundJob(Generic[P]):
 def as_handle(name: str | None, function: Callable[P, R], options: Mapping[str, Any]) -> JobHandle[P, R]:
     """The handle for a function. Raises RegistrationError."""
     job_name = getattr(function, "__name__", None) if name is None else name
-    if job_name is None:
-        raise RegistrationError(f"{function!r} has no __name__; give the job one: job(name=...)")
+    if not callable(function):
+        raise RegistrationError(f"a handler must be a function, not {shown(function)}")
+    if job_name in (None, "<lambda>"):
+        what = "a lambda" if job_name else shown(function)
+        raise RegistrationError(f"{what} has no name of its own; give the job one: job(name=...)")
     try:
         check_job_name(job_name)
         fields = checked_job_keywords(options)

@@ -12,8 +12,8 @@ from mpdispatch.engine.options import checked_id, checked_limit, seconds
 from mpdispatch.engine.overview import overview
 from mpdispatch.engine.waiting import wait_for_end, wait_for_end_async
 from mpdispatch.errors import JobCancelledError, JobFailedError, StoreNotShared, UsageError
-from mpdispatch.execution.context import begin_work, in_worker
-from mpdispatch.model import Attempt, Job, JobState, Page
+from mpdispatch.execution.context import in_worker, refuse_while_importing
+from mpdispatch.model import Attempt, Job, JobState, Page, SupervisorStatus
 from mpdispatch.policy.names import check_name, shown
 from mpdispatch.store.base import JobFilter, QueueStats, Store
 
@@ -75,7 +75,7 @@ class JobDesk:
             WaitTimeoutError: it has not ended within `timeout` seconds; the job itself goes on.
             JobNotFoundError: there is no such job (any more).
         """
-        begin_work()
+        refuse_while_importing("wait")
         timeout_s = None if timeout is None else seconds("timeout", timeout)
         wait_for_end(self.store, checked_id(job_id), timeout_s)
         return _completed(self.store.get(job_id))
@@ -108,12 +108,18 @@ class JobDesk:
             InvalidStateError: it is pending, running or completed.
             JobNotFoundError: there is no such job.
         """
-        return self.store.retry(checked_id(job_id), now=self._clock.now())
+        job = self.store.retry(checked_id(job_id), now=self._clock.now())
+        if job.id != job_id:
+            self._enqueued(job)
+        return job
+
+    def _enqueued(self, job: Job) -> None:
+        """A job was made of an older one. An engine tells its extensions."""
 
     @property
     def dead_letters(self) -> DeadLetters:
         """The jobs that failed for good: list, get, count, replay, purge."""
-        return DeadLetters(self.store, self._clock)
+        return DeadLetters(self.store, self._clock, on_replay=self._enqueued)
 
     def wake(self) -> None:
         """Tell supervisors that there is work, for example after the commit of `connection=` enqueues. A hint."""
@@ -131,6 +137,12 @@ class JobDesk:
     def queue_stats(self) -> list[QueueStats]:
         """Every queue that has jobs or is paused."""
         return self.store.queue_stats()
+
+    def workers(self) -> list[SupervisorStatus]:
+        """Every registered supervisor, dead or alive, with its worker processes where they can be seen (this host)."""
+        from mpdispatch.engine.workers import supervisors_of  # it knows the pool, which no enqueuer loads
+
+        return supervisors_of(self.store, self._clock.now())
 
     def stats(self) -> dict[str, Any]:
         """Counts of the whole store, as `mpdispatch stats --json` gives them."""

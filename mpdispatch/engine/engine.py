@@ -6,6 +6,8 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ParamSpec, Self, TypeVar, Unpack, overload
 
+import msgspec
+
 from mpdispatch.clock import Clock, SystemClock
 from mpdispatch.config import QueueConfig
 from mpdispatch.dispatcher import Dispatcher
@@ -30,15 +32,18 @@ from mpdispatch.errors import (
     Fault,
     UsageError,
 )
-from mpdispatch.execution.context import begin_work
+from mpdispatch.execution.context import refuse_while_importing
 from mpdispatch.execution.describe import AppDescription, describe
+from mpdispatch.execution.hooking import Hooks
+from mpdispatch.execution.middleware import Middleware, checked_middleware, default_timeout_s
 from mpdispatch.execution.registry import JobDefinition, Registry
 from mpdispatch.execution.rulebook import LiveRulebook, Rulebook
-from mpdispatch.model import Job
+from mpdispatch.execution.telemetry import Telemetry
+from mpdispatch.hooks import Extension, checked_extensions
+from mpdispatch.model import Job, NewJob
 from mpdispatch.policy.backoff import BackoffSpec
 from mpdispatch.policy.names import shown
-from mpdispatch.store import SQLiteStore, open_store
-from mpdispatch.store.base import Store
+from mpdispatch.store import open_store
 
 __all__ = ["Engine"]
 
@@ -58,13 +63,24 @@ class Engine(JobDesk):
         *,
         backoff: BackoffSpec | None = None,
         queue_configs: Iterable[QueueConfig] = (),
+        middleware: Iterable[Middleware] = (),
+        extensions: Iterable[Extension] = (),
+        tracer_provider: Any = None,
+        meter_provider: Any = None,
         clock: Clock | None = None,
     ) -> None:
+        if not isinstance(dispatcher, Dispatcher):
+            text = f"must be a Dispatcher, not {shown(dispatcher)}; Engine.open('jobs.db') makes engine and dispatcher"
+            raise ConfigError([Fault("dispatcher", text)])
         super().__init__(dispatcher.store, clock or SystemClock())
         self.dispatcher = dispatcher
         self.registry = Registry()
         self.backoff = checked_backoff(backoff)
         self.queue_configs = _checked_queues(queue_configs)
+        self.middleware = checked_middleware(middleware)
+        self.telemetry = Telemetry(tracer_provider, meter_provider, self.middleware)
+        self.hooks = Hooks(checked_extensions(extensions), self.telemetry, dispatcher.logger.getChild("hooks"))
+        self._default_timeout_s = default_timeout_s(self.middleware)
         self.rulebook: Rulebook = LiveRulebook(self.registry, self.backoff)
         self._max_payload_bytes = dispatcher.config.max_payload_bytes
         dispatcher.adopt(self)
@@ -76,16 +92,30 @@ class Engine(JobDesk):
         *,
         backoff: BackoffSpec | None = None,
         queue_configs: Iterable[QueueConfig] = (),
+        middleware: Iterable[Middleware] = (),
+        extensions: Iterable[Extension] = (),
+        tracer_provider: Any = None,
+        meter_provider: Any = None,
     ) -> Self:
         """An engine for this dispatcher.
 
         `backoff` applies to jobs that name none (default: full jitter, base 1 s, at most 60 s);
-        `queue_configs` limit queues.
+        `queue_configs` limit queues. `middleware` runs around every handler, in the worker, the first outermost;
+        `extensions` hear what happens to jobs (see `mpdispatch.hooks`). `tracer_provider` and `meter_provider` are
+        OpenTelemetry's; None: the global ones, if the app has set any.
 
         Raises:
             ConfigError: names everything wrong with the arguments.
         """
-        return cls(dispatcher, backoff=backoff, queue_configs=queue_configs)
+        return cls(
+            dispatcher,
+            backoff=backoff,
+            queue_configs=queue_configs,
+            middleware=middleware,
+            extensions=extensions,
+            tracer_provider=tracer_provider,
+            meter_provider=meter_provider,
+        )
 
     @classmethod
     def open(cls, location: str | os.PathLike[str], **config: Any) -> Self:
@@ -95,10 +125,7 @@ class Engine(JobDesk):
             ConfigError: names everything wrong with the configuration.
             UsageError: the location is of a kind there is no store for.
         """
-        store: Store = open_store(location)
-        if "durability" in config and "://" not in os.fspath(location):
-            store = SQLiteStore(location, durability=config["durability"])
-        return cls.build(Dispatcher(store=store, **config))
+        return cls.build(Dispatcher(store=open_store(location), **config))
 
     def __repr__(self) -> str:
         return f"<Engine on {self.store.location}: {', '.join(sorted(self.registry.names())) or 'no handlers'}>"
@@ -186,21 +213,39 @@ class Engine(JobDesk):
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
     ) -> Job:
-        begin_work()
+        refuse_while_importing("enqueue")
         payload = definition.signature.encode(args, kwargs, max_bytes=self._max_payload_bytes)
         now = self._clock.now()
-        return self.store.enqueue(
-            new_job(definition, options, payload, now.wall_us), now=now, connection=options.connection
-        )
+        wanted = new_job(definition, options, payload, now.wall_us, self._default_timeout_s)
+        if self.telemetry.is_tracing:
+            with self.telemetry.enqueueing(wanted.name, wanted.queue) as context:
+                traced = msgspec.structs.replace(wanted, trace_context=context)
+                made = self.store.enqueue(traced, now=now, connection=options.connection)
+        else:
+            made = self.store.enqueue(wanted, now=now, connection=options.connection)
+        self.hooks.enqueued(made, is_committed=options.connection is None)
+        return made
 
     def enqueue_many_as(
         self, definition: JobDefinition, options: EnqueueOptions, items: Iterable[Mapping[str, Any]]
     ) -> Batch:
-        begin_work()
+        refuse_while_importing("enqueue_many")
+        if isinstance(items, (Mapping, str, bytes)) or not isinstance(items, Iterable):
+            text = f"must be an iterable of mappings, one per job, not {type(items).__name__}"
+            raise UsageError(f"enqueue_many: items: {text}")
         for field in ("idempotency_key", "connection"):
             if getattr(options, field) is not None:
                 raise UsageError(f"{field}: enqueue_many takes none; enqueue the jobs one by one")
-        template = new_job(definition, options, b"{}", self._clock.now().wall_us)
+        template = new_job(definition, options, b"{}", self._clock.now().wall_us, self._default_timeout_s)
+        if not self.telemetry.is_tracing:
+            return self._enqueue_batch(definition, template, items)
+        with self.telemetry.enqueueing(template.name, template.queue) as context:
+            template = msgspec.structs.replace(template, trace_context=context)
+            return self._enqueue_batch(definition, template, items)
+
+    def _enqueue_batch(
+        self, definition: JobDefinition, template: NewJob, items: Iterable[Mapping[str, Any]]
+    ) -> Batch:
         return enqueue_batch(
             self.store,
             template,
@@ -208,7 +253,11 @@ class Engine(JobDesk):
             items,
             max_bytes=self._max_payload_bytes,
             clock=self._clock,
+            on_stored=self.hooks.enqueued_many,
         )
+
+    def _enqueued(self, job: Job) -> None:
+        self.hooks.enqueued(job)
 
     # ---------------------------------------------------------------- for workers and supervisors
 
@@ -221,6 +270,9 @@ class Engine(JobDesk):
             queue_configs=self.queue_configs,
             backoff=self.backoff,
             origins=self.dispatcher.origins,
+            default_timeout_s=self._default_timeout_s,
+            hooks=self.hooks.wanted(),
+            is_traced=self.telemetry.is_tracing,
         )
 
     def use_store(self, location: str) -> None:

@@ -90,11 +90,19 @@ async def enqueue_many_async(
     return await offload(engine.enqueue_many_as, definition, options, items)
 
 
-def new_job(definition: JobDefinition, options: EnqueueOptions, payload: bytes, now_us: int) -> NewJob:
-    """The job with this payload: what the options say, else the definition."""
+def new_job(
+    definition: JobDefinition,
+    options: EnqueueOptions,
+    payload: bytes,
+    now_us: int,
+    default_timeout_s: float | None = None,
+) -> NewJob:
+    """The job with this payload: what the options say, else the definition, else the default."""
     timeout_us = options.timeout_us
     if isinstance(timeout_us, msgspec.UnsetType):
         timeout_us = None if definition.timeout_s is None else round(definition.timeout_s * SECOND_US)
+    if timeout_us is None and default_timeout_s is not None:
+        timeout_us = round(default_timeout_s * SECOND_US)
     return NewJob(
         name=definition.name,
         payload=payload,

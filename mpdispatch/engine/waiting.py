@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from mpdispatch.engine.explaining import why_not_ended
 from mpdispatch.engine.offload import offload_read
 from mpdispatch.errors import WaitTimeoutError
 from mpdispatch.model import JobState
@@ -29,7 +30,7 @@ def wait_for_end(store: Store, job_id: int, timeout_s: float | None) -> JobState
     while not (state := store.state_of(job_id)).is_terminal:
         left_s = pause_s if until_s is None else until_s - time.monotonic()
         if left_s <= 0:
-            raise WaitTimeoutError(job_id, timeout_s or 0.0, state)
+            raise WaitTimeoutError(job_id, timeout_s or 0.0, state, why_not_ended(store, job_id))
         time.sleep(min(pause_s, left_s))
         pause_s = min(pause_s * _GROWTH, _LAST_PAUSE_S)
     return state
@@ -49,6 +50,7 @@ async def wait_for_end_async(store: Store, job_id: int, timeout_s: float | None)
         pause_s = max(pause_s, _LOOKS_PART * (time.monotonic() - asked_s))
         left_s = pause_s if until_s is None else until_s - time.monotonic()
         if left_s <= 0:
-            raise WaitTimeoutError(job_id, timeout_s or 0.0, state)
+            why = await offload_read(why_not_ended, store, job_id)
+            raise WaitTimeoutError(job_id, timeout_s or 0.0, state, why)
         await asyncio.sleep(min(pause_s, left_s))
         pause_s = min(pause_s * _GROWTH, _LAST_PAUSE_S)

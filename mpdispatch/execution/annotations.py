@@ -34,10 +34,19 @@ def parameters_of(job_name: str, function: Function) -> dict[str, inspect.Parame
         parameters = inspect.signature(function).parameters
     except (TypeError, ValueError) as error:
         raise RegistrationError(f"job {job_name!r}: its signature cannot be read: {error}") from error
+    if (first := next(iter(parameters), None)) in ("self", "cls") and _is_in_class(function):
+        raise RegistrationError(
+            f"job {job_name!r} is a method, and a worker has no {first!r} for it: use a function, or a staticmethod"
+        )
     for name, parameter in parameters.items():
         if parameter.kind in _REFUSED_KINDS:
             raise RegistrationError(f"job {job_name!r} {_REFUSED_KINDS[parameter.kind].format(name=name)}")
     return dict(parameters)
+
+
+def _is_in_class(function: Function) -> bool:
+    holder = getattr(function, "__qualname__", "").rpartition(".")[0]
+    return bool(holder) and not holder.endswith("<locals>")
 
 
 def hint_of(job_name: str, function: Function, name: str, annotation: Any) -> Any:

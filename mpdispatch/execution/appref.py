@@ -17,7 +17,10 @@ import msgspec
 
 from mpdispatch.errors import AppReferenceError
 from mpdispatch.execution.describe import AppDescription
+from mpdispatch.execution.hooking import Hooks
+from mpdispatch.execution.middleware import Middleware
 from mpdispatch.execution.registry import Registry
+from mpdispatch.execution.telemetry import Telemetry
 
 __all__ = ["AppEngine", "AppReference", "engine_of", "find_reference", "parse_target", "reference_to"]
 
@@ -32,6 +35,15 @@ class AppEngine(Protocol):
 
     @property
     def registry(self) -> Registry: ...
+
+    @property
+    def hooks(self) -> Hooks: ...
+
+    @property
+    def middleware(self) -> tuple[Middleware, ...]: ...
+
+    @property
+    def telemetry(self) -> Telemetry: ...
 
     def describe(self) -> AppDescription: ...
 
@@ -114,7 +126,8 @@ def find_reference(engine: AppEngine) -> AppReference:
     found = _by_identity(engine) or _by_attribute(engine)
     if not found:
         raise AppReferenceError(
-            f"no module has this engine as an attribute, so no worker can find it; {_REMEDIES}"
+            "no module has this engine as an attribute, so no worker can find it: make it a global of its module "
+            f"(engine = ... at the top level), or {_REMEDIES}"
         )
     found.sort(key=lambda target: _rank(target, homes))
     target = found[0]

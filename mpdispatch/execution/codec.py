@@ -32,6 +32,7 @@ __all__ = ["MAX_MESSAGE_CHARS", "MAX_TRACEBACK_BYTES", "Limits", "encode_result"
 MAX_TRACEBACK_BYTES = 64 * 1024
 MAX_MESSAGE_CHARS = 8 * 1024
 
+_PACKAGE = f"{Path(__file__).parents[1]}{os.sep}"
 _OWN_FOLDERS = tuple(f"{Path(__file__).parents[1] / room}{os.sep}" for room in ("execution", "pool"))
 
 
@@ -113,7 +114,7 @@ def _message(error: BaseException) -> str:
 def _traceback(error: BaseException) -> str:
     try:
         detail = traceback.TracebackException(type(error), error, _from_handler(error), compact=True)
-        if isinstance(error, JobInterrupt):
+        if isinstance(error, (JobInterrupt, DispatchError)):
             _cut_tail(detail.stack)
         return _head_and_tail(detail.format())
     except BaseException as broken:  # noqa: BLE001 - formatting runs the user's code (str, repr, __notes__)
@@ -136,9 +137,16 @@ def _from_handler(error: BaseException) -> TracebackType | None:
 
 
 def _cut_tail(stack: traceback.StackSummary) -> None:
-    # An interrupt is raised by the worker's signal handler; the last line should be where the job was.
-    while len(stack) > 1 and _is_ours(stack[-1].filename):
-        stack.pop()
+    # An interrupt is raised by the worker's signal handler, and what we refuse below our own calls; the last line
+    # should be where the job was, or what it called us with.
+    while len(stack) > 1 and (
+        _is_package(stack[-1]) or (stack[-1].filename == "<string>" and _is_package(stack[-2]))
+    ):
+        stack.pop()  # "<string>" is the __init__ of a dataclass
+
+
+def _is_package(frame: traceback.FrameSummary) -> bool:
+    return frame.filename.startswith(_PACKAGE)
 
 
 def _head_and_tail(chunks: Iterable[str]) -> str:

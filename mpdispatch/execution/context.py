@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from mpdispatch.errors import DispatchError, UsageError
+from mpdispatch.errors import DispatchError, UsageError, WrongProcessError
 from mpdispatch.execution.output import OutputSender
 from mpdispatch.execution.safejson import printable
 from mpdispatch.model import ClaimedJob, Stream
@@ -26,11 +26,12 @@ __all__ = [
     "OWN_THREADS",
     "JobContext",
     "Reporter",
-    "begin_work",
     "current_engine",
     "current_job",
     "enter_worker",
     "in_worker",
+    "leave_main_at_work",
+    "refuse_while_importing",
     "release_current_engine",
     "rerunning_main",
     "serving",
@@ -108,6 +109,11 @@ class JobContext:
     @property
     def idempotency_key(self) -> str | None:
         return self._job.idempotency_key
+
+    @property
+    def trace_context(self) -> str | None:
+        """The trace it was enqueued in, as a JSON object of header name → value; None if it was not traced."""
+        return self._job.trace_context
 
     @property
     def fencing_token(self) -> int:
@@ -245,32 +251,44 @@ def in_worker() -> bool:
 
 
 class MainProgramEnds(BaseException):
-    """Raised in a worker where a main program that it runs again begins its work."""
+    """Raised in a worker where the main program that it runs again begins its work."""
 
 
-_is_main_rerun = False
+_is_main_rerun = _is_left_at_work = False
 
 
 @contextmanager
 def rerunning_main() -> Iterator[None]:
-    """A worker runs the main program again inside it, for what it defines; its work is not done again."""
-    global _is_main_rerun
+    """A worker runs the main program again inside it, for what it defines."""
+    global _is_main_rerun, _is_left_at_work
     _is_main_rerun = True
     try:
         yield
     except MainProgramEnds:
         logger.debug("the main program was left where it begins to enqueue")
     finally:
-        _is_main_rerun = False
+        _is_main_rerun = _is_left_at_work = False
 
 
-def begin_work() -> None:
-    """Called where jobs are enqueued or waited for: a worker that only imports must not get past it.
+def leave_main_at_work() -> None:
+    """The main program has started an extension outside `if __name__ == "__main__":`.
 
-    A script without `if __name__ == "__main__":` would enqueue its jobs again with every worker.
+    In a worker that did nothing, so what it enqueues next must not be enqueued by each worker again: its re-run
+    ends there. What it defined until then is what it has.
     """
-    if _is_main_rerun:
+    global _is_left_at_work
+    _is_left_at_work = _is_main_rerun
+
+
+def refuse_while_importing(call: str) -> None:
+    """Raises WrongProcessError while a worker imports its app: every worker would do this once more."""
+    if _is_left_at_work:
         raise MainProgramEnds
+    if _is_worker and _engine is None:
+        raise WrongProcessError(
+            f"{call}() was called while a worker process imported the app; workers import the main program too: "
+            'put the call under `if __name__ == "__main__":`'
+        )
 
 
 def enter_worker() -> None:

@@ -9,6 +9,7 @@ import msgspec
 from mpdispatch.config import Config, QueueConfig
 from mpdispatch.execution.registry import Registry
 from mpdispatch.policy.backoff import BackoffSpec
+from mpdispatch.store.base import Durability
 
 __all__ = ["AppDescription", "describe"]
 
@@ -18,9 +19,8 @@ class AppDescription(msgspec.Struct, frozen=True, kw_only=True):
 
     store: str
     """What `open_store` opens the app's store by."""
-    durability: str
-    shared: bool
-    """Whether the file is the application's own database."""
+    durability: Durability | None
+    """What the app said of its store's; None: nothing."""
     config: Config
     queue_configs: tuple[QueueConfig, ...]
     backoff: BackoffSpec | None
@@ -29,6 +29,12 @@ class AppDescription(msgspec.Struct, frozen=True, kw_only=True):
     """Where each config value came from, as `Config.resolve_with_sources` says."""
     jobs: dict[str, BackoffSpec | None]
     """Every handler's name, with its own backoff if it has one."""
+    default_timeout_s: float | None = None
+    """Of jobs without one: `middleware.Timeout`."""
+    hooks: frozenset[str] = frozenset()
+    """The hooks any extension has, by the names of the methods."""
+    is_traced: bool = False
+    """Whether workers hold spans back that are lost if they are killed."""
 
 
 def describe(
@@ -39,15 +45,20 @@ def describe(
     queue_configs: Iterable[QueueConfig],
     backoff: BackoffSpec | None,
     origins: Mapping[str, str] | None = None,
+    default_timeout_s: float | None = None,
+    hooks: frozenset[str] = frozenset(),
+    is_traced: bool = False,
 ) -> AppDescription:
     """The description of an app with these parts."""
     return AppDescription(
         store=str(getattr(store, "location", store)),
-        durability=getattr(store, "durability", config.durability),
-        shared=getattr(store, "shared", False),
+        durability=getattr(store, "said_durability", None),
         config=config,
         queue_configs=tuple(queue_configs),
         backoff=backoff,
         origins=dict(origins or {}),
         jobs={definition.name: definition.backoff for definition in registry.definitions()},
+        default_timeout_s=default_timeout_s,
+        hooks=hooks,
+        is_traced=is_traced,
     )

@@ -1,7 +1,7 @@
 """Runs one job in the main thread of a worker process, and gives its outcome. It never raises.
 
                        ┌ window: an interrupt raises here ┐
-    mark start ▸ decode ▸ handler(**arguments) ▸ close ▸ encode ▸ Outcome
+    mark start ▸ decode ▸ middleware( handler(**arguments) ) ▸ close ▸ encode ▸ Outcome
 
 An interrupt (timeout, cancel) comes from a signal handler, at any instruction of the main thread. It raises
 only while the window is open for that very start, and shuts the window itself: it raises at most once.
@@ -14,7 +14,7 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, NamedTuple
 
@@ -37,6 +37,7 @@ from mpdispatch.errors import (
 from mpdispatch.execution import eventloop
 from mpdispatch.execution.codec import Limits, encode_result, error_info
 from mpdispatch.execution.context import JobContext, Reporter, set_current_job
+from mpdispatch.execution.middleware import CallNext, Middleware, stacked
 from mpdispatch.execution.registry import JobDefinition, Registry, definition_of
 from mpdispatch.model import (
     Answer,
@@ -83,9 +84,13 @@ class Executor:
         limits: Limits,
         reporter: Reporter,
         on_start: Callable[[int, int], None],
+        middleware: Sequence[Middleware] = (),
     ) -> None:
         self._registry, self._limits = registry, limits
         self._reporter, self._on_start = reporter, on_start
+        # Put together once; without middleware a handler is called as directly as ever.
+        self._chain: CallNext | None = stacked(middleware, self._innermost) if middleware else None
+        self._handler: tuple[Callable[..., Any], dict[str, Any]] | None = None
         self._pid = os.getpid()
         self._window: tuple[int, int] | None = None
         self._asked: _Asked | None = None
@@ -141,7 +146,7 @@ class Executor:
             run = Run(started_us=started_us, worker_pid=self._pid)
             return Raised(run=run, error=error_info(stray), is_retryable=not isinstance(stray, _HOPELESS))
         finally:
-            self._context = None
+            self._context = self._handler = None
             set_current_job(None)
 
     def _run(self, job: ClaimedJob, reference: str | None, started_us: int) -> Answer:
@@ -188,7 +193,11 @@ class Executor:
                 self._window = (context.id, context.fencing_token)
                 if self._asked is not None:
                     self._raise_if_asked(context)
-                value = function(**arguments)
+                if self._chain is None:
+                    value = function(**arguments)
+                else:
+                    self._handler = function, arguments
+                    value = self._chain(context)
                 self._window = None
                 return value, None
             except BaseException as error:  # noqa: BLE001 - sys.exit() and friends in a handler end its job only
@@ -197,6 +206,12 @@ class Executor:
         except BaseException as late:  # noqa: BLE001 - interrupted in the line above, before the window was shut
             self._window = None
             return None, late
+
+    def _innermost(self, job: JobContext) -> Any:
+        """What the last middleware calls."""
+        assert self._handler is not None  # set before the chain is entered
+        function, arguments = self._handler
+        return function(**arguments)
 
     def _outcome(self, run: Run, value: Any, error: BaseException | None) -> Answer:
         match error:
@@ -236,6 +251,11 @@ class Executor:
                 return registered
             for part in qualname.split("."):
                 found = getattr(found, part)
+        except AttributeError as error:
+            reason = (
+                f"{error}; a handler registered later must be at the top level of its module to be found there"
+            )
+            raise AppImportError(reference, reason, error_info(error).traceback) from error
         except Exception as error:
             raise AppImportError(reference, str(error), error_info(error).traceback) from error
         definition = definition_of(found)

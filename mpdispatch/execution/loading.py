@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import importlib.util
 import os
@@ -9,7 +10,7 @@ import sys
 from importlib.machinery import SourceFileLoader
 from typing import Any
 
-from mpdispatch.errors import AppImportError, AppReferenceError
+from mpdispatch.errors import AppImportError, AppReferenceError, DispatchError
 from mpdispatch.execution.appref import AppEngine, AppReference, engine_of, parse_target
 from mpdispatch.execution.codec import error_info
 from mpdispatch.execution.context import rerunning_main
@@ -35,21 +36,52 @@ def load(reference: AppReference) -> AppEngine:
         for name in reference.imports:
             importlib.import_module(name)
     except (Exception, SystemExit) as error:
-        info = error_info(error)
-        raise AppImportError(str(reference), str(info), info.traceback) from error
+        if isinstance(error, ModuleNotFoundError) and error.name in _parents(module_name):
+            # Only the app's own module is missing: a traceback would show nothing but the import system.
+            reason = f"there is no module {error.name!r} in {os.getcwd()} or on Python's path"
+            raise AppImportError(str(reference), reason) from error
+        info = error_info(_without_importers(error))
+        reason = info.message if isinstance(error, DispatchError) else str(info)
+        raise AppImportError(str(reference), reason, info.traceback) from error
     for part in attribute.split("."):
         if not hasattr(found, part):
-            raise AppReferenceError(
-                f"app {str(reference)!r}: {getattr(found, '__name__', found)!r} has no attribute {part!r}"
-            )
+            raise AppReferenceError(_no_attribute(found, part), app=str(reference))
         found = getattr(found, part)
     engine = engine_of(found)
     if engine is None:
         kind = type(found).__name__
         raise AppReferenceError(
-            f"app {str(reference)!r} is a {kind}, neither an Engine nor an object with .engine"
+            f"is a {kind}, neither an Engine nor an object with .engine", app=str(reference)
         )
     return engine
+
+
+def _parents(module: str) -> set[str]:
+    parts = module.split(".")
+    return {".".join(parts[:end]) for end in range(1, len(parts) + 1)}
+
+
+def _without_importers(error: BaseException) -> BaseException:
+    """The error, its traceback beginning in the user's code instead of in the import system."""
+    frame = error.__traceback__
+    while frame is not None and _is_importer(frame.tb_frame.f_code.co_filename):
+        frame = frame.tb_next
+    return error.with_traceback(frame)
+
+
+def _is_importer(filename: str) -> bool:
+    return filename.startswith("<frozen importlib") or filename in (importlib.__file__, __file__)
+
+
+def _no_attribute(found: Any, name: str) -> str:
+    where = getattr(found, "__name__", None) or type(found).__name__
+    if where == "__mp_main__":
+        return (
+            f"run again in a worker, the main program has no {name!r}; define the engine and its handlers at the "
+            'top level, outside of `if __name__ == "__main__":`'
+        )
+    near = difflib.get_close_matches(name, vars(found) if hasattr(found, "__dict__") else (), n=1)
+    return f"{where!r} has no attribute {name!r}" + (f"; did you mean {near[0]!r}?" if near else "")
 
 
 def _enter(reference: AppReference) -> None:
@@ -71,8 +103,8 @@ class _MainLoader(SourceFileLoader):
 def _run_main_again(reference: AppReference) -> None:
     """Run the main program as module `__mp_main__`, as multiprocessing's spawn does.
 
-    Its `if __name__ == "__main__":` part is skipped, and without one all from the first enqueue or wait on. It is
-    `sys.modules["__main__"]` already while it runs, so that what it defines finds its own module.
+    Its `if __name__ == "__main__":` part is skipped. It is `sys.modules["__main__"]` already while it runs, so
+    that what it defines finds its own module.
     """
     original = importlib.util.find_spec(reference.main_module) if reference.main_module else None
     path = original.origin if original is not None else reference.main_path

@@ -6,6 +6,7 @@ types of the signature: what the worker will see is what was checked.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -32,7 +33,12 @@ from mpdispatch.execution.safejson import (
 )
 from mpdispatch.policy.names import shown
 
-__all__ = ["Signature"]
+__all__ = ["OPTION_NAMES", "Signature"]
+
+OPTION_NAMES = frozenset(
+    ("queue", "priority", "run_at", "delay", "max_retries", "timeout", "idempotency_key", "connection")
+)
+"""What goes through `options`, for those who give it to `enqueue`."""
 
 _PLAIN = frozenset({str, bool, type(None)})
 
@@ -130,16 +136,20 @@ class Signature:
 
     def _explain(self, given: Mapping[str, Any]) -> list[Fault]:
         """Everything wrong with these arguments. Slow: tries each of them by itself."""
-        allowed = ", ".join(self.names) or "none"
-        faults = [
-            Fault(n, f"is no argument of this job; it takes: {allowed}") for n in given if n not in self.names
-        ]
+        faults = [Fault(name, self._unknown(name)) for name in given if name not in self.names]
         faults += [Fault(name, "is missing") for name in self._required if name not in given]
         for name, decoder in self._decoders.items():
             if name in given and (fault := self._misfit(name, decoder, given[name])):
                 # NaN was written as null, which no float is: say what it was.
                 faults += self._lost(name, given[name]) or [fault]
         return faults
+
+    def _unknown(self, name: str) -> str:
+        near = difflib.get_close_matches(str(name), self.names, n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        if not near and name in OPTION_NAMES:
+            hint = f"options of a job are set by .options({name}=...).enqueue(...); "
+        return f"is no argument of this job; {hint}it takes: {', '.join(self.names) or 'none'}"
 
     def _misfit(self, name: str, decoder: msgspec.json.Decoder[Any], value: Any) -> Fault | None:
         """Why one argument does not go to JSON and back, or None."""

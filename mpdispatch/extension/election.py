@@ -24,8 +24,8 @@ from mpdispatch.ids import ProcessId, boot_id, pid_namespace, process_id, proces
 from mpdispatch.model import PeerSupervisor
 from mpdispatch.policy.lease import PeerVerdict
 from mpdispatch.policy.staffing import boot_backoff_s
+from mpdispatch.pool.peers import verdict_on
 from mpdispatch.store.base import Store
-from mpdispatch.supervisor.peers import verdict_on
 
 __all__ = ["Election", "living_supervisors"]
 

@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from mpdispatch.engine import Engine
 from mpdispatch.errors import AppReferenceError, DispatchError, UsageError
 from mpdispatch.execution.appref import find_reference
-from mpdispatch.execution.context import in_worker, release_current_engine, set_current_engine
+from mpdispatch.execution.context import (
+    in_worker,
+    leave_main_at_work,
+    release_current_engine,
+    set_current_engine,
+)
 from mpdispatch.policy.durations import as_seconds
 
 if TYPE_CHECKING:
@@ -33,6 +38,7 @@ class Lifecycle:
     def start(self) -> None:
         """See `DispatchExtension.start`."""
         if in_worker():
+            leave_main_at_work()
             return
         with self._lock:
             if self._is_started:

@@ -60,9 +60,7 @@ def _explicit(store: Any, origin: str, settings: Effective) -> Store:
         return cast(Store, store)
     text = os.fspath(store)
     try:
-        if "://" in text or text == ":memory:":
-            return open_store(text)
-        return SQLiteStore(text, durability=settings.config.durability)
+        return open_store(text)
     except UsageError as error:
         raise ConfigError([Fault("store" if origin == "argument" else origin, str(error))]) from error
 
@@ -79,9 +77,7 @@ def _grove(
             raise ConfigError([Fault(where, text)])
         missed.append(f"{where}: no default {kind.value} in resources; {resources.list(kind)}")
         return None
-    options = FileOptions(
-        durability=settings.config.durability, shared=True, switch_to_wal=settings.others["switch_to_wal"]
-    )
+    options = FileOptions(shared=True, switch_to_wal=settings.others["switch_to_wal"])
     try:
         return found.open(options)
     except UsageError as error:

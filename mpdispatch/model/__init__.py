@@ -31,6 +31,7 @@ from mpdispatch.model.outcome import (
     WorkerDied,
 )
 from mpdispatch.model.output import KEPT_BYTES, Output, Stream, tail
+from mpdispatch.model.status import Finding, Level, SupervisorStatus, WorkerStatus
 from mpdispatch.model.supervisors import PeerSupervisor, Registration
 
 __all__ = [
@@ -50,9 +51,11 @@ __all__ = [
     "Completed",
     "DeadLetter",
     "ErrorInfo",
+    "Finding",
     "Job",
     "JobState",
     "LeaseLost",
+    "Level",
     "NewJob",
     "Outcome",
     "Output",
@@ -66,8 +69,10 @@ __all__ = [
     "Run",
     "Snoozed",
     "Stream",
+    "SupervisorStatus",
     "TimedOut",
     "Transition",
     "WorkerDied",
+    "WorkerStatus",
     "tail",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn
 
 import msgspec
@@ -12,16 +12,22 @@ import msgspec
 from mpdispatch.errors import UsageError
 from mpdispatch.model.dead_letters import DeadLetter
 from mpdispatch.model.job import Attempt, ErrorInfo, Job
+from mpdispatch.model.status import Finding, SupervisorStatus
 
 __all__ = [
     "attempt_to_json",
     "dead_letter_to_json",
     "error_to_json",
+    "finding_to_json",
     "job_to_json",
     "json_from_text",
+    "moment_of",
+    "supervisor_to_json",
     "time_from_text",
     "time_to_json",
 ]
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def time_to_json(moment: datetime | None) -> str | None:
@@ -68,6 +74,11 @@ def json_from_text(text: str | bytes) -> Any:
         return json.loads(text, parse_constant=refuse, object_pairs_hook=unique)
     except (ValueError, RecursionError) as error:
         raise UsageError(f"no valid JSON: {error}") from error
+
+
+def moment_of(us: int) -> datetime:
+    """Microseconds since the epoch as an aware datetime."""
+    return _EPOCH + timedelta(microseconds=us)
 
 
 def error_to_json(error: ErrorInfo | None) -> dict[str, str] | None:
@@ -151,4 +162,40 @@ def dead_letter_to_json(letter: DeadLetter) -> dict[str, Any]:
         "retried_from": job["retried_from"],
         "replayed_at": time_to_json(letter.replayed_at),
         "replayed_as": letter.replayed_as,
+    }
+
+
+def supervisor_to_json(status: SupervisorStatus) -> dict[str, Any]:
+    """A supervisor with its workers; a worker's `state` is `running` or `idle`."""
+    return {
+        "id": status.id,
+        "host": status.host,
+        "pid": status.pid,
+        "state": status.state,
+        "app": status.app,
+        "queues": list(status.queues),
+        "concurrency": status.concurrency,
+        "version": status.version,
+        "started_at": time_to_json(status.started_at),
+        "heartbeat_at": time_to_json(status.heartbeat_at),
+        "jobs": status.jobs,
+        "workers": [
+            {
+                "pid": worker.pid,
+                "state": "idle" if worker.job_id is None else "running",
+                "job_id": worker.job_id,
+                "job_name": worker.job_name,
+                "since": time_to_json(worker.since),
+            }
+            for worker in status.workers
+        ],
+    }
+
+
+def finding_to_json(finding: Finding) -> dict[str, Any]:
+    return {
+        "check": finding.check,
+        "level": finding.level.value,
+        "message": finding.message,
+        "remedy": finding.remedy,
     }

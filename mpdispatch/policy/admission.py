@@ -57,7 +57,7 @@ class Admission:
         object.__setattr__(self, "rated", frozenset(rates))
         object.__setattr__(self, "_most", most)
         object.__setattr__(self, "_rates", rates)
-        object.__setattr__(self, "_registered", _listed(self.known or ()))
+        object.__setattr__(self, "_registered", _listed((self.known or frozenset()) - {COMMAND_JOB}))
 
     def plan(self, slots: int, facts: ClaimFacts) -> ClaimPlan:
         """At most `slots` jobs, and of each queue what its limits leave; full and paused queues are absent."""
@@ -111,7 +111,7 @@ class Admission:
         return self.known
 
 
-def _listed(names: frozenset[str] | tuple[()]) -> str:
+def _listed(names: frozenset[str]) -> str:
     """The names in order, cut short: the text stands in every row parked for it."""
     first = sorted(names)[:_NAMES_SHOWN]
     rest = len(names) - len(first)

@@ -115,7 +115,7 @@ def collect(
 
 
 def _unknown(name: str, readers: Mapping[str, Reader], source: Source) -> str:
-    # Variables have names of their own; a path would only be said again before each key.
+    # Variables have names of their own; before the keys of a section its path stands already.
     named = source.key if source.is_text else str
     near = difflib.get_close_matches(name.lower(), readers, n=1, cutoff=0.5)
     if near:

@@ -21,6 +21,7 @@ __all__ = [
     "Ended",
     "FrameError",
     "FromWorker",
+    "Noted",
     "Reported",
     "RunJob",
     "Stop",
@@ -75,6 +76,7 @@ class RunJob(msgspec.Struct, frozen=True, tag="run", array_like=True, gc=False):
     idempotency_key: str | None
     reference: str | None
     payload: msgspec.Raw
+    trace_context: str | None = None
 
     def job(self) -> ClaimedJob:
         return ClaimedJob(
@@ -89,6 +91,7 @@ class RunJob(msgspec.Struct, frozen=True, tag="run", array_like=True, gc=False):
             timeout_us=self.timeout_us,
             idempotency_key=self.idempotency_key,
             payload=bytes(self.payload),
+            trace_context=self.trace_context,
         )
 
 
@@ -140,6 +143,13 @@ class Reported(msgspec.Struct, frozen=True, tag="reported", array_like=True):
     data: msgspec.Raw
 
 
+class Noted(msgspec.Struct, frozen=True, tag="noted", array_like=True):
+    """The handler enqueued something: events for the supervisor's extensions, and how many."""
+
+    events: msgspec.Raw
+    count: int
+
+
 class Wrote(msgspec.Struct, frozen=True, tag="wrote", array_like=True):
     """What the job wrote since the last of these; with it, `written` characters in all."""
 
@@ -184,7 +194,7 @@ class Forked(msgspec.Struct, frozen=True, tag="forked"):
     pid: int
 
 
-FromWorker: TypeAlias = Up | BootFailed | Done | Ended | Reported | Wrote | Tired
+FromWorker: TypeAlias = Up | BootFailed | Done | Ended | Reported | Wrote | Noted | Tired
 
 encode = msgspec.json.Encoder().encode
 _from_worker = msgspec.json.Decoder(FromWorker)
@@ -246,5 +256,6 @@ def run_frame(job: ClaimedJob, reference: str | None = None) -> bytes:
             job.idempotency_key,
             reference,
             msgspec.Raw(job.payload),
+            job.trace_context,
         )
     )

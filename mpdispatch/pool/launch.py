@@ -39,8 +39,8 @@ class Launched:
     """The only write end of the worker's death pipe; the kernel kills the worker when it closes."""
 
 
-def launch(mark: str) -> Launched:
-    """Start a worker. It waits for its Boot frame.
+def launch(mark: str, main: str = _MAIN) -> Launched:
+    """Start a worker (or what else `main` runs). It waits for its Boot frame.
 
     Raises OSError if no process or descriptor can be had.
     """
@@ -51,7 +51,7 @@ def launch(mark: str) -> Launched:
         death_read, death_write = os.pipe()
         undo.callback(os.close, death_write)
         try:
-            popen = exec_python(_MAIN, theirs.fileno(), death_read, mark)
+            popen = exec_python(main, theirs.fileno(), death_read, mark)
         finally:
             os.close(death_read)
         # We wait for it ourselves, by its pidfd; subprocess must neither do so nor warn that nobody did.

@@ -4,13 +4,13 @@ One small mmapped file per supervisor, one ring per worker. Before a handler is 
 (job id, starts, boottime) into its ring; the page cache keeps it whatever kills the process. A rescuer on the same boot
 reads it: a claimed job not named there never started and gets its attempt refunded.
 
-A ring holds 500 marks, and the supervisor never lets a worker have more jobs whose outcome is not on disk than
+A ring holds 1020 marks, and the supervisor never lets a worker have more jobs whose outcome is not on disk than
 `RING_JOBS`, so a mark that matters is never overwritten. A mark that was torn by a kill is one whose handler was not called
 yet: it is ignored. After a host crash the file proves nothing (another boot id): every job counts as started.
 
 The supervisor holds a `flock` on the file as long as it lives: that is how peers in other containers of this host know.
 
-Layout, little-endian: page 0 = header; then rings of 16 KiB = 64 bytes of head, 32 bytes of control, 500 marks of 32 bytes.
+Layout, little-endian: page 0 = header; then rings of 32 KiB: 64 bytes of head, 32 of control, 1020 marks of 32 bytes.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from mpdispatch.ids import ProcessId, boot_id, process_id
 
 __all__ = ["RING_JOBS", "Control", "Mark", "MarkFile", "MarkReader", "Ring", "marks_path"]
 
-RING_JOBS = 450
+RING_JOBS = 1000
 """Most jobs of one worker that are dispatched and whose outcome is not on disk."""
 
 _MAGIC = b"mpdmark1"
 _HEADER = struct.Struct("<8s36s32s")  # magic, boot id, token
 _PAGE = 4096
-_RING = 16384
+_RING = 32768
 _HEAD = struct.Struct("<qqQ")  # pid, start, marks written
 _COUNT = struct.Struct("<Q")
 _CONTROL = struct.Struct("<QII")  # job id, starts, what
@@ -40,7 +40,7 @@ _MARK = struct.Struct("<QQQQ")  # job id, starts, boottime µs, check
 _CHECK = 0x9E3779B97F4A7C15
 """Folded with the other three: a torn mark does not add up (a CRC would cost 0.7 µs more a job)."""
 _COUNT_AT, _CONTROL_AT, _MARKS_AT = 16, 64, 96
-_MARKS = 500
+_MARKS = 1020
 _MARK_BYTES = 32
 
 assert _MARKS_AT + _MARKS * _MARK_BYTES <= _RING
@@ -220,6 +220,16 @@ class MarkReader:
             for slot in range(_MARKS)
             if (mark := _unpack(view, base + _MARKS_AT + slot * _MARK_BYTES)) is not None
         }
+
+    def latest(self) -> dict[ProcessId, Mark | None]:
+        """The last start of each worker that signed a ring here; None: it has not begun any job."""
+        found: dict[ProcessId, Mark | None] = {}
+        for base in range(_PAGE, len(self._data) - _RING + 1, _RING):
+            pid, start, count = _HEAD.unpack_from(self._data, base)
+            if pid:
+                slot = base + _MARKS_AT + ((count - 1) % _MARKS) * _MARK_BYTES
+                found[ProcessId(pid, start)] = _unpack(memoryview(self._data), slot) if count else None
+        return found
 
     def workers(self) -> list[ProcessId]:
         """The worker processes that ever signed a ring here, newest of each ring."""

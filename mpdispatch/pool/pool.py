@@ -5,6 +5,7 @@ Nothing here blocks, and nothing here decides about a job: `hear` gives events, 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
@@ -21,6 +22,7 @@ from mpdispatch.pool.frames import (
     Done,
     Ended,
     FromWorker,
+    Noted,
     Reported,
     Tired,
     Up,
@@ -31,7 +33,7 @@ from mpdispatch.pool.marks import MarkFile
 from mpdispatch.pool.process import InHand, WorkerProcess, WorkerState
 from mpdispatch.pool.spawning import Spawner
 
-__all__ = ["BootFault", "Event", "Gone", "Pool", "Ready", "Returned", "Said", "Settled"]
+__all__ = ["BootFault", "Enqueued", "Event", "Gone", "Pool", "Ready", "Returned", "Said", "Settled"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +77,21 @@ class Said:
 
 
 @dataclass(frozen=True, slots=True)
+class Enqueued:
+    """A handler enqueued jobs: events for the extensions (JSON), and how many."""
+
+    events: bytes
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class Gone:
     """A worker that had been ready has ended."""
 
     worker: WorkerProcess
 
 
-Event: TypeAlias = Ready | BootFault | Settled | Returned | Said | Wrote | Gone
+Event: TypeAlias = Ready | BootFault | Settled | Returned | Said | Wrote | Enqueued | Gone
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +116,8 @@ class Pool:
         self._boot_errors: dict[int, BootFailed] = {}
         self._unsettled_dead: list[WorkerProcess] = []
         self.workers: list[WorkerProcess] = []
+        self.kin: set[int] = set()
+        """Pids of other children of this process that are ours."""
 
     # -- starting -------------------------------------------------------------------------------------
 
@@ -145,7 +157,7 @@ class Pool:
     @property
     def family(self) -> set[int]:
         """Pids of all processes this pool has started and not seen end."""
-        pids = {worker.pid for worker in self.workers}
+        pids = {worker.pid for worker in self.workers} | self.kin
         if self.spawner.zygote_pid is not None:
             pids.add(self.spawner.zygote_pid)
         return pids
@@ -196,6 +208,8 @@ class Pool:
                 yield Settled(worker, held.job, of_answer(message.outcome, held.doom, held.job.timeout_us))
             case Reported() | Wrote():
                 yield from self._reported(worker, message)
+            case Noted():
+                yield Enqueued(bytes(message.events), message.count)
             case Up():
                 worker.has_booted = True
                 if worker.state is WorkerState.BOOTING:
@@ -277,6 +291,15 @@ class Pool:
         self._unsettled_dead.clear()
 
     # -- ending ---------------------------------------------------------------------------------------
+
+    def dismiss(self, *, wait_s: float) -> None:
+        """Let idle workers end by themselves, so that they can send what they hold back. Blocks at most `wait_s`."""
+        idle = [worker for worker in self.workers if worker.state is WorkerState.READY and not worker.hand]
+        deadline = time.monotonic() + wait_s
+        for worker in idle:
+            worker.retire()
+        for worker in idle:
+            worker.wait_end(max(0.0, deadline - time.monotonic()))
 
     def kill_all(self, *, wait_s: float = 2.0) -> None:
         """SIGKILL every worker and wait for its end. What they held is forgotten: rescue decides about it."""

@@ -19,14 +19,13 @@ from typing import NoReturn
 import msgspec
 
 from mpdispatch.clock import boot_us
-from mpdispatch.errors import AppImportError, DispatchError
+from mpdispatch.errors import AppImportError, AppReferenceError, DispatchError
 from mpdispatch.execution.appref import AppEngine
 from mpdispatch.execution.codec import Limits
 from mpdispatch.execution.context import enter_worker, set_current_engine
 from mpdispatch.execution.executor import Executor
 from mpdispatch.execution.hygiene import Hygiene, has_children, kill_children
 from mpdispatch.execution.loading import load
-from mpdispatch.execution.registry import Registry
 from mpdispatch.model import Completed, Stream
 from mpdispatch.pool.channel import EXIT_CHANNEL_LOST, Channel, ChannelBroken
 from mpdispatch.pool.frames import (
@@ -35,6 +34,7 @@ from mpdispatch.pool.frames import (
     BootFailed,
     Done,
     Ended,
+    Noted,
     Reported,
     Stop,
     Tired,
@@ -49,6 +49,9 @@ from mpdispatch.pool.linux import become_subreaper, die_with, set_oom_score
 from mpdispatch.pool.marks import Ring
 
 _log = logging.getLogger("mpdispatch.worker")
+
+_SHORT_US = 500
+"""A job over sooner than this is tidied up after in short."""
 
 EXIT_BOOT_FAILED = 3
 
@@ -94,8 +97,8 @@ def _settle_in(death_fd: int, supervisor_pid: int) -> None:
     die_with(supervisor_pid, death_fd)
     become_subreaper()
     set_oom_score(500)
-    faulthandler.enable()
-    if hasattr(signal, "SIGUSR2"):
+    if sys.stderr is not None:  # it is, in a host process that closed descriptor 2
+        faulthandler.enable()
         faulthandler.register(signal.SIGUSR2, all_threads=True)
     enter_worker()
 
@@ -112,8 +115,9 @@ def _serve(channel: Channel, app: AppEngine | None) -> None:
             hazards = tuple(fork_hazards())
         description = app.describe()
     except DispatchError as error:
+        reason = error.reason if isinstance(error, (AppImportError, AppReferenceError)) else str(error)
         said = error.traceback if isinstance(error, AppImportError) else ""
-        channel.send(encode(BootFailed(reason=str(error), traceback=said)), wait=True)
+        channel.send(encode(BootFailed(reason=reason, traceback=said)), wait=True)
         _leave(EXIT_BOOT_FAILED)
     channel.send(encode(Up(pid=os.getpid(), app=description, hazards=hazards)), wait=True)
 
@@ -123,7 +127,9 @@ def _serve(channel: Channel, app: AppEngine | None) -> None:
     if attach.store is not None:
         app.use_store(attach.store)
     set_current_engine(app)
-    _Loop(channel, attach, app.registry).run()
+    _Loop(channel, attach, app).run()
+    # Here and not at exit: this process ends without exit handlers.
+    app.telemetry.flush()
 
 
 def _receive(channel: Channel) -> bytes:
@@ -135,17 +141,19 @@ def _receive(channel: Channel) -> bytes:
 class _Loop:
     """Receive, mark, run, answer."""
 
-    def __init__(self, channel: Channel, attach: Attach, registry: Registry) -> None:
+    def __init__(self, channel: Channel, attach: Attach, app: AppEngine) -> None:
         self._channel = channel
         self._ring = Ring.attach(attach.marks_path, attach.ring)
         self._kills_children = attach.kills_children
         self._pid = os.getpid()
         self._executor = Executor(
-            registry,
+            app.registry,
             limits=Limits(max_payload_bytes=attach.max_payload_bytes, max_result_bytes=attach.max_result_bytes),
             reporter=self,
             on_start=self._mark,
+            middleware=app.telemetry.around_handlers(app.middleware),
         )
+        app.hooks.route(self._note)
         signal.signal(signal.SIGUSR1, self._interrupt)
         self._hygiene = Hygiene.snapshot()
 
@@ -162,16 +170,17 @@ class _Loop:
                 answer = encode(Done(message.id, message.starts, outcome.run, msgspec.Raw(outcome.result)))
             else:
                 answer = encode(Ended(message.id, message.starts, outcome))
-            self._tidy(answer)
+            run = outcome.run
+            self._tidy(answer, (run and run.duration_us) or 0)
 
-    def _tidy(self, answer: bytes) -> None:
+    def _tidy(self, answer: bytes, duration_us: int) -> None:
         """Undo what the handler left behind, then answer: its leftovers end before its outcome counts."""
         reasons: list[str] = []
         if self._kills_children and has_children():
             kill_children()
             if has_children():
                 reasons.append("processes left behind do not end")
-        if changed := self._hygiene.restore():
+        if changed := self._hygiene.restore(was_short=duration_us < _SHORT_US):
             _log.debug("put back what a job changed", extra={"changed": ", ".join(changed)})
         _flush_output()
         self._channel.send(answer, wait=True)
@@ -186,6 +195,9 @@ class _Loop:
         """SIGUSR1: the control word says which start is to end; any other one is not ours to touch."""
         job_id, starts, kind = self._ring.asked()
         self._executor.interrupt(job_id, starts, "timeout" if kind == 1 else "cancel")
+
+    def _note(self, events: bytes, count: int) -> None:
+        self._channel.send(encode(Noted(msgspec.Raw(events), count)), wait=True)
 
     def output(self, job_id: int, starts: int, stream: Stream, text: str, written: int) -> None:
         self._channel.send(encode(Wrote(job_id, starts, stream, text, written)), wait=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import msgspec
 
@@ -18,6 +18,7 @@ from mpdispatch.model import (
     Attempt,
     ClaimedJob,
     DeadLetter,
+    Finding,
     Job,
     JobState,
     NewJob,
@@ -31,6 +32,7 @@ from mpdispatch.model import (
 
 __all__ = [
     "DeadLetterFilter",
+    "Durability",
     "JobFilter",
     "Lease",
     "Ledger",
@@ -46,6 +48,10 @@ class JobFilter(msgspec.Struct, frozen=True, kw_only=True):
     state: JobState | None = None
     queue: str | None = None
     name: str | None = None
+
+
+Durability = Literal["full", "process"]
+"""What is enqueued survives power loss, or any crash of processes."""
 
 
 class DeadLetterFilter(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,6 +102,8 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
     """(job id, starts) of transitions that touched no row: the job was not this owner's any more."""
     parked: Mapping[str, int]
     """Jobs parked by this claim, by reason."""
+    cancelled: Sequence[tuple[int, int]] = ()
+    """(job id, starts) of jobs that were to run again, but somebody had asked to cancel them: they are cancelled."""
     has_more: bool
     """The claim took all it might; more may be due."""
     next_due_us: int | None
@@ -121,6 +129,15 @@ class Store(Protocol):
     @property
     def is_shared(self) -> bool:
         """Whether other processes can open it (`:memory:` cannot be)."""
+        ...
+
+    @property
+    def said_durability(self) -> Durability | None:
+        """The durability it was told to have; None: nothing was said, so it is full."""
+        ...
+
+    def prefer_durability(self, durability: Durability) -> Durability:
+        """Take this durability, unless it was told one; gives what it has now. For connections opened from now on."""
         ...
 
     # -- opening --------------------------------------------------------------------------------
@@ -237,6 +254,22 @@ class Store(Protocol):
 
     def supervisors(self) -> list[PeerSupervisor]:
         """Registered ones, dead or alive."""
+        ...
+
+    def parked(self) -> dict[str, int]:
+        """Parked jobs by their reason, the commonest first. Not those of paused queues."""
+        ...
+
+    def ahead(self, job_id: int) -> int:
+        """How many due jobs of its queue are claimed before this one, at most 1000; 0 if it is not due."""
+        ...
+
+    def bucket(self, queue: str) -> int | None:
+        """The queue's token bucket (see policy.rate); None if no rate limit was used in this boot."""
+        ...
+
+    def examine(self) -> list[Finding]:
+        """What is right and wrong with the store itself. Reads all of it: may take seconds."""
         ...
 
     def wake(self) -> None:

@@ -19,7 +19,7 @@ from mpdispatch.supervisor.books import Books
 
 __all__ = ["Assigner"]
 
-_LOOK_AHEAD = 256
+_LOOK_AHEAD = 1024
 """Backlog entries looked at per tick: a job that must wait for an idle worker does not hold up those behind it."""
 _AHEAD_US = 200_000
 """Claim ahead only while jobs take less than this."""

@@ -24,6 +24,7 @@ def _claim_order(job: ClaimedJob) -> tuple[int, int, int]:
 class Unwritten:
     """A decided outcome on its way to disk, and the worker whose mark still guards it."""
 
+    job: ClaimedJob
     transition: Transition
     worker: WorkerProcess | None
 

@@ -32,7 +32,7 @@ from mpdispatch.pool.ears import Heard
 from mpdispatch.pool.frames import Attach, Wrote
 from mpdispatch.pool.kill import reap_strays
 from mpdispatch.pool.marks import MarkFile, marks_path
-from mpdispatch.pool.pool import BootFault, Event, Gone, Ready, Returned, Said, Settled
+from mpdispatch.pool.pool import BootFault, Enqueued, Event, Gone, Ready, Returned, Said, Settled
 from mpdispatch.store.base import Ledger, Progress, Store
 from mpdispatch.supervisor.assign import Assigner
 from mpdispatch.supervisor.books import Books
@@ -43,6 +43,7 @@ from mpdispatch.supervisor.prune import Pruner
 from mpdispatch.supervisor.reconcile import Reconciler
 from mpdispatch.supervisor.rescue import PeerWatch, Rescuer
 from mpdispatch.supervisor.shutdown import Ending, Shutdown
+from mpdispatch.supervisor.telling import Teller
 from mpdispatch.supervisor.trouble import Trouble
 from mpdispatch.supervisor.turns import Turns
 
@@ -53,6 +54,8 @@ _JOIN_PAUSE_S = 0.02
 _PEERS_US = 1_000_000
 _PEERS_KNOCK_US = 100_000
 _DRAINED_US = 100_000
+_FLUSH_S = 2.0
+"""How long idle workers may take to send the spans they hold."""
 
 
 class Supervisor:
@@ -73,17 +76,24 @@ class Supervisor:
         version: str = "",
         store_for_workers: str | None = None,
         drain: bool = False,
+        teller: Teller | None = None,
+        default_timeout_s: float | None = None,
+        is_traced: bool = False,
     ) -> None:
-        """Open the store and join it. Raises StoreError."""
+        """Open the store and join it. Raises StoreError.
+
+        `teller`: whom to tell what happens; `is_traced`: workers hold spans back, so they end by themselves.
+        """
         self._crew, self._pool, self._clock, self._log = crew, crew.pool, crew.clock, crew.log
         self._config, self._rulebook = config, rulebook
         self._store_for_workers = store_for_workers
-        self._is_drain = drain
+        self._is_drain, self._is_traced = drain, is_traced
+        self._teller = teller
         self.books = Books()
         self._store = store
         self._ledger: Ledger = store.ledger()
         self._members = Membership(self._ledger, self._clock, config, app=app, version=version, log=crew.log)
-        self._rescuer = Rescuer(self._ledger, self._clock, rulebook, self.books, crew.log)
+        self._rescuer = Rescuer(self._ledger, self._clock, rulebook, self.books, crew.log, teller)
         self._watch = PeerWatch(crew.ears)
         self._assigner = Assigner(self._pool, self.books, config, rulebook, crew.log)
         self._enforcer = Enforcer(self._pool, config, crew.log)
@@ -98,6 +108,8 @@ class Supervisor:
             queue_configs=queue_configs,
             app=app,
             log=crew.log,
+            teller=teller,
+            default_timeout_us=None if default_timeout_s is None else round(default_timeout_s * SECOND_US),
         )
         self._reconciler = Reconciler(
             self._ledger, self._pool, self.books, self._turns, self._enforcer, crew.log
@@ -184,6 +196,8 @@ class Supervisor:
         self.books.stale_writes += len(self.books.unwritten)
         self._pool.kill_all()
         self.books.drop()
+        if self._teller is not None:
+            self._teller.forget()
         if self._marks is not None:
             self._leave()
             self._crew.renew_token()
@@ -247,11 +261,16 @@ class Supervisor:
         now_us = self._clock.now().boot_us
         turns, assigner = self._turns, self._assigner
         due = [now_us + self._poll_us]
-        due += [self._members.next_us, self._peers_at_us] if is_well else [self._trouble.until_us]
+        if is_well:
+            due += [self._members.next_us, self._peers_at_us, turns.sync_at_us, self._pruner.next_us or 0]
+        else:
+            due.append(self._trouble.until_us)
         if turns.claim_at_us > now_us:
             due.append(turns.claim_at_us)  # what is past waits for a free worker: that wakes us by itself
-        due += [turns.sync_at_us, self._pruner.next_us or 0, *self._shutdown.due()]
+        due += self._shutdown.due()
         if (at := self._enforcer.enforce(now_us)) is not None:
+            due.append(at)
+        if self._teller is not None and (at := self._teller.look(self._pool.workers, now_us)) is not None:
             due.append(at)
         if (at := assigner.recall_stuck(now_us)) is not None:
             due.append(at)
@@ -293,7 +312,7 @@ class Supervisor:
             self._members.distrust()
             self._log.error("another supervisor took our jobs over", extra={"owner": error.owner})
         except (StoreVanished, StoreCorrupt, StoreIOError) as error:
-            self._log.error("the store cannot be used any more", extra={"error": str(error)})
+            self._log.error("the store cannot be used any more, so this supervisor ends: %s", error)
             self._end(error.exit_code)
         except StoreError as error:
             self._trouble.met(error, now_us)
@@ -341,6 +360,9 @@ class Supervisor:
                 self._cancels_due = True
             case Said(job_id=job_id, starts=starts, data=data):
                 self.books.progress[job_id] = Progress(job_id=job_id, starts=starts, data=data)
+            case Enqueued(events=events, count=count):
+                if self._teller is not None:
+                    self._teller.told(events, count)
             case Wrote():
                 self.books.outputs.add(
                     event.id, event.starts, event.stream, event.text, event.written, now_us=now_us
@@ -402,6 +424,8 @@ class Supervisor:
 
         Unless every job of ours is settled there, our registration stays: without it nobody would rescue them.
         """
+        if self._is_traced and is_settled:
+            self._pool.dismiss(wait_s=_FLUSH_S)
         self._pool.kill_all()
         if is_settled:
             try:

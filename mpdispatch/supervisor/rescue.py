@@ -35,9 +35,10 @@ from mpdispatch.policy.lease import PeerVerdict
 from mpdispatch.pool.ears import Ears, Heard
 from mpdispatch.pool.kill import kill_marked, kill_tree, sweep
 from mpdispatch.pool.marks import MarkReader, marks_path
+from mpdispatch.pool.peers import verdict_on
 from mpdispatch.store.base import Ledger
 from mpdispatch.supervisor.books import Books
-from mpdispatch.supervisor.peers import verdict_on
+from mpdispatch.supervisor.telling import Teller
 
 __all__ = ["PeerWatch", "Rescuer"]
 
@@ -51,10 +52,16 @@ class Rescuer:
     """Looks at peers and takes over what they left."""
 
     def __init__(
-        self, ledger: Ledger, clock: Clock, rulebook: Rulebook, books: Books, log: logging.Logger
+        self,
+        ledger: Ledger,
+        clock: Clock,
+        rulebook: Rulebook,
+        books: Books,
+        log: logging.Logger,
+        teller: Teller | None = None,
     ) -> None:
         self._ledger, self._clock, self._rulebook, self._log = ledger, clock, rulebook, log
-        self._books = books
+        self._books, self._teller = books, teller
 
     def look(self, owner: int, given_up: Set[int]) -> tuple[list[PeerSupervisor], bool]:
         """Take over every dead peer; gives those that live, and whether any was taken over. Raises StoreError.
@@ -96,9 +103,12 @@ class Rescuer:
         failpoint("rescue.before_take_over")
         jobs = self._ledger.jobs_of(peer.id)
         transitions = [self._decided(job, peer, verdict, marks) for job in jobs]
+        cancelled = set(self._ledger.cancel_requests(peer.id)) if self._teller is not None else set()
         if not self._ledger.take_over(peer, transitions, now=self._clock.now()):
             return False
         _remove(path, self._log)
+        if self._teller is not None:
+            self._report(self._teller, zip(jobs, transitions, strict=True), cancelled)
         self._books.failed += sum(t.state is JobState.FAILED for t in transitions)
         started = sum(t.run is not None for t in transitions)
         self._log.warning(
@@ -111,6 +121,18 @@ class Rescuer:
             },
         )
         return True
+
+    def _report(
+        self,
+        teller: Teller,
+        written: Iterable[tuple[ClaimedJob, Transition]],
+        cancelled: set[tuple[int, int]],
+    ) -> None:
+        for job, transition in written:
+            # One that was to run again is cancelled, if somebody had asked for that.
+            if transition.state.is_terminal or (job.id, job.starts) not in cancelled:
+                teller.rescued(job, transition)
+        teller.flush()
 
     def _kill_leftovers(self, peer: PeerSupervisor, reader: MarkReader) -> bool:
         """SIGKILL every worker it left, and what those started; True when all are gone."""

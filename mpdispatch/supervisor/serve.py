@@ -16,8 +16,10 @@ from mpdispatch.config import Config, QueueConfig
 from mpdispatch.errors import AppImportError, DispatchError, StoreBusy
 from mpdispatch.execution.appref import AppReference
 from mpdispatch.execution.describe import AppDescription
+from mpdispatch.execution.hookline import HookLine
 from mpdispatch.execution.rulebook import CommandRulebook, DescribedRulebook, Rulebook
 from mpdispatch.policy.staffing import boot_backoff_s
+from mpdispatch.pool.hookrunner import HookRunner
 from mpdispatch.pool.linux import become_subreaper
 from mpdispatch.pool.pool import BootFault, Ready
 from mpdispatch.store import open_store
@@ -25,6 +27,7 @@ from mpdispatch.store.base import Store
 from mpdispatch.supervisor.crew import Crew
 from mpdispatch.supervisor.loop import Supervisor
 from mpdispatch.supervisor.shutdown import Ending
+from mpdispatch.supervisor.telling import LineSink, RunnerSink, Teller
 from mpdispatch.version import __version__
 
 __all__ = ["Plan", "SupervisorThread", "run_foreground", "supervise"]
@@ -42,6 +45,14 @@ class Plan:
     queue_configs: tuple[QueueConfig, ...]
     store_for_workers: str | None = None
     """The store handlers enqueue into, if it is not the app's own."""
+    default_timeout_s: float | None = None
+    """Of jobs without one."""
+    hooks: frozenset[str] = frozenset()
+    """The hooks anybody has."""
+    hook_line: HookLine | None = None
+    """What calls them, if they are in this process; else a process of their own does."""
+    is_traced: bool = False
+    """Whether workers report the trace of each start."""
 
 
 def _bring_up(
@@ -84,36 +95,89 @@ def _wait_until_warm(crew: Crew) -> None:
             continue  # there is no worker yet that could have said anything
 
 
-def _run(crew: Crew, app: AppReference, plan: Callable[[AppDescription], Plan], drain: bool) -> Ending:
-    description = _bring_up(crew, app)
-    if description is None:
-        return Ending(exit_code=0)
-    chosen = plan(description)
+def _bring_up_registered(crew: Crew, app: AppReference, supervisor: Supervisor) -> bool:
+    """As `_bring_up` beside a supervisor that takes over what others left meanwhile. False: asked to stop."""
     try:
-        supervisor = _supervisor(crew, app, chosen, drain)
+        description = _bring_up(crew, app, supervisor.look_around)
+    except AppImportError:
+        supervisor.sign_off()
+        raise
+    if description is None:
+        supervisor.sign_off()
+    return description is not None
+
+
+def _run(
+    crew: Crew,
+    app: AppReference,
+    plan: Plan | Callable[[AppDescription], Plan],
+    *,
+    drain: bool = False,
+    on_start: Callable[[], object] = lambda: None,
+) -> Ending | None:
+    """Supervise until the end; None: asked to stop before there was a worker.
+
+    What to do is known (then the supervisor registers and rescues before there is a worker), or the first worker
+    has to say it.
+    """
+    if isinstance(plan, Plan):
+        chosen = plan
+    else:
+        description = _bring_up(crew, app)
+        if description is None:
+            return None
+        chosen = plan(description)
+    chosen.store.check(create=True)
+    teller = _teller(crew, app, chosen)
+    supervisor: Supervisor | None = None
+    try:
+        supervisor = Supervisor(
+            crew,
+            chosen.store,
+            config=chosen.config,
+            rulebook=chosen.rulebook,
+            queue_configs=chosen.queue_configs,
+            app=str(app),
+            version=__version__,
+            store_for_workers=chosen.store_for_workers,
+            drain=drain,
+            teller=teller,
+            default_timeout_s=chosen.default_timeout_s,
+            is_traced=chosen.is_traced,
+        )
+        if chosen is plan and not _bring_up_registered(crew, app, supervisor):
+            return supervisor.ending
+        on_start()
+        return supervisor.run()
     except StoreBusy:
-        if crew.bell.rung:
+        if supervisor is None and crew.bell.rung:
             return Ending(exit_code=0)
         raise
-    try:
-        return supervisor.run()
     finally:
-        supervisor.close()
+        if supervisor is not None:
+            supervisor.close()
+        if teller is not None:
+            # After we have left the store: hooks may take their 5 s, and nobody waits for our jobs meanwhile.
+            ending = (supervisor and supervisor.ending) or Ending(exit_code=70)
+            teller.close(exit_code=ending.exit_code, completed=ending.completed, failed=ending.failed)
 
 
-def _supervisor(crew: Crew, app: AppReference, plan: Plan, drain: bool) -> Supervisor:
-    plan.store.check(create=True)
-    return Supervisor(
-        crew,
-        plan.store,
-        config=plan.config,
-        rulebook=plan.rulebook,
-        queue_configs=plan.queue_configs,
-        app=str(app),
-        version=__version__,
-        store_for_workers=plan.store_for_workers,
-        drain=drain,
+def _teller(crew: Crew, app: AppReference, plan: Plan) -> Teller | None:
+    if not plan.hooks:
+        return None
+    log = crew.log.parent or crew.log
+    if plan.hook_line is not None:
+        return Teller(LineSink(plan.hook_line), plan.hooks, crew.clock)
+    runner = HookRunner(
+        app,
+        wanted=plan.hooks,
+        store=plan.store_for_workers,
+        token=crew.token,
+        kin=crew.pool.kin,
+        log=log.getChild("hooks"),
+        log_level=log.getEffectiveLevel(),
     )
+    return Teller(RunnerSink(runner, log.getChild("hooks")), plan.hooks, crew.clock)
 
 
 def run_foreground(
@@ -138,7 +202,7 @@ def run_foreground(
     crew = Crew.assemble(app, log=log, is_subreaper=owns_process)
     try:
         crew.bell.listen_to_signals()
-        return _run(crew, app, plan, drain)
+        return _run(crew, app, plan, drain=drain) or Ending(exit_code=0)
     finally:
         crew.close()
 
@@ -170,14 +234,23 @@ def supervise(
             for name, origin in description.origins.items()
             if origin == "argument"
         }
-        config = Config.resolve({**said, **config_overrides}, env=os.environ, file=file_config)
+        config, origins = Config.resolve_with_sources(
+            {**said, **config_overrides}, env=os.environ, file=file_config
+        )
+        chosen = store or open_store(description.store)
+        if origins["durability"] != "default" and (store is not None or description.durability is None):
+            chosen.prefer_durability(config.durability)
         rulebook: Rulebook = DescribedRulebook(description)
         return Plan(
-            store=store or open_store(description.store),
+            store=chosen,
             config=config,
             rulebook=CommandRulebook(rulebook) if allow_commands else rulebook,
             queue_configs=_merged(description.queue_configs, queue_configs),
-            store_for_workers=None if store is None else store.location,
+            # Also the app's own, if its durability was said in a file the app has not read.
+            store_for_workers=None if chosen.location == description.store else chosen.location,
+            default_timeout_s=description.default_timeout_s,
+            hooks=description.hooks,
+            is_traced=description.is_traced,
         )
 
     return run_foreground(app, plan, log=logger, drain=drain, owns_process=True)
@@ -189,11 +262,7 @@ def _merged(of_app: tuple[QueueConfig, ...], of_file: tuple[QueueConfig, ...]) -
 
 
 class SupervisorThread:
-    """A supervisor on a thread of the caller's process, which has the app: no signal handlers, no subreaper.
-
-    What to supervise is known without asking a worker, so it registers first: a dead supervisor's jobs are taken
-    over while the first worker still imports the app. None is claimed before that worker is there.
-    """
+    """A supervisor on a thread of the caller's process, which has the app: no signal handlers, no subreaper."""
 
     def __init__(self, app: AppReference, plan: Plan, *, log: logging.Logger) -> None:
         self._app, self._plan, self._log = app, plan, log
@@ -237,22 +306,15 @@ class SupervisorThread:
         except BaseException as error:  # noqa: BLE001 - handed to the caller of start() or stop()
             self._error = error
             if self._started.is_set() or not isinstance(error, DispatchError):
-                self._log.critical("the supervisor ended with an error", exc_info=error)
+                is_ours = not isinstance(error, DispatchError)
+                self._log.critical(
+                    "the supervisor ended: %s; jobs stay in the store and go on when one is started again%s",
+                    error or type(error).__name__,
+                    ". This is a bug of mpdispatch: please report the traceback" if is_ours else "",
+                    exc_info=error if is_ours else None,
+                )
         finally:
             self._started.set()
 
     def _supervise(self, crew: Crew) -> None:
-        supervisor = _supervisor(crew, self._app, self._plan, drain=False)
-        try:
-            try:
-                description = _bring_up(crew, self._app, supervisor.look_around)
-            except AppImportError:
-                supervisor.sign_off()
-                raise
-            if description is None:
-                supervisor.sign_off()
-                return
-            self._started.set()
-            self.ending = supervisor.run()
-        finally:
-            supervisor.close()
+        self.ending = _run(crew, self._app, self._plan, on_start=self._started.set)

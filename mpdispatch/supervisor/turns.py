@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import logging
 import random
+from collections.abc import Sequence
+
+import msgspec
 
 from mpdispatch.clock import SECOND_US, Clock, Instant
 from mpdispatch.config import Config, QueueConfig
@@ -21,6 +24,7 @@ from mpdispatch.pool.process import WorkerProcess
 from mpdispatch.store.base import Ledger, Turn
 from mpdispatch.supervisor.assign import Assigner
 from mpdispatch.supervisor.books import Books, Unwritten
+from mpdispatch.supervisor.telling import Teller
 
 __all__ = ["LINGER_US", "Turns"]
 
@@ -46,10 +50,13 @@ class Turns:
         queue_configs: tuple[QueueConfig, ...],
         app: str,
         log: logging.Logger,
+        teller: Teller | None = None,
+        default_timeout_us: int | None = None,
     ) -> None:
         self._ledger, self._clock, self._log = ledger, clock, log
         self._books, self._assigner, self._pool = books, assigner, pool
         self._rulebook, self._app = rulebook, app
+        self._teller, self._default_timeout_us = teller, default_timeout_us
         self._queues, self._queue_configs = tuple(config.queues), queue_configs
         self._poll_us = round(config.poll_interval * SECOND_US)
         self._known: frozenset[str] | None = None
@@ -78,7 +85,7 @@ class Turns:
         else:
             rules = RetryRules(backoff=self._rulebook.backoff_for(job.name))
         transition = decide(job, outcome, rules, now_us=now.wall_us, jitter=random.random())
-        self._books.unwritten.append(Unwritten(transition, worker))
+        self._books.unwritten.append(Unwritten(job, transition, worker))
 
     def release_backlog(self) -> None:
         """Give back every claimed job no worker was given."""
@@ -112,11 +119,12 @@ class Turns:
         )
         books.outputs.written(outputs, settled, now_us)
         self.sync_at_us = 0
-        if not turn.is_synced:
-            self._flush_soon(turn)
         self._written(turn)
         if slots:
             self._claimed(turn, now_us)
+        if not turn.is_synced:
+            # Last: a flush that fails must not make us forget what is committed.
+            self._flush_soon(turn)
 
     def _flush_soon(self, turn: Turn) -> None:
         """A claim alone need not wait for the disk: a power cut in the next moments may forget that first start.
@@ -148,15 +156,28 @@ class Turns:
                 books.completed += 1
             elif transition.state is JobState.FAILED:
                 books.failed += 1
+            if self._teller is not None:
+                self._report(item, turn)
             if transition.cause is not Cause.COMPLETED:
                 self._tell(item)
                 # What was put off or given back may be due before the next poll.
                 self.claim_at_us = 0
         if books.unwritten and self._planner is not None and self._planner.limited:
             self.claim_at_us = 0  # a queue at its limit has room again
+        if self._teller is not None:
+            self._teller.flush()
         if books.unwritten or books.progress:
             books.written()
             self._pool.free_rings()
+
+    def _report(self, item: Unwritten, turn: Turn) -> None:
+        """Tell extensions what became of a job, if it became what was decided."""
+        token = (item.transition.job_id, item.transition.starts)
+        if self._teller is not None and token not in turn.rejected:
+            transition = item.transition
+            if token in turn.cancelled:
+                transition = msgspec.structs.replace(transition, state=JobState.CANCELLED)
+            self._teller.wrote(item.job, transition)
 
     def _tell(self, item: Unwritten) -> None:
         transition = item.transition
@@ -175,7 +196,7 @@ class Turns:
 
     def _claimed(self, turn: Turn, now_us: int) -> None:
         if turn.claimed:
-            self._books.put_back(turn.claimed, now_us)
+            self._books.put_back(self._with_timeouts(turn.claimed), now_us)
         for reason, count in turn.parked.items():
             self.parked[reason] = self.parked.get(reason, 0) + count
             self._log.warning("parked jobs no handler is for", extra={"reason": reason, "count": count})
@@ -190,6 +211,16 @@ class Turns:
         if turn.next_token_us is not None:
             due = min(due, turn.next_token_us)
         self.claim_at_us = max(due, now_us + 1)
+
+    def _with_timeouts(self, jobs: Sequence[ClaimedJob]) -> Sequence[ClaimedJob]:
+        """The same, the default timeout in those that have none."""
+        default_us = self._default_timeout_us
+        if default_us is None:
+            return jobs
+        return [
+            job if job.timeout_us is not None else msgspec.structs.replace(job, timeout_us=default_us)
+            for job in jobs
+        ]
 
     def planner(self) -> Planner:
         """Limits and known names as of now: handlers may be registered while we run."""

@@ -5,6 +5,7 @@ Environment: BOOT_GATE: importing waits until this file is there. BOOT_ACTION: w
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import threading
@@ -15,7 +16,10 @@ from mpdispatch.config import Config
 from mpdispatch.errors import Cancel, Retry, Snooze
 from mpdispatch.execution.context import current_job
 from mpdispatch.execution.describe import AppDescription, describe
+from mpdispatch.execution.hooking import Hooks
+from mpdispatch.execution.middleware import Middleware
 from mpdispatch.execution.registry import JobDefinition, Registry
+from mpdispatch.execution.telemetry import Telemetry
 from mpdispatch.policy.backoff import Constant
 from tests.pool import tree
 from tests.pool.mischief import act
@@ -27,6 +31,9 @@ class App:
     def __init__(self) -> None:
         self.registry = Registry()
         self.used_store: str | None = None
+        self.middleware: tuple[Middleware, ...] = ()
+        self.telemetry = Telemetry()
+        self.hooks = Hooks((), self.telemetry, logging.getLogger("tests"))
 
     def describe(self) -> AppDescription:
         return describe(self.registry, store="", config=Config(), queue_configs=(), backoff=None)

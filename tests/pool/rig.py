@@ -48,6 +48,7 @@ class Rig:
         )
         self.marks = MarkFile(marks_path(folder, 1), rings, token=TOKEN)
         self.events: list[Event] = []
+        self.kills_children = True
         self._ids = itertools.count(1)
 
     def open(self) -> None:
@@ -60,7 +61,7 @@ class Rig:
             store=None,
             max_payload_bytes=1 << 20,
             max_result_bytes=64 << 20,
-            kills_children=True,
+            kills_children=self.kills_children,
         )
 
     def close(self) -> None:

@@ -144,6 +144,22 @@ def test_jobs_a_worker_never_read_come_back_unspent(rig: Rig, blow: str) -> None
     assert worker.unsettled == 0
 
 
+def test_a_job_that_was_read_and_not_begun_comes_back_unspent(rig: Rig) -> None:
+    # Killed between reading a frame and marking the start: nothing lies in the buffer, and nothing is marked.
+    worker = rig.ready()
+    rig.settled(rig.give(worker, "noop"))  # so that nothing else lies there
+    rig.events.clear()
+    os.kill(worker.pid, signal.SIGSTOP)
+    until(lambda: state_of(worker.pid) == "T")
+    jobs = [rig.give(worker, "noop") for _ in range(2)]
+    assert worker.launched.spare is not None
+    assert worker.launched.spare.receive(wait=False) is not None
+    strike(worker, "kill")
+    rig.wait_for(Gone)
+    assert rig.summary() == ["Returned 2", "Gone"]
+    assert rig.all(Returned)[0].jobs == jobs
+
+
 # ---------------------------------------------------------------- running
 
 
@@ -174,7 +190,9 @@ def test_a_job_that_ends_its_worker_settles_and_the_rest_is_returned(rig: Rig, a
     assert rig.all(Returned)[0].jobs == waiting
 
 
-def test_a_job_that_forks_and_returns_twice_is_answered_once(rig: Rig) -> None:
+@pytest.mark.parametrize("kills_children", [True, False])
+def test_a_job_that_forks_and_returns_twice_is_answered_once(rig: Rig, kills_children: bool) -> None:
+    rig.kills_children = kills_children
     worker = rig.ready()
     first = rig.give(worker, "mischief", action="fork back")
     second = rig.give(worker, "echo", value=2)
@@ -227,6 +245,17 @@ def test_a_result_written_just_before_the_worker_ends_itself_counts(
         until(lambda: not lives(worker.pid))
     rig.wait_for(Gone)
     assert rig.summary() == ["Settled mischief_later Completed", "Gone"]
+
+
+def test_a_result_counts_even_if_only_the_end_woke_us(rig: Rig, tmp_path: Path) -> None:
+    # It was written after we had looked at the channel, and before we looked at the process.
+    worker, job = _unheard(rig, tmp_path / "gate")
+    strike(worker, "kill")
+    until(lambda: not lives(worker.pid))
+    events = until(lambda: [each for each in rig.ears.listen(0.01) if getattr(each[0].data, "is_end", False)])
+    rig.events += rig.pool.hear(events)
+    assert rig.summary() == ["Settled mischief_later Completed", "Gone"]
+    assert rig.all(Settled)[0].job is job
 
 
 def test_a_large_result_written_just_before_death_counts(rig: Rig) -> None:

@@ -229,7 +229,9 @@ def test_every_state_and_cause_of_the_model_is_allowed_by_the_schema(connection:
     ],
 )
 def test_rows_that_make_no_sense_are_refused_by_the_schema(connection: sqlite3.Connection, damage: str) -> None:
-    connection.execute(QUERIES["insert_job"], ("a", "q", "pending", 1, 0, 1, 3, None, 1, None, None, "{}"))
+    connection.execute(
+        QUERIES["insert_job"], ("a", "q", "pending", 1, 0, 1, 3, None, 1, None, None, "{}", None)
+    )
     with pytest.raises(sqlite3.module.IntegrityError, match="CHECK"):
         connection.execute(f"UPDATE mpdispatch_jobs SET {damage}")
 

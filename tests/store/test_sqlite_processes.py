@@ -22,8 +22,8 @@ from mpdispatch.errors import StoreBusy, StorePermission
 from mpdispatch.model import JobState, NewJob
 from mpdispatch.store import SQLiteStore
 from mpdispatch.store.sqlite import place
-from mpdispatch.store.sqlite.connection import CHECKPOINT_BYTES
 from mpdispatch.store.sqlite.lock import FileLock
+from mpdispatch.store.sqlite.wal import CHECKPOINT_BYTES
 
 from .conftest import Desk, completed
 
@@ -304,7 +304,7 @@ def test_the_log_starts_over_under_a_supervisor(path: Path, clock: FakeClock) ->
         desk.turn(*[completed(job, clock.now()) for job in claimed])
         desk.ledger.housekeep()
         largest = max(largest, _wal_bytes(path))
-    assert largest < 4 * CHECKPOINT_BYTES
+    assert largest < 2 * CHECKPOINT_BYTES
     desk.close()
     store.close()
 

@@ -38,9 +38,14 @@ class ShiftedClock:
 
     def __init__(self) -> None:
         self._real, self._shift_us = SystemClock(), 0
+        self._frozen: Instant | None = None
+
+    def freeze(self) -> None:
+        """Let no time pass any more but by `advance`."""
+        self._frozen = self._real.now()
 
     def now(self) -> Instant:
-        real = self._real.now()
+        real = self._frozen or self._real.now()
         return Instant(real.wall_us + self._shift_us, real.boot_us + self._shift_us)
 
     def advance(self, seconds: float) -> None:

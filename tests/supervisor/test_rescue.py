@@ -113,10 +113,12 @@ def test_the_death_of_a_watched_peer_is_noticed_at_once(
     other.claim(1)
     house = build(config={"poll_interval": 30})
     house.ready()
+    house.clock.freeze()
     house.steps(5)
     assert house.state(job_id) is JobState.RUNNING
     other.die()
-    # No time passes but that of the steps: the kernel says it, not the clock.
+    # No time passes: the kernel says it, not the clock.
+    house.until(lambda: len(house.store.supervisors()) == 1)
     (job,) = house.ended(job_id)
     assert (job.state, job.attempt, job.starts) == (JobState.COMPLETED, 1, 2)
 
@@ -137,6 +139,24 @@ def test_leftovers_are_dead_before_their_jobs_run_again(
     worker.wait()
     for pid in pids:
         until(lambda pid=pid: not lives(pid), timeout_s=2)
+
+
+def test_what_workers_that_died_with_their_supervisor_left_behind_is_ended(
+    build: Build, peer: Callable[..., Peer], tmp_path: Path
+) -> None:
+    (job_id,) = _jobs(tmp_path, 1)
+    token = secrets.token_hex(8)
+    dead = peer(token=token)
+    kinds = ["child", "daemon", "cleared", "marked", "stopped"]
+    worker = leftover(tmp_path, f"{token}.1", *kinds)
+    dead.start(dead.ring(process_id(worker.pid)), dead.claim(1)[0])
+    worker.kill()
+    worker.wait()
+    dead.die()
+    house = build()
+    house.until(lambda: house.causes(job_id) == [Cause.LEASE_LOST])
+    for kind in kinds:
+        until(lambda kind=kind: not lives(pid_in(tmp_path / kind)), timeout_s=2)
 
 
 def test_a_leftover_that_had_not_signed_its_ring_is_killed_too(

@@ -178,9 +178,10 @@ def stop_self() -> None:
 @engine.job(max_retries=0)
 def die_first_time(marker: str) -> str:
     """Stays until killed the first time, then completes."""
+    is_first = not (HERE / marker).exists()
+    (HERE / marker).touch()  # before the note: whoever reads that one may kill us at once
     note("start")
-    if not (HERE / marker).exists():
-        (HERE / marker).touch()
+    if is_first:
         time.sleep(60)
     note("end")
     return "second time"

@@ -56,10 +56,11 @@ def most_at_once(rows: list[Row]) -> int:
 
 def test_max_concurrency_holds_over_two_supervisors(place: Place) -> None:
     ids = place.app.nap.options(queue="narrow").enqueue_many({"s": 0.03} for _ in range(150))
-    begun = time.monotonic()
     two = [place.supervise("-c", "4", "-q", "narrow", "--drain") for _ in range(2)]
     assert [each.ended(60) for each in two] == [0, 0]
-    assert time.monotonic() - begun < 8, "1.5 s of work, three at a time"
+    lasted = (place.ledger[-1][4] - place.ledger[0][4]) / 1e9
+    print(f"1.5 s of work in {lasted:.1f} s")
+    assert lasted < 12, "refilled when there is room, not when it is polled"
     assert most_at_once(place.ledger) == 3
     assert len({row[3] for row in place.ledger}) > 3, "both supervisors took part"
     assert all(str(place.job(job_id).state) == "completed" for job_id in list(ids)[:5])

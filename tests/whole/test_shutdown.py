@@ -131,3 +131,20 @@ def test_a_closed_terminal_ends_it(place: Place, terminal: OpenTerminal) -> None
     place.complete(place.app.quick.enqueue().id)
     screen.hang_up()
     until(lambda: place.left_over() == [], "nothing is left", within=5)
+
+
+def test_a_second_signal_ends_it_while_a_foreign_writer_holds_the_file(place: Place) -> None:
+    supervisor = place.supervising("-c", "1")
+    job_id = place.app.until_file.enqueue("go").id
+    pid = place.started(job_id)[3]
+    holder = place.hold_write_lock()
+    supervisor.kill(signal.SIGTERM)
+    until(lambda: "stopping" in supervisor.err, "it stops")
+    supervisor.kill(signal.SIGTERM)
+    assert supervisor.ended(10) == 75
+    assert not is_alive(pid)
+    holder.kill()
+    (place.folder / "go").touch()
+    assert place.drain("-c", "1") == 0
+    assert place.job(job_id).result == "go"
+    place.assert_sound()

@@ -173,6 +173,18 @@ def test_supervisors_start_while_others_enqueue_without_a_pause(place: Place) ->
         writer.kill()
 
 
+def test_a_supervisor_that_finds_the_file_locked_waits_for_its_turn(place: Place) -> None:
+    job_id = place.app.quick.enqueue(n=3).id
+    holder = place.hold_write_lock()
+    supervisor = place.supervise("--drain", "-c", "1")
+    until(lambda: supervisor.workers, "its workers are up")
+    with pytest.raises(AssertionError, match="did not end"):
+        supervisor.ended(2)
+    holder.kill()
+    assert supervisor.ended() == 0
+    assert place.job(job_id).result == 3
+
+
 def test_the_store_is_readable_by_its_owner_only(place: Place) -> None:
     place.app.plain.enqueue()
     for path in place.folder.glob("jobs.db*"):

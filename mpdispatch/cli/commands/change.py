@@ -6,9 +6,11 @@ from collections.abc import Callable, Sequence
 
 import click
 
+from mpdispatch.cli.completing import complete_job_in
 from mpdispatch.cli.output import complain, print_json, say
 from mpdispatch.cli.places import open_existing
 from mpdispatch.cli.program import Options, command
+from mpdispatch.cli.values import JOB_ID
 from mpdispatch.clock import SystemClock
 from mpdispatch.errors import InvalidStateError, JobNotFoundError
 from mpdispatch.model import Job, JobState
@@ -18,10 +20,19 @@ from mpdispatch.store.base import Store
 __all__ = ["cancel", "each_of", "retry"]
 
 _clock = SystemClock()
+_LIVING = (JobState.PENDING, JobState.SCHEDULED, JobState.RETRYING, JobState.RUNNING)
+_AGAIN = (JobState.FAILED, JobState.CANCELLED, JobState.RETRYING, JobState.SCHEDULED)
 
 
 @command("mpdispatch cancel 41\nmpdispatch cancel 41 42 43")
-@click.argument("ids", metavar="ID...", nargs=-1, required=True, type=click.IntRange(min=1))
+@click.argument(
+    "ids",
+    metavar="ID...",
+    nargs=-1,
+    required=True,
+    type=JOB_ID,
+    shell_complete=complete_job_in(*_LIVING),
+)
 @click.pass_obj
 def cancel(options: Options, ids: Sequence[int]) -> int:
     """Cancel jobs. A running one is asked to end, and killed if it does not."""
@@ -37,7 +48,14 @@ def cancel(options: Options, ids: Sequence[int]) -> int:
 
 
 @command("mpdispatch retry 41")
-@click.argument("ids", metavar="ID...", nargs=-1, required=True, type=click.IntRange(min=1))
+@click.argument(
+    "ids",
+    metavar="ID...",
+    nargs=-1,
+    required=True,
+    type=JOB_ID,
+    shell_complete=complete_job_in(*_AGAIN),
+)
 @click.pass_obj
 def retry(options: Options, ids: Sequence[int]) -> int:
     """Run scheduled or retrying jobs now; enqueue failed or cancelled ones again, as new jobs.

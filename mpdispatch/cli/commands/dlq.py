@@ -9,10 +9,11 @@ import click
 
 from mpdispatch.cli.commands.change import each_of
 from mpdispatch.cli.commands.jobs import tell_job
+from mpdispatch.cli.completing import complete_dead_letter, complete_name, complete_queue
 from mpdispatch.cli.output import escape, print_json, print_json_array, print_table, say, shorten, time_text
 from mpdispatch.cli.places import open_existing
 from mpdispatch.cli.program import Options, command_group
-from mpdispatch.cli.values import DURATION
+from mpdispatch.cli.values import DURATION, JOB_ID
 from mpdispatch.clock import SECOND_US, SystemClock
 from mpdispatch.model import DeadLetter, Job
 from mpdispatch.model.wire import attempt_to_json, dead_letter_to_json
@@ -30,8 +31,8 @@ def dlq() -> None:
 
 
 @dlq.add("mpdispatch dlq list\nmpdispatch dlq list --queue bulk --replayed --json", name="list")
-@click.option("--queue", metavar="QUEUE", help="Only those of this queue.")
-@click.option("--name", metavar="NAME", help="Only those of jobs of this name.")
+@click.option("--queue", metavar="QUEUE", help="Only those of this queue.", shell_complete=complete_queue)
+@click.option("--name", metavar="NAME", help="Only those of jobs of this name.", shell_complete=complete_name)
 @click.option("--replayed", is_flag=True, help="Also those that were replayed already.")
 @click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="How many at most.")
 @click.option("--cursor", metavar="CURSOR", help="Go on where another list ended.")
@@ -78,7 +79,7 @@ def _row(letter: DeadLetter) -> Sequence[object]:
 
 
 @dlq.add("mpdispatch dlq show 41", name="show")
-@click.argument("job_id", metavar="ID", type=click.IntRange(min=1))
+@click.argument("job_id", metavar="ID", type=JOB_ID, shell_complete=complete_dead_letter)
 @click.pass_obj
 def show(options: Options, job_id: int) -> None:
     """Show one dead letter: the failed job, every start of it, and what became of it."""
@@ -93,7 +94,14 @@ def show(options: Options, job_id: int) -> None:
 
 
 @dlq.add("mpdispatch dlq replay 41\nmpdispatch dlq replay 41 42", name="replay")
-@click.argument("ids", metavar="ID...", nargs=-1, required=True, type=click.IntRange(min=1))
+@click.argument(
+    "ids",
+    metavar="ID...",
+    nargs=-1,
+    required=True,
+    type=JOB_ID,
+    shell_complete=complete_dead_letter,
+)
 @click.pass_obj
 def replay(options: Options, ids: Sequence[int]) -> int:
     """Enqueue failed jobs again, as new jobs. One that was replayed before is not enqueued a second time."""
@@ -111,8 +119,8 @@ def replay(options: Options, ids: Sequence[int]) -> int:
 
 @dlq.add("mpdispatch dlq purge --older-than 30d\nmpdispatch dlq purge --queue bulk", name="purge")
 @click.option("--older-than", type=DURATION, help="Only those that failed longer ago (12h, 30d).")
-@click.option("--queue", metavar="QUEUE", help="Only those of this queue.")
-@click.option("--name", metavar="NAME", help="Only those of jobs of this name.")
+@click.option("--queue", metavar="QUEUE", help="Only those of this queue.", shell_complete=complete_queue)
+@click.option("--name", metavar="NAME", help="Only those of jobs of this name.", shell_complete=complete_name)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_obj
 def purge(options: Options, older_than: float | None, queue: str | None, name: str | None, yes: bool) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import click
 
 from mpdispatch.cli.commands.jobs import ends_of
+from mpdispatch.cli.completing import complete_name
 from mpdispatch.cli.joboptions import job_options, new_job_fields
 from mpdispatch.cli.output import print_json, say
 from mpdispatch.cli.places import find_app, find_settings, find_store, load_app
@@ -38,7 +39,7 @@ _MAX_COUNT = 1_000_000
     'mpdispatch enqueue render --args \'{"path": "a.pdf"}\' --queue bulk --delay 5m\n'
     "mpdispatch enqueue render path=a.pdf --wait"
 )
-@click.argument("name")
+@click.argument("name", shell_complete=complete_name)
 @click.argument("pairs", metavar="[k=TEXT | k:=JSON]...", nargs=-1)
 @click.option("--args", "whole", metavar="JSON", help="All arguments as a JSON object; pairs win over it.")
 @job_options
@@ -111,9 +112,19 @@ def _checked(
     if options.store is not None:
         engine.use_store(find_store(options).location)
     door = engine.options(**cast("EnqueueKeywords", wished))
-    if count is None:
-        return _Kept.one(engine.store, door.enqueue(name, **arguments))
-    return _Kept.many(engine.store, [*door.enqueue_many(name, itertools.repeat(arguments, count))])
+    try:
+        if count is None:
+            return _Kept.one(engine.store, door.enqueue(name, **arguments))
+        return _Kept.many(engine.store, [*door.enqueue_many(name, itertools.repeat(arguments, count))])
+    except PayloadError as error:
+        raise PayloadError(name, map(_as_typed, error.faults)) from error
+
+
+def _as_typed(fault: Fault) -> Fault:
+    """The fault with the remedy of this command line, where k=5 is the text "5"."""
+    if "got `str`" not in fault.message or not fault.key.isidentifier():
+        return fault
+    return Fault(fault.key, f"{fault.message}; {fault.key}=... is text, write {fault.key}:=... for JSON")
 
 
 def _as_given(

@@ -8,10 +8,11 @@ from typing import Any
 
 import click
 
+from mpdispatch.cli.completing import complete_job, complete_name, complete_queue
 from mpdispatch.cli.output import escape, print_json, print_json_array, print_table, say, shorten, time_text
 from mpdispatch.cli.places import open_existing
 from mpdispatch.cli.program import Options, command
-from mpdispatch.cli.values import DURATION
+from mpdispatch.cli.values import DURATION, JOB_ID
 from mpdispatch.cli.waiting import wait_for
 from mpdispatch.model import Attempt, ErrorInfo, Job, JobState
 from mpdispatch.model.wire import attempt_to_json, job_to_json
@@ -28,8 +29,8 @@ _PAGE = 1000
 @click.option(
     "--state", type=click.Choice([state.value for state in JobState]), help="Only jobs in this state."
 )
-@click.option("--queue", metavar="QUEUE", help="Only jobs of this queue.")
-@click.option("--name", metavar="NAME", help="Only jobs of this name.")
+@click.option("--queue", metavar="QUEUE", help="Only jobs of this queue.", shell_complete=complete_queue)
+@click.option("--name", metavar="NAME", help="Only jobs of this name.", shell_complete=complete_name)
 @click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="How many at most.")
 @click.option("--cursor", metavar="CURSOR", help="Go on where another list ended.")
 @click.option("--all", "everything", is_flag=True, help="All of them, whatever --limit says.")
@@ -74,7 +75,7 @@ def _row(job: Job) -> Sequence[object]:
 
 
 @command("mpdispatch show 41\nmpdispatch show 41 --json")
-@click.argument("job_id", metavar="ID", type=click.IntRange(min=1))
+@click.argument("job_id", metavar="ID", type=JOB_ID, shell_complete=complete_job)
 @click.pass_obj
 def show(options: Options, job_id: int) -> None:
     """Show one job: its arguments, its outcome, and every start of it."""
@@ -118,7 +119,7 @@ def _attempt_row(attempt: Attempt) -> Sequence[object]:
 
 
 @command("mpdispatch wait 41 42\nmpdispatch wait 41 --for 5m --json")
-@click.argument("ids", metavar="ID...", nargs=-1, required=True, type=click.IntRange(min=1))
+@click.argument("ids", metavar="ID...", nargs=-1, required=True, type=JOB_ID, shell_complete=complete_job)
 @click.option("--for", "timeout_s", type=DURATION, help="Give up after this long (30s, 5m); the jobs go on.")
 @click.pass_obj
 def wait(options: Options, ids: Sequence[int], timeout_s: float | None) -> int:

@@ -1,20 +1,66 @@
-"""`pause` and `resume`: whether supervisors claim from a queue."""
+"""`queues`, `pause` and `resume`: what is in the queues, and whether supervisors claim from them."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
-from mpdispatch.cli.output import print_json, say
+from mpdispatch.cli.completing import complete_queue
+from mpdispatch.cli.output import print_json, print_json_array, print_table, say
 from mpdispatch.cli.places import open_existing
 from mpdispatch.cli.program import Options, command
-from mpdispatch.clock import SystemClock
+from mpdispatch.clock import Instant, SystemClock
+from mpdispatch.engine.workers import supervisors_of
+from mpdispatch.model import JobState
 from mpdispatch.policy.names import check_name
+from mpdispatch.store.base import Store
 
-__all__ = ["pause", "resume"]
+__all__ = ["pause", "queues", "resume"]
+
+
+@command("mpdispatch queues\nmpdispatch queues --json")
+@click.pass_obj
+def queues(options: Options) -> None:
+    """List queues: their jobs by state, and how many running supervisors poll each."""
+    found = queues_of(open_existing(options), SystemClock().now())
+    if options.json:
+        print_json_array(found)
+        return
+    states = [state.value for state in JobState]
+    print_table(
+        ["queue", "paused", "polled by", *states],
+        [
+            [
+                each["name"],
+                "yes" if each["paused"] else "",
+                each["supervisors"],
+                *(each["jobs"][state] for state in states),
+            ]
+            for each in found
+        ],
+        right=["polled by", *states],
+    )
+
+
+def queues_of(store: Store, now: Instant) -> list[dict[str, Any]]:
+    """Every queue that holds a job, was ever paused or is polled, by name, ready for JSON."""
+    living = [each for each in supervisors_of(store, now) if each.is_alive]
+    stats = {each.name: each for each in store.queue_stats()}
+    names = {*stats, *(queue for each in living for queue in each.queues)}
+    return [
+        {
+            "name": name,
+            "paused": name in stats and stats[name].is_paused,
+            "supervisors": sum(name in each.queues for each in living),
+            "jobs": dict(stats[name].jobs) if name in stats else {state.value: 0 for state in JobState},
+        }
+        for name in sorted(names)
+    ]
 
 
 @command("mpdispatch pause bulk")
-@click.argument("queue")
+@click.argument("queue", shell_complete=complete_queue)
 @click.pass_obj
 def pause(options: Options, queue: str) -> None:
     """Stop claiming from QUEUE, on every supervisor of the store.
@@ -25,7 +71,7 @@ def pause(options: Options, queue: str) -> None:
 
 
 @command("mpdispatch resume bulk")
-@click.argument("queue")
+@click.argument("queue", shell_complete=complete_queue)
 @click.pass_obj
 def resume(options: Options, queue: str) -> None:
     """Claim from QUEUE again."""

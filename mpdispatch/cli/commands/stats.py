@@ -1,31 +1,107 @@
-"""`stats`: how many jobs there are, by state and queue."""
+"""`stats`: how many jobs there are, by state and queue; once, or again and again."""
 
 from __future__ import annotations
 
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
 import click
 
-from mpdispatch.cli.output import print_json, print_table, say
+from mpdispatch.cli.output import draw_table, print_json, print_table, say
 from mpdispatch.cli.places import open_existing
 from mpdispatch.cli.program import Options, command
+from mpdispatch.cli.values import DURATION
 from mpdispatch.engine.overview import overview
 from mpdispatch.model import JobState
+from mpdispatch.store.base import Store
 
 __all__ = ["stats"]
 
+_STATES = [state.value for state in JobState]
+_ENDED = [state.value for state in JobState if state.is_terminal]
 
-@command("mpdispatch stats\nmpdispatch stats --json")
+
+@command(
+    "mpdispatch stats\nmpdispatch stats --json\nmpdispatch stats --watch\nmpdispatch stats --watch 10s --json"
+)
+@click.option(
+    "--watch",
+    "every_s",
+    type=DURATION,
+    is_flag=False,
+    flag_value="2s",
+    metavar="[SECONDS]",
+    help="Again and again, every 2 seconds if not said otherwise; with --json a line each time.",
+)
 @click.pass_obj
-def stats(options: Options) -> None:
-    """Count jobs by state and queue."""
-    whole = overview(open_existing(options))
-    if options.json:
-        print_json(whole)
+def stats(options: Options, every_s: float | None) -> None:
+    """Count jobs by state and queue.
+
+    With --watch also how many ended per second since the last look; Ctrl-C ends it.
+    """
+    store = open_existing(options)
+    if every_s is None:
+        whole = overview(store)
+        if options.json:
+            print_json(whole)
+        else:
+            _print(whole)
         return
-    states = [state.value for state in JobState]
+    try:
+        _watch(options, store, max(every_s, 0.01))
+    except KeyboardInterrupt:
+        return  # the way this is ended
+
+
+def _watch(options: Options, store: Store, every_s: float) -> None:
+    looks = _looks(store, every_s)
+    if options.json:
+        for whole in looks:
+            print_json(whole, line=True)
+    elif sys.stdout.isatty():
+        draw_table((_columns(), _rows(whole), _foot(whole)) for whole in looks)
+    else:
+        for whole in looks:
+            _print(whole)
+            say("")
+
+
+def _looks(store: Store, every_s: float) -> Iterator[dict[str, Any]]:
+    """The store in numbers again and again, with `ended_per_s` since the look before (None at the first)."""
+    before, before_s = None, 0.0
+    due_s = time.monotonic()
+    while True:
+        whole = overview(store)
+        now_s = time.monotonic()
+        ended = sum(whole["jobs"][state] for state in _ENDED)
+        # Pruning takes ended jobs away: nothing ended then, as far as we can tell.
+        rate = None if before is None else round(max(0, ended - before) / (now_s - before_s), 1)
+        yield {**whole, "ended_per_s": rate}
+        before, before_s = ended, now_s
+        due_s = max(due_s + every_s, now_s)
+        time.sleep(due_s - now_s)
+
+
+def _columns() -> list[str]:
+    return ["queue", *_STATES]
+
+
+def _rows(whole: dict[str, Any]) -> list[list[Any]]:
     rows = [
-        [f"{name} (paused)" if queue["paused"] else name, *(queue["jobs"][state] for state in states)]
+        [f"{name} (paused)" if queue["paused"] else name, *(queue["jobs"][state] for state in _STATES)]
         for name, queue in whole["queues"].items()
     ]
-    rows.append(["all", *(whole["jobs"][state] for state in states)])
-    print_table(["queue", *states], rows, right=states)
-    say(f"dead letters: {whole['dlq_count']}   supervisors: {whole['supervisors']}   store: {whole['store']}")
+    return [*rows, ["all", *(whole["jobs"][state] for state in _STATES)]]
+
+
+def _foot(whole: dict[str, Any]) -> str:
+    rate = whole.get("ended_per_s")
+    ended = "" if rate is None else f"ended: {rate:g}/s   "
+    return f"{ended}dead letters: {whole['dlq_count']}   supervisors: {whole['supervisors']}   store: {whole['store']}"
+
+
+def _print(whole: dict[str, Any]) -> None:
+    print_table(_columns(), _rows(whole), right=_STATES)
+    say(_foot(whole))

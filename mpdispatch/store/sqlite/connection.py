@@ -25,17 +25,14 @@ from mpdispatch.errors import (
 )
 from mpdispatch.failpoints import failpoint
 from mpdispatch.store.sqlite.lock import Pauses, WriteLock
-from mpdispatch.store.sqlite.translate import is_busy, translated
+from mpdispatch.store.sqlite.translate import translated
+from mpdispatch.store.sqlite.wal import Log
 
-__all__ = ["BUSY_TIMEOUT_MS", "CHECKPOINT_BYTES", "FileIdentity", "Session", "identity_of"]
+__all__ = ["BUSY_TIMEOUT_MS", "FileIdentity", "Session", "identity_of"]
 
 T = TypeVar("T")
 
 BUSY_TIMEOUT_MS = 20
-CHECKPOINT_BYTES = 8 * 2**20
-# A reader that never pauses keeps the WAL from starting over: from here on, wait for it, if only
-# BUSY_TIMEOUT_MS.
-_RESTART_BYTES = 4 * CHECKPOINT_BYTES
 
 # What opening the lock file can meet; ELOOP: somebody put a symlink in its place.
 _BY_ERRNO: dict[int, type[StoreError]] = {
@@ -78,9 +75,9 @@ class Session:
         self._lock = lock
         self.identity = identity
         # As text: a stat of a Path costs twice as much, and every commit makes two.
-        self._path_text, self._wal_text = str(path), f"{path}-wal"
+        self._path_text = str(path)
         self._patience_s = patience_s
-        self._checkpoint_past = CHECKPOINT_BYTES
+        self._log = Log(connection, path)
 
     # -- transactions ---------------------------------------------------------------------------
 
@@ -102,8 +99,8 @@ class Session:
 
         def transaction() -> T:
             result = self._transaction(work, point)
-            if checkpoint:
-                self._checkpoint_if_large()
+            if checkpoint and self._log.is_due():
+                self._checkpoint()
             return result
 
         return self.locked(transaction)
@@ -189,6 +186,8 @@ class Session:
         """What `work` gives. Several statements in it are not one snapshot."""
         until = time.monotonic() + self._patience_s
         pauses = Pauses()
+        if self._patience_s > 0:
+            self._log.step_aside()
         while True:
             try:
                 if self.path is not None:
@@ -221,39 +220,19 @@ class Session:
 
     def checkpoint_if_large(self) -> None:
         """Bring the WAL into the database if it has grown large and nobody is writing."""
-        if self._wal_bytes() <= self._checkpoint_past or not self._acquire(0.0):
-            return
-        try:
-            self._checkpoint_if_large()
-        finally:
-            self._lock.release()
+        if self._log.is_due() and self._acquire(0.0):
+            try:
+                self._checkpoint()
+            finally:
+                self._lock.release()
 
-    def _wal_bytes(self) -> int:
-        if self.path is None:
-            return 0
+    def _checkpoint(self) -> None:
         try:
-            return os.stat(self._wal_text).st_size
-        except FileNotFoundError:
-            return 0
-
-    def _checkpoint_if_large(self) -> None:
-        size = self._wal_bytes()
-        if size <= CHECKPOINT_BYTES:
-            self._checkpoint_past = CHECKPOINT_BYTES
-            return
-        if size <= self._checkpoint_past:
-            return
-        mode = "PASSIVE" if size < _RESTART_BYTES else "TRUNCATE"
-        try:
-            self.connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
+            self._log.checkpoint()
         except sqlite3.ERRORS as error:
             # What was committed is committed: a checkpoint that fails now is tried again later, but an
             # I/O error is remembered.
-            if not is_busy(error):
-                self._fail(error)
-        # The next commit starts the log over and cuts the file to journal_size_limit. Where it could not
-        # (a reader stands in the way), try again after another few MiB, not after every commit.
-        self._checkpoint_past = size + CHECKPOINT_BYTES // 2
+            self._fail(error)
 
     # -- the end --------------------------------------------------------------------------------
 

@@ -54,7 +54,7 @@ def insert_many(
     row = connection.execute(QUERIES["last_id"]).fetchone()
     first = 1 if row is None else row[0] + 1
     batch_id = first if batch_id is None else batch_id
-    *constants, _key, _retried_from, _payload = new_job_row(template, None, now.wall_us)
+    *constants, _key, _retried_from, _payload, trace_context = new_job_row(template, None, now.wall_us)
     values, large = list[Any](), list[tuple[int, str | bytes]]()
     for job_id, payload in enumerate(payloads, first):
         text = stored_json(payload)
@@ -63,7 +63,7 @@ def insert_many(
         else:
             values += (job_id, None)
             large.append((job_id, text))
-    _INSERT_BATCH.execute(connection, values, before=(*constants, batch_id))
+    _INSERT_BATCH.execute(connection, values, before=(*constants, batch_id, trace_context))
     if large:
         connection.executemany(QUERIES["insert_payload"], large)
     return range(first, first + len(payloads))

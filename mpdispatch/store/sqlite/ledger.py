@@ -148,6 +148,7 @@ class SQLiteLedger:
             if outputs:
                 output_table.record(connection, owner, outputs)
             rejected = list[tuple[int, int]]()
+            cancelled = _cancelled_instead(connection, owner, transitions)
             if transitions and one_by_one:
                 rejected = finishing.record_one_by_one(connection, owner, transitions)
             elif transitions:
@@ -156,6 +157,7 @@ class SQLiteLedger:
                 return Turn(
                     claimed=(),
                     rejected=rejected,
+                    cancelled=cancelled,
                     parked={},
                     has_more=False,
                     next_due_us=None,
@@ -168,6 +170,7 @@ class SQLiteLedger:
             return Turn(
                 claimed=claim.jobs,
                 rejected=rejected,
+                cancelled=cancelled,
                 parked=claim.parked,
                 has_more=has_more,
                 next_due_us=None if has_more else claiming.next_due_us(connection, planner.queues),
@@ -266,6 +269,16 @@ def _require_registered(connection: sqlite3.Connection, owner: int) -> None:
 
 def _owned(connection: sqlite3.Connection, owner: int) -> list[tuple[int, int]]:
     return connection.execute(QUERIES["owned"], (owner,)).fetchall()
+
+
+def _cancelled_instead(
+    connection: sqlite3.Connection, owner: int, transitions: Sequence[Transition]
+) -> list[tuple[int, int]]:
+    """Those that will be cancelled although they were to run again: `finish` does so where a cancel was asked for."""
+    again = {(each.job_id, each.starts) for each in transitions if not each.state.is_terminal}
+    if not again:
+        return []
+    return [each for each in connection.execute(QUERIES["cancel_requests"], (owner,)) if each in again]
 
 
 def _idle_turn(

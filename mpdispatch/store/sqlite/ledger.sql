@@ -34,7 +34,7 @@ SELECT heartbeat_us, lease_until_us, lease_until_boot_us FROM mpdispatch_supervi
 -- What a supervisor runs, as it was claimed.
 SELECT
     j.id, j.starts, j.attempt, j.name, j.queue, j.priority, j.run_at_us, j.max_retries, j.timeout_us,
-    j.idempotency_key, coalesce(CAST(coalesce(j.payload, p.payload) AS BLOB), x'')
+    j.idempotency_key, coalesce(CAST(coalesce(j.payload, p.payload) AS BLOB), x''), j.trace_context
 FROM mpdispatch_jobs AS j LEFT JOIN mpdispatch_payloads AS p ON p.job_id = j.id
 WHERE j.owner = ? ORDER BY j.id;
 
@@ -66,7 +66,8 @@ SELECT
         CAST(j.payload AS BLOB),
         (SELECT CAST(p.payload AS BLOB) FROM mpdispatch_payloads AS p WHERE p.job_id = j.id),
         x''
-    )
+    ),
+    j.trace_context
 FROM mpdispatch_jobs AS j
 WHERE j.line = 1 AND j.queue = ?
 ORDER BY j.priority DESC, j.run_at_us, j.id;
@@ -97,7 +98,8 @@ SELECT
         CAST(j.payload AS BLOB),
         (SELECT CAST(p.payload AS BLOB) FROM mpdispatch_payloads AS p WHERE p.job_id = j.id),
         x''
-    )
+    ),
+    j.trace_context
 FROM mpdispatch_jobs AS j
 WHERE j.line = 3 AND j.name = ? AND j.queue = ?
 ORDER BY j.priority DESC, j.run_at_us, j.id;

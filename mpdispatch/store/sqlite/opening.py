@@ -11,9 +11,11 @@ from urllib.parse import quote
 
 from mpdispatch import sqlite3
 from mpdispatch.errors import StoreCannotCreate, StoreError, StoreMissing, StorePermission
-from mpdispatch.store.sqlite.connection import BUSY_TIMEOUT_MS, CHECKPOINT_BYTES
-from mpdispatch.store.sqlite.options import Durability, FileOptions
+from mpdispatch.store.base import Durability
+from mpdispatch.store.sqlite.connection import BUSY_TIMEOUT_MS
+from mpdispatch.store.sqlite.options import FileOptions
 from mpdispatch.store.sqlite.translate import translated
+from mpdispatch.store.sqlite.wal import CHECKPOINT_BYTES
 
 __all__ = ["connect_file", "connect_memory", "create_file", "filesystem_of", "refuse_network"]
 
@@ -132,10 +134,10 @@ def connect_memory() -> sqlite3.Connection:
     return sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False, cached_statements=256)
 
 
-def _set_up(connection: sqlite3.Connection, durability: Durability) -> None:
-    connection.execute(f"PRAGMA synchronous = {'FULL' if durability == 'full' else 'NORMAL'}")
+def _set_up(connection: sqlite3.Connection, durability: Durability | None) -> None:
+    connection.execute(f"PRAGMA synchronous = {'NORMAL' if durability == 'process' else 'FULL'}")
     # macOS: an fsync that reaches the platter. Nothing elsewhere.
-    connection.execute(f"PRAGMA fullfsync = {int(durability == 'full')}")
+    connection.execute(f"PRAGMA fullfsync = {int(durability != 'process')}")
     # Checkpoints are made under the write lock only, see Session.
     connection.execute("PRAGMA wal_autocheckpoint = 0").fetchone()
     connection.execute(f"PRAGMA journal_size_limit = {CHECKPOINT_BYTES}").fetchone()

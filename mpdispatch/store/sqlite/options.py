@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import cast
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 from mpdispatch import sqlite3
 from mpdispatch.errors import UsageError
+from mpdispatch.store.base import Durability
 
 __all__ = ["Durability", "FileOptions"]
-
-Durability = Literal["full", "process"]
 
 _DEFAULT_COPY = next(iter(sqlite3.COPIES))
 _SWITCHES = {"0": False, "1": True, "false": False, "true": True}
@@ -21,14 +20,15 @@ _SWITCHES = {"0": False, "1": True, "false": False, "true": True}
 class FileOptions:
     """See `SQLiteStore`. Raises UsageError."""
 
-    durability: Durability = "full"
+    durability: Durability | None = None
+    """None: nobody has said; full."""
     shared: bool = False
     switch_to_wal: bool = True
     copy: str = _DEFAULT_COPY
     """The copy of SQLite that opens it in this process: a key of `sqlite3.COPIES`."""
 
     def __post_init__(self) -> None:
-        if self.durability not in ("full", "process"):
+        if self.durability not in (None, "full", "process"):
             raise UsageError(f"durability must be 'full' or 'process', not {self.durability!r}")
         if self.copy not in sqlite3.COPIES:
             there = ", ".join(sqlite3.COPIES)
@@ -41,8 +41,8 @@ class FileOptions:
         'sqlite:////srv/app.db?shared=1'
         """
         options: dict[str, str] = {}
-        if self.durability != "full":
-            options["durability"] = self.durability
+        if self.durability not in (None, "full"):
+            options["durability"] = str(self.durability)
         if self.shared:
             options["shared"] = "1"
         if not self.switch_to_wal:
@@ -65,7 +65,7 @@ class FileOptions:
         defaults = defaults or cls()
         given = dict(parse_qsl(parts.query, keep_blank_values=True))
         options = cls(
-            durability=cast(Durability, given.pop("durability", defaults.durability)),
+            durability=cast("Durability | None", given.pop("durability", defaults.durability)),
             shared=_switch(url, given, "shared", defaults.shared),
             switch_to_wal=_switch(url, given, "switch_to_wal", defaults.switch_to_wal),
             copy=given.pop("copy", defaults.copy),

@@ -59,10 +59,17 @@ class Place(Protocol):
 
 class FilePlace:
     def __init__(self, path: str, options: FileOptions) -> None:
-        self.location = options.location(path)
         self._given = path
-        self._options = options
-        self._is_shared = options.shared
+        self.options = options
+
+    @property
+    def location(self) -> str:
+        """The path, or a URL if an option differs from its default."""
+        return self.options.location(self._given)
+
+    @property
+    def is_shared(self) -> bool:
+        return self.options.shared
 
     @cached_property
     def path(self) -> Path:
@@ -79,7 +86,7 @@ class FilePlace:
             found = session.read(lambda connection: schema.version_of(connection, self.location))
             if create and found != schema.VERSION:
                 _, found = self._migrate(session)
-            schema.refuse_unusable(found, self.location, is_shared=self._is_shared)
+            schema.refuse_unusable(found, self.location, is_shared=self.is_shared)
             self._use_wal(session)
         except BaseException:
             self.close(session)
@@ -100,7 +107,7 @@ class FilePlace:
                 opening.create_file(self.path, self.location)
             identity = identity_of(self.path)
             self._refuse_two_copies(identity)
-            connection = opening.connect_file(self.path, self.location, self._options)
+            connection = opening.connect_file(self.path, self.location, self.options)
             session = Session(
                 connection,
                 FileLock(self.side_dir, queue=patience_s >= 1),
@@ -136,11 +143,11 @@ class FilePlace:
         found = schema.version_of(connection, self.location)
         self._refuse_to_touch(found)
         if found != schema.VERSION:
-            schema.apply(connection, is_new_file=found == 0 and not self._is_shared)
+            schema.apply(connection, is_new_file=found == 0 and not self.is_shared)
         return found or 0, schema.VERSION
 
     def _refuse_two_copies(self, identity: FileIdentity | None) -> None:
-        ours = self._options.copy
+        ours = self.options.copy
         for session in list(_open_sessions):
             if session.identity == identity and (theirs := sqlite3.copy_of(session.connection)) != ours:
                 raise StoreError(
@@ -154,8 +161,8 @@ class FilePlace:
         if mode == "wal":
             return
         # In a file of the application its other users get what we choose: say so, or leave it.
-        if self._is_shared and session.read(_page_count):
-            if not self._options.switch_to_wal:
+        if self.is_shared and session.read(_page_count):
+            if not self.options.switch_to_wal:
                 raise StoreError(
                     self.location,
                     f"its journal mode is {mode}, and mpdispatch needs write-ahead logging; run"
@@ -170,7 +177,7 @@ class FilePlace:
         session.locked(lambda: _switch_to_wal(session))
 
     def _refuse_to_touch(self, found: int | None) -> None:
-        if found is None and not self._is_shared:
+        if found is None and not self.is_shared:
             raise StoreForeign(self.location)
         if found is not None and found > schema.VERSION:
             raise StoreTooNew(self.location, found, schema.VERSION)

@@ -2,17 +2,18 @@
 -- A key in use under the same name inserts nothing; the caller then reads the older job.
 INSERT INTO mpdispatch_jobs (
     name, queue, state, line, priority, run_at_us, max_retries, timeout_us, created_at_us, idempotency_key,
-    retried_from, payload
+    retried_from, payload, trace_context
 )
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (name, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING;
 
 -- name: insert_batch
 -- With ids of our own choice, so that they are contiguous and known beforehand. Run by ManyRows.
 INSERT INTO mpdispatch_jobs (
-    name, queue, state, line, priority, run_at_us, max_retries, timeout_us, created_at_us, batch_id, id, payload
+    name, queue, state, line, priority, run_at_us, max_retries, timeout_us, created_at_us, batch_id, trace_context,
+    id, payload
 )
-SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, new.column1, new.column2 FROM (VALUES (?, ?)) AS new;
+SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, new.column1, new.column2 FROM (VALUES (?, ?)) AS new;
 
 -- name: last_id
 -- The highest id ever given, pruned jobs included.
@@ -108,9 +109,10 @@ WHERE id = ? AND state IN ('scheduled', 'retrying');
 -- name: enqueue_again
 -- The ended row stays as it ended. Its idempotency key stays with it: a key names one row.
 INSERT INTO mpdispatch_jobs (
-    name, queue, state, line, priority, run_at_us, max_retries, timeout_us, created_at_us, retried_from, payload
+    name, queue, state, line, priority, run_at_us, max_retries, timeout_us, created_at_us, retried_from, payload,
+    trace_context
 )
-SELECT name, queue, 'pending', 1, priority, :now, max_retries, timeout_us, :now, id, payload
+SELECT name, queue, 'pending', 1, priority, :now, max_retries, timeout_us, :now, id, payload, trace_context
 FROM mpdispatch_jobs WHERE id = :id AND state IN ('failed', 'cancelled');
 
 -- name: copy_payload

@@ -99,6 +99,7 @@ def new_job_row(job: NewJob, payload: str | bytes | None, now_us: int) -> tuple[
         job.idempotency_key,
         job.retried_from,
         payload,
+        job.trace_context,
     )
 
 

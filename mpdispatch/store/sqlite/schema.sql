@@ -42,6 +42,8 @@ CREATE TABLE mpdispatch_jobs (
     last_error TEXT,
     result TEXT,
     payload TEXT,
+    -- The trace it was enqueued in (JSON), if any.
+    trace_context TEXT,
     -- One CASE, the commonest state first, instead of a CHECK per column.
     CHECK (
         CASE state

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -11,9 +12,9 @@ from typing import Any, Self, TypeVar
 from mpdispatch import sqlite3
 from mpdispatch.clock import Instant
 from mpdispatch.errors import StoreError, UsageError
-from mpdispatch.model import Attempt, DeadLetter, Job, JobState, NewJob, Output, Page, PeerSupervisor
+from mpdispatch.model import Attempt, DeadLetter, Finding, Job, JobState, NewJob, Output, Page, PeerSupervisor
 from mpdispatch.store.base import DeadLetterFilter, JobFilter, Ledger, QueueStats
-from mpdispatch.store.sqlite import changes, dead_letters, inserts, outputs, pruning, reads
+from mpdispatch.store.sqlite import changes, dead_letters, health, inserts, outputs, pruning, reads, status
 from mpdispatch.store.sqlite.connection import Session
 from mpdispatch.store.sqlite.ledger import SQLiteLedger
 from mpdispatch.store.sqlite.options import Durability, FileOptions
@@ -35,7 +36,8 @@ class SQLiteStore:
     Args:
         path: of the file. Beside it stand `-wal`, `-shm` and the folder `-mpd` (lock and wake-up files).
         durability: `"full"`: what is enqueued survives power loss. `"process"`: it survives any crash of
-            processes; power loss may cost the last moments.
+            processes; power loss may cost the last moments. Not given: as the configuration of the dispatcher
+            says, else full.
         shared: the file is the application's own database and keeps its tables; ours are named `mpdispatch_*`.
         switch_to_wal: whether a shared file in another journal mode is switched to write-ahead logging, which
             mpdispatch needs and every user of the file then has. It is announced by a UserWarning; `False` refuses.
@@ -46,7 +48,7 @@ class SQLiteStore:
     def __init__(
         self,
         path: str | os.PathLike[str],
-        durability: Durability = "full",
+        durability: Durability | None = None,
         shared: bool = False,
         *,
         switch_to_wal: bool = True,
@@ -74,6 +76,8 @@ class SQLiteStore:
             self._place = MemoryPlace()
         else:
             self._place = FilePlace(os.path.abspath(given), options)
+        self.said_durability: Durability | None = options.durability
+        """What it was told; None: nothing, so it has full durability."""
         self._threads = threading.local()
         self._knocker: Knocker | None = None
 
@@ -89,6 +93,14 @@ class SQLiteStore:
     def is_shared(self) -> bool:
         """Whether other processes can open it."""
         return isinstance(self._place, FilePlace)
+
+    def prefer_durability(self, durability: Durability) -> Durability:
+        """Take this durability, unless it was told one; gives what it has now. For connections opened from now on."""
+        if self.said_durability is None:
+            self.said_durability = durability
+            if isinstance(self._place, FilePlace):
+                self._place.options = dataclasses.replace(self._place.options, durability=durability)
+        return self.said_durability
 
     # -- opening --------------------------------------------------------------------------------
 
@@ -251,6 +263,30 @@ class SQLiteStore:
     def supervisors(self) -> list[PeerSupervisor]:
         """Registered ones, dead or alive."""
         return self._read(reads.supervisors)
+
+    def parked(self) -> dict[str, int]:
+        """Parked jobs by their reason, the commonest first. Not those of paused queues."""
+        return self._read(status.parked)
+
+    def ahead(self, job_id: int) -> int:
+        """How many due jobs of its queue are claimed before this one, at most 1000; 0 if it is not due."""
+        return self._read(lambda c: status.ahead(c, job_id))
+
+    def bucket(self, queue: str) -> int | None:
+        """The queue's token bucket; None if no rate limit was used in this boot."""
+        return self._read(lambda c: status.bucket(c, queue))
+
+    def examine(self) -> list[Finding]:
+        """What is right and wrong with the SQLite library, the file, and what is in it. Reads all of it."""
+        place = self._place
+        content = self._read(lambda c: list(health.of_content(c)))
+        if not isinstance(place, FilePlace):
+            return content
+        return [
+            *health.of_library(is_shared=place.is_shared),
+            *health.of_file(place.path, place.durability),
+            *content,
+        ]
 
     def wake(self) -> None:
         """Tell every supervisor of this store that there is work. A hint: never blocks or raises."""

@@ -1,4 +1,4 @@
-"""Which registered supervisors live. The kernel says: pid with start time, the lock of the mark file; else the lease."""
+"""Which registered supervisors live: the kernel says, else the lease. Runs in supervisors and whoever looks at them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def verdict_on(peer: PeerSupervisor, side_dir: Path, now: Instant) -> PeerVerdic
 
 
 def _is_alive(peer: PeerSupervisor, side_dir: Path) -> bool | None:
-    """What the kernel says of a peer of this boot: alive, gone, or None where it cannot be asked."""
+    """Alive, gone, or None where the kernel cannot be asked (another boot, another machine)."""
     if peer.boot_id != boot_id():
         return None
     if peer.pid_namespace == pid_namespace():

@@ -1,0 +1,24 @@
+"""`completion`: the script by which a shell completes commands, job ids, queues and names."""
+
+from __future__ import annotations
+
+import click
+from click.shell_completion import get_completion_class
+
+from mpdispatch.cli.program import COMPLETE_VARIABLE, Options, command, program
+
+__all__ = ["completion"]
+
+
+@command(
+    'eval "$(mpdispatch completion bash)"       # in ~/.bashrc\n'
+    'eval "$(mpdispatch completion zsh)"        # in ~/.zshrc\n'
+    "mpdispatch completion fish > ~/.config/fish/completions/mpdispatch.fish"
+)
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.pass_obj
+def completion(options: Options, shell: str) -> None:
+    """Print the script that makes a shell complete commands, options, job ids, queues and job names."""
+    kind = get_completion_class(shell)
+    assert kind is not None  # click has all three
+    click.echo(kind(program, {}, "mpdispatch", COMPLETE_VARIABLE).source())

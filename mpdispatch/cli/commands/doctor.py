@@ -1,0 +1,39 @@
+"""`doctor`: looks at everything that can be wrong, and says what to do."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from mpdispatch.cli.output import print_json, say
+from mpdispatch.cli.places import find_settings, open_existing
+from mpdispatch.cli.program import Options, command
+from mpdispatch.clock import SystemClock
+from mpdispatch.config import Config
+from mpdispatch.engine.checkup import checkup
+from mpdispatch.model.wire import finding_to_json
+
+__all__ = ["doctor"]
+
+
+@command("mpdispatch doctor\nmpdispatch doctor --json")
+@click.pass_obj
+def doctor(options: Options) -> int:
+    """Examine the store, this machine and whoever works on the store; name a remedy for what is wrong.
+
+    Reads all of the store, which may take a while; changes nothing. Exits 1 if something needs doing.
+    """
+    store = open_existing(options)
+    settings = find_settings(options)
+    config = Config.resolve({}, env=os.environ, file=settings.config if settings else None)
+    findings = checkup(store, config, now=SystemClock().now())
+    is_well = not any(finding.needs_doing for finding in findings)
+    if options.json:
+        print_json({"ok": is_well, "store": store.location, "findings": [*map(finding_to_json, findings)]})
+    else:
+        for each in findings:
+            say(f"{each.level:<8} {each.check}: {each.message}")
+            if each.remedy is not None:
+                say(f"{'':<8} ▸ {each.remedy}")
+    return 0 if is_well else 1

@@ -1,0 +1,47 @@
+"""`explain`: why a job is not running yet."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import click
+
+from mpdispatch.cli.completing import complete_job_in
+from mpdispatch.cli.output import print_json, say
+from mpdispatch.cli.places import Found, find_settings, load_app, open_existing
+from mpdispatch.cli.program import Options, command
+from mpdispatch.clock import SystemClock
+from mpdispatch.config import QueueConfig
+from mpdispatch.engine.explain import explain as reasons_of
+from mpdispatch.model import JobState
+
+__all__ = ["explain"]
+
+_LIVING = (JobState.PENDING, JobState.SCHEDULED, JobState.RETRYING, JobState.RUNNING)
+
+
+@command("mpdispatch explain 41\nmpdispatch explain 41 -A tasks:engine")
+@click.argument("job_id", metavar="ID", type=click.IntRange(min=1), shell_complete=complete_job_in(*_LIVING))
+@click.pass_obj
+def explain(options: Options, job_id: int) -> None:
+    """Say why a job is not running yet: what holds it back, what weighs most first, and what to do about it.
+
+    With an app (-A) its queues' limits count too.
+    """
+    store = open_existing(options)
+    job, reasons = reasons_of(store, job_id, now=SystemClock().now(), queue_configs=_queue_configs(options))
+    if options.json:
+        print_json({"id": job.id, "state": job.state.value, "reasons": [*map(dataclasses.asdict, reasons)]})
+        return
+    say(f"job {job.id} ({job.name}, queue {job.queue}) is {job.state}")
+    for reason in reasons:
+        say(f"- {reason.text}" + (f" ▸ {reason.remedy}" if reason.remedy else ""))
+
+
+def _queue_configs(options: Options) -> list[QueueConfig]:
+    """The limits we can know without a supervisor: the app's, if one is named, else the file's."""
+    settings = find_settings(options)
+    found = {each.name: each for each in (settings.queue_configs if settings else ())}
+    if options.app is not None:
+        found |= {each.name: each for each in load_app(Found(options.app, "-A", True)).queue_configs}
+    return list(found.values())

@@ -1,0 +1,192 @@
+"""Why a job is not running yet, from what the store knows. Pure but for `explain`, which reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from mpdispatch.clock import SECOND_US, Instant
+from mpdispatch.config import QueueConfig
+from mpdispatch.engine.workers import supervisors_of
+from mpdispatch.model import Job, JobState, SupervisorStatus
+from mpdispatch.model.wire import moment_of, time_to_json
+from mpdispatch.policy.rate import Rate
+from mpdispatch.store.base import QueueStats, Store
+
+__all__ = ["Reason", "explain"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reason:
+    """One thing that holds a job back, or says where it is."""
+
+    code: str
+    """`ended, running, cancelling, later, parked, paused, no_supervisor, not_polled, supervisor_gone, queue_limit,
+    rate_limit, busy, turn` or `due`."""
+    text: str
+    remedy: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Facts:
+    job: Job
+    now: Instant
+    supervisors: list[SupervisorStatus]
+    queue: QueueStats | None
+    limits: QueueConfig | None
+    bucket: int | None
+    ahead: int
+
+    @property
+    def living(self) -> list[SupervisorStatus]:
+        return [each for each in self.supervisors if each.is_alive]
+
+    @property
+    def polling(self) -> list[SupervisorStatus]:
+        return [each for each in self.living if self.job.queue in each.queues]
+
+
+def explain(
+    store: Store, job_id: int, *, now: Instant, queue_configs: Iterable[QueueConfig] = ()
+) -> tuple[Job, list[Reason]]:
+    """The job, and all that keeps it from running, what weighs most first; never empty.
+
+    `queue_configs`: limits of queues, as far as the caller knows them; supervisors keep theirs to themselves.
+
+    Raises:
+        JobNotFoundError: there is no such job.
+    """
+    job = store.get(job_id)
+    facts = _Facts(
+        job=job,
+        now=now,
+        supervisors=supervisors_of(store, now),
+        queue=next((each for each in store.queue_stats() if each.name == job.queue), None),
+        limits=next((each for each in queue_configs if each.name == job.queue), None),
+        bucket=store.bucket(job.queue),
+        ahead=store.ahead(job_id),
+    )
+    return job, list(_reasons(facts))
+
+
+def _reasons(facts: _Facts) -> Iterator[Reason]:
+    job = facts.job
+    if job.state.is_terminal:
+        yield _ended(job)
+        return
+    if job.state is JobState.RUNNING:
+        yield from _running(facts)
+        return
+    held_back = list(_held_back(facts))
+    yield from held_back
+    if not held_back:
+        yield Reason(code="due", text="nothing holds it back: a supervisor takes it at its next look")
+
+
+def _ended(job: Job) -> Reason:
+    error = f": {job.last_error}" if job.last_error is not None else ""
+    text = f"it is {job.state} since {time_to_json(job.completed_at)}{error}"
+    remedy = None if job.state is JobState.COMPLETED else f"mpdispatch retry {job.id}"
+    return Reason(code="ended", text=text, remedy=remedy)
+
+
+def _running(facts: _Facts) -> Iterator[Reason]:
+    job = facts.job
+    for supervisor in facts.supervisors:
+        for worker in supervisor.workers:
+            if worker.job_id == job.id:
+                text = f"it runs in worker {worker.pid} of supervisor {supervisor.id} (pid {supervisor.pid})"
+                yield Reason(code="running", text=f"{text} since {time_to_json(worker.since)}")
+    gone = [each for each in facts.supervisors if not each.is_alive and each.jobs]
+    if gone:
+        yield Reason(
+            code="supervisor_gone",
+            text="a supervisor that had claimed jobs is gone: "
+            + ", ".join(f"{each.id} (pid {each.pid} on {each.host}, {each.state})" for each in gone),
+            remedy=None if facts.living else "mpdispatch supervise APP (it takes its jobs over)",
+        )
+
+
+def _held_back(facts: _Facts) -> Iterator[Reason]:
+    job = facts.job
+    if job.state in (JobState.SCHEDULED, JobState.RETRYING):
+        yield from _later(facts)
+    if facts.queue is not None and facts.queue.is_paused:
+        yield Reason(
+            code="paused", text=f"queue {job.queue!r} is paused", remedy=f"mpdispatch resume {job.queue}"
+        )
+    elif job.blocked_reason is not None:
+        yield Reason(
+            code="parked", text=f"no supervisor could run it: {job.blocked_reason}", remedy=_parked(job)
+        )
+    yield from _nobody(facts)
+    if job.state is JobState.PENDING and job.blocked_reason is None:
+        yield from _limits(facts)
+        yield from _busy(facts)
+        if facts.ahead:
+            count = f"{facts.ahead}{' or more' if facts.ahead >= 1000 else ''}"
+            yield Reason(code="turn", text=f"{count} due jobs of its queue come first")
+
+
+def _later(facts: _Facts) -> Iterator[Reason]:
+    job, now = facts.job, moment_of(facts.now.wall_us)
+    if job.run_at <= now:
+        return
+    text = f"it is due at {time_to_json(job.run_at)}, in {_span(job.run_at, now)}"
+    if job.state is JobState.RETRYING:
+        text += f"; attempt {job.attempt} ended with {job.last_error or 'no error kept'}"
+    yield Reason(code="later", text=text, remedy=f"mpdispatch retry {job.id} (runs it now)")
+
+
+def _span(later: datetime, now: datetime) -> str:
+    """
+    >>> _span(datetime(2026, 1, 1, 0, 1, 30), datetime(2026, 1, 1))
+    '0:01:30'
+    """
+    return str(timedelta(seconds=max(1, round((later - now).total_seconds()))))
+
+
+def _parked(job: Job) -> str:
+    if "--allow-commands" in (job.blocked_reason or ""):
+        return "mpdispatch supervise --allow-commands"
+    return "start a supervisor whose app has a handler of this name, or mpdispatch cancel " + str(job.id)
+
+
+def _nobody(facts: _Facts) -> Iterator[Reason]:
+    if not facts.living:
+        gone = len(facts.supervisors)
+        text = "no supervisor is running" + (f" ({gone} registered, but gone)" if gone else "")
+        yield Reason(code="no_supervisor", text=text, remedy="mpdispatch supervise APP")
+    elif not facts.polling:
+        polled = sorted({queue for each in facts.living for queue in each.queues})
+        yield Reason(
+            code="not_polled",
+            text=f"no running supervisor polls queue {facts.job.queue!r}; they poll {', '.join(polled)}",
+            remedy=f"mpdispatch supervise APP -q {facts.job.queue}",
+        )
+
+
+def _limits(facts: _Facts) -> Iterator[Reason]:
+    limits, queue = facts.limits, facts.job.queue
+    running = 0 if facts.queue is None else facts.queue.jobs.get("running", 0)
+    if limits is not None and limits.max_concurrency is not None and running >= limits.max_concurrency:
+        text = f"{running} jobs of queue {queue!r} run, the most it allows (max_concurrency)"
+        yield Reason(code="queue_limit", text=text)
+    if limits is not None and limits.rate_limit is not None:
+        due_us = Rate(limits.rate_limit, limits.rate_burst).next_due_us(facts.bucket, now_us=facts.now.boot_us)
+        if due_us > facts.now.boot_us:
+            wait_s = (due_us - facts.now.boot_us) / SECOND_US
+            text = f"queue {queue!r} starts {limits.rate_limit:g} jobs/s at most; the next may start in {wait_s:.1f} s"
+            yield Reason(code="rate_limit", text=text)
+    elif limits is None and facts.bucket is not None and facts.bucket > facts.now.boot_us:
+        text = f"queue {queue!r} has a rate limit in the app, which lets few jobs start now"
+        yield Reason(code="rate_limit", text=text)
+
+
+def _busy(facts: _Facts) -> Iterator[Reason]:
+    if facts.polling and all(each.jobs >= each.concurrency for each in facts.polling):
+        text = "every place is taken: " + ", ".join(
+            f"supervisor {each.id} runs {each.jobs} of {each.concurrency}" for each in facts.polling
+        )
+        yield Reason(code="busy", text=text, remedy="more --concurrency, or another supervisor")

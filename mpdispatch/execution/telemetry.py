@@ -1,0 +1,243 @@
+"""OpenTelemetry, where it is used: one trace from enqueue to run, and the metrics of jobs. Optional.
+
+Nothing of `opentelemetry` is imported unless a provider was given, or the app has imported it itself and set a global
+one: without it, this costs a look into `sys.modules`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import msgspec
+
+from mpdispatch.errors import Cancel, Retry, Snooze
+from mpdispatch.execution.context import JobContext
+from mpdispatch.execution.middleware import CallNext, Metrics, Middleware, Timeout, Tracing
+from mpdispatch.hooks import Extension, JobCompleted, JobDeadLettered, JobEnqueued, JobFailed, JobRetrying
+
+__all__ = ["JobMetrics", "Telemetry", "Traced"]
+
+_SCOPE = "mpdispatch"
+_MOST_CONTEXT_BYTES = 2048
+"""Of the context kept with a job; with more baggage than that only the trace itself is kept."""
+_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
+"""OpenTelemetry's own are made for milliseconds."""
+_FLUSH_MS = 2000
+
+
+def _module(name: str) -> Any:
+    """`opentelemetry.<name>`, or None if it is not installed."""
+    try:
+        return importlib.import_module(f"opentelemetry.{name}")
+    except ImportError:
+        return None
+
+
+def _is_nothing(provider: object) -> bool:
+    """Whether this provider is what OpenTelemetry has as long as nobody has set one."""
+    name = type(provider).__name__
+    return type(provider).__module__.startswith("opentelemetry.") and ("Proxy" in name or "NoOp" in name)
+
+
+def _global_provider(signal: str, getter: str) -> Any:
+    """The global provider, if the app has set one. Imports nothing: whoever set one has imported the API."""
+    api = sys.modules.get(f"opentelemetry.{signal}")
+    if api is None:
+        return None
+    provider = getattr(api, getter)()
+    return None if _is_nothing(provider) else provider
+
+
+class Telemetry:
+    """An engine's tracer and metrics, as far as there are any. Looked up late: a global provider may be set late."""
+
+    def __init__(
+        self, tracer_provider: Any = None, meter_provider: Any = None, middleware: Sequence[Middleware] = ()
+    ) -> None:
+        named_tracers = (each.tracer_provider for each in middleware if isinstance(each, Tracing))
+        named_meters = (each.meter_provider for each in middleware if isinstance(each, Metrics))
+        self._tracer_provider = _first(tracer_provider, *named_tracers)
+        self._meter_provider = _first(meter_provider, *named_meters)
+        self._tracer: Any = None
+        self._metrics: JobMetrics | None = None
+
+    # -- traces -----------------------------------------------------------------------------------------
+
+    @property
+    def is_tracing(self) -> bool:
+        return self._find_tracer() is not None
+
+    def _find_tracer(self) -> Any:
+        if self._tracer is None:
+            provider = _first(self._tracer_provider, _global_provider("trace", "get_tracer_provider"))
+            if provider is not None and _module("trace") is not None:
+                self._tracer = provider.get_tracer(_SCOPE)
+                self._tracer_provider = provider
+        return self._tracer
+
+    @contextmanager
+    def enqueueing(self, name: str, queue: str) -> Iterator[str]:
+        """A span around an enqueue; gives the context to keep with the job. Only if `is_tracing`."""
+        kind = _module("trace").SpanKind.PRODUCER
+        attributes = {"dispatch.job.name": name, "dispatch.queue": queue}
+        with self._tracer.start_as_current_span("dispatch.job.enqueue", kind=kind, attributes=attributes):
+            yield _current_context()
+
+    def around_handlers(self, middleware: Sequence[Middleware]) -> tuple[Middleware, ...]:
+        """The middleware a worker has to call: without what does nothing, with tracing where it belongs."""
+        tracer = self._find_tracer()
+        found: list[Middleware] = []
+        is_placed = False
+        for each in middleware:
+            if type(each) is Tracing:
+                if tracer is not None and not is_placed:
+                    found.append(Traced(tracer))
+                is_placed = True
+            elif type(each) is not Timeout and type(each) is not Metrics:
+                found.append(each)
+        if tracer is not None and not is_placed:
+            found.insert(0, Traced(tracer))
+        return tuple(found)
+
+    # -- metrics ----------------------------------------------------------------------------------------
+
+    def metrics(self) -> JobMetrics | None:
+        """The extension that records metrics, if there is anything to record them with."""
+        if self._metrics is None:
+            provider = _first(self._meter_provider, _global_provider("metrics", "get_meter_provider"))
+            if provider is not None:
+                self._meter_provider = provider
+                self._metrics = JobMetrics(provider)
+        return self._metrics
+
+    # -- at the end of a process ------------------------------------------------------------------------
+
+    def flush(self) -> None:
+        """Send what providers hold back: this process is about to end without its exit handlers. Never raises."""
+        in_use = (self._tracer and self._tracer_provider, self._metrics and self._meter_provider)
+        for provider in in_use:
+            try:
+                flush = getattr(provider, "force_flush", None)
+                if flush is not None:
+                    flush(_FLUSH_MS)
+            except Exception:  # noqa: BLE001, S112 - an exporter that fails has logged so itself
+                continue
+
+
+def _first(*candidates: Any) -> Any:
+    return next((each for each in candidates if each is not None), None)
+
+
+def _current_context() -> str:
+    """The current context as a JSON object of header name → value (`traceparent` …)."""
+    carrier: dict[str, str] = {}
+    _module("propagate").inject(carrier)
+    kept = msgspec.json.encode(carrier).decode()
+    if len(kept) > _MOST_CONTEXT_BYTES:
+        kept = msgspec.json.encode({k: v for k, v in carrier.items() if k == "traceparent"}).decode()
+    return kept
+
+
+class Traced:
+    """Middleware: a span around the handler, child of the span it was enqueued in."""
+
+    def __init__(self, tracer: Any) -> None:
+        self._tracer = tracer
+        trace = _module("trace")
+        self._kind, self._error = trace.SpanKind.CONSUMER, trace.StatusCode.ERROR
+        self._extract = _module("propagate").extract
+
+    def __call__(self, job: JobContext, call_next: CallNext, /) -> Any:
+        context = None
+        if job.trace_context is not None:
+            context = self._extract(_carrier_of(job.trace_context))
+        attributes = {
+            "dispatch.job.id": job.id,
+            "dispatch.job.name": job.name,
+            "dispatch.queue": job.queue,
+            "dispatch.attempt": job.attempt,
+            "dispatch.retry_count": job.attempt - 1,
+        }
+        with self._tracer.start_as_current_span(
+            "dispatch.job.execute",
+            context=context,
+            kind=self._kind,
+            attributes=attributes,
+            record_exception=False,
+            set_status_on_exception=False,
+        ) as span:
+            try:
+                return call_next(job)
+            except (Snooze, Cancel) as asked:
+                span.set_attribute("dispatch.asked", type(asked).__name__.lower())
+                raise
+            except BaseException as error:
+                # A Retry is an error that asks for its delay. Interrupts are recorded like any other.
+                span.record_exception(error)
+                text = str(error) if isinstance(error, Retry) else f"{type(error).__name__}: {error}"
+                span.set_status(self._error, text)
+                raise
+
+
+def _carrier_of(kept: str) -> dict[str, str]:
+    try:
+        return msgspec.json.decode(kept, type=dict[str, str])
+    except msgspec.DecodeError:
+        return {}  # changed by hand: the run begins a trace of its own
+
+
+class JobMetrics(Extension):
+    """Extension: counts jobs and measures their durations, from what was written."""
+
+    name = "opentelemetry"
+
+    def __init__(self, meter_provider: Any) -> None:
+        meter = meter_provider.get_meter(_SCOPE)
+        self._enqueued = meter.create_counter(
+            "dispatch_jobs_enqueued_total", unit="{job}", description="Jobs enqueued"
+        )
+        self._completed = meter.create_counter(
+            "dispatch_jobs_completed_total", unit="{job}", description="Jobs whose handler returned"
+        )
+        self._failed = meter.create_counter(
+            "dispatch_jobs_failed_total", unit="{job}", description="Jobs that failed for good"
+        )
+        self._retried = meter.create_counter(
+            "dispatch_jobs_retried_total", unit="{job}", description="Attempts that failed and are tried again"
+        )
+        self._dead = meter.create_counter(
+            "dispatch_jobs_dlq_total", unit="{job}", description="Jobs that became dead letters"
+        )
+        self._duration = meter.create_histogram(
+            "dispatch_job_duration_seconds",
+            unit="s",
+            description="How long handlers ran",
+            explicit_bucket_boundaries_advisory=_BUCKETS_S,
+        )
+
+    def on_job_enqueued(self, event: JobEnqueued) -> None:
+        self._enqueued.add(1, {"name": event.name, "queue": event.queue})
+
+    def on_job_completed(self, event: JobCompleted) -> None:
+        self._completed.add(1, {"name": event.name, "queue": event.queue})
+        self._record(event, "completed")
+
+    def on_job_failed(self, event: JobFailed) -> None:
+        self._failed.add(1, {"name": event.name, "queue": event.queue})
+        self._record(event, "failed")
+
+    def on_job_retrying(self, event: JobRetrying) -> None:
+        self._retried.add(1, {"name": event.name, "queue": event.queue})
+        self._record(event, "retrying")
+
+    def on_job_dead_lettered(self, event: JobDeadLettered) -> None:
+        self._dead.add(1, {"name": event.name, "queue": event.queue})
+
+    def _record(self, event: JobCompleted | JobFailed | JobRetrying, status: str) -> None:
+        if event.duration_s is not None:
+            attributes = {"name": event.name, "queue": event.queue, "status": status}
+            self._duration.record(event.duration_s, attributes)

@@ -1,0 +1,73 @@
+"""What is going on, for whoever looks: supervisors, their workers, and what is wrong with a store. Values only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+__all__ = ["Finding", "Level", "SupervisorStatus", "WorkerStatus"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerStatus:
+    """A living worker process."""
+
+    pid: int
+    job_id: int | None
+    """What it runs now; None: nothing."""
+    job_name: str | None
+    since: datetime | None
+    """When that job's handler was called."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SupervisorStatus:
+    """A registered supervisor, dead or alive. Times are aware UTC datetimes."""
+
+    id: int
+    host: str
+    pid: int
+    state: str
+    """`alive`; `dead`: its process is gone; `expired`: it has not renewed its lease in time."""
+    app: str
+    queues: tuple[str, ...]
+    concurrency: int
+    version: str
+    started_at: datetime
+    heartbeat_at: datetime
+    jobs: int
+    """Jobs it has claimed and not finished."""
+    workers: tuple[WorkerStatus, ...]
+    """Those of a supervisor on this host; empty where they cannot be seen."""
+
+    @property
+    def is_alive(self) -> bool:
+        return self.state == "alive"
+
+
+class Level(StrEnum):
+    """How much a finding matters."""
+
+    OK = "ok"
+    NOTE = "note"
+    """Worth knowing; nothing needs doing."""
+    WARNING = "warning"
+    """Something needs doing."""
+    ERROR = "error"
+    """Something is broken."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that was looked at, how it is, and what to do about it."""
+
+    check: str
+    level: Level
+    message: str
+    remedy: str | None = None
+    """None: nothing to do."""
+
+    @property
+    def needs_doing(self) -> bool:
+        return self.level in (Level.WARNING, Level.ERROR)

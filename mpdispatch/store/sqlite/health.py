@@ -1,0 +1,143 @@
+"""What can be wrong with a store's file and the SQLite that reads it, each with its remedy. Reads only."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from mpdispatch import sqlite3
+from mpdispatch.model import Finding, Level
+from mpdispatch.store.sqlite.opening import filesystem_of
+from mpdispatch.store.sqlite.wal import CHECKPOINT_BYTES
+
+__all__ = ["of_content", "of_file", "of_library"]
+
+_MIB = 1 << 20
+_LARGE_WAL_BYTES = 8 * CHECKPOINT_BYTES
+_LITTLE_ROOM_BYTES = 256 * _MIB
+_FLEETING = {"tmpfs", "ramfs"}
+
+
+def of_library(*, is_shared: bool) -> Iterator[Finding]:
+    """The SQLite library. `is_shared`: programs that are not ours write the file too."""
+    version = sqlite3.module.sqlite_version
+    if not sqlite3.has_wal_reset_bug():
+        yield Finding(check="sqlite", level=Level.OK, message=f"SQLite {version}")
+        return
+    yield Finding(
+        check="sqlite",
+        level=Level.WARNING if is_shared else Level.NOTE,
+        message=f"SQLite {version} can corrupt a WAL database when a checkpoint meets a commit of another process; "
+        "processes of mpdispatch exclude each other by a lock file, other programs that write this file do not",
+        remedy="pip install 'mpdispatch[sqlite]', and let nothing else write the file with SQLite before 3.51.3",
+    )
+
+
+def of_content(connection: sqlite3.Connection) -> Iterator[Finding]:
+    """What SQLite finds when it reads every page."""
+    problems = [str(row[0]) for row in connection.execute("PRAGMA quick_check(5)")]
+    if problems == ["ok"]:
+        yield Finding(check="content", level=Level.OK, message="quick_check finds nothing wrong")
+        return
+    yield Finding(
+        check="content",
+        level=Level.ERROR,
+        message="the file is damaged: " + "; ".join(problems),
+        remedy="stop all supervisors, keep a copy of the file and its -wal, and restore a backup"
+        " (or try `sqlite3 FILE .recover`)",
+    )
+
+
+def of_file(path: Path, durability: str) -> Iterator[Finding]:
+    """Where the file is, who may read it, and how large its log is."""
+    yield _filesystem(path)
+    yield from _permissions(path)
+    yield _log(path)
+    yield _room(path)
+    if durability != "full":
+        yield Finding(
+            check="durability",
+            level=Level.NOTE,
+            message="durability is 'process': power loss may cost the last moments of what was enqueued",
+            remedy="open the store with durability='full', the default, if that matters",
+        )
+
+
+def _filesystem(path: Path) -> Finding:
+    kind = filesystem_of(path)
+    if kind in _FLEETING:
+        return Finding(
+            check="filesystem",
+            level=Level.WARNING,
+            message=f"{path} is on {kind}: it is gone with the next boot",
+            remedy="move the store to a disk",
+        )
+    if kind == "overlay":
+        return Finding(
+            check="filesystem",
+            level=Level.NOTE,
+            message=f"{path} is in a container's own layer (overlay): it is gone with the container",
+            remedy="keep the store in a volume, if it is to outlive the container",
+        )
+    return Finding(check="filesystem", level=Level.OK, message=f"{path} is on {kind or 'a local disk'}")
+
+
+def _permissions(path: Path) -> Iterator[Finding]:
+    found = path.stat()
+    mode = stat.filemode(found.st_mode)
+    if found.st_mode & 0o077:
+        who = "write" if found.st_mode & 0o022 else "read"
+        yield Finding(
+            check="permissions",
+            level=Level.WARNING,
+            message=f"others may {who} the file ({mode}): it holds the arguments of all jobs",
+            remedy=f"chmod 600 {path}",
+        )
+    else:
+        yield Finding(check="permissions", level=Level.OK, message=f"only its owner may read it ({mode})")
+    folder = path.parent.stat()
+    if folder.st_mode & stat.S_IWOTH and not folder.st_mode & stat.S_ISVTX:
+        yield Finding(
+            check="permissions",
+            level=Level.WARNING,
+            message=f"everybody may replace files in {path.parent} ({stat.filemode(folder.st_mode)})",
+            remedy=f"chmod o-w {path.parent}",
+        )
+    if found.st_uid != os.geteuid():
+        yield Finding(
+            check="permissions",
+            level=Level.NOTE,
+            message=f"the file belongs to user {found.st_uid}, you are user {os.geteuid()}",
+            remedy="run mpdispatch as one user, or files beside the store become unwritable for the other",
+        )
+
+
+def _log(path: Path) -> Finding:
+    try:
+        size = os.stat(f"{path}-wal").st_size
+    except FileNotFoundError:
+        size = 0
+    text = f"the write-ahead log is {size / _MIB:.1f} MiB"
+    if size < _LARGE_WAL_BYTES:
+        return Finding(check="wal", level=Level.OK, message=text)
+    return Finding(
+        check="wal",
+        level=Level.WARNING,
+        message=f"{text}: something reads without a pause, so it cannot start over",
+        remedy=f"find who has it open (lsof {path}-wal) and end what has been reading for long",
+    )
+
+
+def _room(path: Path) -> Finding:
+    free = shutil.disk_usage(path.parent).free
+    if free >= _LITTLE_ROOM_BYTES:
+        return Finding(check="disk", level=Level.OK, message=f"{free / _MIB:,.0f} MiB are free")
+    return Finding(
+        check="disk",
+        level=Level.WARNING,
+        message=f"only {free / _MIB:,.0f} MiB are free on the store's disk; when it is full nothing can be enqueued",
+        remedy="make room, or purge what is not needed any more",
+    )

@@ -1,0 +1,20 @@
+-- name: parked_reasons
+-- For people: by the parked index, then the rows for their reasons.
+SELECT blocked_reason, count(*) FROM mpdispatch_jobs WHERE line = 3 GROUP BY blocked_reason ORDER BY 2 DESC;
+
+-- name: ahead
+-- Due jobs of its queue that are claimed before it; capped, for it walks the index.
+SELECT count(*) FROM (
+    SELECT 1 FROM mpdispatch_jobs AS other
+    WHERE other.line = 1 AND other.queue = ?2
+        AND (other.priority > ?3 OR (other.priority = ?3 AND (other.run_at_us, other.id) < (?4, ?1)))
+    ORDER BY other.priority DESC, other.run_at_us, other.id LIMIT 1000
+);
+
+-- name: place_of
+-- Of a due job: what its turn depends on.
+SELECT queue, priority, run_at_us FROM mpdispatch_jobs WHERE id = ? AND line = 1;
+
+-- name: bucket_of
+-- Boottime means nothing in another boot.
+SELECT tat_us FROM mpdispatch_queues WHERE name = ? AND tat_boot_id = ?;

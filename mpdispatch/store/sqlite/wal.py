@@ -1,0 +1,86 @@
+"""The write-ahead log beside a database: how large it is, when it is brought in, and that it starts over.
+
+It starts over with a commit that finds all of it brought in and nobody reading from it. So a reader that never
+pauses would let it grow for ever. Three things are done about that: try often, wait a little for readers once
+it is large, and let our own readers wait a little then.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Final
+
+from mpdispatch import sqlite3
+from mpdispatch.store.sqlite.translate import is_busy
+
+__all__ = ["CHECKPOINT_BYTES", "Log"]
+
+_MIB: Final = 2**20
+CHECKPOINT_BYTES: Final = 8 * _MIB
+# From here on a checkpoint waits for readers, if only for the connection's busy timeout.
+_LARGE_BYTES: Final = 24 * _MIB
+# Where a reader stood in the way, not after every commit again. To try is cheap (1 MiB to bring in, 2 ms); to
+# wait is not.
+_AGAIN_BYTES: Final = 1 * _MIB
+_WAIT_AGAIN_BYTES: Final = 2 * _MIB
+# How long a reader steps aside, per MiB that the log is too large: the checkpoint that tries to come in between
+# comes every 2 MiB.
+_ASIDE_S: Final = 0.02
+_ASIDE_AT_MOST_S: Final = 0.5
+
+
+class Log:
+    """Of one connection. `path` is None for `:memory:`, which has none."""
+
+    __slots__ = ("_connection", "_past", "_text")
+
+    def __init__(self, connection: sqlite3.Connection, path: Path | None) -> None:
+        self._connection = connection
+        # As text: a stat of a Path costs twice as much.
+        self._text = None if path is None else f"{path}-wal"
+        self._past = CHECKPOINT_BYTES
+
+    def size(self) -> int:
+        """In bytes. The file keeps up to CHECKPOINT_BYTES when the log starts over."""
+        if self._text is None:
+            return 0
+        try:
+            return os.stat(self._text).st_size
+        except FileNotFoundError:
+            return 0
+
+    def is_due(self) -> bool:
+        """Whether it has grown enough for a checkpoint (or another one)."""
+        size = self.size()
+        if size <= CHECKPOINT_BYTES:
+            # Also where it started over: else every round would begin where the last one ended.
+            self._past = CHECKPOINT_BYTES
+        return size > self._past
+
+    def checkpoint(self) -> None:
+        """Bring it into the database, as far as readers let us. Only under the write lock.
+
+        Raises:
+            sqlite3.Error: anything but BUSY.
+        """
+        size = self.size()
+        is_large = size > _LARGE_BYTES
+        self._past = size + (_WAIT_AGAIN_BYTES if is_large else _AGAIN_BYTES)
+        try:
+            self._connection.execute(
+                f"PRAGMA wal_checkpoint({'TRUNCATE' if is_large else 'PASSIVE'})"
+            ).fetchone()
+        except sqlite3.Error as error:
+            if not is_busy(error):
+                raise
+
+    def step_aside(self) -> None:
+        """Before reading: give a checkpoint that needs a moment without readers the chance of one."""
+        began: float | None = None
+        while (excess := self.size() - _LARGE_BYTES) > 0:
+            began = time.monotonic() if began is None else began
+            if time.monotonic() - began > min(_ASIDE_S * excess / _MIB, _ASIDE_AT_MOST_S):
+                return
+            time.sleep(0.002)

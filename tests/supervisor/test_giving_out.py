@@ -1,0 +1,134 @@
+"""Who gets which job: short ones queue in a worker's hands, and nothing waits behind one that is long."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from mpdispatch.config import QueueConfig
+from mpdispatch.model import ClaimedJob, JobState, NewJob
+from mpdispatch.pool.process import WorkerProcess
+from tests.pool.probes import pid_in
+from tests.supervisor.conftest import Build
+from tests.supervisor.house import House
+
+
+@pytest.fixture
+def depths(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many jobs a worker held each time it was given one, that one included."""
+    found: list[int] = []
+    real = WorkerProcess.give
+
+    def give(worker: WorkerProcess, job: ClaimedJob, frame: bytes, estimate_us: int) -> bool:
+        is_given = real(worker, job, frame, estimate_us)
+        found.append(len(worker.hand))
+        return is_given
+
+    monkeypatch.setattr(WorkerProcess, "give", give)
+    return found
+
+
+def _teach(house: House, name: str = "uneven", count: int = 30) -> None:
+    """Let it see that this handler is quick."""
+    house.ended(*[house.enqueue(name) for _ in range(count)])
+
+
+def test_none_of_many_short_jobs_waits_behind_the_long_one_that_hides_among_them(build: Build) -> None:
+    house = build(config={"concurrency": 2})
+    house.enqueue("sleep", seconds=0.3)  # two workers are wanted
+    house.enqueue("sleep", seconds=0.3)
+    house.ready(2)
+    _teach(house)
+    ids = [house.enqueue("uneven") for _ in range(60)]
+    long = house.enqueue("uneven", seconds=1.0)
+    ids += [house.enqueue("uneven") for _ in range(60)]
+    short = house.ended(*ids)
+    ended_long = house.ended(long)[0]
+    assert ended_long.completed_at is not None
+    late = [job.id for job in short if job.completed_at is None or job.completed_at > ended_long.completed_at]
+    assert late == []
+    assert all(job.starts <= 1 for job in [*short, ended_long])
+
+
+def test_short_jobs_queue_in_a_workers_hands(build: Build, depths: list[int]) -> None:
+    house = build(config={"prefetch_window": 1.0})
+    _teach(house)
+    house.ended(*[house.enqueue("uneven") for _ in range(40)])
+    assert max(depths) > 5
+
+
+def test_nothing_is_queued_behind_a_handler_not_seen_yet(build: Build, tmp_path: Path) -> None:
+    house = build(config={"prefetch_window": 1.0})
+    house.ready()
+    house.enqueue("hold", started=tmp_path / "started", gate=tmp_path / "gate")
+    house.until((tmp_path / "started").exists)
+    for _ in range(5):
+        house.enqueue("noop")
+    house.steps(20)
+    assert [len(worker.hand) for worker in house.workers] == [1]
+    (tmp_path / "gate").touch()
+
+
+def test_a_prefetch_window_of_0_gives_out_one_at_a_time(build: Build, depths: list[int]) -> None:
+    house = build(config={"prefetch_window": 0})
+    house.ended(*[house.enqueue("uneven") for _ in range(20)])
+    assert depths == [1] * 20
+
+
+def test_max_prefetch_bounds_a_hand(build: Build, depths: list[int]) -> None:
+    house = build(config={"prefetch_window": 10.0, "max_prefetch": 4})
+    _teach(house)
+    house.ended(*[house.enqueue("uneven") for _ in range(40)])
+    assert 1 < max(depths) <= 4
+
+
+def test_workers_start_on_demand_and_no_more_than_allowed(build: Build, tmp_path: Path) -> None:
+    house = build(config={"concurrency": 3})
+    house.ready()
+    house.steps(20)
+    assert len(house.workers) == 1
+    ids = [house.enqueue("hold", started=tmp_path / f"s{n}", gate=tmp_path / "gate") for n in range(5)]
+    house.until(lambda: sum((tmp_path / f"s{n}").exists() for n in range(5)) == 3)
+    house.steps(20)
+    assert len(house.workers) == 3
+    assert len({pid_in(tmp_path / f"s{n}") for n in range(3)}) == 3
+    (tmp_path / "gate").touch()
+    house.ended(*ids)
+    assert len(house.workers) == 3
+
+
+def test_a_queue_is_held_to_its_concurrency(build: Build, tmp_path: Path) -> None:
+    limits = (QueueConfig("default", max_concurrency=1),)
+    house = build(config={"concurrency": 3, "prefetch_window": 1.0}, queue_configs=limits)
+    jobs = house.ended(*[house.enqueue("sleep", seconds=0.02) for _ in range(6)])
+    spans = []
+    for job in jobs:
+        (attempt,) = house.store.attempts(job.id)
+        assert attempt.duration_s is not None
+        begun = attempt.started_at.timestamp()
+        spans.append((begun, begun + attempt.duration_s))
+    spans.sort()
+    assert all(ended <= begun + 0.001 for (_, ended), (begun, _) in pairwise(spans))
+
+
+def test_a_job_due_later_starts_when_it_is_due(house: House) -> None:
+    house.ready()
+    due_us = house.clock.now().wall_us + 300_000
+    job_id = house.enqueue("noop", {"run_at_us": due_us})
+    (job,) = house.ended(job_id)
+    assert job.started_at is not None
+    late_s = job.started_at.timestamp() - due_us / 1e6
+    assert 0 <= late_s < 0.15
+    assert isinstance(job.completed_at, datetime)
+
+
+def test_thousands_of_jobs_run_once_each(build: Build, tmp_path: Path) -> None:
+    house = build(config={"concurrency": 2})
+    ids = house.store.enqueue_many(NewJob(name="noop", payload=b""), [b"{}"] * 3000, now=house.clock.now())
+    house.until(lambda: house.store.counts()[JobState.COMPLETED] == len(ids), timeout_s=30)
+    assert house.supervisor.books.completed == len(ids)
+    assert house.supervisor.books.stale_writes == 0
+    assert all(house.job(job_id).starts <= 2 for job_id in ids[::100])
