@@ -98,14 +98,19 @@ def _running(facts: _Facts) -> Iterator[Reason]:
             if worker.job_id == job.id:
                 text = f"it runs in worker {worker.pid} of supervisor {supervisor.id} (pid {supervisor.pid})"
                 yield Reason(code="running", text=f"{text} since {time_to_json(worker.since)}")
+                return
     gone = [each for each in facts.supervisors if not each.is_alive and each.jobs]
     if gone:
         yield Reason(
             code="supervisor_gone",
-            text="a supervisor that had claimed jobs is gone: "
+            text="it was claimed, and a supervisor that had claimed jobs is gone: "
             + ", ".join(f"{each.id} (pid {each.pid} on {each.host}, {each.state})" for each in gone),
             remedy=None if facts.living else "mpdispatch supervise APP (it takes its jobs over)",
         )
+        return
+    since = time_to_json(job.started_at)
+    text = f"a supervisor claimed it at {since}; its worker has not begun it yet, or is on another host"
+    yield Reason(code="running", text=text)
 
 
 def _held_back(facts: _Facts) -> Iterator[Reason]:

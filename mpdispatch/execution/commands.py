@@ -135,7 +135,7 @@ def _start(argv: list[str], cwd: str, env: dict[str, str]) -> subprocess.Popen[b
                 "there is no such program on its PATH" if os.sep not in argv[0] else "there is no such file"
             )
         else:
-            detail = str(error)
+            detail = getattr(error, "strerror", None) or str(error)
         # As shells do: 127 not found, 126 found and not to be run.
         status = 127 if isinstance(error, FileNotFoundError) else 126
         raise CommandFailedError(argv[0], exit_status=status, detail=detail) from None
@@ -171,6 +171,7 @@ class _Ears:
         self._process, self._context = process, context
         self._selector = selectors.DefaultSelector()
         self._decoders: dict[Stream, codecs.IncrementalDecoder] = {}
+        self._silent = {Stream.STDOUT, Stream.STDERR}
         self._last_error = ""
         for stream, pipe in ((Stream.STDOUT, process.stdout), (Stream.STDERR, process.stderr)):
             assert pipe is not None  # both are pipes
@@ -217,6 +218,7 @@ class _Ears:
         if text:
             if stream is Stream.STDERR:
                 self._last_error = (self._last_error + text)[-1000:]
+            self._silent.discard(stream)
             self._context.write(stream, text)
         return len(data)
 
@@ -225,7 +227,7 @@ class _Ears:
         return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
     def close(self) -> None:
-        for stream in self._decoders:
+        for stream in self._silent:
             self._context.write(stream, "")  # a stream nothing was written to is empty, not unknown
         self._selector.close()
         if self._pidfd is not None:

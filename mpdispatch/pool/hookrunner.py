@@ -151,10 +151,14 @@ class HookRunner:
             is_told = process.launched.channel.send(_END, wait=False)
         except ChannelBroken:
             is_told = False
-        if not is_told or not process.wait_end(max(0.0, deadline - time.monotonic())):
+        # One that has died already cannot be told, and needs no time.
+        has_ended = process.wait_end(max(0.0, deadline - time.monotonic()) if is_told else 0.1)
+        if not has_ended:
             self._log.error("the hook process did not end in time; its events are lost")
             process.kill()
             process.wait_end(1.0)
+        elif process.ending is not None and process.ending.exit_status != 0:
+            self._log.error("the hook process %s; its events are lost", process.ending)
         # A hook thread that still waits in send() is woken by the end of the process, before this closes.
         self._process = None
         self._forget(process)

@@ -122,6 +122,7 @@ class Supervisor:
         self._peers_seen_us = 0
         self._peers: list[PeerSupervisor] = []
         self._cancels_due = True
+        self._max_worker_rss = config.max_worker_rss
         self._poll_us = round(config.poll_interval * SECOND_US)
         self._settled_us = 0
         self._linger_s = 0.0
@@ -260,20 +261,7 @@ class Supervisor:
         """What needs no store; gives the seconds until something is due."""
         now_us = self._clock.now().boot_us
         turns, assigner = self._turns, self._assigner
-        due = [now_us + self._poll_us]
-        if is_well:
-            due += [self._members.next_us, self._peers_at_us, turns.sync_at_us, self._pruner.next_us or 0]
-        else:
-            due.append(self._trouble.until_us)
-        if turns.claim_at_us > now_us:
-            due.append(turns.claim_at_us)  # what is past waits for a free worker: that wakes us by itself
-        due += self._shutdown.due()
-        if (at := self._enforcer.enforce(now_us)) is not None:
-            due.append(at)
-        if self._teller is not None and (at := self._teller.look(self._pool.workers, now_us)) is not None:
-            due.append(at)
-        if (at := assigner.recall_stuck(now_us)) is not None:
-            due.append(at)
+        due = self._due(now_us, is_well)
         self._linger_s = 0.0
         if not self._shutdown.is_on:
             assigner.assign(now_us)
@@ -292,6 +280,25 @@ class Supervisor:
         wait_s = max(0.0, min(at for at in due if at > 0) - now_us) / SECOND_US
         self._linger_s = min(self._linger_s, wait_s)
         return wait_s
+
+    def _due(self, now_us: int, is_well: bool) -> list[int]:
+        """Look after jobs and workers, and when which duty wants to run next (boottime µs; 0: not by time)."""
+        turns = self._turns
+        due = [now_us + self._poll_us]
+        if is_well:
+            due += [self._members.next_us, self._peers_at_us, turns.sync_at_us, self._pruner.next_us or 0]
+        else:
+            due.append(self._trouble.until_us)
+        if turns.claim_at_us > now_us:
+            due.append(turns.claim_at_us)  # what is past waits for a free worker: that wakes us by itself
+        due += self._shutdown.due()
+        if (at := self._enforcer.enforce(now_us)) is not None:
+            due.append(at)
+        if self._teller is not None and (at := self._teller.look(self._pool.workers, now_us)) is not None:
+            due.append(at)
+        if (at := self._assigner.recall_stuck(now_us)) is not None:
+            due.append(at)
+        return due
 
     def _wants_turn(self, now_us: int) -> bool:
         """Whether another turn would have something to do right away."""
@@ -352,6 +359,8 @@ class Supervisor:
     def _take(self, event: Event, now: Instant) -> None:
         if type(event) is Settled:  # first and plainly: one per job
             self._turns.decide(event.job, event.outcome, event.worker, now)
+            if self._max_worker_rss is not None or self._assigner.boot_failures:
+                self._look_at_worker(event, now.boot_us)
             return
         now_us = now.boot_us
         match event:
@@ -367,16 +376,40 @@ class Supervisor:
                 self.books.outputs.add(
                     event.id, event.starts, event.stream, event.text, event.written, now_us=now_us
                 )
+            case BootFault() | Gone():
+                self._worker_ended(event, now_us)
             case Ready():
-                self._assigner.boot_worked()
-            case BootFault(reason=reason, traceback=traceback):
-                self._assigner.boot_failed(now_us)
-                self._log.error("a worker did not start", extra={"reason": reason, "traceback": traceback})
-                if self._assigner.boot_failures >= 3 and not self._pool.ready:
-                    self._turns.release_backlog()
-            case Gone():
-                if self._crew.is_subreaper:
-                    reap_strays(self._pool.family)
+                pass  # It is among the pool's ready ones by now; whether it can work, its first job tells.
+
+    def _worker_ended(self, event: BootFault | Gone, now_us: int) -> None:
+        if isinstance(event, BootFault):
+            self._assigner.boot_failed(now_us)
+            self._log.error(
+                "a worker did not start", extra={"reason": event.reason, "traceback": event.traceback}
+            )
+            if self._assigner.boot_failures >= 3 and not self._pool.ready:
+                self._turns.release_backlog()
+            return
+        ending = event.worker.ending
+        if (
+            event.worker.jobs_sent == 0
+            and ending is not None
+            and ending.signal is None
+            and not self._shutdown.is_on
+        ):
+            # It imported the app and ended by itself: as good as not started, or we would start it for ever.
+            self._assigner.boot_failed(now_us)
+            self._log.error("a worker ended before its first job", extra={"how": str(ending)})
+        if self._crew.is_subreaper:
+            reap_strays(self._pool.family)
+
+    def _look_at_worker(self, event: Settled, now_us: int) -> None:
+        """A worker that has done a job works; one that has grown too large has done its last."""
+        self._assigner.boot_worked()
+        limit, run = self._max_worker_rss, getattr(event.outcome, "run", None)
+        if limit is not None and run is not None and (run.max_rss_bytes or 0) > limit:
+            self.books.put_back(event.worker.recall(), now_us)
+            event.worker.retire()
 
     def look_around(self) -> None:
         """What needs no worker: stay registered, take over what dead supervisors left. Before the first is there."""

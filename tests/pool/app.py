@@ -121,8 +121,9 @@ def mischief_later(gate: str, action: str) -> str:
 
 
 @engine.job()
-def leave(folder: str, kinds: list[str], gate: str = "") -> None:
+def leave(folder: str, kinds: list[str], gate: str = "", action: str = "") -> None:
     tree.leave_behind(folder, kinds)
+    act(action)
     if gate:
         wait_for(gate)
 

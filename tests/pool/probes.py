@@ -47,10 +47,15 @@ def open_descriptors() -> dict[int, str]:
     return found
 
 
+def children(pid: int) -> list[int]:
+    """Children of a process with one thread, zombies included."""
+    with open(f"/proc/{pid}/task/{pid}/children") as file:
+        return list(map(int, file.read().split()))
+
+
 def zombies() -> list[int]:
     """Children of this process that nobody has reaped."""
-    with open(f"/proc/self/task/{os.getpid()}/children") as file:
-        return [pid for pid in map(int, file.read().split()) if state_of(pid) == "Z"]
+    return [pid for pid in children(os.getpid()) if state_of(pid) == "Z"]
 
 
 def pid_in(path: os.PathLike[str] | str) -> int:

@@ -607,3 +607,20 @@ def test_looking_after_a_store_that_needs_nothing_does_nothing(desk: Desk) -> No
     desk.ledger.verify()
     desk.ledger.housekeep()
     assert desk.ledger.side_dir.is_dir()
+
+
+def test_a_turn_tells_which_jobs_were_cancelled_instead_of_run_again(
+    desk: Desk, enqueue: Callable[..., Job], clock: FakeClock
+) -> None:
+    asked, other, done = (enqueue().id for _ in range(3))
+    jobs = {job.id: job for job in desk.claim()}
+    now = clock.now()
+    for job_id in (asked, done):
+        desk.store.cancel(job_id, now=now)
+    turn = desk.turn(retrying(jobs[asked], now), retrying(jobs[other], now), completed(jobs[done], now))
+    assert list(turn.cancelled) == [(asked, 1)]
+    assert [desk.store.get(job_id).state for job_id in (asked, other, done)] == [
+        JobState.CANCELLED,
+        JobState.RETRYING,
+        JobState.COMPLETED,
+    ]

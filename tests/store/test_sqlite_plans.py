@@ -12,11 +12,11 @@ import pytest
 import mpdispatch
 from mpdispatch import sqlite3
 from mpdispatch.clock import FakeClock
-from mpdispatch.model import TERMINAL_STATES, Cause, JobState, NewJob
+from mpdispatch.model import TERMINAL_STATES, Cause, ClaimedJob, JobState, NewJob
 from mpdispatch.store import SQLiteStore
 from mpdispatch.store.base import JobFilter, Lease
 from mpdispatch.store.sql import Queries
-from mpdispatch.store.sqlite import reads, schema
+from mpdispatch.store.sqlite import choose, reads, schema
 from mpdispatch.store.sqlite.queries import QUERIES
 
 from .conftest import Desk
@@ -44,10 +44,9 @@ def plan_of(connection: sqlite3.Connection, statement: str, values: Any = None) 
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("due", "SEARCH j USING INDEX mpdispatch_jobs_due (line=? AND queue=?)"),
+        ("due", "SEARCH mpdispatch_jobs USING INDEX mpdispatch_jobs_due (line=? AND queue=?)"),
         ("queues_with_due", "COVERING INDEX mpdispatch_jobs_due (line=? AND queue=?)"),
-        ("parked", "SEARCH j USING INDEX mpdispatch_jobs_parked (line=? AND name=? AND queue=?)"),
-        ("has_parked", "COVERING INDEX mpdispatch_jobs_parked (line=? AND name=? AND queue=?)"),
+        ("parked", "SEARCH mpdispatch_jobs USING INDEX mpdispatch_jobs_parked (line=? AND name=? AND queue=?)"),
         ("next_due", "COVERING INDEX mpdispatch_jobs_later (line=? AND queue=? AND state=?)"),
         ("stage", "COVERING INDEX mpdispatch_jobs_later (line=? AND queue=? AND state=? AND run_at_us<?)"),
         ("take", "SEARCH mpdispatch_jobs USING INTEGER PRIMARY KEY (rowid=?)"),
@@ -83,6 +82,33 @@ def test_the_history_of_a_job_is_two_seeks(connection: sqlite3.Connection) -> No
     plan = plan_of(connection, QUERIES["attempts"]).replace("TABLE ", "")
     assert "SEARCH mpdispatch_attempt_rows USING PRIMARY KEY (job_id=?)" in plan
     assert "SEARCH mpdispatch_jobs USING INTEGER PRIMARY KEY (rowid=?)" in plan
+
+
+def test_a_claim_from_many_queues_merges_their_indexes(connection: sqlite3.Connection) -> None:
+    text = choose.statement(("due",) * 5)
+    plan = plan_of(connection, text).replace("TABLE ", "")
+    assert plan.count("SEARCH mpdispatch_jobs USING INDEX mpdispatch_jobs_due (line=? AND queue=?)") == 5
+    assert "MERGE (UNION ALL)" in plan
+    assert "TEMP B-TREE" not in plan
+    # Those of limited queues and parked names are sorted again: no more of them than may be taken.
+    plan = plan_of(connection, choose.statement(("due", "due_limited", "parked"))).replace("TABLE ", "")
+    assert plan.count("TEMP B-TREE") == 2
+    assert "SEARCH mpdispatch_jobs USING INDEX mpdispatch_jobs_parked (line=? AND name=? AND queue=?)" in plan
+
+
+def test_a_full_queue_with_many_due_jobs_is_not_read_through(path: Path, clock: FakeClock) -> None:
+    store = SQLiteStore(path, durability="process")
+    now = clock.now()
+    store.enqueue_many(NewJob(name="a", payload=b"", queue="full", priority=5), [b"{}"] * 5000, now=now)
+    store.enqueue_many(NewJob(name="a", payload=b"", queue="open"), [b"{}"] * 5, now=now)
+    desk = Desk(store, clock)
+    planner = OpenPlanner("full", "open", limits={"full": 2})
+    claimed = list[ClaimedJob]()
+    steps = _vm_steps(desk.ledger, lambda: claimed.extend(desk.claim(64, planner)))
+    assert [job.queue for job in claimed] == ["full"] * 2 + ["open"] * 5
+    assert steps < 6000
+    desk.close()
+    store.close()
 
 
 def test_ended_states_are_those_before_g() -> None:

@@ -185,7 +185,7 @@ def test_later_boot_failures_keep_the_old_workers_and_back_off(
     (tmp_path / "b").touch()
 
 
-def test_without_any_worker_claimed_jobs_go_back(
+def test_without_any_worker_claimed_jobs_go_back_and_boots_are_tried_ever_more_rarely(
     house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (worker,) = house.ready()
@@ -195,9 +195,17 @@ def test_without_any_worker_claimed_jobs_go_back(
     house.until(lambda: worker.hand)
     monkeypatch.setenv("BOOT_ACTION", "exit 3")
     os.kill(worker.pid, 9)
+    house.clock.freeze()
+    for failures in (1, 2, 3):
+        house.until(lambda failures=failures: house.supervisor._assigner.boot_failures == failures)
+        house.steps(10)
+        # Not before its time, and each time later.
+        assert house.supervisor._assigner.boot_failures == failures
+        assert house.crew.pool.workers == []
+        house.clock.advance(0.1 * 2 ** (failures - 1))
+    monkeypatch.delenv("BOOT_ACTION")
     job = house.until_state(job_id, JobState.PENDING)
     assert (job.attempt, job.starts) == (0, 1)
-    monkeypatch.delenv("BOOT_ACTION")
     house.clock.advance(2)
     assert house.ended(job_id)[0].state is JobState.COMPLETED
 
@@ -227,7 +235,7 @@ from mpdispatch.supervisor import Plan, run_foreground
 from tests.pool.rig import app_reference
 
 def plan(description):
-    config = Config(concurrency=2, poll_interval=0.1, cancel_grace=0.3)
+    config = Config(concurrency=2, poll_interval=0.1, cancel_grace=0.3, heartbeat_interval=0.3)
     return Plan(store=SQLiteStore(sys.argv[1]), config=config, rulebook=DescribedRulebook(description), queue_configs=())
 
 ending = run_foreground(app_reference(), plan, log=logging.getLogger("x"), owns_process=True)
@@ -268,8 +276,8 @@ def test_signals_stop_a_supervisor_in_the_foreground(
 def test_a_daemon_a_job_left_behind_is_ended_and_reaped_by_a_supervisor_that_owns_its_process(
     store: SQLiteStore, tmp_path: Path, program: subprocess.Popen[bytes]
 ) -> None:
-    payload = f'{{"folder": "{tmp_path}", "kinds": ["daemon", "cleared"], "gate": "/nonexistent"}}'.encode()
-    job = NewJob(name="leave", payload=payload, max_retries=0, timeout_us=1_000_000)
+    payload = f'{{"folder": "{tmp_path}", "kinds": ["daemon", "cleared"], "action": "sigkill"}}'.encode()
+    job = NewJob(name="leave", payload=payload, max_retries=0)
     job_id = store.enqueue(job, now=SystemClock().now()).id
     pids = [pid_in(tmp_path / name) for name in ("daemon", "cleared")]
     assert _wait(store, job_id) is JobState.FAILED

@@ -21,6 +21,7 @@ from mpdispatch.store.base import JobFilter, Store
 __all__ = ["ends_of", "jobs", "show", "tell_job", "wait"]
 
 _PAGE = 1000
+_LINES_SHOWN = 20
 
 
 @command(
@@ -97,9 +98,23 @@ def tell_job(facts: Mapping[str, Any], attempts: Sequence[Attempt], error: Error
         click.echo()
         columns = ["start", "attempt", "cause", "started", "seconds", "pid", "error"]
         print_table(columns, map(_attempt_row, attempts), right=["start", "attempt", "seconds", "pid"])
+    if attempts:
+        _tell_output(attempts[-1])
     if error is not None and error.traceback:
         click.echo()
         for line in error.traceback.splitlines():
+            say(line)
+
+
+def _tell_output(attempt: Attempt) -> None:
+    """What the last start wrote, its last lines."""
+    for stream, text in (("stdout", attempt.stdout), ("stderr", attempt.stderr), ("log", attempt.log)):
+        if not text:
+            continue
+        lines = text.splitlines()
+        cut = f" (the last {_LINES_SHOWN} lines; all: mpdispatch logs {attempt.job_id})"
+        click.echo(f"\n{stream} of start {attempt.starts}:{cut if len(lines) > _LINES_SHOWN else ''}")
+        for line in lines[-_LINES_SHOWN:]:
             say(line)
 
 

@@ -1,88 +1,126 @@
-"""Which of the due rows a claim takes, and which it parks: read lazily, in the order of priority and run_at.
+"""Which of the due rows a claim takes, and which it parks: read lazily, in the order of priority, run_at and id.
 
-One cursor per queue (and per parked name), already in due order by its index, merged over the queues.
+Each queue (and each parked name in it) is one arm of a compound SELECT, in order already by its index; SQLite
+merges the arms as they are read. One cursor instead of one each: with 50 queues 0.3 instead of 2.5 ms.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, closing
+from functools import lru_cache
+from itertools import islice
+from typing import Any, NamedTuple
+
+import msgspec
 
 from mpdispatch import sqlite3
 from mpdispatch.model import Planner
+from mpdispatch.store.sqlite.queries import QUERIES
 
-__all__ = ["ID", "QUEUE", "Choice", "Row"]
+__all__ = ["ID", "PAYLOAD", "QUEUE", "Choice", "Row", "as_json", "choose", "claimable_parked", "statement"]
 
 PARK_AT_MOST = 1000
 """Per turn: one turn must not hold the write lock for long."""
 
+# SQLite takes 500, and preparing it takes 36 µs per arm.
+_ARMS_AT_MOST = 100
+
 Row = tuple[Any, ...]
 # Columns of `due` and `parked`.
-ID, _STARTS, _NAME, QUEUE, _PRIORITY, _RUN_AT_US = 0, 1, 3, 4, 5, 6
+ID, _NAME, QUEUE, _PRIORITY, _RUN_AT_US, PAYLOAD = 0, 3, 4, 5, 6, 10
+
+_Arm = tuple[str, tuple[object, ...]]
 
 
-class Choice:
-    """What a claim takes, and what it parks, while it is looked for."""
+class Choice(NamedTuple):
+    rows: list[Row]
+    parked: list[tuple[str, int]]
+    """(reason, id)"""
+    has_more: bool
+    """It stopped before it had seen all."""
 
-    def __init__(self, planner: Planner, left: dict[str, int], total: int) -> None:
-        self.rows = list[Row]()
-        self.ids_again = list[int]()
-        """Of those rows, the ones that were started or parked before."""
-        self.parked = list[tuple[str, int]]()
-        self.has_more = False
-        """It stopped before it had seen all."""
-        self._left, self._total = left, total
-        self._refusal = planner.refusal
-        self._reasons = dict[str, str | None]()
 
-    def _reason(self, name: str) -> str | None:
-        if name not in self._reasons:
-            self._reasons[name] = self._refusal(name)
-        return self._reasons[name]
+def as_json(values: Iterable[str] | Iterable[int]) -> str:
+    """For SQLite's json functions, which refuse a BLOB."""
+    return msgspec.json.encode(list(values)).decode()
 
-    def from_one(self, queue: str, due: sqlite3.Cursor) -> None:
-        """From one queue: its rows come as they are to be taken, so many are looked at together."""
-        most = min(self._total, self._left[queue])
-        while rows := due.fetchmany(most - len(self.rows)):
-            names = {row[_NAME] for row in rows}
-            refused = {name: reason for name in names if (reason := self._reason(name)) is not None}
+
+def claimable_parked(
+    connection: sqlite3.Connection, planner: Planner, queues: Iterable[str]
+) -> list[tuple[str, str]]:
+    """(name, queue) of parked jobs that could run here after all."""
+    found: list[tuple[str, str]] = connection.execute(QUERIES["parked_pairs"], (as_json(queues),)).fetchall()
+    if not found:
+        return []
+    known = planner.known_names()
+    return [
+        (name, queue)
+        for name, queue in found
+        if (known is None or name in known) and planner.refusal(name) is None
+    ]
+
+
+@lru_cache(maxsize=64)
+def statement(kinds: tuple[str, ...]) -> str:
+    """The compound of these arms; each is the name of a query."""
+    text = "\nUNION ALL\n".join(QUERIES[kind] for kind in kinds)
+    return f"{text}\nORDER BY priority DESC, run_at_us, id"
+
+
+def _arms(
+    connection: sqlite3.Connection, planner: Planner, left: Mapping[str, int], total: int
+) -> Iterator[_Arm]:
+    # Those of a kind together, so that there are few different statements to prepare.
+    for queue, most in left.items():
+        if most >= total:
+            yield "due", (queue,)
+    for queue, most in left.items():
+        # Not read on past its limit: a full queue may hold a million due jobs.
+        if most < total:
+            yield "due_limited", (queue, most)
+    for name, queue in claimable_parked(connection, planner, left):
+        yield "parked", (name, queue, min(left[queue], total))
+
+
+def _open(connection: sqlite3.Connection, arms: list[_Arm], cursors: ExitStack) -> Iterator[Row]:
+    streams = list[sqlite3.Cursor]()
+    for at in range(0, len(arms), _ARMS_AT_MOST):
+        some = arms[at : at + _ARMS_AT_MOST]
+        text = statement(tuple(kind for kind, _ in some))
+        cursor = connection.execute(text, [value for _, values in some for value in values])
+        streams.append(cursors.enter_context(closing(cursor)))
+    if len(streams) == 1:
+        return iter(streams[0])
+    return heapq.merge(*streams, key=lambda row: (-row[_PRIORITY], row[_RUN_AT_US], row[ID]))
+
+
+def choose(connection: sqlite3.Connection, planner: Planner, left: dict[str, int], total: int) -> Choice:
+    """Up to `total` due rows, of each queue as many as `left` says; those nobody here can run are to be parked."""
+    arms = list(_arms(connection, planner, left, total))
+    is_limited = len(arms) > 1 and any(kind != "due" for kind, _ in arms)
+    taken, parked = list[Row](), list[tuple[str, int]]()
+    with ExitStack() as cursors:
+        stream = _open(connection, arms, cursors)
+        # Many rows at a time, and nothing done per row in the common case.
+        while len(taken) < total and len(parked) < PARK_AT_MOST:
+            rows = list(islice(stream, total - len(taken)))
+            if not rows:
+                break
+            refusals = {name: planner.refusal(name) for name in {row[_NAME] for row in rows}}
+            refused = {name: reason for name, reason in refusals.items() if reason is not None}
             if refused:
-                self.parked += [(refused[row[_NAME]], row[ID]) for row in rows if row[_NAME] in refused]
+                parked += [(refused[row[_NAME]], row[ID]) for row in rows if row[_NAME] in refused]
                 rows = [row for row in rows if row[_NAME] not in refused]
-            self.rows += rows
-            self.ids_again += [row[ID] for row in rows if row[_STARTS] > 1]
-            if len(self.rows) >= most or len(self.parked) >= PARK_AT_MOST:
-                self.has_more = most == self._total or len(self.rows) < most
-                return
+            taken += _within(rows, left) if is_limited else rows
+    # A limited queue was not read on behind those refused.
+    has_more = len(taken) >= total or len(parked) >= PARK_AT_MOST or bool(parked and is_limited)
+    return Choice(taken, parked, has_more)
 
-    def from_many(self, streams: Iterable[tuple[sqlite3.Cursor, bool]]) -> None:
-        """From several streams (a cursor, whether of parked jobs), each in due order: merged."""
-        heads = [
-            (-row[_PRIORITY], row[_RUN_AT_US], row[ID], row, cursor, is_parked)
-            for cursor, is_parked in streams
-            if (row := cursor.fetchone()) is not None
-        ]
-        heapq.heapify(heads)
-        left = self._left
-        while heads:
-            _, _, job_id, row, cursor, is_parked = heads[0]
-            queue = row[QUEUE]
-            if left[queue] <= 0:
-                # Not read on: a full queue may hold a million due jobs.
-                heapq.heappop(heads)
-                continue
-            if (reason := self._reason(row[_NAME])) is not None:
-                self.parked.append((reason, job_id))
-            else:
-                self.rows.append(row)
-                left[queue] -= 1
-                if is_parked or row[_STARTS] > 1:
-                    self.ids_again.append(job_id)
-            if len(self.rows) >= self._total or len(self.parked) >= PARK_AT_MOST:
-                self.has_more = True
-                return
-            if (row := cursor.fetchone()) is None:
-                heapq.heappop(heads)
-            else:
-                heapq.heapreplace(heads, (-row[_PRIORITY], row[_RUN_AT_US], row[ID], row, cursor, is_parked))
+
+def _within(rows: list[Row], left: dict[str, int]) -> Iterator[Row]:
+    for row in rows:
+        if left[row[QUEUE]] > 0:
+            left[row[QUEUE]] -= 1
+            yield row

@@ -12,18 +12,15 @@ Facts are read, the pure plan is asked, and only then rows are taken: nothing is
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from contextlib import ExitStack, closing
 from itertools import starmap
 from typing import NamedTuple
-
-import msgspec
 
 from mpdispatch import sqlite3
 from mpdispatch.clock import Instant
 from mpdispatch.failpoints import failpoint
 from mpdispatch.ids import boot_id
 from mpdispatch.model import ClaimedJob, ClaimFacts, ClaimPlan, Planner
-from mpdispatch.store.sqlite.choose import ID, QUEUE, Choice, Row
+from mpdispatch.store.sqlite.choose import ID, PAYLOAD, QUEUE, Row, as_json, choose, claimable_parked
 from mpdispatch.store.sqlite.queries import QUERIES
 
 __all__ = [
@@ -68,16 +65,8 @@ def _open_queues(plan: ClaimPlan, facts: ClaimFacts) -> dict[str, int]:
     return {queue: most for queue, most in plan.per_queue.items() if most > 0 and queue not in facts.paused}
 
 
-def _claimable_parked_names(connection: sqlite3.Connection, planner: Planner) -> list[str]:
-    names = [row[0] for row in connection.execute(QUERIES["parked_names"])]
-    if not names:
-        return []
-    known = planner.known_names()
-    return [name for name in names if (known is None or name in known) and planner.refusal(name) is None]
-
-
 def _queues_with_due(connection: sqlite3.Connection, queues: Iterable[str]) -> list[str]:
-    return [row[0] for row in connection.execute(QUERIES["queues_with_due"], (_json(queues),))]
+    return [row[0] for row in connection.execute(QUERIES["queues_with_due"], (as_json(queues),))]
 
 
 def is_anything_claimable(connection: sqlite3.Connection, planner: Planner, slots: int, now: Instant) -> bool:
@@ -89,11 +78,7 @@ def is_anything_claimable(connection: sqlite3.Connection, planner: Planner, slot
         return False
     if _queues_with_due(connection, queues):
         return True
-    return any(
-        connection.execute(QUERIES["has_parked"], (name, queue)).fetchone()
-        for name in _claimable_parked_names(connection, planner)
-        for queue in queues
-    )
+    return bool(claimable_parked(connection, planner, queues))
 
 
 # ---------------------------------------------------------------- what is due later
@@ -101,7 +86,7 @@ def is_anything_claimable(connection: sqlite3.Connection, planner: Planner, slot
 
 def next_due_us(connection: sqlite3.Connection, queues: Iterable[str]) -> int | None:
     """When the first scheduled or retrying job of these queues is due."""
-    found: int | None = connection.execute(QUERIES["next_due"], (_json(queues),)).fetchone()[0]
+    found: int | None = connection.execute(QUERIES["next_due"], (as_json(queues),)).fetchone()[0]
     return found
 
 
@@ -140,24 +125,6 @@ def next_token_us(connection: sqlite3.Connection, planner: Planner, slots: int, 
 # ---------------------------------------------------------------- claim
 
 
-def _choose(connection: sqlite3.Connection, planner: Planner, left: dict[str, int], total: int) -> Choice:
-    choice = Choice(planner, left, total)
-    with ExitStack() as open_cursors:
-
-        def cursor(query: str, *values: str) -> sqlite3.Cursor:
-            return open_cursors.enter_context(closing(connection.execute(QUERIES[query], values)))
-
-        queues = list(left) if len(left) == 1 else _queues_with_due(connection, left)
-        names = _claimable_parked_names(connection, planner)
-        if len(queues) == 1 and not names:
-            choice.from_one(queues[0], cursor("due", queues[0]))
-        else:
-            streams = [(cursor("due", queue), False) for queue in queues]
-            streams += [(cursor("parked", name, queue), True) for name in names for queue in left]
-            choice.from_many(streams)
-    return choice
-
-
 def claim(connection: sqlite3.Connection, owner: int, planner: Planner, slots: int, now: Instant) -> Claim:
     """Take up to `slots` due jobs, as planned, in due order; park those nobody here can run."""
     facts = read_facts(connection, planner, now)
@@ -166,29 +133,33 @@ def claim(connection: sqlite3.Connection, owner: int, planner: Planner, slots: i
     total = min(plan.total, slots)
     if total <= 0 or not left:
         return Claim([], {}, False)
-    choice = _choose(connection, planner, left, total)
-    rows, parked = choice.rows, choice.parked
+    rows, parked, has_more = choose(connection, planner, left, total)
     if parked:
         connection.executemany(QUERIES["park"], parked)
     if rows:
-        _take(connection, owner, choice, now)
+        _take(connection, owner, rows, now)
         _charge(connection, planner, facts, rows)
     failpoint("claim.before_commit")
     reasons = dict[str, int]()
     for reason, _ in parked:
         reasons[reason] = reasons.get(reason, 0) + 1
-    return Claim(list(starmap(ClaimedJob, rows)), reasons, choice.has_more)
+    if any(row[PAYLOAD] is None for row in rows):
+        rows = [row if row[PAYLOAD] is not None else _with_large(connection, row) for row in rows]
+    return Claim(list(starmap(ClaimedJob, rows)), reasons, has_more)
 
 
-def _take(connection: sqlite3.Connection, owner: int, choice: Choice, now: Instant) -> None:
-    again = set(choice.ids_again)
-    first = [row[ID] for row in choice.rows if row[ID] not in again]
-    touched = 0
-    for query, ids in (("take", first), ("take_again", choice.ids_again)):
-        if ids:
-            touched += connection.execute(QUERIES[query], (owner, now.wall_us, _json(ids))).rowcount
-    expected = len(choice.rows)
-    assert touched == expected, f"claimed {touched} rows of {expected} read in the same transaction"
+def _take(connection: sqlite3.Connection, owner: int, rows: list[Row], now: Instant) -> None:
+    values = (owner, now.wall_us, as_json(row[ID] for row in rows))
+    touched = connection.execute(QUERIES["take"], values).rowcount
+    if touched < len(rows):
+        touched += connection.execute(QUERIES["take_again"], values).rowcount
+    assert touched == len(rows), f"claimed {touched} rows of {len(rows)} read in the same transaction"
+
+
+def _with_large(connection: sqlite3.Connection, row: Row) -> Row:
+    found = connection.execute(QUERIES["payload"], (row[ID],)).fetchone()
+    # A row without its payload was tampered with. No arguments decode from nothing: it fails in the worker.
+    return (*row[:PAYLOAD], b"" if found is None else found[0], *row[PAYLOAD + 1 :])
 
 
 def _charge(connection: sqlite3.Connection, planner: Planner, facts: ClaimFacts, rows: list[Row]) -> None:
@@ -199,8 +170,3 @@ def _charge(connection: sqlite3.Connection, planner: Planner, facts: ClaimFacts,
         taken[row[QUEUE]] = taken.get(row[QUEUE], 0) + 1
     for queue, value in planner.charge(facts, taken).items():
         connection.execute(QUERIES["charge"], (queue, value, boot_id()))
-
-
-def _json(values: Iterable[str] | Iterable[int]) -> str:
-    # As text: SQLite's json functions refuse a BLOB.
-    return msgspec.json.encode(list(values)).decode()

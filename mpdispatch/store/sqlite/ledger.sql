@@ -56,57 +56,55 @@ ON CONFLICT (name) DO UPDATE SET tat_us = excluded.tat_us, tat_boot_id = exclude
 SELECT count(*) FROM mpdispatch_jobs WHERE owner IS NOT NULL AND queue = ?;
 
 -- name: due
--- The heart of claim: read lazily, in the order jobs are taken; no sort. The columns are those of a ClaimedJob,
--- as it will be. A row without its payload was tampered with: no arguments decode from nothing, it fails in the
--- worker.
+-- The heart of claim: read lazily, in the order jobs are taken, which is the index's; no sort. One arm of a
+-- compound, see choose.py. The columns are those of a ClaimedJob, as it will be.
 SELECT
-    j.id, j.starts + 1, j.attempt + 1, j.name, j.queue, j.priority, j.run_at_us, j.max_retries, j.timeout_us,
-    j.idempotency_key,
-    coalesce(
-        CAST(j.payload AS BLOB),
-        (SELECT CAST(p.payload AS BLOB) FROM mpdispatch_payloads AS p WHERE p.job_id = j.id),
-        x''
-    ),
-    j.trace_context
-FROM mpdispatch_jobs AS j
-WHERE j.line = 1 AND j.queue = ?
-ORDER BY j.priority DESC, j.run_at_us, j.id;
+    id AS id, starts + 1, attempt + 1, name, queue, priority AS priority,
+    run_at_us AS run_at_us, max_retries, timeout_us, idempotency_key, CAST(payload AS BLOB), trace_context
+FROM mpdispatch_jobs WHERE line = 1 AND queue = ?;
+
+-- name: due_limited
+-- The same of a queue that little may be taken from: no more than that is read (and then sorted again).
+SELECT * FROM (
+    SELECT
+        id AS id, starts + 1, attempt + 1, name, queue, priority AS priority,
+        run_at_us AS run_at_us, max_retries, timeout_us, idempotency_key, CAST(payload AS BLOB), trace_context
+    FROM mpdispatch_jobs WHERE line = 1 AND queue = ?
+    ORDER BY priority DESC, run_at_us, id LIMIT ?
+);
+
+-- name: parked
+-- The same of one name's parked jobs.
+SELECT * FROM (
+    SELECT
+        id AS id, starts + 1, attempt + 1, name, queue, priority AS priority,
+        run_at_us AS run_at_us, max_retries, timeout_us, idempotency_key, CAST(payload AS BLOB), trace_context
+    FROM mpdispatch_jobs WHERE line = 3 AND name = ? AND queue = ?
+    ORDER BY priority DESC, run_at_us, id LIMIT ?
+);
+
+-- name: payload
+-- For the few jobs that are claimed with a large one.
+SELECT CAST(payload AS BLOB) FROM mpdispatch_payloads WHERE job_id = ?;
 
 -- name: queues_with_due
--- Of many queues those worth a cursor: a seek each.
+-- Before the write lock is taken: a seek per queue.
 SELECT q.value FROM json_each(?) AS q
 WHERE EXISTS (SELECT 1 FROM mpdispatch_jobs WHERE line = 1 AND queue = q.value);
 
--- name: parked_names
--- A walk from name to name: with a million parked jobs of one name it still reads two index entries.
+-- name: parked_pairs
+-- Names that have parked jobs in these queues. A walk from name to name: with a million parked jobs of one name it
+-- reads two index entries, and one for each queue.
 WITH RECURSIVE names (name) AS (
     SELECT min(name) FROM mpdispatch_jobs WHERE line = 3
     UNION ALL
-    SELECT (
-        SELECT min(j.name) FROM mpdispatch_jobs AS j WHERE j.line = 3 AND j.name > names.name
-    )
+    SELECT (SELECT min(j.name) FROM mpdispatch_jobs AS j WHERE j.line = 3 AND j.name > names.name)
     FROM names WHERE names.name IS NOT NULL
 )
-SELECT name FROM names WHERE name IS NOT NULL;
-
--- name: parked
--- Like `due`, for one name.
-SELECT
-    j.id, j.starts + 1, j.attempt + 1, j.name, j.queue, j.priority, j.run_at_us, j.max_retries, j.timeout_us,
-    j.idempotency_key,
-    coalesce(
-        CAST(j.payload AS BLOB),
-        (SELECT CAST(p.payload AS BLOB) FROM mpdispatch_payloads AS p WHERE p.job_id = j.id),
-        x''
-    ),
-    j.trace_context
-FROM mpdispatch_jobs AS j
-WHERE j.line = 3 AND j.name = ? AND j.queue = ?
-ORDER BY j.priority DESC, j.run_at_us, j.id;
-
--- name: has_parked
--- Whether that would give a row.
-SELECT 1 FROM mpdispatch_jobs WHERE line = 3 AND name = ? AND queue = ? LIMIT 1;
+SELECT names.name, q.value FROM names CROSS JOIN json_each(?) AS q
+WHERE names.name IS NOT NULL AND EXISTS (
+    SELECT 1 FROM mpdispatch_jobs AS j WHERE j.line = 3 AND j.name = names.name AND j.queue = q.value
+);
 
 -- name: park
 -- Leaves the due index, so it is refused once and not in every turn.
@@ -117,10 +115,10 @@ UPDATE mpdispatch_jobs SET blocked_reason = ?, line = 3 WHERE id = ? AND state =
 -- is counted here, in the claiming statement.
 UPDATE mpdispatch_jobs SET
     state = 'running', line = NULL, owner = ?, starts = starts + 1, attempt = attempt + 1, started_at_us = ?
-WHERE id IN (SELECT value FROM json_each(?)) AND state = 'pending';
+WHERE id IN (SELECT value FROM json_each(?)) AND +line = 1 AND starts = 0;
 
 -- name: take_again
--- What was started before, or parked.
+-- The others: what was started before, or parked.
 UPDATE mpdispatch_jobs SET
     state = 'running', line = NULL, owner = ?, starts = starts + 1, attempt = attempt + 1, started_at_us = ?,
     worker_pid = NULL, blocked_reason = NULL, progress = NULL

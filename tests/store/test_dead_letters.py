@@ -1,0 +1,260 @@
+"""Dead letters, on every kind of store: looked at, replayed once, purged without being in anybody's way."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from mpdispatch.clock import FakeClock, Instant
+from mpdispatch.errors import (
+    DeadLetterNotFoundError,
+    InvalidStateError,
+    JobNotFoundError,
+    StoreBusy,
+    UsageError,
+)
+from mpdispatch.model import Job, JobState, NewJob
+from mpdispatch.store import SQLiteStore
+from mpdispatch.store.base import DeadLetterFilter, Store
+from mpdispatch.store.sqlite import dead_letters
+
+from .conftest import Desk, failed, retrying
+
+OPEN = DeadLetterFilter()
+ALL = DeadLetterFilter(is_replayed=None)
+
+
+@pytest.fixture
+def fail(desk: Desk, enqueue: Callable[..., Job], clock: FakeClock) -> Callable[..., int]:
+    """Enqueues a job, has it fail a second later, and gives its id."""
+
+    def make(name: str = "render", **options: object) -> int:
+        job = enqueue(name, **options)
+        (claimed,) = desk.claim()
+        clock.advance(1)
+        desk.turn(failed(claimed, clock.now()))
+        return job.id
+
+    return make
+
+
+def ids(store: Store, where: DeadLetterFilter = OPEN) -> list[int]:
+    return [letter.id for letter in store.dead_letters(where, limit=100, cursor=None).items]
+
+
+def test_a_dead_letter_is_its_failed_job(store: Store, fail: Callable[..., int], now: Instant) -> None:
+    job_id = fail(payload={"path": "x"})
+    letter = store.dead_letter(job_id)
+    assert (letter.id, letter.job.state, letter.job.payload) == (job_id, JobState.FAILED, {"path": "x"})
+    assert str(letter.job.last_error) == "ValueError: no such page"
+    assert letter.failed_at == letter.job.completed_at
+    assert (letter.replayed_at, letter.replayed_as) == (None, None)
+
+
+def test_letters_are_listed_last_failed_first_and_by_filter(store: Store, fail: Callable[..., int]) -> None:
+    first, second, third = fail(), fail("mail"), fail()
+    assert ids(store) == [third, second, first]
+    assert ids(store, DeadLetterFilter(name="mail")) == [second]
+    assert ids(store, DeadLetterFilter(queue="nowhere")) == []
+    assert ids(store, DeadLetterFilter(queue="default", name="render")) == [third, first]
+
+
+def test_pages_meet_every_letter_once_also_while_others_fail(store: Store, fail: Callable[..., int]) -> None:
+    made = [fail() for _ in range(5)]
+    found, cursor = list[int](), None
+    while True:
+        page = store.dead_letters(OPEN, limit=2, cursor=cursor)
+        found += [letter.id for letter in page.items]
+        fail()
+        if (cursor := page.next_cursor) is None:
+            break
+    assert found == made[::-1]
+
+
+@pytest.mark.parametrize("cursor", ["", "x", "-1", "1.5", "9" * 30, "1; DROP TABLE"])
+def test_what_is_no_cursor_is_refused(store: Store, cursor: str) -> None:
+    with pytest.raises(UsageError, match="no cursor"):
+        store.dead_letters(OPEN, limit=1, cursor=cursor)
+
+
+def test_a_job_that_has_not_failed_is_no_dead_letter(
+    store: Store, desk: Desk, enqueue: Callable[..., Job], clock: FakeClock
+) -> None:
+    job = enqueue()
+    (claimed,) = desk.claim()
+    desk.turn(retrying(claimed, clock.now()))
+    for look in (store.dead_letter, lambda each: store.replay(each, now=clock.now())):
+        for job_id in (job.id, 99):
+            with pytest.raises(DeadLetterNotFoundError, match=f"dead letter {job_id} not found"):
+                look(job_id)
+    assert issubclass(DeadLetterNotFoundError, JobNotFoundError)
+
+
+def test_replay_makes_a_new_job_and_leaves_the_old_one_as_it_ended(
+    store: Store, fail: Callable[..., int], clock: FakeClock
+) -> None:
+    old_id = fail(payload={"blob": "x" * 5000}, priority=4, idempotency_key="k")
+    before = store.get(old_id)
+    clock.advance(60)
+    job = store.replay(old_id, now=clock.now())
+    assert (job.created, job.state, job.retried_from, job.priority) == (True, JobState.PENDING, old_id, 4)
+    assert (job.payload, job.attempt, job.idempotency_key) == (before.payload, 0, None)
+    assert store.get(old_id) == before
+    letter = store.dead_letter(old_id)
+    assert letter.replayed_as == job.id
+    assert letter.replayed_at == job.created_at
+    assert (ids(store), ids(store, DeadLetterFilter(is_replayed=True)), ids(store, ALL)) == (
+        [],
+        [old_id],
+        [old_id],
+    )
+
+
+@pytest.mark.parametrize("second", ["replay", "retry"])
+@pytest.mark.parametrize("first", ["replay", "retry"])
+def test_replayed_or_retried_twice_makes_one_job(
+    store: Store, fail: Callable[..., int], now: Instant, first: str, second: str
+) -> None:
+    old_id = fail()
+    one, two = getattr(store, first)(old_id, now=now), getattr(store, second)(old_id, now=now)
+    assert (one.id, one.created, two.created) == (two.id, True, False)
+    assert store.counts()[JobState.PENDING] == 1
+    assert store.dead_letter(old_id).replayed_as == one.id
+
+
+def test_a_cancelled_job_retried_twice_makes_one_job(
+    store: Store, enqueue: Callable[..., Job], now: Instant
+) -> None:
+    job = enqueue()
+    store.cancel(job.id, now=now)
+    one, two = store.retry(job.id, now=now), store.retry(job.id, now=now)
+    assert (one.id, one.created, two.created) == (two.id, True, False)
+
+
+def test_a_hundred_replays_at_once_make_one_job(path: Path, clock: FakeClock) -> None:
+    store = SQLiteStore(path, durability="process")
+    job = store.enqueue(NewJob(name="a", payload=b"{}"), now=clock.now())
+    desk = Desk(store, clock)
+    (claimed,) = desk.claim()
+    desk.turn(failed(claimed, clock.now()))
+    desk.close()
+    made = list[int]()
+
+    def click() -> None:
+        made.extend(store.replay(job.id, now=clock.now()).id for _ in range(25))
+        store.close()
+
+    threads = [threading.Thread(target=click) for _ in range(4)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    assert len(made) == 100
+    assert len(set(made)) == 1
+    store.close()
+
+
+def test_a_replay_that_fails_is_a_dead_letter_of_its_own(
+    store: Store, desk: Desk, fail: Callable[..., int], clock: FakeClock
+) -> None:
+    old_id = fail()
+    new = store.replay(old_id, now=clock.now())
+    (claimed,) = desk.claim()
+    desk.turn(failed(claimed, clock.now()))
+    assert ids(store) == [new.id]
+    assert store.replay(new.id, now=clock.now()).retried_from == new.id
+
+
+def test_count_is_of_those_not_replayed_of_a_queue_or_of_all(
+    store: Store, fail: Callable[..., int], now: Instant
+) -> None:
+    first, _ = fail(), fail()
+    assert (store.dead_letter_count(), store.dead_letter_count("default"), store.dead_letter_count("x")) == (
+        2,
+        2,
+        0,
+    )
+    store.replay(first, now=now)
+    assert (store.dead_letter_count(), store.dead_letter_count("default")) == (1, 1)
+
+
+def test_purge_by_queue_name_and_age_leaves_the_jobs(
+    store: Store, fail: Callable[..., int], clock: FakeClock
+) -> None:
+    old, mail = fail(), fail("mail")
+    clock.advance(3600)
+    young = fail()
+    hour_ago = clock.now().wall_us - 1800 * 1_000_000
+    assert store.purge_dead_letters(DeadLetterFilter(is_replayed=None, queue="nowhere")) == 0
+    assert store.purge_dead_letters(DeadLetterFilter(is_replayed=None, name="mail")) == 1
+    assert store.purge_dead_letters(DeadLetterFilter(is_replayed=None, failed_before_us=hour_ago)) == 1
+    assert ids(store, ALL) == [young]
+    assert {store.get(each).state for each in (old, mail, young)} == {JobState.FAILED}
+    with pytest.raises(DeadLetterNotFoundError):
+        store.replay(old, now=clock.now())
+    assert store.retry(old, now=clock.now()).retried_from == old  # it is still a failed job
+
+
+def test_retry_of_a_running_or_completed_job_is_refused(
+    store: Store, desk: Desk, enqueue: Callable[..., Job], now: Instant
+) -> None:
+    job = enqueue()
+    desk.claim()
+    with pytest.raises(InvalidStateError, match="is running"):
+        store.retry(job.id, now=now)
+
+
+def test_purging_very_many_takes_only_those_there_were_and_never_holds_a_claim_up(
+    path: Path, clock: FakeClock
+) -> None:
+    store = SQLiteStore(path, durability="process")
+    store.check(create=True)
+    desk = Desk(store, clock)
+    now = clock.now()
+    connection = store._session().connection
+    connection.execute("BEGIN IMMEDIATE")
+    connection.executemany(
+        "INSERT INTO mpdispatch_dead_letters (job_id, name, queue, failed_at_us) VALUES (?, 'a', 'bulk', 1)",
+        ((1_000_000 + each,) for each in range(30_000)),
+    )
+    connection.execute("COMMIT")
+    store.enqueue_many(NewJob(name="a", payload=b""), [b"{}"] * 3000, now=now)
+    longest, claimed, stop = 0.0, 0, threading.Event()
+
+    def purge() -> None:
+        assert store.purge_dead_letters(ALL) == 30_000
+        store.close()
+        stop.set()
+
+    thread = threading.Thread(target=purge)
+    thread.start()
+    while not stop.is_set():
+        began = time.perf_counter()
+        # A busy answer comes within 50 ms too; the claim itself follows at the next turn.
+        with suppress(StoreBusy):
+            claimed += len(desk.claim(4))
+        longest = max(longest, time.perf_counter() - began)
+    thread.join()
+    assert claimed > 0
+    assert longest < 0.25, "a few milliseconds by itself; the rest is what a busy machine adds"
+    assert store.dead_letter_count() == 0
+    desk.close()
+    store.close()
+
+
+def test_every_statement_is_used_and_found_by_an_index(store: Store, desk: Desk) -> None:
+    connection = store._session().connection  # type: ignore[attr-defined]
+
+    def plan(statement: str, *values: object) -> str:
+        return "; ".join(row[3] for row in connection.execute("EXPLAIN QUERY PLAN " + statement, values))
+
+    assert "mpdispatch_jobs_retried (retried_from=?)" in plan(dead_letters.LETTERS["retried_as"], 1)
+    assert "mpdispatch_dead_letters_open" in plan(dead_letters.LETTERS["count_open"], "q")
+    for where in (OPEN, ALL, DeadLetterFilter(queue="q"), DeadLetterFilter(failed_before_us=1)):
+        statement, values = dead_letters.page_statement(where, 7, 3)
+        assert "TEMP B-TREE" not in plan(statement, *values), where

@@ -1,0 +1,477 @@
+"""The commands that look: workers, queues, explain, doctor, stats --watch, completion. In this process, but for jobs."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from mpdispatch import Engine, QueueConfig
+from mpdispatch.cli.main import main
+from mpdispatch.clock import FakeClock, Instant, SystemClock
+from mpdispatch.config import Config
+from mpdispatch.engine import checkup as checkups
+from mpdispatch.engine.explain import explain
+from mpdispatch.ids import boot_id, host_name, machine_id, pid_namespace, process_id
+from mpdispatch.model import Level, NewJob, Registration
+from mpdispatch.policy.lease import lease
+from mpdispatch.store import SQLiteStore
+from mpdispatch.store.base import Lease
+from mpdispatch.store.sqlite import health
+
+from .store.planners import OpenPlanner
+
+Mp = Callable[..., tuple[int, str, str]]
+Cli = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def mp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Mp:
+    """Runs the command line in this process, in an empty folder: exit code, stdout, stderr."""
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.startswith("MPDISPATCH_")]:
+        monkeypatch.delenv(name)
+
+    def run(*args: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as ended:
+            main(args)
+        found = capsys.readouterr()
+        return int(ended.value.code or 0), found.out, found.err
+
+    return run
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[SQLiteStore]:
+    store = SQLiteStore(tmp_path / "mpdispatch.db")
+    store.check(create=True)
+    yield store
+    store.close()
+
+
+def now() -> Instant:
+    return SystemClock().now()
+
+
+def enqueue(store: SQLiteStore, name: str = "a", **options: Any) -> int:
+    return store.enqueue(NewJob(name=name, payload=b"{}", **options), now=now()).id
+
+
+def register(store: SQLiteStore, **changes: Any) -> int:
+    """A supervisor of this very process: alive."""
+    me = process_id()
+    values = {
+        "host": host_name(),
+        "machine_id": machine_id(),
+        "boot_id": boot_id(),
+        "pid": me.pid,
+        "pid_start": me.start,
+        "pid_namespace": pid_namespace(),
+        "queues": ("default",),
+        "concurrency": 1,
+        "app": "shop:engine",
+        "version": "1",
+    }
+    ledger = store.ledger()
+    owner = ledger.register(Registration(**{**values, **changes}), Lease(*lease(now(), 30_000_000)), now=now())
+    ledger.close()
+    return owner
+
+
+def claim(store: SQLiteStore, owner: int, planner: OpenPlanner | None = None) -> None:
+    ledger = store.ledger()
+    ledger.turn(owner, [], now=now(), planner=planner or OpenPlanner(), slots=9)
+    ledger.close()
+
+
+# ---------------------------------------------------------------- workers and queues
+
+
+def test_workers_shows_what_each_worker_runs_and_since_when(tmp_path: Path, mp: Mp) -> None:
+    (tmp_path / "busy_tasks.py").write_text(
+        "import os, pathlib, time\n"
+        "from mpdispatch import Engine\n"
+        "engine = Engine.open('mpdispatch.db', concurrency=1)\n"
+        "@engine.job\n"
+        "def busy() -> None:\n"
+        "    pathlib.Path('up').touch()\n"
+        "    while not os.path.exists('go'): time.sleep(0.01)\n"
+    )
+    code = (
+        "import busy_tasks as b, time, os\n"
+        "b.busy.enqueue()\n"
+        "with b.engine.dispatcher:\n"
+        "    while not os.path.exists('up'): time.sleep(0.01)\n"
+        "    print('up', flush=True); input()\n"
+        "    open('go', 'w').close()\n"
+    )
+    root = str(Path(__file__).parents[1])
+    host = subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{tmp_path}"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert host.stdout is not None
+        assert host.stdout.readline() == "up\n"
+        ((supervisor),) = json.loads(mp("workers", "--json")[1])
+        assert (supervisor["state"], supervisor["pid"], supervisor["jobs"]) == ("alive", host.pid, 1)
+        ((worker),) = supervisor["workers"]
+        assert (worker["state"], worker["job_id"], worker["job_name"]) == ("running", 1, "busy")
+        assert worker["since"] is not None
+        table = mp("workers")[1]
+        assert "running" in table
+        assert str(worker["pid"]) in table
+        assert f"it runs in worker {worker['pid']}" in mp("explain", "1")[1]
+        ((again),) = Engine.open(tmp_path / "mpdispatch.db").workers()
+        assert again.workers[0].pid == worker["pid"]
+        host.communicate("\n", timeout=30)
+    finally:
+        host.kill()
+        host.wait()
+    assert json.loads(mp("workers", "--json")[1]) == []
+
+
+def test_workers_tells_dead_supervisors_from_living_ones(store: SQLiteStore, mp: Mp) -> None:
+    register(store)
+    register(store, pid=2**22 + 1)
+    register(store, boot_id="another")
+    states = [each["state"] for each in json.loads(mp("workers", "--json")[1])]
+    assert states == ["alive", "dead", "dead"]
+
+
+def test_queues_lists_those_with_jobs_paused_or_polled(store: SQLiteStore, mp: Mp) -> None:
+    enqueue(store, queue="bulk")
+    mp("pause", "later")
+    register(store, queues=("bulk", "idle"))
+    queues = {each["name"]: each for each in json.loads(mp("queues", "--json")[1])}
+    assert {name: (q["paused"], q["supervisors"]) for name, q in queues.items()} == {
+        "bulk": (False, 1),
+        "idle": (False, 1),
+        "later": (True, 0),
+    }
+    assert queues["bulk"]["jobs"]["pending"] == 1
+    assert set(queues["idle"]["jobs"].values()) == {0}
+    assert "polled by" in mp("queues")[1]
+
+
+# ---------------------------------------------------------------- explain
+
+
+def codes(mp: Mp, job_id: int) -> list[str]:
+    code, out, err = mp("explain", str(job_id), "--json")
+    assert code == 0, err
+    return [reason["code"] for reason in json.loads(out)["reasons"]]
+
+
+def test_explain_names_everything_that_holds_a_job_back(store: SQLiteStore, mp: Mp) -> None:
+    first = enqueue(store)
+    assert codes(mp, first) == ["no_supervisor"]
+    owner = register(store)
+    assert codes(mp, first) == ["due"]
+    assert codes(mp, enqueue(store, queue="other")) == ["not_polled"]
+    later = enqueue(store, run_at_us=now().wall_us + 10**10)
+    assert codes(mp, later) == ["later"]
+    mp("pause", "default")
+    assert codes(mp, first) == ["paused"]
+    mp("resume", "default")
+    claim(store, owner)
+    second, third = enqueue(store), enqueue(store)
+    assert codes(mp, second) == ["busy"]
+    assert codes(mp, third) == ["busy", "turn"]
+    assert codes(mp, first) == ["running"]  # no worker of it can be seen
+    mp("cancel", str(third))
+    assert codes(mp, third) == ["ended"]
+
+
+def test_explain_says_why_a_job_is_parked(store: SQLiteStore, mp: Mp) -> None:
+    job_id = enqueue(store, "strange")
+    claim(store, register(store), OpenPlanner(known=frozenset({"a"})))
+    assert codes(mp, job_id) == ["parked"]
+    out = mp("explain", str(job_id))[1]
+    assert "no supervisor could run it" in out
+    assert "▸" in out
+    assert mp("explain", "99") == (1, "", "mpdispatch: job 99 not found\n")
+
+
+def test_explain_knows_the_limits_of_the_file(store: SQLiteStore, tmp_path: Path, mp: Mp) -> None:
+    owner = register(store, concurrency=5)
+    enqueue(store)
+    claim(store, owner)
+    waiting = enqueue(store)
+    assert codes(mp, waiting) == ["due"]
+    (tmp_path / "app.yaml").write_text("dispatch: {queue_configs: [{name: default, max_concurrency: 1}]}\n")
+    assert codes(mp, waiting) == ["queue_limit"]
+
+
+def test_explain_says_when_a_rate_limited_queue_may_start_again(store: SQLiteStore) -> None:
+    register(store)
+    job_id = enqueue(store)
+    connection = store._session().connection
+    moment = now()
+    connection.execute(
+        "INSERT INTO mpdispatch_queues (name, tat_us, tat_boot_id) VALUES ('default', ?, ?)",
+        (moment.boot_us + 60_000_000, boot_id()),
+    )
+    _, reasons = explain(store, job_id, now=moment)
+    assert [reason.code for reason in reasons] == ["rate_limit"]
+    limits = [QueueConfig("default", rate_limit=0.01)]
+    _, reasons = explain(store, job_id, now=moment, queue_configs=limits)
+    assert [reason.code for reason in reasons] == ["rate_limit"]
+    assert "0.01 jobs/s" in reasons[0].text
+
+
+def test_explain_of_a_job_whose_supervisor_died_says_so(store: SQLiteStore, mp: Mp) -> None:
+    job_id = enqueue(store)
+    claim(store, register(store, pid=2**22 + 1))
+    assert codes(mp, job_id) == ["supervisor_gone"]
+    assert "takes its jobs over" in mp("explain", str(job_id))[1]
+
+
+# ---------------------------------------------------------------- doctor
+
+
+def findings(mp: Mp, code: int) -> dict[str, Any]:
+    done, out, err = mp("doctor", "--json")
+    assert done == code, out + err
+    return {each["check"]: each for each in json.loads(out)["findings"]}
+
+
+def test_doctor_finds_nothing_to_do_in_a_fresh_store(store: SQLiteStore, mp: Mp) -> None:
+    found = findings(mp, 0)
+    checks = {"sqlite", "filesystem", "permissions", "wal", "disk", "content", "clock", "limits", "supervisors"}
+    assert checks <= set(found)
+    code, out, _ = mp("doctor")
+    assert code == 0
+    assert "quick_check finds nothing wrong" in out
+
+
+def test_doctor_names_a_remedy_for_all_that_needs_doing(store: SQLiteStore, tmp_path: Path, mp: Mp) -> None:
+    job_id = enqueue(store, "strange")
+    claim(store, register(store, pid=2**22 + 1), OpenPlanner(known=frozenset({"a"})))
+    enqueue(store, queue="nobody")
+    mp("pause", "idle")
+    (tmp_path / "mpdispatch.db").chmod(0o644)
+    found = findings(mp, 1)
+    for check in ("permissions", "supervisors", "queues", "parked"):
+        assert found[check]["level"] in ("warning", "note"), check
+        assert found[check]["remedy"], check
+    assert found["permissions"]["remedy"].startswith("chmod 600 ")
+    assert "strange" in found["parked"]["message"]
+    assert job_id == 1
+    assert "▸ chmod 600" in mp("doctor")[1]
+
+
+def test_doctor_finds_a_damaged_file(store: SQLiteStore, tmp_path: Path, mp: Mp) -> None:
+    for _ in range(50):
+        store.enqueue_many(NewJob(name="x" * 150, payload=b""), [b"{}"] * 20, now=now())
+    store._session().connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    store.close()
+    path = tmp_path / "mpdispatch.db"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2 : len(data) // 2 + 4096] = b"\xaa" * 4096
+    path.write_bytes(data)
+    code, out, err = mp("doctor", "--json")
+    if code == 65:  # so damaged that it cannot even be read
+        assert "damaged" in err
+    else:
+        assert code == 1
+        assert any(each["level"] == "error" for each in json.loads(out)["findings"])
+
+
+def test_doctor_of_no_store_is_69_and_creates_nothing(tmp_path: Path, mp: Mp) -> None:
+    code, _, err = mp("doctor")
+    assert code == 69
+    assert "mpdispatch migrate" in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_doctor_finds_a_clock_that_was_set_back(store: SQLiteStore) -> None:
+    enqueue(store)
+    day_before = FakeClock(wall_us=now().wall_us - 86_400_000_000, boot_us=now().boot_us).now()
+    found = {each.check: each for each in checkups.checkup(store, Config(), now=day_before)}
+    assert found["clock"].level is Level.WARNING
+
+
+def test_doctor_finds_too_few_open_files(store: SQLiteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkups.resource, "getrlimit", lambda _: (100, 100))
+    found = {each.check: each for each in checkups.checkup(store, Config(concurrency=50), now=now())}
+    assert found["limits"].level is Level.WARNING
+    assert "ulimit -n 564" in (found["limits"].remedy or "")
+
+
+def test_doctor_finds_fleeting_folders_long_logs_and_full_disks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "x.db"
+    path.touch(0o600)
+    path.chmod(0o600)
+    with open(f"{path}-wal", "wb") as wal:
+        wal.truncate(200 << 20)
+    monkeypatch.setattr(health, "filesystem_of", lambda _: "tmpfs")
+    monkeypatch.setattr(health.shutil, "disk_usage", lambda _: SimpleNamespace(free=1 << 20))
+    levels = {each.check: each.level for each in health.of_file(path, "process")}
+    assert {name for name, level in levels.items() if level is Level.WARNING} == {"filesystem", "wal", "disk"}
+    assert levels["durability"] is Level.NOTE
+
+
+def test_the_risk_of_an_old_sqlite_needs_doing_only_where_others_write_the_file(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(health.sqlite3, "has_wal_reset_bug", lambda: True)
+    assert [each.level for each in health.of_library(is_shared=False)] == [Level.NOTE]
+    assert [each.level for each in health.of_library(is_shared=True)] == [Level.WARNING]
+    monkeypatch.setattr(health.sqlite3, "has_wal_reset_bug", lambda: False)
+    assert [each.level for each in health.of_library(is_shared=True)] == [Level.OK]
+
+
+# ---------------------------------------------------------------- stats --watch
+
+
+@pytest.mark.parametrize("watch", [["--watch", "50ms"], ["--watch", "0.05"]])
+def test_stats_watch_writes_a_json_line_each_time(store: SQLiteStore, tmp_path: Path, watch: list[str]) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mpdispatch", "stats", "--json", *watch],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        first, second = (json.loads(process.stdout.readline()) for _ in range(2))
+        job_id = enqueue(store)
+        store.cancel(job_id, now=now())
+        while not (third := json.loads(process.stdout.readline()))["jobs"]["cancelled"]:
+            continue
+        process.send_signal(2)
+        _, err = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert (first["ended_per_s"], second["ended_per_s"]) == (None, 0.0)
+    assert third["ended_per_s"] > 0
+    assert (process.returncode, err) == (0, "")
+
+
+def test_watch_takes_its_seconds_or_not(store: SQLiteStore, mp: Mp, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mpdispatch.cli.commands import stats
+
+    pauses: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(stats.time, "sleep", sleep)
+    for args, seconds in (
+        (["--watch"], 2),
+        (["--watch", "--json"], 2),
+        (["--watch", "7"], 7),
+        (["--watch", "1m"], 60),
+    ):
+        assert mp("stats", *args)[0] == 0
+        assert pauses.pop() == pytest.approx(seconds, abs=0.5)
+    assert mp("stats", "--watch", "soon")[0] == 2
+
+
+# ---------------------------------------------------------------- completion
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_prints_the_script_of_a_shell(mp: Mp, shell: str) -> None:
+    code, out, _ = mp("completion", shell)
+    assert code == 0
+    assert f"_MPDISPATCH_COMPLETE={shell}_complete" in out
+
+
+def test_completion_of_another_shell_is_refused(mp: Mp) -> None:
+    assert mp("completion", "tcsh")[0] == 2
+
+
+@pytest.fixture
+def complete(mp: Mp, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], list[str]]:
+    def offered(line: str) -> list[str]:
+        words = line.split(" ")
+        monkeypatch.setenv("_MPDISPATCH_COMPLETE", "bash_complete")
+        monkeypatch.setenv("COMP_WORDS", line)
+        monkeypatch.setenv("COMP_CWORD", str(len(words) - 1))
+        code, out, err = mp()
+        assert (code, err) == (0, "")
+        return [item.partition(",")[2] for item in out.splitlines() if item]
+
+    return offered
+
+
+def test_commands_ids_queues_and_names_are_completed(
+    store: SQLiteStore, complete: Callable[[str], list[str]]
+) -> None:
+    enqueue(store, "render", queue="bulk")
+    ended = enqueue(store, "mail")
+    store.cancel(ended, now=now())
+    assert complete("mpdispatch do") == ["doctor"]
+    assert complete("mpdispatch dlq re") == ["replay"]
+    assert complete("mpdispatch show ") == ["2", "1"]
+    assert complete("mpdispatch retry ") == ["2"]
+    assert complete("mpdispatch cancel ") == ["1"]
+    assert complete("mpdispatch pause b") == ["bulk"]
+    assert complete("mpdispatch jobs --queue ") == ["bulk", "default"]
+    assert complete("mpdispatch jobs --name r") == ["render"]
+    assert complete("mpdispatch run --queue b") == ["bulk"]
+    assert complete("mpdispatch enqueue m") == ["mail"]
+    assert complete("mpdispatch dlq show ") == []
+    assert complete("mpdispatch jobs --state c") == ["completed", "cancelled"]
+
+
+def test_completion_without_a_store_offers_nothing_and_creates_nothing(
+    tmp_path: Path, complete: Callable[[str], list[str]]
+) -> None:
+    assert complete("mpdispatch show ") == []
+    (tmp_path / "mpdispatch.db").write_bytes(b"no database" * 1000)
+    assert complete("mpdispatch show ") == []
+
+
+def test_completion_looks_into_the_store_the_line_names(
+    tmp_path: Path, complete: Callable[[str], list[str]]
+) -> None:
+    other = SQLiteStore(tmp_path / "other.db")
+    enqueue(other)
+    other.close()
+    assert complete("mpdispatch --store other.db show ") == ["1"]
+    assert complete("mpdispatch show --store other.db ") == ["1"]
+
+
+# ---------------------------------------------------------------- the file's queues
+
+
+def test_queue_configs_of_the_file_limit_what_the_app_does_not(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "limited.py").write_text(
+        "import time\n"
+        "from mpdispatch import Dispatcher, Engine, QueueConfig, SQLiteStore\n"
+        "dispatcher = Dispatcher(SQLiteStore('jobs.db'), concurrency=3, queues=['app', 'file'])\n"
+        "engine = Engine.build(dispatcher, queue_configs=[QueueConfig('app', max_concurrency=2)])\n"
+        "@engine.job\n"
+        "def note(name: str) -> None:\n"
+        "    with open(name, 'a', buffering=1) as file:\n"
+        "        file.write('+'); file.flush(); time.sleep(0.3); file.write('-')\n"
+    )
+    limits = "[{name: app, max_concurrency: 1}, {name: file, max_concurrency: 1}]"
+    (tmp_path / "app.yaml").write_text(f"dispatch: {{app: 'limited:engine', queue_configs: {limits}}}\n")
+    for queue, count in (("file", 4), ("app", 8)):
+        made = cli(
+            "enqueue", "note", f"name={queue}", "--queue", queue, "--count", str(count), "-A", "limited:engine"
+        )
+        assert made.returncode == 0, made.stderr
+    assert cli("supervise", "--drain").returncode == 0
+    assert (tmp_path / "file").read_text() == "+-" * 4
+    assert "++" in (tmp_path / "app").read_text(), "the app's own word counts for its queue"
