@@ -17,10 +17,12 @@ from mpdispatch.dispatcher import Dispatcher
 from mpdispatch.engine import Engine
 from mpdispatch.errors import ConfigError, Fault, UsageError
 from mpdispatch.execution.context import in_worker
+from mpdispatch.execution.middleware import Middleware
 from mpdispatch.extension.lifecycle import Lifecycle
 from mpdispatch.extension.requests import ASGIApp
 from mpdispatch.extension.resolution import resolve_store
 from mpdispatch.extension.resources import as_resources
+from mpdispatch.hooks import Extension
 from mpdispatch.policy.backoff import BackoffSpec
 from mpdispatch.policy.names import shown
 from mpdispatch.store.base import Store
@@ -47,7 +49,7 @@ class DispatchExtension:
         store: a store, a path or a URL. Without one: the grove database, the grove KV store, else memory (warns).
         concurrency, queues: and any other field of Config, by its name. Default: 10, `["default"]`.
         base_path: where the routes are mounted. Default: `/api/dispatch`.
-        extensions, middleware, backoff, queue_configs: as `Engine.build` has them.
+        extensions, middleware, backoff, queue_configs, tracer_provider, meter_provider: as `Engine.build` has them.
         disable_routes: mount no routes. Default: False.
         disable_migrate: neither create nor migrate the store; refuse to start on an old one. Default: False.
         grove_database, grove_kv: the name of a resource to keep the jobs in; `""` is the default one; None: not asked.
@@ -73,9 +75,11 @@ class DispatchExtension:
         concurrency: int | Literal["auto"] | None = None,
         queues: Iterable[str] | None = None,
         base_path: str | None = None,
-        extensions: Iterable[Any] = (),
-        middleware: Iterable[Any] = (),
+        extensions: Iterable[Extension] = (),
+        middleware: Iterable[Middleware] = (),
         backoff: BackoffSpec | None = None,
+        tracer_provider: Any = None,
+        meter_provider: Any = None,
         queue_configs: Iterable[QueueConfig] | None = None,
         disable_routes: bool | None = None,
         disable_migrate: bool | None = None,
@@ -116,7 +120,13 @@ class DispatchExtension:
         # So that a supervisor elsewhere knows what the code says from what surrounds it.
         dispatcher.origins = {name: self.settings.origins[name] for name in dispatcher.origins}
         self._engine = Engine.build(
-            dispatcher, backoff=backoff, queue_configs=self.settings.others["queue_configs"]
+            dispatcher,
+            extensions=extensions,
+            middleware=middleware,
+            backoff=backoff,
+            queue_configs=self.settings.others["queue_configs"],
+            tracer_provider=tracer_provider,
+            meter_provider=meter_provider,
         )
         self._access: dict[str, Any] = {"token": token, "auth": auth, "allow_anonymous": allow_anonymous}
         self._life = Lifecycle(

@@ -284,7 +284,7 @@ class SQLiteStore:
             return content
         return [
             *health.of_library(is_shared=place.is_shared),
-            *health.of_file(place.path, place.durability),
+            *health.of_file(place.path, place.options.durability or "full"),
             *content,
         ]
 
