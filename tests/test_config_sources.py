@@ -87,7 +87,7 @@ def test_faults_of_all_sources_come_at_once_each_under_the_name_it_has_there():
     }
     assert faults["MPDISPATCH_CONCURRENCY"] == "must be a whole number from 1 to 10000 or 'auto', not 'many'"
     assert faults["extensions.dispatch.poll_intervall"] == (
-        "no such setting; did you mean poll_interval?"
+        "no such setting; did you mean extensions.dispatch.poll_interval?"
     )
 
 

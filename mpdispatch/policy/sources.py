@@ -6,6 +6,7 @@ sources, strongest first ──▶ collect(readers) ──▶ values, where each
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -115,9 +116,11 @@ def collect(
 
 
 def _unknown(name: str, readers: Mapping[str, Reader], source: Source) -> str:
-    # Variables have names of their own; before the keys of a section its path stands already.
-    named = source.key if source.is_text else str
     near = difflib.get_close_matches(name.lower(), readers, n=1, cutoff=0.5)
     if near:
-        return f"no such setting; did you mean {named(near[0])}?"
-    return f"no such setting; there are {', '.join(map(named, sorted(readers)))}"
+        # The file, and the place in a list, stand before the fault already.
+        wanted = re.sub(r"^\[\d+\]\.", "", source.key(near[0]).rpartition(": ")[2])
+        return f"no such setting; did you mean {wanted}?"
+    # Variables have names of their own; of the keys of a section only the last part differs.
+    names = map(source.key, sorted(readers)) if source.is_text else sorted(readers)
+    return f"no such setting; there are {', '.join(names)}"

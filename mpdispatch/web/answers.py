@@ -60,7 +60,7 @@ async def dispatch_error(request: Request, error: Exception) -> JSONResponse:
     for kind, status in _STATUS:
         if isinstance(error, kind):
             return refusal(status, str(error))
-    _log.error("a request failed", extra={"path": request.url.path, "error": str(error)})
+    _log.error("a request failed: %s", error, extra={"path": request.url.path})
     return refusal(500, str(error))
 
 

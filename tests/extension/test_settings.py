@@ -42,7 +42,7 @@ def test_a_yaml_with_five_faults_is_told_all_of_them_by_path_with_the_nearest_ke
     where = "forge.yaml: extensions.dispatch"
     assert faults(concurrency=0, token="") == {
         "concurrency": "must be a whole number from 1 to 10000 or 'auto', not 0",
-        f"{where}.concurency": "no such setting; did you mean concurrency?",
+        f"{where}.concurency": "no such setting; did you mean extensions.dispatch.concurrency?",
         f"{where}.base_path": "must be a path such as '/api/dispatch', not 'api'",
         f"{where}.disable_routes": "must be true or false, not 'no'",
         f"{where}.shutdown_timeout": "must be a duration such as '250ms', '30s', '5m' or '2h', not 'soon'",
