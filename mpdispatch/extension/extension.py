@@ -209,9 +209,11 @@ class DispatchExtension:
         if self._is_installed:
             raise UsageError("this extension is installed already; an extension has one app")
         self._is_installed = True
-        app.state.dispatch = self._engine
         if in_worker():
-            return  # It serves no requests: what serving needs is not even imported.
+            # It serves no requests: what serving needs is not even imported.
+            if hasattr(app, "state"):
+                app.state.dispatch = self._engine
+            return
         from mpdispatch.extension.mounting import Parts, mount
 
         api = None if self.settings.others["disable_routes"] else self.asgi_app
@@ -240,10 +242,11 @@ class DispatchExtension:
             try:
                 from mpdispatch.extension.api import api_of
             except ImportError as error:
-                if (error.name or "").partition(".")[0] == "mpdispatch":
+                missing = (error.name or "").partition(".")[0]
+                if missing == "mpdispatch":
                     raise
                 raise UsageError(
-                    f"the routes need {error.name}: pip install 'mpdispatch[http]', or disable_routes=True"
+                    f"the routes need {missing}: pip install 'mpdispatch[http]', or disable_routes=True"
                 ) from error
             self._api = api_of(self._engine, **self._access, health=self.health, lifespan=self.lifespan)
         return self._api

@@ -38,9 +38,10 @@ def mount(app: Any, parts: Parts) -> None:
         _in_litestar(app, parts)
     else:
         raise UsageError(
-            f"install() knows apps of Starlette, FastAPI and Litestar, not {type(app).__qualname__}; mount"
+            f"install() knows apps of Starlette, FastAPI and Litestar, not {type(app).__name__}; mount"
             " ext.asgi_app yourself and run ext.lifespan, or ext.start() and ext.stop(), with the app"
         )
+    app.state.dispatch = parts.engine
 
 
 def _in_starlette(app: Any, parts: Parts) -> None:

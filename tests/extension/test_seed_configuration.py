@@ -8,9 +8,22 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.trace import TracerProvider
 
-from mpdispatch import Config, Dispatcher, Engine, NoStoreError, QueueConfig, SQLiteStore, backoff, open_store
+from mpdispatch import (
+    Config,
+    ConfigError,
+    Dispatcher,
+    Engine,
+    NoStoreError,
+    QueueConfig,
+    SQLiteStore,
+    backoff,
+    open_store,
+)
 from mpdispatch.extension import DispatchExtension
+from mpdispatch.hooks import Extension
 
 
 def dispatcher(**fields: object) -> Dispatcher:
@@ -135,3 +148,38 @@ def test_making_any_of_them_opens_nothing(folder: Path) -> None:
     Engine.build(dispatcher())
     DispatchExtension(store=open_store("sqlite:///other.db"))
     assert list(folder.iterdir()) == []
+
+
+# ---------------------------------------------------------------- Engine options that need the whole engine
+
+
+class Metrics(Extension):
+    name = "metrics"
+
+
+def quiet(job: object, call_next: object) -> object:
+    return call_next(job)  # type: ignore[operator]
+
+
+def test_engine_with_extension() -> None:
+    assert Engine.build(dispatcher(), extensions=[Metrics()]).hooks is not None
+    with pytest.raises(ConfigError, match="extensions"):
+        Engine.build(dispatcher(), extensions=[3])  # type: ignore[list-item]
+
+
+def test_engine_with_middleware() -> None:
+    assert Engine.build(dispatcher(), middleware=[quiet]).middleware == (quiet,)
+
+
+def test_engine_with_tracer_provider_and_meter_provider() -> None:
+    tracer, meter = TracerProvider(), MeterProvider()
+    engine = Engine.build(dispatcher(), tracer_provider=tracer, meter_provider=meter)
+    assert engine.telemetry.is_tracing
+    assert not Engine.build(dispatcher()).telemetry.is_tracing
+
+
+def test_extension_with_extension_and_with_middleware() -> None:
+    ext = DispatchExtension(store="jobs.db", extensions=[Metrics()], middleware=[quiet])
+    assert ext.engine.middleware == (quiet,)
+    with pytest.raises(ConfigError, match="middleware"):
+        DispatchExtension(store="jobs.db", middleware=[3])
