@@ -53,7 +53,6 @@ class Election:
         self._failures = 0
         self._not_before = 0.0
         self._is_stopping = False
-        self._stop_timeout_s: float | None = None
         self._read, self._write = os.pipe()
         self._thread = threading.Thread(target=self._run, name="mpdispatch-election", daemon=True)
         self.trouble: str | None = None
@@ -74,7 +73,6 @@ class Election:
 
     def stop(self, timeout_s: float | None) -> None:
         """Supervise no more. Raises what had ended the supervisor, if an error did."""
-        self._stop_timeout_s = timeout_s
         self._is_stopping = True
         os.write(self._write, b"!")
         self._thread.join()
@@ -98,7 +96,10 @@ class Election:
 
     def _step(self) -> None:
         """One look, and what follows from it."""
-        if not self._has_lock() or time.monotonic() < self._not_before:
+        if not self._has_lock():
+            self.trouble = None  # Another is in charge; nothing is wrong here.
+            return
+        if time.monotonic() < self._not_before:
             return
         if self._dispatcher.is_supervising:
             self.trouble, self._failures = None, 0
@@ -109,7 +110,7 @@ class Election:
         self._dispatcher.stop()  # Raises what ended it, if it was started and an error did.
         if not self._others():
             self._dispatcher.start()
-            self.trouble = None
+        self.trouble = None
 
     def _has_lock(self) -> bool:
         if self._lock is None:
@@ -141,7 +142,8 @@ class Election:
             unexpected = None if isinstance(error, DispatchError) else error
             self._log.error("cannot supervise, trying again", extra={"error": text}, exc_info=unexpected)
         self.trouble = text
-        self._let_go()  # Another process may do better.
+        if not self._dispatcher.is_supervising:
+            self._let_go()  # Another process may do better.
 
     # ---------------------------------------------------------------- waiting
 

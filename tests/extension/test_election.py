@@ -180,6 +180,30 @@ def test_trouble_later_on_is_told_by_health_logged_once_and_tried_again(
     assert caplog.text.count("cannot supervise, trying again") == 1
 
 
+def test_trouble_with_the_store_while_it_supervises_costs_neither_the_lock_nor_the_supervisor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = SQLiteStore(tmp_path / "jobs.db")
+    store.migrate()
+    election = elected(store)
+    monkeypatch.setattr(Dispatcher, "start", lambda self: None)
+    monkeypatch.setattr(Dispatcher, "is_supervising", property(lambda self: True))
+    seen = []
+
+    def fail_once(_: Election) -> list[object]:
+        seen.append(election._lock is not None and election._lock.is_held)
+        if len(seen) == 2:
+            raise DispatchError("busy")
+        return []
+
+    monkeypatch.setattr(Election, "_others", fail_once)
+    election.start()
+    until(lambda: len(seen) >= 4, "it goes on looking")
+    assert all(seen)
+    assert election.trouble is None
+    election.stop(None)
+
+
 def test_a_store_in_memory_needs_no_lock_and_no_look_at_others() -> None:
     election = elected(SQLiteStore(":memory:"))
     assert election._lock is None
