@@ -233,7 +233,7 @@ COMMANDS: dict[str, tuple[list[str], int, list[str]]] = {
     "a typo in the module": (["supervise", "taks:engine"], 70, ["no module 'taks' in", "Python's path"]),
     "no attribute": (["supervise", "tasks"], 2, ["takes the form module:attribute"]),
     "a function for an app": (["supervise", "tasks:render"], 70, ["neither an Engine nor"]),
-    "a typo in a command": (["enqueu"], 2, ["Did you mean 'enqueue'?"]),
+    "a typo in a command": (["enqueu"], 2, ["'enqueue'"]),
     "a typo in a name": (["enqueue", "rendr", "-A", "tasks:engine"], 2, ["did you mean 'render'?"]),
     "text for a number": (
         ["enqueue", "render", "path=a", "dpi=5", "-A", "tasks:engine"],

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+
 from mpdispatch.config import Config
+from mpdispatch.execution.appref import AppEngine
 from mpdispatch.execution.describe import AppDescription, describe
+from mpdispatch.execution.hooking import Hooks
+from mpdispatch.execution.middleware import Middleware
 from mpdispatch.execution.registry import Registry
+from mpdispatch.execution.telemetry import Telemetry
 
 __all__ = ["app"]
 
@@ -14,6 +20,9 @@ class EmptyApp:
 
     def __init__(self) -> None:
         self.registry = Registry()
+        self.middleware: tuple[Middleware, ...] = ()
+        self.telemetry = Telemetry()
+        self.hooks = Hooks((), self.telemetry, logging.getLogger("mpdispatch.hooks"))
 
     def describe(self) -> AppDescription:
         return describe(self.registry, store=":memory:", config=Config(), queue_configs=(), backoff=None)
@@ -22,4 +31,4 @@ class EmptyApp:
         """It enqueues nothing."""
 
 
-app = EmptyApp()
+app: AppEngine = EmptyApp()

@@ -272,11 +272,8 @@ class Supervisor:
             self._linger_s = turns.linger_us(now_us) / SECOND_US if is_well else 0.0
         if self._is_drain and self._settled_us > now_us:
             due.append(self._settled_us)
-        if is_well and self._linger_s == 0.0:
-            if self._wants_turn(now_us):
-                return 0.0
-            if (at := self.books.outputs.next_us) is not None:
-                due.append(at)
+        if is_well and self._linger_s == 0.0 and self._wants_turn(now_us):
+            return 0.0
         wait_s = max(0.0, min(at for at in due if at > 0) - now_us) / SECOND_US
         self._linger_s = min(self._linger_s, wait_s)
         return wait_s
@@ -286,7 +283,8 @@ class Supervisor:
         turns = self._turns
         due = [now_us + self._poll_us]
         if is_well:
-            due += [self._members.next_us, self._peers_at_us, turns.sync_at_us, self._pruner.next_us or 0]
+            due += [self._members.next_us, self._peers_at_us, turns.sync_at_us]
+            due += [self._pruner.next_us or 0, self.books.outputs.next_us or 0]
         else:
             due.append(self._trouble.until_us)
         if turns.claim_at_us > now_us:

@@ -71,6 +71,8 @@ class Outputs:
     @property
     def next_us(self) -> int | None:
         """When something is due (boottime µs), or None."""
+        if not self._starts:
+            return None  # nearly always
         return min(
             (
                 of_start.due_us

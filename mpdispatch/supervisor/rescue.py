@@ -98,6 +98,8 @@ class Rescuer:
                         )
                         return False
                     marks = self._marks_after(path)
+            except FileNotFoundError:
+                return False  # Another rescuer was quicker: it removes the file once it has taken all over.
             finally:
                 reader.close()
         failpoint("rescue.before_take_over")

@@ -236,6 +236,8 @@ class Turns:
 
     def linger_us(self, now_us: int) -> int:
         """How long outcomes may still wait for company without anybody running dry; 0: not at all."""
+        if (at := self._books.outputs.next_us) is not None and at <= now_us:
+            return 0
         rest = self._assigner.least_load()
         if rest < LINGER_US // 2:
             return 0

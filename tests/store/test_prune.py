@@ -9,7 +9,7 @@ import pytest
 from mpdispatch import sqlite3
 from mpdispatch.clock import FakeClock
 from mpdispatch.errors import JobNotFoundError
-from mpdispatch.model import Job, JobState
+from mpdispatch.model import Job, JobState, NewJob
 from mpdispatch.store import SQLiteStore
 from mpdispatch.store.base import DeadLetterFilter, Store
 
@@ -71,8 +71,6 @@ def test_a_supervisor_prunes_as_its_clients_do(
 def test_nothing_is_kept_of_a_pruned_job(
     file_store: SQLiteStore, clock: FakeClock, path: object, new_desk: Callable[[], Desk]
 ) -> None:
-    from mpdispatch.model import NewJob
-
     big = b'{"x":"' + b"y" * 5000 + b'"}'
     job = file_store.enqueue(NewJob(name="big", payload=big), now=clock.now())
     ledger = file_store.ledger()
@@ -98,3 +96,28 @@ def test_pruning_is_done_in_the_portions_asked_for(
         gone.append(store.prune(clock.now().wall_us, limit))
     assert sum(gone) == 20
     assert max(gone) <= limit
+
+
+@pytest.mark.parametrize("how", ["enqueue", "enqueue_many", "retry", "key"])
+def test_an_id_is_never_used_twice_pruned_or_not(
+    store: Store, enqueue: Callable[..., Job], clock: FakeClock, how: str
+) -> None:
+    older, middle, newest = (enqueue() for _ in range(3))
+    # The newest goes; then an older one, which must not be remembered in its place.
+    for job in (newest, older):
+        store.cancel(job.id, now=clock.now())
+        clock.advance(HOUR_S)
+        assert store.prune(clock.now().wall_us, 100) == 1
+    new = NewJob(name="a", payload=b"{}")
+    match how:
+        case "enqueue":
+            made = store.enqueue(new, now=clock.now()).id
+        case "key":
+            made = enqueue(idempotency_key="k").id
+            assert enqueue(idempotency_key="k").id == made
+        case "enqueue_many":
+            made = store.enqueue_many(new, [b"{}"] * 3, now=clock.now())[0]
+        case _:
+            store.cancel(middle.id, now=clock.now())
+            made = store.retry(middle.id, now=clock.now()).id
+    assert made == newest.id + 1

@@ -19,7 +19,7 @@ from mpdispatch.store.sql import Queries
 from mpdispatch.store.sqlite import choose, reads, schema
 from mpdispatch.store.sqlite.queries import QUERIES
 
-from .conftest import Desk
+from .conftest import Desk, completed, failed
 from .planners import OpenPlanner
 
 SQLITE = Path(mpdispatch.__file__).parent / "store" / "sqlite"
@@ -194,6 +194,37 @@ def test_parked_jobs_of_a_strange_name_do_not_slow_a_turn(path: Path, clock: Fak
         pass
     steps = _vm_steps(desk.ledger, lambda: desk.turn(slots=64, planner=planner))
     assert steps < 2000
+    desk.close()
+    store.close()
+
+
+def test_large_payloads_and_results_stand_apart_from_the_row(path: Path, clock: FakeClock) -> None:
+    store = SQLiteStore(path)
+    now = clock.now()
+    body = b'{"x":"' + b"x" * 5000 + b'"}'
+    store.enqueue(NewJob(name="a", payload=body), now=now)
+    store.enqueue_many(NewJob(name="a", payload=b""), [body, b"{}"], now=now)
+    desk = Desk(store, clock)
+    desk.turn(*[completed(job, now, result=job.payload) for job in desk.claim()])
+    connection = desk.ledger._session().connection
+    rows = connection.execute("SELECT payload, result FROM mpdispatch_jobs ORDER BY id").fetchall()
+    assert rows == [(None, None), (None, None), ("{}", "{}")]
+    assert [store.get(n).result for n in (1, 2)] == [{"x": "x" * 5000}] * 2
+    desk.close()
+    store.close()
+
+
+def test_an_outcome_takes_its_request_to_cancel_out_of_the_index(path: Path, clock: FakeClock) -> None:
+    store = SQLiteStore(path)
+    job = store.enqueue(NewJob(name="a", payload=b"{}"), now=clock.now())
+    desk = Desk(store, clock)
+    (claimed,) = desk.claim()
+    store.cancel(job.id, now=clock.now())
+    desk.turn(failed(claimed, clock.now()))
+    connection = desk.ledger._session().connection
+    assert connection.execute(
+        "SELECT sum(cancel_requested_us IS NOT NULL) FROM mpdispatch_jobs"
+    ).fetchone() == (0,)
     desk.close()
     store.close()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 import sqlite3
 from collections.abc import Callable
@@ -83,9 +82,11 @@ class House:
         )
         self.waits: list[float] = []
         """What each tick gave."""
-        self._names = itertools.count()
+        self._foreign: list[sqlite3.Connection] = []
 
     def close(self) -> None:
+        for connection in self._foreign:
+            connection.close()
         self.supervisor.close()
         self.crew.close()
         self.store.close()
@@ -190,6 +191,7 @@ class House:
         """A foreign program that has begun to write. Close it to let go."""
         connection = sqlite3.connect(self.folder / "jobs.db", isolation_level=None)
         connection.execute("BEGIN IMMEDIATE")
+        self._foreign.append(connection)
         return connection
 
     @property

@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 
-from tests.whole.harness import Place, Process, boottime_ns, is_alive, overlaps
+from tests.whole.harness import Place, Process, boottime_ns, descendants, is_alive, overlaps
 
 
 @dataclass
@@ -34,6 +34,7 @@ def rage(place: Place, *, seed: int, jobs: int, within: float, **env: object) ->
     begun = time.monotonic()
     supervisors = [place.supervise("-c", "3", **env) for _ in range(2)]
     every = jobs // 10
+    place.app.engine.enqueue("nap")  # the store is there from now on
     while len(ids) < jobs or place.unended():
         if time.monotonic() - begun > within:
             raise AssertionError(
@@ -41,7 +42,7 @@ def rage(place: Place, *, seed: int, jobs: int, within: float, **env: object) ->
             )
         if len(ids) < jobs:  # some are enqueued while the storm is on
             ids += handle.enqueue_many({"s": dice.choice((0.0, 0.001, 0.005, 0.02))} for _ in range(every))
-        time.sleep(dice.uniform(0.1, 0.4))
+        _let_some_end(place, dice.randrange(10, jobs // 20))
         which = dice.randrange(2)
         if supervisors[which].popen.poll() is not None:
             assert _was_hit(supervisors[which]), (seed, supervisors[which].err[-2000:])
@@ -63,6 +64,13 @@ def rage(place: Place, *, seed: int, jobs: int, within: float, **env: object) ->
     return storm
 
 
+def _let_some_end(place: Place, some: int) -> None:
+    """Wait for so many ends, or a second: the storm keeps step with the machine, busy or not."""
+    enough, latest = place.counts()["completed"] + some, time.monotonic() + 1
+    while time.monotonic() < latest and place.unended() and place.counts()["completed"] < enough:
+        time.sleep(0.01)
+
+
 def _was_hit(supervisor: Process) -> bool:
     """Whether it gave up because its first workers were killed one after the other."""
     return supervisor.popen.returncode == 70 and "killed by SIGKILL while importing" in supervisor.err
@@ -82,7 +90,8 @@ def _kill_worker(supervisor: Process, storm: Storm, dice: random.Random) -> None
 
 
 def _kill_supervisor(supervisor: Process, storm: Storm) -> None:
-    workers = supervisor.workers
+    supervisor.kill(signal.SIGSTOP)  # no worker may be started between the look and the kill
+    workers = descendants(supervisor.pid)
     supervisor.kill()
     supervisor.popen.wait()
     storm.supervisor_kills += 1

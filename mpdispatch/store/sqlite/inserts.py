@@ -19,6 +19,8 @@ from mpdispatch.store.sqlite.translate import translated
 
 __all__ = ["insert", "insert_many", "insert_on", "main_file_of", "refuse_other_file", "refuse_other_sqlite"]
 
+_INSERT = QUERIES["insert_job"]
+_INSERT_UNLESS_KEY_IN_USE = _INSERT + "\n" + QUERIES["unless_key_in_use"]
 _INSERT_BATCH = ManyRows(QUERIES["insert_batch"])
 
 
@@ -27,7 +29,8 @@ def insert(connection: sqlite3.Connection | sqlite3.Cursor, job: NewJob, now: In
     is_small = len(job.payload) <= INLINE_BYTES
     payload = stored_json(job.payload)
     cursor = connection.execute(
-        QUERIES["insert_job"], new_job_row(job, payload if is_small else None, now.wall_us)
+        _INSERT if job.idempotency_key is None else _INSERT_UNLESS_KEY_IN_USE,
+        new_job_row(job, payload if is_small else None, now.wall_us),
     )
     if cursor.rowcount != 1:
         return _older(connection, job)
@@ -51,8 +54,7 @@ def insert_many(
     batch_id: int | None,
 ) -> range:
     """One job per payload under ids that follow each other."""
-    row = connection.execute(QUERIES["last_id"]).fetchone()
-    first = 1 if row is None else row[0] + 1
+    first = connection.execute(QUERIES["last_id"]).fetchone()[0] + 1
     batch_id = first if batch_id is None else batch_id
     *constants, _key, _retried_from, _payload, trace_context = new_job_row(template, None, now.wall_us)
     values, large = list[Any](), list[tuple[int, str | bytes]]()

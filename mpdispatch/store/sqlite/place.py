@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 import threading
+import time
 import warnings
 import weakref
 from functools import cached_property
@@ -13,10 +14,10 @@ from pathlib import Path
 from typing import Protocol
 
 from mpdispatch import sqlite3
-from mpdispatch.errors import StoreError, StoreForeign, StoreNotShared, StoreTooNew
+from mpdispatch.errors import StoreBusy, StoreError, StoreForeign, StoreNotShared, StoreTooNew
 from mpdispatch.store.sqlite import opening, schema
 from mpdispatch.store.sqlite.connection import FileIdentity, Session, identity_of
-from mpdispatch.store.sqlite.lock import FileLock, MemoryLock
+from mpdispatch.store.sqlite.lock import FileLock, MemoryLock, Pauses
 from mpdispatch.store.sqlite.options import FileOptions
 
 __all__ = ["CLIENT_PATIENCE_S", "FilePlace", "MemoryPlace", "Place"]
@@ -102,12 +103,20 @@ class FilePlace:
 
     def _connect(self, patience_s: float, *, create: bool) -> Session:
         opening.refuse_network(self.path, self.location)
+        until = time.monotonic() + patience_s
+        pauses = Pauses()
         while True:
             if create:
                 opening.create_file(self.path, self.location)
             identity = identity_of(self.path)
             self._refuse_two_copies(identity)
-            connection = opening.connect_file(self.path, self.location, self.options)
+            try:
+                connection = opening.connect_file(self.path, self.location, self.options)
+            except StoreBusy:
+                # Settings are refused too while another process turns the file into a WAL database, or recovers it.
+                if not pauses.sleep(until):
+                    raise
+                continue
             session = Session(
                 connection,
                 FileLock(self.side_dir, queue=patience_s >= 1),

@@ -12,6 +12,11 @@ ORDER BY id;
 -- The guard: still ended, and that long ago.
 DELETE FROM mpdispatch_jobs WHERE id = ? AND state < 'g' AND completed_at_us < ?;
 
+-- name: prune_up_to
+-- An id is never used twice: the highest that was taken away.
+INSERT INTO mpdispatch_meta (key, value) VALUES ('pruned_up_to', ?)
+ON CONFLICT (key) DO UPDATE SET value = excluded.value WHERE CAST(value AS INTEGER) < CAST(excluded.value AS INTEGER);
+
 -- name: prune_payload
 DELETE FROM mpdispatch_payloads WHERE job_id = ?;
 

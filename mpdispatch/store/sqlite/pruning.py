@@ -43,4 +43,6 @@ def delete(connection: sqlite3.Connection, ids: list[int], before_us: int) -> in
             gone += 1
             for query in _EVERYWHERE:
                 connection.execute(_PRUNE[query], (job_id,))
+    if ids:
+        connection.execute(_PRUNE["prune_up_to"], (str(max(ids)),))
     return gone

@@ -1,10 +1,14 @@
 -- name: insert_job
--- A key in use under the same name inserts nothing; the caller then reads the older job.
+-- Without a key, as most are: to look for a conflict costs as much as an index.
 INSERT INTO mpdispatch_jobs (
-    name, queue, state, line, priority, run_at_us, max_retries, timeout_us, created_at_us, idempotency_key,
+    id, name, queue, state, line, priority, run_at_us, max_retries, timeout_us, created_at_us, idempotency_key,
     retried_from, payload, trace_context
 )
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+VALUES ((SELECT id + 1 FROM mpdispatch_last_id), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+
+-- name: unless_key_in_use
+-- The end of that for a job with a key: in use under the same name it inserts nothing; the caller then reads the
+-- older job.
 ON CONFLICT (name, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING;
 
 -- name: insert_batch
@@ -16,8 +20,8 @@ INSERT INTO mpdispatch_jobs (
 SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, new.column1, new.column2 FROM (VALUES (?, ?)) AS new;
 
 -- name: last_id
--- The highest id ever given, pruned jobs included.
-SELECT seq FROM sqlite_sequence WHERE name = 'mpdispatch_jobs';
+-- Two seeks.
+SELECT id FROM mpdispatch_last_id;
 
 -- name: insert_payload
 -- A large payload stands apart from the row that claims and outcomes rewrite.
@@ -109,10 +113,10 @@ WHERE id = ? AND state IN ('scheduled', 'retrying');
 -- name: enqueue_again
 -- The ended row stays as it ended. Its idempotency key stays with it: a key names one row.
 INSERT INTO mpdispatch_jobs (
-    name, queue, state, line, priority, run_at_us, max_retries, timeout_us, created_at_us, retried_from, payload,
+    id, name, queue, state, line, priority, run_at_us, max_retries, timeout_us, created_at_us, retried_from, payload,
     trace_context
 )
-SELECT name, queue, 'pending', 1, priority, :now, max_retries, timeout_us, :now, id, payload, trace_context
+SELECT (SELECT id + 1 FROM mpdispatch_last_id), name, queue, 'pending', 1, priority, :now, max_retries, timeout_us, :now, id, payload, trace_context
 FROM mpdispatch_jobs WHERE id = :id AND state IN ('failed', 'cancelled');
 
 -- name: copy_payload

@@ -106,7 +106,7 @@ def new_job_row(job: NewJob, payload: str | bytes | None, now_us: int) -> tuple[
 def fresh_job(job: NewJob, job_id: int, now_us: int) -> Job:
     """The Job that `insert_job` has just made, without reading it back."""
     run_at_us = now_us if job.run_at_us is None else job.run_at_us
-    payload = _json(job.payload)
+    payload, created_at = _json(job.payload), moment(now_us)
     return Job(
         id=job_id,
         name=job.name,
@@ -117,8 +117,8 @@ def fresh_job(job: NewJob, job_id: int, now_us: int) -> Job:
         attempt=0,
         starts=0,
         max_retries=job.max_retries,
-        run_at=moment(run_at_us),
-        created_at=moment(now_us),
+        run_at=created_at if run_at_us == now_us else moment(run_at_us),
+        created_at=created_at,
         started_at=None,
         completed_at=None,
         timeout=_seconds(job.timeout_us),
