@@ -458,14 +458,8 @@ class Supervisor:
         if self._is_traced and is_settled:
             self._pool.dismiss(wait_s=_FLUSH_S)
         self._pool.kill_all()
-        if is_settled:
-            try:
-                self._ledger.unregister(self._members.owner)
-            except StoreError as error:
-                self._log.warning("could not sign off; the next supervisor will", extra={"error": str(error)})
-            else:
-                if self._marks is not None:
-                    self._marks.path.unlink(missing_ok=True)
+        if is_settled and self._members.leave() and self._marks is not None:
+            self._marks.path.unlink(missing_ok=True)
         books = self.books
         self.ending = Ending(
             exit_code=exit_code,
