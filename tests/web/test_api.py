@@ -184,6 +184,10 @@ def test_an_idempotency_key_in_use_gives_the_older_job_with_200(client: TestClie
     ("body", "text"),
     [
         ({"name": "nope"}, "no handler 'nope' in this engine; registered: render"),
+        (
+            {"name": "mpdispatch.command", "payload": {"argv": ["id"], "cwd": "/", "env": {}}},
+            "'mpdispatch.command' is reserved for commands",
+        ),
         ({"name": "render"}, "path: is missing"),
         ({"name": "render", "payload": {"path": 3}}, "path"),
         ({"name": "render", "payload": {"path": "a", "x": 1}}, "x: is no argument of this job"),
