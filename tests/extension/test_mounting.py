@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 from starlette.applications import Starlette
-from starlette.routing import Mount
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import Mount, Route
 from starlette.testclient import TestClient
 
 from mpdispatch import DispatchError, UsageError, current_engine
-from mpdispatch.extension import DispatchExtension
+from mpdispatch.extension import DispatchExtension, get_engine
 
 
 def client(app: Starlette) -> TestClient:
@@ -45,6 +47,24 @@ def test_the_routes_served_alone_start_and_stop_the_extension(ext: DispatchExten
     with client(ext.asgi_app) as browser:  # type: ignore[arg-type]
         assert browser.get("/healthz").json()["status"] == "ok"
         assert current_engine() is ext.engine
+
+
+def test_each_app_of_a_process_has_its_own_engine_in_its_requests(
+    ext: DispatchExtension, tmp_path: Path
+) -> None:
+    async def where(request: Request) -> PlainTextResponse:
+        assert current_engine() is await get_engine() is request.app.state.dispatch
+        return PlainTextResponse(current_engine().store.location)
+
+    other = DispatchExtension(store=tmp_path / "other.db", supervise=False)
+    browsers = []
+    for each in (ext, other):
+        app = Starlette(routes=[Route("/where", where)])
+        each.install(app)
+        browsers.append(client(app))
+    with browsers[0], browsers[1]:
+        for _ in range(2):
+            assert [Path(b.get("/where").text).name for b in browsers] == ["jobs.db", "other.db"]
 
 
 def test_an_app_that_has_served_already_takes_no_extension(ext: DispatchExtension) -> None:
