@@ -46,8 +46,9 @@ def job_routes(engine: Engine) -> list[Route]:
 
     def show(request: Request) -> Response:
         job_id = _job_id(request)
-        attempts = [attempt_to_json(attempt) for attempt in engine.attempts(job_id)]
-        return answer({**job_to_json(engine.get_job(job_id)), "attempts": attempts})
+        # The job first: one that is read as ended has its attempts then.
+        job = job_to_json(engine.get_job(job_id))
+        return answer({**job, "attempts": [attempt_to_json(attempt) for attempt in engine.attempts(job_id)]})
 
     async def enqueue(request: Request) -> Response:
         most_bytes = engine.dispatcher.config.max_payload_bytes + ENVELOPE_BYTES

@@ -93,6 +93,20 @@ def test_a_job_is_shown_with_its_attempts(client: TestClient, engine: Engine) ->
     assert client.get(f"/v1/jobs/{job.id}").json() == {**job_to_json(engine.get_job(job.id)), "attempts": []}
 
 
+def test_a_job_shown_as_ended_has_its_attempts(
+    client: TestClient, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Read the other way round, a job that ends in between is completed without ever having been started."""
+    order = []
+    for name in ("get_job", "attempts"):
+        real = getattr(Engine, name)
+        monkeypatch.setattr(
+            Engine, name, lambda *args, real=real, name=name: (order.append(name), real(*args))[1]
+        )
+    client.get(f"/v1/jobs/{engine.enqueue('render', 'a.pdf').id}")
+    assert order == ["get_job", "attempts"]
+
+
 @pytest.mark.parametrize("job_id", ["99", "0", "-1", "x", "9" * 19, "9" * 20, "9" * 5000, "1.0", "٣"])
 def test_a_job_that_is_not_there_is_404(client: TestClient, job_id: str) -> None:
     answer = client.get(f"/v1/jobs/{job_id}")
