@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -186,6 +187,7 @@ _current: JobContext | None = None
 _engine: Any = None
 _serving: ContextVar[Any] = ContextVar("mpdispatch_engine", default=None)
 _is_worker = False
+_is_copy = False
 
 
 def current_job() -> JobContext:
@@ -295,3 +297,18 @@ def enter_worker() -> None:
     """Mark this process as a worker, for good. Call it before the app is imported."""
     global _is_worker
     _is_worker = True
+
+
+def watch_for_copies() -> None:
+    """From now on a fork of this process is a copy: made by a handler, and no worker. Call it in a worker, once."""
+    os.register_at_fork(after_in_child=_became_copy)
+
+
+def _became_copy() -> None:
+    global _is_copy
+    _is_copy = True
+
+
+def is_copy() -> bool:
+    """Whether this process is a fork that a handler made."""
+    return _is_copy

@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import resource
-import sys
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -36,7 +34,8 @@ from mpdispatch.errors import (
 )
 from mpdispatch.execution import eventloop
 from mpdispatch.execution.codec import Limits, encode_result, error_info
-from mpdispatch.execution.context import JobContext, Reporter, set_current_job
+from mpdispatch.execution.context import JobContext, Reporter, is_copy, set_current_job
+from mpdispatch.execution.metering import Meter
 from mpdispatch.execution.middleware import CallNext, Middleware, stacked
 from mpdispatch.execution.registry import JobDefinition, Registry, definition_of
 from mpdispatch.model import (
@@ -55,7 +54,6 @@ __all__ = ["Executor", "InterruptKind"]
 
 InterruptKind = Literal["timeout", "cancel"]
 
-_RSS_UNIT_BYTES = 1 if sys.platform == "darwin" else 1024
 # A delay is stored as 64-bit microseconds added to the time of day; a century is for ever.
 _MAX_DELAY_S = 100 * 365.25 * 86400
 
@@ -95,7 +93,7 @@ class Executor:
         self._window: tuple[int, int] | None = None
         self._asked: _Asked | None = None
         self._context: JobContext | None = None
-        self._cpu_s = time.process_time()
+        self._meter = Meter()
         self.recycle_reasons: list[str] = []
         """Why this process should take no more jobs; empty: it may."""
 
@@ -162,23 +160,20 @@ class Executor:
             deadline = datetime.now(UTC) + timedelta(microseconds=job.timeout_us)
         context = self._context = JobContext(job, reporter=self._reporter, deadline=deadline)
         set_current_job(context)
-        clock_ns = time.monotonic_ns()
+        began_ns = time.monotonic_ns()
         value, error = self._call(definition.call, arguments, context)
-        if os.getpid() != self._pid:
+        if is_copy():
             os._exit(70)  # a fork of the handler came back into our loop: only the worker itself may speak
         try:
-            duration_us = (time.monotonic_ns() - clock_ns) // 1000
-            usage = resource.getrusage(resource.RUSAGE_SELF)
-            cpu_s = usage.ru_utime + usage.ru_stime
+            ended_ns = time.monotonic_ns()
+            cpu_us, max_rss_bytes = self._meter.read(began_ns, ended_ns)
             run = Run(
                 started_us=started_us,
-                duration_us=duration_us,
+                duration_us=(ended_ns - began_ns) // 1000,
                 worker_pid=self._pid,
-                # Since the last job's end: an idle worker uses none, and one system call a job is enough.
-                cpu_us=int((cpu_s - self._cpu_s) * 1e6),
-                max_rss_bytes=usage.ru_maxrss * _RSS_UNIT_BYTES,
+                cpu_us=cpu_us,
+                max_rss_bytes=max_rss_bytes,
             )
-            self._cpu_s = cpu_s
             context.close()
             self.recycle_reasons += eventloop.take_reasons()
             return self._outcome(run, value, error)

@@ -2,12 +2,13 @@
 
 What a handler changed for the whole process (working folder, environment, umask, signal handlers, recursion
 limit) is put back. What cannot be (threads that would keep the process alive, resource limits) makes the worker
-ask to be replaced. Looking costs about 4 µs if nothing was changed: it is done after every job.
+ask to be replaced. Looking costs about 3 µs if nothing was changed: it is done after every job.
 """
 
 from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]  # the C half of `signal`; typeshed has no stub for it
+import _thread
 import os
 import resource
 import signal
@@ -62,8 +63,8 @@ class Hygiene:
         self._handlers = _handlers()
         self._recursion_limit = sys.getrecursionlimit()
         self._limits = {limit: resource.getrlimit(limit) for limit in _ALL_LIMITS}
-        self._turn = 0
         self._threads = frozenset(threading.enumerate())
+        self._thread_count = _thread._count()
         self.recycle_reasons: list[str] = []
         """Why this worker should be replaced; empty: it should not."""
 
@@ -76,11 +77,10 @@ class Hygiene:
     def wants_recycle(self) -> bool:
         return bool(self.recycle_reasons)
 
-    def restore(self, *, was_short: bool = False) -> list[str]:
+    def restore(self, *, was_brief: bool = False) -> list[str]:
         """Put back what was changed since the snapshot; says what that was, in a few words each.
 
-        After a job that was over in next to no time, resource limits are looked at in turn: within eight such jobs
-        a changed one is seen.
+        `was_brief`: do not look at the resource limits this time (a microsecond each).
         """
         changed: list[str] = []
         if (umask := os.umask(self._umask)) != self._umask:
@@ -93,9 +93,11 @@ class Hygiene:
         if sys.getrecursionlimit() != self._recursion_limit:
             changed.append(f"recursion limit {sys.getrecursionlimit()}")
             sys.setrecursionlimit(self._recursion_limit)
-        if threading.active_count() > len(self._threads):
+        # Without the lock and the lists of threading.active_count(): 0.05 instead of 0.4 µs.
+        if _thread._count() > self._thread_count:
             self._look_at_threads()
-        self._look_at_limits(was_short)
+        if not was_brief:
+            self._look_at_limits()
         return changed
 
     def _restore_cwd(self, changed: list[str]) -> None:
@@ -144,11 +146,9 @@ class Hygiene:
         if left:
             self._recycle("threads left running: " + ", ".join(thread.name for thread in left[:5]))
 
-    def _look_at_limits(self, was_short: bool) -> None:
-        # Each is a system call of 0.4 µs.
-        self._turn = (self._turn + 1) % len(_ALL_LIMITS)
-        for limit in (_ALL_LIMITS[self._turn],) if was_short else _ALL_LIMITS:
-            if resource.getrlimit(limit) != self._limits[limit]:
+    def _look_at_limits(self) -> None:
+        for limit, then in self._limits.items():
+            if resource.getrlimit(limit) != then:
                 self._recycle("a resource limit was changed")
 
     def _recycle(self, reason: str) -> None:

@@ -14,6 +14,8 @@ from mpdispatch.execution.describe import AppDescription
 from mpdispatch.model import Cancelled, ClaimedJob, Raised, RetryAsked, Run, Snoozed, Stream
 
 __all__ = [
+    "BELL",
+    "PARCEL",
     "Attach",
     "Boot",
     "BootFailed",
@@ -22,6 +24,7 @@ __all__ = [
     "FrameError",
     "FromWorker",
     "Noted",
+    "Parcel",
     "Reported",
     "RunJob",
     "Stop",
@@ -30,9 +33,12 @@ __all__ = [
     "Up",
     "Wrote",
     "decode_from_worker",
+    "decode_lines",
     "decode_to_worker",
     "encode",
     "is_job",
+    "is_parcel",
+    "parcel",
     "run_frame",
 ]
 
@@ -194,9 +200,17 @@ class Forked(msgspec.Struct, frozen=True, tag="forked"):
     pid: int
 
 
-FromWorker: TypeAlias = Up | BootFailed | Done | Ended | Reported | Wrote | Noted | Tired
+class Parcel(msgspec.Struct, frozen=True, tag="parcel", array_like=True):
+    """Only in the outbox: the next message comes as a frame of the channel, for it is too long to lie here."""
+
+
+FromWorker: TypeAlias = Up | BootFailed | Done | Ended | Reported | Wrote | Noted | Tired | Parcel
 
 encode = msgspec.json.Encoder().encode
+BELL = b"!"
+"""A frame that says: look into the outbox."""
+_PARCEL_MARK = b"@"
+PARCEL = encode(Parcel())
 _from_worker = msgspec.json.Decoder(FromWorker)
 _to_worker = msgspec.json.Decoder(ToWorker)
 _from_zygote = msgspec.json.Decoder(Hatched | Preloaded | Forked)
@@ -204,12 +218,21 @@ _to_zygote = msgspec.json.Decoder(Preload | Fork)
 _preamble = msgspec.json.Decoder(Boot | Attach)
 
 
-def decode_from_worker(frame: bytes) -> FromWorker:
+def decode_from_worker(frame: bytes | memoryview) -> FromWorker:
     try:
         message: FromWorker = _from_worker.decode(frame)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise FrameError(str(error)) from error
     return message
+
+
+def decode_lines(lines: bytes) -> list[FromWorker]:
+    """The messages of an outbox. Raises FrameError: at least one is none."""
+    try:
+        messages: list[FromWorker] = _from_worker.decode_lines(lines)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise FrameError(str(error)) from error
+    return messages
 
 
 def decode_to_worker(frame: bytes) -> ToWorker:
@@ -234,6 +257,16 @@ def decode_from_zygote(frame: bytes) -> Hatched | Preloaded | Forked:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise FrameError(str(error)) from error
     return message
+
+
+def parcel(message: bytes) -> bytes:
+    """The frame of a message too long for the outbox, where a `Parcel` stands for it."""
+    return _PARCEL_MARK + message
+
+
+def is_parcel(frame: bytes) -> bool:
+    """Whether the rest of this frame is a message whose turn the outbox says."""
+    return frame.startswith(_PARCEL_MARK)
 
 
 def is_job(frame: bytes) -> bool:

@@ -10,7 +10,8 @@ yet: it is ignored. After a host crash the file proves nothing (another boot id)
 
 The supervisor holds a `flock` on the file as long as it lives: that is how peers in other containers of this host know.
 
-Layout, little-endian: page 0 = header; then rings of 32 KiB: 64 bytes of head, 32 of control, 1020 marks of 32 bytes.
+Layout, in this machine's byte order: page 0 = header; then rings of 96 KiB: 64 bytes of head, 32 of control, 1020 marks of
+32 bytes, and the worker's outbox (see `outbox`) in the last 64 KiB.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mpdispatch.ids import ProcessId, boot_id, process_id
+from mpdispatch.pool.outbox import OUTBOX_BYTES, OutboxReader, OutboxWriter, Words
 
 __all__ = ["RING_JOBS", "Control", "Mark", "MarkFile", "MarkReader", "Ring", "marks_path"]
 
@@ -32,18 +34,19 @@ RING_JOBS = 1000
 _MAGIC = b"mpdmark1"
 _HEADER = struct.Struct("<8s36s32s")  # magic, boot id, token
 _PAGE = 4096
-_RING = 32768
-_HEAD = struct.Struct("<qqQ")  # pid, start, marks written
-_COUNT = struct.Struct("<Q")
-_CONTROL = struct.Struct("<QII")  # job id, starts, what
-_MARK = struct.Struct("<QQQQ")  # job id, starts, boottime µs, check
+_BOX_AT = 32768
+_RING = _BOX_AT + OUTBOX_BYTES
+_HEAD = struct.Struct("@qqQ")  # pid, start, marks written
+_CONTROL = struct.Struct("@QII")  # job id, starts, what
+_MARK = struct.Struct("@QQQQ")  # job id, starts, boottime µs, check
 _CHECK = 0x9E3779B97F4A7C15
 """Folded with the other three: a torn mark does not add up (a CRC would cost 0.7 µs more a job)."""
 _COUNT_AT, _CONTROL_AT, _MARKS_AT = 16, 64, 96
+_WORD_BYTES = 8
 _MARKS = 1020
 _MARK_BYTES = 32
 
-assert _MARKS_AT + _MARKS * _MARK_BYTES <= _RING
+assert _MARKS_AT + _MARKS * _MARK_BYTES <= _BOX_AT
 
 
 class Mark(NamedTuple):
@@ -74,11 +77,13 @@ def _unpack(data: memoryview | mmap.mmap, at: int) -> Mark | None:
 class Ring:
     """One worker's ring. The worker writes marks, the supervisor writes the control word; either may read."""
 
-    __slots__ = ("_base", "_count", "_map", "index")
+    __slots__ = ("_base", "_count", "_count_word", "_map", "_words", "index")
 
-    def __init__(self, mapping: mmap.mmap, index: int) -> None:
-        self._map, self.index = mapping, index
+    def __init__(self, mapping: mmap.mmap, words: Words, index: int) -> None:
+        """`words`: the same memory, as words."""
+        self._map, self._words, self.index = mapping, words, index
         self._base = _PAGE + index * _RING
+        self._count_word = (self._base + _COUNT_AT) // _WORD_BYTES
         self._count = 0
 
     @classmethod
@@ -89,25 +94,33 @@ class Ring:
             mapping = mmap.mmap(descriptor, os.fstat(descriptor).st_size)
         finally:
             os.close(descriptor)
-        ring = cls(mapping, index)
+        ring = cls(mapping, memoryview(mapping).cast("Q"), index)
         me = process_id()
         _HEAD.pack_into(mapping, ring._base, me.pid, me.start, 0)
         return ring
 
     def clear(self) -> None:
         """Make it ready for a new worker. Only when every job of the last one is settled on disk."""
-        self._map[self._base : self._base + _RING] = bytes(_RING)
+        self._map[self._base : self._base + _BOX_AT] = bytes(_BOX_AT)
+
+    def outbox(self) -> OutboxReader:
+        """In the supervisor: an empty box for what the new worker will say."""
+        return OutboxReader(self._map, self._words, self._base + _BOX_AT)
+
+    def outbox_to_fill(self) -> OutboxWriter:
+        """In the worker."""
+        return OutboxWriter(self._map, self._words, self._base + _BOX_AT)
 
     def write(self, job_id: int, starts: int, boot_us: int) -> None:
         """Mark a start. The count is written last: a mark it does not cover was never completed."""
         at = self._base + _MARKS_AT + (self._count % _MARKS) * _MARK_BYTES
         _MARK.pack_into(self._map, at, job_id, starts, boot_us, job_id ^ starts ^ boot_us ^ _CHECK)
         self._count += 1
-        _COUNT.pack_into(self._map, self._base + _COUNT_AT, self._count)
+        self._words[self._count_word] = self._count
 
     def last(self) -> Mark | None:
         """The newest mark: what the worker runs now, or ran last."""
-        (count,) = _COUNT.unpack_from(self._map, self._base + _COUNT_AT)
+        count = self._words[self._count_word]
         if count == 0:
             return None
         return _unpack(self._map, self._base + _MARKS_AT + ((count - 1) % _MARKS) * _MARK_BYTES)
@@ -149,6 +162,7 @@ class MarkFile:
                 # Without its blocks, a mark written on a full disk would be a SIGBUS, here as in the workers.
                 os.posix_fallocate(self._descriptor, 0, size)
             self._map = mmap.mmap(self._descriptor, size)
+            self._words: Words = memoryview(self._map).cast("Q")
         except OSError:
             os.close(self._descriptor)
             path.unlink()
@@ -160,7 +174,7 @@ class MarkFile:
         """A clean ring for a new worker, or None: every ring still guards something unsettled."""
         if not self._free:
             return None
-        ring = Ring(self._map, self._free.pop())
+        ring = Ring(self._map, self._words, self._free.pop())
         ring.clear()
         return ring
 
@@ -171,6 +185,7 @@ class MarkFile:
     def close(self, *, remove: bool) -> None:
         if remove:
             self.path.unlink(missing_ok=True)
+        self._words.release()
         self._map.close()
         os.close(self._descriptor)
 

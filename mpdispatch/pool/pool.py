@@ -6,7 +6,7 @@ Nothing here blocks, and nothing here decides about a job: `hear` gives events, 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
@@ -23,6 +23,7 @@ from mpdispatch.pool.frames import (
     Ended,
     FromWorker,
     Noted,
+    Parcel,
     Reported,
     Tired,
     Up,
@@ -143,9 +144,10 @@ class Pool:
         """Give it a ring, if it has none and there is one; else at the next try."""
         if self._marks is None or self._attach is None or worker.ring is not None:
             return
-        worker.ring = self._marks.take_ring()
-        if worker.ring is not None:
-            worker.tell(encode(self._attach(worker.ring.index)))
+        ring = self._marks.take_ring()
+        if ring is not None:
+            worker.attach(ring)
+            worker.tell(encode(self._attach(ring.index)))
 
     # -- looking --------------------------------------------------------------------------------------
 
@@ -166,40 +168,57 @@ class Pool:
     def booting(self) -> int:
         return sum(w.state is WorkerState.BOOTING for w in self.workers)
 
+    @property
+    def is_hushed(self) -> bool:
+        """Whether a worker may answer without a bell: it rings only when it has nothing more to do."""
+        return any(len(worker.hand) > 1 for worker in self.workers)
+
     def held(self) -> Iterator[tuple[WorkerProcess, InHand]]:
         return ((worker, held) for worker in self.workers for held in worker.hand)
 
     # -- hearing --------------------------------------------------------------------------------------
 
     def hear(self, events: Heard) -> Iterator[Event]:
-        """What the workers said, then how they ended, if they did: answers come before ends."""
+        """What the workers said, then how they ended, if they did: answers come before ends.
+
+        Workers at work are listened to whether anything woke us or not: that costs no system call.
+        """
         touches = [key.data for key, _ in events if isinstance(key.data, Touch)]
         if any(key.data is self.spawner for key, _ in events):
             self.spawner.hear()
-        for touch in touches:
-            if not touch.is_end:
-                yield from self._said(touch.worker)
+        heard = {touch.worker for touch in touches if not touch.is_end}
+        for worker in list(self.workers):
+            if worker in heard:
+                yield from self._said(worker, worker.said(in_channel=True))
+            elif worker.hand:
+                yield from self._said(worker, worker.said(in_channel=False))
         ended = {touch.worker for touch in touches if touch.is_end}
         for worker in list(self.workers):
             # Without pidfds an end is only seen by asking.
             if worker in ended or worker.launched.pidfd is None:
                 yield from self._ended(worker)
 
-    def _said(self, worker: WorkerProcess) -> Iterator[Event]:
-        for message in worker.messages():
+    def _said(self, worker: WorkerProcess, messages: Iterable[FromWorker]) -> Iterator[Event]:
+        for message in messages:
+            # First and plainly: nearly all are of this kind, one per job.
+            if type(message) is Done and (held := worker.answered(message.id, message.starts)) is not None:
+                answer = Completed(run=message.run, result=bytes(message.result))
+                if held.doom is None:
+                    yield Settled(worker, held.job, answer)
+                else:
+                    yield Settled(worker, held.job, of_answer(answer, held.doom, held.job.timeout_us))
+                continue
             yield from self._understood(worker, message)
-        if worker.is_broken is not None:
+            if worker.is_broken is not None:
+                break
+        if worker.is_broken is not None and worker.ending is None:
             worker.kill()
 
     def _understood(self, worker: WorkerProcess, message: FromWorker) -> Iterator[Event]:
         match message:
-            case Done():
-                held = worker.answered(message.id, message.starts)
-                if held is None:
-                    worker.is_broken = f"it answered for job {message.id}, which it does not hold"
-                    return
-                answer = Completed(run=message.run, result=bytes(message.result))
-                yield Settled(worker, held.job, of_answer(answer, held.doom, held.job.timeout_us))
+            case Done() | Parcel():
+                # A Done of a job in its hand does not come here, nor a parcel that was where it said.
+                worker.is_broken = f"it sent {message}, which was not its to say"
             case Ended():
                 held = worker.answered(message.id, message.starts)
                 if held is None:
@@ -235,8 +254,7 @@ class Pool:
         if ending is None:
             return
         # What it wrote just before its end still counts; what it never read was never started.
-        for message in worker.messages():
-            yield from self._understood(worker, message)
+        yield from self._said(worker, worker.last_words())
         recalled, unread = worker.recall(), list[ClaimedJob]()
         for held in list(worker.hand):
             worker.take_out(held)

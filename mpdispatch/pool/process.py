@@ -12,18 +12,31 @@ import signal
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
 from mpdispatch.model import ClaimedJob
 from mpdispatch.pool.channel import ChannelBroken
-from mpdispatch.pool.frames import FromWorker, Stop, decode_from_worker, decode_to_worker, encode, is_job
+from mpdispatch.pool.frames import (
+    BELL,
+    PARCEL,
+    FrameError,
+    FromWorker,
+    Parcel,
+    Stop,
+    decode_from_worker,
+    decode_lines,
+    decode_to_worker,
+    encode,
+    is_job,
+    is_parcel,
+)
 from mpdispatch.pool.frames import RunJob as RunFrame
 from mpdispatch.pool.kill import kill_tree, sweep
 from mpdispatch.pool.launch import Launched
 from mpdispatch.pool.marks import Control, Ring
+from mpdispatch.pool.outbox import OutboxReader
 
 __all__ = ["Doom", "Ending", "InHand", "WorkerProcess", "WorkerState"]
 
@@ -99,6 +112,10 @@ class WorkerProcess:
     has_booted: bool = False
     """Whether it ever got through the import."""
     ring: Ring | None = None
+    outbox: OutboxReader | None = None
+    """What it says, once it has a ring; before, all it says are frames."""
+    parcels: deque[FromWorker] = field(default_factory=deque)
+    """Long messages whose turn in the outbox has not come."""
     hand: deque[InHand] = field(default_factory=deque)
     unsettled: int = 0
     """Jobs sent to it whose outcome is not on disk yet."""
@@ -213,21 +230,68 @@ class WorkerProcess:
 
     # -- hearing from it ------------------------------------------------------------------------------
 
-    def messages(self) -> Iterator[FromWorker]:
-        """All it has said so far. Junk breaks the channel: `is_broken` is set and the rest is not read."""
-        while self.is_broken is None:
-            try:
-                frame = self.launched.channel.receive(wait=False)
-                if frame is None:
-                    return
-                message = decode_from_worker(frame)
-            except Exception as error:  # noqa: BLE001 - whatever a handler wrote there, it ends as a broken channel
-                self.is_broken = f"it sent junk ({error})"
-                return
-            yield message
+    def attach(self, ring: Ring) -> None:
+        """Have it write into this ring; it is told by its Attach frame."""
+        self.ring, self.outbox = ring, ring.outbox()
+
+    def said(self, *, in_channel: bool) -> list[FromWorker]:
+        """All it has said so far, in order; without `in_channel` only what costs no system call to look for.
+
+        Junk breaks the channel: `is_broken` is set and nothing is read any more.
+        """
+        found: list[FromWorker] = []
+        if self.is_broken is not None:
+            return found
+        try:
+            self._open_outbox(found)
+            while in_channel and (frame := self.launched.channel.receive(wait=False)) is not None:
+                self._open_frame(frame, found)
+                self._open_outbox(found)
+        except Exception as error:  # noqa: BLE001 - whatever a handler wrote there, it ends as a broken channel
+            self.is_broken = f"it sent junk ({error})"
+        return found
+
+    def last_words(self) -> list[FromWorker]:
+        """As `said`, once it has ended: a long message whose notice it did not write any more counts as well."""
+        found = self.said(in_channel=True)
+        found += self.parcels
+        self.parcels.clear()
+        return found
+
+    def _open_outbox(self, found: list[FromWorker]) -> None:
+        if self.outbox is None or not (lines := self.outbox.take()):
+            return
+        try:
+            messages = decode_lines(lines)
+        except FrameError:
+            found.extend(map(decode_from_worker, lines.splitlines()))  # up to the bad one, which raises again
+        if PARCEL not in lines:
+            found += messages
+            return
+        for message in messages:
+            found.append(self._parcel(found) if type(message) is Parcel else message)
+
+    def _open_frame(self, frame: bytes, found: list[FromWorker]) -> None:
+        if frame == BELL:
+            return
+        if is_parcel(frame):
+            self.parcels.append(decode_from_worker(memoryview(frame)[1:]))
+        else:
+            found.append(decode_from_worker(frame))
+
+    def _parcel(self, found: list[FromWorker]) -> FromWorker:
+        """The long message whose turn it is: it was sent before its notice was written."""
+        while not self.parcels:
+            frame = self.launched.channel.receive(wait=False)
+            if frame is None:
+                raise FrameError("a notice of a message that is not there")
+            self._open_frame(frame, found)
+        return self.parcels.popleft()
 
     def has_said_something(self) -> bool:
         """Whether it has said anything we have not heard yet."""
+        if self.outbox is not None and not self.outbox.is_empty():
+            return True
         poll = select.poll()  # select() itself takes no descriptor past 1023
         poll.register(self.launched.channel, select.POLLIN)
         return bool(poll.poll(0))
@@ -253,7 +317,7 @@ class WorkerProcess:
             kill_tree(self.launched.process)
 
     def reap(self) -> Ending | None:
-        """How it ended, or None if it has not. Kills what it left running. Call `messages` first."""
+        """How it ended, or None if it has not. Kills what it left running."""
         if self.ending is not None:
             return self.ending
         ending = self._wait()

@@ -12,6 +12,8 @@ import os
 import signal
 import socket
 import sys
+import threading
+import time
 import traceback
 from types import FrameType
 from typing import NoReturn
@@ -22,13 +24,16 @@ from mpdispatch.clock import boot_us
 from mpdispatch.errors import AppImportError, AppReferenceError, DispatchError
 from mpdispatch.execution.appref import AppEngine
 from mpdispatch.execution.codec import Limits
-from mpdispatch.execution.context import enter_worker, set_current_engine
+from mpdispatch.execution.context import enter_worker, is_copy, set_current_engine, watch_for_copies
 from mpdispatch.execution.executor import Executor
 from mpdispatch.execution.hygiene import Hygiene, has_children, kill_children
 from mpdispatch.execution.loading import load
+from mpdispatch.execution.metering import BRIEF_US, EVERY
 from mpdispatch.model import Completed, Stream
 from mpdispatch.pool.channel import EXIT_CHANNEL_LOST, Channel, ChannelBroken
 from mpdispatch.pool.frames import (
+    BELL,
+    PARCEL,
     Attach,
     Boot,
     BootFailed,
@@ -43,15 +48,19 @@ from mpdispatch.pool.frames import (
     decode_preamble,
     decode_to_worker,
     encode,
+    parcel,
 )
 from mpdispatch.pool.hazards import fork_hazards
 from mpdispatch.pool.linux import become_subreaper, die_with, set_oom_score
 from mpdispatch.pool.marks import Ring
+from mpdispatch.pool.outbox import OutboxWriter
 
 _log = logging.getLogger("mpdispatch.worker")
 
-_SHORT_US = 500
-"""A job over sooner than this is tidied up after in short."""
+_LINE_MAX_BYTES = 16 * 1024
+"""A longer message goes by a frame of its own."""
+_PARCEL_LINE = PARCEL + b"\n"
+_FULL_PAUSE_S = 0.0005
 
 EXIT_BOOT_FAILED = 3
 
@@ -101,6 +110,7 @@ def _settle_in(death_fd: int, supervisor_pid: int) -> None:
         faulthandler.enable()
         faulthandler.register(signal.SIGUSR2, all_threads=True)
     enter_worker()
+    watch_for_copies()
 
 
 def _serve(channel: Channel, app: AppEngine | None) -> None:
@@ -138,12 +148,54 @@ def _receive(channel: Channel) -> bytes:
     return frame
 
 
+class _Voice:
+    """How this worker speaks: into its outbox, and by a frame only where it must. Any thread; forks as well."""
+
+    def __init__(self, channel: Channel, outbox: OutboxWriter) -> None:
+        self._channel, self._outbox = channel, outbox
+        self._lock = threading.Lock()
+        self._has_news = False
+
+    def say(self, message: bytes, *, is_urgent: bool) -> None:
+        """`is_urgent`: the supervisor is told to listen at once, not only when this worker has nothing more to do."""
+        if is_copy():
+            self._channel.send(message, wait=True)  # the outbox is the worker's, not its copies'
+            return
+        with self._lock:
+            if len(message) <= _LINE_MAX_BYTES and b"\n" not in message:
+                self._put(message + b"\n")
+            else:
+                self._channel.send(parcel(message), wait=True)
+                self._put(_PARCEL_LINE)
+                is_urgent = True
+            self._has_news = True
+            if is_urgent:
+                self._ring()
+
+    def rest(self) -> None:
+        """This worker is about to wait: have what it said listened to."""
+        if self._has_news:
+            with self._lock:
+                self._ring()
+
+    def _ring(self) -> None:
+        self._has_news = False
+        self._channel.send(BELL, wait=True)
+
+    def _put(self, line: bytes) -> None:
+        while not self._outbox.put(line):
+            # The supervisor is far behind; as a full channel would, this waits for it.
+            self._ring()
+            time.sleep(_FULL_PAUSE_S)
+
+
 class _Loop:
     """Receive, mark, run, answer."""
 
     def __init__(self, channel: Channel, attach: Attach, app: AppEngine) -> None:
         self._channel = channel
         self._ring = Ring.attach(attach.marks_path, attach.ring)
+        self._voice = _Voice(channel, self._ring.outbox_to_fill())
         self._kills_children = attach.kills_children
         self._pid = os.getpid()
         self._executor = Executor(
@@ -156,11 +208,18 @@ class _Loop:
         app.hooks.route(self._note)
         signal.signal(signal.SIGUSR1, self._interrupt)
         self._hygiene = Hygiene.snapshot()
+        self._unasked = 0
+        """Brief jobs since it was looked for processes left behind."""
 
     def run(self) -> None:
+        frame: bytes | None = None
         while True:
-            message = decode_to_worker(_receive(self._channel))
+            if frame is None:
+                self._rest()
+                frame = _receive(self._channel)
+            message = decode_to_worker(frame)
             if isinstance(message, Stop):
+                self._voice.rest()
                 return
             outcome = self._executor.run(message.job(), message.reference)
             if os.getpid() != self._pid:
@@ -171,22 +230,45 @@ class _Loop:
             else:
                 answer = encode(Ended(message.id, message.starts, outcome))
             run = outcome.run
-            self._tidy(answer, (run and run.duration_us) or 0)
+            frame = self._answer(answer, (run and run.duration_us) or 0)
 
-    def _tidy(self, answer: bytes, duration_us: int) -> None:
-        """Undo what the handler left behind, then answer: its leftovers end before its outcome counts."""
+    def _answer(self, answer: bytes, duration_us: int) -> bytes | None:
+        """Undo what the handler left behind, then answer: its leftovers end before its outcome counts.
+
+        Gives the next frame, if there is one.
+        """
         reasons: list[str] = []
+        # It cannot have made a process, so only now and then is it asked; and always before the worker rests.
+        self._unasked = self._unasked + 1 if duration_us < BRIEF_US and self._unasked < EVERY else 0
+        if not self._unasked:
+            self._end_children(reasons)
+        if changed := self._hygiene.restore(was_brief=self._unasked > 0):
+            _log.debug("put back what a job changed", extra={"changed": ", ".join(changed)})
+        _flush_output()
+        reasons += self._hygiene.recycle_reasons + self._executor.recycle_reasons
+        if reasons:
+            self._voice.say(answer, is_urgent=False)
+            self._voice.say(encode(Tired("; ".join(reasons))), is_urgent=True)
+            return None
+        # First: a job that has closed our descriptors is not to be counted as done.
+        frame = self._channel.receive(wait=False)
+        self._voice.say(answer, is_urgent=False)
+        return frame
+
+    def _rest(self) -> None:
+        if self._unasked:
+            self._unasked = 0
+            reasons: list[str] = []
+            self._end_children(reasons)
+            if reasons:
+                self._voice.say(encode(Tired("; ".join(reasons))), is_urgent=True)
+        self._voice.rest()
+
+    def _end_children(self, reasons: list[str]) -> None:
         if self._kills_children and has_children():
             kill_children()
             if has_children():
                 reasons.append("processes left behind do not end")
-        if changed := self._hygiene.restore(was_short=duration_us < _SHORT_US):
-            _log.debug("put back what a job changed", extra={"changed": ", ".join(changed)})
-        _flush_output()
-        self._channel.send(answer, wait=True)
-        reasons += self._hygiene.recycle_reasons + self._executor.recycle_reasons
-        if reasons:
-            self._channel.send(encode(Tired("; ".join(reasons))), wait=True)
 
     def _mark(self, job_id: int, starts: int) -> None:
         self._ring.write(job_id, starts, boot_us())
@@ -197,10 +279,10 @@ class _Loop:
         self._executor.interrupt(job_id, starts, "timeout" if kind == 1 else "cancel")
 
     def _note(self, events: bytes, count: int) -> None:
-        self._channel.send(encode(Noted(msgspec.Raw(events), count)), wait=True)
+        self._voice.say(encode(Noted(msgspec.Raw(events), count)), is_urgent=True)
 
     def output(self, job_id: int, starts: int, stream: Stream, text: str, written: int) -> None:
-        self._channel.send(encode(Wrote(job_id, starts, stream, text, written)), wait=True)
+        self._voice.say(encode(Wrote(job_id, starts, stream, text, written)), is_urgent=True)
 
     def progress(self, job_id: int, starts: int, data: bytes) -> None:
-        self._channel.send(encode(Reported(job_id, starts, msgspec.Raw(data))), wait=True)
+        self._voice.say(encode(Reported(job_id, starts, msgspec.Raw(data))), is_urgent=True)

@@ -54,6 +54,8 @@ _JOIN_PAUSE_S = 0.02
 _PEERS_US = 1_000_000
 _PEERS_KNOCK_US = 100_000
 _DRAINED_US = 100_000
+_LOOK_US = 2_000
+"""A worker that has more to do does not say that it has answered: we look."""
 _FLUSH_S = 2.0
 """How long idle workers may take to send the spans they hold."""
 
@@ -296,6 +298,8 @@ class Supervisor:
             due.append(at)
         if (at := self._assigner.recall_stuck(now_us)) is not None:
             due.append(at)
+        if self._pool.is_hushed:
+            due.append(now_us + _LOOK_US)
         return due
 
     def _wants_turn(self, now_us: int) -> bool:

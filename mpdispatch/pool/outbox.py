@@ -1,0 +1,98 @@
+"""What a worker says, through shared memory: no system call per answer. Both sides.
+
+A ring of bytes in the worker's part of the mark file: one JSON message a line. The worker writes a line, then the
+count of bytes written; the supervisor reads up to that count, then says how far it has read. So what was said outlives
+the worker, whatever kills it, and a line that was being written then was never said.
+
+    0       8       16                                65536
+    ┌───────┬───────┬───────────────────────────────────┐
+    │written│ read  │ lines, round and round            │
+    └───────┴───────┴───────────────────────────────────┘
+"""
+
+from __future__ import annotations
+
+import mmap
+from typing import TypeAlias
+
+__all__ = ["OUTBOX_BYTES", "OutboxBroken", "OutboxReader", "OutboxWriter", "Words"]
+
+OUTBOX_BYTES = 65536
+_WORD_BYTES = 8
+_LINES_AT = 2 * _WORD_BYTES
+_ROOM = OUTBOX_BYTES - _LINES_AT
+
+
+Words: TypeAlias = "memoryview[int]"
+"""The file as words of eight bytes: one load or store each. `struct.pack_into` clears before it writes, and so a
+reader saw a count of zero."""
+
+
+class OutboxBroken(Exception):
+    """The counts make no sense: somebody else wrote there."""
+
+
+class OutboxWriter:
+    """The worker's side. One thread at a time."""
+
+    __slots__ = ("_at", "_lines", "_map", "_read", "_words", "_written")
+
+    def __init__(self, mapping: mmap.mmap, words: Words, base: int) -> None:
+        self._map, self._words = mapping, words
+        self._at, self._lines = base // _WORD_BYTES, base + _LINES_AT
+        self._written, self._read = words[self._at], 0
+
+    def put(self, line: bytes) -> bool:
+        """Say this (it ends in a newline, the only one). False: there is no room until the supervisor has read."""
+        size, written = len(line), self._written
+        if size > _ROOM - (written - self._read):
+            self._read = self._words[self._at + 1]
+            if size > _ROOM - (written - self._read):
+                return False
+        at, lines = written % _ROOM, self._lines
+        if at + size <= _ROOM:
+            self._map[lines + at : lines + at + size] = line
+        else:
+            first = _ROOM - at
+            self._map[lines + at : lines + _ROOM] = line[:first]
+            self._map[lines : lines + size - first] = line[first:]
+        self._written = written + size
+        # Last: what it does not cover was never said.
+        self._words[self._at] = self._written
+        return True
+
+
+class OutboxReader:
+    """The supervisor's side."""
+
+    __slots__ = ("_at", "_lines", "_map", "_read", "_words")
+
+    def __init__(self, mapping: mmap.mmap, words: Words, base: int) -> None:
+        """An empty box, for a new worker."""
+        self._map, self._words, self._read = mapping, words, 0
+        self._at, self._lines = base // _WORD_BYTES, base + _LINES_AT
+        words[self._at] = words[self._at + 1] = 0
+
+    def is_empty(self) -> bool:
+        return self._words[self._at] == self._read
+
+    def take(self) -> bytes:
+        """The lines not read yet; empty if there are none.
+
+        Raises:
+            OutboxBroken: what is there was not written by `OutboxWriter`.
+        """
+        written = self._words[self._at]
+        size = written - self._read
+        if size == 0:
+            return b""
+        if not 0 < size <= _ROOM:
+            raise OutboxBroken(f"{size} bytes in a box of {_ROOM}")
+        at, lines = self._read % _ROOM, self._lines
+        if at + size <= _ROOM:
+            found = self._map[lines + at : lines + at + size]
+        else:
+            found = self._map[lines + at : lines + _ROOM] + self._map[lines : lines + size - (_ROOM - at)]
+        self._read = written
+        self._words[self._at + 1] = written
+        return found
