@@ -66,10 +66,6 @@ class Config:
     """A worker is replaced after this many jobs."""
     max_worker_rss: int | None = _setting(None, settings.optional(settings.whole(MIB, 1 << 50)))
     """A worker holding more bytes of memory than this after a job is replaced."""
-    start_method: Literal["auto", "exec", "zygote"] = _setting(
-        "auto", settings.choice("auto", "exec", "zygote")
-    )
-    """How worker processes are started."""
     durability: Literal["full", "process"] = _setting("full", settings.choice("full", "process"))
     """What an enqueue survives: power loss, or any crash of a process. For stores not made with a `durability`."""
     retention: float | None = _setting(None, settings.optional(settings.duration()))
@@ -95,7 +91,6 @@ class Config:
             max_prefetch: int = ...,
             max_jobs_per_worker: int | None = ...,
             max_worker_rss: int | None = ...,
-            start_method: Literal["auto", "exec", "zygote"] = ...,
             durability: Literal["full", "process"] = ...,
             retention: float | timedelta | str | None = ...,
         ) -> None: ...

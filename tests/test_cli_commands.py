@@ -71,6 +71,27 @@ def test_enqueue_with_a_used_key_gives_the_first_job(cli: Cli) -> None:
     assert cli("enqueue", "x", "--idempotency-key", "k").stdout == first
 
 
+def test_enqueue_makes_a_job_of_each_line_of_stdin(cli: Cli) -> None:
+    done = cli("enqueue", "add", "--args", "-", "b:=5", stdin='{"a": 1}\n\n{"a": 2, "b": 7}\n')
+    assert (done.returncode, done.stdout) == (0, "1\n2\n")
+    shown = [json.loads(cli("show", each, "--json").stdout) for each in ("1", "2")]
+    assert [each["payload"] for each in shown] == [{"a": 1, "b": 5}, {"a": 2, "b": 5}]
+
+
+def test_a_line_of_stdin_that_is_no_object_is_named_and_nothing_is_enqueued(cli: Cli) -> None:
+    cli("enqueue", "other")
+    for bad in ("[1]", '{"a": 1', '{"a": NaN}'):
+        done = cli("enqueue", "add", "--args", "-", stdin=f'{{"a": 1}}\n{bad}\n')
+        assert done.returncode == 2
+        assert "line 2" in done.stderr
+    assert cli("enqueue", "other").stdout == "2\n"
+
+
+def test_no_line_of_stdin_is_no_job(cli: Cli) -> None:
+    done = cli("enqueue", "add", "--args", "-", "--json")
+    assert (done.returncode, json.loads(done.stdout)["count"]) == (0, 0)
+
+
 def test_enqueue_count_prints_every_id(cli: Cli) -> None:
     assert cli("enqueue", "x", "--count", "3").stdout == "1\n2\n3\n"
     assert loaded(cli("enqueue", "x", "--count", "2", "--json")) == {"batch_id": 4, "count": 2, "ids": [4, 5]}

@@ -32,7 +32,6 @@ DEFAULTS = {
     "max_prefetch": 400,
     "max_jobs_per_worker": None,
     "max_worker_rss": None,
-    "start_method": "auto",
     "durability": "full",
     "retention": None,
 }
@@ -118,11 +117,10 @@ BAD_VALUES = [
     *((name, bad) for name in DURATIONS for bad in NOT_DURATIONS),
     *((name, bad) for name in COUNTS for bad in NOT_COUNTS),
     *((name, 64 * MIB + 1) for name in ("max_payload_bytes", "max_result_bytes")),
-    *((name, "Kill") for name in ("child_policy", "start_method", "durability")),
+    *((name, "Kill") for name in ("child_policy", "durability")),
     *((name, None) for name, value in DEFAULTS.items() if value is not None),
     *(("queues", bad) for bad in ["default", [], [""], ["a\n"], ["a", "a"], ["x" * 201], [True], 5, {"a": 1}]),
     *((name, 0) for name in ("poll_interval", "heartbeat_interval", "stale_job_threshold")),
-    ("start_method", "fork"),
 ]
 
 

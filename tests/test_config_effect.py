@@ -33,7 +33,6 @@ VALUES: dict[str, tuple[str, Any]] = {
     "max_prefetch": ("7", 7),
     "max_jobs_per_worker": ("100", 100),
     "max_worker_rss": ("104857600", 100 << 20),
-    "start_method": ("exec", "exec"),
     "durability": ("process", "process"),
     "retention": ("30d", 30 * 86_400.0),
 }

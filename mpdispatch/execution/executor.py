@@ -34,7 +34,7 @@ from mpdispatch.errors import (
 )
 from mpdispatch.execution import eventloop
 from mpdispatch.execution.codec import Limits, encode_result, error_info
-from mpdispatch.execution.context import JobContext, Reporter, is_copy, set_current_job
+from mpdispatch.execution.context import JobContext, Reporter, set_current_job
 from mpdispatch.execution.metering import Meter
 from mpdispatch.execution.middleware import CallNext, Middleware, stacked
 from mpdispatch.execution.registry import JobDefinition, Registry, definition_of
@@ -162,7 +162,7 @@ class Executor:
         set_current_job(context)
         began_ns = time.monotonic_ns()
         value, error = self._call(definition.call, arguments, context)
-        if is_copy():
+        if os.getpid() != self._pid:
             os._exit(70)  # a fork of the handler came back into our loop: only the worker itself may speak
         try:
             ended_ns = time.monotonic_ns()

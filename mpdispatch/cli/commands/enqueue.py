@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -15,7 +15,7 @@ from mpdispatch.cli.joboptions import job_options, new_job_fields
 from mpdispatch.cli.output import print_json, say
 from mpdispatch.cli.places import find_app, find_settings, find_store, load_app
 from mpdispatch.cli.program import Options, command
-from mpdispatch.cli.values import arguments_of
+from mpdispatch.cli.values import arguments_of, arguments_of_lines
 from mpdispatch.clock import SystemClock
 from mpdispatch.config import Config
 from mpdispatch.errors import Fault, PayloadError, UsageError
@@ -37,11 +37,17 @@ _MAX_COUNT = 1_000_000
 @command(
     "mpdispatch enqueue render path=a.pdf dpi:=300 -A tasks:engine\n"
     'mpdispatch enqueue render --args \'{"path": "a.pdf"}\' --queue bulk --delay 5m\n'
-    "mpdispatch enqueue render path=a.pdf --wait"
+    "mpdispatch enqueue render path=a.pdf --wait\n"
+    "mpdispatch enqueue render --args - < pages.jsonl"
 )
 @click.argument("name", shell_complete=complete_name)
 @click.argument("pairs", metavar="[k=TEXT | k:=JSON]...", nargs=-1)
-@click.option("--args", "whole", metavar="JSON", help="All arguments as a JSON object; pairs win over it.")
+@click.option(
+    "--args",
+    "whole",
+    metavar="JSON",
+    help="All arguments as a JSON object; pairs win over it. -: one job for each line of stdin.",
+)
 @job_options
 @click.option("--count", type=click.IntRange(1, _MAX_COUNT), help="Enqueue it so many times.")
 @click.option("--wait", is_flag=True, help="Wait until it has ended; exit 1 if it did not complete.")
@@ -64,12 +70,19 @@ def enqueue(
     wished = {key: value for key, value in wishes.items() if value is not None}
     if count is not None and "idempotency_key" in wished:
         raise UsageError("--count and --idempotency-key exclude each other: there is one job per key")
-    arguments = arguments_of(pairs, whole)
+    if whole == "-":
+        if count is not None or "idempotency_key" in wished:
+            raise UsageError("--args - enqueues a job for each line: no --count, no --idempotency-key")
+        # All of them first: a line that is no JSON is refused before anything is enqueued.
+        items = list(arguments_of_lines(sys.stdin.buffer, pairs))
+    else:
+        items = [arguments_of(pairs, whole)] * (count or 1)
+    is_one = count is None and whole != "-"
     app = find_app(options)
     store, ids, answer = (
-        _as_given(options, name, arguments, wished, count)
+        _as_given(options, name, items, wished, is_one)
         if app is None
-        else _checked(options, load_app(app), name, arguments, wished, count)
+        else _checked(options, load_app(app), name, items, wished, is_one)
     )
     if not options.json:
         for job_id in ids:
@@ -80,7 +93,7 @@ def enqueue(
         return 0
     code, ended = ends_of(options, store, ids)
     if options.json:
-        print_json(ended[0] if count is None else ended)
+        print_json(ended[0] if is_one else ended)
     return code
 
 
@@ -97,25 +110,25 @@ class _Kept(NamedTuple):
 
     @classmethod
     def many(cls, store: Store, ids: Sequence[int]) -> _Kept:
-        return cls(store, ids, {"batch_id": ids[0], "count": len(ids), "ids": list(ids)})
+        return cls(store, ids, {"batch_id": ids[0] if ids else None, "count": len(ids), "ids": list(ids)})
 
 
 def _checked(
     options: Options,
     engine: Engine,
     name: str,
-    arguments: Mapping[str, Any],
+    items: Sequence[Mapping[str, Any]],
     wished: Mapping[str, Any],
-    count: int | None,
+    is_one: bool,
 ) -> _Kept:
     """Enqueued as the app itself would. Its supervisor looks into the app's own store, so that is where it goes."""
     if options.store is not None:
         engine.use_store(find_store(options).location)
     door = engine.options(**cast("EnqueueKeywords", wished))
     try:
-        if count is None:
-            return _Kept.one(engine.store, door.enqueue(name, **arguments))
-        return _Kept.many(engine.store, [*door.enqueue_many(name, itertools.repeat(arguments, count))])
+        if is_one:
+            return _Kept.one(engine.store, door.enqueue(name, **items[0]))
+        return _Kept.many(engine.store, [*door.enqueue_many(name, items)])
     except PayloadError as error:
         raise PayloadError(name, map(_as_typed, error.faults)) from error
 
@@ -130,22 +143,22 @@ def _as_typed(fault: Fault) -> Fault:
 def _as_given(
     options: Options,
     name: str,
-    arguments: Mapping[str, Any],
+    items: Sequence[Mapping[str, Any]],
     wished: Mapping[str, Any],
-    count: int | None,
+    is_one: bool,
 ) -> _Kept:
     """Enqueued as it was typed: nobody here knows the handler."""
     settings = find_settings(options)
     config = Config.resolve({}, env=os.environ, file=settings.config if settings else None)
     now = SystemClock().now()
     fields = new_job_fields(wished, now)
-    payload = _payload(name, arguments, config.max_payload_bytes)
-    job = NewJob(name=check_job_name(name), payload=payload, **fields)
+    payloads = [_payload(name, arguments, config.max_payload_bytes) for arguments in items]
+    job = NewJob(name=check_job_name(name), payload=payloads[0] if payloads else b"{}", **fields)
     store = find_store(options)
     store.check(create=True)
-    if count is None:
+    if is_one:
         return _Kept.one(store, store.enqueue(job, now=now))
-    return _Kept.many(store, store.enqueue_many(job, [payload] * count, now=now))
+    return _Kept.many(store, store.enqueue_many(job, payloads, now=now) if payloads else ())
 
 
 def _payload(name: str, arguments: Mapping[str, Any], max_bytes: int) -> bytes:
