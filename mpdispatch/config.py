@@ -11,10 +11,10 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 from mpdispatch.cpus import usable_cpus
-from mpdispatch.errors import ConfigError, Fault
+from mpdispatch.errors import ConfigError, Fault, UsageError
 from mpdispatch.policy import settings
 from mpdispatch.policy.durations import parse_duration
-from mpdispatch.policy.names import MAX_NAME_CHARS
+from mpdispatch.policy.names import MAX_NAME_CHARS, shown
 from mpdispatch.policy.rate import MAX_BURST, MAX_RATE, MIN_RATE
 from mpdispatch.policy.sources import Settings, Source, arguments, collect, environment, section
 
@@ -134,18 +134,34 @@ class Config:
 
         That is `argument`, the name of the variable, the key in the file (`file.queues`) or `default`.
         """
-        found = _collected(
-            cls,
-            [
-                arguments(explicit),
-                environment(env or {}, ENV_PREFIX, [each.name for each in fields(cls)]),
-                section(file or {}, file_key),
-            ],
-        )
+        known = [each.name for each in fields(cls)]
+        sources = [
+            arguments(explicit),
+            environment(env or {}, ENV_PREFIX, known),
+            section(file or {}, file_key),
+        ]
+        config, found = cls.resolve_among({}, {}, sources)
+        return config, found.origins
+
+    @classmethod
+    def resolve_among(
+        cls,
+        readers: Mapping[str, settings.Reader],
+        defaults: Mapping[str, object],
+        sources: Sequence[Source],
+    ) -> tuple[Config, Settings]:
+        """The configuration from sources (strongest first) that hold other settings too.
+
+        `readers` and `defaults` are those of the others; the Settings hold them and the fields alike.
+
+        Raises:
+            ConfigError: every fault of every source.
+        """
+        found = _collected(cls, sources, readers, defaults)
         _check_lease(found)
         config = object.__new__(cls)
         _fill(config, found)
-        return config, found.origins
+        return config, found
 
     @property
     def slots(self) -> int:
@@ -195,18 +211,56 @@ class QueueConfig:
             source = section(given | unknown, name) if has_key else arguments(given | unknown)
             _fill(self, _collected(type(self), [source]))
 
+    @classmethod
+    def read_list(cls, value: object, is_text: bool) -> tuple[QueueConfig, ...]:
+        """How a file's `queue_configs` is read: a list of mappings, each with a name.
 
-def _collected(cls: type[Config] | type[QueueConfig], sources: Sequence[Source]) -> Settings:
+        Raises:
+            ConfigError: the keys of its faults are paths below the list: `[0].rate_limit`.
+        """
+        if not isinstance(value, list | tuple):
+            raise UsageError(f"must be a list such as [{{name: bulk, max_concurrency: 2}}], not {shown(value)}")
+        configs: list[QueueConfig] = []
+        faults: list[Fault] = []
+        for index, item in enumerate(value):
+            if isinstance(item, cls):
+                configs.append(item)
+            elif not isinstance(item, Mapping):
+                faults.append(Fault(f"[{index}]", f"must be a mapping with a name, not {shown(item)}"))
+            else:
+                found = _collected(cls, [section(item, f"[{index}]")])
+                if "name" not in item:
+                    found.faults[:] = [each for each in found.faults if each.key != "name"]
+                    found.faults.append(Fault(f"[{index}].name", "is required"))
+                faults.extend(found.faults)
+                if not found.faults:
+                    config = object.__new__(cls)
+                    _fill(config, found)
+                    configs.append(config)
+        names = [config.name for config in configs]
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        faults += [Fault("", f"the queue {name!r} is there twice") for name in repeated]
+        if faults:
+            raise ConfigError(faults)
+        return tuple(configs)
+
+
+def _collected(
+    cls: type[Config] | type[QueueConfig],
+    sources: Sequence[Source],
+    more_readers: Mapping[str, settings.Reader] = {},
+    more_defaults: Mapping[str, object] = {},
+) -> Settings:
     readers = {each.name: each.metadata["read"] for each in fields(cls)}
     defaults = {each.name: each.default for each in fields(cls) if each.default is not MISSING}
-    return collect(readers, defaults, sources)
+    return collect({**readers, **more_readers}, {**defaults, **more_defaults}, sources)
 
 
 def _fill(config: Config | QueueConfig, found: Settings) -> None:
     if found.faults:
         raise ConfigError(found.faults)
-    for name, value in found.values.items():
-        object.__setattr__(config, name, value)  # the one moment before it is frozen
+    for each in fields(config):
+        object.__setattr__(config, each.name, found.values[each.name])  # the one moment before it is frozen
 
 
 def _check_lease(found: Settings) -> None:

@@ -102,9 +102,15 @@ class Dispatcher:
             from mpdispatch.supervisor.serve import Plan, SupervisorThread  # floor 6, only when it is needed
 
             plan = Plan(**self._parts())
-            thread = SupervisorThread(reference, lambda _: plan, log=self.logger)
+            thread = SupervisorThread(reference, plan, log=self.logger)
             thread.start()
             self._thread = thread
+
+    @property
+    def is_supervising(self) -> bool:
+        """Whether a supervisor that `start` began is at work in this process."""
+        thread = self._thread
+        return thread is not None and thread.is_alive
 
     def stop(self, timeout: float | timedelta | None = None) -> None:
         """Claim no more, let running jobs finish, end. Returns when it has ended; does nothing if not started.
@@ -177,6 +183,7 @@ class Dispatcher:
             "default_timeout_s": default_timeout_s(engine.middleware),
             "hooks": (wanted := engine.hooks.wanted()),
             "hook_line": engine.hooks.line() if wanted else None,
+            "is_traced": engine.telemetry.is_tracing,
         }
 
 

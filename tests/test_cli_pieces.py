@@ -16,10 +16,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpdispatch.cli.configfile import file_settings
 from mpdispatch.cli.logs import LineFormatter
 from mpdispatch.cli.output import escape, print_json_array, print_table, time_text
 from mpdispatch.cli.values import CONCURRENCY, DURATION, RFC3339, arguments_of
+from mpdispatch.configfile import file_settings
 from mpdispatch.errors import ConfigError
 
 # ---------------------------------------------------------------- values
@@ -174,7 +174,7 @@ def faults_of(explicit: str | None = None) -> list[str]:
 @pytest.mark.usefixtures("folder")
 def test_no_file_is_fine_and_does_not_load_yaml() -> None:
     code = (
-        "import sys; from mpdispatch.cli.configfile import file_settings as f; f(None);"
+        "import sys; from mpdispatch.configfile import file_settings as f; f(None);"
         "sys.exit('yaml' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

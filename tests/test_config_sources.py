@@ -41,7 +41,6 @@ def test_every_field_is_read_from_the_environment():
         "MPDISPATCH_MAX_PREFETCH": "8",
         "MPDISPATCH_MAX_JOBS_PER_WORKER": "100",
         "MPDISPATCH_MAX_WORKER_RSS": "none",
-        "MPDISPATCH_START_METHOD": "exec",
         "MPDISPATCH_DURABILITY": "process",
         "MPDISPATCH_RETENTION": "7d",
     }

@@ -2,8 +2,8 @@
 
 Floors (a module imports only lower ones, or its own room):
 
-    8 cli web extension contrib testing     4 execution middleware   1 model
-    7 dispatcher engine, the package's face  3 store                0 errors ids clock cpus failpoints sqlite3
+    8 cli web extension contrib testing      4 execution middleware   1 model
+    7 dispatcher engine configfile, the face 3 store                  0 errors ids clock cpus failpoints sqlite3
     6 supervisor                             2 policy config hooks
     5 pool
 """
@@ -32,7 +32,7 @@ FLOORS = {
     **dict.fromkeys(["execution", "middleware"], 4),
     "pool": 5,
     "supervisor": 6,
-    **dict.fromkeys(["dispatcher", "engine"], 7),
+    **dict.fromkeys(["dispatcher", "engine", "configfile"], 7),
     **dict.fromkeys(["cli", "web", "extension", "contrib", "testing", "__main__"], 8),
 }
 

@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple, cast
 
-from mpdispatch.cli.configfile import FileSettings, file_settings
 from mpdispatch.cli.program import Options
 from mpdispatch.config import ENV_PREFIX, Config
+from mpdispatch.configfile import FileSettings, file_settings
 from mpdispatch.errors import AppReferenceError, ConfigError, Fault, UsageError
 from mpdispatch.execution.appref import AppReference, reference_to
 from mpdispatch.execution.loading import load

@@ -59,6 +59,7 @@ COMMANDS: Mapping[str, _Entry] = {
     "workers": _Entry("workers:workers", "Show supervisors and their workers."),
     "stats": _Entry("stats:stats", "Count jobs by state and queue."),
     "prune": _Entry("prune:prune", "Delete jobs that ended long ago."),
+    "config": _Entry("config:config", "Check the configuration: every setting, and where it comes from."),
     "migrate": _Entry("migrate:migrate", "Create the store or bring its schema up to date."),
     "doctor": _Entry("doctor:doctor", "Examine the store and this machine, with remedies."),
     "completion": _Entry("completion:completion", "Print the completion script of a shell."),

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import UTC, datetime
-from typing import Any, NoReturn
+from datetime import datetime
+from typing import Any
 
 import click
 
 from mpdispatch.errors import UsageError
+from mpdispatch.model.wire import json_from_text, time_from_text
 from mpdispatch.policy.durations import parse_duration
 
 __all__ = ["CONCURRENCY", "DURATION", "JOB_ID", "RFC3339", "arguments_of", "arguments_of_lines"]
@@ -32,17 +32,14 @@ class _Rfc3339(click.ParamType[datetime]):
     """A time with its offset, as an aware datetime in UTC."""
 
     name = "time"
-    _SHAPE = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
         if isinstance(value, datetime):
             return value
         try:
-            if not self._SHAPE.fullmatch(value):
-                raise ValueError
-            return datetime.fromisoformat(value.upper()).astimezone(UTC)
-        except (ValueError, OverflowError):
-            self.fail(f"{value!r} is no RFC 3339 time such as 2026-05-01T08:00:00Z", param, ctx)
+            return time_from_text(value)
+        except UsageError as error:
+            self.fail(str(error), param, ctx)
 
 
 class _Concurrency(click.ParamType[int | str]):
@@ -119,18 +116,9 @@ def _of_pairs(pairs: Sequence[str]) -> dict[str, Any]:
 
 
 def _json(text: str, where: str, hint: str | None = None) -> Any:
-    def refuse(constant: str) -> NoReturn:
-        raise ValueError(f"{constant} is no JSON")
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) < len(pairs):
-            raise ValueError("an object has the same key twice")
-        return found
-
     try:
-        return json.loads(text, parse_constant=refuse, object_pairs_hook=unique)
-    except (ValueError, RecursionError) as error:
+        return json_from_text(text)
+    except UsageError as error:
         if hint is None:
             hint = "" if where == "--args" else f"; text is given as {where}=..."
-        raise click.UsageError(f"{where}: no valid JSON: {error}{hint}") from error
+        raise click.UsageError(f"{where}: {error}{hint}") from error

@@ -12,7 +12,7 @@ from mpdispatch.engine.options import checked_id, checked_limit, seconds
 from mpdispatch.engine.overview import overview
 from mpdispatch.engine.waiting import wait_for_end, wait_for_end_async
 from mpdispatch.errors import JobCancelledError, JobFailedError, StoreNotShared, UsageError
-from mpdispatch.execution.context import in_worker
+from mpdispatch.execution.context import in_worker, refuse_while_importing
 from mpdispatch.model import Attempt, Job, JobState, Page, SupervisorStatus
 from mpdispatch.policy.names import check_name, shown
 from mpdispatch.store.base import JobFilter, QueueStats, Store
@@ -75,6 +75,7 @@ class JobDesk:
             WaitTimeoutError: it has not ended within `timeout` seconds; the job itself goes on.
             JobNotFoundError: there is no such job (any more).
         """
+        refuse_while_importing("wait")
         timeout_s = None if timeout is None else seconds("timeout", timeout)
         wait_for_end(self.store, checked_id(job_id), timeout_s)
         return _completed(self.store.get(job_id))

@@ -8,12 +8,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from mpdispatch.clock import Instant
-from mpdispatch.ids import boot_id, host_name, machine_id, pid_namespace, process_start
+from mpdispatch.ids import boot_id, pid_namespace, process_start
 from mpdispatch.model import ClaimedJob, PeerSupervisor, SupervisorStatus, WorkerStatus
 from mpdispatch.model.wire import moment_of
-from mpdispatch.policy.lease import judge_peer
 from mpdispatch.pool.marks import MarkReader, marks_path
-from mpdispatch.pool.peers import process_is_alive
+from mpdispatch.pool.peers import verdict_on
 from mpdispatch.store.base import Store
 
 __all__ = ["supervisors_of"]
@@ -29,19 +28,11 @@ def supervisors_of(store: Store, now: Instant) -> list[SupervisorStatus]:
 
 
 def _status(peer: PeerSupervisor, jobs: list[ClaimedJob], side_dir: Path, now: Instant) -> SupervisorStatus:
-    verdict = judge_peer(
-        peer,
-        now=now,
-        boot_id=boot_id(),
-        machine_id=machine_id(),
-        host=host_name(),
-        process_is_alive=process_is_alive(peer, side_dir),
-    )
     return SupervisorStatus(
         id=peer.id,
         host=peer.host,
         pid=peer.pid,
-        state=verdict.value,
+        state=verdict_on(peer, side_dir, now).value,
         app=peer.app,
         queues=peer.queues,
         concurrency=peer.concurrency,

@@ -10,6 +10,9 @@ import math
 import os
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -28,7 +31,11 @@ __all__ = [
     "current_job",
     "enter_worker",
     "in_worker",
+    "leave_main_at_work",
     "refuse_while_importing",
+    "release_current_engine",
+    "rerunning_main",
+    "serving",
     "set_current_engine",
     "set_current_job",
 ]
@@ -178,6 +185,7 @@ class JobContext:
 
 _current: JobContext | None = None
 _engine: Any = None
+_serving: ContextVar[Any] = ContextVar("mpdispatch_engine", default=None)
 _is_worker = False
 _is_copy = False
 
@@ -200,14 +208,20 @@ def set_current_job(context: JobContext | None) -> None:
 
 
 def current_engine() -> Any:
-    """The engine whose handler is running (or of the app this process serves).
+    """The engine whose handler is running, or of the app whose request is served.
 
     Raises:
         DispatchError: there is none here.
     """
-    if _engine is None:
-        raise DispatchError("current_engine() works only inside a handler while a worker runs its job")
-    return _engine
+    engine = _serving.get()
+    if engine is None:
+        engine = _engine
+    if engine is None:
+        raise DispatchError(
+            "current_engine() works inside a handler while a worker runs its job, and inside an app that has a"
+            " DispatchExtension installed and started"
+        )
+    return engine
 
 
 def set_current_engine(engine: Any) -> None:
@@ -216,13 +230,62 @@ def set_current_engine(engine: Any) -> None:
     _engine = engine
 
 
+@contextmanager
+def serving(engine: Any) -> Iterator[None]:
+    """Inside it `current_engine()` is this engine: a process may serve several apps, each with its own."""
+    token = _serving.set(engine)
+    try:
+        yield
+    finally:
+        _serving.reset(token)
+
+
+def release_current_engine(engine: Any) -> None:
+    """This process no longer works for this engine."""
+    global _engine
+    if _engine is engine:
+        _engine = None
+
+
 def in_worker() -> bool:
     """Whether this process is a worker: it runs jobs and starts no supervisor."""
     return _is_worker
 
 
+class MainProgramEnds(BaseException):
+    """Raised in a worker where the main program that it runs again begins its work."""
+
+
+_is_main_rerun = _is_left_at_work = False
+
+
+@contextmanager
+def rerunning_main() -> Iterator[None]:
+    """A worker runs the main program again inside it, for what it defines."""
+    global _is_main_rerun, _is_left_at_work
+    _is_main_rerun = True
+    try:
+        yield
+    except MainProgramEnds:
+        logger.debug("the main program was left where it begins to enqueue")
+    finally:
+        _is_main_rerun = _is_left_at_work = False
+
+
+def leave_main_at_work() -> None:
+    """The main program has started an extension outside `if __name__ == "__main__":`.
+
+    In a worker that did nothing, so what it enqueues next must not be enqueued by each worker again: its re-run
+    ends there. What it defined until then is what it has.
+    """
+    global _is_left_at_work
+    _is_left_at_work = _is_main_rerun
+
+
 def refuse_while_importing(call: str) -> None:
     """Raises WrongProcessError while a worker imports its app: every worker would do this once more."""
+    if _is_left_at_work:
+        raise MainProgramEnds
     if _is_worker and _engine is None:
         raise WrongProcessError(
             f"{call}() was called while a worker process imported the app; workers import the main program too: "

@@ -13,6 +13,7 @@ from typing import Any
 from mpdispatch.errors import AppImportError, AppReferenceError, DispatchError
 from mpdispatch.execution.appref import AppEngine, AppReference, engine_of, parse_target
 from mpdispatch.execution.codec import error_info
+from mpdispatch.execution.context import rerunning_main
 
 __all__ = ["load"]
 
@@ -116,4 +117,5 @@ def _run_main_again(reference: AppReference) -> None:
     if original is not None:  # started with `python -m`: relative imports count from its real name
         module.__spec__, module.__package__ = original, original.parent
     sys.modules["__main__"] = sys.modules["__mp_main__"] = module
-    loader.exec_module(module)
+    with rerunning_main():
+        loader.exec_module(module)

@@ -1,12 +1,15 @@
-"""Jobs as JSON, the same for the command line and HTTP. Pure: values in, plain objects out."""
+"""Jobs as JSON, the same for the command line and HTTP, and JSON as they take it. Pure: values and plain objects."""
 
 from __future__ import annotations
 
+import json
+import re
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NoReturn
 
 import msgspec
 
+from mpdispatch.errors import UsageError
 from mpdispatch.model.dead_letters import DeadLetter
 from mpdispatch.model.job import Attempt, ErrorInfo, Job
 from mpdispatch.model.status import Finding, SupervisorStatus
@@ -17,11 +20,12 @@ __all__ = [
     "error_to_json",
     "finding_to_json",
     "job_to_json",
+    "json_from_text",
     "moment_of",
     "supervisor_to_json",
+    "time_from_text",
     "time_to_json",
 ]
-
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -35,6 +39,41 @@ def time_to_json(moment: datetime | None) -> str | None:
     if moment is None:
         return None
     return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
+
+
+def time_from_text(text: str) -> datetime:
+    """The aware UTC datetime of an RFC 3339 time, which has an offset. Raises UsageError.
+
+    >>> time_from_text("2026-05-01T10:00:00+02:00")
+    datetime.datetime(2026, 5, 1, 8, 0, tzinfo=datetime.timezone.utc)
+    """
+    try:
+        if not _RFC3339.fullmatch(text):
+            raise ValueError
+        return datetime.fromisoformat(text.upper()).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise UsageError(f"{text[:60]!r} is no RFC 3339 time such as 2026-05-01T08:00:00Z") from None
+
+
+def json_from_text(text: str | bytes) -> Any:
+    """What this JSON says, to the letter: no NaN, and no key twice in an object. Raises UsageError."""
+
+    def refuse(constant: str) -> NoReturn:
+        raise ValueError(f"{constant} is no JSON")
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            raise ValueError("an object has the same key twice")
+        return found
+
+    try:
+        return json.loads(text, parse_constant=refuse, object_pairs_hook=unique)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"no valid JSON: {error}") from error
 
 
 def moment_of(us: int) -> datetime:

@@ -5,7 +5,7 @@ slots, running counts, token buckets, paused queues ──▶ plan ──▶ at 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -36,6 +36,7 @@ class Admission:
     """The limits of one supervisor: a `model.Planner`.
 
     `known` names the jobs it has handlers for (None: it runs any), `app` says in a refusal where it looked.
+    `has_come` says of a name whether its handler was registered since; it is asked before a refusal only.
     Configurations of queues it does not poll are passed over.
     """
 
@@ -43,6 +44,7 @@ class Admission:
     configs: tuple[QueueLimits, ...] = ()
     known: frozenset[str] | None = None
     app: str = ""
+    has_come: Callable[[str], bool] = field(default=lambda name: False, compare=False)
     limited: frozenset[str] = field(init=False)
     rated: frozenset[str] = field(init=False)
     _most: Mapping[str, int] = field(init=False, repr=False, compare=False)
@@ -99,7 +101,7 @@ class Admission:
         >>> Admission(queues=("default",), known=frozenset({"resize"}), app="shop:engine").refusal("send_mail")
         "no handler 'send_mail' in app 'shop:engine'; registered: resize"
         """
-        if self.known is None or name in self.known:
+        if self.known is None or name in self.known or self.has_come(name):
             return None
         if name == COMMAND_JOB:
             return "command jobs run only under a supervisor started with --allow-commands"

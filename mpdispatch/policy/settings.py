@@ -13,7 +13,7 @@ from mpdispatch.errors import UsageError
 from mpdispatch.policy.durations import as_seconds, parse_duration
 from mpdispatch.policy.names import check_name, shown
 
-__all__ = ["Reader", "choice", "duration", "name", "names", "number", "optional", "whole"]
+__all__ = ["Reader", "choice", "duration", "name", "names", "number", "optional", "switch", "text", "whole"]
 
 Reader: TypeAlias = Callable[[object, bool], Any]
 
@@ -73,6 +73,38 @@ def choice(*words: str) -> Reader:
         raise UsageError(f"must be {' or '.join(map(repr, words))}, not {shown(value)}")
 
     return read
+
+
+def switch(value: object, is_text: bool) -> bool:
+    """True or false; in the environment also 1 and 0, yes and no, on and off.
+
+    >>> switch("off", True)
+    False
+    """
+    if isinstance(value, bool):
+        return value
+    if is_text and isinstance(value, str) and value.lower() in _SWITCHES:
+        return _SWITCHES[value.lower()]
+    raise UsageError(f"must be true or false, not {shown(value)}")
+
+
+_SWITCHES = {
+    "true": True,
+    "1": True,
+    "yes": True,
+    "on": True,
+    "false": False,
+    "0": False,
+    "no": False,
+    "off": False,
+}
+
+
+def text(value: object, is_text: bool) -> str:
+    """Any text."""
+    if not isinstance(value, str):
+        raise UsageError(f"must be text, not {shown(value)}")
+    return value
 
 
 def optional(read: Reader) -> Reader:

@@ -6,11 +6,12 @@ sources, strongest first ──▶ collect(readers) ──▶ values, where each
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from mpdispatch.errors import Fault, UsageError
+from mpdispatch.errors import ConfigError, Fault, UsageError
 from mpdispatch.policy.settings import Reader
 
 __all__ = ["DEFAULT_ORIGIN", "Settings", "Source", "arguments", "collect", "environment", "section"]
@@ -98,6 +99,10 @@ def collect(
             except UsageError as error:
                 found.faults.append(Fault(source.key(name), str(error)))
                 continue
+            except ConfigError as error:
+                # A setting with parts: each fault has its path below the setting's own.
+                found.faults.extend(Fault(source.key(name) + each.key, each.message) for each in error.faults)
+                continue
             if is_first:
                 found.values[name], found.origins[name] = kept, source.origin(name)
     for name in readers:
@@ -111,8 +116,11 @@ def collect(
 
 
 def _unknown(name: str, readers: Mapping[str, Reader], source: Source) -> str:
-    near = difflib.get_close_matches(name.lower(), readers, n=1)
+    near = difflib.get_close_matches(name.lower(), readers, n=1, cutoff=0.5)
     if near:
-        wanted = source.key(near[0]).rpartition(": ")[2]  # the file stands before the fault already
+        # The file, and the place in a list, stand before the fault already.
+        wanted = re.sub(r"^\[\d+\]\.", "", source.key(near[0]).rpartition(": ")[2])
         return f"no such setting; did you mean {wanted}?"
-    return f"no such setting; there are {', '.join(map(source.key, sorted(readers)))}"
+    # Variables have names of their own; of the keys of a section only the last part differs.
+    names = map(source.key, sorted(readers)) if source.is_text else sorted(readers)
+    return f"no such setting; there are {', '.join(names)}"

@@ -1,17 +1,31 @@
-"""What the kernel says of another supervisor's process. Runs in supervisors and in whoever looks at them."""
+"""Which registered supervisors live: the kernel says, else the lease. Runs in supervisors and whoever looks at them."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from mpdispatch.ids import boot_id, pid_namespace, process_start
+from mpdispatch.clock import Instant
+from mpdispatch.ids import boot_id, host_name, machine_id, pid_namespace, process_start
 from mpdispatch.model import PeerSupervisor
+from mpdispatch.policy.lease import PeerVerdict, judge_peer
 from mpdispatch.pool.marks import MarkReader, marks_path
 
-__all__ = ["process_is_alive"]
+__all__ = ["verdict_on"]
 
 
-def process_is_alive(peer: PeerSupervisor, side_dir: Path) -> bool | None:
+def verdict_on(peer: PeerSupervisor, side_dir: Path, now: Instant) -> PeerVerdict:
+    """What may be concluded about a registered supervisor. `side_dir` is that of its store's ledger."""
+    return judge_peer(
+        peer,
+        now=now,
+        boot_id=boot_id(),
+        machine_id=machine_id(),
+        host=host_name(),
+        process_is_alive=_is_alive(peer, side_dir),
+    )
+
+
+def _is_alive(peer: PeerSupervisor, side_dir: Path) -> bool | None:
     """Alive, gone, or None where the kernel cannot be asked (another boot, another machine)."""
     if peer.boot_id != boot_id():
         return None

@@ -3,28 +3,35 @@
 from __future__ import annotations
 
 import os
-from typing import cast
-from urllib.parse import parse_qsl, unquote, urlsplit
 
 from mpdispatch.errors import UsageError
+from mpdispatch.store.base import Store
 from mpdispatch.store.sqlite import SQLiteStore
-from mpdispatch.store.sqlite.opening import Durability
+from mpdispatch.store.sqlite.options import FileOptions
+from mpdispatch.store.thirdparty import third_party_store
 
-__all__ = ["open_store"]
+__all__ = ["NOT_YET", "open_store", "refuse_for_now"]
 
-_NOT_YET = {
+NOT_YET = {
     "postgresql": "PostgreSQL",
     "postgres": "PostgreSQL",
     "redis": "Redis",
     "rediss": "Redis",
     "valkey": "Redis",
+    "valkeys": "Redis",
 }
+"""Schemes of stores that are to come, and what they stand for."""
 
 
-def open_store(location: str | os.PathLike[str]) -> SQLiteStore:
+def refuse_for_now(kind: str) -> UsageError:
+    """The error for a store of a kind this version does not have yet."""
+    return UsageError(f"this version of mpdispatch has no {kind} store; use a path or sqlite:///…")
+
+
+def open_store(location: str | os.PathLike[str]) -> Store:
     """The store at `location`: a path, `:memory:`, or `sqlite:///relative.db`, `sqlite:////absolute.db`.
 
-    A URL may end in `?durability=process` and `shared=1`. Does no I/O.
+    A URL may end in `?durability=process`, `shared=1` and such, see `SQLiteStore`. Does no I/O.
 
     Raises:
         UsageError: the location is of a kind this version has no store for, or malformed.
@@ -37,25 +44,11 @@ def open_store(location: str | os.PathLike[str]) -> SQLiteStore:
         return SQLiteStore(text)
     # postgresql+psycopg://…, as SQLAlchemy writes it
     scheme = scheme.lower().partition("+")[0]
-    if scheme in _NOT_YET:
-        raise UsageError(
-            f"this version of mpdispatch has no {_NOT_YET[scheme]} store; use a path or sqlite:///…"
-        )
-    if scheme != "sqlite":
-        raise UsageError(f"{scheme}:// names no store; use a path, :memory: or sqlite:///path")
-    return _open_sqlite(text)
-
-
-def _open_sqlite(url: str) -> SQLiteStore:
-    parts = urlsplit(url)
-    if parts.netloc or parts.fragment:
-        raise UsageError(f"{url}: write sqlite:///relative.db or sqlite:////absolute.db")
-    path = unquote(parts.path.removeprefix("/")) or ":memory:"
-    options = dict(parse_qsl(parts.query, keep_blank_values=True))
-    durability = options.pop("durability", None)
-    shared = options.pop("shared", "0").lower()
-    if options:
-        raise UsageError(f"{url}: unknown option {min(options)!r}; there are durability and shared")
-    if shared not in ("0", "1", "false", "true"):
-        raise UsageError(f"{url}: shared must be 0 or 1, not {shared!r}")
-    return SQLiteStore(path, durability=cast("Durability | None", durability), shared=shared in ("1", "true"))
+    if scheme in NOT_YET:
+        raise refuse_for_now(NOT_YET[scheme])
+    if scheme == "sqlite":
+        path, options = FileOptions.read(text)
+        return SQLiteStore.with_options(path, options)
+    if (store := third_party_store([scheme], text)) is not None:
+        return store
+    raise UsageError(f"{scheme}:// names no store; use a path, :memory: or sqlite:///path")

@@ -413,6 +413,10 @@ class Supervisor:
             self.books.put_back(event.worker.recall(), now_us)
             event.worker.retire()
 
+    def look_around(self) -> None:
+        """What needs no worker: stay registered, take over what dead supervisors left. Before the first is there."""
+        self._guarded(lambda: self._with_store(self._clock.now().boot_us))
+
     # -- ending -----------------------------------------------------------------------------------------
 
     def _stop_if_asked(self, now_us: int) -> None:
@@ -445,6 +449,11 @@ class Supervisor:
             else:
                 self._end(1 if self.books.failed else 0, is_settled=True)
 
+    def sign_off(self) -> None:
+        """Leave the store without ever having claimed anything."""
+        if self.ending is None:
+            self._end(0, is_settled=True)
+
     def _end(self, exit_code: int, *, is_settled: bool = False) -> None:
         """Let the workers go and leave the store.
 
@@ -453,14 +462,8 @@ class Supervisor:
         if self._is_traced and is_settled:
             self._pool.dismiss(wait_s=_FLUSH_S)
         self._pool.kill_all()
-        if is_settled:
-            try:
-                self._ledger.unregister(self._members.owner)
-            except StoreError as error:
-                self._log.warning("could not sign off; the next supervisor will", extra={"error": str(error)})
-            else:
-                if self._marks is not None:
-                    self._marks.path.unlink(missing_ok=True)
+        if is_settled and self._members.leave() and self._marks is not None:
+            self._marks.path.unlink(missing_ok=True)
         books = self.books
         self.ending = Ending(
             exit_code=exit_code,

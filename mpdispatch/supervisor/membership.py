@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 
 from mpdispatch.clock import SECOND_US, Clock
 from mpdispatch.config import Config
-from mpdispatch.errors import StoreBusy
+from mpdispatch.errors import StoreBusy, StoreError
 from mpdispatch.ids import boot_id, host_name, machine_id, pid_namespace, process_id
 from mpdispatch.model import Registration
 from mpdispatch.policy.lease import lease, renew_every_us, trusted_until_boot_us
@@ -16,6 +17,8 @@ from mpdispatch.store.base import Lease, Ledger, Renewal
 __all__ = ["Membership"]
 
 _RETRY_US = 50_000
+_LEAVE_S = 2.0
+_LEAVE_PAUSE_S = 0.02
 
 
 class Membership:
@@ -52,6 +55,24 @@ class Membership:
         self._granted(now.boot_us)
         self._log.info("registered", extra={"owner": self.owner, "queues": ",".join(self._who.queues)})
         return self.owner
+
+    def leave(self) -> bool:
+        """Sign off. False: the store does not let us; then the next supervisor does it, or our lease runs out.
+
+        Waits for a busy store, up to 2 s: nothing runs any more that this could keep. In a process that lives on
+        (a web server's) the row would look alive until the lease ends, and nobody else would supervise.
+        """
+        until_s = time.monotonic() + _LEAVE_S
+        while True:
+            try:
+                self._ledger.unregister(self.owner)
+            except StoreError as error:
+                if isinstance(error, StoreBusy) and time.monotonic() < until_s:
+                    time.sleep(_LEAVE_PAUSE_S)
+                    continue
+                self._log.warning("could not sign off; the next supervisor will", extra={"error": str(error)})
+                return False
+            return True
 
     def is_trusted(self, now_us: int) -> bool:
         """Whether our jobs are surely still ours; past that nobody may believe anything we do."""

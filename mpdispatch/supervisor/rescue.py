@@ -18,7 +18,7 @@ from typing import TypeAlias
 from mpdispatch.clock import Clock
 from mpdispatch.execution.rulebook import Rulebook
 from mpdispatch.failpoints import failpoint
-from mpdispatch.ids import ProcessId, boot_id, host_name, machine_id, pid_namespace, process_start
+from mpdispatch.ids import ProcessId, boot_id, pid_namespace, process_start
 from mpdispatch.model import (
     ClaimedJob,
     ErrorInfo,
@@ -31,11 +31,11 @@ from mpdispatch.model import (
     Transition,
 )
 from mpdispatch.policy.decide import RetryRules, decide
-from mpdispatch.policy.lease import PeerVerdict, judge_peer
+from mpdispatch.policy.lease import PeerVerdict
 from mpdispatch.pool.ears import Ears, Heard
 from mpdispatch.pool.kill import kill_marked, kill_tree, sweep
 from mpdispatch.pool.marks import MarkReader, marks_path
-from mpdispatch.pool.peers import process_is_alive
+from mpdispatch.pool.peers import verdict_on
 from mpdispatch.store.base import Ledger
 from mpdispatch.supervisor.books import Books
 from mpdispatch.supervisor.telling import Teller
@@ -70,22 +70,16 @@ class Rescuer:
         """
         living, took_over = list[PeerSupervisor](), False
         for peer in self._ledger.peers(owner):
-            verdict = PeerVerdict.EXPIRED if peer.id in given_up else self._judge(peer)
+            verdict = (
+                PeerVerdict.EXPIRED
+                if peer.id in given_up
+                else verdict_on(peer, self._ledger.side_dir, self._clock.now())
+            )
             if verdict is PeerVerdict.ALIVE:
                 living.append(peer)
             else:
                 took_over |= self.take_over(peer, verdict)
         return living, took_over
-
-    def _judge(self, peer: PeerSupervisor) -> PeerVerdict:
-        return judge_peer(
-            peer,
-            now=self._clock.now(),
-            boot_id=boot_id(),
-            machine_id=machine_id(),
-            host=host_name(),
-            process_is_alive=process_is_alive(peer, self._ledger.side_dir),
-        )
 
     def take_over(self, peer: PeerSupervisor, verdict: PeerVerdict) -> bool:
         """Kill what it left running, decide about its jobs, strike it off. False: not now, or not ours to do."""

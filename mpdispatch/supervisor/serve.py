@@ -51,10 +51,16 @@ class Plan:
     """The hooks anybody has."""
     hook_line: HookLine | None = None
     """What calls them, if they are in this process; else a process of their own does."""
+    is_traced: bool = False
+    """Whether workers report the trace of each start."""
 
 
-def _bring_up(crew: Crew, app: AppReference) -> AppDescription | None:
+def _bring_up(
+    crew: Crew, app: AppReference, meanwhile: Callable[[], object] = lambda: None
+) -> AppDescription | None:
     """Start the first worker; its description of the app, or None if we were asked to stop meanwhile.
+
+    `meanwhile` is called at least every half second.
 
     Raises:
         AppImportError: three workers in a row did not get through the import.
@@ -66,6 +72,7 @@ def _bring_up(crew: Crew, app: AppReference) -> AppDescription | None:
         crew.pool.spawn()
         fault = None
         while fault is None:
+            meanwhile()
             events = crew.ears.listen(0.5)
             if crew.bell.rung:
                 return None
@@ -88,19 +95,38 @@ def _wait_until_warm(crew: Crew) -> None:
             continue  # there is no worker yet that could have said anything
 
 
+def _bring_up_registered(crew: Crew, app: AppReference, supervisor: Supervisor) -> bool:
+    """As `_bring_up` beside a supervisor that takes over what others left meanwhile. False: asked to stop."""
+    try:
+        description = _bring_up(crew, app, supervisor.look_around)
+    except AppImportError:
+        supervisor.sign_off()
+        raise
+    if description is None:
+        supervisor.sign_off()
+    return description is not None
+
+
 def _run(
     crew: Crew,
     app: AppReference,
-    plan: Callable[[AppDescription], Plan],
+    plan: Plan | Callable[[AppDescription], Plan],
     *,
     drain: bool = False,
     on_start: Callable[[], object] = lambda: None,
 ) -> Ending | None:
-    """Supervise until the end; None: asked to stop before there was a worker."""
-    description = _bring_up(crew, app)
-    if description is None:
-        return None
-    chosen = plan(description)
+    """Supervise until the end; None: asked to stop before there was a worker.
+
+    What to do is known (then the supervisor registers and rescues before there is a worker), or the first worker
+    has to say it.
+    """
+    if isinstance(plan, Plan):
+        chosen = plan
+    else:
+        description = _bring_up(crew, app)
+        if description is None:
+            return None
+        chosen = plan(description)
     chosen.store.check(create=True)
     teller = _teller(crew, app, chosen)
     supervisor: Supervisor | None = None
@@ -117,8 +143,10 @@ def _run(
             drain=drain,
             teller=teller,
             default_timeout_s=chosen.default_timeout_s,
-            is_traced=description.is_traced,
+            is_traced=chosen.is_traced,
         )
+        if chosen is plan and not _bring_up_registered(crew, app, supervisor):
+            return supervisor.ending
         on_start()
         return supervisor.run()
     except StoreBusy:
@@ -222,6 +250,7 @@ def supervise(
             store_for_workers=None if chosen.location == description.store else chosen.location,
             default_timeout_s=description.default_timeout_s,
             hooks=description.hooks,
+            is_traced=description.is_traced,
         )
 
     return run_foreground(app, plan, log=logger, drain=drain, owns_process=True)
@@ -233,11 +262,9 @@ def _merged(of_app: tuple[QueueConfig, ...], of_file: tuple[QueueConfig, ...]) -
 
 
 class SupervisorThread:
-    """A supervisor on a thread of the caller's process: no signal handlers, no subreaper."""
+    """A supervisor on a thread of the caller's process, which has the app: no signal handlers, no subreaper."""
 
-    def __init__(
-        self, app: AppReference, plan: Callable[[AppDescription], Plan], *, log: logging.Logger
-    ) -> None:
+    def __init__(self, app: AppReference, plan: Plan, *, log: logging.Logger) -> None:
         self._app, self._plan, self._log = app, plan, log
         self._started = threading.Event()
         self._error: BaseException | None = None

@@ -228,7 +228,12 @@ class Turns:
         if self._planner is None or known != self._known:
             self._known = known
             self._planner = Admission(
-                queues=self._queues, configs=self._queue_configs, known=known, app=self._app
+                queues=self._queues,
+                configs=self._queue_configs,
+                known=known,
+                app=self._app,
+                # While the claim waits for the lock a handler may be registered and its first job stored.
+                has_come=lambda name: name in self._rulebook.names(),
             )
         return self._planner
 

@@ -20,6 +20,9 @@ from .conftest import Desk
 
 JOB = NewJob(name="a", payload=b'{"n":1}')
 
+# Looked at in test_sqlite_shared.
+pytestmark = pytest.mark.filterwarnings("ignore:.*its journal mode is switched:UserWarning")
+
 
 @pytest.fixture
 def shop(path: Path) -> Iterator[SQLiteStore]:

@@ -157,7 +157,8 @@ def test_a_shared_database_keeps_its_tables_and_numbers(path: Path, now: Instant
     store = SQLiteStore(path, shared=True)
     with pytest.raises(StoreMissing):
         store.counts()
-    store.enqueue(JOB, now=now)
+    with pytest.warns(UserWarning, match="switched from delete to WAL"):
+        store.enqueue(JOB, now=now)
     store.close()
     assert execute(path, "PRAGMA user_version") == [(7,)]
     assert execute(path, "PRAGMA application_id") == [(42,)]

@@ -11,6 +11,7 @@ import pytest
 from mpdispatch.config import QueueConfig
 from mpdispatch.model import ClaimedJob, JobState, NewJob
 from mpdispatch.pool.process import WorkerProcess
+from tests.pool.app import engine
 from tests.pool.probes import pid_in
 from tests.supervisor.conftest import Build
 from tests.supervisor.house import House
@@ -132,3 +133,13 @@ def test_thousands_of_jobs_run_once_each(build: Build, tmp_path: Path) -> None:
     assert house.supervisor.books.completed == len(ids)
     assert house.supervisor.books.stale_writes == 0
     assert all(house.job(job_id).starts <= 2 for job_id in ids[::100])
+
+
+def test_a_handler_registered_while_a_claim_waits_for_the_lock_is_known_to_it(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its first job may be stored in that time: parked, it would wait for the next claim, and warn."""
+    planner = house.supervisor._turns.planner()
+    assert planner.refusal("late") is not None
+    monkeypatch.setitem(engine.registry._definitions, "late", engine.registry.get("uneven"))
+    assert planner.refusal("late") is None

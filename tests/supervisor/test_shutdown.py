@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from mpdispatch.errors import StoreBusy
 from mpdispatch.model import Cause, JobState
+from mpdispatch.store.sqlite.ledger import SQLiteLedger
 from tests.pool.probes import lives
 from tests.supervisor.conftest import Build
 from tests.supervisor.house import House
@@ -40,6 +42,25 @@ def test_an_idle_supervisor_stops_at_once_and_signs_off(house: House) -> None:
     assert _signed_off(house)
     assert not any(lives(worker.pid) for worker in workers)
     assert list((house.folder / "jobs.db-mpd").glob("marks.*")) == []
+
+
+def test_a_stop_signs_off_although_the_store_is_busy_for_a_moment(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a process that lives on, a row left behind would look alive until its lease ends."""
+    real, tries = SQLiteLedger.unregister, []
+
+    def busy_at_first(ledger: SQLiteLedger, owner: int) -> None:
+        tries.append(owner)
+        if len(tries) < 4:
+            raise StoreBusy("jobs.db")
+        real(ledger, owner)
+
+    monkeypatch.setattr(SQLiteLedger, "unregister", busy_at_first)
+    house.ready()
+    house.crew.bell.ring()
+    assert _ended(house, 2) == 0
+    assert _signed_off(house)
 
 
 def test_a_stop_waits_for_what_runs_and_claims_nothing_more(house: House, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ SQLiteStore ── inserts, changes,   SQLiteLedger ── finish, claim
                   place ── opening, schema    how a connection is had
 """
 
+from mpdispatch.store.sqlite.inserts import main_file_of
 from mpdispatch.store.sqlite.store import SQLiteStore
 
-__all__ = ["SQLiteStore"]
+__all__ = ["SQLiteStore", "main_file_of"]

@@ -73,7 +73,7 @@ class Session:
         self.is_broken = False
         """After an I/O error nothing is known of what is on disk: open anew."""
         self._lock = lock
-        self._identity = identity
+        self.identity = identity
         # As text: a stat of a Path costs twice as much, and every commit makes two.
         self._path_text = str(path)
         self._patience_s = patience_s
@@ -143,7 +143,7 @@ class Session:
                 raise StoreBusy(self.location)
             try:
                 return work()
-            except sqlite3.Error as error:
+            except sqlite3.ERRORS as error:
                 problem = self._fail(error)
                 if not isinstance(problem, StoreBusy):
                     raise problem from error
@@ -179,7 +179,7 @@ class Session:
         if self.connection.in_transaction:
             try:
                 self.connection.execute("ROLLBACK")
-            except sqlite3.Error:
+            except sqlite3.ERRORS:
                 self.is_broken = True
 
     def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
@@ -198,7 +198,7 @@ class Session:
                     return work(self.connection)
                 finally:
                     self._lock.release()
-            except sqlite3.Error as error:
+            except sqlite3.ERRORS as error:
                 problem = self._fail(error)
                 # Reads of a WAL database are refused only for moments (recovery, the last one closing).
                 if not isinstance(problem, StoreBusy) or not pauses.sleep(until):
@@ -212,7 +212,7 @@ class Session:
 
     def verify(self) -> None:
         """Raise StoreVanished if another file, or none, is at the path now."""
-        if self.path is not None and identity_of(self._path_text) != self._identity:
+        if self.path is not None and identity_of(self._path_text) != self.identity:
             self.is_broken = True
             raise StoreVanished(self.location)
 
@@ -229,7 +229,7 @@ class Session:
     def _checkpoint(self) -> None:
         try:
             self._log.checkpoint()
-        except sqlite3.Error as error:
+        except sqlite3.ERRORS as error:
             # What was committed is committed: a checkpoint that fails now is tried again later, but an
             # I/O error is remembered.
             self._fail(error)
@@ -253,7 +253,7 @@ class Session:
             held = False
         try:
             self.connection.close()
-        except sqlite3.Error as error:
+        except sqlite3.ERRORS as error:
             problem = translated(error, self.location)
             if isinstance(problem, StoreError):
                 raise problem from error

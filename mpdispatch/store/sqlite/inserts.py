@@ -17,7 +17,7 @@ from mpdispatch.store.sqlite.queries import QUERIES
 from mpdispatch.store.sqlite.rows import INLINE_BYTES, fresh_job, new_job_row, stored_json
 from mpdispatch.store.sqlite.translate import translated
 
-__all__ = ["insert", "insert_many", "insert_on", "refuse_other_file", "refuse_other_sqlite"]
+__all__ = ["insert", "insert_many", "insert_on", "main_file_of", "refuse_other_file", "refuse_other_sqlite"]
 
 _INSERT = QUERIES["insert_job"]
 _INSERT_UNLESS_KEY_IN_USE = _INSERT + "\n" + QUERIES["unless_key_in_use"]
@@ -74,15 +74,25 @@ def insert_many(
 # ---------------------------------------------------------------- the caller's own connection
 
 
-def refuse_other_sqlite(connection: Any) -> None:
-    """Raise UsageError unless this is a connection of the SQLite we use ourselves."""
-    if isinstance(connection, sqlite3.Connection):
+def refuse_other_sqlite(connection: Any, copy: str) -> None:
+    """Raise UsageError unless this is a connection of the store's own copy of SQLite (see `sqlite3.COPIES`)."""
+    if sqlite3.copy_of(connection) == copy:
         return
     kind = type(connection)
     raise UsageError(
-        f"connection= is a {kind.__module__}.{kind.__qualname__}, not a {sqlite3.module.__name__}.Connection;"
+        f"connection= is a {kind.__module__}.{kind.__qualname__}, not a {sqlite3.COPIES[copy].__name__}.Connection;"
         " two copies of SQLite on one file in one process corrupt it"
     )
+
+
+def main_file_of(connection: sqlite3.Connection) -> str:
+    """The path of the file a connection has open; `""` for a database in memory."""
+    cursor = connection.cursor()
+    cursor.row_factory = None
+    # The main database comes first. The caller's text_factory may make its name bytes.
+    name = cursor.execute("PRAGMA database_list").fetchone()[2]
+    cursor.close()
+    return os.fsdecode(name or "")
 
 
 def refuse_other_file(connection: sqlite3.Connection, session: Session) -> None:
@@ -91,11 +101,7 @@ def refuse_other_file(connection: sqlite3.Connection, session: Session) -> None:
         raise UsageError(
             "connection= needs a store in a file; an in-memory store has one connection of its own"
         )
-    cursor = connection.cursor()
-    cursor.row_factory = None
-    # The main database comes first. The caller's text_factory may make its name bytes.
-    name = os.fsdecode(cursor.execute("PRAGMA database_list").fetchone()[2] or "")
-    cursor.close()
+    name = main_file_of(connection)
     try:
         is_same = os.path.samefile(name, session.path)
     except OSError:
@@ -111,7 +117,7 @@ def insert_on(connection: sqlite3.Connection, job: NewJob, now: Instant) -> Job:
     text_factory, connection.text_factory = connection.text_factory, str
     try:
         return insert(cursor, job, now)
-    except sqlite3.Error as error:
+    except sqlite3.ERRORS as error:
         problem = translated(error, "connection=")
         if isinstance(problem, StoreError):
             raise problem from error

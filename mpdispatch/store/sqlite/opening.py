@@ -13,10 +13,11 @@ from mpdispatch import sqlite3
 from mpdispatch.errors import StoreCannotCreate, StoreError, StoreMissing, StorePermission
 from mpdispatch.store.base import Durability
 from mpdispatch.store.sqlite.connection import BUSY_TIMEOUT_MS
+from mpdispatch.store.sqlite.options import FileOptions
 from mpdispatch.store.sqlite.translate import translated
 from mpdispatch.store.sqlite.wal import CHECKPOINT_BYTES
 
-__all__ = ["Durability", "connect_file", "connect_memory", "create_file", "filesystem_of", "refuse_network"]
+__all__ = ["connect_file", "connect_memory", "create_file", "filesystem_of", "refuse_network"]
 
 _NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "virtiofs", "ceph", "glusterfs", "afs"})
 
@@ -103,14 +104,14 @@ def _refuse_unusable(path: Path, location: str) -> None:
             raise StorePermission(location, f"no permission to {verb} it (mode {stat.filemode(found.st_mode)})")
 
 
-def connect_file(path: Path, location: str, durability: Durability) -> sqlite3.Connection:
+def connect_file(path: Path, location: str, options: FileOptions) -> sqlite3.Connection:
     """A connection to an existing file, set up but not looked into."""
     refuse_network(path, location)
     _refuse_unusable(path, location)
     try:
         # mode=rw: SQLite must never create a file, it would have the umask's permissions.
         with _creating:
-            connection = sqlite3.connect(
+            connection: sqlite3.Connection = sqlite3.COPIES[options.copy].connect(
                 f"file:{quote(str(path))}?mode=rw",
                 uri=True,
                 isolation_level=None,
@@ -119,11 +120,11 @@ def connect_file(path: Path, location: str, durability: Durability) -> sqlite3.C
                 cached_statements=256,
             )
         try:
-            _set_up(connection, durability)
+            _set_up(connection, options.durability)
         except BaseException:
             connection.close()
             raise
-    except sqlite3.Error as error:
+    except sqlite3.ERRORS as error:
         raise translated(error, location) from error
     return connection
 
@@ -133,10 +134,10 @@ def connect_memory() -> sqlite3.Connection:
     return sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False, cached_statements=256)
 
 
-def _set_up(connection: sqlite3.Connection, durability: Durability) -> None:
-    connection.execute(f"PRAGMA synchronous = {'FULL' if durability == 'full' else 'NORMAL'}")
+def _set_up(connection: sqlite3.Connection, durability: Durability | None) -> None:
+    connection.execute(f"PRAGMA synchronous = {'NORMAL' if durability == 'process' else 'FULL'}")
     # macOS: an fsync that reaches the platter. Nothing elsewhere.
-    connection.execute(f"PRAGMA fullfsync = {int(durability == 'full')}")
+    connection.execute(f"PRAGMA fullfsync = {int(durability != 'process')}")
     # Checkpoints are made under the write lock only, see Session.
     connection.execute("PRAGMA wal_autocheckpoint = 0").fetchone()
     connection.execute(f"PRAGMA journal_size_limit = {CHECKPOINT_BYTES}").fetchone()

@@ -7,17 +7,18 @@ import shutil
 import tempfile
 import threading
 import time
+import warnings
 import weakref
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import quote, urlencode
 
 from mpdispatch import sqlite3
 from mpdispatch.errors import StoreBusy, StoreError, StoreForeign, StoreNotShared, StoreTooNew
 from mpdispatch.store.sqlite import opening, schema
-from mpdispatch.store.sqlite.connection import Session, identity_of
+from mpdispatch.store.sqlite.connection import FileIdentity, Session, identity_of
 from mpdispatch.store.sqlite.lock import FileLock, MemoryLock, Pauses
+from mpdispatch.store.sqlite.options import FileOptions
 
 __all__ = ["CLIENT_PATIENCE_S", "FilePlace", "MemoryPlace", "Place"]
 
@@ -58,20 +59,18 @@ class Place(Protocol):
 
 
 class FilePlace:
-    def __init__(self, path: str, durability: opening.Durability, is_shared: bool) -> None:
+    def __init__(self, path: str, options: FileOptions) -> None:
         self._given = path
-        self.durability = durability
-        self.is_shared = is_shared
+        self.options = options
 
     @property
     def location(self) -> str:
         """The path, or a URL if an option differs from its default."""
-        options = dict[str, str]()
-        if self.durability != "full":
-            options["durability"] = self.durability
-        if self.is_shared:
-            options["shared"] = "1"
-        return f"sqlite:///{quote(self._given)}?{urlencode(options)}" if options else self._given
+        return self.options.location(self._given)
+
+    @property
+    def is_shared(self) -> bool:
+        return self.options.shared
 
     @cached_property
     def path(self) -> Path:
@@ -89,8 +88,7 @@ class FilePlace:
             if create and found != schema.VERSION:
                 _, found = self._migrate(session)
             schema.refuse_unusable(found, self.location, is_shared=self.is_shared)
-            if session.read(_journal_mode) != "wal":
-                session.locked(lambda: _use_wal(session))
+            self._use_wal(session)
         except BaseException:
             self.close(session)
             raise
@@ -111,8 +109,9 @@ class FilePlace:
             if create:
                 opening.create_file(self.path, self.location)
             identity = identity_of(self.path)
+            self._refuse_two_copies(identity)
             try:
-                connection = opening.connect_file(self.path, self.location, self.durability)
+                connection = opening.connect_file(self.path, self.location, self.options)
             except StoreBusy:
                 # Settings are refused too while another process turns the file into a WAL database, or recovers it.
                 if not pauses.sleep(until):
@@ -145,7 +144,7 @@ class FilePlace:
         # Imported before the lock is taken: the others wait for the schema, not for an import.
         import sqlite_utils.migrations  # noqa: F401
 
-        session.locked(lambda: _use_wal(session))
+        self._use_wal(session)
         return session.write(self._bring_up_to_date, point="migrate")
 
     def _bring_up_to_date(self, connection: sqlite3.Connection) -> tuple[int, int]:
@@ -155,6 +154,36 @@ class FilePlace:
         if found != schema.VERSION:
             schema.apply(connection, is_new_file=found == 0 and not self.is_shared)
         return found or 0, schema.VERSION
+
+    def _refuse_two_copies(self, identity: FileIdentity | None) -> None:
+        ours = self.options.copy
+        for session in list(_open_sessions):
+            if session.identity == identity and (theirs := sqlite3.copy_of(session.connection)) != ours:
+                raise StoreError(
+                    self.location,
+                    f"is open in this process by {theirs} already, and {ours} was to open it again; two copies of"
+                    f" SQLite on one file in one process corrupt it: SQLiteStore(..., copy={theirs!r})",
+                )
+
+    def _use_wal(self, session: Session) -> None:
+        mode = session.read(_journal_mode)
+        if mode == "wal":
+            return
+        # In a file of the application its other users get what we choose: say so, or leave it.
+        if self.is_shared and session.read(_page_count):
+            if not self.options.switch_to_wal:
+                raise StoreError(
+                    self.location,
+                    f"its journal mode is {mode}, and mpdispatch needs write-ahead logging; run"
+                    " `PRAGMA journal_mode=WAL` on it, or allow that with switch_to_wal=True",
+                )
+            warnings.warn(
+                f"{self.location}: its journal mode is switched from {mode} to WAL, for every program that uses"
+                " this database; switch_to_wal=False refuses that",
+                UserWarning,
+                stacklevel=2,
+            )
+        session.locked(lambda: _switch_to_wal(session))
 
     def _refuse_to_touch(self, found: int | None) -> None:
         if found is None and not self.is_shared:
@@ -167,7 +196,11 @@ def _journal_mode(connection: sqlite3.Connection) -> str:
     return str(connection.execute("PRAGMA journal_mode").fetchone()[0])
 
 
-def _use_wal(session: Session) -> None:
+def _page_count(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA page_count").fetchone()[0])
+
+
+def _switch_to_wal(session: Session) -> None:
     mode = session.connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
     if mode != "wal":
         raise StoreError(session.location, f"cannot be switched to write-ahead logging; SQLite stays at {mode}")

@@ -28,7 +28,7 @@ def version_of(connection: sqlite3.Connection, location: str) -> int | None:
     # The common case is one statement: this runs whenever a connection opens.
     try:
         row = connection.execute("SELECT value FROM mpdispatch_meta WHERE key = 'schema_version'").fetchone()
-    except sqlite3.module.OperationalError as error:
+    except sqlite3.ERRORS as error:
         if "no such table" not in str(error):
             raise
         tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from mpdispatch import sqlite3
 from mpdispatch.clock import Instant
@@ -16,7 +17,7 @@ from mpdispatch.store.base import DeadLetterFilter, JobFilter, Ledger, QueueStat
 from mpdispatch.store.sqlite import changes, dead_letters, health, inserts, outputs, pruning, reads, status
 from mpdispatch.store.sqlite.connection import Session
 from mpdispatch.store.sqlite.ledger import SQLiteLedger
-from mpdispatch.store.sqlite.opening import Durability
+from mpdispatch.store.sqlite.options import Durability, FileOptions
 from mpdispatch.store.sqlite.place import CLIENT_PATIENCE_S, FilePlace, MemoryPlace, Place
 from mpdispatch.store.sqlite.queries import QUERIES
 from mpdispatch.store.sqlite.wake import Knocker
@@ -38,6 +39,10 @@ class SQLiteStore:
             processes; power loss may cost the last moments. Not given: as the configuration of the dispatcher
             says, else full.
         shared: the file is the application's own database and keeps its tables; ours are named `mpdispatch_*`.
+        switch_to_wal: whether a shared file in another journal mode is switched to write-ahead logging, which
+            mpdispatch needs and every user of the file then has. It is announced by a UserWarning; `False` refuses.
+        copy: which SQLite opens it: "sqlite3" or "pysqlite3"; None: this process's own. Where the application has
+            the file open itself it must be the application's: two copies on one file in one process corrupt it.
     """
 
     def __init__(
@@ -45,18 +50,33 @@ class SQLiteStore:
         path: str | os.PathLike[str],
         durability: Durability | None = None,
         shared: bool = False,
+        *,
+        switch_to_wal: bool = True,
+        copy: str | None = None,
     ) -> None:
-        if durability not in (None, "full", "process"):
-            raise UsageError(f"durability must be 'full' or 'process', not {durability!r}")
+        named = {} if copy is None else {"copy": copy}
+        self._set_up(
+            path, FileOptions(durability=durability, shared=shared, switch_to_wal=switch_to_wal, **named)
+        )
+
+    @classmethod
+    def with_options(cls, path: str | os.PathLike[str], options: FileOptions) -> Self:
+        """A store at this path (or `:memory:`, which has no options)."""
+        store = cls.__new__(cls)
+        store._set_up(path, options)
+        return store
+
+    def _set_up(self, path: str | os.PathLike[str], options: FileOptions) -> None:
         given = os.fspath(path)
         if not isinstance(given, str) or not given or "\0" in given:
             raise UsageError(f"path must be text that names a file, not {given!r}")
+        self._copy = options.copy
         self._place: Place
         if given == ":memory:":
             self._place = MemoryPlace()
         else:
-            self._place = FilePlace(os.path.abspath(given), durability or "full", shared)
-        self.said_durability: Durability | None = durability
+            self._place = FilePlace(os.path.abspath(given), options)
+        self.said_durability: Durability | None = options.durability
         """What it was told; None: nothing, so it has full durability."""
         self._threads = threading.local()
         self._knocker: Knocker | None = None
@@ -79,7 +99,7 @@ class SQLiteStore:
         if self.said_durability is None:
             self.said_durability = durability
             if isinstance(self._place, FilePlace):
-                self._place.durability = durability
+                self._place.options = dataclasses.replace(self._place.options, durability=durability)
         return self.said_durability
 
     # -- opening --------------------------------------------------------------------------------
@@ -133,7 +153,7 @@ class SQLiteStore:
         return made
 
     def _enqueue_on(self, connection: Any, job: NewJob, now: Instant) -> Job:
-        inserts.refuse_other_sqlite(connection)
+        inserts.refuse_other_sqlite(connection, self._copy)
         # While the caller is writing nobody can create the tables: say so instead of waiting for ourselves.
         session = self._session(create=not connection.in_transaction)
         session.verify()
@@ -264,7 +284,7 @@ class SQLiteStore:
             return content
         return [
             *health.of_library(is_shared=place.is_shared),
-            *health.of_file(place.path, place.durability),
+            *health.of_file(place.path, place.options.durability or "full"),
             *content,
         ]
 
@@ -289,5 +309,5 @@ class _Held:
 
     def __del__(self) -> None:
         # Nobody is there to be told; what was committed is not touched by a failing close.
-        with contextlib.suppress(StoreError, sqlite3.Error):
+        with contextlib.suppress(StoreError, *sqlite3.ERRORS):
             self.close()

@@ -39,7 +39,7 @@ def _name(error: BaseException) -> str:
 
 def is_busy(error: BaseException) -> bool:
     """Whether somebody else holds a lock, and trying again may help."""
-    return isinstance(error, sqlite3.Error) and _name(error).startswith(
+    return isinstance(error, sqlite3.ERRORS) and _name(error).startswith(
         ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_PROTOCOL")
     )
 

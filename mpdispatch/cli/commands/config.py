@@ -1,0 +1,87 @@
+"""`config check`: every setting in force, and where each comes from."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+from mpdispatch.cli.output import print_json, print_table, say
+from mpdispatch.cli.places import DEFAULT_STORE, Found, load_app
+from mpdispatch.cli.program import Options, command_group
+from mpdispatch.config import QueueConfig
+from mpdispatch.configfile import effective
+
+__all__ = ["config"]
+
+
+@command_group("mpdispatch config check\nmpdispatch config check --config forge.yaml --json")
+def config() -> None:
+    """Look after the configuration."""
+
+
+@config.add("mpdispatch config check\nmpdispatch config check -A tasks:engine")
+@click.pass_obj
+def check(options: Options) -> None:
+    """Show every setting in force and where it comes from; exit 78 with every fault if there is one.
+
+    Argument beats environment beats file beats default. With -A also what the app's own code says.
+    """
+    settings = effective(_explicit(options), env=os.environ, config_file=options.config)
+    values = {**dataclasses.asdict(settings.config), **settings.others}
+    values["store"] = values["store"] or DEFAULT_STORE
+    rows = [
+        (name, _plain(values[name]), _source(options, name, settings.origins[name])) for name in sorted(values)
+    ]
+    file = None if settings.section is None else str(settings.section.path)
+    key = None if settings.section is None else settings.section.key
+    if options.json:
+        told = {name: {"value": value, "source": source} for name, value, source in rows}
+        print_json({"file": file, "key": key, "settings": told})
+        return
+    print_table(["setting", "value", "source"], [(n, json.dumps(v), s) for n, v, s in rows])
+    say(f"file: {file}, key {key}" if file else "file: none")
+
+
+def _explicit(options: Options) -> dict[str, Any]:
+    """What the command line says, and with -A the app: its code beats environment and file."""
+    said: dict[str, Any] = {}
+    if options.app is not None:
+        dispatcher = load_app(Found(options.app, "-A", True)).dispatcher
+        said = {
+            name: getattr(dispatcher.config, name)
+            for name, origin in dispatcher.origins.items()
+            if origin == "argument"
+        }
+        said |= {"app": options.app, "store": dispatcher.store.location}
+    if options.store is not None:
+        said["store"] = options.store
+    return said
+
+
+def _source(options: Options, name: str, origin: str) -> str:
+    if origin != "argument":
+        return origin
+    if name == "store" and options.store is not None:
+        return "--store"
+    return "-A" if name == "app" else f"the app {options.app}"
+
+
+def _plain(value: Any) -> Any:
+    """The value as a file would have it."""
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, QueueConfig):
+        return dict(_given(value))
+    return value
+
+
+def _given(limits: QueueConfig) -> Iterator[tuple[str, Any]]:
+    for field in dataclasses.fields(limits):
+        value = getattr(limits, field.name)
+        if value is not None:
+            yield field.name, value

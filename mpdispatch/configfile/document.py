@@ -1,0 +1,139 @@
+"""Which YAML file is ours, and what stands in it. Effects: reads files. PyYAML is loaded only when there is one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mpdispatch.errors import ConfigError, Fault
+
+__all__ = ["KEYS", "NAMES", "Section", "find_section"]
+
+NAMES = ("mpdispatch.yaml", "app.yaml", "config.yaml", "forge.yaml")
+
+KEYS = (("extensions", "dispatch"), ("dispatch",))
+
+# Other programs own such files too, some in no plain YAML: one that cannot have our key is not parsed.
+_MAY_BE_OURS = re.compile(rb"""\bdispatch["']?\s*:""")
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """Our part of a configuration file."""
+
+    path: Path
+    key: str
+    """Where in the file: `extensions.dispatch` or `dispatch`."""
+    values: Mapping[str, Any]
+    faults: tuple[Fault, ...] = ()
+    """Keys that stand there twice; whoever reads the values reports them along with their faults."""
+
+    @property
+    def name(self) -> str:
+        """The file and our key in it, for messages."""
+        return f"{self.path}: {self.key}"
+
+    def path_of(self, key: str) -> str:
+        """The file and the whole path of a key in it."""
+        return f"{self.path}: {self.key}.{key}"
+
+
+def find_section(explicit: str | None, folder: Path = Path()) -> Section | None:
+    """Our section of the file `explicit`, or of the first well-known file in `folder` that has one.
+
+    Raises:
+        ConfigError: an explicit file is missing, unreadable or has no such key; or a file is no YAML.
+    """
+    if explicit is not None:
+        path = Path(explicit)
+        section = _section(path, _read(path))
+        if section is None:
+            raise ConfigError([Fault(str(path), "has neither the key extensions.dispatch nor dispatch")])
+        return section
+    for name in NAMES:
+        path = folder / name
+        if path.is_file() and _MAY_BE_OURS.search(text := _read(path)) and (section := _section(path, text)):
+            return section
+    return None
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError([Fault(str(path), f"cannot be read: {error.strerror}")]) from error
+
+
+def _section(path: Path, text: bytes) -> Section | None:
+    tree, document = _parse(path, text)
+    for keys in KEYS:
+        found: Any = document
+        for key in keys:
+            found = found.get(key, _ABSENT) if isinstance(found, dict) else _ABSENT
+        if found is _ABSENT:
+            continue
+        where = ".".join(keys)
+        if found is None:
+            found = {}
+        if not isinstance(found, dict):
+            raise ConfigError([Fault(f"{path}: {where}", "must be a mapping of settings")])
+        return Section(path, where, found, tuple(_repeated_keys(tree, keys, str(path))))
+    return None
+
+
+_ABSENT = object()
+
+
+def _parse(path: Path, text: bytes) -> tuple[Any, Any]:
+    """The file as nodes, which know their lines and repeated keys, and as plain values."""
+    import yaml
+
+    try:
+        return yaml.compose(text, Loader=yaml.SafeLoader), yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark is not None else str(path)
+        problem = getattr(error, "problem", None) or str(error)
+        raise ConfigError([Fault(where, f"is no YAML: {problem}")]) from error
+    except (RecursionError, ValueError) as error:
+        # Nested without end, or a date such as 2026-13-45.
+        raise ConfigError([Fault(str(path), f"is no usable YAML: {error}")]) from error
+
+
+def _repeated_keys(tree: Any, way: Sequence[str], path: str) -> Iterator[Fault]:
+    """YAML lets the last of two equal keys win without a word; one of them was meant to count.
+
+    Looks at the keys on the `way` to our section and at all within it; the rest of the file is others'.
+    """
+    import yaml
+
+    for key in way:
+        pairs = [pair for pair in tree.value if pair[0].value == key]
+        if len(pairs) > 1:
+            yield _twice(path, pairs[-1][0])
+        tree = pairs[-1][1]
+        if not isinstance(tree, yaml.MappingNode):
+            return
+    stack, seen_nodes = [tree], set[int]()
+    while stack:
+        item = stack.pop()
+        if id(item) in seen_nodes:  # an alias
+            continue
+        seen_nodes.add(id(item))
+        if isinstance(item, yaml.MappingNode):
+            keys = set[str]()
+            for key, value in item.value:
+                if isinstance(key, yaml.ScalarNode):
+                    if key.value in keys and key.value != "<<":
+                        yield _twice(path, key)
+                    keys.add(key.value)
+                stack.append(value)
+        elif isinstance(item, yaml.SequenceNode):
+            stack.extend(item.value)
+
+
+def _twice(path: str, key: Any) -> Fault:
+    return Fault(f"{path}:{key.start_mark.line + 1}", f"the key {key.value!r} is there twice")

@@ -1,0 +1,159 @@
+"""All settings there are, and their values after all sources: argument ▸ environment ▸ file ▸ default."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from mpdispatch.config import ENV_PREFIX, Config, QueueConfig
+from mpdispatch.configfile.document import KEYS, NAMES, Section, find_section
+from mpdispatch.errors import ConfigError, Fault, UsageError
+from mpdispatch.policy import settings
+from mpdispatch.policy.names import shown
+from mpdispatch.policy.sources import Settings, Source, arguments, environment, section
+
+__all__ = ["DEFAULTS", "OTHER_SETTINGS", "Effective", "FileSettings", "effective", "file_settings"]
+
+_SEGMENTS = re.compile(r"(?:/[A-Za-z0-9._~!$&'()*+,;=:@%-]+)+")
+
+
+def _base_path(value: object, is_text: bool) -> str:
+    path = settings.text(value, is_text).rstrip("/")
+    if not _SEGMENTS.fullmatch(path) or any(part in (".", "..") for part in path.split("/")):
+        raise UsageError(f"must be a path such as '/api/dispatch', not {shown(value)}")
+    return path
+
+
+def _supervise(value: object, is_text: bool) -> object:
+    if value == "auto":
+        return value
+    try:
+        return settings.switch(value, is_text)
+    except UsageError:
+        raise UsageError(f"must be true, false or 'auto', not {shown(value)}") from None
+
+
+def _store(value: object, is_text: bool) -> object:
+    # An app gives a store itself or a path; files and the environment can only name one.
+    if callable(getattr(value, "ledger", None)) or isinstance(value, os.PathLike):
+        return value
+    if isinstance(value, str) and value:
+        return value
+    raise UsageError(f"must be a path, a URL or a store such as SQLiteStore('jobs.db'), not {shown(value)}")
+
+
+OTHER_SETTINGS: Mapping[str, settings.Reader] = {
+    "store": _store,
+    "app": settings.text,
+    "queue_configs": QueueConfig.read_list,
+    "base_path": _base_path,
+    "grove_database": settings.optional(settings.text),
+    "grove_kv": settings.optional(settings.text),
+    "disable_routes": settings.switch,
+    "disable_migrate": settings.switch,
+    "supervise": _supervise,
+    "switch_to_wal": settings.switch,
+}
+"""How each setting beside the fields of Config is read. Most are an app's extension's."""
+
+DEFAULTS: Mapping[str, object] = {
+    "store": None,
+    "app": None,
+    "queue_configs": (),
+    "base_path": "/api/dispatch",
+    "grove_database": None,
+    "grove_kv": None,
+    "disable_routes": False,
+    "disable_migrate": False,
+    "supervise": "auto",
+    "switch_to_wal": True,
+}
+
+# A list of mappings has no form in a variable; every other setting has.
+_VARIABLES = [each.name for each in fields(Config)] + [
+    name for name in OTHER_SETTINGS if name != "queue_configs"
+]
+
+
+@dataclass(frozen=True, slots=True)
+class FileSettings:
+    """What a configuration file says. Checked, but for the meaning of `store` and `app`."""
+
+    section: Section
+    store: str | None
+    app: str | None
+    config: Mapping[str, Any]
+    """Fields of Config, as they stand in the file."""
+    queue_configs: tuple[QueueConfig, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effective:
+    """The settings in force, and per setting where its value came from."""
+
+    config: Config
+    others: Mapping[str, Any]
+    """Every key of `OTHER_SETTINGS`."""
+    origins: Mapping[str, str]
+    """`argument`, the name of a variable, file and path of a key, or `default`."""
+    section: Section | None
+    """Of the file that was read, if there is one."""
+
+
+def file_settings(explicit: str | None) -> FileSettings | None:
+    """The settings of the file `explicit`, or of the first well-known one here that has our key.
+
+    Raises:
+        ConfigError: every fault of the file, each by its path.
+    """
+    found = find_section(explicit)
+    if found is None:
+        return None
+    _, kept = _resolved([], found)
+    values = kept.values
+    config = {name: value for name, value in found.values.items() if name not in OTHER_SETTINGS}
+    return FileSettings(found, values["store"], values["app"], config, values["queue_configs"])
+
+
+def effective(
+    explicit: Mapping[str, object],
+    *,
+    env: Mapping[str, str],
+    config_file: str | os.PathLike[str] | None = None,
+    require_file: bool = False,
+) -> Effective:
+    """Every setting from its strongest source: `explicit` ▸ environment ▸ file ▸ default.
+
+    The file is `config_file` ▸ `MPDISPATCH_CONFIG` ▸ the first well-known one in the current folder that has our
+    key. `require_file`: none is a fault.
+
+    Raises:
+        ConfigError: every fault of every source, each by the name it has there.
+    """
+    place = config_file if config_file is not None else env.get(f"{ENV_PREFIX}CONFIG") or None
+    found = find_section(None if place is None else os.fspath(place))
+    if found is None and require_file:
+        keys = " nor ".join(".".join(key) for key in KEYS)
+        text = f"is required, but none of {', '.join(NAMES)} in {Path.cwd()} is there with the key {keys}"
+        raise ConfigError([Fault("config_file", text)])
+    sources = [arguments(explicit), environment(env, ENV_PREFIX, _VARIABLES)]
+    config, kept = _resolved(sources, found)
+    others = {name: kept.values[name] for name in OTHER_SETTINGS}
+    return Effective(config=config, others=others, origins=kept.origins, section=found)
+
+
+def _resolved(sources: list[Source], found: Section | None) -> tuple[Config, Settings]:
+    repeated = () if found is None else found.faults
+    if found is not None:
+        sources = [*sources, section(found.values, found.name)]
+    try:
+        config, kept = Config.resolve_among(OTHER_SETTINGS, DEFAULTS, sources)
+    except ConfigError as error:
+        raise ConfigError([*repeated, *error.faults]) from None
+    if repeated:
+        raise ConfigError(repeated)
+    return config, kept

@@ -1,0 +1,195 @@
+"""`supervise="auto"`: of all extensions on a store one supervises, none while another supervisor lives. Effects.
+
+        ┌─ no lock ──▶ wait for its holder's end (0.5 s at most) ─┐
+step ◀──┼─ lock, others supervise ──▶ hand over, wait for theirs ─┼── a thread of its own; wakes at once when a
+        └─ lock, nobody else ──▶ start, look again ───────────────┘   process it waits for dies
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import selectors
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator
+
+from mpdispatch.clock import SystemClock
+from mpdispatch.dispatcher import Dispatcher
+from mpdispatch.errors import DispatchError, StoreError
+from mpdispatch.extension.lockfile import SupervisorLock
+from mpdispatch.ids import ProcessId, boot_id, pid_namespace, process_id, process_start
+from mpdispatch.model import PeerSupervisor
+from mpdispatch.policy.lease import PeerVerdict
+from mpdispatch.policy.staffing import boot_backoff_s
+from mpdispatch.pool.peers import verdict_on
+from mpdispatch.store.base import Store
+
+__all__ = ["Election", "living_supervisors"]
+
+LOOK_EVERY_S = 0.5
+_PATIENT_S = 30.0
+
+
+def living_supervisors(store: Store) -> list[PeerSupervisor]:
+    """The registered supervisors of a store that live, ours included. Raises StoreError."""
+    ledger = store.ledger()
+    try:
+        now = SystemClock().now()
+        return [p for p in store.supervisors() if verdict_on(p, ledger.side_dir, now) is PeerVerdict.ALIVE]
+    finally:
+        ledger.close()
+
+
+class Election:
+    """Whether this process supervises, as things change. One thread between `start` and `stop`."""
+
+    def __init__(self, dispatcher: Dispatcher, log: logging.Logger) -> None:
+        self._dispatcher, self._store, self._log = dispatcher, dispatcher.store, log
+        self._lock = SupervisorLock(self._store.ledger().side_dir) if self._store.is_shared else None
+        self._me = process_id()
+        self._failures = 0
+        self._not_before = 0.0
+        self._is_stopping = False
+        self._read, self._write = os.pipe()
+        self._thread = threading.Thread(target=self._run, name="mpdispatch-election", daemon=True)
+        self.trouble: str | None = None
+        """What keeps this process from supervising although it should."""
+
+    def start(self) -> None:
+        """Supervise now if nobody does, and be ready to from then on.
+
+        Raises what keeps it from supervising, if it should now: DispatchError.
+        """
+        try:
+            self._step()
+        except BaseException:
+            self._let_go()
+            self._close()
+            raise
+        self._thread.start()
+
+    def stop(self, timeout_s: float | None) -> None:
+        """Supervise no more. Raises what had ended the supervisor, if an error did."""
+        self._is_stopping = True
+        os.write(self._write, b"!")
+        self._thread.join()
+        try:
+            self._dispatcher.stop(timeout_s)
+        finally:
+            self._let_go()
+            self._close()
+
+    # ---------------------------------------------------------------- the thread
+
+    def _run(self) -> None:
+        while not self._is_stopping:
+            self._wait(self._awaited())
+            if self._is_stopping:
+                return
+            try:
+                self._step()
+            except Exception as error:  # noqa: BLE001 - whatever it is, the next try may do better; health() tells it
+                self._failed(error)
+
+    def _step(self) -> None:
+        """One look, and what follows from it."""
+        if not self._has_lock():
+            self.trouble = None  # Another is in charge; nothing is wrong here.
+            return
+        if time.monotonic() < self._not_before:
+            return
+        if self._dispatcher.is_supervising:
+            self.trouble, self._failures = None, 0
+            if self._others():
+                self._log.info("another supervisor works on this store; handing over to it")
+                self._dispatcher.stop()
+            return
+        self._dispatcher.stop()  # Raises what ended it, if it was started and an error did.
+        if not self._others():
+            self._dispatcher.start()
+        self.trouble = None
+
+    def _has_lock(self) -> bool:
+        if self._lock is None:
+            return True
+        try:
+            return self._lock.try_acquire()
+        except OSError as error:
+            raise StoreError(self._store.location, f"its lock file: {error}") from error
+
+    def _others(self) -> list[PeerSupervisor]:
+        """Living supervisors in other processes."""
+        if not self._store.is_shared:
+            return []
+        return [peer for peer in living_supervisors(self._store) if not self._is_mine(peer)]
+
+    def _is_mine(self, peer: PeerSupervisor) -> bool:
+        return (peer.boot_id, peer.pid_namespace, peer.pid, peer.pid_start) == (
+            boot_id(),
+            pid_namespace(),
+            self._me.pid,
+            self._me.start,
+        )
+
+    def _failed(self, error: Exception) -> None:
+        self._failures += 1
+        self._not_before = time.monotonic() + min(boot_backoff_s(self._failures), _PATIENT_S)
+        text = str(error) or type(error).__name__
+        if text != self.trouble:
+            unexpected = None if isinstance(error, DispatchError) else error
+            self._log.error("cannot supervise, trying again", extra={"error": text}, exc_info=unexpected)
+        self.trouble = text
+        if not self._dispatcher.is_supervising:
+            self._let_go()  # Another process may do better.
+
+    # ---------------------------------------------------------------- waiting
+
+    def _awaited(self) -> list[ProcessId]:
+        """The processes whose end is worth another look at once."""
+        if self._dispatcher.is_supervising or self._lock is None:
+            return []
+        if not self._lock.is_held:
+            holder = self._lock.holder()
+            return [] if holder is None or holder == self._me else [holder]
+        with contextlib.suppress(StoreError):  # The next step tells of it.
+            return [
+                ProcessId(peer.pid, peer.pid_start)
+                for peer in self._others()
+                if (peer.boot_id, peer.pid_namespace) == (boot_id(), pid_namespace())
+            ]
+        return []
+
+    def _wait(self, processes: Iterable[ProcessId]) -> None:
+        with selectors.DefaultSelector() as ears, _pidfds(processes) as pidfds:
+            ears.register(self._read, selectors.EVENT_READ)
+            for pidfd in pidfds:
+                ears.register(pidfd, selectors.EVENT_READ)
+            ears.select(LOOK_EVERY_S)
+
+    def _let_go(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
+
+    def _close(self) -> None:
+        os.close(self._read)
+        os.close(self._write)
+
+
+@contextlib.contextmanager
+def _pidfds(processes: Iterable[ProcessId]) -> Iterator[list[int]]:
+    """Descriptors that become readable when these processes end; of those that have ended, none."""
+    found: list[int] = []
+    try:
+        if sys.platform == "linux":
+            for process in processes:
+                with contextlib.suppress(OSError):
+                    found.append(os.pidfd_open(process.pid))
+                    if process_start(process.pid) != process.start:
+                        os.close(found.pop())
+        yield found
+    finally:
+        for pidfd in found:
+            os.close(pidfd)

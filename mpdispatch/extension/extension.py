@@ -1,0 +1,279 @@
+"""The extension: an engine on a store of the application, its routes in the application, its life with it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from mpdispatch.config import QueueConfig
+from mpdispatch.configfile import Effective, effective
+from mpdispatch.dispatcher import Dispatcher
+from mpdispatch.engine import Engine
+from mpdispatch.errors import ConfigError, Fault, UsageError
+from mpdispatch.execution.context import in_worker
+from mpdispatch.execution.middleware import Middleware
+from mpdispatch.extension.lifecycle import Lifecycle
+from mpdispatch.extension.requests import ASGIApp
+from mpdispatch.extension.resolution import resolve_store
+from mpdispatch.extension.resources import as_resources
+from mpdispatch.hooks import Extension
+from mpdispatch.policy.backoff import BackoffSpec
+from mpdispatch.policy.names import shown
+from mpdispatch.store.base import Store
+
+__all__ = ["DispatchExtension"]
+
+_log = logging.getLogger("mpdispatch.extension")
+
+
+class DispatchExtension:
+    """mpdispatch for an application. Each option: this argument ▸ environment ▸ configuration file ▸ default.
+
+        ext = DispatchExtension(store="jobs.db")
+
+        @ext.engine.job
+        def render(path: str) -> None: ...
+
+        app = FastAPI()
+        ext.install(app)
+
+    Making one opens no store. It must be an attribute of a module: workers import the app to find its handlers.
+
+    Args:
+        store: a store, a path or a URL. Without one: the grove database, the grove KV store, else memory (warns).
+        concurrency, queues: and any other field of Config, by its name. Default: 10, `["default"]`.
+        base_path: where the routes are mounted. Default: `/api/dispatch`.
+        extensions, middleware, backoff, queue_configs, tracer_provider, meter_provider: as `Engine.build` has them.
+        disable_routes: mount no routes. Default: False.
+        disable_migrate: neither create nor migrate the store; refuse to start on an old one. Default: False.
+        grove_database, grove_kv: the name of a resource to keep the jobs in; `""` is the default one; None: not asked.
+        resources: where those are: a mapping of names, a callable `(kind, name) -> object | None` with kind
+            `database` or `kv`, or an svcs container. Known are SQLAlchemy engines, sqlite3 connections, sqlite-utils
+            databases, psycopg pools, redis and valkey clients, DSNs, and what `mpdispatch.stores` entry points open.
+        config_file: the YAML file, instead of `MPDISPATCH_CONFIG` or a well-known one here.
+        require_config: it is an error if there is none.
+        supervise: `True`: this process does. `False`: it only enqueues. `"auto"` (default): one of all extensions on
+            the store does, and none while another supervisor lives.
+        token, auth, allow_anonymous: who is served besides this machine itself: bearers of the token, those that
+            `auth(request)` (may be async) says yes to, everybody.
+        switch_to_wal: whether a database of the application is switched to write-ahead logging. Default: True.
+
+    Raises:
+        ConfigError: names everything wrong with all of these.
+    """
+
+    def __init__(
+        self,
+        store: Store | str | os.PathLike[str] | None = None,
+        *,
+        concurrency: int | Literal["auto"] | None = None,
+        queues: Iterable[str] | None = None,
+        base_path: str | None = None,
+        extensions: Iterable[Extension] = (),
+        middleware: Iterable[Middleware] = (),
+        backoff: BackoffSpec | None = None,
+        tracer_provider: Any = None,
+        meter_provider: Any = None,
+        queue_configs: Iterable[QueueConfig] | None = None,
+        disable_routes: bool | None = None,
+        disable_migrate: bool | None = None,
+        grove_database: str | None = None,
+        grove_kv: str | None = None,
+        resources: Any = None,
+        config_file: str | os.PathLike[str] | None = None,
+        require_config: bool = False,
+        supervise: bool | Literal["auto"] | None = None,
+        token: str | None = None,
+        auth: Callable[[Any], Any] | None = None,
+        allow_anonymous: bool = False,
+        switch_to_wal: bool | None = None,
+        **config: Any,
+    ) -> None:
+        given = {
+            "store": store,
+            "concurrency": concurrency,
+            "queues": queues,
+            "base_path": base_path,
+            "queue_configs": None if queue_configs is None else tuple(queue_configs),
+            "disable_routes": disable_routes,
+            "disable_migrate": disable_migrate,
+            "grove_database": grove_database,
+            "grove_kv": grove_kv,
+            "supervise": supervise,
+            "switch_to_wal": switch_to_wal,
+            **config,
+        }
+        explicit = {name: value for name, value in given.items() if value is not None}
+        self.settings = _settings(explicit, config_file, require_config, _access_faults(token, auth))
+        # Workers import the app as well; its owner is told once.
+        level = logging.DEBUG if in_worker() else logging.WARNING
+        store_found = resolve_store(
+            self.settings, as_resources(resources), lambda text: _log.log(level, "%s", text)
+        )
+        dispatcher = Dispatcher(store=store_found, config=self.settings.config)
+        # So that a supervisor elsewhere knows what the code says from what surrounds it.
+        dispatcher.origins = {name: self.settings.origins[name] for name in dispatcher.origins}
+        self._engine = Engine.build(
+            dispatcher,
+            extensions=extensions,
+            middleware=middleware,
+            backoff=backoff,
+            queue_configs=self.settings.others["queue_configs"],
+            tracer_provider=tracer_provider,
+            meter_provider=meter_provider,
+        )
+        self._access: dict[str, Any] = {"token": token, "auth": auth, "allow_anonymous": allow_anonymous}
+        self._life = Lifecycle(
+            self._engine,
+            migrates=not self.settings.others["disable_migrate"],
+            supervise=self.settings.others["supervise"],
+            log=_log,
+        )
+        self._is_installed = False
+        self._api: ASGIApp | None = None
+
+    def __repr__(self) -> str:
+        return f"<DispatchExtension at {self.base_path} on {self._engine.store.location}>"
+
+    @property
+    def engine(self) -> Engine:
+        """The engine; there without `start()` too."""
+        return self._engine
+
+    @property
+    def store(self) -> Store:
+        """Where the jobs are."""
+        return self._engine.dispatcher.store
+
+    @property
+    def base_path(self) -> str:
+        """Where the routes are mounted."""
+        return str(self.settings.others["base_path"])
+
+    # ---------------------------------------------------------------- by itself
+
+    def start(self) -> None:
+        """Migrate the store and, where this process is to, supervise on a thread of it.
+
+        Blocks until that is done. No signal handler is set. Does nothing in a worker, which imports the app as well.
+
+        Raises:
+            StoreError: the store cannot be opened; or, with `disable_migrate`, is not there or old.
+            AppReferenceError: workers could not find this extension; it is in no module.
+            AppImportError: the app does not import in a worker.
+            UsageError: it is started already.
+        """
+        self._life.start()
+
+    def stop(self, timeout: float | timedelta | None = None) -> None:
+        """Supervise no more: as `Dispatcher.stop`. Does nothing if not started.
+
+        Raises:
+            DispatchError: what had ended the supervisor before, if an error did.
+        """
+        self._life.stop(timeout)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def health(self) -> dict[str, Any]:
+        """How things are: `status` is `ok` or `failing`, then `error` says why. Blocks; never raises a DispatchError.
+
+        Beside these: `store`, `supervises` (this process does) and `supervisors` (living ones of the store).
+        """
+        return self._life.health()
+
+    # ---------------------------------------------------------------- in an app
+
+    def install(self, app: Any) -> None:
+        """Mount the routes in a Starlette, FastAPI or Litestar app, and start and stop with it.
+
+        `app.state.dispatch` and, in its requests, `current_engine()` are the engine then.
+
+        Raises:
+            UsageError: it is installed already, the app is of another kind or has started, or routes are wanted and
+                the `http` extra is missing.
+        """
+        if self._is_installed:
+            raise UsageError("this extension is installed already; an extension has one app")
+        self._is_installed = True
+        if in_worker():
+            # It serves no requests: what serving needs is not even imported.
+            if hasattr(app, "state"):
+                app.state.dispatch = self._engine
+            return
+        from mpdispatch.extension.mounting import Parts, mount
+
+        api = None if self.settings.others["disable_routes"] else self.asgi_app
+        mount(app, Parts(engine=self._engine, base_path=self.base_path, lifespan=self.lifespan, api=api))
+
+    @asynccontextmanager
+    async def lifespan(self, app: Any = None) -> AsyncIterator[None]:
+        """Started while inside: `FastAPI(lifespan=ext.lifespan)`, for those who mount `asgi_app` themselves."""
+        if app is not None and hasattr(app, "state"):
+            app.state.dispatch = self._engine
+        # On a thread: both wait for processes, and the app's loop has others to serve.
+        await asyncio.to_thread(self.start)
+        try:
+            yield
+        finally:
+            await asyncio.to_thread(self.stop)
+
+    @property
+    def asgi_app(self) -> ASGIApp:
+        """The routes as an ASGI app, with no prefix: `install` mounts it at `base_path`.
+
+        Raises:
+            UsageError: the `http` extra is missing.
+        """
+        if self._api is None:
+            try:
+                from mpdispatch.extension.api import api_of
+            except ImportError as error:
+                missing = (error.name or "").partition(".")[0]
+                if missing == "mpdispatch":
+                    raise
+                raise UsageError(
+                    f"the routes need {missing}: pip install 'mpdispatch[http]', or disable_routes=True"
+                ) from error
+            self._api = api_of(self._engine, **self._access, health=self.health, lifespan=self.lifespan)
+        return self._api
+
+
+def _settings(
+    explicit: Mapping[str, object],
+    config_file: str | os.PathLike[str] | None,
+    require_config: bool,
+    faults: list[Fault],
+) -> Effective:
+    try:
+        settings = effective(explicit, env=os.environ, config_file=config_file, require_file=require_config)
+    except ConfigError as error:
+        raise ConfigError([*error.faults, *faults]) from None
+    if faults:
+        raise ConfigError(faults)
+    return settings
+
+
+def _access_faults(token: object, auth: object) -> list[Fault]:
+    faults = []
+    # An empty token is what an unset variable looks like: it must not open the door.
+    if token is not None and not (
+        isinstance(token, str) and token.isascii() and token.strip() == token and token
+    ):
+        faults.append(Fault("token", "must be ASCII text, not empty and without blanks around it"))
+    if auth is not None and not callable(auth):
+        faults.append(Fault("auth", f"must be a function of the request, not {shown(auth)}"))
+    return faults

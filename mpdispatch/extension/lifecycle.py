@@ -1,0 +1,106 @@
+"""From start to stop: migrate the store, supervise where this process is to, say how things are. Effects."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Literal
+
+from mpdispatch.engine import Engine
+from mpdispatch.errors import AppReferenceError, DispatchError, UsageError
+from mpdispatch.execution.appref import find_reference
+from mpdispatch.execution.context import (
+    in_worker,
+    leave_main_at_work,
+    release_current_engine,
+    set_current_engine,
+)
+from mpdispatch.policy.durations import as_seconds
+
+if TYPE_CHECKING:
+    from mpdispatch.extension.election import Election
+
+__all__ = ["Lifecycle"]
+
+
+class Lifecycle:
+    """The life of an extension in this process. Safe from any thread."""
+
+    def __init__(
+        self, engine: Engine, *, migrates: bool, supervise: bool | Literal["auto"], log: logging.Logger
+    ) -> None:
+        self._engine, self._migrates, self._how, self._log = engine, migrates, supervise, log
+        self._lock = threading.Lock()
+        self._is_started = False
+        self._election: Election | None = None
+
+    def start(self) -> None:
+        """See `DispatchExtension.start`."""
+        if in_worker():
+            leave_main_at_work()
+            return
+        with self._lock:
+            if self._is_started:
+                raise UsageError("this extension is started already; stop() it first")
+            self._engine.store.check(create=self._migrates)
+            if self._how is not False:
+                self._supervise()
+            set_current_engine(self._engine)
+            self._is_started = True
+
+    def _supervise(self) -> None:
+        try:
+            find_reference(self._engine)
+        except AppReferenceError as error:
+            hint = "; give supervise=False where another process supervises"
+            raise AppReferenceError(f"{error}{hint}") from None
+        if self._how is True:
+            self._engine.dispatcher.start()
+            return
+        from mpdispatch.extension.election import Election  # supervises, which a worker never does
+
+        election = Election(self._engine.dispatcher, self._log)
+        election.start()
+        self._election = election
+
+    def stop(self, timeout: float | timedelta | None = None) -> None:
+        """See `DispatchExtension.stop`."""
+        timeout_s = None if timeout is None else as_seconds(timeout)
+        with self._lock:
+            if not self._is_started:
+                return
+            self._is_started = False
+            release_current_engine(self._engine)
+            election, self._election = self._election, None
+            if election is not None:
+                election.stop(timeout_s)
+            else:
+                self._engine.dispatcher.stop(timeout_s)
+
+    def health(self) -> dict[str, Any]:
+        """See `DispatchExtension.health`."""
+        from mpdispatch.extension.election import living_supervisors  # reads what supervisors wrote
+
+        store = self._engine.store
+        supervises = self._engine.dispatcher.is_supervising
+        error, living = self._trouble(supervises), 0
+        try:
+            store.check()
+            living = len(living_supervisors(store))
+        except DispatchError as problem:
+            error = str(problem)
+        return {
+            "status": "failing" if error else "ok",
+            "error": error,
+            "store": store.location,
+            "supervises": supervises,
+            "supervisors": living,
+        }
+
+    def _trouble(self, supervises: bool) -> str | None:
+        election = self._election
+        if election is not None:
+            return election.trouble
+        should = self._is_started and self._how is True
+        return "the supervisor of this process has ended" if should and not supervises else None

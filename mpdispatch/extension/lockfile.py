@@ -1,0 +1,77 @@
+"""The lock that makes one extension per store the supervising one: a flock beside the store. Effects.
+
+The kernel lets go of it when its holder dies, however that happens. The file says who holds it, so that others can
+wait for the end of that process instead of looking every half second.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import weakref
+from pathlib import Path
+
+from mpdispatch.ids import ProcessId, process_id
+from mpdispatch.store.sqlite.lock import open_beside
+
+__all__ = ["SupervisorLock"]
+
+NAME = "supervising"
+
+
+class SupervisorLock:
+    """One try at a time; never waits. Not inherited: a fork of the holder does not hold it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._fd = -1
+        _all.add(self)
+
+    @property
+    def is_held(self) -> bool:
+        return self._fd >= 0
+
+    def try_acquire(self) -> bool:
+        """Whether we hold it now. Raises OSError if the file cannot be opened."""
+        if self._fd >= 0:
+            return True
+        fd = open_beside(self._folder, NAME, os.O_RDWR | os.O_CREAT)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            return False
+        if not os.fstat(fd).st_nlink:  # Somebody removed the folder meanwhile; the next try makes it anew.
+            os.close(fd)
+            return False
+        me = process_id()
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, f"{me.pid} {me.start}\n".encode(), 0)
+        self._fd = fd
+        return True
+
+    def holder(self) -> ProcessId | None:
+        """Who took it last, for as far as that can be read: it may have ended since."""
+        try:
+            pid, start = (self._folder / NAME).read_text().split()
+            return ProcessId(int(pid), int(start))
+        except (OSError, ValueError):
+            return None
+
+    def release(self) -> None:
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+_all: weakref.WeakSet[SupervisorLock] = weakref.WeakSet()
+
+
+def _close_inherited() -> None:
+    # A flock belongs to the open file description: a child that kept the descriptor would keep the lock of a
+    # killed parent. Closing it here does not release what the parent holds.
+    for lock in list(_all):
+        lock.release()
+
+
+os.register_at_fork(after_in_child=_close_inherited)

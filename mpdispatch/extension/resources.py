@@ -1,0 +1,143 @@
+"""The application's resources by name, wherever it keeps them: a mapping, a callable or an svcs container."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol, get_args, get_origin
+
+from mpdispatch.errors import ConfigError, Fault
+from mpdispatch.extension.recognise import Kind, Recognised, kind_of_type, recognise
+from mpdispatch.policy.names import shown
+
+__all__ = ["Resources", "as_resources"]
+
+
+class Resources(Protocol):
+    """Where databases and key-value stores of the application are found. `""` names the default one."""
+
+    def find(self, kind: Kind, name: str) -> Recognised | None:
+        """The one of this kind with this name, or None.
+
+        The default is the entry `""`, else the only one there is of the kind.
+
+        Raises:
+            UsageError, ConfigError: there is something of this name, but of another kind.
+        """
+        ...
+
+    def list(self, kind: Kind) -> str:
+        """Those there are of a kind, for people."""
+        ...
+
+
+def as_resources(given: Any) -> Resources:
+    """The resources of whatever the application passed as `resources=` (None: it has none). Raises ConfigError."""
+    if given is None:
+        return _Named({}, "resources= was not given")
+    if isinstance(given, Mapping):
+        return _Named(given)
+    kinds = {f"{base.__module__.partition('.')[0]}.{base.__name__}" for base in type(given).__mro__}
+    if "svcs.Container" in kinds:
+        return _Named(_Services(given))
+    if callable(given):
+        return _Asked(given)
+    hint = "; wrap it: svcs.Container(registry)" if "svcs.Registry" in kinds else ""
+    text = f"must be a mapping of names, a callable (kind, name) or an svcs container, not {shown(given)}{hint}"
+    raise ConfigError([Fault("resources", text)])
+
+
+class _Named:
+    """Objects under names."""
+
+    def __init__(self, things: Mapping[Any, Any], note: str = "") -> None:
+        self._things, self._note = things, note
+
+    def find(self, kind: Kind, name: str) -> Recognised | None:
+        if name in self._things:
+            found = recognise(self._things[name])
+            if found is not None and found.kind in (kind, None):
+                return found
+            if name:
+                raise _other_kind(kind, name, found.what if found else type(self._things[name]).__qualname__)
+        if name:
+            return None
+        all_of_kind = list(self._of(kind))
+        return all_of_kind[0][1] if len(all_of_kind) == 1 else None
+
+    def _of(self, kind: Kind) -> Iterator[tuple[str, Recognised]]:
+        for name, thing in self._things.items():
+            found = recognise(thing) if isinstance(name, str) else None
+            if found is not None and found.kind in (kind, None):
+                yield name, found
+
+    def list(self, kind: Kind) -> str:
+        entries = [f"{name or '(default)'}: {found.what}" for name, found in self._of(kind)]
+        return (
+            f"there are {', '.join(entries)}"
+            if entries
+            else f"there are none{self._note and f', {self._note}'}"
+        )
+
+
+class _Asked:
+    """A function that is asked for each."""
+
+    def __init__(self, ask: Callable[[str, str], Any]) -> None:
+        self._ask = ask
+
+    def find(self, kind: Kind, name: str) -> Recognised | None:
+        try:
+            thing = self._ask(kind.value, name)
+        except LookupError:  # `lambda kind, name: things[name]`
+            return None
+        if thing is None:
+            return None
+        found = recognise(thing)
+        if found is None or found.kind not in (kind, None):
+            raise _other_kind(kind, name, found.what if found else type(thing).__qualname__)
+        return found
+
+    def list(self, kind: Kind) -> str:
+        return "the resources= function gave none, and cannot say which there are"
+
+
+class _Services(Mapping[str, Any]):
+    """What an svcs container has of types that can hold jobs: `Engine` under `""`, `Annotated[Engine, "jobs"]`.
+
+    Only what is asked for is made.
+    """
+
+    def __init__(self, container: Any) -> None:
+        self._container = container
+        self._types: dict[str, Any] = {}
+        for service in container.registry:
+            name, kind = _named_type(service.svc_type)
+            if name is not None and (kind is str or kind_of_type(kind) is not None):
+                self._types.setdefault(name, service.svc_type)
+
+    def __getitem__(self, name: str) -> Any:
+        return self._container.get(self._types[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._types)
+
+    def __len__(self) -> int:
+        return len(self._types)
+
+
+def _named_type(service: Any) -> tuple[str | None, type]:
+    """The name and type a service is registered by; a name of None: it is none of ours."""
+    kind, name = service, ""
+    if hasattr(service, "__metadata__"):
+        kind, *_ = get_args(service)
+        name = next((each for each in service.__metadata__ if isinstance(each, str)), "")
+    kind = get_origin(kind) or kind  # ConnectionPool[Connection]
+    # A plain `str` service may be anything; a named one is a DSN.
+    is_ours = isinstance(kind, type) and not (kind is str and not name)
+    return (name if is_ours else None), kind if isinstance(kind, type) else object
+
+
+def _other_kind(kind: Kind, name: str, what: str) -> ConfigError:
+    setting = "grove_database" if kind is Kind.DATABASE else "grove_kv"
+    wanted = "a database" if kind is Kind.DATABASE else "a key-value store"
+    return ConfigError([Fault(setting, f"the resource {name!r} is a {what}, not {wanted}")])

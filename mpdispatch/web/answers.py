@@ -1,0 +1,69 @@
+"""Answers as JSON, and every error as `{"error": text}` with its status. Pure."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+
+from mpdispatch.errors import (
+    DispatchError,
+    InvalidStateError,
+    JobNotFoundError,
+    PayloadError,
+    UnknownJobError,
+    UsageError,
+)
+
+__all__ = ["answer", "dispatch_error", "http_error", "internal_error", "refusal"]
+
+_STATUS: tuple[tuple[type[DispatchError], int], ...] = (
+    (JobNotFoundError, 404),
+    (InvalidStateError, 409),
+    (UnknownJobError, 422),
+    (PayloadError, 422),
+    (UsageError, 422),
+)
+
+_log = logging.getLogger("mpdispatch.web")
+
+
+def answer(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> JSONResponse:
+    """What was asked for."""
+    return JSONResponse(content, status, headers)
+
+
+def refusal(status: int, text: str) -> JSONResponse:
+    """An error."""
+    # JSON is UTF-8, and what a client sent may hold half a surrogate pair.
+    return JSONResponse({"error": text.encode("utf-8", "backslashreplace").decode()}, status)
+
+
+async def http_error(request: Request, error: Exception) -> JSONResponse:
+    """A status the router or a route has chosen: 404, 405, 400 …"""
+    assert isinstance(error, HTTPException)
+    text = error.detail
+    if error.status_code == 404 and text == "Not Found":
+        text = f"there is nothing at {request.url.path}"
+    elif error.status_code == 405:
+        text = f"{request.method} is not allowed at {request.url.path}"
+    told = refusal(error.status_code, text)
+    told.headers.update(error.headers or {})
+    return told
+
+
+async def dispatch_error(request: Request, error: Exception) -> JSONResponse:
+    """An error of ours: what the client did wrong, or (500) trouble with the store."""
+    for kind, status in _STATUS:
+        if isinstance(error, kind):
+            return refusal(status, str(error))
+    _log.error("a request failed: %s", error, extra={"path": request.url.path})
+    return refusal(500, str(error))
+
+
+async def internal_error(request: Request, error: Exception) -> JSONResponse:
+    """Anything else; the server logs its traceback, the client is told no details."""
+    return refusal(500, "internal error")

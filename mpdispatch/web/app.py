@@ -1,0 +1,46 @@
+"""The ASGI app: access rule, routes, errors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+
+from mpdispatch.engine import Engine
+from mpdispatch.errors import DispatchError
+from mpdispatch.web.access import Access, AccessMiddleware
+from mpdispatch.web.answers import dispatch_error, http_error, internal_error
+from mpdispatch.web.jobs import job_routes
+from mpdispatch.web.whole import whole_routes
+
+__all__ = ["web_app"]
+
+
+def web_app(
+    engine: Engine,
+    access: Access,
+    *,
+    health: Callable[[], Mapping[str, Any]],
+    lifespan: Callable[[Starlette], AbstractAsyncContextManager[None]] | None = None,
+) -> Starlette:
+    """The API of this engine's jobs, for those the access rule serves. Its paths begin where it is mounted.
+
+    `health` gives what `/healthz` shows; it is called on a thread and may block. `lifespan` counts only where the
+    app is served alone: a mounted app's is not run.
+    """
+    app = Starlette(
+        routes=[*whole_routes(engine, health), *job_routes(engine)],
+        middleware=[Middleware(AccessMiddleware, access=access)],
+        exception_handlers={
+            HTTPException: http_error,
+            DispatchError: dispatch_error,
+            Exception: internal_error,
+        },
+        lifespan=lifespan,
+    )
+    app.state.dispatch = engine
+    return app

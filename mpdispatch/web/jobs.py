@@ -1,0 +1,128 @@
+"""The routes of jobs: list, show, enqueue."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, cast
+from urllib.parse import urlencode
+
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from mpdispatch.engine import Engine
+from mpdispatch.engine.options import EnqueueKeywords
+from mpdispatch.errors import UsageError
+from mpdispatch.model import Job
+from mpdispatch.model.wire import attempt_to_json, job_to_json, time_from_text
+from mpdispatch.policy.durations import parse_duration
+from mpdispatch.policy.names import shown
+from mpdispatch.web.answers import answer
+from mpdispatch.web.bodies import ENVELOPE_BYTES, query_of, read_object
+
+__all__ = ["job_routes"]
+
+_FILTERS = ("state", "queue", "name", "limit", "cursor")
+_MOST_ID = (1 << 63) - 1
+
+
+def job_routes(engine: Engine) -> list[Route]:
+    """`GET` and `POST /v1/jobs`, `GET /v1/jobs/{id}`."""
+
+    def list_jobs(request: Request) -> Response:
+        given: dict[str, Any] = {**query_of(request, _FILTERS)}
+        if "limit" in given:
+            given["limit"] = _whole("limit", given["limit"])
+        page = engine.list_jobs(**given)
+        headers = {}
+        if page.next_cursor is not None:
+            # The list itself is what `mpdispatch jobs --json` prints: an array. Where it goes on is said beside it.
+            more = urlencode({**request.query_params, "cursor": page.next_cursor})
+            headers = {"Link": f'<{request.url.path}?{more}>; rel="next"', "X-Next-Cursor": page.next_cursor}
+        return answer([job_to_json(job) for job in page.items], headers=headers)
+
+    def show(request: Request) -> Response:
+        job_id = _job_id(request)
+        # The job first: one that is read as ended has its attempts then.
+        job = job_to_json(engine.get_job(job_id))
+        return answer({**job, "attempts": [attempt_to_json(attempt) for attempt in engine.attempts(job_id)]})
+
+    async def enqueue(request: Request) -> Response:
+        most_bytes = engine.dispatcher.config.max_payload_bytes + ENVELOPE_BYTES
+        wished = _Wish(await read_object(request, most_bytes))
+        job: Job = await run_in_threadpool(wished.enqueue, engine)
+        here = {"Location": f"{request.url.path.rstrip('/')}/{job.id}"}
+        return answer(job_to_json(job), 201 if job.created else 200, here)
+
+    return [
+        Route("/v1/jobs", list_jobs, methods=["GET"]),
+        Route("/v1/jobs", enqueue, methods=["POST"]),
+        Route("/v1/jobs/{id}", show, methods=["GET"]),
+    ]
+
+
+class _Wish:
+    """A job as a client describes it. Raises UsageError with everything wrong with it."""
+
+    def __init__(self, body: dict[str, Any]) -> None:
+        rest = dict(body)
+        faults = []
+        self.name, self.payload = rest.pop("name", None), rest.pop("payload", {})
+        if not isinstance(self.name, str):
+            faults.append("name: must be the name of a job")
+        if not isinstance(self.payload, dict):
+            faults.append(f"payload: must be an object of the job's arguments, not {shown(self.payload)}")
+        self.options: dict[str, Any] = {}
+        for field, value in rest.items():
+            reader = _OPTIONS.get(field)
+            if reader is None:
+                faults.append(f"{field}: no such field; there are name, payload, {', '.join(_OPTIONS)}")
+                continue
+            try:
+                self.options[field] = value if value is None else reader(value)
+            except UsageError as error:
+                faults.append(f"{field}: {error}")
+        if faults:
+            raise UsageError("; ".join(faults))
+
+    def enqueue(self, engine: Engine) -> Job:
+        engine.registry.get(self.name)  # Unknown names first: options of a job there is none of mean nothing.
+        return engine.options(**cast(EnqueueKeywords, self.options)).enqueue(self.name, **self.payload)
+
+
+def _as_given(value: object) -> object:
+    return value
+
+
+def _time(value: object) -> datetime:
+    if not isinstance(value, str):
+        raise UsageError(f"must be a time such as '2026-05-01T08:00:00Z', not {shown(value)}")
+    return time_from_text(value)
+
+
+_OPTIONS: dict[str, Callable[[object], object]] = {
+    "queue": _as_given,
+    "priority": _as_given,
+    "run_at": _time,
+    "delay": parse_duration,
+    "max_retries": _as_given,
+    "timeout": parse_duration,
+    "idempotency_key": _as_given,
+}
+"""How each option's JSON is read; `engine.options` checks the rest."""
+
+
+def _job_id(request: Request) -> int:
+    text = request.path_params["id"]
+    if not (text.isascii() and text.isdecimal() and len(text) < 20 and int(text) <= _MOST_ID):
+        raise HTTPException(404, f"job {text[:40]} not found")
+    return int(text)
+
+
+def _whole(name: str, text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) < 20):
+        raise UsageError(f"{name}: must be a whole number, not {shown(text)}")
+    return int(text)

@@ -1,0 +1,3 @@
+from tests.extension.conftest import collected
+
+__all__ = ["collected"]
