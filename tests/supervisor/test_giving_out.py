@@ -19,14 +19,14 @@ from tests.supervisor.house import House
 
 @pytest.fixture
 def depths(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many jobs a worker held each time it was given one, that one included."""
+    """How many jobs a worker held each time it was given some, those included."""
     found: list[int] = []
     real = WorkerProcess.give
 
-    def give(worker: WorkerProcess, job: ClaimedJob, frame: bytes, estimate_us: int) -> bool:
-        is_given = real(worker, job, frame, estimate_us)
+    def give(worker: WorkerProcess) -> list[ClaimedJob]:
+        left = real(worker)
         found.append(len(worker.hand))
-        return is_given
+        return left
 
     monkeypatch.setattr(WorkerProcess, "give", give)
     return found
