@@ -361,6 +361,10 @@ class Ledger(Protocol):
         """Checkpoint the WAL if it has grown past 8 MiB, and such. Never blocks; call it between turns."""
         ...
 
+    def has_changed(self) -> bool:
+        """Whether anybody else has written to the store since this was last asked; True if that cannot be known."""
+        ...
+
     def blocker(self) -> int | None:
         """Pid of the process on this host that holds the store's write lock now, if that can be known."""
         ...

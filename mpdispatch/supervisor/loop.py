@@ -338,6 +338,9 @@ class Supervisor:
             self._cancels_due = True
             if self._crew.is_subreaper:
                 reap_strays(self._pool.family)
+        if self._is_unchanged():
+            self._turns.put_off(now_us)
+            self._peers_at_us = now_us + min(self._poll_us, _PEERS_US)
         if now_us >= self._peers_at_us:
             self._peers, took_over = self._rescuer.look(self._members.owner, self._former)
             if took_over:
@@ -355,6 +358,18 @@ class Supervisor:
         self._pruner.prune(now_us)
         if self._shutdown.is_on or self._is_drain:
             self._maybe_end(now_us)
+
+    def _is_unchanged(self) -> bool:
+        """Whether all a look at the store could find is what somebody else has written since the last, and nobody has.
+
+        One read instead of a dozen: what an idle supervisor costs.
+        """
+        if self._shutdown.is_on or self._is_drain or self._cancels_due or self._peers:
+            return False
+        now = self._clock.now()
+        if now.boot_us < min(self._peers_at_us, self._turns.claim_at_us):
+            return False  # nobody wants to look
+        return self._turns.is_only_a_poll(now) and not self._ledger.has_changed()
 
     # -- deciding ---------------------------------------------------------------------------------------
 

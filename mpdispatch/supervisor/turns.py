@@ -68,6 +68,9 @@ class Turns:
         self.sync_at_us = 0
         """Boottime by which the last claim must be flushed; 0: it is."""
         self.parked: dict[str, int] = {}
+        self._is_polling = False
+        """Whether nothing but a change by somebody else can make another claim worth while."""
+        self._next_due_us: int | None = None
 
     # -- deciding ---------------------------------------------------------------------------------------
 
@@ -201,11 +204,13 @@ class Turns:
             self.parked[reason] = self.parked.get(reason, 0) + count
             self._log.warning("parked jobs no handler is for", extra={"reason": reason, "count": count})
         self.has_more = turn.has_more
+        self._is_polling, self._next_due_us = False, turn.next_due_us
         if turn.has_more:
             self.claim_at_us = 0
             return
         now = self._clock.now()
         due = now_us + self._poll_us
+        self._is_polling = turn.next_token_us is None
         if turn.next_due_us is not None:
             due = min(due, now.boot_us + max(0, turn.next_due_us - now.wall_us))
         if turn.next_token_us is not None:
@@ -236,6 +241,27 @@ class Turns:
                 has_come=lambda name: name in self._rulebook.names(),
             )
         return self._planner
+
+    # -- polling ----------------------------------------------------------------------------------------
+
+    def is_only_a_poll(self, now: Instant) -> bool:
+        """Whether a claim now could find nothing, unless somebody else has changed something.
+
+        A job that is due later is due by the wall clock, which may have been set.
+        """
+        books = self._books
+        return (
+            self._is_polling
+            and self.claim_at_us != 0
+            and not (books.unwritten or books.progress or books.backlog)
+            and books.outputs.next_us is None
+            and (self._next_due_us is None or now.wall_us < self._next_due_us)
+            and self._known == self._rulebook.names()
+        )
+
+    def put_off(self, now_us: int) -> None:
+        """Nothing has changed: look again after another poll interval."""
+        self.claim_at_us = max(self.claim_at_us, now_us + self._poll_us)
 
     # -- when -------------------------------------------------------------------------------------------
 

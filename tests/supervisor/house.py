@@ -36,7 +36,7 @@ class ShiftedClock:
     """The machine's clocks plus what the test has added: workers and marks go on the real ones."""
 
     def __init__(self) -> None:
-        self._real, self._shift_us = SystemClock(), 0
+        self._real, self._shift_us, self._wall_shift_us = SystemClock(), 0, 0
         self._frozen: Instant | None = None
 
     def freeze(self) -> None:
@@ -45,10 +45,14 @@ class ShiftedClock:
 
     def now(self) -> Instant:
         real = self._frozen or self._real.now()
-        return Instant(real.wall_us + self._shift_us, real.boot_us + self._shift_us)
+        return Instant(real.wall_us + self._shift_us + self._wall_shift_us, real.boot_us + self._shift_us)
 
     def advance(self, seconds: float) -> None:
         self._shift_us += round(seconds * SECOND_US)
+
+    def set_wall(self, seconds: float) -> None:
+        """Set the wall clock on by so much, as somebody does who sets the date."""
+        self._wall_shift_us += round(seconds * SECOND_US)
 
 
 class House:

@@ -6,11 +6,13 @@ import os
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mpdispatch.errors import StoreFull
 from mpdispatch.model import Cause, JobState
+from mpdispatch.store.base import Turn
 from mpdispatch.store.sqlite.ledger import SQLiteLedger
 from tests.pool.probes import until
 from tests.supervisor.conftest import Build
@@ -31,6 +33,64 @@ def test_an_idle_loop_waits(house: House) -> None:
     house.clock.advance(0.5)
     house.steps(3)
     assert house.waits[-1] > 0.01
+
+
+@pytest.fixture
+def turns(house: House, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The slots of every turn the store is asked for."""
+    asked: list[int] = []
+    real = SQLiteLedger.turn
+
+    def turn(ledger: SQLiteLedger, *args: Any, **kwargs: Any) -> Turn:
+        asked.append(kwargs["slots"])
+        return real(ledger, *args, **kwargs)
+
+    monkeypatch.setattr(SQLiteLedger, "turn", turn)
+    return asked
+
+
+def poll(house: House) -> None:
+    house.clock.advance(house.config.poll_interval * 1.1)
+    house.steps(2)
+
+
+def test_a_poll_of_a_store_nobody_has_written_to_asks_for_no_turn(house: House, turns: list[int]) -> None:
+    house.ready()
+    poll(house)
+    poll(house)
+    turns.clear()
+    for _ in range(5):
+        poll(house)
+    assert turns == []
+
+
+def test_a_poll_finds_what_was_enqueued_without_a_knock(house: House, turns: list[int]) -> None:
+    house.ready()
+    poll(house)
+    poll(house)
+    turns.clear()
+    connection = house.lock()
+    connection.execute(
+        "INSERT INTO mpdispatch_jobs (name, queue, state, line, priority, run_at_us, max_retries, created_at_us, payload)"
+        " VALUES ('noop', 'default', 'pending', 1, 0, 0, 3, 0, '{}')"
+    )
+    connection.execute("COMMIT")
+    poll(house)
+    assert turns
+    house.ended(1)
+
+
+def test_a_poll_finds_what_has_become_due_by_a_wall_clock_that_was_set(house: House, turns: list[int]) -> None:
+    later = house.clock.now().wall_us + 3600 * 1_000_000
+    job_id = house.enqueue("noop", {"run_at_us": later})
+    house.ready()
+    poll(house)
+    poll(house)
+    turns.clear()
+    house.clock.set_wall(3601)
+    poll(house)
+    assert turns
+    house.ended(job_id)
 
 
 def test_a_loop_whose_workers_are_all_busy_waits_past_the_next_poll(house: House, tmp_path: Path) -> None:

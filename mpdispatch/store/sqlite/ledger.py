@@ -41,6 +41,7 @@ class SQLiteLedger:
         self._place = place
         self._session_now: Session | None = None
         self._bell: Bell | None = None
+        self._seen: tuple[Session, int] | None = None
 
     @property
     def side_dir(self) -> Path:
@@ -240,6 +241,13 @@ class SQLiteLedger:
     def housekeep(self) -> None:
         """Checkpoint the WAL if it has grown past 8 MiB and nobody is writing."""
         self._session().checkpoint_if_large()
+
+    def has_changed(self) -> bool:
+        """By `PRAGMA data_version`, which counts the commits of other connections. A new connection has changed."""
+        session = self._session()
+        version = session.read(lambda c: c.execute("PRAGMA data_version").fetchone()[0])
+        before, self._seen = self._seen, (session, version)
+        return before != self._seen
 
     def blocker(self) -> int | None:
         """Pid of the process on this host that holds the store's write lock now, if that can be known."""
