@@ -77,6 +77,7 @@ def test_jobs_a_worker_has_received_and_not_begun_come_back_as_well(rig: Rig, tm
 def test_a_job_taken_back_from_a_worker_that_waits_for_it_is_sent_again(rig: Rig) -> None:
     # It has taken the token, and we take the frame away before it reads: the job is its own all the same.
     worker = rig.ready()
+    rig.settled(rig.give(worker, "noop"))  # so that nothing else lies there
     os.kill(worker.pid, signal.SIGSTOP)
     until(lambda: state_of(worker.pid) == "T")
     jobs = [rig.job("echo", value=number) for number in range(3)]
