@@ -57,6 +57,10 @@ TASKS = """
     def fan() -> list:
         return [add.enqueue(1).id, *add.enqueue_many([{"a": 2}, {"a": 3}])]
 
+    @engine.job(max_retries=0, timeout=0.3)
+    def limited() -> None:
+        hang.definition.function()
+
     @engine.job(max_retries=0)
     def hang() -> None:
         time.sleep(60)
@@ -203,6 +207,15 @@ def test_the_default_timeout_ends_a_job_that_was_enqueued_without_the_app(place:
         "ran longer than its timeout of 0.5 s",
         "ran longer than its timeout of 0.2 s",
     ]
+
+
+@WAYS
+def test_a_handlers_own_timeout_ends_a_job_that_was_enqueued_without_the_app(place: Place, how: str) -> None:
+    place.run("-m", "mpdispatch", "--store", "jobs.db", "enqueue", "limited", "--max-retries", "0")
+    place.drain(how, DEFAULT_TIMEOUT="1")
+    job = SQLiteStore(place.folder / "jobs.db").get(1)
+    assert job.last_error is not None
+    assert job.last_error.message == "ran longer than its timeout of 0.3 s"
 
 
 TRACED = """

@@ -29,6 +29,8 @@ class AppDescription(msgspec.Struct, frozen=True, kw_only=True):
     """Where each config value came from, as `Config.resolve_with_sources` says."""
     jobs: dict[str, BackoffSpec | None]
     """Every handler's name, with its own backoff if it has one."""
+    timeouts: dict[str, float] = {}
+    """What handlers say a start may take, s; only those that say."""
     default_timeout_s: float | None = None
     """Of jobs without one: `middleware.Timeout`."""
     hooks: frozenset[str] = frozenset()
@@ -58,6 +60,7 @@ def describe(
         backoff=backoff,
         origins=dict(origins or {}),
         jobs={definition.name: definition.backoff for definition in registry.definitions()},
+        timeouts={each.name: each.timeout_s for each in registry.definitions() if each.timeout_s is not None},
         default_timeout_s=default_timeout_s,
         hooks=hooks,
         is_traced=is_traced,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from mpdispatch.clock import SECOND_US
 from mpdispatch.execution.describe import AppDescription
 from mpdispatch.execution.registry import Registry
 from mpdispatch.model import COMMAND_JOB
@@ -23,9 +24,17 @@ class Rulebook(Protocol):
         """The job's own backoff, else the engine's, else the default."""
         ...
 
+    def timeout_us_for(self, name: str) -> int | None:
+        """What the handler says a start may take, for a job that says nothing: enqueued by somebody without the app."""
+        ...
+
     def reference_for(self, name: str) -> str | None:
         """`module:qualname` for workers that were started before this name was registered, or None."""
         ...
+
+
+def as_us(seconds: float | None) -> int | None:
+    return None if seconds is None else round(seconds * SECOND_US)
 
 
 class LiveRulebook:
@@ -41,6 +50,10 @@ class LiveRulebook:
         definition = self._registry.find(name)
         return (definition and definition.backoff) or self._backoff or DEFAULT
 
+    def timeout_us_for(self, name: str) -> int | None:
+        definition = self._registry.find(name)
+        return None if definition is None else as_us(definition.timeout_s)
+
     def reference_for(self, name: str) -> str | None:
         definition = self._registry.find(name)
         return definition.reference if definition is not None else None
@@ -52,12 +65,16 @@ class DescribedRulebook:
     def __init__(self, description: AppDescription) -> None:
         self._backoff = description.backoff or DEFAULT
         self._jobs = dict(description.jobs)
+        self._timeouts_us = {name: as_us(timeout_s) for name, timeout_s in description.timeouts.items()}
 
     def names(self) -> frozenset[str]:
         return frozenset(self._jobs)
 
     def backoff_for(self, name: str) -> BackoffSpec:
         return self._jobs.get(name) or self._backoff
+
+    def timeout_us_for(self, name: str) -> int | None:
+        return self._timeouts_us.get(name)
 
     def reference_for(self, name: str) -> str | None:
         return None
@@ -78,6 +95,9 @@ class CommandRulebook:
 
     def backoff_for(self, name: str) -> BackoffSpec:
         return self._app.backoff_for(name)
+
+    def timeout_us_for(self, name: str) -> int | None:
+        return self._app.timeout_us_for(name)
 
     def reference_for(self, name: str) -> str | None:
         return _COMMANDS if name == COMMAND_JOB else self._app.reference_for(name)

@@ -218,12 +218,13 @@ class Turns:
         self.claim_at_us = max(due, now_us + 1)
 
     def _with_timeouts(self, jobs: Sequence[ClaimedJob]) -> Sequence[ClaimedJob]:
-        """The same, the default timeout in those that have none."""
-        default_us = self._default_timeout_us
-        if default_us is None:
+        """The same; those without a timeout have their handler's, else the default."""
+        names = {job.name for job in jobs if job.timeout_us is None}
+        limits = {name: self._rulebook.timeout_us_for(name) or self._default_timeout_us for name in names}
+        if not any(limits.values()):
             return jobs
         return [
-            job if job.timeout_us is not None else msgspec.structs.replace(job, timeout_us=default_us)
+            job if job.timeout_us is not None else msgspec.structs.replace(job, timeout_us=limits[job.name])
             for job in jobs
         ]
 

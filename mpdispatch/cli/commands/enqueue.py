@@ -65,7 +65,8 @@ def enqueue(
     """Put the job NAME into the store, and print its id.
 
     k=TEXT gives an argument as text, k:=JSON as a number, list, true ... With an app (-A) the name and the
-    arguments are checked; without one they are kept as given.
+    arguments are checked, and the handler's own queue, max_retries and so on count; without one they are kept as
+    given, in the queue "default" with 3 retries.
     """
     wished = {key: value for key, value in wishes.items() if value is not None}
     if count is not None and "idempotency_key" in wished:
