@@ -14,7 +14,7 @@ _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 
 have_recall = sys.platform == "linux"
-"""Whether a frame the worker has not read can be taken back (needs SOCK_SEQPACKET and pidfds)."""
+"""Whether jobs a worker has not begun can be taken back (needs SOCK_SEQPACKET, eventfds and pidfds)."""
 
 
 def _prctl(option: int, argument: int) -> None:

@@ -12,6 +12,7 @@ from mpdispatch.config import Config
 from mpdispatch.execution.rulebook import Rulebook
 from mpdispatch.model import ClaimedJob
 from mpdispatch.policy.staffing import Estimates, boot_backoff_s, depth
+from mpdispatch.pool.linux import have_recall
 from mpdispatch.pool.marks import RING_JOBS
 from mpdispatch.pool.pool import Pool
 from mpdispatch.pool.process import WorkerProcess, WorkerState
@@ -40,7 +41,8 @@ class Assigner:
         self._pool, self._books, self._rulebook, self._log = pool, books, rulebook, log
         self._slots = config.slots
         self._window_us = round(config.prefetch_window * SECOND_US)
-        self._most = min(config.max_prefetch, RING_JOBS // 2)
+        # Nothing is given that could not be taken back.
+        self._most = min(config.max_prefetch, RING_JOBS // 2) if have_recall else 1
         self._jobs_per_worker = config.max_jobs_per_worker
         self._boots_at_once = max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
         self._last_spawn_us = 0

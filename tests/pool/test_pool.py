@@ -14,6 +14,7 @@ import pytest
 from mpdispatch.model import Completed, Raised
 from mpdispatch.pool import launch as launching
 from mpdispatch.pool.channel import Channel, ChannelBroken
+from mpdispatch.pool.inbox import Tokens
 from mpdispatch.pool.kill import WORKER_VARIABLE
 from mpdispatch.pool.process import Doom, WorkerState
 from tests.pool.probes import lives, pid_in, state_of, until
@@ -105,6 +106,24 @@ def test_tokens_of_jobs_that_could_not_be_sent_are_taken_back(rig: Rig) -> None:
     os.kill(worker.pid, signal.SIGCONT)
     rig.until(lambda: not worker.hand)
     assert isinstance(rig.settled(rig.give(worker, "noop")).outcome, Completed)
+
+
+def test_without_eventfds_jobs_run_all_the_same_and_none_is_taken_back(
+    rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As on macOS.
+    monkeypatch.setattr(Tokens, "make", lambda: None)
+    worker = rig.ready()
+    running = rig.job("hold", started=tmp_path / "started", gate=tmp_path / "gate")
+    behind = [rig.job("echo", value=number) for number in range(3)]
+    rig.give_together(worker, running, *behind)
+    pid_in(tmp_path / "started")
+    assert worker.recall() == []
+    (tmp_path / "gate").touch()
+    rig.until(lambda: not worker.hand)
+    assert [each.job for each in rig.all(Settled)] == [running, *behind]
+    worker.retire()
+    rig.wait_for(Gone)
 
 
 def test_a_full_buffer_leaves_the_job_with_the_caller(rig: Rig) -> None:
