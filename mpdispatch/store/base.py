@@ -319,10 +319,12 @@ class Ledger(Protocol):
         slots: int = 0,
         progress: Sequence[Progress] = (),
         outputs: Sequence[Output] = (),
+        is_expected: bool = False,
     ) -> Turn:
         """One transaction: record these outcomes, stage what is due, claim up to `slots` jobs as planned.
 
-        Takes no write lock if there is nothing to record and nothing due. A turn that records nothing is not synced
+        Takes no write lock if there is nothing to record and nothing due; with `is_expected` (somebody has just
+        enqueued something) it is not looked for that first. A turn that records nothing is not synced
         to disk (`is_synced`): the caller decides how long that may be. Raises LeaseLostError (nothing was
         written) if the registration is gone. `planner=None` claims nothing.
         """

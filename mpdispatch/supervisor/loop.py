@@ -124,6 +124,8 @@ class Supervisor:
         self._peers_seen_us = 0
         self._peers: list[PeerSupervisor] = []
         self._cancels_due = True
+        self._was_knocked = False
+        """Whether somebody has enqueued something, or so it seems, and nobody has looked."""
         self._max_worker_rss = config.max_worker_rss
         self._poll_us = round(config.poll_interval * SECOND_US)
         self._settled_us = 0
@@ -223,7 +225,7 @@ class Supervisor:
             if key.data is self._ledger:
                 self._ledger.drain_wake()
                 self._turns.claim_at_us = 0
-                self._cancels_due = True
+                self._was_knocked = self._cancels_due = True
                 # It may be a new supervisor that knocks; but this is a read for each enqueue, so not too often.
                 self._peers_at_us = min(self._peers_at_us, self._peers_seen_us + _PEERS_KNOCK_US)
             elif key.data is self._crew.bell:
@@ -338,6 +340,9 @@ class Supervisor:
             self._cancels_due = True
             if self._crew.is_subreaper:
                 reap_strays(self._pool.family)
+        if self._was_knocked:
+            self._was_knocked = False
+            self._answer_knock(now_us)
         if self._is_unchanged():
             self._turns.put_off(now_us)
             self._peers_at_us = now_us + min(self._poll_us, _PEERS_US)
@@ -358,6 +363,12 @@ class Supervisor:
         self._pruner.prune(now_us)
         if self._shutdown.is_on or self._is_drain:
             self._maybe_end(now_us)
+
+    def _answer_knock(self, now_us: int) -> None:
+        """What was enqueued is on its way to an idle worker before anything else is looked for."""
+        if not self._shutdown.is_on and self._turns.linger_us(now_us) == 0:
+            self._turns.take(self._members.owner, now_us, may_claim=True, is_expected=True)
+            self._assigner.assign(self._clock.now().boot_us)
 
     def _is_unchanged(self) -> bool:
         """Whether all a look at the store could find is what somebody else has written since the last, and nobody has.

@@ -98,8 +98,10 @@ class Turns:
 
     # -- the turn ---------------------------------------------------------------------------------------
 
-    def take(self, owner: int, now_us: int, *, may_claim: bool) -> None:
+    def take(self, owner: int, now_us: int, *, may_claim: bool, is_expected: bool = False) -> None:
         """Write what was decided and, if there is room, claim more: one transaction.
+
+        `is_expected`: somebody has just enqueued something.
 
         Raises StoreError, LeaseLostError: nothing was written and nothing is lost here.
         """
@@ -119,6 +121,7 @@ class Turns:
             slots=slots,
             progress=list(books.progress.values()),
             outputs=outputs,
+            is_expected=is_expected and slots > 0,
         )
         books.outputs.written(outputs, settled, now_us)
         self.sync_at_us = 0

@@ -133,9 +133,13 @@ class SQLiteLedger:
         slots: int = 0,
         progress: Sequence[Progress] = (),
         outputs: Sequence[Output] = (),
+        is_expected: bool = False,
     ) -> Turn:
-        """One transaction: record these outcomes, stage what is due, claim up to `slots` jobs as planned."""
-        if not transitions and not progress and not outputs:
+        """One transaction: record these outcomes, stage what is due, claim up to `slots` jobs as planned.
+
+        A turn that might find nothing looks first, and takes no lock if so; with `is_expected` it does not look.
+        """
+        if not transitions and not progress and not outputs and not is_expected:
             idle = self._read(lambda c: _idle_turn(c, owner, planner, slots, now))
             if idle is not None:
                 return idle
