@@ -39,7 +39,7 @@ class Books:
     """Boottime since which the backlog was not empty."""
     unwritten: list[Unwritten] = field(default_factory=list)
     unwritten_since_us: int = 0
-    """Boottime at which the first of them was heard of."""
+    """Boottime at which the first of them was given."""
     progress: dict[int, Progress] = field(default_factory=dict)
     """The latest report per job."""
     outputs: Outputs = field(default_factory=Outputs)

@@ -54,8 +54,8 @@ _JOIN_PAUSE_S = 0.02
 _PEERS_US = 1_000_000
 _PEERS_KNOCK_US = 100_000
 _DRAINED_US = 100_000
-_LOOK_US = 2_000
-"""A worker that has more to do does not say that it has answered: we look."""
+_LOOK_US = 4_000
+"""A worker that has more to do does not say that it has answered: we look this often."""
 _FLUSH_S = 2.0
 """How long idle workers may take to send the spans they hold."""
 

@@ -16,7 +16,7 @@ from mpdispatch.clock import SECOND_US, Clock, Instant
 from mpdispatch.config import Config, QueueConfig
 from mpdispatch.execution.rulebook import Rulebook
 from mpdispatch.failpoints import failpoint
-from mpdispatch.model import Cause, ClaimedJob, Completed, JobState, Outcome, Planner, Released
+from mpdispatch.model import Cause, ClaimedJob, Completed, JobState, Outcome, Planner, Released, Run
 from mpdispatch.policy.admission import Admission
 from mpdispatch.policy.decide import RetryRules, decide
 from mpdispatch.pool.pool import Pool
@@ -32,6 +32,16 @@ LINGER_US = 4_000
 """Longest a decided outcome, or a claim that was not flushed, waits for company before it goes to disk."""
 _NO_RULES = RetryRules()
 """For a completed job, which is not tried again."""
+
+
+def _said_us(outcome: Outcome, now: Instant) -> int:
+    """Boottime at which a worker gave this outcome: it may have lain in its outbox for a while."""
+    run: Run | None = getattr(outcome, "run", None)
+    if run is None or run.duration_us is None:
+        return now.boot_us
+    age_us = now.wall_us - run.started_us - run.duration_us
+    # By the wall clock, which may have been set.
+    return now.boot_us - min(max(0, age_us), LINGER_US)
 
 
 class Turns:
@@ -81,7 +91,7 @@ class Turns:
         if now is None:
             now = self._clock.now()
         if not self._books.unwritten:
-            self._books.unwritten_since_us = now.boot_us
+            self._books.unwritten_since_us = _said_us(outcome, now)
         rules = _NO_RULES
         if type(outcome) is Completed:
             self._assigner.estimates.add(job.name, outcome.run.duration_us or 0)
