@@ -34,6 +34,19 @@ def fail(text: str = "no") -> None:
     raise ValueError(text)
 """
 
+LOUD = """
+import os
+from mpdispatch import Engine
+
+print("printed while it was imported", flush=True)
+engine = Engine.open("jobs.db", concurrency=1)
+
+@engine.job
+def speak() -> None:
+    print("printed by a handler", flush=True)
+    os.system("echo echoed by a child")
+"""
+
 
 @pytest.fixture
 def app(tmp_path: Path) -> Path:
@@ -412,3 +425,12 @@ def test_sigterm_ends_a_supervisor_that_has_nothing_to_do_with_0(app: Path, tmp_
     finally:
         process.kill()
         process.communicate()
+
+
+def test_with_json_stdout_has_our_document_only(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "loud.py").write_text(LOUD)
+    cli("enqueue", "speak", "-A", "loud:engine")
+    done = cli("supervise", "loud:engine", "--drain", "--json")
+    assert loaded(done) == {"failed": 0, "parked": {}}
+    assert "printed" in done.stderr
+    assert "echoed" in done.stderr

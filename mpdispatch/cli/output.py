@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -15,6 +16,7 @@ __all__ = [
     "complain",
     "draw_table",
     "escape",
+    "keep_stdout",
     "print_json",
     "print_json_array",
     "print_table",
@@ -55,6 +57,15 @@ def time_text(moment: datetime | None) -> str:
 def complain(message: str) -> None:
     """One line on stderr, as every error is shown."""
     print(f"mpdispatch: {escape(message)}", file=sys.stderr)
+
+
+def keep_stdout() -> None:
+    """Keep stdout for what is printed here: processes that inherit it (workers, what they start) write to stderr."""
+    sys.stdout.flush()
+    own = os.dup(sys.stdout.fileno())
+    os.dup2(2, 1)
+    # Python's own stdout is never closed either.
+    sys.stdout = open(own, "w", encoding=sys.stdout.encoding, errors="backslashreplace", closefd=False)
 
 
 def say(*values: object) -> None:

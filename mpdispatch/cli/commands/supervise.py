@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from mpdispatch.cli.logs import log_to_stderr
-from mpdispatch.cli.output import print_json, say
+from mpdispatch.cli.output import keep_stdout, print_json, say
 from mpdispatch.cli.places import find_app, find_settings, find_store, reference_of
 from mpdispatch.cli.program import Options, command
 from mpdispatch.cli.values import CONCURRENCY
@@ -50,6 +50,7 @@ def supervise_command(
 
     APP is module:attribute of your engine, for example tasks:engine; the current folder is importable.
     With --allow-commands and no APP it runs command jobs only.
+    With --json what handlers print goes to stderr.
     SIGTERM or Ctrl-C lets running jobs finish first; a second one ends at once.
     """
     found = find_app(options, app_argument)
@@ -67,6 +68,8 @@ def supervise_command(
         file=settings.config if settings else None,
         file_key=settings.section.name if settings else "file",
     )
+    if options.json:
+        keep_stdout()  # a handler's print would end up in our document
     ending = supervise(
         reference_of(found) if found is not None else reference_to(NO_APP),
         # An app has a store of its own; without one it is where every other command looks.
