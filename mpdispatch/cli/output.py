@@ -64,8 +64,7 @@ def keep_stdout() -> None:
     sys.stdout.flush()
     own = os.dup(sys.stdout.fileno())
     os.dup2(2, 1)
-    # Python's own stdout is never closed either.
-    sys.stdout = open(own, "w", encoding=sys.stdout.encoding, errors="backslashreplace", closefd=False)
+    sys.stdout = os.fdopen(own, "w", encoding=sys.stdout.encoding, errors="backslashreplace", closefd=False)
 
 
 def say(*values: object) -> None:
