@@ -62,6 +62,27 @@ def loaded(done: subprocess.CompletedProcess[str], code: int = 0) -> Any:
 # ---------------------------------------------------------------- without an app
 
 
+@pytest.mark.parametrize("location", [":memory:", "sqlite://", "sqlite:///:memory:"])
+def test_a_store_in_the_memory_of_a_command_is_refused(cli: Cli, location: str) -> None:
+    done = cli("enqueue", "x", "--store", location)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--store: :memory: is in the memory of one process" in done.stderr
+    said = cli("enqueue", "x", env={"MPDISPATCH_STORE": location})
+    assert (said.returncode, said.stdout) == (78, "")
+    assert "MPDISPATCH_STORE" in said.stderr
+
+
+def test_a_store_in_the_memory_of_an_app_is_refused(cli: Cli, tmp_path: Path) -> None:
+    text = (
+        "from mpdispatch import Engine\nengine = Engine.open(':memory:')\n@engine.job\ndef f() -> None: ...\n"
+    )
+    (tmp_path / "brief.py").write_text(text)
+    for args in (["enqueue", "f"], ["jobs"]):
+        done = cli(*args, "-A", "brief:engine")
+        assert (done.returncode, done.stdout) == (2, ""), done.stderr
+        assert ":memory: is in the memory of one process" in done.stderr
+
+
 def test_enqueue_prints_the_id_and_keeps_the_arguments_as_given(cli: Cli) -> None:
     done = cli(
         "enqueue", "render", "path=a.pdf", "dpi:=300", "--args", '{"gray": true, "dpi": 1}', "--queue", "bulk"

@@ -27,7 +27,16 @@ from mpdispatch.store.base import Store
 if TYPE_CHECKING:  # only an app brings an engine; looking at jobs needs none
     from mpdispatch.engine import Engine
 
-__all__ = ["Found", "find_app", "find_settings", "find_store", "load_app", "open_existing", "reference_of"]
+__all__ = [
+    "Found",
+    "find_app",
+    "find_settings",
+    "find_store",
+    "load_app",
+    "open_existing",
+    "reference_of",
+    "refuse_unshared",
+]
 
 DEFAULT_STORE = "mpdispatch.db"
 
@@ -59,11 +68,24 @@ def find_settings(options: Options) -> FileSettings | None:
 def find_store(options: Options) -> Store:
     """The store, not opened yet. The app is imported only for `-A` without `--store`."""
     if options.store is None and options.app is not None:
-        return load_app(Found(options.app, "-A", True)).store
+        found = Found(options.app, "-A", True)
+        store = load_app(found).store
+        with blaming(found):
+            return refuse_unshared(store)
     found = _where_is_store(options)
     with blaming(found):
-        store = open_store(found.value)
+        store = refuse_unshared(open_store(found.value))
     _say_durability(store, find_settings(options))
+    return store
+
+
+def refuse_unshared(store: Store) -> Store:
+    """The store, unless it would be one of this process only, whose jobs nobody ever sees. Raises UsageError."""
+    if not store.is_shared:
+        raise UsageError(
+            f"{store.location} is in the memory of one process, and gone when a command ends; name a file, such as"
+            f" {DEFAULT_STORE}"
+        )
     return store
 
 

@@ -13,7 +13,7 @@ from mpdispatch.cli.commands.jobs import ends_of
 from mpdispatch.cli.completing import complete_name
 from mpdispatch.cli.joboptions import job_options, new_job_fields
 from mpdispatch.cli.output import print_json, say
-from mpdispatch.cli.places import find_app, find_settings, find_store, load_app
+from mpdispatch.cli.places import find_app, find_settings, find_store, load_app, refuse_unshared
 from mpdispatch.cli.program import Options, command
 from mpdispatch.cli.values import arguments_of, arguments_of_lines
 from mpdispatch.clock import SystemClock
@@ -125,6 +125,7 @@ def _checked(
     """Enqueued as the app itself would. Its supervisor looks into the app's own store, so that is where it goes."""
     if options.store is not None:
         engine.use_store(find_store(options).location)
+    refuse_unshared(engine.store)
     door = engine.options(**cast("EnqueueKeywords", wished))
     try:
         if is_one:
