@@ -455,3 +455,16 @@ def test_with_json_stdout_has_our_document_only(cli: Cli, tmp_path: Path) -> Non
     assert loaded(done) == {"failed": 0, "parked": {}}
     assert "printed" in done.stderr
     assert "echoed" in done.stderr
+
+
+def test_a_supervisor_says_whose_queues_it_does_not_poll(cli: Cli, app: Path) -> None:
+    quiet = cli("supervise", "tasks:engine", "--drain", "-q", "default,bulk")
+    assert "not polled" not in quiet.stderr
+    cli("enqueue", "render", "path=a.pdf", "-A", "tasks:engine")
+    done = cli("supervise", "tasks:engine", "--drain")
+    (line,) = [line for line in done.stderr.splitlines() if "warning" in line]
+    assert (
+        "have queues that are not polled here: bulk (handler: render); poll them with queues=[...] or -q"
+        in line
+    )
+    assert done.returncode == 0

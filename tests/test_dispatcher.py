@@ -122,6 +122,15 @@ TASKS = """
 """
 
 
+MAIL = """
+@engine.job(queue="mail")
+def write() -> None: ...
+
+@engine.job(queue="mail")
+def remind() -> None: ...
+"""
+
+
 def run_program(folder: Path, body: str, *, tasks: str = TASKS) -> str:
     """Run `tasks` and a guarded `body` as one main script; what it printed."""
     script = folder / "program.py"
@@ -182,6 +191,22 @@ def test_a_handler_registered_after_the_start_is_run(tmp_path: Path) -> None:
         """,
     )
     assert said == "ABC\n"
+
+
+def test_start_and_run_warn_of_queues_that_are_not_polled(tmp_path: Path) -> None:
+    said = run_program(
+        tmp_path,
+        """
+        import logging, sys
+        logging.basicConfig(stream=sys.stdout, level=logging.WARNING, format="%(message)s")
+        engine.dispatcher.run(drain=True)
+        with engine.dispatcher:
+            pass
+        """,
+        tasks=textwrap.dedent(TASKS) + MAIL,
+    )
+    text = "handlers have queues that are not polled here: mail (handlers: remind, write); poll them with"
+    assert [line.startswith(text) for line in said.splitlines()] == [True, True], said
 
 
 def test_run_with_drain_returns_when_nothing_is_left(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import msgspec
 
@@ -29,6 +29,8 @@ class AppDescription(msgspec.Struct, frozen=True, kw_only=True):
     """Where each config value came from, as `Config.resolve_with_sources` says."""
     jobs: dict[str, BackoffSpec | None]
     """Every handler's name, with its own backoff if it has one."""
+    queues: dict[str, str] = {}
+    """Every handler's own queue."""
     timeouts: dict[str, float] = {}
     """What handlers say a start may take, s; only those that say."""
     default_timeout_s: float | None = None
@@ -37,6 +39,14 @@ class AppDescription(msgspec.Struct, frozen=True, kw_only=True):
     """The hooks any extension has, by the names of the methods."""
     is_traced: bool = False
     """Whether workers hold spans back that are lost if they are killed."""
+
+    def unpolled(self, polled: Collection[str]) -> dict[str, list[str]]:
+        """Queues of handlers that are not among these, in order, each with its handlers."""
+        found: dict[str, list[str]] = {}
+        for name, queue in sorted(self.queues.items()):
+            if queue not in polled:
+                found.setdefault(queue, []).append(name)
+        return dict(sorted(found.items()))
 
 
 def describe(
@@ -60,6 +70,7 @@ def describe(
         backoff=backoff,
         origins=dict(origins or {}),
         jobs={definition.name: definition.backoff for definition in registry.definitions()},
+        queues={definition.name: definition.queue for definition in registry.definitions()},
         timeouts={each.name: each.timeout_s for each in registry.definitions() if each.timeout_s is not None},
         default_timeout_s=default_timeout_s,
         hooks=hooks,

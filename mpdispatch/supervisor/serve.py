@@ -34,6 +34,8 @@ __all__ = ["Plan", "SupervisorThread", "run_foreground", "supervise"]
 
 BOOT_TRIES = 3
 
+_NAMES_SHOWN = 10
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
@@ -95,8 +97,8 @@ def _wait_until_warm(crew: Crew) -> None:
             continue  # there is no worker yet that could have said anything
 
 
-def _bring_up_registered(crew: Crew, app: AppReference, supervisor: Supervisor) -> bool:
-    """As `_bring_up` beside a supervisor that takes over what others left meanwhile. False: asked to stop."""
+def _bring_up_registered(crew: Crew, app: AppReference, supervisor: Supervisor) -> AppDescription | None:
+    """As `_bring_up` beside a supervisor that takes over what others left meanwhile."""
     try:
         description = _bring_up(crew, app, supervisor.look_around)
     except AppImportError:
@@ -104,7 +106,22 @@ def _bring_up_registered(crew: Crew, app: AppReference, supervisor: Supervisor) 
         raise
     if description is None:
         supervisor.sign_off()
-    return description is not None
+    return description
+
+
+def _warn_of_unpolled(log: logging.Logger, description: AppDescription, polled: tuple[str, ...]) -> None:
+    """A handler whose own queue nobody polls is never run, and its jobs just stay pending."""
+    queues = [
+        f"{queue} ({'handler' if len(names) == 1 else 'handlers'}: {', '.join(names[:_NAMES_SHOWN])}"
+        + (f" and {len(names) - _NAMES_SHOWN} more)" if len(names) > _NAMES_SHOWN else ")")
+        for queue, names in description.unpolled(polled).items()
+    ]
+    if queues:
+        log.warning(
+            "handlers have queues that are not polled here: %s; poll them with queues=[...] or -q, if no other"
+            " supervisor does",
+            ", ".join(queues),
+        )
 
 
 def _run(
@@ -120,6 +137,7 @@ def _run(
     What to do is known (then the supervisor registers and rescues before there is a worker), or the first worker
     has to say it.
     """
+    description: AppDescription | None = None
     if isinstance(plan, Plan):
         chosen = plan
     else:
@@ -145,8 +163,9 @@ def _run(
             default_timeout_s=chosen.default_timeout_s,
             is_traced=chosen.is_traced,
         )
-        if chosen is plan and not _bring_up_registered(crew, app, supervisor):
+        if description is None and (description := _bring_up_registered(crew, app, supervisor)) is None:
             return supervisor.ending
+        _warn_of_unpolled(crew.log, description, chosen.config.queues)
         on_start()
         return supervisor.run()
     except StoreBusy:
