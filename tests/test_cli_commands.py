@@ -121,6 +121,39 @@ def test_a_line_of_stdin_that_is_no_object_is_named_and_nothing_is_enqueued(cli:
     assert cli("enqueue", "other").stdout == "2\n"
 
 
+def test_every_faulty_line_of_stdin_is_named_by_its_number_and_nothing_is_enqueued(cli: Cli, app: Path) -> None:
+    lines = [
+        '{"path": "a.pdf"}',
+        "",
+        '{"path": 7}',
+        '{"path": "b"',
+        '{"path": "b", "dpi": "x", "inks": 4}',
+        "[]",
+    ]
+    done = cli("enqueue", "render", "--args", "-", "-A", "tasks:engine", stdin="\n".join(lines))
+    assert (done.returncode, done.stdout) == (2, "")
+    told = done.stderr.splitlines()
+    starts = [line.split(": ")[2] for line in told]
+    assert starts == ["line 3", "line 4", "line 5", "line 6", "no job is enqueued"]
+    assert "no valid JSON" in told[1]
+    assert "dpi: " in told[2]
+    assert "inks" in told[2]
+    assert cli("enqueue", "render", "path=a", "-A", "tasks:engine").stdout == "1\n"
+
+
+def test_of_many_faulty_lines_twenty_are_named_without_an_app_too(cli: Cli) -> None:
+    lines = ["{", '{"a": "' + "x" * 2000 + '"}', *["{"] * 21, "{}"]
+    done = cli(
+        "enqueue", "x", "--args", "-", stdin="\n".join(lines), env={"MPDISPATCH_MAX_PAYLOAD_BYTES": "99"}
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    told = done.stderr.splitlines()
+    assert [line.split(": ")[2] for line in told[:20]] == [f"line {n}" for n in range(1, 21)]
+    assert "at most 99" in told[1]
+    assert told[20].endswith("and 3 more lines")
+    assert cli("enqueue", "x").stdout == "1\n"
+
+
 def test_no_line_of_stdin_is_no_job(cli: Cli) -> None:
     done = cli("enqueue", "add", "--args", "-", "--json")
     assert (done.returncode, json.loads(done.stdout)["count"]) == (0, 0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -13,7 +13,7 @@ from mpdispatch.errors import UsageError
 from mpdispatch.model.wire import json_from_text, time_from_text
 from mpdispatch.policy.durations import parse_duration
 
-__all__ = ["CONCURRENCY", "DURATION", "JOB_ID", "RFC3339", "arguments_of", "arguments_of_lines"]
+__all__ = ["CONCURRENCY", "DURATION", "JOB_ID", "RFC3339", "arguments_of", "arguments_of_pairs"]
 
 
 class _Duration(click.ParamType[float]):
@@ -76,30 +76,11 @@ def arguments_of(pairs: Sequence[str], whole: str | None) -> dict[str, Any]:
         arguments = _json(whole, "--args")
         if not isinstance(arguments, dict):
             raise click.UsageError("--args must be a JSON object, such as '{\"dpi\": 300}'")
-    return arguments | _of_pairs(pairs)
+    return arguments | arguments_of_pairs(pairs)
 
 
-def arguments_of_lines(lines: Iterable[bytes], pairs: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """The arguments of one job from each line, a JSON object; pairs win over all of them. Blank lines are no jobs.
-
-    >>> list(arguments_of_lines([b'{"path": "a.pdf"}', b"", b'{"path": "b.pdf"}'], ["dpi:=300"]))
-    [{'path': 'a.pdf', 'dpi': 300}, {'path': 'b.pdf', 'dpi': 300}]
-    """
-    common = _of_pairs(pairs)
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            text = line.decode()
-        except UnicodeDecodeError as error:
-            raise click.UsageError(f"--args: line {number} is no UTF-8: {error}") from error
-        arguments = _json(text, f"--args: line {number}", "")
-        if not isinstance(arguments, dict):
-            raise click.UsageError(f"--args: line {number} must be a JSON object, such as '{{\"dpi\": 300}}'")
-        yield arguments | common
-
-
-def _of_pairs(pairs: Sequence[str]) -> dict[str, Any]:
+def arguments_of_pairs(pairs: Sequence[str]) -> dict[str, Any]:
+    """The arguments from `k=v` (text) and `k:=v` (JSON) pairs alone."""
     arguments: dict[str, Any] = {}
     given = set[str]()
     for pair in pairs:
@@ -115,10 +96,9 @@ def _of_pairs(pairs: Sequence[str]) -> dict[str, Any]:
     return arguments
 
 
-def _json(text: str, where: str, hint: str | None = None) -> Any:
+def _json(text: str, where: str) -> Any:
     try:
         return json_from_text(text)
     except UsageError as error:
-        if hint is None:
-            hint = "" if where == "--args" else f"; text is given as {where}=..."
+        hint = "" if where == "--args" else f"; text is given as {where}=..."
         raise click.UsageError(f"{where}: {error}{hint}") from error

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import click
@@ -12,10 +13,11 @@ import click
 from mpdispatch.cli.commands.jobs import ends_of
 from mpdispatch.cli.completing import complete_name
 from mpdispatch.cli.joboptions import job_options, new_job_fields
+from mpdispatch.cli.lines import Lines
 from mpdispatch.cli.output import print_json, say
 from mpdispatch.cli.places import find_app, find_settings, find_store, load_app, refuse_unshared
 from mpdispatch.cli.program import Options, command
-from mpdispatch.cli.values import arguments_of, arguments_of_lines
+from mpdispatch.cli.values import arguments_of
 from mpdispatch.clock import SystemClock
 from mpdispatch.config import Config
 from mpdispatch.errors import Fault, PayloadError, UsageError
@@ -71,19 +73,18 @@ def enqueue(
     wished = {key: value for key, value in wishes.items() if value is not None}
     if count is not None and "idempotency_key" in wished:
         raise UsageError("--count and --idempotency-key exclude each other: there is one job per key")
+    lines: Lines | None = None
     if whole == "-":
         if count is not None or "idempotency_key" in wished:
             raise UsageError("--args - enqueues a job for each line: no --count, no --idempotency-key")
-        # All of them first: a line that is no JSON is refused before anything is enqueued.
-        items = list(arguments_of_lines(sys.stdin.buffer, pairs))
+        lines = Lines(sys.stdin.buffer, pairs)
+        items = list(lines.items.values())
     else:
         items = [arguments_of(pairs, whole)] * (count or 1)
-    is_one = count is None and whole != "-"
+    jobs = _Jobs(name=name, items=items, lines=lines, is_one=count is None and lines is None)
     app = find_app(options)
     store, ids, answer = (
-        _as_given(options, name, items, wished, is_one)
-        if app is None
-        else _checked(options, load_app(app), name, items, wished, is_one)
+        _as_given(options, jobs, wished) if app is None else _checked(options, load_app(app), jobs, wished)
     )
     if not options.json:
         for job_id in ids:
@@ -94,8 +95,25 @@ def enqueue(
         return 0
     code, ended = ends_of(options, store, ids)
     if options.json:
-        print_json(ended[0] if is_one else ended)
+        print_json(ended[0] if jobs.is_one else ended)
     return code
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Jobs:
+    """What is to be enqueued."""
+
+    name: str
+    items: Sequence[Mapping[str, Any]]
+    """The arguments of each."""
+    lines: Lines | None
+    """Where they were read, if it was from stdin."""
+    is_one: bool
+    """Whether one job was asked for, not many that happen to be one."""
+
+    def read(self, reader: Callable[[Mapping[str, Any]], bytes]) -> list[bytes]:
+        """What `reader` makes of the arguments of each. Raises PayloadError, naming the lines if there are."""
+        return list(map(reader, self.items)) if self.lines is None else self.lines.read(self.name, reader)
 
 
 class _Kept(NamedTuple):
@@ -117,22 +135,24 @@ class _Kept(NamedTuple):
 def _checked(
     options: Options,
     engine: Engine,
-    name: str,
-    items: Sequence[Mapping[str, Any]],
+    jobs: _Jobs,
     wished: Mapping[str, Any],
-    is_one: bool,
 ) -> _Kept:
     """Enqueued as the app itself would. Its supervisor looks into the app's own store, so that is where it goes."""
     if options.store is not None:
         engine.use_store(find_store(options).location)
     refuse_unshared(engine.store)
     door = engine.options(**cast("EnqueueKeywords", wished))
+    signature = engine.registry.get(jobs.name).signature
+    max_bytes = engine.dispatcher.config.max_payload_bytes
     try:
-        if is_one:
-            return _Kept.one(engine.store, door.enqueue(name, **items[0]))
-        return _Kept.many(engine.store, [*door.enqueue_many(name, items)])
+        # All of them first: nothing is enqueued if one of them does not fit.
+        jobs.read(lambda arguments: signature.encode((), arguments, max_bytes=max_bytes))
     except PayloadError as error:
-        raise PayloadError(name, map(_as_typed, error.faults)) from error
+        raise PayloadError(jobs.name, map(_as_typed, error.faults)) from error
+    if jobs.is_one:
+        return _Kept.one(engine.store, door.enqueue(jobs.name, **jobs.items[0]))
+    return _Kept.many(engine.store, [*door.enqueue_many(jobs.name, jobs.items)])
 
 
 def _as_typed(fault: Fault) -> Fault:
@@ -144,21 +164,20 @@ def _as_typed(fault: Fault) -> Fault:
 
 def _as_given(
     options: Options,
-    name: str,
-    items: Sequence[Mapping[str, Any]],
+    jobs: _Jobs,
     wished: Mapping[str, Any],
-    is_one: bool,
 ) -> _Kept:
     """Enqueued as it was typed: nobody here knows the handler."""
     settings = find_settings(options)
     config = Config.resolve({}, env=os.environ, file=settings.config if settings else None)
     now = SystemClock().now()
     fields = new_job_fields(wished, now)
-    payloads = [_payload(name, arguments, config.max_payload_bytes) for arguments in items]
-    job = NewJob(name=check_job_name(name), payload=payloads[0] if payloads else b"{}", **fields)
+    check_job_name(jobs.name)
+    payloads = jobs.read(lambda arguments: _payload(jobs.name, arguments, config.max_payload_bytes))
+    job = NewJob(name=jobs.name, payload=payloads[0] if payloads else b"{}", **fields)
     store = find_store(options)
     store.check(create=True)
-    if is_one:
+    if jobs.is_one:
         return _Kept.one(store, store.enqueue(job, now=now))
     return _Kept.many(store, store.enqueue_many(job, payloads, now=now) if payloads else ())
 
