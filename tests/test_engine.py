@@ -374,8 +374,25 @@ def test_a_bad_engine_argument_is_refused_by_name(tmp_path: Path) -> None:
         Engine.build(dispatcher, backoff="fast")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match=r"queue_configs\[1\]"):
         Engine.build(dispatcher, queue_configs=[QueueConfig("a"), "b"])  # type: ignore[list-item]
-    with pytest.raises(ConfigError, match="'a' is configured twice"):
+    with pytest.raises(ConfigError, match="queue_configs: the queue 'a' is there twice"):
         Engine.build(dispatcher, queue_configs=[QueueConfig("a"), QueueConfig("a")])
+
+
+def test_everything_wrong_with_engine_arguments_is_told_at_once(tmp_path: Path) -> None:
+    dispatcher = Dispatcher(store=SQLiteStore(tmp_path / "jobs.db"))
+    with pytest.raises(ConfigError) as raised:
+        Engine.build(dispatcher, backoff=1, queue_configs=3, middleware="x", extensions=[int])  # type: ignore[arg-type, list-item]
+    keys = [fault.key for fault in raised.value.faults]
+    assert keys == ["backoff", "queue_configs", "middleware", "extensions[0]"]
+    assert "queue_configs: must be a list such as" in str(raised.value)
+
+
+def test_a_mapping_stands_for_a_queue_config(tmp_path: Path) -> None:
+    dispatcher = Dispatcher(store=SQLiteStore(tmp_path / "jobs.db"))
+    engine = Engine.build(dispatcher, queue_configs=(each for each in [{"name": "x", "rate_limit": 5}]))
+    assert engine.queue_configs == (QueueConfig("x", rate_limit=5.0),)
+    with pytest.raises(ConfigError, match=r"queue_configs\[0\]\.rate: no such setting"):
+        Engine.build(dispatcher, queue_configs=[{"name": "x", "rate": 5}])
 
 
 def test_open_takes_config_fields_and_durability(tmp_path: Path) -> None:

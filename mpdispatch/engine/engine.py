@@ -25,8 +25,8 @@ from mpdispatch.engine.options import (
     EnqueueKeywords,
     EnqueueOptions,
     JobKeywords,
-    checked_backoff,
 )
+from mpdispatch.engine.parts import Parts
 from mpdispatch.errors import (
     ConfigError,
     Fault,
@@ -35,11 +35,11 @@ from mpdispatch.errors import (
 from mpdispatch.execution.context import refuse_while_importing
 from mpdispatch.execution.describe import AppDescription, describe
 from mpdispatch.execution.hooking import Hooks
-from mpdispatch.execution.middleware import Middleware, checked_middleware, default_timeout_s
+from mpdispatch.execution.middleware import Middleware, default_timeout_s
 from mpdispatch.execution.registry import JobDefinition, Registry
 from mpdispatch.execution.rulebook import LiveRulebook, Rulebook
 from mpdispatch.execution.telemetry import Telemetry
-from mpdispatch.hooks import Extension, checked_extensions
+from mpdispatch.hooks import Extension
 from mpdispatch.model import Job, NewJob
 from mpdispatch.policy.backoff import BackoffSpec
 from mpdispatch.policy.names import shown
@@ -62,7 +62,7 @@ class Engine(JobDesk):
         dispatcher: Dispatcher,
         *,
         backoff: BackoffSpec | None = None,
-        queue_configs: Iterable[QueueConfig] = (),
+        queue_configs: Iterable[QueueConfig | Mapping[str, Any]] = (),
         middleware: Iterable[Middleware] = (),
         extensions: Iterable[Extension] = (),
         tracer_provider: Any = None,
@@ -72,14 +72,15 @@ class Engine(JobDesk):
         if not isinstance(dispatcher, Dispatcher):
             text = f"must be a Dispatcher, not {shown(dispatcher)}; Engine.open('jobs.db') makes engine and dispatcher"
             raise ConfigError([Fault("dispatcher", text)])
+        parts = Parts.checked(
+            backoff=backoff, queue_configs=queue_configs, middleware=middleware, extensions=extensions
+        )
         super().__init__(dispatcher.store, clock or SystemClock())
         self.dispatcher = dispatcher
         self.registry = Registry()
-        self.backoff = checked_backoff(backoff)
-        self.queue_configs = _checked_queues(queue_configs)
-        self.middleware = checked_middleware(middleware)
+        self.backoff, self.queue_configs, self.middleware = parts.backoff, parts.queue_configs, parts.middleware
         self.telemetry = Telemetry(tracer_provider, meter_provider, self.middleware)
-        self.hooks = Hooks(checked_extensions(extensions), self.telemetry, dispatcher.logger.getChild("hooks"))
+        self.hooks = Hooks(parts.extensions, self.telemetry, dispatcher.logger.getChild("hooks"))
         self._default_timeout_s = default_timeout_s(self.middleware)
         self.rulebook: Rulebook = LiveRulebook(self.registry, self.backoff)
         self._max_payload_bytes = dispatcher.config.max_payload_bytes
@@ -91,7 +92,7 @@ class Engine(JobDesk):
         dispatcher: Dispatcher,
         *,
         backoff: BackoffSpec | None = None,
-        queue_configs: Iterable[QueueConfig] = (),
+        queue_configs: Iterable[QueueConfig | Mapping[str, Any]] = (),
         middleware: Iterable[Middleware] = (),
         extensions: Iterable[Extension] = (),
         tracer_provider: Any = None,
@@ -100,9 +101,9 @@ class Engine(JobDesk):
         """An engine for this dispatcher.
 
         `backoff` applies to jobs that name none (default: full jitter, base 1 s, at most 60 s);
-        `queue_configs` limit queues. `middleware` runs around every handler, in the worker, the first outermost;
-        `extensions` hear what happens to jobs (see `mpdispatch.hooks`). `tracer_provider` and `meter_provider` are
-        OpenTelemetry's; None: the global ones, if the app has set any.
+        `queue_configs` limit queues; a mapping stands for a QueueConfig. `middleware` runs around every handler, in
+        the worker, the first outermost; `extensions` hear what happens to jobs (see `mpdispatch.hooks`).
+        `tracer_provider` and `meter_provider` are OpenTelemetry's; None: the global ones, if the app has set any.
 
         Raises:
             ConfigError: names everything wrong with the arguments.
@@ -278,19 +279,3 @@ class Engine(JobDesk):
     def use_store(self, location: str) -> None:
         """Enqueue into the store at `location` from now on. Workers of another supervisor's store call it."""
         self._store = open_store(location)
-
-
-def _checked_queues(queue_configs: Iterable[QueueConfig]) -> tuple[QueueConfig, ...]:
-    found = tuple(queue_configs)
-    faults = [
-        Fault(f"queue_configs[{index}]", f"must be a QueueConfig, not {shown(item)}")
-        for index, item in enumerate(found)
-        if not isinstance(item, QueueConfig)
-    ]
-    if faults:
-        raise ConfigError(faults)
-    names = [item.name for item in found]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ConfigError([Fault("queue_configs", f"queue {name!r} is configured twice") for name in twice])
-    return found

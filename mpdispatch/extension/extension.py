@@ -15,6 +15,7 @@ from mpdispatch.config import QueueConfig
 from mpdispatch.configfile import Effective, effective
 from mpdispatch.dispatcher import Dispatcher
 from mpdispatch.engine import Engine
+from mpdispatch.engine.parts import Parts, listed
 from mpdispatch.errors import ConfigError, Fault, UsageError
 from mpdispatch.execution.context import in_worker
 from mpdispatch.execution.middleware import Middleware
@@ -80,7 +81,7 @@ class DispatchExtension:
         backoff: BackoffSpec | None = None,
         tracer_provider: Any = None,
         meter_provider: Any = None,
-        queue_configs: Iterable[QueueConfig] | None = None,
+        queue_configs: Iterable[QueueConfig | Mapping[str, Any]] | None = None,
         disable_routes: bool | None = None,
         disable_migrate: bool | None = None,
         grove_database: str | None = None,
@@ -100,7 +101,7 @@ class DispatchExtension:
             "concurrency": concurrency,
             "queues": queues,
             "base_path": base_path,
-            "queue_configs": None if queue_configs is None else tuple(queue_configs),
+            "queue_configs": listed(queue_configs),
             "disable_routes": disable_routes,
             "disable_migrate": disable_migrate,
             "grove_database": grove_database,
@@ -110,7 +111,9 @@ class DispatchExtension:
             **config,
         }
         explicit = {name: value for name, value in given.items() if value is not None}
-        self.settings = _settings(explicit, config_file, require_config, _access_faults(token, auth))
+        parts, faults = _parts(backoff, middleware, extensions)
+        faults += _access_faults(token, auth)
+        self.settings = _settings(explicit, config_file, require_config, faults)
         # Workers import the app as well; its owner is told once.
         level = logging.DEBUG if in_worker() else logging.WARNING
         store_found = resolve_store(
@@ -121,9 +124,9 @@ class DispatchExtension:
         dispatcher.origins = {name: self.settings.origins[name] for name in dispatcher.origins}
         self._engine = Engine.build(
             dispatcher,
-            extensions=extensions,
-            middleware=middleware,
-            backoff=backoff,
+            extensions=parts.extensions,
+            middleware=parts.middleware,
+            backoff=parts.backoff,
             queue_configs=self.settings.others["queue_configs"],
             tracer_provider=tracer_provider,
             meter_provider=meter_provider,
@@ -265,6 +268,17 @@ def _settings(
     if faults:
         raise ConfigError(faults)
     return settings
+
+
+def _parts(
+    backoff: BackoffSpec | None, middleware: Iterable[Middleware], extensions: Iterable[Extension]
+) -> tuple[Parts, list[Fault]]:
+    """Those that no environment and no file has, and what is wrong with them."""
+    try:
+        parts = Parts.checked(backoff=backoff, queue_configs=(), middleware=middleware, extensions=extensions)
+    except ConfigError as error:
+        return Parts.checked(backoff=None, queue_configs=(), middleware=(), extensions=()), [*error.faults]
+    return parts, []
 
 
 def _access_faults(token: object, auth: object) -> list[Fault]:

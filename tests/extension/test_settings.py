@@ -84,6 +84,21 @@ def test_queue_configs_and_durations_come_from_the_file() -> None:
     assert given.engine.queue_configs == (QueueConfig("own"),)
 
 
+def test_a_mapping_stands_for_a_queue_config() -> None:
+    ext = DispatchExtension(store="jobs.db", queue_configs=[{"name": "x", "rate_limit": 5}])
+    assert ext.engine.queue_configs == (QueueConfig("x", rate_limit=5.0),)
+
+
+def test_everything_wrong_with_the_arguments_is_told_at_once() -> None:
+    found = faults(
+        concurrency=0, token="", queue_configs=3, extensions=3, middleware=[None], backoff="fast", retention="?"
+    )
+    keys = {"concurrency", "token", "queue_configs", "extensions", "middleware[0]", "backoff", "retention"}
+    assert found.keys() == keys
+    assert found["queue_configs"].startswith("must be a list such as")
+    assert found["extensions"] == "must be a list of extensions, not int"
+
+
 def test_a_queue_configured_twice_or_without_a_name_is_a_fault() -> None:
     Path("app.yaml").write_text("dispatch: {queue_configs: [{name: a}, {name: a}, {rate_limit: 5}, 3]}")
     assert faults() == {
