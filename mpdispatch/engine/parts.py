@@ -59,8 +59,9 @@ class Parts:
 
 def listed(given: object) -> object:
     """An iterable of items (a generator, too) as a tuple; anything else as it is, for its reader to refuse."""
-    is_one = isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable)
-    return given if is_one else tuple(given)
+    if isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable):
+        return given
+    return tuple(given)
 
 
 def _queue_configs(given: object) -> tuple[QueueConfig, ...]:
