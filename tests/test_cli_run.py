@@ -229,6 +229,27 @@ def test_what_a_handler_logs_is_kept_also_if_its_worker_is_killed(cli: Cli, tmp_
     assert cli("logs", "9", *where).stderr == "mpdispatch: job 9 not found\n"
 
 
+def test_logs_say_what_is_kept_if_nothing_is_and_which_starts_there_are(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "tasks.py").write_text(TASKS)
+    where = ["--store", "jobs.db"]
+    cli("enqueue", "talk", "lines:=0", "-A", "tasks:engine")
+    for args in ([], ["--start", "1"]):
+        early = cli("logs", "1", *args, *where)
+        assert (early.returncode, early.stdout) == (2 if args else 0, "")
+    assert "it has not been started yet" in early.stderr
+    cli("supervise", "tasks:engine", "--drain")
+    for args in ([], ["-f"], ["--start", "1"]):
+        done = cli("logs", "1", *args, *where)
+        assert (done.returncode, done.stdout) == (0, "")
+        (line,) = done.stderr.splitlines()
+        assert "nothing that is kept: that is what current_job().log(...) and command jobs write" in line
+    assert loaded(cli("logs", "1", "--json", *where))["log"] is None
+    for args in ([], ["--json"], ["-f"]):
+        done = cli("logs", "1", "--start", "7", *args, *where)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "job 1 has no start 7; there are 1" in done.stderr
+
+
 def test_logs_follow_a_job_to_its_end(cli: Cli, tmp_path: Path) -> None:
     cli("run", "--", "sh", "-c", "echo one; while [ ! -e go ]; do sleep 0.02; done; echo two")
     follower = subprocess.Popen(

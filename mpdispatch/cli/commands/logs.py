@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 
 import click
 
 from mpdispatch.cli.completing import complete_job
-from mpdispatch.cli.output import escape, print_json
+from mpdispatch.cli.output import complain, escape, print_json
 from mpdispatch.cli.places import open_existing
 from mpdispatch.cli.program import Options, command
-from mpdispatch.model import Output, Stream
+from mpdispatch.errors import UsageError
+from mpdispatch.model import JobState, Output, Stream
 from mpdispatch.store.base import Store
 
 __all__ = ["logs"]
 
 _PAUSE_S = 0.2
+
+_NOTHING_KEPT = (
+    "nothing that is kept: that is what current_job().log(...) and command jobs write; print and logging go to the"
+    " supervisor's output"
+)
 
 
 @command("mpdispatch logs 41\nmpdispatch logs 41 -f\nmpdispatch logs 41 --start 1 --stream stderr")
@@ -28,6 +35,9 @@ _PAUSE_S = 0.2
 def logs(options: Options, job_id: int, follow: bool, start: int | None, stream: str | None) -> None:
     """Print what a job wrote in its last start: the last 64 KiB of each stream.
 
+    Kept are the stdout and stderr of commands (`mpdispatch run`) and what handlers give to current_job().log(...).
+    What handlers print or log goes where their supervisor's does.
+
     What a command wrote to stderr goes to stderr, all else to stdout. With -f it follows a job that runs, with a
     second's delay.
     """
@@ -35,17 +45,40 @@ def logs(options: Options, job_id: int, follow: bool, start: int | None, stream:
     if follow:
         _follow(store, options, job_id, start, stream)
         return
-    outputs = _of_start(store.outputs(job_id), start, stream)
+    kept = store.outputs(job_id)
+    _refuse_unless_started(store, job_id, start, kept)
+    outputs = _of_start(kept, start, stream)
     if not options.json:
         for output in outputs:
             _print(output.stream, output.text)
+        _say_if_nothing(job_id, start, kept)
         return
     starts = outputs[0].starts if outputs else start
     texts = {each.stream.value: each.text for each in outputs}
     print_json({"id": job_id, "start": starts, **{each.value: texts.get(each.value) for each in Stream}})
 
 
-def _of_start(outputs: list[Output], start: int | None, stream: str | None) -> list[Output]:
+def _refuse_unless_started(store: Store, job_id: int, start: int | None, kept: Sequence[Output]) -> None:
+    if start is None:
+        return
+    job = store.get(job_id)
+    # A claim that was given back before the handler began leaves no trace, and counts.
+    known = {each.starts for each in store.attempts(job_id)} | {each.starts for each in kept}
+    if job.state is JobState.RUNNING:
+        known.add(job.starts)
+    if start not in known:
+        there_are = (
+            f"there are {', '.join(map(str, sorted(known)))}" if known else "it has not been started yet"
+        )
+        raise UsageError(f"--start: job {job_id} has no start {start}; {there_are}")
+
+
+def _say_if_nothing(job_id: int, start: int | None, kept: Sequence[Output]) -> None:
+    if not _of_start(kept, start, None):
+        complain(f"job {job_id} {f'wrote in start {start}' if start else 'wrote'} {_NOTHING_KEPT}")
+
+
+def _of_start(outputs: Sequence[Output], start: int | None, stream: str | None) -> list[Output]:
     last = max((each.starts for each in outputs), default=0) if start is None else start
     return [each for each in outputs if each.starts == last and stream in (None, each.stream.value)]
 
@@ -54,7 +87,8 @@ def _follow(store: Store, options: Options, job_id: int, start: int | None, stre
     seen: dict[tuple[int, Stream], int] = {}
     while True:
         has_ended = store.state_of(job_id).is_terminal  # before the last look, or its last words are missed
-        for output in _of_start(store.outputs(job_id), start, stream):
+        kept = store.outputs(job_id)
+        for output in _of_start(kept, start, stream):
             key = output.starts, output.stream
             if news := min(output.written - seen.get(key, 0), len(output.text)):
                 seen[key] = output.written
@@ -64,6 +98,9 @@ def _follow(store: Store, options: Options, job_id: int, start: int | None, stre
                 else:
                     _print(output.stream, text)
         if has_ended:
+            _refuse_unless_started(store, job_id, start, kept)
+            if not options.json:
+                _say_if_nothing(job_id, start, kept)
             return
         time.sleep(_PAUSE_S)
 
