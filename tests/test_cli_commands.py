@@ -72,6 +72,22 @@ def test_a_store_in_the_memory_of_a_command_is_refused(cli: Cli, location: str) 
     assert "MPDISPATCH_STORE" in said.stderr
 
 
+def test_a_missing_store_is_told_with_its_remedy(cli: Cli, tmp_path: Path) -> None:
+    there_is_none = f"there is no folder {tmp_path / 'no'}"
+    for args, code in ((["jobs"], 69), (["enqueue", "x"], 73)):
+        done = cli(*args, "--store", "no/jobs.db")
+        assert (done.returncode, there_is_none in done.stderr) == (code, True), done.stderr
+    (tmp_path / "other.db").touch()  # somebody else's
+    assert "migrate" in cli("jobs").stderr
+    cli("enqueue", "x", "--store", "jobs.db")
+    for args in (["jobs"], ["show", "1"], ["doctor"]):
+        done = cli(*args)
+        assert (done.returncode, "did you mean --store jobs.db?" in done.stderr) == (69, True), done.stderr
+    assert "--store" not in cli("jobs", env={"MPDISPATCH_STORE": "else.db"}).stderr
+    cli("enqueue", "x", "--store", "more.db")
+    assert "--store" not in cli("jobs").stderr
+
+
 def test_a_store_in_the_memory_of_an_app_is_refused(cli: Cli, tmp_path: Path) -> None:
     text = (
         "from mpdispatch import Engine\nengine = Engine.open(':memory:')\n@engine.job\ndef f() -> None: ...\n"

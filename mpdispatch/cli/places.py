@@ -12,12 +12,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from mpdispatch.cli.program import Options
 from mpdispatch.config import ENV_PREFIX, Config
 from mpdispatch.configfile import FileSettings, file_settings
-from mpdispatch.errors import AppReferenceError, ConfigError, Fault, UsageError
+from mpdispatch.errors import AppReferenceError, ConfigError, Fault, StoreMissing, UsageError
 from mpdispatch.execution.appref import AppReference, reference_to
 from mpdispatch.execution.loading import load
 from mpdispatch.policy.sources import DEFAULT_ORIGIN
@@ -39,6 +40,7 @@ __all__ = [
 ]
 
 DEFAULT_STORE = "mpdispatch.db"
+_DEFAULT_SOURCE = "the default store"
 
 
 class Found(NamedTuple):
@@ -106,8 +108,20 @@ def open_existing(options: Options) -> Store:
         StoreError: it is missing, too old, damaged …; nothing is created or migrated.
     """
     store = find_store(options)
-    store.check()
+    try:
+        store.check()
+    except StoreMissing as error:
+        is_default = options.app is None and _where_is_store(options).source == _DEFAULT_SOURCE
+        if is_default and (other := _only_store_here()) is not None:
+            raise StoreMissing(error.location, f"no store here; did you mean --store {other}?") from None
+        raise
     return store
+
+
+def _only_store_here() -> str | None:
+    """The file that is one, if there is exactly one: a store has a folder for its locks beside it."""
+    found = [path.name for path in Path().glob("*.db") if Path(f"{path}-mpd").is_dir()]
+    return found[0] if len(found) == 1 else None
 
 
 def find_app(options: Options, argument: str | None = None) -> Found | None:
@@ -149,7 +163,7 @@ def _where_is_store(options: Options) -> Found:
         return Found(text, "MPDISPATCH_STORE", False)
     if (settings := find_settings(options)) is not None and settings.store is not None:
         return Found(settings.store, settings.section.path_of("store"), False)
-    return Found(DEFAULT_STORE, "the default store", False)
+    return Found(DEFAULT_STORE, _DEFAULT_SOURCE, False)
 
 
 def _variable(name: str) -> str | None:

@@ -87,7 +87,9 @@ def _refuse_unusable(path: Path, location: str) -> None:
     try:
         found = path.stat()
     except FileNotFoundError:
-        raise StoreMissing(location) from None
+        folder = path.parent
+        detail = "" if folder.is_dir() else f"no store here: there is no folder {folder}"
+        raise StoreMissing(location, detail) from None
     except NotADirectoryError as error:
         raise StoreCannotCreate(
             location, "cannot be created: a file stands where a folder is needed"
