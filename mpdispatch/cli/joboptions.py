@@ -19,7 +19,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _OPTIONS = (
     click.option(
-        "--queue", metavar="QUEUE", help="Which queue, if not the handler's own.", shell_complete=complete_queue
+        "--queue",
+        metavar="QUEUE",
+        help="Which queue; else the handler's own, or without an app (-A): default.",
+        shell_complete=complete_queue,
     ),
     click.option("--priority", type=int, help="Higher runs first."),
     click.option("--delay", type=DURATION, help="Run so much later (30s, 5m, 2h)."),
