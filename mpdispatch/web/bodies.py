@@ -46,13 +46,14 @@ def _too_large(most_bytes: int) -> HTTPException:
     )
 
 
-def query_of(request: Request, known: Collection[str]) -> dict[str, str]:
-    """The query parameters that are not empty. Raises UsageError on one that is unknown or there twice."""
+def query_of(request: Request, known: Collection[str]) -> tuple[dict[str, str], list[str]]:
+    """The query parameters that are not empty, and a fault for each that is unknown or there twice."""
     found: dict[str, str] = {}
+    faults: dict[str, str] = {}
     for name, value in request.query_params.multi_items():
         if name not in known:
-            raise UsageError(f"{name}: no such parameter; there are {', '.join(known)}")
-        if name in found:
-            raise UsageError(f"{name}: is there twice")
+            faults[name] = f"{name}: no such parameter; there are {', '.join(known)}"
+        elif name in found:
+            faults[name] = f"{name}: is there twice"
         found[name] = value
-    return {name: value for name, value in found.items() if value}
+    return {name: value for name, value in found.items() if value and name not in faults}, [*faults.values()]

@@ -16,7 +16,7 @@ from starlette.routing import Route
 from mpdispatch.engine import Engine
 from mpdispatch.engine.options import EnqueueKeywords
 from mpdispatch.errors import UsageError
-from mpdispatch.model import Job
+from mpdispatch.model import Job, Page
 from mpdispatch.model.wire import attempt_to_json, job_to_json, time_from_text
 from mpdispatch.policy.durations import parse_duration
 from mpdispatch.policy.names import shown
@@ -33,10 +33,7 @@ def job_routes(engine: Engine) -> list[Route]:
     """`GET` and `POST /v1/jobs`, `GET /v1/jobs/{id}`."""
 
     def list_jobs(request: Request) -> Response:
-        given: dict[str, Any] = {**query_of(request, _FILTERS)}
-        if "limit" in given:
-            given["limit"] = _whole("limit", given["limit"])
-        page = engine.list_jobs(**given)
+        page = _page(engine, request)
         headers = {}
         if page.next_cursor is not None:
             # The list itself is what `mpdispatch jobs --json` prints: an array. Where it goes on is said beside it.
@@ -113,6 +110,31 @@ _OPTIONS: dict[str, Callable[[object], object]] = {
     "idempotency_key": _as_given,
 }
 """How each option's JSON is read; `engine.options` checks the rest."""
+
+
+def _page(engine: Engine, request: Request) -> Page[Job]:
+    """The jobs that are asked for. Raises UsageError, naming every parameter that is wrong."""
+    given, faults = query_of(request, _FILTERS)
+    wished: dict[str, Any] = {**given}
+    if "limit" in given:
+        try:
+            wished["limit"] = _whole("limit", given["limit"])
+        except UsageError as error:
+            faults.append(str(error))
+            del wished["limit"]
+    if not faults:
+        try:
+            return engine.list_jobs(**wished)
+        except UsageError as error:
+            faults = [str(error)]
+    # The list stops at its first fault, so each is asked for by itself.
+    for name, value in wished.items():
+        try:
+            engine.list_jobs(**{"limit": 1, name: value})
+        except UsageError as error:
+            if str(error) not in faults:
+                faults.append(str(error))
+    raise UsageError("; ".join(faults))
 
 
 def _job_id(request: Request) -> int:

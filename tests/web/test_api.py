@@ -132,6 +132,19 @@ def test_a_bad_query_is_422_and_names_the_parameter(client: TestClient, query: s
     assert text in answer.json()["error"]
 
 
+def test_everything_wrong_with_a_query_is_told_at_once(client: TestClient) -> None:
+    wrong = {"quueue": "a", "limit": "0", "state": "done", "cursor": "x"}
+    error = client.get("/v1/jobs", params=wrong).json()["error"]
+    for text in ("quueue: no such parameter", "limit: must be", "state: must be one of", "cursor"):
+        assert error.count(text) >= 1, error
+    del wrong["quueue"]
+    error = client.get("/v1/jobs?queue=a", params=wrong | {"limit": "ten"}).json()["error"]
+    assert [part.partition(":")[0] for part in error.split("; ")][:2] == ["limit", "state"]
+    assert "cursor" in error
+    error = client.get("/v1/jobs?state=done&limit=0").json()["error"]
+    assert (error.count("state:"), error.count("limit:")) == (1, 1)
+
+
 def test_health_is_ok_or_503_with_the_reason(
     client: TestClient, ext: DispatchExtension, monkeypatch: pytest.MonkeyPatch
 ) -> None:
