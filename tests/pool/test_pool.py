@@ -123,6 +123,8 @@ def test_a_retired_worker_ends_though_all_that_fills_its_buffer_was_taken_back(r
     os.kill(worker.pid, signal.SIGCONT)
     rig.wait_for(Gone)
     assert rig.summary() == ["Gone"]
+    assert worker.ending is not None
+    assert worker.ending.exit_status == 0
 
 
 def test_a_running_job_is_not_taken_back_though_somebody_added_a_token(rig: Rig, tmp_path: Path) -> None:

@@ -109,13 +109,16 @@ def _make_stale(worker: WorkerProcess) -> None:
     assert worker.feed.is_stale
 
 
+@pytest.mark.parametrize("duration_us", [100, 10_000_000])
 def test_another_worker_is_started_if_the_only_one_gets_no_jobs_until_it_lets_go_of_some(
-    build: Build, tmp_path: Path
+    build: Build, tmp_path: Path, duration_us: int
 ) -> None:
     house = build(config={"concurrency": 2})
     house.ready()
     house.enqueue("hold", started=tmp_path / "started", gate=tmp_path / "gate")
     house.until((tmp_path / "started").exists)
+    for _ in range(50):
+        house.supervisor._assigner.estimates.add("noop", duration_us)
     _make_stale(house.workers[0])
     house.ended(house.enqueue("noop"))
     (tmp_path / "gate").touch()
