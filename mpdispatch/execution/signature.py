@@ -21,6 +21,7 @@ from mpdispatch.execution.annotations import (
     parameters_of,
     type_info,
 )
+from mpdispatch.execution.defaults import fill_defaults, has_defaults
 from mpdispatch.execution.roundtrip import changed
 from mpdispatch.execution.safejson import (
     Reader,
@@ -50,7 +51,7 @@ class Signature:
         RegistrationError: the signature cannot be a job's; names the parameter and the reason.
     """
 
-    __slots__ = ("_decode", "_decoders", "_infos", "_positional", "_required", "job_name", "names")
+    __slots__ = ("_decode", "_decoders", "_infos", "_positional", "_required", "_to_fill", "job_name", "names")
 
     def __init__(self, job_name: str, function: Function) -> None:
         self.job_name = job_name
@@ -65,6 +66,7 @@ class Signature:
         fields = [(n, h) if n in self._required else (n, h, msgspec.UNSET) for n, h in hints.items()]
         model = msgspec.defstruct("Arguments", fields, kw_only=True, forbid_unknown_fields=True)
         self._decode = msgspec.json.Decoder(model, dec_hook=dec_hook).decode
+        self._to_fill = tuple(name for name, info in self._infos.items() if has_defaults(info))
 
     # ---------------------------------------------------------------- enqueueing side
 
@@ -182,6 +184,8 @@ class Signature:
             arguments = self._decode(payload)
         except Exception as error:  # noqa: BLE001 - as in encode
             raise PayloadError(self.job_name, self._explain_stored(payload, error)) from None
+        for name in self._to_fill:
+            fill_defaults(getattr(arguments, name))
         unset = msgspec.UNSET
         return {name: value for name in self.names if (value := getattr(arguments, name)) is not unset}
 

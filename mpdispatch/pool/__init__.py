@@ -4,18 +4,18 @@
  supervisor process                                              worker process
  ------------------                                              --------------
                      ┌──────── SOCK_SEQPACKET pair ────────┐
- Worker.channel  ◀───┤ one frame per job, per outcome      ├───▶ worker.main loop
+ Worker.channel  ◀───┤ jobs by the frame; a bell back      ├───▶ worker.main loop
                      └───────────────▲─────────────────────┘        │ mark (job, starts)
  Worker.spare  = a duplicate of the  │                              ▼ in its ring
-   worker's end: what the worker has │                        ┌───────────┐
-   not read yet can be taken back ───┘                        │ start     │◀── read by a rescuer
-                                                              │ marks     │    after a crash
+   worker's end: no EOF while we ────┘                        ┌───────────┐
+   still read what it said                                    │ start     │◀── read by a rescuer
+ Worker.tokens ◀─ eventfd: a token for each job not begun ──▶ │ marks     │    after a crash
  Worker.death_fd ── pipe: closes when we die ⇒ SIGKILL        │ (mmap)    │──▶ read by us: what
  Worker.pidfd    ◀─ readable when the worker has ended        └───────────┘    runs, since when
  control word in the ring + SIGUSR1 ⇒ JobTimeout / JobCancelled in the handler
 ```
 
-The kernel's socket buffer *is* the prefetch queue. Because we hold a duplicate of the worker's end, a
-dead worker gives no EOF: death is known by its pidfd, then the channel is drained, then the frames it never
-read are recalled, then its exit status is read, then the outcome is decided.
+Jobs wait in the kernel's socket buffer and in the worker; its tokens say which of them are not begun (see `inbox`).
+Because we hold a duplicate of the worker's end, a dead worker gives no EOF: death is known by its pidfd, then its exit
+status is read, then what it still said, then the jobs it never began are recalled, then the outcome is decided.
 """

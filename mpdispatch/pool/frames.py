@@ -39,6 +39,7 @@ __all__ = [
     "encode",
     "is_jobs",
     "is_parcel",
+    "open_parcel",
     "parcel",
     "run_job",
 ]
@@ -199,11 +200,18 @@ class Forked(msgspec.Struct, frozen=True, tag="forked"):
 
 
 class Parcel(msgspec.Struct, frozen=True, tag="parcel", array_like=True):
-    """Only in the outbox: the next message comes as a frame of the channel, for it is too long to lie here."""
+    """Only in the outbox: here belongs the message that came as a frame of the channel, for it is too long.
+
+    Frames before the one of this number belong nowhere: an interrupt struck before that was said.
+    """
+
+    number: int
 
 
 class Dropped(msgspec.Struct, frozen=True, tag="dropped", array_like=True):
-    """The worker has let go of the jobs that were taken back from it."""
+    """The worker has let go of so many jobs that were taken back from it."""
+
+    count: int
 
 
 FromWorker: TypeAlias = Up | BootFailed | Done | Ended | Reported | Wrote | Noted | Tired | Parcel | Dropped
@@ -212,7 +220,8 @@ encode = msgspec.json.Encoder().encode
 BELL = b"!"
 """A frame that says: look into the outbox."""
 _PARCEL_MARK = b"@"
-PARCEL = encode(Parcel())
+PARCEL = b'["parcel",'
+"""What such a message begins with."""
 _from_worker = msgspec.json.Decoder(FromWorker)
 _jobs = msgspec.json.Decoder(list[RunJob])
 _stop = msgspec.json.Decoder(Stop)
@@ -267,9 +276,17 @@ def decode_from_zygote(frame: bytes) -> Hatched | Preloaded | Forked:
     return message
 
 
-def parcel(message: bytes) -> bytes:
+def parcel(number: int, message: bytes) -> bytes:
     """The frame of a message too long for the outbox, where a `Parcel` stands for it."""
-    return _PARCEL_MARK + message
+    return b"%b%d %b" % (_PARCEL_MARK, number, message)
+
+
+def open_parcel(frame: bytes) -> tuple[int, FromWorker]:
+    """Its number, and the message. Raises FrameError."""
+    space = frame.find(b" ", 1, 20)
+    if not (number := frame[1 : max(space, 1)]).isdigit():
+        raise FrameError("a long message without a number")
+    return int(number), decode_from_worker(memoryview(frame)[space + 1 :])  # large: not copied
 
 
 def is_parcel(frame: bytes) -> bool:

@@ -6,18 +6,19 @@ tokens. The kernel gives a token to one of them only. Tokens have no names: they
 worker begins its jobs in order.
 
     supervisor                              worker
-    add(3); send [a b c]  ───▶  take ▸ a    take ▸ (begins a)
-    take 2 tokens: b, c are mine again      no token, but jobs in hand: they are not mine, away with them ▸ Dropped
+    add(3); send [a b c]  ───▶  read [a b c]; take ▸ begins a
+    take 2 tokens: b, c are mine again      take: none, but jobs in hand: they are not mine, away with them ▸ Dropped(2)
 
-Tokens are added before the frame is sent: a worker that has jobs and finds no token was taken back from. Until it has
-said `Dropped`, a worker that may hold such jobs gets none, for it would take a new token for an old job. Without
+Tokens are added before the frame is sent, and taken only after it is read: a worker that has read jobs and finds no
+token was taken back from, and nobody waits with a token for a job that never comes. Frames stay in the channel: were
+they taken out of it, a worker that reads just then would get the second without the first. Until it has let go of all
+that was taken back, which is counted, a worker gets no jobs: it would take a new token for an old job. Without
 eventfds (not Linux) nothing is ever taken back.
 """
 
 from __future__ import annotations
 
 import os
-import select
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -48,7 +49,10 @@ class Tokens:
         return cls(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK | os.EFD_SEMAPHORE))
 
     def add(self, count: int) -> None:
-        os.eventfd_write(self.fd, count)
+        try:
+            os.eventfd_write(self.fd, count)
+        except OSError as error:  # somebody else filled it
+            raise ChannelBroken(f"tokens: {error}") from error
 
     def take(self) -> bool:
         """Take one; False: there is none."""
@@ -73,66 +77,64 @@ class Tokens:
 class Feed:
     """The supervisor's side. Never waits."""
 
-    def __init__(self, channel: Channel, spare: Channel | None, tokens: Tokens | None) -> None:
-        """`spare`: a duplicate of the worker's end, to take back what it has not read."""
-        self._channel, self._spare, self._tokens = channel, spare, tokens
-        self._owed = 0
-        """Tokens the worker took for jobs that could not be sent after all."""
-        self._sent = 0
-        self.is_stale = False
-        """Whether the worker may hold jobs that were taken back, and so must not be sent any."""
+    def __init__(self, channel: Channel, tokens: Tokens | None) -> None:
+        self._channel, self._tokens = channel, tokens
+        self._astray = 0
+        """Jobs taken back that still lie in the channel, or in the worker."""
+        self.is_broken: str | None = None
+        """Why nothing can be sent to this worker any more."""
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether the worker may come upon jobs that were taken back, and so is sent none."""
+        return self._astray > 0
 
     def send(self, jobs: Sequence[RunJob]) -> int:
-        """Send these, in order; gives how many were sent: the buffer may be full.
-
-        Raises:
-            ChannelBroken: the worker is gone.
-        """
+        """Send these, in order; gives how many were sent: the buffer may be full, the worker stale or gone."""
         sent = 0
-        for some in _frames(jobs):
-            if not self._send(some):
-                break
-            sent += len(some)
-        self._sent += sent
+        try:
+            for some in _frames(jobs):
+                if self.is_stale or not self._send(some):
+                    break
+                sent += len(some)
+        except ChannelBroken as error:
+            # Not raised: what was sent until then is the worker's, and may have been begun.
+            self.is_broken = str(error)
         return sent
 
     def _send(self, jobs: Sequence[RunJob]) -> bool:
-        frame = encode(jobs)
-        if self._tokens is None:
+        frame, tokens, count = encode(jobs), self._tokens, len(jobs)
+        if tokens is None:
             return self._channel.send(frame, wait=False)
-        count = max(0, len(jobs) - self._owed)
-        if count:
-            self._tokens.add(count)
-        if self._channel.send(frame, wait=False):
-            self._owed = max(0, self._owed - len(jobs))
-            return True
-        self._owed += count - self._tokens.take_all(count)
-        return False
+        tokens.add(count)
+        is_sent = False
+        try:
+            is_sent = self._channel.send(frame, wait=False)
+        finally:
+            # The worker takes a token only for a job it has read: as many as were added are still there.
+            if not is_sent and tokens.take_all(count) < count:
+                raise ChannelBroken("somebody else took its tokens")
+        return is_sent
 
-    def take_back(self) -> int:
+    def take_back(self, at_most: int) -> int:
         """Keep the worker from beginning what it has not begun; gives how many of the jobs sent last that are.
+
+        More than `at_most`: somebody else added tokens.
 
         Raises:
             ChannelBroken: the worker is gone.
         """
-        if self._tokens is None or self._spare is None:
+        if self._tokens is None:
             return 0
-        count = self._tokens.take_all(self._sent)
-        unread, others = list[RunJob](), list[bytes]()
-        while (frame := self._spare.receive(wait=False)) is not None:
-            if is_jobs(frame):
-                unread += decode_jobs(frame)
-            else:
-                others.append(frame)
-        # It has taken the token of a job and waits for its frame, which we have just taken away.
-        if len(unread) > count:
-            others.insert(0, encode(unread[: len(unread) - count]))
-        elif len(unread) < count:
-            self.is_stale = True
-        for frame in others:
-            if not self._channel.send(frame, wait=False):
-                raise ChannelBroken("what was taken back by mistake cannot be sent again")
+        count = self._tokens.take_all(at_most + 1)
+        self._astray += count
         return count
+
+    def dropped(self, count: int) -> None:
+        """The worker let go of so many jobs that were taken back. Raises ChannelBroken: there were fewer."""
+        self._astray -= count
+        if count < 1 or self._astray < 0:
+            raise ChannelBroken(f"it let go of {count} jobs that were not taken back")
 
 
 def _frames(jobs: Sequence[RunJob]) -> Iterator[Sequence[RunJob]]:
@@ -155,9 +157,9 @@ class Inbox:
         tokens: Tokens | None,
         *,
         on_rest: Callable[[], None],
-        on_dropped: Callable[[], None],
+        on_dropped: Callable[[int], None],
     ) -> None:
-        """`on_rest` is called before it waits; `on_dropped` when it let go of jobs that were taken back."""
+        """`on_rest` is called before it waits; `on_dropped` with how many jobs it let go of: they were taken back."""
         self._channel, self._tokens = channel, tokens
         self._on_rest, self._on_dropped = on_rest, on_dropped
         self._jobs: deque[RunJob] = deque()
@@ -170,41 +172,25 @@ class Inbox:
         Raises:
             ChannelBroken: a handler closed our descriptors.
         """
-        if self._tokens is not None:
-            self._may_begin = self._may_begin or self._tokens.take()
-        else:
-            self._may_begin = bool(self._jobs) or self._read(wait=False)
+        # First the job, then its token: a token taken before might be worth another job than the one read then.
+        if not self._may_begin and (self._jobs or self._read(wait=False)):
+            self._may_begin = self._tokens is None or self._tokens.take()
         return self._may_begin
 
     def next(self) -> RunJob | None:
         """The next job to run, waited for; None: stop."""
         while not self.look():
             if self._jobs:
+                count = len(self._jobs)
                 self._jobs.clear()
-                self._on_dropped()
+                self._on_dropped(count)
+                continue
             self._on_rest()
-            if self._is_stopped:
-                return None
-            self._wait()
-        while not self._jobs:
-            # There is a token, so its job was sent, or is being sent.
             if self._is_stopped:
                 return None
             self._read(wait=True)
         self._may_begin = False
         return self._jobs.popleft()
-
-    def _wait(self) -> None:
-        """Until there is a token, or a frame."""
-        if self._tokens is None:
-            self._read(wait=True)
-            return
-        poll = select.poll()
-        poll.register(self._tokens.fd, select.POLLIN)
-        poll.register(self._channel.fileno(), select.POLLIN)
-        ready = {descriptor for descriptor, _ in poll.poll()}
-        if self._tokens.fd not in ready:
-            self._read(wait=False)
 
     def _read(self, *, wait: bool) -> bool:
         frame = self._channel.receive(wait=wait)

@@ -36,7 +36,7 @@ class Launched:
     pidfd: int | None
     channel: Channel
     spare: Channel | None
-    """A duplicate of the worker's end, to take back what it has not read; None where that cannot be done."""
+    """A duplicate of the worker's end: what it said is read to its end, and no hang-up; None where we rely on that."""
     tokens: Tokens | None
     """What it must take one of before it begins a job; None where that cannot be done."""
     death_fd: int

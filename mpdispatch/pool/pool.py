@@ -162,6 +162,11 @@ class Pool:
         ]
 
     @property
+    def stale(self) -> int:
+        """How many workers are at work and get no jobs until they have let go of what was taken back."""
+        return sum(w.state is WorkerState.READY and w.feed.is_stale for w in self.workers)
+
+    @property
     def family(self) -> set[int]:
         """Pids of all processes this pool has started and not seen end."""
         pids = {worker.pid for worker in self.workers} | self.kin
@@ -197,6 +202,8 @@ class Pool:
                 yield from self._said(worker, worker.said(in_channel=True))
             elif worker.hand:
                 yield from self._said(worker, worker.said(in_channel=False))
+            if worker.owes_stop:
+                worker.stop_if_owed()
         ended = {touch.worker for touch in touches if touch.is_end}
         for worker in list(self.workers):
             # Without pidfds an end is only seen by asking.
@@ -204,6 +211,7 @@ class Pool:
                 yield from self._ended(worker)
 
     def _said(self, worker: WorkerProcess, messages: Iterable[FromWorker]) -> Iterator[Event]:
+        was_broken = worker.is_broken
         for message in messages:
             # First and plainly: nearly all are of this kind, one per job.
             if type(message) is Done and (held := worker.answered(message.id, message.starts)) is not None:
@@ -214,7 +222,8 @@ class Pool:
                     yield Settled(worker, held.job, of_answer(answer, held.doom, held.job.timeout_us))
                 continue
             yield from self._understood(worker, message)
-            if worker.is_broken is not None:
+            # What it said before it broke counts.
+            if worker.is_broken is not was_broken:
                 break
         if worker.is_broken is not None and worker.ending is None:
             worker.kill()
@@ -243,7 +252,7 @@ class Pool:
             case BootFailed():
                 self._boot_errors[worker.pid] = message
             case Dropped():
-                worker.feed.is_stale = False
+                worker.dropped(message.count)
             case Tired():
                 yield Returned(worker.recall())
                 worker.retire()

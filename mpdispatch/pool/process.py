@@ -30,6 +30,7 @@ from mpdispatch.pool.frames import (
     decode_lines,
     encode,
     is_parcel,
+    open_parcel,
     run_job,
 )
 from mpdispatch.pool.inbox import Feed
@@ -114,8 +115,8 @@ class WorkerProcess:
     ring: Ring | None = None
     outbox: OutboxReader | None = None
     """What it says, once it has a ring; before, all it says are frames."""
-    parcels: deque[FromWorker] = field(default_factory=deque)
-    """Long messages whose turn in the outbox has not come."""
+    parcels: deque[tuple[int, FromWorker]] = field(default_factory=deque)
+    """Long messages whose turn in the outbox has not come, numbered."""
     hand: deque[InHand] = field(default_factory=deque)
     unsettled: int = 0
     """Jobs sent to it whose outcome is not on disk yet."""
@@ -123,13 +124,15 @@ class WorkerProcess:
     """Estimated run time of its hand, µs."""
     jobs_sent: int = 0
     _unsent: list[RunJob] = field(default_factory=list)
+    owes_stop: bool = False
+    """Whether it is still to be told to stop: there was no room for that."""
     is_broken: str | None = None
     """Why its channel cannot be trusted any more."""
     ending: Ending | None = None
     feed: Feed = field(init=False)
 
     def __post_init__(self) -> None:
-        self.feed = Feed(self.launched.channel, self.launched.spare, self.launched.tokens)
+        self.feed = Feed(self.launched.channel, self.launched.tokens)
 
     @property
     def pid(self) -> int:
@@ -160,11 +163,9 @@ class WorkerProcess:
     def give(self) -> list[ClaimedJob]:
         """Send it what was put in its hand; gives back what it could not be sent: its buffer is full, or it is gone."""
         unsent, self._unsent = self._unsent, []
-        try:
-            sent = self.feed.send(unsent)
-        except ChannelBroken:
+        sent = self.feed.send(unsent)
+        if self.feed.is_broken is not None:
             self.kill()  # What it has said so far is still read, and counts.
-            sent = 0
         left = self._take_last(len(unsent) - sent)
         self.jobs_sent -= len(left)
         return left
@@ -179,20 +180,27 @@ class WorkerProcess:
 
     def recall(self) -> list[ClaimedJob]:
         """Take back what it has not begun, oldest first. It goes on with what it runs."""
-        # An empty hand has nothing to give back, and a booting worker's Boot frame must stay where it is.
         if not self.hand:
             return []
         try:
-            count = self.feed.take_back()
+            count = self.feed.take_back(len(self.hand))
         except ChannelBroken as error:
             self.is_broken = str(error)
             self.kill()
             return []
-        if count > len(self.hand):
-            self.is_broken = f"it holds {count} tokens for {len(self.hand)} jobs"
+        # The mark is written after the token is taken: what is marked has none, unless somebody added one.
+        if count > len(self.hand) or (count and self.had_started(self.hand[-count])):
+            self.is_broken = f"it holds {count} tokens or more for {len(self.hand)} jobs"
             self.kill()
             return []
         return self._take_last(count)
+
+    def dropped(self, count: int) -> None:
+        """It has let go of so many jobs that were taken back."""
+        try:
+            self.feed.dropped(count)
+        except ChannelBroken as error:
+            self.is_broken = str(error)
 
     def _take_last(self, count: int) -> list[ClaimedJob]:
         taken = [self.hand.pop() for _ in range(count)]
@@ -260,7 +268,7 @@ class WorkerProcess:
     def last_words(self) -> list[FromWorker]:
         """As `said`, once it has ended: a long message whose notice it did not write any more counts as well."""
         found = self.said(in_channel=True)
-        found += self.parcels
+        found += [message for _, message in self.parcels]
         self.parcels.clear()
         return found
 
@@ -275,24 +283,27 @@ class WorkerProcess:
             found += messages
             return
         for message in messages:
-            found.append(self._parcel(found) if type(message) is Parcel else message)
+            found.append(self._parcel(message.number, found) if type(message) is Parcel else message)
 
     def _open_frame(self, frame: bytes, found: list[FromWorker]) -> None:
         if frame == BELL:
             return
         if is_parcel(frame):
-            self.parcels.append(decode_from_worker(memoryview(frame)[1:]))
+            self.parcels.append(open_parcel(frame))
         else:
             found.append(decode_from_worker(frame))
 
-    def _parcel(self, found: list[FromWorker]) -> FromWorker:
+    def _parcel(self, number: int, found: list[FromWorker]) -> FromWorker:
         """The long message whose turn it is: it was sent before its notice was written."""
-        while not self.parcels:
+        while True:
+            while self.parcels:
+                other, message = self.parcels.popleft()
+                if other == number:
+                    return message
             frame = self.launched.channel.receive(wait=False)
             if frame is None:
                 raise FrameError("a notice of a message that is not there")
             self._open_frame(frame, found)
-        return self.parcels.popleft()
 
     def has_said_something(self) -> bool:
         """Whether it has said anything we have not heard yet."""
@@ -313,8 +324,16 @@ class WorkerProcess:
     def retire(self) -> None:
         """Let it end once it has done what it holds."""
         if self.state is WorkerState.READY:
-            self.state = WorkerState.RETIRING
-            self.tell(_STOP)
+            self.state, self.owes_stop = WorkerState.RETIRING, True
+            self.stop_if_owed()
+
+    def stop_if_owed(self) -> None:
+        """Tell it to stop, as soon as there is room: it may run a job that must not be killed for that."""
+        if self.owes_stop:
+            try:
+                self.owes_stop = not self.launched.channel.send(_STOP, wait=False)
+            except ChannelBroken:
+                self.kill()
 
     def kill(self) -> None:
         """SIGKILL it and everything below it. Its end is learned by its pidfd, as any other."""

@@ -33,7 +33,6 @@ from mpdispatch.model import Completed, Stream
 from mpdispatch.pool.channel import EXIT_CHANNEL_LOST, Channel, ChannelBroken
 from mpdispatch.pool.frames import (
     BELL,
-    PARCEL,
     Attach,
     Boot,
     BootFailed,
@@ -41,6 +40,7 @@ from mpdispatch.pool.frames import (
     Dropped,
     Ended,
     Noted,
+    Parcel,
     Reported,
     Tired,
     Up,
@@ -59,9 +59,7 @@ _log = logging.getLogger("mpdispatch.worker")
 
 _LINE_MAX_BYTES = 16 * 1024
 """A longer message goes by a frame of its own."""
-_PARCEL_LINE = PARCEL + b"\n"
 _FULL_PAUSE_S = 0.0005
-_DROPPED = encode(Dropped())
 
 EXIT_BOOT_FAILED = 3
 
@@ -160,6 +158,7 @@ class _Voice:
         self._channel, self._outbox = channel, outbox
         self._lock = threading.Lock()
         self._has_news = False
+        self._parcels = 0
 
     def say(self, message: bytes, *, is_urgent: bool) -> None:
         """`is_urgent`: the supervisor is told to listen at once, not only when this worker has nothing more to do."""
@@ -170,8 +169,10 @@ class _Voice:
             if len(message) <= _LINE_MAX_BYTES and b"\n" not in message:
                 self._put(message + b"\n")
             else:
-                self._channel.send(parcel(message), wait=True)
-                self._put(_PARCEL_LINE)
+                # Numbered, for a timeout may be raised between the two: then this one must not pass for the next.
+                self._parcels += 1
+                self._channel.send(parcel(self._parcels, message), wait=True)
+                self._put(encode(Parcel(self._parcels)) + b"\n")
                 is_urgent = True
             self._has_news = True
             if is_urgent:
@@ -257,8 +258,8 @@ class _Loop:
                 self._voice.say(encode(Tired("; ".join(reasons))), is_urgent=True)
         self._voice.rest()
 
-    def _dropped(self) -> None:
-        self._voice.say(_DROPPED, is_urgent=True)
+    def _dropped(self, count: int) -> None:
+        self._voice.say(encode(Dropped(count)), is_urgent=True)
 
     def _end_children(self, reasons: list[str]) -> None:
         if self._kills_children and has_children():

@@ -59,13 +59,14 @@ class Assigner:
 
     def free_slots(self, now_us: int) -> int:
         """How many jobs there is a place for: in the hands of workers, and with workers still to be started."""
-        ready = self._pool.ready
-        if not ready:
+        ready, stale = self._pool.ready, self._pool.stale
+        if not ready and not stale:
             return 0
         each = self.depth
         room = sum(max(0, min(each - len(worker.hand), RING_JOBS - worker.unsettled)) for worker in ready)
-        if each == 1:
-            room += self._slots - len(ready) + self._ahead(ready, now_us)
+        # If all there are get no more jobs for now, others are started for them.
+        if each == 1 or not ready:
+            room += self._slots - len(ready) - stale + self._ahead(ready, now_us)
         return max(0, room - len(self._books.backlog))
 
     def _ahead(self, ready: list[WorkerProcess], now_us: int) -> int:

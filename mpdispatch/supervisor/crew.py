@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import secrets
+import os
 from dataclasses import dataclass
 
 from mpdispatch.clock import Clock, SystemClock
@@ -36,7 +36,8 @@ class Crew:
         """`log` is the user's logger; the supervisor writes to its child `supervisor`."""
         clock = clock or SystemClock()
         ears = Ears()
-        token = secrets.token_hex(8)
+        # Not by `secrets`: that loads OpenSSL, a megabyte in every process.
+        token = os.urandom(8).hex()
         boot = Boot(app=app, log_level=log.getEffectiveLevel())
         spawner = Spawner(token, ears, log, zygote=is_subreaper)
         pool = Pool(boot, spawner=spawner, ears=ears, clock=clock)
@@ -44,7 +45,7 @@ class Crew:
 
     def renew_token(self) -> None:
         """A new registration's workers carry a mark of their own: a sweep after the old one's takes none of them."""
-        self.token = secrets.token_hex(8)
+        self.token = os.urandom(8).hex()
         self.pool.spawner.renew(self.token)
 
     def close(self) -> None:

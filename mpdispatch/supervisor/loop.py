@@ -12,7 +12,6 @@ timeouts, cancels and signals go on. It is the only writer of the jobs it runs.
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable
 
 from mpdispatch.clock import SECOND_US, Instant
@@ -22,19 +21,18 @@ from mpdispatch.errors import (
     StoreBusy,
     StoreCorrupt,
     StoreError,
-    StoreFull,
     StoreIOError,
     StoreVanished,
 )
 from mpdispatch.execution.rulebook import Rulebook
 from mpdispatch.model import PeerSupervisor
 from mpdispatch.pool.ears import Heard
-from mpdispatch.pool.frames import Attach, Wrote
+from mpdispatch.pool.frames import Wrote
 from mpdispatch.pool.kill import reap_strays
-from mpdispatch.pool.marks import MarkFile, marks_path
 from mpdispatch.pool.pool import BootFault, Enqueued, Event, Gone, Ready, Returned, Said, Settled
 from mpdispatch.store.base import Ledger, Progress, Store
 from mpdispatch.supervisor.assign import Assigner
+from mpdispatch.supervisor.berth import Berth
 from mpdispatch.supervisor.books import Books
 from mpdispatch.supervisor.crew import Crew
 from mpdispatch.supervisor.enforce import Enforcer
@@ -49,8 +47,6 @@ from mpdispatch.supervisor.turns import Turns
 
 __all__ = ["Ending", "Supervisor"]
 
-_JOIN_US = 30 * SECOND_US
-_JOIN_PAUSE_S = 0.02
 _PEERS_US = 1_000_000
 _PEERS_KNOCK_US = 100_000
 _DRAINED_US = 100_000
@@ -87,14 +83,12 @@ class Supervisor:
         `teller`: whom to tell what happens; `is_traced`: workers hold spans back, so they end by themselves.
         """
         self._crew, self._pool, self._clock, self._log = crew, crew.pool, crew.clock, crew.log
-        self._config, self._rulebook = config, rulebook
-        self._store_for_workers = store_for_workers
         self._is_drain, self._is_traced = drain, is_traced
         self._teller = teller
         self.books = Books()
-        self._store = store
         self._ledger: Ledger = store.ledger()
         self._members = Membership(self._ledger, self._clock, config, app=app, version=version, log=crew.log)
+        self._berth = Berth(crew, store, self._ledger, self._members, config, store_for_workers)
         self._rescuer = Rescuer(self._ledger, self._clock, rulebook, self.books, crew.log, teller)
         self._watch = PeerWatch(crew.ears)
         self._assigner = Assigner(self._pool, self.books, config, rulebook, crew.log)
@@ -118,7 +112,6 @@ class Supervisor:
         )
         self._pruner = Pruner(self._ledger, self._clock, config, crew.log)
         self._shutdown = Shutdown(config)
-        self._marks: MarkFile | None = None
         self._trouble = Trouble(self._ledger, crew.log)
         self._peers_at_us = 0
         self._peers_seen_us = 0
@@ -132,65 +125,14 @@ class Supervisor:
         self._linger_s = 0.0
         self._former: set[int] = set()
         """Registrations we gave up ourselves."""
-        self._wake_fd: int | None = None
         self.ending: Ending | None = None
-        self._join_patiently()
-
-    # -- membership -------------------------------------------------------------------------------------
-
-    def _join_patiently(self) -> None:
-        """Join for the first time: as a client would, for nothing is running yet that could not wait."""
-        until_us = self._clock.now().boot_us + _JOIN_US
-        while True:
-            try:
-                self._join()
-            except StoreBusy:
-                if self._crew.bell.rung or self._clock.now().boot_us >= until_us:
-                    self.close()
-                    raise
-                # Heard, so that it does not wake us again; nobody holds a job yet that it could be about.
-                list(self._pool.hear(self._crew.ears.listen(_JOIN_PAUSE_S)))
-            else:
-                return
-
-    def _join(self) -> None:
-        """Register, with a fresh mark file, and let the workers have rings in it."""
-        owner = self._members.register()
-        path = marks_path(self._ledger.side_dir, owner)
-        path.unlink(missing_ok=True)
-        # Every worker that may live, and as many dead ones whose last outcomes are not on disk yet.
         try:
-            self._marks = MarkFile(path, 4 * self._config.slots + 4, token=self._crew.token)
-        except OSError as error:
-            self._members.distrust()  # Without marks no worker may have a job: join again in a moment.
-            kind = StoreFull if error.errno in (errno.ENOSPC, errno.EDQUOT) else StoreError
-            raise kind(self._store.location, f"cannot make {path}: {error.strerror}") from error
-        self._pool.open(self._marks, self._attach)
-        self._wake_fd = self._ledger.wake_fileno()
-        if self._wake_fd is not None:
-            self._crew.ears.register(self._wake_fd, self._ledger, urgent=True)
-        self._store.wake()  # so that our peers watch over us from the first moment
+            self._berth.take_patiently()
+        except StoreBusy:
+            self.close()
+            raise
 
-    def _leave(self) -> None:
-        """Let go of the registration's files; the row is left to `unregister` or to a rescuer."""
-        if self._wake_fd is not None:
-            self._crew.ears.unregister(self._wake_fd)
-            self._wake_fd = None
-        if self._marks is not None:
-            self._pool.detach()
-            self._marks.close(remove=False)
-            self._marks = None
-
-    def _attach(self, ring: int) -> Attach:
-        assert self._marks is not None
-        return Attach(
-            marks_path=str(self._marks.path),
-            ring=ring,
-            store=self._store_for_workers,
-            max_payload_bytes=self._config.max_payload_bytes,
-            max_result_bytes=self._config.max_result_bytes,
-            kills_children=self._config.child_policy == "kill",
-        )
+    # -- fencing ----------------------------------------------------------------------------------------
 
     def _fence(self, why: str) -> None:
         """Our lease is not surely ours: kill all workers, forget everything, join anew; then rescue what we left."""
@@ -203,10 +145,7 @@ class Supervisor:
         self.books.drop()
         if self._teller is not None:
             self._teller.forget()
-        if self._marks is not None:
-            self._leave()
-            self._crew.renew_token()
-        self._join()
+        self._berth.take_anew()
         self._peers_at_us = self._turns.claim_at_us = 0
 
     # -- the loop ---------------------------------------------------------------------------------------
@@ -488,8 +427,8 @@ class Supervisor:
         if self._is_traced and is_settled:
             self._pool.dismiss(wait_s=_FLUSH_S)
         self._pool.kill_all()
-        if is_settled and self._members.leave() and self._marks is not None:
-            self._marks.path.unlink(missing_ok=True)
+        if is_settled:
+            self._berth.sign_off()
         books = self.books
         self.ending = Ending(
             exit_code=exit_code,
@@ -506,5 +445,5 @@ class Supervisor:
         """Let go of everything; what is still ours in the store is left to a rescuer."""
         self._watch.close()
         self._pool.kill_all()
-        self._leave()
+        self._berth.let_go()
         self._ledger.close()

@@ -114,13 +114,12 @@ class Rescuer:
         self._books.failed += sum(t.state is JobState.FAILED for t in transitions)
         started = sum(t.run is not None for t in transitions)
         self._log.warning(
-            "took over the jobs of another supervisor",
-            extra={
-                "owner": peer.id,
-                "was": verdict.value,
-                "started": started,
-                "unstarted": len(jobs) - started,
-            },
+            "took over %d jobs of supervisor %d (pid %d, %s), %d of them started",
+            len(jobs),
+            peer.id,
+            peer.pid,
+            verdict.value,
+            started,
         )
         return True
 

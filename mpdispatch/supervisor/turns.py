@@ -32,6 +32,7 @@ LINGER_US = 4_000
 """Longest a decided outcome, or a claim that was not flushed, waits for company before it goes to disk."""
 _NO_RULES = RetryRules()
 """For a completed job, which is not tried again."""
+_BECAME = {JobState.FAILED: "failed", JobState.CANCELLED: "was cancelled", JobState.SCHEDULED: "is put off"}
 
 
 def _said_us(outcome: Outcome, now: Instant) -> int:
@@ -199,15 +200,15 @@ class Turns:
         transition = item.transition
         if transition.cause is Cause.RELEASED:
             return
+        # All in the text: without our own formatter nobody sees more.
         self._log.log(
             logging.WARNING if transition.error is not None else logging.DEBUG,
-            "a start ended without a result",
-            extra={
-                "job": transition.job_id,
-                "cause": transition.cause.value,
-                "state": transition.state.value,
-                "error": str(transition.error or ""),
-            },
+            "job %d (%s) %s: %s",
+            transition.job_id,
+            item.job.name,
+            _BECAME.get(transition.state, "runs again"),
+            transition.error or transition.cause.value,
+            extra={"cause": transition.cause.value, "attempt": item.job.attempt},
         )
 
     def _claimed(self, turn: Turn, now_us: int) -> None:

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from mpdispatch.model import Completed, Raised
+from mpdispatch.model import ClaimedJob, Completed, Raised, WorkerDied
 from mpdispatch.pool import launch as launching
 from mpdispatch.pool.channel import Channel, ChannelBroken
 from mpdispatch.pool.inbox import Tokens
 from mpdispatch.pool.kill import WORKER_VARIABLE
-from mpdispatch.pool.process import Doom, WorkerState
+from mpdispatch.pool.process import Doom, WorkerProcess, WorkerState
 from tests.pool.probes import lives, pid_in, state_of, until
 from tests.pool.rig import TOKEN, BootFault, Gone, Ready, Returned, Rig, Said, Settled
 
@@ -52,6 +52,7 @@ def test_a_busy_workers_unread_jobs_come_back_in_order_and_it_goes_on(rig: Rig, 
     assert worker.unsettled == 1
     (tmp_path / "gate").touch()
     assert isinstance(rig.settled(running).outcome, Completed)
+    rig.until(lambda: worker in rig.pool.ready, "word that it has let go of them")
     again = rig.give(worker, "noop")
     assert isinstance(rig.settled(again).outcome, Completed)
 
@@ -73,23 +74,6 @@ def test_jobs_a_worker_has_received_and_not_begun_come_back_as_well(rig: Rig, tm
     again = rig.give(worker, "echo", value=4)
     rig.settled(again)
     assert [each.job for each in rig.all(Settled)] == [running, again]
-
-
-def test_a_job_taken_back_from_a_worker_that_waits_for_it_is_sent_again(rig: Rig) -> None:
-    # It has taken the token, and we take the frame away before it reads: the job is its own all the same.
-    worker = rig.ready()
-    rig.settled(rig.give(worker, "noop"))  # so that nothing else lies there
-    os.kill(worker.pid, signal.SIGSTOP)
-    until(lambda: state_of(worker.pid) == "T")
-    jobs = [rig.job("echo", value=number) for number in range(3)]
-    rig.give_together(worker, *jobs)
-    assert worker.launched.tokens is not None
-    assert worker.launched.tokens.take()  # as the worker would
-    assert worker.recall() == jobs[1:]
-    worker.launched.tokens.add(1)
-    os.kill(worker.pid, signal.SIGCONT)
-    assert isinstance(rig.settled(jobs[0]).outcome, Completed)
-    assert isinstance(rig.settled(rig.give(worker, "echo", value=4)).outcome, Completed)
 
 
 def test_tokens_of_jobs_that_could_not_be_sent_are_taken_back(rig: Rig) -> None:
@@ -124,6 +108,92 @@ def test_without_eventfds_jobs_run_all_the_same_and_none_is_taken_back(
     assert [each.job for each in rig.all(Settled)] == [running, *behind]
     worker.retire()
     rig.wait_for(Gone)
+
+
+def _fill(rig: Rig, worker: WorkerProcess) -> list[ClaimedJob]:
+    """Stop it and give it jobs until no more go into its buffer."""
+    os.kill(worker.pid, signal.SIGSTOP)
+    until(lambda: state_of(worker.pid) == "T")
+    jobs = [rig.job("echo", value="x" * 50_000)]
+    worker.hold(jobs[-1], 0)
+    while worker.give() == []:
+        jobs.append(rig.job("echo", value="x" * 50_000))
+        worker.hold(jobs[-1], 0)
+    return jobs[:-1]
+
+
+def test_a_worker_whose_buffer_is_full_can_be_retired_and_does_what_it_holds(rig: Rig) -> None:
+    worker = rig.ready()
+    jobs = _fill(rig, worker)
+    worker.retire()
+    assert worker.state is WorkerState.RETIRING
+    os.kill(worker.pid, signal.SIGCONT)
+    rig.wait_for(Gone)
+    assert [each.job for each in rig.all(Settled)] == jobs
+    assert worker.ending is not None
+    assert worker.ending.exit_status == 0
+
+
+def test_a_retired_worker_ends_though_all_that_fills_its_buffer_was_taken_back(rig: Rig) -> None:
+    worker = rig.ready()
+    jobs = _fill(rig, worker)
+    assert worker.recall() == jobs
+    worker.retire()
+    os.kill(worker.pid, signal.SIGCONT)
+    rig.wait_for(Gone)
+    assert rig.summary() == ["Gone"]
+    assert worker.ending is not None
+    assert worker.ending.exit_status == 0
+
+
+def test_a_running_job_is_not_taken_back_though_somebody_added_a_token(rig: Rig, tmp_path: Path) -> None:
+    worker = rig.ready()
+    running = rig.give(worker, "hold", started=tmp_path / "started")
+    pid_in(tmp_path / "started")
+    assert worker.launched.tokens is not None
+    worker.launched.tokens.add(1)
+    assert worker.recall() == []
+    assert "tokens" in str(worker.is_broken)
+    assert isinstance(rig.settled(running).outcome, WorkerDied)
+
+
+def test_a_worker_whose_tokens_cannot_be_counted_any_more_is_replaced(rig: Rig) -> None:
+    worker = rig.ready()
+    assert worker.launched.tokens is not None
+    os.eventfd_write(worker.launched.tokens.fd, 2**64 - 2)  # as a handler could
+    job = rig.job("noop")
+    worker.hold(job, 0)
+    assert worker.give() == [job]
+    rig.wait_for(Gone)
+    assert rig.all(Settled) == []
+
+
+def test_a_worker_that_lets_go_of_jobs_that_are_its_own_is_replaced_and_they_come_back(rig: Rig) -> None:
+    worker = rig.ready()
+    assert worker.launched.tokens is not None
+    os.kill(worker.pid, signal.SIGSTOP)
+    until(lambda: state_of(worker.pid) == "T")
+    job = rig.give(worker, "noop")
+    assert worker.launched.tokens.take()  # as a handler could
+    os.kill(worker.pid, signal.SIGCONT)
+    rig.wait_for(Gone)
+    assert [each.jobs for each in rig.all(Returned)] == [[job]]
+    assert "were not taken back" in str(worker.is_broken)
+
+
+def test_answers_before_junk_count(rig: Rig) -> None:
+    worker = rig.ready()
+    rig.events.clear()
+    jobs = [rig.job("boom"), rig.job("noop"), rig.job("mischief", action="junk", lasts=True)]
+    rig.give_together(worker, *jobs)
+    until(lambda: rig.is_readable(worker))
+    rig.wait_for(Gone)
+    assert rig.summary() == [
+        "Settled boom Raised",
+        "Settled noop Completed",
+        "Settled mischief WorkerDied",
+        "Gone",
+    ]
 
 
 def test_a_full_buffer_leaves_the_job_with_the_caller(rig: Rig) -> None:

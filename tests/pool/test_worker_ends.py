@@ -308,6 +308,7 @@ def test_jobs_recalled_before_the_worker_was_told_of_its_ring_leave_it_useful(
     job = rig.give(worker, "echo", value=1)
     assert worker.recall() == [job]
     os.kill(worker.pid, signal.SIGCONT)
+    rig.until(lambda: worker in rig.pool.ready, "word that it has let go of it")
     assert isinstance(rig.settled(rig.give(worker, "echo", value=2)).outcome, Completed)
     rig.close()
 

@@ -101,6 +101,41 @@ def test_workers_start_on_demand_and_no_more_than_allowed(build: Build, tmp_path
     assert len(house.workers) == 3
 
 
+def _make_stale(worker: WorkerProcess) -> None:
+    """As if a job had been taken back that lies in it."""
+    assert worker.launched.tokens is not None
+    worker.launched.tokens.add(1)
+    assert worker.feed.take_back(1) == 1
+    assert worker.feed.is_stale
+
+
+@pytest.mark.parametrize("duration_us", [100, 10_000_000])
+def test_another_worker_is_started_if_the_only_one_gets_no_jobs_until_it_lets_go_of_some(
+    build: Build, tmp_path: Path, duration_us: int
+) -> None:
+    house = build(config={"concurrency": 2})
+    house.ready()
+    house.enqueue("hold", started=tmp_path / "started", gate=tmp_path / "gate")
+    house.until((tmp_path / "started").exists)
+    for _ in range(50):
+        house.supervisor._assigner.estimates.add("noop", duration_us)
+    _make_stale(house.workers[0])
+    house.ended(house.enqueue("noop"))
+    (tmp_path / "gate").touch()
+
+
+def test_a_worker_that_gets_no_jobs_for_now_holds_its_place_all_the_same(build: Build, tmp_path: Path) -> None:
+    house = build(config={"concurrency": 1})
+    house.ready()
+    house.enqueue("hold", started=tmp_path / "started", gate=tmp_path / "gate")
+    house.until((tmp_path / "started").exists)
+    _make_stale(house.workers[0])
+    waiting = house.enqueue("noop")
+    house.steps(20)
+    assert house.store.get(waiting).state is JobState.PENDING
+    (tmp_path / "gate").touch()
+
+
 def test_a_queue_is_held_to_its_concurrency(build: Build, tmp_path: Path) -> None:
     limits = (QueueConfig("default", max_concurrency=1),)
     house = build(config={"concurrency": 3, "prefetch_window": 1.0}, queue_configs=limits)

@@ -1,0 +1,63 @@
+"""Defaults of dataclasses that came from JSON. Pure.
+
+msgspec (0.22) sets a field that was not given only if its default is made by a factory. Another default is read from
+the class all the same, but the instance lacks the attribute: `vars()` does not show it, and JSON made of it omits it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import msgspec
+from msgspec import inspect as model
+
+__all__ = ["fill_defaults", "has_defaults"]
+
+_ARRAYS = (list, tuple, set, frozenset)
+
+
+def has_defaults(info: Any) -> bool:
+    """Whether a value of this type (of `msgspec.inspect`) may hold a dataclass with a default to fill in."""
+    seen: set[int] = set()
+    stack = [info]
+    while stack:
+        each = stack.pop()
+        if isinstance(each, (list, tuple)):
+            stack += each
+        elif isinstance(each, (model.Type, model.Field)) and id(each) not in seen:
+            seen.add(id(each))
+            if isinstance(each, model.DataclassType) and _defaults_of(each.cls):
+                return True
+            stack += [getattr(each, name) for name in each.__struct_fields__]
+    return False
+
+
+def fill_defaults(value: Any) -> None:
+    """Set what is missing, in this value and in all it holds."""
+    stack = [value]
+    while stack:
+        each = stack.pop()
+        if isinstance(each, _ARRAYS):
+            stack += each
+        elif isinstance(each, dict):
+            stack += each.values()
+        elif isinstance(each, msgspec.Struct):
+            stack += [getattr(each, name) for name in each.__struct_fields__]
+        elif dataclasses.is_dataclass(each):
+            here = getattr(each, "__dict__", None)
+            if here is not None:
+                for name, default in _defaults_of(type(each)).items():
+                    if name not in here:
+                        object.__setattr__(each, name, default)  # as a frozen one's own __init__ does
+            stack += [getattr(each, field.name, None) for field in dataclasses.fields(each)]
+
+
+def _defaults_of(kind: type) -> dict[str, Any]:
+    if not dataclasses.is_dataclass(kind) or "__dict__" not in dir(kind):
+        return {}
+    return {
+        field.name: field.default
+        for field in dataclasses.fields(kind)
+        if field.default is not dataclasses.MISSING and field.init
+    }

@@ -1,0 +1,110 @@
+"""Where a supervisor lies in its store: its registration, its mark file, the rings of its workers. Effects.
+
+Taken when it joins, let go when it leaves, and taken anew when it has lost trust in its lease.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from mpdispatch.clock import SECOND_US
+from mpdispatch.config import Config
+from mpdispatch.errors import StoreBusy, StoreError, StoreFull
+from mpdispatch.pool.frames import Attach
+from mpdispatch.pool.marks import MarkFile, marks_path
+from mpdispatch.store.base import Ledger, Store
+from mpdispatch.supervisor.crew import Crew
+from mpdispatch.supervisor.membership import Membership
+
+__all__ = ["Berth"]
+
+_JOIN_US = 30 * SECOND_US
+_JOIN_PAUSE_S = 0.02
+
+
+class Berth:
+    """One at a time. The loop's thread only."""
+
+    def __init__(
+        self,
+        crew: Crew,
+        store: Store,
+        ledger: Ledger,
+        members: Membership,
+        config: Config,
+        for_workers: str | None,
+    ) -> None:
+        """`for_workers`: the store handlers enqueue into, if it is not the app's own."""
+        self._crew, self._store, self._ledger = crew, store, ledger
+        self._members, self._config, self._for_workers = members, config, for_workers
+        self._marks: MarkFile | None = None
+        self._wake_fd: int | None = None
+
+    def take_patiently(self) -> None:
+        """For the first time: as a client would, for nothing is running yet that could not wait.
+
+        Raises StoreBusy after 30 s, or when told to stop; StoreError.
+        """
+        clock, crew = self._crew.clock, self._crew
+        until_us = clock.now().boot_us + _JOIN_US
+        while True:
+            try:
+                self.take()
+            except StoreBusy:
+                if crew.bell.rung or clock.now().boot_us >= until_us:
+                    raise
+                # Heard, so that it does not wake us again; nobody holds a job yet that it could be about.
+                list(crew.pool.hear(crew.ears.listen(_JOIN_PAUSE_S)))
+            else:
+                return
+
+    def take(self) -> None:
+        """Register, with a fresh mark file, and let the workers have rings in it. Raises StoreError."""
+        owner = self._members.register()
+        path = marks_path(self._ledger.side_dir, owner)
+        path.unlink(missing_ok=True)
+        # Every worker that may live, and as many dead ones whose last outcomes are not on disk yet.
+        try:
+            self._marks = MarkFile(path, 4 * self._config.slots + 4, token=self._crew.token)
+        except OSError as error:
+            self._members.distrust()  # Without marks no worker may have a job: join again in a moment.
+            kind = StoreFull if error.errno in (errno.ENOSPC, errno.EDQUOT) else StoreError
+            raise kind(self._store.location, f"cannot make {path}: {error.strerror}") from error
+        self._crew.pool.open(self._marks, self._attach)
+        self._wake_fd = self._ledger.wake_fileno()
+        if self._wake_fd is not None:
+            self._crew.ears.register(self._wake_fd, self._ledger, urgent=True)
+        self._store.wake()  # so that our peers watch over us from the first moment
+
+    def _attach(self, ring: int) -> Attach:
+        assert self._marks is not None
+        return Attach(
+            marks_path=str(self._marks.path),
+            ring=ring,
+            store=self._for_workers,
+            max_payload_bytes=self._config.max_payload_bytes,
+            max_result_bytes=self._config.max_result_bytes,
+            kills_children=self._config.child_policy == "kill",
+        )
+
+    def let_go(self) -> None:
+        """Of the registration's files, after its workers were killed; the row is left to `sign_off` or a rescuer."""
+        if self._wake_fd is not None:
+            self._crew.ears.unregister(self._wake_fd)
+            self._wake_fd = None
+        if self._marks is not None:
+            self._crew.pool.detach()
+            self._marks.close(remove=False)
+            self._marks = None
+
+    def take_anew(self) -> None:
+        """Let go of it for another: nobody may believe the old one any more. Raises StoreError."""
+        if self._marks is not None:
+            self.let_go()
+            self._crew.renew_token()
+        self.take()
+
+    def sign_off(self) -> None:
+        """Strike our row off. Only when every job of ours is settled; else a rescuer must find it."""
+        if self._members.leave() and self._marks is not None:
+            self._marks.path.unlink(missing_ok=True)

@@ -1,0 +1,263 @@
+"""The outbox: every line that was said is read once, whole and in order; what makes no sense is refused."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mpdispatch.errors import JobTimeout
+from mpdispatch.ids import ProcessId
+from mpdispatch.model import Stream
+from mpdispatch.pool.channel import Channel, channel_pair
+from mpdispatch.pool.frames import Reported, Tired, Wrote, encode
+from mpdispatch.pool.launch import Launched
+from mpdispatch.pool.marks import MarkFile, Ring, marks_path
+from mpdispatch.pool.outbox import OUTBOX_BYTES, OutboxBroken, OutboxReader, OutboxWriter
+from mpdispatch.pool.process import WorkerProcess
+from mpdispatch.pool.worker import _Voice
+
+_ROOM = OUTBOX_BYTES - 16
+_BASE = 4096
+
+
+class _Box:
+    """Both sides of one, with a page before and after that nobody may touch."""
+
+    def __init__(self) -> None:
+        self.map = mmap.mmap(-1, _BASE + OUTBOX_BYTES + 4096)
+        self.words = memoryview(self.map).cast("Q")
+        self.reader = OutboxReader(self.map, self.words, _BASE)
+        self.writer = OutboxWriter(self.map, self.words, _BASE)
+
+    @property
+    def is_intact(self) -> bool:
+        return not any(self.map[:_BASE]) and not any(self.map[_BASE + OUTBOX_BYTES :])
+
+
+@contextmanager
+def _made() -> Iterator[_Box]:
+    box = _Box()
+    yield box
+    box.words.release()
+    box.map.close()
+
+
+@pytest.fixture
+def box() -> Iterator[_Box]:
+    with _made() as made:
+        yield made
+
+
+def _line(number: int, size: int) -> bytes:
+    return b"%d:" % number + bytes([97 + number % 26]) * size + b"\n"
+
+
+@settings(max_examples=200)
+@given(st.lists(st.one_of(st.none(), st.integers(0, 50), st.integers(0, _ROOM)), max_size=60))
+def test_lines_of_any_size_are_read_once_whole_and_in_order(acts: list[int | None]) -> None:
+    """None: the supervisor reads."""
+    with _made() as box:
+        unread = b""
+        for number, size in enumerate(acts):
+            if size is None:
+                assert box.reader.is_empty() == (not unread)
+                assert box.reader.take() == unread
+                unread = b""
+            else:
+                line = _line(number, size)
+                assert box.writer.put(line) == (len(line) <= _ROOM - len(unread))
+                if len(line) <= _ROOM - len(unread):
+                    unread += line
+        assert box.reader.take() == unread
+        assert box.reader.is_empty()
+        assert box.is_intact
+
+
+def test_the_end_of_the_ring_is_passed_at_every_offset(box: _Box) -> None:
+    for number in range(3000):
+        line = _line(number, 997)
+        assert box.writer.put(line)
+        assert box.reader.take() == line
+    assert box.is_intact
+
+
+def test_a_full_box_takes_no_more_until_it_is_read(box: _Box) -> None:
+    whole = _line(0, _ROOM - 3)
+    assert len(whole) == _ROOM
+    assert box.writer.put(whole)
+    assert not box.writer.put(b"\n")
+    assert box.reader.take() == whole
+    assert box.writer.put(b"\n")
+
+
+def test_a_box_is_empty_for_a_new_worker(box: _Box) -> None:
+    assert box.writer.put(b"old\n")
+    reader = OutboxReader(box.map, box.words, _BASE)
+    assert reader.take() == b""
+    assert OutboxWriter(box.map, box.words, _BASE).put(b"new\n")
+    assert reader.take() == b"new\n"
+
+
+@pytest.mark.parametrize("written", [1, 99, 100 + _ROOM + 1, 2**64 - 1])
+def test_a_count_that_makes_no_sense_is_refused(box: _Box, written: int) -> None:
+    assert box.writer.put(b"x" * 99 + b"\n")
+    assert len(box.reader.take()) == 100
+    box.words[_BASE // 8] = written
+    with pytest.raises(OutboxBroken):
+        box.reader.take()
+
+
+class _Struck:
+    """Memory in which an interrupt strikes at the `at`-th store, before or after it."""
+
+    def __init__(self, memory: Any, *, at: int, is_after: bool) -> None:
+        self._memory, self._left, self._is_after = memory, at, is_after
+
+    def __getitem__(self, where: Any) -> Any:
+        return self._memory[where]
+
+    def __setitem__(self, where: Any, what: Any) -> None:
+        strikes, self._left = self._left == 0, self._left - 1
+        if not strikes or self._is_after:
+            self._memory[where] = what
+        if strikes:
+            raise JobTimeout("struck")
+
+
+@pytest.mark.parametrize("is_after", [False, True])
+@pytest.mark.parametrize("where", ["first part", "second part", "count"])
+def test_a_line_an_interrupt_strikes_in_leaves_whole_lines_only(box: _Box, where: str, is_after: bool) -> None:
+    assert box.writer.put(_line(0, _ROOM - 20))
+    box.reader.take()
+    at = {"first part": 0, "second part": 1, "count": 0}[where]
+    writer: Any = box.writer
+    real = writer._map, writer._words
+    if where == "count":
+        writer._words = _Struck(box.words, at=at, is_after=is_after)
+    else:
+        writer._map = _Struck(box.map, at=at, is_after=is_after)
+    struck, after = _line(1, 30), _line(2, 40)
+    with pytest.raises(JobTimeout):
+        writer.put(struck)  # round the end: in two parts
+    writer._map, writer._words = real
+    found = box.reader.take()
+    assert found == (struck if where == "count" and is_after else b"")
+    assert writer.put(after)
+    found += box.reader.take()
+    assert found in {after, struck + after}
+    assert writer.put(_line(3, 5))
+    assert box.reader.take() == _line(3, 5)
+
+
+# ---------------------------------------------------------------- long messages
+
+
+class _Ends:
+    """A worker as the supervisor holds it, and the voice of that worker, in one process."""
+
+    def __init__(self, folder: Path) -> None:
+        ours, theirs = channel_pair()
+        launched = Launched(
+            process=ProcessId(1, 1), pidfd=None, channel=ours, spare=None, tokens=None, death_fd=-1
+        )
+        self.worker = WorkerProcess(launched=launched, mark="", started_boot_us=0)
+        self.marks = MarkFile(marks_path(folder, 1), 1, token="0")
+        ring = self.marks.take_ring()
+        assert ring is not None
+        self.worker.attach(ring)
+        self.theirs = Channel(theirs)
+        self.voice = _Voice(self.theirs, Ring.attach(str(self.marks.path), ring.index).outbox_to_fill())
+
+    def close(self) -> None:
+        self.worker.launched.channel.close()
+        self.theirs.close()
+        self.worker.outbox = self.worker.ring = None
+        self.marks.close(remove=True)
+
+
+@pytest.fixture
+def ends(tmp_path: Path) -> Iterator[_Ends]:
+    made = _Ends(tmp_path)
+    yield made
+    made.close()
+
+
+def _wrote(number: int) -> Wrote:
+    return Wrote(number, 1, Stream.LOG, "x" * 40_000, number)
+
+
+@pytest.mark.parametrize("in_channel", [True, False])
+def test_long_messages_keep_their_place_among_short_ones(ends: _Ends, in_channel: bool) -> None:
+    said = [Tired("a"), _wrote(1), Tired("b"), _wrote(2), _wrote(3), Tired("c")]
+    for message in said:
+        ends.voice.say(encode(message), is_urgent=False)
+    assert ends.worker.said(in_channel=in_channel) == said
+    assert ends.worker.is_broken is None
+
+
+def test_a_long_message_that_was_interrupted_does_not_pass_for_the_next(
+    ends: _Ends, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The timeout of a job is raised while it writes; its answer is long as well, for its traceback is.
+    def struck(*_: object) -> None:
+        raise JobTimeout("struck")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ends.voice, "_put", struck)
+        with pytest.raises(JobTimeout):
+            ends.voice.say(encode(_wrote(1)), is_urgent=True)
+    ends.voice.say(encode(_wrote(2)), is_urgent=False)
+    ends.voice.rest()
+    assert ends.worker.said(in_channel=True) == [_wrote(2)]
+    assert ends.worker.is_broken is None
+
+
+def test_the_voice_speaks_on_after_an_interrupt(ends: _Ends, monkeypatch: pytest.MonkeyPatch) -> None:
+    def struck(*_: object, **__: object) -> bool:
+        raise JobTimeout("struck")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Channel, "send", struck)
+        with pytest.raises(JobTimeout):
+            ends.voice.say(encode(Tired("a")), is_urgent=True)  # in the bell
+    ends.voice.say(encode(Tired("b")), is_urgent=False)
+    ends.voice.rest()
+    assert ends.worker.has_said_something()
+    assert ends.worker.said(in_channel=True) == [Tired("a"), Tired("b")]
+
+
+def test_a_long_message_whose_notice_was_not_written_counts_once_its_worker_has_ended(
+    ends: _Ends, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ends.voice, "_put", lambda _: None)
+    ends.voice.say(encode(_wrote(1)), is_urgent=True)
+    assert ends.worker.said(in_channel=True) == []
+    assert ends.worker.last_words() == [_wrote(1)]
+
+
+@pytest.mark.parametrize("junk", [b"@", b"@x y", b'@["tired","x"]', b"@1 {", b"@-1 null"])
+def test_a_long_message_that_is_none_breaks_the_channel(ends: _Ends, junk: bytes) -> None:
+    ends.theirs.send(junk, wait=False)
+    assert ends.worker.said(in_channel=True) == []
+    assert ends.worker.is_broken is not None
+
+
+def test_a_notice_of_a_message_that_is_not_there_breaks_the_channel(ends: _Ends) -> None:
+    ends.voice._put(b'["parcel",1]\n')
+    assert ends.worker.said(in_channel=True) == []
+    assert "not there" in str(ends.worker.is_broken)
+
+
+def test_a_result_that_looks_like_a_notice_is_none(ends: _Ends) -> None:
+    report = b'["reported",1,1,["parcel",1]]'
+    ends.voice.say(report, is_urgent=False)
+    (message,) = ends.worker.said(in_channel=False)
+    assert isinstance(message, Reported)
+    assert bytes(message.data) == b'["parcel",1]'
