@@ -216,7 +216,7 @@ class Turns:
             self._books.put_back(self._with_timeouts(turn.claimed), now_us)
         for reason, count in turn.parked.items():
             self.parked[reason] = self.parked.get(reason, 0) + count
-            self._log.warning("parked jobs no handler is for", extra={"reason": reason, "count": count})
+            self._log.warning("parked jobs that cannot run here", extra={"reason": reason, "count": count})
         self.has_more = turn.has_more
         self._is_polling, self._next_due_us = False, turn.next_due_us
         if turn.has_more:
