@@ -283,7 +283,7 @@ class Supervisor:
             self._was_knocked = False
             self._answer_knock(now_us)
         if self._is_unchanged():
-            self._turns.put_off(now_us)
+            self._turns.put_off(self._clock.now())
             self._peers_at_us = now_us + min(self._poll_us, _PEERS_US)
         if now_us >= self._peers_at_us:
             self._peers, took_over = self._rescuer.look(self._members.owner, self._former)

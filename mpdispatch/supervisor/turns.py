@@ -222,11 +222,8 @@ class Turns:
         if turn.has_more:
             self.claim_at_us = 0
             return
-        now = self._clock.now()
-        due = now_us + self._poll_us
+        due = self._next_look_us(self._clock.now())
         self._is_polling = turn.next_token_us is None
-        if turn.next_due_us is not None:
-            due = min(due, now.boot_us + max(0, turn.next_due_us - now.wall_us))
         if turn.next_token_us is not None:
             due = min(due, turn.next_token_us)
         self.claim_at_us = max(due, now_us + 1)
@@ -274,9 +271,16 @@ class Turns:
             and self._known == self._rulebook.names()
         )
 
-    def put_off(self, now_us: int) -> None:
-        """Nothing has changed: look again after another poll interval."""
-        self.claim_at_us = max(self.claim_at_us, now_us + self._poll_us)
+    def put_off(self, now: Instant) -> None:
+        """Nothing has changed: look again after another poll interval, or when a job is due."""
+        if self.claim_at_us <= now.boot_us:
+            self.claim_at_us = self._next_look_us(now)
+
+    def _next_look_us(self, now: Instant) -> int:
+        poll_us = now.boot_us + self._poll_us
+        if self._next_due_us is None:
+            return poll_us
+        return min(poll_us, now.boot_us + max(1, self._next_due_us - now.wall_us))
 
     # -- when -------------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ import pytest
 from mpdispatch.errors import StoreBusy
 from mpdispatch.model import Cause, JobState
 from mpdispatch.store.sqlite.ledger import SQLiteLedger
-from mpdispatch.supervisor import loop
+from mpdispatch.supervisor import berth
 from tests.pool.probes import lives
 from tests.supervisor.conftest import Build
 from tests.supervisor.house import House
@@ -150,7 +150,7 @@ def test_a_full_disk_while_joining_anew_is_survived(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr(loop, "MarkFile", full)
+        patched.setattr(berth, "MarkFile", full)
         house.clock.advance(house.config.stale_job_threshold)
         house.until(lambda: house.owner != before)
         house.steps(10)

@@ -80,6 +80,20 @@ def test_a_poll_finds_what_was_enqueued_without_a_knock(house: House, turns: lis
     house.ended(1)
 
 
+def test_a_poll_that_finds_nothing_new_does_not_put_off_what_is_due_before_the_next(house: House) -> None:
+    house.ready()
+    poll(house)
+    poll(house)
+    # Between two polls, which are 0.2 s apart.
+    house.clock.freeze()
+    job_id = house.enqueue("noop", {"run_at_us": house.clock.now().wall_us + 250_000})
+    house.steps(3)
+    for _ in range(2):
+        house.clock.advance(0.13)
+        house.steps(3)
+    assert house.state(job_id) is not JobState.SCHEDULED
+
+
 def test_a_poll_finds_what_has_become_due_by_a_wall_clock_that_was_set(house: House, turns: list[int]) -> None:
     later = house.clock.now().wall_us + 3600 * 1_000_000
     job_id = house.enqueue("noop", {"run_at_us": later})
