@@ -82,16 +82,16 @@ def test_a_poll_finds_what_was_enqueued_without_a_knock(house: House, turns: lis
 
 def test_a_poll_that_finds_nothing_new_does_not_put_off_what_is_due_before_the_next(house: House) -> None:
     house.ready()
-    poll(house)
-    poll(house)
-    # Between two polls, which are 0.2 s apart.
     house.clock.freeze()
-    job_id = house.enqueue("noop", {"run_at_us": house.clock.now().wall_us + 250_000})
-    house.steps(3)
-    for _ in range(2):
-        house.clock.advance(0.13)
-        house.steps(3)
-    assert house.state(job_id) is not JobState.SCHEDULED
+    now = house.clock.now()
+    house.enqueue("noop", {"run_at_us": now.wall_us + 150_000})  # polls are 0.2 s apart
+    turns = house.supervisor._turns
+    house.until(lambda: turns.claim_at_us == now.boot_us + 150_000, what="a claim that knows of it")
+    turns.put_off(now)
+    assert turns.claim_at_us == now.boot_us + 150_000
+    house.clock.advance(0.15)
+    turns.put_off(house.clock.now())  # and is not in the past, which would be asked for again at once
+    assert turns.claim_at_us > house.clock.now().boot_us
 
 
 def test_a_poll_finds_what_has_become_due_by_a_wall_clock_that_was_set(house: House, turns: list[int]) -> None:
