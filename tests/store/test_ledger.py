@@ -35,6 +35,23 @@ Enqueue = Callable[..., Job]
 NewDesk = Callable[[], Desk]
 
 
+# ---------------------------------------------------------------- polling
+
+
+def test_a_change_by_somebody_else_is_seen(enqueue: Enqueue, desk: Desk) -> None:
+    desk.ledger.has_changed()
+    for _ in range(2):
+        enqueue()
+        assert desk.ledger.has_changed()
+
+
+def test_a_file_nobody_has_written_to_has_not_changed(file_store: SQLiteStore) -> None:
+    ledger = file_store.ledger()
+    assert ledger.has_changed()  # since never
+    assert not ledger.has_changed()
+    ledger.close()
+
+
 # ---------------------------------------------------------------- leases
 
 

@@ -249,6 +249,8 @@ class SQLiteLedger:
     def has_changed(self) -> bool:
         """By `PRAGMA data_version`, which counts the commits of other connections. A new connection has changed."""
         session = self._session()
+        if session.path is None:
+            return True  # in memory all share one connection
         version = session.read(lambda c: c.execute("PRAGMA data_version").fetchone()[0])
         before, self._seen = self._seen, (session, version)
         return before != self._seen
