@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 from app import engine_on
@@ -112,7 +113,10 @@ def _crowd(run: Run) -> Iterator[Figure]:
     ours, raw, jobs = str(run.path("crowd.db")), str(run.path("raw.db")), run.size.crowd_jobs
     waits: list[float] = []
     raw_waits: list[float] = []
-    with Crowd(PROCESSES) as crowd:
+    # Made before: of several processes that switch a new file to WAL at once, plain SQLite refuses all but one. Kept
+    # open, for the last to close a file takes its WAL away.
+    kept = RawTable(Path(raw))
+    with Crowd(PROCESSES) as crowd, closing(kept):
 
         def rate_of_ours() -> float:
             elapsed_s, found = crowd.run([(_enqueue_from, (ours, jobs))] * PROCESSES)
