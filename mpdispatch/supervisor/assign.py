@@ -66,14 +66,15 @@ class Assigner:
         room = sum(max(0, min(each - len(worker.hand), RING_JOBS - worker.unsettled)) for worker in ready)
         # If all there are get no more jobs for now, others are started for them.
         if each == 1 or not ready:
-            room += self._slots - len(ready) - stale + self._ahead(ready, now_us)
+            room += self._slots - len(ready) - stale
+        room += each * self._served_ahead(ready, now_us)
         return max(0, room - len(self._books.backlog))
 
-    def _ahead(self, ready: list[WorkerProcess], now_us: int) -> int:
-        """Jobs to have claimed before a worker is free, so that it need not wait for a commit.
+    def _served_ahead(self, ready: list[WorkerProcess], now_us: int) -> int:
+        """For how many workers a second helping is claimed before they want it, so that none waits for a commit.
 
-        One for each worker, if jobs are over soon: what is claimed ahead is kept from other supervisors, and a
-        more urgent job cannot overtake it.
+        Only if jobs are over soon: what is claimed ahead is kept from other supervisors, and a more urgent job
+        cannot overtake it.
         """
         mean = self.estimates.overall
         if mean is None or mean > _AHEAD_US or self._window_us <= 0:
@@ -81,9 +82,12 @@ class Assigner:
         return sum(1 for w in ready if not w.hand or now_us - (w.started_us(w.hand[0]) or now_us) < _STALE_US)
 
     def least_load(self) -> int:
-        """Estimated µs until a worker runs dry, at the soonest."""
+        """Estimated µs until a worker runs dry, at the soonest: it has its share of the backlog as well."""
         ready = self._pool.ready
-        return min((self._load(w) if w.hand else 0 for w in ready), default=0)
+        if not ready:
+            return 0
+        share = len(self._books.backlog) * (self.estimates.overall or 0) // len(ready)
+        return share + min(self._load(w) if w.hand else 0 for w in ready)
 
     def is_backlog_stuck(self, now_us: int) -> bool:
         """Whether claimed jobs wait longer than they were meant to: another supervisor may have a worker free."""
