@@ -1,7 +1,7 @@
 """What a mark file proves about its supervisor's jobs: which were started, which were answered. Effects: reads the file.
 
 A supervisor that was killed had heard answers it had not written yet, and its workers had given some it had not heard.
-All of them are in its file still (see `outbox`), but for long ones, which went through the channel and are gone.
+They are in its file still, as far back as an outbox reaches, but for long ones: those went through the channel.
 """
 
 from __future__ import annotations
@@ -11,7 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
-from mpdispatch.model import Answer, Completed
+import msgspec
+
+from mpdispatch.model import Answer, Completed, Raised
+from mpdispatch.policy.decide import LATEST_US
 from mpdispatch.pool.frames import Done, Ended, FrameError, decode_from_worker
 from mpdispatch.pool.marks import Control, MarkReader
 from mpdispatch.pool.process import CONTROL_CANCEL, CONTROL_TIMEOUT, Doom
@@ -74,7 +77,17 @@ def _gather(lines: Iterable[bytes], asked: Control, answered: dict[Start, Answer
                 answer = message.outcome
             case _:
                 continue
+        if not _is_storable(answer):
+            junk += 1
+            continue
         start = message.id, message.starts
         # The first, as its supervisor would have it.
         answered.setdefault(start, Answered(answer, asked.kind if asked[:2] == start else 0))
     return junk
+
+
+def _is_storable(answer: Answer) -> bool:
+    """Whether its numbers fit. No honest worker's do not; but such an answer would stop one rescuer after the other."""
+    numbers = () if answer.run is None else msgspec.structs.astuple(answer.run)
+    status = answer.exit_status if isinstance(answer, Raised) else None
+    return all(each is None or abs(each) <= LATEST_US for each in (*numbers, status))

@@ -114,6 +114,23 @@ def test_a_line_that_says_nothing_is_counted_and_hides_no_other(
     assert set(found.answered) == {(1, 1), (2, 1)}
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Raised(run=Run(started_us=2**64), error=ERROR),
+        Raised(run=Run(started_us=-(2**64)), error=ERROR),
+        Snoozed(run=Run(started_us=5, max_rss_bytes=10**30), delay_us=1),
+        Raised(run=RUN, error=ERROR, exit_status=2**63),
+    ],
+)
+def test_an_answer_no_store_can_hold_is_junk(file: MarkFile, ring: Ring, answer: Raised | Snoozed) -> None:
+    # It would stop one rescuer after the other.
+    _say(ring, Ended(1, 1, answer), _done(2), Ended(3, 1, Cancelled(run=None, error=ERROR)))
+    found = read_evidence(file.path)
+    assert found.junk == 1
+    assert set(found.answered) == {(2, 1), (3, 1)}
+
+
 def test_a_line_that_was_being_written_was_never_said(file: MarkFile, ring: Ring) -> None:
     _say(ring, _done(1))
     line = encode(_done(2)) + b"\n"

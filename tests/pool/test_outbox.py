@@ -220,20 +220,41 @@ def test_everything_is_left_while_no_line_can_have_been_written_over_it(
     assert [line + b"\n" for line in box.last_lines] == lines[-whole:]
 
 
-def test_the_oldest_line_behind_the_beginning_of_a_new_one_is_no_line(box: _Box) -> None:
-    # Two answers of the same length: the head of the one never said, and the tail of the one long read.
-    def answer(number: int) -> bytes:
-        return b'["done",%d,1,[5],"%s"]\n' % (number, b"%d" % number * 40)
+def _answer(number: int) -> bytes:
+    return b'["done",%d,1,[5],"%s"]\n' % (number, b"%d" % number * 40)
 
+
+def _answered(box: _Box) -> int:
+    """Go round the ring some times, every answer read; gives the next number."""
     number = 1000
     while box.words[_BASE // 8] < 5 * _ROOM:
-        assert box.writer.put(answer(number))
+        assert box.writer.put(_answer(number))
         box.reader.take()
         number += 1
-    unsaid = answer(number)
+    return number
+
+
+def test_the_oldest_line_behind_the_beginning_of_a_new_one_is_no_line(box: _Box) -> None:
+    # Two answers of the same length: the head of the one never said, and the tail of the one long read.
+    number = _answered(box)
+    said = {_answer(n)[:-1] for n in range(1000, number)}
+    unsaid = _answer(number)
     for done in range(len(unsaid)):
         _die_over(box, unsaid, done)
-        assert set(box.last_lines) <= {answer(n)[:-1] for n in range(1000, number)}
+        assert set(box.last_lines) <= said
+    # The longest, and complete but for its count: its newline makes the tail behind it no line.
+    _die_over(box, b"n" * (LINE_BYTES - 1) + b"\n", LINE_BYTES)
+    assert set(box.last_lines) <= said
+    assert len(box.last_lines) > 200
+
+
+@pytest.mark.parametrize("read", [0, 2**64 - 1])
+def test_how_far_was_read_is_believed_only_if_it_makes_sense(box: _Box, read: int) -> None:
+    number = _answered(box)
+    left = box.last_lines
+    box.words[_BASE // 8 + 1] = read
+    assert box.last_lines == left
+    assert left[-1] == _answer(number - 1)[:-1]
 
 
 def test_what_was_not_read_is_left_to_its_oldest_byte(box: _Box) -> None:
