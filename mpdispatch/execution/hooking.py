@@ -73,7 +73,8 @@ class Hooks:
 
     def enqueued(self, job: Job, *, is_committed: bool = True) -> None:
         """Tell of a new job."""
-        if job.created and _ENQUEUED in self.wanted():
+        subscribers = self.subscribers()
+        if subscribers is not None and _ENQUEUED in subscribers.wanted and job.created:
             self._tell(enqueued(job, is_committed=is_committed))
 
     def enqueued_many(self, template: NewJob, ids: range, batch_id: int, at_us: int) -> None:

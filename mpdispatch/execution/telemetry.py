@@ -73,6 +73,8 @@ class Telemetry:
 
     def _find_tracer(self) -> Any:
         if self._tracer is None:
+            if self._tracer_provider is None and "opentelemetry.trace" not in sys.modules:
+                return None  # quickly: every enqueue asks
             provider = _first(self._tracer_provider, _global_provider("trace", "get_tracer_provider"))
             if provider is not None and _module("trace") is not None:
                 self._tracer = provider.get_tracer(_SCOPE)
@@ -108,6 +110,8 @@ class Telemetry:
     def metrics(self) -> JobMetrics | None:
         """The extension that records metrics, if there is anything to record them with."""
         if self._metrics is None:
+            if self._meter_provider is None and "opentelemetry.metrics" not in sys.modules:
+                return None
             provider = _first(self._meter_provider, _global_provider("metrics", "get_meter_provider"))
             if provider is not None:
                 self._meter_provider = provider
@@ -129,7 +133,10 @@ class Telemetry:
 
 
 def _first(*candidates: Any) -> Any:
-    return next((each for each in candidates if each is not None), None)
+    for each in candidates:
+        if each is not None:
+            return each
+    return None
 
 
 def _current_context() -> str:

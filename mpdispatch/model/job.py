@@ -110,8 +110,8 @@ class ClaimedJob(msgspec.Struct, frozen=True, gc=False):
     trace_context: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
+# A struct as well: every enqueue gives one (0.7 µs instead of 8).
+class Job(msgspec.Struct, frozen=True, kw_only=True):
     """A job as the store has it now. Times are aware UTC datetimes."""
 
     id: int

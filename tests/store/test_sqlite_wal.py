@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,13 +25,13 @@ MIB = 2**20
 @pytest.fixture
 def log(path: Path) -> Iterator[Log]:
     with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("CREATE TABLE a (b)")
         yield Log(connection, path)
 
 
 def _set_size(path: Path, size: int) -> None:
-    file = Path(f"{path}-wal")
-    file.touch()
-    os.truncate(file, size)
+    os.truncate(f"{path}-wal", size)
 
 
 def test_after_it_started_over_the_next_checkpoint_is_due_as_early_as_the_first(log: Log, path: Path) -> None:
@@ -111,5 +112,30 @@ def test_readers_that_never_pause_do_not_make_it_grow(path: Path, clock: FakeClo
         each.join()
     assert largest < 32 * MIB
     assert count > 10
+    desk.close()
+    store.close()
+
+
+def test_nothing_asks_for_the_times_of_the_log(
+    path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the kernel has fine timestamps, a file that was asked for them pays in its next write."""
+    asked = list[object]()
+    stat = os.stat
+
+    def watched(target: Any, *args: Any, **kwargs: Any) -> os.stat_result:
+        asked.append(target)
+        return stat(target, *args, **kwargs)
+
+    store = SQLiteStore(path)
+    store.migrate()
+    desk = Desk(store, clock)
+    monkeypatch.setattr(os, "stat", watched)
+    job = store.enqueue(NewJob(name="a", payload=b"{}"), now=clock.now())
+    desk.turn(*[completed(each, clock.now()) for each in desk.claim(1)])
+    desk.ledger.housekeep()
+    assert store.state_of(job.id) == "completed"
+    assert str(path) in asked, "the watch works"
+    assert not [target for target in asked if str(target).endswith("-wal")]
     desk.close()
     store.close()

@@ -17,11 +17,24 @@ from mpdispatch.store.sqlite.queries import QUERIES
 from mpdispatch.store.sqlite.rows import INLINE_BYTES, fresh_job, new_job_row, stored_json
 from mpdispatch.store.sqlite.translate import translated
 
-__all__ = ["insert", "insert_many", "insert_on", "main_file_of", "refuse_other_file", "refuse_other_sqlite"]
+__all__ = [
+    "insert",
+    "insert_many",
+    "insert_on",
+    "is_one_statement",
+    "main_file_of",
+    "refuse_other_file",
+    "refuse_other_sqlite",
+]
 
 _INSERT = QUERIES["insert_job"]
 _INSERT_UNLESS_KEY_IN_USE = _INSERT + "\n" + QUERIES["unless_key_in_use"]
 _INSERT_BATCH = ManyRows(QUERIES["insert_batch"])
+
+
+def is_one_statement(job: NewJob) -> bool:
+    """Whether `insert` needs only one for this job."""
+    return job.idempotency_key is None and len(job.payload) <= INLINE_BYTES
 
 
 def insert(connection: sqlite3.Connection | sqlite3.Cursor, job: NewJob, now: Instant) -> Job:

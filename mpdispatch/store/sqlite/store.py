@@ -139,8 +139,15 @@ class SQLiteStore:
     def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         return self._session().read(work)
 
-    def _write(self, work: Callable[[sqlite3.Connection], T], point: str, *, create: bool = False) -> T:
-        return self._session(create=create).write(work, point=point)
+    def _write(
+        self,
+        work: Callable[[sqlite3.Connection], T],
+        point: str,
+        *,
+        create: bool = False,
+        is_one_statement: bool = False,
+    ) -> T:
+        return self._session(create=create).write(work, point=point, is_one_statement=is_one_statement)
 
     # -- jobs -----------------------------------------------------------------------------------
 
@@ -148,7 +155,12 @@ class SQLiteStore:
         """Keep one job. On disk when this returns, unless `connection` is given: then with its commit."""
         if connection is not None:
             return self._enqueue_on(connection, job, now)
-        made = self._write(lambda c: inserts.insert(c, job, now), "enqueue", create=True)
+        made = self._write(
+            lambda c: inserts.insert(c, job, now),
+            "enqueue",
+            create=True,
+            is_one_statement=inserts.is_one_statement(job),
+        )
         self.wake()
         return made
 

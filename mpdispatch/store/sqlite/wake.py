@@ -58,7 +58,7 @@ class Knocker:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._folder_text = str(folder)
+        self._folder_fd = -1
         self._pid = os.getpid()
         self._lock = threading.Lock()
         self._fds = list[int]()
@@ -69,15 +69,26 @@ class Knocker:
             # Another thread of the parent may have held the lock at the fork. The descriptors stay good.
             self._pid, self._lock = os.getpid(), threading.Lock()
         with self._lock:
-            with contextlib.suppress(OSError):
+            try:
                 self._look_around()
-            self._fds = [fd for fd in self._fds if self._ring(fd)]
+            except OSError:
+                self._forget()  # no folder, so nobody to tell
+            if self._fds:
+                self._fds = [fd for fd in self._fds if self._ring(fd)]
 
     def _look_around(self) -> None:
-        mtime_ns = os.stat(self._folder_text).st_mtime_ns
+        if self._folder_fd < 0:
+            self._folder_fd = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        # Through a descriptor, and not by its path: half as dear, and every enqueue asks.
+        found = os.fstat(self._folder_fd)
+        mtime_ns = found.st_mtime_ns
+        if found.st_nlink == 0:  # removed; there may be another
+            self._forget()
+            self._look_around()
+            return
         if mtime_ns == self._seen_mtime_ns:
             return
-        self._forget()
+        self._forget_bells()
         for entry in os.listdir(self._folder):
             if entry.startswith(_PREFIX):
                 # ENXIO: nobody reads, its supervisor is dead. ENOENT: gone meanwhile.
@@ -95,15 +106,21 @@ class Knocker:
                 return False
         return True
 
-    def _forget(self) -> None:
+    def _forget_bells(self) -> None:
         for fd in self._fds:
             os.close(fd)
         self._fds = []
+        self._seen_mtime_ns = -1
+
+    def _forget(self) -> None:
+        self._forget_bells()
+        if self._folder_fd >= 0:
+            os.close(self._folder_fd)
+            self._folder_fd = -1
 
     def close(self) -> None:
         with self._lock:
             self._forget()
-            self._seen_mtime_ns = -1
 
     def __del__(self) -> None:
         self._forget()
