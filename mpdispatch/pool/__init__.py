@@ -18,4 +18,5 @@
 Jobs wait in the kernel's socket buffer and in the worker; its tokens say which of them are not begun (see `inbox`).
 Because we hold a duplicate of the worker's end, a dead worker gives no EOF: death is known by its pidfd, then its exit
 status is read, then what it still said, then the jobs it never began are recalled, then the outcome is decided.
+What it says lies in its ring as well (see `outbox`), and outlives the supervisor: `evidence` reads it after a crash.
 """

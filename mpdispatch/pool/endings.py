@@ -65,11 +65,10 @@ def of_death(
 
 
 def _timeout_error(timeout_us: int | None, answer: Answer | None) -> ErrorInfo:
-    seconds = (timeout_us or 0) / 1e6
+    # A rescuer does not know what was the default where the job was claimed.
+    known = "" if timeout_us is None else f" of {timeout_us / 1e6:g} s"
     traceback = answer.error.traceback if isinstance(answer, Raised) else ""
-    return ErrorInfo(
-        type="JobTimeout", message=f"ran longer than its timeout of {seconds:g} s", traceback=traceback
-    )
+    return ErrorInfo(type="JobTimeout", message=f"ran longer than its timeout{known}", traceback=traceback)
 
 
 def _abort_error(how: str) -> ErrorInfo:

@@ -11,7 +11,7 @@ yet: it is ignored. After a host crash the file proves nothing (another boot id)
 The supervisor holds a `flock` on the file as long as it lives: that is how peers in other containers of this host know.
 
 Layout, in this machine's byte order: page 0 = header; then rings of 96 KiB: 64 bytes of head, 32 of control, 1020 marks of
-32 bytes, and the worker's outbox (see `outbox`) in the last 64 KiB.
+32 bytes, and the worker's outbox (see `outbox`) in the last 64 KiB. What all of it proves is in `evidence`.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ import fcntl
 import mmap
 import os
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from mpdispatch.ids import ProcessId, boot_id, process_id
-from mpdispatch.pool.outbox import OUTBOX_BYTES, OutboxReader, OutboxWriter, Words
+from mpdispatch.pool.outbox import OUTBOX_BYTES, OutboxReader, OutboxWriter, Words, last_lines
 
 __all__ = ["RING_JOBS", "Control", "Mark", "MarkFile", "MarkReader", "Ring", "marks_path"]
 
@@ -235,6 +236,12 @@ class MarkReader:
             for slot in range(_MARKS)
             if (mark := _unpack(view, base + _MARKS_AT + slot * _MARK_BYTES)) is not None
         }
+
+    def said(self) -> Iterator[tuple[Control, list[bytes]]]:
+        """Of each ring: the last it was asked, and what is surely whole of what its worker said, oldest first."""
+        for base in range(_PAGE, len(self._data) - _RING + 1, _RING):
+            if lines := last_lines(self._data[base + _BOX_AT : base + _RING]):
+                yield Control(*_CONTROL.unpack_from(self._data, base + _CONTROL_AT)), lines
 
     def latest(self) -> dict[ProcessId, Mark | None]:
         """The last start of each worker that signed a ring here; None: it has not begun any job."""

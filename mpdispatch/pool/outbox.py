@@ -2,7 +2,9 @@
 
 A ring of bytes in the worker's part of the mark file: one JSON message a line. The worker writes a line, then the
 count of bytes written; the supervisor reads up to that count, then says how far it has read. So what was said outlives
-the worker, whatever kills it, and a line that was being written then was never said.
+the worker, whatever kills it, and a line that was being written then was never said. It outlives the supervisor too,
+and what that had read may not be on disk: whoever comes after reads the ring back as far as it is surely whole
+(`last_lines`), which is the last 48 KiB and all that was not read.
 
     0       8       16                                65536
     ┌───────┬───────┬───────────────────────────────────┐
@@ -13,15 +15,18 @@ the worker, whatever kills it, and a line that was being written then was never 
 from __future__ import annotations
 
 import mmap
+import struct
 from typing import TypeAlias
 
-__all__ = ["OUTBOX_BYTES", "OutboxBroken", "OutboxReader", "OutboxWriter", "Words"]
+__all__ = ["LINE_BYTES", "OUTBOX_BYTES", "OutboxBroken", "OutboxReader", "OutboxWriter", "Words", "last_lines"]
 
 OUTBOX_BYTES = 65536
+LINE_BYTES = 16 * 1024 + 1
+"""The longest line, with its newline. One that is not counted yet may have destroyed so much of the oldest."""
 _WORD_BYTES = 8
 _LINES_AT = 2 * _WORD_BYTES
 _ROOM = OUTBOX_BYTES - _LINES_AT
-
+_COUNTS = struct.Struct("@QQ")
 
 Words: TypeAlias = "memoryview[int]"
 """The file as words of eight bytes: one load or store each. `struct.pack_into` clears before it writes, and so a
@@ -35,16 +40,20 @@ class OutboxBroken(Exception):
 class OutboxWriter:
     """The worker's side. One thread at a time."""
 
-    __slots__ = ("_at", "_lines", "_map", "_read", "_words", "_written")
+    __slots__ = ("_at", "_lines", "_map", "_read", "_words")
 
     def __init__(self, mapping: mmap.mmap, words: Words, base: int) -> None:
-        self._map, self._words = mapping, words
+        self._map, self._words, self._read = mapping, words, 0
         self._at, self._lines = base // _WORD_BYTES, base + _LINES_AT
-        self._written, self._read = words[self._at], 0
 
     def put(self, line: bytes) -> bool:
-        """Say this (it ends in a newline, the only one). False: there is no room until the supervisor has read."""
-        size, written = len(line), self._written
+        """Say this: at most LINE_BYTES, its last byte a newline, the only one.
+
+        False: there is no room until the supervisor has read.
+        """
+        # No count of our own beside the one that is read: an interrupt between the two would leave a line that is
+        # neither said nor unsaid, and the next one would destroy more of the oldest than LINE_BYTES.
+        size, written = len(line), self._words[self._at]
         if size > _ROOM - (written - self._read):
             self._read = self._words[self._at + 1]
             if size > _ROOM - (written - self._read):
@@ -56,9 +65,8 @@ class OutboxWriter:
             first = _ROOM - at
             self._map[lines + at : lines + _ROOM] = line[:first]
             self._map[lines : lines + size - first] = line[first:]
-        self._written = written + size
         # Last: what it does not cover was never said.
-        self._words[self._at] = self._written
+        self._words[self._at] = written + size
         return True
 
 
@@ -96,3 +104,20 @@ class OutboxReader:
         self._read = written
         self._words[self._at + 1] = written
         return found
+
+
+def last_lines(box: bytes) -> list[bytes]:
+    """What is surely whole of what was said into a box whose worker is gone, oldest first, read or not.
+
+    The worker may have been killed over a line it had not counted: of what had been read, its bytes may have replaced
+    the oldest, and the rest of an old line behind the beginning of a new one could pass for an answer never given.
+    """
+    written, read = _COUNTS.unpack_from(box)
+    start = max(0, written + LINE_BYTES - _ROOM)
+    is_cut = start > 0
+    if written - _ROOM <= read <= start:
+        start, is_cut = read, False  # What is not read is never written over; and it begins with a line.
+    lines, at = box[_LINES_AT:OUTBOX_BYTES], start % _ROOM
+    found = (lines[at:] + lines[:at])[: written - start].split(b"\n")
+    # Behind the last newline there is nothing, if all of it was written by an OutboxWriter.
+    return found[is_cut:-1]

@@ -53,12 +53,10 @@ from mpdispatch.pool.hazards import fork_hazards
 from mpdispatch.pool.inbox import Inbox, Tokens
 from mpdispatch.pool.linux import become_subreaper, die_with, set_oom_score
 from mpdispatch.pool.marks import Ring
-from mpdispatch.pool.outbox import OutboxWriter
+from mpdispatch.pool.outbox import LINE_BYTES, OutboxWriter
 
 _log = logging.getLogger("mpdispatch.worker")
 
-_LINE_MAX_BYTES = 16 * 1024
-"""A longer message goes by a frame of its own."""
 _FULL_PAUSE_S = 0.0005
 
 EXIT_BOOT_FAILED = 3
@@ -166,7 +164,8 @@ class _Voice:
             self._channel.send(message, wait=True)  # the outbox is the worker's, not its copies'
             return
         with self._lock:
-            if len(message) <= _LINE_MAX_BYTES and b"\n" not in message:
+            # A longer message goes by a frame of its own.
+            if len(message) < LINE_BYTES and b"\n" not in message:
                 self._put(message + b"\n")
             else:
                 # Numbered, for a timeout may be raised between the two: then this one must not pass for the next.

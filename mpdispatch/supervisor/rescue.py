@@ -2,6 +2,9 @@
 
 Leftover workers are killed *before* their jobs are requeued, so one job never runs twice at once on a host. The
 kernel says who is dead: the lock of the mark file, the pid with its start time; the lease only where it cannot.
+
+What its workers had answered counts, whether it had heard of it or not: the answer is decided as it would have done.
+What was started and not answered is lost with it, what was not started goes back unspent.
 """
 
 from __future__ import annotations
@@ -13,13 +16,13 @@ import sys
 import time
 from collections.abc import Iterable, Set
 from pathlib import Path
-from typing import TypeAlias
 
 from mpdispatch.clock import Clock
 from mpdispatch.execution.rulebook import Rulebook
 from mpdispatch.failpoints import failpoint
 from mpdispatch.ids import ProcessId, boot_id, pid_namespace, process_start
 from mpdispatch.model import (
+    Cause,
     ClaimedJob,
     ErrorInfo,
     JobState,
@@ -33,6 +36,8 @@ from mpdispatch.model import (
 from mpdispatch.policy.decide import RetryRules, decide
 from mpdispatch.policy.lease import PeerVerdict
 from mpdispatch.pool.ears import Ears, Heard
+from mpdispatch.pool.endings import of_answer
+from mpdispatch.pool.evidence import Answered, Evidence, Start, read_evidence
 from mpdispatch.pool.kill import kill_marked, kill_tree, sweep
 from mpdispatch.pool.marks import MarkReader, marks_path
 from mpdispatch.pool.peers import verdict_on
@@ -41,8 +46,6 @@ from mpdispatch.supervisor.books import Books
 from mpdispatch.supervisor.telling import Teller
 
 __all__ = ["PeerWatch", "Rescuer"]
-
-Marks: TypeAlias = dict[tuple[int, int], int]
 
 _PATIENCE_S = 1.0
 """How long to wait for a killed leftover to be gone; past that the take-over waits for the next look."""
@@ -84,7 +87,7 @@ class Rescuer:
     def take_over(self, peer: PeerSupervisor, verdict: PeerVerdict) -> bool:
         """Kill what it left running, decide about its jobs, strike it off. False: not now, or not ours to do."""
         path = marks_path(self._ledger.side_dir, peer.id)
-        marks: Marks | None = None
+        evidence: Evidence | None = None
         try:
             reader = MarkReader(path)
         except OSError:
@@ -97,29 +100,32 @@ class Rescuer:
                             "a leftover worker does not die; its jobs wait", extra={"owner": peer.id}
                         )
                         return False
-                    marks = self._marks_after(path)
+                    # Read again once its workers are gone: one may have begun or answered a job while we looked.
+                    evidence = self._read(path)
             except FileNotFoundError:
                 return False  # Another rescuer was quicker: it removes the file once it has taken all over.
             finally:
                 reader.close()
         failpoint("rescue.before_take_over")
         jobs = self._ledger.jobs_of(peer.id)
-        transitions = [self._decided(job, peer, verdict, marks) for job in jobs]
-        cancelled = set(self._ledger.cancel_requests(peer.id)) if self._teller is not None else set()
+        cancelled = set(self._ledger.cancel_requests(peer.id))
+        loss = _loss(peer, verdict)
+        transitions = [self._decided(job, evidence, cancelled, loss) for job in jobs]
         if not self._ledger.take_over(peer, transitions, now=self._clock.now()):
             return False
         _remove(path, self._log)
         if self._teller is not None:
             self._report(self._teller, zip(jobs, transitions, strict=True), cancelled)
+        self._books.completed += sum(t.state is JobState.COMPLETED for t in transitions)
         self._books.failed += sum(t.state is JobState.FAILED for t in transitions)
-        started = sum(t.run is not None for t in transitions)
         self._log.warning(
-            "took over %d jobs of supervisor %d (pid %d, %s), %d of them started",
+            "took over %d jobs of supervisor %d (pid %d, %s), %d of them started, %d of these lost",
             len(jobs),
             peer.id,
             peer.pid,
             verdict.value,
-            started,
+            sum(t.run is not None for t in transitions),
+            sum(t.cause is Cause.LEASE_LOST for t in transitions),
         )
         return True
 
@@ -156,32 +162,45 @@ class Rescuer:
         """Kill what carries its mark; gives how many there still were."""
         return kill_marked(f"{token}.", since=peer.pid_start) if token else 0
 
-    def _marks_after(self, path: Path) -> Marks:
-        """Its marks, read again once its workers are gone: one may have started a job while we looked."""
-        reader = MarkReader(path)
-        try:
-            return reader.marks()
-        finally:
-            reader.close()
+    def _read(self, path: Path) -> Evidence:
+        evidence = read_evidence(path)
+        if evidence.junk:
+            self._log.warning(
+                "the workers of a dead supervisor have left junk",
+                extra={"path": str(path), "lines": evidence.junk},
+            )
+        return evidence
 
     def _decided(
-        self, job: ClaimedJob, peer: PeerSupervisor, verdict: PeerVerdict, marks: Marks | None
+        self, job: ClaimedJob, evidence: Evidence | None, cancelled: Set[Start], loss: ErrorInfo
     ) -> Transition:
-        now = self._clock.now()
+        now, start = self._clock.now(), (job.id, job.starts)
         outcome: Outcome
-        started = None if marks is None else marks.get((job.id, job.starts))
-        if marks is not None and started is None:
-            outcome = Released()
+        if evidence is None:
+            outcome = LeaseLost(run=Run(started_us=now.wall_us), error=loss)
+        elif (answered := evidence.answered.get(start)) is not None:
+            outcome = self._said(job, answered, cancel_requested=start in cancelled)
+        elif (started := evidence.started.get(start)) is not None:
+            lasted = max(0, now.boot_us - started)
+            outcome = LeaseLost(run=Run(started_us=now.wall_us - lasted), error=loss)
         else:
-            lasted = 0 if started is None else max(0, now.boot_us - started)
-            what = "died" if verdict is PeerVerdict.DEAD else "lost its lease"
-            error = ErrorInfo(
-                type="SupervisorDied" if verdict is PeerVerdict.DEAD else "LeaseLost",
-                message=f"supervisor {peer.id} (pid {peer.pid} on {peer.host}) {what} while the job was running",
-            )
-            outcome = LeaseLost(run=Run(started_us=now.wall_us - lasted), error=error)
+            outcome = Released()
         rules = RetryRules(backoff=self._rulebook.backoff_for(job.name))
         return decide(job, outcome, rules, now_us=now.wall_us, jitter=random.random())
+
+    def _said(self, job: ClaimedJob, answered: Answered, *, cancel_requested: bool) -> Outcome:
+        """What its supervisor would have made of this answer."""
+        doom = answered.doom(cancel_requested=cancel_requested)
+        return of_answer(answered.answer, doom, job.timeout_us or self._rulebook.timeout_us_for(job.name))
+
+
+def _loss(peer: PeerSupervisor, verdict: PeerVerdict) -> ErrorInfo:
+    is_dead = verdict is PeerVerdict.DEAD
+    what = "died" if is_dead else "lost its lease"
+    return ErrorInfo(
+        type="SupervisorDied" if is_dead else "LeaseLost",
+        message=f"supervisor {peer.id} (pid {peer.pid} on {peer.host}) {what} while the job was running",
+    )
 
 
 def _lives(worker: ProcessId) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +20,14 @@ from mpdispatch.pool.channel import Channel, channel_pair
 from mpdispatch.pool.frames import Reported, Tired, Wrote, encode
 from mpdispatch.pool.launch import Launched
 from mpdispatch.pool.marks import MarkFile, Ring, marks_path
-from mpdispatch.pool.outbox import OUTBOX_BYTES, OutboxBroken, OutboxReader, OutboxWriter
+from mpdispatch.pool.outbox import (
+    LINE_BYTES,
+    OUTBOX_BYTES,
+    OutboxBroken,
+    OutboxReader,
+    OutboxWriter,
+    last_lines,
+)
 from mpdispatch.pool.process import WorkerProcess
 from mpdispatch.pool.worker import _Voice
 
@@ -35,6 +43,10 @@ class _Box:
         self.words = memoryview(self.map).cast("Q")
         self.reader = OutboxReader(self.map, self.words, _BASE)
         self.writer = OutboxWriter(self.map, self.words, _BASE)
+
+    @property
+    def last_lines(self) -> list[bytes]:
+        return last_lines(self.map[_BASE : _BASE + OUTBOX_BYTES])
 
     @property
     def is_intact(self) -> bool:
@@ -156,6 +168,133 @@ def test_a_line_an_interrupt_strikes_in_leaves_whole_lines_only(box: _Box, where
     assert box.reader.take() == _line(3, 5)
 
 
+# ---------------------------------------------------------------- what is left when both are dead
+
+
+def _die_over(box: _Box, line: bytes, done: int) -> None:
+    """The worker is killed over this line: so many bytes of it are written, and it is not counted."""
+    for offset, byte in enumerate(line[:done], start=box.words[_BASE // 8]):
+        box.map[_BASE + 16 + offset % _ROOM] = byte
+
+
+@settings(max_examples=200)
+@given(
+    acts=st.lists(st.one_of(st.none(), st.integers(0, 200), st.integers(0, LINE_BYTES - 20)), max_size=60),
+    unsaid=st.integers(1, LINE_BYTES),
+    done=st.integers(0, LINE_BYTES),
+)
+def test_what_is_left_is_the_last_that_was_said_whole_and_all_that_was_not_read(
+    acts: list[int | None], unsaid: int, done: int
+) -> None:
+    """None: the supervisor reads."""
+    with _made() as box:
+        said, unread = list[bytes](), 0
+        for number, size in enumerate(acts):
+            if size is None:
+                box.reader.take()
+                unread = 0
+            elif box.writer.put(line := _line(number, size)):
+                said.append(line)
+                unread += 1
+        # It had looked for room before.
+        unsaid = min(unsaid, _ROOM - sum(map(len, said[len(said) - unread :])))
+        _die_over(box, (b"n" * (unsaid - 1) + b"\n")[:unsaid], done)
+        left = [line + b"\n" for line in box.last_lines]
+        assert left == said[len(said) - len(left) :]
+        assert len(left) >= unread
+        # All, or so much that the next one did not fit; one more if a line begins just there.
+        if len(left) < len(said):
+            assert len(b"".join(said[-len(left) - 1 :])) >= _ROOM - LINE_BYTES
+
+
+@pytest.mark.parametrize(("count", "whole"), [(1, 1), (2, 2), (3, 2)])
+def test_everything_is_left_while_no_line_can_have_been_written_over_it(
+    box: _Box, count: int, whole: int
+) -> None:
+    """A fourth of the longest lines would reach round to the first."""
+    lines = [_line(number, LINE_BYTES - 3) for number in range(count)]
+    for line in lines:
+        assert len(line) == LINE_BYTES
+        assert box.writer.put(line)
+    box.reader.take()
+    assert [line + b"\n" for line in box.last_lines] == lines[-whole:]
+
+
+def _answer(number: int) -> bytes:
+    return b'["done",%d,1,[5],"%s"]\n' % (number, b"%d" % number * 40)
+
+
+def _answered(box: _Box) -> int:
+    """Go round the ring some times, every answer read; gives the next number."""
+    number = 1000
+    while box.words[_BASE // 8] < 5 * _ROOM:
+        assert box.writer.put(_answer(number))
+        box.reader.take()
+        number += 1
+    return number
+
+
+def test_the_oldest_line_behind_the_beginning_of_a_new_one_is_no_line(box: _Box) -> None:
+    # Two answers of the same length: the head of the one never said, and the tail of the one long read.
+    number = _answered(box)
+    said = {_answer(n)[:-1] for n in range(1000, number)}
+    unsaid = _answer(number)
+    for done in range(len(unsaid)):
+        _die_over(box, unsaid, done)
+        assert set(box.last_lines) <= said
+    # The longest, and complete but for its count: its newline makes the tail behind it no line.
+    _die_over(box, b"n" * (LINE_BYTES - 1) + b"\n", LINE_BYTES)
+    assert set(box.last_lines) <= said
+    assert len(box.last_lines) > 200
+
+
+@pytest.mark.parametrize("read", [0, 2**64 - 1])
+def test_how_far_was_read_is_believed_only_if_it_makes_sense(box: _Box, read: int) -> None:
+    number = _answered(box)
+    left = box.last_lines
+    box.words[_BASE // 8 + 1] = read
+    assert box.last_lines == left
+    assert left[-1] == _answer(number - 1)[:-1]
+
+
+def test_what_was_not_read_is_left_to_its_oldest_byte(box: _Box) -> None:
+    for number in range(40):
+        assert box.writer.put(_line(number, 1000))
+        box.reader.take()
+    unread = []
+    while box.writer.put(line := _line(99, 1000)):
+        unread.append(line)
+    assert [line + b"\n" for line in box.last_lines] == unread
+    assert sum(map(len, unread)) > _ROOM - LINE_BYTES
+
+
+def test_an_interrupted_line_takes_no_more_room_than_the_next_one(box: _Box) -> None:
+    # Else two lines that are not counted might have destroyed what is held for whole.
+    writer: Any = box.writer
+    assert writer.put(_line(1, 10))
+    writer._words = _Struck(box.words, at=0, is_after=False)
+    with pytest.raises(JobTimeout):
+        writer.put(_line(2, 10))
+    writer._words = box.words
+    assert writer.put(_line(3, 10))
+    assert [line + b"\n" for line in box.last_lines] == [_line(1, 10), _line(3, 10)]
+
+
+@given(written=st.integers(0, 2**64 - 1), read=st.integers(0, 2**64 - 1), junk=st.binary(max_size=300))
+def test_of_junk_some_lines_are_left_and_no_error(written: int, read: int, junk: bytes) -> None:
+    box = written.to_bytes(8, sys.byteorder) + read.to_bytes(8, sys.byteorder)
+    left = last_lines(box + (junk * _ROOM)[:_ROOM].ljust(_ROOM, b"\0"))
+    assert not any(b"\n" in line for line in left)
+
+
+def test_nothing_is_left_of_a_worker_before_the_last(box: _Box) -> None:
+    assert box.writer.put(b"old\n" * 100)
+    OutboxReader(box.map, box.words, _BASE)
+    assert box.last_lines == []
+    assert OutboxWriter(box.map, box.words, _BASE).put(b"new\n")
+    assert box.last_lines == [b"new"]
+
+
 # ---------------------------------------------------------------- long messages
 
 
@@ -200,6 +339,17 @@ def test_long_messages_keep_their_place_among_short_ones(ends: _Ends, in_channel
         ends.voice.say(encode(message), is_urgent=False)
     assert ends.worker.said(in_channel=in_channel) == said
     assert ends.worker.is_broken is None
+
+
+@pytest.mark.parametrize("size", [LINE_BYTES - 1, LINE_BYTES])
+def test_no_line_is_longer_than_what_may_be_destroyed(ends: _Ends, size: int) -> None:
+    message = b'["tired","' + b"x" * (size - 12) + b'"]'
+    assert len(message) == size
+    ends.voice.say(message, is_urgent=False)
+    assert ends.worker.outbox is not None
+    line = ends.worker.outbox.take()
+    assert line == (message + b"\n" if size < LINE_BYTES else b'["parcel",1]\n')
+    assert len(line) <= LINE_BYTES
 
 
 def test_a_long_message_that_was_interrupted_does_not_pass_for_the_next(

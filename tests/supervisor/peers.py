@@ -16,6 +16,7 @@ from mpdispatch.model import ClaimedJob, Registration
 from mpdispatch.policy.admission import Admission
 from mpdispatch.policy.lease import lease
 from mpdispatch.pool import marks
+from mpdispatch.pool.frames import FromWorker, encode
 from mpdispatch.pool.kill import WORKER_VARIABLE
 from mpdispatch.pool.marks import MarkFile, Ring, marks_path
 from mpdispatch.store.base import Lease, Ledger
@@ -74,6 +75,10 @@ class Peer:
     def start(self, ring: Ring, job: ClaimedJob) -> None:
         ring.write(job.id, job.starts, self._clock.now().boot_us)
 
+    def say(self, ring: Ring, message: FromWorker) -> None:
+        """As the worker of this ring does. Nobody has heard it."""
+        assert ring.outbox_to_fill().put(encode(message) + b"\n")
+
     def die(self) -> None:
         self.process.kill()
         self.process.wait()
@@ -89,6 +94,7 @@ class Peer:
             self._file.close(remove=False)
             self._file = None
             self.ledger.close()
+            self.store.close()
 
 
 def stand_in() -> subprocess.Popen[bytes]:

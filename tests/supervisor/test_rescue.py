@@ -10,16 +10,38 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
+import msgspec
 import pytest
 
-from mpdispatch.ids import process_id
-from mpdispatch.model import Cause, JobState
-from mpdispatch.pool.marks import marks_path
+from mpdispatch.clock import SECOND_US, SystemClock
+from mpdispatch.execution.notices import events_of
+from mpdispatch.execution.rulebook import LiveRulebook
+from mpdispatch.hooks import HOOKS, Event, JobCompleted, JobRetrying
+from mpdispatch.ids import ProcessId, process_id
+from mpdispatch.model import (
+    Cancelled,
+    Cause,
+    ClaimedJob,
+    ErrorInfo,
+    JobState,
+    Raised,
+    RetryAsked,
+    Run,
+    Snoozed,
+)
+from mpdispatch.pool.frames import Done, Ended, Parcel, encode
+from mpdispatch.pool.marks import Control, marks_path
+from mpdispatch.pool.process import CONTROL_CANCEL, CONTROL_TIMEOUT
 from mpdispatch.store.sqlite import SQLiteStore
+from mpdispatch.supervisor.books import Books
+from mpdispatch.supervisor.rescue import Rescuer
+from mpdispatch.supervisor.telling import Teller
+from tests.pool.app import engine
 from tests.pool.probes import lives, pid_in, until
 from tests.supervisor.conftest import Build
-from tests.supervisor.house import House
+from tests.supervisor.house import LOG, House
 from tests.supervisor.peers import ROOT, Peer, leftover, stand_in
 
 
@@ -43,7 +65,6 @@ def peer(build: Build, tmp_path: Path) -> Iterator[Callable[..., Peer]]:
 
 def _jobs(tmp_path: Path, count: int, **options: object) -> list[int]:
     """Jobs enqueued before any supervisor is there."""
-    from mpdispatch.clock import SystemClock
     from mpdispatch.model import NewJob
 
     store = SQLiteStore(tmp_path / "jobs.db", durability="process")
@@ -215,6 +236,241 @@ def test_a_leftover_that_does_not_die_keeps_its_jobs_waiting(
     worker.wait()
 
 
+# ---------------------------------------------------------------- answered
+
+RUN = Run(started_us=1_700_000_000_000_000, duration_us=2500, worker_pid=4711, cpu_us=2000, max_rss_bytes=4096)
+ERROR = ErrorInfo(type="ValueError", message="as told", traceback="Traceback …")
+
+
+def _done(job: ClaimedJob, result: bytes = b'"r"') -> Done:
+    return Done(job.id, job.starts, RUN, msgspec.Raw(result))
+
+
+def _ended(job: ClaimedJob, outcome: Raised | RetryAsked | Snoozed | Cancelled | None = None) -> Ended:
+    return Ended(job.id, job.starts, outcome or Raised(run=RUN, error=ERROR))
+
+
+def test_what_a_dead_peers_workers_answered_counts(
+    build: Build, peer: Callable[..., Peer], tmp_path: Path
+) -> None:
+    ids = done, failed, retrying, asked, snoozed, cancelled = [
+        *_jobs(tmp_path, 2, max_retries=0),
+        *_jobs(tmp_path, 2, max_retries=1),
+        *_jobs(tmp_path, 2, max_retries=0),
+    ]
+    dead = peer()
+    jobs = dead.claim(6)
+    assert [job.id for job in jobs] == ids
+    ring, other = dead.ring(), dead.ring()
+    for number, job in enumerate(jobs):
+        dead.start((ring, other)[number % 2], job)
+    later = 3600 * SECOND_US
+    dead.say(ring, _done(jobs[0]))
+    dead.say(other, _ended(jobs[1]))
+    dead.say(ring, _ended(jobs[2]))
+    dead.say(other, _ended(jobs[3], RetryAsked(run=RUN, error=ERROR, delay_us=later)))
+    dead.say(ring, _ended(jobs[4], Snoozed(run=RUN, delay_us=later)))
+    dead.say(other, _ended(jobs[5], Cancelled(run=RUN, error=ERROR)))
+    dead.die()
+    house = build()
+    house.until(lambda: house.causes(done))
+    job = house.job(done)
+    assert (job.state, job.result, job.attempt, job.starts) == (JobState.COMPLETED, "r", 1, 1)
+    assert house.causes(done) == [Cause.COMPLETED]
+    attempt = house.attempt(done)
+    assert (attempt.worker_pid, attempt.cpu_s, attempt.max_rss_bytes) == (4711, 0.002, 4096)
+    assert attempt.duration_s == 0.0025
+    causes = {Cause.ERROR: (failed, retrying), Cause.RETRY: (asked,), Cause.SNOOZE: (snoozed,)}
+    for cause, of in {**causes, Cause.CANCELLED: (cancelled,)}.items():
+        assert [house.causes(job_id)[0] for job_id in of] == [cause] * len(of)
+    assert house.state(failed) is JobState.FAILED
+    assert house.job(failed).last_error == ERROR
+    assert house.state(asked) is JobState.RETRYING
+    assert (house.state(snoozed), house.job(snoozed).attempt) == (JobState.SCHEDULED, 0)
+    assert house.state(cancelled) is JobState.CANCELLED
+    assert (house.supervisor.books.completed, house.supervisor.books.failed) == (1, 1)
+    assert _gone(house)
+    # Its own backoff, as in life; and then it starts once more.
+    assert house.job(retrying).starts == 1
+    house.clock.advance(10)
+    assert house.ended(retrying)[0].starts == 2
+
+
+@pytest.mark.parametrize("said", ["of another start", "of another job", "in a parcel", "half"])
+def test_what_is_no_answer_to_this_start_leaves_it_lost(
+    build: Build, peer: Callable[..., Peer], tmp_path: Path, said: str
+) -> None:
+    (job_id,) = _jobs(tmp_path, 1, max_retries=0)
+    dead = peer()
+    (job,) = dead.claim(1)
+    ring = dead.ring()
+    dead.start(ring, job)
+    done = _done(job)
+    match said:
+        case "of another start":
+            dead.say(ring, Done(job.id, job.starts + 1, RUN, done.result))
+        case "of another job":
+            dead.say(ring, Done(job.id + 1, job.starts, RUN, done.result))
+        case "in a parcel":
+            dead.say(ring, Parcel(1))
+        case "half":
+            assert ring.outbox_to_fill().put(encode(done)[:-1] + b"\n")
+    dead.die()
+    house = build()
+    (ended,) = house.ended(job_id)
+    assert ended.state is JobState.FAILED
+    assert house.causes(job_id) == [Cause.LEASE_LOST]
+    assert house.supervisor.books.completed == 0
+
+
+def test_a_line_that_says_nothing_is_named_and_stops_no_rescue(
+    build: Build, peer: Callable[..., Peer], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (job_id,) = _jobs(tmp_path, 1, max_retries=0)
+    dead = peer()
+    (job,) = dead.claim(1)
+    ring = dead.ring()
+    assert ring.outbox_to_fill().put(b"\xff{]\n")
+    dead.say(ring, _done(job))
+    dead.die()
+    house = build()
+    assert house.ended(job_id)[0].state is JobState.COMPLETED
+    assert [record.lines for record in caplog.records if "junk" in record.message] == [1]  # type: ignore[attr-defined]
+
+
+def test_answers_of_another_boot_are_no_evidence(
+    build: Build, peer: Callable[..., Peer], tmp_path: Path
+) -> None:
+    (job_id,) = _jobs(tmp_path, 1, max_retries=0)
+    dead = peer(boot="00000000-0000-0000-0000-000000000000")
+    (job,) = dead.claim(1)
+    dead.say(dead.ring(), _done(job))
+    dead.die()
+    house = build()
+    house.ended(job_id)
+    assert house.causes(job_id) == [Cause.LEASE_LOST]
+
+
+def test_an_answer_given_while_the_rescuer_looked_counts(
+    build: Build, peer: Callable[..., Peer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mpdispatch.supervisor import rescue
+
+    (job_id,) = _jobs(tmp_path, 1, max_retries=0)
+    dead = peer()
+    (job,) = dead.claim(1)
+    worker = stand_in()
+    ring = dead.ring(process_id(worker.pid))
+    dead.start(ring, job)
+    real = rescue.kill_tree
+
+    def answers_first(process: ProcessId) -> None:
+        dead.say(ring, _done(job))
+        real(process)
+
+    monkeypatch.setattr(rescue, "kill_tree", answers_first)
+    dead.process.kill()
+    dead.process.wait()  # its file stays open: the worker writes into it still
+    house = build()
+    assert house.ended(job_id)[0].state is JobState.COMPLETED
+    worker.wait()
+
+
+@pytest.mark.parametrize(
+    ("asked", "is_cancel_requested", "answer", "expected"),
+    [
+        (CONTROL_TIMEOUT, False, "done", (JobState.FAILED, Cause.TIMEOUT)),
+        (CONTROL_TIMEOUT, True, "error", (JobState.FAILED, Cause.TIMEOUT)),
+        (CONTROL_CANCEL, True, "done", (JobState.COMPLETED, Cause.COMPLETED)),
+        (CONTROL_CANCEL, True, "error", (JobState.CANCELLED, Cause.CANCELLED)),
+        (CONTROL_CANCEL, False, "error", (JobState.FAILED, Cause.ABORTED)),
+        (None, True, "done", (JobState.COMPLETED, Cause.COMPLETED)),
+        (None, True, "error", (JobState.FAILED, Cause.ERROR)),
+        (None, True, "retry", (JobState.FAILED, Cause.RETRY)),
+        (None, True, "snooze", (JobState.CANCELLED, Cause.SNOOZE)),
+    ],
+)
+def test_an_answer_is_decided_as_its_supervisor_would_have(
+    build: Build,
+    peer: Callable[..., Peer],
+    tmp_path: Path,
+    asked: int | None,
+    is_cancel_requested: bool,
+    answer: str,
+    expected: tuple[JobState, Cause],
+) -> None:
+    (job_id,) = _jobs(tmp_path, 1, max_retries=0, timeout_us=2 * SECOND_US)
+    dead = peer()
+    (job,) = dead.claim(1)
+    ring = dead.ring()
+    dead.start(ring, job)
+    if is_cancel_requested:
+        dead.store.cancel(job_id, now=SystemClock().now())
+    if asked is not None:
+        ring.ask(Control(job.id, job.starts, asked))
+    otherwise = {
+        "error": Raised(run=RUN, error=ERROR),
+        "retry": RetryAsked(run=RUN, error=ERROR, delay_us=0),
+        "snooze": Snoozed(run=RUN, delay_us=0),
+    }
+    dead.say(ring, _done(job) if answer == "done" else _ended(job, otherwise[answer]))
+    dead.die()
+    house = build()
+    (ended,) = house.ended(job_id)
+    assert (ended.state, *house.causes(job_id)) == expected
+    if asked == CONTROL_TIMEOUT:
+        assert ended.last_error is not None
+        assert ended.last_error.message == "ran longer than its timeout of 2 s"
+
+
+def test_extensions_hear_of_jobs_that_a_dead_peers_workers_had_done(
+    peer: Callable[..., Peer], tmp_path: Path
+) -> None:
+    done, lost, cancelled = _jobs(tmp_path, 3, max_retries=1)
+    dead = peer()
+    jobs = dead.claim(3)
+    ring = dead.ring()
+    for job in jobs:
+        dead.start(ring, job)
+    dead.say(ring, _done(jobs[0]))
+    dead.say(ring, _ended(jobs[2]))
+    dead.store.cancel(cancelled, now=SystemClock().now())
+    dead.die()
+    heard: list[Event] = []
+    sink = Mock(offer=lambda notices, count: heard.extend(e for n in notices for e in events_of(n)))
+    teller = Teller(sink, frozenset(HOOKS.values()), SystemClock())
+    store = SQLiteStore(tmp_path / "jobs.db", durability="process")
+    ledger = store.ledger()
+    rescuer = Rescuer(ledger, SystemClock(), LiveRulebook(engine.registry), Books(), LOG, teller)
+    try:
+        assert rescuer.look(0, set()) == ([], True)
+    finally:
+        ledger.close()
+        store.close()
+    assert [(type(event), event.job_id) for event in heard] == [(JobCompleted, done), (JobRetrying, lost)]  # type: ignore[union-attr]
+    assert isinstance(heard[0], JobCompleted)
+    assert (heard[0].worker_pid, heard[0].duration_s) == (4711, 0.0025)
+
+
+def test_a_supervisor_that_joins_anew_counts_what_its_own_workers_had_answered(
+    house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The store was not writable until its lease ran out: nothing it had heard is on disk.
+    job_id = house.enqueue("hold", {"max_retries": 0}, started=tmp_path / "started", gate=tmp_path / "gate")
+    house.until((tmp_path / "started").exists)
+    before = house.owner
+    foreign = house.lock()
+    (tmp_path / "gate").touch()
+    house.until(lambda: house.supervisor.books.unwritten)
+    foreign.close()
+    house.clock.advance(house.config.stale_job_threshold)
+    house.until(lambda: house.owner != before)
+    (job,) = house.ended(job_id)
+    assert (job.state, job.starts) == (JobState.COMPLETED, 1)
+    assert house.causes(job_id) == [Cause.COMPLETED]
+    assert house.supervisor.books.completed == 1
+
+
 # ---------------------------------------------------------------- alive or stopped
 
 
@@ -259,7 +515,7 @@ def test_a_stopped_peer_past_its_lease_is_taken_over_and_its_workers_killed(
 _SUPERVISOR = """
 import sys
 from pathlib import Path
-from tests.supervisor.house import House
+from tests.supervisor.house import LOG, House
 house = House(Path(sys.argv[1]), config={"concurrency": 2})
 print("up", flush=True)
 house.supervisor.run()

@@ -68,13 +68,13 @@ def once(s: float = 0.01) -> None:
 
 
 @engine.job()
-def until_file(name: str) -> str:
-    """Runs until somebody creates the file."""
+def until_file(name: str, size: int = 0) -> str:
+    """Runs until somebody creates the file. Gives its name, at least so many characters long."""
     note("start")
     while not (HERE / name).exists():
         time.sleep(0.005)
     note("end")
-    return name
+    return name.ljust(size)
 
 
 @engine.job(max_retries=0)
