@@ -70,7 +70,7 @@ def statement(kinds: tuple[str, ...]) -> str:
 
 
 def _arms(
-    connection: sqlite3.Connection, planner: Planner, left: Mapping[str, int], total: int
+    connection: sqlite3.Connection, planner: Planner, left: Mapping[str, int], total: int, has_parked: bool
 ) -> Iterator[_Arm]:
     # Those of a kind together, so that there are few different statements to prepare.
     for queue, most in left.items():
@@ -80,7 +80,7 @@ def _arms(
         # Not read on past its limit: a full queue may hold a million due jobs.
         if most < total:
             yield "due_limited", (queue, most)
-    for name, queue in claimable_parked(connection, planner, left):
+    for name, queue in claimable_parked(connection, planner, left) if has_parked else ():
         yield "parked", (name, queue, min(left[queue], total))
 
 
@@ -96,9 +96,11 @@ def _open(connection: sqlite3.Connection, arms: list[_Arm], cursors: ExitStack) 
     return heapq.merge(*streams, key=lambda row: (-row[_PRIORITY], row[_RUN_AT_US], row[ID]))
 
 
-def choose(connection: sqlite3.Connection, planner: Planner, left: dict[str, int], total: int) -> Choice:
+def choose(
+    connection: sqlite3.Connection, planner: Planner, left: dict[str, int], total: int, *, has_parked: bool
+) -> Choice:
     """Up to `total` due rows, of each queue as many as `left` says; those nobody here can run are to be parked."""
-    arms = list(_arms(connection, planner, left, total))
+    arms = list(_arms(connection, planner, left, total, has_parked))
     is_limited = len(arms) > 1 and any(kind != "due" for kind, _ in arms)
     taken, parked = list[Row](), list[tuple[str, int]]()
     with ExitStack() as cursors:

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from mpdispatch import sqlite3
 from mpdispatch.clock import Instant
+from mpdispatch.errors import LeaseLostError
 from mpdispatch.failpoints import failpoint
 from mpdispatch.ids import boot_id
 from mpdispatch.model import ClaimedJob, ClaimFacts, ClaimPlan, Planner
@@ -25,7 +26,9 @@ from mpdispatch.store.sqlite.queries import QUERIES
 
 __all__ = [
     "Claim",
+    "Glance",
     "claim",
+    "glance",
     "is_anything_claimable",
     "is_anything_staged",
     "next_due_us",
@@ -37,6 +40,17 @@ STAGE_AT_MOST = 1000
 """Per turn: one turn must not hold the write lock for long."""
 
 
+class Glance(NamedTuple):
+    """What there mostly is not; where there is none, nobody looks for it. 0 or 1 each."""
+
+    is_registered: int
+    has_later: int
+    """Any job is scheduled or retrying, in whatever queue."""
+    has_parked: int
+    has_paused: int
+    """Any queue is."""
+
+
 class Claim(NamedTuple):
     jobs: list[ClaimedJob]
     parked: Mapping[str, int]
@@ -46,7 +60,15 @@ class Claim(NamedTuple):
 # ---------------------------------------------------------------- facts
 
 
-def read_facts(connection: sqlite3.Connection, planner: Planner, now: Instant) -> ClaimFacts:
+def glance(connection: sqlite3.Connection, owner: int) -> Glance:
+    """Raises LeaseLostError: the owner is not registered any more."""
+    seen = Glance(*connection.execute(QUERIES["glance"], (owner,)).fetchone())
+    if not seen.is_registered:
+        raise LeaseLostError(owner)
+    return seen
+
+
+def read_facts(connection: sqlite3.Connection, planner: Planner, now: Instant, seen: Glance) -> ClaimFacts:
     """What the planner needs to know; counts and buckets only where there are limits."""
     running = {
         queue: connection.execute(QUERIES["running_in"], (queue,)).fetchone()[0] for queue in planner.limited
@@ -57,7 +79,9 @@ def read_facts(connection: sqlite3.Connection, planner: Planner, now: Instant) -
         row = connection.execute(QUERIES["bucket"], (queue, boot_id())).fetchone()
         if row is not None and row[0] is not None:
             buckets[queue] = row[0]
-    paused = frozenset(row[0] for row in connection.execute(QUERIES["paused"]))
+    paused = frozenset[str]()
+    if seen.has_paused:
+        paused = frozenset(row[0] for row in connection.execute(QUERIES["paused"]))
     return ClaimFacts(now=now, running=running, buckets=buckets, paused=paused)
 
 
@@ -69,36 +93,40 @@ def _queues_with_due(connection: sqlite3.Connection, queues: Iterable[str]) -> l
     return [row[0] for row in connection.execute(QUERIES["queues_with_due"], (as_json(queues),))]
 
 
-def is_anything_claimable(connection: sqlite3.Connection, planner: Planner, slots: int, now: Instant) -> bool:
+def is_anything_claimable(
+    connection: sqlite3.Connection, planner: Planner, slots: int, now: Instant, seen: Glance
+) -> bool:
     """Whether a claim would find a row. Reads only, so that an idle supervisor takes no write lock."""
-    facts = read_facts(connection, planner, now)
+    facts = read_facts(connection, planner, now, seen)
     plan = planner.plan(slots, facts)
     queues = _open_queues(plan, facts) if plan.total > 0 else {}
     if not queues:
         return False
     if _queues_with_due(connection, queues):
         return True
-    return bool(claimable_parked(connection, planner, queues))
+    return bool(seen.has_parked and claimable_parked(connection, planner, queues))
 
 
 # ---------------------------------------------------------------- what is due later
 
 
-def next_due_us(connection: sqlite3.Connection, queues: Iterable[str]) -> int | None:
+def next_due_us(connection: sqlite3.Connection, queues: Iterable[str], seen: Glance) -> int | None:
     """When the first scheduled or retrying job of these queues is due."""
+    if not seen.has_later:
+        return None
     found: int | None = connection.execute(QUERIES["next_due"], (as_json(queues),)).fetchone()[0]
     return found
 
 
-def is_anything_staged(connection: sqlite3.Connection, planner: Planner, now: Instant) -> bool:
+def is_anything_staged(connection: sqlite3.Connection, planner: Planner, now: Instant, seen: Glance) -> bool:
     """Whether a scheduled or retrying job has become due."""
-    due = next_due_us(connection, planner.queues)
+    due = next_due_us(connection, planner.queues, seen)
     return due is not None and due <= now.wall_us
 
 
-def stage(connection: sqlite3.Connection, planner: Planner, now: Instant) -> bool:
+def stage(connection: sqlite3.Connection, planner: Planner, now: Instant, seen: Glance) -> bool:
     """Make due what has become due, at most STAGE_AT_MOST jobs; True: there may be more."""
-    if not is_anything_staged(connection, planner, now):
+    if not is_anything_staged(connection, planner, now, seen):
         return False
     left = STAGE_AT_MOST
     for queue in planner.queues:
@@ -108,11 +136,13 @@ def stage(connection: sqlite3.Connection, planner: Planner, now: Instant) -> boo
     return left <= 0
 
 
-def next_token_us(connection: sqlite3.Connection, planner: Planner, slots: int, now: Instant) -> int | None:
+def next_token_us(
+    connection: sqlite3.Connection, planner: Planner, slots: int, now: Instant, seen: Glance
+) -> int | None:
     """When a rate-limited queue gets its next token, if that is what holds a due job back."""
     if not planner.rated:
         return None
-    facts = read_facts(connection, planner, now)
+    facts = read_facts(connection, planner, now, seen)
     plan = planner.plan(max(slots, 1), facts)
     held_back = [
         queue
@@ -125,15 +155,17 @@ def next_token_us(connection: sqlite3.Connection, planner: Planner, slots: int, 
 # ---------------------------------------------------------------- claim
 
 
-def claim(connection: sqlite3.Connection, owner: int, planner: Planner, slots: int, now: Instant) -> Claim:
+def claim(
+    connection: sqlite3.Connection, owner: int, planner: Planner, slots: int, now: Instant, seen: Glance
+) -> Claim:
     """Take up to `slots` due jobs, as planned, in due order; park those nobody here can run."""
-    facts = read_facts(connection, planner, now)
+    facts = read_facts(connection, planner, now, seen)
     plan = planner.plan(slots, facts)
     left = _open_queues(plan, facts)
     total = min(plan.total, slots)
     if total <= 0 or not left:
         return Claim([], {}, False)
-    rows, parked, has_more = choose(connection, planner, left, total)
+    rows, parked, has_more = choose(connection, planner, left, total, has_parked=bool(seen.has_parked))
     if parked:
         connection.executemany(QUERIES["park"], parked)
     if rows:

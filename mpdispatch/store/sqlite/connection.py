@@ -64,7 +64,9 @@ class Session:
         path: Path | None,
         identity: FileIdentity | None,
         patience_s: float,
+        flushes: bool,
     ) -> None:
+        """`flushes`: a commit waits for the disk, unless told not to."""
         self.connection = connection
         self.location, self.path = location, path
         self.pid = os.getpid()
@@ -74,7 +76,7 @@ class Session:
         self.identity = identity
         # As text: a stat of a Path costs twice as much, and every commit makes two.
         self._path_text = str(path)
-        self._patience_s = patience_s
+        self._patience_s, self._flushes, self._is_flushing = patience_s, flushes, flushes
         self._log = Log(connection, path)
 
     # -- transactions ---------------------------------------------------------------------------
@@ -95,11 +97,11 @@ class Session:
         `is_one_statement`: `work` is a single INSERT, UPDATE or DELETE. SQLite makes that a transaction of its own,
         which begins as BEGIN IMMEDIATE does, for two statements less.
         """
-        if not synced and self.path is not None:
-            return self._write_unsynced(work, point)
         transaction = self._alone if is_one_statement else self._transaction
 
         def checkpointed() -> T:
+            if self._flushes and synced is not self._is_flushing:
+                self._flush_commits(synced)
             result = transaction(work, point)
             if checkpoint and self._log.is_due():
                 self._checkpoint()
@@ -107,19 +109,15 @@ class Session:
 
         return self.locked(checkpointed)
 
-    def _write_unsynced(self, work: Callable[[sqlite3.Connection], T], point: str) -> T:
-        (level,) = self.connection.execute("PRAGMA synchronous").fetchone()
-        # 1 is NORMAL: in WAL mode a commit then leaves the fsync out, and nothing else.
-        self.connection.execute("PRAGMA synchronous=1")
-        try:
-            return self.locked(lambda: self._transaction(work, point))
-        finally:
-            self.connection.execute(f"PRAGMA synchronous={level}")
+    def _flush_commits(self, wanted: bool) -> None:
+        """Whether commits wait for the disk from now on. In WAL mode NORMAL leaves their fsync out, and nothing else."""
+        self.connection.execute(f"PRAGMA synchronous = {'FULL' if wanted else 'NORMAL'}")
+        self._is_flushing = wanted
 
     def sync(self) -> None:
         """Have all commits so far survive a power cut: flush the log, where they stand."""
-        if self.path is None or self.connection.execute("PRAGMA synchronous").fetchone() == (1,):
-            return  # in memory, or durability="process": nothing is flushed for anybody
+        if not self._flushes:
+            return
         try:
             self._log.flush()
         except OSError as error:

@@ -147,7 +147,6 @@ class SQLiteLedger:
         is_synced = bool(transitions or progress or outputs)
 
         def work(connection: sqlite3.Connection, *, one_by_one: bool = False) -> Turn:
-            _require_registered(connection, owner)
             if progress:
                 finishing.record_progress(connection, owner, progress)
             if outputs:
@@ -158,6 +157,8 @@ class SQLiteLedger:
                 rejected = finishing.record_one_by_one(connection, owner, transitions)
             elif transitions:
                 finishing.record(connection, owner, transitions)
+            # Now, for what has just been recorded may be due later; if this owner is gone, nothing of it stays.
+            seen = claiming.glance(connection, owner)
             if planner is None:
                 return Turn(
                     claimed=(),
@@ -168,9 +169,9 @@ class SQLiteLedger:
                     next_due_us=None,
                     next_token_us=None,
                 )
-            has_more = claiming.stage(connection, planner, now)
+            has_more = claiming.stage(connection, planner, now, seen)
             failpoint("claim.after_stage")
-            claim = claiming.claim(connection, owner, planner, slots, now)
+            claim = claiming.claim(connection, owner, planner, slots, now, seen)
             has_more = has_more or claim.has_more
             return Turn(
                 claimed=claim.jobs,
@@ -178,8 +179,8 @@ class SQLiteLedger:
                 cancelled=cancelled,
                 parked=claim.parked,
                 has_more=has_more,
-                next_due_us=None if has_more else claiming.next_due_us(connection, planner.queues),
-                next_token_us=claiming.next_token_us(connection, planner, slots, now),
+                next_due_us=None if has_more else claiming.next_due_us(connection, planner.queues, seen),
+                next_token_us=claiming.next_token_us(connection, planner, slots, now, seen),
                 is_synced=is_synced or not claim.jobs,
             )
 
@@ -276,11 +277,6 @@ class SQLiteLedger:
             self._session_now = None
 
 
-def _require_registered(connection: sqlite3.Connection, owner: int) -> None:
-    if connection.execute(QUERIES["is_registered"], (owner,)).fetchone() is None:
-        raise LeaseLostError(owner)
-
-
 def _owned(connection: sqlite3.Connection, owner: int) -> list[tuple[int, int]]:
     return connection.execute(QUERIES["owned"], (owner,)).fetchall()
 
@@ -299,15 +295,15 @@ def _idle_turn(
     connection: sqlite3.Connection, owner: int, planner: Planner | None, slots: int, now: Instant
 ) -> Turn | None:
     """The answer of a turn that has nothing to write, or None if there is something."""
-    _require_registered(connection, owner)
+    seen = claiming.glance(connection, owner)
     next_due_us = next_token_us = None
     if planner is not None:
-        if claiming.is_anything_staged(connection, planner, now):
+        if claiming.is_anything_staged(connection, planner, now, seen):
             return None
-        if slots > 0 and claiming.is_anything_claimable(connection, planner, slots, now):
+        if slots > 0 and claiming.is_anything_claimable(connection, planner, slots, now, seen):
             return None
-        next_due_us = claiming.next_due_us(connection, planner.queues)
-        next_token_us = claiming.next_token_us(connection, planner, slots, now)
+        next_due_us = claiming.next_due_us(connection, planner.queues, seen)
+        next_token_us = claiming.next_token_us(connection, planner, slots, now, seen)
     return Turn(
         claimed=(),
         rejected=(),

@@ -6,9 +6,14 @@ INSERT INTO mpdispatch_supervisors (
 )
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
--- name: is_registered
--- The first statement of every transaction a supervisor writes in.
-SELECT 1 FROM mpdispatch_supervisors WHERE id = ?;
+-- name: glance
+-- In every transaction a supervisor writes in: is it registered, and is there any of what there mostly is not? One
+-- look instead of four.
+SELECT
+    EXISTS (SELECT 1 FROM mpdispatch_supervisors WHERE id = ?),
+    EXISTS (SELECT 1 FROM mpdispatch_jobs WHERE line = 2),
+    EXISTS (SELECT 1 FROM mpdispatch_jobs WHERE line = 3),
+    EXISTS (SELECT 1 FROM mpdispatch_queues WHERE is_paused);
 
 -- name: unregister
 -- Its jobs are finished, released or taken over by then.

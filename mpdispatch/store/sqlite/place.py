@@ -124,6 +124,7 @@ class FilePlace:
                 path=self.path,
                 identity=identity,
                 patience_s=patience_s,
+                flushes=self.options.durability != "process",
             )
             _open_sessions.add(session)
             if identity_of(self.path) == identity:
@@ -236,7 +237,13 @@ class MemoryPlace:
                 weakref.finalize(self, _in_process(os.getpid(), connection.close))
                 self._connection = connection
         return Session(
-            connection, self._lock, location=self.location, path=None, identity=None, patience_s=patience_s
+            connection,
+            self._lock,
+            location=self.location,
+            path=None,
+            identity=None,
+            patience_s=patience_s,
+            flushes=False,
         )
 
     def close(self, session: Session) -> None: ...

@@ -155,13 +155,17 @@ class SQLiteStore:
         """Keep one job. On disk when this returns, unless `connection` is given: then with its commit."""
         if connection is not None:
             return self._enqueue_on(connection, job, now)
-        made = self._write(
-            lambda c: inserts.insert(c, job, now),
-            "enqueue",
-            create=True,
-            is_one_statement=inserts.is_one_statement(job),
-        )
-        self.wake()
+        is_one_statement = inserts.is_one_statement(job)
+
+        def work(connection: sqlite3.Connection) -> Job:
+            made = inserts.insert(connection, job, now)
+            if is_one_statement:
+                self.wake()  # it is committed: a supervisor wakes up while the lock is let go of
+            return made
+
+        made = self._write(work, "enqueue", create=True, is_one_statement=is_one_statement)
+        if not is_one_statement:
+            self.wake()
         return made
 
     def _enqueue_on(self, connection: Any, job: NewJob, now: Instant) -> Job:
