@@ -57,12 +57,12 @@ class Books:
         else:
             self.backlog.sort(key=_claim_order)
 
-    def written(self) -> None:
-        """The unwritten outcomes are on disk."""
-        for item in self.unwritten:
+    def written(self, count: int) -> None:
+        """The first so many unwritten outcomes, and all progress, are on disk."""
+        for item in self.unwritten[:count]:
             if item.worker is not None:
                 item.worker.unsettled -= 1
-        self.unwritten.clear()
+        del self.unwritten[:count]
         self.progress.clear()
 
     def drop(self) -> None:

@@ -245,9 +245,9 @@ class Supervisor:
         return due
 
     def _wants_turn(self, now_us: int) -> bool:
-        """Whether another turn would have something to do right away."""
+        """Whether another turn would have something to do right away: the last one did not write or claim all."""
         turns = self._turns
-        return (
+        return bool(self.books.unwritten) or (
             not self._shutdown.is_on and turns.claim_at_us <= now_us and self._assigner.free_slots(now_us) > 0
         )
 

@@ -32,6 +32,9 @@ LINGER_US = 4_000
 """Longest a decided outcome waits for company before it goes to disk, and a claim that was not flushed."""
 _IN_COMPANY_US = 8_000
 """The same for several: half as many turns for jobs of a millisecond, which lost a tenth of their time to them."""
+_MOST_JOBS = 800
+"""Outcomes a turn writes, and jobs it claims, however many workers there are: it holds the write lock for some 15 ms. With
+half as many enqueues waited hardly less (their own fsync takes longest), and a fifth of the drain rate was lost."""
 _NO_RULES = RetryRules()
 """For a completed job, which is not tried again."""
 _BECAME = {JobState.FAILED: "failed", JobState.CANCELLED: "was cancelled", JobState.SCHEDULED: "is put off"}
@@ -120,7 +123,9 @@ class Turns:
         """
         books = self._books
         slots = self._assigner.free_slots(now_us) if may_claim and now_us >= self.claim_at_us else 0
-        transitions = [item.transition for item in books.unwritten]
+        slots = min(slots, _MOST_JOBS)
+        items = books.unwritten[:_MOST_JOBS]
+        transitions = [item.transition for item in items]
         settled = [(each.job_id, each.starts) for each in transitions] if books.outputs else []
         outputs = books.outputs.due(now_us, settled)
         if not (transitions or books.progress or outputs or slots):
@@ -138,7 +143,7 @@ class Turns:
         )
         books.outputs.written(outputs, settled, now_us)
         self.sync_at_us = 0
-        self._written(turn)
+        self._written(items, turn)
         if slots:
             self._claimed(turn, now_us)
         if not turn.is_synced:
@@ -161,10 +166,10 @@ class Turns:
             self._ledger.sync()
             self.sync_at_us = 0
 
-    def _written(self, turn: Turn) -> None:
+    def _written(self, items: Sequence[Unwritten], turn: Turn) -> None:
         books = self._books
         rejected = set(turn.rejected)
-        for item in books.unwritten:
+        for item in items:
             transition = item.transition
             if rejected and (transition.job_id, transition.starts) in rejected:
                 books.stale_writes += 1
@@ -181,12 +186,12 @@ class Turns:
                 self._tell(item)
                 # What was put off or given back may be due before the next poll.
                 self.claim_at_us = 0
-        if books.unwritten and self._planner is not None and self._planner.limited:
+        if items and self._planner is not None and self._planner.limited:
             self.claim_at_us = 0  # a queue at its limit has room again
         if self._teller is not None:
             self._teller.flush()
-        if books.unwritten or books.progress:
-            books.written()
+        if items or books.progress:
+            books.written(len(items))
             self._pool.free_rings()
 
     def _report(self, item: Unwritten, turn: Turn) -> None:

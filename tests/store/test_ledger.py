@@ -314,6 +314,12 @@ def test_scheduled_and_retrying_jobs_are_claimed_when_due_not_before(
     assert [job.id for job in desk.claim()] == [claimed.id]
 
 
+def test_a_turn_knows_when_what_it_puts_off_is_due(enqueue: Enqueue, desk: Desk, now: Instant) -> None:
+    enqueue()
+    (claimed,) = desk.claim()
+    assert desk.turn(retrying(claimed, now, in_s=3), slots=9).next_due_us == now.wall_us + 3_000_000
+
+
 def test_what_is_due_is_staged_even_when_there_is_no_slot(
     store: Store, enqueue: Enqueue, desk: Desk, clock: FakeClock
 ) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mpdispatch.config import QueueConfig
-from mpdispatch.model import ClaimedJob, JobState, NewJob
+from mpdispatch.model import ClaimedJob, JobState, NewJob, Transition
 from mpdispatch.pool.process import WorkerProcess
+from mpdispatch.store.base import Turn
 from tests.pool.app import engine
 from tests.pool.probes import pid_in
 from tests.supervisor.conftest import Build
@@ -178,3 +181,60 @@ def test_a_handler_registered_while_a_claim_waits_for_the_lock_is_known_to_it(
     assert planner.refusal("late") is not None
     monkeypatch.setitem(engine.registry._definitions, "late", engine.registry.get("uneven"))
     assert planner.refusal("late") is None
+
+
+def test_a_turn_writes_and_claims_so_many_at_most_and_the_rest_soon_after(
+    build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house = build(config={"prefetch_window": 1.0, "poll_interval": 60.0})
+    _teach(house)
+    monkeypatch.setattr("mpdispatch.supervisor.turns._MOST_JOBS", 7)
+    ledger, sizes = house.supervisor._ledger, list[tuple[int, int]]()
+    real = ledger.turn
+
+    def turn(owner: int, transitions: Sequence[Transition], **options: Any) -> Turn:
+        found = real(owner, transitions, **options)
+        sizes.append((len(transitions), len(found.claimed)))
+        return found
+
+    monkeypatch.setattr(ledger, "turn", turn)
+    house.store.enqueue_many(NewJob(name="uneven", payload=b"{}"), [b"{}"] * 60, now=house.clock.now())
+    left = list[float]()
+
+    def is_done() -> bool:
+        if house.supervisor.books.unwritten:
+            left.append(house.waits[-1])
+        return house.store.counts()[JobState.COMPLETED] == 90
+
+    house.until(is_done)
+    assert max(sizes) == (7, 7)
+    assert sum(written for written, _ in sizes) == 60
+    assert left, "some had to be left for another turn"
+    assert max(left) <= 0.008
+
+
+def test_a_second_helping_is_claimed_before_the_first_is_eaten(build: Build) -> None:
+    house = build(config={"prefetch_window": 0.05, "max_prefetch": 4})
+    _teach(house)
+    for _ in range(40):
+        house.enqueue("uneven", seconds=0.002)
+    seen = set[tuple[int, int]]()
+
+    def is_done() -> bool:
+        seen.update((len(worker.hand), len(house.supervisor.books.backlog)) for worker in house.workers)
+        return house.store.counts()[JobState.COMPLETED] == 70
+
+    house.until(is_done)
+    assert any(hand and backlog for hand, backlog in seen), "they eat, and more is there"
+    assert max(backlog for _, backlog in seen) == 4
+
+
+def test_no_second_helping_of_jobs_that_take_long(build: Build, tmp_path: Path) -> None:
+    house = build(config={"prefetch_window": 0.05})
+    house.ended(*[house.enqueue("uneven", seconds=0.25) for _ in range(2)])
+    for _ in range(5):
+        house.enqueue("hold", started=tmp_path / "started", gate=tmp_path / "gate")
+    house.until((tmp_path / "started").exists)
+    house.steps(20)
+    assert [*map(len, (house.workers[0].hand, house.supervisor.books.backlog))] == [1, 0]
+    (tmp_path / "gate").touch()
