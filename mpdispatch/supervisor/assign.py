@@ -82,11 +82,11 @@ class Assigner:
         return sum(1 for w in ready if not w.hand or now_us - (w.started_us(w.hand[0]) or now_us) < _STALE_US)
 
     def least_load(self) -> int:
-        """Estimated µs until a worker runs dry, at the soonest: it has its share of the backlog as well."""
+        """Estimated µs until a worker runs dry, at the soonest: short jobs of the backlog are its next helping."""
         ready = self._pool.ready
         if not ready:
             return 0
-        share = len(self._books.backlog) * (self.estimates.overall or 0) // len(ready)
+        share = len(self._books.backlog) * (self.estimates.overall or 0) // len(ready) if self.depth > 1 else 0
         return share + min(self._load(w) if w.hand else 0 for w in ready)
 
     def is_backlog_stuck(self, now_us: int) -> bool:

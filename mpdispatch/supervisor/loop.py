@@ -213,10 +213,12 @@ class Supervisor:
                 due.append(at)
             if assigner.is_backlog_stuck(now_us):
                 turns.release_backlog()
-            self._linger_s = turns.linger_us(now_us) / SECOND_US if is_well else 0.0
+        wants_turn = is_well and self._wants_turn(now_us)
+        if wants_turn and not self._shutdown.is_on:
+            self._linger_s = turns.linger_us(now_us) / SECOND_US
         if self._is_drain and self._settled_us > now_us:
             due.append(self._settled_us)
-        if is_well and self._linger_s == 0.0 and self._wants_turn(now_us):
+        if wants_turn and self._linger_s == 0.0:
             return 0.0
         wait_s = max(0.0, min(at for at in due if at > 0) - now_us) / SECOND_US
         self._linger_s = min(self._linger_s, wait_s)

@@ -47,7 +47,7 @@ def _said_us(outcome: Outcome, now: Instant) -> int:
         return now.boot_us
     age_us = now.wall_us - run.started_us - run.duration_us
     # By the wall clock, which may have been set.
-    return now.boot_us - min(max(0, age_us), LINGER_US)
+    return now.boot_us - min(max(0, age_us), _IN_COMPANY_US)
 
 
 class Turns:
