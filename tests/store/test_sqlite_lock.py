@@ -1,0 +1,78 @@
+"""The write lock goes round."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mpdispatch.store.sqlite.lock import _MOST_IN_A_ROW, FileLock
+from tests.pool.probes import until
+
+
+@pytest.fixture
+def locks(tmp_path: Path) -> Iterator[tuple[FileLock, FileLock]]:
+    made = FileLock(tmp_path / "side", queue=True), FileLock(tmp_path / "side", queue=True)
+    yield made
+    for each in made:
+        each.close()
+
+
+def _soon() -> float:
+    return time.monotonic() + 10
+
+
+def _is_taken(path: Path) -> bool:
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def test_whoever_waits_has_it_after_a_few_turns_of_one_that_takes_it_again_and_again(
+    locks: tuple[FileLock, FileLock], tmp_path: Path
+) -> None:
+    greedy, patient = locks
+    assert greedy.acquire(_soon())
+    has_it = threading.Event()
+
+    def wait() -> None:
+        assert patient.acquire(_soon())
+        has_it.set()
+
+    waiter = threading.Thread(target=wait)
+    waiter.start()
+    until(lambda: _is_taken(tmp_path / "side" / "queue"), what="the waiter to be next")
+    greedy.release()
+    turns = 0
+    while not has_it.is_set() and greedy.acquire(time.monotonic()):
+        turns += 1
+        greedy.release()
+    waiter.join()
+    assert turns <= _MOST_IN_A_ROW
+    patient.release()
+
+
+def test_it_is_never_held_twice_also_if_the_folder_is_removed(
+    locks: tuple[FileLock, FileLock], tmp_path: Path
+) -> None:
+    first, second = locks
+    assert first.acquire(_soon())
+    first.release()
+    shutil.rmtree(tmp_path / "side")
+    assert second.acquire(_soon())
+    assert not first.acquire(time.monotonic()), "its old file is nobody's lock any more"
+    second.release()
+    assert first.acquire(_soon())
+    assert not second.acquire(time.monotonic())
+    first.release()
