@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from mpdispatch.clock import SECOND_US, Instant
+from mpdispatch.clock import SECOND_US
 from mpdispatch.config import Config, QueueConfig
 from mpdispatch.errors import (
     LeaseLostError,
@@ -27,15 +27,14 @@ from mpdispatch.errors import (
 from mpdispatch.execution.rulebook import Rulebook
 from mpdispatch.model import PeerSupervisor
 from mpdispatch.pool.ears import Heard
-from mpdispatch.pool.frames import Wrote
 from mpdispatch.pool.kill import reap_strays
-from mpdispatch.pool.pool import BootFault, Enqueued, Event, Gone, Ready, Returned, Said, Settled
-from mpdispatch.store.base import Ledger, Progress, Store
+from mpdispatch.store.base import Ledger, Store
 from mpdispatch.supervisor.assign import Assigner
 from mpdispatch.supervisor.berth import Berth
 from mpdispatch.supervisor.books import Books
 from mpdispatch.supervisor.crew import Crew
 from mpdispatch.supervisor.enforce import Enforcer
+from mpdispatch.supervisor.hearing import Hearing
 from mpdispatch.supervisor.membership import Membership
 from mpdispatch.supervisor.prune import Pruner
 from mpdispatch.supervisor.reconcile import Reconciler
@@ -51,8 +50,7 @@ _PEERS_US = 1_000_000
 _PEERS_KNOCK_US = 100_000
 _DRAINED_US = 100_000
 _LOOK_US = 8_000
-"""A worker that has more to do does not say that it has answered: we look this often. Each look costs a quarter of a
-millisecond."""
+"""A worker that has more to do does not say that it has answered: we look this often, for 0.25 ms each time."""
 _FLUSH_S = 2.0
 """How long idle workers may take to send the spans they hold."""
 
@@ -114,13 +112,21 @@ class Supervisor:
         self._pruner = Pruner(self._ledger, self._clock, config, crew.log)
         self._shutdown = Shutdown(config)
         self._trouble = Trouble(self._ledger, crew.log)
+        self._hearing = Hearing(
+            crew,
+            config,
+            books=self.books,
+            assigner=self._assigner,
+            turns=self._turns,
+            shutdown=self._shutdown,
+            teller=teller,
+        )
         self._peers_at_us = 0
         self._peers_seen_us = 0
         self._peers: list[PeerSupervisor] = []
         self._cancels_due = True
         self._was_knocked = False
         """Whether somebody has enqueued something, or so it seems, and nobody has looked."""
-        self._max_worker_rss = config.max_worker_rss
         self._poll_us = round(config.poll_interval * SECOND_US)
         self._settled_us = 0
         self._linger_s = 0.0
@@ -174,7 +180,7 @@ class Supervisor:
             self._peers_at_us = 0
         now = self._clock.now()
         for event in self._pool.hear(events):
-            self._take(event, now)
+            self._cancels_due |= self._hearing.take(event, now)
 
     def tick(self) -> float:
         """Do everything that is due; gives the seconds until something is (at most one poll interval)."""
@@ -323,63 +329,6 @@ class Supervisor:
         if now.boot_us < min(self._peers_at_us, self._turns.claim_at_us):
             return False  # nobody wants to look
         return self._turns.is_only_a_poll(now) and not self._ledger.has_changed()
-
-    # -- deciding ---------------------------------------------------------------------------------------
-
-    def _take(self, event: Event, now: Instant) -> None:
-        if type(event) is Settled:  # first and plainly: one per job
-            self._turns.decide(event.job, event.outcome, event.worker, now)
-            if self._max_worker_rss is not None or self._assigner.boot_failures:
-                self._look_at_worker(event, now.boot_us)
-            return
-        now_us = now.boot_us
-        match event:
-            case Returned(jobs=jobs):
-                self.books.put_back(jobs, now_us)
-                self._cancels_due = True
-            case Said(job_id=job_id, starts=starts, data=data):
-                self.books.progress[job_id] = Progress(job_id=job_id, starts=starts, data=data)
-            case Enqueued(events=events, count=count):
-                if self._teller is not None:
-                    self._teller.told(events, count)
-            case Wrote():
-                self.books.outputs.add(
-                    event.id, event.starts, event.stream, event.text, event.written, now_us=now_us
-                )
-            case BootFault() | Gone():
-                self._worker_ended(event, now_us)
-            case Ready():
-                pass  # It is among the pool's ready ones by now; whether it can work, its first job tells.
-
-    def _worker_ended(self, event: BootFault | Gone, now_us: int) -> None:
-        if isinstance(event, BootFault):
-            self._assigner.boot_failed(now_us)
-            self._log.error(
-                "a worker did not start", extra={"reason": event.reason, "traceback": event.traceback}
-            )
-            if self._assigner.boot_failures >= 3 and not self._pool.ready:
-                self._turns.release_backlog()
-            return
-        ending = event.worker.ending
-        if (
-            event.worker.jobs_sent == 0
-            and ending is not None
-            and ending.signal is None
-            and not self._shutdown.is_on
-        ):
-            # It imported the app and ended by itself: as good as not started, or we would start it for ever.
-            self._assigner.boot_failed(now_us)
-            self._log.error("a worker ended before its first job", extra={"how": str(ending)})
-        if self._crew.is_subreaper:
-            reap_strays(self._pool.family)
-
-    def _look_at_worker(self, event: Settled, now_us: int) -> None:
-        """A worker that has done a job works; one that has grown too large has done its last."""
-        self._assigner.boot_worked()
-        limit, run = self._max_worker_rss, getattr(event.outcome, "run", None)
-        if limit is not None and run is not None and (run.max_rss_bytes or 0) > limit:
-            self.books.put_back(event.worker.recall(), now_us)
-            event.worker.retire()
 
     def look_around(self) -> None:
         """What needs no worker: stay registered, take over what dead supervisors left. Before the first is there."""

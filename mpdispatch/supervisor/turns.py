@@ -1,7 +1,7 @@
 """Duty: decide outcomes, write them, and claim more: one transaction a turn. Effects: the store.
 
 Group commit is bounded in time: while every worker has work in its hands, outcomes gather for at most
-`LINGER_US`; as soon as one might run dry, or a lone job ends, the turn is taken at once.
+`_IN_COMPANY_US`; as soon as one might run dry, or a lone job ends, the turn is taken at once.
 """
 
 from __future__ import annotations
