@@ -319,7 +319,7 @@ def test_doctor_finds_fleeting_folders_long_logs_and_full_disks(
     with open(f"{path}-wal", "wb") as wal:
         wal.truncate(200 << 20)
     monkeypatch.setattr(health, "filesystem_of", lambda _: "tmpfs")
-    monkeypatch.setattr(health.shutil, "disk_usage", lambda _: SimpleNamespace(free=1 << 20))
+    monkeypatch.setattr(health.os, "statvfs", lambda _: SimpleNamespace(f_bavail=256, f_frsize=4096))
     levels = {each.check: each.level for each in health.of_file(path, "process")}
     assert {name for name, level in levels.items() if level is Level.WARNING} == {"filesystem", "wal", "disk"}
     assert levels["durability"] is Level.NOTE

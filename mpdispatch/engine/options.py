@@ -5,7 +5,6 @@ Every fault of a call is reported at once, each by its keyword.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypedDict
@@ -17,7 +16,7 @@ from mpdispatch.errors import ConfigError, Fault, UsageError
 from mpdispatch.model import Job
 from mpdispatch.policy.backoff import BackoffSpec
 from mpdispatch.policy.durations import as_seconds
-from mpdispatch.policy.names import check_name, shown
+from mpdispatch.policy.names import check_name, nearest, shown
 
 __all__ = [
     "EnqueueKeywords",
@@ -162,8 +161,8 @@ def _read(given: Mapping[str, Any], readers: Mapping[str, _Reader]) -> tuple[dic
 
 
 def _unknown(field: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(field, known, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+    near = nearest(field, known)
+    hint = f"did you mean {near}?" if near else f"there are {', '.join(known)}"
     return f"{field}: no such option; {hint} (a handler's own arguments go into enqueue)"
 
 

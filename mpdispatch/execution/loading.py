@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import importlib.util
 import os
@@ -14,6 +13,7 @@ from mpdispatch.errors import AppImportError, AppReferenceError, DispatchError
 from mpdispatch.execution.appref import AppEngine, AppReference, engine_of, parse_target
 from mpdispatch.execution.codec import error_info
 from mpdispatch.execution.context import rerunning_main
+from mpdispatch.policy.names import nearest
 
 __all__ = ["load"]
 
@@ -80,8 +80,8 @@ def _no_attribute(found: Any, name: str) -> str:
             f"run again in a worker, the main program has no {name!r}; define the engine and its handlers at the "
             'top level, outside of `if __name__ == "__main__":`'
         )
-    near = difflib.get_close_matches(name, vars(found) if hasattr(found, "__dict__") else (), n=1)
-    return f"{where!r} has no attribute {name!r}" + (f"; did you mean {near[0]!r}?" if near else "")
+    near = nearest(name, vars(found) if hasattr(found, "__dict__") else ())
+    return f"{where!r} has no attribute {name!r}" + (f"; did you mean {near!r}?" if near else "")
 
 
 def _enter(reference: AppReference) -> None:

@@ -6,7 +6,6 @@ types of the signature: what the worker will see is what was checked.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -32,7 +31,7 @@ from mpdispatch.execution.safejson import (
     lossy,
     unwritable,
 )
-from mpdispatch.policy.names import shown
+from mpdispatch.policy.names import nearest, shown
 
 __all__ = ["OPTION_NAMES", "Signature"]
 
@@ -147,8 +146,8 @@ class Signature:
         return faults
 
     def _unknown(self, name: str) -> str:
-        near = difflib.get_close_matches(str(name), self.names, n=1)
-        hint = f"did you mean {near[0]}? " if near else ""
+        near = nearest(str(name), self.names)
+        hint = f"did you mean {near}? " if near else ""
         if not near and name in OPTION_NAMES:
             hint = f"options of a job are set by .options({name}=...).enqueue(...); "
         return f"is no argument of this job; {hint}it takes: {', '.join(self.names) or 'none'}"

@@ -1,12 +1,13 @@
-"""Which texts can be the name of a job or a queue. Pure: no I/O, no clock."""
+"""Which texts can be the name of a job or a queue, and what a wrong one was meant to be. Pure: no I/O, no clock."""
 
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Iterable
 
 from mpdispatch.errors import UsageError
 
-__all__ = ["MAX_NAME_CHARS", "check_name", "shown"]
+__all__ = ["MAX_NAME_CHARS", "check_name", "nearest", "shown"]
 
 MAX_NAME_CHARS = 200
 
@@ -53,3 +54,15 @@ def check_name(kind: str, value: object) -> str:
     if ".." in value:
         raise UsageError(f"{kind} must not hold '..', as {shown(value)} does")
     return value
+
+
+def nearest(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str | None:
+    """The known name most like this one, or None; `cutoff` from 0 (anything) to 1 (the same).
+
+    >>> nearest("rendre", ["render", "send"]), nearest("purge", ["render", "send"])
+    ('render', None)
+    """
+    from difflib import get_close_matches  # 10 ms and half a MiB that only an error needs
+
+    found = get_close_matches(name, known, n=1, cutoff=cutoff)
+    return found[0] if found else None

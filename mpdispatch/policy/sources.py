@@ -5,13 +5,13 @@ sources, strongest first ──▶ collect(readers) ──▶ values, where each
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from mpdispatch.errors import ConfigError, Fault, UsageError
+from mpdispatch.policy.names import nearest
 from mpdispatch.policy.settings import Reader
 
 __all__ = ["DEFAULT_ORIGIN", "Settings", "Source", "arguments", "collect", "environment", "section"]
@@ -62,7 +62,7 @@ def environment(env: Mapping[str, str], prefix: str, known: Iterable[str]) -> So
         name = variable.removeprefix(prefix).lower()
         if not variable.startswith(prefix) or variable != key(name) or not text.strip():
             continue
-        if name in settings or difflib.get_close_matches(name, settings, n=1, cutoff=_NEAR):
+        if name in settings or nearest(name, settings, cutoff=_NEAR):
             values[name] = text.strip()
     return Source(values=values, key=key, origin=key, is_text=True)
 
@@ -116,10 +116,10 @@ def collect(
 
 
 def _unknown(name: str, readers: Mapping[str, Reader], source: Source) -> str:
-    near = difflib.get_close_matches(name.lower(), readers, n=1, cutoff=0.5)
+    near = nearest(name.lower(), readers, cutoff=0.5)
     if near:
         # The file, and the place in a list, stand before the fault already.
-        wanted = re.sub(r"^\[\d+\]\.", "", source.key(near[0]).rpartition(": ")[2])
+        wanted = re.sub(r"^\[\d+\]\.", "", source.key(near).rpartition(": ")[2])
         return f"no such setting; did you mean {wanted}?"
     # Variables have names of their own; of the keys of a section only the last part differs.
     names = map(source.key, sorted(readers)) if source.is_text else sorted(readers)

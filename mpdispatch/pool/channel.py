@@ -11,7 +11,6 @@ import errno
 import os
 import socket
 import sys
-import tempfile
 
 __all__ = ["EXIT_CHANNEL_LOST", "Channel", "ChannelBroken", "channel_pair"]
 
@@ -128,6 +127,8 @@ def _sealed(frame: bytes) -> int:
     if sys.platform == "linux":
         descriptor = os.memfd_create("mpdispatch-frame", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     else:
+        import tempfile  # a MiB that only this needs
+
         with tempfile.TemporaryFile() as file:
             descriptor = os.dup(file.fileno())
     try:

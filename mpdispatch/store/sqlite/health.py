@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -132,7 +131,8 @@ def _log(path: Path) -> Finding:
 
 
 def _room(path: Path) -> Finding:
-    free = shutil.disk_usage(path.parent).free
+    found = os.statvfs(path.parent)
+    free = found.f_bavail * found.f_frsize
     if free >= _LITTLE_ROOM_BYTES:
         return Finding(check="disk", level=Level.OK, message=f"{free / _MIB:,.0f} MiB are free")
     return Finding(

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 import threading
 import time
 import warnings
@@ -220,6 +218,9 @@ class MemoryPlace:
 
     @cached_property
     def side_dir(self) -> Path:
+        import shutil  # a MiB, with tempfile, that a store in a file does not need
+        import tempfile
+
         folder = tempfile.mkdtemp(prefix="mpdispatch-")
         weakref.finalize(self, _in_process(os.getpid(), shutil.rmtree), folder, ignore_errors=True)
         return Path(folder)
