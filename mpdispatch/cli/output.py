@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
@@ -74,11 +73,15 @@ def say(*values: object) -> None:
 
 def print_json(value: Any, *, line: bool = False) -> None:
     """One JSON document on stdout (`line`: on one line, written at once). ASCII: nothing can steer a terminal."""
+    import json  # a third of a MiB that no supervisor needs
+
     print(json.dumps(value, indent=None if line else 2), flush=line)
 
 
 def print_json_array(items: Iterable[Any]) -> None:
     """A JSON array on stdout, an element per line, written as they come."""
+    import json
+
     opening = "["
     for item in items:
         print(opening, json.dumps(item), sep="\n", end="")

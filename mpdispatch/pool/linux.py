@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 
-__all__ = ["become_subreaper", "die_with", "have_recall", "set_oom_score"]
+__all__ = ["become_subreaper", "die_with", "give_back_memory", "have_recall", "set_oom_score"]
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -59,3 +59,10 @@ def set_oom_score(score: int) -> None:
             file.write(str(score))
     except OSError:
         return  # Not Linux, or not allowed: a preference only.
+
+
+def give_back_memory() -> None:
+    """Give back what start-up has freed, 0.4 MiB of a supervisor's: glibc keeps it. For processes that are ours."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)

@@ -31,7 +31,7 @@ from mpdispatch.pool.frames import Forked, Hatched, Preload, Preloaded, decode_t
 from mpdispatch.pool.hazards import fork_hazards
 from mpdispatch.pool.inbox import Tokens
 from mpdispatch.pool.kill import WORKER_VARIABLE
-from mpdispatch.pool.linux import die_with
+from mpdispatch.pool.linux import die_with, give_back_memory
 from mpdispatch.pool.worker import serve
 
 __all__ = ["main"]
@@ -67,6 +67,7 @@ def main() -> NoReturn:
             # What is there now is never collected in a child: collecting would write to shared pages.
             gc.collect()
             gc.freeze()
+            give_back_memory()
             continue
         channel_fd, worker_death_fd, tokens_fd = descriptors
         fds = (channel_fd, worker_death_fd, tokens_fd)

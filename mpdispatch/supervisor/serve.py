@@ -20,7 +20,7 @@ from mpdispatch.execution.hookline import HookLine
 from mpdispatch.execution.rulebook import CommandRulebook, DescribedRulebook, Rulebook
 from mpdispatch.policy.staffing import boot_backoff_s
 from mpdispatch.pool.hookrunner import HookRunner
-from mpdispatch.pool.linux import become_subreaper
+from mpdispatch.pool.linux import become_subreaper, give_back_memory
 from mpdispatch.pool.pool import BootFault, Ready
 from mpdispatch.store import open_store
 from mpdispatch.store.base import Store
@@ -167,6 +167,8 @@ def _run(
             return supervisor.ending
         _warn_of_unpolled(crew.log, description, chosen.config.queues)
         on_start()
+        if crew.is_subreaper:  # a process of our own
+            give_back_memory()
         return supervisor.run()
     except StoreBusy:
         if supervisor is None and crew.bell.rung:
