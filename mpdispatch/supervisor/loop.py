@@ -167,10 +167,11 @@ class Supervisor:
 
     def hear(self, events: Heard) -> None:
         """Take in what woke the loop."""
+        now = self._clock.now()
         for key, _ in events:
             if key.data is self._ledger:
                 self._ledger.drain_wake()
-                self._turns.claim_at_us = 0
+                self._turns.knocked(now.boot_us)
                 self._was_knocked = self._cancels_due = True
                 # It may be a new supervisor that knocks; but this is a read for each enqueue, so not too often.
                 self._peers_at_us = min(self._peers_at_us, self._peers_seen_us + _PEERS_KNOCK_US)
@@ -178,7 +179,6 @@ class Supervisor:
                 self._crew.bell.drain()
         if self._watch.heard(events):
             self._peers_at_us = 0
-        now = self._clock.now()
         for event in self._pool.hear(events):
             self._cancels_due |= self._hearing.take(event, now)
 

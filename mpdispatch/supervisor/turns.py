@@ -35,6 +35,10 @@ _IN_COMPANY_US = 8_000
 _MOST_JOBS = 800
 """Outcomes a turn writes, and jobs it claims, however many workers there are: it holds the write lock for some 15 ms. With
 half as many enqueues waited hardly less (their own fsync takes longest), and a fifth of the drain rate was lost."""
+_MOST_IN_A_CROWD = 200
+"""The same while others write to the store as well."""
+_CROWD_US = 50_000
+"""Knocks that come sooner one after the other than this are a crowd, for as long after the last."""
 _NO_RULES = RetryRules()
 """For a completed job, which is not tried again."""
 _BECAME = {JobState.FAILED: "failed", JobState.CANCELLED: "was cancelled", JobState.SCHEDULED: "is put off"}
@@ -81,6 +85,7 @@ class Turns:
         """Boottime from which a claim is worth trying; 0: now."""
         self.has_more = False
         """Whether the last claim took all it might, so that more may be due."""
+        self._knocked_us = self._crowded_until_us = 0
         self.sync_at_us = 0
         """Boottime by which the last claim must be flushed; 0: it is."""
         self.parked: dict[str, int] = {}
@@ -112,6 +117,13 @@ class Turns:
             self.decide(job, Released(), None)
         self._books.backlog = []
 
+    def knocked(self, now_us: int) -> None:
+        """Somebody has enqueued something, or so it seems: a claim is worth trying, and the store is to be shared."""
+        self.claim_at_us = 0
+        if now_us - self._knocked_us < _CROWD_US:
+            self._crowded_until_us = now_us + _CROWD_US
+        self._knocked_us = now_us
+
     # -- the turn ---------------------------------------------------------------------------------------
 
     def take(self, owner: int, now_us: int, *, may_claim: bool, is_expected: bool = False) -> None:
@@ -123,8 +135,9 @@ class Turns:
         """
         books = self._books
         slots = self._assigner.free_slots(now_us) if may_claim and now_us >= self.claim_at_us else 0
-        slots = min(slots, _MOST_JOBS)
-        items = books.unwritten[:_MOST_JOBS]
+        most = _MOST_IN_A_CROWD if now_us < self._crowded_until_us else _MOST_JOBS
+        slots = min(slots, most)
+        items = books.unwritten[:most]
         transitions = [item.transition for item in items]
         settled = [(each.job_id, each.starts) for each in transitions] if books.outputs else []
         outputs = books.outputs.due(now_us, settled)
