@@ -18,6 +18,12 @@ from tests.pool.probes import until
 from tests.supervisor.conftest import Build
 from tests.supervisor.house import House
 
+_ENQUEUE = (
+    "INSERT INTO mpdispatch_jobs (name, queue, state, line, priority, run_at_us, max_retries, created_at_us, payload)"
+    " VALUES ('noop', 'default', 'pending', 1, 0, 0, 3, 0, '{}')"
+)
+"""As somebody does who does not knock."""
+
 
 def _settle(house: House) -> None:
     """Step until the loop has nothing left to do at once."""
@@ -70,13 +76,23 @@ def test_a_poll_finds_what_was_enqueued_without_a_knock(house: House, turns: lis
     poll(house)
     turns.clear()
     connection = house.lock()
-    connection.execute(
-        "INSERT INTO mpdispatch_jobs (name, queue, state, line, priority, run_at_us, max_retries, created_at_us, payload)"
-        " VALUES ('noop', 'default', 'pending', 1, 0, 0, 3, 0, '{}')"
-    )
+    connection.execute(_ENQUEUE)
     connection.execute("COMMIT")
     poll(house)
     assert turns
+    house.ended(1)
+
+
+def test_a_change_that_a_look_at_peers_has_noticed_is_claimed_at_once(build: Build) -> None:
+    house = build(config={"poll_interval": 60.0})
+    house.ready()
+    _settle(house)
+    house.clock.advance(1.1)  # peers are looked at each second
+    house.steps(2)
+    connection = house.lock()
+    connection.execute(_ENQUEUE)
+    connection.execute("COMMIT")
+    house.clock.advance(1.1)
     house.ended(1)
 
 
