@@ -63,7 +63,12 @@ class Assigner:
         if not ready and not stale:
             return 0
         each = self.depth
-        room = sum(max(0, min(each - len(worker.hand), RING_JOBS - worker.unsettled)) for worker in ready)
+        # None with a worker whose job takes long: what is claimed for it would be kept from other supervisors.
+        room = sum(
+            max(0, min(each - len(worker.hand), RING_JOBS - worker.unsettled))
+            for worker in ready
+            if not worker.hand or self._may_queue(worker, now_us)
+        )
         # If all there are get no more jobs for now, others are started for them.
         if each == 1 or not ready:
             room += self._slots - len(ready) - stale

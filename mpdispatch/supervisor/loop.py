@@ -328,7 +328,13 @@ class Supervisor:
         now = self._clock.now()
         if now.boot_us < min(self._peers_at_us, self._turns.claim_at_us):
             return False  # nobody wants to look
-        return self._turns.is_only_a_poll(now) and not self._ledger.has_changed()
+        if not self._turns.is_only_a_poll(now):
+            return False
+        if self._ledger.has_changed():
+            # It says so once: whoever is due to look later would find nothing changed since.
+            self._turns.claim_at_us = self._peers_at_us = 0
+            return False
+        return True
 
     def look_around(self) -> None:
         """What needs no worker: stay registered, take over what dead supervisors left. Before the first is there."""

@@ -154,8 +154,9 @@ class Turns:
             outputs=outputs,
             is_expected=is_expected and slots > 0,
         )
+        if transitions or books.progress or outputs:
+            self.sync_at_us = 0  # that commit waited for the disk, and with it all before
         books.outputs.written(outputs, settled, now_us)
-        self.sync_at_us = 0
         self._written(items, turn)
         if slots:
             self._claimed(turn, now_us)
@@ -169,9 +170,11 @@ class Turns:
         It must not, where that would be a start too many: nothing is started twice that may start only once.
         """
         if all(job.starts == 1 and job.max_retries > 0 for job in turn.claimed):
-            self.sync_at_us = self._clock.now().boot_us + LINGER_US
+            # No later for another claim than for the one before it.
+            self.sync_at_us = self.sync_at_us or self._clock.now().boot_us + LINGER_US
         else:
             self._ledger.sync()
+            self.sync_at_us = 0
 
     def sync_if_due(self, now_us: int) -> None:
         """Flush what was claimed and not flushed, unless a turn has done so since."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import select
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -624,6 +626,24 @@ def test_a_supervisor_that_left_is_not_woken_and_harms_nobody(store: Store, new_
     for _ in range(100_000 // 4096 * 40):
         store.wake()
     assert _is_awake(here)
+
+
+def test_a_bell_taken_down_is_not_that_of_a_new_database(path: Path, clock: FakeClock) -> None:
+    old = SQLiteStore(path)
+    old.migrate()
+    gone = Desk(old, clock)
+    for each in path.parent.glob(f"{path.name}*"):
+        shutil.rmtree(each) if each.is_dir() else each.unlink()
+    new = SQLiteStore(path)
+    new.migrate()
+    desk = Desk(new, clock)
+    assert desk.owner == gone.owner
+    gone.ledger.close()
+    new.wake()
+    assert _is_awake(desk)
+    desk.close()
+    old.close()
+    new.close()
 
 
 def test_looking_after_a_store_that_needs_nothing_does_nothing(desk: Desk) -> None:

@@ -61,3 +61,25 @@ def test_with_durability_process_none_waits(
 ) -> None:
     _three_jobs(SQLiteStore(path, durability="process"), clock)
     assert {level for _, level in levels} == {NORMAL}
+
+
+def test_an_interrupt_while_the_fsync_is_switched_off_leaves_no_commit_without_it(
+    path: Path, clock: FakeClock, levels: list[tuple[str, int]]
+) -> None:
+    store = SQLiteStore(path)
+    store.migrate()
+    session = store._session()
+    real = session.connection
+
+    class Interrupted:
+        def execute(self, statement: str) -> None:
+            real.execute(statement)
+            raise KeyboardInterrupt
+
+    session.connection = Interrupted()  # type: ignore[assignment]
+    with pytest.raises(KeyboardInterrupt):
+        session.write(lambda c: None, point="unsynced", synced=False)
+    session.connection = real
+    session.write(lambda c: None, point="synced")
+    assert levels[-1] == ("synced", FULL)
+    store.close()

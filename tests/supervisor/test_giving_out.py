@@ -238,3 +238,21 @@ def test_no_second_helping_of_jobs_that_take_long(build: Build, tmp_path: Path) 
     house.steps(20)
     assert [*map(len, (house.workers[0].hand, house.supervisor.books.backlog))] == [1, 0]
     (tmp_path / "gate").touch()
+
+
+def test_what_is_claimed_for_a_worker_that_hangs_goes_back_and_is_not_claimed_again(
+    build: Build, tmp_path: Path
+) -> None:
+    house = build()
+    _teach(house)
+    house.enqueue("hold", started=tmp_path / "started", gate=tmp_path / "gate")
+    house.until((tmp_path / "started").exists)
+    ids = [house.enqueue("uneven") for _ in range(5)]
+    house.steps(20)
+    for _ in range(3):
+        house.clock.advance(1.5)
+        house.steps(20)
+    assert [(house.state(i), house.job(i).attempt) for i in ids] == [(JobState.PENDING, 0)] * 5
+    assert max(house.job(i).starts for i in ids) <= 1
+    (tmp_path / "gate").touch()
+    house.ended(*ids)

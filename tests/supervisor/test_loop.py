@@ -18,6 +18,12 @@ from tests.pool.probes import until
 from tests.supervisor.conftest import Build
 from tests.supervisor.house import House
 
+_ENQUEUE = (
+    "INSERT INTO mpdispatch_jobs (name, queue, state, line, priority, run_at_us, max_retries, created_at_us, payload)"
+    " VALUES ('noop', 'default', 'pending', 1, 0, 0, 3, 0, '{}')"
+)
+"""As somebody does who does not knock."""
+
 
 def _settle(house: House) -> None:
     """Step until the loop has nothing left to do at once."""
@@ -70,13 +76,23 @@ def test_a_poll_finds_what_was_enqueued_without_a_knock(house: House, turns: lis
     poll(house)
     turns.clear()
     connection = house.lock()
-    connection.execute(
-        "INSERT INTO mpdispatch_jobs (name, queue, state, line, priority, run_at_us, max_retries, created_at_us, payload)"
-        " VALUES ('noop', 'default', 'pending', 1, 0, 0, 3, 0, '{}')"
-    )
+    connection.execute(_ENQUEUE)
     connection.execute("COMMIT")
     poll(house)
     assert turns
+    house.ended(1)
+
+
+def test_a_change_that_a_look_at_peers_has_noticed_is_claimed_at_once(build: Build) -> None:
+    house = build(config={"poll_interval": 60.0})
+    house.ready()
+    _settle(house)
+    house.clock.advance(1.1)  # peers are looked at each second
+    house.steps(2)
+    connection = house.lock()
+    connection.execute(_ENQUEUE)
+    connection.execute("COMMIT")
+    house.clock.advance(1.1)
     house.ended(1)
 
 
@@ -275,3 +291,33 @@ def test_a_worker_that_does_not_begin_its_job_is_replaced_and_the_job_unspent(ho
     assert job.state is JobState.COMPLETED
     assert (job.attempt, job.starts) == (1, 1)
     assert worker not in house.workers
+
+
+# ---------------------------------------------------------------- what must reach the disk
+
+
+def test_a_claim_is_flushed_in_time_whatever_turns_come_before(
+    build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house = build(config={"concurrency": 2, "poll_interval": 60.0})
+    flushed: list[int] = []
+    monkeypatch.setattr(SQLiteLedger, "sync", lambda ledger: flushed.append(house.clock.now().boot_us))
+    house.ready()
+    _settle(house)
+    house.clock.freeze()
+    turns, now = house.supervisor._turns, house.clock.now()
+    gate = tmp_path / "gate"
+    house.enqueue("hold", started=tmp_path / "first", gate=gate)
+    house.until((tmp_path / "first").exists)
+    due = turns.sync_at_us
+    assert due > now.boot_us
+    house.clock.advance(0.002)
+    house.enqueue("noop", {"run_at_us": now.wall_us + 3_600_000_000})  # a turn that finds nothing
+    house.steps(3)
+    house.enqueue("hold", started=tmp_path / "second", gate=gate)  # and one that claims more
+    house.until((tmp_path / "second").exists)
+    assert (turns.sync_at_us, flushed) == (due, [])
+    house.clock.advance(0.002)
+    house.steps(2)
+    assert (turns.sync_at_us, flushed) == (0, [due])
+    gate.touch()

@@ -111,6 +111,7 @@ class Session:
 
     def _flush_commits(self, wanted: bool) -> None:
         """Whether commits wait for the disk from now on. In WAL mode NORMAL leaves their fsync out, and nothing else."""
+        self._is_flushing = False  # as long as it is not known: an interrupt may fall between the two
         self.connection.execute(f"PRAGMA synchronous = {'FULL' if wanted else 'NORMAL'}")
         self._is_flushing = wanted
 

@@ -41,10 +41,12 @@ class Bell:
     def close(self) -> None:
         """Take it down: later knocks find nobody."""
         if self._fd >= 0:
+            with contextlib.suppress(OSError):
+                # Not that of a new database at this path, whose ids began anew as well.
+                if os.path.samestat(os.fstat(self._fd), os.lstat(self._path)):
+                    self._path.unlink()
             os.close(self._fd)
             self._fd = -1
-            with contextlib.suppress(OSError):
-                self._path.unlink()
 
 
 def remove_bell(folder: Path, owner: int) -> None:
