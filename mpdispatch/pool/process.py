@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
@@ -152,13 +153,13 @@ class WorkerProcess:
 
     # -- giving and taking jobs ---------------------------------------------------------------------
 
-    def hold(self, job: ClaimedJob, estimate_us: int, reference: str | None = None) -> None:
-        """Put a job in its hand; `give` sends it."""
-        self._unsent.append(run_job(job, reference))
-        self.hand.append(InHand(job, estimate_us))
-        self.work_us += estimate_us
-        self.unsettled += 1
-        self.jobs_sent += 1
+    def hold(self, jobs: Sequence[ClaimedJob], estimate_us: int, reference: str | None = None) -> None:
+        """Put jobs of one handler in its hand, each of which takes about so long; `give` sends them."""
+        self._unsent += [run_job(job, reference) for job in jobs]
+        self.hand += [InHand(job, estimate_us) for job in jobs]
+        self.work_us += len(jobs) * estimate_us
+        self.unsettled += len(jobs)
+        self.jobs_sent += len(jobs)
 
     def give(self) -> list[ClaimedJob]:
         """Send it what was put in its hand; gives back what it could not be sent: its buffer is full, or it is gone."""

@@ -22,6 +22,8 @@ __all__ = ["Assigner"]
 
 _LOOK_AHEAD = 1024
 """Backlog entries looked at per tick: a job that must wait for an idle worker does not hold up those behind it."""
+_AT_ONCE_US = 200
+"""So much work may go to one worker before it is seen which has the least."""
 _AHEAD_US = 200_000
 """Claim ahead only while jobs take less than this."""
 _STALE_US = SECOND_US
@@ -114,11 +116,12 @@ class Assigner:
         heapq.heapify(loads)
         kept: list[ClaimedJob] = []
         given: dict[int, WorkerProcess] = {}
-        for position, job in enumerate(backlog):
-            if position >= _LOOK_AHEAD or not (idle or loads):
-                kept.extend(backlog[position:])
+        at = 0
+        while at < len(backlog):
+            if at >= _LOOK_AHEAD or not (idle or loads):
+                kept.extend(backlog[at:])
                 break
-            name = job.name
+            name, count = backlog[at].name, 1
             if name not in estimates:
                 estimates[name] = self.estimates.of(name)
                 references[name] = self._rulebook.reference_for(name)
@@ -126,20 +129,41 @@ class Assigner:
             if idle:
                 load, worker = 0, idle.pop()
             elif estimate is None or estimate >= self._window_us or loads[0][0] + estimate > self._window_us:
-                kept.append(job)
+                kept.append(backlog[at])
+                at += 1
                 continue
             else:
                 load, _, worker = heapq.heappop(loads)
-            worker.hold(job, estimate or 0, references[name])
+                count = self._in_a_row(backlog, at, worker, estimate, self._window_us - load)
+            worker.hold(backlog[at : at + count], estimate or 0, references[name])
+            at += count
             given[worker.pid] = worker
             if estimate is not None and estimate < self._window_us and self._has_room(worker):
-                heapq.heappush(loads, (load + estimate, worker.pid, worker))
+                heapq.heappush(loads, (load + count * estimate, worker.pid, worker))
         returned = self._give(given.values())
         if len(kept) + len(returned) < len(backlog):
             self._books.backlog_since_us = now_us
         self._books.backlog = kept
         if returned:
             self._books.put_back(returned, now_us)
+
+    def _in_a_row(
+        self, backlog: list[ClaimedJob], at: int, worker: WorkerProcess, estimate: int, room_us: int
+    ) -> int:
+        """How many jobs of the same name this worker gets at once: very short ones need not be dealt one by one."""
+        most = min(
+            _AT_ONCE_US // estimate,
+            room_us // estimate,
+            self._most - len(worker.hand),
+            RING_JOBS - worker.unsettled,
+            len(backlog) - at,
+        )
+        if self._jobs_per_worker is not None:
+            most = min(most, self._jobs_per_worker - worker.jobs_sent)
+        name, count = backlog[at].name, 1
+        while count < most and backlog[at + count].name == name:
+            count += 1
+        return count
 
     def _give(self, workers: Iterable[WorkerProcess]) -> list[ClaimedJob]:
         """Send what was put into their hands; gives back what could not be sent."""

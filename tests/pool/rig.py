@@ -135,14 +135,14 @@ class Rig:
 
     def give(self, worker: WorkerProcess, name: str, **payload: object) -> ClaimedJob:
         job = self.job(name, **payload)  # type: ignore[arg-type]
-        worker.hold(job, 0)
+        worker.hold([job], 0)
         assert worker.give() == []
         return job
 
     def give_together(self, worker: WorkerProcess, *jobs: ClaimedJob) -> None:
         """In one frame."""
         for job in jobs:
-            worker.hold(job, 0)
+            worker.hold([job], 0)
         assert worker.give() == []
 
     def settled(self, job: ClaimedJob) -> Settled:

@@ -82,7 +82,7 @@ def test_tokens_of_jobs_that_could_not_be_sent_are_taken_back(rig: Rig) -> None:
     until(lambda: state_of(worker.pid) == "T")
     jobs = [rig.job("echo", value="x" * 30_000) for _ in range(30)]
     for job in jobs:
-        worker.hold(job, 0)
+        worker.hold([job], 0)
     left = worker.give()
     assert 0 < len(left) < 30
     assert [held.job for held in worker.hand] + left == jobs
@@ -115,10 +115,10 @@ def _fill(rig: Rig, worker: WorkerProcess) -> list[ClaimedJob]:
     os.kill(worker.pid, signal.SIGSTOP)
     until(lambda: state_of(worker.pid) == "T")
     jobs = [rig.job("echo", value="x" * 50_000)]
-    worker.hold(jobs[-1], 0)
+    worker.hold([jobs[-1]], 0)
     while worker.give() == []:
         jobs.append(rig.job("echo", value="x" * 50_000))
-        worker.hold(jobs[-1], 0)
+        worker.hold([jobs[-1]], 0)
     return jobs[:-1]
 
 
@@ -162,7 +162,7 @@ def test_a_worker_whose_tokens_cannot_be_counted_any_more_is_replaced(rig: Rig) 
     assert worker.launched.tokens is not None
     os.eventfd_write(worker.launched.tokens.fd, 2**64 - 2)  # as a handler could
     job = rig.job("noop")
-    worker.hold(job, 0)
+    worker.hold([job], 0)
     assert worker.give() == [job]
     rig.wait_for(Gone)
     assert rig.all(Settled) == []
@@ -203,7 +203,7 @@ def test_a_full_buffer_leaves_the_job_with_the_caller(rig: Rig) -> None:
     given = 0
     while True:
         job = rig.job("echo", value="x" * 50_000)
-        worker.hold(job, 0)
+        worker.hold([job], 0)
         if worker.give() == [job]:
             break
         given += 1
@@ -226,7 +226,7 @@ def test_a_worker_that_cannot_be_sent_to_is_killed_and_not_tried_again(
     with monkeypatch.context() as patched:
         patched.setattr(Channel, "send", broken)
         job = rig.job("noop")
-        worker.hold(job, 0)
+        worker.hold([job], 0)
         assert worker.give() == [job]
     assert worker not in rig.pool.ready
     rig.wait_for(Gone)
