@@ -256,3 +256,28 @@ def test_what_is_claimed_for_a_worker_that_hangs_goes_back_and_is_not_claimed_ag
     assert max(house.job(i).starts for i in ids) <= 1
     (tmp_path / "gate").touch()
     house.ended(*ids)
+
+
+def test_very_short_jobs_are_dealt_in_runs_of_one_handler_within_every_limit(
+    build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house = build(config={"max_jobs_per_worker": 40, "max_prefetch": 12})
+    _teach(house, "noop", 20)
+    dealt = list[tuple[set[str], int, int]]()
+    real = WorkerProcess.hold
+
+    def hold(worker: WorkerProcess, jobs: Sequence[ClaimedJob], *rest: Any) -> None:
+        real(worker, jobs, *rest)
+        dealt.append(({job.name for job in jobs}, len(worker.hand), worker.jobs_sent))
+
+    monkeypatch.setattr(WorkerProcess, "hold", hold)
+    made = [house.store.enqueue_many(NewJob(name="noop", payload=b""), [b"{}"] * 30, now=house.clock.now())]
+    echo = NewJob(name="echo", payload=b"")
+    made.append(house.store.enqueue_many(echo, [b'{"value":%d}' % n for n in range(30)], now=house.clock.now()))
+    made.append(house.store.enqueue_many(NewJob(name="noop", payload=b""), [b"{}"] * 30, now=house.clock.now()))
+    jobs = house.ended(*[job_id for ids in made for job_id in ids])
+    assert [job.result for job in jobs] == [None] * 30 + [*range(30)] + [None] * 30
+    assert {len(names) for names, _, _ in dealt} == {1}
+    assert max(hand for _, hand, _ in dealt) == 12
+    assert max(sent for _, _, sent in dealt) == 40
+    assert len(dealt) < 60, "many went together"
