@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -14,6 +15,12 @@ from hypothesis import settings
 # Two busy cores make any example slow now and then; a hang is caught by pytest's own timeout.
 settings.register_profile("mpdispatch", deadline=None)
 settings.load_profile("mpdispatch")
+
+# Who runs the tests in the background (`&`, nohup) has them ignore these, and so would all they start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 ROOT = str(Path(__file__).resolve().parents[1])
 EMPTY: Mapping[str, str] = {}
