@@ -51,7 +51,7 @@ from mpdispatch.pool.frames import (
 )
 from mpdispatch.pool.hazards import fork_hazards
 from mpdispatch.pool.inbox import Inbox, Tokens
-from mpdispatch.pool.linux import become_subreaper, die_with, set_oom_score
+from mpdispatch.pool.linux import become_subreaper, die_with, give_back_memory, set_oom_score
 from mpdispatch.pool.marks import Ring
 from mpdispatch.pool.outbox import LINE_BYTES, OutboxWriter
 
@@ -124,6 +124,7 @@ def _serve(channel: Channel, tokens: Tokens | None, app: AppEngine | None) -> No
         if app is None:
             app = load(boot.app)
             hazards = tuple(fork_hazards())
+            give_back_memory()
         description = app.describe()
     except DispatchError as error:
         reason = error.reason if isinstance(error, (AppImportError, AppReferenceError)) else str(error)
