@@ -281,3 +281,29 @@ def test_very_short_jobs_are_dealt_in_runs_of_one_handler_within_every_limit(
     assert max(hand for _, hand, _ in dealt) == 12
     assert max(sent for _, _, sent in dealt) == 40
     assert len(dealt) < 60, "many went together"
+
+
+def test_turns_are_short_while_others_enqueue(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    house = build(config={"poll_interval": 60.0})
+    _teach(house)
+    monkeypatch.setattr("mpdispatch.supervisor.turns._MOST_IN_A_CROWD", 3)
+    ledger, claimed = house.supervisor._ledger, list[int]()
+    real = ledger.turn
+
+    def turn(*args: Any, **options: Any) -> Turn:
+        found = real(*args, **options)
+        claimed.append(len(found.claimed))
+        return found
+
+    monkeypatch.setattr(ledger, "turn", turn)
+    house.clock.freeze()
+    for crowded in (False, True):
+        house.clock.advance(1.0)
+        claimed.clear()
+        house.store.enqueue_many(NewJob(name="uneven", payload=b""), [b"{}"] * 20, now=house.clock.now())
+        house.supervisor._turns.knocked(house.clock.now().boot_us)
+        if crowded:
+            house.clock.advance(0.01)
+            house.supervisor._turns.knocked(house.clock.now().boot_us)
+        house.until(lambda: sum(claimed) == 20)
+        assert (max(claimed) <= 3) is crowded
