@@ -33,10 +33,10 @@ LINGER_US = 4_000
 _IN_COMPANY_US = 8_000
 """The same for several: half as many turns for jobs of a millisecond, which lost a tenth of their time to them."""
 _MOST_JOBS = 800
-"""Outcomes a turn writes, and jobs it claims, however many workers there are: it holds the write lock for some 15 ms. With
-half as many enqueues waited hardly less (their own fsync takes longest), and a fifth of the drain rate was lost."""
+"""Outcomes a turn writes, and jobs it claims, however many workers there are: it holds the write lock for some 15 ms.
+Nobody else wants it then; with half as many a fifth of the drain rate was lost."""
 _MOST_IN_A_CROWD = 60
-"""The same while others write to the store as well: of their enqueues one in a hundred waits 4 ms, with 200 it was 9."""
+"""The same while others enqueue as well: one enqueue in a hundred waits 4 ms; it was 9 with 200, and 20 with 800."""
 _CROWD_US = 50_000
 """Knocks that come sooner one after the other than this are a crowd, for as long after the last."""
 _NO_RULES = RetryRules()
