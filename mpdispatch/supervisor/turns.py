@@ -35,8 +35,10 @@ _IN_COMPANY_US = 8_000
 _MOST_JOBS = 800
 """Outcomes a turn writes, and jobs it claims, however many workers there are: it holds the write lock for some 15 ms.
 Nobody else wants it then; with half as many a fifth of the drain rate was lost."""
-_MOST_IN_A_CROWD = 60
-"""The same while others enqueue as well: one enqueue in a hundred waits 4 ms; it was 9 with 200, and 20 with 800."""
+_MOST_IN_A_CROWD = 40
+"""The same while others enqueue as well: one enqueue in a hundred waits 3.5 ms; it was 20 with 800."""
+_BREATH_US = 1_000
+"""After such a turn, if it did as much as it may: who waits for the lock looks every 0.1 ms, and is let in first."""
 _CROWD_US = 50_000
 """Knocks that come sooner one after the other than this are a crowd, for as long after the last."""
 _NO_RULES = RetryRules()
@@ -86,6 +88,7 @@ class Turns:
         self.has_more = False
         """Whether the last claim took all it might, so that more may be due."""
         self._knocked_us = self._crowded_until_us = 0
+        self._breath_until_us = 0
         self.sync_at_us = 0
         """Boottime by which the last claim must be flushed; 0: it is."""
         self.parked: dict[str, int] = {}
@@ -154,6 +157,8 @@ class Turns:
             outputs=outputs,
             is_expected=is_expected and slots > 0,
         )
+        if most == _MOST_IN_A_CROWD and most in (len(items), len(turn.claimed)):
+            self._breath_until_us = self._clock.now().boot_us + _BREATH_US
         if transitions or books.progress or outputs:
             self.sync_at_us = 0  # that commit waited for the disk, and with it all before
         books.outputs.written(outputs, settled, now_us)
@@ -308,13 +313,14 @@ class Turns:
     # -- when -------------------------------------------------------------------------------------------
 
     def linger_us(self, now_us: int) -> int:
-        """How long outcomes may still wait for company without anybody running dry; 0: not at all."""
+        """How long the next turn may wait, for company if nobody runs dry meanwhile, and for a crowd; 0: not at all."""
         if (at := self._books.outputs.next_us) is not None and at <= now_us:
             return 0
+        breath = self._breath_until_us - now_us
         rest = self._assigner.least_load()
         if rest < LINGER_US // 2:
-            return 0
+            return max(0, breath)
         unwritten = self._books.unwritten
         most = LINGER_US if len(unwritten) <= 1 else _IN_COMPANY_US
         waited = now_us - self._books.unwritten_since_us if unwritten else 0
-        return max(0, min(rest // 2, most - waited))
+        return max(0, breath, min(rest // 2, most - waited))

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from mpdispatch import sqlite3
 from mpdispatch.clock import FakeClock
+from mpdispatch.errors import StoreIOError
 from mpdispatch.model import NewJob
 from mpdispatch.store import SQLiteStore
-from mpdispatch.store.sqlite.connection import Session
+from mpdispatch.store.sqlite.connection import Flush, Session
+from mpdispatch.store.sqlite.lock import FileLock
+from mpdispatch.store.sqlite.wal import Log, _begin_writing
 
 from .conftest import Desk, completed
 
@@ -47,13 +53,14 @@ def _three_jobs(store: SQLiteStore, clock: FakeClock) -> None:
     store.close()
 
 
-def test_all_commits_wait_for_the_disk_but_those_of_a_claim(
+def test_all_commits_wait_for_the_disk_but_those_of_a_claim_and_of_new_jobs(
     path: Path, clock: FakeClock, levels: list[tuple[str, int]]
 ) -> None:
     _three_jobs(SQLiteStore(path), clock)
     turns = [level for point, level in levels if point == "turn"]
     assert turns == [NORMAL, FULL] * 3
-    assert {level for point, level in levels if point != "turn"} == {FULL}
+    assert [level for point, level in levels if point == "enqueue"] == [NORMAL] * 3
+    assert {level for point, level in levels if point not in ("turn", "enqueue")} == {FULL}
 
 
 def test_with_durability_process_none_waits(
@@ -78,8 +85,117 @@ def test_an_interrupt_while_the_fsync_is_switched_off_leaves_no_commit_without_i
 
     session.connection = Interrupted()  # type: ignore[assignment]
     with pytest.raises(KeyboardInterrupt):
-        session.write(lambda c: None, point="unsynced", synced=False)
+        session.write(lambda c: None, point="unsynced", flush=Flush.LATER)
     session.connection = real
     session.write(lambda c: None, point="synced")
     assert levels[-1] == ("synced", FULL)
     store.close()
+
+
+ONE = NewJob(name="a", payload=b"{}")
+KEYED = NewJob(name="a", payload=b"{}", idempotency_key="k")
+LARGE = NewJob(name="a", payload=b'"' + b"x" * 100_000 + b'"')
+
+WAYS_IN: dict[str, Callable[[SQLiteStore, FakeClock], object]] = {
+    "one": lambda store, clock: store.enqueue(ONE, now=clock.now()),
+    "keyed": lambda store, clock: store.enqueue(KEYED, now=clock.now()),
+    "large": lambda store, clock: store.enqueue(LARGE, now=clock.now()),
+    "many": lambda store, clock: store.enqueue_many(ONE, [b"{}"] * 3, now=clock.now()),
+}
+
+
+@pytest.fixture
+def flushes(path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, bool]]:
+    """(jobs that others could see, whether another could write) when each flush was begun."""
+    found: list[tuple[int, bool]] = []
+    real = Log.flush
+
+    def flush(log: Log) -> None:
+        with closing(sqlite3.connect(path)) as other:
+            seen = other.execute("SELECT count(*) FROM mpdispatch_jobs").fetchone()[0]
+        lock = FileLock(Path(f"{path}-mpd"))
+        is_free = lock.acquire(0.0)
+        lock.close()
+        found.append((seen, is_free))
+        real(log)
+
+    monkeypatch.setattr(Log, "flush", flush)
+    return found
+
+
+@pytest.mark.parametrize("way", WAYS_IN)
+def test_a_new_job_is_flushed_before_enqueue_returns_and_after_the_lock_is_let_go(
+    path: Path, clock: FakeClock, flushes: list[tuple[int, bool]], way: str
+) -> None:
+    store = SQLiteStore(path)
+    store.migrate()
+    WAYS_IN[way](store, clock)
+    assert flushes == [(3 if way == "many" else 1, True)]
+    store.close()
+
+
+def test_who_is_told_of_another_s_job_by_its_key_may_rely_on_it_too(
+    path: Path, clock: FakeClock, flushes: list[tuple[int, bool]]
+) -> None:
+    store = SQLiteStore(path)
+    assert store.enqueue(KEYED, now=clock.now()).created
+    assert not store.enqueue(KEYED, now=clock.now()).created  # the other may still be waiting for the disk
+    assert len(flushes) == 2
+    store.close()
+
+
+@pytest.mark.parametrize("way", WAYS_IN)
+def test_with_durability_process_a_new_job_is_not_flushed(
+    path: Path, clock: FakeClock, flushes: list[tuple[int, bool]], way: str
+) -> None:
+    store = SQLiteStore(path, durability="process")
+    WAYS_IN[way](store, clock)
+    assert flushes == []
+    store.close()
+
+
+@pytest.mark.parametrize("way", WAYS_IN)
+def test_what_could_not_be_flushed_is_not_acknowledged(
+    path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    store = SQLiteStore(path)
+    store.migrate()
+
+    def fail(log: Log) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(Log, "flush", fail)
+    with pytest.raises(StoreIOError, match="cannot flush"):
+        WAYS_IN[way](store, clock)
+    monkeypatch.undo()
+    before = store._threads.held.session
+    WAYS_IN[way](store, clock)
+    assert store._threads.held.session is not before, "what is on disk is not known, so it is opened anew"
+    store.close()
+
+
+def test_supervisors_are_told_of_a_new_job_before_the_disk_is_waited_for(
+    path: Path, clock: FakeClock, flushes: list[tuple[int, bool]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = SQLiteStore(path)
+    store.migrate()
+    told: list[int] = []
+    monkeypatch.setattr(store, "wake", lambda: told.append(len(flushes)))
+    for way in WAYS_IN.values():
+        way(store, clock)
+    assert told == [0, 1, 2, 3]
+    store.close()
+
+
+def test_the_disk_is_asked_to_begin_where_the_system_can(path: Path) -> None:
+    begin = _begin_writing()
+    if begin is None:
+        pytest.skip("this system has no sync_file_range")
+    log = Log(sqlite3.connect(":memory:"), path)
+    Path(f"{path}-wal").write_bytes(b"x" * 5000)
+    assert log.size() == 5000
+    assert begin(log._descriptor, 0, 0, 2) == 0, "a wrong signature would fail here"
+    assert begin(-1, 0, 0, 2) == -1
+    log.begin_flush()
+    log.flush()
+    log.close()

@@ -287,13 +287,18 @@ def test_turns_are_short_while_others_enqueue(build: Build, monkeypatch: pytest.
     house = build(config={"poll_interval": 60.0})
     _teach(house)
     monkeypatch.setattr("mpdispatch.supervisor.turns._MOST_IN_A_CROWD", 3)
-    ledger, claimed = house.supervisor._ledger, list[int]()
+    ledger, claimed, steps = house.supervisor._ledger, list[int](), list[int]()
     real = ledger.turn
 
     def turn(*args: Any, **options: Any) -> Turn:
         found = real(*args, **options)
         claimed.append(len(found.claimed))
         return found
+
+    def all_claimed() -> bool:
+        steps.append(len(claimed))
+        house.clock.advance(0.0005)
+        return sum(claimed) == 20
 
     monkeypatch.setattr(ledger, "turn", turn)
     house.clock.freeze()
@@ -305,5 +310,10 @@ def test_turns_are_short_while_others_enqueue(build: Build, monkeypatch: pytest.
         if crowded:
             house.clock.advance(0.01)
             house.supervisor._turns.knocked(house.clock.now().boot_us)
-        house.until(lambda: sum(claimed) == 20)
+        steps.clear()
+        house.until(all_claimed)
         assert (max(claimed) <= 3) is crowded
+    # Nothing was left to claim, and the clock stands still since the last turn that took three.
+    assert house.supervisor._turns.linger_us(house.clock.now().boot_us) > 0, (
+        "whoever waits for the lock is let in"
+    )

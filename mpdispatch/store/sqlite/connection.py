@@ -10,6 +10,7 @@ import errno
 import os
 import time
 from collections.abc import Callable
+from enum import Enum, auto
 from pathlib import Path
 from typing import TypeVar
 
@@ -28,7 +29,7 @@ from mpdispatch.store.sqlite.lock import Pauses, WriteLock
 from mpdispatch.store.sqlite.translate import translated
 from mpdispatch.store.sqlite.wal import Log
 
-__all__ = ["BUSY_TIMEOUT_MS", "FileIdentity", "Session", "identity_of"]
+__all__ = ["BUSY_TIMEOUT_MS", "FileIdentity", "Flush", "Session", "identity_of"]
 
 T = TypeVar("T")
 
@@ -41,6 +42,21 @@ _BY_ERRNO: dict[int, type[StoreError]] = {
 }
 
 FileIdentity = tuple[int, int]
+
+
+class Flush(Enum):
+    """When a commit goes to disk, in a store of full durability."""
+
+    IN_COMMIT = auto()
+    """Nobody sees it before it survives a power cut. Everybody waits meanwhile: the lock is held."""
+    ONCE_RELEASED = auto()
+    """Before `write` returns, but after the lock is let go of: others see it, and go on, while the disk works.
+
+    For what nobody relies on until the caller is told, as a job newly kept: a power cut takes it and all that came
+    after it. Enqueue to first line on an idle system: 1.28 instead of 1.51 × the sum of its parts.
+    """
+    LATER = auto()
+    """By `sync`, or with the next one that is."""
 
 
 def identity_of(path: str | Path) -> FileIdentity | None:
@@ -87,27 +103,39 @@ class Session:
         *,
         point: str,
         checkpoint: bool = True,
-        synced: bool = True,
+        flush: Flush = Flush.IN_COMMIT,
         is_one_statement: bool = False,
+        on_commit: Callable[[], None] | None = None,
     ) -> T:
         """What `work` gives, run inside one transaction. `work` may run more than once.
 
-        Waits for the lock as long as this session is patient, then raises StoreBusy. `synced=False`: the commit
-        survives any crash of processes at once, a power cut only after `sync` or the next synced commit.
-        `is_one_statement`: `work` is a single INSERT, UPDATE or DELETE. SQLite makes that a transaction of its own,
-        which begins as BEGIN IMMEDIATE does, for two statements less.
+        Waits for the lock as long as this session is patient, then raises StoreBusy. A StoreIOError of a flush
+        leaves open whether the commit lasts. `is_one_statement`: `work` is a single INSERT, UPDATE or DELETE. SQLite
+        makes that a transaction of its own, which begins as BEGIN IMMEDIATE does, for two statements less.
+        `on_commit` is called as soon as others can see it.
         """
         transaction = self._alone if is_one_statement else self._transaction
+        synced = flush is Flush.IN_COMMIT
 
         def checkpointed() -> T:
             if self._flushes and synced is not self._is_flushing:
                 self._flush_commits(synced)
             result = transaction(work, point)
+            if on_commit is not None:
+                on_commit()
+            if flush is Flush.ONCE_RELEASED and self._flushes:
+                self._log.begin_flush()
+            # After the commit, not before: a file deleted between a check and the commit would be acknowledged.
+            self.verify()
+            failpoint(f"{point}.after_commit")
             if checkpoint and self._log.is_due():
                 self._checkpoint()
             return result
 
-        return self.locked(checkpointed)
+        result = self.locked(checkpointed)
+        if flush is Flush.ONCE_RELEASED:
+            self.sync()
+        return result
 
     def _flush_commits(self, wanted: bool) -> None:
         """Whether commits wait for the disk from now on. In WAL mode NORMAL leaves their fsync out, and nothing else."""
@@ -161,17 +189,11 @@ class Session:
         except BaseException:
             self._roll_back()
             raise
-        # After the commit, not before: a file deleted between a check and the commit would be acknowledged.
-        self.verify()
-        failpoint(f"{point}.after_commit")
         return result
 
     def _alone(self, work: Callable[[sqlite3.Connection], T], point: str) -> T:
         failpoint(f"{point}.before_commit")
-        result = work(self.connection)
-        self.verify()
-        failpoint(f"{point}.after_commit")
-        return result
+        return work(self.connection)
 
     def _roll_back(self) -> None:
         # A full disk or an I/O error has rolled back already.

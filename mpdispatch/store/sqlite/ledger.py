@@ -19,7 +19,7 @@ from mpdispatch.store.sqlite import claim as claiming
 from mpdispatch.store.sqlite import finish as finishing
 from mpdispatch.store.sqlite import outputs as output_table
 from mpdispatch.store.sqlite import pruning, reads
-from mpdispatch.store.sqlite.connection import Session
+from mpdispatch.store.sqlite.connection import Flush, Session
 from mpdispatch.store.sqlite.holder import holder_of
 from mpdispatch.store.sqlite.place import Place
 from mpdispatch.store.sqlite.queries import QUERIES
@@ -59,8 +59,10 @@ class SQLiteLedger:
     def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         return self._session().read(work)
 
-    def _write(self, work: Callable[[sqlite3.Connection], T], point: str, *, synced: bool = True) -> T:
-        return self._session().write(work, point=point, checkpoint=False, synced=synced)
+    def _write(
+        self, work: Callable[[sqlite3.Connection], T], point: str, *, flush: Flush = Flush.IN_COMMIT
+    ) -> T:
+        return self._session().write(work, point=point, checkpoint=False, flush=flush)
 
     # -- the lease ------------------------------------------------------------------------------
 
@@ -185,7 +187,7 @@ class SQLiteLedger:
             )
 
         try:
-            return self._write(work, "turn", synced=is_synced)
+            return self._write(work, "turn", flush=Flush.IN_COMMIT if is_synced else Flush.LATER)
         except finishing.SomeRejectedError:
             return self._write(lambda c: work(c, one_by_one=True), "turn")
 

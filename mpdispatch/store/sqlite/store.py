@@ -15,7 +15,7 @@ from mpdispatch.errors import StoreError, UsageError
 from mpdispatch.model import Attempt, DeadLetter, Finding, Job, JobState, NewJob, Output, Page, PeerSupervisor
 from mpdispatch.store.base import DeadLetterFilter, JobFilter, Ledger, QueueStats
 from mpdispatch.store.sqlite import changes, dead_letters, health, inserts, outputs, pruning, reads, status
-from mpdispatch.store.sqlite.connection import Session
+from mpdispatch.store.sqlite.connection import Flush, Session
 from mpdispatch.store.sqlite.ledger import SQLiteLedger
 from mpdispatch.store.sqlite.options import Durability, FileOptions
 from mpdispatch.store.sqlite.place import CLIENT_PATIENCE_S, FilePlace, MemoryPlace, Place
@@ -139,15 +139,18 @@ class SQLiteStore:
     def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         return self._session().read(work)
 
-    def _write(
-        self,
-        work: Callable[[sqlite3.Connection], T],
-        point: str,
-        *,
-        create: bool = False,
-        is_one_statement: bool = False,
-    ) -> T:
-        return self._session(create=create).write(work, point=point, is_one_statement=is_one_statement)
+    def _write(self, work: Callable[[sqlite3.Connection], T], point: str) -> T:
+        return self._session().write(work, point=point)
+
+    def _keep(self, work: Callable[[sqlite3.Connection], T], *, is_one_statement: bool = False) -> T:
+        """Write what is new. Supervisors are told at once, and may begin with it while the disk still works."""
+        return self._session(create=True).write(
+            work,
+            point="enqueue",
+            flush=Flush.ONCE_RELEASED,
+            is_one_statement=is_one_statement,
+            on_commit=self.wake,
+        )
 
     # -- jobs -----------------------------------------------------------------------------------
 
@@ -155,18 +158,7 @@ class SQLiteStore:
         """Keep one job. On disk when this returns, unless `connection` is given: then with its commit."""
         if connection is not None:
             return self._enqueue_on(connection, job, now)
-        is_one_statement = inserts.is_one_statement(job)
-
-        def work(connection: sqlite3.Connection) -> Job:
-            made = inserts.insert(connection, job, now)
-            if is_one_statement:
-                self.wake()  # it is committed: a supervisor wakes up while the lock is let go of
-            return made
-
-        made = self._write(work, "enqueue", create=True, is_one_statement=is_one_statement)
-        if not is_one_statement:
-            self.wake()
-        return made
+        return self._keep(lambda c: inserts.insert(c, job, now), is_one_statement=inserts.is_one_statement(job))
 
     def _enqueue_on(self, connection: Any, job: NewJob, now: Instant) -> Job:
         inserts.refuse_other_sqlite(connection, self._copy)
@@ -184,11 +176,7 @@ class SQLiteStore:
             raise UsageError("many jobs cannot have one idempotency key")
         if not payloads:
             return range(0)
-        ids = self._write(
-            lambda c: inserts.insert_many(c, template, payloads, now, batch_id), "enqueue", create=True
-        )
-        self.wake()
-        return ids
+        return self._keep(lambda c: inserts.insert_many(c, template, payloads, now, batch_id))
 
     def get(self, job_id: int) -> Job:
         """Raises JobNotFoundError."""
