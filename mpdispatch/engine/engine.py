@@ -175,7 +175,7 @@ class Engine(JobDesk):
         Raises:
             UnknownJobError: there is no such handler.
             PayloadError: the arguments do not fit its signature, or cannot be kept as JSON.
-            StoreError: it could not be stored; then it was not.
+            StoreError: it could not be stored; then it was not, but after a StoreIOError nobody can know.
         """
         return self.enqueue_as(self.registry.get(name), PLAIN, args, kwargs)
 
