@@ -81,13 +81,10 @@ class Feed:
         self._channel, self._tokens = channel, tokens
         self._astray = 0
         """Jobs taken back that still lie in the channel, or in the worker."""
+        self.is_stale = False
+        """Whether the worker may come upon such jobs, and so is sent none."""
         self.is_broken: str | None = None
         """Why nothing can be sent to this worker any more."""
-
-    @property
-    def is_stale(self) -> bool:
-        """Whether the worker may come upon jobs that were taken back, and so is sent none."""
-        return self._astray > 0
 
     def send(self, jobs: Sequence[RunJob]) -> int:
         """Send these, in order; gives how many were sent: the buffer may be full, the worker stale or gone."""
@@ -128,11 +125,13 @@ class Feed:
             return 0
         count = self._tokens.take_all(at_most + 1)
         self._astray += count
+        self.is_stale = self._astray > 0
         return count
 
     def dropped(self, count: int) -> None:
         """The worker let go of so many jobs that were taken back. Raises ChannelBroken: there were fewer."""
         self._astray -= count
+        self.is_stale = self._astray > 0
         if count < 1 or self._astray < 0:
             raise ChannelBroken(f"it let go of {count} jobs that were not taken back")
 

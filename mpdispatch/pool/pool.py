@@ -193,10 +193,12 @@ class Pool:
 
         Workers at work are listened to whether anything woke us or not: that costs no system call.
         """
-        touches = [key.data for key, _ in events if isinstance(key.data, Touch)]
-        if any(key.data is self.spawner for key, _ in events):
-            self.spawner.hear()
-        heard = {touch.worker for touch in touches if not touch.is_end}
+        heard, ended = set[WorkerProcess](), set[WorkerProcess]()
+        for key, _ in events:
+            if isinstance(key.data, Touch):
+                (ended if key.data.is_end else heard).add(key.data.worker)
+            elif key.data is self.spawner:
+                self.spawner.hear()
         for worker in list(self.workers):
             if worker in heard:
                 yield from self._said(worker, worker.said(in_channel=True))
@@ -204,7 +206,6 @@ class Pool:
                 yield from self._said(worker, worker.said(in_channel=False))
             if worker.owes_stop:
                 worker.stop_if_owed()
-        ended = {touch.worker for touch in touches if touch.is_end}
         for worker in list(self.workers):
             # Without pidfds an end is only seen by asking.
             if worker in ended or worker.launched.pidfd is None:
@@ -310,7 +311,7 @@ class Pool:
 
     def free_rings(self) -> None:
         """Give back the rings of dead workers whose last outcomes are on disk; hand them to who waits for one."""
-        if self._marks is None:
+        if self._marks is None or not self._unsettled_dead:
             return
         for worker in list(self._unsettled_dead):
             if worker.unsettled == 0 and worker.ring is not None:

@@ -73,6 +73,8 @@ class InHand:
     estimate_us: int
     """How long its handler took lately; 0 if not known."""
     doom: Doom | None = None
+    started_us: int | None = None
+    """When its handler was called, once that was seen."""
     at_head_us: int = 0
     """When it was first seen as the next to begin, and not begun."""
     was_spared: bool = False
@@ -167,6 +169,8 @@ class WorkerProcess:
         sent = self.feed.send(unsent)
         if self.feed.is_broken is not None:
             self.kill()  # What it has said so far is still read, and counts.
+        if sent == len(unsent):
+            return []
         left = self._take_last(len(unsent) - sent)
         self.jobs_sent -= len(left)
         return left
@@ -234,10 +238,12 @@ class WorkerProcess:
         return None
 
     def started_us(self, held: InHand) -> int | None:
-        """Boottime at which this job's handler was called, if it is the one running now."""
-        if self.ring is None or (mark := self.ring.last()) is None:
-            return None
-        return mark.started_boot_us if mark[:2] == (held.job.id, held.job.starts) else None
+        """Boottime at which this job's handler was called; None: it is not seen to be, or to have been, running."""
+        if held.started_us is None and self.ring is not None:
+            mark = self.ring.last()
+            if mark is not None and mark[:2] == (held.job.id, held.job.starts):
+                held.started_us = mark.started_boot_us
+        return held.started_us
 
     def had_started(self, held: InHand) -> bool:
         """Whether the handler of this job was ever called. No evidence counts as started."""

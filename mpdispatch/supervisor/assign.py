@@ -61,19 +61,18 @@ class Assigner:
 
     def free_slots(self, now_us: int) -> int:
         """How many jobs there is a place for: in the hands of workers, and with workers still to be started."""
-        ready, stale = self._pool.ready, self._pool.stale
-        if not ready and not stale:
+        ready = self._pool.ready
+        if not ready and not self._pool.stale:
             return 0
-        each = self.depth
-        # None with a worker whose job takes long: what is claimed for it would be kept from other supervisors.
-        room = sum(
-            max(0, min(each - len(worker.hand), RING_JOBS - worker.unsettled))
-            for worker in ready
-            if not worker.hand or self._may_queue(worker, now_us)
-        )
+        each, room = self.depth, 0
+        for worker in ready:
+            free = min(each - len(worker.hand), RING_JOBS - worker.unsettled)
+            # None with a worker whose job takes long: what is claimed for it would be kept from other supervisors.
+            if free > 0 and (not worker.hand or self._may_queue(worker, now_us)):
+                room += free
         # If all there are get no more jobs for now, others are started for them.
         if each == 1 or not ready:
-            room += self._slots - len(ready) - stale
+            room += self._slots - len(ready) - self._pool.stale
         room += each * self._served_ahead(ready, now_us)
         return max(0, room - len(self._books.backlog))
 
@@ -110,15 +109,16 @@ class Assigner:
             return
         estimates: dict[str, int | None] = {}
         references: dict[str, str | None] = {}
-        idle = [w for w in self._pool.ready if not w.hand and w.unsettled < RING_JOBS]
-        # (work queued in µs, pid against ties, worker) of those that may hold more than the running job.
-        loads = [(self._load(w), w.pid, w) for w in self._pool.ready if self._may_queue(w, now_us)]
-        heapq.heapify(loads)
+        ready = self._pool.ready
+        idle = [w for w in ready if not w.hand and w.unsettled < RING_JOBS]
+        # (work queued in µs, pid against ties, worker) of those that may hold more than the running job; looked for
+        # when nobody is idle any more.
+        loads: list[tuple[int, int, WorkerProcess]] | None = None
         kept: list[ClaimedJob] = []
         given: dict[int, WorkerProcess] = {}
         at = 0
         while at < len(backlog):
-            if at >= _LOOK_AHEAD or not (idle or loads):
+            if at >= _LOOK_AHEAD or (not idle and loads == []):
                 kept.extend(backlog[at:])
                 break
             name, count = backlog[at].name, 1
@@ -128,17 +128,24 @@ class Assigner:
             estimate = estimates[name]
             if idle:
                 load, worker = 0, idle.pop()
-            elif estimate is None or estimate >= self._window_us or loads[0][0] + estimate > self._window_us:
+            elif estimate is None or estimate >= self._window_us:
                 kept.append(backlog[at])
                 at += 1
                 continue
             else:
+                if loads is None:
+                    loads = [(self._load(w), w.pid, w) for w in ready if self._may_queue(w, now_us)]
+                    heapq.heapify(loads)
+                if not loads or loads[0][0] + estimate > self._window_us:
+                    kept.append(backlog[at])
+                    at += 1
+                    continue
                 load, _, worker = heapq.heappop(loads)
                 count = self._in_a_row(backlog, at, worker, estimate, self._window_us - load)
             worker.hold(backlog[at : at + count], estimate or 0, references[name])
             at += count
             given[worker.pid] = worker
-            if estimate is not None and estimate < self._window_us and self._has_room(worker):
+            if loads is not None and estimate is not None and self._has_room(worker):
                 heapq.heappush(loads, (load + count * estimate, worker.pid, worker))
         returned = self._give(given.values())
         if len(kept) + len(returned) < len(backlog):

@@ -187,7 +187,8 @@ class Supervisor:
         now_us = self._clock.now().boot_us
         if not self._members.is_trusted(now_us):
             self._guarded(
-                lambda: self._fence("no heartbeat in time (stopped, suspended, or the store was not writable)")
+                lambda: self._fence("no heartbeat in time (stopped, suspended, or the store was not writable)"),
+                now_us,
             )
             now_us = self._clock.now().boot_us
             if not self._members.is_trusted(now_us):
@@ -202,7 +203,7 @@ class Supervisor:
         if not self._shutdown.is_on:
             # Before the turn: a free worker must not wait for a commit while claimed jobs lie here.
             self._assigner.assign(now_us)
-        is_well = self._guarded(lambda: self._with_store(now_us))
+        is_well = self._guarded(lambda: self._with_store(now_us), now_us)
         if self.ending is not None:
             return 0.0
         return self._rest_of_tick(is_well)
@@ -259,9 +260,8 @@ class Supervisor:
             not self._shutdown.is_on and turns.claim_at_us <= now_us and self._assigner.free_slots(now_us) > 0
         )
 
-    def _guarded(self, step: Callable[[], None]) -> bool:
+    def _guarded(self, step: Callable[[], None], now_us: int) -> bool:
         """Run a step that needs the store; False if the store is in trouble, which is then dealt with."""
-        now_us = self._clock.now().boot_us
         if now_us < self._trouble.until_us:
             return False
         try:
@@ -282,7 +282,7 @@ class Supervisor:
 
     def _with_store(self, now_us: int) -> None:
         """Everything of a tick that reads or writes the store."""
-        if (renewal := self._members.beat()) is not None:
+        if now_us >= self._members.next_us and (renewal := self._members.beat()) is not None:
             self._ledger.verify()
             self._reconciler.reconcile(self._members.owner, renewal.owned, now_us)
             self._cancels_due = True
@@ -291,7 +291,7 @@ class Supervisor:
         if self._was_knocked:
             self._was_knocked = False
             self._answer_knock(now_us)
-        if self._is_unchanged():
+        if self._is_unchanged(now_us):
             self._turns.put_off(self._clock.now())
             self._peers_at_us = now_us + min(self._poll_us, _PEERS_US)
         if now_us >= self._peers_at_us:
@@ -318,17 +318,16 @@ class Supervisor:
             self._turns.take(self._members.owner, now_us, may_claim=True, is_expected=True)
             self._assigner.assign(self._clock.now().boot_us)
 
-    def _is_unchanged(self) -> bool:
+    def _is_unchanged(self, now_us: int) -> bool:
         """Whether all a look at the store could find is what somebody else has written since the last, and nobody has.
 
         One read instead of a dozen: what an idle supervisor costs.
         """
         if self._shutdown.is_on or self._is_drain or self._cancels_due or self._peers:
             return False
-        now = self._clock.now()
-        if now.boot_us < min(self._peers_at_us, self._turns.claim_at_us):
+        if now_us < min(self._peers_at_us, self._turns.claim_at_us):
             return False  # nobody wants to look
-        if not self._turns.is_only_a_poll(now):
+        if not (self._turns.is_polling and self._turns.is_only_a_poll(self._clock.now())):
             return False
         if self._ledger.has_changed():
             # It says so once: whoever is due to look later would find nothing changed since.
@@ -338,7 +337,8 @@ class Supervisor:
 
     def look_around(self) -> None:
         """What needs no worker: stay registered, take over what dead supervisors left. Before the first is there."""
-        self._guarded(lambda: self._with_store(self._clock.now().boot_us))
+        now_us = self._clock.now().boot_us
+        self._guarded(lambda: self._with_store(now_us), now_us)
 
     # -- ending -----------------------------------------------------------------------------------------
 

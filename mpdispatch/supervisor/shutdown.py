@@ -40,18 +40,15 @@ class Shutdown:
         self._grace_us = round(config.cancel_grace * SECOND_US)
         self._until_us = 0
         self._stage: Literal["off", "draining", "asking", "killing"] = "off"
+        self.is_on = False
         self.was_aborted = False
         """Whether a job was, or was to be, ended before it was done."""
-
-    @property
-    def is_on(self) -> bool:
-        return self._stage != "off"
 
     def begin(self, now_us: int, patience_s: float | None) -> None:
         """Start draining; `patience_s` overrides the configured timeout."""
         patience_us = self._patience_us if patience_s is None else round(patience_s * SECOND_US)
         self._until_us = now_us + patience_us
-        self._stage = "draining"
+        self._stage, self.is_on = "draining", True
 
     def step(self, now_us: int, *, is_urgent: bool) -> Literal["ask", "kill"] | None:
         """What to do to the jobs still running, if it is time; each is said once."""

@@ -92,7 +92,7 @@ class Turns:
         self.sync_at_us = 0
         """Boottime by which the last claim must be flushed; 0: it is."""
         self.parked: dict[str, int] = {}
-        self._is_polling = False
+        self.is_polling = False
         """Whether nothing but a change by somebody else can make another claim worth while."""
         self._next_due_us: int | None = None
 
@@ -246,12 +246,12 @@ class Turns:
             self.parked[reason] = self.parked.get(reason, 0) + count
             self._log.warning("parked jobs that cannot run here", extra={"reason": reason, "count": count})
         self.has_more = turn.has_more
-        self._is_polling, self._next_due_us = False, turn.next_due_us
+        self.is_polling, self._next_due_us = False, turn.next_due_us
         if turn.has_more:
             self.claim_at_us = 0
             return
         due = self._next_look_us(self._clock.now())
-        self._is_polling = turn.next_token_us is None
+        self.is_polling = turn.next_token_us is None
         if turn.next_token_us is not None:
             due = min(due, turn.next_token_us)
         self.claim_at_us = max(due, now_us + 1)
@@ -291,7 +291,7 @@ class Turns:
         """
         books = self._books
         return (
-            self._is_polling
+            self.is_polling
             and self.claim_at_us != 0
             and not (books.unwritten or books.progress or books.backlog)
             and books.outputs.next_us is None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, closing
 from functools import lru_cache
 from itertools import islice
 from typing import Any, NamedTuple
@@ -84,16 +83,14 @@ def _arms(
         yield "parked", (name, queue, min(left[queue], total))
 
 
-def _open(connection: sqlite3.Connection, arms: list[_Arm], cursors: ExitStack) -> Iterator[Row]:
-    streams = list[sqlite3.Cursor]()
+def _open(connection: sqlite3.Connection, arms: list[_Arm], cursors: list[sqlite3.Cursor]) -> Iterator[Row]:
     for at in range(0, len(arms), _ARMS_AT_MOST):
         some = arms[at : at + _ARMS_AT_MOST]
         text = statement(tuple(kind for kind, _ in some))
-        cursor = connection.execute(text, [value for _, values in some for value in values])
-        streams.append(cursors.enter_context(closing(cursor)))
-    if len(streams) == 1:
-        return iter(streams[0])
-    return heapq.merge(*streams, key=lambda row: (-row[_PRIORITY], row[_RUN_AT_US], row[ID]))
+        cursors.append(connection.execute(text, [value for _, values in some for value in values]))
+    if len(cursors) == 1:
+        return cursors[0]
+    return heapq.merge(*cursors, key=lambda row: (-row[_PRIORITY], row[_RUN_AT_US], row[ID]))
 
 
 def choose(
@@ -103,7 +100,8 @@ def choose(
     arms = list(_arms(connection, planner, left, total, has_parked))
     is_limited = len(arms) > 1 and any(kind != "due" for kind, _ in arms)
     taken, parked = list[Row](), list[tuple[str, int]]()
-    with ExitStack() as cursors:
+    cursors = list[sqlite3.Cursor]()
+    try:
         stream = _open(connection, arms, cursors)
         # Many rows at a time, and nothing done per row in the common case.
         while len(taken) < total and len(parked) < PARK_AT_MOST:
@@ -116,6 +114,9 @@ def choose(
                 parked += [(refused[row[_NAME]], row[ID]) for row in rows if row[_NAME] in refused]
                 rows = [row for row in rows if row[_NAME] not in refused]
             taken += _within(rows, left) if is_limited else rows
+    finally:
+        for cursor in cursors:
+            cursor.close()
     # A limited queue was not read on behind those refused.
     has_more = len(taken) >= total or len(parked) >= PARK_AT_MOST or bool(parked and is_limited)
     return Choice(taken, parked, has_more)
