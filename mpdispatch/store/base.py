@@ -294,7 +294,10 @@ class Ledger(Protocol):
         ...
 
     def wake_fileno(self) -> int | None:
-        """A descriptor that becomes readable on `Store.wake()`, from `register` on. None: poll."""
+        """A descriptor that becomes readable when there may be work, from `register` on. None: poll.
+
+        On `Store.wake()`, and when another supervisor gives jobs back or a dead one's are taken over.
+        """
         ...
 
     def drain_wake(self) -> None:

@@ -617,6 +617,32 @@ def test_what_makes_work_wakes_every_supervisor(
     assert all(_is_awake(desk) for desk in desks), "one that came later hears it too"
 
 
+def test_what_a_supervisor_gives_back_wakes_the_others(
+    enqueue: Enqueue, new_desk: NewDesk, now: Instant
+) -> None:
+    desk, other = new_desk(), new_desk()
+    for _ in range(3):
+        enqueue()
+    first, second, third = desk.claim()
+    other.ledger.drain_wake()
+    desk.turn(completed(first, now), retrying(second, now))
+    assert not _is_awake(other), "nothing may be claimed yet that could not be before"
+    desk.turn(released(third, now))
+    assert _is_awake(other)
+
+
+def test_what_is_taken_over_and_may_run_at_once_wakes_the_others(
+    enqueue: Enqueue, new_desk: NewDesk, now: Instant
+) -> None:
+    dead, rescuer, other = new_desk(), new_desk(), new_desk()
+    enqueue()
+    (job,) = dead.claim()
+    other.ledger.drain_wake()
+    (seen,) = [each for each in rescuer.ledger.peers(rescuer.owner) if each.id == dead.owner]
+    assert rescuer.ledger.take_over(seen, [released(job, now)], now=now)
+    assert _is_awake(other)
+
+
 def test_a_supervisor_that_left_is_not_woken_and_harms_nobody(store: Store, new_desk: NewDesk) -> None:
     gone, here = new_desk(), new_desk()
     store.wake()

@@ -13,7 +13,15 @@ from mpdispatch import sqlite3
 from mpdispatch.clock import Instant
 from mpdispatch.errors import LeaseLostError
 from mpdispatch.failpoints import failpoint
-from mpdispatch.model import ClaimedJob, Output, PeerSupervisor, Planner, Registration, Transition
+from mpdispatch.model import (
+    ClaimedJob,
+    JobState,
+    Output,
+    PeerSupervisor,
+    Planner,
+    Registration,
+    Transition,
+)
 from mpdispatch.store.base import Lease, Progress, Renewal, Turn
 from mpdispatch.store.sqlite import claim as claiming
 from mpdispatch.store.sqlite import finish as finishing
@@ -23,7 +31,7 @@ from mpdispatch.store.sqlite.connection import Flush, Session
 from mpdispatch.store.sqlite.holder import holder_of
 from mpdispatch.store.sqlite.place import Place
 from mpdispatch.store.sqlite.queries import QUERIES
-from mpdispatch.store.sqlite.wake import Bell, remove_bell
+from mpdispatch.store.sqlite.wake import Bell, Knocker, remove_bell
 
 __all__ = ["SQLiteLedger"]
 
@@ -41,6 +49,7 @@ class SQLiteLedger:
         self._place = place
         self._session_now: Session | None = None
         self._bell: Bell | None = None
+        self._knocker: Knocker | None = None
         self._seen: tuple[Session, int] | None = None
 
     @property
@@ -147,6 +156,7 @@ class SQLiteLedger:
                 return idle
 
         is_synced = bool(transitions or progress or outputs)
+        again = [each for each in transitions if not each.state.is_terminal]
 
         def work(connection: sqlite3.Connection, *, one_by_one: bool = False) -> Turn:
             if progress:
@@ -154,7 +164,7 @@ class SQLiteLedger:
             if outputs:
                 output_table.record(connection, owner, outputs)
             rejected = list[tuple[int, int]]()
-            cancelled = _cancelled_instead(connection, owner, transitions)
+            cancelled = _cancelled_instead(connection, owner, again)
             if transitions and one_by_one:
                 rejected = finishing.record_one_by_one(connection, owner, transitions)
             elif transitions:
@@ -187,9 +197,18 @@ class SQLiteLedger:
             )
 
         try:
-            return self._write(work, "turn", flush=Flush.IN_COMMIT if is_synced else Flush.LATER)
+            turn = self._write(work, "turn", flush=Flush.IN_COMMIT if is_synced else Flush.LATER)
         except finishing.SomeRejectedError:
-            return self._write(lambda c: work(c, one_by_one=True), "turn")
+            turn = self._write(lambda c: work(c, one_by_one=True), "turn")
+        self._offer(again)
+        return turn
+
+    def _offer(self, transitions: Sequence[Transition]) -> None:
+        """Tell all supervisors if any of these jobs may be claimed again at once."""
+        if any(each.state is JobState.PENDING for each in transitions):
+            if self._knocker is None:
+                self._knocker = Knocker(self.side_dir)
+            self._knocker.knock()
 
     # -- the others -----------------------------------------------------------------------------
 
@@ -218,6 +237,7 @@ class SQLiteLedger:
         is_done = self._write(work, "take_over")
         if is_done:
             remove_bell(self.side_dir, dead.id)
+            self._offer(transitions)
         return is_done
 
     def outstanding(self, planner: Planner) -> dict[str, int]:
@@ -274,6 +294,8 @@ class SQLiteLedger:
         if self._bell is not None:
             self._bell.close()
             self._bell = None
+        if self._knocker is not None:
+            self._knocker.close()
         if self._session_now is not None:
             self._place.close(self._session_now)
             self._session_now = None
@@ -286,10 +308,10 @@ def _owned(connection: sqlite3.Connection, owner: int) -> list[tuple[int, int]]:
 def _cancelled_instead(
     connection: sqlite3.Connection, owner: int, transitions: Sequence[Transition]
 ) -> list[tuple[int, int]]:
-    """Those that will be cancelled although they were to run again: `finish` does so where a cancel was asked for."""
-    again = {(each.job_id, each.starts) for each in transitions if not each.state.is_terminal}
-    if not again:
+    """Those of these that will be cancelled instead of run again: `finish` does so where a cancel was asked for."""
+    if not transitions:
         return []
+    again = {(each.job_id, each.starts) for each in transitions}
     return [each for each in connection.execute(QUERIES["cancel_requests"], (owner,)) if each in again]
 
 
