@@ -127,6 +127,8 @@ class WorkerProcess:
     """Estimated run time of its hand, µs."""
     jobs_sent: int = 0
     _unsent: list[RunJob] = field(default_factory=list)
+    stale_since_us: int = 0
+    """When it was first seen without a job, and with some to let go of."""
     owes_stop: bool = False
     """Whether it is still to be told to stop: there was no room for that."""
     is_broken: str | None = None
@@ -206,6 +208,7 @@ class WorkerProcess:
             self.feed.dropped(count)
         except ChannelBroken as error:
             self.is_broken = str(error)
+        self.stale_since_us = 0
 
     def _take_last(self, count: int) -> list[ClaimedJob]:
         taken = [self.hand.pop() for _ in range(count)]

@@ -17,8 +17,8 @@ from mpdispatch.pool.process import CONTROL_CANCEL, CONTROL_TIMEOUT, Doom, InHan
 __all__ = ["Enforcer"]
 
 _DEAF_US = 5 * SECOND_US
-"""A worker that does not begin a job it was given within this long is replaced (it is stopped, or hangs in
-what the last job left behind); the job goes to another."""
+"""A worker that does not begin a job it was given, or let go of one taken back, within this long is replaced (it is
+stopped, or hangs in what the last job left behind); the job goes to another."""
 _LOOK_US = 20_000
 """How soon to look again for a start we have not seen yet."""
 
@@ -37,8 +37,10 @@ class Enforcer:
         return min(due, default=None)
 
     def _look_at(self, worker: WorkerProcess, now_us: int) -> int | None:
-        if not worker.hand or worker.state is WorkerState.DOOMED:
+        if worker.state is WorkerState.DOOMED:
             return None
+        if not worker.hand:
+            return self._look_at_stale(worker, now_us) if worker.feed.is_stale else None
         head = worker.hand[0]
         if head.doom is not None:
             if now_us >= head.kill_at_us:
@@ -70,6 +72,18 @@ class Enforcer:
             )
             worker.kill()
         return now_us + (_LOOK_US if head.job.timeout_us is not None else _DEAF_US)
+
+    def _look_at_stale(self, worker: WorkerProcess, now_us: int) -> int:
+        """It has nothing to run, so it reads at once what was taken back, and says so."""
+        if worker.stale_since_us == 0:
+            worker.stale_since_us = now_us
+        if now_us - worker.stale_since_us >= _DEAF_US:
+            self._log.warning(
+                "a worker does not let go of jobs that were taken back; replacing it",
+                extra={"worker_pid": worker.pid},
+            )
+            worker.kill()
+        return worker.stale_since_us + _DEAF_US
 
     def cancel(self, requests: Iterable[tuple[int, int]], now_us: int) -> None:
         """End these jobs, if a worker holds them."""

@@ -14,7 +14,7 @@ from mpdispatch.errors import StoreFull
 from mpdispatch.model import Cause, JobState
 from mpdispatch.store.base import Turn
 from mpdispatch.store.sqlite.ledger import SQLiteLedger
-from tests.pool.probes import until
+from tests.pool.probes import lives, until
 from tests.supervisor.conftest import Build
 from tests.supervisor.house import House
 
@@ -294,6 +294,36 @@ def test_a_worker_that_does_not_begin_its_job_is_replaced_and_the_job_unspent(ho
 
 
 # ---------------------------------------------------------------- what must reach the disk
+
+
+def test_a_stopped_worker_that_does_not_let_go_of_what_was_taken_back_is_replaced(house: House) -> None:
+    (worker,) = house.ready()
+    os.kill(worker.pid, signal.SIGSTOP)
+    job_id = house.enqueue("noop")
+    house.until(lambda: worker.hand)
+    house.supervisor.books.put_back(worker.recall(), house.clock.now().boot_us)
+    assert worker.feed.is_stale
+    house.steps(3)
+    house.clock.advance(4.0)
+    house.steps(3)
+    assert worker in house.workers
+    house.clock.advance(1.5)
+    house.until(lambda: not lives(worker.pid))
+    assert house.ended(job_id)[0].worker_pid not in (None, worker.pid)
+
+
+def test_a_worker_is_given_its_time_to_let_go_anew_each_time(house: House) -> None:
+    (worker,) = house.ready()
+    for _ in range(3):
+        os.kill(worker.pid, signal.SIGSTOP)
+        job_id = house.enqueue("noop")
+        house.until(lambda: worker.hand)
+        house.supervisor.books.put_back(worker.recall(), house.clock.now().boot_us)
+        house.steps(2)
+        house.clock.advance(3.0)
+        house.steps(2)
+        os.kill(worker.pid, signal.SIGCONT)
+        assert house.ended(job_id)[0].worker_pid == worker.pid
 
 
 def test_a_claim_is_flushed_in_time_whatever_turns_come_before(
