@@ -113,6 +113,8 @@ class WorkerProcess:
     """Value of its environment variable, to find what it leaves behind."""
     started_boot_us: int
     state: WorkerState = WorkerState.BOOTING
+    is_late: bool = False
+    """Whether it was said that its import takes long."""
     has_booted: bool = False
     """Whether it ever got through the import."""
     ring: Ring | None = None

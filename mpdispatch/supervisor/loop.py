@@ -32,6 +32,7 @@ from mpdispatch.store.base import Ledger, Store
 from mpdispatch.supervisor.assign import Assigner
 from mpdispatch.supervisor.berth import Berth
 from mpdispatch.supervisor.books import Books
+from mpdispatch.supervisor.boots import look_at_boots
 from mpdispatch.supervisor.crew import Crew
 from mpdispatch.supervisor.enforce import Enforcer
 from mpdispatch.supervisor.hearing import Hearing
@@ -248,6 +249,8 @@ class Supervisor:
         if self._teller is not None and (at := self._teller.look(self._pool.workers, now_us)) is not None:
             due.append(at)
         if (at := self._assigner.recall_stuck(now_us)) is not None:
+            due.append(at)
+        if (at := look_at_boots(self._pool, self._log, now_us)) is not None:
             due.append(at)
         if self._pool.is_hushed:
             due.append(now_us + _LOOK_US)

@@ -24,6 +24,7 @@ from mpdispatch.pool.linux import become_subreaper, give_back_memory
 from mpdispatch.pool.pool import BootFault, Ready
 from mpdispatch.store import open_store
 from mpdispatch.store.base import Store
+from mpdispatch.supervisor.boots import look_at_boots
 from mpdispatch.supervisor.crew import Crew
 from mpdispatch.supervisor.loop import Supervisor
 from mpdispatch.supervisor.shutdown import Ending
@@ -75,6 +76,7 @@ def _bring_up(
         fault = None
         while fault is None:
             meanwhile()
+            look_at_boots(crew.pool, crew.log, crew.clock.now().boot_us)
             events = crew.ears.listen(0.5)
             if crew.bell.rung:
                 return None

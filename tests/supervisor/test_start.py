@@ -6,6 +6,7 @@ import logging
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -283,3 +284,53 @@ def test_a_daemon_a_job_left_behind_is_ended_and_reaped_by_a_supervisor_that_own
     assert _wait(store, job_id) is JobState.FAILED
     for pid in pids:
         until(lambda pid=pid: state_of(pid) == "", what=f"{pid} gone, not even a zombie")
+
+
+# ---------------------------------------------------------------- an import that takes long
+
+LATE = "mpdispatch.supervisor.boots._LATE_US"
+WAITS = (
+    "import pathlib, time\nfrom tests.pool.app import engine\n"
+    "while not pathlib.Path({gate!r}).exists(): time.sleep(0.01)\n"
+)
+
+
+def _late(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if "importing the app for" in record.getMessage()]
+
+
+def test_an_import_that_takes_long_is_said_once_and_goes_on(
+    store: SQLiteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(LATE, 100_000)
+    gate = tmp_path / "gate"
+    target = _module(tmp_path, monkeypatch, "long_app", WAITS.format(gate=str(gate)))
+    job_id = _enqueue(store)
+    thread = SupervisorThread(app_reference(target), _plan(store), log=LOG)
+    opener = threading.Thread(target=lambda: (until(lambda: _late(caplog)), gate.touch()))
+    opener.start()
+    thread.start()
+    opener.join()
+    assert _wait(store, job_id) is JobState.COMPLETED
+    (said,) = _late(caplog)
+    pid = store.get(job_id).worker_pid
+    assert f"kill -USR2 {pid}" in said
+    thread.stop()
+
+
+def test_an_import_that_takes_long_is_said_of_a_later_worker_too(
+    build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(LATE, 2_000_000)
+    gate = tmp_path / "gate"
+    house = build(target=_module(tmp_path, monkeypatch, "later_app", WAITS.format(gate=str(gate))))
+    house.until(lambda: house.workers)
+    house.steps(3)
+    house.clock.advance(0.9)
+    house.steps(3)
+    assert _late(caplog) == []
+    house.clock.advance(2.0)
+    house.steps(3)
+    assert len(_late(caplog)) == 1
+    gate.touch()
+    house.ready()
