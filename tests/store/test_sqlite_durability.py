@@ -187,6 +187,17 @@ def test_supervisors_are_told_of_a_new_job_before_the_disk_is_waited_for(
     store.close()
 
 
+def test_who_is_told_by_its_key_in_a_transaction_of_his_own_may_rely_on_it_too(
+    path: Path, clock: FakeClock, flushes: list[tuple[int, bool]]
+) -> None:
+    store = SQLiteStore(path, shared=True)
+    store.enqueue(KEYED, now=clock.now())
+    with closing(sqlite3.connect(path)) as mine, mine:
+        assert not store.enqueue(KEYED, now=clock.now(), connection=mine).created
+    assert len(flushes) == 2, "that commit writes nothing, so it does not wait for the disk"
+    store.close()
+
+
 def test_the_disk_is_asked_to_begin_where_the_system_can(path: Path) -> None:
     begin = _begin_writing()
     if begin is None:

@@ -166,7 +166,11 @@ class SQLiteStore:
         session = self._session(create=not connection.in_transaction)
         session.verify()
         inserts.refuse_other_file(connection, session)
-        return inserts.insert_on(connection, job, now)
+        made = inserts.insert_on(connection, job, now)
+        if not made.created:
+            # Who keeps it may still wait for the disk, and a commit that writes nothing does not.
+            session.sync()
+        return made
 
     def enqueue_many(
         self, template: NewJob, payloads: Sequence[bytes], *, now: Instant, batch_id: int | None = None
