@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -174,6 +175,34 @@ def test_what_could_not_be_flushed_is_not_acknowledged(
     store.close()
 
 
+@pytest.mark.parametrize("way", WAYS_IN)
+def test_nothing_is_stored_where_no_descriptor_is_left_to_flush_it_with(
+    path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    store = SQLiteStore(path)
+    store.migrate()
+    real = os.open
+
+    def full(name: str, *args: int, **kwargs: int) -> int:
+        if str(name).endswith("-wal"):
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(os, "open", full)
+    with pytest.raises(StoreIOError, match="Too many open files"):
+        WAYS_IN[way](store, clock)
+    monkeypatch.undo()
+    assert sum(store.counts().values()) == 0, "who is told of an error tries again, and would have it twice"
+    WAYS_IN[way](store, clock)
+    store.close()
+
+
+def test_a_log_that_is_not_there_is_not_taken_for_flushed(path: Path) -> None:
+    log = Log(sqlite3.connect(":memory:"), path)
+    with pytest.raises(FileNotFoundError):
+        log.flush()
+
+
 def test_supervisors_are_told_of_a_new_job_before_the_disk_is_waited_for(
     path: Path, clock: FakeClock, flushes: list[tuple[int, bool]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -196,6 +225,19 @@ def test_who_is_told_by_its_key_in_a_transaction_of_his_own_may_rely_on_it_too(
         assert not store.enqueue(KEYED, now=clock.now(), connection=mine).created
     assert len(flushes) == 2, "that commit writes nothing, so it does not wait for the disk"
     store.close()
+
+
+def test_a_python_without_ctypes_keeps_jobs_as_well(
+    path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ctypes", None)
+    _begin_writing.cache_clear()
+    try:
+        store = SQLiteStore(path)
+        assert store.enqueue(ONE, now=clock.now()).created
+        store.close()
+    finally:
+        _begin_writing.cache_clear()
 
 
 def test_the_disk_is_asked_to_begin_where_the_system_can(path: Path) -> None:

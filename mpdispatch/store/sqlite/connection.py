@@ -114,6 +114,8 @@ class Session:
         makes that a transaction of its own, which begins as BEGIN IMMEDIATE does, for two statements less.
         `on_commit` is called as soon as others can see it.
         """
+        if flush is Flush.ONCE_RELEASED:
+            self._flush_with(self._log.prepare_flush)
         transaction = self._alone if is_one_statement else self._transaction
         synced = flush is Flush.IN_COMMIT
 
@@ -145,12 +147,16 @@ class Session:
 
     def sync(self) -> None:
         """Have all commits so far survive a power cut: flush the log, where they stand."""
+        self._flush_with(self._log.flush)
+
+    def _flush_with(self, step: Callable[[], None]) -> None:
         if not self._flushes:
             return
         try:
-            self._log.flush()
+            step()
         except OSError as error:
             self.is_broken = True
+            self.verify()  # the log goes with its database
             raise StoreIOError(self.location, f"cannot flush its log: {error.strerror}") from error
 
     def locked(self, work: Callable[[], T]) -> T:

@@ -11,6 +11,7 @@ write, so every commit would change the inode as well: 75 µs of the file system
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import time
 from collections.abc import Callable
@@ -43,10 +44,13 @@ _SYNC_FILE_RANGE_WRITE: Final = 2
 
 @cache
 def _begin_writing() -> Callable[[int, int, int, int], int] | None:
-    """sync_file_range(2), which the standard library has no name for; None: this system has none."""
-    import ctypes  # with the first enqueue, not with every import of mpdispatch
+    """sync_file_range(2), which the standard library has no name for; None: it is not to be had."""
+    try:
+        import ctypes  # with the first enqueue, not with every import of mpdispatch
 
-    found = getattr(ctypes.CDLL(None), "sync_file_range", None)
+        found = getattr(ctypes.CDLL(None), "sync_file_range", None)
+    except (ImportError, OSError):  # a Python built without libffi, or a static one
+        return None
     if found is not None:
         found.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
     return found
@@ -90,14 +94,24 @@ class Log:
         except OSError:
             return 0  # no descriptor left: what was committed is committed, and a checkpoint can wait
 
+    def prepare_flush(self) -> None:
+        """Have all that a flush needs, so that it fails for want of nothing once there is a commit. Raises OSError.
+
+        Also: a disk's error is told to those who had the file open when it came.
+        """
+        if self._path is not None and not self._open():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self._path)
+        _begin_writing()
+
     def begin_flush(self) -> None:
         """Have the disk begin with what `flush` will wait for. A hint: it neither waits nor raises."""
-        if self._open() and (begin := _begin_writing()) is not None:
+        if self._descriptor >= 0 and (begin := _begin_writing()) is not None:
             begin(self._descriptor, 0, 0, _SYNC_FILE_RANGE_WRITE)
 
     def flush(self) -> None:
         """Have all commits so far survive a power cut. Raises OSError."""
-        if self._open():
+        self.prepare_flush()
+        if self._path is not None:
             _flush(self._descriptor)
 
     def is_due(self) -> bool:
