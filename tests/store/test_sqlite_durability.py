@@ -16,6 +16,7 @@ from mpdispatch.clock import FakeClock
 from mpdispatch.errors import StoreIOError
 from mpdispatch.model import NewJob
 from mpdispatch.store import SQLiteStore
+from mpdispatch.store.sqlite import wal
 from mpdispatch.store.sqlite.connection import Flush, Session
 from mpdispatch.store.sqlite.lock import FileLock
 from mpdispatch.store.sqlite.wal import Log, _begin_writing
@@ -225,6 +226,26 @@ def test_who_is_told_by_its_key_in_a_transaction_of_his_own_may_rely_on_it_too(
         assert not store.enqueue(KEYED, now=clock.now(), connection=mine).created
     assert len(flushes) == 2, "that commit writes nothing, so it does not wait for the disk"
     store.close()
+
+
+def test_where_fsync_does_not_reach_the_platter_the_log_is_flushed_by_what_does(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(wal, "_FULL_FSYNC", 51)  # F_FULLFSYNC of macOS
+    monkeypatch.setattr("fcntl.fcntl", lambda descriptor, command: asked.append(command))
+    monkeypatch.setattr(wal, "_flush", lambda descriptor: asked.append(0))
+    Path(f"{path}-wal").write_bytes(b"x")
+    with closing(Log(sqlite3.connect(":memory:"), path)) as log:
+        log.flush()
+        assert asked == [51]
+
+        def unknown(descriptor: int, command: int) -> None:
+            raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
+
+        monkeypatch.setattr("fcntl.fcntl", unknown)
+        log.flush()
+        assert asked == [51, 0]
 
 
 def test_a_python_without_ctypes_keeps_jobs_as_well(
