@@ -97,6 +97,8 @@ class WorkerProcess:
     mark: str
     """Value of its environment variable, to find what it leaves behind."""
     started_boot_us: int
+    shares_app: bool = False
+    """Whether it is a fork of a process that had imported the app."""
     state: WorkerState = WorkerState.BOOTING
     is_late: bool = False
     """Whether it was said that its import takes long."""
