@@ -131,8 +131,11 @@ class Pool:
 
     def spawn(self) -> WorkerProcess:
         """Start one worker. Raises OSError if the system has no process or descriptor left."""
+        shares_app = self.spawner.has_app
         launched, mark = self.spawner.spawn()
-        worker = WorkerProcess(launched=launched, mark=mark, started_boot_us=self._clock.now().boot_us)
+        worker = WorkerProcess(
+            launched=launched, mark=mark, started_boot_us=self._clock.now().boot_us, shares_app=shares_app
+        )
         self.workers.append(worker)
         self._ears.register(worker.launched.channel, Touch(worker, False), urgent=False)
         if worker.launched.pidfd is not None:

@@ -7,7 +7,6 @@ running; the rest wait in the socket's buffer or in the worker, in order, and ca
 from __future__ import annotations
 
 import os
-import select
 import signal
 import sys
 import time
@@ -19,26 +18,12 @@ from typing import NamedTuple
 
 from mpdispatch.model import ClaimedJob
 from mpdispatch.pool.channel import ChannelBroken
-from mpdispatch.pool.frames import (
-    BELL,
-    PARCEL,
-    FrameError,
-    FromWorker,
-    Parcel,
-    RunJob,
-    Stop,
-    decode_from_worker,
-    decode_lines,
-    encode,
-    is_parcel,
-    open_parcel,
-    run_job,
-)
+from mpdispatch.pool.frames import FromWorker, RunJob, Stop, encode, run_job
 from mpdispatch.pool.inbox import Feed
 from mpdispatch.pool.kill import kill_tree, sweep
 from mpdispatch.pool.launch import Launched
+from mpdispatch.pool.listening import Listener
 from mpdispatch.pool.marks import Control, Ring
-from mpdispatch.pool.outbox import OutboxReader
 
 __all__ = ["Doom", "Ending", "InHand", "WorkerProcess", "WorkerState"]
 
@@ -112,16 +97,14 @@ class WorkerProcess:
     mark: str
     """Value of its environment variable, to find what it leaves behind."""
     started_boot_us: int
+    shares_app: bool = False
+    """Whether it is a fork of a process that had imported the app."""
     state: WorkerState = WorkerState.BOOTING
     is_late: bool = False
     """Whether it was said that its import takes long."""
     has_booted: bool = False
     """Whether it ever got through the import."""
     ring: Ring | None = None
-    outbox: OutboxReader | None = None
-    """What it says, once it has a ring; before, all it says are frames."""
-    parcels: deque[tuple[int, FromWorker]] = field(default_factory=deque)
-    """Long messages whose turn in the outbox has not come, numbered."""
     hand: deque[InHand] = field(default_factory=deque)
     unsettled: int = 0
     """Jobs sent to it whose outcome is not on disk yet."""
@@ -137,9 +120,11 @@ class WorkerProcess:
     """Why its channel cannot be trusted any more."""
     ending: Ending | None = None
     feed: Feed = field(init=False)
+    listener: Listener = field(init=False)
 
     def __post_init__(self) -> None:
         self.feed = Feed(self.launched.channel, self.launched.tokens)
+        self.listener = Listener(self.launched.channel)
 
     @property
     def pid(self) -> int:
@@ -258,7 +243,7 @@ class WorkerProcess:
 
     def attach(self, ring: Ring) -> None:
         """Have it write into this ring; it is told by its Attach frame."""
-        self.ring, self.outbox = ring, ring.outbox()
+        self.ring, self.listener.outbox = ring, ring.outbox()
 
     def said(self, *, in_channel: bool) -> list[FromWorker]:
         """All it has said so far, in order; without `in_channel` only what costs no system call to look for.
@@ -269,61 +254,18 @@ class WorkerProcess:
         if self.is_broken is not None:
             return found
         try:
-            self._open_outbox(found)
-            while in_channel and (frame := self.launched.channel.receive(wait=False)) is not None:
-                self._open_frame(frame, found)
-                self._open_outbox(found)
+            self.listener.hear(found, in_channel=in_channel)
         except Exception as error:  # noqa: BLE001 - whatever a handler wrote there, it ends as a broken channel
             self.is_broken = f"it sent junk ({error})"
         return found
 
     def last_words(self) -> list[FromWorker]:
         """As `said`, once it has ended: a long message whose notice it did not write any more counts as well."""
-        found = self.said(in_channel=True)
-        found += [message for _, message in self.parcels]
-        self.parcels.clear()
-        return found
-
-    def _open_outbox(self, found: list[FromWorker]) -> None:
-        if self.outbox is None or not (lines := self.outbox.take()):
-            return
-        try:
-            messages = decode_lines(lines)
-        except FrameError:
-            found.extend(map(decode_from_worker, lines.splitlines()))  # up to the bad one, which raises again
-        if PARCEL not in lines:
-            found += messages
-            return
-        for message in messages:
-            found.append(self._parcel(message.number, found) if type(message) is Parcel else message)
-
-    def _open_frame(self, frame: bytes, found: list[FromWorker]) -> None:
-        if frame == BELL:
-            return
-        if is_parcel(frame):
-            self.parcels.append(open_parcel(frame))
-        else:
-            found.append(decode_from_worker(frame))
-
-    def _parcel(self, number: int, found: list[FromWorker]) -> FromWorker:
-        """The long message whose turn it is: it was sent before its notice was written."""
-        while True:
-            while self.parcels:
-                other, message = self.parcels.popleft()
-                if other == number:
-                    return message
-            frame = self.launched.channel.receive(wait=False)
-            if frame is None:
-                raise FrameError("a notice of a message that is not there")
-            self._open_frame(frame, found)
+        return self.said(in_channel=True) + self.listener.left_over()
 
     def has_said_something(self) -> bool:
         """Whether it has said anything we have not heard yet."""
-        if self.outbox is not None and not self.outbox.is_empty():
-            return True
-        poll = select.poll()  # select() itself takes no descriptor past 1023
-        poll.register(self.launched.channel, select.POLLIN)
-        return bool(poll.poll(0))
+        return not self.listener.has_heard_all()
 
     # -- ending it ------------------------------------------------------------------------------------
 

@@ -138,6 +138,12 @@ class Spawner:
         zygote = self._zygote
         return zygote is not None and not zygote.is_ready and time.monotonic() - zygote.asked_at < _WARM_S
 
+    @property
+    def has_app(self) -> bool:
+        """Whether a worker started now is a fork of a process that has imported the app: up at once, and memory shared."""
+        zygote = self._zygote
+        return zygote is not None and zygote.is_ready and zygote.hazards == ()
+
     def warm_up(self) -> None:
         """Start a zygote, if there is to be one."""
         if not self._wants_zygote or self._zygote is not None:

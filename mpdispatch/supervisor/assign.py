@@ -237,6 +237,8 @@ class Assigner:
     def staff(self, now_us: int, *, has_more: bool) -> int | None:
         """Start a worker if one is wanted and allowed. Gives when to look again (boottime µs), or None."""
         pool = self._pool
+        if pool.spawner.has_app and not self._books.backlog:
+            self._replace_first()
         alive = sum(worker.state is not WorkerState.RETIRING for worker in pool.workers)
         if alive >= self._slots or len(pool.workers) >= 2 * self._slots:
             return None
@@ -258,6 +260,20 @@ class Assigner:
             self._last_spawn_us = now_us
             wanted -= 1
         return now_us + _GROWTH_US if all_busy else None
+
+    def _replace_first(self) -> None:
+        """Replace a worker that imported the app itself by one that shares its memory (2.5 MiB of an empty app).
+
+        Only while it does nothing, and it is back within some 10 ms: once or a few times, soon after the start.
+        """
+        for worker in self._pool.workers:
+            if not worker.shares_app and worker.state is WorkerState.READY and not worker.unsettled:
+                try:
+                    self._pool.spawn()
+                except OSError:
+                    return  # no process or descriptor to spare: it stays
+                worker.retire()
+                return
 
     def boot_failed(self, now_us: int) -> None:
         """A worker did not come up: wait longer before the next."""

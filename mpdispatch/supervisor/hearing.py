@@ -7,6 +7,7 @@ from mpdispatch.config import Config
 from mpdispatch.pool.frames import Wrote
 from mpdispatch.pool.kill import reap_strays
 from mpdispatch.pool.pool import BootFault, Enqueued, Event, Gone, Ready, Returned, Said, Settled
+from mpdispatch.pool.process import WorkerState
 from mpdispatch.store.base import Progress
 from mpdispatch.supervisor.assign import Assigner
 from mpdispatch.supervisor.books import Books
@@ -87,6 +88,7 @@ class Hearing:
         ending = event.worker.ending
         if (
             event.worker.jobs_sent == 0
+            and event.worker.state is not WorkerState.RETIRING
             and ending is not None
             and ending.signal is None
             and not self._shutdown.is_on

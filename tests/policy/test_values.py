@@ -2,6 +2,8 @@
 
 import contextlib
 import math
+import sys
+import unicodedata
 from datetime import timedelta
 
 import pytest
@@ -44,6 +46,16 @@ def test_an_ordinary_name_is_kept_as_it_is(name):
 def test_a_name_that_would_break_a_log_a_row_or_a_path_is_refused(name):
     with pytest.raises(UsageError, match=r"^job name must "):
         check_name("job name", name)
+
+
+def test_what_no_name_may_hold_is_as_unicode_says():
+    def is_refused(char):
+        with contextlib.suppress(UsageError):
+            return not check_name("queue name", f"a{char}b")
+        return True
+
+    for char in map(chr, range(sys.maxunicode + 1)):
+        assert is_refused(char) is (unicodedata.category(char) in {"Cc", "Cs", "Zl", "Zp"}), hex(ord(char))
 
 
 @given(st.text(max_size=300))

@@ -317,7 +317,7 @@ class _Ends:
     def close(self) -> None:
         self.worker.launched.channel.close()
         self.theirs.close()
-        self.worker.outbox = self.worker.ring = None
+        self.worker.listener.outbox = self.worker.ring = None
         self.marks.close(remove=True)
 
 
@@ -346,8 +346,8 @@ def test_no_line_is_longer_than_what_may_be_destroyed(ends: _Ends, size: int) ->
     message = b'["tired","' + b"x" * (size - 12) + b'"]'
     assert len(message) == size
     ends.voice.say(message, is_urgent=False)
-    assert ends.worker.outbox is not None
-    line = ends.worker.outbox.take()
+    assert ends.worker.listener.outbox is not None
+    line = ends.worker.listener.outbox.take()
     assert line == (message + b"\n" if size < LINE_BYTES else b'["parcel",1]\n')
     assert len(line) <= LINE_BYTES
 

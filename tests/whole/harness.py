@@ -123,6 +123,7 @@ class Place:
         (folder / "tasks.py").write_text(TASKS.read_text() if source is None else source)
         self._app: ModuleType | None = None
         self._started: list[Process] = []
+        self._first_worker = 0
         clean = {k: v for k, v in os.environ.items() if not k.startswith("MPDISPATCH_")}
         self.env = {**clean, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
 
@@ -153,8 +154,12 @@ class Place:
     def supervising(self, *args: str, app: str = "tasks:engine", **env: object) -> Process:
         """As `supervise`, and it has a worker that is ready: it ran a job."""
         process = self.supervise(*args, app=app, **env)
-        self.complete(self.app.plain.enqueue().id)
+        self._first_worker = self.complete(self.app.plain.enqueue().id).worker_pid
         return process
+
+    def has_forks_only(self) -> None:
+        """Wait until the first worker, which imported the app itself, was replaced by one that shares its memory."""
+        until(lambda: not is_alive(self._first_worker), "a fork for the first worker")
 
     def cli(
         self, *args: str, env: Mapping[str, str] | None = None, stdin: str = "", within: float = 60.0

@@ -6,7 +6,7 @@ import textwrap
 
 import pytest
 
-from tests.whole.harness import Place, is_alive
+from tests.whole.harness import Place, is_alive, until
 
 APP = """
 from mpdispatch import Engine
@@ -140,3 +140,63 @@ def test_the_store_in_memory_lives_in_one_process(place: Place) -> None:
     done = place.python("", script(place, body))
     assert done.returncode in (0, 1), done.stderr
     assert done.stdout == "8\n", done.stderr
+
+
+# ------------------------------------------------------------------ the first worker
+
+COUNTED = """
+import os, pathlib, time
+from mpdispatch import Engine
+
+engine = Engine.open("jobs.db")
+with open("imports", "a") as file:
+    file.write(f"{os.getpid()}\\n")
+
+@engine.job
+def hold() -> int:
+    pathlib.Path("begun").touch()
+    while not pathlib.Path("gate").exists():
+        time.sleep(0.005)
+    return os.getpid()
+"""
+
+
+def _imports(place: Place) -> list[int]:
+    return [int(line) for line in (place.folder / "imports").read_text().split()]
+
+
+def _run_hold(place: Place) -> int:
+    """The pid of the worker that ran it."""
+    return int(place.cli("enqueue", "--wait", "hold", "--store", "jobs.db").stdout.split()[-1])
+
+
+def test_the_first_worker_gives_way_to_a_fork_when_it_has_nothing_to_do(place: Place) -> None:
+    (place.folder / "counted.py").write_text(COUNTED)
+    (place.folder / "gate").touch()
+    supervisor = place.supervise("-c", "1", app="counted:engine")
+    ran = _run_hold(place)
+    first, zygote = until(lambda: len(found := _imports(place)) == 2 and found, "the zygote to import the app")
+    assert ran == first
+    until(lambda: not is_alive(first), "the first worker to end")
+    ran = _run_hold(place)
+    assert ran not in (first, zygote)
+    assert len(_imports(place)) == 2, "the fork imported nothing"
+    assert sorted(supervisor.workers) == sorted([zygote, ran])
+    assert "warning" not in supervisor.err
+    assert "error" not in supervisor.err
+
+
+def test_the_first_worker_does_not_give_way_while_it_runs_something(place: Place) -> None:
+    (place.folder / "counted.py").write_text(COUNTED)
+    supervisor = place.supervise("-c", "1", app="counted:engine")
+    job = place.json("enqueue", "hold")
+    until((place.folder / "begun").exists, "the job to begin")
+    first, zygote = until(lambda: len(found := _imports(place)) == 2 and found, "the zygote to import the app")
+    # A look at every worker at each poll, and at each of these.
+    for _ in range(20):
+        place.json("enqueue", "hold")
+    assert sorted(supervisor.workers) == sorted([zygote, first])
+    (place.folder / "gate").touch()
+    until(lambda: place.unended() == 0, "the jobs to end")
+    assert place.show(job["id"])["starts"] == 1
+    assert place.show(job["id"])["result"] == first
