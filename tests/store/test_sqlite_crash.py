@@ -147,6 +147,50 @@ def test_an_error_before_the_commit_leaves_nothing_and_frees_the_lock(
     other.close()
 
 
+class _Interrupted:
+    """A connection whose BEGIN or ROLLBACK is done when the interrupt comes: the signal's handler runs after it."""
+
+    def __init__(self, real: sqlite3.Connection, at: str) -> None:
+        self._real, self._at = real, at
+
+    def execute(self, statement: str, values: tuple[str, ...] = ()) -> sqlite3.Cursor:
+        if statement == "ROLLBACK" == self._at:
+            raise KeyboardInterrupt
+        cursor = self._real.execute(statement, values)
+        if statement.startswith("BEGIN"):
+            raise KeyboardInterrupt
+        return cursor
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._real, name)
+
+
+def _interrupt(store: SQLiteStore, now: Instant, at: str) -> None:
+    session = store._session()
+    real, session.connection = session.connection, _Interrupted(session.connection, at)  # type: ignore[assignment]
+    with pytest.raises(KeyboardInterrupt):
+        store.enqueue(NewJob(name="a", payload=b"{}", idempotency_key="k"), now=now)
+    session.connection = real
+
+
+def test_an_interrupt_while_a_transaction_begins_leaves_none_that_others_would_wait_for(
+    file_store: SQLiteStore, now: Instant
+) -> None:
+    _interrupt(file_store, now, "BEGIN")
+    with closing(sqlite3.connect(file_store.location, timeout=0, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        other.execute("ROLLBACK")
+
+
+def test_what_an_interrupted_transaction_left_open_does_not_swallow_the_next_job(
+    file_store: SQLiteStore, now: Instant
+) -> None:
+    _interrupt(file_store, now, "ROLLBACK")
+    made = file_store.enqueue(NewJob(name="a", payload=b"{}"), now=now)
+    with closing(sqlite3.connect(file_store.location)) as other:
+        assert other.execute("SELECT id FROM mpdispatch_jobs").fetchall() == [(made.id,)]
+
+
 def test_a_rejected_outcome_rolls_back_the_others_only_to_write_them_again(
     file_store: SQLiteStore, clock: object, now: Instant
 ) -> None:

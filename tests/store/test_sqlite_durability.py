@@ -81,6 +81,8 @@ def test_an_interrupt_while_the_fsync_is_switched_off_leaves_no_commit_without_i
     real = session.connection
 
     class Interrupted:
+        in_transaction = False
+
         def execute(self, statement: str) -> None:
             real.execute(statement)
             raise KeyboardInterrupt

@@ -120,6 +120,9 @@ class Session:
         synced = flush is Flush.IN_COMMIT
 
         def checkpointed() -> T:
+            if self.connection.in_transaction:
+                # Left by an interrupt that kept us from rolling back: what is written in it would never be committed.
+                self._roll_back()
             if self._flushes and synced is not self._is_flushing:
                 self._flush_commits(synced)
             result = transaction(work, point)
@@ -187,8 +190,10 @@ class Session:
 
     def _transaction(self, work: Callable[[sqlite3.Connection], T], point: str) -> T:
         execute = self.connection.execute
-        execute("BEGIN IMMEDIATE")
         try:
+            execute(
+                "BEGIN IMMEDIATE"
+            )  # in here, for an interrupt that comes meanwhile is raised as soon as it is done
             result = work(self.connection)
             failpoint(f"{point}.before_commit")
             execute("COMMIT")
