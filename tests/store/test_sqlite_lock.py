@@ -76,3 +76,27 @@ def test_it_is_never_held_twice_also_if_the_folder_is_removed(
     assert first.acquire(_soon())
     assert not second.acquire(time.monotonic())
     first.release()
+
+
+@pytest.mark.parametrize("name", ["lock", "queue"])
+def test_an_interrupt_that_comes_with_the_lock_does_not_keep_it(
+    locks: tuple[FileLock, FileLock], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    ours, _ = locks
+    assert ours.acquire(_soon())
+    ours.release()
+    wanted = ours._fd if name == "lock" else ours._turnstile_fd
+    ours._in_a_row = _MOST_IN_A_ROW  # through the turnstile
+    real = fcntl.flock
+
+    def interrupted(fd: int, operation: int) -> None:
+        real(fd, operation)
+        if fd == wanted and operation != fcntl.LOCK_UN:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(fcntl, "flock", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        ours.acquire(_soon())
+    monkeypatch.undo()
+    assert not _is_taken(tmp_path / "side" / "lock")
+    assert not _is_taken(tmp_path / "side" / "queue")

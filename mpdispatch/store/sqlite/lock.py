@@ -87,11 +87,18 @@ class FileLock:
     def acquire(self, until: float) -> bool:
         if self._fd < 0:
             self._open()
-        if self._is_queueing and self._in_a_row < _MOST_IN_A_ROW and _try(self._fd) and self._is_current():
-            self._in_a_row += 1
-            return True
-        self._in_a_row = 0
-        return self._wait(until)
+        try:
+            if self._is_queueing and self._in_a_row < _MOST_IN_A_ROW and _try(self._fd) and self._is_current():
+                self._in_a_row += 1
+                return True
+            self._in_a_row = 0
+            return self._wait(until)
+        except BaseException:
+            # An interrupt that comes with the lock: the others would wait until we write again.
+            for fd in (self._fd, self._turnstile_fd):
+                if fd >= 0:
+                    fcntl.flock(fd, fcntl.LOCK_UN)
+            raise
 
     def _wait(self, until: float) -> bool:
         is_next = not self._is_queueing
