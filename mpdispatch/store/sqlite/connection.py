@@ -191,9 +191,8 @@ class Session:
     def _transaction(self, work: Callable[[sqlite3.Connection], T], point: str) -> T:
         execute = self.connection.execute
         try:
-            execute(
-                "BEGIN IMMEDIATE"
-            )  # in here, for an interrupt that comes meanwhile is raised as soon as it is done
+            # In here: an interrupt that comes meanwhile is raised as soon as it is done.
+            execute("BEGIN IMMEDIATE")
             result = work(self.connection)
             failpoint(f"{point}.before_commit")
             execute("COMMIT")
