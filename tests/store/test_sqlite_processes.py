@@ -21,7 +21,7 @@ from mpdispatch.clock import FakeClock, Instant, SystemClock
 from mpdispatch.errors import StoreBusy, StorePermission
 from mpdispatch.model import JobState, NewJob
 from mpdispatch.store import SQLiteStore
-from mpdispatch.store.sqlite import place
+from mpdispatch.store.sqlite import forks
 from mpdispatch.store.sqlite.lock import _MOST_IN_A_ROW, FileLock
 from mpdispatch.store.sqlite.wal import CHECKPOINT_BYTES
 
@@ -94,11 +94,11 @@ def test_threads_share_an_in_memory_store(clock: FakeClock) -> None:
 
 
 def test_the_connection_of_a_thread_ends_with_it(file_store: SQLiteStore) -> None:
-    before = set(place._open_sessions)
+    before = set(forks.remembered())
     thread = threading.Thread(target=file_store.counts)
     thread.start()
     thread.join()
-    assert set(place._open_sessions) == before
+    assert set(forks.remembered()) == before
 
 
 # ---------------------------------------------------------------- waiting

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 import time
 from collections.abc import Callable
 from enum import Enum, auto
@@ -29,7 +30,7 @@ from mpdispatch.store.sqlite.lock import Pauses, WriteLock
 from mpdispatch.store.sqlite.translate import translated
 from mpdispatch.store.sqlite.wal import Log
 
-__all__ = ["BUSY_TIMEOUT_MS", "FileIdentity", "Flush", "Session", "identity_of"]
+__all__ = ["BUSY_TIMEOUT_MS", "FileIdentity", "Flush", "Session", "SessionClosed", "identity_of"]
 
 T = TypeVar("T")
 
@@ -57,6 +58,10 @@ class Flush(Enum):
     """
     LATER = auto()
     """By `sync`, or with the next one that is."""
+
+
+class SessionClosed(StoreBusy):
+    """This process forked just now, and before that this connection was closed: open another (see `forks`)."""
 
 
 def identity_of(path: str | Path) -> FileIdentity | None:
@@ -88,6 +93,9 @@ class Session:
         self.pid = os.getpid()
         self.is_broken = False
         """After an I/O error nothing is known of what is on disk: open anew."""
+        self.is_closed = False
+        self.use = threading.RLock()
+        """Held by whoever uses the connection: its thread, and a thread that forks and closes it first."""
         self._lock = lock
         self.identity = identity
         # As text: a stat of a Path costs twice as much, and every commit makes two.
@@ -114,8 +122,28 @@ class Session:
         makes that a transaction of its own, which begins as BEGIN IMMEDIATE does, for two statements less.
         `on_commit` is called as soon as others can see it.
         """
-        if flush is Flush.ONCE_RELEASED:
+        with self.use:
+            self._refuse_if_closed()
+            if flush is not Flush.ONCE_RELEASED:
+                return self._write(work, point, checkpoint, flush, is_one_statement, on_commit)
             self._flush_with(self._log.prepare_flush)
+            result = self._write(work, point, checkpoint, flush, is_one_statement, on_commit)
+            self._flush_with(self._log.flush)
+            return result
+
+    def _refuse_if_closed(self) -> None:
+        if self.is_closed:
+            raise SessionClosed(self.location)
+
+    def _write(
+        self,
+        work: Callable[[sqlite3.Connection], T],
+        point: str,
+        checkpoint: bool,
+        flush: Flush,
+        is_one_statement: bool,
+        on_commit: Callable[[], None] | None,
+    ) -> T:
         transaction = self._alone if is_one_statement else self._transaction
         synced = flush is Flush.IN_COMMIT
 
@@ -137,10 +165,7 @@ class Session:
                 self._checkpoint()
             return result
 
-        result = self.locked(checkpointed)
-        if flush is Flush.ONCE_RELEASED:
-            self.sync()
-        return result
+        return self.locked(checkpointed)
 
     def _flush_commits(self, wanted: bool) -> None:
         """Whether commits wait for the disk from now on. In WAL mode NORMAL leaves their fsync out, and nothing else."""
@@ -150,7 +175,9 @@ class Session:
 
     def sync(self) -> None:
         """Have all commits so far survive a power cut: flush the log, where they stand."""
-        self._flush_with(self._log.flush)
+        with self.use:
+            self._refuse_if_closed()
+            self._flush_with(self._log.flush)
 
     def _flush_with(self, step: Callable[[], None]) -> None:
         if not self._flushes:
@@ -215,6 +242,11 @@ class Session:
 
     def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """What `work` gives. Several statements in it are not one snapshot."""
+        with self.use:
+            self._refuse_if_closed()
+            return self._read(work)
+
+    def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         until = time.monotonic() + self._patience_s
         pauses = Pauses()
         if self._patience_s > 0:
@@ -251,11 +283,13 @@ class Session:
 
     def checkpoint_if_large(self) -> None:
         """Bring the WAL into the database if it has grown large and nobody is writing."""
-        if self._log.is_due() and self._acquire(0.0):
-            try:
-                self._checkpoint()
-            finally:
-                self._lock.release()
+        with self.use:
+            self._refuse_if_closed()
+            if self._log.is_due() and self._acquire(0.0):
+                try:
+                    self._checkpoint()
+                finally:
+                    self._lock.release()
 
     def _checkpoint(self) -> None:
         try:
@@ -272,9 +306,10 @@ class Session:
 
         An in-memory database lives on: its connection belongs to the place, not to a session.
         """
-        self._log.close()
-        if self.pid != os.getpid() or self.path is None:
+        if self.pid != os.getpid() or self.path is None or self.is_closed:
             return
+        self.is_closed = self.is_broken = True
+        self._log.close()
         # The last connection to close checkpoints: that too belongs under the lock. If somebody holds it, he
         # has a connection and ours is not the last, so closing without it does no harm.
         held = False

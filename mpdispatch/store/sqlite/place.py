@@ -7,13 +7,15 @@ import threading
 import time
 import warnings
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
 from mpdispatch import sqlite3
 from mpdispatch.errors import StoreBusy, StoreError, StoreForeign, StoreNotShared, StoreTooNew
-from mpdispatch.store.sqlite import opening, schema
+from mpdispatch.store.sqlite import forks, opening, schema
 from mpdispatch.store.sqlite.connection import FileIdentity, Session, identity_of
 from mpdispatch.store.sqlite.lock import FileLock, MemoryLock, Pauses
 from mpdispatch.store.sqlite.options import FileOptions
@@ -21,23 +23,6 @@ from mpdispatch.store.sqlite.options import FileOptions
 __all__ = ["CLIENT_PATIENCE_S", "FilePlace", "MemoryPlace", "Place"]
 
 CLIENT_PATIENCE_S = 30.0
-
-_open_sessions: set[Session] = set()
-
-
-def _never_close_inherited() -> None:
-    # A connection carried over a fork must not even be finalised: closing it may checkpoint, delete the WAL
-    # or drop locks behind the parent's back. Other threads' locals are gone already; this set still holds
-    # their sessions, and one reference too many outlives the interpreter's own clean-up.
-    if _open_sessions:
-        import ctypes
-
-        for session in _open_sessions:
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(session.connection))
-        _open_sessions.clear()
-
-
-os.register_at_fork(after_in_child=_never_close_inherited)
 
 
 class Place(Protocol):
@@ -80,24 +65,32 @@ class FilePlace:
         return Path(f"{self.path}-mpd")
 
     def open(self, *, patience_s: float, create: bool) -> Session:
-        session = self._connect(patience_s, create=create)
-        try:
+        with forks.opening, self._connected(patience_s, create=create) as session:
             found = session.read(lambda connection: schema.version_of(connection, self.location))
             if create and found != schema.VERSION:
                 _, found = self._migrate(session)
             schema.refuse_unusable(found, self.location, is_shared=self.is_shared)
             self._use_wal(session)
+            return session
+
+    def migrate(self) -> tuple[int, int]:
+        with forks.opening, self._connected(CLIENT_PATIENCE_S, create=True) as session:
+            try:
+                return self._migrate(session)
+            finally:
+                self.close(session)
+
+    @contextmanager
+    def _connected(self, patience_s: float, *, create: bool) -> Iterator[Session]:
+        """A session in use meanwhile, and closed if that fails."""
+        session = self._connect(patience_s, create=create)
+        try:
+            yield session
         except BaseException:
             self.close(session)
             raise
-        return session
-
-    def migrate(self) -> tuple[int, int]:
-        session = self._connect(CLIENT_PATIENCE_S, create=True)
-        try:
-            return self._migrate(session)
         finally:
-            self.close(session)
+            session.use.release()
 
     def _connect(self, patience_s: float, *, create: bool) -> Session:
         opening.refuse_network(self.path, self.location)
@@ -107,6 +100,7 @@ class FilePlace:
             if create:
                 opening.create_file(self.path, self.location)
             identity = identity_of(self.path)
+            forks.refuse_inherited(identity, self.location)
             self._refuse_two_copies(identity)
             try:
                 connection = opening.connect_file(self.path, self.location, self.options)
@@ -124,16 +118,19 @@ class FilePlace:
                 patience_s=patience_s,
                 flushes=self.options.durability != "process",
             )
-            _open_sessions.add(session)
+            session.use.acquire()
+            forks.remember(session)
             if identity_of(self.path) == identity:
                 return session
             # Replaced while we opened it: which of the two we have is not known.
             self.close(session)
+            session.use.release()
 
     def close(self, session: Session) -> None:
         if session.pid == os.getpid():
-            _open_sessions.discard(session)
-            session.close()
+            with forks.opening, session.use:
+                forks.forget(session)
+                session.close()
 
     def _migrate(self, session: Session) -> tuple[int, int]:
         found = session.read(lambda connection: schema.version_of(connection, self.location))
@@ -156,7 +153,7 @@ class FilePlace:
 
     def _refuse_two_copies(self, identity: FileIdentity | None) -> None:
         ours = self.options.copy
-        for session in list(_open_sessions):
+        for session in forks.remembered():
             if session.identity == identity and (theirs := sqlite3.copy_of(session.connection)) != ours:
                 raise StoreError(
                     self.location,

@@ -15,7 +15,7 @@ from mpdispatch.errors import StoreError, UsageError
 from mpdispatch.model import Attempt, DeadLetter, Finding, Job, JobState, NewJob, Output, Page, PeerSupervisor
 from mpdispatch.store.base import DeadLetterFilter, JobFilter, Ledger, QueueStats
 from mpdispatch.store.sqlite import changes, dead_letters, health, inserts, outputs, pruning, reads, status
-from mpdispatch.store.sqlite.connection import Flush, Session
+from mpdispatch.store.sqlite.connection import Flush, Session, SessionClosed
 from mpdispatch.store.sqlite.ledger import SQLiteLedger
 from mpdispatch.store.sqlite.options import Durability, FileOptions
 from mpdispatch.store.sqlite.place import CLIENT_PATIENCE_S, FilePlace, MemoryPlace, Place
@@ -137,20 +137,35 @@ class SQLiteStore:
         return session
 
     def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        return self._session().read(work)
+        try:
+            return self._session().read(work)
+        except SessionClosed:
+            return self._read(work)
 
     def _write(self, work: Callable[[sqlite3.Connection], T], point: str) -> T:
-        return self._session().write(work, point=point)
+        try:
+            return self._session().write(work, point=point)
+        except SessionClosed:
+            return self._write(work, point)
 
     def _keep(self, work: Callable[[sqlite3.Connection], T], *, is_one_statement: bool = False) -> T:
         """Write what is new. Supervisors are told at once, and may begin with it while the disk still works."""
-        return self._session(create=True).write(
-            work,
-            point="enqueue",
-            flush=Flush.ONCE_RELEASED,
-            is_one_statement=is_one_statement,
-            on_commit=self.wake,
-        )
+        try:
+            return self._session(create=True).write(
+                work,
+                point="enqueue",
+                flush=Flush.ONCE_RELEASED,
+                is_one_statement=is_one_statement,
+                on_commit=self.wake,
+            )
+        except SessionClosed:
+            return self._keep(work, is_one_statement=is_one_statement)
+
+    def _sync(self) -> None:
+        try:
+            self._session().sync()
+        except SessionClosed:
+            self._sync()
 
     # -- jobs -----------------------------------------------------------------------------------
 
@@ -169,7 +184,7 @@ class SQLiteStore:
         made = inserts.insert_on(connection, job, now)
         if not made.created:
             # Who keeps it may still wait for the disk, and a commit that writes nothing does not.
-            session.sync()
+            self._sync()
         return made
 
     def enqueue_many(
