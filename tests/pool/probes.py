@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import time
 from collections.abc import Callable
@@ -37,7 +38,8 @@ def state_of(pid: int) -> str:
 
 
 def open_descriptors() -> dict[int, str]:
-    """This process's descriptors and what they are."""
+    """This process's descriptors and what they are; not those of what only waits to be collected."""
+    gc.collect()
     found = {}
     for entry in os.listdir("/proc/self/fd"):
         try:

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 _LASTING = [sys.executable, "-S", "-c", "import signal\nwhile True: signal.pause()"]
 
@@ -46,7 +47,7 @@ def _daemon(folder: str, name: str) -> None:
 
 
 def leave_behind(folder: str, kinds: list[str]) -> None:
-    """Start one process of each kind."""
+    """Start one process of each kind; all have signed when this returns."""
     for kind in kinds:
         match kind:
             case "child":
@@ -70,6 +71,10 @@ def leave_behind(folder: str, kinds: list[str]) -> None:
                     _linger()
             case _:
                 raise ValueError(kind)
+    # Whoever started them may kill itself now, and they with it.
+    deadline = time.monotonic() + 10
+    while not all(os.path.exists(os.path.join(folder, kind)) for kind in kinds) and time.monotonic() < deadline:
+        time.sleep(0.001)
 
 
 def main() -> None:

@@ -275,3 +275,12 @@ def test_the_disk_is_asked_to_begin_where_the_system_can(path: Path) -> None:
     log.begin_flush()
     log.flush()
     log.close()
+
+
+def test_the_first_job_after_a_switch_to_write_ahead_logging_is_kept(path: Path, clock: FakeClock) -> None:
+    store = SQLiteStore(path)
+    store.migrate()
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("PRAGMA journal_mode = DELETE")
+    assert store.enqueue(ONE, now=clock.now()).id == 1
+    store.close()

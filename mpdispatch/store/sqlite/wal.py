@@ -100,10 +100,10 @@ class Log:
     def prepare_flush(self) -> None:
         """Have all that a flush needs, so that it fails for want of nothing once there is a commit. Raises OSError.
 
-        Also: a disk's error is told to those who had the file open when it came.
+        Also: a disk's error is told to those who had the file open when it came. Where the database has just been
+        switched to write-ahead logging there is no log yet.
         """
-        if self._path is not None and not self._open():
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self._path)
+        self._open()
         _begin_writing()
 
     def begin_flush(self) -> None:
@@ -113,9 +113,10 @@ class Log:
 
     def flush(self) -> None:
         """Have all commits so far survive a power cut. Raises OSError."""
-        self.prepare_flush()
         if self._path is None:
             return
+        if not self._open():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self._path)
         if _FULL_FSYNC is not None:
             with contextlib.suppress(OSError):  # as SQLite does: not every file system there has it
                 fcntl.fcntl(self._descriptor, _FULL_FSYNC)
