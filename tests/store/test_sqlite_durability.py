@@ -13,7 +13,7 @@ import pytest
 
 from mpdispatch import sqlite3
 from mpdispatch.clock import FakeClock
-from mpdispatch.errors import StoreIOError
+from mpdispatch.errors import StoreIOError, UsageError
 from mpdispatch.model import NewJob
 from mpdispatch.store import SQLiteStore
 from mpdispatch.store.sqlite import wal
@@ -282,5 +282,27 @@ def test_the_first_job_after_a_switch_to_write_ahead_logging_is_kept(path: Path,
     store.migrate()
     with closing(sqlite3.connect(path)) as other:
         other.execute("PRAGMA journal_mode = DELETE")
+    assert store.enqueue(ONE, now=clock.now()).id == 1
+    store.close()
+
+
+def test_who_writes_while_its_own_thread_is_writing_is_told_so_and_spoils_nothing(
+    path: Path, clock: FakeClock
+) -> None:
+    store = SQLiteStore(path)
+    store.migrate()
+    told: list[str] = []
+
+    def work(connection: sqlite3.Connection) -> None:
+        connection.execute("INSERT INTO mpdispatch_queues (name, is_paused) VALUES ('first', 1)")
+        try:  # as a signal handler would
+            store.enqueue(ONE, now=clock.now())
+        except UsageError as error:
+            told.append(str(error))
+        connection.execute("INSERT INTO mpdispatch_queues (name, is_paused) VALUES ('second', 1)")
+
+    store._session().write(work, point="test")
+    assert "signal handler" in told[0]
+    assert [stats.name for stats in store.queue_stats()] == ["first", "second"]
     assert store.enqueue(ONE, now=clock.now()).id == 1
     store.close()

@@ -24,6 +24,7 @@ from mpdispatch.errors import (
     StoreIOError,
     StorePermission,
     StoreVanished,
+    UsageError,
 )
 from mpdispatch.failpoints import failpoint
 from mpdispatch.store.sqlite.lock import Pauses, WriteLock
@@ -93,7 +94,7 @@ class Session:
         self.pid = os.getpid()
         self.is_broken = False
         """After an I/O error nothing is known of what is on disk: open anew."""
-        self.is_closed = False
+        self.is_closed = self._is_writing = False
         self.use = threading.RLock()
         """Held by whoever uses the connection: its thread, and a thread that forks and closes it first."""
         self._lock = lock
@@ -124,12 +125,21 @@ class Session:
         """
         with self.use:
             self._refuse_if_closed()
-            if flush is not Flush.ONCE_RELEASED:
-                return self._write(work, point, checkpoint, flush, is_one_statement, on_commit)
-            self._flush_with(self._log.prepare_flush)
-            result = self._write(work, point, checkpoint, flush, is_one_statement, on_commit)
-            self._flush_with(self._log.flush)
-            return result
+            if self._is_writing:
+                raise UsageError(
+                    "the store was called while this very thread was writing to it: from a signal handler or a"
+                    " finaliser, which should leave a note and let the main program enqueue"
+                )
+            try:
+                self._is_writing = True
+                if flush is not Flush.ONCE_RELEASED:
+                    return self._write(work, point, checkpoint, flush, is_one_statement, on_commit)
+                self._flush_with(self._log.prepare_flush)
+                result = self._write(work, point, checkpoint, flush, is_one_statement, on_commit)
+                self._flush_with(self._log.flush)
+                return result
+            finally:
+                self._is_writing = False
 
     def _refuse_if_closed(self) -> None:
         if self.is_closed:

@@ -64,14 +64,14 @@ class Knocker:
         self._folder = folder
         self._folder_fd = -1
         self._pid = os.getpid()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may knock as well
         self._fds = list[int]()
         self._seen_mtime_ns = -1
 
     def knock(self) -> None:
         if self._pid != os.getpid():
             # Another thread of the parent may have held the lock at the fork. The descriptors stay good.
-            self._pid, self._lock = os.getpid(), threading.Lock()
+            self._pid, self._lock = os.getpid(), threading.RLock()
         with self._lock:
             try:
                 self._look_around()
