@@ -31,7 +31,8 @@ class SQLiteStore:
     """Jobs in an SQLite file, or in this process's memory (`":memory:"`).
 
     Making one does no I/O: the file is opened on first use, per process and thread. Enqueueing and `migrate`
-    create it; reading never does.
+    create it; reading never does. It may be used before and after `os.fork()`, in the parent and in the child: a fork
+    waits up to 1 s for threads that use it, closes the file, and whoever uses it next opens it again.
 
     Args:
         path: of the file. Beside it stand `-wal`, `-shm` and the folder `-mpd` (lock and wake-up files).
