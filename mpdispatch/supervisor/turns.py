@@ -39,8 +39,9 @@ _MOST_IN_A_CROWD = 40
 """The same while others enqueue as well: one enqueue in a hundred waits 3.5 ms; it was 20 with 800."""
 _BREATH_US = 1_000
 """After such a turn, if it did as much as it may: who waits for the lock looks every 0.1 ms, and is let in first."""
-_CROWD_US = 50_000
-"""Knocks that come sooner one after the other than this are a crowd, for as long after the last."""
+_CROWD_US, _CROWD_KNOCKS = 50_000, 4
+"""So many knocks that come sooner one after the other than this are a crowd, for as long after the last. Not fewer: who
+enqueues a batch or two and resumes a queue wants it drained."""
 _NO_RULES = RetryRules()
 """For a completed job, which is not tried again."""
 _BECAME = {JobState.FAILED: "failed", JobState.CANCELLED: "was cancelled", JobState.SCHEDULED: "is put off"}
@@ -87,7 +88,7 @@ class Turns:
         """Boottime from which a claim is worth trying; 0: now."""
         self.has_more = False
         """Whether the last claim took all it might, so that more may be due."""
-        self._knocked_us = self._crowded_until_us = 0
+        self._knocked_us = self._knocks = self._crowded_until_us = 0
         self._breath_until_us = 0
         self.sync_at_us = 0
         """Boottime by which the last claim must be flushed; 0: it is."""
@@ -123,7 +124,8 @@ class Turns:
     def knocked(self, now_us: int) -> None:
         """Somebody has enqueued something, or so it seems: a claim is worth trying, and the store is to be shared."""
         self.claim_at_us = 0
-        if now_us - self._knocked_us < _CROWD_US:
+        self._knocks = self._knocks + 1 if now_us - self._knocked_us < _CROWD_US else 1
+        if self._knocks >= _CROWD_KNOCKS:
             self._crowded_until_us = now_us + _CROWD_US
         self._knocked_us = now_us
 

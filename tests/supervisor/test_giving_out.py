@@ -307,7 +307,7 @@ def test_turns_are_short_while_others_enqueue(build: Build, monkeypatch: pytest.
         claimed.clear()
         house.store.enqueue_many(NewJob(name="uneven", payload=b""), [b"{}"] * 20, now=house.clock.now())
         house.supervisor._turns.knocked(house.clock.now().boot_us)
-        if crowded:
+        for _ in range(3 if crowded else 1):
             house.clock.advance(0.01)
             house.supervisor._turns.knocked(house.clock.now().boot_us)
         steps.clear()
