@@ -123,7 +123,6 @@ class Place:
         (folder / "tasks.py").write_text(TASKS.read_text() if source is None else source)
         self._app: ModuleType | None = None
         self._started: list[Process] = []
-        self._first_worker = 0
         clean = {k: v for k, v in os.environ.items() if not k.startswith("MPDISPATCH_")}
         self.env = {**clean, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
 
@@ -152,14 +151,14 @@ class Place:
         return self.start([*CLI, "supervise", app, *args], settings)
 
     def supervising(self, *args: str, app: str = "tasks:engine", **env: object) -> Process:
-        """As `supervise`, and it has a worker that is ready: it ran a job."""
-        process = self.supervise(*args, app=app, **env)
-        self._first_worker = self.complete(self.app.plain.enqueue().id).worker_pid
-        return process
+        """As `supervise`, and its start is over: it ran a job, and the first worker has given way to a fork.
 
-    def has_forks_only(self) -> None:
-        """Wait until the first worker, which imported the app itself, was replaced by one that shares its memory."""
-        until(lambda: not is_alive(self._first_worker), "a fork for the first worker")
+        So a worker that has nothing to do stays the same from here on.
+        """
+        process = self.supervise(*args, app=app, **env)
+        first = self.complete(self.app.plain.enqueue().id).worker_pid
+        until(lambda: not is_alive(first), "a fork for the first worker")
+        return process
 
     def cli(
         self, *args: str, env: Mapping[str, str] | None = None, stdin: str = "", within: float = 60.0

@@ -9,7 +9,6 @@ from tests.whole.harness import Place, is_alive
 
 def test_an_async_handler_gives_its_result_in_a_worker_that_goes_on(place: Place) -> None:
     place.supervising("-c", "1")
-    place.has_forks_only()
     jobs = [place.complete(place.app.later.enqueue(n).id) for n in range(5)]
     assert [job.result for job in jobs] == [0, 1, 2, 3, 4]
     assert len({job.worker_pid for job in jobs}) == 1
