@@ -65,7 +65,7 @@ class JobHandle(Generic[P, R]):
 
         Raises:
             PayloadError: the arguments do not fit the signature, or cannot be kept as JSON.
-            StoreError: it could not be stored; then it was not.
+            StoreError: it could not be stored; then it was not, but after a StoreIOError nobody can know.
         """
         return self._bound_engine().enqueue_as(self.definition, PLAIN, args, kwargs)
 
