@@ -187,8 +187,9 @@ def test_the_first_worker_gives_way_to_a_fork_when_it_has_nothing_to_do(place: P
 
 def test_the_first_worker_does_not_give_way_while_it_runs_something(place: Place) -> None:
     (place.folder / "counted.py").write_text(COUNTED)
-    supervisor = place.supervise("-c", "1", app="counted:engine")
+    # There before the worker is: one that waits for the job may have given way already.
     job = place.json("enqueue", "hold")
+    supervisor = place.supervise("-c", "1", app="counted:engine")
     until((place.folder / "begun").exists, "the job to begin")
     first, zygote = until(lambda: len(found := _imports(place)) == 2 and found, "the zygote to import the app")
     # A look at every worker at each poll, and at each of these.
