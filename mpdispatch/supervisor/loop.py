@@ -25,7 +25,6 @@ from mpdispatch.errors import (
     StoreVanished,
 )
 from mpdispatch.execution.rulebook import Rulebook
-from mpdispatch.model import PeerSupervisor
 from mpdispatch.pool.ears import Heard
 from mpdispatch.pool.kill import reap_strays
 from mpdispatch.store.base import Ledger, Store
@@ -37,9 +36,10 @@ from mpdispatch.supervisor.crew import Crew
 from mpdispatch.supervisor.enforce import Enforcer
 from mpdispatch.supervisor.hearing import Hearing
 from mpdispatch.supervisor.membership import Membership
+from mpdispatch.supervisor.peers import Peers
 from mpdispatch.supervisor.prune import Pruner
 from mpdispatch.supervisor.reconcile import Reconciler
-from mpdispatch.supervisor.rescue import PeerWatch, Rescuer
+from mpdispatch.supervisor.rescue import Rescuer
 from mpdispatch.supervisor.shutdown import Ending, Shutdown
 from mpdispatch.supervisor.telling import Teller
 from mpdispatch.supervisor.trouble import Trouble
@@ -47,8 +47,6 @@ from mpdispatch.supervisor.turns import Turns
 
 __all__ = ["Ending", "Supervisor"]
 
-_PEERS_US = 1_000_000
-_PEERS_KNOCK_US = 100_000
 _DRAINED_US = 100_000
 _LOOK_US = 8_000
 """A worker that has more to do does not say that it has answered: we look this often, for 0.25 ms each time."""
@@ -89,8 +87,9 @@ class Supervisor:
         self._ledger: Ledger = store.ledger()
         self._members = Membership(self._ledger, self._clock, config, app=app, version=version, log=crew.log)
         self._berth = Berth(crew, store, self._ledger, self._members, config, store_for_workers)
-        self._rescuer = Rescuer(self._ledger, self._clock, rulebook, self.books, crew.log, teller)
-        self._watch = PeerWatch(crew.ears)
+        rescuer = Rescuer(self._ledger, self._clock, rulebook, self.books, crew.log, teller)
+        self._poll_us = round(config.poll_interval * SECOND_US)
+        self._peers = Peers(rescuer, crew.ears, poll_us=self._poll_us)
         self._assigner = Assigner(self._pool, self.books, config, rulebook, crew.log)
         self._enforcer = Enforcer(self._pool, config, crew.log)
         self._turns = Turns(
@@ -122,17 +121,11 @@ class Supervisor:
             shutdown=self._shutdown,
             teller=teller,
         )
-        self._peers_at_us = 0
-        self._peers_seen_us = 0
-        self._peers: list[PeerSupervisor] = []
         self._cancels_due = True
         self._was_knocked = False
         """Whether somebody has enqueued something, or so it seems, and nobody has looked."""
-        self._poll_us = round(config.poll_interval * SECOND_US)
         self._settled_us = 0
         self._linger_s = 0.0
-        self._former: set[int] = set()
-        """Registrations we gave up ourselves."""
         self.ending: Ending | None = None
         try:
             self._berth.take_patiently()
@@ -147,14 +140,14 @@ class Supervisor:
         self._log.error(
             "lost trust in our own lease; starting over", extra={"owner": self._members.owner, "why": why}
         )
-        self._former.add(self._members.owner)
+        self._peers.give_up(self._members.owner)
         self.books.stale_writes += len(self.books.unwritten)
         self._pool.kill_all()
         self.books.drop()
         if self._teller is not None:
             self._teller.forget()
         self._berth.take_anew()
-        self._peers_at_us = self._turns.claim_at_us = 0
+        self._turns.claim_at_us = 0
 
     # -- the loop ---------------------------------------------------------------------------------------
 
@@ -174,12 +167,10 @@ class Supervisor:
                 self._ledger.drain_wake()
                 self._turns.knocked(now.boot_us)
                 self._was_knocked = self._cancels_due = True
-                # It may be a new supervisor that knocks; but this is a read for each enqueue, so not too often.
-                self._peers_at_us = min(self._peers_at_us, self._peers_seen_us + _PEERS_KNOCK_US)
+                self._peers.knocked()
             elif key.data is self._crew.bell:
                 self._crew.bell.drain()
-        if self._watch.heard(events):
-            self._peers_at_us = 0
+        self._peers.hear(events)
         for event in self._pool.hear(events):
             self._cancels_due |= self._hearing.take(event, now)
 
@@ -237,7 +228,7 @@ class Supervisor:
         turns = self._turns
         due = [now_us + self._poll_us]
         if is_well:
-            due += [self._members.next_us, self._peers_at_us, turns.sync_at_us]
+            due += [self._members.next_us, self._peers.due_us, turns.sync_at_us]
             due += [self._pruner.next_us or 0, self.books.outputs.next_us or 0]
         else:
             due.append(self._trouble.until_us)
@@ -296,14 +287,9 @@ class Supervisor:
             self._answer_knock(now_us)
         if self._is_unchanged(now_us):
             self._turns.put_off(self._clock.now())
-            self._peers_at_us = now_us + min(self._poll_us, _PEERS_US)
-        if now_us >= self._peers_at_us:
-            self._peers, took_over = self._rescuer.look(self._members.owner, self._former)
-            if took_over:
-                self._turns.claim_at_us = 0
-            self._watch.follow(self._peers)
-            self._peers_seen_us = now_us
-            self._peers_at_us = now_us + min(self._poll_us, _PEERS_US)
+            self._peers.put_off(now_us)
+        if now_us >= self._peers.due_us and self._peers.look(self._members.owner, now_us):
+            self._turns.claim_at_us = 0
         if self._cancels_due:
             self._reconciler.cancel(self._ledger.cancel_requests(self._members.owner), now_us)
             self._cancels_due = False
@@ -326,15 +312,16 @@ class Supervisor:
 
         One read instead of a dozen: what an idle supervisor costs.
         """
-        if self._shutdown.is_on or self._is_drain or self._cancels_due or self._peers:
+        if self._shutdown.is_on or self._is_drain or self._cancels_due or self._peers.living:
             return False
-        if now_us < min(self._peers_at_us, self._turns.claim_at_us):
+        if now_us < min(self._peers.due_us, self._turns.claim_at_us):
             return False  # nobody wants to look
         if not (self._turns.is_polling and self._turns.is_only_a_poll(self._clock.now())):
             return False
         if self._ledger.has_changed():
             # It says so once: whoever is due to look later would find nothing changed since.
-            self._turns.claim_at_us = self._peers_at_us = 0
+            self._turns.claim_at_us = 0
+            self._peers.look_soon()
             return False
         return True
 
@@ -404,7 +391,7 @@ class Supervisor:
 
     def close(self) -> None:
         """Let go of everything; what is still ours in the store is left to a rescuer."""
-        self._watch.close()
+        self._peers.close()
         self._pool.kill_all()
         self._berth.let_go()
         self._ledger.close()

@@ -10,9 +10,7 @@ What was started and not answered is lost with it, what was not started goes bac
 from __future__ import annotations
 
 import logging
-import os
 import random
-import sys
 import time
 from collections.abc import Iterable, Set
 from pathlib import Path
@@ -35,7 +33,6 @@ from mpdispatch.model import (
 )
 from mpdispatch.policy.decide import RetryRules, decide
 from mpdispatch.policy.lease import PeerVerdict
-from mpdispatch.pool.ears import Ears, Heard
 from mpdispatch.pool.endings import of_answer
 from mpdispatch.pool.evidence import Answered, Evidence, Start, read_evidence
 from mpdispatch.pool.kill import kill_marked, kill_tree, sweep
@@ -45,7 +42,7 @@ from mpdispatch.store.base import Ledger
 from mpdispatch.supervisor.books import Books
 from mpdispatch.supervisor.telling import Teller
 
-__all__ = ["PeerWatch", "Rescuer"]
+__all__ = ["Rescuer"]
 
 _PATIENCE_S = 1.0
 """How long to wait for a killed leftover to be gone; past that the take-over waits for the next look."""
@@ -212,44 +209,3 @@ def _remove(path: Path, log: logging.Logger) -> None:
         path.unlink(missing_ok=True)
     except OSError as error:
         log.warning("cannot remove the mark file of a dead supervisor", extra={"error": str(error)})
-
-
-class PeerWatch:
-    """Pidfds of living peers in the loop's selector: their end wakes us at once. Linux, same pid namespace."""
-
-    def __init__(self, ears: Ears) -> None:
-        self._ears = ears
-        self._watched: dict[int, int] = {}
-
-    def follow(self, peers: Iterable[PeerSupervisor]) -> None:
-        """Watch exactly these."""
-        wanted = {peer.id: peer for peer in peers if peer.boot_id == boot_id()}
-        for owner in set(self._watched) - set(wanted):
-            self._drop(owner)
-        if sys.platform != "linux":
-            return
-        for owner, peer in wanted.items():
-            if owner in self._watched or peer.pid_namespace != pid_namespace():
-                continue
-            try:
-                descriptor = os.pidfd_open(peer.pid)
-            except OSError:
-                continue  # Gone already: the next look takes it over.
-            self._watched[owner] = descriptor
-            self._ears.register(descriptor, self, urgent=True)
-
-    def heard(self, events: Heard) -> bool:
-        """Whether a peer has just ended. Said once: its descriptor stays readable, and must not keep us awake."""
-        ended = {key.fd for key, _ in events if key.data is self}
-        for owner in [owner for owner, descriptor in self._watched.items() if descriptor in ended]:
-            self._drop(owner)
-        return bool(ended)
-
-    def _drop(self, owner: int) -> None:
-        descriptor = self._watched.pop(owner)
-        self._ears.unregister(descriptor)
-        os.close(descriptor)
-
-    def close(self) -> None:
-        for owner in list(self._watched):
-            self._drop(owner)

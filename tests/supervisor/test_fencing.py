@@ -124,7 +124,7 @@ def test_a_take_over_of_our_own_that_had_to_wait_does_not_kill_our_new_workers(
     job_id = _holding(house, tmp_path)
     before = house.owner
     with monkeypatch.context() as patched:
-        patched.setattr(house.supervisor._rescuer, "take_over", lambda *_: False)
+        patched.setattr(house.supervisor._peers._rescuer, "take_over", lambda *_: False)
         house.clock.advance(house.config.stale_job_threshold * 0.95)
         house.until(lambda: house.owner != before)
         other = house.enqueue("hold", started=tmp_path / "again", gate=tmp_path / "gate")

@@ -1,0 +1,109 @@
+"""Duty: know the other supervisors of this store, and take over from those that have died. Effects.
+
+somebody knocks ─▶ soon ┐
+a peer ends ─────▶ now  ├─▶ look: rescue the dead, watch the living ─▶ again in a second at most
+time ───────────────────┘
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable
+
+from mpdispatch.ids import boot_id, pid_namespace
+from mpdispatch.model import PeerSupervisor
+from mpdispatch.pool.ears import Ears, Heard
+from mpdispatch.supervisor.rescue import Rescuer
+
+__all__ = ["Peers"]
+
+_INTERVAL_US = 1_000_000
+_KNOCK_US = 100_000
+
+
+class Peers:
+    """When to look at them, and who was alive at the last look."""
+
+    def __init__(self, rescuer: Rescuer, ears: Ears, *, poll_us: int) -> None:
+        self._rescuer, self._watch = rescuer, _Watch(ears)
+        self._interval_us = min(poll_us, _INTERVAL_US)
+        self._seen_us = 0
+        self._given_up: set[int] = set()
+        self.living: list[PeerSupervisor] = []
+        self.due_us = 0
+        """When to look at them next (boottime µs); 0: at once."""
+
+    def hear(self, events: Heard) -> None:
+        """One of them may have ended."""
+        if self._watch.heard(events):
+            self.look_soon()
+
+    def knocked(self) -> None:
+        """It may be a new supervisor that knocks; but a look is a read for each enqueue, so not too often."""
+        self.due_us = min(self.due_us, self._seen_us + _KNOCK_US)
+
+    def look_soon(self) -> None:
+        """At the next turn of the loop."""
+        self.due_us = 0
+
+    def put_off(self, now_us: int) -> None:
+        """Nothing in the store has changed: there is nobody new, and the kernel says who ends."""
+        self.due_us = now_us + self._interval_us
+
+    def give_up(self, owner: int) -> None:
+        """This registration was our own, and its workers are killed: the next look takes its jobs over."""
+        self._given_up.add(owner)
+        self.look_soon()
+
+    def look(self, owner: int, now_us: int) -> bool:
+        """Take over from the dead, watch the living. True: some jobs were taken over. Raises StoreError."""
+        self.living, took_over = self._rescuer.look(owner, self._given_up)
+        self._watch.follow(self.living)
+        self._seen_us = now_us
+        self.put_off(now_us)
+        return took_over
+
+    def close(self) -> None:
+        self._watch.close()
+
+
+class _Watch:
+    """Pidfds of living peers in the loop's selector: their end wakes us at once. Linux, same pid namespace."""
+
+    def __init__(self, ears: Ears) -> None:
+        self._ears = ears
+        self._watched: dict[int, int] = {}
+
+    def follow(self, peers: Iterable[PeerSupervisor]) -> None:
+        """Watch exactly these."""
+        wanted = {peer.id: peer for peer in peers if peer.boot_id == boot_id()}
+        for owner in set(self._watched) - set(wanted):
+            self._drop(owner)
+        if sys.platform != "linux":
+            return
+        for owner, peer in wanted.items():
+            if owner in self._watched or peer.pid_namespace != pid_namespace():
+                continue
+            try:
+                descriptor = os.pidfd_open(peer.pid)
+            except OSError:
+                continue  # Gone already: the next look takes it over.
+            self._watched[owner] = descriptor
+            self._ears.register(descriptor, self, urgent=True)
+
+    def heard(self, events: Heard) -> bool:
+        """Whether a peer has just ended. Said once: its descriptor stays readable, and must not keep us awake."""
+        ended = {key.fd for key, _ in events if key.data is self}
+        for owner in [owner for owner, descriptor in self._watched.items() if descriptor in ended]:
+            self._drop(owner)
+        return bool(ended)
+
+    def _drop(self, owner: int) -> None:
+        descriptor = self._watched.pop(owner)
+        self._ears.unregister(descriptor)
+        os.close(descriptor)
+
+    def close(self) -> None:
+        for owner in list(self._watched):
+            self._drop(owner)
