@@ -114,6 +114,8 @@ class WorkerProcess:
     _unsent: list[RunJob] = field(default_factory=list)
     stale_since_us: int = 0
     """When it was first seen without a job, and with some to let go of."""
+    leaving_since_us: int = 0
+    """When it was first seen to retire, and without a job."""
     owes_stop: bool = False
     """Whether it is still to be told to stop: there was no room for that."""
     is_broken: str | None = None

@@ -19,6 +19,8 @@ __all__ = ["Enforcer"]
 _DEAF_US = 5 * SECOND_US
 """A worker that does not begin a job it was given, or let go of one taken back, within this long is replaced (it is
 stopped, or hangs in what the last job left behind); the job goes to another."""
+_LEAVE_US = 10 * SECOND_US
+"""A worker that has done its last job and does not end within this long is killed: it may first send spans, for 4 s."""
 _LOOK_US = 20_000
 """How soon to look again for a start we have not seen yet."""
 
@@ -39,6 +41,8 @@ class Enforcer:
     def _look_at(self, worker: WorkerProcess, now_us: int) -> int | None:
         if worker.state is WorkerState.DOOMED:
             return None
+        if not worker.hand and worker.state is WorkerState.RETIRING:
+            return self._look_at_leaving(worker, now_us)
         if not worker.hand:
             return self._look_at_stale(worker, now_us) if worker.feed.is_stale else None
         head = worker.hand[0]
@@ -84,6 +88,18 @@ class Enforcer:
             )
             worker.kill()
         return worker.stale_since_us + _DEAF_US
+
+    def _look_at_leaving(self, worker: WorkerProcess, now_us: int) -> int:
+        """It has nothing left to do but to end. Those that do not would in the end keep others from being started."""
+        if worker.leaving_since_us == 0:
+            worker.leaving_since_us = now_us
+        if now_us - worker.leaving_since_us >= _LEAVE_US:
+            self._log.warning(
+                "a worker that has done its last job does not end; killing it",
+                extra={"worker_pid": worker.pid},
+            )
+            worker.kill()
+        return worker.leaving_since_us + _LEAVE_US
 
     def cancel(self, requests: Iterable[tuple[int, int]], now_us: int) -> None:
         """End these jobs, if a worker holds them."""

@@ -296,6 +296,24 @@ def test_a_worker_that_does_not_begin_its_job_is_replaced_and_the_job_unspent(ho
 # ---------------------------------------------------------------- what must reach the disk
 
 
+def test_workers_that_have_done_their_last_job_and_do_not_end_are_killed(house: House) -> None:
+    left = []
+    for _ in range(2):
+        (worker,) = house.ready()
+        os.kill(worker.pid, signal.SIGSTOP)
+        worker.retire()
+        left.append(worker)
+    job_id = house.enqueue("noop")
+    house.steps(20)
+    assert house.workers == left, "there is no room for another"
+    house.clock.advance(9)
+    house.steps(20)
+    assert house.workers == left, "they may have something to send"
+    house.clock.advance(1.5)
+    house.until(lambda: not any(lives(worker.pid) for worker in left))
+    assert house.ended(job_id)[0].state is JobState.COMPLETED
+
+
 def test_a_stopped_worker_that_does_not_let_go_of_what_was_taken_back_is_replaced(house: House) -> None:
     (worker,) = house.ready()
     os.kill(worker.pid, signal.SIGSTOP)
