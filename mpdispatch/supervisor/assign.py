@@ -61,20 +61,28 @@ class Assigner:
 
     def free_slots(self, now_us: int) -> int:
         """How many jobs there is a place for: in the hands of workers, and with workers still to be started."""
-        ready = self._pool.ready
-        if not ready and not self._pool.stale:
+        ready, stale = self._pool.ready, self._pool.stale
+        if not ready and not stale:
             return 0
-        each, room = self.depth, 0
+        each, room, more = self.depth, 0, self._not_at_work()
         for worker in ready:
             free = min(each - len(worker.hand), RING_JOBS - worker.unsettled)
-            # None with a worker whose job takes long: what is claimed for it would be kept from other supervisors.
-            if free > 0 and (not worker.hand or self._may_queue(worker, now_us)):
-                room += free
+            if worker.hand:
+                # None with a worker whose job takes long: what is claimed for it would be kept from other supervisors.
+                if free > 0 and self._may_queue(worker, now_us):
+                    room += free
+            elif more > 0:
+                more -= 1
+                room += max(0, free)
         # If all there are get no more jobs for now, others are started for them.
         if each == 1 or not ready:
-            room += self._slots - len(ready) - self._pool.stale
+            room += max(0, more - sum(not w.hand for w in self._pool.workers if w.feed.is_stale))
         room += each * self._served_ahead(ready, now_us)
         return max(0, room - len(self._books.backlog))
+
+    def _not_at_work(self) -> int:
+        """How many more workers may have a job: one that has done its last, or is being killed, counts until then."""
+        return max(0, self._slots - sum(1 for worker in self._pool.workers if worker.hand))
 
     def _served_ahead(self, ready: list[WorkerProcess], now_us: int) -> int:
         """For how many workers a second helping is claimed before they want it, so that none waits for a commit.
@@ -110,7 +118,9 @@ class Assigner:
         estimates: dict[str, int | None] = {}
         references: dict[str, str | None] = {}
         ready = self._pool.ready
+        # The newest, for there may be more than are wanted: those that are to take another's place.
         idle = [w for w in ready if not w.hand and w.unsettled < RING_JOBS]
+        del idle[: max(0, len(idle) - self._not_at_work())]
         # (work queued in µs, pid against ties, worker) of those that may hold more than the running job; looked for
         # when nobody is idle any more.
         loads: list[tuple[int, int, WorkerProcess]] | None = None

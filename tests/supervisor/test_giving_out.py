@@ -317,3 +317,19 @@ def test_turns_are_short_while_others_enqueue(build: Build, monkeypatch: pytest.
     assert house.supervisor._turns.linger_us(house.clock.now().boot_us) > 0, (
         "whoever waits for the lock is let in"
     )
+
+
+def test_a_worker_that_runs_its_last_job_counts_as_one_of_those_that_may_run_one(
+    build: Build, tmp_path: Path
+) -> None:
+    house = build(config={"max_jobs_per_worker": 1})
+    last = house.enqueue("hold", started=tmp_path / "started", gate=tmp_path / "gate")
+    house.until((tmp_path / "started").exists)
+    house.ready()  # whoever comes in its place is up, and waits
+    other = house.enqueue("noop")
+    for _ in range(50):
+        house.step()
+        assert sum(1 for worker in house.workers if worker.hand) == 1
+    assert house.state(other) is JobState.PENDING
+    (tmp_path / "gate").touch()
+    assert [job.state for job in house.ended(last, other)] == [JobState.COMPLETED] * 2
