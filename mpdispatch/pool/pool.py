@@ -134,7 +134,10 @@ class Pool:
         shares_app = self.spawner.has_app
         launched, mark = self.spawner.spawn()
         worker = WorkerProcess(
-            launched=launched, mark=mark, started_boot_us=self._clock.now().boot_us, shares_app=shares_app
+            launched=launched,
+            mark=mark,
+            started_boot_us=self._clock.now().boot_us,
+            shares_app=shares_app and self.spawner.has_app,  # not if the fork failed and it came by exec
         )
         self.workers.append(worker)
         self._ears.register(worker.launched.channel, Touch(worker, False), urgent=False)
@@ -251,6 +254,8 @@ class Pool:
                 worker.has_booted = True
                 if worker.state is WorkerState.BOOTING:
                     worker.state = WorkerState.READY
+                if worker.shares_app:
+                    self.spawner.fork_worked()
                 self.spawner.preload(self._app, message.hazards)
                 yield Ready(worker, message.app)
             case BootFailed():
@@ -292,6 +297,8 @@ class Pool:
         if worker.has_booted:
             yield Gone(worker)
         else:
+            if worker.shares_app:
+                self.spawner.fork_failed()
             said = self._boot_errors.pop(worker.pid, None)
             reason = said.reason if said else f"its process {ending} while importing the app"
             yield BootFault(reason, said.traceback if said else "")

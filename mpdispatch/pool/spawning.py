@@ -40,6 +40,8 @@ _WARM_S = 5.0
 """An app that takes longer to import is not waited for."""
 _PATIENCE_S = 0.1
 """The loop waits no longer for a fork; past that the zygote is given up."""
+_BAD_FORKS = 2
+"""Workers in a row that came with the app in them and did not start: one may have been killed by somebody."""
 
 
 class Zygote:
@@ -125,7 +127,7 @@ class Spawner:
         self._token, self._ears, self._log = token, ears, log
         self._wants_zygote = zygote and sys.platform == "linux"
         self._zygote: Zygote | None = None
-        self._number = 0
+        self._number = self._bad_forks = 0
         self._may_preload = True
 
     @property
@@ -206,6 +208,16 @@ class Spawner:
             undo.pop_all()
         return launched
 
+    def fork_worked(self) -> None:
+        """A worker that came with the app in it is up."""
+        self._bad_forks = 0
+
+    def fork_failed(self) -> None:
+        """One has ended before it was: maybe the app does not survive a fork."""
+        self._bad_forks += 1
+        if self._bad_forks >= _BAD_FORKS and self.has_app:
+            self._give_up("workers forked from it do not start")
+
     def _give_up(self, why: str) -> None:
         """Start over without the app in it; workers come by exec until then."""
         assert self._zygote is not None
@@ -223,7 +235,7 @@ class Spawner:
         """Mark what is started from now on with another token. The zygote, too, is started anew: what it forks
         shows the mark it was started with."""
         self.close()
-        self._token, self._number, self._may_preload = token, 0, True
+        self._token, self._number, self._bad_forks, self._may_preload = token, 0, 0, True
         self.warm_up()
 
     def close(self) -> None:

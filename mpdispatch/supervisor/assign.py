@@ -17,6 +17,7 @@ from mpdispatch.pool.marks import RING_JOBS
 from mpdispatch.pool.pool import Pool
 from mpdispatch.pool.process import WorkerProcess, WorkerState
 from mpdispatch.supervisor.books import Books
+from mpdispatch.supervisor.succession import Succession
 
 __all__ = ["Assigner"]
 
@@ -42,6 +43,7 @@ class Assigner:
     ) -> None:
         self._pool, self._books, self._rulebook, self._log = pool, books, rulebook, log
         self._slots = config.slots
+        self._succession = Succession(pool)
         self._window_us = round(config.prefetch_window * SECOND_US)
         # Nothing is given that could not be taken back.
         self._most = min(config.max_prefetch, RING_JOBS // 2) if have_recall else 1
@@ -247,8 +249,8 @@ class Assigner:
     def staff(self, now_us: int, *, has_more: bool) -> int | None:
         """Start a worker if one is wanted and allowed. Gives when to look again (boottime µs), or None."""
         pool = self._pool
-        if pool.spawner.has_app and not self._books.backlog:
-            self._replace_first()
+        if not self._books.backlog:
+            self._succession.step(may_start=now_us >= self._boot_after_us)
         alive = sum(worker.state is not WorkerState.RETIRING for worker in pool.workers)
         if alive >= self._slots or len(pool.workers) >= 2 * self._slots:
             return None
@@ -270,20 +272,6 @@ class Assigner:
             self._last_spawn_us = now_us
             wanted -= 1
         return now_us + _GROWTH_US if all_busy else None
-
-    def _replace_first(self) -> None:
-        """Replace a worker that imported the app itself by one that shares its memory (2.5 MiB of an empty app).
-
-        Only while it does nothing, and it is back within some 10 ms: once or a few times, soon after the start.
-        """
-        for worker in self._pool.workers:
-            if not worker.shares_app and worker.state is WorkerState.READY and not worker.unsettled:
-                try:
-                    self._pool.spawn()
-                except OSError:
-                    return  # no process or descriptor to spare: it stays
-                worker.retire()
-                return
 
     def boot_failed(self, now_us: int) -> None:
         """A worker did not come up: wait longer before the next."""

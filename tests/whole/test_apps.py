@@ -200,3 +200,36 @@ def test_the_first_worker_does_not_give_way_while_it_runs_something(place: Place
     until(lambda: place.unended() == 0, "the jobs to end")
     assert place.show(job["id"])["starts"] == 1
     assert place.show(job["id"])["result"] == first
+
+
+NOT_TWICE = """
+import os, signal
+from mpdispatch import Engine
+
+engine = Engine.open("jobs.db")
+forks = 0
+
+def not_twice():
+    global forks
+    forks += 1
+    if forks == 2:
+        {fate}
+
+os.register_at_fork(after_in_child=not_twice)  # a worker from the zygote is forked twice
+
+@engine.job
+def plain() -> int:
+    return os.getpid()
+"""
+
+
+@pytest.mark.parametrize("fate", ["os._exit(1)", "os.kill(os.getpid(), signal.SIGSTOP)"])
+def test_the_first_worker_stays_if_the_app_does_not_survive_a_fork(place: Place, fate: str) -> None:
+    (place.folder / "frail.py").write_text(NOT_TWICE.format(fate=fate))
+    supervisor = place.supervise("-c", "1", app="frail:engine")
+    ran = [place.json("enqueue", "--wait", "plain")["result"] for _ in range(3)]
+    if "exit" in fate:
+        until(lambda: supervisor.err.count("did not start") == 2, "two forks that do not start")
+    ran += [place.json("enqueue", "--wait", "plain")["result"] for _ in range(3)]
+    assert all(ran)
+    assert supervisor.err.count("did not start") <= 2, "then it is given up"
