@@ -29,6 +29,8 @@ _AHEAD_US = 200_000
 """Claim ahead only while jobs take less than this."""
 _STALE_US = SECOND_US
 """A job claimed ahead that has waited this long goes back."""
+_BOOT_US = 5 * SECOND_US
+"""So long nobody minds that a claimed job waits for a worker that imports the app."""
 _WARMING_US = 10_000
 """While the zygote imports the app, further workers wait for it: forked, they are up sooner and share its memory."""
 _GROWTH_US = 50_000
@@ -76,9 +78,10 @@ class Assigner:
             elif more > 0:
                 more -= 1
                 room += max(0, free)
-        # If all there are get no more jobs for now, others are started for them.
-        if each == 1 or not ready:
-            room += max(0, more - sum(not w.hand for w in self._pool.workers if w.feed.is_stale))
+        # If all there are get no more jobs for now, others are started for them, unless that has just failed.
+        if (each == 1 or not ready) and now_us >= self._boot_after_us:
+            stuck = sum(w.feed.is_stale and not w.hand for w in self._pool.workers)
+            room += max(0, more - stuck - sum(self._is_late(w, now_us) for w in self._pool.workers))
         room += each * self._served_ahead(ready, now_us)
         return max(0, room - len(self._books.backlog))
 
@@ -108,7 +111,13 @@ class Assigner:
     def is_backlog_stuck(self, now_us: int) -> bool:
         """Whether claimed jobs wait longer than they were meant to: another supervisor may have a worker free."""
         books = self._books
-        return bool(books.backlog) and now_us - books.backlog_since_us > _STALE_US and not self._pool.booting
+        if not books.backlog or now_us - books.backlog_since_us <= _STALE_US:
+            return False
+        return self._pool.booting <= sum(self._is_late(w, now_us) for w in self._pool.workers)
+
+    def _is_late(self, worker: WorkerProcess, now_us: int) -> bool:
+        """Whether its import takes long: nobody knows how long, so nothing is kept for it."""
+        return worker.state is WorkerState.BOOTING and now_us - worker.started_boot_us > _BOOT_US
 
     # -- giving out -------------------------------------------------------------------------------------
 

@@ -211,6 +211,47 @@ def test_without_any_worker_claimed_jobs_go_back_and_boots_are_tried_ever_more_r
     assert house.ended(job_id)[0].state is JobState.COMPLETED
 
 
+def test_nothing_is_kept_for_a_worker_whose_import_takes_long(
+    build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house = build(config={"concurrency": 2})
+    house.ready()
+    house.enqueue("hold", started=tmp_path / "started", gate=tmp_path / "gate")
+    house.until((tmp_path / "started").exists)
+    monkeypatch.setenv("BOOT_GATE", str(tmp_path / "boot"))
+    other = house.enqueue("noop")
+    house.until((tmp_path / "boot.waiting").exists)
+    house.clock.advance(4)
+    house.steps(10)
+    assert house.state(other) is JobState.RUNNING, "claimed for it: mostly it is up in a moment"
+    house.clock.advance(1.5)
+    house.until_state(other, JobState.PENDING)  # another supervisor may have a worker free
+    house.clock.advance(1)
+    house.steps(20)
+    assert (house.state(other), house.job(other).starts) == (JobState.PENDING, 1)
+    (tmp_path / "boot").touch()
+    (job,) = house.ended(other)
+    assert (job.state, job.attempt, job.starts) == (JobState.COMPLETED, 1, 2)
+    (tmp_path / "gate").touch()
+
+
+def test_nothing_is_claimed_for_a_worker_that_may_not_be_started_yet(build: Build, tmp_path: Path) -> None:
+    house = build(config={"concurrency": 2})
+    house.ready()
+    house.enqueue("hold", started=tmp_path / "started", gate=tmp_path / "gate")
+    house.until((tmp_path / "started").exists)
+    house.clock.freeze()
+    for _ in range(8):
+        house.supervisor._assigner.boot_failed(house.clock.now().boot_us)
+    other = house.enqueue("noop")
+    for _ in range(4):
+        house.clock.advance(2)
+        house.steps(10)
+    assert (house.state(other), house.job(other).starts) == (JobState.PENDING, 0)
+    (tmp_path / "gate").touch()
+    house.ended(other)
+
+
 def test_a_dead_worker_is_replaced(house: House) -> None:
     (worker,) = house.ready()
     os.kill(worker.pid, 9)
