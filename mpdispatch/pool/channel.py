@@ -45,6 +45,7 @@ def channel_pair() -> tuple[Channel, socket.socket]:
     """Our end, and the end for the worker."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, _TYPE)
     for end in (ours, theirs):
+        end.setblocking(True)  # see Channel
         end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_BYTES)
     return Channel(ours), theirs
 
@@ -55,6 +56,8 @@ class Channel:
     __slots__ = ("_socket",)
 
     def __init__(self, end: socket.socket) -> None:
+        # An app may have set a default timeout for all sockets (`socket.setdefaulttimeout`): an idle worker lost its channel.
+        end.setblocking(True)
         self._socket = end
 
     def fileno(self) -> int:

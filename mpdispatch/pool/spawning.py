@@ -50,6 +50,8 @@ class Zygote:
     def __init__(self, mark: str) -> None:
         """Start it. Raises OSError."""
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        for end in (self._control, theirs):
+            end.setblocking(True)  # whatever the default is
         death_read, self._death_fd = os.pipe()
         try:
             self._popen = exec_python(_MAIN, (theirs.fileno(), death_read), mark)

@@ -53,6 +53,7 @@ def main() -> NoReturn:
     for name in _WARM:
         importlib.import_module(name)
     control = socket.socket(fileno=control_fd)
+    control.setblocking(True)  # whatever the default is
     control.send(encode(Hatched()))
     app: AppEngine | None = None
     while True:

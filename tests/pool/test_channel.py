@@ -114,6 +114,23 @@ def test_neither_end_becomes_non_blocking(pair: Pair) -> None:
     assert os.get_blocking(pair.raw.fileno())
 
 
+def test_a_default_timeout_of_the_app_is_not_ours() -> None:
+    socket.setdefaulttimeout(0.01)
+    try:
+        made = _pair()
+        inherited = Channel(socket.socket(fileno=os.dup(made.raw.fileno())))
+    finally:
+        socket.setdefaulttimeout(None)
+    assert os.get_blocking(made.raw.fileno())
+    assert made.ours.receive(wait=False) is None, "it neither waits nor fails"
+    sender = threading.Timer(0.1, lambda: made.ours.send(b"late", wait=True))
+    sender.start()
+    assert inherited.receive(wait=True) == b"late"
+    sender.join()
+    for each in (made.ours, made.theirs, inherited):
+        each.close()
+
+
 def test_a_duplicate_takes_unread_frames_back_whole_and_in_order(pair: Pair) -> None:
     spare = Channel(pair.raw.dup())
     frames = [bytes([number]) * (number * 3000 + 1) for number in range(30)]
