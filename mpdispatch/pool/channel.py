@@ -56,7 +56,7 @@ class Channel:
     __slots__ = ("_socket",)
 
     def __init__(self, end: socket.socket) -> None:
-        # An app may have set a default timeout for all sockets (`socket.setdefaulttimeout`): an idle worker lost its channel.
+        # An app may have set a default timeout for all sockets: an idle worker lost its channel.
         end.setblocking(True)
         self._socket = end
 

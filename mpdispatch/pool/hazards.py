@@ -5,23 +5,43 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from collections.abc import Set
 
-__all__ = ["fork_hazards"]
+__all__ = ["Descriptor", "fork_hazards", "open_descriptors"]
+
+Descriptor = tuple[int, str]
+"""Its number, and what the kernel calls what it is open on."""
 
 
-def fork_hazards() -> list[str]:
-    """What would make a fork of this process unsafe: threads, descriptors on SQLite files."""
+def open_descriptors() -> frozenset[Descriptor]:
+    """Those that are open now. Linux only (none elsewhere)."""
+    found = set()
+    if sys.platform == "linux":
+        for name in os.listdir("/proc/self/fd"):
+            with contextlib.suppress(OSError):
+                found.add((int(name), os.readlink(f"/proc/self/fd/{name}")))
+    return frozenset(found)
+
+
+def fork_hazards(before: Set[Descriptor]) -> list[str]:
+    """What the import of the app has made that does not survive a fork: threads, descriptors on SQLite files, connections.
+
+    `before` are the descriptors that were open before. Two workers that share a connection to a server, or an event
+    loop, read each other's answers.
+    """
     if sys.platform != "linux":
         return ["only Linux has a zygote"]
     hazards = []
     threads = len(os.listdir("/proc/self/task"))
     if threads > 1:
         hazards.append(f"{threads} threads")
-    for name in os.listdir("/proc/self/fd"):
+    for number, what in sorted(open_descriptors()):
+        is_new = (number, what) not in before
+        if is_new and what.startswith(("socket:", "anon_inode:[eventpoll]")):
+            hazards.append(f"{what} is open")
         with contextlib.suppress(OSError):
-            path = os.readlink(f"/proc/self/fd/{name}")
-            if path.endswith(("-wal", "-shm", "-journal")) or _is_sqlite(int(name), path):
-                hazards.append(f"{path} is open")
+            if what.endswith(("-wal", "-shm", "-journal")) or _is_sqlite(number, what):
+                hazards.append(f"{what} is open")
     return hazards
 
 

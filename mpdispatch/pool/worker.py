@@ -49,7 +49,7 @@ from mpdispatch.pool.frames import (
     encode,
     parcel,
 )
-from mpdispatch.pool.hazards import fork_hazards
+from mpdispatch.pool.hazards import fork_hazards, open_descriptors
 from mpdispatch.pool.inbox import Inbox, Tokens
 from mpdispatch.pool.linux import become_subreaper, die_with, give_back_memory, set_oom_score
 from mpdispatch.pool.marks import Ring
@@ -122,8 +122,9 @@ def _serve(channel: Channel, tokens: Tokens | None, app: AppEngine | None) -> No
     try:
         hazards: tuple[str, ...] = ()
         if app is None:
+            before = open_descriptors()
             app = load(boot.app)
-            hazards = tuple(fork_hazards())
+            hazards = tuple(fork_hazards(before))
             give_back_memory()
         description = app.describe()
     except DispatchError as error:

@@ -6,8 +6,8 @@ exit status and its descendants are the supervisor's to see. That is why there i
 may be a subreaper: under `mpdispatch supervise`, never in a host application's process.
 
 mpdispatch is imported before the first fork. The app is only once a worker has shown that its import leaves one
-thread and no descriptor on an SQLite file: threads do not survive a fork, and a connection carried over one can drop
-locks or checkpoint when it is finalised.
+thread, and no connection to a database or to anybody: threads do not survive a fork, an SQLite connection carried over
+one can drop locks or checkpoint when it is finalised, and of one to a server all workers would have the same.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from mpdispatch.execution.context import enter_worker
 from mpdispatch.execution.loading import load
 from mpdispatch.pool.channel import Channel
 from mpdispatch.pool.frames import Forked, Hatched, Preload, Preloaded, decode_to_zygote, encode
-from mpdispatch.pool.hazards import fork_hazards
+from mpdispatch.pool.hazards import fork_hazards, open_descriptors
 from mpdispatch.pool.inbox import Tokens
 from mpdispatch.pool.kill import WORKER_VARIABLE
 from mpdispatch.pool.linux import die_with, give_back_memory
@@ -62,8 +62,9 @@ def main() -> NoReturn:
             os._exit(0)
         message = decode_to_zygote(frame)
         if isinstance(message, Preload):
+            before = open_descriptors()
             app = load(message.app)
-            hazards = fork_hazards()
+            hazards = fork_hazards(before)
             control.send(encode(Preloaded(hazards=tuple(hazards))))
             # What is there now is never collected in a child: collecting would write to shared pages.
             gc.collect()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import textwrap
 
 import pytest
@@ -233,3 +235,41 @@ def test_the_first_worker_stays_if_the_app_does_not_survive_a_fork(place: Place,
     ran += [place.json("enqueue", "--wait", "plain")["result"] for _ in range(3)]
     assert all(ran)
     assert supervisor.err.count("did not start") <= 2, "then it is given up"
+
+
+CONNECTED = """
+import os, socket
+from mpdispatch import Engine
+
+{line}
+engine = Engine.open("jobs.db")
+with open("imports", "a") as file:
+    file.write(f"{{os.getpid()}}\\n")
+
+@engine.job
+def plain() -> int:
+    return os.getpid()
+"""
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "kept = socket.socketpair()",
+        "import asyncio; loop = asyncio.new_event_loop()",
+        "import select; poll = select.epoll()",
+        "import threading; threading.Thread(target=threading.Event().wait, daemon=True).start()",
+        "import sqlite3; kept = sqlite3.connect('own.db'); kept.execute('CREATE TABLE IF NOT EXISTS t (x)')",
+    ],
+)
+def test_workers_do_not_share_what_the_app_has_open(place: Place, line: str) -> None:
+    (place.folder / "connected.py").write_text(CONNECTED.format(line=line))
+    supervisor = place.supervise("-c", "1", app="connected:engine")
+    ran = [place.json("enqueue", "--wait", "plain")["result"] for _ in range(2)]
+    assert ran[0] == ran[1], "it was not replaced by a fork"
+    os.kill(ran[0], signal.SIGKILL)
+    until(lambda: not is_alive(ran[0]), "its end")
+    ran.append(place.json("enqueue", "--wait", "plain")["result"])
+    assert ran[2] != ran[0]
+    assert _imports(place) == [ran[0], ran[2]], "each worker has imported the app itself"
+    assert "error" not in supervisor.err
