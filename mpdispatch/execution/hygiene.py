@@ -46,6 +46,14 @@ def _environment() -> dict[Any, Any]:
     return dict(os.environ) if raw is None else raw
 
 
+def _working_folder() -> str | None:
+    """None: it was deleted, as that of a release that has been replaced."""
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        return None
+
+
 def _handlers() -> list[Any]:
     # The C function: `signal.getsignal` wraps each answer in an enum (0.8 µs instead of 0.07).
     return [_signal.getsignal(number) for number in _SIGNALS]
@@ -55,7 +63,7 @@ class Hygiene:
     """How the process should be between jobs, as it was when `snapshot` was called."""
 
     def __init__(self) -> None:
-        self._cwd = os.getcwd()
+        self._cwd = _working_folder()
         self._umask = os.umask(0o077)
         os.umask(self._umask)
         self._environment = dict(_environment())
@@ -101,13 +109,13 @@ class Hygiene:
         return changed
 
     def _restore_cwd(self, changed: list[str]) -> None:
-        try:
-            cwd: str | None = os.getcwd()
-        except FileNotFoundError:
-            cwd = None
+        cwd = _working_folder()
         if cwd == self._cwd:
             return
         changed.append(f"working folder {cwd or '(deleted)'}")
+        if self._cwd is None:
+            self._recycle("there was no working folder to go back to")
+            return
         try:
             os.chdir(self._cwd)
         except OSError as error:

@@ -60,6 +60,22 @@ def test_a_home_folder_that_is_gone_asks_for_a_new_worker(tmp_path: Path) -> Non
         os.chdir(before)
 
 
+def test_a_worker_may_begin_in_a_folder_that_is_gone(tmp_path: Path) -> None:
+    # That of a release which was replaced under its supervisor.
+    home, gone = Path.cwd(), tmp_path / "release"
+    gone.mkdir()
+    os.chdir(gone)
+    gone.rmdir()
+    try:
+        hygiene = Hygiene.snapshot()
+        assert hygiene.restore() == []
+        os.chdir(tmp_path)
+        assert hygiene.restore() == [f"working folder {tmp_path}"]
+        assert hygiene.wants_recycle, "the next job is to begin as this one did"
+    finally:
+        os.chdir(home)
+
+
 def test_umask_and_recursion_limit_come_back() -> None:
     hygiene = Hygiene.snapshot()
     umask, limit = os.umask(0o007), sys.getrecursionlimit()
