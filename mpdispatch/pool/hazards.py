@@ -7,6 +7,8 @@ import os
 import sys
 from collections.abc import Set
 
+from mpdispatch.execution.hygiene import has_children
+
 __all__ = ["Descriptor", "fork_hazards", "open_descriptors"]
 
 Descriptor = tuple[int, str]
@@ -24,10 +26,10 @@ def open_descriptors() -> frozenset[Descriptor]:
 
 
 def fork_hazards(before: Set[Descriptor]) -> list[str]:
-    """What the import of the app has made that does not survive a fork: threads, descriptors on SQLite files, connections.
+    """What the import of the app has made that does not survive a fork: threads, processes, connections.
 
-    `before` are the descriptors that were open before. Two workers that share a connection to a server, or an event
-    loop, read each other's answers.
+    `before` are the descriptors that were open before. Two workers that share a connection to a server or a process, or
+    an event loop, read each other's answers.
     """
     if sys.platform != "linux":
         return ["only Linux has a zygote"]
@@ -35,9 +37,11 @@ def fork_hazards(before: Set[Descriptor]) -> list[str]:
     threads = len(os.listdir("/proc/self/task"))
     if threads > 1:
         hazards.append(f"{threads} threads")
+    if has_children():
+        hazards.append("processes it has started")
     for number, what in sorted(open_descriptors()):
         is_new = (number, what) not in before
-        if is_new and what.startswith(("socket:", "anon_inode:[eventpoll]")):
+        if is_new and what.startswith(("socket:", "pipe:", "anon_inode:[eventpoll]")):
             hazards.append(f"{what} is open")
         with contextlib.suppress(OSError):
             if what.endswith(("-wal", "-shm", "-journal")) or _is_sqlite(number, what):

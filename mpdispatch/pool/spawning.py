@@ -30,7 +30,7 @@ from mpdispatch.pool.frames import (
     encode,
 )
 from mpdispatch.pool.inbox import Tokens
-from mpdispatch.pool.kill import kill_process
+from mpdispatch.pool.kill import kill_tree
 from mpdispatch.pool.launch import Launched, assemble, exec_python, launch
 
 __all__ = ["Spawner", "Zygote"]
@@ -114,8 +114,8 @@ class Zygote:
         return message.pid
 
     def close(self) -> None:
-        """End it."""
-        kill_process(self.process)
+        """End it, and what the app's import has started in it; not its forks, which are our children."""
+        kill_tree(self.process)
         self._popen.wait()
         self._control.close()
         os.close(self._death_fd)

@@ -258,6 +258,8 @@ def plain() -> int:
         "kept = socket.socketpair()",
         "import asyncio; loop = asyncio.new_event_loop()",
         "import select; poll = select.epoll()",
+        "kept = os.pipe()",
+        "import subprocess; kept = subprocess.Popen(['sleep', '1000'])",
         "import threading; threading.Thread(target=threading.Event().wait, daemon=True).start()",
         "import sqlite3; kept = sqlite3.connect('own.db'); kept.execute('CREATE TABLE IF NOT EXISTS t (x)')",
     ],
@@ -273,3 +275,19 @@ def test_workers_do_not_share_what_the_app_has_open(place: Place, line: str) -> 
     assert ran[2] != ran[0]
     assert _imports(place) == [ran[0], ran[2]], "each worker has imported the app itself"
     assert "error" not in supervisor.err
+    supervisor.kill(signal.SIGTERM)
+    assert supervisor.ended() == 0
+    assert place.left_over() == []
+
+
+def test_what_an_import_has_started_in_the_zygote_ends_with_it(place: Place) -> None:
+    # Not in the first worker, or the zygote would not import it.
+    second = "if os.path.exists('imports'): import subprocess; subprocess.Popen(['sleep', '1000'])"
+    (place.folder / "connected.py").write_text(CONNECTED.format(line=second))
+    supervisor = place.supervise("-c", "1", app="connected:engine")
+    place.json("enqueue", "--wait", "plain")
+    _, zygote = until(lambda: len(found := _imports(place)) == 2 and found, "the zygote to import the app")
+    until(lambda: not is_alive(zygote), "it to be given up")
+    supervisor.kill(signal.SIGTERM)
+    assert supervisor.ended() == 0
+    assert place.left_over() == []
