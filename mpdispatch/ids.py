@@ -68,13 +68,17 @@ def pid_namespace() -> str:
 
 
 def process_start(pid: int) -> int | None:
-    """When the process with this pid started, or None if there is none (a zombie counts as none)."""
+    """When the process with this pid started, or None if there is none (a zombie counts as none).
+
+    Raises OSError where that cannot be known: this process has no descriptor left, or may not see the other. Who has not
+    been seen is not dead.
+    """
     if sys.platform == "linux":
         try:
             with open(f"/proc/{pid}/stat", "rb") as file:
                 # The command name may hold spaces and parentheses: split after the last one.
                 fields = file.read().rpartition(b")")[2].split()
-        except OSError:
+        except (FileNotFoundError, ProcessLookupError):
             return None
         return None if fields[0] in (b"Z", b"X") else int(fields[19])
     import psutil

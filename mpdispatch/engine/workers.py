@@ -58,8 +58,11 @@ def _workers(peer: PeerSupervisor, jobs: list[ClaimedJob], side_dir: Path, now: 
     held = {(job.id, job.starts): job for job in jobs}
     found = []
     for process, mark in sorted(latest.items()):
-        if process_start(process.pid) != process.start:
-            continue
+        try:
+            if process_start(process.pid) != process.start:
+                continue
+        except OSError:
+            continue  # not ours to see
         job = None if mark is None else held.get((mark.job_id, mark.starts))
         since_us = 0 if mark is None else now.wall_us - (now.boot_us - mark.started_boot_us)
         found.append(

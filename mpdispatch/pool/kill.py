@@ -22,7 +22,7 @@ WORKER_VARIABLE = "MPDISPATCH_WORKER"
 
 
 def kill_process(process: ProcessId) -> bool:
-    """SIGKILL exactly this process; False if it is gone already."""
+    """SIGKILL exactly this process; False if it is gone already. Raises OSError: no descriptor left to make sure of it."""
     if sys.platform != "linux":
         if process_start(process.pid) != process.start:
             return False
@@ -64,7 +64,10 @@ def descendants(pid: int) -> list[ProcessId]:
 
 
 def kill_tree(worker: ProcessId) -> None:
-    """SIGKILL a worker, its process group and its descendants. It works on stopped processes too."""
+    """SIGKILL a worker, its process group and its descendants. It works on stopped processes too.
+
+    Raises OSError: no descriptor left to see what is to be killed.
+    """
     below = descendants(worker.pid)
     # Looked at after the list was made: if it is not the worker now, those may be the children of a stranger.
     if process_start(worker.pid) != worker.start:
@@ -137,19 +140,22 @@ def kill_marked(mark: str, *, since: int) -> int:
 def reap_strays(keep: Iterable[int]) -> int:
     """As a subreaper: end and reap every child of this process that is not in `keep`; gives how many.
 
+    Those it cannot see, for want of a descriptor, are left to the next time.
+
     Only for a process all of whose children are ours or orphans of ours.
     """
-    import psutil  # see `descendants`
-
     kept = set(keep)
     killed = 0
-    for child in psutil.Process().children():
-        if child.pid in kept:
-            continue
-        if (start := process_start(child.pid)) is not None:
-            killed += kill_process(ProcessId(child.pid, start))
-        try:
-            os.waitpid(child.pid, os.WNOHANG)
-        except ChildProcessError:
-            continue  # reaped by somebody else in the meantime
+    try:
+        import psutil  # see `descendants`
+
+        for child in psutil.Process().children():
+            if child.pid in kept:
+                continue
+            if (start := process_start(child.pid)) is not None:
+                killed += kill_process(ProcessId(child.pid, start))
+            with contextlib.suppress(ChildProcessError):  # reaped by somebody else in the meantime
+                os.waitpid(child.pid, os.WNOHANG)
+    except (OSError, ImportError):
+        return killed
     return killed

@@ -81,8 +81,8 @@ def assemble(
     pid: int, channel: Channel, spare: Channel | None, tokens: Tokens | None, death_fd: int
 ) -> Launched:
     """Put together what is known of a process that is our child by now. Raises OSError: it was ended."""
-    start = process_start(pid) or 0
     try:
+        start = process_start(pid) or 0
         pidfd = os.pidfd_open(pid) if sys.platform == "linux" else None
     except OSError:
         os.kill(pid, signal.SIGKILL)

@@ -26,11 +26,14 @@ def verdict_on(peer: PeerSupervisor, side_dir: Path, now: Instant) -> PeerVerdic
 
 
 def _is_alive(peer: PeerSupervisor, side_dir: Path) -> bool | None:
-    """Alive, gone, or None where the kernel cannot be asked (another boot, another machine)."""
+    """Alive, gone, or None where the kernel cannot be asked (another boot, another machine; no descriptor left)."""
     if peer.boot_id != boot_id():
         return None
     if peer.pid_namespace == pid_namespace():
-        return process_start(peer.pid) == peer.pid_start
+        try:
+            return process_start(peer.pid) == peer.pid_start
+        except OSError:
+            return None  # not seen, for want of a descriptor, and not dead
     try:
         reader = MarkReader(marks_path(side_dir, peer.id))
     except OSError:

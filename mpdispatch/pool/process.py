@@ -6,6 +6,7 @@ running; the rest wait in the socket's buffer or in the worker, in order, and ca
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -295,7 +296,13 @@ class WorkerProcess:
         """SIGKILL it and everything below it. Its end is learned by its pidfd, as any other."""
         if self.state is not WorkerState.DOOMED:
             self.state = WorkerState.DOOMED
-            kill_tree(self.launched.process)
+            # No descriptor left to look for what it started: at least itself and its group, by what we have.
+            with contextlib.suppress(OSError, ImportError):
+                kill_tree(self.launched.process)
+            if self.ending is None:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(self.pid, signal.SIGKILL)
+                self.signal(signal.SIGKILL)
 
     def reap(self) -> Ending | None:
         """How it ended, or None if it has not. Kills what it left running."""
@@ -304,7 +311,8 @@ class WorkerProcess:
         ending = self._wait()
         if ending is not None:
             self.ending = ending
-            sweep(self.launched.process, f"{self.mark}\0")
+            with contextlib.suppress(OSError):  # no descriptor left to look for them
+                sweep(self.launched.process, f"{self.mark}\0")
         return ending
 
     def _wait(self) -> Ending | None:

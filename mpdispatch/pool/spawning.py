@@ -7,10 +7,12 @@ worker comes by exec and nobody notices but the clock.
 from __future__ import annotations
 
 import array
+import contextlib
 import logging
 import os
 import select
 import socket
+import subprocess
 import sys
 import time
 from contextlib import ExitStack
@@ -55,6 +57,7 @@ class Zygote:
         death_read, self._death_fd = os.pipe()
         try:
             self._popen = exec_python(_MAIN, (theirs.fileno(), death_read), mark)
+            self.process = _process_of(self._popen)
         except OSError:
             self._control.close()
             os.close(self._death_fd)
@@ -62,7 +65,6 @@ class Zygote:
         finally:
             theirs.close()
             os.close(death_read)
-        self.process = ProcessId(self._popen.pid, process_start(self._popen.pid) or 0)
         self.asked_at = time.monotonic()
         self.is_ready = False
         """Whether it can fork now: not while it imports."""
@@ -115,10 +117,22 @@ class Zygote:
 
     def close(self) -> None:
         """End it, and what the app's import has started in it; not its forks, which are our children."""
-        kill_tree(self.process)
+        with contextlib.suppress(OSError, ImportError):  # no descriptor left to look for that
+            kill_tree(self.process)
+        self._popen.kill()
         self._popen.wait()
         self._control.close()
         os.close(self._death_fd)
+
+
+def _process_of(popen: subprocess.Popen[bytes]) -> ProcessId:
+    """Raises OSError: no descriptor left; then it is ended."""
+    try:
+        return ProcessId(popen.pid, process_start(popen.pid) or 0)
+    except OSError:
+        popen.kill()
+        popen.wait()
+        raise
 
 
 class Spawner:

@@ -9,6 +9,7 @@ What was started and not answered is lost with it, what was not started goes bac
 
 from __future__ import annotations
 
+import errno
 import logging
 import random
 import time
@@ -44,6 +45,8 @@ from mpdispatch.supervisor.telling import Teller
 
 __all__ = ["Rescuer"]
 
+_SHORT = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+"""There may be evidence, but this process has nothing left to open it with."""
 _PATIENCE_S = 1.0
 """How long to wait for a killed leftover to be gone; past that the take-over waits for the next look."""
 
@@ -66,19 +69,24 @@ class Rescuer:
     def look(self, owner: int, given_up: Set[int]) -> tuple[list[PeerSupervisor], bool]:
         """Take over every dead peer; gives those that live, and whether any was taken over. Raises StoreError.
 
-        `given_up`: registrations of our own that we left, with all their workers killed.
+        `given_up`: registrations of our own that we left, with all their workers killed. Peers that cannot be seen for
+        want of a descriptor are in neither.
         """
         living, took_over = list[PeerSupervisor](), False
         for peer in self._ledger.peers(owner):
-            verdict = (
-                PeerVerdict.EXPIRED
-                if peer.id in given_up
-                else verdict_on(peer, self._ledger.side_dir, self._clock.now())
-            )
-            if verdict is PeerVerdict.ALIVE:
-                living.append(peer)
-            else:
-                took_over |= self.take_over(peer, verdict)
+            try:
+                verdict = (
+                    PeerVerdict.EXPIRED
+                    if peer.id in given_up
+                    else verdict_on(peer, self._ledger.side_dir, self._clock.now())
+                )
+                if verdict is PeerVerdict.ALIVE:
+                    living.append(peer)
+                else:
+                    took_over |= self.take_over(peer, verdict)
+            except OSError as error:
+                # Nothing is concluded from what could not be seen: no descriptor left, mostly.
+                self._log.warning("cannot see whether supervisor %d lives: %s", peer.id, error)
         return living, took_over
 
     def take_over(self, peer: PeerSupervisor, verdict: PeerVerdict) -> bool:
@@ -87,7 +95,9 @@ class Rescuer:
         evidence: Evidence | None = None
         try:
             reader = MarkReader(path)
-        except OSError:
+        except OSError as error:
+            if error.errno in _SHORT:
+                raise
             reader = None  # No evidence: every job counts as started.
         if reader is not None:
             try:

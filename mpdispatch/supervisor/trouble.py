@@ -60,8 +60,12 @@ class Trouble:
         pid = self._ledger.blocker()
         if pid is None or pid == os.getpid():
             return
-        start = process_start(pid)
-        if start is not None and process_state(pid) == "T" and kill_process(ProcessId(pid, start)):
+        try:
+            start = process_start(pid)
+            is_killed = start is not None and process_state(pid) == "T" and kill_process(ProcessId(pid, start))
+        except OSError:
+            return  # no descriptor left to look: another time
+        if is_killed:
             self._log.error(
                 "killed a stopped process that held the store's write lock", extra={"blocker_pid": pid}
             )

@@ -14,7 +14,7 @@ from mpdispatch.errors import StoreFull
 from mpdispatch.model import Cause, JobState
 from mpdispatch.store.base import Turn
 from mpdispatch.store.sqlite.ledger import SQLiteLedger
-from tests.pool.probes import lives, until
+from tests.pool.probes import lives, no_descriptor_left, pid_in, until
 from tests.supervisor.conftest import Build
 from tests.supervisor.house import House
 
@@ -278,6 +278,20 @@ def test_a_stopped_worker_is_timed_out(house: House, tmp_path: Path) -> None:
     os.kill(house.workers[0].pid, signal.SIGSTOP)
     (job,) = house.ended(job_id)
     assert house.causes(job.id) == [Cause.TIMEOUT]
+
+
+def test_a_job_is_timed_out_by_a_supervisor_without_a_descriptor_left(house: House, tmp_path: Path) -> None:
+    job_id = house.enqueue("stubborn", {"timeout_us": 100_000, "max_retries": 0}, started=tmp_path / "started")
+    house.until((tmp_path / "started").exists)
+    pid = pid_in(tmp_path / "started")
+    with no_descriptor_left():
+        house.clock.advance(8)
+        house.steps(5)
+        house.clock.advance(8)
+        house.steps(5)
+    house.until(lambda: not lives(pid))
+    house.until_state(job_id, JobState.FAILED)
+    assert house.causes(job_id) == [Cause.TIMEOUT]
 
 
 def test_a_worker_that_does_not_begin_its_job_is_replaced_and_the_job_unspent(house: House) -> None:

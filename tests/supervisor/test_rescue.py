@@ -39,7 +39,7 @@ from mpdispatch.supervisor.books import Books
 from mpdispatch.supervisor.rescue import Rescuer
 from mpdispatch.supervisor.telling import Teller
 from tests.pool.app import engine
-from tests.pool.probes import lives, pid_in, until
+from tests.pool.probes import lives, no_descriptor_left, pid_in, until
 from tests.supervisor.conftest import Build
 from tests.supervisor.house import LOG, House
 from tests.supervisor.peers import ROOT, Peer, leftover, stand_in
@@ -485,6 +485,28 @@ def test_a_living_peers_jobs_are_its_own(build: Build, peer: Callable[..., Peer]
     house.steps(10)
     assert house.state(job_id) is JobState.RUNNING
     assert len(house.store.supervisors()) == 2
+
+
+def test_a_peer_that_cannot_be_seen_for_want_of_a_descriptor_is_not_dead(
+    build: Build, peer: Callable[..., Peer], tmp_path: Path
+) -> None:
+    (job_id,) = _jobs(tmp_path, 1)
+    other = peer()
+    other.claim(1)
+    house = build()
+    house.ready()
+    with no_descriptor_left():
+        house.supervisor._peers.look_soon()
+        house.steps(10)
+    assert house.state(job_id) is JobState.RUNNING
+    assert len(house.store.supervisors()) == 2
+    other.die()
+    with no_descriptor_left():
+        house.supervisor._peers.look_soon()
+        house.steps(10)
+    assert house.state(job_id) is JobState.RUNNING, "what it left behind could not be read or killed"
+    house.clock.advance(2)
+    house.ended(job_id)
 
 
 def test_a_stopped_peer_past_its_lease_is_taken_over_and_its_workers_killed(
