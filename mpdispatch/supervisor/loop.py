@@ -250,7 +250,7 @@ class Supervisor:
     def _wants_turn(self, now_us: int) -> bool:
         """Whether another turn would have something to do right away: the last one did not write or claim all."""
         turns = self._turns
-        return bool(self.books.unwritten) or (
+        return bool(self.books.unwritten or self.books.progress) or (
             not self._shutdown.is_on and turns.claim_at_us <= now_us and self._assigner.free_slots(now_us) > 0
         )
 
