@@ -166,6 +166,10 @@ class Store(Protocol):
         """Close this thread's connection."""
         ...
 
+    def close_all(self) -> None:
+        """Close the connections of all threads of this process, but not those of a ledger. Who calls next opens anew."""
+        ...
+
     def ledger(self) -> Ledger:
         """A supervisor's own face of this store, for the calling thread only."""
         ...

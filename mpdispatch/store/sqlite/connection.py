@@ -62,7 +62,7 @@ class Flush(Enum):
 
 
 class SessionClosed(StoreBusy):
-    """This process forked just now, and before that this connection was closed: open another (see `forks`)."""
+    """Another thread has just closed this connection, to fork (see `forks`) or for `close_all`: open another."""
 
 
 def identity_of(path: str | Path) -> FileIdentity | None:

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import os
 import threading
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, Self, TypeVar
 
@@ -27,6 +28,7 @@ __all__ = ["SQLiteStore"]
 T = TypeVar("T")
 
 _MOST_ID = (1 << 63) - 1
+_PATIENCE_S = 1.0
 
 
 class SQLiteStore:
@@ -82,6 +84,7 @@ class SQLiteStore:
         self.said_durability: Durability | None = options.durability
         """What it was told; None: nothing, so it has full durability."""
         self._threads = threading.local()
+        self._opened, self._opened_lock = weakref.WeakSet[Session](), threading.Lock()
         self._knocker: Knocker | None = None
 
     def __repr__(self) -> str:
@@ -124,6 +127,20 @@ class SQLiteStore:
         if self._knocker is not None:
             self._knocker.close()
 
+    def close_all(self) -> None:
+        """Close the connections of all threads of this process; but one in use for a second more stays open."""
+        self.close()
+        with self._opened_lock:
+            opened = list(self._opened)
+        for session in opened:
+            if session.use.acquire(timeout=_PATIENCE_S):
+                try:
+                    self._place.close(session)
+                except StoreError:
+                    continue  # it is closed all the same, and what was committed is committed
+                finally:
+                    session.use.release()
+
     def ledger(self) -> Ledger:
         """A supervisor's own face of this store, for the calling thread only."""
         return SQLiteLedger(self._place)
@@ -137,6 +154,8 @@ class SQLiteStore:
             held.close()
         session = self._place.open(patience_s=CLIENT_PATIENCE_S, create=create)
         self._threads.held = _Held(self._place, session)
+        with self._opened_lock:
+            self._opened.add(session)
         return session
 
     def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
