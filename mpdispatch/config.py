@@ -32,44 +32,54 @@ def _setting(default: Any, read: settings.Reader) -> Any:
 class Config:
     """How a dispatcher works. Durations are float seconds, or a timedelta or text ("30s") when given.
 
+    Each is also an environment variable (`MPDISPATCH_CONCURRENCY`) and a key of a config file.
+
+    Args:
+        concurrency: most jobs at once = most worker processes (10), started on demand; "auto": as many as there are
+            usable CPUs (affinity and cgroup quota).
+        queues: queues to poll (["default"]).
+        poll_interval: how often to look when nobody knocks (1 s). An enqueue on the same host is seen at once.
+        shutdown_timeout: how long a stop waits for running jobs (30 s); then they are cancelled, and go back.
+        heartbeat_interval: how often a supervisor renews the lease of its jobs (10 s).
+        stale_job_threshold: a lease not renewed for this long is over, and others take its jobs (30 s); more than
+            `heartbeat_interval`. Where one host can see that a supervisor is dead nobody waits for it.
+        kill_grace: from a job's timeout, which is raised in its handler, to SIGKILL (0.3 s).
+        cancel_grace: the same from a cancel, or from the end of `shutdown_timeout` (5 s).
+        max_payload_bytes: largest JSON of a job's arguments (1 MiB; at most 64 MiB).
+        max_result_bytes: largest JSON of a job's result (1 MiB; at most 64 MiB).
+        child_policy: what happens to processes that a job started and left: "kill" (default) or "leave".
+        prefetch_window: how much work, by measured run times, may lie with a worker beyond what it runs (0.01 s), so
+            that short jobs need not wait for the supervisor. What a busy worker has not begun is taken back when
+            another one is free. 0: none.
+        max_prefetch: most jobs that may lie with a worker (400).
+        max_jobs_per_worker: a worker is replaced after so many jobs (None: never), against leaks.
+        max_worker_rss: a worker whose peak memory is above so many bytes after a job is replaced (None: never).
+        durability: what `enqueue` waits for: "full" (default): the disk, so the job survives power loss; "process": it
+            survives any crash of processes, and power loss may cost the last moments. For stores that were not made
+            with a `durability` of their own.
+        retention: ended jobs older than this are deleted (None: kept); failed ones stay as long as their dead letter.
+
     Raises:
         ConfigError: something is wrong; its `faults` are everything that is, each by its key.
     """
 
     concurrency: int | Literal["auto"] = _setting(10, settings.whole(1, 10_000, words=["auto"]))
-    """Most jobs at once = most worker processes; "auto": as many as there are usable CPUs."""
     queues: tuple[str, ...] = _setting(("default",), settings.names("queue name"))
-    """Queues to poll."""
     poll_interval: float = _setting(1.0, settings.duration(low=0.001))
-    """How often to look when nobody knocks."""
     shutdown_timeout: float = _setting(30.0, settings.duration())
-    """How long a drain waits for running jobs."""
     heartbeat_interval: float = _setting(10.0, settings.duration(low=0.01))
-    """How often a supervisor renews its leases."""
     stale_job_threshold: float = _setting(30.0, settings.duration(low=0.05))
-    """A lease not renewed for this long is rescued; more than `heartbeat_interval`."""
     kill_grace: float = _setting(0.3, settings.duration())
-    """From a job's timeout to SIGKILL."""
     cancel_grace: float = _setting(5.0, settings.duration())
-    """From a cancel, or the end of a shutdown's patience, to SIGKILL."""
     max_payload_bytes: int = _setting(MIB, settings.whole(1, 64 * MIB))
-    """Largest JSON of a job's arguments."""
     max_result_bytes: int = _setting(MIB, settings.whole(1, 64 * MIB))
-    """Largest JSON of a job's result."""
     child_policy: Literal["kill", "leave"] = _setting("kill", settings.choice("kill", "leave"))
-    """What happens to processes a job leaves behind."""
     prefetch_window: float = _setting(0.01, settings.duration())
-    """Work a worker may hold beyond its running job, by measured run time; 0: none."""
     max_prefetch: int = _setting(400, settings.whole(1, 500))
-    """Most jobs in a worker's hands."""
     max_jobs_per_worker: int | None = _setting(None, settings.optional(settings.whole(1, 10**12)))
-    """A worker is replaced after this many jobs."""
     max_worker_rss: int | None = _setting(None, settings.optional(settings.whole(MIB, 1 << 50)))
-    """A worker holding more bytes of memory than this after a job is replaced."""
     durability: Literal["full", "process"] = _setting("full", settings.choice("full", "process"))
-    """What an enqueue survives: power loss, or any crash of a process. For stores not made with a `durability`."""
     retention: float | None = _setting(None, settings.optional(settings.duration()))
-    """Ended jobs older than this are pruned; None: kept."""
 
     if TYPE_CHECKING:  # what may be given is wider than what is kept
 
@@ -173,17 +183,20 @@ class Config:
 class QueueConfig:
     """Limits of one queue, over all supervisors of a store. Not given: no limit.
 
+    Args:
+        name: of the queue.
+        max_concurrency: most jobs of this queue running at once.
+        rate_limit: most starts per second on average; `mpdispatch.policy.rate.Rate` has the exact bound.
+        rate_burst: most starts at once under a rate limit (1).
+
     Raises:
         ConfigError: something is wrong; its `faults` are everything that is, each by its key.
     """
 
     name: str = _setting(MISSING, settings.name("queue name"))
     max_concurrency: int | None = _setting(None, settings.optional(settings.whole(1, 1_000_000)))
-    """Most jobs of this queue running at once."""
     rate_limit: float | None = _setting(None, settings.optional(settings.number(MIN_RATE, MAX_RATE)))
-    """Most starts per second on average; see `policy.rate.Rate` for the exact bound."""
     rate_burst: int = _setting(1, settings.whole(1, MAX_BURST))
-    """Most starts at once under a rate limit."""
 
     if TYPE_CHECKING:
 

@@ -131,7 +131,8 @@ class Dispatcher:
         """Supervise in the foreground until SIGTERM or SIGINT. Main thread only.
 
         `drain=True`: return when nothing it can run is pending, running or retrying in its queues. Gives how
-        it ended: `exit_code`, `failed` (jobs), `parked` (jobs it could not run, by reason).
+        it ended: `exit_code`, `failed` (jobs), `parked` (jobs it could not run, by reason: an unknown name, a paused
+        queue), `scheduled` (jobs due later).
 
         Raises:
             As `start`.

@@ -225,7 +225,8 @@ class JobCancelledError(DispatchError):
 
     def __init__(self, job: Any) -> None:
         self.job = job
-        super().__init__(f"job {job.id} ({job.name}) was cancelled")
+        why = f": {job.last_error.message}" if job.last_error is not None else ""
+        super().__init__(f"job {job.id} ({job.name}) was cancelled{why}")
 
 
 class WaitTimeoutError(DispatchError, TimeoutError):

@@ -421,11 +421,16 @@ def test_supervise_drains_what_was_enqueued(cli: Cli, app: Path) -> None:
 def test_supervise_drain_exits_1_if_a_job_failed_and_lists_what_is_parked(cli: Cli, app: Path) -> None:
     cli("enqueue", "fail", "text=\x1b[31mbad\n", "-A", "tasks:engine")
     cli("enqueue", "unheard_of", "--store", "tasks.db")
+    cli("enqueue", "render", "path=a.pdf", "--queue", "default", "--delay", "1h", "-A", "tasks:engine")
     done = cli("supervise", "tasks:engine", "--drain", "--json")
     ending = loaded(done, code=1)
     assert ending["failed"] == 1
     assert sum(ending["parked"].values()) == 1
     assert any("unheard_of" in reason for reason in ending["parked"])
+    assert ending["scheduled"] == 1
+    told = cli("supervise", "tasks:engine", "--drain").stdout.splitlines()
+    assert any(line.startswith("parked: 1 (") and "unheard_of" in line for line in told), told
+    assert "scheduled for later: 1" in told
     assert "Traceback" not in done.stderr
     assert "\x1b" not in cli("jobs", "--store", "tasks.db").stdout
     assert cli("wait", "1", "--store", "tasks.db").returncode == 1
@@ -501,7 +506,7 @@ def test_with_json_stdout_has_our_document_only(cli: Cli, tmp_path: Path) -> Non
     (tmp_path / "loud.py").write_text(LOUD)
     cli("enqueue", "speak", "-A", "loud:engine")
     done = cli("supervise", "loud:engine", "--drain", "--json")
-    assert loaded(done) == {"failed": 0, "parked": {}}
+    assert loaded(done) == {"failed": 0, "parked": {}, "scheduled": 0}
     assert "printed" in done.stderr
     assert "echoed" in done.stderr
 

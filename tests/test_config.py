@@ -76,6 +76,12 @@ def test_the_signature_for_type_checkers_names_every_field():
         assert named == [field.name for field in dataclasses.fields(cls)]
 
 
+@pytest.mark.parametrize("cls", [Config, QueueConfig])
+def test_help_says_what_every_field_means(cls):
+    missing = [each.name for each in dataclasses.fields(cls) if f"\n        {each.name}: " not in cls.__doc__]
+    assert missing == []
+
+
 def test_values_are_normalised():
     config = Config(
         queues=["a", "b"], poll_interval=timedelta(milliseconds=200), retention="7d", shutdown_timeout=5

@@ -108,14 +108,14 @@ def _waiting(store: Store, supervisors: list[SupervisorStatus]) -> Iterator[Find
             yield Finding(
                 check="queues",
                 level=Level.NOTE,
-                message=f"queue {queue.name!r} is paused, with {waiting} jobs waiting",
+                message=f"queue {queue.name!r} is paused; jobs waiting there: {waiting}",
                 remedy=f"mpdispatch resume {queue.name}",
             )
         elif waiting and queue.name not in polled:
             yield Finding(
                 check="queues",
                 level=Level.WARNING,
-                message=f"{waiting} jobs wait in queue {queue.name!r}, which no running supervisor polls",
+                message=f"jobs wait in queue {queue.name!r}, which no running supervisor polls: {waiting}",
                 remedy=f"mpdispatch supervise APP -q {queue.name}",
             )
 
@@ -135,6 +135,6 @@ def _dead_letters(store: Store) -> Iterator[Finding]:
         yield Finding(
             check="dead letters",
             level=Level.NOTE,
-            message=f"{count} jobs failed for good and were not replayed",
+            message=f"jobs that failed for good and were not replayed: {count}",
             remedy="mpdispatch dlq list; then replay or purge them",
         )

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from mpdispatch.clock import SECOND_US, Instant
 from mpdispatch.config import QueueConfig
 from mpdispatch.engine.workers import supervisors_of
-from mpdispatch.model import Job, JobState, SupervisorStatus
+from mpdispatch.model import COMMAND_JOB, Job, JobState, SupervisorStatus
 from mpdispatch.model.wire import moment_of, time_to_json
 from mpdispatch.policy.rate import Rate
 from mpdispatch.store.base import QueueStats, Store
@@ -105,7 +105,7 @@ def _running(facts: _Facts) -> Iterator[Reason]:
             code="supervisor_gone",
             text="it was claimed, and a supervisor that had claimed jobs is gone: "
             + ", ".join(f"{each.id} (pid {each.pid} on {each.host}, {each.state})" for each in gone),
-            remedy=None if facts.living else "mpdispatch supervise APP (it takes its jobs over)",
+            remedy=None if facts.living else f"{_supervise(job)} (it takes its jobs over)",
         )
         return
     since = time_to_json(job.started_at)
@@ -131,7 +131,8 @@ def _held_back(facts: _Facts) -> Iterator[Reason]:
         yield from _busy(facts)
         if facts.ahead:
             count = f"{facts.ahead}{' or more' if facts.ahead >= 1000 else ''}"
-            yield Reason(code="turn", text=f"{count} due jobs of its queue come first")
+            text = "1 due job of its queue comes" if facts.ahead == 1 else f"{count} due jobs of its queue come"
+            yield Reason(code="turn", text=f"{text} first")
 
 
 def _later(facts: _Facts) -> Iterator[Reason]:
@@ -152,9 +153,15 @@ def _span(later: datetime, now: datetime) -> str:
     return str(timedelta(seconds=max(1, round((later - now).total_seconds()))))
 
 
+def _supervise(job: Job, options: str = "") -> str:
+    """How to start a supervisor that can run it."""
+    app = "--allow-commands" if job.name == COMMAND_JOB else "APP"
+    return f"mpdispatch supervise {app}{options}"
+
+
 def _parked(job: Job) -> str:
-    if "--allow-commands" in (job.blocked_reason or ""):
-        return "mpdispatch supervise --allow-commands"
+    if job.name == COMMAND_JOB:
+        return _supervise(job)
     return "start a supervisor whose app has a handler of this name, or mpdispatch cancel " + str(job.id)
 
 
@@ -162,13 +169,13 @@ def _nobody(facts: _Facts) -> Iterator[Reason]:
     if not facts.living:
         gone = len(facts.supervisors)
         text = "no supervisor is running" + (f" ({gone} registered, but gone)" if gone else "")
-        yield Reason(code="no_supervisor", text=text, remedy="mpdispatch supervise APP")
+        yield Reason(code="no_supervisor", text=text, remedy=_supervise(facts.job))
     elif not facts.polling:
         polled = sorted({queue for each in facts.living for queue in each.queues})
         yield Reason(
             code="not_polled",
             text=f"no running supervisor polls queue {facts.job.queue!r}; they poll {', '.join(polled)}",
-            remedy=f"mpdispatch supervise APP -q {facts.job.queue}",
+            remedy=_supervise(facts.job, f" -q {facts.job.queue}"),
         )
 
 

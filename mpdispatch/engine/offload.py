@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
-from mpdispatch.execution.context import OWN_THREADS
+from mpdispatch.execution.jobcontext import OWN_THREADS
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor

@@ -20,7 +20,8 @@ from typing import IO, Any
 import msgspec
 
 from mpdispatch.errors import CommandFailedError, Fault, JobTimeout, PayloadError, UsageError
-from mpdispatch.execution.context import JobContext, current_job
+from mpdispatch.execution.context import current_job
+from mpdispatch.execution.jobcontext import JobContext
 from mpdispatch.model import COMMAND_JOB, Command, Stream
 
 __all__ = ["environment_of", "payload_of", "run_command"]

@@ -34,7 +34,8 @@ from mpdispatch.errors import (
 )
 from mpdispatch.execution import eventloop
 from mpdispatch.execution.codec import Limits, encode_result, error_info
-from mpdispatch.execution.context import JobContext, Reporter, set_current_job
+from mpdispatch.execution.context import set_current_job
+from mpdispatch.execution.jobcontext import JobContext, Reporter
 from mpdispatch.execution.metering import Meter
 from mpdispatch.execution.middleware import CallNext, Middleware, stacked
 from mpdispatch.execution.registry import JobDefinition, Registry, definition_of

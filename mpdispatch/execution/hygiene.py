@@ -16,8 +16,8 @@ import sys
 import threading
 from typing import Any
 
-from mpdispatch.execution.context import OWN_THREADS
 from mpdispatch.execution.descendants import has_children, kill_children
+from mpdispatch.execution.jobcontext import OWN_THREADS
 
 __all__ = ["Hygiene", "has_children", "kill_children"]
 

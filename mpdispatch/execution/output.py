@@ -51,6 +51,11 @@ class OutputSender:
             self._budget -= len(self._unsent)
             self.send()
 
+    @property
+    def holds_back(self) -> bool:
+        """Whether there is something to be sent."""
+        return bool(self._unsent)
+
     def send(self) -> None:
         """Send all that was held back."""
         unsent, self._unsent = self._unsent, {}

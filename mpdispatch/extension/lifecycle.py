@@ -73,10 +73,14 @@ class Lifecycle:
             self._is_started = False
             release_current_engine(self._engine)
             election, self._election = self._election, None
-            if election is not None:
-                election.stop(timeout_s)
-            else:
-                self._engine.dispatcher.stop(timeout_s)
+            try:
+                if election is not None:
+                    election.stop(timeout_s)
+                else:
+                    self._engine.dispatcher.stop(timeout_s)
+            finally:
+                # Nobody else does where a server ends by a signal; and who closes last brings the log into the file.
+                self._engine.store.close_all()
 
     def health(self) -> dict[str, Any]:
         """See `DispatchExtension.health`."""

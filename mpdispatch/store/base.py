@@ -79,6 +79,15 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     data: bytes
 
 
+class LeftBehind(NamedTuple):
+    """What a drain leaves in its queues."""
+
+    held: Mapping[str, int]
+    """Due jobs nobody there could run, parked or in a paused queue, by reason."""
+    scheduled: int
+    """Jobs that are due later."""
+
+
 class Lease(NamedTuple):
     """Until when a supervisor's jobs are its own."""
 
@@ -155,6 +164,10 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Close this thread's connection."""
+        ...
+
+    def close_all(self) -> None:
+        """Close the connections of all threads of this process, but not those of a ledger. Who calls next opens anew."""
         ...
 
     def ledger(self) -> Ledger:
@@ -356,6 +369,10 @@ class Ledger(Protocol):
     def outstanding(self, planner: Planner) -> dict[str, int]:
         """Jobs in the planner's queues that a drain waits for, by state: pending and neither parked nor in a
         paused queue, running (anybody's), retrying. A read."""
+        ...
+
+    def left_behind(self, planner: Planner) -> LeftBehind:
+        """Jobs in the planner's queues that a drain does not wait for. A read; it counts them all."""
         ...
 
     def prune(self, before_us: int, limit: int) -> int:

@@ -42,11 +42,19 @@ class Books:
     """Boottime at which the first of them was given."""
     progress: dict[int, Progress] = field(default_factory=dict)
     """The latest report per job."""
+    progress_since_us: int = 0
+    """Boottime since which there is any."""
     outputs: Outputs = field(default_factory=Outputs)
     """What running jobs wrote."""
     completed: int = 0
     failed: int = 0
     stale_writes: int = 0
+
+    def report(self, progress: Progress, now_us: int) -> None:
+        """A handler said how far it is."""
+        if not self.progress:
+            self.progress_since_us = now_us
+        self.progress[progress.job_id] = progress
 
     def put_back(self, jobs: Iterable[ClaimedJob], now_us: int) -> None:
         """Add jobs to the backlog, in their order of claim."""

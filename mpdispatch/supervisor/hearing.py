@@ -54,7 +54,7 @@ class Hearing:
                 self._books.put_back(jobs, now_us)
                 return True
             case Said(job_id=job_id, starts=starts, data=data):
-                self._books.progress[job_id] = Progress(job_id=job_id, starts=starts, data=data)
+                self._books.report(Progress(job_id=job_id, starts=starts, data=data), now_us)
             case Enqueued(events=events, count=count):
                 if self._teller is not None:
                     self._teller.told(events, count)

@@ -27,7 +27,7 @@ from mpdispatch.errors import (
 from mpdispatch.execution.rulebook import Rulebook
 from mpdispatch.pool.ears import Heard
 from mpdispatch.pool.kill import reap_strays
-from mpdispatch.store.base import Ledger, Store
+from mpdispatch.store.base import Ledger, LeftBehind, Store
 from mpdispatch.supervisor.assign import Assigner
 from mpdispatch.supervisor.berth import Berth
 from mpdispatch.supervisor.books import Books
@@ -250,7 +250,7 @@ class Supervisor:
     def _wants_turn(self, now_us: int) -> bool:
         """Whether another turn would have something to do right away: the last one did not write or claim all."""
         turns = self._turns
-        return bool(self.books.unwritten) or (
+        return bool(self.books.unwritten or self.books.progress) or (
             not self._shutdown.is_on and turns.claim_at_us <= now_us and self._assigner.free_slots(now_us) > 0
         )
 
@@ -360,15 +360,16 @@ class Supervisor:
             if any(self._ledger.outstanding(self._turns.planner()).values()):
                 self._settled_us = now_us + _DRAINED_US
             else:
-                self._end(1 if self.books.failed else 0, is_settled=True)
+                left = self._ledger.left_behind(self._turns.planner())
+                self._end(1 if self.books.failed else 0, is_settled=True, left=left)
 
     def sign_off(self) -> None:
         """Leave the store without ever having claimed anything."""
         if self.ending is None:
             self._end(0, is_settled=True)
 
-    def _end(self, exit_code: int, *, is_settled: bool = False) -> None:
-        """Let the workers go and leave the store.
+    def _end(self, exit_code: int, *, is_settled: bool = False, left: LeftBehind | None = None) -> None:
+        """Let the workers go and leave the store. `left`: what a drain leaves there.
 
         Unless every job of ours is settled there, our registration stays: without it nobody would rescue them.
         """
@@ -383,7 +384,8 @@ class Supervisor:
             completed=books.completed,
             failed=books.failed,
             stale_writes=books.stale_writes,
-            parked=self._turns.parked,
+            parked=self._turns.parked if left is None else left.held,
+            scheduled=0 if left is None else left.scheduled,
         )
         self._log.info(
             "stopped", extra={"exit_code": exit_code, "completed": books.completed, "failed": books.failed}

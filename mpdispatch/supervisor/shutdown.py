@@ -29,7 +29,9 @@ class Ending:
     stale_writes: int = 0
     """Outcomes dropped because the job was not ours any more."""
     parked: Mapping[str, int] = field(default_factory=dict)
-    """Jobs this supervisor could not run, by reason."""
+    """Jobs it could not run, by reason: after a drain all that stay in its queues, else those it parked itself."""
+    scheduled: int = 0
+    """After a drain: jobs of its queues that are due later."""
 
 
 class Shutdown:

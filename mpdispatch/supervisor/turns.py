@@ -325,4 +325,6 @@ class Turns:
         unwritten = self._books.unwritten
         most = LINGER_US if len(unwritten) <= 1 else _IN_COMPANY_US
         waited = now_us - self._books.unwritten_since_us if unwritten else 0
+        if self._books.progress:
+            waited = max(waited, now_us - self._books.progress_since_us)
         return max(0, breath, min(rest // 2, most - waited))

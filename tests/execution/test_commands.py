@@ -24,7 +24,8 @@ from mpdispatch.errors import (
 )
 from mpdispatch.execution import commands, rulebook
 from mpdispatch.execution.commands import environment_of, payload_of, run_command
-from mpdispatch.execution.context import JobContext, set_current_job
+from mpdispatch.execution.context import set_current_job
+from mpdispatch.execution.jobcontext import JobContext
 from mpdispatch.execution.registry import JobDefinition, Registry
 from mpdispatch.model import COMMAND_JOB, KEPT_BYTES, ClaimedJob, Command, Stream
 from mpdispatch.policy.admission import Admission

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import os
 import random
@@ -20,19 +21,26 @@ import msgspec
 import pytest
 
 from mpdispatch.errors import Cancel, DispatchError, JobCancelled, JobInterrupt, JobTimeout, Retry, Snooze
+from mpdispatch.execution import context, jobcontext
 from mpdispatch.execution.codec import Limits
-from mpdispatch.execution.context import JobContext, current_job
+from mpdispatch.execution.context import current_job
 from mpdispatch.execution.executor import Executor
+from mpdispatch.execution.jobcontext import JobContext
 from mpdispatch.execution.registry import JobDefinition, Registry
-from mpdispatch.model import Cancelled, ClaimedJob, Completed, Raised, RetryAsked, Snoozed
+from mpdispatch.model import Cancelled, ClaimedJob, Completed, Raised, RetryAsked, Snoozed, Stream
+from tests.pool.probes import until
 
 
 class Reports:
     def __init__(self) -> None:
         self.progressed: list[tuple[int, int, Any]] = []
+        self.text = ""
 
     def progress(self, job_id: int, starts: int, data: bytes) -> None:
         self.progressed.append((job_id, starts, msgspec.json.decode(data)))
+
+    def output(self, job_id: int, starts: int, stream: Stream, text: str, written: int) -> None:
+        self.text += text
 
 
 class Bench:
@@ -314,6 +322,67 @@ def test_progress_is_throttled_and_the_last_one_is_always_sent(bench: Bench) -> 
     assert sent[0] == (7, 2, {"done": 0, "total": 1000, "message": "page"})
     assert sent[-1] == (7, 2, {"done": 999, "total": 1000, "message": "page"})
     assert len(sent) <= 2 + 10 * (time.monotonic() - started_s)
+
+
+def test_what_was_held_back_is_sent_though_the_handler_falls_silent(bench: Bench) -> None:
+    def handler() -> None:
+        for done in range(3):
+            current_job().progress(done)
+        for line in range(50):  # more than go at once
+            current_job().log(f"line {line}")
+        until(lambda: bench.reports.progressed[-1][2]["done"] == 2, what="the last progress")
+        until(lambda: bench.reports.text.endswith("line 49\n"), what="the last line")
+
+    outcome = bench.run(handler)
+    assert isinstance(outcome, Completed), outcome
+    assert len(bench.reports.progressed) == 2
+
+
+def test_one_thread_sends_what_many_jobs_held_back_and_ends_when_none_does(bench: Bench) -> None:
+    def handler() -> int:
+        for done in range(3):
+            current_job().progress(done)
+        return _thread._count()
+
+    until(lambda: not jobcontext._later._is_running)  # another test's
+    before = _thread._count()
+    most = max(int(bench.run(handler).result) for _ in range(100))
+    assert most <= before + 1
+    sent = list(bench.reports.progressed)
+    assert [each[2]["done"] for each in sent] == [0, 2] * 100
+    until(lambda: _thread._count() <= before, what="the thread to end")
+    assert bench.reports.progressed == sent, "the end had sent all"
+
+
+def test_without_a_thread_to_be_had_it_goes_with_the_end(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> int:
+        raise RuntimeError("can't start new thread")
+
+    def handler() -> None:
+        for done in range(3):
+            current_job().progress(done)
+
+    until(lambda: not jobcontext._later._is_running)
+    monkeypatch.setattr(_thread, "start_new_thread", refuse)
+    assert isinstance(bench.run(handler), Completed)
+    assert [each[2]["done"] for each in bench.reports.progressed] == [0, 2]
+
+
+def test_a_fork_of_the_handler_may_report_whatever_other_threads_were_doing(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(context, "_is_copy", False)
+
+    def handler() -> None:
+        job = current_job()
+        job._lock.acquire()  # as another thread would at the moment of the fork
+        jobcontext._later._lock.acquire()
+        context._became_copy()
+        job.progress(1)
+        job.progress(2)
+        until(lambda: len(bench.reports.progressed) == 2)
+
+    assert isinstance(bench.run(handler), Completed)
 
 
 def test_progress_after_the_end_is_dropped(bench: Bench) -> None:

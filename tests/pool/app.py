@@ -199,6 +199,7 @@ def fails_then_works(path: str, failures: int) -> int:
 @engine.job()
 def report(gate: str) -> None:
     current_job().progress(1, total=2, message="half")
+    sign(gate + ".reported")
     wait_for(gate)
 
 

@@ -93,16 +93,21 @@ def test_enqueue_many_of_nothing_is_nothing_and_one_key_for_many_is_refused(stor
         store.enqueue_many(NewJob(name="a", payload=b"", idempotency_key="k"), [b"{}"], now=now)
 
 
-@pytest.mark.parametrize("call", ["get", "state_of", "attempts"])
-def test_what_is_not_there_is_not_found(store: Store, call: str) -> None:
-    with pytest.raises(JobNotFoundError, match="job 41 not found"):
-        getattr(store, call)(41)
+NOBODYS = [41, 0, -1, 1 << 63, 10**30, -(10**30)]
 
 
-@pytest.mark.parametrize("call", ["cancel", "retry"])
-def test_what_is_not_there_cannot_be_changed(store: Store, now: Instant, call: str) -> None:
-    with pytest.raises(JobNotFoundError):
-        getattr(store, call)(41, now=now)
+@pytest.mark.parametrize("job_id", NOBODYS)
+@pytest.mark.parametrize("call", ["get", "state_of", "attempts", "outputs", "dead_letter"])
+def test_what_is_not_there_is_not_found(store: Store, call: str, job_id: int) -> None:
+    with pytest.raises(JobNotFoundError, match=f" {job_id} not found"):
+        getattr(store, call)(job_id)
+
+
+@pytest.mark.parametrize("job_id", NOBODYS)
+@pytest.mark.parametrize("call", ["cancel", "retry", "replay"])
+def test_what_is_not_there_cannot_be_changed(store: Store, now: Instant, call: str, job_id: int) -> None:
+    with pytest.raises(JobNotFoundError, match=f" {job_id} not found"):
+        getattr(store, call)(job_id, now=now)
 
 
 def test_counts_name_every_state(store: Store, enqueue: Enqueue, desk: Desk, now: Instant) -> None:

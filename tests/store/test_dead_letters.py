@@ -209,6 +209,7 @@ def test_retry_of_a_running_or_completed_job_is_refused(
         store.retry(job.id, now=now)
 
 
+@pytest.mark.serial
 def test_purging_very_many_takes_only_those_there_were_and_never_holds_a_claim_up(
     path: Path, clock: FakeClock
 ) -> None:

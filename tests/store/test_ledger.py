@@ -585,6 +585,9 @@ def test_outstanding_counts_what_a_drain_waits_for(
         enqueue(**options)
     store.set_paused("quiet", True, now=now)
     assert desk.ledger.outstanding(planner) == {"pending": 1, "running": 1, "retrying": 1}
+    held, scheduled = desk.ledger.left_behind(planner)
+    assert held == {"no handler 'unknown'": 1, "queue 'quiet' is paused": 1}
+    assert scheduled == 1
 
 
 def _is_awake(desk: Desk) -> bool:

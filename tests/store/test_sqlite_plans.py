@@ -63,6 +63,8 @@ def plan_of(connection: sqlite3.Connection, statement: str, values: Any = None) 
         ("id_of_key", "SEARCH mpdispatch_jobs USING COVERING INDEX mpdispatch_jobs_key"),
         ("outstanding_due", "COVERING INDEX mpdispatch_jobs_due (line=? AND queue=?)"),
         ("outstanding_retrying", "COVERING INDEX mpdispatch_jobs_later (line=? AND queue=? AND state=?)"),
+        ("due_in", "COVERING INDEX mpdispatch_jobs_due (line=? AND queue=?)"),
+        ("scheduled_in", "COVERING INDEX mpdispatch_jobs_later (line=? AND queue=? AND state=?)"),
         ("state_of", "SEARCH mpdispatch_jobs USING INTEGER PRIMARY KEY (rowid=?)"),
         ("counts", "SEARCH mpdispatch_jobs USING COVERING INDEX mpdispatch_jobs_ended (state<?)"),
         ("dead_letter_count", "USING COVERING INDEX mpdispatch_dead_letters_open"),

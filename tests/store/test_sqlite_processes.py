@@ -11,9 +11,12 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import closing
+from collections.abc import Callable
+from contextlib import closing, suppress
+from functools import partial
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -27,6 +30,7 @@ from mpdispatch.store.sqlite.wal import CHECKPOINT_BYTES
 
 from .conftest import Desk, completed
 
+T = TypeVar("T")
 JOB = NewJob(name="a", payload=b"{}")
 SPAWN = multiprocessing.get_context("spawn")
 
@@ -70,6 +74,13 @@ def test_threads_share_a_store_object(file_store: SQLiteStore) -> None:
     assert sorted(ids) == list(range(1, 121))
 
 
+def _patiently(turn: Callable[[], T]) -> T:
+    """A supervisor is told "busy" within 50 ms, and asks again."""
+    while True:
+        with suppress(StoreBusy):
+            return turn()
+
+
 def test_threads_share_an_in_memory_store(clock: FakeClock) -> None:
     store = SQLiteStore(":memory:")
     desk = Desk(store, clock)
@@ -84,8 +95,9 @@ def test_threads_share_an_in_memory_store(clock: FakeClock) -> None:
         thread.start()
     done = 0
     while done < 200:
-        claimed = desk.claim(10)
-        assert desk.turn(*[completed(job, clock.now()) for job in claimed]).rejected in ([], ())
+        claimed = _patiently(lambda: desk.claim(10))
+        outcomes = [completed(job, clock.now()) for job in claimed]
+        assert _patiently(partial(desk.turn, *outcomes)).rejected in ([], ())
         done += len(claimed)
     for thread in threads:
         thread.join()
@@ -99,6 +111,55 @@ def test_the_connection_of_a_thread_ends_with_it(file_store: SQLiteStore) -> Non
     thread.start()
     thread.join()
     assert set(forks.remembered()) == before
+
+
+def test_the_connections_of_all_threads_can_be_closed_and_open_again_when_they_are_used(
+    file_store: SQLiteStore, now: Instant
+) -> None:
+    file_store.close()
+    before = set(forks.remembered())
+    used, closed, counts = threading.Event(), threading.Event(), list[int]()
+
+    def look() -> None:
+        file_store.enqueue(JOB, now=now)
+        used.set()
+        closed.wait(20)
+        counts.append(file_store.counts()[JobState.PENDING])
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    used.wait(20)
+    file_store.enqueue(JOB, now=now)
+    log = Path(f"{file_store.location}-wal")
+    assert log.exists()
+    file_store.close_all()
+    assert set(forks.remembered()) == before
+    assert not log.exists(), "the last one has brought it into the file"
+    closed.set()
+    thread.join()
+    assert counts == [2]
+    assert file_store.counts()[JobState.PENDING] == 2
+
+
+def test_a_connection_that_stays_in_use_stays_open(
+    file_store: SQLiteStore, now: Instant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mpdispatch.store.sqlite.store._PATIENCE_S", 0.01)
+    file_store.enqueue(JOB, now=now)
+    session = file_store._session()
+    in_use, done = threading.Event(), threading.Event()
+
+    def use() -> None:
+        file_store._session().read(lambda _: (in_use.set(), done.wait(20)))
+
+    thread = threading.Thread(target=use)
+    thread.start()
+    in_use.wait(20)
+    file_store.close_all()
+    assert session.is_closed
+    assert sum(not each.is_closed for each in file_store._opened) == 1
+    done.set()
+    thread.join()
 
 
 # ---------------------------------------------------------------- waiting

@@ -142,6 +142,18 @@ def test_progress_reaches_the_store_while_the_job_runs(house: House, tmp_path: P
     house.ended(job_id)
 
 
+def test_progress_does_not_wait_for_what_is_claimed_and_has_no_worker_yet(house: House, tmp_path: Path) -> None:
+    house.ended(*[house.enqueue("uneven", seconds=0.002) for _ in range(20)])
+    job_id = house.enqueue("report", gate=tmp_path / "gate")
+    behind = [house.enqueue("uneven", seconds=0.002) for _ in range(20)]
+    house.until((tmp_path / "gate.reported").exists)
+    assert house.supervisor.books.backlog
+    house.until(lambda: house.job(job_id).progress)
+    assert house.supervisor.books.backlog, "it was written before they were given back"
+    (tmp_path / "gate").touch()
+    house.ended(job_id, *behind)
+
+
 def test_a_job_no_handler_is_for_is_parked_and_not_looked_at_again(house: House) -> None:
     job_id = house.enqueue("nobody_knows_this")
     house.until(lambda: house.job(job_id).blocked_reason)

@@ -222,8 +222,10 @@ def test_a_drain_waits_for_retries_and_says_if_a_job_failed(build: Build, tmp_pa
     assert (house.ending.completed, house.ending.failed) == (1, 1)
 
 
-def test_a_drain_does_not_wait_for_parked_and_later_jobs_and_lists_the_parked(build: Build) -> None:
-    house = build(drain=True)
+def test_a_drain_does_not_wait_for_parked_and_later_jobs_and_lists_them(build: Build) -> None:
+    house = build(drain=True, config={"queues": ["default", "held"]})
+    house.store.set_paused("held", True, now=house.clock.now())
+    held = house.enqueue("noop", {"queue": "held"})
     parked = [house.enqueue("nobody_knows_this") for _ in range(3)]
     later = house.enqueue("noop", {"run_at_us": house.clock.now().wall_us + 3_600_000_000})
     elsewhere = house.enqueue("noop", {"queue": "other"})
@@ -232,9 +234,21 @@ def test_a_drain_does_not_wait_for_parked_and_later_jobs_and_lists_the_parked(bu
     assert house.state(later) is JobState.SCHEDULED
     assert house.state(elsewhere) is JobState.PENDING
     assert house.ending is not None
-    ((reason, count),) = house.ending.parked.items()
+    assert house.state(held) is JobState.PENDING
+    (reason,) = house.ending.parked.keys() - {"queue 'held' is paused"}
     assert "nobody_knows_this" in reason
-    assert count == 3
+    assert (house.ending.parked["queue 'held' is paused"], house.ending.parked[reason]) == (1, 3)
+    assert house.ending.scheduled == 1
+
+
+def test_a_drain_lists_what_another_one_has_parked(build: Build) -> None:
+    house = build(drain=True)
+    house.enqueue("nobody_knows_this")
+    assert _ended(house) == 0
+    again = build(drain=True)
+    assert _ended(again) == 0
+    assert again.ending is not None
+    assert list(again.ending.parked.values()) == [1]
 
 
 def test_a_drain_is_stopped_like_any_other(build: Build, tmp_path: Path) -> None:

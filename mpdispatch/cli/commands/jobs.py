@@ -70,8 +70,13 @@ def _all_of(store: Store, where: JobFilter, cursor: str | None) -> Iterator[Job]
             return
 
 
+def _brief(error: ErrorInfo | None) -> str:
+    """For a column: without the module of its class."""
+    return "" if error is None else f"{error.type.rpartition('.')[2]}: {error.message}"
+
+
 def _row(job: Job) -> Sequence[object]:
-    note = job.blocked_reason or (str(job.last_error) if job.last_error else "")
+    note = job.blocked_reason or _brief(job.last_error)
     return job.id, job.name, job.queue, job.state, job.attempt, time_text(job.run_at), shorten(note, 60)
 
 
@@ -100,9 +105,9 @@ def tell_job(facts: Mapping[str, Any], attempts: Sequence[Attempt], error: Error
         print_table(columns, map(_attempt_row, attempts), right=["start", "attempt", "seconds", "pid"])
     if attempts:
         _tell_output(attempts[-1])
-    if error is not None and error.traceback:
+    if error is not None:
         click.echo()
-        for line in error.traceback.splitlines():
+        for line in (error.traceback or str(error)).splitlines():
             say(line)
 
 
@@ -120,7 +125,7 @@ def _tell_output(attempt: Attempt) -> None:
 
 def _attempt_row(attempt: Attempt) -> Sequence[object]:
     seconds = "" if attempt.duration_s is None else f"{attempt.duration_s:.3f}"
-    note = str(attempt.error or attempt.signal or "")
+    note = _brief(attempt.error) or attempt.signal or ""
     started = time_text(attempt.started_at)
     return (
         attempt.starts,

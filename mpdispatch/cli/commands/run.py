@@ -30,7 +30,12 @@ __all__ = ["run"]
 )
 @click.argument("argv", metavar="-- CMD [ARG]...", nargs=-1, required=True, type=click.UNPROCESSED)
 @job_options
-@click.option("--cwd", metavar="FOLDER", help="Where to run it, if not in the current folder.")
+@click.option(
+    "--cwd",
+    metavar="FOLDER",
+    type=click.Path(exists=True, file_okay=False),
+    help="Where to run it, if not in the current folder.",
+)
 @click.option(
     "--env", "chosen", metavar="NAME[=VALUE]", multiple=True, help="A variable it gets too; may be repeated."
 )

@@ -52,6 +52,8 @@ def supervise_command(
     With --allow-commands and no APP it runs command jobs only.
     With --json what handlers print goes to stderr.
     SIGTERM or Ctrl-C lets running jobs finish first; a second one ends at once.
+    --drain tells what it leaves in its queues: jobs nobody here can run or whose queue is paused (by reason), and
+    jobs scheduled for later. That is no failure: it exits 0.
     """
     found = find_app(options, app_argument)
     if found is None and not allow_commands:
@@ -100,9 +102,13 @@ def _overrides(concurrency: int | str | None, queues: str | None) -> Mapping[str
 
 def _tell(options: Options, ending: Ending) -> None:
     if options.json:
-        print_json({"failed": ending.failed, "parked": dict(ending.parked)})
+        print_json(
+            {"failed": ending.failed, "parked": dict(ending.parked), "scheduled": ending.scheduled},
+        )
         return
     if ending.failed:
         say(f"failed: {ending.failed}")
     for reason, count in ending.parked.items():
         say(f"parked: {count} ({reason})")
+    if ending.scheduled:
+        say(f"scheduled for later: {ending.scheduled}")

@@ -62,7 +62,7 @@ class Flush(Enum):
 
 
 class SessionClosed(StoreBusy):
-    """This process forked just now, and before that this connection was closed: open another (see `forks`)."""
+    """Another thread has just closed this connection, to fork (see `forks`) or for `close_all`: open another."""
 
 
 def identity_of(path: str | Path) -> FileIdentity | None:
@@ -321,10 +321,11 @@ class Session:
         self.is_closed = self.is_broken = True
         self._log.close()
         # The last connection to close checkpoints: that too belongs under the lock. If somebody holds it, he
-        # has a connection and ours is not the last, so closing without it does no harm.
+        # has a connection and ours is not the last, so closing without it does no harm. Nobody does in a file that is
+        # no store, and nothing is left beside that.
         held = False
         try:
-            held = self.path.exists() and self._lock.acquire(time.monotonic() + 0.5)
+            held = self.path.exists() and self._lock.is_there() and self._lock.acquire(time.monotonic() + 0.5)
         except OSError:
             # The side folder cannot be opened any more; nothing of ours can hold its lock then either.
             held = False

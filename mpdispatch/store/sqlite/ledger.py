@@ -22,11 +22,11 @@ from mpdispatch.model import (
     Registration,
     Transition,
 )
-from mpdispatch.store.base import Lease, Progress, Renewal, Turn
+from mpdispatch.store.base import Lease, LeftBehind, Progress, Renewal, Turn
 from mpdispatch.store.sqlite import claim as claiming
+from mpdispatch.store.sqlite import draining, pruning, reads
 from mpdispatch.store.sqlite import finish as finishing
 from mpdispatch.store.sqlite import outputs as output_table
-from mpdispatch.store.sqlite import pruning, reads
 from mpdispatch.store.sqlite.connection import Flush, Session
 from mpdispatch.store.sqlite.holder import holder_of
 from mpdispatch.store.sqlite.place import Place
@@ -242,19 +242,11 @@ class SQLiteLedger:
 
     def outstanding(self, planner: Planner) -> dict[str, int]:
         """Jobs a drain waits for; pending and retrying are counted up to 1000 per queue."""
+        return self._read(lambda c: draining.outstanding(c, planner.queues))
 
-        def work(connection: sqlite3.Connection) -> dict[str, int]:
-            def count(query: str, queue: str) -> int:
-                return int(connection.execute(QUERIES[query], (queue,)).fetchone()[0])
-
-            paused = {row[0] for row in connection.execute(QUERIES["paused"])}
-            return {
-                "pending": sum(count("outstanding_due", each) for each in planner.queues if each not in paused),
-                "running": sum(count("running_in", each) for each in planner.queues),
-                "retrying": sum(count("outstanding_retrying", each) for each in planner.queues),
-            }
-
-        return self._read(work)
+    def left_behind(self, planner: Planner) -> LeftBehind:
+        """Jobs a drain does not wait for."""
+        return self._read(lambda c: draining.left_behind(c, planner.queues))
 
     # -- looking after --------------------------------------------------------------------------
 

@@ -225,3 +225,16 @@ SELECT count(*) FROM (SELECT 1 FROM mpdispatch_jobs WHERE line = 1 AND queue = ?
 SELECT count(*) FROM (
     SELECT 1 FROM mpdispatch_jobs WHERE line = 2 AND queue = ? AND state = 'retrying' LIMIT 1000
 );
+
+-- name: due_in
+-- By the index alone.
+SELECT count(*) FROM mpdispatch_jobs WHERE line = 1 AND queue = ?;
+
+-- name: scheduled_in
+-- By the index alone.
+SELECT count(*) FROM mpdispatch_jobs WHERE line = 2 AND queue = ? AND state = 'scheduled';
+
+-- name: parked_in
+-- Of these queues, by the parked index, then the rows for their reasons; the commonest first.
+SELECT blocked_reason, count(*) FROM mpdispatch_jobs
+WHERE line = 3 AND queue IN (SELECT value FROM json_each(?)) GROUP BY blocked_reason ORDER BY 2 DESC;

@@ -47,6 +47,10 @@ class WriteLock(Protocol):
         """Take it; False if another has it and `until` (monotonic) is past. One try at least."""
         ...
 
+    def is_there(self) -> bool:
+        """Whether anybody has ever wanted it."""
+        ...
+
     def release(self) -> None: ...
 
     def close(self) -> None: ...
@@ -99,6 +103,9 @@ class FileLock:
                 if fd >= 0:
                     fcntl.flock(fd, fcntl.LOCK_UN)
             raise
+
+    def is_there(self) -> bool:
+        return self._fd >= 0 or self._folder.is_dir()
 
     def _wait(self, until: float) -> bool:
         is_next = not self._is_queueing
@@ -174,6 +181,9 @@ class MemoryLock:
 
     def acquire(self, until: float) -> bool:
         return self._lock.acquire(timeout=max(until - time.monotonic(), 0.02))
+
+    def is_there(self) -> bool:
+        return True
 
     def release(self) -> None:
         self._lock.release()

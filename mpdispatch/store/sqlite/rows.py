@@ -20,6 +20,7 @@ __all__ = [
     "line_of",
     "moment",
     "new_job_row",
+    "reason_of_pause",
     "stored_json",
     "supervisor_of",
 ]
@@ -135,6 +136,11 @@ def fresh_job(job: NewJob, job_id: int, now_us: int) -> Job:
     )
 
 
+def reason_of_pause(queue: str) -> str:
+    """Why a due job of a paused queue is not claimed."""
+    return f"queue {queue!r} is paused"
+
+
 def job_of(row: Row, *, created: bool = True) -> Job:
     """A row of the query `jobs`."""
     payload = _json(row[5]) if row[5] is not None else {}
@@ -142,7 +148,7 @@ def job_of(row: Row, *, created: bool = True) -> Job:
     state = JobState(row[3])
     blocked_reason = row[20]
     if blocked_reason is None and row[24] and state is JobState.PENDING:
-        blocked_reason = f"queue {row[2]!r} is paused"
+        blocked_reason = reason_of_pause(row[2])
     return Job(
         id=row[0],
         name=row[1],

@@ -6,12 +6,13 @@ import contextlib
 import dataclasses
 import os
 import threading
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, Self, TypeVar
 
 from mpdispatch import sqlite3
 from mpdispatch.clock import Instant
-from mpdispatch.errors import StoreError, UsageError
+from mpdispatch.errors import DeadLetterNotFoundError, JobNotFoundError, StoreError, UsageError
 from mpdispatch.model import Attempt, DeadLetter, Finding, Job, JobState, NewJob, Output, Page, PeerSupervisor
 from mpdispatch.store.base import DeadLetterFilter, JobFilter, Ledger, QueueStats
 from mpdispatch.store.sqlite import changes, dead_letters, health, inserts, outputs, pruning, reads, status
@@ -25,6 +26,9 @@ from mpdispatch.store.sqlite.wake import Knocker
 __all__ = ["SQLiteStore"]
 
 T = TypeVar("T")
+
+_MOST_ID = (1 << 63) - 1
+_PATIENCE_S = 1.0
 
 
 class SQLiteStore:
@@ -80,6 +84,7 @@ class SQLiteStore:
         self.said_durability: Durability | None = options.durability
         """What it was told; None: nothing, so it has full durability."""
         self._threads = threading.local()
+        self._opened, self._opened_lock = weakref.WeakSet[Session](), threading.Lock()
         self._knocker: Knocker | None = None
 
     def __repr__(self) -> str:
@@ -122,6 +127,20 @@ class SQLiteStore:
         if self._knocker is not None:
             self._knocker.close()
 
+    def close_all(self) -> None:
+        """Close the connections of all threads of this process; but one in use for a second more stays open."""
+        self.close()
+        with self._opened_lock:
+            opened = list(self._opened)
+        for session in opened:
+            if session.use.acquire(timeout=_PATIENCE_S):
+                try:
+                    self._place.close(session)
+                except StoreError:
+                    continue  # it is closed all the same, and what was committed is committed
+                finally:
+                    session.use.release()
+
     def ledger(self) -> Ledger:
         """A supervisor's own face of this store, for the calling thread only."""
         return SQLiteLedger(self._place)
@@ -135,6 +154,8 @@ class SQLiteStore:
             held.close()
         session = self._place.open(patience_s=CLIENT_PATIENCE_S, create=create)
         self._threads.held = _Held(self._place, session)
+        with self._opened_lock:
+            self._opened.add(session)
         return session
 
     def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
@@ -200,14 +221,17 @@ class SQLiteStore:
 
     def get(self, job_id: int) -> Job:
         """Raises JobNotFoundError."""
+        _refuse_impossible(job_id)
         return self._read(lambda c: reads.job(c, job_id))
 
     def state_of(self, job_id: int) -> JobState:
         """Cheap enough to poll. Raises JobNotFoundError."""
+        _refuse_impossible(job_id)
         return self._read(lambda c: reads.state_of(c, job_id))
 
     def attempts(self, job_id: int) -> list[Attempt]:
         """Oldest first, with what each wrote."""
+        _refuse_impossible(job_id)
 
         def work(connection: sqlite3.Connection) -> list[Attempt]:
             return outputs.with_outputs(reads.attempts(connection, job_id), outputs.of_job(connection, job_id))
@@ -216,6 +240,7 @@ class SQLiteStore:
 
     def outputs(self, job_id: int) -> list[Output]:
         """What each start wrote to each stream, oldest start first; a running one's too. Raises JobNotFoundError."""
+        _refuse_impossible(job_id)
         found = self._read(lambda c: outputs.of_job(c, job_id))
         if not found:
             self.state_of(job_id)
@@ -239,10 +264,12 @@ class SQLiteStore:
 
     def dead_letter(self, job_id: int) -> DeadLetter:
         """Raises DeadLetterNotFoundError."""
+        _refuse_impossible(job_id, DeadLetterNotFoundError)
         return self._read(lambda c: dead_letters.letter(c, job_id))
 
     def replay(self, job_id: int, *, now: Instant) -> Job:
         """Enqueue a failed job again, once; later calls give the same job with `created=False`."""
+        _refuse_impossible(job_id, DeadLetterNotFoundError)
         job = self._write(lambda c: dead_letters.replay(c, job_id, now), "replay")
         self.wake()
         return job
@@ -257,12 +284,14 @@ class SQLiteStore:
 
     def cancel(self, job_id: int, *, now: Instant) -> Job:
         """Cancel a job that is not running; ask the supervisor to end one that is."""
+        _refuse_impossible(job_id)
         job = self._write(lambda c: changes.cancel(c, job_id, now), "cancel")
         self.wake()
         return job
 
     def retry(self, job_id: int, *, now: Instant) -> Job:
         """Run a waiting job now, or enqueue a failed or cancelled one again as a new job (once)."""
+        _refuse_impossible(job_id)
         job = self._write(lambda c: changes.retry(c, job_id, now), "retry")
         self.wake()
         return job
@@ -294,6 +323,7 @@ class SQLiteStore:
 
     def ahead(self, job_id: int) -> int:
         """How many due jobs of its queue are claimed before this one, at most 1000; 0 if it is not due."""
+        _refuse_impossible(job_id)
         return self._read(lambda c: status.ahead(c, job_id))
 
     def bucket(self, queue: str) -> int | None:
@@ -318,6 +348,12 @@ class SQLiteStore:
         if knocker is None:
             knocker = self._knocker = Knocker(self._place.side_dir)
         knocker.knock()
+
+
+def _refuse_impossible(job_id: int, error: type[JobNotFoundError] = JobNotFoundError) -> None:
+    """Raise it for a number that no row can have: SQLite takes 64 bits."""
+    if not 0 < job_id <= _MOST_ID:
+        raise error(job_id)
 
 
 class _Held:

@@ -1,0 +1,41 @@
+"""What a drain waits for, and what it leaves. Reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from mpdispatch import sqlite3
+from mpdispatch.store.base import LeftBehind
+from mpdispatch.store.sqlite.choose import as_json
+from mpdispatch.store.sqlite.queries import QUERIES
+from mpdispatch.store.sqlite.rows import reason_of_pause
+
+__all__ = ["left_behind", "outstanding"]
+
+
+def outstanding(connection: sqlite3.Connection, queues: Iterable[str]) -> dict[str, int]:
+    """Jobs a drain of these queues waits for; pending and retrying are counted up to 1000 per queue."""
+    paused = _paused(connection)
+    return {
+        "pending": sum(_count(connection, "outstanding_due", each) for each in queues if each not in paused),
+        "running": sum(_count(connection, "running_in", each) for each in queues),
+        "retrying": sum(_count(connection, "outstanding_retrying", each) for each in queues),
+    }
+
+
+def left_behind(connection: sqlite3.Connection, queues: Iterable[str]) -> LeftBehind:
+    """Jobs of these queues that a drain does not wait for."""
+    held = dict(connection.execute(QUERIES["parked_in"], (as_json(queues),)).fetchall())
+    paused = _paused(connection)
+    for queue in queues:
+        if queue in paused and (count := _count(connection, "due_in", queue)):
+            held[reason_of_pause(queue)] = count
+    return LeftBehind(held, sum(_count(connection, "scheduled_in", each) for each in queues))
+
+
+def _paused(connection: sqlite3.Connection) -> set[str]:
+    return {row[0] for row in connection.execute(QUERIES["paused"])}
+
+
+def _count(connection: sqlite3.Connection, query: str, queue: str) -> int:
+    return int(connection.execute(QUERIES[query], (queue,)).fetchone()[0])
