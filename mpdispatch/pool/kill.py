@@ -21,6 +21,14 @@ WORKER_VARIABLE = "MPDISPATCH_WORKER"
 """Environment variable of a worker and of all it starts: names its supervisor's registration and its place."""
 
 
+def _start_of(pid: int) -> int | None:
+    """When it started; None: it is gone, or it is somebody else's, which the system hides (hidepid)."""
+    try:
+        return process_start(pid)
+    except PermissionError:
+        return None
+
+
 def kill_process(process: ProcessId) -> bool:
     """SIGKILL exactly this process; False if it is gone already. Raises OSError: no descriptor left to make sure of it."""
     if sys.platform != "linux":
@@ -59,7 +67,7 @@ def descendants(pid: int) -> list[ProcessId]:
         children = psutil.Process(pid).children(recursive=True)
     except psutil.Error:
         return []
-    found = ((child.pid, process_start(child.pid)) for child in children)
+    found = ((child.pid, _start_of(child.pid)) for child in children)
     return [ProcessId(pid, start) for pid, start in found if start is not None]
 
 
@@ -114,7 +122,7 @@ def sweep(worker: ProcessId, mark: str, *, spare: Iterable[int] = ()) -> int:
     leader_lives = process_start(worker.pid) is not None
     killed = 0
     for pid in _processes():
-        if pid in spared or (start := process_start(pid)) is None or start < worker.start:
+        if pid in spared or (start := _start_of(pid)) is None or start < worker.start:
             continue
         in_session = not leader_lives and _session(pid) == worker.pid
         if in_session or (mark and needle in b"\0" + _environment(pid)):
@@ -130,7 +138,7 @@ def kill_marked(mark: str, *, since: int) -> int:
     needle = f"\0{WORKER_VARIABLE}={mark}".encode()
     killed = 0
     for pid in _processes():
-        if pid == os.getpid() or (start := process_start(pid)) is None or start < since:
+        if pid == os.getpid() or (start := _start_of(pid)) is None or start < since:
             continue
         if needle in b"\0" + _environment(pid):
             killed += kill_process(ProcessId(pid, start))

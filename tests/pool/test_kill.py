@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import signal
@@ -151,6 +152,21 @@ def test_spared_processes_and_ourselves_are_not_swept(spawn: Spawn, monkeypatch:
     spared = spawn(mark=f"{TOKEN}.3")
     assert sweep(ProcessId(1 << 30, 0), f"{TOKEN}.3\0", spare=[spared.pid]) == 0
     assert lives(spared.pid)
+
+
+def test_a_sweep_passes_over_what_the_system_hides(spawn: Spawn, monkeypatch: pytest.MonkeyPatch) -> None:
+    hidden, left = spawn(mark=f"{TOKEN}.3"), spawn(mark=f"{TOKEN}.3")
+    real = kill.process_start
+
+    def start_of(pid: int) -> int | None:
+        if pid == hidden.pid:
+            raise PermissionError(errno.EACCES, "hidepid=1")
+        return real(pid)
+
+    monkeypatch.setattr(kill, "process_start", start_of)
+    assert sweep(ProcessId(1 << 30, 0), f"{TOKEN}.3\0") == 1
+    assert left.wait() == -signal.SIGKILL
+    assert hidden.poll() is None
 
 
 @pytest.mark.parametrize("end", [kill_process, kill_tree])
