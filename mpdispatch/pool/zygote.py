@@ -116,6 +116,13 @@ def _become_worker(
     while os.getppid() != supervisor_pid and time.monotonic() < deadline:
         time.sleep(0.0002)
     os.environ[WORKER_VARIABLE] = mark
+    _reseed()
     channel_fd, death_fd, tokens_fd = descriptors
     channel = Channel(socket.socket(fileno=channel_fd))
     serve(channel, Tokens(tokens_fd), death_fd, supervisor_pid, app)
+
+
+def _reseed() -> None:
+    """Let not all workers draw the same numbers. Python's own `random` sees to that after a fork, NumPy does not."""
+    if (numpy_random := sys.modules.get("numpy.random")) is not None:
+        numpy_random.seed()

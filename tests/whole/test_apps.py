@@ -291,3 +291,42 @@ def test_what_an_import_has_started_in_the_zygote_ends_with_it(place: Place) -> 
     supervisor.kill(signal.SIGTERM)
     assert supervisor.ended() == 0
     assert place.left_over() == []
+
+
+RANDOM = """
+import os, pathlib, random, time
+import numpy.random
+from mpdispatch import Engine
+
+engine = Engine.open("jobs.db")
+with open("imports", "a") as file:
+    file.write(f"{os.getpid()}\\n")
+
+@engine.job
+def draw() -> list:
+    while len(list(pathlib.Path(".").glob("at.*"))) < 2:
+        pathlib.Path(f"at.{os.getpid()}").touch()
+        time.sleep(0.005)
+    return [os.getpid(), random.random(), numpy.random.random()]
+"""
+# A stand-in for its global generator, which the import seeds and a fork copies.
+NUMPY_RANDOM = "import random as _r\n_state = _r.Random(1)\nseed, random = _state.seed, _state.random\n"
+
+
+def test_workers_that_share_the_apps_memory_draw_other_numbers(place: Place) -> None:
+    (place.folder / "numpy").mkdir()
+    (place.folder / "numpy" / "__init__.py").touch()
+    (place.folder / "numpy" / "random.py").write_text(NUMPY_RANDOM)
+    (place.folder / "drawing.py").write_text(RANDOM)
+    place.supervise("-c", "2", app="drawing:engine")
+    first, _ = until(
+        lambda: (place.folder / "imports").exists() and len(found := _imports(place)) == 2 and found,
+        "the zygote",
+    )
+    until(lambda: not is_alive(first), "the first worker to give way")
+    ids = [place.json("enqueue", "draw")["id"] for _ in range(2)]
+    until(lambda: place.unended() == 0, "the draws to end")
+    one, two = (place.show(job_id)["result"] for job_id in ids)
+    assert one[0] != two[0]
+    assert len(_imports(place)) == 2, "both are forks"
+    assert (one[1] != two[1], one[2] != two[2]) == (True, True)
