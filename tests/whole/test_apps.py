@@ -319,10 +319,8 @@ def test_workers_that_share_the_apps_memory_draw_other_numbers(place: Place) -> 
     (place.folder / "numpy" / "random.py").write_text(NUMPY_RANDOM)
     (place.folder / "drawing.py").write_text(RANDOM)
     place.supervise("-c", "2", app="drawing:engine")
-    first, _ = until(
-        lambda: (place.folder / "imports").exists() and len(found := _imports(place)) == 2 and found,
-        "the zygote",
-    )
+    until((place.folder / "imports").exists, "the first worker")
+    first, _ = until(lambda: len(found := _imports(place)) == 2 and found, "the zygote to import the app")
     until(lambda: not is_alive(first), "the first worker to give way")
     ids = [place.json("enqueue", "draw")["id"] for _ in range(2)]
     until(lambda: place.unended() == 0, "the draws to end")
