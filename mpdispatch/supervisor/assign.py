@@ -68,7 +68,8 @@ class Assigner:
         ready, stale = self._pool.ready, self._pool.stale
         if not ready and not stale:
             return 0
-        each, room, more = self.depth, 0, self._not_at_work()
+        each, room = self.depth, 0
+        most = more = self._not_at_work()
         for worker in ready:
             free = min(each - len(worker.hand), RING_JOBS - worker.unsettled)
             if worker.hand:
@@ -82,14 +83,14 @@ class Assigner:
         if (each == 1 or not ready) and now_us >= self._boot_after_us:
             stuck = sum(w.feed.is_stale and not w.hand for w in self._pool.workers)
             room += max(0, more - stuck - sum(self._is_late(w, now_us) for w in self._pool.workers))
-        room += each * self._served_ahead(ready, now_us)
+        room += each * self._served_ahead(ready, most, now_us)
         return max(0, room - len(self._books.backlog))
 
     def _not_at_work(self) -> int:
         """How many more workers may have a job: one that has done its last, or is being killed, counts until then."""
         return max(0, self._slots - sum(1 for worker in self._pool.workers if worker.hand))
 
-    def _served_ahead(self, ready: list[WorkerProcess], now_us: int) -> int:
+    def _served_ahead(self, ready: list[WorkerProcess], most_idle: int, now_us: int) -> int:
         """For how many workers a second helping is claimed before they want it, so that none waits for a commit.
 
         Only if jobs are over soon: what is claimed ahead is kept from other supervisors, and a more urgent job
@@ -98,7 +99,10 @@ class Assigner:
         mean = self.estimates.overall
         if mean is None or mean > _AHEAD_US or self._window_us <= 0:
             return 0
-        return sum(1 for w in ready if not w.hand or now_us - (w.started_us(w.hand[0]) or now_us) < _STALE_US)
+        busy = [w for w in ready if w.hand]
+        # Of those that wait no more than may have a job: for another it would be claimed in vain, and given back.
+        idle = min(len(ready) - len(busy), most_idle)
+        return idle + sum(1 for w in busy if now_us - (w.started_us(w.hand[0]) or now_us) < _STALE_US)
 
     def least_load(self) -> int:
         """Estimated µs until a worker runs dry, at the soonest: short jobs of the backlog are its next helping."""

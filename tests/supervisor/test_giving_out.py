@@ -333,3 +333,20 @@ def test_a_worker_that_runs_its_last_job_counts_as_one_of_those_that_may_run_one
     assert house.state(other) is JobState.PENDING
     (tmp_path / "gate").touch()
     assert [job.state for job in house.ended(last, other)] == [JobState.COMPLETED] * 2
+
+
+def test_nothing_is_claimed_ahead_for_a_worker_that_must_wait_for_anothers_last_job(
+    build: Build, tmp_path: Path
+) -> None:
+    house = build(config={"max_jobs_per_worker": 31})
+    _teach(house, count=30)
+    last = house.enqueue("hold", started=tmp_path / "started", gate=tmp_path / "gate")
+    house.until((tmp_path / "started").exists)
+    house.ready()  # whoever comes in its place
+    other = house.enqueue("noop")
+    for _ in range(4):
+        house.clock.advance(0.6)
+        house.steps(10)
+    assert (house.state(other), house.job(other).starts) == (JobState.PENDING, 0)
+    (tmp_path / "gate").touch()
+    house.ended(last, other)
