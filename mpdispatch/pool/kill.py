@@ -15,7 +15,16 @@ from collections.abc import Iterable, Iterator
 
 from mpdispatch.ids import ProcessId, process_start
 
-__all__ = ["WORKER_VARIABLE", "descendants", "kill_marked", "kill_process", "kill_tree", "reap_strays", "sweep"]
+__all__ = [
+    "WORKER_VARIABLE",
+    "descendants",
+    "is_running",
+    "kill_marked",
+    "kill_process",
+    "kill_tree",
+    "reap_strays",
+    "sweep",
+]
 
 WORKER_VARIABLE = "MPDISPATCH_WORKER"
 """Environment variable of a worker and of all it starts: names its supervisor's registration and its place."""
@@ -29,10 +38,21 @@ def _start_of(pid: int) -> int | None:
         return None
 
 
+def is_running(process: ProcessId) -> bool:
+    """Whether this very process is there. What the system hides is not: ours are not hidden from us.
+
+    Raises OSError: no descriptor left to look.
+    """
+    return _start_of(process.pid) == process.start
+
+
 def kill_process(process: ProcessId) -> bool:
-    """SIGKILL exactly this process; False if it is gone already. Raises OSError: no descriptor left to make sure of it."""
+    """SIGKILL exactly this process; False if it is gone already, or somebody else's.
+
+    Raises OSError: no descriptor left to make sure of it.
+    """
     if sys.platform != "linux":
-        if process_start(process.pid) != process.start:
+        if not is_running(process):
             return False
         return _signal_pid(process.pid)
     try:
@@ -41,10 +61,10 @@ def kill_process(process: ProcessId) -> bool:
         return False
     try:
         # Compare after opening: from here on the pidfd means one process.
-        if process_start(process.pid) != process.start:
+        if not is_running(process):
             return False
         signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-    except ProcessLookupError:
+    except (ProcessLookupError, PermissionError):
         return False
     finally:
         os.close(descriptor)
@@ -54,7 +74,7 @@ def kill_process(process: ProcessId) -> bool:
 def _signal_pid(pid: int) -> bool:
     try:
         os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
+    except (ProcessLookupError, PermissionError):
         return False
     return True
 
@@ -78,7 +98,7 @@ def kill_tree(worker: ProcessId) -> None:
     """
     below = descendants(worker.pid)
     # Looked at after the list was made: if it is not the worker now, those may be the children of a stranger.
-    if process_start(worker.pid) != worker.start:
+    if not is_running(worker):
         return
     # The worker leads its own session and group; its pid cannot be anybody else's while it is not reaped.
     with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -119,7 +139,7 @@ def sweep(worker: ProcessId, mark: str, *, spare: Iterable[int] = ()) -> int:
         return 0
     needle = f"\0{WORKER_VARIABLE}={mark}".encode()
     spared = {*spare, os.getpid(), worker.pid}
-    leader_lives = process_start(worker.pid) is not None
+    leader_lives = _start_of(worker.pid) is not None
     killed = 0
     for pid in _processes():
         if pid in spared or (start := _start_of(pid)) is None or start < worker.start:

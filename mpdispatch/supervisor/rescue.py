@@ -19,7 +19,7 @@ from pathlib import Path
 from mpdispatch.clock import Clock
 from mpdispatch.execution.rulebook import Rulebook
 from mpdispatch.failpoints import failpoint
-from mpdispatch.ids import ProcessId, boot_id, pid_namespace, process_start
+from mpdispatch.ids import boot_id, pid_namespace
 from mpdispatch.model import (
     Cause,
     ClaimedJob,
@@ -36,7 +36,7 @@ from mpdispatch.policy.decide import RetryRules, decide
 from mpdispatch.policy.lease import PeerVerdict
 from mpdispatch.pool.endings import of_answer
 from mpdispatch.pool.evidence import Answered, Evidence, Start, read_evidence
-from mpdispatch.pool.kill import kill_marked, kill_tree, sweep
+from mpdispatch.pool.kill import is_running, kill_marked, kill_tree, sweep
 from mpdispatch.pool.marks import MarkReader, marks_path
 from mpdispatch.pool.peers import verdict_on
 from mpdispatch.store.base import Ledger
@@ -157,7 +157,7 @@ class Rescuer:
             kill_tree(worker)
         deadline = time.monotonic() + _PATIENCE_S
         # Until a look finds none: a worker that has not signed yet may be about to begin a job.
-        while self._kill_unsigned(peer, reader.token) or any(_lives(worker) for worker in workers):
+        while self._kill_unsigned(peer, reader.token) or any(map(is_running, workers)):
             if time.monotonic() > deadline:
                 return False
             time.sleep(0.001)
@@ -208,10 +208,6 @@ def _loss(peer: PeerSupervisor, verdict: PeerVerdict) -> ErrorInfo:
         type="SupervisorDied" if is_dead else "LeaseLost",
         message=f"supervisor {peer.id} (pid {peer.pid} on {peer.host}) {what} while the job was running",
     )
-
-
-def _lives(worker: ProcessId) -> bool:
-    return process_start(worker.pid) == worker.start
 
 
 def _remove(path: Path, log: logging.Logger) -> None:

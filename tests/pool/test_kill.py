@@ -169,6 +169,36 @@ def test_a_sweep_passes_over_what_the_system_hides(spawn: Spawn, monkeypatch: py
     assert hidden.poll() is None
 
 
+def test_a_worker_whose_pid_is_somebody_elses_by_now_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start_of(pid: int) -> int | None:
+        raise PermissionError(errno.EACCES, "hidepid=1")
+
+    worker = process_id()
+    monkeypatch.setattr(kill, "process_start", start_of)
+    assert not kill.is_running(worker)
+    assert not kill_process(worker)
+    kill_tree(worker)  # a rescuer that met an error here never took over what the worker's supervisor had
+    assert sweep(worker, "") == 0
+
+
+def test_one_that_may_not_be_killed_does_not_keep_the_rest_alive(
+    spawn: Spawn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = spawn("marked")
+    real, refused = signal.pidfd_send_signal, list[int]()
+
+    def send(pidfd: int, number: int) -> None:
+        if not refused:  # the worker itself comes first: as if it were `sudo`
+            refused.append(pidfd)
+            raise PermissionError(errno.EPERM, "not permitted")
+        real(pidfd, number)
+
+    monkeypatch.setattr(kill.signal, "pidfd_send_signal", send)
+    monkeypatch.setattr(kill.os, "killpg", lambda *_: None)
+    kill_tree(process_id(worker.pid))
+    until(lambda: not lives(pid_in(tmp_path / "marked")))
+
+
 @pytest.mark.parametrize("end", [kill_process, kill_tree])
 def test_a_pid_with_another_start_time_is_a_stranger(spawn: Spawn, end: Callable[[ProcessId], object]) -> None:
     stranger = spawn()
