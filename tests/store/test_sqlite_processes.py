@@ -162,6 +162,30 @@ def test_a_connection_that_stays_in_use_stays_open(
     thread.join()
 
 
+def test_closing_all_waits_once_for_those_in_use_and_only_where_a_fork_waits_for_it(
+    file_store: SQLiteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits, closes_in_turn = list[float](), list[bool]()
+
+    class InUse:
+        @property
+        def use(self) -> InUse:
+            return self
+
+        def acquire(self, *, timeout: float) -> bool:
+            # A fork takes `opening`, then `use`: in the other order it gives up, and its child cannot use the store.
+            closes_in_turn.append(threading.get_ident() in forks.opening._inside)
+            waits.append(timeout)
+            time.sleep(timeout)
+            return False
+
+    monkeypatch.setattr("mpdispatch.store.sqlite.store._PATIENCE_S", 0.05)
+    monkeypatch.setattr(file_store, "_opened", [InUse() for _ in range(5)])
+    file_store.close_all()
+    assert closes_in_turn == [True] * 5
+    assert 0 < sum(waits) <= 0.05
+
+
 # ---------------------------------------------------------------- waiting
 
 

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import os
 import threading
+import time
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, Self, TypeVar
@@ -15,7 +16,17 @@ from mpdispatch.clock import Instant
 from mpdispatch.errors import DeadLetterNotFoundError, JobNotFoundError, StoreError, UsageError
 from mpdispatch.model import Attempt, DeadLetter, Finding, Job, JobState, NewJob, Output, Page, PeerSupervisor
 from mpdispatch.store.base import DeadLetterFilter, JobFilter, Ledger, QueueStats
-from mpdispatch.store.sqlite import changes, dead_letters, health, inserts, outputs, pruning, reads, status
+from mpdispatch.store.sqlite import (
+    changes,
+    dead_letters,
+    forks,
+    health,
+    inserts,
+    outputs,
+    pruning,
+    reads,
+    status,
+)
 from mpdispatch.store.sqlite.connection import Flush, Session, SessionClosed
 from mpdispatch.store.sqlite.ledger import SQLiteLedger
 from mpdispatch.store.sqlite.options import Durability, FileOptions
@@ -128,12 +139,16 @@ class SQLiteStore:
             self._knocker.close()
 
     def close_all(self) -> None:
-        """Close the connections of all threads of this process; but one in use for a second more stays open."""
+        """Close the connections of all threads of this process; but those in use for a second more stay open."""
         self.close()
-        with self._opened_lock:
+        with forks.opening, self._opened_lock:
             opened = list(self._opened)
+        until = time.monotonic() + _PATIENCE_S
         for session in opened:
-            if session.use.acquire(timeout=_PATIENCE_S):
+            # In this order, as everybody: a fork that waits for who closes must not be waited for by it.
+            with forks.opening:
+                if not session.use.acquire(timeout=max(0.0, until - time.monotonic())):
+                    continue
                 try:
                     self._place.close(session)
                 except StoreError:
@@ -154,7 +169,8 @@ class SQLiteStore:
             held.close()
         session = self._place.open(patience_s=CLIENT_PATIENCE_S, create=create)
         self._threads.held = _Held(self._place, session)
-        with self._opened_lock:
+        # Not while this process forks: the child would find the lock taken.
+        with forks.opening, self._opened_lock:
             self._opened.add(session)
         return session
 
