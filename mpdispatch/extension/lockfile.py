@@ -32,23 +32,23 @@ class SupervisorLock:
         return self._fd >= 0
 
     def try_acquire(self) -> bool:
-        """Whether we hold it now. Raises OSError if the file cannot be opened."""
+        """Whether we hold it now. Raises OSError if the file cannot be opened or written; then we do not."""
         if self._fd >= 0:
             return True
+        me = process_id()
         fd = open_beside(self._folder, NAME, os.O_RDWR | os.O_CREAT)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(fd).st_nlink:  # else somebody removed the folder meanwhile; the next try makes it anew
+                os.ftruncate(fd, 0)
+                os.pwrite(fd, f"{me.pid} {me.start}\n".encode(), 0)
+                self._fd = fd
         except BlockingIOError:
-            os.close(fd)
             return False
-        if not os.fstat(fd).st_nlink:  # Somebody removed the folder meanwhile; the next try makes it anew.
-            os.close(fd)
-            return False
-        me = process_id()
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, f"{me.pid} {me.start}\n".encode(), 0)
-        self._fd = fd
-        return True
+        finally:
+            if self._fd < 0:
+                os.close(fd)  # not kept: with it, nobody could ever take the lock
+        return self._fd >= 0
 
     def holder(self) -> ProcessId | None:
         """Who took it last, for as far as that can be read: it may have ended since."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import signal
@@ -212,6 +213,20 @@ def test_a_store_in_memory_needs_no_lock_and_no_look_at_others() -> None:
 
 
 # ---------------------------------------------------------------- the lock file
+
+
+def test_a_lock_that_cannot_be_signed_is_let_go_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "no space left")
+
+    first, second = SupervisorLock(tmp_path / "side"), SupervisorLock(tmp_path / "side")
+    with monkeypatch.context() as patched:
+        patched.setattr("mpdispatch.extension.lockfile.os.pwrite", full)
+        with pytest.raises(OSError, match="no space"):
+            first.try_acquire()
+    assert not first.is_held
+    assert second.try_acquire(), "or nobody could ever supervise"
+    second.release()
 
 
 def test_one_holds_the_lock_and_the_file_says_who(tmp_path: Path) -> None:
