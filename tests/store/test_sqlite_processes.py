@@ -22,9 +22,9 @@ import pytest
 
 from mpdispatch.clock import FakeClock, Instant, SystemClock
 from mpdispatch.errors import StoreBusy, StorePermission
-from mpdispatch.model import JobState, NewJob
+from mpdispatch.model import Job, JobState, NewJob
 from mpdispatch.store import SQLiteStore
-from mpdispatch.store.sqlite import forks
+from mpdispatch.store.sqlite import forks, inserts
 from mpdispatch.store.sqlite.lock import _MOST_IN_A_ROW, FileLock
 from mpdispatch.store.sqlite.wal import CHECKPOINT_BYTES
 
@@ -172,6 +172,9 @@ def test_closing_all_waits_once_for_those_in_use_and_only_where_a_fork_waits_for
         def use(self) -> InUse:
             return self
 
+        def is_used_here(self) -> bool:
+            return False
+
         def acquire(self, *, timeout: float) -> bool:
             # A fork takes `opening`, then `use`: in the other order it gives up, and its child cannot use the store.
             closes_in_turn.append(threading.get_ident() in forks.opening._inside)
@@ -184,6 +187,28 @@ def test_closing_all_waits_once_for_those_in_use_and_only_where_a_fork_waits_for
     file_store.close_all()
     assert closes_in_turn == [True] * 5
     assert 0 < sum(waits) <= 0.05
+
+
+@pytest.mark.parametrize("close", ["close", "close_all"])
+def test_a_signal_handler_that_closes_the_store_in_the_middle_of_an_enqueue_leaves_it_be(
+    file_store: SQLiteStore, now: Instant, monkeypatch: pytest.MonkeyPatch, close: str
+) -> None:
+    def strikes(connection: sqlite3.Connection, job: NewJob, at: Instant) -> Job:
+        made = insert(connection, job, at)
+        signal.raise_signal(signal.SIGUSR1)
+        return made
+
+    insert = inserts.insert
+    file_store.enqueue(JOB, now=now)
+    monkeypatch.setattr(inserts, "insert", strikes)
+    before = signal.signal(signal.SIGUSR1, lambda *_: getattr(file_store, close)())
+    try:
+        assert file_store.enqueue(JOB, now=now).id == 2
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert file_store.counts()[JobState.PENDING] == 2
+    getattr(file_store, close)()
+    assert not Path(f"{file_store.location}-wal").exists()
 
 
 # ---------------------------------------------------------------- waiting

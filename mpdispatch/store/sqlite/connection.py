@@ -104,6 +104,10 @@ class Session:
         self._patience_s, self._flushes, self._is_flushing = patience_s, flushes, flushes
         self._log = Log(connection, path)
 
+    def is_used_here(self) -> bool:
+        """Whether this very thread is in the middle of using it: it is asked by a signal handler, or a finaliser."""
+        return bool(self.use._is_owned())  # type: ignore[attr-defined]  # as threading.Condition asks; not in typeshed
+
     # -- transactions ---------------------------------------------------------------------------
 
     def write(

@@ -130,9 +130,12 @@ class SQLiteStore:
         self._session(create=create).verify()
 
     def close(self) -> None:
-        """Close this thread's connection. The next call opens a new one."""
-        held = getattr(self._threads, "held", None)
-        if held is not None:
+        """Close this thread's connection, unless a signal handler asks for that while it is in use.
+
+        The next call opens a new one.
+        """
+        held: _Held | None = getattr(self._threads, "held", None)
+        if held is not None and not held.session.is_used_here():
             self._threads.held = None
             held.close()
         if self._knocker is not None:
@@ -145,9 +148,11 @@ class SQLiteStore:
             opened = list(self._opened)
         until = time.monotonic() + _PATIENCE_S
         for session in opened:
-            # In this order, as everybody: a fork that waits for who closes must not be waited for by it.
+            # In this order, as everybody does: a fork that waits for who closes must not be waited for by it.
             with forks.opening:
-                if not session.use.acquire(timeout=max(0.0, until - time.monotonic())):
+                if session.is_used_here() or not session.use.acquire(
+                    timeout=max(0.0, until - time.monotonic())
+                ):
                     continue
                 try:
                     self._place.close(session)
