@@ -296,13 +296,14 @@ class WorkerProcess:
         """SIGKILL it and everything below it. Its end is learned by its pidfd, as any other."""
         if self.state is not WorkerState.DOOMED:
             self.state = WorkerState.DOOMED
-            # No descriptor left to look for what it started: at least itself and its group, by what we have.
-            with contextlib.suppress(OSError, ImportError):
+            try:
                 kill_tree(self.launched.process)
-            if self.ending is None:
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.killpg(self.pid, signal.SIGKILL)
-                self.signal(signal.SIGKILL)
+            except (OSError, ImportError):
+                # No descriptor left to look for what it started: at least itself and its group, by what we have.
+                if self.ending is None:
+                    with contextlib.suppress(ProcessLookupError, PermissionError):
+                        os.killpg(self.pid, signal.SIGKILL)
+                    self.signal(signal.SIGKILL)
 
     def reap(self) -> Ending | None:
         """How it ended, or None if it has not. Kills what it left running."""

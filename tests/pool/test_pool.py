@@ -365,6 +365,21 @@ def test_an_exit_status_somebody_else_took_is_an_end_all_the_same(rig: Rig, tmp_
     rig.wait_for(Gone)
 
 
+def test_who_has_a_workers_pid_after_it_is_not_killed_with_it(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = rig.pool.spawn()
+    rig.wait_for(Ready)
+    os.kill(worker.pid, signal.SIGKILL)
+    os.waitpid(worker.pid, 0)  # a host that waits for every child
+    sent: list[object] = []
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "killpg", lambda *what: sent.append(what))
+        worker.kill()
+    assert sent == []
+    rig.wait_for(Gone)
+
+
 def test_a_boot_that_does_not_end_is_ended_with_the_pool(
     rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
