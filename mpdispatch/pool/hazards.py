@@ -41,7 +41,8 @@ def fork_hazards(before: Set[Descriptor]) -> list[str]:
         hazards.append("processes it has started")
     for number, what in sorted(open_descriptors()):
         is_new = (number, what) not in before
-        if is_new and what.startswith(("socket:", "pipe:", "anon_inode:[eventpoll]")):
+        # What has no name but the kernel's: an event loop, its wake-up, a watch on files.
+        if is_new and what.startswith(("socket:", "pipe:", "anon_inode:")):
             hazards.append(f"{what} is open")
         with contextlib.suppress(OSError):
             if what.endswith(("-wal", "-shm", "-journal")) or _is_sqlite(number, what):

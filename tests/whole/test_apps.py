@@ -259,6 +259,7 @@ def plain() -> int:
         "import asyncio; loop = asyncio.new_event_loop()",
         "import select; poll = select.epoll()",
         "kept = os.pipe()",
+        "kept = os.eventfd(0)",
         "import subprocess; kept = subprocess.Popen(['sleep', '1000'])",
         "import threading; threading.Thread(target=threading.Event().wait, daemon=True).start()",
         "import sqlite3; kept = sqlite3.connect('own.db'); kept.execute('CREATE TABLE IF NOT EXISTS t (x)')",
