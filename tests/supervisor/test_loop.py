@@ -320,10 +320,10 @@ def test_workers_that_have_done_their_last_job_and_do_not_end_are_killed(house: 
     job_id = house.enqueue("noop")
     house.steps(20)
     assert house.workers == left, "there is no room for another"
-    house.clock.advance(9)
+    house.clock.advance(5)  # the second has needed a while to come up
     house.steps(20)
     assert house.workers == left, "they may have something to send"
-    house.clock.advance(1.5)
+    house.clock.advance(6)
     house.until(lambda: not any(lives(worker.pid) for worker in left))
     assert house.ended(job_id)[0].state is JobState.COMPLETED
 

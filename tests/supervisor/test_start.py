@@ -219,6 +219,7 @@ def test_nothing_is_kept_for_a_worker_whose_import_takes_long(
     house.enqueue("hold", started=tmp_path / "started", gate=tmp_path / "gate")
     house.until((tmp_path / "started").exists)
     monkeypatch.setenv("BOOT_GATE", str(tmp_path / "boot"))
+    house.clock.freeze()  # however long it takes to get to its import
     other = house.enqueue("noop")
     house.until((tmp_path / "boot.waiting").exists)
     house.clock.advance(4)
