@@ -195,7 +195,6 @@ class _Ears:
             for key, _ in self._selector.select(left_s):
                 if key.data is not None:
                     self._read(key.fileobj, key.data)
-            self._context.send_output()
         self._drain()
         return code
 

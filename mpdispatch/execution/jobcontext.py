@@ -150,12 +150,6 @@ class JobContext:
             self._output.write(stream, text)
             self._see_to_the_rest()
 
-    def send_output(self) -> None:
-        """Pass on what was held back to spare the supervisor, if it is time."""
-        with self._lock:
-            if self._reporter is not None and self._output is not None:
-                self._output.send_if_due()
-
     def _send_progress_if_due(self) -> None:
         now_s = time.monotonic()
         if (
