@@ -175,7 +175,9 @@ class DispatchExtension:
         self._life.start()
 
     def stop(self, timeout: float | timedelta | None = None) -> None:
-        """Supervise no more: as `Dispatcher.stop`. Does nothing if not started.
+        """Supervise no more, as `Dispatcher.stop`, and close the store; whoever uses it next opens it anew.
+
+        Does nothing if not started.
 
         Raises:
             DispatchError: what had ended the supervisor before, if an error did.
