@@ -33,7 +33,7 @@ _KEPT_OF_WORKER = ("MPDISPATCH_WORKER",)
 
 _READ_BYTES = 65536
 _LOOK_S = 0.25
-"""How soon held-back output is sent; where there are no pidfds, also how soon an end is seen (a fifth of it)."""
+"""How soon an end is seen that no descriptor told of; a fifth of it where there are no pidfds."""
 _DRAIN_BYTES = 4 << 20
 """After the program's end no more than this is read from pipes that something it left behind keeps open."""
 _PATIENCE_S = {True: 0.1, False: 4.0}
