@@ -41,9 +41,13 @@ _MAIN = "from mpdispatch.pool.zygote import main; main()"
 _WARM_S = 5.0
 """An app that takes longer to import is not waited for."""
 _PATIENCE_S = 0.1
-"""The loop waits no longer for a fork; past that the zygote is given up."""
+"""The loop waits no longer for a fork; past that this zygote is given up."""
 _BAD_FORKS = 2
-"""Workers in a row that came with the app in them and did not start: one may have been killed by somebody."""
+"""So many forks in a row that came to nothing are the app's fault. One may be the machine's, or of who killed it."""
+
+
+class ZygoteFailedError(OSError):
+    """It is of no use any more."""
 
 
 class Zygote:
@@ -66,8 +70,8 @@ class Zygote:
             theirs.close()
             os.close(death_read)
         self.asked_at = time.monotonic()
-        self.is_ready = False
-        """Whether it can fork now: not while it imports."""
+        self.was_asked = self.is_ready = False
+        """Whether it was to import the app; and whether it can fork now: not while it imports."""
         self.hazards: tuple[str, ...] | None = None
         """Why the app must not be forked with it; empty: it may; None: it has not imported it."""
 
@@ -85,17 +89,24 @@ class Zygote:
             return False
         if isinstance(message, Preloaded):
             self.hazards = message.hazards
-        self.is_ready = isinstance(message, Hatched | Preloaded)
+        # That it has hatched may be heard after it was asked.
+        self.is_ready = isinstance(message, Preloaded) or (isinstance(message, Hatched) and not self.was_asked)
         return True
 
     def preload(self, app: AppReference) -> None:
         """Have it import the app; it forks nothing until that is done. Raises OSError: it has ended."""
-        self.is_ready = False
+        self.was_asked, self.is_ready = True, False
         self.asked_at = time.monotonic()
         self._control.send(encode(Preload(app=app)), socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT)
 
     def fork(self, mark: str, descriptors: tuple[int, int, int]) -> int:
-        """The pid of a new worker, which is our child. Raises OSError: the zygote cannot be used any more."""
+        """The pid of a new worker, which is our child. Raises ZygoteFailedError."""
+        try:
+            return self._fork(mark, descriptors)
+        except (OSError, FrameError) as error:
+            raise ZygoteFailedError(str(error)) from error
+
+    def _fork(self, mark: str, descriptors: tuple[int, int, int]) -> int:
         rights = array.array("i", descriptors).tobytes()
         # Not socket.send_fds: up to Python 3.12 it forgets its flags.
         self._control.sendmsg(
@@ -107,12 +118,9 @@ class Zygote:
         poll.register(self._control, select.POLLIN)
         if not poll.poll(_PATIENCE_S * 1000):
             raise TimeoutError(f"the zygote did not fork within {_PATIENCE_S:g} s")
-        try:
-            message = decode_from_zygote(self._control.recv(65536, socket.MSG_DONTWAIT))
-        except FrameError as error:
-            raise OSError(f"the zygote is broken: {error}") from error
+        message = decode_from_zygote(self._control.recv(65536, socket.MSG_DONTWAIT))
         if not isinstance(message, Forked):
-            raise OSError("the zygote answered out of turn")
+            raise FrameError("the zygote answered out of turn")
         return message.pid
 
     def close(self) -> None:
@@ -145,6 +153,7 @@ class Spawner:
         self._zygote: Zygote | None = None
         self._number = self._bad_forks = 0
         self._may_preload = True
+        """Whether nothing has spoken against importing the app in a zygote."""
 
     @property
     def zygote_pid(self) -> int | None:
@@ -175,25 +184,27 @@ class Spawner:
 
     def preload(self, app: AppReference, hazards: tuple[str, ...]) -> None:
         """A worker has imported the app, and this is what speaks against doing so in the zygote."""
-        if self._zygote is None or not self._may_preload or self._zygote.hazards is not None:
+        if self._zygote is None or not self._may_preload or self._zygote.was_asked:
             return
-        self._may_preload = False  # once: if it does not come up with the app, it comes up without
         if hazards:
+            self._may_preload = False
             self._log.debug("the zygote does not import the app", extra={"why": "; ".join(hazards)})
             return
         try:
             self._zygote.preload(app)
         except OSError as error:
-            self._give_up(str(error))
+            self._give_up(str(error), blames_app=False)
 
     def hear(self) -> None:
         """The zygote said something, or ended."""
-        if self._zygote is None:
+        zygote = self._zygote
+        if zygote is None:
             return
-        if not self._zygote.hear():
-            self._give_up("it ended")
-        elif self._zygote.hazards:
-            self._give_up("; ".join(self._zygote.hazards))
+        was_importing = zygote.was_asked and not zygote.is_ready
+        if not zygote.hear():
+            self._give_up("it ended", blames_app=was_importing)
+        elif zygote.hazards:
+            self._give_up("; ".join(zygote.hazards), blames_app=True)
 
     def spawn(self) -> tuple[Launched, str]:
         """A new worker and its mark. Raises OSError if the system has no process or descriptor left."""
@@ -202,8 +213,9 @@ class Spawner:
         if self._zygote is not None and self._zygote.is_ready:
             try:
                 return self._forked(self._zygote, mark), mark
-            except OSError as error:
-                self._give_up(str(error))
+            except ZygoteFailedError as error:
+                self._bad_forks += 1
+                self._give_up(str(error), blames_app=self._bad_forks >= _BAD_FORKS)
         return launch(mark), mark
 
     def _forked(self, zygote: Zygote, mark: str) -> Launched:
@@ -232,20 +244,22 @@ class Spawner:
         """One has ended before it was: maybe the app does not survive a fork."""
         self._bad_forks += 1
         if self._bad_forks >= _BAD_FORKS and self.has_app:
-            self._give_up("workers forked from it do not start")
+            self._give_up("workers forked from it do not start", blames_app=True)
 
-    def _give_up(self, why: str) -> None:
-        """Start over without the app in it; workers come by exec until then."""
-        assert self._zygote is not None
-        self._log.debug("gave the zygote up", extra={"why": why})
-        had_app = not self._may_preload
-        self._ears.unregister(self._zygote)
-        self._zygote.close()
+    def _give_up(self, why: str, *, blames_app: bool) -> None:
+        """Start over; workers come by exec until then. `blames_app`: without the app in it.
+
+        One that fails before it was asked to import anything is of no use here, nor would another be.
+        """
+        zygote = self._zygote
+        assert zygote is not None
+        self._log.debug("gave the zygote up", extra={"why": why, "blames_app": blames_app})
+        self._ears.unregister(zygote)
+        zygote.close()
         self._zygote = None
-        self._may_preload = False
-        self._wants_zygote = self._wants_zygote and had_app
-        if had_app:
-            self.warm_up()
+        self._may_preload = self._may_preload and not blames_app
+        self._wants_zygote = self._wants_zygote and zygote.was_asked
+        self.warm_up()
 
     def renew(self, token: str) -> None:
         """Mark what is started from now on with another token. The zygote, too, is started anew: what it forks

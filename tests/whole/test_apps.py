@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import textwrap
+from typing import Any
 
 import pytest
 
@@ -204,6 +205,26 @@ def test_the_first_worker_does_not_give_way_while_it_runs_something(place: Place
     assert place.show(job["id"])["result"] == first
 
 
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_zygote_that_is_killed_or_too_slow_once_is_followed_by_one_with_the_app(
+    place: Place, number: int
+) -> None:
+    (place.folder / "counted.py").write_text(COUNTED)
+    (place.folder / "gate").touch()
+    place.supervise("-c", "1", app="counted:engine")
+    _run_hold(place)
+    first, zygote = until(lambda: len(found := _imports(place)) == 2 and found, "the zygote to import the app")
+    until(lambda: not is_alive(first), "the first worker to give way")
+    fork = _run_hold(place)
+    os.kill(zygote, number)
+    os.kill(fork, signal.SIGKILL)
+    until(lambda: not is_alive(fork), "its end")
+    until(lambda: _run_hold(place) not in (first, fork), "another worker")
+    until(lambda: len(_imports(place)) == 4, "a worker and a zygote to import the app")
+    until(lambda: _run_hold(place) not in _imports(place), "a fork that has the app")
+    assert not is_alive(zygote)
+
+
 NOT_TWICE = """
 import os, signal
 from mpdispatch import Engine
@@ -320,12 +341,15 @@ def test_workers_that_share_the_apps_memory_draw_other_numbers(place: Place) -> 
     (place.folder / "numpy" / "random.py").write_text(NUMPY_RANDOM)
     (place.folder / "drawing.py").write_text(RANDOM)
     place.supervise("-c", "2", app="drawing:engine")
-    until((place.folder / "imports").exists, "the first worker")
-    first, _ = until(lambda: len(found := _imports(place)) == 2 and found, "the zygote to import the app")
-    until(lambda: not is_alive(first), "the first worker to give way")
-    ids = [place.json("enqueue", "draw")["id"] for _ in range(2)]
-    until(lambda: place.unended() == 0, "the draws to end")
-    one, two = (place.show(job_id)["result"] for job_id in ids)
+
+    def drawn_by_forks() -> list[Any] | None:
+        for left in place.folder.glob("at.*"):
+            left.unlink()
+        ids = [place.json("enqueue", "draw")["id"] for _ in range(2)]
+        until(lambda: place.unended() == 0, "the draws to end")
+        found = [place.show(job_id)["result"] for job_id in ids]
+        return None if {each[0] for each in found} & set(_imports(place)) else found
+
+    one, two = until(drawn_by_forks, "two workers that share the app's memory")
     assert one[0] != two[0]
-    assert len(_imports(place)) == 2, "both are forks"
     assert (one[1] != two[1], one[2] != two[2]) == (True, True)
