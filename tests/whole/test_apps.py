@@ -316,7 +316,7 @@ def test_what_an_import_has_started_in_the_zygote_ends_with_it(place: Place) -> 
 
 
 RANDOM = """
-import os, pathlib, random, time
+import functools, os, pathlib, random, time
 import numpy.random
 from mpdispatch import Engine
 
@@ -324,12 +324,16 @@ engine = Engine.open("jobs.db")
 with open("imports", "a") as file:
     file.write(f"{os.getpid()}\\n")
 
+@functools.cache
+def first_draw() -> list:
+    return [os.getpid(), random.random(), numpy.random.random()]
+
 @engine.job
 def draw() -> list:
     while len(list(pathlib.Path(".").glob("at.*"))) < 2:
         pathlib.Path(f"at.{os.getpid()}").touch()
         time.sleep(0.005)
-    return [os.getpid(), random.random(), numpy.random.random()]
+    return first_draw()
 """
 # A stand-in for its global generator, which the import seeds and a fork copies.
 NUMPY_RANDOM = "import random as _r\n_state = _r.Random(1)\nseed, random = _state.seed, _state.random\n"
