@@ -154,8 +154,12 @@ def test_spared_processes_and_ourselves_are_not_swept(spawn: Spawn, monkeypatch:
     assert lives(spared.pid)
 
 
-def test_a_sweep_passes_over_what_the_system_hides(spawn: Spawn, monkeypatch: pytest.MonkeyPatch) -> None:
-    hidden, left = spawn(mark=f"{TOKEN}.3"), spawn(mark=f"{TOKEN}.3")
+def test_a_sweep_passes_over_what_the_system_hides(
+    spawn: Spawn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A folder each, so that each is waited for: its mark can be read only when its exec is over.
+    hidden = spawn(mark=f"{TOKEN}.3", folder=tmp_path / "a")
+    left = spawn(mark=f"{TOKEN}.3", folder=tmp_path / "b")
     real = kill.process_start
 
     def start_of(pid: int) -> int | None:
