@@ -79,27 +79,22 @@ class Enforcer:
 
     def _look_at_stale(self, worker: WorkerProcess, now_us: int) -> int:
         """It has nothing to run, so it reads at once what was taken back, and says so."""
-        if worker.stale_since_us == 0:
-            worker.stale_since_us = now_us
-        if now_us - worker.stale_since_us >= _DEAF_US:
-            self._log.warning(
-                "a worker does not let go of jobs that were taken back; replacing it",
-                extra={"worker_pid": worker.pid},
-            )
-            worker.kill()
-        return worker.stale_since_us + _DEAF_US
+        worker.stale_since_us = worker.stale_since_us or now_us
+        why = "a worker does not let go of jobs that were taken back; replacing it"
+        return self._kill_after(worker, worker.stale_since_us + _DEAF_US, now_us, why)
 
     def _look_at_leaving(self, worker: WorkerProcess, now_us: int) -> int:
         """It has nothing left to do but to end. Those that do not would in the end keep others from being started."""
-        if worker.leaving_since_us == 0:
-            worker.leaving_since_us = now_us
-        if now_us - worker.leaving_since_us >= _LEAVE_US:
-            self._log.warning(
-                "a worker that has done its last job does not end; killing it",
-                extra={"worker_pid": worker.pid},
-            )
+        worker.leaving_since_us = worker.leaving_since_us or now_us
+        why = "a worker that has done its last job does not end; killing it"
+        return self._kill_after(worker, worker.leaving_since_us + _LEAVE_US, now_us, why)
+
+    def _kill_after(self, worker: WorkerProcess, until_us: int, now_us: int, why: str) -> int:
+        """Kill it if it is time for that; gives when."""
+        if now_us >= until_us:
+            self._log.warning(why, extra={"worker_pid": worker.pid})
             worker.kill()
-        return worker.leaving_since_us + _LEAVE_US
+        return until_us
 
     def cancel(self, requests: Iterable[tuple[int, int]], now_us: int) -> None:
         """End these jobs, if a worker holds them."""
