@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import os
+import secrets
 import shutil
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -129,6 +131,25 @@ def test_all_that_start_at_once_have_the_same() -> None:
             process.stdin.flush()
         said = {process.communicate(timeout=60)[0] for process in running}
         assert said == {FILE.read_text()}
+
+
+def test_one_that_comes_while_another_makes_it_waits_and_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = SQLiteStore("jobs.db")
+    store.migrate()
+    real, found = secrets.token_urlsafe, list[str]()
+    late = threading.Thread(target=lambda: found.append(HttpToken(store).value()))
+
+    def while_another_comes(count: int) -> str:
+        if not late.ident:
+            late.start()
+            late.join(0.5)  # Without the lock it would make one of its own meanwhile.
+        return real(count)
+
+    monkeypatch.setattr(secrets, "token_urlsafe", while_another_comes)
+    first = HttpToken(store).value()
+    late.join()
+    assert found == [first]
+    assert FILE.read_text() == f"{first}\n"
 
 
 @pytest.mark.parametrize(
