@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 
 from mpdispatch.clock import Instant
 from mpdispatch.errors import StorePermission
+from mpdispatch.ids import boot_id, host_name, machine_id, pid_namespace
 from mpdispatch.pool.marks import MarkFile, MarkReader, Ring, marks_path
 from mpdispatch.private import NotPrivateError
 from mpdispatch.store import SQLiteStore
@@ -167,3 +169,42 @@ def test_nobody_knocks_in_it_or_waits_for_a_knock(
         Bell(side_dir, 2)
     late.close()
     bell.close()
+
+
+@as_root
+def test_a_journal_that_another_user_forged_kills_nobody(
+    cli: Cli, path: Path, side_dir: Path, now: Instant
+) -> None:
+    """In a sticky folder he made it first: it says that a bystander is the worker of a supervisor that has died."""
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    ledger = SQLiteStore(path).ledger()
+    dead = registration(
+        host=host_name(),
+        machine_id=machine_id(),
+        boot_id=boot_id(),
+        pid=gone.pid,
+        pid_start=1,
+        pid_namespace=pid_namespace(),
+    )
+    owner = ledger.register(dead, lease_from(now), now=now)
+    ledger.close()
+    journal = MarkFile(marks_path(side_dir, owner), 1, token="")
+    code = "import sys, time; from mpdispatch.pool.marks import Ring; Ring.attach(sys.argv[1], 0); print(flush=True);"
+    bystander = subprocess.Popen(
+        [sys.executable, "-c", f"{code} time.sleep(600)", str(journal.path)],
+        stdout=subprocess.PIPE,
+        cwd=Path(__file__).resolve().parents[2],
+    )
+    try:
+        assert bystander.stdout is not None
+        bystander.stdout.readline()
+        journal.close(remove=False)
+        for each in (side_dir, *side_dir.iterdir()):
+            os.chown(each, OTHER, OTHER)
+        done = cli("supervise", "--allow-commands", "--drain", "--store", str(path))
+        assert bystander.poll() is None, "killed by a supervisor that believed a stranger"
+        assert done.returncode == 77, done.stderr
+    finally:
+        bystander.kill()
+        bystander.communicate()
