@@ -18,13 +18,14 @@ from collections.abc import Iterable, Iterator
 
 from mpdispatch.clock import SystemClock
 from mpdispatch.dispatcher import Dispatcher
-from mpdispatch.errors import DispatchError, StoreError
+from mpdispatch.errors import DispatchError, StoreError, StorePermission
 from mpdispatch.extension.lockfile import SupervisorLock
 from mpdispatch.ids import ProcessId, boot_id, pid_namespace, process_id, process_start
 from mpdispatch.model import PeerSupervisor
 from mpdispatch.policy.lease import PeerVerdict
 from mpdispatch.policy.staffing import boot_backoff_s
 from mpdispatch.pool.peers import verdict_on
+from mpdispatch.private import NotPrivateError
 from mpdispatch.store.base import Store
 
 __all__ = ["Election", "living_supervisors"]
@@ -117,6 +118,8 @@ class Election:
             return True
         try:
             return self._lock.try_acquire()
+        except NotPrivateError as error:
+            raise StorePermission(self._store.location, f"its lock file cannot be trusted: {error}") from error
         except OSError as error:
             raise StoreError(self._store.location, f"its lock file: {error}") from error
 

@@ -26,6 +26,7 @@ from typing import NamedTuple
 
 from mpdispatch.ids import ProcessId, boot_id, process_id
 from mpdispatch.pool.outbox import OUTBOX_BYTES, OutboxReader, OutboxWriter, Words, last_lines
+from mpdispatch.private import open_private
 
 __all__ = ["RING_JOBS", "Control", "Mark", "MarkFile", "MarkReader", "Ring", "marks_path"]
 
@@ -92,7 +93,7 @@ class Ring:
     @classmethod
     def attach(cls, path: str, index: int) -> Ring:
         """In the worker: map the file and sign the ring with our pid."""
-        descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        descriptor = open_private(Path(path), os.O_RDWR)
         try:
             mapping = mmap.mmap(descriptor, os.fstat(descriptor).st_size)
         finally:
@@ -156,8 +157,7 @@ class MarkFile:
         Raises OSError: no room on the disk, no descriptor left; then there is no file either.
         """
         self.path = path
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        self._descriptor = os.open(path, flags, 0o600)
+        self._descriptor = open_private(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
         size = _PAGE + rings * _RING
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -198,8 +198,8 @@ class MarkReader:
     """A rescuer's view of a dead (or stopped) supervisor's file."""
 
     def __init__(self, path: Path) -> None:
-        """Raises FileNotFoundError: there is no evidence at all."""
-        self._descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        """Raises FileNotFoundError: there is no evidence at all; NotPrivateError: others may have written it."""
+        self._descriptor = open_private(path, os.O_RDWR)
         size = os.fstat(self._descriptor).st_size
         self._data = os.pread(self._descriptor, size, 0)
 

@@ -9,9 +9,10 @@ import errno
 
 from mpdispatch.clock import SECOND_US
 from mpdispatch.config import Config
-from mpdispatch.errors import StoreBusy, StoreError, StoreFull
+from mpdispatch.errors import StoreBusy, StoreError, StoreFull, StorePermission
 from mpdispatch.pool.frames import Attach
 from mpdispatch.pool.marks import MarkFile, marks_path
+from mpdispatch.private import NotPrivateError
 from mpdispatch.store.base import Ledger, Store
 from mpdispatch.supervisor.crew import Crew
 from mpdispatch.supervisor.membership import Membership
@@ -66,6 +67,9 @@ class Berth:
         # Every worker that may live, and as many dead ones whose last outcomes are not on disk yet.
         try:
             self._marks = MarkFile(path, 4 * self._config.slots + 4, token=self._crew.token)
+        except NotPrivateError as error:
+            self._members.distrust()
+            raise StorePermission(self._store.location, str(error)) from error
         except OSError as error:
             self._members.distrust()  # Without marks no worker may have a job: join again in a moment.
             kind = StoreFull if error.errno in (errno.ENOSPC, errno.EDQUOT) else StoreError

@@ -15,6 +15,7 @@ import pytest
 from mpdispatch import AppImportError, DispatchError, SQLiteStore
 from mpdispatch.dispatcher import Dispatcher
 from mpdispatch.engine import Engine
+from mpdispatch.errors import StorePermission
 from mpdispatch.extension import DispatchExtension
 from mpdispatch.extension.election import Election
 from mpdispatch.extension.lockfile import SupervisorLock
@@ -154,6 +155,20 @@ def test_what_keeps_it_from_supervising_is_raised_at_start_and_lets_go_of_the_lo
     with pytest.raises(AppImportError):
         election.start()
     assert SupervisorLock(store.ledger().side_dir).try_acquire()
+
+
+def test_a_side_folder_that_others_may_write_elects_nobody(tmp_path: Path) -> None:
+    store = SQLiteStore(tmp_path / "jobs.db")
+    store.migrate()
+    folder = store.ledger().side_dir
+    lock = SupervisorLock(folder)
+    assert lock.try_acquire()
+    assert lock.holder() == process_id()
+    lock.release()
+    folder.chmod(0o777)
+    assert lock.holder() is None, "what it says may be anybody's word"
+    with pytest.raises(StorePermission, match="can be written by others"):
+        elected(store).start()
 
 
 def test_trouble_later_on_is_told_by_health_logged_once_and_tried_again(

@@ -49,8 +49,10 @@ def test_with_queues_defaults_to_default() -> None:
 def test_with_base_path_defaults_to_api_dispatch() -> None:
     for given, path in (({}, "/api/dispatch"), ({"base_path": "/jobs"}, "/jobs")):
         app = Starlette()
-        DispatchExtension(store="jobs.db", supervise=False, **given).install(app)
+        ext = DispatchExtension(store="jobs.db", supervise=False, **given)
+        ext.install(app)
         with TestClient(app, base_url="http://localhost", client=("127.0.0.1", 1)) as client:
+            client.headers["authorization"] = f"Bearer {ext.token}"
             assert client.get(f"{path}/healthz").json()["status"] == "ok"
 
 

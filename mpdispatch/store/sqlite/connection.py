@@ -27,6 +27,7 @@ from mpdispatch.errors import (
     UsageError,
 )
 from mpdispatch.failpoints import failpoint
+from mpdispatch.private import NotPrivateError
 from mpdispatch.store.sqlite.lock import Pauses, WriteLock
 from mpdispatch.store.sqlite.translate import translated
 from mpdispatch.store.sqlite.wal import Log
@@ -225,6 +226,8 @@ class Session:
     def _acquire(self, until: float) -> bool:
         try:
             return self._lock.acquire(until)
+        except NotPrivateError as error:
+            raise StorePermission(self.location, f"its lock file cannot be trusted: {error}") from error
         except OSError as error:
             kind: type[StoreError] = _BY_ERRNO.get(error.errno or 0, StoreIOError)
             raise kind(self.location, f"its lock file: {error}") from error

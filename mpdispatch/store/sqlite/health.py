@@ -9,10 +9,11 @@ from pathlib import Path
 
 from mpdispatch import sqlite3
 from mpdispatch.model import Finding, Level
+from mpdispatch.private import not_private
 from mpdispatch.store.sqlite.opening import filesystem_of
 from mpdispatch.store.sqlite.wal import CHECKPOINT_BYTES
 
-__all__ = ["of_content", "of_file", "of_library"]
+__all__ = ["of_content", "of_file", "of_library", "of_side_folder"]
 
 _MIB = 1 << 20
 _LARGE_WAL_BYTES = 8 * CHECKPOINT_BYTES
@@ -112,6 +113,24 @@ def _permissions(path: Path) -> Iterator[Finding]:
             message=f"the file belongs to user {found.st_uid}, you are user {os.geteuid()}",
             remedy="run mpdispatch as one user, or files beside the store become unwritable for the other",
         )
+
+
+def of_side_folder(folder: Path) -> Iterator[Finding]:
+    """It and what is in it must be ours alone: a supervisor or an enqueue is refused else."""
+    for path in [folder, *_inside(folder)]:
+        try:
+            problem = not_private(path, path.lstat())
+        except OSError:
+            continue  # there is none yet, or it has just gone
+        if problem is not None:
+            yield Finding(check="permissions", level=Level.ERROR, message=problem.why, remedy=problem.remedy)
+
+
+def _inside(folder: Path) -> list[Path]:
+    try:
+        return [] if folder.is_symlink() else sorted(folder.iterdir())
+    except OSError:
+        return []  # not there, or not ours to look into
 
 
 def _log(path: Path) -> Finding:
