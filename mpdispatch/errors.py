@@ -286,7 +286,7 @@ class StoreBusy(StoreError):
 class StoreMissing(StoreError):
     """There is no store here, and this command does not create one."""
 
-    _what = "no store here; the first enqueue creates one, and so does `mpdispatch migrate`"
+    _what = "no store here; `mpdispatch migrate` makes it, and so does the first enqueue that names it"
 
 
 class StoreNotShared(StoreError):
