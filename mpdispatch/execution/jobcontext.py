@@ -21,6 +21,7 @@ from mpdispatch.errors import UsageError
 from mpdispatch.execution.output import OutputSender
 from mpdispatch.execution.safejson import printable
 from mpdispatch.model import ClaimedJob, Stream
+from mpdispatch.policy.names import shown
 
 __all__ = ["OWN_THREADS", "JobContext", "Reporter", "came_along"]
 
@@ -121,9 +122,9 @@ class JobContext:
         """
         for label, number in (("done", done), ("total", total)):
             if number is not None and not (isinstance(number, (int, float)) and 0 <= number < math.inf):
-                raise UsageError(f"progress: {label} must be a number of zero or more, not {number!r}")
+                raise UsageError(f"progress: {label} must be a number of zero or more, not {shown(number)}")
         if message is not None and not isinstance(message, str):
-            raise UsageError(f"progress: message must be text, not {message!r}")
+            raise UsageError(f"progress: message must be text, not {shown(message)}")
         text = None if message is None else printable(message[:_MAX_TEXT_CHARS])
         data = msgspec.json.encode({"done": done, "total": total, "message": text})
         with self._lock:

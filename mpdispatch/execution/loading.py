@@ -13,6 +13,8 @@ from mpdispatch.errors import AppImportError, AppReferenceError, DispatchError
 from mpdispatch.execution.appref import AppEngine, AppReference, engine_of, parse_target
 from mpdispatch.execution.codec import error_info
 from mpdispatch.execution.context import rerunning_main
+from mpdispatch.execution.safejson import printable
+from mpdispatch.fstext import unpacked
 from mpdispatch.policy.names import nearest
 
 __all__ = ["load"]
@@ -38,7 +40,7 @@ def load(reference: AppReference) -> AppEngine:
     except (Exception, SystemExit) as error:
         if isinstance(error, ModuleNotFoundError) and error.name in _parents(module_name):
             # Only the app's own module is missing: a traceback would show nothing but the import system.
-            reason = f"there is no module {error.name!r} in {os.getcwd()} or on Python's path"
+            reason = f"there is no module {error.name!r} in {printable(os.getcwd())} or on Python's path"
             raise AppImportError(str(reference), reason) from error
         info = error_info(_without_importers(error))
         reason = info.message if isinstance(error, DispatchError) else str(info)
@@ -86,11 +88,11 @@ def _no_attribute(found: Any, name: str) -> str:
 
 def _enter(reference: AppReference) -> None:
     if reference.sys_path:
-        sys.path[:] = reference.sys_path
+        sys.path[:] = map(unpacked, reference.sys_path)
     if reference.argv:
-        sys.argv[:] = reference.argv
+        sys.argv[:] = map(unpacked, reference.argv)
     if reference.cwd is not None:
-        os.chdir(reference.cwd)
+        os.chdir(unpacked(reference.cwd))
 
 
 class _MainLoader(SourceFileLoader):
@@ -107,7 +109,7 @@ def _run_main_again(reference: AppReference) -> None:
     that what it defines finds its own module.
     """
     original = importlib.util.find_spec(reference.main_module) if reference.main_module else None
-    path = original.origin if original is not None else reference.main_path
+    path = original.origin if original is not None else reference.main_path and unpacked(reference.main_path)
     if path is None:
         raise ImportError(f"no source found for the main module {reference.main_module!r}")
     loader = _MainLoader("__mp_main__", path)

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from mpdispatch.errors import Fault
+from mpdispatch.policy.names import cut, shown
 
 __all__ = [
     "HOOKED_TYPES",
@@ -192,7 +193,7 @@ def _unreadable(item: Any, where: str) -> Fault:
 def _children(item: Any, where: str) -> Iterator[tuple[Any, str]]:
     if isinstance(item, dict):
         for key, child in item.items():
-            yield child, f"{where}.{key}" if isinstance(key, str) else f"{where}[{key!r}]"
+            yield child, f"{where}.{cut(key)}" if isinstance(key, str) else f"{where}[{shown(key)}]"
     else:
         for index, child in enumerate(item):
             yield child, f"{where}[{index}]"
@@ -201,7 +202,7 @@ def _children(item: Any, where: str) -> Iterator[tuple[Any, str]]:
 def _changed_keys(item: dict[Any, Any], where: str) -> Iterator[Fault]:
     for key in item:
         if not isinstance(key, str):
-            yield Fault(where, f"the key {key!r} would become a string; use strings as keys")
+            yield Fault(where, f"the key {shown(key)} would become a string; use strings as keys")
 
 
 def printable(text: str) -> str:

@@ -29,6 +29,7 @@ from mpdispatch.execution.executor import Executor
 from mpdispatch.execution.hygiene import Hygiene, has_children, kill_children
 from mpdispatch.execution.loading import load
 from mpdispatch.execution.metering import BRIEF_US, EVERY
+from mpdispatch.fstext import unpacked
 from mpdispatch.model import Completed, Stream
 from mpdispatch.pool.channel import EXIT_CHANNEL_LOST, Channel, ChannelBroken
 from mpdispatch.pool.frames import (
@@ -201,7 +202,7 @@ class _Loop:
 
     def __init__(self, channel: Channel, tokens: Tokens | None, attach: Attach, app: AppEngine) -> None:
         self._inbox = Inbox(channel, tokens, on_rest=self._rest, on_dropped=self._dropped)
-        self._ring = Ring.attach(attach.marks_path, attach.ring)
+        self._ring = Ring.attach(unpacked(attach.marks_path), attach.ring)
         self._voice = _Voice(channel, self._ring.outbox_to_fill())
         self._kills_children = attach.kills_children
         self._pid = os.getpid()
