@@ -10,6 +10,7 @@ from importlib.machinery import SourceFileLoader
 from typing import Any
 
 from mpdispatch.errors import AppImportError, AppReferenceError, DispatchError
+from mpdispatch.execution.applog import await_logging
 from mpdispatch.execution.appref import AppEngine, AppReference, engine_of, parse_target
 from mpdispatch.execution.codec import error_info
 from mpdispatch.execution.context import rerunning_main
@@ -23,7 +24,8 @@ __all__ = ["load"]
 def load(reference: AppReference) -> AppEngine:
     """The engine behind a reference, with the handlers of all its modules.
 
-    Makes `sys.path`, the working folder and `sys.argv` of this process those of the reference.
+    Makes `sys.path`, the working folder and `sys.argv` of this process those of the reference. Logging is the app's to
+    set up while it is imported, see `applog`.
 
     Raises:
         AppImportError: importing failed; carries the text of the traceback.
@@ -32,6 +34,7 @@ def load(reference: AppReference) -> AppEngine:
     module_name, attribute = parse_target(reference.target)
     try:
         _enter(reference)
+        await_logging()
         if reference.main_path is not None or reference.main_module is not None:
             _run_main_again(reference)
         found: Any = importlib.import_module(module_name)

@@ -22,6 +22,7 @@ import msgspec
 
 from mpdispatch.clock import boot_us
 from mpdispatch.errors import AppImportError, AppReferenceError, DispatchError
+from mpdispatch.execution.applog import complete_logging
 from mpdispatch.execution.appref import AppEngine
 from mpdispatch.execution.codec import Limits
 from mpdispatch.execution.context import enter_worker, is_copy, set_current_engine, watch_for_copies
@@ -119,7 +120,6 @@ def _serve(channel: Channel, tokens: Tokens | None, app: AppEngine | None) -> No
     boot = decode_preamble(_receive(channel))
     if not isinstance(boot, Boot):
         raise ChannelBroken("no boot frame")
-    logging.basicConfig(level=boot.log_level, format="%(levelname)s %(name)s: %(message)s")
     try:
         hazards: tuple[str, ...] = ()
         if app is None:
@@ -127,6 +127,7 @@ def _serve(channel: Channel, tokens: Tokens | None, app: AppEngine | None) -> No
             app = load(boot.app)
             hazards = tuple(fork_hazards(before))
             give_back_memory()
+        complete_logging(boot.log_level)
         description = app.describe()
     except DispatchError as error:
         reason = error.reason if isinstance(error, (AppImportError, AppReferenceError)) else str(error)
