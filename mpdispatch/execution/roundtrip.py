@@ -13,6 +13,7 @@ from pathlib import PurePath
 from typing import Any
 
 from mpdispatch.errors import Fault
+from mpdispatch.execution.arrays import is_array, plain
 from mpdispatch.execution.safejson import is_model
 from mpdispatch.policy.names import cut, shown
 
@@ -37,6 +38,8 @@ def changed(value: Any, came_back: Any, path: str) -> list[Fault]:
     stack: list[tuple[Any, Any, str]] = [(value, came_back, path)]
     while stack and len(found) < _MAX_FAULTS:
         old, new, where = stack.pop()
+        if is_array(type(old)):
+            old = plain(old)
         names = _fields(new)
         if isinstance(old, Mapping) and isinstance(new, Mapping):
             found += _lost_keys(old, new, where)

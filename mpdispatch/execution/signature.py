@@ -20,6 +20,7 @@ from mpdispatch.execution.annotations import (
     parameters_of,
     type_info,
 )
+from mpdispatch.execution.arrays import ArrayMet, arrays_up_to
 from mpdispatch.execution.defaults import fill_defaults, has_defaults
 from mpdispatch.execution.roundtrip import changed
 from mpdispatch.execution.safejson import (
@@ -72,6 +73,8 @@ class Signature:
     def encode(self, args: Sequence[Any], kwargs: Mapping[str, Any], *, max_bytes: int) -> bytes:
         """The payload of a call: a JSON object of the arguments given (defaults are not stored).
 
+        NumPy's scalars and arrays are kept as what they hold.
+
         Raises:
             PayloadError: names every argument that is unknown, missing, given twice or of the wrong type, that
                 JSON cannot keep (NaN, other keys than strings, half surrogates, depth over 200), or that
@@ -81,6 +84,9 @@ class Signature:
         try:
             payload = encode(given)
             arguments = self._decode(payload)
+        except ArrayMet:
+            with arrays_up_to(max_bytes):
+                return self.encode((), given, max_bytes=max_bytes)
         except Exception:  # noqa: BLE001 - the user's classes are built here and may raise anything
             faults = self._explain(given) or [Fault("", "these arguments cannot be written as JSON")]
             raise PayloadError(self.job_name, faults) from None
