@@ -7,6 +7,7 @@ types of the signature: what the worker will see is what was checked.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -32,7 +33,7 @@ from mpdispatch.execution.safejson import (
     lossy,
     unwritable,
 )
-from mpdispatch.policy.names import nearest, shown
+from mpdispatch.policy.names import cut, nearest, shown
 
 __all__ = ["OPTION_NAMES", "Signature"]
 
@@ -40,6 +41,8 @@ OPTION_NAMES = frozenset(
     ("queue", "priority", "run_at", "delay", "max_retries", "timeout", "idempotency_key", "connection")
 )
 """What goes through `options`, for those who give it to `enqueue`."""
+
+_UNKNOWN_SHOWN = 20
 
 _PLAIN = frozenset({str, bool, type(None)})
 
@@ -143,7 +146,8 @@ class Signature:
 
     def _explain(self, given: Mapping[str, Any]) -> list[Fault]:
         """Everything wrong with these arguments. Slow: tries each of them by itself."""
-        faults = [Fault(name, self._unknown(name)) for name in given if name not in self.names]
+        unknown = islice((name for name in given if name not in self.names), _UNKNOWN_SHOWN)
+        faults = [Fault(cut(name), self._unknown(name)) for name in unknown]
         faults += [Fault(name, "is missing") for name in self._required if name not in given]
         for name, decoder in self._decoders.items():
             if name in given and (fault := self._misfit(name, decoder, given[name])):
@@ -152,7 +156,7 @@ class Signature:
         return faults
 
     def _unknown(self, name: str) -> str:
-        near = nearest(str(name), self.names)
+        near = nearest(cut(name, 200), self.names)
         hint = f"did you mean {near}? " if near else ""
         if not near and name in OPTION_NAMES:
             hint = f"options of a job are set by .options({name}=...).enqueue(...); "
