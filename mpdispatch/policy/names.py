@@ -54,11 +54,11 @@ def _repr(value: object, most: int) -> str:
         return repr(value)
     assert isinstance(value, list | tuple | dict)
     text = opening
-    for item in value:
+    for item in value.items() if isinstance(value, dict) else value:
         text += "" if text == opening else ", "
-        if isinstance(value, dict):
-            text += _repr(item, most - len(text)) + ": "
-            item = value[item]
+        if isinstance(value, dict) and len(text) < most:
+            key, item = item
+            text += _repr(key, most - len(text)) + ": "
         if len(text) >= most:
             return text
         text += _repr(item, most - len(text))

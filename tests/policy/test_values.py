@@ -81,7 +81,7 @@ def test_a_value_that_holds_a_billion_others_is_shown_at_once():
     for _ in range(9):
         bomb = [bomb] * 9
     began = time.process_time()
-    for value in (bomb, {"a": bomb}, (bomb,), [[1], bomb]):
+    for value in (bomb, {"a": bomb}, (bomb,), [[1], bomb], {"a" * 60: bomb}, {"a": 1, "b" * 10**8: 1}):
         assert shown(value)[-1] == "…"
     assert time.process_time() - began < 1
     bomb[0] = bomb
