@@ -136,10 +136,11 @@ class UnknownJobError(DispatchError):
         self.name, self.known = name, tuple(known)
         from difflib import get_close_matches  # 10 ms that only this error needs
 
-        near = get_close_matches(str(name), known, n=1)
+        text = str(name)[:200]  # whoever asks for one may give a megabyte
+        near = get_close_matches(text, known, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         names = ", ".join(sorted(known)) or "none"
-        super().__init__(f"no handler {name!r} in {where}; {hint}registered: {names}")
+        super().__init__(f"no handler {text!r} in {where}; {hint}registered: {names}")
 
 
 class PayloadError(DispatchError):
@@ -286,7 +287,7 @@ class StoreBusy(StoreError):
 class StoreMissing(StoreError):
     """There is no store here, and this command does not create one."""
 
-    _what = "no store here; the first enqueue creates one, and so does `mpdispatch migrate`"
+    _what = "no store here; `mpdispatch migrate` makes it, and so does the first enqueue that names it"
 
 
 class StoreNotShared(StoreError):

@@ -50,6 +50,7 @@ class Election:
     def __init__(self, dispatcher: Dispatcher, log: logging.Logger) -> None:
         self._dispatcher, self._store, self._log = dispatcher, dispatcher.store, log
         self._lock = SupervisorLock(self._store.ledger().side_dir) if self._store.is_shared else None
+        self._held = contextlib.ExitStack()
         self._me = process_id()
         self._failures = 0
         self._not_before = 0.0
@@ -64,6 +65,8 @@ class Election:
 
         Raises what keeps it from supervising, if it should now: DispatchError.
         """
+        # Whoever supervises meanwhile: this process takes over from there.
+        self._held.enter_context(self._dispatcher.hold_store())
         try:
             self._step()
         except BaseException:
@@ -177,6 +180,7 @@ class Election:
             self._lock.release()
 
     def _close(self) -> None:
+        self._held.close()
         os.close(self._read)
         os.close(self._write)
 

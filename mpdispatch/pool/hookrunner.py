@@ -22,6 +22,7 @@ import msgspec
 
 from mpdispatch.clock import boot_us
 from mpdispatch.errors import DispatchError
+from mpdispatch.execution.applog import complete_logging
 from mpdispatch.execution.appref import AppReference
 from mpdispatch.execution.context import enter_worker, set_current_engine
 from mpdispatch.execution.loading import load
@@ -194,13 +195,14 @@ def _serve(channel: Channel) -> int:
     boot, attach = decode_preamble(_receive(channel)), decode_preamble(_receive(channel))
     assert isinstance(boot, Boot)
     assert isinstance(attach, Attach)
-    logging.basicConfig(level=boot.log_level, format="%(levelname)s %(name)s: %(message)s")
     log = logging.getLogger("mpdispatch.hooks")
     try:
         app = load(boot.app)
     except DispatchError as error:
+        complete_logging(boot.log_level)
         log.error("the hook process cannot import the app: %s", error)
         return _EXIT_BOOT_FAILED
+    complete_logging(boot.log_level)
     if attach.store is not None:
         app.use_store(attach.store)
     set_current_engine(app)

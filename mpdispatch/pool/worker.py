@@ -22,6 +22,7 @@ import msgspec
 
 from mpdispatch.clock import boot_us
 from mpdispatch.errors import AppImportError, AppReferenceError, DispatchError
+from mpdispatch.execution.applog import complete_logging
 from mpdispatch.execution.appref import AppEngine
 from mpdispatch.execution.codec import Limits
 from mpdispatch.execution.context import enter_worker, is_copy, set_current_engine, watch_for_copies
@@ -29,6 +30,7 @@ from mpdispatch.execution.executor import Executor
 from mpdispatch.execution.hygiene import Hygiene, has_children, kill_children
 from mpdispatch.execution.loading import load
 from mpdispatch.execution.metering import BRIEF_US, EVERY
+from mpdispatch.fstext import unpacked
 from mpdispatch.model import Completed, Stream
 from mpdispatch.pool.channel import EXIT_CHANNEL_LOST, Channel, ChannelBroken
 from mpdispatch.pool.frames import (
@@ -118,7 +120,6 @@ def _serve(channel: Channel, tokens: Tokens | None, app: AppEngine | None) -> No
     boot = decode_preamble(_receive(channel))
     if not isinstance(boot, Boot):
         raise ChannelBroken("no boot frame")
-    logging.basicConfig(level=boot.log_level, format="%(levelname)s %(name)s: %(message)s")
     try:
         hazards: tuple[str, ...] = ()
         if app is None:
@@ -126,6 +127,7 @@ def _serve(channel: Channel, tokens: Tokens | None, app: AppEngine | None) -> No
             app = load(boot.app)
             hazards = tuple(fork_hazards(before))
             give_back_memory()
+        complete_logging(boot.log_level)
         description = app.describe()
     except DispatchError as error:
         reason = error.reason if isinstance(error, (AppImportError, AppReferenceError)) else str(error)
@@ -201,7 +203,7 @@ class _Loop:
 
     def __init__(self, channel: Channel, tokens: Tokens | None, attach: Attach, app: AppEngine) -> None:
         self._inbox = Inbox(channel, tokens, on_rest=self._rest, on_dropped=self._dropped)
-        self._ring = Ring.attach(attach.marks_path, attach.ring)
+        self._ring = Ring.attach(unpacked(attach.marks_path), attach.ring)
         self._voice = _Voice(channel, self._ring.outbox_to_fill())
         self._kills_children = attach.kills_children
         self._pid = os.getpid()

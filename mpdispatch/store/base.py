@@ -29,6 +29,7 @@ from mpdispatch.model import (
     Registration,
     Transition,
 )
+from mpdispatch.store.filters import DeadLetterFilter, JobFilter
 
 __all__ = [
     "DeadLetterFilter",
@@ -44,23 +45,8 @@ __all__ = [
 ]
 
 
-class JobFilter(msgspec.Struct, frozen=True, kw_only=True):
-    state: JobState | None = None
-    queue: str | None = None
-    name: str | None = None
-
-
 Durability = Literal["full", "process"]
 """What is enqueued survives power loss, or any crash of processes."""
-
-
-class DeadLetterFilter(msgspec.Struct, frozen=True, kw_only=True):
-    queue: str | None = None
-    name: str | None = None
-    is_replayed: bool | None = False
-    """None: replayed or not."""
-    failed_before_us: int | None = None
-    """Wall time."""
 
 
 class QueueStats(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,6 +10,7 @@ import errno
 from mpdispatch.clock import SECOND_US
 from mpdispatch.config import Config
 from mpdispatch.errors import StoreBusy, StoreError, StoreFull, StorePermission
+from mpdispatch.fstext import packed
 from mpdispatch.pool.frames import Attach
 from mpdispatch.pool.marks import MarkFile, marks_path
 from mpdispatch.private import NotPrivateError
@@ -83,7 +84,7 @@ class Berth:
     def _attach(self, ring: int) -> Attach:
         assert self._marks is not None
         return Attach(
-            marks_path=str(self._marks.path),
+            marks_path=packed(str(self._marks.path)),
             ring=ring,
             store=self._for_workers,
             max_payload_bytes=self._config.max_payload_bytes,

@@ -55,7 +55,7 @@ def page(
     connection: sqlite3.Connection, where: DeadLetterFilter, limit: int, cursor: str | None
 ) -> Page[DeadLetter]:
     if cursor is not None and not (cursor.isascii() and cursor.isdecimal() and len(cursor) <= 18):
-        raise UsageError(f"{cursor!r} is no cursor; use the next_cursor of a page")
+        raise UsageError(f"{cursor[:60]!r} is no cursor; use the next_cursor of a page")
     statement, values = page_statement(where, None if cursor is None else int(cursor), limit + 1)
     rows = connection.execute(statement, values).fetchall()
     has_more = len(rows) > limit

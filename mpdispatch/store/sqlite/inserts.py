@@ -102,9 +102,14 @@ def main_file_of(connection: sqlite3.Connection) -> str:
     """The path of the file a connection has open; `""` for a database in memory."""
     cursor = connection.cursor()
     cursor.row_factory = None
-    # The main database comes first. The caller's text_factory may make its name bytes.
-    name = cursor.execute("PRAGMA database_list").fetchone()[2]
-    cursor.close()
+    # As bytes: the name may be no UTF-8, and nobody knows what the caller's text_factory makes of it.
+    factory, connection.text_factory = connection.text_factory, bytes
+    try:
+        # The main database comes first.
+        name = cursor.execute("PRAGMA database_list").fetchone()[2]
+    finally:
+        connection.text_factory = factory
+        cursor.close()
     return os.fsdecode(name or "")
 
 

@@ -7,10 +7,10 @@ import stat
 import sys
 import threading
 from pathlib import Path
-from urllib.parse import quote
 
 from mpdispatch import sqlite3
 from mpdispatch.errors import StoreCannotCreate, StoreError, StoreMissing, StorePermission
+from mpdispatch.fstext import percent_encoded
 from mpdispatch.store.base import Durability
 from mpdispatch.store.sqlite.connection import BUSY_TIMEOUT_MS
 from mpdispatch.store.sqlite.options import FileOptions
@@ -114,7 +114,7 @@ def connect_file(path: Path, location: str, options: FileOptions) -> sqlite3.Con
         # mode=rw: SQLite must never create a file, it would have the umask's permissions.
         with _creating:
             connection: sqlite3.Connection = sqlite3.COPIES[options.copy].connect(
-                f"file:{quote(str(path))}?mode=rw",
+                f"file:{percent_encoded(str(path))}?mode=rw",
                 uri=True,
                 isolation_level=None,
                 timeout=BUSY_TIMEOUT_MS / 1000,

@@ -98,7 +98,7 @@ def page(connection: Executes, where: JobFilter, limit: int, cursor: str | None)
     if limit < 1:
         raise UsageError(f"limit must be 1 or more, not {limit}")
     if cursor is not None and not (cursor.isascii() and cursor.isdecimal() and len(cursor) <= 18):
-        raise UsageError(f"{cursor!r} is no cursor; use the next_cursor of a page")
+        raise UsageError(f"{cursor[:60]!r} is no cursor; use the next_cursor of a page")
     rows = list[Any]()
     # One row more than asked for tells whether there is another page.
     for statement, values in page_statements(where, None if cursor is None else int(cursor), limit + 1):
