@@ -120,6 +120,9 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
     then nobody waits for it."""
     next_token_us: int | None
     """Boottime at which a rate-limited queue gets its next token, if that holds a due job back."""
+    held_back: Mapping[str, int] = {}
+    """Due jobs per rate-limited queue that have their token and whose turn it was, but for want of a ready worker they
+    were not claimed. At least so many."""
     is_synced: bool = True
     """False: this turn only claimed, and a power cut before `sync` may forget that it did."""
 
@@ -333,11 +336,15 @@ class Ledger(Protocol):
         now: Instant,
         planner: Planner | None = None,
         slots: int = 0,
+        ready: int | None = None,
         progress: Sequence[Progress] = (),
         outputs: Sequence[Output] = (),
         is_expected: bool = False,
     ) -> Turn:
         """One transaction: record these outcomes, stage what is due, claim up to `slots` jobs as planned.
+
+        `ready`: how many of the jobs claimed, the first ones, would be begun at once (None: all of them); those of
+        rate-limited queues are claimed only so.
 
         Takes no write lock if there is nothing to record and nothing due; with `is_expected` (somebody has just
         enqueued something) it is not looked for that first. A turn that records nothing is not synced

@@ -12,6 +12,7 @@ from mpdispatch.model import ClaimedJob, Transition
 from mpdispatch.pool.process import WorkerProcess
 from mpdispatch.store.base import Progress
 from mpdispatch.supervisor.outputs import Outputs
+from mpdispatch.supervisor.rated import RatedQueues
 
 __all__ = ["Books", "Unwritten"]
 
@@ -46,6 +47,7 @@ class Books:
     """Boottime since which there is any."""
     outputs: Outputs = field(default_factory=Outputs)
     """What running jobs wrote."""
+    rated: RatedQueues = field(default_factory=RatedQueues)
     completed: int = 0
     failed: int = 0
     stale_writes: int = 0
@@ -79,3 +81,4 @@ class Books:
         self.unwritten.clear()
         self.progress.clear()
         self.outputs.clear()
+        self.rated.clear()

@@ -38,6 +38,7 @@ from mpdispatch.supervisor.hearing import Hearing
 from mpdispatch.supervisor.membership import Membership
 from mpdispatch.supervisor.peers import Peers
 from mpdispatch.supervisor.prune import Pruner
+from mpdispatch.supervisor.rated import RatedQueues
 from mpdispatch.supervisor.reconcile import Reconciler
 from mpdispatch.supervisor.rescue import Rescuer
 from mpdispatch.supervisor.shutdown import Ending, Shutdown
@@ -83,7 +84,7 @@ class Supervisor:
         self._crew, self._pool, self._clock, self._log = crew, crew.pool, crew.clock, crew.log
         self._is_drain, self._is_traced = drain, is_traced
         self._teller = teller
-        self.books = Books()
+        self.books = Books(rated=RatedQueues.of(queue_configs))
         self._ledger: Ledger = store.ledger()
         self._members = Membership(self._ledger, self._clock, config, app=app, version=version, log=crew.log)
         self._berth = Berth(crew, store, self._ledger, self._members, config, store_for_workers)
@@ -208,6 +209,7 @@ class Supervisor:
         self._linger_s = 0.0
         if not self._shutdown.is_on:
             assigner.assign(now_us)
+            turns.release_late()
             if (at := assigner.staff(now_us, has_more=turns.has_more)) is not None:
                 due.append(at)
             if assigner.is_backlog_stuck(now_us):
@@ -251,7 +253,7 @@ class Supervisor:
         """Whether another turn would have something to do right away: the last one did not write or claim all."""
         turns = self._turns
         return bool(self.books.unwritten or self.books.progress) or (
-            not self._shutdown.is_on and turns.claim_at_us <= now_us and self._assigner.free_slots(now_us) > 0
+            not self._shutdown.is_on and turns.wants_claim(now_us)
         )
 
     def _guarded(self, step: Callable[[], None], now_us: int) -> bool:

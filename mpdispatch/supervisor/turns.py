@@ -121,6 +121,16 @@ class Turns:
             self.decide(job, Released(), None)
         self._books.backlog = []
 
+    def release_late(self) -> None:
+        """Give back jobs of rate-limited queues that were not begun at once: they cost another token."""
+        books = self._books
+        if not books.rated.rates or not books.backlog:
+            return
+        for job in books.backlog:
+            if job.queue in books.rated.rates:
+                self.decide(job, Released(), None)
+        books.backlog = [job for job in books.backlog if job.queue not in books.rated.rates]
+
     def knocked(self, now_us: int) -> None:
         """Somebody has enqueued something, or so it seems: a claim is worth trying, and the store is to be shared."""
         self.claim_at_us = 0
@@ -139,8 +149,8 @@ class Turns:
         Raises StoreError, LeaseLostError: nothing was written and nothing is lost here.
         """
         books = self._books
-        slots = self._assigner.free_slots(now_us) if may_claim and now_us >= self.claim_at_us else 0
         most = _MOST_IN_A_CROWD if now_us < self._crowded_until_us else _MOST_JOBS
+        slots, ready = self._room(now_us) if may_claim else (0, None)
         slots = min(slots, most)
         items = books.unwritten[:most]
         transitions = [item.transition for item in items]
@@ -149,19 +159,22 @@ class Turns:
         if not (transitions or books.progress or outputs or slots):
             return
         failpoint("turn.before")
+        is_synced = bool(transitions or books.progress or outputs)
         turn = self._ledger.turn(
             owner,
             transitions,
             now=self._clock.now(),
             planner=self.planner() if slots else None,
             slots=slots,
+            # A commit that waits for the disk is no moment to charge a token.
+            ready=0 if is_synced and ready is not None else ready,
             progress=list(books.progress.values()),
             outputs=outputs,
             is_expected=is_expected and slots > 0,
         )
         if most == _MOST_IN_A_CROWD and most in (len(items), len(turn.claimed)):
             self._breath_until_us = self._clock.now().boot_us + _BREATH_US
-        if transitions or books.progress or outputs:
+        if is_synced:
             self.sync_at_us = 0  # that commit waited for the disk, and with it all before
         books.outputs.written(outputs, settled, now_us)
         self._written(items, turn)
@@ -169,6 +182,36 @@ class Turns:
             self._claimed(turn, now_us)
         if not turn.is_synced:
             # Last: a flush that fails must not make us forget what is committed.
+            self._flush_soon(turn)
+        if books.rated.held_back and is_synced and slots:
+            self._claim_held_back(owner, now_us)
+        if books.rated.permits:
+            self._assigner.assign(self._clock.now().boot_us)
+
+    def _room(self, now_us: int) -> tuple[int, int | None]:
+        """How many jobs there is a place for, and how many of them would be begun at once (None: nobody asks)."""
+        rated = self._books.rated
+        if not rated.rates:
+            return (self._assigner.free_slots(now_us) if now_us >= self.claim_at_us else 0), None
+        ready = self._assigner.ready_at_once()
+        if now_us < self.claim_at_us and not (rated.held_back and ready):
+            return 0, ready
+        slots = self._assigner.free_slots(now_us)
+        return (max(slots, ready) if rated.held_back else slots), ready
+
+    def _claim_held_back(self, owner: int, now_us: int) -> None:
+        """Claim jobs of rate-limited queues for workers that wait, in a transaction of its own: it is not flushed."""
+        slots, ready = self._room(now_us)
+        if not ready:
+            return
+        had_more = self.has_more
+        turn = self._ledger.turn(
+            owner, [], now=self._clock.now(), planner=self.planner(), slots=min(slots, _MOST_JOBS), ready=ready
+        )
+        self._claimed(turn, now_us)
+        if had_more:
+            self.has_more, self.claim_at_us = True, 0
+        if not turn.is_synced:
             self._flush_soon(turn)
 
     def _flush_soon(self, turn: Turn) -> None:
@@ -242,8 +285,12 @@ class Turns:
         )
 
     def _claimed(self, turn: Turn, now_us: int) -> None:
+        rated = self._books.rated
         if turn.claimed:
             self._books.put_back(self._with_timeouts(turn.claimed), now_us)
+        if rated.rates:
+            rated.claimed(turn.claimed)
+            rated.answered(turn.held_back, now_us)
         for reason, count in turn.parked.items():
             self.parked[reason] = self.parked.get(reason, 0) + count
             self._log.warning("parked jobs that cannot run here", extra={"reason": reason, "count": count})
@@ -253,7 +300,7 @@ class Turns:
             self.claim_at_us = 0
             return
         due = self._next_look_us(self._clock.now())
-        self.is_polling = turn.next_token_us is None
+        self.is_polling = turn.next_token_us is None and not turn.held_back
         if turn.next_token_us is not None:
             due = min(due, turn.next_token_us)
         self.claim_at_us = max(due, now_us + 1)
@@ -313,6 +360,10 @@ class Turns:
         return min(poll_us, now.boot_us + max(1, self._next_due_us - now.wall_us))
 
     # -- when -------------------------------------------------------------------------------------------
+
+    def wants_claim(self, now_us: int) -> bool:
+        """Whether a claim is due, and there is room for what it may find."""
+        return self._room(now_us)[0] > 0
 
     def linger_us(self, now_us: int) -> int:
         """How long the next turn may wait, for company if nobody runs dry meanwhile, and for a crowd; 0: not at all."""

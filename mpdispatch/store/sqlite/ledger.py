@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import starmap
 from pathlib import Path
 from typing import TypeVar
@@ -142,6 +142,7 @@ class SQLiteLedger:
         now: Instant,
         planner: Planner | None = None,
         slots: int = 0,
+        ready: int | None = None,
         progress: Sequence[Progress] = (),
         outputs: Sequence[Output] = (),
         is_expected: bool = False,
@@ -149,9 +150,10 @@ class SQLiteLedger:
         """One transaction: record these outcomes, stage what is due, claim up to `slots` jobs as planned.
 
         A turn that might find nothing looks first, and takes no lock if so; with `is_expected` it does not look.
+        Of rate-limited queues it claims only what `ready` workers begin at once.
         """
         if not transitions and not progress and not outputs and not is_expected:
-            idle = self._read(lambda c: _idle_turn(c, owner, planner, slots, now))
+            idle = self._read(lambda c: _idle_turn(c, owner, planner, slots, now, ready))
             if idle is not None:
                 return idle
 
@@ -183,7 +185,7 @@ class SQLiteLedger:
                 )
             has_more = claiming.stage(connection, planner, now, seen)
             failpoint("claim.after_stage")
-            claim = claiming.claim(connection, owner, planner, slots, now, seen)
+            claim = claiming.claim(connection, owner, planner, slots, now, seen, ready)
             has_more = has_more or claim.has_more
             return Turn(
                 claimed=claim.jobs,
@@ -193,6 +195,7 @@ class SQLiteLedger:
                 has_more=has_more,
                 next_due_us=None if has_more else claiming.next_due_us(connection, planner.queues, seen),
                 next_token_us=claiming.next_token_us(connection, planner, slots, now, seen),
+                held_back=claim.held_back,
                 is_synced=is_synced or not claim.jobs,
             )
 
@@ -308,16 +311,24 @@ def _cancelled_instead(
 
 
 def _idle_turn(
-    connection: sqlite3.Connection, owner: int, planner: Planner | None, slots: int, now: Instant
+    connection: sqlite3.Connection,
+    owner: int,
+    planner: Planner | None,
+    slots: int,
+    now: Instant,
+    ready: int | None,
 ) -> Turn | None:
     """The answer of a turn that has nothing to write, or None if there is something."""
     seen = claiming.glance(connection, owner)
     next_due_us = next_token_us = None
+    held_back: Mapping[str, int] = {}
     if planner is not None:
         if claiming.is_anything_staged(connection, planner, now, seen):
             return None
-        if slots > 0 and claiming.is_anything_claimable(connection, planner, slots, now, seen):
-            return None
+        if slots > 0:
+            is_claimable, held_back = claiming.look_for_work(connection, planner, slots, now, seen, ready)
+            if is_claimable:
+                return None
         next_due_us = claiming.next_due_us(connection, planner.queues, seen)
         next_token_us = claiming.next_token_us(connection, planner, slots, now, seen)
     return Turn(
@@ -327,4 +338,5 @@ def _idle_turn(
         has_more=False,
         next_due_us=next_due_us,
         next_token_us=next_token_us,
+        held_back=held_back,
     )
