@@ -121,8 +121,9 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
     next_token_us: int | None
     """Boottime at which a rate-limited queue gets its next token, if that holds a due job back."""
     held_back: Mapping[str, int] = {}
-    """Due jobs per rate-limited queue that have their token and whose turn it was, but for want of a ready worker they
-    were not claimed. At least so many."""
+    """Due jobs per rate-limited queue, at least so many, that have a token and were not claimed for want of a worker."""
+    held_from: tuple[int, int, int] | None = None
+    """(-priority, run_at, id) of the first of them; None: they come after all that was claimed."""
     is_synced: bool = True
     """False: this turn only claimed, and a power cut before `sync` may forget that it did."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import logging
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 
 from mpdispatch.clock import SECOND_US
 from mpdispatch.config import Config
@@ -70,10 +70,7 @@ class Assigner:
             return 0
         each, room = self.depth, 0
         most = more = self._not_at_work()
-        kept = self._kept_free(ready, now_us)
         for worker in ready:
-            if worker in kept:
-                continue
             free = min(each - len(worker.hand), RING_JOBS - worker.unsettled)
             if worker.hand:
                 # None with a worker whose job takes long: what is claimed for it would be kept from other supervisors.
@@ -86,14 +83,12 @@ class Assigner:
         if (each == 1 or not ready) and now_us >= self._boot_after_us:
             stuck = sum(w.feed.is_stale and not w.hand for w in self._pool.workers)
             room += max(0, more - stuck - sum(self._is_late(w, now_us) for w in self._pool.workers))
-        room += each * self._served_ahead([w for w in ready if w not in kept] if kept else ready, most, now_us)
+        room += each * self._served_ahead(ready, most, now_us)
         return max(0, room - len(self._books.backlog))
 
     def ready_at_once(self) -> int:
         """How many jobs would be begun at once, if they were claimed now: by workers that wait, and not for the backlog."""
-        idle = len(self._idle(self._pool.ready))
-        kept = min(idle, self._books.rated.held_back)
-        return kept + max(0, idle - kept - len(self._books.backlog))
+        return max(0, len(self._idle(self._pool.ready)) - self._books.before_held())
 
     def _idle(self, ready: list[WorkerProcess]) -> list[WorkerProcess]:
         """Those that do nothing, and may have a job."""
@@ -101,17 +96,6 @@ class Assigner:
         # The newest, for there may be more than are wanted: those that are to take another's place.
         del idle[: max(0, len(idle) - self._not_at_work())]
         return idle
-
-    def _kept_free(self, ready: list[WorkerProcess], now_us: int) -> Collection[WorkerProcess]:
-        """Workers that get no other jobs, so that those of rate-limited queues find one without a job, whose turn it is."""
-        count = self._books.rated.held_back
-        if not count:
-            return ()
-        kept = self._idle(ready)[:count]
-        if len(kept) < count:
-            soon = [w for w in ready if self._may_queue(w, now_us)]
-            kept += heapq.nsmallest(count - len(kept), soon, key=self._load)
-        return kept
 
     def _not_at_work(self) -> int:
         """How many more workers may have a job: one that has done its last, or is being killed, counts until then."""
@@ -160,8 +144,10 @@ class Assigner:
         estimates: dict[str, int | None] = {}
         references: dict[str, str | None] = {}
         given: dict[int, WorkerProcess] = {}
-        backlog, kept = self._begin_rated(backlog, given)
-        ready, idle = self._for_all(now_us)
+        backlog, later = self._begin_rated(backlog, given)
+        kept: list[ClaimedJob] = []
+        ready = self._pool.ready
+        idle = self._idle(ready)
         # (work queued in µs, pid against ties, worker) of those that may hold more than the running job; looked for
         # when nobody is idle any more.
         loads: list[tuple[int, int, WorkerProcess]] | None = None
@@ -196,6 +182,7 @@ class Assigner:
             given[worker.pid] = worker
             if loads is not None and estimate is not None and self._has_room(worker):
                 heapq.heappush(loads, (load + count * estimate, worker.pid, worker))
+        kept += later
         returned = self._give(given.values())
         if len(kept) + len(returned) < len(self._books.backlog):
             self._books.backlog_since_us = now_us
@@ -203,37 +190,30 @@ class Assigner:
         if returned:
             self._books.put_back(returned, now_us)
 
-    def _for_all(self, now_us: int) -> tuple[list[WorkerProcess], list[WorkerProcess]]:
-        """Workers that may be given jobs of any queue, and those of them that do nothing."""
-        ready = self._pool.ready
-        idle = self._idle(ready)
-        if kept := self._kept_free(ready, now_us):
-            return [w for w in ready if w not in kept], [w for w in idle if w not in kept]
-        return ready, idle
-
     def _begin_rated(
         self, backlog: list[ClaimedJob], given: dict[int, WorkerProcess]
     ) -> tuple[list[ClaimedJob], list[ClaimedJob]]:
         """Give jobs of rate-limited queues that were claimed just now to workers that begin them now.
 
-        Gives the jobs of other queues, and those that may not begin any more.
+        Gives the jobs of other queues whose turn it is, and those that stay.
         """
         rated = self._books.rated
         if not rated.rates:
             return backlog, []
-        others, late = list[ClaimedJob](), list[ClaimedJob]()
+        others, later = list[ClaimedJob](), list[ClaimedJob]()
+        first = self._books.before_held()
         idle = self._idle(self._pool.ready)
-        for job in backlog:
+        for at, job in enumerate(backlog):
             if job.queue not in rated.rates:
-                others.append(job)
+                (others if at < first else later).append(job)
             elif idle and (job.id, job.starts) in rated.permits:
                 worker = idle.pop()
                 worker.hold([job], self.estimates.of(job.name) or 0, self._rulebook.reference_for(job.name))
                 given[worker.pid] = worker
             else:
-                late.append(job)
+                later.append(job)
         rated.permits.clear()
-        return others, late
+        return others, later
 
     def _in_a_row(
         self, backlog: list[ClaimedJob], at: int, worker: WorkerProcess, estimate: int, room_us: int

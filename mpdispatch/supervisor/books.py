@@ -5,6 +5,7 @@ Every running row this supervisor owns is in exactly one place: the backlog, a w
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -66,6 +67,13 @@ class Books:
             self.backlog_since_us = now_us  # and they come in order
         else:
             self.backlog.sort(key=_claim_order)
+
+    def before_held(self) -> int:
+        """How many jobs of the backlog, the first ones, come before those that wait for a worker (see `RatedQueues`)."""
+        held_from = self.rated.held_from
+        if held_from is None:
+            return len(self.backlog)
+        return bisect.bisect_left(self.backlog, held_from, key=_claim_order)
 
     def written(self, count: int) -> None:
         """The first so many unwritten outcomes, and all progress, are on disk."""

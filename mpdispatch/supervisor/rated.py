@@ -26,6 +26,8 @@ class RatedQueues:
     """(job id, starts) of jobs that were claimed just now, and may begin."""
     held_back: int = 0
     """Due jobs that have their token, and wait for a worker."""
+    held_from: tuple[int, int, int] | None = None
+    """The first of them in claim order: what was claimed and comes after it waits until it has a worker."""
     _per_s: float = 0.0
     _since_us: int = 0
 
@@ -37,10 +39,13 @@ class RatedQueues:
         """Let those of these jobs begin that have just paid for it."""
         self.permits.update((job.id, job.starts) for job in jobs if job.queue in self.rates)
 
-    def answered(self, held_back: Mapping[str, int], now_us: int) -> None:
+    def answered(
+        self, held_back: Mapping[str, int], held_from: tuple[int, int, int] | None, now_us: int
+    ) -> None:
         """What a claim said of jobs that wait for a worker."""
         if not self.held_back:
             self._since_us = now_us
+        self.held_from = held_from
         self.held_back = sum(held_back.values())
         self._per_s = sum(self.rates[queue] for queue in held_back)
 
@@ -48,10 +53,10 @@ class RatedQueues:
         """How many more workers could have begun a job by now: those that wait, and one per token that went by.
 
         >>> queues = RatedQueues({"mail": 10})
-        >>> queues.answered({"mail": 1}, 1_000_000)
+        >>> queues.answered({"mail": 1}, None, 1_000_000)
         >>> queues.workers_wanted(1_000_000), queues.workers_wanted(1_250_000)
         (1, 3)
-        >>> queues.answered({}, 1_250_000)
+        >>> queues.answered({}, None, 1_250_000)
         >>> queues.workers_wanted(9_000_000)
         0
         """
@@ -62,4 +67,4 @@ class RatedQueues:
     def clear(self) -> None:
         """Forget all: what was claimed is not ours any more."""
         self.permits.clear()
-        self.held_back = 0
+        self.held_back, self.held_from = 0, None

@@ -290,7 +290,7 @@ class Turns:
             self._books.put_back(self._with_timeouts(turn.claimed), now_us)
         if rated.rates:
             rated.claimed(turn.claimed)
-            rated.answered(turn.held_back, now_us)
+            rated.answered(turn.held_back, turn.held_from, now_us)
         for reason, count in turn.parked.items():
             self.parked[reason] = self.parked.get(reason, 0) + count
             self._log.warning("parked jobs that cannot run here", extra={"reason": reason, "count": count})
@@ -368,6 +368,8 @@ class Turns:
     def linger_us(self, now_us: int) -> int:
         """How long the next turn may wait, for company if nobody runs dry meanwhile, and for a crowd; 0: not at all."""
         if (at := self._books.outputs.next_us) is not None and at <= now_us:
+            return 0
+        if self._books.rated.held_back and self._assigner.ready_at_once():
             return 0
         breath = self._breath_until_us - now_us
         rest = self._assigner.least_load()

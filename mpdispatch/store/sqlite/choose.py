@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Iterator, Mapping, Set
+from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import islice
 from typing import Any, NamedTuple
@@ -18,7 +19,18 @@ from mpdispatch import sqlite3
 from mpdispatch.model import Planner
 from mpdispatch.store.sqlite.queries import QUERIES
 
-__all__ = ["ID", "PAYLOAD", "QUEUE", "Choice", "Row", "as_json", "choose", "claimable_parked", "statement"]
+__all__ = [
+    "ID",
+    "PAYLOAD",
+    "QUEUE",
+    "Choice",
+    "HeldBack",
+    "Row",
+    "as_json",
+    "choose",
+    "claimable_parked",
+    "statement",
+]
 
 PARK_AT_MOST = 1000
 """Per turn: one turn must not hold the write lock for long."""
@@ -33,14 +45,27 @@ ID, _NAME, QUEUE, _PRIORITY, _RUN_AT_US, PAYLOAD = 0, 3, 4, 5, 6, 10
 _Arm = tuple[str, tuple[object, ...]]
 
 
+@dataclass(slots=True)
+class HeldBack:
+    """Rows that wait for a ready worker, see `Turn`."""
+
+    counts: dict[str, int] = field(default_factory=dict)
+    first: tuple[int, int, int] | None = None
+
+    def add(self, row: Row) -> None:
+        """The next one, in order."""
+        queue = row[QUEUE]
+        self.counts[queue] = self.counts.get(queue, 0) + 1
+        self.first = self.first or (-row[_PRIORITY], row[_RUN_AT_US], row[ID])
+
+
 class Choice(NamedTuple):
     rows: list[Row]
     parked: list[tuple[str, int]]
     """(reason, id)"""
     has_more: bool
     """It stopped before it had seen all."""
-    held_back: dict[str, int]
-    """See `Turn`."""
+    held: HeldBack
 
 
 def as_json(values: Iterable[str] | Iterable[int]) -> str:
@@ -112,7 +137,7 @@ def choose(
     arms = list(_arms(connection, planner, left, total, has_parked))
     is_limited = ready is not None or (len(arms) > 1 and any(kind != "due" for kind, _ in arms))
     taken, parked = list[Row](), list[tuple[str, int]]()
-    held_back = dict[str, int]()
+    held = HeldBack()
     begun_at_once = frozenset[str]() if ready is None else planner.rated
     cursors = list[sqlite3.Cursor]()
     try:
@@ -129,7 +154,7 @@ def choose(
                 rows = [row for row in rows if row[_NAME] not in refused]
             if is_limited:
                 room = 0 if ready is None else ready - len(taken)
-                taken += _within(rows, left, begun_at_once, room, held_back)
+                taken += _within(rows, left, begun_at_once, room, held)
             else:
                 taken += rows
     finally:
@@ -137,11 +162,11 @@ def choose(
             cursor.close()
     # A limited queue was not read on behind those refused.
     has_more = len(taken) >= total or len(parked) >= PARK_AT_MOST or bool(parked and is_limited)
-    return Choice(taken, parked, has_more, held_back)
+    return Choice(taken, parked, has_more, held)
 
 
 def _within(
-    rows: list[Row], left: dict[str, int], begun_at_once: Set[str], room: int, held_back: dict[str, int]
+    rows: list[Row], left: dict[str, int], begun_at_once: Set[str], room: int, held: HeldBack
 ) -> Iterator[Row]:
     """Those of these rows that the limits of their queues leave, and of `begun_at_once` only among the first `room`."""
     for row in rows:
@@ -150,7 +175,7 @@ def _within(
             continue
         left[queue] -= 1
         if room <= 0 and queue in begun_at_once:
-            held_back[queue] = held_back.get(queue, 0) + 1
+            held.add(row)
             continue
         room -= 1
         yield row

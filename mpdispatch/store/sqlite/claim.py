@@ -21,7 +21,16 @@ from mpdispatch.errors import LeaseLostError
 from mpdispatch.failpoints import failpoint
 from mpdispatch.ids import boot_id
 from mpdispatch.model import ClaimedJob, ClaimFacts, ClaimPlan, Planner
-from mpdispatch.store.sqlite.choose import ID, PAYLOAD, QUEUE, Row, as_json, choose, claimable_parked
+from mpdispatch.store.sqlite.choose import (
+    ID,
+    PAYLOAD,
+    QUEUE,
+    HeldBack,
+    Row,
+    as_json,
+    choose,
+    claimable_parked,
+)
 from mpdispatch.store.sqlite.queries import QUERIES
 
 __all__ = [
@@ -55,8 +64,7 @@ class Claim(NamedTuple):
     jobs: list[ClaimedJob]
     parked: Mapping[str, int]
     has_more: bool
-    held_back: Mapping[str, int]
-    """See `Turn`."""
+    held: HeldBack
 
 
 # ---------------------------------------------------------------- facts
@@ -191,8 +199,8 @@ def claim(
     left = _open_queues(plan, facts)
     total = min(plan.total, slots)
     if total <= 0 or not left:
-        return Claim([], {}, False, {})
-    rows, parked, has_more, held_back = choose(
+        return Claim([], {}, False, HeldBack())
+    rows, parked, has_more, held = choose(
         connection, planner, left, total, has_parked=bool(seen.has_parked), ready=plan.ready
     )
     if plan.ready is not None and total < slots and not parked:
@@ -208,7 +216,7 @@ def claim(
         reasons[reason] = reasons.get(reason, 0) + 1
     if any(row[PAYLOAD] is None for row in rows):
         rows = [row if row[PAYLOAD] is not None else _with_large(connection, row) for row in rows]
-    return Claim(list(starmap(ClaimedJob, rows)), reasons, has_more, held_back)
+    return Claim(list(starmap(ClaimedJob, rows)), reasons, has_more, held)
 
 
 def _take(connection: sqlite3.Connection, owner: int, rows: list[Row], now: Instant) -> None:

@@ -195,7 +195,8 @@ class SQLiteLedger:
                 has_more=has_more,
                 next_due_us=None if has_more else claiming.next_due_us(connection, planner.queues, seen),
                 next_token_us=claiming.next_token_us(connection, planner, slots, now, seen),
-                held_back=claim.held_back,
+                held_back=claim.held.counts,
+                held_from=claim.held.first,
                 is_synced=is_synced or not claim.jobs,
             )
 
