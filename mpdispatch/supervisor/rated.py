@@ -28,6 +28,8 @@ class RatedQueues:
     """Due jobs that have their token, and wait for a worker."""
     held_from: tuple[int, int, int] | None = None
     """The first of them in claim order: what was claimed and comes after it waits until it has a worker."""
+    token_us: int | None = None
+    """Boottime at which the next token is due that a due job waits for, if there is one."""
     _per_s: float = 0.0
     _since_us: int = 0
 
@@ -67,4 +69,4 @@ class RatedQueues:
     def clear(self) -> None:
         """Forget all: what was claimed is not ours any more."""
         self.permits.clear()
-        self.held_back, self.held_from = 0, None
+        self.held_back, self.held_from, self.token_us = 0, None, None

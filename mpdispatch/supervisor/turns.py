@@ -194,9 +194,12 @@ class Turns:
         if not rated.rates:
             return (self._assigner.free_slots(now_us) if now_us >= self.claim_at_us else 0), None
         ready = self._assigner.ready_at_once()
-        if now_us < self.claim_at_us and not (rated.held_back and ready):
+        has_token = rated.token_us is not None and now_us >= rated.token_us
+        if now_us < self.claim_at_us and not has_token and not (rated.held_back and ready):
             return 0, ready
         slots = self._assigner.free_slots(now_us)
+        if has_token and self._assigner.depth > 1:
+            slots = max(slots, 1)  # with workers that never run dry it would not be seen whose turn it is
         return (max(slots, ready) if rated.held_back else slots), ready
 
     def _claim_held_back(self, owner: int, now_us: int) -> None:
@@ -291,6 +294,7 @@ class Turns:
         if rated.rates:
             rated.claimed(turn.claimed)
             rated.answered(turn.held_back, turn.held_from, now_us)
+            rated.token_us = turn.next_token_us
         for reason, count in turn.parked.items():
             self.parked[reason] = self.parked.get(reason, 0) + count
             self._log.warning("parked jobs that cannot run here", extra={"reason": reason, "count": count})
