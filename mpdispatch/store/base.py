@@ -41,6 +41,7 @@ __all__ = [
     "Renewal",
     "Store",
     "Turn",
+    "WaitsSeen",
 ]
 
 
@@ -93,6 +94,14 @@ class Lease(NamedTuple):
 
     until_us: int
     until_boot_us: int
+
+
+class WaitsSeen(NamedTuple):
+    """How far a look at waiting jobs has come."""
+
+    place: int
+    run_at_us: int
+    job_id: int
 
 
 class Renewal(msgspec.Struct, frozen=True, kw_only=True):
@@ -389,6 +398,23 @@ class Ledger(Protocol):
 
     def housekeep(self) -> None:
         """Checkpoint the WAL if it has grown past 8 MiB, and such. Never blocks; call it between turns."""
+        ...
+
+    def forget_late_cancels(self) -> bool:
+        """Forget requests to cancel jobs that completed all the same, a bounded number; True: there may be more.
+
+        Costs nothing unless `cancel_requests` has met any.
+        """
+        ...
+
+    def rebase_waits(
+        self, queues: Sequence[str], *, now: Instant, after: WaitsSeen | None = None
+    ) -> tuple[int, WaitsSeen | None]:
+        """Have jobs of these queues wait anew that were put off by a clock that was set back since (`policy.waits`).
+
+        Looks at a bounded number, those behind `after`; gives how many it changed, and how far it came (None: to the
+        end). A read, unless there are any.
+        """
         ...
 
     def has_changed(self) -> bool:

@@ -45,6 +45,7 @@ from mpdispatch.supervisor.shutdown import Ending, Shutdown
 from mpdispatch.supervisor.telling import Teller
 from mpdispatch.supervisor.trouble import Trouble
 from mpdispatch.supervisor.turns import Turns
+from mpdispatch.supervisor.upkeep import Upkeep
 
 __all__ = ["Ending", "Supervisor"]
 
@@ -111,6 +112,7 @@ class Supervisor:
             self._ledger, self._pool, self.books, self._turns, self._enforcer, crew.log
         )
         self._pruner = Pruner(self._ledger, self._clock, config, crew.log)
+        self._upkeep = Upkeep(self._ledger, self._clock, tuple(config.queues), crew.log)
         self._shutdown = Shutdown(config)
         self._trouble = Trouble(self._ledger, crew.log)
         self._hearing = Hearing(
@@ -231,7 +233,7 @@ class Supervisor:
         due = [now_us + self._poll_us]
         if is_well:
             due += [self._members.next_us, self._peers.due_us, turns.sync_at_us]
-            due += [self._pruner.next_us or 0, self.books.outputs.next_us or 0]
+            due += [self._pruner.next_us or 0, self.books.outputs.next_us or 0, self._upkeep.next_us]
         else:
             due.append(self._trouble.until_us)
         if turns.claim_at_us > now_us:
@@ -297,7 +299,8 @@ class Supervisor:
             self._cancels_due = False
         if self._shutdown.is_on or self._turns.linger_us(now_us) == 0:
             self._turns.take(self._members.owner, now_us, may_claim=not self._shutdown.is_on)
-            self._ledger.housekeep()
+            if self._upkeep.step():
+                self._turns.claim_at_us = 0
         self._turns.sync_if_due(now_us)
         self._pruner.prune(now_us)
         if self._shutdown.is_on or self._is_drain:

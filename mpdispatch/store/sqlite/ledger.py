@@ -22,9 +22,9 @@ from mpdispatch.model import (
     Registration,
     Transition,
 )
-from mpdispatch.store.base import Lease, LeftBehind, Progress, Renewal, Turn
+from mpdispatch.store.base import Lease, LeftBehind, Progress, Renewal, Turn, WaitsSeen
+from mpdispatch.store.sqlite import cancels, draining, pruning, reads, waits
 from mpdispatch.store.sqlite import claim as claiming
-from mpdispatch.store.sqlite import draining, pruning, reads
 from mpdispatch.store.sqlite import finish as finishing
 from mpdispatch.store.sqlite import outputs as output_table
 from mpdispatch.store.sqlite.connection import Flush, Session
@@ -51,6 +51,7 @@ class SQLiteLedger:
         self._bell: Bell | None = None
         self._knocker: Knocker | None = None
         self._seen: tuple[Session, int] | None = None
+        self._has_late_cancels = False
 
     @property
     def side_dir(self) -> Path:
@@ -130,7 +131,8 @@ class SQLiteLedger:
         return self._write(work, "renew")
 
     def cancel_requests(self, owner: int) -> list[tuple[int, int]]:
-        return self._read(lambda c: c.execute(QUERIES["cancel_requests"], (owner,)).fetchall())
+        found, self._has_late_cancels = self._read(lambda c: cancels.requests(c, owner))
+        return found
 
     # -- the turn -------------------------------------------------------------------------------
 
@@ -265,6 +267,22 @@ class SQLiteLedger:
         """Checkpoint the WAL if it has grown past 8 MiB and nobody is writing."""
         self._session().checkpoint_if_large()
 
+    def forget_late_cancels(self) -> bool:
+        """Forget requests to cancel jobs that completed all the same, some of them; True: there may be more."""
+        if self._has_late_cancels:
+            gone = self._write(cancels.forget_late, "cancels", flush=Flush.LATER)
+            self._has_late_cancels = gone >= cancels.FORGET_AT_ONCE
+        return self._has_late_cancels
+
+    def rebase_waits(
+        self, queues: Sequence[str], *, now: Instant, after: WaitsSeen | None = None
+    ) -> tuple[int, WaitsSeen | None]:
+        """Have waits begin anew that a clock set back has made longer, some of them."""
+        changes, seen = self._read(lambda c: waits.find(c, queues, now.wall_us, after))
+        if not changes:
+            return 0, seen
+        return self._write(lambda c: waits.rebase(c, changes), "rebase", flush=Flush.LATER), seen
+
     def has_changed(self) -> bool:
         """By `PRAGMA data_version`, which counts the commits of other connections. A new connection has changed."""
         session = self._session()
@@ -308,7 +326,7 @@ def _cancelled_instead(
     if not transitions:
         return []
     again = {(each.job_id, each.starts) for each in transitions}
-    return [each for each in connection.execute(QUERIES["cancel_requests"], (owner,)) if each in again]
+    return [each for each in cancels.requests(connection, owner)[0] if each in again]
 
 
 def _idle_turn(
