@@ -16,6 +16,7 @@ from mpdispatch.pool.linux import have_recall
 from mpdispatch.pool.marks import RING_JOBS
 from mpdispatch.pool.pool import Pool
 from mpdispatch.pool.process import WorkerProcess, WorkerState
+from mpdispatch.pool.repeated import Repeated
 from mpdispatch.supervisor.books import Books
 from mpdispatch.supervisor.succession import Succession
 
@@ -40,10 +41,8 @@ _GROWTH_US = 50_000
 class Assigner:
     """Who runs what, on how many workers."""
 
-    def __init__(
-        self, pool: Pool, books: Books, config: Config, rulebook: Rulebook, log: logging.Logger
-    ) -> None:
-        self._pool, self._books, self._rulebook, self._log = pool, books, rulebook, log
+    def __init__(self, pool: Pool, books: Books, config: Config, rulebook: Rulebook, repeats: Repeated) -> None:
+        self._pool, self._books, self._rulebook, self._repeats = pool, books, rulebook, repeats
         self._slots = config.slots
         self._succession = Succession(pool)
         self._window_us = round(config.prefetch_window * SECOND_US)
@@ -53,7 +52,7 @@ class Assigner:
         self._boots_at_once = max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
         self._last_spawn_us = 0
         self.boot_failures = 0
-        self._boot_after_us = 0
+        self._boot_after_us = self._boot_failed_us = 0
         self.estimates = Estimates()
 
     # -- how much to claim ------------------------------------------------------------------------------
@@ -319,7 +318,12 @@ class Assigner:
             try:
                 pool.spawn()
             except OSError as error:
-                self._log.warning("cannot start a worker, trying again", extra={"error": str(error)})
+                self._repeats.say(
+                    ("spawn", error.errno),
+                    logging.WARNING,
+                    "cannot start a worker, trying again",
+                    extra={"error": str(error)},
+                )
                 self.boot_failed(now_us)
                 return self._boot_after_us
             self._last_spawn_us = now_us
@@ -329,8 +333,14 @@ class Assigner:
     def boot_failed(self, now_us: int) -> None:
         """A worker did not come up: wait longer before the next."""
         self.boot_failures += 1
+        self._boot_failed_us = now_us
         self._boot_after_us = now_us + round(boot_backoff_s(self.boot_failures) * SECOND_US)
 
-    def boot_worked(self) -> None:
-        self.boot_failures = 0
-        self._boot_after_us = 0
+    def boot_worked(self, worker: WorkerProcess) -> None:
+        """A worker has done a job: one that was started since the last failure shows that the next may be, too.
+
+        Those that were up before say nothing of it.
+        """
+        if worker.started_boot_us >= self._boot_failed_us:
+            self.boot_failures = 0
+            self._boot_after_us = 0

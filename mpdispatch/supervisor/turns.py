@@ -21,6 +21,7 @@ from mpdispatch.policy.admission import Admission
 from mpdispatch.policy.decide import RetryRules, decide
 from mpdispatch.pool.pool import Pool
 from mpdispatch.pool.process import WorkerProcess
+from mpdispatch.pool.repeated import Repeated
 from mpdispatch.store.base import Ledger, Turn
 from mpdispatch.supervisor.assign import Assigner
 from mpdispatch.supervisor.books import Books, Unwritten
@@ -73,10 +74,11 @@ class Turns:
         queue_configs: tuple[QueueConfig, ...],
         app: str,
         log: logging.Logger,
+        repeats: Repeated,
         teller: Teller | None = None,
         default_timeout_us: int | None = None,
     ) -> None:
-        self._ledger, self._clock, self._log = ledger, clock, log
+        self._ledger, self._clock, self._log, self._repeats = ledger, clock, log, repeats
         self._books, self._assigner, self._pool = books, assigner, pool
         self._rulebook, self._app = rulebook, app
         self._teller, self._default_timeout_us = teller, default_timeout_us
@@ -242,8 +244,11 @@ class Turns:
             transition = item.transition
             if rejected and (transition.job_id, transition.starts) in rejected:
                 books.stale_writes += 1
-                self._log.warning(
-                    "dropped the outcome of a job that is not ours any more", extra={"job": transition.job_id}
+                self._repeats.say(
+                    "stale",
+                    logging.WARNING,
+                    "dropped the outcome of a job that is not ours any more",
+                    extra={"job": transition.job_id},
                 )
             elif transition.state is JobState.COMPLETED:
                 books.completed += 1
@@ -297,7 +302,13 @@ class Turns:
             rated.token_us = turn.next_token_us
         for reason, count in turn.parked.items():
             self.parked[reason] = self.parked.get(reason, 0) + count
-            self._log.warning("parked jobs that cannot run here", extra={"reason": reason, "count": count})
+            self._repeats.say(
+                ("parked", reason),
+                logging.WARNING,
+                "parked jobs that cannot run here",
+                extra={"reason": reason, "count": count},
+                count=count,
+            )
         self.has_more = turn.has_more
         self.is_polling, self._next_due_us = False, turn.next_due_us
         if turn.has_more:
