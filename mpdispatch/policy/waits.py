@@ -26,7 +26,7 @@ def rebased_us(run_at_us: int, put_off_us: int, *, now_us: int) -> int:
 
     If that was at a moment still to come, the clock was set back since. Then the wait begins anew, unless the step was
     shorter than it: a step costs a wait at most its own length again. What begins anew is due before the moment it was
-    put off at, by which it is known: to look again changes nothing.
+    put off at, by which it is known: to look again changes nothing, nor does another step back while it waits anew.
 
     >>> rebased_us(61_000_000, 60_000_000, now_us=20_000_000)
     21000000

@@ -29,6 +29,7 @@ from mpdispatch.model import (
     Registration,
     Transition,
 )
+from mpdispatch.store.waits import Rebase, Wait, WaitsSeen
 
 __all__ = [
     "DeadLetterFilter",
@@ -41,7 +42,6 @@ __all__ = [
     "Renewal",
     "Store",
     "Turn",
-    "WaitsSeen",
 ]
 
 
@@ -94,14 +94,6 @@ class Lease(NamedTuple):
 
     until_us: int
     until_boot_us: int
-
-
-class WaitsSeen(NamedTuple):
-    """How far a look at waiting jobs has come."""
-
-    place: int
-    run_at_us: int
-    job_id: int
 
 
 class Renewal(msgspec.Struct, frozen=True, kw_only=True):
@@ -407,14 +399,16 @@ class Ledger(Protocol):
         """
         ...
 
-    def rebase_waits(
-        self, queues: Sequence[str], *, now: Instant, after: WaitsSeen | None = None
-    ) -> tuple[int, WaitsSeen | None]:
-        """Have jobs of these queues wait anew that were put off by a clock that was set back since (`policy.waits`).
-
-        Looks at a bounded number, those behind `after`; gives how many it changed, and how far it came (None: to the
-        end). A read, unless there are any.
+    def waits(
+        self, queues: Sequence[str], *, after_us: int, seen: WaitsSeen | None = None
+    ) -> tuple[Sequence[Wait], WaitsSeen | None]:
+        """Jobs of these queues that were put off until a wall time past `after_us`: some, those behind `seen`; and how
+        far it came (None: to the end). A read of a bounded number of rows.
         """
+        ...
+
+    def rebase(self, changes: Sequence[Rebase]) -> int:
+        """Have these be due at another time, unless that has changed since; gives how many."""
         ...
 
     def has_changed(self) -> bool:

@@ -11,16 +11,25 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from mpdispatch.clock import Clock, Instant
-from mpdispatch.policy.waits import was_set_back
-from mpdispatch.store.base import Ledger, WaitsSeen
+from mpdispatch.policy.waits import STEP_US, rebased_us, was_set_back
+from mpdispatch.store.base import Ledger
+from mpdispatch.store.waits import Rebase, Wait, WaitsSeen
 
-__all__ = ["Upkeep"]
+__all__ = ["Upkeep", "rebased"]
 
 _PAUSE_US = 10_000
 """Between two steps the loop and the write lock are others'."""
+
+
+def rebased(waits: Iterable[Wait], now_us: int) -> Iterator[Rebase]:
+    """What is to be changed of these, if it is this time now."""
+    for job_id, run_at_us, put_off_us in waits:
+        due_us = rebased_us(run_at_us, put_off_us, now_us=now_us)
+        if due_us != run_at_us:
+            yield Rebase(job_id, run_at_us, due_us)
 
 
 class Upkeep:
@@ -57,7 +66,11 @@ class Upkeep:
         return is_back
 
     def _look_at_waits(self, now: Instant) -> bool:
-        changed, self._seen = self._ledger.rebase_waits(self._queues, now=now, after=self._seen)
+        # What is due within a moment has nothing to gain.
+        found, seen = self._ledger.waits(self._queues, after_us=now.wall_us + STEP_US, seen=self._seen)
+        changes = list(rebased(found, now.wall_us))
+        changed = self._ledger.rebase(changes) if changes else 0
+        self._seen = seen
         self._changed += changed
         self._is_looking = self._seen is not None
         if not self._is_looking and self._changed:

@@ -10,7 +10,9 @@ import pytest
 from mpdispatch.clock import FakeClock
 from mpdispatch.model import Cause, ClaimedJob, Job, JobState, NewJob, Transition
 from mpdispatch.store import SQLiteStore
-from mpdispatch.store.base import Store, WaitsSeen
+from mpdispatch.store.base import Store
+from mpdispatch.store.waits import Rebase, WaitsSeen
+from mpdispatch.supervisor.upkeep import rebased
 
 from .conftest import Desk, ended, retrying
 
@@ -22,12 +24,15 @@ def _wait_s(store: Store, job: Job | ClaimedJob, clock: FakeClock) -> float:
     return store.get(job.id).run_at.timestamp() - clock.now().wall_us / 1e6
 
 
-def _rebase(desk: Desk) -> int:
+def _rebase(desk: Desk, sizes: list[int] | None = None) -> int:
     """To the end; gives how many were changed."""
-    changed, seen = desk.ledger.rebase_waits(["default"], now=desk.clock.now())
+    now_us, changed, seen = desk.clock.now().wall_us, 0, WaitsSeen(0, 0, 0)
     while seen is not None:
-        more, seen = desk.ledger.rebase_waits(["default"], now=desk.clock.now(), after=seen)
-        changed += more
+        found, seen = desk.ledger.waits(["other", "default"], after_us=now_us, seen=seen)
+        changes = list(rebased(found, now_us))
+        if sizes is not None:
+            sizes.append(len(changes))
+        changed += desk.ledger.rebase(changes) if changes else 0
     return changed
 
 
@@ -97,12 +102,21 @@ def test_many_are_looked_at_a_thousand_at_a_time_and_ties_are_not_overlooked(
     desk = Desk(store, clock)
     desk.turn(*[retrying(job, clock.now(), in_s=60) for job in desk.claim(2500)])
     clock.jump_wall(-DAY_S)
-    sizes, seen = list[int](), WaitsSeen(0, 0, 0)
-    while seen is not None:
-        changed, seen = desk.ledger.rebase_waits(["default"], now=clock.now(), after=seen)
-        sizes.append(changed)
+    sizes = list[int]()
+    assert _rebase(desk, sizes) == 2500
     assert sizes == [1000, 1000, 500]
     clock.advance(60)
     assert len(desk.claim(5000)) + len(desk.claim(5000)) + len(desk.claim(5000)) == 2500
     desk.close()
     store.close()
+
+
+def test_one_that_was_moved_or_claimed_since_it_was_looked_for_is_left_alone(
+    store: Store, enqueue: Enqueue, desk: Desk, clock: FakeClock
+) -> None:
+    job = enqueue()
+    desk.turn(_put_off(desk, "retry", 60))
+    run_at_us = clock.now().wall_us + 60_000_000
+    assert desk.ledger.rebase([Rebase(job.id, run_at_us - 1, 5)]) == 0
+    store.retry(job.id, now=clock.now())
+    assert desk.ledger.rebase([Rebase(job.id, clock.now().wall_us, 5)]) == 0

@@ -22,7 +22,7 @@ from mpdispatch.model import (
     Registration,
     Transition,
 )
-from mpdispatch.store.base import Lease, LeftBehind, Progress, Renewal, Turn, WaitsSeen
+from mpdispatch.store.base import Lease, LeftBehind, Progress, Renewal, Turn
 from mpdispatch.store.sqlite import cancels, draining, pruning, reads, waits
 from mpdispatch.store.sqlite import claim as claiming
 from mpdispatch.store.sqlite import finish as finishing
@@ -32,6 +32,7 @@ from mpdispatch.store.sqlite.holder import holder_of
 from mpdispatch.store.sqlite.place import Place
 from mpdispatch.store.sqlite.queries import QUERIES
 from mpdispatch.store.sqlite.wake import Bell, Knocker, remove_bell
+from mpdispatch.store.waits import Rebase, Wait, WaitsSeen
 
 __all__ = ["SQLiteLedger"]
 
@@ -274,14 +275,15 @@ class SQLiteLedger:
             self._has_late_cancels = gone >= cancels.FORGET_AT_ONCE
         return self._has_late_cancels
 
-    def rebase_waits(
-        self, queues: Sequence[str], *, now: Instant, after: WaitsSeen | None = None
-    ) -> tuple[int, WaitsSeen | None]:
-        """Have waits begin anew that a clock set back has made longer, some of them."""
-        changes, seen = self._read(lambda c: waits.find(c, queues, now.wall_us, after))
-        if not changes:
-            return 0, seen
-        return self._write(lambda c: waits.rebase(c, changes), "rebase", flush=Flush.LATER), seen
+    def waits(
+        self, queues: Sequence[str], *, after_us: int, seen: WaitsSeen | None = None
+    ) -> tuple[Sequence[Wait], WaitsSeen | None]:
+        """Jobs that were put off, some of them, and how far that came. A read."""
+        return self._read(lambda c: waits.find(c, queues, after_us, seen))
+
+    def rebase(self, changes: Sequence[Rebase]) -> int:
+        """Have these be due at another time, unless that has changed since; gives how many."""
+        return self._write(lambda c: waits.rebase(c, changes), "rebase", flush=Flush.LATER)
 
     def has_changed(self) -> bool:
         """By `PRAGMA data_version`, which counts the commits of other connections. A new connection has changed."""

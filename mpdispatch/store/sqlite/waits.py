@@ -1,4 +1,4 @@
-"""Jobs put off by a clock that was set back since: looked for without the write lock, so many at a time."""
+"""Waiting jobs and when they were put off: read so many at a time, without the write lock; a few are moved."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ from collections.abc import Iterable, Sequence
 
 from mpdispatch import sqlite3
 from mpdispatch.model import JobState
-from mpdispatch.policy.waits import STEP_US, rebased_us
-from mpdispatch.store.base import WaitsSeen
 from mpdispatch.store.sqlite.queries import QUERIES
+from mpdispatch.store.waits import Rebase, Wait, WaitsSeen
 
 __all__ = ["LOOK_AT_MOST", "find", "rebase"]
 
@@ -17,43 +16,29 @@ LOOK_AT_MOST = 1000
 
 _STATES = (JobState.RETRYING, JobState.SCHEDULED)
 
-Change = tuple[int, int, int]
-"""(new run_at, job id, run_at it must still have)"""
-
 
 def find(
-    connection: sqlite3.Connection, queues: Sequence[str], now_us: int, after: WaitsSeen | None
-) -> tuple[list[Change], WaitsSeen | None]:
-    """What to change of the next LOOK_AT_MOST waiting jobs, and where that ended; None: with the last one.
-
-    A job that was never started waits for the moment its user has named, whatever the clock says.
-    """
-    changes, left = list[Change](), LOOK_AT_MOST
+    connection: sqlite3.Connection, queues: Sequence[str], after_us: int, seen: WaitsSeen | None
+) -> tuple[list[Wait], WaitsSeen | None]:
+    """Those of the next LOOK_AT_MOST waiting jobs that were started before, and where that ended; None: with the last."""
+    found, left = list[Wait](), LOOK_AT_MOST
     places = [(queue, state) for queue in queues for state in _STATES]
-    # What is due within a second has nothing to gain.
-    seen = after or WaitsSeen(0, now_us + STEP_US, 0)
-    for at, (queue, state) in list(enumerate(places))[seen.place :]:
-        if at != seen.place:
-            seen = WaitsSeen(at, now_us + STEP_US, 0)
-        values = (queue, state.value, seen.run_at_us, seen.run_at_us, seen.job_id, left)
+    first = seen.place if seen is not None else 0
+    for place in range(first, len(places)):
+        queue, state = places[place]
+        _, run_at_us, job_id = seen if seen is not None and place == first else (place, after_us, 0)
+        values = (queue, state.value, run_at_us, run_at_us, job_id, left)
         rows = connection.execute(QUERIES["waits"], values).fetchall()
-        changes += _changes(rows, now_us)
+        # A job that was never started waits for the moment its user has named.
+        found += [Wait(*row) for row in rows if row[2] is not None]
         left -= len(rows)
         if left <= 0:
             job_id, run_at_us, _ = rows[-1]
-            return changes, WaitsSeen(at, run_at_us, job_id)
-    return changes, None
+            return found, WaitsSeen(place, run_at_us, job_id)
+    return found, None
 
 
-def _changes(rows: Iterable[tuple[int, int, int | None]], now_us: int) -> Iterable[Change]:
-    for job_id, run_at_us, put_off_us in rows:
-        if put_off_us is None:
-            continue
-        due_us = rebased_us(run_at_us, put_off_us, now_us=now_us)
-        if due_us != run_at_us:
-            yield due_us, job_id, run_at_us
-
-
-def rebase(connection: sqlite3.Connection, changes: Iterable[Change]) -> int:
-    """Write these; gives how many still waited as they did when they were looked for."""
-    return connection.executemany(QUERIES["rebase_wait"], changes).rowcount
+def rebase(connection: sqlite3.Connection, changes: Iterable[Rebase]) -> int:
+    """Move these; gives how many still waited as they did when they were looked for."""
+    values = [(each.run_at_us, each.job_id, each.was_us) for each in changes]
+    return connection.executemany(QUERIES["rebase_wait"], values).rowcount
