@@ -10,7 +10,7 @@ from typing import TypeVar
 import msgspec
 
 from mpdispatch import sqlite3
-from mpdispatch.clock import Instant
+from mpdispatch.clock import Instant, boot_us
 from mpdispatch.errors import LeaseLostError
 from mpdispatch.failpoints import failpoint
 from mpdispatch.model import (
@@ -160,6 +160,7 @@ class SQLiteLedger:
             if idle is not None:
                 return idle
 
+        asked_us = boot_us()
         is_synced = bool(transitions or progress or outputs)
         again = [each for each in transitions if not each.state.is_terminal]
 
@@ -188,7 +189,11 @@ class SQLiteLedger:
                 )
             has_more = claiming.stage(connection, planner, now, seen)
             failpoint("claim.after_stage")
-            claim = claiming.claim(connection, owner, planner, slots, now, seen, ready)
+            at = now
+            if planner.rated:
+                # A token is charged at the moment of the claim: we may have waited for the lock.
+                at = Instant(now.wall_us, now.boot_us + boot_us() - asked_us)
+            claim = claiming.claim(connection, owner, planner, slots, at, seen, ready)
             has_more = has_more or claim.has_more
             return Turn(
                 claimed=claim.jobs,
@@ -197,7 +202,7 @@ class SQLiteLedger:
                 parked=claim.parked,
                 has_more=has_more,
                 next_due_us=None if has_more else claiming.next_due_us(connection, planner.queues, seen),
-                next_token_us=claiming.next_token_us(connection, planner, slots, now, seen),
+                next_token_us=claiming.next_token_us(connection, planner, slots, at, seen),
                 held_back=claim.held.counts,
                 held_from=claim.held.first,
                 is_synced=is_synced or not claim.jobs,
