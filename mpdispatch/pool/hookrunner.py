@@ -33,6 +33,7 @@ from mpdispatch.pool.frames import Attach, Boot, decode_preamble, encode
 from mpdispatch.pool.launch import launch
 from mpdispatch.pool.linux import die_with
 from mpdispatch.pool.process import WorkerProcess
+from mpdispatch.pool.repeated import Repeated
 
 __all__ = ["HookRunner", "main"]
 
@@ -72,6 +73,7 @@ class HookRunner:
         )
         self._wanted = frozenset(kind for kind, hook in HOOKS.items() if hook in wanted)
         self._token, self._kin, self._log = token, kin, log
+        self._repeats = Repeated(log)
         self._number = 0
         self._started_at_s = 0.0
         self._process: WorkerProcess | None = None
@@ -100,8 +102,13 @@ class HookRunner:
         for start in range(0, len(events), _EVENTS_PER_FRAME):
             chunk = events[start : start + _EVENTS_PER_FRAME]
             if not self._send(encode_events(chunk)):
-                self._log.error(
-                    "the hook process is gone: %d events are lost", len(chunk), extra={"lost": len(chunk)}
+                self._repeats.say(
+                    "gone",
+                    logging.ERROR,
+                    "the hook process is gone: %d events are lost",
+                    len(chunk),
+                    extra={"lost": len(chunk)},
+                    count=len(chunk),
                 )
 
     def _send(self, frame: bytes) -> bool:
@@ -123,7 +130,12 @@ class HookRunner:
         try:
             self._start()
         except OSError as error:
-            self._log.error("cannot start the hook process", extra={"error": str(error)})
+            self._repeats.say(
+                ("start", error.errno),
+                logging.ERROR,
+                "cannot start the hook process",
+                extra={"error": str(error)},
+            )
             return False
         return True
 
@@ -132,7 +144,9 @@ class HookRunner:
         assert process is not None
         process.kill()
         if process.wait_end(1.0):
-            self._log.error("the hook process %s", process.ending, extra={"pid": process.pid})
+            self._repeats.say(
+                "ended", logging.ERROR, "the hook process %s", process.ending, extra={"pid": process.pid}
+            )
         self._forget(process)
 
     def _forget(self, process: WorkerProcess) -> None:
@@ -145,6 +159,7 @@ class HookRunner:
     def close(self, timeout_s: float) -> None:
         """Let it finish what it has, at most this long."""
         self._is_closing = True
+        self._repeats.close()
         process = self._process
         if process is None:
             return

@@ -30,6 +30,7 @@ from mpdispatch.model import (
     Transition,
 )
 from mpdispatch.store.filters import DeadLetterFilter, JobFilter
+from mpdispatch.store.waits import Rebase, Wait, WaitsSeen
 
 __all__ = [
     "DeadLetterFilter",
@@ -106,6 +107,10 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
     then nobody waits for it."""
     next_token_us: int | None
     """Boottime at which a rate-limited queue gets its next token, if that holds a due job back."""
+    held_back: Mapping[str, int] = {}
+    """Due jobs per rate-limited queue, at least so many, that have a token and were not claimed for want of a worker."""
+    held_from: tuple[int, int, int] | None = None
+    """(-priority, run_at, id) of the first of them; None: they come after all that was claimed."""
     is_synced: bool = True
     """False: this turn only claimed, and a power cut before `sync` may forget that it did."""
 
@@ -319,11 +324,15 @@ class Ledger(Protocol):
         now: Instant,
         planner: Planner | None = None,
         slots: int = 0,
+        ready: int | None = None,
         progress: Sequence[Progress] = (),
         outputs: Sequence[Output] = (),
         is_expected: bool = False,
     ) -> Turn:
         """One transaction: record these outcomes, stage what is due, claim up to `slots` jobs as planned.
+
+        `ready`: how many of the jobs claimed, the first ones, would be begun at once (None: all of them); those of
+        rate-limited queues are claimed only so.
 
         Takes no write lock if there is nothing to record and nothing due; with `is_expected` (somebody has just
         enqueued something) it is not looked for that first. A turn that records nothing is not synced
@@ -367,6 +376,25 @@ class Ledger(Protocol):
 
     def housekeep(self) -> None:
         """Checkpoint the WAL if it has grown past 8 MiB, and such. Never blocks; call it between turns."""
+        ...
+
+    def forget_late_cancels(self) -> bool:
+        """Forget requests to cancel jobs that completed all the same, a bounded number; True: there may be more.
+
+        Costs nothing unless `cancel_requests` has met any.
+        """
+        ...
+
+    def waits(
+        self, queues: Sequence[str], *, after_us: int, seen: WaitsSeen | None = None
+    ) -> tuple[Sequence[Wait], WaitsSeen | None]:
+        """Jobs of these queues that were put off until a wall time past `after_us`: some, those behind `seen`; and how
+        far it came (None: to the end). A read of a bounded number of rows.
+        """
+        ...
+
+    def rebase(self, changes: Sequence[Rebase]) -> int:
+        """Have these be due at another time, unless that has changed since; gives how many."""
         ...
 
     def has_changed(self) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from mpdispatch.clock import Instant
 from mpdispatch.config import Config
 from mpdispatch.pool.frames import Wrote
@@ -36,7 +38,7 @@ class Hearing:
         shutdown: Shutdown,
         teller: Teller | None,
     ) -> None:
-        self._crew, self._pool, self._log = crew, crew.pool, crew.log
+        self._crew, self._pool, self._repeats = crew, crew.pool, crew.repeats
         self._books, self._assigner, self._turns = books, assigner, turns
         self._shutdown, self._teller = shutdown, teller
         self._max_worker_rss = config.max_worker_rss
@@ -72,7 +74,7 @@ class Hearing:
 
     def _look_at_worker(self, event: Settled, now_us: int) -> None:
         """A worker that has done a job works; one that has grown too large has done its last."""
-        self._assigner.boot_worked()
+        self._assigner.boot_worked(event.worker)
         limit, run = self._max_worker_rss, getattr(event.outcome, "run", None)
         if limit is not None and run is not None and (run.max_rss_bytes or 0) > limit:
             self._books.put_back(event.worker.recall(), now_us)
@@ -80,7 +82,13 @@ class Hearing:
 
     def _did_not_start(self, event: BootFault, now_us: int) -> None:
         self._assigner.boot_failed(now_us)
-        self._log.error("a worker did not start", extra={"reason": event.reason, "traceback": event.traceback})
+        self._repeats.say(
+            ("boot", event.reason),
+            logging.ERROR,
+            "a worker did not start",
+            extra={"reason": event.reason, "traceback": event.traceback},
+            in_full=2,  # after the second of the zygote's the others come otherwise
+        )
         if self._assigner.boot_failures >= _BOOT_TRIES and not self._pool.ready:
             self._turns.release_backlog()
 
@@ -95,6 +103,11 @@ class Hearing:
         ):
             # It imported the app and ended by itself: as good as not started, or we would start it for ever.
             self._assigner.boot_failed(now_us)
-            self._log.error("a worker ended before its first job", extra={"how": str(ending)})
+            self._repeats.say(
+                ("ended early", str(ending)),
+                logging.ERROR,
+                "a worker ended before its first job",
+                extra={"how": str(ending)},
+            )
         if self._crew.is_subreaper:
             reap_strays(self._pool.family)

@@ -12,6 +12,7 @@ timeouts, cancels and signals go on. It is the only writer of the jobs it runs.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 from mpdispatch.clock import SECOND_US
@@ -38,12 +39,14 @@ from mpdispatch.supervisor.hearing import Hearing
 from mpdispatch.supervisor.membership import Membership
 from mpdispatch.supervisor.peers import Peers
 from mpdispatch.supervisor.prune import Pruner
+from mpdispatch.supervisor.rated import RatedQueues
 from mpdispatch.supervisor.reconcile import Reconciler
 from mpdispatch.supervisor.rescue import Rescuer
 from mpdispatch.supervisor.shutdown import Ending, Shutdown
 from mpdispatch.supervisor.telling import Teller
 from mpdispatch.supervisor.trouble import Trouble
 from mpdispatch.supervisor.turns import Turns
+from mpdispatch.supervisor.upkeep import Upkeep
 
 __all__ = ["Ending", "Supervisor"]
 
@@ -83,15 +86,17 @@ class Supervisor:
         self._crew, self._pool, self._clock, self._log = crew, crew.pool, crew.clock, crew.log
         self._is_drain, self._is_traced = drain, is_traced
         self._teller = teller
-        self.books = Books()
+        self.books = Books(rated=RatedQueues.of(queue_configs))
         self._ledger: Ledger = store.ledger()
-        self._members = Membership(self._ledger, self._clock, config, app=app, version=version, log=crew.log)
+        self._members = Membership(
+            self._ledger, self._clock, config, app=app, version=version, log=crew.log, repeats=crew.repeats
+        )
         self._berth = Berth(crew, store, self._ledger, self._members, config, store_for_workers)
-        rescuer = Rescuer(self._ledger, self._clock, rulebook, self.books, crew.log, teller)
+        rescuer = Rescuer(self._ledger, self._clock, rulebook, self.books, crew.log, teller, crew.repeats)
         self._poll_us = round(config.poll_interval * SECOND_US)
         self._peers = Peers(rescuer, crew.ears, poll_us=self._poll_us)
-        self._assigner = Assigner(self._pool, self.books, config, rulebook, crew.log)
-        self._enforcer = Enforcer(self._pool, config, crew.log)
+        self._assigner = Assigner(self._pool, self.books, config, rulebook, crew.repeats)
+        self._enforcer = Enforcer(self._pool, config, crew.repeats)
         self._turns = Turns(
             self._ledger,
             self._clock,
@@ -103,15 +108,17 @@ class Supervisor:
             queue_configs=queue_configs,
             app=app,
             log=crew.log,
+            repeats=crew.repeats,
             teller=teller,
             default_timeout_us=None if default_timeout_s is None else round(default_timeout_s * SECOND_US),
         )
         self._reconciler = Reconciler(
-            self._ledger, self._pool, self.books, self._turns, self._enforcer, crew.log
+            self._ledger, self._pool, self.books, self._turns, self._enforcer, crew.repeats
         )
         self._pruner = Pruner(self._ledger, self._clock, config, crew.log)
+        self._upkeep = Upkeep(self._ledger, self._clock, tuple(config.queues), crew.log)
         self._shutdown = Shutdown(config)
-        self._trouble = Trouble(self._ledger, crew.log)
+        self._trouble = Trouble(self._ledger, crew.log, crew.repeats)
         self._hearing = Hearing(
             crew,
             config,
@@ -137,8 +144,9 @@ class Supervisor:
 
     def _fence(self, why: str) -> None:
         """Our lease is not surely ours: kill all workers, forget everything, join anew; then rescue what we left."""
-        self._log.error(
-            "lost trust in our own lease; starting over", extra={"owner": self._members.owner, "why": why}
+        facts = {"owner": self._members.owner, "why": why}
+        self._crew.repeats.say(
+            "fence", logging.ERROR, "lost trust in our own lease; starting over", extra=facts
         )
         self._peers.give_up(self._members.owner)
         self.books.stale_writes += len(self.books.unwritten)
@@ -208,6 +216,7 @@ class Supervisor:
         self._linger_s = 0.0
         if not self._shutdown.is_on:
             assigner.assign(now_us)
+            turns.release_late()
             if (at := assigner.staff(now_us, has_more=turns.has_more)) is not None:
                 due.append(at)
             if assigner.is_backlog_stuck(now_us):
@@ -229,7 +238,7 @@ class Supervisor:
         due = [now_us + self._poll_us]
         if is_well:
             due += [self._members.next_us, self._peers.due_us, turns.sync_at_us]
-            due += [self._pruner.next_us or 0, self.books.outputs.next_us or 0]
+            due += [self._pruner.next_us or 0, self.books.outputs.next_us or 0, self._upkeep.next_us]
         else:
             due.append(self._trouble.until_us)
         if turns.claim_at_us > now_us:
@@ -243,6 +252,8 @@ class Supervisor:
             due.append(at)
         if (at := look_at_boots(self._pool, self._log, now_us)) is not None:
             due.append(at)
+        if (at := self._crew.repeats.look()) is not None:
+            due.append(at)
         if self._pool.is_hushed:
             due.append(now_us + _LOOK_US)
         return due
@@ -251,7 +262,7 @@ class Supervisor:
         """Whether another turn would have something to do right away: the last one did not write or claim all."""
         turns = self._turns
         return bool(self.books.unwritten or self.books.progress) or (
-            not self._shutdown.is_on and turns.claim_at_us <= now_us and self._assigner.free_slots(now_us) > 0
+            not self._shutdown.is_on and turns.wants_claim(now_us)
         )
 
     def _guarded(self, step: Callable[[], None], now_us: int) -> bool:
@@ -263,7 +274,8 @@ class Supervisor:
         except LeaseLostError as error:
             self._pool.kill_all()
             self._members.distrust()
-            self._log.error("another supervisor took our jobs over", extra={"owner": error.owner})
+            facts = {"owner": error.owner}
+            self._crew.repeats.say("lost", logging.ERROR, "another supervisor took our jobs over", extra=facts)
         except (StoreVanished, StoreCorrupt, StoreIOError) as error:
             self._log.error("the store cannot be used any more, so this supervisor ends: %s", error)
             self._end(error.exit_code)
@@ -295,7 +307,8 @@ class Supervisor:
             self._cancels_due = False
         if self._shutdown.is_on or self._turns.linger_us(now_us) == 0:
             self._turns.take(self._members.owner, now_us, may_claim=not self._shutdown.is_on)
-            self._ledger.housekeep()
+            if self._upkeep.step():
+                self._turns.claim_at_us = 0
         self._turns.sync_if_due(now_us)
         self._pruner.prune(now_us)
         if self._shutdown.is_on or self._is_drain:
@@ -395,5 +408,6 @@ class Supervisor:
         """Let go of everything; what is still ours in the store is left to a rescuer."""
         self._peers.close()
         self._pool.kill_all()
+        self._crew.repeats.close()
         self._berth.let_go()
         self._ledger.close()

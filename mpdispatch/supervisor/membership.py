@@ -12,6 +12,7 @@ from mpdispatch.errors import StoreBusy, StoreError
 from mpdispatch.ids import boot_id, host_name, machine_id, pid_namespace, process_id
 from mpdispatch.model import Registration
 from mpdispatch.policy.lease import lease, renew_every_us, trusted_until_boot_us
+from mpdispatch.pool.repeated import Repeated
 from mpdispatch.store.base import Lease, Ledger, Renewal
 
 __all__ = ["Membership"]
@@ -25,9 +26,17 @@ class Membership:
     """Our registration in the store. `owner` names it; a new registration has a new one."""
 
     def __init__(
-        self, ledger: Ledger, clock: Clock, config: Config, *, app: str, version: str, log: logging.Logger
+        self,
+        ledger: Ledger,
+        clock: Clock,
+        config: Config,
+        *,
+        app: str,
+        version: str,
+        log: logging.Logger,
+        repeats: Repeated,
     ) -> None:
-        self._ledger, self._clock, self._log = ledger, clock, log
+        self._ledger, self._clock, self._log, self._repeats = ledger, clock, log, repeats
         self._threshold_us = round(config.stale_job_threshold * SECOND_US)
         self._every_us = renew_every_us(round(config.heartbeat_interval * SECOND_US), self._threshold_us)
         me = process_id()
@@ -53,7 +62,9 @@ class Membership:
         now = self._clock.now()
         self.owner = self._ledger.register(self._who, Lease(*lease(now, self._threshold_us)), now=now)
         self._granted(now.boot_us)
-        self._log.info("registered", extra={"owner": self.owner, "queues": ",".join(self._who.queues)})
+        # Where the files beside the store cannot be made it is done over and over.
+        facts = {"owner": self.owner, "queues": ",".join(self._who.queues)}
+        self._repeats.say("registered", logging.INFO, "registered", extra=facts, in_full=2)
         return self.owner
 
     def leave(self) -> bool:

@@ -39,6 +39,7 @@ from mpdispatch.pool.evidence import Answered, Evidence, Start, read_evidence
 from mpdispatch.pool.kill import is_running, kill_marked, kill_tree, sweep
 from mpdispatch.pool.marks import MarkReader, marks_path
 from mpdispatch.pool.peers import verdict_on
+from mpdispatch.pool.repeated import Repeated
 from mpdispatch.store.base import Ledger
 from mpdispatch.supervisor.books import Books
 from mpdispatch.supervisor.telling import Teller
@@ -62,8 +63,10 @@ class Rescuer:
         books: Books,
         log: logging.Logger,
         teller: Teller | None = None,
+        repeats: Repeated | None = None,
     ) -> None:
         self._ledger, self._clock, self._rulebook, self._log = ledger, clock, rulebook, log
+        self._repeats = repeats or Repeated(log, clock)
         self._books, self._teller = books, teller
 
     def look(self, owner: int, given_up: Set[int]) -> tuple[list[PeerSupervisor], bool]:
@@ -86,7 +89,13 @@ class Rescuer:
                     took_over |= self.take_over(peer, verdict)
             except OSError as error:
                 # Nothing is concluded from what could not be seen: no descriptor left, mostly.
-                self._log.warning("cannot see whether supervisor %d lives: %s", peer.id, error)
+                self._repeats.say(
+                    ("unseen", peer.id, error.errno),
+                    logging.WARNING,
+                    "cannot see whether supervisor %d lives: %s",
+                    peer.id,
+                    error,
+                )
         return living, took_over
 
     def take_over(self, peer: PeerSupervisor, verdict: PeerVerdict) -> bool:
@@ -103,8 +112,11 @@ class Rescuer:
             try:
                 if reader.is_evidence and peer.boot_id == boot_id():
                     if not self._kill_leftovers(peer, reader):
-                        self._log.warning(
-                            "a leftover worker does not die; its jobs wait", extra={"owner": peer.id}
+                        self._repeats.say(
+                            ("leftover", peer.id),
+                            logging.WARNING,
+                            "a leftover worker does not die; its jobs wait",
+                            extra={"owner": peer.id},
                         )
                         return False
                     # Read again once its workers are gone: one may have begun or answered a job while we looked.
@@ -172,7 +184,9 @@ class Rescuer:
     def _read(self, path: Path) -> Evidence:
         evidence = read_evidence(path)
         if evidence.junk:
-            self._log.warning(
+            self._repeats.say(
+                ("junk", str(path)),
+                logging.WARNING,
                 "the workers of a dead supervisor have left junk",
                 extra={"path": str(path), "lines": evidence.junk},
             )

@@ -207,3 +207,10 @@ if gate := os.environ.get("BOOT_GATE"):
     sign(os.environ["BOOT_GATE"] + ".waiting")
     wait_for(gate)
 act(os.environ.get("BOOT_ACTION", ""))
+
+
+@engine.job()
+def snooze_once(seconds: float) -> None:
+    """Puts itself off at its first start."""
+    if current_job().fencing_token == 1:
+        raise Snooze(seconds)

@@ -21,7 +21,16 @@ from mpdispatch.errors import LeaseLostError
 from mpdispatch.failpoints import failpoint
 from mpdispatch.ids import boot_id
 from mpdispatch.model import ClaimedJob, ClaimFacts, ClaimPlan, Planner
-from mpdispatch.store.sqlite.choose import ID, PAYLOAD, QUEUE, Row, as_json, choose, claimable_parked
+from mpdispatch.store.sqlite.choose import (
+    ID,
+    PAYLOAD,
+    QUEUE,
+    HeldBack,
+    Row,
+    as_json,
+    choose,
+    claimable_parked,
+)
 from mpdispatch.store.sqlite.queries import QUERIES
 
 __all__ = [
@@ -29,8 +38,8 @@ __all__ = [
     "Glance",
     "claim",
     "glance",
-    "is_anything_claimable",
     "is_anything_staged",
+    "look_for_work",
     "next_due_us",
     "next_token_us",
     "stage",
@@ -55,6 +64,7 @@ class Claim(NamedTuple):
     jobs: list[ClaimedJob]
     parked: Mapping[str, int]
     has_more: bool
+    held: HeldBack
 
 
 # ---------------------------------------------------------------- facts
@@ -68,7 +78,9 @@ def glance(connection: sqlite3.Connection, owner: int) -> Glance:
     return seen
 
 
-def read_facts(connection: sqlite3.Connection, planner: Planner, now: Instant, seen: Glance) -> ClaimFacts:
+def read_facts(
+    connection: sqlite3.Connection, planner: Planner, now: Instant, seen: Glance, ready: int | None = None
+) -> ClaimFacts:
     """What the planner needs to know; counts and buckets only where there are limits."""
     running = {
         queue: connection.execute(QUERIES["running_in"], (queue,)).fetchone()[0] for queue in planner.limited
@@ -82,7 +94,7 @@ def read_facts(connection: sqlite3.Connection, planner: Planner, now: Instant, s
     paused = frozenset[str]()
     if seen.has_paused:
         paused = frozenset(row[0] for row in connection.execute(QUERIES["paused"]))
-    return ClaimFacts(now=now, running=running, buckets=buckets, paused=paused)
+    return ClaimFacts(now=now, running=running, buckets=buckets, paused=paused, ready=ready)
 
 
 def _open_queues(plan: ClaimPlan, facts: ClaimFacts) -> dict[str, int]:
@@ -93,18 +105,35 @@ def _queues_with_due(connection: sqlite3.Connection, queues: Iterable[str]) -> l
     return [row[0] for row in connection.execute(QUERIES["queues_with_due"], (as_json(queues),))]
 
 
-def is_anything_claimable(
-    connection: sqlite3.Connection, planner: Planner, slots: int, now: Instant, seen: Glance
-) -> bool:
+class Found(NamedTuple):
+    """What a look before a claim has found."""
+
+    is_claimable: bool
+    held_back: Mapping[str, int]
+    """See `Turn`."""
+
+
+def look_for_work(
+    connection: sqlite3.Connection,
+    planner: Planner,
+    slots: int,
+    now: Instant,
+    seen: Glance,
+    ready: int | None = None,
+) -> Found:
     """Whether a claim would find a row. Reads only, so that an idle supervisor takes no write lock."""
-    facts = read_facts(connection, planner, now, seen)
+    facts = read_facts(connection, planner, now, seen, ready)
     plan = planner.plan(slots, facts)
     queues = _open_queues(plan, facts) if plan.total > 0 else {}
+    held_back = dict[str, int]()
+    if plan.ready == 0 and (waiting := [queue for queue in queues if queue in planner.rated]):
+        held_back = dict.fromkeys(_queues_with_due(connection, waiting), 1)
+        queues = {queue: most for queue, most in queues.items() if queue not in planner.rated}
     if not queues:
-        return False
+        return Found(False, held_back)
     if _queues_with_due(connection, queues):
-        return True
-    return bool(seen.has_parked and claimable_parked(connection, planner, queues))
+        return Found(True, held_back)
+    return Found(bool(seen.has_parked and claimable_parked(connection, planner, queues)), held_back)
 
 
 # ---------------------------------------------------------------- what is due later
@@ -156,16 +185,26 @@ def next_token_us(
 
 
 def claim(
-    connection: sqlite3.Connection, owner: int, planner: Planner, slots: int, now: Instant, seen: Glance
+    connection: sqlite3.Connection,
+    owner: int,
+    planner: Planner,
+    slots: int,
+    now: Instant,
+    seen: Glance,
+    ready: int | None = None,
 ) -> Claim:
     """Take up to `slots` due jobs, as planned, in due order; park those nobody here can run."""
-    facts = read_facts(connection, planner, now, seen)
+    facts = read_facts(connection, planner, now, seen, ready)
     plan = planner.plan(slots, facts)
     left = _open_queues(plan, facts)
     total = min(plan.total, slots)
     if total <= 0 or not left:
-        return Claim([], {}, False)
-    rows, parked, has_more = choose(connection, planner, left, total, has_parked=bool(seen.has_parked))
+        return Claim([], {}, False, HeldBack())
+    rows, parked, has_more, held = choose(
+        connection, planner, left, total, has_parked=bool(seen.has_parked), ready=plan.ready
+    )
+    if plan.ready is not None and total < slots and not parked:
+        has_more = False  # all that limits leave was taken; `next_token_us` says when there is more
     if parked:
         connection.executemany(QUERIES["park"], parked)
     if rows:
@@ -177,7 +216,7 @@ def claim(
         reasons[reason] = reasons.get(reason, 0) + 1
     if any(row[PAYLOAD] is None for row in rows):
         rows = [row if row[PAYLOAD] is not None else _with_large(connection, row) for row in rows]
-    return Claim(list(starmap(ClaimedJob, rows)), reasons, has_more)
+    return Claim(list(starmap(ClaimedJob, rows)), reasons, has_more, held)
 
 
 def _take(connection: sqlite3.Connection, owner: int, rows: list[Row], now: Instant) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import starmap
 from pathlib import Path
 from typing import TypeVar
@@ -10,7 +10,7 @@ from typing import TypeVar
 import msgspec
 
 from mpdispatch import sqlite3
-from mpdispatch.clock import Instant
+from mpdispatch.clock import Instant, boot_us
 from mpdispatch.errors import LeaseLostError
 from mpdispatch.failpoints import failpoint
 from mpdispatch.model import (
@@ -23,8 +23,8 @@ from mpdispatch.model import (
     Transition,
 )
 from mpdispatch.store.base import Lease, LeftBehind, Progress, Renewal, Turn
+from mpdispatch.store.sqlite import cancels, draining, pruning, reads, waits
 from mpdispatch.store.sqlite import claim as claiming
-from mpdispatch.store.sqlite import draining, pruning, reads
 from mpdispatch.store.sqlite import finish as finishing
 from mpdispatch.store.sqlite import outputs as output_table
 from mpdispatch.store.sqlite.connection import Flush, Session
@@ -32,6 +32,7 @@ from mpdispatch.store.sqlite.holder import holder_of
 from mpdispatch.store.sqlite.place import Place
 from mpdispatch.store.sqlite.queries import QUERIES
 from mpdispatch.store.sqlite.wake import Bell, Knocker, remove_bell
+from mpdispatch.store.waits import Rebase, Wait, WaitsSeen
 
 __all__ = ["SQLiteLedger"]
 
@@ -51,6 +52,7 @@ class SQLiteLedger:
         self._bell: Bell | None = None
         self._knocker: Knocker | None = None
         self._seen: tuple[Session, int] | None = None
+        self._has_late_cancels = False
 
     @property
     def side_dir(self) -> Path:
@@ -130,7 +132,8 @@ class SQLiteLedger:
         return self._write(work, "renew")
 
     def cancel_requests(self, owner: int) -> list[tuple[int, int]]:
-        return self._read(lambda c: c.execute(QUERIES["cancel_requests"], (owner,)).fetchall())
+        found, self._has_late_cancels = self._read(lambda c: cancels.requests(c, owner))
+        return found
 
     # -- the turn -------------------------------------------------------------------------------
 
@@ -142,6 +145,7 @@ class SQLiteLedger:
         now: Instant,
         planner: Planner | None = None,
         slots: int = 0,
+        ready: int | None = None,
         progress: Sequence[Progress] = (),
         outputs: Sequence[Output] = (),
         is_expected: bool = False,
@@ -149,12 +153,14 @@ class SQLiteLedger:
         """One transaction: record these outcomes, stage what is due, claim up to `slots` jobs as planned.
 
         A turn that might find nothing looks first, and takes no lock if so; with `is_expected` it does not look.
+        Of rate-limited queues it claims only what `ready` workers begin at once.
         """
         if not transitions and not progress and not outputs and not is_expected:
-            idle = self._read(lambda c: _idle_turn(c, owner, planner, slots, now))
+            idle = self._read(lambda c: _idle_turn(c, owner, planner, slots, now, ready))
             if idle is not None:
                 return idle
 
+        asked_us = boot_us()
         is_synced = bool(transitions or progress or outputs)
         again = [each for each in transitions if not each.state.is_terminal]
 
@@ -183,7 +189,11 @@ class SQLiteLedger:
                 )
             has_more = claiming.stage(connection, planner, now, seen)
             failpoint("claim.after_stage")
-            claim = claiming.claim(connection, owner, planner, slots, now, seen)
+            at = now
+            if planner.rated:
+                # A token is charged at the moment of the claim: we may have waited for the lock.
+                at = Instant(now.wall_us, now.boot_us + boot_us() - asked_us)
+            claim = claiming.claim(connection, owner, planner, slots, at, seen, ready)
             has_more = has_more or claim.has_more
             return Turn(
                 claimed=claim.jobs,
@@ -192,7 +202,9 @@ class SQLiteLedger:
                 parked=claim.parked,
                 has_more=has_more,
                 next_due_us=None if has_more else claiming.next_due_us(connection, planner.queues, seen),
-                next_token_us=claiming.next_token_us(connection, planner, slots, now, seen),
+                next_token_us=claiming.next_token_us(connection, planner, slots, at, seen),
+                held_back=claim.held.counts,
+                held_from=claim.held.first,
                 is_synced=is_synced or not claim.jobs,
             )
 
@@ -261,6 +273,23 @@ class SQLiteLedger:
         """Checkpoint the WAL if it has grown past 8 MiB and nobody is writing."""
         self._session().checkpoint_if_large()
 
+    def forget_late_cancels(self) -> bool:
+        """Forget requests to cancel jobs that completed all the same, some of them; True: there may be more."""
+        if self._has_late_cancels:
+            gone = self._write(cancels.forget_late, "cancels", flush=Flush.LATER)
+            self._has_late_cancels = gone >= cancels.FORGET_AT_ONCE
+        return self._has_late_cancels
+
+    def waits(
+        self, queues: Sequence[str], *, after_us: int, seen: WaitsSeen | None = None
+    ) -> tuple[Sequence[Wait], WaitsSeen | None]:
+        """Jobs that were put off, some of them, and how far that came. A read."""
+        return self._read(lambda c: waits.find(c, queues, after_us, seen))
+
+    def rebase(self, changes: Sequence[Rebase]) -> int:
+        """Have these be due at another time, unless that has changed since; gives how many."""
+        return self._write(lambda c: waits.rebase(c, changes), "rebase", flush=Flush.LATER)
+
     def has_changed(self) -> bool:
         """By `PRAGMA data_version`, which counts the commits of other connections. A new connection has changed."""
         session = self._session()
@@ -304,20 +333,28 @@ def _cancelled_instead(
     if not transitions:
         return []
     again = {(each.job_id, each.starts) for each in transitions}
-    return [each for each in connection.execute(QUERIES["cancel_requests"], (owner,)) if each in again]
+    return [each for each in cancels.requests(connection, owner)[0] if each in again]
 
 
 def _idle_turn(
-    connection: sqlite3.Connection, owner: int, planner: Planner | None, slots: int, now: Instant
+    connection: sqlite3.Connection,
+    owner: int,
+    planner: Planner | None,
+    slots: int,
+    now: Instant,
+    ready: int | None,
 ) -> Turn | None:
     """The answer of a turn that has nothing to write, or None if there is something."""
     seen = claiming.glance(connection, owner)
     next_due_us = next_token_us = None
+    held_back: Mapping[str, int] = {}
     if planner is not None:
         if claiming.is_anything_staged(connection, planner, now, seen):
             return None
-        if slots > 0 and claiming.is_anything_claimable(connection, planner, slots, now, seen):
-            return None
+        if slots > 0:
+            is_claimable, held_back = claiming.look_for_work(connection, planner, slots, now, seen, ready)
+            if is_claimable:
+                return None
         next_due_us = claiming.next_due_us(connection, planner.queues, seen)
         next_token_us = claiming.next_token_us(connection, planner, slots, now, seen)
     return Turn(
@@ -327,4 +364,5 @@ def _idle_turn(
         has_more=False,
         next_due_us=next_due_us,
         next_token_us=next_token_us,
+        held_back=held_back,
     )

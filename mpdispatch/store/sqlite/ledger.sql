@@ -31,6 +31,32 @@ SELECT id, starts FROM mpdispatch_jobs WHERE owner = ?;
 -- By a partial index that is nearly always empty.
 SELECT id, starts FROM mpdispatch_jobs WHERE cancel_requested_us IS NOT NULL AND +owner = ?;
 
+-- name: has_late_cancels
+-- The oldest request comes first, and few are of jobs that run.
+SELECT EXISTS (SELECT 1 FROM mpdispatch_jobs WHERE cancel_requested_us IS NOT NULL AND +owner IS NULL);
+
+-- name: cancel_requests_of
+-- The same as cancel_requests by way of the owner's jobs: while there are many requests that came too late.
+SELECT id, starts FROM mpdispatch_jobs WHERE owner = ? AND +cancel_requested_us IS NOT NULL;
+
+-- name: forget_late_cancels
+-- Nobody sees it: an ended job was not cancelled.
+UPDATE mpdispatch_jobs SET cancel_requested_us = NULL
+WHERE id IN (SELECT id FROM mpdispatch_jobs WHERE cancel_requested_us IS NOT NULL AND +owner IS NULL LIMIT ?);
+
+-- name: waits
+-- Waiting jobs in the order they are due, with when their last start ended; from one of them on.
+SELECT
+    j.id, j.run_at_us,
+    (SELECT a.finished_at_us FROM mpdispatch_attempt_rows AS a WHERE a.job_id = j.id AND a.starts = j.starts)
+FROM mpdispatch_jobs AS j
+WHERE j.line = 2 AND j.queue = ? AND j.state = ? AND j.run_at_us >= ? AND (j.run_at_us > ? OR j.id > ?)
+ORDER BY j.run_at_us, j.id LIMIT ?;
+
+-- name: rebase_wait
+-- Unless it has been claimed, moved or ended since.
+UPDATE mpdispatch_jobs SET run_at_us = ? WHERE id = ? AND +line = 2 AND run_at_us = ?;
+
 -- name: lease_of
 -- Has it renewed since it was looked at?
 SELECT heartbeat_us, lease_until_us, lease_until_boot_us FROM mpdispatch_supervisors WHERE id = ?;
