@@ -54,6 +54,7 @@ from mpdispatch.pool.inbox import Inbox, Tokens
 from mpdispatch.pool.linux import become_subreaper, die_with, give_back_memory, set_oom_score
 from mpdispatch.pool.marks import Ring
 from mpdispatch.pool.outbox import LINE_BYTES, OutboxWriter
+from mpdispatch.pool.sigterm import leave_sigterm_to_supervisor, restore_sigterm_in_forks
 
 _log = logging.getLogger("mpdispatch.worker")
 
@@ -104,6 +105,8 @@ def _flush_output() -> None:
 
 def _settle_in(death_fd: int, supervisor_pid: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    leave_sigterm_to_supervisor()
+    restore_sigterm_in_forks()
     die_with(supervisor_pid, death_fd)
     become_subreaper()
     set_oom_score(500)
@@ -124,6 +127,7 @@ def _serve(channel: Channel, tokens: Tokens | None, app: AppEngine | None) -> No
         if app is None:
             before = open_descriptors()
             app = load(boot.app)
+            leave_sigterm_to_supervisor()
             hazards = tuple(fork_hazards(before))
             give_back_memory()
         description = app.describe()

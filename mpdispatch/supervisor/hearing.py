@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mpdispatch.clock import Instant
 from mpdispatch.config import Config
+from mpdispatch.model import Aborted, Raised
 from mpdispatch.pool.frames import Wrote
 from mpdispatch.pool.kill import reap_strays
 from mpdispatch.pool.pool import BootFault, Enqueued, Event, Gone, Ready, Returned, Said, Settled
@@ -44,7 +45,10 @@ class Hearing:
     def take(self, event: Event, now: Instant) -> bool:
         """Put it into the books. True: jobs came back, and somebody may have asked to cancel one of them."""
         if type(event) is Settled:  # first and plainly: one per job
-            self._turns.decide(event.job, event.outcome, event.worker, now)
+            outcome = event.outcome
+            if type(outcome) is Raised and outcome.signal == "SIGTERM":
+                outcome = self._cut_off(outcome)
+            self._turns.decide(event.job, outcome, event.worker, now)
             if self._max_worker_rss is not None or self._assigner.boot_failures:
                 self._look_at_worker(event, now.boot_us)
             return False
@@ -69,6 +73,13 @@ class Hearing:
             case Ready():
                 pass  # It is among the pool's ready ones by now; whether it can work, its first job tells.
         return False
+
+    def _cut_off(self, ended: Raised) -> Raised | Aborted:
+        """What became of a command that SIGTERM ended: in a stop it was that of the whole service, and no failure."""
+        if not (self._shutdown.is_on or self._crew.bell.rung):
+            return ended
+        self._shutdown.was_aborted = True
+        return Aborted(run=ended.run, error=ended.error)
 
     def _look_at_worker(self, event: Settled, now_us: int) -> None:
         """A worker that has done a job works; one that has grown too large has done its last."""
