@@ -29,7 +29,7 @@ from mpdispatch.execution.executor import Executor
 from mpdispatch.execution.hygiene import Hygiene, has_children, kill_children
 from mpdispatch.execution.loading import load
 from mpdispatch.execution.metering import BRIEF_US, EVERY
-from mpdispatch.model import Completed, Stream
+from mpdispatch.model import Answer, Completed, ErrorInfo, Raised, Run, Stream
 from mpdispatch.pool.channel import EXIT_CHANNEL_LOST, Channel, ChannelBroken
 from mpdispatch.pool.frames import (
     BELL,
@@ -51,6 +51,7 @@ from mpdispatch.pool.frames import (
 )
 from mpdispatch.pool.hazards import fork_hazards, open_descriptors
 from mpdispatch.pool.inbox import Inbox, Tokens
+from mpdispatch.pool.jobframes import UnreadableJob
 from mpdispatch.pool.linux import become_subreaper, die_with, give_back_memory, set_oom_score
 from mpdispatch.pool.marks import Ring
 from mpdispatch.pool.outbox import LINE_BYTES, OutboxWriter
@@ -223,15 +224,18 @@ class _Loop:
         """Brief jobs since it was looked for processes left behind."""
 
     def run(self) -> None:
-        while (message := self._inbox.next()) is not None:
-            outcome = self._executor.run(message.job(), message.reference)
+        while (job := self._inbox.next()) is not None:
+            if isinstance(job, UnreadableJob):
+                outcome: Answer = self._refused(job)
+            else:
+                outcome = self._executor.run(job, job.reference)
             if os.getpid() != self._pid:
                 # The handler forked and its child came back here: it must not answer in our name.
                 os._exit(EXIT_CHANNEL_LOST)
             if isinstance(outcome, Completed):
-                answer = encode(Done(message.id, message.starts, outcome.run, msgspec.Raw(outcome.result)))
+                answer = encode(Done(job.id, job.starts, outcome.run, msgspec.Raw(outcome.result)))
             else:
-                answer = encode(Ended(message.id, message.starts, outcome))
+                answer = encode(Ended(job.id, job.starts, outcome))
             run = outcome.run
             self._answer(answer, (run and run.duration_us) or 0)
 
@@ -247,12 +251,22 @@ class _Loop:
         _flush_output()
         reasons += self._hygiene.recycle_reasons + self._executor.recycle_reasons
         if reasons:
-            self._voice.say(answer, is_urgent=False)
+            self._inbox.shut()
+        # First: a job that has closed our descriptors is not to be counted as done. But nothing that came meanwhile is
+        # read before the answer is said: it may be anything, and this job has ended.
+        self._inbox.check()
+        self._voice.say(answer, is_urgent=False)
+        if reasons:
             self._voice.say(encode(Tired("; ".join(reasons))), is_urgent=True)
-        else:
-            # First: a job that has closed our descriptors is not to be counted as done.
-            self._inbox.look()
-            self._voice.say(answer, is_urgent=False)
+
+    def _refused(self, job: UnreadableJob) -> Raised:
+        """The outcome of a job whose row cannot be read: no other worker could, either."""
+        self._mark(job.id, job.starts)
+        error = ErrorInfo(
+            type="UnreadableJob", message=f"job {job.id}: its row in the store cannot be read: {job.why}"
+        )
+        run = Run(started_us=time.time_ns() // 1000, duration_us=0, worker_pid=self._pid)
+        return Raised(run=run, error=error, is_retryable=False)
 
     def _rest(self) -> None:
         if self._unasked:
@@ -260,6 +274,7 @@ class _Loop:
             reasons: list[str] = []
             self._end_children(reasons)
             if reasons:
+                self._inbox.shut()
                 self._voice.say(encode(Tired("; ".join(reasons))), is_urgent=True)
         self._voice.rest()
 
