@@ -177,6 +177,10 @@ class Inbox:
         else:
             self._channel.check()
 
+    def has_next(self, name: str) -> bool:
+        """Whether a job of this name is here to be the next, if it is not taken back."""
+        return bool(self._jobs) and self._jobs[0].name == name
+
     def shut(self) -> None:
         """Let nothing more be begun here: what is not begun is left for the supervisor to take back."""
         # Where nothing can be taken back, what has been sent is to be run.
@@ -199,6 +203,8 @@ class Inbox:
                 count = len(self._jobs)
                 self._jobs.clear()
                 self._on_dropped(count)
+                if self._is_shut:
+                    return self.next()
                 continue
             self._on_rest()
             if self._is_stopped:

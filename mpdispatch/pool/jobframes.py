@@ -38,6 +38,7 @@ class UnreadableJob(msgspec.Struct, frozen=True, gc=False):
     starts: int
     why: str
     size: int
+    name: str = ""
     payload: bytes = b""
 
 

@@ -95,13 +95,17 @@ def _leave(status: int) -> NoReturn:
     os._exit(status)
 
 
-def _flush_output() -> None:
-    """What a handler printed must not be lost if this process is killed next."""
+def _flush_output() -> bool:
+    """What a handler printed must not be lost if this process is killed next. False: a stream is closed."""
+    is_open = True
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except (OSError, ValueError, AttributeError):
-            continue  # closed or replaced by a handler: nothing to save
+        except ValueError:
+            is_open = False
+        except (OSError, AttributeError):
+            continue  # nobody reads it, or there is none
+    return is_open
 
 
 def _settle_in(death_fd: int, supervisor_pid: int) -> None:
@@ -220,8 +224,9 @@ class _Loop:
         app.hooks.route(self._note)
         signal.signal(signal.SIGUSR1, self._interrupt)
         self._hygiene = Hygiene.snapshot()
+        self._has_output = _flush_output()
         self._unasked = 0
-        """Brief jobs since it was looked for processes left behind."""
+        """Brief jobs since it was looked for processes left behind, and for what else takes long to look for."""
 
     def run(self) -> None:
         while (job := self._inbox.next()) is not None:
@@ -237,18 +242,19 @@ class _Loop:
             else:
                 answer = encode(Ended(job.id, job.starts, outcome))
             run = outcome.run
-            self._answer(answer, (run and run.duration_us) or 0)
+            self._answer(answer, (run and run.duration_us) or 0, job.name)
 
-    def _answer(self, answer: bytes, duration_us: int) -> None:
+    def _answer(self, answer: bytes, duration_us: int, name: str) -> None:
         """Undo what the handler left behind, then answer: its leftovers end before its outcome counts."""
         reasons: list[str] = []
         # It cannot have made a process, so only now and then is it asked; and always before the worker rests.
         self._unasked = self._unasked + 1 if duration_us < BRIEF_US and self._unasked < EVERY else 0
         if not self._unasked:
             self._end_children(reasons)
-        if changed := self._hygiene.restore(was_brief=self._unasked > 0):
+        if changed := self._hygiene.restore(was_brief=self._unasked > 0, goes_on=self._inbox.has_next(name)):
             _log.debug("put back what a job changed", extra={"changed": ", ".join(changed)})
-        _flush_output()
+        if not _flush_output() and self._has_output:
+            reasons.append("sys.stdout or sys.stderr was closed")
         reasons += self._hygiene.recycle_reasons + self._executor.recycle_reasons
         if reasons:
             self._inbox.shut()
@@ -269,17 +275,24 @@ class _Loop:
         return Raised(run=run, error=error, is_retryable=False)
 
     def _rest(self) -> None:
-        if self._unasked:
-            self._unasked = 0
-            reasons: list[str] = []
-            self._end_children(reasons)
-            if reasons:
-                self._inbox.shut()
-                self._voice.say(encode(Tired("; ".join(reasons))), is_urgent=True)
+        self._catch_up()
         self._voice.rest()
 
     def _dropped(self, count: int) -> None:
+        self._catch_up()
         self._voice.say(encode(Dropped(count)), is_urgent=True)
+
+    def _catch_up(self) -> None:
+        """See to what was left out after brief jobs: what comes next is no longer one of theirs."""
+        if not self._unasked:
+            return
+        self._unasked = 0
+        reasons: list[str] = []
+        self._end_children(reasons)
+        self._hygiene.restore()
+        if reasons := reasons + self._hygiene.recycle_reasons:
+            self._inbox.shut()
+            self._voice.say(encode(Tired("; ".join(reasons))), is_urgent=True)
 
     def _end_children(self, reasons: list[str]) -> None:
         if self._kills_children and has_children():

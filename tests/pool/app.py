@@ -26,6 +26,7 @@ from mpdispatch.execution.telemetry import Telemetry
 from mpdispatch.policy.backoff import Constant
 from tests.pool import tree
 from tests.pool.mischief import act
+from tests.pool.spoiling import SPOILS, state_of_process
 
 
 class App:
@@ -230,6 +231,18 @@ def terminate(how: str) -> int | None:
     process.terminate()
     process.join(10)
     return process.exitcode
+
+
+@engine.job()
+def spoil(how: str) -> None:
+    """Changes something for the whole process, and leaves it so."""
+    SPOILS[how]()
+
+
+@engine.job()
+def state() -> dict[str, Any]:
+    """What a job finds."""
+    return state_of_process()
 
 
 if gate := os.environ.get("BOOT_GATE"):
