@@ -18,6 +18,7 @@ from mpdispatch.pool.pool import Pool
 from mpdispatch.pool.process import WorkerProcess, WorkerState
 from mpdispatch.supervisor.books import Books
 from mpdispatch.supervisor.succession import Succession
+from mpdispatch.supervisor.suspects import Suspects
 
 __all__ = ["Assigner"]
 
@@ -54,7 +55,11 @@ class Assigner:
         self._last_spawn_us = 0
         self.boot_failures = 0
         self._boot_after_us = 0
+        self._was_once = False
+        self.is_wary = False
+        """Whether workers have ended before they began anything, and no job has shown since that they work."""
         self.estimates = Estimates()
+        self.suspects = Suspects()
 
     # -- how much to claim ------------------------------------------------------------------------------
 
@@ -132,7 +137,7 @@ class Assigner:
             return
         estimates: dict[str, int | None] = {}
         references: dict[str, str | None] = {}
-        ready = self._pool.ready
+        suspects, ready = self.suspects.deaths, self._pool.ready
         # The newest, for there may be more than are wanted: those that are to take another's place.
         idle = [w for w in ready if not w.hand and w.unsettled < RING_JOBS]
         del idle[: max(0, len(idle) - self._not_at_work())]
@@ -143,14 +148,15 @@ class Assigner:
         given: dict[int, WorkerProcess] = {}
         at = 0
         while at < len(backlog):
-            if at >= _LOOK_AHEAD or (not idle and loads == []):
+            # A suspect goes to a worker that has nothing else, and gets nothing else. It is not passed by for ever.
+            if at >= _LOOK_AHEAD or (not idle and (loads == [] or backlog[at].id in suspects)):
                 kept.extend(backlog[at:])
                 break
             name, count = backlog[at].name, 1
             if name not in estimates:
                 estimates[name] = self.estimates.of(name)
                 references[name] = self._rulebook.reference_for(name)
-            estimate = estimates[name]
+            estimate = None if backlog[at].id in suspects else estimates[name]
             if idle:
                 load, worker = 0, idle.pop()
             elif estimate is None or estimate >= self._window_us:
@@ -192,6 +198,8 @@ class Assigner:
         )
         if self._jobs_per_worker is not None:
             most = min(most, self._jobs_per_worker - worker.jobs_sent)
+        if self.suspects.deaths:
+            return 1
         name, count = backlog[at].name, 1
         while count < most and backlog[at + count].name == name:
             count += 1
@@ -286,11 +294,20 @@ class Assigner:
             wanted -= 1
         return now_us + _GROWTH_US if all_busy else None
 
-    def boot_failed(self, now_us: int) -> None:
-        """A worker did not come up: wait longer before the next."""
+    def boot_failed(self, now_us: int, *, may_be_once: bool = False) -> None:
+        """A worker did not come up, or to nothing: wait longer before the next.
+
+        `may_be_once`: it may have been somebody's doing; the first of a row is not counted.
+        """
+        self.is_wary = True
+        if may_be_once and not self._was_once:
+            self._was_once = True
+            return
         self.boot_failures += 1
         self._boot_after_us = now_us + round(boot_backoff_s(self.boot_failures) * SECOND_US)
 
     def boot_worked(self) -> None:
         self.boot_failures = 0
         self._boot_after_us = 0
+        self._was_once = False
+        self.is_wary = bool(self.suspects.deaths)
