@@ -172,7 +172,7 @@ class Signature:
             decoder.decode(written)
         except Exception as error:  # noqa: BLE001 - __post_init__ of the user's classes may raise anything
             # "Expected `int`, got `str` - at `$.x`": `$` is the argument itself, and its name stands before.
-            text, _, place = str(error).partition(" - at `$")
+            text, _, place = fault_of_encoding(error).partition(" - at `$")
             place = place.removesuffix("`")
             if text.startswith("Invalid enum value") and (choices := choices_of(self._infos[name])):
                 text += f"; allowed: {choices}"
@@ -183,8 +183,10 @@ class Signature:
 
     # ---------------------------------------------------------------- worker side
 
-    def decode(self, payload: bytes) -> dict[str, Any]:
+    def decode(self, payload: bytes, job_id: int | None = None) -> dict[str, Any]:
         """The keyword arguments to call the handler with, typed as its signature says.
+
+        The payload may be anything: `job_id` says in whose row it was found, for the message.
 
         Raises:
             PayloadError: the payload does not fit: it was stored by hand, or for an older handler.
@@ -192,18 +194,21 @@ class Signature:
         try:
             arguments = self._decode(payload)
         except Exception as error:  # noqa: BLE001 - as in encode
-            raise PayloadError(self.job_name, self._explain_stored(payload, error)) from None
+            raise PayloadError(self.job_name, self._explain_stored(payload, error, job_id)) from None
         for name in self._to_fill:
             fill_defaults(getattr(arguments, name))
         unset = msgspec.UNSET
         return {name: value for name in self.names if (value := getattr(arguments, name)) is not unset}
 
-    def _explain_stored(self, payload: bytes, error: Exception) -> list[Fault]:
+    def _explain_stored(self, payload: bytes, error: Exception, job_id: int | None) -> list[Fault]:
+        where = "the stored payload" if job_id is None else f"the payload of job {job_id} in the store"
         try:
             given = msgspec.json.decode(payload, type=dict[str, msgspec.Raw])
-        except (msgspec.DecodeError, ValueError, RecursionError):
-            return [Fault("", f"the stored payload is no JSON object: {error}")]
-        return self._explain(given) or [Fault("", str(error))]
+        except (msgspec.DecodeError, ValueError) as why:
+            return [Fault("", f"{where} is no JSON object: {why if payload else 'it is empty'}")]
+        except RecursionError as why:
+            return [Fault("", f"{where} {fault_of_encoding(why)}")]
+        return self._explain(given) or [Fault("", fault_of_encoding(error))]
 
 
 def _too_large(given: Mapping[str, Any], size: int, max_bytes: int) -> Fault:

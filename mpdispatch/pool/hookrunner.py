@@ -34,6 +34,7 @@ from mpdispatch.pool.launch import launch
 from mpdispatch.pool.linux import die_with
 from mpdispatch.pool.process import WorkerProcess
 from mpdispatch.pool.repeated import Repeated
+from mpdispatch.pool.sigterm import leave_sigterm_to_supervisor, restore_sigterm_in_forks
 
 __all__ = ["HookRunner", "main"]
 
@@ -193,6 +194,8 @@ def main() -> NoReturn:
     for descriptor in (channel_fd, death_fd):
         os.set_inheritable(descriptor, False)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    leave_sigterm_to_supervisor()
+    restore_sigterm_in_forks()
     die_with(supervisor_pid, death_fd)
     enter_worker()
     channel = Channel(socket.socket(fileno=channel_fd))
@@ -218,6 +221,7 @@ def _serve(channel: Channel) -> int:
         log.error("the hook process cannot import the app: %s", error)
         return _EXIT_BOOT_FAILED
     complete_logging(boot.log_level)
+    leave_sigterm_to_supervisor()
     if attach.store is not None:
         app.use_store(attach.store)
     set_current_engine(app)

@@ -107,6 +107,10 @@ class Ring:
         """Make it ready for a new worker. Only when every job of the last one is settled on disk."""
         self._map[self._base : self._base + _BOX_AT] = bytes(_BOX_AT)
 
+    def is_signed(self) -> bool:
+        """Whether a worker has mapped it: before that it reads no job."""
+        return bool(_HEAD.unpack_from(self._map, self._base)[0])
+
     def outbox(self) -> OutboxReader:
         """In the supervisor: an empty box for what the new worker will say."""
         return OutboxReader(self._map, self._words, self._base + _BOX_AT)

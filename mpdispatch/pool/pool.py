@@ -91,6 +91,10 @@ class Gone:
     """A worker that had been ready has ended."""
 
     worker: WorkerProcess
+    unbegun: tuple[ClaimedJob, ...] = ()
+    """What it held, in the order given, if it had begun none of it; they are returned."""
+    has_read: bool = True
+    """Whether it had come so far that it may have read any of that."""
 
 
 Event: TypeAlias = Ready | BootFault | Settled | Returned | Said | Wrote | Enqueued | Gone
@@ -281,9 +285,11 @@ class Pool:
         # What it wrote just before its end still counts; what it never read was never started.
         yield from self._said(worker, worker.last_words())
         recalled, unread = worker.recall(), list[ClaimedJob]()
+        has_begun = False
         for held in list(worker.hand):
             worker.take_out(held)
             if worker.had_started(held):
+                has_begun = True
                 run = self._run_of(worker, held)
                 yield Settled(
                     worker, held.job, of_death(ending, run, held.doom, held.job.timeout_us, worker.is_broken)
@@ -293,9 +299,10 @@ class Pool:
                 unread.append(held.job)
         if unread or recalled:
             yield Returned(unread + recalled)  # in the order they were given
+        has_read = worker.ring is not None and worker.ring.is_signed()
         self._forget(worker)
         if worker.has_booted:
-            yield Gone(worker)
+            yield Gone(worker, () if has_begun else (*unread, *recalled), has_read)
         else:
             if worker.shares_app:
                 self.spawner.fork_failed()

@@ -19,6 +19,7 @@ from mpdispatch.pool.process import WorkerProcess, WorkerState
 from mpdispatch.pool.repeated import Repeated
 from mpdispatch.supervisor.books import Books
 from mpdispatch.supervisor.succession import Succession
+from mpdispatch.supervisor.suspects import Suspects
 
 __all__ = ["Assigner"]
 
@@ -53,7 +54,11 @@ class Assigner:
         self._last_spawn_us = 0
         self.boot_failures = 0
         self._boot_after_us = self._boot_failed_us = 0
+        self._was_once = False
+        self.is_wary = False
+        """Whether workers have ended before they began anything, and no job has shown since that they work."""
         self.estimates = Estimates()
+        self.suspects = Suspects()
 
     # -- how much to claim ------------------------------------------------------------------------------
 
@@ -145,21 +150,22 @@ class Assigner:
         given: dict[int, WorkerProcess] = {}
         backlog, later = self._begin_rated(backlog, given)
         kept: list[ClaimedJob] = []
-        ready = self._pool.ready
+        suspects, ready = self.suspects.deaths, self._pool.ready
         idle = self._idle(ready)
         # (work queued in µs, pid against ties, worker) of those that may hold more than the running job; looked for
         # when nobody is idle any more.
         loads: list[tuple[int, int, WorkerProcess]] | None = None
         at = 0
         while at < len(backlog):
-            if at >= _LOOK_AHEAD or (not idle and loads == []):
+            # A suspect goes to a worker that has nothing else, and gets nothing else. It is not passed by for ever.
+            if at >= _LOOK_AHEAD or (not idle and (loads == [] or backlog[at].id in suspects)):
                 kept.extend(backlog[at:])
                 break
             name, count = backlog[at].name, 1
             if name not in estimates:
                 estimates[name] = self.estimates.of(name)
                 references[name] = self._rulebook.reference_for(name)
-            estimate = estimates[name]
+            estimate = None if backlog[at].id in suspects else estimates[name]
             if idle:
                 load, worker = 0, idle.pop()
             elif estimate is None or estimate >= self._window_us:
@@ -227,6 +233,8 @@ class Assigner:
         )
         if self._jobs_per_worker is not None:
             most = min(most, self._jobs_per_worker - worker.jobs_sent)
+        if self.suspects.deaths:
+            return 1
         name, count = backlog[at].name, 1
         while count < most and backlog[at + count].name == name:
             count += 1
@@ -330,8 +338,15 @@ class Assigner:
             wanted -= 1
         return now_us + _GROWTH_US if all_busy or held_back else None
 
-    def boot_failed(self, now_us: int) -> None:
-        """A worker did not come up: wait longer before the next."""
+    def boot_failed(self, now_us: int, *, may_be_once: bool = False) -> None:
+        """A worker did not come up, or to nothing: wait longer before the next.
+
+        `may_be_once`: it may have been somebody's doing; the first of a row is not counted.
+        """
+        self.is_wary = True
+        if may_be_once and not self._was_once:
+            self._was_once = True
+            return
         self.boot_failures += 1
         self._boot_failed_us = now_us
         self._boot_after_us = now_us + round(boot_backoff_s(self.boot_failures) * SECOND_US)
@@ -344,3 +359,5 @@ class Assigner:
         if worker.started_boot_us >= self._boot_failed_us:
             self.boot_failures = 0
             self._boot_after_us = 0
+            self._was_once = False
+        self.is_wary = bool(self.suspects.deaths) or self.boot_failures > 0

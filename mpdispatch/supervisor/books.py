@@ -75,6 +75,12 @@ class Books:
             return len(self.backlog)
         return bisect.bisect_left(self.backlog, held_from, key=_claim_order)
 
+    def take_out(self, job: ClaimedJob) -> bool:
+        """Take this job out of the backlog; False: it is not there."""
+        before = len(self.backlog)
+        self.backlog = [each for each in self.backlog if (each.id, each.starts) != (job.id, job.starts)]
+        return len(self.backlog) < before
+
     def written(self, count: int) -> None:
         """The first so many unwritten outcomes, and all progress, are on disk."""
         for item in self.unwritten[:count]:
