@@ -103,7 +103,7 @@ class Hearing:
             logging.ERROR,
             "a worker did not start",
             extra={"reason": event.reason, "traceback": event.traceback},
-            in_full=2,  # after the second of the zygote's the others come otherwise
+            in_full=2,  # two forks that fail have the zygote given up, and both are to be seen
         )
         if self._assigner.boot_failures >= _BOOT_TRIES and not self._pool.ready:
             self._turns.release_backlog()

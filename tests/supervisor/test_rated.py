@@ -109,3 +109,15 @@ def test_one_that_is_not_begun_goes_back_and_costs_another_token(build: Build) -
     house.clock.advance(100)
     (job,) = house.ended(job_id)
     assert (job.starts, job.attempt) == (2, 1)
+
+
+def test_a_supervisor_sleeps_while_jobs_wait_for_a_worker(build: Build, tmp_path: Path) -> None:
+    house = _house(build, 20, concurrency=2, poll_interval=1.0)
+    held = [_hold(house, tmp_path, f"s{n}") for n in range(2)]
+    rated = [house.enqueue("noop", {"queue": "rated"}) for _ in range(3)]
+    house.steps(20)
+    before = len(house.waits)
+    house.steps(60)
+    assert sum(wait_s < 0.005 for wait_s in house.waits[before:]) <= 6, house.waits[before:]
+    (tmp_path / "gate").touch()
+    house.ended(*held, *rated)
