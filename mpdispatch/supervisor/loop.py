@@ -31,9 +31,10 @@ from mpdispatch.store.base import Ledger, LeftBehind, Store
 from mpdispatch.supervisor.assign import Assigner
 from mpdispatch.supervisor.berth import Berth
 from mpdispatch.supervisor.books import Books
-from mpdispatch.supervisor.boots import look_at_boots
+from mpdispatch.supervisor.boots import look_at_boots, look_at_rings
 from mpdispatch.supervisor.crew import Crew
 from mpdispatch.supervisor.enforce import Enforcer
+from mpdispatch.supervisor.fencing import Fencing
 from mpdispatch.supervisor.hearing import Hearing
 from mpdispatch.supervisor.membership import Membership
 from mpdispatch.supervisor.peers import Peers
@@ -90,6 +91,7 @@ class Supervisor:
         rescuer = Rescuer(self._ledger, self._clock, rulebook, self.books, crew.log, teller)
         self._poll_us = round(config.poll_interval * SECOND_US)
         self._peers = Peers(rescuer, crew.ears, poll_us=self._poll_us)
+        self._fencing = Fencing(crew, self._members, self._berth, self._peers, self.books, teller)
         self._assigner = Assigner(self._pool, self.books, config, rulebook, crew.log)
         self._enforcer = Enforcer(self._pool, config, crew.log)
         self._turns = Turns(
@@ -133,22 +135,6 @@ class Supervisor:
             self.close()
             raise
 
-    # -- fencing ----------------------------------------------------------------------------------------
-
-    def _fence(self, why: str) -> None:
-        """Our lease is not surely ours: kill all workers, forget everything, join anew; then rescue what we left."""
-        self._log.error(
-            "lost trust in our own lease; starting over", extra={"owner": self._members.owner, "why": why}
-        )
-        self._peers.give_up(self._members.owner)
-        self.books.stale_writes += len(self.books.unwritten)
-        self._pool.kill_all()
-        self.books.drop()
-        if self._teller is not None:
-            self._teller.forget()
-        self._berth.take_anew()
-        self._turns.claim_at_us = 0
-
     # -- the loop ---------------------------------------------------------------------------------------
 
     def run(self) -> Ending:
@@ -161,6 +147,8 @@ class Supervisor:
 
     def hear(self, events: Heard) -> None:
         """Take in what woke the loop."""
+        if self._berth.is_cut():
+            return  # what there is to hear would be nonsense, and all is forgotten at the next tick
         now = self._clock.now()
         for key, _ in events:
             if key.data is self._ledger:
@@ -178,13 +166,11 @@ class Supervisor:
         """Do everything that is due; gives the seconds until something is (at most one poll interval)."""
         now_us = self._clock.now().boot_us
         if not self._members.is_trusted(now_us):
-            self._guarded(
-                lambda: self._fence("no heartbeat in time (stopped, suspended, or the store was not writable)"),
-                now_us,
-            )
+            self._guarded(self._fencing.regain, now_us)
+            self._turns.claim_at_us = 0
             now_us = self._clock.now().boot_us
             if not self._members.is_trusted(now_us):
-                if self._crew.bell.rung and self.ending is None:
+                if self._members.is_lost and self._crew.bell.rung and self.ending is None:
                     self._end(75)  # Nothing runs any more, and what we held is a rescuer's to decide.
                 return 0.05
         self._stop_if_asked(now_us)
@@ -243,6 +229,8 @@ class Supervisor:
             due.append(at)
         if (at := look_at_boots(self._pool, self._log, now_us)) is not None:
             due.append(at)
+        if (at := look_at_rings(self._pool, self._log, now_us)) is not None:
+            due.append(at)
         if self._pool.is_hushed:
             due.append(now_us + _LOOK_US)
         return due
@@ -278,6 +266,7 @@ class Supervisor:
         """Everything of a tick that reads or writes the store."""
         if now_us >= self._members.next_us and (renewal := self._members.beat()) is not None:
             self._ledger.verify()
+            self._berth.look_beside(lambda: self._assigner.recall_all(now_us))
             self._reconciler.reconcile(self._members.owner, renewal.owned, now_us)
             self._cancels_due = True
             if self._crew.is_subreaper:
@@ -288,7 +277,9 @@ class Supervisor:
         if self._is_unchanged(now_us):
             self._turns.put_off(self._clock.now())
             self._peers.put_off(now_us)
-        if now_us >= self._peers.due_us and self._peers.look(self._members.owner, now_us):
+        if now_us >= self._peers.due_us and self._peers.look(
+            self._members.owner, now_us, token=self._members.token
+        ):
             self._turns.claim_at_us = 0
         if self._cancels_due:
             self._reconciler.cancel(self._ledger.cancel_requests(self._members.owner), now_us)

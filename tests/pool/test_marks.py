@@ -15,8 +15,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mpdispatch.ids import process_id
-from mpdispatch.pool import marks
-from mpdispatch.pool.marks import RING_JOBS, Control, Mark, MarkFile, MarkReader, Ring, marks_path
+from mpdispatch.pool import markreader, marks
+from mpdispatch.pool.markreader import MarkReader
+from mpdispatch.pool.marks import RING_JOBS, Control, Mark, MarkFile, Ring, marks_path
 
 TOKEN = "0123456789abcdef"
 
@@ -108,7 +109,7 @@ def test_a_torn_mark_is_no_mark(file: MarkFile, length: int, is_over_an_old_one:
 def test_a_file_of_another_boot_is_no_evidence(file: MarkFile, monkeypatch: pytest.MonkeyPatch) -> None:
     _, ring = _taken(file)
     ring.write(1, 1, 10)
-    monkeypatch.setattr(marks, "boot_id", lambda: "00000000-1111-2222-3333-444444444444")
+    monkeypatch.setattr(markreader, "boot_id", lambda: "00000000-1111-2222-3333-444444444444")
     reader = MarkReader(file.path)
     assert not reader.is_evidence
     reader.close()
@@ -153,7 +154,7 @@ def test_a_symlink_is_not_followed(tmp_path: Path, file: MarkFile) -> None:
 
 
 _LOOK = """
-import sys; from pathlib import Path; from mpdispatch.pool.marks import MarkReader
+import sys; from pathlib import Path; from mpdispatch.pool.markreader import MarkReader
 reader = MarkReader(Path(sys.argv[1])); print(reader.owner_is_gone()); reader.close()
 """
 

@@ -36,6 +36,8 @@ class Peer:
     token: str = "0123456789abcdef"
     lease_s: float = 30.0
     boot: str = field(default_factory=boot_id)
+    row_token: str | None = None
+    """What its row says, if that is not what its mark file says."""
 
     def __post_init__(self) -> None:
         self.ledger: Ledger = self.store.ledger()
@@ -52,6 +54,7 @@ class Peer:
             concurrency=4,
             app="tests",
             version="0",
+            token=self.row_token if self.row_token is not None else self.token,
         )
         now = self._clock.now()
         self.owner = self.ledger.register(who, Lease(*lease(now, round(self.lease_s * 1e6))), now=now)

@@ -19,7 +19,7 @@ from mpdispatch.clock import SECOND_US, SystemClock
 from mpdispatch.execution.notices import events_of
 from mpdispatch.execution.rulebook import LiveRulebook
 from mpdispatch.hooks import HOOKS, Event, JobCompleted, JobRetrying
-from mpdispatch.ids import ProcessId, process_id
+from mpdispatch.ids import process_id
 from mpdispatch.model import (
     Cancelled,
     Cause,
@@ -219,12 +219,13 @@ def test_a_leftover_that_does_not_die_keeps_its_jobs_waiting(
     from mpdispatch.supervisor import rescue
 
     (job_id,) = _jobs(tmp_path, 1)
-    dead = peer()
-    worker = stand_in()
+    token = secrets.token_hex(8)
+    dead = peer(token=token)
+    worker = leftover(tmp_path, f"{token}.1")
     dead.start(dead.ring(process_id(worker.pid)), dead.claim(1)[0])
     dead.die()
     with monkeypatch.context() as patched:
-        patched.setattr(rescue, "kill_tree", lambda *_: None)
+        patched.setattr(rescue, "kill_leftovers", lambda *_, **__: 1)
         patched.setattr(rescue, "_PATIENCE_S", 0.05)
         house = build()
         house.ready()
@@ -357,18 +358,21 @@ def test_an_answer_given_while_the_rescuer_looked_counts(
     from mpdispatch.supervisor import rescue
 
     (job_id,) = _jobs(tmp_path, 1, max_retries=0)
-    dead = peer()
+    token = secrets.token_hex(8)
+    dead = peer(token=token)
     (job,) = dead.claim(1)
-    worker = stand_in()
+    worker = leftover(tmp_path, f"{token}.1")
     ring = dead.ring(process_id(worker.pid))
     dead.start(ring, job)
-    real = rescue.kill_tree
+    real, said = rescue.kill_leftovers, list[bool]()
 
-    def answers_first(process: ProcessId) -> None:
-        dead.say(ring, _done(job))
-        real(process)
+    def answers_first(*args: Any, **options: Any) -> int:
+        if not said:
+            dead.say(ring, _done(job))
+            said.append(True)
+        return real(*args, **options)
 
-    monkeypatch.setattr(rescue, "kill_tree", answers_first)
+    monkeypatch.setattr(rescue, "kill_leftovers", answers_first)
     dead.process.kill()
     dead.process.wait()  # its file stays open: the worker writes into it still
     house = build()
@@ -462,9 +466,9 @@ def test_a_supervisor_that_joins_anew_counts_what_its_own_workers_had_answered(
     foreign = house.lock()
     (tmp_path / "gate").touch()
     house.until(lambda: house.supervisor.books.unwritten)
-    foreign.close()
-    house.clock.advance(house.config.stale_job_threshold)
-    house.until(lambda: house.owner != before)
+    with house.out_of_reach():
+        foreign.close()
+        house.until(lambda: house.owner != before)
     (job,) = house.ended(job_id)
     assert (job.state, job.starts) == (JobState.COMPLETED, 1)
     assert house.causes(job_id) == [Cause.COMPLETED]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from mpdispatch.pool.marks import MarkReader
+from mpdispatch.pool.markreader import MarkReader
 from tests.whole.harness import Place, Process, boottime_ns, is_alive, overlaps, state_of, until
 
 
