@@ -62,10 +62,24 @@ def read_evidence(path: Path, wanted: Set[Start] | None = None) -> Evidence | No
         started, answered, junk = dict[Start, int](), dict[Start, Answered](), 0
         for marks, asked, lines in reader.look(wanted):
             started |= marks
+            if wanted is not None and marks:
+                lines = _about(lines, marks)
             junk += _gather(lines, asked, answered, wanted)
         return Evidence(started=started, answered=answered, junk=junk)
     finally:
         reader.close()
+
+
+def _about(lines: Iterable[bytes], starts: Iterable[Start]) -> list[bytes]:
+    """Those that may say something of these jobs: what a ring's worker began is marked there as long as it matters.
+
+    Not to decode the others saves three quarters of the time a take-over of a thousand workers takes.
+    """
+    needles = [b",%d,%d," % start for start in starts]
+    if len(needles) == 1:  # what it ran last; the others are on disk
+        (needle,) = needles
+        return [line for line in lines if needle in line]
+    return [line for line in lines if any(needle in line for needle in needles)]
 
 
 def _gather(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator, Set
+from collections.abc import Iterable, Iterator, Set
 from pathlib import Path
 
 from mpdispatch.ids import ProcessId, boot_id
@@ -128,11 +128,15 @@ class MarkReader:
         """
         ids = None if wanted is None else {job_id for job_id, _ in wanted}
         for _, data in self._rings(_RING):
-            if ids is not None and _has_marks(data) and ids.isdisjoint(_marked_ids(data)):
-                continue
+            slots: Iterable[int] = range(_MARKS)
+            if ids is not None:
+                # Job ids first: to unpack all of its marks takes twenty times as long.
+                slots = [slot for slot, job_id in enumerate(_marked_ids(data)) if job_id in ids]
+                if not slots and _has_marks(data):
+                    continue
             marks = {
                 mark[:2]: mark.started_boot_us
-                for slot in range(_MARKS)
+                for slot in slots
                 if (mark := _unpack(data, _MARKS_AT + slot * _MARK_BYTES)) is not None
                 and (wanted is None or mark[:2] in wanted)
             }
@@ -164,7 +168,7 @@ def _has_marks(ring: bytes) -> bool:
 
 
 def _marked_ids(ring: bytes) -> list[int]:
-    """The job ids of all its slots, torn ones too: twenty times as fast as to unpack them."""
+    """The job ids of all its slots, those of torn marks too."""
     return (
         memoryview(ring)[_MARKS_AT : _MARKS_AT + _MARKS * _MARK_BYTES]
         .cast("Q")[:: _MARK_BYTES // _WORD_BYTES]
