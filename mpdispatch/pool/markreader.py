@@ -66,22 +66,25 @@ class MarkReader:
     def _is_whole(self) -> bool:
         if self._header[:8] == _OLD_MAGIC:
             return True
-        size, used = os.fstat(self._descriptor).st_size, self._used()
-        if size < _base_of(used):
+        used = self._handed_out()
+        if not 0 <= used <= self._there():
             return False
         spots = (_base_of(index) + _RING_MAGIC_AT for index in range(used))
         return all(os.pread(self._descriptor, len(_RING_MAGIC), spot) == _RING_MAGIC for spot in spots)
 
-    def _used(self) -> int:
-        """How many rings there are to look at."""
-        whole = max(0, os.fstat(self._descriptor).st_size - _PAGE) // _RING
+    def _there(self) -> int:
+        """How many rings the file is long enough for."""
+        return max(0, os.fstat(self._descriptor).st_size - _PAGE) // _RING
+
+    def _handed_out(self) -> int:
+        """How many rings there should be to look at; -1: the header was cut."""
         if not self._is_header:
-            return 0
+            return -1
         if self._header[:8] == _OLD_MAGIC:
-            return whole
+            return self._there()
         # Read again: rings may be handed out while we look.
         used = os.pread(self._descriptor, _USED.size, _USED_AT)
-        return min(_USED.unpack(used)[0], whole) if len(used) == _USED.size else 0
+        return int(_USED.unpack(used)[0]) - 1 if len(used) == _USED.size else -1
 
     @property
     def token(self) -> str:
@@ -113,7 +116,7 @@ class MarkReader:
 
     def _rings(self, length: int) -> Iterator[tuple[int, bytes]]:
         """(where it begins, the first bytes) of every ring that is whole; one at a time."""
-        for index in range(self._used()):
+        for index in range(min(self._handed_out(), self._there())):
             base = _base_of(index)
             if len(data := os.pread(self._descriptor, length, base)) == length:
                 yield base, data

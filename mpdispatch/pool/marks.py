@@ -41,7 +41,7 @@ _MAGIC, _OLD_MAGIC = b"mpdmark3", b"mpdmark2"
 """The old one is that of schema version 1, whose supervisors may still run: every ring was there from the start."""
 _HEADER = struct.Struct("<8s36s32s")  # magic, boot id, token
 _USED_AT = 80
-_USED = struct.Struct("@Q")  # rings handed out so far: those below this number
+_USED = struct.Struct("@Q")  # rings handed out so far, and 1: a header that was cut says 0
 _PAGE = 4096
 _BOX_AT = 32768
 _RING = _BOX_AT + OUTBOX_BYTES
@@ -215,7 +215,7 @@ class MarkFile:
 
     def _write_header(self) -> None:
         # The number of rings first: what has no magic yet proves nothing.
-        _USED.pack_into(self._map, _USED_AT, self._used)
+        _USED.pack_into(self._map, _USED_AT, self._used + 1)
         _HEADER.pack_into(self._map, 0, _MAGIC, boot_id().encode()[:36], self._token.encode()[:32])
 
     # -- rings ----------------------------------------------------------------------------------------
@@ -239,7 +239,7 @@ class MarkFile:
         if index >= self._used:
             # Last, for a reader expects every ring below this number to be whole. They are handed out in order.
             self._used = index + 1
-            _USED.pack_into(self._map, _USED_AT, self._used)
+            _USED.pack_into(self._map, _USED_AT, self._used + 1)
         self._held[index] = ring
         return ring
 
@@ -253,12 +253,13 @@ class MarkFile:
     def is_cut(self) -> bool:
         """Whether somebody has made the file shorter: to touch what is mapped behind its end is a SIGBUS.
 
-        Cheap enough to ask before every look into it (0.3 µs).
+        Cheap enough to ask before every look into it (0.5 µs).
         """
         return os.lseek(self._descriptor, 0, os.SEEK_END) < self._size
 
     def mend(self) -> None:
-        """Make a file that was cut long enough to be touched again. What was behind the cut is lost."""
+        """Make a file that was cut long enough to be touched again, and let nobody believe it: what was cut is lost."""
+        self.path.unlink(missing_ok=True)
         os.ftruncate(self._descriptor, self._size)
 
     def is_in_place(self) -> bool:

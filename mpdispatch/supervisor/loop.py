@@ -165,7 +165,7 @@ class Supervisor:
     def tick(self) -> float:
         """Do everything that is due; gives the seconds until something is (at most one poll interval)."""
         now_us = self._clock.now().boot_us
-        if not self._members.is_trusted(now_us):
+        if self._berth.is_cut() or not self._members.is_trusted(now_us):
             self._guarded(self._fencing.regain, now_us)
             self._turns.claim_at_us = 0
             now_us = self._clock.now().boot_us
@@ -188,6 +188,8 @@ class Supervisor:
 
     def _rest_of_tick(self, is_well: bool) -> float:
         """What needs no store; gives the seconds until something is due."""
+        if self._berth.is_cut():
+            return 0.0
         now_us = self._clock.now().boot_us
         turns, assigner = self._turns, self._assigner
         due = self._due(now_us, is_well)

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from mpdispatch.errors import StoreBusy
 from mpdispatch.model import Cause, JobState
+from mpdispatch.policy.lease import lease
+from mpdispatch.store.base import Lease
 from mpdispatch.store.sqlite.ledger import SQLiteLedger
 from mpdispatch.supervisor import berth
 from tests.pool.probes import lives
 from tests.supervisor.conftest import Build
 from tests.supervisor.house import House
+from tests.supervisor.peers import Peer, enqueued
 
 
 def _holding(house: House, tmp_path: Path, name: str = "hold", **options: object) -> int:
@@ -93,6 +97,65 @@ def test_a_job_that_may_never_start_twice_does_not_after_a_lost_lease(house: Hou
         (job,) = house.ended(job_id)
     assert job.state is JobState.FAILED
     assert house.causes(job_id) == [Cause.LEASE_LOST]
+
+
+def test_a_supervisor_that_was_away_too_long_asks_the_store_and_goes_on(house: House, tmp_path: Path) -> None:
+    # Stopped or suspended with nobody else there: its registration is as it was.
+    job_id = _holding(house, tmp_path, max_retries=0)
+    before, (worker,) = house.owner, house.workers
+    house.clock.advance(3600)
+    house.steps(5)
+    assert (house.owner, house.workers) == (before, [worker])
+    (tmp_path / "gate").touch()
+    (job,) = house.ended(job_id)
+    assert (job.state, job.starts) == (JobState.COMPLETED, 1)
+    assert house.supervisor.books.stale_writes == 0
+
+
+def test_a_supervisor_that_was_away_too_long_and_was_taken_over_starts_over(
+    house: House, tmp_path: Path
+) -> None:
+    job_id = _holding(house, tmp_path)
+    before, (worker,) = house.owner, house.workers
+    house.take_away(job_id)
+    house.unregister()
+    house.clock.advance(3600)
+    house.until(lambda: house.store.supervisors() and house.owner != before)
+    assert not lives(worker.pid)
+    assert house.store.attempts(job_id) == []
+
+
+def test_a_busy_store_is_asked_again_before_anything_ends(house: House, tmp_path: Path) -> None:
+    job_id = _holding(house, tmp_path)
+    before, (worker,) = house.owner, house.workers
+    foreign = house.lock()
+    house.clock.advance(house.config.stale_job_threshold * 0.91)  # not trusted any more, and not over yet
+    house.step()
+    foreign.close()
+    house.clock.advance(0.1)
+    house.steps(5)
+    assert (house.owner, house.workers) == (before, [worker])
+    (tmp_path / "gate").touch()
+    assert house.ended(job_id)[0].starts == 1
+
+
+def test_peers_that_were_away_as_long_are_let_say_that_they_live(
+    build: Build, peer: Callable[..., Peer], tmp_path: Path
+) -> None:
+    (job_id,) = enqueued(tmp_path, 1)
+    other = peer(lease_s=30)
+    other.claim(1)
+    house = build()
+    house.ready()
+    house.clock.advance(3600)  # both of them slept
+    house.step()
+    assert house.state(job_id) is JobState.RUNNING
+    now = house.clock.now()
+    other.ledger.renew(other.owner, Lease(*lease(now, 30_000_000)), now=now)
+    house.clock.advance(1.1)
+    house.steps(5)
+    assert house.state(job_id) is JobState.RUNNING
+    assert len(house.store.supervisors()) == 2
 
 
 def test_heartbeats_keep_the_lease(house: House, tmp_path: Path) -> None:
