@@ -47,20 +47,25 @@ def _journal(path: Path, *workers: ProcessId) -> Journal:
 
 
 _MAPPED = """
-import mmap, signal, sys
+import mmap, os, signal, sys
 file = open(sys.argv[1], "r+b")
 held = mmap.mmap(file.fileno(), 0)
+if len(sys.argv) > 2:
+    os.setuid(int(sys.argv[2]))
 print("mapped", flush=True)
 while True:
     signal.pause()
 """
 
 
-def _mapping(path: Path) -> subprocess.Popen[bytes]:
-    """A process with no environment that has this file mapped, once it has."""
+def _mapping(path: Path, *user: str) -> subprocess.Popen[bytes]:
+    """A process with no environment that has this file mapped, once it has, and has then become this user."""
     path.write_bytes(b"x" * 4096)
     process = subprocess.Popen(
-        [sys.executable, "-S", "-c", _MAPPED, path], env={}, stdout=subprocess.PIPE, start_new_session=True
+        [sys.executable, "-S", "-c", _MAPPED, path, *user],
+        env={},
+        stdout=subprocess.PIPE,
+        start_new_session=True,
     )
     assert process.stdout is not None
     assert process.stdout.readline() == b"mapped\n"
@@ -120,6 +125,18 @@ def test_a_worker_that_has_overwritten_its_environment_is_known_by_its_journal(t
         for process in (worker, other):
             process.kill()
             process.wait()
+
+
+@as_root
+def test_a_worker_that_has_dropped_its_privileges_is_known_by_its_journal(tmp_path: Path) -> None:
+    worker = _mapping(tmp_path / "marks.1", str(NOBODY))
+    try:
+        journal = _journal(tmp_path / "marks.1", process_id(worker.pid))
+        assert kill_leftovers(TOKEN, since=0, journal=journal) == 1
+        assert worker.wait() == -signal.SIGKILL
+    finally:
+        worker.kill()
+        worker.wait()
 
 
 def test_who_has_the_journal_mapped_and_is_no_worker_is_left_alone(tmp_path: Path) -> None:
