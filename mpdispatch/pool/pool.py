@@ -174,9 +174,9 @@ class Pool:
             ring = worker.ring
             if self._marks is None or ring is None or self._marks.is_of_this_file(ring):
                 continue
-            if worker.hand or ring.is_signed():
+            if worker.state is WorkerState.READY and (worker.hand or ring.is_signed()):
                 worker.retire()
-            else:
+            elif worker.state in (WorkerState.READY, WorkerState.BOOTING):
                 worker.kill()
 
     # -- looking --------------------------------------------------------------------------------------
@@ -350,6 +350,7 @@ class Pool:
             if worker.unsettled == 0 and worker.ring is not None:
                 self._unsettled_dead.remove(worker)
                 self._marks.give_back(worker.ring)
+        self._marks.no_room = None  # whoever wants a ring finds out
         for worker in self.workers:
             self._attach_worker(worker)
 
