@@ -123,13 +123,10 @@ class Berth:
         if self._ledger.look_beside(self._members.owner):
             self._hear_no_wakes()
             self._hear_wakes()
+            self._store.wake()  # nobody was told of what was enqueued meanwhile
         marks, pool = self._marks, self._crew.pool
         if marks is None or marks.is_in_place():
             return
-        self._crew.log.error(
-            "%s was removed while it was in use; it is made anew, and workers are replaced as they end their jobs",
-            marks.path,
-        )
         recall()
         now_us = self._crew.clock.now().boot_us
         try:
@@ -142,6 +139,10 @@ class Berth:
             self._members.next_us = 0  # not only with the next heartbeat
             raise self._cannot_make(marks.path, error) from error
         pool.leave_old_rings()
+        self._crew.log.error(
+            "%s was removed while it was in use; it was made anew, and workers are replaced as they end their jobs",
+            marks.path,
+        )
 
     def let_go(self) -> None:
         """Of the registration's files, after its workers were killed; the row is left to `sign_off` or a rescuer."""

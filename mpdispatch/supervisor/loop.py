@@ -320,6 +320,8 @@ class Supervisor:
 
     def look_around(self) -> None:
         """What needs no worker: stay registered, take over what dead supervisors left. Before the first is there."""
+        if self._berth.is_cut() or self._members.is_lost:
+            return  # the first tick starts over
         now_us = self._clock.now().boot_us
         self._guarded(lambda: self._with_store(now_us), now_us)
 
