@@ -102,6 +102,10 @@ class Election:
         """One look, and what follows from it."""
         if not self._has_lock():
             self.trouble = None  # Another is in charge; nothing is wrong here.
+            if self._dispatcher.is_supervising:
+                # The lock's folder was removed, and it was quicker to lock what is there now.
+                self._log.info("another process is to supervise this store; handing over to it")
+                self._dispatcher.stop()
             return
         if time.monotonic() < self._not_before:
             return

@@ -35,7 +35,9 @@ class SupervisorLock:
     def try_acquire(self) -> bool:
         """Whether we hold it now. Raises OSError if the file cannot be opened or written; then we do not."""
         if self._fd >= 0:
-            return True
+            if os.fstat(self._fd).st_nlink:
+                return True
+            self.release()  # Somebody has removed the folder: the next one locks another file.
         me = process_id()
         fd = open_beside(self._folder, NAME, os.O_RDWR | os.O_CREAT)
         try:

@@ -20,6 +20,9 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
     concurrency: int
     app: str
     version: str
+    token: str = ""
+    """What the environment of its workers is marked with, to find them by when it is gone; `""`: of a supervisor of
+    schema version 1. Not shown to anybody."""
 
 
 class PeerSupervisor(Registration, frozen=True, kw_only=True):

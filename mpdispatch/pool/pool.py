@@ -124,6 +124,10 @@ class Pool:
         self.workers: list[WorkerProcess] = []
         self.kin: set[int] = set()
         """Pids of other children of this process that are ours."""
+        self.was_full = False
+        """Whether it was said that there is `no_room`."""
+        self.next_try_us = 0
+        """When to try again (boottime)."""
 
     # -- starting -------------------------------------------------------------------------------------
 
@@ -159,6 +163,25 @@ class Pool:
         if ring is not None:
             worker.attach(ring)
             worker.tell(encode(self._attach(ring.index)))
+
+    @property
+    def no_room(self) -> OSError | None:
+        """Why a worker has no ring, if the disk was full when one was to be had last."""
+        return None if self._marks is None else self._marks.no_room
+
+    def leave_old_rings(self) -> None:
+        """The mark file was made anew: whoever writes into the old one ends once it has done what it holds.
+
+        Who holds nothing may not have opened either yet, and would open the new one: it ends now.
+        """
+        for worker in self.workers:
+            ring = worker.ring
+            if self._marks is None or ring is None or self._marks.is_of_this_file(ring):
+                continue
+            if worker.state is WorkerState.READY and (worker.hand or ring.is_signed()):
+                worker.retire()
+            elif worker.state in (WorkerState.READY, WorkerState.BOOTING):
+                worker.kill()
 
     # -- looking --------------------------------------------------------------------------------------
 
@@ -328,12 +351,13 @@ class Pool:
 
     def free_rings(self) -> None:
         """Give back the rings of dead workers whose last outcomes are on disk; hand them to who waits for one."""
-        if self._marks is None or not self._unsettled_dead:
+        if self._marks is None or not (self._unsettled_dead or self._marks.no_room):
             return
         for worker in list(self._unsettled_dead):
             if worker.unsettled == 0 and worker.ring is not None:
                 self._unsettled_dead.remove(worker)
                 self._marks.give_back(worker.ring)
+        self._marks.no_room = None  # whoever wants a ring finds out
         for worker in self.workers:
             self._attach_worker(worker)
 
@@ -354,7 +378,11 @@ class Pool:
             worker.wait_end(max(0.0, deadline - time.monotonic()))
 
     def kill_all(self, *, wait_s: float = 2.0) -> None:
-        """SIGKILL every worker and wait for its end. What they held is forgotten: rescue decides about it."""
+        """SIGKILL every worker and wait for its end. What they held is forgotten: rescue decides about it.
+
+        No ring is handed out any more until `open`: what theirs prove is all that is known of their jobs.
+        """
+        self._marks = self._attach = None
         for worker in self.workers:
             worker.kill()
         for worker in list(self.workers):

@@ -349,15 +349,22 @@ class Ledger(Protocol):
         """The other registered supervisors, dead or alive. A read."""
         ...
 
+    def unknown_owners(self) -> list[int]:
+        """Owners of running jobs that are not registered. A read, and cheap: it is asked once a second.
+
+        An owner that is no number is replaced by one first: for `jobs_of` and `take_over`.
+        """
+        ...
+
     def jobs_of(self, owner: int) -> list[ClaimedJob]:
         """The running jobs of a supervisor. A read."""
         ...
 
-    def take_over(self, dead: PeerSupervisor, transitions: Sequence[Transition], *, now: Instant) -> bool:
+    def take_over(self, dead: PeerSupervisor | int, transitions: Sequence[Transition], *, now: Instant) -> bool:
         """Record these outcomes of a dead supervisor's jobs and strike it off, in one transaction.
 
-        False, and nothing written, if it has renewed its lease since, was taken over by another, or owns
-        a running job none of the transitions is for.
+        `dead` as a number: an owner that is not registered. False, and nothing written, if it has renewed its lease since
+        (or is registered), was taken over by another, or owns a running job none of the transitions is for.
         """
         ...
 
@@ -399,6 +406,10 @@ class Ledger(Protocol):
 
     def has_changed(self) -> bool:
         """Whether anybody else has written to the store since this was last asked; True if that cannot be known."""
+        ...
+
+    def look_beside(self, owner: int) -> bool:
+        """Make anew what somebody has removed from `side_dir`. True: `wake_fileno` is another now, or none."""
         ...
 
     def blocker(self) -> int | None:

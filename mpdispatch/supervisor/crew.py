@@ -40,7 +40,7 @@ class Crew:
         clock = clock or SystemClock()
         ears = Ears()
         # Not by `secrets`: that loads OpenSSL, a megabyte in every process.
-        token = os.urandom(8).hex()
+        token = os.urandom(16).hex()
         boot = Boot(app=app, log_level=log.getEffectiveLevel())
         spawner = Spawner(token, ears, log, zygote=is_subreaper)
         pool = Pool(boot, spawner=spawner, ears=ears, clock=clock)
@@ -49,7 +49,7 @@ class Crew:
 
     def renew_token(self) -> None:
         """A new registration's workers carry a mark of their own: a sweep after the old one's takes none of them."""
-        self.token = os.urandom(8).hex()
+        self.token = os.urandom(16).hex()
         self.pool.spawner.renew(self.token)
 
     def close(self) -> None:

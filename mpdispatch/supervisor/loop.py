@@ -32,9 +32,10 @@ from mpdispatch.store.base import Ledger, LeftBehind, Store
 from mpdispatch.supervisor.assign import Assigner
 from mpdispatch.supervisor.berth import Berth
 from mpdispatch.supervisor.books import Books
-from mpdispatch.supervisor.boots import look_at_boots
+from mpdispatch.supervisor.boots import look_at_boots, look_at_rings
 from mpdispatch.supervisor.crew import Crew
 from mpdispatch.supervisor.enforce import Enforcer
+from mpdispatch.supervisor.fencing import Fencing
 from mpdispatch.supervisor.hearing import Hearing
 from mpdispatch.supervisor.membership import Membership
 from mpdispatch.supervisor.peers import Peers
@@ -95,6 +96,7 @@ class Supervisor:
         rescuer = Rescuer(self._ledger, self._clock, rulebook, self.books, crew.log, teller, crew.repeats)
         self._poll_us = round(config.poll_interval * SECOND_US)
         self._peers = Peers(rescuer, crew.ears, poll_us=self._poll_us)
+        self._fencing = Fencing(crew, self._members, self._berth, self._peers, self.books, teller)
         self._assigner = Assigner(self._pool, self.books, config, rulebook, crew.repeats)
         self._enforcer = Enforcer(self._pool, config, crew.repeats)
         self._turns = Turns(
@@ -140,23 +142,6 @@ class Supervisor:
             self.close()
             raise
 
-    # -- fencing ----------------------------------------------------------------------------------------
-
-    def _fence(self, why: str) -> None:
-        """Our lease is not surely ours: kill all workers, forget everything, join anew; then rescue what we left."""
-        facts = {"owner": self._members.owner, "why": why}
-        self._crew.repeats.say(
-            "fence", logging.ERROR, "lost trust in our own lease; starting over", extra=facts
-        )
-        self._peers.give_up(self._members.owner)
-        self.books.stale_writes += len(self.books.unwritten)
-        self._pool.kill_all()
-        self.books.drop()
-        if self._teller is not None:
-            self._teller.forget()
-        self._berth.take_anew()
-        self._turns.claim_at_us = 0
-
     # -- the loop ---------------------------------------------------------------------------------------
 
     def run(self) -> Ending:
@@ -169,6 +154,8 @@ class Supervisor:
 
     def hear(self, events: Heard) -> None:
         """Take in what woke the loop."""
+        if self._berth.is_cut():
+            return  # what there is to hear would be nonsense, and all is forgotten at the next tick
         now = self._clock.now()
         for key, _ in events:
             if key.data is self._ledger:
@@ -185,14 +172,12 @@ class Supervisor:
     def tick(self) -> float:
         """Do everything that is due; gives the seconds until something is (at most one poll interval)."""
         now_us = self._clock.now().boot_us
-        if not self._members.is_trusted(now_us):
-            self._guarded(
-                lambda: self._fence("no heartbeat in time (stopped, suspended, or the store was not writable)"),
-                now_us,
-            )
+        if self._berth.is_cut() or not self._members.is_trusted(now_us):
+            self._guarded(self._fencing.regain, now_us)
+            self._turns.claim_at_us = 0
             now_us = self._clock.now().boot_us
             if not self._members.is_trusted(now_us):
-                if self._crew.bell.rung and self.ending is None:
+                if self._members.is_lost and self._crew.bell.rung and self.ending is None:
                     self._end(75)  # Nothing runs any more, and what we held is a rescuer's to decide.
                 return 0.05
         self._stop_if_asked(now_us)
@@ -210,6 +195,8 @@ class Supervisor:
 
     def _rest_of_tick(self, is_well: bool) -> float:
         """What needs no store; gives the seconds until something is due."""
+        if self._berth.is_cut():
+            return 0.0
         now_us = self._clock.now().boot_us
         turns, assigner = self._turns, self._assigner
         due = self._due(now_us, is_well)
@@ -254,6 +241,8 @@ class Supervisor:
             due.append(at)
         if (at := self._crew.repeats.look()) is not None:
             due.append(at)
+        if (at := look_at_rings(self._pool, self._log, now_us)) is not None:
+            due.append(at)
         if self._pool.is_hushed:
             due.append(now_us + _LOOK_US)
         return due
@@ -290,6 +279,7 @@ class Supervisor:
         """Everything of a tick that reads or writes the store."""
         if now_us >= self._members.next_us and (renewal := self._members.beat()) is not None:
             self._ledger.verify()
+            self._berth.look_beside(lambda: self._assigner.recall_all(now_us))
             self._reconciler.reconcile(self._members.owner, renewal.owned, now_us)
             self._cancels_due = True
             if self._crew.is_subreaper:
@@ -300,7 +290,9 @@ class Supervisor:
         if self._is_unchanged(now_us):
             self._turns.put_off(self._clock.now())
             self._peers.put_off(now_us)
-        if now_us >= self._peers.due_us and self._peers.look(self._members.owner, now_us):
+        if now_us >= self._peers.due_us and self._peers.look(
+            self._members.owner, now_us, token=self._members.token
+        ):
             self._turns.claim_at_us = 0
         if self._cancels_due:
             self._reconciler.cancel(self._ledger.cancel_requests(self._members.owner), now_us)
@@ -340,6 +332,8 @@ class Supervisor:
 
     def look_around(self) -> None:
         """What needs no worker: stay registered, take over what dead supervisors left. Before the first is there."""
+        if self._berth.is_cut() or self._members.is_lost:
+            return  # the first tick starts over
         now_us = self._clock.now().boot_us
         self._guarded(lambda: self._with_store(now_us), now_us)
 

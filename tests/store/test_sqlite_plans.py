@@ -28,8 +28,9 @@ SQLITE = Path(mpdispatch.__file__).parent / "store" / "sqlite"
 @pytest.fixture
 def connection() -> Iterator[sqlite3.Connection]:
     connection = sqlite3.connect(":memory:", isolation_level=None)
-    for statement in schema.statements((SQLITE / "schema.sql").read_text()):
-        connection.execute(statement)
+    connection.execute("BEGIN")
+    schema.apply(connection, is_new_file=False)
+    connection.execute("COMMIT")
     yield connection
     connection.close()
 
@@ -56,6 +57,7 @@ def plan_of(connection: sqlite3.Connection, statement: str, values: Any = None) 
         ("progress", "SEARCH mpdispatch_jobs USING INTEGER PRIMARY KEY (rowid=?)"),
         ("owned", "SEARCH mpdispatch_jobs USING INDEX mpdispatch_jobs_running (owner=?)"),
         ("running_in", "USING COVERING INDEX mpdispatch_jobs_running"),
+        ("unknown_owners", "SEARCH mpdispatch_jobs USING COVERING INDEX mpdispatch_jobs_running (owner>?)"),
         (
             "cancel_requests",
             "SEARCH mpdispatch_jobs USING INDEX mpdispatch_jobs_cancel (cancel_requested_us>?)",

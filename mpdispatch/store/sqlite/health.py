@@ -19,6 +19,8 @@ _MIB = 1 << 20
 _LARGE_WAL_BYTES = 8 * CHECKPOINT_BYTES
 _LITTLE_ROOM_BYTES = 256 * _MIB
 _FLEETING = {"tmpfs", "ramfs"}
+_COPY_ON_WRITE = {"btrfs", "zfs", "bcachefs", "overlay"}
+"""An overlay may lie on one of them; nobody inside can tell."""
 
 
 def of_library(*, is_shared: bool) -> Iterator[Finding]:
@@ -54,6 +56,7 @@ def of_content(connection: sqlite3.Connection) -> Iterator[Finding]:
 def of_file(path: Path, durability: str) -> Iterator[Finding]:
     """Where the file is, who may read it, and how large its log is."""
     yield _filesystem(path)
+    yield from _copy_on_write(path)
     yield from _permissions(path)
     yield _log(path)
     yield _room(path)
@@ -83,6 +86,18 @@ def _filesystem(path: Path) -> Finding:
             remedy="keep the store in a volume, if it is to outlive the container",
         )
     return Finding(check="filesystem", level=Level.OK, message=f"{path} is on {kind or 'a local disk'}")
+
+
+def _copy_on_write(path: Path) -> Iterator[Finding]:
+    kind = filesystem_of(path)
+    if kind in _COPY_ON_WRITE:
+        yield Finding(
+            check="shared memory",
+            level=Level.NOTE,
+            message=f"on {kind} a write takes new blocks, so when the disk is full SQLite's shared memory ({path}-shm)"
+            " cannot be written: whoever uses the store may then be ended by SIGBUS, and nothing committed is lost",
+            remedy="never let that disk run full, or keep the store on ext4 or xfs",
+        )
 
 
 def _permissions(path: Path) -> Iterator[Finding]:

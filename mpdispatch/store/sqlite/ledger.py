@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from itertools import starmap
 from pathlib import Path
@@ -90,6 +91,7 @@ class SQLiteLedger:
             who.concurrency,
             who.app,
             who.version,
+            who.token,
             now.wall_us,
             now.wall_us,
             lease.until_us,
@@ -227,28 +229,40 @@ class SQLiteLedger:
     def peers(self, owner: int) -> list[PeerSupervisor]:
         return [each for each in self._read(reads.supervisors) if each.id != owner]
 
+    def unknown_owners(self) -> list[int]:
+        """Owners of running jobs that are not registered. A read, unless one is no number: it is 0 from now on."""
+        owners = [row[0] for row in self._read(lambda c: c.execute(QUERIES["unknown_owners"]).fetchall())]
+        if None in owners:
+            self._write(lambda c: c.execute(QUERIES["disown"]), "disown")
+            owners = [0, *(each for each in owners if each not in (None, 0))]
+        return owners
+
     def jobs_of(self, owner: int) -> list[ClaimedJob]:
         """The running jobs of a supervisor. A read."""
         rows = self._read(lambda c: c.execute(QUERIES["jobs_of"], (owner,)).fetchall())
         return list(starmap(ClaimedJob, rows))
 
-    def take_over(self, dead: PeerSupervisor, transitions: Sequence[Transition], *, now: Instant) -> bool:
+    def take_over(self, dead: PeerSupervisor | int, transitions: Sequence[Transition], *, now: Instant) -> bool:
         """Record these outcomes of a dead supervisor's jobs and strike it off, in one transaction."""
         covered = {(each.job_id, each.starts) for each in transitions}
-        seen = (dead.heartbeat_us, dead.lease_until_us, dead.lease_until_boot_us)
+        if isinstance(dead, PeerSupervisor):
+            owner, seen = dead.id, (dead.heartbeat_us, dead.lease_until_us, dead.lease_until_boot_us)
+        else:
+            owner, seen = dead, None
 
         def work(connection: sqlite3.Connection) -> bool:
-            if connection.execute(QUERIES["lease_of"], (dead.id,)).fetchone() != seen:
+            if connection.execute(QUERIES["lease_of"], (owner,)).fetchone() != seen:
                 return False
-            if not covered.issuperset(_owned(connection, dead.id)):
+            owned = _owned(connection, owner)
+            if not covered.issuperset(owned) or (seen is None and not owned):
                 return False
-            finishing.record_one_by_one(connection, dead.id, transitions)
-            connection.execute(QUERIES["unregister"], (dead.id,))
+            finishing.record_one_by_one(connection, owner, transitions)
+            connection.execute(QUERIES["unregister"], (owner,))
             return True
 
         is_done = self._write(work, "take_over")
         if is_done:
-            remove_bell(self.side_dir, dead.id)
+            remove_bell(self.side_dir, owner)
             self._offer(transitions)
         return is_done
 
@@ -261,6 +275,17 @@ class SQLiteLedger:
         return self._read(lambda c: draining.left_behind(c, planner.queues))
 
     # -- looking after --------------------------------------------------------------------------
+
+    def look_beside(self, owner: int) -> bool:
+        """Make anew what somebody has removed from the side folder. True: `wake_fileno` is another now."""
+        bell = self._bell
+        if bell is None or bell.is_in_place():
+            return False
+        self._bell = None
+        bell.close()
+        with contextlib.suppress(OSError):  # as in `register`
+            self._bell = Bell(self.side_dir, owner)
+        return True
 
     def prune(self, before_us: int, limit: int) -> int:
         """Delete up to `limit` jobs that ended before this wall time; gives how many."""

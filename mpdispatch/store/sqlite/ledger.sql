@@ -1,10 +1,10 @@
 -- name: register
 -- A new id each time: a supervisor that lost its lease can never write under its old one.
 INSERT INTO mpdispatch_supervisors (
-    host, machine_id, boot_id, pid, pid_start, pid_namespace, queues, concurrency, app, version, started_us,
+    host, machine_id, boot_id, pid, pid_start, pid_namespace, queues, concurrency, app, version, token, started_us,
     heartbeat_us, lease_until_us, lease_until_boot_us
 )
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: glance
 -- In every transaction a supervisor writes in: is it registered, and is there any of what there mostly is not? One
@@ -60,6 +60,20 @@ UPDATE mpdispatch_jobs SET run_at_us = ? WHERE id = ? AND +line = 2 AND run_at_u
 -- name: lease_of
 -- Has it renewed since it was looked at?
 SELECT heartbeat_us, lease_until_us, lease_until_boot_us FROM mpdispatch_supervisors WHERE id = ?;
+
+-- name: unknown_owners
+-- One step of the running index per owner, however many jobs each has. What is no integer has an owner of NULL here.
+WITH RECURSIVE walk (owner) AS (
+    SELECT min(owner) FROM mpdispatch_jobs WHERE owner IS NOT NULL
+    UNION ALL
+    SELECT (SELECT min(owner) FROM mpdispatch_jobs WHERE owner > walk.owner) FROM walk WHERE walk.owner IS NOT NULL
+)
+SELECT CASE typeof(owner) WHEN 'integer' THEN owner END FROM walk
+WHERE owner IS NOT NULL AND NOT EXISTS (SELECT 1 FROM mpdispatch_supervisors WHERE id = walk.owner);
+
+-- name: disown
+-- No supervisor is number 0. A row that another check keeps from being changed stays as it is.
+UPDATE OR IGNORE mpdispatch_jobs SET owner = 0 WHERE owner IS NOT NULL AND typeof(owner) <> 'integer';
 
 -- name: jobs_of
 -- What a supervisor runs, as it was claimed.

@@ -215,4 +215,5 @@ def supervisor_of(row: Row) -> PeerSupervisor:
         heartbeat_us=row[12],
         lease_until_us=row[13],
         lease_until_boot_us=row[14],
+        token=row[15],
     )

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["APPLICATION_ID", "VERSION", "apply", "refuse_unusable", "version_of"]
 
-VERSION = 1
+VERSION = 2
 APPLICATION_ID = 0x4D504453  # "MPDS"
 _SCHEMA = Path(__file__).with_name("schema.sql")
 
@@ -91,5 +91,11 @@ def _migrations() -> Migrations:
     def v1_jobs(db: Database) -> None:
         for statement in statements(_SCHEMA.read_text(encoding="utf-8")):
             db.execute(statement)
+
+    @migrations()
+    def v2_token(db: Database) -> None:
+        # What the workers of a supervisor are found by when its mark file is lost. A constant default: SQLite notes it in
+        # the schema and rewrites no row, and a supervisor of version 1 that is running goes on writing its own columns.
+        db.execute("ALTER TABLE mpdispatch_supervisors ADD COLUMN token TEXT NOT NULL DEFAULT ''")
 
     return migrations

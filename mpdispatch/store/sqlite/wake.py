@@ -41,6 +41,13 @@ class Bell:
         except BlockingIOError:
             return
 
+    def is_in_place(self) -> bool:
+        """Whether knocks find it: nobody has removed the file, or the folder."""
+        try:
+            return os.path.samestat(os.fstat(self._fd), os.lstat(self._path))
+        except OSError:
+            return False
+
     def close(self) -> None:
         """Take it down: later knocks find nobody."""
         if self._fd >= 0:
