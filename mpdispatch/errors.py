@@ -49,6 +49,7 @@ __all__ = [
     "StoreIOError",
     "StoreMissing",
     "StoreNotShared",
+    "StoreNotUTF8",
     "StorePermission",
     "StoreTooNew",
     "StoreTooOld",
@@ -345,6 +346,20 @@ class StoreForeign(StoreError):
         "this database holds other tables and none of mpdispatch's; choose another file, or open it with shared=True "
         "to keep ours beside them"
     )
+
+
+class StoreNotUTF8(StoreError):
+    """The database keeps its text as UTF-16. That was chosen when it was made and cannot be changed in place."""
+
+    exit_code = 65
+
+    def __init__(self, location: str, encoding: str) -> None:
+        self.encoding = encoding
+        super().__init__(
+            location,
+            f"its text is {encoding}, and mpdispatch needs a database in UTF-8; choose another file, or make a copy in"
+            " UTF-8: sqlite3 OLD .dump | sqlite3 NEW",
+        )
 
 
 class StoreTooNew(StoreError):

@@ -101,6 +101,13 @@ def _refuse_unusable(path: Path, location: str) -> None:
     if not stat.S_ISREG(found.st_mode):
         kind = "a folder" if stat.S_ISDIR(found.st_mode) else "no regular file"
         raise StoreCannotCreate(location, f"is {kind}, not a database")
+    if found.st_nlink > 1:
+        raise StoreError(
+            location,
+            f"has {found.st_nlink} names (hard links), and by each name SQLite keeps a log of its own, so jobs would be"
+            f" lost; remove all but one (`find DIR -samefile {path.name}` finds them); a symbolic link may stay, and"
+            f" `sqlite3 {path.name} '.backup COPY'` makes a copy",
+        )
     for flag, verb in ((os.R_OK, "read"), (os.W_OK, "write")):
         if not os.access(path, flag):
             raise StorePermission(location, f"no permission to {verb} it (mode {stat.filemode(found.st_mode)})")
