@@ -297,10 +297,10 @@ class StoreNotShared(StoreError):
 
 
 class StoreFull(StoreError):
-    """The disk is full. Nothing of this call was kept."""
+    """The disk is full, or this user's quota is used up. Nothing of this call was kept."""
 
     exit_code = 74
-    _what = "the disk is full; nothing was stored"
+    _what = "the disk is full, or a quota is used up; nothing was stored"
 
 
 class StoreIOError(StoreError):

@@ -21,6 +21,7 @@ from mpdispatch.errors import (
     StoreBusy,
     StoreCorrupt,
     StoreError,
+    StoreFull,
     StoreIOError,
     StoreVanished,
 )
@@ -129,7 +130,7 @@ class Supervisor:
         self.ending: Ending | None = None
         try:
             self._berth.take_patiently()
-        except StoreBusy:
+        except (StoreBusy, StoreFull):
             self.close()
             raise
 

@@ -28,7 +28,7 @@ from mpdispatch.errors import (
 )
 from mpdispatch.failpoints import failpoint
 from mpdispatch.store.sqlite.lock import Pauses, WriteLock
-from mpdispatch.store.sqlite.translate import translated
+from mpdispatch.store.sqlite.room import NO_ROOM, diagnosed
 from mpdispatch.store.sqlite.wal import Log
 
 __all__ = ["BUSY_TIMEOUT_MS", "FileIdentity", "Flush", "Session", "SessionClosed", "identity_of"]
@@ -40,7 +40,7 @@ BUSY_TIMEOUT_MS = 20
 # What opening the lock file can meet; ELOOP: somebody put a symlink in its place.
 _BY_ERRNO: dict[int, type[StoreError]] = {
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS, errno.ELOOP, errno.ENOTDIR), StorePermission),
-    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), StoreFull),
+    **dict.fromkeys(NO_ROOM, StoreFull),
 }
 
 FileIdentity = tuple[int, int]
@@ -282,7 +282,7 @@ class Session:
                     raise problem from error
 
     def _fail(self, error: sqlite3.Error) -> Exception:
-        problem = translated(error, self.location)
+        problem = diagnosed(error, self.location, self.path)
         if isinstance(problem, StoreIOError | StoreCorrupt):
             self.is_broken = True
         return problem
@@ -336,7 +336,7 @@ class Session:
         try:
             self.connection.close()
         except sqlite3.ERRORS as error:
-            problem = translated(error, self.location)
+            problem = diagnosed(error, self.location, self.path)
             if isinstance(problem, StoreError):
                 raise problem from error
             raise

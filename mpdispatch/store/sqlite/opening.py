@@ -10,11 +10,11 @@ from pathlib import Path
 from urllib.parse import quote
 
 from mpdispatch import sqlite3
-from mpdispatch.errors import StoreCannotCreate, StoreError, StoreMissing, StorePermission
+from mpdispatch.errors import StoreCannotCreate, StoreError, StoreFull, StoreMissing, StorePermission
 from mpdispatch.store.base import Durability
 from mpdispatch.store.sqlite.connection import BUSY_TIMEOUT_MS
 from mpdispatch.store.sqlite.options import FileOptions
-from mpdispatch.store.sqlite.translate import translated
+from mpdispatch.store.sqlite.room import NO_ROOM, diagnosed
 from mpdispatch.store.sqlite.wal import CHECKPOINT_BYTES
 
 __all__ = ["connect_file", "connect_memory", "create_file", "filesystem_of", "refuse_network"]
@@ -80,6 +80,8 @@ def create_file(path: Path, location: str) -> None:
                 location, f"cannot be created: no permission to write in {folder} ({_mode(folder)})"
             ) from error
         except OSError as error:
+            if error.errno in NO_ROOM:
+                raise StoreFull(location) from error
             raise StoreCannotCreate(location, f"cannot be created: {error.strerror}") from error
 
 
@@ -134,7 +136,7 @@ def connect_file(path: Path, location: str, options: FileOptions) -> sqlite3.Con
             connection.close()
             raise
     except sqlite3.ERRORS as error:
-        raise translated(error, location) from error
+        raise diagnosed(error, location, path) from error
     return connection
 
 
