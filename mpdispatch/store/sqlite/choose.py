@@ -16,9 +16,22 @@ import msgspec
 
 from mpdispatch import sqlite3
 from mpdispatch.model import Planner
+from mpdispatch.store.sqlite.columns import CLAIMED_COLUMNS
+from mpdispatch.store.sqlite.mending import rows_type
 from mpdispatch.store.sqlite.queries import QUERIES
 
-__all__ = ["ID", "PAYLOAD", "QUEUE", "Choice", "Row", "as_json", "choose", "claimable_parked", "statement"]
+__all__ = [
+    "ID",
+    "PAYLOAD",
+    "QUEUE",
+    "Choice",
+    "OddRowError",
+    "Row",
+    "as_json",
+    "choose",
+    "claimable_parked",
+    "statement",
+]
 
 PARK_AT_MOST = 1000
 """Per turn: one turn must not hold the write lock for long."""
@@ -30,7 +43,13 @@ Row = tuple[Any, ...]
 # Columns of `due` and `parked`.
 ID, _NAME, QUEUE, _PRIORITY, _RUN_AT_US, PAYLOAD = 0, 3, 4, 5, 6, 10
 
+ROWS = rows_type(CLAIMED_COLUMNS)
+
 _Arm = tuple[str, tuple[object, ...]]
+
+
+class OddRowError(Exception):
+    """Some row is not as it should be; which, nobody has looked yet. Roll back."""
 
 
 class Choice(NamedTuple):
@@ -57,7 +76,8 @@ def claimable_parked(
     return [
         (name, queue)
         for name, queue in found
-        if (known is None or name in known) and planner.refusal(name) is None
+        # A name that is no text has no handler, and stays where it is.
+        if isinstance(name, str) and (known is None or name in known) and planner.refusal(name) is None
     ]
 
 
@@ -96,7 +116,11 @@ def _open(connection: sqlite3.Connection, arms: list[_Arm], cursors: list[sqlite
 def choose(
     connection: sqlite3.Connection, planner: Planner, left: dict[str, int], total: int, *, has_parked: bool
 ) -> Choice:
-    """Up to `total` due rows, of each queue as many as `left` says; those nobody here can run are to be parked."""
+    """Up to `total` due rows, of each queue as many as `left` says; those nobody here can run are to be parked.
+
+    Raises:
+        msgspec.ValidationError, TypeError: one of them cannot be read (see `unreadable`).
+    """
     arms = list(_arms(connection, planner, left, total, has_parked))
     is_limited = len(arms) > 1 and any(kind != "due" for kind, _ in arms)
     taken, parked = list[Row](), list[tuple[str, int]]()
@@ -108,6 +132,8 @@ def choose(
             rows = list(islice(stream, total - len(taken)))
             if not rows:
                 break
+            # Before anything is done with them: 0.08 µs per row. Raises msgspec.ValidationError.
+            msgspec.convert((rows,), ROWS)
             refusals = {name: planner.refusal(name) for name in {row[_NAME] for row in rows}}
             refused = {name: reason for name, reason in refusals.items() if reason is not None}
             if refused:

@@ -33,7 +33,10 @@ SELECT id, starts FROM mpdispatch_jobs WHERE cancel_requested_us IS NOT NULL AND
 
 -- name: lease_of
 -- Has it renewed since it was looked at?
-SELECT heartbeat_us, lease_until_us, lease_until_boot_us FROM mpdispatch_supervisors WHERE id = ?;
+SELECT
+    id, host, machine_id, boot_id, pid, pid_start, pid_namespace, queues, concurrency, app, version, started_us,
+    heartbeat_us, lease_until_us, lease_until_boot_us
+FROM mpdispatch_supervisors WHERE id = ?;
 
 -- name: jobs_of
 -- What a supervisor runs, as it was claimed.
@@ -139,14 +142,21 @@ WHERE id IN (
 );
 
 -- name: next_due
--- Two seeks per polled queue.
-SELECT min(
-    (
-        SELECT j.run_at_us FROM mpdispatch_jobs AS j
-        WHERE j.line = 2 AND j.queue = q.value AND j.state = s.column1
-        ORDER BY j.run_at_us LIMIT 1
+-- Four seeks per polled queue. Text and blobs, which are no time, come after every number: is there any?
+SELECT
+    min(
+        (
+            SELECT j.run_at_us FROM mpdispatch_jobs AS j
+            WHERE j.line = 2 AND j.queue = q.value AND j.state = s.column1 AND j.run_at_us < ''
+            ORDER BY j.run_at_us LIMIT 1
+        )
+    ),
+    max(
+        EXISTS (
+            SELECT 1 FROM mpdispatch_jobs AS j
+            WHERE j.line = 2 AND j.queue = q.value AND j.state = s.column1 AND j.run_at_us >= ''
+        )
     )
-)
 FROM json_each(?) AS q, (VALUES ('scheduled'), ('retrying')) AS s;
 
 -- name: complete
