@@ -24,6 +24,7 @@ _BY_HAND = (
     "TEXT value in mpdispatch_",
     "NUMERIC value in mpdispatch_",
 )
+_BROKEN_RULE = "CHECK constraint failed in mpdispatch_jobs"
 _FLEETING = {"tmpfs", "ramfs"}
 
 
@@ -57,12 +58,12 @@ def of_content(connection: sqlite3.Connection) -> Iterator[Finding]:
         )
         return
     yield Finding(check="content", level=Level.OK, message="quick_check finds nothing wrong")
-    yield from _rows(connection)
+    yield from _rows(connection, is_lawful=not any(_BROKEN_RULE in each for each in problems))
 
 
-def _rows(connection: sqlite3.Connection) -> Iterator[Finding]:
+def _rows(connection: sqlite3.Connection, *, is_lawful: bool) -> Iterator[Finding]:
     """Rows that somebody has written by other ways than ours."""
-    found = list(unreadable.examined(connection))
+    found = list(unreadable.examined(connection, is_lawful=is_lawful))
     waiting = [each for each in found if not each.has_ended]
     if waiting:
         yield Finding(
