@@ -49,6 +49,7 @@ __all__ = [
     "StoreIOError",
     "StoreMissing",
     "StoreNotShared",
+    "StoreNotUTF8",
     "StorePermission",
     "StoreTooNew",
     "StoreTooOld",
@@ -297,10 +298,10 @@ class StoreNotShared(StoreError):
 
 
 class StoreFull(StoreError):
-    """The disk is full. Nothing of this call was kept."""
+    """The disk is full, or this user's quota is used up. Nothing of this call was kept."""
 
     exit_code = 74
-    _what = "the disk is full; nothing was stored"
+    _what = "the disk is full, or a quota is used up; nothing was stored"
 
 
 class StoreIOError(StoreError):
@@ -346,6 +347,20 @@ class StoreForeign(StoreError):
         "this database holds other tables and none of mpdispatch's; choose another file, or open it with shared=True "
         "to keep ours beside them"
     )
+
+
+class StoreNotUTF8(StoreError):
+    """The database keeps its text as UTF-16. That was chosen when it was made and cannot be changed in place."""
+
+    exit_code = 65
+
+    def __init__(self, location: str, encoding: str) -> None:
+        self.encoding = encoding
+        super().__init__(
+            location,
+            f"its text is {encoding}, and mpdispatch needs a database in UTF-8; choose another file, or make a copy in"
+            " UTF-8: sqlite3 OLD .dump | sqlite3 NEW",
+        )
 
 
 class StoreTooNew(StoreError):

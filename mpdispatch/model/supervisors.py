@@ -37,3 +37,5 @@ class PeerSupervisor(Registration, frozen=True, kw_only=True):
     """Wall time until which its jobs are its own, for observers on another host or boot."""
     lease_until_boot_us: int
     """The same on the boottime clock of `boot_id`."""
+    unreadable: str = ""
+    """What of its row cannot be read, if so. It has no lease then, if that concerns whether it lives."""

@@ -7,7 +7,7 @@ Every write to a running job carries owner **and** `starts` in its WHERE and che
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -113,6 +113,8 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
     """(-priority, run_at, id) of the first of them; None: they come after all that was claimed."""
     is_synced: bool = True
     """False: this turn only claimed, and a power cut before `sync` may forget that it did."""
+    ended: Sequence[tuple[ClaimedJob, Transition]] = ()
+    """Jobs whose rows cannot be read, ended as `failed` since the last turn; the job as far as it can be."""
 
 
 class Store(Protocol):
@@ -314,7 +316,6 @@ class Ledger(Protocol):
 
     def cancel_requests(self, owner: int) -> list[tuple[int, int]]:
         """(job id, starts) of running jobs of this owner somebody asked to cancel. A read."""
-        ...
 
     def turn(
         self,
@@ -347,7 +348,6 @@ class Ledger(Protocol):
 
     def peers(self, owner: int) -> list[PeerSupervisor]:
         """The other registered supervisors, dead or alive. A read."""
-        ...
 
     def unknown_owners(self) -> list[int]:
         """Owners of running jobs that are not registered. A read, and cheap: it is asked once a second.
@@ -357,8 +357,10 @@ class Ledger(Protocol):
         ...
 
     def jobs_of(self, owner: int) -> list[ClaimedJob]:
-        """The running jobs of a supervisor. A read."""
-        ...
+        """The running jobs of a supervisor, but for those that cannot be read. A read."""
+
+    def set_aside(self, owner: int, job_ids: Collection[int], *, now: Instant) -> None:
+        """End those of these jobs it runs that cannot be read; the next turn tells of them."""
 
     def take_over(self, dead: PeerSupervisor | int, transitions: Sequence[Transition], *, now: Instant) -> bool:
         """Record these outcomes of a dead supervisor's jobs and strike it off, in one transaction.

@@ -48,7 +48,7 @@ class Berth:
     def take_patiently(self) -> None:
         """For the first time: as a client would, for nothing is running yet that could not wait.
 
-        Raises StoreBusy after 30 s, or when told to stop; StoreError.
+        Raises StoreBusy after 30 s, or when told to stop; StoreFull, StoreError.
         """
         clock, crew = self._crew.clock, self._crew
         until_us = clock.now().boot_us + _JOIN_US
@@ -60,6 +60,9 @@ class Berth:
                     raise
                 # Heard, so that it does not wake us again; nobody holds a job yet that it could be about.
                 list(crew.pool.hear(crew.ears.listen(_JOIN_PAUSE_S)))
+            except StoreFull:
+                self._members.leave()  # or each try would leave a registration behind
+                raise
             else:
                 return
 

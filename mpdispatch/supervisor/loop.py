@@ -22,6 +22,7 @@ from mpdispatch.errors import (
     StoreBusy,
     StoreCorrupt,
     StoreError,
+    StoreFull,
     StoreIOError,
     StoreVanished,
 )
@@ -138,7 +139,7 @@ class Supervisor:
         self.ending: Ending | None = None
         try:
             self._berth.take_patiently()
-        except StoreBusy:
+        except (StoreBusy, StoreFull):
             self.close()
             raise
 

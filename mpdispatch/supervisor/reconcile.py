@@ -64,9 +64,13 @@ class Reconciler:
             "the store has jobs of ours that we do not hold; giving them back",
             extra={"count": len(strays)},
         )
+        unread = {job_id for job_id, _ in strays}
         for job in self._ledger.jobs_of(owner):
             if (job.id, job.starts) in strays:
                 self._turns.decide(job, Released(), None)
+                unread.discard(job.id)
+        if unread:
+            self._turns.set_aside(owner, unread)
 
     def _let_go(self, ours: set[tuple[int, int]], now_us: int) -> None:
         """Hold no job that is not ours any more: those not begun are dropped, those running end with their worker."""

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from mpdispatch.config import Config, QueueConfig
-from mpdispatch.errors import AppImportError, DispatchError, StoreBusy
+from mpdispatch.errors import AppImportError, DispatchError, StoreBusy, StoreFull
 from mpdispatch.execution.appref import AppReference
 from mpdispatch.execution.describe import AppDescription
 from mpdispatch.execution.hookline import HookLine
@@ -27,6 +27,7 @@ from mpdispatch.store.base import Store
 from mpdispatch.supervisor.boots import look_at_boots
 from mpdispatch.supervisor.crew import Crew
 from mpdispatch.supervisor.loop import Supervisor
+from mpdispatch.supervisor.room import RoomWaiter
 from mpdispatch.supervisor.shutdown import Ending
 from mpdispatch.supervisor.telling import LineSink, RunnerSink, Teller
 from mpdispatch.version import __version__
@@ -147,24 +148,31 @@ def _run(
         if description is None:
             return None
         chosen = plan(description)
-    chosen.store.check(create=True)
+    wait_for_room = RoomWaiter(crew, on_start)
+    try:
+        wait_for_room(lambda: chosen.store.check(create=True))
+    except StoreFull:
+        return None  # told to stop meanwhile
     teller = _teller(crew, app, chosen)
     supervisor: Supervisor | None = None
     try:
-        supervisor = Supervisor(
-            crew,
-            chosen.store,
-            config=chosen.config,
-            rulebook=chosen.rulebook,
-            queue_configs=chosen.queue_configs,
-            app=str(app),
-            version=__version__,
-            store_for_workers=chosen.store_for_workers,
-            drain=drain,
-            teller=teller,
-            default_timeout_s=chosen.default_timeout_s,
-            is_traced=chosen.is_traced,
+        supervisor = wait_for_room(
+            lambda: Supervisor(
+                crew,
+                chosen.store,
+                config=chosen.config,
+                rulebook=chosen.rulebook,
+                queue_configs=chosen.queue_configs,
+                app=str(app),
+                version=__version__,
+                store_for_workers=chosen.store_for_workers,
+                drain=drain,
+                teller=teller,
+                default_timeout_s=chosen.default_timeout_s,
+                is_traced=chosen.is_traced,
+            )
         )
+        wait_for_room.over()
         if description is None and (description := _bring_up_registered(crew, app, supervisor)) is None:
             return supervisor.ending
         _warn_of_unpolled(crew.log, description, chosen.config.queues)
@@ -172,7 +180,7 @@ def _run(
         if crew.is_subreaper:  # a process of our own
             give_back_memory()
         return supervisor.run()
-    except StoreBusy:
+    except (StoreBusy, StoreFull):
         if supervisor is None and crew.bell.rung:
             return Ending(exit_code=0)
         raise

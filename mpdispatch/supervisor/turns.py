@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import msgspec
 
@@ -16,7 +16,7 @@ from mpdispatch.clock import SECOND_US, Clock, Instant
 from mpdispatch.config import Config, QueueConfig
 from mpdispatch.execution.rulebook import Rulebook
 from mpdispatch.failpoints import failpoint
-from mpdispatch.model import Cause, ClaimedJob, Completed, JobState, Outcome, Planner, Released, Run
+from mpdispatch.model import Cause, ClaimedJob, Completed, JobState, Outcome, Planner, Released, Run, Transition
 from mpdispatch.policy.admission import Admission
 from mpdispatch.policy.decide import RetryRules, decide
 from mpdispatch.pool.pool import Pool
@@ -43,6 +43,8 @@ _BREATH_US = 1_000
 _CROWD_US, _CROWD_KNOCKS = 50_000, 4
 """So many knocks that come sooner one after the other than this are a crowd, for as long after the last. Not fewer: who
 enqueues a batch or two and resumes a queue wants it drained."""
+_NAMED = 10
+"""Of rows that cannot be read in one turn, so many are named in the log."""
 _NO_RULES = RetryRules()
 """For a completed job, which is not tried again."""
 _BECAME = {JobState.FAILED: "failed", JobState.CANCELLED: "was cancelled", JobState.SCHEDULED: "is put off"}
@@ -117,6 +119,11 @@ class Turns:
         transition = decide(job, outcome, rules, now_us=now.wall_us, jitter=random.random())
         self._books.unwritten.append(Unwritten(job, transition, worker))
 
+    def set_aside(self, owner: int, job_ids: Collection[int]) -> None:
+        """End those of these running jobs of ours that cannot be read. Raises StoreError."""
+        self._ledger.set_aside(owner, job_ids, now=self._clock.now())
+        self.claim_at_us = 0  # a turn tells of them
+
     def release_backlog(self) -> None:
         """Give back every claimed job no worker was given."""
         for job in self._books.backlog:
@@ -179,6 +186,8 @@ class Turns:
         if is_synced:
             self.sync_at_us = 0  # that commit waited for the disk, and with it all before
         books.outputs.written(outputs, settled, now_us)
+        if turn.ended:
+            self._ended(turn.ended)
         self._written(items, turn)
         if slots:
             self._claimed(turn, now_us)
@@ -267,6 +276,17 @@ class Turns:
         if items or books.progress:
             books.written(len(items))
             self._pool.free_rings()
+
+    def _ended(self, ended: Sequence[tuple[ClaimedJob, Transition]]) -> None:
+        """The store has ended jobs whose rows cannot be read."""
+        self._books.failed += len(ended)
+        for job, transition in ended:
+            if self._teller is not None:
+                self._teller.wrote(job, transition)
+        for _, transition in ended[:_NAMED]:
+            self._log.error("a row of the store cannot be read, so its job failed: %s", transition.error)
+        if len(ended) > _NAMED:
+            self._log.error("and %d more rows that cannot be read", len(ended) - _NAMED)
 
     def _report(self, item: Unwritten, turn: Turn) -> None:
         """Tell extensions what became of a job, if it became what was decided."""

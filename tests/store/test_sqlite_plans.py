@@ -48,7 +48,7 @@ def plan_of(connection: sqlite3.Connection, statement: str, values: Any = None) 
         ("due", "SEARCH mpdispatch_jobs USING INDEX mpdispatch_jobs_due (line=? AND queue=?)"),
         ("queues_with_due", "COVERING INDEX mpdispatch_jobs_due (line=? AND queue=?)"),
         ("parked", "SEARCH mpdispatch_jobs USING INDEX mpdispatch_jobs_parked (line=? AND name=? AND queue=?)"),
-        ("next_due", "COVERING INDEX mpdispatch_jobs_later (line=? AND queue=? AND state=?)"),
+        ("next_due", "COVERING INDEX mpdispatch_jobs_later (line=? AND queue=? AND state=? AND run_at_us<?)"),
         ("stage", "COVERING INDEX mpdispatch_jobs_later (line=? AND queue=? AND state=? AND run_at_us<?)"),
         ("take", "SEARCH mpdispatch_jobs USING INTEGER PRIMARY KEY (rowid=?)"),
         ("take_again", "SEARCH mpdispatch_jobs USING INTEGER PRIMARY KEY (rowid=?)"),

@@ -17,6 +17,8 @@ import msgspec
 
 from mpdispatch import sqlite3
 from mpdispatch.model import Planner
+from mpdispatch.store.sqlite.columns import CLAIMED_COLUMNS
+from mpdispatch.store.sqlite.mending import rows_type
 from mpdispatch.store.sqlite.queries import QUERIES
 
 __all__ = [
@@ -25,6 +27,7 @@ __all__ = [
     "QUEUE",
     "Choice",
     "HeldBack",
+    "OddRowError",
     "Row",
     "as_json",
     "choose",
@@ -42,6 +45,8 @@ Row = tuple[Any, ...]
 # Columns of `due` and `parked`.
 ID, _NAME, QUEUE, _PRIORITY, _RUN_AT_US, PAYLOAD = 0, 3, 4, 5, 6, 10
 
+ROWS = rows_type(CLAIMED_COLUMNS)
+
 _Arm = tuple[str, tuple[object, ...]]
 
 
@@ -57,6 +62,10 @@ class HeldBack:
         queue = row[QUEUE]
         self.counts[queue] = self.counts.get(queue, 0) + 1
         self.first = self.first or (-row[_PRIORITY], row[_RUN_AT_US], row[ID])
+
+
+class OddRowError(Exception):
+    """Some row is not as it should be; which, nobody has looked yet. Roll back."""
 
 
 class Choice(NamedTuple):
@@ -84,7 +93,8 @@ def claimable_parked(
     return [
         (name, queue)
         for name, queue in found
-        if (known is None or name in known) and planner.refusal(name) is None
+        # A name that is no text has no handler, and stays where it is.
+        if isinstance(name, str) and (known is None or name in known) and planner.refusal(name) is None
     ]
 
 
@@ -133,6 +143,9 @@ def choose(
     """Up to `total` due rows, of each queue as many as `left` says; those nobody here can run are to be parked.
 
     Rows of rate-limited queues only among the first `ready` (None: anywhere).
+
+    Raises:
+        msgspec.ValidationError, TypeError: one of them cannot be read (see `unreadable`).
     """
     arms = list(_arms(connection, planner, left, total, has_parked))
     is_limited = ready is not None or (len(arms) > 1 and any(kind != "due" for kind, _ in arms))
@@ -147,6 +160,8 @@ def choose(
             rows = list(islice(stream, total - len(taken)))
             if not rows:
                 break
+            # Before anything is done with them: 0.08 µs per row. Raises msgspec.ValidationError.
+            msgspec.convert((rows,), ROWS)
             refusals = {name: planner.refusal(name) for name in {row[_NAME] for row in rows}}
             refused = {name: reason for name, reason in refusals.items() if reason is not None}
             if refused:

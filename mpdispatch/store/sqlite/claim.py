@@ -15,6 +15,8 @@ from collections.abc import Iterable, Mapping
 from itertools import starmap
 from typing import NamedTuple
 
+import msgspec
+
 from mpdispatch import sqlite3
 from mpdispatch.clock import Instant
 from mpdispatch.errors import LeaseLostError
@@ -25,12 +27,16 @@ from mpdispatch.store.sqlite.choose import (
     ID,
     PAYLOAD,
     QUEUE,
+    ROWS,
     HeldBack,
+    OddRowError,
     Row,
     as_json,
     choose,
     claimable_parked,
 )
+from mpdispatch.store.sqlite.columns import CLAIMED_COLUMNS
+from mpdispatch.store.sqlite.mending import faults_of
 from mpdispatch.store.sqlite.queries import QUERIES
 
 __all__ = [
@@ -42,6 +48,7 @@ __all__ = [
     "look_for_work",
     "next_due_us",
     "next_token_us",
+    "readable",
     "stage",
 ]
 
@@ -89,7 +96,7 @@ def read_facts(
     for queue in planner.rated:
         # A bucket of another boot is no bucket: boottime began anew.
         row = connection.execute(QUERIES["bucket"], (queue, boot_id())).fetchone()
-        if row is not None and row[0] is not None:
+        if row is not None and type(row[0]) is int:
             buckets[queue] = row[0]
     paused = frozenset[str]()
     if seen.has_paused:
@@ -140,10 +147,13 @@ def look_for_work(
 
 
 def next_due_us(connection: sqlite3.Connection, queues: Iterable[str], seen: Glance) -> int | None:
-    """When the first scheduled or retrying job of these queues is due."""
+    """When the first scheduled or retrying job of these queues is due. Raises OddRowError."""
     if not seen.has_later:
         return None
-    found: int | None = connection.execute(QUERIES["next_due"], (as_json(queues),)).fetchone()[0]
+    found: int | None
+    found, is_any_never = connection.execute(QUERIES["next_due"], (as_json(queues),)).fetchone()
+    if is_any_never:
+        raise OddRowError("a job that is due later has no time for it")
     return found
 
 
@@ -219,18 +229,29 @@ def claim(
     return Claim(list(starmap(ClaimedJob, rows)), reasons, has_more, held)
 
 
+def readable(rows: list[Row]) -> list[ClaimedJob]:
+    """Those that can be read, as ClaimedJobs. Of the query `jobs_of`."""
+    try:
+        msgspec.convert((rows,), ROWS)
+    except msgspec.ValidationError:
+        rows = [row for row in rows if not faults_of(CLAIMED_COLUMNS, row)]
+    return [job for job in starmap(ClaimedJob, rows) if job.attempt <= job.starts]
+
+
 def _take(connection: sqlite3.Connection, owner: int, rows: list[Row], now: Instant) -> None:
     values = (owner, now.wall_us, as_json(row[ID] for row in rows))
     touched = connection.execute(QUERIES["take"], values).rowcount
     if touched < len(rows):
         touched += connection.execute(QUERIES["take_again"], values).rowcount
-    assert touched == len(rows), f"claimed {touched} rows of {len(rows)} read in the same transaction"
+    if touched != len(rows):
+        raise OddRowError(f"claimed {touched} rows of {len(rows)} read in the same transaction")
 
 
 def _with_large(connection: sqlite3.Connection, row: Row) -> Row:
     found = connection.execute(QUERIES["payload"], (row[ID],)).fetchone()
     # A row without its payload was tampered with. No arguments decode from nothing: it fails in the worker.
-    return (*row[:PAYLOAD], b"" if found is None else found[0], *row[PAYLOAD + 1 :])
+    payload = b"" if found is None or found[0] is None else found[0]
+    return (*row[:PAYLOAD], payload, *row[PAYLOAD + 1 :])
 
 
 def _charge(connection: sqlite3.Connection, planner: Planner, facts: ClaimFacts, rows: list[Row]) -> None:

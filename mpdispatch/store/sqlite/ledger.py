@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
-from itertools import starmap
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -24,7 +23,7 @@ from mpdispatch.model import (
     Transition,
 )
 from mpdispatch.store.base import Lease, LeftBehind, Progress, Renewal, Turn
-from mpdispatch.store.sqlite import cancels, draining, pruning, reads, waits
+from mpdispatch.store.sqlite import cancels, draining, pruning, reads, unreadable, waits
 from mpdispatch.store.sqlite import claim as claiming
 from mpdispatch.store.sqlite import finish as finishing
 from mpdispatch.store.sqlite import outputs as output_table
@@ -54,6 +53,8 @@ class SQLiteLedger:
         self._knocker: Knocker | None = None
         self._seen: tuple[Session, int] | None = None
         self._has_late_cancels = False
+        self._ended = list[unreadable.Ended]()
+        """Jobs whose rows could not be read, until a turn has told of them."""
 
     @property
     def side_dir(self) -> Path:
@@ -157,16 +158,18 @@ class SQLiteLedger:
         A turn that might find nothing looks first, and takes no lock if so; with `is_expected` it does not look.
         Of rate-limited queues it claims only what `ready` workers begin at once.
         """
-        if not transitions and not progress and not outputs and not is_expected:
-            idle = self._read(lambda c: _idle_turn(c, owner, planner, slots, now, ready))
+        is_synced = bool(transitions or progress or outputs)
+        if not is_synced and not is_expected and not self._ended:
+            idle = self._idle(lambda c: _idle_turn(c, owner, planner, slots, now, ready))
             if idle is not None:
                 return idle
 
         asked_us = boot_us()
-        is_synced = bool(transitions or progress or outputs)
         again = [each for each in transitions if not each.state.is_terminal]
 
-        def work(connection: sqlite3.Connection, *, one_by_one: bool = False) -> Turn:
+        def work(
+            connection: sqlite3.Connection, planner: Planner | None = planner, *, one_by_one: bool = False
+        ) -> Turn:
             if progress:
                 finishing.record_progress(connection, owner, progress)
             if outputs:
@@ -191,10 +194,8 @@ class SQLiteLedger:
                 )
             has_more = claiming.stage(connection, planner, now, seen)
             failpoint("claim.after_stage")
-            at = now
-            if planner.rated:
-                # A token is charged at the moment of the claim: we may have waited for the lock.
-                at = Instant(now.wall_us, now.boot_us + boot_us() - asked_us)
+            # A token is charged at the moment of the claim: we may have waited for the lock.
+            at = Instant(now.wall_us, now.boot_us + boot_us() - asked_us) if planner.rated else now
             claim = claiming.claim(connection, owner, planner, slots, at, seen, ready)
             has_more = has_more or claim.has_more
             return Turn(
@@ -214,8 +215,44 @@ class SQLiteLedger:
             turn = self._write(work, "turn", flush=Flush.IN_COMMIT if is_synced else Flush.LATER)
         except finishing.SomeRejectedError:
             turn = self._write(lambda c: work(c, one_by_one=True), "turn")
+        except unreadable.SUSPECTS as error:
+            turn = self._write(lambda c: work(c, None, one_by_one=True), "turn")
+            if planner is not None and not self._end_waiting(planner, slots, now) and not is_synced:
+                raise error  # it was something else
+            turn = msgspec.structs.replace(turn, has_more=planner is not None)
         self._offer(again)
-        return turn
+        return turn if not self._ended else self._with_ended(turn)
+
+    def _with_ended(self, turn: Turn) -> Turn:
+        ended, self._ended = self._ended, []
+        return msgspec.structs.replace(turn, ended=ended)
+
+    def _idle(self, look: Callable[[sqlite3.Connection], Turn | None]) -> Turn | None:
+        try:
+            return self._read(look)
+        except unreadable.SUSPECTS:
+            return None  # the turn itself will meet it
+
+    def _end_waiting(self, planner: Planner, slots: int, now: Instant) -> int:
+        return self._end_unreadable(lambda c: unreadable.waiting(c, planner, slots, now), now)
+
+    def _end_unreadable(
+        self, find: Callable[[sqlite3.Connection], Iterable[int]], now: Instant, *, are_claimed: bool = False
+    ) -> int:
+        """End those of these rows that cannot be read; the next turn tells of them. Gives how many were changed."""
+        ended, tidied = self._write(
+            lambda c: unreadable.set_aside(c, find(c), now, are_claimed=are_claimed), "set_aside"
+        )
+        self._ended += ended
+        return len(ended) + tidied
+
+    def set_aside(self, owner: int, job_ids: Collection[int], *, now: Instant) -> None:
+        """End those of these running jobs of ours that cannot be read; the next turn tells of them."""
+
+        def still_ours(connection: sqlite3.Connection) -> list[int]:
+            return [job_id for job_id, _ in _owned(connection, owner) if job_id in job_ids]
+
+        self._end_unreadable(still_ours, now, are_claimed=True)
 
     def _offer(self, transitions: Sequence[Transition]) -> None:
         """Tell all supervisors if any of these jobs may be claimed again at once."""
@@ -238,9 +275,8 @@ class SQLiteLedger:
         return owners
 
     def jobs_of(self, owner: int) -> list[ClaimedJob]:
-        """The running jobs of a supervisor. A read."""
-        rows = self._read(lambda c: c.execute(QUERIES["jobs_of"], (owner,)).fetchall())
-        return list(starmap(ClaimedJob, rows))
+        """The running jobs of a supervisor, but for those that cannot be read. A read."""
+        return claiming.readable(self._read(lambda c: c.execute(QUERIES["jobs_of"], (owner,)).fetchall()))
 
     def take_over(self, dead: PeerSupervisor | int, transitions: Sequence[Transition], *, now: Instant) -> bool:
         """Record these outcomes of a dead supervisor's jobs and strike it off, in one transaction."""
@@ -250,17 +286,25 @@ class SQLiteLedger:
         else:
             owner, seen = dead, None
 
+        ended_here = list[unreadable.Ended]()
+
         def work(connection: sqlite3.Connection) -> bool:
-            if connection.execute(QUERIES["lease_of"], (owner,)).fetchone() != seen:
+            if reads.lease_of(connection, owner) != seen:
                 return False
             owned = _owned(connection, owner)
-            if not covered.issuperset(owned) or (seen is None and not owned):
+            if seen is None and not owned:
+                return False
+            left = [each for each in owned if each not in covered]
+            ended, _ = unreadable.set_aside(connection, [job_id for job_id, _ in left], now, are_claimed=True)
+            ended_here[:] = ended
+            if {job.id for job, _ in ended}.symmetric_difference(job_id for job_id, _ in left):
                 return False
             finishing.record_one_by_one(connection, owner, transitions)
             connection.execute(QUERIES["unregister"], (owner,))
             return True
 
         is_done = self._write(work, "take_over")
+        self._ended += ended_here
         if is_done:
             remove_bell(self.side_dir, owner)
             self._offer(transitions)

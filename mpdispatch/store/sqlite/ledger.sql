@@ -59,7 +59,10 @@ UPDATE mpdispatch_jobs SET run_at_us = ? WHERE id = ? AND +line = 2 AND run_at_u
 
 -- name: lease_of
 -- Has it renewed since it was looked at?
-SELECT heartbeat_us, lease_until_us, lease_until_boot_us FROM mpdispatch_supervisors WHERE id = ?;
+SELECT
+    id, host, machine_id, boot_id, pid, pid_start, pid_namespace, queues, concurrency, app, version, started_us,
+    heartbeat_us, lease_until_us, lease_until_boot_us, token
+FROM mpdispatch_supervisors WHERE id = ?;
 
 -- name: unknown_owners
 -- One step of the running index per owner, however many jobs each has. What is no integer has an owner of NULL here.
@@ -179,14 +182,21 @@ WHERE id IN (
 );
 
 -- name: next_due
--- Two seeks per polled queue.
-SELECT min(
-    (
-        SELECT j.run_at_us FROM mpdispatch_jobs AS j
-        WHERE j.line = 2 AND j.queue = q.value AND j.state = s.column1
-        ORDER BY j.run_at_us LIMIT 1
+-- Four seeks per polled queue. Text and blobs, which are no time, come after every number: is there any?
+SELECT
+    min(
+        (
+            SELECT j.run_at_us FROM mpdispatch_jobs AS j
+            WHERE j.line = 2 AND j.queue = q.value AND j.state = s.column1 AND j.run_at_us < ''
+            ORDER BY j.run_at_us LIMIT 1
+        )
+    ),
+    max(
+        EXISTS (
+            SELECT 1 FROM mpdispatch_jobs AS j
+            WHERE j.line = 2 AND j.queue = q.value AND j.state = s.column1 AND j.run_at_us >= ''
+        )
     )
-)
 FROM json_each(?) AS q, (VALUES ('scheduled'), ('retrying')) AS s;
 
 -- name: complete
