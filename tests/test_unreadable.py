@@ -131,7 +131,8 @@ def test_no_command_ends_in_a_traceback_and_every_json_is_one(
 def client(spoilt: tuple[Path, int]) -> Iterator[TestClient]:
     ext = DispatchExtension(store=spoilt[0], supervise=False)
     with ext:
-        yield TestClient(ext.asgi_app, base_url="http://localhost", client=("127.0.0.1", 1))
+        bearer = {"Authorization": f"Bearer {ext.token}"}
+        yield TestClient(ext.asgi_app, base_url="http://localhost", client=("127.0.0.1", 1), headers=bearer)
 
 
 def test_every_route_answers(client: TestClient, spoilt: tuple[Path, int]) -> None:

@@ -14,7 +14,8 @@ import pytest
 from mpdispatch.clock import Instant
 from mpdispatch.errors import StorePermission
 from mpdispatch.ids import boot_id, host_name, machine_id, pid_namespace
-from mpdispatch.pool.marks import MarkFile, MarkReader, Ring, marks_path
+from mpdispatch.pool.markreader import MarkReader
+from mpdispatch.pool.marks import MarkFile, Ring, marks_path
 from mpdispatch.private import NotPrivateError
 from mpdispatch.store import SQLiteStore
 from mpdispatch.store.sqlite.wake import Bell, Knocker
