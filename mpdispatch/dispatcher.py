@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from collections.abc import Callable
 from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
@@ -21,7 +22,7 @@ from mpdispatch.store.base import Store
 
 if TYPE_CHECKING:
     from mpdispatch.supervisor.loop import Ending
-    from mpdispatch.supervisor.serve import SupervisorThread
+    from mpdispatch.supervisor.thread import SupervisorThread
 
 __all__ = ["Dispatcher"]
 
@@ -67,8 +68,11 @@ class Dispatcher:
         if self.origins["durability"] != "default" and not (config and config.durability == "full"):
             self._agree_on_durability()
         self._engines: list[SupervisedEngine] = []
-        self._lock = threading.Lock()
+        # Reentrant, for a signal handler may stop what it has interrupted; nothing is waited for under it.
+        self._lock = threading.RLock()
         self._thread: SupervisorThread | None = None
+        self.is_unwanted: Callable[[], bool] = lambda: False
+        """Whether what calls `start` has changed its mind. Asked once `stop` reaches it: a `stop` just before did not."""
 
     def _agree_on_durability(self) -> None:
         wanted, origin = self.config.durability, self.origins["durability"]
@@ -88,6 +92,8 @@ class Dispatcher:
     def start(self) -> None:
         """Supervise on a thread of this process; workers are processes. Returns once jobs are being claimed.
 
+        `stop` ends it at once while it starts, too; then it returns and nothing is supervised.
+
         Raises:
             AppReferenceError: workers could not find the engine (it is in no module).
             AppImportError: the app does not import in a worker.
@@ -96,15 +102,26 @@ class Dispatcher:
             WrongProcessError: this is a worker.
         """
         reference = self._reference("start")
+        from mpdispatch.supervisor import Plan, SupervisorThread  # floor 6, only when it is needed
+
+        thread = SupervisorThread(reference, Plan(**self._parts()), log=self.logger)
         with self._lock:
             if self._thread is not None:
                 raise UsageError("this dispatcher is started already; stop() it first")
-            from mpdispatch.supervisor.serve import Plan, SupervisorThread  # floor 6, only when it is needed
-
-            plan = Plan(**self._parts())
-            thread = SupervisorThread(reference, plan, log=self.logger)
-            thread.start()
             self._thread = thread
+        try:
+            if self.is_unwanted():
+                self._forget(thread)
+                thread.ask_to_stop()
+            thread.start()
+        except BaseException:
+            self._forget(thread)
+            raise
+
+    def _forget(self, thread: SupervisorThread) -> None:
+        with self._lock:
+            if self._thread is thread:
+                self._thread = None
 
     @property
     def is_supervising(self) -> bool:
@@ -114,6 +131,9 @@ class Dispatcher:
 
     def stop(self, timeout: float | timedelta | None = None) -> None:
         """Claim no more, let running jobs finish, end. Returns when it has ended; does nothing if not started.
+
+        From any thread and any signal handler. In a handler that has interrupted `start` it does not wait: `start`
+        returns when it has ended.
 
         Jobs not done after `timeout` seconds (default: `shutdown_timeout`) are cancelled, then killed; they
         run again later without having spent an attempt.
@@ -145,7 +165,9 @@ class Dispatcher:
         from mpdispatch.supervisor.serve import Plan, run_foreground  # floor 6, only when it is needed
 
         plan = Plan(**self._parts())
-        return run_foreground(reference, lambda _: plan, log=self.logger, drain=drain)
+        return run_foreground(
+            reference, lambda _: plan, log=self.logger, drain=drain, boot_timeout_s=plan.config.boot_timeout
+        )
 
     def __enter__(self) -> Self:
         self.start()

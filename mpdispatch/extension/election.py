@@ -31,6 +31,7 @@ __all__ = ["Election", "living_supervisors"]
 
 LOOK_EVERY_S = 0.5
 _PATIENT_S = 30.0
+_PAUSE_S = 0.05
 
 
 def living_supervisors(store: Store) -> list[PeerSupervisor]:
@@ -75,12 +76,26 @@ class Election:
         """Supervise no more. Raises what had ended the supervisor, if an error did."""
         self._is_stopping = True
         os.write(self._write, b"!")
-        self._thread.join()
         try:
-            self._dispatcher.stop(timeout_s)
+            self._stop_for_good(timeout_s)
         finally:
             self._let_go()
             self._close()
+
+    def _stop_for_good(self, timeout_s: float | None) -> None:
+        """Its thread may be starting the dispatcher just now, which takes long, or be about to."""
+        error: DispatchError | None = None
+        while True:
+            may_start = self._thread.is_alive()
+            try:
+                self._dispatcher.stop(timeout_s)
+            except DispatchError as ended:
+                error = ended
+            if not may_start:
+                break
+            self._thread.join(_PAUSE_S)
+        if error is not None:
+            raise error
 
     # ---------------------------------------------------------------- the thread
 

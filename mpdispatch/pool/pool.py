@@ -300,7 +300,8 @@ class Pool:
             if worker.shares_app:
                 self.spawner.fork_failed()
             said = self._boot_errors.pop(worker.pid, None)
-            reason = said.reason if said else f"its process {ending} while importing the app"
+            reason = worker.killed_because or f"its process {ending} while importing the app"
+            reason = said.reason if said else reason
             yield BootFault(reason, said.traceback if said else "")
 
     def _run_of(self, worker: WorkerProcess, held: InHand) -> Run:

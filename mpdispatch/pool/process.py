@@ -103,6 +103,8 @@ class WorkerProcess:
     state: WorkerState = WorkerState.BOOTING
     is_late: bool = False
     """Whether it was said that its import takes long."""
+    killed_because: str | None = None
+    """Why we killed it before it was ready, if we did."""
     has_booted: bool = False
     """Whether it ever got through the import."""
     ring: Ring | None = None

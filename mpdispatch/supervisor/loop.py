@@ -82,6 +82,7 @@ class Supervisor:
         """
         self._crew, self._pool, self._clock, self._log = crew, crew.pool, crew.clock, crew.log
         self._is_drain, self._is_traced = drain, is_traced
+        self._boot_timeout_s = config.boot_timeout
         self._teller = teller
         self.books = Books()
         self._ledger: Ledger = store.ledger()
@@ -241,7 +242,7 @@ class Supervisor:
             due.append(at)
         if (at := self._assigner.recall_stuck(now_us)) is not None:
             due.append(at)
-        if (at := look_at_boots(self._pool, self._log, now_us)) is not None:
+        if (at := look_at_boots(self._pool, self._log, now_us, self._boot_timeout_s)) is not None:
             due.append(at)
         if self._pool.is_hushed:
             due.append(now_us + _LOOK_US)
