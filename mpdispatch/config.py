@@ -47,7 +47,9 @@ class Config:
         cancel_grace: the same from a cancel, or from the end of `shutdown_timeout` (5 s).
         max_payload_bytes: largest JSON of a job's arguments (1 MiB; at most 64 MiB).
         max_result_bytes: largest JSON of a job's result (1 MiB; at most 64 MiB).
-        child_policy: what happens to processes that a job started and left: "kill" (default) or "leave".
+        child_policy: what happens to processes that a job started and left: "kill" (default) or "leave": they outlive
+            the job, its worker and the supervisor's end. Always ended are those of a job whose worker is killed or
+            crashes, and all that a supervisor had started which died: what runs again must not run twice.
         prefetch_window: how much work, by measured run times, may lie with a worker beyond what it runs (0.01 s), so
             that short jobs need not wait for the supervisor. What a busy worker has not begun is taken back when
             another one is free. 0: none.

@@ -154,7 +154,9 @@ class Pool:
         ring = self._marks.take_ring()
         if ring is not None:
             worker.attach(ring)
-            worker.tell(encode(self._attach(ring.index)))
+            attach = self._attach(ring.index)
+            worker.leaves_children = not attach.kills_children
+            worker.tell(encode(attach))
 
     # -- looking --------------------------------------------------------------------------------------
 
@@ -251,7 +253,7 @@ class Pool:
             case Noted():
                 yield Enqueued(bytes(message.events), message.count)
             case Up():
-                worker.has_booted = True
+                worker.has_booted, worker.booted_boot_us = True, self._clock.now().boot_us
                 if worker.state is WorkerState.BOOTING:
                     worker.state = WorkerState.READY
                 if worker.shares_app:

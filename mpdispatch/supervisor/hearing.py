@@ -39,7 +39,7 @@ class Hearing:
         self._crew, self._pool, self._log = crew, crew.pool, crew.log
         self._books, self._assigner, self._turns = books, assigner, turns
         self._shutdown, self._teller = shutdown, teller
-        self._max_worker_rss = config.max_worker_rss
+        self._max_worker_rss, self._kills_strays = config.max_worker_rss, config.child_policy == "kill"
 
     def take(self, event: Event, now: Instant) -> bool:
         """Put it into the books. True: jobs came back, and somebody may have asked to cancel one of them."""
@@ -97,4 +97,4 @@ class Hearing:
             self._assigner.boot_failed(now_us)
             self._log.error("a worker ended before its first job", extra={"how": str(ending)})
         if self._crew.is_subreaper:
-            reap_strays(self._pool.family)
+            reap_strays(self._pool.family, kills=self._kills_strays)
