@@ -97,6 +97,7 @@ class Dispatcher:
         Raises:
             AppReferenceError: workers could not find the engine (it is in no module).
             AppImportError: the app does not import in a worker.
+            RegistrationError: there is a handler that workers cannot find: nested in a function, say.
             StoreError: the store cannot be opened.
             UsageError: it is started already, or has no engine.
             WrongProcessError: this is a worker.

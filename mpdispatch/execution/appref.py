@@ -22,7 +22,15 @@ from mpdispatch.execution.middleware import Middleware
 from mpdispatch.execution.registry import Registry
 from mpdispatch.execution.telemetry import Telemetry
 
-__all__ = ["AppEngine", "AppReference", "engine_of", "find_reference", "parse_target", "reference_to"]
+__all__ = [
+    "AppEngine",
+    "AppReference",
+    "engine_of",
+    "find_reference",
+    "parse_target",
+    "reference_to",
+    "targets_of",
+]
 
 _REMEDIES = (
     "put it into a module that can be imported and name it (`mpdispatch supervise module:attribute`), "
@@ -123,7 +131,7 @@ def find_reference(engine: AppEngine) -> AppReference:
     """
     homes = [definition.function.__module__ for definition in engine.registry.definitions()]
     homes = list(dict.fromkeys(home for home in homes if home in sys.modules))
-    found = _by_identity(engine) or _by_attribute(engine)
+    found = targets_of(engine)
     if not found:
         raise AppReferenceError(
             "no module has this engine as an attribute, so no worker can find it: make it a global of its module "
@@ -137,6 +145,11 @@ def find_reference(engine: AppEngine) -> AppReference:
         main_homes = [home for home in homes if home not in (module, "__main__")]
         return _here(target, path=sys.path, main_path=path, main_module=name, imports=main_homes)
     return _here(target, path=sys.path, imports=[home for home in homes if home != module])
+
+
+def targets_of(engine: AppEngine) -> list[str]:
+    """Every `module:attribute` of the imported modules that is this engine; else of an object that carries it."""
+    return _by_identity(engine) or _by_attribute(engine)
 
 
 def _rank(target: str, homes: list[str]) -> tuple[bool, bool, int]:

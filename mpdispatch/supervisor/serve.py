@@ -13,11 +13,11 @@ from dataclasses import dataclass
 
 from mpdispatch.clock import SECOND_US
 from mpdispatch.config import Config, QueueConfig
-from mpdispatch.errors import AppImportError, ConfigError, StoreBusy
+from mpdispatch.errors import AppImportError, ConfigError, RegistrationError, StoreBusy
 from mpdispatch.execution.appref import AppReference
 from mpdispatch.execution.describe import AppDescription
 from mpdispatch.execution.hookline import HookLine
-from mpdispatch.execution.rulebook import CommandRulebook, DescribedRulebook, Rulebook
+from mpdispatch.execution.rulebook import CommandRulebook, DescribedRulebook, LiveRulebook, Rulebook
 from mpdispatch.policy.staffing import boot_backoff_s
 from mpdispatch.pool.hookrunner import HookRunner
 from mpdispatch.pool.linux import become_subreaper, give_back_memory
@@ -126,6 +126,16 @@ def _bring_up_registered(
     return description
 
 
+def _refuse_absent_handlers(rulebook: Rulebook, description: AppDescription, supervisor: Supervisor) -> None:
+    """Raises RegistrationError: this process has handlers that its workers do not."""
+    if isinstance(rulebook, LiveRulebook):
+        try:
+            rulebook.learn(description.jobs)
+        except RegistrationError:
+            supervisor.sign_off()
+            raise
+
+
 def _warn_of_unpolled(log: logging.Logger, description: AppDescription, polled: tuple[str, ...]) -> None:
     """A handler whose own queue nobody polls is never run, and its jobs just stay pending."""
     queues = [
@@ -188,6 +198,7 @@ def run(
             description = _bring_up_registered(crew, app, supervisor, chosen.config.boot_timeout)
             if description is None:
                 return supervisor.ending
+        _refuse_absent_handlers(chosen.rulebook, description, supervisor)
         _warn_of_unpolled(crew.log, description, chosen.config.queues)
         on_start()
         if crew.is_subreaper:  # a process of our own
@@ -198,6 +209,8 @@ def run(
             return Ending(exit_code=0)
         raise
     finally:
+        if isinstance(chosen.rulebook, LiveRulebook):
+            chosen.rulebook.learn(None)
         if supervisor is not None:
             supervisor.close()
         if teller is not None:
