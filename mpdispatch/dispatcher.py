@@ -16,7 +16,7 @@ from mpdispatch.execution.appref import AppEngine, AppReference, find_reference
 from mpdispatch.execution.context import in_worker, refuse_while_importing
 from mpdispatch.execution.middleware import default_timeout_s
 from mpdispatch.execution.rulebook import Rulebook
-from mpdispatch.policy.durations import as_seconds
+from mpdispatch.policy.durations import duration_of
 from mpdispatch.policy.names import shown
 from mpdispatch.store.base import Store
 
@@ -130,7 +130,7 @@ class Dispatcher:
         thread = self._thread
         return thread is not None and thread.is_alive
 
-    def stop(self, timeout: float | timedelta | None = None) -> None:
+    def stop(self, timeout: float | timedelta | str | None = None) -> None:
         """Claim no more, let running jobs finish, end. Returns when it has ended; does nothing if not started.
 
         From any thread and any signal handler. In a handler that has interrupted `start` it does not wait: `start`
@@ -142,7 +142,7 @@ class Dispatcher:
         Raises:
             DispatchError: what had ended the supervisor before, if an error did.
         """
-        timeout_s = None if timeout is None else as_seconds(timeout)
+        timeout_s = None if timeout is None else duration_of("timeout", timeout)
         with self._lock:
             thread, self._thread = self._thread, None
         if thread is not None:

@@ -39,6 +39,7 @@ FLOORS = {
 # Rooms of one floor that know each other: (who, whom). Never both ways.
 NEIGHBOURS = {
     ("backoff", "policy"),  # the public name of policy.backoff
+    ("errors", "clock"),  # Retry and Snooze take a delay as text
     ("config", "policy"),  # a Config is made of the values policy decides with
     ("middleware", "execution"),  # the public name of execution.middleware
     ("engine", "dispatcher"),  # an engine is built on a dispatcher

@@ -174,7 +174,7 @@ class DispatchExtension:
         """
         self._life.start()
 
-    def stop(self, timeout: float | timedelta | None = None) -> None:
+    def stop(self, timeout: float | timedelta | str | None = None) -> None:
         """Supervise no more, as `Dispatcher.stop`, and close the store; whoever uses it next opens it anew.
 
         Does nothing if not started.

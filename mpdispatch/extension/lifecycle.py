@@ -18,7 +18,7 @@ from mpdispatch.execution.context import (
     release_current_engine,
     set_current_engine,
 )
-from mpdispatch.policy.durations import as_seconds
+from mpdispatch.policy.durations import duration_of
 
 if TYPE_CHECKING:
     from mpdispatch.extension.election import Election
@@ -87,9 +87,9 @@ class Lifecycle:
             self._election = None
             raise
 
-    def stop(self, timeout: float | timedelta | None = None) -> None:
+    def stop(self, timeout: float | timedelta | str | None = None) -> None:
         """See `DispatchExtension.stop`."""
-        timeout_s = None if timeout is None else as_seconds(timeout)
+        timeout_s = None if timeout is None else duration_of("timeout", timeout)
         self._is_unwanted = True
         if self._is_starting:
             self._engine.dispatcher.stop(timeout_s)
