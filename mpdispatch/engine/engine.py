@@ -185,7 +185,8 @@ class Engine(JobDesk):
     async def enqueue_async(self, name: str, /, *args: Any, **kwargs: Any) -> Job:
         """As `enqueue`, from async code: `await engine.enqueue_async("render", path="a.pdf")`.
 
-        Never blocks the event loop. Cancelled while it waits for the store, it may or may not have stored the job.
+        Never blocks the event loop, and however many are called at once, four threads do them all. Cancelled while it
+        waits for the store, it may or may not have stored the job; while it waits for its turn, it has not.
         """
         return await enqueue_async(self, self.registry.get(name), PLAIN, args, kwargs)
 
