@@ -44,7 +44,8 @@ class DispatchExtension:
         app = FastAPI()
         ext.install(app)
 
-    Making one opens no store. It must be an attribute of a module: workers import the app to find its handlers.
+    Making one opens no store. Workers import the app to find its handlers: it must be an attribute of a module, or all its
+    handlers, middleware and extensions must be.
 
     Args:
         store: a store, a path or a URL. Without one: the grove database, the grove KV store, else memory (warns).
