@@ -1,6 +1,6 @@
 """Named places where a test can make this process die, raise or stall. Ground: imports nothing of ours.
 
-Off unless `MPDISPATCH_FAILPOINTS` is set when the process starts, e.g.
+Off unless `TESTS_OF_MPDISPATCH` is 1 and `MPDISPATCH_FAILPOINTS` is set when the process starts, e.g.
 `finish.before_commit:kill` or `claim.after_commit:sleep=3,rescue.before_commit:raise`.
 `name:action@3` acts from the third hit on; default is the first.
 """
@@ -13,6 +13,7 @@ import time
 from typing import NamedTuple
 
 VARIABLE = "MPDISPATCH_FAILPOINTS"
+SWITCH = "TESTS_OF_MPDISPATCH"
 
 
 class FailpointError(Exception):
@@ -35,7 +36,8 @@ def _parse(text: str) -> dict[str, _Failpoint]:
     return armed
 
 
-_armed = _parse(os.environ.get(VARIABLE, ""))
+# Only where tests say that they are tests: a variable that strayed into production must not end a process there.
+_armed = _parse(os.environ.get(VARIABLE, "") if os.environ.get(SWITCH) == "1" else "")
 _hits: dict[str, int] = {}
 
 
