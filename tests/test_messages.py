@@ -105,7 +105,7 @@ LIBRARY: dict[str, tuple[Callable[[Engine], object], list[str]]] = {
     ),
     "a duration as text": (
         lambda e: e.options(timeout="soon", delay="5 min"),
-        ["timeout: must be seconds, a timedelta or a duration such as", "'soon'; delay: must be", "'5m'"],
+        ["timeout: must be a duration such as", "'soon'; delay: must be", "'5m'"],
     ),
     "a typo in a setting": (lambda _: Engine.open("x.db", concurency=3), ["did you mean concurrency?"]),
     "no store": (lambda _: Dispatcher(), ["store: is required", "SQLiteStore('jobs.db')"]),

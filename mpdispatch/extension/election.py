@@ -16,32 +16,19 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 
-from mpdispatch.clock import SystemClock
 from mpdispatch.dispatcher import Dispatcher
 from mpdispatch.errors import DispatchError, StoreError
 from mpdispatch.extension.lockfile import SupervisorLock
 from mpdispatch.ids import ProcessId, boot_id, pid_namespace, process_id, process_start
 from mpdispatch.model import PeerSupervisor
-from mpdispatch.policy.lease import PeerVerdict
 from mpdispatch.policy.staffing import boot_backoff_s
-from mpdispatch.pool.peers import verdict_on
-from mpdispatch.store.base import Store
+from mpdispatch.pool.peers import living_supervisors
 
 __all__ = ["Election", "living_supervisors"]
 
 LOOK_EVERY_S = 0.5
 _PATIENT_S = 30.0
 _PAUSE_S = 0.05
-
-
-def living_supervisors(store: Store) -> list[PeerSupervisor]:
-    """The registered supervisors of a store that live, ours included. Raises StoreError."""
-    ledger = store.ledger()
-    try:
-        now = SystemClock().now()
-        return [p for p in store.supervisors() if verdict_on(p, ledger.side_dir, now) is PeerVerdict.ALIVE]
-    finally:
-        ledger.close()
 
 
 class Election:

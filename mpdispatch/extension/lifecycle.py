@@ -18,7 +18,9 @@ from mpdispatch.execution.context import (
     release_current_engine,
     set_current_engine,
 )
+from mpdispatch.model import JobState
 from mpdispatch.policy.durations import duration_of
+from mpdispatch.store.base import JobFilter, Store
 
 if TYPE_CHECKING:
     from mpdispatch.extension.election import Election
@@ -123,6 +125,8 @@ class Lifecycle:
         try:
             store.check()
             living = len(living_supervisors(store))
+            if not living and error is None:
+                error = _unattended(store)
         except DispatchError as problem:
             error = str(problem)
         return {
@@ -139,3 +143,11 @@ class Lifecycle:
             return election.trouble
         should = self._is_started and self._how is True
         return "the supervisor of this process has ended" if should and not supervises else None
+
+
+def _unattended(store: Store) -> str | None:
+    """What is wrong with a store nobody supervises: that jobs wait there. Two reads, however many wait."""
+    for state in (JobState.PENDING, JobState.RUNNING):
+        if store.list_jobs(JobFilter(state=state), limit=1, cursor=None).items:
+            return "no supervisor is running, and jobs wait: mpdispatch supervise APP"
+    return None

@@ -15,7 +15,7 @@ MAX_DURATION_S = 100 * 365 * 86_400.0
 """A hundred years: added to any `now` it still is a date and fits 64 bits of microseconds."""
 
 
-_FORMS = "seconds, a timedelta or a duration such as '250ms', '30s', '5m' or '2h'"
+_TEXT = "a duration such as '250ms', '30s', '5m' or '2h'"
 
 
 def as_seconds(value: object) -> float:
@@ -54,9 +54,11 @@ def parse_duration(value: object) -> float:
     """
     if isinstance(value, int | float | timedelta) and not isinstance(value, bool):
         return as_seconds(value)
-    seconds = seconds_of_text(value) if isinstance(value, str) else None
+    if not isinstance(value, str):
+        raise UsageError(f"must be seconds, a timedelta or {_TEXT}, not {shown(value)}")
+    seconds = seconds_of_text(value)
     if seconds is None:
-        raise UsageError(f"must be {_FORMS}, not {shown(value)}")
+        raise UsageError(f"must be {_TEXT}, not {shown(value)}")
     return as_seconds(seconds)
 
 

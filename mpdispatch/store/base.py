@@ -33,6 +33,7 @@ from mpdispatch.model import (
 __all__ = [
     "DeadLetterFilter",
     "Durability",
+    "HeldJob",
     "JobFilter",
     "Lease",
     "Ledger",
@@ -290,6 +291,14 @@ class Store(Protocol):
         ...
 
 
+class HeldJob(NamedTuple):
+    """A running job in short."""
+
+    id: int
+    starts: int
+    name: str
+
+
 class Ledger(Protocol):
     """A supervisor's face of the store. One thread; raises StoreBusy within 50 ms instead of waiting."""
 
@@ -356,6 +365,10 @@ class Ledger(Protocol):
 
     def jobs_of(self, owner: int) -> list[ClaimedJob]:
         """The running jobs of a supervisor. A read."""
+        ...
+
+    def held_by(self, owner: int) -> list[HeldJob]:
+        """The running jobs of a supervisor for who counts or names them: without their payloads. A read."""
         ...
 
     def take_over(self, dead: PeerSupervisor, transitions: Sequence[Transition], *, now: Instant) -> bool:

@@ -22,7 +22,7 @@ from mpdispatch.model import (
     Registration,
     Transition,
 )
-from mpdispatch.store.base import Lease, LeftBehind, Progress, Renewal, Turn
+from mpdispatch.store.base import HeldJob, Lease, LeftBehind, Progress, Renewal, Turn
 from mpdispatch.store.sqlite import claim as claiming
 from mpdispatch.store.sqlite import draining, pruning, reads
 from mpdispatch.store.sqlite import finish as finishing
@@ -219,6 +219,10 @@ class SQLiteLedger:
         """The running jobs of a supervisor. A read."""
         rows = self._read(lambda c: c.execute(QUERIES["jobs_of"], (owner,)).fetchall())
         return list(starmap(ClaimedJob, rows))
+
+    def held_by(self, owner: int) -> list[HeldJob]:
+        rows = self._read(lambda c: c.execute(QUERIES["held_by"], (owner,)).fetchall())
+        return list(starmap(HeldJob, rows))
 
     def take_over(self, dead: PeerSupervisor, transitions: Sequence[Transition], *, now: Instant) -> bool:
         """Record these outcomes of a dead supervisor's jobs and strike it off, in one transaction."""
