@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from mpdispatch.model import Job, JobState, PeerSupervisor
 from mpdispatch.store.base import Store
 
-__all__ = ["why_not_ended"]
+__all__ = ["has_supervisor", "why_not_ended"]
 
 _START = "start one: `mpdispatch supervise module:engine`, or `with engine.dispatcher:` in a program"
 
@@ -43,6 +43,11 @@ def _why_pending(store: Store, job: Job) -> str:
         polled = ", ".join(sorted({queue for each in living for queue in each.queues}))
         return f"no running supervisor polls its queue {job.queue!r}; polled are: {polled}"
     return "it waits for its turn: a supervisor polls its queue, and other jobs or a limit come first"
+
+
+def has_supervisor(store: Store) -> bool:
+    """Whether any supervisor of this store lives. Raises StoreError."""
+    return bool(_living(store))
 
 
 def _living(store: Store) -> list[PeerSupervisor]:

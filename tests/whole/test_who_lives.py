@@ -47,6 +47,8 @@ def test_after_a_kill_nobody_says_that_an_idle_supervisor_runs(
         reasons = explain(engine.store, job_id, now=SystemClock().now())[1]
         assert "no_supervisor" in [reason.code for reason in reasons]
     assert place.json("stats")["supervisors"] == engine.stats()["supervisors"] == 0
+    waited = place.cli("wait", str(pending), "--for", "100ms", "--store", "jobs.db")
+    assert NOBODY in waited.stderr.splitlines()[0]
     health = ext.health()
     assert (health["status"], health["supervisors"]) == ("failing", 0)
     assert health["error"] == f"{NOBODY}, and jobs wait: mpdispatch supervise APP"
