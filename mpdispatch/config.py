@@ -5,6 +5,7 @@ explicit argument ▸ environment (MPDISPATCH_<FIELD>) ▸ file ▸ default ─�
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from datetime import timedelta
@@ -257,8 +258,8 @@ class QueueConfig:
                     config = object.__new__(cls)
                     _fill(config, found)
                     configs.append(config)
-        names = [config.name for config in configs]
-        repeated = sorted({name for name in names if names.count(name) > 1})
+        counted = Counter(config.name for config in configs)
+        repeated = sorted(name for name, count in counted.items() if count > 1)
         faults += [Fault("", f"the queue {name!r} is there twice") for name in repeated]
         if faults:
             raise ConfigError(faults)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
@@ -61,11 +62,16 @@ class Dispatcher:
         if not callable(getattr(store, "ledger", None)):
             text = f"must be a store such as SQLiteStore('jobs.db') or open_store(...), not {shown(store)}"
             raise ConfigError([Fault("store", text)])
-        self.store = store
+        self._store = store
+        self._has_moved = False
+        self._holds = 0
         self.logger = logging.getLogger("mpdispatch") if logger is None else logger
         self.config, self.origins = _resolved(config, fields)
         # A whole Config does not tell its defaults from what somebody wrote.
-        if self.origins["durability"] != "default" and not (config and config.durability == "full"):
+        self._says_durability = self.origins["durability"] != "default" and not (
+            config and config.durability == "full"
+        )
+        if self._says_durability:
             self._agree_on_durability()
         self._engines: list[SupervisedEngine] = []
         # Reentrant, for a signal handler may stop what it has interrupted; nothing is waited for under it.
@@ -86,6 +92,40 @@ class Dispatcher:
     def adopt(self, engine: SupervisedEngine) -> None:
         """Make this the engine whose handlers are run. `Engine.build` calls it."""
         self._engines.append(engine)
+
+    # ---------------------------------------------------------------- its store
+
+    @property
+    def store(self) -> Store:
+        """Where its jobs are: its engines enqueue here, and what it supervises are the jobs of this one."""
+        return self._store
+
+    def use_store(self, store: Store) -> None:
+        """Work on this store from now on. Its own durability counts, else the configuration's.
+
+        Raises:
+            UsageError: this dispatcher supervises the present one, or an extension waits to.
+        """
+        with self._lock:
+            if self._holds:
+                raise UsageError(
+                    f"this dispatcher is at work on {self._store.location}, so it cannot use {store.location}; stop"
+                    " it first"
+                )
+            if self._says_durability:
+                store.prefer_durability(self.config.durability)
+            self._store, self._has_moved = store, True
+
+    @contextmanager
+    def hold_store(self) -> Iterator[None]:
+        """Inside it `use_store` is refused: this process supervises the store, or waits to."""
+        with self._lock:
+            self._holds += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._holds -= 1
 
     # ---------------------------------------------------------------- supervising
 
@@ -110,6 +150,7 @@ class Dispatcher:
             if self._thread is not None:
                 raise UsageError("this dispatcher is started already; stop() it first")
             self._thread = thread
+            self._holds += 1
         try:
             if self.is_unwanted():
                 self._forget(thread)
@@ -123,6 +164,7 @@ class Dispatcher:
         with self._lock:
             if self._thread is thread:
                 self._thread = None
+                self._holds -= 1
 
     @property
     def is_supervising(self) -> bool:
@@ -145,8 +187,13 @@ class Dispatcher:
         timeout_s = None if timeout is None else duration_of("timeout", timeout)
         with self._lock:
             thread, self._thread = self._thread, None
-        if thread is not None:
+        if thread is None:
+            return
+        try:
             thread.stop(timeout_s)
+        finally:
+            with self._lock:
+                self._holds -= 1
 
     def run(self, drain: bool = False) -> Ending:
         """Supervise in the foreground until SIGTERM or SIGINT. Main thread only.
@@ -165,10 +212,11 @@ class Dispatcher:
             raise UsageError("this dispatcher is started already; stop() it first")
         from mpdispatch.supervisor.serve import Plan, run_foreground  # floor 6, only when it is needed
 
-        plan = Plan(**self._parts())
-        return run_foreground(
-            reference, lambda _: plan, log=self.logger, drain=drain, boot_timeout_s=plan.config.boot_timeout
-        )
+        with self.hold_store():
+            plan = Plan(**self._parts())
+            return run_foreground(
+                reference, lambda _: plan, log=self.logger, drain=drain, boot_timeout_s=plan.config.boot_timeout
+            )
 
     def __enter__(self) -> Self:
         self.start()
@@ -200,7 +248,9 @@ class Dispatcher:
         """What to supervise. All of it is known here, whatever a worker says of the app."""
         engine = self._engine()
         return {
-            "store": self.store,
+            "store": self._store,
+            # The app, imported anew in a worker, may not know that it was moved here.
+            "store_for_workers": self._store.location if self._has_moved else None,
             "config": self.config,
             "rulebook": engine.rulebook,
             "queue_configs": engine.queue_configs,

@@ -51,6 +51,7 @@ __all__ = [
     "StoreIOError",
     "StoreMissing",
     "StoreNotShared",
+    "StoreNotUTF8",
     "StorePermission",
     "StoreTooNew",
     "StoreTooOld",
@@ -138,10 +139,11 @@ class UnknownJobError(DispatchError):
         self.name, self.known = name, tuple(known)
         from difflib import get_close_matches  # 10 ms that only this error needs
 
-        near = get_close_matches(str(name), known, n=1)
+        text = str(name)[:200]  # whoever asks for one may give a megabyte
+        near = get_close_matches(text, known, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         names = ", ".join(sorted(known)) or "none"
-        super().__init__(f"no handler {name!r} in {where}; {hint}registered: {names}")
+        super().__init__(f"no handler {text!r} in {where}; {hint}registered: {names}")
 
 
 class PayloadError(DispatchError):
@@ -288,7 +290,7 @@ class StoreBusy(StoreError):
 class StoreMissing(StoreError):
     """There is no store here, and this command does not create one."""
 
-    _what = "no store here; the first enqueue creates one, and so does `mpdispatch migrate`"
+    _what = "no store here; `mpdispatch migrate` makes it, and so does the first enqueue that names it"
 
 
 class StoreNotShared(StoreError):
@@ -298,10 +300,10 @@ class StoreNotShared(StoreError):
 
 
 class StoreFull(StoreError):
-    """The disk is full. Nothing of this call was kept."""
+    """The disk is full, or this user's quota is used up. Nothing of this call was kept."""
 
     exit_code = 74
-    _what = "the disk is full; nothing was stored"
+    _what = "the disk is full, or a quota is used up; nothing was stored"
 
 
 class StoreIOError(StoreError):
@@ -347,6 +349,20 @@ class StoreForeign(StoreError):
         "this database holds other tables and none of mpdispatch's; choose another file, or open it with shared=True "
         "to keep ours beside them"
     )
+
+
+class StoreNotUTF8(StoreError):
+    """The database keeps its text as UTF-16. That was chosen when it was made and cannot be changed in place."""
+
+    exit_code = 65
+
+    def __init__(self, location: str, encoding: str) -> None:
+        self.encoding = encoding
+        super().__init__(
+            location,
+            f"its text is {encoding}, and mpdispatch needs a database in UTF-8; choose another file, or make a copy in"
+            " UTF-8: sqlite3 OLD .dump | sqlite3 NEW",
+        )
 
 
 class StoreTooNew(StoreError):

@@ -426,8 +426,8 @@ def test_an_engine_told_to_use_another_store_enqueues_there(engine: Engine, tmp_
     handle.enqueue("a")
     assert (tmp_path / "other.db").exists()
     assert not (tmp_path / "jobs.db").exists()
-    # What a supervisor is told stays what the app says of itself.
-    assert engine.describe().store == str(tmp_path / "jobs.db")
+    assert engine.dispatcher.store is engine.store
+    assert engine.describe().store == str(tmp_path / "other.db")
 
 
 def test_a_memory_store_is_not_mistaken_for_another_one_in_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,6 +62,7 @@ COMMANDS: Mapping[str, _Entry] = {
     "config": _Entry("config:config", "Check the configuration: every setting, and where it comes from."),
     "migrate": _Entry("migrate:migrate", "Create the store or bring its schema up to date."),
     "doctor": _Entry("doctor:doctor", "Examine the store and this machine, with remedies."),
+    "token": _Entry("token:token", "Print the store's own HTTP token."),
     "completion": _Entry("completion:completion", "Print the completion script of a shell."),
 }
 

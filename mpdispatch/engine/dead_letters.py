@@ -47,7 +47,7 @@ class DeadLetters:
 
     def count(self, queue: str | None = None) -> int:
         """How many are not replayed."""
-        return self._store.dead_letter_count(queue)
+        return self._store.dead_letter_count(DeadLetterFilter(queue=queue).queue)
 
     def replay(self, job_id: int) -> Job:
         """Enqueue the failed job again as a **new** job, and mark the dead letter, in one transaction.

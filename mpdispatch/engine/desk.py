@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
+from typing import Any, Protocol
 
 from mpdispatch.clock import Clock
 from mpdispatch.engine.dead_letters import DeadLetters
@@ -21,11 +21,19 @@ from mpdispatch.store.base import JobFilter, QueueStats, Store
 __all__ = ["JobDesk"]
 
 
+class StoreHolder(Protocol):
+    """Who has the store: a dispatcher."""
+
+    @property
+    def store(self) -> Store: ...
+
+
 class JobDesk:
     """The jobs of a store. Safe from any thread."""
 
-    def __init__(self, store: Store, clock: Clock) -> None:
-        self._store, self._clock = store, clock
+    def __init__(self, holder: StoreHolder, clock: Clock) -> None:
+        """`holder` says which store that is, each time it is asked."""
+        self._holder, self._clock = holder, clock
 
     @property
     def store(self) -> Store:
@@ -34,9 +42,10 @@ class JobDesk:
         Raises:
             StoreNotShared: this is a worker, and the jobs are in the memory of another process.
         """
-        if in_worker() and not self._store.is_shared:
-            raise StoreNotShared(self._store.location)
-        return self._store
+        store = self._holder.store
+        if in_worker() and not store.is_shared:
+            raise StoreNotShared(store.location)
+        return store
 
     def get_job(self, job_id: int) -> Job:
         """Raises JobNotFoundError."""

@@ -32,7 +32,7 @@ from mpdispatch.errors import (
     Fault,
     UsageError,
 )
-from mpdispatch.execution.context import refuse_while_importing
+from mpdispatch.execution.context import refuse_in_handler, refuse_while_importing
 from mpdispatch.execution.describe import AppDescription, describe
 from mpdispatch.execution.findable import refuse_hidden
 from mpdispatch.execution.hooking import Hooks
@@ -76,7 +76,7 @@ class Engine(JobDesk):
         parts = Parts.checked(
             backoff=backoff, queue_configs=queue_configs, middleware=middleware, extensions=extensions
         )
-        super().__init__(dispatcher.store, clock or SystemClock())
+        super().__init__(dispatcher, clock or SystemClock())
         self.dispatcher = dispatcher
         self.registry = Registry()
         self.backoff, self.queue_configs, self.middleware = parts.backoff, parts.queue_configs, parts.middleware
@@ -281,5 +281,13 @@ class Engine(JobDesk):
         )
 
     def use_store(self, location: str) -> None:
-        """Enqueue into the store at `location` from now on. Workers of another supervisor's store call it."""
-        self._store = open_store(location)
+        """Work on the store at `location` from now on: enqueue into it, and with the dispatcher run what lies there.
+
+        Workers of a supervisor of another store than the app's own call it before their first job.
+
+        Raises:
+            UsageError: there is no store for such a location, or this process supervises the present one.
+            WrongProcessError: a handler calls it, or a hook in its supervisor's process for hooks.
+        """
+        refuse_in_handler("use_store")
+        self.dispatcher.use_store(open_store(location))

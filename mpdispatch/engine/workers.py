@@ -11,7 +11,8 @@ from mpdispatch.clock import Instant
 from mpdispatch.ids import boot_id, pid_namespace, process_start
 from mpdispatch.model import PeerSupervisor, SupervisorStatus, WorkerStatus
 from mpdispatch.model.wire import moment_of
-from mpdispatch.pool.marks import MarkReader, marks_path
+from mpdispatch.pool.markreader import MarkReader
+from mpdispatch.pool.marks import marks_path
 from mpdispatch.pool.peers import living_supervisors, verdict_on
 from mpdispatch.store.base import HeldJob, Store
 

@@ -22,6 +22,8 @@ from mpdispatch.execution.hooking import Hooks
 from mpdispatch.execution.middleware import Middleware
 from mpdispatch.execution.registry import Registry
 from mpdispatch.execution.telemetry import Telemetry
+from mpdispatch.fstext import packed, readable
+from mpdispatch.policy.names import shown
 
 __all__ = [
     "AppEngine",
@@ -64,7 +66,7 @@ class AppEngine(Protocol):
 
 
 class AppReference(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the handlers of an app are, and the surroundings in which that is true."""
+    """Where the handlers of an app are, and the surroundings in which that is true. Paths and arguments are packed."""
 
     target: str
     """`module:attribute` of an engine or of an object with `.engine`; the module may be `__main__`."""
@@ -85,7 +87,11 @@ class AppReference(msgspec.Struct, frozen=True, kw_only=True):
         if self.parts is not None:
             return f"an engine with handlers of {', '.join(self.parts.modules)}"
         module, _, attribute = self.target.partition(":")
-        return f"{self.main_module or self.main_path}:{attribute}" if module == "__main__" else self.target
+        return (
+            f"{self.main_module or readable(self.main_path or '')}:{attribute}"
+            if module == "__main__"
+            else self.target
+        )
 
 
 def parse_target(text: str) -> tuple[str, str]:
@@ -101,7 +107,7 @@ def parse_target(text: str) -> tuple[str, str]:
     parts = [*module.split("."), *attribute.split(".")]
     if not colon or not all(part.isidentifier() for part in parts):
         raise AppReferenceError(
-            f"{text!r} names no app; it takes the form module:attribute, e.g. shop.jobs:engine"
+            f"{shown(text)} names no app; it takes the form module:attribute, e.g. shop.jobs:engine"
         )
     return module, attribute
 
@@ -294,11 +300,13 @@ def _here(
 ) -> AppReference:
     return AppReference(
         target=target,
-        main_path=main_path,
+        main_path=None if main_path is None else packed(main_path),
         main_module=main_module,
         imports=tuple(imports or ()),
         # "" means the current folder, and a handler may change that.
-        sys_path=tuple(dict.fromkeys(os.path.abspath(entry) if entry == "" else entry for entry in path)),
-        cwd=os.getcwd(),
-        argv=tuple(sys.argv),
+        sys_path=tuple(
+            dict.fromkeys(packed(os.path.abspath(entry) if entry == "" else entry) for entry in path)
+        ),
+        cwd=packed(os.getcwd()),
+        argv=tuple(map(packed, sys.argv)),
     )

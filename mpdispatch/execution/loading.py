@@ -11,11 +11,14 @@ from importlib.machinery import SourceFileLoader
 from typing import Any
 
 from mpdispatch.errors import AppImportError, AppReferenceError, DispatchError
+from mpdispatch.execution.applog import await_logging
 from mpdispatch.execution.appparts import putting_together
 from mpdispatch.execution.appref import AppEngine, AppReference, engine_of, parse_target
 from mpdispatch.execution.codec import error_info
 from mpdispatch.execution.context import rerunning_main
 from mpdispatch.execution.registry import definition_of
+from mpdispatch.execution.safejson import printable
+from mpdispatch.fstext import unpacked
 from mpdispatch.policy.names import nearest
 
 __all__ = ["load"]
@@ -24,7 +27,8 @@ __all__ = ["load"]
 def load(reference: AppReference) -> AppEngine:
     """The engine behind a reference, with the handlers of all its modules.
 
-    Makes `sys.path`, the working folder and `sys.argv` of this process those of the reference.
+    Makes `sys.path`, the working folder and `sys.argv` of this process those of the reference. Logging is the app's to
+    set up while it is imported, see `applog`.
 
     Raises:
         AppImportError: importing failed; carries the text of the traceback.
@@ -33,6 +37,7 @@ def load(reference: AppReference) -> AppEngine:
     module_name, attribute = parse_target(reference.target)
     try:
         _enter(reference)
+        await_logging()
         if reference.main_path is not None or reference.main_module is not None:
             _run_main_again(reference)
         found: Any = importlib.import_module(module_name)
@@ -41,7 +46,7 @@ def load(reference: AppReference) -> AppEngine:
     except (Exception, SystemExit) as error:
         if isinstance(error, ModuleNotFoundError) and error.name in _parents(module_name):
             # Only the app's own module is missing: a traceback would show nothing but the import system.
-            reason = f"there is no module {error.name!r} in {os.getcwd()} or on Python's path"
+            reason = f"there is no module {error.name!r} in {printable(os.getcwd())} or on Python's path"
             raise AppImportError(str(reference), reason) from error
         info = error_info(_without_importers(error))
         reason = info.message if isinstance(error, DispatchError) else str(info)
@@ -125,11 +130,11 @@ def _no_attribute(found: Any, name: str) -> str:
 
 def _enter(reference: AppReference) -> None:
     if reference.sys_path:
-        sys.path[:] = reference.sys_path
+        sys.path[:] = map(unpacked, reference.sys_path)
     if reference.argv:
-        sys.argv[:] = reference.argv
+        sys.argv[:] = map(unpacked, reference.argv)
     if reference.cwd is not None:
-        os.chdir(reference.cwd)
+        os.chdir(unpacked(reference.cwd))
 
 
 class _MainLoader(SourceFileLoader):
@@ -146,7 +151,7 @@ def _run_main_again(reference: AppReference) -> None:
     that what it defines finds its own module.
     """
     original = importlib.util.find_spec(reference.main_module) if reference.main_module else None
-    path = original.origin if original is not None else reference.main_path
+    path = original.origin if original is not None else reference.main_path and unpacked(reference.main_path)
     if path is None:
         raise ImportError(f"no source found for the main module {reference.main_module!r}")
     loader = _MainLoader("__mp_main__", path)

@@ -17,12 +17,13 @@ import time
 from collections.abc import Iterable, Iterator
 
 from mpdispatch.dispatcher import Dispatcher
-from mpdispatch.errors import DispatchError, StoreError
+from mpdispatch.errors import DispatchError, StoreError, StorePermission
 from mpdispatch.extension.lockfile import SupervisorLock
 from mpdispatch.ids import ProcessId, boot_id, pid_namespace, process_id, process_start
 from mpdispatch.model import PeerSupervisor
 from mpdispatch.policy.staffing import boot_backoff_s
 from mpdispatch.pool.peers import living_supervisors
+from mpdispatch.private import NotPrivateError
 
 __all__ = ["Election", "living_supervisors"]
 
@@ -37,6 +38,7 @@ class Election:
     def __init__(self, dispatcher: Dispatcher, log: logging.Logger) -> None:
         self._dispatcher, self._store, self._log = dispatcher, dispatcher.store, log
         self._lock = SupervisorLock(self._store.ledger().side_dir) if self._store.is_shared else None
+        self._held = contextlib.ExitStack()
         self._me = process_id()
         self._failures = 0
         self._not_before = 0.0
@@ -51,6 +53,8 @@ class Election:
 
         Raises what keeps it from supervising, if it should now: DispatchError.
         """
+        # Whoever supervises meanwhile: this process takes over from there.
+        self._held.enter_context(self._dispatcher.hold_store())
         try:
             self._step()
         except BaseException:
@@ -100,6 +104,10 @@ class Election:
         """One look, and what follows from it."""
         if not self._has_lock():
             self.trouble = None  # Another is in charge; nothing is wrong here.
+            if self._dispatcher.is_supervising:
+                # The lock's folder was removed, and it was quicker to lock what is there now.
+                self._log.info("another process is to supervise this store; handing over to it")
+                self._dispatcher.stop()
             return
         if time.monotonic() < self._not_before:
             return
@@ -119,6 +127,8 @@ class Election:
             return True
         try:
             return self._lock.try_acquire()
+        except NotPrivateError as error:
+            raise StorePermission(self._store.location, f"its lock file cannot be trusted: {error}") from error
         except OSError as error:
             raise StoreError(self._store.location, f"its lock file: {error}") from error
 
@@ -176,6 +186,7 @@ class Election:
             self._lock.release()
 
     def _close(self) -> None:
+        self._held.close()
         os.close(self._read)
         os.close(self._write)
 

@@ -11,6 +11,7 @@ import msgspec
 
 __all__ = [
     "TERMINAL_STATES",
+    "UNREADABLE",
     "Attempt",
     "Cause",
     "ClaimedJob",
@@ -42,6 +43,10 @@ class JobState(StrEnum):
 
 
 TERMINAL_STATES = frozenset({JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED})
+
+
+UNREADABLE = "UnreadableJob"
+"""The type of the error of a job whose row cannot be read: somebody wrote to the store by other ways than ours."""
 
 
 class Cause(StrEnum):

@@ -3,6 +3,7 @@
 A pid alone never gets a signal: pids are reused. We hold a pidfd, or compare start times first.
 Descendants are found three ways, because each misses some: the tree below the worker (it is a subreaper, so daemonised
 grandchildren stay in it while it lives), its session, and the mark its environment carries to everything exec'ed from it.
+All of this is for our own workers; what others left is more carefully looked at (see `leftovers`).
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from mpdispatch.ids import ProcessId, process_start
 __all__ = [
     "WORKER_VARIABLE",
     "descendants",
+    "is_our_user",
     "is_running",
-    "kill_marked",
     "kill_process",
     "kill_tree",
     "reap_strays",
@@ -135,12 +136,23 @@ def _environment(pid: int) -> bytes:
         return b""
 
 
+def is_our_user(pid: int) -> bool:
+    """Whether its real user is ours: a program that runs as root for somebody is that somebody's."""
+    try:
+        with open(f"/proc/{pid}/status", "rb") as file:
+            (line,) = (line for line in file if line.startswith(b"Uid:"))
+    except (OSError, ValueError):
+        return False
+    return int(line.split()[1]) == os.geteuid()
+
+
 def sweep(worker: ProcessId, mark: str, *, spare: Iterable[int] = (), left: range = NONE_LEFT) -> int:
     """SIGKILL what a dead worker left running; gives how many. Linux only (0 elsewhere).
 
     `mark` is what the value of its WORKER_VARIABLE begins with (end it with NUL to mean all of it). Members of
     its session count as its own if they are younger than it and no living process leads that session: its id
-    cannot be reused while it has members. Those that started within `left` are spared, as in `kill_tree`.
+    cannot be reused while it has members. By the mark alone nobody is ended who is not of our user. Those that
+    started within `left` are spared, as in `kill_tree`.
     """
     if sys.platform != "linux":
         return 0
@@ -152,22 +164,7 @@ def sweep(worker: ProcessId, mark: str, *, spare: Iterable[int] = (), left: rang
         if pid in spared or (start := _start_of(pid)) is None or start < worker.start or start in left:
             continue
         in_session = not leader_lives and _session(pid) == worker.pid
-        if in_session or (mark and needle in b"\0" + _environment(pid)):
-            killed += kill_process(ProcessId(pid, start))
-    return killed
-
-
-def kill_marked(mark: str, *, since: int) -> int:
-    """SIGKILL every process whose WORKER_VARIABLE begins with `mark` and that started at `since` (as in ProcessId)
-    or later; gives how many there were. Linux only (0 elsewhere)."""
-    if sys.platform != "linux":
-        return 0
-    needle = f"\0{WORKER_VARIABLE}={mark}".encode()
-    killed = 0
-    for pid in _processes():
-        if pid == os.getpid() or (start := _start_of(pid)) is None or start < since:
-            continue
-        if needle in b"\0" + _environment(pid):
+        if in_session or (mark and needle in b"\0" + _environment(pid) and is_our_user(pid)):
             killed += kill_process(ProcessId(pid, start))
     return killed
 

@@ -8,7 +8,8 @@ from mpdispatch.clock import Instant, SystemClock
 from mpdispatch.ids import boot_id, host_name, machine_id, pid_namespace, process_start
 from mpdispatch.model import PeerSupervisor
 from mpdispatch.policy.lease import PeerVerdict, judge_peer
-from mpdispatch.pool.marks import MarkReader, marks_path
+from mpdispatch.pool.markreader import MarkReader
+from mpdispatch.pool.marks import marks_path
 from mpdispatch.store.base import Store
 
 __all__ = ["living_supervisors", "verdict_on"]

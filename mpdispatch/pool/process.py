@@ -20,8 +20,9 @@ from typing import NamedTuple
 from mpdispatch.ids import start_at
 from mpdispatch.model import ClaimedJob
 from mpdispatch.pool.channel import ChannelBroken
-from mpdispatch.pool.frames import FromWorker, RunJob, Stop, encode, run_job
+from mpdispatch.pool.frames import FromWorker, Stop, encode
 from mpdispatch.pool.inbox import Feed
+from mpdispatch.pool.jobframes import JobToSend
 from mpdispatch.pool.kill import NONE_LEFT, kill_tree, sweep
 from mpdispatch.pool.launch import Launched
 from mpdispatch.pool.listening import Listener
@@ -118,7 +119,7 @@ class WorkerProcess:
     work_us: int = 0
     """Estimated run time of its hand, µs."""
     jobs_sent: int = 0
-    _unsent: list[RunJob] = field(default_factory=list)
+    _unsent: list[JobToSend] = field(default_factory=list)
     stale_since_us: int = 0
     """When it was first seen without a job, and with some to let go of."""
     leaving_since_us: int = 0
@@ -155,7 +156,7 @@ class WorkerProcess:
 
     def hold(self, jobs: Sequence[ClaimedJob], estimate_us: int, reference: str | None = None) -> None:
         """Put jobs of one handler in its hand, each of which takes about so long; `give` sends them."""
-        self._unsent += [run_job(job, reference) for job in jobs]
+        self._unsent += [(job, reference) for job in jobs]
         self.hand += [InHand(job, estimate_us) for job in jobs]
         self.work_us += len(jobs) * estimate_us
         self.unsettled += len(jobs)

@@ -1,6 +1,6 @@
-"""Duty: end a worker whose import of the app takes too long, and say so before. Effects: kills.
+"""Duty: what keeps a worker from running anything: a long import of the app, a disk with no room for its ring.
 
-Until its import is over a worker runs nothing.
+Effects: says so, and ends a worker whose import takes too long.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from mpdispatch.clock import SECOND_US
 from mpdispatch.pool.pool import Pool
 from mpdispatch.pool.process import WorkerProcess, WorkerState
 
-__all__ = ["look_at_boots"]
+__all__ = ["look_at_boots", "look_at_rings"]
 
 _LATE_US = 30 * SECOND_US
+_FULL_US = SECOND_US // 2
 
 
 def look_at_boots(pool: Pool, log: logging.Logger, now_us: int, timeout_s: float) -> int | None:
@@ -50,3 +51,25 @@ def _warn(worker: WorkerProcess, log: logging.Logger, timeout_s: float) -> None:
         worker.pid,
         timeout_s,
     )
+
+
+def look_at_rings(pool: Pool, log: logging.Logger, now_us: int) -> int | None:
+    """Say, once, that there is no room for the rings of more workers, and try again twice a second.
+
+    Gives when to look again (boottime µs), or None.
+    """
+    if pool.no_room is not None and now_us >= pool.next_try_us:
+        pool.free_rings()
+        pool.next_try_us = now_us + _FULL_US
+    if (error := pool.no_room) is None:
+        if pool.was_full:
+            pool.was_full = False
+            log.warning("there is room on the disk for all workers again")
+        return None
+    if not pool.was_full:
+        pool.was_full = True
+        log.error(
+            "no room on the disk for what a worker must write before it begins a job (%s): some workers get no jobs",
+            error.strerror,
+        )
+    return pool.next_try_us

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from mpdispatch.clock import SECOND_US
 from mpdispatch.config import Config, QueueConfig
-from mpdispatch.errors import AppImportError, ConfigError, RegistrationError, StoreBusy
+from mpdispatch.errors import AppImportError, ConfigError, RegistrationError, StoreBusy, StoreFull
 from mpdispatch.execution.appref import AppReference
 from mpdispatch.execution.describe import AppDescription
 from mpdispatch.execution.hookline import HookLine
@@ -27,6 +27,7 @@ from mpdispatch.store.base import Store
 from mpdispatch.supervisor.boots import look_at_boots
 from mpdispatch.supervisor.crew import Crew
 from mpdispatch.supervisor.loop import Supervisor
+from mpdispatch.supervisor.room import RoomWaiter
 from mpdispatch.supervisor.shutdown import Ending
 from mpdispatch.supervisor.telling import LineSink, RunnerSink, Teller
 from mpdispatch.version import __version__
@@ -176,24 +177,31 @@ def run(
         if description is None:
             return None
         chosen = plan(description)
-    chosen.store.check(create=True)
+    wait_for_room = RoomWaiter(crew, on_start)
+    try:
+        wait_for_room(lambda: chosen.store.check(create=True))
+    except StoreFull:
+        return None  # told to stop meanwhile
     teller = _teller(crew, app, chosen)
     supervisor: Supervisor | None = None
     try:
-        supervisor = Supervisor(
-            crew,
-            chosen.store,
-            config=chosen.config,
-            rulebook=chosen.rulebook,
-            queue_configs=chosen.queue_configs,
-            app=str(app),
-            version=__version__,
-            store_for_workers=chosen.store_for_workers,
-            drain=drain,
-            teller=teller,
-            default_timeout_s=chosen.default_timeout_s,
-            is_traced=chosen.is_traced,
+        supervisor = wait_for_room(
+            lambda: Supervisor(
+                crew,
+                chosen.store,
+                config=chosen.config,
+                rulebook=chosen.rulebook,
+                queue_configs=chosen.queue_configs,
+                app=str(app),
+                version=__version__,
+                store_for_workers=chosen.store_for_workers,
+                drain=drain,
+                teller=teller,
+                default_timeout_s=chosen.default_timeout_s,
+                is_traced=chosen.is_traced,
+            )
         )
+        wait_for_room.over()
         if description is None:
             description = _bring_up_registered(crew, app, supervisor, chosen.config.boot_timeout)
             if description is None:
@@ -204,19 +212,23 @@ def run(
         if crew.is_subreaper:  # a process of our own
             give_back_memory()
         return supervisor.run()
-    except StoreBusy:
+    except (StoreBusy, StoreFull):
         if supervisor is None and crew.bell.rung:
             return Ending(exit_code=0)
         raise
     finally:
-        if isinstance(chosen.rulebook, LiveRulebook):
-            chosen.rulebook.learn(None)
-        if supervisor is not None:
-            supervisor.close()
+        _close(chosen.rulebook, supervisor)
         if teller is not None:
             # After we have left the store: hooks may take their 5 s, and nobody waits for our jobs meanwhile.
             ending = (supervisor and supervisor.ending) or Ending(exit_code=70)
             teller.close(exit_code=ending.exit_code, completed=ending.completed, failed=ending.failed)
+
+
+def _close(rulebook: Rulebook, supervisor: Supervisor | None) -> None:
+    if isinstance(rulebook, LiveRulebook):
+        rulebook.learn(None)
+    if supervisor is not None:
+        supervisor.close()
 
 
 def _teller(crew: Crew, app: AppReference, plan: Plan) -> Teller | None:

@@ -49,8 +49,10 @@ def test_with_queues_defaults_to_default() -> None:
 def test_with_base_path_defaults_to_api_dispatch() -> None:
     for given, path in (({}, "/api/dispatch"), ({"base_path": "/jobs"}, "/jobs")):
         app = Starlette()
-        DispatchExtension(store="jobs.db", supervise=False, **given).install(app)
+        ext = DispatchExtension(store="jobs.db", supervise=False, **given)
+        ext.install(app)
         with TestClient(app, base_url="http://localhost", client=("127.0.0.1", 1)) as client:
+            client.headers["authorization"] = f"Bearer {ext.token}"
             assert client.get(f"{path}/healthz").json()["status"] == "ok"
 
 
@@ -129,7 +131,7 @@ def test_with_disable_migrate_start_refuses_an_old_schema_and_says_the_command(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     SQLiteStore("jobs.db").migrate()
-    monkeypatch.setattr("mpdispatch.store.sqlite.schema.VERSION", 2)
+    monkeypatch.setattr("mpdispatch.store.sqlite.schema.VERSION", 3)
     ext = DispatchExtension(store="jobs.db", disable_migrate=True, supervise=False)
     with pytest.raises(StoreTooOld, match="run `mpdispatch migrate`"):
         ext.start()

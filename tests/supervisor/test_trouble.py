@@ -83,3 +83,19 @@ def test_trouble_is_said_once_and_its_end_too(store: SQLiteStore, caplog: pytest
     trouble.over()
     trouble.over()
     assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"]
+
+
+def test_trouble_that_comes_and_goes_is_said_once(store: SQLiteStore, caplog: pytest.LogCaptureFixture) -> None:
+    trouble = Trouble(store.ledger(), logging.getLogger("tests"))
+    for half in range(1, 50):
+        trouble.met(StoreFull(f"jobs.db-mpd/marks.{half}"), half * SECOND // 2)
+        trouble.over()
+    assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"]
+
+
+def test_another_trouble_is_said_at_once(store: SQLiteStore, caplog: pytest.LogCaptureFixture) -> None:
+    trouble = Trouble(store.ledger(), logging.getLogger("tests"))
+    for minute in range(1, 3):
+        trouble.met(StoreFull("jobs.db"), minute * 10 * SECOND)
+        trouble.over()
+    assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"] * 2

@@ -78,6 +78,12 @@ def until_file(name: str, size: int = 0) -> str:
     return name.ljust(size)
 
 
+@engine.job()
+def shell(script: str, argument: str) -> int:
+    """Runs a shell in a session of its own, as a handler may."""
+    return subprocess.run(["sh", "-c", script, HERE / argument], start_new_session=True).returncode
+
+
 @engine.job(max_retries=0)
 def measure(path: str) -> dict[str, int]:
     return measured(path)
