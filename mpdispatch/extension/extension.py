@@ -226,6 +226,7 @@ class DispatchExtension:
     def health(self) -> dict[str, Any]:
         """How things are: `status` is `ok` or `failing`, then `error` says why. Blocks; never raises a DispatchError.
 
+        Failing is also: jobs wait, and no supervisor lives that could run them (one has died, or that lasts for 10 s).
         Beside these: `store`, `supervises` (this process does) and `supervisors` (living ones of the store).
         """
         return self._life.health()

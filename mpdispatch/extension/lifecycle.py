@@ -18,9 +18,8 @@ from mpdispatch.execution.context import (
     release_current_engine,
     set_current_engine,
 )
-from mpdispatch.model import JobState
+from mpdispatch.extension.attendance import Attendance
 from mpdispatch.policy.durations import duration_of
-from mpdispatch.store.base import JobFilter, Store
 
 if TYPE_CHECKING:
     from mpdispatch.extension.election import Election
@@ -41,6 +40,7 @@ class Lifecycle:
         self._is_unwanted = False
         """Whether `stop` was called since it began to start."""
         engine.dispatcher.is_unwanted = lambda: self._is_starting and self._is_unwanted
+        self._attendance = Attendance()
         self._is_started = False
         self._election: Election | None = None
 
@@ -125,8 +125,8 @@ class Lifecycle:
         try:
             store.check()
             living = len(living_supervisors(store))
-            if not living and error is None:
-                error = _unattended(store)
+            if error is None:
+                error = self._attendance.trouble(store, living)
         except DispatchError as problem:
             error = str(problem)
         return {
@@ -143,11 +143,3 @@ class Lifecycle:
             return election.trouble
         should = self._is_started and self._how is True
         return "the supervisor of this process has ended" if should and not supervises else None
-
-
-def _unattended(store: Store) -> str | None:
-    """What is wrong with a store nobody supervises: that jobs wait there. Two reads, however many wait."""
-    for state in (JobState.PENDING, JobState.RUNNING):
-        if store.list_jobs(JobFilter(state=state), limit=1, cursor=None).items:
-            return "no supervisor is running, and jobs wait: mpdispatch supervise APP"
-    return None

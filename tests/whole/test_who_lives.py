@@ -11,7 +11,7 @@ from mpdispatch import Engine, WaitTimeoutError
 from mpdispatch.clock import SystemClock
 from mpdispatch.engine.explain import explain
 from mpdispatch.engine.workers import supervisors_of
-from mpdispatch.extension import DispatchExtension
+from mpdispatch.extension import DispatchExtension, attendance
 from mpdispatch.model import NewJob
 from mpdispatch.store import SQLiteStore
 from tests.store.planners import OpenPlanner
@@ -28,9 +28,7 @@ def why(engine: Engine, job_id: int) -> str:
     return str(caught.value)
 
 
-def test_after_a_kill_nobody_says_that_an_idle_supervisor_runs(
-    place: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_after_a_kill_nobody_says_that_an_idle_supervisor_runs(place: Place) -> None:
     supervisor = place.supervising("-c", "1", stale_job_threshold=300)
     engine = place.app.engine
     ext = DispatchExtension(store=str(place.db), supervise=False)
@@ -52,6 +50,19 @@ def test_after_a_kill_nobody_says_that_an_idle_supervisor_runs(
     health = ext.health()
     assert (health["status"], health["supervisors"]) == ("failing", 0)
     assert health["error"] == f"{NOBODY}, and jobs wait: mpdispatch supervise APP"
+
+
+def test_jobs_that_nobody_comes_for_are_a_failure_after_a_while(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ext = DispatchExtension(store=str(place.db), supervise=False)
+    place.app.quick.enqueue()
+    assert ext.health()["status"] == "ok"  # one may be about to start
+    monkeypatch.setattr(attendance, "_GRACE_S", 0.2)
+    until(lambda: ext.health()["status"] == "failing", "it has lasted too long", within=5)
+    assert NOBODY in ext.health()["error"]
+    place.drain("-c", "1")
+    assert ext.health() | {"status": "ok", "error": None, "supervisors": 0} == ext.health()
 
 
 def test_after_a_kill_a_running_job_is_said_to_have_lost_its_supervisor(place: Place) -> None:
