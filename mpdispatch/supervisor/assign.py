@@ -213,7 +213,9 @@ class Assigner:
                 (others if at < first else later).append(job)
             elif idle and (job.id, job.starts) in rated.permits:
                 worker = idle.pop()
-                worker.hold([job], self.estimates.of(job.name) or 0, self._rulebook.reference_for(job.name))
+                # Nothing waits behind a suspect.
+                estimate = 0 if job.id in self.suspects.deaths else self.estimates.of(job.name)
+                worker.hold([job], estimate or 0, self._rulebook.reference_for(job.name))
                 given[worker.pid] = worker
             else:
                 later.append(job)

@@ -8,7 +8,7 @@ import os
 from mpdispatch.clock import SECOND_US
 from mpdispatch.errors import StoreBusy, StoreError
 from mpdispatch.ids import ProcessId, process_start, process_state
-from mpdispatch.pool.kill import kill_process
+from mpdispatch.pool.kill import is_our_user, kill_process
 from mpdispatch.pool.repeated import Repeated
 from mpdispatch.store.base import Ledger
 
@@ -74,7 +74,9 @@ class Trouble:
             return
         try:
             start = process_start(pid)
-            is_killed = start is not None and process_state(pid) == "T" and kill_process(ProcessId(pid, start))
+            # Of our own user only: as root we could end whoever has got hold of the file.
+            is_ours = start is not None and process_state(pid) == "T" and is_our_user(pid)
+            is_killed = is_ours and start is not None and kill_process(ProcessId(pid, start))
         except OSError:
             return  # no descriptor left to look: another time
         if is_killed:

@@ -310,7 +310,7 @@ def test_a_message_stays_short_whatever_was_passed() -> None:
         ((), {f"unknown_{n}": n for n in range(20_000)}),
         (("a",), {"extra": {(1,) * 100_000: 1}}),
         (("a",), {"extra": [{huge: Opaque()}]}),
-        (([[huge] * 1000] * 1000,), {}),
+        ((["x" * 100_000] * 100,), {}),
     ]
     for args, kwargs in calls:
         with pytest.raises(PayloadError) as refused:

@@ -17,6 +17,7 @@ from mpdispatch import ConfigError, SQLiteStore, StoreMissing, StoreTooOld, back
 from mpdispatch.extension import DispatchExtension
 from mpdispatch.extension.recognise import Kind
 from mpdispatch.hooks import Extension, JobEnqueued
+from mpdispatch.store.sqlite import schema
 from tests.extension.server import until
 from tests.extension.stand_ins import postgres_engine, redis_client
 
@@ -118,7 +119,7 @@ def test_with_disable_migrate_defaults_to_false_and_start_migrates_the_store(fol
     ext = DispatchExtension(store="jobs.db", supervise=False)
     assert not (folder / "jobs.db").exists()
     with ext:
-        assert ext.store.migrate() == (1, 1)
+        assert ext.store.migrate() == (schema.VERSION, schema.VERSION)
 
 
 def test_with_disable_migrate_start_refuses_a_store_that_is_not_there(folder: Path) -> None:

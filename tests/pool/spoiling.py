@@ -61,7 +61,6 @@ SPOILS: dict[str, Any] = {
     "excepthook": lambda: setattr(sys, "excepthook", print),
     "threads' excepthook": lambda: setattr(threading, "excepthook", print),
     "warnings": lambda: warnings.simplefilter("error"),
-    "trace": lambda: sys.settrace(lambda *_: None),
     "profile": lambda: sys.setprofile(lambda *_: None),
     "recursion limit": lambda: sys.setrecursionlimit(777),
     "switch interval": lambda: sys.setswitchinterval(0.5),

@@ -17,6 +17,7 @@ from mpdispatch.errors import StoreBusy
 from mpdispatch.failpoints import SWITCH, VARIABLE, FailpointError, arm
 from mpdispatch.model import JobState, NewJob
 from mpdispatch.store import SQLiteStore
+from mpdispatch.store.sqlite import schema
 
 from .conftest import Desk
 
@@ -129,7 +130,7 @@ def test_killed_while_migrating_it_leaves_no_half_schema(path: Path) -> None:
     child = run_child(path, "-", **{VARIABLE: "migrate.before_commit:kill"})
     assert child.returncode == -signal.SIGKILL
     assert rows(path, "SELECT count(*) FROM sqlite_master") == [(0,)]
-    assert SQLiteStore(path).migrate() == (0, 1)
+    assert SQLiteStore(path).migrate() == (0, schema.VERSION)
 
 
 def test_the_variable_alone_does_nothing_where_no_test_has_said_that_it_is_one(path: Path) -> None:

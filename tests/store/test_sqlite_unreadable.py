@@ -211,6 +211,44 @@ def test_a_flood_of_rows_that_cannot_be_read_is_worked_off_turn_by_turn(
     assert file_store.dead_letter_count() == 3000
 
 
+@pytest.mark.parametrize("odd", ODD)
+def test_a_parked_row_that_cannot_be_read_ends_when_it_could_run_and_parks_no_other(
+    file_store: SQLiteStore, path: Path, desk: Desk, odd: str
+) -> None:
+    ids = [enqueue(file_store, desk.clock.now()) for _ in range(4)]
+    assert desk.claim(planner=OpenPlanner(known=frozenset())) == []
+    tamper(
+        path,
+        f"UPDATE mpdispatch_jobs SET name = {odd} WHERE id = {ids[0]}",
+        f"UPDATE mpdispatch_jobs SET priority = {odd} WHERE id = {ids[1]}",
+    )
+    look(file_store, desk.clock.now(), *ids)
+    planner = OpenPlanner(known=frozenset({"render"}))
+    done: list = []
+    for _ in range(5):
+        turn = desk.turn(*done, slots=10, planner=planner)
+        done = [completed(job, desk.clock.now()) for job in turn.claimed]
+    assert [file_store.state_of(each) for each in ids[2:]] == [JobState.COMPLETED] * 2
+    assert file_store.state_of(ids[1]).is_terminal
+    if not file_store.state_of(ids[0]).is_terminal:  # such a name has no handler, so nobody can run it
+        file_store.cancel(ids[0], now=desk.clock.now())
+    assert file_store.parked() == {}
+
+
+@pytest.mark.parametrize("limits", [{}, {"q7": 1}])
+def test_a_claim_from_many_queues_goes_on_past_a_row_that_cannot_be_compared(
+    file_store: SQLiteStore, path: Path, desk: Desk, limits: dict[str, int]
+) -> None:
+    queues = [f"q{number}" for number in range(150)]
+    ids = [enqueue(file_store, desk.clock.now(), queue=queue) for queue in queues]
+    tamper(path, f"UPDATE mpdispatch_jobs SET priority = 'high', run_at_us = 1.5 WHERE id = {ids[7]}")
+    planner = OpenPlanner(*queues, limits=limits)
+    first = desk.turn(slots=500, planner=planner)
+    second = desk.turn(slots=500, planner=planner)
+    assert [job.id for job, _ in first.ended] == [ids[7]]
+    assert len(first.claimed) + len(second.claimed) == 149
+
+
 # ---------------------------------------------------------------- outcomes
 
 

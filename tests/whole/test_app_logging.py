@@ -34,7 +34,13 @@ def speak(n: int) -> None:
 def lines_of_both_kinds_of_worker(folder: Path, setup: str) -> list[str]:
     """What two jobs and their hooks log: one job in the first worker, which imports the app, one in a fork."""
     place = Place(folder, APP.format(setup=setup))
-    store = SQLiteStore(folder / "jobs.db")
+    try:
+        return _lines_of_both(place, SQLiteStore(place.db))
+    finally:
+        place.close()
+
+
+def _lines_of_both(place: Place, store: SQLiteStore) -> list[str]:
     assert place.cli("enqueue", "speak", "n:=1", "--store", "jobs.db").returncode == 0
     supervisor = place.supervise()
     first, second = (run(place, store, job_id) for job_id in (1, 2))
@@ -48,11 +54,11 @@ def run(place: Place, store: SQLiteStore, job_id: int) -> int:
     """The pid of the worker that ran it. A fork follows if it was the first one."""
     if job_id > 1:
         assert place.cli("enqueue", "speak", f"n:={job_id}", "--store", "jobs.db").returncode == 0
-    until(lambda: store.get(job_id).state == "completed", "it is run")
+    until(lambda: store.get(job_id).state == "completed", "it is run", within=60)
     pid = store.get(job_id).worker_pid
     assert pid is not None
     if job_id == 1:
-        until(lambda: not is_alive(pid), "a fork for the first worker")
+        until(lambda: not is_alive(pid), "a fork for the first worker", within=60)
     return pid
 
 

@@ -20,9 +20,6 @@ PAYLOADS = {
     "another job": """'{}],["run",99,1,1,"plain","default",0,0,3,null,null,null,{}'""",
 }
 
-HARD_TO_READ = {"no utf-8", "text that is no utf-8", "deep", "deep objects"}
-"""What commands make of these is tested with the store."""
-
 
 @pytest.mark.parametrize("is_command", [False, True], ids=["handler", "command"])
 def test_jobs_with_broken_payloads_are_dead_letters_and_all_others_run(place: Place, is_command: bool) -> None:
@@ -53,7 +50,7 @@ def test_jobs_with_broken_payloads_are_dead_letters_and_all_others_run(place: Pl
     assert "ended before" not in supervisor.err
     assert "Traceback (most recent call last)" not in supervisor.err
 
-    for job_id in (bad[kind] for kind in bad if kind not in HARD_TO_READ):
+    for job_id in bad.values():
         for command in (["show"], ["explain"], ["dlq", "replay"]):
             done = place.cli(*command, str(job_id), "--store", "jobs.db")
             assert "Traceback" not in done.stdout + done.stderr, (command, job_id, done.stderr[-2000:])
