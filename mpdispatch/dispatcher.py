@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from types import TracebackType
@@ -17,13 +17,13 @@ from mpdispatch.execution.appref import AppEngine, AppReference, find_reference
 from mpdispatch.execution.context import in_worker, refuse_while_importing
 from mpdispatch.execution.middleware import default_timeout_s
 from mpdispatch.execution.rulebook import Rulebook
-from mpdispatch.policy.durations import as_seconds
+from mpdispatch.policy.durations import duration_of
 from mpdispatch.policy.names import shown
 from mpdispatch.store.base import Store
 
 if TYPE_CHECKING:
     from mpdispatch.supervisor.loop import Ending
-    from mpdispatch.supervisor.serve import SupervisorThread
+    from mpdispatch.supervisor.thread import SupervisorThread
 
 __all__ = ["Dispatcher"]
 
@@ -74,8 +74,11 @@ class Dispatcher:
         if self._says_durability:
             self._agree_on_durability()
         self._engines: list[SupervisedEngine] = []
-        self._lock = threading.Lock()
+        # Reentrant, for a signal handler may stop what it has interrupted; nothing is waited for under it.
+        self._lock = threading.RLock()
         self._thread: SupervisorThread | None = None
+        self.is_unwanted: Callable[[], bool] = lambda: False
+        """Whether what calls `start` has changed its mind. Asked once `stop` reaches it: a `stop` just before did not."""
 
     def _agree_on_durability(self) -> None:
         wanted, origin = self.config.durability, self.origins["durability"]
@@ -129,24 +132,39 @@ class Dispatcher:
     def start(self) -> None:
         """Supervise on a thread of this process; workers are processes. Returns once jobs are being claimed.
 
+        `stop` ends it at once while it starts, too; then it returns and nothing is supervised.
+
         Raises:
             AppReferenceError: workers could not find the engine (it is in no module).
             AppImportError: the app does not import in a worker.
+            RegistrationError: there is a handler that workers cannot find: nested in a function, say.
             StoreError: the store cannot be opened.
             UsageError: it is started already, or has no engine.
             WrongProcessError: this is a worker.
         """
         reference = self._reference("start")
+        from mpdispatch.supervisor import Plan, SupervisorThread  # floor 6, only when it is needed
+
+        thread = SupervisorThread(reference, Plan(**self._parts()), log=self.logger)
         with self._lock:
             if self._thread is not None:
                 raise UsageError("this dispatcher is started already; stop() it first")
-            from mpdispatch.supervisor.serve import Plan, SupervisorThread  # floor 6, only when it is needed
-
-            plan = Plan(**self._parts())
-            thread = SupervisorThread(reference, plan, log=self.logger)
-            thread.start()
             self._thread = thread
             self._holds += 1
+        try:
+            if self.is_unwanted():
+                self._forget(thread)
+                thread.ask_to_stop()
+            thread.start()
+        except BaseException:
+            self._forget(thread)
+            raise
+
+    def _forget(self, thread: SupervisorThread) -> None:
+        with self._lock:
+            if self._thread is thread:
+                self._thread = None
+                self._holds -= 1
 
     @property
     def is_supervising(self) -> bool:
@@ -154,8 +172,11 @@ class Dispatcher:
         thread = self._thread
         return thread is not None and thread.is_alive
 
-    def stop(self, timeout: float | timedelta | None = None) -> None:
+    def stop(self, timeout: float | timedelta | str | None = None) -> None:
         """Claim no more, let running jobs finish, end. Returns when it has ended; does nothing if not started.
+
+        From any thread and any signal handler. In a handler that has interrupted `start` it does not wait: `start`
+        returns when it has ended.
 
         Jobs not done after `timeout` seconds (default: `shutdown_timeout`) are cancelled, then killed; they
         run again later without having spent an attempt.
@@ -163,7 +184,7 @@ class Dispatcher:
         Raises:
             DispatchError: what had ended the supervisor before, if an error did.
         """
-        timeout_s = None if timeout is None else as_seconds(timeout)
+        timeout_s = None if timeout is None else duration_of("timeout", timeout)
         with self._lock:
             thread, self._thread = self._thread, None
         if thread is None:
@@ -193,7 +214,9 @@ class Dispatcher:
 
         with self.hold_store():
             plan = Plan(**self._parts())
-            return run_foreground(reference, lambda _: plan, log=self.logger, drain=drain)
+            return run_foreground(
+                reference, lambda _: plan, log=self.logger, drain=drain, boot_timeout_s=plan.config.boot_timeout
+            )
 
     def __enter__(self) -> Self:
         self.start()

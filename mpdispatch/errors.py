@@ -1,4 +1,4 @@
-"""Every error a user of mpdispatch can meet, in one tree under `DispatchError`. Ground: imports nothing.
+"""Every error a user of mpdispatch can meet, in one tree under `DispatchError`. Ground: imports only the clock.
 
 An error carries its facts as attributes and builds its text from them: what happened, to which
 thing, and what to do. `exit_code` is what the command line exits with (sysexits.h where it has one).
@@ -13,6 +13,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, ClassVar
+
+from mpdispatch.clock import seconds_of_text
 
 __all__ = [
     "AppImportError",
@@ -400,27 +402,37 @@ class LeaseLostError(DispatchError):
 # ---------------------------------------------------------------- steering a job from its handler
 
 
-def _seconds(value: float | timedelta | None) -> float | None:
+def _seconds(value: float | timedelta | str | None) -> float | None:
     if value is None:
         return None
-    seconds = value.total_seconds() if isinstance(value, timedelta) else float(value)
-    if not 0 <= seconds < float("inf"):
-        raise ValueError(f"delay must be zero or more seconds, not {value!r}")
+    seconds: float | None
+    if isinstance(value, timedelta):
+        seconds = value.total_seconds()
+    else:
+        seconds = seconds_of_text(value) if isinstance(value, str) else float(value)
+    if seconds is None or not 0 <= seconds < float("inf"):
+        raise ValueError(
+            "delay must be zero or more seconds, a timedelta or a duration such as '250ms', '30s', '5m' or '2h', not"
+            f" {value!r:.60}"
+        )
     return seconds
 
 
 class Retry(Exception):
-    """Raise in a handler: this attempt failed, try again after `delay` (default: the job's backoff)."""
+    """Raise in a handler: this attempt failed, try again after `delay` (default: the job's backoff).
 
-    def __init__(self, reason: str = "", *, delay: float | timedelta | None = None) -> None:
+    A delay is seconds, a timedelta, or text such as `"5m"`. Raises ValueError: it is none.
+    """
+
+    def __init__(self, reason: str = "", *, delay: float | timedelta | str | None = None) -> None:
         self.reason, self.delay_s = reason, _seconds(delay)
         super().__init__(reason or "the handler asked for a retry")
 
 
 class Snooze(Exception):
-    """Raise in a handler: run this job again after `delay` seconds; no attempt is spent."""
+    """Raise in a handler: run this job again after `delay` (seconds, a timedelta, `"5m"`); no attempt is spent."""
 
-    def __init__(self, delay: float | timedelta) -> None:
+    def __init__(self, delay: float | timedelta | str) -> None:
         self.delay_s = _seconds(delay) or 0.0
         super().__init__(f"snoozed for {self.delay_s:g} s")
 

@@ -1,6 +1,6 @@
 """Named places where a test can make this process die, raise or stall. Ground.
 
-Off unless `MPDISPATCH_FAILPOINTS` is set when the process starts, e.g.
+Off unless `TESTS_OF_MPDISPATCH` is 1 and `MPDISPATCH_FAILPOINTS` is set when the process starts, e.g.
 `finish.before_commit:kill` or `claim.after_commit:sleep=3,rescue.before_commit:raise`.
 `name:action@3` acts from the third hit on; default is the first. Actions: kill, stop, raise, sleep=SECONDS.
 """
@@ -16,6 +16,7 @@ from typing import NamedTuple
 from mpdispatch.errors import ConfigError, Fault
 
 VARIABLE = "MPDISPATCH_FAILPOINTS"
+SWITCH = "TESTS_OF_MPDISPATCH"
 
 
 class FailpointError(Exception):
@@ -43,7 +44,8 @@ def _parse(text: str) -> dict[str, _Failpoint]:
     return armed
 
 
-_armed = _parse(os.environ.get(VARIABLE, ""))
+# Only where tests say that they are tests: a variable that strayed into production must not end a process there.
+_armed = _parse(os.environ.get(VARIABLE, "") if os.environ.get(SWITCH) == "1" else "")
 _hits: dict[str, int] = {}
 
 

@@ -103,7 +103,10 @@ LIBRARY: dict[str, tuple[Callable[[Engine], object], list[str]]] = {
         lambda e: e.options(run_at=datetime(2026, 1, 1)),
         ["run_at", "no time zone", "datetime.now(UTC)", ".astimezone()"],
     ),
-    "a duration as text": (lambda e: e.options(timeout="5s"), ["timeout: must be seconds or a timedelta"]),  # type: ignore[arg-type]
+    "a duration as text": (
+        lambda e: e.options(timeout="soon", delay="5 min"),
+        ["timeout: must be a duration such as", "'soon'; delay: must be", "'5m'"],
+    ),
     "a typo in a setting": (lambda _: Engine.open("x.db", concurency=3), ["did you mean concurrency?"]),
     "no store": (lambda _: Dispatcher(), ["store: is required", "SQLiteStore('jobs.db')"]),
     "a path for a store": (lambda _: Dispatcher("jobs.db"), ["SQLiteStore('jobs.db')"]),  # type: ignore[arg-type]

@@ -83,7 +83,12 @@ def _shared_options() -> list[click.Parameter]:
     return [
         option("--store", metavar="STORE", help="Path or URL of the store (MPDISPATCH_STORE)."),
         option("--config", metavar="FILE", help="YAML configuration file (MPDISPATCH_CONFIG)."),
-        option("-A", "--app", metavar="APP", help="Your engine, as module:attribute (MPDISPATCH_APP)."),
+        option(
+            "-A",
+            "--app",
+            metavar="APP",
+            help="Your engine, or a function that makes it, as module:attribute (MPDISPATCH_APP).",
+        ),
         option("--json", is_flag=True, help="Print JSON, for programs."),
         option("-v", "--verbose", is_flag=True, help="Log in detail, to stderr."),
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 import os
 import sys
 from importlib.machinery import SourceFileLoader
@@ -11,9 +12,11 @@ from typing import Any
 
 from mpdispatch.errors import AppImportError, AppReferenceError, DispatchError
 from mpdispatch.execution.applog import await_logging
+from mpdispatch.execution.appparts import putting_together
 from mpdispatch.execution.appref import AppEngine, AppReference, engine_of, parse_target
 from mpdispatch.execution.codec import error_info
 from mpdispatch.execution.context import rerunning_main
+from mpdispatch.execution.registry import definition_of
 from mpdispatch.execution.safejson import printable
 from mpdispatch.fstext import unpacked
 from mpdispatch.policy.names import nearest
@@ -52,13 +55,49 @@ def load(reference: AppReference) -> AppEngine:
         if not hasattr(found, part):
             raise AppReferenceError(_no_attribute(found, part), app=str(reference))
         found = getattr(found, part)
-    engine = engine_of(found)
+    with putting_together(reference.parts):
+        return _engine_from(found, reference)
+
+
+def _engine_from(found: Any, reference: AppReference) -> AppEngine:
+    """The engine that was named, or that a factory makes."""
+    engine, verb = engine_of(found), "is"
+    if engine is None and callable(found) and definition_of(found) is None:
+        needed = _needed(found)
+        if not needed:
+            found, verb = _called(found, reference), "is a factory, and what it returned"
+            engine = engine_of(found)
+        elif inspect.isroutine(found) or isinstance(found, type):
+            text = f"needs arguments ({', '.join(needed)}); a factory of an app is called without any"
+            raise AppReferenceError(text, app=str(reference))
     if engine is None:
         kind = type(found).__name__
+        verb = verb if verb == "is" else f"{verb} is"
         raise AppReferenceError(
-            f"is a {kind}, neither an Engine nor an object with .engine", app=str(reference)
+            f"{verb} a {kind}, neither an Engine nor an object with .engine", app=str(reference)
         )
     return engine
+
+
+def _needed(factory: Any) -> list[str]:
+    """The arguments it cannot be called without."""
+    try:
+        parameters = inspect.signature(factory).parameters.values()
+    except (TypeError, ValueError):
+        return []  # it does not say
+    several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [each.name for each in parameters if each.default is each.empty and each.kind not in several]
+
+
+def _called(factory: Any, reference: AppReference) -> Any:
+    if inspect.iscoroutinefunction(factory):
+        raise AppReferenceError("is an async function; a factory of an app is a plain one", app=str(reference))
+    try:
+        return factory()
+    except (Exception, SystemExit) as error:
+        info = error_info(_without_importers(error))
+        reason = info.message if isinstance(error, DispatchError) else str(info)
+        raise AppImportError(str(reference), reason, info.traceback) from error
 
 
 def _parents(module: str) -> set[str]:

@@ -16,32 +16,20 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 
-from mpdispatch.clock import SystemClock
 from mpdispatch.dispatcher import Dispatcher
 from mpdispatch.errors import DispatchError, StoreError, StorePermission
 from mpdispatch.extension.lockfile import SupervisorLock
 from mpdispatch.ids import ProcessId, boot_id, pid_namespace, process_id, process_start
 from mpdispatch.model import PeerSupervisor
-from mpdispatch.policy.lease import PeerVerdict
 from mpdispatch.policy.staffing import boot_backoff_s
-from mpdispatch.pool.peers import verdict_on
+from mpdispatch.pool.peers import living_supervisors
 from mpdispatch.private import NotPrivateError
-from mpdispatch.store.base import Store
 
 __all__ = ["Election", "living_supervisors"]
 
 LOOK_EVERY_S = 0.5
 _PATIENT_S = 30.0
-
-
-def living_supervisors(store: Store) -> list[PeerSupervisor]:
-    """The registered supervisors of a store that live, ours included. Raises StoreError."""
-    ledger = store.ledger()
-    try:
-        now = SystemClock().now()
-        return [p for p in store.supervisors() if verdict_on(p, ledger.side_dir, now) is PeerVerdict.ALIVE]
-    finally:
-        ledger.close()
+_PAUSE_S = 0.05
 
 
 class Election:
@@ -79,12 +67,26 @@ class Election:
         """Supervise no more. Raises what had ended the supervisor, if an error did."""
         self._is_stopping = True
         os.write(self._write, b"!")
-        self._thread.join()
         try:
-            self._dispatcher.stop(timeout_s)
+            self._stop_for_good(timeout_s)
         finally:
             self._let_go()
             self._close()
+
+    def _stop_for_good(self, timeout_s: float | None) -> None:
+        """Its thread may be starting the dispatcher just now, which takes long, or be about to."""
+        error: DispatchError | None = None
+        while True:
+            may_start = self._thread.is_alive()
+            try:
+                self._dispatcher.stop(timeout_s)
+            except DispatchError as ended:
+                error = ended
+            if not may_start:
+                break
+            self._thread.join(_PAUSE_S)
+        if error is not None:
+            raise error
 
     # ---------------------------------------------------------------- the thread
 

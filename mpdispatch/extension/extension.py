@@ -45,7 +45,8 @@ class DispatchExtension:
         app = FastAPI()
         ext.install(app)
 
-    Making one opens no store. It must be an attribute of a module: workers import the app to find its handlers.
+    Making one opens no store. Workers import the app to find its handlers: it must be an attribute of a module, or all its
+    handlers, middleware and extensions must be.
 
     Args:
         store: a store, a path or a URL. Without one: the grove database, the grove KV store, else memory (warns).
@@ -203,7 +204,7 @@ class DispatchExtension:
         if not self.store.is_shared:  # `mpdispatch token` cannot look into the memory of this process.
             _log.warning("the HTTP API asks for the token in %s", self._own_token.path)
 
-    def stop(self, timeout: float | timedelta | None = None) -> None:
+    def stop(self, timeout: float | timedelta | str | None = None) -> None:
         """Supervise no more, as `Dispatcher.stop`, and close the store; whoever uses it next opens it anew.
 
         Does nothing if not started.
@@ -225,6 +226,7 @@ class DispatchExtension:
     def health(self) -> dict[str, Any]:
         """How things are: `status` is `ok` or `failing`, then `error` says why. Blocks; never raises a DispatchError.
 
+        Failing is also: jobs wait, and no supervisor lives that could run them (one has died, or that lasts for 10 s).
         Beside these: `store`, `supervises` (this process does) and `supervisors` (living ones of the store).
         """
         return self._life.health()

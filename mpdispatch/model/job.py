@@ -153,6 +153,13 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     created: bool = True
     """False if `enqueue` found an older job under the same idempotency key."""
 
+    def __repr__(self) -> str:
+        """What tells it from others, not all of it: a payload may be a megabyte."""
+        return (
+            f"Job(id={self.id}, name={self.name!r}, queue={self.queue!r}, state={self.state.value!r},"
+            f" attempt={self.attempt})"
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:

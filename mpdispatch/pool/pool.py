@@ -162,7 +162,9 @@ class Pool:
         ring = self._marks.take_ring()
         if ring is not None:
             worker.attach(ring)
-            worker.tell(encode(self._attach(ring.index)))
+            attach = self._attach(ring.index)
+            worker.leaves_children = not attach.kills_children
+            worker.tell(encode(attach))
 
     @property
     def no_room(self) -> OSError | None:
@@ -278,7 +280,7 @@ class Pool:
             case Noted():
                 yield Enqueued(bytes(message.events), message.count)
             case Up():
-                worker.has_booted = True
+                worker.has_booted, worker.booted_boot_us = True, self._clock.now().boot_us
                 if worker.state is WorkerState.BOOTING:
                     worker.state = WorkerState.READY
                 if worker.shares_app:
@@ -330,7 +332,8 @@ class Pool:
             if worker.shares_app:
                 self.spawner.fork_failed()
             said = self._boot_errors.pop(worker.pid, None)
-            reason = said.reason if said else f"its process {ending} while importing the app"
+            reason = worker.killed_because or f"its process {ending} while importing the app"
+            reason = said.reason if said else reason
             yield BootFault(reason, said.traceback if said else "")
 
     def _run_of(self, worker: WorkerProcess, held: InHand) -> Run:

@@ -35,6 +35,7 @@ from mpdispatch.store.waits import Rebase, Wait, WaitsSeen
 __all__ = [
     "DeadLetterFilter",
     "Durability",
+    "HeldJob",
     "JobFilter",
     "Lease",
     "Ledger",
@@ -283,6 +284,14 @@ class Store(Protocol):
         ...
 
 
+class HeldJob(NamedTuple):
+    """A running job in short."""
+
+    id: int
+    starts: int
+    name: str
+
+
 class Ledger(Protocol):
     """A supervisor's face of the store. One thread; raises StoreBusy within 50 ms instead of waiting."""
 
@@ -358,6 +367,9 @@ class Ledger(Protocol):
 
     def jobs_of(self, owner: int) -> list[ClaimedJob]:
         """The running jobs of a supervisor, but for those that cannot be read. A read."""
+
+    def held_by(self, owner: int) -> list[HeldJob]:
+        """The running jobs of a supervisor for who counts or names them: without their payloads. A read."""
 
     def set_aside(self, owner: int, job_ids: Collection[int], *, now: Instant) -> None:
         """End those of these jobs it runs that cannot be read; the next turn tells of them."""

@@ -46,7 +46,7 @@ class Hearing:
         self._books, self._assigner, self._turns = books, assigner, turns
         self._shutdown, self._teller = shutdown, teller
         self._suspects = assigner.suspects
-        self._max_worker_rss = config.max_worker_rss
+        self._max_worker_rss, self._kills_strays = config.max_worker_rss, config.child_policy == "kill"
 
     def take(self, event: Event, now: Instant) -> bool:
         """Put it into the books. True: jobs came back, and somebody may have asked to cancel one of them."""
@@ -118,7 +118,7 @@ class Hearing:
             elif worker.jobs_sent == 0 and worker.state is not WorkerState.RETIRING:
                 self._did_nothing(worker, now_us)
         if self._crew.is_subreaper:
-            reap_strays(self._pool.family)
+            reap_strays(self._pool.family, kills=self._kills_strays)
 
     def _did_nothing(self, worker: WorkerProcess, now_us: int) -> None:
         """It imported the app and ended: as good as not started, or we would start it for ever."""

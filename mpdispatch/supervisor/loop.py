@@ -87,6 +87,7 @@ class Supervisor:
         """
         self._crew, self._pool, self._clock, self._log = crew, crew.pool, crew.clock, crew.log
         self._is_drain, self._is_traced = drain, is_traced
+        self._boot_timeout_s, self._kills_strays = config.boot_timeout, config.child_policy == "kill"
         self._teller = teller
         self.books = Books(rated=RatedQueues.of(queue_configs))
         self._ledger: Ledger = store.ledger()
@@ -238,7 +239,7 @@ class Supervisor:
             due.append(at)
         if (at := self._assigner.recall_stuck(now_us)) is not None:
             due.append(at)
-        if (at := look_at_boots(self._pool, self._log, now_us)) is not None:
+        if (at := look_at_boots(self._pool, self._log, now_us, self._boot_timeout_s)) is not None:
             due.append(at)
         if (at := self._crew.repeats.look()) is not None:
             due.append(at)
@@ -284,7 +285,7 @@ class Supervisor:
             self._reconciler.reconcile(self._members.owner, renewal.owned, now_us)
             self._cancels_due = True
             if self._crew.is_subreaper:
-                reap_strays(self._pool.family)
+                reap_strays(self._pool.family, kills=self._kills_strays)
         if self._was_knocked:
             self._was_knocked = False
             self._answer_knock(now_us)

@@ -266,7 +266,7 @@ class Turns:
             if self._teller is not None:
                 self._report(item, turn)
             if transition.cause is not Cause.COMPLETED:
-                self._tell(item)
+                self._tell(item, turn)
                 # What was put off or given back may be due before the next poll.
                 self.claim_at_us = 0
         if items and self._planner is not None and self._planner.limited:
@@ -297,17 +297,20 @@ class Turns:
                 transition = msgspec.structs.replace(transition, state=JobState.CANCELLED)
             self._teller.wrote(item.job, transition)
 
-    def _tell(self, item: Unwritten) -> None:
+    def _tell(self, item: Unwritten, turn: Turn) -> None:
         transition = item.transition
         if transition.cause is Cause.RELEASED:
             return
+        state = transition.state
+        if (transition.job_id, transition.starts) in turn.cancelled:
+            state = JobState.CANCELLED
         # All in the text: without our own formatter nobody sees more.
         self._log.log(
             logging.WARNING if transition.error is not None else logging.DEBUG,
             "job %d (%s) %s: %s",
             transition.job_id,
             item.job.name,
-            _BECAME.get(transition.state, "runs again"),
+            _BECAME.get(state, "runs again"),
             transition.error or transition.cause.value,
             extra={"cause": transition.cause.value, "attempt": item.job.attempt},
         )

@@ -56,6 +56,7 @@ def plan_of(connection: sqlite3.Connection, statement: str, values: Any = None) 
         ("finish", "SEARCH mpdispatch_jobs USING INTEGER PRIMARY KEY (rowid=?)"),
         ("progress", "SEARCH mpdispatch_jobs USING INTEGER PRIMARY KEY (rowid=?)"),
         ("owned", "SEARCH mpdispatch_jobs USING INDEX mpdispatch_jobs_running (owner=?)"),
+        ("held_by", "SEARCH mpdispatch_jobs USING INDEX mpdispatch_jobs_running (owner=?)"),
         ("running_in", "USING COVERING INDEX mpdispatch_jobs_running"),
         ("unknown_owners", "SEARCH mpdispatch_jobs USING COVERING INDEX mpdispatch_jobs_running (owner>?)"),
         (

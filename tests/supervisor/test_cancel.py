@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mpdispatch.model import Cause, JobState, NewJob
-from tests.pool.probes import lives, pid_in
+from tests.pool.probes import lives, pid_in, until
 from tests.supervisor.conftest import Build
 from tests.supervisor.house import House
 
@@ -122,6 +123,21 @@ def test_a_cancel_during_a_job_that_then_fails_is_not_retried(house: House, tmp_
     os.kill(pid, signal.SIGKILL)
     (job,) = house.ended(job_id)
     assert (job.state, job.starts) == (JobState.CANCELLED, 1)
+
+
+def test_a_job_that_fails_as_it_is_cancelled_is_not_said_to_run_again(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    (worker,) = house.ready()
+    job_id = house.enqueue("boom")
+    until(lambda: house.supervisor.tick() and worker.hand)  # and nothing is heard meanwhile
+    until(worker.has_said_something)
+    _cancel(house, job_id)
+    with caplog.at_level(logging.DEBUG):
+        (job,) = house.ended(job_id)
+    assert job.state is JobState.CANCELLED
+    (said,) = [text for text in caplog.messages if text.startswith(f"job {job_id} ")]
+    assert said.startswith(f"job {job_id} (boom) was cancelled: ")
 
 
 def _requests(house: House) -> int:

@@ -135,6 +135,27 @@ def test_a_closed_terminal_ends_it(place: Place, terminal: OpenTerminal) -> None
     until(lambda: place.left_over() == [], "nothing is left", within=5)
 
 
+@pytest.mark.parametrize(
+    ("shell", "number"),
+    [
+        pytest.param('nohup "$@" & echo $! > pid; wait', signal.SIGHUP, id="nohup"),
+        pytest.param('"$@" & echo $! > pid; wait', signal.SIGINT, id="the background of a script"),
+    ],
+)
+def test_a_signal_it_was_started_to_ignore_does_not_end_it(place: Place, shell: str, number: int) -> None:
+    shown = place.start(["sh", "-c", shell, "sh", *CLI, "supervise", "tasks:engine", "-c", "1"])
+    place.complete(place.app.quick.enqueue().id)
+    pid = int((place.folder / "pid").read_text())
+    for _ in range(3):
+        os.kill(pid, number)
+    # What is enqueued after a signal that stops is not run any more.
+    place.complete(place.app.quick.enqueue().id)
+    assert is_alive(pid)
+    os.kill(pid, signal.SIGTERM)
+    shown.ended()
+    assert place.left_over() == []
+
+
 def test_a_second_signal_ends_it_while_a_foreign_writer_holds_the_file(place: Place) -> None:
     supervisor = place.supervising("-c", "1")
     job_id = place.app.until_file.enqueue("go").id

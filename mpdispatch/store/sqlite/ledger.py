@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from itertools import starmap
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,7 +23,7 @@ from mpdispatch.model import (
     Registration,
     Transition,
 )
-from mpdispatch.store.base import Lease, LeftBehind, Progress, Renewal, Turn
+from mpdispatch.store.base import HeldJob, Lease, LeftBehind, Progress, Renewal, Turn
 from mpdispatch.store.sqlite import cancels, draining, pruning, reads, unreadable, waits
 from mpdispatch.store.sqlite import claim as claiming
 from mpdispatch.store.sqlite import finish as finishing
@@ -277,6 +278,10 @@ class SQLiteLedger:
     def jobs_of(self, owner: int) -> list[ClaimedJob]:
         """The running jobs of a supervisor, but for those that cannot be read. A read."""
         return claiming.readable(self._read(lambda c: c.execute(QUERIES["jobs_of"], (owner,)).fetchall()))
+
+    def held_by(self, owner: int) -> list[HeldJob]:
+        rows = self._read(lambda c: c.execute(QUERIES["held_by"], (owner,)).fetchall())
+        return list(starmap(HeldJob, rows))
 
     def take_over(self, dead: PeerSupervisor | int, transitions: Sequence[Transition], *, now: Instant) -> bool:
         """Record these outcomes of a dead supervisor's jobs and strike it off, in one transaction."""

@@ -27,6 +27,10 @@ UPDATE mpdispatch_supervisors SET heartbeat_us = ?, lease_until_us = ?, lease_un
 -- By the running index; a few hundred rows at most.
 SELECT id, starts FROM mpdispatch_jobs WHERE owner = ?;
 
+-- name: held_by
+-- By the running index, and from the head of each row: a payload is not even read.
+SELECT id, starts, name FROM mpdispatch_jobs WHERE owner = ?;
+
 -- name: cancel_requests
 -- By a partial index that is nearly always empty.
 SELECT id, starts FROM mpdispatch_jobs WHERE cancel_requested_us IS NOT NULL AND +owner = ?;
