@@ -54,8 +54,10 @@ def _importing() -> Iterator[str]:
     frame = sys._getframe()
     while (caller := frame.f_back) is not None:
         frame = caller
-        if frame.f_code.co_name == "<module>":
-            yield str(frame.f_globals.get("__name__"))
+        name = str(frame.f_globals.get("__name__"))
+        # What is executed under a name of its own, but is no module, is not imported by anybody.
+        if frame.f_code.co_name == "<module>" and vars(sys.modules.get(name, sys)) is frame.f_globals:
+            yield name
 
 
 def _lost(definition: JobDefinition) -> RegistrationError:

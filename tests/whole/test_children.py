@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 
+from mpdispatch.clock import boot_us
+from mpdispatch.ids import process_start, start_at
 from tests.whole.harness import Place, is_alive, state_of, until
 
 
@@ -40,6 +42,8 @@ def test_a_child_that_has_ended_is_reaped_though_it_might_have_stayed(place: Pla
 def test_who_kills_a_worker_for_its_job_kills_what_that_job_has_started_and_nothing_older(place: Place) -> None:
     place.supervising("-c", "1", child_policy="leave")
     older = place.complete(place.app.leave_child.enqueue().id).result
+    # The kernel tells starts apart by its clock's tick, of 10 ms.
+    until(lambda: start_at(boot_us()) > (process_start(older) or 0), "another tick", every=0.001)
     job_id = place.app.stay_with_child.options(timeout=1, max_retries=0).enqueue().id
     place.ended(job_id, "failed")
     own = int((place.folder / "child").read_text())
