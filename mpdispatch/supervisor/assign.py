@@ -235,10 +235,9 @@ class Assigner:
         )
         if self._jobs_per_worker is not None:
             most = min(most, self._jobs_per_worker - worker.jobs_sent)
-        if self.suspects.deaths:
-            return 1
+        suspects = self.suspects.deaths
         name, count = backlog[at].name, 1
-        while count < most and backlog[at + count].name == name:
+        while count < most and backlog[at + count].name == name and backlog[at + count].id not in suspects:
             count += 1
         return count
 

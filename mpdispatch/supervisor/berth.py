@@ -60,8 +60,9 @@ class Berth:
                     raise
                 # Heard, so that it does not wake us again; nobody holds a job yet that it could be about.
                 list(crew.pool.hear(crew.ears.listen(_JOIN_PAUSE_S)))
-            except StoreFull:
-                self._members.leave()  # or each try would leave a registration behind
+            except StoreError:
+                if self._members.owner:
+                    self._members.leave()  # or it would look alive, and each try would leave one behind
                 raise
             else:
                 return
@@ -70,9 +71,9 @@ class Berth:
         """Register, with a fresh mark file, and let the workers have rings in it. Raises StoreError."""
         owner = self._members.register(self._crew.token)
         path = marks_path(self._ledger.side_dir, owner)
-        path.unlink(missing_ok=True)
         # Every worker that may live, and as many dead ones whose last outcomes are not on disk yet.
         try:
+            path.unlink(missing_ok=True)
             self._marks = MarkFile(path, 4 * self._config.slots + 4, token=self._crew.token)
         except NotPrivateError as error:
             self._members.distrust()

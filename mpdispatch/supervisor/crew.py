@@ -54,6 +54,7 @@ class Crew:
 
     def close(self) -> None:
         self.pool.kill_all()
+        self.repeats.close()
         self.pool.spawner.close()
         self.bell.close()
         self.ears.close()

@@ -19,10 +19,8 @@ from mpdispatch.clock import SECOND_US
 from mpdispatch.config import Config, QueueConfig
 from mpdispatch.errors import (
     LeaseLostError,
-    StoreBusy,
     StoreCorrupt,
     StoreError,
-    StoreFull,
     StoreIOError,
     StoreVanished,
 )
@@ -140,7 +138,7 @@ class Supervisor:
         self.ending: Ending | None = None
         try:
             self._berth.take_patiently()
-        except (StoreBusy, StoreFull):
+        except StoreError:
             self.close()
             raise
 
@@ -404,6 +402,5 @@ class Supervisor:
         """Let go of everything; what is still ours in the store is left to a rescuer."""
         self._peers.close()
         self._pool.kill_all()
-        self._crew.repeats.close()
         self._berth.let_go()
         self._ledger.close()

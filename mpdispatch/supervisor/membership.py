@@ -90,7 +90,12 @@ class Membership:
                 if isinstance(error, StoreBusy) and time.monotonic() < until_s:
                     time.sleep(_LEAVE_PAUSE_S)
                     continue
-                self._log.warning("could not sign off; the next supervisor will", extra={"error": str(error)})
+                self._repeats.say(
+                    "not signed off",
+                    logging.WARNING,
+                    "could not sign off; the next supervisor will",
+                    extra={"error": str(error)},
+                )
                 return False
             return True
 

@@ -222,6 +222,8 @@ class Turns:
         turn = self._ledger.turn(
             owner, [], now=self._clock.now(), planner=self.planner(), slots=min(slots, _MOST_JOBS), ready=ready
         )
+        if turn.ended:
+            self._ended(turn.ended)
         self._claimed(turn, now_us)
         if had_more:
             self.has_more, self.claim_at_us = True, 0
@@ -283,6 +285,8 @@ class Turns:
         for job, transition in ended:
             if self._teller is not None:
                 self._teller.wrote(job, transition)
+        if self._teller is not None:
+            self._teller.flush()
         for _, transition in ended[:_NAMED]:
             self._log.error("a row of the store cannot be read, so its job failed: %s", transition.error)
         if len(ended) > _NAMED:

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from mpdispatch.clock import FakeClock, Instant
-from mpdispatch.errors import DispatchError, InvalidStateError
+from mpdispatch.errors import DispatchError, InvalidStateError, StoreBusy
 from mpdispatch.model import Cause, ErrorInfo, JobState, NewJob, Output, Stream
 from mpdispatch.store import SQLiteStore
 from mpdispatch.store.base import DeadLetterFilter
+from mpdispatch.store.sqlite import unreadable
 
 from .conftest import Desk, completed, failed, lease_from, registration, released
 from .odd import ODD, columns_of, look, tamper
@@ -450,3 +451,44 @@ def test_the_last_error_of_an_unreadable_row_is_kept_in_view(
         message=f"job {job_id}: column batch_id holds TEXT 'b', not an INTEGER; its last error was"
         " ValueError: no such page",
     )
+
+
+def test_an_outcome_that_is_not_ours_any_more_and_a_row_that_cannot_be_read_meet_in_one_turn(
+    file_store: SQLiteStore, path: Path, desk: Desk
+) -> None:
+    now = desk.clock.now()
+    ids = [enqueue(file_store, now) for _ in range(2)]
+    jobs = desk.claim()
+    bad, good = enqueue(file_store, now), enqueue(file_store, now)
+    tamper(
+        path,
+        f"UPDATE mpdispatch_jobs SET starts = 7 WHERE id = {ids[0]}",
+        f"UPDATE mpdispatch_jobs SET max_retries = 'many' WHERE id = {bad}",
+    )
+    turn = desk.turn(*[completed(job, now) for job in jobs], slots=10)
+    assert list(turn.rejected) == [(ids[0], 1)]
+    assert [job.id for job, _ in turn.ended] == [bad]
+    assert file_store.state_of(ids[1]) is JobState.COMPLETED
+    assert [job.id for job in desk.claim()] == [good]
+
+
+def test_a_store_that_is_busy_while_a_row_is_ended_has_taken_no_outcome(
+    file_store: SQLiteStore, path: Path, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = desk.clock.now()
+    enqueue(file_store, now)
+    jobs = desk.claim()
+    bad = enqueue(file_store, now)
+    tamper(path, f"UPDATE mpdispatch_jobs SET max_retries = 'many' WHERE id = {bad}")
+    outcomes = [completed(job, now) for job in jobs]
+
+    def busy(*_: object, **__: object) -> None:
+        raise StoreBusy("jobs.db")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(unreadable, "set_aside", busy)
+        with pytest.raises(StoreBusy):
+            desk.turn(*outcomes, slots=10)
+    turn = desk.turn(*outcomes, slots=10)
+    assert list(turn.rejected) == []
+    assert [job.id for job, _ in turn.ended] == [bad]

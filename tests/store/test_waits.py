@@ -15,6 +15,7 @@ from mpdispatch.store.waits import Rebase, WaitsSeen
 from mpdispatch.supervisor.upkeep import rebased
 
 from .conftest import Desk, ended, retrying
+from .odd import ODD, tamper
 
 Enqueue = Callable[..., Job]
 DAY_S = 86_400.0
@@ -120,3 +121,21 @@ def test_one_that_was_moved_or_claimed_since_it_was_looked_for_is_left_alone(
     assert desk.ledger.rebase([Rebase(job.id, run_at_us - 1, 5)]) == 0
     store.retry(job.id, now=clock.now())
     assert desk.ledger.rebase([Rebase(job.id, clock.now().wall_us, 5)]) == 0
+
+
+@pytest.mark.parametrize(("column", "table"), [("run_at_us", "jobs"), ("finished_at_us", "attempt_rows")])
+@pytest.mark.parametrize("odd", ODD)
+def test_odd_times_of_one_wait_keep_no_other_from_beginning_anew(
+    file_store: SQLiteStore, path: Path, clock: FakeClock, column: str, table: str, odd: str
+) -> None:
+    desk = Desk(file_store, clock)
+    ids = [file_store.enqueue(NewJob(name="render", payload=b"{}"), now=clock.now()).id for _ in range(2)]
+    jobs = desk.claim()
+    desk.turn(*[retrying(job, clock.now(), in_s=60) for job in jobs])
+    clock.advance(20)
+    clock.jump_wall(-DAY_S)
+    where = "id" if table == "jobs" else "job_id"
+    tamper(path, f"UPDATE mpdispatch_{table} SET {column} = {odd} WHERE {where} = {ids[0]}")
+    _rebase(desk)
+    assert _wait_s(file_store, jobs[1], clock) == 60
+    desk.close()

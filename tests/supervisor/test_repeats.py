@@ -87,6 +87,6 @@ def test_jobs_that_are_parked_again_and_again_are_counted(
         house.until(lambda number=number: sum(house.store.parked().values()) == 3 * number)
     house.steps(3)
     assert _count(caplog, "parked jobs that cannot run here") == 1
-    house.supervisor.close()
+    house.crew.repeats.close()
     (_, last) = [record.getMessage() for record in caplog.records if "parked" in record.getMessage()]
     assert last.startswith("parked jobs that cannot run here (12 more of these in ")

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from mpdispatch.model import JobState
+from mpdispatch.config import QueueConfig
+from mpdispatch.model import JobState, Transition
+from mpdispatch.store.base import Turn
+from mpdispatch.store.sqlite.ledger import SQLiteLedger
 from tests.store.odd import tamper
+from tests.supervisor.conftest import Build
 from tests.supervisor.house import House
 
 
@@ -41,3 +47,28 @@ def test_a_row_of_ours_whose_start_cannot_be_read_ends_with_the_next_heartbeat(
     assert "column starts holds TEXT 'one'" in job.last_error.message
     good = house.enqueue("echo", value=3)
     assert house.ended(good)[0].result == 3
+
+
+def test_one_is_told_of_that_is_met_when_a_rated_job_is_claimed_for_a_worker_that_waits(
+    build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = (QueueConfig("rated", rate_limit=1, rate_burst=1),)
+    house = build(config={"queues": ["default", "rated"]}, queue_configs=limits)
+    house.enqueue("hold", started=tmp_path / "started", gate=tmp_path / "gate")
+    house.until((tmp_path / "started").exists)
+    bad, good = (house.enqueue("noop", {"queue": "rated"}) for _ in range(2))
+    house.steps(20)
+    turn = SQLiteLedger.turn
+
+    def tampered(ledger: SQLiteLedger, owner: int, transitions: Sequence[Transition], **more: Any) -> Turn:
+        if more.get("ready") and not transitions:
+            monkeypatch.undo()
+            tamper(tmp_path / "jobs.db", f"UPDATE mpdispatch_jobs SET max_retries = 'many' WHERE id = {bad}")
+        return turn(ledger, owner, transitions, **more)
+
+    monkeypatch.setattr(SQLiteLedger, "turn", tampered)
+    (tmp_path / "gate").touch()
+    jobs = house.ended(bad, good)
+    house.steps(20)
+    assert [job.state for job in jobs] == [JobState.FAILED, JobState.COMPLETED]
+    assert house.supervisor.books.failed == 1

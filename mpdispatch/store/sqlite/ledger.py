@@ -213,13 +213,15 @@ class SQLiteLedger:
             )
 
         try:
-            turn = self._write(work, "turn", flush=Flush.IN_COMMIT if is_synced else Flush.LATER)
-        except finishing.SomeRejectedError:
-            turn = self._write(lambda c: work(c, one_by_one=True), "turn")
-        except unreadable.SUSPECTS as error:
-            turn = self._write(lambda c: work(c, None, one_by_one=True), "turn")
+            try:
+                turn = self._write(work, "turn", flush=Flush.IN_COMMIT if is_synced else Flush.LATER)
+            except finishing.SomeRejectedError:
+                turn = self._write(lambda c: work(c, one_by_one=True), "turn")
+        except unreadable.SUSPECTS:
+            # The rows first: if the store is busy between the two, no outcome is written that nobody was told of.
             if planner is not None and not self._end_waiting(planner, slots, now) and not is_synced:
-                raise error  # it was something else
+                raise  # it was something else
+            turn = self._write(lambda c: work(c, None, one_by_one=True), "turn")
             turn = msgspec.structs.replace(turn, has_more=planner is not None)
         self._offer(again)
         return turn if not self._ended else self._with_ended(turn)

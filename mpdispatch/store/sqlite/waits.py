@@ -29,8 +29,9 @@ def find(
         _, run_at_us, job_id = seen if seen is not None and place == first else (place, after_us, 0)
         values = (queue, state.value, run_at_us, run_at_us, job_id, left)
         rows = connection.execute(QUERIES["waits"], values).fetchall()
-        # A job that was never started waits for the moment its user has named.
-        found += [Wait(*row) for row in rows if row[2] is not None]
+        # A job that was never started waits for the moment its user has named; what is no time is no wait (a turn ends
+        # the row of such a job).
+        found += [Wait(*row) for row in rows if type(row[1]) is int and type(row[2]) is int]
         left -= len(rows)
         if left <= 0:
             job_id, run_at_us, _ = rows[-1]
