@@ -14,7 +14,7 @@ from mpdispatch.model.wire import json_from_text, time_from_text
 from mpdispatch.policy.durations import parse_duration
 from mpdispatch.policy.names import shown
 
-__all__ = ["CONCURRENCY", "DURATION", "JOB_ID", "RFC3339", "arguments_of", "arguments_of_pairs"]
+__all__ = ["AGE", "CONCURRENCY", "DURATION", "JOB_ID", "RFC3339", "arguments_of", "arguments_of_pairs"]
 
 
 class _Duration(click.ParamType[float]):
@@ -27,6 +27,17 @@ class _Duration(click.ParamType[float]):
             return parse_duration(value)
         except UsageError as error:
             self.fail(str(error), param, ctx)
+
+
+class _Age(_Duration):
+    """As `_Duration`, but with its unit: what is deleted by it does not come back."""
+
+    name = "age"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, str) and re.fullmatch(r"\s*[0-9.]+\s*", value):
+            self.fail(f"{value.strip()} of what? write {value.strip()}d, {value.strip()}h, m or s", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 class _Rfc3339(click.ParamType[datetime]):
@@ -64,6 +75,7 @@ class _JobId(click.IntRange):
 
 JOB_ID = _JobId(min=1)
 DURATION, RFC3339, CONCURRENCY = _Duration(), _Rfc3339(), _Concurrency()
+AGE = _Age()
 
 
 def arguments_of(pairs: Sequence[str], whole: str | None) -> dict[str, Any]:

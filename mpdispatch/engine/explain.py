@@ -169,6 +169,10 @@ def _span(later: datetime, now: datetime) -> str:
     return str(timedelta(seconds=max(1, round((later - now).total_seconds()))))
 
 
+def _queue_option(job: Job) -> str:
+    return "" if job.queue == "default" else f" -q {job.queue}"
+
+
 def _supervise(job: Job, options: str = "") -> str:
     """How to start a supervisor that can run it."""
     app = "--allow-commands" if job.name == COMMAND_JOB else "APP"
@@ -185,7 +189,7 @@ def _nobody(facts: _Facts) -> Iterator[Reason]:
     if not facts.living:
         gone = len(facts.supervisors)
         text = "no supervisor is running" + (f" ({gone} registered, but gone)" if gone else "")
-        yield Reason(code="no_supervisor", text=text, remedy=_supervise(facts.job))
+        yield Reason(code="no_supervisor", text=text, remedy=_supervise(facts.job, _queue_option(facts.job)))
     elif not facts.polling:
         polled = sorted({queue for each in facts.living for queue in each.queues})
         yield Reason(

@@ -84,7 +84,8 @@ def check_name(kind: str, value: object) -> str:
         raise UsageError(f"{kind} must have at most {MAX_NAME_CHARS} characters, not {len(value)}")
     if (found := _REFUSED.search(value)) is not None:
         raise UsageError(
-            f"{kind} must have no control characters, but {shown(value)} holds U+{ord(found[0]):04X}"
+            f"{kind} must have no control characters and be valid UTF-8, but {shown(value)} holds"
+            f" U+{ord(found[0]):04X}"
         )
     if ".." in value:
         raise UsageError(f"{kind} must not hold '..', as {shown(value)} does")

@@ -37,6 +37,8 @@ class HttpToken:
     def __init__(self, store: Store) -> None:
         self._store = store
         self.remembered: str | None = None
+        self._identity: tuple[int, int] | None = None
+        """Of the file it was read from: inode and time of the last change (ns)."""
 
     @property
     def path(self) -> Path:
@@ -60,6 +62,15 @@ class HttpToken:
                 raise self._problem(error) from error
         return self.remembered
 
+    def is_current(self) -> bool:
+        """Whether the file is still the one that was read, or gone. Costs a `stat`."""
+        try:
+            return _identity_of(os.stat(self.path, follow_symlinks=False)) == self._identity
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False
+
     def read_again(self) -> str:
         """The token, read anew: somebody may have removed the file, and another was made. If it is gone, as before.
 
@@ -77,6 +88,7 @@ class HttpToken:
         except FileNotFoundError:
             return None
         try:
+            self._identity = _identity_of(os.fstat(descriptor))
             return _content(descriptor)
         finally:
             os.close(descriptor)
@@ -102,6 +114,7 @@ class HttpToken:
                 os.fsync(descriptor)
                 return made
             finally:
+                self._identity = _identity_of(os.fstat(descriptor))
                 os.close(descriptor)
 
     def _problem(self, error: OSError) -> StoreError:
@@ -110,6 +123,10 @@ class HttpToken:
             str(error) if isinstance(error, NotPrivateError) else f"{error.filename or _NAME}: {error.strerror}"
         )
         return kind(self._store.location, f"its HTTP token cannot be had: {text}")
+
+
+def _identity_of(found: os.stat_result) -> tuple[int, int]:
+    return found.st_ino, found.st_mtime_ns
 
 
 def _content(descriptor: int) -> str | None:

@@ -87,10 +87,10 @@ class Access:
             return refusal(403, f"only this machine is served, and {why}; {_REMEDY}")
         bearer = _bearer(request)
         if bearer is not None:
-            if _is_same(bearer, self.own_token.remembered):
+            if _is_same(bearer, self.own_token.remembered) and self.own_token.is_current():
                 return None
             try:
-                # Read again: whoever comes with another token may have the one that was made after ours was removed.
+                # Another may have been made since: it counts from then on in every process, and ours no more.
                 if _is_same(bearer, await run_in_threadpool(self.own_token.read_again)):
                     return None
             except DispatchError as error:

@@ -176,6 +176,7 @@ def test_a_server_goes_on_with_it_when_the_folder_is_removed_and_takes_the_new_o
         assert not FILE.exists(), "a stranger's guess makes nothing"
         new = cli("token", "--store", "jobs.db").stdout.strip()
         assert new != old
+        assert status(neighbour, old) == 401, "though nobody has come with the new one"
         assert status(on, new) == status(neighbour, new) == 200
         assert status(on, old) == status(neighbour, old) == 401
 

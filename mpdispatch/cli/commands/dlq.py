@@ -13,7 +13,7 @@ from mpdispatch.cli.completing import complete_dead_letter, complete_name, compl
 from mpdispatch.cli.output import escape, print_json, print_json_array, print_table, say, shorten, time_text
 from mpdispatch.cli.places import open_existing
 from mpdispatch.cli.program import Options, command_group
-from mpdispatch.cli.values import DURATION, JOB_ID
+from mpdispatch.cli.values import AGE, JOB_ID
 from mpdispatch.clock import SECOND_US, SystemClock
 from mpdispatch.model import DeadLetter, Job
 from mpdispatch.model.wire import attempt_to_json, dead_letter_to_json
@@ -118,7 +118,7 @@ def replay(options: Options, ids: Sequence[int]) -> int:
 
 
 @dlq.add("mpdispatch dlq purge --older-than 30d\nmpdispatch dlq purge --queue bulk", name="purge")
-@click.option("--older-than", type=DURATION, help="Only those that failed longer ago (12h, 30d).")
+@click.option("--older-than", metavar="AGE", type=AGE, help="Only those that failed longer ago (12h, 30d).")
 @click.option("--queue", metavar="QUEUE", help="Only those of this queue.", shell_complete=complete_queue)
 @click.option("--name", metavar="NAME", help="Only those of jobs of this name.", shell_complete=complete_name)
 @click.option("--yes", is_flag=True, help="Do not ask.")

@@ -44,7 +44,7 @@ _MAX_COUNT = 1_000_000
 
 
 @command(
-    "mpdispatch enqueue render path=a.pdf dpi:=300 -A tasks:engine\n"
+    "mpdispatch enqueue render path=a.pdf pages:=7 -A tasks:engine\n"
     'mpdispatch enqueue render --args \'{"path": "a.pdf"}\' --queue bulk --delay 5m\n'
     "mpdispatch enqueue render path=a.pdf --wait\n"
     "mpdispatch enqueue render --args - < pages.jsonl"

@@ -7,7 +7,7 @@ import click
 from mpdispatch.cli.output import print_json, say
 from mpdispatch.cli.places import open_existing
 from mpdispatch.cli.program import Options, command
-from mpdispatch.cli.values import DURATION
+from mpdispatch.cli.values import AGE
 from mpdispatch.clock import SECOND_US, SystemClock
 
 __all__ = ["prune"]
@@ -17,7 +17,7 @@ _CHUNK = 500
 
 @command("mpdispatch prune --older-than 168h\nmpdispatch prune --older-than 30m --store jobs.db")
 @click.option(
-    "--older-than", metavar="AGE", type=DURATION, required=True, help="How long ago it ended, e.g. 24h."
+    "--older-than", metavar="AGE", type=AGE, required=True, help="How long ago it ended, e.g. 24h."
 )
 @click.pass_obj
 def prune(options: Options, older_than: float) -> None:

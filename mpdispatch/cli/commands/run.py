@@ -23,7 +23,7 @@ __all__ = ["run"]
 
 
 @command(
-    "mpdispatch run -- tar czf backup.tgz data\n"
+    "mpdispatch run --store jobs.db -- tar czf backup.tgz data\n"
     "mpdispatch run --queue nightly --timeout 1h --env DATABASE_URL -- ./report.sh --all\n"
     "mpdispatch run --wait -- make test",
     context_settings={"allow_interspersed_args": False},

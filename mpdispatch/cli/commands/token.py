@@ -21,7 +21,7 @@ def token(options: Options) -> None:
     """Print the store's own HTTP token; made if the store is there and the token is not.
 
     A mounted API that was given neither a token nor a rule of its own asks for it. To have another, remove the file
-    http-token in the folder beside the store and run this again: servers notice when somebody comes with the new one.
+    http-token in the folder beside the store and run this again: from then on the old one is refused.
     """
     store = open_existing(options)
     found = HttpToken(store).value()
