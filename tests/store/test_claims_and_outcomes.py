@@ -49,6 +49,7 @@ def test_first_and_later_starts_and_parked_jobs_are_claimed_together(
         )
         # Nothing of an earlier start is told of this one.
         assert (now_running.progress, now_running.worker_pid, now_running.blocked_reason) == (None, None, None)
+        assert (now_running.cpu_s, now_running.max_rss_bytes) == (None, None)
         assert now_running.started_at == now_running.created_at.fromtimestamp(
             clock.now().wall_us / 1e6, now_running.created_at.tzinfo
         )

@@ -126,7 +126,7 @@ WHERE id IN (SELECT value FROM json_each(?)) AND +line = 1 AND starts = 0;
 -- The others: what was started before, or parked.
 UPDATE mpdispatch_jobs SET
     state = 'running', line = NULL, owner = ?, starts = starts + 1, attempt = attempt + 1, started_at_us = ?,
-    worker_pid = NULL, blocked_reason = NULL, progress = NULL
+    worker_pid = NULL, cpu_us = NULL, max_rss_bytes = NULL, blocked_reason = NULL, progress = NULL
 WHERE id IN (SELECT value FROM json_each(?)) AND state = 'pending';
 
 -- name: stage
