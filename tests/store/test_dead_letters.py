@@ -82,6 +82,13 @@ def test_what_is_no_cursor_is_refused(store: Store, cursor: str) -> None:
         store.dead_letters(OPEN, limit=1, cursor=cursor)
 
 
+@pytest.mark.parametrize("limit", [0, -1])
+def test_a_limit_below_one_is_refused(store: Store, fail: Callable[..., int], limit: int) -> None:
+    fail()
+    with pytest.raises(UsageError, match="limit must be 1 or more"):
+        store.dead_letters(OPEN, limit=limit, cursor=None)
+
+
 def test_a_job_that_has_not_failed_is_no_dead_letter(
     store: Store, desk: Desk, enqueue: Callable[..., Job], clock: FakeClock
 ) -> None:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from mpdispatch import sqlite3
 from mpdispatch.clock import Instant
-from mpdispatch.errors import DeadLetterNotFoundError, JobNotFoundError, UsageError
+from mpdispatch.errors import DeadLetterNotFoundError, JobNotFoundError
 from mpdispatch.failpoints import failpoint
 from mpdispatch.model import DeadLetter, Job, Page
 from mpdispatch.store.base import DeadLetterFilter
@@ -54,9 +54,7 @@ def page_statement(where: DeadLetterFilter, before_id: int | None, limit: int) -
 def page(
     connection: sqlite3.Connection, where: DeadLetterFilter, limit: int, cursor: str | None
 ) -> Page[DeadLetter]:
-    if cursor is not None and not (cursor.isascii() and cursor.isdecimal() and len(cursor) <= 18):
-        raise UsageError(f"{cursor!r} is no cursor; use the next_cursor of a page")
-    statement, values = page_statement(where, None if cursor is None else int(cursor), limit + 1)
+    statement, values = page_statement(where, reads.place_of(cursor, limit), limit + 1)
     rows = connection.execute(statement, values).fetchall()
     has_more = len(rows) > limit
     rows = rows[:limit]

@@ -12,7 +12,17 @@ from mpdispatch.store.base import JobFilter, QueueStats
 from mpdispatch.store.sqlite.queries import QUERIES
 from mpdispatch.store.sqlite.rows import attempt_of, job_of, supervisor_of
 
-__all__ = ["attempts", "counts", "job", "page", "page_statements", "queue_stats", "state_of", "supervisors"]
+__all__ = [
+    "attempts",
+    "counts",
+    "job",
+    "page",
+    "page_statements",
+    "place_of",
+    "queue_stats",
+    "state_of",
+    "supervisors",
+]
 
 Executes = sqlite3.Connection | sqlite3.Cursor
 
@@ -94,14 +104,22 @@ def _page(
     return f"{select}{where}\nORDER BY {order} DESC LIMIT ?", [*values, limit]
 
 
-def page(connection: Executes, where: JobFilter, limit: int, cursor: str | None) -> Page[Job]:
+def place_of(cursor: str | None, limit: int) -> int | None:
+    """Where the page before ended; None: this is the first. Raises UsageError on a cursor or a limit that is none."""
     if limit < 1:
         raise UsageError(f"limit must be 1 or more, not {limit}")
-    if cursor is not None and not (cursor.isascii() and cursor.isdecimal() and len(cursor) <= 18):
+    if cursor is None:
+        return None
+    if not (cursor.isascii() and cursor.isdecimal() and len(cursor) <= 18):
         raise UsageError(f"{cursor!r} is no cursor; use the next_cursor of a page")
+    return int(cursor)
+
+
+def page(connection: Executes, where: JobFilter, limit: int, cursor: str | None) -> Page[Job]:
+    before_id = place_of(cursor, limit)
     rows = list[Any]()
     # One row more than asked for tells whether there is another page.
-    for statement, values in page_statements(where, None if cursor is None else int(cursor), limit + 1):
+    for statement, values in page_statements(where, before_id, limit + 1):
         rows = connection.execute(statement, values).fetchall()
         if len(rows) > limit:
             break
