@@ -110,6 +110,11 @@ def test_what_is_not_there_cannot_be_changed(store: Store, now: Instant, call: s
         getattr(store, call)(job_id, now=now)
 
 
+@pytest.mark.parametrize("job_id", [0, -1, 1, 2**63])
+def test_nothing_is_ahead_of_what_is_not_there(store: Store, job_id: int) -> None:
+    assert store.ahead(job_id) == 0
+
+
 def test_counts_name_every_state(store: Store, enqueue: Enqueue, desk: Desk, now: Instant) -> None:
     assert store.counts() == dict.fromkeys(JobState, 0)
     for _ in range(5):

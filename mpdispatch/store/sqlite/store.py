@@ -344,7 +344,8 @@ class SQLiteStore:
 
     def ahead(self, job_id: int) -> int:
         """How many due jobs of its queue are claimed before this one, at most 1000; 0 if it is not due."""
-        _refuse_impossible(job_id)
+        if not 0 < job_id <= _MOST_ID:
+            return 0
         return self._read(lambda c: status.ahead(c, job_id))
 
     def bucket(self, queue: str) -> int | None:
