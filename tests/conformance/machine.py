@@ -201,12 +201,21 @@ class Machine(RuleBasedStateMachine):
     def pause(self, queue: str, is_paused: bool) -> None:
         self.now("set_paused", queue, is_paused)
 
-    @step(1, where=draws.letter_filters, by=st.sampled_from([None, 0, 1]), limit=st.sampled_from([9, 2, 1, 0]))
-    def clear_away(self, where: DeadLetterFilter, by: int | None, limit: int) -> None:
+    @step(1, where=draws.letter_filters)
+    def purge(self, where: DeadLetterFilter) -> None:
         self.both("purge_dead_letters", where)
+
+    @step(
+        2,
+        age_us=st.sampled_from([-1, 0, -1, 0, 5 * SECOND_US]),
+        limit=st.sampled_from([9, 2, 1, 0]),
+        by=st.sampled_from([None, 0, 1]),
+    )
+    def prune(self, age_us: int, limit: int, by: int | None) -> None:
         if self.is_set_back:
-            return  # a store finds old jobs by their ids, so it may overlook some: this costs no more than time
-        before_us = where.failed_before_us or self.clock.now().wall_us + 1
+            # A store may look for old jobs in the order of their ids: then it overlooks some until the time is back.
+            return
+        before_us = self.clock.now().wall_us - age_us
         self.both("prune", before_us, limit, by=None if by is None else self.supervisors[by])
 
     # ---------------------------------------------------------------- time
@@ -264,7 +273,7 @@ class Machine(RuleBasedStateMachine):
         strangers = self.starts_that_are_not_of(by)
         transitions = [*self.decided(late, strangers), *self.decided(outcomes, by.held)]
         progress, outputs = list[Progress](), list[Output]()
-        for job, (data, stream, text) in zip([*by.held[:1], *strangers[:1], *by.held[1:]], said, strict=False):
+        for job, (data, stream, text) in zip([*strangers[:1], *by.held], said, strict=False):
             start = {"job_id": job.id, "starts": job.starts}
             progress.append(Progress(**start, data=data))
             outputs.append(Output(**start, stream=stream, text=text, written=len(text) + 1))
