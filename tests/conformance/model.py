@@ -8,9 +8,9 @@
                   │                blocked              │
                   └─── an outcome that runs it again ◀──┘
 
-A `Model` has the methods of both faces of `mpdispatch.store.base`, under their names, with their arguments and
-their answers. Left out is what is no rule about jobs: opening, durability, locks, wake-ups, checkpoints, and the
-caps that only keep a transaction short (1000 jobs are staged, parked or counted at once).
+A `Model` has the methods of both faces of `mpdispatch.store.base`, with the same names, arguments and answers. It
+leaves out what is no rule about jobs: opening, durability, locks, wake-ups, checkpoints, and the caps that only keep
+a transaction short (1000 jobs are staged, parked or counted at once).
 """
 
 from __future__ import annotations
@@ -74,12 +74,12 @@ class Model:
     # ------------------------------------------------------------------------------------ enqueue
 
     def enqueue(self, job: NewJob, *, now: Instant) -> Job:
-        # A key names one job of its name, for as long as that is kept: ended or not, until it is pruned.
+        # A key belongs to one job of this name until that job is pruned, whether it has ended or not.
         key = (job.name, job.idempotency_key)
         older = self._first(lambda row: (row.new.name, row.new.idempotency_key) == key)
         if job.idempotency_key is not None and older is not None:
             return self._job(older, created=False)
-        # Whether the queue is paused is not looked up here: `get` says so.
+        # An enqueue does not look whether the queue is paused; `get` does.
         return msgspec.structs.replace(self._job(self._insert(job, now)), blocked_reason=None)
 
     def enqueue_many(
@@ -159,7 +159,8 @@ class Model:
         self._is_paused[queue] = paused
 
     def prune(self, before_us: int, limit: int) -> int:
-        """All that is kept of a job goes, its hold on its idempotency key too. A failed one waits for its letter."""
+        """Removes all that is kept of a job, so its idempotency key is free. A failed job stays while its dead letter
+        is neither replayed nor purged."""
 
         def is_old(row: Row) -> bool:
             letter = self._letters.get(row.id)
@@ -276,7 +277,7 @@ class Model:
         self._supervisors.pop(owner, None)
 
     def renew(self, owner: int, lease: Lease, *, now: Instant) -> Renewal:
-        # Whatever time it is: a lease ends because somebody takes over, not because its time is up.
+        # Even after its time: a lease ends when somebody takes over. Until then nobody else has touched its jobs.
         self._supervisors[owner] = msgspec.structs.replace(
             self._registered(owner),
             heartbeat_us=now.wall_us,
@@ -298,7 +299,7 @@ class Model:
         return [claimed_job_of(row) for row in self._owned(owner)]
 
     def take_over(self, dead: PeerSupervisor, transitions: Sequence[Transition], *, now: Instant) -> bool:
-        """All or nothing. Not if it has renewed since `dead` was read, and not if any of its jobs would be left."""
+        """All or nothing: refused if it has renewed since `dead` was read, or if one of its jobs would be left over."""
         if self._supervisors.get(dead.id) != dead:
             return False
         covered = {(each.job_id, each.starts) for each in transitions}
@@ -354,7 +355,7 @@ class Model:
             has_more=has_more,
             next_due_us=next_due_us,
             next_token_us=next_token_us,
-            # If a power cut undoes a claim, the job is only claimed again. An outcome must last.
+            # A claim undone by a power cut is only claimed again; an outcome has to last.
             is_synced=not claimed or bool(transitions or progress or outputs),
         )
 
@@ -366,14 +367,14 @@ class Model:
     # -- record
 
     def _record(self, owner: int, transitions: Iterable[Transition]) -> tuple[list[Start], list[Start]]:
-        """The starts whose outcome came too late, and those of jobs cancelled instead of run again."""
+        """The starts whose outcomes came too late, and the starts whose jobs were cancelled instead of run again."""
         rejected, cancelled = list[Start](), list[Start]()
         for each in transitions:
             row = self._running(owner, each.job_id, each.starts)
             if row is None:
                 rejected.append((each.job_id, each.starts))
                 continue
-            # A cancel that was asked for must not be lost, but what has ended stays as it ended.
+            # A request to cancel must not be lost when the job would run again. A job that ended keeps its outcome.
             is_cancelled = row.is_cancel_requested and not each.state.is_terminal
             if is_cancelled:
                 cancelled.append(row.start)
@@ -425,7 +426,7 @@ class Model:
         for row in taken:
             row.state, row.owner, row.started_at_us = JobState.RUNNING, owner, now.wall_us
             row.starts += 1
-            # Counted at claim, so a job that kills its supervisor or the host has spent it as well.
+            # At claim and not at the end: a job that kills its supervisor or the host spends its attempts too.
             row.attempt += 1
             row.blocked_reason = row.progress = row.run = None
         for queue, bucket in planner.charge(facts, tally(row.new.queue for row in taken)).items():
@@ -442,9 +443,9 @@ class Model:
         sources = dict[tuple[str, str | None], list[Row]]()
         for row in sorted(self._rows.values(), key=lambda row: row.place):
             queue, name = row.new.queue, row.new.name
-            if total > 0 and queue in left and row.is_due:
+            if queue in left and row.is_due:
                 sources.setdefault((queue, None), []).append(row)
-            if total > 0 and queue in left and row.blocked_reason is not None and planner.refusal(name) is None:
+            elif queue in left and row.blocked_reason is not None and planner.refusal(name) is None:
                 sources.setdefault((queue, name), []).append(row)
         rows = list[Row]()
         for (queue, name), found in sources.items():
@@ -454,7 +455,7 @@ class Model:
         return sorted(rows, key=lambda row: row.place), is_cut
 
     def _facts(self, planner: Planner, now: Instant) -> ClaimFacts:
-        # Over all supervisors: a limit or a rate belongs to the queue, whoever runs its jobs.
+        # Of all supervisors: limits and rates belong to the queue, whoever runs its jobs.
         running = [row.new.queue for row in self._rows.values() if row.owner is not None]
         return ClaimFacts(
             now=now,
@@ -470,7 +471,7 @@ class Model:
         return min((row.run_at_us for row in later), default=None)
 
     def _next_token_us(self, planner: Planner, slots: int, now: Instant) -> int | None:
-        # Only if a due job waits for it: nobody else needs to be woken.
+        # Only if a due job waits for a token; otherwise the supervisor may sleep on.
         facts = self._facts(planner, now)
         plan = planner.plan(max(slots, 1), facts)
         held_back = planner.rated - facts.paused - {queue for queue, most in plan.per_queue.items() if most > 0}
@@ -480,7 +481,7 @@ class Model:
     # ------------------------------------------------------------------------------------ drain
 
     def outstanding(self, planner: Planner) -> dict[str, int]:
-        # A drain waits for what somebody could run soon: not for parked jobs, paused queues or scheduled jobs.
+        # A drain waits for jobs that somebody can run soon; parked, paused and scheduled ones are left behind.
         rows = self._of(planner)
         return {
             "pending": sum(row.is_due and self._why_blocked(row) is None for row in rows),

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -16,8 +17,10 @@ from hypothesis import HealthCheck, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from mpdispatch.store import SQLiteStore
+from mpdispatch.store.base import Ledger, Store
 
 from .machine import Machine
+from .model import Model
 
 EXAMPLES = int(os.environ.get("MPDISPATCH_MODEL_EXAMPLES", "0"))
 
@@ -38,6 +41,22 @@ def drive(machine: Callable[[], Machine], number: int) -> None:
             suppress_health_check=list(HealthCheck),
         ),
     )
+
+
+LEFT_OUT = {
+    *("location", "is_shared", "said_durability", "prefer_durability", "side_dir", "ledger"),
+    *("migrate", "check", "close", "close_all", "examine", "verify", "blocker"),
+    *("wake", "wake_fileno", "drain_wake", "has_changed", "sync", "housekeep"),
+}
+"""What is no rule about jobs."""
+
+
+@pytest.mark.parametrize("face", [Store, Ledger])
+def test_the_model_has_every_call_of_the_contract(face: type) -> None:
+    calls = {name: call for name, call in vars(face).items() if not name.startswith("_")}
+    for name in calls.keys() - LEFT_OUT:
+        wanted = [each for each in inspect.signature(calls[name]).parameters if each != "connection"]
+        assert [*inspect.signature(getattr(Model, name)).parameters] == wanted, name
 
 
 def test_a_store_in_memory_answers_as_the_model_does() -> None:
