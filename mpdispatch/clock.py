@@ -7,12 +7,32 @@ All are integer microseconds.
 
 from __future__ import annotations
 
+import re
 import time
 from typing import NamedTuple, Protocol
 
 _BOOTTIME = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 SECOND_US = 1_000_000
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
+_TEXT = re.compile(rf"(?:{_PART.pattern})+")
+_PLAIN = re.compile(r"[0-9]+(?:\.[0-9]+)?|\.[0-9]+")
+
+
+def seconds_of_text(text: str) -> float | None:
+    """Seconds of a duration as people write it: `250ms`, `30s`, `1h30m`, `1.5`; None: it is none. May be infinite.
+
+    >>> seconds_of_text("1h30m")
+    5400.0
+    """
+    text = text.strip()
+    if _PLAIN.fullmatch(text):
+        return float(text)
+    if not _TEXT.fullmatch(text):
+        return None
+    return sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
 
 
 class Instant(NamedTuple):

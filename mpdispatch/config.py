@@ -5,6 +5,7 @@ explicit argument ▸ environment (MPDISPATCH_<FIELD>) ▸ file ▸ default ─�
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from datetime import timedelta
@@ -47,12 +48,17 @@ class Config:
         cancel_grace: the same from a cancel, or from the end of `shutdown_timeout` (5 s).
         max_payload_bytes: largest JSON of a job's arguments (1 MiB; at most 64 MiB).
         max_result_bytes: largest JSON of a job's result (1 MiB; at most 64 MiB).
-        child_policy: what happens to processes that a job started and left: "kill" (default) or "leave".
+        child_policy: what happens to processes that a job started and left: "kill" (default) or "leave": they outlive
+            the job, its worker and the supervisor's end. Always ended are those of a job whose worker is killed or
+            crashes, and all that a supervisor had started which died: what runs again must not run twice.
         prefetch_window: how much work, by measured run times, may lie with a worker beyond what it runs (0.01 s), so
             that short jobs need not wait for the supervisor. What a busy worker has not begun is taken back when
             another one is free. 0: none.
         max_prefetch: most jobs that may lie with a worker (400).
         max_jobs_per_worker: a worker is replaced after so many jobs (None: never), against leaks.
+        boot_timeout: how long a worker may take to import the app (60 s); then it is killed, and counts
+            as one that did not start. `mpdispatch supervise` learns what an app says by its first import, so for that
+            one only the environment and the file count.
         max_worker_rss: a worker whose peak memory is above so many bytes after a job is replaced (None: never).
         durability: what `enqueue` waits for: "full" (default): the disk, so the job survives power loss; "process": it
             survives any crash of processes, and power loss may cost the last moments. For stores that were not made
@@ -77,6 +83,7 @@ class Config:
     prefetch_window: float = _setting(0.01, settings.duration())
     max_prefetch: int = _setting(400, settings.whole(1, 500))
     max_jobs_per_worker: int | None = _setting(None, settings.optional(settings.whole(1, 10**12)))
+    boot_timeout: float = _setting(60.0, settings.duration(low=0.1))
     max_worker_rss: int | None = _setting(None, settings.optional(settings.whole(MIB, 1 << 50)))
     durability: Literal["full", "process"] = _setting("full", settings.choice("full", "process"))
     retention: float | None = _setting(None, settings.optional(settings.duration()))
@@ -100,6 +107,7 @@ class Config:
             prefetch_window: float | timedelta | str = ...,
             max_prefetch: int = ...,
             max_jobs_per_worker: int | None = ...,
+            boot_timeout: float | timedelta | str = ...,
             max_worker_rss: int | None = ...,
             durability: Literal["full", "process"] = ...,
             retention: float | timedelta | str | None = ...,
@@ -250,8 +258,8 @@ class QueueConfig:
                     config = object.__new__(cls)
                     _fill(config, found)
                     configs.append(config)
-        names = [config.name for config in configs]
-        repeated = sorted({name for name in names if names.count(name) > 1})
+        counted = Counter(config.name for config in configs)
+        repeated = sorted(name for name, count in counted.items() if count > 1)
         faults += [Fault("", f"the queue {name!r} is there twice") for name in repeated]
         if faults:
             raise ConfigError(faults)

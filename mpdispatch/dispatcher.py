@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
@@ -15,13 +17,13 @@ from mpdispatch.execution.appref import AppEngine, AppReference, find_reference
 from mpdispatch.execution.context import in_worker, refuse_while_importing
 from mpdispatch.execution.middleware import default_timeout_s
 from mpdispatch.execution.rulebook import Rulebook
-from mpdispatch.policy.durations import as_seconds
+from mpdispatch.policy.durations import duration_of
 from mpdispatch.policy.names import shown
 from mpdispatch.store.base import Store
 
 if TYPE_CHECKING:
     from mpdispatch.supervisor.loop import Ending
-    from mpdispatch.supervisor.serve import SupervisorThread
+    from mpdispatch.supervisor.thread import SupervisorThread
 
 __all__ = ["Dispatcher"]
 
@@ -60,15 +62,23 @@ class Dispatcher:
         if not callable(getattr(store, "ledger", None)):
             text = f"must be a store such as SQLiteStore('jobs.db') or open_store(...), not {shown(store)}"
             raise ConfigError([Fault("store", text)])
-        self.store = store
+        self._store = store
+        self._has_moved = False
+        self._holds = 0
         self.logger = logging.getLogger("mpdispatch") if logger is None else logger
         self.config, self.origins = _resolved(config, fields)
         # A whole Config does not tell its defaults from what somebody wrote.
-        if self.origins["durability"] != "default" and not (config and config.durability == "full"):
+        self._says_durability = self.origins["durability"] != "default" and not (
+            config and config.durability == "full"
+        )
+        if self._says_durability:
             self._agree_on_durability()
         self._engines: list[SupervisedEngine] = []
-        self._lock = threading.Lock()
+        # Reentrant, for a signal handler may stop what it has interrupted; nothing is waited for under it.
+        self._lock = threading.RLock()
         self._thread: SupervisorThread | None = None
+        self.is_unwanted: Callable[[], bool] = lambda: False
+        """Whether what calls `start` has changed its mind. Asked once `stop` reaches it: a `stop` just before did not."""
 
     def _agree_on_durability(self) -> None:
         wanted, origin = self.config.durability, self.origins["durability"]
@@ -83,28 +93,78 @@ class Dispatcher:
         """Make this the engine whose handlers are run. `Engine.build` calls it."""
         self._engines.append(engine)
 
+    # ---------------------------------------------------------------- its store
+
+    @property
+    def store(self) -> Store:
+        """Where its jobs are: its engines enqueue here, and what it supervises are the jobs of this one."""
+        return self._store
+
+    def use_store(self, store: Store) -> None:
+        """Work on this store from now on. Its own durability counts, else the configuration's.
+
+        Raises:
+            UsageError: this dispatcher supervises the present one, or an extension waits to.
+        """
+        with self._lock:
+            if self._holds:
+                raise UsageError(
+                    f"this dispatcher is at work on {self._store.location}, so it cannot use {store.location}; stop"
+                    " it first"
+                )
+            if self._says_durability:
+                store.prefer_durability(self.config.durability)
+            self._store, self._has_moved = store, True
+
+    @contextmanager
+    def hold_store(self) -> Iterator[None]:
+        """Inside it `use_store` is refused: this process supervises the store, or waits to."""
+        with self._lock:
+            self._holds += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._holds -= 1
+
     # ---------------------------------------------------------------- supervising
 
     def start(self) -> None:
         """Supervise on a thread of this process; workers are processes. Returns once jobs are being claimed.
 
+        `stop` ends it at once while it starts, too; then it returns and nothing is supervised.
+
         Raises:
             AppReferenceError: workers could not find the engine (it is in no module).
             AppImportError: the app does not import in a worker.
+            RegistrationError: there is a handler that workers cannot find: nested in a function, say.
             StoreError: the store cannot be opened.
             UsageError: it is started already, or has no engine.
             WrongProcessError: this is a worker.
         """
         reference = self._reference("start")
+        from mpdispatch.supervisor import Plan, SupervisorThread  # floor 6, only when it is needed
+
+        thread = SupervisorThread(reference, Plan(**self._parts()), log=self.logger)
         with self._lock:
             if self._thread is not None:
                 raise UsageError("this dispatcher is started already; stop() it first")
-            from mpdispatch.supervisor.serve import Plan, SupervisorThread  # floor 6, only when it is needed
-
-            plan = Plan(**self._parts())
-            thread = SupervisorThread(reference, plan, log=self.logger)
-            thread.start()
             self._thread = thread
+            self._holds += 1
+        try:
+            if self.is_unwanted():
+                self._forget(thread)
+                thread.ask_to_stop()
+            thread.start()
+        except BaseException:
+            self._forget(thread)
+            raise
+
+    def _forget(self, thread: SupervisorThread) -> None:
+        with self._lock:
+            if self._thread is thread:
+                self._thread = None
+                self._holds -= 1
 
     @property
     def is_supervising(self) -> bool:
@@ -112,8 +172,11 @@ class Dispatcher:
         thread = self._thread
         return thread is not None and thread.is_alive
 
-    def stop(self, timeout: float | timedelta | None = None) -> None:
+    def stop(self, timeout: float | timedelta | str | None = None) -> None:
         """Claim no more, let running jobs finish, end. Returns when it has ended; does nothing if not started.
+
+        From any thread and any signal handler. In a handler that has interrupted `start` it does not wait: `start`
+        returns when it has ended.
 
         Jobs not done after `timeout` seconds (default: `shutdown_timeout`) are cancelled, then killed; they
         run again later without having spent an attempt.
@@ -121,11 +184,16 @@ class Dispatcher:
         Raises:
             DispatchError: what had ended the supervisor before, if an error did.
         """
-        timeout_s = None if timeout is None else as_seconds(timeout)
+        timeout_s = None if timeout is None else duration_of("timeout", timeout)
         with self._lock:
             thread, self._thread = self._thread, None
-        if thread is not None:
+        if thread is None:
+            return
+        try:
             thread.stop(timeout_s)
+        finally:
+            with self._lock:
+                self._holds -= 1
 
     def run(self, drain: bool = False) -> Ending:
         """Supervise in the foreground until SIGTERM or SIGINT. Main thread only.
@@ -144,8 +212,11 @@ class Dispatcher:
             raise UsageError("this dispatcher is started already; stop() it first")
         from mpdispatch.supervisor.serve import Plan, run_foreground  # floor 6, only when it is needed
 
-        plan = Plan(**self._parts())
-        return run_foreground(reference, lambda _: plan, log=self.logger, drain=drain)
+        with self.hold_store():
+            plan = Plan(**self._parts())
+            return run_foreground(
+                reference, lambda _: plan, log=self.logger, drain=drain, boot_timeout_s=plan.config.boot_timeout
+            )
 
     def __enter__(self) -> Self:
         self.start()
@@ -177,7 +248,9 @@ class Dispatcher:
         """What to supervise. All of it is known here, whatever a worker says of the app."""
         engine = self._engine()
         return {
-            "store": self.store,
+            "store": self._store,
+            # The app, imported anew in a worker, may not know that it was moved here.
+            "store_for_workers": self._store.location if self._has_moved else None,
             "config": self.config,
             "rulebook": engine.rulebook,
             "queue_configs": engine.queue_configs,

@@ -1,4 +1,4 @@
-"""Every error a user of mpdispatch can meet, in one tree under `DispatchError`. Ground: imports nothing.
+"""Every error a user of mpdispatch can meet, in one tree under `DispatchError`. Ground: imports only the clock.
 
 An error carries its facts as attributes and builds its text from them: what happened, to which
 thing, and what to do. `exit_code` is what the command line exits with (sysexits.h where it has one).
@@ -13,6 +13,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, ClassVar
+
+from mpdispatch.clock import seconds_of_text
 
 __all__ = [
     "AppImportError",
@@ -49,6 +51,7 @@ __all__ = [
     "StoreIOError",
     "StoreMissing",
     "StoreNotShared",
+    "StoreNotUTF8",
     "StorePermission",
     "StoreTooNew",
     "StoreTooOld",
@@ -136,10 +139,11 @@ class UnknownJobError(DispatchError):
         self.name, self.known = name, tuple(known)
         from difflib import get_close_matches  # 10 ms that only this error needs
 
-        near = get_close_matches(str(name), known, n=1)
+        text = str(name)[:200]  # whoever asks for one may give a megabyte
+        near = get_close_matches(text, known, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         names = ", ".join(sorted(known)) or "none"
-        super().__init__(f"no handler {name!r} in {where}; {hint}registered: {names}")
+        super().__init__(f"no handler {text!r} in {where}; {hint}registered: {names}")
 
 
 class PayloadError(DispatchError):
@@ -286,7 +290,7 @@ class StoreBusy(StoreError):
 class StoreMissing(StoreError):
     """There is no store here, and this command does not create one."""
 
-    _what = "no store here; the first enqueue creates one, and so does `mpdispatch migrate`"
+    _what = "no store here; `mpdispatch migrate` makes it, and so does the first enqueue that names it"
 
 
 class StoreNotShared(StoreError):
@@ -296,10 +300,10 @@ class StoreNotShared(StoreError):
 
 
 class StoreFull(StoreError):
-    """The disk is full. Nothing of this call was kept."""
+    """The disk is full, or this user's quota is used up. Nothing of this call was kept."""
 
     exit_code = 74
-    _what = "the disk is full; nothing was stored"
+    _what = "the disk is full, or a quota is used up; nothing was stored"
 
 
 class StoreIOError(StoreError):
@@ -347,6 +351,20 @@ class StoreForeign(StoreError):
     )
 
 
+class StoreNotUTF8(StoreError):
+    """The database keeps its text as UTF-16. That was chosen when it was made and cannot be changed in place."""
+
+    exit_code = 65
+
+    def __init__(self, location: str, encoding: str) -> None:
+        self.encoding = encoding
+        super().__init__(
+            location,
+            f"its text is {encoding}, and mpdispatch needs a database in UTF-8; choose another file, or make a copy in"
+            " UTF-8: sqlite3 OLD .dump | sqlite3 NEW",
+        )
+
+
 class StoreTooNew(StoreError):
     """The store was written by a newer mpdispatch."""
 
@@ -384,27 +402,37 @@ class LeaseLostError(DispatchError):
 # ---------------------------------------------------------------- steering a job from its handler
 
 
-def _seconds(value: float | timedelta | None) -> float | None:
+def _seconds(value: float | timedelta | str | None) -> float | None:
     if value is None:
         return None
-    seconds = value.total_seconds() if isinstance(value, timedelta) else float(value)
-    if not 0 <= seconds < float("inf"):
-        raise ValueError(f"delay must be zero or more seconds, not {value!r}")
+    seconds: float | None
+    if isinstance(value, timedelta):
+        seconds = value.total_seconds()
+    else:
+        seconds = seconds_of_text(value) if isinstance(value, str) else float(value)
+    if seconds is None or not 0 <= seconds < float("inf"):
+        raise ValueError(
+            "delay must be zero or more seconds, a timedelta or a duration such as '250ms', '30s', '5m' or '2h', not"
+            f" {value!r:.60}"
+        )
     return seconds
 
 
 class Retry(Exception):
-    """Raise in a handler: this attempt failed, try again after `delay` (default: the job's backoff)."""
+    """Raise in a handler: this attempt failed, try again after `delay` (default: the job's backoff).
 
-    def __init__(self, reason: str = "", *, delay: float | timedelta | None = None) -> None:
+    A delay is seconds, a timedelta, or text such as `"5m"`. Raises ValueError: it is none.
+    """
+
+    def __init__(self, reason: str = "", *, delay: float | timedelta | str | None = None) -> None:
         self.reason, self.delay_s = reason, _seconds(delay)
         super().__init__(reason or "the handler asked for a retry")
 
 
 class Snooze(Exception):
-    """Raise in a handler: run this job again after `delay` seconds; no attempt is spent."""
+    """Raise in a handler: run this job again after `delay` (seconds, a timedelta, `"5m"`); no attempt is spent."""
 
-    def __init__(self, delay: float | timedelta) -> None:
+    def __init__(self, delay: float | timedelta | str) -> None:
         self.delay_s = _seconds(delay) or 0.0
         super().__init__(f"snoozed for {self.delay_s:g} s")
 

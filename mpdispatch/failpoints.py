@@ -1,18 +1,22 @@
-"""Named places where a test can make this process die, raise or stall. Ground: imports nothing of ours.
+"""Named places where a test can make this process die, raise or stall. Ground.
 
-Off unless `MPDISPATCH_FAILPOINTS` is set when the process starts, e.g.
+Off unless `TESTS_OF_MPDISPATCH` is 1 and `MPDISPATCH_FAILPOINTS` is set when the process starts, e.g.
 `finish.before_commit:kill` or `claim.after_commit:sleep=3,rescue.before_commit:raise`.
-`name:action@3` acts from the third hit on; default is the first.
+`name:action@3` acts from the third hit on; default is the first. Actions: kill, stop, raise, sleep=SECONDS.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 from typing import NamedTuple
 
+from mpdispatch.errors import ConfigError, Fault
+
 VARIABLE = "MPDISPATCH_FAILPOINTS"
+SWITCH = "TESTS_OF_MPDISPATCH"
 
 
 class FailpointError(Exception):
@@ -25,17 +29,23 @@ class _Failpoint(NamedTuple):
     from_hit: int
 
 
+_SECONDS, _HIT = r"(?:(?<=sleep)=(\d{1,9}(?:\.\d{1,9})?))?", r"(?:@([1-9]\d{0,8}))?"
+_FORM = re.compile(rf"([^:]+):(kill|stop|raise|sleep(?==)){_SECONDS}{_HIT}")
+
+
 def _parse(text: str) -> dict[str, _Failpoint]:
     armed: dict[str, _Failpoint] = {}
     for item in filter(None, text.split(",")):
-        name, _, action = item.partition(":")
-        action, _, nth = action.partition("@")
-        action, _, value = action.partition("=")
+        if (found := _FORM.fullmatch(item)) is None:
+            told = f"{item[:60]!a} is no failpoint; write name:action or name:action@hit, such as claim.after_commit:kill"
+            raise ConfigError([Fault(VARIABLE, f"{told}; actions are kill, stop, raise and sleep=SECONDS")])
+        name, action, value, nth = found.groups()
         armed[name] = _Failpoint(action, float(value or 0), int(nth or 1))
     return armed
 
 
-_armed = _parse(os.environ.get(VARIABLE, ""))
+# Only where tests say that they are tests: a variable that strayed into production must not end a process there.
+_armed = _parse(os.environ.get(VARIABLE, "") if os.environ.get(SWITCH) == "1" else "")
 _hits: dict[str, int] = {}
 
 

@@ -18,6 +18,7 @@ __all__ = [
     "process_id",
     "process_start",
     "process_state",
+    "start_at",
 ]
 
 
@@ -88,6 +89,15 @@ def process_start(pid: int) -> int | None:
         return None if process.status() == psutil.STATUS_ZOMBIE else int(process.create_time() * 1e6)
     except psutil.Error:
         return None
+
+
+def start_at(boot_us: int) -> int:
+    """What `process_start` says of a process that starts at this moment (boottime µs). Linux.
+
+    >>> start_at(2_000_000) == 2 * os.sysconf("SC_CLK_TCK")
+    True
+    """
+    return boot_us * os.sysconf("SC_CLK_TCK") // 1_000_000
 
 
 def process_state(pid: int) -> str | None:

@@ -22,6 +22,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
+# Lets MPDISPATCH_FAILPOINTS act in the processes that tests start.
+os.environ["TESTS_OF_MPDISPATCH"] = "1"
+
 ROOT = str(Path(__file__).resolve().parents[1])
 EMPTY: Mapping[str, str] = {}
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]

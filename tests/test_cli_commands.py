@@ -59,6 +59,42 @@ def loaded(done: subprocess.CompletedProcess[str], code: int = 0) -> Any:
     return json.loads(done.stdout)
 
 
+# ---------------------------------------------------------------- a store nobody names
+
+ENTER = pytest.mark.parametrize("enter", [["enqueue", "x"], ["run", "--", "true"]], ids=["enqueue", "run"])
+
+
+@ENTER
+def test_no_second_store_is_made_unasked(cli: Cli, tmp_path: Path, enter: list[str]) -> None:
+    done = cli(*enter)
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    assert list(tmp_path.iterdir()) == []
+    SQLiteStore(tmp_path / "jobs.db").migrate()
+    there = sorted(tmp_path.iterdir())
+    done = cli(*enter)
+    assert (done.returncode, "did you mean --store jobs.db?" in done.stderr) == (2, True), done.stderr
+    assert sorted(tmp_path.iterdir()) == there
+
+
+@ENTER
+def test_a_store_is_made_if_it_is_named_or_asked_for(cli: Cli, tmp_path: Path, enter: list[str]) -> None:
+    (tmp_path / "mine.yaml").write_text("dispatch: {store: file.db}\n")
+    command, *rest = enter
+    assert cli(command, "--store", "named.db", *rest).stdout == "1\n"
+    assert cli(command, *rest, env={"MPDISPATCH_STORE": "variable.db"}).stdout == "1\n"
+    assert cli(command, "--config", "mine.yaml", *rest).stdout == "1\n"
+    assert not (tmp_path / "mpdispatch.db").exists()
+    assert cli(command, "--create", *rest).stdout == "1\n"
+    assert cli(command, *rest).stdout == "2\n"  # now it is there
+    assert len(loaded(cli("jobs", "--json"))) == 2
+
+
+def test_the_store_of_an_app_is_made_unasked(cli: Cli, app: Path) -> None:
+    assert cli("enqueue", "render", "path=a", env={"MPDISPATCH_APP": "tasks:engine"}).stdout == "1\n"
+    assert app.exists()
+    assert not app.with_name("mpdispatch.db").exists()
+
+
 # ---------------------------------------------------------------- without an app
 
 
@@ -101,7 +137,15 @@ def test_a_store_in_the_memory_of_an_app_is_refused(cli: Cli, tmp_path: Path) ->
 
 def test_enqueue_prints_the_id_and_keeps_the_arguments_as_given(cli: Cli) -> None:
     done = cli(
-        "enqueue", "render", "path=a.pdf", "dpi:=300", "--args", '{"gray": true, "dpi": 1}', "--queue", "bulk"
+        "enqueue",
+        "--create",
+        "render",
+        "path=a.pdf",
+        "dpi:=300",
+        "--args",
+        '{"gray": true, "dpi": 1}',
+        "--queue",
+        "bulk",
     )
     assert (done.returncode, done.stdout) == (0, "1\n"), done.stderr
     job = loaded(cli("show", "1", "--json"))
@@ -111,25 +155,25 @@ def test_enqueue_prints_the_id_and_keeps_the_arguments_as_given(cli: Cli) -> Non
 
 def test_enqueue_takes_every_option(cli: Cli) -> None:
     options = ["--priority", "-4", "--max-retries", "0", "--timeout", "1m30s", "--idempotency-key", "k"]
-    job = loaded(cli("enqueue", "x", *options, "--run-at", "2099-01-02T03:04:05+01:00", "--json"))
+    job = loaded(cli("enqueue", "--create", "x", *options, "--run-at", "2099-01-02T03:04:05+01:00", "--json"))
     assert (job["priority"], job["max_retries"], job["timeout"], job["idempotency_key"]) == (-4, 0, 90.0, "k")
     assert (job["state"], job["run_at"]) == ("scheduled", "2099-01-02T02:04:05.000000Z")
 
 
 def test_enqueue_with_a_used_key_gives_the_first_job(cli: Cli) -> None:
-    first = cli("enqueue", "x", "--idempotency-key", "k").stdout
-    assert cli("enqueue", "x", "--idempotency-key", "k").stdout == first
+    for _ in range(2):
+        assert cli("enqueue", "--create", "x", "--idempotency-key", "k").stdout == "1\n"
 
 
 def test_enqueue_makes_a_job_of_each_line_of_stdin(cli: Cli) -> None:
-    done = cli("enqueue", "add", "--args", "-", "b:=5", stdin='{"a": 1}\n\n{"a": 2, "b": 7}\n')
+    done = cli("enqueue", "--create", "add", "--args", "-", "b:=5", stdin='{"a": 1}\n\n{"a": 2, "b": 7}\n')
     assert (done.returncode, done.stdout) == (0, "1\n2\n")
     shown = [json.loads(cli("show", each, "--json").stdout) for each in ("1", "2")]
     assert [each["payload"] for each in shown] == [{"a": 1, "b": 5}, {"a": 2, "b": 5}]
 
 
 def test_a_line_of_stdin_that_is_no_object_is_named_and_nothing_is_enqueued(cli: Cli) -> None:
-    cli("enqueue", "other")
+    cli("enqueue", "--create", "other")
     for bad in ("[1]", '{"a": 1', '{"a": NaN}'):
         done = cli("enqueue", "add", "--args", "-", stdin=f'{{"a": 1}}\n{bad}\n')
         assert done.returncode == 2
@@ -160,23 +204,29 @@ def test_every_faulty_line_of_stdin_is_named_by_its_number_and_nothing_is_enqueu
 def test_of_many_faulty_lines_twenty_are_named_without_an_app_too(cli: Cli) -> None:
     lines = ["{", '{"a": "' + "x" * 2000 + '"}', *["{"] * 21, "{}"]
     done = cli(
-        "enqueue", "x", "--args", "-", stdin="\n".join(lines), env={"MPDISPATCH_MAX_PAYLOAD_BYTES": "99"}
+        "enqueue",
+        "--create",
+        "x",
+        "--args",
+        "-",
+        stdin="\n".join(lines),
+        env={"MPDISPATCH_MAX_PAYLOAD_BYTES": "99"},
     )
     assert (done.returncode, done.stdout) == (2, "")
     told = done.stderr.splitlines()
     assert [line.split(": ")[2] for line in told[:20]] == [f"line {n}" for n in range(1, 21)]
     assert "at most 99" in told[1]
     assert told[20].endswith("and 3 more lines")
-    assert cli("enqueue", "x").stdout == "1\n"
+    assert cli("enqueue", "--create", "x").stdout == "1\n"
 
 
 def test_no_line_of_stdin_is_no_job(cli: Cli) -> None:
-    done = cli("enqueue", "add", "--args", "-", "--json")
+    done = cli("enqueue", "--create", "add", "--args", "-", "--json")
     assert (done.returncode, json.loads(done.stdout)["count"]) == (0, 0)
 
 
 def test_enqueue_count_prints_every_id(cli: Cli) -> None:
-    assert cli("enqueue", "x", "--count", "3").stdout == "1\n2\n3\n"
+    assert cli("enqueue", "--create", "x", "--count", "3").stdout == "1\n2\n3\n"
     assert loaded(cli("enqueue", "x", "--count", "2", "--json")) == {"batch_id": 4, "count": 2, "ids": [4, 5]}
 
 
@@ -202,7 +252,7 @@ def test_enqueue_count_prints_every_id(cli: Cli) -> None:
 def test_bad_values_on_the_command_line_exit_2_and_store_nothing(
     cli: Cli, tmp_path: Path, args: list[str]
 ) -> None:
-    done = cli("enqueue", *args)
+    done = cli("enqueue", "--create", *args)
     assert done.returncode == 2, done.stderr
     assert done.stdout == ""
     assert all(line.startswith("mpdispatch: ") for line in done.stderr.splitlines())
@@ -236,7 +286,7 @@ def test_reading_commands_never_create_a_store(cli: Cli, tmp_path: Path, args: l
 
 
 def test_jobs_gives_an_array_newest_first_and_pages(cli: Cli) -> None:
-    cli("enqueue", "a", "--count", "3")
+    cli("enqueue", "--create", "a", "--count", "3")
     cli("enqueue", "b", "--queue", "bulk")
     assert [job["id"] for job in loaded(cli("jobs", "--json"))] == [4, 3, 2, 1]
     assert [job["id"] for job in loaded(cli("jobs", "--json", "--name", "a"))] == [3, 2, 1]
@@ -256,7 +306,7 @@ def test_jobs_refuses_a_bad_cursor_state_or_limit(cli: Cli) -> None:
 
 
 def test_table_escapes_what_a_terminal_would_obey(cli: Cli) -> None:
-    cli("enqueue", "evil\u202ename")
+    cli("enqueue", "--create", "evil\u202ename")
     assert "evil\\u202ename" in cli("jobs").stdout
 
 
@@ -268,7 +318,7 @@ def test_show_and_cancel_of_a_job_that_is_not_there_name_it(cli: Cli) -> None:
 
 
 def test_cancel_and_retry_go_on_after_one_that_cannot_be_changed(cli: Cli) -> None:
-    cli("enqueue", "x", "--count", "2")
+    cli("enqueue", "--create", "x", "--count", "2")
     done = cli("cancel", "9", "1", "2")
     assert done.returncode == 1
     assert done.stdout == "job 1 is cancelled\njob 2 is cancelled\n"
@@ -277,12 +327,12 @@ def test_cancel_and_retry_go_on_after_one_that_cannot_be_changed(cli: Cli) -> No
 
 
 def test_retry_of_a_scheduled_job_runs_it_now(cli: Cli) -> None:
-    cli("enqueue", "x", "--delay", "1h")
+    cli("enqueue", "--create", "x", "--delay", "1h")
     assert [job["state"] for job in loaded(cli("retry", "1", "--json"))] == ["pending"]
 
 
 def test_wait_gives_up_after_its_time(cli: Cli) -> None:
-    cli("enqueue", "x")
+    cli("enqueue", "--create", "x")
     done = cli("wait", "1", "--for", "50ms")
     assert done.returncode == 1
     assert "still pending after 0.05 s" in done.stderr
@@ -290,14 +340,14 @@ def test_wait_gives_up_after_its_time(cli: Cli) -> None:
 
 
 def test_wait_for_a_cancelled_job_exits_1(cli: Cli) -> None:
-    cli("enqueue", "x")
+    cli("enqueue", "--create", "x")
     cli("cancel", "1")
     done = cli("wait", "1")
     assert (done.returncode, done.stdout) == (1, "1 cancelled\n")
 
 
 def test_stats_counts_every_state_and_pause_shows(cli: Cli) -> None:
-    cli("enqueue", "x", "--queue", "bulk")
+    cli("enqueue", "--create", "x", "--queue", "bulk")
     cli("pause", "bulk")
     stats = loaded(cli("stats", "--json"))
     assert stats["jobs"] == {**dict.fromkeys(STATES, 0), "pending": 1}

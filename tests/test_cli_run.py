@@ -87,7 +87,7 @@ def test_a_command_runs_where_and_as_it_was_enqueued_without_an_app(cli: Cli, tm
     script = 'echo "$CHOSEN:$UNCHOSEN:$GIVEN"; pwd; echo no >&2'
     env = {"CHOSEN": "yes", "UNCHOSEN": "no"}
     options = ["--env", "CHOSEN", "--env", "GIVEN=a b", "--cwd", "deep"]
-    assert cli("run", *options, "--", "sh", "-c", script, env=env).stdout == "1\n"
+    assert cli("run", "--create", *options, "--", "sh", "-c", script, env=env).stdout == "1\n"
     waiting = shown(cli, 1)
     assert (waiting["name"], waiting["payload"]["argv"]) == ("mpdispatch.command", ["sh", "-c", script])
     done = cli("supervise", "--allow-commands", "--drain")
@@ -114,7 +114,7 @@ def test_a_command_runs_where_and_as_it_was_enqueued_without_an_app(cli: Cli, tm
 
 def test_exit_status_signals_and_missing_programs_fail_it(cli: Cli) -> None:
     for argv in (["sh", "-c", "echo oops >&2; exit 3"], ["sh", "-c", "kill -9 $$"], ["no-such-program"]):
-        cli("run", "--max-retries", "0", "--", *argv)
+        cli("run", "--create", "--max-retries", "0", "--", *argv)
     assert cli("supervise", "--allow-commands", "--drain").returncode == 1
     first, second, third = (shown(cli, each) for each in (1, 2, 3))
     assert {each["state"] for each in (first, second, third)} == {"failed"}
@@ -127,7 +127,7 @@ def test_exit_status_signals_and_missing_programs_fail_it(cli: Cli) -> None:
 
 def test_a_timeout_and_a_cancel_end_the_program_and_keep_what_it_wrote(cli: Cli, tmp_path: Path) -> None:
     script = "echo $$; echo $$ >> pids; sleep 60 & echo $! >> pids; wait"
-    cli("run", "--max-retries", "0", "--timeout", "500ms", "--", "sh", "-c", script)
+    cli("run", "--create", "--max-retries", "0", "--timeout", "500ms", "--", "sh", "-c", script)
     cli("run", "--max-retries", "0", "--", "sh", "-c", script)
     with supervisor(tmp_path, "--allow-commands", "-c", "2"):
         until(lambda: (tmp_path / "pids").exists() and len((tmp_path / "pids").read_text().split()) == 4)
@@ -156,9 +156,22 @@ def test_without_leave_a_command_is_parked_and_the_reason_says_what_to_do(cli: C
     assert shown(cli, 1, "--store", "jobs.db")["state"] == "completed"
 
 
+def test_a_program_is_run_again_only_if_that_is_asked_for(cli: Cli, tmp_path: Path) -> None:
+    store, script = ("--store", "jobs.db"), ("sh", "-c", "echo x >> ran; exit 1")
+    drain = ("supervise", "--allow-commands", "--drain", *store)
+    assert loaded(cli("run", "--json", *store, "--", *script))["max_retries"] == 0
+    assert cli(*drain).returncode == 1
+    assert ((tmp_path / "ran").read_text(), shown(cli, 1, *store)["state"]) == ("x\n", "failed")
+    assert loaded(cli("run", "--max-retries", "1", "--json", *store, "--", *script))["max_retries"] == 1
+    assert cli(*drain).returncode == 1
+    assert (tmp_path / "ran").read_text() == "x\n" * 3
+
+
 def test_run_takes_the_options_of_enqueue(cli: Cli) -> None:
     options = ["--queue", "q", "--priority", "4", "--delay", "1h", "--max-retries", "1", "--timeout", "2m"]
-    made = loaded(cli("run", "--json", *options, "--idempotency-key", "k", "--", "ls", "-l", "--json"))
+    made = loaded(
+        cli("run", "--create", "--json", *options, "--idempotency-key", "k", "--", "ls", "-l", "--json")
+    )
     assert (made["queue"], made["priority"], made["max_retries"], made["timeout"]) == ("q", 4, 1, 120.0)
     assert (made["state"], made["payload"]["argv"]) == ("scheduled", ["ls", "-l", "--json"])
     assert cli("run", "--idempotency-key", "k", "ls", "-la").stdout == "1\n"
@@ -175,7 +188,7 @@ def test_run_takes_the_options_of_enqueue(cli: Cli) -> None:
     ],
 )
 def test_bad_values_exit_2_and_store_nothing(cli: Cli, tmp_path: Path, args: list[str]) -> None:
-    assert cli("run", *args).returncode == 2
+    assert cli("run", "--create", *args).returncode == 2
     assert list(tmp_path.iterdir()) == []
 
 
@@ -189,7 +202,7 @@ def test_run_wait_exits_as_the_command_did(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_nobody_else_can_enqueue_or_take_the_name(cli: Cli, tmp_path: Path) -> None:
-    done = cli("enqueue", "mpdispatch.command", 'argv:=["ls"]')
+    done = cli("enqueue", "--create", "mpdispatch.command", 'argv:=["ls"]')
     assert done.returncode == 2
     assert "mpdispatch run" in done.stderr
     engine = Engine.open(str(tmp_path / "jobs.db"))
@@ -251,7 +264,7 @@ def test_logs_say_what_is_kept_if_nothing_is_and_which_starts_there_are(cli: Cli
 
 
 def test_logs_follow_a_job_to_its_end(cli: Cli, tmp_path: Path) -> None:
-    cli("run", "--", "sh", "-c", "echo one; while [ ! -e go ]; do sleep 0.02; done; echo two")
+    cli("run", "--create", "--", "sh", "-c", "echo one; while [ ! -e go ]; do sleep 0.02; done; echo two")
     follower = subprocess.Popen(
         [sys.executable, "-m", "mpdispatch", "logs", "1", "-f"],
         cwd=tmp_path,

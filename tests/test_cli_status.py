@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -20,7 +21,7 @@ from mpdispatch.config import Config
 from mpdispatch.engine import checkup as checkups
 from mpdispatch.engine.explain import explain
 from mpdispatch.ids import boot_id, host_name, machine_id, pid_namespace, process_id
-from mpdispatch.model import Level, NewJob, Registration
+from mpdispatch.model import Finding, Level, NewJob, Registration
 from mpdispatch.policy.lease import lease
 from mpdispatch.store import SQLiteStore
 from mpdispatch.store.base import Lease
@@ -323,6 +324,42 @@ def test_doctor_finds_fleeting_folders_long_logs_and_full_disks(
     levels = {each.check: each.level for each in health.of_file(path, "process")}
     assert {name for name, level in levels.items() if level is Level.WARNING} == {"filesystem", "wal", "disk"}
     assert levels["durability"] is Level.NOTE
+
+
+@pytest.mark.parametrize(
+    ("kind", "is_told"), [("btrfs", True), ("zfs", True), ("overlay", True), ("ext4", False)]
+)
+def test_doctor_tells_where_a_full_disk_is_a_bus_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, is_told: bool
+) -> None:
+    path = tmp_path / "x.db"
+    path.touch(0o600)
+    monkeypatch.setattr(health, "filesystem_of", lambda _: kind)
+    told = [each for each in health.of_file(path, "full") if "SIGBUS" in each.message]
+    assert [each.level for each in told] == [Level.NOTE] * is_told
+    assert all(kind in each.message and each.remedy for each in told)
+
+
+@pytest.mark.parametrize("what", ["the folder", "the mark file"])
+def test_doctor_finds_a_running_supervisor_whose_files_are_gone(
+    store: SQLiteStore, tmp_path: Path, what: str
+) -> None:
+    side = tmp_path / "mpdispatch.db-mpd"
+    owner = register(store)
+    (side / f"marks.{owner}").touch()
+
+    def found() -> list[Finding]:
+        return [each for each in checkups.checkup(store, Config(), now=now()) if each.check == "side folder"]
+
+    assert found() == []
+    if what == "the folder":
+        shutil.rmtree(side)
+    else:
+        (side / f"marks.{owner}").unlink()
+    (finding,) = found()
+    assert finding.level is Level.ERROR
+    assert str(side) in finding.message
+    assert finding.remedy is not None
 
 
 def test_the_risk_of_an_old_sqlite_needs_doing_only_where_others_write_the_file(

@@ -31,6 +31,7 @@ DEFAULTS = {
     "prefetch_window": 0.01,
     "max_prefetch": 400,
     "max_jobs_per_worker": None,
+    "boot_timeout": 60.0,
     "max_worker_rss": None,
     "durability": "full",
     "retention": None,
@@ -155,7 +156,7 @@ def test_every_fault_is_reported_at_once():
     )
     assert faults.keys() == {"concurrency", "queues", "poll_interval", "durability", "concurency", "zzz"}
     assert faults["concurency"] == "no such setting; did you mean concurrency?"
-    assert faults["zzz"].startswith("no such setting; there are cancel_grace, child_policy, ")
+    assert faults["zzz"].startswith("no such setting; there are boot_timeout, cancel_grace, ")
 
 
 @pytest.mark.parametrize("threshold", [9, 10])

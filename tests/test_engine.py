@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from mpdispatch import (
     BatchError,
     ConfigError,
     Dispatcher,
+    DispatchError,
     DuplicateJobError,
     Engine,
     InvalidStateError,
@@ -28,6 +29,8 @@ from mpdispatch import (
     PayloadError,
     QueueConfig,
     RegistrationError,
+    Retry,
+    Snooze,
     SQLiteStore,
     StoreNotShared,
     UnknownJobError,
@@ -35,6 +38,7 @@ from mpdispatch import (
     WaitTimeoutError,
     backoff,
     job,
+    middleware,
 )
 from mpdispatch.engine import batch
 from mpdispatch.execution import context
@@ -422,8 +426,8 @@ def test_an_engine_told_to_use_another_store_enqueues_there(engine: Engine, tmp_
     handle.enqueue("a")
     assert (tmp_path / "other.db").exists()
     assert not (tmp_path / "jobs.db").exists()
-    # What a supervisor is told stays what the app says of itself.
-    assert engine.describe().store == str(tmp_path / "jobs.db")
+    assert engine.dispatcher.store is engine.store
+    assert engine.describe().store == str(tmp_path / "other.db")
 
 
 def test_a_memory_store_is_not_mistaken_for_another_one_in_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -451,3 +455,47 @@ def test_importing_on_windows_says_what_is_needed() -> None:
     folder = Path(mpdispatch.__file__).parents[1]
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=folder, check=False)
     assert "PlatformError: mpdispatch needs Linux or macOS" in done.stderr
+
+
+def test_durations_are_given_as_they_are_in_the_configuration(engine: Engine) -> None:
+    """Numbers, timedeltas and text, wherever a caller says how long."""
+
+    @engine.job(timeout="1h30m")
+    def brief() -> None: ...
+
+    now = datetime.now(UTC)
+    job = brief.options(delay="5m").enqueue()
+    assert job.timeout == 5400
+    assert 299 <= (job.run_at - now).total_seconds() <= 330
+    assert engine.options(timeout="2.5").enqueue("brief").timeout == 2.5
+    assert (Snooze("1m").delay_s, Retry(delay="1m30s").delay_s) == (60, 90)
+    assert middleware.Timeout("2m").seconds == 120
+    assert engine.dead_letters.purge(older_than="30d") == 0
+    with pytest.raises(WaitTimeoutError):
+        engine.wait(job.id, timeout="1ms")
+
+
+NO_DURATION = "must be a duration such as '250ms', '30s', '5m' or '2h', not"
+
+
+@pytest.mark.parametrize(
+    ("call", "named"),
+    [
+        (lambda e: e.options(delay="5 min"), f"delay: {NO_DURATION} '5 min'"),
+        (
+            lambda e: e.options(delay=None, timeout=[]),
+            "timeout: must be seconds, a timedelta or a duration such as",
+        ),
+        (lambda e: e.job(name="x", timeout="never")(render), f"timeout: {NO_DURATION}"),
+        (lambda e: e.wait(1, timeout="soon"), f"timeout: {NO_DURATION}"),
+        (lambda e: e.dispatcher.stop("soon"), f"timeout: {NO_DURATION}"),
+        (lambda e: e.dead_letters.purge(older_than="old"), f"older_than: {NO_DURATION}"),
+        (lambda _: Snooze("later"), "delay must be zero or more seconds, a timedelta or a duration such as"),
+        (lambda _: Retry(delay=-1), "delay must be zero or more seconds, a timedelta or a duration such as"),
+    ],
+)
+def test_what_is_no_duration_is_refused_with_what_is_allowed(
+    engine: Engine, call: Callable[[Engine], Any], named: str
+) -> None:
+    with pytest.raises((DispatchError, ValueError), match=named):
+        call(engine)

@@ -6,10 +6,13 @@ import asyncio
 import contextvars
 import os
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,13 +22,16 @@ from mpdispatch import (
     JobFailedError,
     JobNotFoundError,
     PayloadError,
+    StoreBusy,
     UnknownJobError,
     UsageError,
     WaitTimeoutError,
 )
 from mpdispatch.clock import FakeClock
 from mpdispatch.engine import JobHandle
+from mpdispatch.engine import offload as offloading
 from mpdispatch.engine.offload import offload
+from mpdispatch.model import Job
 from tests.store.conftest import Desk
 from tests.store.conftest import completed as completed_by
 from tests.store.conftest import failed as failed_by
@@ -199,3 +205,111 @@ def test_async_calls_work_in_a_forked_child(engine: Engine, render: JobHandle[[s
             os._exit(status)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert engine.counts()["pending"] == 2
+
+
+# ---------------------------------------------------------------- very many at once
+
+
+def _holding(engine: Engine, seconds: float) -> subprocess.Popen[bytes]:
+    """Another process that holds the write lock for so long, once this returns."""
+    code = (
+        "import sqlite3, sys, time\n"
+        "c = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
+        "c.execute('BEGIN IMMEDIATE')\nprint(flush=True)\ntime.sleep(float(sys.argv[2]))"
+    )
+    argv = [sys.executable, "-c", code, engine.store.location, str(seconds)]
+    process = subprocess.Popen(argv, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.stdout.close()
+    return process
+
+
+def _rss_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_ten_thousand_enqueues_while_the_store_is_busy_need_few_threads_and_little_memory(
+    engine: Engine, render: JobHandle[[str, int], str]
+) -> None:
+    async def main() -> None:
+        await render.enqueue_async("opens what there is to open")
+        threads, memory = threading.active_count(), _rss_bytes()
+        enqueues = [asyncio.create_task(render.enqueue_async(str(number))) for number in range(10_000)]
+        await asyncio.sleep(0.5)
+        # Those that wait for a thread are not with the threads either.
+        assert offloading._threads("write")._work_queue.qsize() <= 4
+        assert threading.active_count() <= threads + 4
+        assert _rss_bytes() - memory < 100 << 20
+        jobs = await asyncio.gather(*enqueues)
+        assert len({job.id for job in jobs}) == 10_000
+        assert threading.active_count() <= threads + 4
+
+    holder = _holding(engine, 2)
+    try:
+        asyncio.run(main())
+    finally:
+        holder.wait()
+    assert engine.counts()["pending"] == 10_001
+
+
+def test_an_enqueue_that_is_cancelled_in_line_is_never_made(
+    engine: Engine, render: JobHandle[[str, int], str]
+) -> None:
+    async def main() -> None:
+        running = [asyncio.create_task(render.enqueue_async("running")) for _ in range(4)]
+        await asyncio.sleep(0.1)
+        given_up = [asyncio.create_task(render.enqueue_async("given up")) for _ in range(1_000)]
+        last = asyncio.create_task(render.enqueue_async("last"))
+        await asyncio.sleep(0.1)
+        for each in [*given_up, running[0]]:
+            each.cancel()
+        assert {type(found) for found in await asyncio.gather(*given_up, return_exceptions=True)} == {
+            asyncio.CancelledError
+        }
+        await asyncio.gather(last, *running[1:])
+
+    engine.store.check(create=True)
+    holder = _holding(engine, 1.5)
+    try:
+        asyncio.run(main())
+    finally:
+        holder.wait()
+    paths = [job.payload["path"] for job in engine.list_jobs(limit=1000).items]
+    assert paths.count("given up") == 0
+    assert paths.count("last") == 1
+
+
+def test_those_in_line_give_up_together_with_those_that_wait_for_the_store(
+    engine: Engine, render: JobHandle[[str, int], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after 30 s; and not while calls get through, however long the line is."""
+    monkeypatch.setattr(offloading, "_PATIENCE_S", 1.5)
+
+    async def main() -> list[object]:
+        enqueues = [render.enqueue_async(str(number)) for number in range(200)]
+        return list(await asyncio.gather(*enqueues, return_exceptions=True))
+
+    engine.store.check(create=True)
+    holder = _holding(engine, 4)
+    try:
+        found = asyncio.run(main())
+    finally:
+        holder.wait()
+    busy = [each for each in found if isinstance(each, StoreBusy)]
+    assert len(busy) == 196  # all but those that were with the store
+    assert "for 30 s" in str(busy[0])
+    assert engine.counts()["pending"] == 4
+    # Slower than the patience as a whole, and each within it.
+    real = engine.enqueue_as
+
+    def slow(*args: Any) -> Job:
+        time.sleep(0.1)
+        return real(*args)
+
+    monkeypatch.setattr(engine, "enqueue_as", slow)
+
+    async def many() -> None:
+        await asyncio.gather(*(render.enqueue_async(str(number)) for number in range(100)))
+
+    asyncio.run(many())

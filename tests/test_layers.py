@@ -3,8 +3,8 @@
 Floors (a module imports only lower ones, or its own room):
 
     8 cli web extension contrib testing      4 execution middleware   1 model
-    7 dispatcher engine configfile, the face 3 store                  0 errors ids clock cpus failpoints sqlite3
-    6 supervisor                             2 policy config hooks
+    7 dispatcher engine configfile, the face 3 store                  0 errors ids clock cpus failpoints fstext private
+    6 supervisor                             2 policy config hooks         sqlite3 version
     5 pool
 """
 
@@ -25,7 +25,9 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "mpdispatch"
 
 FLOORS = {
-    **dict.fromkeys(["errors", "ids", "clock", "cpus", "failpoints", "sqlite3", "version"], 0),
+    **dict.fromkeys(
+        ["errors", "ids", "clock", "cpus", "failpoints", "fstext", "private", "sqlite3", "version"], 0
+    ),
     "model": 1,
     **dict.fromkeys(["policy", "config", "hooks", "backoff"], 2),
     "store": 3,
@@ -38,7 +40,9 @@ FLOORS = {
 
 # Rooms of one floor that know each other: (who, whom). Never both ways.
 NEIGHBOURS = {
+    ("failpoints", "errors"),  # a variable that arms none is told as every wrong setting is
     ("backoff", "policy"),  # the public name of policy.backoff
+    ("errors", "clock"),  # Retry and Snooze take a delay as text
     ("config", "policy"),  # a Config is made of the values policy decides with
     ("middleware", "execution"),  # the public name of execution.middleware
     ("engine", "dispatcher"),  # an engine is built on a dispatcher

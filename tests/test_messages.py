@@ -103,7 +103,10 @@ LIBRARY: dict[str, tuple[Callable[[Engine], object], list[str]]] = {
         lambda e: e.options(run_at=datetime(2026, 1, 1)),
         ["run_at", "no time zone", "datetime.now(UTC)", ".astimezone()"],
     ),
-    "a duration as text": (lambda e: e.options(timeout="5s"), ["timeout: must be seconds or a timedelta"]),  # type: ignore[arg-type]
+    "a duration as text": (
+        lambda e: e.options(timeout="soon", delay="5 min"),
+        ["timeout: must be a duration such as", "'soon'; delay: must be", "'5m'"],
+    ),
     "a typo in a setting": (lambda _: Engine.open("x.db", concurency=3), ["did you mean concurrency?"]),
     "no store": (lambda _: Dispatcher(), ["store: is required", "SQLiteStore('jobs.db')"]),
     "a path for a store": (lambda _: Dispatcher("jobs.db"), ["SQLiteStore('jobs.db')"]),  # type: ignore[arg-type]
@@ -115,7 +118,7 @@ LIBRARY: dict[str, tuple[Callable[[Engine], object], list[str]]] = {
     "a missing folder": (lambda _: into_missing_folder(), ["cannot be created", "there is no folder", "no/such"]),
     "a foreign database": (lambda _: foreign(), ["foreign.db", "other tables", "another file", "shared=True"]),
     "a file of another kind": (lambda _: text_file(), ["notes.db", "not an SQLite database"]),
-    "a store that is not there yet": (lambda e: e.counts(), ["jobs.db: no store here", "first enqueue creates one"]),
+    "a store that is not there yet": (lambda e: e.counts(), ["jobs.db: no store here", "`mpdispatch migrate` makes it"]),
     "an unknown kind of store": (lambda _: open_store("mysql://x"), ["mysql:// names no store", "sqlite:///path"]),
     "two handlers of one name": (
         lambda e: e.register(render),
@@ -243,6 +246,8 @@ COMMANDS: dict[str, tuple[list[str], int, list[str]]] = {
     "no JSON": (["enqueue", "render", "path:=a.pdf"], 2, ["path: no valid JSON", "text is given as path=..."]),
     "a bad id": (["show", "abc"], 2, ["'abc' is not a valid job id"]),
     "no store yet": (["jobs"], 69, ["no store here", "`mpdispatch migrate`"]),
+    "no store named": (["enqueue", "x"], 2, ["no store here", "--store", "MPDISPATCH_STORE", "-A", "--create"]),
+    "no store named to run": (["run", "--", "true"], 2, ["no store here", "--store", "--create"]),
     "no such folder": (["enqueue", "x", "--store", "no/such.db"], 73, ["there is no folder"]),
 }  # fmt: skip
 

@@ -27,7 +27,9 @@ README = (ROOT / "README.md").read_text()
 CURL = """
 import sys, urllib.request
 method = "POST" if "-X" in sys.argv else "GET"
-print(urllib.request.urlopen(urllib.request.Request("http://" + sys.argv[-1], method=method)).read().decode(), end="")
+headers = dict([sys.argv[sys.argv.index("-H") + 1].split(": ", 1)] if "-H" in sys.argv else [])
+request = urllib.request.Request("http://" + sys.argv[-1], method=method, headers=headers)
+print(urllib.request.urlopen(request).read().decode(), end="")
 """
 
 

@@ -51,3 +51,12 @@ def test_an_attempt_has_all_its_fields_as_json() -> None:
     assert said.keys() == {field.name for field in fields(Attempt)}
     assert said["error"] == {"type": "WorkerDied", "message": "killed", "traceback": ""}
     assert json.loads(json.dumps(said)) == said
+
+
+def test_a_printed_job_is_short_and_keeps_its_fields(tmp_path: Path) -> None:
+    def render(path: str) -> None: ...
+
+    job = Engine.open(tmp_path / "jobs.db").job(queue="bulk")(render).enqueue("a" * 10_000)
+    short = "Job(id=1, name='render', queue='bulk', state='pending', attempt=0)"
+    assert (repr(job), str(job), f"{job}") == (short, short, short)
+    assert job.payload == {"path": "a" * 10_000}

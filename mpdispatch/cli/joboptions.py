@@ -13,7 +13,7 @@ from mpdispatch.cli.values import DURATION, RFC3339
 from mpdispatch.clock import Instant
 from mpdispatch.engine.options import EnqueueOptions
 
-__all__ = ["job_options", "new_job_fields"]
+__all__ = ["create_option", "job_options", "new_job_fields"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -31,6 +31,12 @@ _OPTIONS = (
     click.option("--timeout", type=DURATION, help="How long one attempt may take."),
     click.option("--idempotency-key", metavar="KEY", help="Enqueue only if no job of this name has the key."),
 )
+
+
+create_option = click.option(
+    "--create", is_flag=True, help="Make mpdispatch.db here if nobody names a store and there is none."
+)
+"""The flag of a command that puts jobs into the store; it gets it as `create`."""
 
 
 def job_options(function: F) -> F:

@@ -33,6 +33,7 @@ __all__ = [
     "find_app",
     "find_settings",
     "find_store",
+    "find_store_to_fill",
     "load_app",
     "open_existing",
     "reference_of",
@@ -81,6 +82,22 @@ def find_store(options: Options) -> Store:
     return store
 
 
+def find_store_to_fill(options: Options, *, may_create: bool) -> Store:
+    """The store to put jobs into, there and up to date. Named by anybody it is created, by default only if allowed.
+
+    Raises:
+        UsageError: nobody names a store, and the default one is not there. No supervisor would look into a new one.
+        StoreError: it cannot be opened or created.
+    """
+    store = find_store(options)
+    if not may_create and _is_default(options) and not os.path.lexists(DEFAULT_STORE):
+        remedy = "name the store (--store, MPDISPATCH_STORE) or your app (-A); --create makes this one"
+        hint = f"did you mean --store {other}? " if (other := _only_store_here()) is not None else ""
+        raise UsageError(f"{store.location}: no store here, and nobody named one; {hint}{remedy}")
+    store.check(create=True)
+    return store
+
+
 def refuse_unshared(store: Store) -> Store:
     """The store, unless it would be one of this process only, whose jobs nobody ever sees. Raises UsageError."""
     if not store.is_shared:
@@ -111,11 +128,15 @@ def open_existing(options: Options) -> Store:
     try:
         store.check()
     except StoreMissing as error:
-        is_default = options.app is None and _where_is_store(options).source == _DEFAULT_SOURCE
-        if is_default and (other := _only_store_here()) is not None:
+        if _is_default(options) and (other := _only_store_here()) is not None:
             raise StoreMissing(error.location, f"no store here; did you mean --store {other}?") from None
         raise
     return store
+
+
+def _is_default(options: Options) -> bool:
+    """Whether nobody names a store."""
+    return options.app is None and _where_is_store(options).source == _DEFAULT_SOURCE
 
 
 def _only_store_here() -> str | None:

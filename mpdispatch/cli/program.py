@@ -62,6 +62,7 @@ COMMANDS: Mapping[str, _Entry] = {
     "config": _Entry("config:config", "Check the configuration: every setting, and where it comes from."),
     "migrate": _Entry("migrate:migrate", "Create the store or bring its schema up to date."),
     "doctor": _Entry("doctor:doctor", "Examine the store and this machine, with remedies."),
+    "token": _Entry("token:token", "Print the store's own HTTP token."),
     "completion": _Entry("completion:completion", "Print the completion script of a shell."),
 }
 
@@ -82,7 +83,12 @@ def _shared_options() -> list[click.Parameter]:
     return [
         option("--store", metavar="STORE", help="Path or URL of the store (MPDISPATCH_STORE)."),
         option("--config", metavar="FILE", help="YAML configuration file (MPDISPATCH_CONFIG)."),
-        option("-A", "--app", metavar="APP", help="Your engine, as module:attribute (MPDISPATCH_APP)."),
+        option(
+            "-A",
+            "--app",
+            metavar="APP",
+            help="Your engine, or a function that makes it, as module:attribute (MPDISPATCH_APP).",
+        ),
         option("--json", is_flag=True, help="Print JSON, for programs."),
         option("-v", "--verbose", is_flag=True, help="Log in detail, to stderr."),
     ]

@@ -12,6 +12,7 @@ import click
 from mpdispatch.errors import UsageError
 from mpdispatch.model.wire import json_from_text, time_from_text
 from mpdispatch.policy.durations import parse_duration
+from mpdispatch.policy.names import shown
 
 __all__ = ["CONCURRENCY", "DURATION", "JOB_ID", "RFC3339", "arguments_of", "arguments_of_pairs"]
 
@@ -51,7 +52,7 @@ class _Concurrency(click.ParamType[int | str]):
         if value == "auto":
             return "auto"
         if not re.fullmatch("[0-9]{1,6}", str(value)) or int(value) < 1:
-            self.fail(f"{value!r} is neither a number from 1 nor 'auto'", param, ctx)
+            self.fail(f"{shown(value)} is neither a number from 1 nor 'auto'", param, ctx)
         return int(value)
 
 
@@ -88,9 +89,9 @@ def arguments_of_pairs(pairs: Sequence[str]) -> dict[str, Any]:
         is_json = key.endswith(":")
         key = key.removesuffix(":")
         if not sign or not key:
-            raise click.UsageError(f"{pair!r} is no argument; write name=text or name:=JSON")
+            raise click.UsageError(f"{shown(pair)} is no argument; write name=text or name:=JSON")
         if key in given:
-            raise click.UsageError(f"the argument {key!r} is given twice")
+            raise click.UsageError(f"the argument {shown(key)} is given twice")
         given.add(key)
         arguments[key] = _json(text, key) if is_json else text
     return arguments

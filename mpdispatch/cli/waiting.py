@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from mpdispatch.cli.output import complain
+from mpdispatch.engine.explaining import has_supervisor
 from mpdispatch.engine.waiting import wait_for_end
 from mpdispatch.errors import WaitTimeoutError
 from mpdispatch.model import JobState
@@ -35,8 +36,8 @@ def wait_for(
         JobNotFoundError: there is no such job.
         WaitTimeoutError: one has not ended `timeout_s` from now.
     """
-    if not store.supervisors() and not all(store.state_of(i).is_terminal for i in ids[:1]):
-        complain("no supervisor is registered; `mpdispatch supervise` starts one (waiting)")
+    if not all(store.state_of(i).is_terminal for i in ids[:1]) and not has_supervisor(store):
+        complain("no supervisor is running; `mpdispatch supervise` starts one (waiting)")
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
     with _progress_bar(len(ids)) as bar:
         for job_id in ids:

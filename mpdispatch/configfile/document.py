@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import re
+import stat
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+from mpdispatch.configfile.limits import counting_loader
 from mpdispatch.errors import ConfigError, Fault
+from mpdispatch.policy.names import shown
 
-__all__ = ["KEYS", "NAMES", "Section", "find_section"]
+__all__ = ["KEYS", "MAX_BYTES", "NAMES", "Section", "find_section"]
+
+MAX_BYTES = 1 << 20
+"""Of a configuration file. Every command reads it, and YAML is slow: 27 MB take minutes."""
+
+_MOST_CHUNKS = 64
 
 NAMES = ("mpdispatch.yaml", "app.yaml", "config.yaml", "forge.yaml")
 
@@ -45,7 +55,7 @@ def find_section(explicit: str | None, folder: Path = Path()) -> Section | None:
     """Our section of the file `explicit`, or of the first well-known file in `folder` that has one.
 
     Raises:
-        ConfigError: an explicit file is missing, unreadable or has no such key; or a file is no YAML.
+        ConfigError: an explicit file is missing, unreadable or has no such key; or a file is too large or no YAML.
     """
     if explicit is not None:
         path = Path(explicit)
@@ -55,16 +65,49 @@ def find_section(explicit: str | None, folder: Path = Path()) -> Section | None:
         return section
     for name in NAMES:
         path = folder / name
-        if path.is_file() and _MAY_BE_OURS.search(text := _read(path)) and (section := _section(path, text)):
+        if path.is_file() and _may_be_ours(path) and (section := _section(path, _read(path))):
             return section
     return None
 
 
+def _may_be_ours(path: Path) -> bool:
+    """Whether it can have our key. Looks through others' large files too, in pieces; ours are never that large."""
+    with _opened(path) as file:
+        before = b""
+        for _ in range(_MOST_CHUNKS):
+            if not (chunk := file.read(MAX_BYTES)):
+                break
+            text = before + chunk
+            if b"dispatch" in text and _MAY_BE_OURS.search(text):
+                return True
+            before = text[-100:]  # the key may stand across two pieces
+    return False
+
+
 def _read(path: Path) -> bytes:
+    with _opened(path) as file:
+        text = file.read(MAX_BYTES + 1)
+    if len(text) > MAX_BYTES:
+        told = f"is larger than {MAX_BYTES:,} bytes, the most a configuration file may have"
+        raise ConfigError([Fault(str(path), f"{told}; keep ours in a file of its own and name it (--config)")])
+    return text
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
     try:
-        return path.read_bytes()
+        with open(path, "rb", opener=_without_waiting) as file:
+            # A device may have no end.
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise ConfigError([Fault(str(path), "is no regular file; a configuration file must be one")])
+            yield file
     except OSError as error:
         raise ConfigError([Fault(str(path), f"cannot be read: {error.strerror}")]) from error
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Open a file, and a FIFO that nobody writes to as well."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _section(path: Path, text: bytes) -> Section | None:
@@ -92,7 +135,8 @@ def _parse(path: Path, text: bytes) -> tuple[Any, Any]:
     import yaml
 
     try:
-        return yaml.compose(text, Loader=yaml.SafeLoader), yaml.safe_load(text)
+        tree = yaml.compose(text, Loader=counting_loader())
+        return tree, yaml.safe_load(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark is not None else str(path)
@@ -136,4 +180,4 @@ def _repeated_keys(tree: Any, way: Sequence[str], path: str) -> Iterator[Fault]:
 
 
 def _twice(path: str, key: Any) -> Fault:
-    return Fault(f"{path}:{key.start_mark.line + 1}", f"the key {key.value!r} is there twice")
+    return Fault(f"{path}:{key.start_mark.line + 1}", f"the key {shown(key.value)} is there twice")

@@ -12,6 +12,7 @@ from mpdispatch.cpus import usable_cpus
 from mpdispatch.engine.workers import supervisors_of
 from mpdispatch.model import Finding, JobState, Level, SupervisorStatus
 from mpdispatch.model.wire import moment_of, time_to_json
+from mpdispatch.pool.marks import marks_path
 from mpdispatch.store.base import JobFilter, Store
 
 __all__ = ["checkup"]
@@ -30,6 +31,7 @@ def checkup(store: Store, config: Config, *, now: Instant) -> list[Finding]:
         _clock(store, supervisors, now),
         *_limits(config),
         *_supervisors(supervisors),
+        *_side_folder(store, supervisors),
         *_waiting(store, supervisors),
         *_parked(store),
         *_dead_letters(store),
@@ -97,6 +99,27 @@ def _supervisors(supervisors: list[SupervisorStatus]) -> Iterator[Finding]:
         count = len(supervisors)
         text = f"{count} running" if count else "none is running"
         yield Finding(check="supervisors", level=Level.OK, message=text)
+
+
+def _side_folder(store: Store, supervisors: list[SupervisorStatus]) -> Iterator[Finding]:
+    """Files beside the store that a running supervisor must have there."""
+    ledger = store.ledger()
+    try:
+        folder = ledger.side_dir
+    finally:
+        ledger.close()
+    for each in supervisors:
+        path = marks_path(folder, each.id)
+        if each.is_alive and not path.exists():
+            what = path if folder.is_dir() else folder
+            yield Finding(
+                check="side folder",
+                level=Level.ERROR,
+                message=f"supervisor {each.id} (pid {each.pid}) is running, but {what} is gone: it can start no worker,"
+                " and is not told of new jobs",
+                remedy="it makes that anew with its next heartbeat; look again, restart it if this stays, and let"
+                " nothing delete what lies beside the store",
+            )
 
 
 def _waiting(store: Store, supervisors: list[SupervisorStatus]) -> Iterator[Finding]:

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from mpdispatch.clock import SECOND_US, Clock
-from mpdispatch.engine.options import checked_id, checked_limit, seconds
+from mpdispatch.engine.options import checked_id, checked_limit
 from mpdispatch.model import DeadLetter, Job, Page
+from mpdispatch.policy.durations import duration_of
 from mpdispatch.store.base import DeadLetterFilter, Store
 
 __all__ = ["DeadLetters"]
@@ -46,7 +47,7 @@ class DeadLetters:
 
     def count(self, queue: str | None = None) -> int:
         """How many are not replayed."""
-        return self._store.dead_letter_count(queue)
+        return self._store.dead_letter_count(DeadLetterFilter(queue=queue).queue)
 
     def replay(self, job_id: int) -> Job:
         """Enqueue the failed job again as a **new** job, and mark the dead letter, in one transaction.
@@ -65,7 +66,7 @@ class DeadLetters:
         *,
         queue: str | None = None,
         name: str | None = None,
-        older_than: float | timedelta | None = None,
+        older_than: float | timedelta | str | None = None,
     ) -> int:
         """Delete dead letters, replayed or not; gives how many. Their jobs stay, as failed.
 
@@ -74,6 +75,6 @@ class DeadLetters:
         """
         before_us = None
         if older_than is not None:
-            before_us = self._clock.now().wall_us - round(seconds("older_than", older_than) * SECOND_US)
+            before_us = self._clock.now().wall_us - round(duration_of("older_than", older_than) * SECOND_US)
         where = DeadLetterFilter(queue=queue, name=name, is_replayed=None, failed_before_us=before_us)
         return self._store.purge_dead_letters(where)

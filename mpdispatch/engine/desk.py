@@ -3,28 +3,37 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
+from typing import Any, Protocol
 
 from mpdispatch.clock import Clock
 from mpdispatch.engine.dead_letters import DeadLetters
 from mpdispatch.engine.offload import offload_read
-from mpdispatch.engine.options import checked_id, checked_limit, seconds
+from mpdispatch.engine.options import checked_id, checked_limit
 from mpdispatch.engine.overview import overview
 from mpdispatch.engine.waiting import wait_for_end, wait_for_end_async
 from mpdispatch.errors import JobCancelledError, JobFailedError, StoreNotShared, UsageError
 from mpdispatch.execution.context import in_worker, refuse_while_importing
 from mpdispatch.model import Attempt, Job, JobState, Page, SupervisorStatus
+from mpdispatch.policy.durations import duration_of
 from mpdispatch.policy.names import check_name, shown
 from mpdispatch.store.base import JobFilter, QueueStats, Store
 
 __all__ = ["JobDesk"]
 
 
+class StoreHolder(Protocol):
+    """Who has the store: a dispatcher."""
+
+    @property
+    def store(self) -> Store: ...
+
+
 class JobDesk:
     """The jobs of a store. Safe from any thread."""
 
-    def __init__(self, store: Store, clock: Clock) -> None:
-        self._store, self._clock = store, clock
+    def __init__(self, holder: StoreHolder, clock: Clock) -> None:
+        """`holder` says which store that is, each time it is asked."""
+        self._holder, self._clock = holder, clock
 
     @property
     def store(self) -> Store:
@@ -33,9 +42,10 @@ class JobDesk:
         Raises:
             StoreNotShared: this is a worker, and the jobs are in the memory of another process.
         """
-        if in_worker() and not self._store.is_shared:
-            raise StoreNotShared(self._store.location)
-        return self._store
+        store = self._holder.store
+        if in_worker() and not store.is_shared:
+            raise StoreNotShared(store.location)
+        return store
 
     def get_job(self, job_id: int) -> Job:
         """Raises JobNotFoundError."""
@@ -66,7 +76,7 @@ class JobDesk:
         """How many jobs are in each state, 0 included."""
         return self.store.counts()
 
-    def wait(self, job_id: int, timeout: float | timedelta | None = None) -> Job:
+    def wait(self, job_id: int, timeout: float | timedelta | str | None = None) -> Job:
         """Block until the job has ended; gives it completed.
 
         Raises:
@@ -76,16 +86,16 @@ class JobDesk:
             JobNotFoundError: there is no such job (any more).
         """
         refuse_while_importing("wait")
-        timeout_s = None if timeout is None else seconds("timeout", timeout)
+        timeout_s = None if timeout is None else duration_of("timeout", timeout)
         wait_for_end(self.store, checked_id(job_id), timeout_s)
         return _completed(self.store.get(job_id))
 
-    async def wait_async(self, job_id: int, timeout: float | timedelta | None = None) -> Job:
+    async def wait_async(self, job_id: int, timeout: float | timedelta | str | None = None) -> Job:
         """As `wait`, from async code: `await engine.wait_async(job.id)`. Never blocks the event loop.
 
         Cancelling it ends the waiting, not the job.
         """
-        timeout_s = None if timeout is None else seconds("timeout", timeout)
+        timeout_s = None if timeout is None else duration_of("timeout", timeout)
         await wait_for_end_async(self.store, checked_id(job_id), timeout_s)
         return _completed(await offload_read(self.store.get, job_id))
 

@@ -32,12 +32,13 @@ from mpdispatch.errors import (
     Fault,
     UsageError,
 )
-from mpdispatch.execution.context import refuse_while_importing
+from mpdispatch.execution.context import refuse_in_handler, refuse_while_importing
 from mpdispatch.execution.describe import AppDescription, describe
+from mpdispatch.execution.findable import refuse_hidden
 from mpdispatch.execution.hooking import Hooks
 from mpdispatch.execution.middleware import Middleware, default_timeout_s
 from mpdispatch.execution.registry import JobDefinition, Registry
-from mpdispatch.execution.rulebook import LiveRulebook, Rulebook
+from mpdispatch.execution.rulebook import LiveRulebook
 from mpdispatch.execution.telemetry import Telemetry
 from mpdispatch.hooks import Extension
 from mpdispatch.model import Job, NewJob
@@ -75,14 +76,14 @@ class Engine(JobDesk):
         parts = Parts.checked(
             backoff=backoff, queue_configs=queue_configs, middleware=middleware, extensions=extensions
         )
-        super().__init__(dispatcher.store, clock or SystemClock())
+        super().__init__(dispatcher, clock or SystemClock())
         self.dispatcher = dispatcher
         self.registry = Registry()
         self.backoff, self.queue_configs, self.middleware = parts.backoff, parts.queue_configs, parts.middleware
         self.telemetry = Telemetry(tracer_provider, meter_provider, self.middleware)
         self.hooks = Hooks(parts.extensions, self.telemetry, dispatcher.logger.getChild("hooks"))
         self._default_timeout_s = default_timeout_s(self.middleware)
-        self.rulebook: Rulebook = LiveRulebook(self.registry, self.backoff)
+        self.rulebook = LiveRulebook(self.registry, self.backoff)
         self._max_payload_bytes = dispatcher.config.max_payload_bytes
         dispatcher.adopt(self)
 
@@ -159,10 +160,12 @@ class Engine(JobDesk):
         Works after the dispatcher was started too; the function must then be importable by module and name.
 
         Raises:
-            RegistrationError: the function cannot be a handler.
+            RegistrationError: the function cannot be a handler, or is nested in another one where no worker finds it.
             DuplicateJobError: another handler has this name.
         """
         handle = handler if isinstance(handler, JobHandle) else as_handle(None, handler, {})
+        refuse_hidden(self, handle.definition)
+        self.rulebook.refuse_absent(handle.definition)
         self.registry.add(handle.definition)
         handle.bind(self)
         return handle
@@ -182,7 +185,8 @@ class Engine(JobDesk):
     async def enqueue_async(self, name: str, /, *args: Any, **kwargs: Any) -> Job:
         """As `enqueue`, from async code: `await engine.enqueue_async("render", path="a.pdf")`.
 
-        Never blocks the event loop. Cancelled while it waits for the store, it may or may not have stored the job.
+        Never blocks the event loop, and however many are called at once, four threads do them all. Cancelled while it
+        waits for the store, it may or may not have stored the job; while it waits for its turn, it has not.
         """
         return await enqueue_async(self, self.registry.get(name), PLAIN, args, kwargs)
 
@@ -277,5 +281,13 @@ class Engine(JobDesk):
         )
 
     def use_store(self, location: str) -> None:
-        """Enqueue into the store at `location` from now on. Workers of another supervisor's store call it."""
-        self._store = open_store(location)
+        """Work on the store at `location` from now on: enqueue into it, and with the dispatcher run what lies there.
+
+        Workers of a supervisor of another store than the app's own call it before their first job.
+
+        Raises:
+            UsageError: there is no store for such a location, or this process supervises the present one.
+            WrongProcessError: a handler calls it, or a hook in its supervisor's process for hooks.
+        """
+        refuse_in_handler("use_store")
+        self.dispatcher.use_store(open_store(location))

@@ -9,11 +9,12 @@ import msgspec
 
 from mpdispatch.clock import SECOND_US
 from mpdispatch.engine.batch import Batch
-from mpdispatch.engine.offload import offload
+from mpdispatch.engine.offload import StandstillError, offload
 from mpdispatch.engine.options import EnqueueOptions
-from mpdispatch.errors import UsageError
+from mpdispatch.errors import StoreBusy, UsageError
 from mpdispatch.execution.registry import JobDefinition, Registry
 from mpdispatch.model import Job, NewJob
+from mpdispatch.store.base import Store
 
 __all__ = ["PLAIN", "EngineOptions", "Enqueuer", "enqueue_async", "enqueue_many_async", "new_job"]
 
@@ -26,6 +27,9 @@ class Enqueuer(Protocol):
 
     @property
     def registry(self) -> Registry: ...
+
+    @property
+    def store(self) -> Store: ...
 
     def enqueue_as(
         self,
@@ -73,21 +77,36 @@ async def enqueue_async(
 ) -> Job:
     """As `engine.enqueue_as`, on another thread.
 
+    At most four run at once. The others wait on the event loop, for 30 s after the last that got through.
+
     Raises:
+        StoreBusy: it could not be stored for 30 s, and was not.
         UsageError: a connection is given; it belongs to the caller's thread and transaction.
     """
     if options.connection is not None:
         raise UsageError(
             "connection: enqueue_async takes none, it runs on another thread; call enqueue() instead"
         )
-    return await offload(engine.enqueue_as, definition, options, args, kwargs)
+    try:
+        return await offload(engine.enqueue_as, definition, options, args, kwargs)
+    except StandstillError:
+        raise _standstill(engine) from None
 
 
 async def enqueue_many_async(
     engine: Enqueuer, definition: JobDefinition, options: EnqueueOptions, items: Iterable[Mapping[str, Any]]
 ) -> Batch:
     """As `engine.enqueue_many_as`, on another thread, which also iterates."""
-    return await offload(engine.enqueue_many_as, definition, options, items)
+    try:
+        return await offload(engine.enqueue_many_as, definition, options, items)
+    except StandstillError:
+        raise _standstill(engine) from None
+
+
+def _standstill(engine: Enqueuer) -> StoreBusy:
+    return StoreBusy(
+        engine.store.location, "no enqueue of this event loop has got through for 30 s, nor has this one"
+    )
 
 
 def new_job(

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from mpdispatch.clock import SECOND_US, Instant
 from mpdispatch.config import QueueConfig
 from mpdispatch.engine.workers import supervisors_of
-from mpdispatch.model import COMMAND_JOB, Job, JobState, SupervisorStatus
+from mpdispatch.model import COMMAND_JOB, UNREADABLE, Job, JobState, SupervisorStatus
 from mpdispatch.model.wire import moment_of, time_to_json
 from mpdispatch.policy.rate import Rate
 from mpdispatch.store.base import QueueStats, Store
@@ -23,7 +23,7 @@ class Reason:
 
     code: str
     """`ended, running, cancelling, later, parked, paused, no_supervisor, not_polled, supervisor_gone, queue_limit,
-    rate_limit, busy, turn` or `due`."""
+    rate_limit, busy, turn, unreadable` or `due`."""
     text: str
     remedy: str | None = None
 
@@ -72,8 +72,12 @@ def explain(
 
 def _reasons(facts: _Facts) -> Iterator[Reason]:
     job = facts.job
-    if job.state.is_terminal:
+    if job.state.is_terminal and (job.completed_at is not None or not _is_unreadable(job)):
         yield _ended(job)
+        return
+    if _is_unreadable(job):
+        yield _unreadable(job)
+    if job.state.is_terminal:
         return
     if job.state is JobState.RUNNING:
         yield from _running(facts)
@@ -89,6 +93,18 @@ def _ended(job: Job) -> Reason:
     text = f"it is {job.state} since {time_to_json(job.completed_at)}{error}"
     remedy = None if job.state is JobState.COMPLETED else f"mpdispatch retry {job.id}"
     return Reason(code="ended", text=text, remedy=remedy)
+
+
+def _is_unreadable(job: Job) -> bool:
+    return job.last_error is not None and job.last_error.type == UNREADABLE
+
+
+def _unreadable(job: Job) -> Reason:
+    return Reason(
+        code="unreadable",
+        text=f"its row cannot be read: {job.last_error.message if job.last_error else ''}",
+        remedy=f"a supervisor of its queue ends it as failed when it is due; or mpdispatch cancel {job.id}",
+    )
 
 
 def _running(facts: _Facts) -> Iterator[Reason]:

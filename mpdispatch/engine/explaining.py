@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from mpdispatch.clock import SystemClock
-from mpdispatch.model import Job, JobState
+from mpdispatch.model import Job, JobState, PeerSupervisor
 from mpdispatch.store.base import Store
 
-__all__ = ["why_not_ended"]
+__all__ = ["has_supervisor", "why_not_ended"]
+
+_START = "start one: `mpdispatch supervise module:engine`, or `with engine.dispatcher:` in a program"
 
 
 def why_not_ended(store: Store, job_id: int) -> str:
@@ -22,11 +23,11 @@ def why_not_ended(store: Store, job_id: int) -> str:
         case JobState.PENDING:
             return _why_pending(store, job)
         case JobState.SCHEDULED:
-            return f"it is due {_when(job)}"
+            return f"it is due {_when(job)}{_nobody(store)}"
         case JobState.RETRYING:
-            return f"attempt {job.attempt} ended with {job.last_error}; the next one is due {_when(job)}"
+            return f"attempt {job.attempt} ended with {job.last_error}; the next one is due {_when(job)}{_nobody(store)}"
         case JobState.RUNNING:
-            return _how_long(job)
+            return _how_long(job) if _living(store) else f"the supervisor that ran it is gone; {_START}"
         case _:
             return ""
 
@@ -35,17 +36,28 @@ def _why_pending(store: Store, job: Job) -> str:
     if (reason := job.blocked_reason) is not None:
         resume = f"; `mpdispatch resume {job.queue}` lets it go on" if reason.endswith("is paused") else ""
         return reason + resume
-    now_us = SystemClock().now().wall_us
-    living = [each for each in store.supervisors() if each.lease_until_us > now_us]
+    living = _living(store)
     if not living:
-        return (
-            "no supervisor is running on this store; start one: `mpdispatch supervise module:engine`, "
-            "or `with engine.dispatcher:` in a program"
-        )
+        return f"no supervisor is running on this store; {_START}"
     if not any(job.queue in each.queues for each in living):
         polled = ", ".join(sorted({queue for each in living for queue in each.queues}))
         return f"no running supervisor polls its queue {job.queue!r}; polled are: {polled}"
     return "it waits for its turn: a supervisor polls its queue, and other jobs or a limit come first"
+
+
+def has_supervisor(store: Store) -> bool:
+    """Whether any supervisor of this store lives. Raises StoreError."""
+    return bool(_living(store))
+
+
+def _living(store: Store) -> list[PeerSupervisor]:
+    from mpdispatch.engine.workers import living_supervisors  # it knows the pool, which no enqueuer loads
+
+    return living_supervisors(store)
+
+
+def _nobody(store: Store) -> str:
+    return "" if _living(store) else f"; no supervisor is running on this store: {_START}"
 
 
 def _when(job: Job) -> str:

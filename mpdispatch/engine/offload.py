@@ -1,52 +1,146 @@
 """Calls that may wait for the disk or a lock, made from async code without holding up its event loop.
 
 A few threads of our own, not the loop's: a store that is busy for seconds must not use up the threads that the
-application's own `asyncio.to_thread` calls run on. Each thread keeps its connection to a store's file.
+application's own `asyncio.to_thread` calls run on. Each thread keeps its connection to a store's file. Calls for which
+there is no thread wait on the event loop, in order: ten thousand cost ten thousand small futures and nothing else.
 """
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import functools
 import os
 import threading
+import time
+import weakref
+from collections import OrderedDict
 from collections.abc import Callable
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+from mpdispatch.errors import StoreBusy
 from mpdispatch.execution.jobcontext import OWN_THREADS
 
 if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop, Future
+    from concurrent.futures import Future as Call
     from concurrent.futures import ThreadPoolExecutor
 
-__all__ = ["offload", "offload_read"]
+__all__ = ["StandstillError", "offload", "offload_read"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 _THREADS = {"read": 2, "write": 4}
+_PATIENCE_S = 30.0
+"""As long as a call itself waits for a store that is busy."""
+_NEARLY_S = 1.0
 
 _lock = threading.Lock()
 _pools: dict[str, ThreadPoolExecutor] = {}
+_lines: weakref.WeakKeyDictionary[AbstractEventLoop, _Line] = weakref.WeakKeyDictionary()
+
+
+class StandstillError(Exception):
+    """A call waited in line for as long as it may, and no other got through meanwhile."""
 
 
 async def offload_read(function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
     """As `offload`, for what only reads: it does not stand in line behind writers that wait for a lock."""
-    return await _call(_threads("read"), functools.partial(function, *args, **kwargs))
+    import asyncio
+
+    call = functools.partial(function, *args, **kwargs)
+    run = contextvars.copy_context().run
+    return await asyncio.get_running_loop().run_in_executor(_threads("read"), run, call)
 
 
 async def offload(function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
     """What the function returns, called on another thread with the context variables of the caller.
 
-    A caller that is cancelled waits no longer; the call itself goes on to its end.
+    At most four run at once; the others wait for their turn. A caller that is cancelled waits no longer: a call in line
+    is then never made, one that runs goes on to its end.
+
+    Raises:
+        StandstillError: it was not its turn for 30 s, and no call of this event loop got through.
     """
-    return await _call(_threads("write"), functools.partial(function, *args, **kwargs))
-
-
-async def _call(threads: ThreadPoolExecutor, call: Callable[[], R]) -> R:
     # Imported here, because a worker imports this module and most need no asyncio. Async code has it loaded.
     import asyncio
 
-    return await asyncio.get_running_loop().run_in_executor(threads, contextvars.copy_context().run, call)
+    loop = asyncio.get_running_loop()
+    line = _lines.get(loop)
+    if line is None:
+        line = _lines[loop] = _Line(_THREADS["write"])
+    await line.enter(loop)
+    try:
+        call = functools.partial(function, *args, **kwargs)
+        made = _threads("write").submit(contextvars.copy_context().run, call)
+    except BaseException:
+        line.leave()
+        raise
+    made.add_done_callback(functools.partial(_ended, loop, line))
+    return await asyncio.wrap_future(made, loop=loop)
+
+
+def _ended(loop: AbstractEventLoop, line: _Line, call: Call[Any]) -> None:
+    """On the thread of the call."""
+    is_busy = not call.cancelled() and isinstance(call.exception(), StoreBusy)
+    with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        loop.call_soon_threadsafe(functools.partial(line.leave, is_busy=is_busy))
+
+
+class _Line:
+    """Who waits for a thread, in order. One event loop."""
+
+    def __init__(self, places: int) -> None:
+        self._free = places
+        self._waiting: OrderedDict[Future[None], float] = OrderedDict()
+        self._served_s = time.monotonic()
+
+    async def enter(self, loop: AbstractEventLoop) -> None:
+        """Returns when it is the caller's turn; it must `leave` then. Raises StandstillError."""
+        if self._free > 0:
+            self._free -= 1
+            return
+        waiter: Future[None] = loop.create_future()
+        self._waiting[waiter] = time.monotonic()
+        timer = loop.call_later(_PATIENCE_S, self._look_at, waiter, loop)
+        try:
+            await waiter
+        except BaseException:
+            # Cancelled at the very moment it was its turn: that goes to the next.
+            if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
+                self.leave()
+            raise
+        finally:
+            self._waiting.pop(waiter, None)
+            timer.cancel()
+
+    def leave(self, *, is_busy: bool = False) -> None:
+        """Hand the place to the next. `is_busy`: the call had waited for the store for as long as it may."""
+        now_s = time.monotonic()
+        if not is_busy:
+            self._served_s = now_s
+        while self._waiting:
+            waiter, since_s = self._waiting.popitem(last=False)
+            if waiter.done():
+                continue
+            if is_busy and now_s - since_s > _PATIENCE_S - _NEARLY_S:
+                waiter.set_exception(StandstillError())  # It would wait for as long again.
+                continue
+            waiter.set_result(None)
+            return
+        self._free += 1
+
+    def _look_at(self, waiter: Future[None], loop: AbstractEventLoop) -> None:
+        """Let a waiter go whose time is up, unless calls get through: then its turn comes."""
+        since_s = self._waiting.get(waiter)
+        if since_s is None or waiter.done():
+            return
+        left_s = max(since_s, self._served_s) + _PATIENCE_S - time.monotonic()
+        if left_s > 0:
+            loop.call_later(left_s, self._look_at, waiter, loop)
+        else:
+            waiter.set_exception(StandstillError())
 
 
 def _threads(kind: str) -> ThreadPoolExecutor:
@@ -63,6 +157,7 @@ def _forget() -> None:
     global _lock
     _lock = threading.Lock()
     _pools.clear()
+    _lines.clear()
 
 
 os.register_at_fork(after_in_child=_forget)

@@ -15,7 +15,7 @@ from mpdispatch.clock import SECOND_US
 from mpdispatch.errors import ConfigError, Fault, UsageError
 from mpdispatch.model import Job
 from mpdispatch.policy.backoff import BackoffSpec
-from mpdispatch.policy.durations import as_seconds
+from mpdispatch.policy.durations import duration_of
 from mpdispatch.policy.names import check_name, nearest, shown
 
 __all__ = [
@@ -26,7 +26,6 @@ __all__ = [
     "checked_id",
     "checked_job_keywords",
     "checked_limit",
-    "seconds",
 ]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -43,11 +42,11 @@ class EnqueueKeywords(TypedDict, total=False):
     """Higher first; a 64-bit integer."""
     run_at: datetime | None
     """Aware; excludes `delay`."""
-    delay: float | timedelta | None
-    """Seconds from the moment of the enqueue; excludes `run_at`."""
+    delay: float | timedelta | str | None
+    """Seconds (or a timedelta, or `"5m"`) from the moment of the enqueue; excludes `run_at`."""
     max_retries: int | None
-    timeout: float | timedelta | None
-    """Seconds one start may take, more than zero."""
+    timeout: float | timedelta | str | None
+    """Seconds (or a timedelta, or `"5m"`) one start may take, more than zero."""
     idempotency_key: str | None
     """1 to 200 characters, unique per job name while the job's row exists."""
     connection: Any
@@ -60,7 +59,7 @@ class JobKeywords(TypedDict, total=False):
     queue: str
     priority: int
     max_retries: int
-    timeout: float | timedelta | None
+    timeout: float | timedelta | str | None
     backoff: BackoffSpec | None
 
 
@@ -130,14 +129,6 @@ def checked_limit(limit: object) -> int:
     return _whole("limit", limit, 1, _MAX_LIST)
 
 
-def seconds(field: str, value: object) -> float:
-    """Zero or more seconds, from a number or a timedelta. Raises UsageError."""
-    try:
-        return as_seconds(value)
-    except UsageError as error:
-        raise UsageError(f"{field}: {error}") from None
-
-
 # ---------------------------------------------------------------- one reader per keyword
 
 _Reader = Callable[[Any], Any]
@@ -187,14 +178,14 @@ def _max_retries(value: object) -> int:
 def _timeout(value: object) -> int | None:
     if value is None:
         return None
-    timeout_us = round(seconds("timeout", value) * SECOND_US)
+    timeout_us = round(duration_of("timeout", value) * SECOND_US)
     if timeout_us < 1:
         raise UsageError(f"timeout: must be more than zero seconds (None: no timeout), not {shown(value)}")
     return timeout_us
 
 
 def _delay(value: object) -> int:
-    return round(seconds("delay", value) * SECOND_US)
+    return round(duration_of("delay", value) * SECOND_US)
 
 
 def _run_at(value: object) -> int:

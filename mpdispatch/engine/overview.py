@@ -11,13 +11,15 @@ __all__ = ["overview"]
 
 
 def overview(store: Store) -> dict[str, Any]:
-    """Jobs by state (every state), dead letters, queues and registered supervisors, ready for JSON."""
+    """Jobs by state (every state), dead letters, queues and living supervisors, ready for JSON."""
+    from mpdispatch.engine.workers import living_supervisors  # it knows the pool, which no enqueuer loads
+
     counts = store.counts()
     queues = store.queue_stats()
     return {
         "jobs": {state.value: counts[state] for state in JobState},
         "dlq_count": store.dead_letter_count(),
         "queues": {q.name: {"paused": q.is_paused, "jobs": dict(q.jobs)} for q in queues},
-        "supervisors": len(store.supervisors()),
+        "supervisors": len(living_supervisors(store)),
         "store": store.location,
     }

@@ -9,25 +9,26 @@ from pathlib import Path
 
 from mpdispatch.clock import Instant
 from mpdispatch.ids import boot_id, pid_namespace, process_start
-from mpdispatch.model import ClaimedJob, PeerSupervisor, SupervisorStatus, WorkerStatus
+from mpdispatch.model import PeerSupervisor, SupervisorStatus, WorkerStatus
 from mpdispatch.model.wire import moment_of
-from mpdispatch.pool.marks import MarkReader, marks_path
-from mpdispatch.pool.peers import verdict_on
-from mpdispatch.store.base import Store
+from mpdispatch.pool.markreader import MarkReader
+from mpdispatch.pool.marks import marks_path
+from mpdispatch.pool.peers import living_supervisors, verdict_on
+from mpdispatch.store.base import HeldJob, Store
 
-__all__ = ["supervisors_of"]
+__all__ = ["living_supervisors", "supervisors_of"]
 
 
 def supervisors_of(store: Store, now: Instant) -> list[SupervisorStatus]:
     """Every registered supervisor, oldest first."""
     ledger = store.ledger()
     try:
-        return [_status(each, ledger.jobs_of(each.id), ledger.side_dir, now) for each in store.supervisors()]
+        return [_status(each, ledger.held_by(each.id), ledger.side_dir, now) for each in store.supervisors()]
     finally:
         ledger.close()
 
 
-def _status(peer: PeerSupervisor, jobs: list[ClaimedJob], side_dir: Path, now: Instant) -> SupervisorStatus:
+def _status(peer: PeerSupervisor, jobs: list[HeldJob], side_dir: Path, now: Instant) -> SupervisorStatus:
     return SupervisorStatus(
         id=peer.id,
         host=peer.host,
@@ -44,7 +45,7 @@ def _status(peer: PeerSupervisor, jobs: list[ClaimedJob], side_dir: Path, now: I
     )
 
 
-def _workers(peer: PeerSupervisor, jobs: list[ClaimedJob], side_dir: Path, now: Instant) -> list[WorkerStatus]:
+def _workers(peer: PeerSupervisor, jobs: list[HeldJob], side_dir: Path, now: Instant) -> list[WorkerStatus]:
     if peer.boot_id != boot_id() or peer.pid_namespace != pid_namespace():
         return []
     try:

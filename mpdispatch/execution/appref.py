@@ -16,14 +16,27 @@ from typing import Any, Protocol, cast
 import msgspec
 
 from mpdispatch.errors import AppReferenceError
+from mpdispatch.execution.appparts import AppParts, HandlerPart
 from mpdispatch.execution.describe import AppDescription
 from mpdispatch.execution.hooking import Hooks
 from mpdispatch.execution.middleware import Middleware
 from mpdispatch.execution.registry import Registry
 from mpdispatch.execution.telemetry import Telemetry
+from mpdispatch.fstext import packed, readable
+from mpdispatch.policy.names import shown
 
-__all__ = ["AppEngine", "AppReference", "engine_of", "find_reference", "parse_target", "reference_to"]
+__all__ = [
+    "AppEngine",
+    "AppReference",
+    "engine_of",
+    "find_reference",
+    "parse_target",
+    "reference_to",
+    "targets_of",
+]
 
+_REMADE = "mpdispatch.engine.remade:remade"
+"""As text: it is of a floor above, and only workers need it."""
 _REMEDIES = (
     "put it into a module that can be imported and name it (`mpdispatch supervise module:attribute`), "
     "or run a script file instead of stdin, -c or a shell"
@@ -53,7 +66,7 @@ class AppEngine(Protocol):
 
 
 class AppReference(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the handlers of an app are, and the surroundings in which that is true."""
+    """Where the handlers of an app are, and the surroundings in which that is true. Paths and arguments are packed."""
 
     target: str
     """`module:attribute` of an engine or of an object with `.engine`; the module may be `__main__`."""
@@ -67,10 +80,18 @@ class AppReference(msgspec.Struct, frozen=True, kw_only=True):
     """Empty: as the worker has it."""
     cwd: str | None = None
     argv: tuple[str, ...] = ()
+    parts: AppParts | None = None
+    """What the engine is made of, if it is in no module."""
 
     def __str__(self) -> str:
+        if self.parts is not None:
+            return f"an engine with handlers of {', '.join(self.parts.modules)}"
         module, _, attribute = self.target.partition(":")
-        return f"{self.main_module or self.main_path}:{attribute}" if module == "__main__" else self.target
+        return (
+            f"{self.main_module or readable(self.main_path or '')}:{attribute}"
+            if module == "__main__"
+            else self.target
+        )
 
 
 def parse_target(text: str) -> tuple[str, str]:
@@ -86,7 +107,7 @@ def parse_target(text: str) -> tuple[str, str]:
     parts = [*module.split("."), *attribute.split(".")]
     if not colon or not all(part.isidentifier() for part in parts):
         raise AppReferenceError(
-            f"{text!r} names no app; it takes the form module:attribute, e.g. shop.jobs:engine"
+            f"{shown(text)} names no app; it takes the form module:attribute, e.g. shop.jobs:engine"
         )
     return module, attribute
 
@@ -116,19 +137,17 @@ def find_reference(engine: AppEngine) -> AppReference:
     """How a worker can come by this very engine and all of its handlers.
 
     Looks through the attributes of all imported modules. A main script or module is run again in the worker if
-    the engine is only there, or if it defines handlers.
+    the engine is only there, or if it defines handlers. An engine that is in no module can be made anew there if all
+    it has is in one: its handlers, middleware and extensions.
 
     Raises:
         AppReferenceError: it is nowhere, or in a main program that cannot be run again.
     """
     homes = [definition.function.__module__ for definition in engine.registry.definitions()]
     homes = list(dict.fromkeys(home for home in homes if home in sys.modules))
-    found = _by_identity(engine) or _by_attribute(engine)
+    found = targets_of(engine)
     if not found:
-        raise AppReferenceError(
-            "no module has this engine as an attribute, so no worker can find it: make it a global of its module "
-            f"(engine = ... at the top level), or {_REMEDIES}"
-        )
+        return _by_parts(engine)
     found.sort(key=lambda target: _rank(target, homes))
     target = found[0]
     module = target.partition(":")[0]
@@ -137,6 +156,60 @@ def find_reference(engine: AppEngine) -> AppReference:
         main_homes = [home for home in homes if home not in (module, "__main__")]
         return _here(target, path=sys.path, main_path=path, main_module=name, imports=main_homes)
     return _here(target, path=sys.path, imports=[home for home in homes if home != module])
+
+
+def _by_parts(engine: AppEngine) -> AppReference:
+    """Raises AppReferenceError: it has none, or one that is in no module."""
+    definitions = engine.registry.definitions()
+    reason = ", and it has no handler yet that a worker could have"
+    if definitions:
+        places: dict[int, str | None] = {}
+        handlers = [HandlerPart.of(each) for each in definitions]
+        others = [*engine.middleware, *engine.hooks.extensions]
+        for each in others:
+            places[id(each)] = _place_of(each)
+        lost = [
+            *(
+                f"handler {d.name!r} ({d.where})"
+                for d, h in zip(definitions, handlers, strict=True)
+                if h is None
+            ),
+            *(f"the {type(each).__name__} {each!r:.60}" for each in others if places[id(each)] is None),
+            *(["a tracer_provider or meter_provider of its own"] if engine.telemetry.has_providers else []),
+        ]
+        if not lost:
+            parts = AppParts.of(
+                engine.describe(),
+                [each for each in handlers if each is not None],
+                [place for each in engine.middleware if (place := places[id(each)]) is not None],
+                [place for each in engine.hooks.extensions if (place := places[id(each)]) is not None],
+            )
+            path, name = _main() if "__main__" in parts.modules else (None, None)
+            imports = [module for module in parts.modules if module != "__main__"]
+            here = _here(_REMADE, path=sys.path, main_path=path, main_module=name, imports=imports)
+            return msgspec.structs.replace(here, parts=parts)
+        reason = f", nor can it be made anew there: {'; '.join(lost)} cannot be imported by name"
+    raise AppReferenceError(
+        f"no module has this engine as an attribute, so no worker can find it{reason}: make it a global of its module "
+        f"(engine = ... at the top level), or {_REMEDIES}"
+    )
+
+
+def _place_of(thing: Any) -> str | None:
+    """`module:qualname` by which a worker finds it, or None."""
+    module, qualname = getattr(thing, "__module__", None), getattr(thing, "__qualname__", None)
+    if module in sys.modules and qualname:
+        found: Any = sys.modules[module]
+        for part in qualname.split("."):
+            found = getattr(found, part, None)
+        if found is thing:
+            return f"{module}:{qualname}"
+    return next(iter(_by_identity(thing)), None)
+
+
+def targets_of(engine: AppEngine) -> list[str]:
+    """Every `module:attribute` of the imported modules that is this engine; else of an object that carries it."""
+    return _by_identity(engine) or _by_attribute(engine)
 
 
 def _rank(target: str, homes: list[str]) -> tuple[bool, bool, int]:
@@ -155,7 +228,7 @@ def _modules() -> Iterator[tuple[str, dict[str, Any]]]:
             yield name, dict(vars(module))
 
 
-def _by_identity(engine: AppEngine) -> list[str]:
+def _by_identity(engine: object) -> list[str]:
     return [
         f"{name}:{attribute}"
         for name, attributes in _modules()
@@ -227,11 +300,13 @@ def _here(
 ) -> AppReference:
     return AppReference(
         target=target,
-        main_path=main_path,
+        main_path=None if main_path is None else packed(main_path),
         main_module=main_module,
         imports=tuple(imports or ()),
         # "" means the current folder, and a handler may change that.
-        sys_path=tuple(dict.fromkeys(os.path.abspath(entry) if entry == "" else entry for entry in path)),
-        cwd=os.getcwd(),
-        argv=tuple(sys.argv),
+        sys_path=tuple(
+            dict.fromkeys(packed(os.path.abspath(entry) if entry == "" else entry) for entry in path)
+        ),
+        cwd=packed(os.getcwd()),
+        argv=tuple(map(packed, sys.argv)),
     )

@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from mpdispatch.errors import DispatchError, JobInterrupt, ResultError
+from mpdispatch.execution.arrays import ArrayMet, arrays_up_to
 from mpdispatch.execution.safejson import (
     Reader,
     encode_for_people,
@@ -46,7 +47,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 def encode_result(value: Any, *, max_bytes: int) -> bytes:
     """The JSON of what a handler returned.
 
-    Dataclasses and Structs become objects, dates and the like strings.
+    Dataclasses and Structs become objects, dates and the like strings, NumPy's scalars and arrays what they hold.
 
     Raises:
         ResultError: it is no JSON (NaN, other keys than strings, an unknown type), or too large.
@@ -56,6 +57,9 @@ def encode_result(value: Any, *, max_bytes: int) -> bytes:
     try:
         written = encode_for_people(value)
         faults = lossy(value, "result", Reader.PEOPLE) if _needs_a_look(value, written) else ()
+    except ArrayMet:
+        with arrays_up_to(max_bytes):
+            return encode_result(value, max_bytes=max_bytes)
     except (TypeError, ValueError, RecursionError) as error:
         fault = unwritable(value, "result", error)
         raise ResultError(f"the result cannot be kept: {fault}; return plain data, or None") from error

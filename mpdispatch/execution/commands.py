@@ -23,6 +23,7 @@ from mpdispatch.errors import CommandFailedError, Fault, JobTimeout, PayloadErro
 from mpdispatch.execution.context import current_job
 from mpdispatch.execution.jobcontext import JobContext
 from mpdispatch.model import COMMAND_JOB, Command, Stream
+from mpdispatch.policy.names import shown
 
 __all__ = ["environment_of", "payload_of", "run_command"]
 
@@ -55,7 +56,7 @@ def environment_of(environ: Mapping[str, str], chosen: Iterable[str]) -> dict[st
     for choice in chosen:
         name, sign, value = choice.partition("=")
         if not name or "\0" in choice:
-            raise UsageError(f"--env: {choice!r} is neither NAME nor NAME=VALUE")
+            raise UsageError(f"--env: {shown(choice)} is neither NAME nor NAME=VALUE")
         if not sign and name not in environ:
             raise UsageError(f"--env: {name} is not set here; give it a value: --env {name}=...")
         taken[name] = value if sign else environ[name]
@@ -71,7 +72,7 @@ def payload_of(argv: Sequence[str], *, cwd: str, env: Mapping[str, str], max_byt
     try:
         payload = msgspec.json.encode(Command(argv=list(argv), cwd=cwd, env=dict(env)))
     except UnicodeEncodeError as error:
-        fault = Fault("", f"an argument, the folder or a variable is no valid UTF-8: {error.object!r}")
+        fault = Fault("", f"an argument, the folder or a variable is no valid UTF-8: {shown(error.object)}")
         raise PayloadError(COMMAND_JOB, [fault]) from error
     if len(payload) > max_bytes:
         text = f"the command is {len(payload):,} bytes of JSON, at most {max_bytes:,} are allowed (max_payload_bytes)"

@@ -142,6 +142,15 @@ def refuse_while_importing(call: str) -> None:
         )
 
 
+def refuse_in_handler(call: str) -> None:
+    """Raises WrongProcessError where a worker has begun to work for its supervisor."""
+    if _is_worker and _engine is not None:
+        raise WrongProcessError(
+            f"{call}() was called in a handler; a worker's jobs go into the store of its supervisor. For another one:"
+            " Engine.open(...)"
+        )
+
+
 def enter_worker() -> None:
     """Mark this process as a worker, for good. Call it before the app is imported."""
     global _is_worker

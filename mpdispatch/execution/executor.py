@@ -155,7 +155,7 @@ class Executor:
             text = f"the stored payload is {size:,} bytes, this worker takes {limit:,} (max_payload_bytes)"
             raise PayloadError(job.name, [Fault("", text)])
         definition = self._registry.find(job.name) or self._import(job.name, reference)
-        arguments = definition.signature.decode(job.payload)
+        arguments = definition.signature.decode(job.payload, job.id)
         deadline = None
         if job.timeout_us is not None:
             deadline = datetime.now(UTC) + timedelta(microseconds=job.timeout_us)

@@ -38,6 +38,11 @@ class Hooks:
         self._line: HookLine | None = None
         self._route: Route | None = None
 
+    @property
+    def extensions(self) -> tuple[Extension, ...]:
+        """As they were given."""
+        return self._extensions
+
     def subscribers(self) -> Subscribers | None:
         """Whom to tell, in this process; None: nobody wants anything."""
         metrics = self._telemetry.metrics()

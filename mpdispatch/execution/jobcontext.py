@@ -13,14 +13,16 @@ import math
 import threading
 import time
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
 from mpdispatch.errors import UsageError
+from mpdispatch.execution.arrays import is_array
 from mpdispatch.execution.output import OutputSender
 from mpdispatch.execution.safejson import printable
 from mpdispatch.model import ClaimedJob, Stream
+from mpdispatch.policy.names import shown
 
 __all__ = ["OWN_THREADS", "JobContext", "Reporter", "came_along"]
 
@@ -119,11 +121,9 @@ class JobContext:
         Raises:
             UsageError: a number is negative or not finite, or `message` is no text.
         """
-        for label, number in (("done", done), ("total", total)):
-            if number is not None and not (isinstance(number, (int, float)) and 0 <= number < math.inf):
-                raise UsageError(f"progress: {label} must be a number of zero or more, not {number!r}")
+        done, total = _amount("done", done), None if total is None else _amount("total", total)
         if message is not None and not isinstance(message, str):
-            raise UsageError(f"progress: message must be text, not {message!r}")
+            raise UsageError(f"progress: message must be text, not {shown(message)}")
         text = None if message is None else printable(message[:_MAX_TEXT_CHARS])
         data = msgspec.json.encode({"done": done, "total": total, "message": text})
         with self._lock:
@@ -241,3 +241,11 @@ def came_along(context: JobContext) -> None:
     """Into a fork that the handler made: no other thread did, and one of them may have held a lock."""
     _later.begin_anew()
     context.came_along()
+
+
+def _amount(label: str, number: Any) -> float:
+    if type(number) not in (int, float) and is_array(type(number)) and number.ndim == 0:
+        number = number.item()  # a number of NumPy's
+    if not (isinstance(number, (int, float)) and 0 <= number < math.inf):
+        raise UsageError(f"progress: {label} must be a number of zero or more, not {shown(number)}")
+    return number

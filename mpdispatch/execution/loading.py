@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 import os
 import sys
 from importlib.machinery import SourceFileLoader
 from typing import Any
 
 from mpdispatch.errors import AppImportError, AppReferenceError, DispatchError
+from mpdispatch.execution.applog import await_logging
+from mpdispatch.execution.appparts import putting_together
 from mpdispatch.execution.appref import AppEngine, AppReference, engine_of, parse_target
 from mpdispatch.execution.codec import error_info
 from mpdispatch.execution.context import rerunning_main
+from mpdispatch.execution.registry import definition_of
+from mpdispatch.execution.safejson import printable
+from mpdispatch.fstext import unpacked
 from mpdispatch.policy.names import nearest
 
 __all__ = ["load"]
@@ -21,7 +27,8 @@ __all__ = ["load"]
 def load(reference: AppReference) -> AppEngine:
     """The engine behind a reference, with the handlers of all its modules.
 
-    Makes `sys.path`, the working folder and `sys.argv` of this process those of the reference.
+    Makes `sys.path`, the working folder and `sys.argv` of this process those of the reference. Logging is the app's to
+    set up while it is imported, see `applog`.
 
     Raises:
         AppImportError: importing failed; carries the text of the traceback.
@@ -30,6 +37,7 @@ def load(reference: AppReference) -> AppEngine:
     module_name, attribute = parse_target(reference.target)
     try:
         _enter(reference)
+        await_logging()
         if reference.main_path is not None or reference.main_module is not None:
             _run_main_again(reference)
         found: Any = importlib.import_module(module_name)
@@ -38,7 +46,7 @@ def load(reference: AppReference) -> AppEngine:
     except (Exception, SystemExit) as error:
         if isinstance(error, ModuleNotFoundError) and error.name in _parents(module_name):
             # Only the app's own module is missing: a traceback would show nothing but the import system.
-            reason = f"there is no module {error.name!r} in {os.getcwd()} or on Python's path"
+            reason = f"there is no module {error.name!r} in {printable(os.getcwd())} or on Python's path"
             raise AppImportError(str(reference), reason) from error
         info = error_info(_without_importers(error))
         reason = info.message if isinstance(error, DispatchError) else str(info)
@@ -47,13 +55,49 @@ def load(reference: AppReference) -> AppEngine:
         if not hasattr(found, part):
             raise AppReferenceError(_no_attribute(found, part), app=str(reference))
         found = getattr(found, part)
-    engine = engine_of(found)
+    with putting_together(reference.parts):
+        return _engine_from(found, reference)
+
+
+def _engine_from(found: Any, reference: AppReference) -> AppEngine:
+    """The engine that was named, or that a factory makes."""
+    engine, verb = engine_of(found), "is"
+    if engine is None and callable(found) and definition_of(found) is None:
+        needed = _needed(found)
+        if not needed:
+            found, verb = _called(found, reference), "is a factory, and what it returned"
+            engine = engine_of(found)
+        elif inspect.isroutine(found) or isinstance(found, type):
+            text = f"needs arguments ({', '.join(needed)}); a factory of an app is called without any"
+            raise AppReferenceError(text, app=str(reference))
     if engine is None:
         kind = type(found).__name__
+        verb = verb if verb == "is" else f"{verb} is"
         raise AppReferenceError(
-            f"is a {kind}, neither an Engine nor an object with .engine", app=str(reference)
+            f"{verb} a {kind}, neither an Engine nor an object with .engine", app=str(reference)
         )
     return engine
+
+
+def _needed(factory: Any) -> list[str]:
+    """The arguments it cannot be called without."""
+    try:
+        parameters = inspect.signature(factory).parameters.values()
+    except (TypeError, ValueError):
+        return []  # it does not say
+    several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [each.name for each in parameters if each.default is each.empty and each.kind not in several]
+
+
+def _called(factory: Any, reference: AppReference) -> Any:
+    if inspect.iscoroutinefunction(factory):
+        raise AppReferenceError("is an async function; a factory of an app is a plain one", app=str(reference))
+    try:
+        return factory()
+    except (Exception, SystemExit) as error:
+        info = error_info(_without_importers(error))
+        reason = info.message if isinstance(error, DispatchError) else str(info)
+        raise AppImportError(str(reference), reason, info.traceback) from error
 
 
 def _parents(module: str) -> set[str]:
@@ -86,11 +130,11 @@ def _no_attribute(found: Any, name: str) -> str:
 
 def _enter(reference: AppReference) -> None:
     if reference.sys_path:
-        sys.path[:] = reference.sys_path
+        sys.path[:] = map(unpacked, reference.sys_path)
     if reference.argv:
-        sys.argv[:] = reference.argv
+        sys.argv[:] = map(unpacked, reference.argv)
     if reference.cwd is not None:
-        os.chdir(reference.cwd)
+        os.chdir(unpacked(reference.cwd))
 
 
 class _MainLoader(SourceFileLoader):
@@ -107,7 +151,7 @@ def _run_main_again(reference: AppReference) -> None:
     that what it defines finds its own module.
     """
     original = importlib.util.find_spec(reference.main_module) if reference.main_module else None
-    path = original.origin if original is not None else reference.main_path
+    path = original.origin if original is not None else reference.main_path and unpacked(reference.main_path)
     if path is None:
         raise ImportError(f"no source found for the main module {reference.main_module!r}")
     loader = _MainLoader("__mp_main__", path)

@@ -22,7 +22,7 @@ from typing import Any, Protocol, TypeAlias
 
 from mpdispatch.errors import Cancel, ConfigError, Fault, JobInterrupt, Retry, Snooze, UsageError
 from mpdispatch.execution.jobcontext import JobContext
-from mpdispatch.policy.durations import as_seconds
+from mpdispatch.policy.durations import parse_duration
 from mpdispatch.policy.names import shown
 
 __all__ = [
@@ -178,9 +178,9 @@ class Timeout:
     It is as hard as a job's own: the supervisor ends what runs longer, whatever it does.
     """
 
-    def __init__(self, seconds: float | timedelta) -> None:
+    def __init__(self, seconds: float | timedelta | str) -> None:
         try:
-            self.seconds = as_seconds(seconds)
+            self.seconds = parse_duration(seconds)
         except UsageError as error:
             raise ConfigError([Fault("Timeout", str(error))]) from None
         if not 0 < self.seconds < math.inf:

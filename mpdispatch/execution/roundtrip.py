@@ -13,8 +13,9 @@ from pathlib import PurePath
 from typing import Any
 
 from mpdispatch.errors import Fault
+from mpdispatch.execution.arrays import is_array, plain
 from mpdispatch.execution.safejson import is_model
-from mpdispatch.policy.names import shown
+from mpdispatch.policy.names import cut, shown
 
 __all__ = ["changed"]
 
@@ -37,6 +38,8 @@ def changed(value: Any, came_back: Any, path: str) -> list[Fault]:
     stack: list[tuple[Any, Any, str]] = [(value, came_back, path)]
     while stack and len(found) < _MAX_FAULTS:
         old, new, where = stack.pop()
+        if is_array(type(old)):
+            old = plain(old)
         names = _fields(new)
         if isinstance(old, Mapping) and isinstance(new, Mapping):
             found += _lost_keys(old, new, where)
@@ -89,12 +92,12 @@ def _lost_keys(old: Mapping[Any, Any], new: Mapping[Any, Any], where: str) -> It
     else:
         for before, after in zip(old, new, strict=True):
             if before not in new and not isinstance(before, str) and isinstance(after, str):
-                yield Fault(where, f"the key {before!r} would become a string; use strings as keys")
+                yield Fault(where, f"the key {shown(before)} would become a string; use strings as keys")
 
 
 def _unknown(old: Mapping[Any, Any], names: Mapping[str, Any], where: str) -> Iterator[Fault]:
-    known = ", ".join(map(str, names)) or "none"
-    return (Fault(where, f"has no field {key!r}; it has: {known}") for key in old if key not in names)
+    known = cut(", ".join(map(str, names)), 500) or "none"
+    return (Fault(where, f"has no field {shown(key)}; it has: {known}") for key in old if key not in names)
 
 
 def _is_same(old: Any, new: Any) -> bool:

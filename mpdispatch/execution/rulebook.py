@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Protocol
 
 from mpdispatch.clock import SECOND_US
 from mpdispatch.execution.describe import AppDescription
-from mpdispatch.execution.registry import Registry
+from mpdispatch.execution.findable import refuse_absent
+from mpdispatch.execution.registry import JobDefinition, Registry
 from mpdispatch.model import COMMAND_JOB
 from mpdispatch.policy.backoff import DEFAULT, BackoffSpec
 
@@ -42,6 +44,23 @@ class LiveRulebook:
 
     def __init__(self, registry: Registry, backoff: BackoffSpec | None = None) -> None:
         self._registry, self._backoff = registry, backoff
+        self._found: frozenset[str] | None = None
+
+    def learn(self, found: Iterable[str] | None) -> None:
+        """These handlers workers have come by when they imported the app. None: there are no workers any more.
+
+        Raises:
+            RegistrationError: there is one that they neither have nor can import.
+        """
+        self._found = None if found is None else frozenset(found)
+        if self._found is not None:
+            refuse_absent(self._registry.definitions(), self._found)
+
+    def refuse_absent(self, definition: JobDefinition) -> None:
+        """Raises RegistrationError, if there are workers and they can never find this nested function."""
+        # Others are not in their module yet when they are registered by a decorator.
+        if self._found is not None and "<" in getattr(definition.function, "__qualname__", ""):
+            refuse_absent([definition], self._found)
 
     def names(self) -> frozenset[str]:
         return self._registry.names()

@@ -15,6 +15,8 @@ from typing import Any
 import msgspec
 
 from mpdispatch.errors import Fault
+from mpdispatch.execution.arrays import is_array, is_plain_array, plain, remedy_for
+from mpdispatch.policy.names import cut, shown
 
 __all__ = [
     "HOOKED_TYPES",
@@ -60,14 +62,18 @@ def is_model(kind: object) -> bool:
 
 
 def enc_hook(value: Any) -> Any:
-    """How msgspec writes what it does not know itself: paths as strings, pydantic models so that they read it."""
+    """How msgspec writes what it does not know itself: paths as strings, pydantic models so that they read it, NumPy's
+    arrays as lists (inside `arrays_up_to`, else ArrayMet).
+    """
     if isinstance(value, PurePath):
         return str(value)
     if is_model(type(value)):
         return value.model_dump(mode="json", by_alias=True, round_trip=True)
     kind = type(value)
+    if is_array(kind):
+        return plain(value)
     known = f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
-    raise TypeError(f"a value of type {known} cannot be written as JSON")
+    raise TypeError(f"a value of type {known} cannot be written as JSON{remedy_for(kind)}")
 
 
 def _enc_hook_for_people(value: Any) -> Any:
@@ -157,7 +163,7 @@ def lossy(value: Any, path: str, reader: Reader) -> list[Fault]:
     """What JSON would not keep of a value that `encode` accepted, each by its path; at most about ten.
 
     >>> [str(fault) for fault in lossy({"a": [1.0, float("inf")]}, "x", Reader.UNTYPED)]
-    ['x.a[1]: inf cannot be written as JSON']
+    ['x.a[1]: inf cannot be written as JSON; use None or text for it']
     """
     found: list[Fault] = []
     # to_builtins unfolds dataclasses, Structs and the like, and leaves NaN and keys as they are.
@@ -174,10 +180,13 @@ def lossy(value: Any, path: str, reader: Reader) -> list[Fault]:
             stack.extend((child, name, depth + 1) for child, name in _children(item, where))
         elif isinstance(item, float):
             if not math.isfinite(item):
-                found.append(Fault(where, f"{item} cannot be written as JSON"))
+                found.append(Fault(where, f"{item} cannot be written as JSON; use None or text for it"))
         elif not isinstance(item, (str, int, type(None))):
             # Only an untyped reader comes here: to_builtins leaves nothing else.
-            found.append(_unreadable(item, where))
+            if is_array(type(item)) and is_plain_array(item):
+                stack.append((plain(item), where, depth))
+            else:
+                found.append(_unreadable(item, where))
     return found
 
 
@@ -192,7 +201,7 @@ def _unreadable(item: Any, where: str) -> Fault:
 def _children(item: Any, where: str) -> Iterator[tuple[Any, str]]:
     if isinstance(item, dict):
         for key, child in item.items():
-            yield child, f"{where}.{key}" if isinstance(key, str) else f"{where}[{key!r}]"
+            yield child, f"{where}.{cut(key)}" if isinstance(key, str) else f"{where}[{shown(key)}]"
     else:
         for index, child in enumerate(item):
             yield child, f"{where}[{index}]"
@@ -201,7 +210,7 @@ def _children(item: Any, where: str) -> Iterator[tuple[Any, str]]:
 def _changed_keys(item: dict[Any, Any], where: str) -> Iterator[Fault]:
     for key in item:
         if not isinstance(key, str):
-            yield Fault(where, f"the key {key!r} would become a string; use strings as keys")
+            yield Fault(where, f"the key {shown(key)} would become a string; use strings as keys")
 
 
 def printable(text: str) -> str:

@@ -7,6 +7,7 @@ types of the signature: what the worker will see is what was checked.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -20,6 +21,7 @@ from mpdispatch.execution.annotations import (
     parameters_of,
     type_info,
 )
+from mpdispatch.execution.arrays import ArrayMet, arrays_up_to
 from mpdispatch.execution.defaults import fill_defaults, has_defaults
 from mpdispatch.execution.roundtrip import changed
 from mpdispatch.execution.safejson import (
@@ -31,7 +33,7 @@ from mpdispatch.execution.safejson import (
     lossy,
     unwritable,
 )
-from mpdispatch.policy.names import nearest, shown
+from mpdispatch.policy.names import cut, nearest, shown
 
 __all__ = ["OPTION_NAMES", "Signature"]
 
@@ -39,6 +41,8 @@ OPTION_NAMES = frozenset(
     ("queue", "priority", "run_at", "delay", "max_retries", "timeout", "idempotency_key", "connection")
 )
 """What goes through `options`, for those who give it to `enqueue`."""
+
+_UNKNOWN_SHOWN = 20
 
 _PLAIN = frozenset({str, bool, type(None)})
 
@@ -72,6 +76,8 @@ class Signature:
     def encode(self, args: Sequence[Any], kwargs: Mapping[str, Any], *, max_bytes: int) -> bytes:
         """The payload of a call: a JSON object of the arguments given (defaults are not stored).
 
+        NumPy's scalars and arrays are kept as what they hold.
+
         Raises:
             PayloadError: names every argument that is unknown, missing, given twice or of the wrong type, that
                 JSON cannot keep (NaN, other keys than strings, half surrogates, depth over 200), or that
@@ -81,6 +87,9 @@ class Signature:
         try:
             payload = encode(given)
             arguments = self._decode(payload)
+        except ArrayMet:
+            with arrays_up_to(max_bytes):
+                return self.encode((), given, max_bytes=max_bytes)
         except Exception:  # noqa: BLE001 - the user's classes are built here and may raise anything
             faults = self._explain(given) or [Fault("", "these arguments cannot be written as JSON")]
             raise PayloadError(self.job_name, faults) from None
@@ -137,7 +146,8 @@ class Signature:
 
     def _explain(self, given: Mapping[str, Any]) -> list[Fault]:
         """Everything wrong with these arguments. Slow: tries each of them by itself."""
-        faults = [Fault(name, self._unknown(name)) for name in given if name not in self.names]
+        unknown = islice((name for name in given if name not in self.names), _UNKNOWN_SHOWN)
+        faults = [Fault(cut(name), self._unknown(name)) for name in unknown]
         faults += [Fault(name, "is missing") for name in self._required if name not in given]
         for name, decoder in self._decoders.items():
             if name in given and (fault := self._misfit(name, decoder, given[name])):
@@ -146,7 +156,7 @@ class Signature:
         return faults
 
     def _unknown(self, name: str) -> str:
-        near = nearest(str(name), self.names)
+        near = nearest(cut(name, 200), self.names)
         hint = f"did you mean {near}? " if near else ""
         if not near and name in OPTION_NAMES:
             hint = f"options of a job are set by .options({name}=...).enqueue(...); "
@@ -162,7 +172,7 @@ class Signature:
             decoder.decode(written)
         except Exception as error:  # noqa: BLE001 - __post_init__ of the user's classes may raise anything
             # "Expected `int`, got `str` - at `$.x`": `$` is the argument itself, and its name stands before.
-            text, _, place = str(error).partition(" - at `$")
+            text, _, place = fault_of_encoding(error).partition(" - at `$")
             place = place.removesuffix("`")
             if text.startswith("Invalid enum value") and (choices := choices_of(self._infos[name])):
                 text += f"; allowed: {choices}"
@@ -173,8 +183,10 @@ class Signature:
 
     # ---------------------------------------------------------------- worker side
 
-    def decode(self, payload: bytes) -> dict[str, Any]:
+    def decode(self, payload: bytes, job_id: int | None = None) -> dict[str, Any]:
         """The keyword arguments to call the handler with, typed as its signature says.
+
+        The payload may be anything: `job_id` says in whose row it was found, for the message.
 
         Raises:
             PayloadError: the payload does not fit: it was stored by hand, or for an older handler.
@@ -182,18 +194,21 @@ class Signature:
         try:
             arguments = self._decode(payload)
         except Exception as error:  # noqa: BLE001 - as in encode
-            raise PayloadError(self.job_name, self._explain_stored(payload, error)) from None
+            raise PayloadError(self.job_name, self._explain_stored(payload, error, job_id)) from None
         for name in self._to_fill:
             fill_defaults(getattr(arguments, name))
         unset = msgspec.UNSET
         return {name: value for name in self.names if (value := getattr(arguments, name)) is not unset}
 
-    def _explain_stored(self, payload: bytes, error: Exception) -> list[Fault]:
+    def _explain_stored(self, payload: bytes, error: Exception, job_id: int | None) -> list[Fault]:
+        where = "the stored payload" if job_id is None else f"the payload of job {job_id} in the store"
         try:
             given = msgspec.json.decode(payload, type=dict[str, msgspec.Raw])
-        except (msgspec.DecodeError, ValueError, RecursionError):
-            return [Fault("", f"the stored payload is no JSON object: {error}")]
-        return self._explain(given) or [Fault("", str(error))]
+        except (msgspec.DecodeError, ValueError) as why:
+            return [Fault("", f"{where} is no JSON object: {why if payload else 'it is empty'}")]
+        except RecursionError as why:
+            return [Fault("", f"{where} {fault_of_encoding(why)}")]
+        return self._explain(given) or [Fault("", fault_of_encoding(error))]
 
 
 def _too_large(given: Mapping[str, Any], size: int, max_bytes: int) -> Fault:

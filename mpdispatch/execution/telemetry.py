@@ -62,8 +62,14 @@ class Telemetry:
         named_meters = (each.meter_provider for each in middleware if isinstance(each, Metrics))
         self._tracer_provider = _first(tracer_provider, *named_tracers)
         self._meter_provider = _first(meter_provider, *named_meters)
+        self._was_told = self._tracer_provider is not None or self._meter_provider is not None
         self._tracer: Any = None
         self._metrics: JobMetrics | None = None
+
+    @property
+    def has_providers(self) -> bool:
+        """Whether it was told a provider, and not only finds the global ones."""
+        return self._was_told
 
     # -- traces -----------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from mpdispatch.engine import Engine
 from mpdispatch.extension.requests import ASGIApp
+from mpdispatch.store.httptoken import HttpToken
 from mpdispatch.web import Access, web_app
 
 __all__ = ["api_of"]
@@ -16,6 +17,7 @@ __all__ = ["api_of"]
 def api_of(
     engine: Engine,
     *,
+    own_token: HttpToken,
     token: str | None,
     auth: Any,
     allow_anonymous: bool,
@@ -23,5 +25,5 @@ def api_of(
     lifespan: Callable[[Any], AbstractAsyncContextManager[None]],
 ) -> ASGIApp:
     """The app to mount, or to serve by itself: then it starts and stops the extension."""
-    access = Access(token=token, auth=auth, allow_anonymous=allow_anonymous)
+    access = Access(own_token=own_token, token=token, auth=auth, allow_anonymous=allow_anonymous)
     return web_app(engine, access, health=health, lifespan=lifespan)

@@ -16,31 +16,20 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 
-from mpdispatch.clock import SystemClock
 from mpdispatch.dispatcher import Dispatcher
-from mpdispatch.errors import DispatchError, StoreError
+from mpdispatch.errors import DispatchError, StoreError, StorePermission
 from mpdispatch.extension.lockfile import SupervisorLock
 from mpdispatch.ids import ProcessId, boot_id, pid_namespace, process_id, process_start
 from mpdispatch.model import PeerSupervisor
-from mpdispatch.policy.lease import PeerVerdict
 from mpdispatch.policy.staffing import boot_backoff_s
-from mpdispatch.pool.peers import verdict_on
-from mpdispatch.store.base import Store
+from mpdispatch.pool.peers import living_supervisors
+from mpdispatch.private import NotPrivateError
 
 __all__ = ["Election", "living_supervisors"]
 
 LOOK_EVERY_S = 0.5
 _PATIENT_S = 30.0
-
-
-def living_supervisors(store: Store) -> list[PeerSupervisor]:
-    """The registered supervisors of a store that live, ours included. Raises StoreError."""
-    ledger = store.ledger()
-    try:
-        now = SystemClock().now()
-        return [p for p in store.supervisors() if verdict_on(p, ledger.side_dir, now) is PeerVerdict.ALIVE]
-    finally:
-        ledger.close()
+_PAUSE_S = 0.05
 
 
 class Election:
@@ -49,6 +38,7 @@ class Election:
     def __init__(self, dispatcher: Dispatcher, log: logging.Logger) -> None:
         self._dispatcher, self._store, self._log = dispatcher, dispatcher.store, log
         self._lock = SupervisorLock(self._store.ledger().side_dir) if self._store.is_shared else None
+        self._held = contextlib.ExitStack()
         self._me = process_id()
         self._failures = 0
         self._not_before = 0.0
@@ -63,6 +53,8 @@ class Election:
 
         Raises what keeps it from supervising, if it should now: DispatchError.
         """
+        # Whoever supervises meanwhile: this process takes over from there.
+        self._held.enter_context(self._dispatcher.hold_store())
         try:
             self._step()
         except BaseException:
@@ -75,12 +67,26 @@ class Election:
         """Supervise no more. Raises what had ended the supervisor, if an error did."""
         self._is_stopping = True
         os.write(self._write, b"!")
-        self._thread.join()
         try:
-            self._dispatcher.stop(timeout_s)
+            self._stop_for_good(timeout_s)
         finally:
             self._let_go()
             self._close()
+
+    def _stop_for_good(self, timeout_s: float | None) -> None:
+        """Its thread may be starting the dispatcher just now, which takes long, or be about to."""
+        error: DispatchError | None = None
+        while True:
+            may_start = self._thread.is_alive()
+            try:
+                self._dispatcher.stop(timeout_s)
+            except DispatchError as ended:
+                error = ended
+            if not may_start:
+                break
+            self._thread.join(_PAUSE_S)
+        if error is not None:
+            raise error
 
     # ---------------------------------------------------------------- the thread
 
@@ -98,6 +104,10 @@ class Election:
         """One look, and what follows from it."""
         if not self._has_lock():
             self.trouble = None  # Another is in charge; nothing is wrong here.
+            if self._dispatcher.is_supervising:
+                # The lock's folder was removed, and it was quicker to lock what is there now.
+                self._log.info("another process is to supervise this store; handing over to it")
+                self._dispatcher.stop()
             return
         if time.monotonic() < self._not_before:
             return
@@ -117,6 +127,8 @@ class Election:
             return True
         try:
             return self._lock.try_acquire()
+        except NotPrivateError as error:
+            raise StorePermission(self._store.location, f"its lock file cannot be trusted: {error}") from error
         except OSError as error:
             raise StoreError(self._store.location, f"its lock file: {error}") from error
 
@@ -174,6 +186,7 @@ class Election:
             self._lock.release()
 
     def _close(self) -> None:
+        self._held.close()
         os.close(self._read)
         os.close(self._write)
 

@@ -9,14 +9,14 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, cast
 
 from mpdispatch.config import QueueConfig
 from mpdispatch.configfile import Effective, effective
 from mpdispatch.dispatcher import Dispatcher
 from mpdispatch.engine import Engine
 from mpdispatch.engine.parts import Parts, listed
-from mpdispatch.errors import ConfigError, Fault, UsageError
+from mpdispatch.errors import ConfigError, Fault, StoreError, UsageError
 from mpdispatch.execution.context import in_worker
 from mpdispatch.execution.middleware import Middleware
 from mpdispatch.extension.lifecycle import Lifecycle
@@ -27,6 +27,7 @@ from mpdispatch.hooks import Extension
 from mpdispatch.policy.backoff import BackoffSpec
 from mpdispatch.policy.names import shown
 from mpdispatch.store.base import Store
+from mpdispatch.store.httptoken import HttpToken
 
 __all__ = ["DispatchExtension"]
 
@@ -44,7 +45,8 @@ class DispatchExtension:
         app = FastAPI()
         ext.install(app)
 
-    Making one opens no store. It must be an attribute of a module: workers import the app to find its handlers.
+    Making one opens no store. Workers import the app to find its handlers: it must be an attribute of a module, or all its
+    handlers, middleware and extensions must be.
 
     Args:
         store: a store, a path or a URL. Without one: the grove database, the grove KV store, else memory (warns).
@@ -61,8 +63,9 @@ class DispatchExtension:
         require_config: it is an error if there is none.
         supervise: `True`: this process does. `False`: it only enqueues. `"auto"` (default): one of all extensions on
             the store does, and none while another supervisor lives.
-        token, auth, allow_anonymous: who is served besides this machine itself: bearers of the token, those that
-            `auth(request)` (may be async) says yes to, everybody.
+        token, auth, allow_anonymous: who is served: bearers of the token, those that `auth(request)` (may be async) says
+            yes to, everybody. Without any of these: bearers of the store's own token (`mpdispatch token` prints it),
+            from this machine.
         switch_to_wal: whether a database of the application is switched to write-ahead logging. Default: True.
 
     Raises:
@@ -112,7 +115,7 @@ class DispatchExtension:
         }
         explicit = {name: value for name, value in given.items() if value is not None}
         parts, faults = _parts(backoff, middleware, extensions)
-        faults += _access_faults(token, auth)
+        faults += _access_faults(token, auth, allow_anonymous)
         self.settings = _settings(explicit, config_file, require_config, faults)
         # Workers import the app as well; its owner is told once.
         level = logging.DEBUG if in_worker() else logging.WARNING
@@ -132,6 +135,8 @@ class DispatchExtension:
             meter_provider=meter_provider,
         )
         self._access: dict[str, Any] = {"token": token, "auth": auth, "allow_anonymous": allow_anonymous}
+        self._asks_own_token = token is None and auth is None and not allow_anonymous
+        self._own_token = HttpToken(store_found)
         self._life = Lifecycle(
             self._engine,
             migrates=not self.settings.others["disable_migrate"],
@@ -155,6 +160,19 @@ class DispatchExtension:
         return self._engine.dispatcher.store
 
     @property
+    def token(self) -> str | None:
+        """What the routes ask for: `token=`, or else the store's own. None: no token (`auth=`, `allow_anonymous=True`).
+
+        The store's own is made if there is none; blocks on the disk the first time.
+
+        Raises:
+            StoreError: there is no store, or the token cannot be read or made.
+        """
+        if self._asks_own_token:
+            return self._own_token.value()
+        return cast(str | None, self._access["token"])
+
+    @property
     def base_path(self) -> str:
         """Where the routes are mounted."""
         return str(self.settings.others["base_path"])
@@ -173,8 +191,20 @@ class DispatchExtension:
             UsageError: it is started already.
         """
         self._life.start()
+        if self._api is not None and self._asks_own_token and not in_worker():
+            self._make_token()
 
-    def stop(self, timeout: float | timedelta | None = None) -> None:
+    def _make_token(self) -> None:
+        """Now, for whoever is to come. Not worth the app: the routes say what is wrong as long as there is none."""
+        try:
+            self._own_token.value()
+        except StoreError as error:
+            _log.error("the HTTP API serves nobody yet", extra={"error": str(error)})
+            return
+        if not self.store.is_shared:  # `mpdispatch token` cannot look into the memory of this process.
+            _log.warning("the HTTP API asks for the token in %s", self._own_token.path)
+
+    def stop(self, timeout: float | timedelta | str | None = None) -> None:
         """Supervise no more, as `Dispatcher.stop`, and close the store; whoever uses it next opens it anew.
 
         Does nothing if not started.
@@ -196,6 +226,7 @@ class DispatchExtension:
     def health(self) -> dict[str, Any]:
         """How things are: `status` is `ok` or `failing`, then `error` says why. Blocks; never raises a DispatchError.
 
+        Failing is also: jobs wait, and no supervisor lives that could run them (one has died, or that lasts for 10 s).
         Beside these: `store`, `supervises` (this process does) and `supervisors` (living ones of the store).
         """
         return self._life.health()
@@ -253,7 +284,13 @@ class DispatchExtension:
                 raise UsageError(
                     f"the routes need {missing}: pip install 'mpdispatch[http]', or disable_routes=True"
                 ) from error
-            self._api = api_of(self._engine, **self._access, health=self.health, lifespan=self.lifespan)
+            self._api = api_of(
+                self._engine,
+                own_token=self._own_token,
+                **self._access,
+                health=self.health,
+                lifespan=self.lifespan,
+            )
         return self._api
 
 
@@ -283,7 +320,7 @@ def _parts(
     return parts, []
 
 
-def _access_faults(token: object, auth: object) -> list[Fault]:
+def _access_faults(token: object, auth: object, allow_anonymous: object) -> list[Fault]:
     faults = []
     # An empty token is what an unset variable looks like: it must not open the door.
     if token is not None and not (
@@ -292,4 +329,7 @@ def _access_faults(token: object, auth: object) -> list[Fault]:
         faults.append(Fault("token", "must be ASCII text, not empty and without blanks around it"))
     if auth is not None and not callable(auth):
         faults.append(Fault("auth", f"must be a function of the request, not {shown(auth)}"))
+    # "no" and "0" are true: what an unset or negative variable looks like must not open the door either.
+    if not isinstance(allow_anonymous, bool):
+        faults.append(Fault("allow_anonymous", f"must be True or False, not {shown(allow_anonymous)}"))
     return faults

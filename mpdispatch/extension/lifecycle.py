@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,7 +18,8 @@ from mpdispatch.execution.context import (
     release_current_engine,
     set_current_engine,
 )
-from mpdispatch.policy.durations import as_seconds
+from mpdispatch.extension.attendance import Attendance
+from mpdispatch.policy.durations import duration_of
 
 if TYPE_CHECKING:
     from mpdispatch.extension.election import Election
@@ -25,13 +28,19 @@ __all__ = ["Lifecycle"]
 
 
 class Lifecycle:
-    """The life of an extension in this process. Safe from any thread."""
+    """The life of an extension in this process. Safe from any thread, and from signal handlers."""
 
     def __init__(
         self, engine: Engine, *, migrates: bool, supervise: bool | Literal["auto"], log: logging.Logger
     ) -> None:
         self._engine, self._migrates, self._how, self._log = engine, migrates, supervise, log
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        """Held while it starts and while it stops; reentrant, for a signal handler may call `stop` in the middle."""
+        self._is_changing = self._is_starting = False
+        self._is_unwanted = False
+        """Whether `stop` was called since it began to start."""
+        engine.dispatcher.is_unwanted = lambda: self._is_starting and self._is_unwanted
+        self._attendance = Attendance()
         self._is_started = False
         self._election: Election | None = None
 
@@ -40,14 +49,27 @@ class Lifecycle:
         if in_worker():
             leave_main_at_work()
             return
-        with self._lock:
+        with self._alone():
             if self._is_started:
                 raise UsageError("this extension is started already; stop() it first")
+            self._is_unwanted = False
+            self._is_starting = True
             self._engine.store.check(create=self._migrates)
-            if self._how is not False:
+            if self._how is not False and not self._is_unwanted:
                 self._supervise()
             set_current_engine(self._engine)
             self._is_started = True
+            if self._is_unwanted:
+                self._end(None)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        with self._lock:
+            self._is_changing = True
+            try:
+                yield
+            finally:
+                self._is_changing = self._is_starting = False
 
     def _supervise(self) -> None:
         try:
@@ -60,27 +82,38 @@ class Lifecycle:
             return
         from mpdispatch.extension.election import Election  # supervises, which a worker never does
 
-        election = Election(self._engine.dispatcher, self._log)
-        election.start()
-        self._election = election
+        self._election = election = Election(self._engine.dispatcher, self._log)
+        try:
+            election.start()
+        except BaseException:
+            self._election = None
+            raise
 
-    def stop(self, timeout: float | timedelta | None = None) -> None:
+    def stop(self, timeout: float | timedelta | str | None = None) -> None:
         """See `DispatchExtension.stop`."""
-        timeout_s = None if timeout is None else as_seconds(timeout)
+        timeout_s = None if timeout is None else duration_of("timeout", timeout)
+        self._is_unwanted = True
+        if self._is_starting:
+            self._engine.dispatcher.stop(timeout_s)
         with self._lock:
-            if not self._is_started:
-                return
-            self._is_started = False
-            release_current_engine(self._engine)
-            election, self._election = self._election, None
-            try:
-                if election is not None:
-                    election.stop(timeout_s)
-                else:
-                    self._engine.dispatcher.stop(timeout_s)
-            finally:
-                # Nobody else does where a server ends by a signal; and who closes last brings the log into the file.
-                self._engine.store.close_all()
+            if self._is_changing:
+                return  # A signal handler is here; what it has interrupted sees to the rest.
+            with self._alone():
+                if self._is_started:
+                    self._end(timeout_s)
+
+    def _end(self, timeout_s: float | None) -> None:
+        self._is_started = False
+        release_current_engine(self._engine)
+        election, self._election = self._election, None
+        try:
+            if election is not None:
+                election.stop(timeout_s)
+            else:
+                self._engine.dispatcher.stop(timeout_s)
+        finally:
+            # Nobody else does where a server ends by a signal; and who closes last brings the log into the file.
+            self._engine.store.close_all()
 
     def health(self) -> dict[str, Any]:
         """See `DispatchExtension.health`."""
@@ -92,6 +125,8 @@ class Lifecycle:
         try:
             store.check()
             living = len(living_supervisors(store))
+            if error is None:
+                error = self._attendance.trouble(store, living)
         except DispatchError as problem:
             error = str(problem)
         return {

@@ -12,6 +12,7 @@ import weakref
 from pathlib import Path
 
 from mpdispatch.ids import ProcessId, process_id
+from mpdispatch.private import open_private
 from mpdispatch.store.sqlite.lock import open_beside
 
 __all__ = ["SupervisorLock"]
@@ -34,7 +35,9 @@ class SupervisorLock:
     def try_acquire(self) -> bool:
         """Whether we hold it now. Raises OSError if the file cannot be opened or written; then we do not."""
         if self._fd >= 0:
-            return True
+            if os.fstat(self._fd).st_nlink:
+                return True
+            self.release()  # Somebody has removed the folder: the next one locks another file.
         me = process_id()
         fd = open_beside(self._folder, NAME, os.O_RDWR | os.O_CREAT)
         try:
@@ -53,7 +56,8 @@ class SupervisorLock:
     def holder(self) -> ProcessId | None:
         """Who took it last, for as far as that can be read: it may have ended since."""
         try:
-            pid, start = (self._folder / NAME).read_text().split()
+            with open(open_private(self._folder / NAME, os.O_RDONLY)) as file:
+                pid, start = file.read().split()
             return ProcessId(int(pid), int(start))
         except (OSError, ValueError):
             return None

@@ -5,6 +5,7 @@ from mpdispatch.model.commands import COMMAND_JOB, RESERVED_PREFIX, Command
 from mpdispatch.model.dead_letters import DeadLetter
 from mpdispatch.model.job import (
     TERMINAL_STATES,
+    UNREADABLE,
     Attempt,
     Cause,
     ClaimedJob,
@@ -39,6 +40,7 @@ __all__ = [
     "KEPT_BYTES",
     "RESERVED_PREFIX",
     "TERMINAL_STATES",
+    "UNREADABLE",
     "Aborted",
     "Answer",
     "Attempt",

@@ -21,6 +21,8 @@ class ClaimFacts(msgspec.Struct, frozen=True, kw_only=True):
     buckets: Mapping[str, int]
     """Per rate-limited queue: boottime (µs) at which its next token would be due (see policy.rate)."""
     paused: frozenset[str]
+    ready: int | None = None
+    """Workers that can begin a job at once; None: as many as there are slots."""
 
 
 class ClaimPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,6 +35,9 @@ class ClaimPlan(msgspec.Struct, frozen=True, kw_only=True):
     per_queue: Mapping[str, int]
     next_token_us: int | None = None
     """Boottime at which the first rate-limited queue that now has none gets a token."""
+    ready: int | None = None
+    """Jobs of rate-limited queues only among the first so many of a claim, so that each is begun at once: its token
+    is charged now. None: anywhere."""
 
 
 class Planner(Protocol):

@@ -11,6 +11,7 @@ import msgspec
 
 __all__ = [
     "TERMINAL_STATES",
+    "UNREADABLE",
     "Attempt",
     "Cause",
     "ClaimedJob",
@@ -42,6 +43,10 @@ class JobState(StrEnum):
 
 
 TERMINAL_STATES = frozenset({JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED})
+
+
+UNREADABLE = "UnreadableJob"
+"""The type of the error of a job whose row cannot be read: somebody wrote to the store by other ways than ours."""
 
 
 class Cause(StrEnum):
@@ -147,6 +152,13 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     max_rss_bytes: int | None
     created: bool = True
     """False if `enqueue` found an older job under the same idempotency key."""
+
+    def __repr__(self) -> str:
+        """What tells it from others, not all of it: a payload may be a megabyte."""
+        return (
+            f"Job(id={self.id}, name={self.name!r}, queue={self.queue!r}, state={self.state.value!r},"
+            f" attempt={self.attempt})"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,6 +20,9 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
     concurrency: int
     app: str
     version: str
+    token: str = ""
+    """What the environment of its workers is marked with, to find them by when it is gone; `""`: of a supervisor of
+    schema version 1. Not shown to anybody."""
 
 
 class PeerSupervisor(Registration, frozen=True, kw_only=True):
@@ -34,3 +37,5 @@ class PeerSupervisor(Registration, frozen=True, kw_only=True):
     """Wall time until which its jobs are its own, for observers on another host or boot."""
     lease_until_boot_us: int
     """The same on the boottime clock of `boot_id`."""
+    unreadable: str = ""
+    """What of its row cannot be read, if so. It has no lease then, if that concerns whether it lives."""

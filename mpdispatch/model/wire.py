@@ -27,6 +27,7 @@ __all__ = [
 ]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EARLIEST, _LATEST = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)
 
 
 def time_to_json(moment: datetime | None) -> str | None:
@@ -78,8 +79,11 @@ def json_from_text(text: str | bytes) -> Any:
 
 
 def moment_of(us: int) -> datetime:
-    """Microseconds since the epoch as an aware datetime."""
-    return _EPOCH + timedelta(microseconds=us)
+    """Microseconds since the epoch as an aware datetime; the first or last one there is, if that is out of its range."""
+    try:
+        return _EPOCH + timedelta(microseconds=us)
+    except OverflowError:
+        return _LATEST if us > 0 else _EARLIEST
 
 
 def error_to_json(error: ErrorInfo | None) -> dict[str, str] | None:

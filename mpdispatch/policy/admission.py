@@ -62,7 +62,12 @@ class Admission:
         object.__setattr__(self, "_registered", _listed((self.known or frozenset()) - {COMMAND_JOB}))
 
     def plan(self, slots: int, facts: ClaimFacts) -> ClaimPlan:
-        """At most `slots` jobs, and of each queue what its limits leave; full and paused queues are absent."""
+        """At most `slots` jobs, and of each queue what its limits leave; full and paused queues are absent.
+
+        A job of a rate-limited queue costs its token at the claim, so no more of them are claimed than workers are
+        ready: a rate holds over starts. `per_queue` says for how many there are tokens all the same: those that want
+        for nothing but a worker are told by the store (`Turn.held_back`).
+        """
         per_queue: dict[str, int] = {}
         next_token_us: int | None = None
         for queue in self.queues:
@@ -81,7 +86,8 @@ class Admission:
             if free > 0:
                 per_queue[queue] = free
         total = min(max(slots, 0), sum(per_queue.values()))
-        return ClaimPlan(total=total, per_queue=per_queue, next_token_us=next_token_us)
+        ready = None if facts.ready is None or not self._rates else max(0, min(facts.ready, slots))
+        return ClaimPlan(total=total, per_queue=per_queue, next_token_us=next_token_us, ready=ready)
 
     def charge(self, facts: ClaimFacts, taken: Mapping[str, int]) -> Mapping[str, int]:
         """The new bucket value of each rated queue that jobs were taken from; the others are not named.

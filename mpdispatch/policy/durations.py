@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import math
-import re
 from datetime import timedelta
 
+from mpdispatch.clock import seconds_of_text
 from mpdispatch.errors import UsageError
 from mpdispatch.policy.names import shown
 
-__all__ = ["MAX_DURATION_S", "as_seconds", "parse_duration"]
+__all__ = ["MAX_DURATION_S", "as_seconds", "duration_of", "parse_duration"]
 
 MAX_DURATION_S = 100 * 365 * 86_400.0
 """A hundred years: added to any `now` it still is a date and fits 64 bits of microseconds."""
 
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
-_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
-_TEXT = re.compile(rf"(?:{_PART.pattern})+")
-_PLAIN = re.compile(r"[0-9]+(?:\.[0-9]+)?|\.[0-9]+")
+
+_TEXT = "a duration such as '250ms', '30s', '5m' or '2h'"
 
 
 def as_seconds(value: object) -> float:
@@ -54,11 +52,19 @@ def parse_duration(value: object) -> float:
     Raises:
         UsageError: it is none of these, negative, NaN or infinite, or longer than a hundred years.
     """
-    if not isinstance(value, str):
+    if isinstance(value, int | float | timedelta) and not isinstance(value, bool):
         return as_seconds(value)
-    text = value.strip()
-    if _PLAIN.fullmatch(text):
-        return as_seconds(float(text))
-    if not _TEXT.fullmatch(text):
-        raise UsageError(f"must be a duration such as '250ms', '30s', '5m' or '2h', not {shown(value)}")
-    return as_seconds(sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text)))
+    if not isinstance(value, str):
+        raise UsageError(f"must be seconds, a timedelta or {_TEXT}, not {shown(value)}")
+    seconds = seconds_of_text(value)
+    if seconds is None:
+        raise UsageError(f"must be {_TEXT}, not {shown(value)}")
+    return as_seconds(seconds)
+
+
+def duration_of(field: str, value: object) -> float:
+    """As `parse_duration`; the error names the field."""
+    try:
+        return parse_duration(value)
+    except UsageError as error:
+        raise UsageError(f"{field}: {error}") from None

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from mpdispatch.errors import UsageError
 
-__all__ = ["MAX_NAME_CHARS", "check_name", "nearest", "shown"]
+__all__ = ["MAX_NAME_CHARS", "check_name", "cut", "nearest", "shown"]
 
 MAX_NAME_CHARS = 200
 
@@ -18,16 +18,51 @@ _REFUSED = re.compile("[\0-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029]")
 
 
 def shown(value: object, limit: int = 60) -> str:
-    """`repr(value)`, cut to `limit` characters: a bad value may be a megabyte of text.
+    """`repr(value)`, cut to `limit` characters: a bad value may be a megabyte of text, or a list of lists without end.
 
-    >>> shown("x" * 100, limit=10)
-    "'xxxxxxxx…"
+    >>> shown("x" * 100, limit=10), shown([["x" * 100] * 100] * 100, limit=10)
+    ("'xxxxxxxx…", "[['xxxxxx…")
     """
     try:
-        text = repr(value[: limit + 1] if isinstance(value, str | bytes) else value)
+        text = _repr(value, limit + 1)
     except ValueError:  # an integer past sys.get_int_max_str_digits() has no text
         text = f"a huge {type(value).__name__}"
+    return cut(text, limit)
+
+
+def cut(text: str, limit: int = 60) -> str:
+    """The text, its end replaced by … if it has more than `limit` characters.
+
+    >>> cut("a long text", 7)
+    'a long…'
+    """
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+_BRACKETS: dict[type, tuple[str, str]] = {list: ("[", "]"), tuple: ("(", ")"), dict: ("{", "}")}
+
+
+def _repr(value: object, most: int) -> str:
+    """`repr(value)`, or a beginning of it that is at least `most` characters long.
+
+    A repr of the whole would cost what the value holds: YAML of 355 bytes, with aliases, held 590 MB of it.
+    """
+    if isinstance(value, str | bytes):
+        return repr(value[:most])
+    opening, closing = _BRACKETS.get(type(value), ("", ""))
+    if not opening or not value:
+        return repr(value)
+    assert isinstance(value, list | tuple | dict)
+    text = opening
+    for item in value.items() if isinstance(value, dict) else value:
+        text += "" if text == opening else ", "
+        if isinstance(value, dict) and len(text) < most:
+            key, item = item
+            text += _repr(key, most - len(text)) + ": "
+        if len(text) >= most:
+            return text
+        text += _repr(item, most - len(text))
+    return text + ("," if isinstance(value, tuple) and len(value) == 1 else "") + closing
 
 
 def check_name(kind: str, value: object) -> str:

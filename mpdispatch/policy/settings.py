@@ -6,6 +6,7 @@ is text; elsewhere a number must be a number (and `True` is none).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
@@ -14,6 +15,8 @@ from mpdispatch.policy.durations import as_seconds, parse_duration
 from mpdispatch.policy.names import check_name, shown
 
 __all__ = ["Reader", "choice", "duration", "name", "names", "number", "optional", "switch", "text", "whole"]
+
+_PROBLEMS_SHOWN = 20
 
 Reader: TypeAlias = Callable[[object, bool], Any]
 
@@ -134,9 +137,10 @@ def names(kind: str) -> Reader:
             raise UsageError(f"must be a list of at least one {kind}, not {shown(value)}")
         found = tuple(sorted(value, key=str) if isinstance(value, set | frozenset) else value)
         problems = [problem for item in found if (problem := _problem(kind, item))]
-        problems += [f"{kind} {item!r} stands there twice" for item in _repeated(found)]
+        problems += [f"{kind} {shown(item)} stands there twice" for item in _repeated(found)]
         if problems:
-            raise UsageError("; ".join(problems))
+            more = [f"and {len(problems) - _PROBLEMS_SHOWN:,} more"] if len(problems) > _PROBLEMS_SHOWN else []
+            raise UsageError("; ".join(problems[:_PROBLEMS_SHOWN] + more))
         return found
 
     return read
@@ -151,5 +155,5 @@ def _problem(kind: str, item: object) -> str | None:
 
 
 def _repeated(items: tuple[object, ...]) -> list[str]:
-    texts = [item for item in items if isinstance(item, str)]
-    return sorted({text for text in texts if texts.count(text) > 1})
+    counted = Counter(item for item in items if isinstance(item, str))
+    return sorted(text for text, count in counted.items() if count > 1)

@@ -11,12 +11,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mpdispatch.errors import ConfigError, Fault, UsageError
-from mpdispatch.policy.names import nearest
+from mpdispatch.policy.names import cut, nearest
 from mpdispatch.policy.settings import Reader
 
 __all__ = ["DEFAULT_ORIGIN", "Settings", "Source", "arguments", "collect", "environment", "section"]
 
 DEFAULT_ORIGIN = "default"
+
+_UNKNOWN_SHOWN = 50
+"""So many unknown settings of a source are told: the rest is of the same kind."""
 
 _NEAR = 0.8
 """Likeness from which an unknown variable is a misspelt one of ours: QUEUE is, CONFIG is not."""
@@ -87,9 +90,12 @@ def collect(
     """
     found = Settings()
     for source in sources:
+        unknown = 0
         for name, value in source.values.items():
             if name not in readers:
-                found.faults.append(Fault(source.key(name), _unknown(name, readers, source)))
+                unknown += 1
+                if unknown <= _UNKNOWN_SHOWN:
+                    found.faults.append(Fault(source.key(cut(name)), _unknown(name, readers, source)))
                 continue
             is_first = name not in found.keys
             if is_first:

@@ -29,6 +29,7 @@ _BY_FD = b"@"
 # Plain integers: combining IntFlags costs 1.4 µs, as much as the system call itself.
 _WAIT = int(socket.MSG_NOSIGNAL) if hasattr(socket, "MSG_NOSIGNAL") else 0
 _NO_WAIT = int(socket.MSG_DONTWAIT)
+_PEEK = int(socket.MSG_PEEK | socket.MSG_DONTWAIT)
 _TRUNCATED = int(socket.MSG_TRUNC)
 _LOST_DESCRIPTOR = int(socket.MSG_CTRUNC)
 # What a handler execs must not inherit a frame.
@@ -115,6 +116,19 @@ class Channel:
             _close_all(descriptors)
             raise ChannelBroken("a large frame was lost: too many descriptors open, or sent")
         return _read_by_fd(frame, descriptors or [])
+
+    def check(self) -> None:
+        """See that this end is there, without taking anything from it.
+
+        Raises:
+            ChannelBroken: its descriptor was closed, or is something else by now.
+        """
+        try:
+            self._socket.recv(1, _PEEK)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            raise ChannelBroken(f"receive: {error}") from error
 
     def _send_by_fd(self, frame: bytes, flags: int) -> None:
         descriptor = _sealed(frame)

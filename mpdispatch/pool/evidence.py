@@ -6,7 +6,7 @@ They are in its file still, as far back as an outbox reaches, but for long ones:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
@@ -16,7 +16,8 @@ import msgspec
 from mpdispatch.model import Answer, Completed, Raised
 from mpdispatch.policy.decide import LATEST_US
 from mpdispatch.pool.frames import Done, Ended, FrameError, decode_from_worker
-from mpdispatch.pool.marks import Control, MarkReader
+from mpdispatch.pool.markreader import MarkReader
+from mpdispatch.pool.marks import Control
 from mpdispatch.pool.process import CONTROL_CANCEL, CONTROL_TIMEOUT, Doom
 
 __all__ = ["Answered", "Evidence", "Start", "read_evidence"]
@@ -49,18 +50,41 @@ class Evidence:
     """Lines that say nothing."""
 
 
-def read_evidence(path: Path) -> Evidence:
-    """What is in it now. Raises FileNotFoundError."""
+def read_evidence(path: Path, wanted: Set[Start] | None = None) -> Evidence | None:
+    """What is in it now of the starts that matter (`wanted`; None: of all); None: it proves nothing.
+
+    Raises FileNotFoundError.
+    """
     reader = MarkReader(path)
     try:
-        answered: dict[Start, Answered] = {}
-        junk = sum(_gather(lines, asked, answered) for asked, lines in reader.said())
-        return Evidence(started=reader.marks(), answered=answered, junk=junk)
+        if not reader.is_evidence:
+            return None
+        started, answered, junk = dict[Start, int](), dict[Start, Answered](), 0
+        for marks, asked, lines in reader.look(wanted):
+            started |= marks
+            if wanted is not None and marks:
+                lines = _about(lines, marks)
+            junk += _gather(lines, asked, answered, wanted)
+        return Evidence(started=started, answered=answered, junk=junk)
     finally:
         reader.close()
 
 
-def _gather(lines: Iterable[bytes], asked: Control, answered: dict[Start, Answered]) -> int:
+def _about(lines: Iterable[bytes], starts: Iterable[Start]) -> list[bytes]:
+    """Those that may say something of these jobs: what a ring's worker began is marked there as long as it matters.
+
+    Not to decode the others saves three quarters of the time a take-over of a thousand workers takes.
+    """
+    needles = [b",%d,%d," % start for start in starts]
+    if len(needles) == 1:  # what it ran last; the others are on disk
+        (needle,) = needles
+        return [line for line in lines if needle in line]
+    return [line for line in lines if any(needle in line for needle in needles)]
+
+
+def _gather(
+    lines: Iterable[bytes], asked: Control, answered: dict[Start, Answered], wanted: Set[Start] | None
+) -> int:
     """Add the answers among these; gives how many lines say nothing."""
     junk = 0
     for line in lines:
@@ -77,10 +101,12 @@ def _gather(lines: Iterable[bytes], asked: Control, answered: dict[Start, Answer
                 answer = message.outcome
             case _:
                 continue
+        start = message.id, message.starts
+        if wanted is not None and start not in wanted:
+            continue
         if not _is_storable(answer):
             junk += 1
             continue
-        start = message.id, message.starts
         # The first, as its supervisor would have it.
         answered.setdefault(start, Answered(answer, asked.kind if asked[:2] == start else 0))
     return junk

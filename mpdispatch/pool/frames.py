@@ -1,5 +1,6 @@
 """What travels between supervisor and worker: JSON, one message a frame, never unpickled. Both sides.
 
+Jobs have frames of their own: see `jobframes`.
 A decoded frame is typed data or a `FrameError`; a handler that writes junk into the channel ends as a broken channel.
 """
 
@@ -11,7 +12,7 @@ import msgspec
 
 from mpdispatch.execution.appref import AppReference
 from mpdispatch.execution.describe import AppDescription
-from mpdispatch.model import Cancelled, ClaimedJob, Raised, RetryAsked, Run, Snoozed, Stream
+from mpdispatch.model import Cancelled, Raised, RetryAsked, Run, Snoozed, Stream
 
 __all__ = [
     "BELL",
@@ -27,21 +28,17 @@ __all__ = [
     "Noted",
     "Parcel",
     "Reported",
-    "RunJob",
     "Stop",
     "Tired",
     "Up",
     "Wrote",
     "decode_from_worker",
-    "decode_jobs",
     "decode_lines",
     "decode_stop",
     "encode",
-    "is_jobs",
     "is_parcel",
     "open_parcel",
     "parcel",
-    "run_job",
 ]
 
 
@@ -66,41 +63,6 @@ class Attach(msgspec.Struct, frozen=True, kw_only=True, tag="attach"):
     max_payload_bytes: int
     max_result_bytes: int
     kills_children: bool
-
-
-# Positional, because it is the hottest message: 2 µs less than with keys.
-class RunJob(msgspec.Struct, frozen=True, tag="run", array_like=True, gc=False):
-    """Run this. `reference` is set for a handler the worker may not have seen: import it."""
-
-    id: int
-    starts: int
-    attempt: int
-    name: str
-    queue: str
-    priority: int
-    run_at_us: int
-    max_retries: int
-    timeout_us: int | None
-    idempotency_key: str | None
-    reference: str | None
-    payload: msgspec.Raw
-    trace_context: str | None = None
-
-    def job(self) -> ClaimedJob:
-        return ClaimedJob(
-            id=self.id,
-            starts=self.starts,
-            attempt=self.attempt,
-            name=self.name,
-            queue=self.queue,
-            priority=self.priority,
-            run_at_us=self.run_at_us,
-            max_retries=self.max_retries,
-            timeout_us=self.timeout_us,
-            idempotency_key=self.idempotency_key,
-            payload=bytes(self.payload),
-            trace_context=self.trace_context,
-        )
 
 
 class Stop(msgspec.Struct, frozen=True, tag="stop", array_like=True):
@@ -223,7 +185,6 @@ _PARCEL_MARK = b"@"
 PARCEL = b'["parcel",'
 """What such a message begins with."""
 _from_worker = msgspec.json.Decoder(FromWorker)
-_jobs = msgspec.json.Decoder(list[RunJob])
 _stop = msgspec.json.Decoder(Stop)
 _from_zygote = msgspec.json.Decoder(Hatched | Preloaded | Forked)
 _to_zygote = msgspec.json.Decoder(Preload | Fork)
@@ -245,11 +206,6 @@ def decode_lines(lines: bytes) -> list[FromWorker]:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise FrameError(str(error)) from error
     return messages
-
-
-def decode_jobs(frame: bytes) -> list[RunJob]:
-    jobs: list[RunJob] = _jobs.decode(frame)
-    return jobs
 
 
 def decode_stop(frame: bytes) -> Stop:
@@ -292,26 +248,3 @@ def open_parcel(frame: bytes) -> tuple[int, FromWorker]:
 def is_parcel(frame: bytes) -> bool:
     """Whether the rest of this frame is a message whose turn the outbox says."""
     return frame.startswith(_PARCEL_MARK)
-
-
-def is_jobs(frame: bytes) -> bool:
-    """Whether a frame of ours to a worker is a list of jobs, without decoding it."""
-    return frame.startswith(b"[[")
-
-
-def run_job(job: ClaimedJob, reference: str | None = None) -> RunJob:
-    return RunJob(
-        job.id,
-        job.starts,
-        job.attempt,
-        job.name,
-        job.queue,
-        job.priority,
-        job.run_at_us,
-        job.max_retries,
-        job.timeout_us,
-        job.idempotency_key,
-        reference,
-        msgspec.Raw(job.payload),
-        job.trace_context,
-    )

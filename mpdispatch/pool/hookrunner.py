@@ -22,6 +22,7 @@ import msgspec
 
 from mpdispatch.clock import boot_us
 from mpdispatch.errors import DispatchError
+from mpdispatch.execution.applog import complete_logging
 from mpdispatch.execution.appref import AppReference
 from mpdispatch.execution.context import enter_worker, set_current_engine
 from mpdispatch.execution.loading import load
@@ -32,6 +33,8 @@ from mpdispatch.pool.frames import Attach, Boot, decode_preamble, encode
 from mpdispatch.pool.launch import launch
 from mpdispatch.pool.linux import die_with
 from mpdispatch.pool.process import WorkerProcess
+from mpdispatch.pool.repeated import Repeated
+from mpdispatch.pool.sigterm import leave_sigterm_to_supervisor, restore_sigterm_in_forks
 
 __all__ = ["HookRunner", "main"]
 
@@ -71,6 +74,7 @@ class HookRunner:
         )
         self._wanted = frozenset(kind for kind, hook in HOOKS.items() if hook in wanted)
         self._token, self._kin, self._log = token, kin, log
+        self._repeats = Repeated(log)
         self._number = 0
         self._started_at_s = 0.0
         self._process: WorkerProcess | None = None
@@ -99,8 +103,13 @@ class HookRunner:
         for start in range(0, len(events), _EVENTS_PER_FRAME):
             chunk = events[start : start + _EVENTS_PER_FRAME]
             if not self._send(encode_events(chunk)):
-                self._log.error(
-                    "the hook process is gone: %d events are lost", len(chunk), extra={"lost": len(chunk)}
+                self._repeats.say(
+                    "gone",
+                    logging.ERROR,
+                    "the hook process is gone: %d events are lost",
+                    len(chunk),
+                    extra={"lost": len(chunk)},
+                    count=len(chunk),
                 )
 
     def _send(self, frame: bytes) -> bool:
@@ -122,7 +131,12 @@ class HookRunner:
         try:
             self._start()
         except OSError as error:
-            self._log.error("cannot start the hook process", extra={"error": str(error)})
+            self._repeats.say(
+                ("start", error.errno),
+                logging.ERROR,
+                "cannot start the hook process",
+                extra={"error": str(error)},
+            )
             return False
         return True
 
@@ -131,7 +145,9 @@ class HookRunner:
         assert process is not None
         process.kill()
         if process.wait_end(1.0):
-            self._log.error("the hook process %s", process.ending, extra={"pid": process.pid})
+            self._repeats.say(
+                "ended", logging.ERROR, "the hook process %s", process.ending, extra={"pid": process.pid}
+            )
         self._forget(process)
 
     def _forget(self, process: WorkerProcess) -> None:
@@ -144,6 +160,7 @@ class HookRunner:
     def close(self, timeout_s: float) -> None:
         """Let it finish what it has, at most this long."""
         self._is_closing = True
+        self._repeats.close()
         process = self._process
         if process is None:
             return
@@ -177,6 +194,8 @@ def main() -> NoReturn:
     for descriptor in (channel_fd, death_fd):
         os.set_inheritable(descriptor, False)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    leave_sigterm_to_supervisor()
+    restore_sigterm_in_forks()
     die_with(supervisor_pid, death_fd)
     enter_worker()
     channel = Channel(socket.socket(fileno=channel_fd))
@@ -194,13 +213,15 @@ def _serve(channel: Channel) -> int:
     boot, attach = decode_preamble(_receive(channel)), decode_preamble(_receive(channel))
     assert isinstance(boot, Boot)
     assert isinstance(attach, Attach)
-    logging.basicConfig(level=boot.log_level, format="%(levelname)s %(name)s: %(message)s")
     log = logging.getLogger("mpdispatch.hooks")
     try:
         app = load(boot.app)
     except DispatchError as error:
+        complete_logging(boot.log_level)
         log.error("the hook process cannot import the app: %s", error)
         return _EXIT_BOOT_FAILED
+    complete_logging(boot.log_level)
+    leave_sigterm_to_supervisor()
     if attach.store is not None:
         app.use_store(attach.store)
     set_current_engine(app)

@@ -24,7 +24,8 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
 from mpdispatch.pool.channel import Channel, ChannelBroken
-from mpdispatch.pool.frames import RunJob, decode_jobs, decode_stop, encode, is_jobs
+from mpdispatch.pool.frames import decode_stop
+from mpdispatch.pool.jobframes import JobToSend, ReceivedJob, decode_jobs, encode_jobs, is_jobs
 
 __all__ = ["Feed", "Inbox", "Tokens"]
 
@@ -86,7 +87,7 @@ class Feed:
         self.is_broken: str | None = None
         """Why nothing can be sent to this worker any more."""
 
-    def send(self, jobs: Sequence[RunJob]) -> int:
+    def send(self, jobs: Sequence[JobToSend]) -> int:
         """Send these, in order; gives how many were sent: the buffer may be full, the worker stale or gone."""
         sent = 0
         try:
@@ -99,8 +100,8 @@ class Feed:
             self.is_broken = str(error)
         return sent
 
-    def _send(self, jobs: Sequence[RunJob]) -> bool:
-        frame, tokens, count = encode(jobs), self._tokens, len(jobs)
+    def _send(self, jobs: Sequence[JobToSend]) -> bool:
+        frame, tokens, count = encode_jobs(jobs), self._tokens, len(jobs)
         if tokens is None:
             return self._channel.send(frame, wait=False)
         tokens.add(count)
@@ -136,9 +137,9 @@ class Feed:
             raise ChannelBroken(f"it let go of {count} jobs that were not taken back")
 
 
-def _frames(jobs: Sequence[RunJob]) -> Iterator[Sequence[RunJob]]:
+def _frames(jobs: Sequence[JobToSend]) -> Iterator[Sequence[JobToSend]]:
     start = size = 0
-    for position, job in enumerate(jobs):
+    for position, (job, _) in enumerate(jobs):
         size += len(job.payload) + _UNIT_BYTES
         if size > _FRAME_BYTES and position > start:
             yield jobs[start:position]
@@ -161,35 +162,63 @@ class Inbox:
         """`on_rest` is called before it waits; `on_dropped` with how many jobs it let go of: they were taken back."""
         self._channel, self._tokens = channel, tokens
         self._on_rest, self._on_dropped = on_rest, on_dropped
-        self._jobs: deque[RunJob] = deque()
+        self._jobs: deque[ReceivedJob] = deque()
         self._may_begin = False
-        self._is_stopped = False
+        self._is_stopped = self._is_shut = False
 
-    def look(self) -> bool:
-        """Whether there is a job for now; if so, `next` gives it, and nobody can take it back any more.
+    def check(self) -> None:
+        """See that our descriptors are still ours. Nothing of what lies in the channel is read.
 
         Raises:
-            ChannelBroken: a handler closed our descriptors.
+            ChannelBroken: a handler closed them.
         """
+        if self._jobs and self._tokens is not None and not self._is_shut:
+            self._look()  # it has to be done anyhow, and a closed descriptor shows there as well
+        else:
+            self._channel.check()
+
+    def has_next(self, name: str) -> bool:
+        """Whether a job of this name is here to be the next, if it is not taken back."""
+        return bool(self._jobs) and self._jobs[0].name == name
+
+    def shut(self) -> None:
+        """Let nothing more be begun here: what is not begun is left for the supervisor to take back."""
+        # Where nothing can be taken back, what has been sent is to be run.
+        self._is_shut = self._tokens is not None
+
+    def _look(self) -> bool:
+        """Whether there is a job for now; if so, `next` gives it, and nobody can take it back any more."""
         # First the job, then its token: a token taken before might be worth another job than the one read then.
         if not self._may_begin and (self._jobs or self._read(wait=False)):
             self._may_begin = self._tokens is None or self._tokens.take()
         return self._may_begin
 
-    def next(self) -> RunJob | None:
+    def next(self) -> ReceivedJob | None:
         """The next job to run, waited for; None: stop."""
-        while not self.look():
+        if self._is_shut:
+            self._wait_for_stop()
+            return None
+        while not self._look():
             if self._jobs:
                 count = len(self._jobs)
                 self._jobs.clear()
                 self._on_dropped(count)
+                if self._is_shut:
+                    return self.next()
                 continue
             self._on_rest()
             if self._is_stopped:
                 return None
+            if self._is_shut:
+                return self.next()
             self._read(wait=True)
         self._may_begin = False
         return self._jobs.popleft()
+
+    def _wait_for_stop(self) -> None:
+        while not self._is_stopped:
+            self._read(wait=True)
+            self._jobs.clear()
 
     def _read(self, *, wait: bool) -> bool:
         frame = self._channel.receive(wait=wait)

@@ -3,6 +3,7 @@
 A pid alone never gets a signal: pids are reused. We hold a pidfd, or compare start times first.
 Descendants are found three ways, because each misses some: the tree below the worker (it is a subreaper, so daemonised
 grandchildren stay in it while it lives), its session, and the mark its environment carries to everything exec'ed from it.
+All of this is for our own workers; what others left is more carefully looked at (see `leftovers`).
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from mpdispatch.ids import ProcessId, process_start
 __all__ = [
     "WORKER_VARIABLE",
     "descendants",
+    "is_our_user",
     "is_running",
-    "kill_marked",
     "kill_process",
     "kill_tree",
     "reap_strays",
@@ -91,8 +92,13 @@ def descendants(pid: int) -> list[ProcessId]:
     return [ProcessId(pid, start) for pid, start in found if start is not None]
 
 
-def kill_tree(worker: ProcessId) -> None:
+NONE_LEFT = range(0)
+
+
+def kill_tree(worker: ProcessId, *, left: range = NONE_LEFT) -> None:
     """SIGKILL a worker, its process group and its descendants. It works on stopped processes too.
+
+    Descendants that started within `left` are spared: earlier jobs left them behind, and may.
 
     Raises OSError: no descriptor left to see what is to be killed.
     """
@@ -101,11 +107,13 @@ def kill_tree(worker: ProcessId) -> None:
     if not is_running(worker):
         return
     # The worker leads its own session and group; its pid cannot be anybody else's while it is not reaped.
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(worker.pid, signal.SIGKILL)
+    if not left:  # Whom we spare may be in the group.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(worker.pid, signal.SIGKILL)
     kill_process(worker)
     for process in below:
-        kill_process(process)
+        if process.start not in left:
+            kill_process(process)
 
 
 def _processes() -> Iterator[int]:
@@ -128,12 +136,23 @@ def _environment(pid: int) -> bytes:
         return b""
 
 
-def sweep(worker: ProcessId, mark: str, *, spare: Iterable[int] = ()) -> int:
+def is_our_user(pid: int) -> bool:
+    """Whether its real user is ours: a program that runs as root for somebody is that somebody's."""
+    try:
+        with open(f"/proc/{pid}/status", "rb") as file:
+            (line,) = (line for line in file if line.startswith(b"Uid:"))
+    except (OSError, ValueError):
+        return False
+    return int(line.split()[1]) == os.geteuid()
+
+
+def sweep(worker: ProcessId, mark: str, *, spare: Iterable[int] = (), left: range = NONE_LEFT) -> int:
     """SIGKILL what a dead worker left running; gives how many. Linux only (0 elsewhere).
 
     `mark` is what the value of its WORKER_VARIABLE begins with (end it with NUL to mean all of it). Members of
     its session count as its own if they are younger than it and no living process leads that session: its id
-    cannot be reused while it has members.
+    cannot be reused while it has members. By the mark alone nobody is ended who is not of our user. Those that
+    started within `left` are spared, as in `kill_tree`.
     """
     if sys.platform != "linux":
         return 0
@@ -142,31 +161,18 @@ def sweep(worker: ProcessId, mark: str, *, spare: Iterable[int] = ()) -> int:
     leader_lives = _start_of(worker.pid) is not None
     killed = 0
     for pid in _processes():
-        if pid in spared or (start := _start_of(pid)) is None or start < worker.start:
+        if pid in spared or (start := _start_of(pid)) is None or start < worker.start or start in left:
             continue
         in_session = not leader_lives and _session(pid) == worker.pid
-        if in_session or (mark and needle in b"\0" + _environment(pid)):
+        if in_session or (mark and needle in b"\0" + _environment(pid) and is_our_user(pid)):
             killed += kill_process(ProcessId(pid, start))
     return killed
 
 
-def kill_marked(mark: str, *, since: int) -> int:
-    """SIGKILL every process whose WORKER_VARIABLE begins with `mark` and that started at `since` (as in ProcessId)
-    or later; gives how many there were. Linux only (0 elsewhere)."""
-    if sys.platform != "linux":
-        return 0
-    needle = f"\0{WORKER_VARIABLE}={mark}".encode()
-    killed = 0
-    for pid in _processes():
-        if pid == os.getpid() or (start := _start_of(pid)) is None or start < since:
-            continue
-        if needle in b"\0" + _environment(pid):
-            killed += kill_process(ProcessId(pid, start))
-    return killed
+def reap_strays(keep: Iterable[int], *, kills: bool = True) -> int:
+    """As a subreaper: end and reap every child of this process that is not in `keep`; gives how many were ended.
 
-
-def reap_strays(keep: Iterable[int]) -> int:
-    """As a subreaper: end and reap every child of this process that is not in `keep`; gives how many.
+    Without `kills` only those are reaped that have ended by themselves.
 
     Those it cannot see, for want of a descriptor, are left to the next time.
 
@@ -180,7 +186,7 @@ def reap_strays(keep: Iterable[int]) -> int:
         for child in psutil.Process().children():
             if child.pid in kept:
                 continue
-            if (start := process_start(child.pid)) is not None:
+            if kills and (start := process_start(child.pid)) is not None:
                 killed += kill_process(ProcessId(child.pid, start))
             with contextlib.suppress(ChildProcessError):  # reaped by somebody else in the meantime
                 os.waitpid(child.pid, os.WNOHANG)

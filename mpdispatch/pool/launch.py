@@ -19,6 +19,7 @@ from mpdispatch.ids import ProcessId, process_start
 from mpdispatch.pool.channel import Channel, channel_pair
 from mpdispatch.pool.inbox import Tokens
 from mpdispatch.pool.kill import WORKER_VARIABLE
+from mpdispatch.pool.sigterm import sigterm_blocked
 
 __all__ = ["Launched", "assemble", "exec_python", "fd_of", "launch"]
 
@@ -103,10 +104,12 @@ def exec_python(code: str, descriptors: Sequence[int], mark: str) -> subprocess.
 
     Its `sys.argv[2:]` are their numbers, and our pid.
     """
-    return subprocess.Popen(
-        [sys.executable, "-c", _FIND_PACKAGE + code, _PACKAGE_PARENT, *map(str, descriptors), str(os.getpid())],
-        pass_fds=[descriptor for descriptor in descriptors if descriptor >= 0],
-        stdin=subprocess.DEVNULL,
-        start_new_session=True,
-        env={**os.environ, WORKER_VARIABLE: mark},
-    )
+    arguments = [_PACKAGE_PARENT, *map(str, descriptors), str(os.getpid())]
+    with sigterm_blocked():
+        return subprocess.Popen(
+            [sys.executable, "-c", _FIND_PACKAGE + code, *arguments],
+            pass_fds=[descriptor for descriptor in descriptors if descriptor >= 0],
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+            env={**os.environ, WORKER_VARIABLE: mark},
+        )

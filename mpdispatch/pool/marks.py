@@ -4,36 +4,45 @@ One small mmapped file per supervisor, one ring per worker. Before a handler is 
 (job id, starts, boottime) into its ring; the page cache keeps it whatever kills the process. A rescuer on the same boot
 reads it: a claimed job not named there never started and gets its attempt refunded.
 
+The file is a hole but for its header and the rings handed out so far: what it costs follows the workers in use.
+
 A ring holds 1020 marks, and the supervisor never lets a worker have more jobs whose outcome is not on disk than
 `RING_JOBS`, so a mark that matters is never overwritten. A mark that was torn by a kill is one whose handler was not called
-yet: it is ignored. After a host crash the file proves nothing (another boot id): every job counts as started.
+yet: it is ignored. After a host crash the file proves nothing (another boot id): every job counts as started. So it does
+if it was cut, or any of it was lost: then a ring that was handed out does not begin as it should.
 
 The supervisor holds a `flock` on the file as long as it lives: that is how peers in other containers of this host know.
 
-Layout, in this machine's byte order: page 0 = header; then rings of 96 KiB: 64 bytes of head, 32 of control, 1020 marks of
-32 bytes, and the worker's outbox (see `outbox`) in the last 64 KiB. What all of it proves is in `evidence`.
+Layout, in this machine's byte order: page 0 = header (magic, boot id, token, rings handed out so far); then rings of
+96 KiB: 64 bytes of head, 32 of control, 1020 marks of 32 bytes, and the worker's outbox (see `outbox`) in the last 64 KiB.
+Who comes after reads it with `markreader`; what all of it proves is in `evidence`.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import mmap
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from mpdispatch.ids import ProcessId, boot_id, process_id
-from mpdispatch.pool.outbox import OUTBOX_BYTES, OutboxReader, OutboxWriter, Words, last_lines
+from mpdispatch.ids import boot_id, process_id
+from mpdispatch.pool.outbox import OUTBOX_BYTES, OutboxReader, OutboxWriter, Words
+from mpdispatch.private import open_private
 
-__all__ = ["RING_JOBS", "Control", "Mark", "MarkFile", "MarkReader", "Ring", "marks_path"]
+__all__ = ["RING_JOBS", "Control", "Mark", "MarkFile", "Ring", "marks_path"]
 
 RING_JOBS = 1000
 """Most jobs of one worker that are dispatched and whose outcome is not on disk."""
 
-_MAGIC = b"mpdmark2"
+_MAGIC, _OLD_MAGIC = b"mpdmark3", b"mpdmark2"
+"""The old one is that of schema version 1, whose supervisors may still run: every ring was there from the start."""
 _HEADER = struct.Struct("<8s36s32s")  # magic, boot id, token
+_USED_AT = 80
+_USED = struct.Struct("@Q")  # rings handed out so far, and 1: a header that was cut says 0
 _PAGE = 4096
 _BOX_AT = 32768
 _RING = _BOX_AT + OUTBOX_BYTES
@@ -44,7 +53,10 @@ _CHECK = 0x9E3779B97F4A7C15
 """Folded with the other three: a torn mark does not add up (a CRC would cost 0.7 µs more a job)."""
 _SHIFT = 31
 """Past the ids of a store's first two billion jobs: else starts and id of two marks may differ by the same bits."""
-_COUNT_AT, _CONTROL_AT, _MARKS_AT = 16, 64, 96
+_RING_MAGIC = b"mpd-ring"
+_COUNT_AT, _RING_MAGIC_AT, _CONTROL_AT, _MARKS_AT = 16, 24, 64, 96
+_CLEAN = (bytes(_RING_MAGIC_AT) + _RING_MAGIC).ljust(_BOX_AT, b"\0")
+"""What a ring begins with; written at once, for somebody may be reading."""
 _WORD_BYTES = 8
 _MARKS = 1020
 _MARK_BYTES = 32
@@ -70,7 +82,11 @@ def marks_path(side_dir: Path, owner: int) -> Path:
     return side_dir / f"marks.{owner}"
 
 
-def _unpack(data: memoryview | mmap.mmap, at: int) -> Mark | None:
+def _base_of(index: int) -> int:
+    return _PAGE + index * _RING
+
+
+def _unpack(data: bytes | mmap.mmap, at: int) -> Mark | None:
     job_id, starts, boot_us, check = _MARK.unpack_from(data, at)
     if job_id == 0 or check != job_id ^ starts << _SHIFT ^ boot_us ^ _CHECK:
         return None
@@ -82,29 +98,36 @@ class Ring:
 
     __slots__ = ("_base", "_count", "_count_word", "_map", "_words", "index")
 
-    def __init__(self, mapping: mmap.mmap, words: Words, index: int) -> None:
-        """`words`: the same memory, as words."""
+    def __init__(self, mapping: mmap.mmap, words: Words, index: int, *, mapped_from: int = 0) -> None:
+        """`words`: the same memory, as words. `mapped_from`: where in the file the mapping begins."""
         self._map, self._words, self.index = mapping, words, index
-        self._base = _PAGE + index * _RING
+        self._base = _base_of(index) - mapped_from
         self._count_word = (self._base + _COUNT_AT) // _WORD_BYTES
         self._count = 0
 
     @classmethod
     def attach(cls, path: str, index: int) -> Ring:
         """In the worker: map the file and sign the ring with our pid."""
-        descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        descriptor = open_private(Path(path), os.O_RDWR)
+        # Its own only: the whole of a large file would not fit into a job's limit of address space.
+        base = _base_of(index)
+        start = base - base % mmap.ALLOCATIONGRANULARITY
         try:
-            mapping = mmap.mmap(descriptor, os.fstat(descriptor).st_size)
+            mapping = mmap.mmap(descriptor, base + _RING - start, offset=start)
         finally:
             os.close(descriptor)
-        ring = cls(mapping, memoryview(mapping).cast("Q"), index)
+        ring = cls(mapping, memoryview(mapping).cast("Q"), index, mapped_from=start)
         me = process_id()
         _HEAD.pack_into(mapping, ring._base, me.pid, me.start, 0)
         return ring
 
     def clear(self) -> None:
         """Make it ready for a new worker. Only when every job of the last one is settled on disk."""
-        self._map[self._base : self._base + _BOX_AT] = bytes(_BOX_AT)
+        self._map[self._base : self._base + _BOX_AT] = _CLEAN
+
+    def is_signed(self) -> bool:
+        """Whether a worker has mapped it: before that it reads no job."""
+        return bool(_HEAD.unpack_from(self._map, self._base)[0])
 
     def outbox(self) -> OutboxReader:
         """In the supervisor: an empty box for what the new worker will say."""
@@ -121,6 +144,14 @@ class Ring:
         _MARK.pack_into(self._map, at, job_id, starts, boot_us, check)
         self._count += 1
         self._words[self._count_word] = self._count
+
+    def add(self, job_id: int, starts: int, boot_us: int) -> None:
+        """In the supervisor: mark a start on its worker's behalf, behind those that are there."""
+        self._count = self._words[self._count_word]
+        self.write(job_id, starts, boot_us)
+
+    def is_in(self, mapping: mmap.mmap) -> bool:
+        return self._map is mapping
 
     def last(self) -> Mark | None:
         """The newest mark: what the worker runs now, or ran last."""
@@ -155,112 +186,137 @@ class MarkFile:
 
         Raises OSError: no room on the disk, no descriptor left; then there is no file either.
         """
-        self.path = path
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        self._descriptor = os.open(path, flags, 0o600)
-        size = _PAGE + rings * _RING
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.ftruncate(self._descriptor, size)
-            if hasattr(os, "posix_fallocate"):
-                # Without its blocks, a mark written on a full disk would be a SIGBUS, here as in the workers.
-                os.posix_fallocate(self._descriptor, 0, size)
-            self._map = mmap.mmap(self._descriptor, size)
-            self._words: Words = memoryview(self._map).cast("Q")
-        except OSError:
-            os.close(self._descriptor)
-            path.unlink()
-            raise
-        _HEADER.pack_into(self._map, 0, _MAGIC, boot_id().encode()[:36], token.encode()[:32])
+        self.path, self._token = path, token
+        self._size = _base_of(rings)
         self._free = list(range(rings - 1, -1, -1))
+        self._used = 0
+        self._held = dict[int, Ring]()
+        self.no_room: OSError | None = None
+        """Why the last `take_ring` gave none, if the disk was full."""
+        self._map: mmap.mmap
+        self._words: Words
+        self._descriptor = self._make()
+        self._write_header()
+
+    def _make(self) -> int:
+        """Make the file, lock and map it; gives its descriptor."""
+        descriptor = open_private(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.ftruncate(descriptor, self._size)
+            _allocate(descriptor, 0, _PAGE)
+            self._map = mmap.mmap(descriptor, self._size)
+            self._words = memoryview(self._map).cast("Q")
+        except OSError:
+            os.close(descriptor)
+            self.path.unlink()
+            raise
+        return descriptor
+
+    def _write_header(self) -> None:
+        # The number of rings first: what has no magic yet proves nothing.
+        _USED.pack_into(self._map, _USED_AT, self._used + 1)
+        _HEADER.pack_into(self._map, 0, _MAGIC, boot_id().encode()[:36], self._token.encode()[:32])
+
+    # -- rings ----------------------------------------------------------------------------------------
 
     def take_ring(self) -> Ring | None:
-        """A clean ring for a new worker, or None: every ring still guards something unsettled."""
+        """A clean ring for a new worker, or None: every ring still guards something unsettled, or `no_room`."""
+        self.no_room = None
         if not self._free:
             return None
+        index = self._free[-1]
+        if index >= self._used:
+            try:
+                _allocate(self._descriptor, _base_of(index), _RING)
+            except OSError as error:
+                if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                    raise
+                self.no_room = error
+                return None
         ring = Ring(self._map, self._words, self._free.pop())
         ring.clear()
+        if index >= self._used:
+            # Last, for a reader expects every ring below this number to be whole. They are handed out in order.
+            self._used = index + 1
+            _USED.pack_into(self._map, _USED_AT, self._used + 1)
+        self._held[index] = ring
         return ring
 
     def give_back(self, ring: Ring) -> None:
         """Every job that was ever sent to this ring's worker is settled on disk."""
+        del self._held[ring.index]
         self._free.append(ring.index)
+
+    # -- what may happen to the file ------------------------------------------------------------------
+
+    def is_cut(self) -> bool:
+        """Whether somebody has made the file shorter: to touch what is mapped behind its end is a SIGBUS.
+
+        Cheap enough to ask before every look into it (0.5 µs).
+        """
+        return os.lseek(self._descriptor, 0, os.SEEK_END) < self._size
+
+    def mend(self) -> None:
+        """Make a file that was cut long enough to be touched again, and let nobody believe it: what was cut is lost."""
+        self.path.unlink(missing_ok=True)
+        os.ftruncate(self._descriptor, self._size)
+
+    def is_in_place(self) -> bool:
+        """Whether the path still leads to this file: nobody has removed it, or its folder."""
+        try:
+            return os.path.samestat(os.fstat(self._descriptor), os.lstat(self.path))
+        except OSError:
+            return False
+
+    def remake(self, begun: Iterable[tuple[Ring, int, int, int]]) -> None:
+        """Make the file anew where it should be, with all that the rings in use prove so far.
+
+        Their workers still write into the old one, which nobody finds any more: let them begin nothing else.
+        `begun`: (ring, job id, starts, boottime µs) of what they hold, for they may be about to mark that.
+
+        Raises OSError; then the old one is still in use.
+        """
+        old_map, old_words, old_descriptor = self._map, self._words, self._descriptor
+        self.path.unlink(missing_ok=True)  # of whoever it is: the folder is ours
+        try:
+            descriptor = self._make()
+            try:
+                for index in self._held:
+                    _allocate(descriptor, base := _base_of(index), _RING)
+                    self._map[base : base + _RING] = old_map[base : base + _RING]
+                # Those handed out before and free now: empty, but whole.
+                for index in set(range(self._used)) - set(self._held):
+                    _allocate(descriptor, _base_of(index), _RING)
+                    Ring(self._map, self._words, index).clear()
+            except OSError:
+                os.close(descriptor)
+                self.path.unlink(missing_ok=True)
+                raise
+        except OSError:
+            self._map, self._words = old_map, old_words
+            raise
+        self._descriptor = descriptor
+        for ring, *start in begun:
+            Ring(self._map, self._words, ring.index).add(*start)
+        self._write_header()
+        # Not unmapped: the rings in use are views of it.
+        os.close(old_descriptor)
+
+    def is_of_this_file(self, ring: Ring) -> bool:
+        """Whether a reader of the file sees what is written into this ring: not if it was made before `remake`."""
+        return ring.is_in(self._map)
 
     def close(self, *, remove: bool) -> None:
         if remove:
             self.path.unlink(missing_ok=True)
+        self._held.clear()
         self._words.release()
         self._map.close()
         os.close(self._descriptor)
 
 
-class MarkReader:
-    """A rescuer's view of a dead (or stopped) supervisor's file."""
-
-    def __init__(self, path: Path) -> None:
-        """Raises FileNotFoundError: there is no evidence at all."""
-        self._descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-        size = os.fstat(self._descriptor).st_size
-        self._data = os.pread(self._descriptor, size, 0)
-
-    def close(self) -> None:
-        os.close(self._descriptor)
-
-    @property
-    def is_evidence(self) -> bool:
-        """Whether it was written in this boot and is whole; otherwise every job counts as started."""
-        if len(self._data) < _PAGE:
-            return False
-        magic, boot, _ = _HEADER.unpack_from(self._data)
-        return bool(magic == _MAGIC and boot.rstrip(b"\0") == boot_id().encode()[:36])
-
-    @property
-    def token(self) -> str:
-        """What the environment marks of its workers begin with; `""` if unknown."""
-        if len(self._data) < _PAGE:
-            return ""
-        return bytes(_HEADER.unpack_from(self._data)[2]).rstrip(b"\0").decode("ascii", "replace")
-
-    def owner_is_gone(self) -> bool:
-        """Whether nobody holds the file's lock any more. The kernel drops it with the last process that had it."""
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        fcntl.flock(self._descriptor, fcntl.LOCK_UN)
-        return True
-
-    def marks(self) -> dict[tuple[int, int], int]:
-        """Every start it proves: (job id, starts) → boottime µs."""
-        view = memoryview(self._data)
-        return {
-            mark[:2]: mark.started_boot_us
-            for base in range(_PAGE, len(view) - _RING + 1, _RING)
-            for slot in range(_MARKS)
-            if (mark := _unpack(view, base + _MARKS_AT + slot * _MARK_BYTES)) is not None
-        }
-
-    def said(self) -> Iterator[tuple[Control, list[bytes]]]:
-        """Of each ring: the last it was asked, and what is surely whole of what its worker said, oldest first."""
-        for base in range(_PAGE, len(self._data) - _RING + 1, _RING):
-            if lines := last_lines(self._data[base + _BOX_AT : base + _RING]):
-                yield Control(*_CONTROL.unpack_from(self._data, base + _CONTROL_AT)), lines
-
-    def latest(self) -> dict[ProcessId, Mark | None]:
-        """The last start of each worker that signed a ring here; None: it has not begun any job."""
-        found: dict[ProcessId, Mark | None] = {}
-        for base in range(_PAGE, len(self._data) - _RING + 1, _RING):
-            pid, start, count = _HEAD.unpack_from(self._data, base)
-            if pid:
-                slot = base + _MARKS_AT + ((count - 1) % _MARKS) * _MARK_BYTES
-                found[ProcessId(pid, start)] = _unpack(memoryview(self._data), slot) if count else None
-        return found
-
-    def workers(self) -> list[ProcessId]:
-        """The worker processes that ever signed a ring here, newest of each ring."""
-        found = []
-        for base in range(_PAGE, len(self._data) - _RING + 1, _RING):
-            pid, start, _ = _HEAD.unpack_from(self._data, base)
-            if pid:
-                found.append(ProcessId(pid, start))
-        return found
+def _allocate(descriptor: int, start: int, length: int) -> None:
+    """Have these bytes on disk: without their blocks a mark written on a full disk would be a SIGBUS, in workers too."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(descriptor, start, length)

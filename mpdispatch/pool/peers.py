@@ -4,13 +4,28 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mpdispatch.clock import Instant
+from mpdispatch.clock import Instant, SystemClock
 from mpdispatch.ids import boot_id, host_name, machine_id, pid_namespace, process_start
 from mpdispatch.model import PeerSupervisor
 from mpdispatch.policy.lease import PeerVerdict, judge_peer
-from mpdispatch.pool.marks import MarkReader, marks_path
+from mpdispatch.pool.markreader import MarkReader
+from mpdispatch.pool.marks import marks_path
+from mpdispatch.store.base import Store
 
-__all__ = ["verdict_on"]
+__all__ = ["living_supervisors", "verdict_on"]
+
+
+def living_supervisors(store: Store, now: Instant | None = None) -> list[PeerSupervisor]:
+    """The registered supervisors of a store that live: whoever says so asks here. Raises StoreError.
+
+    Their rows alone do not tell: one that was killed leaves its row, and for a while its lease.
+    """
+    ledger = store.ledger()
+    try:
+        now = now or SystemClock().now()
+        return [p for p in store.supervisors() if verdict_on(p, ledger.side_dir, now) is PeerVerdict.ALIVE]
+    finally:
+        ledger.close()
 
 
 def verdict_on(peer: PeerSupervisor, side_dir: Path, now: Instant) -> PeerVerdict:

@@ -91,6 +91,10 @@ class Gone:
     """A worker that had been ready has ended."""
 
     worker: WorkerProcess
+    unbegun: tuple[ClaimedJob, ...] = ()
+    """What it held, in the order given, if it had begun none of it; they are returned."""
+    has_read: bool = True
+    """Whether it had come so far that it may have read any of that."""
 
 
 Event: TypeAlias = Ready | BootFault | Settled | Returned | Said | Wrote | Enqueued | Gone
@@ -120,6 +124,10 @@ class Pool:
         self.workers: list[WorkerProcess] = []
         self.kin: set[int] = set()
         """Pids of other children of this process that are ours."""
+        self.was_full = False
+        """Whether it was said that there is `no_room`."""
+        self.next_try_us = 0
+        """When to try again (boottime)."""
 
     # -- starting -------------------------------------------------------------------------------------
 
@@ -154,7 +162,28 @@ class Pool:
         ring = self._marks.take_ring()
         if ring is not None:
             worker.attach(ring)
-            worker.tell(encode(self._attach(ring.index)))
+            attach = self._attach(ring.index)
+            worker.leaves_children = not attach.kills_children
+            worker.tell(encode(attach))
+
+    @property
+    def no_room(self) -> OSError | None:
+        """Why a worker has no ring, if the disk was full when one was to be had last."""
+        return None if self._marks is None else self._marks.no_room
+
+    def leave_old_rings(self) -> None:
+        """The mark file was made anew: whoever writes into the old one ends once it has done what it holds.
+
+        Who holds nothing may not have opened either yet, and would open the new one: it ends now.
+        """
+        for worker in self.workers:
+            ring = worker.ring
+            if self._marks is None or ring is None or self._marks.is_of_this_file(ring):
+                continue
+            if worker.state is WorkerState.READY and (worker.hand or ring.is_signed()):
+                worker.retire()
+            elif worker.state in (WorkerState.READY, WorkerState.BOOTING):
+                worker.kill()
 
     # -- looking --------------------------------------------------------------------------------------
 
@@ -251,7 +280,7 @@ class Pool:
             case Noted():
                 yield Enqueued(bytes(message.events), message.count)
             case Up():
-                worker.has_booted = True
+                worker.has_booted, worker.booted_boot_us = True, self._clock.now().boot_us
                 if worker.state is WorkerState.BOOTING:
                     worker.state = WorkerState.READY
                 if worker.shares_app:
@@ -281,9 +310,11 @@ class Pool:
         # What it wrote just before its end still counts; what it never read was never started.
         yield from self._said(worker, worker.last_words())
         recalled, unread = worker.recall(), list[ClaimedJob]()
+        has_begun = False
         for held in list(worker.hand):
             worker.take_out(held)
             if worker.had_started(held):
+                has_begun = True
                 run = self._run_of(worker, held)
                 yield Settled(
                     worker, held.job, of_death(ending, run, held.doom, held.job.timeout_us, worker.is_broken)
@@ -293,14 +324,16 @@ class Pool:
                 unread.append(held.job)
         if unread or recalled:
             yield Returned(unread + recalled)  # in the order they were given
+        has_read = worker.ring is not None and worker.ring.is_signed()
         self._forget(worker)
         if worker.has_booted:
-            yield Gone(worker)
+            yield Gone(worker, () if has_begun else (*unread, *recalled), has_read)
         else:
             if worker.shares_app:
                 self.spawner.fork_failed()
             said = self._boot_errors.pop(worker.pid, None)
-            reason = said.reason if said else f"its process {ending} while importing the app"
+            reason = worker.killed_because or f"its process {ending} while importing the app"
+            reason = said.reason if said else reason
             yield BootFault(reason, said.traceback if said else "")
 
     def _run_of(self, worker: WorkerProcess, held: InHand) -> Run:
@@ -321,12 +354,13 @@ class Pool:
 
     def free_rings(self) -> None:
         """Give back the rings of dead workers whose last outcomes are on disk; hand them to who waits for one."""
-        if self._marks is None or not self._unsettled_dead:
+        if self._marks is None or not (self._unsettled_dead or self._marks.no_room):
             return
         for worker in list(self._unsettled_dead):
             if worker.unsettled == 0 and worker.ring is not None:
                 self._unsettled_dead.remove(worker)
                 self._marks.give_back(worker.ring)
+        self._marks.no_room = None  # whoever wants a ring finds out
         for worker in self.workers:
             self._attach_worker(worker)
 
@@ -347,7 +381,11 @@ class Pool:
             worker.wait_end(max(0.0, deadline - time.monotonic()))
 
     def kill_all(self, *, wait_s: float = 2.0) -> None:
-        """SIGKILL every worker and wait for its end. What they held is forgotten: rescue decides about it."""
+        """SIGKILL every worker and wait for its end. What they held is forgotten: rescue decides about it.
+
+        No ring is handed out any more until `open`: what theirs prove is all that is known of their jobs.
+        """
+        self._marks = self._attach = None
         for worker in self.workers:
             worker.kill()
         for worker in list(self.workers):

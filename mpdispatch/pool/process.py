@@ -17,11 +17,13 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
+from mpdispatch.ids import start_at
 from mpdispatch.model import ClaimedJob
 from mpdispatch.pool.channel import ChannelBroken
-from mpdispatch.pool.frames import FromWorker, RunJob, Stop, encode, run_job
+from mpdispatch.pool.frames import FromWorker, Stop, encode
 from mpdispatch.pool.inbox import Feed
-from mpdispatch.pool.kill import kill_tree, sweep
+from mpdispatch.pool.jobframes import JobToSend
+from mpdispatch.pool.kill import NONE_LEFT, kill_tree, sweep
 from mpdispatch.pool.launch import Launched
 from mpdispatch.pool.listening import Listener
 from mpdispatch.pool.marks import Control, Ring
@@ -103,8 +105,13 @@ class WorkerProcess:
     state: WorkerState = WorkerState.BOOTING
     is_late: bool = False
     """Whether it was said that its import takes long."""
+    killed_because: str | None = None
+    """Why we killed it before it was ready, if we did."""
+    leaves_children: bool = False
+    """Whether what its jobs left running outlives them, and it."""
     has_booted: bool = False
     """Whether it ever got through the import."""
+    booted_boot_us: int = 0
     ring: Ring | None = None
     hand: deque[InHand] = field(default_factory=deque)
     unsettled: int = 0
@@ -112,7 +119,7 @@ class WorkerProcess:
     work_us: int = 0
     """Estimated run time of its hand, µs."""
     jobs_sent: int = 0
-    _unsent: list[RunJob] = field(default_factory=list)
+    _unsent: list[JobToSend] = field(default_factory=list)
     stale_since_us: int = 0
     """When it was first seen without a job, and with some to let go of."""
     leaving_since_us: int = 0
@@ -149,7 +156,7 @@ class WorkerProcess:
 
     def hold(self, jobs: Sequence[ClaimedJob], estimate_us: int, reference: str | None = None) -> None:
         """Put jobs of one handler in its hand, each of which takes about so long; `give` sends them."""
-        self._unsent += [run_job(job, reference) for job in jobs]
+        self._unsent += [(job, reference) for job in jobs]
         self.hand += [InHand(job, estimate_us) for job in jobs]
         self.work_us += len(jobs) * estimate_us
         self.unsettled += len(jobs)
@@ -297,23 +304,31 @@ class WorkerProcess:
         if self.state is not WorkerState.DOOMED:
             self.state = WorkerState.DOOMED
             try:
-                kill_tree(self.launched.process)
+                kill_tree(self.launched.process, left=self._left())
             except (OSError, ImportError):
                 # No descriptor left to look for what it started: at least itself and its group, by what we have.
-                if self.ending is None:
+                if self.ending is None and not self.leaves_children:
                     with contextlib.suppress(ProcessLookupError, PermissionError):
                         os.killpg(self.pid, signal.SIGKILL)
-                    self.signal(signal.SIGKILL)
+                self.signal(signal.SIGKILL)
+
+    def _left(self) -> range:
+        """When those were started that its earlier jobs left running, if they may: the app was imported, and the
+        job it runs had not begun."""
+        if not self.leaves_children or not self.has_booted:
+            return NONE_LEFT
+        starts = [at for held in self.hand if (at := self.started_us(held)) is not None]
+        return range(start_at(self.booted_boot_us), start_at(min(starts)) if starts else sys.maxsize)
 
     def reap(self) -> Ending | None:
-        """How it ended, or None if it has not. Kills what it left running."""
+        """How it ended, or None if it has not. Kills what it left running and may not."""
         if self.ending is not None:
             return self.ending
         ending = self._wait()
         if ending is not None:
             self.ending = ending
             with contextlib.suppress(OSError):  # no descriptor left to look for them
-                sweep(self.launched.process, f"{self.mark}\0")
+                sweep(self.launched.process, f"{self.mark}\0", left=self._left())
         return ending
 
     def _wait(self) -> Ending | None:

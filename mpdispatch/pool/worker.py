@@ -22,6 +22,7 @@ import msgspec
 
 from mpdispatch.clock import boot_us
 from mpdispatch.errors import AppImportError, AppReferenceError, DispatchError
+from mpdispatch.execution.applog import complete_logging
 from mpdispatch.execution.appref import AppEngine
 from mpdispatch.execution.codec import Limits
 from mpdispatch.execution.context import enter_worker, is_copy, set_current_engine, watch_for_copies
@@ -29,7 +30,8 @@ from mpdispatch.execution.executor import Executor
 from mpdispatch.execution.hygiene import Hygiene, has_children, kill_children
 from mpdispatch.execution.loading import load
 from mpdispatch.execution.metering import BRIEF_US, EVERY
-from mpdispatch.model import Completed, Stream
+from mpdispatch.fstext import unpacked
+from mpdispatch.model import Answer, Completed, ErrorInfo, Raised, Run, Stream
 from mpdispatch.pool.channel import EXIT_CHANNEL_LOST, Channel, ChannelBroken
 from mpdispatch.pool.frames import (
     BELL,
@@ -51,9 +53,11 @@ from mpdispatch.pool.frames import (
 )
 from mpdispatch.pool.hazards import fork_hazards, open_descriptors
 from mpdispatch.pool.inbox import Inbox, Tokens
+from mpdispatch.pool.jobframes import UnreadableJob
 from mpdispatch.pool.linux import become_subreaper, die_with, give_back_memory, set_oom_score
 from mpdispatch.pool.marks import Ring
 from mpdispatch.pool.outbox import LINE_BYTES, OutboxWriter
+from mpdispatch.pool.sigterm import leave_sigterm_to_supervisor, restore_sigterm_in_forks
 
 _log = logging.getLogger("mpdispatch.worker")
 
@@ -93,17 +97,23 @@ def _leave(status: int) -> NoReturn:
     os._exit(status)
 
 
-def _flush_output() -> None:
-    """What a handler printed must not be lost if this process is killed next."""
+def _flush_output() -> bool:
+    """What a handler printed must not be lost if this process is killed next. False: a stream is closed."""
+    is_open = True
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except (OSError, ValueError, AttributeError):
-            continue  # closed or replaced by a handler: nothing to save
+        except ValueError:
+            is_open = False
+        except (OSError, AttributeError):
+            continue  # nobody reads it, or there is none
+    return is_open
 
 
 def _settle_in(death_fd: int, supervisor_pid: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    leave_sigterm_to_supervisor()
+    restore_sigterm_in_forks()
     die_with(supervisor_pid, death_fd)
     become_subreaper()
     set_oom_score(500)
@@ -118,14 +128,15 @@ def _serve(channel: Channel, tokens: Tokens | None, app: AppEngine | None) -> No
     boot = decode_preamble(_receive(channel))
     if not isinstance(boot, Boot):
         raise ChannelBroken("no boot frame")
-    logging.basicConfig(level=boot.log_level, format="%(levelname)s %(name)s: %(message)s")
     try:
         hazards: tuple[str, ...] = ()
         if app is None:
             before = open_descriptors()
             app = load(boot.app)
+            leave_sigterm_to_supervisor()
             hazards = tuple(fork_hazards(before))
             give_back_memory()
+        complete_logging(boot.log_level)
         description = app.describe()
     except DispatchError as error:
         reason = error.reason if isinstance(error, (AppImportError, AppReferenceError)) else str(error)
@@ -201,7 +212,7 @@ class _Loop:
 
     def __init__(self, channel: Channel, tokens: Tokens | None, attach: Attach, app: AppEngine) -> None:
         self._inbox = Inbox(channel, tokens, on_rest=self._rest, on_dropped=self._dropped)
-        self._ring = Ring.attach(attach.marks_path, attach.ring)
+        self._ring = Ring.attach(unpacked(attach.marks_path), attach.ring)
         self._voice = _Voice(channel, self._ring.outbox_to_fill())
         self._kills_children = attach.kills_children
         self._pid = os.getpid()
@@ -215,52 +226,75 @@ class _Loop:
         app.hooks.route(self._note)
         signal.signal(signal.SIGUSR1, self._interrupt)
         self._hygiene = Hygiene.snapshot()
+        self._has_output = _flush_output()
         self._unasked = 0
-        """Brief jobs since it was looked for processes left behind."""
+        """Brief jobs since it was looked for processes left behind, and for what else takes long to look for."""
 
     def run(self) -> None:
-        while (message := self._inbox.next()) is not None:
-            outcome = self._executor.run(message.job(), message.reference)
+        while (job := self._inbox.next()) is not None:
+            if isinstance(job, UnreadableJob):
+                outcome: Answer = self._refused(job)
+            else:
+                outcome = self._executor.run(job, job.reference)
             if os.getpid() != self._pid:
                 # The handler forked and its child came back here: it must not answer in our name.
                 os._exit(EXIT_CHANNEL_LOST)
             if isinstance(outcome, Completed):
-                answer = encode(Done(message.id, message.starts, outcome.run, msgspec.Raw(outcome.result)))
+                answer = encode(Done(job.id, job.starts, outcome.run, msgspec.Raw(outcome.result)))
             else:
-                answer = encode(Ended(message.id, message.starts, outcome))
+                answer = encode(Ended(job.id, job.starts, outcome))
             run = outcome.run
-            self._answer(answer, (run and run.duration_us) or 0)
+            self._answer(answer, (run and run.duration_us) or 0, job.name)
 
-    def _answer(self, answer: bytes, duration_us: int) -> None:
+    def _answer(self, answer: bytes, duration_us: int, name: str) -> None:
         """Undo what the handler left behind, then answer: its leftovers end before its outcome counts."""
         reasons: list[str] = []
         # It cannot have made a process, so only now and then is it asked; and always before the worker rests.
         self._unasked = self._unasked + 1 if duration_us < BRIEF_US and self._unasked < EVERY else 0
         if not self._unasked:
             self._end_children(reasons)
-        if changed := self._hygiene.restore(was_brief=self._unasked > 0):
+        if changed := self._hygiene.restore(was_brief=self._unasked > 0, goes_on=self._inbox.has_next(name)):
             _log.debug("put back what a job changed", extra={"changed": ", ".join(changed)})
-        _flush_output()
+        if not _flush_output() and self._has_output:
+            reasons.append("sys.stdout or sys.stderr was closed")
         reasons += self._hygiene.recycle_reasons + self._executor.recycle_reasons
         if reasons:
-            self._voice.say(answer, is_urgent=False)
+            self._inbox.shut()
+        # First: a job that has closed our descriptors is not to be counted as done. But nothing that came meanwhile is
+        # read before the answer is said: it may be anything, and this job has ended.
+        self._inbox.check()
+        self._voice.say(answer, is_urgent=False)
+        if reasons:
             self._voice.say(encode(Tired("; ".join(reasons))), is_urgent=True)
-        else:
-            # First: a job that has closed our descriptors is not to be counted as done.
-            self._inbox.look()
-            self._voice.say(answer, is_urgent=False)
+
+    def _refused(self, job: UnreadableJob) -> Raised:
+        """The outcome of a job whose row cannot be read: no other worker could, either."""
+        self._mark(job.id, job.starts)
+        error = ErrorInfo(
+            type="UnreadableJob", message=f"job {job.id}: its row in the store cannot be read: {job.why}"
+        )
+        run = Run(started_us=time.time_ns() // 1000, duration_us=0, worker_pid=self._pid)
+        return Raised(run=run, error=error, is_retryable=False)
 
     def _rest(self) -> None:
-        if self._unasked:
-            self._unasked = 0
-            reasons: list[str] = []
-            self._end_children(reasons)
-            if reasons:
-                self._voice.say(encode(Tired("; ".join(reasons))), is_urgent=True)
+        self._catch_up()
         self._voice.rest()
 
     def _dropped(self, count: int) -> None:
+        self._catch_up()
         self._voice.say(encode(Dropped(count)), is_urgent=True)
+
+    def _catch_up(self) -> None:
+        """See to what was left out after brief jobs: what comes next is no longer one of theirs."""
+        if not self._unasked:
+            return
+        self._unasked = 0
+        reasons: list[str] = []
+        self._end_children(reasons)
+        self._hygiene.restore()
+        if reasons := reasons + self._hygiene.recycle_reasons:
+            self._inbox.shut()
+            self._voice.say(encode(Tired("; ".join(reasons))), is_urgent=True)
 
     def _end_children(self, reasons: list[str]) -> None:
         if self._kills_children and has_children():

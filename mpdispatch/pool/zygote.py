@@ -32,6 +32,7 @@ from mpdispatch.pool.hazards import fork_hazards, open_descriptors
 from mpdispatch.pool.inbox import Tokens
 from mpdispatch.pool.kill import WORKER_VARIABLE
 from mpdispatch.pool.linux import die_with, give_back_memory
+from mpdispatch.pool.sigterm import leave_sigterm_to_supervisor
 from mpdispatch.pool.worker import serve
 
 __all__ = ["main"]
@@ -48,6 +49,7 @@ def main() -> NoReturn:
     for descriptor in (control_fd, death_fd):
         os.set_inheritable(descriptor, False)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    leave_sigterm_to_supervisor()
     die_with(supervisor_pid, death_fd)
     enter_worker()
     for name in _WARM:
@@ -64,6 +66,7 @@ def main() -> NoReturn:
         if isinstance(message, Preload):
             before = open_descriptors()
             app = load(message.app)
+            leave_sigterm_to_supervisor()
             hazards = fork_hazards(before)
             control.send(encode(Preloaded(hazards=tuple(hazards))))
             # What is there now is never collected in a child: collecting would write to shared pages.

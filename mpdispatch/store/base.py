@@ -7,7 +7,7 @@ Every write to a running job carries owner **and** `starts` in its WHERE and che
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -29,10 +29,13 @@ from mpdispatch.model import (
     Registration,
     Transition,
 )
+from mpdispatch.store.filters import DeadLetterFilter, JobFilter
+from mpdispatch.store.waits import Rebase, Wait, WaitsSeen
 
 __all__ = [
     "DeadLetterFilter",
     "Durability",
+    "HeldJob",
     "JobFilter",
     "Lease",
     "Ledger",
@@ -44,23 +47,8 @@ __all__ = [
 ]
 
 
-class JobFilter(msgspec.Struct, frozen=True, kw_only=True):
-    state: JobState | None = None
-    queue: str | None = None
-    name: str | None = None
-
-
 Durability = Literal["full", "process"]
 """What is enqueued survives power loss, or any crash of processes."""
-
-
-class DeadLetterFilter(msgspec.Struct, frozen=True, kw_only=True):
-    queue: str | None = None
-    name: str | None = None
-    is_replayed: bool | None = False
-    """None: replayed or not."""
-    failed_before_us: int | None = None
-    """Wall time."""
 
 
 class QueueStats(msgspec.Struct, frozen=True, kw_only=True):
@@ -120,8 +108,14 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
     then nobody waits for it."""
     next_token_us: int | None
     """Boottime at which a rate-limited queue gets its next token, if that holds a due job back."""
+    held_back: Mapping[str, int] = {}
+    """Due jobs per rate-limited queue, at least so many, that have a token and were not claimed for want of a worker."""
+    held_from: tuple[int, int, int] | None = None
+    """(-priority, run_at, id) of the first of them; None: they come after all that was claimed."""
     is_synced: bool = True
     """False: this turn only claimed, and a power cut before `sync` may forget that it did."""
+    ended: Sequence[tuple[ClaimedJob, Transition]] = ()
+    """Jobs whose rows cannot be read, ended as `failed` since the last turn; the job as far as it can be."""
 
 
 class Store(Protocol):
@@ -290,6 +284,14 @@ class Store(Protocol):
         ...
 
 
+class HeldJob(NamedTuple):
+    """A running job in short."""
+
+    id: int
+    starts: int
+    name: str
+
+
 class Ledger(Protocol):
     """A supervisor's face of the store. One thread; raises StoreBusy within 50 ms instead of waiting."""
 
@@ -323,7 +325,6 @@ class Ledger(Protocol):
 
     def cancel_requests(self, owner: int) -> list[tuple[int, int]]:
         """(job id, starts) of running jobs of this owner somebody asked to cancel. A read."""
-        ...
 
     def turn(
         self,
@@ -333,11 +334,15 @@ class Ledger(Protocol):
         now: Instant,
         planner: Planner | None = None,
         slots: int = 0,
+        ready: int | None = None,
         progress: Sequence[Progress] = (),
         outputs: Sequence[Output] = (),
         is_expected: bool = False,
     ) -> Turn:
         """One transaction: record these outcomes, stage what is due, claim up to `slots` jobs as planned.
+
+        `ready`: how many of the jobs claimed, the first ones, would be begun at once (None: all of them); those of
+        rate-limited queues are claimed only so.
 
         Takes no write lock if there is nothing to record and nothing due; with `is_expected` (somebody has just
         enqueued something) it is not looked for that first. A turn that records nothing is not synced
@@ -352,17 +357,28 @@ class Ledger(Protocol):
 
     def peers(self, owner: int) -> list[PeerSupervisor]:
         """The other registered supervisors, dead or alive. A read."""
+
+    def unknown_owners(self) -> list[int]:
+        """Owners of running jobs that are not registered. A read, and cheap: it is asked once a second.
+
+        An owner that is no number is replaced by one first: for `jobs_of` and `take_over`.
+        """
         ...
 
     def jobs_of(self, owner: int) -> list[ClaimedJob]:
-        """The running jobs of a supervisor. A read."""
-        ...
+        """The running jobs of a supervisor, but for those that cannot be read. A read."""
 
-    def take_over(self, dead: PeerSupervisor, transitions: Sequence[Transition], *, now: Instant) -> bool:
+    def held_by(self, owner: int) -> list[HeldJob]:
+        """The running jobs of a supervisor for who counts or names them: without their payloads. A read."""
+
+    def set_aside(self, owner: int, job_ids: Collection[int], *, now: Instant) -> None:
+        """End those of these jobs it runs that cannot be read; the next turn tells of them."""
+
+    def take_over(self, dead: PeerSupervisor | int, transitions: Sequence[Transition], *, now: Instant) -> bool:
         """Record these outcomes of a dead supervisor's jobs and strike it off, in one transaction.
 
-        False, and nothing written, if it has renewed its lease since, was taken over by another, or owns
-        a running job none of the transitions is for.
+        `dead` as a number: an owner that is not registered. False, and nothing written, if it has renewed its lease since
+        (or is registered), was taken over by another, or owns a running job none of the transitions is for.
         """
         ...
 
@@ -383,8 +399,31 @@ class Ledger(Protocol):
         """Checkpoint the WAL if it has grown past 8 MiB, and such. Never blocks; call it between turns."""
         ...
 
+    def forget_late_cancels(self) -> bool:
+        """Forget requests to cancel jobs that completed all the same, a bounded number; True: there may be more.
+
+        Costs nothing unless `cancel_requests` has met any.
+        """
+        ...
+
+    def waits(
+        self, queues: Sequence[str], *, after_us: int, seen: WaitsSeen | None = None
+    ) -> tuple[Sequence[Wait], WaitsSeen | None]:
+        """Jobs of these queues that were put off until a wall time past `after_us`: some, those behind `seen`; and how
+        far it came (None: to the end). A read of a bounded number of rows.
+        """
+        ...
+
+    def rebase(self, changes: Sequence[Rebase]) -> int:
+        """Have these be due at another time, unless that has changed since; gives how many."""
+        ...
+
     def has_changed(self) -> bool:
         """Whether anybody else has written to the store since this was last asked; True if that cannot be known."""
+        ...
+
+    def look_beside(self, owner: int) -> bool:
+        """Make anew what somebody has removed from `side_dir`. True: `wake_fileno` is another now, or none."""
         ...
 
     def blocker(self) -> int | None:

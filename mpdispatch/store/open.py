@@ -37,7 +37,7 @@ def open_store(location: str | os.PathLike[str]) -> Store:
         UsageError: the location is of a kind this version has no store for, or malformed.
     """
     if not isinstance(location, (str, os.PathLike)):
-        raise UsageError(f"location: must be a path or URL such as 'jobs.db', not {location!r}")
+        raise UsageError(f"location: must be a path or URL such as 'jobs.db', not {repr(location)[:60]}")
     text = os.fspath(location)
     scheme, colon, _ = text.partition("://")
     if not colon:

@@ -16,8 +16,10 @@ from mpdispatch.pool.linux import have_recall
 from mpdispatch.pool.marks import RING_JOBS
 from mpdispatch.pool.pool import Pool
 from mpdispatch.pool.process import WorkerProcess, WorkerState
+from mpdispatch.pool.repeated import Repeated
 from mpdispatch.supervisor.books import Books
 from mpdispatch.supervisor.succession import Succession
+from mpdispatch.supervisor.suspects import Suspects
 
 __all__ = ["Assigner"]
 
@@ -40,10 +42,8 @@ _GROWTH_US = 50_000
 class Assigner:
     """Who runs what, on how many workers."""
 
-    def __init__(
-        self, pool: Pool, books: Books, config: Config, rulebook: Rulebook, log: logging.Logger
-    ) -> None:
-        self._pool, self._books, self._rulebook, self._log = pool, books, rulebook, log
+    def __init__(self, pool: Pool, books: Books, config: Config, rulebook: Rulebook, repeats: Repeated) -> None:
+        self._pool, self._books, self._rulebook, self._repeats = pool, books, rulebook, repeats
         self._slots = config.slots
         self._succession = Succession(pool)
         self._window_us = round(config.prefetch_window * SECOND_US)
@@ -53,8 +53,12 @@ class Assigner:
         self._boots_at_once = max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
         self._last_spawn_us = 0
         self.boot_failures = 0
-        self._boot_after_us = 0
+        self._boot_after_us = self._boot_failed_us = 0
+        self._was_once = False
+        self.is_wary = False
+        """Whether workers have ended before they began anything, and no job has shown since that they work."""
         self.estimates = Estimates()
+        self.suspects = Suspects()
 
     # -- how much to claim ------------------------------------------------------------------------------
 
@@ -85,6 +89,17 @@ class Assigner:
             room += max(0, more - stuck - sum(self._is_late(w, now_us) for w in self._pool.workers))
         room += each * self._served_ahead(ready, most, now_us)
         return max(0, room - len(self._books.backlog))
+
+    def ready_at_once(self) -> int:
+        """How many jobs would be begun at once, if they were claimed now: by workers that wait, and not for the backlog."""
+        return max(0, len(self._idle(self._pool.ready)) - self._books.before_held())
+
+    def _idle(self, ready: list[WorkerProcess]) -> list[WorkerProcess]:
+        """Those that do nothing, and may have a job."""
+        idle = [w for w in ready if not w.hand and w.unsettled < RING_JOBS]
+        # The newest, for there may be more than are wanted: those that are to take another's place.
+        del idle[: max(0, len(idle) - self._not_at_work())]
+        return idle
 
     def _not_at_work(self) -> int:
         """How many more workers may have a job: one that has done its last, or is being killed, counts until then."""
@@ -132,25 +147,25 @@ class Assigner:
             return
         estimates: dict[str, int | None] = {}
         references: dict[str, str | None] = {}
-        ready = self._pool.ready
-        # The newest, for there may be more than are wanted: those that are to take another's place.
-        idle = [w for w in ready if not w.hand and w.unsettled < RING_JOBS]
-        del idle[: max(0, len(idle) - self._not_at_work())]
+        given: dict[int, WorkerProcess] = {}
+        backlog, later = self._begin_rated(backlog, given)
+        kept: list[ClaimedJob] = []
+        suspects, ready = self.suspects.deaths, self._pool.ready
+        idle = self._idle(ready)
         # (work queued in µs, pid against ties, worker) of those that may hold more than the running job; looked for
         # when nobody is idle any more.
         loads: list[tuple[int, int, WorkerProcess]] | None = None
-        kept: list[ClaimedJob] = []
-        given: dict[int, WorkerProcess] = {}
         at = 0
         while at < len(backlog):
-            if at >= _LOOK_AHEAD or (not idle and loads == []):
+            # A suspect goes to a worker that has nothing else, and gets nothing else. It is not passed by for ever.
+            if at >= _LOOK_AHEAD or (not idle and (loads == [] or backlog[at].id in suspects)):
                 kept.extend(backlog[at:])
                 break
             name, count = backlog[at].name, 1
             if name not in estimates:
                 estimates[name] = self.estimates.of(name)
                 references[name] = self._rulebook.reference_for(name)
-            estimate = estimates[name]
+            estimate = None if backlog[at].id in suspects else estimates[name]
             if idle:
                 load, worker = 0, idle.pop()
             elif estimate is None or estimate >= self._window_us:
@@ -172,12 +187,40 @@ class Assigner:
             given[worker.pid] = worker
             if loads is not None and estimate is not None and self._has_room(worker):
                 heapq.heappush(loads, (load + count * estimate, worker.pid, worker))
+        kept += later
         returned = self._give(given.values())
-        if len(kept) + len(returned) < len(backlog):
+        if len(kept) + len(returned) < len(self._books.backlog):
             self._books.backlog_since_us = now_us
         self._books.backlog = kept
         if returned:
             self._books.put_back(returned, now_us)
+
+    def _begin_rated(
+        self, backlog: list[ClaimedJob], given: dict[int, WorkerProcess]
+    ) -> tuple[list[ClaimedJob], list[ClaimedJob]]:
+        """Give jobs of rate-limited queues that were claimed just now to workers that begin them now.
+
+        Gives the jobs of other queues whose turn it is, and those that stay.
+        """
+        rated = self._books.rated
+        if not rated.rates:
+            return backlog, []
+        others, later = list[ClaimedJob](), list[ClaimedJob]()
+        first = self._books.before_held()
+        idle = self._idle(self._pool.ready)
+        for at, job in enumerate(backlog):
+            if job.queue not in rated.rates:
+                (others if at < first else later).append(job)
+            elif idle and (job.id, job.starts) in rated.permits:
+                worker = idle.pop()
+                # Nothing waits behind a suspect.
+                estimate = 0 if job.id in self.suspects.deaths else self.estimates.of(job.name)
+                worker.hold([job], estimate or 0, self._rulebook.reference_for(job.name))
+                given[worker.pid] = worker
+            else:
+                later.append(job)
+        rated.permits.clear()
+        return others, later
 
     def _in_a_row(
         self, backlog: list[ClaimedJob], at: int, worker: WorkerProcess, estimate: int, room_us: int
@@ -192,6 +235,8 @@ class Assigner:
         )
         if self._jobs_per_worker is not None:
             most = min(most, self._jobs_per_worker - worker.jobs_sent)
+        if self.suspects.deaths:
+            return 1
         name, count = backlog[at].name, 1
         while count < most and backlog[at + count].name == name:
             count += 1
@@ -262,7 +307,8 @@ class Assigner:
     def staff(self, now_us: int, *, has_more: bool) -> int | None:
         """Start a worker if one is wanted and allowed. Gives when to look again (boottime µs), or None."""
         pool = self._pool
-        if not self._books.backlog:
+        held_back = self._books.rated.workers_wanted(now_us)
+        if not self._books.backlog and not held_back:
             self._succession.step(may_start=now_us >= self._boot_after_us)
         alive = sum(worker.state is not WorkerState.RETIRING for worker in pool.workers)
         if alive >= self._slots or len(pool.workers) >= 2 * self._slots:
@@ -272,6 +318,9 @@ class Assigner:
         if pool.ready and pool.spawner.is_warming:
             return now_us + _WARMING_US
         wanted = 1 if alive == 0 else min(len(self._books.backlog), self._slots - alive)
+        if held_back:
+            coming = pool.booting + self.ready_at_once()
+            wanted = max(wanted, min(held_back - coming, self._slots - alive))
         all_busy = has_more and all(worker.hand for worker in pool.workers)
         if wanted == 0 and all_busy and now_us - self._last_spawn_us >= _GROWTH_US:
             wanted = 1
@@ -279,18 +328,38 @@ class Assigner:
             try:
                 pool.spawn()
             except OSError as error:
-                self._log.warning("cannot start a worker, trying again", extra={"error": str(error)})
+                self._repeats.say(
+                    ("spawn", error.errno),
+                    logging.WARNING,
+                    "cannot start a worker, trying again",
+                    extra={"error": str(error)},
+                )
                 self.boot_failed(now_us)
                 return self._boot_after_us
             self._last_spawn_us = now_us
             wanted -= 1
-        return now_us + _GROWTH_US if all_busy else None
+        return now_us + _GROWTH_US if all_busy or held_back else None
 
-    def boot_failed(self, now_us: int) -> None:
-        """A worker did not come up: wait longer before the next."""
+    def boot_failed(self, now_us: int, *, may_be_once: bool = False) -> None:
+        """A worker did not come up, or to nothing: wait longer before the next.
+
+        `may_be_once`: it may have been somebody's doing; the first of a row is not counted.
+        """
+        self.is_wary = True
+        if may_be_once and not self._was_once:
+            self._was_once = True
+            return
         self.boot_failures += 1
+        self._boot_failed_us = now_us
         self._boot_after_us = now_us + round(boot_backoff_s(self.boot_failures) * SECOND_US)
 
-    def boot_worked(self) -> None:
-        self.boot_failures = 0
-        self._boot_after_us = 0
+    def boot_worked(self, worker: WorkerProcess) -> None:
+        """A worker has done a job: one that was started since the last failure shows that the next may be, too.
+
+        Those that were up before say nothing of it.
+        """
+        if worker.started_boot_us >= self._boot_failed_us:
+            self.boot_failures = 0
+            self._boot_after_us = 0
+            self._was_once = False
+        self.is_wary = bool(self.suspects.deaths) or self.boot_failures > 0

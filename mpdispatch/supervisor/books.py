@@ -5,6 +5,7 @@ Every running row this supervisor owns is in exactly one place: the backlog, a w
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -12,6 +13,7 @@ from mpdispatch.model import ClaimedJob, Transition
 from mpdispatch.pool.process import WorkerProcess
 from mpdispatch.store.base import Progress
 from mpdispatch.supervisor.outputs import Outputs
+from mpdispatch.supervisor.rated import RatedQueues
 
 __all__ = ["Books", "Unwritten"]
 
@@ -46,6 +48,7 @@ class Books:
     """Boottime since which there is any."""
     outputs: Outputs = field(default_factory=Outputs)
     """What running jobs wrote."""
+    rated: RatedQueues = field(default_factory=RatedQueues)
     completed: int = 0
     failed: int = 0
     stale_writes: int = 0
@@ -65,6 +68,19 @@ class Books:
         else:
             self.backlog.sort(key=_claim_order)
 
+    def before_held(self) -> int:
+        """How many jobs of the backlog, the first ones, come before those that wait for a worker (see `RatedQueues`)."""
+        held_from = self.rated.held_from
+        if held_from is None:
+            return len(self.backlog)
+        return bisect.bisect_left(self.backlog, held_from, key=_claim_order)
+
+    def take_out(self, job: ClaimedJob) -> bool:
+        """Take this job out of the backlog; False: it is not there."""
+        before = len(self.backlog)
+        self.backlog = [each for each in self.backlog if (each.id, each.starts) != (job.id, job.starts)]
+        return len(self.backlog) < before
+
     def written(self, count: int) -> None:
         """The first so many unwritten outcomes, and all progress, are on disk."""
         for item in self.unwritten[:count]:
@@ -79,3 +95,4 @@ class Books:
         self.unwritten.clear()
         self.progress.clear()
         self.outputs.clear()
+        self.rated.clear()

@@ -11,6 +11,7 @@ from mpdispatch.execution.appref import AppReference
 from mpdispatch.pool.ears import Ears
 from mpdispatch.pool.frames import Boot
 from mpdispatch.pool.pool import Pool
+from mpdispatch.pool.repeated import Repeated
 from mpdispatch.pool.spawning import Spawner
 from mpdispatch.supervisor.signals import Bell
 
@@ -28,6 +29,8 @@ class Crew:
     clock: Clock
     log: logging.Logger
     is_subreaper: bool
+    repeats: Repeated
+    """For what a lasting condition has us say again and again."""
 
     @classmethod
     def assemble(
@@ -37,15 +40,16 @@ class Crew:
         clock = clock or SystemClock()
         ears = Ears()
         # Not by `secrets`: that loads OpenSSL, a megabyte in every process.
-        token = os.urandom(8).hex()
+        token = os.urandom(16).hex()
         boot = Boot(app=app, log_level=log.getEffectiveLevel())
         spawner = Spawner(token, ears, log, zygote=is_subreaper)
         pool = Pool(boot, spawner=spawner, ears=ears, clock=clock)
-        return cls(ears, Bell(ears), pool, token, clock, log.getChild("supervisor"), is_subreaper)
+        ours = log.getChild("supervisor")
+        return cls(ears, Bell(ears), pool, token, clock, ours, is_subreaper, Repeated(ours, clock))
 
     def renew_token(self) -> None:
         """A new registration's workers carry a mark of their own: a sweep after the old one's takes none of them."""
-        self.token = os.urandom(8).hex()
+        self.token = os.urandom(16).hex()
         self.pool.spawner.renew(self.token)
 
     def close(self) -> None:

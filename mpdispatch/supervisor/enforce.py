@@ -13,6 +13,7 @@ from mpdispatch.clock import SECOND_US
 from mpdispatch.config import Config
 from mpdispatch.pool.pool import Pool
 from mpdispatch.pool.process import CONTROL_CANCEL, CONTROL_TIMEOUT, Doom, InHand, WorkerProcess, WorkerState
+from mpdispatch.pool.repeated import Repeated
 
 __all__ = ["Enforcer"]
 
@@ -28,8 +29,8 @@ _LOOK_US = 20_000
 class Enforcer:
     """Dooms jobs and carries dooms out."""
 
-    def __init__(self, pool: Pool, config: Config, log: logging.Logger) -> None:
-        self._pool, self._log = pool, log
+    def __init__(self, pool: Pool, config: Config, repeats: Repeated) -> None:
+        self._pool, self._repeats = pool, repeats
         self._timeout_grace_us = round(config.kill_grace * SECOND_US)
         self._cancel_grace_us = round(config.cancel_grace * SECOND_US)
 
@@ -70,7 +71,9 @@ class Enforcer:
         if head.at_head_us == 0:
             head.at_head_us = now_us
         if now_us - head.at_head_us >= _DEAF_US:
-            self._log.warning(
+            self._repeats.say(
+                "not begun",
+                logging.WARNING,
                 "a worker does not begin its job; replacing it",
                 extra={"worker_pid": worker.pid, "job": head.job.id},
             )
@@ -92,7 +95,7 @@ class Enforcer:
     def _kill_after(self, worker: WorkerProcess, until_us: int, now_us: int, why: str) -> int:
         """Kill it if it is time for that; gives when."""
         if now_us >= until_us:
-            self._log.warning(why, extra={"worker_pid": worker.pid})
+            self._repeats.say(why, logging.WARNING, why, extra={"worker_pid": worker.pid})
             worker.kill()
         return until_us
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from mpdispatch.clock import Instant
+import logging
+
+from mpdispatch.clock import SECOND_US, Instant
 from mpdispatch.config import Config
+from mpdispatch.model import Aborted, ErrorInfo, Raised, Run, WorkerDied
 from mpdispatch.pool.frames import Wrote
 from mpdispatch.pool.kill import reap_strays
 from mpdispatch.pool.pool import BootFault, Enqueued, Event, Gone, Ready, Returned, Said, Settled
-from mpdispatch.pool.process import WorkerState
+from mpdispatch.pool.process import WorkerProcess, WorkerState
 from mpdispatch.store.base import Progress
 from mpdispatch.supervisor.assign import Assigner
 from mpdispatch.supervisor.books import Books
 from mpdispatch.supervisor.crew import Crew
 from mpdispatch.supervisor.shutdown import Shutdown
+from mpdispatch.supervisor.suspects import MOST_DEATHS
 from mpdispatch.supervisor.telling import Teller
 from mpdispatch.supervisor.turns import Turns
 
@@ -20,6 +24,8 @@ __all__ = ["Hearing"]
 
 _BOOT_TRIES = 3
 """After so many workers in a row that did not start, what was claimed goes back."""
+_OLD_US = 30 * SECOND_US
+"""A worker that was killed after so long had started well: its end is none of a failing start."""
 
 
 class Hearing:
@@ -36,16 +42,20 @@ class Hearing:
         shutdown: Shutdown,
         teller: Teller | None,
     ) -> None:
-        self._crew, self._pool, self._log = crew, crew.pool, crew.log
+        self._crew, self._pool, self._repeats = crew, crew.pool, crew.repeats
         self._books, self._assigner, self._turns = books, assigner, turns
         self._shutdown, self._teller = shutdown, teller
-        self._max_worker_rss = config.max_worker_rss
+        self._suspects = assigner.suspects
+        self._max_worker_rss, self._kills_strays = config.max_worker_rss, config.child_policy == "kill"
 
     def take(self, event: Event, now: Instant) -> bool:
         """Put it into the books. True: jobs came back, and somebody may have asked to cancel one of them."""
         if type(event) is Settled:  # first and plainly: one per job
-            self._turns.decide(event.job, event.outcome, event.worker, now)
-            if self._max_worker_rss is not None or self._assigner.boot_failures:
+            outcome = event.outcome
+            if type(outcome) is Raised and outcome.signal == "SIGTERM":
+                outcome = self._cut_off(outcome)
+            self._turns.decide(event.job, outcome, event.worker, now)
+            if self._max_worker_rss is not None or self._assigner.is_wary:
                 self._look_at_worker(event, now.boot_us)
             return False
         now_us = now.boot_us
@@ -70,9 +80,17 @@ class Hearing:
                 pass  # It is among the pool's ready ones by now; whether it can work, its first job tells.
         return False
 
+    def _cut_off(self, ended: Raised) -> Raised | Aborted:
+        """What became of a command that SIGTERM ended: in a stop it was that of the whole service, and no failure."""
+        if not (self._shutdown.is_on or self._crew.bell.rung):
+            return ended
+        self._shutdown.was_aborted = True
+        return Aborted(run=ended.run, error=ended.error)
+
     def _look_at_worker(self, event: Settled, now_us: int) -> None:
         """A worker that has done a job works; one that has grown too large has done its last."""
-        self._assigner.boot_worked()
+        self._suspects.cleared(event.job.id)
+        self._assigner.boot_worked(event.worker)
         limit, run = self._max_worker_rss, getattr(event.outcome, "run", None)
         if limit is not None and run is not None and (run.max_rss_bytes or 0) > limit:
             self._books.put_back(event.worker.recall(), now_us)
@@ -80,21 +98,61 @@ class Hearing:
 
     def _did_not_start(self, event: BootFault, now_us: int) -> None:
         self._assigner.boot_failed(now_us)
-        self._log.error("a worker did not start", extra={"reason": event.reason, "traceback": event.traceback})
+        self._repeats.say(
+            ("boot", event.reason),
+            logging.ERROR,
+            "a worker did not start",
+            extra={"reason": event.reason, "traceback": event.traceback},
+            in_full=2,  # two forks that fail have the zygote given up, and both are to be seen
+        )
         if self._assigner.boot_failures >= _BOOT_TRIES and not self._pool.ready:
             self._turns.release_backlog()
 
     def _ended(self, event: Gone, now_us: int) -> None:
-        ending = event.worker.ending
-        if (
-            event.worker.jobs_sent == 0
-            and event.worker.state is not WorkerState.RETIRING
-            and ending is not None
-            and ending.signal is None
-            and not self._shutdown.is_on
-        ):
-            # It imported the app and ended by itself: as good as not started, or we would start it for ever.
-            self._assigner.boot_failed(now_us)
-            self._log.error("a worker ended before its first job", extra={"how": str(ending)})
+        worker = event.worker
+        # Broken, it did not end for what we wanted, though we killed it.
+        is_broken = worker.is_broken is not None or worker.feed.is_broken is not None
+        if (worker.state is not WorkerState.DOOMED or is_broken) and not self._shutdown.is_on:
+            if event.unbegun:
+                self._began_nothing(event, now_us)
+            elif worker.jobs_sent == 0 and worker.state is not WorkerState.RETIRING:
+                self._did_nothing(worker, now_us)
         if self._crew.is_subreaper:
-            reap_strays(self._pool.family)
+            reap_strays(self._pool.family, kills=self._kills_strays)
+
+    def _did_nothing(self, worker: WorkerProcess, now_us: int) -> None:
+        """It imported the app and ended: as good as not started, or we would start it for ever."""
+        was_killed = worker.ending is not None and worker.ending.signal is not None
+        if was_killed and now_us - worker.started_boot_us > _OLD_US:
+            return
+        self._assigner.boot_failed(now_us, may_be_once=was_killed)
+        self._repeats.say(
+            ("ended early", str(worker.ending)),
+            logging.ERROR,
+            "a worker ended before its first job",
+            extra={"how": str(worker.ending)},
+        )
+
+    def _began_nothing(self, event: Gone, now_us: int) -> None:
+        """It ended between two jobs, so in code of ours, or by somebody's hand. If a job is the reason, it is ended."""
+        worker, ending = event.worker, event.worker.ending
+        assert ending is not None  # it is gone
+        self._assigner.boot_failed(now_us, may_be_once=ending.signal is not None)
+        self._repeats.say(
+            ("began nothing", str(ending)),
+            logging.ERROR,
+            "a worker ended before it began what it was given; it goes to another",
+            extra={"how": str(ending), "worker_pid": worker.pid, "jobs": len(event.unbegun)},
+        )
+        if not event.has_read or (job := self._suspects.died_with(event.unbegun)) is None:
+            return
+        if self._books.take_out(job):
+            how = f"{MOST_DEATHS} workers in a row ended before they began it; the last, {worker.pid}, {ending}"
+            now = self._crew.clock.now()
+            died = WorkerDied(
+                run=Run(started_us=now.wall_us, worker_pid=worker.pid),
+                error=ErrorInfo(type="WorkerDied", message=how),
+                exit_status=ending.exit_status,
+                signal=ending.signal,
+            )
+            self._turns.decide(job, died, None, now)

@@ -12,6 +12,7 @@ timeouts, cancels and signals go on. It is the only writer of the jobs it runs.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 from mpdispatch.clock import SECOND_US
@@ -21,6 +22,7 @@ from mpdispatch.errors import (
     StoreBusy,
     StoreCorrupt,
     StoreError,
+    StoreFull,
     StoreIOError,
     StoreVanished,
 )
@@ -31,19 +33,22 @@ from mpdispatch.store.base import Ledger, LeftBehind, Store
 from mpdispatch.supervisor.assign import Assigner
 from mpdispatch.supervisor.berth import Berth
 from mpdispatch.supervisor.books import Books
-from mpdispatch.supervisor.boots import look_at_boots
+from mpdispatch.supervisor.boots import look_at_boots, look_at_rings
 from mpdispatch.supervisor.crew import Crew
 from mpdispatch.supervisor.enforce import Enforcer
+from mpdispatch.supervisor.fencing import Fencing
 from mpdispatch.supervisor.hearing import Hearing
 from mpdispatch.supervisor.membership import Membership
 from mpdispatch.supervisor.peers import Peers
 from mpdispatch.supervisor.prune import Pruner
+from mpdispatch.supervisor.rated import RatedQueues
 from mpdispatch.supervisor.reconcile import Reconciler
 from mpdispatch.supervisor.rescue import Rescuer
 from mpdispatch.supervisor.shutdown import Ending, Shutdown
 from mpdispatch.supervisor.telling import Teller
 from mpdispatch.supervisor.trouble import Trouble
 from mpdispatch.supervisor.turns import Turns
+from mpdispatch.supervisor.upkeep import Upkeep
 
 __all__ = ["Ending", "Supervisor"]
 
@@ -82,16 +87,20 @@ class Supervisor:
         """
         self._crew, self._pool, self._clock, self._log = crew, crew.pool, crew.clock, crew.log
         self._is_drain, self._is_traced = drain, is_traced
+        self._boot_timeout_s, self._kills_strays = config.boot_timeout, config.child_policy == "kill"
         self._teller = teller
-        self.books = Books()
+        self.books = Books(rated=RatedQueues.of(queue_configs))
         self._ledger: Ledger = store.ledger()
-        self._members = Membership(self._ledger, self._clock, config, app=app, version=version, log=crew.log)
+        self._members = Membership(
+            self._ledger, self._clock, config, app=app, version=version, log=crew.log, repeats=crew.repeats
+        )
         self._berth = Berth(crew, store, self._ledger, self._members, config, store_for_workers)
-        rescuer = Rescuer(self._ledger, self._clock, rulebook, self.books, crew.log, teller)
+        rescuer = Rescuer(self._ledger, self._clock, rulebook, self.books, crew.log, teller, crew.repeats)
         self._poll_us = round(config.poll_interval * SECOND_US)
         self._peers = Peers(rescuer, crew.ears, poll_us=self._poll_us)
-        self._assigner = Assigner(self._pool, self.books, config, rulebook, crew.log)
-        self._enforcer = Enforcer(self._pool, config, crew.log)
+        self._fencing = Fencing(crew, self._members, self._berth, self._peers, self.books, teller)
+        self._assigner = Assigner(self._pool, self.books, config, rulebook, crew.repeats)
+        self._enforcer = Enforcer(self._pool, config, crew.repeats)
         self._turns = Turns(
             self._ledger,
             self._clock,
@@ -103,15 +112,17 @@ class Supervisor:
             queue_configs=queue_configs,
             app=app,
             log=crew.log,
+            repeats=crew.repeats,
             teller=teller,
             default_timeout_us=None if default_timeout_s is None else round(default_timeout_s * SECOND_US),
         )
         self._reconciler = Reconciler(
-            self._ledger, self._pool, self.books, self._turns, self._enforcer, crew.log
+            self._ledger, self._pool, self.books, self._turns, self._enforcer, crew.repeats
         )
         self._pruner = Pruner(self._ledger, self._clock, config, crew.log)
+        self._upkeep = Upkeep(self._ledger, self._clock, tuple(config.queues), crew.log)
         self._shutdown = Shutdown(config)
-        self._trouble = Trouble(self._ledger, crew.log)
+        self._trouble = Trouble(self._ledger, crew.log, crew.repeats)
         self._hearing = Hearing(
             crew,
             config,
@@ -129,25 +140,9 @@ class Supervisor:
         self.ending: Ending | None = None
         try:
             self._berth.take_patiently()
-        except StoreBusy:
+        except (StoreBusy, StoreFull):
             self.close()
             raise
-
-    # -- fencing ----------------------------------------------------------------------------------------
-
-    def _fence(self, why: str) -> None:
-        """Our lease is not surely ours: kill all workers, forget everything, join anew; then rescue what we left."""
-        self._log.error(
-            "lost trust in our own lease; starting over", extra={"owner": self._members.owner, "why": why}
-        )
-        self._peers.give_up(self._members.owner)
-        self.books.stale_writes += len(self.books.unwritten)
-        self._pool.kill_all()
-        self.books.drop()
-        if self._teller is not None:
-            self._teller.forget()
-        self._berth.take_anew()
-        self._turns.claim_at_us = 0
 
     # -- the loop ---------------------------------------------------------------------------------------
 
@@ -161,6 +156,8 @@ class Supervisor:
 
     def hear(self, events: Heard) -> None:
         """Take in what woke the loop."""
+        if self._berth.is_cut():
+            return  # what there is to hear would be nonsense, and all is forgotten at the next tick
         now = self._clock.now()
         for key, _ in events:
             if key.data is self._ledger:
@@ -177,14 +174,12 @@ class Supervisor:
     def tick(self) -> float:
         """Do everything that is due; gives the seconds until something is (at most one poll interval)."""
         now_us = self._clock.now().boot_us
-        if not self._members.is_trusted(now_us):
-            self._guarded(
-                lambda: self._fence("no heartbeat in time (stopped, suspended, or the store was not writable)"),
-                now_us,
-            )
+        if self._berth.is_cut() or not self._members.is_trusted(now_us):
+            self._guarded(self._fencing.regain, now_us)
+            self._turns.claim_at_us = 0
             now_us = self._clock.now().boot_us
             if not self._members.is_trusted(now_us):
-                if self._crew.bell.rung and self.ending is None:
+                if self._members.is_lost and self._crew.bell.rung and self.ending is None:
                     self._end(75)  # Nothing runs any more, and what we held is a rescuer's to decide.
                 return 0.05
         self._stop_if_asked(now_us)
@@ -202,12 +197,15 @@ class Supervisor:
 
     def _rest_of_tick(self, is_well: bool) -> float:
         """What needs no store; gives the seconds until something is due."""
+        if self._berth.is_cut():
+            return 0.0
         now_us = self._clock.now().boot_us
         turns, assigner = self._turns, self._assigner
         due = self._due(now_us, is_well)
         self._linger_s = 0.0
         if not self._shutdown.is_on:
             assigner.assign(now_us)
+            turns.release_late()
             if (at := assigner.staff(now_us, has_more=turns.has_more)) is not None:
                 due.append(at)
             if assigner.is_backlog_stuck(now_us):
@@ -229,7 +227,7 @@ class Supervisor:
         due = [now_us + self._poll_us]
         if is_well:
             due += [self._members.next_us, self._peers.due_us, turns.sync_at_us]
-            due += [self._pruner.next_us or 0, self.books.outputs.next_us or 0]
+            due += [self._pruner.next_us or 0, self.books.outputs.next_us or 0, self._upkeep.next_us]
         else:
             due.append(self._trouble.until_us)
         if turns.claim_at_us > now_us:
@@ -241,7 +239,11 @@ class Supervisor:
             due.append(at)
         if (at := self._assigner.recall_stuck(now_us)) is not None:
             due.append(at)
-        if (at := look_at_boots(self._pool, self._log, now_us)) is not None:
+        if (at := look_at_boots(self._pool, self._log, now_us, self._boot_timeout_s)) is not None:
+            due.append(at)
+        if (at := self._crew.repeats.look()) is not None:
+            due.append(at)
+        if (at := look_at_rings(self._pool, self._log, now_us)) is not None:
             due.append(at)
         if self._pool.is_hushed:
             due.append(now_us + _LOOK_US)
@@ -251,7 +253,7 @@ class Supervisor:
         """Whether another turn would have something to do right away: the last one did not write or claim all."""
         turns = self._turns
         return bool(self.books.unwritten or self.books.progress) or (
-            not self._shutdown.is_on and turns.claim_at_us <= now_us and self._assigner.free_slots(now_us) > 0
+            not self._shutdown.is_on and turns.wants_claim(now_us)
         )
 
     def _guarded(self, step: Callable[[], None], now_us: int) -> bool:
@@ -263,7 +265,8 @@ class Supervisor:
         except LeaseLostError as error:
             self._pool.kill_all()
             self._members.distrust()
-            self._log.error("another supervisor took our jobs over", extra={"owner": error.owner})
+            facts = {"owner": error.owner}
+            self._crew.repeats.say("lost", logging.ERROR, "another supervisor took our jobs over", extra=facts)
         except (StoreVanished, StoreCorrupt, StoreIOError) as error:
             self._log.error("the store cannot be used any more, so this supervisor ends: %s", error)
             self._end(error.exit_code)
@@ -278,24 +281,28 @@ class Supervisor:
         """Everything of a tick that reads or writes the store."""
         if now_us >= self._members.next_us and (renewal := self._members.beat()) is not None:
             self._ledger.verify()
+            self._berth.look_beside(lambda: self._assigner.recall_all(now_us))
             self._reconciler.reconcile(self._members.owner, renewal.owned, now_us)
             self._cancels_due = True
             if self._crew.is_subreaper:
-                reap_strays(self._pool.family)
+                reap_strays(self._pool.family, kills=self._kills_strays)
         if self._was_knocked:
             self._was_knocked = False
             self._answer_knock(now_us)
         if self._is_unchanged(now_us):
             self._turns.put_off(self._clock.now())
             self._peers.put_off(now_us)
-        if now_us >= self._peers.due_us and self._peers.look(self._members.owner, now_us):
+        if now_us >= self._peers.due_us and self._peers.look(
+            self._members.owner, now_us, token=self._members.token
+        ):
             self._turns.claim_at_us = 0
         if self._cancels_due:
             self._reconciler.cancel(self._ledger.cancel_requests(self._members.owner), now_us)
             self._cancels_due = False
         if self._shutdown.is_on or self._turns.linger_us(now_us) == 0:
             self._turns.take(self._members.owner, now_us, may_claim=not self._shutdown.is_on)
-            self._ledger.housekeep()
+            if self._upkeep.step():
+                self._turns.claim_at_us = 0
         self._turns.sync_if_due(now_us)
         self._pruner.prune(now_us)
         if self._shutdown.is_on or self._is_drain:
@@ -327,6 +334,8 @@ class Supervisor:
 
     def look_around(self) -> None:
         """What needs no worker: stay registered, take over what dead supervisors left. Before the first is there."""
+        if self._berth.is_cut() or self._members.is_lost:
+            return  # the first tick starts over
         now_us = self._clock.now().boot_us
         self._guarded(lambda: self._with_store(now_us), now_us)
 
@@ -395,5 +404,6 @@ class Supervisor:
         """Let go of everything; what is still ours in the store is left to a rescuer."""
         self._peers.close()
         self._pool.kill_all()
+        self._crew.repeats.close()
         self._berth.let_go()
         self._ledger.close()

@@ -6,17 +6,21 @@ import logging
 import os
 import time
 
-from mpdispatch.clock import SECOND_US, Clock
+import msgspec
+
+from mpdispatch.clock import SECOND_US, Clock, Instant
 from mpdispatch.config import Config
 from mpdispatch.errors import StoreBusy, StoreError
 from mpdispatch.ids import boot_id, host_name, machine_id, pid_namespace, process_id
 from mpdispatch.model import Registration
-from mpdispatch.policy.lease import lease, renew_every_us, trusted_until_boot_us
+from mpdispatch.policy.lease import lease, margin_us, renew_every_us, trusted_until_boot_us
+from mpdispatch.pool.repeated import Repeated
 from mpdispatch.store.base import Lease, Ledger, Renewal
 
 __all__ = ["Membership"]
 
 _RETRY_US = 50_000
+_ASK_US = 250_000
 _LEAVE_S = 2.0
 _LEAVE_PAUSE_S = 0.02
 
@@ -25,9 +29,17 @@ class Membership:
     """Our registration in the store. `owner` names it; a new registration has a new one."""
 
     def __init__(
-        self, ledger: Ledger, clock: Clock, config: Config, *, app: str, version: str, log: logging.Logger
+        self,
+        ledger: Ledger,
+        clock: Clock,
+        config: Config,
+        *,
+        app: str,
+        version: str,
+        log: logging.Logger,
+        repeats: Repeated,
     ) -> None:
-        self._ledger, self._clock, self._log = ledger, clock, log
+        self._ledger, self._clock, self._log, self._repeats = ledger, clock, log, repeats
         self._threshold_us = round(config.stale_job_threshold * SECOND_US)
         self._every_us = renew_every_us(round(config.heartbeat_interval * SECOND_US), self._threshold_us)
         me = process_id()
@@ -44,16 +56,24 @@ class Membership:
             version=version,
         )
         self.owner = 0
+        self.token = ""
+        """Of the registration; what is started for it is marked with it."""
+        self.is_lost = False
+        """Whether we were told that the registration is of no use any more, so that nobody need ask."""
         self._trusted_until_us = 0
         self.next_us = 0
         """Boottime of the next heartbeat."""
 
-    def register(self) -> int:
-        """Join, or join anew. Raises StoreError."""
+    def register(self, token: str) -> int:
+        """Join, or join anew. `token`: what the marks of our workers begin with. Raises StoreError."""
         now = self._clock.now()
-        self.owner = self._ledger.register(self._who, Lease(*lease(now, self._threshold_us)), now=now)
+        who = msgspec.structs.replace(self._who, token=token)
+        self.owner = self._ledger.register(who, Lease(*lease(now, self._threshold_us)), now=now)
+        self.token, self.is_lost = token, False
         self._granted(now.boot_us)
-        self._log.info("registered", extra={"owner": self.owner, "queues": ",".join(self._who.queues)})
+        # Where the files beside the store cannot be made it is done over and over.
+        facts = {"owner": self.owner, "queues": ",".join(self._who.queues)}
+        self._repeats.say("registered", logging.INFO, "registered", extra=facts, in_full=2)
         return self.owner
 
     def leave(self) -> bool:
@@ -79,12 +99,17 @@ class Membership:
         return now_us < self._trusted_until_us
 
     def distrust(self) -> None:
-        """We were told that our registration is gone."""
-        self._trusted_until_us = 0
+        """We were told that our registration is gone, or it is of no use any more."""
+        self._trusted_until_us, self.is_lost = 0, True
 
-    @property
-    def trusted_until_us(self) -> int:
-        return self._trusted_until_us
+    def may_ask_until_us(self, since_us: int) -> int:
+        """Boottime until which a busy store, asked first at `since_us`, may be asked again whether we are registered.
+
+        Half of the margin, for the other half is for killing what runs. Past the lease's end, a moment.
+        """
+        margin = margin_us(self._threshold_us)
+        is_over = since_us >= self._trusted_until_us + margin
+        return since_us + _ASK_US if is_over else self._trusted_until_us + margin // 2
 
     def beat(self) -> Renewal | None:
         """Renew if it is time. None: not yet, or the store is busy and there is time to try again.
@@ -95,10 +120,22 @@ class Membership:
         if now.boot_us < self.next_us:
             return None
         try:
-            renewal = self._ledger.renew(self.owner, Lease(*lease(now, self._threshold_us)), now=now)
+            return self._renewed(now)
         except StoreBusy:
             self.next_us = now.boot_us + _RETRY_US
             return None
+
+    def ask(self) -> None:
+        """Renew, whenever it was due: the store says whether we are registered. The next heartbeat is due at once.
+
+        Raises LeaseLostError, StoreError.
+        """
+        now = self._clock.now()
+        self._renewed(now)
+        self.next_us = now.boot_us  # for what else it does: to square what we hold with what the store says
+
+    def _renewed(self, now: Instant) -> Renewal:
+        renewal = self._ledger.renew(self.owner, Lease(*lease(now, self._threshold_us)), now=now)
         self._granted(now.boot_us)
         return renewal
 

@@ -29,6 +29,7 @@ class Peers:
         self._rescuer, self._watch = rescuer, _Watch(ears)
         self._interval_us = min(poll_us, _INTERVAL_US)
         self._seen_us = 0
+        self._is_sparing = False
         self._given_up: set[int] = set()
         self.living: list[PeerSupervisor] = []
         self.due_us = 0
@@ -56,9 +57,20 @@ class Peers:
         self._given_up.add(owner)
         self.look_soon()
 
-    def look(self, owner: int, now_us: int) -> bool:
-        """Take over from the dead, watch the living. True: some jobs were taken over. Raises StoreError."""
-        self.living, took_over = self._rescuer.look(owner, self._given_up)
+    def spare(self) -> None:
+        """We were away for longer than a lease holds, so others may have been: let them say that they live."""
+        self._is_sparing = True
+
+    def look(self, owner: int, now_us: int, *, token: str = "") -> bool:
+        """Take over from the dead, watch the living. True: some jobs were taken over. Raises StoreError.
+
+        `owner`, `token`: our own registration.
+        """
+        if self._is_sparing:
+            self._is_sparing = False
+            self.put_off(now_us)
+            return False
+        self.living, took_over = self._rescuer.look(owner, self._given_up, token=token)
         self._watch.follow(self.living)
         self._seen_us = now_us
         self.put_off(now_us)

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from mpdispatch.model import Cancelled, ErrorInfo, Released
 from mpdispatch.pool.pool import Pool
 from mpdispatch.pool.process import InHand, WorkerProcess
+from mpdispatch.pool.repeated import Repeated
 from mpdispatch.store.base import Ledger
 from mpdispatch.supervisor.books import Books
 from mpdispatch.supervisor.enforce import Enforcer
@@ -23,10 +24,10 @@ class Reconciler:
     """Acts on what the store says of jobs we hold."""
 
     def __init__(
-        self, ledger: Ledger, pool: Pool, books: Books, turns: Turns, enforcer: Enforcer, log: logging.Logger
+        self, ledger: Ledger, pool: Pool, books: Books, turns: Turns, enforcer: Enforcer, repeats: Repeated
     ) -> None:
         self._ledger, self._pool, self._books = ledger, pool, books
-        self._turns, self._enforcer, self._log = turns, enforcer, log
+        self._turns, self._enforcer, self._repeats = turns, enforcer, repeats
 
     def cancel(self, requests: Iterable[tuple[int, int]], now_us: int) -> None:
         """End the jobs somebody asked to cancel: those not begun at once, the others through the enforcer."""
@@ -57,12 +58,19 @@ class Reconciler:
         strays = ours - held
         if not strays:
             return
-        self._log.error(
-            "the store has jobs of ours that we do not hold; giving them back", extra={"count": len(strays)}
+        self._repeats.say(
+            "strays",
+            logging.ERROR,
+            "the store has jobs of ours that we do not hold; giving them back",
+            extra={"count": len(strays)},
         )
+        unread = {job_id for job_id, _ in strays}
         for job in self._ledger.jobs_of(owner):
             if (job.id, job.starts) in strays:
                 self._turns.decide(job, Released(), None)
+                unread.discard(job.id)
+        if unread:
+            self._turns.set_aside(owner, unread)
 
     def _let_go(self, ours: set[tuple[int, int]], now_us: int) -> None:
         """Hold no job that is not ours any more: those not begun are dropped, those running end with their worker."""
@@ -80,7 +88,12 @@ class Reconciler:
                 lost += 1
         if lost:
             books.stale_writes += lost
-            self._log.error("jobs were taken from us; what ran of them was killed", extra={"count": lost})
+            self._repeats.say(
+                "taken",
+                logging.ERROR,
+                "jobs were taken from us; what ran of them was killed",
+                extra={"count": lost},
+            )
 
     def _recall(self, held: list[tuple[WorkerProcess, InHand]], now_us: int) -> None:
         """Take back what waits in workers' buffers, for the sake of these; the first of a hand may be running."""

@@ -2,9 +2,13 @@
 
 Leftover workers are killed *before* their jobs are requeued, so one job never runs twice at once on a host. The
 kernel says who is dead: the lock of the mark file, the pid with its start time; the lease only where it cannot.
+The token to find leftovers by is in the supervisor's row: where its mark file is lost nothing is known of what they ran,
+but they are found.
 
 What its workers had answered counts, whether it had heard of it or not: the answer is decided as it would have done.
 What was started and not answered is lost with it, what was not started goes back unspent.
+
+A running job whose owner is not registered is taken over in the same way: somebody has struck its supervisor off.
 """
 
 from __future__ import annotations
@@ -19,7 +23,7 @@ from pathlib import Path
 from mpdispatch.clock import Clock
 from mpdispatch.execution.rulebook import Rulebook
 from mpdispatch.failpoints import failpoint
-from mpdispatch.ids import boot_id, pid_namespace
+from mpdispatch.ids import boot_id, host_name, machine_id, pid_namespace
 from mpdispatch.model import (
     Cause,
     ClaimedJob,
@@ -36,9 +40,11 @@ from mpdispatch.policy.decide import RetryRules, decide
 from mpdispatch.policy.lease import PeerVerdict
 from mpdispatch.pool.endings import of_answer
 from mpdispatch.pool.evidence import Answered, Evidence, Start, read_evidence
-from mpdispatch.pool.kill import is_running, kill_marked, kill_tree, sweep
-from mpdispatch.pool.marks import MarkReader, marks_path
+from mpdispatch.pool.leftovers import Journal, kill_leftovers
+from mpdispatch.pool.markreader import MarkReader
+from mpdispatch.pool.marks import marks_path
 from mpdispatch.pool.peers import verdict_on
+from mpdispatch.pool.repeated import Repeated
 from mpdispatch.store.base import Ledger
 from mpdispatch.supervisor.books import Books
 from mpdispatch.supervisor.telling import Teller
@@ -62,15 +68,17 @@ class Rescuer:
         books: Books,
         log: logging.Logger,
         teller: Teller | None = None,
+        repeats: Repeated | None = None,
     ) -> None:
         self._ledger, self._clock, self._rulebook, self._log = ledger, clock, rulebook, log
+        self._repeats = repeats or Repeated(log, clock)
         self._books, self._teller = books, teller
 
-    def look(self, owner: int, given_up: Set[int]) -> tuple[list[PeerSupervisor], bool]:
+    def look(self, owner: int, given_up: Set[int], *, token: str = "") -> tuple[list[PeerSupervisor], bool]:
         """Take over every dead peer; gives those that live, and whether any was taken over. Raises StoreError.
 
-        `given_up`: registrations of our own that we left, with all their workers killed. Peers that cannot be seen for
-        want of a descriptor are in neither.
+        `owner`, `token`: our own registration. `given_up`: others of our own that we left, with all their workers killed.
+        Peers that cannot be seen for want of a descriptor are in neither.
         """
         living, took_over = list[PeerSupervisor](), False
         for peer in self._ledger.peers(owner):
@@ -83,42 +91,58 @@ class Rescuer:
                 if verdict is PeerVerdict.ALIVE:
                     living.append(peer)
                 else:
-                    took_over |= self.take_over(peer, verdict)
+                    took_over |= self.take_over(peer, verdict, our_token=token)
             except OSError as error:
                 # Nothing is concluded from what could not be seen: no descriptor left, mostly.
-                self._log.warning("cannot see whether supervisor %d lives: %s", peer.id, error)
+                self._repeats.say(
+                    ("unseen", peer.id, error.errno),
+                    logging.WARNING,
+                    "cannot see whether supervisor %d lives: %s",
+                    peer.id,
+                    error,
+                )
+        for unknown in self._ledger.unknown_owners():
+            # Our own row may be the one that is gone: the next turn will say so, and end what runs.
+            if unknown != owner:
+                took_over |= self._take_over_unknown(unknown, our_token=token)
         return living, took_over
 
-    def take_over(self, peer: PeerSupervisor, verdict: PeerVerdict) -> bool:
-        """Kill what it left running, decide about its jobs, strike it off. False: not now, or not ours to do."""
-        path = marks_path(self._ledger.side_dir, peer.id)
-        evidence: Evidence | None = None
+    def _take_over_unknown(self, owner: int, *, our_token: str) -> bool:
         try:
-            reader = MarkReader(path)
+            return self.take_over(_stand_in(owner), None, our_token=our_token)
         except OSError as error:
-            if error.errno in _SHORT:
-                raise
-            reader = None  # No evidence: every job counts as started.
-        if reader is not None:
-            try:
-                if reader.is_evidence and peer.boot_id == boot_id():
-                    if not self._kill_leftovers(peer, reader):
-                        self._log.warning(
-                            "a leftover worker does not die; its jobs wait", extra={"owner": peer.id}
-                        )
-                        return False
-                    # Read again once its workers are gone: one may have begun or answered a job while we looked.
-                    evidence = self._read(path)
-            except FileNotFoundError:
-                return False  # Another rescuer was quicker: it removes the file once it has taken all over.
-            finally:
-                reader.close()
+            self._repeats.say(
+                ("unseen", owner, error.errno),
+                logging.WARNING,
+                "cannot see what supervisor %d, which is not registered, left: %s",
+                owner,
+                error,
+            )
+            return False
+
+    def take_over(self, peer: PeerSupervisor, verdict: PeerVerdict | None, *, our_token: str = "") -> bool:
+        """Kill what it left running, decide about its jobs, strike it off. False: not now, or not ours to do.
+
+        `verdict=None`: it is not registered. `our_token`: nothing that carries it is ended.
+        """
+        path = marks_path(self._ledger.side_dir, peer.id)
+        if peer.boot_id == boot_id() and not self._kill_leftovers(peer, path, our_token):
+            self._repeats.say(
+                ("leftover", peer.id),
+                logging.WARNING,
+                "a leftover worker does not die; its jobs wait",
+                extra={"owner": peer.id},
+            )
+            return False
         failpoint("rescue.before_take_over")
         jobs = self._ledger.jobs_of(peer.id)
+        # Only now, when its workers are gone: one may have begun or answered a job while we looked.
+        evidence = self._evidence(peer, path, {(job.id, job.starts) for job in jobs})
         cancelled = set(self._ledger.cancel_requests(peer.id))
         loss = _loss(peer, verdict)
         transitions = [self._decided(job, evidence, cancelled, loss) for job in jobs]
-        if not self._ledger.take_over(peer, transitions, now=self._clock.now()):
+        dead = peer if verdict is not None else peer.id
+        if not self._ledger.take_over(dead, transitions, now=self._clock.now()):
             return False
         _remove(path, self._log)
         if self._teller is not None:
@@ -130,7 +154,7 @@ class Rescuer:
             len(jobs),
             peer.id,
             peer.pid,
-            verdict.value,
+            "not registered" if verdict is None else verdict.value,
             sum(t.run is not None for t in transitions),
             sum(t.cause is Cause.LEASE_LOST for t in transitions),
         )
@@ -148,31 +172,34 @@ class Rescuer:
                 teller.rescued(job, transition)
         teller.flush()
 
-    def _kill_leftovers(self, peer: PeerSupervisor, reader: MarkReader) -> bool:
-        """SIGKILL every worker it left, and what those started; True when all are gone."""
-        if peer.pid_namespace != pid_namespace():
-            return True  # Not ours to see; the kernel killed them with their supervisor.
-        workers = reader.workers()
-        for worker in workers:
-            kill_tree(worker)
+    def _kill_leftovers(self, peer: PeerSupervisor, path: Path, our_token: str) -> bool:
+        """SIGKILL every worker it left, and what those started; True when all are gone. Raises OSError: cannot look."""
+        token, journal = _leads(peer, path)
+        if token and token == our_token:
+            return (
+                True  # A registration of ours that never had a worker: it was given up before it had a journal.
+            )
+        since = peer.pid_start if peer.pid_namespace == pid_namespace() else 0
         deadline = time.monotonic() + _PATIENCE_S
         # Until a look finds none: a worker that has not signed yet may be about to begin a job.
-        while self._kill_unsigned(peer, reader.token) or any(map(is_running, workers)):
+        while kill_leftovers(token, since=since, journal=journal):
             if time.monotonic() > deadline:
                 return False
             time.sleep(0.001)
-        for worker in workers:
-            sweep(worker, "")
         return True
 
-    def _kill_unsigned(self, peer: PeerSupervisor, token: str) -> int:
-        """Kill what carries its mark; gives how many there still were."""
-        return kill_marked(f"{token}.", since=peer.pid_start) if token else 0
-
-    def _read(self, path: Path) -> Evidence:
-        evidence = read_evidence(path)
-        if evidence.junk:
-            self._log.warning(
+    def _evidence(self, peer: PeerSupervisor, path: Path, starts: Set[Start]) -> Evidence | None:
+        """What its mark file proves of these; None: nothing, so that each counts as started."""
+        if peer.boot_id != boot_id() or not _is_believed(peer, path):
+            return None
+        try:
+            evidence = read_evidence(path, starts)
+        except FileNotFoundError:
+            return None
+        if evidence is not None and evidence.junk:
+            self._repeats.say(
+                ("junk", str(path)),
+                logging.WARNING,
                 "the workers of a dead supervisor have left junk",
                 extra={"path": str(path), "lines": evidence.junk},
             )
@@ -201,7 +228,74 @@ class Rescuer:
         return of_answer(answered.answer, doom, job.timeout_us or self._rulebook.timeout_us_for(job.name))
 
 
-def _loss(peer: PeerSupervisor, verdict: PeerVerdict) -> ErrorInfo:
+def _stand_in(owner: int) -> PeerSupervisor:
+    """What an owner that is not registered is taken for: one of this host and boot, of which nothing else is known."""
+    return PeerSupervisor(
+        id=owner,
+        host=host_name(),
+        machine_id=machine_id(),
+        boot_id=boot_id(),
+        pid=0,
+        pid_start=0,
+        pid_namespace="",
+        queues=(),
+        concurrency=0,
+        app="",
+        version="",
+        started_us=0,
+        heartbeat_us=0,
+        lease_until_us=0,
+        lease_until_boot_us=0,
+    )
+
+
+def _opened(path: Path) -> MarkReader | None:
+    """None: there is none, or it cannot be opened. Raises OSError: no descriptor left, so there may be one."""
+    try:
+        return MarkReader(path)
+    except OSError as error:
+        if error.errno in _SHORT:
+            raise
+        return None
+
+
+def _is_its_own(peer: PeerSupervisor, reader: MarkReader) -> bool:
+    """Whether nobody else can have written this file, as far as that can be known.
+
+    A row without a token is that of a supervisor of schema version 1, or of none.
+    """
+    return reader.is_ours and bool(reader.token) and peer.token in ("", reader.token)
+
+
+def _is_believed(peer: PeerSupervisor, path: Path) -> bool:
+    reader = _opened(path)
+    if reader is None:
+        return False
+    try:
+        return _is_its_own(peer, reader)
+    finally:
+        reader.close()
+
+
+def _leads(peer: PeerSupervisor, path: Path) -> tuple[str, Journal | None]:
+    """What its leftovers are found by: its token, and the workers its mark file names."""
+    reader = _opened(path)
+    if reader is None:
+        return peer.token, None
+    try:
+        if not _is_its_own(peer, reader):
+            return peer.token, None
+        return reader.token, Journal(frozenset(reader.workers()), reader.identity)
+    finally:
+        reader.close()
+
+
+def _loss(peer: PeerSupervisor, verdict: PeerVerdict | None) -> ErrorInfo:
+    if verdict is None:
+        return ErrorInfo(
+            type="LeaseLost",
+            message=f"supervisor {peer.id}, which had claimed the job, is not registered any more",
+        )
     is_dead = verdict is PeerVerdict.DEAD
     what = "died" if is_dead else "lost its lease"
     return ErrorInfo(

@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from mpdispatch.clock import SECOND_US
 from mpdispatch.config import Config, QueueConfig
-from mpdispatch.errors import AppImportError, DispatchError, StoreBusy
+from mpdispatch.errors import AppImportError, ConfigError, RegistrationError, StoreBusy, StoreFull
 from mpdispatch.execution.appref import AppReference
 from mpdispatch.execution.describe import AppDescription
 from mpdispatch.execution.hookline import HookLine
-from mpdispatch.execution.rulebook import CommandRulebook, DescribedRulebook, Rulebook
+from mpdispatch.execution.rulebook import CommandRulebook, DescribedRulebook, LiveRulebook, Rulebook
 from mpdispatch.policy.staffing import boot_backoff_s
 from mpdispatch.pool.hookrunner import HookRunner
 from mpdispatch.pool.linux import become_subreaper, give_back_memory
@@ -27,11 +27,12 @@ from mpdispatch.store.base import Store
 from mpdispatch.supervisor.boots import look_at_boots
 from mpdispatch.supervisor.crew import Crew
 from mpdispatch.supervisor.loop import Supervisor
+from mpdispatch.supervisor.room import RoomWaiter
 from mpdispatch.supervisor.shutdown import Ending
 from mpdispatch.supervisor.telling import LineSink, RunnerSink, Teller
 from mpdispatch.version import __version__
 
-__all__ = ["Plan", "SupervisorThread", "run_foreground", "supervise"]
+__all__ = ["Plan", "run", "run_foreground", "supervise"]
 
 BOOT_TRIES = 3
 
@@ -59,7 +60,10 @@ class Plan:
 
 
 def _bring_up(
-    crew: Crew, app: AppReference, meanwhile: Callable[[], object] = lambda: None
+    crew: Crew,
+    app: AppReference,
+    boot_timeout_s: float,
+    meanwhile: Callable[[], object] = lambda: None,
 ) -> AppDescription | None:
     """Start the first worker; its description of the app, or None if we were asked to stop meanwhile.
 
@@ -76,8 +80,10 @@ def _bring_up(
         fault = None
         while fault is None:
             meanwhile()
-            look_at_boots(crew.pool, crew.log, crew.clock.now().boot_us)
-            events = crew.ears.listen(0.5)
+            now_us = crew.clock.now().boot_us
+            due_us = look_at_boots(crew.pool, crew.log, now_us, boot_timeout_s)
+            wait_s = 0.5 if due_us is None else (due_us - now_us) / SECOND_US
+            events = crew.ears.listen(max(0.0, min(0.5, wait_s)))
             if crew.bell.rung:
                 return None
             for event in crew.pool.hear(events):
@@ -87,9 +93,17 @@ def _bring_up(
                     fault = event
         crew.log.debug("the app does not import", extra={"attempt": failures, "reason": fault.reason})
         if failures < BOOT_TRIES:
-            time.sleep(boot_backoff_s(failures))
+            _pause(crew, boot_backoff_s(failures))
     assert fault is not None  # the loop ran, and only a fault leaves it
     raise AppImportError(str(app), fault.reason, fault.traceback)
+
+
+def _pause(crew: Crew, pause_s: float) -> None:
+    """Wait so long, or until we are asked to stop."""
+    until_s = time.monotonic() + pause_s
+    while not crew.bell.rung and (left_s := until_s - time.monotonic()) > 0:
+        for _ in crew.pool.hear(crew.ears.listen(left_s)):
+            continue  # there is no worker that could have said anything
 
 
 def _wait_until_warm(crew: Crew) -> None:
@@ -99,16 +113,28 @@ def _wait_until_warm(crew: Crew) -> None:
             continue  # there is no worker yet that could have said anything
 
 
-def _bring_up_registered(crew: Crew, app: AppReference, supervisor: Supervisor) -> AppDescription | None:
+def _bring_up_registered(
+    crew: Crew, app: AppReference, supervisor: Supervisor, boot_timeout_s: float
+) -> AppDescription | None:
     """As `_bring_up` beside a supervisor that takes over what others left meanwhile."""
     try:
-        description = _bring_up(crew, app, supervisor.look_around)
+        description = _bring_up(crew, app, boot_timeout_s, supervisor.look_around)
     except AppImportError:
         supervisor.sign_off()
         raise
     if description is None:
         supervisor.sign_off()
     return description
+
+
+def _refuse_absent_handlers(rulebook: Rulebook, description: AppDescription, supervisor: Supervisor) -> None:
+    """Raises RegistrationError: this process has handlers that its workers do not."""
+    if isinstance(rulebook, LiveRulebook):
+        try:
+            rulebook.learn(description.jobs)
+        except RegistrationError:
+            supervisor.sign_off()
+            raise
 
 
 def _warn_of_unpolled(log: logging.Logger, description: AppDescription, polled: tuple[str, ...]) -> None:
@@ -126,63 +152,83 @@ def _warn_of_unpolled(log: logging.Logger, description: AppDescription, polled: 
         )
 
 
-def _run(
+def run(
     crew: Crew,
     app: AppReference,
     plan: Plan | Callable[[AppDescription], Plan],
     *,
     drain: bool = False,
+    boot_timeout_s: float | None = None,
     on_start: Callable[[], object] = lambda: None,
 ) -> Ending | None:
     """Supervise until the end; None: asked to stop before there was a worker.
 
     What to do is known (then the supervisor registers and rescues before there is a worker), or the first worker
-    has to say it.
+    has to say it, which may take `boot_timeout_s` (None: the default).
     """
+    if crew.bell.rung:
+        return None
     description: AppDescription | None = None
     if isinstance(plan, Plan):
         chosen = plan
     else:
-        description = _bring_up(crew, app)
+        patience_s = Config().boot_timeout if boot_timeout_s is None else boot_timeout_s
+        description = _bring_up(crew, app, patience_s)
         if description is None:
             return None
         chosen = plan(description)
-    chosen.store.check(create=True)
+    wait_for_room = RoomWaiter(crew, on_start)
+    try:
+        wait_for_room(lambda: chosen.store.check(create=True))
+    except StoreFull:
+        return None  # told to stop meanwhile
     teller = _teller(crew, app, chosen)
     supervisor: Supervisor | None = None
     try:
-        supervisor = Supervisor(
-            crew,
-            chosen.store,
-            config=chosen.config,
-            rulebook=chosen.rulebook,
-            queue_configs=chosen.queue_configs,
-            app=str(app),
-            version=__version__,
-            store_for_workers=chosen.store_for_workers,
-            drain=drain,
-            teller=teller,
-            default_timeout_s=chosen.default_timeout_s,
-            is_traced=chosen.is_traced,
+        supervisor = wait_for_room(
+            lambda: Supervisor(
+                crew,
+                chosen.store,
+                config=chosen.config,
+                rulebook=chosen.rulebook,
+                queue_configs=chosen.queue_configs,
+                app=str(app),
+                version=__version__,
+                store_for_workers=chosen.store_for_workers,
+                drain=drain,
+                teller=teller,
+                default_timeout_s=chosen.default_timeout_s,
+                is_traced=chosen.is_traced,
+            )
         )
-        if description is None and (description := _bring_up_registered(crew, app, supervisor)) is None:
-            return supervisor.ending
+        wait_for_room.over()
+        if description is None:
+            description = _bring_up_registered(crew, app, supervisor, chosen.config.boot_timeout)
+            if description is None:
+                return supervisor.ending
+        _refuse_absent_handlers(chosen.rulebook, description, supervisor)
         _warn_of_unpolled(crew.log, description, chosen.config.queues)
         on_start()
         if crew.is_subreaper:  # a process of our own
             give_back_memory()
         return supervisor.run()
-    except StoreBusy:
+    except (StoreBusy, StoreFull):
         if supervisor is None and crew.bell.rung:
             return Ending(exit_code=0)
         raise
     finally:
-        if supervisor is not None:
-            supervisor.close()
+        _close(chosen.rulebook, supervisor)
         if teller is not None:
             # After we have left the store: hooks may take their 5 s, and nobody waits for our jobs meanwhile.
             ending = (supervisor and supervisor.ending) or Ending(exit_code=70)
             teller.close(exit_code=ending.exit_code, completed=ending.completed, failed=ending.failed)
+
+
+def _close(rulebook: Rulebook, supervisor: Supervisor | None) -> None:
+    if isinstance(rulebook, LiveRulebook):
+        rulebook.learn(None)
+    if supervisor is not None:
+        supervisor.close()
 
 
 def _teller(crew: Crew, app: AppReference, plan: Plan) -> Teller | None:
@@ -209,11 +255,13 @@ def run_foreground(
     *,
     log: logging.Logger,
     drain: bool = False,
+    boot_timeout_s: float | None = None,
     owns_process: bool = False,
 ) -> Ending:
     """Supervise in this thread until stopped by a signal, or drained. Main thread only.
 
-    `plan` is called once, with what the first worker says of the app. `owns_process`: this process has no children
+    `plan` is called once, with what the first worker says of the app; that one may take `boot_timeout_s` (None: the
+    default) to import it. `owns_process`: this process has no children
     but ours, so orphans may be gathered and ended.
 
     Raises:
@@ -225,7 +273,8 @@ def run_foreground(
     crew = Crew.assemble(app, log=log, is_subreaper=owns_process)
     try:
         crew.bell.listen_to_signals()
-        return _run(crew, app, plan, drain=drain) or Ending(exit_code=0)
+        ending = run(crew, app, plan, drain=drain, boot_timeout_s=boot_timeout_s)
+        return ending or Ending(exit_code=0)
     finally:
         crew.close()
 
@@ -276,68 +325,16 @@ def supervise(
             is_traced=description.is_traced,
         )
 
-    return run_foreground(app, plan, log=logger, drain=drain, owns_process=True)
+    # What the app itself says is not known before its first import.
+    try:
+        before = Config.resolve(config_overrides, env=os.environ, file=file_config)
+    except ConfigError:
+        before = Config()  # Maybe the app says what makes it right; else it is refused once that was imported.
+    return run_foreground(
+        app, plan, log=logger, drain=drain, boot_timeout_s=before.boot_timeout, owns_process=True
+    )
 
 
 def _merged(of_app: tuple[QueueConfig, ...], of_file: tuple[QueueConfig, ...]) -> tuple[QueueConfig, ...]:
     """Every queue's configuration once: the app's, else the file's."""
     return tuple({each.name: each for each in (*of_file, *of_app)}.values())
-
-
-class SupervisorThread:
-    """A supervisor on a thread of the caller's process, which has the app: no signal handlers, no subreaper."""
-
-    def __init__(self, app: AppReference, plan: Plan, *, log: logging.Logger) -> None:
-        self._app, self._plan, self._log = app, plan, log
-        self._started = threading.Event()
-        self._error: BaseException | None = None
-        self._crew: Crew | None = None
-        self.ending: Ending | None = None
-        self._thread = threading.Thread(target=self._main, name="mpdispatch-supervisor", daemon=True)
-
-    def start(self) -> None:
-        """Returns once it supervises; raises what kept it from that."""
-        self._thread.start()
-        self._started.wait()
-        if self._error is not None:
-            self._thread.join()
-            raise self._error
-
-    def stop(self, timeout: float | None = None) -> Ending | None:
-        """Drain and wait for the end. `timeout`: seconds running jobs may take (None: `shutdown_timeout`).
-
-        Raises what ended the supervisor, if an error did.
-        """
-        if self._crew is not None and self._thread.is_alive():
-            self._crew.bell.ring(timeout)
-        self._thread.join()
-        if self._error is not None:
-            raise self._error
-        return self.ending
-
-    @property
-    def is_alive(self) -> bool:
-        return self._thread.is_alive()
-
-    def _main(self) -> None:
-        try:
-            self._crew = Crew.assemble(self._app, log=self._log)
-            try:
-                self._supervise(self._crew)
-            finally:
-                self._crew.close()
-        except BaseException as error:  # noqa: BLE001 - handed to the caller of start() or stop()
-            self._error = error
-            if self._started.is_set() or not isinstance(error, DispatchError):
-                is_ours = not isinstance(error, DispatchError)
-                self._log.critical(
-                    "the supervisor ended: %s; jobs stay in the store and go on when one is started again%s",
-                    error or type(error).__name__,
-                    ". This is a bug of mpdispatch: please report the traceback" if is_ours else "",
-                    exc_info=error if is_ours else None,
-                )
-        finally:
-            self._started.set()
-
-    def _supervise(self, crew: Crew) -> None:
-        self.ending = _run(crew, self._app, self._plan, on_start=self._started.set)

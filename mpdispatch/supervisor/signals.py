@@ -50,9 +50,14 @@ class Bell:
             return  # It is full, so the loop wakes anyway.
 
     def listen_to_signals(self) -> None:
-        """Main thread only: SIGTERM, SIGINT and SIGHUP stop the loop instead of the process."""
+        """Main thread only: SIGTERM, SIGINT and SIGHUP stop the loop instead of the process.
+
+        But for SIGINT and SIGHUP where this process was started to ignore them: by nohup, in the background of a script.
+        """
         self._wakeup_before = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
         for number in _STOPPING:
+            if number != signal.SIGTERM and signal.getsignal(number) is signal.SIG_IGN:
+                continue
             self._before[number] = signal.signal(number, self._on_signal)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:

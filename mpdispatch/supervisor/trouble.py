@@ -8,13 +8,16 @@ import os
 from mpdispatch.clock import SECOND_US
 from mpdispatch.errors import StoreBusy, StoreError
 from mpdispatch.ids import ProcessId, process_start, process_state
-from mpdispatch.pool.kill import kill_process
+from mpdispatch.pool.kill import is_our_user, kill_process
+from mpdispatch.pool.repeated import Repeated
 from mpdispatch.store.base import Ledger
 
 __all__ = ["Trouble"]
 
 _BUSY_US = 20_000
 _RETRY_US = 500_000
+_APART_US = 5 * SECOND_US
+"""What comes back sooner had not gone: of a full store some things work, and others do not."""
 _STOPPED_US = 5 * SECOND_US
 """A stopped process that holds the write lock is killed after this long: nobody else can write."""
 
@@ -22,10 +25,12 @@ _STOPPED_US = 5 * SECOND_US
 class Trouble:
     """When to try the store again. Times are boottime µs."""
 
-    def __init__(self, ledger: Ledger, log: logging.Logger) -> None:
+    def __init__(self, ledger: Ledger, log: logging.Logger, repeats: Repeated | None = None) -> None:
         self._ledger, self._log = ledger, log
+        self._repeats = repeats or Repeated(log)
         self._busy_since_us: int | None = None
         self._said: str | None = None
+        self._met_us = 0
         self.until_us = 0
         """Not before this is the store asked again."""
 
@@ -35,17 +40,24 @@ class Trouble:
             self._busy(now_us)
             return
         self.until_us = now_us + _RETRY_US
-        if str(error) != self._said:
-            self._said = str(error)
-            self._log.error(
-                "the store is in trouble; outcomes are kept and tried again", extra={"error": self._said}
-            )
+        if self._said is None and now_us - self._met_us >= _APART_US:
+            for key in (("trouble", type(error)), "works"):
+                self._repeats.over(key)  # another trouble, and not the same come and gone
+        self._said, self._met_us = str(error), now_us
+        # By its kind: the text may name another file each time.
+        self._repeats.say(
+            ("trouble", type(error)),
+            logging.ERROR,
+            "the store is in trouble; outcomes are kept and tried again",
+            extra={"error": self._said},
+        )
 
     def over(self) -> None:
         """A call succeeded."""
         self._busy_since_us = None
         if self._said is not None:
-            self._log.warning("the store works again", extra={"after": self._said})
+            # Some of what is asked of a full store works, so that both may be said in turn.
+            self._repeats.say("works", logging.WARNING, "the store works again", extra={"after": self._said})
             self._said = None
 
     def _busy(self, now_us: int) -> None:
@@ -62,7 +74,9 @@ class Trouble:
             return
         try:
             start = process_start(pid)
-            is_killed = start is not None and process_state(pid) == "T" and kill_process(ProcessId(pid, start))
+            # Of our own user only: as root we could end whoever has got hold of the file.
+            is_ours = start is not None and process_state(pid) == "T" and is_our_user(pid)
+            is_killed = is_ours and start is not None and kill_process(ProcessId(pid, start))
         except OSError:
             return  # no descriptor left to look: another time
         if is_killed:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import msgspec
 
@@ -16,11 +16,12 @@ from mpdispatch.clock import SECOND_US, Clock, Instant
 from mpdispatch.config import Config, QueueConfig
 from mpdispatch.execution.rulebook import Rulebook
 from mpdispatch.failpoints import failpoint
-from mpdispatch.model import Cause, ClaimedJob, Completed, JobState, Outcome, Planner, Released, Run
+from mpdispatch.model import Cause, ClaimedJob, Completed, JobState, Outcome, Planner, Released, Run, Transition
 from mpdispatch.policy.admission import Admission
 from mpdispatch.policy.decide import RetryRules, decide
 from mpdispatch.pool.pool import Pool
 from mpdispatch.pool.process import WorkerProcess
+from mpdispatch.pool.repeated import Repeated
 from mpdispatch.store.base import Ledger, Turn
 from mpdispatch.supervisor.assign import Assigner
 from mpdispatch.supervisor.books import Books, Unwritten
@@ -42,6 +43,8 @@ _BREATH_US = 1_000
 _CROWD_US, _CROWD_KNOCKS = 50_000, 4
 """So many knocks that come sooner one after the other than this are a crowd, for as long after the last. Not fewer: who
 enqueues a batch or two and resumes a queue wants it drained."""
+_NAMED = 10
+"""Of rows that cannot be read in one turn, so many are named in the log."""
 _NO_RULES = RetryRules()
 """For a completed job, which is not tried again."""
 _BECAME = {JobState.FAILED: "failed", JobState.CANCELLED: "was cancelled", JobState.SCHEDULED: "is put off"}
@@ -73,10 +76,11 @@ class Turns:
         queue_configs: tuple[QueueConfig, ...],
         app: str,
         log: logging.Logger,
+        repeats: Repeated,
         teller: Teller | None = None,
         default_timeout_us: int | None = None,
     ) -> None:
-        self._ledger, self._clock, self._log = ledger, clock, log
+        self._ledger, self._clock, self._log, self._repeats = ledger, clock, log, repeats
         self._books, self._assigner, self._pool = books, assigner, pool
         self._rulebook, self._app = rulebook, app
         self._teller, self._default_timeout_us = teller, default_timeout_us
@@ -115,11 +119,26 @@ class Turns:
         transition = decide(job, outcome, rules, now_us=now.wall_us, jitter=random.random())
         self._books.unwritten.append(Unwritten(job, transition, worker))
 
+    def set_aside(self, owner: int, job_ids: Collection[int]) -> None:
+        """End those of these running jobs of ours that cannot be read. Raises StoreError."""
+        self._ledger.set_aside(owner, job_ids, now=self._clock.now())
+        self.claim_at_us = 0  # a turn tells of them
+
     def release_backlog(self) -> None:
         """Give back every claimed job no worker was given."""
         for job in self._books.backlog:
             self.decide(job, Released(), None)
         self._books.backlog = []
+
+    def release_late(self) -> None:
+        """Give back jobs of rate-limited queues that were not begun at once: they cost another token."""
+        books = self._books
+        if not books.rated.rates or not books.backlog:
+            return
+        for job in books.backlog:
+            if job.queue in books.rated.rates:
+                self.decide(job, Released(), None)
+        books.backlog = [job for job in books.backlog if job.queue not in books.rated.rates]
 
     def knocked(self, now_us: int) -> None:
         """Somebody has enqueued something, or so it seems: a claim is worth trying, and the store is to be shared."""
@@ -139,8 +158,8 @@ class Turns:
         Raises StoreError, LeaseLostError: nothing was written and nothing is lost here.
         """
         books = self._books
-        slots = self._assigner.free_slots(now_us) if may_claim and now_us >= self.claim_at_us else 0
         most = _MOST_IN_A_CROWD if now_us < self._crowded_until_us else _MOST_JOBS
+        slots, ready = self._room(now_us) if may_claim else (0, None)
         slots = min(slots, most)
         items = books.unwritten[:most]
         transitions = [item.transition for item in items]
@@ -149,26 +168,64 @@ class Turns:
         if not (transitions or books.progress or outputs or slots):
             return
         failpoint("turn.before")
+        is_synced = bool(transitions or books.progress or outputs)
         turn = self._ledger.turn(
             owner,
             transitions,
             now=self._clock.now(),
             planner=self.planner() if slots else None,
             slots=slots,
+            # A commit that waits for the disk is no moment to charge a token.
+            ready=0 if is_synced and ready is not None else ready,
             progress=list(books.progress.values()),
             outputs=outputs,
             is_expected=is_expected and slots > 0,
         )
         if most == _MOST_IN_A_CROWD and most in (len(items), len(turn.claimed)):
             self._breath_until_us = self._clock.now().boot_us + _BREATH_US
-        if transitions or books.progress or outputs:
+        if is_synced:
             self.sync_at_us = 0  # that commit waited for the disk, and with it all before
         books.outputs.written(outputs, settled, now_us)
+        if turn.ended:
+            self._ended(turn.ended)
         self._written(items, turn)
         if slots:
             self._claimed(turn, now_us)
         if not turn.is_synced:
             # Last: a flush that fails must not make us forget what is committed.
+            self._flush_soon(turn)
+        if books.rated.held_back and is_synced and slots:
+            self._claim_held_back(owner, now_us)
+        if books.rated.permits:
+            self._assigner.assign(self._clock.now().boot_us)
+
+    def _room(self, now_us: int) -> tuple[int, int | None]:
+        """How many jobs there is a place for, and how many of them would be begun at once (None: nobody asks)."""
+        rated = self._books.rated
+        if not rated.rates:
+            return (self._assigner.free_slots(now_us) if now_us >= self.claim_at_us else 0), None
+        ready = self._assigner.ready_at_once()
+        has_token = rated.token_us is not None and now_us >= rated.token_us
+        if now_us < self.claim_at_us and not has_token and not (rated.held_back and ready):
+            return 0, ready
+        slots = self._assigner.free_slots(now_us)
+        if has_token and self._assigner.depth > 1:
+            slots = max(slots, 1)  # with workers that never run dry it would not be seen whose turn it is
+        return (max(slots, ready) if rated.held_back else slots), ready
+
+    def _claim_held_back(self, owner: int, now_us: int) -> None:
+        """Claim jobs of rate-limited queues for workers that wait, in a transaction of its own: it is not flushed."""
+        slots, ready = self._room(now_us)
+        if not ready:
+            return
+        had_more = self.has_more
+        turn = self._ledger.turn(
+            owner, [], now=self._clock.now(), planner=self.planner(), slots=min(slots, _MOST_JOBS), ready=ready
+        )
+        self._claimed(turn, now_us)
+        if had_more:
+            self.has_more, self.claim_at_us = True, 0
+        if not turn.is_synced:
             self._flush_soon(turn)
 
     def _flush_soon(self, turn: Turn) -> None:
@@ -196,8 +253,11 @@ class Turns:
             transition = item.transition
             if rejected and (transition.job_id, transition.starts) in rejected:
                 books.stale_writes += 1
-                self._log.warning(
-                    "dropped the outcome of a job that is not ours any more", extra={"job": transition.job_id}
+                self._repeats.say(
+                    "stale",
+                    logging.WARNING,
+                    "dropped the outcome of a job that is not ours any more",
+                    extra={"job": transition.job_id},
                 )
             elif transition.state is JobState.COMPLETED:
                 books.completed += 1
@@ -206,7 +266,7 @@ class Turns:
             if self._teller is not None:
                 self._report(item, turn)
             if transition.cause is not Cause.COMPLETED:
-                self._tell(item)
+                self._tell(item, turn)
                 # What was put off or given back may be due before the next poll.
                 self.claim_at_us = 0
         if items and self._planner is not None and self._planner.limited:
@@ -217,6 +277,17 @@ class Turns:
             books.written(len(items))
             self._pool.free_rings()
 
+    def _ended(self, ended: Sequence[tuple[ClaimedJob, Transition]]) -> None:
+        """The store has ended jobs whose rows cannot be read."""
+        self._books.failed += len(ended)
+        for job, transition in ended:
+            if self._teller is not None:
+                self._teller.wrote(job, transition)
+        for _, transition in ended[:_NAMED]:
+            self._log.error("a row of the store cannot be read, so its job failed: %s", transition.error)
+        if len(ended) > _NAMED:
+            self._log.error("and %d more rows that cannot be read", len(ended) - _NAMED)
+
     def _report(self, item: Unwritten, turn: Turn) -> None:
         """Tell extensions what became of a job, if it became what was decided."""
         token = (item.transition.job_id, item.transition.starts)
@@ -226,34 +297,48 @@ class Turns:
                 transition = msgspec.structs.replace(transition, state=JobState.CANCELLED)
             self._teller.wrote(item.job, transition)
 
-    def _tell(self, item: Unwritten) -> None:
+    def _tell(self, item: Unwritten, turn: Turn) -> None:
         transition = item.transition
         if transition.cause is Cause.RELEASED:
             return
+        state = transition.state
+        if (transition.job_id, transition.starts) in turn.cancelled:
+            state = JobState.CANCELLED
         # All in the text: without our own formatter nobody sees more.
         self._log.log(
             logging.WARNING if transition.error is not None else logging.DEBUG,
             "job %d (%s) %s: %s",
             transition.job_id,
             item.job.name,
-            _BECAME.get(transition.state, "runs again"),
+            _BECAME.get(state, "runs again"),
             transition.error or transition.cause.value,
             extra={"cause": transition.cause.value, "attempt": item.job.attempt},
         )
 
     def _claimed(self, turn: Turn, now_us: int) -> None:
+        rated = self._books.rated
         if turn.claimed:
             self._books.put_back(self._with_timeouts(turn.claimed), now_us)
+        if rated.rates:
+            rated.claimed(turn.claimed)
+            rated.answered(turn.held_back, turn.held_from, now_us)
+            rated.token_us = turn.next_token_us
         for reason, count in turn.parked.items():
             self.parked[reason] = self.parked.get(reason, 0) + count
-            self._log.warning("parked jobs that cannot run here", extra={"reason": reason, "count": count})
+            self._repeats.say(
+                ("parked", reason),
+                logging.WARNING,
+                "parked jobs that cannot run here",
+                extra={"reason": reason, "count": count},
+                count=count,
+            )
         self.has_more = turn.has_more
         self.is_polling, self._next_due_us = False, turn.next_due_us
         if turn.has_more:
             self.claim_at_us = 0
             return
         due = self._next_look_us(self._clock.now())
-        self.is_polling = turn.next_token_us is None
+        self.is_polling = turn.next_token_us is None and not turn.held_back
         if turn.next_token_us is not None:
             due = min(due, turn.next_token_us)
         self.claim_at_us = max(due, now_us + 1)
@@ -314,9 +399,15 @@ class Turns:
 
     # -- when -------------------------------------------------------------------------------------------
 
+    def wants_claim(self, now_us: int) -> bool:
+        """Whether a claim is due, and there is room for what it may find."""
+        return self._room(now_us)[0] > 0
+
     def linger_us(self, now_us: int) -> int:
         """How long the next turn may wait, for company if nobody runs dry meanwhile, and for a crowd; 0: not at all."""
         if (at := self._books.outputs.next_us) is not None and at <= now_us:
+            return 0
+        if self._books.rated.held_back and self._assigner.ready_at_once():
             return 0
         breath = self._breath_until_us - now_us
         rest = self._assigner.least_load()

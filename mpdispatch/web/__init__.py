@@ -1,6 +1,6 @@
 """The HTTP API as an ASGI app, to be mounted or served alone. Needs the `http` extra (Starlette).
 
-request ─▶ access rule (403, 401) ─▶ route ─▶ engine ─▶ JSON as the command line's `--json`, or {"error": text}
+request ─▶ access rule (403, 401, 415) ─▶ route ─▶ engine ─▶ JSON as the command line's `--json`, or {"error": text}
 """
 
 from mpdispatch.web.access import Access, AuthRule

@@ -1,25 +1,29 @@
-"""Who is served. Without a token or a rule of the application only this very machine, and no web page on it.
+"""Who is served. Without a token or a rule of the application: this very machine, with the store's own token.
 
-A proxy on this machine is a loopback peer too, so a forwarding header refuses; a page of another site in a local
-browser sends its request to a loopback address under a Host of its own (DNS rebinding) or says where it is from.
+A loopback peer proves little: a proxy on this machine is one too, and not every proxy says that it has forwarded
+something; a page of another site in a local browser is one as well. So the token is asked for; and what surely comes from
+elsewhere is refused, token or not: a forwarding header, or a Host that is no loopback name (DNS rebinding).
 """
 
 from __future__ import annotations
 
 import hmac
 import inspect
-import ipaddress
+import logging
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
-from urllib.parse import urlsplit
 
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from mpdispatch.web.answers import refusal
+from mpdispatch.errors import DispatchError
+from mpdispatch.store.httptoken import HttpToken
+from mpdispatch.web.answers import client_left, refusal
+from mpdispatch.web.crosssite import foreign_page, refuse_type
+from mpdispatch.web.hosts import is_loopback_address, is_loopback_name
 
 __all__ = ["Access", "AccessMiddleware", "AuthRule", "stranger"]
 
@@ -29,6 +33,8 @@ AuthRule: TypeAlias = Callable[[Request], bool | Awaitable[bool]]
 _REMEDY = (
     "give the extension token=..., auth=a function of the request, or allow_anonymous=True to serve everybody"
 )
+_NEEDED = "a token is needed: `Authorization: Bearer TOKEN`"
+_OWN_REMEDY = f"`mpdispatch token --store STORE` prints the store's own; or {_REMEDY}"
 _FORWARDED = frozenset(
     {
         "forwarded",
@@ -40,39 +46,59 @@ _FORWARDED = frozenset(
         "cf-connecting-ip",
     }
 )
-_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+_log = logging.getLogger("mpdispatch.web")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
-    """The rule: a bearer token, the application's own judgement, everybody, or (none of these) this machine."""
+    """The rule: a bearer token, the application's own judgement, everybody, or (none of these) the store's own token.
 
+    Whoever bears the token is served whatever page he is on: no page of another site can send it.
+    """
+
+    own_token: HttpToken
     token: str | None = None
     auth: AuthRule | None = None
     allow_anonymous: bool = False
 
+    @property
+    def asks_own_token(self) -> bool:
+        """Whether the store's own token is what counts."""
+        return self.token is None and self.auth is None and not self.allow_anonymous
+
     async def refuse(self, request: Request) -> Response | None:
         """The answer to one who is not served; None if he is."""
-        if self.token is not None and _has_token(request, self.token):
+        if self.asks_own_token:
+            return await self._refuse_but_own(request)
+        if self.token is not None and _is_same(_bearer(request), self.token):
             return None
-        if request.method not in _SAFE_METHODS and _is_cross_site(request, strict=self._is_local_only):
-            return refusal(403, "a web page of another site sent this; such requests are not served")
+        if (why := foreign_page(request)) is not None:
+            return refusal(403, why)
         if self.auth is not None:
             if await _judged(self.auth, request):
-                return None
+                return refuse_type(request)
             if self.token is None:
                 return refusal(403, "the application's auth= does not allow this request")
-        if self.token is not None:
-            answer = refusal(401, "a token is needed: `Authorization: Bearer TOKEN`")
-            answer.headers["WWW-Authenticate"] = "Bearer"
-            return answer
-        if self.allow_anonymous or self.auth is not None or (why := stranger(request.scope)) is None:
-            return None
-        return refusal(403, f"only this machine is served, and {why}; {_REMEDY}")
+        return refuse_type(request) if self.token is None else _unauthorized(_NEEDED)
 
-    @property
-    def _is_local_only(self) -> bool:
-        return self.auth is None and not self.allow_anonymous
+    async def _refuse_but_own(self, request: Request) -> Response | None:
+        if (why := stranger(request.scope)) is not None:
+            return refusal(403, f"only this machine is served, and {why}; {_REMEDY}")
+        bearer = _bearer(request)
+        if bearer is not None:
+            if _is_same(bearer, self.own_token.remembered):
+                return None
+            try:
+                # Read again: whoever comes with another token may have the one that was made after ours was removed.
+                if _is_same(bearer, await run_in_threadpool(self.own_token.read_again)):
+                    return None
+            except DispatchError as error:
+                _log.error("the HTTP API serves nobody", extra={"error": str(error)})
+                return refusal(503, "the store's own token cannot be read; the server's log says why")
+        if (why := foreign_page(request)) is not None:
+            return refusal(403, why)
+        return _unauthorized(f"{_NEEDED}; {_OWN_REMEDY}")
 
 
 class AccessMiddleware:
@@ -83,7 +109,11 @@ class AccessMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            answer = await self._access.refuse(Request(scope, receive))
+            request = Request(scope, receive)
+            try:
+                answer = await self._access.refuse(request)
+            except ClientDisconnect as error:  # auth= read the body
+                answer = await client_left(request, error)
             if answer is not None:
                 await answer(scope, receive, send)
                 return
@@ -98,27 +128,23 @@ async def _judged(auth: AuthRule, request: Request) -> bool:
     return bool(await verdict if inspect.isawaitable(verdict) else verdict)
 
 
-def _has_token(request: Request, token: str) -> bool:
+def _bearer(request: Request) -> str | None:
+    """What is sent as `Authorization: Bearer …`."""
     scheme, _, given = request.headers.get("authorization", "").partition(" ")
-    is_same = hmac.compare_digest(given.strip().encode("utf-8", "surrogatepass"), token.encode())
-    return scheme.lower() == "bearer" and is_same
+    return given.strip() if scheme.lower() == "bearer" else None
 
 
-def _is_cross_site(request: Request, *, strict: bool) -> bool:
-    """Whether a browser says that a page of another site sent it.
+def _is_same(given: str | None, token: str | None) -> bool:
+    """Whether they are the same; how long that takes says nothing of the token."""
+    if given is None or token is None:
+        return False
+    return hmac.compare_digest(given.encode("utf-8", "surrogatepass"), token.encode())
 
-    `strict` also compares Origin with Host, for browsers that do not say so outright: behind a proxy that rewrites
-    the Host these differ on the same site.
-    """
-    site = request.headers.get("sec-fetch-site")
-    if site is not None:
-        return site not in ("same-origin", "none")
-    origin = request.headers.get("origin")
-    return (
-        strict
-        and origin is not None
-        and urlsplit(origin).netloc.lower() != request.headers.get("host", "").lower()
-    )
+
+def _unauthorized(text: str) -> Response:
+    answer = refusal(401, text)
+    answer.headers["WWW-Authenticate"] = "Bearer"
+    return answer
 
 
 def stranger(scope: Scope) -> str | None:
@@ -129,7 +155,7 @@ def stranger(scope: Scope) -> str | None:
     "its Host 'evil.example' is no loopback name"
     """
     peer = scope.get("client")
-    if peer is None or not _is_loopback(str(peer[0])):
+    if peer is None or not is_loopback_address(str(peer[0])):
         return f"the peer {peer[0] if peer else '(unknown)'} is another"
     headers: Iterable[tuple[bytes, bytes]] = scope["headers"]
     hosts = []
@@ -139,25 +165,6 @@ def stranger(scope: Scope) -> str | None:
             return f"a proxy has forwarded this ({name})"
         if name == "host":
             hosts.append(value.decode("latin-1"))
-    if len(hosts) != 1 or not _is_loopback(_name_of(hosts[0])):
+    if len(hosts) != 1 or not is_loopback_name(hosts[0]):
         return f"its Host {', '.join(map(repr, hosts)) or '(missing)'} is no loopback name"
     return None
-
-
-def _name_of(host: str) -> str:
-    """The host without its port and an IPv6 address without its brackets."""
-    if host.startswith("["):
-        return host[1:].partition("]")[0]
-    return host.rpartition(":")[0] if host.count(":") == 1 else host
-
-
-def _is_loopback(name: str) -> bool:
-    name = name.lower().removesuffix(".")
-    if name == "localhost" or name.endswith(".localhost"):
-        return True
-    try:
-        address = ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    mapped = getattr(address, "ipv4_mapped", None)
-    return bool((mapped or address).is_loopback)

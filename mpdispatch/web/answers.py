@@ -18,7 +18,7 @@ from mpdispatch.errors import (
     UsageError,
 )
 
-__all__ = ["answer", "dispatch_error", "http_error", "internal_error", "refusal"]
+__all__ = ["answer", "client_left", "dispatch_error", "http_error", "internal_error", "refusal"]
 
 _STATUS: tuple[tuple[type[DispatchError], int], ...] = (
     (JobNotFoundError, 404),
@@ -62,6 +62,12 @@ async def dispatch_error(request: Request, error: Exception) -> JSONResponse:
             return refusal(status, str(error))
     _log.error("a request failed: %s", error, extra={"path": request.url.path})
     return refusal(500, str(error))
+
+
+async def client_left(request: Request, error: Exception) -> JSONResponse:
+    """The client went away in the middle of its body: nobody hears this, and nothing is wrong here."""
+    _log.debug("a client left before its request ended", extra={"path": request.url.path})
+    return refusal(400, "the request ended before its body did")
 
 
 async def internal_error(request: Request, error: Exception) -> JSONResponse:

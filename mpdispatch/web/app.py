@@ -9,11 +9,12 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect
 
 from mpdispatch.engine import Engine
 from mpdispatch.errors import DispatchError
 from mpdispatch.web.access import Access, AccessMiddleware
-from mpdispatch.web.answers import dispatch_error, http_error, internal_error
+from mpdispatch.web.answers import client_left, dispatch_error, http_error, internal_error
 from mpdispatch.web.jobs import job_routes
 from mpdispatch.web.whole import whole_routes
 
@@ -38,6 +39,7 @@ def web_app(
         exception_handlers={
             HTTPException: http_error,
             DispatchError: dispatch_error,
+            ClientDisconnect: client_left,
             Exception: internal_error,
         },
         lifespan=lifespan,

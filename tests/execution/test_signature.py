@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpdispatch.errors import PayloadError, RegistrationError
+from mpdispatch.errors import PayloadError, RegistrationError, UnknownJobError
 from mpdispatch.execution.signature import Signature
 
 MAX = 1 << 20
@@ -300,3 +300,21 @@ def test_a_plain_call_costs_a_few_microseconds() -> None:
     best = min(timeit.repeat(lambda: RENDER.encode(("a",), {"dpi": 3}, max_bytes=MAX), number=2000, repeat=5))
     # Budget 4 µs; the bound leaves room for a busy machine.
     assert best / 2000 < 20e-6
+
+
+def test_a_message_stays_short_whatever_was_passed() -> None:
+    signature = Signature("render", render)
+    huge = "x" * 1_000_000
+    calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = [
+        ((), {huge: 1}),
+        ((), {f"unknown_{n}": n for n in range(20_000)}),
+        (("a",), {"extra": {(1,) * 100_000: 1}}),
+        (("a",), {"extra": [{huge: Opaque()}]}),
+        ((["x" * 100_000] * 100,), {}),
+    ]
+    for args, kwargs in calls:
+        with pytest.raises(PayloadError) as refused:
+            signature.encode(args, kwargs, max_bytes=MAX)
+        assert len(str(refused.value)) < 5000
+    error = UnknownJobError(huge, known=["render"])
+    assert (error.name, len(str(error)) < 400) == (huge, True)

@@ -46,7 +46,14 @@ class Place:
         with socket.socket() as found:
             found.bind(("127.0.0.1", 0))
             self.port = found.getsockname()[1]
-        self.client = httpx2.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=30)
+        self.client = httpx2.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=30, auth=self._with_token)
+
+    def _with_token(self, request: httpx2.Request) -> httpx2.Request:
+        """Of the store's own token, if the server has made one."""
+        file = self.folder / "jobs.db-mpd" / "http-token"
+        if file.exists():
+            request.headers["authorization"] = f"Bearer {file.read_text().strip()}"
+        return request
 
     def write(self, app: str) -> None:
         (self.folder / "main.py").write_text(textwrap.dedent(app))

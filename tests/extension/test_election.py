@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import shutil
 import signal
 import sys
 import time
@@ -15,6 +16,7 @@ import pytest
 from mpdispatch import AppImportError, DispatchError, SQLiteStore
 from mpdispatch.dispatcher import Dispatcher
 from mpdispatch.engine import Engine
+from mpdispatch.errors import StorePermission
 from mpdispatch.extension import DispatchExtension
 from mpdispatch.extension.election import Election
 from mpdispatch.extension.lockfile import SupervisorLock
@@ -156,6 +158,20 @@ def test_what_keeps_it_from_supervising_is_raised_at_start_and_lets_go_of_the_lo
     assert SupervisorLock(store.ledger().side_dir).try_acquire()
 
 
+def test_a_side_folder_that_others_may_write_elects_nobody(tmp_path: Path) -> None:
+    store = SQLiteStore(tmp_path / "jobs.db")
+    store.migrate()
+    folder = store.ledger().side_dir
+    lock = SupervisorLock(folder)
+    assert lock.try_acquire()
+    assert lock.holder() == process_id()
+    lock.release()
+    folder.chmod(0o777)
+    assert lock.holder() is None, "what it says may be anybody's word"
+    with pytest.raises(StorePermission, match="can be written by others"):
+        elected(store).start()
+
+
 def test_trouble_later_on_is_told_by_health_logged_once_and_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -270,6 +286,37 @@ def test_a_lock_in_a_removed_folder_counts_for_nothing(tmp_path: Path) -> None:
     assert second.try_acquire()
     first.release()
     second.release()
+
+
+def test_a_holder_whose_folder_was_removed_locks_what_is_there_now(tmp_path: Path) -> None:
+    first, second = SupervisorLock(tmp_path / "side"), SupervisorLock(tmp_path / "side")
+    assert first.try_acquire()
+    shutil.rmtree(tmp_path / "side")
+    assert first.try_acquire()
+    assert not second.try_acquire(), "one at a time"
+    shutil.rmtree(tmp_path / "side")
+    assert second.try_acquire()
+    assert not first.try_acquire(), "the other was quicker"
+    assert not first.is_held
+    second.release()
+
+
+def test_whoever_was_slower_to_lock_anew_hands_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = SQLiteStore(tmp_path / "jobs.db")
+    store.migrate()
+    side, at_work = store.ledger().side_dir, [False]
+    monkeypatch.setattr(Dispatcher, "start", lambda _: at_work.append(True))
+    monkeypatch.setattr(Dispatcher, "stop", lambda *_: at_work.append(False))
+    monkeypatch.setattr(Dispatcher, "is_supervising", property(lambda _: at_work[-1]))
+    election, other = elected(store), SupervisorLock(side)
+    election.start()
+    assert at_work[-1]
+    (side / "supervising").unlink()
+    assert other.try_acquire()
+    until(lambda: not at_work[-1], "it hands over")
+    other.release()
+    until(lambda: at_work[-1], "it supervises again when it can")
+    election.stop(None)
 
 
 # ---------------------------------------------------------------- True and False

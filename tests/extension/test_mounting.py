@@ -20,6 +20,11 @@ def client(app: Starlette) -> TestClient:
     return TestClient(app, base_url="http://localhost", client=("127.0.0.1", 1))
 
 
+def bearing_its_token(browser: TestClient, ext: DispatchExtension) -> TestClient:
+    browser.headers["authorization"] = f"Bearer {ext.token}"
+    return browser
+
+
 def render(path: str) -> str:
     return path
 
@@ -37,6 +42,7 @@ def test_an_app_may_mount_the_routes_itself_and_run_the_lifespan(ext: DispatchEx
     app = Starlette(routes=[Mount("/jobs", ext.asgi_app)], lifespan=ext.lifespan)
     with client(app) as browser:
         assert app.state.dispatch is current_engine() is ext.engine
+        bearing_its_token(browser, ext)
         made = browser.post("/jobs/v1/jobs", json={"name": "render", "payload": {"path": "a.pdf"}})
         assert made.status_code == 201
         assert made.headers["location"] == "/jobs/v1/jobs/1"
@@ -45,7 +51,7 @@ def test_an_app_may_mount_the_routes_itself_and_run_the_lifespan(ext: DispatchEx
 
 def test_the_routes_served_alone_start_and_stop_the_extension(ext: DispatchExtension) -> None:
     with client(ext.asgi_app) as browser:  # type: ignore[arg-type]
-        assert browser.get("/healthz").json()["status"] == "ok"
+        assert bearing_its_token(browser, ext).get("/healthz").json()["status"] == "ok"
         assert current_engine() is ext.engine
 
 

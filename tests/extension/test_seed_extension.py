@@ -17,6 +17,7 @@ from mpdispatch import ConfigError, SQLiteStore, StoreMissing, StoreTooOld, back
 from mpdispatch.extension import DispatchExtension
 from mpdispatch.extension.recognise import Kind
 from mpdispatch.hooks import Extension, JobEnqueued
+from mpdispatch.store.sqlite import schema
 from tests.extension.server import until
 from tests.extension.stand_ins import postgres_engine, redis_client
 
@@ -49,8 +50,10 @@ def test_with_queues_defaults_to_default() -> None:
 def test_with_base_path_defaults_to_api_dispatch() -> None:
     for given, path in (({}, "/api/dispatch"), ({"base_path": "/jobs"}, "/jobs")):
         app = Starlette()
-        DispatchExtension(store="jobs.db", supervise=False, **given).install(app)
+        ext = DispatchExtension(store="jobs.db", supervise=False, **given)
+        ext.install(app)
         with TestClient(app, base_url="http://localhost", client=("127.0.0.1", 1)) as client:
+            client.headers["authorization"] = f"Bearer {ext.token}"
             assert client.get(f"{path}/healthz").json()["status"] == "ok"
 
 
@@ -116,7 +119,7 @@ def test_with_disable_migrate_defaults_to_false_and_start_migrates_the_store(fol
     ext = DispatchExtension(store="jobs.db", supervise=False)
     assert not (folder / "jobs.db").exists()
     with ext:
-        assert ext.store.migrate() == (1, 1)
+        assert ext.store.migrate() == (schema.VERSION, schema.VERSION)
 
 
 def test_with_disable_migrate_start_refuses_a_store_that_is_not_there(folder: Path) -> None:
@@ -129,7 +132,7 @@ def test_with_disable_migrate_start_refuses_an_old_schema_and_says_the_command(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     SQLiteStore("jobs.db").migrate()
-    monkeypatch.setattr("mpdispatch.store.sqlite.schema.VERSION", 2)
+    monkeypatch.setattr("mpdispatch.store.sqlite.schema.VERSION", 3)
     ext = DispatchExtension(store="jobs.db", disable_migrate=True, supervise=False)
     with pytest.raises(StoreTooOld, match="run `mpdispatch migrate`"):
         ext.start()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import sys
 from pathlib import Path
 
@@ -132,3 +133,32 @@ def test_an_app_that_workers_cannot_find_does_not_start_and_says_why(tmp_path: P
         assert server.wait(60) == 3
         assert "no module has this engine as an attribute" in place.said()
         assert "supervise=False" in place.said()
+
+
+@pytest.mark.parametrize("kind", apps.ALL)
+def test_a_client_that_leaves_in_the_middle_of_its_body_is_no_trouble(tmp_path: Path, kind: str) -> None:
+    app = (
+        apps.ALL[kind]
+        + """
+    import logging
+    logging.getLogger("mpdispatch.web").addHandler(logging.StreamHandler())
+    logging.getLogger("mpdispatch.web").setLevel(logging.DEBUG)
+    logging.getLogger("mpdispatch.web").propagate = False
+"""
+    )
+    with Place(tmp_path, app) as place:
+        place.serve()
+        token = (tmp_path / "jobs.db-mpd" / "http-token").read_text().strip()
+        head = (
+            f"POST /api/dispatch/v1/jobs HTTP/1.1\r\nHost: localhost:{place.port}\r\nAuthorization: Bearer {token}\r\n"
+            "Content-Type: application/json\r\nContent-Length: 10000\r\n\r\n"
+        )
+        before = len(place.said().splitlines())
+        for _ in range(3):
+            with socket.create_connection(("127.0.0.1", place.port)) as client:
+                client.sendall(head.encode() + b'{"name": "ren')
+        until(lambda: place.said().count("a client left") + place.said().count("Error") >= 3, "it has noticed")
+        assert place.answers()
+        said = [line for line in place.said().splitlines()[before:] if "/ping" not in line]
+        assert said == ["a client left before its request ended"] * 3
+        assert place.client.get("/api/dispatch/v1/jobs").json() == []

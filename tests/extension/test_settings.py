@@ -51,6 +51,13 @@ def test_a_yaml_with_five_faults_is_told_all_of_them_by_path_with_the_nearest_ke
     }
 
 
+@pytest.mark.parametrize("given", ["no", "", "false", 0, 1, None, [], lambda request: False])
+def test_allow_anonymous_is_a_real_bool_and_told_with_the_other_faults(given: object) -> None:
+    found = faults(allow_anonymous=given, auth="no", token="", concurrency=0)
+    assert set(found) == {"allow_anonymous", "auth", "token", "concurrency"}
+    assert found["allow_anonymous"].startswith("must be True or False, not ")
+
+
 def test_a_key_that_stands_there_twice_is_told_with_the_others() -> None:
     Path("forge.yaml").write_text(
         "other: {a: 1, a: 2}\ndispatch:\n  concurrency: 3\n  concurrency: 4\n  x: 1\n"

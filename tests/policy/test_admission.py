@@ -174,3 +174,24 @@ def test_limits_are_never_exceeded_and_nothing_untaken_is_charged(configs, pause
                 assert running[queue] <= by_name[queue].max_concurrency
         if seed % 3 == 0:
             running = dict.fromkeys(NAMES, 0)
+
+
+@given(
+    CONFIGS,
+    st.integers(0, 12),
+    st.none() | st.integers(0, 12),
+    st.dictionaries(st.sampled_from(NAMES), st.integers(0, 2 * NOW.boot_us)),
+)
+def test_jobs_of_rated_queues_are_planned_for_no_more_workers_than_are_ready(configs, slots, ready, buckets):
+    admission = Admission(queues=NAMES, configs=configs)
+    seen = facts(running=dict.fromkeys(NAMES, 0), buckets=buckets)
+    plan = admission.plan(
+        slots, ClaimFacts(now=NOW, running=seen.running, buckets=buckets, paused=frozenset(), ready=ready)
+    )
+    if ready is None or not admission.rated:
+        assert plan.ready is None
+    else:
+        assert plan.ready == min(ready, slots)
+    # All else is as it was: for how many there are tokens, and when the next comes, does not hang on workers.
+    free = admission.plan(slots, seen)
+    assert (plan.total, plan.per_queue, plan.next_token_us) == (free.total, free.per_queue, free.next_token_us)

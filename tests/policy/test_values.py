@@ -3,6 +3,7 @@
 import contextlib
 import math
 import sys
+import time
 import unicodedata
 from datetime import timedelta
 
@@ -73,6 +74,37 @@ def test_an_accepted_name_can_be_stored_and_stands_on_one_line(name):
 )
 def test_a_huge_bad_value_is_shown_short(value):
     assert len(shown(value)) <= 60
+
+
+def test_a_value_that_holds_a_billion_others_is_shown_at_once():
+    bomb = ["lol"] * 9
+    for _ in range(9):
+        bomb = [bomb] * 9
+    began = time.process_time()
+    for value in (bomb, {"a": bomb}, (bomb,), [[1], bomb], {"a" * 60: bomb}, {"a": 1, "b" * 10**8: 1}):
+        assert shown(value)[-1] == "…"
+    assert time.process_time() - began < 1
+    bomb[0] = bomb
+    assert shown(bomb) == "[" * 59 + "…"
+
+
+PLAIN = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text("abc", max_size=9)
+    | st.binary(max_size=4),
+    lambda inner: (
+        st.lists(inner) | st.lists(inner).map(tuple) | st.dictionaries(st.text("ab", max_size=3), inner)
+    ),
+)
+
+
+@given(PLAIN, st.integers(2, 80))
+def test_a_value_is_shown_as_its_repr_as_far_as_it_goes(value, limit):
+    text = repr(value)
+    assert shown(value, limit) == (text if len(text) <= limit else text[: limit - 1] + "…")
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,10 @@ Environment: BOOT_GATE: importing waits until this file is there. BOOT_ACTION: w
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
+import signal
+import subprocess
 import sys
 import threading
 import time
@@ -23,6 +26,7 @@ from mpdispatch.execution.telemetry import Telemetry
 from mpdispatch.policy.backoff import Constant
 from tests.pool import tree
 from tests.pool.mischief import act
+from tests.pool.spoiling import SPOILS, state_of_process
 
 
 class App:
@@ -203,7 +207,52 @@ def report(gate: str) -> None:
     wait_for(gate)
 
 
+@engine.job()
+def take_sigterm() -> str:
+    """Takes one itself, and leaves its handler behind."""
+    taken: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, frame: taken.append(number))
+    os.kill(os.getpid(), signal.SIGTERM)
+    while not taken:
+        time.sleep(0.001)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    return "taken"
+
+
+@engine.job()
+def terminate(how: str) -> int | None:
+    """Starts a process, ends it by SIGTERM, and gives its exit code."""
+    if how == "program":
+        program = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+        program.terminate()
+        return program.wait(10)
+    process = multiprocessing.get_context(how).Process(target=time.sleep, args=(60,))
+    process.start()
+    process.terminate()
+    process.join(10)
+    return process.exitcode
+
+
+@engine.job()
+def spoil(how: str) -> None:
+    """Changes something for the whole process, and leaves it so."""
+    SPOILS[how]()
+
+
+@engine.job()
+def state() -> dict[str, Any]:
+    """What a job finds."""
+    return state_of_process()
+
+
 if gate := os.environ.get("BOOT_GATE"):
     sign(os.environ["BOOT_GATE"] + ".waiting")
     wait_for(gate)
 act(os.environ.get("BOOT_ACTION", ""))
+
+
+@engine.job()
+def snooze_once(seconds: float) -> None:
+    """Puts itself off at its first start."""
+    if current_job().fencing_token == 1:
+        raise Snooze(seconds)

@@ -12,22 +12,22 @@ import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 
-import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mpdispatch.model import ClaimedJob
 from mpdispatch.pool import inbox as inboxes
 from mpdispatch.pool.channel import Channel, ChannelBroken, channel_pair
-from mpdispatch.pool.frames import RunJob, Stop, encode
+from mpdispatch.pool.frames import Stop, encode
 from mpdispatch.pool.inbox import Feed, Inbox, Tokens
+from mpdispatch.pool.jobframes import JobToSend
 
 _STEPS = 5000
 
 
-def _job(number: int, size: int = 0) -> RunJob:
-    payload = msgspec.Raw(b'"' + b"x" * size + b'"')
-    return RunJob(number, 1, 1, "noop", "default", 0, 0, 3, None, None, None, payload)
+def _job(number: int, size: int = 0) -> JobToSend:
+    return ClaimedJob(number, 1, 1, "noop", "default", 0, 0, 3, None, None, b"x" * size), None
 
 
 class _Stepper:
@@ -146,7 +146,7 @@ class _Twins:
             while (job := inbox.next()) is not None:
                 self.begun.append(job.id)
                 self.stepper.park()
-                inbox.look()
+                inbox.check()
                 self.said.append(("done", job.id))
         except BaseException as error:
             self.error = error
@@ -160,7 +160,7 @@ class _Twins:
         if self.feed.is_stale:
             return
         jobs = [_job(next(self._numbers), size) for size in sizes]
-        self.hand.extend(job.id for job in jobs)
+        self.hand.extend(job.id for job, _ in jobs)
         self.channel.is_full = is_full
         sent = self.feed.send(jobs)
         self.channel.is_full = False
@@ -168,7 +168,7 @@ class _Twins:
         assert not (is_full and sent)
         for _ in range(len(jobs) - sent):
             self.hand.pop()
-        self.sent += [job.id for job in jobs[:sent]]
+        self.sent += [job.id for job, _ in jobs[:sent]]
 
     def recall(self) -> None:
         count = self.feed.take_back(len(self.hand))
@@ -351,6 +351,44 @@ def test_tokens_that_cannot_be_added_break_the_channel() -> None:
     os.eventfd_write(tokens.fd, 2**64 - 2)
     assert feed.send([_job(1)]) == 0
     assert "tokens" in str(feed.is_broken)
+    for end in (ours, theirs, tokens):
+        end.close()
+
+
+def test_an_inbox_that_is_shut_begins_nothing_more_and_leaves_all_to_be_taken_back() -> None:
+    feed, ours, theirs, tokens = _feed()
+    inbox = Inbox(theirs, tokens, on_rest=lambda: None, on_dropped=lambda count: None)
+    assert feed.send([_job(1), _job(2)]) == 2
+    assert inbox.next() is not None  # both are read, and the first is begun
+    inbox.shut()
+    inbox.check()
+    assert feed.send([_job(3)]) == 1
+    assert feed.take_back(2) == 2
+    ours.send(encode(Stop()), wait=False)
+    assert inbox.next() is None
+    for end in (ours, theirs, tokens):
+        end.close()
+
+
+@pytest.mark.parametrize("how", ["closed", "something else"])
+@pytest.mark.parametrize("waiting", [0, 1])
+def test_a_look_at_our_descriptors_finds_them_closed_and_reads_nothing(how: str, waiting: int) -> None:
+    feed, ours, theirs, tokens = _feed()
+    inbox = Inbox(theirs, tokens, on_rest=lambda: None, on_dropped=lambda count: None)
+    assert feed.send([_job(1)]) == 1
+    assert inbox.next() is not None
+    if waiting:
+        ours.send(b"this is no frame", wait=False)
+    inbox.check()
+    number = theirs.fileno()
+    os.close(number)
+    if how == "something else":
+        other = os.open(os.devnull, os.O_RDONLY)
+        assert other == number
+    with pytest.raises(ChannelBroken):
+        inbox.check()
+    if how == "closed":
+        os.open(os.devnull, os.O_RDONLY)  # for the close below
     for end in (ours, theirs, tokens):
         end.close()
 

@@ -4,53 +4,19 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from mpdispatch.ids import ProcessId, process_id, process_start
 from mpdispatch.pool import kill
-from mpdispatch.pool.kill import WORKER_VARIABLE, descendants, kill_marked, kill_process, kill_tree, sweep
-from tests.pool import tree
+from mpdispatch.pool.kill import WORKER_VARIABLE, descendants, kill_process, kill_tree, sweep
+from tests.pool.conftest import ROOT, TOKEN, Spawn
 from tests.pool.probes import lives, pid_in, state_of, until
-
-ROOT = Path(__file__).parents[2]
-TOKEN = secrets.token_hex(8)
-"""Its own for each process of the tests: a sweep goes by it."""
-Spawn = Callable[..., subprocess.Popen[bytes]]
-
-
-@pytest.fixture
-def spawn(tmp_path: Path) -> Iterator[Spawn]:
-    """Starts a process as a worker is started; what is still there at the end is ended."""
-    started: list[subprocess.Popen[bytes]] = []
-
-    def start(*kinds: str, mark: str = f"{TOKEN}.3", folder: Path = tmp_path) -> subprocess.Popen[bytes]:
-        folder.mkdir(exist_ok=True)
-        environment = {**os.environ, WORKER_VARIABLE: mark, "PYTHONPATH": str(ROOT)}
-        started.append(
-            subprocess.Popen(
-                [sys.executable, tree.__file__, folder, *kinds], env=environment, start_new_session=True
-            )
-        )
-        for name in ("worker", *(kind for kind in kinds if kind != "subreaper")):
-            pid_in(folder / name)
-        return started[-1]
-
-    yield start
-    for process in started:
-        process.kill()
-        process.wait()
-    for path in tmp_path.rglob("*"):
-        if path.is_file():
-            with suppress(ProcessLookupError, ValueError):
-                os.kill(int(path.read_text()), signal.SIGKILL)
 
 
 def _ended(process: subprocess.Popen[bytes]) -> None:
@@ -273,16 +239,3 @@ def test_a_zombie_is_no_process(spawn: Spawn) -> None:
     until(lambda: state_of(worker.pid) == "Z")
     assert process_start(worker.pid) is None
     assert descendants(worker.pid) == []
-
-
-def test_what_carries_a_mark_is_killed_unless_it_is_older(spawn: Spawn, tmp_path: Path) -> None:
-    mine = spawn("marked", "cleared", mark=f"{TOKEN}.1", folder=tmp_path / "a")
-    alien = spawn(mark=f"{TOKEN}2.1", folder=tmp_path / "b")
-    start = process_id(mine.pid).start
-    assert kill_marked(f"{TOKEN}.", since=start + 1000) == 0
-    assert kill_marked(f"{TOKEN}.", since=start) == 2
-    assert mine.wait() == -signal.SIGKILL
-    until(lambda: not lives(pid_in(tmp_path / "a" / "marked")))
-    assert kill_marked(f"{TOKEN}.", since=start) == 0
-    assert lives(alien.pid)
-    assert lives(pid_in(tmp_path / "a" / "cleared"))

@@ -15,8 +15,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mpdispatch.ids import process_id
-from mpdispatch.pool import marks
-from mpdispatch.pool.marks import RING_JOBS, Control, Mark, MarkFile, MarkReader, Ring, marks_path
+from mpdispatch.pool import markreader, marks
+from mpdispatch.pool.markreader import MarkReader
+from mpdispatch.pool.marks import RING_JOBS, Control, Mark, MarkFile, Ring, marks_path
 
 TOKEN = "0123456789abcdef"
 
@@ -108,7 +109,7 @@ def test_a_torn_mark_is_no_mark(file: MarkFile, length: int, is_over_an_old_one:
 def test_a_file_of_another_boot_is_no_evidence(file: MarkFile, monkeypatch: pytest.MonkeyPatch) -> None:
     _, ring = _taken(file)
     ring.write(1, 1, 10)
-    monkeypatch.setattr(marks, "boot_id", lambda: "00000000-1111-2222-3333-444444444444")
+    monkeypatch.setattr(markreader, "boot_id", lambda: "00000000-1111-2222-3333-444444444444")
     reader = MarkReader(file.path)
     assert not reader.is_evidence
     reader.close()
@@ -153,7 +154,7 @@ def test_a_symlink_is_not_followed(tmp_path: Path, file: MarkFile) -> None:
 
 
 _LOOK = """
-import sys; from pathlib import Path; from mpdispatch.pool.marks import MarkReader
+import sys; from pathlib import Path; from mpdispatch.pool.markreader import MarkReader
 reader = MarkReader(Path(sys.argv[1])); print(reader.owner_is_gone()); reader.close()
 """
 
@@ -222,6 +223,129 @@ def test_a_full_disk_is_an_error_and_not_a_bus_error(tmp_path: Path, monkeypatch
         MarkFile(tmp_path / "marks.1", 1, token=TOKEN)
     assert not (tmp_path / "marks.1").exists()
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+# ---------------------------------------------------------------- what it costs
+
+
+def test_a_file_takes_room_for_the_rings_handed_out_and_no_others(tmp_path: Path) -> None:
+    made = MarkFile(tmp_path / "marks.1", 4004, token=TOKEN)  # of a supervisor with 1,000 workers
+    assert made.path.stat().st_blocks * 512 <= 64 * 1024
+    rings = [made.take_ring() for _ in range(3)]
+    taken = made.path.stat().st_blocks * 512
+    assert 3 * marks._RING <= taken <= 3 * marks._RING + 64 * 1024
+    for ring in rings:
+        assert ring is not None
+        made.give_back(ring)
+    assert made.take_ring() is not None
+    assert made.path.stat().st_blocks * 512 == taken
+    made.close(remove=True)
+
+
+def test_a_ring_there_is_no_room_for_is_none_and_can_be_had_later(
+    file: MarkFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(marks.os, "posix_fallocate", full)
+        assert file.take_ring() is None
+        assert file.no_room is not None
+        assert _read(file) == {}
+    assert file.take_ring() is not None
+    assert file.no_room is None
+
+
+def test_a_file_is_not_read_for_what_is_in_its_header(file: MarkFile) -> None:
+    _, ring = _taken(file)
+    ring.write(1, 1, 10)
+    os.truncate(file.path, 1 << 40)
+    reader = MarkReader(file.path)
+    assert not reader.owner_is_gone()
+    assert reader.is_evidence
+    assert reader.workers() == [process_id()]
+    assert reader.marks() == {(1, 1): 10}
+    reader.close()
+
+
+def test_a_worker_maps_its_own_ring_and_no_more(file: MarkFile) -> None:
+    _taken(file)
+    _, second = _taken(file)
+    assert len(second._map) <= marks._RING + 65536
+
+
+# ---------------------------------------------------------------- what may happen to it
+
+
+@pytest.mark.parametrize(
+    "size", [0, 50, marks._PAGE, marks._PAGE + marks._RING, marks._PAGE + 2 * marks._RING - 1]
+)
+@pytest.mark.parametrize("is_long_again", [False, True])
+def test_a_file_that_was_cut_is_no_evidence(file: MarkFile, size: int, is_long_again: bool) -> None:
+    for number, (_, ring) in enumerate([_taken(file), _taken(file)], start=1):
+        ring.write(number, 1, 10)
+    whole = file.path.stat().st_size
+    copy = file.path.with_name("copy")
+    copy.write_bytes(file.path.read_bytes()[:size])
+    if is_long_again and size != marks._PAGE + 2 * marks._RING - 1:
+        os.truncate(copy, whole)
+    reader = MarkReader(copy)
+    assert not reader.is_evidence
+    reader.close()
+    reader = MarkReader(file.path)
+    assert reader.is_evidence
+    reader.close()
+
+
+def test_a_file_that_was_removed_is_made_anew_with_all_it_proved(file: MarkFile) -> None:
+    (ours, theirs), (_, other) = _taken(file), _taken(file)
+    free, _ = _taken(file)
+    file.give_back(free)
+    theirs.write(1, 1, 10)
+    other.write(2, 3, 20)
+    assert file.is_in_place()
+    file.path.unlink()
+    assert not file.is_in_place()
+    file.remake([(ours, 9, 1, 30)])  # which its worker may be about to mark
+    assert file.is_in_place()
+    reader = MarkReader(file.path)
+    assert reader.is_evidence
+    assert reader.token == TOKEN
+    assert not reader.owner_is_gone()
+    assert reader.marks() == {(1, 1): 10, (2, 3): 20, (9, 1): 30}
+    reader.close()
+    # What was handed out before is still of use to its worker and us, and nobody else sees it.
+    assert not file.is_of_this_file(ours)
+    theirs.write(5, 1, 50)
+    assert ours.last() == Mark(5, 1, 50)
+    assert (5, 1) not in _read(file)
+    file.give_back(ours)
+    again, worker = _taken(file)
+    assert again.index == ours.index
+    assert file.is_of_this_file(again)
+    worker.write(6, 1, 60)
+    assert set(_read(file)) == {(2, 3), (6, 1)}
+
+
+def test_a_file_that_cannot_be_made_anew_stays_in_use(file: MarkFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = _taken(file)
+    file.path.unlink()
+    before = len(os.listdir("/proc/self/fd"))
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(marks.os, "posix_fallocate", full)
+        with pytest.raises(OSError, match="No space"):
+            file.remake([])
+    assert not file.path.exists()
+    assert len(os.listdir("/proc/self/fd")) == before
+    theirs.write(1, 1, 10)
+    assert ours.last() == Mark(1, 1, 10)
+    file.remake([])
+    assert _read(file) == {(1, 1): 10}
 
 
 _MARKED = st.tuples(st.integers(1, 2**63 - 1), st.integers(1, 2**32 - 1), st.integers(0, 2**62))

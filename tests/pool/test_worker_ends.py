@@ -16,7 +16,6 @@ from tests.pool.rig import BootFault, Gone, Returned, Rig, Settled
 # What the worker does to itself: (exit status, signal) of its end, and the type of the error if a job was running.
 ENDS: dict[str, tuple[int | None, str | None, str]] = {
     "sigkill": (None, "SIGKILL", "WorkerDied"),
-    "sigterm": (None, "SIGTERM", "WorkerDied"),
     "segfault": (None, "SIGSEGV", "WorkerDied"),
     "exit 0": (0, None, "WorkerDied"),
     "exit 3": (3, None, "WorkerDied"),

@@ -54,8 +54,9 @@ def leave_behind(folder: str, kinds: list[str]) -> None:
                 _forked(folder, kind)
             case "daemon":
                 _daemon(folder, kind)
-            case "cleared":  # its environment is empty, its session is ours
-                _sign(folder, kind, subprocess.Popen(_LASTING, env={}).pid)
+            case "cleared" | "dropped":  # its environment is empty, its session is ours; another user
+                user = 65534 if kind == "dropped" else None
+                _sign(folder, kind, subprocess.Popen(["/bin/sleep", "1000"], env={}, user=user).pid)
             case "marked":  # a session of its own, our environment
                 _sign(folder, kind, subprocess.Popen(_LASTING, start_new_session=True).pid)
             case "deaf":  # ignores every signal it can

@@ -567,6 +567,68 @@ def test_take_over_drops_the_outcome_of_a_job_that_has_ended_since(
     assert (store.state_of(claimed.id), store.dead_letter_count()) == (JobState.COMPLETED, 0)
 
 
+# ---------------------------------------------------------------- owners nobody knows
+
+
+def _own(store: Store, value: str, job_id: int) -> None:
+    """Write this into the row, past the store's face."""
+    connection = store._session().connection  # type: ignore[attr-defined]
+    connection.execute(f"UPDATE mpdispatch_jobs SET owner = {value} WHERE id = ?", (job_id,))
+
+
+def test_owners_of_running_jobs_that_are_registered_are_known(enqueue: Enqueue, new_desk: NewDesk) -> None:
+    one, other = new_desk(), new_desk()
+    assert one.ledger.unknown_owners() == []
+    enqueue()
+    enqueue()
+    one.claim(1)
+    other.claim(1)
+    assert one.ledger.unknown_owners() == []
+
+
+@pytest.mark.parametrize(
+    ("value", "owner"),
+    [
+        ("99", 99),
+        ("-5", -5),
+        ("9223372036854775807", 2**63 - 1),
+        ("'junk'", 0),
+        ("1.5", 0),
+        ("x'ff'", 0),
+        ("CAST(x'ff00' AS TEXT)", 0),
+        ("0", 0),
+    ],
+)
+def test_jobs_of_an_owner_nobody_knows_are_taken_over_once(
+    store: Store, enqueue: Enqueue, desk: Desk, now: Instant, value: str, owner: int
+) -> None:
+    for _ in range(4):
+        enqueue()
+    mine, *lost = desk.claim(3)
+    for each in lost:
+        _own(store, value, each.id)
+    assert desk.ledger.unknown_owners() == [owner]
+    assert desk.ledger.jobs_of(owner) == lost
+    ends = [retrying(lost[0], now), failed(lost[1], now)]
+    assert not desk.ledger.take_over(owner, ends[:1], now=now), "not all of them"
+    assert desk.ledger.take_over(owner, ends, now=now)
+    assert [store.state_of(each.id) for each in lost] == [JobState.RETRYING, JobState.FAILED]
+    assert store.dead_letter_count() == 1
+    assert desk.ledger.unknown_owners() == []
+    assert not desk.ledger.take_over(owner, ends, now=now), "only one takes over"
+    assert desk.ledger.jobs_of(desk.owner) == [mine]
+
+
+def test_an_owner_that_is_registered_is_not_taken_for_one_nobody_knows(
+    store: Store, enqueue: Enqueue, new_desk: NewDesk, now: Instant
+) -> None:
+    alive, heir = new_desk(), new_desk()
+    enqueue()
+    (claimed,) = alive.claim()
+    assert not heir.ledger.take_over(alive.owner, [failed(claimed, now)], now=now)
+    assert store.state_of(claimed.id) is JobState.RUNNING
+
+
 # ---------------------------------------------------------------- drain, wake
 
 

@@ -14,9 +14,10 @@ import pytest
 
 from mpdispatch.clock import Instant
 from mpdispatch.errors import StoreBusy
-from mpdispatch.failpoints import VARIABLE, FailpointError, arm
+from mpdispatch.failpoints import SWITCH, VARIABLE, FailpointError, arm
 from mpdispatch.model import JobState, NewJob
 from mpdispatch.store import SQLiteStore
+from mpdispatch.store.sqlite import schema
 
 from .conftest import Desk
 
@@ -129,7 +130,12 @@ def test_killed_while_migrating_it_leaves_no_half_schema(path: Path) -> None:
     child = run_child(path, "-", **{VARIABLE: "migrate.before_commit:kill"})
     assert child.returncode == -signal.SIGKILL
     assert rows(path, "SELECT count(*) FROM sqlite_master") == [(0,)]
-    assert SQLiteStore(path).migrate() == (0, 1)
+    assert SQLiteStore(path).migrate() == (0, schema.VERSION)
+
+
+def test_the_variable_alone_does_nothing_where_no_test_has_said_that_it_is_one(path: Path) -> None:
+    child = run_child(path, "no.such.point", **{VARIABLE: "migrate.before_commit:kill,x:frob", SWITCH: ""})
+    assert (child.returncode, child.stdout.splitlines()[-1]) == (0, "survived"), child.stderr
 
 
 def test_an_error_before_the_commit_leaves_nothing_and_frees_the_lock(

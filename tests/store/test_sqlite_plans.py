@@ -28,8 +28,9 @@ SQLITE = Path(mpdispatch.__file__).parent / "store" / "sqlite"
 @pytest.fixture
 def connection() -> Iterator[sqlite3.Connection]:
     connection = sqlite3.connect(":memory:", isolation_level=None)
-    for statement in schema.statements((SQLITE / "schema.sql").read_text()):
-        connection.execute(statement)
+    connection.execute("BEGIN")
+    schema.apply(connection, is_new_file=False)
+    connection.execute("COMMIT")
     yield connection
     connection.close()
 
@@ -47,7 +48,7 @@ def plan_of(connection: sqlite3.Connection, statement: str, values: Any = None) 
         ("due", "SEARCH mpdispatch_jobs USING INDEX mpdispatch_jobs_due (line=? AND queue=?)"),
         ("queues_with_due", "COVERING INDEX mpdispatch_jobs_due (line=? AND queue=?)"),
         ("parked", "SEARCH mpdispatch_jobs USING INDEX mpdispatch_jobs_parked (line=? AND name=? AND queue=?)"),
-        ("next_due", "COVERING INDEX mpdispatch_jobs_later (line=? AND queue=? AND state=?)"),
+        ("next_due", "COVERING INDEX mpdispatch_jobs_later (line=? AND queue=? AND state=? AND run_at_us<?)"),
         ("stage", "COVERING INDEX mpdispatch_jobs_later (line=? AND queue=? AND state=? AND run_at_us<?)"),
         ("take", "SEARCH mpdispatch_jobs USING INTEGER PRIMARY KEY (rowid=?)"),
         ("take_again", "SEARCH mpdispatch_jobs USING INTEGER PRIMARY KEY (rowid=?)"),
@@ -55,11 +56,24 @@ def plan_of(connection: sqlite3.Connection, statement: str, values: Any = None) 
         ("finish", "SEARCH mpdispatch_jobs USING INTEGER PRIMARY KEY (rowid=?)"),
         ("progress", "SEARCH mpdispatch_jobs USING INTEGER PRIMARY KEY (rowid=?)"),
         ("owned", "SEARCH mpdispatch_jobs USING INDEX mpdispatch_jobs_running (owner=?)"),
+        ("held_by", "SEARCH mpdispatch_jobs USING INDEX mpdispatch_jobs_running (owner=?)"),
         ("running_in", "USING COVERING INDEX mpdispatch_jobs_running"),
+        ("unknown_owners", "SEARCH mpdispatch_jobs USING COVERING INDEX mpdispatch_jobs_running (owner>?)"),
         (
             "cancel_requests",
             "SEARCH mpdispatch_jobs USING INDEX mpdispatch_jobs_cancel (cancel_requested_us>?)",
         ),
+        (
+            "has_late_cancels",
+            "SEARCH mpdispatch_jobs USING INDEX mpdispatch_jobs_cancel (cancel_requested_us>?)",
+        ),
+        (
+            "forget_late_cancels",
+            "SEARCH mpdispatch_jobs USING INDEX mpdispatch_jobs_cancel (cancel_requested_us>?)",
+        ),
+        ("cancel_requests_of", "SEARCH mpdispatch_jobs USING INDEX mpdispatch_jobs_running (owner=?)"),
+        ("waits", "INDEX mpdispatch_jobs_later (line=? AND queue=? AND state=? AND run_at_us>?)"),
+        ("rebase_wait", "SEARCH mpdispatch_jobs USING INTEGER PRIMARY KEY (rowid=?)"),
         ("id_of_key", "SEARCH mpdispatch_jobs USING COVERING INDEX mpdispatch_jobs_key"),
         ("outstanding_due", "COVERING INDEX mpdispatch_jobs_due (line=? AND queue=?)"),
         ("outstanding_retrying", "COVERING INDEX mpdispatch_jobs_later (line=? AND queue=? AND state=?)"),
@@ -227,6 +241,25 @@ def test_an_outcome_takes_its_request_to_cancel_out_of_the_index(path: Path, clo
     assert connection.execute(
         "SELECT sum(cancel_requested_us IS NOT NULL) FROM mpdispatch_jobs"
     ).fetchone() == (0,)
+    desk.close()
+    store.close()
+
+
+def test_requests_to_cancel_that_came_too_late_are_not_walked_through(path: Path, clock: FakeClock) -> None:
+    store = SQLiteStore(path, durability="process")
+    now = clock.now()
+    store.enqueue_many(NewJob(name="a", payload=b""), [b"{}"] * 5000, now=now)
+    desk = Desk(store, clock)
+    desk.turn(*[completed(job, now) for job in desk.claim(5000)])
+    desk.ledger._session().connection.execute("UPDATE mpdispatch_jobs SET cancel_requested_us = id")
+    job = store.enqueue(NewJob(name="a", payload=b"{}"), now=now)
+    (claimed,) = desk.claim()
+    store.cancel(job.id, now=now)
+    found = list[tuple[int, int]]()
+    steps = _vm_steps(desk.ledger, lambda: found.extend(desk.ledger.cancel_requests(desk.owner)))
+    assert found == [(job.id, 1)]
+    assert steps < 1000
+    assert _vm_steps(desk.ledger, lambda: desk.turn(failed(claimed, now))) < 2000
     desk.close()
     store.close()
 

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from mpdispatch.store.sqlite import SQLiteStore
 from tests.pool.probes import open_descriptors, until, zombies
 from tests.supervisor.house import House
+from tests.supervisor.peers import Peer, stand_in
 
 Build = Callable[..., House]
 
@@ -34,3 +36,21 @@ def build(tmp_path: Path) -> Iterator[Build]:
 @pytest.fixture
 def house(build: Build) -> House:
     return build()
+
+
+@pytest.fixture
+def peer(build: Build, tmp_path: Path) -> Iterator[Callable[..., Peer]]:
+    made: list[Peer] = []
+
+    def register(**options: Any) -> Peer:
+        store = SQLiteStore(tmp_path / "jobs.db", durability="process")
+        store.migrate()
+        store.close()
+        made.append(Peer(store, stand_in(), **options))
+        return made[-1]
+
+    yield register
+    for each in made:
+        each.process.kill()
+        each.process.wait()
+        each.let_go()

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
+from unittest.mock import patch
 
 import msgspec
 
 from mpdispatch.clock import SECOND_US, Instant, SystemClock
 from mpdispatch.config import Config, QueueConfig
+from mpdispatch.errors import StoreBusy
 from mpdispatch.execution.rulebook import LiveRulebook
 from mpdispatch.model import Attempt, Cause, Job, JobState, NewJob, Transition
 from mpdispatch.policy.admission import Admission
 from mpdispatch.pool.process import WorkerProcess
 from mpdispatch.store.base import Ledger
 from mpdispatch.store.sqlite import SQLiteStore
+from mpdispatch.store.sqlite.ledger import SQLiteLedger
 from mpdispatch.supervisor.crew import Crew
 from mpdispatch.supervisor.loop import Supervisor
 from mpdispatch.supervisor.shutdown import Ending
@@ -175,6 +179,17 @@ class House:
             return [job.id for job in turn.claimed]
 
         return self._as_owner(claim)
+
+    @contextmanager
+    def out_of_reach(self) -> Iterator[None]:
+        """Meanwhile the store says "busy" to each of its heartbeats, until it has lost its lease."""
+
+        def busy(*_: object, **__: object) -> None:
+            raise StoreBusy("jobs.db")
+
+        with patch.object(SQLiteLedger, "renew", busy):
+            self.clock.advance(self.config.stale_job_threshold)
+            yield
 
     def take_away(self, job_id: int) -> None:
         """Put a running job of its off for a hundred years."""

@@ -9,10 +9,11 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from mpdispatch.clock import SystemClock
 from mpdispatch.ids import ProcessId, boot_id, host_name, machine_id, pid_namespace, process_id
-from mpdispatch.model import ClaimedJob, Registration
+from mpdispatch.model import ClaimedJob, NewJob, Registration
 from mpdispatch.policy.admission import Admission
 from mpdispatch.policy.lease import lease
 from mpdispatch.pool import marks
@@ -36,6 +37,9 @@ class Peer:
     token: str = "0123456789abcdef"
     lease_s: float = 30.0
     boot: str = field(default_factory=boot_id)
+    rings: int = 4
+    row_token: str | None = None
+    """What its row says, if that is not what its mark file says."""
 
     def __post_init__(self) -> None:
         self.ledger: Ledger = self.store.ledger()
@@ -52,11 +56,12 @@ class Peer:
             concurrency=4,
             app="tests",
             version="0",
+            token=self.row_token if self.row_token is not None else self.token,
         )
         now = self._clock.now()
         self.owner = self.ledger.register(who, Lease(*lease(now, round(self.lease_s * 1e6))), now=now)
         self._file: MarkFile | None = MarkFile(
-            marks_path(self.ledger.side_dir, self.owner), 4, token=self.token
+            marks_path(self.ledger.side_dir, self.owner), self.rings, token=self.token
         )
 
     def claim(self, count: int) -> Sequence[ClaimedJob]:
@@ -111,3 +116,15 @@ def leftover(folder: Path, mark: str, *kinds: str) -> subprocess.Popen[bytes]:
     for name in ("worker", *kinds):
         pid_in(folder / name)
     return process
+
+
+def enqueued(folder: Path, count: int, **options: Any) -> list[int]:
+    """Jobs enqueued before any supervisor is there."""
+    store = SQLiteStore(folder / "jobs.db", durability="process")
+    store.migrate()
+    ids = [
+        store.enqueue(NewJob(name="noop", payload=b"{}", **options), now=SystemClock().now()).id
+        for _ in range(count)
+    ]
+    store.close()
+    return ids

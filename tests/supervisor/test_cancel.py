@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 from pathlib import Path
 
 import pytest
 
-from mpdispatch.model import Cause, JobState
-from tests.pool.probes import lives, pid_in
+from mpdispatch.model import Cause, JobState, NewJob
+from tests.pool.probes import lives, pid_in, until
 from tests.supervisor.conftest import Build
 from tests.supervisor.house import House
 
@@ -122,3 +123,53 @@ def test_a_cancel_during_a_job_that_then_fails_is_not_retried(house: House, tmp_
     os.kill(pid, signal.SIGKILL)
     (job,) = house.ended(job_id)
     assert (job.state, job.starts) == (JobState.CANCELLED, 1)
+
+
+def test_a_job_that_fails_as_it_is_cancelled_is_not_said_to_run_again(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    (worker,) = house.ready()
+    job_id = house.enqueue("boom")
+    until(lambda: house.supervisor.tick() and worker.hand)  # and nothing is heard meanwhile
+    until(worker.has_said_something)
+    _cancel(house, job_id)
+    with caplog.at_level(logging.DEBUG):
+        (job,) = house.ended(job_id)
+    assert job.state is JobState.CANCELLED
+    (said,) = [text for text in caplog.messages if text.startswith(f"job {job_id} ")]
+    assert said.startswith(f"job {job_id} (boom) was cancelled: ")
+
+
+def _requests(house: House) -> int:
+    """How many requests to cancel the store still holds."""
+    connection = house.supervisor._ledger._session().connection  # type: ignore[attr-defined]
+    count = connection.execute(
+        "SELECT count(*) FROM mpdispatch_jobs WHERE cancel_requested_us IS NOT NULL"
+    ).fetchone()[0]
+    assert isinstance(count, int)
+    return count
+
+
+def test_requests_that_came_too_late_are_forgotten_those_of_others_too(build: Build) -> None:
+    house = build(config={"poll_interval": 60.0})
+    ids = house.store.enqueue_many(NewJob(name="noop", payload=b""), [b"{}"] * 3500, now=house.clock.now())
+    house.until(lambda: house.store.counts()[JobState.COMPLETED] == len(ids), timeout_s=30)
+    connection = house.supervisor._ledger._session().connection  # type: ignore[attr-defined]
+    connection.execute("UPDATE mpdispatch_jobs SET cancel_requested_us = 1")
+    house.steps(5)
+    house.store.wake()  # or the next heartbeat
+    house.until(lambda: _requests(house) == 0, what="an index without them")
+    house.steps(5)
+    assert house.supervisor._upkeep.next_us == 0, "nothing is left to do"
+    assert house.store.counts()[JobState.COMPLETED] == len(ids)
+
+
+def test_a_request_is_answered_while_many_that_came_too_late_are_there(house: House, tmp_path: Path) -> None:
+    ended = [house.enqueue("noop") for _ in range(50)]
+    house.ended(*ended)
+    connection = house.supervisor._ledger._session().connection  # type: ignore[attr-defined]
+    job_id = house.enqueue("hold", started=tmp_path / "started")
+    house.until((tmp_path / "started").exists)
+    connection.execute("UPDATE mpdispatch_jobs SET cancel_requested_us = 1 WHERE state = 'completed'")
+    _cancel(house, job_id)
+    assert house.ended(job_id)[0].state is JobState.CANCELLED

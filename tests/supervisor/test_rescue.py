@@ -7,7 +7,7 @@ import secrets
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -19,7 +19,7 @@ from mpdispatch.clock import SECOND_US, SystemClock
 from mpdispatch.execution.notices import events_of
 from mpdispatch.execution.rulebook import LiveRulebook
 from mpdispatch.hooks import HOOKS, Event, JobCompleted, JobRetrying
-from mpdispatch.ids import ProcessId, process_id
+from mpdispatch.ids import process_id
 from mpdispatch.model import (
     Cancelled,
     Cause,
@@ -42,39 +42,7 @@ from tests.pool.app import engine
 from tests.pool.probes import lives, no_descriptor_left, pid_in, until
 from tests.supervisor.conftest import Build
 from tests.supervisor.house import LOG, House
-from tests.supervisor.peers import ROOT, Peer, leftover, stand_in
-
-
-@pytest.fixture
-def peer(build: Build, tmp_path: Path) -> Iterator[Callable[..., Peer]]:
-    made: list[Peer] = []
-
-    def register(**options: Any) -> Peer:
-        store = SQLiteStore(tmp_path / "jobs.db", durability="process")
-        store.migrate()
-        store.close()
-        made.append(Peer(store, stand_in(), **options))
-        return made[-1]
-
-    yield register
-    for each in made:
-        each.process.kill()
-        each.process.wait()
-        each.let_go()
-
-
-def _jobs(tmp_path: Path, count: int, **options: object) -> list[int]:
-    """Jobs enqueued before any supervisor is there."""
-    from mpdispatch.model import NewJob
-
-    store = SQLiteStore(tmp_path / "jobs.db", durability="process")
-    store.migrate()
-    ids = [
-        store.enqueue(NewJob(name="noop", payload=b"{}", **options), now=SystemClock().now()).id
-        for _ in range(count)
-    ]
-    store.close()
-    return ids
+from tests.supervisor.peers import ROOT, Peer, enqueued, leftover
 
 
 def _gone(house: House) -> bool:
@@ -87,7 +55,7 @@ def _gone(house: House) -> bool:
 def test_a_dead_peers_started_job_is_spent_and_its_unstarted_one_is_not(
     build: Build, peer: Callable[..., Peer], tmp_path: Path
 ) -> None:
-    started, unstarted = _jobs(tmp_path, 2, max_retries=0)
+    started, unstarted = enqueued(tmp_path, 2, max_retries=0)
     dead = peer()
     claimed = dead.claim(2)
     assert [job.id for job in claimed] == [started, unstarted]
@@ -110,7 +78,7 @@ def test_a_dead_peers_started_job_is_spent_and_its_unstarted_one_is_not(
 def test_without_evidence_every_job_counts_as_started(
     build: Build, peer: Callable[..., Peer], tmp_path: Path, evidence: str
 ) -> None:
-    ids = _jobs(tmp_path, 2, max_retries=0)
+    ids = enqueued(tmp_path, 2, max_retries=0)
     dead = peer(boot="00000000-0000-0000-0000-000000000000") if evidence == "another boot" else peer()
     dead.claim(2)
     path = marks_path(dead.ledger.side_dir, dead.owner)
@@ -129,7 +97,7 @@ def test_without_evidence_every_job_counts_as_started(
 def test_the_death_of_a_watched_peer_is_noticed_at_once(
     build: Build, peer: Callable[..., Peer], tmp_path: Path
 ) -> None:
-    (job_id,) = _jobs(tmp_path, 1)
+    (job_id,) = enqueued(tmp_path, 1)
     other = peer()
     other.claim(1)
     house = build(config={"poll_interval": 30})
@@ -147,7 +115,7 @@ def test_the_death_of_a_watched_peer_is_noticed_at_once(
 def test_leftovers_are_dead_before_their_jobs_run_again(
     build: Build, peer: Callable[..., Peer], tmp_path: Path
 ) -> None:
-    (job_id,) = _jobs(tmp_path, 1)
+    (job_id,) = enqueued(tmp_path, 1)
     token = secrets.token_hex(8)
     dead = peer(token=token)
     kinds = ["child", "daemon", "cleared", "marked", "stopped"]
@@ -165,7 +133,7 @@ def test_leftovers_are_dead_before_their_jobs_run_again(
 def test_what_workers_that_died_with_their_supervisor_left_behind_is_ended(
     build: Build, peer: Callable[..., Peer], tmp_path: Path
 ) -> None:
-    (job_id,) = _jobs(tmp_path, 1)
+    (job_id,) = enqueued(tmp_path, 1)
     token = secrets.token_hex(8)
     dead = peer(token=token)
     kinds = ["child", "daemon", "cleared", "marked", "stopped"]
@@ -184,7 +152,7 @@ def test_a_leftover_that_had_not_signed_its_ring_is_killed_too(
     build: Build, peer: Callable[..., Peer], tmp_path: Path
 ) -> None:
     # It was still importing, or had its first jobs in its buffer and not looked yet.
-    (job_id,) = _jobs(tmp_path, 1)
+    (job_id,) = enqueued(tmp_path, 1)
     token = secrets.token_hex(8)
     dead = peer(token=token)
     dead.claim(1)
@@ -198,7 +166,7 @@ def test_a_leftover_that_had_not_signed_its_ring_is_killed_too(
 def test_a_stranger_with_a_leftovers_pid_is_left_alone(
     build: Build, peer: Callable[..., Peer], tmp_path: Path
 ) -> None:
-    (job_id,) = _jobs(tmp_path, 1)
+    (job_id,) = enqueued(tmp_path, 1)
     dead = peer(token=secrets.token_hex(8))
     stranger = leftover(tmp_path, "another.1", "child")
     real = process_id(stranger.pid)
@@ -218,13 +186,14 @@ def test_a_leftover_that_does_not_die_keeps_its_jobs_waiting(
 ) -> None:
     from mpdispatch.supervisor import rescue
 
-    (job_id,) = _jobs(tmp_path, 1)
-    dead = peer()
-    worker = stand_in()
+    (job_id,) = enqueued(tmp_path, 1)
+    token = secrets.token_hex(8)
+    dead = peer(token=token)
+    worker = leftover(tmp_path, f"{token}.1")
     dead.start(dead.ring(process_id(worker.pid)), dead.claim(1)[0])
     dead.die()
     with monkeypatch.context() as patched:
-        patched.setattr(rescue, "kill_tree", lambda *_: None)
+        patched.setattr(rescue, "kill_leftovers", lambda *_, **__: 1)
         patched.setattr(rescue, "_PATIENCE_S", 0.05)
         house = build()
         house.ready()
@@ -254,9 +223,9 @@ def test_what_a_dead_peers_workers_answered_counts(
     build: Build, peer: Callable[..., Peer], tmp_path: Path
 ) -> None:
     ids = done, failed, retrying, asked, snoozed, cancelled = [
-        *_jobs(tmp_path, 2, max_retries=0),
-        *_jobs(tmp_path, 2, max_retries=1),
-        *_jobs(tmp_path, 2, max_retries=0),
+        *enqueued(tmp_path, 2, max_retries=0),
+        *enqueued(tmp_path, 2, max_retries=1),
+        *enqueued(tmp_path, 2, max_retries=0),
     ]
     dead = peer()
     jobs = dead.claim(6)
@@ -300,7 +269,7 @@ def test_what_a_dead_peers_workers_answered_counts(
 def test_what_is_no_answer_to_this_start_leaves_it_lost(
     build: Build, peer: Callable[..., Peer], tmp_path: Path, said: str
 ) -> None:
-    (job_id,) = _jobs(tmp_path, 1, max_retries=0)
+    (job_id,) = enqueued(tmp_path, 1, max_retries=0)
     dead = peer()
     (job,) = dead.claim(1)
     ring = dead.ring()
@@ -326,7 +295,7 @@ def test_what_is_no_answer_to_this_start_leaves_it_lost(
 def test_a_line_that_says_nothing_is_named_and_stops_no_rescue(
     build: Build, peer: Callable[..., Peer], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    (job_id,) = _jobs(tmp_path, 1, max_retries=0)
+    (job_id,) = enqueued(tmp_path, 1, max_retries=0)
     dead = peer()
     (job,) = dead.claim(1)
     ring = dead.ring()
@@ -341,7 +310,7 @@ def test_a_line_that_says_nothing_is_named_and_stops_no_rescue(
 def test_answers_of_another_boot_are_no_evidence(
     build: Build, peer: Callable[..., Peer], tmp_path: Path
 ) -> None:
-    (job_id,) = _jobs(tmp_path, 1, max_retries=0)
+    (job_id,) = enqueued(tmp_path, 1, max_retries=0)
     dead = peer(boot="00000000-0000-0000-0000-000000000000")
     (job,) = dead.claim(1)
     dead.say(dead.ring(), _done(job))
@@ -356,19 +325,22 @@ def test_an_answer_given_while_the_rescuer_looked_counts(
 ) -> None:
     from mpdispatch.supervisor import rescue
 
-    (job_id,) = _jobs(tmp_path, 1, max_retries=0)
-    dead = peer()
+    (job_id,) = enqueued(tmp_path, 1, max_retries=0)
+    token = secrets.token_hex(8)
+    dead = peer(token=token)
     (job,) = dead.claim(1)
-    worker = stand_in()
+    worker = leftover(tmp_path, f"{token}.1")
     ring = dead.ring(process_id(worker.pid))
     dead.start(ring, job)
-    real = rescue.kill_tree
+    real, said = rescue.kill_leftovers, list[bool]()
 
-    def answers_first(process: ProcessId) -> None:
-        dead.say(ring, _done(job))
-        real(process)
+    def answers_first(*args: Any, **options: Any) -> int:
+        if not said:
+            dead.say(ring, _done(job))
+            said.append(True)
+        return real(*args, **options)
 
-    monkeypatch.setattr(rescue, "kill_tree", answers_first)
+    monkeypatch.setattr(rescue, "kill_leftovers", answers_first)
     dead.process.kill()
     dead.process.wait()  # its file stays open: the worker writes into it still
     house = build()
@@ -399,7 +371,7 @@ def test_an_answer_is_decided_as_its_supervisor_would_have(
     answer: str,
     expected: tuple[JobState, Cause],
 ) -> None:
-    (job_id,) = _jobs(tmp_path, 1, max_retries=0, timeout_us=2 * SECOND_US)
+    (job_id,) = enqueued(tmp_path, 1, max_retries=0, timeout_us=2 * SECOND_US)
     dead = peer()
     (job,) = dead.claim(1)
     ring = dead.ring()
@@ -426,7 +398,7 @@ def test_an_answer_is_decided_as_its_supervisor_would_have(
 def test_extensions_hear_of_jobs_that_a_dead_peers_workers_had_done(
     peer: Callable[..., Peer], tmp_path: Path
 ) -> None:
-    done, lost, cancelled = _jobs(tmp_path, 3, max_retries=1)
+    done, lost, cancelled = enqueued(tmp_path, 3, max_retries=1)
     dead = peer()
     jobs = dead.claim(3)
     ring = dead.ring()
@@ -462,9 +434,9 @@ def test_a_supervisor_that_joins_anew_counts_what_its_own_workers_had_answered(
     foreign = house.lock()
     (tmp_path / "gate").touch()
     house.until(lambda: house.supervisor.books.unwritten)
-    foreign.close()
-    house.clock.advance(house.config.stale_job_threshold)
-    house.until(lambda: house.owner != before)
+    with house.out_of_reach():
+        foreign.close()
+        house.until(lambda: house.owner != before)
     (job,) = house.ended(job_id)
     assert (job.state, job.starts) == (JobState.COMPLETED, 1)
     assert house.causes(job_id) == [Cause.COMPLETED]
@@ -475,7 +447,7 @@ def test_a_supervisor_that_joins_anew_counts_what_its_own_workers_had_answered(
 
 
 def test_a_living_peers_jobs_are_its_own(build: Build, peer: Callable[..., Peer], tmp_path: Path) -> None:
-    (job_id,) = _jobs(tmp_path, 1)
+    (job_id,) = enqueued(tmp_path, 1)
     other = peer()
     other.claim(1)
     other.stop()  # stopped, and within its lease
@@ -490,7 +462,7 @@ def test_a_living_peers_jobs_are_its_own(build: Build, peer: Callable[..., Peer]
 def test_a_peer_that_cannot_be_seen_for_want_of_a_descriptor_is_not_dead(
     build: Build, peer: Callable[..., Peer], tmp_path: Path
 ) -> None:
-    (job_id,) = _jobs(tmp_path, 1)
+    (job_id,) = enqueued(tmp_path, 1)
     other = peer()
     other.claim(1)
     house = build()
@@ -512,7 +484,7 @@ def test_a_peer_that_cannot_be_seen_for_want_of_a_descriptor_is_not_dead(
 def test_a_stopped_peer_past_its_lease_is_taken_over_and_its_workers_killed(
     build: Build, peer: Callable[..., Peer], tmp_path: Path
 ) -> None:
-    started, unstarted = _jobs(tmp_path, 2)
+    started, unstarted = enqueued(tmp_path, 2)
     token = secrets.token_hex(8)
     other = peer(token=token, lease_s=5.0)
     claimed = other.claim(2)
@@ -575,7 +547,7 @@ def test_a_killed_supervisors_jobs_run_elsewhere_within_a_second(build: Build, t
 def test_a_dead_peer_that_cannot_be_taken_over_now_does_not_keep_the_loop_awake(
     build: Build, peer: Callable[..., Peer], tmp_path: Path
 ) -> None:
-    (job_id,) = _jobs(tmp_path, 1)
+    (job_id,) = enqueued(tmp_path, 1)
     other = peer()
     other.claim(1)
     house = build(config={"poll_interval": 30})

@@ -24,6 +24,8 @@ HOLD = """
 import fcntl, os, signal, sys
 held = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT)
 fcntl.flock(held, fcntl.LOCK_EX)
+if len(sys.argv) > 2:
+    os.setuid(int(sys.argv[2]))
 print("held", flush=True)
 signal.pause()
 """
@@ -69,6 +71,23 @@ def test_a_stopped_process_that_holds_the_write_lock_is_killed(
     assert holder.wait(timeout=5) == -signal.SIGKILL
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can start a process of another user")
+def test_a_stopped_process_of_another_user_is_left_alone(store: SQLiteStore, tmp_path: Path) -> None:
+    lock = tmp_path / "jobs.db-mpd" / "lock"
+    theirs = subprocess.Popen([sys.executable, "-c", HOLD, lock, "65534"], stdout=subprocess.PIPE)
+    assert theirs.stdout is not None
+    assert theirs.stdout.readline() == b"held\n"
+    trouble = Trouble(store.ledger(), logging.getLogger("tests"))
+    os.kill(theirs.pid, signal.SIGSTOP)
+    until(lambda: process_state(theirs.pid) == "T")
+    for second in (1, 6, 12):
+        trouble.met(StoreBusy("jobs.db"), second * SECOND)
+    assert process_state(theirs.pid) == "T"
+    theirs.kill()
+    theirs.wait()
+    theirs.stdout.close()
+
+
 def test_a_running_holder_is_left_alone(store: SQLiteStore, holder: subprocess.Popen[bytes]) -> None:
     trouble = Trouble(store.ledger(), logging.getLogger("tests"))
     for second in range(1, 20):
@@ -83,3 +102,19 @@ def test_trouble_is_said_once_and_its_end_too(store: SQLiteStore, caplog: pytest
     trouble.over()
     trouble.over()
     assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"]
+
+
+def test_trouble_that_comes_and_goes_is_said_once(store: SQLiteStore, caplog: pytest.LogCaptureFixture) -> None:
+    trouble = Trouble(store.ledger(), logging.getLogger("tests"))
+    for half in range(1, 50):
+        trouble.met(StoreFull(f"jobs.db-mpd/marks.{half}"), half * SECOND // 2)
+        trouble.over()
+    assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"]
+
+
+def test_another_trouble_is_said_at_once(store: SQLiteStore, caplog: pytest.LogCaptureFixture) -> None:
+    trouble = Trouble(store.ledger(), logging.getLogger("tests"))
+    for minute in range(1, 3):
+        trouble.met(StoreFull("jobs.db"), minute * 10 * SECOND)
+        trouble.over()
+    assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"] * 2

@@ -38,9 +38,11 @@ def engine(ext: DispatchExtension) -> Engine:
 
 @pytest.fixture
 def client(ext: DispatchExtension) -> TestClient:
-    return TestClient(
+    found = TestClient(
         ext.asgi_app, base_url="http://localhost", client=("127.0.0.1", 1), raise_server_exceptions=False
     )
+    found.headers["authorization"] = f"Bearer {ext.token}"
+    return found
 
 
 def post(client: TestClient, **body: Any) -> Any:

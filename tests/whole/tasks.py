@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import contextlib
 import ctypes
 import os
 import signal
@@ -75,6 +76,12 @@ def until_file(name: str, size: int = 0) -> str:
         time.sleep(0.005)
     note("end")
     return name.ljust(size)
+
+
+@engine.job()
+def shell(script: str, argument: str) -> int:
+    """Runs a shell in a session of its own, as a handler may."""
+    return subprocess.run(["sh", "-c", script, HERE / argument], start_new_session=True).returncode
 
 
 @engine.job(max_retries=0)
@@ -210,8 +217,23 @@ def daemonise(then_sleep: float = 0.0) -> int:
 
 
 @engine.job(max_retries=0)
-def leave_child() -> int:
-    return subprocess.Popen(["sleep", "300"], start_new_session=True).pid
+def leave_child(own_session: bool = True) -> int:
+    return subprocess.Popen(["sleep", "300"], start_new_session=own_session).pid
+
+
+@engine.job(max_retries=0)
+def stay_with_child() -> None:
+    """Has a child, and waits for it whatever it is told."""
+    child = subprocess.Popen(["sleep", "300"])
+    (HERE / "child").write_text(str(child.pid))
+    while child.returncode is None:
+        with contextlib.suppress(BaseException):
+            child.wait()
+
+
+@engine.job(max_retries=0)
+def kill_own_worker() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 @engine.job(max_retries=0)

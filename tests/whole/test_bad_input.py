@@ -78,7 +78,7 @@ def test_with_an_app_name_and_arguments_are_checked(place: Place, argv: list[str
 
 
 def test_text_that_is_no_unicode_is_refused(place: Place) -> None:
-    argv = [*map(str.encode, CLI), b"enqueue", b"quick", b"n=\xff\xfe"]
+    argv = [*map(str.encode, CLI), b"enqueue", b"--create", b"quick", b"n=\xff\xfe"]
     done = subprocess.run(argv, cwd=place.folder, env=place.env, capture_output=True, check=False)
     assert done.returncode == 2
     assert b"Traceback" not in done.stderr

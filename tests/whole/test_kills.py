@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 from collections import Counter
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from mpdispatch.pool.marks import MarkReader
+from mpdispatch.pool.markreader import MarkReader
 from tests.whole.harness import Place, Process, boottime_ns, is_alive, overlaps, state_of, until
 
 
@@ -217,17 +218,116 @@ def test_what_the_worker_of_a_stopped_supervisor_answered_counts(place: Place) -
     assert causes == ["completed"]
 
 
-def test_a_stopped_supervisor_alone_takes_its_own_jobs_up_again(place: Place) -> None:
-    sleeper = place.supervising("-c", "1", stale_job_threshold=1, heartbeat_interval=0.3)
-    job_id = place.app.until_file.options(max_retries=2).enqueue("go").id
-    place.started(job_id)
-    sleeper.kill(signal.SIGSTOP)
-    time.sleep(1.5)  # the lease has to run out, and nobody is there to show it
-    sleeper.kill(signal.SIGCONT)
-    place.started(job_id, 2)
+def _past_its_lease(place: Place) -> bool:
+    ((until_us,),) = place.sql("SELECT lease_until_boot_us FROM mpdispatch_supervisors")
+    return boottime_ns() // 1000 > until_us
+
+
+@pytest.mark.parametrize("who", ["the supervisor", "all of them"])
+def test_a_pause_with_nobody_else_there_ends_no_job(place: Place, who: str) -> None:
+    """As when a laptop's lid is closed for longer than the lease holds."""
+    sleeper = place.supervising("-c", "3", stale_job_threshold=1, heartbeat_interval=0.3)
+    ids = [place.app.until_file.options(max_retries=0).enqueue("go").id for _ in range(2)]
+    pids = {place.started(job_id)[3] for job_id in ids}
+    stopped = [sleeper.pid, *(sleeper.workers if who == "all of them" else ())]
+    for pid in stopped:
+        os.kill(pid, signal.SIGSTOP)
+    until(lambda: _past_its_lease(place), "its lease is over", every=0.05)
+    for pid in reversed(stopped):
+        os.kill(pid, signal.SIGCONT)
+    assert place.complete(place.app.quick.enqueue(n=1).id).result == 1
+    assert all(map(is_alive, pids))
     (place.folder / "go").touch()
-    assert place.complete(job_id).starts == 2
-    assert not overlaps(place.ledger, {place.starts_of(job_id)[0][3]: place.starts_of(job_id)[1][4]})
+    for job_id in ids:
+        job = place.complete(job_id)
+        assert (job.starts, job.attempt) == (1, 1)
+    assert sleeper.err.count("registered") == 1
+    sleeper.kill(signal.SIGTERM)
+    assert sleeper.ended() == 0
+
+
+@pytest.mark.parametrize("how", ["removed", "its header zeroed"])
+@pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL])
+def test_a_job_never_runs_twice_at_once_though_the_mark_file_is_lost(
+    place: Place, how: str, number: signal.Signals
+) -> None:
+    lease = {"stale_job_threshold": 1, "heartbeat_interval": 0.3}
+    first = place.supervising("-c", "1", **lease)
+    # A command job's program is a child that its worker's death would leave at work.
+    script = (
+        'echo start $$ >> "$0"; i=0; while [ $i -lt 30 ]; do echo run $$ >> "$0"; sleep 0.1; i=$((i+1)); done'
+    )
+    job_id = place.app.shell.options(max_retries=2).enqueue(script, "ran").id
+    until(lambda: (place.folder / "ran").exists() and "run" in (place.folder / "ran").read_text(), "it runs")
+    (path,) = (place.folder / "jobs.db-mpd").glob("marks.*")
+    if how == "removed":
+        path.unlink()
+    else:
+        with path.open("r+b") as file:
+            file.write(bytes(4096))
+    first.kill(number)
+    place.supervise("-c", "1", **lease)
+    until(lambda: _programs(place)[1:], "it runs again")
+    place.complete(job_id)
+    lines = [line.split()[1] for line in (place.folder / "ran").read_text().splitlines()]
+    runs = [pid for pid, before in zip(lines, [None, *lines], strict=False) if pid != before]
+    assert len(runs) == len(set(runs)) == 2, "one after the other"
+
+
+def _programs(place: Place) -> list[str]:
+    lines = (place.folder / "ran").read_text().splitlines()
+    return [line.split()[1] for line in lines if line.startswith("start")]
+
+
+def test_a_running_job_of_an_owner_nobody_knows_hangs_no_drain(place: Place) -> None:
+    first = place.supervising("-c", "1")
+    job_id = place.app.until_file.options(max_retries=1).enqueue("go").id
+    place.started(job_id)
+    first.kill()
+    first.popen.wait()
+    place.sql("UPDATE mpdispatch_jobs SET owner = 'junk' WHERE owner IS NOT NULL")
+    place.sql("DELETE FROM mpdispatch_supervisors")
+    (place.folder / "go").touch()
+    assert place.drain("-c", "1") == 0
+    assert place.complete(job_id).attempt == 2
+
+
+# ---------------------------------------------------------------- files beside the store
+
+
+def test_a_side_folder_that_is_deleted_costs_no_job(place: Place) -> None:
+    supervisor = place.supervising("-c", "1", heartbeat_interval=1)
+    job_id = place.app.until_file.options(max_retries=0).enqueue("go").id
+    place.started(job_id)
+    (marks,) = (place.folder / "jobs.db-mpd").glob("marks.*")
+    shutil.rmtree(place.folder / "jobs.db-mpd")
+    # Clients and the supervisor use the same lock, bell and mark file again.
+    until(marks.exists, "it is made anew")
+    (place.folder / "go").touch()
+    assert place.complete(job_id).starts == 1
+    for n in range(5):
+        assert place.complete(place.app.quick.enqueue(n=n).id).starts == 1
+    assert "side folder" not in place.cli("doctor", "--store", "jobs.db").stdout
+    supervisor.kill()
+    assert place.drain("-c", "1") == 0
+
+
+@pytest.mark.parametrize("size", [0, 5000])
+def test_a_mark_file_that_is_cut_does_not_end_its_supervisor(place: Place, size: int) -> None:
+    supervisor = place.supervising("-c", "1")
+    job_id = place.app.until_file.options(max_retries=1).enqueue("go").id
+    place.started(job_id)
+    (path,) = (place.folder / "jobs.db-mpd").glob("marks.*")
+    os.truncate(path, size)
+    (place.folder / "go").touch()
+    place.complete(job_id)
+    assert place.complete(place.app.quick.enqueue().id).starts == 1
+    assert supervisor.popen.poll() is None
+    supervisor.kill(signal.SIGTERM)
+    assert supervisor.ended() == 0
+
+
+# ---------------------------------------------------------------- locked out
 
 
 def test_a_foreign_writer_delays_no_timeout(place: Place) -> None:

@@ -6,10 +6,8 @@ import contextlib
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -191,22 +189,6 @@ def test_the_store_is_readable_by_its_owner_only(place: Place) -> None:
     place.app.plain.enqueue()
     for path in place.folder.glob("jobs.db*"):
         assert path.stat().st_mode & 0o077 == 0, path
-
-
-@pytest.fixture
-def small_disk(place: Place) -> Iterator[Path]:
-    folder = place.folder / "disk"
-    folder.mkdir()
-    made = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=3m,mode=700", "none", folder], capture_output=True, check=False
-    )
-    if sys.platform != "linux" or made.returncode != 0:
-        pytest.skip("no leave to mount")
-    try:
-        yield folder
-    finally:
-        place.close()
-        subprocess.run(["umount", "-l", folder], check=True)
 
 
 def fill(kept: list[int], handle: Any) -> None:

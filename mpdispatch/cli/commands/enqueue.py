@@ -12,10 +12,17 @@ import click
 
 from mpdispatch.cli.commands.jobs import ends_of
 from mpdispatch.cli.completing import complete_name
-from mpdispatch.cli.joboptions import job_options, new_job_fields
+from mpdispatch.cli.joboptions import create_option, job_options, new_job_fields
 from mpdispatch.cli.lines import Lines
 from mpdispatch.cli.output import print_json, say
-from mpdispatch.cli.places import find_app, find_settings, find_store, load_app, refuse_unshared
+from mpdispatch.cli.places import (
+    find_app,
+    find_settings,
+    find_store,
+    find_store_to_fill,
+    load_app,
+    refuse_unshared,
+)
 from mpdispatch.cli.program import Options, command
 from mpdispatch.cli.values import arguments_of
 from mpdispatch.clock import SystemClock
@@ -52,6 +59,7 @@ _MAX_COUNT = 1_000_000
 )
 @job_options
 @click.option("--count", type=click.IntRange(1, _MAX_COUNT), help="Enqueue it so many times.")
+@create_option
 @click.option("--wait", is_flag=True, help="Wait until it has ended; exit 1 if it did not complete.")
 @click.pass_obj
 def enqueue(
@@ -61,6 +69,7 @@ def enqueue(
     pairs: Sequence[str],
     whole: str | None,
     count: int | None,
+    create: bool,
     wait: bool,
     **wishes: Any,
 ) -> int:
@@ -84,7 +93,9 @@ def enqueue(
     jobs = _Jobs(name=name, items=items, lines=lines, is_one=count is None and lines is None)
     app = find_app(options)
     store, ids, answer = (
-        _as_given(options, jobs, wished) if app is None else _checked(options, load_app(app), jobs, wished)
+        _as_given(options, jobs, wished, may_create=create)
+        if app is None
+        else _checked(options, load_app(app), jobs, wished)
     )
     if not options.json:
         for job_id in ids:
@@ -166,6 +177,8 @@ def _as_given(
     options: Options,
     jobs: _Jobs,
     wished: Mapping[str, Any],
+    *,
+    may_create: bool,
 ) -> _Kept:
     """Enqueued as it was typed: nobody here knows the handler."""
     settings = find_settings(options)
@@ -175,8 +188,7 @@ def _as_given(
     check_job_name(jobs.name)
     payloads = jobs.read(lambda arguments: _payload(jobs.name, arguments, config.max_payload_bytes))
     job = NewJob(name=jobs.name, payload=payloads[0] if payloads else b"{}", **fields)
-    store = find_store(options)
-    store.check(create=True)
+    store = find_store_to_fill(options, may_create=may_create)
     if jobs.is_one:
         return _Kept.one(store, store.enqueue(job, now=now))
     return _Kept.many(store, store.enqueue_many(job, payloads, now=now) if payloads else ())

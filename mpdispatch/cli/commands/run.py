@@ -9,9 +9,9 @@ from typing import Any
 import click
 
 from mpdispatch.cli.commands.jobs import ends_of
-from mpdispatch.cli.joboptions import job_options, new_job_fields
+from mpdispatch.cli.joboptions import create_option, job_options, new_job_fields
 from mpdispatch.cli.output import print_json, say
-from mpdispatch.cli.places import find_settings, find_store
+from mpdispatch.cli.places import find_settings, find_store_to_fill
 from mpdispatch.cli.program import Options, command
 from mpdispatch.clock import SystemClock
 from mpdispatch.config import Config
@@ -39,6 +39,7 @@ __all__ = ["run"]
 @click.option(
     "--env", "chosen", metavar="NAME[=VALUE]", multiple=True, help="A variable it gets too; may be repeated."
 )
+@create_option
 @click.option("--wait", is_flag=True, help="Wait until it has ended; exit 1 if it did not complete.")
 @click.pass_obj
 def run(
@@ -47,6 +48,7 @@ def run(
     argv: Sequence[str],
     cwd: str | None,
     chosen: Sequence[str],
+    create: bool,
     wait: bool,
     **wishes: Any,
 ) -> int:
@@ -54,21 +56,22 @@ def run(
 
     It runs under a supervisor started with --allow-commands, in this folder, without a shell. It gets PATH,
     HOME, USER, LOGNAME, SHELL, LANG, LANGUAGE, LC_*, TZ and TMPDIR of this shell and what --env names; they are
-    kept in the store, readable for whoever can read it. Another exit status than 0 fails it. The last 64 KiB of its
+    kept in the store, readable for whoever can read it. Another exit status than 0 fails it, and it is run
+    again only as often as --max-retries says. The last 64 KiB of its
     stdout and stderr are shown by `mpdispatch logs` and `show`.
     """
     settings = find_settings(options)
     config = Config.resolve({}, env=os.environ, file=settings.config if settings else None)
     now = SystemClock().now()
-    fields = new_job_fields(wishes, now)
+    # A program is not written to be run twice, as a handler is: again only if that is asked for.
+    fields = {"max_retries": 0, **new_job_fields(wishes, now)}
     payload = payload_of(
         argv,
         cwd=os.path.abspath(cwd or os.curdir),
         env=environment_of(os.environ, chosen),
         max_bytes=config.max_payload_bytes,
     )
-    store = find_store(options)
-    store.check(create=True)
+    store = find_store_to_fill(options, may_create=create)
     job = store.enqueue(NewJob(name=COMMAND_JOB, payload=payload, **fields), now=now)
     if not options.json:
         say(job.id)

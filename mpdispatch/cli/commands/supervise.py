@@ -48,7 +48,8 @@ def supervise_command(
 ) -> int:
     """Run the supervisor: claim jobs and run them in worker processes.
 
-    APP is module:attribute of your engine, for example tasks:engine; the current folder is importable.
+    APP is module:attribute of your engine, for example tasks:engine, or of a function without arguments that makes it;
+    the current folder is importable.
     With --allow-commands and no APP it runs command jobs only.
     With --json what handlers print goes to stderr.
     SIGTERM or Ctrl-C lets running jobs finish first; a second one ends at once.

@@ -6,7 +6,7 @@ from mpdispatch import sqlite3
 from mpdispatch.clock import Instant
 from mpdispatch.errors import InvalidStateError
 from mpdispatch.model import Job
-from mpdispatch.store.sqlite import reads
+from mpdispatch.store.sqlite import reads, unreadable
 from mpdispatch.store.sqlite.dead_letters import enqueue_again
 from mpdispatch.store.sqlite.queries import QUERIES
 
@@ -14,20 +14,27 @@ __all__ = ["cancel", "retry"]
 
 
 def cancel(connection: sqlite3.Connection, job_id: int, now: Instant) -> Job:
-    touched = (
-        connection.execute(QUERIES["cancel_waiting"], (now.wall_us, job_id)).rowcount
-        or connection.execute(QUERIES["cancel_running"], (now.wall_us, job_id)).rowcount
-    )
-    if not touched:
+    try:
+        touched = (
+            connection.execute(QUERIES["cancel_waiting"], (now.wall_us, job_id)).rowcount
+            or connection.execute(QUERIES["cancel_running"], (now.wall_us, job_id)).rowcount
+        )
+    except unreadable.INTEGRITY_ERRORS:
+        touched = 0
+    if not touched and not unreadable.cancel(connection, job_id, now):
         state = reads.state_of(connection, job_id)
         raise InvalidStateError(job_id, state, "only a job that has not ended can be cancelled")
     return reads.job(connection, job_id)
 
 
 def retry(connection: sqlite3.Connection, job_id: int, now: Instant) -> Job:
-    if connection.execute(QUERIES["run_now"], (now.wall_us, job_id)).rowcount:
-        return reads.job(connection, job_id)
-    job = enqueue_again(connection, job_id, now)
+    try:
+        if connection.execute(QUERIES["run_now"], (now.wall_us, job_id)).rowcount:
+            return reads.job(connection, job_id)
+        job = enqueue_again(connection, job_id, now)
+    except unreadable.INTEGRITY_ERRORS as error:
+        reason = f"its row holds what the table forbids ({error}); cancel it, and enqueue it anew"
+        raise InvalidStateError(job_id, "unreadable", reason) from error
     if job is None:
         state = reads.state_of(connection, job_id)
         raise InvalidStateError(

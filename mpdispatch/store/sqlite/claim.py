@@ -15,13 +15,28 @@ from collections.abc import Iterable, Mapping
 from itertools import starmap
 from typing import NamedTuple
 
+import msgspec
+
 from mpdispatch import sqlite3
 from mpdispatch.clock import Instant
 from mpdispatch.errors import LeaseLostError
 from mpdispatch.failpoints import failpoint
 from mpdispatch.ids import boot_id
 from mpdispatch.model import ClaimedJob, ClaimFacts, ClaimPlan, Planner
-from mpdispatch.store.sqlite.choose import ID, PAYLOAD, QUEUE, Row, as_json, choose, claimable_parked
+from mpdispatch.store.sqlite.choose import (
+    ID,
+    PAYLOAD,
+    QUEUE,
+    ROWS,
+    HeldBack,
+    OddRowError,
+    Row,
+    as_json,
+    choose,
+    claimable_parked,
+)
+from mpdispatch.store.sqlite.columns import CLAIMED_COLUMNS
+from mpdispatch.store.sqlite.mending import faults_of
 from mpdispatch.store.sqlite.queries import QUERIES
 
 __all__ = [
@@ -29,10 +44,11 @@ __all__ = [
     "Glance",
     "claim",
     "glance",
-    "is_anything_claimable",
     "is_anything_staged",
+    "look_for_work",
     "next_due_us",
     "next_token_us",
+    "readable",
     "stage",
 ]
 
@@ -55,6 +71,7 @@ class Claim(NamedTuple):
     jobs: list[ClaimedJob]
     parked: Mapping[str, int]
     has_more: bool
+    held: HeldBack
 
 
 # ---------------------------------------------------------------- facts
@@ -68,7 +85,9 @@ def glance(connection: sqlite3.Connection, owner: int) -> Glance:
     return seen
 
 
-def read_facts(connection: sqlite3.Connection, planner: Planner, now: Instant, seen: Glance) -> ClaimFacts:
+def read_facts(
+    connection: sqlite3.Connection, planner: Planner, now: Instant, seen: Glance, ready: int | None = None
+) -> ClaimFacts:
     """What the planner needs to know; counts and buckets only where there are limits."""
     running = {
         queue: connection.execute(QUERIES["running_in"], (queue,)).fetchone()[0] for queue in planner.limited
@@ -77,12 +96,12 @@ def read_facts(connection: sqlite3.Connection, planner: Planner, now: Instant, s
     for queue in planner.rated:
         # A bucket of another boot is no bucket: boottime began anew.
         row = connection.execute(QUERIES["bucket"], (queue, boot_id())).fetchone()
-        if row is not None and row[0] is not None:
+        if row is not None and type(row[0]) is int:
             buckets[queue] = row[0]
     paused = frozenset[str]()
     if seen.has_paused:
         paused = frozenset(row[0] for row in connection.execute(QUERIES["paused"]))
-    return ClaimFacts(now=now, running=running, buckets=buckets, paused=paused)
+    return ClaimFacts(now=now, running=running, buckets=buckets, paused=paused, ready=ready)
 
 
 def _open_queues(plan: ClaimPlan, facts: ClaimFacts) -> dict[str, int]:
@@ -93,28 +112,48 @@ def _queues_with_due(connection: sqlite3.Connection, queues: Iterable[str]) -> l
     return [row[0] for row in connection.execute(QUERIES["queues_with_due"], (as_json(queues),))]
 
 
-def is_anything_claimable(
-    connection: sqlite3.Connection, planner: Planner, slots: int, now: Instant, seen: Glance
-) -> bool:
+class Found(NamedTuple):
+    """What a look before a claim has found."""
+
+    is_claimable: bool
+    held_back: Mapping[str, int]
+    """See `Turn`."""
+
+
+def look_for_work(
+    connection: sqlite3.Connection,
+    planner: Planner,
+    slots: int,
+    now: Instant,
+    seen: Glance,
+    ready: int | None = None,
+) -> Found:
     """Whether a claim would find a row. Reads only, so that an idle supervisor takes no write lock."""
-    facts = read_facts(connection, planner, now, seen)
+    facts = read_facts(connection, planner, now, seen, ready)
     plan = planner.plan(slots, facts)
     queues = _open_queues(plan, facts) if plan.total > 0 else {}
+    held_back = dict[str, int]()
+    if plan.ready == 0 and (waiting := [queue for queue in queues if queue in planner.rated]):
+        held_back = dict.fromkeys(_queues_with_due(connection, waiting), 1)
+        queues = {queue: most for queue, most in queues.items() if queue not in planner.rated}
     if not queues:
-        return False
+        return Found(False, held_back)
     if _queues_with_due(connection, queues):
-        return True
-    return bool(seen.has_parked and claimable_parked(connection, planner, queues))
+        return Found(True, held_back)
+    return Found(bool(seen.has_parked and claimable_parked(connection, planner, queues)), held_back)
 
 
 # ---------------------------------------------------------------- what is due later
 
 
 def next_due_us(connection: sqlite3.Connection, queues: Iterable[str], seen: Glance) -> int | None:
-    """When the first scheduled or retrying job of these queues is due."""
+    """When the first scheduled or retrying job of these queues is due. Raises OddRowError."""
     if not seen.has_later:
         return None
-    found: int | None = connection.execute(QUERIES["next_due"], (as_json(queues),)).fetchone()[0]
+    found: int | None
+    found, is_any_never = connection.execute(QUERIES["next_due"], (as_json(queues),)).fetchone()
+    if is_any_never:
+        raise OddRowError("a job that is due later has no time for it")
     return found
 
 
@@ -156,16 +195,26 @@ def next_token_us(
 
 
 def claim(
-    connection: sqlite3.Connection, owner: int, planner: Planner, slots: int, now: Instant, seen: Glance
+    connection: sqlite3.Connection,
+    owner: int,
+    planner: Planner,
+    slots: int,
+    now: Instant,
+    seen: Glance,
+    ready: int | None = None,
 ) -> Claim:
     """Take up to `slots` due jobs, as planned, in due order; park those nobody here can run."""
-    facts = read_facts(connection, planner, now, seen)
+    facts = read_facts(connection, planner, now, seen, ready)
     plan = planner.plan(slots, facts)
     left = _open_queues(plan, facts)
     total = min(plan.total, slots)
     if total <= 0 or not left:
-        return Claim([], {}, False)
-    rows, parked, has_more = choose(connection, planner, left, total, has_parked=bool(seen.has_parked))
+        return Claim([], {}, False, HeldBack())
+    rows, parked, has_more, held = choose(
+        connection, planner, left, total, has_parked=bool(seen.has_parked), ready=plan.ready
+    )
+    if plan.ready is not None and total < slots and not parked:
+        has_more = False  # all that limits leave was taken; `next_token_us` says when there is more
     if parked:
         connection.executemany(QUERIES["park"], parked)
     if rows:
@@ -177,7 +226,16 @@ def claim(
         reasons[reason] = reasons.get(reason, 0) + 1
     if any(row[PAYLOAD] is None for row in rows):
         rows = [row if row[PAYLOAD] is not None else _with_large(connection, row) for row in rows]
-    return Claim(list(starmap(ClaimedJob, rows)), reasons, has_more)
+    return Claim(list(starmap(ClaimedJob, rows)), reasons, has_more, held)
+
+
+def readable(rows: list[Row]) -> list[ClaimedJob]:
+    """Those that can be read, as ClaimedJobs. Of the query `jobs_of`."""
+    try:
+        msgspec.convert((rows,), ROWS)
+    except msgspec.ValidationError:
+        rows = [row for row in rows if not faults_of(CLAIMED_COLUMNS, row)]
+    return [job for job in starmap(ClaimedJob, rows) if job.attempt <= job.starts]
 
 
 def _take(connection: sqlite3.Connection, owner: int, rows: list[Row], now: Instant) -> None:
@@ -185,13 +243,15 @@ def _take(connection: sqlite3.Connection, owner: int, rows: list[Row], now: Inst
     touched = connection.execute(QUERIES["take"], values).rowcount
     if touched < len(rows):
         touched += connection.execute(QUERIES["take_again"], values).rowcount
-    assert touched == len(rows), f"claimed {touched} rows of {len(rows)} read in the same transaction"
+    if touched != len(rows):
+        raise OddRowError(f"claimed {touched} rows of {len(rows)} read in the same transaction")
 
 
 def _with_large(connection: sqlite3.Connection, row: Row) -> Row:
     found = connection.execute(QUERIES["payload"], (row[ID],)).fetchone()
     # A row without its payload was tampered with. No arguments decode from nothing: it fails in the worker.
-    return (*row[:PAYLOAD], b"" if found is None else found[0], *row[PAYLOAD + 1 :])
+    payload = b"" if found is None or found[0] is None else found[0]
+    return (*row[:PAYLOAD], payload, *row[PAYLOAD + 1 :])
 
 
 def _charge(connection: sqlite3.Connection, planner: Planner, facts: ClaimFacts, rows: list[Row]) -> None:

@@ -27,8 +27,10 @@ from mpdispatch.errors import (
     UsageError,
 )
 from mpdispatch.failpoints import failpoint
+from mpdispatch.private import NotPrivateError
 from mpdispatch.store.sqlite.lock import Pauses, WriteLock
-from mpdispatch.store.sqlite.translate import translated
+from mpdispatch.store.sqlite.room import NO_ROOM, diagnosed
+from mpdispatch.store.sqlite.text import is_bad_text, lenient_text
 from mpdispatch.store.sqlite.wal import Log
 
 __all__ = ["BUSY_TIMEOUT_MS", "FileIdentity", "Flush", "Session", "SessionClosed", "identity_of"]
@@ -40,7 +42,7 @@ BUSY_TIMEOUT_MS = 20
 # What opening the lock file can meet; ELOOP: somebody put a symlink in its place.
 _BY_ERRNO: dict[int, type[StoreError]] = {
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS, errno.ELOOP, errno.ENOTDIR), StorePermission),
-    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), StoreFull),
+    **dict.fromkeys(NO_ROOM, StoreFull),
 }
 
 FileIdentity = tuple[int, int]
@@ -167,7 +169,13 @@ class Session:
                 self._roll_back()
             if self._flushes and synced is not self._is_flushing:
                 self._flush_commits(synced)
-            result = transaction(work, point)
+            try:
+                result = transaction(work, point)
+            except sqlite3.ERRORS as error:
+                if not is_bad_text(error):
+                    raise
+                with lenient_text(self.connection):
+                    result = transaction(work, point)
             if on_commit is not None:
                 on_commit()
             if flush is Flush.ONCE_RELEASED and self._flushes:
@@ -225,6 +233,8 @@ class Session:
     def _acquire(self, until: float) -> bool:
         try:
             return self._lock.acquire(until)
+        except NotPrivateError as error:
+            raise StorePermission(self.location, f"its lock file cannot be trusted: {error}") from error
         except OSError as error:
             kind: type[StoreError] = _BY_ERRNO.get(error.errno or 0, StoreIOError)
             raise kind(self.location, f"its lock file: {error}") from error
@@ -268,11 +278,11 @@ class Session:
         while True:
             try:
                 if self.path is not None:
-                    return work(self.connection)
+                    return self._looked(work)
                 if not self._acquire(until):
                     raise StoreBusy(self.location)
                 try:
-                    return work(self.connection)
+                    return self._looked(work)
                 finally:
                     self._lock.release()
             except sqlite3.ERRORS as error:
@@ -281,8 +291,18 @@ class Session:
                 if not isinstance(problem, StoreBusy) or not pauses.sleep(until):
                     raise problem from error
 
+    def _looked(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        try:
+            return work(self.connection)
+        except sqlite3.ERRORS as error:
+            if not is_bad_text(error):
+                raise
+            # One row's text is no UTF-8: that is not to hide the others. Only then, for such a factory is slow.
+            with lenient_text(self.connection):
+                return work(self.connection)
+
     def _fail(self, error: sqlite3.Error) -> Exception:
-        problem = translated(error, self.location)
+        problem = diagnosed(error, self.location, self.path)
         if isinstance(problem, StoreIOError | StoreCorrupt):
             self.is_broken = True
         return problem
@@ -336,7 +356,7 @@ class Session:
         try:
             self.connection.close()
         except sqlite3.ERRORS as error:
-            problem = translated(error, self.location)
+            problem = diagnosed(error, self.location, self.path)
             if isinstance(problem, StoreError):
                 raise problem from error
             raise

@@ -14,6 +14,7 @@ from mpdispatch.model import DeadLetter, Job, Page
 from mpdispatch.store.base import DeadLetterFilter
 from mpdispatch.store.sql import Queries
 from mpdispatch.store.sqlite import reads
+from mpdispatch.store.sqlite.mending import Column, mended
 from mpdispatch.store.sqlite.queries import QUERIES
 from mpdispatch.store.sqlite.rows import Row, moment
 
@@ -24,6 +25,12 @@ Work = Callable[[sqlite3.Connection], T]
 
 LETTERS = Queries(Path(__file__).with_name("dead_letters.sql"))
 
+_LETTER_COLUMNS = (
+    Column("job_id", "integer"),
+    Column("failed_at_us", "time"),
+    Column("replayed_at_us", "time", is_optional=True),
+    Column("replayed_as", "integer", is_optional=True),
+)
 _PURGE_AT_ONCE = 500
 """Rows per transaction: a claim waits some milliseconds for it at most."""
 
@@ -67,8 +74,9 @@ def _letter(connection: sqlite3.Connection, row: Row) -> DeadLetter | None:
         job = reads.job(connection, row[0])
     except JobNotFoundError:
         return None  # pruned between the two reads
+    row = mended(_LETTER_COLUMNS, row)
     return DeadLetter(
-        id=row[0],
+        id=job.id,
         job=job,
         failed_at=moment(row[1]),
         replayed_at=None if row[2] is None else moment(row[2]),

@@ -9,6 +9,7 @@ from mpdispatch.store.base import LeftBehind
 from mpdispatch.store.sqlite.choose import as_json
 from mpdispatch.store.sqlite.queries import QUERIES
 from mpdispatch.store.sqlite.rows import reason_of_pause
+from mpdispatch.store.sqlite.status import counted
 
 __all__ = ["left_behind", "outstanding"]
 
@@ -25,7 +26,7 @@ def outstanding(connection: sqlite3.Connection, queues: Iterable[str]) -> dict[s
 
 def left_behind(connection: sqlite3.Connection, queues: Iterable[str]) -> LeftBehind:
     """Jobs of these queues that a drain does not wait for."""
-    held = dict(connection.execute(QUERIES["parked_in"], (as_json(queues),)).fetchall())
+    held = counted(connection.execute(QUERIES["parked_in"], (as_json(queues),)))
     paused = _paused(connection)
     for queue in queues:
         if queue in paused and (count := _count(connection, "due_in", queue)):

@@ -8,6 +8,7 @@ is rolled back and done again one by one.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import Any
 
 from mpdispatch import sqlite3
@@ -17,6 +18,7 @@ from mpdispatch.store.base import Progress
 from mpdispatch.store.sqlite.bulk import ManyRows
 from mpdispatch.store.sqlite.queries import QUERIES
 from mpdispatch.store.sqlite.rows import INLINE_BYTES, encode_error, line_of, stored_json
+from mpdispatch.store.sqlite.unreadable import INTEGRITY_ERRORS, tidy_running
 
 __all__ = ["SomeRejectedError", "record", "record_one_by_one", "record_progress"]
 
@@ -102,18 +104,33 @@ def record(connection: sqlite3.Connection, owner: int, transitions: Sequence[Tra
 def record_one_by_one(
     connection: sqlite3.Connection, owner: int, transitions: Sequence[Transition]
 ) -> list[tuple[int, int]]:
-    """Write those that are this owner's; gives (job id, starts) of the others, of which nothing is written."""
+    """Write those that are this owner's; gives (job id, starts) of the others, of which nothing is written.
+
+    What stands where their records belong, and is not ours, gives way.
+    """
     accepted, rejected = list[Transition](), list[tuple[int, int]]()
     for transition in transitions:
-        if connection.execute(_FINISH, _row(owner, transition)).rowcount == 1:
+        if _finish(connection, owner, transition) == 1:
             accepted.append(transition)
         else:
             rejected.append((transition.job_id, transition.starts))
-    _record_rest(connection, accepted)
+    _record_rest(connection, accepted, insert="INSERT OR REPLACE")
     return rejected
 
 
-def _record_rest(connection: sqlite3.Connection, transitions: Iterable[Transition]) -> None:
+def _finish(connection: sqlite3.Connection, owner: int, transition: Transition) -> int:
+    values = _row(owner, transition)
+    try:
+        return connection.execute(_FINISH, values).rowcount
+    except INTEGRITY_ERRORS:
+        # The row has what a running one must not have; the statement has changed nothing.
+        tidy_running(connection, transition.job_id)
+        return connection.execute(_FINISH, values).rowcount
+
+
+def _record_rest(
+    connection: sqlite3.Connection, transitions: Iterable[Transition], *, insert: str = "INSERT"
+) -> None:
     failpoint("finish.after_rows")
     attempts, results, dead = list[tuple[Any, ...]](), list[tuple[Any, ...]](), list[tuple[int, int]]()
     for each in transitions:
@@ -141,13 +158,18 @@ def _record_rest(connection: sqlite3.Connection, transitions: Iterable[Transitio
         if each.state is JobState.FAILED:
             dead.append((each.at_us, each.job_id))
     if attempts:
-        connection.executemany(QUERIES["insert_attempt"], attempts)
+        connection.executemany(_with(insert, QUERIES["insert_attempt"]), attempts)
     failpoint("finish.after_attempts")
     if results:
-        connection.executemany(QUERIES["insert_result"], results)
+        connection.executemany(_with(insert, QUERIES["insert_result"]), results)
     if dead:
-        connection.executemany(QUERIES["insert_dead_letter"], dead)
+        connection.executemany(_with(insert, QUERIES["insert_dead_letter"]), dead)
     failpoint("finish.before_commit")
+
+
+@cache
+def _with(insert: str, statement: str) -> str:
+    return insert + statement.removeprefix("INSERT")
 
 
 def record_progress(connection: sqlite3.Connection, owner: int, progress: Sequence[Progress]) -> None:

@@ -4,20 +4,31 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mpdispatch import sqlite3
 from mpdispatch.model import Finding, Level
+from mpdispatch.private import not_private
+from mpdispatch.store.sqlite import unreadable
 from mpdispatch.store.sqlite.opening import filesystem_of
 from mpdispatch.store.sqlite.wal import CHECKPOINT_BYTES
 
-__all__ = ["of_content", "of_file", "of_library"]
+__all__ = ["of_content", "of_file", "of_library", "of_side_folder"]
 
 _MIB = 1 << 20
 _LARGE_WAL_BYTES = 8 * CHECKPOINT_BYTES
 _LITTLE_ROOM_BYTES = 256 * _MIB
+_PROBLEMS, _NAMED = 100, 5
+_BY_HAND = (
+    "CHECK constraint failed in mpdispatch_",
+    "TEXT value in mpdispatch_",
+    "NUMERIC value in mpdispatch_",
+)
+_BROKEN_RULE = "CHECK constraint failed in mpdispatch_jobs"
 _FLEETING = {"tmpfs", "ramfs"}
+_COPY_ON_WRITE = {"btrfs", "zfs", "bcachefs", "overlay"}
+"""An overlay may lie on one of them; nobody inside can tell."""
 
 
 def of_library(*, is_shared: bool) -> Iterator[Finding]:
@@ -37,22 +48,53 @@ def of_library(*, is_shared: bool) -> Iterator[Finding]:
 
 def of_content(connection: sqlite3.Connection) -> Iterator[Finding]:
     """What SQLite finds when it reads every page."""
-    problems = [str(row[0]) for row in connection.execute("PRAGMA quick_check(5)")]
-    if problems == ["ok"]:
-        yield Finding(check="content", level=Level.OK, message="quick_check finds nothing wrong")
+    problems = [str(row[0]) for row in connection.execute(f"PRAGMA quick_check({_PROBLEMS})")]
+    # What a constraint of ours forbids was written by hand: the file is sound, and such rows are looked for below.
+    damage = [each for each in problems if each != "ok" and not each.startswith(_BY_HAND)]
+    if damage:
+        yield Finding(
+            check="content",
+            level=Level.ERROR,
+            message="the file is damaged: " + "; ".join(damage[:5]),
+            remedy="stop all supervisors, keep a copy of the file and its -wal, and restore a backup"
+            " (or try `sqlite3 FILE .recover`)",
+        )
         return
-    yield Finding(
-        check="content",
-        level=Level.ERROR,
-        message="the file is damaged: " + "; ".join(problems),
-        remedy="stop all supervisors, keep a copy of the file and its -wal, and restore a backup"
-        " (or try `sqlite3 FILE .recover`)",
-    )
+    yield Finding(check="content", level=Level.OK, message="quick_check finds nothing wrong")
+    yield from _rows(connection, is_lawful=not any(_BROKEN_RULE in each for each in problems))
+
+
+def _rows(connection: sqlite3.Connection, *, is_lawful: bool) -> Iterator[Finding]:
+    """Rows that somebody has written by other ways than ours."""
+    found = list(unreadable.examined(connection, is_lawful=is_lawful))
+    waiting = [each for each in found if not each.has_ended]
+    if waiting:
+        yield Finding(
+            check="rows",
+            level=Level.WARNING,
+            message=f"jobs whose rows cannot be read: {_named(waiting)}",
+            remedy="a supervisor that polls their queue ends those it meets as failed, with a dead letter; "
+            "mpdispatch cancel ID ends any other",
+        )
+    if len(found) > len(waiting):
+        ended = [each for each in found if each.has_ended]
+        yield Finding(
+            check="rows",
+            level=Level.NOTE,
+            message=f"jobs that have ended, and whose rows cannot be read (any more): {_named(ended)}",
+            remedy="they are kept as they are; mpdispatch dlq purge and mpdispatch prune take them away",
+        )
+
+
+def _named(rows: Sequence[unreadable.Found]) -> str:
+    more = f" and {len(rows) - _NAMED} more" if len(rows) > _NAMED else ""
+    return "; ".join(f"job {each.id}: {each.fault}" for each in rows[:_NAMED]) + more
 
 
 def of_file(path: Path, durability: str) -> Iterator[Finding]:
     """Where the file is, who may read it, and how large its log is."""
     yield _filesystem(path)
+    yield from _copy_on_write(path)
     yield from _permissions(path)
     yield _log(path)
     yield _room(path)
@@ -84,6 +126,18 @@ def _filesystem(path: Path) -> Finding:
     return Finding(check="filesystem", level=Level.OK, message=f"{path} is on {kind or 'a local disk'}")
 
 
+def _copy_on_write(path: Path) -> Iterator[Finding]:
+    kind = filesystem_of(path)
+    if kind in _COPY_ON_WRITE:
+        yield Finding(
+            check="shared memory",
+            level=Level.NOTE,
+            message=f"on {kind} a write takes new blocks, so when the disk is full SQLite's shared memory ({path}-shm)"
+            " cannot be written: whoever uses the store may then be ended by SIGBUS, and nothing committed is lost",
+            remedy="never let that disk run full, or keep the store on ext4 or xfs",
+        )
+
+
 def _permissions(path: Path) -> Iterator[Finding]:
     found = path.stat()
     mode = stat.filemode(found.st_mode)
@@ -112,6 +166,24 @@ def _permissions(path: Path) -> Iterator[Finding]:
             message=f"the file belongs to user {found.st_uid}, you are user {os.geteuid()}",
             remedy="run mpdispatch as one user, or files beside the store become unwritable for the other",
         )
+
+
+def of_side_folder(folder: Path) -> Iterator[Finding]:
+    """It and what is in it must be ours alone: a supervisor or an enqueue is refused else."""
+    for path in [folder, *_inside(folder)]:
+        try:
+            problem = not_private(path, path.lstat())
+        except OSError:
+            continue  # there is none yet, or it has just gone
+        if problem is not None:
+            yield Finding(check="permissions", level=Level.ERROR, message=problem.why, remedy=problem.remedy)
+
+
+def _inside(folder: Path) -> list[Path]:
+    try:
+        return [] if folder.is_symlink() else sorted(folder.iterdir())
+    except OSError:
+        return []  # not there, or not ours to look into
 
 
 def _log(path: Path) -> Finding:

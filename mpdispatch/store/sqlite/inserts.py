@@ -13,6 +13,7 @@ from mpdispatch.model import Job, NewJob
 from mpdispatch.store.sqlite import reads
 from mpdispatch.store.sqlite.bulk import ManyRows
 from mpdispatch.store.sqlite.connection import Session
+from mpdispatch.store.sqlite.mending import lenient
 from mpdispatch.store.sqlite.queries import QUERIES
 from mpdispatch.store.sqlite.rows import INLINE_BYTES, fresh_job, new_job_row, stored_json
 from mpdispatch.store.sqlite.translate import translated
@@ -102,9 +103,14 @@ def main_file_of(connection: sqlite3.Connection) -> str:
     """The path of the file a connection has open; `""` for a database in memory."""
     cursor = connection.cursor()
     cursor.row_factory = None
-    # The main database comes first. The caller's text_factory may make its name bytes.
-    name = cursor.execute("PRAGMA database_list").fetchone()[2]
-    cursor.close()
+    # As bytes: the name may be no UTF-8, and nobody knows what the caller's text_factory makes of it.
+    factory, connection.text_factory = connection.text_factory, bytes
+    try:
+        # The main database comes first.
+        name = cursor.execute("PRAGMA database_list").fetchone()[2]
+    finally:
+        connection.text_factory = factory
+        cursor.close()
     return os.fsdecode(name or "")
 
 
@@ -127,7 +133,7 @@ def insert_on(connection: sqlite3.Connection, job: NewJob, now: Instant) -> Job:
     """Insert on the caller's connection: nothing but the INSERT, in whatever transaction it has."""
     cursor = connection.cursor()
     cursor.row_factory = None
-    text_factory, connection.text_factory = connection.text_factory, str
+    text_factory, connection.text_factory = connection.text_factory, lenient
     try:
         return insert(cursor, job, now)
     except sqlite3.ERRORS as error:

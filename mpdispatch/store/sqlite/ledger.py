@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import starmap
 from pathlib import Path
 from typing import TypeVar
@@ -10,7 +11,7 @@ from typing import TypeVar
 import msgspec
 
 from mpdispatch import sqlite3
-from mpdispatch.clock import Instant
+from mpdispatch.clock import Instant, boot_us
 from mpdispatch.errors import LeaseLostError
 from mpdispatch.failpoints import failpoint
 from mpdispatch.model import (
@@ -22,9 +23,9 @@ from mpdispatch.model import (
     Registration,
     Transition,
 )
-from mpdispatch.store.base import Lease, LeftBehind, Progress, Renewal, Turn
+from mpdispatch.store.base import HeldJob, Lease, LeftBehind, Progress, Renewal, Turn
+from mpdispatch.store.sqlite import cancels, draining, pruning, reads, unreadable, waits
 from mpdispatch.store.sqlite import claim as claiming
-from mpdispatch.store.sqlite import draining, pruning, reads
 from mpdispatch.store.sqlite import finish as finishing
 from mpdispatch.store.sqlite import outputs as output_table
 from mpdispatch.store.sqlite.connection import Flush, Session
@@ -32,6 +33,7 @@ from mpdispatch.store.sqlite.holder import holder_of
 from mpdispatch.store.sqlite.place import Place
 from mpdispatch.store.sqlite.queries import QUERIES
 from mpdispatch.store.sqlite.wake import Bell, Knocker, remove_bell
+from mpdispatch.store.waits import Rebase, Wait, WaitsSeen
 
 __all__ = ["SQLiteLedger"]
 
@@ -51,6 +53,9 @@ class SQLiteLedger:
         self._bell: Bell | None = None
         self._knocker: Knocker | None = None
         self._seen: tuple[Session, int] | None = None
+        self._has_late_cancels = False
+        self._ended = list[unreadable.Ended]()
+        """Jobs whose rows could not be read, until a turn has told of them."""
 
     @property
     def side_dir(self) -> Path:
@@ -88,6 +93,7 @@ class SQLiteLedger:
             who.concurrency,
             who.app,
             who.version,
+            who.token,
             now.wall_us,
             now.wall_us,
             lease.until_us,
@@ -130,7 +136,8 @@ class SQLiteLedger:
         return self._write(work, "renew")
 
     def cancel_requests(self, owner: int) -> list[tuple[int, int]]:
-        return self._read(lambda c: c.execute(QUERIES["cancel_requests"], (owner,)).fetchall())
+        found, self._has_late_cancels = self._read(lambda c: cancels.requests(c, owner))
+        return found
 
     # -- the turn -------------------------------------------------------------------------------
 
@@ -142,6 +149,7 @@ class SQLiteLedger:
         now: Instant,
         planner: Planner | None = None,
         slots: int = 0,
+        ready: int | None = None,
         progress: Sequence[Progress] = (),
         outputs: Sequence[Output] = (),
         is_expected: bool = False,
@@ -149,16 +157,20 @@ class SQLiteLedger:
         """One transaction: record these outcomes, stage what is due, claim up to `slots` jobs as planned.
 
         A turn that might find nothing looks first, and takes no lock if so; with `is_expected` it does not look.
+        Of rate-limited queues it claims only what `ready` workers begin at once.
         """
-        if not transitions and not progress and not outputs and not is_expected:
-            idle = self._read(lambda c: _idle_turn(c, owner, planner, slots, now))
+        is_synced = bool(transitions or progress or outputs)
+        if not is_synced and not is_expected and not self._ended:
+            idle = self._idle(lambda c: _idle_turn(c, owner, planner, slots, now, ready))
             if idle is not None:
                 return idle
 
-        is_synced = bool(transitions or progress or outputs)
+        asked_us = boot_us()
         again = [each for each in transitions if not each.state.is_terminal]
 
-        def work(connection: sqlite3.Connection, *, one_by_one: bool = False) -> Turn:
+        def work(
+            connection: sqlite3.Connection, planner: Planner | None = planner, *, one_by_one: bool = False
+        ) -> Turn:
             if progress:
                 finishing.record_progress(connection, owner, progress)
             if outputs:
@@ -183,7 +195,9 @@ class SQLiteLedger:
                 )
             has_more = claiming.stage(connection, planner, now, seen)
             failpoint("claim.after_stage")
-            claim = claiming.claim(connection, owner, planner, slots, now, seen)
+            # A token is charged at the moment of the claim: we may have waited for the lock.
+            at = Instant(now.wall_us, now.boot_us + boot_us() - asked_us) if planner.rated else now
+            claim = claiming.claim(connection, owner, planner, slots, at, seen, ready)
             has_more = has_more or claim.has_more
             return Turn(
                 claimed=claim.jobs,
@@ -192,7 +206,9 @@ class SQLiteLedger:
                 parked=claim.parked,
                 has_more=has_more,
                 next_due_us=None if has_more else claiming.next_due_us(connection, planner.queues, seen),
-                next_token_us=claiming.next_token_us(connection, planner, slots, now, seen),
+                next_token_us=claiming.next_token_us(connection, planner, slots, at, seen),
+                held_back=claim.held.counts,
+                held_from=claim.held.first,
                 is_synced=is_synced or not claim.jobs,
             )
 
@@ -200,8 +216,44 @@ class SQLiteLedger:
             turn = self._write(work, "turn", flush=Flush.IN_COMMIT if is_synced else Flush.LATER)
         except finishing.SomeRejectedError:
             turn = self._write(lambda c: work(c, one_by_one=True), "turn")
+        except unreadable.SUSPECTS as error:
+            turn = self._write(lambda c: work(c, None, one_by_one=True), "turn")
+            if planner is not None and not self._end_waiting(planner, slots, now) and not is_synced:
+                raise error  # it was something else
+            turn = msgspec.structs.replace(turn, has_more=planner is not None)
         self._offer(again)
-        return turn
+        return turn if not self._ended else self._with_ended(turn)
+
+    def _with_ended(self, turn: Turn) -> Turn:
+        ended, self._ended = self._ended, []
+        return msgspec.structs.replace(turn, ended=ended)
+
+    def _idle(self, look: Callable[[sqlite3.Connection], Turn | None]) -> Turn | None:
+        try:
+            return self._read(look)
+        except unreadable.SUSPECTS:
+            return None  # the turn itself will meet it
+
+    def _end_waiting(self, planner: Planner, slots: int, now: Instant) -> int:
+        return self._end_unreadable(lambda c: unreadable.waiting(c, planner, slots, now), now)
+
+    def _end_unreadable(
+        self, find: Callable[[sqlite3.Connection], Iterable[int]], now: Instant, *, are_claimed: bool = False
+    ) -> int:
+        """End those of these rows that cannot be read; the next turn tells of them. Gives how many were changed."""
+        ended, tidied = self._write(
+            lambda c: unreadable.set_aside(c, find(c), now, are_claimed=are_claimed), "set_aside"
+        )
+        self._ended += ended
+        return len(ended) + tidied
+
+    def set_aside(self, owner: int, job_ids: Collection[int], *, now: Instant) -> None:
+        """End those of these running jobs of ours that cannot be read; the next turn tells of them."""
+
+        def still_ours(connection: sqlite3.Connection) -> list[int]:
+            return [job_id for job_id, _ in _owned(connection, owner) if job_id in job_ids]
+
+        self._end_unreadable(still_ours, now, are_claimed=True)
 
     def _offer(self, transitions: Sequence[Transition]) -> None:
         """Tell all supervisors if any of these jobs may be claimed again at once."""
@@ -215,28 +267,51 @@ class SQLiteLedger:
     def peers(self, owner: int) -> list[PeerSupervisor]:
         return [each for each in self._read(reads.supervisors) if each.id != owner]
 
-    def jobs_of(self, owner: int) -> list[ClaimedJob]:
-        """The running jobs of a supervisor. A read."""
-        rows = self._read(lambda c: c.execute(QUERIES["jobs_of"], (owner,)).fetchall())
-        return list(starmap(ClaimedJob, rows))
+    def unknown_owners(self) -> list[int]:
+        """Owners of running jobs that are not registered. A read, unless one is no number: it is 0 from now on."""
+        owners = [row[0] for row in self._read(lambda c: c.execute(QUERIES["unknown_owners"]).fetchall())]
+        if None in owners:
+            self._write(lambda c: c.execute(QUERIES["disown"]), "disown")
+            owners = [0, *(each for each in owners if each not in (None, 0))]
+        return owners
 
-    def take_over(self, dead: PeerSupervisor, transitions: Sequence[Transition], *, now: Instant) -> bool:
+    def jobs_of(self, owner: int) -> list[ClaimedJob]:
+        """The running jobs of a supervisor, but for those that cannot be read. A read."""
+        return claiming.readable(self._read(lambda c: c.execute(QUERIES["jobs_of"], (owner,)).fetchall()))
+
+    def held_by(self, owner: int) -> list[HeldJob]:
+        rows = self._read(lambda c: c.execute(QUERIES["held_by"], (owner,)).fetchall())
+        return list(starmap(HeldJob, rows))
+
+    def take_over(self, dead: PeerSupervisor | int, transitions: Sequence[Transition], *, now: Instant) -> bool:
         """Record these outcomes of a dead supervisor's jobs and strike it off, in one transaction."""
         covered = {(each.job_id, each.starts) for each in transitions}
-        seen = (dead.heartbeat_us, dead.lease_until_us, dead.lease_until_boot_us)
+        if isinstance(dead, PeerSupervisor):
+            owner, seen = dead.id, (dead.heartbeat_us, dead.lease_until_us, dead.lease_until_boot_us)
+        else:
+            owner, seen = dead, None
+
+        ended_here = list[unreadable.Ended]()
 
         def work(connection: sqlite3.Connection) -> bool:
-            if connection.execute(QUERIES["lease_of"], (dead.id,)).fetchone() != seen:
+            if reads.lease_of(connection, owner) != seen:
                 return False
-            if not covered.issuperset(_owned(connection, dead.id)):
+            owned = _owned(connection, owner)
+            if seen is None and not owned:
                 return False
-            finishing.record_one_by_one(connection, dead.id, transitions)
-            connection.execute(QUERIES["unregister"], (dead.id,))
+            left = [each for each in owned if each not in covered]
+            ended, _ = unreadable.set_aside(connection, [job_id for job_id, _ in left], now, are_claimed=True)
+            ended_here[:] = ended
+            if {job.id for job, _ in ended}.symmetric_difference(job_id for job_id, _ in left):
+                return False
+            finishing.record_one_by_one(connection, owner, transitions)
+            connection.execute(QUERIES["unregister"], (owner,))
             return True
 
         is_done = self._write(work, "take_over")
+        self._ended += ended_here
         if is_done:
-            remove_bell(self.side_dir, dead.id)
+            remove_bell(self.side_dir, owner)
             self._offer(transitions)
         return is_done
 
@@ -250,6 +325,17 @@ class SQLiteLedger:
 
     # -- looking after --------------------------------------------------------------------------
 
+    def look_beside(self, owner: int) -> bool:
+        """Make anew what somebody has removed from the side folder. True: `wake_fileno` is another now."""
+        bell = self._bell
+        if bell is None or bell.is_in_place():
+            return False
+        self._bell = None
+        bell.close()
+        with contextlib.suppress(OSError):  # as in `register`
+            self._bell = Bell(self.side_dir, owner)
+        return True
+
     def prune(self, before_us: int, limit: int) -> int:
         """Delete up to `limit` jobs that ended before this wall time; gives how many."""
         ids = self._read(lambda c: pruning.find(c, before_us, limit))
@@ -260,6 +346,23 @@ class SQLiteLedger:
     def housekeep(self) -> None:
         """Checkpoint the WAL if it has grown past 8 MiB and nobody is writing."""
         self._session().checkpoint_if_large()
+
+    def forget_late_cancels(self) -> bool:
+        """Forget requests to cancel jobs that completed all the same, some of them; True: there may be more."""
+        if self._has_late_cancels:
+            gone = self._write(cancels.forget_late, "cancels", flush=Flush.LATER)
+            self._has_late_cancels = gone >= cancels.FORGET_AT_ONCE
+        return self._has_late_cancels
+
+    def waits(
+        self, queues: Sequence[str], *, after_us: int, seen: WaitsSeen | None = None
+    ) -> tuple[Sequence[Wait], WaitsSeen | None]:
+        """Jobs that were put off, some of them, and how far that came. A read."""
+        return self._read(lambda c: waits.find(c, queues, after_us, seen))
+
+    def rebase(self, changes: Sequence[Rebase]) -> int:
+        """Have these be due at another time, unless that has changed since; gives how many."""
+        return self._write(lambda c: waits.rebase(c, changes), "rebase", flush=Flush.LATER)
 
     def has_changed(self) -> bool:
         """By `PRAGMA data_version`, which counts the commits of other connections. A new connection has changed."""
@@ -304,20 +407,28 @@ def _cancelled_instead(
     if not transitions:
         return []
     again = {(each.job_id, each.starts) for each in transitions}
-    return [each for each in connection.execute(QUERIES["cancel_requests"], (owner,)) if each in again]
+    return [each for each in cancels.requests(connection, owner)[0] if each in again]
 
 
 def _idle_turn(
-    connection: sqlite3.Connection, owner: int, planner: Planner | None, slots: int, now: Instant
+    connection: sqlite3.Connection,
+    owner: int,
+    planner: Planner | None,
+    slots: int,
+    now: Instant,
+    ready: int | None,
 ) -> Turn | None:
     """The answer of a turn that has nothing to write, or None if there is something."""
     seen = claiming.glance(connection, owner)
     next_due_us = next_token_us = None
+    held_back: Mapping[str, int] = {}
     if planner is not None:
         if claiming.is_anything_staged(connection, planner, now, seen):
             return None
-        if slots > 0 and claiming.is_anything_claimable(connection, planner, slots, now, seen):
-            return None
+        if slots > 0:
+            is_claimable, held_back = claiming.look_for_work(connection, planner, slots, now, seen, ready)
+            if is_claimable:
+                return None
         next_due_us = claiming.next_due_us(connection, planner.queues, seen)
         next_token_us = claiming.next_token_us(connection, planner, slots, now, seen)
     return Turn(
@@ -327,4 +438,5 @@ def _idle_turn(
         has_more=False,
         next_due_us=next_due_us,
         next_token_us=next_token_us,
+        held_back=held_back,
     )

@@ -1,10 +1,10 @@
 -- name: register
 -- A new id each time: a supervisor that lost its lease can never write under its old one.
 INSERT INTO mpdispatch_supervisors (
-    host, machine_id, boot_id, pid, pid_start, pid_namespace, queues, concurrency, app, version, started_us,
+    host, machine_id, boot_id, pid, pid_start, pid_namespace, queues, concurrency, app, version, token, started_us,
     heartbeat_us, lease_until_us, lease_until_boot_us
 )
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: glance
 -- In every transaction a supervisor writes in: is it registered, and is there any of what there mostly is not? One
@@ -27,13 +27,60 @@ UPDATE mpdispatch_supervisors SET heartbeat_us = ?, lease_until_us = ?, lease_un
 -- By the running index; a few hundred rows at most.
 SELECT id, starts FROM mpdispatch_jobs WHERE owner = ?;
 
+-- name: held_by
+-- By the running index, and from the head of each row: a payload is not even read.
+SELECT id, starts, name FROM mpdispatch_jobs WHERE owner = ?;
+
 -- name: cancel_requests
 -- By a partial index that is nearly always empty.
 SELECT id, starts FROM mpdispatch_jobs WHERE cancel_requested_us IS NOT NULL AND +owner = ?;
 
+-- name: has_late_cancels
+-- The oldest request comes first, and few are of jobs that run.
+SELECT EXISTS (SELECT 1 FROM mpdispatch_jobs WHERE cancel_requested_us IS NOT NULL AND +owner IS NULL);
+
+-- name: cancel_requests_of
+-- The same as cancel_requests by way of the owner's jobs: while there are many requests that came too late.
+SELECT id, starts FROM mpdispatch_jobs WHERE owner = ? AND +cancel_requested_us IS NOT NULL;
+
+-- name: forget_late_cancels
+-- Nobody sees it: an ended job was not cancelled.
+UPDATE mpdispatch_jobs SET cancel_requested_us = NULL
+WHERE id IN (SELECT id FROM mpdispatch_jobs WHERE cancel_requested_us IS NOT NULL AND +owner IS NULL LIMIT ?);
+
+-- name: waits
+-- Waiting jobs in the order they are due, with when their last start ended; from one of them on.
+SELECT
+    j.id, j.run_at_us,
+    (SELECT a.finished_at_us FROM mpdispatch_attempt_rows AS a WHERE a.job_id = j.id AND a.starts = j.starts)
+FROM mpdispatch_jobs AS j
+WHERE j.line = 2 AND j.queue = ? AND j.state = ? AND j.run_at_us >= ? AND (j.run_at_us > ? OR j.id > ?)
+ORDER BY j.run_at_us, j.id LIMIT ?;
+
+-- name: rebase_wait
+-- Unless it has been claimed, moved or ended since.
+UPDATE mpdispatch_jobs SET run_at_us = ? WHERE id = ? AND +line = 2 AND run_at_us = ?;
+
 -- name: lease_of
 -- Has it renewed since it was looked at?
-SELECT heartbeat_us, lease_until_us, lease_until_boot_us FROM mpdispatch_supervisors WHERE id = ?;
+SELECT
+    id, host, machine_id, boot_id, pid, pid_start, pid_namespace, queues, concurrency, app, version, started_us,
+    heartbeat_us, lease_until_us, lease_until_boot_us, token
+FROM mpdispatch_supervisors WHERE id = ?;
+
+-- name: unknown_owners
+-- One step of the running index per owner, however many jobs each has. What is no integer has an owner of NULL here.
+WITH RECURSIVE walk (owner) AS (
+    SELECT min(owner) FROM mpdispatch_jobs WHERE owner IS NOT NULL
+    UNION ALL
+    SELECT (SELECT min(owner) FROM mpdispatch_jobs WHERE owner > walk.owner) FROM walk WHERE walk.owner IS NOT NULL
+)
+SELECT CASE typeof(owner) WHEN 'integer' THEN owner END FROM walk
+WHERE owner IS NOT NULL AND NOT EXISTS (SELECT 1 FROM mpdispatch_supervisors WHERE id = walk.owner);
+
+-- name: disown
+-- No supervisor is number 0. A row that another check keeps from being changed stays as it is.
+UPDATE OR IGNORE mpdispatch_jobs SET owner = 0 WHERE owner IS NOT NULL AND typeof(owner) <> 'integer';
 
 -- name: jobs_of
 -- What a supervisor runs, as it was claimed.
@@ -139,14 +186,21 @@ WHERE id IN (
 );
 
 -- name: next_due
--- Two seeks per polled queue.
-SELECT min(
-    (
-        SELECT j.run_at_us FROM mpdispatch_jobs AS j
-        WHERE j.line = 2 AND j.queue = q.value AND j.state = s.column1
-        ORDER BY j.run_at_us LIMIT 1
+-- Four seeks per polled queue. Text and blobs, which are no time, come after every number: is there any?
+SELECT
+    min(
+        (
+            SELECT j.run_at_us FROM mpdispatch_jobs AS j
+            WHERE j.line = 2 AND j.queue = q.value AND j.state = s.column1 AND j.run_at_us < ''
+            ORDER BY j.run_at_us LIMIT 1
+        )
+    ),
+    max(
+        EXISTS (
+            SELECT 1 FROM mpdispatch_jobs AS j
+            WHERE j.line = 2 AND j.queue = q.value AND j.state = s.column1 AND j.run_at_us >= ''
+        )
     )
-)
 FROM json_each(?) AS q, (VALUES ('scheduled'), ('retrying')) AS s;
 
 -- name: complete

@@ -6,7 +6,6 @@ instead of 3.5k transactions/s), and no checkpoint of ours races a commit of our
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
 import random
@@ -15,6 +14,8 @@ import time
 import weakref
 from pathlib import Path
 from typing import Protocol
+
+from mpdispatch.private import open_private
 
 __all__ = ["FileLock", "MemoryLock", "Pauses", "WriteLock", "open_beside"]
 
@@ -57,14 +58,11 @@ class WriteLock(Protocol):
 
 
 def open_beside(folder: Path, name: str, flags: int) -> int:
-    """Open a file of ours in the store's side folder (made if missing), never through a symlink."""
-    with contextlib.suppress(FileExistsError):
-        os.mkdir(folder, 0o700)
-    directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        return os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=directory)
-    finally:
-        os.close(directory)
+    """Open a file of ours in the store's side folder (made if missing). Both must be ours alone.
+
+    Raises NotPrivateError; OSError.
+    """
+    return open_private(folder / name, flags, create_folder=True)
 
 
 _MOST_IN_A_ROW = 4
@@ -136,9 +134,13 @@ class FileLock:
         return False
 
     def _open(self) -> None:
-        if self._is_queueing:
-            self._turnstile_fd = open_beside(self._folder, "queue", os.O_RDWR | os.O_CREAT)
-        self._fd = open_beside(self._folder, "lock", os.O_RDWR | os.O_CREAT)
+        try:
+            if self._is_queueing:
+                self._turnstile_fd = open_beside(self._folder, "queue", os.O_RDWR | os.O_CREAT)
+            self._fd = open_beside(self._folder, "lock", os.O_RDWR | os.O_CREAT)
+        except OSError:
+            self.close()  # the turnstile's descriptor: the next try opens it again
+            raise
 
     def release(self) -> None:
         fcntl.flock(self._fd, fcntl.LOCK_UN)

@@ -7,14 +7,14 @@ import stat
 import sys
 import threading
 from pathlib import Path
-from urllib.parse import quote
 
 from mpdispatch import sqlite3
-from mpdispatch.errors import StoreCannotCreate, StoreError, StoreMissing, StorePermission
+from mpdispatch.errors import StoreCannotCreate, StoreError, StoreFull, StoreMissing, StorePermission
+from mpdispatch.fstext import percent_encoded
 from mpdispatch.store.base import Durability
 from mpdispatch.store.sqlite.connection import BUSY_TIMEOUT_MS
 from mpdispatch.store.sqlite.options import FileOptions
-from mpdispatch.store.sqlite.translate import translated
+from mpdispatch.store.sqlite.room import NO_ROOM, diagnosed
 from mpdispatch.store.sqlite.wal import CHECKPOINT_BYTES
 
 __all__ = ["connect_file", "connect_memory", "create_file", "filesystem_of", "refuse_network"]
@@ -80,6 +80,8 @@ def create_file(path: Path, location: str) -> None:
                 location, f"cannot be created: no permission to write in {folder} ({_mode(folder)})"
             ) from error
         except OSError as error:
+            if error.errno in NO_ROOM:
+                raise StoreFull(location) from error
             raise StoreCannotCreate(location, f"cannot be created: {error.strerror}") from error
 
 
@@ -101,6 +103,13 @@ def _refuse_unusable(path: Path, location: str) -> None:
     if not stat.S_ISREG(found.st_mode):
         kind = "a folder" if stat.S_ISDIR(found.st_mode) else "no regular file"
         raise StoreCannotCreate(location, f"is {kind}, not a database")
+    if found.st_nlink > 1:
+        raise StoreError(
+            location,
+            f"has {found.st_nlink} names (hard links), and by each name SQLite keeps a log of its own, so jobs would be"
+            f" lost; remove all but one (`find DIR -samefile {path.name}` finds them); a symbolic link may stay, and"
+            f" `sqlite3 {path.name} '.backup COPY'` makes a copy",
+        )
     for flag, verb in ((os.R_OK, "read"), (os.W_OK, "write")):
         if not os.access(path, flag):
             raise StorePermission(location, f"no permission to {verb} it (mode {stat.filemode(found.st_mode)})")
@@ -114,7 +123,7 @@ def connect_file(path: Path, location: str, options: FileOptions) -> sqlite3.Con
         # mode=rw: SQLite must never create a file, it would have the umask's permissions.
         with _creating:
             connection: sqlite3.Connection = sqlite3.COPIES[options.copy].connect(
-                f"file:{quote(str(path))}?mode=rw",
+                f"file:{percent_encoded(str(path))}?mode=rw",
                 uri=True,
                 isolation_level=None,
                 timeout=BUSY_TIMEOUT_MS / 1000,
@@ -127,7 +136,7 @@ def connect_file(path: Path, location: str, options: FileOptions) -> sqlite3.Con
             connection.close()
             raise
     except sqlite3.ERRORS as error:
-        raise translated(error, location) from error
+        raise diagnosed(error, location, path) from error
     return connection
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import cast
-from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 from mpdispatch import sqlite3
 from mpdispatch.errors import UsageError
+from mpdispatch.fstext import is_utf8, percent_encoded
 from mpdispatch.store.base import Durability
 
 __all__ = ["Durability", "FileOptions"]
@@ -35,10 +36,12 @@ class FileOptions:
             raise UsageError(f"copy must be an installed copy of SQLite ({there}), not {self.copy!r}")
 
     def location(self, absolute: str) -> str:
-        """The path, as a `sqlite:///` URL where options differ from their defaults.
+        """The path, as a `sqlite:///` URL where options differ from their defaults, or where it is no UTF-8.
 
-        >>> FileOptions(shared=True).location("/srv/app.db")
-        'sqlite:////srv/app.db?shared=1'
+        It goes to workers, logs and people, as text.
+
+        >>> FileOptions(shared=True).location("/srv/app.db"), FileOptions().location("/srv/\\udcff.db")
+        ('sqlite:////srv/app.db?shared=1', 'sqlite:////srv/%FF.db')
         """
         options: dict[str, str] = {}
         if self.durability not in (None, "full"):
@@ -49,7 +52,10 @@ class FileOptions:
             options["switch_to_wal"] = "0"
         if self.copy != _DEFAULT_COPY:
             options["copy"] = self.copy
-        return f"sqlite:///{quote(absolute)}?{urlencode(options)}" if options else absolute
+        if not options and is_utf8(absolute):
+            return absolute
+        url = f"sqlite:///{percent_encoded(absolute)}"
+        return f"{url}?{urlencode(options)}" if options else url
 
     @classmethod
     def read(cls, url: str, *, defaults: FileOptions | None = None) -> tuple[str, FileOptions]:
@@ -61,7 +67,7 @@ class FileOptions:
         parts = urlsplit(url)
         if parts.netloc or parts.fragment:
             raise UsageError(f"{url}: write sqlite:///relative.db or sqlite:////absolute.db")
-        path = unquote(parts.path.removeprefix("/")) or ":memory:"
+        path = unquote(parts.path.removeprefix("/"), errors="surrogateescape") or ":memory:"
         defaults = defaults or cls()
         given = dict(parse_qsl(parts.query, keep_blank_values=True))
         options = cls(

@@ -26,9 +26,12 @@ def find(connection: sqlite3.Connection, before_us: int, limit: int) -> list[int
         cursor = connection.execute(_PRUNE["prunable"], (state,))
         for looked, (job_id, created_us, completed_us) in enumerate(cursor):
             # Ids grow with the time of enqueueing, and nothing ends before that.
-            if len(found) >= limit or created_us >= before_us or looked >= _LOOK_AT_MOST:
+            is_older = (
+                not isinstance(created_us, int) or created_us < before_us
+            )  # what cannot be read ends no walk
+            if len(found) >= limit or not is_older or looked >= _LOOK_AT_MOST:
                 break
-            if completed_us < before_us:
+            if isinstance(completed_us, int) and completed_us < before_us:
                 found.append(job_id)
         cursor.close()
     return found

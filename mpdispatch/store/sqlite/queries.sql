@@ -132,5 +132,5 @@ WHERE job_id = ? AND replayed_at_us IS NULL;
 -- All of them, dead or alive: telling which is the reader's business.
 SELECT
     id, host, machine_id, boot_id, pid, pid_start, pid_namespace, queues, concurrency, app, version, started_us,
-    heartbeat_us, lease_until_us, lease_until_boot_us
+    heartbeat_us, lease_until_us, lease_until_boot_us, token
 FROM mpdispatch_supervisors ORDER BY id;

@@ -9,8 +9,9 @@ from mpdispatch import sqlite3
 from mpdispatch.errors import JobNotFoundError, UsageError
 from mpdispatch.model import Attempt, Job, JobState, Page, PeerSupervisor
 from mpdispatch.store.base import JobFilter, QueueStats
+from mpdispatch.store.sqlite.mending import texts
 from mpdispatch.store.sqlite.queries import QUERIES
-from mpdispatch.store.sqlite.rows import attempt_of, job_of, supervisor_of
+from mpdispatch.store.sqlite.rows import attempt_of, job_of, state_named, supervisor_of
 
 __all__ = [
     "attempts",
@@ -45,7 +46,7 @@ def state_of(connection: Executes, job_id: int) -> JobState:
     row = connection.execute(QUERIES["state_of"], (job_id,)).fetchone()
     if row is None:
         raise JobNotFoundError(job_id)
-    return JobState(row[0])
+    return state_named(row[0])
 
 
 def attempts(connection: Executes, job_id: int) -> list[Attempt]:
@@ -111,7 +112,7 @@ def place_of(cursor: str | None, limit: int) -> int | None:
     if cursor is None:
         return None
     if not (cursor.isascii() and cursor.isdecimal() and len(cursor) <= 18):
-        raise UsageError(f"{cursor!r} is no cursor; use the next_cursor of a page")
+        raise UsageError(f"{cursor[:60]!r} is no cursor; use the next_cursor of a page")
     return int(cursor)
 
 
@@ -130,15 +131,15 @@ def page(connection: Executes, where: JobFilter, limit: int, cursor: str | None)
 def counts(connection: Executes) -> dict[JobState, int]:
     found = dict.fromkeys(JobState, 0)
     for state, count in connection.execute(QUERIES["counts"]):
-        found[JobState(state)] += count
+        found[state_named(state)] += count
     return found
 
 
 def queue_stats(connection: Executes) -> list[QueueStats]:
     jobs = dict[str, dict[str, int]]()
     for queue, state, count in connection.execute(QUERIES["queue_counts"]):
-        jobs.setdefault(queue, {str(each): 0 for each in JobState})[state] = count
-    is_paused = {name: bool(flag) for name, flag in connection.execute(QUERIES["queues"])}
+        jobs.setdefault(texts(queue), {str(each): 0 for each in JobState})[state_named(state)] += count
+    is_paused = {texts(name): bool(flag) for name, flag in connection.execute(QUERIES["queues"])}
     return [
         QueueStats(
             name=name,
@@ -147,6 +148,15 @@ def queue_stats(connection: Executes) -> list[QueueStats]:
         )
         for name in sorted({*jobs, *is_paused})
     ]
+
+
+def lease_of(connection: Executes, owner: int) -> tuple[int, int, int] | None:
+    """Its last heartbeat and how long its lease runs by either clock, as `supervisors` gives them; None: it is gone."""
+    row = connection.execute(QUERIES["lease_of"], (owner,)).fetchone()
+    if row is None:
+        return None
+    peer = supervisor_of(row)
+    return peer.heartbeat_us, peer.lease_until_us, peer.lease_until_boot_us
 
 
 def supervisors(connection: Executes) -> list[PeerSupervisor]:

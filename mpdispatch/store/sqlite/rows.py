@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
 
-from mpdispatch.model import Attempt, Cause, ErrorInfo, Job, JobState, NewJob, PeerSupervisor
+from mpdispatch.model import UNREADABLE, Attempt, Cause, ErrorInfo, Job, JobState, NewJob, PeerSupervisor
+from mpdispatch.store.sqlite.columns import ATTEMPT_COLUMNS, JOB_COLUMNS, SUPERVISOR_COLUMNS
+from mpdispatch.store.sqlite.mending import Column, faults_of, mended, row_type
 
 __all__ = [
     "INLINE_BYTES",
@@ -21,6 +24,7 @@ __all__ = [
     "moment",
     "new_job_row",
     "reason_of_pause",
+    "state_named",
     "stored_json",
     "supervisor_of",
 ]
@@ -31,9 +35,18 @@ INLINE_BYTES = 1024
 """Larger payloads and results stand in tables of their own."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_CAUSES = frozenset(each.value for each in Cause)
 _LINES = {JobState.PENDING: 1, JobState.SCHEDULED: 2, JobState.RETRYING: 2}
 encode_error: Callable[[ErrorInfo], bytes] = msgspec.json.Encoder().encode
 _decode_error = msgspec.json.Decoder(ErrorInfo).decode
+_NOT_JSON = (msgspec.DecodeError, UnicodeError, RecursionError, TypeError)
+_DEEP = 250
+"""Nested so deep JSON is not shown. What is enqueued may be nested 200 deep."""
+
+# Whether a supervisor lives is judged by these.
+_SIGNS_OF_LIFE = {1, 2, 3, 4, 5, 6, 13, 14}
+# A row is looked at as a whole: 0.2 µs for all of it. The last is whether its queue is paused.
+_JobRow = row_type((*JOB_COLUMNS, Column("is_paused", "any")))
 
 
 def moment(us: int) -> datetime:
@@ -61,21 +74,42 @@ def stored_json(data: bytes) -> str | bytes:
         return data
 
 
-def _json(stored: str | bytes) -> Any:
+def _json(stored: Any) -> Any:
     # A value somebody changed by hand must not hide the job, let alone the whole list, from whoever looks.
     try:
-        return msgspec.json.decode(stored)
-    except (msgspec.DecodeError, UnicodeError):
+        value = msgspec.json.decode(stored)
+    except _NOT_JSON:
+        return _no_json(stored)
+    if len(stored) > 2 * _DEEP and _is_deep(value):
+        return f"<nested too deeply: {len(stored)} bytes>"  # who writes it again may have less stack left
+    return value
+
+
+def _no_json(stored: Any) -> str:
+    if isinstance(stored, str | bytes):
         return f"<not JSON: {len(stored)} bytes>"
+    return f"<not JSON: {stored!r}>"
 
 
-def _error(stored: str | bytes | None) -> ErrorInfo | None:
+def _is_deep(value: Any) -> bool:
+    level = [value]
+    for _ in range(_DEEP):
+        inner = [
+            each.values() if isinstance(each, dict) else each for each in level if isinstance(each, dict | list)
+        ]
+        level = [each for some in inner for each in some if isinstance(each, dict | list)]
+        if not level:
+            return False
+    return True
+
+
+def _error(stored: Any) -> ErrorInfo | None:
     if stored is None:
         return None
     try:
         return _decode_error(stored)
-    except (msgspec.DecodeError, UnicodeError):
-        return ErrorInfo(type="UnreadableError", message=f"<not JSON: {len(stored)} bytes>")
+    except _NOT_JSON:
+        return ErrorInfo(type="UnreadableError", message=_no_json(stored))
 
 
 def line_of(state: JobState) -> int | None:
@@ -142,7 +176,39 @@ def reason_of_pause(queue: str) -> str:
 
 
 def job_of(row: Row, *, created: bool = True) -> Job:
-    """A row of the query `jobs`."""
+    """A row of the query `jobs`. If it cannot be read, what can be of it, with an `UnreadableJob` as its last error."""
+    try:
+        msgspec.convert(row, _JobRow)
+        return _job(row, created)
+    except (msgspec.ValidationError, ValueError, OverflowError):
+        return _unreadable_job(row, created)
+
+
+def state_named(state: object) -> JobState:
+    """The state of this name. One of none is `failed`: nothing runs such a job."""
+    try:
+        return JobState(state)  # type: ignore[arg-type]  # anything may stand there
+    except ValueError:
+        return JobState.FAILED
+
+
+def _unreadable_job(row: Row, created: bool) -> Job:
+    faults = faults_of(JOB_COLUMNS, row)
+    shown = mended(JOB_COLUMNS, row)
+    state = state_named(shown[3])
+    if state != shown[3]:
+        faults.append(f"column state holds {shown[3][:40]!r}, which is no state")
+    shown[3] = state.value
+    job = _job(shown, created)
+    if job.last_error is not None and job.last_error.type == UNREADABLE:
+        return job  # for that it was ended, and what is wrong with it is said there
+    message = f"job {job.id}: {'; '.join(faults)}"
+    if job.last_error is not None:
+        message += f"; its last error was {job.last_error}"
+    return msgspec.structs.replace(job, last_error=ErrorInfo(type=UNREADABLE, message=message))
+
+
+def _job(row: Row, created: bool) -> Job:
     payload = _json(row[5]) if row[5] is not None else {}
     progress = None if row[17] is None else _json(row[17])
     state = JobState(row[3])
@@ -179,7 +245,19 @@ def job_of(row: Row, *, created: bool = True) -> Job:
 
 
 def attempt_of(row: Row) -> Attempt:
-    """A row of the query `attempts`."""
+    """A row of the query `attempts`. If it cannot be read, what can be of it, with an error that says so."""
+    faults = faults_of(ATTEMPT_COLUMNS, row)
+    if not faults and row[3] in _CAUSES:
+        return _attempt(row)
+    shown = mended(ATTEMPT_COLUMNS, row)
+    if shown[3] not in _CAUSES:
+        faults.append(f"column cause holds {shown[3][:40]!r}, which is no cause")
+        shown[3] = Cause.ERROR
+    error = ErrorInfo(type="UnreadableAttempt", message="; ".join(faults))
+    return dataclasses.replace(_attempt(shown), error=error)
+
+
+def _attempt(row: Row) -> Attempt:
     return Attempt(
         job_id=row[0],
         starts=row[1],
@@ -198,21 +276,34 @@ def attempt_of(row: Row) -> Attempt:
 
 
 def supervisor_of(row: Row) -> PeerSupervisor:
-    """A row of the query `supervisors`."""
+    """A row of the query `supervisors`. If it cannot be said whether that lives, it is shown without a lease."""
+    faults = faults_of(SUPERVISOR_COLUMNS, row)
+    shown: Row = row
+    if faults:
+        shown = mended(SUPERVISOR_COLUMNS, row)
+        if any(shown[at] is not row[at] for at in _SIGNS_OF_LIFE):
+            shown[13] = shown[14] = 0
+    queues: tuple[str, ...] = ()
+    try:
+        queues = tuple(msgspec.json.decode(shown[7], type=list[str]))
+    except _NOT_JSON:
+        faults.append(f"column queues holds {str(shown[7])[:40]!r}, no list of names")
     return PeerSupervisor(
-        id=row[0],
-        host=row[1],
-        machine_id=row[2],
-        boot_id=row[3],
-        pid=row[4],
-        pid_start=row[5],
-        pid_namespace=row[6],
-        queues=tuple(msgspec.json.decode(row[7], type=list[str])),
-        concurrency=row[8],
-        app=row[9],
-        version=row[10],
-        started_us=row[11],
-        heartbeat_us=row[12],
-        lease_until_us=row[13],
-        lease_until_boot_us=row[14],
+        id=shown[0],
+        host=shown[1],
+        machine_id=shown[2],
+        boot_id=shown[3],
+        pid=shown[4],
+        pid_start=shown[5],
+        pid_namespace=shown[6],
+        queues=queues,
+        concurrency=shown[8],
+        app=shown[9],
+        version=shown[10],
+        started_us=shown[11],
+        heartbeat_us=shown[12],
+        lease_until_us=shown[13],
+        lease_until_boot_us=shown[14],
+        token=shown[15],
+        unreadable="; ".join(faults),
     )

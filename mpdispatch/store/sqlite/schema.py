@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mpdispatch import sqlite3
-from mpdispatch.errors import StoreCorrupt, StoreForeign, StoreMissing, StoreTooNew, StoreTooOld
+from mpdispatch.errors import StoreCorrupt, StoreForeign, StoreMissing, StoreNotUTF8, StoreTooNew, StoreTooOld
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
@@ -18,24 +18,38 @@ if TYPE_CHECKING:
 
 __all__ = ["APPLICATION_ID", "VERSION", "apply", "refuse_unusable", "version_of"]
 
-VERSION = 1
+VERSION = 2
 APPLICATION_ID = 0x4D504453  # "MPDS"
 _SCHEMA = Path(__file__).with_name("schema.sql")
 
 
 def version_of(connection: sqlite3.Connection, location: str) -> int | None:
-    """The schema's version; 0 for an empty database, None for one that holds other tables only."""
-    # The common case is one statement: this runs whenever a connection opens.
+    """The schema's version; 0 for an empty database, None for one that holds other tables only.
+
+    Raises:
+        StoreNotUTF8, StoreCorrupt.
+    """
+    # The common case is one statement: this runs whenever a connection opens. How a letter is kept says in which
+    # encoding all text is: payloads are read as bytes, and a worker expects UTF-8.
     try:
-        row = connection.execute("SELECT value FROM mpdispatch_meta WHERE key = 'schema_version'").fetchone()
+        row = connection.execute(
+            "SELECT value, CAST('a' AS BLOB) FROM mpdispatch_meta WHERE key = 'schema_version'"
+        ).fetchone()
     except sqlite3.ERRORS as error:
         if "no such table" not in str(error):
             raise
-        tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-        return None if tables else 0
+        found = connection.execute("SELECT count(*), CAST('a' AS BLOB) FROM sqlite_master").fetchone()
+        _refuse_utf16(found[1], location)
+        return None if found[0] else 0
     if row is None or not str(row[0]).isdecimal():
         raise StoreCorrupt(location, "its mpdispatch_meta names no schema version")
+    _refuse_utf16(row[1], location)
     return int(row[0])
+
+
+def _refuse_utf16(letter: bytes, location: str) -> None:
+    if letter != b"a":
+        raise StoreNotUTF8(location, "UTF-16le" if letter[0] else "UTF-16be")
 
 
 def refuse_unusable(found: int | None, location: str, *, is_shared: bool) -> None:
@@ -91,5 +105,11 @@ def _migrations() -> Migrations:
     def v1_jobs(db: Database) -> None:
         for statement in statements(_SCHEMA.read_text(encoding="utf-8")):
             db.execute(statement)
+
+    @migrations()
+    def v2_token(db: Database) -> None:
+        # What the workers of a supervisor are found by when its mark file is lost. A constant default: SQLite notes it in
+        # the schema and rewrites no row, and a supervisor of version 1 that is running goes on writing its own columns.
+        db.execute("ALTER TABLE mpdispatch_supervisors ADD COLUMN token TEXT NOT NULL DEFAULT ''")
 
     return migrations

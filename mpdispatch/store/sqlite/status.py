@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from mpdispatch import sqlite3
 from mpdispatch.ids import boot_id
 from mpdispatch.store.sql import Queries
+from mpdispatch.store.sqlite.mending import texts
 
-__all__ = ["STATUS", "ahead", "bucket", "parked"]
+__all__ = ["STATUS", "ahead", "bucket", "counted", "parked"]
 
 STATUS = Queries(Path(__file__).with_name("status.sql"))
 
 
 def parked(connection: sqlite3.Connection) -> dict[str, int]:
-    return dict(connection.execute(STATUS["parked_reasons"]).fetchall())
+    return counted(connection.execute(STATUS["parked_reasons"]))
 
 
 def ahead(connection: sqlite3.Connection, job_id: int) -> int:
@@ -26,4 +29,12 @@ def ahead(connection: sqlite3.Connection, job_id: int) -> int:
 
 def bucket(connection: sqlite3.Connection, queue: str) -> int | None:
     row = connection.execute(STATUS["bucket_of"], (queue, boot_id())).fetchone()
-    return None if row is None else row[0]
+    return row[0] if row is not None and isinstance(row[0], int) else None
+
+
+def counted(rows: Iterable[tuple[Any, int]]) -> dict[str, int]:
+    """Rows of a reason and how many have it, as a mapping; the reason may be anything."""
+    found = dict[str, int]()
+    for reason, count in rows:
+        found[texts(reason)] = found.get(texts(reason), 0) + count
+    return found

@@ -361,6 +361,7 @@ class SQLiteStore:
         return [
             *health.of_library(is_shared=place.is_shared),
             *health.of_file(place.path, place.options.durability or "full"),
+            *health.of_side_folder(place.side_dir),
             *content,
         ]
 

@@ -9,6 +9,7 @@ import threading
 import time
 from pathlib import Path
 
+from mpdispatch.private import open_folder, open_in
 from mpdispatch.store.sqlite.lock import open_beside
 
 __all__ = ["Bell", "Knocker", "remove_bell"]
@@ -39,6 +40,13 @@ class Bell:
                 pass
         except BlockingIOError:
             return
+
+    def is_in_place(self) -> bool:
+        """Whether knocks find it: nobody has removed the file, or the folder."""
+        try:
+            return os.path.samestat(os.fstat(self._fd), os.lstat(self._path))
+        except OSError:
+            return False
 
     def close(self) -> None:
         """Take it down: later knocks find nobody."""
@@ -76,13 +84,13 @@ class Knocker:
             try:
                 self._look_around()
             except OSError:
-                self._forget()  # no folder, so nobody to tell
+                self._forget()  # no folder, or not ours, so nobody to tell
             if self._fds:
                 self._fds = [fd for fd in self._fds if self._ring(fd)]
 
     def _look_around(self) -> None:
         if self._folder_fd < 0:
-            self._folder_fd = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            self._folder_fd = open_folder(self._folder)
         # Through a descriptor, and not by its path: half as dear, and every enqueue asks.
         found = os.fstat(self._folder_fd)
         mtime_ns = found.st_mtime_ns
@@ -93,11 +101,13 @@ class Knocker:
         if mtime_ns == self._seen_mtime_ns:
             return
         self._forget_bells()
-        for entry in os.listdir(self._folder):
+        for entry in os.listdir(self._folder_fd):
             if entry.startswith(_PREFIX):
                 # ENXIO: nobody reads, its supervisor is dead. ENOENT: gone meanwhile.
                 with contextlib.suppress(OSError):
-                    self._fds.append(open_beside(self._folder, entry, os.O_WRONLY | os.O_NONBLOCK))
+                    self._fds.append(
+                        open_in(self._folder_fd, self._folder / entry, os.O_WRONLY | os.O_NONBLOCK)
+                    )
         is_settled = time.time_ns() - mtime_ns > _MTIME_GRAIN_NS
         self._seen_mtime_ns = mtime_ns if is_settled else -1
 

@@ -1,0 +1,31 @@
+"""`token`: the store's own HTTP token."""
+
+from __future__ import annotations
+
+import click
+
+from mpdispatch.cli.output import print_json, say
+from mpdispatch.cli.places import open_existing
+from mpdispatch.cli.program import Options, command
+from mpdispatch.store.httptoken import HttpToken
+
+__all__ = ["token"]
+
+
+@command(
+    """mpdispatch token --store jobs.db
+    curl -H "Authorization: Bearer $(mpdispatch token)" localhost:8000/api/dispatch/v1/jobs"""
+)
+@click.pass_obj
+def token(options: Options) -> None:
+    """Print the store's own HTTP token; made if the store is there and the token is not.
+
+    A mounted API that was given neither a token nor a rule of its own asks for it. To have another, remove the file
+    http-token in the folder beside the store and run this again: servers notice when somebody comes with the new one.
+    """
+    store = open_existing(options)
+    found = HttpToken(store).value()
+    if options.json:
+        print_json({"store": store.location, "token": found})
+    else:
+        say(found)

@@ -1,0 +1,50 @@
+"""Paths and arguments as text that JSON, SQLite and logs can hold. Ground: imports nothing of ours.
+
+Python gives a byte of a path that is no UTF-8 as half a surrogate pair, and nothing that writes UTF-8 takes that.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import quote, unquote
+
+__all__ = ["is_utf8", "packed", "percent_encoded", "readable", "unpacked"]
+
+_MARK = "\0"
+"""No path and no argument of a process holds it."""
+
+
+def is_utf8(text: str) -> bool:
+    r"""Whether it can be written as UTF-8.
+
+    >>> is_utf8("é"), is_utf8("\udcff")
+    (True, False)
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def percent_encoded(text: str) -> str:
+    """The text as the path of a URL, with its very bytes."""
+    return quote(text, errors="surrogateescape")
+
+
+def packed(text: str) -> str:
+    r"""The text itself if it is UTF-8, else another text that `unpacked` makes it of again.
+
+    >>> packed("/srv/é"), packed("/srv/\udcff"), unpacked(packed("/srv/\udcff"))
+    ('/srv/é', '\x00/srv/%FF', '/srv/\udcff')
+    """
+    return text if is_utf8(text) else _MARK + percent_encoded(text)
+
+
+def unpacked(text: str) -> str:
+    """What was packed."""
+    return unquote(text[1:], errors="surrogateescape") if text.startswith(_MARK) else text
+
+
+def readable(text: str) -> str:
+    """What was packed, for people."""
+    return text.removeprefix(_MARK)

@@ -1,0 +1,66 @@
+"""SIGTERM is the supervisor's business. Runs in the worker, the zygote and the hook process, and where they are started.
+
+Service managers send it to every process of a service. Those we start must outlive it: the supervisor lets running
+jobs finish, and ends them itself.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+__all__ = ["leave_sigterm_to_supervisor", "restore_sigterm_in_forks", "sigterm_blocked"]
+
+
+@contextmanager
+def sigterm_blocked() -> Iterator[None]:
+    """In the supervisor: what is started inside it does not end by SIGTERM before it has come to its own call of
+    `leave_sigterm_to_supervisor`."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def leave_sigterm_to_supervisor() -> None:
+    """From now on SIGTERM does nothing here. Call it again after code of the app may have changed that.
+
+    A handler, and not SIG_IGN: what is exec'ed from here would inherit that, and could not be asked to end.
+    """
+    signal.signal(signal.SIGTERM, _leave_it)
+    # System calls of native code go on, as Python's own do: not everybody looks for EINTR.
+    signal.siginterrupt(signal.SIGTERM, False)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+
+
+def restore_sigterm_in_forks() -> None:
+    """From now on forks of this process end by SIGTERM: they are the job's, which may want to end them so."""
+    # Blocked meanwhile: one that was sent to a fork right away met our handler there, and was lost.
+    os.register_at_fork(before=_hold_back, after_in_parent=_let_come, after_in_child=_let_come_to_fork)
+
+
+def _leave_it(number: int, frame: FrameType | None) -> None:
+    return None
+
+
+_before = threading.local()
+"""What the thread that forks had blocked."""
+
+
+def _hold_back() -> None:
+    _before.mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+
+def _let_come() -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, _before.mask)
+
+
+def _let_come_to_fork() -> None:
+    if signal.getsignal(signal.SIGTERM) is _leave_it:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    _let_come()

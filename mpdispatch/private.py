@@ -1,0 +1,110 @@
+"""Files and folders beside a store that only this user may write, opened and looked at. Ground: imports nothing.
+
+In a folder that many may write (`/tmp`) another user may have made ours first. What stands in it is believed: which
+processes are a dead supervisor's, who holds the lock, what the token is. So it is asked of the open descriptor whose
+it is, once per open; a name could mean something else a moment later.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from pathlib import Path
+
+__all__ = ["WRITABLE", "NotPrivateError", "not_private", "open_folder", "open_in", "open_private"]
+
+WRITABLE = stat.S_IWGRP | stat.S_IWOTH
+"""What a mode must not have: leave for others to write."""
+
+
+class NotPrivateError(PermissionError):
+    """What stands at `path` is not ours alone: another user owns it or may write it, or it is a symbolic link.
+
+    An OSError, as whatever else opening a file can meet; the store makes a StorePermission of it. `why` and `remedy` are
+    for people.
+    """
+
+    def __init__(self, path: str | Path, why: str, remedy: str) -> None:
+        self.why, self.remedy = f"{path} {why}", remedy
+        super().__init__(errno.EPERM, f"{why}; {remedy}", str(path))
+
+    def __str__(self) -> str:
+        return f"{self.why}; {self.remedy}"
+
+
+def not_private(path: str | Path, found: os.stat_result, forbidden: int = WRITABLE) -> NotPrivateError | None:
+    """What is wrong with `found`, the stat of what is at `path`; None: it is ours alone."""
+    mine = os.geteuid()
+    if stat.S_ISLNK(found.st_mode):
+        return _link(path)
+    if found.st_uid != mine:
+        why = f"belongs to user {found.st_uid}, and this is user {mine}: what another may write there is not believed"
+        remedy = (
+            f"run mpdispatch as user {found.st_uid}; or, if that user has no business here, remove it (rm -r {path})"
+            " and keep the store in a folder that others cannot write"
+            if stat.S_ISDIR(found.st_mode)
+            else f"remove it when nothing uses the store: rm {path}"
+        )
+        return NotPrivateError(path, why, remedy)
+    if found.st_mode & forbidden:
+        what = "written" if found.st_mode & WRITABLE else "read"
+        wanted = "700" if stat.S_ISDIR(found.st_mode) else "600"
+        return NotPrivateError(
+            path, f"can be {what} by others ({stat.filemode(found.st_mode)})", f"chmod {wanted} {path}"
+        )
+    return None
+
+
+def _link(path: str | Path) -> NotPrivateError:
+    return NotPrivateError(path, "is a symbolic link, which is not followed", f"remove it: rm {path}")
+
+
+def open_folder(path: Path, *, create: bool = False) -> int:
+    """A descriptor of a folder that is ours alone. `create`: made if there is none.
+
+    Raises NotPrivateError; OSError.
+    """
+    if create:
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(path, 0o700)
+    try:
+        found = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in (errno.ENOTDIR, errno.ELOOP) and os.path.islink(path):
+            raise _link(path) from error
+        raise
+    return _checked(found, path, WRITABLE)
+
+
+def open_in(folder: int, path: Path, flags: int, *, forbidden: int = WRITABLE) -> int:
+    """A descriptor of the file `path`, found by its name in the open `folder`; never through a symbolic link.
+
+    With O_CREAT it is made with mode 0600. `forbidden`: which bits its mode must not have.
+
+    Raises NotPrivateError; OSError.
+    """
+    try:
+        found = os.open(path.name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=folder)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise _link(path) from error
+        raise
+    return _checked(found, path, forbidden)
+
+
+def open_private(path: Path, flags: int, *, forbidden: int = WRITABLE, create_folder: bool = False) -> int:
+    """`open_in` the folder of `path`, which must be ours alone too."""
+    folder = open_folder(path.parent, create=create_folder)
+    try:
+        return open_in(folder, path, flags, forbidden=forbidden)
+    finally:
+        os.close(folder)
+
+
+def _checked(descriptor: int, path: Path, forbidden: int) -> int:
+    if (problem := not_private(path, os.fstat(descriptor), forbidden)) is not None:
+        os.close(descriptor)
+        raise problem
+    return descriptor

@@ -1,0 +1,46 @@
+"""Which jobs, or dead letters, a list is of. Values: what cannot be looked for is refused when one is made."""
+
+from __future__ import annotations
+
+import msgspec
+
+from mpdispatch.errors import UsageError
+from mpdispatch.fstext import is_utf8
+from mpdispatch.model import JobState
+
+__all__ = ["DeadLetterFilter", "JobFilter"]
+
+
+class JobFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Raises UsageError."""
+
+    state: JobState | None = None
+    queue: str | None = None
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        _check_text(queue=self.queue, name=self.name)
+
+
+class DeadLetterFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Raises UsageError."""
+
+    queue: str | None = None
+    name: str | None = None
+    is_replayed: bool | None = False
+    """None: replayed or not."""
+    failed_before_us: int | None = None
+    """Wall time."""
+
+    def __post_init__(self) -> None:
+        _check_text(queue=self.queue, name=self.name)
+
+
+def _check_text(**fields: object) -> None:
+    for field, value in fields.items():
+        if value is not None and not (isinstance(value, str) and is_utf8(value)):
+            raise UsageError(f"{field}: must be text that is valid UTF-8, not {_brief(value)}")
+
+
+def _brief(value: object) -> str:
+    return repr(value[:60]) if isinstance(value, str) else f"of type {type(value).__name__}"

@@ -1,0 +1,163 @@
+"""Values that do not belong in their columns: named, and replaced by what can be shown. Pure: no I/O, no clock.
+
+SQLite keeps any value in any column (these tables are not STRICT), and text that is no UTF-8. Whoever wrote it by hand
+or with another program made one row unreadable; the rows beside it are not to suffer for that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, NamedTuple
+
+import msgspec
+
+__all__ = [
+    "EARLIEST_US",
+    "LATEST_US",
+    "Column",
+    "fault_of",
+    "faults_of",
+    "lenient",
+    "mended",
+    "row_type",
+    "texts",
+]
+
+EARLIEST_US, LATEST_US = -62_135_596_800_000_000, 253_402_300_799_999_999
+"""The moments a datetime can say: the years 1 to 9999."""
+
+_LEAST_INTEGER, _MOST_INTEGER = -(1 << 63), (1 << 63) - 1
+_SHOWN = 40
+
+
+class Column(NamedTuple):
+    """A column and what it may hold."""
+
+    name: str
+    kind: Literal["integer", "time", "text", "any"]
+    is_optional: bool = False
+    """NULL is allowed."""
+    least: int = _LEAST_INTEGER
+    most: int = _MOST_INTEGER
+
+
+_TYPES: dict[str, Any] = {"integer": int, "time": int, "text": str, "any": Any}
+
+
+def row_type(columns: Sequence[Column]) -> type[msgspec.Struct]:
+    """What `msgspec.convert` takes a row of these columns for: it tells in one call whether all fit.
+
+    A struct, not a tuple: what is known of it is kept with the class (0.16 instead of 12 µs a call).
+
+    >>> msgspec.convert((1, b"blob"), row_type((Column("id", "integer"), Column("name", "text"))))
+    Traceback (most recent call last):
+    ...
+    msgspec.ValidationError: Expected `str`, got `bytes` - at `$[1]`
+    """
+    fields = [(column.name, _type_of(column)) for column in columns]
+    return msgspec.defstruct("Row", fields, array_like=True, frozen=True, gc=False)
+
+
+def rows_type(columns: Sequence[Column]) -> type[msgspec.Struct]:
+    """The same for a tuple of one thing: many rows (0.2 µs, and 0.08 for each row)."""
+    row = row_type(columns)
+    return msgspec.defstruct("Rows", [("rows", list[row])], array_like=True, frozen=True, gc=False)  # type: ignore[valid-type]
+
+
+def _type_of(column: Column) -> Any:
+    kind = _TYPES[column.kind]
+    if column.least > _LEAST_INTEGER:
+        kind = Annotated[kind, msgspec.Meta(ge=column.least)]
+    return kind | None if column.is_optional else kind
+
+
+def lenient(data: bytes) -> str | bytes:
+    """A `text_factory`: text that is no UTF-8 stays bytes, so that it is told from text."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return data
+
+
+def _described(value: object) -> str:
+    """
+    >>> _described("high"), _described(1.5), _described(None), _described(b"\\xff")
+    ("TEXT 'high'", 'REAL 1.5', 'NULL', "bytes that are no UTF-8 text (b'\\\\xff')")
+    """
+    match value:
+        case None:
+            return "NULL"
+        case int():
+            return f"INTEGER {value}"
+        case float():
+            return f"REAL {value!r}"
+        case str():
+            return f"TEXT {value[:_SHOWN]!r}"
+        case bytes() if isinstance(lenient(value), str):
+            return f"a BLOB ({value[:_SHOWN]!r})"
+        case bytes():
+            return f"bytes that are no UTF-8 text ({value[:_SHOWN]!r})"
+        case _:
+            return type(value).__name__
+
+
+def fault_of(column: Column, value: object) -> str | None:
+    """What is wrong with this value; None: nothing.
+
+    >>> fault_of(Column("priority", "integer"), "high")
+    "column priority holds TEXT 'high', not an INTEGER"
+    >>> fault_of(Column("max_retries", "integer", least=0), -1)
+    'column max_retries holds INTEGER -1, which is out of its range'
+    """
+    if column.kind == "any" or (value is None and column.is_optional):
+        return None
+    if column.kind == "text":
+        if type(value) is str:
+            return None
+        return f"column {column.name} holds {_described(value)}, not TEXT"
+    if type(value) is not int:
+        return f"column {column.name} holds {_described(value)}, not an INTEGER"
+    if column.kind == "time" and not EARLIEST_US <= value <= LATEST_US:
+        return f"column {column.name} holds {_described(value)}, which is no time (µs since 1970)"
+    if not column.least <= value <= column.most:
+        return f"column {column.name} holds {_described(value)}, which is out of its range"
+    return None
+
+
+def faults_of(columns: Sequence[Column], row: Sequence[Any]) -> list[str]:
+    """All that is wrong with a row of these columns."""
+    found = (fault_of(column, value) for column, value in zip(columns, row, strict=False))
+    return [fault for fault in found if fault is not None]
+
+
+def _mended(column: Column, value: Any) -> Any:
+    if fault_of(column, value) is None:
+        return value
+    if column.kind == "text":
+        if isinstance(value, bytes):
+            return value.decode("utf-8", "replace")
+        return "" if value is None else str(value)
+    if type(value) is int:
+        least, most = (EARLIEST_US, LATEST_US) if column.kind == "time" else (column.least, column.most)
+        return min(max(value, least), most)
+    return None if column.is_optional else max(0, column.least)
+
+
+def mended(columns: Sequence[Column], row: Sequence[Any]) -> list[Any]:
+    """The row with what can be shown of each value: the nearest one allowed, or 0 and the like; further values as they are.
+
+    >>> mended((Column("name", "text"), Column("pid", "integer", is_optional=True)), (b"a\\xff", "x"))
+    ['a�', None]
+    """
+    shown = [_mended(column, value) for column, value in zip(columns, row, strict=False)]
+    return [*shown, *row[len(shown) :]]
+
+
+def texts(value: Any) -> str:
+    """A value of a TEXT column that may be anything, as text.
+
+    >>> texts("bulk"), texts(b"\\xff"), texts(None)
+    ('bulk', '�', '')
+    """
+    shown: str = _mended(Column("", "text"), value)
+    return shown

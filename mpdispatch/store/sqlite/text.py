@@ -1,0 +1,26 @@
+"""Reading text that is no UTF-8, which sqlite3 refuses to. Effects: the connection's text_factory, for a while."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from mpdispatch import sqlite3
+from mpdispatch.store.sqlite.mending import lenient
+
+__all__ = ["is_bad_text", "lenient_text"]
+
+
+def is_bad_text(error: BaseException) -> bool:
+    """Whether it was raised because a text that was read is no UTF-8."""
+    return isinstance(error, sqlite3.ERRORS) and str(error).startswith("Could not decode to UTF-8")
+
+
+@contextmanager
+def lenient_text(connection: sqlite3.Connection) -> Iterator[None]:
+    """Meanwhile such text is read as bytes."""
+    before, connection.text_factory = connection.text_factory, lenient
+    try:
+        yield
+    finally:
+        connection.text_factory = before

@@ -1,0 +1,237 @@
+"""Rows that cannot be read: each ends by itself, as a dead letter that says why, and the others go on.
+
+Nothing looks for them as long as all is well. A turn that stumbles over one is rolled back; then the rows it was about
+are looked at one by one, here, and it is taken again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from mpdispatch import sqlite3
+from mpdispatch.clock import Instant
+from mpdispatch.model import UNREADABLE, Cause, ClaimedJob, ErrorInfo, JobState, Planner, Transition
+from mpdispatch.store.sql import Queries
+from mpdispatch.store.sqlite.choose import PARK_AT_MOST, OddRowError, as_json, claimable_parked
+from mpdispatch.store.sqlite.columns import EXAMINED_COLUMNS, RUN_COLUMNS
+from mpdispatch.store.sqlite.mending import faults_of, mended, rows_type
+from mpdispatch.store.sqlite.rows import encode_error, stored_json
+from mpdispatch.store.sqlite.text import lenient_text
+
+__all__ = [
+    "INTEGRITY_ERRORS",
+    "SUSPECTS",
+    "Ended",
+    "Found",
+    "cancel",
+    "examined",
+    "set_aside",
+    "tidy_running",
+    "waiting",
+]
+
+_SQL = Queries(Path(__file__).with_name("unreadable.sql"))
+
+INTEGRITY_ERRORS: tuple[type[Exception], ...] = tuple(copy.IntegrityError for copy in sqlite3.COPIES.values())
+SUSPECTS: tuple[type[Exception], ...] = (OddRowError, msgspec.ValidationError, TypeError, *INTEGRITY_ERRORS)
+"""What a turn may raise that meets such a row: a value that does not compare, or that a constraint refuses."""
+
+Ended = tuple[ClaimedJob, Transition]
+"""A job that was ended so, as far as it can be read, and how."""
+
+_STATES = frozenset(state.value for state in JobState)
+_CLAIMED = 10
+"""As many columns of `rows` are those of a ClaimedJob."""
+_AT_ONCE = 1000
+_ENDED = frozenset(state.value for state in JobState if state.is_terminal)
+
+
+class _Row(NamedTuple):
+    """A row of the query `rows`. Anything may stand in any column but the first."""
+
+    id: int
+    starts: Any
+    attempt: Any
+    name: Any
+    queue: Any
+    priority: Any
+    run_at_us: Any
+    max_retries: Any
+    timeout_us: Any
+    idempotency_key: Any
+    trace_context: Any
+    state: Any
+    line: Any
+    owner: Any
+    completed_at_us: Any
+    duration_us: Any
+    blocked_reason: Any
+
+
+_WIDTH, _STATE = len(_Row._fields), _Row._fields.index("state")
+_EXAMINED_ROWS = rows_type(EXAMINED_COLUMNS)
+
+
+def _faults(row: _Row) -> list[str]:
+    """Why it cannot be read."""
+    faults = faults_of(RUN_COLUMNS, row)
+    if isinstance(row.state, str) and row.state not in _STATES:
+        faults.append(f"column state holds {row.state[:40]!r}, which is no state")
+    if not faults and row.attempt > row.starts:
+        faults.append(f"column attempt holds {row.attempt}, more than starts ({row.starts})")
+    return faults
+
+
+def _contradictions(row: _Row) -> list[str]:
+    """Which columns do not go with its state. It has one."""
+    state = JobState(row.state)
+    line: int | None = None
+    if state is JobState.PENDING:
+        line = 3 if row.line == 3 else 1
+    elif state in (JobState.SCHEDULED, JobState.RETRYING):
+        line = 2
+    wrong = [] if row.line == line else [("line", row.line)]
+    if (row.blocked_reason is not None) is not (line == 3):
+        wrong.append(("blocked_reason", row.blocked_reason))
+    if (row.owner is not None) is not (state is JobState.RUNNING):
+        wrong.append(("owner", row.owner))
+    if (row.completed_at_us is not None) is not state.is_terminal:
+        wrong.append(("completed_at_us", row.completed_at_us))
+    if row.duration_us is not None and state is not JobState.COMPLETED:
+        wrong.append(("duration_us", row.duration_us))
+    return [f"column {name} holds {value!r:.60}, but the job is {state}" for name, value in wrong]
+
+
+# ---------------------------------------------------------------- ending them
+
+
+def waiting(connection: sqlite3.Connection, planner: Planner, slots: int, now: Instant) -> set[int]:
+    """Ids of the rows a turn would look at: what is due, what is to be staged, what is parked and can run here."""
+    found = set[int]()
+
+    def look(query: str, *values: object) -> None:
+        found.update(row[0] for row in connection.execute(_SQL[query], values))
+
+    most = slots + PARK_AT_MOST
+    for queue in planner.queues:
+        look("due_ids", queue, most)
+        for state in ("scheduled", "retrying"):
+            look("later_ids", queue, state, now.wall_us, most)
+            look("never_ids", queue, state, most)
+    for name, queue in claimable_parked(connection, planner, planner.queues):
+        look("parked_ids", name, queue, most)
+    return found
+
+
+def _rows(connection: sqlite3.Connection, ids: Iterable[int]) -> list[_Row]:
+    with lenient_text(connection):
+        return [_Row(*row) for row in connection.execute(_SQL["rows"], (as_json(ids),))]
+
+
+def set_aside(
+    connection: sqlite3.Connection, ids: Iterable[int], now: Instant, *, are_claimed: bool = False
+) -> tuple[list[Ended], int]:
+    """End those of these rows that cannot be read; gives them, and how many others were brought into order.
+
+    What has ended stays as it ended, and what runs goes on: these only leave the lines they do not belong in.
+    `are_claimed`: they are a supervisor's that does not hold them (any more); then those that cannot be read end too.
+    """
+    ended, tidied = list[Ended](), 0
+    for row in _rows(connection, ids):
+        faults = _faults(row)
+        state = JobState(row.state) if row.state in _STATES else None
+        if state is not None and state.is_terminal:
+            if _contradictions(row):
+                connection.execute(_SQL["tidy_ended"], (now.wall_us, row.id))
+                tidied += 1
+        elif state is JobState.RUNNING and not are_claimed:
+            tidied += tidy_running(connection, row.id) if row.line is not None else 0
+        else:
+            if state is not None and not (are_claimed and state is JobState.RUNNING):
+                faults += _contradictions(row)
+            if faults:
+                ended.append(_end(connection, row, faults, now))
+    return ended, tidied
+
+
+def tidy_running(connection: sqlite3.Connection, job_id: int) -> int:
+    """Take from a running row what only other states may have; gives how many rows that were."""
+    return connection.execute(_SQL["tidy_running"], (job_id,)).rowcount
+
+
+def _end(
+    connection: sqlite3.Connection,
+    row: _Row,
+    faults: Sequence[str],
+    now: Instant,
+    state: JobState = JobState.FAILED,
+) -> Ended:
+    """End this row; as `failed` with a dead letter."""
+    error = ErrorInfo(type=UNREADABLE, message=f"job {row.id}: {'; '.join(faults)}")
+    values = (state.value, now.wall_us, stored_json(encode_error(error)), row.id)
+    connection.execute(_SQL["condemn"], values)
+    if state is JobState.FAILED:
+        connection.execute(_SQL["dead_letter"], (now.wall_us, row.id))
+    job = ClaimedJob(row.id, *mended(RUN_COLUMNS, row)[1:_CLAIMED], b"{}")  # type: ignore[call-arg]
+    transition = Transition(
+        job_id=job.id,
+        starts=job.starts,
+        state=state,
+        attempt=job.attempt,
+        claim_attempt=job.attempt,
+        cause=Cause.ERROR,
+        at_us=now.wall_us,
+        error=error,
+    )
+    return job, transition
+
+
+def cancel(connection: sqlite3.Connection, job_id: int, now: Instant) -> bool:
+    """Cancel a row that no rule for its state applies to; False: its state is one, or there is no such row."""
+    for row in _rows(connection, [job_id]):
+        state = JobState(row.state) if row.state in _STATES else None
+        if state is None or not (state.is_terminal or state is JobState.RUNNING):
+            faults = _faults(row) + ([] if state is None else _contradictions(row))
+            _end(connection, row, faults or ["it was cancelled"], now, JobState.CANCELLED)
+            return True
+    return False
+
+
+# ---------------------------------------------------------------- looking for them
+
+
+class Found(NamedTuple):
+    """A row that cannot be read."""
+
+    id: int
+    fault: str
+    has_ended: bool
+
+
+def examined(connection: sqlite3.Connection, *, is_lawful: bool) -> Iterator[Found]:
+    """All that there are, in the order of their ids. Reads the whole table: some 2 s for a million rows.
+
+    `is_lawful`: no row breaks a constraint, so columns of one row do not contradict each other.
+    """
+    cursor = connection.execute(_SQL["all_rows"])
+    while rows := cursor.fetchmany(_AT_ONCE):
+        try:
+            # At once for all of them, since nearly always there is nothing to find.
+            msgspec.convert((rows,), _EXAMINED_ROWS)
+            if is_lawful:
+                continue
+        except msgspec.ValidationError:
+            pass  # which, is looked for now
+        for values in rows:
+            if faults := _examine(values):
+                yield Found(values[0], faults[0], values[_STATE] in _ENDED)
+
+
+def _examine(values: Sequence[Any]) -> list[str]:
+    row = _Row(*values[:_WIDTH])
+    faults = faults_of(EXAMINED_COLUMNS, values) or _faults(row)
+    return faults or _contradictions(row)

@@ -1,0 +1,96 @@
+"""Duty: do nothing under a lease that may be another's. Effects: the store, signals.
+
+    trusted ──time──▶ not trusted ──▶ ask the store ──registered: renewed──▶ trusted, and nothing has ended
+                          ▲                 │
+                   told that it is gone     └──gone, or out of reach──▶ kill all, forget all, join anew
+
+Whoever was stopped or suspended for longer than the threshold, with nobody else there, is still registered: a laptop's
+lid costs no job anything. A busy store is asked a few times; until it has answered nothing is written or claimed.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from mpdispatch.errors import StoreBusy, StoreCorrupt, StoreError, StoreIOError, StoreVanished
+from mpdispatch.supervisor.berth import Berth
+from mpdispatch.supervisor.books import Books
+from mpdispatch.supervisor.crew import Crew
+from mpdispatch.supervisor.membership import Membership
+from mpdispatch.supervisor.peers import Peers
+from mpdispatch.supervisor.telling import Teller
+
+__all__ = ["Fencing"]
+
+_TRIES = 4
+"""So often a busy store is asked, 50 ms each, if there is time for it. It has let nobody write for a threshold, mostly."""
+
+
+class Fencing:
+    """The loop's thread only."""
+
+    def __init__(
+        self,
+        crew: Crew,
+        members: Membership,
+        berth: Berth,
+        peers: Peers,
+        books: Books,
+        teller: Teller | None,
+    ) -> None:
+        self._crew, self._members, self._berth = crew, members, berth
+        self._peers, self._books, self._teller = peers, books, teller
+        self._asked = self._asked_since_us = 0
+
+    def regain(self) -> None:
+        """Have a lease that can be trusted: the one we had, if the store still knows it, else another.
+
+        Raises LeaseLostError: the registration is gone; StoreError: the store is busy, to be asked again in a moment, or
+        it cannot be joined anew now.
+        """
+        if not self._members.is_lost:
+            try:
+                self._ask()
+            except (StoreVanished, StoreCorrupt, StoreIOError):
+                raise  # This supervisor ends.
+            except StoreError as error:
+                if isinstance(error, StoreBusy) and self._may_ask_again():
+                    raise
+                self._members.distrust()
+                self._crew.repeats.say(
+                    "fence",
+                    logging.ERROR,
+                    "no heartbeat in time, and the store does not say whether our lease is still ours; starting over",
+                    extra={"owner": self._members.owner, "why": str(error)},
+                )
+            else:
+                return
+        self._start_over()
+
+    def _ask(self) -> None:
+        now_us = self._crew.clock.now().boot_us
+        if self._asked == 0:
+            self._asked_since_us = now_us
+        self._asked += 1
+        self._members.ask()
+        self._asked = 0
+        self._peers.spare()
+        self._crew.log.warning(
+            "no heartbeat in time (stopped, suspended, or the store was not writable); the lease is still ours: going on",
+            extra={"owner": self._members.owner},
+        )
+
+    def _may_ask_again(self) -> bool:
+        until_us = self._members.may_ask_until_us(self._asked_since_us)
+        return self._asked < _TRIES and self._crew.clock.now().boot_us < until_us
+
+    def _start_over(self) -> None:
+        """Kill all workers, forget everything, join anew; then rescue what we left. Raises StoreError."""
+        self._asked = 0
+        self._peers.give_up(self._members.owner)
+        self._books.stale_writes += len(self._books.unwritten)
+        self._crew.pool.kill_all()
+        self._books.drop()
+        if self._teller is not None:
+            self._teller.forget()
+        self._berth.take_anew()

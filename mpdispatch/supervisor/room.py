@@ -1,0 +1,45 @@
+"""Starting on a full disk: waiting for room instead of ending, as a supervisor that runs already does. Effects: waits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from mpdispatch.errors import StoreFull
+from mpdispatch.supervisor.crew import Crew
+
+__all__ = ["RoomWaiter"]
+
+T = TypeVar("T")
+
+_RETRY_S = 0.5
+
+
+class RoomWaiter:
+    """Runs steps of the start, each again and again while the disk is full. Says once that it waits."""
+
+    def __init__(self, crew: Crew, on_wait: Callable[[], object]) -> None:
+        """`on_wait` is called when the waiting begins: whoever waits for the start goes on without it."""
+        self._crew, self._on_wait = crew, on_wait
+        self._is_waiting = False
+
+    def __call__(self, step: Callable[[], T]) -> T:
+        """What `step` gives. Raises StoreFull if we are told to stop meanwhile."""
+        crew = self._crew
+        while True:
+            try:
+                return step()
+            except StoreFull as error:
+                if not self._is_waiting:
+                    self._is_waiting = True
+                    crew.log.error("the disk is full; starting when there is room", extra={"error": str(error)})
+                    self._on_wait()
+                if crew.bell.rung:
+                    raise
+                # Heard, so that it does not wake us again: no worker has a job yet.
+                list(crew.pool.hear(crew.ears.listen(_RETRY_S)))
+
+    def over(self) -> None:
+        """All steps are done."""
+        if self._is_waiting:
+            self._crew.log.warning("the store works again")

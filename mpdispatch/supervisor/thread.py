@@ -1,0 +1,118 @@
+"""A supervisor on a thread of a process that does something else. Effects."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+
+from mpdispatch.errors import DispatchError
+from mpdispatch.execution.appref import AppReference
+from mpdispatch.supervisor.crew import Crew
+from mpdispatch.supervisor.serve import Plan, run
+from mpdispatch.supervisor.shutdown import Ending
+
+__all__ = ["SupervisorThread"]
+
+
+class SupervisorThread:
+    """A supervisor on a thread of the caller's process, which has the app: no signal handlers, no subreaper."""
+
+    def __init__(self, app: AppReference, plan: Plan, *, log: logging.Logger) -> None:
+        self._app, self._plan, self._log = app, plan, log
+        self._is_decided = threading.Event()
+        """Set once it supervises, or never will."""
+        self._is_up = False
+        self._error: BaseException | None = None
+        self._crew: Crew | None = None
+        self._stops: deque[float | None] = deque()
+        """Requests to stop that no bell was rung for yet, each with its timeout."""
+        self._starter: int | None = None
+        """The thread that is inside `start`."""
+        self.ending: Ending | None = None
+        self._thread = threading.Thread(target=self._main, name="mpdispatch-supervisor", daemon=True)
+
+    def start(self) -> None:
+        """Returns once it supervises, or has ended because it was stopped meanwhile.
+
+        Raises what kept it from supervising. If something is raised in the caller meanwhile (Ctrl-C), it ends at once.
+        """
+        self._starter = threading.get_ident()
+        try:
+            self._thread.start()
+            self._is_decided.wait()
+        except BaseException:
+            self.ask_to_stop()
+            if self._thread.is_alive():
+                self._thread.join()
+            self._is_decided.set()  # there may have been no thread to be had
+            raise
+        finally:
+            self._starter = None
+        if not self._is_up:
+            self._thread.join()
+            if self._error is not None:
+                raise self._error
+
+    def ask_to_stop(self, timeout: float | None = None) -> None:
+        """Ask for a drain, whatever it is doing: starting, too. Any thread, any signal handler; never waits."""
+        self._stops.append(timeout)
+        self._pass_stops_on()
+
+    def _pass_stops_on(self) -> None:
+        # Called by who asks and by who makes the crew, each after it has done its part: none is forgotten or doubled.
+        while self._crew is not None:
+            try:
+                self._crew.bell.ring(self._stops.popleft())
+            except IndexError:
+                return
+
+    def stop(self, timeout: float | None = None) -> Ending | None:
+        """Drain and wait for the end. `timeout`: seconds running jobs may take (None: `shutdown_timeout`).
+
+        In a signal handler that has interrupted `start` it does not wait: `start` then does.
+
+        Raises what ended the supervisor, if an error did.
+        """
+        self.ask_to_stop(timeout)
+        if self._starter == threading.get_ident():
+            return None
+        self._is_decided.wait()
+        if self._thread.is_alive():
+            self._thread.join()
+        if self._error is not None:
+            raise self._error
+        return self.ending
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it supervises: it has started, and not ended."""
+        return self._is_up and self._thread.is_alive()
+
+    def _main(self) -> None:
+        try:
+            self._crew = Crew.assemble(self._app, log=self._log)
+            try:
+                self._pass_stops_on()
+                self._supervise(self._crew)
+            finally:
+                self._crew.close()
+        except BaseException as error:  # noqa: BLE001 - handed to the caller of start() or stop()
+            self._error = error
+            if self._is_up or not isinstance(error, DispatchError):
+                is_ours = not isinstance(error, DispatchError)
+                self._log.critical(
+                    "the supervisor ended: %s; jobs stay in the store and go on when one is started again%s",
+                    error or type(error).__name__,
+                    ". This is a bug of mpdispatch: please report the traceback" if is_ours else "",
+                    exc_info=error if is_ours else None,
+                )
+        finally:
+            self._is_decided.set()
+
+    def _supervise(self, crew: Crew) -> None:
+        self.ending = run(crew, self._app, self._plan, on_start=self._came_up)
+
+    def _came_up(self) -> None:
+        self._is_up = True
+        self._is_decided.set()

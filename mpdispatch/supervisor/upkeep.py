@@ -1,0 +1,81 @@
+"""Duty: what the store wants done between turns, a little at a time, while there is any of it. Effects: the store.
+
+```
+  clock set back ─┐
+  our start ──────┴▶ waits that it made longer begin anew ─┐
+  cancels that came too late are forgotten ────────────────┼▶ again in a moment, while there is more
+  checkpoint ──────────────────────────────────────────────┘
+```
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+
+from mpdispatch.clock import Clock, Instant
+from mpdispatch.policy.waits import STEP_US, rebased_us, was_set_back
+from mpdispatch.store.base import Ledger
+from mpdispatch.store.waits import Rebase, Wait, WaitsSeen
+
+__all__ = ["Upkeep", "rebased"]
+
+_PAUSE_US = 10_000
+"""Between two steps the loop and the write lock are others'."""
+
+
+def rebased(waits: Iterable[Wait], now_us: int) -> Iterator[Rebase]:
+    """What is to be changed of these, if it is this time now."""
+    for job_id, run_at_us, put_off_us in waits:
+        due_us = rebased_us(run_at_us, put_off_us, now_us=now_us)
+        if due_us != run_at_us:
+            yield Rebase(job_id, run_at_us, due_us)
+
+
+class Upkeep:
+    """One thread. Times are boottime µs."""
+
+    def __init__(self, ledger: Ledger, clock: Clock, queues: Sequence[str], log: logging.Logger) -> None:
+        self._ledger, self._clock, self._queues, self._log = ledger, clock, queues, log
+        self._latest = Instant(0, 0)
+        """Where the wall clock was furthest ahead since waits were looked at."""
+        self._is_looking = True
+        self._seen: WaitsSeen | None = None
+        self._changed = 0
+        self.next_us = 0
+        """When there is more to do; 0: nothing is known of."""
+
+    def step(self) -> bool:
+        """Do a bounded part of what there is. True: jobs may be due sooner than was known. Raises StoreError."""
+        now = self._clock.now()
+        if self._watch(now):
+            self._is_looking, self._seen = True, None
+        is_sooner = False
+        if now.boot_us >= self.next_us:
+            is_sooner = self._is_looking and self._look_at_waits(now)
+            has_more = self._ledger.forget_late_cancels() or self._is_looking
+            self.next_us = now.boot_us + _PAUSE_US if has_more else 0
+        self._ledger.housekeep()
+        return is_sooner
+
+    def _watch(self, now: Instant) -> bool:
+        """Whether the clock was set back since the last look."""
+        is_back = was_set_back(self._latest, now)
+        if is_back or now.wall_us - now.boot_us > self._latest.wall_us - self._latest.boot_us:
+            self._latest = now
+        return is_back
+
+    def _look_at_waits(self, now: Instant) -> bool:
+        # What is due within a moment has nothing to gain.
+        found, seen = self._ledger.waits(self._queues, after_us=now.wall_us + STEP_US, seen=self._seen)
+        changes = list(rebased(found, now.wall_us))
+        changed = self._ledger.rebase(changes) if changes else 0
+        self._seen = seen
+        self._changed += changed
+        self._is_looking = self._seen is not None
+        if not self._is_looking and self._changed:
+            self._log.warning(
+                "the clock was set back: %d jobs that wait to be tried again wait anew", self._changed
+            )
+            self._changed = 0
+        return changed > 0

@@ -1,0 +1,72 @@
+"""What a job changes for the whole process does not reach the next one of its worker."""
+
+from __future__ import annotations
+
+import os
+
+import msgspec
+import pytest
+
+from mpdispatch.model import ClaimedJob, Completed
+from tests.pool.rig import Gone, Rig
+from tests.pool.spoiling import RENEWING, SPOILS
+
+
+def _found(rig: Rig, job: ClaimedJob) -> dict[str, object]:
+    outcome = rig.settled(job).outcome
+    assert isinstance(outcome, Completed), outcome
+    found: dict[str, object] = msgspec.json.decode(outcome.result)
+    return found
+
+
+CHANGES = [how for how in SPOILS if how not in RENEWING]
+# After a job of less than 50 µs it is looked for before the worker rests, and every so many jobs: it costs too much.
+SELDOM = ["affinity"]
+
+
+@pytest.mark.parametrize(
+    ("how", "is_next_in_its_frame"),
+    [*[(how, True) for how in CHANGES if how not in SELDOM], *[(how, False) for how in CHANGES]],
+)
+def test_what_a_job_changed_is_put_back_before_the_next(rig: Rig, how: str, is_next_in_its_frame: bool) -> None:
+    worker = rig.ready()
+    before = _found(rig, rig.give(worker, "state"))
+    spoils, looks = rig.job("spoil", how=how), rig.job("state")
+    if is_next_in_its_frame:
+        rig.give_together(worker, spoils, looks)
+    else:
+        rig.give_together(worker, spoils)
+        rig.settled(spoils)
+        rig.give_together(worker, looks)
+    assert _found(rig, looks) == before
+    assert isinstance(rig.settled(spoils).outcome, Completed)
+    assert worker in rig.pool.ready, "nothing that could not be put back"
+
+
+@pytest.mark.parametrize("how", RENEWING)
+def test_a_worker_that_cannot_be_put_back_runs_nothing_more(rig: Rig, how: str) -> None:
+    if os.geteuid() != 0 and ("user" in how or "group" in how):
+        pytest.skip("only root may become somebody else")
+    worker = rig.ready()
+    before = _found(rig, rig.give(worker, "state"))
+    spoils, looks = rig.job("spoil", how=how), rig.job("state")
+    rig.events.clear()
+    rig.give_together(worker, spoils, looks)
+    rig.wait_for(Gone)
+    assert rig.summary() == ["Settled spoil Completed", "Returned 1", "Gone"]
+    assert worker.ending is not None
+    assert worker.ending.exit_status == 0
+    assert _found(rig, rig.give(rig.ready(), "state")) | {"environment": {}} == before | {"environment": {}}
+
+
+def test_brief_jobs_of_one_handler_leave_nothing_to_another(rig: Rig) -> None:
+    """Between them not everything is looked at: all the more before the next of another kind."""
+    worker = rig.ready()
+    before = _found(rig, rig.give(worker, "state"))
+    jobs = [
+        rig.job("spoil", how="niceness"),
+        *[rig.job("spoil", how="gc off") for _ in range(3)],
+        rig.job("state"),
+    ]
+    rig.give_together(worker, *jobs)
+    assert _found(rig, jobs[-1]) == before

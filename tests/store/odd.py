@@ -1,0 +1,81 @@
+"""Rows written by other ways than ours: odd values, and all there is to look at a store with. Helpers of tests."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from mpdispatch.clock import Instant
+from mpdispatch.config import Config
+from mpdispatch.engine.checkup import checkup
+from mpdispatch.engine.explain import explain
+from mpdispatch.engine.explaining import why_not_ended
+from mpdispatch.engine.overview import overview
+from mpdispatch.engine.workers import supervisors_of
+from mpdispatch.model import JobState
+from mpdispatch.model.wire import (
+    attempt_to_json,
+    dead_letter_to_json,
+    finding_to_json,
+    job_to_json,
+    supervisor_to_json,
+)
+from mpdispatch.store import SQLiteStore
+from mpdispatch.store.base import DeadLetterFilter, JobFilter
+
+ODD = (
+    "'high'",
+    "1.5",
+    "x'ff00'",
+    "CAST(x'ff' AS TEXT)",
+    "9223372036854775807",
+    "-9223372036854775808",
+    "NULL",
+)
+
+
+def columns_of(table: str) -> list[str]:
+    """Its columns in a new store, as SQL names them."""
+    with closing(sqlite3.connect(":memory:")) as connection:
+        schema = Path(__file__).parents[2] / "mpdispatch/store/sqlite/schema.sql"
+        connection.executescript(schema.read_text(encoding="utf-8"))
+        return [row[1] for row in connection.execute(f"PRAGMA table_info(mpdispatch_{table})")]
+
+
+def tamper(path: Path, *statements: str) -> bool:
+    """Write as somebody does who ignores our constraints; False: one of them SQLite itself does not let him."""
+    is_done = True
+    with closing(sqlite3.connect(path, isolation_level=None, timeout=20)) as connection:
+        connection.execute("PRAGMA ignore_check_constraints = 1")
+        connection.execute("PRAGMA synchronous = OFF")
+        for statement in statements:
+            try:
+                connection.execute(statement)
+            except sqlite3.IntegrityError:
+                is_done = False
+    return is_done
+
+
+def look(store: SQLiteStore, now: Instant, *job_ids: int) -> dict[int, dict[str, object]]:
+    """Look at the store in every way there is, as JSON in UTF-8; gives all jobs by id."""
+    shown = [job_to_json(job) for job in store.list_jobs(JobFilter(), limit=1000, cursor=None).items]
+    seen: list[object] = [shown, overview(store), store.parked()]
+    for state in JobState:
+        page = store.list_jobs(JobFilter(state=state), limit=1000, cursor=None)
+        seen.append([job_to_json(job) for job in page.items])
+    letters = store.dead_letters(DeadLetterFilter(is_replayed=None), limit=1000, cursor=None)
+    seen.append([dead_letter_to_json(letter) for letter in letters.items])
+    seen.append([supervisor_to_json(each) for each in supervisors_of(store, now)])
+    seen.append([finding_to_json(each) for each in checkup(store, Config(), now=now)])
+    names = [queue.name for queue in store.queue_stats()]
+    seen += [[name, store.bucket(name), store.dead_letter_count(name)] for name in names]
+    for job_id in job_ids:
+        job, reasons = explain(store, job_id, now=now)
+        seen.append([job_to_json(job), [reason.text for reason in reasons]])
+        seen.append([attempt_to_json(attempt) for attempt in store.attempts(job_id)])
+        seen.append([[each.stream, each.text] for each in store.outputs(job_id)])
+        seen.append([store.state_of(job_id), why_not_ended(store, job_id), store.ahead(job_id)])
+    json.dumps(seen, allow_nan=False, ensure_ascii=False).encode()
+    return {int(str(job["id"])): job for job in shown}

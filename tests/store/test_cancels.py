@@ -1,0 +1,64 @@
+"""A request to cancel that lost the race with a completion is no request any more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from mpdispatch.clock import FakeClock
+from mpdispatch.model import Job, JobState, NewJob
+from mpdispatch.store.base import Store
+
+from .conftest import Desk, completed, retrying
+
+Enqueue = Callable[..., Job]
+
+
+def _requests(desk: Desk) -> int:
+    connection = desk.ledger._session().connection  # type: ignore[attr-defined]
+    found: tuple[int] = connection.execute(
+        "SELECT count(*) FROM mpdispatch_jobs WHERE cancel_requested_us IS NOT NULL"
+    ).fetchone()
+    return found[0]
+
+
+def test_it_is_forgotten_once_it_was_met_and_the_job_stays_completed(
+    store: Store, enqueue: Enqueue, desk: Desk, clock: FakeClock
+) -> None:
+    jobs = [enqueue() for _ in range(3)]
+    first, second, third = desk.claim()
+    for job in jobs:
+        store.cancel(job.id, now=clock.now())
+    desk.turn(completed(first, clock.now()), completed(second, clock.now()))
+    assert not desk.ledger.forget_late_cancels()
+    assert _requests(desk) == 3, "nobody has looked yet"
+    assert desk.ledger.cancel_requests(desk.owner) == [(third.id, 1)]
+    assert not desk.ledger.forget_late_cancels()
+    assert _requests(desk) == 1
+    assert desk.ledger.cancel_requests(desk.owner) == [(third.id, 1)]
+    assert [store.get(job.id).state for job in jobs[:2]] == [JobState.COMPLETED] * 2
+
+
+def test_those_of_running_jobs_of_others_stay(
+    store: Store, enqueue: Enqueue, new_desk: Callable[[], Desk], clock: FakeClock
+) -> None:
+    one, other = new_desk(), new_desk()
+    ids = [enqueue().id for _ in range(2)]
+    (mine,), (theirs,) = one.claim(1), other.claim(1)
+    for job_id in ids:
+        store.cancel(job_id, now=clock.now())
+    one.turn(completed(mine, clock.now()))
+    assert one.ledger.cancel_requests(one.owner) == []
+    assert not one.ledger.forget_late_cancels()
+    assert other.ledger.cancel_requests(other.owner) == [(theirs.id, 1)]
+    assert list(other.turn(retrying(theirs, clock.now())).cancelled) == [(theirs.id, 1)]
+
+
+def test_many_are_forgotten_a_thousand_at_a_time(store: Store, desk: Desk, clock: FakeClock) -> None:
+    store.enqueue_many(NewJob(name="a", payload=b""), [b"{}"] * 2100, now=clock.now())
+    desk.turn(*[completed(job, clock.now()) for job in desk.claim(3000)])
+    desk.ledger._session().connection.execute(  # type: ignore[attr-defined]
+        "UPDATE mpdispatch_jobs SET cancel_requested_us = 1"
+    )
+    desk.ledger.cancel_requests(desk.owner)
+    assert [desk.ledger.forget_late_cancels() for _ in range(3)] == [True, True, False]
+    assert _requests(desk) == 0

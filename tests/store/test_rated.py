@@ -1,0 +1,101 @@
+"""What a store claims of rate-limited queues: only what ready workers begin, and it says what waits for one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mpdispatch.clock import FakeClock
+from mpdispatch.model import ClaimFacts, ClaimPlan, Job, JobState, NewJob
+from mpdispatch.store import SQLiteStore
+from mpdispatch.store.base import Store
+
+from .conftest import Desk, completed
+from .planners import OpenPlanner
+
+Enqueue = Callable[..., Job]
+
+
+class RatedPlanner(OpenPlanner):
+    """As `OpenPlanner`; jobs of queues with tokens are for ready workers only."""
+
+    def plan(self, slots: int, facts: ClaimFacts) -> ClaimPlan:
+        plan = super().plan(slots, facts)
+        ready = None if facts.ready is None else min(facts.ready, slots)
+        return ClaimPlan(
+            total=plan.total, per_queue=plan.per_queue, next_token_us=plan.next_token_us, ready=ready
+        )
+
+
+def test_without_a_ready_worker_none_is_claimed_no_token_charged_and_it_is_said(
+    store: Store, enqueue: Enqueue, desk: Desk
+) -> None:
+    jobs = [enqueue(queue="rated") for _ in range(3)]
+    planner = RatedPlanner("default", "rated", tokens={"rated": 2})
+    turn = desk.turn(slots=8, ready=0, planner=planner)
+    assert (list(turn.claimed), turn.has_more, turn.next_token_us) == ([], False, None)
+    assert set(turn.held_back) == {"rated"}
+    assert store.bucket("rated") is None
+    turn = desk.turn(slots=8, ready=1, planner=planner)
+    assert [job.id for job in turn.claimed] == [jobs[0].id]
+    assert (dict(turn.held_back), turn.held_from) == (
+        {"rated": 1},
+        (0, turn.claimed[0].run_at_us, jobs[1].id),
+    )
+    assert store.bucket("rated") == 1
+
+
+def test_a_look_that_finds_only_jobs_without_a_worker_takes_no_lock(
+    file_store: SQLiteStore, clock: FakeClock
+) -> None:
+    file_store.enqueue(NewJob(name="a", payload=b"{}", queue="rated"), now=clock.now())
+    one, other = Desk(file_store, clock), Desk(file_store, clock)
+    planner = RatedPlanner("rated", tokens={"rated": 2})
+    other.ledger.has_changed()
+    assert one.turn(slots=8, ready=0, planner=planner).held_back == {"rated": 1}
+    assert not other.ledger.has_changed()
+    one.close()
+    other.close()
+
+
+def test_one_whose_turn_it_is_not_is_not_said_to_wait(enqueue: Enqueue, desk: Desk) -> None:
+    for _ in range(5):
+        enqueue()
+    enqueue(queue="rated")
+    turn = desk.turn(slots=3, ready=0, planner=RatedPlanner("default", "rated", tokens={"rated": 2}))
+    assert (len(turn.claimed), turn.held_back, turn.has_more) == (3, {}, True)
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 2)), max_size=25),
+    st.integers(1, 30),
+    st.integers(0, 6),
+    st.integers(0, 4),
+    st.integers(0, 4),
+)
+def test_rated_jobs_are_among_the_first_that_are_begun_and_never_more_than_tokens(
+    jobs: list[tuple[str, int]], slots: int, ready: int, of_a: int, of_b: int
+) -> None:
+    store, clock = SQLiteStore(":memory:"), FakeClock()
+    store.check(create=True)
+    for queue, priority in jobs:
+        store.enqueue(NewJob(name="x", payload=b"{}", queue=queue, priority=priority), now=clock.now())
+    desk = Desk(store, clock)
+    tokens = {"a": of_a, "b": of_b}
+    turn = desk.turn(slots=slots, ready=ready, planner=RatedPlanner("a", "b", "c", tokens=tokens))
+    claimed = [job.queue for job in turn.claimed]
+    assert all(queue == "c" for queue in claimed[ready:])
+    assert len(claimed) <= slots
+    for queue, most in tokens.items():
+        assert claimed.count(queue) + turn.held_back.get(queue, 0) <= most
+        assert (store.bucket(queue) or 0) == claimed.count(queue)
+    if turn.held_back:
+        order = [(-job.priority, job.run_at_us, job.id) for job in turn.claimed[:ready]]
+        assert turn.held_from is None or all(each < turn.held_from for each in order)
+    desk.turn(*[completed(job, clock.now()) for job in turn.claimed])
+    assert store.counts()[JobState.PENDING] == len(jobs) - len(claimed)
+    desk.close()
+    store.close()

@@ -1,0 +1,452 @@
+"""One bad row costs one job: whatever stands in a column, the others run, it ends, and everybody can look."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mpdispatch.clock import FakeClock, Instant
+from mpdispatch.errors import DispatchError, InvalidStateError
+from mpdispatch.model import Cause, ErrorInfo, JobState, NewJob, Output, Stream
+from mpdispatch.store import SQLiteStore
+from mpdispatch.store.base import DeadLetterFilter
+
+from .conftest import Desk, completed, failed, lease_from, registration, released
+from .odd import ODD, columns_of, look, tamper
+from .planners import OpenPlanner
+
+SECOND_US = 1_000_000
+
+
+@pytest.fixture
+def desk(file_store: SQLiteStore, clock: FakeClock) -> Desk:
+    made = Desk(file_store, clock)
+    yield made
+    made.close()
+
+
+def enqueue(store: SQLiteStore, now: Instant, **options: object) -> int:
+    return store.enqueue(NewJob(name="render", payload=b'{"path":"a.pdf"}', **options), now=now).id  # type: ignore[arg-type]
+
+
+def work_off(desk: Desk, turns: int = 30) -> dict[int, str]:
+    """Claim and complete until there is nothing more; gives what was ended because it could not be read, by id."""
+    ended = dict[int, str]()
+    done: list = []
+    for _ in range(turns):
+        turn = desk.turn(*done, slots=10)
+        ended |= {job.id: transition.error.message for job, transition in turn.ended}
+        done = [completed(job, desk.clock.now()) for job in turn.claimed]
+        if not done and not turn.has_more:
+            return ended
+    raise AssertionError("it never comes to an end")
+
+
+NOT_REACHED = {"queue", "line"}
+"""Nobody polls such a queue, and what stands in no line nobody finds: a person has to cancel it."""
+
+
+@pytest.mark.parametrize("column", columns_of("jobs"))
+def test_an_odd_value_costs_one_due_job_and_no_other(
+    file_store: SQLiteStore, path: Path, desk: Desk, column: str
+) -> None:
+    for odd in ODD:
+        now = desk.clock.now()
+        good, bad = [enqueue(file_store, now), enqueue(file_store, now)], enqueue(file_store, now)
+        good.append(enqueue(file_store, now))
+        new_id = 10_000 + bad
+        if column == "id":
+            odd = str(-new_id)  # a rowid is an integer
+        if not tamper(path, f"UPDATE mpdispatch_jobs SET {column} = {odd} WHERE id = {bad}"):
+            continue
+        if column == "id":
+            bad = -new_id
+        looked = [] if column == "id" else [bad]
+        shown = look(file_store, now, *good, *looked)
+        assert {*good, bad} <= {*shown}, odd
+        ended = work_off(desk)
+        assert [file_store.state_of(each) for each in good] == [JobState.COMPLETED] * 3, odd
+        shown = look(file_store, now, *good, *looked)
+        if column in NOT_REACHED and shown[bad]["state"] == "pending":
+            assert file_store.cancel(bad, now=now).state is JobState.CANCELLED
+            continue
+        assert shown[bad]["state"] in ("completed", "failed", "cancelled"), odd
+        if bad in ended:
+            assert ended[bad].startswith(f"job {bad}: column {column} holds "), odd
+            assert shown[bad]["state"] == "failed"
+            assert shown[bad]["last_error"]["type"] == "UnreadableJob"
+            letters = file_store.dead_letters(DeadLetterFilter(), limit=100, cursor=None).items
+            assert bad in [letter.job.id for letter in letters], odd
+    work_off(desk)
+    assert desk.ledger.outstanding(OpenPlanner()) == {"pending": 0, "running": 0, "retrying": 0}
+
+
+@pytest.mark.parametrize("column", ["priority", "run_at_us", "max_retries", "name", "timeout_us"])
+def test_a_dead_letter_names_the_row_the_column_and_what_it_holds(
+    file_store: SQLiteStore, path: Path, desk: Desk, column: str
+) -> None:
+    bad = enqueue(file_store, desk.clock.now())
+    tamper(path, f"UPDATE mpdispatch_jobs SET {column} = x'00ff' WHERE id = {bad}")
+    ended = work_off(desk)
+    wanted = "TEXT" if column == "name" else "an INTEGER"
+    expected = f"job {bad}: column {column} holds bytes that are no UTF-8 text (b'\\x00\\xff'), not {wanted}"
+    assert ended[bad] == expected
+    (letter,) = file_store.dead_letters(DeadLetterFilter(), limit=10, cursor=None).items
+    assert letter.job.state is JobState.FAILED
+    assert expected in letter.job.last_error.message
+
+
+# ---------------------------------------------------------------- in every state
+
+
+def put_off(file_store: SQLiteStore, desk: Desk, in_s: float) -> int:
+    now = desk.clock.now()
+    return enqueue(file_store, now, run_at_us=now.wall_us + round(in_s * SECOND_US))
+
+
+@pytest.mark.parametrize("column", columns_of("jobs"))
+def test_an_odd_value_costs_one_scheduled_job_and_no_other(
+    file_store: SQLiteStore, path: Path, desk: Desk, column: str
+) -> None:
+    for odd in ODD:
+        bad, good = put_off(file_store, desk, 5), [put_off(file_store, desk, s) for s in (4, 6)]
+        if column == "id" or not tamper(path, f"UPDATE mpdispatch_jobs SET {column} = {odd} WHERE id = {bad}"):
+            desk.clock.advance(10)
+            work_off(desk)
+            continue
+        look(file_store, desk.clock.now(), bad, *good)
+        work_off(desk)
+        desk.clock.advance(10)
+        work_off(desk)
+        assert [file_store.state_of(each) for each in good] == [JobState.COMPLETED] * 2, odd
+        shown = look(file_store, desk.clock.now(), bad, *good)[bad]
+        if not shown["completed_at"]:
+            assert column in {"queue", "line", "state", "run_at_us"}, (odd, shown)  # not found, or never due
+            assert file_store.cancel(bad, now=desk.clock.now()).completed_at is not None
+
+
+@pytest.mark.parametrize("column", columns_of("jobs"))
+def test_an_odd_value_in_a_running_row_does_not_keep_a_dead_supervisors_jobs_from_being_taken_over(
+    file_store: SQLiteStore, path: Path, clock: FakeClock, column: str
+) -> None:
+    for odd in ODD:
+        now = clock.now()
+        dead, heir = Desk(file_store, clock), Desk(file_store, clock)
+        ids = [enqueue(file_store, now) for _ in range(3)]
+        assert [job.id for job in dead.claim()] == ids
+        bad = ids[1]
+        if column == "id" or not tamper(path, f"UPDATE mpdispatch_jobs SET {column} = {odd} WHERE id = {bad}"):
+            dead.close()
+            work_off(heir)
+            continue
+        look(file_store, now, *ids)
+        peer = next(each for each in heir.ledger.peers(heir.owner) if each.id == dead.owner)
+        jobs = heir.ledger.jobs_of(peer.id)
+        assert {job.id for job in jobs} >= {ids[0], ids[2]}, odd
+        assert heir.ledger.take_over(peer, [released(job, now) for job in jobs], now=now), odd
+        assert dead.owner not in [each.id for each in file_store.supervisors()]
+        work_off(heir)
+        assert [file_store.state_of(each) for each in (ids[0], ids[2])] == [JobState.COMPLETED] * 2, odd
+        shown = look(file_store, now, *ids)[bad]
+        if column not in {"owner", "queue", "line"}:  # an owner nobody knows is another matter
+            assert shown["state"] in ("completed", "failed", "cancelled"), (odd, shown)
+        for desk in (dead, heir):
+            desk.close()
+
+
+@pytest.mark.parametrize("column", columns_of("jobs"))
+def test_an_odd_value_in_a_row_that_has_ended_hides_nothing_and_stops_nobody(
+    file_store: SQLiteStore, path: Path, desk: Desk, column: str
+) -> None:
+    for odd in ODD:
+        old = enqueue(file_store, desk.clock.now())
+        work_off(desk)
+        if column == "id" or not tamper(path, f"UPDATE mpdispatch_jobs SET {column} = {odd} WHERE id = {old}"):
+            continue
+        before = file_store.get(old)
+        good = enqueue(file_store, desk.clock.now())
+        look(file_store, desk.clock.now(), old, good)
+        work_off(desk)
+        assert file_store.state_of(good) is JobState.COMPLETED, odd
+        assert file_store.get(old) == before, odd
+    file_store.prune(desk.clock.now().wall_us + SECOND_US, 1000)
+
+
+def test_a_row_that_has_ended_leaves_the_line_it_stands_in_and_stays_as_it_ended(
+    file_store: SQLiteStore, path: Path, desk: Desk
+) -> None:
+    old = [enqueue(file_store, desk.clock.now()) for _ in range(3)]
+    work_off(desk)
+    tamper(
+        path, *(f"UPDATE mpdispatch_jobs SET line = {line} WHERE id = {row}" for line, row in enumerate(old, 1))
+    )
+    good = enqueue(file_store, desk.clock.now())
+    assert work_off(desk) == {}
+    assert [file_store.state_of(each) for each in (*old, good)] == [JobState.COMPLETED] * 4
+    assert [attempt.starts for each in old for attempt in file_store.attempts(each)] == [1, 1, 1]
+
+
+def test_more_attempts_than_starts_end_a_job_and_no_other(
+    file_store: SQLiteStore, path: Path, desk: Desk
+) -> None:
+    bad, good = enqueue(file_store, desk.clock.now()), enqueue(file_store, desk.clock.now())
+    tamper(path, f"UPDATE mpdispatch_jobs SET attempt = 5, starts = 2 WHERE id = {bad}")
+    assert work_off(desk) == {bad: f"job {bad}: column attempt holds 5, more than starts (2)"}
+    assert file_store.state_of(good) is JobState.COMPLETED
+
+
+def test_a_flood_of_rows_that_cannot_be_read_is_worked_off_turn_by_turn(
+    file_store: SQLiteStore, path: Path, desk: Desk
+) -> None:
+    template = NewJob(name="render", payload=b"{}")
+    file_store.enqueue_many(template, [b"{}"] * 3000, now=desk.clock.now())
+    tamper(path, "UPDATE mpdispatch_jobs SET priority = 'high'")
+    good = enqueue(file_store, desk.clock.now())
+    turn = desk.turn(slots=10)
+    assert 0 < len(turn.ended) < 3000
+    assert turn.has_more
+    assert len(work_off(desk)) == 3000 - len(turn.ended)
+    assert file_store.state_of(good) is JobState.COMPLETED
+    assert file_store.dead_letter_count() == 3000
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_a_parked_row_that_cannot_be_read_ends_when_it_could_run_and_parks_no_other(
+    file_store: SQLiteStore, path: Path, desk: Desk, odd: str
+) -> None:
+    ids = [enqueue(file_store, desk.clock.now()) for _ in range(4)]
+    assert desk.claim(planner=OpenPlanner(known=frozenset())) == []
+    tamper(
+        path,
+        f"UPDATE mpdispatch_jobs SET name = {odd} WHERE id = {ids[0]}",
+        f"UPDATE mpdispatch_jobs SET priority = {odd} WHERE id = {ids[1]}",
+    )
+    look(file_store, desk.clock.now(), *ids)
+    planner = OpenPlanner(known=frozenset({"render"}))
+    done: list = []
+    for _ in range(5):
+        turn = desk.turn(*done, slots=10, planner=planner)
+        done = [completed(job, desk.clock.now()) for job in turn.claimed]
+    assert [file_store.state_of(each) for each in ids[2:]] == [JobState.COMPLETED] * 2
+    assert file_store.state_of(ids[1]).is_terminal
+    if not file_store.state_of(ids[0]).is_terminal:  # such a name has no handler, so nobody can run it
+        file_store.cancel(ids[0], now=desk.clock.now())
+    assert file_store.parked() == {}
+
+
+@pytest.mark.parametrize("limits", [{}, {"q7": 1}])
+def test_a_claim_from_many_queues_goes_on_past_a_row_that_cannot_be_compared(
+    file_store: SQLiteStore, path: Path, desk: Desk, limits: dict[str, int]
+) -> None:
+    queues = [f"q{number}" for number in range(150)]
+    ids = [enqueue(file_store, desk.clock.now(), queue=queue) for queue in queues]
+    tamper(path, f"UPDATE mpdispatch_jobs SET priority = 'high', run_at_us = 1.5 WHERE id = {ids[7]}")
+    planner = OpenPlanner(*queues, limits=limits)
+    first = desk.turn(slots=500, planner=planner)
+    second = desk.turn(slots=500, planner=planner)
+    assert [job.id for job, _ in first.ended] == [ids[7]]
+    assert len(first.claimed) + len(second.claimed) == 149
+
+
+# ---------------------------------------------------------------- outcomes
+
+
+def test_an_attempt_and_a_dead_letter_that_stand_there_already_give_way_to_the_outcome(
+    file_store: SQLiteStore, path: Path, desk: Desk
+) -> None:
+    ids = [enqueue(file_store, desk.clock.now()) for _ in range(3)]
+    jobs = desk.claim()
+    now = desk.clock.now()
+    for job_id in ids:
+        tamper(
+            path,
+            "INSERT INTO mpdispatch_attempt_rows (job_id, starts, attempt, cause, started_at_us, finished_at_us)"
+            f" VALUES ({job_id}, 1, 1, 'timeout', 1, 2)",
+            "INSERT INTO mpdispatch_dead_letters (job_id, name, queue, failed_at_us, replayed_at_us)"
+            f" VALUES ({job_id}, 'render', 'default', 3, 4)",
+            f"INSERT INTO mpdispatch_results VALUES ({job_id}, '1')",
+        )
+    large = b'"' + b"x" * 5000 + b'"'
+    turn = desk.turn(failed(jobs[0], now), failed(jobs[1], now), completed(jobs[2], now, result=large))
+    assert turn.rejected == []
+    assert [file_store.state_of(each) for each in ids] == ["failed", "failed", "completed"]
+    assert [attempt.cause for attempt in file_store.attempts(ids[0])] == [Cause.ERROR]
+    assert file_store.get(ids[2]).result == "x" * 5000
+    assert file_store.dead_letter(ids[0]).replayed_at is None
+
+
+@pytest.mark.parametrize("column", ["duration_us", "completed_at_us", "line", "blocked_reason"])
+def test_an_outcome_is_recorded_over_what_a_running_row_must_not_have(
+    file_store: SQLiteStore, path: Path, desk: Desk, column: str
+) -> None:
+    ids = [enqueue(file_store, desk.clock.now()) for _ in range(3)]
+    jobs = desk.claim()
+    tamper(path, f"UPDATE mpdispatch_jobs SET {column} = 7 WHERE id = {ids[0]} OR id = {ids[1]}")
+    now = desk.clock.now()
+    turn = desk.turn(failed(jobs[0], now), completed(jobs[1], now), completed(jobs[2], now))
+    assert turn.rejected == []
+    assert [file_store.state_of(each) for each in ids] == ["failed", "completed", "completed"]
+    look(file_store, now, *ids)
+
+
+def test_a_running_row_whose_start_cannot_be_read_ends_when_its_supervisor_does_not_hold_it(
+    file_store: SQLiteStore, path: Path, desk: Desk
+) -> None:
+    bad, held = enqueue(file_store, desk.clock.now()), enqueue(file_store, desk.clock.now())
+    jobs = desk.claim()
+    tamper(path, f"UPDATE mpdispatch_jobs SET starts = 'two' WHERE id = {bad}")
+    assert [job.id for job in desk.ledger.jobs_of(desk.owner)] == [held]
+    desk.ledger.set_aside(desk.owner, {bad, held}, now=desk.clock.now())
+    turn = desk.turn(completed(jobs[1], desk.clock.now()))
+    assert [job.id for job, _ in turn.ended] == [bad]
+    assert [file_store.state_of(each) for each in (bad, held)] == ["failed", "completed"]
+
+
+# ---------------------------------------------------------------- what people do
+
+
+@pytest.mark.parametrize("column", columns_of("jobs"))
+def test_cancel_ends_a_row_whatever_stands_in_it(
+    file_store: SQLiteStore, path: Path, now: Instant, column: str
+) -> None:
+    for odd in ODD:
+        bad = enqueue(file_store, now)
+        if column == "id" or not tamper(path, f"UPDATE mpdispatch_jobs SET {column} = {odd} WHERE id = {bad}"):
+            continue
+        assert file_store.cancel(bad, now=now).state in (JobState.CANCELLED, JobState.FAILED), odd
+        assert file_store.state_of(bad) is JobState.CANCELLED, odd
+        with pytest.raises(InvalidStateError):
+            file_store.cancel(bad, now=now)
+        look(file_store, now, bad)
+
+
+@pytest.mark.parametrize("column", columns_of("jobs"))
+def test_retry_of_an_odd_row_works_or_says_what_is_wrong(
+    file_store: SQLiteStore, path: Path, now: Instant, column: str
+) -> None:
+    for odd in ODD:
+        bad = enqueue(file_store, now)
+        file_store.cancel(bad, now=now)
+        if column == "id" or not tamper(path, f"UPDATE mpdispatch_jobs SET {column} = {odd} WHERE id = {bad}"):
+            continue
+        try:
+            job = file_store.retry(bad, now=now)
+        except DispatchError as error:
+            assert str(bad) in str(error)  # noqa: PT017 - either is right, a traceback is not
+        else:
+            assert job.id > bad
+        look(file_store, now, bad)
+
+
+# ---------------------------------------------------------------- the other tables
+
+
+ROWS = {
+    "attempt_rows": "job_id = {id}",
+    "outputs": "job_id = {id}",
+    "dead_letters": "job_id = {id}",
+    "payloads": "job_id = {id}",
+    "results": "job_id = {id}",
+    "queues": "name = 'default'",
+    "supervisors": "host = 'elsewhere'",
+}
+
+
+@pytest.mark.parametrize(
+    ("table", "column"), [(table, column) for table in ROWS for column in columns_of(table)]
+)
+def test_an_odd_value_in_any_other_table_hides_nothing_and_stops_nobody(
+    file_store: SQLiteStore, path: Path, desk: Desk, table: str, column: str
+) -> None:
+    ledger, now = desk.ledger, desk.clock.now()
+    for odd in ODD:
+        file_store.set_paused("default", False, now=now)
+        large = NewJob(name="render", payload=b'{"text":"' + b"x" * 5000 + b'"}', max_retries=5)
+        old, bad = file_store.enqueue(large, now=now).id, file_store.enqueue(large, now=now).id
+        jobs = desk.claim()
+        desk.turn(
+            failed(jobs[0], now),
+            completed(jobs[1], now, result=b'"' + b"x" * 5000 + b'"'),
+            outputs=[
+                Output(job_id=each.id, starts=1, stream=Stream.LOG, text="a\n", written=2) for each in jobs
+            ],
+        )
+        peer = ledger.register(registration(host="elsewhere"), lease_from(now), now=now)
+        where = ROWS[table].format(id=old if table in ("dead_letters", "attempt_rows") else bad)
+        written = tamper(path, f"UPDATE mpdispatch_{table} SET {column} = {odd} WHERE {where}")
+        good = [enqueue(file_store, now), enqueue(file_store, now)]
+        shown = look(file_store, now, old, bad, *good)
+        assert {old, bad, *good} <= {*shown}
+        file_store.set_paused("default", False, now=now)
+        work_off(desk)
+        assert [file_store.state_of(each) for each in good] == [JobState.COMPLETED] * 2, odd
+        seen = {each.id: each for each in ledger.peers(desk.owner)}
+        for each in seen.values():
+            assert ledger.take_over(each, [], now=now), odd
+        assert not written or table == "supervisors" or peer in seen
+        file_store.purge_dead_letters(DeadLetterFilter(is_replayed=None))
+        tamper(path, "DELETE FROM mpdispatch_queues")
+
+
+LIFE = ("host", "machine_id", "boot_id", "pid", "pid_start", "pid_namespace", "lease_until_us")
+
+
+@pytest.mark.parametrize("column", [*LIFE, "queues", "app", "heartbeat_us"])
+def test_a_supervisor_has_a_lease_only_if_it_can_be_read_whether_it_lives(
+    file_store: SQLiteStore, path: Path, desk: Desk, column: str
+) -> None:
+    tamper(path, f"UPDATE mpdispatch_supervisors SET {column} = x'ff'")
+    (peer,) = file_store.supervisors()
+    assert column in peer.unreadable
+    assert (peer.lease_until_us == 0) is (column in LIFE)
+
+
+def test_doctor_names_rows_that_cannot_be_read_and_does_not_take_them_for_damage(
+    file_store: SQLiteStore, path: Path, now: Instant
+) -> None:
+    ids = [enqueue(file_store, now) for _ in range(8)]
+    tamper(
+        path,
+        f"UPDATE mpdispatch_jobs SET priority = 'high' WHERE id < {ids[6]}",
+        f"UPDATE mpdispatch_jobs SET line = NULL WHERE id = {ids[6]}",
+        f"UPDATE mpdispatch_jobs SET state = 'gone' WHERE id = {ids[7]}",
+    )
+    findings = {each.check: each for each in file_store.examine() if each.needs_doing}
+    assert set(findings) == {"rows"}
+    message = findings["rows"].message
+    assert f"job {ids[0]}: column priority holds TEXT 'high', not an INTEGER" in message
+    assert message.endswith("and 3 more")
+    assert "mpdispatch cancel" in str(findings["rows"].remedy)
+    for job_id in ids:
+        file_store.cancel(job_id, now=now)
+    assert not [each for each in file_store.examine() if each.needs_doing]
+
+
+def test_a_payload_nested_too_deeply_is_not_shown_and_hides_nothing(
+    file_store: SQLiteStore, path: Path, now: Instant
+) -> None:
+    ids = [enqueue(file_store, now) for _ in range(4)]
+    for job_id, depth in zip(ids, (200, 400, 990, 100_000), strict=True):
+        tamper(
+            path,
+            f"""UPDATE mpdispatch_jobs SET payload = '{{"a":{"[" * depth}{"]" * depth}}}' WHERE id = {job_id}""",
+        )
+    shown = look(file_store, now, *ids)
+    assert "a" in shown[ids[0]]["payload"]
+    assert [list(shown[each]["payload"]) for each in ids[1:]] == [[""]] * 3
+
+
+def test_the_last_error_of_an_unreadable_row_is_kept_in_view(
+    file_store: SQLiteStore, path: Path, desk: Desk
+) -> None:
+    job_id = enqueue(file_store, desk.clock.now(), max_retries=0)
+    (job,) = desk.claim()
+    desk.turn(failed(job, desk.clock.now()))
+    tamper(path, f"UPDATE mpdispatch_jobs SET batch_id = 'b' WHERE id = {job_id}")
+    error = file_store.get(job_id).last_error
+    assert error == ErrorInfo(
+        type="UnreadableJob",
+        message=f"job {job_id}: column batch_id holds TEXT 'b', not an INTEGER; its last error was"
+        " ValueError: no such page",
+    )

@@ -1,0 +1,122 @@
+"""A clock set back since a job was put off costs its wait at most its own length again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mpdispatch.clock import FakeClock
+from mpdispatch.model import Cause, ClaimedJob, Job, JobState, NewJob, Transition
+from mpdispatch.store import SQLiteStore
+from mpdispatch.store.base import Store
+from mpdispatch.store.waits import Rebase, WaitsSeen
+from mpdispatch.supervisor.upkeep import rebased
+
+from .conftest import Desk, ended, retrying
+
+Enqueue = Callable[..., Job]
+DAY_S = 86_400.0
+
+
+def _wait_s(store: Store, job: Job | ClaimedJob, clock: FakeClock) -> float:
+    return store.get(job.id).run_at.timestamp() - clock.now().wall_us / 1e6
+
+
+def _rebase(desk: Desk, sizes: list[int] | None = None) -> int:
+    """To the end; gives how many were changed."""
+    now_us, changed, seen = desk.clock.now().wall_us, 0, WaitsSeen(0, 0, 0)
+    while seen is not None:
+        found, seen = desk.ledger.waits(["other", "default"], after_us=now_us, seen=seen)
+        changes = list(rebased(found, now_us))
+        if sizes is not None:
+            sizes.append(len(changes))
+        changed += desk.ledger.rebase(changes) if changes else 0
+    return changed
+
+
+def _put_off(desk: Desk, how: str, in_s: float) -> Transition:
+    (job,) = desk.claim()
+    now = desk.clock.now()
+    if how == "retry":
+        return retrying(job, now, in_s=in_s)
+    run_at_us = now.wall_us + round(in_s * 1e6)
+    return ended(job, JobState.SCHEDULED, Cause.SNOOZE, now, run_at_us=run_at_us, attempt=job.attempt - 1)
+
+
+@pytest.mark.parametrize("how", ["retry", "snooze"])
+def test_a_wait_begins_anew_after_a_step_back(
+    store: Store, enqueue: Enqueue, desk: Desk, clock: FakeClock, how: str
+) -> None:
+    job = enqueue()
+    desk.turn(_put_off(desk, how, 60))
+    clock.advance(20)
+    clock.jump_wall(-DAY_S)
+    assert _rebase(desk) == 1
+    assert _wait_s(store, job, clock) == 60
+    clock.advance(5)
+    assert _rebase(desk) == 0, "once"
+    assert _wait_s(store, job, clock) == 55
+    clock.advance(55)
+    assert [claimed.id for claimed in desk.claim()] == [job.id]
+
+
+def test_what_a_user_has_named_a_moment_for_stays_at_that_moment(
+    store: Store, enqueue: Enqueue, desk: Desk, clock: FakeClock
+) -> None:
+    job = enqueue(run_at_us=clock.now().wall_us + 60_000_000)
+    clock.jump_wall(-DAY_S)
+    assert _rebase(desk) == 0
+    assert _wait_s(store, job, clock) == DAY_S + 60
+
+
+@pytest.mark.parametrize("step_s", [-30.0, 0.0, 3600.0])
+def test_a_step_that_costs_no_more_than_the_wait_itself_changes_nothing(
+    store: Store, enqueue: Enqueue, desk: Desk, clock: FakeClock, step_s: float
+) -> None:
+    enqueue()
+    desk.turn(_put_off(desk, "retry", 40))
+    clock.jump_wall(step_s)
+    assert _rebase(desk) == 0
+
+
+def test_another_start_ended_by_the_new_clock_is_measured_by_that(
+    store: Store, enqueue: Enqueue, desk: Desk, clock: FakeClock
+) -> None:
+    job = enqueue()
+    desk.turn(_put_off(desk, "retry", 1))
+    clock.jump_wall(-DAY_S)
+    _rebase(desk)
+    clock.advance(1)
+    desk.turn(_put_off(desk, "retry", 60))
+    assert _rebase(desk) == 0
+    assert _wait_s(store, job, clock) == 60
+
+
+def test_many_are_looked_at_a_thousand_at_a_time_and_ties_are_not_overlooked(
+    path: Path, clock: FakeClock
+) -> None:
+    store = SQLiteStore(path, durability="process")
+    store.enqueue_many(NewJob(name="a", payload=b""), [b"{}"] * 2500, now=clock.now())
+    desk = Desk(store, clock)
+    desk.turn(*[retrying(job, clock.now(), in_s=60) for job in desk.claim(2500)])
+    clock.jump_wall(-DAY_S)
+    sizes = list[int]()
+    assert _rebase(desk, sizes) == 2500
+    assert sizes == [1000, 1000, 500]
+    clock.advance(60)
+    assert len(desk.claim(5000)) + len(desk.claim(5000)) + len(desk.claim(5000)) == 2500
+    desk.close()
+    store.close()
+
+
+def test_one_that_was_moved_or_claimed_since_it_was_looked_for_is_left_alone(
+    store: Store, enqueue: Enqueue, desk: Desk, clock: FakeClock
+) -> None:
+    job = enqueue()
+    desk.turn(_put_off(desk, "retry", 60))
+    run_at_us = clock.now().wall_us + 60_000_000
+    assert desk.ledger.rebase([Rebase(job.id, run_at_us - 1, 5)]) == 0
+    store.retry(job.id, now=clock.now())
+    assert desk.ledger.rebase([Rebase(job.id, clock.now().wall_us, 5)]) == 0

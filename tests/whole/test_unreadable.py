@@ -1,0 +1,120 @@
+"""Rows that somebody has written by hand: a real supervisor runs the others, ends those, and every command can look."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from tests.whole.harness import Place
+
+ODD = {
+    "name": "CAST(x'ff' AS TEXT)",
+    "priority": "'high'",
+    "run_at_us": "'now'",
+    "max_retries": "x'00'",
+    "timeout_us": "1.5",
+    "idempotency_key": "x'ff'",
+    "completed_at_us": "17",
+    "trace_context": "CAST(x'ff' AS TEXT)",
+}
+
+
+def tamper(place: Place, *statements: str) -> None:
+    place.sql("PRAGMA ignore_check_constraints = 1", *statements, "SELECT 1")
+
+
+@pytest.mark.parametrize("column", ODD)
+def test_a_drain_runs_the_others_and_ends_the_one_that_cannot_be_read(place: Place, column: str) -> None:
+    ids = [place.app.quick.enqueue(n=n).id for n in range(5)]
+    bad = ids[2]
+    tamper(place, f"UPDATE mpdispatch_jobs SET {column} = {ODD[column]} WHERE id = {bad}")
+    supervisor = place.supervise("--drain", "-c", "2")
+    assert supervisor.ended() == 1
+    assert "Traceback" not in supervisor.err
+    assert supervisor.err.count(f"UnreadableJob: job {bad}: column {column} holds ") == 1
+    assert [place.job(each).result for each in ids if each != bad] == [0, 1, 3, 4]
+    assert place.job(bad).state == "failed"
+    assert place.json("dlq", "list")[0]["job_id"] == bad
+    assert place.drain() == 0
+    place.assert_sound()
+
+
+def test_a_supervisor_that_runs_goes_on_when_rows_are_changed_under_it(place: Place) -> None:
+    supervisor = place.supervising("-c", "1", heartbeat_interval=0.3, stale_job_threshold=30)
+    held = place.app.until_file.options(max_retries=0).enqueue("go").id
+    place.started(held)
+    later = place.app.quick.options(delay=0.5).enqueue(n=7).id
+    tamper(
+        place,
+        f"UPDATE mpdispatch_jobs SET priority = 'high' WHERE id = {held}",
+        f"UPDATE mpdispatch_jobs SET run_at_us = 'soon' WHERE id = {later}",
+        "INSERT INTO mpdispatch_attempt_rows (job_id, starts, attempt, cause, started_at_us, finished_at_us)"
+        f" VALUES ({held}, 1, 1, 'error', 1, 2)",
+    )
+    assert place.ended(later).state == "failed"
+    (place.folder / "go").touch()
+    place.complete(held)
+    assert place.complete(place.app.quick.enqueue(n=2).id).result == 2
+    assert supervisor.popen.poll() is None
+
+
+@pytest.mark.parametrize(
+    "junk",
+    ["queues = 'not JSON'", "pid = 'init'", "lease_until_boot_us = 'for ever'", "host = CAST(x'ff' AS TEXT)"],
+)
+def test_junk_in_the_row_of_a_dead_supervisor_does_not_keep_its_jobs_from_being_taken_over(
+    place: Place, junk: str
+) -> None:
+    first = place.supervising("-c", "2")
+    ids = [place.app.until_file.enqueue("go").id for _ in range(2)]
+    for each in ids:
+        place.started(each)
+    first.kill(signal.SIGSTOP)  # or it would notice
+    tamper(
+        place,
+        f"UPDATE mpdispatch_supervisors SET {junk}",
+        "UPDATE mpdispatch_jobs SET batch_id = 'x' WHERE id = 2",
+    )
+    first.kill()
+    first.ended()
+    (place.folder / "go").touch()
+    second = place.supervise("--drain", "-c", "2")
+    assert second.ended() == 0
+    assert "Traceback" not in second.err
+    assert [place.complete(each).starts for each in ids] == [2, 2]
+    assert place.json("workers") == []
+
+
+def test_a_dead_supervisors_running_row_that_cannot_be_read_ends_and_is_told_of(place: Place) -> None:
+    first = place.supervising("-c", "2")
+    ids = [place.app.until_file.enqueue("go").id for _ in range(2)]
+    for each in ids:
+        place.started(each)
+    first.kill(signal.SIGSTOP)
+    tamper(place, f"UPDATE mpdispatch_jobs SET starts = 'twice' WHERE id = {ids[0]}")
+    first.kill()
+    first.ended()
+    (place.folder / "go").touch()
+    second = place.supervise("--drain", "-c", "2")
+    assert second.ended() == 1
+    assert f"job {ids[0]}: column starts holds TEXT 'twice', not an INTEGER" in second.err
+    assert [str(place.job(each).state) for each in ids] == ["failed", "completed"]
+
+
+def test_extensions_hear_of_a_dead_letter_that_was_no_start(place: Place) -> None:
+    (place.folder / "hooked.py").write_text(
+        "from mpdispatch import Dispatcher, Engine, SQLiteStore, hooks\n"
+        "class Ledger(hooks.Extension):\n"
+        "    name = 'ledger'\n"
+        "    def on_job_dead_lettered(self, event):\n"
+        "        open('heard', 'a').write(f'{event.job_id} {event.name}\\n')\n"
+        "engine = Engine.build(Dispatcher(store=SQLiteStore('jobs.db')), extensions=[Ledger()])\n"
+        "@engine.job\n"
+        "def plain(n: int = 0) -> int:\n"
+        "    return n\n"
+    )
+    ids = [place.app.plain.enqueue(n=n).id for n in range(2)]
+    tamper(place, f"UPDATE mpdispatch_jobs SET priority = 'high' WHERE id = {ids[0]}")
+    assert place.supervise("--drain", app="hooked:engine").ended() == 1
+    assert (place.folder / "heard").read_text().splitlines() == [f"{ids[0]} plain"]
