@@ -72,6 +72,7 @@ WHO = Registration(
     concurrency=4,
     app="shop:engine",
     version="0.1.0",
+    token="t-1",
 )
 
 
@@ -88,6 +89,7 @@ class Limits:
 _KNOWN = frozenset({"mail", "resize"})
 _FEW = (Limits("default", max_concurrency=1), Limits("slow", max_concurrency=2))
 _SLOWLY = (Limits("default", rate_limit=0.1, rate_burst=2), Limits("slow", rate_limit=1.0))
+_IN_BURSTS = (Limits("default", rate_limit=2.0, rate_burst=4), Limits("slow", rate_limit=0.5, rate_burst=2))
 PLANNERS = {
     "everything": Admission(queues=QUEUES),
     "known": Admission(queues=QUEUES, known=_KNOWN, app="shop:engine"),
@@ -97,6 +99,8 @@ PLANNERS = {
     "rated, limited and known": Admission(
         queues=QUEUES, known=_KNOWN, configs=(*_FEW, Limits("other", rate_limit=0.1))
     ),
+    "rated, in bursts": Admission(queues=QUEUES, configs=_IN_BURSTS),
+    "one queue, rated and known": Admission(queues=("default",), known=_KNOWN, configs=_IN_BURSTS),
     "one queue, one name": Admission(queues=("default",), known=frozenset({"mail"})),
     "two queues, one limited": Admission(queues=("slow", "default"), configs=_FEW[:1]),
     "two queues, one rated": Admission(queues=("default", "other"), configs=_SLOWLY, known=_KNOWN),
@@ -104,6 +108,8 @@ PLANNERS = {
 
 planners = st.sampled_from(["everything"] * 3 + [*PLANNERS])
 slots = st.sampled_from([4, 4, 2, 1, 0])
+ready = st.sampled_from([None, None, 4, 2, 1, 0, 0])
+"""Workers that can begin a job at once."""
 
 # ---------------------------------------------------------------- outcomes
 

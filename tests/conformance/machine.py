@@ -31,7 +31,9 @@ from mpdispatch.model import (
     Transition,
 )
 from mpdispatch.policy.decide import RetryRules, decide
+from mpdispatch.policy.waits import rebased_us
 from mpdispatch.store.base import DeadLetterFilter, JobFilter, Lease, Ledger, Progress, Store, Turn
+from mpdispatch.store.waits import Rebase, Wait, WaitsSeen
 
 from . import draws
 from .answers import Refusal, answer_of, compare
@@ -241,12 +243,57 @@ class Machine(RuleBasedStateMachine):
         else:
             self.clock.advance(seconds)
 
+    @step(
+        2,
+        side=sides,
+        seconds=st.sampled_from([31, 5, 100, 1, 6]),
+        meanwhile=st.sampled_from([None, None, "cancel", "retry"]),
+    )
+    def find_the_clock_set_back(self, side: int, seconds: int, meanwhile: str | None) -> None:
+        """Set the wall clock back, and have a supervisor see to it that what was put off waits no longer for that."""
+        self.is_set_back = True
+        self.clock.jump_wall(-seconds)
+        by = self.supervisors[side]
+        changes = self.rebased(by)
+        if meanwhile is not None and changes:
+            self.now(meanwhile, changes[0].job_id)
+        for _ in range(2):
+            self.both("rebase", changes, by=by)
+        assert not self.rebased(by), "to look again changes nothing"
+
+    def rebased(self, by: Supervisor) -> list[Rebase]:
+        """What that supervisor would change."""
+        now_us = self.clock.now().wall_us
+        due = [
+            (each, rebased_us(each.run_at_us, each.put_off_us, now_us=now_us))
+            for each in self.look_at_waits(by, now_us)
+        ]
+        return [Rebase(each.job_id, each.run_at_us, due_us) for each, due_us in due if due_us != each.run_at_us]
+
+    def look_at_waits(self, by: Supervisor, after_us: int) -> list[Wait]:
+        # How many a look finds is left open, and each store's `seen` is its own.
+        found, seen = list[Wait](), list[WaitsSeen | None]()
+        while None not in seen[-1:]:
+            some, until = by.ledger.waits(draws.QUEUES, after_us=after_us, seen=seen[-1] if seen else None)
+            assert until not in seen, "each look comes further"
+            found += some
+            seen.append(until)
+        compare("waits", found, self.model.waits(draws.QUEUES, after_us=after_us)[0])
+        return found
+
     # ---------------------------------------------------------------- a supervisor at work
 
-    @step(4, side=sides, planner=draws.planners, slots=draws.slots, is_expected=st.booleans())
-    def claim(self, side: int, planner: str, slots: int, is_expected: bool) -> None:
+    @step(
+        5,
+        side=sides,
+        planner=draws.planners,
+        slots=draws.slots,
+        ready=draws.ready,
+        is_expected=st.booleans(),
+    )
+    def claim(self, side: int, planner: str, slots: int, ready: int | None, is_expected: bool) -> None:
         by = self.supervisors[side]
-        self.turn(by, [], planner=draws.PLANNERS[planner], slots=slots, is_expected=is_expected)
+        self.turn(by, [], planner=draws.PLANNERS[planner], slots=slots, ready=ready, is_expected=is_expected)
 
     @step(4, side=sides, outcomes=st.lists(draws.outcomes, min_size=1, max_size=4))
     def finish(self, side: int, outcomes: list[str]) -> None:
@@ -268,6 +315,7 @@ class Machine(RuleBasedStateMachine):
         said=st.lists(draws.sayings, max_size=3),
         planner=draws.planners,
         slots=draws.slots,
+        ready=draws.ready,
         is_twice=st.sampled_from([False, False, False, True]),
     )
     def do_all_in_one_turn(
@@ -278,6 +326,7 @@ class Machine(RuleBasedStateMachine):
         said: list[tuple[bytes, Stream, str]],
         planner: str,
         slots: int,
+        ready: int | None,
         is_twice: bool,
     ) -> None:
         """Outcomes of the jobs it holds and of starts that are not its own (any more), reports of both, a claim."""
@@ -294,6 +343,7 @@ class Machine(RuleBasedStateMachine):
             transitions * (2 if is_twice else 1),
             planner=draws.PLANNERS[planner],
             slots=slots,
+            ready=ready,
             progress=progress,
             outputs=outputs,
         )
@@ -386,6 +436,30 @@ class Machine(RuleBasedStateMachine):
             self.renew(1 - side)
         self.now("take_over", peers[0], transitions, by=by)
 
+    @step(2, side=sides)
+    def be_struck_off(self, side: int) -> None:
+        """As if somebody deleted its registration: the jobs it runs have an owner that nobody knows."""
+        by = self.one_that_holds_jobs(side)
+        self.both("unregister", by.owner, by=by)
+
+    @step(
+        2,
+        side=sides,
+        at=places,
+        is_known=st.sampled_from([False] * 5 + [True]),
+        leaves_one=st.sampled_from([False, False, True]),
+        outcomes=st.lists(draws.rescues, min_size=1, max_size=3),
+    )
+    def take_over_of_nobody(
+        self, side: int, at: int, is_known: bool, leaves_one: bool, outcomes: list[str]
+    ) -> None:
+        """Of an owner that is not registered; or of one that is, or of one that has nothing."""
+        by = self.supervisors[side]
+        unknown = self.both("unknown_owners", by=by)
+        owner = _nth(unknown, at) if unknown and not is_known else self.supervisors[1 - side].owner
+        jobs: list[ClaimedJob] = self.both("jobs_of", owner, by=by)
+        self.now("take_over", owner, self.decided(cycle(outcomes), jobs)[int(leaves_one) :], by=by)
+
     @step(1, side=sides)
     def leave(self, side: int) -> None:
         """Give back what it holds and go; only if that is all it owns, as the contract has it."""
@@ -397,7 +471,11 @@ class Machine(RuleBasedStateMachine):
     @step(1, side=sides)
     def look_after_the_store(self, side: int) -> None:
         """What may change nothing that can be seen, and connections opened anew."""
-        ledger = self.supervisors[side].ledger
+        by = self.supervisors[side]
+        ledger = by.ledger
+        self.both("forget_late_cancels", by=by)
+        ledger.set_aside(by.owner, [job.id for job in self.jobs()], now=self.clock.now())
+        ledger.look_beside(by.owner)
         ledger.housekeep()
         ledger.sync()
         ledger.verify()
@@ -425,8 +503,10 @@ class Machine(RuleBasedStateMachine):
             self.both("bucket", queue)
             self.both("dead_letter_count", queue)
         for each in self.supervisors:
-            for call in ("cancel_requests", "jobs_of", "peers"):
+            for call in ("cancel_requests", "jobs_of", "held_by", "peers"):
                 self.both(call, each.owner, by=each)
+            self.look_at_waits(each, self.clock.now().wall_us)
+        self.both("unknown_owners", by=self.supervisors[0])
         planner = next(self.planners)
         for call in ("outstanding", "left_behind"):
             self.both(call, planner, by=self.supervisors[0])

@@ -9,13 +9,14 @@
                   └─── an outcome that runs it again ◀──┘
 
 A `Model` has the methods of both faces of `mpdispatch.store.base`, with the same names, arguments and answers. It
-leaves out what is no rule about jobs: opening, durability, locks, wake-ups, checkpoints, and the caps that only keep
-a transaction short (1000 jobs are staged, parked or counted at once).
+leaves out what is no rule about jobs: opening, durability, locks, wake-ups, checkpoints, rows that somebody else made
+unreadable, and the caps that only keep a transaction short (1000 jobs are staged, parked or counted at once).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import msgspec
 
@@ -31,6 +32,7 @@ from mpdispatch.model import (
     Attempt,
     ClaimedJob,
     ClaimFacts,
+    ClaimPlan,
     DeadLetter,
     Job,
     JobState,
@@ -44,6 +46,7 @@ from mpdispatch.model import (
 )
 from mpdispatch.store.base import (
     DeadLetterFilter,
+    HeldJob,
     JobFilter,
     Lease,
     LeftBehind,
@@ -52,12 +55,24 @@ from mpdispatch.store.base import (
     Renewal,
     Turn,
 )
+from mpdispatch.store.waits import Rebase, Wait, WaitsSeen
 
 from .rows import Letter, Row, Start, attempts_of, claimed_job_of, job_of, letter_of, page_of, tally
 
 __all__ = ["Model"]
 
 LATER = (JobState.SCHEDULED, JobState.RETRYING)
+
+
+@dataclass
+class Claim:
+    """What a claim did."""
+
+    taken: list[Row] = field(default_factory=list)
+    parked: list[Row] = field(default_factory=list)
+    held_back: list[Row] = field(default_factory=list)
+    """Of rate-limited queues: they have a token, and want for nothing but a worker that is ready."""
+    has_more: bool = False
 
 
 class Model:
@@ -295,18 +310,35 @@ class Model:
     def cancel_requests(self, owner: int) -> list[Start]:
         return [row.start for row in self._owned(owner) if row.is_cancel_requested]
 
+    def forget_late_cancels(self) -> bool:
+        # A request to cancel a job that has ended meanwhile is none: nobody sees whether it is kept.
+        return False
+
     def jobs_of(self, owner: int) -> list[ClaimedJob]:
         return [claimed_job_of(row) for row in self._owned(owner)]
 
-    def take_over(self, dead: PeerSupervisor, transitions: Sequence[Transition], *, now: Instant) -> bool:
-        """All or nothing: refused if it has renewed since `dead` was read, or if one of its jobs would be left over."""
-        if self._supervisors.get(dead.id) != dead:
-            return False
+    def held_by(self, owner: int) -> list[HeldJob]:
+        return [HeldJob(row.id, row.starts, row.new.name) for row in self._owned(owner)]
+
+    def unknown_owners(self) -> list[int]:
+        # Their jobs stay as they are until somebody takes over. Only a registered one may write to a job in a turn.
+        owners = {row.owner for row in self._rows.values() if row.owner is not None}
+        return sorted(owners - self._supervisors.keys())
+
+    def take_over(self, dead: PeerSupervisor | int, transitions: Sequence[Transition], *, now: Instant) -> bool:
+        """All or nothing: refused if it has renewed since `dead` was read, or if one of its jobs would be left over.
+
+        `dead` as a number: of one that is not registered and has jobs.
+        """
+        if isinstance(dead, int):
+            owner, is_as_seen = dead, dead in self.unknown_owners()
+        else:
+            owner, is_as_seen = dead.id, self._supervisors.get(dead.id) == dead
         covered = {(each.job_id, each.starts) for each in transitions}
-        if not covered.issuperset(row.start for row in self._owned(dead.id)):
+        if not is_as_seen or not covered.issuperset(row.start for row in self._owned(owner)):
             return False
-        self._record(dead.id, transitions)
-        self.unregister(dead.id)
+        self._record(owner, transitions)
+        self.unregister(owner)
         return True
 
     def _registered(self, owner: int) -> PeerSupervisor:
@@ -316,6 +348,25 @@ class Model:
 
     def _owned(self, owner: int) -> list[Row]:
         return [row for row in self._rows.values() if row.owner == owner]
+
+    # ------------------------------------------------------------------------------------ a clock set back
+
+    def waits(
+        self, queues: Sequence[str], *, after_us: int, seen: WaitsSeen | None = None
+    ) -> tuple[list[Wait], WaitsSeen | None]:
+        # Only of what a start has put off: whoever enqueues a job for later has named a moment and not a wait.
+        rows = (row for row in self._rows.values() if row.state in LATER and row.run_at_us > after_us)
+        found = [(row, row.put_off_us) for row in rows if row.new.queue in queues]
+        return [Wait(row.id, row.run_at_us, us) for row, us in found if us is not None], None
+
+    def rebase(self, changes: Sequence[Rebase]) -> int:
+        changed = 0
+        for each in changes:
+            row = self._rows.get(each.job_id)
+            if row is not None and row.state in LATER and row.run_at_us == each.was_us:
+                row.run_at_us = each.run_at_us
+                changed += 1
+        return changed
 
     # ------------------------------------------------------------------------------------ a turn
 
@@ -327,6 +378,7 @@ class Model:
         now: Instant,
         planner: Planner | None = None,
         slots: int = 0,
+        ready: int | None = None,
         progress: Sequence[Progress] = (),
         outputs: Sequence[Output] = (),
         is_expected: bool = False,
@@ -340,23 +392,27 @@ class Model:
             if (row := self._running(owner, output.job_id, output.starts)) is not None:
                 row.outputs[output.starts, output.stream] = output
         rejected, cancelled = self._record(owner, transitions)
-        claimed, parked, has_more = list[Row](), list[Row](), False
+        is_writing = bool(transitions or progress or outputs)
+        claim = Claim()
         next_due_us = next_token_us = None
         if planner is not None:
-            self._stage(planner, now)
-            claimed, parked, has_more = self._claim(owner, planner, slots, now)
-            next_due_us = None if has_more else self._next_due_us(planner)
+            is_any_staged = self._stage(planner, now)
+            may_look_first = not (is_writing or is_expected or is_any_staged)
+            claim = self._claim(owner, planner, slots, now, ready, may_look_first)
+            next_due_us = None if claim.has_more else self._next_due_us(planner)
             next_token_us = self._next_token_us(planner, slots, now)
         return Turn(
-            claimed=[claimed_job_of(row) for row in claimed],
+            claimed=[claimed_job_of(row) for row in claim.taken],
             rejected=rejected,
             cancelled=cancelled,
-            parked=tally(row.blocked_reason for row in parked),
-            has_more=has_more,
+            parked=tally(row.blocked_reason for row in claim.parked),
+            has_more=claim.has_more,
             next_due_us=next_due_us,
             next_token_us=next_token_us,
+            held_back=tally(row.new.queue for row in claim.held_back),
+            held_from=claim.held_back[0].place if claim.held_back else None,
             # A claim undone by a power cut is only claimed again; an outcome has to last.
-            is_synced=not claimed or bool(transitions or progress or outputs),
+            is_synced=not claim.taken or is_writing,
         )
 
     def _running(self, owner: int, job_id: int, starts: int) -> Row | None:
@@ -399,47 +455,63 @@ class Model:
 
     # -- stage and claim
 
-    def _stage(self, planner: Planner, now: Instant) -> None:
-        for row in self._rows.values():
-            if row.state in LATER and row.new.queue in planner.queues and row.run_at_us <= now.wall_us:
-                row.state = JobState.PENDING
+    def _stage(self, planner: Planner, now: Instant) -> bool:
+        """Whether anything was."""
+        due = [row for row in self._of(planner) if row.state in LATER and row.run_at_us <= now.wall_us]
+        for row in due:
+            row.state = JobState.PENDING
+        return bool(due)
 
     def _claim(
-        self, owner: int, planner: Planner, slots: int, now: Instant
-    ) -> tuple[list[Row], list[Row], bool]:
-        """What was claimed, what was parked, and whether there may be more."""
-        facts = self._facts(planner, now)
+        self, owner: int, planner: Planner, slots: int, now: Instant, ready: int | None, may_look_first: bool
+    ) -> Claim:
+        facts = self._facts(planner, now, ready)
         plan = planner.plan(slots, facts)
-        left, total = dict(plan.per_queue), min(plan.total, slots)
-        rows, is_cut = self._candidates(planner, left, total)
-        taken, parked = list[Row](), list[Row]()
+        total = min(plan.total, slots)
+        rows, is_cut = self._candidates(planner, plan, total)
+        claim = Claim()
+        if may_look_first and plan.ready == 0 and all(row.new.queue in planner.rated for row in rows):
+            # Nothing can be begun, so nothing is written: what nobody here can run is parked some other time.
+            claim.held_back = [row for row in rows if row.is_due]
+            return claim
+        left = dict(plan.per_queue)
         for row in rows:
-            if len(taken) == total:
+            if len(claim.taken) == total:
                 break
-            refusal = planner.refusal(row.new.name)
+            queue, refusal = row.new.queue, planner.refusal(row.new.name)
             if refusal is not None:
                 row.blocked_reason = refusal
-                parked.append(row)
-            elif left[row.new.queue] > 0:
-                left[row.new.queue] -= 1
-                taken.append(row)
-        for row in taken:
+                claim.parked.append(row)
+            elif left[queue] > 0:
+                left[queue] -= 1
+                # A token is charged at claim. So none is for a job that would then wait for a worker, or a rate
+                # would hold over claims and not over starts.
+                is_late = plan.ready is not None and len(claim.taken) >= plan.ready
+                (claim.held_back if is_late and queue in planner.rated else claim.taken).append(row)
+        self._start(claim.taken, owner, now)
+        for queue, bucket in planner.charge(facts, tally(row.new.queue for row in claim.taken)).items():
+            self._buckets[queue] = bucket
+            self._is_paused.setdefault(queue, False)
+        # With `ready` told, what the limits leave is known to be all: the next token or end of a job gives more.
+        is_all = bool(claim.taken) and len(claim.taken) == total and (plan.ready is None or total == slots)
+        claim.has_more = is_all or bool(claim.parked and (is_cut or len(claim.taken) == total))
+        return claim
+
+    def _start(self, rows: Iterable[Row], owner: int, now: Instant) -> None:
+        for row in rows:
             row.state, row.owner, row.started_at_us = JobState.RUNNING, owner, now.wall_us
             row.starts += 1
             # At claim and not at the end: a job that kills its supervisor or the host spends its attempts too.
             row.attempt += 1
             row.blocked_reason = row.progress = row.run = None
-        for queue, bucket in planner.charge(facts, tally(row.new.queue for row in taken)).items():
-            self._buckets[queue] = bucket
-            self._is_paused.setdefault(queue, False)
-        return taken, parked, bool(taken and len(taken) == total) or bool(parked and is_cut)
 
-    def _candidates(self, planner: Planner, left: Mapping[str, int], total: int) -> tuple[list[Row], bool]:
+    def _candidates(self, planner: Planner, plan: ClaimPlan, total: int) -> tuple[list[Row], bool]:
         """The rows a claim looks at, in its order, and whether it may have left some out.
 
-        From a queue that has a limit, and from each name parked in a queue, it reads no more rows than it may take,
+        From a queue that has a limit or a rate, and from each name parked in a queue, it reads no more rows than it may take,
         because there may be a million. So what stands behind a refused job there waits for the next turn.
         """
+        left = plan.per_queue
         sources = dict[tuple[str, str | None], list[Row]]()
         for row in sorted(self._rows.values(), key=lambda row: row.place):
             queue, name = row.new.queue, row.new.name
@@ -447,14 +519,15 @@ class Model:
                 sources.setdefault((queue, None), []).append(row)
             elif queue in left and row.blocked_reason is not None and planner.refusal(name) is None:
                 sources.setdefault((queue, name), []).append(row)
+        cut = {queue for queue, most in left.items() if most < total or queue in planner.rated}
         rows = list[Row]()
         for (queue, name), found in sources.items():
-            is_whole = name is None and left[queue] >= total
+            is_whole = name is None and queue not in cut
             rows += found if is_whole else found[: min(left[queue], total)]
-        is_cut = any(most < total for most in left.values()) or any(name is not None for _, name in sources)
+        is_cut = plan.ready is not None or bool(cut) or any(name is not None for _, name in sources)
         return sorted(rows, key=lambda row: row.place), is_cut
 
-    def _facts(self, planner: Planner, now: Instant) -> ClaimFacts:
+    def _facts(self, planner: Planner, now: Instant, ready: int | None = None) -> ClaimFacts:
         # Of all supervisors: limits and rates belong to the queue, whoever runs its jobs.
         running = [row.new.queue for row in self._rows.values() if row.owner is not None]
         return ClaimFacts(
@@ -462,6 +535,7 @@ class Model:
             running={queue: running.count(queue) for queue in planner.limited},
             buckets={queue: self._buckets[queue] for queue in planner.rated if queue in self._buckets},
             paused=frozenset(queue for queue, is_paused in self._is_paused.items() if is_paused),
+            ready=ready,
         )
 
     # -- how long a supervisor may sleep

@@ -75,6 +75,12 @@ class Row:
     def start(self) -> Start:
         return self.id, self.starts
 
+    @property
+    def put_off_us(self) -> int | None:
+        """When its last start ended; None: there was none, or nothing is known of it."""
+        ended = self.history[-1][0] if self.history else None
+        return ended.at_us if ended is not None and ended.starts == self.starts else None
+
 
 @dataclass(kw_only=True)
 class Letter:
