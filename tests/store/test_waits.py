@@ -120,3 +120,12 @@ def test_one_that_was_moved_or_claimed_since_it_was_looked_for_is_left_alone(
     assert desk.ledger.rebase([Rebase(job.id, run_at_us - 1, 5)]) == 0
     store.retry(job.id, now=clock.now())
     assert desk.ledger.rebase([Rebase(job.id, clock.now().wall_us, 5)]) == 0
+
+
+def test_what_is_due_at_the_moment_named_is_not_past_it(enqueue: Enqueue, desk: Desk) -> None:
+    job = enqueue()
+    desk.turn(_put_off(desk, "retry", 60))
+    due_us = desk.clock.now().wall_us + 60_000_000
+    assert desk.ledger.waits(["default"], after_us=due_us) == ([], None)
+    found, _ = desk.ledger.waits(["default"], after_us=due_us - 1)
+    assert [each.job_id for each in found] == [job.id]
