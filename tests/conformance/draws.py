@@ -106,7 +106,7 @@ PLANNERS = {
     "two queues, one rated": Admission(queues=("default", "other"), configs=_SLOWLY, known=_KNOWN),
 }
 
-planners = st.sampled_from(["everything"] * 3 + [*PLANNERS])
+planners = st.sampled_from(["everything"] * 3 + ["one queue, rated and known"] + [*PLANNERS])
 slots = st.sampled_from([4, 4, 2, 1, 0])
 ready = st.sampled_from([None, None, 4, 2, 1, 0, 0])
 """Workers that can begin a job at once."""

@@ -505,7 +505,9 @@ class Machine(RuleBasedStateMachine):
         for each in self.supervisors:
             for call in ("cancel_requests", "jobs_of", "held_by", "peers"):
                 self.both(call, each.owner, by=each)
-            self.look_at_waits(each, self.clock.now().wall_us)
+            waits = self.look_at_waits(each, self.clock.now().wall_us)
+            for wait in waits[:1]:
+                self.look_at_waits(each, wait.run_at_us)
         self.both("unknown_owners", by=self.supervisors[0])
         planner = next(self.planners)
         for call in ("outstanding", "left_behind"):

@@ -15,7 +15,7 @@ unreadable, and the caps that only keep a transaction short (1000 jobs are stage
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -508,8 +508,8 @@ class Model:
     def _candidates(self, planner: Planner, plan: ClaimPlan, total: int) -> tuple[list[Row], bool]:
         """The rows a claim looks at, in its order, and whether it may have left some out.
 
-        From a queue that has a limit or a rate, and from each name parked in a queue, it reads no more rows than it may take,
-        because there may be a million. So what stands behind a refused job there waits for the next turn.
+        From a queue that has a limit or a rate, and from each name parked in a queue, it reads no more rows than it may
+        take, because there may be a million. So what stands behind a refused job there waits for the next turn.
         """
         left = plan.per_queue
         sources = dict[tuple[str, str | None], list[Row]]()
