@@ -301,6 +301,18 @@ class Machine(RuleBasedStateMachine):
         by = self.one_that_holds_jobs(side)
         self.turn(by, self.decided(outcomes, by.held))
 
+    @step(2, side=sides)
+    def cancel_too_late(self, side: int) -> None:
+        """Of all jobs that run, one has completed when its supervisor hears of it. That request is forgotten."""
+        by = self.one_that_holds_jobs(side)
+        for job in self.jobs():
+            if job.state is JobState.RUNNING:
+                self.now("cancel", job.id)
+        self.turn(by, self.decided(["completed"], by.held))
+        for each in self.supervisors:
+            self.both("cancel_requests", each.owner, by=each)
+        self.both("forget_late_cancels", by=by)
+
     @step(3, side=sides, at=places, outcome=draws.outcomes)
     def finish_too_late(self, side: int, at: int, outcome: str) -> None:
         by = self.supervisors[side]

@@ -78,9 +78,9 @@ def test_the_model_has_no_call_that_is_not_in_the_contract() -> None:
 
 @pytest.fixture(autouse=True)
 def a_small_and_slow_world(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No time passes while a call waits for its lock, and a look at what waits takes three to come to the end of six."""
+    """No time passes while a call waits for its lock, and a look at what waits finds one job at a time."""
     monkeypatch.setattr(ledger, "boot_us", lambda: 0)
-    monkeypatch.setattr(waits, "LOOK_AT_MOST", 2)
+    monkeypatch.setattr(waits, "LOOK_AT_MOST", 1)
 
 
 def test_a_store_in_memory_answers_as_the_model_does() -> None:
