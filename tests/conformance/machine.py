@@ -304,6 +304,8 @@ class Machine(RuleBasedStateMachine):
     @step(2, side=sides)
     def cancel_too_late(self, side: int) -> None:
         """Of all jobs that run, one has completed when its supervisor hears of it. That request is forgotten."""
+        for each in self.supervisors:
+            self.turn(each, [], planner=draws.PLANNERS["everything"], slots=2, is_expected=True)
         by = self.one_that_holds_jobs(side)
         for job in self.jobs():
             if job.state is JobState.RUNNING:
