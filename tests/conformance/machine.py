@@ -244,7 +244,7 @@ class Machine(RuleBasedStateMachine):
             self.clock.advance(seconds)
 
     @step(
-        2,
+        4,
         side=sides,
         seconds=st.sampled_from([31, 5, 100, 1, 6]),
         meanwhile=st.sampled_from([None, None, "cancel", "retry"]),
@@ -457,7 +457,7 @@ class Machine(RuleBasedStateMachine):
         self.both("unregister", by.owner, by=by)
 
     @step(
-        2,
+        4,
         side=sides,
         at=places,
         is_known=st.sampled_from([False] * 5 + [True]),
