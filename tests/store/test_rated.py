@@ -99,3 +99,13 @@ def test_rated_jobs_are_among_the_first_that_are_begun_and_never_more_than_token
     assert store.counts()[JobState.PENDING] == len(jobs) - len(claimed)
     desk.close()
     store.close()
+
+
+def test_behind_refused_jobs_of_the_only_queue_there_may_be_more(enqueue: Enqueue, desk: Desk) -> None:
+    for _ in range(2):
+        enqueue("unknown", queue="rated")
+    job = enqueue("known", queue="rated")
+    planner = RatedPlanner("rated", tokens={"rated": 9}, known=frozenset({"known"}))
+    turn = desk.turn(slots=2, planner=planner)
+    assert ([*turn.claimed], sum(turn.parked.values()), turn.has_more) == ([], 2, True)
+    assert [each.id for each in desk.turn(slots=2, planner=planner).claimed] == [job.id]

@@ -139,3 +139,12 @@ def test_odd_times_of_one_wait_keep_no_other_from_beginning_anew(
     _rebase(desk)
     assert _wait_s(file_store, jobs[1], clock) == 60
     desk.close()
+
+
+def test_what_is_due_at_the_moment_named_is_not_past_it(enqueue: Enqueue, desk: Desk) -> None:
+    job = enqueue()
+    desk.turn(_put_off(desk, "retry", 60))
+    due_us = desk.clock.now().wall_us + 60_000_000
+    assert desk.ledger.waits(["default"], after_us=due_us) == ([], None)
+    found, _ = desk.ledger.waits(["default"], after_us=due_us - 1)
+    assert [each.job_id for each in found] == [job.id]

@@ -175,8 +175,9 @@ def choose(
     finally:
         for cursor in cursors:
             cursor.close()
-    # A limited queue was not read on behind those refused.
-    has_more = len(taken) >= total or len(parked) >= PARK_AT_MOST or bool(parked and is_limited)
+    # A limited queue was not read on behind those refused, not even if it is the only one.
+    is_cut = is_limited or any(kind != "due" for kind, _ in arms)
+    has_more = len(taken) >= total or len(parked) >= PARK_AT_MOST or bool(parked and is_cut)
     return Choice(taken, parked, has_more, held)
 
 

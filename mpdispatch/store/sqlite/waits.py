@@ -26,7 +26,7 @@ def find(
     first = seen.place if seen is not None else 0
     for place in range(first, len(places)):
         queue, state = places[place]
-        _, run_at_us, job_id = seen if seen is not None and place == first else (place, after_us, 0)
+        _, run_at_us, job_id = seen if seen is not None and place == first else (place, after_us + 1, 0)
         values = (queue, state.value, run_at_us, run_at_us, job_id, left)
         rows = connection.execute(QUERIES["waits"], values).fetchall()
         # A job that was never started waits for the moment its user has named; what is no time is no wait (a turn ends

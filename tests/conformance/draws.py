@@ -1,0 +1,168 @@
+"""What Hypothesis may choose from: few of everything and by name, so that choices meet often and read well."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+
+from hypothesis import strategies as st
+
+from mpdispatch.clock import SECOND_US, FakeClock
+from mpdispatch.model import (
+    Aborted,
+    Cancelled,
+    Completed,
+    ErrorInfo,
+    JobState,
+    LeaseLost,
+    NewJob,
+    Outcome,
+    Raised,
+    Registration,
+    Released,
+    RetryAsked,
+    Run,
+    Snoozed,
+    Stream,
+    TimedOut,
+    WorkerDied,
+)
+from mpdispatch.policy.admission import Admission
+from mpdispatch.store.base import DeadLetterFilter, JobFilter
+
+NAMES = ("mail", "resize", "unknown")
+QUEUES = ("default", "slow", "other")
+START_US = FakeClock().now().wall_us
+
+# ---------------------------------------------------------------- jobs
+
+
+def _json_of(size: int) -> bytes:
+    return b'{"t":"%b"}' % (b"x" * (size - 8))
+
+
+# 1024 bytes is the most that stands in a job's own row.
+PAYLOADS = (b"{}", b'{"n":1}', _json_of(1024), _json_of(1025), _json_of(3000))
+
+payloads = st.sampled_from(PAYLOADS)
+new_jobs = st.builds(
+    NewJob,
+    name=st.sampled_from(NAMES),
+    queue=st.sampled_from(QUEUES),
+    payload=payloads,
+    priority=st.sampled_from([0, 0, -1, 5]),
+    max_retries=st.sampled_from([1, 0, 0, 2]),
+    timeout_us=st.sampled_from([None, 1_500_000]),
+    trace_context=st.sampled_from([None, '{"traceparent":"00-1"}']),
+)
+keys = st.sampled_from([None, None, None, "a", "b"])
+waits_us = st.sampled_from([None, None, None, -SECOND_US, 0, 1, 5 * SECOND_US, 5 * SECOND_US + 1])
+"""From now until a new job is due; None says nothing of it."""
+
+# ---------------------------------------------------------------- supervisors
+
+WHO = Registration(
+    host="here",
+    machine_id="m-1",
+    boot_id="b-1",
+    pid=4711,
+    pid_start=99,
+    pid_namespace="pid:[1]",
+    queues=QUEUES,
+    concurrency=4,
+    app="shop:engine",
+    version="0.1.0",
+    token="t-1",
+)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What Admission reads of a queue's configuration."""
+
+    name: str
+    max_concurrency: int | None = None
+    rate_limit: float | None = None
+    rate_burst: int = 1
+
+
+_KNOWN = frozenset({"mail", "resize"})
+_FEW = (Limits("default", max_concurrency=1), Limits("slow", max_concurrency=2))
+_SLOWLY = (Limits("default", rate_limit=0.1, rate_burst=2), Limits("slow", rate_limit=1.0))
+_IN_BURSTS = (Limits("default", rate_limit=2.0, rate_burst=4), Limits("slow", rate_limit=0.5, rate_burst=2))
+PLANNERS = {
+    "everything": Admission(queues=QUEUES),
+    "known": Admission(queues=QUEUES, known=_KNOWN, app="shop:engine"),
+    "limited": Admission(queues=QUEUES, configs=_FEW),
+    "limited and known": Admission(queues=QUEUES, known=_KNOWN, app="shop:engine", configs=_FEW),
+    "rated": Admission(queues=QUEUES, configs=_SLOWLY),
+    "rated, limited and known": Admission(
+        queues=QUEUES, known=_KNOWN, configs=(*_FEW, Limits("other", rate_limit=0.1))
+    ),
+    "rated, in bursts": Admission(queues=QUEUES, configs=_IN_BURSTS),
+    "one queue, rated and known": Admission(queues=("default",), known=_KNOWN, configs=_IN_BURSTS),
+    "one queue, one name": Admission(queues=("default",), known=frozenset({"mail"})),
+    "two queues, one limited": Admission(queues=("slow", "default"), configs=_FEW[:1]),
+    "two queues, one rated": Admission(queues=("default", "other"), configs=_SLOWLY, known=_KNOWN),
+}
+
+planners = st.sampled_from(["everything"] * 3 + ["one queue, rated and known"] + [*PLANNERS])
+slots = st.sampled_from([4, 4, 2, 1, 0])
+ready = st.sampled_from([None, None, 4, 2, 1, 0, 0])
+"""Workers that can begin a job at once."""
+
+# ---------------------------------------------------------------- outcomes
+
+_RUN = Run(started_us=START_US + 7, duration_us=1500, worker_pid=31, cpu_us=800, max_rss_bytes=2**20)
+_KILLED = Run(started_us=START_US, worker_pid=32)
+_ERROR = ErrorInfo(type="ValueError", message="no such page", traceback="Traceback …")
+_LOST = ErrorInfo(type="LeaseLost", message="")
+RESCUED: dict[str, Outcome] = {
+    "lease lost": LeaseLost(run=_KILLED, error=_LOST),
+    "aborted": Aborted(run=_KILLED, error=_LOST),
+    "released": Released(),
+}
+OUTCOMES: dict[str, Outcome] = {
+    "completed": Completed(run=_RUN, result=b'{"pages":3}'),
+    "completed with null": Completed(run=_RUN, result=b"null"),
+    "completed with much": Completed(run=_RUN, result=_json_of(1025)),
+    "completed, nobody knows how fast": Completed(run=_KILLED, result=b"1"),
+    "raised": Raised(run=_RUN, error=_ERROR),
+    "raised for good": Raised(run=_RUN, error=_ERROR, is_retryable=False, exit_status=3),
+    "asked to retry": RetryAsked(run=_RUN, error=_ERROR, delay_us=None),
+    "asked to retry at once": RetryAsked(run=_RUN, error=_ERROR, delay_us=0),
+    "asked to retry in 5 s": RetryAsked(run=_RUN, error=_ERROR, delay_us=5 * SECOND_US),
+    "snoozed": Snoozed(run=_RUN, delay_us=0),
+    "snoozed for 5 s": Snoozed(run=_RUN, delay_us=5 * SECOND_US),
+    "cancelled": Cancelled(run=_RUN, error=_ERROR),
+    "cancelled before it began": Cancelled(run=None, error=_ERROR),
+    "timed out": TimedOut(run=_RUN, error=_ERROR, signal="SIGTERM"),
+    "worker died": WorkerDied(run=_KILLED, error=_ERROR, signal="SIGKILL"),
+    "worker ended": WorkerDied(run=_KILLED, error=_ERROR, exit_status=1),
+    **RESCUED,
+}
+outcomes = st.sampled_from(["completed"] * 3 + ["raised for good"] * 2 + [*OUTCOMES])
+rescues = st.sampled_from([*RESCUED])
+
+# ---------------------------------------------------------------- what is said and looked for
+
+PROGRESS = (b'{"done":1,"total":4,"message":null}', b'{"done":3,"total":4,"message":"pages"}')
+TEXTS = ("", "one line\n", "é" * 700)
+sayings = st.tuples(st.sampled_from(PROGRESS), st.sampled_from(Stream), st.sampled_from(TEXTS))
+"""What a job says of itself: its progress, and what it wrote to which stream."""
+
+# One of each at every look. They are of lengths that share no factor with the number of steps.
+JOB_FILTERS = [
+    JobFilter(state=state, queue=queue, name=name)
+    for state, queue, name in product([None, *JobState], [None, "default", "slow"], [None, "mail", "resize"])
+]
+LETTER_FILTERS = [
+    DeadLetterFilter(is_replayed=is_replayed, queue=queue, name=name, failed_before_us=before_us)
+    for before_us, is_replayed, queue, name in product(
+        [None, START_US + 5 * SECOND_US, START_US + 50 * SECOND_US],
+        [None, False, True],
+        [None, "default"],
+        [None, "mail"],
+    )
+]
+letter_filters = st.sampled_from(LETTER_FILTERS)

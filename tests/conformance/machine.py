@@ -1,0 +1,561 @@
+"""Makes the same calls to a store and to the model, and compares every answer and all there is to see.
+
+Hypothesis chooses the calls. Two supervisors work on the store. Each may crash, lose its registration to the other,
+come back, and go on with outcomes of starts that are not its own any more.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import cycle
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import msgspec
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from mpdispatch import sqlite3
+from mpdispatch.clock import SECOND_US, FakeClock
+from mpdispatch.model import (
+    ClaimedJob,
+    Job,
+    JobState,
+    NewJob,
+    Output,
+    Page,
+    PeerSupervisor,
+    Stream,
+    Transition,
+)
+from mpdispatch.policy.decide import RetryRules, decide
+from mpdispatch.policy.waits import rebased_us
+from mpdispatch.store.base import DeadLetterFilter, JobFilter, Lease, Ledger, Progress, Store, Turn
+from mpdispatch.store.waits import Rebase, Wait, WaitsSeen
+
+from . import draws
+from .answers import Refusal, answer_of, compare
+from .model import Model
+from .rows import Start
+
+__all__ = ["Machine"]
+
+T = TypeVar("T")
+Method = TypeVar("Method", bound=Callable[..., None])
+
+WAITING = (JobState.PENDING, JobState.SCHEDULED, JobState.RETRYING)
+RUNNING = (JobState.RUNNING,)
+AGAIN = (JobState.FAILED, JobState.CANCELLED)
+
+sides = st.sampled_from([0, 1])
+places = st.integers(0, 4)
+"""In a list of jobs, counted round."""
+
+
+class Step(NamedTuple):
+    """A call of a method of the machine."""
+
+    call: str
+    options: dict[str, Any]
+
+
+STEPS = list[st.SearchStrategy[Step]]()
+
+
+def step(weight: int, **options: st.SearchStrategy[Any]) -> Callable[[Method], Method]:
+    """Have a method of the machine called with such options, as often as its weight says.
+
+    Hypothesis' own `rule` has no weights, and of the rules it leaves out half in every example: most examples then
+    have no jobs, or nobody who runs them.
+    """
+
+    def register(method: Method) -> Method:
+        for _ in range(weight):
+            STEPS.append(st.builds(Step, st.just(method.__name__), st.fixed_dictionaries(options)))
+        return method
+
+    return register
+
+
+@dataclass
+class Supervisor:
+    """One of the two: its face of the store, and what it believes."""
+
+    ledger: Ledger
+    owner: int = 0
+    held: list[ClaimedJob] = field(default_factory=list)
+    """The jobs it claimed and has not ended."""
+    seen: list[PeerSupervisor] = field(default_factory=list)
+    """Its peers when it last looked."""
+
+
+class Machine(RuleBasedStateMachine):
+    def __init__(self, store: Store, path: Path | None = None) -> None:
+        """`path` is that of the file the store is in."""
+        super().__init__()
+        self.store, self.model, self.clock = store, Model(), FakeClock()
+        self.app = None if path is None else sqlite3.module.connect(path, isolation_level=None)
+        """The connection of an application that keeps its jobs in its own transactions."""
+        self.is_set_back = False
+        self.last_id = 0
+        self.past: list[ClaimedJob] = []
+        """Starts that ended, or that were lost with their supervisor; the newest first."""
+        self.job_filters, self.letter_filters = cycle(draws.JOB_FILTERS), cycle(draws.LETTER_FILTERS)
+        self.planners = cycle(draws.PLANNERS.values())
+        self.supervisors = [Supervisor(store.ledger()), Supervisor(store.ledger())]
+        for each in self.supervisors:
+            self.join(each)
+
+    # ---------------------------------------------------------------- both at once
+
+    def both(self, call: str, *args: Any, by: Supervisor | None = None, **options: Any) -> Any:
+        """The answer of the store, which must be the model's; None if both refuse for the same reason."""
+        face = self.store if by is None else by.ledger
+        found = answer_of(getattr(face, call), *args, **options)
+        compare(call, found, answer_of(getattr(self.model, call), *args, **options))
+        if isinstance(found, Job):
+            self.last_id = max(self.last_id, found.id)
+        return None if isinstance(found, Refusal) else found
+
+    def now(self, call: str, *args: Any, **options: Any) -> Any:
+        return self.both(call, *args, now=self.clock.now(), **options)
+
+    def jobs(self) -> list[Job]:
+        """The newest first."""
+        return self.model.list_jobs(JobFilter(), limit=1000, cursor=None).items
+
+    def one_of(self, states: Sequence[JobState], at: int) -> int:
+        """The id of a job in one of these states; 0 if there is none."""
+        return _nth([job.id for job in self.jobs() if job.state in states] or [0], at)
+
+    # ---------------------------------------------------------------- clients
+
+    @initialize(jobs=st.lists(st.tuples(draws.new_jobs, draws.keys, draws.waits_us), min_size=1, max_size=5))
+    def begin(self, jobs: list[tuple[NewJob, str | None, int | None]]) -> None:
+        for job, key, wait_us in jobs:
+            self.enqueue(job, key, wait_us)
+
+    @step(3, job=draws.new_jobs, key=draws.keys, wait_us=draws.waits_us)
+    def enqueue(self, job: NewJob, key: str | None, wait_us: int | None) -> None:
+        self.now("enqueue", self.due(job, wait_us, idempotency_key=key))
+
+    def due(self, job: NewJob, wait_us: int | None, **more: Any) -> NewJob:
+        run_at_us = None if wait_us is None else self.clock.now().wall_us + wait_us
+        return msgspec.structs.replace(job, run_at_us=run_at_us, **more)
+
+    @step(
+        1,
+        job=draws.new_jobs,
+        wait_us=draws.waits_us,
+        payloads=st.lists(draws.payloads, max_size=4),
+        batch_id=st.sampled_from([None, None, 1, 2]),
+        key=st.sampled_from([*[None] * 7, "a"]),
+    )
+    def enqueue_many(
+        self, job: NewJob, wait_us: int | None, payloads: list[bytes], batch_id: int | None, key: str | None
+    ) -> None:
+        template = self.due(job, wait_us, idempotency_key=key)
+        ids = self.now("enqueue_many", template, payloads, batch_id=batch_id)
+        self.last_id = max(self.last_id, *ids) if ids else self.last_id
+
+    @step(1, job=draws.new_jobs, key=draws.keys, is_committed=st.booleans())
+    def enqueue_in_a_transaction_of_the_app(self, job: NewJob, key: str | None, is_committed: bool) -> None:
+        """The job is kept by the commit of the app, and gone with its rollback."""
+        if self.app is None:
+            return
+        new, now, before = self.due(job, None, idempotency_key=key), self.clock.now(), copy.deepcopy(self.model)
+        self.app.execute("BEGIN IMMEDIATE")
+        found = answer_of(self.store.enqueue, new, now=now, connection=self.app)
+        self.app.execute("COMMIT" if is_committed else "ROLLBACK")
+        compare("enqueue", found, answer_of(self.model.enqueue, new, now=now))
+        if is_committed:
+            self.last_id = max(self.last_id, found.id)
+        else:
+            self.model = before
+
+    @step(1, at=places)
+    def enqueue_in_place_of(self, at: int) -> None:
+        """Enqueue the new job of an ended one, unless it has one: a caller who does not know asks `retry`."""
+        old = self.one_of(AGAIN, at)
+        if old and all(job.retried_from != old for job in self.jobs()):
+            self.now("enqueue", NewJob(name="mail", payload=b"{}", retried_from=old))
+
+    @step(3, at=places, states=st.sampled_from([RUNNING, RUNNING, WAITING, (*JobState,)]))
+    def cancel(self, at: int, states: tuple[JobState, ...]) -> None:
+        self.now("cancel", self.one_of(states, at))
+
+    @step(
+        3,
+        at=places,
+        what=st.sampled_from(
+            [
+                *[("replay", (JobState.FAILED,)), ("retry", AGAIN)] * 2,
+                *[("retry", WAITING), ("retry", (*JobState,)), ("replay", (*JobState,))],
+            ]
+        ),
+    )
+    def run_again(self, at: int, what: tuple[str, tuple[JobState, ...]]) -> None:
+        call, states = what
+        self.now(call, self.one_of(states, at))
+
+    @step(1, queue=st.sampled_from(draws.QUEUES), is_paused=st.sampled_from([True, False, False]))
+    def pause(self, queue: str, is_paused: bool) -> None:
+        self.now("set_paused", queue, is_paused)
+
+    @step(1, where=draws.letter_filters)
+    def purge(self, where: DeadLetterFilter) -> None:
+        self.both("purge_dead_letters", where)
+
+    @step(
+        2,
+        age_us=st.sampled_from([-1, 0, -1, 0, 5 * SECOND_US]),
+        limit=st.sampled_from([9, 2, 1, 0]),
+        by=st.sampled_from([None, 0, 1]),
+    )
+    def prune(self, age_us: int, limit: int, by: int | None) -> None:
+        if self.is_set_back:
+            # A store may look for old jobs in the order of their ids: then it overlooks some until the time is back.
+            return
+        before_us = self.clock.now().wall_us - age_us
+        self.both("prune", before_us, limit, by=None if by is None else self.supervisors[by])
+
+    @step(1)
+    def ask_for_what_cannot_be(self) -> None:
+        for job_id in (0, -1, 2**63, self.last_id + 1):
+            for call in ("get", "state_of", "attempts", "outputs", "ahead", "dead_letter"):
+                self.both(call, job_id)
+            for call in ("cancel", "retry", "replay"):
+                self.now(call, job_id)
+        for call, where in (("list_jobs", JobFilter()), ("dead_letters", DeadLetterFilter())):
+            self.both(call, where, limit=0, cursor=None)
+            self.both(call, where, limit=2, cursor="no cursor")
+
+    # ---------------------------------------------------------------- time
+
+    @step(2, seconds=st.sampled_from([5, 1, 0.000_001, 31, 100]), jump=st.sampled_from([0, 0, 0, 1, -1]))
+    def wait(self, seconds: float, jump: int) -> None:
+        """Let time pass, or set the wall clock forward or back."""
+        self.is_set_back |= jump < 0
+        if jump:
+            self.clock.jump_wall(jump * seconds)
+        else:
+            self.clock.advance(seconds)
+
+    @step(
+        4,
+        side=sides,
+        seconds=st.sampled_from([31, 5, 100, 1, 6]),
+        meanwhile=st.sampled_from([None, None, "cancel", "retry"]),
+    )
+    def find_the_clock_set_back(self, side: int, seconds: int, meanwhile: str | None) -> None:
+        """Set the wall clock back, and have a supervisor see to it that what was put off waits no longer for that."""
+        self.is_set_back = True
+        self.clock.jump_wall(-seconds)
+        by = self.supervisors[side]
+        changes = self.rebased(by)
+        if meanwhile is not None and changes:
+            self.now(meanwhile, changes[0].job_id)
+        for _ in range(2):
+            self.both("rebase", changes, by=by)
+        assert not self.rebased(by), "to look again changes nothing"
+
+    def rebased(self, by: Supervisor) -> list[Rebase]:
+        """What that supervisor would change."""
+        now_us = self.clock.now().wall_us
+        due = [
+            (each, rebased_us(each.run_at_us, each.put_off_us, now_us=now_us))
+            for each in self.look_at_waits(by, now_us)
+        ]
+        return [Rebase(each.job_id, each.run_at_us, due_us) for each, due_us in due if due_us != each.run_at_us]
+
+    def look_at_waits(self, by: Supervisor, after_us: int) -> list[Wait]:
+        # How many a look finds is left open, and each store's `seen` is its own.
+        found, seen = list[Wait](), list[WaitsSeen | None]()
+        while None not in seen[-1:]:
+            some, until = by.ledger.waits(draws.QUEUES, after_us=after_us, seen=seen[-1] if seen else None)
+            assert until not in seen, "each look comes further"
+            found += some
+            seen.append(until)
+        compare("waits", found, self.model.waits(draws.QUEUES, after_us=after_us)[0])
+        return found
+
+    # ---------------------------------------------------------------- a supervisor at work
+
+    @step(
+        5,
+        side=sides,
+        planner=draws.planners,
+        slots=draws.slots,
+        ready=draws.ready,
+        is_expected=st.booleans(),
+    )
+    def claim(self, side: int, planner: str, slots: int, ready: int | None, is_expected: bool) -> None:
+        by = self.supervisors[side]
+        self.turn(by, [], planner=draws.PLANNERS[planner], slots=slots, ready=ready, is_expected=is_expected)
+
+    @step(4, side=sides, outcomes=st.lists(draws.outcomes, min_size=1, max_size=4))
+    def finish(self, side: int, outcomes: list[str]) -> None:
+        """The jobs it holds, the longest held first."""
+        by = self.one_that_holds_jobs(side)
+        self.turn(by, self.decided(outcomes, by.held))
+
+    @step(2, side=sides)
+    def cancel_too_late(self, side: int) -> None:
+        """Of all jobs that run, one has completed when its supervisor hears of it. That request is forgotten."""
+        for each in self.supervisors:
+            self.turn(each, [], planner=draws.PLANNERS["everything"], slots=2, is_expected=True)
+        by = self.one_that_holds_jobs(side)
+        for job in self.jobs():
+            if job.state is JobState.RUNNING:
+                self.now("cancel", job.id)
+        self.turn(by, self.decided(["completed"], by.held))
+        for each in self.supervisors:
+            self.both("cancel_requests", each.owner, by=each)
+        self.both("forget_late_cancels", by=by)
+
+    @step(3, side=sides, at=places, outcome=draws.outcomes)
+    def finish_too_late(self, side: int, at: int, outcome: str) -> None:
+        by = self.supervisors[side]
+        strangers = self.starts_that_are_not_of(by)[:5]
+        self.turn(by, self.decided([outcome], [_nth(strangers, at)] if strangers else []))
+
+    @step(
+        4,
+        side=sides,
+        outcomes=st.lists(draws.outcomes, max_size=3),
+        late=st.lists(draws.outcomes, max_size=2),
+        said=st.lists(draws.sayings, max_size=3),
+        planner=draws.planners,
+        slots=draws.slots,
+        ready=draws.ready,
+        is_twice=st.sampled_from([False, False, False, True]),
+    )
+    def do_all_in_one_turn(
+        self,
+        side: int,
+        outcomes: list[str],
+        late: list[str],
+        said: list[tuple[bytes, Stream, str]],
+        planner: str,
+        slots: int,
+        ready: int | None,
+        is_twice: bool,
+    ) -> None:
+        """Outcomes of the jobs it holds and of starts that are not its own (any more), reports of both, a claim."""
+        by = self.one_that_holds_jobs(side)
+        strangers = self.starts_that_are_not_of(by)
+        transitions = [*self.decided(late, strangers), *self.decided(outcomes, by.held)]
+        progress, outputs = list[Progress](), list[Output]()
+        for job, (data, stream, text) in zip([*strangers[:1], *by.held], said, strict=False):
+            start = {"job_id": job.id, "starts": job.starts}
+            progress.append(Progress(**start, data=data))
+            outputs.append(Output(**start, stream=stream, text=text, written=len(text) + 1))
+        self.turn(
+            by,
+            transitions * (2 if is_twice else 1),
+            planner=draws.PLANNERS[planner],
+            slots=slots,
+            ready=ready,
+            progress=progress,
+            outputs=outputs,
+        )
+
+    def one_that_holds_jobs(self, side: int) -> Supervisor:
+        """The one on this side, unless only the other has any."""
+        by, other = self.supervisors[side], self.supervisors[1 - side]
+        return other if other.held and not by.held else by
+
+    def starts_that_are_not_of(self, by: Supervisor) -> list[ClaimedJob]:
+        """Those of the other one, and those that are over: first of the jobs that run again, where they do most harm."""
+        held = [job for each in self.supervisors if each is not by for job in each.held]
+        running = {job.id for job in self.jobs() if job.state is JobState.RUNNING}
+        return [*held[-1:], *sorted(self.past, key=lambda job: job.id not in running)]
+
+    def decided(self, outcomes: Iterable[str], jobs: Iterable[ClaimedJob]) -> list[Transition]:
+        """One transition each, as far as there are jobs."""
+        now_us = self.clock.now().wall_us
+        return [
+            decide(job, draws.OUTCOMES[name], RetryRules(), now_us=now_us, jitter=0.5)
+            for job, name in zip(jobs, outcomes, strict=False)
+        ]
+
+    def turn(self, by: Supervisor, transitions: Sequence[Transition], **options: Any) -> None:
+        turn: Turn | None = self.now("turn", by.owner, transitions, by=by, **options)
+        if turn is None:
+            self.join(by)
+            return
+        ended = {(each.job_id, each.starts) for each in transitions}
+        self.past = [*(job for job in by.held if _start(job) in ended), *self.past]
+        by.held = [job for job in by.held if _start(job) not in ended] + list(turn.claimed)
+
+    # ---------------------------------------------------------------- a supervisor's life
+
+    def join(self, by: Supervisor) -> None:
+        """Register, for the first time or anew. What it held is not its own any more, but it may still try."""
+        self.past = [*by.held, *self.past]
+        by.held, by.seen = [], []
+        by.owner = self.now("register", draws.WHO, self.lease(), by=by)
+
+    def lease(self) -> Lease:
+        now = self.clock.now()
+        return Lease(now.wall_us + 30 * SECOND_US, now.boot_us + 30 * SECOND_US)
+
+    @step(1, side=sides)
+    def renew(self, side: int) -> None:
+        self.now("renew", self.supervisors[side].owner, self.lease(), by=self.supervisors[side])
+
+    @step(1, side=sides)
+    def look_at_peers(self, side: int) -> None:
+        self.supervisors[side].seen = self.both(
+            "peers", self.supervisors[side].owner, by=self.supervisors[side]
+        )
+
+    @step(1, side=sides)
+    def crash(self, side: int) -> None:
+        """Another process takes its place. Its registration stays, and so do the jobs it ran."""
+        self.supervisors[side].ledger.close()
+        self.supervisors[side].ledger = self.store.ledger()
+        self.join(self.supervisors[side])
+
+    @step(
+        3,
+        side=sides,
+        of_whom=st.sampled_from(["crashed", "crashed", "living"]),
+        looks_again=st.sampled_from([True, True, False]),
+        is_renewed_meanwhile=st.booleans(),
+        leaves_one=st.sampled_from([False, False, True]),
+        outcomes=st.lists(draws.rescues, min_size=1, max_size=3),
+    )
+    def take_over(
+        self,
+        side: int,
+        of_whom: str,
+        looks_again: bool,
+        is_renewed_meanwhile: bool,
+        leaves_one: bool,
+        outcomes: list[str],
+    ) -> None:
+        by, other = self.supervisors[side], self.supervisors[1 - side]
+        if looks_again:
+            self.look_at_peers(side)
+        peers = [each for each in by.seen if (each.id == other.owner) is (of_whom == "living")]
+        if not peers:
+            return
+        jobs: list[ClaimedJob] = self.both("jobs_of", peers[0].id, by=by)
+        transitions = self.decided(cycle(outcomes), jobs)[int(leaves_one) :]
+        if of_whom == "living" and is_renewed_meanwhile:
+            self.clock.advance(1)
+            self.renew(1 - side)
+        self.now("take_over", peers[0], transitions, by=by)
+
+    @step(2, side=sides)
+    def be_struck_off(self, side: int) -> None:
+        """As if somebody deleted its registration: the jobs it runs have an owner that nobody knows."""
+        by = self.one_that_holds_jobs(side)
+        self.both("unregister", by.owner, by=by)
+
+    @step(
+        4,
+        side=sides,
+        at=places,
+        is_known=st.sampled_from([False] * 5 + [True]),
+        leaves_one=st.sampled_from([False, False, True]),
+        outcomes=st.lists(draws.rescues, min_size=1, max_size=3),
+    )
+    def take_over_of_nobody(
+        self, side: int, at: int, is_known: bool, leaves_one: bool, outcomes: list[str]
+    ) -> None:
+        """Of an owner that is not registered; or of one that is, or of one that has nothing."""
+        by = self.supervisors[side]
+        unknown = self.both("unknown_owners", by=by)
+        owner = _nth(unknown, at) if unknown and not is_known else self.supervisors[1 - side].owner
+        jobs: list[ClaimedJob] = self.both("jobs_of", owner, by=by)
+        self.now("take_over", owner, self.decided(cycle(outcomes), jobs)[int(leaves_one) :], by=by)
+
+    @step(1, side=sides)
+    def leave(self, side: int) -> None:
+        """Give back what it holds and go; only if that is all it owns, as the contract has it."""
+        by = self.supervisors[side]
+        self.turn(by, self.decided(cycle(["released"]), by.held))
+        if not self.both("jobs_of", by.owner, by=by):
+            self.both("unregister", by.owner, by=by)
+
+    @step(1, side=sides)
+    def look_after_the_store(self, side: int) -> None:
+        """What may change nothing that can be seen, and connections opened anew."""
+        by = self.supervisors[side]
+        ledger = by.ledger
+        self.both("forget_late_cancels", by=by)
+        ledger.set_aside(by.owner, [job.id for job in self.jobs()], now=self.clock.now())
+        ledger.look_beside(by.owner)
+        ledger.housekeep()
+        ledger.sync()
+        ledger.verify()
+        self.store.wake()
+        ledger.drain_wake()
+        ledger.close()
+        self.supervisors[side].ledger = self.store.ledger()
+        self.store.close_all()
+
+    # ---------------------------------------------------------------- all there is to see
+
+    @invariant()
+    def all_there_is_to_see_is_the_same(self) -> None:
+        self.both("list_jobs", JobFilter(), limit=1000, cursor=None)
+        self.page_through("list_jobs", next(self.job_filters))
+        self.page_through("dead_letters", next(self.letter_filters))
+        for call in ("counts", "queue_stats", "supervisors", "dead_letter_count"):
+            self.both(call)
+        parked = self.both("parked")
+        assert [*parked.values()] == sorted(parked.values(), reverse=True), "the commonest reason first"
+        for job_id in range(1, self.last_id + 1):
+            for call in ("get", "state_of", "attempts", "outputs", "ahead", "dead_letter"):
+                self.both(call, job_id)
+        for queue in draws.QUEUES:
+            self.both("bucket", queue)
+            self.both("dead_letter_count", queue)
+        for each in self.supervisors:
+            for call in ("cancel_requests", "jobs_of", "held_by", "peers"):
+                self.both(call, each.owner, by=each)
+            waits = self.look_at_waits(each, self.clock.now().wall_us)
+            for wait in waits[:1]:
+                self.look_at_waits(each, wait.run_at_us)
+        self.both("unknown_owners", by=self.supervisors[0])
+        planner = next(self.planners)
+        for call in ("outstanding", "left_behind"):
+            self.both(call, planner, by=self.supervisors[0])
+
+    def page_through(self, call: str, where: JobFilter | DeadLetterFilter) -> None:
+        # A cursor is its store's own: each gets back what it gave.
+        cursors: list[str | None] = [None, None]
+        while True:
+            pages = [
+                answer_of(getattr(each, call), where, limit=2, cursor=cursor)
+                for each, cursor in zip((self.store, self.model), cursors, strict=True)
+            ]
+            compare(call, *pages)
+            cursors = [page.next_cursor if isinstance(page, Page) else None for page in pages]
+            if None in cursors:
+                return
+
+    def teardown(self) -> None:
+        for each in self.supervisors:
+            each.ledger.close()
+        self.store.close_all()
+        if self.app is not None:
+            self.app.close()
+
+    @rule(step=st.one_of(STEPS))
+    def do(self, step: Step) -> None:
+        getattr(self, step.call)(**step.options)
+
+
+def _start(job: ClaimedJob) -> Start:
+    return job.id, job.starts
+
+
+def _nth(items: Sequence[T], at: int) -> T:
+    """Counted round."""
+    return items[at % len(items)]

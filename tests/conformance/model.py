@@ -1,0 +1,595 @@
+"""The rules of a store, over dicts and lists: the specification that every store is compared with.
+
+                  ┌─────────── cancelled (by request) ◀──────────┐
+    enqueue ─▶ scheduled ──stage──▶ pending ──claim──▶ running ──┼─▶ completed ──▶ pruned
+               retrying ──stage──▶   │  ▲               │        ├─▶ cancelled ──▶ pruned
+                  ▲                park known           │        └─▶ failed, with a dead letter
+                  │                  ▼  │               │                │ replayed or purged ──▶ pruned
+                  │                blocked              │
+                  └─── an outcome that runs it again ◀──┘
+
+A `Model` has the methods of both faces of `mpdispatch.store.base`, with the same names, arguments and answers. It
+leaves out what is no rule about jobs: opening, durability, locks, wake-ups, checkpoints, rows that somebody else made
+unreadable, and the caps that only keep a transaction short (1000 jobs are staged, parked or counted at once).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+
+from mpdispatch.clock import Instant
+from mpdispatch.errors import (
+    DeadLetterNotFoundError,
+    InvalidStateError,
+    JobNotFoundError,
+    LeaseLostError,
+    UsageError,
+)
+from mpdispatch.model import (
+    Attempt,
+    ClaimedJob,
+    ClaimFacts,
+    ClaimPlan,
+    DeadLetter,
+    Job,
+    JobState,
+    NewJob,
+    Output,
+    Page,
+    PeerSupervisor,
+    Planner,
+    Registration,
+    Transition,
+)
+from mpdispatch.store.base import (
+    DeadLetterFilter,
+    HeldJob,
+    JobFilter,
+    Lease,
+    LeftBehind,
+    Progress,
+    QueueStats,
+    Renewal,
+    Turn,
+)
+from mpdispatch.store.waits import Rebase, Wait, WaitsSeen
+
+from .rows import Letter, Row, Start, attempts_of, claimed_job_of, job_of, letter_of, page_of, tally
+
+__all__ = ["Model"]
+
+LATER = (JobState.SCHEDULED, JobState.RETRYING)
+
+
+@dataclass
+class Claim:
+    """What a claim did."""
+
+    taken: list[Row] = field(default_factory=list)
+    parked: list[Row] = field(default_factory=list)
+    held_back: list[Row] = field(default_factory=list)
+    """Of rate-limited queues: they have a token, and want for nothing but a worker that is ready."""
+    has_more: bool = False
+
+
+class Model:
+    def __init__(self) -> None:
+        self._rows: dict[int, Row] = {}
+        self._last_id = self._last_letter = self._last_owner = 0
+        self._letters: dict[int, Letter] = {}
+        """By the id of the job."""
+        self._is_paused: dict[str, bool] = {}
+        """By queue, for those somebody paused, resumed or took a token from."""
+        self._buckets: dict[str, int] = {}
+        self._supervisors: dict[int, PeerSupervisor] = {}
+
+    # ------------------------------------------------------------------------------------ enqueue
+
+    def enqueue(self, job: NewJob, *, now: Instant) -> Job:
+        # A key belongs to one job of this name until that job is pruned, whether it has ended or not.
+        key = (job.name, job.idempotency_key)
+        older = self._first(lambda row: (row.new.name, row.new.idempotency_key) == key)
+        if job.idempotency_key is not None and older is not None:
+            return self._job(older, created=False)
+        # An enqueue does not look whether the queue is paused; `get` does.
+        return msgspec.structs.replace(self._job(self._insert(job, now)), blocked_reason=None)
+
+    def enqueue_many(
+        self, template: NewJob, payloads: Sequence[bytes], *, now: Instant, batch_id: int | None = None
+    ) -> range:
+        if template.idempotency_key is not None:
+            raise UsageError("many jobs cannot have one idempotency key")
+        if not payloads:
+            return range(0)
+        first = self._last_id + 1
+        for payload in payloads:
+            new = msgspec.structs.replace(template, payload=payload, retried_from=None)
+            self._insert(new, now, batch_id=first if batch_id is None else batch_id)
+        return range(first, self._last_id + 1)
+
+    def _insert(self, new: NewJob, now: Instant, *, batch_id: int | None = None) -> Row:
+        run_at_us = now.wall_us if new.run_at_us is None else new.run_at_us
+        # An id is never used again, even if its job was pruned.
+        self._last_id += 1
+        row = Row(
+            id=self._last_id,
+            new=new,
+            batch_id=batch_id,
+            state=JobState.PENDING if run_at_us <= now.wall_us else JobState.SCHEDULED,
+            run_at_us=run_at_us,
+            created_at_us=now.wall_us,
+        )
+        self._rows[row.id] = row
+        return row
+
+    # ------------------------------------------------------------------------------------ what people do
+
+    def cancel(self, job_id: int, *, now: Instant) -> Job:
+        row = self._row(job_id)
+        if row.state.is_terminal:
+            raise InvalidStateError(job_id, row.state, "only a job that has not ended can be cancelled")
+        if row.state is JobState.RUNNING:
+            row.is_cancel_requested = True  # only its supervisor can end it
+        else:
+            row.state, row.completed_at_us, row.blocked_reason = JobState.CANCELLED, now.wall_us, None
+        return self._job(row)
+
+    def retry(self, job_id: int, *, now: Instant) -> Job:
+        row = self._rows.get(job_id)
+        if row is not None and row.state in LATER:
+            row.state, row.run_at_us = JobState.PENDING, now.wall_us
+            return self._job(row)
+        job = self._enqueue_again(job_id, now)
+        if job is None:
+            raise InvalidStateError(job_id, self.state_of(job_id), "it is pending, running or completed")
+        return job
+
+    def replay(self, job_id: int, *, now: Instant) -> Job:
+        self.dead_letter(job_id)
+        job = self._enqueue_again(job_id, now)
+        assert job is not None, "a job with a dead letter has failed"
+        return job
+
+    def _enqueue_again(self, job_id: int, now: Instant) -> Job | None:
+        """A new job like this ended one, once: later calls give that job, even if the old one is pruned by then."""
+        before = self._first(lambda row: row.new.retried_from == job_id)
+        if before is not None:
+            return self._job(before, created=False)
+        old = self._rows.get(job_id)
+        if old is None or old.state not in (JobState.FAILED, JobState.CANCELLED):
+            return None
+        # The idempotency key and the batch stay with the old job: a key names one job, a batch counts it once.
+        new = msgspec.structs.replace(old.new, run_at_us=None, idempotency_key=None, retried_from=job_id)
+        made = self._insert(new, now)
+        letter = self._letters.get(job_id)
+        if letter is not None and not letter.is_replayed:
+            letter.replayed_at_us, letter.replayed_as = now.wall_us, made.id
+        return self._job(made)
+
+    def set_paused(self, queue: str, paused: bool, *, now: Instant) -> None:
+        # Nothing of a paused queue is claimed; what runs goes on.
+        self._is_paused[queue] = paused
+
+    def prune(self, before_us: int, limit: int) -> int:
+        """Removes all that is kept of a job, so its idempotency key is free. A failed job stays while its dead letter
+        is neither replayed nor purged."""
+
+        def is_old(row: Row) -> bool:
+            letter = self._letters.get(row.id)
+            is_dealt_with = letter is None or letter.is_replayed
+            return row.completed_at_us is not None and row.completed_at_us < before_us and is_dealt_with
+
+        states = (JobState.COMPLETED, JobState.CANCELLED, JobState.FAILED)
+        old = [row for state in states for row in self._rows.values() if row.state is state and is_old(row)]
+        for row in old[:limit]:
+            del self._rows[row.id]
+            self._letters.pop(row.id, None)
+        return len(old[:limit])
+
+    # ------------------------------------------------------------------------------------ dead letters
+
+    def dead_letter(self, job_id: int) -> DeadLetter:
+        letter = self._letters.get(job_id)
+        if letter is None:
+            raise DeadLetterNotFoundError(job_id)
+        return letter_of(letter, self._job(letter.row))
+
+    def dead_letters(self, where: DeadLetterFilter, *, limit: int, cursor: str | None) -> Page[DeadLetter]:
+        found = reversed(self._matching(where))
+        return page_of([(each.number, self.dead_letter(each.row.id)) for each in found], limit, cursor)
+
+    def dead_letter_count(self, queue: str | None = None) -> int:
+        return len(self._matching(DeadLetterFilter(queue=queue, is_replayed=False)))
+
+    def purge_dead_letters(self, where: DeadLetterFilter) -> int:
+        # Their jobs stay, as failed; now they may be pruned.
+        purged = self._matching(where)
+        for letter in purged:
+            del self._letters[letter.row.id]
+        return len(purged)
+
+    def _matching(self, where: DeadLetterFilter) -> list[Letter]:
+        return [
+            each
+            for each in self._letters.values()
+            if where.queue in (None, each.row.new.queue)
+            and where.name in (None, each.row.new.name)
+            and where.is_replayed in (None, each.is_replayed)
+            and (where.failed_before_us is None or each.failed_at_us < where.failed_before_us)
+        ]
+
+    # ------------------------------------------------------------------------------------ reading
+
+    def get(self, job_id: int) -> Job:
+        return self._job(self._row(job_id))
+
+    def state_of(self, job_id: int) -> JobState:
+        return self._row(job_id).state
+
+    def attempts(self, job_id: int) -> list[Attempt]:
+        return attempts_of(self._row(job_id))
+
+    def outputs(self, job_id: int) -> list[Output]:
+        return [output for _, output in sorted(self._row(job_id).outputs.items())]
+
+    def list_jobs(self, where: JobFilter, *, limit: int, cursor: str | None) -> Page[Job]:
+        found = (
+            row
+            for row in reversed(self._rows.values())
+            if where.state in (None, row.state)
+            and where.queue in (None, row.new.queue)
+            and where.name in (None, row.new.name)
+        )
+        return page_of([(row.id, self._job(row)) for row in found], limit, cursor)
+
+    def counts(self) -> dict[JobState, int]:
+        return {state: self._count(lambda row, state=state: row.state is state) for state in JobState}
+
+    def queue_stats(self) -> list[QueueStats]:
+        def jobs(queue: str) -> dict[str, int]:
+            states = [row.state for row in self._rows.values() if row.new.queue == queue]
+            return {str(state): states.count(state) for state in JobState}
+
+        queues = sorted({*self._is_paused, *(row.new.queue for row in self._rows.values())})
+        return [
+            QueueStats(name=each, is_paused=self._is_paused.get(each, False), jobs=jobs(each))
+            for each in queues
+        ]
+
+    def parked(self) -> dict[str, int]:
+        return tally(row.blocked_reason for row in self._rows.values())
+
+    def ahead(self, job_id: int) -> int:
+        row = self._rows.get(job_id)
+        if row is None or not row.is_due:
+            return 0
+        return self._count(
+            lambda each: each.is_due and each.new.queue == row.new.queue and each.place < row.place
+        )
+
+    def bucket(self, queue: str) -> int | None:
+        return self._buckets.get(queue)
+
+    # ------------------------------------------------------------------------------------ supervisors
+
+    def register(self, who: Registration, lease: Lease, *, now: Instant) -> int:
+        # A new id each time: one that lost its registration can never write under it again.
+        self._last_owner += 1
+        self._supervisors[self._last_owner] = PeerSupervisor(
+            **msgspec.structs.asdict(who),
+            id=self._last_owner,
+            started_us=now.wall_us,
+            heartbeat_us=now.wall_us,
+            lease_until_us=lease.until_us,
+            lease_until_boot_us=lease.until_boot_us,
+        )
+        return self._last_owner
+
+    def unregister(self, owner: int) -> None:
+        self._supervisors.pop(owner, None)
+
+    def renew(self, owner: int, lease: Lease, *, now: Instant) -> Renewal:
+        # Even after its time: a lease ends when somebody takes over. Until then nobody else has touched its jobs.
+        self._supervisors[owner] = msgspec.structs.replace(
+            self._registered(owner),
+            heartbeat_us=now.wall_us,
+            lease_until_us=lease.until_us,
+            lease_until_boot_us=lease.until_boot_us,
+        )
+        return Renewal(owned=tuple(row.start for row in self._owned(owner)))
+
+    def supervisors(self) -> list[PeerSupervisor]:
+        return list(self._supervisors.values())
+
+    def peers(self, owner: int) -> list[PeerSupervisor]:
+        return [each for each in self._supervisors.values() if each.id != owner]
+
+    def cancel_requests(self, owner: int) -> list[Start]:
+        return [row.start for row in self._owned(owner) if row.is_cancel_requested]
+
+    def forget_late_cancels(self) -> bool:
+        # A request to cancel a job that has ended meanwhile is none: nobody sees whether it is kept.
+        return False
+
+    def jobs_of(self, owner: int) -> list[ClaimedJob]:
+        return [claimed_job_of(row) for row in self._owned(owner)]
+
+    def held_by(self, owner: int) -> list[HeldJob]:
+        return [HeldJob(row.id, row.starts, row.new.name) for row in self._owned(owner)]
+
+    def unknown_owners(self) -> list[int]:
+        # Their jobs stay as they are until somebody takes over. Only a registered one may write to a job in a turn.
+        owners = {row.owner for row in self._rows.values() if row.owner is not None}
+        return sorted(owners - self._supervisors.keys())
+
+    def take_over(self, dead: PeerSupervisor | int, transitions: Sequence[Transition], *, now: Instant) -> bool:
+        """All or nothing: refused if it has renewed since `dead` was read, or if one of its jobs would be left over.
+
+        `dead` as a number: of one that is not registered and has jobs.
+        """
+        if isinstance(dead, int):
+            owner, is_as_seen = dead, dead in self.unknown_owners()
+        else:
+            owner, is_as_seen = dead.id, self._supervisors.get(dead.id) == dead
+        covered = {(each.job_id, each.starts) for each in transitions}
+        if not is_as_seen or not covered.issuperset(row.start for row in self._owned(owner)):
+            return False
+        self._record(owner, transitions)
+        self.unregister(owner)
+        return True
+
+    def _registered(self, owner: int) -> PeerSupervisor:
+        if owner not in self._supervisors:
+            raise LeaseLostError(owner)
+        return self._supervisors[owner]
+
+    def _owned(self, owner: int) -> list[Row]:
+        return [row for row in self._rows.values() if row.owner == owner]
+
+    # ------------------------------------------------------------------------------------ a clock set back
+
+    def waits(
+        self, queues: Sequence[str], *, after_us: int, seen: WaitsSeen | None = None
+    ) -> tuple[list[Wait], WaitsSeen | None]:
+        # Only of what a start has put off: whoever enqueues a job for later has named a moment and not a wait.
+        rows = (row for row in self._rows.values() if row.state in LATER and row.run_at_us > after_us)
+        found = [(row, row.put_off_us) for row in rows if row.new.queue in queues]
+        return [Wait(row.id, row.run_at_us, us) for row, us in found if us is not None], None
+
+    def rebase(self, changes: Sequence[Rebase]) -> int:
+        changed = 0
+        for each in changes:
+            row = self._rows.get(each.job_id)
+            if row is not None and row.state in LATER and row.run_at_us == each.was_us:
+                row.run_at_us = each.run_at_us
+                changed += 1
+        return changed
+
+    # ------------------------------------------------------------------------------------ a turn
+
+    def turn(
+        self,
+        owner: int,
+        transitions: Sequence[Transition],
+        *,
+        now: Instant,
+        planner: Planner | None = None,
+        slots: int = 0,
+        ready: int | None = None,
+        progress: Sequence[Progress] = (),
+        outputs: Sequence[Output] = (),
+        is_expected: bool = False,
+    ) -> Turn:
+        """Record, then stage, then claim: what an outcome gives back may be claimed by the same turn."""
+        self._registered(owner)
+        for report in progress:
+            if (row := self._running(owner, report.job_id, report.starts)) is not None:
+                row.progress = report.data
+        for output in outputs:
+            if (row := self._running(owner, output.job_id, output.starts)) is not None:
+                row.outputs[output.starts, output.stream] = output
+        rejected, cancelled = self._record(owner, transitions)
+        is_writing = bool(transitions or progress or outputs)
+        claim = Claim()
+        next_due_us = next_token_us = None
+        if planner is not None:
+            is_any_staged = self._stage(planner, now)
+            may_look_first = not (is_writing or is_expected or is_any_staged)
+            claim = self._claim(owner, planner, slots, now, ready, may_look_first)
+            next_due_us = None if claim.has_more else self._next_due_us(planner)
+            next_token_us = self._next_token_us(planner, slots, now)
+        return Turn(
+            claimed=[claimed_job_of(row) for row in claim.taken],
+            rejected=rejected,
+            cancelled=cancelled,
+            parked=tally(row.blocked_reason for row in claim.parked),
+            has_more=claim.has_more,
+            next_due_us=next_due_us,
+            next_token_us=next_token_us,
+            held_back=tally(row.new.queue for row in claim.held_back),
+            held_from=claim.held_back[0].place if claim.held_back else None,
+            # A claim undone by a power cut is only claimed again; an outcome has to last.
+            is_synced=not claim.taken or is_writing,
+        )
+
+    def _running(self, owner: int, job_id: int, starts: int) -> Row | None:
+        """The fence: only the start that runs now, in the name of its owner, may write to a job."""
+        row = self._rows.get(job_id)
+        return row if row is not None and (row.owner, row.starts) == (owner, starts) else None
+
+    # -- record
+
+    def _record(self, owner: int, transitions: Iterable[Transition]) -> tuple[list[Start], list[Start]]:
+        """The starts whose outcomes came too late, and the starts whose jobs were cancelled instead of run again."""
+        rejected, cancelled = list[Start](), list[Start]()
+        for each in transitions:
+            row = self._running(owner, each.job_id, each.starts)
+            if row is None:
+                rejected.append((each.job_id, each.starts))
+                continue
+            # A request to cancel must not be lost when the job would run again. A job that ended keeps its outcome.
+            is_cancelled = row.is_cancel_requested and not each.state.is_terminal
+            if is_cancelled:
+                cancelled.append(row.start)
+            self._finish(row, each, JobState.CANCELLED if is_cancelled else each.state)
+        return rejected, cancelled
+
+    def _finish(self, row: Row, ended: Transition, state: JobState) -> None:
+        row.state = state
+        row.owner, row.is_cancel_requested = None, False
+        row.completed_at_us = ended.at_us if state.is_terminal else None
+        row.attempt = ended.attempt
+        row.run_at_us = row.run_at_us if ended.run_at_us is None else ended.run_at_us
+        row.run, row.result = ended.run, ended.result
+        row.last_error = ended.error or row.last_error
+        if ended.run is not None:
+            row.history.append((ended, ended.run))
+        # A start whose handler was not called leaves no trace but `starts`.
+        row.started_at_us = row.history[-1][1].started_us if row.history else None
+        if state is JobState.FAILED:
+            self._last_letter += 1
+            self._letters[row.id] = Letter(number=self._last_letter, row=row, failed_at_us=ended.at_us)
+
+    # -- stage and claim
+
+    def _stage(self, planner: Planner, now: Instant) -> bool:
+        """Whether anything was."""
+        due = [row for row in self._of(planner) if row.state in LATER and row.run_at_us <= now.wall_us]
+        for row in due:
+            row.state = JobState.PENDING
+        return bool(due)
+
+    def _claim(
+        self, owner: int, planner: Planner, slots: int, now: Instant, ready: int | None, may_look_first: bool
+    ) -> Claim:
+        facts = self._facts(planner, now, ready)
+        plan = planner.plan(slots, facts)
+        total = min(plan.total, slots)
+        rows, is_cut = self._candidates(planner, plan, total)
+        claim = Claim()
+        if may_look_first and plan.ready == 0 and all(row.new.queue in planner.rated for row in rows):
+            # Nothing can be begun, so nothing is written: what nobody here can run is parked some other time.
+            claim.held_back = [row for row in rows if row.is_due]
+            return claim
+        left = dict(plan.per_queue)
+        for row in rows:
+            if len(claim.taken) == total:
+                break
+            queue, refusal = row.new.queue, planner.refusal(row.new.name)
+            if refusal is not None:
+                row.blocked_reason = refusal
+                claim.parked.append(row)
+            elif left[queue] > 0:
+                left[queue] -= 1
+                # A token is charged at claim. So none is for a job that would then wait for a worker, or a rate
+                # would hold over claims and not over starts.
+                is_late = plan.ready is not None and len(claim.taken) >= plan.ready
+                (claim.held_back if is_late and queue in planner.rated else claim.taken).append(row)
+        self._start(claim.taken, owner, now)
+        for queue, bucket in planner.charge(facts, tally(row.new.queue for row in claim.taken)).items():
+            self._buckets[queue] = bucket
+            self._is_paused.setdefault(queue, False)
+        # With `ready` told, what the limits leave is known to be all: the next token or end of a job gives more.
+        is_all = bool(claim.taken) and len(claim.taken) == total and (plan.ready is None or total == slots)
+        claim.has_more = is_all or bool(claim.parked and (is_cut or len(claim.taken) == total))
+        return claim
+
+    def _start(self, rows: Iterable[Row], owner: int, now: Instant) -> None:
+        for row in rows:
+            row.state, row.owner, row.started_at_us = JobState.RUNNING, owner, now.wall_us
+            row.starts += 1
+            # At claim and not at the end: a job that kills its supervisor or the host spends its attempts too.
+            row.attempt += 1
+            row.blocked_reason = row.progress = row.run = None
+
+    def _candidates(self, planner: Planner, plan: ClaimPlan, total: int) -> tuple[list[Row], bool]:
+        """The rows a claim looks at, in its order, and whether it may have left some out.
+
+        From a queue that has a limit or a rate, and from each name parked in a queue, it reads no more rows than it may
+        take, because there may be a million. So what stands behind a refused job there waits for the next turn.
+        """
+        left = plan.per_queue
+        sources = dict[tuple[str, str | None], list[Row]]()
+        for row in sorted(self._rows.values(), key=lambda row: row.place):
+            queue, name = row.new.queue, row.new.name
+            if queue in left and row.is_due:
+                sources.setdefault((queue, None), []).append(row)
+            elif queue in left and row.blocked_reason is not None and planner.refusal(name) is None:
+                sources.setdefault((queue, name), []).append(row)
+        cut = {queue for queue, most in left.items() if most < total or queue in planner.rated}
+        rows = list[Row]()
+        for (queue, name), found in sources.items():
+            is_whole = name is None and queue not in cut
+            rows += found if is_whole else found[: min(left[queue], total)]
+        is_cut = plan.ready is not None or bool(cut) or any(name is not None for _, name in sources)
+        return sorted(rows, key=lambda row: row.place), is_cut
+
+    def _facts(self, planner: Planner, now: Instant, ready: int | None = None) -> ClaimFacts:
+        # Of all supervisors: limits and rates belong to the queue, whoever runs its jobs.
+        running = [row.new.queue for row in self._rows.values() if row.owner is not None]
+        return ClaimFacts(
+            now=now,
+            running={queue: running.count(queue) for queue in planner.limited},
+            buckets={queue: self._buckets[queue] for queue in planner.rated if queue in self._buckets},
+            paused=frozenset(queue for queue, is_paused in self._is_paused.items() if is_paused),
+            ready=ready,
+        )
+
+    # -- how long a supervisor may sleep
+
+    def _next_due_us(self, planner: Planner) -> int | None:
+        later = (row for row in self._of(planner) if row.state in LATER)
+        return min((row.run_at_us for row in later), default=None)
+
+    def _next_token_us(self, planner: Planner, slots: int, now: Instant) -> int | None:
+        # Only if a due job waits for a token; otherwise the supervisor may sleep on.
+        facts = self._facts(planner, now)
+        plan = planner.plan(max(slots, 1), facts)
+        held_back = planner.rated - facts.paused - {queue for queue, most in plan.per_queue.items() if most > 0}
+        is_waited_for = any(row.is_due and row.new.queue in held_back for row in self._of(planner))
+        return plan.next_token_us if is_waited_for else None
+
+    # ------------------------------------------------------------------------------------ drain
+
+    def outstanding(self, planner: Planner) -> dict[str, int]:
+        # A drain waits for jobs that somebody can run soon; parked, paused and scheduled ones are left behind.
+        rows = self._of(planner)
+        return {
+            "pending": sum(row.is_due and self._why_blocked(row) is None for row in rows),
+            "running": sum(row.state is JobState.RUNNING for row in rows),
+            "retrying": sum(row.state is JobState.RETRYING for row in rows),
+        }
+
+    def left_behind(self, planner: Planner) -> LeftBehind:
+        rows = self._of(planner)
+        return LeftBehind(
+            tally(self._why_blocked(row) for row in rows),
+            sum(row.state is JobState.SCHEDULED for row in rows),
+        )
+
+    # ------------------------------------------------------------------------------------ rows
+
+    def _row(self, job_id: int) -> Row:
+        if job_id not in self._rows:
+            raise JobNotFoundError(job_id)
+        return self._rows[job_id]
+
+    def _first(self, is_wanted: Callable[[Row], bool]) -> Row | None:
+        return next(filter(is_wanted, self._rows.values()), None)
+
+    def _count(self, is_wanted: Callable[[Row], bool]) -> int:
+        return sum(map(is_wanted, self._rows.values()))
+
+    def _of(self, planner: Planner) -> list[Row]:
+        return [row for row in self._rows.values() if row.new.queue in planner.queues]
+
+    def _job(self, row: Row, *, created: bool = True) -> Job:
+        return job_of(row, self._why_blocked(row), created=created)
+
+    def _why_blocked(self, row: Row) -> str | None:
+        if row.is_due and self._is_paused.get(row.new.queue):
+            return f"queue {row.new.queue!r} is paused"
+        return row.blocked_reason

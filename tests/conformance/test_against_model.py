@@ -1,0 +1,112 @@
+"""A store answers as the model does, whatever is asked of it, by whom and in which order.
+
+`MPDISPATCH_MODEL_EXAMPLES=2000` tries that many sequences of calls, others each time; without it, the same few.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, seed, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from mpdispatch.store import SQLiteStore
+from mpdispatch.store.base import Ledger, Store
+from mpdispatch.store.sqlite import ledger, waits
+
+from .machine import Machine
+from .model import Model
+
+EXAMPLES = int(os.environ.get("MPDISPATCH_MODEL_EXAMPLES", "0"))
+
+# A failure is made short before it is shown, which takes minutes.
+pytestmark = pytest.mark.timeout(0 if EXAMPLES else 600)
+
+
+def drive(machine: Callable[[], Machine], number: int) -> None:
+    """`number` chooses the sequences, if they are to be the same ones each time."""
+    run_state_machine_as_test(
+        machine if EXAMPLES else seed(number)(machine),
+        settings=settings(
+            max_examples=EXAMPLES or 100,
+            stateful_step_count=40,
+            database=None,
+            deadline=None,
+            report_multiple_bugs=False,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+
+
+LEFT_OUT = {
+    **dict.fromkeys(("location", "is_shared", "side_dir", "ledger"), "where it is"),
+    **dict.fromkeys(("said_durability", "prefer_durability", "sync"), "what outlasts a power cut"),
+    **dict.fromkeys(("migrate", "check", "close", "close_all", "verify"), "opening and closing"),
+    **dict.fromkeys(
+        ("wake", "wake_fileno", "drain_wake", "has_changed", "look_beside"), "hints that may be lost"
+    ),
+    **dict.fromkeys(("housekeep", "blocker"), "the file and its lock"),
+    **dict.fromkeys(("examine", "set_aside"), "rows that cannot be read: no call of the contract makes one"),
+}
+"""What is no rule about jobs, and what it is instead."""
+
+
+def calls_of(face: type) -> dict[str, Any]:
+    return {name: call for name, call in vars(face).items() if not name.startswith("_")}
+
+
+@pytest.mark.parametrize("face", [Store, Ledger])
+def test_the_model_has_every_call_of_the_contract(face: type) -> None:
+    calls = calls_of(face)
+    for name in calls.keys() - LEFT_OUT.keys():
+        wanted = [each for each in inspect.signature(calls[name]).parameters if each != "connection"]
+        assert [*inspect.signature(getattr(Model, name)).parameters] == wanted, name
+
+
+def test_the_model_has_no_call_that_is_not_in_the_contract() -> None:
+    contract = calls_of(Store).keys() | calls_of(Ledger).keys()
+    assert calls_of(Model).keys() == contract - LEFT_OUT.keys()
+    assert contract >= LEFT_OUT.keys()
+
+
+@pytest.fixture(autouse=True)
+def a_small_and_slow_world(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No time passes while a call waits for its lock, and a look at what waits finds one job at a time."""
+    monkeypatch.setattr(ledger, "boot_us", lambda: 0)
+    monkeypatch.setattr(waits, "LOOK_AT_MOST", 1)
+
+
+def test_a_store_in_memory_answers_as_the_model_does() -> None:
+    drive(lambda: Machine(SQLiteStore(":memory:")), number=2)
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> Iterator[Path]:
+    """Paths of new stores, each a copy of an empty one: that is faster than to make its schema anew."""
+
+    def copies() -> Iterator[Path]:
+        empty = tmp_path / "empty.db"
+        SQLiteStore(empty).migrate()
+        for number in count():
+            path = tmp_path / f"{number}.db"
+            shutil.copy(empty, path)
+            yield path
+            shutil.rmtree(f"{path}-mpd", ignore_errors=True)
+            path.unlink()
+
+    return copies()
+
+
+def test_a_store_in_a_file_answers_as_the_model_does(paths: Iterator[Path]) -> None:
+    def machine() -> Machine:
+        path = next(paths)
+        return Machine(SQLiteStore(path, durability="process"), path)
+
+    drive(machine, number=3)
