@@ -108,8 +108,8 @@ class Executor:
         """End this start of this job: raises JobTimeout or JobCancelled into its handler.
 
         An async handler gets CancelledError instead, where it awaits.
-        Call it from a Python signal handler in the main thread. Raises nothing if that start is not in its
-        handler; if it is still to come, it is interrupted at its first line.
+        Call it from a Python signal handler in the main thread, unless that is `postponed`.
+        Raises nothing if that start is not in its handler; if it is still to come, it is interrupted at its first line.
         """
         context = self._context
         if context is not None and context.id == job_id and context.fencing_token == starts:

@@ -26,6 +26,7 @@ from mpdispatch.execution.applog import complete_logging
 from mpdispatch.execution.appref import AppEngine
 from mpdispatch.execution.codec import Limits
 from mpdispatch.execution.context import enter_worker, is_copy, set_current_engine, watch_for_copies
+from mpdispatch.execution.entering import postponed
 from mpdispatch.execution.executor import Executor
 from mpdispatch.execution.hygiene import Hygiene, has_children, kill_children
 from mpdispatch.execution.loading import load
@@ -307,6 +308,8 @@ class _Loop:
 
     def _interrupt(self, signum: int, frame: FrameType | None) -> None:
         """SIGUSR1: the control word says which start is to end; any other one is not ours to touch."""
+        if postponed(signum, frame):
+            return
         job_id, starts, kind = self._ring.asked()
         self._executor.interrupt(job_id, starts, "timeout" if kind == 1 else "cancel")
 

@@ -68,12 +68,12 @@ def _split(transitions: Iterable[Transition]) -> tuple[list[Any], int, list[Tran
 def _row(owner: int, transition: Transition) -> tuple[Any, ...]:
     run, result, error = transition.run, transition.result, transition.error
     inline = result is not None and len(result) <= INLINE_BYTES
+    is_terminal = transition.state.is_terminal
     return (
-        transition.job_id,
-        owner,
-        transition.starts,
+        is_terminal,
         transition.state.value,
-        transition.state.is_terminal,
+        line_of(transition.state),
+        is_terminal,
         transition.at_us,
         transition.attempt,
         transition.run_at_us,
@@ -85,7 +85,9 @@ def _row(owner: int, transition: Transition) -> tuple[Any, ...]:
         None if run is None else run.worker_pid,
         None if run is None else run.cpu_us,
         None if run is None else run.max_rss_bytes,
-        line_of(transition.state),
+        transition.job_id,
+        owner,
+        transition.starts,
     )
 
 

@@ -221,33 +221,33 @@ WHERE id = done.column1 AND starts = done.column2 AND +owner = ?;
 
 -- name: finish
 -- Every other outcome; the same guard. A cancel asked for while it ran must not be lost if the job would
--- otherwise run again. ?1 id, ?2 owner, ?3 starts, ?4 state, ?5 terminal?, ?6 at, ?7 attempt, ?8 run at,
--- ?9 started, ?10 result, ?11 error changes?, ?12 last error, ?13 pid, ?14 cpu, ?15 rss, ?16 line.
+-- otherwise run again. Its values, in this order: terminal?, state, line, terminal?, at, attempt, run at, started,
+-- result, error changes?, last error, pid, cpu, rss, id, owner, starts.
 UPDATE mpdispatch_jobs SET
     state = CASE
-        WHEN cancel_requested_us IS NOT NULL AND ?5 = 0 THEN 'cancelled' ELSE ?4
+        WHEN cancel_requested_us IS NOT NULL AND ? = 0 THEN 'cancelled' ELSE ?
     END,
-    line = CASE WHEN cancel_requested_us IS NULL THEN ?16 END,
+    line = CASE WHEN cancel_requested_us IS NULL THEN ? END,
     completed_at_us = CASE
-        WHEN cancel_requested_us IS NOT NULL OR ?5 THEN ?6
+        WHEN cancel_requested_us IS NOT NULL OR ? THEN ?
     END,
     cancel_requested_us = NULL,
     owner = NULL,
-    attempt = ?7,
-    run_at_us = coalesce(?8, run_at_us),
+    attempt = ?,
+    run_at_us = coalesce(?, run_at_us),
     started_at_us = coalesce(
-        ?9,
+        ?,
         (
             SELECT a.started_at_us FROM mpdispatch_attempt_rows AS a
             WHERE a.job_id = mpdispatch_jobs.id ORDER BY a.starts DESC LIMIT 1
         )
     ),
-    result = ?10,
-    last_error = CASE WHEN ?11 THEN ?12 ELSE last_error END,
-    worker_pid = ?13,
-    cpu_us = ?14,
-    max_rss_bytes = ?15
-WHERE id = ?1 AND owner = ?2 AND starts = ?3 AND state = 'running';
+    result = ?,
+    last_error = CASE WHEN ? THEN ? ELSE last_error END,
+    worker_pid = ?,
+    cpu_us = ?,
+    max_rss_bytes = ?
+WHERE id = ? AND owner = ? AND starts = ? AND state = 'running';
 
 -- name: insert_attempt
 -- Keyed by the fencing token: one start has one end.

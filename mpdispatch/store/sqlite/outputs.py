@@ -29,7 +29,7 @@ def record(connection: sqlite3.Connection, owner: int, outputs: Sequence[Output]
     """Write them; what is not of a running start of this owner is dropped."""
     connection.executemany(
         OUTPUTS["write"],
-        [(each.job_id, owner, each.starts, each.stream, each.written, each.text) for each in outputs],
+        [(each.stream, each.written, each.text, each.job_id, owner, each.starts) for each in outputs],
     )
 
 

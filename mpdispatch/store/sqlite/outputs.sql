@@ -1,7 +1,7 @@
 -- name: write
 -- Guarded like an outcome: only what this owner's own running start wrote. Before the outcome, in one transaction.
 INSERT INTO mpdispatch_outputs (job_id, starts, stream, written, text)
-SELECT ?1, ?3, ?4, ?5, ?6 FROM mpdispatch_jobs WHERE id = ?1 AND owner = ?2 AND starts = ?3 AND state = 'running'
+SELECT id, starts, ?, ?, ? FROM mpdispatch_jobs WHERE id = ? AND owner = ? AND starts = ? AND state = 'running'
 ON CONFLICT (job_id, starts, stream) DO UPDATE SET written = excluded.written, text = excluded.text;
 
 -- name: of_job

@@ -24,7 +24,9 @@ def ahead(connection: sqlite3.Connection, job_id: int) -> int:
     place = connection.execute(STATUS["place_of"], (job_id,)).fetchone()
     if place is None:
         return 0
-    return int(connection.execute(STATUS["ahead"], (job_id, *place)).fetchone()[0])
+    queue, priority, run_at_us = place
+    values = {"id": job_id, "queue": queue, "priority": priority, "run_at_us": run_at_us}
+    return int(connection.execute(STATUS["ahead"], values).fetchone()[0])
 
 
 def bucket(connection: sqlite3.Connection, queue: str) -> int | None:

@@ -3,11 +3,15 @@
 SELECT blocked_reason, count(*) FROM mpdispatch_jobs WHERE line = 3 GROUP BY blocked_reason ORDER BY 2 DESC;
 
 -- name: ahead
--- Due jobs of its queue that are claimed before it; capped, for it walks the index.
+-- Due jobs of its queue that are claimed before it; capped, for it walks the index. By name: a repeated `?` is
+-- a second value to SQLite, which then does not look the priority up in the index.
 SELECT count(*) FROM (
     SELECT 1 FROM mpdispatch_jobs AS other
-    WHERE other.line = 1 AND other.queue = ?2
-        AND (other.priority > ?3 OR (other.priority = ?3 AND (other.run_at_us, other.id) < (?4, ?1)))
+    WHERE other.line = 1 AND other.queue = :queue
+        AND (
+            other.priority > :priority
+            OR (other.priority = :priority AND (other.run_at_us, other.id) < (:run_at_us, :id))
+        )
     ORDER BY other.priority DESC, other.run_at_us, other.id LIMIT 1000
 );
 

@@ -31,23 +31,22 @@ FROM mpdispatch_jobs ORDER BY id;
 
 -- name: condemn
 -- It ends, whatever its columns hold: those a CHECK looks at are brought into order, the others stay as evidence.
--- ?1 state, ?2 now, ?3 error, ?4 id.
 UPDATE mpdispatch_jobs SET
-    state = ?1,
+    state = ?,
     line = NULL,
     owner = NULL,
     blocked_reason = NULL,
     cancel_requested_us = NULL,
     duration_us = NULL,
-    completed_at_us = ?2,
+    completed_at_us = ?,
     starts = CASE WHEN typeof(starts) = 'integer' AND starts >= 0 THEN starts ELSE 0 END,
     attempt = CASE
         WHEN typeof(starts) = 'integer' AND typeof(attempt) = 'integer' AND attempt BETWEEN 0 AND starts THEN attempt
         ELSE 0
     END,
     max_retries = CASE WHEN typeof(max_retries) = 'integer' AND max_retries >= 0 THEN max_retries ELSE 0 END,
-    last_error = ?3
-WHERE id = ?4;
+    last_error = ?
+WHERE id = ?;
 
 -- name: dead_letter
 -- One may stand there already.
