@@ -83,8 +83,10 @@ class Assigner:
             elif more > 0:
                 more -= 1
                 room += max(0, free)
-        # If all there are get no more jobs for now, others are started for them, unless that has just failed.
-        if (each == 1 or not ready) and now_us >= self._boot_after_us:
+        # If all there are get no more jobs for now, others are started for them, unless that has just failed. However
+        # short jobs mostly are: else, with two at work on long ones, a third was never started, and jobs waited for them.
+        is_none_free = each == 1 or not any(not w.hand or self._is_brief(w, now_us) for w in ready)
+        if is_none_free and now_us >= self._boot_after_us:
             stuck = sum(w.feed.is_stale and not w.hand for w in self._pool.workers)
             room += max(0, more - stuck - sum(self._is_late(w, now_us) for w in self._pool.workers))
         room += each * self._served_ahead(ready, most, now_us)
@@ -266,9 +268,11 @@ class Assigner:
         return worker.work_us - worker.hand[0].estimate_us
 
     def _may_queue(self, worker: WorkerProcess, now_us: int) -> bool:
-        """Whether anything may wait behind what this worker runs: it is known to be short, and it is being short."""
-        if not worker.hand or not self._has_room(worker):
-            return False
+        """Whether anything may wait behind what this worker runs."""
+        return bool(worker.hand) and self._has_room(worker) and self._is_brief(worker, now_us)
+
+    def _is_brief(self, worker: WorkerProcess, now_us: int) -> bool:
+        """Whether what it runs is known to be short, and is being short. Only of one that runs something."""
         head = worker.hand[0]
         if head.doom is not None:
             return False

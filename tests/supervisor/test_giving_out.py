@@ -64,6 +64,28 @@ def test_short_jobs_queue_in_a_workers_hands(build: Build, depths: list[int]) ->
     assert max(depths) > 5
 
 
+def test_a_worker_is_started_for_a_job_that_comes_while_all_others_are_at_long_ones(
+    build: Build, tmp_path: Path
+) -> None:
+    house = build(config={"concurrency": 3})
+    _teach(house, "noop")
+    gate = tmp_path / "gate"
+    for number in range(2):
+        house.enqueue("hold", started=tmp_path / f"started {number}", gate=gate)
+        house.until((tmp_path / f"started {number}").exists)
+
+    def are_all_at_work() -> bool:
+        for worker in house.workers:
+            if not worker.hand:
+                worker.retire()
+        return all(worker.hand for worker in house.workers)
+
+    house.until(are_all_at_work)
+    house.clock.advance(2)
+    house.ended(house.enqueue("noop"))
+    assert not gate.exists(), "they are still at work"
+
+
 def test_nothing_is_queued_behind_a_handler_not_seen_yet(build: Build, tmp_path: Path) -> None:
     house = build(config={"prefetch_window": 1.0})
     house.ready()
