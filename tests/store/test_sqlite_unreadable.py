@@ -511,25 +511,30 @@ def rescue(desk: Desk) -> None:
     """Take over what runs without a supervisor."""
     for owner in desk.ledger.unknown_owners():
         jobs = desk.ledger.jobs_of(owner)
-        assert desk.ledger.take_over(owner, [released(job, desk.clock.now()) for job in jobs], now=desk.clock.now())
+        assert desk.ledger.take_over(
+            owner, [released(job, desk.clock.now()) for job in jobs], now=desk.clock.now()
+        )
 
 
+@pytest.mark.parametrize("starts", [0, 1])
 @pytest.mark.parametrize("is_one", [True, False])
 def test_a_running_row_without_an_owner_that_stands_in_a_line_is_taken_over(
-    file_store: SQLiteStore, path: Path, desk: Desk, is_one: bool
+    file_store: SQLiteStore, path: Path, desk: Desk, is_one: bool, starts: int
 ) -> None:
     ids = [enqueue(file_store, desk.clock.now()) for _ in range(3)]
-    bad = ids[0] if is_one else ids[1]
+    bad = {ids[0] if is_one else ids[1]}
     tamper(
         path,
-        f"UPDATE mpdispatch_jobs SET state = 'running' WHERE id = {ids[0]}",
-        f"UPDATE mpdispatch_jobs SET priority = 'x' WHERE id = {bad}",
+        f"UPDATE mpdispatch_jobs SET state = 'running', starts = {starts}, attempt = {starts} WHERE id = {ids[0]}",
+        f"UPDATE mpdispatch_jobs SET priority = 'x' WHERE id = {min(bad)}",
     )
     work_off(desk)
     rescue(desk)
     work_off(desk)
+    if not starts:
+        bad.add(ids[0])  # whoever says that it runs has not begun it
     states = [file_store.state_of(each) for each in ids]
-    assert states == [JobState.FAILED if each == bad else JobState.COMPLETED for each in ids]
+    assert states == [JobState.FAILED if each in bad else JobState.COMPLETED for each in ids]
     assert desk.ledger.outstanding(OpenPlanner()) == {"pending": 0, "running": 0, "retrying": 0}
 
 
@@ -557,7 +562,9 @@ ASTRAY = (
     "line = 'first'",
     "state = 'gone', line = NULL",
     "state = 'running', line = NULL",
-    "state = 'running', owner = 'zz', completed_at_us = 1",
+    "state = 'running', line = NULL, starts = 1",
+    "state = 'running', line = NULL, starts = 1, attempt = 1",
+    "state = 'running', owner = 'zz', completed_at_us = 1, starts = 2, attempt = 1",
     "state = 'scheduled', line = NULL",
     "state = 'retrying', line = 3",
     "state = 'completed', completed_at_us = 1, line = NULL, owner = 'zz'",
@@ -578,7 +585,7 @@ def test_a_row_that_stands_where_nobody_finds_it_is_set_aside_by_a_look_at_all_r
     rescue(desk)
     work_off(desk)
     assert [file_store.state_of(each) for each in (*good, later)] == ["completed", "completed", "scheduled"]
-    wanted = "completed" if "'running'" in change or "'completed'" in change else "failed"
+    wanted = "completed" if "attempt =" in change or "'completed'" in change else "failed"
     assert file_store.state_of(bad) == wanted
     assert desk.ledger.outstanding(OpenPlanner()) == {"pending": 0, "running": 0, "retrying": 0}
 
@@ -672,7 +679,7 @@ def test_without_an_id_for_a_new_job_every_way_to_make_one_names_the_row(
         lambda: file_store.enqueue_many(template, [b"{}"] * 2, now=now),
         lambda: file_store.retry(old, now=now),
     ):
-        with pytest.raises(StoreCorrupt, match="no job id is left: .*9223372036854775807.* mpdispatch_jobs"):
+        with pytest.raises(StoreCorrupt, match=r"no job id is left: .*9223372036854775807.* mpdispatch_jobs"):
             make()
     (finding,) = [each for each in file_store.examine() if each.check == "ids"]
     assert "mpdispatch_jobs" in str(finding.remedy)

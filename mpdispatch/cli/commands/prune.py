@@ -16,9 +16,7 @@ _CHUNK = 500
 
 
 @command("mpdispatch prune --older-than 168h\nmpdispatch prune --older-than 30m --store jobs.db")
-@click.option(
-    "--older-than", metavar="AGE", type=AGE, required=True, help="How long ago it ended, e.g. 24h."
-)
+@click.option("--older-than", metavar="AGE", type=AGE, required=True, help="How long ago it ended, e.g. 24h.")
 @click.pass_obj
 def prune(options: Options, older_than: float) -> None:
     """Delete completed and cancelled jobs that ended long ago, and failed ones whose dead letter was dealt with.

@@ -75,9 +75,8 @@ def _ids(connection: sqlite3.Connection) -> Iterator[Finding]:
             check="ids",
             level=Level.ERROR,
             message=f"the highest job id is {highest}: few or none are left, and nothing can be enqueued then",
-            remedy=f"stop all supervisors, and: sqlite3 FILE 'DELETE FROM mpdispatch_jobs WHERE id >= {_NEVER_GIVEN};"
-            ' DELETE FROM mpdispatch_meta WHERE key = "pruned_up_to"'
-            f" AND CAST(value AS INTEGER) >= {_NEVER_GIVEN}'",
+            remedy=f"delete by hand every row of mpdispatch_jobs with an id from {_NEVER_GIVEN} on (if there is none: the"
+            " row 'pruned_up_to' of mpdispatch_meta)",
         )
     for table in ("mpdispatch_dead_letters", "mpdispatch_supervisors"):
         found = connection.execute(
@@ -90,7 +89,7 @@ def _ids(connection: sqlite3.Connection) -> Iterator[Finding]:
                 check="ids",
                 level=Level.NOTE,
                 message=f"somebody has given a row of {table} the id {found}: new ones come before it",
-                remedy=f"sqlite3 FILE 'DELETE FROM {table} WHERE id >= {_NEVER_GIVEN}', if that row is of no use",
+                remedy="nothing need be done",
             )
 
 

@@ -89,6 +89,9 @@ def _faults(row: _Row) -> list[str]:
         faults.append(f"column state holds {row.state[:40]!r}, which is no state")
     if not faults and row.attempt > row.starts:
         faults.append(f"column attempt holds {row.attempt}, more than starts ({row.starts})")
+    if not faults and row.state == "running" and row.attempt == 0:
+        # Every claim counts one; if it is given back, one is taken off.
+        faults.append("column attempt holds 0, but the job is running")
     return faults
 
 
