@@ -37,6 +37,7 @@ class _Facts:
     limits: QueueConfig | None
     bucket: int | None
     ahead: int
+    faults: list[str]
 
     @property
     def living(self) -> list[SupervisorStatus]:
@@ -66,6 +67,7 @@ def explain(
         limits=next((each for each in queue_configs if each.name == job.queue), None),
         bucket=store.bucket(job.queue),
         ahead=store.ahead(job_id),
+        faults=store.faults(job_id),
     )
     return job, list(_reasons(facts))
 
@@ -77,6 +79,8 @@ def _reasons(facts: _Facts) -> Iterator[Reason]:
         return
     if _is_unreadable(job):
         yield _unreadable(job)
+    elif facts.faults and not job.state.is_terminal:
+        yield _astray(facts)
     if job.state.is_terminal:
         return
     if job.state is JobState.RUNNING:
@@ -84,7 +88,7 @@ def _reasons(facts: _Facts) -> Iterator[Reason]:
         return
     held_back = list(_held_back(facts))
     yield from held_back
-    if not held_back:
+    if not held_back and not facts.faults:
         yield Reason(code="due", text="nothing holds it back: a supervisor takes it at its next look")
 
 
@@ -104,6 +108,14 @@ def _unreadable(job: Job) -> Reason:
         code="unreadable",
         text=f"its row cannot be read: {job.last_error.message if job.last_error else ''}",
         remedy=f"a supervisor of its queue ends it as failed when it is due; or mpdispatch cancel {job.id}",
+    )
+
+
+def _astray(facts: _Facts) -> Reason:
+    return Reason(
+        code="unreadable",
+        text=f"its row cannot be claimed: {'; '.join(facts.faults)}",
+        remedy=f"mpdispatch cancel {facts.job.id} ends it, and so does a supervisor of its queue when it is started",
     )
 
 

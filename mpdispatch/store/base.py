@@ -271,6 +271,10 @@ class Store(Protocol):
         """How many due jobs of its queue are claimed before this one, at most 1000; 0 if it is not due."""
         ...
 
+    def faults(self, job_id: int) -> list[str]:
+        """What in the job's row (written by other ways than ours) keeps it from being claimed; nearly always nothing."""
+        ...
+
     def bucket(self, queue: str) -> int | None:
         """The queue's token bucket (see policy.rate); None if no rate limit was used in this boot."""
         ...
@@ -373,6 +377,13 @@ class Ledger(Protocol):
 
     def set_aside(self, owner: int, job_ids: Collection[int], *, now: Instant) -> None:
         """End those of these jobs it runs that cannot be read; the next turn tells of them."""
+
+    def set_aside_astray(self, queues: Sequence[str], after: int, *, now: Instant) -> tuple[int, int | None]:
+        """Of the next jobs of these queues behind this id, a bounded number: end those whose rows stand where nobody finds
+        them, or have them taken over (the next turn tells of them). Gives how many those were, and the last id looked
+        at (None: there are no more). A read, mostly.
+        """
+        ...
 
     def take_over(self, dead: PeerSupervisor | int, transitions: Sequence[Transition], *, now: Instant) -> bool:
         """Record these outcomes of a dead supervisor's jobs and strike it off, in one transaction.

@@ -300,11 +300,17 @@ class Supervisor:
         if self._shutdown.is_on or self._turns.linger_us(now_us) == 0:
             self._turns.take(self._members.owner, now_us, may_claim=not self._shutdown.is_on)
             if self._upkeep.step():
-                self._turns.claim_at_us = 0
+                self._look_again(now_us)
         self._turns.sync_if_due(now_us)
         self._pruner.prune(now_us)
         if self._shutdown.is_on or self._is_drain:
             self._maybe_end(now_us)
+
+    def _look_again(self, now_us: int) -> None:
+        """There may be something to claim, to take over or to tell of, that a drain waits for."""
+        self._turns.claim_at_us = 0
+        self._peers.look_soon()
+        self._settled_us = max(self._settled_us, now_us + _LOOK_US)
 
     def _answer_knock(self, now_us: int) -> None:
         """What was enqueued is on its way to an idle worker before anything else is looked for."""
@@ -364,7 +370,9 @@ class Supervisor:
         if self._shutdown.is_on:
             self._end(75 if self._shutdown.was_aborted else 0, is_settled=True)
         elif self._is_drain and not self._turns.has_more and now_us >= self._settled_us:
-            if any(self._ledger.outstanding(self._turns.planner()).values()):
+            if self._upkeep.hurry():
+                self._look_again(now_us)
+            elif any(self._ledger.outstanding(self._turns.planner()).values()):
                 self._settled_us = now_us + _DRAINED_US
             else:
                 left = self._ledger.left_behind(self._turns.planner())

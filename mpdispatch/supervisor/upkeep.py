@@ -3,6 +3,7 @@
 ```
   clock set back ─┐
   our start ──────┴▶ waits that it made longer begin anew ─┐
+  our start ──▶ rows nobody would find are set aside ──────┤
   cancels that came too late are forgotten ────────────────┼▶ again in a moment, while there is more
   checkpoint ──────────────────────────────────────────────┘
 ```
@@ -20,6 +21,9 @@ from mpdispatch.store.waits import Rebase, Wait, WaitsSeen
 
 __all__ = ["Upkeep", "rebased"]
 
+_LOWEST_ID = -(1 << 63)
+_LOOKS_IN_A_HURRY = 50
+"""Some 50 ms."""
 _PAUSE_US = 10_000
 """Between two steps the loop and the write lock are others'."""
 
@@ -42,6 +46,8 @@ class Upkeep:
         self._is_looking = True
         self._seen: WaitsSeen | None = None
         self._changed = 0
+        self._rows_seen: int | None = _LOWEST_ID
+        """Up to which id rows were looked at; None: all."""
         self.next_us = 0
         """When there is more to do; 0: nothing is known of."""
 
@@ -53,10 +59,27 @@ class Upkeep:
         is_sooner = False
         if now.boot_us >= self.next_us:
             is_sooner = self._is_looking and self._look_at_waits(now)
-            has_more = self._ledger.forget_late_cancels() or self._is_looking
+            is_sooner |= self._look_at_rows(now)
+            has_more = self._ledger.forget_late_cancels() or self._is_looking or self._rows_seen is not None
             self.next_us = now.boot_us + _PAUSE_US if has_more else 0
         self._ledger.housekeep()
         return is_sooner
+
+    def _look_at_rows(self, now: Instant) -> bool:
+        """Set aside some of the rows that nobody would find; True: there were any. Raises StoreError."""
+        if self._rows_seen is None:
+            return False
+        count, self._rows_seen = self._ledger.set_aside_astray(self._queues, self._rows_seen, now=now)
+        return count > 0
+
+    def hurry(self) -> bool:
+        """Look at many of the rows that are left: a drain waits for it. False: there were none left. Raises StoreError."""
+        if self._rows_seen is None:
+            return False
+        for _ in range(_LOOKS_IN_A_HURRY):
+            if self._look_at_rows(self._clock.now()) or self._rows_seen is None:
+                break
+        return True
 
     def _watch(self, now: Instant) -> bool:
         """Whether the clock was set back since the last look."""

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from mpdispatch.clock import FakeClock, Instant
-from mpdispatch.errors import DispatchError, InvalidStateError, StoreBusy
+from mpdispatch.engine.explain import explain
+from mpdispatch.errors import DispatchError, InvalidStateError, StoreBusy, StoreCorrupt
 from mpdispatch.model import Cause, ErrorInfo, JobState, NewJob, Output, Stream
 from mpdispatch.store import SQLiteStore
 from mpdispatch.store.base import DeadLetterFilter
@@ -492,3 +493,196 @@ def test_a_store_that_is_busy_while_a_row_is_ended_has_taken_no_outcome(
     turn = desk.turn(*outcomes, slots=10)
     assert list(turn.rejected) == []
     assert [job.id for job, _ in turn.ended] == [bad]
+
+
+# ---------------------------------------------------------------- where nobody finds them
+
+
+def walk(desk: Desk) -> int:
+    """Look at all rows, as a supervisor does when it starts; gives how many were set aside."""
+    count, last = 0, -(1 << 63)
+    while last is not None:
+        found, last = desk.ledger.set_aside_astray(["default"], last, now=desk.clock.now())
+        count += found
+    return count
+
+
+def rescue(desk: Desk) -> None:
+    """Take over what runs without a supervisor."""
+    for owner in desk.ledger.unknown_owners():
+        jobs = desk.ledger.jobs_of(owner)
+        assert desk.ledger.take_over(
+            owner, [released(job, desk.clock.now()) for job in jobs], now=desk.clock.now()
+        )
+
+
+@pytest.mark.parametrize("starts", [0, 1])
+@pytest.mark.parametrize("is_one", [True, False])
+def test_a_running_row_without_an_owner_that_stands_in_a_line_is_taken_over(
+    file_store: SQLiteStore, path: Path, desk: Desk, is_one: bool, starts: int
+) -> None:
+    ids = [enqueue(file_store, desk.clock.now()) for _ in range(3)]
+    bad = {ids[0] if is_one else ids[1]}
+    tamper(
+        path,
+        f"UPDATE mpdispatch_jobs SET state = 'running', starts = {starts}, attempt = {starts} WHERE id = {ids[0]}",
+        f"UPDATE mpdispatch_jobs SET priority = 'x' WHERE id = {min(bad)}",
+    )
+    work_off(desk)
+    rescue(desk)
+    work_off(desk)
+    if not starts:
+        bad.add(ids[0])  # whoever says that it runs has not begun it
+    states = [file_store.state_of(each) for each in ids]
+    assert states == [JobState.FAILED if each in bad else JobState.COMPLETED for each in ids]
+    assert desk.ledger.outstanding(OpenPlanner()) == {"pending": 0, "running": 0, "retrying": 0}
+
+
+def test_a_row_that_cannot_be_ended_costs_none_of_those_beside_it(
+    file_store: SQLiteStore, path: Path, desk: Desk
+) -> None:
+    ids = [enqueue(file_store, desk.clock.now()) for _ in range(3)]
+    tamper(
+        path,
+        "UPDATE mpdispatch_jobs SET priority = 'high'",
+        f"CREATE TRIGGER keep BEFORE UPDATE ON mpdispatch_jobs WHEN old.id = {ids[0]}"
+        " BEGIN SELECT RAISE(ABORT, 'not this one'); END",
+    )
+    turn = desk.turn(slots=10)
+    assert [job.id for job, _ in turn.ended] == ids[1:]
+
+
+ASTRAY = (
+    "owner = 'zz', line = 7",
+    "owner = 99, line = 7",
+    "owner = 99",
+    "line = NULL",
+    "line = 1.5",
+    "line = 2",
+    "line = 'first'",
+    "state = 'gone', line = NULL",
+    "state = 'running', line = NULL",
+    "state = 'running', line = NULL, starts = 1",
+    "state = 'running', line = NULL, starts = 1, attempt = 1",
+    "state = 'running', owner = 'zz', completed_at_us = 1, starts = 2, attempt = 1",
+    "state = 'scheduled', line = NULL",
+    "state = 'retrying', line = 3",
+    "state = 'completed', completed_at_us = 1, line = NULL, owner = 'zz'",
+)
+
+
+@pytest.mark.parametrize("change", ASTRAY)
+def test_a_row_that_stands_where_nobody_finds_it_is_set_aside_by_a_look_at_all_rows(
+    file_store: SQLiteStore, path: Path, desk: Desk, change: str
+) -> None:
+    good = [enqueue(file_store, desk.clock.now()) for _ in range(2)]
+    bad = enqueue(file_store, desk.clock.now())
+    later = put_off(file_store, desk, 50)
+    assert walk(desk) == 0
+    tamper(path, f"UPDATE mpdispatch_jobs SET {change} WHERE id = {bad}")
+    assert walk(desk) == 1
+    assert walk(desk) == 0
+    rescue(desk)
+    work_off(desk)
+    assert [file_store.state_of(each) for each in (*good, later)] == ["completed", "completed", "scheduled"]
+    wanted = "completed" if "attempt =" in change or "'completed'" in change else "failed"
+    assert file_store.state_of(bad) == wanted
+    assert desk.ledger.outstanding(OpenPlanner()) == {"pending": 0, "running": 0, "retrying": 0}
+
+
+def test_a_look_at_all_rows_leaves_what_runs_and_what_is_of_other_queues(
+    file_store: SQLiteStore, path: Path, desk: Desk
+) -> None:
+    other = enqueue(file_store, desk.clock.now(), queue="other")
+    tamper(path, f"UPDATE mpdispatch_jobs SET line = 7 WHERE id = {other}")
+    file_store.enqueue_many(NewJob(name="render", payload=b"{}"), [b"{}"] * 4100, now=desk.clock.now())
+    bad = enqueue(file_store, desk.clock.now())
+    tamper(path, f"UPDATE mpdispatch_jobs SET line = 7 WHERE id = {bad}")
+    held = desk.claim(slots=5)
+    assert walk(desk) == 1
+    assert [file_store.state_of(each) for each in (other, bad)] == ["pending", "failed"]
+    assert [file_store.state_of(each.id) for each in held] == ["running"] * 5
+
+
+@pytest.mark.parametrize("change", ASTRAY[:7])
+def test_explain_says_that_it_cannot_be_claimed_and_cancel_ends_it(
+    file_store: SQLiteStore, path: Path, now: Instant, change: str
+) -> None:
+    bad = enqueue(file_store, now)
+    tamper(path, f"UPDATE mpdispatch_jobs SET {change} WHERE id = {bad}")
+    _, reasons = explain(file_store, bad, now=now)
+    assert reasons[0].code == "unreadable"
+    assert reasons[0].text.startswith("its row cannot be claimed: column ")
+    assert f"mpdispatch cancel {bad}" in str(reasons[0].remedy)
+    assert "due" not in [reason.code for reason in reasons]
+    assert file_store.cancel(bad, now=now).state is JobState.CANCELLED
+
+
+def test_cancel_ends_a_running_row_that_nobody_runs(file_store: SQLiteStore, path: Path, now: Instant) -> None:
+    bad = enqueue(file_store, now)
+    tamper(path, f"UPDATE mpdispatch_jobs SET state = 'running', line = NULL WHERE id = {bad}")
+    assert file_store.cancel(bad, now=now).state is JobState.CANCELLED
+
+
+# ---------------------------------------------------------------- the highest id there can be
+
+LAST = (1 << 63) - 1
+
+
+@pytest.mark.parametrize("is_deleted", [False, True])
+def test_failed_jobs_are_recorded_behind_a_dead_letter_with_the_last_id(
+    file_store: SQLiteStore, path: Path, desk: Desk, is_deleted: bool
+) -> None:
+    tamper(
+        path,
+        "INSERT INTO mpdispatch_dead_letters (id, job_id, name, queue, failed_at_us)"
+        f" VALUES ({LAST}, 999999, 'render', 'default', 3)",
+    )
+    if is_deleted:
+        tamper(path, "DELETE FROM mpdispatch_dead_letters")
+    ids = [enqueue(file_store, desk.clock.now()) for _ in range(3)]
+    tamper(path, f"UPDATE mpdispatch_jobs SET priority = 'x' WHERE id = {ids[2]}")
+    work = desk.turn(slots=10), desk.turn(slots=10)
+    jobs = [job for turn in work for job in turn.claimed]
+    desk.turn(*[failed(job, desk.clock.now()) for job in jobs])
+    page = file_store.dead_letters(DeadLetterFilter(), limit=10, cursor=None)
+    assert sorted(letter.job.id for letter in page.items) == ids
+    assert "ids" in {each.check for each in file_store.examine() if "dead_letters" in each.message}
+
+
+def test_supervisors_register_behind_one_with_the_last_id_and_never_twice_under_one(
+    file_store: SQLiteStore, path: Path, desk: Desk
+) -> None:
+    tamper(path, f"UPDATE mpdispatch_supervisors SET id = {LAST}", f"UPDATE sqlite_sequence SET seq = {LAST}")
+    seen = set[int]()
+    for _ in range(3):
+        now = desk.clock.now()
+        owner = desk.ledger.register(registration(), lease_from(now), now=now)
+        assert owner not in seen
+        seen.add(owner)
+        assert desk.ledger.register(registration(), lease_from(now), now=now) not in seen
+        desk.ledger.unregister(owner)
+        desk.clock.advance(0.01)
+    assert "ids" in {each.check for each in file_store.examine() if "supervisors" in each.message}
+
+
+def test_without_an_id_for_a_new_job_every_way_to_make_one_names_the_row(
+    file_store: SQLiteStore, path: Path, now: Instant
+) -> None:
+    bad, old = enqueue(file_store, now), enqueue(file_store, now)
+    file_store.cancel(old, now=now)
+    tamper(path, f"UPDATE mpdispatch_jobs SET id = {LAST} WHERE id = {bad}")
+    template = NewJob(name="render", payload=b"{}")
+    for make in (
+        lambda: enqueue(file_store, now),
+        lambda: enqueue(file_store, now, idempotency_key="k"),
+        lambda: file_store.enqueue_many(template, [b"{}"] * 2, now=now),
+        lambda: file_store.retry(old, now=now),
+    ):
+        with pytest.raises(StoreCorrupt, match=r"no job id is left: .*9223372036854775807.* mpdispatch_jobs"):
+            make()
+    (finding,) = [each for each in file_store.examine() if each.check == "ids"]
+    assert "mpdispatch_jobs" in str(finding.remedy)
+    file_store.cancel(LAST, now=now)
+    assert file_store.prune(now.wall_us + SECOND_US, 10) == 2
+    assert enqueue(file_store, now) < 1000

@@ -118,3 +118,66 @@ def test_extensions_hear_of_a_dead_letter_that_was_no_start(place: Place) -> Non
     tamper(place, f"UPDATE mpdispatch_jobs SET priority = 'high' WHERE id = {ids[0]}")
     assert place.supervise("--drain", app="hooked:engine").ended() == 1
     assert (place.folder / "heard").read_text().splitlines() == [f"{ids[0]} plain"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "state = 'running', priority = 'x'",
+        "state = 'running', line = NULL",
+        "owner = 'zz', line = 7",
+        "owner = 77",
+        "line = NULL",
+        "line = 2",
+    ],
+)
+def test_a_drain_ends_a_row_that_nobody_would_find_and_runs_the_others(place: Place, change: str) -> None:
+    ids = [place.app.quick.enqueue(n=n).id for n in range(5)]
+    bad = ids[2]
+    tamper(place, f"UPDATE mpdispatch_jobs SET {change} WHERE id = {bad}")
+    supervisor = place.supervise("--drain", "-c", "2")
+    assert supervisor.ended() == 1
+    assert "Traceback" not in supervisor.err
+    assert f"UnreadableJob: job {bad}: column " in supervisor.err
+    assert [place.job(each).result for each in ids if each != bad] == [0, 1, 3, 4]
+    assert place.job(bad).state == "failed"
+    place.assert_sound()
+
+
+def test_two_rows_changed_in_different_ways_are_both_ended(place: Place) -> None:
+    ids = [place.app.quick.enqueue(n=n).id for n in range(4)]
+    tamper(
+        place,
+        f"UPDATE mpdispatch_jobs SET state = 'running' WHERE id = {ids[1]}",
+        f"UPDATE mpdispatch_jobs SET priority = 'x' WHERE id = {ids[2]}",
+    )
+    supervisor = place.supervise("--drain")
+    assert supervisor.ended() == 1
+    assert "Traceback" not in supervisor.err
+    assert [str(place.job(each).state) for each in ids] == ["completed", "failed", "failed", "completed"]
+
+
+def test_a_supervisor_starts_and_records_failures_behind_the_last_ids_there_can_be(place: Place) -> None:
+    last = (1 << 63) - 1
+    ids = [place.app.quick.enqueue(n=n).id for n in range(2)]
+    tamper(
+        place,
+        "INSERT INTO mpdispatch_dead_letters (id, job_id, name, queue, failed_at_us)"
+        f" VALUES ({last}, 99999, 'x', 'x', 1)",
+        "INSERT INTO mpdispatch_supervisors (id, host, machine_id, boot_id, pid, pid_start, pid_namespace, queues,"
+        " concurrency, app, version, started_us, heartbeat_us, lease_until_us, lease_until_boot_us)"
+        f" VALUES ({last}, 'x', 'x', 'x', 1, 1, 'x', '[]', 1, 'x', 'x', 1, 1, 1, 1)",
+        f"UPDATE mpdispatch_jobs SET priority = 'x' WHERE id = {ids[0]}",
+    )
+    supervisor = place.supervise("--drain")
+    assert supervisor.ended() == 1
+    assert "full" not in supervisor.err
+    assert [str(place.job(each).state) for each in ids] == ["failed", "completed"]
+
+
+def test_an_enqueue_without_an_id_left_says_which_row_is_in_the_way(place: Place) -> None:
+    job = place.app.quick.enqueue(n=1)
+    tamper(place, f"UPDATE mpdispatch_jobs SET id = {(1 << 63) - 1} WHERE id = {job.id}")
+    done = place.cli("enqueue", "quick", "--args", "{}", "--store", "jobs.db")
+    assert (done.returncode, "Traceback" in done.stderr) == (65, False)
+    assert "9223372036854775807" in done.stderr

@@ -9,6 +9,7 @@ from mpdispatch.model import Job
 from mpdispatch.store.sqlite import reads, unreadable
 from mpdispatch.store.sqlite.dead_letters import enqueue_again
 from mpdispatch.store.sqlite.queries import QUERIES
+from mpdispatch.store.sqlite.translate import is_no_id_left
 
 __all__ = ["cancel", "retry"]
 
@@ -33,6 +34,8 @@ def retry(connection: sqlite3.Connection, job_id: int, now: Instant) -> Job:
             return reads.job(connection, job_id)
         job = enqueue_again(connection, job_id, now)
     except unreadable.INTEGRITY_ERRORS as error:
+        if is_no_id_left(error):
+            raise
         reason = f"its row holds what the table forbids ({error}); cancel it, and enqueue it anew"
         raise InvalidStateError(job_id, "unreadable", reason) from error
     if job is None:

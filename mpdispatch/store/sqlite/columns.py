@@ -108,7 +108,7 @@ EXAMINED_COLUMNS = (
 CLAIMED_COLUMNS = (
     Column("id", "integer", least=1),
     Column("starts", "integer", least=1),
-    Column("attempt", "integer", least=0),
+    Column("attempt", "integer", least=1),
     *RUN_COLUMNS[3:10],
     Column("payload", "any"),
     Column("trace_context", "text", is_optional=True),

@@ -19,6 +19,8 @@ __all__ = ["of_content", "of_file", "of_library", "of_side_folder"]
 _MIB = 1 << 20
 _LARGE_WAL_BYTES = 8 * CHECKPOINT_BYTES
 _LITTLE_ROOM_BYTES = 256 * _MIB
+_NEVER_GIVEN = 1 << 62
+"""No id of ours comes so far, one a microsecond from 1970 on."""
 _PROBLEMS, _NAMED = 100, 5
 _BY_HAND = (
     "CHECK constraint failed in mpdispatch_",
@@ -61,7 +63,34 @@ def of_content(connection: sqlite3.Connection) -> Iterator[Finding]:
         )
         return
     yield Finding(check="content", level=Level.OK, message="quick_check finds nothing wrong")
+    yield from _ids(connection)
     yield from _rows(connection, is_lawful=not any(_BROKEN_RULE in each for each in problems))
+
+
+def _ids(connection: sqlite3.Connection) -> Iterator[Finding]:
+    """Ids that somebody has given by hand, so high that few come after them."""
+    highest = connection.execute("SELECT id FROM mpdispatch_last_id").fetchone()[0]
+    if type(highest) is not int or highest >= _NEVER_GIVEN:
+        yield Finding(
+            check="ids",
+            level=Level.ERROR,
+            message=f"the highest job id is {highest}: few or none are left, and nothing can be enqueued then",
+            remedy=f"delete by hand every row of mpdispatch_jobs with an id from {_NEVER_GIVEN} on (if there is none: the"
+            " row 'pruned_up_to' of mpdispatch_meta)",
+        )
+    for table in ("mpdispatch_dead_letters", "mpdispatch_supervisors"):
+        found = connection.execute(
+            f"SELECT max(coalesce((SELECT max(id) FROM {table}), 0),"  # noqa: S608 - names of our own
+            " coalesce((SELECT seq FROM sqlite_sequence WHERE name = ?), 0))",
+            (table,),
+        ).fetchone()[0]
+        if type(found) is not int or found >= _NEVER_GIVEN:
+            yield Finding(
+                check="ids",
+                level=Level.NOTE,
+                message=f"somebody has given a row of {table} the id {found}: new ones come before it",
+                remedy="nothing need be done",
+            )
 
 
 def _rows(connection: sqlite3.Connection, *, is_lawful: bool) -> Iterator[Finding]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from mpdispatch import sqlite3
 from mpdispatch.clock import Instant
-from mpdispatch.errors import StoreError, UsageError
+from mpdispatch.errors import StoreCorrupt, StoreError, UsageError
 from mpdispatch.model import Job, NewJob
 from mpdispatch.store.sqlite import reads
 from mpdispatch.store.sqlite.bulk import ManyRows
@@ -16,7 +16,7 @@ from mpdispatch.store.sqlite.connection import Session
 from mpdispatch.store.sqlite.mending import lenient
 from mpdispatch.store.sqlite.queries import QUERIES
 from mpdispatch.store.sqlite.rows import INLINE_BYTES, fresh_job, new_job_row, stored_json
-from mpdispatch.store.sqlite.translate import translated
+from mpdispatch.store.sqlite.translate import NO_ID_LEFT, translated
 
 __all__ = [
     "insert",
@@ -30,6 +30,7 @@ __all__ = [
 
 _INSERT = QUERIES["insert_job"]
 _INSERT_UNLESS_KEY_IN_USE = _INSERT + "\n" + QUERIES["unless_key_in_use"]
+_MOST_ID = (1 << 63) - 1
 _INSERT_BATCH = ManyRows(QUERIES["insert_batch"])
 
 
@@ -69,6 +70,8 @@ def insert_many(
 ) -> range:
     """One job per payload under ids that follow each other."""
     first = connection.execute(QUERIES["last_id"]).fetchone()[0] + 1
+    if first + len(payloads) > _MOST_ID:
+        raise StoreCorrupt(main_file_of(connection), NO_ID_LEFT)
     batch_id = first if batch_id is None else batch_id
     *constants, _key, _retried_from, _payload, trace_context = new_job_row(template, None, now.wall_us)
     values, large = list[Any](), list[tuple[int, str | bytes]]()

@@ -257,6 +257,11 @@ class SQLiteLedger:
 
         self._end_unreadable(still_ours, now, are_claimed=True)
 
+    def set_aside_astray(self, queues: Sequence[str], after: int, *, now: Instant) -> tuple[int, int | None]:
+        """End or bring into order what stands where nobody finds it, among the next rows behind this id."""
+        found, last = self._read(lambda c: unreadable.astray(c, queues, after))
+        return self._end_unreadable(lambda _: found, now) if found else 0, last
+
     def _offer(self, transitions: Sequence[Transition]) -> None:
         """Tell all supervisors if any of these jobs may be claimed again at once."""
         if any(each.state is JobState.PENDING for each in transitions):

@@ -1,10 +1,20 @@
 -- name: register
--- A new id each time: a supervisor that lost its lease can never write under its old one.
+-- A new id each time: a supervisor that lost its lease can never write under its old one. Where SQLite has none left
+-- (see insert_dead_letter), nor remembers which there were, it is the time (?12): no id was as high.
 INSERT INTO mpdispatch_supervisors (
-    host, machine_id, boot_id, pid, pid_start, pid_namespace, queues, concurrency, app, version, token, started_us,
+    id, host, machine_id, boot_id, pid, pid_start, pid_namespace, queues, concurrency, app, version, token, started_us,
     heartbeat_us, lease_until_us, lease_until_boot_us
 )
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+VALUES (
+    CASE
+        WHEN max(
+            coalesce((SELECT max(id) FROM mpdispatch_supervisors), 0),
+            coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'mpdispatch_supervisors'), 0)
+        ) >= 1 << 62
+        THEN max(?12, coalesce((SELECT max(id) FROM mpdispatch_supervisors WHERE id < 1 << 62), 0) + 1)
+    END,
+    ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15
+);
 
 -- name: glance
 -- In every transaction a supervisor writes in: is it registered, and is there any of what there mostly is not? One
@@ -262,9 +272,19 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 INSERT INTO mpdispatch_results (job_id, result) VALUES (?, ?);
 
 -- name: insert_dead_letter
--- UNIQUE by job: a job fails once.
-INSERT INTO mpdispatch_dead_letters (job_id, name, queue, failed_at_us)
-SELECT id, name, queue, ? FROM mpdispatch_jobs WHERE id = ?;
+-- UNIQUE by job: a job fails once. An id of NULL is the next; but behind the highest there can be (somebody has given
+-- it by hand) SQLite has none, and says that the disk is full.
+INSERT INTO mpdispatch_dead_letters (id, job_id, name, queue, failed_at_us)
+SELECT
+    CASE
+        WHEN max(
+            coalesce((SELECT max(id) FROM mpdispatch_dead_letters), 0),
+            coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'mpdispatch_dead_letters'), 0)
+        ) >= 1 << 62
+        THEN coalesce((SELECT max(id) FROM mpdispatch_dead_letters WHERE id < 1 << 62), 0) + 1
+    END,
+    id, name, queue, ?
+FROM mpdispatch_jobs WHERE id = ?;
 
 -- name: progress
 -- Guarded like an outcome; a late report is dropped.

@@ -14,6 +14,7 @@ PRUNE_AT_ONCE = 500
 """Rows per transaction: a claim waits some 10 ms for it at most (measured: 500 plain jobs in 4–8 ms)."""
 
 _PRUNE = Queries(Path(__file__).with_name("prune.sql"))
+_NEVER_GIVEN = 1 << 62
 _STATES = ("completed", "cancelled", "failed")
 _LOOK_AT_MOST = 20_000
 _EVERYWHERE = ("prune_payload", "prune_result", "prune_attempts", "prune_outputs", "prune_dead_letter")
@@ -46,6 +47,7 @@ def delete(connection: sqlite3.Connection, ids: list[int], before_us: int) -> in
             gone += 1
             for query in _EVERYWHERE:
                 connection.execute(_PRUNE[query], (job_id,))
-    if ids:
-        connection.execute(_PRUNE["prune_up_to"], (str(max(ids)),))
+    # One far out of the row was given by hand: were it remembered, none would be left for new jobs.
+    if given := [each for each in ids if each < _NEVER_GIVEN]:
+        connection.execute(_PRUNE["prune_up_to"], (str(max(given)),))
     return gone

@@ -103,7 +103,7 @@ WHERE id = ? AND state IN ('scheduled', 'pending', 'retrying');
 -- name: cancel_running
 -- Only its supervisor can end it; the first request's time stays.
 UPDATE mpdispatch_jobs SET cancel_requested_us = coalesce(cancel_requested_us, ?)
-WHERE id = ? AND state = 'running';
+WHERE id = ? AND state = 'running' AND owner IS NOT NULL;
 
 -- name: run_now
 -- A waiting job becomes due.

@@ -26,6 +26,7 @@ from mpdispatch.store.sqlite import (
     pruning,
     reads,
     status,
+    unreadable,
 )
 from mpdispatch.store.sqlite.connection import Flush, Session, SessionClosed
 from mpdispatch.store.sqlite.ledger import SQLiteLedger
@@ -347,6 +348,10 @@ class SQLiteStore:
         if not 0 < job_id <= _MOST_ID:
             return 0
         return self._read(lambda c: status.ahead(c, job_id))
+
+    def faults(self, job_id: int) -> list[str]:
+        """What in the job's row keeps it from being claimed."""
+        return self._read(lambda c: unreadable.faults(c, job_id))
 
     def bucket(self, queue: str) -> int | None:
         """The queue's token bucket; None if no rate limit was used in this boot."""

@@ -14,7 +14,12 @@ from mpdispatch.errors import (
     StoreVanished,
 )
 
-__all__ = ["is_busy", "translated"]
+__all__ = ["NO_ID_LEFT", "is_busy", "is_no_id_left", "translated"]
+
+NO_ID_LEFT = (
+    "no job id is left: somebody has given a job an id near 9223372036854775807, the highest there can be, and new ones"
+    " come after it; `mpdispatch doctor` says which, delete that row of mpdispatch_jobs by hand"
+)
 
 # Extended codes (SQLITE_IOERR_FSYNC, SQLITE_BUSY_SNAPSHOT …) share their base code's start. First match wins.
 _BY_NAME: tuple[tuple[str, type[StoreError]], ...] = (
@@ -44,9 +49,16 @@ def is_busy(error: BaseException) -> bool:
     )
 
 
+def is_no_id_left(error: BaseException) -> bool:
+    """Whether an INSERT has computed an id that is past the highest there can be: then it is no integer any more."""
+    return isinstance(error, sqlite3.ERRORS) and _name(error) == "SQLITE_MISMATCH"
+
+
 def translated(error: sqlite3.Error, location: str) -> Exception:
     """The StoreError this is, or the error itself if it is a fault of ours (bad SQL, a broken constraint)."""
     name = _name(error)
+    if is_no_id_left(error):
+        return StoreCorrupt(location, NO_ID_LEFT)
     for start, kind in _BY_NAME:
         if name.startswith(start):
             return kind(location, f"{kind._what} ({name}: {error})")

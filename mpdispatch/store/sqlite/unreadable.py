@@ -6,6 +6,7 @@ are looked at one by one, here, and it is taken again.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,8 +28,10 @@ __all__ = [
     "SUSPECTS",
     "Ended",
     "Found",
+    "astray",
     "cancel",
     "examined",
+    "faults",
     "set_aside",
     "tidy_running",
     "waiting",
@@ -47,6 +50,9 @@ _STATES = frozenset(state.value for state in JobState)
 _CLAIMED = 10
 """As many columns of `rows` are those of a ClaimedJob."""
 _AT_ONCE = 1000
+LOOK_AT_MOST = 2000
+"""Rows per look for those astray."""
+_LOG = logging.getLogger(__name__)
 _ENDED = frozenset(state.value for state in JobState if state.is_terminal)
 
 
@@ -83,6 +89,9 @@ def _faults(row: _Row) -> list[str]:
         faults.append(f"column state holds {row.state[:40]!r}, which is no state")
     if not faults and row.attempt > row.starts:
         faults.append(f"column attempt holds {row.attempt}, more than starts ({row.starts})")
+    if not faults and row.state == "running" and row.attempt == 0:
+        # Every claim counts one; if it is given back, one is taken off.
+        faults.append("column attempt holds 0, but the job is running")
     return faults
 
 
@@ -142,20 +151,36 @@ def set_aside(
     """
     ended, tidied = list[Ended](), 0
     for row in _rows(connection, ids):
-        faults = _faults(row)
-        state = JobState(row.state) if row.state in _STATES else None
-        if state is not None and state.is_terminal:
-            if _contradictions(row):
-                connection.execute(_SQL["tidy_ended"], (now.wall_us, row.id))
-                tidied += 1
-        elif state is JobState.RUNNING and not are_claimed:
-            tidied += tidy_running(connection, row.id) if row.line is not None else 0
+        connection.execute("SAVEPOINT mpdispatch_row")
+        try:
+            done = _set_aside(connection, row, now, are_claimed)
+        except SUSPECTS as error:
+            # Something of the table's owner forbids it (a trigger): that costs this row, which stays as it is.
+            connection.execute("ROLLBACK TO mpdispatch_row")
+            _LOG.warning("job %d cannot be read and cannot be ended: %s", row.id, error)
+            done = 0
+        connection.execute("RELEASE mpdispatch_row")
+        if isinstance(done, int):
+            tidied += done
         else:
-            if state is not None and not (are_claimed and state is JobState.RUNNING):
-                faults += _contradictions(row)
-            if faults:
-                ended.append(_end(connection, row, faults, now))
+            ended.append(done)
     return ended, tidied
+
+
+def _set_aside(connection: sqlite3.Connection, row: _Row, now: Instant, is_claimed: bool) -> Ended | int:
+    """The same of one row: how it was ended, or how many rows were brought into order."""
+    state = JobState(row.state) if row.state in _STATES else None
+    if state is not None and state.is_terminal:
+        if not _contradictions(row):
+            return 0
+        return connection.execute(_SQL["tidy_ended"], (now.wall_us, row.id)).rowcount
+    if state is JobState.RUNNING and not is_claimed:
+        is_in_order = row.line is None and type(row.owner) is int
+        return 0 if is_in_order else tidy_running(connection, row.id)
+    faults = _faults(row)
+    if state is not None and state is not JobState.RUNNING:
+        faults += _contradictions(row)
+    return _end(connection, row, faults, now) if faults else 0
 
 
 def tidy_running(connection: sqlite3.Connection, job_id: int) -> int:
@@ -194,7 +219,8 @@ def cancel(connection: sqlite3.Connection, job_id: int, now: Instant) -> bool:
     """Cancel a row that no rule for its state applies to; False: its state is one, or there is no such row."""
     for row in _rows(connection, [job_id]):
         state = JobState(row.state) if row.state in _STATES else None
-        if state is None or not (state.is_terminal or state is JobState.RUNNING):
+        is_held = state is JobState.RUNNING and row.owner is not None
+        if state is None or not (state.is_terminal or is_held):
             faults = _faults(row) + ([] if state is None else _contradictions(row))
             _end(connection, row, faults or ["it was cancelled"], now, JobState.CANCELLED)
             return True
@@ -202,6 +228,25 @@ def cancel(connection: sqlite3.Connection, job_id: int, now: Instant) -> bool:
 
 
 # ---------------------------------------------------------------- looking for them
+
+
+def astray(connection: sqlite3.Connection, queues: Sequence[str], after: int) -> tuple[list[int], int | None]:
+    """Which of the next rows, by their ids, stand where nobody finds them; and the last id, None: there are no more.
+
+    A drain waits for such a row, or does not see it; a claim never reads it. Some 1 ms.
+    """
+    values = (after, LOOK_AT_MOST, as_json(queues))
+    last, count, found = connection.execute(_SQL["astray"], values).fetchone()
+    return msgspec.json.decode(found, type=list[int]), last if count == LOOK_AT_MOST else None
+
+
+def faults(connection: sqlite3.Connection, job_id: int) -> list[str]:
+    """What keeps this job's row from being read, or from being found by who would claim it."""
+    return [fault for row in _rows(connection, [job_id]) for fault in _faults_shown(row)]
+
+
+def _faults_shown(row: _Row) -> list[str]:
+    return _faults(row) or _contradictions(row)
 
 
 class Found(NamedTuple):
@@ -233,5 +278,4 @@ def examined(connection: sqlite3.Connection, *, is_lawful: bool) -> Iterator[Fou
 
 def _examine(values: Sequence[Any]) -> list[str]:
     row = _Row(*values[:_WIDTH])
-    faults = faults_of(EXAMINED_COLUMNS, values) or _faults(row)
-    return faults or _contradictions(row)
+    return faults_of(EXAMINED_COLUMNS, values) or _faults_shown(row)

@@ -49,9 +49,18 @@ UPDATE mpdispatch_jobs SET
 WHERE id = ?;
 
 -- name: dead_letter
--- One may stand there already.
-INSERT OR IGNORE INTO mpdispatch_dead_letters (job_id, name, queue, failed_at_us)
-SELECT id, name, queue, ? FROM mpdispatch_jobs WHERE id = ?;
+-- One may stand there already. The id: see insert_dead_letter.
+INSERT OR IGNORE INTO mpdispatch_dead_letters (id, job_id, name, queue, failed_at_us)
+SELECT
+    CASE
+        WHEN max(
+            coalesce((SELECT max(id) FROM mpdispatch_dead_letters), 0),
+            coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'mpdispatch_dead_letters'), 0)
+        ) >= 1 << 62
+        THEN coalesce((SELECT max(id) FROM mpdispatch_dead_letters WHERE id < 1 << 62), 0) + 1
+    END,
+    id, name, queue, ?
+FROM mpdispatch_jobs WHERE id = ?;
 
 -- name: tidy_ended
 -- An ended row that stands in a line or has an owner: it stays as it ended.
@@ -66,5 +75,31 @@ WHERE id = ?;
 
 -- name: tidy_running
 -- A running row with what only other states may have: an outcome could not be written over it.
-UPDATE mpdispatch_jobs SET line = NULL, blocked_reason = NULL, duration_us = NULL, completed_at_us = NULL
+-- One without an owner is number 0's from now on, as no supervisor is: so it is taken over.
+UPDATE mpdispatch_jobs SET
+    line = NULL,
+    blocked_reason = NULL,
+    duration_us = NULL,
+    completed_at_us = NULL,
+    owner = CASE typeof(owner) WHEN 'integer' THEN owner ELSE 0 END
 WHERE id = ? AND state = 'running';
+
+-- name: astray
+-- Of the next rows in the order of their ids: the last one, and which of these queues' stand where no index finds them
+-- or an index finds them that should not. ?1 behind this id, ?2 so many, ?3 queues. Only the head of each row is read.
+SELECT
+    max(id),
+    count(*),
+    json_group_array(id) FILTER (
+        WHERE CASE state
+            WHEN 'completed' THEN line IS NOT NULL OR owner IS NOT NULL
+            WHEN 'failed' THEN line IS NOT NULL OR owner IS NOT NULL
+            WHEN 'cancelled' THEN line IS NOT NULL OR owner IS NOT NULL
+            WHEN 'running' THEN line IS NOT NULL OR typeof(owner) <> 'integer'
+            WHEN 'pending' THEN owner IS NOT NULL OR (line IS NOT 1 AND line IS NOT 3)
+            WHEN 'scheduled' THEN owner IS NOT NULL OR line IS NOT 2
+            WHEN 'retrying' THEN owner IS NOT NULL OR line IS NOT 2
+            ELSE 1
+        END AND queue IN (SELECT value FROM json_each(?3))
+    )
+FROM (SELECT id, queue, state, line, owner FROM mpdispatch_jobs WHERE id > ?1 ORDER BY id LIMIT ?2);
