@@ -170,7 +170,7 @@ REFUSED = [
     (np.array([(1, 2)], dtype=[("a", "i4"), ("b", "i4")]), r"a\.dtype\.names"),
     (np.longdouble(1) / 3, r"use \.astype\(float\)"),
     (np.ma.masked_array([1, 2], [0, 1]), r"use \.filled\(\.\.\.\)"),
-    (np.datetime64("NaT"), "NaT"),
+    (np.datetime64("NaT", "s"), "NaT"),
     (np.array(["NaT", 5], dtype="m8[s]"), "NaT"),
     (np.timedelta64(5, "ns"), r"use \.astype\('timedelta64\[us\]'\)"),
     (np.timedelta64(5, "Y"), r"use \.astype\('timedelta64\[D\]'\)"),
