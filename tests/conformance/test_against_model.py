@@ -53,7 +53,10 @@ LEFT_OUT = {
         ("wake", "wake_fileno", "drain_wake", "has_changed", "look_beside"), "hints that may be lost"
     ),
     **dict.fromkeys(("housekeep", "blocker"), "the file and its lock"),
-    **dict.fromkeys(("examine", "set_aside"), "rows that cannot be read: no call of the contract makes one"),
+    **dict.fromkeys(
+        ("examine", "faults", "set_aside", "set_aside_astray"),
+        "rows that cannot be read: no call of the contract makes one",
+    ),
 }
 """What is no rule about jobs, and what it is instead."""
 

@@ -19,6 +19,7 @@ def test_a_child_that_may_stay_outlives_its_job_its_worker_and_the_supervisor(pl
         job = place.app.leave_child.enqueue(own_session=number % 2 == 0)
         children.append(place.complete(job.id).result)
     until(lambda: not is_alive(left.worker_pid), "the first worker is replaced")
+    until(lambda: start_at(boot_us()) > (process_start(children[-1]) or 0), "another tick", every=0.001)
     crashed = place.ended(place.app.kill_own_worker.enqueue().id, "failed")
     until(lambda: not is_alive(crashed.worker_pid or 0), "the worker that crashed is gone")
     place.complete(place.app.quick.enqueue().id)

@@ -83,6 +83,7 @@ class SQLiteLedger:
     def register(self, who: Registration, lease: Lease, *, now: Instant) -> int:
         """Join; gives the owner id for all later calls."""
         values = (
+            now.wall_us,
             who.host,
             who.machine_id,
             who.boot_id,

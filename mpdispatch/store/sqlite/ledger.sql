@@ -1,6 +1,6 @@
 -- name: register
 -- A new id each time: a supervisor that lost its lease can never write under its old one. Where SQLite has none left
--- (see insert_dead_letter), nor remembers which there were, it is the time (?12): no id was as high.
+-- (see insert_dead_letter), nor remembers which there were, it is the time (the first value): no id was as high.
 INSERT INTO mpdispatch_supervisors (
     id, host, machine_id, boot_id, pid, pid_start, pid_namespace, queues, concurrency, app, version, token, started_us,
     heartbeat_us, lease_until_us, lease_until_boot_us
@@ -11,9 +11,9 @@ VALUES (
             coalesce((SELECT max(id) FROM mpdispatch_supervisors), 0),
             coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'mpdispatch_supervisors'), 0)
         ) >= 1 << 62
-        THEN max(?12, coalesce((SELECT max(id) FROM mpdispatch_supervisors WHERE id < 1 << 62), 0) + 1)
+        THEN max(?, coalesce((SELECT max(id) FROM mpdispatch_supervisors WHERE id < 1 << 62), 0) + 1)
     END,
-    ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15
+    ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?
 );
 
 -- name: glance

@@ -235,7 +235,7 @@ def astray(connection: sqlite3.Connection, queues: Sequence[str], after: int) ->
 
     A drain waits for such a row, or does not see it; a claim never reads it. Some 1 ms.
     """
-    values = (after, LOOK_AT_MOST, as_json(queues))
+    values = (as_json(queues), after, LOOK_AT_MOST)
     last, count, found = connection.execute(_SQL["astray"], values).fetchone()
     return msgspec.json.decode(found, type=list[int]), last if count == LOOK_AT_MOST else None
 

@@ -86,7 +86,7 @@ WHERE id = ? AND state = 'running';
 
 -- name: astray
 -- Of the next rows in the order of their ids: the last one, and which of these queues' stand where no index finds them
--- or an index finds them that should not. ?1 behind this id, ?2 so many, ?3 queues. Only the head of each row is read.
+-- or an index finds them that should not. The queues, behind which id, how many. Only the head of each row is read.
 SELECT
     max(id),
     count(*),
@@ -100,6 +100,6 @@ SELECT
             WHEN 'scheduled' THEN owner IS NOT NULL OR line IS NOT 2
             WHEN 'retrying' THEN owner IS NOT NULL OR line IS NOT 2
             ELSE 1
-        END AND queue IN (SELECT value FROM json_each(?3))
+        END AND queue IN (SELECT value FROM json_each(?))
     )
-FROM (SELECT id, queue, state, line, owner FROM mpdispatch_jobs WHERE id > ?1 ORDER BY id LIMIT ?2);
+FROM (SELECT id, queue, state, line, owner FROM mpdispatch_jobs WHERE id > ? ORDER BY id LIMIT ?);
