@@ -1,20 +1,35 @@
 """NumPy's scalars and arrays as plain data. They are known by their marks: NumPy is never imported here.
 
 Nobody pays for this who has none: an encoder that meets one raises `ArrayMet`, and what it was to write is written once
-more inside `arrays_up_to`, which says how much an array may hold. A list made of one is ten times as large as it is.
+more inside `arrays_up_to`, which says how much all of them may hold. A list made of one is ten times as large as it is:
+so what is surely too much is refused before it is made.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["ArrayMet", "arrays_up_to", "is_array", "is_plain_array", "plain", "remedy_for"]
+__all__ = [
+    "ArrayMet",
+    "ArraysTooLarge",
+    "arrays_up_to",
+    "count_arrays_anew",
+    "is_array",
+    "is_plain_array",
+    "plain",
+    "remedy_for",
+]
 
-_LEAST_BYTES = 2
-"""Of JSON for one value of an array: a digit and a comma."""
+_LEAST_BYTES = {"b": 4, "f": 3, "U": 2, "S": 2, "T": 2, "M": 6, "m": 5}
+"""Of JSON for one value, by the kind of a dtype: `true`, `0.0`, `""`, `"2026"`, `"P0D"`; of others one digit."""
+
+_OF_ANY_LENGTH = "USTM"
+"""Kinds whose values are text. How long it is shows only when it is made, so it is made in slices."""
+
+_SLICE_BYTES = 1 << 15
 
 _REFUSED = {
     "c": "complex numbers cannot be written as JSON; use .real and .imag",
@@ -39,8 +54,14 @@ class ArrayMet(TypeError):
     """An encoder met something of NumPy's outside of `arrays_up_to`."""
 
 
+class ArraysTooLarge(TypeError):
+    """Each array might be kept, but not all of them: no one of them is at fault."""
+
+
 class _Allowed(threading.local):
     most_bytes: int | None = None
+    met_bytes: int = 0
+    """What the arrays met in this pass over a value are at least."""
 
 
 _allowed = _Allowed()
@@ -48,12 +69,21 @@ _allowed = _Allowed()
 
 @contextmanager
 def arrays_up_to(most_bytes: int) -> Iterator[None]:
-    """Inside it arrays are written that can be at most so many bytes of JSON. For this thread."""
-    before, _allowed.most_bytes = _allowed.most_bytes, most_bytes
+    """Inside it arrays are written that together can be at most so many bytes of JSON. For this thread.
+
+    They are counted as they are met: whoever goes over a value once more says so (`count_arrays_anew`).
+    """
+    before = _allowed.most_bytes, _allowed.met_bytes
+    _allowed.most_bytes, _allowed.met_bytes = most_bytes, 0
     try:
         yield
     finally:
-        _allowed.most_bytes = before
+        _allowed.most_bytes, _allowed.met_bytes = before
+
+
+def count_arrays_anew() -> None:
+    """Another pass over a value begins, or one over a part of it."""
+    _allowed.met_bytes = 0
 
 
 def is_array(kind: type) -> bool:
@@ -82,14 +112,79 @@ def plain(value: Any) -> Any:
         raise TypeError("a masked array cannot be written as JSON; use .filled(...) or .compressed()")
     if kind == "f" and value.dtype.itemsize > 8:
         raise TypeError(f"{value.dtype.name} is more exact than JSON's numbers are kept; use .astype(float)")
-    if value.size * _LEAST_BYTES > _allowed.most_bytes:
+    taken = _take(value, _least_bytes(value))
+    if kind == "m":
+        return _intervals(value)
+    if kind not in _OF_ANY_LENGTH:
+        return value.tolist()
+    return _without_nat(_texts(value, _as_text, taken)) if kind == "M" else _texts(value, _as_list, taken)
+
+
+def _take(value: Any, count: int, taken: int = 0) -> int:
+    """Count so many bytes more of this array, which has taken some already; gives what it has taken by now.
+
+    Raises TypeError if this array alone is too large; ArraysTooLarge if all of them are.
+    """
+    most = _allowed.most_bytes
+    assert most is not None  # `plain` has asked
+    taken += count
+    _allowed.met_bytes = met = _allowed.met_bytes + count
+    if taken > most:
+        what = f"of {value.size:,} values" if value.size else f"of shape {value.shape}"
         raise TypeError(
-            f"an array of {value.size:,} values is more than {_allowed.most_bytes:,} bytes of JSON, the most that is"
-            " kept; keep it in a file (numpy.save) and pass its path"
+            f"an array {what} is more than {most:,} bytes of JSON, the most that is kept; keep it in a file"
+            " (numpy.save) and pass its path"
         )
-    if kind == "M":
-        return _without_nat(value.astype(str).tolist())
-    return _intervals(value) if kind == "m" else value.tolist()
+    if met > most:
+        raise ArraysTooLarge(
+            f"its arrays together are more than {most:,} bytes of JSON, the most that is kept; keep them in files"
+            " (numpy.save) and pass their paths"
+        )
+    return taken
+
+
+def _least_bytes(value: Any) -> int:
+    """How much JSON it surely makes: its brackets and commas, and the least that its values can be."""
+    found, lists = 0, 1
+    for length in value.shape:
+        found += lists * (2 + max(length - 1, 0))
+        lists *= length
+    return found + lists * _LEAST_BYTES.get(value.dtype.kind, 1)
+
+
+def _texts(value: Any, converted: Callable[[Any], Any], taken: int) -> Any:
+    """What `converted` makes of an array, in slices: a few values that are stored once may be read as very many."""
+    shape, size = value.shape, value.size
+    if shape == ():
+        found = converted(value)
+        _take(value, _length(found), taken)
+        return found
+    if not size:
+        return value.tolist()
+    # NumPy's own class: a matrix gives matrices.
+    flat = value.view(next(base for base in type(value).__mro__ if base.__name__ == "ndarray")).flat
+    # Nothing of StringDType says how long its values are.
+    step = 1 if value.dtype.kind == "T" else max(1, _SLICE_BYTES // max(1, value.dtype.itemsize))
+    texts: list[Any] = []
+    for start in range(0, size, step):
+        some = converted(flat[start : start + step])
+        taken = _take(value, sum(map(_length, some)), taken)
+        texts += some
+    for length in reversed(shape[1:]):
+        texts = [texts[start : start + length] for start in range(0, len(texts), length)]
+    return texts
+
+
+def _length(text: Any) -> int:
+    return len(text) if isinstance(text, (str, bytes)) else 0  # a StringDType may have None among its values
+
+
+def _as_list(value: Any) -> Any:
+    return value.tolist()
+
+
+def _as_text(value: Any) -> Any:
+    return value.astype(str).tolist()
 
 
 def _intervals(value: Any) -> Any:

@@ -15,7 +15,14 @@ from typing import Any
 import msgspec
 
 from mpdispatch.errors import Fault
-from mpdispatch.execution.arrays import is_array, is_plain_array, plain, remedy_for
+from mpdispatch.execution.arrays import (
+    ArraysTooLarge,
+    count_arrays_anew,
+    is_array,
+    is_plain_array,
+    plain,
+    remedy_for,
+)
 from mpdispatch.policy.names import cut, shown
 
 __all__ = [
@@ -135,8 +142,9 @@ def fault_of_encoding(error: BaseException) -> str:
 
 def unwritable(value: Any, path: str, error: BaseException) -> Fault:
     """The innermost part of a value that `encode` refused with this error, by its path, and why."""
-    while not isinstance(error, RecursionError):
+    while not isinstance(error, (RecursionError, ArraysTooLarge)):
         for child, where in _parts(value, path):
+            count_arrays_anew()
             try:
                 encode(child)
             except Exception as inner:  # noqa: BLE001 - properties of the user's objects run here
@@ -166,6 +174,7 @@ def lossy(value: Any, path: str, reader: Reader) -> list[Fault]:
     ['x.a[1]: inf cannot be written as JSON; use None or text for it']
     """
     found: list[Fault] = []
+    count_arrays_anew()
     # to_builtins unfolds dataclasses, Structs and the like, and leaves NaN and keys as they are.
     tree = value if reader is Reader.UNTYPED else msgspec.to_builtins(value, enc_hook=enc_hook)
     stack: list[tuple[Any, str, int]] = [(tree, path, 1)]

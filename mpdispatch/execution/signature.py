@@ -21,7 +21,7 @@ from mpdispatch.execution.annotations import (
     parameters_of,
     type_info,
 )
-from mpdispatch.execution.arrays import ArrayMet, arrays_up_to
+from mpdispatch.execution.arrays import ArrayMet, ArraysTooLarge, arrays_up_to, count_arrays_anew
 from mpdispatch.execution.defaults import fill_defaults, has_defaults
 from mpdispatch.execution.roundtrip import changed
 from mpdispatch.execution.safejson import (
@@ -90,9 +90,11 @@ class Signature:
         except ArrayMet:
             with arrays_up_to(max_bytes):
                 return self.encode((), given, max_bytes=max_bytes)
-        except Exception:  # noqa: BLE001 - the user's classes are built here and may raise anything
-            faults = self._explain(given) or [Fault("", "these arguments cannot be written as JSON")]
-            raise PayloadError(self.job_name, faults) from None
+        except Exception as error:  # noqa: BLE001 - the user's classes are built here and may raise anything
+            why = "these arguments cannot be written as JSON"
+            if isinstance(error, ArraysTooLarge):
+                why = str(error)  # each argument by itself may be small enough
+            raise PayloadError(self.job_name, self._explain(given) or [Fault("", why)]) from None
         if len(payload) > max_bytes:
             raise PayloadError(self.job_name, [_too_large(given, len(payload), max_bytes)])
         if self._is_suspicious(given, arguments) or not is_shallow(payload):
@@ -150,7 +152,14 @@ class Signature:
         faults = [Fault(cut(name), self._unknown(name)) for name in unknown]
         faults += [Fault(name, "is missing") for name in self._required if name not in given]
         for name, decoder in self._decoders.items():
-            if name in given and (fault := self._misfit(name, decoder, given[name])):
+            if name not in given:
+                continue
+            try:
+                fault = self._misfit(name, decoder, given[name])
+            except ArraysTooLarge as error:
+                faults.append(Fault(name, str(error)))  # to look for more would be to unfold them
+                continue
+            if fault:
                 # NaN was written as null, which no float is: say what it was.
                 faults += self._lost(name, given[name]) or [fault]
         return faults
@@ -163,9 +172,12 @@ class Signature:
         return f"is no argument of this job; {hint}it takes: {', '.join(self.names) or 'none'}"
 
     def _misfit(self, name: str, decoder: msgspec.json.Decoder[Any], value: Any) -> Fault | None:
-        """Why one argument does not go to JSON and back, or None."""
+        """Why one argument does not go to JSON and back, or None. Raises ArraysTooLarge."""
+        count_arrays_anew()
         try:
             written = encode(value)
+        except ArraysTooLarge:
+            raise
         except Exception as error:  # noqa: BLE001 - properties and __getattr__ of the user's objects run here
             return unwritable(value, name, error)
         try:
@@ -212,6 +224,7 @@ class Signature:
 
 
 def _too_large(given: Mapping[str, Any], size: int, max_bytes: int) -> Fault:
+    count_arrays_anew()
     largest = max(given, key=lambda name: len(encode(given[name])))
     text = f"the payload is {size:,} bytes of JSON, at most {max_bytes:,} are allowed (max_payload_bytes)"
     return Fault(

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+import tracemalloc
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -228,6 +229,90 @@ def test_an_array_past_the_limit_is_refused_before_it_is_unfolded() -> None:
     with pytest.raises(PayloadError, match="max_payload_bytes"):
         signature.encode((many,), {}, max_bytes=MAX)
     assert len(signature.encode((many,), {}, max_bytes=4 * MAX)) > 2 * MAX
+
+
+ONE = "an array of {} is more than 1,048,576 bytes"
+ALL = "arrays together are more than 1,048,576 bytes"
+WIDE = np.dtypes.StringDType() if hasattr(np.dtypes, "StringDType") else "U9"
+TOO_MUCH = [
+    (lambda: np.zeros((10**6, 0)), ONE.format(r"shape \(1000000, 0\)")),
+    (lambda: np.zeros((3, 10**5, 2, 0)), ONE.format(r"shape \(3, 100000, 2, 0\)")),
+    (lambda: np.broadcast_to(np.str_("x" * 1000), (200_000,)), ONE.format("200,000 values")),
+    (lambda: np.broadcast_to(np.str_("x" * 1000), (20, 100, 100)), ONE.format("200,000 values")),
+    (lambda: np.broadcast_to(np.bytes_(b"x" * 1000), (200_000,)), ONE.format("200,000 values")),
+    (lambda: np.broadcast_to(np.array("x" * 1000, dtype=WIDE), (200_000,)), ONE.format("200,000 values")),
+    (lambda: np.broadcast_to(np.datetime64("2026-03-01T12:00:00"), (140_000,)), ONE.format("140,000 values")),
+    (lambda: [np.zeros(100_000)] * 200, ALL),
+    (lambda: {"deep": [{"a": np.zeros((1000, 0))}] * 2000}, ALL),
+    (lambda: [np.full(300, "x" * 100)] * 2000, ALL),
+]
+
+
+@pytest.mark.parametrize(("make", "said"), TOO_MUCH, ids=[str(n) for n in range(len(TOO_MUCH))])
+def test_arrays_that_are_too_large_are_refused_before_they_are_made_lists(make: Any, said: str) -> None:
+    def untyped(x: Any) -> None: ...
+
+    def typed(x: list[Any]) -> None: ...
+
+    value = make()
+    for refuse in (
+        lambda: result(value),
+        lambda: Signature("job", untyped).encode((value,), {}, max_bytes=MAX),
+        lambda: Signature("job", typed).encode((value,), {}, max_bytes=MAX),
+    ):
+        tracemalloc.start()
+        try:
+            with pytest.raises((ResultError, PayloadError), match=rf"(result|x)\b.*: .*{said}.*numpy\.save"):
+                refuse()
+            assert tracemalloc.get_traced_memory()[1] < 10 * MAX
+        finally:
+            tracemalloc.stop()
+
+
+def test_the_largest_array_there_could_be_is_refused_at_once() -> None:
+    began = time.process_time()
+    with pytest.raises(ResultError, match="more than 1,048,576 bytes"):
+        result(np.broadcast_to(np.float64(0), (1 << 40, 0)))
+    assert time.process_time() - began < 2
+
+
+def test_arrays_that_fit_together_are_kept_however_often_they_are_looked_at() -> None:
+    def untyped(x: Any, y: Any) -> None: ...
+
+    def typed(x: list[list[float]], y: Stats) -> None: ...
+
+    rows = [np.full(50_000, 0.5)] * 2
+    stats = Stats(np.float64(0.5), np.int64(3), np.full(150_000, 7))
+    assert result([rows, stats]) == [
+        [row.tolist() for row in rows],
+        {"mean": 0.5, "count": 3, "bins": [7] * 150_000},
+    ]
+    assert passed(untyped, rows, np.full(150_000, 7)) == {
+        "x": [row.tolist() for row in rows],
+        "y": [7] * 150_000,
+    }
+    assert passed(typed, rows, stats)["y"].bins == [7] * 150_000
+    with pytest.raises(PayloadError, match=r"y\.mean: nan cannot be written"):
+        passed(untyped, rows, {"mean": float("nan"), "bins": np.full(150_000, 7)})
+
+
+def test_arguments_are_too_large_together_though_each_is_not() -> None:
+    half = np.full(150_000, 0.5)
+    for kwargs in ({"x": half, "y": half}, {"x": half, "y": half, "z": 1}):
+        with pytest.raises(PayloadError, match=ALL if "z" not in kwargs else "z: is no argument"):
+            Signature("job", lambda x, y: None).encode((), kwargs, max_bytes=MAX)
+
+
+def test_text_is_counted_as_long_as_it_is_and_not_as_its_array_is_wide() -> None:
+    wide = np.array([["a", "é"]] * 5000, dtype="U1000")
+    assert result(wide) == [["a", "é"]] * 5000
+    assert result(wide.T[::-1]) == [["é"] * 5000, ["a"] * 5000]
+    assert result(wide.view(np.matrix)) == [["a", "é"]] * 5000
+    assert (
+        result(np.array(["2026-03-01"] * 9000, dtype="M8[D]").reshape(3, 3000)) == [["2026-03-01"] * 3000] * 3
+    )
+    assert result(np.zeros((2, 0, 3), dtype="U5")) == [[], []]
+    assert result(np.array("x" * 50_000)) == "x" * 50_000
 
 
 class DataFrame:
