@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from mpdispatch.errors import DispatchError
 from mpdispatch.store.httptoken import HttpToken
 from mpdispatch.web.answers import client_left, refusal
-from mpdispatch.web.crosssite import foreign_page, refuse_type
+from mpdispatch.web.crosssite import foreign_page, refuse_doubled, refuse_type
 from mpdispatch.web.hosts import is_loopback_address, is_loopback_name
 
 __all__ = ["Access", "AccessMiddleware", "AuthRule", "stranger"]
@@ -111,7 +111,7 @@ class AccessMiddleware:
         if scope["type"] == "http":
             request = Request(scope, receive)
             try:
-                answer = await self._access.refuse(request)
+                answer = refuse_doubled(request) or await self._access.refuse(request)
             except ClientDisconnect as error:  # auth= read the body
                 answer = await client_left(request, error)
             if answer is not None:

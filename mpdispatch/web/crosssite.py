@@ -13,8 +13,9 @@ from starlette.responses import Response
 from mpdispatch.web.answers import refusal
 from mpdispatch.web.hosts import is_origin_of
 
-__all__ = ["foreign_page", "refuse_type"]
+__all__ = ["foreign_page", "refuse_doubled", "refuse_type"]
 
+_ONCE = ("Host", "Origin", "Content-Type")
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -42,6 +43,14 @@ def foreign_page(request: Request) -> str | None:
         f" {' or '.join(hosts)[:80]!r}; a proxy must pass on the Host it was asked for (nginx: proxy_set_header Host"
         " $http_host)"
     )
+
+
+def refuse_doubled(request: Request) -> Response | None:
+    """400 if what is judged by is there twice: a proxy before us may have gone by the other one."""
+    for name in _ONCE:
+        if (count := len(request.headers.getlist(name))) > 1:
+            return refusal(400, f"the header {name} is there {count} times; send it once")
+    return None
 
 
 def refuse_type(request: Request) -> Response | None:

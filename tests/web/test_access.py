@@ -276,6 +276,32 @@ def test_what_a_form_can_send_is_not_taken_from_anybody(rule: dict[str, Any], ki
     assert posted(client(**rule), content_type="Application/JSON; charset=utf-8")[0] == 201
 
 
+@pytest.mark.parametrize("rule", [*OPEN, {}, {"token": "s3cret"}])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize(
+    ("name", "first", "second"),
+    [
+        ("Content-Type", "application/json", "text/plain"),
+        ("Content-Type", "application/json", "application/json"),
+        ("Origin", "http://127.0.0.1:8000", "http://evil.example"),
+        ("Host", "127.0.0.1:8000", "evil.example"),
+    ],
+)
+def test_a_header_that_is_judged_by_is_not_taken_twice(
+    rule: dict[str, Any], method: str, name: str, first: str, second: str
+) -> None:
+    on = client(**rule)
+    on.headers["authorization"] = f"Bearer {rule.get('token') or own_token()}"
+    answer = on.request(
+        method, "/v1/jobs", headers=[(name, first), (name.lower(), second)], content=b'{"name": "nothing"}'
+    )
+    assert (answer.status_code, answer.json()["error"]) == (
+        400,
+        f"the header {name} is there 2 times; send it once",
+    )
+    assert on.get("/v1/jobs").json() == []
+
+
 def test_one_whom_the_applications_rule_refuses_is_told_that_and_not_of_his_type() -> None:
     code, error = posted(client(auth=lambda request: False), content_type="text/plain")
     assert (code, error) == (403, "the application's auth= does not allow this request")
