@@ -195,6 +195,16 @@ def test_explain_names_everything_that_holds_a_job_back(store: SQLiteStore, mp: 
     assert codes(mp, third) == ["ended"]
 
 
+def test_explain_names_the_queue_of_the_supervisor_to_start(store: SQLiteStore, mp: Mp) -> None:
+    def remedy(job_id: int) -> str:
+        (reason,) = json.loads(mp("explain", str(job_id), "--json")[1])["reasons"]
+        assert reason["code"] == "no_supervisor"
+        return str(reason["remedy"])
+
+    assert remedy(enqueue(store, queue="bulk")) == "mpdispatch supervise APP -q bulk"
+    assert remedy(enqueue(store)) == "mpdispatch supervise APP"
+
+
 def test_explain_says_why_a_job_is_parked(store: SQLiteStore, mp: Mp) -> None:
     job_id = enqueue(store, "strange")
     claim(store, register(store), OpenPlanner(known=frozenset({"a"})))

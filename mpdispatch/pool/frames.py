@@ -79,7 +79,7 @@ class Up(msgspec.Struct, frozen=True, kw_only=True, tag="up", array_like=True):
 
 
 class BootFailed(msgspec.Struct, frozen=True, kw_only=True, tag="boot_failed", array_like=True):
-    """The app does not import, or names no engine."""
+    """The app does not import, or names no engine; or, after `Up`, the start marks cannot be opened."""
 
     reason: str
     traceback: str

@@ -326,12 +326,12 @@ class Pool:
             yield Returned(unread + recalled)  # in the order they were given
         has_read = worker.ring is not None and worker.ring.is_signed()
         self._forget(worker)
-        if worker.has_booted:
+        said = self._boot_errors.pop(worker.pid, None)
+        if worker.has_booted and said is None:
             yield Gone(worker, () if has_begun else (*unread, *recalled), has_read)
         else:
-            if worker.shares_app:
+            if worker.shares_app and not worker.has_booted:
                 self.spawner.fork_failed()
-            said = self._boot_errors.pop(worker.pid, None)
             reason = worker.killed_because or f"its process {ending} while importing the app"
             reason = said.reason if said else reason
             yield BootFault(reason, said.traceback if said else "")

@@ -142,8 +142,7 @@ def _serve(channel: Channel, tokens: Tokens | None, app: AppEngine | None) -> No
     except DispatchError as error:
         reason = error.reason if isinstance(error, (AppImportError, AppReferenceError)) else str(error)
         said = error.traceback if isinstance(error, AppImportError) else ""
-        channel.send(encode(BootFailed(reason=reason, traceback=said)), wait=True)
-        _leave(EXIT_BOOT_FAILED)
+        _give_up(channel, reason, said)
     channel.send(encode(Up(pid=os.getpid(), app=description, hazards=hazards)), wait=True)
 
     attach = decode_preamble(_receive(channel))
@@ -152,9 +151,18 @@ def _serve(channel: Channel, tokens: Tokens | None, app: AppEngine | None) -> No
     if attach.store is not None:
         app.use_store(attach.store)
     set_current_engine(app)
-    _Loop(channel, tokens, attach, app).run()
+    try:
+        ring = Ring.attach(unpacked(attach.marks_path), attach.ring)
+    except OSError as error:  # others may write the folder by now, or the file is gone: no fault of the program
+        _give_up(channel, f"its start marks cannot be opened: {error}")
+    _Loop(channel, tokens, attach, app, ring).run()
     # Here and not at exit: this process ends without exit handlers.
     app.telemetry.flush()
+
+
+def _give_up(channel: Channel, reason: str, traceback: str = "") -> NoReturn:
+    channel.send(encode(BootFailed(reason=reason, traceback=traceback)), wait=True)
+    _leave(EXIT_BOOT_FAILED)
 
 
 def _receive(channel: Channel) -> bytes:
@@ -211,10 +219,12 @@ class _Voice:
 class _Loop:
     """Receive, mark, run, answer."""
 
-    def __init__(self, channel: Channel, tokens: Tokens | None, attach: Attach, app: AppEngine) -> None:
+    def __init__(
+        self, channel: Channel, tokens: Tokens | None, attach: Attach, app: AppEngine, ring: Ring
+    ) -> None:
         self._inbox = Inbox(channel, tokens, on_rest=self._rest, on_dropped=self._dropped)
-        self._ring = Ring.attach(unpacked(attach.marks_path), attach.ring)
-        self._voice = _Voice(channel, self._ring.outbox_to_fill())
+        self._ring = ring
+        self._voice = _Voice(channel, ring.outbox_to_fill())
         self._kills_children = attach.kills_children
         self._pid = os.getpid()
         self._executor = Executor(

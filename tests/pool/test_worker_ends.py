@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,41 @@ def test_an_app_that_does_not_import_says_why(
     assert "broken_app.py" in fault.traceback
     assert rig.summary() == ["BootFault"]
     rig.close()
+
+
+def _open_to_all(rig: Rig) -> None:
+    rig.folder.chmod(0o777)
+
+
+def _without_marks(rig: Rig) -> None:
+    rig.marks.path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "why"),
+    [
+        (_open_to_all, "can be written by others (drwxrwxrwx); chmod 700 "),
+        (_without_marks, "No such file or directory"),
+    ],
+)
+def test_a_worker_that_may_not_open_its_marks_says_so_without_a_traceback(
+    rig: Rig, capfd: pytest.CaptureFixture[str], spoil: Callable[[Rig], None], why: str
+) -> None:
+    spoil(rig)
+    try:
+        worker = rig.pool.spawn()
+        job = rig.give(worker, "quick")
+        fault = rig.wait_for(BootFault)
+        assert fault.reason.startswith("its start marks cannot be opened: ")
+        assert why in fault.reason
+        assert fault.traceback == ""
+        assert rig.all(Returned)[0].jobs == [job]
+        assert rig.summary() == ["Returned 1", "BootFault"]
+        assert rig.pool.workers == []
+        assert "Traceback" not in capfd.readouterr().err
+    finally:
+        rig.folder.chmod(0o700)
+    rig.ready() if spoil is _open_to_all else None
 
 
 # ---------------------------------------------------------------- ready and idle
