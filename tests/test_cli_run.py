@@ -332,6 +332,15 @@ def test_dlq_replay_twice_makes_one_job(cli: Cli, failures: list[str]) -> None:
     assert loaded(cli("stats", "--json", *failures))["jobs"]["pending"] == 2
 
 
+@pytest.mark.parametrize("command", [("prune",), ("dlq", "purge")])
+def test_what_deletes_by_age_asks_for_its_unit(cli: Cli, failures: list[str], command: tuple[str, ...]) -> None:
+    before = loaded(cli("stats", "--json", *failures))["jobs"]
+    done = cli(*command, "--older-than", "30", *failures)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "30 of what? write 30d, 30h, m or s" in done.stderr
+    assert loaded(cli("stats", "--json", *failures))["jobs"] == before
+
+
 def test_dlq_purge_by_queue_and_age(cli: Cli, tmp_path: Path, failures: list[str]) -> None:
     assert loaded(cli("dlq", "purge", "--older-than", "1h", "--json", *failures)) == {"purged": 0}
     assert loaded(cli("dlq", "purge", "--queue", "bulk", "--json", *failures)) == {"purged": 0}

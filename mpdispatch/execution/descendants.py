@@ -11,7 +11,10 @@ import contextlib
 import os
 import signal
 import sys
-import time
+
+# Bound here: a job may have put something else in their place.
+from os import kill, listdir, waitid, waitpid
+from time import monotonic, sleep
 
 __all__ = ["has_children", "kill_children"]
 
@@ -21,7 +24,7 @@ _PAUSE_S = 0.001
 def has_children() -> bool:
     """Whether this process has any child, running or not reaped yet. One system call."""
     try:
-        os.waitid(os.P_ALL, 0, os.WNOHANG | os.WEXITED | os.WNOWAIT)
+        waitid(os.P_ALL, 0, os.WNOHANG | os.WEXITED | os.WNOWAIT)
     except ChildProcessError:
         return False
     return True
@@ -33,16 +36,16 @@ def kill_children(deadline_s: float = 2.0) -> int:
     Blocks until there are none, at most `deadline_s` seconds: a process stuck in the kernel, or a fork bomb
     faster than us, is left (`has_children()` stays True), and the worker must end.
     """
-    until_s = time.monotonic() + deadline_s
+    until_s = monotonic() + deadline_s
     reaped = _reap()
-    while has_children() and time.monotonic() < until_s:
+    while has_children() and monotonic() < until_s:
         for pid in _children():
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
+                kill(pid, signal.SIGKILL)
         found = _reap()
         reaped += found
         if not found:
-            time.sleep(_PAUSE_S)
+            sleep(_PAUSE_S)
     return reaped
 
 
@@ -50,7 +53,7 @@ def _reap() -> int:
     """Reap the children that have ended."""
     count = 0
     with contextlib.suppress(ChildProcessError):
-        while os.waitpid(-1, os.WNOHANG)[0]:
+        while waitpid(-1, os.WNOHANG)[0]:
             count += 1
     return count
 
@@ -68,7 +71,7 @@ def _children() -> list[int]:
 def _children_in_proc() -> list[int]:
     # Children belong to the thread that made them.
     pids: list[int] = []
-    for task in os.listdir("/proc/self/task"):
+    for task in listdir("/proc/self/task"):
         with open(f"/proc/self/task/{task}/children", "rb") as file:
             pids += map(int, file.read().split())
     return pids

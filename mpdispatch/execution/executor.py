@@ -10,10 +10,13 @@ only while the window is open for that very start, and shuts the window itself: 
 from __future__ import annotations
 
 import importlib
-import os
-import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+
+# Bound here: a job may have put something else in their place.
+from os import _exit as exit_now
+from os import getpid
+from time import monotonic_ns, time_ns
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -90,7 +93,7 @@ class Executor:
         # Put together once; without middleware a handler is called as directly as ever.
         self._chain: CallNext | None = stacked(middleware, self._innermost) if middleware else None
         self._handler: tuple[Callable[..., Any], dict[str, Any]] | None = None
-        self._pid = os.getpid()
+        self._pid = getpid()
         self._window: tuple[int, int] | None = None
         self._asked: _Asked | None = None
         self._context: JobContext | None = None
@@ -137,7 +140,7 @@ class Executor:
 
         `reference` ("module:qualname") says where the handler is, should its name be unknown here.
         """
-        started_us = time.time_ns() // 1000
+        started_us = time_ns() // 1000
         try:
             return self._run(job, reference, started_us)
         except BaseException as stray:  # noqa: BLE001 - e.g. an alarm the handler left behind strikes in our own code
@@ -161,12 +164,12 @@ class Executor:
             deadline = datetime.now(UTC) + timedelta(microseconds=job.timeout_us)
         context = self._context = JobContext(job, reporter=self._reporter, deadline=deadline)
         set_current_job(context)
-        began_ns = time.monotonic_ns()
+        began_ns = monotonic_ns()
         value, error = self._call(definition.call, arguments, context)
-        if os.getpid() != self._pid:
-            os._exit(70)  # a fork of the handler came back into our loop: only the worker itself may speak
+        if getpid() != self._pid:
+            exit_now(70)  # a fork of the handler came back into our loop: only the worker itself may speak
         try:
-            ended_ns = time.monotonic_ns()
+            ended_ns = monotonic_ns()
             cpu_us, max_rss_bytes = self._meter.read(began_ns, ended_ns)
             run = Run(
                 started_us=started_us,

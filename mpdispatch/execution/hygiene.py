@@ -1,9 +1,12 @@
 """Puts a worker process back in order after each job. Runs in the worker's main thread, between jobs.
 
-What a handler changed for the whole process is put back: working folder, environment, umask, signal handlers, blocked
-signals, niceness, and the state of the interpreter (see `interpreter`). What cannot be (another user, threads that would
-keep the process alive, resource limits) makes the worker ask to be replaced. Looking costs about 3 µs if nothing was
-changed: it is done after every job.
+What a handler changed for the whole process is put back: working folder, environment, time zone, umask, signal handlers,
+timers, blocked signals, niceness and scheduling, resource limits, the standard descriptors, and the state of the
+interpreter (see `interpreter`). What cannot be (another user, no_new_privs, threads that would keep the process alive)
+makes the worker ask to be replaced. Looking costs about 3 µs if nothing was changed: it is done after every job.
+
+Left as they are, for it is not worth it or nothing cheap tells them: sys.argv, the name of the process, what was put in
+the place of a module's functions (time.time, builtins), capabilities and their bounding set, what C code sets by itself.
 """
 
 from __future__ import annotations
@@ -15,64 +18,122 @@ import resource
 import signal
 import sys
 import threading
+import time
+
+# Bound here: a job may have put something else in their place, and what is called after it is not to be that.
+from os import chdir, getcwd, getpriority, putenv, setpriority, umask, unsetenv
+from resource import getrlimit, setrlimit
+from signal import getitimer, setitimer, sigpending
+from sys import getrecursionlimit, setrecursionlimit
 from typing import Any
 
 from mpdispatch.execution.descendants import has_children, kill_children
+from mpdispatch.execution.descriptors import StandardDescriptors
 from mpdispatch.execution.identity import Identity
 from mpdispatch.execution.interpreter import Interpreter
 from mpdispatch.execution.jobcontext import OWN_THREADS
 
 __all__ = ["Hygiene", "has_children", "kill_children"]
 
+_ENVIRON = os.environ
+_PRIO_PROCESS, _ITIMER_REAL = os.PRIO_PROCESS, signal.ITIMER_REAL
 _SIGNALS = tuple(
     int(getattr(signal, name))
     for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGALRM", "SIGCHLD", "SIGPIPE")
 )
-_ALL_LIMITS = tuple(
-    getattr(resource, name)
-    for name in (
-        "RLIMIT_AS",
-        "RLIMIT_NOFILE",
-        "RLIMIT_CPU",
-        "RLIMIT_FSIZE",
-        "RLIMIT_DATA",
-        "RLIMIT_STACK",
-        "RLIMIT_NPROC",
-        "RLIMIT_CORE",
-    )
+_OTHER_SIGNALS = tuple(
+    sorted(set(map(int, signal.valid_signals())) - {*_SIGNALS, int(signal.SIGKILL), int(signal.SIGSTOP)})
 )
+_SIGNAL_NAMES = {int(each): each.name for each in signal.Signals}
+_OTHER_TIMERS = {
+    signal.ITIMER_VIRTUAL: "a timer of its CPU time",
+    signal.ITIMER_PROF: "a timer of all CPU time",
+}
+# Without that of resident memory, which no kernel of today heeds.
+_LIMITS = {
+    number: name
+    for name, number in vars(resource).items()
+    if name.startswith("RLIMIT_") and name not in ("RLIMIT_RSS", "RLIMIT_OFILE")
+}
 
 
 def _environment() -> dict[Any, Any]:
     # The mapping beneath: `dict(os.environ)` decodes every entry anew (20 µs for 30 of them).
-    raw: dict[Any, Any] | None = getattr(os.environ, "_data", None)
-    return dict(os.environ) if raw is None else raw
+    raw: dict[Any, Any] | None = getattr(_ENVIRON, "_data", None)
+    return dict(_ENVIRON) if raw is None else raw
 
 
 def _working_folder() -> str | None:
     """None: it was deleted, as that of a release that has been replaced."""
     try:
-        return os.getcwd()
+        return getcwd()
     except FileNotFoundError:
         return None
 
 
 # The C function: `signal.getsignal` wraps each answer in an enum (0.8 µs instead of 0.07).
-_get_handler = _signal.getsignal
+_get_handler, _set_handler, _sigmask = _signal.getsignal, _signal.signal, _signal.pthread_sigmask
+_count_threads, _list_threads, _tzset = _thread._count, threading.enumerate, time.tzset
+_SIG_BLOCK, _SIG_SETMASK = int(signal.SIG_BLOCK), int(signal.SIG_SETMASK)
+_SIG_DFL, _SIG_IGN = int(signal.SIG_DFL), int(signal.SIG_IGN)
 
 
-def _handlers() -> list[Any]:
-    return list(map(_get_handler, _SIGNALS))
+def _handlers(signals: tuple[int, ...] = _SIGNALS) -> list[Any]:
+    return list(map(_get_handler, signals))
+
+
+def _not_pythons() -> frozenset[int]:
+    """Signals whose handler was set in C, as that of faulthandler: Python says of them that they have none."""
+    try:
+        with open("/proc/self/status", "rb") as file:
+            (caught,) = (int(line.split()[1], 16) for line in file if line.startswith(b"SigCgt:"))
+    except (OSError, ValueError):
+        return frozenset()  # no Linux: nothing tells
+    return frozenset(
+        number
+        for number in _SIGNALS + _OTHER_SIGNALS
+        if caught >> number - 1 & 1 and _get_handler(number) == _SIG_DFL
+    )
 
 
 def _blocked() -> set[int]:
     # The C function, as above.
-    found: set[int] = _signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    found: set[int] = _sigmask(_SIG_BLOCK, ())
     return found
 
 
-def _cpus() -> set[int]:
-    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
+def _time_zone() -> tuple[Any, ...]:
+    return time.tzname, time.timezone, time.altzone
+
+
+if sys.platform == "linux":
+    from os import sched_getaffinity, sched_getscheduler, sched_param, sched_setaffinity, sched_setscheduler
+
+    def _cpus() -> set[int]:
+        return sched_getaffinity(0)
+
+    def _set_cpus(cpus: set[int]) -> None:
+        sched_setaffinity(0, cpus)
+
+    def _policy() -> int:
+        return sched_getscheduler(0)
+
+    def _set_policy(policy: int) -> None:
+        sched_setscheduler(0, policy, sched_param(0))
+
+else:
+
+    def _cpus() -> set[int]:
+        return set()
+
+    def _set_cpus(cpus: set[int]) -> None:
+        raise NotImplementedError
+
+    def _policy() -> int:
+        return 0
+
+    def _set_policy(policy: int) -> None:
+        raise NotImplementedError
 
 
 class Hygiene:
@@ -80,21 +141,27 @@ class Hygiene:
 
     def __init__(self) -> None:
         self._cwd = _working_folder()
-        self._umask = os.umask(0o077)
-        os.umask(self._umask)
+        self._umask = umask(0o077)
+        umask(self._umask)
         self._environment = dict(_environment())
-        self._text_environment = dict(os.environ)
+        self._text_environment = dict(_ENVIRON)
+        self._time_zone = _time_zone()
         self._handlers = _handlers()
-        self._recursion_limit = sys.getrecursionlimit()
+        self._other_handlers = _handlers(_OTHER_SIGNALS)
+        self._not_pythons = _not_pythons()
+        self._recursion_limit = getrecursionlimit()
         self._blocked = _blocked()
-        self._niceness = os.getpriority(os.PRIO_PROCESS, 0)
+        self._niceness = getpriority(os.PRIO_PROCESS, 0)
         self._identity = Identity()
-        self._has_alarm = signal.getitimer(signal.ITIMER_REAL)[0] > 0
-        self._cpus = _cpus()
+        self._has_alarm = getitimer(signal.ITIMER_REAL)[0] > 0
+        self._other_timers = [timer for timer in _OTHER_TIMERS if not getitimer(timer)[0]]
+        self._cpus, self._policy = _cpus(), _policy()
+        self._descriptors = StandardDescriptors()
         self._interpreter = Interpreter()
-        self._limits = {limit: resource.getrlimit(limit) for limit in _ALL_LIMITS}
-        self._threads = frozenset(threading.enumerate())
-        self._thread_count = _thread._count()
+        self._limits = [(limit, getrlimit(limit)) for limit in _LIMITS]
+        self._threads = frozenset(_list_threads())
+        self._thread_count = _count_threads()
+        self._was_brief = False
         self.recycle_reasons: list[str] = []
         """Why this worker should be replaced; empty: it should not."""
 
@@ -114,49 +181,73 @@ class Hygiene:
         too: another job of the same handler is the next, so what is seldom changed can wait until after that one.
         """
         changed: list[str] = []
+        try:
+            self._restore(changed, was_brief, goes_on)
+        except BaseException as error:  # noqa: BLE001 - by what the job left: it is over, and its outcome is to be said
+            self._recycle(f"it could not be put in order: {type(error).__name__}: {error}")
+        return changed
+
+    def _restore(self, changed: list[str], was_brief: bool, goes_on: bool) -> None:
         identity = self._identity
         if identity.may_change and identity.acts_as_other():  # first: the rest may need its rights
             self._restore_identity(changed)
-        if (umask := os.umask(self._umask)) != self._umask:
-            changed.append(f"umask {umask:04o}")
+        if (mask := umask(self._umask)) != self._umask:
+            changed.append(f"umask {mask:04o}")
         self._restore_cwd(changed)
+        if os.environ is not _ENVIRON:
+            changed.append("os.environ")
+            os.environ = _ENVIRON  # noqa: B003 - it is compared below with what it should hold
         if _environment() != self._environment:
             changed.append(self._restore_environment())
         if _handlers() != self._handlers:
             self._restore_handlers(changed)
-        if sys.getrecursionlimit() != self._recursion_limit:
-            changed.append(f"recursion limit {sys.getrecursionlimit()}")
-            sys.setrecursionlimit(self._recursion_limit)
+        if (limit := getrecursionlimit()) != self._recursion_limit:
+            changed.append(f"recursion limit {limit}")
+            setrecursionlimit(self._recursion_limit)
         self._interpreter.restore(changed)
         # Without the lock and the lists of threading.active_count(): 0.05 instead of 0.4 µs.
-        if _thread._count() > self._thread_count:
+        if _count_threads() > self._thread_count:
             self._look_at_threads()
         if not (was_brief and goes_on):
             self._restore_between_handlers(changed)
         if not was_brief:
             self._restore_the_rest(changed)
-        return changed
+            # Not after every so many brief ones, while there are more: it costs as much as all the rest.
+            if not (goes_on and self._was_brief):
+                self._restore_limits(changed)
+        self._was_brief = was_brief
 
     def _restore_between_handlers(self, changed: list[str]) -> None:
         if self._identity.is_changed():
             self._restore_identity(changed)
         if _blocked() != self._blocked:
             self._restore_blocked(changed)
-        if (niceness := os.getpriority(os.PRIO_PROCESS, 0)) != self._niceness:
+        if (niceness := getpriority(_PRIO_PROCESS, 0)) != self._niceness:
             self._restore_niceness(changed, niceness)
-        if not self._has_alarm and signal.setitimer(signal.ITIMER_REAL, 0)[0]:
+        if not self._has_alarm and setitimer(_ITIMER_REAL, 0)[0]:
             changed.append("an alarm")
         self._interpreter.restore_between_handlers(changed)
 
     def _restore_the_rest(self, changed: list[str]) -> None:
+        for timer in self._other_timers:
+            if getitimer(timer)[0]:
+                changed.append(_OTHER_TIMERS[timer])
+                setitimer(timer, 0)
+        # After the timers: what they send would meet the default action, which ends the process.
+        if _handlers(_OTHER_SIGNALS) != self._other_handlers:
+            self._put_handlers(changed, _OTHER_SIGNALS, self._other_handlers)
+        if self._descriptors.is_changed():
+            self._restore_descriptors(changed)
         self._interpreter.restore_the_rest(changed)
+        if _time_zone() != self._time_zone:
+            changed.append("time zone")
+            self._restore_time_zone()
         if (cpus := _cpus()) != self._cpus:
             changed.append(f"affinity {sorted(cpus)}")
             try:
-                os.sched_setaffinity(0, self._cpus)
+                _set_cpus(self._cpus)
             except OSError as error:
                 self._recycle(f"cannot go back to CPUs {sorted(self._cpus)}: {error.strerror}")
-        self._look_at_limits()
 
     def _restore_identity(self, changed: list[str]) -> None:
         """Go back as far as it may; but a job has run as somebody else here, so no other does."""
@@ -167,17 +258,17 @@ class Hygiene:
         blocked = _blocked()
         changed.append("blocked signals " + ", ".join(map(str, sorted(blocked ^ self._blocked))))
         # One that waits, and whose default is to end the process, is not to end it now.
-        waiting = [number for number in signal.sigpending() if signal.getsignal(number) is signal.SIG_DFL]
+        waiting = [number for number in sigpending() if _get_handler(number) == _SIG_DFL]
         for number in waiting:
-            signal.signal(number, signal.SIG_IGN)
-        signal.pthread_sigmask(signal.SIG_SETMASK, self._blocked)
+            _set_handler(number, _SIG_IGN)
+        _sigmask(_SIG_SETMASK, self._blocked)
         for number in waiting:
-            signal.signal(number, signal.SIG_DFL)
+            _set_handler(number, _SIG_DFL)
 
     def _restore_niceness(self, changed: list[str], niceness: int) -> None:
         changed.append(f"niceness {niceness}")
         try:
-            os.setpriority(os.PRIO_PROCESS, 0, self._niceness)
+            setpriority(_PRIO_PROCESS, 0, self._niceness)
         except OSError as error:
             self._recycle(f"cannot go back from niceness {niceness} to {self._niceness}: {error.strerror}")
 
@@ -190,47 +281,78 @@ class Hygiene:
             self._recycle("there was no working folder to go back to")
             return
         try:
-            os.chdir(self._cwd)
+            chdir(self._cwd)
         except OSError as error:
             self._recycle(f"cannot go back to {self._cwd}: {error.strerror}")
 
     def _restore_environment(self) -> str:
-        now, then = dict(os.environ), self._text_environment
+        now, then = dict(_ENVIRON), self._text_environment
         names = sorted(name for name in now.keys() | then.keys() if now.get(name) != then.get(name))
         for name in now.keys() - then.keys():
-            del os.environ[name]
+            del _ENVIRON[name]
         for name, value in then.items():
             if now.get(name) != value:
-                os.environ[name] = value
+                _ENVIRON[name] = value
+        if "TZ" in names:
+            _tzset()
         return "environment " + ", ".join(names[:10])
+
+    def _restore_time_zone(self) -> None:
+        """Also of C, which may have been told another one than os.environ."""
+        if (name := self._text_environment.get("TZ")) is None:
+            unsetenv("TZ")
+        else:
+            putenv("TZ", name)
+        _tzset()
+
+    def _restore_descriptors(self, changed: list[str]) -> None:
+        back, lost = self._descriptors.go_back()
+        changed.extend(f"descriptor {number}" for number in back)
+        if lost:
+            self._recycle("cannot open again: descriptor " + ", ".join(map(str, lost)))
 
     def _restore_handlers(self, changed: list[str]) -> None:
         # An alarm still to come would meet the default action, which ends the process.
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        for number, then, now in zip(_SIGNALS, self._handlers, _handlers(), strict=True):
+        setitimer(_ITIMER_REAL, 0)
+        self._put_handlers(changed, _SIGNALS, self._handlers)
+
+    def _put_handlers(self, changed: list[str], signals: tuple[int, ...], handlers: list[Any]) -> None:
+        for number, then, now in zip(signals, handlers, _handlers(signals), strict=True):
             if then == now:
                 continue
-            changed.append(f"handler of {signal.Signals(number).name}")
-            if then is None:
-                self._recycle(
-                    f"the handler of {signal.Signals(number).name} was not Python's and cannot be put back"
-                )
+            name = _SIGNAL_NAMES.get(number, f"signal {number}")
+            changed.append(f"handler of {name}")
+            if then is None or number in self._not_pythons:
+                self._recycle(f"the handler of {name} was not Python's and cannot be put back")
             else:
-                signal.signal(number, then)
+                _set_handler(number, then)
 
     def _look_at_threads(self) -> None:
         left = [
             thread
-            for thread in threading.enumerate()
+            for thread in _list_threads()
             if thread not in self._threads and not thread.daemon and not thread.name.startswith(OWN_THREADS)
         ]
         if left:
             self._recycle("threads left running: " + ", ".join(thread.name for thread in left[:5]))
 
-    def _look_at_limits(self) -> None:
-        for limit, then in self._limits.items():
-            if resource.getrlimit(limit) != then:
-                self._recycle("a resource limit was changed")
+    def _restore_limits(self, changed: list[str]) -> None:
+        if (policy := _policy()) != self._policy:
+            changed.append(f"scheduling policy {policy}")
+            try:
+                _set_policy(self._policy)
+            except OSError as error:
+                self._recycle(f"cannot go back to scheduling policy {self._policy}: {error.strerror}")
+        if self._identity.is_held_down():
+            self._recycle("no_new_privs was set")
+        for limit, then in self._limits:
+            if getrlimit(limit) == then:
+                continue
+            changed.append(_LIMITS[limit])
+            try:
+                setrlimit(limit, then)
+            except (OSError, ValueError) as error:
+                self._recycle(f"cannot put back {_LIMITS[limit]}: {error}")
 
     def _recycle(self, reason: str) -> None:
         if reason not in self.recycle_reasons:

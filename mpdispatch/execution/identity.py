@@ -1,13 +1,15 @@
 """Whose process a worker is, and whether a job has changed that. Runs in the worker's main thread.
 
-os.setuid, os.seteuid, os.setgroups … ▸ is_changed ▸ the worker goes back as far as it may, and is replaced all the same
+os.setuid, os.seteuid, setfsuid, os.setgroups … ▸ is_changed ▸ the worker goes back as far as it may, and is replaced
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
+
+# Bound here: a job may have put something else in their place.
+from os import getegid, geteuid, getgroups, setgroups
 from typing import TypeAlias
 
 __all__ = ["Identity"]
@@ -16,43 +18,68 @@ Ids: TypeAlias = tuple[int, ...]
 _CAP_SETGID, _CAP_SETUID = 6, 7
 
 
+_PR_GET_NO_NEW_PRIVS = 39
+
+
 if sys.platform == "linux":
+    import ctypes
+    from os import getresgid, getresuid, setresgid, setresuid
+
+    # Not a CDLL: it would let go of the GIL, and another thread of the job's would run.
+    _libc = ctypes.PyDLL(None)
+    _setfsuid, _setfsgid, _prctl = _libc.setfsuid, _libc.setfsgid, _libc.prctl
 
     def _ids() -> tuple[Ids, Ids]:
-        return os.getresuid(), os.getresgid()
+        # The fourth is that for files. No number -1: it is not set, but told; there is no other call that tells it.
+        return (*getresuid(), _setfsuid(-1)), (*getresgid(), _setfsgid(-1))
 
     def _set_ids(users: Ids, groups: Ids) -> None:
-        os.setresuid(*users)
-        os.setresgid(*groups)
+        setresuid(*users[:3])
+        setresgid(*groups[:3])
+        _setfsgid(groups[3])
+        _setfsuid(users[3])
+
+    def _is_held_down() -> bool:
+        zero = ctypes.c_ulong(0)
+        return bool(_prctl(_PR_GET_NO_NEW_PRIVS, zero, zero, zero, zero) == 1)
 
 else:
+    from os import getgid, getuid, setregid, setreuid
 
     def _ids() -> tuple[Ids, Ids]:
-        return (os.getuid(), os.geteuid()), (os.getgid(), os.getegid())
+        return (getuid(), geteuid()), (getgid(), getegid())
 
     def _set_ids(users: Ids, groups: Ids) -> None:
-        os.setreuid(*users)
-        os.setregid(*groups)
+        setreuid(*users)
+        setregid(*groups)
+
+    def _is_held_down() -> bool:
+        return False
 
 
 class Identity:
     """User and groups as they were when this was made."""
 
-    __slots__ = ("_group", "_groups", "_ids", "_user", "may_change")
+    __slots__ = ("_group", "_groups", "_ids", "_is_held_down", "_user", "may_change")
 
     def __init__(self) -> None:
-        self._ids, self._groups = _ids(), sorted(os.getgroups())
-        self._user, self._group = os.geteuid(), os.getegid()
+        self._ids, self._groups = _ids(), sorted(getgroups())
+        self._user, self._group = geteuid(), getegid()
+        self._is_held_down = _is_held_down()
         self.may_change = _may_change(self._ids)
         """Whether it could become another's at all."""
 
     def acts_as_other(self) -> bool:
         """Whether its effective user or group is another. Costs nothing in a process that may not change them."""
-        return self.may_change and (os.geteuid() != self._user or os.getegid() != self._group)
+        return self.may_change and (geteuid() != self._user or getegid() != self._group)
 
     def is_changed(self) -> bool:
-        """Whether anything of it is another: also what it could go back to, and further groups."""
-        return self.may_change and (_ids() != self._ids or sorted(os.getgroups()) != self._groups)
+        """Whether anything of it is another: also what it could go back to, whose files it opens, further groups."""
+        return self.may_change and (_ids() != self._ids or sorted(getgroups()) != self._groups)
+
+    def is_held_down(self) -> bool:
+        """Whether programs can no longer give it rights (no_new_privs), as they could. It cannot be undone."""
+        return _is_held_down() and not self._is_held_down
 
     def go_back(self) -> str:
         """Be what it was again, as far as it may; says what it was meanwhile.
@@ -62,7 +89,7 @@ class Identity:
         users, groups = _ids()
         with contextlib.suppress(PermissionError):
             _set_ids(*self._ids)
-            os.setgroups(self._groups)
+            setgroups(self._groups)
         return f"users {users}, groups {groups}"
 
 

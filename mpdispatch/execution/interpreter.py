@@ -10,15 +10,32 @@ import _locale
 import faulthandler
 import functools
 import gc
+import logging
 import socket
 import sys
 import threading
 import warnings
-from collections.abc import Callable
-from decimal import Context, getcontext, setcontext
+from collections.abc import Callable, Sequence
+from decimal import Context, DefaultContext, getcontext, setcontext
 from typing import Any
 
 __all__ = ["Interpreter"]
+
+# Bound here: a job may have put something else in their place.
+_getprofile, _setprofile = sys.getprofile, sys.setprofile
+_getswitchinterval, _setswitchinterval = sys.getswitchinterval, sys.setswitchinterval
+_get_digits, _set_digits = sys.get_int_max_str_digits, sys.set_int_max_str_digits
+_gc_is_on, _gc_on, _gc_off = gc.isenabled, gc.enable, gc.disable
+_get_threshold, _set_threshold = gc.get_threshold, gc.set_threshold
+_get_debug, _set_debug = gc.get_debug, gc.set_debug
+_getdefaulttimeout, _setdefaulttimeout = socket.getdefaulttimeout, socket.setdefaulttimeout
+_faults_are_told, _tell_faults, _hide_faults = (
+    faulthandler.is_enabled,
+    faulthandler.enable,
+    faulthandler.disable,
+)
+_setlocale, _resetwarnings, _disable_logging = _locale.setlocale, warnings.resetwarnings, logging.disable
+_root = logging.root
 
 
 def _look() -> tuple[Any, ...]:
@@ -34,12 +51,12 @@ def _look() -> tuple[Any, ...]:
         sys.unraisablehook,
         threading.excepthook,
         warnings.filters,
-        sys.getprofile(),
-        sys.getswitchinterval(),
-        gc.isenabled(),
-        gc.get_threshold(),
-        socket.getdefaulttimeout(),
-        faulthandler.is_enabled(),
+        _getprofile(),
+        _getswitchinterval(),
+        _gc_is_on(),
+        _get_threshold(),
+        _getdefaulttimeout(),
+        _faults_are_told(),
         context.prec,
         context.rounding,
         context.traps,
@@ -47,7 +64,7 @@ def _look() -> tuple[Any, ...]:
 
 
 def _put_filters(filters: list[Any]) -> None:
-    warnings.resetwarnings()  # it also tells those who remember what the filters said
+    _resetwarnings()  # it also tells those who remember what the filters said
     warnings.filters.extend(filters)  # type: ignore[attr-defined]
 
 
@@ -64,12 +81,12 @@ _PARTS: tuple[tuple[str, Callable[[Any], object]], ...] = (
     _put(sys, "unraisablehook"),
     _put(threading, "excepthook"),
     ("the warning filters", _put_filters),
-    ("the profile function", sys.setprofile),
-    ("the switch interval", sys.setswitchinterval),
-    ("whether gc is on", lambda is_on: gc.enable() if is_on else gc.disable()),
-    ("the thresholds of gc", lambda thresholds: gc.set_threshold(*thresholds)),
-    ("the default timeout of sockets", socket.setdefaulttimeout),
-    ("faulthandler", lambda is_on: faulthandler.enable() if is_on else faulthandler.disable()),
+    ("the profile function", _setprofile),
+    ("the switch interval", _setswitchinterval),
+    ("whether gc is on", lambda is_on: _gc_on() if is_on else _gc_off()),
+    ("the thresholds of gc", lambda thresholds: _set_threshold(*thresholds)),
+    ("the default timeout of sockets", _setdefaulttimeout),
+    ("faulthandler", lambda is_on: _tell_faults() if is_on else _hide_faults()),
     ("the decimal context", lambda digits: setattr(getcontext(), "prec", digits)),
     ("the decimal context", lambda rounding: setattr(getcontext(), "rounding", rounding)),
     ("the decimal context", lambda traps: setattr(getcontext(), "traps", traps)),
@@ -79,15 +96,32 @@ _PARTS: tuple[tuple[str, Callable[[Any], object]], ...] = (
 class Interpreter:
     """How it was when this was made."""
 
-    __slots__ = ("_decimal", "_locale", "_policy", "_then")
+    __slots__ = (
+        "_debug",
+        "_decimal",
+        "_default_decimal",
+        "_digits",
+        "_finders",
+        "_handlers",
+        "_locale",
+        "_logging",
+        "_modules",
+        "_policy",
+        "_then",
+    )
 
     def __init__(self) -> None:
         self._decimal = getcontext().copy()
         # What can be changed in its place is kept as a copy.
         kept = [list(each) if isinstance(each, list) else each for each in _look()]
         self._then = (*kept[:-1], self._decimal.traps)
-        self._locale = _locale.setlocale(_locale.LC_ALL, None)
+        self._locale = _setlocale(_locale.LC_ALL, None)
         self._policy = _event_loop_policy()
+        self._default_decimal = DefaultContext.copy()
+        self._debug, self._digits = _get_debug(), _get_digits()
+        self._logging = _root.manager.disable, _root.level
+        self._finders, self._handlers = list(sys.meta_path), list(_root.handlers)
+        self._modules = frozenset(sys.modules)
 
     def restore(self, changed: list[str]) -> None:
         """Put back what a job may have changed in no time; adds to `changed` what that was, in a few words each."""
@@ -111,9 +145,40 @@ class Interpreter:
 
     def restore_the_rest(self, changed: list[str]) -> None:
         """Put back what takes longer to look at."""
-        if (name := _locale.setlocale(_locale.LC_ALL, None)) != self._locale:
+        if (name := _setlocale(_locale.LC_ALL, None)) != self._locale:
             changed.append(f"locale {name}")
-            _locale.setlocale(_locale.LC_ALL, self._locale)
+            _setlocale(_locale.LC_ALL, self._locale)
+        if _get_debug() != self._debug:
+            changed.append("the debug flags of gc")
+            _set_debug(self._debug)
+        if _get_digits() != self._digits:
+            changed.append("the most digits of an int")
+            _set_digits(self._digits)
+        if not _are_same_contexts(DefaultContext, self._default_decimal):
+            changed.append("the default decimal context")
+            _copy_context(self._default_decimal, DefaultContext)
+        if (_root.manager.disable, _root.level) != self._logging:
+            changed.append("the levels of logging")
+            _disable_logging(self._logging[0])
+            _root.setLevel(self._logging[1])
+        if _root.handlers != self._handlers:
+            changed.append("the handlers of logging")
+            self._handlers = self._without_the_jobs(_root.handlers, self._handlers)
+            _root.handlers = list(self._handlers)
+        if sys.meta_path != self._finders:
+            changed.append("sys.meta_path")
+            self._finders = self._without_the_jobs(sys.meta_path, self._finders)
+            sys.meta_path = list(self._finders)
+
+    def _without_the_jobs(self, now: Sequence[Any], then: list[Any]) -> list[Any]:
+        """What was in the list, and what a module has added that the job was the first to import.
+
+        That module is imported once: without its part it would not work in any job to come (six.moves, for one).
+        """
+        kept = [each for each in now if _is_in(each, then) or _module_of(each) not in self._modules]
+        if list(map(id, (each for each in kept if _is_in(each, then)))) == list(map(id, then)):
+            return kept
+        return [each for each in kept if not _is_in(each, then)] + then
 
     def _put_back(self, changed: list[str]) -> None:
         try:
@@ -133,7 +198,29 @@ def _are_equal(one: object, other: object) -> bool:
         return False
 
 
-def _limits(context: Context) -> tuple[int, ...]:
+def _is_in(one: object, several: list[Any]) -> bool:
+    return any(one is each for each in several)
+
+
+def _module_of(one: object) -> str:
+    return (one if isinstance(one, type) else type(one)).__module__
+
+
+def _are_same_contexts(one: Context, other: Context) -> bool:
+    return (
+        one.prec == other.prec
+        and one.rounding == other.rounding
+        and one.traps == other.traps
+        and _limits(one) == _limits(other)
+    )
+
+
+def _copy_context(one: Context, other: Context) -> None:
+    other.prec, other.rounding, other.traps = one.prec, one.rounding, one.traps
+    other.Emin, other.Emax, other.capitals, other.clamp = _limits(one)
+
+
+def _limits(context: Context) -> tuple[int, int, int, int]:
     return context.Emin, context.Emax, context.capitals, context.clamp
 
 

@@ -23,6 +23,9 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
+# Bound here: a job may have put something else in their place.
+from os import eventfd_read
+
 from mpdispatch.pool.channel import Channel, ChannelBroken
 from mpdispatch.pool.frames import decode_stop
 from mpdispatch.pool.jobframes import JobToSend, ReceivedJob, decode_jobs, encode_jobs, is_jobs
@@ -58,7 +61,7 @@ class Tokens:
     def take(self) -> bool:
         """Take one; False: there is none."""
         try:
-            os.eventfd_read(self.fd)
+            eventfd_read(self.fd)
         except BlockingIOError:
             return False
         except OSError as error:

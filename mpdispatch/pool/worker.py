@@ -13,8 +13,12 @@ import signal
 import socket
 import sys
 import threading
-import time
 import traceback
+
+# Bound here: a job may have put something else in their place.
+from os import _exit as exit_now
+from os import getpid
+from time import sleep, time_ns
 from types import FrameType
 from typing import NoReturn
 
@@ -95,7 +99,7 @@ def serve(
 def _leave(status: int) -> NoReturn:
     """End without finalisers: threads and atexit hooks a handler left must not hold a worker up."""
     _flush_output()
-    os._exit(status)
+    exit_now(status)
 
 
 def _flush_output() -> bool:
@@ -143,7 +147,7 @@ def _serve(channel: Channel, tokens: Tokens | None, app: AppEngine | None) -> No
         reason = error.reason if isinstance(error, (AppImportError, AppReferenceError)) else str(error)
         said = error.traceback if isinstance(error, AppImportError) else ""
         _give_up(channel, reason, said)
-    channel.send(encode(Up(pid=os.getpid(), app=description, hazards=hazards)), wait=True)
+    channel.send(encode(Up(pid=getpid(), app=description, hazards=hazards)), wait=True)
 
     attach = decode_preamble(_receive(channel))
     if not isinstance(attach, Attach):
@@ -213,7 +217,7 @@ class _Voice:
         while not self._outbox.put(line):
             # The supervisor is far behind; as a full channel would, this waits for it.
             self._ring()
-            time.sleep(_FULL_PAUSE_S)
+            sleep(_FULL_PAUSE_S)
 
 
 class _Loop:
@@ -226,7 +230,7 @@ class _Loop:
         self._ring = ring
         self._voice = _Voice(channel, ring.outbox_to_fill())
         self._kills_children = attach.kills_children
-        self._pid = os.getpid()
+        self._pid = getpid()
         self._executor = Executor(
             app.registry,
             limits=Limits(max_payload_bytes=attach.max_payload_bytes, max_result_bytes=attach.max_result_bytes),
@@ -247,9 +251,9 @@ class _Loop:
                 outcome: Answer = self._refused(job)
             else:
                 outcome = self._executor.run(job, job.reference)
-            if os.getpid() != self._pid:
+            if getpid() != self._pid:
                 # The handler forked and its child came back here: it must not answer in our name.
-                os._exit(EXIT_CHANNEL_LOST)
+                exit_now(EXIT_CHANNEL_LOST)
             if isinstance(outcome, Completed):
                 answer = encode(Done(job.id, job.starts, outcome.run, msgspec.Raw(outcome.result)))
             else:
@@ -284,7 +288,7 @@ class _Loop:
         error = ErrorInfo(
             type="UnreadableJob", message=f"job {job.id}: its row in the store cannot be read: {job.why}"
         )
-        run = Run(started_us=time.time_ns() // 1000, duration_us=0, worker_pid=self._pid)
+        run = Run(started_us=time_ns() // 1000, duration_us=0, worker_pid=self._pid)
         return Raised(run=run, error=error, is_retryable=False)
 
     def _rest(self) -> None:

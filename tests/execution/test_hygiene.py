@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import resource
 import signal
@@ -131,15 +132,64 @@ def test_a_thread_left_running_asks_for_a_new_worker_and_a_daemon_does_not() -> 
     assert hygiene.recycle_reasons == ["threads left running: left-over"]
 
 
-@pytest.mark.parametrize("limit", [resource.RLIMIT_NOFILE, resource.RLIMIT_CORE, resource.RLIMIT_STACK])
-def test_a_changed_resource_limit_asks_for_a_new_worker(limit: int) -> None:
+@pytest.mark.parametrize(
+    "limit", [resource.RLIMIT_NOFILE, resource.RLIMIT_CORE, resource.RLIMIT_STACK, resource.RLIMIT_MEMLOCK]
+)
+def test_a_changed_resource_limit_comes_back(limit: int) -> None:
     hygiene = Hygiene.snapshot()
     soft, hard = resource.getrlimit(limit)
     changed = 64 * 1024 if soft == resource.RLIM_INFINITY else soft - 1 if soft > 0 else soft + 1
     resource.setrlimit(limit, (changed, hard))
     try:
-        for _ in range(10):
-            hygiene.restore()
+        assert len(hygiene.restore()) == 1
+        assert resource.getrlimit(limit) == (soft, hard)
     finally:
         resource.setrlimit(limit, (soft, hard))
-    assert hygiene.recycle_reasons == ["a resource limit was changed"]
+    assert not hygiene.wants_recycle
+
+
+def test_a_finder_of_a_module_that_a_job_was_first_to_import_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As six does: it is imported once, so its later users would not find what it brings.
+    (tmp_path / "brings_a_finder.py").write_text(
+        "import sys\nclass Finder:\n    def find_spec(self, *_): return None\nsys.meta_path.append(Finder())\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    before = list(sys.meta_path)
+    hygiene = Hygiene.snapshot()
+    try:
+        module = importlib.import_module("brings_a_finder")
+        hygiene.restore()
+        assert [type(each) for each in sys.meta_path if each not in before] == [module.Finder]
+        assert hygiene.restore() == [], "it is known from then on"
+    finally:
+        sys.meta_path[:] = before
+        sys.modules.pop("brings_a_finder", None)
+
+
+def test_a_copy_that_is_gone_opens_nothing_wrong(tmp_path: Path) -> None:
+    """A number of ours that the job has closed can be another file by now: that is not put in the place of stdin."""
+    kept = os.dup(0)
+    before = {number for number in range(256) if _is_open(number)}
+    hygiene = Hygiene.snapshot()
+    ours = [number for number in range(256) if number not in before and _is_open(number)]
+    other = os.open(tmp_path / "other", os.O_CREAT | os.O_RDWR)
+    try:
+        for number in ours:
+            os.dup2(other, number)
+        os.dup2(other, 0)
+        hygiene.restore()
+        assert hygiene.recycle_reasons == ["cannot open again: descriptor 0"]
+    finally:
+        os.dup2(kept, 0)
+        for number in (kept, other, *ours):
+            os.close(number)
+
+
+def _is_open(number: int) -> bool:
+    try:
+        os.fstat(number)
+    except OSError:
+        return False
+    return True

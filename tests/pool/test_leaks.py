@@ -9,7 +9,7 @@ import pytest
 
 from mpdispatch.model import ClaimedJob, Completed
 from tests.pool.rig import Gone, Rig
-from tests.pool.spoiling import RENEWING, SPOILS
+from tests.pool.spoiling import PATCHES, RENEWING, RENEWING_SELDOM, SELDOM, SPOILS
 
 
 def _found(rig: Rig, job: ClaimedJob) -> dict[str, object]:
@@ -19,9 +19,9 @@ def _found(rig: Rig, job: ClaimedJob) -> dict[str, object]:
     return found
 
 
-CHANGES = [how for how in SPOILS if how not in RENEWING]
-# After a job of less than 50 µs it is looked for before the worker rests, and every so many jobs: it costs too much.
-SELDOM = ["affinity"]
+CHANGES = [how for how in SPOILS if how not in RENEWING | RENEWING_SELDOM | PATCHES]
+# After a job of less than 50 µs, those of SELDOM are looked for before the worker rests, and every so many jobs: it
+# costs too much.
 
 
 @pytest.mark.parametrize(
@@ -59,6 +59,19 @@ def test_a_worker_that_cannot_be_put_back_runs_nothing_more(rig: Rig, how: str) 
     assert _found(rig, rig.give(rig.ready(), "state")) | {"environment": {}} == before | {"environment": {}}
 
 
+@pytest.mark.parametrize("how", RENEWING_SELDOM)
+def test_a_worker_that_cannot_be_put_back_is_replaced_before_it_rests(rig: Rig, how: str) -> None:
+    worker = rig.ready()
+    before = _found(rig, rig.give(worker, "state"))
+    rig.events.clear()
+    spoils = rig.give(worker, "spoil", how=how)
+    rig.wait_for(Gone)
+    assert isinstance(rig.settled(spoils).outcome, Completed), "its outcome is not lost by what it left"
+    assert worker.ending is not None
+    assert worker.ending.exit_status == 0
+    assert _found(rig, rig.give(rig.ready(), "state")) | {"environment": {}} == before | {"environment": {}}
+
+
 def test_brief_jobs_of_one_handler_leave_nothing_to_another(rig: Rig) -> None:
     """Between them not everything is looked at: all the more before the next of another kind."""
     worker = rig.ready()
@@ -70,3 +83,13 @@ def test_brief_jobs_of_one_handler_leave_nothing_to_another(rig: Rig) -> None:
     ]
     rig.give_together(worker, *jobs)
     assert _found(rig, jobs[-1]) == before
+
+
+@pytest.mark.parametrize("how", PATCHES)
+def test_a_job_that_patches_what_is_called_after_it_keeps_its_outcome(rig: Rig, how: str) -> None:
+    worker = rig.ready()
+    # The second: after the first, which is brief, not all is looked at before it is answered.
+    jobs = [rig.give(worker, "spoil", how=how) for _ in range(2)]
+    for job in jobs:
+        assert isinstance(rig.settled(job).outcome, Completed)
+    assert isinstance(rig.settled(rig.give(worker, "echo", value=1)).outcome, Completed)
