@@ -7,6 +7,7 @@ so what is surely too much is refused before it is made.
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -162,14 +163,17 @@ def _texts(value: Any, converted: Callable[[Any], Any], taken: int) -> Any:
     if not size:
         return value.tolist()
     # NumPy's own class: a matrix gives matrices.
-    flat = value.view(next(base for base in type(value).__mro__ if base.__name__ == "ndarray")).flat
+    own = value.view(next(base for base in type(value).__mro__ if base.__name__ == "ndarray"))
     # Nothing of StringDType says how long its values are.
     step = 1 if value.dtype.kind == "T" else max(1, _SLICE_BYTES // max(1, value.dtype.itemsize))
     texts: list[Any] = []
-    for start in range(0, size, step):
-        some = converted(flat[start : start + step])
-        taken = _take(value, sum(map(_length, some)), taken)
-        texts += some
+    # Row by row, and not by `flat`: its slices of a StringDType are broken (NumPy 2.4).
+    for index in itertools.product(*map(range, shape[:-1])):
+        row = own[index]
+        for start in range(0, shape[-1], step):
+            some = converted(row[start : start + step])
+            taken = _take(value, sum(map(_length, some)), taken)
+            texts += some
     for length in reversed(shape[1:]):
         texts = [texts[start : start + length] for start in range(0, len(texts), length)]
     return texts
