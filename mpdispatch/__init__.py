@@ -72,7 +72,7 @@ if TYPE_CHECKING:
         WaitTimeoutError,
         WrongProcessError,
     )
-    from mpdispatch.execution.context import current_engine, current_job
+    from mpdispatch.execution.process_context import current_engine, current_job
     from mpdispatch.model import DeadLetter, ErrorInfo, Job, JobState
     from mpdispatch.store import SQLiteStore, open_store
 
@@ -80,7 +80,7 @@ _HOMES = {
     **dict.fromkeys(("Config", "QueueConfig"), "config"),
     "Dispatcher": "dispatcher",
     **dict.fromkeys(("Batch", "Engine", "job"), "engine"),
-    **dict.fromkeys(("current_engine", "current_job"), "execution.context"),
+    **dict.fromkeys(("current_engine", "current_job"), "execution.process_context"),
     **dict.fromkeys(("DeadLetter", "ErrorInfo", "Job", "JobState"), "model"),
     **dict.fromkeys(("SQLiteStore", "open_store"), "store"),
 }

@@ -39,7 +39,7 @@ class Config:
         concurrency: most jobs at once = most worker processes (10), started on demand; "auto": as many as there are
             usable CPUs (affinity and cgroup quota).
         queues: queues to poll (["default"]).
-        poll_interval: how often to look when nobody knocks (1 s). An enqueue on the same host is seen at once.
+        poll_interval: how often to look without a wake-up (1 s). An enqueue on the same host is seen at once.
         shutdown_timeout: how long a stop waits for running jobs (30 s); then they are cancelled, and go back.
         heartbeat_interval: how often a supervisor renews the lease of its jobs (10 s).
         stale_job_threshold: a lease not renewed for this long is over, and others take its jobs (30 s); more than

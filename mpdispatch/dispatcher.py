@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from mpdispatch.config import Config, QueueConfig
 from mpdispatch.errors import ConfigError, Fault, NoStoreError, UsageError, WrongProcessError
-from mpdispatch.execution.appref import AppEngine, AppReference, find_reference
-from mpdispatch.execution.context import in_worker, refuse_while_importing
+from mpdispatch.execution.app_reference import AppEngine, AppReference, find_reference
+from mpdispatch.execution.catalog import Catalog
 from mpdispatch.execution.middleware import default_timeout_s
-from mpdispatch.execution.rulebook import Rulebook
+from mpdispatch.execution.process_context import in_worker, refuse_while_importing
 from mpdispatch.policy.durations import duration_of
 from mpdispatch.policy.names import shown
-from mpdispatch.store.base import Store
+from mpdispatch.store.contract import Store
 
 if TYPE_CHECKING:
-    from mpdispatch.supervisor.loop import Ending
+    from mpdispatch.supervisor.loop import RunReport
     from mpdispatch.supervisor.thread import SupervisorThread
 
 __all__ = ["Dispatcher"]
@@ -32,7 +32,7 @@ class SupervisedEngine(AppEngine, Protocol):
     """What supervising needs of an engine in this process."""
 
     @property
-    def rulebook(self) -> Rulebook: ...
+    def catalog(self) -> Catalog: ...
 
     @property
     def queue_configs(self) -> tuple[QueueConfig, ...]: ...
@@ -59,7 +59,7 @@ class Dispatcher:
     ) -> None:
         if store is None:
             raise NoStoreError
-        if not callable(getattr(store, "ledger", None)):
+        if not callable(getattr(store, "supervisor_store", None)):
             text = f"must be a store such as SQLiteStore('jobs.db') or open_store(...), not {shown(store)}"
             raise ConfigError([Fault("store", text)])
         self._store = store
@@ -195,7 +195,7 @@ class Dispatcher:
             with self._lock:
                 self._holds -= 1
 
-    def run(self, drain: bool = False) -> Ending:
+    def run(self, drain: bool = False) -> RunReport:
         """Supervise in the foreground until SIGTERM or SIGINT. Main thread only.
 
         `drain=True`: return when nothing it can run is pending, running or retrying in its queues. Gives how
@@ -210,7 +210,7 @@ class Dispatcher:
             raise UsageError("run() handles signals, so it needs the main thread; use start() and stop()")
         if self._thread is not None:
             raise UsageError("this dispatcher is started already; stop() it first")
-        from mpdispatch.supervisor.serve import Plan, run_foreground  # floor 6, only when it is needed
+        from mpdispatch.supervisor.startup import Plan, run_foreground  # floor 6, only when it is needed
 
         with self.hold_store():
             plan = Plan(**self._parts())
@@ -252,11 +252,11 @@ class Dispatcher:
             # The app, imported anew in a worker, may not know that it was moved here.
             "store_for_workers": self._store.location if self._has_moved else None,
             "config": self.config,
-            "rulebook": engine.rulebook,
+            "catalog": engine.catalog,
             "queue_configs": engine.queue_configs,
             "default_timeout_s": default_timeout_s(engine.middleware),
             "hooks": (wanted := engine.hooks.wanted()),
-            "hook_line": engine.hooks.line() if wanted else None,
+            "hook_queue": engine.hooks.line() if wanted else None,
             "is_traced": engine.telemetry.is_tracing,
         }
 

@@ -7,7 +7,7 @@ that have none), `Scope` (a resource per job), `Tracing` and `Metrics` (OpenTele
 The public name of `mpdispatch.execution.middleware`.
 """
 
-from mpdispatch.execution.jobcontext import JobContext
+from mpdispatch.execution.job_context import JobContext
 from mpdispatch.execution.middleware import (
     CallNext,
     Logging,

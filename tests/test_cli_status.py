@@ -18,13 +18,13 @@ from mpdispatch import Engine, QueueConfig
 from mpdispatch.cli.main import main
 from mpdispatch.clock import FakeClock, Instant, SystemClock
 from mpdispatch.config import Config
-from mpdispatch.engine import checkup as checkups
+from mpdispatch.engine import doctor as checkups
 from mpdispatch.engine.explain import explain
 from mpdispatch.ids import boot_id, host_name, machine_id, pid_namespace, process_id
-from mpdispatch.model import Finding, Level, NewJob, Registration
+from mpdispatch.model import Finding, Level, NewJob, NewSupervisor
 from mpdispatch.policy.lease import lease
 from mpdispatch.store import SQLiteStore
-from mpdispatch.store.base import Lease
+from mpdispatch.store.contract import Lease
 from mpdispatch.store.sqlite import health
 
 from .store.planners import OpenPlanner
@@ -80,15 +80,15 @@ def register(store: SQLiteStore, **changes: Any) -> int:
         "app": "shop:engine",
         "version": "1",
     }
-    ledger = store.ledger()
-    owner = ledger.register(Registration(**{**values, **changes}), Lease(*lease(now(), 30_000_000)), now=now())
+    ledger = store.supervisor_store()
+    owner = ledger.register(NewSupervisor(**{**values, **changes}), Lease(*lease(now(), 30_000_000)), now=now())
     ledger.close()
     return owner
 
 
 def claim(store: SQLiteStore, owner: int, planner: OpenPlanner | None = None) -> None:
-    ledger = store.ledger()
-    ledger.turn(owner, [], now=now(), planner=planner or OpenPlanner(), slots=9)
+    ledger = store.supervisor_store()
+    ledger.commit(owner, [], now=now(), planner=planner or OpenPlanner(), slots=9)
     ledger.close()
 
 
@@ -350,13 +350,13 @@ def test_doctor_tells_where_a_full_disk_is_a_bus_error(
     assert all(kind in each.message and each.remedy for each in told)
 
 
-@pytest.mark.parametrize("what", ["the folder", "the mark file"])
+@pytest.mark.parametrize("what", ["the folder", "the start journal"])
 def test_doctor_finds_a_running_supervisor_whose_files_are_gone(
     store: SQLiteStore, tmp_path: Path, what: str
 ) -> None:
     side = tmp_path / "mpdispatch.db-mpd"
     owner = register(store)
-    (side / f"marks.{owner}").touch()
+    (side / f"journal.{owner}").touch()
 
     def found() -> list[Finding]:
         return [each for each in checkups.checkup(store, Config(), now=now()) if each.check == "side folder"]
@@ -365,7 +365,7 @@ def test_doctor_finds_a_running_supervisor_whose_files_are_gone(
     if what == "the folder":
         shutil.rmtree(side)
     else:
-        (side / f"marks.{owner}").unlink()
+        (side / f"journal.{owner}").unlink()
     (finding,) = found()
     assert finding.level is Level.ERROR
     assert str(side) in finding.message

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from mpdispatch import Config, ConfigError, Dispatcher, Engine, SQLiteStore, open_store
-from mpdispatch.execution.describe import describe
-from mpdispatch.execution.registry import Registry
+from mpdispatch.handlers.description import describe
+from mpdispatch.handlers.registry import Registry
 
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 

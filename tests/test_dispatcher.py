@@ -23,7 +23,7 @@ from mpdispatch import (
     UsageError,
     WrongProcessError,
 )
-from mpdispatch.execution import context
+from mpdispatch.execution import process_context
 
 PACKAGE_PARENT = str(Path(mpdispatch.__file__).parents[1])
 
@@ -83,7 +83,7 @@ def test_an_engine_no_worker_could_find_is_refused_before_anything_starts(tmp_pa
 
 def test_a_worker_starts_no_supervisor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = Engine.build(Dispatcher(store=store(tmp_path)))
-    monkeypatch.setattr(context, "_is_worker", True)
+    monkeypatch.setattr(process_context, "_is_worker", True)
     for call in (engine.dispatcher.start, engine.dispatcher.run):
         with pytest.raises(WrongProcessError, match="__main__"):
             call()
@@ -215,8 +215,8 @@ def test_run_with_drain_returns_when_nothing_is_left(tmp_path: Path) -> None:
         """
         add.enqueue_many({"a": n} for n in range(50))
         fail.enqueue()
-        ending = engine.dispatcher.run(drain=True)
-        print(ending.failed, engine.counts()["completed"])
+        report = engine.dispatcher.run(drain=True)
+        print(report.failed, engine.counts()["completed"])
         """,
     )
     assert said == "1 50\n"

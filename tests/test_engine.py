@@ -41,7 +41,7 @@ from mpdispatch import (
     middleware,
 )
 from mpdispatch.engine import batch
-from mpdispatch.execution import context
+from mpdispatch.execution import process_context
 
 
 def render(path: str, dpi: int = 300) -> str:
@@ -433,8 +433,8 @@ def test_an_engine_told_to_use_another_store_enqueues_there(engine: Engine, tmp_
 def test_a_memory_store_is_not_mistaken_for_another_one_in_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     handle = (engine := Engine.open(":memory:")).job(render)
     handle.enqueue("a")
-    monkeypatch.setattr(context, "_is_worker", True)
-    monkeypatch.setattr(context, "_engine", engine)
+    monkeypatch.setattr(process_context, "_is_worker", True)
+    monkeypatch.setattr(process_context, "_engine", engine)
     for call in (lambda: handle.enqueue("b"), engine.counts, lambda: handle.enqueue_many([{"path": "c"}])):
         with pytest.raises(StoreNotShared):
             call()

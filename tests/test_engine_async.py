@@ -102,7 +102,7 @@ def test_wait_async_gives_what_wait_gives(engine: Engine, render: JobHandle[[str
         engine.cancel(cancelled.id)
         claimed = {job.id: job for job in desk.claim(slots=2)}
         now = desk.clock.now()
-        desk.turn(completed_by(claimed[done.id], now, b'"ok"'), failed_by(claimed[failed.id], now))
+        desk.commit(completed_by(claimed[done.id], now, b'"ok"'), failed_by(claimed[failed.id], now))
         assert (await later).result == "ok"
         with pytest.raises(JobFailedError, match="no such page"):
             await engine.wait_async(failed.id)

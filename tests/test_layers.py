@@ -2,10 +2,11 @@
 
 Floors (a module imports only lower ones, or its own room):
 
-    8 cli web extension contrib testing      4 execution middleware   1 model
-    7 dispatcher engine configfile, the face 3 store                  0 errors ids clock cpus failpoints fstext private
-    6 supervisor                             2 policy config hooks         sqlite3 version
-    5 pool
+    9 cli web extension contrib testing      4 handlers events
+    8 dispatcher engine configfile, the face 3 store host
+    7 supervisor                             2 policy config hooks
+    6 pool                                   1 model
+    5 execution middleware                   0 errors ids clock cpus failpoints fstext private repeated sqlite3
 """
 
 from __future__ import annotations
@@ -26,22 +27,25 @@ PACKAGE = ROOT / "mpdispatch"
 
 FLOORS = {
     **dict.fromkeys(
-        ["errors", "ids", "clock", "cpus", "failpoints", "fstext", "private", "sqlite3", "version"], 0
+        ["errors", "ids", "clock", "cpus", "failpoints", "fstext", "private", "repeated", "sqlite3", "version"],
+        0,
     ),
     "model": 1,
     **dict.fromkeys(["policy", "config", "hooks", "backoff"], 2),
-    "store": 3,
-    **dict.fromkeys(["execution", "middleware"], 4),
-    "pool": 5,
-    "supervisor": 6,
-    **dict.fromkeys(["dispatcher", "engine", "configfile"], 7),
-    **dict.fromkeys(["cli", "web", "extension", "contrib", "testing", "__main__"], 8),
+    **dict.fromkeys(["store", "host"], 3),
+    **dict.fromkeys(["handlers", "events"], 4),
+    **dict.fromkeys(["execution", "middleware"], 5),
+    "pool": 6,
+    "supervisor": 7,
+    **dict.fromkeys(["dispatcher", "engine", "configfile"], 8),
+    **dict.fromkeys(["cli", "web", "extension", "contrib", "testing", "__main__"], 9),
 }
 
 # Rooms of one floor that know each other: (who, whom). Never both ways.
 NEIGHBOURS = {
     ("failpoints", "errors"),  # a variable that arms none is told as every wrong setting is
     ("backoff", "policy"),  # the public name of policy.backoff
+    ("repeated", "clock"),
     ("errors", "clock"),  # Retry and Snooze take a delay as text
     ("config", "policy"),  # a Config is made of the values policy decides with
     ("middleware", "execution"),  # the public name of execution.middleware
@@ -58,7 +62,7 @@ LATE_IMPORTS = {
 }
 
 # A floor may have one module of a higher-than-needed room, as a protocol only.
-PROTOCOLS_ONLY = {"execution": {"mpdispatch.store.base"}}
+PROTOCOLS_ONLY = {"handlers": {"mpdispatch.store.contract"}, "execution": {"mpdispatch.store.contract"}}
 
 WARN_LINES, MOST_LINES = 300, 500
 
@@ -97,7 +101,7 @@ def room_of(module: str) -> str:
 
 
 def floor_of(room: str) -> int | None:
-    return 7 if room == "" else FLOORS.get(room)
+    return 8 if room == "" else FLOORS.get(room)
 
 
 def imports_of(tree: ast.AST, module: str, *, is_package: bool) -> Iterator[Import]:
@@ -150,12 +154,12 @@ def first_party_fault(module: str, room: str, found: Import) -> str | None:
     floor, target_floor = floor_of(room), floor_of(target_room)
     assert floor is not None
     if target_floor is None:
-        target_floor = 7  # `from mpdispatch import Engine`: a name of the face.
+        target_floor = 8  # `from mpdispatch import Engine`: a name of the face.
     if room in PROTOCOLS_ONLY and target_room == "store":
         if not any(found.target.startswith(allowed) for allowed in PROTOCOLS_ONLY[room]):
-            return f"{room} knows a store only as the protocol in mpdispatch.store.base"
-    elif {floor, target_floor} == {2, 3}:
-        return f"floors 2 and 3 do not know each other ({found.target})"
+            return f"{room} knows a store only as the protocol in mpdispatch.store.contract"
+    elif room == "store" and target_floor == 2:
+        return f"a store knows no floor but the ground and the model ({found.target})"
     elif target_floor > floor:
         return f"floor {floor} imports {found.target} of floor {target_floor}"
     elif target_floor == floor and (room, target_room) not in NEIGHBOURS and not found.is_typing_only:
@@ -232,15 +236,15 @@ def test_sql_file_begins_no_deferred_transaction(path: Path) -> None:
 
 MADE_UP = [
     ("mpdispatch.model.job", "from mpdispatch.store import open_store", "floor 1 imports mpdispatch.store"),
-    ("mpdispatch.model.job", "from ..store.base import Store", "floor 1 imports mpdispatch.store"),
-    ("mpdispatch.policy.rate", "import mpdispatch.store.base", "floors 2 and 3"),
-    ("mpdispatch.store.sqlite", "from mpdispatch import policy", "floors 2 and 3"),
+    ("mpdispatch.model.job", "from ..store.contract import Store", "floor 1 imports mpdispatch.store"),
+    ("mpdispatch.policy.rate", "import mpdispatch.store.contract", "floor 2 imports"),
+    ("mpdispatch.store.sqlite", "from mpdispatch import policy", "knows no floor"),
     ("mpdispatch.execution.codec", "from mpdispatch.store.sqlite import SQLiteStore", "only as the protocol"),
     ("mpdispatch.execution.codec", "from mpdispatch.store import SQLiteStore", "only as the protocol"),
     ("mpdispatch.pool.worker", "def f():\n    from mpdispatch.model import Job", "hides in f()"),
     ("mpdispatch.dispatcher", "def start(): import mpdispatch.cli", "hides in start()"),
     ("mpdispatch.dispatcher", "from mpdispatch import engine", "do not know each other"),
-    ("mpdispatch.supervisor.loop", "from mpdispatch import Engine", "floor 6 imports mpdispatch.Engine"),
+    ("mpdispatch.supervisor.loop", "from mpdispatch import Engine", "floor 7 imports mpdispatch.Engine"),
     ("mpdispatch.attic", "x = 1", "no floor"),
     ("mpdispatch.pool.wire", "import pickle", "pickle"),
     ("mpdispatch.pool.wire", "from pickle import loads", "pickle"),
@@ -262,8 +266,8 @@ ALLOWED = [
         "mpdispatch.dispatcher",
         "class D:\n    def start(self):\n        from mpdispatch.supervisor import Supervisor",
     ),
-    ("mpdispatch.execution.codec", "from mpdispatch.store.base import Store"),
-    ("mpdispatch.store.sqlite", "from .base import Store\ndb.execute('BEGIN IMMEDIATE')"),
+    ("mpdispatch.execution.codec", "from mpdispatch.store.contract import Store"),
+    ("mpdispatch.store.sqlite", "from .contract import Store\ndb.execute('BEGIN IMMEDIATE')"),
     ("mpdispatch.ids", "def f():\n    import psutil"),
     ("mpdispatch", "from mpdispatch.engine import Engine"),
     ("mpdispatch.cli.jobs", "from mpdispatch import Engine"),
@@ -287,7 +291,7 @@ def loaded_by(statement: str) -> set[str]:
 @pytest.mark.parametrize("statement", ["import mpdispatch", "from mpdispatch import *"])
 def test_importing_the_package_loads_nothing_heavy_and_no_upper_floor(statement: str) -> None:
     loaded = loaded_by(statement)
-    upper = {m for m in loaded if m.startswith("mpdispatch.") and (floor_of(room_of(m)) or 0) in (5, 6, 8)}
+    upper = {m for m in loaded if m.startswith("mpdispatch.") and (floor_of(room_of(m)) or 0) in (6, 7, 9)}
     assert upper == set()
     assert loaded & {"sqlite_utils", "psutil", "rich", "yaml", "click"} == set()
 

@@ -25,8 +25,8 @@ from mpdispatch import (
 )
 from mpdispatch.clock import FakeClock, SystemClock
 from mpdispatch.engine.options import EnqueueKeywords
-from mpdispatch.execution import context
-from mpdispatch.execution.signature import OPTION_NAMES
+from mpdispatch.execution import process_context
+from mpdispatch.handlers.signature import OPTION_NAMES
 from tests.conftest import ROOT, Cli
 from tests.store.conftest import Desk, retrying
 
@@ -140,7 +140,7 @@ LIBRARY: dict[str, tuple[Callable[[Engine], object], list[str]]] = {
     "an id as text": (lambda e: e.get_job(cast("Any", "5")), ["job_id: must be a whole number, not '5'"]),
     "a job for its id": (lambda e: e.wait(cast("Any", e.enqueue("render", "a"))), ["pass job.id"]),
     "an unknown state": (lambda e: e.list_jobs(state="done"), ["must be one of scheduled, pending", "'done'"]),
-    "current_job outside": (lambda _: context.current_job(), ["only inside a handler"]),
+    "current_job outside": (lambda _: process_context.current_job(), ["only inside a handler"]),
     "two engines of one dispatcher": (lambda _: two_engines(), ["several engines", "its own dispatcher"]),
     "an engine in no module": (lambda e: e.dispatcher.start(), ["make it a global", "mpdispatch supervise"]),
 }  # fmt: skip
@@ -178,7 +178,7 @@ def test_stop_without_start_does_nothing(engine: Engine) -> None:
 def test_enqueueing_while_a_worker_imports_the_app_is_refused(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(context, "_is_worker", True)
+    monkeypatch.setattr(process_context, "_is_worker", True)
     for call in (
         lambda: engine.enqueue("render", "a"),
         lambda: engine.enqueue_many("render", [{"path": "a"}]),
@@ -186,7 +186,7 @@ def test_enqueueing_while_a_worker_imports_the_app_is_refused(
     ):
         with pytest.raises(WrongProcessError, match='put the call under `if __name__ == "__main__":`'):
             call()
-    monkeypatch.setattr(context, "_engine", engine)
+    monkeypatch.setattr(process_context, "_engine", engine)
     assert engine.enqueue("render", "a").id == 1
     with pytest.raises(WrongProcessError, match="a worker runs jobs and supervises none"):
         engine.dispatcher.start()
@@ -216,7 +216,7 @@ def test_waiting_in_vain_tells_why_the_job_has_not_run(engine: Engine) -> None:
     engine.resume_queue("default")
     (claimed,) = desk.claim()
     assert "attempt 1 has been running for" in why(engine, waiting)
-    desk.turn(retrying(claimed, desk.clock.now()))
+    desk.commit(retrying(claimed, desk.clock.now()))
     assert "attempt 1 ended with ValueError: no such page; the next one is due at" in why(engine, waiting)
     desk.close()
 

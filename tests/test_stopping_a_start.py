@@ -18,7 +18,7 @@ ROOT = str(Path(__file__).resolve().parents[1])
 HANGS = """
     import os, signal, sys, threading, time
     from mpdispatch import AppImportError, Dispatcher, Engine, SQLiteStore
-    from mpdispatch.execution.context import in_worker
+    from mpdispatch.execution.process_context import in_worker
     from mpdispatch.extension import DispatchExtension
 
     if in_worker():
@@ -143,7 +143,7 @@ def test_an_elected_one_that_takes_over_stops_while_it_starts(tmp_path: Path) ->
         from mpdispatch.extension.lockfile import SupervisorLock
 
         ext.store.migrate()
-        lock = SupervisorLock(ext.store.ledger().side_dir)
+        lock = SupervisorLock(ext.store.supervisor_store().side_dir)
         assert lock.try_acquire()
         if os.fork() == 0:
             lock = None
@@ -183,10 +183,10 @@ def test_sigterm_between_two_tries_of_an_import_ends_the_supervisor_at_once(tmp_
     if __name__ != "__main__":
         raise LookupError("no database yet")
     import logging
-    from mpdispatch.supervisor import serve
+    from mpdispatch.supervisor import startup
 
     logging.basicConfig(level=logging.DEBUG)
-    serve.boot_backoff_s = lambda failures: 30.0  # as it is after many failures
+    startup.boot_backoff_s = lambda failures: 30.0  # as it is after many failures
     print(thing.run().exit_code)
     """
     (tmp_path / "go").touch()

@@ -42,7 +42,7 @@ def fill(path: Path) -> int:
         for job in jobs[: 2 * len(columns)]
     ]
     outputs = [Output(job_id=job.id, starts=1, stream=Stream.LOG, text="a", written=1) for job in jobs]
-    desk.turn(*outcomes, outputs=outputs)
+    desk.commit(*outcomes, outputs=outputs)
     for _ in columns:
         store.enqueue(NewJob(name="render", payload=b"{}"), now=now)
         store.enqueue(NewJob(name="render", payload=b"{}", run_at_us=now.wall_us + 10**9), now=now)

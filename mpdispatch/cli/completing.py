@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable
 import click
 from click.shell_completion import CompletionItem
 
-from mpdispatch.cli.places import open_existing
+from mpdispatch.cli.locate import open_existing
 from mpdispatch.cli.program import Options
 from mpdispatch.errors import DispatchError
 from mpdispatch.model import JobState
-from mpdispatch.store.base import DeadLetterFilter, JobFilter, Store
+from mpdispatch.store.contract import DeadLetterFilter, JobFilter, Store
 
 __all__ = ["complete_dead_letter", "complete_job", "complete_job_in", "complete_name", "complete_queue"]
 

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from mpdispatch.errors import UsageError
-from mpdispatch.model.wire import json_from_text, time_from_text
+from mpdispatch.model.json import json_from_text, time_from_text
 from mpdispatch.policy.durations import parse_duration
 from mpdispatch.policy.names import shown
 

@@ -13,7 +13,7 @@ from mpdispatch.engine.explaining import has_supervisor
 from mpdispatch.engine.waiting import wait_for_end
 from mpdispatch.errors import WaitTimeoutError
 from mpdispatch.model import JobState
-from mpdispatch.store.base import Store
+from mpdispatch.store.contract import Store
 
 __all__ = ["wait_for"]
 

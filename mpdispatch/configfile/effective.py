@@ -39,7 +39,7 @@ def _supervise(value: object, is_text: bool) -> object:
 
 def _store(value: object, is_text: bool) -> object:
     # An app gives a store itself or a path; files and the environment can only name one.
-    if callable(getattr(value, "ledger", None)) or isinstance(value, os.PathLike):
+    if callable(getattr(value, "supervisor_store", None)) or isinstance(value, os.PathLike):
         return value
     if isinstance(value, str) and value:
         return value

@@ -8,9 +8,9 @@ from typing import Any
 
 from mpdispatch.clock import Clock
 from mpdispatch.errors import BatchError, Fault, PayloadError
-from mpdispatch.execution.signature import Signature
+from mpdispatch.handlers.signature import Signature
 from mpdispatch.model import NewJob
-from mpdispatch.store.base import Store
+from mpdispatch.store.contract import Store
 
 __all__ = ["CHUNK_JOBS", "Batch", "enqueue_batch"]
 

@@ -9,7 +9,7 @@ from mpdispatch.clock import SECOND_US, Clock
 from mpdispatch.engine.options import checked_id, checked_limit
 from mpdispatch.model import DeadLetter, Job, Page
 from mpdispatch.policy.durations import duration_of
-from mpdispatch.store.base import DeadLetterFilter, Store
+from mpdispatch.store.contract import DeadLetterFilter, Store
 
 __all__ = ["DeadLetters"]
 

@@ -16,7 +16,7 @@ from mpdispatch.engine.batch import Batch
 from mpdispatch.engine.enqueueing import PLAIN, Enqueuer, enqueue_async, enqueue_many_async
 from mpdispatch.engine.options import EnqueueKeywords, EnqueueOptions, JobKeywords, checked_job_keywords
 from mpdispatch.errors import RegistrationError, UsageError
-from mpdispatch.execution.registry import JobDefinition
+from mpdispatch.handlers.registry import JobDefinition
 from mpdispatch.model import Job
 from mpdispatch.policy.jobnames import check_job_name
 from mpdispatch.policy.names import shown

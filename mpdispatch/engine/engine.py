@@ -1,4 +1,4 @@
-"""The engine: handlers, and jobs for them in a dispatcher's store. What people do to those jobs is in `desk`."""
+"""The engine: handlers, and jobs for them in a dispatcher's store. What people do to those jobs is in `client`."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from mpdispatch.clock import Clock, SystemClock
 from mpdispatch.config import QueueConfig
 from mpdispatch.dispatcher import Dispatcher
 from mpdispatch.engine.batch import Batch, enqueue_batch
+from mpdispatch.engine.client import JobClient
 from mpdispatch.engine.definition import JobHandle, as_handle
-from mpdispatch.engine.desk import JobDesk
 from mpdispatch.engine.enqueueing import (
     PLAIN,
     EngineOptions,
@@ -26,20 +26,20 @@ from mpdispatch.engine.options import (
     EnqueueOptions,
     JobKeywords,
 )
-from mpdispatch.engine.parts import Parts
+from mpdispatch.engine.settings import EngineSettings
 from mpdispatch.errors import (
     ConfigError,
     Fault,
     UsageError,
 )
-from mpdispatch.execution.context import refuse_in_handler, refuse_while_importing
-from mpdispatch.execution.describe import AppDescription, describe
+from mpdispatch.events.publish import Hooks
+from mpdispatch.execution.catalog import LiveCatalog
 from mpdispatch.execution.findable import refuse_hidden
-from mpdispatch.execution.hooking import Hooks
 from mpdispatch.execution.middleware import Middleware, default_timeout_s
-from mpdispatch.execution.registry import JobDefinition, Registry
-from mpdispatch.execution.rulebook import LiveRulebook
+from mpdispatch.execution.process_context import refuse_in_handler, refuse_while_importing
 from mpdispatch.execution.telemetry import Telemetry
+from mpdispatch.handlers.description import AppDescription, describe
+from mpdispatch.handlers.registry import JobDefinition, Registry
 from mpdispatch.hooks import Extension
 from mpdispatch.model import Job, NewJob
 from mpdispatch.policy.backoff import BackoffSpec
@@ -52,7 +52,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class Engine(JobDesk):
+class Engine(JobClient):
     """Handlers by name, and their jobs in a dispatcher's store. Made by `Engine.build` or `Engine.open`.
 
     Making one does no I/O. Safe from any thread, and after a fork.
@@ -73,7 +73,7 @@ class Engine(JobDesk):
         if not isinstance(dispatcher, Dispatcher):
             text = f"must be a Dispatcher, not {shown(dispatcher)}; Engine.open('jobs.db') makes engine and dispatcher"
             raise ConfigError([Fault("dispatcher", text)])
-        parts = Parts.checked(
+        parts = EngineSettings.validated(
             backoff=backoff, queue_configs=queue_configs, middleware=middleware, extensions=extensions
         )
         super().__init__(dispatcher, clock or SystemClock())
@@ -81,9 +81,9 @@ class Engine(JobDesk):
         self.registry = Registry()
         self.backoff, self.queue_configs, self.middleware = parts.backoff, parts.queue_configs, parts.middleware
         self.telemetry = Telemetry(tracer_provider, meter_provider, self.middleware)
-        self.hooks = Hooks(parts.extensions, self.telemetry, dispatcher.logger.getChild("hooks"))
+        self.hooks = Hooks(parts.extensions, self.telemetry.metrics, dispatcher.logger.getChild("hooks"))
         self._default_timeout_s = default_timeout_s(self.middleware)
-        self.rulebook = LiveRulebook(self.registry, self.backoff)
+        self.catalog = LiveCatalog(self.registry, self.backoff)
         self._max_payload_bytes = dispatcher.config.max_payload_bytes
         dispatcher.adopt(self)
 
@@ -165,7 +165,7 @@ class Engine(JobDesk):
         """
         handle = handler if isinstance(handler, JobHandle) else as_handle(None, handler, {})
         refuse_hidden(self, handle.definition)
-        self.rulebook.refuse_absent(handle.definition)
+        self.catalog.refuse_absent(handle.definition)
         self.registry.add(handle.definition)
         handle.bind(self)
         return handle

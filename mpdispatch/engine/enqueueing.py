@@ -12,9 +12,9 @@ from mpdispatch.engine.batch import Batch
 from mpdispatch.engine.offload import StandstillError, offload
 from mpdispatch.engine.options import EnqueueOptions
 from mpdispatch.errors import StoreBusy, UsageError
-from mpdispatch.execution.registry import JobDefinition, Registry
+from mpdispatch.handlers.registry import JobDefinition, Registry
 from mpdispatch.model import Job, NewJob
-from mpdispatch.store.base import Store
+from mpdispatch.store.contract import Store
 
 __all__ = ["PLAIN", "EngineOptions", "Enqueuer", "enqueue_async", "enqueue_many_async", "new_job"]
 

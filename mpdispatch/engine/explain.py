@@ -8,11 +8,11 @@ from datetime import datetime, timedelta
 
 from mpdispatch.clock import SECOND_US, Instant
 from mpdispatch.config import QueueConfig
-from mpdispatch.engine.workers import supervisors_of
+from mpdispatch.engine.supervisors import supervisors_of
 from mpdispatch.model import COMMAND_JOB, UNREADABLE, Job, JobState, SupervisorStatus
-from mpdispatch.model.wire import moment_of, time_to_json
+from mpdispatch.model.json import moment_of, time_to_json
 from mpdispatch.policy.rate import Rate
-from mpdispatch.store.base import QueueStats, Store
+from mpdispatch.store.contract import QueueStats, Store
 
 __all__ = ["Reason", "explain"]
 

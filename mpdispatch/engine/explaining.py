@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from mpdispatch.model import Job, JobState, PeerSupervisor
-from mpdispatch.store.base import Store
+from mpdispatch.store.contract import Store
 
 __all__ = ["has_supervisor", "why_not_ended"]
 
@@ -51,7 +51,7 @@ def has_supervisor(store: Store) -> bool:
 
 
 def _living(store: Store) -> list[PeerSupervisor]:
-    from mpdispatch.engine.workers import living_supervisors  # it knows the pool, which no enqueuer loads
+    from mpdispatch.engine.supervisors import living_supervisors  # it knows the pool, which no enqueuer loads
 
     return living_supervisors(store)
 

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from mpdispatch.errors import StoreBusy
-from mpdispatch.execution.jobcontext import OWN_THREADS
+from mpdispatch.execution.job_context import OWN_THREADS
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Future

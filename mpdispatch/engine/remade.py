@@ -5,8 +5,8 @@ from __future__ import annotations
 from mpdispatch.dispatcher import Dispatcher
 from mpdispatch.engine.definition import JobHandle
 from mpdispatch.engine.engine import Engine
-from mpdispatch.execution.appparts import HandlerPart, find_part, parts_at_hand
-from mpdispatch.execution.registry import JobDefinition, definition_of
+from mpdispatch.execution.app_parts import HandlerPart, find_part, parts_at_hand
+from mpdispatch.handlers.registry import JobDefinition, definition_of
 from mpdispatch.store import open_store
 
 __all__ = ["remade"]

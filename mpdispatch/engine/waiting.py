@@ -8,7 +8,7 @@ from mpdispatch.engine.explaining import why_not_ended
 from mpdispatch.engine.offload import offload_read
 from mpdispatch.errors import WaitTimeoutError
 from mpdispatch.model import JobState
-from mpdispatch.store.base import Store
+from mpdispatch.store.contract import Store
 
 __all__ = ["wait_for_end", "wait_for_end_async"]
 

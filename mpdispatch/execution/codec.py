@@ -16,8 +16,8 @@ from typing import Any
 import msgspec
 
 from mpdispatch.errors import DispatchError, JobInterrupt, ResultError
-from mpdispatch.execution.arrays import ArrayMet, arrays_up_to
-from mpdispatch.execution.safejson import (
+from mpdispatch.handlers.arrays import ArrayMet, arrays_up_to
+from mpdispatch.handlers.safejson import (
     Reader,
     encode_for_people,
     is_shallow,
@@ -34,7 +34,9 @@ MAX_TRACEBACK_BYTES = 64 * 1024
 MAX_MESSAGE_CHARS = 8 * 1024
 
 _PACKAGE = f"{Path(__file__).parents[1]}{os.sep}"
-_OWN_FOLDERS = tuple(f"{Path(__file__).parents[1] / room}{os.sep}" for room in ("execution", "pool"))
+_OWN_FOLDERS = tuple(
+    f"{Path(__file__).parents[1] / room}{os.sep}" for room in ("execution", "handlers", "pool")
+)
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):

@@ -20,8 +20,8 @@ from typing import IO, Any
 import msgspec
 
 from mpdispatch.errors import CommandFailedError, Fault, JobTimeout, PayloadError, UsageError
-from mpdispatch.execution.context import current_job
-from mpdispatch.execution.jobcontext import JobContext
+from mpdispatch.execution.job_context import JobContext
+from mpdispatch.execution.process_context import current_job
 from mpdispatch.model import COMMAND_JOB, Command, Stream
 from mpdispatch.policy.names import shown
 
@@ -91,21 +91,21 @@ def run_command(argv: list[str], cwd: str, env: dict[str, str]) -> dict[str, Any
     """
     context = current_job()
     process = _start(argv, cwd, {**env, **_added(context)})
-    ears = _Ears(process, context)
+    reader = _PipeReader(process, context)
     try:
-        code = ears.listen(None)
+        code = reader.read(None)
     except BaseException as error:
-        _end(process, ears, patience_s=_PATIENCE_S[isinstance(error, JobTimeout)])
+        _end(process, reader, patience_s=_PATIENCE_S[isinstance(error, JobTimeout)])
         raise
     finally:
-        ears.close()
+        reader.close()
     assert code is not None  # listening without a limit ends with the program
     if code != 0:
         raise CommandFailedError(
             argv[0],
             exit_status=code if code > 0 else None,
             signal=_signal_name(-code) if code < 0 else None,
-            detail=ears.last_error_line(),
+            detail=reader.last_error_line(),
         )
     return {"exit_status": 0}
 
@@ -143,14 +143,14 @@ def _start(argv: list[str], cwd: str, env: dict[str, str]) -> subprocess.Popen[b
         raise CommandFailedError(argv[0], exit_status=status, detail=detail) from None
 
 
-def _end(process: subprocess.Popen[bytes], ears: _Ears, *, patience_s: float) -> None:
+def _end(process: subprocess.Popen[bytes], reader: _PipeReader, *, patience_s: float) -> None:
     """End the program and what it started in its group; what it writes meanwhile still counts."""
     _signal_group(process, signal.SIGTERM)
     # A stopped one takes SIGTERM only once it goes on.
     _signal_group(process, signal.SIGCONT)
-    ears.listen(time.monotonic() + patience_s)
+    reader.read(time.monotonic() + patience_s)
     _signal_group(process, signal.SIGKILL)
-    ears.listen(time.monotonic() + patience_s)
+    reader.read(time.monotonic() + patience_s)
 
 
 def _signal_group(process: subprocess.Popen[bytes], number: int) -> None:
@@ -166,7 +166,7 @@ def _signal_name(number: int) -> str:
         return f"SIG{number}"  # a real-time signal
 
 
-class _Ears:
+class _PipeReader:
     """Both pipes of the program, and its end."""
 
     def __init__(self, process: subprocess.Popen[bytes], context: JobContext) -> None:
@@ -186,7 +186,7 @@ class _Ears:
                 self._pidfd = os.pidfd_open(process.pid)
                 self._selector.register(self._pidfd, selectors.EVENT_READ)
 
-    def listen(self, until_s: float | None) -> int | None:
+    def read(self, until_s: float | None) -> int | None:
         """Pass on what is written until the program ends: its code. None: it has not ended by `until_s`."""
         look_s = _LOOK_S if self._pidfd is not None else _LOOK_S / 5
         while (code := self._process.poll()) is None:

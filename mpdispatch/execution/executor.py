@@ -9,6 +9,7 @@ only while the window is open for that very start, and shuts the window itself: 
 
 from __future__ import annotations
 
+import functools
 import importlib
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -35,13 +36,13 @@ from mpdispatch.errors import (
     Snooze,
     UnknownJobError,
 )
-from mpdispatch.execution import eventloop
+from mpdispatch.execution import event_loop
 from mpdispatch.execution.codec import Limits, encode_result, error_info
-from mpdispatch.execution.context import set_current_job
-from mpdispatch.execution.jobcontext import JobContext, Reporter
-from mpdispatch.execution.metering import Meter
+from mpdispatch.execution.job_context import JobContext, Reporter
 from mpdispatch.execution.middleware import CallNext, Middleware, stacked
-from mpdispatch.execution.registry import JobDefinition, Registry, definition_of
+from mpdispatch.execution.process_context import set_current_job
+from mpdispatch.execution.usage import Meter
+from mpdispatch.handlers.registry import JobDefinition, Registry, definition_of
 from mpdispatch.model import (
     Answer,
     Cancelled,
@@ -120,7 +121,7 @@ class Executor:
         if self._window == (job_id, starts):
             self._window = None
             error = _INTERRUPTS[kind](_INTERRUPT_TEXTS[kind])
-            if eventloop.interrupt(error):
+            if event_loop.interrupt(error):
                 return
             raise error
         self._asked = _Asked(job_id, starts, kind)
@@ -165,7 +166,10 @@ class Executor:
         context = self._context = JobContext(job, reporter=self._reporter, deadline=deadline)
         set_current_job(context)
         began_ns = monotonic_ns()
-        value, error = self._call(definition.call, arguments, context)
+        call = definition.function
+        if definition.is_async:
+            call = functools.partial(event_loop.call, call)
+        value, error = self._call(call, arguments, context)
         if getpid() != self._pid:
             exit_now(70)  # a fork of the handler came back into our loop: only the worker itself may speak
         try:
@@ -179,7 +183,7 @@ class Executor:
                 max_rss_bytes=max_rss_bytes,
             )
             context.close()
-            self.recycle_reasons += eventloop.take_reasons()
+            self.recycle_reasons += event_loop.take_reasons()
             return self._outcome(run, value, error)
         finally:
             del value, error  # the traceback holds this frame: without this, both wait for the cycle collector

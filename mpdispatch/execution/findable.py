@@ -6,9 +6,9 @@ import sys
 from collections.abc import Iterable, Iterator
 
 from mpdispatch.errors import RegistrationError
-from mpdispatch.execution.appref import AppEngine, targets_of
-from mpdispatch.execution.context import in_worker
-from mpdispatch.execution.registry import JobDefinition
+from mpdispatch.execution.app_reference import AppEngine, targets_of
+from mpdispatch.execution.process_context import in_worker
+from mpdispatch.handlers.registry import JobDefinition
 
 __all__ = ["refuse_absent", "refuse_hidden"]
 

@@ -31,7 +31,7 @@ from mpdispatch.execution.descendants import has_children, kill_children
 from mpdispatch.execution.descriptors import StandardDescriptors
 from mpdispatch.execution.identity import Identity
 from mpdispatch.execution.interpreter import Interpreter
-from mpdispatch.execution.jobcontext import OWN_THREADS
+from mpdispatch.execution.job_context import OWN_THREADS
 
 __all__ = ["Hygiene", "has_children", "kill_children"]
 

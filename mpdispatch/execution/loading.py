@@ -11,14 +11,14 @@ from importlib.machinery import SourceFileLoader
 from typing import Any
 
 from mpdispatch.errors import AppImportError, AppReferenceError, DispatchError
-from mpdispatch.execution.applog import await_logging
-from mpdispatch.execution.appparts import putting_together
-from mpdispatch.execution.appref import AppEngine, AppReference, engine_of, parse_target
+from mpdispatch.execution.app_logging import await_logging
+from mpdispatch.execution.app_parts import putting_together
+from mpdispatch.execution.app_reference import AppEngine, AppReference, engine_of, parse_target
 from mpdispatch.execution.codec import error_info
-from mpdispatch.execution.context import rerunning_main
-from mpdispatch.execution.registry import definition_of
-from mpdispatch.execution.safejson import printable
+from mpdispatch.execution.process_context import rerunning_main
 from mpdispatch.fstext import unpacked
+from mpdispatch.handlers.registry import definition_of
+from mpdispatch.handlers.safejson import printable
 from mpdispatch.policy.names import nearest
 
 __all__ = ["load"]

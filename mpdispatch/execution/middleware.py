@@ -21,7 +21,7 @@ from datetime import timedelta
 from typing import Any, Protocol, TypeAlias
 
 from mpdispatch.errors import Cancel, ConfigError, Fault, JobInterrupt, Retry, Snooze, UsageError
-from mpdispatch.execution.jobcontext import JobContext
+from mpdispatch.execution.job_context import JobContext
 from mpdispatch.policy.durations import parse_duration
 from mpdispatch.policy.names import shown
 

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from mpdispatch.errors import Cancel, Retry, Snooze
-from mpdispatch.execution.jobcontext import JobContext
+from mpdispatch.execution.job_context import JobContext
 from mpdispatch.execution.middleware import CallNext, Metrics, Middleware, Timeout, Tracing
 from mpdispatch.hooks import Extension, JobCompleted, JobDeadLettered, JobEnqueued, JobFailed, JobRetrying
 

@@ -6,7 +6,7 @@ settings ─▶ store (explicit ▸ grove database ▸ grove KV ▸ memory) ─�
 Importing this loads no framework; a worker, which imports the app as well, never needs one of ours.
 """
 
-from mpdispatch.execution.context import current_engine
+from mpdispatch.execution.process_context import current_engine
 from mpdispatch.extension.extension import DispatchExtension
 from mpdispatch.extension.requests import get_engine
 

@@ -6,7 +6,7 @@ import time
 from datetime import UTC, datetime
 
 from mpdispatch.model import Job, JobState
-from mpdispatch.store.base import JobFilter, Store
+from mpdispatch.store.contract import JobFilter, Store
 
 __all__ = ["Attendance"]
 

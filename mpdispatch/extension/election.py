@@ -22,7 +22,7 @@ from mpdispatch.extension.lockfile import SupervisorLock
 from mpdispatch.ids import ProcessId, boot_id, pid_namespace, process_id, process_start
 from mpdispatch.model import PeerSupervisor
 from mpdispatch.policy.staffing import boot_backoff_s
-from mpdispatch.pool.peers import living_supervisors
+from mpdispatch.pool.liveness import living_supervisors
 from mpdispatch.private import NotPrivateError
 
 __all__ = ["Election", "living_supervisors"]
@@ -37,7 +37,7 @@ class Election:
 
     def __init__(self, dispatcher: Dispatcher, log: logging.Logger) -> None:
         self._dispatcher, self._store, self._log = dispatcher, dispatcher.store, log
-        self._lock = SupervisorLock(self._store.ledger().side_dir) if self._store.is_shared else None
+        self._lock = SupervisorLock(self._store.supervisor_store().side_dir) if self._store.is_shared else None
         self._held = contextlib.ExitStack()
         self._me = process_id()
         self._failures = 0
@@ -175,11 +175,11 @@ class Election:
         return []
 
     def _wait(self, processes: Iterable[ProcessId]) -> None:
-        with selectors.DefaultSelector() as ears, _pidfds(processes) as pidfds:
-            ears.register(self._read, selectors.EVENT_READ)
+        with selectors.DefaultSelector() as selector, _pidfds(processes) as pidfds:
+            selector.register(self._read, selectors.EVENT_READ)
             for pidfd in pidfds:
-                ears.register(pidfd, selectors.EVENT_READ)
-            ears.select(LOOK_EVERY_S)
+                selector.register(pidfd, selectors.EVENT_READ)
+            selector.select(LOOK_EVERY_S)
 
     def _let_go(self) -> None:
         if self._lock is not None:

@@ -15,10 +15,10 @@ from mpdispatch.config import QueueConfig
 from mpdispatch.configfile import Effective, effective
 from mpdispatch.dispatcher import Dispatcher
 from mpdispatch.engine import Engine
-from mpdispatch.engine.parts import Parts, listed
+from mpdispatch.engine.settings import EngineSettings, listed
 from mpdispatch.errors import ConfigError, Fault, StoreError, UsageError
-from mpdispatch.execution.context import in_worker
 from mpdispatch.execution.middleware import Middleware
+from mpdispatch.execution.process_context import in_worker
 from mpdispatch.extension.lifecycle import Lifecycle
 from mpdispatch.extension.requests import ASGIApp
 from mpdispatch.extension.resolution import resolve_store
@@ -26,8 +26,8 @@ from mpdispatch.extension.resources import as_resources
 from mpdispatch.hooks import Extension
 from mpdispatch.policy.backoff import BackoffSpec
 from mpdispatch.policy.names import shown
-from mpdispatch.store.base import Store
-from mpdispatch.store.httptoken import HttpToken
+from mpdispatch.store.contract import Store
+from mpdispatch.store.http_token import HttpToken
 
 __all__ = ["DispatchExtension"]
 
@@ -311,12 +311,16 @@ def _settings(
 
 def _parts(
     backoff: BackoffSpec | None, middleware: Iterable[Middleware], extensions: Iterable[Extension]
-) -> tuple[Parts, list[Fault]]:
+) -> tuple[EngineSettings, list[Fault]]:
     """Those that no environment and no file has, and what is wrong with them."""
     try:
-        parts = Parts.checked(backoff=backoff, queue_configs=(), middleware=middleware, extensions=extensions)
+        parts = EngineSettings.validated(
+            backoff=backoff, queue_configs=(), middleware=middleware, extensions=extensions
+        )
     except ConfigError as error:
-        return Parts.checked(backoff=None, queue_configs=(), middleware=(), extensions=()), [*error.faults]
+        return EngineSettings.validated(backoff=None, queue_configs=(), middleware=(), extensions=()), [
+            *error.faults
+        ]
     return parts, []
 
 

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from mpdispatch.engine import Engine
 from mpdispatch.errors import AppReferenceError, DispatchError, UsageError
-from mpdispatch.execution.appref import find_reference
-from mpdispatch.execution.context import (
+from mpdispatch.execution.app_reference import find_reference
+from mpdispatch.execution.process_context import (
     in_worker,
-    leave_main_at_work,
     release_current_engine,
     set_current_engine,
+    stop_main_rerun,
 )
 from mpdispatch.extension.attendance import Attendance
 from mpdispatch.policy.durations import duration_of
@@ -47,7 +47,7 @@ class Lifecycle:
     def start(self) -> None:
         """See `DispatchExtension.start`."""
         if in_worker():
-            leave_main_at_work()
+            stop_main_rerun()
             return
         with self._alone():
             if self._is_started:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, TypeAlias, cast
 
 from mpdispatch.engine import Engine
-from mpdispatch.execution.context import current_engine, serving
+from mpdispatch.execution.process_context import current_engine, serving
 
 __all__ = ["ASGIApp", "EngineScope", "get_engine"]
 

@@ -8,11 +8,11 @@ from typing import Any, cast
 
 from mpdispatch.configfile import Effective
 from mpdispatch.errors import ConfigError, Fault, UsageError
-from mpdispatch.extension.recognise import Kind
+from mpdispatch.extension.detect import Kind
 from mpdispatch.extension.resources import Resources
 from mpdispatch.policy.sources import DEFAULT_ORIGIN
 from mpdispatch.store import SQLiteStore, open_store
-from mpdispatch.store.base import Store
+from mpdispatch.store.contract import Store
 from mpdispatch.store.sqlite.options import FileOptions
 
 __all__ = ["resolve_store"]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol, get_args, get_origin
 
 from mpdispatch.errors import ConfigError, Fault
-from mpdispatch.extension.recognise import Kind, Recognised, kind_of_type, recognise
+from mpdispatch.extension.detect import Detected, Kind, detect, kind_of_type
 from mpdispatch.policy.names import shown
 
 __all__ = ["Resources", "as_resources"]
@@ -15,7 +15,7 @@ __all__ = ["Resources", "as_resources"]
 class Resources(Protocol):
     """Where databases and key-value stores of the application are found. `""` names the default one."""
 
-    def find(self, kind: Kind, name: str) -> Recognised | None:
+    def find(self, kind: Kind, name: str) -> Detected | None:
         """The one of this kind with this name, or None.
 
         The default is the entry `""`, else the only one there is of the kind.
@@ -52,9 +52,9 @@ class _Named:
     def __init__(self, things: Mapping[Any, Any], note: str = "") -> None:
         self._things, self._note = things, note
 
-    def find(self, kind: Kind, name: str) -> Recognised | None:
+    def find(self, kind: Kind, name: str) -> Detected | None:
         if name in self._things:
-            found = recognise(self._things[name])
+            found = detect(self._things[name])
             if found is not None and found.kind in (kind, None):
                 return found
             if name:
@@ -64,9 +64,9 @@ class _Named:
         all_of_kind = list(self._of(kind))
         return all_of_kind[0][1] if len(all_of_kind) == 1 else None
 
-    def _of(self, kind: Kind) -> Iterator[tuple[str, Recognised]]:
+    def _of(self, kind: Kind) -> Iterator[tuple[str, Detected]]:
         for name, thing in self._things.items():
-            found = recognise(thing) if isinstance(name, str) else None
+            found = detect(thing) if isinstance(name, str) else None
             if found is not None and found.kind in (kind, None):
                 yield name, found
 
@@ -85,14 +85,14 @@ class _Asked:
     def __init__(self, ask: Callable[[str, str], Any]) -> None:
         self._ask = ask
 
-    def find(self, kind: Kind, name: str) -> Recognised | None:
+    def find(self, kind: Kind, name: str) -> Detected | None:
         try:
             thing = self._ask(kind.value, name)
         except LookupError:  # `lambda kind, name: things[name]`
             return None
         if thing is None:
             return None
-        found = recognise(thing)
+        found = detect(thing)
         if found is None or found.kind not in (kind, None):
             raise _other_kind(kind, name, found.what if found else type(thing).__qualname__)
         return found

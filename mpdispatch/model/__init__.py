@@ -33,7 +33,7 @@ from mpdispatch.model.outcome import (
 )
 from mpdispatch.model.output import KEPT_BYTES, Output, Stream, tail
 from mpdispatch.model.status import Finding, Level, SupervisorStatus, WorkerStatus
-from mpdispatch.model.supervisors import PeerSupervisor, Registration
+from mpdispatch.model.supervisors import NewSupervisor, PeerSupervisor
 
 __all__ = [
     "COMMAND_JOB",
@@ -59,13 +59,13 @@ __all__ = [
     "LeaseLost",
     "Level",
     "NewJob",
+    "NewSupervisor",
     "Outcome",
     "Output",
     "Page",
     "PeerSupervisor",
     "Planner",
     "Raised",
-    "Registration",
     "Released",
     "RetryAsked",
     "Run",

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import msgspec
 
-__all__ = ["PeerSupervisor", "Registration"]
+__all__ = ["NewSupervisor", "PeerSupervisor"]
 
 
-class Registration(msgspec.Struct, frozen=True, kw_only=True):
+class NewSupervisor(msgspec.Struct, frozen=True, kw_only=True):
     """What a supervisor says of itself when it starts."""
 
     host: str
@@ -25,7 +25,7 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
     schema version 1. Not shown to anybody."""
 
 
-class PeerSupervisor(Registration, frozen=True, kw_only=True):
+class PeerSupervisor(NewSupervisor, frozen=True, kw_only=True):
     """A registered supervisor, dead or alive. Its jobs are those with `owner == id`."""
 
     id: int

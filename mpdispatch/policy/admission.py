@@ -66,7 +66,7 @@ class Admission:
 
         A job of a rate-limited queue costs its token at the claim, so no more of them are claimed than workers are
         ready: a rate holds over starts. `per_queue` says for how many there are tokens all the same: those that want
-        for nothing but a worker are told by the store (`Turn.held_back`).
+        for nothing but a worker are told by the store (`CommitResult.held_back`).
         """
         per_queue: dict[str, int] = {}
         next_token_us: int | None = None

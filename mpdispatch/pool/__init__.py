@@ -15,8 +15,8 @@
  control word in the ring + SIGUSR1 ⇒ JobTimeout / JobCancelled in the handler
 ```
 
-Jobs wait in the kernel's socket buffer and in the worker; its tokens say which of them are not begun (see `inbox`).
+Jobs wait in the kernel's socket buffer and in the worker; its tokens say which of them are not begun (see `receiver`).
 Because we hold a duplicate of the worker's end, a dead worker gives no EOF: death is known by its pidfd, then its exit
 status is read, then what it still said, then the jobs it never began are recalled, then the outcome is decided.
-What it says lies in its ring as well (see `outbox`), and outlives the supervisor: `evidence` reads it after a crash.
+What it says lies in its ring as well (see `reply_ring`), and outlives the supervisor: `recovered` reads it after a crash.
 """

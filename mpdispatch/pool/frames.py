@@ -1,6 +1,6 @@
 """What travels between supervisor and worker: JSON, one message a frame, never unpickled. Both sides.
 
-Jobs have frames of their own: see `jobframes`.
+Jobs have frames of their own: see `job_frames`.
 A decoded frame is typed data or a `FrameError`; a handler that writes junk into the channel ends as a broken channel.
 """
 
@@ -10,35 +10,35 @@ from typing import TypeAlias
 
 import msgspec
 
-from mpdispatch.execution.appref import AppReference
-from mpdispatch.execution.describe import AppDescription
+from mpdispatch.execution.app_reference import AppReference
+from mpdispatch.handlers.description import AppDescription
 from mpdispatch.model import Cancelled, Raised, RetryAsked, Run, Snoozed, Stream
 
 __all__ = [
-    "BELL",
-    "PARCEL",
+    "SPILL",
+    "WAKE",
     "Attach",
     "Boot",
     "BootFailed",
+    "Discarded",
     "Done",
-    "Dropped",
     "Ended",
+    "EnqueuedEvents",
     "FrameError",
     "FromWorker",
-    "Noted",
-    "Parcel",
-    "Reported",
+    "NeedsReplacement",
+    "ProgressReport",
+    "Spill",
     "Stop",
-    "Tired",
-    "Up",
+    "WorkerReady",
     "Wrote",
     "decode_from_worker",
     "decode_lines",
     "decode_stop",
     "encode",
-    "is_parcel",
-    "open_parcel",
-    "parcel",
+    "is_spill",
+    "open_spill",
+    "spill",
 ]
 
 
@@ -56,8 +56,8 @@ class Boot(msgspec.Struct, frozen=True, kw_only=True, tag="boot"):
 class Attach(msgspec.Struct, frozen=True, kw_only=True, tag="attach"):
     """Second, once the store is open: where to leave marks, and how to behave."""
 
-    marks_path: str
-    ring: int
+    journal_path: str
+    record: int
     store: str | None
     """The store handlers enqueue into, if it is another than the app's own."""
     max_payload_bytes: int
@@ -69,7 +69,7 @@ class Stop(msgspec.Struct, frozen=True, tag="stop", array_like=True):
     """No more jobs: end."""
 
 
-class Up(msgspec.Struct, frozen=True, kw_only=True, tag="up", array_like=True):
+class WorkerReady(msgspec.Struct, frozen=True, kw_only=True, tag="ready", array_like=True):
     """The app is imported."""
 
     pid: int
@@ -79,7 +79,7 @@ class Up(msgspec.Struct, frozen=True, kw_only=True, tag="up", array_like=True):
 
 
 class BootFailed(msgspec.Struct, frozen=True, kw_only=True, tag="boot_failed", array_like=True):
-    """The app does not import, or names no engine; or, after `Up`, the start marks cannot be opened."""
+    """The app does not import, or names no engine; or, after `WorkerReady`, the start marks cannot be opened."""
 
     reason: str
     traceback: str
@@ -102,7 +102,7 @@ class Ended(msgspec.Struct, frozen=True, tag="ended", array_like=True):
     outcome: Raised | RetryAsked | Snoozed | Cancelled
 
 
-class Reported(msgspec.Struct, frozen=True, tag="reported", array_like=True):
+class ProgressReport(msgspec.Struct, frozen=True, tag="progress", array_like=True):
     """The handler says how far it is."""
 
     id: int
@@ -110,7 +110,7 @@ class Reported(msgspec.Struct, frozen=True, tag="reported", array_like=True):
     data: msgspec.Raw
 
 
-class Noted(msgspec.Struct, frozen=True, tag="noted", array_like=True):
+class EnqueuedEvents(msgspec.Struct, frozen=True, tag="enqueued", array_like=True):
     """The handler enqueued something: events for the supervisor's extensions, and how many."""
 
     events: msgspec.Raw
@@ -127,7 +127,7 @@ class Wrote(msgspec.Struct, frozen=True, tag="wrote", array_like=True):
     written: int
 
 
-class Tired(msgspec.Struct, frozen=True, tag="tired", array_like=True):
+class NeedsReplacement(msgspec.Struct, frozen=True, tag="replace", array_like=True):
     """The last job left something behind that cannot be undone: replace this worker."""
 
     reason: str
@@ -142,15 +142,15 @@ class Preload(msgspec.Struct, frozen=True, kw_only=True, tag="preload"):
 class Fork(msgspec.Struct, frozen=True, tag="fork"):
     """To the zygote, with the worker's two descriptors: fork one. `mark` is for its environment."""
 
-    mark: str
+    tag: str
 
 
-class Hatched(msgspec.Struct, frozen=True, tag="hatched"):
+class ZygoteReady(msgspec.Struct, frozen=True, tag="zygote"):
     """From the zygote: it can fork."""
 
 
 class Preloaded(msgspec.Struct, frozen=True, kw_only=True, tag="preloaded"):
-    """From the zygote: the app is imported. With `hazards` it must not be forked any more."""
+    """From the zygote: the app is imported. With `fork_safety` it must not be forked any more."""
 
     hazards: tuple[str, ...]
 
@@ -161,8 +161,8 @@ class Forked(msgspec.Struct, frozen=True, tag="forked"):
     pid: int
 
 
-class Parcel(msgspec.Struct, frozen=True, tag="parcel", array_like=True):
-    """Only in the outbox: here belongs the message that came as a frame of the channel, for it is too long.
+class Spill(msgspec.Struct, frozen=True, tag="spill", array_like=True):
+    """Only in the reply_ring: here belongs the message that came as a frame of the channel, for it is too long.
 
     Frames before the one of this number belong nowhere: an interrupt struck before that was said.
     """
@@ -170,23 +170,34 @@ class Parcel(msgspec.Struct, frozen=True, tag="parcel", array_like=True):
     number: int
 
 
-class Dropped(msgspec.Struct, frozen=True, tag="dropped", array_like=True):
+class Discarded(msgspec.Struct, frozen=True, tag="discarded", array_like=True):
     """The worker has let go of so many jobs that were taken back from it."""
 
     count: int
 
 
-FromWorker: TypeAlias = Up | BootFailed | Done | Ended | Reported | Wrote | Noted | Tired | Parcel | Dropped
+FromWorker: TypeAlias = (
+    WorkerReady
+    | BootFailed
+    | Done
+    | Ended
+    | ProgressReport
+    | Wrote
+    | EnqueuedEvents
+    | NeedsReplacement
+    | Spill
+    | Discarded
+)
 
 encode = msgspec.json.Encoder().encode
-BELL = b"!"
-"""A frame that says: look into the outbox."""
-_PARCEL_MARK = b"@"
-PARCEL = b'["parcel",'
+WAKE = b"!"
+"""A frame that says: look into the reply_ring."""
+_SPILL_MARK = b"@"
+SPILL = b'["spill",'
 """What such a message begins with."""
 _from_worker = msgspec.json.Decoder(FromWorker)
 _stop = msgspec.json.Decoder(Stop)
-_from_zygote = msgspec.json.Decoder(Hatched | Preloaded | Forked)
+_from_zygote = msgspec.json.Decoder(ZygoteReady | Preloaded | Forked)
 _to_zygote = msgspec.json.Decoder(Preload | Fork)
 _preamble = msgspec.json.Decoder(Boot | Attach)
 
@@ -200,7 +211,7 @@ def decode_from_worker(frame: bytes | memoryview) -> FromWorker:
 
 
 def decode_lines(lines: bytes) -> list[FromWorker]:
-    """The messages of an outbox. Raises FrameError: at least one is none."""
+    """The messages of an reply_ring. Raises FrameError: at least one is none."""
     try:
         messages: list[FromWorker] = _from_worker.decode_lines(lines)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -223,21 +234,21 @@ def decode_to_zygote(frame: bytes) -> Preload | Fork:
     return message
 
 
-def decode_from_zygote(frame: bytes) -> Hatched | Preloaded | Forked:
+def decode_from_zygote(frame: bytes) -> ZygoteReady | Preloaded | Forked:
     """Raises FrameError: it has ended (an empty frame), or is no zygote of ours any more."""
     try:
-        message: Hatched | Preloaded | Forked = _from_zygote.decode(frame)
+        message: ZygoteReady | Preloaded | Forked = _from_zygote.decode(frame)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise FrameError(str(error)) from error
     return message
 
 
-def parcel(number: int, message: bytes) -> bytes:
-    """The frame of a message too long for the outbox, where a `Parcel` stands for it."""
-    return b"%b%d %b" % (_PARCEL_MARK, number, message)
+def spill(number: int, message: bytes) -> bytes:
+    """The frame of a message too long for the reply_ring, where a `Spill` stands for it."""
+    return b"%b%d %b" % (_SPILL_MARK, number, message)
 
 
-def open_parcel(frame: bytes) -> tuple[int, FromWorker]:
+def open_spill(frame: bytes) -> tuple[int, FromWorker]:
     """Its number, and the message. Raises FrameError."""
     space = frame.find(b" ", 1, 20)
     if not (number := frame[1 : max(space, 1)]).isdigit():
@@ -245,6 +256,6 @@ def open_parcel(frame: bytes) -> tuple[int, FromWorker]:
     return int(number), decode_from_worker(memoryview(frame)[space + 1 :])  # large: not copied
 
 
-def is_parcel(frame: bytes) -> bool:
-    """Whether the rest of this frame is a message whose turn the outbox says."""
-    return frame.startswith(_PARCEL_MARK)
+def is_spill(frame: bytes) -> bool:
+    """Whether the rest of this frame is a message whose turn the reply_ring says."""
+    return frame.startswith(_SPILL_MARK)

@@ -11,29 +11,29 @@ from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
 from mpdispatch.clock import Clock
-from mpdispatch.execution.describe import AppDescription
+from mpdispatch.handlers.description import AppDescription
+from mpdispatch.host.start_journal import Journal
 from mpdispatch.model import ClaimedJob, Completed, Outcome, Run
-from mpdispatch.pool.ears import Ears, Heard
-from mpdispatch.pool.endings import of_answer, of_death
 from mpdispatch.pool.frames import (
     Attach,
     Boot,
     BootFailed,
+    Discarded,
     Done,
-    Dropped,
     Ended,
+    EnqueuedEvents,
     FromWorker,
-    Noted,
-    Parcel,
-    Reported,
-    Tired,
-    Up,
+    NeedsReplacement,
+    ProgressReport,
+    Spill,
+    WorkerReady,
     Wrote,
     encode,
 )
-from mpdispatch.pool.marks import MarkFile
-from mpdispatch.pool.process import InHand, WorkerProcess, WorkerState
-from mpdispatch.pool.spawning import Spawner
+from mpdispatch.pool.outcomes import from_exit, from_reply
+from mpdispatch.pool.process import Assignment, WorkerProcess, WorkerState
+from mpdispatch.pool.selector import Selected, Selector
+from mpdispatch.pool.spawner import Spawner
 
 __all__ = ["BootFault", "Enqueued", "Event", "Gone", "Pool", "Ready", "Returned", "Said", "Settled"]
 
@@ -111,18 +111,18 @@ class Touch:
 class Pool:
     """All workers of a supervisor. One thread."""
 
-    def __init__(self, boot: Boot, *, spawner: Spawner, ears: Ears, clock: Clock) -> None:
+    def __init__(self, boot: Boot, *, spawner: Spawner, selector: Selector, clock: Clock) -> None:
         self._app = boot.app
         self._boot = encode(boot)
-        self._ears = ears
+        self._selector = selector
         self._clock = clock
-        self._marks: MarkFile | None = None
+        self._marks: Journal | None = None
         self._attach: Callable[[int], Attach] | None = None
         self.spawner = spawner
         self._boot_errors: dict[int, BootFailed] = {}
         self._unsettled_dead: list[WorkerProcess] = []
         self.workers: list[WorkerProcess] = []
-        self.kin: set[int] = set()
+        self.helper_pids: set[int] = set()
         """Pids of other children of this process that are ours."""
         self.was_full = False
         """Whether it was said that there is `no_room`."""
@@ -131,8 +131,8 @@ class Pool:
 
     # -- starting -------------------------------------------------------------------------------------
 
-    def open(self, marks: MarkFile, attach: Callable[[int], Attach]) -> None:
-        """The store is open: workers may be given rings, and so jobs. `attach` makes the frame for a ring."""
+    def open(self, marks: Journal, attach: Callable[[int], Attach]) -> None:
+        """The store is open: workers may be given records, and so jobs. `attach` makes the frame for a record."""
         self._marks, self._attach = marks, attach
         for worker in self.workers:
             self._attach_worker(worker)
@@ -140,47 +140,47 @@ class Pool:
     def spawn(self) -> WorkerProcess:
         """Start one worker. Raises OSError if the system has no process or descriptor left."""
         shares_app = self.spawner.has_app
-        launched, mark = self.spawner.spawn()
+        launched, tag = self.spawner.spawn()
         worker = WorkerProcess(
             launched=launched,
-            mark=mark,
+            tag=tag,
             started_boot_us=self._clock.now().boot_us,
             shares_app=shares_app and self.spawner.has_app,  # not if the fork failed and it came by exec
         )
         self.workers.append(worker)
-        self._ears.register(worker.launched.channel, Touch(worker, False), urgent=False)
+        self._selector.register(worker.launched.channel, Touch(worker, False), urgent=False)
         if worker.launched.pidfd is not None:
-            self._ears.register(worker.launched.pidfd, Touch(worker, True), urgent=True)
+            self._selector.register(worker.launched.pidfd, Touch(worker, True), urgent=True)
         worker.tell(self._boot)
         self._attach_worker(worker)
         return worker
 
     def _attach_worker(self, worker: WorkerProcess) -> None:
-        """Give it a ring, if it has none and there is one; else at the next try."""
-        if self._marks is None or self._attach is None or worker.ring is not None:
+        """Give it a record, if it has none and there is one; else at the next try."""
+        if self._marks is None or self._attach is None or worker.record is not None:
             return
-        ring = self._marks.take_ring()
-        if ring is not None:
-            worker.attach(ring)
-            attach = self._attach(ring.index)
+        record = self._marks.take_record()
+        if record is not None:
+            worker.attach(record)
+            attach = self._attach(record.index)
             worker.leaves_children = not attach.kills_children
             worker.tell(encode(attach))
 
     @property
     def no_room(self) -> OSError | None:
-        """Why a worker has no ring, if the disk was full when one was to be had last."""
+        """Why a worker has no record, if the disk was full when one was to be had last."""
         return None if self._marks is None else self._marks.no_room
 
     def leave_old_rings(self) -> None:
-        """The mark file was made anew: whoever writes into the old one ends once it has done what it holds.
+        """The start journal was made anew: whoever writes into the old one ends once it has done what it holds.
 
         Who holds nothing may not have opened either yet, and would open the new one: it ends now.
         """
         for worker in self.workers:
-            ring = worker.ring
-            if self._marks is None or ring is None or self._marks.is_of_this_file(ring):
+            record = worker.record
+            if self._marks is None or record is None or self._marks.is_of_this_file(record):
                 continue
-            if worker.state is WorkerState.READY and (worker.hand or ring.is_signed()):
+            if worker.state is WorkerState.READY and (worker.assigned or record.is_signed()):
                 worker.retire()
             elif worker.state in (WorkerState.READY, WorkerState.BOOTING):
                 worker.kill()
@@ -193,18 +193,18 @@ class Pool:
         return [
             w
             for w in self.workers
-            if w.state is WorkerState.READY and w.ring is not None and not w.feed.is_stale
+            if w.state is WorkerState.READY and w.record is not None and not w.sender.is_stale
         ]
 
     @property
     def stale(self) -> int:
         """How many workers are at work and get no jobs until they have let go of what was taken back."""
-        return sum(w.state is WorkerState.READY and w.feed.is_stale for w in self.workers)
+        return sum(w.state is WorkerState.READY and w.sender.is_stale for w in self.workers)
 
     @property
-    def family(self) -> set[int]:
+    def child_pids(self) -> set[int]:
         """Pids of all processes this pool has started and not seen end."""
-        pids = {worker.pid for worker in self.workers} | self.kin
+        pids = {worker.pid for worker in self.workers} | self.helper_pids
         if self.spawner.zygote_pid is not None:
             pids.add(self.spawner.zygote_pid)
         return pids
@@ -214,16 +214,16 @@ class Pool:
         return sum(w.state is WorkerState.BOOTING for w in self.workers)
 
     @property
-    def is_hushed(self) -> bool:
-        """Whether a worker may answer without a bell: it rings only when it has nothing more to do."""
-        return any(len(worker.hand) > 1 for worker in self.workers)
+    def may_answer_silently(self) -> bool:
+        """Whether a worker may answer without a bell: it records only when it has nothing more to do."""
+        return any(len(worker.assigned) > 1 for worker in self.workers)
 
-    def held(self) -> Iterator[tuple[WorkerProcess, InHand]]:
-        return ((worker, held) for worker in self.workers for held in worker.hand)
+    def assignments(self) -> Iterator[tuple[WorkerProcess, Assignment]]:
+        return ((worker, held) for worker in self.workers for held in worker.assigned)
 
-    # -- hearing --------------------------------------------------------------------------------------
+    # -- events ---------------------------------------------------------------------------------------
 
-    def hear(self, events: Heard) -> Iterator[Event]:
+    def hear(self, events: Selected) -> Iterator[Event]:
         """What the workers said, then how they ended, if they did: answers come before ends.
 
         Workers at work are listened to whether anything woke us or not: that costs no system call.
@@ -237,7 +237,7 @@ class Pool:
         for worker in list(self.workers):
             if worker in heard:
                 yield from self._said(worker, worker.said(in_channel=True))
-            elif worker.hand:
+            elif worker.assigned:
                 yield from self._said(worker, worker.said(in_channel=False))
             if worker.owes_stop:
                 worker.stop_if_owed()
@@ -252,34 +252,36 @@ class Pool:
             # First and plainly: nearly all are of this kind, one per job.
             if type(message) is Done and (held := worker.answered(message.id, message.starts)) is not None:
                 answer = Completed(run=message.run, result=bytes(message.result))
-                if held.doom is None:
+                if held.stop_reason is None:
                     yield Settled(worker, held.job, answer)
                 else:
-                    yield Settled(worker, held.job, of_answer(answer, held.doom, held.job.timeout_us))
+                    yield Settled(worker, held.job, from_reply(answer, held.stop_reason, held.job.timeout_us))
                 continue
             yield from self._understood(worker, message)
             # What it said before it broke counts.
             if worker.is_broken is not was_broken:
                 break
-        if worker.is_broken is not None and worker.ending is None:
+        if worker.is_broken is not None and worker.exit_status is None:
             worker.kill()
 
     def _understood(self, worker: WorkerProcess, message: FromWorker) -> Iterator[Event]:
         match message:
-            case Done() | Parcel():
-                # A Done of a job in its hand does not come here, nor a parcel that was where it said.
+            case Done() | Spill():
+                # A Done of a job in its hand does not come here, nor a spill that was where it said.
                 worker.is_broken = f"it sent {message}, which was not its to say"
             case Ended():
                 held = worker.answered(message.id, message.starts)
                 if held is None:
                     worker.is_broken = f"it answered for job {message.id}, which it does not hold"
                     return
-                yield Settled(worker, held.job, of_answer(message.outcome, held.doom, held.job.timeout_us))
-            case Reported() | Wrote():
+                yield Settled(
+                    worker, held.job, from_reply(message.outcome, held.stop_reason, held.job.timeout_us)
+                )
+            case ProgressReport() | Wrote():
                 yield from self._reported(worker, message)
-            case Noted():
+            case EnqueuedEvents():
                 yield Enqueued(bytes(message.events), message.count)
-            case Up():
+            case WorkerReady():
                 worker.has_booted, worker.booted_boot_us = True, self._clock.now().boot_us
                 if worker.state is WorkerState.BOOTING:
                     worker.state = WorkerState.READY
@@ -289,13 +291,13 @@ class Pool:
                 yield Ready(worker, message.app)
             case BootFailed():
                 self._boot_errors[worker.pid] = message
-            case Dropped():
-                worker.dropped(message.count)
-            case Tired():
+            case Discarded():
+                worker.discarded(message.count)
+            case NeedsReplacement():
                 yield Returned(worker.recall())
                 worker.retire()
 
-    def _reported(self, worker: WorkerProcess, message: Reported | Wrote) -> Iterator[Event]:
+    def _reported(self, worker: WorkerProcess, message: ProgressReport | Wrote) -> Iterator[Event]:
         if worker.find(message.id, message.starts) is None:
             return  # it has ended: its outcome came first
         if isinstance(message, Wrote):
@@ -304,27 +306,29 @@ class Pool:
             yield Said(message.id, message.starts, bytes(message.data))
 
     def _ended(self, worker: WorkerProcess) -> Iterator[Event]:
-        ending = worker.reap()
-        if ending is None:
+        status = worker.reap()
+        if status is None:
             return
         # What it wrote just before its end still counts; what it never read was never started.
         yield from self._said(worker, worker.last_words())
         recalled, unread = worker.recall(), list[ClaimedJob]()
         has_begun = False
-        for held in list(worker.hand):
+        for held in list(worker.assigned):
             worker.take_out(held)
             if worker.had_started(held):
                 has_begun = True
                 run = self._run_of(worker, held)
                 yield Settled(
-                    worker, held.job, of_death(ending, run, held.doom, held.job.timeout_us, worker.is_broken)
+                    worker,
+                    held.job,
+                    from_exit(status, run, held.stop_reason, held.job.timeout_us, worker.is_broken),
                 )
             else:
                 worker.unsettled -= 1
                 unread.append(held.job)
         if unread or recalled:
             yield Returned(unread + recalled)  # in the order they were given
-        has_read = worker.ring is not None and worker.ring.is_signed()
+        has_read = worker.record is not None and worker.record.is_signed()
         self._forget(worker)
         said = self._boot_errors.pop(worker.pid, None)
         if worker.has_booted and said is None:
@@ -332,40 +336,40 @@ class Pool:
         else:
             if worker.shares_app and not worker.has_booted:
                 self.spawner.fork_failed()
-            reason = worker.killed_because or f"its process {ending} while importing the app"
+            reason = worker.killed_because or f"its process {status} while importing the app"
             reason = said.reason if said else reason
             yield BootFault(reason, said.traceback if said else "")
 
-    def _run_of(self, worker: WorkerProcess, held: InHand) -> Run:
+    def _run_of(self, worker: WorkerProcess, held: Assignment) -> Run:
         now = self._clock.now()
         started = worker.started_us(held)
         lasted = None if started is None else max(0, now.boot_us - started)
         return Run(started_us=now.wall_us - (lasted or 0), duration_us=lasted, worker_pid=worker.pid)
 
     def _forget(self, worker: WorkerProcess) -> None:
-        self._ears.unregister(worker.launched.channel)
+        self._selector.unregister(worker.launched.channel)
         if worker.launched.pidfd is not None:
-            self._ears.unregister(worker.launched.pidfd)
+            self._selector.unregister(worker.launched.pidfd)
         worker.close()
         self.workers.remove(worker)
-        if worker.ring is not None:
+        if worker.record is not None:
             self._unsettled_dead.append(worker)
-            self.free_rings()
+            self.free_records()
 
-    def free_rings(self) -> None:
-        """Give back the rings of dead workers whose last outcomes are on disk; hand them to who waits for one."""
+    def free_records(self) -> None:
+        """Give back the records of dead workers whose last outcomes are on disk; hand them to who waits for one."""
         if self._marks is None or not (self._unsettled_dead or self._marks.no_room):
             return
         for worker in list(self._unsettled_dead):
-            if worker.unsettled == 0 and worker.ring is not None:
+            if worker.unsettled == 0 and worker.record is not None:
                 self._unsettled_dead.remove(worker)
-                self._marks.give_back(worker.ring)
-        self._marks.no_room = None  # whoever wants a ring finds out
+                self._marks.give_back(worker.record)
+        self._marks.no_room = None  # whoever wants a record finds out
         for worker in self.workers:
             self._attach_worker(worker)
 
     def detach(self) -> None:
-        """The mark file is closed: no worker may use a ring of it any more. After `kill_all`."""
+        """The start journal is closed: no worker may use a record of it any more. After `kill_all`."""
         self._marks = self._attach = None
         self._unsettled_dead.clear()
 
@@ -373,7 +377,7 @@ class Pool:
 
     def dismiss(self, *, wait_s: float) -> None:
         """Let idle workers end by themselves, so that they can send what they hold back. Blocks at most `wait_s`."""
-        idle = [worker for worker in self.workers if worker.state is WorkerState.READY and not worker.hand]
+        idle = [worker for worker in self.workers if worker.state is WorkerState.READY and not worker.assigned]
         deadline = time.monotonic() + wait_s
         for worker in idle:
             worker.retire()
@@ -383,13 +387,13 @@ class Pool:
     def kill_all(self, *, wait_s: float = 2.0) -> None:
         """SIGKILL every worker and wait for its end. What they held is forgotten: rescue decides about it.
 
-        No ring is handed out any more until `open`: what theirs prove is all that is known of their jobs.
+        No record is handed out any more until `open`: what theirs prove is all that is known of their jobs.
         """
         self._marks = self._attach = None
         for worker in self.workers:
             worker.kill()
         for worker in list(self.workers):
             worker.wait_end(wait_s)
-            worker.hand.clear()
+            worker.assigned.clear()
             worker.unsettled = 0
             self._forget(worker)

@@ -17,18 +17,18 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
+from mpdispatch.host.kill import NONE_LEFT, kill_session_leftovers, kill_tree
+from mpdispatch.host.start_journal import Control, WorkerRecord
 from mpdispatch.ids import start_at
 from mpdispatch.model import ClaimedJob
 from mpdispatch.pool.channel import ChannelBroken
+from mpdispatch.pool.exec import Launched
 from mpdispatch.pool.frames import FromWorker, Stop, encode
-from mpdispatch.pool.inbox import Feed
-from mpdispatch.pool.jobframes import JobToSend
-from mpdispatch.pool.kill import NONE_LEFT, kill_tree, sweep
-from mpdispatch.pool.launch import Launched
-from mpdispatch.pool.listening import Listener
-from mpdispatch.pool.marks import Control, Ring
+from mpdispatch.pool.job_channel import JobSender
+from mpdispatch.pool.job_frames import JobToSend
+from mpdispatch.pool.replies import ReplyReader
 
-__all__ = ["Doom", "Ending", "InHand", "WorkerProcess", "WorkerState"]
+__all__ = ["Assignment", "ExitStatus", "StopReason", "WorkerProcess", "WorkerState"]
 
 CONTROL_TIMEOUT, CONTROL_CANCEL = 1, 2
 _STOP = encode(Stop())
@@ -41,11 +41,11 @@ class WorkerState(StrEnum):
     """Takes jobs."""
     RETIRING = "retiring"
     """Takes no more jobs; ends when its hand is empty."""
-    DOOMED = "doomed"
+    KILLED = "killed"
     """Got SIGKILL; we wait for its end."""
 
 
-class Doom(StrEnum):
+class StopReason(StrEnum):
     """Why we are ending a running job."""
 
     TIMEOUT = "timeout"
@@ -54,13 +54,13 @@ class Doom(StrEnum):
 
 
 @dataclass(slots=True, eq=False)
-class InHand:
+class Assignment:
     """A job given to a worker. Times are boottime µs."""
 
     job: ClaimedJob
     estimate_us: int
     """How long its handler took lately; 0 if not known."""
-    doom: Doom | None = None
+    stop_reason: StopReason | None = None
     started_us: int | None = None
     """When its handler was called, once that was seen."""
     at_head_us: int = 0
@@ -68,21 +68,21 @@ class InHand:
     was_spared: bool = False
     """Whether its end was put off once, because its worker had something to say."""
     kill_at_us: int = 0
-    """When the worker gets SIGKILL if the job has not ended by itself; only with `doom`."""
+    """When the worker gets SIGKILL if the job has not ended by itself; only with `stop_reason`."""
 
 
-class Ending(NamedTuple):
+class ExitStatus(NamedTuple):
     """How a process ended: an exit status, or the name of a signal."""
 
-    exit_status: int | None
+    code: int | None
     signal: str | None
 
     def __str__(self) -> str:
         if self.signal is not None:
             return f"was killed by {self.signal}"
-        if self.exit_status is None:
+        if self.code is None:
             return "ended (somebody else in this process took its exit status)"
-        return f"exited with status {self.exit_status}"
+        return f"exited with status {self.code}"
 
 
 def _signal_name(number: int) -> str:
@@ -97,7 +97,7 @@ class WorkerProcess:
     """A worker and all we hold of it. Not thread-safe: the loop's only."""
 
     launched: Launched
-    mark: str
+    tag: str
     """Value of its environment variable, to find what it leaves behind."""
     started_boot_us: int
     shares_app: bool = False
@@ -112,8 +112,8 @@ class WorkerProcess:
     has_booted: bool = False
     """Whether it ever got through the import."""
     booted_boot_us: int = 0
-    ring: Ring | None = None
-    hand: deque[InHand] = field(default_factory=deque)
+    record: WorkerRecord | None = None
+    assigned: deque[Assignment] = field(default_factory=deque)
     unsettled: int = 0
     """Jobs sent to it whose outcome is not on disk yet."""
     work_us: int = 0
@@ -128,13 +128,13 @@ class WorkerProcess:
     """Whether it is still to be told to stop: there was no room for that."""
     is_broken: str | None = None
     """Why its channel cannot be trusted any more."""
-    ending: Ending | None = None
-    feed: Feed = field(init=False)
-    listener: Listener = field(init=False)
+    exit_status: ExitStatus | None = None
+    sender: JobSender = field(init=False)
+    replies: ReplyReader = field(init=False)
 
     def __post_init__(self) -> None:
-        self.feed = Feed(self.launched.channel, self.launched.tokens)
-        self.listener = Listener(self.launched.channel)
+        self.sender = JobSender(self.launched.channel, self.launched.permits)
+        self.replies = ReplyReader(self.launched.channel)
 
     @property
     def pid(self) -> int:
@@ -142,7 +142,7 @@ class WorkerProcess:
 
     def signal(self, number: int) -> None:
         """Send a signal to the worker itself; nothing if it has ended. It is our unreaped child: the pid is its own."""
-        if self.ending is not None:
+        if self.exit_status is not None:
             return
         try:
             if self.launched.pidfd is not None:
@@ -154,19 +154,19 @@ class WorkerProcess:
 
     # -- giving and taking jobs ---------------------------------------------------------------------
 
-    def hold(self, jobs: Sequence[ClaimedJob], estimate_us: int, reference: str | None = None) -> None:
+    def assign(self, jobs: Sequence[ClaimedJob], estimate_us: int, reference: str | None = None) -> None:
         """Put jobs of one handler in its hand, each of which takes about so long; `give` sends them."""
         self._unsent += [(job, reference) for job in jobs]
-        self.hand += [InHand(job, estimate_us) for job in jobs]
+        self.assigned += [Assignment(job, estimate_us) for job in jobs]
         self.work_us += len(jobs) * estimate_us
         self.unsettled += len(jobs)
         self.jobs_sent += len(jobs)
 
-    def give(self) -> list[ClaimedJob]:
+    def flush(self) -> list[ClaimedJob]:
         """Send it what was put in its hand; gives back what it could not be sent: its buffer is full, or it is gone."""
         unsent, self._unsent = self._unsent, []
-        sent = self.feed.send(unsent)
-        if self.feed.is_broken is not None:
+        sent = self.sender.send(unsent)
+        if self.sender.is_broken is not None:
             self.kill()  # What it has said so far is still read, and counts.
         if sent == len(unsent):
             return []
@@ -184,39 +184,39 @@ class WorkerProcess:
 
     def recall(self) -> list[ClaimedJob]:
         """Take back what it has not begun, oldest first. It goes on with what it runs."""
-        if not self.hand:
+        if not self.assigned:
             return []
         try:
-            count = self.feed.take_back(len(self.hand))
+            count = self.sender.take_back(len(self.assigned))
         except ChannelBroken as error:
             self.is_broken = str(error)
             self.kill()
             return []
         # The mark is written after the token is taken: what is marked has none, unless somebody added one.
-        if count > len(self.hand) or (count and self.had_started(self.hand[-count])):
-            self.is_broken = f"it holds {count} tokens or more for {len(self.hand)} jobs"
+        if count > len(self.assigned) or (count and self.had_started(self.assigned[-count])):
+            self.is_broken = f"it holds {count} permits or more for {len(self.assigned)} jobs"
             self.kill()
             return []
         return self._take_last(count)
 
-    def dropped(self, count: int) -> None:
+    def discarded(self, count: int) -> None:
         """It has let go of so many jobs that were taken back."""
         try:
-            self.feed.dropped(count)
+            self.sender.discarded(count)
         except ChannelBroken as error:
             self.is_broken = str(error)
         self.stale_since_us = 0
 
     def _take_last(self, count: int) -> list[ClaimedJob]:
-        taken = [self.hand.pop() for _ in range(count)]
+        taken = [self.assigned.pop() for _ in range(count)]
         taken.reverse()
         self.work_us -= sum(held.estimate_us for held in taken)
         self.unsettled -= count
         return [held.job for held in taken]
 
-    def answered(self, job_id: int, starts: int) -> InHand | None:
+    def answered(self, job_id: int, starts: int) -> Assignment | None:
         """Take the job it answered for out of its hand; None: it holds no such job."""
-        hand = self.hand
+        hand = self.assigned
         if hand and (first := hand[0]).job.id == job_id and first.job.starts == starts:
             hand.popleft()  # in order, as nearly always
             self.work_us -= first.estimate_us
@@ -226,34 +226,34 @@ class WorkerProcess:
             self.take_out(held)
         return held
 
-    def take_out(self, held: InHand) -> None:
-        self.hand.remove(held)
+    def take_out(self, held: Assignment) -> None:
+        self.assigned.remove(held)
         self.work_us -= held.estimate_us
 
-    def find(self, job_id: int, starts: int) -> InHand | None:
+    def find(self, job_id: int, starts: int) -> Assignment | None:
         """The job of its hand with this token, or None."""
-        for held in self.hand:
+        for held in self.assigned:
             if held.job.id == job_id and held.job.starts == starts:
                 return held
         return None
 
-    def started_us(self, held: InHand) -> int | None:
+    def started_us(self, held: Assignment) -> int | None:
         """Boottime at which this job's handler was called; None: it is not seen to be, or to have been, running."""
-        if held.started_us is None and self.ring is not None:
-            mark = self.ring.last()
+        if held.started_us is None and self.record is not None:
+            mark = self.record.last()
             if mark is not None and mark[:2] == (held.job.id, held.job.starts):
                 held.started_us = mark.started_boot_us
         return held.started_us
 
-    def had_started(self, held: InHand) -> bool:
+    def had_started(self, held: Assignment) -> bool:
         """Whether the handler of this job was ever called. No evidence counts as started."""
-        return self.ring is None or self.ring.has(held.job.id, held.job.starts)
+        return self.record is None or self.record.has(held.job.id, held.job.starts)
 
     # -- hearing from it ------------------------------------------------------------------------------
 
-    def attach(self, ring: Ring) -> None:
-        """Have it write into this ring; it is told by its Attach frame."""
-        self.ring, self.listener.outbox = ring, ring.outbox()
+    def attach(self, record: WorkerRecord) -> None:
+        """Have it write into this record; it is told by its Attach frame."""
+        self.record, self.replies.reply_ring = record, record.reply_ring()
 
     def said(self, *, in_channel: bool) -> list[FromWorker]:
         """All it has said so far, in order; without `in_channel` only what costs no system call to look for.
@@ -264,25 +264,25 @@ class WorkerProcess:
         if self.is_broken is not None:
             return found
         try:
-            self.listener.hear(found, in_channel=in_channel)
+            self.replies.hear(found, in_channel=in_channel)
         except Exception as error:  # noqa: BLE001 - whatever a handler wrote there, it ends as a broken channel
             self.is_broken = f"it sent junk ({error})"
         return found
 
     def last_words(self) -> list[FromWorker]:
         """As `said`, once it has ended: a long message whose notice it did not write any more counts as well."""
-        return self.said(in_channel=True) + self.listener.left_over()
+        return self.said(in_channel=True) + self.replies.left_over()
 
     def has_said_something(self) -> bool:
         """Whether it has said anything we have not heard yet."""
-        return not self.listener.has_heard_all()
+        return not self.replies.has_heard_all()
 
     # -- ending it ------------------------------------------------------------------------------------
 
-    def interrupt(self, held: InHand, kind: int) -> None:
+    def interrupt(self, held: Assignment, kind: int) -> None:
         """Raise JobTimeout or JobCancelled in the handler, if that very job is still running."""
-        if self.ring is not None:
-            self.ring.ask(Control(held.job.id, held.job.starts, kind))
+        if self.record is not None:
+            self.record.ask(Control(held.job.id, held.job.starts, kind))
             self.signal(signal.SIGUSR1)
 
     def retire(self) -> None:
@@ -301,13 +301,13 @@ class WorkerProcess:
 
     def kill(self) -> None:
         """SIGKILL it and everything below it. Its end is learned by its pidfd, as any other."""
-        if self.state is not WorkerState.DOOMED:
-            self.state = WorkerState.DOOMED
+        if self.state is not WorkerState.KILLED:
+            self.state = WorkerState.KILLED
             try:
                 kill_tree(self.launched.process, left=self._left())
             except (OSError, ImportError):
                 # No descriptor left to look for what it started: at least itself and its group, by what we have.
-                if self.ending is None and not self.leaves_children:
+                if self.exit_status is None and not self.leaves_children:
                     with contextlib.suppress(ProcessLookupError, PermissionError):
                         os.killpg(self.pid, signal.SIGKILL)
                 self.signal(signal.SIGKILL)
@@ -317,37 +317,37 @@ class WorkerProcess:
         job it runs had not begun."""
         if not self.leaves_children or not self.has_booted:
             return NONE_LEFT
-        starts = [at for held in self.hand if (at := self.started_us(held)) is not None]
+        starts = [at for held in self.assigned if (at := self.started_us(held)) is not None]
         return range(start_at(self.booted_boot_us), start_at(min(starts)) if starts else sys.maxsize)
 
-    def reap(self) -> Ending | None:
+    def reap(self) -> ExitStatus | None:
         """How it ended, or None if it has not. Kills what it left running and may not."""
-        if self.ending is not None:
-            return self.ending
-        ending = self._wait()
-        if ending is not None:
-            self.ending = ending
+        if self.exit_status is not None:
+            return self.exit_status
+        status = self._wait()
+        if status is not None:
+            self.exit_status = status
             with contextlib.suppress(OSError):  # no descriptor left to look for them
-                sweep(self.launched.process, f"{self.mark}\0", left=self._left())
-        return ending
+                kill_session_leftovers(self.launched.process, f"{self.tag}\0", left=self._left())
+        return status
 
-    def _wait(self) -> Ending | None:
+    def _wait(self) -> ExitStatus | None:
         if self.launched.pidfd is not None and sys.platform == "linux":
             try:
                 info = os.waitid(os.P_PIDFD, self.launched.pidfd, os.WEXITED | os.WNOHANG)
             except ChildProcessError:
                 # Somebody in the host's process reaped it (a waitpid(-1)): its status is lost, its end is not.
-                return Ending(None, None)
+                return ExitStatus(None, None)
             if info is None:
                 return None
             if info.si_code == os.CLD_EXITED:
-                return Ending(info.si_status, None)
-            return Ending(None, _signal_name(info.si_status))
+                return ExitStatus(info.si_status, None)
+            return ExitStatus(None, _signal_name(info.si_status))
         pid, status = os.waitpid(self.pid, os.WNOHANG)
         if pid == 0:
             return None
         code = os.waitstatus_to_exitcode(status)
-        return Ending(code, None) if code >= 0 else Ending(None, _signal_name(-code))
+        return ExitStatus(code, None) if code >= 0 else ExitStatus(None, _signal_name(-code))
 
     def wait_end(self, timeout_s: float) -> bool:
         """Block until it has ended, at most this long (for the last moments of a shutdown)."""
@@ -363,8 +363,8 @@ class WorkerProcess:
         self.launched.channel.close()
         if self.launched.spare is not None:
             self.launched.spare.close()
-        if self.launched.tokens is not None:
-            self.launched.tokens.close()
+        if self.launched.permits is not None:
+            self.launched.permits.close()
         os.close(self.launched.death_fd)
         if self.launched.pidfd is not None:
             os.close(self.launched.pidfd)

@@ -26,42 +26,42 @@ import msgspec
 
 from mpdispatch.clock import boot_us
 from mpdispatch.errors import AppImportError, AppReferenceError, DispatchError
-from mpdispatch.execution.applog import complete_logging
-from mpdispatch.execution.appref import AppEngine
+from mpdispatch.execution.app_logging import complete_logging
+from mpdispatch.execution.app_reference import AppEngine
 from mpdispatch.execution.codec import Limits
-from mpdispatch.execution.context import enter_worker, is_copy, set_current_engine, watch_for_copies
 from mpdispatch.execution.entering import postponed
 from mpdispatch.execution.executor import Executor
 from mpdispatch.execution.hygiene import Hygiene, has_children, kill_children
 from mpdispatch.execution.loading import load
-from mpdispatch.execution.metering import BRIEF_US, EVERY
+from mpdispatch.execution.process_context import enter_worker, is_copy, set_current_engine, watch_for_copies
+from mpdispatch.execution.usage import BRIEF_US, EVERY
 from mpdispatch.fstext import unpacked
+from mpdispatch.host.linux import become_subreaper, die_with, give_back_memory, set_oom_score
+from mpdispatch.host.reply_ring import LINE_BYTES, ReplyRingWriter
+from mpdispatch.host.start_journal import WorkerRecord
 from mpdispatch.model import Answer, Completed, ErrorInfo, Raised, Run, Stream
 from mpdispatch.pool.channel import EXIT_CHANNEL_LOST, Channel, ChannelBroken
+from mpdispatch.pool.fork_safety import fork_hazards, open_descriptors
 from mpdispatch.pool.frames import (
-    BELL,
+    WAKE,
     Attach,
     Boot,
     BootFailed,
+    Discarded,
     Done,
-    Dropped,
     Ended,
-    Noted,
-    Parcel,
-    Reported,
-    Tired,
-    Up,
+    EnqueuedEvents,
+    NeedsReplacement,
+    ProgressReport,
+    Spill,
+    WorkerReady,
     Wrote,
     decode_preamble,
     encode,
-    parcel,
+    spill,
 )
-from mpdispatch.pool.hazards import fork_hazards, open_descriptors
-from mpdispatch.pool.inbox import Inbox, Tokens
-from mpdispatch.pool.jobframes import UnreadableJob
-from mpdispatch.pool.linux import become_subreaper, die_with, give_back_memory, set_oom_score
-from mpdispatch.pool.marks import Ring
-from mpdispatch.pool.outbox import LINE_BYTES, OutboxWriter
+from mpdispatch.pool.job_channel import JobReceiver, StartPermits
+from mpdispatch.pool.job_frames import UnreadableJob
 from mpdispatch.pool.sigterm import leave_sigterm_to_supervisor, restore_sigterm_in_forks
 
 _log = logging.getLogger("mpdispatch.worker")
@@ -72,22 +72,26 @@ EXIT_BOOT_FAILED = 3
 
 
 def main() -> NoReturn:
-    """Entry point: `python -c … PARENT CHANNEL_FD DEATH_FD TOKENS_FD SUPERVISOR_PID`."""
-    channel_fd, death_fd, tokens_fd, supervisor_pid = map(int, sys.argv[2:6])
-    for descriptor in (channel_fd, death_fd, tokens_fd):
+    """Entry point: `python -c … PARENT CHANNEL_FD DEATH_FD PERMITS_FD SUPERVISOR_PID`."""
+    channel_fd, death_fd, permits_fd, supervisor_pid = map(int, sys.argv[2:6])
+    for descriptor in (channel_fd, death_fd, permits_fd):
         if descriptor >= 0:
             os.set_inheritable(descriptor, False)
-    tokens = None if tokens_fd < 0 else Tokens(tokens_fd)
-    serve(Channel(socket.socket(fileno=channel_fd)), tokens, death_fd, supervisor_pid)
+    permits = None if permits_fd < 0 else StartPermits(permits_fd)
+    serve(Channel(socket.socket(fileno=channel_fd)), permits, death_fd, supervisor_pid)
 
 
 def serve(
-    channel: Channel, tokens: Tokens | None, death_fd: int, supervisor_pid: int, app: AppEngine | None = None
+    channel: Channel,
+    permits: StartPermits | None,
+    death_fd: int,
+    supervisor_pid: int,
+    app: AppEngine | None = None,
 ) -> NoReturn:
     """Be a worker until told to stop. `app` is given if this process was forked with it imported."""
     _settle_in(death_fd, supervisor_pid)
     try:
-        _serve(channel, tokens, app)
+        _serve(channel, permits, app)
     except ChannelBroken:
         _leave(EXIT_CHANNEL_LOST)
     except BaseException:  # noqa: BLE001 - an interpreter that ends itself waits for threads a handler left
@@ -129,7 +133,7 @@ def _settle_in(death_fd: int, supervisor_pid: int) -> None:
     watch_for_copies()
 
 
-def _serve(channel: Channel, tokens: Tokens | None, app: AppEngine | None) -> None:
+def _serve(channel: Channel, permits: StartPermits | None, app: AppEngine | None) -> None:
     boot = decode_preamble(_receive(channel))
     if not isinstance(boot, Boot):
         raise ChannelBroken("no boot frame")
@@ -147,7 +151,7 @@ def _serve(channel: Channel, tokens: Tokens | None, app: AppEngine | None) -> No
         reason = error.reason if isinstance(error, (AppImportError, AppReferenceError)) else str(error)
         said = error.traceback if isinstance(error, AppImportError) else ""
         _give_up(channel, reason, said)
-    channel.send(encode(Up(pid=getpid(), app=description, hazards=hazards)), wait=True)
+    channel.send(encode(WorkerReady(pid=getpid(), app=description, hazards=hazards)), wait=True)
 
     attach = decode_preamble(_receive(channel))
     if not isinstance(attach, Attach):
@@ -156,10 +160,10 @@ def _serve(channel: Channel, tokens: Tokens | None, app: AppEngine | None) -> No
         app.use_store(attach.store)
     set_current_engine(app)
     try:
-        ring = Ring.attach(unpacked(attach.marks_path), attach.ring)
+        record = WorkerRecord.attach(unpacked(attach.journal_path), attach.record)
     except OSError as error:  # others may write the folder by now, or the file is gone: no fault of the program
         _give_up(channel, f"its start marks cannot be opened: {error}")
-    _Loop(channel, tokens, attach, app, ring).run()
+    _Loop(channel, permits, attach, app, record).run()
     # Here and not at exit: this process ends without exit handlers.
     app.telemetry.flush()
 
@@ -175,19 +179,19 @@ def _receive(channel: Channel) -> bytes:
     return frame
 
 
-class _Voice:
-    """How this worker speaks: into its outbox, and by a frame only where it must. Any thread; forks as well."""
+class _ReplyWriter:
+    """How this worker speaks: into its reply_ring, and by a frame only where it must. Any thread; forks as well."""
 
-    def __init__(self, channel: Channel, outbox: OutboxWriter) -> None:
-        self._channel, self._outbox = channel, outbox
+    def __init__(self, channel: Channel, reply_ring: ReplyRingWriter) -> None:
+        self._channel, self._reply_ring = channel, reply_ring
         self._lock = threading.Lock()
         self._has_news = False
-        self._parcels = 0
+        self._spills = 0
 
-    def say(self, message: bytes, *, is_urgent: bool) -> None:
+    def write(self, message: bytes, *, is_urgent: bool) -> None:
         """`is_urgent`: the supervisor is told to listen at once, not only when this worker has nothing more to do."""
         if is_copy():
-            self._channel.send(message, wait=True)  # the outbox is the worker's, not its copies'
+            self._channel.send(message, wait=True)  # the reply_ring is the worker's, not its copies'
             return
         with self._lock:
             # A longer message goes by a frame of its own.
@@ -195,28 +199,28 @@ class _Voice:
                 self._put(message + b"\n")
             else:
                 # Numbered, for a timeout may be raised between the two: then this one must not pass for the next.
-                self._parcels += 1
-                self._channel.send(parcel(self._parcels, message), wait=True)
-                self._put(encode(Parcel(self._parcels)) + b"\n")
+                self._spills += 1
+                self._channel.send(spill(self._spills, message), wait=True)
+                self._put(encode(Spill(self._spills)) + b"\n")
                 is_urgent = True
             self._has_news = True
             if is_urgent:
-                self._ring()
+                self._wake()
 
-    def rest(self) -> None:
+    def flush(self) -> None:
         """This worker is about to wait: have what it said listened to."""
         if self._has_news:
             with self._lock:
-                self._ring()
+                self._wake()
 
-    def _ring(self) -> None:
+    def _wake(self) -> None:
         self._has_news = False
-        self._channel.send(BELL, wait=True)
+        self._channel.send(WAKE, wait=True)
 
     def _put(self, line: bytes) -> None:
-        while not self._outbox.put(line):
+        while not self._reply_ring.put(line):
             # The supervisor is far behind; as a full channel would, this waits for it.
-            self._ring()
+            self._wake()
             sleep(_FULL_PAUSE_S)
 
 
@@ -224,11 +228,16 @@ class _Loop:
     """Receive, mark, run, answer."""
 
     def __init__(
-        self, channel: Channel, tokens: Tokens | None, attach: Attach, app: AppEngine, ring: Ring
+        self,
+        channel: Channel,
+        permits: StartPermits | None,
+        attach: Attach,
+        app: AppEngine,
+        record: WorkerRecord,
     ) -> None:
-        self._inbox = Inbox(channel, tokens, on_rest=self._rest, on_dropped=self._dropped)
-        self._ring = ring
-        self._voice = _Voice(channel, ring.outbox_to_fill())
+        self._receiver = JobReceiver(channel, permits, on_rest=self._rest, on_discarded=self._discarded)
+        self._record = record
+        self._replies = _ReplyWriter(channel, record.reply_writer())
         self._kills_children = attach.kills_children
         self._pid = getpid()
         self._executor = Executor(
@@ -246,7 +255,7 @@ class _Loop:
         """Brief jobs since it was looked for processes left behind, and for what else takes long to look for."""
 
     def run(self) -> None:
-        while (job := self._inbox.next()) is not None:
+        while (job := self._receiver.next()) is not None:
             if isinstance(job, UnreadableJob):
                 outcome: Answer = self._refused(job)
             else:
@@ -268,19 +277,19 @@ class _Loop:
         self._unasked = self._unasked + 1 if duration_us < BRIEF_US and self._unasked < EVERY else 0
         if not self._unasked:
             self._end_children(reasons)
-        if changed := self._hygiene.restore(was_brief=self._unasked > 0, goes_on=self._inbox.has_next(name)):
+        if changed := self._hygiene.restore(was_brief=self._unasked > 0, goes_on=self._receiver.has_next(name)):
             _log.debug("put back what a job changed", extra={"changed": ", ".join(changed)})
         if not _flush_output() and self._has_output:
             reasons.append("sys.stdout or sys.stderr was closed")
         reasons += self._hygiene.recycle_reasons + self._executor.recycle_reasons
         if reasons:
-            self._inbox.shut()
+            self._receiver.shut()
         # First: a job that has closed our descriptors is not to be counted as done. But nothing that came meanwhile is
         # read before the answer is said: it may be anything, and this job has ended.
-        self._inbox.check()
-        self._voice.say(answer, is_urgent=False)
+        self._receiver.check()
+        self._replies.write(answer, is_urgent=False)
         if reasons:
-            self._voice.say(encode(Tired("; ".join(reasons))), is_urgent=True)
+            self._replies.write(encode(NeedsReplacement("; ".join(reasons))), is_urgent=True)
 
     def _refused(self, job: UnreadableJob) -> Raised:
         """The outcome of a job whose row cannot be read: no other worker could, either."""
@@ -293,11 +302,11 @@ class _Loop:
 
     def _rest(self) -> None:
         self._catch_up()
-        self._voice.rest()
+        self._replies.flush()
 
-    def _dropped(self, count: int) -> None:
+    def _discarded(self, count: int) -> None:
         self._catch_up()
-        self._voice.say(encode(Dropped(count)), is_urgent=True)
+        self._replies.write(encode(Discarded(count)), is_urgent=True)
 
     def _catch_up(self) -> None:
         """See to what was left out after brief jobs: what comes next is no longer one of theirs."""
@@ -308,8 +317,8 @@ class _Loop:
         self._end_children(reasons)
         self._hygiene.restore()
         if reasons := reasons + self._hygiene.recycle_reasons:
-            self._inbox.shut()
-            self._voice.say(encode(Tired("; ".join(reasons))), is_urgent=True)
+            self._receiver.shut()
+            self._replies.write(encode(NeedsReplacement("; ".join(reasons))), is_urgent=True)
 
     def _end_children(self, reasons: list[str]) -> None:
         if self._kills_children and has_children():
@@ -318,20 +327,20 @@ class _Loop:
                 reasons.append("processes left behind do not end")
 
     def _mark(self, job_id: int, starts: int) -> None:
-        self._ring.write(job_id, starts, boot_us())
+        self._record.write(job_id, starts, boot_us())
 
     def _interrupt(self, signum: int, frame: FrameType | None) -> None:
         """SIGUSR1: the control word says which start is to end; any other one is not ours to touch."""
         if postponed(signum, frame):
             return
-        job_id, starts, kind = self._ring.asked()
+        job_id, starts, kind = self._record.asked()
         self._executor.interrupt(job_id, starts, "timeout" if kind == 1 else "cancel")
 
     def _note(self, events: bytes, count: int) -> None:
-        self._voice.say(encode(Noted(msgspec.Raw(events), count)), is_urgent=True)
+        self._replies.write(encode(EnqueuedEvents(msgspec.Raw(events), count)), is_urgent=True)
 
     def output(self, job_id: int, starts: int, stream: Stream, text: str, written: int) -> None:
-        self._voice.say(encode(Wrote(job_id, starts, stream, text, written)), is_urgent=True)
+        self._replies.write(encode(Wrote(job_id, starts, stream, text, written)), is_urgent=True)
 
     def progress(self, job_id: int, starts: int, data: bytes) -> None:
-        self._voice.say(encode(Reported(job_id, starts, msgspec.Raw(data))), is_urgent=True)
+        self._replies.write(encode(ProgressReport(job_id, starts, msgspec.Raw(data))), is_urgent=True)

@@ -23,15 +23,15 @@ import time
 from collections.abc import Callable
 from typing import NoReturn
 
-from mpdispatch.execution.appref import AppEngine
-from mpdispatch.execution.context import enter_worker
+from mpdispatch.execution.app_reference import AppEngine
 from mpdispatch.execution.loading import load
+from mpdispatch.execution.process_context import enter_worker
+from mpdispatch.host.kill import WORKER_VARIABLE
+from mpdispatch.host.linux import die_with, give_back_memory
 from mpdispatch.pool.channel import Channel
-from mpdispatch.pool.frames import Forked, Hatched, Preload, Preloaded, decode_to_zygote, encode
-from mpdispatch.pool.hazards import fork_hazards, open_descriptors
-from mpdispatch.pool.inbox import Tokens
-from mpdispatch.pool.kill import WORKER_VARIABLE
-from mpdispatch.pool.linux import die_with, give_back_memory
+from mpdispatch.pool.fork_safety import fork_hazards, open_descriptors
+from mpdispatch.pool.frames import Forked, Preload, Preloaded, ZygoteReady, decode_to_zygote, encode
+from mpdispatch.pool.job_channel import StartPermits
 from mpdispatch.pool.sigterm import leave_sigterm_to_supervisor
 from mpdispatch.pool.worker import serve
 
@@ -56,7 +56,7 @@ def main() -> NoReturn:
         importlib.import_module(name)
     control = socket.socket(fileno=control_fd)
     control.setblocking(True)  # whatever the default is
-    control.send(encode(Hatched()))
+    control.send(encode(ZygoteReady()))
     app: AppEngine | None = None
     while True:
         frame, descriptors, _, _ = socket.recv_fds(control, 64 * 1024, _FDS_PER_FORK)
@@ -74,10 +74,10 @@ def main() -> NoReturn:
             gc.freeze()
             give_back_memory()
             continue
-        channel_fd, worker_death_fd, tokens_fd = descriptors
-        fds = (channel_fd, worker_death_fd, tokens_fd)
+        channel_fd, worker_death_fd, permits_fd = descriptors
+        fds = (channel_fd, worker_death_fd, permits_fd)
         own = (control_fd, death_fd)
-        pid = _fork_twice(functools.partial(_become_worker, message.mark, fds, own, supervisor_pid, app))
+        pid = _fork_twice(functools.partial(_become_worker, message.tag, fds, own, supervisor_pid, app))
         for descriptor in descriptors:
             os.close(descriptor)
         control.send(encode(Forked(pid)))
@@ -104,7 +104,7 @@ def _fork_twice(body: Callable[[], None]) -> int:
 
 
 def _become_worker(
-    mark: str,
+    tag: str,
     descriptors: tuple[int, int, int],
     own: tuple[int, int],
     supervisor_pid: int,
@@ -118,11 +118,11 @@ def _become_worker(
     deadline = time.monotonic() + _ADOPTION_S
     while os.getppid() != supervisor_pid and time.monotonic() < deadline:
         time.sleep(0.0002)
-    os.environ[WORKER_VARIABLE] = mark
+    os.environ[WORKER_VARIABLE] = tag
     _reseed()
-    channel_fd, death_fd, tokens_fd = descriptors
+    channel_fd, death_fd, permits_fd = descriptors
     channel = Channel(socket.socket(fileno=channel_fd))
-    serve(channel, Tokens(tokens_fd), death_fd, supervisor_pid, app)
+    serve(channel, StartPermits(permits_fd), death_fd, supervisor_pid, app)
 
 
 def _reseed() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from mpdispatch.errors import UsageError
-from mpdispatch.store.base import Store
+from mpdispatch.store.contract import Store
 from mpdispatch.store.sqlite import SQLiteStore
 from mpdispatch.store.sqlite.options import FileOptions
 from mpdispatch.store.thirdparty import third_party_store

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any, cast
 
 from mpdispatch.errors import UsageError
-from mpdispatch.store.base import Store
+from mpdispatch.store.contract import Store
 
 __all__ = ["GROUP", "third_party_store"]
 
@@ -29,7 +29,7 @@ def third_party_store(names: Iterable[str], thing: Any) -> Store | None:
     for name in names:
         if name in found:
             store = found[name].load()(thing)
-            if not callable(getattr(store, "ledger", None)):
+            if not callable(getattr(store, "supervisor_store", None)):
                 raise UsageError(f"{found[name].value} (entry point {name!r} of {GROUP}) gave no store")
             return cast(Store, store)
     return None

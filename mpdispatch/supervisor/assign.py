@@ -9,16 +9,16 @@ from collections.abc import Iterable
 
 from mpdispatch.clock import SECOND_US
 from mpdispatch.config import Config
-from mpdispatch.execution.rulebook import Rulebook
+from mpdispatch.execution.catalog import Catalog
+from mpdispatch.host.linux import have_recall
+from mpdispatch.host.start_journal import RECORD_JOBS
 from mpdispatch.model import ClaimedJob
 from mpdispatch.policy.staffing import Estimates, boot_backoff_s, depth
-from mpdispatch.pool.linux import have_recall
-from mpdispatch.pool.marks import RING_JOBS
 from mpdispatch.pool.pool import Pool
 from mpdispatch.pool.process import WorkerProcess, WorkerState
-from mpdispatch.pool.repeated import Repeated
-from mpdispatch.supervisor.books import Books
-from mpdispatch.supervisor.succession import Succession
+from mpdispatch.repeated import Repeated
+from mpdispatch.supervisor.fork_replacement import ForkReplacement
+from mpdispatch.supervisor.in_flight import InFlight
 from mpdispatch.supervisor.suspects import Suspects
 
 __all__ = ["Assigner"]
@@ -42,13 +42,15 @@ _GROWTH_US = 50_000
 class Assigner:
     """Who runs what, on how many workers."""
 
-    def __init__(self, pool: Pool, books: Books, config: Config, rulebook: Rulebook, repeats: Repeated) -> None:
-        self._pool, self._books, self._rulebook, self._repeats = pool, books, rulebook, repeats
+    def __init__(
+        self, pool: Pool, in_flight: InFlight, config: Config, catalog: Catalog, repeats: Repeated
+    ) -> None:
+        self._pool, self._in_flight, self._catalog, self._repeats = pool, in_flight, catalog, repeats
         self._slots = config.slots
-        self._succession = Succession(pool)
+        self._replacement = ForkReplacement(pool)
         self._window_us = round(config.prefetch_window * SECOND_US)
         # Nothing is given that could not be taken back.
-        self._most = min(config.max_prefetch, RING_JOBS // 2) if have_recall else 1
+        self._most = min(config.max_prefetch, RECORD_JOBS // 2) if have_recall else 1
         self._jobs_per_worker = config.max_jobs_per_worker
         self._boots_at_once = max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
         self._last_spawn_us = 0
@@ -75,8 +77,8 @@ class Assigner:
         each, room = self.depth, 0
         most = more = self._not_at_work()
         for worker in ready:
-            free = min(each - len(worker.hand), RING_JOBS - worker.unsettled)
-            if worker.hand:
+            free = min(each - len(worker.assigned), RECORD_JOBS - worker.unsettled)
+            if worker.assigned:
                 # None with a worker whose job takes long: what is claimed for it would be kept from other supervisors.
                 if free > 0 and self._may_queue(worker, now_us):
                     room += free
@@ -85,27 +87,27 @@ class Assigner:
                 room += max(0, free)
         # If all there are get no more jobs for now, others are started for them, unless that has just failed. However
         # short jobs mostly are: else, with two at work on long ones, a third was never started, and jobs waited for them.
-        is_none_free = each == 1 or not any(not w.hand or self._is_brief(w, now_us) for w in ready)
+        is_none_free = each == 1 or not any(not w.assigned or self._is_brief(w, now_us) for w in ready)
         if is_none_free and now_us >= self._boot_after_us:
-            stuck = sum(w.feed.is_stale and not w.hand for w in self._pool.workers)
+            stuck = sum(w.sender.is_stale and not w.assigned for w in self._pool.workers)
             room += max(0, more - stuck - sum(self._is_late(w, now_us) for w in self._pool.workers))
         room += each * self._served_ahead(ready, most, now_us)
-        return max(0, room - len(self._books.backlog))
+        return max(0, room - len(self._in_flight.backlog))
 
     def ready_at_once(self) -> int:
         """How many jobs would be begun at once, if they were claimed now: by workers that wait, and not for the backlog."""
-        return max(0, len(self._idle(self._pool.ready)) - self._books.before_held())
+        return max(0, len(self._idle(self._pool.ready)) - self._in_flight.before_held())
 
     def _idle(self, ready: list[WorkerProcess]) -> list[WorkerProcess]:
         """Those that do nothing, and may have a job."""
-        idle = [w for w in ready if not w.hand and w.unsettled < RING_JOBS]
+        idle = [w for w in ready if not w.assigned and w.unsettled < RECORD_JOBS]
         # The newest, for there may be more than are wanted: those that are to take another's place.
         del idle[: max(0, len(idle) - self._not_at_work())]
         return idle
 
     def _not_at_work(self) -> int:
         """How many more workers may have a job: one that has done its last, or is being killed, counts until then."""
-        return max(0, self._slots - sum(1 for worker in self._pool.workers if worker.hand))
+        return max(0, self._slots - sum(1 for worker in self._pool.workers if worker.assigned))
 
     def _served_ahead(self, ready: list[WorkerProcess], most_idle: int, now_us: int) -> int:
         """For how many workers a second helping is claimed before they want it, so that none waits for a commit.
@@ -116,23 +118,25 @@ class Assigner:
         mean = self.estimates.overall
         if mean is None or mean > _AHEAD_US or self._window_us <= 0:
             return 0
-        busy = [w for w in ready if w.hand]
+        busy = [w for w in ready if w.assigned]
         # Of those that wait no more than may have a job: for another it would be claimed in vain, and given back.
         idle = min(len(ready) - len(busy), most_idle)
-        return idle + sum(1 for w in busy if now_us - (w.started_us(w.hand[0]) or now_us) < _STALE_US)
+        return idle + sum(1 for w in busy if now_us - (w.started_us(w.assigned[0]) or now_us) < _STALE_US)
 
     def least_load(self) -> int:
         """Estimated µs until a worker runs dry, at the soonest: short jobs of the backlog are its next helping."""
         ready = self._pool.ready
         if not ready:
             return 0
-        share = len(self._books.backlog) * (self.estimates.overall or 0) // len(ready) if self.depth > 1 else 0
-        return share + min(self._load(w) if w.hand else 0 for w in ready)
+        share = (
+            len(self._in_flight.backlog) * (self.estimates.overall or 0) // len(ready) if self.depth > 1 else 0
+        )
+        return share + min(self._load(w) if w.assigned else 0 for w in ready)
 
     def is_backlog_stuck(self, now_us: int) -> bool:
         """Whether claimed jobs wait longer than they were meant to: another supervisor may have a worker free."""
-        books = self._books
-        if not books.backlog or now_us - books.backlog_since_us <= _STALE_US:
+        in_flight = self._in_flight
+        if not in_flight.backlog or now_us - in_flight.backlog_since_us <= _STALE_US:
             return False
         return self._pool.booting <= sum(self._is_late(w, now_us) for w in self._pool.workers)
 
@@ -144,7 +148,7 @@ class Assigner:
 
     def assign(self, now_us: int) -> None:
         """Give out as much of the backlog as there is room for, in order."""
-        backlog = self._books.backlog
+        backlog = self._in_flight.backlog
         if not backlog:
             return
         estimates: dict[str, int | None] = {}
@@ -166,7 +170,7 @@ class Assigner:
             name, count = backlog[at].name, 1
             if name not in estimates:
                 estimates[name] = self.estimates.of(name)
-                references[name] = self._rulebook.reference_for(name)
+                references[name] = self._catalog.reference_for(name)
             estimate = None if backlog[at].id in suspects else estimates[name]
             if idle:
                 load, worker = 0, idle.pop()
@@ -184,18 +188,18 @@ class Assigner:
                     continue
                 load, _, worker = heapq.heappop(loads)
                 count = self._in_a_row(backlog, at, worker, estimate, self._window_us - load)
-            worker.hold(backlog[at : at + count], estimate or 0, references[name])
+            worker.assign(backlog[at : at + count], estimate or 0, references[name])
             at += count
             given[worker.pid] = worker
             if loads is not None and estimate is not None and self._has_room(worker):
                 heapq.heappush(loads, (load + count * estimate, worker.pid, worker))
         kept += later
         returned = self._give(given.values())
-        if len(kept) + len(returned) < len(self._books.backlog):
-            self._books.backlog_since_us = now_us
-        self._books.backlog = kept
+        if len(kept) + len(returned) < len(self._in_flight.backlog):
+            self._in_flight.backlog_since_us = now_us
+        self._in_flight.backlog = kept
         if returned:
-            self._books.put_back(returned, now_us)
+            self._in_flight.put_back(returned, now_us)
 
     def _begin_rated(
         self, backlog: list[ClaimedJob], given: dict[int, WorkerProcess]
@@ -204,11 +208,11 @@ class Assigner:
 
         Gives the jobs of other queues whose turn it is, and those that stay.
         """
-        rated = self._books.rated
+        rated = self._in_flight.rated
         if not rated.rates:
             return backlog, []
         others, later = list[ClaimedJob](), list[ClaimedJob]()
-        first = self._books.before_held()
+        first = self._in_flight.before_held()
         idle = self._idle(self._pool.ready)
         for at, job in enumerate(backlog):
             if job.queue not in rated.rates:
@@ -217,7 +221,7 @@ class Assigner:
                 worker = idle.pop()
                 # Nothing waits behind a suspect.
                 estimate = 0 if job.id in self.suspects.deaths else self.estimates.of(job.name)
-                worker.hold([job], estimate or 0, self._rulebook.reference_for(job.name))
+                worker.assign([job], estimate or 0, self._catalog.reference_for(job.name))
                 given[worker.pid] = worker
             else:
                 later.append(job)
@@ -231,8 +235,8 @@ class Assigner:
         most = min(
             _AT_ONCE_US // estimate,
             room_us // estimate,
-            self._most - len(worker.hand),
-            RING_JOBS - worker.unsettled,
+            self._most - len(worker.assigned),
+            RECORD_JOBS - worker.unsettled,
             len(backlog) - at,
         )
         if self._jobs_per_worker is not None:
@@ -247,7 +251,7 @@ class Assigner:
         """Send what was put into their hands; gives back what could not be sent."""
         returned: list[ClaimedJob] = []
         for worker in workers:
-            returned += worker.give()
+            returned += worker.flush()
             if self._is_worn(worker):
                 worker.retire()
         return returned
@@ -257,26 +261,26 @@ class Assigner:
 
     def _has_room(self, worker: WorkerProcess) -> bool:
         return (
-            len(worker.hand) < self._most
-            and worker.unsettled < RING_JOBS
+            len(worker.assigned) < self._most
+            and worker.unsettled < RECORD_JOBS
             and worker.state is WorkerState.READY
             and not self._is_worn(worker)
         )
 
     def _load(self, worker: WorkerProcess) -> int:
         """Work queued behind its running job, by estimate, in µs."""
-        return worker.work_us - worker.hand[0].estimate_us
+        return worker.work_us - worker.assigned[0].estimate_us
 
     def _may_queue(self, worker: WorkerProcess, now_us: int) -> bool:
         """Whether anything may wait behind what this worker runs."""
-        return bool(worker.hand) and self._has_room(worker) and self._is_brief(worker, now_us)
+        return bool(worker.assigned) and self._has_room(worker) and self._is_brief(worker, now_us)
 
     def _is_brief(self, worker: WorkerProcess, now_us: int) -> bool:
         """Whether what it runs is known to be short, and is being short. Only of one that runs something."""
-        head = worker.hand[0]
-        if head.doom is not None:
+        head = worker.assigned[0]
+        if head.stop_reason is not None:
             return False
-        if not 0 < head.estimate_us < self._window_us or worker.hand[-1].estimate_us <= 0:
+        if not 0 < head.estimate_us < self._window_us or worker.assigned[-1].estimate_us <= 0:
             return False  # what it runs may be slow
         started = worker.started_us(head)
         return started is None or now_us - started <= self._window_us
@@ -290,12 +294,12 @@ class Assigner:
         """
         again: int | None = None
         for worker in self._pool.workers:
-            if len(worker.hand) < 2:
+            if len(worker.assigned) < 2:
                 continue
-            head = worker.hand[0]
+            head = worker.assigned[0]
             due = (worker.started_us(head) or now_us) + 2 * self._window_us
             if now_us >= due:
-                self._books.put_back(worker.recall(), now_us)
+                self._in_flight.put_back(worker.recall(), now_us)
                 due = now_us + self._window_us
             again = due if again is None else min(again, due)
         return again
@@ -303,16 +307,16 @@ class Assigner:
     def recall_all(self, now_us: int) -> None:
         """Take back everything no worker has begun: for a drain."""
         for worker in self._pool.workers:
-            self._books.put_back(worker.recall(), now_us)
+            self._in_flight.put_back(worker.recall(), now_us)
 
     # -- having enough workers --------------------------------------------------------------------------
 
     def staff(self, now_us: int, *, has_more: bool) -> int | None:
         """Start a worker if one is wanted and allowed. Gives when to look again (boottime µs), or None."""
         pool = self._pool
-        held_back = self._books.rated.workers_wanted(now_us)
-        if not self._books.backlog and not held_back:
-            self._succession.step(may_start=now_us >= self._boot_after_us)
+        held_back = self._in_flight.rated.workers_wanted(now_us)
+        if not self._in_flight.backlog and not held_back:
+            self._replacement.step(may_start=now_us >= self._boot_after_us)
         alive = sum(worker.state is not WorkerState.RETIRING for worker in pool.workers)
         if alive >= self._slots or len(pool.workers) >= 2 * self._slots:
             return None
@@ -320,11 +324,11 @@ class Assigner:
             return self._boot_after_us
         if pool.ready and pool.spawner.is_warming:
             return now_us + _WARMING_US
-        wanted = 1 if alive == 0 else min(len(self._books.backlog), self._slots - alive)
+        wanted = 1 if alive == 0 else min(len(self._in_flight.backlog), self._slots - alive)
         if held_back:
             coming = pool.booting + self.ready_at_once()
             wanted = max(wanted, min(held_back - coming, self._slots - alive))
-        all_busy = has_more and all(worker.hand for worker in pool.workers)
+        all_busy = has_more and all(worker.assigned for worker in pool.workers)
         if wanted == 0 and all_busy and now_us - self._last_spawn_us >= _GROWTH_US:
             wanted = 1
         while wanted > 0 and pool.booting < self._boots_at_once:

@@ -13,12 +13,12 @@ from __future__ import annotations
 import logging
 
 from mpdispatch.errors import StoreBusy, StoreCorrupt, StoreError, StoreIOError, StoreVanished
-from mpdispatch.supervisor.berth import Berth
-from mpdispatch.supervisor.books import Books
-from mpdispatch.supervisor.crew import Crew
-from mpdispatch.supervisor.membership import Membership
+from mpdispatch.supervisor.event_publisher import EventPublisher
+from mpdispatch.supervisor.heartbeat import Heartbeat
+from mpdispatch.supervisor.in_flight import InFlight
 from mpdispatch.supervisor.peers import Peers
-from mpdispatch.supervisor.telling import Teller
+from mpdispatch.supervisor.registration import Registration
+from mpdispatch.supervisor.runtime import Runtime
 
 __all__ = ["Fencing"]
 
@@ -31,15 +31,15 @@ class Fencing:
 
     def __init__(
         self,
-        crew: Crew,
-        members: Membership,
-        berth: Berth,
+        runtime: Runtime,
+        heartbeat: Heartbeat,
+        registration: Registration,
         peers: Peers,
-        books: Books,
-        teller: Teller | None,
+        in_flight: InFlight,
+        publisher: EventPublisher | None,
     ) -> None:
-        self._crew, self._members, self._berth = crew, members, berth
-        self._peers, self._books, self._teller = peers, books, teller
+        self._runtime, self._heartbeat, self._registration = runtime, heartbeat, registration
+        self._peers, self._in_flight, self._publisher = peers, in_flight, publisher
         self._asked = self._asked_since_us = 0
 
     def regain(self) -> None:
@@ -48,7 +48,7 @@ class Fencing:
         Raises LeaseLostError: the registration is gone; StoreError: the store is busy, to be asked again in a moment, or
         it cannot be joined anew now.
         """
-        if not self._members.is_lost:
+        if not self._heartbeat.is_lost:
             try:
                 self._ask()
             except (StoreVanished, StoreCorrupt, StoreIOError):
@@ -56,41 +56,41 @@ class Fencing:
             except StoreError as error:
                 if isinstance(error, StoreBusy) and self._may_ask_again():
                     raise
-                self._members.distrust()
-                self._crew.repeats.say(
+                self._heartbeat.distrust()
+                self._runtime.repeats.say(
                     "fence",
                     logging.ERROR,
                     "no heartbeat in time, and the store does not say whether our lease is still ours; starting over",
-                    extra={"owner": self._members.owner, "why": str(error)},
+                    extra={"owner": self._heartbeat.owner, "why": str(error)},
                 )
             else:
                 return
         self._start_over()
 
     def _ask(self) -> None:
-        now_us = self._crew.clock.now().boot_us
+        now_us = self._runtime.clock.now().boot_us
         if self._asked == 0:
             self._asked_since_us = now_us
         self._asked += 1
-        self._members.ask()
+        self._heartbeat.ask()
         self._asked = 0
         self._peers.spare()
-        self._crew.log.warning(
+        self._runtime.log.warning(
             "no heartbeat in time (stopped, suspended, or the store was not writable); the lease is still ours: going on",
-            extra={"owner": self._members.owner},
+            extra={"owner": self._heartbeat.owner},
         )
 
     def _may_ask_again(self) -> bool:
-        until_us = self._members.may_ask_until_us(self._asked_since_us)
-        return self._asked < _TRIES and self._crew.clock.now().boot_us < until_us
+        until_us = self._heartbeat.may_ask_until_us(self._asked_since_us)
+        return self._asked < _TRIES and self._runtime.clock.now().boot_us < until_us
 
     def _start_over(self) -> None:
         """Kill all workers, forget everything, join anew; then rescue what we left. Raises StoreError."""
         self._asked = 0
-        self._peers.give_up(self._members.owner)
-        self._books.stale_writes += len(self._books.unwritten)
-        self._crew.pool.kill_all()
-        self._books.drop()
-        if self._teller is not None:
-            self._teller.forget()
-        self._berth.take_anew()
+        self._peers.give_up(self._heartbeat.owner)
+        self._in_flight.stale_writes += len(self._in_flight.pending)
+        self._runtime.pool.kill_all()
+        self._in_flight.drop()
+        if self._publisher is not None:
+            self._publisher.forget()
+        self._registration.rejoin()

@@ -49,11 +49,11 @@ class Outputs:
         """What to write now: of jobs whose outcome is written too, all; of the others, once a second."""
         if not self._starts:
             return []
-        ending = set(settled)
+        settling = set(settled)
         return [
             Output(job_id=start[0], starts=start[1], stream=stream, text=held.text, written=held.written)
             for start, of_start in self._starts.items()
-            if start in ending or of_start.due_us <= now_us
+            if start in settling or of_start.due_us <= now_us
             for stream, held in of_start.streams.items()
             if held.is_new
         ]

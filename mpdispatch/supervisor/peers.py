@@ -1,6 +1,6 @@
 """Duty: know the other supervisors of this store, and take over from those that have died. Effects.
 
-somebody knocks ─▶ soon ┐
+a wake-up ──────▶ soon ┐
 a peer ends ─────▶ now  ├─▶ look: rescue the dead, watch the living ─▶ again in a second at most
 time ───────────────────┘
 """
@@ -13,20 +13,20 @@ from collections.abc import Iterable
 
 from mpdispatch.ids import boot_id, pid_namespace
 from mpdispatch.model import PeerSupervisor
-from mpdispatch.pool.ears import Ears, Heard
+from mpdispatch.pool.selector import Selected, Selector
 from mpdispatch.supervisor.rescue import Rescuer
 
 __all__ = ["Peers"]
 
 _INTERVAL_US = 1_000_000
-_KNOCK_US = 100_000
+_WAKE_UP_US = 100_000
 
 
 class Peers:
     """When to look at them, and who was alive at the last look."""
 
-    def __init__(self, rescuer: Rescuer, ears: Ears, *, poll_us: int) -> None:
-        self._rescuer, self._watch = rescuer, _Watch(ears)
+    def __init__(self, rescuer: Rescuer, selector: Selector, *, poll_us: int) -> None:
+        self._rescuer, self._watch = rescuer, _Watch(selector)
         self._interval_us = min(poll_us, _INTERVAL_US)
         self._seen_us = 0
         self._is_sparing = False
@@ -35,14 +35,14 @@ class Peers:
         self.due_us = 0
         """When to look at them next (boottime µs); 0: at once."""
 
-    def hear(self, events: Heard) -> None:
+    def hear(self, events: Selected) -> None:
         """One of them may have ended."""
         if self._watch.heard(events):
             self.look_soon()
 
-    def knocked(self) -> None:
-        """It may be a new supervisor that knocks; but a look is a read for each enqueue, so not too often."""
-        self.due_us = min(self.due_us, self._seen_us + _KNOCK_US)
+    def woken(self) -> None:
+        """It may be a new supervisor; but a look is a read for each enqueue, so not too often."""
+        self.due_us = min(self.due_us, self._seen_us + _WAKE_UP_US)
 
     def look_soon(self) -> None:
         """At the next turn of the loop."""
@@ -83,8 +83,8 @@ class Peers:
 class _Watch:
     """Pidfds of living peers in the loop's selector: their end wakes us at once. Linux, same pid namespace."""
 
-    def __init__(self, ears: Ears) -> None:
-        self._ears = ears
+    def __init__(self, selector: Selector) -> None:
+        self._selector = selector
         self._watched: dict[int, int] = {}
 
     def follow(self, peers: Iterable[PeerSupervisor]) -> None:
@@ -102,9 +102,9 @@ class _Watch:
             except OSError:
                 continue  # Gone already: the next look takes it over.
             self._watched[owner] = descriptor
-            self._ears.register(descriptor, self, urgent=True)
+            self._selector.register(descriptor, self, urgent=True)
 
-    def heard(self, events: Heard) -> bool:
+    def heard(self, events: Selected) -> bool:
         """Whether a peer has just ended. Said once: its descriptor stays readable, and must not keep us awake."""
         ended = {key.fd for key, _ in events if key.data is self}
         for owner in [owner for owner, descriptor in self._watched.items() if descriptor in ended]:
@@ -113,7 +113,7 @@ class _Watch:
 
     def _drop(self, owner: int) -> None:
         descriptor = self._watched.pop(owner)
-        self._ears.unregister(descriptor)
+        self._selector.unregister(descriptor)
         os.close(descriptor)
 
     def close(self) -> None:

@@ -6,7 +6,7 @@ import logging
 
 from mpdispatch.clock import SECOND_US, Clock
 from mpdispatch.config import Config
-from mpdispatch.store.base import Ledger
+from mpdispatch.store.contract import SupervisorStore
 
 __all__ = ["Pruner"]
 
@@ -19,8 +19,8 @@ _CHUNK = 500
 class Pruner:
     """When and how much to prune. Times are boottime µs."""
 
-    def __init__(self, ledger: Ledger, clock: Clock, config: Config, log: logging.Logger) -> None:
-        self._ledger, self._clock, self._log = ledger, clock, log
+    def __init__(self, store: SupervisorStore, clock: Clock, config: Config, log: logging.Logger) -> None:
+        self._store, self._clock, self._log = store, clock, log
         self._retention_us = None if config.retention is None else round(config.retention * SECOND_US)
         self._gone = 0
         self.next_us: int | None = None if self._retention_us is None else 0
@@ -30,7 +30,7 @@ class Pruner:
         """Prune a chunk, if it is time. Raises StoreError."""
         if self._retention_us is None or self.next_us is None or now_us < self.next_us:
             return
-        gone = self._ledger.prune(self._clock.now().wall_us - self._retention_us, _CHUNK)
+        gone = self._store.prune(self._clock.now().wall_us - self._retention_us, _CHUNK)
         self._gone += gone
         if gone > 0:
             self.next_us = now_us + _PAUSE_US

@@ -1,6 +1,6 @@
 """Duty: square what we hold with what the store says: cancels, strays, jobs taken from us. Effects.
 
-Every running row of ours is in the backlog, in a worker's hand or among the unwritten outcomes, and nothing else is.
+Every running row of ours is in the backlog, in a worker's hand or among the pending outcomes, and nothing else is.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from collections.abc import Iterable
 
 from mpdispatch.model import Cancelled, ErrorInfo, Released
 from mpdispatch.pool.pool import Pool
-from mpdispatch.pool.process import InHand, WorkerProcess
-from mpdispatch.pool.repeated import Repeated
-from mpdispatch.store.base import Ledger
-from mpdispatch.supervisor.books import Books
-from mpdispatch.supervisor.enforce import Enforcer
+from mpdispatch.pool.process import Assignment, WorkerProcess
+from mpdispatch.repeated import Repeated
+from mpdispatch.store.contract import SupervisorStore
+from mpdispatch.supervisor.deadlines import Deadlines
+from mpdispatch.supervisor.in_flight import InFlight
 from mpdispatch.supervisor.turns import Turns
 
 __all__ = ["Reconciler"]
@@ -24,26 +24,34 @@ class Reconciler:
     """Acts on what the store says of jobs we hold."""
 
     def __init__(
-        self, ledger: Ledger, pool: Pool, books: Books, turns: Turns, enforcer: Enforcer, repeats: Repeated
+        self,
+        store: SupervisorStore,
+        pool: Pool,
+        in_flight: InFlight,
+        turns: Turns,
+        deadlines: Deadlines,
+        repeats: Repeated,
     ) -> None:
-        self._ledger, self._pool, self._books = ledger, pool, books
-        self._turns, self._enforcer, self._repeats = turns, enforcer, repeats
+        self._store, self._pool, self._in_flight = store, pool, in_flight
+        self._turns, self._deadlines, self._repeats = turns, deadlines, repeats
 
     def cancel(self, requests: Iterable[tuple[int, int]], now_us: int) -> None:
-        """End the jobs somebody asked to cancel: those not begun at once, the others through the enforcer."""
+        """End the jobs somebody asked to cancel: those not begun at once, the others through the deadlines."""
         wanted = set(requests)
         if not wanted:
             return
-        self._recall([(w, h) for w, h in self._pool.held() if (h.job.id, h.job.starts) in wanted], now_us)
+        self._recall(
+            [(w, h) for w, h in self._pool.assignments() if (h.job.id, h.job.starts) in wanted], now_us
+        )
         kept = []
-        for job in self._books.backlog:
+        for job in self._in_flight.backlog:
             if (job.id, job.starts) in wanted:
                 error = ErrorInfo(type="JobCancelled", message="cancelled before it was started")
                 self._turns.decide(job, Cancelled(run=None, error=error), None)
             else:
                 kept.append(job)
-        self._books.backlog = kept
-        self._enforcer.cancel(wanted, now_us)
+        self._in_flight.backlog = kept
+        self._deadlines.cancel(wanted, now_us)
 
     def reconcile(self, owner: int, owned: Iterable[tuple[int, int]], now_us: int) -> None:
         """What the store says is ours, and we do not hold, goes back; what we hold and it does not say is ended.
@@ -52,9 +60,9 @@ class Reconciler:
         """
         ours = set(owned)
         self._let_go(ours, now_us)
-        held = {(job.id, job.starts) for job in self._books.backlog}
-        held.update((item.transition.job_id, item.transition.starts) for item in self._books.unwritten)
-        held.update((each.job.id, each.job.starts) for _, each in self._pool.held())
+        held = {(job.id, job.starts) for job in self._in_flight.backlog}
+        held.update((item.transition.job_id, item.transition.starts) for item in self._in_flight.pending)
+        held.update((each.job.id, each.job.starts) for _, each in self._pool.assignments())
         strays = ours - held
         if not strays:
             return
@@ -65,7 +73,7 @@ class Reconciler:
             extra={"count": len(strays)},
         )
         unread = {job_id for job_id, _ in strays}
-        for job in self._ledger.jobs_of(owner):
+        for job in self._store.jobs_of(owner):
             if (job.id, job.starts) in strays:
                 self._turns.decide(job, Released(), None)
                 unread.discard(job.id)
@@ -74,20 +82,20 @@ class Reconciler:
 
     def _let_go(self, ours: set[tuple[int, int]], now_us: int) -> None:
         """Hold no job that is not ours any more: those not begun are dropped, those running end with their worker."""
-        books = self._books
-        taken = [(w, h) for w, h in self._pool.held() if (h.job.id, h.job.starts) not in ours]
+        in_flight = self._in_flight
+        taken = [(w, h) for w, h in self._pool.assignments() if (h.job.id, h.job.starts) not in ours]
         self._recall(taken, now_us)
-        kept = [job for job in books.backlog if (job.id, job.starts) in ours]
-        lost = len(books.backlog) - len(kept)
-        books.backlog = kept
+        kept = [job for job in in_flight.backlog if (job.id, job.starts) in ours]
+        lost = len(in_flight.backlog) - len(kept)
+        in_flight.backlog = kept
         for worker, held in taken:
-            if held in worker.hand:
+            if held in worker.assigned:
                 worker.take_out(held)  # or it might come back as not begun, and be begun
                 worker.unsettled -= 1
                 worker.kill()
                 lost += 1
         if lost:
-            books.stale_writes += lost
+            in_flight.stale_writes += lost
             self._repeats.say(
                 "taken",
                 logging.ERROR,
@@ -95,8 +103,8 @@ class Reconciler:
                 extra={"count": lost},
             )
 
-    def _recall(self, held: list[tuple[WorkerProcess, InHand]], now_us: int) -> None:
+    def _recall(self, held: list[tuple[WorkerProcess, Assignment]], now_us: int) -> None:
         """Take back what waits in workers' buffers, for the sake of these; the first of a hand may be running."""
         for worker, each in held:
-            if worker.hand and each is not worker.hand[0]:
-                self._books.put_back(worker.recall(), now_us)
+            if worker.assigned and each is not worker.assigned[0]:
+                self._in_flight.put_back(worker.recall(), now_us)

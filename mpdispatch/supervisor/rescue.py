@@ -1,9 +1,9 @@
 """Duty: take over the jobs of supervisors that died or lost their lease. Effects: signals, marks, store.
 
 Leftover workers are killed *before* their jobs are requeued, so one job never runs twice at once on a host. The
-kernel says who is dead: the lock of the mark file, the pid with its start time; the lease only where it cannot.
-The token to find leftovers by is in the supervisor's row: where its mark file is lost nothing is known of what they ran,
-but they are found.
+kernel says who is dead: the lock of the start journal, the pid with its start time; the lease only where it cannot.
+The token to find leftovers by is in the supervisor's row: where its start journal is lost they are found all the same,
+though nothing is known of what they ran.
 
 What its workers had answered counts, whether it had heard of it or not: the answer is decided as it would have done.
 What was started and not answered is lost with it, what was not started goes back unspent.
@@ -21,8 +21,11 @@ from collections.abc import Iterable, Set
 from pathlib import Path
 
 from mpdispatch.clock import Clock
-from mpdispatch.execution.rulebook import Rulebook
+from mpdispatch.execution.catalog import Catalog
 from mpdispatch.failpoints import failpoint
+from mpdispatch.host.journal_reader import JournalReader
+from mpdispatch.host.leftovers import JournalNames, kill_leftovers
+from mpdispatch.host.start_journal import journal_path
 from mpdispatch.ids import boot_id, host_name, machine_id, pid_namespace
 from mpdispatch.model import (
     Cause,
@@ -38,21 +41,18 @@ from mpdispatch.model import (
 )
 from mpdispatch.policy.decide import RetryRules, decide
 from mpdispatch.policy.lease import PeerVerdict
-from mpdispatch.pool.endings import of_answer
-from mpdispatch.pool.evidence import Answered, Evidence, Start, read_evidence
-from mpdispatch.pool.leftovers import Journal, kill_leftovers
-from mpdispatch.pool.markreader import MarkReader
-from mpdispatch.pool.marks import marks_path
-from mpdispatch.pool.peers import verdict_on
-from mpdispatch.pool.repeated import Repeated
-from mpdispatch.store.base import Ledger
-from mpdispatch.supervisor.books import Books
-from mpdispatch.supervisor.telling import Teller
+from mpdispatch.pool.liveness import verdict_on
+from mpdispatch.pool.outcomes import from_reply
+from mpdispatch.pool.recovered import Answered, Recovered, Start, recover
+from mpdispatch.repeated import Repeated
+from mpdispatch.store.contract import SupervisorStore
+from mpdispatch.supervisor.event_publisher import EventPublisher
+from mpdispatch.supervisor.in_flight import InFlight
 
 __all__ = ["Rescuer"]
 
 _SHORT = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
-"""There may be evidence, but this process has nothing left to open it with."""
+"""There may be recovered, but this process has nothing left to open it with."""
 _PATIENCE_S = 1.0
 """How long to wait for a killed leftover to be gone; past that the take-over waits for the next look."""
 
@@ -62,17 +62,17 @@ class Rescuer:
 
     def __init__(
         self,
-        ledger: Ledger,
+        store: SupervisorStore,
         clock: Clock,
-        rulebook: Rulebook,
-        books: Books,
+        catalog: Catalog,
+        in_flight: InFlight,
         log: logging.Logger,
-        teller: Teller | None = None,
+        publisher: EventPublisher | None = None,
         repeats: Repeated | None = None,
     ) -> None:
-        self._ledger, self._clock, self._rulebook, self._log = ledger, clock, rulebook, log
+        self._store, self._clock, self._catalog, self._log = store, clock, catalog, log
         self._repeats = repeats or Repeated(log, clock)
-        self._books, self._teller = books, teller
+        self._in_flight, self._publisher = in_flight, publisher
 
     def look(self, owner: int, given_up: Set[int], *, token: str = "") -> tuple[list[PeerSupervisor], bool]:
         """Take over every dead peer; gives those that live, and whether any was taken over. Raises StoreError.
@@ -81,12 +81,12 @@ class Rescuer:
         Peers that cannot be seen for want of a descriptor are in neither.
         """
         living, took_over = list[PeerSupervisor](), False
-        for peer in self._ledger.peers(owner):
+        for peer in self._store.peers(owner):
             try:
                 verdict = (
                     PeerVerdict.EXPIRED
                     if peer.id in given_up
-                    else verdict_on(peer, self._ledger.side_dir, self._clock.now())
+                    else verdict_on(peer, self._store.side_dir, self._clock.now())
                 )
                 if verdict is PeerVerdict.ALIVE:
                     living.append(peer)
@@ -101,7 +101,7 @@ class Rescuer:
                     peer.id,
                     error,
                 )
-        for unknown in self._ledger.unknown_owners():
+        for unknown in self._store.unknown_owners():
             # Our own row may be the one that is gone: the next turn will say so, and end what runs.
             if unknown != owner:
                 took_over |= self._take_over_unknown(unknown, our_token=token)
@@ -125,7 +125,7 @@ class Rescuer:
 
         `verdict=None`: it is not registered. `our_token`: nothing that carries it is ended.
         """
-        path = marks_path(self._ledger.side_dir, peer.id)
+        path = journal_path(self._store.side_dir, peer.id)
         if peer.boot_id == boot_id() and not self._kill_leftovers(peer, path, our_token):
             self._repeats.say(
                 ("leftover", peer.id),
@@ -135,20 +135,20 @@ class Rescuer:
             )
             return False
         failpoint("rescue.before_take_over")
-        jobs = self._ledger.jobs_of(peer.id)
+        jobs = self._store.jobs_of(peer.id)
         # Only now, when its workers are gone: one may have begun or answered a job while we looked.
-        evidence = self._evidence(peer, path, {(job.id, job.starts) for job in jobs})
-        cancelled = set(self._ledger.cancel_requests(peer.id))
+        recovered = self._recover(peer, path, {(job.id, job.starts) for job in jobs})
+        cancelled = set(self._store.cancel_requests(peer.id))
         loss = _loss(peer, verdict)
-        transitions = [self._decided(job, evidence, cancelled, loss) for job in jobs]
+        transitions = [self._decided(job, recovered, cancelled, loss) for job in jobs]
         dead = peer if verdict is not None else peer.id
-        if not self._ledger.take_over(dead, transitions, now=self._clock.now()):
+        if not self._store.take_over(dead, transitions, now=self._clock.now()):
             return False
         _remove(path, self._log)
-        if self._teller is not None:
-            self._report(self._teller, zip(jobs, transitions, strict=True), cancelled)
-        self._books.completed += sum(t.state is JobState.COMPLETED for t in transitions)
-        self._books.failed += sum(t.state is JobState.FAILED for t in transitions)
+        if self._publisher is not None:
+            self._report(self._publisher, zip(jobs, transitions, strict=True), cancelled)
+        self._in_flight.completed += sum(t.state is JobState.COMPLETED for t in transitions)
+        self._in_flight.failed += sum(t.state is JobState.FAILED for t in transitions)
         self._log.warning(
             "took over %d jobs of supervisor %d (pid %d, %s), %d of them started, %d of these lost",
             len(jobs),
@@ -162,15 +162,15 @@ class Rescuer:
 
     def _report(
         self,
-        teller: Teller,
+        publisher: EventPublisher,
         written: Iterable[tuple[ClaimedJob, Transition]],
         cancelled: set[tuple[int, int]],
     ) -> None:
         for job, transition in written:
             # One that was to run again is cancelled, if somebody had asked for that.
             if transition.state.is_terminal or (job.id, job.starts) not in cancelled:
-                teller.rescued(job, transition)
-        teller.flush()
+                publisher.rescued(job, transition)
+        publisher.flush()
 
     def _kill_leftovers(self, peer: PeerSupervisor, path: Path, our_token: str) -> bool:
         """SIGKILL every worker it left, and what those started; True when all are gone. Raises OSError: cannot look."""
@@ -188,44 +188,46 @@ class Rescuer:
             time.sleep(0.001)
         return True
 
-    def _evidence(self, peer: PeerSupervisor, path: Path, starts: Set[Start]) -> Evidence | None:
-        """What its mark file proves of these; None: nothing, so that each counts as started."""
+    def _recover(self, peer: PeerSupervisor, path: Path, starts: Set[Start]) -> Recovered | None:
+        """What its start journal proves of these; None: nothing, so that each counts as started."""
         if peer.boot_id != boot_id() or not _is_believed(peer, path):
             return None
         try:
-            evidence = read_evidence(path, starts)
+            recovered = recover(path, starts)
         except FileNotFoundError:
             return None
-        if evidence is not None and evidence.junk:
+        if recovered is not None and recovered.junk:
             self._repeats.say(
                 ("junk", str(path)),
                 logging.WARNING,
                 "the workers of a dead supervisor have left junk",
-                extra={"path": str(path), "lines": evidence.junk},
+                extra={"path": str(path), "lines": recovered.junk},
             )
-        return evidence
+        return recovered
 
     def _decided(
-        self, job: ClaimedJob, evidence: Evidence | None, cancelled: Set[Start], loss: ErrorInfo
+        self, job: ClaimedJob, recovered: Recovered | None, cancelled: Set[Start], loss: ErrorInfo
     ) -> Transition:
         now, start = self._clock.now(), (job.id, job.starts)
         outcome: Outcome
-        if evidence is None:
+        if recovered is None:
             outcome = LeaseLost(run=Run(started_us=now.wall_us), error=loss)
-        elif (answered := evidence.answered.get(start)) is not None:
+        elif (answered := recovered.answered.get(start)) is not None:
             outcome = self._said(job, answered, cancel_requested=start in cancelled)
-        elif (started := evidence.started.get(start)) is not None:
+        elif (started := recovered.started.get(start)) is not None:
             lasted = max(0, now.boot_us - started)
             outcome = LeaseLost(run=Run(started_us=now.wall_us - lasted), error=loss)
         else:
             outcome = Released()
-        rules = RetryRules(backoff=self._rulebook.backoff_for(job.name))
+        rules = RetryRules(backoff=self._catalog.backoff_for(job.name))
         return decide(job, outcome, rules, now_us=now.wall_us, jitter=random.random())
 
     def _said(self, job: ClaimedJob, answered: Answered, *, cancel_requested: bool) -> Outcome:
         """What its supervisor would have made of this answer."""
-        doom = answered.doom(cancel_requested=cancel_requested)
-        return of_answer(answered.answer, doom, job.timeout_us or self._rulebook.timeout_us_for(job.name))
+        stop_reason = answered.stop_reason(cancel_requested=cancel_requested)
+        return from_reply(
+            answered.answer, stop_reason, job.timeout_us or self._catalog.timeout_us_for(job.name)
+        )
 
 
 def _stand_in(owner: int) -> PeerSupervisor:
@@ -249,17 +251,17 @@ def _stand_in(owner: int) -> PeerSupervisor:
     )
 
 
-def _opened(path: Path) -> MarkReader | None:
+def _opened(path: Path) -> JournalReader | None:
     """None: there is none, or it cannot be opened. Raises OSError: no descriptor left, so there may be one."""
     try:
-        return MarkReader(path)
+        return JournalReader(path)
     except OSError as error:
         if error.errno in _SHORT:
             raise
         return None
 
 
-def _is_its_own(peer: PeerSupervisor, reader: MarkReader) -> bool:
+def _is_its_own(peer: PeerSupervisor, reader: JournalReader) -> bool:
     """Whether nobody else can have written this file, as far as that can be known.
 
     A row without a token is that of a supervisor of schema version 1, or of none.
@@ -277,15 +279,15 @@ def _is_believed(peer: PeerSupervisor, path: Path) -> bool:
         reader.close()
 
 
-def _leads(peer: PeerSupervisor, path: Path) -> tuple[str, Journal | None]:
-    """What its leftovers are found by: its token, and the workers its mark file names."""
+def _leads(peer: PeerSupervisor, path: Path) -> tuple[str, JournalNames | None]:
+    """What its leftovers are found by: its token, and the workers its start journal names."""
     reader = _opened(path)
     if reader is None:
         return peer.token, None
     try:
         if not _is_its_own(peer, reader):
             return peer.token, None
-        return reader.token, Journal(frozenset(reader.workers()), reader.identity)
+        return reader.token, JournalNames(frozenset(reader.workers()), reader.identity)
     finally:
         reader.close()
 
@@ -308,4 +310,4 @@ def _remove(path: Path, log: logging.Logger) -> None:
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
-        log.warning("cannot remove the mark file of a dead supervisor", extra={"error": str(error)})
+        log.warning("cannot remove the start journal of a dead supervisor", extra={"error": str(error)})

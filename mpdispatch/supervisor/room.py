@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from mpdispatch.errors import StoreFull
-from mpdispatch.supervisor.crew import Crew
+from mpdispatch.supervisor.runtime import Runtime
 
 __all__ = ["RoomWaiter"]
 
@@ -18,28 +18,30 @@ _RETRY_S = 0.5
 class RoomWaiter:
     """Runs steps of the start, each again and again while the disk is full. Says once that it waits."""
 
-    def __init__(self, crew: Crew, on_wait: Callable[[], object]) -> None:
+    def __init__(self, runtime: Runtime, on_wait: Callable[[], object]) -> None:
         """`on_wait` is called when the waiting begins: whoever waits for the start goes on without it."""
-        self._crew, self._on_wait = crew, on_wait
+        self._runtime, self._on_wait = runtime, on_wait
         self._is_waiting = False
 
     def __call__(self, step: Callable[[], T]) -> T:
         """What `step` gives. Raises StoreFull if we are told to stop meanwhile."""
-        crew = self._crew
+        runtime = self._runtime
         while True:
             try:
                 return step()
             except StoreFull as error:
                 if not self._is_waiting:
                     self._is_waiting = True
-                    crew.log.error("the disk is full; starting when there is room", extra={"error": str(error)})
+                    runtime.log.error(
+                        "the disk is full; starting when there is room", extra={"error": str(error)}
+                    )
                     self._on_wait()
-                if crew.bell.rung:
+                if runtime.stop_signal.requests:
                     raise
-                # Heard, so that it does not wake us again: no worker has a job yet.
-                list(crew.pool.hear(crew.ears.listen(_RETRY_S)))
+                # Selected, so that it does not wake us again: no worker has a job yet.
+                list(runtime.pool.hear(runtime.selector.select(_RETRY_S)))
 
     def over(self) -> None:
         """All steps are done."""
         if self._is_waiting:
-            self._crew.log.warning("the store works again")
+            self._runtime.log.warning("the store works again")

@@ -9,7 +9,7 @@ from typing import Literal
 from mpdispatch.clock import SECOND_US
 from mpdispatch.config import Config
 
-__all__ = ["Ending", "Shutdown"]
+__all__ = ["RunReport", "Shutdown"]
 
 
 _STORE_US = 30 * SECOND_US
@@ -18,7 +18,7 @@ _URGENT_US = 2 * SECOND_US
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ending:
+class RunReport:
     """How a supervisor's run ended."""
 
     exit_code: int

@@ -11,33 +11,33 @@ import threading
 from types import FrameType
 from typing import Any
 
-from mpdispatch.pool.ears import Ears
+from mpdispatch.pool.selector import Selector
 
-__all__ = ["Bell"]
+__all__ = ["StopSignal"]
 
 _STOPPING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name))
 
 
-class Bell:
-    """A self-pipe. `rung` counts requests to stop: 1 = drain, 2 or more = at once."""
+class StopSignal:
+    """A self-pipe. `requests` counts requests to stop: 1 = drain, 2 or more = at once."""
 
-    def __init__(self, ears: Ears) -> None:
-        self._ears = ears
+    def __init__(self, selector: Selector) -> None:
+        self._selector = selector
         self._read, self._write = os.pipe()
         os.set_blocking(self._read, False)
         os.set_blocking(self._write, False)
-        ears.register(self._read, self, urgent=True)
-        self.rung = 0
+        selector.register(self._read, self, urgent=True)
+        self.requests = 0
         self.patience_s: float | None = None
         """How long a drain may take, if the caller of `stop` said so."""
         self._lock = threading.Lock()
         self._before: dict[int, Any] = {}
         self._wakeup_before = -1
 
-    def ring(self, patience_s: float | None = None) -> None:
+    def request(self, patience_s: float | None = None) -> None:
         """Ask the loop to stop. Any thread, any time; never blocks."""
         with self._lock:
-            self.rung += 1
+            self.requests += 1
             self.patience_s = patience_s if patience_s is not None else self.patience_s
             self._poke()
 
@@ -62,7 +62,7 @@ class Bell:
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         # No lock here: a handler must not wait for what it interrupted. The wake-up fd has the byte written.
-        self.rung += 1
+        self.requests += 1
 
     def drain(self) -> None:
         """Swallow what woke the loop."""
@@ -77,7 +77,7 @@ class Bell:
             for number, handler in self._before.items():
                 signal.signal(number, handler if handler is not None else signal.SIG_DFL)
             signal.set_wakeup_fd(self._wakeup_before)
-        self._ears.unregister(self._read)
+        self._selector.unregister(self._read)
         with self._lock:
             os.close(self._read)
             os.close(self._write)

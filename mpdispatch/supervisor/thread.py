@@ -7,10 +7,10 @@ import threading
 from collections import deque
 
 from mpdispatch.errors import DispatchError
-from mpdispatch.execution.appref import AppReference
-from mpdispatch.supervisor.crew import Crew
-from mpdispatch.supervisor.serve import Plan, run
-from mpdispatch.supervisor.shutdown import Ending
+from mpdispatch.execution.app_reference import AppReference
+from mpdispatch.supervisor.runtime import Runtime
+from mpdispatch.supervisor.shutdown import RunReport
+from mpdispatch.supervisor.startup import Plan, run
 
 __all__ = ["SupervisorThread"]
 
@@ -24,12 +24,12 @@ class SupervisorThread:
         """Set once it supervises, or never will."""
         self._is_up = False
         self._error: BaseException | None = None
-        self._crew: Crew | None = None
+        self._runtime: Runtime | None = None
         self._stops: deque[float | None] = deque()
-        """Requests to stop that no bell was rung for yet, each with its timeout."""
+        """Requests to stop that no stop_signal was rung for yet, each with its timeout."""
         self._starter: int | None = None
         """The thread that is inside `start`."""
-        self.ending: Ending | None = None
+        self.report: RunReport | None = None
         self._thread = threading.Thread(target=self._main, name="mpdispatch-supervisor", daemon=True)
 
     def start(self) -> None:
@@ -60,14 +60,14 @@ class SupervisorThread:
         self._pass_stops_on()
 
     def _pass_stops_on(self) -> None:
-        # Called by who asks and by who makes the crew, each after it has done its part: none is forgotten or doubled.
-        while self._crew is not None:
+        # Called by who asks and by who makes the runtime, each after it has done its part: none is forgotten or doubled.
+        while self._runtime is not None:
             try:
-                self._crew.bell.ring(self._stops.popleft())
+                self._runtime.stop_signal.request(self._stops.popleft())
             except IndexError:
                 return
 
-    def stop(self, timeout: float | None = None) -> Ending | None:
+    def stop(self, timeout: float | None = None) -> RunReport | None:
         """Drain and wait for the end. `timeout`: seconds running jobs may take (None: `shutdown_timeout`).
 
         In a signal handler that has interrupted `start` it does not wait: `start` then does.
@@ -82,7 +82,7 @@ class SupervisorThread:
             self._thread.join()
         if self._error is not None:
             raise self._error
-        return self.ending
+        return self.report
 
     @property
     def is_alive(self) -> bool:
@@ -91,12 +91,12 @@ class SupervisorThread:
 
     def _main(self) -> None:
         try:
-            self._crew = Crew.assemble(self._app, log=self._log)
+            self._runtime = Runtime.assemble(self._app, log=self._log)
             try:
                 self._pass_stops_on()
-                self._supervise(self._crew)
+                self._supervise(self._runtime)
             finally:
-                self._crew.close()
+                self._runtime.close()
         except BaseException as error:  # noqa: BLE001 - handed to the caller of start() or stop()
             self._error = error
             if self._is_up or not isinstance(error, DispatchError):
@@ -110,8 +110,8 @@ class SupervisorThread:
         finally:
             self._is_decided.set()
 
-    def _supervise(self, crew: Crew) -> None:
-        self.ending = run(crew, self._app, self._plan, on_start=self._came_up)
+    def _supervise(self, runtime: Runtime) -> None:
+        self.report = run(runtime, self._app, self._plan, on_start=self._came_up)
 
     def _came_up(self) -> None:
         self._is_up = True

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from mpdispatch.clock import Clock, Instant
 from mpdispatch.policy.waits import STEP_US, rebased_us, was_set_back
-from mpdispatch.store.base import Ledger
+from mpdispatch.store.contract import SupervisorStore
 from mpdispatch.store.waits import Rebase, Wait, WaitsSeen
 
 __all__ = ["Upkeep", "rebased"]
@@ -39,8 +39,10 @@ def rebased(waits: Iterable[Wait], now_us: int) -> Iterator[Rebase]:
 class Upkeep:
     """One thread. Times are boottime µs."""
 
-    def __init__(self, ledger: Ledger, clock: Clock, queues: Sequence[str], log: logging.Logger) -> None:
-        self._ledger, self._clock, self._queues, self._log = ledger, clock, queues, log
+    def __init__(
+        self, store: SupervisorStore, clock: Clock, queues: Sequence[str], log: logging.Logger
+    ) -> None:
+        self._store, self._clock, self._queues, self._log = store, clock, queues, log
         self._latest = Instant(0, 0)
         """Where the wall clock was furthest ahead since waits were looked at."""
         self._is_looking = True
@@ -60,16 +62,16 @@ class Upkeep:
         if now.boot_us >= self.next_us:
             is_sooner = self._is_looking and self._look_at_waits(now)
             is_sooner |= self._look_at_rows(now)
-            has_more = self._ledger.forget_late_cancels() or self._is_looking or self._rows_seen is not None
+            has_more = self._store.forget_late_cancels() or self._is_looking or self._rows_seen is not None
             self.next_us = now.boot_us + _PAUSE_US if has_more else 0
-        self._ledger.housekeep()
+        self._store.housekeep()
         return is_sooner
 
     def _look_at_rows(self, now: Instant) -> bool:
         """Set aside some of the rows that nobody would find; True: there were any. Raises StoreError."""
         if self._rows_seen is None:
             return False
-        count, self._rows_seen = self._ledger.set_aside_astray(self._queues, self._rows_seen, now=now)
+        count, self._rows_seen = self._store.set_aside_astray(self._queues, self._rows_seen, now=now)
         return count > 0
 
     def hurry(self) -> bool:
@@ -90,9 +92,9 @@ class Upkeep:
 
     def _look_at_waits(self, now: Instant) -> bool:
         # What is due within a moment has nothing to gain.
-        found, seen = self._ledger.waits(self._queues, after_us=now.wall_us + STEP_US, seen=self._seen)
+        found, seen = self._store.waits(self._queues, after_us=now.wall_us + STEP_US, seen=self._seen)
         changes = list(rebased(found, now.wall_us))
-        changed = self._ledger.rebase(changes) if changes else 0
+        changed = self._store.rebase(changes) if changes else 0
         self._seen = seen
         self._changed += changed
         self._is_looking = self._seen is not None

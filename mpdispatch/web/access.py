@@ -20,10 +20,10 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mpdispatch.errors import DispatchError
-from mpdispatch.store.httptoken import HttpToken
-from mpdispatch.web.answers import client_left, refusal
+from mpdispatch.store.http_token import HttpToken
 from mpdispatch.web.crosssite import foreign_page, refuse_doubled, refuse_type
 from mpdispatch.web.hosts import is_loopback_address, is_loopback_name
+from mpdispatch.web.responses import client_left, refusal
 
 __all__ = ["Access", "AccessMiddleware", "AuthRule", "stranger"]
 

@@ -14,9 +14,9 @@ from starlette.requests import ClientDisconnect
 from mpdispatch.engine import Engine
 from mpdispatch.errors import DispatchError
 from mpdispatch.web.access import Access, AccessMiddleware
-from mpdispatch.web.answers import client_left, dispatch_error, http_error, internal_error
+from mpdispatch.web.health import whole_routes
 from mpdispatch.web.jobs import job_routes
-from mpdispatch.web.whole import whole_routes
+from mpdispatch.web.responses import client_left, dispatch_error, http_error, internal_error
 
 __all__ = ["web_app"]
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import Response
 
-from mpdispatch.web.answers import refusal
 from mpdispatch.web.hosts import is_origin_of
+from mpdispatch.web.responses import refusal
 
 __all__ = ["foreign_page", "refuse_doubled", "refuse_type"]
 

@@ -17,11 +17,11 @@ from mpdispatch.engine import Engine
 from mpdispatch.engine.options import EnqueueKeywords
 from mpdispatch.errors import UsageError
 from mpdispatch.model import Job, Page
-from mpdispatch.model.wire import attempt_to_json, job_to_json, time_from_text
+from mpdispatch.model.json import attempt_to_json, job_to_json, time_from_text
 from mpdispatch.policy.durations import parse_duration
 from mpdispatch.policy.names import shown
-from mpdispatch.web.answers import answer
-from mpdispatch.web.bodies import ENVELOPE_BYTES, query_of, read_object
+from mpdispatch.web.requests import ENVELOPE_BYTES, query_of, read_object
+from mpdispatch.web.responses import answer
 
 __all__ = ["job_routes"]
 

@@ -10,7 +10,7 @@ import msgspec
 
 from mpdispatch.errors import DispatchError
 from mpdispatch.model import Job, Page
-from mpdispatch.store.base import Renewal, Turn
+from mpdispatch.store.contract import CommitResult, Renewal
 
 __all__ = ["Refusal", "answer_of", "compare"]
 
@@ -34,7 +34,7 @@ def compare(call: str, found: Any, expected: Any) -> None:
     """Raise AssertionError unless they say the same: with the first item that differs, and what of it does."""
     if found == expected:
         return
-    if isinstance(found, Turn) and isinstance(expected, Turn):
+    if isinstance(found, CommitResult) and isinstance(expected, CommitResult):
         # At least so many are held back, and if nothing was claimed, it is all the same from where on.
         assert all(1 <= most <= expected.held_back.get(queue, 0) for queue, most in found.held_back.items()), (
             f"{call}:\n  the store holds back {found.held_back}\n  the model {expected.held_back}"
@@ -56,7 +56,7 @@ def compare(call: str, found: Any, expected: Any) -> None:
 def _without_what_is_left_open(answer: Any) -> Any:
     """The contract leaves open the order of starts, the text of a cursor, and whether it is a tuple or a list."""
     match answer:
-        case Turn():
+        case CommitResult():
             fields = msgspec.structs.asdict(answer)
             held = {
                 "held_back": sorted(answer.held_back),

@@ -16,9 +16,9 @@ from mpdispatch.model import (
     JobState,
     LeaseLost,
     NewJob,
+    NewSupervisor,
     Outcome,
     Raised,
-    Registration,
     Released,
     RetryAsked,
     Run,
@@ -28,7 +28,7 @@ from mpdispatch.model import (
     WorkerDied,
 )
 from mpdispatch.policy.admission import Admission
-from mpdispatch.store.base import DeadLetterFilter, JobFilter
+from mpdispatch.store.contract import DeadLetterFilter, JobFilter
 
 NAMES = ("mail", "resize", "unknown")
 QUEUES = ("default", "slow", "other")
@@ -61,7 +61,7 @@ waits_us = st.sampled_from([None, None, None, -SECOND_US, 0, 1, 5 * SECOND_US, 5
 
 # ---------------------------------------------------------------- supervisors
 
-WHO = Registration(
+WHO = NewSupervisor(
     host="here",
     machine_id="m-1",
     boot_id="b-1",

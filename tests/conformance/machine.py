@@ -32,7 +32,15 @@ from mpdispatch.model import (
 )
 from mpdispatch.policy.decide import RetryRules, decide
 from mpdispatch.policy.waits import rebased_us
-from mpdispatch.store.base import DeadLetterFilter, JobFilter, Lease, Ledger, Progress, Store, Turn
+from mpdispatch.store.contract import (
+    CommitResult,
+    DeadLetterFilter,
+    JobFilter,
+    Lease,
+    Progress,
+    Store,
+    SupervisorStore,
+)
 from mpdispatch.store.waits import Rebase, Wait, WaitsSeen
 
 from . import draws
@@ -83,7 +91,7 @@ def step(weight: int, **options: st.SearchStrategy[Any]) -> Callable[[Method], M
 class Supervisor:
     """One of the two: its face of the store, and what it believes."""
 
-    ledger: Ledger
+    store: SupervisorStore
     owner: int = 0
     held: list[ClaimedJob] = field(default_factory=list)
     """The jobs it claimed and has not ended."""
@@ -104,7 +112,7 @@ class Machine(RuleBasedStateMachine):
         """Starts that ended, or that were lost with their supervisor; the newest first."""
         self.job_filters, self.letter_filters = cycle(draws.JOB_FILTERS), cycle(draws.LETTER_FILTERS)
         self.planners = cycle(draws.PLANNERS.values())
-        self.supervisors = [Supervisor(store.ledger()), Supervisor(store.ledger())]
+        self.supervisors = [Supervisor(store.supervisor_store()), Supervisor(store.supervisor_store())]
         for each in self.supervisors:
             self.join(each)
 
@@ -112,7 +120,7 @@ class Machine(RuleBasedStateMachine):
 
     def both(self, call: str, *args: Any, by: Supervisor | None = None, **options: Any) -> Any:
         """The answer of the store, which must be the model's; None if both refuse for the same reason."""
-        face = self.store if by is None else by.ledger
+        face = self.store if by is None else by.store
         found = answer_of(getattr(face, call), *args, **options)
         compare(call, found, answer_of(getattr(self.model, call), *args, **options))
         if isinstance(found, Job):
@@ -274,7 +282,7 @@ class Machine(RuleBasedStateMachine):
         # How many a look finds is left open, and each store's `seen` is its own.
         found, seen = list[Wait](), list[WaitsSeen | None]()
         while None not in seen[-1:]:
-            some, until = by.ledger.waits(draws.QUEUES, after_us=after_us, seen=seen[-1] if seen else None)
+            some, until = by.store.waits(draws.QUEUES, after_us=after_us, seen=seen[-1] if seen else None)
             assert until not in seen, "each look comes further"
             found += some
             seen.append(until)
@@ -289,28 +297,30 @@ class Machine(RuleBasedStateMachine):
         planner=draws.planners,
         slots=draws.slots,
         ready=draws.ready,
-        is_expected=st.booleans(),
+        skip_idle_check=st.booleans(),
     )
-    def claim(self, side: int, planner: str, slots: int, ready: int | None, is_expected: bool) -> None:
+    def claim(self, side: int, planner: str, slots: int, ready: int | None, skip_idle_check: bool) -> None:
         by = self.supervisors[side]
-        self.turn(by, [], planner=draws.PLANNERS[planner], slots=slots, ready=ready, is_expected=is_expected)
+        self.commit(
+            by, [], planner=draws.PLANNERS[planner], slots=slots, ready=ready, skip_idle_check=skip_idle_check
+        )
 
     @step(4, side=sides, outcomes=st.lists(draws.outcomes, min_size=1, max_size=4))
     def finish(self, side: int, outcomes: list[str]) -> None:
         """The jobs it holds, the longest held first."""
         by = self.one_that_holds_jobs(side)
-        self.turn(by, self.decided(outcomes, by.held))
+        self.commit(by, self.decided(outcomes, by.held))
 
     @step(2, side=sides)
     def cancel_too_late(self, side: int) -> None:
         """Of all jobs that run, one has completed when its supervisor hears of it. That request is forgotten."""
         for each in self.supervisors:
-            self.turn(each, [], planner=draws.PLANNERS["everything"], slots=2, is_expected=True)
+            self.commit(each, [], planner=draws.PLANNERS["everything"], slots=2, skip_idle_check=True)
         by = self.one_that_holds_jobs(side)
         for job in self.jobs():
             if job.state is JobState.RUNNING:
                 self.now("cancel", job.id)
-        self.turn(by, self.decided(["completed"], by.held))
+        self.commit(by, self.decided(["completed"], by.held))
         for each in self.supervisors:
             self.both("cancel_requests", each.owner, by=each)
         self.both("forget_late_cancels", by=by)
@@ -319,7 +329,7 @@ class Machine(RuleBasedStateMachine):
     def finish_too_late(self, side: int, at: int, outcome: str) -> None:
         by = self.supervisors[side]
         strangers = self.starts_that_are_not_of(by)[:5]
-        self.turn(by, self.decided([outcome], [_nth(strangers, at)] if strangers else []))
+        self.commit(by, self.decided([outcome], [_nth(strangers, at)] if strangers else []))
 
     @step(
         4,
@@ -352,7 +362,7 @@ class Machine(RuleBasedStateMachine):
             start = {"job_id": job.id, "starts": job.starts}
             progress.append(Progress(**start, data=data))
             outputs.append(Output(**start, stream=stream, text=text, written=len(text) + 1))
-        self.turn(
+        self.commit(
             by,
             transitions * (2 if is_twice else 1),
             planner=draws.PLANNERS[planner],
@@ -381,8 +391,8 @@ class Machine(RuleBasedStateMachine):
             for job, name in zip(jobs, outcomes, strict=False)
         ]
 
-    def turn(self, by: Supervisor, transitions: Sequence[Transition], **options: Any) -> None:
-        turn: Turn | None = self.now("turn", by.owner, transitions, by=by, **options)
+    def commit(self, by: Supervisor, transitions: Sequence[Transition], **options: Any) -> None:
+        turn: CommitResult | None = self.now("commit", by.owner, transitions, by=by, **options)
         if turn is None:
             self.join(by)
             return
@@ -415,8 +425,8 @@ class Machine(RuleBasedStateMachine):
     @step(1, side=sides)
     def crash(self, side: int) -> None:
         """Another process takes its place. Its registration stays, and so do the jobs it ran."""
-        self.supervisors[side].ledger.close()
-        self.supervisors[side].ledger = self.store.ledger()
+        self.supervisors[side].store.close()
+        self.supervisors[side].store = self.store.supervisor_store()
         self.join(self.supervisors[side])
 
     @step(
@@ -478,7 +488,7 @@ class Machine(RuleBasedStateMachine):
     def leave(self, side: int) -> None:
         """Give back what it holds and go; only if that is all it owns, as the contract has it."""
         by = self.supervisors[side]
-        self.turn(by, self.decided(cycle(["released"]), by.held))
+        self.commit(by, self.decided(cycle(["released"]), by.held))
         if not self.both("jobs_of", by.owner, by=by):
             self.both("unregister", by.owner, by=by)
 
@@ -486,17 +496,17 @@ class Machine(RuleBasedStateMachine):
     def look_after_the_store(self, side: int) -> None:
         """What may change nothing that can be seen, and connections opened anew."""
         by = self.supervisors[side]
-        ledger = by.ledger
+        store = by.store
         self.both("forget_late_cancels", by=by)
-        ledger.set_aside(by.owner, [job.id for job in self.jobs()], now=self.clock.now())
-        ledger.look_beside(by.owner)
-        ledger.housekeep()
-        ledger.sync()
-        ledger.verify()
+        store.set_aside(by.owner, [job.id for job in self.jobs()], now=self.clock.now())
+        store.look_beside(by.owner)
+        store.housekeep()
+        store.sync()
+        store.verify()
         self.store.wake()
-        ledger.drain_wake()
-        ledger.close()
-        self.supervisors[side].ledger = self.store.ledger()
+        store.drain_wake()
+        store.close()
+        self.supervisors[side].store = self.store.supervisor_store()
         self.store.close_all()
 
     # ---------------------------------------------------------------- all there is to see
@@ -542,7 +552,7 @@ class Machine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         for each in self.supervisors:
-            each.ledger.close()
+            each.store.close()
         self.store.close_all()
         if self.app is not None:
             self.app.close()

@@ -8,7 +8,7 @@
                   │                blocked              │
                   └─── an outcome that runs it again ◀──┘
 
-A `Model` has the methods of both faces of `mpdispatch.store.base`, with the same names, arguments and answers. It
+A `Model` has the methods of both faces of `mpdispatch.store.contract`, with the same names, arguments and answers. It
 leaves out what is no rule about jobs: opening, durability, locks, wake-ups, checkpoints, rows that somebody else made
 unreadable, and the caps that only keep a transaction short (1000 jobs are staged, parked or counted at once).
 """
@@ -37,14 +37,15 @@ from mpdispatch.model import (
     Job,
     JobState,
     NewJob,
+    NewSupervisor,
     Output,
     Page,
     PeerSupervisor,
     Planner,
-    Registration,
     Transition,
 )
-from mpdispatch.store.base import (
+from mpdispatch.store.contract import (
+    CommitResult,
     DeadLetterFilter,
     HeldJob,
     JobFilter,
@@ -53,7 +54,6 @@ from mpdispatch.store.base import (
     Progress,
     QueueStats,
     Renewal,
-    Turn,
 )
 from mpdispatch.store.waits import Rebase, Wait, WaitsSeen
 
@@ -275,7 +275,7 @@ class Model:
 
     # ------------------------------------------------------------------------------------ supervisors
 
-    def register(self, who: Registration, lease: Lease, *, now: Instant) -> int:
+    def register(self, who: NewSupervisor, lease: Lease, *, now: Instant) -> int:
         # A new id each time: one that lost its registration can never write under it again.
         self._last_owner += 1
         self._supervisors[self._last_owner] = PeerSupervisor(
@@ -370,7 +370,7 @@ class Model:
 
     # ------------------------------------------------------------------------------------ a turn
 
-    def turn(
+    def commit(
         self,
         owner: int,
         transitions: Sequence[Transition],
@@ -381,8 +381,8 @@ class Model:
         ready: int | None = None,
         progress: Sequence[Progress] = (),
         outputs: Sequence[Output] = (),
-        is_expected: bool = False,
-    ) -> Turn:
+        skip_idle_check: bool = False,
+    ) -> CommitResult:
         """Record, then stage, then claim: what an outcome gives back may be claimed by the same turn."""
         self._registered(owner)
         for report in progress:
@@ -397,11 +397,11 @@ class Model:
         next_due_us = next_token_us = None
         if planner is not None:
             is_any_staged = self._stage(planner, now)
-            may_look_first = not (is_writing or is_expected or is_any_staged)
+            may_look_first = not (is_writing or skip_idle_check or is_any_staged)
             claim = self._claim(owner, planner, slots, now, ready, may_look_first)
             next_due_us = None if claim.has_more else self._next_due_us(planner)
             next_token_us = self._next_token_us(planner, slots, now)
-        return Turn(
+        return CommitResult(
             claimed=[claimed_job_of(row) for row in claim.taken],
             rejected=rejected,
             cancelled=cancelled,

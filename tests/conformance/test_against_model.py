@@ -18,8 +18,8 @@ from hypothesis import HealthCheck, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from mpdispatch.store import SQLiteStore
-from mpdispatch.store.base import Ledger, Store
-from mpdispatch.store.sqlite import ledger, waits
+from mpdispatch.store.contract import Store, SupervisorStore
+from mpdispatch.store.sqlite import supervisor_store, waits
 
 from .machine import Machine
 from .model import Model
@@ -46,7 +46,7 @@ def drive(machine: Callable[[], Machine], number: int) -> None:
 
 
 LEFT_OUT = {
-    **dict.fromkeys(("location", "is_shared", "side_dir", "ledger"), "where it is"),
+    **dict.fromkeys(("location", "is_shared", "side_dir", "supervisor_store"), "where it is"),
     **dict.fromkeys(("said_durability", "prefer_durability", "sync"), "what outlasts a power cut"),
     **dict.fromkeys(("migrate", "check", "close", "close_all", "verify"), "opening and closing"),
     **dict.fromkeys(
@@ -65,7 +65,7 @@ def calls_of(face: type) -> dict[str, Any]:
     return {name: call for name, call in vars(face).items() if not name.startswith("_")}
 
 
-@pytest.mark.parametrize("face", [Store, Ledger])
+@pytest.mark.parametrize("face", [Store, SupervisorStore])
 def test_the_model_has_every_call_of_the_contract(face: type) -> None:
     calls = calls_of(face)
     for name in calls.keys() - LEFT_OUT.keys():
@@ -74,7 +74,7 @@ def test_the_model_has_every_call_of_the_contract(face: type) -> None:
 
 
 def test_the_model_has_no_call_that_is_not_in_the_contract() -> None:
-    contract = calls_of(Store).keys() | calls_of(Ledger).keys()
+    contract = calls_of(Store).keys() | calls_of(SupervisorStore).keys()
     assert calls_of(Model).keys() == contract - LEFT_OUT.keys()
     assert contract >= LEFT_OUT.keys()
 
@@ -82,7 +82,7 @@ def test_the_model_has_no_call_that_is_not_in_the_contract() -> None:
 @pytest.fixture(autouse=True)
 def a_small_and_slow_world(monkeypatch: pytest.MonkeyPatch) -> None:
     """No time passes while a call waits for its lock, and a look at what waits finds one job at a time."""
-    monkeypatch.setattr(ledger, "boot_us", lambda: 0)
+    monkeypatch.setattr(supervisor_store, "boot_us", lambda: 0)
     monkeypatch.setattr(waits, "LOOK_AT_MOST", 1)
 
 

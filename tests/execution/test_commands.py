@@ -22,15 +22,15 @@ from mpdispatch.errors import (
     RegistrationError,
     UsageError,
 )
-from mpdispatch.execution import commands, rulebook
+from mpdispatch.execution import catalog, commands
 from mpdispatch.execution.commands import environment_of, payload_of, run_command
-from mpdispatch.execution.context import set_current_job
-from mpdispatch.execution.jobcontext import JobContext
-from mpdispatch.execution.registry import JobDefinition, Registry
+from mpdispatch.execution.job_context import JobContext
+from mpdispatch.execution.process_context import set_current_job
+from mpdispatch.handlers.registry import JobDefinition, Registry
+from mpdispatch.host.kill import WORKER_VARIABLE
 from mpdispatch.model import COMMAND_JOB, KEPT_BYTES, ClaimedJob, Command, Stream
 from mpdispatch.policy.admission import Admission
 from mpdispatch.policy.jobnames import check_job_name
-from mpdispatch.pool.kill import WORKER_VARIABLE
 
 ENV = {"PATH": os.environ["PATH"]}
 
@@ -295,10 +295,10 @@ def test_no_app_can_take_or_enqueue_the_name() -> None:
 
 
 def test_it_is_refused_where_it_is_not_allowed_and_the_reason_says_how_to_allow_it() -> None:
-    app = rulebook.LiveRulebook(Registry())
+    app = catalog.LiveCatalog(Registry())
     without = Admission(queues=("default",), known=app.names())
     assert "--allow-commands" in (without.refusal(COMMAND_JOB) or "")
-    allowed = rulebook.CommandRulebook(app)
+    allowed = catalog.CommandCatalog(app)
     with_leave = Admission(queues=("default",), known=allowed.names())
     assert with_leave.refusal(COMMAND_JOB) is None
     assert COMMAND_JOB not in (with_leave.refusal("other") or "")

@@ -14,7 +14,7 @@ from mpdispatch.ids import process_start
 PRELUDE = """
     import os, signal, subprocess, sys, time
     from mpdispatch.execution.descendants import has_children, kill_children
-    from mpdispatch.pool.linux import become_subreaper
+    from mpdispatch.host.linux import become_subreaper
     become_subreaper()
     assert not has_children()
 """

@@ -21,13 +21,13 @@ import msgspec
 import pytest
 
 from mpdispatch.errors import Cancel, DispatchError, JobCancelled, JobInterrupt, JobTimeout, Retry, Snooze
-from mpdispatch.execution import context, jobcontext
+from mpdispatch.execution import job_context, process_context
 from mpdispatch.execution.codec import Limits
-from mpdispatch.execution.context import current_job
 from mpdispatch.execution.entering import postponed
 from mpdispatch.execution.executor import Executor
-from mpdispatch.execution.jobcontext import JobContext
-from mpdispatch.execution.registry import JobDefinition, Registry
+from mpdispatch.execution.job_context import JobContext
+from mpdispatch.execution.process_context import current_job
+from mpdispatch.handlers.registry import JobDefinition, Registry
 from mpdispatch.model import Cancelled, ClaimedJob, Completed, Raised, RetryAsked, Snoozed, Stream
 from tests.pool.probes import until
 
@@ -294,13 +294,22 @@ def test_the_handler_sees_its_job(bench: Bench) -> None:
         thread.join()
 
     assert isinstance(bench.run(handler, timeout_us=60_000_000, attempt=2), Completed)
-    context, from_thread = seen
-    assert from_thread is context
-    assert (context.id, context.name, context.queue, context.attempt) == (7, "handler", "bulk", 2)
-    assert (context.max_retries, context.idempotency_key, context.fencing_token) == (3, "key", 2)
-    assert context.deadline is not None
-    assert 50 < context.deadline.timestamp() - time.time() <= 60
-    assert not context.is_cancelled
+    process_context, from_thread = seen
+    assert from_thread is process_context
+    assert (process_context.id, process_context.name, process_context.queue, process_context.attempt) == (
+        7,
+        "handler",
+        "bulk",
+        2,
+    )
+    assert (process_context.max_retries, process_context.idempotency_key, process_context.fencing_token) == (
+        3,
+        "key",
+        2,
+    )
+    assert process_context.deadline is not None
+    assert 50 < process_context.deadline.timestamp() - time.time() <= 60
+    assert not process_context.is_cancelled
 
 
 def test_outside_of_a_job_there_is_no_current_job(bench: Bench) -> None:
@@ -345,7 +354,7 @@ def test_one_thread_sends_what_many_jobs_held_back_and_ends_when_none_does(bench
             current_job().progress(done)
         return _thread._count()
 
-    until(lambda: not jobcontext._later._is_running)  # another test's
+    until(lambda: not job_context._later._is_running)  # another test's
     before = _thread._count()
     most = max(int(bench.run(handler).result) for _ in range(100))
     assert most <= before + 1
@@ -363,7 +372,7 @@ def test_without_a_thread_to_be_had_it_goes_with_the_end(bench: Bench, monkeypat
         for done in range(3):
             current_job().progress(done)
 
-    until(lambda: not jobcontext._later._is_running)
+    until(lambda: not job_context._later._is_running)
     monkeypatch.setattr(_thread, "start_new_thread", refuse)
     assert isinstance(bench.run(handler), Completed)
     assert [each[2]["done"] for each in bench.reports.progressed] == [0, 2]
@@ -372,13 +381,13 @@ def test_without_a_thread_to_be_had_it_goes_with_the_end(bench: Bench, monkeypat
 def test_a_fork_of_the_handler_may_report_whatever_other_threads_were_doing(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(context, "_is_copy", False)
+    monkeypatch.setattr(process_context, "_is_copy", False)
 
     def handler() -> None:
         job = current_job()
         job._lock.acquire()  # as another thread would at the moment of the fork
-        jobcontext._later._lock.acquire()
-        context._became_copy()
+        job_context._later._lock.acquire()
+        process_context._became_copy()
         job.progress(1)
         job.progress(2)
         until(lambda: len(bench.reports.progressed) == 2)

@@ -14,10 +14,10 @@ from mpdispatch import ConfigError, middleware
 from mpdispatch.errors import JobTimeout, Retry, Snooze, UsageError
 from mpdispatch.execution.codec import Limits
 from mpdispatch.execution.executor import Executor
-from mpdispatch.execution.jobcontext import JobContext
+from mpdispatch.execution.job_context import JobContext
 from mpdispatch.execution.middleware import checked_middleware, default_timeout_s
-from mpdispatch.execution.registry import JobDefinition, Registry
 from mpdispatch.execution.telemetry import Telemetry
+from mpdispatch.handlers.registry import JobDefinition, Registry
 from mpdispatch.model import ClaimedJob, Completed, Raised, RetryAsked
 
 

@@ -17,13 +17,13 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from mpdispatch import Cancel, Dispatcher, Engine, SQLiteStore, middleware
 from mpdispatch.clock import SystemClock
+from mpdispatch.events.notices import Recorded
 from mpdispatch.execution.codec import Limits
 from mpdispatch.execution.executor import Executor
-from mpdispatch.execution.notices import Recorded
 from mpdispatch.execution.telemetry import Telemetry, Traced
 from mpdispatch.ids import boot_id
-from mpdispatch.model import Cause, ClaimedJob, ErrorInfo, JobState, Registration, Run, Transition
-from mpdispatch.store.base import Lease
+from mpdispatch.model import Cause, ClaimedJob, ErrorInfo, JobState, NewSupervisor, Run, Transition
+from mpdispatch.store.contract import Lease
 from tests.execution.test_middleware import Silent
 from tests.store.planners import OpenPlanner
 
@@ -46,7 +46,7 @@ def traces() -> Traces:
 def claimed(store: SQLiteStore) -> list[ClaimedJob]:
     """What a supervisor of this store would get now."""
     now = SystemClock().now()
-    who = Registration(
+    who = NewSupervisor(
         host="h",
         machine_id="m",
         boot_id=boot_id(),
@@ -58,10 +58,10 @@ def claimed(store: SQLiteStore) -> list[ClaimedJob]:
         app="",
         version="",
     )
-    ledger = store.ledger()
+    ledger = store.supervisor_store()
     try:
         owner = ledger.register(who, Lease(now.wall_us + 10**9, now.boot_us + 10**9), now=now)
-        jobs = list(ledger.turn(owner, (), now=now, planner=OpenPlanner(), slots=10).claimed)
+        jobs = list(ledger.commit(owner, (), now=now, planner=OpenPlanner(), slots=10).claimed)
         assert [each.trace_context for each in ledger.jobs_of(owner)] == [each.trace_context for each in jobs]
         return jobs
     finally:

@@ -17,7 +17,7 @@ import svcs
 
 from mpdispatch import ConfigError, SQLiteStore, UsageError
 from mpdispatch.extension import DispatchExtension
-from mpdispatch.extension.recognise import Kind, kind_of_type, recognise
+from mpdispatch.extension.detect import Kind, detect, kind_of_type
 from mpdispatch.extension.resources import as_resources
 from mpdispatch.store.sqlite.options import FileOptions
 from tests.extension.stand_ins import (
@@ -68,7 +68,7 @@ def connection(app_db: Path) -> Iterator[sqlite3.Connection]:
     ],
 )  # fmt: skip
 def test_kinds_that_follow_later_are_recognised_and_refused(make: Any, kind: Kind, what: str) -> None:
-    found = recognise(make())
+    found = detect(make())
     assert found is not None
     assert (found.kind, found.what) == (kind, what)
     with pytest.raises(UsageError, match=r"this version of mpdispatch has no (PostgreSQL|Redis) store"):
@@ -96,7 +96,7 @@ def test_sqlite_in_every_form_gives_a_store_on_its_file(app_db: Path, connection
         str(app_db),
         app_db,
     ):
-        found = recognise(thing)
+        found = detect(thing)
         assert found is not None
         assert found.kind is Kind.DATABASE
         store = found.open(FileOptions(shared=True, durability="process", switch_to_wal=False))
@@ -107,7 +107,7 @@ def test_sqlite_in_every_form_gives_a_store_on_its_file(app_db: Path, connection
 def test_an_async_sqlalchemy_engine_is_taken_by_its_sync_one(app_db: Path) -> None:
     inner = sqlalchemy.create_engine(f"sqlite:///{app_db}")
     wrapper = stand_in("sqlalchemy.ext.asyncio.engine", "AsyncEngine", sync_engine=inner)
-    found = recognise(wrapper)
+    found = detect(wrapper)
     assert found is not None
     assert found.open(SHARED).location.startswith(f"sqlite:///{app_db}")
 

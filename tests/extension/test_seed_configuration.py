@@ -93,7 +93,7 @@ def test_engine_with_backoff_exponential_of_5_s_up_to_2_hours() -> None:
     rule = backoff.Exponential(base=timedelta(seconds=5), max=timedelta(hours=2))
     engine = Engine.build(dispatcher(), backoff=rule)
     assert engine.backoff == rule
-    assert [engine.rulebook.backoff_for("any").delay_s(n, 0.5) for n in (1, 2, 3, 99)] == [5, 10, 20, 7200]
+    assert [engine.catalog.backoff_for("any").delay_s(n, 0.5) for n in (1, 2, 3, 99)] == [5, 10, 20, 7200]
 
 
 def test_engine_with_queue_config_critical() -> None:

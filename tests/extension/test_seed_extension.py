@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 
 from mpdispatch import ConfigError, SQLiteStore, StoreMissing, StoreTooOld, backoff, current_engine
 from mpdispatch.extension import DispatchExtension
-from mpdispatch.extension.recognise import Kind
+from mpdispatch.extension.detect import Kind
 from mpdispatch.hooks import Extension, JobEnqueued
 from mpdispatch.store.sqlite import schema
 from tests.extension.server import until
@@ -85,12 +85,12 @@ def test_with_middleware_adds_job_execution_middleware() -> None:
 
 def test_with_backoff_defaults_to_exponential() -> None:
     ext = DispatchExtension(store="jobs.db")
-    rule = ext.engine.rulebook.backoff_for("any")
+    rule = ext.engine.catalog.backoff_for("any")
     assert rule == backoff.ExponentialJitter(base=1, max=60)
     ceilings = [round(rule.delay_s(n, 0.999999)) for n in range(1, 9)]
     assert ceilings == [1, 2, 4, 8, 16, 32, 60, 60]
     given = backoff.Constant(3)
-    assert DispatchExtension(store="jobs.db", backoff=given).engine.rulebook.backoff_for("any") == given
+    assert DispatchExtension(store="jobs.db", backoff=given).engine.catalog.backoff_for("any") == given
 
 
 def test_with_grove_database_defaults_to_not_asked() -> None:
@@ -227,7 +227,7 @@ def backends(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """A database and a key-value store that have stores of their own, as PostgreSQL and Redis will."""
     db, kv = AnyStore("from-database.db"), AnyStore("from-kv.db")
     monkeypatch.setattr(
-        "mpdispatch.extension.recognise._not_yet", lambda kind: lambda _: db if kind == "PostgreSQL" else kv
+        "mpdispatch.extension.detect._not_yet", lambda kind: lambda _: db if kind == "PostgreSQL" else kv
     )
     return {"": postgres_engine(), "jobs": postgres_engine(), "cache": redis_client()}
 

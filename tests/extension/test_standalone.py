@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from mpdispatch import UsageError
-from mpdispatch.execution import context
+from mpdispatch.execution import process_context
 from mpdispatch.extension import DispatchExtension
 
 ROOT = str(Path(__file__).resolve().parents[2])
@@ -187,7 +187,7 @@ def test_a_supervisor_is_registered_before_its_first_worker_is_up(folder: Path) 
     (folder / "slow.py").write_text(
         textwrap.dedent("""
         import pathlib, time
-        from mpdispatch.execution.context import in_worker
+        from mpdispatch.execution.process_context import in_worker
         while in_worker() and not pathlib.Path("go").exists():
             time.sleep(0.01)
         """)
@@ -218,7 +218,7 @@ def test_a_supervisor_is_registered_before_its_first_worker_is_up(folder: Path) 
 
 
 def test_start_in_a_worker_does_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(context, "_is_worker", True)
+    monkeypatch.setattr(process_context, "_is_worker", True)
     ext = DispatchExtension(store="jobs.db")
     ext.start()
     ext.start()
@@ -233,7 +233,7 @@ def test_install_in_a_worker_mounts_nothing_but_tells_the_app_its_engine(
         class state:
             pass
 
-    monkeypatch.setattr(context, "_is_worker", True)
+    monkeypatch.setattr(process_context, "_is_worker", True)
     ext = DispatchExtension(store="jobs.db")
     ext.install(App())
     assert App.state.dispatch is ext.engine

@@ -17,14 +17,14 @@ from typing import Any
 
 from mpdispatch.config import Config
 from mpdispatch.errors import Cancel, Retry, Snooze
-from mpdispatch.execution.context import current_job
-from mpdispatch.execution.describe import AppDescription, describe
-from mpdispatch.execution.hooking import Hooks
+from mpdispatch.events.publish import Hooks
 from mpdispatch.execution.middleware import Middleware
-from mpdispatch.execution.registry import JobDefinition, Registry
+from mpdispatch.execution.process_context import current_job
 from mpdispatch.execution.telemetry import Telemetry
+from mpdispatch.handlers.description import AppDescription, describe
+from mpdispatch.handlers.registry import JobDefinition, Registry
 from mpdispatch.policy.backoff import Constant
-from tests.pool import tree
+from tests.host import tree
 from tests.pool.mischief import act
 from tests.pool.spoiling import SPOILS, state_of_process
 

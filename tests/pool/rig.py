@@ -14,14 +14,14 @@ from typing import Any, TypeVar
 import msgspec
 
 from mpdispatch.clock import SystemClock
-from mpdispatch.execution.appref import AppReference
+from mpdispatch.execution.app_reference import AppReference
+from mpdispatch.host.start_journal import Journal, journal_path
 from mpdispatch.model import ClaimedJob
-from mpdispatch.pool.ears import Ears
 from mpdispatch.pool.frames import Attach, Boot
-from mpdispatch.pool.marks import MarkFile, marks_path
 from mpdispatch.pool.pool import BootFault, Event, Gone, Pool, Ready, Returned, Said, Settled
 from mpdispatch.pool.process import WorkerProcess
-from mpdispatch.pool.spawning import Spawner
+from mpdispatch.pool.selector import Selector
+from mpdispatch.pool.spawner import Spawner
 from tests.pool.probes import state_of, until
 
 E = TypeVar("E")
@@ -37,16 +37,16 @@ def app_reference(target: str = "tests.pool.app:engine") -> AppReference:
 class Rig:
     """Collects every event in `events`, in order."""
 
-    def __init__(self, folder: Path, *, target: str = "tests.pool.app:engine", rings: int = 4) -> None:
+    def __init__(self, folder: Path, *, target: str = "tests.pool.app:engine", records: int = 4) -> None:
         self.folder = folder
-        self.ears = Ears()
+        self.selector = Selector()
         self.pool = Pool(
             Boot(app=app_reference(target), log_level=logging.CRITICAL),
-            spawner=Spawner(TOKEN, self.ears, logging.getLogger("mpdispatch.tests"), zygote=False),
-            ears=self.ears,
+            spawner=Spawner(TOKEN, self.selector, logging.getLogger("mpdispatch.tests"), zygote=False),
+            selector=self.selector,
             clock=SystemClock(),
         )
-        self.marks = MarkFile(marks_path(folder, 1), rings, token=TOKEN)
+        self.marks = Journal(journal_path(folder, 1), records, token=TOKEN)
         self.events: list[Event] = []
         self.kills_children = True
         self._ids = itertools.count(1)
@@ -54,10 +54,10 @@ class Rig:
     def open(self) -> None:
         self.pool.open(self.marks, self._attach)
 
-    def _attach(self, ring: int) -> Attach:
+    def _attach(self, record: int) -> Attach:
         return Attach(
-            marks_path=str(self.marks.path),
-            ring=ring,
+            journal_path=str(self.marks.path),
+            record=record,
             store=None,
             max_payload_bytes=1 << 20,
             max_result_bytes=64 << 20,
@@ -68,13 +68,13 @@ class Rig:
         self.pool.kill_all()
         self.pool.spawner.close()
         self.marks.close(remove=True)
-        self.ears.close()
+        self.selector.close()
 
     # -- hearing --------------------------------------------------------------------------------------
 
     def hear(self) -> None:
         """Take in what is there now."""
-        self.events += self.pool.hear(self.ears.listen(0.005))
+        self.events += self.pool.hear(self.selector.select(0.005))
 
     def until(self, probe: Callable[[], Any], what: str = "") -> None:
         """Hear until this is so."""
@@ -135,15 +135,15 @@ class Rig:
 
     def give(self, worker: WorkerProcess, name: str, **payload: object) -> ClaimedJob:
         job = self.job(name, **payload)  # type: ignore[arg-type]
-        worker.hold([job], 0)
-        assert worker.give() == []
+        worker.assign([job], 0)
+        assert worker.flush() == []
         return job
 
     def give_together(self, worker: WorkerProcess, *jobs: ClaimedJob) -> None:
         """In one frame."""
         for job in jobs:
-            worker.hold([job], 0)
-        assert worker.give() == []
+            worker.assign([job], 0)
+        assert worker.flush() == []
 
     def settled(self, job: ClaimedJob) -> Settled:
         """The outcome of this job, once it is heard."""

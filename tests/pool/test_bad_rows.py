@@ -71,8 +71,8 @@ def test_a_column_of_another_kind_ends_its_job_and_the_others_of_its_frame_run(
     assert not refused.is_retryable
     assert f"job {bad.id}" in refused.error.message
     assert f"`{column}`" in refused.error.message
-    assert worker.ring is not None
-    assert worker.ring.has(bad.id, bad.starts), "its start is spent, also for a rescuer"
+    assert worker.record is not None
+    assert worker.record.has(bad.id, bad.starts), "its start is spent, also for a rescuer"
     _one_worker_ran_all(rig, worker)
 
 
@@ -81,8 +81,8 @@ def test_a_column_of_another_kind_ends_its_job_and_the_others_of_its_frame_run(
 
 def _send_behind(rig: Rig, worker: WorkerProcess, frame: bytes) -> None:
     """Put this into its channel, behind what it runs."""
-    assert worker.launched.tokens is not None
-    worker.launched.tokens.add(1)
+    assert worker.launched.permits is not None
+    worker.launched.permits.add(1)
     assert worker.launched.channel.send(frame, wait=False)
 
 

@@ -54,8 +54,8 @@ def test_a_worker_that_cannot_be_put_back_runs_nothing_more(rig: Rig, how: str) 
     rig.give_together(worker, spoils, looks)
     rig.wait_for(Gone)
     assert rig.summary() == ["Settled spoil Completed", "Returned 1", "Gone"]
-    assert worker.ending is not None
-    assert worker.ending.exit_status == 0
+    assert worker.exit_status is not None
+    assert worker.exit_status.code == 0
     assert _found(rig, rig.give(rig.ready(), "state")) | {"environment": {}} == before | {"environment": {}}
 
 
@@ -67,8 +67,8 @@ def test_a_worker_that_cannot_be_put_back_is_replaced_before_it_rests(rig: Rig, 
     spoils = rig.give(worker, "spoil", how=how)
     rig.wait_for(Gone)
     assert isinstance(rig.settled(spoils).outcome, Completed), "its outcome is not lost by what it left"
-    assert worker.ending is not None
-    assert worker.ending.exit_status == 0
+    assert worker.exit_status is not None
+    assert worker.exit_status.code == 0
     assert _found(rig, rig.give(rig.ready(), "state")) | {"environment": {}} == before | {"environment": {}}
 
 

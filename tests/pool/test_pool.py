@@ -1,4 +1,4 @@
-"""The pool as a whole: rings, recall, tired workers, what cannot be started, what cannot be sent."""
+"""The pool as a whole: records, recall, tired workers, what cannot be started, what cannot be sent."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from mpdispatch.host.kill import WORKER_VARIABLE
 from mpdispatch.model import ClaimedJob, Completed, Raised, WorkerDied
-from mpdispatch.pool import launch as launching
+from mpdispatch.pool import exec as launching
 from mpdispatch.pool.channel import Channel, ChannelBroken
-from mpdispatch.pool.inbox import Tokens
-from mpdispatch.pool.kill import WORKER_VARIABLE
-from mpdispatch.pool.process import Doom, WorkerProcess, WorkerState
+from mpdispatch.pool.job_channel import StartPermits
+from mpdispatch.pool.process import StopReason, WorkerProcess, WorkerState
 from tests.pool.probes import lives, pid_in, state_of, until
 from tests.pool.rig import TOKEN, BootFault, Gone, Ready, Returned, Rig, Said, Settled
 
@@ -26,7 +26,7 @@ from tests.pool.rig import TOKEN, BootFault, Gone, Ready, Returned, Rig, Said, S
 def test_jobs_are_run_one_after_the_other_in_the_order_given(rig: Rig) -> None:
     worker = rig.ready()
     jobs = [rig.give(worker, "echo", value=number) for number in range(50)]
-    rig.until(lambda: not worker.hand)
+    rig.until(lambda: not worker.assigned)
     settled = rig.all(Settled)
     assert [each.job for each in settled] == jobs
     assert [each.outcome.result for each in settled if isinstance(each.outcome, Completed)] == [
@@ -48,7 +48,7 @@ def test_a_busy_workers_unread_jobs_come_back_in_order_and_it_goes_on(rig: Rig, 
     pid_in(tmp_path / "started")
     waiting = [rig.give(worker, "echo", value="x" * (number * 30_000)) for number in range(5)]
     assert worker.recall() == waiting
-    assert [held.job for held in worker.hand] == [running]
+    assert [held.job for held in worker.assigned] == [running]
     assert worker.unsettled == 1
     (tmp_path / "gate").touch()
     assert isinstance(rig.settled(running).outcome, Completed)
@@ -65,7 +65,7 @@ def test_jobs_a_worker_has_received_and_not_begun_come_back_as_well(rig: Rig, tm
     pid_in(tmp_path / "started")  # it has read the frame of all four
     behind = rig.give(worker, "echo", value=3)
     assert worker.recall() == [*together, behind]
-    assert [held.job for held in worker.hand] == [running]
+    assert [held.job for held in worker.assigned] == [running]
     # It holds three jobs that are not its own: a new one might be taken for one of them.
     assert worker not in rig.pool.ready
     assert worker.recall() == []
@@ -82,13 +82,13 @@ def test_tokens_of_jobs_that_could_not_be_sent_are_taken_back(rig: Rig) -> None:
     until(lambda: state_of(worker.pid) == "T")
     jobs = [rig.job("echo", value="x" * 30_000) for _ in range(30)]
     for job in jobs:
-        worker.hold([job], 0)
-    left = worker.give()
+        worker.assign([job], 0)
+    left = worker.flush()
     assert 0 < len(left) < 30
-    assert [held.job for held in worker.hand] + left == jobs
+    assert [held.job for held in worker.assigned] + left == jobs
     assert worker.unsettled == worker.jobs_sent == 30 - len(left)
     os.kill(worker.pid, signal.SIGCONT)
-    rig.until(lambda: not worker.hand)
+    rig.until(lambda: not worker.assigned)
     assert isinstance(rig.settled(rig.give(worker, "noop")).outcome, Completed)
 
 
@@ -96,7 +96,7 @@ def test_without_eventfds_jobs_run_all_the_same_and_none_is_taken_back(
     rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As on macOS.
-    monkeypatch.setattr(Tokens, "make", lambda: None)
+    monkeypatch.setattr(StartPermits, "make", lambda: None)
     worker = rig.ready()
     running = rig.job("hold", started=tmp_path / "started", gate=tmp_path / "gate")
     behind = [rig.job("echo", value=number) for number in range(3)]
@@ -104,7 +104,7 @@ def test_without_eventfds_jobs_run_all_the_same_and_none_is_taken_back(
     pid_in(tmp_path / "started")
     assert worker.recall() == []
     (tmp_path / "gate").touch()
-    rig.until(lambda: not worker.hand)
+    rig.until(lambda: not worker.assigned)
     assert [each.job for each in rig.all(Settled)] == [running, *behind]
     worker.retire()
     rig.wait_for(Gone)
@@ -115,10 +115,10 @@ def _fill(rig: Rig, worker: WorkerProcess) -> list[ClaimedJob]:
     os.kill(worker.pid, signal.SIGSTOP)
     until(lambda: state_of(worker.pid) == "T")
     jobs = [rig.job("echo", value="x" * 50_000)]
-    worker.hold([jobs[-1]], 0)
-    while worker.give() == []:
+    worker.assign([jobs[-1]], 0)
+    while worker.flush() == []:
         jobs.append(rig.job("echo", value="x" * 50_000))
-        worker.hold([jobs[-1]], 0)
+        worker.assign([jobs[-1]], 0)
     return jobs[:-1]
 
 
@@ -130,8 +130,8 @@ def test_a_worker_whose_buffer_is_full_can_be_retired_and_does_what_it_holds(rig
     os.kill(worker.pid, signal.SIGCONT)
     rig.wait_for(Gone)
     assert [each.job for each in rig.all(Settled)] == jobs
-    assert worker.ending is not None
-    assert worker.ending.exit_status == 0
+    assert worker.exit_status is not None
+    assert worker.exit_status.code == 0
 
 
 def test_a_retired_worker_ends_though_all_that_fills_its_buffer_was_taken_back(rig: Rig) -> None:
@@ -142,39 +142,39 @@ def test_a_retired_worker_ends_though_all_that_fills_its_buffer_was_taken_back(r
     os.kill(worker.pid, signal.SIGCONT)
     rig.wait_for(Gone)
     assert rig.summary() == ["Gone"]
-    assert worker.ending is not None
-    assert worker.ending.exit_status == 0
+    assert worker.exit_status is not None
+    assert worker.exit_status.code == 0
 
 
 def test_a_running_job_is_not_taken_back_though_somebody_added_a_token(rig: Rig, tmp_path: Path) -> None:
     worker = rig.ready()
     running = rig.give(worker, "hold", started=tmp_path / "started")
     pid_in(tmp_path / "started")
-    assert worker.launched.tokens is not None
-    worker.launched.tokens.add(1)
+    assert worker.launched.permits is not None
+    worker.launched.permits.add(1)
     assert worker.recall() == []
-    assert "tokens" in str(worker.is_broken)
+    assert "permits" in str(worker.is_broken)
     assert isinstance(rig.settled(running).outcome, WorkerDied)
 
 
 def test_a_worker_whose_tokens_cannot_be_counted_any_more_is_replaced(rig: Rig) -> None:
     worker = rig.ready()
-    assert worker.launched.tokens is not None
-    os.eventfd_write(worker.launched.tokens.fd, 2**64 - 2)  # as a handler could
+    assert worker.launched.permits is not None
+    os.eventfd_write(worker.launched.permits.fd, 2**64 - 2)  # as a handler could
     job = rig.job("noop")
-    worker.hold([job], 0)
-    assert worker.give() == [job]
+    worker.assign([job], 0)
+    assert worker.flush() == [job]
     rig.wait_for(Gone)
     assert rig.all(Settled) == []
 
 
 def test_a_worker_that_lets_go_of_jobs_that_are_its_own_is_replaced_and_they_come_back(rig: Rig) -> None:
     worker = rig.ready()
-    assert worker.launched.tokens is not None
+    assert worker.launched.permits is not None
     os.kill(worker.pid, signal.SIGSTOP)
     until(lambda: state_of(worker.pid) == "T")
     job = rig.give(worker, "noop")
-    assert worker.launched.tokens.take()  # as a handler could
+    assert worker.launched.permits.take()  # as a handler could
     os.kill(worker.pid, signal.SIGCONT)
     rig.wait_for(Gone)
     assert [each.jobs for each in rig.all(Returned)] == [[job]]
@@ -203,15 +203,15 @@ def test_a_full_buffer_leaves_the_job_with_the_caller(rig: Rig) -> None:
     given = 0
     while True:
         job = rig.job("echo", value="x" * 50_000)
-        worker.hold([job], 0)
-        if worker.give() == [job]:
+        worker.assign([job], 0)
+        if worker.flush() == [job]:
             break
         given += 1
         assert given < 100
-    assert len(worker.hand) == worker.unsettled == given > 0
+    assert len(worker.assigned) == worker.unsettled == given > 0
     assert worker.state is WorkerState.READY
     os.kill(worker.pid, signal.SIGCONT)
-    rig.until(lambda: not worker.hand)
+    rig.until(lambda: not worker.assigned)
     assert rig.summary() == ["Settled echo Completed"] * given
 
 
@@ -226,8 +226,8 @@ def test_a_worker_that_cannot_be_sent_to_is_killed_and_not_tried_again(
     with monkeypatch.context() as patched:
         patched.setattr(Channel, "send", broken)
         job = rig.job("noop")
-        worker.hold([job], 0)
-        assert worker.give() == [job]
+        worker.assign([job], 0)
+        assert worker.flush() == [job]
     assert worker not in rig.pool.ready
     rig.wait_for(Gone)
 
@@ -257,7 +257,7 @@ def test_an_interrupt_ends_the_job_it_names_and_no_other(rig: Rig, tmp_path: Pat
     pid_in(tmp_path / "a")
     held = worker.find(first.id, first.starts)
     assert held is not None
-    held.doom = Doom.CANCEL
+    held.stop_reason = StopReason.CANCEL
     worker.interrupt(held, 2)
     assert type(rig.settled(first).outcome).__name__ == "Cancelled"
     pid_in(tmp_path / "b")
@@ -278,15 +278,15 @@ def test_a_tired_worker_gives_back_what_waits_and_ends(rig: Rig, tmp_path: Path)
     # It may read one more while we take back: none is lost or doubled, whichever order that makes.
     assert sorted(job.id for job in done + back) == [job.id for job in jobs]
     assert all(isinstance(each.outcome, Completed) for each in rig.all(Settled))
-    assert worker.ending is not None
-    assert worker.ending.exit_status == 0
+    assert worker.exit_status is not None
+    assert worker.exit_status.code == 0
 
 
-# ---------------------------------------------------------------- rings
+# ---------------------------------------------------------------- records
 
 
 def test_a_ring_is_kept_until_the_last_outcome_of_its_worker_is_on_disk(tmp_path: Path, no_leaks: None) -> None:
-    rig = Rig(tmp_path, rings=1)
+    rig = Rig(tmp_path, records=1)
     rig.open()
     first = rig.ready()
     job = rig.give(first, "noop")
@@ -295,13 +295,13 @@ def test_a_ring_is_kept_until_the_last_outcome_of_its_worker_is_on_disk(tmp_path
     rig.wait_for(Gone)
     second = rig.pool.spawn()
     rig.wait_for(Ready, 2)
-    rig.pool.free_rings()
+    rig.pool.free_records()
     assert second.state is WorkerState.READY
     assert second not in rig.pool.ready
-    assert first.ring is not None
-    assert first.ring.has(job.id, job.starts)
+    assert first.record is not None
+    assert first.record.has(job.id, job.starts)
     first.unsettled -= 1
-    rig.pool.free_rings()
+    rig.pool.free_records()
     assert second in rig.pool.ready
     assert isinstance(rig.settled(rig.give(second, "noop")).outcome, Completed)
     rig.close()

@@ -288,7 +288,9 @@ def test_a_result_counts_even_if_only_the_end_woke_us(rig: Rig, tmp_path: Path) 
     worker, job = _unheard(rig, tmp_path / "gate")
     strike(worker, "kill")
     until(lambda: not lives(worker.pid))
-    events = until(lambda: [each for each in rig.ears.listen(0.01) if getattr(each[0].data, "is_end", False)])
+    events = until(
+        lambda: [each for each in rig.selector.select(0.01) if getattr(each[0].data, "is_end", False)]
+    )
     rig.events += rig.pool.hear(events)
     assert rig.summary() == ["Settled mischief_later Completed", "Gone"]
     assert rig.all(Settled)[0].job is job
@@ -314,8 +316,8 @@ def test_a_retired_worker_ends_once_its_hand_is_done(rig: Rig) -> None:
     worker.retire()
     rig.wait_for(Gone)
     assert [each.job for each in rig.all(Settled)] == jobs
-    assert worker.ending is not None
-    assert worker.ending.exit_status == 0
+    assert worker.exit_status is not None
+    assert worker.exit_status.code == 0
 
 
 def test_a_retired_worker_still_ends_after_its_jobs_were_recalled(rig: Rig, tmp_path: Path) -> None:

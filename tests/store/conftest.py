@@ -10,9 +10,9 @@ import msgspec
 import pytest
 
 from mpdispatch.clock import FakeClock, Instant
-from mpdispatch.model import Cause, ClaimedJob, ErrorInfo, Job, JobState, NewJob, Registration, Run, Transition
+from mpdispatch.model import Cause, ClaimedJob, ErrorInfo, Job, JobState, NewJob, NewSupervisor, Run, Transition
 from mpdispatch.store import SQLiteStore
-from mpdispatch.store.base import Lease, Ledger, Store, Turn
+from mpdispatch.store.contract import CommitResult, Lease, Store, SupervisorStore
 
 from .planners import OpenPlanner
 
@@ -51,7 +51,7 @@ def store(request: pytest.FixtureRequest, path: Path) -> Iterator[Store]:
     store.close()
 
 
-def registration(**changes: Any) -> Registration:
+def registration(**changes: Any) -> NewSupervisor:
     values: dict[str, Any] = {
         "host": "here",
         "machine_id": "m-1",
@@ -64,7 +64,7 @@ def registration(**changes: Any) -> Registration:
         "app": "shop:engine",
         "version": "0.1.0",
     }
-    return Registration(**{**values, **changes})
+    return NewSupervisor(**{**values, **changes})
 
 
 def lease_from(now: Instant, seconds: float = 30) -> Lease:
@@ -77,21 +77,21 @@ class Desk:
 
     def __init__(self, store: Store, clock: FakeClock) -> None:
         self.store, self.clock = store, clock
-        self.ledger: Ledger = store.ledger()
+        self.ledger: SupervisorStore = store.supervisor_store()
         now = clock.now()
         self.owner = self.ledger.register(registration(), lease_from(now), now=now)
 
-    def turn(
+    def commit(
         self, *transitions: Transition, slots: int = 0, planner: OpenPlanner | None = None, **more: Any
-    ) -> Turn:
+    ) -> CommitResult:
         if slots and planner is None:
             planner = OpenPlanner()
-        return self.ledger.turn(
+        return self.ledger.commit(
             self.owner, transitions, now=self.clock.now(), planner=planner, slots=slots, **more
         )
 
     def claim(self, slots: int = 100, planner: OpenPlanner | None = None) -> list[ClaimedJob]:
-        return list(self.turn(slots=slots, planner=planner).claimed)
+        return list(self.commit(slots=slots, planner=planner).claimed)
 
     def close(self) -> None:
         self.ledger.close()

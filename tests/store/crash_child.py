@@ -11,9 +11,9 @@ import msgspec
 
 from mpdispatch import failpoints
 from mpdispatch.clock import SystemClock
-from mpdispatch.model import Cause, ClaimedJob, ErrorInfo, JobState, NewJob, Registration, Run, Transition
+from mpdispatch.model import Cause, ClaimedJob, ErrorInfo, JobState, NewJob, NewSupervisor, Run, Transition
 from mpdispatch.store import open_store
-from mpdispatch.store.base import Lease
+from mpdispatch.store.contract import Lease
 
 from .planners import OpenPlanner
 
@@ -26,7 +26,7 @@ def say(*words: object) -> None:
 
 
 def register(ledger: object) -> int:
-    who = Registration(
+    who = NewSupervisor(
         host="h",
         machine_id="m",
         boot_id="b",
@@ -63,7 +63,7 @@ def main() -> None:
     point = sys.argv[2]
     store.check(create=True)
     say("migrated")
-    ledger = store.ledger()
+    ledger = store.supervisor_store()
     owner = register(ledger)
     for round_ in range(3):
         if round_ == 1:
@@ -73,7 +73,7 @@ def main() -> None:
             say("enqueued", job.id)
         batch = store.enqueue_many(NewJob(name="a", payload=b""), [b'{"t":' + BIG + b"}"] * 3, now=CLOCK.now())
         say("enqueued", *batch)
-        turn = ledger.turn(owner, [], now=CLOCK.now(), planner=OpenPlanner(), slots=4)
+        turn = ledger.commit(owner, [], now=CLOCK.now(), planner=OpenPlanner(), slots=4)
         say("claimed", *[job.id for job in turn.claimed])
         first, second, third, _ = turn.claimed
         ended = [
@@ -81,14 +81,14 @@ def main() -> None:
             outcome(second, JobState.FAILED),
             outcome(third, JobState.COMPLETED),
         ]
-        ledger.turn(owner, ended, now=CLOCK.now(), planner=OpenPlanner(), slots=1)
+        ledger.commit(owner, ended, now=CLOCK.now(), planner=OpenPlanner(), slots=1)
         say("ended", first.id, second.id, third.id)
         say("retried", store.retry(second.id, now=CLOCK.now()).id)
         cancelled = store.enqueue(NewJob(name="b", payload=b"{}", queue="other"), now=CLOCK.now())
         store.cancel(cancelled.id, now=CLOCK.now())
         say("cancelled", cancelled.id)
         ledger.renew(owner, Lease(2, 2), now=CLOCK.now())
-        heir = store.ledger()
+        heir = store.supervisor_store()
         heir_id = register(heir)
         (dead,) = [peer for peer in heir.peers(heir_id) if peer.id == owner]
         left = [outcome(job, JobState.COMPLETED) for job in heir.jobs_of(owner)]

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from mpdispatch.clock import Instant
 from mpdispatch.config import Config
-from mpdispatch.engine.checkup import checkup
+from mpdispatch.engine.doctor import checkup
 from mpdispatch.engine.explain import explain
 from mpdispatch.engine.explaining import why_not_ended
-from mpdispatch.engine.overview import overview
-from mpdispatch.engine.workers import supervisors_of
+from mpdispatch.engine.stats import overview
+from mpdispatch.engine.supervisors import supervisors_of
 from mpdispatch.model import JobState
-from mpdispatch.model.wire import (
+from mpdispatch.model.json import (
     attempt_to_json,
     dead_letter_to_json,
     finding_to_json,
@@ -23,7 +23,7 @@ from mpdispatch.model.wire import (
     supervisor_to_json,
 )
 from mpdispatch.store import SQLiteStore
-from mpdispatch.store.base import DeadLetterFilter, JobFilter
+from mpdispatch.store.contract import DeadLetterFilter, JobFilter
 
 ODD = (
     "'high'",

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from mpdispatch.clock import FakeClock
 from mpdispatch.model import Job, JobState, NewJob
-from mpdispatch.store.base import Store
+from mpdispatch.store.contract import Store
 
 from .conftest import Desk, completed, retrying
 
@@ -28,7 +28,7 @@ def test_it_is_forgotten_once_it_was_met_and_the_job_stays_completed(
     first, second, third = desk.claim()
     for job in jobs:
         store.cancel(job.id, now=clock.now())
-    desk.turn(completed(first, clock.now()), completed(second, clock.now()))
+    desk.commit(completed(first, clock.now()), completed(second, clock.now()))
     assert not desk.ledger.forget_late_cancels()
     assert _requests(desk) == 3, "nobody has looked yet"
     assert desk.ledger.cancel_requests(desk.owner) == [(third.id, 1)]
@@ -46,16 +46,16 @@ def test_those_of_running_jobs_of_others_stay(
     (mine,), (theirs,) = one.claim(1), other.claim(1)
     for job_id in ids:
         store.cancel(job_id, now=clock.now())
-    one.turn(completed(mine, clock.now()))
+    one.commit(completed(mine, clock.now()))
     assert one.ledger.cancel_requests(one.owner) == []
     assert not one.ledger.forget_late_cancels()
     assert other.ledger.cancel_requests(other.owner) == [(theirs.id, 1)]
-    assert list(other.turn(retrying(theirs, clock.now())).cancelled) == [(theirs.id, 1)]
+    assert list(other.commit(retrying(theirs, clock.now())).cancelled) == [(theirs.id, 1)]
 
 
 def test_many_are_forgotten_a_thousand_at_a_time(store: Store, desk: Desk, clock: FakeClock) -> None:
     store.enqueue_many(NewJob(name="a", payload=b""), [b"{}"] * 2100, now=clock.now())
-    desk.turn(*[completed(job, clock.now()) for job in desk.claim(3000)])
+    desk.commit(*[completed(job, clock.now()) for job in desk.claim(3000)])
     desk.ledger._session().connection.execute(  # type: ignore[attr-defined]
         "UPDATE mpdispatch_jobs SET cancel_requested_us = 1"
     )

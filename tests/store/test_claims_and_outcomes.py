@@ -11,7 +11,7 @@ import pytest
 
 from mpdispatch.clock import FakeClock, Instant
 from mpdispatch.model import Cause, Job, JobState, NewJob, Run, Transition
-from mpdispatch.store.base import Progress, Store
+from mpdispatch.store.contract import Progress, Store
 
 from .conftest import ERROR, Desk, completed, failed, released, retrying
 from .planners import OpenPlanner
@@ -30,8 +30,8 @@ def test_first_and_later_starts_and_parked_jobs_are_claimed_together(
     assert store.get(parked.id).blocked_reason is not None
     again = enqueue("a", priority=1)
     (claimed,) = desk.claim(planner=OpenPlanner(known=frozenset({"a"})))
-    desk.turn(progress=[Progress(job_id=again.id, starts=1, data=b'{"done":1}')])
-    desk.turn(retrying(claimed, clock.now(), in_s=0))
+    desk.commit(progress=[Progress(job_id=again.id, starts=1, data=b'{"done":1}')])
+    desk.commit(retrying(claimed, clock.now(), in_s=0))
     fresh = enqueue("a")
     clock.advance(1)
     jobs = desk.claim(planner=OpenPlanner(known=frozenset({"a", "b"})))
@@ -77,7 +77,7 @@ def test_a_limited_queue_is_looked_at_again_behind_jobs_that_were_refused(enqueu
     known = enqueue("a", queue="tight")
     enqueue("a", queue="wide")
     planner = OpenPlanner("tight", "wide", limits={"tight": 2}, known=frozenset({"a"}))
-    first = desk.turn(slots=9, planner=planner)
+    first = desk.commit(slots=9, planner=planner)
     assert first.parked == {"no handler 'b'": 2}
     assert first.has_more
     assert [job.id for job in desk.claim(9, planner)] == [known.id]
@@ -104,7 +104,7 @@ def test_any_number_of_outcomes_is_recorded(store: Store, desk: Desk, now: Insta
     claimed = desk.claim(count)
     assert [job.payload for job in claimed] == [b'{"n":%d}' % n for n in range(count)]
     results = {job.id: msgspec.json.encode(f"result {job.id}") for job in claimed}
-    assert desk.turn(*[completed(job, now, results[job.id]) for job in claimed]).rejected == []
+    assert desk.commit(*[completed(job, now, results[job.id]) for job in claimed]).rejected == []
     assert store.counts()[JobState.COMPLETED] == count
     for job_id in (ids[0], ids[count // 2], ids[-1]):
         assert store.get(job_id).result == f"result {job_id}"
@@ -123,7 +123,7 @@ def test_outcomes_of_every_kind_are_recorded_in_one_turn(
         completed(four, now, result=b'"%s"' % (b"r" * 5000)),
         released(five, now),
     ]
-    assert desk.turn(*outcomes).rejected == []
+    assert desk.commit(*outcomes).rejected == []
     states = [store.get(job.id).state.value for job in (one, two, three, four, five)]
     assert states == ["failed", "completed", "retrying", "completed", "pending"]
     assert [len(store.attempts(job.id)) for job in (one, two, three, four, five)] == [1, 1, 1, 1, 0]
@@ -155,11 +155,11 @@ def test_whatever_a_completed_start_was_the_history_has_it(
 ) -> None:
     job = enqueue()
     (first,) = desk.claim()
-    desk.turn(retrying(first, clock.now(), in_s=0))
+    desk.commit(retrying(first, clock.now(), in_s=0))
     (second,) = desk.claim()
     at = clock.advance(1)
     outcome = msgspec.structs.replace(completed(second, at), **{"run": RUN, **changes})
-    assert desk.turn(outcome).rejected == []
+    assert desk.commit(outcome).rejected == []
     _assert_recorded(store, job, outcome)
 
 

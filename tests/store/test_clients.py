@@ -11,7 +11,7 @@ import pytest
 from mpdispatch.clock import FakeClock, Instant
 from mpdispatch.errors import InvalidStateError, JobNotFoundError, UsageError
 from mpdispatch.model import Job, JobState, NewJob
-from mpdispatch.store.base import JobFilter, Store
+from mpdispatch.store.contract import JobFilter, Store
 from mpdispatch.store.sqlite.rows import moment
 
 from .conftest import ERROR, MINUTE_US, Desk, completed, failed, released, retrying
@@ -67,7 +67,7 @@ def test_an_idempotency_key_gives_the_first_job_again(store: Store, enqueue: Enq
 def test_a_key_holds_as_long_as_its_row_whatever_the_state(enqueue: Enqueue, desk: Desk, now: Instant) -> None:
     first = enqueue(idempotency_key="k")
     (claimed,) = desk.claim()
-    desk.turn(completed(claimed, now))
+    desk.commit(completed(claimed, now))
     again = enqueue(idempotency_key="k")
     assert (again.id, again.created, again.state) == (first.id, False, JobState.COMPLETED)
 
@@ -121,7 +121,7 @@ def test_counts_name_every_state(store: Store, enqueue: Enqueue, desk: Desk, now
         enqueue()
     enqueue(run_at_us=now.wall_us + MINUTE_US)
     first, second, third, _ = desk.claim(4)
-    desk.turn(completed(first, now), failed(second, now), retrying(third, now))
+    desk.commit(completed(first, now), failed(second, now), retrying(third, now))
     assert store.counts() == {
         JobState.SCHEDULED: 1,
         JobState.PENDING: 1,
@@ -156,7 +156,7 @@ def test_each_state_can_be_listed(store: Store, enqueue: Enqueue, desk: Desk, no
     store.cancel(enqueue(queue="else").id, now=now)
     enqueue(run_at_us=now.wall_us + MINUTE_US)
     first, second, third, _ = desk.claim(4)
-    desk.turn(completed(first, now), failed(second, now), retrying(third, now))
+    desk.commit(completed(first, now), failed(second, now), retrying(third, now))
     page = store.list_jobs(JobFilter(state=JobState(state)), limit=9, cursor=None)
     assert [job.state for job in page.items] == [state]
 
@@ -189,7 +189,7 @@ def test_cancel_ends_a_waiting_job_at_once(
     now = clock.now()
     waiting = enqueue()
     (claimed,) = desk.claim()
-    desk.turn(retrying(claimed, now))
+    desk.commit(retrying(claimed, now))
     later = clock.advance(1)
     for job in (waiting, enqueue(), enqueue(run_at_us=later.wall_us + MINUTE_US)):
         cancelled = store.cancel(job.id, now=later)
@@ -219,7 +219,7 @@ def test_a_cancel_is_not_lost_when_the_job_would_run_again(
     first, second = desk.claim()
     store.cancel(first.id, now=now)
     store.cancel(second.id, now=now)
-    desk.turn(retrying(first, now), released(second, now))
+    desk.commit(retrying(first, now), released(second, now))
     for each in (first, second):
         job = store.get(each.id)
         assert (job.state, job.completed_at) == (JobState.CANCELLED, moment(now.wall_us))
@@ -231,7 +231,7 @@ def test_a_request_to_cancel_does_not_hold_for_the_next_start(
     job = enqueue()
     (claimed,) = desk.claim()
     store.cancel(job.id, now=now)
-    desk.turn(failed(claimed, now))
+    desk.commit(failed(claimed, now))
     again = store.retry(job.id, now=now)
     (claimed,) = desk.claim()
     assert claimed.id == again.id
@@ -242,7 +242,7 @@ def test_what_ended_cannot_be_cancelled(store: Store, enqueue: Enqueue, desk: De
     enqueue()
     enqueue()
     first, second = desk.claim()
-    desk.turn(completed(first, now), failed(second, now))
+    desk.commit(completed(first, now), failed(second, now))
     for job_id in (first.id, second.id):
         with pytest.raises(InvalidStateError, match="can be cancelled"):
             store.cancel(job_id, now=now)
@@ -257,7 +257,7 @@ def test_retry_of_a_waiting_job_makes_it_due_now(
     scheduled = enqueue(run_at_us=now.wall_us + MINUTE_US)
     enqueue()
     (claimed,) = desk.claim()
-    desk.turn(retrying(claimed, now))
+    desk.commit(retrying(claimed, now))
     for job_id in (scheduled.id, claimed.id):
         job = store.retry(job_id, now=now)
         assert (job.id, job.state, job.run_at) == (job_id, JobState.PENDING, moment(now.wall_us))
@@ -278,7 +278,7 @@ def test_retry_of_a_failed_job_makes_a_new_one_and_marks_the_dead_letter(
         idempotency_key="k",
     )
     (claimed,) = desk.claim(planner=OpenPlanner("bulk"))
-    desk.turn(failed(claimed, clock.now()))
+    desk.commit(failed(claimed, clock.now()))
     ended = store.get(old.id)
     later = clock.advance(5)
     new = store.retry(old.id, now=later)
@@ -304,7 +304,7 @@ def test_pending_running_and_completed_jobs_cannot_be_retried(
     for _ in range(2):
         enqueue()
     first, second = desk.claim()
-    desk.turn(completed(first, now))
+    desk.commit(completed(first, now))
     for job_id in (first.id, second.id, enqueue().id):
         with pytest.raises(InvalidStateError, match="can be retried"):
             store.retry(job_id, now=now)
@@ -346,8 +346,8 @@ def test_the_last_error_is_that_of_the_last_start_that_had_one(
     for message in ("first", "second " + "x" * 60_000):
         (claimed,) = desk.claim()
         error = msgspec.structs.replace(ERROR, message=message)
-        desk.turn(msgspec.structs.replace(retrying(claimed, clock.now(), in_s=0), error=error))
+        desk.commit(msgspec.structs.replace(retrying(claimed, clock.now(), in_s=0), error=error))
         assert store.get(job.id).last_error == error
     (claimed,) = desk.claim()
-    desk.turn(completed(claimed, clock.now()))
+    desk.commit(completed(claimed, clock.now()))
     assert store.get(job.id).last_error == error

@@ -20,7 +20,7 @@ from mpdispatch.errors import (
 )
 from mpdispatch.model import Job, JobState, NewJob
 from mpdispatch.store import SQLiteStore
-from mpdispatch.store.base import DeadLetterFilter, Store
+from mpdispatch.store.contract import DeadLetterFilter, Store
 from mpdispatch.store.sqlite import dead_letters
 
 from .conftest import Desk, failed, retrying
@@ -37,7 +37,7 @@ def fail(desk: Desk, enqueue: Callable[..., Job], clock: FakeClock) -> Callable[
         job = enqueue(name, **options)
         (claimed,) = desk.claim()
         clock.advance(1)
-        desk.turn(failed(claimed, clock.now()))
+        desk.commit(failed(claimed, clock.now()))
         return job.id
 
     return make
@@ -94,7 +94,7 @@ def test_a_job_that_has_not_failed_is_no_dead_letter(
 ) -> None:
     job = enqueue()
     (claimed,) = desk.claim()
-    desk.turn(retrying(claimed, clock.now()))
+    desk.commit(retrying(claimed, clock.now()))
     for look in (store.dead_letter, lambda each: store.replay(each, now=clock.now())):
         for job_id in (job.id, 99):
             with pytest.raises(DeadLetterNotFoundError, match=f"dead letter {job_id} not found"):
@@ -148,7 +148,7 @@ def test_a_hundred_replays_at_once_make_one_job(path: Path, clock: FakeClock) ->
     job = store.enqueue(NewJob(name="a", payload=b"{}"), now=clock.now())
     desk = Desk(store, clock)
     (claimed,) = desk.claim()
-    desk.turn(failed(claimed, clock.now()))
+    desk.commit(failed(claimed, clock.now()))
     desk.close()
     made = list[int]()
 
@@ -172,7 +172,7 @@ def test_a_replay_that_fails_is_a_dead_letter_of_its_own(
     old_id = fail()
     new = store.replay(old_id, now=clock.now())
     (claimed,) = desk.claim()
-    desk.turn(failed(claimed, clock.now()))
+    desk.commit(failed(claimed, clock.now()))
     assert ids(store) == [new.id]
     assert store.replay(new.id, now=clock.now()).retried_from == new.id
 

@@ -9,7 +9,7 @@ import pytest
 from mpdispatch.clock import FakeClock, Instant
 from mpdispatch.errors import JobNotFoundError
 from mpdispatch.model import Job, Output, Stream
-from mpdispatch.store.base import Store
+from mpdispatch.store.contract import Store
 
 from .conftest import Desk, completed, retrying
 
@@ -23,11 +23,11 @@ def test_output_is_seen_while_the_job_runs_and_in_its_attempt(
 ) -> None:
     job = enqueue()
     (claimed,) = desk.claim()
-    desk.turn(outputs=[output(claimed)])
+    desk.commit(outputs=[output(claimed)])
     assert [(each.text, each.written) for each in store.outputs(job.id)] == [("hi\n", 3)]
     assert store.attempts(job.id) == []
     late = output(claimed, Stream.STDERR, "no\n")
-    desk.turn(completed(claimed, now), outputs=[output(claimed, text="hi\nho\n", written=6), late])
+    desk.commit(completed(claimed, now), outputs=[output(claimed, text="hi\nho\n", written=6), late])
     (attempt,) = store.attempts(job.id)
     assert (attempt.stdout, attempt.stderr, attempt.log) == ("hi\nho\n", "no\n", None)
 
@@ -38,7 +38,7 @@ def test_each_start_keeps_its_own_output(
     job = enqueue()
     for text in ("one", "two"):
         (claimed,) = desk.claim()
-        desk.turn(retrying(claimed, clock.now(), in_s=0), outputs=[output(claimed, Stream.LOG, text)])
+        desk.commit(retrying(claimed, clock.now(), in_s=0), outputs=[output(claimed, Stream.LOG, text)])
         clock.advance(1)
     assert [attempt.log for attempt in store.attempts(job.id)] == ["one", "two"]
 
@@ -48,12 +48,12 @@ def test_output_of_a_job_that_is_not_the_owners_any_more_is_dropped(
 ) -> None:
     job = enqueue()
     (claimed,) = desk.claim()
-    new_desk().turn(outputs=[output(claimed)])
+    new_desk().commit(outputs=[output(claimed)])
     stale = Output(job_id=job.id, starts=claimed.starts + 1, stream=Stream.STDOUT, text="x", written=1)
-    desk.turn(outputs=[stale])
+    desk.commit(outputs=[stale])
     assert store.outputs(job.id) == []
-    desk.turn(completed(claimed, now))
-    desk.turn(outputs=[output(claimed)])
+    desk.commit(completed(claimed, now))
+    desk.commit(outputs=[output(claimed)])
     assert store.outputs(job.id) == []
 
 

@@ -13,12 +13,12 @@ import pytest
 
 from mpdispatch.clock import Instant
 from mpdispatch.errors import StorePermission
+from mpdispatch.host.journal_reader import JournalReader
+from mpdispatch.host.start_journal import Journal, WorkerRecord, journal_path
 from mpdispatch.ids import boot_id, host_name, machine_id, pid_namespace
-from mpdispatch.pool.markreader import MarkReader
-from mpdispatch.pool.marks import MarkFile, Ring, marks_path
 from mpdispatch.private import NotPrivateError
 from mpdispatch.store import SQLiteStore
-from mpdispatch.store.sqlite.wake import Bell, Knocker
+from mpdispatch.store.sqlite.wake import WakeListener, WakeNotifier
 
 from .conftest import lease_from, registration
 from .test_sqlite_opening import JOB
@@ -67,7 +67,7 @@ def test_a_folder_that_is_not_ours_alone_is_refused(
     store = SQLiteStore(path)
     for refused in (
         lambda: store.enqueue(JOB, now=now),
-        lambda: store.ledger().register(registration(), lease_from(now), now=now),
+        lambda: store.supervisor_store().register(registration(), lease_from(now), now=now),
     ):
         with pytest.raises(StorePermission) as found:
             refused()  # type: ignore[no-untyped-call]
@@ -129,45 +129,45 @@ def test_a_writer_that_works_already_notices_a_folder_that_is_exchanged(
 def test_no_journal_of_it_is_read_made_or_written(
     side_dir: Path, forge: Callable[[Path], None], why: str
 ) -> None:
-    path = marks_path(side_dir, 1)
-    MarkFile(path, 1, token="t").close(remove=False)
+    path = journal_path(side_dir, 1)
+    Journal(path, 1, token="t").close(remove=False)
     forge(side_dir)
     for refused in (
-        lambda: MarkReader(path),
-        lambda: Ring.attach(str(path), 0),
-        lambda: MarkFile(marks_path(side_dir, 2), 1, token="t"),
+        lambda: JournalReader(path),
+        lambda: WorkerRecord.attach(str(path), 0),
+        lambda: Journal(journal_path(side_dir, 2), 1, token="t"),
     ):
         with pytest.raises(NotPrivateError) as found:
             refused()  # type: ignore[no-untyped-call]
         assert why in str(found.value)
-    assert not marks_path(side_dir, 2).exists()
+    assert not journal_path(side_dir, 2).exists()
 
 
 @as_root
 def test_a_journal_another_wrote_in_our_folder_proves_nothing(side_dir: Path) -> None:
-    path = marks_path(side_dir, 1)
-    MarkFile(path, 1, token="t").close(remove=False)
+    path = journal_path(side_dir, 1)
+    Journal(path, 1, token="t").close(remove=False)
     os.chown(path, OTHER, OTHER)
     with pytest.raises(NotPrivateError, match=r"belongs to user 4711.*remove it"):
-        MarkReader(path)
+        JournalReader(path)
 
 
 @pytest.mark.parametrize(("forge", "why"), FORGED)
 def test_nobody_knocks_in_it_or_waits_for_a_knock(
     side_dir: Path, forge: Callable[[Path], None], why: str
 ) -> None:
-    bell = Bell(side_dir, 1)
-    knocker = Knocker(side_dir)
-    knocker.knock()
+    bell = WakeListener(side_dir, 1)
+    knocker = WakeNotifier(side_dir)
+    knocker.notify()
     assert os.read(bell.fileno(), 9) == b"!"
     knocker.close()
     forge(side_dir)
-    late = Knocker(side_dir)
-    late.knock()
+    late = WakeNotifier(side_dir)
+    late.notify()
     with pytest.raises(BlockingIOError):
         os.read(bell.fileno(), 9)
     with pytest.raises(NotPrivateError):
-        Bell(side_dir, 2)
+        WakeListener(side_dir, 2)
     late.close()
     bell.close()
 
@@ -179,7 +179,7 @@ def test_a_journal_that_another_user_forged_kills_nobody(
     """In a sticky folder he made it first: it says that a bystander is the worker of a supervisor that has died."""
     gone = subprocess.Popen(["true"])
     gone.wait()
-    ledger = SQLiteStore(path).ledger()
+    ledger = SQLiteStore(path).supervisor_store()
     dead = registration(
         host=host_name(),
         machine_id=machine_id(),
@@ -190,8 +190,9 @@ def test_a_journal_that_another_user_forged_kills_nobody(
     )
     owner = ledger.register(dead, lease_from(now), now=now)
     ledger.close()
-    journal = MarkFile(marks_path(side_dir, owner), 1, token="")
-    code = "import sys, time; from mpdispatch.pool.marks import Ring; Ring.attach(sys.argv[1], 0); print(flush=True);"
+    journal = Journal(journal_path(side_dir, owner), 1, token="")
+    code = "import sys, time; from mpdispatch.host.start_journal import WorkerRecord;"
+    code += "WorkerRecord.attach(sys.argv[1], 0); print(flush=True);"
     bystander = subprocess.Popen(
         [sys.executable, "-c", f"{code} time.sleep(600)", str(journal.path)],
         stdout=subprocess.PIPE,

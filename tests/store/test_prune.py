@@ -11,7 +11,7 @@ from mpdispatch.clock import FakeClock
 from mpdispatch.errors import JobNotFoundError
 from mpdispatch.model import Job, JobState, NewJob
 from mpdispatch.store import SQLiteStore
-from mpdispatch.store.base import DeadLetterFilter, Store
+from mpdispatch.store.contract import DeadLetterFilter, Store
 
 from .conftest import Desk, completed, failed
 
@@ -31,8 +31,8 @@ def test_only_jobs_that_ended_before_are_pruned(
 ) -> None:
     old, cancelled, waiting = enqueue(), enqueue(), enqueue()
     store.cancel(cancelled.id, now=clock.now())
-    (claimed,) = desk.turn(slots=1).claimed
-    desk.turn(completed(claimed, clock.now()))
+    (claimed,) = desk.commit(slots=1).claimed
+    desk.commit(completed(claimed, clock.now()))
     clock.advance(HOUR_S)
     cut_us = clock.now().wall_us
     recent = enqueue()
@@ -46,8 +46,8 @@ def test_a_failed_job_stays_until_its_dead_letter_is_dealt_with(
     store: Store, desk: Desk, enqueue: Callable[..., Job], clock: FakeClock
 ) -> None:
     job = enqueue(max_retries=0)
-    (claimed,) = desk.turn(slots=1).claimed
-    desk.turn(failed(claimed, clock.now()))
+    (claimed,) = desk.commit(slots=1).claimed
+    desk.commit(failed(claimed, clock.now()))
     assert store.get(job.id).state is JobState.FAILED
     clock.advance(HOUR_S)
     assert store.prune(clock.now().wall_us, 100) == 0
@@ -73,7 +73,7 @@ def test_nothing_is_kept_of_a_pruned_job(
 ) -> None:
     big = b'{"x":"' + b"y" * 5000 + b'"}'
     job = file_store.enqueue(NewJob(name="big", payload=big), now=clock.now())
-    ledger = file_store.ledger()
+    ledger = file_store.supervisor_store()
     connection = sqlite3.connect(str(path))
     file_store.cancel(job.id, now=clock.now())
     clock.advance(HOUR_S)
@@ -103,7 +103,7 @@ def test_an_id_is_never_used_twice_pruned_or_not(
     store: Store, enqueue: Callable[..., Job], clock: FakeClock, how: str
 ) -> None:
     older, middle, newest = (enqueue() for _ in range(3))
-    # The newest goes; then an older one, which must not be remembered in its place.
+    # The newest goes; then an older one, which must not be remembered in its database.
     for job in (newest, older):
         store.cancel(job.id, now=clock.now())
         clock.advance(HOUR_S)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from mpdispatch.clock import FakeClock
 from mpdispatch.model import ClaimFacts, ClaimPlan, Job, JobState, NewJob
 from mpdispatch.store import SQLiteStore
-from mpdispatch.store.base import Store
+from mpdispatch.store.contract import Store
 
 from .conftest import Desk, completed
 from .planners import OpenPlanner
@@ -34,11 +34,11 @@ def test_without_a_ready_worker_none_is_claimed_no_token_charged_and_it_is_said(
 ) -> None:
     jobs = [enqueue(queue="rated") for _ in range(3)]
     planner = RatedPlanner("default", "rated", tokens={"rated": 2})
-    turn = desk.turn(slots=8, ready=0, planner=planner)
+    turn = desk.commit(slots=8, ready=0, planner=planner)
     assert (list(turn.claimed), turn.has_more, turn.next_token_us) == ([], False, None)
     assert set(turn.held_back) == {"rated"}
     assert store.bucket("rated") is None
-    turn = desk.turn(slots=8, ready=1, planner=planner)
+    turn = desk.commit(slots=8, ready=1, planner=planner)
     assert [job.id for job in turn.claimed] == [jobs[0].id]
     assert (dict(turn.held_back), turn.held_from) == (
         {"rated": 1},
@@ -54,7 +54,7 @@ def test_a_look_that_finds_only_jobs_without_a_worker_takes_no_lock(
     one, other = Desk(file_store, clock), Desk(file_store, clock)
     planner = RatedPlanner("rated", tokens={"rated": 2})
     other.ledger.has_changed()
-    assert one.turn(slots=8, ready=0, planner=planner).held_back == {"rated": 1}
+    assert one.commit(slots=8, ready=0, planner=planner).held_back == {"rated": 1}
     assert not other.ledger.has_changed()
     one.close()
     other.close()
@@ -64,7 +64,7 @@ def test_one_whose_turn_it_is_not_is_not_said_to_wait(enqueue: Enqueue, desk: De
     for _ in range(5):
         enqueue()
     enqueue(queue="rated")
-    turn = desk.turn(slots=3, ready=0, planner=RatedPlanner("default", "rated", tokens={"rated": 2}))
+    turn = desk.commit(slots=3, ready=0, planner=RatedPlanner("default", "rated", tokens={"rated": 2}))
     assert (len(turn.claimed), turn.held_back, turn.has_more) == (3, {}, True)
 
 
@@ -85,7 +85,7 @@ def test_rated_jobs_are_among_the_first_that_are_begun_and_never_more_than_token
         store.enqueue(NewJob(name="x", payload=b"{}", queue=queue, priority=priority), now=clock.now())
     desk = Desk(store, clock)
     tokens = {"a": of_a, "b": of_b}
-    turn = desk.turn(slots=slots, ready=ready, planner=RatedPlanner("a", "b", "c", tokens=tokens))
+    turn = desk.commit(slots=slots, ready=ready, planner=RatedPlanner("a", "b", "c", tokens=tokens))
     claimed = [job.queue for job in turn.claimed]
     assert all(queue == "c" for queue in claimed[ready:])
     assert len(claimed) <= slots
@@ -95,7 +95,7 @@ def test_rated_jobs_are_among_the_first_that_are_begun_and_never_more_than_token
     if turn.held_back:
         order = [(-job.priority, job.run_at_us, job.id) for job in turn.claimed[:ready]]
         assert turn.held_from is None or all(each < turn.held_from for each in order)
-    desk.turn(*[completed(job, clock.now()) for job in turn.claimed])
+    desk.commit(*[completed(job, clock.now()) for job in turn.claimed])
     assert store.counts()[JobState.PENDING] == len(jobs) - len(claimed)
     desk.close()
     store.close()
@@ -106,6 +106,6 @@ def test_behind_refused_jobs_of_the_only_queue_there_may_be_more(enqueue: Enqueu
         enqueue("unknown", queue="rated")
     job = enqueue("known", queue="rated")
     planner = RatedPlanner("rated", tokens={"rated": 9}, known=frozenset({"known"}))
-    turn = desk.turn(slots=2, planner=planner)
+    turn = desk.commit(slots=2, planner=planner)
     assert ([*turn.claimed], sum(turn.parked.values()), turn.has_more) == ([], 2, True)
-    assert [each.id for each in desk.turn(slots=2, planner=planner).claimed] == [job.id]
+    assert [each.id for each in desk.commit(slots=2, planner=planner).claimed] == [job.id]

@@ -33,8 +33,8 @@ POINTS = [
     "finish.after_rows",
     "finish.after_attempts",
     "finish.before_commit",
-    "turn.before_commit",
-    "turn.after_commit",
+    "commit.before_commit",
+    "commit.after_commit",
     "retry.after_insert",
     "retry.before_commit",
     "retry.after_commit",
@@ -210,7 +210,7 @@ def test_a_rejected_outcome_rolls_back_the_others_only_to_write_them_again(
     arm("finish.after_rows:raise")
     try:
         with pytest.raises(FailpointError):
-            desk.turn(completed(first, now), completed(second, now), completed(second, now))
+            desk.commit(completed(first, now), completed(second, now), completed(second, now))
     finally:
         arm("")
     assert file_store.counts()[JobState.RUNNING] == 2
@@ -229,7 +229,7 @@ def test_a_supervisor_does_not_wait_for_another_writer(
         # It must not keep our lock from the clients meanwhile.
         assert file_store._session()._lock.acquire(0.0)
         file_store._session()._lock.release()
-        assert desk.turn().claimed == (), "reads go on"
+        assert desk.commit().claimed == (), "reads go on"
         foreign.execute("COMMIT")
     assert len(desk.claim()) == 1
     desk.close()

@@ -50,7 +50,7 @@ def _three_jobs(store: SQLiteStore, clock: FakeClock) -> None:
     for _ in range(3):
         store.enqueue_many(NewJob(name="a", payload=b""), [b"{}"], now=clock.now())
         (job,) = desk.claim()
-        desk.turn(completed(job, clock.now()))
+        desk.commit(completed(job, clock.now()))
     desk.close()
     store.close()
 
@@ -59,10 +59,10 @@ def test_all_commits_wait_for_the_disk_but_those_of_a_claim_and_of_new_jobs(
     path: Path, clock: FakeClock, levels: list[tuple[str, int]]
 ) -> None:
     _three_jobs(SQLiteStore(path), clock)
-    turns = [level for point, level in levels if point == "turn"]
+    turns = [level for point, level in levels if point == "commit"]
     assert turns == [NORMAL, FULL] * 3
     assert [level for point, level in levels if point == "enqueue"] == [NORMAL] * 3
-    assert {level for point, level in levels if point not in ("turn", "enqueue")} == {FULL}
+    assert {level for point, level in levels if point not in ("commit", "enqueue")} == {FULL}
 
 
 def test_with_durability_process_none_waits(

@@ -17,7 +17,7 @@ from mpdispatch.errors import StoreError
 from mpdispatch.model import NewJob
 from mpdispatch.store import SQLiteStore
 from mpdispatch.store.sqlite import forks
-from mpdispatch.store.sqlite.forks import Opening
+from mpdispatch.store.sqlite.forks import ForkGate
 
 from .conftest import Desk
 
@@ -55,7 +55,7 @@ def kept(file_store: SQLiteStore, now: Instant) -> Iterator[SQLiteStore]:
     """A store with a job, open in this process."""
     file_store.enqueue(ONE, now=now)
     yield file_store
-    assert forks.opening._forker is None
+    assert forks.gate._forker is None
 
 
 def test_what_a_child_keeps_outlives_whoever_closes_the_file(
@@ -152,7 +152,7 @@ def test_a_child_made_while_a_thread_would_not_let_go_is_refused_the_file(
 
 
 def test_a_fork_waits_for_who_opens_and_nobody_opens_until_it_is_over() -> None:
-    gate, order = Opening(), list[str]()
+    gate, order = ForkGate(), list[str]()
     is_inside, may_leave = threading.Event(), threading.Event()
 
     def opens(name: str) -> None:
@@ -180,7 +180,7 @@ def test_a_fork_waits_for_who_opens_and_nobody_opens_until_it_is_over() -> None:
 
 
 def test_two_threads_that_fork_do_so_one_after_the_other() -> None:
-    gate, order = Opening(), list[str]()
+    gate, order = ForkGate(), list[str]()
     gate.shut(10)
 
     def forks_too() -> None:

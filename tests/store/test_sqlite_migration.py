@@ -67,7 +67,7 @@ def test_a_store_of_version_1_is_migrated_and_works(old: Path, clock: FakeClock,
     assert desk.owner == 2
     assert [job.id for job in desk.ledger.jobs_of(1)] == [3]
     (job,) = desk.claim()
-    desk.turn(completed(job, now))
+    desk.commit(completed(job, now))
     assert store.state_of(4) is JobState.COMPLETED
     made = store.enqueue(NewJob(name="render", payload=b"{}"), now=now)
     assert made.id == 6
@@ -78,7 +78,7 @@ def test_a_store_of_version_1_is_migrated_and_works(old: Path, clock: FakeClock,
 def test_a_supervisor_keeps_the_token_of_its_workers_in_its_row(path: Path, now: Instant) -> None:
     store = SQLiteStore(path)
     store.migrate()
-    ledger = store.ledger()
+    ledger = store.supervisor_store()
     ledger.register(registration(token="ab" * 16), lease_from(now), now=now)
     (row,) = store.supervisors()
     assert row.token == "ab" * 16

@@ -31,8 +31,8 @@ from mpdispatch.errors import (
 from mpdispatch.model import NewJob
 from mpdispatch.sqlite3 import has_wal_reset_bug
 from mpdispatch.store import SQLiteStore, open_store
-from mpdispatch.store.base import JobFilter
-from mpdispatch.store.sqlite import opening, schema
+from mpdispatch.store.contract import JobFilter
+from mpdispatch.store.sqlite import connect, schema
 
 JOB = NewJob(name="a", payload=b"{}")
 
@@ -91,7 +91,7 @@ def test_only_its_owner_can_read_a_new_store_whatever_the_umask(path: Path, now:
     try:
         store = SQLiteStore(path)
         store.enqueue(JOB, now=now)
-        ledger = store.ledger()
+        ledger = store.supervisor_store()
         beside = [Path(f"{path}-wal"), Path(f"{path}-shm"), ledger.side_dir / "lock"]
         assert [mode_of(each) for each in (path, *beside)] == [0o600] * 4
         assert mode_of(ledger.side_dir) == 0o700
@@ -116,7 +116,7 @@ def test_nothing_of_an_up_to_date_store_needs_sqlite_utils(path: Path) -> None:
         from mpdispatch.store import open_store
         store = open_store(sys.argv[1])
         store.enqueue(NewJob(name="a", payload=b"{}"), now=SystemClock().now())
-        store.ledger().cancel_requests(1)
+        store.supervisor_store().cancel_requests(1)
         assert "sqlite_utils" not in sys.modules
     """
     subprocess.run([sys.executable, "-W", "error", "-c", code, str(path)], check=True, timeout=60)
@@ -129,7 +129,7 @@ def test_a_symlink_and_its_target_are_one_store(path: Path, tmp_path: Path, now:
     link.symlink_to(path)
     other = SQLiteStore(link)
     assert other.enqueue(JOB, now=now).id == 2
-    assert other.ledger().side_dir == store.ledger().side_dir
+    assert other.supervisor_store().side_dir == store.supervisor_store().side_dir
     store.close()
     other.close()
 
@@ -226,15 +226,15 @@ def test_what_may_not_be_written_is_named_with_its_mode(path: Path, monkeypatch:
 
 @pytest.mark.parametrize("kind", ["nfs4", "cifs", "9p", "fuse.sshfs", "virtiofs"])
 def test_network_file_systems_are_refused(path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
-    monkeypatch.setattr(opening, "filesystem_of", lambda path: kind)
+    monkeypatch.setattr(connect, "filesystem_of", lambda path: kind)
     with pytest.raises(StoreError, match=f"network file system .{kind}."):
         SQLiteStore(path).check(create=True)
     assert not path.exists()
 
 
 def test_the_file_system_is_that_of_the_longest_mount_point() -> None:
-    assert opening.filesystem_of(Path("/proc/self")) == "proc"
-    assert opening.filesystem_of(Path("/")) != "proc"
+    assert connect.filesystem_of(Path("/proc/self")) == "proc"
+    assert connect.filesystem_of(Path("/")) != "proc"
 
 
 # ---------------------------------------------------------------- while open
@@ -244,7 +244,7 @@ def test_the_file_system_is_that_of_the_longest_mount_point() -> None:
 def test_a_file_that_vanishes_is_noticed(path: Path, now: Instant, fate: str) -> None:
     store = SQLiteStore(path)
     store.enqueue(JOB, now=now)
-    ledger = store.ledger()
+    ledger = store.supervisor_store()
     ledger.verify()
     for end in ("", "-wal", "-shm"):
         os.rename(f"{path}{end}", f"{path}.old{end}")
@@ -299,7 +299,11 @@ def test_a_location_opens_the_same_store_again(tmp_path: Path, location: str, op
     store = SQLiteStore(tmp_path / location, **options)
     again = open_store(store.location)
     assert again.location == store.location
-    assert again.ledger().side_dir == store.ledger().side_dir == Path(f"{tmp_path / location}-mpd")
+    assert (
+        again.supervisor_store().side_dir
+        == store.supervisor_store().side_dir
+        == Path(f"{tmp_path / location}-mpd")
+    )
 
 
 def test_a_location_stays_when_the_folder_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,9 +14,9 @@ from mpdispatch import sqlite3
 from mpdispatch.clock import FakeClock
 from mpdispatch.model import TERMINAL_STATES, Cause, ClaimedJob, JobState, NewJob
 from mpdispatch.store import SQLiteStore
-from mpdispatch.store.base import JobFilter, Lease
+from mpdispatch.store.contract import JobFilter, Lease
 from mpdispatch.store.sql import Queries
-from mpdispatch.store.sqlite import choose, reads, schema
+from mpdispatch.store.sqlite import candidates, reads, schema
 from mpdispatch.store.sqlite.queries import QUERIES
 from mpdispatch.store.sqlite.status import STATUS
 
@@ -107,13 +107,13 @@ def test_jobs_ahead_are_counted_from_their_priority_on(connection: sqlite3.Conne
 
 
 def test_a_claim_from_many_queues_merges_their_indexes(connection: sqlite3.Connection) -> None:
-    text = choose.statement(("due",) * 5)
+    text = candidates.statement(("due",) * 5)
     plan = plan_of(connection, text).replace("TABLE ", "")
     assert plan.count("SEARCH mpdispatch_jobs USING INDEX mpdispatch_jobs_due (line=? AND queue=?)") == 5
     assert "MERGE (UNION ALL)" in plan
     assert "TEMP B-TREE" not in plan
     # Those of limited queues and parked names are sorted again: no more of them than may be taken.
-    plan = plan_of(connection, choose.statement(("due", "due_limited", "parked"))).replace("TABLE ", "")
+    plan = plan_of(connection, candidates.statement(("due", "due_limited", "parked"))).replace("TABLE ", "")
     assert plan.count("TEMP B-TREE") == 2
     assert "SEARCH mpdispatch_jobs USING INDEX mpdispatch_jobs_parked (line=? AND name=? AND queue=?)" in plan
 
@@ -201,7 +201,7 @@ def test_jobs_for_tomorrow_are_not_in_the_index_claim_walks(path: Path, clock: F
     steps = _vm_steps(ledger, lambda: desk.claim(64))
     assert steps < 5000, "it looked at far more than the three due rows"
     assert [job_id for job_id, _ in ledger.renew(desk.owner, Lease(1, 1), now=now).owned] == today
-    assert _vm_steps(ledger, lambda: desk.turn(slots=64)) < 2000
+    assert _vm_steps(ledger, lambda: desk.commit(slots=64)) < 2000
     desk.close()
     store.close()
 
@@ -212,9 +212,9 @@ def test_parked_jobs_of_a_strange_name_do_not_slow_a_turn(path: Path, clock: Fak
     store.enqueue_many(NewJob(name="strange", payload=b""), [b"{}"] * 3000, now=now)
     desk = Desk(store, clock)
     planner = OpenPlanner(known=frozenset({"a"}))
-    while desk.turn(slots=64, planner=planner).parked:
+    while desk.commit(slots=64, planner=planner).parked:
         pass
-    steps = _vm_steps(desk.ledger, lambda: desk.turn(slots=64, planner=planner))
+    steps = _vm_steps(desk.ledger, lambda: desk.commit(slots=64, planner=planner))
     assert steps < 2000
     desk.close()
     store.close()
@@ -227,7 +227,7 @@ def test_large_payloads_and_results_stand_apart_from_the_row(path: Path, clock: 
     store.enqueue(NewJob(name="a", payload=body), now=now)
     store.enqueue_many(NewJob(name="a", payload=b""), [body, b"{}"], now=now)
     desk = Desk(store, clock)
-    desk.turn(*[completed(job, now, result=job.payload) for job in desk.claim()])
+    desk.commit(*[completed(job, now, result=job.payload) for job in desk.claim()])
     connection = desk.ledger._session().connection
     rows = connection.execute("SELECT payload, result FROM mpdispatch_jobs ORDER BY id").fetchall()
     assert rows == [(None, None), (None, None), ("{}", "{}")]
@@ -242,7 +242,7 @@ def test_an_outcome_takes_its_request_to_cancel_out_of_the_index(path: Path, clo
     desk = Desk(store, clock)
     (claimed,) = desk.claim()
     store.cancel(job.id, now=clock.now())
-    desk.turn(failed(claimed, clock.now()))
+    desk.commit(failed(claimed, clock.now()))
     connection = desk.ledger._session().connection
     assert connection.execute(
         "SELECT sum(cancel_requested_us IS NOT NULL) FROM mpdispatch_jobs"
@@ -256,7 +256,7 @@ def test_requests_to_cancel_that_came_too_late_are_not_walked_through(path: Path
     now = clock.now()
     store.enqueue_many(NewJob(name="a", payload=b""), [b"{}"] * 5000, now=now)
     desk = Desk(store, clock)
-    desk.turn(*[completed(job, now) for job in desk.claim(5000)])
+    desk.commit(*[completed(job, now) for job in desk.claim(5000)])
     desk.ledger._session().connection.execute("UPDATE mpdispatch_jobs SET cancel_requested_us = id")
     job = store.enqueue(NewJob(name="a", payload=b"{}"), now=now)
     (claimed,) = desk.claim()
@@ -265,7 +265,7 @@ def test_requests_to_cancel_that_came_too_late_are_not_walked_through(path: Path
     steps = _vm_steps(desk.ledger, lambda: found.extend(desk.ledger.cancel_requests(desk.owner)))
     assert found == [(job.id, 1)]
     assert steps < 1000
-    assert _vm_steps(desk.ledger, lambda: desk.turn(failed(claimed, now))) < 2000
+    assert _vm_steps(desk.ledger, lambda: desk.commit(failed(claimed, now))) < 2000
     desk.close()
     store.close()
 

@@ -97,7 +97,7 @@ def test_threads_share_an_in_memory_store(clock: FakeClock) -> None:
     while done < 200:
         claimed = _patiently(lambda: desk.claim(10))
         outcomes = [completed(job, clock.now()) for job in claimed]
-        assert _patiently(partial(desk.turn, *outcomes)).rejected in ([], ())
+        assert _patiently(partial(desk.commit, *outcomes)).rejected in ([], ())
         done += len(claimed)
     for thread in threads:
         thread.join()
@@ -177,7 +177,7 @@ def test_closing_all_waits_once_for_those_in_use_and_only_where_a_fork_waits_for
 
         def acquire(self, *, timeout: float) -> bool:
             # A fork takes `opening`, then `use`: in the other order it gives up, and its child cannot use the store.
-            closes_in_turn.append(threading.get_ident() in forks.opening._inside)
+            closes_in_turn.append(threading.get_ident() in forks.gate._inside)
             waits.append(timeout)
             time.sleep(timeout)
             return False
@@ -230,7 +230,7 @@ def test_a_client_gives_up_after_its_patience(
     file_store: SQLiteStore, now: Instant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(file_store._session(), "_patience_s", 0.1)
-    lock = FileLock(file_store.ledger().side_dir)
+    lock = FileLock(file_store.supervisor_store().side_dir)
     assert lock.acquire(0.0)
     with pytest.raises(StoreBusy):
         file_store.enqueue(JOB, now=now)
@@ -262,7 +262,7 @@ def test_an_idle_turn_takes_no_write_lock(file_store: SQLiteStore, clock: FakeCl
     file_store.enqueue(NewJob(name="a", payload=b"{}", queue="other"), now=clock.now())
     lock = FileLock(desk.ledger.side_dir)
     assert lock.acquire(0.0)
-    assert desk.turn(slots=9).claimed == ()
+    assert desk.commit(slots=9).claimed == ()
     lock.release()
     lock.close()
     desk.close()
@@ -272,7 +272,7 @@ def test_a_stopped_process_at_the_turnstile_does_not_stop_the_others(
     file_store: SQLiteStore, now: Instant
 ) -> None:
     file_store.enqueue(JOB, now=now)
-    turnstile = FileLock(file_store.ledger().side_dir, queue=True)
+    turnstile = FileLock(file_store.supervisor_store().side_dir, queue=True)
     turnstile._open()
     fcntl.flock(turnstile._turnstile_fd, fcntl.LOCK_EX)
     began = time.monotonic()
@@ -318,7 +318,7 @@ def test_a_forked_child_opens_its_own_connection(file_store: SQLiteStore, now: I
 
 
 def test_a_child_that_keeps_our_descriptor_does_not_keep_our_lock(file_store: SQLiteStore) -> None:
-    folder = file_store.ledger().side_dir
+    folder = file_store.supervisor_store().side_dir
     ready, tell = os.pipe()
     if (holder := os.fork()) == 0:
         lock = FileLock(folder)
@@ -354,14 +354,14 @@ thread.start()
 thread.join()
 memory = SQLiteStore(":memory:")
 memory.enqueue(job, now=SystemClock().now())
-memory.ledger().side_dir
+memory.supervisor_store().side_dir
 if sys.argv[2] == "fork":
     if os.fork() == 0:
         store.enqueue(job, now=SystemClock().now())
         sys.exit(0)
     os.wait()
     store.enqueue(job, now=SystemClock().now())
-    assert memory.ledger().side_dir.is_dir()
+    assert memory.supervisor_store().side_dir.is_dir()
 """
 
 
@@ -412,7 +412,7 @@ def test_the_log_starts_over_under_a_supervisor(path: Path, clock: FakeClock) ->
             NewJob(name="a", payload=b""), [b'{"x":"' + b"x" * 900 + b'"}'] * 1000, now=clock.now()
         )
         claimed = desk.claim(1000)
-        desk.turn(*[completed(job, clock.now()) for job in claimed])
+        desk.commit(*[completed(job, clock.now()) for job in claimed])
         desk.ledger.housekeep()
         largest = max(largest, _wal_bytes(path))
     assert largest < 2 * CHECKPOINT_BYTES

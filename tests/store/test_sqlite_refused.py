@@ -74,7 +74,7 @@ def test_a_store_that_is_in_utf_16_already_is_refused(old_store: Path) -> None:
     with pytest.raises(StoreNotUTF8):
         SQLiteStore(old_store).counts()
     with pytest.raises(StoreNotUTF8):
-        SQLiteStore(old_store).ledger().cancel_requests(1)
+        SQLiteStore(old_store).supervisor_store().cancel_requests(1)
 
 
 @pytest.mark.parametrize("command", ["doctor", "jobs", "supervise tests.pool.app:engine", "migrate"])
@@ -103,7 +103,7 @@ def test_the_remedy_for_utf_16_gives_a_store_that_works(path: Path, tmp_path: Pa
 USES: list[Callable[[SQLiteStore, Instant], object]] = [
     lambda store, now: store.enqueue(JOB, now=now),
     lambda store, now: store.counts(),
-    lambda store, now: store.ledger().cancel_requests(1),
+    lambda store, now: store.supervisor_store().cancel_requests(1),
     lambda store, now: store.migrate(),
 ]
 

@@ -11,7 +11,7 @@ from mpdispatch.engine.explain import explain
 from mpdispatch.errors import DispatchError, InvalidStateError, StoreBusy, StoreCorrupt
 from mpdispatch.model import Cause, ErrorInfo, JobState, NewJob, Output, Stream
 from mpdispatch.store import SQLiteStore
-from mpdispatch.store.base import DeadLetterFilter
+from mpdispatch.store.contract import DeadLetterFilter
 from mpdispatch.store.sqlite import unreadable
 
 from .conftest import Desk, completed, failed, lease_from, registration, released
@@ -37,7 +37,7 @@ def work_off(desk: Desk, turns: int = 30) -> dict[int, str]:
     ended = dict[int, str]()
     done: list = []
     for _ in range(turns):
-        turn = desk.turn(*done, slots=10)
+        turn = desk.commit(*done, slots=10)
         ended |= {job.id: transition.error.message for job, transition in turn.ended}
         done = [completed(job, desk.clock.now()) for job in turn.claimed]
         if not done and not turn.has_more:
@@ -205,7 +205,7 @@ def test_a_flood_of_rows_that_cannot_be_read_is_worked_off_turn_by_turn(
     file_store.enqueue_many(template, [b"{}"] * 3000, now=desk.clock.now())
     tamper(path, "UPDATE mpdispatch_jobs SET priority = 'high'")
     good = enqueue(file_store, desk.clock.now())
-    turn = desk.turn(slots=10)
+    turn = desk.commit(slots=10)
     assert 0 < len(turn.ended) < 3000
     assert turn.has_more
     assert len(work_off(desk)) == 3000 - len(turn.ended)
@@ -228,7 +228,7 @@ def test_a_parked_row_that_cannot_be_read_ends_when_it_could_run_and_parks_no_ot
     planner = OpenPlanner(known=frozenset({"render"}))
     done: list = []
     for _ in range(5):
-        turn = desk.turn(*done, slots=10, planner=planner)
+        turn = desk.commit(*done, slots=10, planner=planner)
         done = [completed(job, desk.clock.now()) for job in turn.claimed]
     assert [file_store.state_of(each) for each in ids[2:]] == [JobState.COMPLETED] * 2
     assert file_store.state_of(ids[1]).is_terminal
@@ -245,8 +245,8 @@ def test_a_claim_from_many_queues_goes_on_past_a_row_that_cannot_be_compared(
     ids = [enqueue(file_store, desk.clock.now(), queue=queue) for queue in queues]
     tamper(path, f"UPDATE mpdispatch_jobs SET priority = 'high', run_at_us = 1.5 WHERE id = {ids[7]}")
     planner = OpenPlanner(*queues, limits=limits)
-    first = desk.turn(slots=500, planner=planner)
-    second = desk.turn(slots=500, planner=planner)
+    first = desk.commit(slots=500, planner=planner)
+    second = desk.commit(slots=500, planner=planner)
     assert [job.id for job, _ in first.ended] == [ids[7]]
     assert len(first.claimed) + len(second.claimed) == 149
 
@@ -270,7 +270,7 @@ def test_an_attempt_and_a_dead_letter_that_stand_there_already_give_way_to_the_o
             f"INSERT INTO mpdispatch_results VALUES ({job_id}, '1')",
         )
     large = b'"' + b"x" * 5000 + b'"'
-    turn = desk.turn(failed(jobs[0], now), failed(jobs[1], now), completed(jobs[2], now, result=large))
+    turn = desk.commit(failed(jobs[0], now), failed(jobs[1], now), completed(jobs[2], now, result=large))
     assert turn.rejected == []
     assert [file_store.state_of(each) for each in ids] == ["failed", "failed", "completed"]
     assert [attempt.cause for attempt in file_store.attempts(ids[0])] == [Cause.ERROR]
@@ -286,7 +286,7 @@ def test_an_outcome_is_recorded_over_what_a_running_row_must_not_have(
     jobs = desk.claim()
     tamper(path, f"UPDATE mpdispatch_jobs SET {column} = 7 WHERE id = {ids[0]} OR id = {ids[1]}")
     now = desk.clock.now()
-    turn = desk.turn(failed(jobs[0], now), completed(jobs[1], now), completed(jobs[2], now))
+    turn = desk.commit(failed(jobs[0], now), completed(jobs[1], now), completed(jobs[2], now))
     assert turn.rejected == []
     assert [file_store.state_of(each) for each in ids] == ["failed", "completed", "completed"]
     look(file_store, now, *ids)
@@ -300,7 +300,7 @@ def test_a_running_row_whose_start_cannot_be_read_ends_when_its_supervisor_does_
     tamper(path, f"UPDATE mpdispatch_jobs SET starts = 'two' WHERE id = {bad}")
     assert [job.id for job in desk.ledger.jobs_of(desk.owner)] == [held]
     desk.ledger.set_aside(desk.owner, {bad, held}, now=desk.clock.now())
-    turn = desk.turn(completed(jobs[1], desk.clock.now()))
+    turn = desk.commit(completed(jobs[1], desk.clock.now()))
     assert [job.id for job, _ in turn.ended] == [bad]
     assert [file_store.state_of(each) for each in (bad, held)] == ["failed", "completed"]
 
@@ -367,7 +367,7 @@ def test_an_odd_value_in_any_other_table_hides_nothing_and_stops_nobody(
         large = NewJob(name="render", payload=b'{"text":"' + b"x" * 5000 + b'"}', max_retries=5)
         old, bad = file_store.enqueue(large, now=now).id, file_store.enqueue(large, now=now).id
         jobs = desk.claim()
-        desk.turn(
+        desk.commit(
             failed(jobs[0], now),
             completed(jobs[1], now, result=b'"' + b"x" * 5000 + b'"'),
             outputs=[
@@ -444,7 +444,7 @@ def test_the_last_error_of_an_unreadable_row_is_kept_in_view(
 ) -> None:
     job_id = enqueue(file_store, desk.clock.now(), max_retries=0)
     (job,) = desk.claim()
-    desk.turn(failed(job, desk.clock.now()))
+    desk.commit(failed(job, desk.clock.now()))
     tamper(path, f"UPDATE mpdispatch_jobs SET batch_id = 'b' WHERE id = {job_id}")
     error = file_store.get(job_id).last_error
     assert error == ErrorInfo(
@@ -466,7 +466,7 @@ def test_an_outcome_that_is_not_ours_any_more_and_a_row_that_cannot_be_read_meet
         f"UPDATE mpdispatch_jobs SET starts = 7 WHERE id = {ids[0]}",
         f"UPDATE mpdispatch_jobs SET max_retries = 'many' WHERE id = {bad}",
     )
-    turn = desk.turn(*[completed(job, now) for job in jobs], slots=10)
+    turn = desk.commit(*[completed(job, now) for job in jobs], slots=10)
     assert list(turn.rejected) == [(ids[0], 1)]
     assert [job.id for job, _ in turn.ended] == [bad]
     assert file_store.state_of(ids[1]) is JobState.COMPLETED
@@ -489,8 +489,8 @@ def test_a_store_that_is_busy_while_a_row_is_ended_has_taken_no_outcome(
     with monkeypatch.context() as patch:
         patch.setattr(unreadable, "set_aside", busy)
         with pytest.raises(StoreBusy):
-            desk.turn(*outcomes, slots=10)
-    turn = desk.turn(*outcomes, slots=10)
+            desk.commit(*outcomes, slots=10)
+    turn = desk.commit(*outcomes, slots=10)
     assert list(turn.rejected) == []
     assert [job.id for job, _ in turn.ended] == [bad]
 
@@ -548,7 +548,7 @@ def test_a_row_that_cannot_be_ended_costs_none_of_those_beside_it(
         f"CREATE TRIGGER keep BEFORE UPDATE ON mpdispatch_jobs WHEN old.id = {ids[0]}"
         " BEGIN SELECT RAISE(ABORT, 'not this one'); END",
     )
-    turn = desk.turn(slots=10)
+    turn = desk.commit(slots=10)
     assert [job.id for job, _ in turn.ended] == ids[1:]
 
 
@@ -642,9 +642,9 @@ def test_failed_jobs_are_recorded_behind_a_dead_letter_with_the_last_id(
         tamper(path, "DELETE FROM mpdispatch_dead_letters")
     ids = [enqueue(file_store, desk.clock.now()) for _ in range(3)]
     tamper(path, f"UPDATE mpdispatch_jobs SET priority = 'x' WHERE id = {ids[2]}")
-    work = desk.turn(slots=10), desk.turn(slots=10)
+    work = desk.commit(slots=10), desk.commit(slots=10)
     jobs = [job for turn in work for job in turn.claimed]
-    desk.turn(*[failed(job, desk.clock.now()) for job in jobs])
+    desk.commit(*[failed(job, desk.clock.now()) for job in jobs])
     page = file_store.dead_letters(DeadLetterFilter(), limit=10, cursor=None)
     assert sorted(letter.job.id for letter in page.items) == ids
     assert "ids" in {each.check for each in file_store.examine() if "dead_letters" in each.message}

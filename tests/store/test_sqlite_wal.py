@@ -103,7 +103,7 @@ def test_readers_that_never_pause_do_not_make_it_grow(path: Path, clock: FakeClo
     # Not fewer rounds than it takes to write more than the bound.
     while written < 50 * MIB:
         store.enqueue_many(NewJob(name="a", payload=b""), [body] * 1000, now=clock.now())
-        desk.turn(*[completed(job, clock.now()) for job in desk.claim(1000)])
+        desk.commit(*[completed(job, clock.now()) for job in desk.claim(1000)])
         desk.ledger.housekeep()
         largest = max(largest, os.stat(f"{path}-wal").st_size)
         written += 3 * 1000 * len(body)
@@ -132,7 +132,7 @@ def test_nothing_asks_for_the_times_of_the_log(
     desk = Desk(store, clock)
     monkeypatch.setattr(os, "stat", watched)
     job = store.enqueue(NewJob(name="a", payload=b"{}"), now=clock.now())
-    desk.turn(*[completed(each, clock.now()) for each in desk.claim(1)])
+    desk.commit(*[completed(each, clock.now()) for each in desk.claim(1)])
     desk.ledger.housekeep()
     assert store.state_of(job.id) == "completed"
     assert str(path) in asked, "the watch works"

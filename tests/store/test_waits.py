@@ -10,7 +10,7 @@ import pytest
 from mpdispatch.clock import FakeClock
 from mpdispatch.model import Cause, ClaimedJob, Job, JobState, NewJob, Transition
 from mpdispatch.store import SQLiteStore
-from mpdispatch.store.base import Store
+from mpdispatch.store.contract import Store
 from mpdispatch.store.waits import Rebase, WaitsSeen
 from mpdispatch.supervisor.upkeep import rebased
 
@@ -51,7 +51,7 @@ def test_a_wait_begins_anew_after_a_step_back(
     store: Store, enqueue: Enqueue, desk: Desk, clock: FakeClock, how: str
 ) -> None:
     job = enqueue()
-    desk.turn(_put_off(desk, how, 60))
+    desk.commit(_put_off(desk, how, 60))
     clock.advance(20)
     clock.jump_wall(-DAY_S)
     assert _rebase(desk) == 1
@@ -77,7 +77,7 @@ def test_a_step_that_costs_no_more_than_the_wait_itself_changes_nothing(
     store: Store, enqueue: Enqueue, desk: Desk, clock: FakeClock, step_s: float
 ) -> None:
     enqueue()
-    desk.turn(_put_off(desk, "retry", 40))
+    desk.commit(_put_off(desk, "retry", 40))
     clock.jump_wall(step_s)
     assert _rebase(desk) == 0
 
@@ -86,11 +86,11 @@ def test_another_start_ended_by_the_new_clock_is_measured_by_that(
     store: Store, enqueue: Enqueue, desk: Desk, clock: FakeClock
 ) -> None:
     job = enqueue()
-    desk.turn(_put_off(desk, "retry", 1))
+    desk.commit(_put_off(desk, "retry", 1))
     clock.jump_wall(-DAY_S)
     _rebase(desk)
     clock.advance(1)
-    desk.turn(_put_off(desk, "retry", 60))
+    desk.commit(_put_off(desk, "retry", 60))
     assert _rebase(desk) == 0
     assert _wait_s(store, job, clock) == 60
 
@@ -101,7 +101,7 @@ def test_many_are_looked_at_a_thousand_at_a_time_and_ties_are_not_overlooked(
     store = SQLiteStore(path, durability="process")
     store.enqueue_many(NewJob(name="a", payload=b""), [b"{}"] * 2500, now=clock.now())
     desk = Desk(store, clock)
-    desk.turn(*[retrying(job, clock.now(), in_s=60) for job in desk.claim(2500)])
+    desk.commit(*[retrying(job, clock.now(), in_s=60) for job in desk.claim(2500)])
     clock.jump_wall(-DAY_S)
     sizes = list[int]()
     assert _rebase(desk, sizes) == 2500
@@ -116,7 +116,7 @@ def test_one_that_was_moved_or_claimed_since_it_was_looked_for_is_left_alone(
     store: Store, enqueue: Enqueue, desk: Desk, clock: FakeClock
 ) -> None:
     job = enqueue()
-    desk.turn(_put_off(desk, "retry", 60))
+    desk.commit(_put_off(desk, "retry", 60))
     run_at_us = clock.now().wall_us + 60_000_000
     assert desk.ledger.rebase([Rebase(job.id, run_at_us - 1, 5)]) == 0
     store.retry(job.id, now=clock.now())
@@ -131,7 +131,7 @@ def test_odd_times_of_one_wait_keep_no_other_from_beginning_anew(
     desk = Desk(file_store, clock)
     ids = [file_store.enqueue(NewJob(name="render", payload=b"{}"), now=clock.now()).id for _ in range(2)]
     jobs = desk.claim()
-    desk.turn(*[retrying(job, clock.now(), in_s=60) for job in jobs])
+    desk.commit(*[retrying(job, clock.now(), in_s=60) for job in jobs])
     clock.advance(20)
     clock.jump_wall(-DAY_S)
     where = "id" if table == "jobs" else "job_id"
@@ -143,7 +143,7 @@ def test_odd_times_of_one_wait_keep_no_other_from_beginning_anew(
 
 def test_what_is_due_at_the_moment_named_is_not_past_it(enqueue: Enqueue, desk: Desk) -> None:
     job = enqueue()
-    desk.turn(_put_off(desk, "retry", 60))
+    desk.commit(_put_off(desk, "retry", 60))
     due_us = desk.clock.now().wall_us + 60_000_000
     assert desk.ledger.waits(["default"], after_us=due_us) == ([], None)
     found, _ = desk.ledger.waits(["default"], after_us=due_us - 1)

@@ -53,4 +53,4 @@ def peer(build: Build, tmp_path: Path) -> Iterator[Callable[..., Peer]]:
     for each in made:
         each.process.kill()
         each.process.wait()
-        each.let_go()
+        each.detach_files()

@@ -15,16 +15,16 @@ import msgspec
 from mpdispatch.clock import SECOND_US, Instant, SystemClock
 from mpdispatch.config import Config, QueueConfig
 from mpdispatch.errors import StoreBusy
-from mpdispatch.execution.rulebook import LiveRulebook
+from mpdispatch.execution.catalog import LiveCatalog
 from mpdispatch.model import Attempt, Cause, Job, JobState, NewJob, Transition
 from mpdispatch.policy.admission import Admission
 from mpdispatch.pool.process import WorkerProcess
-from mpdispatch.store.base import Ledger
+from mpdispatch.store.contract import SupervisorStore
 from mpdispatch.store.sqlite import SQLiteStore
-from mpdispatch.store.sqlite.ledger import SQLiteLedger
-from mpdispatch.supervisor.crew import Crew
+from mpdispatch.store.sqlite.supervisor_store import SQLiteSupervisorStore
 from mpdispatch.supervisor.loop import Supervisor
-from mpdispatch.supervisor.shutdown import Ending
+from mpdispatch.supervisor.runtime import Runtime
+from mpdispatch.supervisor.shutdown import RunReport
 from tests.pool.app import engine
 from tests.pool.probes import until
 from tests.pool.rig import app_reference
@@ -77,12 +77,12 @@ class House:
         self.store = SQLiteStore(folder / "jobs.db", durability="process")
         self.store.migrate()
         self.config = Config(**({"concurrency": 1, "poll_interval": 0.2} | (config or {})))
-        self.crew = Crew.assemble(app_reference(target), log=LOG, clock=self.clock)
+        self.runtime = Runtime.assemble(app_reference(target), log=LOG, clock=self.clock)
         self.supervisor = Supervisor(
-            self.crew,
+            self.runtime,
             self.store,
             config=self.config,
-            rulebook=LiveRulebook(engine.registry),
+            catalog=LiveCatalog(engine.registry),
             queue_configs=queue_configs,
             app=target,
             version="0",
@@ -96,18 +96,18 @@ class House:
         for connection in self._foreign:
             connection.close()
         self.supervisor.close()
-        self.crew.close()
+        self.runtime.close()
         self.store.close()
 
     # -- time -----------------------------------------------------------------------------------------
 
     def step(self) -> None:
         """One tick, and what there is to hear after it."""
-        if self.ending is None:
+        if self.report is None:
             wait_s = self.supervisor.tick()
             self.waits.append(wait_s)
-            if self.ending is None:
-                self.supervisor.hear(self.crew.ears.listen(min(wait_s, 0.005)))
+            if self.report is None:
+                self.supervisor.hear(self.runtime.selector.select(min(wait_s, 0.005)))
 
     def until(self, probe: Callable[[], Any], *, timeout_s: float = 10.0, what: str = "") -> Any:
         """Step until this is so; gives what the probe gave."""
@@ -123,8 +123,8 @@ class House:
             self.step()
 
     @property
-    def ending(self) -> Ending | None:
-        return self.supervisor.ending
+    def report(self) -> RunReport | None:
+        return self.supervisor.report
 
     # -- jobs -----------------------------------------------------------------------------------------
 
@@ -159,8 +159,8 @@ class House:
 
     # -- behind its back ------------------------------------------------------------------------------
 
-    def _as_owner(self, work: Callable[[Ledger], T]) -> T:
-        ledger = self.store.ledger()
+    def _as_owner(self, work: Callable[[SupervisorStore], T]) -> T:
+        ledger = self.store.supervisor_store()
         try:
             return work(ledger)
         finally:
@@ -174,8 +174,8 @@ class House:
         """Claim a queue's jobs in its name, and do not tell it: as if the answer to a claim was lost."""
         planner = Admission(queues=(queue,), configs=(), known=None, app="tests")
 
-        def claim(ledger: Ledger) -> list[int]:
-            turn = ledger.turn(self.owner, [], now=self.clock.now(), planner=planner, slots=100)
+        def claim(ledger: SupervisorStore) -> list[int]:
+            turn = ledger.commit(self.owner, [], now=self.clock.now(), planner=planner, slots=100)
             return [job.id for job in turn.claimed]
 
         return self._as_owner(claim)
@@ -187,7 +187,7 @@ class House:
         def busy(*_: object, **__: object) -> None:
             raise StoreBusy("jobs.db")
 
-        with patch.object(SQLiteLedger, "renew", busy):
+        with patch.object(SQLiteSupervisorStore, "renew", busy):
             self.clock.advance(self.config.stale_job_threshold)
             yield
 
@@ -204,7 +204,7 @@ class House:
             at_us=now.wall_us,
             run_at_us=now.wall_us + 100 * 365 * 86400 * SECOND_US,
         )
-        assert not self._as_owner(lambda ledger: ledger.turn(self.owner, [transition], now=now)).rejected
+        assert not self._as_owner(lambda ledger: ledger.commit(self.owner, [transition], now=now)).rejected
 
     def lock(self) -> sqlite3.Connection:
         """A foreign program that has begun to write. Close it to let go."""
@@ -220,9 +220,9 @@ class House:
 
     @property
     def workers(self) -> list[WorkerProcess]:
-        return self.crew.pool.workers
+        return self.runtime.pool.workers
 
     def ready(self, count: int = 1) -> list[WorkerProcess]:
         """The workers, once that many take jobs."""
-        self.until(lambda: len(self.crew.pool.ready) >= count, what=f"{count} workers")
-        return self.crew.pool.ready
+        self.until(lambda: len(self.runtime.pool.ready) >= count, what=f"{count} workers")
+        return self.runtime.pool.ready

@@ -12,17 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from mpdispatch.clock import SystemClock
+from mpdispatch.host import start_journal
+from mpdispatch.host.kill import WORKER_VARIABLE
+from mpdispatch.host.start_journal import Journal, WorkerRecord, journal_path
 from mpdispatch.ids import ProcessId, boot_id, host_name, machine_id, pid_namespace, process_id
-from mpdispatch.model import ClaimedJob, NewJob, Registration
+from mpdispatch.model import ClaimedJob, NewJob, NewSupervisor
 from mpdispatch.policy.admission import Admission
 from mpdispatch.policy.lease import lease
-from mpdispatch.pool import marks
 from mpdispatch.pool.frames import FromWorker, encode
-from mpdispatch.pool.kill import WORKER_VARIABLE
-from mpdispatch.pool.marks import MarkFile, Ring, marks_path
-from mpdispatch.store.base import Lease, Ledger
+from mpdispatch.store.contract import Lease, SupervisorStore
 from mpdispatch.store.sqlite import SQLiteStore
-from tests.pool import tree
+from tests.host import tree
 from tests.pool.probes import pid_in, state_of, until
 
 ROOT = Path(__file__).parents[2]
@@ -37,15 +37,15 @@ class Peer:
     token: str = "0123456789abcdef"
     lease_s: float = 30.0
     boot: str = field(default_factory=boot_id)
-    rings: int = 4
+    records: int = 4
     row_token: str | None = None
-    """What its row says, if that is not what its mark file says."""
+    """What its row says, if that is not what its start journal says."""
 
     def __post_init__(self) -> None:
-        self.ledger: Ledger = self.store.ledger()
+        self.ledger: SupervisorStore = self.store.supervisor_store()
         self._clock = SystemClock()
         identity = process_id(self.process.pid)
-        who = Registration(
+        who = NewSupervisor(
             host=host_name(),
             machine_id=machine_id(),
             boot_id=self.boot,
@@ -60,40 +60,40 @@ class Peer:
         )
         now = self._clock.now()
         self.owner = self.ledger.register(who, Lease(*lease(now, round(self.lease_s * 1e6))), now=now)
-        self._file: MarkFile | None = MarkFile(
-            marks_path(self.ledger.side_dir, self.owner), self.rings, token=self.token
+        self._file: Journal | None = Journal(
+            journal_path(self.ledger.side_dir, self.owner), self.records, token=self.token
         )
 
     def claim(self, count: int) -> Sequence[ClaimedJob]:
         planner = Admission(queues=("default",), configs=(), known=None, app="tests")
-        return self.ledger.turn(self.owner, [], now=self._clock.now(), planner=planner, slots=count).claimed
+        return self.ledger.commit(self.owner, [], now=self._clock.now(), planner=planner, slots=count).claimed
 
-    def ring(self, worker: ProcessId | None = None) -> Ring:
-        """A ring, signed by this process if one is given."""
+    def record(self, worker: ProcessId | None = None) -> WorkerRecord:
+        """A record, signed by this process if one is given."""
         assert self._file is not None
-        ring = self._file.take_ring()
-        assert ring is not None
+        record = self._file.take_record()
+        assert record is not None
         if worker is not None:
-            marks._HEAD.pack_into(self._file._map, ring._base, worker.pid, worker.start, 0)
-        return ring
+            start_journal._HEAD.pack_into(self._file._map, record._base, worker.pid, worker.start, 0)
+        return record
 
-    def start(self, ring: Ring, job: ClaimedJob) -> None:
-        ring.write(job.id, job.starts, self._clock.now().boot_us)
+    def start(self, record: WorkerRecord, job: ClaimedJob) -> None:
+        record.write(job.id, job.starts, self._clock.now().boot_us)
 
-    def say(self, ring: Ring, message: FromWorker) -> None:
-        """As the worker of this ring does. Nobody has heard it."""
-        assert ring.outbox_to_fill().put(encode(message) + b"\n")
+    def say(self, record: WorkerRecord, message: FromWorker) -> None:
+        """As the worker of this record does. Nobody has heard it."""
+        assert record.reply_writer().put(encode(message) + b"\n")
 
     def die(self) -> None:
         self.process.kill()
         self.process.wait()
-        self.let_go()
+        self.detach_files()
 
     def stop(self) -> None:
         os.kill(self.process.pid, signal.SIGSTOP)
         until(lambda: state_of(self.process.pid) == "T")
 
-    def let_go(self) -> None:
+    def detach_files(self) -> None:
         """Close what this test holds of it."""
         if self._file is not None:
             self._file.close(remove=False)
@@ -107,9 +107,9 @@ def stand_in() -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-S", "-c", "import signal\nwhile True: signal.pause()"])
 
 
-def leftover(folder: Path, mark: str, *kinds: str) -> subprocess.Popen[bytes]:
+def leftover(folder: Path, tag: str, *kinds: str) -> subprocess.Popen[bytes]:
     """A worker-like process with this mark, and what it left behind."""
-    environment = {**os.environ, WORKER_VARIABLE: mark, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, WORKER_VARIABLE: tag, "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(
         [sys.executable, tree.__file__, folder, *kinds], env=environment, start_new_session=True
     )

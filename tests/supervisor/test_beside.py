@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from mpdispatch.host import start_journal
+from mpdispatch.host.start_journal import journal_path
 from mpdispatch.model import Cause, JobState
-from mpdispatch.pool import marks
-from mpdispatch.pool.evidence import read_evidence
-from mpdispatch.pool.marks import marks_path
+from mpdispatch.pool.recovered import recover
 from tests.pool.probes import lives
 from tests.supervisor.conftest import Build
 from tests.supervisor.house import House
@@ -33,14 +33,14 @@ def _remove(house: House, what: str) -> None:
     match what:
         case "the folder":
             shutil.rmtree(_side(house))
-        case "the mark file":
-            marks_path(_side(house), house.owner).unlink()
+        case "the start journal":
+            journal_path(_side(house), house.owner).unlink()
         case "all files":
             for path in _side(house).iterdir():
                 path.unlink()
-        case "the mark file, and another is there":
-            marks_path(_side(house), house.owner).unlink()
-            marks_path(_side(house), house.owner).write_bytes(b"x" * 5000)
+        case "the start journal, and another is there":
+            journal_path(_side(house), house.owner).unlink()
+            journal_path(_side(house), house.owner).write_bytes(b"x" * 5000)
 
 
 def _beat(house: House) -> None:
@@ -49,7 +49,7 @@ def _beat(house: House) -> None:
 
 
 @pytest.mark.parametrize(
-    "what", ["the folder", "the mark file", "all files", "the mark file, and another is there"]
+    "what", ["the folder", "the start journal", "all files", "the start journal, and another is there"]
 )
 def test_what_is_removed_is_made_anew_and_ends_no_job(build: Build, tmp_path: Path, what: str) -> None:
     house = build(config={"poll_interval": 30})
@@ -76,7 +76,7 @@ def test_an_idle_supervisor_whose_folder_was_removed_is_told_of_jobs_at_once(bui
     _beat(house)
     house.steps(20)
     house.ended(house.enqueue("noop"))
-    assert {"lock", f"wake.{house.owner}", f"marks.{house.owner}"} <= set(os.listdir(_side(house)))
+    assert {"lock", f"wake.{house.owner}", f"journal.{house.owner}"} <= set(os.listdir(_side(house)))
 
 
 def test_what_had_begun_when_the_mark_file_was_removed_is_still_known_to_have(
@@ -86,10 +86,10 @@ def test_what_had_begun_when_the_mark_file_was_removed_is_still_known_to_have(
     house.ended(house.enqueue("hold", started=tmp_path / "first", gate="/"))  # known to be short: it may queue
     job_id = _holding(house, tmp_path)
     waiting = [house.enqueue("hold", started=tmp_path / name, gate=tmp_path / "gate") for name in "ab"]
-    house.until(lambda: len(house.workers[0].hand) == 3)
-    _remove(house, "the mark file")
+    house.until(lambda: len(house.workers[0].assigned) == 3)
+    _remove(house, "the start journal")
     _beat(house)
-    evidence = read_evidence(marks_path(_side(house), house.owner))
+    evidence = recover(journal_path(_side(house), house.owner))
     assert evidence is not None
     assert (job_id, 1) in evidence.started
     assert not {(each, 1) for each in waiting} & set(evidence.started)
@@ -102,15 +102,15 @@ def test_a_full_disk_while_the_mark_file_is_made_anew_is_survived(
 ) -> None:
     house = build()
     job_id = _holding(house, tmp_path, max_retries=0)
-    _remove(house, "the mark file")
+    _remove(house, "the start journal")
     with monkeypatch.context() as patched:
-        patched.setattr(marks.os, "posix_fallocate", _full)
+        patched.setattr(start_journal.os, "posix_fallocate", _full)
         _beat(house)
         house.steps(5)
-        assert house.ending is None
-        assert not marks_path(_side(house), house.owner).exists()
+        assert house.report is None
+        assert not journal_path(_side(house), house.owner).exists()
     house.clock.advance(1)
-    house.until(marks_path(_side(house), house.owner).exists)
+    house.until(journal_path(_side(house), house.owner).exists)
     (tmp_path / "gate").touch()
     assert house.ended(job_id)[0].state is JobState.COMPLETED
 
@@ -126,14 +126,14 @@ def test_a_full_disk_keeps_workers_from_jobs_says_so_once_and_ends_nothing(
     house = build(config={"concurrency": 2})
     job_id = _holding(house, tmp_path, max_retries=0)
     with monkeypatch.context() as patched:
-        patched.setattr(marks.os, "posix_fallocate", _full)
+        patched.setattr(start_journal.os, "posix_fallocate", _full)
         other = house.enqueue("noop")
         house.until(lambda: len(house.workers) == 2)
         for _ in range(10):
             house.clock.advance(0.6)
             house.steps(2)
-        assert len(house.crew.pool.ready) == 1
-        assert house.ending is None
+        assert len(house.runtime.pool.ready) == 1
+        assert house.report is None
         said = [each for each in caplog.records if "no room on the disk" in each.getMessage()]
         assert [each.levelno for each in said] == [logging.ERROR]
     house.clock.advance(1)
@@ -147,7 +147,7 @@ def test_a_full_disk_keeps_workers_from_jobs_says_so_once_and_ends_nothing(
 def test_a_mark_file_that_was_cut_is_a_lost_lease_and_no_end(house: House, tmp_path: Path, size: int) -> None:
     job_id = _holding(house, tmp_path, max_retries=0)
     before = house.owner
-    os.truncate(marks_path(_side(house), before), size)
+    os.truncate(journal_path(_side(house), before), size)
     house.until(lambda: house.owner != before)
     (job,) = house.ended(job_id)
     # Nobody knows any more what its worker had begun.

@@ -26,7 +26,7 @@ def _queued(build: Build, tmp_path: Path) -> tuple[House, list[int]]:
     ids = [house.enqueue("hold", started=tmp_path / "started", gate=tmp_path / "gate")]
     ids += [house.enqueue("hold", started=tmp_path / f"waiting{n}", gate="/") for n in range(3)]
     house.until((tmp_path / "started").exists)
-    house.until(lambda: len(house.workers[0].hand) == 4)
+    house.until(lambda: len(house.workers[0].assigned) == 4)
     return house, ids
 
 
@@ -58,7 +58,7 @@ def test_a_result_that_came_before_the_kill_counts(house: House, tmp_path: Path)
     job_id = house.enqueue("stubborn", started=tmp_path / "started", gate=tmp_path / "gate")
     house.until((tmp_path / "started").exists)
     _cancel(house, job_id)
-    house.until(lambda: house.workers[0].hand[0].doom)
+    house.until(lambda: house.workers[0].assigned[0].stop_reason)
     (tmp_path / "gate").touch()
     (job,) = house.ended(job_id)
     assert job.state is JobState.COMPLETED
@@ -80,9 +80,9 @@ def test_a_job_in_a_workers_buffer_is_taken_back_and_cancelled_unstarted(build: 
 
 def test_a_job_in_the_backlog_is_cancelled_unstarted(build: Build, tmp_path: Path) -> None:
     house, (running, first, second, third) = _queued(build, tmp_path)
-    books = house.supervisor.books
-    books.put_back(house.workers[0].recall(), house.clock.now().boot_us)
-    assert [job.id for job in books.backlog] == [first, second, third]
+    in_flight = house.supervisor.in_flight
+    in_flight.put_back(house.workers[0].recall(), house.clock.now().boot_us)
+    assert [job.id for job in in_flight.backlog] == [first, second, third]
     _cancel(house, first)
     (job,) = house.ended(first)
     assert job.state is JobState.CANCELLED
@@ -119,7 +119,7 @@ def test_a_cancel_during_a_job_that_then_fails_is_not_retried(house: House, tmp_
     job_id = house.enqueue("stubborn", {"max_retries": 3}, started=tmp_path / "started")
     pid = house.until(lambda: (tmp_path / "started").exists() and pid_in(tmp_path / "started"))
     _cancel(house, job_id)
-    house.until(lambda: house.workers[0].hand[0].doom)
+    house.until(lambda: house.workers[0].assigned[0].stop_reason)
     os.kill(pid, signal.SIGKILL)
     (job,) = house.ended(job_id)
     assert (job.state, job.starts) == (JobState.CANCELLED, 1)
@@ -130,7 +130,7 @@ def test_a_job_that_fails_as_it_is_cancelled_is_not_said_to_run_again(
 ) -> None:
     (worker,) = house.ready()
     job_id = house.enqueue("boom")
-    until(lambda: house.supervisor.tick() and worker.hand)  # and nothing is heard meanwhile
+    until(lambda: house.supervisor.tick() and worker.assigned)  # and nothing is heard meanwhile
     until(worker.has_said_something)
     _cancel(house, job_id)
     with caplog.at_level(logging.DEBUG):
@@ -142,7 +142,7 @@ def test_a_job_that_fails_as_it_is_cancelled_is_not_said_to_run_again(
 
 def _requests(house: House) -> int:
     """How many requests to cancel the store still holds."""
-    connection = house.supervisor._ledger._session().connection  # type: ignore[attr-defined]
+    connection = house.supervisor._store._session().connection  # type: ignore[attr-defined]
     count = connection.execute(
         "SELECT count(*) FROM mpdispatch_jobs WHERE cancel_requested_us IS NOT NULL"
     ).fetchone()[0]
@@ -154,7 +154,7 @@ def test_requests_that_came_too_late_are_forgotten_those_of_others_too(build: Bu
     house = build(config={"poll_interval": 60.0})
     ids = house.store.enqueue_many(NewJob(name="noop", payload=b""), [b"{}"] * 3500, now=house.clock.now())
     house.until(lambda: house.store.counts()[JobState.COMPLETED] == len(ids), timeout_s=30)
-    connection = house.supervisor._ledger._session().connection  # type: ignore[attr-defined]
+    connection = house.supervisor._store._session().connection  # type: ignore[attr-defined]
     connection.execute("UPDATE mpdispatch_jobs SET cancel_requested_us = 1")
     house.steps(5)
     house.store.wake()  # or the next heartbeat
@@ -167,7 +167,7 @@ def test_requests_that_came_too_late_are_forgotten_those_of_others_too(build: Bu
 def test_a_request_is_answered_while_many_that_came_too_late_are_there(house: House, tmp_path: Path) -> None:
     ended = [house.enqueue("noop") for _ in range(50)]
     house.ended(*ended)
-    connection = house.supervisor._ledger._session().connection  # type: ignore[attr-defined]
+    connection = house.supervisor._store._session().connection  # type: ignore[attr-defined]
     job_id = house.enqueue("hold", started=tmp_path / "started")
     house.until((tmp_path / "started").exists)
     connection.execute("UPDATE mpdispatch_jobs SET cancel_requested_us = 1 WHERE state = 'completed'")

@@ -33,7 +33,7 @@ def test_and_if_it_was_set_back_while_nobody_ran(build: Build) -> None:
     clock = ShiftedClock()
     first = build(clock=clock)
     job_id = _snoozing(first, 5.0)
-    first.supervisor.sign_off()
+    first.supervisor.leave()
     clock.set_wall(-3 * DAY_S)
     second = build(clock=clock)
     second.steps(20)

@@ -11,9 +11,9 @@ import pytest
 from mpdispatch.errors import StoreBusy
 from mpdispatch.model import Cause, JobState
 from mpdispatch.policy.lease import lease
-from mpdispatch.store.base import Lease
-from mpdispatch.store.sqlite.ledger import SQLiteLedger
-from mpdispatch.supervisor import berth
+from mpdispatch.store.contract import Lease
+from mpdispatch.store.sqlite.supervisor_store import SQLiteSupervisorStore
+from mpdispatch.supervisor import registration
 from tests.pool.probes import lives
 from tests.supervisor.conftest import Build
 from tests.supervisor.house import House
@@ -37,8 +37,8 @@ def test_nothing_is_written_once_the_registration_is_gone(house: House, tmp_path
     house.until(lambda: house.store.supervisors(), what="a new registration")
     assert house.owner != before
     assert not lives(worker.pid)
-    assert house.supervisor.books.stale_writes == 1
-    # Nobody has taken its jobs over, so it does itself: by what lies in its old mark file.
+    assert house.supervisor.in_flight.stale_writes == 1
+    # Nobody has taken its jobs over, so it does itself: by what lies in its old start journal.
     (job,) = house.ended(job_id)
     assert (job.state, job.starts) == (JobState.COMPLETED, 1)
     assert house.ended(house.enqueue("noop"))[0].state is JobState.COMPLETED
@@ -76,7 +76,7 @@ def test_a_supervisor_that_cannot_ask_the_store_in_time_starts_over_and_decides_
     started = house.enqueue("hold", started=tmp_path / "started", gate=tmp_path / "gate")
     unstarted = [house.enqueue("hold", started=tmp_path / "never", gate="/") for _ in range(3)]
     house.until((tmp_path / "started").exists)
-    house.until(lambda: len(house.workers[0].hand) == 4)
+    house.until(lambda: len(house.workers[0].assigned) == 4)
     before, (worker,) = house.owner, house.workers
     with house.out_of_reach():
         house.until(lambda: house.owner != before)
@@ -109,7 +109,7 @@ def test_a_supervisor_that_was_away_too_long_asks_the_store_and_goes_on(house: H
     (tmp_path / "gate").touch()
     (job,) = house.ended(job_id)
     assert (job.state, job.starts) == (JobState.COMPLETED, 1)
-    assert house.supervisor.books.stale_writes == 0
+    assert house.supervisor.in_flight.stale_writes == 0
 
 
 def test_a_supervisor_that_was_away_too_long_and_was_taken_over_starts_over(
@@ -214,12 +214,12 @@ def test_a_full_disk_while_joining_anew_is_survived(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr(berth, "MarkFile", full)
+        patched.setattr(registration, "Journal", full)
         with house.out_of_reach():
             house.until(lambda: house.owner != before)
         house.steps(10)
-        assert house.ending is None
-        assert house.crew.pool.ready == []
+        assert house.report is None
+        assert house.runtime.pool.ready == []
     house.clock.advance(1)
     (tmp_path / "gate").touch()
     house.until(lambda: house.causes(job_id) == [Cause.LEASE_LOST])
@@ -237,12 +237,12 @@ def test_a_stop_is_obeyed_while_the_lease_is_lost_and_the_store_is_held(
     def busy(*_: object, **__: object) -> None:
         raise StoreBusy("jobs.db")
 
-    monkeypatch.setattr(SQLiteLedger, "register", busy)
+    monkeypatch.setattr(SQLiteSupervisorStore, "register", busy)
     with house.out_of_reach():
         house.until(lambda: house.workers == [])
-        house.crew.bell.ring()
-        ending = house.until(lambda: house.ending, timeout_s=3)
-    assert ending.exit_code == 75
+        house.runtime.stop_signal.request()
+        report = house.until(lambda: house.report, timeout_s=3)
+    assert report.exit_code == 75
     # The job is left to a rescuer, who finds the registration and the marks.
     assert house.state(job_id) is JobState.RUNNING
     assert len(house.store.supervisors()) == 1
@@ -273,7 +273,7 @@ def test_a_running_job_that_was_taken_from_us_is_ended(house: House, tmp_path: P
     house.take_away(job_id)
     house.clock.advance(house.config.heartbeat_interval)
     house.until(lambda: not lives(worker.pid))
-    house.until(lambda: house.supervisor.books.stale_writes == 1)
+    house.until(lambda: house.supervisor.in_flight.stale_writes == 1)
     assert house.store.attempts(job_id) == []
 
 
@@ -287,9 +287,9 @@ def test_a_waiting_job_that_was_taken_from_us_is_never_started(
     taken, kept = [house.enqueue("hold", started=tmp_path / name, gate="/") for name in ("taken", "kept")]
     house.until((tmp_path / "started").exists)
     (worker,) = house.workers
-    house.until(lambda: len(worker.hand) == 3)
+    house.until(lambda: len(worker.assigned) == 3)
     if where == "backlog":
-        house.supervisor.books.put_back(worker.recall(), house.clock.now().boot_us)
+        house.supervisor.in_flight.put_back(worker.recall(), house.clock.now().boot_us)
     house.take_away(taken)
     _beat(house)
     (tmp_path / "gate").touch()

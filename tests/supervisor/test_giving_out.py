@@ -13,7 +13,7 @@ import pytest
 from mpdispatch.config import QueueConfig
 from mpdispatch.model import ClaimedJob, JobState, NewJob, Transition
 from mpdispatch.pool.process import WorkerProcess
-from mpdispatch.store.base import Turn
+from mpdispatch.store.contract import CommitResult
 from tests.pool.app import engine
 from tests.pool.probes import pid_in
 from tests.supervisor.conftest import Build
@@ -24,14 +24,14 @@ from tests.supervisor.house import House
 def depths(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many jobs a worker held each time it was given some, those included."""
     found: list[int] = []
-    real = WorkerProcess.give
+    real = WorkerProcess.flush
 
     def give(worker: WorkerProcess) -> list[ClaimedJob]:
         left = real(worker)
-        found.append(len(worker.hand))
+        found.append(len(worker.assigned))
         return left
 
-    monkeypatch.setattr(WorkerProcess, "give", give)
+    monkeypatch.setattr(WorkerProcess, "flush", give)
     return found
 
 
@@ -76,9 +76,9 @@ def test_a_worker_is_started_for_a_job_that_comes_while_all_others_are_at_long_o
 
     def are_all_at_work() -> bool:
         for worker in house.workers:
-            if not worker.hand:
+            if not worker.assigned:
                 worker.retire()
-        return all(worker.hand for worker in house.workers)
+        return all(worker.assigned for worker in house.workers)
 
     house.until(are_all_at_work)
     house.clock.advance(2)
@@ -94,7 +94,7 @@ def test_nothing_is_queued_behind_a_handler_not_seen_yet(build: Build, tmp_path:
     for _ in range(5):
         house.enqueue("noop")
     house.steps(20)
-    assert [len(worker.hand) for worker in house.workers] == [1]
+    assert [len(worker.assigned) for worker in house.workers] == [1]
     (tmp_path / "gate").touch()
 
 
@@ -128,10 +128,10 @@ def test_workers_start_on_demand_and_no_more_than_allowed(build: Build, tmp_path
 
 def _make_stale(worker: WorkerProcess) -> None:
     """As if a job had been taken back that lies in it."""
-    assert worker.launched.tokens is not None
-    worker.launched.tokens.add(1)
-    assert worker.feed.take_back(1) == 1
-    assert worker.feed.is_stale
+    assert worker.launched.permits is not None
+    worker.launched.permits.add(1)
+    assert worker.sender.take_back(1) == 1
+    assert worker.sender.is_stale
 
 
 @pytest.mark.parametrize("duration_us", [100, 10_000_000])
@@ -190,8 +190,8 @@ def test_thousands_of_jobs_run_once_each(build: Build, tmp_path: Path) -> None:
     house = build(config={"concurrency": 2})
     ids = house.store.enqueue_many(NewJob(name="noop", payload=b""), [b"{}"] * 3000, now=house.clock.now())
     house.until(lambda: house.store.counts()[JobState.COMPLETED] == len(ids), timeout_s=30)
-    assert house.supervisor.books.completed == len(ids)
-    assert house.supervisor.books.stale_writes == 0
+    assert house.supervisor.in_flight.completed == len(ids)
+    assert house.supervisor.in_flight.stale_writes == 0
     assert all(house.job(job_id).starts <= 2 for job_id in ids[::100])
 
 
@@ -211,21 +211,21 @@ def test_a_turn_writes_and_claims_so_many_at_most_and_the_rest_soon_after(
     house = build(config={"prefetch_window": 1.0, "poll_interval": 60.0})
     _teach(house)
     monkeypatch.setattr("mpdispatch.supervisor.turns._MOST_JOBS", 7)
-    ledger, sizes = house.supervisor._ledger, list[tuple[int, int]]()
-    real = ledger.turn
+    ledger, sizes = house.supervisor._store, list[tuple[int, int]]()
+    real = ledger.commit
 
-    def turn(owner: int, transitions: Sequence[Transition], **options: Any) -> Turn:
+    def turn(owner: int, transitions: Sequence[Transition], **options: Any) -> CommitResult:
         found = real(owner, transitions, **options)
         sizes.append((len(transitions), len(found.claimed)))
         return found
 
-    monkeypatch.setattr(ledger, "turn", turn)
+    monkeypatch.setattr(ledger, "commit", turn)
     house.store.enqueue_many(NewJob(name="uneven", payload=b"{}"), [b"{}"] * 60, now=house.clock.now())
     left, tick = list[float](), house.supervisor.tick
 
     def watched_tick() -> float:
         wait_s = tick()
-        if house.supervisor.books.unwritten:
+        if house.supervisor.in_flight.pending:
             left.append(wait_s)
         return wait_s
 
@@ -245,7 +245,7 @@ def test_a_second_helping_is_claimed_before_the_first_is_eaten(build: Build) -> 
     seen = set[tuple[int, int]]()
 
     def is_done() -> bool:
-        seen.update((len(worker.hand), len(house.supervisor.books.backlog)) for worker in house.workers)
+        seen.update((len(worker.assigned), len(house.supervisor.in_flight.backlog)) for worker in house.workers)
         return house.store.counts()[JobState.COMPLETED] == 70
 
     house.until(is_done)
@@ -260,7 +260,7 @@ def test_no_second_helping_of_jobs_that_take_long(build: Build, tmp_path: Path) 
         house.enqueue("hold", started=tmp_path / "started", gate=tmp_path / "gate")
     house.until((tmp_path / "started").exists)
     house.steps(20)
-    assert [*map(len, (house.workers[0].hand, house.supervisor.books.backlog))] == [1, 0]
+    assert [*map(len, (house.workers[0].assigned, house.supervisor.in_flight.backlog))] == [1, 0]
     (tmp_path / "gate").touch()
 
 
@@ -288,13 +288,13 @@ def test_very_short_jobs_are_dealt_in_runs_of_one_handler_within_every_limit(
     house = build(config={"max_jobs_per_worker": 40, "max_prefetch": 12})
     _teach(house, "noop", 20)
     dealt = list[tuple[set[str], int, int]]()
-    real = WorkerProcess.hold
+    real = WorkerProcess.assign
 
     def hold(worker: WorkerProcess, jobs: Sequence[ClaimedJob], *rest: Any) -> None:
         real(worker, jobs, *rest)
-        dealt.append(({job.name for job in jobs}, len(worker.hand), worker.jobs_sent))
+        dealt.append(({job.name for job in jobs}, len(worker.assigned), worker.jobs_sent))
 
-    monkeypatch.setattr(WorkerProcess, "hold", hold)
+    monkeypatch.setattr(WorkerProcess, "assign", hold)
     made = [house.store.enqueue_many(NewJob(name="noop", payload=b""), [b"{}"] * 30, now=house.clock.now())]
     echo = NewJob(name="echo", payload=b"")
     made.append(house.store.enqueue_many(echo, [b'{"value":%d}' % n for n in range(30)], now=house.clock.now()))
@@ -310,11 +310,11 @@ def test_very_short_jobs_are_dealt_in_runs_of_one_handler_within_every_limit(
 def test_turns_are_short_while_others_enqueue(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
     house = build(config={"poll_interval": 60.0})
     _teach(house)
-    monkeypatch.setattr("mpdispatch.supervisor.turns._MOST_IN_A_CROWD", 3)
-    ledger, claimed, steps = house.supervisor._ledger, list[int](), list[int]()
-    real = ledger.turn
+    monkeypatch.setattr("mpdispatch.supervisor.turns._MOST_WHILE_CONTENDED", 3)
+    ledger, claimed, steps = house.supervisor._store, list[int](), list[int]()
+    real = ledger.commit
 
-    def turn(*args: Any, **options: Any) -> Turn:
+    def turn(*args: Any, **options: Any) -> CommitResult:
         found = real(*args, **options)
         claimed.append(len(found.claimed))
         return found
@@ -324,21 +324,21 @@ def test_turns_are_short_while_others_enqueue(build: Build, monkeypatch: pytest.
         house.clock.advance(0.0005)
         return sum(claimed) == 20
 
-    monkeypatch.setattr(ledger, "turn", turn)
+    monkeypatch.setattr(ledger, "commit", turn)
     house.clock.freeze()
     for crowded in (False, True):
         house.clock.advance(1.0)
         claimed.clear()
         house.store.enqueue_many(NewJob(name="uneven", payload=b""), [b"{}"] * 20, now=house.clock.now())
-        house.supervisor._turns.knocked(house.clock.now().boot_us)
+        house.supervisor._turns.woken(house.clock.now().boot_us)
         for _ in range(3 if crowded else 1):
             house.clock.advance(0.01)
-            house.supervisor._turns.knocked(house.clock.now().boot_us)
+            house.supervisor._turns.woken(house.clock.now().boot_us)
         steps.clear()
         house.until(all_claimed)
         assert (max(claimed) <= 3) is crowded
     # Nothing was left to claim, and the clock stands still since the last turn that took three.
-    assert house.supervisor._turns.linger_us(house.clock.now().boot_us) > 0, (
+    assert house.supervisor._turns.delay_us(house.clock.now().boot_us) > 0, (
         "whoever waits for the lock is let in"
     )
 
@@ -353,7 +353,7 @@ def test_a_worker_that_runs_its_last_job_counts_as_one_of_those_that_may_run_one
     other = house.enqueue("noop")
     for _ in range(50):
         house.step()
-        assert sum(1 for worker in house.workers if worker.hand) == 1
+        assert sum(1 for worker in house.workers if worker.assigned) == 1
     assert house.state(other) is JobState.PENDING
     (tmp_path / "gate").touch()
     assert [job.state for job in house.ended(last, other)] == [JobState.COMPLETED] * 2

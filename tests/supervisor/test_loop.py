@@ -12,8 +12,8 @@ import pytest
 
 from mpdispatch.errors import StoreFull
 from mpdispatch.model import Cause, JobState
-from mpdispatch.store.base import Turn
-from mpdispatch.store.sqlite.ledger import SQLiteLedger
+from mpdispatch.store.contract import CommitResult
+from mpdispatch.store.sqlite.supervisor_store import SQLiteSupervisorStore
 from tests.pool.probes import lives, no_descriptor_left, pid_in, until
 from tests.supervisor.conftest import Build
 from tests.supervisor.house import House
@@ -45,13 +45,13 @@ def test_an_idle_loop_waits(house: House) -> None:
 def turns(house: House, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The slots of every turn the store is asked for."""
     asked: list[int] = []
-    real = SQLiteLedger.turn
+    real = SQLiteSupervisorStore.commit
 
-    def turn(ledger: SQLiteLedger, *args: Any, **kwargs: Any) -> Turn:
+    def turn(ledger: SQLiteSupervisorStore, *args: Any, **kwargs: Any) -> CommitResult:
         asked.append(kwargs["slots"])
         return real(ledger, *args, **kwargs)
 
-    monkeypatch.setattr(SQLiteLedger, "turn", turn)
+    monkeypatch.setattr(SQLiteSupervisorStore, "commit", turn)
     return asked
 
 
@@ -146,7 +146,7 @@ def test_a_drain_waits_for_a_job_that_runs_long(build: Build, tmp_path: Path) ->
     house.steps(3)
     assert house.waits[-1] > 0.001
     (tmp_path / "gate").touch()
-    house.until(lambda: house.ending)
+    house.until(lambda: house.report)
 
 
 @pytest.mark.parametrize("is_heartbeat_due", [False, True])
@@ -162,7 +162,7 @@ def test_a_loop_waits_for_a_store_somebody_else_holds(house: House, is_heartbeat
     while time.monotonic() < until_s:
         wait_s = house.supervisor.tick()
         house.waits.append(wait_s)
-        house.supervisor.hear(house.crew.ears.listen(wait_s))
+        house.supervisor.hear(house.runtime.selector.select(wait_s))
     assert len(house.waits) < 60
     foreign.close()
 
@@ -174,7 +174,7 @@ def test_a_loop_waits_while_the_disk_is_full(house: House, monkeypatch: pytest.M
     def full(*_: object, **__: object) -> None:
         raise StoreFull("jobs.db")
 
-    monkeypatch.setattr(SQLiteLedger, "renew", full)
+    monkeypatch.setattr(SQLiteSupervisorStore, "renew", full)
     house.clock.advance(house.config.heartbeat_interval)
     house.steps(3)
     assert house.waits[-1] > 0.01
@@ -190,15 +190,15 @@ def test_outcomes_wait_in_memory_for_a_busy_store_and_are_written_when_it_is_fre
     house.until((tmp_path / "started").exists)
     foreign = house.lock()
     (tmp_path / "gate").touch()
-    house.until(lambda: house.supervisor.books.unwritten)
+    house.until(lambda: house.supervisor.in_flight.pending)
     house.steps(20)
     assert house.state(job_id) is JobState.RUNNING
-    assert len(house.supervisor.books.unwritten) == 1
+    assert len(house.supervisor.in_flight.pending) == 1
     foreign.close()
     (job,) = house.ended(job_id)
     assert job.state is JobState.COMPLETED
     assert house.causes(job_id) == [Cause.COMPLETED]
-    assert house.supervisor.books.unwritten == []
+    assert house.supervisor.in_flight.pending == []
 
 
 def test_a_timeout_is_enforced_while_somebody_else_holds_the_store(house: House, tmp_path: Path) -> None:
@@ -235,8 +235,8 @@ def test_a_store_that_vanished_ends_the_supervisor_with_74(house: House) -> None
     house.ready()
     (house.folder / "jobs.db").rename(house.folder / "elsewhere.db")
     house.clock.advance(house.config.heartbeat_interval)
-    ending = house.until(lambda: house.ending)
-    assert ending.exit_code == 74
+    report = house.until(lambda: house.report)
+    assert report.exit_code == 74
     assert house.workers == []
 
 
@@ -298,7 +298,7 @@ def test_a_worker_that_does_not_begin_its_job_is_replaced_and_the_job_unspent(ho
     (worker,) = house.ready()
     os.kill(worker.pid, signal.SIGSTOP)
     job_id = house.enqueue("noop", {"max_retries": 0})
-    house.until(lambda: worker.hand)
+    house.until(lambda: worker.assigned)
     house.steps(3)
     house.clock.advance(5.1)
     (job,) = house.ended(job_id)
@@ -332,9 +332,9 @@ def test_a_stopped_worker_that_does_not_let_go_of_what_was_taken_back_is_replace
     (worker,) = house.ready()
     os.kill(worker.pid, signal.SIGSTOP)
     job_id = house.enqueue("noop")
-    house.until(lambda: worker.hand)
-    house.supervisor.books.put_back(worker.recall(), house.clock.now().boot_us)
-    assert worker.feed.is_stale
+    house.until(lambda: worker.assigned)
+    house.supervisor.in_flight.put_back(worker.recall(), house.clock.now().boot_us)
+    assert worker.sender.is_stale
     house.steps(3)
     house.clock.advance(4.0)
     house.steps(3)
@@ -349,8 +349,8 @@ def test_a_worker_is_given_its_time_to_let_go_anew_each_time(house: House) -> No
     for _ in range(3):
         os.kill(worker.pid, signal.SIGSTOP)
         job_id = house.enqueue("noop")
-        house.until(lambda: worker.hand)
-        house.supervisor.books.put_back(worker.recall(), house.clock.now().boot_us)
+        house.until(lambda: worker.assigned)
+        house.supervisor.in_flight.put_back(worker.recall(), house.clock.now().boot_us)
         house.steps(2)
         house.clock.advance(3.0)
         house.steps(2)
@@ -363,7 +363,7 @@ def test_a_claim_is_flushed_in_time_whatever_turns_come_before(
 ) -> None:
     house = build(config={"concurrency": 2, "poll_interval": 60.0})
     flushed: list[int] = []
-    monkeypatch.setattr(SQLiteLedger, "sync", lambda ledger: flushed.append(house.clock.now().boot_us))
+    monkeypatch.setattr(SQLiteSupervisorStore, "sync", lambda ledger: flushed.append(house.clock.now().boot_us))
     house.ready()
     _settle(house)
     house.clock.freeze()

@@ -1,4 +1,4 @@
-"""Where the mark file of a dead supervisor proves nothing: its workers are found all the same, and its jobs end."""
+"""Where the start journal of a dead supervisor proves nothing: its workers are found all the same, and its jobs end."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from pathlib import Path
 import pytest
 
 from mpdispatch.clock import SystemClock
-from mpdispatch.execution.rulebook import LiveRulebook
+from mpdispatch.execution.catalog import LiveCatalog
+from mpdispatch.host import start_journal
+from mpdispatch.host.kill import WORKER_VARIABLE
+from mpdispatch.host.start_journal import Journal, journal_path
 from mpdispatch.ids import process_id
 from mpdispatch.model import Cause, JobState
-from mpdispatch.pool import marks
-from mpdispatch.pool.kill import WORKER_VARIABLE
-from mpdispatch.pool.marks import MarkFile, marks_path
 from mpdispatch.store.sqlite import SQLiteStore
-from mpdispatch.supervisor.books import Books
+from mpdispatch.supervisor.in_flight import InFlight
 from mpdispatch.supervisor.rescue import Rescuer
 from tests.pool.app import engine
 from tests.pool.probes import lives, pid_in, until
@@ -34,7 +34,7 @@ from tests.supervisor.peers import Peer, enqueued, leftover
 NewPeer = Callable[..., Peer]
 
 
-# ---------------------------------------------------------------- the mark file
+# ---------------------------------------------------------------- the start journal
 
 
 def _spoil(path: Path, how: str) -> None:
@@ -46,15 +46,15 @@ def _spoil(path: Path, how: str) -> None:
                 file.write(bytes(4096))
         case "cut to nothing":
             os.truncate(path, 0)
-        case "cut in its first ring":
-            os.truncate(path, marks._PAGE + 100)
+        case "cut in its first record":
+            os.truncate(path, start_journal._PAGE + 100)
         case "cut, and long again":
             size = path.stat().st_size
-            os.truncate(path, marks._PAGE)
+            os.truncate(path, start_journal._PAGE)
             os.truncate(path, size)
         case "of another supervisor":
             path.unlink()
-            MarkFile(path, 4, token="another").close(remove=False)
+            Journal(path, 4, token="another").close(remove=False)
         case "written by anybody":
             path.chmod(0o666)
 
@@ -66,7 +66,7 @@ def _spoil(path: Path, how: str) -> None:
         "removed",
         "its header zeroed",
         "cut to nothing",
-        "cut in its first ring",
+        "cut in its first record",
         "cut, and long again",
         "of another supervisor",
         "written by anybody",
@@ -80,8 +80,8 @@ def test_workers_are_dead_before_their_jobs_run_again_though_no_file_names_them(
     other = peer(token=token, lease_s=5.0)
     kinds = ["child", "daemon", "cleared", "marked", "stopped"]
     worker = leftover(tmp_path, f"{token}.1", *kinds)
-    other.start(other.ring(process_id(worker.pid)), other.claim(2)[0])
-    path = marks_path(other.ledger.side_dir, other.owner)
+    other.start(other.record(process_id(worker.pid)), other.claim(2)[0])
+    path = journal_path(other.ledger.side_dir, other.owner)
     if is_stopped:
         other.stop()
     else:
@@ -106,14 +106,14 @@ def test_a_file_of_schema_version_1_still_proves_what_it_proves(
     token = secrets.token_hex(8)
     dead = peer(token=token, row_token="")
     worker = leftover(tmp_path, f"{token}.1")
-    dead.start(dead.ring(process_id(worker.pid)), dead.claim(2)[0])
-    path = marks_path(dead.ledger.side_dir, dead.owner)
+    dead.start(dead.record(process_id(worker.pid)), dead.claim(2)[0])
+    path = journal_path(dead.ledger.side_dir, dead.owner)
     dead.die()
     with path.open("r+b") as file:
         file.write(b"mpdmark2")
-        file.seek(marks._USED_AT)
+        file.seek(start_journal._USED_AT)
         file.write(bytes(8))  # it knew nothing of that
-        file.seek(marks._PAGE + marks._RING_MAGIC_AT)
+        file.seek(start_journal._PAGE + start_journal._RING_MAGIC_AT)
         file.write(bytes(8))
     house = build()
     first, second = house.ended(started, unstarted)
@@ -129,7 +129,7 @@ def test_a_forged_mark_file_gets_nobody_killed_and_nothing_believed(
     dead = peer()
     (job,) = dead.claim(1)
     victim = subprocess.Popen(["/bin/sleep", "1000"], start_new_session=True)
-    dead.start(dead.ring(process_id(victim.pid)), job)
+    dead.start(dead.record(process_id(victim.pid)), job)
     dead.die()
     house = build()
     house.ended(job_id)
@@ -197,7 +197,7 @@ def test_a_supervisor_that_was_struck_off_is_taken_over_by_its_mark_file(
     token = secrets.token_hex(16)
     other = peer(token=token)
     worker = leftover(tmp_path, f"{token}.1", "cleared")
-    other.start(other.ring(process_id(worker.pid)), other.claim(2)[0])
+    other.start(other.record(process_id(worker.pid)), other.claim(2)[0])
     _sql(tmp_path, "DELETE FROM mpdispatch_supervisors")
     house = build()
     first, second = house.ended(started, unstarted)
@@ -232,8 +232,8 @@ def test_a_drain_ends_beside_a_running_job_of_an_owner_nobody_knows(
     _sql(tmp_path, "UPDATE mpdispatch_jobs SET owner = 'nobody'")
     _sql(tmp_path, "DELETE FROM mpdispatch_supervisors")
     house = build(drain=True)
-    ending = house.until(lambda: house.ending)
-    assert (ending.exit_code, ending.failed) == (1, 1)
+    report = house.until(lambda: house.report)
+    assert (report.exit_code, report.failed) == (1, 1)
     assert house.state(job_id) is JobState.FAILED
 
 
@@ -247,14 +247,14 @@ def _resident_mib(what: str) -> float:
 @pytest.mark.skipif(sys.platform != "linux", reason="measured by /proc")
 def test_a_take_over_of_a_thousand_workers_takes_a_second_at_most(peer: NewPeer, tmp_path: Path) -> None:
     ids = enqueued(tmp_path, 1000, max_retries=0)
-    dead = peer(rings=4004)
+    dead = peer(records=4004)
     jobs = [*dead.claim(500), *dead.claim(500)]
     for job in jobs:
-        dead.start(dead.ring(), job)
+        dead.start(dead.record(), job)
     dead.die()
     store = SQLiteStore(tmp_path / "jobs.db", durability="process")
-    ledger = store.ledger()
-    rescuer = Rescuer(ledger, SystemClock(), LiveRulebook(engine.registry), Books(), LOG)
+    ledger = store.supervisor_store()
+    rescuer = Rescuer(ledger, SystemClock(), LiveCatalog(engine.registry), InFlight(), LOG)
     ledger.peers(0)
     before = _resident_mib("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the peak is of what follows

@@ -38,7 +38,7 @@ def test_no_token_is_charged_for_a_worker_that_is_not_up_yet(build: Build, tmp_p
     held = _hold(house, tmp_path)
     rated = house.enqueue("noop", {"queue": "rated"})
     house.until(lambda: len(house.workers) == 2, what="a worker for it, though nothing was claimed")
-    while len(house.crew.pool.ready) < 2:
+    while len(house.runtime.pool.ready) < 2:
         assert _is_uncharged(house, rated)
         house.step()
     (job,) = house.ended(rated)
@@ -84,7 +84,7 @@ def test_it_is_not_queued_behind_another_job(build: Build, tmp_path: Path) -> No
 
     def have_ended() -> bool:
         for worker in house.workers:
-            at = [n for n, held in enumerate(worker.hand) if held.job.queue == "rated"]
+            at = [n for n, held in enumerate(worker.assigned) if held.job.queue == "rated"]
             seen.update(at)
         return all(house.state(job_id).is_terminal for job_id in ids)
 
@@ -97,7 +97,7 @@ def test_one_that_is_not_begun_goes_back_and_costs_another_token(build: Build) -
     (worker,) = house.ready()
     os.kill(worker.pid, signal.SIGSTOP)
     job_id = house.enqueue("noop", {"queue": "rated"})
-    house.until(lambda: worker.hand, what="the job is given to it")
+    house.until(lambda: worker.assigned, what="the job is given to it")
     for _ in range(3):
         house.clock.advance(3)
         house.steps(5)

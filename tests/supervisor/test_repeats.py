@@ -28,13 +28,13 @@ def test_a_lease_that_cannot_be_renewed_for_long_is_said_once(
 
     with monkeypatch.context() as patched:
         for call in ("renew", "register"):
-            patched.setattr(house.supervisor._ledger, call, full)
+            patched.setattr(house.supervisor._store, call, full)
         house.clock.advance(house.config.stale_job_threshold)
         for _ in range(20):
             house.step()
             house.clock.advance(0.6)
     assert _count(caplog, "starting over") == 1
-    assert _count(caplog, "the store is in trouble") == 1
+    assert _count(caplog, "the store is in backoff") == 1
     house.ended(house.enqueue("noop"))
     assert _count(caplog, "starting over") == 1
 
@@ -50,7 +50,7 @@ def test_workers_that_cannot_be_started_are_said_once_and_not_tried_for_each_job
         tried.append(house.clock.now().boot_us / 1e6)
         raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
-    monkeypatch.setattr(house.crew.pool, "spawn", none_left)
+    monkeypatch.setattr(house.runtime.pool, "spawn", none_left)
     for _ in range(20):
         house.ended(*[house.enqueue("sleep", seconds=0.02) for _ in range(4)])
     took_s = tried[-1] - tried[0]
@@ -68,7 +68,7 @@ def test_a_worker_started_after_the_failure_ends_the_back_off(
         def none_left() -> None:
             raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
-        patched.setattr(house.crew.pool, "spawn", none_left)
+        patched.setattr(house.runtime.pool, "spawn", none_left)
         held = [house.enqueue("hold", started=tmp_path / f"s{n}", gate=tmp_path / "gate") for n in range(2)]
         house.until(lambda: house.supervisor._assigner.boot_failures >= 1)
     house.clock.advance(60)
@@ -87,6 +87,6 @@ def test_jobs_that_are_parked_again_and_again_are_counted(
         house.until(lambda number=number: sum(house.store.parked().values()) == 3 * number)
     house.steps(3)
     assert _count(caplog, "parked jobs that cannot run here") == 1
-    house.crew.repeats.close()
+    house.runtime.repeats.close()
     (_, last) = [record.getMessage() for record in caplog.records if "parked" in record.getMessage()]
     assert last.startswith("parked jobs that cannot run here (12 more of these in ")

@@ -16,9 +16,10 @@ import msgspec
 import pytest
 
 from mpdispatch.clock import SECOND_US, SystemClock
-from mpdispatch.execution.notices import events_of
-from mpdispatch.execution.rulebook import LiveRulebook
+from mpdispatch.events.notices import events_of
+from mpdispatch.execution.catalog import LiveCatalog
 from mpdispatch.hooks import HOOKS, Event, JobCompleted, JobRetrying
+from mpdispatch.host.start_journal import Control, journal_path
 from mpdispatch.ids import process_id
 from mpdispatch.model import (
     Cancelled,
@@ -31,13 +32,12 @@ from mpdispatch.model import (
     Run,
     Snoozed,
 )
-from mpdispatch.pool.frames import Done, Ended, Parcel, encode
-from mpdispatch.pool.marks import Control, marks_path
+from mpdispatch.pool.frames import Done, Ended, Spill, encode
 from mpdispatch.pool.process import CONTROL_CANCEL, CONTROL_TIMEOUT
 from mpdispatch.store.sqlite import SQLiteStore
-from mpdispatch.supervisor.books import Books
+from mpdispatch.supervisor.event_publisher import EventPublisher
+from mpdispatch.supervisor.in_flight import InFlight
 from mpdispatch.supervisor.rescue import Rescuer
-from mpdispatch.supervisor.telling import Teller
 from tests.pool.app import engine
 from tests.pool.probes import lives, no_descriptor_left, pid_in, until
 from tests.supervisor.conftest import Build
@@ -59,8 +59,8 @@ def test_a_dead_peers_started_job_is_spent_and_its_unstarted_one_is_not(
     dead = peer()
     claimed = dead.claim(2)
     assert [job.id for job in claimed] == [started, unstarted]
-    dead.start(dead.ring(), claimed[0])
-    path = marks_path(dead.ledger.side_dir, dead.owner)
+    dead.start(dead.record(), claimed[0])
+    path = journal_path(dead.ledger.side_dir, dead.owner)
     dead.die()
     house = build()
     first, second = house.ended(started, unstarted)
@@ -81,7 +81,7 @@ def test_without_evidence_every_job_counts_as_started(
     ids = enqueued(tmp_path, 2, max_retries=0)
     dead = peer(boot="00000000-0000-0000-0000-000000000000") if evidence == "another boot" else peer()
     dead.claim(2)
-    path = marks_path(dead.ledger.side_dir, dead.owner)
+    path = journal_path(dead.ledger.side_dir, dead.owner)
     dead.die()
     if evidence == "no file":
         path.unlink()
@@ -91,7 +91,7 @@ def test_without_evidence_every_job_counts_as_started(
     for job in house.ended(*ids):
         assert job.state is JobState.FAILED
         assert house.causes(job.id) == [Cause.LEASE_LOST]
-    assert house.supervisor.books.failed == 2
+    assert house.supervisor.in_flight.failed == 2
 
 
 def test_the_death_of_a_watched_peer_is_noticed_at_once(
@@ -120,7 +120,7 @@ def test_leftovers_are_dead_before_their_jobs_run_again(
     dead = peer(token=token)
     kinds = ["child", "daemon", "cleared", "marked", "stopped"]
     worker = leftover(tmp_path, f"{token}.1", *kinds)
-    dead.start(dead.ring(process_id(worker.pid)), dead.claim(1)[0])
+    dead.start(dead.record(process_id(worker.pid)), dead.claim(1)[0])
     dead.die()
     pids = [worker.pid, *(pid_in(tmp_path / kind) for kind in kinds)]
     house = build()
@@ -138,7 +138,7 @@ def test_what_workers_that_died_with_their_supervisor_left_behind_is_ended(
     dead = peer(token=token)
     kinds = ["child", "daemon", "cleared", "marked", "stopped"]
     worker = leftover(tmp_path, f"{token}.1", *kinds)
-    dead.start(dead.ring(process_id(worker.pid)), dead.claim(1)[0])
+    dead.start(dead.record(process_id(worker.pid)), dead.claim(1)[0])
     worker.kill()
     worker.wait()
     dead.die()
@@ -170,7 +170,7 @@ def test_a_stranger_with_a_leftovers_pid_is_left_alone(
     dead = peer(token=secrets.token_hex(8))
     stranger = leftover(tmp_path, "another.1", "child")
     real = process_id(stranger.pid)
-    dead.ring(real._replace(start=real.start - 1))
+    dead.record(real._replace(start=real.start - 1))
     dead.claim(1)
     dead.die()
     house = build()
@@ -190,7 +190,7 @@ def test_a_leftover_that_does_not_die_keeps_its_jobs_waiting(
     token = secrets.token_hex(8)
     dead = peer(token=token)
     worker = leftover(tmp_path, f"{token}.1")
-    dead.start(dead.ring(process_id(worker.pid)), dead.claim(1)[0])
+    dead.start(dead.record(process_id(worker.pid)), dead.claim(1)[0])
     dead.die()
     with monkeypatch.context() as patched:
         patched.setattr(rescue, "kill_leftovers", lambda *_, **__: 1)
@@ -230,15 +230,15 @@ def test_what_a_dead_peers_workers_answered_counts(
     dead = peer()
     jobs = dead.claim(6)
     assert [job.id for job in jobs] == ids
-    ring, other = dead.ring(), dead.ring()
+    record, other = dead.record(), dead.record()
     for number, job in enumerate(jobs):
-        dead.start((ring, other)[number % 2], job)
+        dead.start((record, other)[number % 2], job)
     later = 3600 * SECOND_US
-    dead.say(ring, _done(jobs[0]))
+    dead.say(record, _done(jobs[0]))
     dead.say(other, _ended(jobs[1]))
-    dead.say(ring, _ended(jobs[2]))
+    dead.say(record, _ended(jobs[2]))
     dead.say(other, _ended(jobs[3], RetryAsked(run=RUN, error=ERROR, delay_us=later)))
-    dead.say(ring, _ended(jobs[4], Snoozed(run=RUN, delay_us=later)))
+    dead.say(record, _ended(jobs[4], Snoozed(run=RUN, delay_us=later)))
     dead.say(other, _ended(jobs[5], Cancelled(run=RUN, error=ERROR)))
     dead.die()
     house = build()
@@ -257,7 +257,7 @@ def test_what_a_dead_peers_workers_answered_counts(
     assert house.state(asked) is JobState.RETRYING
     assert (house.state(snoozed), house.job(snoozed).attempt) == (JobState.SCHEDULED, 0)
     assert house.state(cancelled) is JobState.CANCELLED
-    assert (house.supervisor.books.completed, house.supervisor.books.failed) == (1, 1)
+    assert (house.supervisor.in_flight.completed, house.supervisor.in_flight.failed) == (1, 1)
     assert _gone(house)
     # Its own backoff, as in life; and then it starts once more.
     assert house.job(retrying).starts == 1
@@ -265,31 +265,31 @@ def test_what_a_dead_peers_workers_answered_counts(
     assert house.ended(retrying)[0].starts == 2
 
 
-@pytest.mark.parametrize("said", ["of another start", "of another job", "in a parcel", "half"])
+@pytest.mark.parametrize("said", ["of another start", "of another job", "in a spill", "half"])
 def test_what_is_no_answer_to_this_start_leaves_it_lost(
     build: Build, peer: Callable[..., Peer], tmp_path: Path, said: str
 ) -> None:
     (job_id,) = enqueued(tmp_path, 1, max_retries=0)
     dead = peer()
     (job,) = dead.claim(1)
-    ring = dead.ring()
-    dead.start(ring, job)
+    record = dead.record()
+    dead.start(record, job)
     done = _done(job)
     match said:
         case "of another start":
-            dead.say(ring, Done(job.id, job.starts + 1, RUN, done.result))
+            dead.say(record, Done(job.id, job.starts + 1, RUN, done.result))
         case "of another job":
-            dead.say(ring, Done(job.id + 1, job.starts, RUN, done.result))
-        case "in a parcel":
-            dead.say(ring, Parcel(1))
+            dead.say(record, Done(job.id + 1, job.starts, RUN, done.result))
+        case "in a spill":
+            dead.say(record, Spill(1))
         case "half":
-            assert ring.outbox_to_fill().put(encode(done)[:-1] + b"\n")
+            assert record.reply_writer().put(encode(done)[:-1] + b"\n")
     dead.die()
     house = build()
     (ended,) = house.ended(job_id)
     assert ended.state is JobState.FAILED
     assert house.causes(job_id) == [Cause.LEASE_LOST]
-    assert house.supervisor.books.completed == 0
+    assert house.supervisor.in_flight.completed == 0
 
 
 def test_a_line_that_says_nothing_is_named_and_stops_no_rescue(
@@ -298,9 +298,9 @@ def test_a_line_that_says_nothing_is_named_and_stops_no_rescue(
     (job_id,) = enqueued(tmp_path, 1, max_retries=0)
     dead = peer()
     (job,) = dead.claim(1)
-    ring = dead.ring()
-    assert ring.outbox_to_fill().put(b"\xff{]\n")
-    dead.say(ring, _done(job))
+    record = dead.record()
+    assert record.reply_writer().put(b"\xff{]\n")
+    dead.say(record, _done(job))
     dead.die()
     house = build()
     assert house.ended(job_id)[0].state is JobState.COMPLETED
@@ -313,7 +313,7 @@ def test_answers_of_another_boot_are_no_evidence(
     (job_id,) = enqueued(tmp_path, 1, max_retries=0)
     dead = peer(boot="00000000-0000-0000-0000-000000000000")
     (job,) = dead.claim(1)
-    dead.say(dead.ring(), _done(job))
+    dead.say(dead.record(), _done(job))
     dead.die()
     house = build()
     house.ended(job_id)
@@ -330,13 +330,13 @@ def test_an_answer_given_while_the_rescuer_looked_counts(
     dead = peer(token=token)
     (job,) = dead.claim(1)
     worker = leftover(tmp_path, f"{token}.1")
-    ring = dead.ring(process_id(worker.pid))
-    dead.start(ring, job)
+    record = dead.record(process_id(worker.pid))
+    dead.start(record, job)
     real, said = rescue.kill_leftovers, list[bool]()
 
     def answers_first(*args: Any, **options: Any) -> int:
         if not said:
-            dead.say(ring, _done(job))
+            dead.say(record, _done(job))
             said.append(True)
         return real(*args, **options)
 
@@ -374,18 +374,18 @@ def test_an_answer_is_decided_as_its_supervisor_would_have(
     (job_id,) = enqueued(tmp_path, 1, max_retries=0, timeout_us=2 * SECOND_US)
     dead = peer()
     (job,) = dead.claim(1)
-    ring = dead.ring()
-    dead.start(ring, job)
+    record = dead.record()
+    dead.start(record, job)
     if is_cancel_requested:
         dead.store.cancel(job_id, now=SystemClock().now())
     if asked is not None:
-        ring.ask(Control(job.id, job.starts, asked))
+        record.ask(Control(job.id, job.starts, asked))
     otherwise = {
         "error": Raised(run=RUN, error=ERROR),
         "retry": RetryAsked(run=RUN, error=ERROR, delay_us=0),
         "snooze": Snoozed(run=RUN, delay_us=0),
     }
-    dead.say(ring, _done(job) if answer == "done" else _ended(job, otherwise[answer]))
+    dead.say(record, _done(job) if answer == "done" else _ended(job, otherwise[answer]))
     dead.die()
     house = build()
     (ended,) = house.ended(job_id)
@@ -401,19 +401,19 @@ def test_extensions_hear_of_jobs_that_a_dead_peers_workers_had_done(
     done, lost, cancelled = enqueued(tmp_path, 3, max_retries=1)
     dead = peer()
     jobs = dead.claim(3)
-    ring = dead.ring()
+    record = dead.record()
     for job in jobs:
-        dead.start(ring, job)
-    dead.say(ring, _done(jobs[0]))
-    dead.say(ring, _ended(jobs[2]))
+        dead.start(record, job)
+    dead.say(record, _done(jobs[0]))
+    dead.say(record, _ended(jobs[2]))
     dead.store.cancel(cancelled, now=SystemClock().now())
     dead.die()
     heard: list[Event] = []
     sink = Mock(offer=lambda notices, count: heard.extend(e for n in notices for e in events_of(n)))
-    teller = Teller(sink, frozenset(HOOKS.values()), SystemClock())
+    publisher = EventPublisher(sink, frozenset(HOOKS.values()), SystemClock())
     store = SQLiteStore(tmp_path / "jobs.db", durability="process")
-    ledger = store.ledger()
-    rescuer = Rescuer(ledger, SystemClock(), LiveRulebook(engine.registry), Books(), LOG, teller)
+    ledger = store.supervisor_store()
+    rescuer = Rescuer(ledger, SystemClock(), LiveCatalog(engine.registry), InFlight(), LOG, publisher)
     try:
         assert rescuer.look(0, set()) == ([], True)
     finally:
@@ -433,14 +433,14 @@ def test_a_supervisor_that_joins_anew_counts_what_its_own_workers_had_answered(
     before = house.owner
     foreign = house.lock()
     (tmp_path / "gate").touch()
-    house.until(lambda: house.supervisor.books.unwritten)
+    house.until(lambda: house.supervisor.in_flight.pending)
     with house.out_of_reach():
         foreign.close()
         house.until(lambda: house.owner != before)
     (job,) = house.ended(job_id)
     assert (job.state, job.starts) == (JobState.COMPLETED, 1)
     assert house.causes(job_id) == [Cause.COMPLETED]
-    assert house.supervisor.books.completed == 1
+    assert house.supervisor.in_flight.completed == 1
 
 
 # ---------------------------------------------------------------- alive or stopped
@@ -489,7 +489,7 @@ def test_a_stopped_peer_past_its_lease_is_taken_over_and_its_workers_killed(
     other = peer(token=token, lease_s=5.0)
     claimed = other.claim(2)
     worker = leftover(tmp_path, f"{token}.1", "marked")
-    other.start(other.ring(process_id(worker.pid)), claimed[0])
+    other.start(other.record(process_id(worker.pid)), claimed[0])
     other.stop()
     house = build()
     house.ready()
@@ -556,6 +556,6 @@ def test_a_dead_peer_that_cannot_be_taken_over_now_does_not_keep_the_loop_awake(
     foreign = house.lock()
     other.die()
     house.steps(5)
-    assert house.crew.ears.listen(0.05) == []
+    assert house.runtime.selector.select(0.05) == []
     foreign.close()
     house.ended(job_id)

@@ -11,14 +11,14 @@ import pytest
 
 from mpdispatch.errors import StoreBusy
 from mpdispatch.model import Cause, JobState
-from mpdispatch.store.sqlite.ledger import SQLiteLedger
+from mpdispatch.store.sqlite.supervisor_store import SQLiteSupervisorStore
 from tests.pool.probes import lives
 from tests.supervisor.conftest import Build
 from tests.supervisor.house import House
 
 
 def _ended(house: House, timeout_s: float = 10.0) -> int:
-    return int(house.until(lambda: house.ending, timeout_s=timeout_s, what="the end").exit_code)
+    return int(house.until(lambda: house.report, timeout_s=timeout_s, what="the end").exit_code)
 
 
 def _holding(house: House, tmp_path: Path, name: str = "hold", **options: object) -> int:
@@ -37,7 +37,7 @@ def _signed_off(house: House) -> bool:
 def test_an_idle_supervisor_stops_at_once_and_signs_off(house: House) -> None:
     house.ready()
     workers = list(house.workers)
-    house.crew.bell.ring()
+    house.runtime.stop_signal.request()
     assert _ended(house, 2) == 0
     assert _signed_off(house)
     assert not any(lives(worker.pid) for worker in workers)
@@ -48,28 +48,28 @@ def test_a_stop_signs_off_although_the_store_is_busy_for_a_moment(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In a process that lives on, a row left behind would look alive until its lease ends."""
-    real, tries = SQLiteLedger.unregister, []
+    real, tries = SQLiteSupervisorStore.unregister, []
 
-    def busy_at_first(ledger: SQLiteLedger, owner: int) -> None:
+    def busy_at_first(ledger: SQLiteSupervisorStore, owner: int) -> None:
         tries.append(owner)
         if len(tries) < 4:
             raise StoreBusy("jobs.db")
         real(ledger, owner)
 
-    monkeypatch.setattr(SQLiteLedger, "unregister", busy_at_first)
+    monkeypatch.setattr(SQLiteSupervisorStore, "unregister", busy_at_first)
     house.ready()
-    house.crew.bell.ring()
+    house.runtime.stop_signal.request()
     assert _ended(house, 2) == 0
     assert _signed_off(house)
 
 
 def test_a_stop_waits_for_what_runs_and_claims_nothing_more(house: House, tmp_path: Path) -> None:
     job_id = _holding(house, tmp_path)
-    house.crew.bell.ring()
+    house.runtime.stop_signal.request()
     house.steps(5)
     late = house.enqueue("noop")
     house.steps(10)
-    assert house.ending is None
+    assert house.report is None
     (tmp_path / "gate").touch()
     assert _ended(house) == 0
     assert house.state(job_id) is JobState.COMPLETED
@@ -79,7 +79,7 @@ def test_a_stop_waits_for_what_runs_and_claims_nothing_more(house: House, tmp_pa
 
 def test_a_stop_keeps_the_lease_of_what_runs(house: House, tmp_path: Path) -> None:
     job_id = _holding(house, tmp_path)
-    house.crew.bell.ring(patience_s=10_000)
+    house.runtime.stop_signal.request(patience_s=10_000)
     owner = house.owner
     for _ in range(8):
         house.clock.advance(house.config.heartbeat_interval)
@@ -96,8 +96,8 @@ def test_jobs_not_begun_go_back_at_once_and_unspent(build: Build, tmp_path: Path
     running = house.enqueue("hold", started=tmp_path / "started", gate=tmp_path / "gate")
     waiting = [house.enqueue("hold", started=tmp_path / "never", gate="/") for _ in range(3)]
     house.until((tmp_path / "started").exists)
-    house.until(lambda: len(house.workers[0].hand) == 4)
-    house.crew.bell.ring()
+    house.until(lambda: len(house.workers[0].assigned) == 4)
+    house.runtime.stop_signal.request()
     for job_id in waiting:
         job = house.until_state(job_id, JobState.PENDING)
         assert (job.attempt, job.starts) == (0, 1)
@@ -111,7 +111,7 @@ def test_jobs_not_begun_go_back_at_once_and_unspent(build: Build, tmp_path: Path
 def test_past_its_patience_a_stop_asks_and_the_job_goes_back_unspent(build: Build, tmp_path: Path) -> None:
     house = build(config={"shutdown_timeout": 3})
     job_id = _holding(house, tmp_path)
-    house.crew.bell.ring()
+    house.runtime.stop_signal.request()
     house.steps(3)
     house.clock.advance(house.config.shutdown_timeout)
     assert _ended(house) == 75
@@ -123,7 +123,7 @@ def test_past_its_patience_a_stop_asks_and_the_job_goes_back_unspent(build: Buil
 
 def test_a_job_that_may_never_start_twice_fails_when_aborted(house: House, tmp_path: Path) -> None:
     job_id = _holding(house, tmp_path, max_retries=0)
-    house.crew.bell.ring(patience_s=0.0)
+    house.runtime.stop_signal.request(patience_s=0.0)
     assert _ended(house) == 75
     assert house.state(job_id) is JobState.FAILED
     assert house.causes(job_id) == [Cause.ABORTED]
@@ -133,7 +133,7 @@ def test_who_does_not_listen_is_killed_after_the_grace(build: Build, tmp_path: P
     house = build(config={"cancel_grace": 0.2})
     job_id = _holding(house, tmp_path, "stubborn")
     (worker,) = house.workers
-    house.crew.bell.ring(patience_s=0.0)
+    house.runtime.stop_signal.request(patience_s=0.0)
     assert _ended(house) == 75
     assert not lives(worker.pid)
     assert (house.state(job_id), house.causes(job_id)) == (JobState.PENDING, [Cause.ABORTED])
@@ -141,10 +141,10 @@ def test_who_does_not_listen_is_killed_after_the_grace(build: Build, tmp_path: P
 
 def test_a_second_ring_kills_at_once(house: House, tmp_path: Path) -> None:
     job_id = _holding(house, tmp_path, "stubborn")
-    house.crew.bell.ring()
+    house.runtime.stop_signal.request()
     house.steps(3)
     begun = time.monotonic()
-    house.crew.bell.ring()
+    house.runtime.stop_signal.request()
     assert _ended(house) == 75
     assert time.monotonic() - begun < 2
     job = house.job(job_id)
@@ -154,16 +154,16 @@ def test_a_second_ring_kills_at_once(house: House, tmp_path: Path) -> None:
 
 def test_a_second_ring_when_nothing_runs_aborts_nothing(house: House) -> None:
     house.ready()
-    house.crew.bell.ring()
-    house.crew.bell.ring()
+    house.runtime.stop_signal.request()
+    house.runtime.stop_signal.request()
     assert _ended(house) == 0
 
 
 def test_a_second_ring_does_not_wait_for_a_store_somebody_holds(house: House, tmp_path: Path) -> None:
     job_id = _holding(house, tmp_path, "stubborn", max_retries=1)
     foreign = house.lock()
-    house.crew.bell.ring()
-    house.crew.bell.ring()
+    house.runtime.stop_signal.request()
+    house.runtime.stop_signal.request()
     house.steps(20)
     house.clock.advance(3)
     assert _ended(house, 3) == 75
@@ -179,13 +179,13 @@ def test_a_stop_during_a_worker_s_boot_harms_nothing(
     monkeypatch.setenv("BOOT_GATE", str(tmp_path / "never"))
     house = build()
     house.until((tmp_path / "never.waiting").exists)
-    house.crew.bell.ring()
+    house.runtime.stop_signal.request()
     assert _ended(house, 2) == 0
 
 
 def test_a_worker_that_dies_during_a_stop_gives_its_jobs_back(house: House, tmp_path: Path) -> None:
     job_id = _holding(house, tmp_path, max_retries=1)
-    house.crew.bell.ring()
+    house.runtime.stop_signal.request()
     house.steps(3)
     os.kill(house.workers[0].pid, signal.SIGKILL)
     assert _ended(house) == 0
@@ -202,8 +202,8 @@ def test_a_drain_ends_when_nothing_is_left(build: Build, tmp_path: Path) -> None
     ids = [house.enqueue("noop") for _ in range(10)]
     assert _ended(house) == 0
     assert all(house.state(job_id) is JobState.COMPLETED for job_id in ids)
-    assert house.ending is not None
-    assert house.ending.completed == 10
+    assert house.report is not None
+    assert house.report.completed == 10
     assert _signed_off(house)
 
 
@@ -218,8 +218,8 @@ def test_a_drain_waits_for_retries_and_says_if_a_job_failed(build: Build, tmp_pa
     assert _ended(house) == 1
     assert house.state(works) is JobState.COMPLETED
     assert house.state(fails) is JobState.FAILED
-    assert house.ending is not None
-    assert (house.ending.completed, house.ending.failed) == (1, 1)
+    assert house.report is not None
+    assert (house.report.completed, house.report.failed) == (1, 1)
 
 
 def test_a_drain_does_not_wait_for_parked_and_later_jobs_and_lists_them(build: Build) -> None:
@@ -233,12 +233,12 @@ def test_a_drain_does_not_wait_for_parked_and_later_jobs_and_lists_them(build: B
     assert all(house.job(job_id).blocked_reason for job_id in parked)
     assert house.state(later) is JobState.SCHEDULED
     assert house.state(elsewhere) is JobState.PENDING
-    assert house.ending is not None
+    assert house.report is not None
     assert house.state(held) is JobState.PENDING
-    (reason,) = house.ending.parked.keys() - {"queue 'held' is paused"}
+    (reason,) = house.report.parked.keys() - {"queue 'held' is paused"}
     assert "nobody_knows_this" in reason
-    assert (house.ending.parked["queue 'held' is paused"], house.ending.parked[reason]) == (1, 3)
-    assert house.ending.scheduled == 1
+    assert (house.report.parked["queue 'held' is paused"], house.report.parked[reason]) == (1, 3)
+    assert house.report.scheduled == 1
 
 
 def test_a_drain_lists_what_another_one_has_parked(build: Build) -> None:
@@ -247,12 +247,12 @@ def test_a_drain_lists_what_another_one_has_parked(build: Build) -> None:
     assert _ended(house) == 0
     again = build(drain=True)
     assert _ended(again) == 0
-    assert again.ending is not None
-    assert list(again.ending.parked.values()) == [1]
+    assert again.report is not None
+    assert list(again.report.parked.values()) == [1]
 
 
 def test_a_drain_is_stopped_like_any_other(build: Build, tmp_path: Path) -> None:
     house = build(drain=True)
     _holding(house, tmp_path)
-    house.crew.bell.ring(patience_s=0.0)
+    house.runtime.stop_signal.request(patience_s=0.0)
     assert _ended(house) == 75

@@ -1,4 +1,4 @@
-"""A supervisor that cannot make its mark file leaves no registration behind, and says once what it says with each try."""
+"""A supervisor that cannot make its start journal leaves no registration behind, and repeats no message with each try."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import pytest
 
 from mpdispatch.config import Config
 from mpdispatch.errors import StoreError, StoreFull, StorePermission
-from mpdispatch.execution.rulebook import LiveRulebook
+from mpdispatch.execution.catalog import LiveCatalog
 from mpdispatch.private import NotPrivateError
 from mpdispatch.store.sqlite import SQLiteStore
-from mpdispatch.supervisor import berth
-from mpdispatch.supervisor.crew import Crew
+from mpdispatch.supervisor import registration
 from mpdispatch.supervisor.loop import Supervisor
+from mpdispatch.supervisor.runtime import Runtime
 from tests.pool.app import engine
 from tests.pool.probes import open_descriptors
 from tests.pool.rig import app_reference
@@ -36,16 +36,16 @@ def test_a_start_that_fails_at_the_mark_file_leaves_nothing_behind(
 
     store = SQLiteStore(tmp_path / "jobs.db", durability="process")
     store.migrate()
-    monkeypatch.setattr(berth, "MarkFile", fails)
-    crew = Crew.assemble(app_reference("tests.pool.app:engine"), log=logging.getLogger("mpdispatch.test"))
+    monkeypatch.setattr(registration, "Journal", fails)
+    runtime = Runtime.assemble(app_reference("tests.pool.app:engine"), log=logging.getLogger("mpdispatch.test"))
     before = open_descriptors()
     with caplog.at_level(logging.INFO):
         for _ in range(6):
             with pytest.raises(error):
-                Supervisor(crew, store, config=Config(concurrency=1), rulebook=LiveRulebook(engine.registry))
+                Supervisor(runtime, store, config=Config(concurrency=1), catalog=LiveCatalog(engine.registry))
             assert store.supervisors() == []
     store.close_all()
     assert len(open_descriptors()) <= len(before)
     assert sum(record.getMessage() == "registered" for record in caplog.records) <= 2
-    crew.close()
+    runtime.close()
     store.close()

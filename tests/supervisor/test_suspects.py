@@ -32,18 +32,18 @@ Executor.run = cursed
 """
 UNREADABLE = """
 import os
-from mpdispatch.pool.marks import Ring
+from mpdispatch.host.start_journal import WorkerRecord
 from tests.pool.app import engine, sign
 
 sign({log!r})
-attach = Ring.attach
+attach = WorkerRecord.attach
 
 def cannot(path, index):
     if os.path.exists({curse!r}):
         raise FileNotFoundError(path)
     return attach(path, index)
 
-Ring.attach = cannot
+WorkerRecord.attach = cannot
 """
 ENDS = {"by itself": "os._exit(1)", "killed": "os.kill(os.getpid(), signal.SIGKILL)"}
 WAITS_S = {"by itself": [0.1, 0.2, 0.4, 0.8], "killed": [0.0, 0.1, 0.2, 0.4]}
@@ -178,7 +178,7 @@ def test_a_worker_that_is_killed_with_jobs_it_has_not_begun_is_replaced_at_once(
     os.kill(worker.pid, signal.SIGSTOP)
     until(lambda: state_of(worker.pid) == "T")
     job_id = house.enqueue("noop", {"max_retries": 0})
-    house.until(lambda: worker.hand)
+    house.until(lambda: worker.assigned)
     house.clock.freeze()  # no time passes any more
     os.kill(worker.pid, signal.SIGKILL)
     (job,) = house.ended(job_id)

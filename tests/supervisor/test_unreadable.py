@@ -11,8 +11,8 @@ import pytest
 
 from mpdispatch.config import QueueConfig
 from mpdispatch.model import JobState, Transition
-from mpdispatch.store.base import Turn
-from mpdispatch.store.sqlite.ledger import SQLiteLedger
+from mpdispatch.store.contract import CommitResult
+from mpdispatch.store.sqlite.supervisor_store import SQLiteSupervisorStore
 from tests.store.odd import tamper
 from tests.supervisor.conftest import Build
 from tests.supervisor.house import House
@@ -28,7 +28,7 @@ def test_many_rows_that_cannot_be_read_are_told_in_a_few_lines(
     with caplog.at_level(logging.ERROR):
         jobs = house.ended(*ids, *bad)
     assert [job.state for job in jobs] == [JobState.COMPLETED] * 3 + [JobState.FAILED] * 25
-    assert house.supervisor.books.failed == 25
+    assert house.supervisor.in_flight.failed == 25
     said = [record.getMessage() for record in caplog.records]
     assert len([line for line in said if "UnreadableJob" in line]) == 10
     assert "and 15 more rows that cannot be read" in said
@@ -58,17 +58,19 @@ def test_one_is_told_of_that_is_met_when_a_rated_job_is_claimed_for_a_worker_tha
     house.until((tmp_path / "started").exists)
     bad, good = (house.enqueue("noop", {"queue": "rated"}) for _ in range(2))
     house.steps(20)
-    turn = SQLiteLedger.turn
+    turn = SQLiteSupervisorStore.commit
 
-    def tampered(ledger: SQLiteLedger, owner: int, transitions: Sequence[Transition], **more: Any) -> Turn:
+    def tampered(
+        ledger: SQLiteSupervisorStore, owner: int, transitions: Sequence[Transition], **more: Any
+    ) -> CommitResult:
         if more.get("ready") and not transitions:
             monkeypatch.undo()
             tamper(tmp_path / "jobs.db", f"UPDATE mpdispatch_jobs SET max_retries = 'many' WHERE id = {bad}")
         return turn(ledger, owner, transitions, **more)
 
-    monkeypatch.setattr(SQLiteLedger, "turn", tampered)
+    monkeypatch.setattr(SQLiteSupervisorStore, "commit", tampered)
     (tmp_path / "gate").touch()
     jobs = house.ended(bad, good)
     house.steps(20)
     assert [job.state for job in jobs] == [JobState.FAILED, JobState.COMPLETED]
-    assert house.supervisor.books.failed == 1
+    assert house.supervisor.in_flight.failed == 1

@@ -16,7 +16,7 @@ from starlette.testclient import TestClient
 from mpdispatch import StoreIOError
 from mpdispatch.engine import Engine
 from mpdispatch.extension import DispatchExtension
-from mpdispatch.model.wire import job_to_json
+from mpdispatch.model.json import job_to_json
 
 
 def render(path: str, dpi: int = 300) -> str:

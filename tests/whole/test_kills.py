@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from mpdispatch.pool.markreader import MarkReader
+from mpdispatch.host.journal_reader import JournalReader
 from tests.whole.harness import Place, Process, boottime_ns, is_alive, overlaps, state_of, until
 
 
@@ -134,11 +134,11 @@ def _last_marks(place: Place) -> set[int]:
     """The job each worker of dead supervisors marked last, once those workers are gone."""
     found: set[int] = set()
     for path in (place.folder / "jobs.db-mpd").glob("marks.*"):
-        reader = MarkReader(path)
+        reader = JournalReader(path)
         workers = [worker.pid for worker in reader.workers()]
         reader.close()
         until(lambda workers=workers: not any(map(is_alive, workers)), "the end of its workers")  # type: ignore[misc]
-        reader = MarkReader(path)
+        reader = JournalReader(path)
         found |= {mark.job_id for mark in reader.latest().values() if mark is not None}
         reader.close()
     return found
@@ -301,7 +301,7 @@ def test_a_side_folder_that_is_deleted_costs_no_job(place: Place) -> None:
     place.started(job_id)
     (marks,) = (place.folder / "jobs.db-mpd").glob("marks.*")
     shutil.rmtree(place.folder / "jobs.db-mpd")
-    # Clients and the supervisor use the same lock, bell and mark file again.
+    # Clients and the supervisor use the same lock, bell and start journal again.
     until(marks.exists, "it is made anew")
     (place.folder / "go").touch()
     assert place.complete(job_id).starts == 1

@@ -105,11 +105,11 @@ def test_a_dead_supervisors_running_row_that_cannot_be_read_ends_and_is_told_of(
 def test_extensions_hear_of_a_dead_letter_that_was_no_start(place: Place) -> None:
     (place.folder / "hooked.py").write_text(
         "from mpdispatch import Dispatcher, Engine, SQLiteStore, hooks\n"
-        "class Ledger(hooks.Extension):\n"
+        "class SupervisorStore(hooks.Extension):\n"
         "    name = 'ledger'\n"
         "    def on_job_dead_lettered(self, event):\n"
         "        open('heard', 'a').write(f'{event.job_id} {event.name}\\n')\n"
-        "engine = Engine.build(Dispatcher(store=SQLiteStore('jobs.db')), extensions=[Ledger()])\n"
+        "engine = Engine.build(Dispatcher(store=SQLiteStore('jobs.db')), extensions=[SupervisorStore()])\n"
         "@engine.job\n"
         "def plain(n: int = 0) -> int:\n"
         "    return n\n"

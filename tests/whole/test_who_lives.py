@@ -10,7 +10,7 @@ import pytest
 from mpdispatch import Engine, WaitTimeoutError
 from mpdispatch.clock import SystemClock
 from mpdispatch.engine.explain import explain
-from mpdispatch.engine.workers import supervisors_of
+from mpdispatch.engine.supervisors import supervisors_of
 from mpdispatch.extension import DispatchExtension, attendance
 from mpdispatch.model import NewJob
 from mpdispatch.store import SQLiteStore
@@ -87,8 +87,8 @@ def test_looking_at_supervisors_does_not_load_what_their_jobs_are_given(place: P
     owner = register(store)
     payload = b'{"text": "' + b"x" * (1 << 20) + b'"}'
     store.enqueue_many(NewJob(name="large", payload=b""), [payload] * 40, now=clock.now())
-    ledger = store.ledger()
-    assert len(ledger.turn(owner, [], now=clock.now(), planner=OpenPlanner(), slots=40).claimed) == 40
+    ledger = store.supervisor_store()
+    assert len(ledger.commit(owner, [], now=clock.now(), planner=OpenPlanner(), slots=40).claimed) == 40
     ledger.close()
     tracemalloc.start()
     try:

@@ -7,15 +7,15 @@ from collections.abc import Callable, Sequence
 import click
 
 from mpdispatch.cli.completing import complete_job_in
+from mpdispatch.cli.locate import open_existing
 from mpdispatch.cli.output import complain, print_json, say
-from mpdispatch.cli.places import open_existing
 from mpdispatch.cli.program import Options, command
 from mpdispatch.cli.values import JOB_ID
 from mpdispatch.clock import SystemClock
 from mpdispatch.errors import InvalidStateError, JobNotFoundError
 from mpdispatch.model import Job, JobState
-from mpdispatch.model.wire import job_to_json
-from mpdispatch.store.base import Store
+from mpdispatch.model.json import job_to_json
+from mpdispatch.store.contract import Store
 
 __all__ = ["cancel", "each_of", "retry"]
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import click
 
+from mpdispatch.cli.locate import DEFAULT_STORE, Sourced, load_app
 from mpdispatch.cli.output import print_json, print_table, say
-from mpdispatch.cli.places import DEFAULT_STORE, Found, load_app
 from mpdispatch.cli.program import Options, command_group
 from mpdispatch.config import QueueConfig
 from mpdispatch.configfile import effective
@@ -51,7 +51,7 @@ def _explicit(options: Options) -> dict[str, Any]:
     """What the command line says, and with -A the app: its code beats environment and file."""
     said: dict[str, Any] = {}
     if options.app is not None:
-        dispatcher = load_app(Found(options.app, "-A", True)).dispatcher
+        dispatcher = load_app(Sourced(options.app, "-A", True)).dispatcher
         said = {
             name: getattr(dispatcher.config, name)
             for name, origin in dispatcher.origins.items()

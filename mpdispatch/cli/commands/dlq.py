@@ -10,14 +10,14 @@ import click
 from mpdispatch.cli.commands.change import each_of
 from mpdispatch.cli.commands.jobs import tell_job
 from mpdispatch.cli.completing import complete_dead_letter, complete_name, complete_queue
+from mpdispatch.cli.locate import open_existing
 from mpdispatch.cli.output import escape, print_json, print_json_array, print_table, say, shorten, time_text
-from mpdispatch.cli.places import open_existing
 from mpdispatch.cli.program import Options, command_group
 from mpdispatch.cli.values import AGE, JOB_ID
 from mpdispatch.clock import SECOND_US, SystemClock
 from mpdispatch.model import DeadLetter, Job
-from mpdispatch.model.wire import attempt_to_json, dead_letter_to_json
-from mpdispatch.store.base import DeadLetterFilter, Store
+from mpdispatch.model.json import attempt_to_json, dead_letter_to_json
+from mpdispatch.store.contract import DeadLetterFilter, Store
 
 __all__ = ["dlq"]
 

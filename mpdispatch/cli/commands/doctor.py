@@ -6,13 +6,13 @@ import os
 
 import click
 
+from mpdispatch.cli.locate import find_settings, open_existing
 from mpdispatch.cli.output import print_json, say
-from mpdispatch.cli.places import find_settings, open_existing
 from mpdispatch.cli.program import Options, command
 from mpdispatch.clock import SystemClock
 from mpdispatch.config import Config
-from mpdispatch.engine.checkup import checkup
-from mpdispatch.model.wire import finding_to_json
+from mpdispatch.engine.doctor import checkup
+from mpdispatch.model.json import finding_to_json
 
 __all__ = ["doctor"]
 

@@ -12,10 +12,9 @@ import click
 
 from mpdispatch.cli.commands.jobs import ends_of
 from mpdispatch.cli.completing import complete_name
-from mpdispatch.cli.joboptions import create_option, job_options, new_job_fields
-from mpdispatch.cli.lines import Lines
-from mpdispatch.cli.output import print_json, say
-from mpdispatch.cli.places import (
+from mpdispatch.cli.job_options import create_option, job_options, new_job_fields
+from mpdispatch.cli.jsonl import Lines
+from mpdispatch.cli.locate import (
     find_app,
     find_settings,
     find_store,
@@ -23,16 +22,17 @@ from mpdispatch.cli.places import (
     load_app,
     refuse_unshared,
 )
+from mpdispatch.cli.output import print_json, say
 from mpdispatch.cli.program import Options, command
 from mpdispatch.cli.values import arguments_of
 from mpdispatch.clock import SystemClock
 from mpdispatch.config import Config
 from mpdispatch.errors import Fault, PayloadError, UsageError
-from mpdispatch.execution.safejson import Reader, encode, fault_of_encoding, lossy
+from mpdispatch.handlers.safejson import Reader, encode, fault_of_encoding, lossy
 from mpdispatch.model import Job, NewJob
-from mpdispatch.model.wire import job_to_json
+from mpdispatch.model.json import job_to_json
 from mpdispatch.policy.jobnames import check_job_name
-from mpdispatch.store.base import Store
+from mpdispatch.store.contract import Store
 
 if TYPE_CHECKING:
     from mpdispatch.engine import Engine

@@ -7,8 +7,8 @@ import dataclasses
 import click
 
 from mpdispatch.cli.completing import complete_job_in
+from mpdispatch.cli.locate import Sourced, find_settings, load_app, open_existing
 from mpdispatch.cli.output import print_json, say
-from mpdispatch.cli.places import Found, find_settings, load_app, open_existing
 from mpdispatch.cli.program import Options, command
 from mpdispatch.clock import SystemClock
 from mpdispatch.config import QueueConfig
@@ -43,5 +43,5 @@ def _queue_configs(options: Options) -> list[QueueConfig]:
     settings = find_settings(options)
     found = {each.name: each for each in (settings.queue_configs if settings else ())}
     if options.app is not None:
-        found |= {each.name: each for each in load_app(Found(options.app, "-A", True)).queue_configs}
+        found |= {each.name: each for each in load_app(Sourced(options.app, "-A", True)).queue_configs}
     return list(found.values())

@@ -9,14 +9,14 @@ from typing import Any
 import click
 
 from mpdispatch.cli.completing import complete_job, complete_name, complete_queue
+from mpdispatch.cli.locate import open_existing
 from mpdispatch.cli.output import escape, print_json, print_json_array, print_table, say, shorten, time_text
-from mpdispatch.cli.places import open_existing
 from mpdispatch.cli.program import Options, command
 from mpdispatch.cli.values import DURATION, JOB_ID
 from mpdispatch.cli.waiting import wait_for
 from mpdispatch.model import Attempt, ErrorInfo, Job, JobState
-from mpdispatch.model.wire import attempt_to_json, job_to_json
-from mpdispatch.store.base import JobFilter, Store
+from mpdispatch.model.json import attempt_to_json, job_to_json
+from mpdispatch.store.contract import JobFilter, Store
 
 __all__ = ["ends_of", "jobs", "show", "tell_job", "wait"]
 

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 import click
 
 from mpdispatch.cli.completing import complete_job
+from mpdispatch.cli.locate import open_existing
 from mpdispatch.cli.output import complain, escape, print_json
-from mpdispatch.cli.places import open_existing
 from mpdispatch.cli.program import Options, command
 from mpdispatch.errors import UsageError
 from mpdispatch.model import JobState, Output, Stream
-from mpdispatch.store.base import Store
+from mpdispatch.store.contract import Store
 
 __all__ = ["logs"]
 

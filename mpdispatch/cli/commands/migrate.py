@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
+from mpdispatch.cli.locate import find_store
 from mpdispatch.cli.output import print_json, say
-from mpdispatch.cli.places import find_store
 from mpdispatch.cli.program import Options, command
 
 __all__ = ["migrate"]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
+from mpdispatch.cli.locate import open_existing
 from mpdispatch.cli.output import print_json, say
-from mpdispatch.cli.places import open_existing
 from mpdispatch.cli.program import Options, command
 from mpdispatch.cli.values import AGE
 from mpdispatch.clock import SECOND_US, SystemClock

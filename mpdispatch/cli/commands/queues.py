@@ -7,14 +7,14 @@ from typing import Any
 import click
 
 from mpdispatch.cli.completing import complete_queue
+from mpdispatch.cli.locate import open_existing
 from mpdispatch.cli.output import print_json, print_json_array, print_table, say
-from mpdispatch.cli.places import open_existing
 from mpdispatch.cli.program import Options, command
 from mpdispatch.clock import Instant, SystemClock
-from mpdispatch.engine.workers import supervisors_of
+from mpdispatch.engine.supervisors import supervisors_of
 from mpdispatch.model import JobState
 from mpdispatch.policy.names import check_name
-from mpdispatch.store.base import Store
+from mpdispatch.store.contract import Store
 
 __all__ = ["pause", "queues", "resume"]
 

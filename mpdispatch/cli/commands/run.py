@@ -9,15 +9,15 @@ from typing import Any
 import click
 
 from mpdispatch.cli.commands.jobs import ends_of
-from mpdispatch.cli.joboptions import create_option, job_options, new_job_fields
+from mpdispatch.cli.job_options import create_option, job_options, new_job_fields
+from mpdispatch.cli.locate import find_settings, find_store_to_fill
 from mpdispatch.cli.output import print_json, say
-from mpdispatch.cli.places import find_settings, find_store_to_fill
 from mpdispatch.cli.program import Options, command
 from mpdispatch.clock import SystemClock
 from mpdispatch.config import Config
 from mpdispatch.execution.commands import environment_of, payload_of
 from mpdispatch.model import COMMAND_JOB, NewJob
-from mpdispatch.model.wire import job_to_json
+from mpdispatch.model.json import job_to_json
 
 __all__ = ["run"]
 

@@ -9,13 +9,13 @@ from typing import Any
 
 import click
 
+from mpdispatch.cli.locate import open_existing
 from mpdispatch.cli.output import draw_table, print_json, print_table, say
-from mpdispatch.cli.places import open_existing
 from mpdispatch.cli.program import Options, command
 from mpdispatch.cli.values import DURATION
-from mpdispatch.engine.overview import overview
+from mpdispatch.engine.stats import overview
 from mpdispatch.model import JobState
-from mpdispatch.store.base import Store
+from mpdispatch.store.contract import Store
 
 __all__ = ["stats"]
 

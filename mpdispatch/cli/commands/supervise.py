@@ -8,20 +8,20 @@ from typing import Any
 
 import click
 
+from mpdispatch.cli.locate import find_app, find_settings, find_store, reference_of
 from mpdispatch.cli.logs import log_to_stderr
 from mpdispatch.cli.output import keep_stdout, print_json, say
-from mpdispatch.cli.places import find_app, find_settings, find_store, reference_of
 from mpdispatch.cli.program import Options, command
 from mpdispatch.cli.values import CONCURRENCY
 from mpdispatch.config import Config
 from mpdispatch.errors import UsageError
-from mpdispatch.execution.appref import reference_to
+from mpdispatch.execution.app_reference import reference_to
 from mpdispatch.policy.names import check_name
-from mpdispatch.supervisor import Ending, supervise
+from mpdispatch.supervisor import RunReport, supervise
 
 __all__ = ["supervise_command"]
 
-NO_APP = "mpdispatch.execution.emptyapp:app"
+NO_APP = "mpdispatch.execution.empty_app:app"
 """What the workers load if there is no app."""
 
 
@@ -73,7 +73,7 @@ def supervise_command(
     )
     if options.json:
         keep_stdout()  # a handler's print would end up in our document
-    ending = supervise(
+    report = supervise(
         reference_of(found) if found is not None else reference_to(NO_APP),
         # An app has a store of its own; without one it is where every other command looks.
         store=find_store(options) if options.store is not None or found is None else None,
@@ -85,8 +85,8 @@ def supervise_command(
         logger=log_to_stderr(verbose=options.verbose),
     )
     if drain:
-        _tell(options, ending)
-    return ending.exit_code
+        _tell(options, report)
+    return report.exit_code
 
 
 def _overrides(concurrency: int | str | None, queues: str | None) -> Mapping[str, Any]:
@@ -101,15 +101,15 @@ def _overrides(concurrency: int | str | None, queues: str | None) -> Mapping[str
     return overrides
 
 
-def _tell(options: Options, ending: Ending) -> None:
+def _tell(options: Options, report: RunReport) -> None:
     if options.json:
         print_json(
-            {"failed": ending.failed, "parked": dict(ending.parked), "scheduled": ending.scheduled},
+            {"failed": report.failed, "parked": dict(report.parked), "scheduled": report.scheduled},
         )
         return
-    if ending.failed:
-        say(f"failed: {ending.failed}")
-    for reason, count in ending.parked.items():
+    if report.failed:
+        say(f"failed: {report.failed}")
+    for reason, count in report.parked.items():
         say(f"parked: {count} ({reason})")
-    if ending.scheduled:
-        say(f"scheduled for later: {ending.scheduled}")
+    if report.scheduled:
+        say(f"scheduled for later: {report.scheduled}")

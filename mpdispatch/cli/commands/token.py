@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import click
 
+from mpdispatch.cli.locate import open_existing
 from mpdispatch.cli.output import print_json, say
-from mpdispatch.cli.places import open_existing
 from mpdispatch.cli.program import Options, command
-from mpdispatch.store.httptoken import HttpToken
+from mpdispatch.store.http_token import HttpToken
 
 __all__ = ["token"]
 

@@ -6,13 +6,13 @@ from collections.abc import Iterator, Sequence
 
 import click
 
+from mpdispatch.cli.locate import open_existing
 from mpdispatch.cli.output import print_json_array, print_table, time_text
-from mpdispatch.cli.places import open_existing
 from mpdispatch.cli.program import Options, command
 from mpdispatch.clock import SystemClock
-from mpdispatch.engine.workers import supervisors_of
+from mpdispatch.engine.supervisors import supervisors_of
 from mpdispatch.model import SupervisorStatus
-from mpdispatch.model.wire import supervisor_to_json
+from mpdispatch.model.json import supervisor_to_json
 
 __all__ = ["workers"]
 

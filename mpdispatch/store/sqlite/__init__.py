@@ -1,11 +1,11 @@
 """The SQLite store: one file (or this process's memory), WAL, leases, group commit.
 
 client threads                     supervisor's thread
-SQLiteStore ── inserts, changes,   SQLiteLedger ── finish, claim
+SQLiteStore ── inserts, changes,   SQLiteSupervisorStore ── finish, claim
     │            reads                 │
     └────────────▶ Session ◀───────────┘      one connection each; BEGIN IMMEDIATE under …
                     │    └──── lock           … the flock in `<path>-mpd/`; FIFOs stand there too (wake)
-                  place ── opening, schema    how a connection is had
+                  database ── opening, schema    how a connection is had
 """
 
 from mpdispatch.store.sqlite.inserts import main_file_of

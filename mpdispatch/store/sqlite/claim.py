@@ -23,7 +23,7 @@ from mpdispatch.errors import LeaseLostError
 from mpdispatch.failpoints import failpoint
 from mpdispatch.ids import boot_id
 from mpdispatch.model import ClaimedJob, ClaimFacts, ClaimPlan, Planner
-from mpdispatch.store.sqlite.choose import (
+from mpdispatch.store.sqlite.candidates import (
     ID,
     PAYLOAD,
     QUEUE,
@@ -41,13 +41,13 @@ from mpdispatch.store.sqlite.queries import QUERIES
 
 __all__ = [
     "Claim",
-    "Glance",
+    "Presence",
     "claim",
-    "glance",
     "is_anything_staged",
     "look_for_work",
     "next_due_us",
     "next_token_us",
+    "probe",
     "readable",
     "stage",
 ]
@@ -56,7 +56,7 @@ STAGE_AT_MOST = 1000
 """Per turn: one turn must not hold the write lock for long."""
 
 
-class Glance(NamedTuple):
+class Presence(NamedTuple):
     """What there mostly is not; where there is none, nobody looks for it. 0 or 1 each."""
 
     is_registered: int
@@ -77,16 +77,16 @@ class Claim(NamedTuple):
 # ---------------------------------------------------------------- facts
 
 
-def glance(connection: sqlite3.Connection, owner: int) -> Glance:
+def probe(connection: sqlite3.Connection, owner: int) -> Presence:
     """Raises LeaseLostError: the owner is not registered any more."""
-    seen = Glance(*connection.execute(QUERIES["glance"], (owner,)).fetchone())
+    seen = Presence(*connection.execute(QUERIES["probe"], (owner,)).fetchone())
     if not seen.is_registered:
         raise LeaseLostError(owner)
     return seen
 
 
 def read_facts(
-    connection: sqlite3.Connection, planner: Planner, now: Instant, seen: Glance, ready: int | None = None
+    connection: sqlite3.Connection, planner: Planner, now: Instant, seen: Presence, ready: int | None = None
 ) -> ClaimFacts:
     """What the planner needs to know; counts and buckets only where there are limits."""
     running = {
@@ -117,7 +117,7 @@ class Found(NamedTuple):
 
     is_claimable: bool
     held_back: Mapping[str, int]
-    """See `Turn`."""
+    """See `CommitResult`."""
 
 
 def look_for_work(
@@ -125,7 +125,7 @@ def look_for_work(
     planner: Planner,
     slots: int,
     now: Instant,
-    seen: Glance,
+    seen: Presence,
     ready: int | None = None,
 ) -> Found:
     """Whether a claim would find a row. Reads only, so that an idle supervisor takes no write lock."""
@@ -146,7 +146,7 @@ def look_for_work(
 # ---------------------------------------------------------------- what is due later
 
 
-def next_due_us(connection: sqlite3.Connection, queues: Iterable[str], seen: Glance) -> int | None:
+def next_due_us(connection: sqlite3.Connection, queues: Iterable[str], seen: Presence) -> int | None:
     """When the first scheduled or retrying job of these queues is due. Raises OddRowError."""
     if not seen.has_later:
         return None
@@ -157,13 +157,13 @@ def next_due_us(connection: sqlite3.Connection, queues: Iterable[str], seen: Gla
     return found
 
 
-def is_anything_staged(connection: sqlite3.Connection, planner: Planner, now: Instant, seen: Glance) -> bool:
+def is_anything_staged(connection: sqlite3.Connection, planner: Planner, now: Instant, seen: Presence) -> bool:
     """Whether a scheduled or retrying job has become due."""
     due = next_due_us(connection, planner.queues, seen)
     return due is not None and due <= now.wall_us
 
 
-def stage(connection: sqlite3.Connection, planner: Planner, now: Instant, seen: Glance) -> bool:
+def stage(connection: sqlite3.Connection, planner: Planner, now: Instant, seen: Presence) -> bool:
     """Make due what has become due, at most STAGE_AT_MOST jobs; True: there may be more."""
     if not is_anything_staged(connection, planner, now, seen):
         return False
@@ -176,7 +176,7 @@ def stage(connection: sqlite3.Connection, planner: Planner, now: Instant, seen: 
 
 
 def next_token_us(
-    connection: sqlite3.Connection, planner: Planner, slots: int, now: Instant, seen: Glance
+    connection: sqlite3.Connection, planner: Planner, slots: int, now: Instant, seen: Presence
 ) -> int | None:
     """When a rate-limited queue gets its next token, if that is what holds a due job back."""
     if not planner.rated:
@@ -200,7 +200,7 @@ def claim(
     planner: Planner,
     slots: int,
     now: Instant,
-    seen: Glance,
+    seen: Presence,
     ready: int | None = None,
 ) -> Claim:
     """Take up to `slots` due jobs, as planned, in due order; park those nobody here can run."""

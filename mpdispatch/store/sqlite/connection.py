@@ -39,7 +39,7 @@ T = TypeVar("T")
 
 BUSY_TIMEOUT_MS = 20
 
-# What opening the lock file can meet; ELOOP: somebody put a symlink in its place.
+# What opening the lock file can meet; ELOOP: somebody put a symlink in its database.
 _BY_ERRNO: dict[int, type[StoreError]] = {
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS, errno.ELOOP, errno.ENOTDIR), StorePermission),
     **dict.fromkeys(NO_ROOM, StoreFull),
@@ -338,7 +338,7 @@ class Session:
     def close(self) -> None:
         """Close the connection; not in a forked child, where closing would drop the parent's locks.
 
-        An in-memory database lives on: its connection belongs to the place, not to a session.
+        An in-memory database lives on: its connection belongs to the database, not to a session.
         """
         if self.pid != os.getpid() or self.path is None or self.is_closed:
             return

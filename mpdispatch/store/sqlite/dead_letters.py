@@ -11,7 +11,7 @@ from mpdispatch.clock import Instant
 from mpdispatch.errors import DeadLetterNotFoundError, JobNotFoundError
 from mpdispatch.failpoints import failpoint
 from mpdispatch.model import DeadLetter, Job, Page
-from mpdispatch.store.base import DeadLetterFilter
+from mpdispatch.store.contract import DeadLetterFilter
 from mpdispatch.store.sql import Queries
 from mpdispatch.store.sqlite import reads
 from mpdispatch.store.sqlite.mending import Column, mended

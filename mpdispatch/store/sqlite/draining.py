@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from mpdispatch import sqlite3
-from mpdispatch.store.base import LeftBehind
-from mpdispatch.store.sqlite.choose import as_json
+from mpdispatch.store.contract import LeftBehind
+from mpdispatch.store.sqlite.candidates import as_json
 from mpdispatch.store.sqlite.queries import QUERIES
 from mpdispatch.store.sqlite.rows import reason_of_pause
 from mpdispatch.store.sqlite.status import counted

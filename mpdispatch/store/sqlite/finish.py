@@ -14,7 +14,7 @@ from typing import Any
 from mpdispatch import sqlite3
 from mpdispatch.failpoints import failpoint
 from mpdispatch.model import Cause, JobState, Transition
-from mpdispatch.store.base import Progress
+from mpdispatch.store.contract import Progress
 from mpdispatch.store.sqlite.bulk import ManyRows
 from mpdispatch.store.sqlite.queries import QUERIES
 from mpdispatch.store.sqlite.rows import INLINE_BYTES, encode_error, line_of, stored_json

@@ -16,7 +16,7 @@ from typing import Protocol
 
 from mpdispatch.errors import StoreError
 
-__all__ = ["Opening", "forget", "opening", "refuse_inherited", "remember", "remembered"]
+__all__ = ["ForkGate", "forget", "gate", "refuse_inherited", "remember", "remembered"]
 
 _PATIENCE_S = 1.0
 """How long a fork waits for threads that are using the store. A transaction takes milliseconds."""
@@ -47,7 +47,7 @@ class Held(Protocol):
     def close(self) -> None: ...
 
 
-class Opening:
+class ForkGate:
     """Entered by whoever opens or closes a connection: not while this process forks. Threads do not keep each other out."""
 
     def __init__(self) -> None:
@@ -93,7 +93,7 @@ class Opening:
         self._forker = None
 
 
-opening = Opening()
+gate = ForkGate()
 _held: set[Held] = set()
 _inherited: set[FileIdentity] = set()
 
@@ -125,7 +125,7 @@ def refuse_inherited(identity: FileIdentity | None, location: str) -> None:
 
 def _before() -> None:
     until = time.monotonic() + _PATIENCE_S
-    opening.shut(_PATIENCE_S)
+    gate.shut(_PATIENCE_S)
     for held in list(_held):
         if held.use.acquire(timeout=max(0.0, until - time.monotonic())):
             try:
@@ -138,11 +138,11 @@ def _before() -> None:
 
 
 def _in_parent() -> None:
-    opening.open()
+    gate.open()
 
 
 def _in_child() -> None:
-    opening.begin_anew()
+    gate.begin_anew()
     # Those another thread was using. One must not even be finalised: closing it may checkpoint, delete the log or drop
     # locks behind the parent's back. One reference too many outlives the interpreter's own clean-up.
     if _held:

@@ -11,7 +11,7 @@ from mpdispatch import sqlite3
 from mpdispatch.model import Finding, Level
 from mpdispatch.private import not_private
 from mpdispatch.store.sqlite import unreadable
-from mpdispatch.store.sqlite.opening import filesystem_of
+from mpdispatch.store.sqlite.connect import filesystem_of
 from mpdispatch.store.sqlite.wal import CHECKPOINT_BYTES
 
 __all__ = ["of_content", "of_file", "of_library", "of_side_folder"]

@@ -9,4 +9,4 @@ from mpdispatch.store.sql import Queries
 __all__ = ["QUERIES"]
 
 _HERE = Path(__file__).parent
-QUERIES = Queries(_HERE / "queries.sql", _HERE / "ledger.sql")
+QUERIES = Queries(_HERE / "queries.sql", _HERE / "supervisor_store.sql")

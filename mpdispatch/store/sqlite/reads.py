@@ -8,7 +8,7 @@ from typing import Any, assert_never
 from mpdispatch import sqlite3
 from mpdispatch.errors import JobNotFoundError, UsageError
 from mpdispatch.model import Attempt, Job, JobState, Page, PeerSupervisor
-from mpdispatch.store.base import JobFilter, QueueStats
+from mpdispatch.store.contract import JobFilter, QueueStats
 from mpdispatch.store.sqlite.mending import texts
 from mpdispatch.store.sqlite.queries import QUERIES
 from mpdispatch.store.sqlite.rows import attempt_of, job_of, state_named, supervisor_of

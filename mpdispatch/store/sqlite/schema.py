@@ -108,8 +108,8 @@ def _migrations() -> Migrations:
 
     @migrations()
     def v2_token(db: Database) -> None:
-        # What the workers of a supervisor are found by when its mark file is lost. A constant default: SQLite notes it in
-        # the schema and rewrites no row, and a supervisor of version 1 that is running goes on writing its own columns.
+        # What the workers of a supervisor are found by when its start journal is lost. A constant default: SQLite notes
+        # it in the schema and rewrites no row, and a running supervisor of version 1 goes on writing its own columns.
         db.execute("ALTER TABLE mpdispatch_supervisors ADD COLUMN token TEXT NOT NULL DEFAULT ''")
 
     return migrations

@@ -21,10 +21,10 @@ def parked(connection: sqlite3.Connection) -> dict[str, int]:
 
 
 def ahead(connection: sqlite3.Connection, job_id: int) -> int:
-    place = connection.execute(STATUS["place_of"], (job_id,)).fetchone()
-    if place is None:
+    database = connection.execute(STATUS["place_of"], (job_id,)).fetchone()
+    if database is None:
         return 0
-    queue, priority, run_at_us = place
+    queue, priority, run_at_us = database
     values = {"id": job_id, "queue": queue, "priority": priority, "run_at_us": run_at_us}
     return int(connection.execute(STATUS["ahead"], values).fetchone()[0])
 

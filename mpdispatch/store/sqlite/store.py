@@ -15,7 +15,7 @@ from mpdispatch import sqlite3
 from mpdispatch.clock import Instant
 from mpdispatch.errors import DeadLetterNotFoundError, JobNotFoundError, StoreError, UsageError
 from mpdispatch.model import Attempt, DeadLetter, Finding, Job, JobState, NewJob, Output, Page, PeerSupervisor
-from mpdispatch.store.base import DeadLetterFilter, JobFilter, Ledger, QueueStats
+from mpdispatch.store.contract import DeadLetterFilter, JobFilter, QueueStats, SupervisorStore
 from mpdispatch.store.sqlite import (
     changes,
     dead_letters,
@@ -29,11 +29,11 @@ from mpdispatch.store.sqlite import (
     unreadable,
 )
 from mpdispatch.store.sqlite.connection import Flush, Session, SessionClosed
-from mpdispatch.store.sqlite.ledger import SQLiteLedger
+from mpdispatch.store.sqlite.database import CLIENT_PATIENCE_S, Database, FileDatabase, MemoryDatabase
 from mpdispatch.store.sqlite.options import Durability, FileOptions
-from mpdispatch.store.sqlite.place import CLIENT_PATIENCE_S, FilePlace, MemoryPlace, Place
 from mpdispatch.store.sqlite.queries import QUERIES
-from mpdispatch.store.sqlite.wake import Knocker
+from mpdispatch.store.sqlite.supervisor_store import SQLiteSupervisorStore
+from mpdispatch.store.sqlite.wake import WakeNotifier
 
 __all__ = ["SQLiteStore"]
 
@@ -88,16 +88,16 @@ class SQLiteStore:
         if not isinstance(given, str) or not given or "\0" in given:
             raise UsageError(f"path must be text that names a file, not {given!r}")
         self._copy = options.copy
-        self._place: Place
+        self._database: Database
         if given == ":memory:":
-            self._place = MemoryPlace()
+            self._database = MemoryDatabase()
         else:
-            self._place = FilePlace(os.path.abspath(given), options)
+            self._database = FileDatabase(os.path.abspath(given), options)
         self.said_durability: Durability | None = options.durability
         """What it was told; None: nothing, so it has full durability."""
         self._threads = threading.local()
         self._opened, self._opened_lock = weakref.WeakSet[Session](), threading.Lock()
-        self._knocker: Knocker | None = None
+        self._wake_notifier: WakeNotifier | None = None
 
     def __repr__(self) -> str:
         return f"SQLiteStore({self.location!r})"
@@ -105,26 +105,26 @@ class SQLiteStore:
     @property
     def location(self) -> str:
         """The file's absolute path (a `sqlite:///` URL if options differ from the defaults), or `:memory:`."""
-        return self._place.location
+        return self._database.location
 
     @property
     def is_shared(self) -> bool:
         """Whether other processes can open it."""
-        return isinstance(self._place, FilePlace)
+        return isinstance(self._database, FileDatabase)
 
     def prefer_durability(self, durability: Durability) -> Durability:
         """Take this durability, unless it was told one; gives what it has now. For connections opened from now on."""
         if self.said_durability is None:
             self.said_durability = durability
-            if isinstance(self._place, FilePlace):
-                self._place.options = dataclasses.replace(self._place.options, durability=durability)
+            if isinstance(self._database, FileDatabase):
+                self._database.options = dataclasses.replace(self._database.options, durability=durability)
         return self.said_durability
 
     # -- opening --------------------------------------------------------------------------------
 
     def migrate(self) -> tuple[int, int]:
         """Create the store or bring its schema up to date; gives (version before, version now)."""
-        return self._place.migrate()
+        return self._database.migrate()
 
     def check(self, *, create: bool = False) -> None:
         """Open it and see that it can be used, or raise a StoreError. `create=True` migrates first."""
@@ -139,32 +139,32 @@ class SQLiteStore:
         if held is not None and not held.session.is_used_here():
             self._threads.held = None
             held.close()
-        if self._knocker is not None:
-            self._knocker.close()
+        if self._wake_notifier is not None:
+            self._wake_notifier.close()
 
     def close_all(self) -> None:
         """Close the connections of all threads of this process; but those in use for a second more stay open."""
         self.close()
-        with forks.opening, self._opened_lock:
+        with forks.gate, self._opened_lock:
             opened = list(self._opened)
         until = time.monotonic() + _PATIENCE_S
         for session in opened:
             # In this order, as everybody does: a fork that waits for who closes must not be waited for by it.
-            with forks.opening:
+            with forks.gate:
                 if session.is_used_here() or not session.use.acquire(
                     timeout=max(0.0, until - time.monotonic())
                 ):
                     continue
                 try:
-                    self._place.close(session)
+                    self._database.close(session)
                 except StoreError:
                     continue  # it is closed all the same, and what was committed is committed
                 finally:
                     session.use.release()
 
-    def ledger(self) -> Ledger:
+    def supervisor_store(self) -> SupervisorStore:
         """A supervisor's own face of this store, for the calling thread only."""
-        return SQLiteLedger(self._place)
+        return SQLiteSupervisorStore(self._database)
 
     def _session(self, *, create: bool = False) -> Session:
         held: _Held | None = getattr(self._threads, "held", None)
@@ -173,10 +173,10 @@ class SQLiteStore:
             if session.pid == os.getpid() and not session.is_broken:
                 return session
             held.close()
-        session = self._place.open(patience_s=CLIENT_PATIENCE_S, create=create)
-        self._threads.held = _Held(self._place, session)
+        session = self._database.open(patience_s=CLIENT_PATIENCE_S, create=create)
+        self._threads.held = _Held(self._database, session)
         # Not while this process forks: the child would find the lock taken.
-        with forks.opening, self._opened_lock:
+        with forks.gate, self._opened_lock:
             self._opened.add(session)
         return session
 
@@ -359,23 +359,23 @@ class SQLiteStore:
 
     def examine(self) -> list[Finding]:
         """What is right and wrong with the SQLite library, the file, and what is in it. Reads all of it."""
-        place = self._place
+        database = self._database
         content = self._read(lambda c: list(health.of_content(c)))
-        if not isinstance(place, FilePlace):
+        if not isinstance(database, FileDatabase):
             return content
         return [
-            *health.of_library(is_shared=place.is_shared),
-            *health.of_file(place.path, place.options.durability or "full"),
-            *health.of_side_folder(place.side_dir),
+            *health.of_library(is_shared=database.is_shared),
+            *health.of_file(database.path, database.options.durability or "full"),
+            *health.of_side_folder(database.side_dir),
             *content,
         ]
 
     def wake(self) -> None:
         """Tell every supervisor of this store that there is work. A hint: never blocks or raises."""
-        knocker = self._knocker
-        if knocker is None:
-            knocker = self._knocker = Knocker(self._place.side_dir)
-        knocker.knock()
+        notifier = self._wake_notifier
+        if notifier is None:
+            notifier = self._wake_notifier = WakeNotifier(self._database.side_dir)
+        notifier.notify()
 
 
 def _refuse_impossible(job_id: int, error: type[JobNotFoundError] = JobNotFoundError) -> None:
@@ -387,13 +387,13 @@ def _refuse_impossible(job_id: int, error: type[JobNotFoundError] = JobNotFoundE
 class _Held:
     """A thread's session; closed with the thread."""
 
-    __slots__ = ("_place", "session")
+    __slots__ = ("_database", "session")
 
-    def __init__(self, place: Place, session: Session) -> None:
-        self._place, self.session = place, session
+    def __init__(self, database: Database, session: Session) -> None:
+        self._database, self.session = database, session
 
     def close(self) -> None:
-        self._place.close(self.session)
+        self._database.close(self.session)
 
     def __del__(self) -> None:
         # Nobody is there to be told; what was committed is not touched by a failing close.

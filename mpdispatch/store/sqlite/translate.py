@@ -1,4 +1,4 @@
-"""SQLite's errors as ours, in one place. Pure."""
+"""SQLite's errors as ours, in one database. Pure."""
 
 from __future__ import annotations
 

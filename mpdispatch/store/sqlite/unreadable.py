@@ -17,7 +17,7 @@ from mpdispatch import sqlite3
 from mpdispatch.clock import Instant
 from mpdispatch.model import UNREADABLE, Cause, ClaimedJob, ErrorInfo, JobState, Planner, Transition
 from mpdispatch.store.sql import Queries
-from mpdispatch.store.sqlite.choose import PARK_AT_MOST, OddRowError, as_json, claimable_parked
+from mpdispatch.store.sqlite.candidates import PARK_AT_MOST, OddRowError, as_json, claimable_parked
 from mpdispatch.store.sqlite.columns import EXAMINED_COLUMNS, RUN_COLUMNS
 from mpdispatch.store.sqlite.mending import faults_of, mended, rows_type
 from mpdispatch.store.sqlite.rows import encode_error, stored_json

@@ -1,4 +1,4 @@
-"""Knocking at the supervisors' doors: each has a FIFO beside the store. A hint, never a promise."""
+"""Wake-ups: each supervisor has a FIFO beside the store, and an enqueue writes a byte into all. A hint, never a promise."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from pathlib import Path
 from mpdispatch.private import open_folder, open_in
 from mpdispatch.store.sqlite.lock import open_beside
 
-__all__ = ["Bell", "Knocker", "remove_bell"]
+__all__ = ["WakeListener", "WakeNotifier", "remove_listener"]
 
 _PREFIX = "wake."
 # A folder's mtime is as coarse as the kernel's tick: two changes within it look like one.
 _MTIME_GRAIN_NS = 50_000_000
 
 
-class Bell:
+class WakeListener:
     """The supervisor's end."""
 
     def __init__(self, folder: Path, owner: int) -> None:
@@ -42,14 +42,14 @@ class Bell:
             return
 
     def is_in_place(self) -> bool:
-        """Whether knocks find it: nobody has removed the file, or the folder."""
+        """Whether wake-ups reach it: nobody has removed the file, or the folder."""
         try:
             return os.path.samestat(os.fstat(self._fd), os.lstat(self._path))
         except OSError:
             return False
 
     def close(self) -> None:
-        """Take it down: later knocks find nobody."""
+        """Take it down: later wake-ups find nobody."""
         if self._fd >= 0:
             with contextlib.suppress(OSError):
                 # Not that of a new database at this path, whose ids began anew as well.
@@ -59,24 +59,24 @@ class Bell:
             self._fd = -1
 
 
-def remove_bell(folder: Path, owner: int) -> None:
+def remove_listener(folder: Path, owner: int) -> None:
     """Of a supervisor that is gone."""
     with contextlib.suppress(OSError):
         (folder / f"{_PREFIX}{owner}").unlink()
 
 
-class Knocker:
-    """The clients' end: one byte into every FIFO. Thread-safe; keeps the FIFOs open between knocks."""
+class WakeNotifier:
+    """The clients' end: one byte into every FIFO. Thread-safe; keeps the FIFOs open between wake-ups."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._folder_fd = -1
         self._pid = os.getpid()
-        self._lock = threading.RLock()  # a signal handler may knock as well
+        self._lock = threading.RLock()  # a signal handler may notify as well
         self._fds = list[int]()
         self._seen_mtime_ns = -1
 
-    def knock(self) -> None:
+    def notify(self) -> None:
         if self._pid != os.getpid():
             # Another thread of the parent may have held the lock at the fork. The descriptors stay good.
             self._pid, self._lock = os.getpid(), threading.RLock()
@@ -86,7 +86,7 @@ class Knocker:
             except OSError:
                 self._forget()  # no folder, or not ours, so nobody to tell
             if self._fds:
-                self._fds = [fd for fd in self._fds if self._ring(fd)]
+                self._fds = [fd for fd in self._fds if self._write(fd)]
 
     def _look_around(self) -> None:
         if self._folder_fd < 0:
@@ -100,7 +100,7 @@ class Knocker:
             return
         if mtime_ns == self._seen_mtime_ns:
             return
-        self._forget_bells()
+        self._forget_listeners()
         for entry in os.listdir(self._folder_fd):
             if entry.startswith(_PREFIX):
                 # ENXIO: nobody reads, its supervisor is dead. ENOENT: gone meanwhile.
@@ -111,7 +111,7 @@ class Knocker:
         is_settled = time.time_ns() - mtime_ns > _MTIME_GRAIN_NS
         self._seen_mtime_ns = mtime_ns if is_settled else -1
 
-    def _ring(self, fd: int) -> bool:
+    def _write(self, fd: int) -> bool:
         try:
             os.write(fd, b"!")
         except OSError as error:
@@ -120,14 +120,14 @@ class Knocker:
                 return False
         return True
 
-    def _forget_bells(self) -> None:
+    def _forget_listeners(self) -> None:
         for fd in self._fds:
             os.close(fd)
         self._fds = []
         self._seen_mtime_ns = -1
 
     def _forget(self) -> None:
-        self._forget_bells()
+        self._forget_listeners()
         if self._folder_fd >= 0:
             os.close(self._folder_fd)
             self._folder_fd = -1

@@ -1,0 +1,191 @@
+"""Where the store, the app and the configuration file are found; who said so decides what a bad value is.
+
+    store  --store ▸ the app's own (with -A) ▸ MPDISPATCH_STORE ▸ file ▸ mpdispatch.db
+    app    argument or -A ▸ MPDISPATCH_APP ▸ file
+    file   --config ▸ MPDISPATCH_CONFIG ▸ the first well-known name here that has our key
+
+A bad value on the command line is a usage error (2), anywhere else a configuration error (78).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, cast
+
+from mpdispatch.cli.program import Options
+from mpdispatch.config import ENV_PREFIX, Config
+from mpdispatch.configfile import FileSettings, file_settings
+from mpdispatch.errors import AppReferenceError, ConfigError, Fault, StoreMissing, UsageError
+from mpdispatch.execution.app_reference import AppReference, reference_to
+from mpdispatch.execution.loading import load
+from mpdispatch.policy.sources import DEFAULT_ORIGIN
+from mpdispatch.store import open_store
+from mpdispatch.store.contract import Store
+
+if TYPE_CHECKING:  # only an app brings an engine; looking at jobs needs none
+    from mpdispatch.engine import Engine
+
+__all__ = [
+    "Sourced",
+    "find_app",
+    "find_settings",
+    "find_store",
+    "find_store_to_fill",
+    "load_app",
+    "open_existing",
+    "reference_of",
+    "refuse_unshared",
+]
+
+DEFAULT_STORE = "mpdispatch.db"
+_DEFAULT_SOURCE = "the default store"
+
+
+class Sourced(NamedTuple):
+    """A value, and who gave it: an option of the command line, or the name of a variable or key."""
+
+    value: str
+    source: str
+    is_from_command_line: bool
+
+
+@contextmanager
+def blaming(found: Sourced) -> Iterator[None]:
+    """A fault found inside is the fault of whoever gave this value."""
+    try:
+        yield
+    except (UsageError, ConfigError) as error:
+        if found.is_from_command_line:
+            raise UsageError(f"{found.source}: {error}") from error
+        raise ConfigError([Fault(found.source, str(error))]) from error
+
+
+def find_settings(options: Options) -> FileSettings | None:
+    """What the configuration file says, if there is one; all of it is checked."""
+    return file_settings(options.config or _variable("MPDISPATCH_CONFIG"))
+
+
+def find_store(options: Options) -> Store:
+    """The store, not opened yet. The app is imported only for `-A` without `--store`."""
+    if options.store is None and options.app is not None:
+        found = Sourced(options.app, "-A", True)
+        store = load_app(found).store
+        with blaming(found):
+            return refuse_unshared(store)
+    found = _where_is_store(options)
+    with blaming(found):
+        store = refuse_unshared(open_store(found.value))
+    _say_durability(store, find_settings(options))
+    return store
+
+
+def find_store_to_fill(options: Options, *, may_create: bool) -> Store:
+    """The store to put jobs into, there and up to date. Named by anybody it is created, by default only if allowed.
+
+    Raises:
+        UsageError: nobody names a store, and the default one is not there. No supervisor would look into a new one.
+        StoreError: it cannot be opened or created.
+    """
+    store = find_store(options)
+    if not may_create and _is_default(options) and not os.path.lexists(DEFAULT_STORE):
+        remedy = "name the store (--store, MPDISPATCH_STORE) or your app (-A); --create makes this one"
+        hint = f"did you mean --store {other}? " if (other := _only_store_here()) is not None else ""
+        raise UsageError(f"{store.location}: no store here, and nobody named one; {hint}{remedy}")
+    store.check(create=True)
+    return store
+
+
+def refuse_unshared(store: Store) -> Store:
+    """The store, unless it would be one of this process only, whose jobs nobody ever sees. Raises UsageError."""
+    if not store.is_shared:
+        raise UsageError(
+            f"{store.location} is in the memory of one process, and gone when a command ends; name a file, such as"
+            f" {DEFAULT_STORE}"
+        )
+    return store
+
+
+def _say_durability(store: Store, settings: FileSettings | None) -> None:
+    """Environment ▸ file. Nothing else of the configuration is looked at: a fault of it is not this command's."""
+    name = f"{ENV_PREFIX}DURABILITY"
+    env = {name: os.environ[name]} if name in os.environ else {}
+    file = {"durability": settings.config["durability"]} if settings and "durability" in settings.config else {}
+    config, origins = Config.resolve_with_sources({}, env=env, file=file)
+    if origins["durability"] != DEFAULT_ORIGIN:
+        store.prefer_durability(config.durability)
+
+
+def open_existing(options: Options) -> Store:
+    """The store, seen to be there and up to date.
+
+    Raises:
+        StoreError: it is missing, too old, damaged …; nothing is created or migrated.
+    """
+    store = find_store(options)
+    try:
+        store.check()
+    except StoreMissing as error:
+        if _is_default(options) and (other := _only_store_here()) is not None:
+            raise StoreMissing(error.location, f"no store here; did you mean --store {other}?") from None
+        raise
+    return store
+
+
+def _is_default(options: Options) -> bool:
+    """Whether nobody names a store."""
+    return options.app is None and _where_is_store(options).source == _DEFAULT_SOURCE
+
+
+def _only_store_here() -> str | None:
+    """The file that is one, if there is exactly one: a store has a folder for its locks beside it."""
+    found = [path.name for path in Path().glob("*.db") if Path(f"{path}-mpd").is_dir()]
+    return found[0] if len(found) == 1 else None
+
+
+def find_app(options: Options, argument: str | None = None) -> Sourced | None:
+    """Who runs the jobs: `module:attribute` of an engine, or None."""
+    if argument is not None and options.app not in (None, argument):
+        raise UsageError(f"two apps are given: {argument} and -A {options.app}")
+    if argument or options.app:
+        return Sourced(argument or str(options.app), "APP" if argument else "-A", True)
+    if text := _variable("MPDISPATCH_APP"):
+        return Sourced(text, "MPDISPATCH_APP", False)
+    if (settings := find_settings(options)) is not None and settings.app is not None:
+        return Sourced(settings.app, settings.section.path_of("app"), False)
+    return None
+
+
+def reference_of(found: Sourced) -> AppReference:
+    """The app as a reference; the current folder is importable in it."""
+    with blaming(found):
+        try:
+            return reference_to(found.value)
+        except AppReferenceError as error:
+            # Nothing was imported yet: the text itself is wrong.
+            raise UsageError(str(error)) from error
+
+
+def load_app(found: Sourced) -> Engine:
+    """Import the app here, in this process, and give its engine.
+
+    Raises:
+        AppImportError, AppReferenceError: it does not import, or is none.
+    """
+    return cast("Engine", load(reference_of(found)))
+
+
+def _where_is_store(options: Options) -> Sourced:
+    if options.store is not None:
+        return Sourced(options.store, "--store", True)
+    if text := _variable("MPDISPATCH_STORE"):
+        return Sourced(text, "MPDISPATCH_STORE", False)
+    if (settings := find_settings(options)) is not None and settings.store is not None:
+        return Sourced(settings.store, settings.section.path_of("store"), False)
+    return Sourced(DEFAULT_STORE, _DEFAULT_SOURCE, False)
+
+
+def _variable(name: str) -> str | None:
+    return os.environ.get(name) or None

@@ -1,0 +1,77 @@
+"""Who works on a store: supervisors from its rows, their workers from their start journals. Reads only.
+
+Loaded when it is asked for: what it reads of the pool no enqueuer needs.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mpdispatch.clock import Instant
+from mpdispatch.host.journal_reader import JournalReader
+from mpdispatch.host.start_journal import journal_path
+from mpdispatch.ids import boot_id, pid_namespace, process_start
+from mpdispatch.model import PeerSupervisor, SupervisorStatus, WorkerStatus
+from mpdispatch.model.json import moment_of
+from mpdispatch.pool.liveness import living_supervisors, verdict_on
+from mpdispatch.store.contract import HeldJob, Store
+
+__all__ = ["living_supervisors", "supervisors_of"]
+
+
+def supervisors_of(store: Store, now: Instant) -> list[SupervisorStatus]:
+    """Every registered supervisor, oldest first."""
+    inner = store.supervisor_store()
+    try:
+        return [_status(each, inner.held_by(each.id), inner.side_dir, now) for each in store.supervisors()]
+    finally:
+        inner.close()
+
+
+def _status(peer: PeerSupervisor, jobs: list[HeldJob], side_dir: Path, now: Instant) -> SupervisorStatus:
+    return SupervisorStatus(
+        id=peer.id,
+        host=peer.host,
+        pid=peer.pid,
+        state=verdict_on(peer, side_dir, now).value,
+        app=peer.app,
+        queues=peer.queues,
+        concurrency=peer.concurrency,
+        version=peer.version,
+        started_at=moment_of(peer.started_us),
+        heartbeat_at=moment_of(peer.heartbeat_us),
+        jobs=len(jobs),
+        workers=tuple(_workers(peer, jobs, side_dir, now)),
+    )
+
+
+def _workers(peer: PeerSupervisor, jobs: list[HeldJob], side_dir: Path, now: Instant) -> list[WorkerStatus]:
+    if peer.boot_id != boot_id() or peer.pid_namespace != pid_namespace():
+        return []
+    try:
+        reader = JournalReader(journal_path(side_dir, peer.id))
+    except OSError:
+        return []  # it has just ended, or the file is not ours to read
+    try:
+        latest = reader.latest() if reader.is_evidence else {}
+    finally:
+        reader.close()
+    held = {(job.id, job.starts): job for job in jobs}
+    found = []
+    for process, mark in sorted(latest.items()):
+        try:
+            if process_start(process.pid) != process.start:
+                continue
+        except OSError:
+            continue  # not ours to see
+        job = None if mark is None else held.get((mark.job_id, mark.starts))
+        since_us = 0 if mark is None else now.wall_us - (now.boot_us - mark.started_boot_us)
+        found.append(
+            WorkerStatus(
+                pid=process.pid,
+                job_id=None if job is None else job.id,
+                job_name=None if job is None else job.name,
+                since=None if job is None else moment_of(since_us),
+            )
+        )
+    return found

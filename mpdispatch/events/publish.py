@@ -1,0 +1,96 @@
+"""An engine's extensions: who wants which events, and how an event gets to them from here. Effects: its hook line.
+
+in the app's process     enqueue, supervisor ──▶ line ──▶ hooks
+in a worker              enqueue ──▶ route (a frame to the supervisor)
+in the hook process      frames ──▶ hooks, and what they enqueue ──▶ route (the same loop)
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+from collections.abc import Callable, Sequence
+
+from mpdispatch.events.notices import Kept, Notice, encode_events, enqueued, events_of
+from mpdispatch.events.queue import HookQueue, Subscribers
+from mpdispatch.hooks import HOOKS, Extension, JobEnqueued
+from mpdispatch.model import Job, NewJob
+
+__all__ = ["DRAIN_S", "Hooks", "Route"]
+
+DRAIN_S = 5.0
+"""How long the end of a process, or of a supervisor, waits for hooks."""
+
+Route = Callable[[bytes, int], None]
+"""Takes events as JSON, and how many they are."""
+
+_ENQUEUED = HOOKS[JobEnqueued]
+
+
+class Hooks:
+    """The extensions of an engine, metrics included. Any thread, any process."""
+
+    def __init__(
+        self, extensions: Sequence[Extension], metrics: Callable[[], Extension | None], log: logging.Logger
+    ) -> None:
+        self._extensions, self._metrics, self._log = tuple(extensions), metrics, log
+        self._subscribers: Subscribers | None = None
+        self._has_metrics = False
+        self._line: HookQueue | None = None
+        self._route: Route | None = None
+
+    @property
+    def extensions(self) -> tuple[Extension, ...]:
+        """As they were given."""
+        return self._extensions
+
+    def subscribers(self) -> Subscribers | None:
+        """Whom to tell, in this process; None: nobody wants anything."""
+        metrics = self._metrics()
+        if self._subscribers is None or (metrics is not None and not self._has_metrics):
+            if metrics is None and not self._extensions:
+                return None
+            self._has_metrics = metrics is not None
+            every = self._extensions if metrics is None else (*self._extensions, metrics)
+            self._subscribers = Subscribers(every, self._log)
+        return self._subscribers
+
+    def wanted(self) -> frozenset[str]:
+        """The hooks that anybody has, by the names of the methods."""
+        subscribers = self.subscribers()
+        return frozenset() if subscribers is None else subscribers.wanted
+
+    def line(self) -> HookQueue:
+        """The thread that hooks are called on in this process. One for all: an extension is called by one thread."""
+        if self._line is None:
+            self._line = line = HookQueue(self._deliver, self._log)
+            atexit.register(line.drain, DRAIN_S)
+        return self._line
+
+    def _deliver(self, notices: Sequence[Notice]) -> None:
+        if (subscribers := self.subscribers()) is not None:
+            subscribers.deliver(notices)
+
+    def route(self, route: Route) -> None:
+        """Send what is enqueued here to another process from now on, instead of calling hooks."""
+        self._route = route
+
+    # -- enqueues ---------------------------------------------------------------------------------------
+
+    def enqueued(self, job: Job, *, is_committed: bool = True) -> None:
+        """Tell of a new job."""
+        subscribers = self.subscribers()
+        if subscribers is not None and _ENQUEUED in subscribers.wanted and job.created:
+            self._tell(enqueued(job, is_committed=is_committed))
+
+    def enqueued_many(self, template: NewJob, ids: range, batch_id: int, at_us: int) -> None:
+        """Tell of many."""
+        if ids and _ENQUEUED in self.wanted():
+            self._tell(Kept(template, ids, batch_id, at_us))
+
+    def _tell(self, notice: Notice) -> None:
+        if self._route is None:
+            self.line().offer([notice], len(notice.ids) if isinstance(notice, Kept) else 1)
+        else:
+            events = list(events_of(notice))
+            self._route(encode_events(events), len(events))

@@ -1,0 +1,159 @@
+"""One thread that hooks are called on, fed from a bounded queue. Effects: a thread; runs the user's code.
+
+    offer(notices) ──queue──▶ thread: deliver(notices)
+
+Who offers never waits: what does not fit is counted, and logged when there is room again.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from mpdispatch.events.notices import Notice, events_of
+from mpdispatch.hooks import HOOKS, Event, Extension, overridden
+
+__all__ = ["MOST_WAITING", "Deliver", "HookQueue", "Subscribers"]
+
+MOST_WAITING = 10_000
+"""Events that wait at most (the last lot offered may reach past it)."""
+_SAY_EVERY_S = 10.0
+"""How often the loss of events is logged while it goes on."""
+
+Deliver = Callable[[Sequence[Notice]], None]
+
+
+class Subscribers:
+    """Extensions by the kind of event they want."""
+
+    def __init__(self, extensions: Sequence[Extension], log: logging.Logger) -> None:
+        self._log = log
+        self._hooks: dict[type, list[tuple[str, Callable[[Event], None]]]] = {}
+        self._raised: set[tuple[str, str]] = set()
+        for extension in extensions:
+            own = overridden(extension)
+            name = extension.name or type(extension).__name__
+            for kind, hook in HOOKS.items():
+                if hook in own:
+                    self._hooks.setdefault(kind, []).append((name, getattr(extension, hook)))
+        self.wanted = frozenset(HOOKS[kind] for kind in self._hooks)
+        """The hooks that anybody has."""
+
+    def deliver(self, notices: Sequence[Notice]) -> None:
+        """Call the hooks for these, in order. Never raises."""
+        for notice in notices:
+            for event in events_of(notice):
+                self.call(event)
+
+    def call(self, event: Event) -> None:
+        """Call the hooks for one event. Never raises."""
+        for name, hook in self._hooks.get(type(event), ()):
+            try:
+                hook(event)
+            except BaseException as error:  # noqa: BLE001 - whatever a hook raises is its own affair
+                self._tell(name, HOOKS[type(event)], error)
+
+    def _tell(self, name: str, hook: str, error: BaseException) -> None:
+        # The traceback once: a hook that fails for every job would fill the log with it.
+        is_first = (name, hook) not in self._raised
+        self._raised.add((name, hook))
+        self._log.error(
+            "extension %s raised in %s: %r",
+            name,
+            hook,
+            error,
+            exc_info=error if is_first else None,
+            extra={"extension": name, "hook": hook},
+        )
+
+
+class HookQueue:
+    """The queue and its thread, which is started by the first offer. Any thread may offer."""
+
+    def __init__(self, deliver: Deliver, log: logging.Logger, *, most: int = MOST_WAITING) -> None:
+        self._deliver, self._log, self._most = deliver, log, most
+        self._queue: queue.SimpleQueue[tuple[Sequence[Notice], int]] = queue.SimpleQueue()
+        self._changed = threading.Condition()
+        self._pid = 0
+        self._offered = self._done = 0
+        self._unsaid = 0
+        self._said_at_s = -_SAY_EVERY_S
+        self.dropped = 0
+        """Events there was no room for."""
+
+    def offer(self, notices: Sequence[Notice], count: int) -> None:
+        """Queue these, which stand for about `count` events; returns at once."""
+        if self._pid != os.getpid():
+            self._begin()
+        with self._changed:
+            if self._offered - self._done >= self._most:
+                self._drop(count)
+                return
+            self._offered += count
+        self._queue.put((notices, count))
+
+    def _begin(self) -> None:
+        """Start the thread: in a forked child too, where nothing of the parent's waits."""
+        if self._pid:
+            # Forked: a thread of the parent may have held the lock, and nobody here would ever release it.
+            self._changed = threading.Condition()
+        with self._changed:
+            if self._pid == os.getpid():
+                return
+            self._queue = queue.SimpleQueue()
+            self._offered = self._done = 0
+            threading.Thread(
+                target=self._main, args=(self._queue,), name="mpdispatch-hooks", daemon=True
+            ).start()
+            self._pid = os.getpid()
+
+    def _drop(self, count: int) -> None:
+        self.dropped += count
+        self._unsaid += count
+        if time.monotonic() - self._said_at_s >= _SAY_EVERY_S:
+            self._say_dropped()
+
+    def _say_dropped(self) -> None:
+        self._said_at_s = time.monotonic()
+        count, self._unsaid = self._unsaid, 0
+        self._log.error(
+            "hooks are too slow: %d events were dropped",
+            count,
+            extra={"dropped": count, "in_all": self.dropped},
+        )
+
+    def _main(self, source: queue.SimpleQueue[tuple[Sequence[Notice], int]]) -> None:
+        while True:
+            notices, count = source.get()
+            try:
+                self._deliver(notices)
+            except Exception:  # noqa: BLE001 - junk a worker sent as events; the thread must live on
+                self._log.exception("events could not be delivered to the hooks")
+            with self._changed:
+                self._done += count
+                if self._done == self._offered:
+                    self._changed.notify_all()
+
+    def drain(self, timeout_s: float) -> bool:
+        """Wait until everything offered so far was delivered, at most this long; False: it was not."""
+        deadline = time.monotonic() + timeout_s
+        if self._pid != os.getpid():
+            return True
+        with self._changed:
+            while self._done < self._offered:
+                left_s = deadline - time.monotonic()
+                if left_s <= 0:
+                    self._log.error(
+                        "hooks did not end in time: %d events are lost",
+                        self._offered - self._done,
+                        extra={"lost": self._offered - self._done},
+                    )
+                    return False
+                self._changed.wait(left_s)
+            if self._unsaid:
+                self._say_dropped()
+            return True

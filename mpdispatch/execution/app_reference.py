@@ -1,0 +1,312 @@
+"""Where a worker finds the app's handlers: a reference that crosses processes as JSON, and both ways to it.
+
+`find_reference` runs in the process that has the engine, `load` in a worker. Neither imports an Engine:
+anything that is an `AppEngine`, or carries one as `.engine`, will do.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sys
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any, Protocol, cast
+
+import msgspec
+
+from mpdispatch.errors import AppReferenceError
+from mpdispatch.events.publish import Hooks
+from mpdispatch.execution.app_parts import AppParts, HandlerPart
+from mpdispatch.execution.middleware import Middleware
+from mpdispatch.execution.telemetry import Telemetry
+from mpdispatch.fstext import packed, readable
+from mpdispatch.handlers.description import AppDescription
+from mpdispatch.handlers.registry import Registry
+from mpdispatch.policy.names import shown
+
+__all__ = [
+    "AppEngine",
+    "AppReference",
+    "engine_of",
+    "find_reference",
+    "parse_target",
+    "reference_to",
+    "targets_of",
+]
+
+_REMADE = "mpdispatch.engine.remade:remade"
+"""As text: it is of a floor above, and only workers need it."""
+_REMEDIES = (
+    "put it into a module that can be imported and name it (`mpdispatch supervise module:attribute`), "
+    "or run a script file instead of stdin, -c or a shell"
+)
+
+
+class AppEngine(Protocol):
+    """What a worker needs of an engine."""
+
+    @property
+    def registry(self) -> Registry: ...
+
+    @property
+    def hooks(self) -> Hooks: ...
+
+    @property
+    def middleware(self) -> tuple[Middleware, ...]: ...
+
+    @property
+    def telemetry(self) -> Telemetry: ...
+
+    def describe(self) -> AppDescription: ...
+
+    def use_store(self, location: str) -> None:
+        """Enqueue into this store from now on, instead of the app's own."""
+        ...
+
+
+class AppReference(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the handlers of an app are, and the surroundings in which that is true. Paths and arguments are packed."""
+
+    target: str
+    """`module:attribute` of an engine or of an object with `.engine`; the module may be `__main__`."""
+    main_path: str | None = None
+    """The main script, if it must be run again (as `__mp_main__`)."""
+    main_module: str | None = None
+    """The main module's name, if it was started with `python -m` and must be run again."""
+    imports: tuple[str, ...] = ()
+    """Further modules that register handlers."""
+    sys_path: tuple[str, ...] = ()
+    """Empty: as the worker has it."""
+    cwd: str | None = None
+    argv: tuple[str, ...] = ()
+    parts: AppParts | None = None
+    """What the engine is made of, if it is in no module."""
+
+    def __str__(self) -> str:
+        if self.parts is not None:
+            return f"an engine with handlers of {', '.join(self.parts.modules)}"
+        module, _, attribute = self.target.partition(":")
+        return (
+            f"{self.main_module or readable(self.main_path or '')}:{attribute}"
+            if module == "__main__"
+            else self.target
+        )
+
+
+def parse_target(text: str) -> tuple[str, str]:
+    """The module and the (dotted) attribute of `module:attribute`.
+
+    >>> parse_target("shop.jobs:app.engine")
+    ('shop.jobs', 'app.engine')
+
+    Raises:
+        AppReferenceError: it has another form.
+    """
+    module, colon, attribute = text.partition(":")
+    parts = [*module.split("."), *attribute.split(".")]
+    if not colon or not all(part.isidentifier() for part in parts):
+        raise AppReferenceError(
+            f"{shown(text)} names no app; it takes the form module:attribute, e.g. shop.jobs:engine"
+        )
+    return module, attribute
+
+
+def reference_to(target: str) -> AppReference:
+    """The reference for a target somebody typed; the current folder becomes importable.
+
+    Raises:
+        AppReferenceError: it is no `module:attribute`.
+    """
+    parse_target(target)
+    return _here(target, path=[os.getcwd(), *sys.path])
+
+
+def engine_of(thing: Any) -> AppEngine | None:
+    """The engine that a target names: the thing itself, or its `.engine`."""
+    for candidate in (thing, getattr(thing, "engine", None)):
+        if isinstance(getattr(candidate, "registry", None), Registry):
+            return cast(AppEngine, candidate)
+    return None
+
+
+# ---------------------------------------------------------------- finding it
+
+
+def find_reference(engine: AppEngine) -> AppReference:
+    """How a worker can come by this very engine and all of its handlers.
+
+    Looks through the attributes of all imported modules. A main script or module is run again in the worker if
+    the engine is only there, or if it defines handlers. An engine that is in no module can be made anew there if all
+    it has is in one: its handlers, middleware and extensions.
+
+    Raises:
+        AppReferenceError: it is nowhere, or in a main program that cannot be run again.
+    """
+    homes = [definition.function.__module__ for definition in engine.registry.definitions()]
+    homes = list(dict.fromkeys(home for home in homes if home in sys.modules))
+    found = targets_of(engine)
+    if not found:
+        return _by_parts(engine)
+    found.sort(key=lambda target: _rank(target, homes))
+    target = found[0]
+    module = target.partition(":")[0]
+    if module == "__main__" or "__main__" in homes:
+        path, name = _main()
+        main_homes = [home for home in homes if home not in (module, "__main__")]
+        return _here(target, path=sys.path, main_path=path, main_module=name, imports=main_homes)
+    return _here(target, path=sys.path, imports=[home for home in homes if home != module])
+
+
+def _by_parts(engine: AppEngine) -> AppReference:
+    """Raises AppReferenceError: it has none, or one that is in no module."""
+    definitions = engine.registry.definitions()
+    reason = ", and it has no handler yet that a worker could have"
+    if definitions:
+        places: dict[int, str | None] = {}
+        handlers = [HandlerPart.of(each) for each in definitions]
+        others = [*engine.middleware, *engine.hooks.extensions]
+        for each in others:
+            places[id(each)] = _place_of(each)
+        lost = [
+            *(
+                f"handler {d.name!r} ({d.where})"
+                for d, h in zip(definitions, handlers, strict=True)
+                if h is None
+            ),
+            *(f"the {type(each).__name__} {each!r:.60}" for each in others if places[id(each)] is None),
+            *(["a tracer_provider or meter_provider of its own"] if engine.telemetry.has_providers else []),
+        ]
+        if not lost:
+            parts = AppParts.of(
+                engine.describe(),
+                [each for each in handlers if each is not None],
+                [place for each in engine.middleware if (place := places[id(each)]) is not None],
+                [place for each in engine.hooks.extensions if (place := places[id(each)]) is not None],
+            )
+            path, name = _main() if "__main__" in parts.modules else (None, None)
+            imports = [module for module in parts.modules if module != "__main__"]
+            here = _here(_REMADE, path=sys.path, main_path=path, main_module=name, imports=imports)
+            return msgspec.structs.replace(here, parts=parts)
+        reason = f", nor can it be made anew there: {'; '.join(lost)} cannot be imported by name"
+    raise AppReferenceError(
+        f"no module has this engine as an attribute, so no worker can find it{reason}: make it a global of its module "
+        f"(engine = ... at the top level), or {_REMEDIES}"
+    )
+
+
+def _place_of(thing: Any) -> str | None:
+    """`module:qualname` by which a worker finds it, or None."""
+    module, qualname = getattr(thing, "__module__", None), getattr(thing, "__qualname__", None)
+    if module in sys.modules and qualname:
+        found: Any = sys.modules[module]
+        for part in qualname.split("."):
+            found = getattr(found, part, None)
+        if found is thing:
+            return f"{module}:{qualname}"
+    return next(iter(_by_identity(thing)), None)
+
+
+def targets_of(engine: AppEngine) -> list[str]:
+    """Every `module:attribute` of the imported modules that is this engine; else of an object that carries it."""
+    return _by_identity(engine) or _by_attribute(engine)
+
+
+def _rank(target: str, homes: list[str]) -> tuple[bool, bool, int]:
+    """Importable before main; a module with handlers (it has the engine for a reason) before others."""
+    module = target.partition(":")[0]
+    return module == "__main__", module not in homes, target.count(".")
+
+
+def _modules() -> Iterator[tuple[str, dict[str, Any]]]:
+    for name, module in list(sys.modules.items()):
+        # Ours may hold the engine in a global; those without a spec were never imported by name.
+        is_main = name == "__main__"
+        if not isinstance(module, ModuleType) or name.startswith("mpdispatch.") or name == "__mp_main__":
+            continue
+        if is_main or getattr(module, "__spec__", None) is not None:
+            yield name, dict(vars(module))
+
+
+def _by_identity(engine: object) -> list[str]:
+    return [
+        f"{name}:{attribute}"
+        for name, attributes in _modules()
+        for attribute, value in attributes.items()
+        if value is engine and attribute.isidentifier()
+    ]
+
+
+def _by_attribute(engine: AppEngine) -> list[str]:
+    kinds: dict[type, bool] = {}
+    return [
+        f"{name}:{attribute}"
+        for name, attributes in _modules()
+        for attribute, value in attributes.items()
+        if attribute.isidentifier() and _may_carry(value, kinds) and _carries(value, engine)
+    ]
+
+
+def _may_carry(value: object, kinds: dict[type, bool]) -> bool:
+    """Whether there is an attribute `engine` to look at.
+
+    A web app's process has some 20,000 values: 0.2 s with `getattr_static` on each, an eighth with this before it.
+    """
+    if isinstance(value, type):
+        return any("engine" in base.__dict__ for base in value.__mro__)
+    kind = type(value)
+    has = kinds.get(kind)
+    if has is None:
+        has = kinds[kind] = any("engine" in base.__dict__ for base in kind.__mro__)
+    if has:
+        return True
+    try:
+        # Past any __getattr__ of its own, see below.
+        return "engine" in object.__getattribute__(value, "__dict__")
+    except AttributeError:
+        return False
+
+
+def _carries(value: object, engine: AppEngine) -> bool:
+    # Statically: a plain getattr on every object of the process would wake lazy modules and proxies.
+    try:
+        held = inspect.getattr_static(value, "engine")
+        return (value.engine if isinstance(held, property) else held) is engine  # type: ignore[attr-defined]
+    except Exception:  # noqa: BLE001 - other people's objects; whatever fails here is not ours
+        return False
+
+
+def _main() -> tuple[str | None, str | None]:
+    """Path or name by which the main program can be run again."""
+    main = sys.modules["__main__"]
+    spec = getattr(main, "__spec__", None)
+    if spec is not None and spec.name != "__main__":
+        return None, spec.name
+    path = getattr(main, "__file__", None)
+    if path is None or not os.path.isfile(path):
+        raise AppReferenceError(
+            f"the engine or a handler is in the main program, and this one cannot be run again; {_REMEDIES}"
+        )
+    return os.path.abspath(path), None
+
+
+def _here(
+    target: str,
+    *,
+    path: list[str],
+    main_path: str | None = None,
+    main_module: str | None = None,
+    imports: list[str] | None = None,
+) -> AppReference:
+    return AppReference(
+        target=target,
+        main_path=None if main_path is None else packed(main_path),
+        main_module=main_module,
+        imports=tuple(imports or ()),
+        # "" means the current folder, and a handler may change that.
+        sys_path=tuple(
+            dict.fromkeys(packed(os.path.abspath(entry) if entry == "" else entry) for entry in path)
+        ),
+        cwd=packed(os.getcwd()),
+        argv=tuple(map(packed, sys.argv)),
+    )

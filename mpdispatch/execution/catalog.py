@@ -1,0 +1,122 @@
+"""What a supervisor must know of the handlers, without having any. Pure: no I/O, no clock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from mpdispatch.clock import SECOND_US
+from mpdispatch.execution.findable import refuse_absent
+from mpdispatch.handlers.description import AppDescription
+from mpdispatch.handlers.registry import JobDefinition, Registry
+from mpdispatch.model import COMMAND_JOB
+from mpdispatch.policy.backoff import DEFAULT, BackoffSpec
+
+__all__ = ["Catalog", "CommandCatalog", "DescribedCatalog", "LiveCatalog"]
+
+
+class Catalog(Protocol):
+    """The names of the handlers and their rules."""
+
+    def names(self) -> frozenset[str]:
+        """Every job name a worker can run now."""
+        ...
+
+    def backoff_for(self, name: str) -> BackoffSpec:
+        """The job's own backoff, else the engine's, else the default."""
+        ...
+
+    def timeout_us_for(self, name: str) -> int | None:
+        """What the handler says a start may take, for a job that says nothing: enqueued by somebody without the app."""
+        ...
+
+    def reference_for(self, name: str) -> str | None:
+        """`module:qualname` for workers that were started before this name was registered, or None."""
+        ...
+
+
+def as_us(seconds: float | None) -> int | None:
+    return None if seconds is None else round(seconds * SECOND_US)
+
+
+class LiveCatalog:
+    """Rules of an engine in this process: a handler registered a moment ago is in it."""
+
+    def __init__(self, registry: Registry, backoff: BackoffSpec | None = None) -> None:
+        self._registry, self._backoff = registry, backoff
+        self._found: frozenset[str] | None = None
+
+    def learn(self, found: Iterable[str] | None) -> None:
+        """These handlers workers have come by when they imported the app. None: there are no workers any more.
+
+        Raises:
+            RegistrationError: there is one that they neither have nor can import.
+        """
+        self._found = None if found is None else frozenset(found)
+        if self._found is not None:
+            refuse_absent(self._registry.definitions(), self._found)
+
+    def refuse_absent(self, definition: JobDefinition) -> None:
+        """Raises RegistrationError, if there are workers and they can never find this nested function."""
+        # Others are not in their module yet when they are registered by a decorator.
+        if self._found is not None and "<" in getattr(definition.function, "__qualname__", ""):
+            refuse_absent([definition], self._found)
+
+    def names(self) -> frozenset[str]:
+        return self._registry.names()
+
+    def backoff_for(self, name: str) -> BackoffSpec:
+        definition = self._registry.find(name)
+        return (definition and definition.backoff) or self._backoff or DEFAULT
+
+    def timeout_us_for(self, name: str) -> int | None:
+        definition = self._registry.find(name)
+        return None if definition is None else as_us(definition.timeout_s)
+
+    def reference_for(self, name: str) -> str | None:
+        definition = self._registry.find(name)
+        return definition.reference if definition is not None else None
+
+
+class DescribedCatalog:
+    """Rules of an app that only the workers have imported."""
+
+    def __init__(self, description: AppDescription) -> None:
+        self._backoff = description.backoff or DEFAULT
+        self._jobs = dict(description.jobs)
+        self._timeouts_us = {name: as_us(timeout_s) for name, timeout_s in description.timeouts.items()}
+
+    def names(self) -> frozenset[str]:
+        return frozenset(self._jobs)
+
+    def backoff_for(self, name: str) -> BackoffSpec:
+        return self._jobs.get(name) or self._backoff
+
+    def timeout_us_for(self, name: str) -> int | None:
+        return self._timeouts_us.get(name)
+
+    def reference_for(self, name: str) -> str | None:
+        return None
+
+
+# As text: what runs in workers only is imported there only.
+_COMMANDS = "mpdispatch.execution.commands:run_command"
+
+
+class CommandCatalog:
+    """The rules of an app, and leave to run command jobs beside its own."""
+
+    def __init__(self, app: Catalog) -> None:
+        self._app = app
+
+    def names(self) -> frozenset[str]:
+        return self._app.names() | {COMMAND_JOB}
+
+    def backoff_for(self, name: str) -> BackoffSpec:
+        return self._app.backoff_for(name)
+
+    def timeout_us_for(self, name: str) -> int | None:
+        return self._app.timeout_us_for(name)
+
+    def reference_for(self, name: str) -> str | None:
+        return _COMMANDS if name == COMMAND_JOB else self._app.reference_for(name)

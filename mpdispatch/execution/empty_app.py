@@ -1,0 +1,34 @@
+"""An app without a handler, for a supervisor that runs command jobs only. Runs in the worker process."""
+
+from __future__ import annotations
+
+import logging
+
+from mpdispatch.config import Config
+from mpdispatch.events.publish import Hooks
+from mpdispatch.execution.app_reference import AppEngine
+from mpdispatch.execution.middleware import Middleware
+from mpdispatch.execution.telemetry import Telemetry
+from mpdispatch.handlers.description import AppDescription, describe
+from mpdispatch.handlers.registry import Registry
+
+__all__ = ["app"]
+
+
+class EmptyApp:
+    """What a worker needs of an engine. Its supervisor was told where the store is."""
+
+    def __init__(self) -> None:
+        self.registry = Registry()
+        self.middleware: tuple[Middleware, ...] = ()
+        self.telemetry = Telemetry()
+        self.hooks = Hooks((), self.telemetry.metrics, logging.getLogger("mpdispatch.hooks"))
+
+    def describe(self) -> AppDescription:
+        return describe(self.registry, store=":memory:", config=Config(), queue_configs=(), backoff=None)
+
+    def use_store(self, location: str) -> None:
+        """It enqueues nothing."""
+
+
+app: AppEngine = EmptyApp()

@@ -1,0 +1,251 @@
+"""What a handler can know and say of the job it is running. Runs in the worker process.
+
+What it says often is held back now and then, to spare the supervisor. It is sent a moment later all the same: what comes
+last before a long silence is what whoever looks wants to know.
+"""
+
+from __future__ import annotations
+
+import _thread
+import contextlib
+import logging
+import math
+import threading
+import time
+from datetime import datetime
+from typing import Any, Protocol
+
+import msgspec
+
+from mpdispatch.errors import UsageError
+from mpdispatch.execution.output import OutputSender
+from mpdispatch.handlers.arrays import is_array
+from mpdispatch.handlers.safejson import printable
+from mpdispatch.model import ClaimedJob, Stream
+from mpdispatch.policy.names import shown
+
+__all__ = ["OWN_THREADS", "JobContext", "Reporter", "after_fork"]
+
+OWN_THREADS = "mpdispatch-io"
+"""Threads with this prefix are ours and stay between jobs: they store what async handlers enqueue."""
+_PROGRESS_INTERVAL_S = 0.1
+_MAX_TEXT_CHARS = 1000
+
+logger = logging.getLogger("mpdispatch.job")
+
+
+class Reporter(Protocol):
+    """Where a handler's reports go: to the supervisor. Called from any thread of the worker."""
+
+    def progress(self, job_id: int, starts: int, data: bytes) -> None:
+        """`data` is the JSON of done, total and message."""
+        ...
+
+    def output(self, job_id: int, starts: int, stream: Stream, text: str, written: int) -> None:
+        """`text` was written to the stream; with it, `written` characters in all."""
+        ...
+
+
+class JobContext:
+    """The job a handler is running, as it was claimed."""
+
+    __slots__ = (
+        "_is_seen_to",
+        "_job",
+        "_last_report_s",
+        "_lock",
+        "_output",
+        "_reporter",
+        "_unsent",
+        "deadline",
+        "is_cancelled",
+    )
+
+    def __init__(self, job: ClaimedJob, *, reporter: Reporter, deadline: datetime | None) -> None:
+        self._job = job
+        self._reporter: Reporter | None = reporter
+        self._unsent: bytes | None = None
+        self._output: OutputSender | None = None
+        self._last_report_s = -math.inf
+        self._is_seen_to = False
+        """Whether somebody sends what is held back, though the handler says no more."""
+        self._lock = threading.Lock()
+        self.deadline = deadline
+        """When its timeout strikes (aware UTC); None if it has none."""
+        self.is_cancelled = False
+        """Whether this start was asked to end (cancel, timeout or shutdown)."""
+
+    @property
+    def id(self) -> int:
+        return self._job.id
+
+    @property
+    def name(self) -> str:
+        return self._job.name
+
+    @property
+    def queue(self) -> str:
+        return self._job.queue
+
+    @property
+    def attempt(self) -> int:
+        """Attempts spent, this one included: 1 = the first."""
+        return self._job.attempt
+
+    @property
+    def max_retries(self) -> int:
+        return self._job.max_retries
+
+    @property
+    def idempotency_key(self) -> str | None:
+        return self._job.idempotency_key
+
+    @property
+    def trace_context(self) -> str | None:
+        """The trace it was enqueued in, as a JSON object of header name → value; None if it was not traced."""
+        return self._job.trace_context
+
+    @property
+    def fencing_token(self) -> int:
+        """Grows with every start of this job. Hand it to what you write to, to refuse an older start."""
+        return self._job.starts
+
+    def __repr__(self) -> str:
+        return f"<JobContext id={self.id} name={self.name!r} attempt={self.attempt}>"
+
+    def progress(self, done: float, total: float | None = None, message: str | None = None) -> None:
+        """Tell how far the job is. Cheap to call often: at most 10 a second are sent, and always the last.
+
+        Does nothing once the job has ended.
+
+        Raises:
+            UsageError: a number is negative or not finite, or `message` is no text.
+        """
+        done, total = _amount("done", done), None if total is None else _amount("total", total)
+        if message is not None and not isinstance(message, str):
+            raise UsageError(f"progress: message must be text, not {shown(message)}")
+        text = None if message is None else printable(message[:_MAX_TEXT_CHARS])
+        data = msgspec.json.encode({"done": done, "total": total, "message": text})
+        with self._lock:
+            self._unsent = data
+            self._send_progress_if_due()
+            self._see_to_the_rest()
+
+    def log(self, text: str) -> None:
+        """Write a line to the log of this job: the logger `mpdispatch.job`, and the store (`mpdispatch logs ID`).
+
+        Of each start the last 64 KiB are kept.
+        """
+        facts = {"job_id": self.id, "job_name": self.name, "job_attempt": self.attempt}
+        logger.info("%s", text, extra=facts)
+        self.write(Stream.LOG, printable(str(text)) + "\n")
+
+    def write(self, stream: Stream, text: str) -> None:
+        """Pass on what a command wrote. Does nothing once the job has ended."""
+        with self._lock:
+            if self._reporter is None:
+                return
+            if self._output is None:
+                self._output = OutputSender(self._reporter, self.id, self.fencing_token)
+            self._output.write(stream, text)
+            self._see_to_the_rest()
+
+    def _send_progress_if_due(self) -> None:
+        now_s = time.monotonic()
+        if (
+            self._reporter is not None
+            and self._unsent is not None
+            and now_s - self._last_report_s >= _PROGRESS_INTERVAL_S
+        ):
+            data, self._unsent, self._last_report_s = self._unsent, None, now_s
+            self._reporter.progress(self._job.id, self._job.starts, data)
+
+    def _see_to_the_rest(self) -> None:
+        """If something is held back, have it sent soon. The lock is held."""
+        has_output = self._output is not None and self._output.holds_back
+        if not self._is_seen_to and self._reporter is not None and (self._unsent is not None or has_output):
+            self._is_seen_to = True
+            _later.see_to(self)
+
+    def send_the_rest(self) -> None:
+        """Send what was held back and may be sent by now."""
+        with self._lock:
+            self._is_seen_to = False
+            self._send_progress_if_due()
+            if self._reporter is not None and self._output is not None:
+                self._output.send_if_due()
+            self._see_to_the_rest()
+
+    def after_fork(self) -> None:
+        """Into a fork that the handler made."""
+        self._lock, self._is_seen_to = threading.Lock(), False
+
+    def close(self) -> None:
+        """Send the last of what was held back; nothing is sent after it. The executor calls this."""
+        with self._lock:
+            reporter, self._reporter = self._reporter, None
+            unsent, self._unsent = self._unsent, None
+            output, self._output = self._output, None
+        if reporter is not None and output is not None:
+            output.send()
+        if reporter is not None and unsent is not None:
+            reporter.progress(self._job.id, self._job.starts, unsent)
+
+
+class _Later:
+    """A thread that sends what was held back. It is there only while something is, or was a moment ago.
+
+    Started by hand: a `threading.Thread` that is freed in the main thread runs a weak reference's callback there, and
+    an interrupt that is raised in one is lost.
+    """
+
+    def __init__(self) -> None:
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """In a fork: the thread did not come along, and may have held the lock."""
+        self._lock = threading.Lock()
+        self._waiting: list[JobContext] = []
+        self._is_running = False
+
+    def see_to(self, context: JobContext) -> None:
+        """Have this one's rest sent after a while."""
+        with self._lock:
+            self._waiting.append(context)
+            # Without a thread to be had it goes with what the job says next, or with its end.
+            with contextlib.suppress(RuntimeError):
+                if not self._is_running:
+                    _thread.start_new_thread(self._run, ())
+                    # After it: an interrupt between the two makes two threads, not none.
+                    self._is_running = True
+
+    def _run(self) -> None:
+        while True:
+            time.sleep(_PROGRESS_INTERVAL_S)
+            with self._lock:
+                waiting, self._waiting = self._waiting, []
+                if not waiting:
+                    self._is_running = False
+                    return
+            for context in waiting:
+                try:
+                    context.send_the_rest()
+                except Exception:  # the worker's own thread meets the same, and ends the worker
+                    logger.debug("cannot send what was held back", exc_info=True)
+
+
+_later = _Later()
+
+
+def after_fork(context: JobContext) -> None:
+    """Into a fork that the handler made: no other thread did, and one of them may have held a lock."""
+    _later.begin_anew()
+    context.after_fork()
+
+
+def _amount(label: str, number: Any) -> float:
+    if type(number) not in (int, float) and is_array(type(number)) and number.ndim == 0:
+        number = number.item()  # a number of NumPy's
+    if not (isinstance(number, (int, float)) and 0 <= number < math.inf):
+        raise UsageError(f"progress: {label} must be a number of zero or more, not {shown(number)}")
+    return number

@@ -1,0 +1,174 @@
+"""Where code finds itself: in a worker or not, running which job, working for which engine. Process-wide.
+
+One job runs at a time in a worker, so the current one is a plain global: threads a handler starts see it too.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+from mpdispatch.errors import DispatchError, WrongProcessError
+from mpdispatch.execution.job_context import JobContext, after_fork
+
+__all__ = [
+    "current_engine",
+    "current_job",
+    "enter_worker",
+    "in_worker",
+    "refuse_while_importing",
+    "release_current_engine",
+    "rerunning_main",
+    "serving",
+    "set_current_engine",
+    "set_current_job",
+    "stop_main_rerun",
+]
+
+logger = logging.getLogger("mpdispatch.job")
+
+
+_current: JobContext | None = None
+_engine: Any = None
+_serving: ContextVar[Any] = ContextVar("mpdispatch_engine", default=None)
+_is_worker = False
+_is_copy = False
+
+
+def current_job() -> JobContext:
+    """The job that the calling handler runs.
+
+    Raises:
+        DispatchError: no job is running here.
+    """
+    if _current is None:
+        raise DispatchError("current_job() works only inside a handler while a worker runs its job")
+    return _current
+
+
+def set_current_job(context: JobContext | None) -> None:
+    """The executor sets and clears it."""
+    global _current
+    _current = context
+
+
+def current_engine() -> Any:
+    """The engine whose handler is running, or of the app whose request is served.
+
+    Raises:
+        DispatchError: there is none here.
+    """
+    engine = _serving.get()
+    if engine is None:
+        engine = _engine
+    if engine is None:
+        raise DispatchError(
+            "current_engine() works inside a handler while a worker runs its job, and inside an app that has a"
+            " DispatchExtension installed and started"
+        )
+    return engine
+
+
+def set_current_engine(engine: Any) -> None:
+    """Say which engine this process works for."""
+    global _engine
+    _engine = engine
+
+
+@contextmanager
+def serving(engine: Any) -> Iterator[None]:
+    """Inside it `current_engine()` is this engine: a process may serve several apps, each with its own."""
+    token = _serving.set(engine)
+    try:
+        yield
+    finally:
+        _serving.reset(token)
+
+
+def release_current_engine(engine: Any) -> None:
+    """This process no longer works for this engine."""
+    global _engine
+    if _engine is engine:
+        _engine = None
+
+
+def in_worker() -> bool:
+    """Whether this process is a worker: it runs jobs and starts no supervisor."""
+    return _is_worker
+
+
+class MainProgramEnds(BaseException):
+    """Raised in a worker where the main program that it runs again begins its work."""
+
+
+_is_main_rerun = _is_left_at_work = False
+
+
+@contextmanager
+def rerunning_main() -> Iterator[None]:
+    """A worker runs the main program again inside it, for what it defines."""
+    global _is_main_rerun, _is_left_at_work
+    _is_main_rerun = True
+    try:
+        yield
+    except MainProgramEnds:
+        logger.debug("the main program was left where it begins to enqueue")
+    finally:
+        _is_main_rerun = _is_left_at_work = False
+
+
+def stop_main_rerun() -> None:
+    """The main program has started an extension outside `if __name__ == "__main__":`.
+
+    In a worker that did nothing, so what it enqueues next must not be enqueued by each worker again: its re-run
+    ends there. What it defined until then is what it has.
+    """
+    global _is_left_at_work
+    _is_left_at_work = _is_main_rerun
+
+
+def refuse_while_importing(call: str) -> None:
+    """Raises WrongProcessError while a worker imports its app: every worker would do this once more."""
+    if _is_left_at_work:
+        raise MainProgramEnds
+    if _is_worker and _engine is None:
+        raise WrongProcessError(
+            f"{call}() was called while a worker process imported the app; workers import the main program too: "
+            'put the call under `if __name__ == "__main__":`'
+        )
+
+
+def refuse_in_handler(call: str) -> None:
+    """Raises WrongProcessError where a worker has begun to work for its supervisor."""
+    if _is_worker and _engine is not None:
+        raise WrongProcessError(
+            f"{call}() was called in a handler; a worker's jobs go into the store of its supervisor. For another one:"
+            " Engine.open(...)"
+        )
+
+
+def enter_worker() -> None:
+    """Mark this process as a worker, for good. Call it before the app is imported."""
+    global _is_worker
+    _is_worker = True
+
+
+def watch_for_copies() -> None:
+    """From now on a fork of this process is a copy: made by a handler, and no worker. Call it in a worker, once."""
+    os.register_at_fork(after_in_child=_became_copy)
+
+
+def _became_copy() -> None:
+    global _is_copy
+    _is_copy = True
+    if _current is not None:
+        after_fork(_current)
+
+
+def is_copy() -> bool:
+    """Whether this process is a fork that a handler made."""
+    return _is_copy

@@ -1,0 +1,183 @@
+"""What a resource of the application is, by the name of its type, and the store it makes. Imports no driver.
+
+An object of a package brings that package with it: looking at the names in its MRO is enough to know it, and costs
+nothing where the package is not used.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+from urllib.parse import parse_qsl, unquote
+
+from mpdispatch import sqlite3
+from mpdispatch.errors import UsageError
+from mpdispatch.store import SQLiteStore, open_store
+from mpdispatch.store.contract import Store
+from mpdispatch.store.open import NOT_YET, refuse_for_now
+from mpdispatch.store.sqlite import main_file_of
+from mpdispatch.store.sqlite.options import FileOptions
+from mpdispatch.store.thirdparty import third_party_store
+
+__all__ = ["Detected", "Kind", "detect", "kind_of_type"]
+
+_POSTGRES = frozenset({"psycopg", "psycopg_pool", "psycopg2", "asyncpg"})
+_REDIS = frozenset({"redis", "valkey"})
+
+
+class Kind(StrEnum):
+    """What the two grove settings ask for."""
+
+    DATABASE = "database"
+    KV = "kv"
+
+
+@dataclass(frozen=True, slots=True)
+class Detected:
+    """A resource and how it is opened."""
+
+    kind: Kind | None
+    """None: a store itself, or a third party's; it serves as either."""
+    what: str
+    """For people: `SQLAlchemy engine (sqlite)`."""
+    open: Callable[[FileOptions], Store]
+    """Gives its store; files are opened with these options, but by the resource's own copy of SQLite.
+
+    Raises UsageError: there is no store for it, or it is in no file.
+    """
+
+
+def kind_of_type(kind: type) -> Kind | None:
+    """The kind of resource an object of this type would be, as far as its type says; None: none."""
+    names = _names(kind)
+    roots = {name.partition(".")[0] for name in names}
+    if names & {"sqlalchemy.Engine", "sqlalchemy.AsyncEngine", "sqlite_utils.Database"} or roots & _POSTGRES:
+        return Kind.DATABASE
+    if any(f"{copy}.Connection" in names for copy in sqlite3.COPIES) or callable(
+        getattr(kind, "supervisor_store", None)
+    ):
+        return Kind.DATABASE
+    return Kind.KV if roots & _REDIS else None
+
+
+def _names(kind: type) -> frozenset[str]:
+    """`package.Class` of a type and all it inherits from."""
+    return frozenset(f"{base.__module__.partition('.')[0]}.{base.__name__}" for base in kind.__mro__)
+
+
+def detect(thing: Any) -> Detected | None:
+    """What this object is, or None if it can hold no jobs."""
+    if callable(getattr(thing, "supervisor_store", None)) and not isinstance(thing, type):
+        return Detected(None, type(thing).__name__, lambda _: thing)
+    if isinstance(thing, str | os.PathLike):
+        return _location(os.fspath(thing))
+    names = _names(type(thing))
+    roots = {name.partition(".")[0] for name in names}
+    if "sqlalchemy.Engine" in names:
+        return _sqlalchemy(thing)
+    if "sqlalchemy.AsyncEngine" in names:
+        return _sqlalchemy(thing.sync_engine)
+    if "sqlite_utils.Database" in names:
+        return Detected(Kind.DATABASE, "sqlite-utils database", lambda o: _of_connection(thing.conn, o))
+    if sqlite3.copy_of(thing) is not None:
+        return Detected(Kind.DATABASE, "SQLite connection", lambda o: _of_connection(thing, o))
+    if roots & _POSTGRES:
+        return Detected(Kind.DATABASE, f"PostgreSQL {type(thing).__name__}", _not_yet("PostgreSQL"))
+    if roots & _REDIS:
+        return Detected(Kind.KV, f"Redis {type(thing).__name__}", _not_yet("Redis"))
+    return _third_party(thing, sorted(roots - {"builtins"}))
+
+
+# ---------------------------------------------------------------- one kind after the other
+
+
+def _not_yet(kind: str) -> Callable[[FileOptions], Store]:
+    def refuse(_: FileOptions) -> Store:
+        raise refuse_for_now(kind)
+
+    return refuse
+
+
+def _location(text: str) -> Detected:
+    scheme = text.partition("://")[0].lower().partition("+")[0] if "://" in text else "sqlite"
+    kind = Kind.KV if NOT_YET.get(scheme) == "Redis" else Kind.DATABASE
+
+    def opened(options: FileOptions) -> Store:
+        # What a DSN says itself counts; the file is the application's unless it says otherwise.
+        if scheme != "sqlite":
+            return open_store(text)
+        if "://" not in text:
+            return SQLiteStore.with_options(text, options)
+        path, said = FileOptions.read(text, defaults=options)
+        return SQLiteStore.with_options(path, said)
+
+    # Not the text: it may hold a password.
+    return Detected(kind, f"{scheme} DSN", opened)
+
+
+def _sqlalchemy(engine: Any) -> Detected:
+    dialect = str(engine.dialect.name)
+    what = f"SQLAlchemy engine ({dialect})"
+    if dialect == "sqlite":
+        return Detected(Kind.DATABASE, what, lambda options: _of_sqlalchemy(engine, options))
+    if dialect in NOT_YET:
+        return Detected(Kind.DATABASE, what, _not_yet(NOT_YET[dialect]))
+
+    def opened(_: FileOptions) -> Store:
+        store = third_party_store([dialect], engine)
+        if store is None:
+            raise UsageError(f"there is no store for {dialect}; use a path or sqlite:///…")
+        return store
+
+    return Detected(Kind.DATABASE, what, opened)
+
+
+def _of_sqlalchemy(engine: Any, options: FileOptions) -> Store:
+    driver = engine.dialect.dbapi
+    # An async driver is SQLAlchemy's wrapper, which holds the module below it.
+    module = getattr(driver, "sqlite", None) or driver
+    copy = str(getattr(module, "__name__", "")).partition(".")[0]
+    if copy not in sqlite3.COPIES:
+        there = ", ".join(sqlite3.COPIES)
+        raise UsageError(
+            f"its driver {getattr(module, '__name__', module)!r} brings a copy of SQLite mpdispatch cannot use"
+            f" (those are {there}), and two copies on one file in one process corrupt it"
+        )
+    return _in_file(_file_of_url(engine.url), options, copy)
+
+
+def _file_of_url(url: Any) -> str:
+    """The path in SQLAlchemy's URL; `""` for a database in memory."""
+    name = str(url.database or "")
+    if not name.startswith("file:"):
+        return "" if name == ":memory:" else name
+    path, _, query = name.removeprefix("file:").partition("?")
+    options = {**dict(parse_qsl(query)), **dict(url.query)}
+    in_memory = options.get("mode") == "memory" or path in ("", ":memory:")
+    return "" if in_memory else unquote(path.removeprefix("//"))
+
+
+def _of_connection(connection: Any, options: FileOptions) -> Store:
+    copy = sqlite3.copy_of(connection)
+    if copy is None:
+        raise UsageError(
+            f"its connection is a {type(connection).__qualname__}, of no SQLite mpdispatch can use"
+        )
+    return _in_file(main_file_of(connection), options, copy)
+
+
+def _in_file(path: str, options: FileOptions, copy: str) -> Store:
+    if not path:
+        raise UsageError("is in memory, where only its own connections see it; jobs need a file")
+    return SQLiteStore.with_options(
+        path,
+        FileOptions(durability=options.durability, shared=True, switch_to_wal=options.switch_to_wal, copy=copy),
+    )
+
+
+def _third_party(thing: Any, roots: list[str]) -> Detected | None:
+    store = third_party_store(roots, thing)
+    return None if store is None else Detected(None, type(thing).__qualname__, lambda _: store)

@@ -1,0 +1,156 @@
+"""The parameters of a handler and their types, or why they cannot be a job's. Pure: no I/O, no clock."""
+
+from __future__ import annotations
+
+import inspect
+import types
+import typing
+from collections.abc import Callable, Iterator
+from typing import Any, TypeAlias
+
+import msgspec
+from msgspec import inspect as model
+
+from mpdispatch.errors import RegistrationError
+from mpdispatch.handlers.safejson import HOOKED_TYPES, is_model
+
+__all__ = ["Function", "choices_of", "hint_of", "holds_any", "is_untyped", "parameters_of", "type_info"]
+
+Function: TypeAlias = Callable[..., Any]
+"""Anything callable that `inspect` understands."""
+
+_REFUSED_KINDS = {
+    inspect.Parameter.VAR_POSITIONAL: "takes *{name}: a job's arguments are kept by name, list them one by one",
+    inspect.Parameter.VAR_KEYWORD: "takes **{name}: list the arguments, or take one dict",
+    inspect.Parameter.POSITIONAL_ONLY: "has the positional-only parameter {name!r}: arguments go by name",
+}
+# What these give is what JSON itself has; whatever else was passed comes back as something else.
+_BARE = (model.AnyType, model.NoneType, model.BoolType, model.IntType, model.FloatType, model.StrType)
+
+
+def parameters_of(job_name: str, function: Function) -> dict[str, inspect.Parameter]:
+    """The parameters by name. Raises RegistrationError if they cannot all be passed by name."""
+    try:
+        parameters = inspect.signature(function).parameters
+    except (TypeError, ValueError) as error:
+        raise RegistrationError(f"job {job_name!r}: its signature cannot be read: {error}") from error
+    if (first := next(iter(parameters), None)) in ("self", "cls") and _is_in_class(function):
+        raise RegistrationError(
+            f"job {job_name!r} is a method, and a worker has no {first!r} for it: use a function, or a staticmethod"
+        )
+    for name, parameter in parameters.items():
+        if parameter.kind in _REFUSED_KINDS:
+            raise RegistrationError(f"job {job_name!r} {_REFUSED_KINDS[parameter.kind].format(name=name)}")
+    return dict(parameters)
+
+
+def _is_in_class(function: Function) -> bool:
+    holder = getattr(function, "__qualname__", "").rpartition(".")[0]
+    return bool(holder) and not holder.endswith("<locals>")
+
+
+def hint_of(job_name: str, function: Function, name: str, annotation: Any) -> Any:
+    """The type of one parameter; strings (`from __future__ import annotations`) are resolved.
+
+    Raises:
+        RegistrationError: it cannot be resolved.
+    """
+    if annotation is inspect.Parameter.empty or annotation is object:
+        return Any
+    # One by one, without the return type: that one often exists for type checkers only.
+    holder = types.SimpleNamespace(__annotations__={name: annotation})
+    scope = getattr(inspect.unwrap(function), "__globals__", {})
+    try:
+        return typing.get_type_hints(holder, globalns=scope, include_extras=True)[name]
+    except Exception as error:
+        raise RegistrationError(
+            f"job {job_name!r}: the annotation of {name!r} cannot be resolved ({error}); "
+            "it must be importable at run time, from the module's top level"
+        ) from error
+
+
+def type_info(job_name: str, name: str, hint: Any) -> model.Type:
+    """The type as msgspec sees it.
+
+    Raises:
+        RegistrationError: values of this type cannot be rebuilt from JSON.
+    """
+    try:
+        info = model.type_info(hint)
+        msgspec.json.Decoder(hint)
+        foreign = next((node.cls for node in _nodes(info) if _is_foreign(node)), None)
+        if foreign is None:
+            return info
+        reason = f"{getattr(foreign, '__qualname__', foreign)} cannot be rebuilt from JSON"
+    except Exception as error:  # noqa: BLE001 - msgspec resolves the fields of the user's classes here
+        reason = _reason(str(error), hint)
+    raise RegistrationError(
+        f"job {job_name!r}: the annotation of {name!r} does not work for a job: {reason}. Use plain types, "
+        "dataclasses, pydantic models, msgspec Structs, TypedDicts, enums, dates, UUID, Decimal or Path"
+    )
+
+
+def _reason(text: str, hint: Any) -> str:
+    """What msgspec says of a type, in the words of those who do not know it."""
+    if not text.startswith("Type unions"):
+        return text
+    where = text.rpartition(" - type ")[2].removesuffix(" is not supported") or str(hint)
+    if "custom type" in text:
+        return f"in {where}, a Path or a pydantic model can stand only alone or beside None"
+    if "str-like" in text:
+        return f"several types of {where} are text in JSON, which cannot tell them apart; keep one of them"
+    if "dataclass" in text:
+        return f"JSON cannot tell the classes of {where} apart; keep one, or make them tagged msgspec Structs"
+    return text
+
+
+def choices_of(info: model.Type) -> str:
+    """The values an enum or Literal in this type allows, for an error; empty if there is not exactly one."""
+    found = [node for node in _nodes(info) if isinstance(node, (model.EnumType, model.LiteralType))]
+    if len(found) != 1:
+        return ""
+    node = found[0]
+    values = node.values if isinstance(node, model.LiteralType) else [member.value for member in node.cls]
+    return ", ".join(map(repr, values))
+
+
+def _is_foreign(node: object) -> bool:
+    return isinstance(node, model.CustomType) and not (
+        isinstance(node.cls, type) and (issubclass(node.cls, HOOKED_TYPES) or is_model(node.cls))
+    )
+
+
+def _nodes(root: model.Type) -> Iterator[Any]:
+    """The type and all types within, each once (a dataclass may refer to itself)."""
+    stack: list[Any] = [root]
+    seen: set[int] = set()
+    while stack:
+        node = stack.pop()
+        if isinstance(node, (tuple, list)):
+            stack.extend(node)
+        elif isinstance(node, model.Field):
+            stack.append(node.type)
+        elif isinstance(node, model.Type) and id(node) not in seen:
+            seen.add(id(node))
+            yield node
+            stack.extend(getattr(node, field) for field in node.__struct_fields__)
+
+
+def holds_any(info: model.Type) -> bool:
+    """Whether something in this type is read back without a type."""
+    return any(isinstance(node, model.AnyType) for node in _nodes(info))
+
+
+def is_untyped(info: model.Type) -> bool:
+    """Whether this is a shape of plain JSON with something untyped in it: `Any`, `dict`, `list[Any] | None` …
+
+    >>> is_untyped(model.type_info(dict[str, Any] | None)), is_untyped(model.type_info(dict[int, str]))
+    (True, False)
+    """
+    return holds_any(info) and all(_is_plain(node) for node in _nodes(info))
+
+
+def _is_plain(node: model.Type) -> bool:
+    if isinstance(node, model.DictType):
+        return isinstance(node.key_type, (model.AnyType, model.StrType))
+    return isinstance(node, (*_BARE, model.ListType, model.UnionType))

@@ -1,0 +1,147 @@
+"""Handlers by their names. Used where jobs are enqueued and in the worker; no I/O, safe from any thread."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from mpdispatch.errors import DuplicateJobError, RegistrationError, UnknownJobError, UsageError
+from mpdispatch.handlers.signature import Signature
+from mpdispatch.model import RESERVED_PREFIX
+from mpdispatch.policy.backoff import BackoffSpec
+from mpdispatch.policy.jobnames import check_job_name
+from mpdispatch.policy.names import check_name
+
+__all__ = ["JobDefinition", "Registry", "definition_of"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class JobDefinition:
+    """A handler and the defaults of its jobs.
+
+    Raises:
+        RegistrationError: the function cannot be a handler (a generator, a class, `*args` …), or the
+            name cannot be one.
+    """
+
+    name: str
+    function: Callable[..., Any]
+    queue: str = "default"
+    priority: int = 0
+    max_retries: int = 3
+    timeout_s: float | None = None
+    backoff: BackoffSpec | None = None
+    signature: Signature = field(init=False, repr=False)
+    is_async: bool = field(init=False, repr=False)
+    """Whether calling it gives something to await, on the worker's event loop."""
+
+    def __post_init__(self) -> None:
+        try:
+            check_name("job name", self.name)
+        except UsageError as error:
+            raise RegistrationError(str(error)) from error
+        _refuse_unrunnable(self.name, self.function)
+        object.__setattr__(self, "signature", Signature(self.name, self.function))
+        object.__setattr__(self, "is_async", is_async(self.function))
+
+    @property
+    def where(self) -> str:
+        """The function for people: `module:qualname`."""
+        module = getattr(self.function, "__module__", None) or "?"
+        return f"{module}:{getattr(self.function, '__qualname__', repr(self.function))}"
+
+    @property
+    def reference(self) -> str | None:
+        """`module:qualname` by which another process finds this handler, or None.
+
+        Asked late, because a decorator runs before its function has its name in the module.
+        """
+        module = sys.modules.get(getattr(self.function, "__module__", None) or "")
+        found: Any = module
+        for part in getattr(self.function, "__qualname__", "<locals>").split("."):
+            found = getattr(found, part, None)
+        if module is None or found is None:
+            return None
+        if module.__name__ == "__main__" and getattr(module, "__file__", None) is None:
+            return None
+        is_it = found is self.function or definition_of(found) is self
+        return self.where if is_it or getattr(found, "__wrapped__", None) is self.function else None
+
+
+def is_async(function: object) -> bool:
+    """Whether calling this gives something to await: `async def`, also below decorators and in `__call__`."""
+    inner = inspect.unwrap(function) if callable(function) else function
+    return any(
+        inspect.iscoroutinefunction(candidate)
+        for candidate in (function, inner, getattr(type(inner), "__call__", None))  # noqa: B004 - the method itself
+    )
+
+
+def definition_of(thing: object) -> JobDefinition | None:
+    """The definition that a decorated handler carries, or None."""
+    definition = getattr(thing, "definition", None)
+    return definition if isinstance(definition, JobDefinition) else None
+
+
+def _refuse_unrunnable(name: str, function: object) -> None:
+    if isinstance(function, type) or not callable(function):
+        raise RegistrationError(f"job {name!r}: a handler must be a function, not {function!r}")
+    inner = inspect.unwrap(function)
+    for kind, is_kind in (
+        ("a generator; return the values instead", inspect.isgeneratorfunction),
+        ("an async generator; return the values instead", inspect.isasyncgenfunction),
+    ):
+        if is_kind(inner):
+            raise RegistrationError(f"job {name!r}: {getattr(inner, '__qualname__', inner)} is {kind}")
+
+
+class Registry:
+    """Handlers by name. Grows while others read it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        # Replaced, never changed: readers need no lock and see a whole mapping.
+        self._definitions: Mapping[str, JobDefinition] = {}
+
+    def add(self, definition: JobDefinition) -> None:
+        """Take in a handler. The same definition again is no news.
+
+        Raises:
+            DuplicateJobError: another handler has the name.
+        """
+        with self._lock:
+            first = self._definitions.get(definition.name)
+            if first is definition:
+                return
+            if first is not None:
+                raise DuplicateJobError(definition.name, first.where, definition.where)
+            self._definitions = {**self._definitions, definition.name: definition}
+
+    def get(self, name: str) -> JobDefinition:
+        """Raises UnknownJobError, naming those there are; UsageError for a name that is ours."""
+        if name.startswith(RESERVED_PREFIX):
+            check_job_name(name)
+        definition = self._definitions.get(name)
+        if definition is None:
+            raise UnknownJobError(name, known=sorted(self._definitions))
+        return definition
+
+    def find(self, name: str) -> JobDefinition | None:
+        return self._definitions.get(name)
+
+    def names(self) -> frozenset[str]:
+        return frozenset(self._definitions)
+
+    def definitions(self) -> tuple[JobDefinition, ...]:
+        """In the order they were added."""
+        return tuple(self._definitions.values())
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._definitions
+
+    def __len__(self) -> int:
+        return len(self._definitions)

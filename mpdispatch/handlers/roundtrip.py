@@ -1,0 +1,124 @@
+"""What a typed argument would lose on its way through JSON, found by comparing it with what came back. Pure.
+
+JSON with a type reads leniently: a dict with a misspelt key becomes a TypedDict without it, a subclass becomes its
+base class, a Path given for a `str` becomes text. Such a handler would get something else than a plain call gives it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import PurePath
+from typing import Any
+
+from mpdispatch.errors import Fault
+from mpdispatch.handlers.arrays import count_arrays_anew, is_array, plain
+from mpdispatch.handlers.safejson import is_model
+from mpdispatch.policy.names import cut, shown
+
+__all__ = ["changed"]
+
+_MAX_FAULTS = 10
+_PLAIN = (str, int, float, bool, type(None))
+_SETS = (set, frozenset)
+_ARRAYS = (list, tuple)
+
+
+def changed(value: Any, came_back: Any, path: str) -> list[Fault]:
+    """Where what came back is not what was given, each by its path; at most about ten.
+
+    Plain text and numbers given for a richer type, and a list for a tuple or set, are no change: that is how JSON
+    itself gives them.
+
+    >>> [str(fault) for fault in changed({"a": 1, "zoom": 2}, {"a": 1}, "size")]
+    ["size: has no field 'zoom'; it has: a"]
+    """
+    found: list[Fault] = []
+    count_arrays_anew()
+    stack: list[tuple[Any, Any, str]] = [(value, came_back, path)]
+    while stack and len(found) < _MAX_FAULTS:
+        old, new, where = stack.pop()
+        if is_array(type(old)):
+            old = plain(old)
+        names = _fields(new)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            found += _lost_keys(old, new, where)
+            stack += _pairs_of_mappings(old, new, where)
+        elif isinstance(old, Mapping) and names:
+            if not is_model(type(new)):  # a pydantic model says itself what it does with further keys
+                found += _unknown(old, names, where)
+            stack += [(old[k], getattr(new, n), f"{where}.{k}") for k, n in names.items() if k in old]
+        elif names and type(old) is type(new):
+            stack += [
+                (getattr(old, n), getattr(new, n), f"{where}.{n}") for n in names.values() if hasattr(old, n)
+            ]
+        elif isinstance(old, _ARRAYS) and isinstance(new, _ARRAYS):
+            stack += [(a, b, f"{where}[{i}]") for i, (a, b) in enumerate(zip(old, new, strict=False))]
+        elif isinstance(old, (*_ARRAYS, *_SETS)) and isinstance(new, _SETS):
+            continue  # in no order: nothing to compare one by one, and each was checked when it was decoded
+        elif not _is_same(old, new):
+            found += _difference(old, new, where)
+    return found
+
+
+def _fields(thing: Any) -> dict[str, str]:
+    """The attributes of an object with fields, by their names in JSON; empty for anything else."""
+    kind = type(thing)
+    if dataclasses.is_dataclass(kind):
+        return {field.name: field.name for field in dataclasses.fields(kind)}
+    if hasattr(kind, "__struct_fields__"):
+        return dict(zip(kind.__struct_encode_fields__, kind.__struct_fields__, strict=True))
+    if hasattr(kind, "__attrs_attrs__"):
+        return {field.name: field.name for field in kind.__attrs_attrs__}
+    if is_model(kind):
+        return {name: name for name in kind.model_fields}
+    return {}
+
+
+def _pairs_of_mappings(
+    old: Mapping[Any, Any], new: Mapping[Any, Any], where: str
+) -> Iterator[tuple[Any, Any, str]]:
+    if old.keys() == new.keys():
+        yield from ((value, new[key], f"{where}.{key}") for key, value in old.items())
+    elif len(old) == len(new):
+        # The keys have another type now; JSON keeps their order.
+        for (key, value), came_back in zip(old.items(), new.values(), strict=True):
+            yield value, came_back, f"{where}.{key}"
+
+
+def _lost_keys(old: Mapping[Any, Any], new: Mapping[Any, Any], where: str) -> Iterator[Fault]:
+    if len(old) != len(new):
+        yield from _unknown(old, new, where)
+    else:
+        for before, after in zip(old, new, strict=True):
+            if before not in new and not isinstance(before, str) and isinstance(after, str):
+                yield Fault(where, f"the key {shown(before)} would become a string; use strings as keys")
+
+
+def _unknown(old: Mapping[Any, Any], names: Mapping[str, Any], where: str) -> Iterator[Fault]:
+    known = cut(", ".join(map(str, names)), 500) or "none"
+    return (Fault(where, f"has no field {shown(key)}; it has: {known}") for key in old if key not in names)
+
+
+def _is_same(old: Any, new: Any) -> bool:
+    try:
+        if isinstance(old, datetime) and isinstance(new, datetime) and old.tzinfo is not None:
+            # In an hour that comes twice, equality is never true between zones.
+            return old.astimezone(UTC) == new.astimezone(UTC)
+        return bool(old == new) or (old != old and new != new)
+    except Exception:  # noqa: BLE001 - the user's __eq__, or a signalling NaN
+        return type(old) is type(new) and repr(old) == repr(new)
+
+
+def _difference(old: Any, new: Any, where: str) -> Iterator[Fault]:
+    if type(old) is not type(new) and type(old) in _PLAIN and not isinstance(new, _PLAIN):
+        return  # "a.pdf" for a Path, "2026-01-01" for a date: what the annotation is for
+    if isinstance(old, datetime) and isinstance(new, datetime):
+        yield Fault(where, "its UTC offset has seconds, which JSON's times have not; use .astimezone(UTC)")
+    elif isinstance(new, type(old)) or isinstance(old, (int, float)):
+        yield Fault(where, f"{shown(old)} would come back as {shown(new)}")
+    else:
+        before = "Path" if isinstance(old, PurePath) else type(old).__qualname__
+        got = f"the handler would get {type(new).__qualname__} instead of {before}"
+        yield Fault(where, f"{got}; annotate it as {before}, or convert it first")

@@ -1,0 +1,256 @@
+"""A process for the hooks of an app that the supervisor does not import. Parent's side, and the child's main.
+
+    supervisor: hook thread ──frames of events──▶ hook process: imports the app, calls its hooks in order
+
+The thread may wait for a full channel: its own queue is bounded, and the loop never waits for it. If the process
+dies (a hook calls os._exit) it is started again with the next events; those it had read are lost, and that is logged.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+import msgspec
+
+from mpdispatch.clock import boot_us
+from mpdispatch.errors import DispatchError
+from mpdispatch.events.notices import Notice, decode_events, encode_events, events_of
+from mpdispatch.execution.app_logging import complete_logging
+from mpdispatch.execution.app_reference import AppReference
+from mpdispatch.execution.loading import load
+from mpdispatch.execution.process_context import enter_worker, set_current_engine
+from mpdispatch.hooks import HOOKS, Event
+from mpdispatch.host.linux import die_with
+from mpdispatch.pool.channel import Channel, ChannelBroken
+from mpdispatch.pool.exec import launch
+from mpdispatch.pool.frames import Attach, Boot, decode_preamble, encode
+from mpdispatch.pool.process import WorkerProcess
+from mpdispatch.pool.sigterm import leave_sigterm_to_supervisor, restore_sigterm_in_forks
+from mpdispatch.repeated import Repeated
+
+__all__ = ["HookProcess", "main"]
+
+_MAIN = "from mpdispatch.pool.hook_process import main; main()"
+_EVENTS_PER_FRAME = 500
+_RESTART_AFTER_S = 5.0
+_EXIT_BOOT_FAILED = 3
+_END = b"[]"
+"""No events: end when you get here."""
+
+
+class HookProcess:
+    """The hook process as the supervisor has it. `deliver` and `close` are called from one thread after another."""
+
+    def __init__(
+        self,
+        app: AppReference,
+        *,
+        wanted: frozenset[str],
+        store: str | None,
+        token: str,
+        helper_pids: set[int],
+        log: logging.Logger,
+        log_level: int,
+    ) -> None:
+        """Start it. `store`: what it enqueues into, if not the app's own; `helper_pids` is told its pid. Raises OSError."""
+        self._boot = encode(Boot(app=app, log_level=log_level))
+        self._attach = encode(
+            Attach(
+                journal_path="",
+                record=0,
+                store=store,
+                max_payload_bytes=0,
+                max_result_bytes=0,
+                kills_children=False,
+            )
+        )
+        self._wanted = frozenset(kind for kind, hook in HOOKS.items() if hook in wanted)
+        self._token, self._helper_pids, self._log = token, helper_pids, log
+        self._repeats = Repeated(log)
+        self._number = 0
+        self._started_at_s = 0.0
+        self._process: WorkerProcess | None = None
+        self._is_closing = False
+        self._start()
+
+    def _start(self) -> None:
+        self._number += 1
+        self._started_at_s = time.monotonic()
+        # Not of the form a rescuer sweeps by: it is bound to this process, not to a registration.
+        tag = f"hooks-{self._token}.{self._number}"
+        launched = launch(tag, _MAIN)
+        # Nothing is ever taken back from it, and with no duplicate of its end its death is heard on the channel.
+        if launched.spare is not None:
+            launched.spare.close()
+        if launched.permits is not None:
+            launched.permits.close()
+        self._process = WorkerProcess(launched=launched, tag=tag, started_boot_us=boot_us())
+        self._helper_pids.add(self._process.pid)
+        self._process.tell(self._boot)
+        self._process.tell(self._attach)
+
+    def deliver(self, notices: Sequence[Notice]) -> None:
+        """Send the events of these on, as far as anybody wants them. Waits while the process is behind."""
+        events = [event for notice in notices for event in events_of(notice) if type(event) in self._wanted]
+        for start in range(0, len(events), _EVENTS_PER_FRAME):
+            chunk = events[start : start + _EVENTS_PER_FRAME]
+            if not self._send(encode_events(chunk)):
+                self._repeats.say(
+                    "gone",
+                    logging.ERROR,
+                    "the hook process is gone: %d events are lost",
+                    len(chunk),
+                    extra={"lost": len(chunk)},
+                    count=len(chunk),
+                )
+
+    def _send(self, frame: bytes) -> bool:
+        if self._process is None and not self._may_start():
+            return False
+        assert self._process is not None
+        try:
+            return self._process.launched.channel.send(frame, wait=True)
+        except ChannelBroken:
+            if self._is_closing:
+                return False
+            self._bury()
+            return self._may_start() and self._send(frame)
+
+    def _may_start(self) -> bool:
+        """Start it again, but not in quick succession."""
+        if self._is_closing or time.monotonic() - self._started_at_s < _RESTART_AFTER_S:
+            return False
+        try:
+            self._start()
+        except OSError as error:
+            self._repeats.say(
+                ("start", error.errno),
+                logging.ERROR,
+                "cannot start the hook process",
+                extra={"error": str(error)},
+            )
+            return False
+        return True
+
+    def _bury(self) -> None:
+        process, self._process = self._process, None
+        assert process is not None
+        process.kill()
+        if process.wait_end(1.0):
+            self._repeats.say(
+                "ended", logging.ERROR, "the hook process %s", process.exit_status, extra={"pid": process.pid}
+            )
+        self._forget(process)
+
+    def _forget(self, process: WorkerProcess) -> None:
+        self._helper_pids.discard(process.pid)
+        process.launched.channel.close()
+        os.close(process.launched.death_fd)
+        if process.launched.pidfd is not None:
+            os.close(process.launched.pidfd)
+
+    def close(self, timeout_s: float) -> None:
+        """Let it finish what it has, at most this long."""
+        self._is_closing = True
+        self._repeats.close()
+        process = self._process
+        if process is None:
+            return
+        deadline = time.monotonic() + timeout_s
+        try:
+            # Without waiting: if its buffer is full it is hopelessly behind, or stuck.
+            is_told = process.launched.channel.send(_END, wait=False)
+        except ChannelBroken:
+            is_told = False
+        # One that has died already cannot be told, and needs no time.
+        has_ended = process.wait_end(max(0.0, deadline - time.monotonic()) if is_told else 0.1)
+        if not has_ended:
+            self._log.error("the hook process did not end in time; its events are lost")
+            process.kill()
+            process.wait_end(1.0)
+        elif process.exit_status is not None and process.exit_status.code != 0:
+            self._log.error("the hook process %s; its events are lost", process.exit_status)
+        # A hook thread that still waits in send() is woken by the end of the process, before this closes.
+        self._process = None
+        self._forget(process)
+
+
+# ---------------------------------------------------------------- the child
+
+
+def main() -> NoReturn:
+    """Entry point: `python -c … PARENT CHANNEL_FD DEATH_FD PERMITS_FD SUPERVISOR_PID`."""
+    channel_fd, death_fd, permits_fd, supervisor_pid = map(int, sys.argv[2:6])
+    if permits_fd >= 0:
+        os.close(permits_fd)  # nothing is ever taken back from this process
+    for descriptor in (channel_fd, death_fd):
+        os.set_inheritable(descriptor, False)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    leave_sigterm_to_supervisor()
+    restore_sigterm_in_forks()
+    die_with(supervisor_pid, death_fd)
+    enter_worker()
+    channel = Channel(socket.socket(fileno=channel_fd))
+    status = 0
+    try:
+        status = _serve(channel)
+    except ChannelBroken:
+        status = 70  # the supervisor is gone
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(status)
+
+
+def _serve(channel: Channel) -> int:
+    boot, attach = decode_preamble(_receive(channel)), decode_preamble(_receive(channel))
+    assert isinstance(boot, Boot)
+    assert isinstance(attach, Attach)
+    log = logging.getLogger("mpdispatch.hooks")
+    try:
+        app = load(boot.app)
+    except DispatchError as error:
+        complete_logging(boot.log_level)
+        log.error("the hook process cannot import the app: %s", error)
+        return _EXIT_BOOT_FAILED
+    complete_logging(boot.log_level)
+    leave_sigterm_to_supervisor()
+    if attach.store is not None:
+        app.use_store(attach.store)
+    set_current_engine(app)
+    # What hooks enqueue is an event as well: told after those that are here already, by the same thread.
+    own: deque[bytes] = deque()
+    app.hooks.route(lambda events, count: own.append(events))
+    subscribers = app.hooks.subscribers()
+    while subscribers is not None:
+        frame = _receive(channel)
+        if frame == _END:
+            break
+        own.append(frame)
+        while own:
+            _call_all(own.popleft(), subscribers.call, log)
+    app.telemetry.flush()
+    return 0
+
+
+def _call_all(frame: bytes, call: Callable[[Event], None], log: logging.Logger) -> None:
+    try:
+        events = decode_events(frame)
+    except msgspec.DecodeError as error:
+        log.error("events that cannot be read", extra={"error": str(error)})
+        return
+    for event in events:
+        call(event)
+
+
+def _receive(channel: Channel) -> bytes:
+    frame = channel.receive(wait=True)
+    assert frame is not None  # a waiting receive gives a frame or raises
+    return frame

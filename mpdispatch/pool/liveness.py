@@ -1,0 +1,59 @@
+"""Which registered supervisors live: the kernel says, else the lease. Runs in supervisors and whoever looks at them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mpdispatch.clock import Instant, SystemClock
+from mpdispatch.host.journal_reader import JournalReader
+from mpdispatch.host.start_journal import journal_path
+from mpdispatch.ids import boot_id, host_name, machine_id, pid_namespace, process_start
+from mpdispatch.model import PeerSupervisor
+from mpdispatch.policy.lease import PeerVerdict, judge_peer
+from mpdispatch.store.contract import Store
+
+__all__ = ["living_supervisors", "verdict_on"]
+
+
+def living_supervisors(store: Store, now: Instant | None = None) -> list[PeerSupervisor]:
+    """The registered supervisors of a store that live: whoever says so asks here. Raises StoreError.
+
+    Their rows alone do not tell: one that was killed leaves its row, and for a while its lease.
+    """
+    inner = store.supervisor_store()
+    try:
+        now = now or SystemClock().now()
+        return [p for p in store.supervisors() if verdict_on(p, inner.side_dir, now) is PeerVerdict.ALIVE]
+    finally:
+        inner.close()
+
+
+def verdict_on(peer: PeerSupervisor, side_dir: Path, now: Instant) -> PeerVerdict:
+    """What may be concluded about a registered supervisor. `side_dir` is that of its supervisor store."""
+    return judge_peer(
+        peer,
+        now=now,
+        boot_id=boot_id(),
+        machine_id=machine_id(),
+        host=host_name(),
+        process_is_alive=_is_alive(peer, side_dir),
+    )
+
+
+def _is_alive(peer: PeerSupervisor, side_dir: Path) -> bool | None:
+    """Alive, gone, or None where the kernel cannot be asked (another boot, another machine; no descriptor left)."""
+    if peer.boot_id != boot_id():
+        return None
+    if peer.pid_namespace == pid_namespace():
+        try:
+            return process_start(peer.pid) == peer.pid_start
+        except OSError:
+            return None  # not seen, for want of a descriptor, and not dead
+    try:
+        reader = JournalReader(journal_path(side_dir, peer.id))
+    except OSError:
+        return None
+    try:
+        return not reader.owner_is_gone()
+    finally:
+        reader.close()

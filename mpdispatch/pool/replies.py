@@ -1,0 +1,94 @@
+"""What a worker says, in order: lines of its reply_ring, and frames of its channel where a line would not do. Supervisor.
+
+A long message comes as a frame, a spill, and a line says when its turn is.
+"""
+
+from __future__ import annotations
+
+import select
+from collections import deque
+
+from mpdispatch.host.reply_ring import ReplyRingReader
+from mpdispatch.pool.channel import Channel
+from mpdispatch.pool.frames import (
+    SPILL,
+    WAKE,
+    FrameError,
+    FromWorker,
+    Spill,
+    decode_from_worker,
+    decode_lines,
+    is_spill,
+    open_spill,
+)
+
+__all__ = ["ReplyReader"]
+
+
+class ReplyReader:
+    """Of one worker. Not thread-safe."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self.reply_ring: ReplyRingReader | None = None
+        """Once it has a record; before, all it says are frames."""
+        self._spills: deque[tuple[int, FromWorker]] = deque()
+        """Long messages whose turn in the reply_ring has not come, numbered."""
+
+    def hear(self, found: list[FromWorker], *, in_channel: bool) -> None:
+        """Add all it has said so far; without `in_channel` only what costs no system call to look for.
+
+        Raises:
+            Exception: of any kind: it sent junk. What came before that is in `found`.
+        """
+        self._read_ring(found)
+        while in_channel and (frame := self._channel.receive(wait=False)) is not None:
+            self._open_frame(frame, found)
+            self._read_ring(found)
+
+    def left_over(self) -> list[FromWorker]:
+        """Long messages whose notice it never wrote: it has ended."""
+        found = [message for _, message in self._spills]
+        self._spills.clear()
+        return found
+
+    def has_heard_all(self) -> bool:
+        """Whether it has said nothing we have not heard yet."""
+        if self.reply_ring is not None and not self.reply_ring.is_empty():
+            return False
+        poll = select.poll()  # select() itself takes no descriptor past 1023
+        poll.register(self._channel, select.POLLIN)
+        return not poll.poll(0)
+
+    def _read_ring(self, found: list[FromWorker]) -> None:
+        if self.reply_ring is None or not (lines := self.reply_ring.take()):
+            return
+        try:
+            messages = decode_lines(lines)
+        except FrameError:
+            found.extend(map(decode_from_worker, lines.splitlines()))  # up to the bad one, which raises again
+        if SPILL not in lines:
+            found += messages
+            return
+        for message in messages:
+            found.append(self._spill(message.number, found) if type(message) is Spill else message)
+
+    def _open_frame(self, frame: bytes, found: list[FromWorker]) -> None:
+        if frame == WAKE:
+            return
+        if is_spill(frame):
+            self._spills.append(open_spill(frame))
+        else:
+            found.append(decode_from_worker(frame))
+
+    def _spill(self, number: int, found: list[FromWorker]) -> FromWorker:
+        """The long message whose turn it is: it was sent before its notice was written."""
+        while True:
+            while self._spills:
+                other, message = self._spills.popleft()
+                if other == number:
+                    return message
+            frame = self._channel.receive(wait=False)
+            if frame is None:
+                raise FrameError("a notice of a message that is not there")
+            self._open_frame(frame, found)

@@ -1,0 +1,277 @@
+"""Ways to get a worker process: exec, or a fork of a zygote that is warm. Runs in the supervisor.
+
+Exec always works. A zygote makes replacing a worker cheap (see `zygote`); whenever it is not ready, or fails, the
+worker comes by exec and nobody notices but the clock.
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import logging
+import os
+import select
+import socket
+import subprocess
+import sys
+import time
+from contextlib import ExitStack
+
+from mpdispatch.execution.app_reference import AppReference
+from mpdispatch.host.kill import kill_tree
+from mpdispatch.ids import ProcessId, process_start
+from mpdispatch.pool.channel import Channel, channel_pair
+from mpdispatch.pool.exec import Launched, assemble, exec_python, launch
+from mpdispatch.pool.frames import (
+    Fork,
+    Forked,
+    FrameError,
+    Preload,
+    Preloaded,
+    ZygoteReady,
+    decode_from_zygote,
+    encode,
+)
+from mpdispatch.pool.job_channel import StartPermits
+from mpdispatch.pool.selector import Selector
+
+__all__ = ["Spawner", "Zygote"]
+
+_MAIN = "from mpdispatch.pool.zygote import main; main()"
+_WARM_S = 5.0
+"""An app that takes longer to import is not waited for."""
+_PATIENCE_S = 0.1
+"""The loop waits no longer for a fork; past that this zygote is given up."""
+_BAD_FORKS = 2
+"""So many forks in a row that came to nothing are the app's fault. One may be the machine's, or of who killed it."""
+
+
+class ZygoteFailedError(OSError):
+    """It is of no use any more."""
+
+
+class Zygote:
+    """A warm process and the socket it is commanded by. Not thread-safe."""
+
+    def __init__(self, tag: str) -> None:
+        """Start it. Raises OSError."""
+        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        for end in (self._control, theirs):
+            end.setblocking(True)  # whatever the default is
+        death_read, self._death_fd = os.pipe()
+        try:
+            self._popen = exec_python(_MAIN, (theirs.fileno(), death_read), tag)
+            self.process = _process_of(self._popen)
+        except OSError:
+            self._control.close()
+            os.close(self._death_fd)
+            raise
+        finally:
+            theirs.close()
+            os.close(death_read)
+        self.asked_at = time.monotonic()
+        self.was_asked = self.is_ready = False
+        """Whether it was to import the app; and whether it can fork now: not while it imports."""
+        self.hazards: tuple[str, ...] | None = None
+        """Why the app must not be forked with it; empty: it may; None: it has not imported it."""
+
+    def fileno(self) -> int:
+        return self._control.fileno()
+
+    def hear(self) -> bool:
+        """Take in what it said; False: it has ended, or speaks nonsense."""
+        try:
+            frame = self._control.recv(65536, socket.MSG_DONTWAIT)
+            message = decode_from_zygote(frame)
+        except BlockingIOError:
+            return True
+        except (OSError, FrameError):
+            return False
+        if isinstance(message, Preloaded):
+            self.hazards = message.hazards
+        # That it has hatched may be heard after it was asked.
+        self.is_ready = isinstance(message, Preloaded) or (
+            isinstance(message, ZygoteReady) and not self.was_asked
+        )
+        return True
+
+    def preload(self, app: AppReference) -> None:
+        """Have it import the app; it forks nothing until that is done. Raises OSError: it has ended."""
+        self.was_asked, self.is_ready = True, False
+        self.asked_at = time.monotonic()
+        self._control.send(encode(Preload(app=app)), socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT)
+
+    def fork(self, tag: str, descriptors: tuple[int, int, int]) -> int:
+        """The pid of a new worker, which is our child. Raises ZygoteFailedError."""
+        try:
+            return self._fork(tag, descriptors)
+        except (OSError, FrameError) as error:
+            raise ZygoteFailedError(str(error)) from error
+
+    def _fork(self, tag: str, descriptors: tuple[int, int, int]) -> int:
+        rights = array.array("i", descriptors).tobytes()
+        # Not socket.send_fds: up to Python 3.12 it forgets its flags.
+        self._control.sendmsg(
+            [encode(Fork(tag))],
+            [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)],
+            socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT,
+        )
+        poll = select.poll()  # select() itself takes no descriptor past 1023
+        poll.register(self._control, select.POLLIN)
+        if not poll.poll(_PATIENCE_S * 1000):
+            raise TimeoutError(f"the zygote did not fork within {_PATIENCE_S:g} s")
+        message = decode_from_zygote(self._control.recv(65536, socket.MSG_DONTWAIT))
+        if not isinstance(message, Forked):
+            raise FrameError("the zygote answered out of turn")
+        return message.pid
+
+    def close(self) -> None:
+        """End it, and what the app's import has started in it; not its forks, which are our children."""
+        with contextlib.suppress(OSError, ImportError):  # no descriptor left to look for that
+            kill_tree(self.process)
+        self._popen.kill()
+        self._popen.wait()
+        self._control.close()
+        os.close(self._death_fd)
+
+
+def _process_of(popen: subprocess.Popen[bytes]) -> ProcessId:
+    """Raises OSError: no descriptor left; then it is ended."""
+    try:
+        return ProcessId(popen.pid, process_start(popen.pid) or 0)
+    except OSError:
+        popen.kill()
+        popen.wait()
+        raise
+
+
+class Spawner:
+    """Starts workers, by the best way that is ready."""
+
+    def __init__(self, token: str, selector: Selector, log: logging.Logger, *, zygote: bool) -> None:
+        """`zygote`: use one. Only where orphans of this process come to it."""
+        self._token, self._selector, self._log = token, selector, log
+        self._wants_zygote = zygote and sys.platform == "linux"
+        self._zygote: Zygote | None = None
+        self._number = self._bad_forks = 0
+        self._may_preload = True
+        """Whether nothing has spoken against importing the app in a zygote."""
+
+    @property
+    def zygote_pid(self) -> int | None:
+        return None if self._zygote is None else self._zygote.process.pid
+
+    @property
+    def is_warming(self) -> bool:
+        """Whether it is worth a moment's wait: the zygote is about to be ready."""
+        zygote = self._zygote
+        return zygote is not None and not zygote.is_ready and time.monotonic() - zygote.asked_at < _WARM_S
+
+    @property
+    def has_app(self) -> bool:
+        """Whether a worker started now is a fork of a process that has imported the app: up at once, and memory shared."""
+        zygote = self._zygote
+        return zygote is not None and zygote.is_ready and zygote.hazards == ()
+
+    def warm_up(self) -> None:
+        """Start a zygote, if there is to be one."""
+        if not self._wants_zygote or self._zygote is not None:
+            return
+        try:
+            self._zygote = Zygote(f"{self._token}.0")
+        except OSError as error:
+            self._log.debug("no zygote, workers are exec'ed", extra={"error": str(error)})
+            return
+        self._selector.register(self._zygote, self, urgent=False)
+
+    def preload(self, app: AppReference, hazards: tuple[str, ...]) -> None:
+        """A worker has imported the app, and this is what speaks against doing so in the zygote."""
+        if self._zygote is None or not self._may_preload or self._zygote.was_asked:
+            return
+        if hazards:
+            self._may_preload = False
+            self._log.debug("the zygote does not import the app", extra={"why": "; ".join(hazards)})
+            return
+        try:
+            self._zygote.preload(app)
+        except OSError as error:
+            self._give_up(str(error), blames_app=False)
+
+    def hear(self) -> None:
+        """The zygote said something, or ended."""
+        zygote = self._zygote
+        if zygote is None:
+            return
+        was_importing = zygote.was_asked and not zygote.is_ready
+        if not zygote.hear():
+            self._give_up("it ended", blames_app=was_importing)
+        elif zygote.hazards:
+            self._give_up("; ".join(zygote.hazards), blames_app=True)
+
+    def spawn(self) -> tuple[Launched, str]:
+        """A new worker and its tag. Raises OSError if the system has no process or descriptor left."""
+        self._number += 1
+        tag = f"{self._token}.{self._number}"
+        if self._zygote is not None and self._zygote.is_ready:
+            try:
+                return self._forked(self._zygote, tag), tag
+            except ZygoteFailedError as error:
+                self._bad_forks += 1
+                self._give_up(str(error), blames_app=self._bad_forks >= _BAD_FORKS)
+        return launch(tag), tag
+
+    def _forked(self, zygote: Zygote, tag: str) -> Launched:
+        with ExitStack() as undo:
+            channel, theirs = channel_pair()
+            undo.callback(channel.close)
+            undo.callback(theirs.close)
+            death_read, death_write = os.pipe()
+            undo.callback(os.close, death_write)  # which kills the worker, if there is one
+            permits = StartPermits.make()
+            assert permits is not None  # as there is a zygote
+            undo.callback(permits.close)
+            try:
+                pid = zygote.fork(tag, (theirs.fileno(), death_read, permits.fd))
+            finally:
+                os.close(death_read)
+            launched = assemble(pid, channel, Channel(theirs), permits, death_write)
+            undo.pop_all()
+        return launched
+
+    def fork_worked(self) -> None:
+        """A worker that came with the app in it is up."""
+        self._bad_forks = 0
+
+    def fork_failed(self) -> None:
+        """One has ended before it was: maybe the app does not survive a fork."""
+        self._bad_forks += 1
+        if self._bad_forks >= _BAD_FORKS and self.has_app:
+            self._give_up("workers forked from it do not start", blames_app=True)
+
+    def _give_up(self, why: str, *, blames_app: bool) -> None:
+        """Start over; workers come by exec until then. `blames_app`: without the app in it.
+
+        One that fails before it was asked to import anything is of no use here, nor would another be.
+        """
+        zygote = self._zygote
+        assert zygote is not None
+        self._log.debug("gave the zygote up", extra={"why": why, "blames_app": blames_app})
+        self._selector.unregister(zygote)
+        zygote.close()
+        self._zygote = None
+        self._may_preload = self._may_preload and not blames_app
+        self._wants_zygote = self._wants_zygote and zygote.was_asked
+        self.warm_up()
+
+    def renew(self, token: str) -> None:
+        """Mark what is started from now on with another token. The zygote, too, is started anew: what it forks
+        shows the tag it was started with."""
+        self.close()
+        self._token, self._number, self._bad_forks, self._may_preload = token, 0, 0, True
+        self.warm_up()
+
+    def close(self) -> None:
+        if self._zygote is not None:
+            self._selector.unregister(self._zygote)
+            self._zygote.close()
+            self._zygote = None

@@ -1,0 +1,448 @@
+"""What a store must do. Two faces: `Store` for clients (they wait), `SupervisorStore` for a supervisor (it never waits).
+
+Every method is one transaction (or one consistent read) and one transition; there is no `update(job)`.
+`now` is a parameter; a store that has a better clock (a server's) may use that instead.
+Every write to a running job carries owner **and** `starts` in its WHERE and checks the row count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Protocol
+
+import msgspec
+
+from mpdispatch.clock import Instant
+from mpdispatch.model import (
+    Attempt,
+    ClaimedJob,
+    DeadLetter,
+    Finding,
+    Job,
+    JobState,
+    NewJob,
+    NewSupervisor,
+    Output,
+    Page,
+    PeerSupervisor,
+    Planner,
+    Transition,
+)
+from mpdispatch.store.filters import DeadLetterFilter, JobFilter
+from mpdispatch.store.waits import Rebase, Wait, WaitsSeen
+
+__all__ = [
+    "CommitResult",
+    "DeadLetterFilter",
+    "Durability",
+    "HeldJob",
+    "JobFilter",
+    "Lease",
+    "Progress",
+    "QueueStats",
+    "Renewal",
+    "Store",
+    "SupervisorStore",
+]
+
+
+Durability = Literal["full", "process"]
+"""What is enqueued survives power loss, or any crash of processes."""
+
+
+class QueueStats(msgspec.Struct, frozen=True, kw_only=True):
+    """One queue: whether it is paused, and its jobs by state (every state, 0 included)."""
+
+    name: str
+    is_paused: bool
+    jobs: Mapping[str, int]
+
+
+class Progress(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What a running handler said of how far it is; `data` is the JSON of done, total, message."""
+
+    job_id: int
+    starts: int
+    data: bytes
+
+
+class LeftBehind(NamedTuple):
+    """What a drain leaves in its queues."""
+
+    held: Mapping[str, int]
+    """Due jobs nobody there could run, parked or in a paused queue, by reason."""
+    scheduled: int
+    """Jobs that are due later."""
+
+
+class Lease(NamedTuple):
+    """Until when a supervisor's jobs are its own."""
+
+    until_us: int
+    until_boot_us: int
+
+
+class Renewal(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to a heartbeat."""
+
+    owned: tuple[tuple[int, int], ...]
+    """(job id, starts) of every running row this supervisor owns, for reconciling."""
+
+
+class CommitResult(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to one turn of a supervisor's loop."""
+
+    claimed: Sequence[ClaimedJob]
+    """Sorted by (priority descending, run_at, id)."""
+    rejected: Sequence[tuple[int, int]]
+    """(job id, starts) of transitions that touched no row: the job was not this owner's any more."""
+    parked: Mapping[str, int]
+    """Jobs parked by this claim, by reason."""
+    cancelled: Sequence[tuple[int, int]] = ()
+    """(job id, starts) of jobs that were to run again, but somebody had asked to cancel them: they are cancelled."""
+    has_more: bool
+    """The claim took all it might; more may be due."""
+    next_due_us: int | None
+    """Wall time at which the next scheduled or retrying job of the polled queues is due. None if `has_more`:
+    then nobody waits for it."""
+    next_token_us: int | None
+    """Boottime at which a rate-limited queue gets its next token, if that holds a due job back."""
+    held_back: Mapping[str, int] = {}
+    """Due jobs per rate-limited queue, at least so many, that have a token and were not claimed for want of a worker."""
+    held_from: tuple[int, int, int] | None = None
+    """(-priority, run_at, id) of the first of them; None: they come after all that was claimed."""
+    is_synced: bool = True
+    """False: this turn only claimed, and a power cut before `sync` may forget that it did."""
+    ended: Sequence[tuple[ClaimedJob, Transition]] = ()
+    """Jobs whose rows cannot be read, ended as `failed` since the last turn; the job as far as it can be."""
+
+
+class Store(Protocol):
+    """The clients' face. Thread-safe, fork-safe, opens on first use.
+
+    Waits for the write lock up to 30 s, then raises `StoreBusy`.
+    """
+
+    @property
+    def location(self) -> str:
+        """What `open_store` opens it by again; shown to people."""
+        ...
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other processes can open it (`:memory:` cannot be)."""
+        ...
+
+    @property
+    def said_durability(self) -> Durability | None:
+        """The durability it was told to have; None: nothing was said, so it is full."""
+        ...
+
+    def prefer_durability(self, durability: Durability) -> Durability:
+        """Take this durability, unless it was told one; gives what it has now. For connections opened from now on."""
+        ...
+
+    # -- opening --------------------------------------------------------------------------------
+
+    def migrate(self) -> tuple[int, int]:
+        """Create the store or bring its schema up to date; gives (version before, version now).
+
+        Safe when many processes do it at once. 0 = there was none.
+        """
+        ...
+
+    def check(self, *, create: bool = False) -> None:
+        """Open it and see that it can be used, or raise a StoreError. `create=True` migrates first."""
+        ...
+
+    def close(self) -> None:
+        """Close this thread's connection."""
+        ...
+
+    def close_all(self) -> None:
+        """Close the connections of all threads of this process, but not a supervisor's. The next call opens one anew."""
+        ...
+
+    def supervisor_store(self) -> SupervisorStore:
+        """A supervisor's own face of this store, for the calling thread only."""
+        ...
+
+    # -- jobs -----------------------------------------------------------------------------------
+
+    def enqueue(self, job: NewJob, *, now: Instant, connection: Any = None) -> Job:
+        """Keep one job. On disk when this returns, unless `connection` is given: then with its commit.
+
+        An idempotency key in use under the same name gives the older job, with `created=False`.
+        """
+        ...
+
+    def enqueue_many(
+        self, template: NewJob, payloads: Sequence[bytes], *, now: Instant, batch_id: int | None = None
+    ) -> range:
+        """Keep one job per payload, in one transaction; gives their ids, which are contiguous.
+
+        `batch_id=None` starts a new batch, named after its first job's id.
+        """
+        ...
+
+    def get(self, job_id: int) -> Job:
+        """Raises JobNotFoundError."""
+        ...
+
+    def state_of(self, job_id: int) -> JobState:
+        """Cheap enough to poll. Raises JobNotFoundError."""
+        ...
+
+    def attempts(self, job_id: int) -> list[Attempt]:
+        """Oldest first, with what each wrote."""
+        ...
+
+    def outputs(self, job_id: int) -> list[Output]:
+        """What each start wrote to each stream, oldest start first; a running one's too. Raises JobNotFoundError."""
+        ...
+
+    def list_jobs(self, where: JobFilter, *, limit: int, cursor: str | None) -> Page[Job]:
+        """Newest id first. Raises UsageError on a cursor that is none."""
+        ...
+
+    def counts(self) -> dict[JobState, int]:
+        """Every state, 0 included."""
+        ...
+
+    def dead_letter_count(self, queue: str | None = None) -> int:
+        """Dead letters not replayed, of one queue or of all."""
+        ...
+
+    def dead_letters(self, where: DeadLetterFilter, *, limit: int, cursor: str | None) -> Page[DeadLetter]:
+        """The last failed first. Raises UsageError on a cursor that is none."""
+        ...
+
+    def dead_letter(self, job_id: int) -> DeadLetter:
+        """Raises DeadLetterNotFoundError."""
+        ...
+
+    def replay(self, job_id: int, *, now: Instant) -> Job:
+        """Enqueue a failed job again as a new job and mark its dead letter, in one transaction.
+
+        If that was done before, the job it was replayed as, with `created=False`. Raises DeadLetterNotFoundError.
+        """
+        ...
+
+    def purge_dead_letters(self, where: DeadLetterFilter) -> int:
+        """Delete dead letters (never their jobs); gives how many. In short transactions: others go on meanwhile."""
+        ...
+
+    def queue_stats(self) -> list[QueueStats]: ...
+
+    def cancel(self, job_id: int, *, now: Instant) -> Job:
+        """Cancel a job that is not running; ask the supervisor to end one that is.
+
+        Raises InvalidStateError on a terminal job, JobNotFoundError.
+        """
+        ...
+
+    def retry(self, job_id: int, *, now: Instant) -> Job:
+        """Run a waiting job now, or enqueue a failed or cancelled one again as a new job.
+
+        An ended job is enqueued again once: the second call gives the job of the first, with `created=False`.
+        Raises InvalidStateError (pending, running or completed), JobNotFoundError.
+        """
+        ...
+
+    def set_paused(self, queue: str, paused: bool, *, now: Instant) -> None: ...
+
+    def prune(self, before_us: int, limit: int) -> int:
+        """Delete up to `limit` jobs that ended before this wall time, and all kept of them; gives how many.
+
+        0: there are none left. A failed job stays until its dead letter was replayed or purged.
+        """
+        ...
+
+    def supervisors(self) -> list[PeerSupervisor]:
+        """Registered ones, dead or alive."""
+        ...
+
+    def parked(self) -> dict[str, int]:
+        """Parked jobs by their reason, the commonest first. Not those of paused queues."""
+        ...
+
+    def ahead(self, job_id: int) -> int:
+        """How many due jobs of its queue are claimed before this one, at most 1000; 0 if it is not due."""
+        ...
+
+    def faults(self, job_id: int) -> list[str]:
+        """What in the job's row (written by other ways than ours) keeps it from being claimed; nearly always nothing."""
+        ...
+
+    def bucket(self, queue: str) -> int | None:
+        """The queue's token bucket (see policy.rate); None if no rate limit was used in this boot."""
+        ...
+
+    def examine(self) -> list[Finding]:
+        """What is right and wrong with the store itself. Reads all of it: may take seconds."""
+        ...
+
+    def wake(self) -> None:
+        """Tell every supervisor of this store that there is work. A hint: never blocks or raises, may be lost."""
+        ...
+
+
+class HeldJob(NamedTuple):
+    """A running job in short."""
+
+    id: int
+    starts: int
+    name: str
+
+
+class SupervisorStore(Protocol):
+    """A supervisor's face of the store. One thread; raises StoreBusy within 50 ms instead of waiting."""
+
+    @property
+    def side_dir(self) -> Path:
+        """The folder beside the store for lock, wake-up and start journals (temporary for `:memory:`)."""
+        ...
+
+    def register(self, who: NewSupervisor, lease: Lease, *, now: Instant) -> int:
+        """Join; gives the owner id for all later calls."""
+        ...
+
+    def unregister(self, owner: int) -> None:
+        """Leave. Only after every job was finished or released."""
+        ...
+
+    def wake_fileno(self) -> int | None:
+        """A descriptor that becomes readable when there may be work, from `register` on. None: poll.
+
+        On `Store.wake()`, and when another supervisor gives jobs back or a dead one's are taken over.
+        """
+        ...
+
+    def drain_wake(self) -> None:
+        """Swallow what made `wake_fileno` readable."""
+        ...
+
+    def renew(self, owner: int, lease: Lease, *, now: Instant) -> Renewal:
+        """The heartbeat: one write renews all leases. Raises LeaseLostError if the registration is gone."""
+        ...
+
+    def cancel_requests(self, owner: int) -> list[tuple[int, int]]:
+        """(job id, starts) of running jobs of this owner somebody asked to cancel. A read."""
+
+    def commit(
+        self,
+        owner: int,
+        transitions: Sequence[Transition],
+        *,
+        now: Instant,
+        planner: Planner | None = None,
+        slots: int = 0,
+        ready: int | None = None,
+        progress: Sequence[Progress] = (),
+        outputs: Sequence[Output] = (),
+        skip_idle_check: bool = False,
+    ) -> CommitResult:
+        """One transaction: record these outcomes, stage what is due, claim up to `slots` jobs as planned.
+
+        `ready`: how many of the jobs claimed, the first ones, would be begun at once (None: all of them); those of
+        rate-limited queues are claimed only so.
+
+        Takes no write lock if there is nothing to record and nothing due; with `skip_idle_check` (somebody has just
+        enqueued something) it is not looked for that first. A turn that records nothing is not synced
+        to disk (`is_synced`): the caller decides how long that may be. Raises LeaseLostError (nothing was
+        written) if the registration is gone. `planner=None` claims nothing.
+        """
+        ...
+
+    def sync(self) -> None:
+        """Have everything committed so far survive a power cut. For a turn that was not synced; blocks on the disk."""
+        ...
+
+    def peers(self, owner: int) -> list[PeerSupervisor]:
+        """The other registered supervisors, dead or alive. A read."""
+
+    def unknown_owners(self) -> list[int]:
+        """Owners of running jobs that are not registered. A read, and cheap: it is asked once a second.
+
+        An owner that is no number is replaced by one first: for `jobs_of` and `take_over`.
+        """
+        ...
+
+    def jobs_of(self, owner: int) -> list[ClaimedJob]:
+        """The running jobs of a supervisor, but for those that cannot be read. A read."""
+
+    def held_by(self, owner: int) -> list[HeldJob]:
+        """The running jobs of a supervisor for who counts or names them: without their payloads. A read."""
+
+    def set_aside(self, owner: int, job_ids: Collection[int], *, now: Instant) -> None:
+        """End those of these jobs it runs that cannot be read; the next turn tells of them."""
+
+    def set_aside_astray(self, queues: Sequence[str], after: int, *, now: Instant) -> tuple[int, int | None]:
+        """Of the next jobs of these queues behind this id, a bounded number: end those whose rows stand where nobody finds
+        them, or have them taken over (the next turn tells of them). Gives how many those were, and the last id looked
+        at (None: there are no more). A read, mostly.
+        """
+        ...
+
+    def take_over(self, dead: PeerSupervisor | int, transitions: Sequence[Transition], *, now: Instant) -> bool:
+        """Record these outcomes of a dead supervisor's jobs and strike it off, in one transaction.
+
+        `dead` as a number: an owner that is not registered. False, and nothing written, if it has renewed its lease since
+        (or is registered), was taken over by another, or owns a running job none of the transitions is for.
+        """
+        ...
+
+    def outstanding(self, planner: Planner) -> dict[str, int]:
+        """Jobs in the planner's queues that a drain waits for, by state: pending and neither parked nor in a
+        paused queue, running (anybody's), retrying. A read."""
+        ...
+
+    def left_behind(self, planner: Planner) -> LeftBehind:
+        """Jobs in the planner's queues that a drain does not wait for. A read; it counts them all."""
+        ...
+
+    def prune(self, before_us: int, limit: int) -> int:
+        """As `Store.prune`. Keep `limit` small: the write lock is held for all of them."""
+        ...
+
+    def housekeep(self) -> None:
+        """Checkpoint the WAL if it has grown past 8 MiB, and such. Never blocks; call it between turns."""
+        ...
+
+    def forget_late_cancels(self) -> bool:
+        """Forget requests to cancel jobs that completed all the same, a bounded number; True: there may be more.
+
+        Costs nothing unless `cancel_requests` has met any.
+        """
+        ...
+
+    def waits(
+        self, queues: Sequence[str], *, after_us: int, seen: WaitsSeen | None = None
+    ) -> tuple[Sequence[Wait], WaitsSeen | None]:
+        """Jobs of these queues that were put off until a wall time past `after_us`: some, those behind `seen`; and how
+        far it came (None: to the end). A read of a bounded number of rows.
+        """
+        ...
+
+    def rebase(self, changes: Sequence[Rebase]) -> int:
+        """Have these be due at another time, unless that has changed since; gives how many."""
+        ...
+
+    def has_changed(self) -> bool:
+        """Whether anybody else has written to the store since this was last asked; True if that cannot be known."""
+        ...
+
+    def look_beside(self, owner: int) -> bool:
+        """Make anew what somebody has removed from `side_dir`. True: `wake_fileno` is another now, or none."""
+        ...
+
+    def blocker(self) -> int | None:
+        """Pid of the process on this host that holds the store's write lock now, if that can be known."""
+        ...
+
+    def verify(self) -> None:
+        """Raise StoreVanished if the file was deleted or replaced since it was opened. No I/O but a stat."""
+        ...
+
+    def close(self) -> None: ...

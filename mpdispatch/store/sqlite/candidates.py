@@ -1,0 +1,197 @@
+"""Which of the due rows a claim takes, and which it parks: read lazily, in the order of priority, run_at and id.
+
+Each queue (and each parked name in it) is one arm of a compound SELECT, in order already by its index; SQLite
+merges the arms as they are read. One cursor instead of one each: with 50 queues 0.3 instead of 2.5 ms.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Iterator, Mapping, Set
+from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import islice
+from typing import Any, NamedTuple
+
+import msgspec
+
+from mpdispatch import sqlite3
+from mpdispatch.model import Planner
+from mpdispatch.store.sqlite.columns import CLAIMED_COLUMNS
+from mpdispatch.store.sqlite.mending import rows_type
+from mpdispatch.store.sqlite.queries import QUERIES
+
+__all__ = [
+    "ID",
+    "PAYLOAD",
+    "QUEUE",
+    "Choice",
+    "HeldBack",
+    "OddRowError",
+    "Row",
+    "as_json",
+    "choose",
+    "claimable_parked",
+    "statement",
+]
+
+PARK_AT_MOST = 1000
+"""Per turn: one turn must not hold the write lock for long."""
+
+# SQLite takes 500, and preparing it takes 36 µs per arm.
+_ARMS_AT_MOST = 100
+
+Row = tuple[Any, ...]
+# Columns of `due` and `parked`.
+ID, _NAME, QUEUE, _PRIORITY, _RUN_AT_US, PAYLOAD = 0, 3, 4, 5, 6, 10
+
+ROWS = rows_type(CLAIMED_COLUMNS)
+
+_Arm = tuple[str, tuple[object, ...]]
+
+
+@dataclass(slots=True)
+class HeldBack:
+    """Rows that wait for a ready worker, see `CommitResult`."""
+
+    counts: dict[str, int] = field(default_factory=dict)
+    first: tuple[int, int, int] | None = None
+
+    def add(self, row: Row) -> None:
+        """The next one, in order."""
+        queue = row[QUEUE]
+        self.counts[queue] = self.counts.get(queue, 0) + 1
+        self.first = self.first or (-row[_PRIORITY], row[_RUN_AT_US], row[ID])
+
+
+class OddRowError(Exception):
+    """Some row is not as it should be; which, nobody has looked yet. Roll back."""
+
+
+class Choice(NamedTuple):
+    rows: list[Row]
+    parked: list[tuple[str, int]]
+    """(reason, id)"""
+    has_more: bool
+    """It stopped before it had seen all."""
+    held: HeldBack
+
+
+def as_json(values: Iterable[str] | Iterable[int]) -> str:
+    """For SQLite's json functions, which refuse a BLOB."""
+    return msgspec.json.encode(list(values)).decode()
+
+
+def claimable_parked(
+    connection: sqlite3.Connection, planner: Planner, queues: Iterable[str]
+) -> list[tuple[str, str]]:
+    """(name, queue) of parked jobs that could run here after all."""
+    found: list[tuple[str, str]] = connection.execute(QUERIES["parked_pairs"], (as_json(queues),)).fetchall()
+    if not found:
+        return []
+    known = planner.known_names()
+    return [
+        (name, queue)
+        for name, queue in found
+        # A name that is no text has no handler, and stays where it is.
+        if isinstance(name, str) and (known is None or name in known) and planner.refusal(name) is None
+    ]
+
+
+@lru_cache(maxsize=64)
+def statement(kinds: tuple[str, ...]) -> str:
+    """The compound of these arms; each is the name of a query."""
+    text = "\nUNION ALL\n".join(QUERIES[kind] for kind in kinds)
+    return f"{text}\nORDER BY priority DESC, run_at_us, id"
+
+
+def _arms(
+    connection: sqlite3.Connection, planner: Planner, left: Mapping[str, int], total: int, has_parked: bool
+) -> Iterator[_Arm]:
+    # Those of a kind together, so that there are few different statements to prepare.
+    rated = planner.rated
+    for queue, most in left.items():
+        if most >= total and queue not in rated:
+            yield "due", (queue,)
+    for queue, most in left.items():
+        # Not read on past its limit: a full queue may hold a million due jobs, and so may one without ready workers.
+        if most < total or queue in rated:
+            yield "due_limited", (queue, min(most, total))
+    for name, queue in claimable_parked(connection, planner, left) if has_parked else ():
+        yield "parked", (name, queue, min(left[queue], total))
+
+
+def _open(connection: sqlite3.Connection, arms: list[_Arm], cursors: list[sqlite3.Cursor]) -> Iterator[Row]:
+    for at in range(0, len(arms), _ARMS_AT_MOST):
+        some = arms[at : at + _ARMS_AT_MOST]
+        text = statement(tuple(kind for kind, _ in some))
+        cursors.append(connection.execute(text, [value for _, values in some for value in values]))
+    if len(cursors) == 1:
+        return cursors[0]
+    return heapq.merge(*cursors, key=lambda row: (-row[_PRIORITY], row[_RUN_AT_US], row[ID]))
+
+
+def choose(
+    connection: sqlite3.Connection,
+    planner: Planner,
+    left: dict[str, int],
+    total: int,
+    *,
+    has_parked: bool,
+    ready: int | None = None,
+) -> Choice:
+    """Up to `total` due rows, of each queue as many as `left` says; those nobody here can run are to be parked.
+
+    Rows of rate-limited queues only among the first `ready` (None: anywhere).
+
+    Raises:
+        msgspec.ValidationError, TypeError: one of them cannot be read (see `unreadable`).
+    """
+    arms = list(_arms(connection, planner, left, total, has_parked))
+    is_limited = ready is not None or (len(arms) > 1 and any(kind != "due" for kind, _ in arms))
+    taken, parked = list[Row](), list[tuple[str, int]]()
+    held = HeldBack()
+    begun_at_once = frozenset[str]() if ready is None else planner.rated
+    cursors = list[sqlite3.Cursor]()
+    try:
+        stream = _open(connection, arms, cursors)
+        # Many rows at a time, and nothing done per row in the common case.
+        while len(taken) < total and len(parked) < PARK_AT_MOST:
+            rows = list(islice(stream, total - len(taken)))
+            if not rows:
+                break
+            # Before anything is done with them: 0.08 µs per row. Raises msgspec.ValidationError.
+            msgspec.convert((rows,), ROWS)
+            refusals = {name: planner.refusal(name) for name in {row[_NAME] for row in rows}}
+            refused = {name: reason for name, reason in refusals.items() if reason is not None}
+            if refused:
+                parked += [(refused[row[_NAME]], row[ID]) for row in rows if row[_NAME] in refused]
+                rows = [row for row in rows if row[_NAME] not in refused]
+            if is_limited:
+                room = 0 if ready is None else ready - len(taken)
+                taken += _within(rows, left, begun_at_once, room, held)
+            else:
+                taken += rows
+    finally:
+        for cursor in cursors:
+            cursor.close()
+    # A limited queue was not read on behind those refused, not even if it is the only one.
+    is_cut = is_limited or any(kind != "due" for kind, _ in arms)
+    has_more = len(taken) >= total or len(parked) >= PARK_AT_MOST or bool(parked and is_cut)
+    return Choice(taken, parked, has_more, held)
+
+
+def _within(
+    rows: list[Row], left: dict[str, int], begun_at_once: Set[str], room: int, held: HeldBack
+) -> Iterator[Row]:
+    """Those of these rows that the limits of their queues leave, and of `begun_at_once` only among the first `room`."""
+    for row in rows:
+        queue = row[QUEUE]
+        if left[queue] <= 0:
+            continue
+        left[queue] -= 1
+        if room <= 0 and queue in begun_at_once:
+            held.add(row)
+            continue
+        room -= 1
+        yield row

@@ -1,0 +1,266 @@
+"""Where a store lives, and how connections to it are had: a file, or the memory of this process."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import warnings
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol
+
+from mpdispatch import sqlite3
+from mpdispatch.errors import StoreBusy, StoreError, StoreForeign, StoreNotShared, StoreTooNew
+from mpdispatch.store.sqlite import connect, forks, schema
+from mpdispatch.store.sqlite.connection import FileIdentity, Session, identity_of
+from mpdispatch.store.sqlite.lock import FileLock, MemoryLock, Pauses
+from mpdispatch.store.sqlite.options import FileOptions
+
+__all__ = ["CLIENT_PATIENCE_S", "Database", "FileDatabase", "MemoryDatabase"]
+
+CLIENT_PATIENCE_S = 30.0
+
+
+class Database(Protocol):
+    @property
+    def location(self) -> str: ...
+
+    @property
+    def side_dir(self) -> Path: ...
+
+    def open(self, *, patience_s: float, create: bool) -> Session:
+        """A session for the calling thread, on a schema that is up to date."""
+        ...
+
+    def close(self, session: Session) -> None: ...
+
+    def migrate(self) -> tuple[int, int]: ...
+
+
+class FileDatabase:
+    def __init__(self, path: str, options: FileOptions) -> None:
+        self._given = path
+        self.options = options
+
+    @property
+    def location(self) -> str:
+        """The path, or a URL if an option differs from its default."""
+        return self.options.location(self._given)
+
+    @property
+    def is_shared(self) -> bool:
+        return self.options.shared
+
+    @cached_property
+    def path(self) -> Path:
+        """Resolved once: by two names the WAL would have two names as well."""
+        return Path(os.path.realpath(self._given))
+
+    @cached_property
+    def side_dir(self) -> Path:
+        return Path(f"{self.path}-mpd")
+
+    def open(self, *, patience_s: float, create: bool) -> Session:
+        with forks.gate, self._connected(patience_s, create=create) as session:
+            found = session.read(lambda connection: schema.version_of(connection, self.location))
+            if create and found != schema.VERSION:
+                _, found = self._migrate(session)
+            schema.refuse_unusable(found, self.location, is_shared=self.is_shared)
+            self._use_wal(session)
+            return session
+
+    def migrate(self) -> tuple[int, int]:
+        with forks.gate, self._connected(CLIENT_PATIENCE_S, create=True) as session:
+            try:
+                return self._migrate(session)
+            finally:
+                self.close(session)
+
+    @contextmanager
+    def _connected(self, patience_s: float, *, create: bool) -> Iterator[Session]:
+        """A session in use meanwhile, and closed if that fails."""
+        session = self._connect(patience_s, create=create)
+        try:
+            yield session
+        except BaseException:
+            self.close(session)
+            raise
+        finally:
+            session.use.release()
+
+    def _connect(self, patience_s: float, *, create: bool) -> Session:
+        connect.refuse_network(self.path, self.location)
+        until = time.monotonic() + patience_s
+        pauses = Pauses()
+        while True:
+            if create:
+                connect.create_file(self.path, self.location)
+            identity = identity_of(self.path)
+            forks.refuse_inherited(identity, self.location)
+            self._refuse_two_copies(identity)
+            try:
+                connection = connect.connect_file(self.path, self.location, self.options)
+            except StoreBusy:
+                # Settings are refused too while another process turns the file into a WAL database, or recovers it.
+                if not pauses.sleep(until):
+                    raise
+                continue
+            session = Session(
+                connection,
+                FileLock(self.side_dir, queue=patience_s >= 1),
+                location=self.location,
+                path=self.path,
+                identity=identity,
+                patience_s=patience_s,
+                flushes=self.options.durability != "process",
+            )
+            session.use.acquire()
+            forks.remember(session)
+            if identity_of(self.path) == identity:
+                return session
+            # Replaced while we opened it: which of the two we have is not known.
+            self.close(session)
+            session.use.release()
+
+    def close(self, session: Session) -> None:
+        if session.pid == os.getpid():
+            with forks.gate, session.use:
+                forks.forget(session)
+                session.close()
+
+    def _migrate(self, session: Session) -> tuple[int, int]:
+        found = session.read(lambda connection: schema.version_of(connection, self.location))
+        self._refuse_to_touch(found)
+        if found == schema.VERSION:
+            return found, found
+        # Imported before the lock is taken: the others wait for the schema, not for an import.
+        import sqlite_utils.migrations  # noqa: F401
+
+        self._use_wal(session)
+        return session.write(self._bring_up_to_date, point="migrate")
+
+    def _bring_up_to_date(self, connection: sqlite3.Connection) -> tuple[int, int]:
+        # Again, now that nobody else can: seven of eight processes find it done.
+        found = schema.version_of(connection, self.location)
+        self._refuse_to_touch(found)
+        if found != schema.VERSION:
+            schema.apply(connection, is_new_file=found == 0 and not self.is_shared)
+        return found or 0, schema.VERSION
+
+    def _refuse_two_copies(self, identity: FileIdentity | None) -> None:
+        ours = self.options.copy
+        for session in forks.remembered():
+            if session.identity == identity and (theirs := sqlite3.copy_of(session.connection)) != ours:
+                raise StoreError(
+                    self.location,
+                    f"is open in this process by {theirs} already, and {ours} was to open it again; two copies of"
+                    f" SQLite on one file in one process corrupt it: SQLiteStore(..., copy={theirs!r})",
+                )
+
+    def _use_wal(self, session: Session) -> None:
+        mode = session.read(_journal_mode)
+        if mode == "wal":
+            return
+        # In a file of the application its other users get what we choose: say so, or leave it.
+        if self.is_shared and session.read(_page_count):
+            if not self.options.switch_to_wal:
+                raise StoreError(
+                    self.location,
+                    f"its journal mode is {mode}, and mpdispatch needs write-ahead logging; run"
+                    " `PRAGMA journal_mode=WAL` on it, or allow that with switch_to_wal=True",
+                )
+            warnings.warn(
+                f"{self.location}: its journal mode is switched from {mode} to WAL, for every program that uses"
+                " this database; switch_to_wal=False refuses that",
+                UserWarning,
+                stacklevel=2,
+            )
+        session.locked(lambda: _switch_to_wal(session))
+
+    def _refuse_to_touch(self, found: int | None) -> None:
+        if found is None and not self.is_shared:
+            raise StoreForeign(self.location)
+        if found is not None and found > schema.VERSION:
+            raise StoreTooNew(self.location, found, schema.VERSION)
+
+
+def _journal_mode(connection: sqlite3.Connection) -> str:
+    return str(connection.execute("PRAGMA journal_mode").fetchone()[0])
+
+
+def _page_count(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA page_count").fetchone()[0])
+
+
+def _switch_to_wal(session: Session) -> None:
+    mode = session.connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+    if mode != "wal":
+        raise StoreError(session.location, f"cannot be switched to write-ahead logging; SQLite stays at {mode}")
+
+
+class MemoryDatabase:
+    """One connection and one lock, for every thread of this process."""
+
+    location = ":memory:"
+
+    def __init__(self) -> None:
+        self._pid = os.getpid()
+        self._opening = threading.Lock()
+        self._lock = MemoryLock()
+        self._connection: sqlite3.Connection | None = None
+
+    @cached_property
+    def side_dir(self) -> Path:
+        import shutil  # a MiB, with tempfile, that a store in a file does not need
+        import tempfile
+
+        folder = tempfile.mkdtemp(prefix="mpdispatch-")
+        weakref.finalize(self, _in_process(os.getpid(), shutil.rmtree), folder, ignore_errors=True)
+        return Path(folder)
+
+    def open(self, *, patience_s: float, create: bool) -> Session:
+        if self._pid != os.getpid():
+            raise StoreNotShared(self.location)
+        with self._opening:
+            connection = self._connection
+            if connection is None:
+                connection = connect.connect_memory()
+                connection.execute("BEGIN IMMEDIATE")
+                schema.apply(connection, is_new_file=False)
+                connection.execute("COMMIT")
+                weakref.finalize(self, _in_process(os.getpid(), connection.close))
+                self._connection = connection
+        return Session(
+            connection,
+            self._lock,
+            location=self.location,
+            path=None,
+            identity=None,
+            patience_s=patience_s,
+            flushes=False,
+        )
+
+    def close(self, session: Session) -> None: ...
+
+    def migrate(self) -> tuple[int, int]:
+        was_there = self._connection is not None
+        self.open(patience_s=CLIENT_PATIENCE_S, create=True)
+        return (schema.VERSION if was_there else 0), schema.VERSION
+
+
+class _InProcess:
+    """Calls a function only in the process it was made for: a forked child cleans up nothing of its parent."""
+
+    def __init__(self, pid: int, function: object) -> None:
+        self._pid, self._function = pid, function
+
+    def __call__(self, *args: object, **kwargs: object) -> None:
+        if self._pid == os.getpid() and callable(self._function):
+            self._function(*args, **kwargs)
+
+
+_in_process = _InProcess

@@ -1,0 +1,138 @@
+"""What the loop tells extensions: starts as they are seen, outcomes once they are on disk. Effects: offers to a hook sink.
+
+Nothing here waits, and nothing of it exists if no extension wants to know. Workers do not report their starts: they
+are in the start journal, where the loop looks every few ms, and at the latest with the outcome.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable
+from typing import Protocol
+
+from mpdispatch.clock import Clock
+from mpdispatch.events.notices import Began, Notice, Recorded, Told, ended
+from mpdispatch.events.publish import DRAIN_S
+from mpdispatch.events.queue import HookQueue
+from mpdispatch.hooks import HOOKS, CronFired, JobStarted
+from mpdispatch.model import ClaimedJob, Transition
+from mpdispatch.pool.hook_process import HookProcess
+from mpdispatch.pool.process import WorkerProcess
+
+__all__ = ["EventPublisher", "LocalSink", "ProcessSink", "Sink"]
+
+_LOOK_US = 5_000
+"""How often to look for starts while jobs flow."""
+_LOOK_AGAIN_US = 20_000
+"""How soon to look for a start that was not to be seen yet."""
+
+
+class Sink(Protocol):
+    """Where notices go. Its methods return at once, but for `close`."""
+
+    def offer(self, notices: list[Notice], count: int) -> None: ...
+
+    def close(self, timeout_s: float) -> None:
+        """Deliver what waits, at most this long."""
+        ...
+
+
+class LocalSink:
+    """Hooks in this process: the engine's own line."""
+
+    def __init__(self, line: HookQueue) -> None:
+        self._line = line
+        self.offer = line.offer
+
+    def close(self, timeout_s: float) -> None:
+        self._line.drain(timeout_s)
+
+
+class ProcessSink:
+    """Hooks in a process of their own; a thread here hands events over, and may wait for it."""
+
+    def __init__(self, runner: HookProcess, log: logging.Logger) -> None:
+        self._runner = runner
+        self._line = HookQueue(runner.deliver, log)
+        self.offer = self._line.offer
+
+    def close(self, timeout_s: float) -> None:
+        deadline = time.monotonic() + timeout_s
+        self._line.drain(timeout_s)
+        self._runner.close(max(0.1, deadline - time.monotonic()))
+
+
+class EventPublisher:
+    """Gathers a turn's notices and offers them together. One thread, the loop's."""
+
+    def __init__(self, sink: Sink, wanted: frozenset[str], clock: Clock) -> None:
+        self._sink, self._clock = sink, clock
+        self._wants_starts = HOOKS[JobStarted] in wanted
+        self._waiting: list[Notice] = []
+        self._begun: set[tuple[int, int]] = set()
+        """Starts that were told and have no outcome yet."""
+        self._look_at_us = 0
+
+    def look_for_starts(self, workers: Iterable[WorkerProcess], now_us: int) -> int | None:
+        """See which handlers were called. Gives when to look again (boottime µs), or None: at the next event."""
+        if not self._wants_starts:
+            return None
+        if now_us < self._look_at_us:
+            return self._look_at_us
+        again = False
+        for worker in workers:
+            if not worker.assigned:
+                continue
+            job = worker.assigned[0].job
+            if (job.id, job.starts) in self._begun:
+                continue
+            started = worker.started_us(worker.assigned[0])
+            if started is None:
+                again = True
+                continue
+            self._begun.add((job.id, job.starts))
+            self._waiting.append(Began(job, self._clock.now().wall_us - (now_us - started), worker.pid))
+        self.flush()
+        self._look_at_us = now_us + _LOOK_US
+        return now_us + _LOOK_AGAIN_US if again else None
+
+    def recorded(self, job: ClaimedJob, transition: Transition) -> None:
+        """An outcome is on disk. Offered with the next `flush`."""
+        run = transition.run
+        if run is not None and self._wants_starts:
+            token = (job.id, job.starts)
+            if token in self._begun:
+                self._begun.discard(token)
+            else:
+                self._waiting.append(Began(job, run.started_us, run.worker_pid))
+        self._waiting.append(Recorded(job, transition))
+
+    def rescued(self, job: ClaimedJob, transition: Transition) -> None:
+        """As `recorded`, for a start another supervisor has told of."""
+        self._waiting.append(Recorded(job, transition))
+
+    def enqueued(self, events: bytes, count: int) -> None:
+        """A worker's handler enqueued something."""
+        self._sink.offer([Told(events)], count)
+
+    def fired(self, event: CronFired) -> None:
+        """A schedule's job is on disk. Offered with the next `flush`."""
+        self._waiting.append(event)
+
+    def flush(self) -> None:
+        """Hand over what was gathered."""
+        if self._waiting:
+            waiting, self._waiting = self._waiting, []
+            self._sink.offer(waiting, len(waiting))
+
+    def forget(self) -> None:
+        """Every job in our hands was given up."""
+        self._begun.clear()
+
+    def close(self, *, exit_code: int, completed: int, failed: int) -> None:
+        """The last event; waits for the hooks, at most 5 s."""
+        now_us = self._clock.now().wall_us
+        self._waiting.append(ended(now_us, exit_code=exit_code, completed=completed, failed=failed))
+        self.flush()
+        self._sink.close(DRAIN_S)

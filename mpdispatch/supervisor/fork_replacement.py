@@ -1,0 +1,50 @@
+"""Duty: a worker that imported the app itself gives way to one that shares its memory (2.5 MiB of an empty app). Effects.
+
+```
+  zygote has the app ─▶ successor forked ─▶ successor is ready ─▶ the old one, once it does nothing, is let go
+                             └─ ends, hangs: the old one stays
+```
+
+Only while nothing waits; once or a few times, soon after the start.
+"""
+
+from __future__ import annotations
+
+from mpdispatch.pool.pool import Pool
+from mpdispatch.pool.process import WorkerProcess, WorkerState
+
+__all__ = ["ForkReplacement"]
+
+
+class ForkReplacement:
+    """One successor at a time. The loop's thread only."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._successor: WorkerProcess | None = None
+
+    def step(self, *, may_start: bool) -> None:
+        """Begin it, or bring it to its end, if it is time. `may_start`: a worker may be started now."""
+        successor = self._successor
+        if successor is not None and successor.state is WorkerState.BOOTING and successor in self._pool.workers:
+            return
+        # Not before the successor has shown that it lives: what does not survive a fork may run well without one.
+        old = self._idle_one()
+        if successor is not None and successor.state is WorkerState.READY and successor in self._pool.workers:
+            if old is not None:
+                self._successor = None
+                old.retire()
+            return
+        self._successor = None
+        if old is not None and may_start and self._pool.spawner.has_app and not self._pool.booting:
+            try:
+                self._successor = self._pool.spawn()
+            except OSError:
+                return  # no process or descriptor to spare: it stays
+
+    def _idle_one(self) -> WorkerProcess | None:
+        """Whom one may succeed now."""
+        for worker in self._pool.workers:
+            if not worker.shares_app and worker.state is WorkerState.READY and not worker.unsettled:
+                return worker
+        return None

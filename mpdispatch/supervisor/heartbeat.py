@@ -1,0 +1,150 @@
+"""Duty: stay registered. Heartbeats, the limit of our own trust in them, and what our rows say of us. Effects."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+
+import msgspec
+
+from mpdispatch.clock import SECOND_US, Clock, Instant
+from mpdispatch.config import Config
+from mpdispatch.errors import StoreBusy, StoreError
+from mpdispatch.ids import boot_id, host_name, machine_id, pid_namespace, process_id
+from mpdispatch.model import NewSupervisor
+from mpdispatch.policy.lease import lease, margin_us, renew_every_us, trusted_until_boot_us
+from mpdispatch.repeated import Repeated
+from mpdispatch.store.contract import Lease, Renewal, SupervisorStore
+
+__all__ = ["Heartbeat"]
+
+_RETRY_US = 50_000
+_ASK_US = 250_000
+_LEAVE_S = 2.0
+_LEAVE_PAUSE_S = 0.02
+
+
+class Heartbeat:
+    """Our registration in the store. `owner` names it; a new registration has a new one."""
+
+    def __init__(
+        self,
+        store: SupervisorStore,
+        clock: Clock,
+        config: Config,
+        *,
+        app: str,
+        version: str,
+        log: logging.Logger,
+        repeats: Repeated,
+    ) -> None:
+        self._store, self._clock, self._log, self._repeats = store, clock, log, repeats
+        self._threshold_us = round(config.stale_job_threshold * SECOND_US)
+        self._every_us = renew_every_us(round(config.heartbeat_interval * SECOND_US), self._threshold_us)
+        me = process_id()
+        self._who = NewSupervisor(
+            host=host_name(),
+            machine_id=machine_id(),
+            boot_id=boot_id(),
+            pid=os.getpid(),
+            pid_start=me.start,
+            pid_namespace=pid_namespace(),
+            queues=tuple(config.queues),
+            concurrency=config.slots,
+            app=app,
+            version=version,
+        )
+        self.owner = 0
+        self.token = ""
+        """Of the registration; what is started for it is marked with it."""
+        self.is_lost = False
+        """Whether we were told that the registration is of no use any more, so that nobody need ask."""
+        self._trusted_until_us = 0
+        self.next_us = 0
+        """Boottime of the next heartbeat."""
+
+    def register(self, token: str) -> int:
+        """Join, or join anew. `token`: what the marks of our workers begin with. Raises StoreError."""
+        now = self._clock.now()
+        who = msgspec.structs.replace(self._who, token=token)
+        self.owner = self._store.register(who, Lease(*lease(now, self._threshold_us)), now=now)
+        self.token, self.is_lost = token, False
+        self._granted(now.boot_us)
+        # Where the files beside the store cannot be made it is done over and over.
+        facts = {"owner": self.owner, "queues": ",".join(self._who.queues)}
+        self._repeats.say("registered", logging.INFO, "registered", extra=facts, in_full=2)
+        return self.owner
+
+    def leave(self) -> bool:
+        """Sign off. False: the store does not let us; then the next supervisor does it, or our lease runs out.
+
+        Waits for a busy store, up to 2 s: nothing runs any more that this could keep. In a process that lives on
+        (a web server's) the row would look alive until the lease ends, and nobody else would supervise.
+        """
+        until_s = time.monotonic() + _LEAVE_S
+        while True:
+            try:
+                self._store.unregister(self.owner)
+            except StoreError as error:
+                if isinstance(error, StoreBusy) and time.monotonic() < until_s:
+                    time.sleep(_LEAVE_PAUSE_S)
+                    continue
+                self._repeats.say(
+                    "not signed off",
+                    logging.WARNING,
+                    "could not sign off; the next supervisor will",
+                    extra={"error": str(error)},
+                )
+                return False
+            return True
+
+    def is_trusted(self, now_us: int) -> bool:
+        """Whether our jobs are surely still ours; past that nobody may believe anything we do."""
+        return now_us < self._trusted_until_us
+
+    def distrust(self) -> None:
+        """We were told that our registration is gone, or it is of no use any more."""
+        self._trusted_until_us, self.is_lost = 0, True
+
+    def may_ask_until_us(self, since_us: int) -> int:
+        """Boottime until which a busy store, asked first at `since_us`, may be asked again whether we are registered.
+
+        Half of the margin, for the other half is for killing what runs. Past the lease's end, a moment.
+        """
+        margin = margin_us(self._threshold_us)
+        is_over = since_us >= self._trusted_until_us + margin
+        return since_us + _ASK_US if is_over else self._trusted_until_us + margin // 2
+
+    def renew(self) -> Renewal | None:
+        """Renew if it is time. None: not yet, or the store is busy and there is time to try again.
+
+        Raises LeaseLostError, StoreError.
+        """
+        now = self._clock.now()
+        if now.boot_us < self.next_us:
+            return None
+        try:
+            return self._renewed(now)
+        except StoreBusy:
+            self.next_us = now.boot_us + _RETRY_US
+            return None
+
+    def ask(self) -> None:
+        """Renew, whenever it was due: the store says whether we are registered. The next heartbeat is due at once.
+
+        Raises LeaseLostError, StoreError.
+        """
+        now = self._clock.now()
+        self._renewed(now)
+        self.next_us = now.boot_us  # for what else it does: to square what we hold with what the store says
+
+    def _renewed(self, now: Instant) -> Renewal:
+        renewal = self._store.renew(self.owner, Lease(*lease(now, self._threshold_us)), now=now)
+        self._granted(now.boot_us)
+        return renewal
+
+    def _granted(self, requested_us: int) -> None:
+        # From the start of the request: its answer may have been late by any amount.
+        self._trusted_until_us = trusted_until_boot_us(requested_us, self._threshold_us)
+        self.next_us = requested_us + self._every_us

@@ -1,0 +1,98 @@
+"""What a supervisor holds in memory: claimed jobs not given out, and outcomes not on disk yet. No I/O.
+
+Every running row this supervisor owns is in exactly one place: the backlog, a worker's hand, or the pending outcomes.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from mpdispatch.model import ClaimedJob, Transition
+from mpdispatch.pool.process import WorkerProcess
+from mpdispatch.store.contract import Progress
+from mpdispatch.supervisor.outputs import Outputs
+from mpdispatch.supervisor.rated import RatedQueues
+
+__all__ = ["InFlight", "PendingOutcome"]
+
+
+def _claim_order(job: ClaimedJob) -> tuple[int, int, int]:
+    return -job.priority, job.run_at_us, job.id
+
+
+@dataclass(slots=True)
+class PendingOutcome:
+    """A decided outcome on its way to disk, and the worker whose mark still guards it."""
+
+    job: ClaimedJob
+    transition: Transition
+    worker: WorkerProcess | None
+
+
+@dataclass(slots=True)
+class InFlight:
+    """Not thread-safe: the loop's only."""
+
+    backlog: list[ClaimedJob] = field(default_factory=list)
+    """In claim order: priority descending, run_at, id."""
+    backlog_since_us: int = 0
+    """Boottime since which the backlog was not empty."""
+    pending: list[PendingOutcome] = field(default_factory=list)
+    pending_since_us: int = 0
+    """Boottime at which the first of them was given."""
+    progress: dict[int, Progress] = field(default_factory=dict)
+    """The latest report per job."""
+    progress_since_us: int = 0
+    """Boottime since which there is any."""
+    outputs: Outputs = field(default_factory=Outputs)
+    """What running jobs wrote."""
+    rated: RatedQueues = field(default_factory=RatedQueues)
+    completed: int = 0
+    failed: int = 0
+    stale_writes: int = 0
+
+    def report(self, progress: Progress, now_us: int) -> None:
+        """A handler said how far it is."""
+        if not self.progress:
+            self.progress_since_us = now_us
+        self.progress[progress.job_id] = progress
+
+    def put_back(self, jobs: Iterable[ClaimedJob], now_us: int) -> None:
+        """Add jobs to the backlog, in their order of claim."""
+        was_empty = not self.backlog
+        self.backlog.extend(jobs)
+        if was_empty:
+            self.backlog_since_us = now_us  # and they come in order
+        else:
+            self.backlog.sort(key=_claim_order)
+
+    def before_held(self) -> int:
+        """How many jobs of the backlog, the first ones, come before those that wait for a worker (see `RatedQueues`)."""
+        held_from = self.rated.held_from
+        if held_from is None:
+            return len(self.backlog)
+        return bisect.bisect_left(self.backlog, held_from, key=_claim_order)
+
+    def take_out(self, job: ClaimedJob) -> bool:
+        """Take this job out of the backlog; False: it is not there."""
+        before = len(self.backlog)
+        self.backlog = [each for each in self.backlog if (each.id, each.starts) != (job.id, job.starts)]
+        return len(self.backlog) < before
+
+    def written(self, count: int) -> None:
+        """The first so many pending outcomes, and all progress, are on disk."""
+        for item in self.pending[:count]:
+            if item.worker is not None:
+                item.worker.unsettled -= 1
+        del self.pending[:count]
+        self.progress.clear()
+
+    def drop(self) -> None:
+        """Forget everything: these jobs are not ours any more."""
+        self.backlog.clear()
+        self.pending.clear()
+        self.progress.clear()
+        self.outputs.clear()
+        self.rated.clear()

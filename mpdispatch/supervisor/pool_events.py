@@ -1,0 +1,158 @@
+"""Duty: take in what workers say and how they end, into the in_flight. Effects: ends a worker that has done its last."""
+
+from __future__ import annotations
+
+import logging
+
+from mpdispatch.clock import SECOND_US, Instant
+from mpdispatch.config import Config
+from mpdispatch.host.kill import reap_orphans
+from mpdispatch.model import Aborted, ErrorInfo, Raised, Run, WorkerDied
+from mpdispatch.pool.frames import Wrote
+from mpdispatch.pool.pool import BootFault, Enqueued, Event, Gone, Ready, Returned, Said, Settled
+from mpdispatch.pool.process import WorkerProcess, WorkerState
+from mpdispatch.store.contract import Progress
+from mpdispatch.supervisor.assign import Assigner
+from mpdispatch.supervisor.event_publisher import EventPublisher
+from mpdispatch.supervisor.in_flight import InFlight
+from mpdispatch.supervisor.runtime import Runtime
+from mpdispatch.supervisor.shutdown import Shutdown
+from mpdispatch.supervisor.suspects import MOST_DEATHS
+from mpdispatch.supervisor.turns import Turns
+
+__all__ = ["PoolEvents"]
+
+_BOOT_TRIES = 3
+"""After so many workers in a row that did not start, what was claimed goes back."""
+_OLD_US = 30 * SECOND_US
+"""A worker that was killed after so long had started well: its end is none of a failing start."""
+
+
+class PoolEvents:
+    """What the pool's events mean to the supervisor."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        config: Config,
+        *,
+        in_flight: InFlight,
+        assigner: Assigner,
+        turns: Turns,
+        shutdown: Shutdown,
+        publisher: EventPublisher | None,
+    ) -> None:
+        self._runtime, self._pool, self._repeats = runtime, runtime.pool, runtime.repeats
+        self._in_flight, self._assigner, self._turns = in_flight, assigner, turns
+        self._shutdown, self._publisher = shutdown, publisher
+        self._suspects = assigner.suspects
+        self._max_worker_rss, self._kills_strays = config.max_worker_rss, config.child_policy == "kill"
+
+    def take(self, event: Event, now: Instant) -> bool:
+        """Put it into the in_flight. True: jobs came back, and somebody may have asked to cancel one of them."""
+        if type(event) is Settled:  # first and plainly: one per job
+            outcome = event.outcome
+            if type(outcome) is Raised and outcome.signal == "SIGTERM":
+                outcome = self._cut_off(outcome)
+            self._turns.decide(event.job, outcome, event.worker, now)
+            if self._max_worker_rss is not None or self._assigner.is_wary:
+                self._look_at_worker(event, now.boot_us)
+            return False
+        now_us = now.boot_us
+        match event:
+            case Returned(jobs=jobs):
+                self._in_flight.put_back(jobs, now_us)
+                return True
+            case Said(job_id=job_id, starts=starts, data=data):
+                self._in_flight.report(Progress(job_id=job_id, starts=starts, data=data), now_us)
+            case Enqueued(events=events, count=count):
+                if self._publisher is not None:
+                    self._publisher.enqueued(events, count)
+            case Wrote():
+                self._in_flight.outputs.add(
+                    event.id, event.starts, event.stream, event.text, event.written, now_us=now_us
+                )
+            case BootFault():
+                self._did_not_start(event, now_us)
+            case Gone():
+                self._ended(event, now_us)
+            case Ready():
+                pass  # It is among the pool's ready ones by now; whether it can work, its first job tells.
+        return False
+
+    def _cut_off(self, ended: Raised) -> Raised | Aborted:
+        """What became of a command that SIGTERM ended: in a stop it was that of the whole service, and no failure."""
+        if not (self._shutdown.is_on or self._runtime.stop_signal.requests):
+            return ended
+        self._shutdown.was_aborted = True
+        return Aborted(run=ended.run, error=ended.error)
+
+    def _look_at_worker(self, event: Settled, now_us: int) -> None:
+        """A worker that has done a job works; one that has grown too large has done its last."""
+        self._suspects.cleared(event.job.id)
+        self._assigner.boot_worked(event.worker)
+        limit, run = self._max_worker_rss, getattr(event.outcome, "run", None)
+        if limit is not None and run is not None and (run.max_rss_bytes or 0) > limit:
+            self._in_flight.put_back(event.worker.recall(), now_us)
+            event.worker.retire()
+
+    def _did_not_start(self, event: BootFault, now_us: int) -> None:
+        self._assigner.boot_failed(now_us)
+        self._repeats.say(
+            ("boot", event.reason),
+            logging.ERROR,
+            "a worker did not start",
+            extra={"reason": event.reason, "traceback": event.traceback},
+            in_full=2,  # two forks that fail have the zygote given up, and both are to be seen
+        )
+        if self._assigner.boot_failures >= _BOOT_TRIES and not self._pool.ready:
+            self._turns.release_backlog()
+
+    def _ended(self, event: Gone, now_us: int) -> None:
+        worker = event.worker
+        # Broken, it did not end for what we wanted, though we killed it.
+        is_broken = worker.is_broken is not None or worker.sender.is_broken is not None
+        if (worker.state is not WorkerState.KILLED or is_broken) and not self._shutdown.is_on:
+            if event.unbegun:
+                self._began_nothing(event, now_us)
+            elif worker.jobs_sent == 0 and worker.state is not WorkerState.RETIRING:
+                self._did_nothing(worker, now_us)
+        if self._runtime.is_subreaper:
+            reap_orphans(self._pool.child_pids, kills=self._kills_strays)
+
+    def _did_nothing(self, worker: WorkerProcess, now_us: int) -> None:
+        """It imported the app and ended: as good as not started, or we would start it for ever."""
+        was_killed = worker.exit_status is not None and worker.exit_status.signal is not None
+        if was_killed and now_us - worker.started_boot_us > _OLD_US:
+            return
+        self._assigner.boot_failed(now_us, may_be_once=was_killed)
+        self._repeats.say(
+            ("ended early", str(worker.exit_status)),
+            logging.ERROR,
+            "a worker ended before its first job",
+            extra={"how": str(worker.exit_status)},
+        )
+
+    def _began_nothing(self, event: Gone, now_us: int) -> None:
+        """It ended between two jobs, so in code of ours, or by somebody's hand. If a job is the reason, it is ended."""
+        worker, status = event.worker, event.worker.exit_status
+        assert status is not None  # it is gone
+        self._assigner.boot_failed(now_us, may_be_once=status.signal is not None)
+        self._repeats.say(
+            ("began nothing", str(status)),
+            logging.ERROR,
+            "a worker ended before it began what it was given; it goes to another",
+            extra={"how": str(status), "worker_pid": worker.pid, "jobs": len(event.unbegun)},
+        )
+        if not event.has_read or (job := self._suspects.died_with(event.unbegun)) is None:
+            return
+        if self._in_flight.take_out(job):
+            how = f"{MOST_DEATHS} workers in a row ended before they began it; the last, {worker.pid}, {status}"
+            now = self._runtime.clock.now()
+            died = WorkerDied(
+                run=Run(started_us=now.wall_us, worker_pid=worker.pid),
+                error=ErrorInfo(type="WorkerDied", message=how),
+                exit_status=status.code,
+                signal=status.signal,
+            )
+            self._turns.decide(job, died, None, now)

@@ -1,0 +1,62 @@
+"""What a supervisor has before its store is open: selector, a stop_signal, and workers importing the app. Effects."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass
+
+from mpdispatch.clock import Clock, SystemClock
+from mpdispatch.execution.app_reference import AppReference
+from mpdispatch.pool.frames import Boot
+from mpdispatch.pool.pool import Pool
+from mpdispatch.pool.selector import Selector
+from mpdispatch.pool.spawner import Spawner
+from mpdispatch.repeated import Repeated
+from mpdispatch.supervisor.signals import StopSignal
+
+__all__ = ["Runtime"]
+
+
+@dataclass(slots=True)
+class Runtime:
+    """What exists before the store is open: selector, a stop_signal, workers importing the app."""
+
+    selector: Selector
+    stop_signal: StopSignal
+    pool: Pool
+    token: str
+    clock: Clock
+    log: logging.Logger
+    is_subreaper: bool
+    repeats: Repeated
+    """For what a lasting condition has us say again and again."""
+
+    @classmethod
+    def assemble(
+        cls, app: AppReference, *, log: logging.Logger, clock: Clock | None = None, is_subreaper: bool = False
+    ) -> Runtime:
+        """`log` is the user's logger; the supervisor writes to its child `supervisor`."""
+        clock = clock or SystemClock()
+        selector = Selector()
+        # Not by `secrets`: that loads OpenSSL, a megabyte in every process.
+        token = os.urandom(16).hex()
+        boot = Boot(app=app, log_level=log.getEffectiveLevel())
+        spawner = Spawner(token, selector, log, zygote=is_subreaper)
+        pool = Pool(boot, spawner=spawner, selector=selector, clock=clock)
+        ours = log.getChild("supervisor")
+        return cls(
+            selector, StopSignal(selector), pool, token, clock, ours, is_subreaper, Repeated(ours, clock)
+        )
+
+    def renew_token(self) -> None:
+        """A new registration's workers carry a mark of their own: a sweep after the old one's takes none of them."""
+        self.token = os.urandom(16).hex()
+        self.pool.spawner.renew(self.token)
+
+    def close(self) -> None:
+        self.pool.kill_all()
+        self.repeats.close()
+        self.pool.spawner.close()
+        self.stop_signal.close()
+        self.selector.close()

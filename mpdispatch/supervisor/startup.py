@@ -1,0 +1,340 @@
+"""Bringing a supervisor up: workers first, then the store. Effects.
+
+No job is claimed before a worker has imported the app: an app that does not import burns no attempt.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from mpdispatch.clock import SECOND_US
+from mpdispatch.config import Config, QueueConfig
+from mpdispatch.errors import AppImportError, ConfigError, RegistrationError, StoreBusy, StoreFull
+from mpdispatch.events.queue import HookQueue
+from mpdispatch.execution.app_reference import AppReference
+from mpdispatch.execution.catalog import Catalog, CommandCatalog, DescribedCatalog, LiveCatalog
+from mpdispatch.handlers.description import AppDescription
+from mpdispatch.host.linux import become_subreaper, give_back_memory
+from mpdispatch.policy.staffing import boot_backoff_s
+from mpdispatch.pool.hook_process import HookProcess
+from mpdispatch.pool.pool import BootFault, Ready
+from mpdispatch.store import open_store
+from mpdispatch.store.contract import Store
+from mpdispatch.supervisor.event_publisher import EventPublisher, LocalSink, ProcessSink
+from mpdispatch.supervisor.loop import Supervisor
+from mpdispatch.supervisor.room import RoomWaiter
+from mpdispatch.supervisor.runtime import Runtime
+from mpdispatch.supervisor.shutdown import RunReport
+from mpdispatch.supervisor.slow_import import warn_of_slow_imports
+from mpdispatch.version import __version__
+
+__all__ = ["Plan", "run", "run_foreground", "supervise"]
+
+BOOT_TRIES = 3
+
+_NAMES_SHOWN = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """All a supervisor needs to know, once a worker has described the app."""
+
+    store: Store
+    config: Config
+    catalog: Catalog
+    queue_configs: tuple[QueueConfig, ...]
+    store_for_workers: str | None = None
+    """The store handlers enqueue into, if it is not the app's own."""
+    default_timeout_s: float | None = None
+    """Of jobs without one."""
+    hooks: frozenset[str] = frozenset()
+    """The hooks anybody has."""
+    hook_queue: HookQueue | None = None
+    """What calls them, if they are in this process; else a process of their own does."""
+    is_traced: bool = False
+    """Whether workers report the trace of each start."""
+
+
+def _bring_up(
+    runtime: Runtime,
+    app: AppReference,
+    boot_timeout_s: float,
+    meanwhile: Callable[[], object] = lambda: None,
+) -> AppDescription | None:
+    """Start the first worker; its description of the app, or None if we were asked to stop meanwhile.
+
+    `meanwhile` is called at least every half second.
+
+    Raises:
+        AppImportError: three workers in a row did not get through the import.
+    """
+    fault: BootFault | None = None
+    runtime.pool.spawner.warm_up()
+    _wait_until_warm(runtime)
+    for failures in range(1, BOOT_TRIES + 1):
+        runtime.pool.spawn()
+        fault = None
+        while fault is None:
+            meanwhile()
+            now_us = runtime.clock.now().boot_us
+            due_us = warn_of_slow_imports(runtime.pool, runtime.log, now_us, boot_timeout_s)
+            wait_s = 0.5 if due_us is None else (due_us - now_us) / SECOND_US
+            events = runtime.selector.select(max(0.0, min(0.5, wait_s)))
+            if runtime.stop_signal.requests:
+                return None
+            for event in runtime.pool.hear(events):
+                if isinstance(event, Ready):
+                    return event.app
+                if isinstance(event, BootFault):
+                    fault = event
+        runtime.log.debug("the app does not import", extra={"attempt": failures, "reason": fault.reason})
+        if failures < BOOT_TRIES:
+            _pause(runtime, boot_backoff_s(failures))
+    assert fault is not None  # the loop ran, and only a fault leaves it
+    raise AppImportError(str(app), fault.reason, fault.traceback)
+
+
+def _pause(runtime: Runtime, pause_s: float) -> None:
+    """Wait so long, or until we are asked to stop."""
+    until_s = time.monotonic() + pause_s
+    while not runtime.stop_signal.requests and (left_s := until_s - time.monotonic()) > 0:
+        for _ in runtime.pool.hear(runtime.selector.select(left_s)):
+            continue  # there is no worker that could have said anything
+
+
+def _wait_until_warm(runtime: Runtime) -> None:
+    """Give the zygote a moment: forked from it, even the first worker is up as soon as by exec."""
+    while runtime.pool.spawner.is_warming and not runtime.stop_signal.requests:
+        for _ in runtime.pool.hear(runtime.selector.select(0.5)):
+            continue  # there is no worker yet that could have said anything
+
+
+def _bring_up_registered(
+    runtime: Runtime, app: AppReference, supervisor: Supervisor, boot_timeout_s: float
+) -> AppDescription | None:
+    """As `_bring_up` beside a supervisor that takes over what others left meanwhile."""
+    try:
+        description = _bring_up(runtime, app, boot_timeout_s, supervisor.look_around)
+    except AppImportError:
+        supervisor.leave()
+        raise
+    if description is None:
+        supervisor.leave()
+    return description
+
+
+def _refuse_absent_handlers(catalog: Catalog, description: AppDescription, supervisor: Supervisor) -> None:
+    """Raises RegistrationError: this process has handlers that its workers do not."""
+    if isinstance(catalog, LiveCatalog):
+        try:
+            catalog.learn(description.jobs)
+        except RegistrationError:
+            supervisor.leave()
+            raise
+
+
+def _warn_of_unpolled(log: logging.Logger, description: AppDescription, polled: tuple[str, ...]) -> None:
+    """A handler whose own queue nobody polls is never run, and its jobs just stay pending."""
+    queues = [
+        f"{queue} ({'handler' if len(names) == 1 else 'handlers'}: {', '.join(names[:_NAMES_SHOWN])}"
+        + (f" and {len(names) - _NAMES_SHOWN} more)" if len(names) > _NAMES_SHOWN else ")")
+        for queue, names in description.unpolled(polled).items()
+    ]
+    if queues:
+        log.warning(
+            "handlers have queues that are not polled here: %s; poll them with queues=[...] or -q, if no other"
+            " supervisor does",
+            ", ".join(queues),
+        )
+
+
+def run(
+    runtime: Runtime,
+    app: AppReference,
+    plan: Plan | Callable[[AppDescription], Plan],
+    *,
+    drain: bool = False,
+    boot_timeout_s: float | None = None,
+    on_start: Callable[[], object] = lambda: None,
+) -> RunReport | None:
+    """Supervise until the end; None: asked to stop before there was a worker.
+
+    What to do is known (then the supervisor registers and rescues before there is a worker), or the first worker
+    has to say it, which may take `boot_timeout_s` (None: the default).
+    """
+    if runtime.stop_signal.requests:
+        return None
+    description: AppDescription | None = None
+    if isinstance(plan, Plan):
+        chosen = plan
+    else:
+        patience_s = Config().boot_timeout if boot_timeout_s is None else boot_timeout_s
+        description = _bring_up(runtime, app, patience_s)
+        if description is None:
+            return None
+        chosen = plan(description)
+    wait_for_room = RoomWaiter(runtime, on_start)
+    try:
+        wait_for_room(lambda: chosen.store.check(create=True))
+    except StoreFull:
+        return None  # told to stop meanwhile
+    publisher = _publisher(runtime, app, chosen)
+    supervisor: Supervisor | None = None
+    try:
+        supervisor = wait_for_room(
+            lambda: Supervisor(
+                runtime,
+                chosen.store,
+                config=chosen.config,
+                catalog=chosen.catalog,
+                queue_configs=chosen.queue_configs,
+                app=str(app),
+                version=__version__,
+                store_for_workers=chosen.store_for_workers,
+                drain=drain,
+                publisher=publisher,
+                default_timeout_s=chosen.default_timeout_s,
+                is_traced=chosen.is_traced,
+            )
+        )
+        wait_for_room.over()
+        if description is None:
+            description = _bring_up_registered(runtime, app, supervisor, chosen.config.boot_timeout)
+            if description is None:
+                return supervisor.report
+        _refuse_absent_handlers(chosen.catalog, description, supervisor)
+        _warn_of_unpolled(runtime.log, description, chosen.config.queues)
+        on_start()
+        if runtime.is_subreaper:  # a process of our own
+            give_back_memory()
+        return supervisor.run()
+    except (StoreBusy, StoreFull):
+        if supervisor is None and runtime.stop_signal.requests:
+            return RunReport(exit_code=0)
+        raise
+    finally:
+        _close(chosen.catalog, supervisor)
+        if publisher is not None:
+            # After we have left the store: hooks may take their 5 s, and nobody waits for our jobs meanwhile.
+            report = (supervisor and supervisor.report) or RunReport(exit_code=70)
+            publisher.close(exit_code=report.exit_code, completed=report.completed, failed=report.failed)
+
+
+def _close(catalog: Catalog, supervisor: Supervisor | None) -> None:
+    if isinstance(catalog, LiveCatalog):
+        catalog.learn(None)
+    if supervisor is not None:
+        supervisor.close()
+
+
+def _publisher(runtime: Runtime, app: AppReference, plan: Plan) -> EventPublisher | None:
+    if not plan.hooks:
+        return None
+    log = runtime.log.parent or runtime.log
+    if plan.hook_queue is not None:
+        return EventPublisher(LocalSink(plan.hook_queue), plan.hooks, runtime.clock)
+    runner = HookProcess(
+        app,
+        wanted=plan.hooks,
+        store=plan.store_for_workers,
+        token=runtime.token,
+        helper_pids=runtime.pool.helper_pids,
+        log=log.getChild("hooks"),
+        log_level=log.getEffectiveLevel(),
+    )
+    return EventPublisher(ProcessSink(runner, log.getChild("hooks")), plan.hooks, runtime.clock)
+
+
+def run_foreground(
+    app: AppReference,
+    plan: Callable[[AppDescription], Plan],
+    *,
+    log: logging.Logger,
+    drain: bool = False,
+    boot_timeout_s: float | None = None,
+    owns_process: bool = False,
+) -> RunReport:
+    """Supervise in this thread until stopped by a signal, or drained. Main thread only.
+
+    `plan` is called once, with what the first worker says of the app; that one may take `boot_timeout_s` (None: the
+    default) to import it. `owns_process`: this process has no children
+    but ours, so orphans may be gathered and ended.
+
+    Raises:
+        AppImportError: the app does not import.
+        StoreError: the store cannot be opened.
+    """
+    if owns_process:
+        become_subreaper()
+    runtime = Runtime.assemble(app, log=log, is_subreaper=owns_process)
+    try:
+        runtime.stop_signal.listen_to_signals()
+        report = run(runtime, app, plan, drain=drain, boot_timeout_s=boot_timeout_s)
+        return report or RunReport(exit_code=0)
+    finally:
+        runtime.close()
+
+
+def supervise(
+    app: AppReference,
+    *,
+    store: Store | None,
+    config_overrides: Mapping[str, object],
+    file_config: Mapping[str, object] | None,
+    drain: bool,
+    logger: logging.Logger,
+    queue_configs: tuple[QueueConfig, ...] = (),
+    allow_commands: bool = False,
+) -> RunReport:
+    """What `mpdispatch supervise` runs: this process supervises an app that only its workers import.
+
+    `store=None`: the app's own. Settings: `config_overrides` ▸ what the app says ▸ environment ▸ file ▸ default.
+    `queue_configs` are the file's; a queue the app itself configures is as the app says.
+    `allow_commands`: command jobs are run too; without it they are parked.
+
+    Raises:
+        AppImportError, ConfigError, StoreError.
+    """
+
+    def plan(description: AppDescription) -> Plan:
+        said = {
+            name: getattr(description.config, name)
+            for name, origin in description.origins.items()
+            if origin == "argument"
+        }
+        config, origins = Config.resolve_with_sources(
+            {**said, **config_overrides}, env=os.environ, file=file_config
+        )
+        chosen = store or open_store(description.store)
+        if origins["durability"] != "default" and (store is not None or description.durability is None):
+            chosen.prefer_durability(config.durability)
+        catalog: Catalog = DescribedCatalog(description)
+        return Plan(
+            store=chosen,
+            config=config,
+            catalog=CommandCatalog(catalog) if allow_commands else catalog,
+            queue_configs=_merged(description.queue_configs, queue_configs),
+            # Also the app's own, if its durability was said in a file the app has not read.
+            store_for_workers=None if chosen.location == description.store else chosen.location,
+            default_timeout_s=description.default_timeout_s,
+            hooks=description.hooks,
+            is_traced=description.is_traced,
+        )
+
+    # What the app itself says is not known before its first import.
+    try:
+        before = Config.resolve(config_overrides, env=os.environ, file=file_config)
+    except ConfigError:
+        before = Config()  # Maybe the app says what makes it right; else it is refused once that was imported.
+    return run_foreground(
+        app, plan, log=logger, drain=drain, boot_timeout_s=before.boot_timeout, owns_process=True
+    )
+
+
+def _merged(of_app: tuple[QueueConfig, ...], of_file: tuple[QueueConfig, ...]) -> tuple[QueueConfig, ...]:
+    """Every queue's configuration once: the app's, else the file's."""
+    return tuple({each.name: each for each in (*of_file, *of_app)}.values())

@@ -1,0 +1,85 @@
+"""Duty: keep calm while the store is busy or full, say so once, and free it from a stopped process. Effects: signals."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+from mpdispatch.clock import SECOND_US
+from mpdispatch.errors import StoreBusy, StoreError
+from mpdispatch.host.kill import is_our_user, kill_process
+from mpdispatch.ids import ProcessId, process_start, process_state
+from mpdispatch.repeated import Repeated
+from mpdispatch.store.contract import SupervisorStore
+
+__all__ = ["StoreBackoff"]
+
+_BUSY_US = 20_000
+_RETRY_US = 500_000
+_APART_US = 5 * SECOND_US
+"""What comes back sooner had not gone: of a full store some things work, and others do not."""
+_STOPPED_US = 5 * SECOND_US
+"""A stopped process that holds the write lock is killed after this long: nobody else can write."""
+
+
+class StoreBackoff:
+    """When to try the store again. Times are boottime µs."""
+
+    def __init__(self, store: SupervisorStore, log: logging.Logger, repeats: Repeated | None = None) -> None:
+        self._store, self._log = store, log
+        self._repeats = repeats or Repeated(log)
+        self._busy_since_us: int | None = None
+        self._said: str | None = None
+        self._met_us = 0
+        self.until_us = 0
+        """Not before this is the store asked again."""
+
+    def failed(self, error: StoreError, now_us: int) -> None:
+        """A call failed; nothing of it was written."""
+        if isinstance(error, StoreBusy):
+            self._busy(now_us)
+            return
+        self.until_us = now_us + _RETRY_US
+        if self._said is None and now_us - self._met_us >= _APART_US:
+            for key in (("backoff", type(error)), "works"):
+                self._repeats.over(key)  # another backoff, and not the same come and gone
+        self._said, self._met_us = str(error), now_us
+        # By its kind: the text may name another file each time.
+        self._repeats.say(
+            ("backoff", type(error)),
+            logging.ERROR,
+            "the store is in backoff; outcomes are kept and tried again",
+            extra={"error": self._said},
+        )
+
+    def succeeded(self) -> None:
+        """A call succeeded."""
+        self._busy_since_us = None
+        if self._said is not None:
+            # Some of what is asked of a full store works, so that both may be said in turn.
+            self._repeats.say("works", logging.WARNING, "the store works again", extra={"after": self._said})
+            self._said = None
+
+    def _busy(self, now_us: int) -> None:
+        self.until_us = now_us + _BUSY_US
+        if self._busy_since_us is None:
+            self._busy_since_us = now_us
+        elif now_us - self._busy_since_us >= _STOPPED_US:
+            self._busy_since_us = now_us
+            self._free()
+
+    def _free(self) -> None:
+        pid = self._store.blocker()
+        if pid is None or pid == os.getpid():
+            return
+        try:
+            start = process_start(pid)
+            # Of our own user only: as root we could end whoever has got hold of the file.
+            is_ours = start is not None and process_state(pid) == "T" and is_our_user(pid)
+            is_killed = is_ours and start is not None and kill_process(ProcessId(pid, start))
+        except OSError:
+            return  # no descriptor left to look: another time
+        if is_killed:
+            self._log.error(
+                "killed a stopped process that held the store's write lock", extra={"blocker_pid": pid}
+            )
