@@ -20,7 +20,8 @@ from mpdispatch.clock import FakeClock, Instant, SystemClock
 from mpdispatch.config import Config
 from mpdispatch.engine import doctor as checkups
 from mpdispatch.engine.explain import explain
-from mpdispatch.ids import boot_id, host_name, machine_id, pid_namespace, process_id
+from mpdispatch.host.processes import pid_namespace, process_id
+from mpdispatch.ids import boot_id, host_name, machine_id
 from mpdispatch.model import Finding, Level, NewJob, NewSupervisor
 from mpdispatch.policy.lease import lease
 from mpdispatch.store import SQLiteStore

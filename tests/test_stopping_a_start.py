@@ -140,7 +140,7 @@ def test_an_elected_one_that_takes_over_stops_while_it_starts(tmp_path: Path) ->
     body = """
     if __name__ == "__main__":
         import subprocess
-        from mpdispatch.extension.lockfile import SupervisorLock
+        from mpdispatch.host.supervising_lock import SupervisorLock
 
         ext.store.migrate()
         lock = SupervisorLock(ext.store.supervisor_store().side_dir)

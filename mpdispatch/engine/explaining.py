@@ -51,7 +51,7 @@ def has_supervisor(store: Store) -> bool:
 
 
 def _living(store: Store) -> list[PeerSupervisor]:
-    from mpdispatch.engine.supervisors import living_supervisors  # it knows the pool, which no enqueuer loads
+    from mpdispatch.engine.supervisors import living_supervisors  # it knows the host, which no enqueuer needs
 
     return living_supervisors(store)
 

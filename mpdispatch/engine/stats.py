@@ -12,7 +12,7 @@ __all__ = ["overview"]
 
 def overview(store: Store) -> dict[str, Any]:
     """Jobs by state (every state), dead letters, queues and living supervisors, ready for JSON."""
-    from mpdispatch.engine.supervisors import living_supervisors  # it knows the pool, which no enqueuer loads
+    from mpdispatch.engine.supervisors import living_supervisors  # it knows the host, which no enqueuer needs
 
     counts = store.counts()
     queues = store.queue_stats()

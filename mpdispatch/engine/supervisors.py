@@ -1,22 +1,37 @@
 """Who works on a store: supervisors from its rows, their workers from their start journals. Reads only.
 
-Loaded when it is asked for: what it reads of the pool no enqueuer needs.
+Loaded when it is asked for: what it reads of this machine no enqueuer needs.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from mpdispatch.clock import Instant
+from mpdispatch.clock import Instant, SystemClock
 from mpdispatch.host.journal_reader import JournalReader
+from mpdispatch.host.liveness import verdict_on
+from mpdispatch.host.processes import pid_namespace, process_start
 from mpdispatch.host.start_journal import journal_path
-from mpdispatch.ids import boot_id, pid_namespace, process_start
+from mpdispatch.ids import boot_id
 from mpdispatch.model import PeerSupervisor, SupervisorStatus, WorkerStatus
 from mpdispatch.model.json import moment_of
-from mpdispatch.pool.liveness import living_supervisors, verdict_on
+from mpdispatch.policy.lease import PeerVerdict
 from mpdispatch.store.contract import HeldJob, Store
 
 __all__ = ["living_supervisors", "supervisors_of"]
+
+
+def living_supervisors(store: Store) -> list[PeerSupervisor]:
+    """The registered supervisors of a store that live: whoever says so asks here. Raises StoreError.
+
+    Their rows alone do not tell: one that was killed leaves its row, and for a while its lease.
+    """
+    inner = store.supervisor_store()
+    try:
+        now = SystemClock().now()
+        return [p for p in store.supervisors() if verdict_on(p, inner.side_dir, now) is PeerVerdict.ALIVE]
+    finally:
+        inner.close()
 
 
 def supervisors_of(store: Store, now: Instant) -> list[SupervisorStatus]:

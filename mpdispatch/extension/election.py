@@ -17,15 +17,16 @@ import time
 from collections.abc import Iterable, Iterator
 
 from mpdispatch.dispatcher import Dispatcher
+from mpdispatch.engine.supervisors import living_supervisors
 from mpdispatch.errors import DispatchError, StoreError, StorePermission
-from mpdispatch.extension.lockfile import SupervisorLock
-from mpdispatch.ids import ProcessId, boot_id, pid_namespace, process_id, process_start
+from mpdispatch.host.processes import ProcessId, pid_namespace, process_id, process_start
+from mpdispatch.host.supervising_lock import SupervisorLock
+from mpdispatch.ids import boot_id
 from mpdispatch.model import PeerSupervisor
 from mpdispatch.policy.staffing import boot_backoff_s
-from mpdispatch.pool.liveness import living_supervisors
 from mpdispatch.private import NotPrivateError
 
-__all__ = ["Election", "living_supervisors"]
+__all__ = ["Election"]
 
 LOOK_EVERY_S = 0.5
 _PATIENT_S = 30.0

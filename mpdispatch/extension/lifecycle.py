@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 from mpdispatch.engine import Engine
+from mpdispatch.engine.supervisors import living_supervisors
 from mpdispatch.errors import AppReferenceError, DispatchError, UsageError
 from mpdispatch.execution.app_reference import find_reference
 from mpdispatch.execution.process_context import (
@@ -117,8 +118,6 @@ class Lifecycle:
 
     def health(self) -> dict[str, Any]:
         """See `DispatchExtension.health`."""
-        from mpdispatch.extension.election import living_supervisors  # reads what supervisors wrote
-
         store = self._engine.store
         supervises = self._engine.dispatcher.is_supervising
         error, living = self._trouble(supervises), 0

@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterable, Iterator, Set
 from pathlib import Path
 
+from mpdispatch.host.processes import ProcessId
 from mpdispatch.host.reply_ring import last_lines
 from mpdispatch.host.start_journal import (
     _CONTROL,
@@ -35,7 +36,7 @@ from mpdispatch.host.start_journal import (
     _base_of,
     _unpack,
 )
-from mpdispatch.ids import ProcessId, boot_id
+from mpdispatch.ids import boot_id
 from mpdispatch.private import open_private
 
 __all__ = ["JournalReader"]

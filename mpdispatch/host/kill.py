@@ -14,7 +14,7 @@ import signal
 import sys
 from collections.abc import Iterable, Iterator
 
-from mpdispatch.ids import ProcessId, process_start
+from mpdispatch.host.processes import ProcessId, process_start
 
 __all__ = [
     "WORKER_VARIABLE",

@@ -22,7 +22,7 @@ from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
 
 from mpdispatch.host.kill import WORKER_VARIABLE, is_our_user, is_running, kill_process, kill_tree
-from mpdispatch.ids import ProcessId
+from mpdispatch.host.processes import ProcessId
 
 __all__ = ["JournalNames", "kill_leftovers"]
 

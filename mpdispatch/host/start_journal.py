@@ -29,8 +29,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from mpdispatch.host.processes import process_id
 from mpdispatch.host.reply_ring import REPLY_RING_BYTES, ReplyRingReader, ReplyRingWriter, Words
-from mpdispatch.ids import boot_id, process_id
+from mpdispatch.ids import boot_id
 from mpdispatch.private import open_private
 
 __all__ = ["RECORD_JOBS", "Control", "Journal", "Mark", "WorkerRecord", "journal_path"]

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mpdispatch.host.kill import WORKER_VARIABLE
-from mpdispatch.ids import ProcessId, process_start
+from mpdispatch.host.processes import ProcessId, process_start
 from mpdispatch.pool.channel import Channel, channel_pair
 from mpdispatch.pool.job_channel import StartPermits
 from mpdispatch.pool.sigterm import sigterm_blocked

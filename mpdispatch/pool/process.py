@@ -18,8 +18,8 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from mpdispatch.host.kill import NONE_LEFT, kill_session_leftovers, kill_tree
+from mpdispatch.host.processes import start_at
 from mpdispatch.host.start_journal import Control, WorkerRecord
-from mpdispatch.ids import start_at
 from mpdispatch.model import ClaimedJob
 from mpdispatch.pool.channel import ChannelBroken
 from mpdispatch.pool.exec import Launched

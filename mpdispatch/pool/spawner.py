@@ -19,7 +19,7 @@ from contextlib import ExitStack
 
 from mpdispatch.execution.app_reference import AppReference
 from mpdispatch.host.kill import kill_tree
-from mpdispatch.ids import ProcessId, process_start
+from mpdispatch.host.processes import ProcessId, process_start
 from mpdispatch.pool.channel import Channel, channel_pair
 from mpdispatch.pool.exec import Launched, assemble, exec_python, launch
 from mpdispatch.pool.frames import (

@@ -11,7 +11,8 @@ import msgspec
 from mpdispatch.clock import SECOND_US, Clock, Instant
 from mpdispatch.config import Config
 from mpdispatch.errors import StoreBusy, StoreError
-from mpdispatch.ids import boot_id, host_name, machine_id, pid_namespace, process_id
+from mpdispatch.host.processes import pid_namespace, process_id
+from mpdispatch.ids import boot_id, host_name, machine_id
 from mpdispatch.model import NewSupervisor
 from mpdispatch.policy.lease import lease, margin_us, renew_every_us, trusted_until_boot_us
 from mpdispatch.repeated import Repeated

@@ -11,7 +11,8 @@ import os
 import sys
 from collections.abc import Iterable
 
-from mpdispatch.ids import boot_id, pid_namespace
+from mpdispatch.host.processes import pid_namespace
+from mpdispatch.ids import boot_id
 from mpdispatch.model import PeerSupervisor
 from mpdispatch.pool.selector import Selected, Selector
 from mpdispatch.supervisor.rescue import Rescuer

@@ -25,8 +25,10 @@ from mpdispatch.execution.catalog import Catalog
 from mpdispatch.failpoints import failpoint
 from mpdispatch.host.journal_reader import JournalReader
 from mpdispatch.host.leftovers import JournalNames, kill_leftovers
+from mpdispatch.host.liveness import verdict_on
+from mpdispatch.host.processes import pid_namespace
 from mpdispatch.host.start_journal import journal_path
-from mpdispatch.ids import boot_id, host_name, machine_id, pid_namespace
+from mpdispatch.ids import boot_id, host_name, machine_id
 from mpdispatch.model import (
     Cause,
     ClaimedJob,
@@ -41,7 +43,6 @@ from mpdispatch.model import (
 )
 from mpdispatch.policy.decide import RetryRules, decide
 from mpdispatch.policy.lease import PeerVerdict
-from mpdispatch.pool.liveness import verdict_on
 from mpdispatch.pool.outcomes import from_reply
 from mpdispatch.pool.recovered import Answered, Recovered, Start, recover
 from mpdispatch.repeated import Repeated

@@ -8,7 +8,7 @@ import os
 from mpdispatch.clock import SECOND_US
 from mpdispatch.errors import StoreBusy, StoreError
 from mpdispatch.host.kill import is_our_user, kill_process
-from mpdispatch.ids import ProcessId, process_start, process_state
+from mpdispatch.host.processes import ProcessId, process_start, process_state
 from mpdispatch.repeated import Repeated
 from mpdispatch.store.contract import SupervisorStore
 

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from mpdispatch.ids import process_start
+from mpdispatch.host.processes import process_start
 
 PRELUDE = """
     import os, signal, subprocess, sys, time

@@ -17,7 +17,7 @@ from typing import Any, Self, TypeVar
 import httpx2
 
 from mpdispatch import SQLiteStore, StoreError
-from mpdispatch.extension.election import living_supervisors
+from mpdispatch.engine.supervisors import living_supervisors
 from mpdispatch.model import PeerSupervisor
 
 ROOT = str(Path(__file__).resolve().parents[2])

@@ -19,8 +19,8 @@ from mpdispatch.engine import Engine
 from mpdispatch.errors import StorePermission
 from mpdispatch.extension import DispatchExtension
 from mpdispatch.extension.election import Election
-from mpdispatch.extension.lockfile import SupervisorLock
-from mpdispatch.ids import process_id
+from mpdispatch.host.processes import process_id
+from mpdispatch.host.supervising_lock import SupervisorLock
 from tests.extension import apps
 from tests.extension.server import Place, end, until
 
@@ -237,7 +237,7 @@ def test_a_lock_that_cannot_be_signed_is_let_go_of(tmp_path: Path, monkeypatch: 
 
     first, second = SupervisorLock(tmp_path / "side"), SupervisorLock(tmp_path / "side")
     with monkeypatch.context() as patched:
-        patched.setattr("mpdispatch.extension.lockfile.os.pwrite", full)
+        patched.setattr("mpdispatch.host.supervising_lock.os.pwrite", full)
         with pytest.raises(OSError, match="no space"):
             first.try_acquire()
     assert not first.is_held

@@ -14,7 +14,7 @@ import pytest
 
 from mpdispatch.host import kill
 from mpdispatch.host.kill import WORKER_VARIABLE, descendants, kill_process, kill_session_leftovers, kill_tree
-from mpdispatch.ids import ProcessId, process_id, process_start
+from mpdispatch.host.processes import ProcessId, process_id, process_start
 from tests.host.conftest import ROOT, TOKEN, Spawn
 from tests.pool.probes import lives, pid_in, state_of, until
 

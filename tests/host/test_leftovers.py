@@ -14,7 +14,7 @@ import pytest
 
 from mpdispatch.host.kill import WORKER_VARIABLE, kill_session_leftovers
 from mpdispatch.host.leftovers import JournalNames, kill_leftovers
-from mpdispatch.ids import ProcessId, process_id
+from mpdispatch.host.processes import ProcessId, process_id
 from tests.host.conftest import TOKEN, Spawn
 from tests.pool.probes import lives, pid_in, until
 

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from mpdispatch.host import journal_reader, start_journal
 from mpdispatch.host.journal_reader import JournalReader
+from mpdispatch.host.processes import process_id
 from mpdispatch.host.start_journal import RECORD_JOBS, Control, Journal, Mark, WorkerRecord, journal_path
-from mpdispatch.ids import process_id
 
 TOKEN = "0123456789abcdef"
 

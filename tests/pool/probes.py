@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from mpdispatch.ids import process_start
+from mpdispatch.host.processes import process_start
 
 T = TypeVar("T")
 

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mpdispatch.errors import JobTimeout
+from mpdispatch.host.processes import ProcessId
 from mpdispatch.host.reply_ring import (
     LINE_BYTES,
     REPLY_RING_BYTES,
@@ -23,7 +24,6 @@ from mpdispatch.host.reply_ring import (
     last_lines,
 )
 from mpdispatch.host.start_journal import Journal, WorkerRecord, journal_path
-from mpdispatch.ids import ProcessId
 from mpdispatch.model import Stream
 from mpdispatch.pool.channel import Channel, channel_pair
 from mpdispatch.pool.exec import Launched

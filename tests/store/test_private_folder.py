@@ -14,8 +14,9 @@ import pytest
 from mpdispatch.clock import Instant
 from mpdispatch.errors import StorePermission
 from mpdispatch.host.journal_reader import JournalReader
+from mpdispatch.host.processes import pid_namespace
 from mpdispatch.host.start_journal import Journal, WorkerRecord, journal_path
-from mpdispatch.ids import boot_id, host_name, machine_id, pid_namespace
+from mpdispatch.ids import boot_id, host_name, machine_id
 from mpdispatch.private import NotPrivateError
 from mpdispatch.store import SQLiteStore
 from mpdispatch.store.sqlite.wake import WakeListener, WakeNotifier

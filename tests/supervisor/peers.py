@@ -14,8 +14,9 @@ from typing import Any
 from mpdispatch.clock import SystemClock
 from mpdispatch.host import start_journal
 from mpdispatch.host.kill import WORKER_VARIABLE
+from mpdispatch.host.processes import ProcessId, pid_namespace, process_id
 from mpdispatch.host.start_journal import Journal, WorkerRecord, journal_path
-from mpdispatch.ids import ProcessId, boot_id, host_name, machine_id, pid_namespace, process_id
+from mpdispatch.ids import boot_id, host_name, machine_id
 from mpdispatch.model import ClaimedJob, NewJob, NewSupervisor
 from mpdispatch.policy.admission import Admission
 from mpdispatch.policy.lease import lease

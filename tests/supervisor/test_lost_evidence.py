@@ -19,8 +19,8 @@ from mpdispatch.clock import SystemClock
 from mpdispatch.execution.catalog import LiveCatalog
 from mpdispatch.host import start_journal
 from mpdispatch.host.kill import WORKER_VARIABLE
+from mpdispatch.host.processes import process_id
 from mpdispatch.host.start_journal import Journal, journal_path
-from mpdispatch.ids import process_id
 from mpdispatch.model import Cause, JobState
 from mpdispatch.store.sqlite import SQLiteStore
 from mpdispatch.supervisor.in_flight import InFlight

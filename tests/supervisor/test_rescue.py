@@ -19,8 +19,8 @@ from mpdispatch.clock import SECOND_US, SystemClock
 from mpdispatch.events.notices import events_of
 from mpdispatch.execution.catalog import LiveCatalog
 from mpdispatch.hooks import HOOKS, Event, JobCompleted, JobRetrying
+from mpdispatch.host.processes import process_id
 from mpdispatch.host.start_journal import Control, journal_path
-from mpdispatch.ids import process_id
 from mpdispatch.model import (
     Cancelled,
     Cause,

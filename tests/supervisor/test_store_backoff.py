@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from mpdispatch.errors import StoreBusy, StoreFull
-from mpdispatch.ids import process_state
+from mpdispatch.host.processes import process_state
 from mpdispatch.store import SQLiteStore
 from mpdispatch.store.sqlite.holder import holder_of
 from mpdispatch.supervisor.store_backoff import StoreBackoff

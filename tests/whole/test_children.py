@@ -6,7 +6,7 @@ import os
 import signal
 
 from mpdispatch.clock import boot_us
-from mpdispatch.ids import process_start, start_at
+from mpdispatch.host.processes import process_start, start_at
 from tests.whole.harness import Place, is_alive, state_of, until
 
 

@@ -4,28 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mpdispatch.clock import Instant, SystemClock
+from mpdispatch.clock import Instant
 from mpdispatch.host.journal_reader import JournalReader
+from mpdispatch.host.processes import pid_namespace, process_start
 from mpdispatch.host.start_journal import journal_path
-from mpdispatch.ids import boot_id, host_name, machine_id, pid_namespace, process_start
+from mpdispatch.ids import boot_id, host_name, machine_id
 from mpdispatch.model import PeerSupervisor
 from mpdispatch.policy.lease import PeerVerdict, judge_peer
-from mpdispatch.store.contract import Store
 
-__all__ = ["living_supervisors", "verdict_on"]
-
-
-def living_supervisors(store: Store, now: Instant | None = None) -> list[PeerSupervisor]:
-    """The registered supervisors of a store that live: whoever says so asks here. Raises StoreError.
-
-    Their rows alone do not tell: one that was killed leaves its row, and for a while its lease.
-    """
-    inner = store.supervisor_store()
-    try:
-        now = now or SystemClock().now()
-        return [p for p in store.supervisors() if verdict_on(p, inner.side_dir, now) is PeerVerdict.ALIVE]
-    finally:
-        inner.close()
+__all__ = ["verdict_on"]
 
 
 def verdict_on(peer: PeerSupervisor, side_dir: Path, now: Instant) -> PeerVerdict:

@@ -11,9 +11,8 @@ import os
 import weakref
 from pathlib import Path
 
-from mpdispatch.ids import ProcessId, process_id
+from mpdispatch.host.processes import ProcessId, process_id
 from mpdispatch.private import open_private
-from mpdispatch.store.sqlite.lock import open_beside
 
 __all__ = ["SupervisorLock"]
 
@@ -39,7 +38,7 @@ class SupervisorLock:
                 return True
             self.release()  # Somebody has removed the folder: the next one locks another file.
         me = process_id()
-        fd = open_beside(self._folder, NAME, os.O_RDWR | os.O_CREAT)
+        fd = open_private(self._folder / NAME, os.O_RDWR | os.O_CREAT, create_folder=True)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.fstat(fd).st_nlink:  # else somebody removed the folder meanwhile; the next try makes it anew
