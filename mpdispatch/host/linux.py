@@ -8,10 +8,11 @@ import os
 import signal
 import sys
 
-__all__ = ["become_subreaper", "die_with", "give_back_memory", "have_recall", "set_oom_score"]
+__all__ = ["become_subreaper", "die_with", "give_back_memory", "have_recall", "punch_hole", "set_oom_score"]
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
+_FALLOC_FL_KEEP_SIZE, _FALLOC_FL_PUNCH_HOLE = 1, 2
 
 have_recall = sys.platform == "linux"
 """Whether jobs a worker has not begun can be taken back (needs SOCK_SEQPACKET, eventfds and pidfds)."""
@@ -66,3 +67,14 @@ def give_back_memory() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
+
+
+def punch_hole(descriptor: int, start: int, length: int) -> bool:
+    """Give the blocks of this part of a file back to the disk; it reads as zeros then. False: the file system cannot."""
+    fallocate = getattr(
+        ctypes.CDLL(None), "fallocate64", None
+    )  # the other one takes 32 bits on a 32-bit machine
+    if fallocate is None:
+        return False
+    fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
+    return bool(fallocate(descriptor, _FALLOC_FL_KEEP_SIZE | _FALLOC_FL_PUNCH_HOLE, start, length) == 0)

@@ -4,7 +4,8 @@ One small mmapped file per supervisor, one record per worker. Before a handler i
 (job id, starts, boottime) into its record; the page cache keeps it whatever kills the process. A rescuer on the same boot
 reads it: a claimed job not named there never started and gets its attempt refunded.
 
-The file is a hole but for its header and the records handed out so far: what it costs follows the workers in use.
+The file is a hole but for its header and the records in use: what it costs follows the workers that live. A record
+that is given back keeps its blocks until the next `trim`, and a few for good, so a worker can be replaced on a full disk.
 
 A record holds 1020 marks, and the supervisor never lets a worker have more jobs whose outcome is not on disk than
 `RECORD_JOBS`, so a mark that matters is never overwritten. A mark torn by a kill is ignored: its handler was not called
@@ -58,6 +59,9 @@ _RING_MAGIC = b"mpd-record"
 _COUNT_AT, _RING_MAGIC_AT, _CONTROL_AT, _MARKS_AT = 16, 24, 64, 96
 _CLEAN = (bytes(_RING_MAGIC_AT) + _RING_MAGIC).ljust(_REPLIES_AT, b"\0")
 """What a record begins with; written at once, for somebody may be reading."""
+_HELD_PER_SPARE = 8
+"""One free record keeps its blocks, and one more for every eight in use."""
+_TRIM_AT_ONCE = 32
 _WORD_BYTES = 8
 _MARKS = 1020
 _MARK_BYTES = 32
@@ -188,9 +192,11 @@ class Journal:
         Raises OSError: no room on the disk, no descriptor left; then there is no file either.
         """
         self.path, self._token = path, token
-        self._size = _base_of(records)
-        self._free = list(range(records - 1, -1, -1))
+        self._records, self._size = records, _base_of(records)
         self._used = 0
+        """How many records were ever handed out; they are handed out in order."""
+        self._spare, self._hollow = list[int](), list[int]()
+        """Records that were given back: with their blocks, and without."""
         self._held = dict[int, WorkerRecord]()
         self.no_room: OSError | None = None
         """Why the last `take_record` gave none, if the disk was full."""
@@ -224,10 +230,12 @@ class Journal:
     def take_record(self) -> WorkerRecord | None:
         """A clean record for a new worker, or None: every record still guards something unsettled, or `no_room`."""
         self.no_room = None
-        if not self._free:
-            return None
-        index = self._free[-1]
-        if index >= self._used:
+        if self._spare:
+            index = self._spare.pop()
+        else:
+            index = self._hollow[-1] if self._hollow else self._used
+            if index == self._records:
+                return None
             try:
                 _allocate(self._descriptor, _base_of(index), _RING)
             except OSError as error:
@@ -235,10 +243,12 @@ class Journal:
                     raise
                 self.no_room = error
                 return None
-        record = WorkerRecord(self._map, self._words, self._free.pop())
+            if self._hollow:
+                self._hollow.pop()
+        record = WorkerRecord(self._map, self._words, index)
         record.clear()
-        if index >= self._used:
-            # Last, for a reader expects every record below this number to be whole. They are handed out in order.
+        if index == self._used:
+            # Last, for a reader expects every record below this number to be whole.
             self._used = index + 1
             _USED.pack_into(self._map, _USED_AT, self._used + 1)
         self._held[index] = record
@@ -247,7 +257,18 @@ class Journal:
     def give_back(self, record: WorkerRecord) -> None:
         """Every job that was ever sent to this record's worker is settled on disk."""
         del self._held[record.index]
-        self._free.append(record.index)
+        self._spare.append(record.index)
+
+    def trim(self) -> None:
+        """Give blocks of free records back to the disk, a few at a time: one costs 0.05 to 0.2 ms."""
+        from mpdispatch.host.linux import punch_hole  # ctypes, which no reader of a journal needs
+
+        too_many = len(self._spare) - 1 - len(self._held) // _HELD_PER_SPARE
+        for _ in range(min(too_many, _TRIM_AT_ONCE)):
+            # Its first page stays: a reader looks for how a record begins.
+            if not punch_hole(self._descriptor, _base_of(self._spare[0]) + _PAGE, _RING - _PAGE):
+                return
+            self._hollow.append(self._spare.pop(0))
 
     # -- what may happen to the file ------------------------------------------------------------------
 
@@ -287,9 +308,10 @@ class Journal:
                     _allocate(descriptor, base := _base_of(index), _RING)
                     self._map[base : base + _RING] = old_map[base : base + _RING]
                 # Those handed out before and free now: empty, but whole.
-                for index in set(range(self._used)) - set(self._held):
-                    _allocate(descriptor, _base_of(index), _RING)
-                    WorkerRecord(self._map, self._words, index).clear()
+                free = [*self._spare, *self._hollow]
+                for index in free:
+                    _allocate(descriptor, base := _base_of(index), _PAGE)
+                    self._map[base : base + _PAGE] = _CLEAN[:_PAGE]
             except OSError:
                 os.close(descriptor)
                 self.path.unlink(missing_ok=True)
@@ -298,6 +320,7 @@ class Journal:
             self._map, self._words = old_map, old_words
             raise
         self._descriptor = descriptor
+        self._spare, self._hollow = [], free
         for record, *start in begun:
             WorkerRecord(self._map, self._words, record.index).add(*start)
         self._write_header()

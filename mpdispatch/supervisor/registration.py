@@ -135,7 +135,10 @@ class Registration:
             self._hear_wakes()
             self._client_store.wake()  # nobody was told of what was enqueued meanwhile
         marks, pool = self._journal, self._runtime.pool
-        if marks is None or marks.is_in_place():
+        if marks is None:
+            return
+        if marks.is_in_place():
+            marks.trim()
             return
         recall()
         now_us = self._runtime.clock.now().boot_us

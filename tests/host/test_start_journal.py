@@ -242,6 +242,64 @@ def test_a_file_takes_room_for_the_rings_handed_out_and_no_others(tmp_path: Path
     made.close(remove=True)
 
 
+def test_most_of_what_is_given_back_the_disk_has_back_and_a_reader_misses_nothing(tmp_path: Path) -> None:
+    made = Journal(tmp_path / "journal.1", 64, token=TOKEN)
+    records = [made.take_record() for _ in range(33)]
+    kept = records.pop()
+    assert kept is not None
+    kept.write(7, 1, 70)
+    for record in records:
+        assert record is not None
+        record.write(1, 1, 10)
+        made.give_back(record)
+    made.trim()
+    # Of each its first page stays, and of one all.
+    assert made.path.stat().st_blocks * 512 <= 2 * start_journal._RING + 34 * 4096 + 64 * 1024
+    assert _read(made)[7, 1] == 70
+    again = [made.take_record() for _ in range(33)]
+    assert [each for each in again if each is None or each.last() or each.has(1, 1)] == []
+    assert made.path.stat().st_blocks * 512 >= 33 * start_journal._RING
+    assert _read(made) == {(7, 1): 70}
+    assert JournalReader(made.path).is_evidence
+    made.close(remove=True)
+
+
+def test_a_worker_can_be_replaced_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    made = Journal(tmp_path / "journal.1", 8, token=TOKEN)
+    only = made.take_record()
+    assert only is not None
+    monkeypatch.setattr(start_journal.os, "posix_fallocate", full)
+    made.give_back(only)
+    made.trim()
+    assert made.take_record() is not None
+    made.close(remove=True)
+
+
+def test_who_is_at_work_is_read_from_the_heads_of_the_records(
+    file: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        _taken(file)[1].write(number + 1, 1, 10)
+    read = list[int]()
+    pread = os.pread
+
+    def counted(descriptor: int, length: int, offset: int) -> bytes:
+        read.append(length)
+        return pread(descriptor, length, offset)
+
+    monkeypatch.setattr(os, "pread", counted)
+    reader = JournalReader(file.path)
+    assert not reader.owner_is_gone()
+    assert sum(read) <= 128, "who looks whether a supervisor lives reads no more than the header"
+    assert reader.is_evidence
+    assert reader.latest() == {process_id(): Mark(3, 1, 10)}
+    assert sum(read) <= 1024
+    reader.close()
+
+
 def test_a_ring_there_is_no_room_for_is_none_and_can_be_had_later(
     file: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
