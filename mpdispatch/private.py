@@ -13,7 +13,15 @@ import os
 import stat
 from pathlib import Path
 
-__all__ = ["WRITABLE", "NotPrivateError", "not_private", "open_folder", "open_in", "open_private"]
+__all__ = [
+    "WRITABLE",
+    "NotPrivateError",
+    "folder_beside",
+    "not_private",
+    "open_folder",
+    "open_in",
+    "open_private",
+]
 
 WRITABLE = stat.S_IWGRP | stat.S_IWOTH
 """What a mode must not have: leave for others to write."""
@@ -59,6 +67,11 @@ def not_private(path: str | Path, found: os.stat_result, forbidden: int = WRITAB
 
 def _link(path: str | Path) -> NotPrivateError:
     return NotPrivateError(path, "is a symbolic link, which is not followed", f"remove it: rm {path}")
+
+
+def folder_beside(file: Path) -> Path:
+    """Where what belongs to this file lies: the lock of a store, and what this machine keeps for it."""
+    return Path(f"{file}-mpd")
 
 
 def open_folder(path: Path, *, create: bool = False) -> int:

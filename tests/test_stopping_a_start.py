@@ -140,10 +140,11 @@ def test_an_elected_one_that_takes_over_stops_while_it_starts(tmp_path: Path) ->
     body = """
     if __name__ == "__main__":
         import subprocess
+        from mpdispatch.host.runtime_folder import runtime_folder
         from mpdispatch.host.supervising_lock import SupervisorLock
 
         ext.store.migrate()
-        lock = SupervisorLock(ext.store.supervisor_store().side_dir)
+        lock = SupervisorLock(runtime_folder(ext.store))
         assert lock.try_acquire()
         if os.fork() == 0:
             lock = None

@@ -10,6 +10,7 @@ from mpdispatch.clock import SECOND_US, Instant
 from mpdispatch.config import Config
 from mpdispatch.cpus import usable_cpus
 from mpdispatch.engine.supervisors import supervisors_of
+from mpdispatch.host.runtime_folder import runtime_folder
 from mpdispatch.host.start_journal import journal_path
 from mpdispatch.model import Finding, JobState, Level, SupervisorStatus
 from mpdispatch.model.json import moment_of, time_to_json
@@ -102,12 +103,8 @@ def _supervisors(supervisors: list[SupervisorStatus]) -> Iterator[Finding]:
 
 
 def _side_folder(store: Store, supervisors: list[SupervisorStatus]) -> Iterator[Finding]:
-    """Files beside the store that a running supervisor must have there."""
-    inner = store.supervisor_store()
-    try:
-        folder = inner.side_dir
-    finally:
-        inner.close()
+    """Files that a running supervisor must have on this machine."""
+    folder = runtime_folder(store)
     for each in supervisors:
         path = journal_path(folder, each.id)
         if each.is_alive and not path.exists():

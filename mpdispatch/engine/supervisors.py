@@ -11,6 +11,7 @@ from mpdispatch.clock import Instant, SystemClock
 from mpdispatch.host.journal_reader import JournalReader
 from mpdispatch.host.liveness import verdict_on
 from mpdispatch.host.processes import pid_namespace, process_start
+from mpdispatch.host.runtime_folder import runtime_folder
 from mpdispatch.host.start_journal import journal_path
 from mpdispatch.ids import boot_id
 from mpdispatch.model import PeerSupervisor, SupervisorStatus, WorkerStatus
@@ -26,29 +27,25 @@ def living_supervisors(store: Store) -> list[PeerSupervisor]:
 
     Their rows alone do not tell: one that was killed leaves its row, and for a while its lease.
     """
-    inner = store.supervisor_store()
-    try:
-        now = SystemClock().now()
-        return [p for p in store.supervisors() if verdict_on(p, inner.side_dir, now) is PeerVerdict.ALIVE]
-    finally:
-        inner.close()
+    folder, now = runtime_folder(store), SystemClock().now()
+    return [each for each in store.supervisors() if verdict_on(each, folder, now) is PeerVerdict.ALIVE]
 
 
 def supervisors_of(store: Store, now: Instant) -> list[SupervisorStatus]:
     """Every registered supervisor, oldest first."""
-    inner = store.supervisor_store()
+    inner, folder = store.supervisor_store(), runtime_folder(store)
     try:
-        return [_status(each, inner.held_by(each.id), inner.side_dir, now) for each in store.supervisors()]
+        return [_status(each, inner.held_by(each.id), folder, now) for each in store.supervisors()]
     finally:
         inner.close()
 
 
-def _status(peer: PeerSupervisor, jobs: list[HeldJob], side_dir: Path, now: Instant) -> SupervisorStatus:
+def _status(peer: PeerSupervisor, jobs: list[HeldJob], folder: Path, now: Instant) -> SupervisorStatus:
     return SupervisorStatus(
         id=peer.id,
         host=peer.host,
         pid=peer.pid,
-        state=verdict_on(peer, side_dir, now).value,
+        state=verdict_on(peer, folder, now).value,
         app=peer.app,
         queues=peer.queues,
         concurrency=peer.concurrency,
@@ -56,15 +53,15 @@ def _status(peer: PeerSupervisor, jobs: list[HeldJob], side_dir: Path, now: Inst
         started_at=moment_of(peer.started_us),
         heartbeat_at=moment_of(peer.heartbeat_us),
         jobs=len(jobs),
-        workers=tuple(_workers(peer, jobs, side_dir, now)),
+        workers=tuple(_workers(peer, jobs, folder, now)),
     )
 
 
-def _workers(peer: PeerSupervisor, jobs: list[HeldJob], side_dir: Path, now: Instant) -> list[WorkerStatus]:
+def _workers(peer: PeerSupervisor, jobs: list[HeldJob], folder: Path, now: Instant) -> list[WorkerStatus]:
     if peer.boot_id != boot_id() or peer.pid_namespace != pid_namespace():
         return []
     try:
-        reader = JournalReader(journal_path(side_dir, peer.id))
+        reader = JournalReader(journal_path(folder, peer.id))
     except OSError:
         return []  # it has just ended, or the file is not ours to read
     try:

@@ -8,7 +8,7 @@ from typing import Any
 
 from mpdispatch.engine import Engine
 from mpdispatch.extension.requests import ASGIApp
-from mpdispatch.store.http_token import HttpToken
+from mpdispatch.host.http_token import HttpToken
 from mpdispatch.web import Access, web_app
 
 __all__ = ["api_of"]

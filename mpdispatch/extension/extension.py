@@ -24,10 +24,10 @@ from mpdispatch.extension.requests import ASGIApp
 from mpdispatch.extension.resolution import resolve_store
 from mpdispatch.extension.resources import as_resources
 from mpdispatch.hooks import Extension
+from mpdispatch.host.http_token import HttpToken
 from mpdispatch.policy.backoff import BackoffSpec
 from mpdispatch.policy.names import shown
 from mpdispatch.store.contract import Store
-from mpdispatch.store.http_token import HttpToken
 
 __all__ = ["DispatchExtension"]
 

@@ -15,19 +15,19 @@ from mpdispatch.policy.lease import PeerVerdict, judge_peer
 __all__ = ["verdict_on"]
 
 
-def verdict_on(peer: PeerSupervisor, side_dir: Path, now: Instant) -> PeerVerdict:
-    """What may be concluded about a registered supervisor. `side_dir` is that of its supervisor store."""
+def verdict_on(peer: PeerSupervisor, folder: Path, now: Instant) -> PeerVerdict:
+    """What may be concluded about a registered supervisor. `folder` is its runtime folder."""
     return judge_peer(
         peer,
         now=now,
         boot_id=boot_id(),
         machine_id=machine_id(),
         host=host_name(),
-        process_is_alive=_is_alive(peer, side_dir),
+        process_is_alive=_is_alive(peer, folder),
     )
 
 
-def _is_alive(peer: PeerSupervisor, side_dir: Path) -> bool | None:
+def _is_alive(peer: PeerSupervisor, folder: Path) -> bool | None:
     """Alive, gone, or None where the kernel cannot be asked (another boot, another machine; no descriptor left)."""
     if peer.boot_id != boot_id():
         return None
@@ -37,7 +37,7 @@ def _is_alive(peer: PeerSupervisor, side_dir: Path) -> bool | None:
         except OSError:
             return None  # not seen, for want of a descriptor, and not dead
     try:
-        reader = JournalReader(journal_path(side_dir, peer.id))
+        reader = JournalReader(journal_path(folder, peer.id))
     except OSError:
         return None
     try:

@@ -83,8 +83,9 @@ class Control(NamedTuple):
     kind: int
 
 
-def journal_path(side_dir: Path, owner: int) -> Path:
-    return side_dir / f"journal.{owner}"
+def journal_path(folder: Path, owner: int) -> Path:
+    """The file of this supervisor in the store's runtime folder."""
+    return folder / f"journal.{owner}"
 
 
 def _base_of(index: int) -> int:

@@ -135,6 +135,11 @@ class Store(Protocol):
         ...
 
     @property
+    def file(self) -> Path | None:
+        """The file it is in, by its real path, if it is in one: what this machine keeps for it lies beside that."""
+        ...
+
+    @property
     def said_durability(self) -> Durability | None:
         """The durability it was told to have; None: nothing was said, so it is full."""
         ...
@@ -299,11 +304,6 @@ class HeldJob(NamedTuple):
 class SupervisorStore(Protocol):
     """A supervisor's face of the store. One thread; raises StoreBusy within 50 ms instead of waiting."""
 
-    @property
-    def side_dir(self) -> Path:
-        """The folder beside the store for lock, wake-up and start journals (temporary for `:memory:`)."""
-        ...
-
     def register(self, who: NewSupervisor, lease: Lease, *, now: Instant) -> int:
         """Join; gives the owner id for all later calls."""
         ...
@@ -434,7 +434,7 @@ class SupervisorStore(Protocol):
         ...
 
     def look_beside(self, owner: int) -> bool:
-        """Make anew what somebody has removed from `side_dir`. True: `wake_fileno` is another now, or none."""
+        """Make the wake-ups anew if somebody has removed them. True: `wake_fileno` is another now, or none."""
         ...
 
     def blocker(self) -> int | None:

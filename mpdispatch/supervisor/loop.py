@@ -26,6 +26,7 @@ from mpdispatch.errors import (
 )
 from mpdispatch.execution.catalog import Catalog
 from mpdispatch.host.kill import reap_orphans
+from mpdispatch.host.runtime_folder import runtime_folder
 from mpdispatch.pool.selector import Selected
 from mpdispatch.store.contract import LeftBehind, Store, SupervisorStore
 from mpdispatch.supervisor.assign import Assigner
@@ -96,7 +97,14 @@ class Supervisor:
             runtime, store, self._store, self._heartbeat, config, store_for_workers
         )
         rescuer = Rescuer(
-            self._store, self._clock, catalog, self.in_flight, runtime.log, publisher, runtime.repeats
+            self._store,
+            runtime_folder(store),
+            self._clock,
+            catalog,
+            self.in_flight,
+            runtime.log,
+            publisher,
+            runtime.repeats,
         )
         self._poll_us = round(config.poll_interval * SECOND_US)
         self._peers = Peers(rescuer, runtime.selector, poll_us=self._poll_us)

@@ -14,6 +14,7 @@ from mpdispatch.clock import SECOND_US
 from mpdispatch.config import Config
 from mpdispatch.errors import StoreBusy, StoreError, StoreFull, StorePermission
 from mpdispatch.fstext import packed
+from mpdispatch.host.runtime_folder import runtime_folder
 from mpdispatch.host.start_journal import Journal, journal_path
 from mpdispatch.pool.frames import Attach
 from mpdispatch.private import NotPrivateError
@@ -42,6 +43,7 @@ class Registration:
         """`for_workers`: the store handlers enqueue into, if it is not the app's own."""
         self._runtime, self._client_store, self._store = runtime, client_store, store
         self._heartbeat, self._config, self._for_workers = heartbeat, config, for_workers
+        self._folder = runtime_folder(client_store)
         self._journal: Journal | None = None
         self._wake_fd: int | None = None
 
@@ -70,7 +72,7 @@ class Registration:
     def join(self) -> None:
         """Register, with a fresh start journal, and let the workers have records in it. Raises StoreError."""
         owner = self._heartbeat.register(self._runtime.token)
-        path = journal_path(self._store.side_dir, owner)
+        path = journal_path(self._folder, owner)
         # Every worker that may live, and as many dead ones whose last outcomes are not on disk yet.
         try:
             path.unlink(missing_ok=True)

@@ -64,6 +64,7 @@ class Rescuer:
     def __init__(
         self,
         store: SupervisorStore,
+        folder: Path,
         clock: Clock,
         catalog: Catalog,
         in_flight: InFlight,
@@ -71,7 +72,8 @@ class Rescuer:
         publisher: EventPublisher | None = None,
         repeats: Repeated | None = None,
     ) -> None:
-        self._store, self._clock, self._catalog, self._log = store, clock, catalog, log
+        """`folder`: the store's runtime folder, where peers of this machine leave their start journals."""
+        self._store, self._folder, self._clock, self._catalog, self._log = store, folder, clock, catalog, log
         self._repeats = repeats or Repeated(log, clock)
         self._in_flight, self._publisher = in_flight, publisher
 
@@ -87,7 +89,7 @@ class Rescuer:
                 verdict = (
                     PeerVerdict.EXPIRED
                     if peer.id in given_up
-                    else verdict_on(peer, self._store.side_dir, self._clock.now())
+                    else verdict_on(peer, self._folder, self._clock.now())
                 )
                 if verdict is PeerVerdict.ALIVE:
                     living.append(peer)
@@ -126,7 +128,7 @@ class Rescuer:
 
         `verdict=None`: it is not registered. `our_token`: nothing that carries it is ended.
         """
-        path = journal_path(self._store.side_dir, peer.id)
+        path = journal_path(self._folder, peer.id)
         if peer.boot_id == boot_id() and not self._kill_leftovers(peer, path, our_token):
             self._repeats.say(
                 ("leftover", peer.id),

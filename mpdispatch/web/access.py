@@ -20,7 +20,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mpdispatch.errors import DispatchError
-from mpdispatch.store.http_token import HttpToken
+from mpdispatch.host.http_token import HttpToken
 from mpdispatch.web.crosssite import foreign_page, refuse_doubled, refuse_type
 from mpdispatch.web.hosts import is_loopback_address, is_loopback_name
 from mpdispatch.web.responses import client_left, refusal

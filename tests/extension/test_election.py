@@ -20,6 +20,7 @@ from mpdispatch.errors import StorePermission
 from mpdispatch.extension import DispatchExtension
 from mpdispatch.extension.election import Election
 from mpdispatch.host.processes import process_id
+from mpdispatch.host.runtime_folder import runtime_folder
 from mpdispatch.host.supervising_lock import SupervisorLock
 from tests.extension import apps
 from tests.extension.server import Place, end, until
@@ -155,13 +156,13 @@ def test_what_keeps_it_from_supervising_is_raised_at_start_and_lets_go_of_the_lo
     monkeypatch.setattr(Dispatcher, "start", fail)
     with pytest.raises(AppImportError):
         election.start()
-    assert SupervisorLock(store.supervisor_store().side_dir).try_acquire()
+    assert SupervisorLock(runtime_folder(store)).try_acquire()
 
 
 def test_a_side_folder_that_others_may_write_elects_nobody(tmp_path: Path) -> None:
     store = SQLiteStore(tmp_path / "jobs.db")
     store.migrate()
-    folder = store.supervisor_store().side_dir
+    folder = runtime_folder(store)
     lock = SupervisorLock(folder)
     assert lock.try_acquire()
     assert lock.holder() == process_id()
@@ -177,7 +178,7 @@ def test_trouble_later_on_is_told_by_health_logged_once_and_tried_again(
 ) -> None:
     store = SQLiteStore(tmp_path / "jobs.db")
     store.migrate()
-    holder = SupervisorLock(store.supervisor_store().side_dir)
+    holder = SupervisorLock(runtime_folder(store))
     assert holder.try_acquire()
     election = elected(store)
     tries = []
@@ -304,7 +305,7 @@ def test_a_holder_whose_folder_was_removed_locks_what_is_there_now(tmp_path: Pat
 def test_whoever_was_slower_to_lock_anew_hands_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = SQLiteStore(tmp_path / "jobs.db")
     store.migrate()
-    side, at_work = store.supervisor_store().side_dir, [False]
+    side, at_work = runtime_folder(store), [False]
     monkeypatch.setattr(Dispatcher, "start", lambda _: at_work.append(True))
     monkeypatch.setattr(Dispatcher, "stop", lambda *_: at_work.append(False))
     monkeypatch.setattr(Dispatcher, "is_supervising", property(lambda _: at_work[-1]))

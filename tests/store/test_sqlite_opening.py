@@ -29,6 +29,7 @@ from mpdispatch.errors import (
     UsageError,
 )
 from mpdispatch.model import NewJob
+from mpdispatch.private import folder_beside
 from mpdispatch.sqlite3 import has_wal_reset_bug
 from mpdispatch.store import SQLiteStore, open_store
 from mpdispatch.store.contract import JobFilter
@@ -91,10 +92,9 @@ def test_only_its_owner_can_read_a_new_store_whatever_the_umask(path: Path, now:
     try:
         store = SQLiteStore(path)
         store.enqueue(JOB, now=now)
-        ledger = store.supervisor_store()
-        beside = [Path(f"{path}-wal"), Path(f"{path}-shm"), ledger.side_dir / "lock"]
+        beside = [Path(f"{path}-wal"), Path(f"{path}-shm"), folder_beside(path) / "lock"]
         assert [mode_of(each) for each in (path, *beside)] == [0o600] * 4
-        assert mode_of(ledger.side_dir) == 0o700
+        assert mode_of(folder_beside(path)) == 0o700
         store.close()
     finally:
         os.umask(before)
@@ -129,7 +129,7 @@ def test_a_symlink_and_its_target_are_one_store(path: Path, tmp_path: Path, now:
     link.symlink_to(path)
     other = SQLiteStore(link)
     assert other.enqueue(JOB, now=now).id == 2
-    assert other.supervisor_store().side_dir == store.supervisor_store().side_dir
+    assert other.file == store.file
     store.close()
     other.close()
 
@@ -299,11 +299,7 @@ def test_a_location_opens_the_same_store_again(tmp_path: Path, location: str, op
     store = SQLiteStore(tmp_path / location, **options)
     again = open_store(store.location)
     assert again.location == store.location
-    assert (
-        again.supervisor_store().side_dir
-        == store.supervisor_store().side_dir
-        == Path(f"{tmp_path / location}-mpd")
-    )
+    assert again.file == store.file == tmp_path / location
 
 
 def test_a_location_stays_when_the_folder_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

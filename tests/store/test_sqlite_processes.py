@@ -23,6 +23,7 @@ import pytest
 from mpdispatch.clock import FakeClock, Instant, SystemClock
 from mpdispatch.errors import StoreBusy, StorePermission
 from mpdispatch.model import Job, JobState, NewJob
+from mpdispatch.private import folder_beside
 from mpdispatch.store import SQLiteStore
 from mpdispatch.store.sqlite import forks, inserts
 from mpdispatch.store.sqlite.lock import _MOST_IN_A_ROW, FileLock
@@ -227,10 +228,10 @@ def test_a_client_waits_for_a_foreign_writer(file_store: SQLiteStore, now: Insta
 
 
 def test_a_client_gives_up_after_its_patience(
-    file_store: SQLiteStore, now: Instant, monkeypatch: pytest.MonkeyPatch
+    file_store: SQLiteStore, path: Path, now: Instant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(file_store._session(), "_patience_s", 0.1)
-    lock = FileLock(file_store.supervisor_store().side_dir)
+    lock = FileLock(folder_beside(path))
     assert lock.acquire(0.0)
     with pytest.raises(StoreBusy):
         file_store.enqueue(JOB, now=now)
@@ -257,10 +258,10 @@ def test_a_supervisor_says_busy_within_50_ms(file_store: SQLiteStore, clock: Fak
     desk.close()
 
 
-def test_an_idle_turn_takes_no_write_lock(file_store: SQLiteStore, clock: FakeClock) -> None:
+def test_an_idle_turn_takes_no_write_lock(file_store: SQLiteStore, path: Path, clock: FakeClock) -> None:
     desk = Desk(file_store, clock)
     file_store.enqueue(NewJob(name="a", payload=b"{}", queue="other"), now=clock.now())
-    lock = FileLock(desk.ledger.side_dir)
+    lock = FileLock(folder_beside(path))
     assert lock.acquire(0.0)
     assert desk.commit(slots=9).claimed == ()
     lock.release()
@@ -269,10 +270,10 @@ def test_an_idle_turn_takes_no_write_lock(file_store: SQLiteStore, clock: FakeCl
 
 
 def test_a_stopped_process_at_the_turnstile_does_not_stop_the_others(
-    file_store: SQLiteStore, now: Instant
+    file_store: SQLiteStore, path: Path, now: Instant
 ) -> None:
     file_store.enqueue(JOB, now=now)
-    turnstile = FileLock(file_store.supervisor_store().side_dir, queue=True)
+    turnstile = FileLock(folder_beside(path), queue=True)
     turnstile._open()
     fcntl.flock(turnstile._turnstile_fd, fcntl.LOCK_EX)
     began = time.monotonic()
@@ -317,8 +318,8 @@ def test_a_forked_child_opens_its_own_connection(file_store: SQLiteStore, now: I
     assert file_store.counts()[JobState.PENDING] == 3
 
 
-def test_a_child_that_keeps_our_descriptor_does_not_keep_our_lock(file_store: SQLiteStore) -> None:
-    folder = file_store.supervisor_store().side_dir
+def test_a_child_that_keeps_our_descriptor_does_not_keep_our_lock(file_store: SQLiteStore, path: Path) -> None:
+    folder = folder_beside(path)
     ready, tell = os.pipe()
     if (holder := os.fork()) == 0:
         lock = FileLock(folder)
@@ -344,6 +345,7 @@ def test_a_child_that_keeps_our_descriptor_does_not_keep_our_lock(file_store: SQ
 END_CODE = """
 import os, sys, threading
 from mpdispatch.clock import SystemClock
+from mpdispatch.host.runtime_folder import runtime_folder
 from mpdispatch.model import NewJob
 from mpdispatch.store import SQLiteStore
 store = SQLiteStore(sys.argv[1])
@@ -354,14 +356,14 @@ thread.start()
 thread.join()
 memory = SQLiteStore(":memory:")
 memory.enqueue(job, now=SystemClock().now())
-memory.supervisor_store().side_dir
+runtime_folder(memory)
 if sys.argv[2] == "fork":
     if os.fork() == 0:
         store.enqueue(job, now=SystemClock().now())
         sys.exit(0)
     os.wait()
     store.enqueue(job, now=SystemClock().now())
-    assert memory.supervisor_store().side_dir.is_dir()
+    assert runtime_folder(memory).is_dir()
 """
 
 
@@ -441,7 +443,7 @@ def test_a_checkpoint_waits_for_no_lock(path: Path, clock: FakeClock) -> None:
     store = SQLiteStore(path, durability="process")
     store.migrate()
     desk = Desk(store, clock)
-    lock = FileLock(desk.ledger.side_dir)
+    lock = FileLock(folder_beside(path))
     with closing(sqlite3.connect(path, isolation_level=None)) as foreign:
         # The WAL grows without anybody of ours who could checkpoint it.
         foreign.execute("PRAGMA wal_autocheckpoint = 0")

@@ -15,6 +15,7 @@ from mpdispatch.clock import SystemClock
 from mpdispatch.host import start_journal
 from mpdispatch.host.kill import WORKER_VARIABLE
 from mpdispatch.host.processes import ProcessId, pid_namespace, process_id
+from mpdispatch.host.runtime_folder import runtime_folder
 from mpdispatch.host.start_journal import Journal, WorkerRecord, journal_path
 from mpdispatch.ids import boot_id, host_name, machine_id
 from mpdispatch.model import ClaimedJob, NewJob, NewSupervisor
@@ -62,7 +63,7 @@ class Peer:
         now = self._clock.now()
         self.owner = self.ledger.register(who, Lease(*lease(now, round(self.lease_s * 1e6))), now=now)
         self._file: Journal | None = Journal(
-            journal_path(self.ledger.side_dir, self.owner), self.records, token=self.token
+            journal_path(runtime_folder(self.store), self.owner), self.records, token=self.token
         )
 
     def claim(self, count: int) -> Sequence[ClaimedJob]:

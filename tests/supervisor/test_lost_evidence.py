@@ -20,6 +20,7 @@ from mpdispatch.execution.catalog import LiveCatalog
 from mpdispatch.host import start_journal
 from mpdispatch.host.kill import WORKER_VARIABLE
 from mpdispatch.host.processes import process_id
+from mpdispatch.host.runtime_folder import runtime_folder
 from mpdispatch.host.start_journal import Journal, journal_path
 from mpdispatch.model import Cause, JobState
 from mpdispatch.store.sqlite import SQLiteStore
@@ -81,7 +82,7 @@ def test_workers_are_dead_before_their_jobs_run_again_though_no_file_names_them(
     kinds = ["child", "daemon", "cleared", "marked", "stopped"]
     worker = leftover(tmp_path, f"{token}.1", *kinds)
     other.start(other.record(process_id(worker.pid)), other.claim(2)[0])
-    path = journal_path(other.ledger.side_dir, other.owner)
+    path = journal_path(runtime_folder(other.store), other.owner)
     if is_stopped:
         other.stop()
     else:
@@ -107,7 +108,7 @@ def test_a_file_of_schema_version_1_still_proves_what_it_proves(
     dead = peer(token=token, row_token="")
     worker = leftover(tmp_path, f"{token}.1")
     dead.start(dead.record(process_id(worker.pid)), dead.claim(2)[0])
-    path = journal_path(dead.ledger.side_dir, dead.owner)
+    path = journal_path(runtime_folder(dead.store), dead.owner)
     dead.die()
     with path.open("r+b") as file:
         file.write(b"mpdmark2")
@@ -254,7 +255,9 @@ def test_a_take_over_of_a_thousand_workers_takes_a_second_at_most(peer: NewPeer,
     dead.die()
     store = SQLiteStore(tmp_path / "jobs.db", durability="process")
     ledger = store.supervisor_store()
-    rescuer = Rescuer(ledger, SystemClock(), LiveCatalog(engine.registry), InFlight(), LOG)
+    rescuer = Rescuer(
+        ledger, runtime_folder(store), SystemClock(), LiveCatalog(engine.registry), InFlight(), LOG
+    )
     ledger.peers(0)
     before = _resident_mib("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the peak is of what follows

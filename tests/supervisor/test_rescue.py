@@ -20,6 +20,7 @@ from mpdispatch.events.notices import events_of
 from mpdispatch.execution.catalog import LiveCatalog
 from mpdispatch.hooks import HOOKS, Event, JobCompleted, JobRetrying
 from mpdispatch.host.processes import process_id
+from mpdispatch.host.runtime_folder import runtime_folder
 from mpdispatch.host.start_journal import Control, journal_path
 from mpdispatch.model import (
     Cancelled,
@@ -60,7 +61,7 @@ def test_a_dead_peers_started_job_is_spent_and_its_unstarted_one_is_not(
     claimed = dead.claim(2)
     assert [job.id for job in claimed] == [started, unstarted]
     dead.start(dead.record(), claimed[0])
-    path = journal_path(dead.ledger.side_dir, dead.owner)
+    path = journal_path(runtime_folder(dead.store), dead.owner)
     dead.die()
     house = build()
     first, second = house.ended(started, unstarted)
@@ -81,7 +82,7 @@ def test_without_evidence_every_job_counts_as_started(
     ids = enqueued(tmp_path, 2, max_retries=0)
     dead = peer(boot="00000000-0000-0000-0000-000000000000") if evidence == "another boot" else peer()
     dead.claim(2)
-    path = journal_path(dead.ledger.side_dir, dead.owner)
+    path = journal_path(runtime_folder(dead.store), dead.owner)
     dead.die()
     if evidence == "no file":
         path.unlink()
@@ -413,7 +414,9 @@ def test_extensions_hear_of_jobs_that_a_dead_peers_workers_had_done(
     publisher = EventPublisher(sink, frozenset(HOOKS.values()), SystemClock())
     store = SQLiteStore(tmp_path / "jobs.db", durability="process")
     ledger = store.supervisor_store()
-    rescuer = Rescuer(ledger, SystemClock(), LiveCatalog(engine.registry), InFlight(), LOG, publisher)
+    rescuer = Rescuer(
+        ledger, runtime_folder(store), SystemClock(), LiveCatalog(engine.registry), InFlight(), LOG, publisher
+    )
     try:
         assert rescuer.look(0, set()) == ([], True)
     finally:

@@ -20,7 +20,7 @@ from starlette.testclient import TestClient
 
 from mpdispatch import SQLiteStore, StoreMissing, StorePermission
 from mpdispatch.extension import DispatchExtension
-from mpdispatch.store.http_token import HttpToken
+from mpdispatch.host.http_token import HttpToken
 from tests.extension import apps
 from tests.extension.server import ROOT, Place
 
@@ -105,7 +105,7 @@ def test_all_that_start_at_once_have_the_same() -> None:
     code = """if 1:
         import sys
         from mpdispatch import SQLiteStore
-        from mpdispatch.store.http_token import HttpToken
+        from mpdispatch.host.http_token import HttpToken
         token = HttpToken(SQLiteStore("jobs.db"))
         print("ready", flush=True)
         sys.stdin.readline()

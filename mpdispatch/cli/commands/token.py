@@ -7,7 +7,7 @@ import click
 from mpdispatch.cli.locate import open_existing
 from mpdispatch.cli.output import print_json, say
 from mpdispatch.cli.program import Options, command
-from mpdispatch.store.http_token import HttpToken
+from mpdispatch.host.http_token import HttpToken
 
 __all__ = ["token"]
 

@@ -15,6 +15,7 @@ from typing import Protocol
 
 from mpdispatch import sqlite3
 from mpdispatch.errors import StoreBusy, StoreError, StoreForeign, StoreNotShared, StoreTooNew
+from mpdispatch.private import folder_beside
 from mpdispatch.store.sqlite import connect, forks, schema
 from mpdispatch.store.sqlite.connection import FileIdentity, Session, identity_of
 from mpdispatch.store.sqlite.lock import FileLock, MemoryLock, Pauses
@@ -28,6 +29,9 @@ CLIENT_PATIENCE_S = 30.0
 class Database(Protocol):
     @property
     def location(self) -> str: ...
+
+    @property
+    def path(self) -> Path | None: ...
 
     @property
     def side_dir(self) -> Path: ...
@@ -62,7 +66,7 @@ class FileDatabase:
 
     @cached_property
     def side_dir(self) -> Path:
-        return Path(f"{self.path}-mpd")
+        return folder_beside(self.path)
 
     def open(self, *, patience_s: float, create: bool) -> Session:
         with forks.gate, self._connected(patience_s, create=create) as session:
@@ -206,6 +210,7 @@ class MemoryDatabase:
     """One connection and one lock, for every thread of this process."""
 
     location = ":memory:"
+    path = None
 
     def __init__(self) -> None:
         self._pid = os.getpid()

@@ -9,6 +9,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from mpdispatch import sqlite3
@@ -111,6 +112,11 @@ class SQLiteStore:
     def is_shared(self) -> bool:
         """Whether other processes can open it."""
         return isinstance(self._database, FileDatabase)
+
+    @property
+    def file(self) -> Path | None:
+        """The file's real path; None in memory."""
+        return self._database.path
 
     def prefer_durability(self, durability: Durability) -> Durability:
         """Take this durability, unless it was told one; gives what it has now. For connections opened from now on."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import starmap
-from pathlib import Path
 from typing import TypeVar
 
 import msgspec
@@ -57,10 +56,6 @@ class SQLiteSupervisorStore:
         self._ended = list[unreadable.Ended]()
         """Jobs whose rows could not be read, until a turn has told of them."""
 
-    @property
-    def side_dir(self) -> Path:
-        return self._database.side_dir
-
     def _session(self) -> Session:
         session = self._session_now
         if session is not None and not session.is_broken:
@@ -105,7 +100,7 @@ class SQLiteSupervisorStore:
         if self._wake_listener is not None:
             self._wake_listener.close()
         try:
-            self._wake_listener = WakeListener(self.side_dir, owner)
+            self._wake_listener = WakeListener(self._database.side_dir, owner)
         except OSError:
             # A file system without FIFOs: `wake_fileno` says that it has to poll.
             self._wake_listener = None
@@ -267,7 +262,7 @@ class SQLiteSupervisorStore:
         """Tell all supervisors if any of these jobs may be claimed again at once."""
         if any(each.state is JobState.PENDING for each in transitions):
             if self._wake_notifier is None:
-                self._wake_notifier = WakeNotifier(self.side_dir)
+                self._wake_notifier = WakeNotifier(self._database.side_dir)
             self._wake_notifier.notify()
 
     # -- the others -----------------------------------------------------------------------------
@@ -319,7 +314,7 @@ class SQLiteSupervisorStore:
         is_done = self._write(work, "take_over")
         self._ended += ended_here
         if is_done:
-            remove_listener(self.side_dir, owner)
+            remove_listener(self._database.side_dir, owner)
             self._offer(transitions)
         return is_done
 
@@ -334,14 +329,14 @@ class SQLiteSupervisorStore:
     # -- looking after --------------------------------------------------------------------------
 
     def look_beside(self, owner: int) -> bool:
-        """Make anew what somebody has removed from the side folder. True: `wake_fileno` is another now."""
+        """Make the wake-ups anew if somebody has removed them. True: `wake_fileno` is another now."""
         bell = self._wake_listener
         if bell is None or bell.is_in_place():
             return False
         self._wake_listener = None
         bell.close()
         with contextlib.suppress(OSError):  # as in `register`
-            self._wake_listener = WakeListener(self.side_dir, owner)
+            self._wake_listener = WakeListener(self._database.side_dir, owner)
         return True
 
     def prune(self, before_us: int, limit: int) -> int:
@@ -383,7 +378,7 @@ class SQLiteSupervisorStore:
 
     def blocker(self) -> int | None:
         """Pid of the process on this host that holds the store's write lock now, if that can be known."""
-        return holder_of(self.side_dir / "lock")
+        return holder_of(self._database.side_dir / "lock")
 
     def sync(self) -> None:
         """Have everything committed so far survive a power cut."""

@@ -1,4 +1,4 @@
-"""The store's own HTTP token: random, made once, in a file beside the store that only its owner may read. Effects.
+"""The store's own HTTP token: random, made once, in a file of its runtime folder that only its owner may read. Effects.
 
 Whoever may read that file may read the store as well, so it proves just what a mounted API wants to know.
 """
@@ -10,10 +10,11 @@ import fcntl
 import os
 import re
 from pathlib import Path
+from typing import Protocol
 
 from mpdispatch.errors import StoreError, StoreFull, StoreIOError, StorePermission
+from mpdispatch.host.runtime_folder import LocatedStore, runtime_folder
 from mpdispatch.private import NotPrivateError, open_private
-from mpdispatch.store.contract import Store
 
 __all__ = ["HttpToken"]
 
@@ -28,13 +29,19 @@ _BY_ERRNO: dict[int, type[StoreError]] = {
 }
 
 
+class CheckedStore(LocatedStore, Protocol):
+    """A store that can be asked whether it is there."""
+
+    def check(self) -> None: ...
+
+
 class HttpToken:
     """Made if there is none, when it is first asked for. Safe from any thread and process: all get the same.
 
     What was read once is remembered, whatever becomes of the file.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: CheckedStore) -> None:
         self._store = store
         self.remembered: str | None = None
         self._identity: tuple[int, int] | None = None
@@ -43,11 +50,7 @@ class HttpToken:
     @property
     def path(self) -> Path:
         """The file."""
-        inner = self._store.supervisor_store()
-        try:
-            return inner.side_dir / _NAME
-        finally:
-            inner.close()
+        return runtime_folder(self._store) / _NAME
 
     def value(self) -> str:
         """The token. Blocks on the disk the first time.
