@@ -17,6 +17,7 @@ from mpdispatch.execution.app_reference import AppEngine, AppReference, find_ref
 from mpdispatch.execution.catalog import Catalog
 from mpdispatch.execution.middleware import default_timeout_s
 from mpdispatch.execution.process_context import in_worker, refuse_while_importing
+from mpdispatch.host.wake import bring_wake_ups
 from mpdispatch.policy.durations import duration_of
 from mpdispatch.policy.names import shown
 from mpdispatch.store.contract import Store
@@ -62,6 +63,7 @@ class Dispatcher:
         if not callable(getattr(store, "supervisor_store", None)):
             text = f"must be a store such as SQLiteStore('jobs.db') or open_store(...), not {shown(store)}"
             raise ConfigError([Fault("store", text)])
+        bring_wake_ups(store)
         self._store = store
         self._has_moved = False
         self._holds = 0
@@ -114,6 +116,7 @@ class Dispatcher:
                 )
             if self._says_durability:
                 store.prefer_durability(self.config.durability)
+            bring_wake_ups(store)
             self._store, self._has_moved = store, True
 
     @contextmanager

@@ -55,6 +55,9 @@ NEIGHBOURS = {
     ("__main__", "cli"),
 }
 
+# Rooms that do not know each other by name either: no import for types alone.
+STRANGERS = {("store", "host"), ("host", "store")}
+
 # (module, function) -> rooms its body may import when it is called.
 LATE_IMPORTS = {
     ("mpdispatch.dispatcher", "start"): {"supervisor"},
@@ -162,7 +165,11 @@ def first_party_fault(module: str, room: str, found: Import) -> str | None:
         return f"a store knows no floor but the ground and the model ({found.target})"
     elif target_floor > floor:
         return f"floor {floor} imports {found.target} of floor {target_floor}"
-    elif target_floor == floor and (room, target_room) not in NEIGHBOURS and not found.is_typing_only:
+    elif (
+        target_floor == floor
+        and (room, target_room) not in NEIGHBOURS
+        and ((room, target_room) in STRANGERS or not found.is_typing_only)
+    ):
         return f"{room} and {target_room} share floor {floor} and do not know each other"
     return None
 
@@ -239,6 +246,13 @@ MADE_UP = [
     ("mpdispatch.model.job", "from ..store.contract import Store", "floor 1 imports mpdispatch.store"),
     ("mpdispatch.policy.rate", "import mpdispatch.store.contract", "floor 2 imports"),
     ("mpdispatch.store.sqlite", "from mpdispatch import policy", "knows no floor"),
+    ("mpdispatch.store.sqlite", "from mpdispatch.host.wake import FifoWake", "do not know each other"),
+    ("mpdispatch.host.wake", "from mpdispatch.store.contract import Store", "do not know each other"),
+    (
+        "mpdispatch.host.wake",
+        "if TYPE_CHECKING:\n    from mpdispatch.store.contract import Store",
+        "do not know each other",
+    ),
     ("mpdispatch.execution.codec", "from mpdispatch.store.sqlite import SQLiteStore", "only as the protocol"),
     ("mpdispatch.execution.codec", "from mpdispatch.store import SQLiteStore", "only as the protocol"),
     ("mpdispatch.pool.worker", "def f():\n    from mpdispatch.model import Job", "hides in f()"),

@@ -21,6 +21,7 @@ from mpdispatch.configfile import FileSettings, file_settings
 from mpdispatch.errors import AppReferenceError, ConfigError, Fault, StoreMissing, UsageError
 from mpdispatch.execution.app_reference import AppReference, reference_to
 from mpdispatch.execution.loading import load
+from mpdispatch.host.wake import bring_wake_ups
 from mpdispatch.policy.sources import DEFAULT_ORIGIN
 from mpdispatch.store import open_store
 from mpdispatch.store.contract import Store
@@ -78,6 +79,7 @@ def find_store(options: Options) -> Store:
     found = _where_is_store(options)
     with blaming(found):
         store = refuse_unshared(open_store(found.value))
+    bring_wake_ups(store)
     _say_durability(store, find_settings(options))
     return store
 

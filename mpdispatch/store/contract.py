@@ -44,6 +44,8 @@ __all__ = [
     "Renewal",
     "Store",
     "SupervisorStore",
+    "Wake",
+    "WakeListener",
 ]
 
 
@@ -118,11 +120,48 @@ class CommitResult(msgspec.Struct, frozen=True, kw_only=True):
     """Jobs whose rows cannot be read, ended as `failed` since the last turn; the job as far as it can be."""
 
 
+class WakeListener(Protocol):
+    """A supervisor's end of the wake-ups."""
+
+    def fileno(self) -> int:
+        """A descriptor that becomes readable when there may be work."""
+        ...
+
+    def drain(self) -> None:
+        """Swallow what made it readable."""
+        ...
+
+    def is_in_place(self) -> bool:
+        """Whether wake-ups still reach it; if not, listen anew."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Wake(Protocol):
+    """How supervisors learn at once that there may be work. Optional: without it they look at every poll interval."""
+
+    def notify(self) -> None:
+        """Wake all of them. A hint: never blocks or raises, may be lost. Any thread, before and after a fork."""
+        ...
+
+    def listen(self, owner: int) -> WakeListener | None:
+        """A listener for the supervisor of this id; None: there can be none, so it polls."""
+        ...
+
+    def close(self) -> None:
+        """Let go of what it holds open; it can be used again."""
+        ...
+
+
 class Store(Protocol):
     """The clients' face. Thread-safe, fork-safe, opens on first use.
 
     Waits for the write lock up to 30 s, then raises `StoreBusy`.
     """
+
+    wake_ups: Wake | None
+    """A store may bring its own; to one that does not they are given where it is used (`host.wake`)."""
 
     @property
     def location(self) -> str:
@@ -289,7 +328,11 @@ class Store(Protocol):
         ...
 
     def wake(self) -> None:
-        """Tell every supervisor of this store that there is work. A hint: never blocks or raises, may be lost."""
+        """Wake every supervisor of this store, by its `wake_ups`; done by itself when there may be work for them.
+
+        After an enqueue, and when a supervisor gives jobs back or takes over a dead one's. A hint: never blocks or
+        raises, may be lost.
+        """
         ...
 
 
@@ -310,17 +353,6 @@ class SupervisorStore(Protocol):
 
     def unregister(self, owner: int) -> None:
         """Leave. Only after every job was finished or released."""
-        ...
-
-    def wake_fileno(self) -> int | None:
-        """A descriptor that becomes readable when there may be work, from `register` on. None: poll.
-
-        On `Store.wake()`, and when another supervisor gives jobs back or a dead one's are taken over.
-        """
-        ...
-
-    def drain_wake(self) -> None:
-        """Swallow what made `wake_fileno` readable."""
         ...
 
     def renew(self, owner: int, lease: Lease, *, now: Instant) -> Renewal:
@@ -431,10 +463,6 @@ class SupervisorStore(Protocol):
 
     def has_changed(self) -> bool:
         """Whether anybody else has written to the store since this was last asked; True if that cannot be known."""
-        ...
-
-    def look_beside(self, owner: int) -> bool:
-        """Make the wake-ups anew if somebody has removed them. True: `wake_fileno` is another now, or none."""
         ...
 
     def blocker(self) -> int | None:

@@ -93,9 +93,7 @@ class Supervisor:
         self._heartbeat = Heartbeat(
             self._store, self._clock, config, app=app, version=version, log=runtime.log, repeats=runtime.repeats
         )
-        self._registration = Registration(
-            runtime, store, self._store, self._heartbeat, config, store_for_workers
-        )
+        self._registration = Registration(runtime, store, self._heartbeat, config, store_for_workers)
         rescuer = Rescuer(
             self._store,
             runtime_folder(store),
@@ -172,8 +170,8 @@ class Supervisor:
             return  # what there is to hear would be nonsense, and all is forgotten at the next tick
         now = self._clock.now()
         for key, _ in events:
-            if key.data is self._store:
-                self._store.drain_wake()
+            if key.data is self._registration:
+                self._registration.drain_wakes()
                 self._turns.woken(now.boot_us)
                 self._was_woken = self._cancels_due = True
                 self._peers.woken()

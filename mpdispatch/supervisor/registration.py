@@ -16,9 +16,10 @@ from mpdispatch.errors import StoreBusy, StoreError, StoreFull, StorePermission
 from mpdispatch.fstext import packed
 from mpdispatch.host.runtime_folder import runtime_folder
 from mpdispatch.host.start_journal import Journal, journal_path
+from mpdispatch.host.wake import bring_wake_ups
 from mpdispatch.pool.frames import Attach
 from mpdispatch.private import NotPrivateError
-from mpdispatch.store.contract import Store, SupervisorStore
+from mpdispatch.store.contract import Store, WakeListener
 from mpdispatch.supervisor.heartbeat import Heartbeat
 from mpdispatch.supervisor.runtime import Runtime
 
@@ -35,17 +36,17 @@ class Registration:
         self,
         runtime: Runtime,
         client_store: Store,
-        store: SupervisorStore,
         heartbeat: Heartbeat,
         config: Config,
         for_workers: str | None,
     ) -> None:
         """`for_workers`: the store handlers enqueue into, if it is not the app's own."""
-        self._runtime, self._client_store, self._store = runtime, client_store, store
+        self._runtime, self._client_store = runtime, client_store
         self._heartbeat, self._config, self._for_workers = heartbeat, config, for_workers
         self._folder = runtime_folder(client_store)
         self._journal: Journal | None = None
-        self._wake_fd: int | None = None
+        self._listener: WakeListener | None = None
+        bring_wake_ups(client_store)
 
     def join_patiently(self) -> None:
         """For the first time: as a client would, for nothing is running yet that could not wait.
@@ -88,14 +89,21 @@ class Registration:
         self._client_store.wake()  # so that our peers watch over us from the first moment
 
     def _hear_wakes(self) -> None:
-        self._wake_fd = self._store.wake_fileno()
-        if self._wake_fd is not None:
-            self._runtime.selector.register(self._wake_fd, self._store, urgent=True)
+        wake_ups = self._client_store.wake_ups
+        self._listener = None if wake_ups is None else wake_ups.listen(self._heartbeat.owner)
+        if self._listener is not None:
+            self._runtime.selector.register(self._listener.fileno(), self, urgent=True)
 
     def _hear_no_wakes(self) -> None:
-        if self._wake_fd is not None:
-            self._runtime.selector.unregister(self._wake_fd)
-            self._wake_fd = None
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            self._runtime.selector.unregister(listener.fileno())
+            listener.close()
+
+    def drain_wakes(self) -> None:
+        """Swallow what woke the loop: the selector gave this registration."""
+        if self._listener is not None:
+            self._listener.drain()
 
     def _cannot_make(self, path: Path, error: OSError) -> StoreError:
         kind = StoreFull if error.errno in (errno.ENOSPC, errno.EDQUOT) else StoreError
@@ -132,7 +140,7 @@ class Registration:
 
         `recall` takes back what the workers hold and have not begun.
         """
-        if self._store.look_beside(self._heartbeat.owner):
+        if self._listener is not None and not self._listener.is_in_place():
             self._hear_no_wakes()
             self._hear_wakes()
             self._client_store.wake()  # nobody was told of what was enqueued meanwhile
@@ -176,5 +184,8 @@ class Registration:
 
     def leave(self) -> None:
         """Strike our row off. Only when every job of ours is settled; else a rescuer must find it."""
-        if self._heartbeat.leave() and self._journal is not None:
+        if not self._heartbeat.leave():
+            return
+        self._hear_no_wakes()
+        if self._journal is not None:
             self._journal.path.unlink(missing_ok=True)

@@ -28,6 +28,7 @@ from mpdispatch.host.leftovers import JournalNames, kill_leftovers
 from mpdispatch.host.liveness import verdict_on
 from mpdispatch.host.processes import pid_namespace
 from mpdispatch.host.start_journal import journal_path
+from mpdispatch.host.wake import remove_listener
 from mpdispatch.ids import boot_id, host_name, machine_id
 from mpdispatch.model import (
     Cause,
@@ -148,6 +149,7 @@ class Rescuer:
         if not self._store.take_over(dead, transitions, now=self._clock.now()):
             return False
         _remove(path, self._log)
+        remove_listener(self._folder, peer.id)
         if self._publisher is not None:
             self._report(self._publisher, zip(jobs, transitions, strict=True), cancelled)
         self._in_flight.completed += sum(t.state is JobState.COMPLETED for t in transitions)

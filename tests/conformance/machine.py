@@ -499,12 +499,10 @@ class Machine(RuleBasedStateMachine):
         store = by.store
         self.both("forget_late_cancels", by=by)
         store.set_aside(by.owner, [job.id for job in self.jobs()], now=self.clock.now())
-        store.look_beside(by.owner)
         store.housekeep()
         store.sync()
         store.verify()
         self.store.wake()
-        store.drain_wake()
         store.close()
         self.supervisors[side].store = self.store.supervisor_store()
         self.store.close_all()

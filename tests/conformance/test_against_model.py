@@ -49,9 +49,7 @@ LEFT_OUT = {
     **dict.fromkeys(("location", "is_shared", "file", "supervisor_store"), "where it is"),
     **dict.fromkeys(("said_durability", "prefer_durability", "sync"), "what outlasts a power cut"),
     **dict.fromkeys(("migrate", "check", "close", "close_all", "verify"), "opening and closing"),
-    **dict.fromkeys(
-        ("wake", "wake_fileno", "drain_wake", "has_changed", "look_beside"), "hints that may be lost"
-    ),
+    **dict.fromkeys(("wake", "has_changed"), "hints that may be lost"),
     **dict.fromkeys(("housekeep", "blocker"), "the file and its lock"),
     **dict.fromkeys(
         ("examine", "faults", "set_aside", "set_aside_astray"),

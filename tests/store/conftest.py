@@ -97,6 +97,26 @@ class Desk:
         self.ledger.close()
 
 
+class Woken:
+    """The wake-ups of a store, and how often it has used them."""
+
+    def __init__(self, store: Store) -> None:
+        self._times = 0
+        store.wake_ups = self
+
+    def notify(self) -> None:
+        self._times += 1
+
+    def listen(self, owner: int) -> None: ...
+
+    def close(self) -> None: ...
+
+    def times(self) -> int:
+        """How often since this was last asked."""
+        times, self._times = self._times, 0
+        return times
+
+
 @pytest.fixture
 def new_desk(store: Store, clock: FakeClock) -> Iterator[Callable[[], Desk]]:
     desks: list[Desk] = []

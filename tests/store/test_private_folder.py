@@ -16,10 +16,10 @@ from mpdispatch.errors import StorePermission
 from mpdispatch.host.journal_reader import JournalReader
 from mpdispatch.host.processes import pid_namespace
 from mpdispatch.host.start_journal import Journal, WorkerRecord, journal_path
+from mpdispatch.host.wake import FifoListener, FifoWake
 from mpdispatch.ids import boot_id, host_name, machine_id
 from mpdispatch.private import NotPrivateError
 from mpdispatch.store import SQLiteStore
-from mpdispatch.store.sqlite.wake import WakeListener, WakeNotifier
 
 from .conftest import lease_from, registration
 from .test_sqlite_opening import JOB
@@ -157,18 +157,19 @@ def test_a_journal_another_wrote_in_our_folder_proves_nothing(side_dir: Path) ->
 def test_nobody_knocks_in_it_or_waits_for_a_knock(
     side_dir: Path, forge: Callable[[Path], None], why: str
 ) -> None:
-    bell = WakeListener(side_dir, 1)
-    knocker = WakeNotifier(side_dir)
+    bell = FifoListener(side_dir, 1)
+    knocker = FifoWake(lambda: side_dir)
     knocker.notify()
     assert os.read(bell.fileno(), 9) == b"!"
     knocker.close()
     forge(side_dir)
-    late = WakeNotifier(side_dir)
+    late = FifoWake(lambda: side_dir)
     late.notify()
     with pytest.raises(BlockingIOError):
         os.read(bell.fileno(), 9)
     with pytest.raises(NotPrivateError):
-        WakeListener(side_dir, 2)
+        FifoListener(side_dir, 2)
+    assert late.listen(2) is None
     late.close()
     bell.close()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import select
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -16,7 +15,7 @@ from mpdispatch.errors import JobNotFoundError, StoreBusy, StoreMissing, UsageEr
 from mpdispatch.model import JobState, NewJob
 from mpdispatch.store import SQLiteStore
 
-from .conftest import Desk
+from .conftest import Desk, Woken
 
 JOB = NewJob(name="a", payload=b'{"n":1}')
 
@@ -78,14 +77,14 @@ def test_a_key_in_use_gives_the_older_job_also_uncommitted(
 def test_no_lock_of_ours_is_taken_and_nobody_is_woken(
     shop: SQLiteStore, mine: sqlite3.Connection, clock: FakeClock
 ) -> None:
-    desk = Desk(shop, clock)
+    desk, woken = Desk(shop, clock), Woken(shop)
     assert shop._session()._lock.acquire(0.0)
     shop.enqueue(JOB, now=clock.now(), connection=mine)
     shop._session()._lock.release()
     mine.commit()
-    assert not select.select([desk.ledger.wake_fileno()], [], [], 0)[0]
+    assert woken.times() == 0
     shop.wake()
-    assert select.select([desk.ledger.wake_fileno()], [], [], 0)[0]
+    assert woken.times() == 1
     assert len(desk.claim()) == 1
     desk.close()
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import select
-import shutil
 from collections.abc import Callable
-from pathlib import Path
 
 import msgspec
 import pytest
@@ -23,6 +20,7 @@ from .conftest import (
     ERROR,
     MINUTE_US,
     Desk,
+    Woken,
     completed,
     ended,
     failed,
@@ -652,22 +650,10 @@ def test_outstanding_counts_what_a_drain_waits_for(
     assert scheduled == 1
 
 
-def _is_awake(desk: Desk) -> bool:
-    fd = desk.ledger.wake_fileno()
-    assert fd is not None
-    readable = bool(select.select([fd], [], [], 0)[0])
-    desk.ledger.drain_wake()
-    assert not select.select([fd], [], [], 0)[0], "drained"
-    return readable
-
-
-def test_what_makes_work_wakes_every_supervisor(
-    store: Store, enqueue: Enqueue, new_desk: NewDesk, now: Instant
-) -> None:
-    desks = [new_desk(), new_desk()]
-    assert not any(_is_awake(desk) for desk in desks)
+def test_what_makes_work_wakes_the_supervisors(store: Store, enqueue: Enqueue, now: Instant) -> None:
+    woken = Woken(store)
     job = enqueue(run_at_us=now.wall_us + MINUTE_US)
-    assert all(_is_awake(desk) for desk in desks)
+    assert woken.times() == 1
     for notify in (
         lambda: store.retry(job.id, now=now),
         lambda: store.cancel(job.id, now=now),
@@ -676,65 +662,34 @@ def test_what_makes_work_wakes_every_supervisor(
         store.wake,
     ):
         notify()
-        assert all(_is_awake(desk) for desk in desks)
-    desks.append(new_desk())
-    store.wake()
-    assert all(_is_awake(desk) for desk in desks), "one that came later hears it too"
+        assert woken.times() == 1
+    store.set_paused("default", True, now=now)
+    assert woken.times() == 0
 
 
 def test_what_a_supervisor_gives_back_wakes_the_others(
-    enqueue: Enqueue, new_desk: NewDesk, now: Instant
+    store: Store, enqueue: Enqueue, desk: Desk, now: Instant
 ) -> None:
-    desk, other = new_desk(), new_desk()
     for _ in range(3):
         enqueue()
     first, second, third = desk.claim()
-    other.ledger.drain_wake()
+    woken = Woken(store)
     desk.commit(completed(first, now), retrying(second, now))
-    assert not _is_awake(other), "nothing may be claimed yet that could not be before"
+    assert woken.times() == 0, "nothing may be claimed yet that could not be before"
     desk.commit(released(third, now))
-    assert _is_awake(other)
+    assert woken.times() == 1
 
 
 def test_what_is_taken_over_and_may_run_at_once_wakes_the_others(
-    enqueue: Enqueue, new_desk: NewDesk, now: Instant
+    store: Store, enqueue: Enqueue, new_desk: NewDesk, now: Instant
 ) -> None:
-    dead, rescuer, other = new_desk(), new_desk(), new_desk()
+    dead, rescuer = new_desk(), new_desk()
     enqueue()
     (job,) = dead.claim()
-    other.ledger.drain_wake()
     (seen,) = [each for each in rescuer.ledger.peers(rescuer.owner) if each.id == dead.owner]
+    woken = Woken(store)
     assert rescuer.ledger.take_over(seen, [released(job, now)], now=now)
-    assert _is_awake(other)
-
-
-def test_a_supervisor_that_left_is_not_woken_and_harms_nobody(store: Store, new_desk: NewDesk) -> None:
-    gone, here = new_desk(), new_desk()
-    store.wake()
-    gone.ledger.unregister(gone.owner)
-    assert gone.ledger.wake_fileno() is None
-    here.ledger.drain_wake()
-    for _ in range(100_000 // 4096 * 40):
-        store.wake()
-    assert _is_awake(here)
-
-
-def test_a_bell_taken_down_is_not_that_of_a_new_database(path: Path, clock: FakeClock) -> None:
-    old = SQLiteStore(path)
-    old.migrate()
-    gone = Desk(old, clock)
-    for each in path.parent.glob(f"{path.name}*"):
-        shutil.rmtree(each) if each.is_dir() else each.unlink()
-    new = SQLiteStore(path)
-    new.migrate()
-    desk = Desk(new, clock)
-    assert desk.owner == gone.owner
-    gone.ledger.close()
-    new.wake()
-    assert _is_awake(desk)
-    desk.close()
-    old.close()
-    new.close()
+    assert woken.times() == 1
 
 
 def test_looking_after_a_store_that_needs_nothing_does_nothing(desk: Desk) -> None:

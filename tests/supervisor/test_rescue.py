@@ -62,6 +62,8 @@ def test_a_dead_peers_started_job_is_spent_and_its_unstarted_one_is_not(
     assert [job.id for job in claimed] == [started, unstarted]
     dead.start(dead.record(), claimed[0])
     path = journal_path(runtime_folder(dead.store), dead.owner)
+    wake = path.with_name(f"wake.{dead.owner}")
+    os.mkfifo(wake)
     dead.die()
     house = build()
     first, second = house.ended(started, unstarted)
@@ -73,6 +75,7 @@ def test_a_dead_peers_started_job_is_spent_and_its_unstarted_one_is_not(
     assert house.causes(unstarted) == [Cause.COMPLETED]
     assert _gone(house)
     assert not path.exists()
+    assert not wake.exists()
 
 
 @pytest.mark.parametrize("evidence", ["no file", "another boot", "not ours"])

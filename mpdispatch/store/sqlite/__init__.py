@@ -4,7 +4,7 @@ client threads                     supervisor's thread
 SQLiteStore ── inserts, changes,   SQLiteSupervisorStore ── finish, claim
     │            reads                 │
     └────────────▶ Session ◀───────────┘      one connection each; BEGIN IMMEDIATE under …
-                    │    └──── lock           … the flock in `<path>-mpd/`; FIFOs stand there too (wake)
+                    │    └──── lock           … the flock in `<path>-mpd/`
                   database ── opening, schema    how a connection is had
 """
 

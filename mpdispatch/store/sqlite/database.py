@@ -33,9 +33,6 @@ class Database(Protocol):
     @property
     def path(self) -> Path | None: ...
 
-    @property
-    def side_dir(self) -> Path: ...
-
     def open(self, *, patience_s: float, create: bool) -> Session:
         """A session for the calling thread, on a schema that is up to date."""
         ...
@@ -217,15 +214,6 @@ class MemoryDatabase:
         self._opening = threading.Lock()
         self._lock = MemoryLock()
         self._connection: sqlite3.Connection | None = None
-
-    @cached_property
-    def side_dir(self) -> Path:
-        import shutil  # a MiB, with tempfile, that a store in a file does not need
-        import tempfile
-
-        folder = tempfile.mkdtemp(prefix="mpdispatch-")
-        weakref.finalize(self, _in_process(os.getpid(), shutil.rmtree), folder, ignore_errors=True)
-        return Path(folder)
 
     def open(self, *, patience_s: float, create: bool) -> Session:
         if self._pid != os.getpid():

@@ -16,7 +16,7 @@ from mpdispatch import sqlite3
 from mpdispatch.clock import Instant
 from mpdispatch.errors import DeadLetterNotFoundError, JobNotFoundError, StoreError, UsageError
 from mpdispatch.model import Attempt, DeadLetter, Finding, Job, JobState, NewJob, Output, Page, PeerSupervisor
-from mpdispatch.store.contract import DeadLetterFilter, JobFilter, QueueStats, SupervisorStore
+from mpdispatch.store.contract import DeadLetterFilter, JobFilter, QueueStats, SupervisorStore, Wake
 from mpdispatch.store.sqlite import (
     changes,
     dead_letters,
@@ -34,7 +34,6 @@ from mpdispatch.store.sqlite.database import CLIENT_PATIENCE_S, Database, FileDa
 from mpdispatch.store.sqlite.options import Durability, FileOptions
 from mpdispatch.store.sqlite.queries import QUERIES
 from mpdispatch.store.sqlite.supervisor_store import SQLiteSupervisorStore
-from mpdispatch.store.sqlite.wake import WakeNotifier
 
 __all__ = ["SQLiteStore"]
 
@@ -98,7 +97,8 @@ class SQLiteStore:
         """What it was told; None: nothing, so it has full durability."""
         self._threads = threading.local()
         self._opened, self._opened_lock = weakref.WeakSet[Session](), threading.Lock()
-        self._wake_notifier: WakeNotifier | None = None
+        self.wake_ups: Wake | None = None
+        """How supervisors are woken; None: they are not, and poll."""
 
     def __repr__(self) -> str:
         return f"SQLiteStore({self.location!r})"
@@ -145,8 +145,8 @@ class SQLiteStore:
         if held is not None and not held.session.is_used_here():
             self._threads.held = None
             held.close()
-        if self._wake_notifier is not None:
-            self._wake_notifier.close()
+        if self.wake_ups is not None:
+            self.wake_ups.close()
 
     def close_all(self) -> None:
         """Close the connections of all threads of this process; but those in use for a second more stay open."""
@@ -170,7 +170,7 @@ class SQLiteStore:
 
     def supervisor_store(self) -> SupervisorStore:
         """A supervisor's own face of this store, for the calling thread only."""
-        return SQLiteSupervisorStore(self._database)
+        return SQLiteSupervisorStore(self._database, self.wake)
 
     def _session(self, *, create: bool = False) -> Session:
         held: _Held | None = getattr(self._threads, "held", None)
@@ -378,10 +378,8 @@ class SQLiteStore:
 
     def wake(self) -> None:
         """Tell every supervisor of this store that there is work. A hint: never blocks or raises."""
-        notifier = self._wake_notifier
-        if notifier is None:
-            notifier = self._wake_notifier = WakeNotifier(self._database.side_dir)
-        notifier.notify()
+        if self.wake_ups is not None:
+            self.wake_ups.notify()
 
 
 def _refuse_impossible(job_id: int, error: type[JobNotFoundError] = JobNotFoundError) -> None:

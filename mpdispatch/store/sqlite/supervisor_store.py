@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import starmap
 from typing import TypeVar
@@ -22,6 +21,7 @@ from mpdispatch.model import (
     Planner,
     Transition,
 )
+from mpdispatch.private import folder_beside
 from mpdispatch.store.contract import CommitResult, HeldJob, Lease, LeftBehind, Progress, Renewal
 from mpdispatch.store.sqlite import cancels, draining, pruning, reads, unreadable, waits
 from mpdispatch.store.sqlite import claim as claiming
@@ -31,7 +31,6 @@ from mpdispatch.store.sqlite.connection import Flush, Session
 from mpdispatch.store.sqlite.database import Database
 from mpdispatch.store.sqlite.holder import holder_of
 from mpdispatch.store.sqlite.queries import QUERIES
-from mpdispatch.store.sqlite.wake import WakeListener, WakeNotifier, remove_listener
 from mpdispatch.store.waits import Rebase, Wait, WaitsSeen
 
 __all__ = ["SQLiteSupervisorStore"]
@@ -46,11 +45,10 @@ clients: 3000 of 3400 turns were refused, with 10 ms 25 of 5800."""
 class SQLiteSupervisorStore:
     """Made by `SQLiteStore.supervisor_store()`; opens on first use and creates nothing."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, database: Database, wake: Callable[[], None]) -> None:
+        """`wake` wakes all supervisors of the store."""
+        self._database, self._wake = database, wake
         self._session_now: Session | None = None
-        self._wake_listener: WakeListener | None = None
-        self._wake_notifier: WakeNotifier | None = None
         self._seen: tuple[Session, int] | None = None
         self._has_late_cancels = False
         self._ended = list[unreadable.Ended]()
@@ -97,28 +95,11 @@ class SQLiteSupervisorStore:
         )
         owner = self._write(lambda c: c.execute(QUERIES["register"], values).lastrowid, "register")
         assert owner is not None
-        if self._wake_listener is not None:
-            self._wake_listener.close()
-        try:
-            self._wake_listener = WakeListener(self._database.side_dir, owner)
-        except OSError:
-            # A file system without FIFOs: `wake_fileno` says that it has to poll.
-            self._wake_listener = None
         return owner
 
     def unregister(self, owner: int) -> None:
         """Leave. Only after every job was finished or released."""
         self._write(lambda c: c.execute(QUERIES["unregister"], (owner,)), "unregister")
-        if self._wake_listener is not None:
-            self._wake_listener.close()
-            self._wake_listener = None
-
-    def wake_fileno(self) -> int | None:
-        return None if self._wake_listener is None else self._wake_listener.fileno()
-
-    def drain_wake(self) -> None:
-        if self._wake_listener is not None:
-            self._wake_listener.drain()
 
     def renew(self, owner: int, lease: Lease, *, now: Instant) -> Renewal:
         """The heartbeat: one write renews all leases."""
@@ -261,9 +242,7 @@ class SQLiteSupervisorStore:
     def _offer(self, transitions: Sequence[Transition]) -> None:
         """Tell all supervisors if any of these jobs may be claimed again at once."""
         if any(each.state is JobState.PENDING for each in transitions):
-            if self._wake_notifier is None:
-                self._wake_notifier = WakeNotifier(self._database.side_dir)
-            self._wake_notifier.notify()
+            self._wake()
 
     # -- the others -----------------------------------------------------------------------------
 
@@ -314,7 +293,6 @@ class SQLiteSupervisorStore:
         is_done = self._write(work, "take_over")
         self._ended += ended_here
         if is_done:
-            remove_listener(self._database.side_dir, owner)
             self._offer(transitions)
         return is_done
 
@@ -327,17 +305,6 @@ class SQLiteSupervisorStore:
         return self._read(lambda c: draining.left_behind(c, planner.queues))
 
     # -- looking after --------------------------------------------------------------------------
-
-    def look_beside(self, owner: int) -> bool:
-        """Make the wake-ups anew if somebody has removed them. True: `wake_fileno` is another now."""
-        bell = self._wake_listener
-        if bell is None or bell.is_in_place():
-            return False
-        self._wake_listener = None
-        bell.close()
-        with contextlib.suppress(OSError):  # as in `register`
-            self._wake_listener = WakeListener(self._database.side_dir, owner)
-        return True
 
     def prune(self, before_us: int, limit: int) -> int:
         """Delete up to `limit` jobs that ended before this wall time; gives how many."""
@@ -378,7 +345,8 @@ class SQLiteSupervisorStore:
 
     def blocker(self) -> int | None:
         """Pid of the process on this host that holds the store's write lock now, if that can be known."""
-        return holder_of(self._database.side_dir / "lock")
+        path = self._database.path
+        return None if path is None else holder_of(folder_beside(path) / "lock")
 
     def sync(self) -> None:
         """Have everything committed so far survive a power cut."""
@@ -389,11 +357,6 @@ class SQLiteSupervisorStore:
         self._session().verify()
 
     def close(self) -> None:
-        if self._wake_listener is not None:
-            self._wake_listener.close()
-            self._wake_listener = None
-        if self._wake_notifier is not None:
-            self._wake_notifier.close()
         if self._session_now is not None:
             self._database.close(self._session_now)
             self._session_now = None

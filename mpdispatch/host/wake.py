@@ -1,4 +1,7 @@
-"""Wake-ups: each supervisor has a FIFO beside the store, and an enqueue writes a byte into all. A hint, never a promise."""
+"""Wake-ups: each supervisor of this machine has a FIFO in the store's runtime folder; an enqueue writes a byte into all.
+
+A hint, never a promise. `bring_wake_ups` gives them to a store that has none of its own. Any process.
+"""
 
 from __future__ import annotations
 
@@ -7,29 +10,37 @@ import errno
 import os
 import threading
 import time
+import weakref
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Protocol
 
+from mpdispatch.host.runtime_folder import LocatedStore, runtime_folder
 from mpdispatch.private import open_folder, open_in
-from mpdispatch.store.sqlite.lock import open_beside
 
-__all__ = ["WakeListener", "WakeNotifier", "remove_listener"]
+__all__ = ["FifoListener", "FifoWake", "bring_wake_ups", "remove_listener"]
 
 _PREFIX = "wake."
 # A folder's mtime is as coarse as the kernel's tick: two changes within it look like one.
 _MTIME_GRAIN_NS = 50_000_000
 
 
-class WakeListener:
+class FifoListener:
     """The supervisor's end."""
 
     def __init__(self, folder: Path, owner: int) -> None:
+        """Raises OSError: the folder is not this user's alone, or its file system has no FIFOs."""
         self._path = folder / f"{_PREFIX}{owner}"
-        os.close(open_beside(folder, "lock", os.O_RDWR | os.O_CREAT))
-        # One of an earlier database at this path may be there: ids began anew with the file.
-        self._path.unlink(missing_ok=True)
-        os.mkfifo(self._path, 0o600)
-        # For reading and writing: without a writer it would be at end of file, and thus always readable.
-        self._fd = open_beside(folder, self._path.name, os.O_RDWR | os.O_NONBLOCK)
+        opened = open_folder(folder, create=True)
+        try:
+            # One of an earlier database at this path may be there: ids began anew with the file.
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._path.name, dir_fd=opened)
+            os.mkfifo(self._path.name, 0o600, dir_fd=opened)
+            # For reading and writing: without a writer it would be at end of file, and thus always readable.
+            self._fd = open_in(opened, self._path, os.O_RDWR | os.O_NONBLOCK)
+        finally:
+            os.close(opened)
 
     def fileno(self) -> int:
         return self._fd
@@ -65,18 +76,28 @@ def remove_listener(folder: Path, owner: int) -> None:
         (folder / f"{_PREFIX}{owner}").unlink()
 
 
-class WakeNotifier:
-    """The clients' end: one byte into every FIFO. Thread-safe; keeps the FIFOs open between wake-ups."""
+class FifoWake:
+    """Wakes the supervisors of this machine, and lets them listen. Thread-safe; keeps the FIFOs open between wake-ups."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, find_folder: Callable[[], Path]) -> None:
+        """`find_folder` gives the store's runtime folder; it is asked with the first use."""
+        self._find_folder = find_folder
+        self._folder: Path | None = None
         self._folder_fd = -1
         self._pid = os.getpid()
         self._lock = threading.RLock()  # a signal handler may notify as well
         self._fds = list[int]()
         self._seen_mtime_ns = -1
 
+    def listen(self, owner: int) -> FifoListener | None:
+        """For a supervisor of this id. None: there can be no FIFO, so it has to poll."""
+        try:
+            return FifoListener(self._find_folder(), owner)
+        except OSError:
+            return None
+
     def notify(self) -> None:
+        """Wake all of them. Never blocks or raises."""
         if self._pid != os.getpid():
             # Another thread of the parent may have held the lock at the fork. The descriptors stay good.
             self._pid, self._lock = os.getpid(), threading.RLock()
@@ -89,6 +110,8 @@ class WakeNotifier:
                 self._fds = [fd for fd in self._fds if self._write(fd)]
 
     def _look_around(self) -> None:
+        if self._folder is None:
+            self._folder = self._find_folder()
         if self._folder_fd < 0:
             self._folder_fd = open_folder(self._folder)
         # Through a descriptor, and not by its path: half as dear, and every enqueue asks.
@@ -133,8 +156,29 @@ class WakeNotifier:
             self._folder_fd = -1
 
     def close(self) -> None:
+        """Let go of the FIFOs; the next wake-up opens them again."""
         with self._lock:
             self._forget()
 
     def __del__(self) -> None:
         self._forget()
+
+
+class WokenStore(LocatedStore, Protocol):
+    """A store that wakes its supervisors by what it is given for that."""
+
+    wake_ups: Any
+
+
+def bring_wake_ups(store: WokenStore) -> None:
+    """Have the supervisors of this machine woken by what the store writes, if it has no wake-ups of its own."""
+    if store.wake_ups is not None:
+        return
+    found = weakref.ref(store)  # the store has them: it would never go while they have it
+
+    def find_folder() -> Path:
+        kept = found()
+        assert kept is not None, "only a store uses its wake-ups"
+        return runtime_folder(kept)
+
+    store.wake_ups = FifoWake(find_folder)
