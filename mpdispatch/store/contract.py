@@ -1,5 +1,7 @@
 """What a store must do. Two faces: `Store` for clients (they wait), `SupervisorStore` for a supervisor (it never waits).
 
+What a store may do besides (wake-ups, care for a file) is in `optional`.
+
 Every method is one transaction (or one consistent read) and one transition; there is no `update(job)`.
 `now` is a parameter; a store that has a better clock (a server's) may use that instead.
 Every write to a running job carries owner **and** `starts` in its WHERE and checks the row count.
@@ -30,6 +32,7 @@ from mpdispatch.model import (
     Transition,
 )
 from mpdispatch.store.filters import DeadLetterFilter, JobFilter
+from mpdispatch.store.optional import FileCare, Wake
 from mpdispatch.store.waits import Rebase, Wait, WaitsSeen
 
 __all__ = [
@@ -44,8 +47,6 @@ __all__ = [
     "Renewal",
     "Store",
     "SupervisorStore",
-    "Wake",
-    "WakeListener",
 ]
 
 
@@ -115,43 +116,9 @@ class CommitResult(msgspec.Struct, frozen=True, kw_only=True):
     held_from: tuple[int, int, int] | None = None
     """(-priority, run_at, id) of the first of them; None: they come after all that was claimed."""
     is_synced: bool = True
-    """False: this turn only claimed, and a power cut before `sync` may forget that it did."""
+    """False: this turn only claimed, and a power cut before `FileCare.sync` may forget that it did."""
     ended: Sequence[tuple[ClaimedJob, Transition]] = ()
     """Jobs whose rows cannot be read, ended as `failed` since the last turn; the job as far as it can be."""
-
-
-class WakeListener(Protocol):
-    """A supervisor's end of the wake-ups."""
-
-    def fileno(self) -> int:
-        """A descriptor that becomes readable when there may be work."""
-        ...
-
-    def drain(self) -> None:
-        """Swallow what made it readable."""
-        ...
-
-    def is_in_place(self) -> bool:
-        """Whether wake-ups still reach it; if not, listen anew."""
-        ...
-
-    def close(self) -> None: ...
-
-
-class Wake(Protocol):
-    """How supervisors learn at once that there may be work. Optional: without it they look at every poll interval."""
-
-    def notify(self) -> None:
-        """Wake all of them. A hint: never blocks or raises, may be lost. Any thread, before and after a fork."""
-        ...
-
-    def listen(self, owner: int) -> WakeListener | None:
-        """A listener for the supervisor of this id; None: there can be none, so it polls."""
-        ...
-
-    def close(self) -> None:
-        """Let go of what it holds open; it can be used again."""
-        ...
 
 
 class Store(Protocol):
@@ -347,6 +314,11 @@ class HeldJob(NamedTuple):
 class SupervisorStore(Protocol):
     """A supervisor's face of the store. One thread; raises StoreBusy within 50 ms instead of waiting."""
 
+    @property
+    def file_care(self) -> FileCare:
+        """What a store in a file needs besides; `NoFileCare` for any other."""
+        ...
+
     def register(self, who: NewSupervisor, lease: Lease, *, now: Instant) -> int:
         """Join; gives the owner id for all later calls."""
         ...
@@ -385,10 +357,6 @@ class SupervisorStore(Protocol):
         to disk (`is_synced`): the caller decides how long that may be. Raises LeaseLostError (nothing was
         written) if the registration is gone. `planner=None` claims nothing.
         """
-        ...
-
-    def sync(self) -> None:
-        """Have everything committed so far survive a power cut. For a turn that was not synced; blocks on the disk."""
         ...
 
     def peers(self, owner: int) -> list[PeerSupervisor]:
@@ -438,10 +406,6 @@ class SupervisorStore(Protocol):
         """As `Store.prune`. Keep `limit` small: the write lock is held for all of them."""
         ...
 
-    def housekeep(self) -> None:
-        """Checkpoint the WAL if it has grown past 8 MiB, and such. Never blocks; call it between turns."""
-        ...
-
     def forget_late_cancels(self) -> bool:
         """Forget requests to cancel jobs that completed all the same, a bounded number; True: there may be more.
 
@@ -459,18 +423,6 @@ class SupervisorStore(Protocol):
 
     def rebase(self, changes: Sequence[Rebase]) -> int:
         """Have these be due at another time, unless that has changed since; gives how many."""
-        ...
-
-    def has_changed(self) -> bool:
-        """Whether anybody else has written to the store since this was last asked; True if that cannot be known."""
-        ...
-
-    def blocker(self) -> int | None:
-        """Pid of the process on this host that holds the store's write lock now, if that can be known."""
-        ...
-
-    def verify(self) -> None:
-        """Raise StoreVanished if the file was deleted or replaced since it was opened. No I/O but a stat."""
         ...
 
     def close(self) -> None: ...

@@ -295,7 +295,7 @@ class Supervisor:
     def _with_store(self, now_us: int) -> None:
         """Everything of a tick that reads or writes the store."""
         if now_us >= self._heartbeat.next_us and (renewal := self._heartbeat.renew()) is not None:
-            self._store.verify()
+            self._store.file_care.verify()
             self._registration.look_beside(lambda: self._assigner.recall_all(now_us))
             self._reconciler.reconcile(self._heartbeat.owner, renewal.owned, now_us)
             self._cancels_due = True
@@ -346,7 +346,7 @@ class Supervisor:
             return False  # nobody wants to look
         if not (self._turns.is_polling and self._turns.is_only_a_poll(self._clock.now())):
             return False
-        if self._store.has_changed():
+        if self._store.file_care.has_changed():
             # It says so once: whoever is due to look later would find nothing changed since.
             self._turns.claim_at_us = 0
             self._peers.look_soon()

@@ -19,7 +19,8 @@ from mpdispatch.host.start_journal import Journal, journal_path
 from mpdispatch.host.wake import bring_wake_ups
 from mpdispatch.pool.frames import Attach
 from mpdispatch.private import NotPrivateError
-from mpdispatch.store.contract import Store, WakeListener
+from mpdispatch.store.contract import Store
+from mpdispatch.store.optional import WakeListener
 from mpdispatch.supervisor.heartbeat import Heartbeat
 from mpdispatch.supervisor.runtime import Runtime
 

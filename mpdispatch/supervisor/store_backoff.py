@@ -69,7 +69,7 @@ class StoreBackoff:
             self._free()
 
     def _free(self) -> None:
-        pid = self._store.blocker()
+        pid = self._store.file_care.blocker()
         if pid is None or pid == os.getpid():
             return
         try:

@@ -239,13 +239,13 @@ class Turns:
             # No later for another claim than for the one before it.
             self.sync_at_us = self.sync_at_us or self._clock.now().boot_us + MAX_BATCH_DELAY_US
         else:
-            self._store.sync()
+            self._store.file_care.sync()
             self.sync_at_us = 0
 
     def sync_if_due(self, now_us: int) -> None:
         """Flush what was claimed and not flushed, unless a turn has done so since."""
         if self.sync_at_us and now_us >= self.sync_at_us:
-            self._store.sync()
+            self._store.file_care.sync()
             self.sync_at_us = 0
 
     def _written(self, items: Sequence[PendingOutcome], turn: CommitResult) -> None:

@@ -64,7 +64,7 @@ class Upkeep:
             is_sooner |= self._look_at_rows(now)
             has_more = self._store.forget_late_cancels() or self._is_looking or self._rows_seen is not None
             self.next_us = now.boot_us + _PAUSE_US if has_more else 0
-        self._store.housekeep()
+        self._store.file_care.checkpoint_if_large()
         return is_sooner
 
     def _look_at_rows(self, now: Instant) -> bool:

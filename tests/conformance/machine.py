@@ -499,9 +499,9 @@ class Machine(RuleBasedStateMachine):
         store = by.store
         self.both("forget_late_cancels", by=by)
         store.set_aside(by.owner, [job.id for job in self.jobs()], now=self.clock.now())
-        store.housekeep()
-        store.sync()
-        store.verify()
+        store.file_care.checkpoint_if_large()
+        store.file_care.sync()
+        store.file_care.verify()
         self.store.wake()
         store.close()
         self.supervisors[side].store = self.store.supervisor_store()

@@ -47,10 +47,10 @@ def drive(machine: Callable[[], Machine], number: int) -> None:
 
 LEFT_OUT = {
     **dict.fromkeys(("location", "is_shared", "file", "supervisor_store"), "where it is"),
-    **dict.fromkeys(("said_durability", "prefer_durability", "sync"), "what outlasts a power cut"),
-    **dict.fromkeys(("migrate", "check", "close", "close_all", "verify"), "opening and closing"),
-    **dict.fromkeys(("wake", "has_changed"), "hints that may be lost"),
-    **dict.fromkeys(("housekeep", "blocker"), "the file and its lock"),
+    **dict.fromkeys(("said_durability", "prefer_durability"), "what outlasts a power cut"),
+    **dict.fromkeys(("migrate", "check", "close", "close_all"), "opening and closing"),
+    "wake": "a hint that may be lost",
+    "file_care": "the file and its lock",
     **dict.fromkeys(
         ("examine", "faults", "set_aside", "set_aside_astray"),
         "rows that cannot be read: no call of the contract makes one",

@@ -53,9 +53,9 @@ def test_a_look_that_finds_only_jobs_without_a_worker_takes_no_lock(
     file_store.enqueue(NewJob(name="a", payload=b"{}", queue="rated"), now=clock.now())
     one, other = Desk(file_store, clock), Desk(file_store, clock)
     planner = RatedPlanner("rated", tokens={"rated": 2})
-    other.ledger.has_changed()
+    other.ledger.file_care.has_changed()
     assert one.commit(slots=8, ready=0, planner=planner).held_back == {"rated": 1}
-    assert not other.ledger.has_changed()
+    assert not other.ledger.file_care.has_changed()
     one.close()
     other.close()
 

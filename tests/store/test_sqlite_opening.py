@@ -245,13 +245,13 @@ def test_a_file_that_vanishes_is_noticed(path: Path, now: Instant, fate: str) ->
     store = SQLiteStore(path)
     store.enqueue(JOB, now=now)
     ledger = store.supervisor_store()
-    ledger.verify()
+    ledger.file_care.verify()
     for end in ("", "-wal", "-shm"):
         os.rename(f"{path}{end}", f"{path}.old{end}")
     if fate == "replaced":
         execute(path, "CREATE TABLE cats (name)")
     with pytest.raises(StoreVanished):
-        ledger.verify()
+        ledger.file_care.verify()
     with pytest.raises(StoreVanished):
         store.enqueue(JOB, now=now)
     with pytest.raises(StoreForeign if fate == "replaced" else StoreMissing):

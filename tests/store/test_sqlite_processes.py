@@ -415,7 +415,7 @@ def test_the_log_starts_over_under_a_supervisor(path: Path, clock: FakeClock) ->
         )
         claimed = desk.claim(1000)
         desk.commit(*[completed(job, clock.now()) for job in claimed])
-        desk.ledger.housekeep()
+        desk.ledger.file_care.checkpoint_if_large()
         largest = max(largest, _wal_bytes(path))
     assert largest < 2 * CHECKPOINT_BYTES
     desk.close()
@@ -449,11 +449,11 @@ def test_a_checkpoint_waits_for_no_lock(path: Path, clock: FakeClock) -> None:
         foreign.execute("PRAGMA wal_autocheckpoint = 0")
         foreign.execute("INSERT INTO mpdispatch_payloads VALUES (10, zeroblob(9000000))")
     assert lock.acquire(0.0)
-    desk.ledger.housekeep()
+    desk.ledger.file_care.checkpoint_if_large()
     lock.release()
     lock.close()
     before = path.stat().st_size
-    desk.ledger.housekeep()
+    desk.ledger.file_care.checkpoint_if_large()
     assert path.stat().st_size > before
     desk.close()
     store.close()

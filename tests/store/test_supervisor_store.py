@@ -39,16 +39,16 @@ NewDesk = Callable[[], Desk]
 
 
 def test_a_change_by_somebody_else_is_seen(enqueue: Enqueue, desk: Desk) -> None:
-    desk.ledger.has_changed()
+    desk.ledger.file_care.has_changed()
     for _ in range(2):
         enqueue()
-        assert desk.ledger.has_changed()
+        assert desk.ledger.file_care.has_changed()
 
 
 def test_a_file_nobody_has_written_to_has_not_changed(file_store: SQLiteStore) -> None:
     ledger = file_store.supervisor_store()
-    assert ledger.has_changed()  # since never
-    assert not ledger.has_changed()
+    assert ledger.file_care.has_changed()  # since never
+    assert not ledger.file_care.has_changed()
     ledger.close()
 
 
@@ -692,9 +692,13 @@ def test_what_is_taken_over_and_may_run_at_once_wakes_the_others(
     assert woken.times() == 1
 
 
-def test_looking_after_a_store_that_needs_nothing_does_nothing(desk: Desk) -> None:
-    desk.ledger.verify()
-    desk.ledger.housekeep()
+def test_caring_for_a_store_that_needs_nothing_changes_nothing(desk: Desk, enqueue: Enqueue) -> None:
+    job, care = enqueue(), desk.ledger.file_care
+    care.verify()
+    care.sync()
+    care.checkpoint_if_large()
+    assert care.blocker() is None
+    assert [each.id for each in desk.claim()] == [job.id]
 
 
 def test_a_turn_tells_which_jobs_were_cancelled_instead_of_run_again(

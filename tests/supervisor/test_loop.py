@@ -13,6 +13,7 @@ import pytest
 from mpdispatch.errors import StoreFull
 from mpdispatch.model import Cause, JobState
 from mpdispatch.store.contract import CommitResult
+from mpdispatch.store.sqlite.file_care import SQLiteFileCare
 from mpdispatch.store.sqlite.supervisor_store import SQLiteSupervisorStore
 from tests.pool.probes import lives, no_descriptor_left, pid_in, until
 from tests.supervisor.conftest import Build
@@ -363,7 +364,7 @@ def test_a_claim_is_flushed_in_time_whatever_turns_come_before(
 ) -> None:
     house = build(config={"concurrency": 2, "poll_interval": 60.0})
     flushed: list[int] = []
-    monkeypatch.setattr(SQLiteSupervisorStore, "sync", lambda ledger: flushed.append(house.clock.now().boot_us))
+    monkeypatch.setattr(SQLiteFileCare, "sync", lambda care: flushed.append(house.clock.now().boot_us))
     house.ready()
     _settle(house)
     house.clock.freeze()

@@ -53,7 +53,7 @@ def holder(store: SQLiteStore, tmp_path: Path):
 def test_the_kernel_names_the_holder_of_the_write_lock(
     store: SQLiteStore, holder: subprocess.Popen[bytes], tmp_path: Path
 ) -> None:
-    assert store.supervisor_store().blocker() == holder.pid
+    assert store.supervisor_store().file_care.blocker() == holder.pid
     assert holder_of(tmp_path / "jobs.db") is None
     assert holder_of(tmp_path / "no such file") is None
 

@@ -16,7 +16,8 @@ from mpdispatch import sqlite3
 from mpdispatch.clock import Instant
 from mpdispatch.errors import DeadLetterNotFoundError, JobNotFoundError, StoreError, UsageError
 from mpdispatch.model import Attempt, DeadLetter, Finding, Job, JobState, NewJob, Output, Page, PeerSupervisor
-from mpdispatch.store.contract import DeadLetterFilter, JobFilter, QueueStats, SupervisorStore, Wake
+from mpdispatch.store.contract import DeadLetterFilter, JobFilter, QueueStats, SupervisorStore
+from mpdispatch.store.optional import Wake
 from mpdispatch.store.sqlite import (
     changes,
     dead_letters,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import cached_property
 from itertools import starmap
 from typing import TypeVar
 
@@ -21,15 +22,15 @@ from mpdispatch.model import (
     Planner,
     Transition,
 )
-from mpdispatch.private import folder_beside
 from mpdispatch.store.contract import CommitResult, HeldJob, Lease, LeftBehind, Progress, Renewal
+from mpdispatch.store.optional import FileCare, NoFileCare
 from mpdispatch.store.sqlite import cancels, draining, pruning, reads, unreadable, waits
 from mpdispatch.store.sqlite import claim as claiming
 from mpdispatch.store.sqlite import finish as finishing
 from mpdispatch.store.sqlite import outputs as output_table
 from mpdispatch.store.sqlite.connection import Flush, Session
 from mpdispatch.store.sqlite.database import Database
-from mpdispatch.store.sqlite.holder import holder_of
+from mpdispatch.store.sqlite.file_care import SQLiteFileCare
 from mpdispatch.store.sqlite.queries import QUERIES
 from mpdispatch.store.waits import Rebase, Wait, WaitsSeen
 
@@ -49,10 +50,14 @@ class SQLiteSupervisorStore:
         """`wake` wakes all supervisors of the store."""
         self._database, self._wake = database, wake
         self._session_now: Session | None = None
-        self._seen: tuple[Session, int] | None = None
         self._has_late_cancels = False
         self._ended = list[unreadable.Ended]()
         """Jobs whose rows could not be read, until a turn has told of them."""
+
+    @cached_property
+    def file_care(self) -> FileCare:
+        path = self._database.path
+        return NoFileCare() if path is None else SQLiteFileCare(self._session, path)
 
     def _session(self) -> Session:
         session = self._session_now
@@ -313,10 +318,6 @@ class SQLiteSupervisorStore:
             return 0
         return self._write(lambda c: pruning.delete(c, ids, before_us), "prune")
 
-    def housekeep(self) -> None:
-        """Checkpoint the WAL if it has grown past 8 MiB and nobody is writing."""
-        self._session().checkpoint_if_large()
-
     def forget_late_cancels(self) -> bool:
         """Forget requests to cancel jobs that completed all the same, some of them; True: there may be more."""
         if self._has_late_cancels:
@@ -333,28 +334,6 @@ class SQLiteSupervisorStore:
     def rebase(self, changes: Sequence[Rebase]) -> int:
         """Have these be due at another time, unless that has changed since; gives how many."""
         return self._write(lambda c: waits.rebase(c, changes), "rebase", flush=Flush.LATER)
-
-    def has_changed(self) -> bool:
-        """By `PRAGMA data_version`, which counts the commits of other connections. A new connection has changed."""
-        session = self._session()
-        if session.path is None:
-            return True  # in memory all share one connection
-        version = session.read(lambda c: c.execute("PRAGMA data_version").fetchone()[0])
-        before, self._seen = self._seen, (session, version)
-        return before != self._seen
-
-    def blocker(self) -> int | None:
-        """Pid of the process on this host that holds the store's write lock now, if that can be known."""
-        path = self._database.path
-        return None if path is None else holder_of(folder_beside(path) / "lock")
-
-    def sync(self) -> None:
-        """Have everything committed so far survive a power cut."""
-        self._session().sync()
-
-    def verify(self) -> None:
-        """Raise StoreVanished if the file was deleted or replaced since it was opened. No I/O but a stat."""
-        self._session().verify()
 
     def close(self) -> None:
         if self._session_now is not None:

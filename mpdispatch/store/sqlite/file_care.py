@@ -1,0 +1,44 @@
+"""What an SQLite file needs of its supervisors: checkpoints, flushes, a look whether it is still there. One thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from mpdispatch.private import folder_beside
+from mpdispatch.store.sqlite.connection import Session
+from mpdispatch.store.sqlite.holder import holder_of
+
+__all__ = ["SQLiteFileCare"]
+
+
+class SQLiteFileCare:
+    """Uses the connection of its supervisor."""
+
+    def __init__(self, session: Callable[[], Session], path: Path) -> None:
+        """`session` gives the connection, opened anew if need be."""
+        self._session, self._lock = session, folder_beside(path) / "lock"
+        self._seen: tuple[Session, int] | None = None
+
+    def checkpoint_if_large(self) -> None:
+        """Checkpoint the WAL if it has grown past 8 MiB and nobody is writing."""
+        self._session().checkpoint_if_large()
+
+    def sync(self) -> None:
+        """Have everything committed so far survive a power cut."""
+        self._session().sync()
+
+    def verify(self) -> None:
+        """Raise StoreVanished if the file was deleted or replaced since it was opened. No I/O but a stat."""
+        self._session().verify()
+
+    def has_changed(self) -> bool:
+        """By `PRAGMA data_version`, which counts the commits of other connections. A new connection has changed."""
+        session = self._session()
+        version = session.read(lambda c: c.execute("PRAGMA data_version").fetchone()[0])
+        before, self._seen = self._seen, (session, version)
+        return before != self._seen
+
+    def blocker(self) -> int | None:
+        """Pid of the process on this machine that holds the write lock now, if that can be known."""
+        return holder_of(self._lock)
