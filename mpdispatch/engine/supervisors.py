@@ -5,15 +5,12 @@ Loaded when it is asked for: what it reads of this machine no enqueuer needs.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from mpdispatch.clock import Instant, SystemClock
-from mpdispatch.host.journal_reader import JournalReader
-from mpdispatch.host.liveness import verdict_on
-from mpdispatch.host.processes import pid_namespace, process_start
+from mpdispatch.host.liveness import living_workers, verdict_on
 from mpdispatch.host.runtime_folder import runtime_folder
-from mpdispatch.host.start_journal import journal_path
-from mpdispatch.ids import boot_id
 from mpdispatch.model import PeerSupervisor, SupervisorStatus, WorkerStatus
 from mpdispatch.model.json import moment_of
 from mpdispatch.policy.lease import PeerVerdict
@@ -57,33 +54,14 @@ def _status(peer: PeerSupervisor, jobs: list[HeldJob], folder: Path, now: Instan
     )
 
 
-def _workers(peer: PeerSupervisor, jobs: list[HeldJob], folder: Path, now: Instant) -> list[WorkerStatus]:
-    if peer.boot_id != boot_id() or peer.pid_namespace != pid_namespace():
-        return []
-    try:
-        reader = JournalReader(journal_path(folder, peer.id))
-    except OSError:
-        return []  # it has just ended, or the file is not ours to read
-    try:
-        latest = reader.latest() if reader.is_evidence else {}
-    finally:
-        reader.close()
+def _workers(peer: PeerSupervisor, jobs: list[HeldJob], folder: Path, now: Instant) -> Iterator[WorkerStatus]:
     held = {(job.id, job.starts): job for job in jobs}
-    found = []
-    for process, mark in sorted(latest.items()):
-        try:
-            if process_start(process.pid) != process.start:
-                continue
-        except OSError:
-            continue  # not ours to see
+    for process, mark in living_workers(peer, folder):
         job = None if mark is None else held.get((mark.job_id, mark.starts))
         since_us = 0 if mark is None else now.wall_us - (now.boot_us - mark.started_boot_us)
-        found.append(
-            WorkerStatus(
-                pid=process.pid,
-                job_id=None if job is None else job.id,
-                job_name=None if job is None else job.name,
-                since=None if job is None else moment_of(since_us),
-            )
+        yield WorkerStatus(
+            pid=process.pid,
+            job_id=None if job is None else job.id,
+            job_name=None if job is None else job.name,
+            since=None if job is None else moment_of(since_us),
         )
-    return found

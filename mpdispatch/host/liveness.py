@@ -1,4 +1,4 @@
-"""Which registered supervisors live: the kernel says, else the lease. Runs in supervisors and whoever looks at them."""
+"""Which registered supervisors and workers live: the kernel says, else the lease. Runs in whoever looks at them."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from pathlib import Path
 
 from mpdispatch.clock import Instant
 from mpdispatch.host.journal_reader import JournalReader
-from mpdispatch.host.processes import pid_namespace, process_start
-from mpdispatch.host.start_journal import journal_path
+from mpdispatch.host.processes import ProcessId, pid_namespace, process_start
+from mpdispatch.host.start_journal import Mark, journal_path
 from mpdispatch.ids import boot_id, host_name, machine_id
 from mpdispatch.model import PeerSupervisor
 from mpdispatch.policy.lease import PeerVerdict, judge_peer
 
-__all__ = ["verdict_on"]
+__all__ = ["living_workers", "verdict_on"]
 
 
 def verdict_on(peer: PeerSupervisor, folder: Path, now: Instant) -> PeerVerdict:
@@ -44,3 +44,25 @@ def _is_alive(peer: PeerSupervisor, folder: Path) -> bool | None:
         return not reader.owner_is_gone()
     finally:
         reader.close()
+
+
+def living_workers(peer: PeerSupervisor, folder: Path) -> list[tuple[ProcessId, Mark | None]]:
+    """The workers of a supervisor, by pid, and what each began last. None of them where they cannot be seen from here."""
+    if peer.boot_id != boot_id() or peer.pid_namespace != pid_namespace():
+        return []
+    try:
+        reader = JournalReader(journal_path(folder, peer.id))
+    except OSError:
+        return []  # it has just ended, or the file is not ours to read
+    try:
+        latest = reader.latest() if reader.is_evidence else {}
+    finally:
+        reader.close()
+    return [(worker, mark) for worker, mark in sorted(latest.items()) if _is_seen(worker)]
+
+
+def _is_seen(process: ProcessId) -> bool:
+    try:
+        return process_start(process.pid) == process.start
+    except OSError:
+        return False  # not ours to see
