@@ -21,7 +21,7 @@ TASKS = """
     import json, os, signal, sys, time
     from mpdispatch import Dispatcher, Engine, SQLiteStore, hooks, middleware
 
-    class SupervisorStore(hooks.Extension):
+    class Ledger(hooks.Extension):
         name = "ledger"
 
         def write(self, event):
@@ -47,7 +47,7 @@ TASKS = """
 
     around = [middleware.Timeout(0.5)] if "DEFAULT_TIMEOUT" in os.environ else []
     dispatcher = Dispatcher(store=SQLiteStore("jobs.db"), concurrency=2, poll_interval=0.2)
-    engine = Engine.build(dispatcher, extensions=[SupervisorStore(), Trouble()], middleware=around)
+    engine = Engine.build(dispatcher, extensions=[Ledger(), Trouble()], middleware=around)
 
     @engine.job
     def add(a: int, b: int = 2) -> int:
