@@ -7,24 +7,24 @@ from collections.abc import Callable, Iterable
 import click
 from click.shell_completion import CompletionItem
 
-from mpdispatch.cli.locate import open_existing
+from mpdispatch.cli.clients import open_client
 from mpdispatch.cli.program import Options
+from mpdispatch.engine.client import JobClient
 from mpdispatch.errors import DispatchError
 from mpdispatch.model import JobState
-from mpdispatch.store.contract import DeadLetterFilter, JobFilter, Store
 
 __all__ = ["complete_dead_letter", "complete_job", "complete_job_in", "complete_name", "complete_queue"]
 
 Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
 _JOBS = 100
-"""So many of the newest are offered; a store may hold millions."""
+"""Only this many of the newest are offered; a store may hold millions."""
 
 
-def _of_store(items: Callable[[Store], Iterable[CompletionItem]]) -> Completer:
+def _of_store(items: Callable[[JobClient], Iterable[CompletionItem]]) -> Completer:
     def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         try:
-            found = items(open_existing(ctx.find_object(Options) or Options()))
+            found = items(open_client(ctx.find_object(Options) or Options()))
             return [item for item in found if str(item.value).startswith(incomplete)]
         except DispatchError:
             return []  # no store, or one that cannot be read: nothing to offer, and nobody to tell
@@ -35,27 +35,26 @@ def _of_store(items: Callable[[Store], Iterable[CompletionItem]]) -> Completer:
 def complete_job_in(*states: JobState) -> Completer:
     """Ids of the newest jobs, of these states if any are named."""
 
-    def items(store: Store) -> Iterable[CompletionItem]:
-        filters = [JobFilter(state=state) for state in states] or [JobFilter()]
-        jobs = [job for where in filters for job in store.list_jobs(where, limit=_JOBS, cursor=None).items]
+    def items(client: JobClient) -> Iterable[CompletionItem]:
+        jobs = [job for state in states or (None,) for job in client.list_jobs(state=state, limit=_JOBS).items]
         jobs.sort(key=lambda job: -job.id)
         return [CompletionItem(str(job.id), help=f"{job.name} ({job.state})") for job in jobs]
 
     return _of_store(items)
 
 
-def _dead_letters(store: Store) -> Iterable[CompletionItem]:
-    for letter in store.dead_letters(DeadLetterFilter(), limit=_JOBS, cursor=None).items:
+def _dead_letters(client: JobClient) -> Iterable[CompletionItem]:
+    for letter in client.dead_letters.list(limit=_JOBS).items:
         yield CompletionItem(str(letter.id), help=f"{letter.name}: {letter.job.last_error or ''}")
 
 
-def _queues(store: Store) -> Iterable[CompletionItem]:
-    polled = {queue for supervisor in store.supervisors() for queue in supervisor.queues}
-    return [CompletionItem(name) for name in sorted({*polled, *(each.name for each in store.queue_stats())})]
+def _queues(client: JobClient) -> Iterable[CompletionItem]:
+    polled = {queue for supervisor in client.workers() for queue in supervisor.queues}
+    return [CompletionItem(name) for name in sorted({*polled, *(each.name for each in client.queue_stats())})]
 
 
-def _names(store: Store) -> Iterable[CompletionItem]:
-    jobs = store.list_jobs(JobFilter(), limit=1000, cursor=None).items
+def _names(client: JobClient) -> Iterable[CompletionItem]:
+    jobs = client.list_jobs(limit=1000).items
     return [CompletionItem(name) for name in sorted({job.name for job in jobs})]
 
 

@@ -1,4 +1,4 @@
-"""The options of every command that enqueues, and what they mean for a new job."""
+"""The options of every command that enqueues, and the new job they describe."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import click
-import msgspec
 
 from mpdispatch.cli.completing import complete_queue
 from mpdispatch.cli.values import DURATION, RFC3339
 from mpdispatch.clock import Instant
+from mpdispatch.engine.enqueueing import PlainDefaults, new_job
 from mpdispatch.engine.options import EnqueueOptions
+from mpdispatch.model import NewJob
 
-__all__ = ["create_option", "job_options", "new_job_fields"]
+__all__ = ["create_option", "job_options", "unchecked_job"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -46,14 +47,11 @@ def job_options(function: F) -> F:
     return function
 
 
-def new_job_fields(wished: Mapping[str, Any], now: Instant) -> dict[str, Any]:
-    """The fields of a NewJob that were wished for.
+def unchecked_job(defaults: PlainDefaults, payload: bytes, wished: Mapping[str, Any], now: Instant) -> NewJob:
+    """The job of a name whose handler is not known here.
 
     Raises:
         UsageError: names every option whose value is not allowed.
     """
     options = EnqueueOptions.read({key: value for key, value in wished.items() if value is not None})
-    fields = {name: value for name, value in msgspec.structs.asdict(options).items() if value is not None}
-    if (delay_us := fields.pop("delay_us", None)) is not None:
-        fields["run_at_us"] = now.wall_us + delay_us
-    return {name: value for name, value in fields.items() if value is not msgspec.UNSET}
+    return new_job(defaults, options, payload, now.wall_us)

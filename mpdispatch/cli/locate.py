@@ -26,17 +26,20 @@ from mpdispatch.policy.sources import DEFAULT_ORIGIN
 from mpdispatch.store import open_store
 from mpdispatch.store.contract import Store
 
-if TYPE_CHECKING:  # only an app brings an engine; looking at jobs needs none
+if TYPE_CHECKING:  # only an app brings an engine; a client needs none
     from mpdispatch.engine import Engine
 
 __all__ = [
     "Sourced",
+    "blaming",
     "find_app",
     "find_settings",
     "find_store",
     "find_store_to_fill",
     "load_app",
     "open_existing",
+    "ready_to_fill",
+    "ready_to_use",
     "reference_of",
     "refuse_unshared",
 ]
@@ -91,7 +94,11 @@ def find_store_to_fill(options: Options, *, may_create: bool) -> Store:
         UsageError: nobody names a store, and the default one is not there. No supervisor would look into a new one.
         StoreError: it cannot be opened or created.
     """
-    store = find_store(options)
+    return ready_to_fill(options, find_store(options), may_create=may_create)
+
+
+def ready_to_fill(options: Options, store: Store, *, may_create: bool) -> Store:
+    """As `find_store_to_fill`, of this store."""
     if not may_create and _is_default(options) and not os.path.lexists(DEFAULT_STORE):
         remedy = "name the store (--store, MPDISPATCH_STORE) or your app (-A); --create makes this one"
         hint = f"did you mean --store {other}? " if (other := _only_store_here()) is not None else ""
@@ -126,7 +133,11 @@ def open_existing(options: Options) -> Store:
     Raises:
         StoreError: it is missing, too old, damaged …; nothing is created or migrated.
     """
-    store = find_store(options)
+    return ready_to_use(options, find_store(options))
+
+
+def ready_to_use(options: Options, store: Store) -> Store:
+    """The store, if it is there and up to date. Raises StoreError; a missing one may have a near namesake."""
     try:
         store.check()
     except StoreMissing as error:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+    from mpdispatch.model import Page
 
 __all__ = [
     "complain",
     "draw_table",
     "escape",
+    "items_of",
     "keep_stdout",
     "print_json",
     "print_json_array",
@@ -23,6 +26,11 @@ __all__ = [
     "shorten",
     "time_text",
 ]
+
+
+T = TypeVar("T")
+
+_PAGE = 1000
 
 
 def escape(text: str) -> str:
@@ -87,6 +95,24 @@ def print_json_array(items: Iterable[Any]) -> None:
         print(opening, json.dumps(item), sep="\n", end="")
         opening = ","
     print("[]" if opening == "[" else "\n]")
+
+
+def items_of(
+    pages: Callable[..., Page[T]], *, limit: int, cursor: str | None, everything: bool
+) -> tuple[Iterable[T], str | None]:
+    """What a list shows, and where it goes on: `pages(limit=, cursor=)` gives one page; all of them if `everything`."""
+    if everything:
+        return _every_item(pages, cursor), None
+    page = pages(limit=limit, cursor=cursor)
+    return page.items, page.next_cursor
+
+
+def _every_item(pages: Callable[..., Page[T]], cursor: str | None) -> Iterator[T]:
+    while True:
+        page = pages(limit=_PAGE, cursor=cursor)
+        yield from page.items
+        if (cursor := page.next_cursor) is None:
+            return
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Iterable[str] = ()) -> None:

@@ -9,11 +9,9 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from mpdispatch.cli.output import complain
-from mpdispatch.engine.explaining import has_supervisor
-from mpdispatch.engine.waiting import wait_for_end
-from mpdispatch.errors import WaitTimeoutError
-from mpdispatch.model import JobState
-from mpdispatch.store.contract import Store
+from mpdispatch.engine.client import JobClient
+from mpdispatch.errors import JobCancelledError, JobFailedError, WaitTimeoutError
+from mpdispatch.model import Job
 
 __all__ = ["wait_for"]
 
@@ -27,16 +25,14 @@ class _NoBar:
         """Nobody is watching."""
 
 
-def wait_for(
-    store: Store, ids: Sequence[int], *, timeout_s: float | None = None
-) -> Iterator[tuple[int, JobState]]:
-    """Each job with its last state, in the order of `ids`, as soon as it and those before it have ended.
+def wait_for(client: JobClient, ids: Sequence[int], *, timeout_s: float | None = None) -> Iterator[Job]:
+    """Each job as it ended, in the order of `ids`, as soon as it and those before it have.
 
     Raises:
         JobNotFoundError: there is no such job.
         WaitTimeoutError: one has not ended `timeout_s` from now.
     """
-    if not all(store.state_of(i).is_terminal for i in ids[:1]) and not has_supervisor(store):
+    if not all(client.state_of(i).is_terminal for i in ids[:1]) and not client.has_supervisor():
         complain("no supervisor is running; `mpdispatch supervise` starts one (waiting)")
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
     with _progress_bar(len(ids)) as bar:
@@ -44,11 +40,14 @@ def wait_for(
             # One after the other: a job that ended meanwhile costs one read when its turn comes.
             left_s = None if deadline is None else max(0.0, deadline - time.monotonic())
             try:
-                state = wait_for_end(store, job_id, left_s)
+                job = client.wait(job_id, left_s)
+            except (JobFailedError, JobCancelledError) as error:
+                job = error.job
             except WaitTimeoutError as error:
-                raise WaitTimeoutError(job_id, timeout_s or 0.0, error.state) from None  # the whole wait's time
+                # The time of the whole wait, not what was left of it for this job.
+                raise WaitTimeoutError(job_id, timeout_s or 0.0, error.state, error.why) from None
             bar.advance()
-            yield job_id, state
+            yield job
 
 
 @contextmanager

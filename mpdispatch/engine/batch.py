@@ -1,16 +1,13 @@
-"""The jobs that one `enqueue_many` made, and how they are made. The store is handed in."""
+"""The jobs that one `enqueue_many` made, and how they are made. What stores a chunk is handed in."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
-from mpdispatch.clock import Clock
 from mpdispatch.errors import BatchError, Fault, PayloadError
 from mpdispatch.handlers.signature import Signature
-from mpdispatch.model import NewJob
-from mpdispatch.store.contract import Store
 
 __all__ = ["CHUNK_JOBS", "Batch", "enqueue_batch"]
 
@@ -42,18 +39,15 @@ class Batch:
 
 
 def enqueue_batch(
-    store: Store,
-    template: NewJob,
+    add_jobs: Callable[[Sequence[bytes], int | None], range],
     signature: Signature,
     items: Iterable[Mapping[str, Any]],
     *,
     max_bytes: int,
-    clock: Clock,
-    on_stored: Callable[[NewJob, range, int, int], None] | None = None,
 ) -> Batch:
-    """Store one job like `template` for each of the items, chunk by chunk as they come.
+    """Store one job for each of the items, chunk by chunk as they come.
 
-    `on_stored(template, ids, batch id, µs)` is called after each chunk.
+    `add_jobs(payloads, batch id)` stores a chunk in one transaction and gives the ids of its jobs.
 
     Raises:
         BatchError: an item does not fit.
@@ -68,12 +62,8 @@ def enqueue_batch(
 
     def flush() -> None:
         if chunk:
-            now = clock.now()
-            ids = store.enqueue_many(template, chunk, now=now, batch_id=batch_id())
-            ranges.append(ids)
+            ranges.append(add_jobs(chunk, batch_id()))
             chunk.clear()
-            if on_stored is not None:
-                on_stored(template, ids, ranges[0][0], now.wall_us)
 
     try:
         for item in items:
@@ -84,7 +74,9 @@ def enqueue_batch(
         flush()
     except PayloadError as error:
         stored = sum(map(len, ranges))
-        raise BatchError(template.name, error.faults, index=seen, stored=stored, batch_id=batch_id()) from None
+        raise BatchError(
+            signature.job_name, error.faults, index=seen, stored=stored, batch_id=batch_id()
+        ) from None
     except Exception as error:
         if ranges:
             error.add_note(f"{sum(map(len, ranges)):,} jobs of this batch ({batch_id()}) are enqueued already")

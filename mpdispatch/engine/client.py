@@ -1,39 +1,77 @@
-"""What people do to jobs that exist: look at them, wait, cancel, retry; pause queues. Needs a store, no handlers."""
+"""The one object behind every door: the engine is one, the command line and the web page speak to one.
+
+Needs a store, no handlers. All that makes a job goes through `add_job`, `add_jobs`, `retry` and `dead_letters.replay`,
+so hooks hear the same whichever door was used.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol, Self
 
-from mpdispatch.clock import Clock
+from mpdispatch.clock import SECOND_US, Clock, Instant, SystemClock
+from mpdispatch.config import QueueConfig
 from mpdispatch.engine.dead_letters import DeadLetters
+from mpdispatch.engine.explaining import has_supervisor
 from mpdispatch.engine.offload import offload_read
 from mpdispatch.engine.options import checked_id, checked_limit
 from mpdispatch.engine.stats import overview
 from mpdispatch.engine.waiting import wait_for_end, wait_for_end_async
 from mpdispatch.errors import JobCancelledError, JobFailedError, StoreNotShared, UsageError
 from mpdispatch.execution.process_context import in_worker, refuse_while_importing
-from mpdispatch.model import Attempt, Job, JobState, Page, SupervisorStatus
+from mpdispatch.model import Attempt, Job, JobState, NewJob, Output, Page, SupervisorStatus
 from mpdispatch.policy.durations import duration_of
 from mpdispatch.policy.names import check_name, shown
 from mpdispatch.store.contract import JobFilter, QueueStats, Store
 
 __all__ = ["JobClient"]
 
+_PRUNE_CHUNK = 500
+
 
 class StoreHolder(Protocol):
-    """Who has the store: a dispatcher."""
+    """What has the store: a dispatcher, which may move to another store."""
 
     @property
     def store(self) -> Store: ...
 
 
+class EnqueueListener(Protocol):
+    """What is told of new jobs: the hooks of an engine."""
+
+    def enqueued(self, job: Job, *, is_committed: bool = True) -> None: ...
+
+    def enqueued_many(self, template: NewJob, ids: range, batch_id: int, at_us: int) -> None: ...
+
+
+class _Fixed(NamedTuple):
+    store: Store
+
+
+class _Nobody:
+    """No app is known, so nothing listens."""
+
+    def enqueued(self, job: Job, *, is_committed: bool = True) -> None: ...
+
+    def enqueued_many(self, template: NewJob, ids: range, batch_id: int, at_us: int) -> None: ...
+
+
 class JobClient:
     """The jobs of a store. Safe from any thread."""
 
-    def __init__(self, holder: StoreHolder, clock: Clock) -> None:
-        """`holder` says which store that is, each time it is asked."""
+    queue_configs: tuple[QueueConfig, ...] = ()
+    """The limits of queues that this client knows of."""
+
+    def __init__(self, holder: StoreHolder, clock: Clock, listener: EnqueueListener | None = None) -> None:
+        """`holder` is asked for the store at each call. `listener` is told of every job that is made here."""
         self._holder, self._clock = holder, clock
+        self._listener: EnqueueListener = _Nobody() if listener is None else listener
+
+    @classmethod
+    def of(cls, store: Store) -> Self:
+        """A client of this store, without an app: no hook is told of what it does."""
+        return cls(_Fixed(store), SystemClock())
 
     @property
     def store(self) -> Store:
@@ -50,6 +88,10 @@ class JobClient:
     def get_job(self, job_id: int) -> Job:
         """Raises JobNotFoundError."""
         return self.store.get(checked_id(job_id))
+
+    def state_of(self, job_id: int) -> JobState:
+        """The job's state alone: cheap enough to poll. Raises JobNotFoundError."""
+        return self.store.state_of(checked_id(job_id))
 
     def attempts(self, job_id: int) -> list[Attempt]:
         """How each start of the job ended, oldest first. Raises JobNotFoundError."""
@@ -71,6 +113,10 @@ class JobClient:
         """
         where = JobFilter(state=_checked_state(state), queue=queue, name=name)
         return self.store.list_jobs(where, limit=checked_limit(limit), cursor=cursor)
+
+    def outputs(self, job_id: int) -> list[Output]:
+        """What each start of the job wrote, oldest start first; a running one's too. Raises JobNotFoundError."""
+        return self.store.outputs(checked_id(job_id))
 
     def counts(self) -> dict[JobState, int]:
         """How many jobs are in each state, 0 included."""
@@ -120,16 +166,33 @@ class JobClient:
         """
         job = self.store.retry(checked_id(job_id), now=self._clock.now())
         if job.id != job_id:
-            self._enqueued(job)
+            self._listener.enqueued(job)
         return job
-
-    def _enqueued(self, job: Job) -> None:
-        """A job was made of an older one. An engine tells its extensions."""
 
     @property
     def dead_letters(self) -> DeadLetters:
         """The jobs that failed for good: list, get, count, replay, purge."""
-        return DeadLetters(self.store, self._clock, on_replay=self._enqueued)
+        return DeadLetters(self.store, self._clock, on_replay=self._listener.enqueued)
+
+    # ---------------------------------------------------------------- new jobs, for the doors
+
+    def add_job(self, job: NewJob, *, now: Instant, connection: Any = None) -> Job:
+        """Store one job as it is and tell the hooks. `Engine.enqueue` checks name and arguments first.
+
+        `now` is the moment that a delay was added to.
+        """
+        made = self.store.enqueue(job, now=now, connection=connection)
+        self._listener.enqueued(made, is_committed=connection is None)
+        return made
+
+    def add_jobs(self, template: NewJob, payloads: Sequence[bytes], *, batch_id: int | None = None) -> range:
+        """Store one job like `template` per payload, in one transaction, and tell the hooks. Gives the ids."""
+        if not payloads:
+            return range(0)
+        now = self._clock.now()
+        ids = self.store.enqueue_many(template, payloads, now=now, batch_id=batch_id)
+        self._listener.enqueued_many(template, ids, ids[0] if batch_id is None else batch_id, now.wall_us)
+        return ids
 
     def wake(self) -> None:
         """Tell supervisors that there is work, for example after the commit of `connection=` enqueues. A hint."""
@@ -154,9 +217,25 @@ class JobClient:
 
         return supervisors_of(self.store, self._clock.now())
 
+    def has_supervisor(self) -> bool:
+        """Whether any supervisor of this store lives."""
+        return has_supervisor(self.store)
+
     def stats(self) -> dict[str, Any]:
         """Counts of the whole store, as `mpdispatch stats --json` gives them."""
         return overview(self.store)
+
+    def prune(self, older_than: float | timedelta | str) -> int:
+        """Delete jobs that ended longer ago than this; gives how many. The setting `retention` does it all the time.
+
+        Completed and cancelled jobs, and failed ones whose dead letter was replayed or purged. Deleted in short
+        transactions, so supervisors go on claiming.
+        """
+        before_us = self._clock.now().wall_us - round(duration_of("older_than", older_than) * SECOND_US)
+        total = 0
+        while gone := self.store.prune(before_us, _PRUNE_CHUNK):
+            total += gone
+        return total
 
 
 def _completed(job: Job) -> Job:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ParamSpec, Self, TypeVar, Unpack, overload
 
 import msgspec
@@ -76,12 +76,12 @@ class Engine(JobClient):
         parts = EngineSettings.validated(
             backoff=backoff, queue_configs=queue_configs, middleware=middleware, extensions=extensions
         )
-        super().__init__(dispatcher, clock or SystemClock())
         self.dispatcher = dispatcher
         self.registry = Registry()
         self.backoff, self.queue_configs, self.middleware = parts.backoff, parts.queue_configs, parts.middleware
         self.telemetry = Telemetry(tracer_provider, meter_provider, self.middleware)
         self.hooks = Hooks(parts.extensions, self.telemetry.metrics, dispatcher.logger.getChild("hooks"))
+        super().__init__(dispatcher, clock or SystemClock(), self.hooks)
         self._default_timeout_s = default_timeout_s(self.middleware)
         self.catalog = LiveCatalog(self.registry, self.backoff)
         self._max_payload_bytes = dispatcher.config.max_payload_bytes
@@ -222,14 +222,11 @@ class Engine(JobClient):
         payload = definition.signature.encode(args, kwargs, max_bytes=self._max_payload_bytes)
         now = self._clock.now()
         wanted = new_job(definition, options, payload, now.wall_us, self._default_timeout_s)
-        if self.telemetry.is_tracing:
-            with self.telemetry.enqueueing(wanted.name, wanted.queue) as context:
-                traced = msgspec.structs.replace(wanted, trace_context=context)
-                made = self.store.enqueue(traced, now=now, connection=options.connection)
-        else:
-            made = self.store.enqueue(wanted, now=now, connection=options.connection)
-        self.hooks.enqueued(made, is_committed=options.connection is None)
-        return made
+        if not self.telemetry.is_tracing:
+            return self.add_job(wanted, now=now, connection=options.connection)
+        with self.telemetry.enqueueing(wanted.name, wanted.queue) as context:
+            traced = msgspec.structs.replace(wanted, trace_context=context)
+            return self.add_job(traced, now=now, connection=options.connection)
 
     def enqueue_many_as(
         self, definition: JobDefinition, options: EnqueueOptions, items: Iterable[Mapping[str, Any]]
@@ -251,18 +248,10 @@ class Engine(JobClient):
     def _enqueue_batch(
         self, definition: JobDefinition, template: NewJob, items: Iterable[Mapping[str, Any]]
     ) -> Batch:
-        return enqueue_batch(
-            self.store,
-            template,
-            definition.signature,
-            items,
-            max_bytes=self._max_payload_bytes,
-            clock=self._clock,
-            on_stored=self.hooks.enqueued_many,
-        )
+        def add_jobs(payloads: Sequence[bytes], batch_id: int | None) -> range:
+            return self.add_jobs(template, payloads, batch_id=batch_id)
 
-    def _enqueued(self, job: Job) -> None:
-        self.hooks.enqueued(job)
+        return enqueue_batch(add_jobs, definition.signature, items, max_bytes=self._max_payload_bytes)
 
     # ---------------------------------------------------------------- for workers and supervisors
 

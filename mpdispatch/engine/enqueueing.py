@@ -16,10 +16,47 @@ from mpdispatch.handlers.registry import JobDefinition, Registry
 from mpdispatch.model import Job, NewJob
 from mpdispatch.store.contract import Store
 
-__all__ = ["PLAIN", "EngineOptions", "Enqueuer", "enqueue_async", "enqueue_many_async", "new_job"]
+__all__ = [
+    "PLAIN",
+    "EngineOptions",
+    "Enqueuer",
+    "PlainDefaults",
+    "enqueue_async",
+    "enqueue_many_async",
+    "new_job",
+]
 
 PLAIN = EnqueueOptions()
 """No option given."""
+
+
+class JobDefaults(Protocol):
+    """What a job gets where its options say nothing: a definition has it."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def queue(self) -> str: ...
+
+    @property
+    def priority(self) -> int: ...
+
+    @property
+    def max_retries(self) -> int: ...
+
+    @property
+    def timeout_s(self) -> float | None: ...
+
+
+class PlainDefaults(msgspec.Struct, frozen=True, kw_only=True):
+    """The defaults of a job whose handler nobody knows here."""
+
+    name: str
+    queue: str = "default"
+    priority: int = 0
+    max_retries: int = 3
+    timeout_s: float | None = None
 
 
 class Enqueuer(Protocol):
@@ -110,24 +147,24 @@ def _standstill(engine: Enqueuer) -> StoreBusy:
 
 
 def new_job(
-    definition: JobDefinition,
+    defaults: JobDefaults,
     options: EnqueueOptions,
     payload: bytes,
     now_us: int,
     default_timeout_s: float | None = None,
 ) -> NewJob:
-    """The job with this payload: what the options say, else the definition, else the default."""
+    """The job with this payload: what the options say, else its own defaults, else `default_timeout_s`."""
     timeout_us = options.timeout_us
     if isinstance(timeout_us, msgspec.UnsetType):
-        timeout_us = None if definition.timeout_s is None else round(definition.timeout_s * SECOND_US)
+        timeout_us = None if defaults.timeout_s is None else round(defaults.timeout_s * SECOND_US)
     if timeout_us is None and default_timeout_s is not None:
         timeout_us = round(default_timeout_s * SECOND_US)
     return NewJob(
-        name=definition.name,
+        name=defaults.name,
         payload=payload,
-        queue=definition.queue if options.queue is None else options.queue,
-        priority=definition.priority if options.priority is None else options.priority,
-        max_retries=definition.max_retries if options.max_retries is None else options.max_retries,
+        queue=defaults.queue if options.queue is None else options.queue,
+        priority=defaults.priority if options.priority is None else options.priority,
+        max_retries=defaults.max_retries if options.max_retries is None else options.max_retries,
         run_at_us=now_us + options.delay_us if options.delay_us else options.run_at_us,
         timeout_us=timeout_us,
         idempotency_key=options.idempotency_key,

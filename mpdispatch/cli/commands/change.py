@@ -6,20 +6,17 @@ from collections.abc import Callable, Sequence
 
 import click
 
+from mpdispatch.cli.clients import open_client, open_client_with_hooks
 from mpdispatch.cli.completing import complete_job_in
-from mpdispatch.cli.locate import open_existing
 from mpdispatch.cli.output import complain, print_json, say
 from mpdispatch.cli.program import Options, command
 from mpdispatch.cli.values import JOB_ID
-from mpdispatch.clock import SystemClock
 from mpdispatch.errors import InvalidStateError, JobNotFoundError
 from mpdispatch.model import Job, JobState
 from mpdispatch.model.json import job_to_json
-from mpdispatch.store.contract import Store
 
 __all__ = ["cancel", "each_of", "retry"]
 
-_clock = SystemClock()
 _LIVING = (JobState.PENDING, JobState.SCHEDULED, JobState.RETRYING, JobState.RUNNING)
 _AGAIN = (JobState.FAILED, JobState.CANCELLED, JobState.RETRYING, JobState.SCHEDULED)
 
@@ -37,14 +34,11 @@ _AGAIN = (JobState.FAILED, JobState.CANCELLED, JobState.RETRYING, JobState.SCHED
 def cancel(options: Options, ids: Sequence[int]) -> int:
     """Cancel jobs. A running one is asked to end, and killed if it does not."""
 
-    def one(store: Store, job_id: int) -> Job:
-        return store.cancel(job_id, now=_clock.now())
-
-    def told(job: Job, job_id: int) -> str:
+    def message_of(job: Job, job_id: int) -> str:
         is_running = job.state is JobState.RUNNING
         return f"job {job_id} is asked to end" if is_running else f"job {job_id} is {job.state}"
 
-    return each_of(options, ids, one, told)
+    return each_of(options, ids, open_client(options).cancel, message_of)
 
 
 @command("mpdispatch retry 41")
@@ -60,38 +54,35 @@ def cancel(options: Options, ids: Sequence[int]) -> int:
 def retry(options: Options, ids: Sequence[int]) -> int:
     """Run scheduled or retrying jobs now; enqueue failed or cancelled ones again, as new jobs.
 
-    An ended job is enqueued again once; the second time its new job is named.
+    An ended job is enqueued again once; the second time its new job is named. The app's hooks are told of new jobs if
+    the app is known: by -A, MPDISPATCH_APP or the configuration file.
     """
 
-    def one(store: Store, job_id: int) -> Job:
-        return store.retry(job_id, now=_clock.now())
-
-    def told(job: Job, job_id: int) -> str:
+    def message_of(job: Job, job_id: int) -> str:
         if job.id == job_id:
             return f"job {job_id} runs now"
         if not job.created:
             return f"job {job_id} was enqueued again before, as job {job.id} ({job.state})"
         return f"job {job_id} runs again as job {job.id}"
 
-    return each_of(options, ids, one, told)
+    return each_of(options, ids, open_client_with_hooks(options).retry, message_of)
 
 
 def each_of(
-    options: Options, ids: Sequence[int], change: Callable[[Store, int], Job], told: Callable[[Job, int], str]
+    options: Options, ids: Sequence[int], change: Callable[[int], Job], message_of: Callable[[Job, int], str]
 ) -> int:
     """Change one job after the other; one that cannot be changed does not stop the others."""
-    store = open_existing(options)
     code, changed = 0, []
     for job_id in ids:
         try:
-            job = change(store, job_id)
+            job = change(job_id)
         except (JobNotFoundError, InvalidStateError) as error:
             complain(str(error))
             code = error.exit_code
             continue
         changed.append(job_to_json(job))
         if not options.json:
-            say(told(job, job_id))
+            say(message_of(job, job_id))
     if options.json:
         print_json(changed)
     return code

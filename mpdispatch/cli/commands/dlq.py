@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import partial
 
 import click
 
+from mpdispatch.cli.clients import open_client, open_client_with_hooks
 from mpdispatch.cli.commands.change import each_of
 from mpdispatch.cli.commands.jobs import tell_job
 from mpdispatch.cli.completing import complete_dead_letter, complete_name, complete_queue
-from mpdispatch.cli.locate import open_existing
-from mpdispatch.cli.output import escape, print_json, print_json_array, print_table, say, shorten, time_text
+from mpdispatch.cli.output import (
+    escape,
+    items_of,
+    print_json,
+    print_json_array,
+    print_table,
+    say,
+    shorten,
+    time_text,
+)
 from mpdispatch.cli.program import Options, command_group
 from mpdispatch.cli.values import AGE, JOB_ID
-from mpdispatch.clock import SECOND_US, SystemClock
 from mpdispatch.model import DeadLetter, Job
 from mpdispatch.model.json import attempt_to_json, dead_letter_to_json
-from mpdispatch.store.contract import DeadLetterFilter, Store
 
 __all__ = ["dlq"]
-
-_PAGE = 1000
-_clock = SystemClock()
 
 
 @command_group("mpdispatch dlq list\nmpdispatch dlq replay 41", name="dlq")
@@ -48,13 +53,9 @@ def list_(
     everything: bool,
 ) -> None:
     """List dead letters, the last failed first."""
-    store = open_existing(options)
-    where = DeadLetterFilter(queue=queue, name=name, is_replayed=None if replayed else False)
-    if everything:
-        found, next_cursor = _all_of(store, where, cursor), None
-    else:
-        page = store.dead_letters(where, limit=limit, cursor=cursor)
-        found, next_cursor = iter(page.items), page.next_cursor
+    letters = open_client(options).dead_letters
+    pages = partial(letters.list, queue=queue, name=name, replayed=None if replayed else False)
+    found, next_cursor = items_of(pages, limit=limit, cursor=cursor, everything=everything)
     if options.json:
         print_json_array(map(dead_letter_to_json, found))
     else:
@@ -62,14 +63,6 @@ def list_(
         print_table(columns, map(_row, found), right=["id", "attempt", "replayed as"])
     if next_cursor is not None:
         click.echo(f"there are more: --cursor {escape(next_cursor)}, or --all", err=True)
-
-
-def _all_of(store: Store, where: DeadLetterFilter, cursor: str | None) -> Iterator[DeadLetter]:
-    while True:
-        page = store.dead_letters(where, limit=_PAGE, cursor=cursor)
-        yield from page.items
-        if (cursor := page.next_cursor) is None:
-            return
 
 
 def _row(letter: DeadLetter) -> Sequence[object]:
@@ -83,8 +76,8 @@ def _row(letter: DeadLetter) -> Sequence[object]:
 @click.pass_obj
 def show(options: Options, job_id: int) -> None:
     """Show one dead letter: the failed job, every start of it, and what became of it."""
-    store = open_existing(options)
-    letter, attempts = store.dead_letter(job_id), store.attempts(job_id)
+    client = open_client(options)
+    letter, attempts = client.dead_letters.get(job_id), client.attempts(job_id)
     facts = dead_letter_to_json(letter)
     if options.json:
         print_json({**facts, "attempts": [attempt_to_json(attempt) for attempt in attempts]})
@@ -104,17 +97,17 @@ def show(options: Options, job_id: int) -> None:
 )
 @click.pass_obj
 def replay(options: Options, ids: Sequence[int]) -> int:
-    """Enqueue failed jobs again, as new jobs. One that was replayed before is not enqueued a second time."""
+    """Enqueue failed jobs again, as new jobs. One that was replayed before is not enqueued a second time.
 
-    def one(store: Store, job_id: int) -> Job:
-        return store.replay(job_id, now=_clock.now())
+    The app's hooks are told of new jobs if the app is known: by -A, MPDISPATCH_APP or the configuration file.
+    """
 
-    def told(job: Job, job_id: int) -> str:
+    def message_of(job: Job, job_id: int) -> str:
         if not job.created:
             return f"job {job_id} was replayed before, as job {job.id} ({job.state})"
         return f"job {job_id} runs again as job {job.id}"
 
-    return each_of(options, ids, one, told)
+    return each_of(options, ids, open_client_with_hooks(options).dead_letters.replay, message_of)
 
 
 @dlq.add("mpdispatch dlq purge --older-than 30d\nmpdispatch dlq purge --queue bulk", name="purge")
@@ -128,12 +121,10 @@ def purge(options: Options, older_than: float | None, queue: str | None, name: s
 
     Without an option, all of them: on a terminal it asks first.
     """
-    store = open_existing(options)
-    before_us = None if older_than is None else _clock.now().wall_us - round(older_than * SECOND_US)
-    if before_us is None and queue is None and name is None and not yes and sys.stdin.isatty():
+    letters = open_client(options).dead_letters
+    if older_than is None and queue is None and name is None and not yes and sys.stdin.isatty():
         click.confirm("Delete all dead letters?", abort=True, err=True)
-    where = DeadLetterFilter(queue=queue, name=name, is_replayed=None, failed_before_us=before_us)
-    deleted = store.purge_dead_letters(where)
+    deleted = letters.purge(queue=queue, name=name, older_than=older_than)
     if options.json:
         print_json({"purged": deleted})
     else:

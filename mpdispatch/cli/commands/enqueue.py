@@ -12,7 +12,7 @@ import click
 
 from mpdispatch.cli.commands.jobs import ends_of
 from mpdispatch.cli.completing import complete_name
-from mpdispatch.cli.job_options import create_option, job_options, new_job_fields
+from mpdispatch.cli.job_options import create_option, job_options, unchecked_job
 from mpdispatch.cli.jsonl import Lines
 from mpdispatch.cli.locate import (
     find_app,
@@ -27,12 +27,13 @@ from mpdispatch.cli.program import Options, command
 from mpdispatch.cli.values import arguments_of
 from mpdispatch.clock import SystemClock
 from mpdispatch.config import Config
+from mpdispatch.engine.client import JobClient
+from mpdispatch.engine.enqueueing import PlainDefaults
 from mpdispatch.errors import Fault, PayloadError, UsageError
 from mpdispatch.handlers.safejson import Reader, encode, fault_of_encoding, lossy
-from mpdispatch.model import Job, NewJob
+from mpdispatch.model import Job
 from mpdispatch.model.json import job_to_json
 from mpdispatch.policy.jobnames import check_job_name
-from mpdispatch.store.contract import Store
 
 if TYPE_CHECKING:
     from mpdispatch.engine import Engine
@@ -76,8 +77,8 @@ def enqueue(
     """Put the job NAME into the store, and print its id.
 
     k=TEXT gives an argument as text, k:=JSON as a number, list, true ... With an app (-A) the name and the
-    arguments are checked, and the handler's own queue, max_retries and so on count; without one they are kept as
-    given, in the queue "default" with 3 retries.
+    arguments are checked, the handler's own queue, max_retries and so on count, and the app's hooks are told of the
+    job; without one they are kept as given, in the queue "default" with 3 retries, and no hook is told.
     """
     wished = {key: value for key, value in wishes.items() if value is not None}
     if count is not None and "idempotency_key" in wished:
@@ -92,7 +93,7 @@ def enqueue(
         items = [arguments_of(pairs, whole)] * (count or 1)
     jobs = _Jobs(name=name, items=items, lines=lines, is_one=count is None and lines is None)
     app = find_app(options)
-    store, ids, answer = (
+    client, ids, answer = (
         _as_given(options, jobs, wished, may_create=create)
         if app is None
         else _checked(options, load_app(app), jobs, wished)
@@ -104,7 +105,7 @@ def enqueue(
         if options.json:
             print_json(answer)
         return 0
-    code, ended = ends_of(options, store, ids)
+    code, ended = ends_of(options, client, ids)
     if options.json:
         print_json(ended[0] if jobs.is_one else ended)
     return code
@@ -130,17 +131,17 @@ class _Jobs:
 class _Kept(NamedTuple):
     """What is in the store now, and what `--json` says of it."""
 
-    store: Store
+    client: JobClient
     ids: Sequence[int]
     answer: Mapping[str, Any]
 
     @classmethod
-    def one(cls, store: Store, job: Job) -> _Kept:
-        return cls(store, [job.id], job_to_json(job))
+    def one(cls, client: JobClient, job: Job) -> _Kept:
+        return cls(client, [job.id], job_to_json(job))
 
     @classmethod
-    def many(cls, store: Store, ids: Sequence[int]) -> _Kept:
-        return cls(store, ids, {"batch_id": ids[0] if ids else None, "count": len(ids), "ids": list(ids)})
+    def many(cls, client: JobClient, ids: Sequence[int]) -> _Kept:
+        return cls(client, ids, {"batch_id": ids[0] if ids else None, "count": len(ids), "ids": list(ids)})
 
 
 def _checked(
@@ -162,8 +163,8 @@ def _checked(
     except PayloadError as error:
         raise PayloadError(jobs.name, map(_as_typed, error.faults)) from error
     if jobs.is_one:
-        return _Kept.one(engine.store, door.enqueue(jobs.name, **jobs.items[0]))
-    return _Kept.many(engine.store, [*door.enqueue_many(jobs.name, jobs.items)])
+        return _Kept.one(engine, door.enqueue(jobs.name, **jobs.items[0]))
+    return _Kept.many(engine, [*door.enqueue_many(jobs.name, jobs.items)])
 
 
 def _as_typed(fault: Fault) -> Fault:
@@ -183,15 +184,14 @@ def _as_given(
     """Enqueued as it was typed: nobody here knows the handler."""
     settings = find_settings(options)
     config = Config.resolve({}, env=os.environ, file=settings.config if settings else None)
-    now = SystemClock().now()
-    fields = new_job_fields(wished, now)
     check_job_name(jobs.name)
     payloads = jobs.read(lambda arguments: _payload(jobs.name, arguments, config.max_payload_bytes))
-    job = NewJob(name=jobs.name, payload=payloads[0] if payloads else b"{}", **fields)
-    store = find_store_to_fill(options, may_create=may_create)
+    now = SystemClock().now()
+    job = unchecked_job(PlainDefaults(name=jobs.name), payloads[0] if payloads else b"{}", wished, now)
+    client = JobClient.of(find_store_to_fill(options, may_create=may_create))
     if jobs.is_one:
-        return _Kept.one(store, store.enqueue(job, now=now))
-    return _Kept.many(store, store.enqueue_many(job, payloads, now=now) if payloads else ())
+        return _Kept.one(client, client.add_job(job, now=now))
+    return _Kept.many(client, client.add_jobs(job, payloads))
 
 
 def _payload(name: str, arguments: Mapping[str, Any], max_bytes: int) -> bytes:

@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import click
 
+from mpdispatch.cli.clients import open_client
 from mpdispatch.cli.completing import complete_job, complete_name, complete_queue
-from mpdispatch.cli.locate import open_existing
-from mpdispatch.cli.output import escape, print_json, print_json_array, print_table, say, shorten, time_text
+from mpdispatch.cli.output import (
+    escape,
+    items_of,
+    print_json,
+    print_json_array,
+    print_table,
+    say,
+    shorten,
+    time_text,
+)
 from mpdispatch.cli.program import Options, command
 from mpdispatch.cli.values import DURATION, JOB_ID
 from mpdispatch.cli.waiting import wait_for
+from mpdispatch.engine.client import JobClient
 from mpdispatch.model import Attempt, ErrorInfo, Job, JobState
 from mpdispatch.model.json import attempt_to_json, job_to_json
-from mpdispatch.store.contract import JobFilter, Store
 
 __all__ = ["ends_of", "jobs", "show", "tell_job", "wait"]
 
-_PAGE = 1000
 _LINES_SHOWN = 20
 
 
@@ -46,13 +55,8 @@ def jobs(
     everything: bool,
 ) -> None:
     """List jobs, newest first."""
-    store = open_existing(options)
-    where = JobFilter(state=JobState(state) if state else None, queue=queue, name=name)
-    if everything:
-        found, next_cursor = _all_of(store, where, cursor), None
-    else:
-        page = store.list_jobs(where, limit=limit, cursor=cursor)
-        found, next_cursor = iter(page.items), page.next_cursor
+    pages = partial(open_client(options).list_jobs, state=state, queue=queue, name=name)
+    found, next_cursor = items_of(pages, limit=limit, cursor=cursor, everything=everything)
     if options.json:
         print_json_array(map(job_to_json, found))
     else:
@@ -60,14 +64,6 @@ def jobs(
         print_table(columns, map(_row, found), right=["id", "attempt"])
     if next_cursor is not None:
         click.echo(f"there are more: --cursor {escape(next_cursor)}, or --all", err=True)
-
-
-def _all_of(store: Store, where: JobFilter, cursor: str | None) -> Iterator[Job]:
-    while True:
-        page = store.list_jobs(where, limit=_PAGE, cursor=cursor)
-        yield from page.items
-        if (cursor := page.next_cursor) is None:
-            return
 
 
 def _brief(error: ErrorInfo | None) -> str:
@@ -85,8 +81,8 @@ def _row(job: Job) -> Sequence[object]:
 @click.pass_obj
 def show(options: Options, job_id: int) -> None:
     """Show one job: its arguments, its outcome, and every start of it."""
-    store = open_existing(options)
-    job, attempts = store.get(job_id), store.attempts(job_id)
+    client = open_client(options)
+    job, attempts = client.get_job(job_id), client.attempts(job_id)
     if options.json:
         print_json({**job_to_json(job), "attempts": [attempt_to_json(attempt) for attempt in attempts]})
         return
@@ -144,24 +140,24 @@ def _attempt_row(attempt: Attempt) -> Sequence[object]:
 @click.pass_obj
 def wait(options: Options, ids: Sequence[int], timeout_s: float | None) -> int:
     """Wait until jobs have ended. Exits 1 if one of them did not complete."""
-    code, ended = ends_of(options, open_existing(options), ids, timeout_s=timeout_s)
+    code, ended = ends_of(options, open_client(options), ids, timeout_s=timeout_s)
     if options.json:
         print_json_array(ended)
     return code
 
 
 def ends_of(
-    options: Options, store: Store, ids: Sequence[int], *, timeout_s: float | None = None
+    options: Options, client: JobClient, ids: Sequence[int], *, timeout_s: float | None = None
 ) -> tuple[int, list[dict[str, Any]]]:
     """Wait for these jobs: the exit code and, for `--json`, the jobs. For people each end is told at once."""
     code, ended = 0, list[dict[str, Any]]()
-    for job_id, state in wait_for(store, ids, timeout_s=timeout_s):
-        job = store.get(job_id)
-        if state is not JobState.COMPLETED:
+    for job in wait_for(client, ids, timeout_s=timeout_s):
+        is_completed = job.state is JobState.COMPLETED
+        if not is_completed:
             code = 1
         if options.json:
             ended.append(job_to_json(job))
             continue
-        outcome = json.dumps(job.result) if state is JobState.COMPLETED else job.last_error
-        say(f"{job_id} {state}" + (f" {outcome}" if outcome is not None else ""))
+        outcome = json.dumps(job.result) if is_completed else job.last_error
+        say(f"{job.id} {job.state}" + (f" {outcome}" if outcome is not None else ""))
     return code, ended

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 
 import click
 
+from mpdispatch.cli.clients import open_client
 from mpdispatch.cli.completing import complete_job
-from mpdispatch.cli.locate import open_existing
 from mpdispatch.cli.output import complain, escape, print_json
 from mpdispatch.cli.program import Options, command
+from mpdispatch.engine.client import JobClient
 from mpdispatch.errors import UsageError
 from mpdispatch.model import JobState, Output, Stream
-from mpdispatch.store.contract import Store
 
 __all__ = ["logs"]
 
@@ -41,12 +41,12 @@ def logs(options: Options, job_id: int, follow: bool, start: int | None, stream:
     What a command wrote to stderr goes to stderr, all else to stdout. With -f it follows a job that runs, with a
     second's delay.
     """
-    store = open_existing(options)
+    client = open_client(options)
     if follow:
-        _follow(store, options, job_id, start, stream)
+        _follow(client, options, job_id, start, stream)
         return
-    kept = store.outputs(job_id)
-    _refuse_unless_started(store, job_id, start, kept)
+    kept = client.outputs(job_id)
+    _refuse_unless_started(client, job_id, start, kept)
     outputs = _of_start(kept, start, stream)
     if not options.json:
         for output in outputs:
@@ -58,12 +58,12 @@ def logs(options: Options, job_id: int, follow: bool, start: int | None, stream:
     print_json({"id": job_id, "start": starts, **{each.value: texts.get(each.value) for each in Stream}})
 
 
-def _refuse_unless_started(store: Store, job_id: int, start: int | None, kept: Sequence[Output]) -> None:
+def _refuse_unless_started(client: JobClient, job_id: int, start: int | None, kept: Sequence[Output]) -> None:
     if start is None:
         return
-    job = store.get(job_id)
+    job = client.get_job(job_id)
     # A claim that was given back before the handler began leaves no trace, and counts.
-    known = {each.starts for each in store.attempts(job_id)} | {each.starts for each in kept}
+    known = {each.starts for each in client.attempts(job_id)} | {each.starts for each in kept}
     if job.state is JobState.RUNNING:
         known.add(job.starts)
     if start not in known:
@@ -83,11 +83,11 @@ def _of_start(outputs: Sequence[Output], start: int | None, stream: str | None) 
     return [each for each in outputs if each.starts == last and stream in (None, each.stream.value)]
 
 
-def _follow(store: Store, options: Options, job_id: int, start: int | None, stream: str | None) -> None:
+def _follow(client: JobClient, options: Options, job_id: int, start: int | None, stream: str | None) -> None:
     seen: dict[tuple[int, Stream], int] = {}
     while True:
-        has_ended = store.state_of(job_id).is_terminal  # before the last look, or its last words are missed
-        kept = store.outputs(job_id)
+        has_ended = client.state_of(job_id).is_terminal  # before the last look, or its last words are missed
+        kept = client.outputs(job_id)
         for output in _of_start(kept, start, stream):
             key = output.starts, output.stream
             if news := min(output.written - seen.get(key, 0), len(output.text)):
@@ -98,7 +98,7 @@ def _follow(store: Store, options: Options, job_id: int, start: int | None, stre
                 else:
                     _print(output.stream, text)
         if has_ended:
-            _refuse_unless_started(store, job_id, start, kept)
+            _refuse_unless_started(client, job_id, start, kept)
             if not options.json:
                 _say_if_nothing(job_id, start, kept)
             return

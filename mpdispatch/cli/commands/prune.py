@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import click
 
-from mpdispatch.cli.locate import open_existing
+from mpdispatch.cli.clients import open_client
 from mpdispatch.cli.output import print_json, say
 from mpdispatch.cli.program import Options, command
 from mpdispatch.cli.values import AGE
-from mpdispatch.clock import SECOND_US, SystemClock
 
 __all__ = ["prune"]
-
-_CHUNK = 500
 
 
 @command("mpdispatch prune --older-than 168h\nmpdispatch prune --older-than 30m --store jobs.db")
@@ -24,11 +21,7 @@ def prune(options: Options, older_than: float) -> None:
     Safe while supervisors work: a few hundred rows are deleted at a time. The setting `retention` does the same
     all the time.
     """
-    store = open_existing(options)
-    before_us = SystemClock().now().wall_us - round(older_than * SECOND_US)
-    total = 0
-    while gone := store.prune(before_us, _CHUNK):
-        total += gone
+    total = open_client(options).prune(older_than)
     if options.json:
         print_json({"pruned": total})
     else:

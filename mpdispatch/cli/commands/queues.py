@@ -6,15 +6,12 @@ from typing import Any
 
 import click
 
+from mpdispatch.cli.clients import open_client
 from mpdispatch.cli.completing import complete_queue
-from mpdispatch.cli.locate import open_existing
 from mpdispatch.cli.output import print_json, print_json_array, print_table, say
 from mpdispatch.cli.program import Options, command
-from mpdispatch.clock import Instant, SystemClock
-from mpdispatch.engine.supervisors import supervisors_of
+from mpdispatch.engine.client import JobClient
 from mpdispatch.model import JobState
-from mpdispatch.policy.names import check_name
-from mpdispatch.store.contract import Store
 
 __all__ = ["pause", "queues", "resume"]
 
@@ -23,7 +20,7 @@ __all__ = ["pause", "queues", "resume"]
 @click.pass_obj
 def queues(options: Options) -> None:
     """List queues: their jobs by state, and how many running supervisors poll each."""
-    found = queues_of(open_existing(options), SystemClock().now())
+    found = queues_of(open_client(options))
     if options.json:
         print_json_array(found)
         return
@@ -43,10 +40,10 @@ def queues(options: Options) -> None:
     )
 
 
-def queues_of(store: Store, now: Instant) -> list[dict[str, Any]]:
+def queues_of(client: JobClient) -> list[dict[str, Any]]:
     """Every queue that holds a job, was ever paused or is polled, by name, ready for JSON."""
-    living = [each for each in supervisors_of(store, now) if each.is_alive]
-    stats = {each.name: each for each in store.queue_stats()}
+    living = [each for each in client.workers() if each.is_alive]
+    stats = {each.name: each for each in client.queue_stats()}
     names = {*stats, *(queue for each in living for queue in each.queues)}
     return [
         {
@@ -79,9 +76,8 @@ def resume(options: Options, queue: str) -> None:
 
 
 def _set(options: Options, queue: str, *, paused: bool) -> None:
-    check_name("queue name", queue)
-    store = open_existing(options)
-    store.set_paused(queue, paused, now=SystemClock().now())
+    client = open_client(options)
+    (client.pause_queue if paused else client.resume_queue)(queue)
     if options.json:
         print_json({"queue": queue, "paused": paused})
     else:

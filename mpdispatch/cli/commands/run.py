@@ -8,15 +8,17 @@ from typing import Any
 
 import click
 
+from mpdispatch.cli.clients import open_client_to_fill
 from mpdispatch.cli.commands.jobs import ends_of
-from mpdispatch.cli.job_options import create_option, job_options, new_job_fields
-from mpdispatch.cli.locate import find_settings, find_store_to_fill
+from mpdispatch.cli.job_options import create_option, job_options, unchecked_job
+from mpdispatch.cli.locate import find_settings
 from mpdispatch.cli.output import print_json, say
 from mpdispatch.cli.program import Options, command
 from mpdispatch.clock import SystemClock
 from mpdispatch.config import Config
+from mpdispatch.engine.enqueueing import PlainDefaults
 from mpdispatch.execution.commands import environment_of, payload_of
-from mpdispatch.model import COMMAND_JOB, NewJob
+from mpdispatch.model import COMMAND_JOB
 from mpdispatch.model.json import job_to_json
 
 __all__ = ["run"]
@@ -59,27 +61,29 @@ def run(
     kept in the store, readable for whoever can read it. Another exit status than 0 fails it, and it is run
     again only as often as --max-retries says. The last 64 KiB of its
     stdout and stderr are shown by `mpdispatch logs` and `show`.
+
+    The app's hooks are told of the job if the app is known: by -A, MPDISPATCH_APP or the configuration file.
     """
     settings = find_settings(options)
     config = Config.resolve({}, env=os.environ, file=settings.config if settings else None)
-    now = SystemClock().now()
-    # A program is not written to be run twice, as a handler is: again only if that is asked for.
-    fields = {"max_retries": 0, **new_job_fields(wishes, now)}
     payload = payload_of(
         argv,
         cwd=os.path.abspath(cwd or os.curdir),
         env=environment_of(os.environ, chosen),
         max_bytes=config.max_payload_bytes,
     )
-    store = find_store_to_fill(options, may_create=create)
-    job = store.enqueue(NewJob(name=COMMAND_JOB, payload=payload, **fields), now=now)
+    now = SystemClock().now()
+    # A program is not written to be run twice, as a handler is: again only if that is asked for.
+    wanted = unchecked_job(PlainDefaults(name=COMMAND_JOB, max_retries=0), payload, wishes, now)
+    client = open_client_to_fill(options, may_create=create)
+    job = client.add_job(wanted, now=now)
     if not options.json:
         say(job.id)
     if not wait:
         if options.json:
             print_json(job_to_json(job))
         return 0
-    code, ended = ends_of(options, store, [job.id])
+    code, ended = ends_of(options, client, [job.id])
     if options.json:
         print_json(ended[0])
     return code

@@ -9,13 +9,12 @@ from typing import Any
 
 import click
 
-from mpdispatch.cli.locate import open_existing
+from mpdispatch.cli.clients import open_client
 from mpdispatch.cli.output import draw_table, print_json, print_table, say
 from mpdispatch.cli.program import Options, command
 from mpdispatch.cli.values import DURATION
-from mpdispatch.engine.stats import overview
+from mpdispatch.engine.client import JobClient
 from mpdispatch.model import JobState
-from mpdispatch.store.contract import Store
 
 __all__ = ["stats"]
 
@@ -41,22 +40,22 @@ def stats(options: Options, every_s: float | None) -> None:
 
     With --watch also how many ended per second since the last look; Ctrl-C ends it.
     """
-    store = open_existing(options)
+    client = open_client(options)
     if every_s is None:
-        whole = overview(store)
+        whole = client.stats()
         if options.json:
             print_json(whole)
         else:
             _print(whole)
         return
     try:
-        _watch(options, store, max(every_s, 0.01))
+        _watch(options, client, max(every_s, 0.01))
     except KeyboardInterrupt:
         return  # the way this is ended
 
 
-def _watch(options: Options, store: Store, every_s: float) -> None:
-    looks = _looks(store, every_s)
+def _watch(options: Options, client: JobClient, every_s: float) -> None:
+    looks = _looks(client, every_s)
     if options.json:
         for whole in looks:
             print_json(whole, line=True)
@@ -68,12 +67,12 @@ def _watch(options: Options, store: Store, every_s: float) -> None:
             say("")
 
 
-def _looks(store: Store, every_s: float) -> Iterator[dict[str, Any]]:
+def _looks(client: JobClient, every_s: float) -> Iterator[dict[str, Any]]:
     """The store in numbers again and again, with `ended_per_s` since the look before (None at the first)."""
     before, before_s = None, 0.0
     due_s = time.monotonic()
     while True:
-        whole = overview(store)
+        whole = client.stats()
         now_s = time.monotonic()
         ended = sum(whole["jobs"][state] for state in _ENDED)
         # Pruning takes ended jobs away: nothing ended then, as far as we can tell.

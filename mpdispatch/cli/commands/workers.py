@@ -6,11 +6,9 @@ from collections.abc import Iterator, Sequence
 
 import click
 
-from mpdispatch.cli.locate import open_existing
+from mpdispatch.cli.clients import open_client
 from mpdispatch.cli.output import print_json_array, print_table, time_text
 from mpdispatch.cli.program import Options, command
-from mpdispatch.clock import SystemClock
-from mpdispatch.engine.supervisors import supervisors_of
 from mpdispatch.model import SupervisorStatus
 from mpdispatch.model.json import supervisor_to_json
 
@@ -24,7 +22,7 @@ def workers(options: Options) -> None:
 
     Workers are seen on their own host only.
     """
-    found = supervisors_of(open_existing(options), SystemClock().now())
+    found = open_client(options).workers()
     if options.json:
         print_json_array(map(supervisor_to_json, found))
         return
