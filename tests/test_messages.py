@@ -201,23 +201,34 @@ def why(engine: Engine, job_id: int) -> str:
     return str(caught.value)
 
 
-def test_waiting_in_vain_tells_why_the_job_has_not_run(engine: Engine) -> None:
+def test_waiting_in_vain_tells_what_explain_tells(engine: Engine) -> None:
+    def both_say(job_id: int, *codes: str) -> str:
+        reasons = engine.explain(job_id)[1]
+        assert [reason.code for reason in reasons] == [*codes]
+        error = why(engine, job_id)
+        assert [error.count(str(reason)) for reason in reasons] == [1] * len(codes)
+        return error
+
     waiting = engine.enqueue("render", "a").id
-    assert "no supervisor is running on this store; start one: `mpdispatch supervise" in why(engine, waiting)
+    error = both_say(waiting, "no_supervisor")
+    assert (
+        "no supervisor is running ▸ mpdispatch supervise APP (in a program: `with engine.dispatcher:`)" in error
+    )
     scheduled = engine.options(delay=3600).enqueue("render", "a").id
-    assert "it is due at" in why(engine, scheduled)
+    assert "it is due at" in both_say(scheduled, "later", "no_supervisor")
 
     desk = Desk(engine.store, FakeClock(SystemClock().now().wall_us))
     other = engine.options(queue="bluk").enqueue("render", "a").id
-    assert "no running supervisor polls its queue 'bluk'; polled are: default" in why(engine, other)
-    assert "waits for its turn" in why(engine, waiting)
+    assert "no running supervisor polls queue 'bluk'; they poll default" in both_say(other, "not_polled")
+    both_say(waiting, "due")
+    assert "1 due job of its queue comes first" in both_say(engine.enqueue("render", "b").id, "turn")
     engine.pause_queue("default")
-    assert "queue 'default' is paused; `mpdispatch resume default` lets it go on" in why(engine, waiting)
+    assert "queue 'default' is paused ▸ mpdispatch resume default" in both_say(waiting, "paused")
     engine.resume_queue("default")
-    (claimed,) = desk.claim()
-    assert "attempt 1 has been running for" in why(engine, waiting)
+    claimed, *_ = desk.claim()
+    assert "a supervisor claimed it at" in both_say(waiting, "running")
     desk.commit(retrying(claimed, desk.clock.now()))
-    assert "attempt 1 ended with ValueError: no such page; the next one is due at" in why(engine, waiting)
+    assert "attempt 1 ended with ValueError: no such page" in both_say(waiting, "later")
     desk.close()
 
 

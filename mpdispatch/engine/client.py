@@ -6,14 +6,13 @@ so hooks hear the same whichever door was used.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
-from typing import Any, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
 from mpdispatch.clock import SECOND_US, Clock, Instant, SystemClock
 from mpdispatch.config import QueueConfig
 from mpdispatch.engine.dead_letters import DeadLetters
-from mpdispatch.engine.explaining import has_supervisor
 from mpdispatch.engine.offload import offload_read
 from mpdispatch.engine.options import checked_id, checked_limit
 from mpdispatch.engine.stats import overview
@@ -24,6 +23,9 @@ from mpdispatch.model import Attempt, Job, JobState, NewJob, Output, Page, Super
 from mpdispatch.policy.durations import duration_of
 from mpdispatch.policy.names import check_name, shown
 from mpdispatch.store.contract import JobFilter, QueueStats, Store
+
+if TYPE_CHECKING:
+    from mpdispatch.engine.explain import Reason
 
 __all__ = ["JobClient"]
 
@@ -133,7 +135,7 @@ class JobClient:
         """
         refuse_while_importing("wait")
         timeout_s = None if timeout is None else duration_of("timeout", timeout)
-        wait_for_end(self.store, checked_id(job_id), timeout_s)
+        wait_for_end(self.store, checked_id(job_id), timeout_s, self._why_not_ended)
         return _completed(self.store.get(job_id))
 
     async def wait_async(self, job_id: int, timeout: float | timedelta | str | None = None) -> Job:
@@ -142,8 +144,27 @@ class JobClient:
         Cancelling it ends the waiting, not the job.
         """
         timeout_s = None if timeout is None else duration_of("timeout", timeout)
-        await wait_for_end_async(self.store, checked_id(job_id), timeout_s)
+        await wait_for_end_async(self.store, checked_id(job_id), timeout_s, self._why_not_ended)
         return _completed(await offload_read(self.store.get, job_id))
+
+    def explain(self, job_id: int, *, queue_configs: Iterable[QueueConfig] = ()) -> tuple[Job, list[Reason]]:
+        """The job, and all that keeps it from running, what weighs most first; never empty.
+
+        Each reason has a `code`, a `text` and, if there is one, a `remedy`. `queue_configs` are limits beyond those this
+        client knows; its own win.
+
+        Raises:
+            JobNotFoundError: there is no such job.
+        """
+        from mpdispatch.engine.explain import explain  # it looks at supervisors, which no enqueuer does
+
+        limits = (*self.queue_configs, *queue_configs)
+        return explain(self.store, checked_id(job_id), now=self._clock.now(), queue_configs=limits)
+
+    def _why_not_ended(self, job_id: int) -> str:
+        from mpdispatch.engine.explain import why_not_ended
+
+        return why_not_ended(self.store, job_id, now=self._clock.now(), queue_configs=self.queue_configs)
 
     def cancel(self, job_id: int) -> Job:
         """Cancel a waiting job at once; ask the supervisor to end a running one.
@@ -219,7 +240,9 @@ class JobClient:
 
     def has_supervisor(self) -> bool:
         """Whether any supervisor of this store lives."""
-        return has_supervisor(self.store)
+        from mpdispatch.engine.supervisors import living_supervisors
+
+        return bool(living_supervisors(self.store))
 
     def stats(self) -> dict[str, Any]:
         """Counts of the whole store, as `mpdispatch stats --json` gives them."""

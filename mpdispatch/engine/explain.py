@@ -1,10 +1,15 @@
-"""Why a job is not running yet, from what the store knows. Pure but for `explain`, which reads."""
+"""Why a job is not running yet, from what the store knows: for `explain` and for the error of a `wait` that gives up.
+
+Reads the store, and only as much of it as the job's state makes necessary. Loaded when it is asked for: what it reads of
+supervisors no enqueuer needs.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cached_property
 
 from mpdispatch.clock import SECOND_US, Instant
 from mpdispatch.config import QueueConfig
@@ -14,7 +19,7 @@ from mpdispatch.model.json import moment_of, time_to_json
 from mpdispatch.policy.rate import Rate
 from mpdispatch.store.contract import QueueStats, Store
 
-__all__ = ["Reason", "explain"]
+__all__ = ["Reason", "explain", "why_not_ended"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,17 +32,36 @@ class Reason:
     text: str
     remedy: str | None = None
 
+    def __str__(self) -> str:
+        return self.text + (f" ▸ {self.remedy}" if self.remedy else "")
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+
 class _Facts:
-    job: Job
-    now: Instant
-    supervisors: list[SupervisorStatus]
-    queue: QueueStats | None
-    limits: QueueConfig | None
-    bucket: int | None
-    ahead: int
-    faults: list[str]
+    """What the reasons are made of; each is read when it is first needed."""
+
+    def __init__(self, store: Store, job: Job, now: Instant, queue_configs: Iterable[QueueConfig]) -> None:
+        self._store, self.job, self.now = store, job, now
+        self.limits = next((each for each in queue_configs if each.name == job.queue), None)
+
+    @cached_property
+    def supervisors(self) -> list[SupervisorStatus]:
+        return supervisors_of(self._store, self.now)
+
+    @cached_property
+    def queue(self) -> QueueStats | None:
+        return next((each for each in self._store.queue_stats() if each.name == self.job.queue), None)
+
+    @cached_property
+    def bucket(self) -> int | None:
+        return self._store.bucket(self.job.queue)
+
+    @cached_property
+    def ahead(self) -> int:
+        return self._store.ahead(self.job.id)
+
+    @cached_property
+    def faults(self) -> list[str]:
+        return self._store.faults(self.job.id)
 
     @property
     def living(self) -> list[SupervisorStatus]:
@@ -59,17 +83,20 @@ def explain(
         JobNotFoundError: there is no such job.
     """
     job = store.get(job_id)
-    facts = _Facts(
-        job=job,
-        now=now,
-        supervisors=supervisors_of(store, now),
-        queue=next((each for each in store.queue_stats() if each.name == job.queue), None),
-        limits=next((each for each in queue_configs if each.name == job.queue), None),
-        bucket=store.bucket(job.queue),
-        ahead=store.ahead(job_id),
-        faults=store.faults(job_id),
-    )
-    return job, list(_reasons(facts))
+    return job, list(_reasons(_Facts(store, job, now, queue_configs)))
+
+
+def why_not_ended(store: Store, job_id: int, *, now: Instant, queue_configs: Iterable[QueueConfig] = ()) -> str:
+    """The reasons that `explain` gives, in one line for a program; empty if the job has ended.
+
+    Raises:
+        JobNotFoundError: there is no such job (any more).
+    """
+    job, reasons = explain(store, job_id, now=now, queue_configs=queue_configs)
+    if job.state.is_terminal:
+        return ""
+    in_code = " (in a program: `with engine.dispatcher:`)"
+    return "; ".join(f"{each}{in_code if each.code == 'no_supervisor' else ''}" for each in reasons)
 
 
 def _reasons(facts: _Facts) -> Iterator[Reason]:
@@ -124,8 +151,9 @@ def _running(facts: _Facts) -> Iterator[Reason]:
     for supervisor in facts.supervisors:
         for worker in supervisor.workers:
             if worker.job_id == job.id:
-                text = f"it runs in worker {worker.pid} of supervisor {supervisor.id} (pid {supervisor.pid})"
-                yield Reason(code="running", text=f"{text} since {time_to_json(worker.since)}")
+                where = f"it runs in worker {worker.pid} of supervisor {supervisor.id} (pid {supervisor.pid})"
+                text = f"{where} since {time_to_json(worker.since)}: attempt {job.attempt}"
+                yield Reason(code="running", text=f"{text}, for {_seconds(worker.since, facts.now)}")
                 return
     gone = [each for each in facts.supervisors if not each.is_alive and each.jobs]
     if gone:
@@ -139,6 +167,11 @@ def _running(facts: _Facts) -> Iterator[Reason]:
     since = time_to_json(job.started_at)
     text = f"a supervisor claimed it at {since}; its worker has not begun it yet, or is on another host"
     yield Reason(code="running", text=text)
+
+
+def _seconds(since: datetime | None, now: Instant) -> str:
+    passed = 0.0 if since is None else (moment_of(now.wall_us) - since).total_seconds()
+    return f"{max(0.0, passed):,.1f} s"
 
 
 def _held_back(facts: _Facts) -> Iterator[Reason]:

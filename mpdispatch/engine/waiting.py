@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
-from mpdispatch.engine.explaining import why_not_ended
 from mpdispatch.engine.offload import offload_read
 from mpdispatch.errors import WaitTimeoutError
 from mpdispatch.model import JobState
@@ -14,15 +14,16 @@ __all__ = ["wait_for_end", "wait_for_end_async"]
 
 # Soon at first, for short jobs; then at most 100 times a second: a look costs some 20 µs.
 _FIRST_PAUSE_S, _LAST_PAUSE_S, _GROWTH = 0.002, 0.010, 1.3
+WhyNotEnded = Callable[[int], str]
 _LOOKS_PART = 4
 """An async waiter sleeps at least this many times as long as its look has taken."""
 
 
-def wait_for_end(store: Store, job_id: int, timeout_s: float | None) -> JobState:
+def wait_for_end(store: Store, job_id: int, timeout_s: float | None, why: WhyNotEnded) -> JobState:
     """The terminal state of the job, once it has one.
 
     Raises:
-        WaitTimeoutError: it has none after `timeout_s` seconds.
+        WaitTimeoutError: it has none after `timeout_s` seconds; `why(job_id)` says the reason.
         JobNotFoundError: there is no such job (any more).
     """
     until_s = None if timeout_s is None else time.monotonic() + timeout_s
@@ -30,13 +31,13 @@ def wait_for_end(store: Store, job_id: int, timeout_s: float | None) -> JobState
     while not (state := store.state_of(job_id)).is_terminal:
         left_s = pause_s if until_s is None else until_s - time.monotonic()
         if left_s <= 0:
-            raise WaitTimeoutError(job_id, timeout_s or 0.0, state, why_not_ended(store, job_id))
+            raise WaitTimeoutError(job_id, timeout_s or 0.0, state, why(job_id))
         time.sleep(min(pause_s, left_s))
         pause_s = min(pause_s * _GROWTH, _LAST_PAUSE_S)
     return state
 
 
-async def wait_for_end_async(store: Store, job_id: int, timeout_s: float | None) -> JobState:
+async def wait_for_end_async(store: Store, job_id: int, timeout_s: float | None, why: WhyNotEnded) -> JobState:
     """As `wait_for_end`, from async code: looks on another thread and sleeps on the event loop."""
     import asyncio
 
@@ -50,7 +51,6 @@ async def wait_for_end_async(store: Store, job_id: int, timeout_s: float | None)
         pause_s = max(pause_s, _LOOKS_PART * (time.monotonic() - asked_s))
         left_s = pause_s if until_s is None else until_s - time.monotonic()
         if left_s <= 0:
-            why = await offload_read(why_not_ended, store, job_id)
-            raise WaitTimeoutError(job_id, timeout_s or 0.0, state, why)
+            raise WaitTimeoutError(job_id, timeout_s or 0.0, state, await offload_read(why, job_id))
         await asyncio.sleep(min(pause_s, left_s))
         pause_s = min(pause_s * _GROWTH, _LAST_PAUSE_S)

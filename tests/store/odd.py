@@ -10,8 +10,7 @@ from pathlib import Path
 from mpdispatch.clock import Instant
 from mpdispatch.config import Config
 from mpdispatch.engine.doctor import checkup
-from mpdispatch.engine.explain import explain
-from mpdispatch.engine.explaining import why_not_ended
+from mpdispatch.engine.explain import explain, why_not_ended
 from mpdispatch.engine.stats import overview
 from mpdispatch.engine.supervisors import supervisors_of
 from mpdispatch.model import JobState
@@ -76,6 +75,6 @@ def look(store: SQLiteStore, now: Instant, *job_ids: int) -> dict[int, dict[str,
         seen.append([job_to_json(job), [reason.text for reason in reasons]])
         seen.append([attempt_to_json(attempt) for attempt in store.attempts(job_id)])
         seen.append([[each.stream, each.text] for each in store.outputs(job_id)])
-        seen.append([store.state_of(job_id), why_not_ended(store, job_id), store.ahead(job_id)])
+        seen.append([store.state_of(job_id), why_not_ended(store, job_id, now=now), store.ahead(job_id)])
     json.dumps(seen, allow_nan=False, ensure_ascii=False).encode()
     return {int(str(job["id"])): job for job in shown}

@@ -6,13 +6,12 @@ import dataclasses
 
 import click
 
+from mpdispatch.cli.clients import open_client
 from mpdispatch.cli.completing import complete_job_in
-from mpdispatch.cli.locate import Sourced, find_settings, load_app, open_existing
+from mpdispatch.cli.locate import Sourced, find_settings, load_app
 from mpdispatch.cli.output import print_json, say
 from mpdispatch.cli.program import Options, command
-from mpdispatch.clock import SystemClock
 from mpdispatch.config import QueueConfig
-from mpdispatch.engine.explain import explain as reasons_of
 from mpdispatch.model import JobState
 
 __all__ = ["explain"]
@@ -28,14 +27,13 @@ def explain(options: Options, job_id: int) -> None:
 
     With an app (-A) its queues' limits count too.
     """
-    store = open_existing(options)
-    job, reasons = reasons_of(store, job_id, now=SystemClock().now(), queue_configs=_queue_configs(options))
+    job, reasons = open_client(options).explain(job_id, queue_configs=_queue_configs(options))
     if options.json:
         print_json({"id": job.id, "state": job.state.value, "reasons": [*map(dataclasses.asdict, reasons)]})
         return
     say(f"job {job.id} ({job.name}, queue {job.queue}) is {job.state}")
     for reason in reasons:
-        say(f"- {reason.text}" + (f" ▸ {reason.remedy}" if reason.remedy else ""))
+        say(f"- {reason}")
 
 
 def _queue_configs(options: Options) -> list[QueueConfig]:
