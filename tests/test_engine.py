@@ -147,6 +147,8 @@ def test_keywords_of_enqueue_are_the_handlers_arguments(engine: Engine) -> None:
     made = engine.enqueue("notify", name="n", delay=3, self="s", queue="q")
     assert made.payload == {"name": "n", "delay": 3, "self": "s", "queue": "q"}
     assert (made.queue, made.state) == ("default", JobState.PENDING)
+    assert notify.enqueue(name="n", delay=3, self="s").payload["self"] == "s"
+    assert notify.options(priority=1).enqueue(name="n", delay=3, self="s").payload["self"] == "s"
 
 
 def test_a_call_that_does_not_fit_is_refused_and_stores_nothing(engine: Engine) -> None:

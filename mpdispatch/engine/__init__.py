@@ -5,8 +5,8 @@ function ──definition──▶ JobHandle ──enqueue(…)──▶ engine 
 """
 
 from mpdispatch.engine.batch import Batch
-from mpdispatch.engine.definition import BoundJob, JobHandle, job
+from mpdispatch.engine.definition import JobHandle, job
 from mpdispatch.engine.engine import Engine
-from mpdispatch.engine.enqueueing import EngineOptions
+from mpdispatch.engine.enqueueing import BoundJob, EngineOptions
 
 __all__ = ["Batch", "BoundJob", "Engine", "EngineOptions", "JobHandle", "job"]

@@ -9,25 +9,23 @@ render.enqueue("a.pdf")            a job, on disk when it returns
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Generic, ParamSpec, TypeVar, Unpack, overload
 
-from mpdispatch.engine.batch import Batch
-from mpdispatch.engine.enqueueing import PLAIN, Enqueuer, enqueue_async, enqueue_many_async
+from mpdispatch.engine.enqueueing import PLAIN, BoundJob, Enqueuer, EnqueuesJobs
 from mpdispatch.engine.options import EnqueueKeywords, EnqueueOptions, JobKeywords, checked_job_keywords
 from mpdispatch.errors import RegistrationError, UsageError
 from mpdispatch.handlers.registry import JobDefinition
-from mpdispatch.model import Job
 from mpdispatch.policy.jobnames import check_job_name
 from mpdispatch.policy.names import shown
 
-__all__ = ["BoundJob", "JobHandle", "as_handle", "job"]
+__all__ = ["JobHandle", "as_handle", "job"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class JobHandle(Generic[P, R]):
+class JobHandle(EnqueuesJobs[P], Generic[P, R]):
     """A handler. Call it as the function it is, or enqueue a job for it."""
 
     __wrapped__: Callable[P, R]
@@ -58,38 +56,10 @@ class JobHandle(Generic[P, R]):
             raise UsageError(f"job {self.name!r} belongs to no engine yet: engine.register({self.__name__})")
         return self._engine
 
+    def _target(self) -> tuple[Enqueuer, JobDefinition, EnqueueOptions]:
+        return self._bound_engine(), self.definition, PLAIN
+
     __name__: str
-
-    def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Job:
-        """Keep a job that calls the handler with these arguments; on disk when it returns.
-
-        Raises:
-            PayloadError: the arguments do not fit the signature, or cannot be kept as JSON.
-            StoreError: it could not be stored; then it was not, but after a StoreIOError nobody can know.
-        """
-        return self._bound_engine().enqueue_as(self.definition, PLAIN, args, kwargs)
-
-    async def enqueue_async(self, *args: P.args, **kwargs: P.kwargs) -> Job:
-        """As `enqueue`, from async code: `await f.enqueue_async(…)`. Never blocks the event loop.
-
-        Cancelled while it waits for the store, it may or may not have stored the job.
-        """
-        return await enqueue_async(self._bound_engine(), self.definition, PLAIN, args, kwargs)
-
-    def enqueue_many(self, items: Iterable[Mapping[str, Any]]) -> Batch:
-        """Keep one job per mapping of arguments, in chunks of 5,000, each in one transaction.
-
-        A generator is consumed as it is stored.
-
-        Raises:
-            BatchError: an item does not fit. Nothing of its chunk is stored; the error names its index
-                and says how many jobs are.
-        """
-        return self._bound_engine().enqueue_many_as(self.definition, PLAIN, items)
-
-    async def enqueue_many_async(self, items: Iterable[Mapping[str, Any]]) -> Batch:
-        """As `enqueue_many`, from async code. The items are consumed on another thread."""
-        return await enqueue_many_async(self._bound_engine(), self.definition, PLAIN, items)
 
     def options(self, **options: Unpack[EnqueueKeywords]) -> BoundJob[P]:
         """The same job with other options: queue, priority, run_at or delay, max_retries, timeout …
@@ -98,29 +68,6 @@ class JobHandle(Generic[P, R]):
             UsageError: names every option that is unknown or not allowed.
         """
         return BoundJob(self._bound_engine(), self.definition, EnqueueOptions.read(options))
-
-
-class BoundJob(Generic[P]):
-    """A handler with options for the jobs that are enqueued through it."""
-
-    def __init__(self, engine: Enqueuer, definition: JobDefinition, options: EnqueueOptions) -> None:
-        self._engine, self._definition, self._options = engine, definition, options
-
-    def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Job:
-        """As `JobHandle.enqueue`, with these options."""
-        return self._engine.enqueue_as(self._definition, self._options, args, kwargs)
-
-    def enqueue_many(self, items: Iterable[Mapping[str, Any]]) -> Batch:
-        """As `JobHandle.enqueue_many`, with these options (but no idempotency key or connection)."""
-        return self._engine.enqueue_many_as(self._definition, self._options, items)
-
-    async def enqueue_async(self, *args: P.args, **kwargs: P.kwargs) -> Job:
-        """As `JobHandle.enqueue_async`, with these options (but no connection)."""
-        return await enqueue_async(self._engine, self._definition, self._options, args, kwargs)
-
-    async def enqueue_many_async(self, items: Iterable[Mapping[str, Any]]) -> Batch:
-        """As `JobHandle.enqueue_many_async`, with these options (but no idempotency key or connection)."""
-        return await enqueue_many_async(self._engine, self._definition, self._options, items)
 
 
 def as_handle(name: str | None, function: Callable[P, R], options: Mapping[str, Any]) -> JobHandle[P, R]:

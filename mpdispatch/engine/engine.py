@@ -14,24 +14,10 @@ from mpdispatch.dispatcher import Dispatcher
 from mpdispatch.engine.batch import Batch, enqueue_batch
 from mpdispatch.engine.client import JobClient
 from mpdispatch.engine.definition import JobHandle, as_handle
-from mpdispatch.engine.enqueueing import (
-    PLAIN,
-    EngineOptions,
-    enqueue_async,
-    enqueue_many_async,
-    new_job,
-)
-from mpdispatch.engine.options import (
-    EnqueueKeywords,
-    EnqueueOptions,
-    JobKeywords,
-)
+from mpdispatch.engine.enqueueing import PLAIN, BoundJob, EngineOptions, EnqueuesByName, new_job
+from mpdispatch.engine.options import EnqueueKeywords, EnqueueOptions, JobKeywords
 from mpdispatch.engine.settings import EngineSettings
-from mpdispatch.errors import (
-    ConfigError,
-    Fault,
-    UsageError,
-)
+from mpdispatch.errors import ConfigError, Fault, UsageError
 from mpdispatch.events.publish import Hooks
 from mpdispatch.execution.catalog import LiveCatalog
 from mpdispatch.execution.findable import refuse_hidden
@@ -52,7 +38,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class Engine(JobClient):
+class Engine(JobClient, EnqueuesByName):
     """Handlers by name, and their jobs in a dispatcher's store. Made by `Engine.build` or `Engine.open`.
 
     Making one does no I/O. Safe from any thread, and after a fork.
@@ -172,36 +158,8 @@ class Engine(JobClient):
 
     # ---------------------------------------------------------------- enqueueing
 
-    def enqueue(self, name: str, /, *args: Any, **kwargs: Any) -> Job:
-        """Keep a job for the handler of this name; on disk when it returns.
-
-        Raises:
-            UnknownJobError: there is no such handler.
-            PayloadError: the arguments do not fit its signature, or cannot be kept as JSON.
-            StoreError: it could not be stored; then it was not, but after a StoreIOError nobody can know.
-        """
-        return self.enqueue_as(self.registry.get(name), PLAIN, args, kwargs)
-
-    async def enqueue_async(self, name: str, /, *args: Any, **kwargs: Any) -> Job:
-        """As `enqueue`, from async code: `await engine.enqueue_async("render", path="a.pdf")`.
-
-        Never blocks the event loop, and however many are called at once, four threads do them all. Cancelled while it
-        waits for the store, it may or may not have stored the job; while it waits for its turn, it has not.
-        """
-        return await enqueue_async(self, self.registry.get(name), PLAIN, args, kwargs)
-
-    def enqueue_many(self, name: str, items: Iterable[Mapping[str, Any]], /) -> Batch:
-        """Keep one job per mapping of arguments, in chunks of 5,000, each in one transaction.
-
-        Raises:
-            BatchError: an item does not fit. Nothing of its chunk is stored; the error names its index
-                and says how many jobs are.
-        """
-        return self.enqueue_many_as(self.registry.get(name), PLAIN, items)
-
-    async def enqueue_many_async(self, name: str, items: Iterable[Mapping[str, Any]], /) -> Batch:
-        """As `enqueue_many`, from async code. The items are consumed on another thread."""
-        return await enqueue_many_async(self, self.registry.get(name), PLAIN, items)
+    def _named(self, name: str) -> BoundJob[...]:
+        return BoundJob(self, self.registry.get(name), PLAIN)
 
     def options(self, **options: Unpack[EnqueueKeywords]) -> EngineOptions:
         """This engine's `enqueue` with options: queue, priority, run_at or delay, max_retries, timeout …

@@ -1,9 +1,9 @@
-"""From a definition, options and a payload to a new job; and an engine's `enqueue` with options."""
+"""The four ways to enqueue, for a handler and by its name; and the new job that options and defaults make."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Generic, ParamSpec, Protocol, TypeVar
 
 import msgspec
 
@@ -18,13 +18,18 @@ from mpdispatch.store.contract import Store
 
 __all__ = [
     "PLAIN",
+    "BoundJob",
     "EngineOptions",
     "Enqueuer",
+    "EnqueuesByName",
+    "EnqueuesJobs",
     "PlainDefaults",
-    "enqueue_async",
-    "enqueue_many_async",
     "new_job",
 ]
+
+P = ParamSpec("P")
+Q = ParamSpec("Q")
+R = TypeVar("R")
 
 PLAIN = EnqueueOptions()
 """No option given."""
@@ -81,69 +86,125 @@ class Enqueuer(Protocol):
     ) -> Batch: ...
 
 
-class EngineOptions:
+class EnqueuesJobs(Generic[P]):
+    """The four ways to enqueue jobs of one handler: one or many, from plain or from async code."""
+
+    def _target(self) -> tuple[Enqueuer, JobDefinition, EnqueueOptions]:
+        """What they go into, for which handler, with which options."""
+        raise NotImplementedError
+
+    def enqueue(self, /, *args: P.args, **kwargs: P.kwargs) -> Job:
+        """Keep a job that calls the handler with these arguments; on disk when it returns.
+
+        Raises:
+            PayloadError: the arguments do not fit the signature, or cannot be kept as JSON.
+            StoreError: it could not be stored; then it was not, but after a StoreIOError nobody can know.
+        """
+        engine, definition, options = self._target()
+        return engine.enqueue_as(definition, options, args, kwargs)
+
+    async def enqueue_async(self, /, *args: P.args, **kwargs: P.kwargs) -> Job:
+        """As `enqueue`, from async code: `await f.enqueue_async(…)`. Never blocks the event loop.
+
+        However many are called at once, four threads do them all. Cancelled while it waits for the store, it may or may
+        not have stored the job; while it waits for its turn, it has not.
+
+        Raises:
+            StoreBusy: no enqueue of this event loop got through for 30 s. The job was not stored.
+            UsageError: the option `connection` is given; it belongs to the caller's thread and transaction.
+        """
+        engine, definition, options = self._target()
+        if options.connection is not None:
+            raise UsageError(
+                "connection: enqueue_async takes none, it runs on another thread; call enqueue() instead"
+            )
+        return await _offloaded(engine, engine.enqueue_as, definition, options, args, kwargs)
+
+    def enqueue_many(self, items: Iterable[Mapping[str, Any]]) -> Batch:
+        """Keep one job per mapping of arguments, in chunks of 5,000, each in one transaction.
+
+        A generator is consumed as it is stored. The options `idempotency_key` and `connection` are refused.
+
+        Raises:
+            BatchError: an item does not fit. Nothing of its chunk is stored; the error names its index
+                and says how many jobs are.
+        """
+        engine, definition, options = self._target()
+        return engine.enqueue_many_as(definition, options, items)
+
+    async def enqueue_many_async(self, items: Iterable[Mapping[str, Any]]) -> Batch:
+        """As `enqueue_many`, from async code. The items are consumed on another thread."""
+        engine, definition, options = self._target()
+        return await _offloaded(engine, engine.enqueue_many_as, definition, options, items)
+
+
+class BoundJob(EnqueuesJobs[P]):
+    """A handler with options for the jobs that are enqueued through it."""
+
+    def __init__(self, engine: Enqueuer, definition: JobDefinition, options: EnqueueOptions) -> None:
+        self._bound_to = engine, definition, options
+
+    def _target(self) -> tuple[Enqueuer, JobDefinition, EnqueueOptions]:
+        return self._bound_to
+
+
+class EnqueuesByName:
+    """The same four ways, with the handler's name as the first argument."""
+
+    def _named(self, name: str) -> BoundJob[...]:
+        """The handler of this name, with options. Raises UnknownJobError."""
+        raise NotImplementedError
+
+    def enqueue(self, name: str, /, *args: Any, **kwargs: Any) -> Job:
+        """Keep a job for the handler of this name; on disk when it returns.
+
+        Raises:
+            UnknownJobError: there is no such handler.
+            PayloadError: the arguments do not fit its signature, or cannot be kept as JSON.
+            StoreError: it could not be stored; then it was not, but after a StoreIOError nobody can know.
+        """
+        return self._named(name).enqueue(*args, **kwargs)
+
+    async def enqueue_async(self, name: str, /, *args: Any, **kwargs: Any) -> Job:
+        """As `enqueue`, from async code: `await engine.enqueue_async("render", path="a.pdf")`.
+
+        Never blocks the event loop, and however many are called at once, four threads do them all. Cancelled while it
+        waits for the store, it may or may not have stored the job; while it waits for its turn, it has not.
+        """
+        return await self._named(name).enqueue_async(*args, **kwargs)
+
+    def enqueue_many(self, name: str, items: Iterable[Mapping[str, Any]], /) -> Batch:
+        """Keep one job per mapping of arguments, in chunks of 5,000, each in one transaction.
+
+        Raises:
+            BatchError: an item does not fit. Nothing of its chunk is stored; the error names its index
+                and says how many jobs are.
+        """
+        return self._named(name).enqueue_many(items)
+
+    async def enqueue_many_async(self, name: str, items: Iterable[Mapping[str, Any]], /) -> Batch:
+        """As `enqueue_many`, from async code. The items are consumed on another thread."""
+        return await self._named(name).enqueue_many_async(items)
+
+
+class EngineOptions(EnqueuesByName):
     """An engine with options for the jobs that are enqueued through it."""
 
     def __init__(self, engine: Enqueuer, options: EnqueueOptions) -> None:
         self._engine, self._options = engine, options
 
-    def enqueue(self, name: str, /, *args: Any, **kwargs: Any) -> Job:
-        """As `Engine.enqueue`, with these options."""
-        return self._engine.enqueue_as(self._engine.registry.get(name), self._options, args, kwargs)
-
-    def enqueue_many(self, name: str, items: Iterable[Mapping[str, Any]], /) -> Batch:
-        """As `Engine.enqueue_many`, with these options (but no idempotency key or connection)."""
-        return self._engine.enqueue_many_as(self._engine.registry.get(name), self._options, items)
-
-    async def enqueue_async(self, name: str, /, *args: Any, **kwargs: Any) -> Job:
-        """As `Engine.enqueue_async`, with these options (but no connection)."""
-        definition = self._engine.registry.get(name)
-        return await enqueue_async(self._engine, definition, self._options, args, kwargs)
-
-    async def enqueue_many_async(self, name: str, items: Iterable[Mapping[str, Any]], /) -> Batch:
-        """As `Engine.enqueue_many_async`, with these options (but no idempotency key or connection)."""
-        return await enqueue_many_async(self._engine, self._engine.registry.get(name), self._options, items)
+    def _named(self, name: str) -> BoundJob[...]:
+        return BoundJob(self._engine, self._engine.registry.get(name), self._options)
 
 
-async def enqueue_async(
-    engine: Enqueuer,
-    definition: JobDefinition,
-    options: EnqueueOptions,
-    args: tuple[Any, ...],
-    kwargs: Mapping[str, Any],
-) -> Job:
-    """As `engine.enqueue_as`, on another thread.
-
-    At most four run at once. The others wait on the event loop, for 30 s after the last that got through.
-
-    Raises:
-        StoreBusy: it could not be stored for 30 s, and was not.
-        UsageError: a connection is given; it belongs to the caller's thread and transaction.
-    """
-    if options.connection is not None:
-        raise UsageError(
-            "connection: enqueue_async takes none, it runs on another thread; call enqueue() instead"
-        )
+async def _offloaded(engine: Enqueuer, function: Callable[Q, R], /, *args: Q.args, **kwargs: Q.kwargs) -> R:
+    """What the function returns, called on another thread. Raises StoreBusy after 30 s without any progress."""
     try:
-        return await offload(engine.enqueue_as, definition, options, args, kwargs)
+        return await offload(function, *args, **kwargs)
     except StandstillError:
-        raise _standstill(engine) from None
-
-
-async def enqueue_many_async(
-    engine: Enqueuer, definition: JobDefinition, options: EnqueueOptions, items: Iterable[Mapping[str, Any]]
-) -> Batch:
-    """As `engine.enqueue_many_as`, on another thread, which also iterates."""
-    try:
-        return await offload(engine.enqueue_many_as, definition, options, items)
-    except StandstillError:
-        raise _standstill(engine) from None
-
-
-def _standstill(engine: Enqueuer) -> StoreBusy:
-    return StoreBusy(
-        engine.store.location, "no enqueue of this event loop has got through for 30 s, nor has this one"
-    )
+        raise StoreBusy(
+            engine.store.location, "no enqueue of this event loop has got through for 30 s, nor has this one"
+        ) from None
 
 
 def new_job(
