@@ -1,14 +1,33 @@
 """Durable background jobs for one machine that just work.
 
-    engine = Engine.open("jobs.db")
+    from mpdispatch import Engine, current_job
 
-    @engine.job
-    def render(path: str, dpi: int = 300) -> dict: ...
+    engine = Engine.open("jobs.db", concurrency=4)
 
-    render.enqueue("a.pdf", dpi=600)
+    @engine.job(max_retries=5, timeout=60)
+    def render(path: str, dpi: int = 300) -> dict:
+        current_job().progress(1, total=2)
+        ...
 
-Importing this loads nothing yet: each name is loaded on first use (a command line that only shows its help, and
-a worker that runs a small app, are up several times sooner), and what supervises with `Dispatcher.start` or `run`.
+    job = render.enqueue("a.pdf", dpi=600)      # on disk when it returns
+    with engine.dispatcher:                     # or `mpdispatch supervise module:engine` in a shell
+        print(engine.wait(job.id).result)
+
+What people use:
+
+    Engine              handlers and their jobs: job, enqueue, options, wait, retry, cancel, list_jobs, explain …
+    Dispatcher          runs the jobs of an engine: start and stop, or run
+    Config              every setting with its default; QueueConfig: the limits of a queue
+    current_job         in a handler: the JobContext of the job it runs (progress, log, deadline …)
+    current_engine      in a handler: the engine it belongs to
+    Retry, Snooze, Cancel   raised in a handler: try again, run later, give up
+    job                 makes a handler that an engine takes in later, by engine.register
+    Job, JobState, Batch, DeadLetter, ErrorInfo   what an engine gives
+    SQLiteStore, open_store   where jobs are kept
+    backoff, middleware, hooks   when to try again; code around every handler; to be told what happened
+
+Every error of a call is a DispatchError and can be imported from here; help(mpdispatch.errors) lists them. Each name is loaded on
+first use, so importing this package is quick.
 """
 
 import importlib
@@ -84,7 +103,7 @@ _HOMES = {
     **dict.fromkeys(("DeadLetter", "ErrorInfo", "Job", "JobState"), "model"),
     **dict.fromkeys(("SQLiteStore", "open_store"), "store"),
 }
-"""Where the names that are no errors live."""
+"""Where the names that are not in `errors` live."""
 _MODULES = frozenset({"backoff", "hooks", "middleware"})
 
 __all__ = [
@@ -149,6 +168,8 @@ __all__ = [
     "middleware",
     "open_store",
 ]
+_NOT_IN_HELP = {*__all__} - {*_HOMES, *_MODULES, "Cancel", "DispatchError", "Retry", "Snooze"}
+"""Forty errors, which would stand before all that people use."""
 
 
 def __getattr__(name: str) -> Any:
@@ -163,4 +184,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    """What `help` shows and a shell completes: what people use. All of `__all__` can be imported."""
+    return sorted({*globals(), *__all__} - _NOT_IN_HELP)

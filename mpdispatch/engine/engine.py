@@ -130,7 +130,16 @@ class Engine(JobClient, EnqueuesByName):
         """Make the function a handler of this engine.
 
         Used as `@engine.job` or as `@engine.job(name=None, *, queue="default", priority=0, max_retries=3,
-        timeout=None, backoff=None)`. The name is the function's own unless given.
+        timeout=None, backoff=None)`.
+
+        name: what the job is called in the store; the function's own name unless given.
+        queue: where its jobs wait; a supervisor claims from the queues it polls.
+        priority: higher runs first, within the queue.
+        max_retries: how often a failed job is tried again; 0: never.
+        timeout: seconds (or a timedelta, or "5m") that one attempt may take; None: as long as it likes.
+        backoff: how long to wait before each retry (see `mpdispatch.backoff`); None: as the engine says.
+
+        `options(...)` says otherwise for single jobs.
 
         Raises:
             RegistrationError: the function cannot be a handler, or an option is not allowed.
@@ -162,7 +171,19 @@ class Engine(JobClient, EnqueuesByName):
         return BoundJob(self, self.registry.get(name), PLAIN)
 
     def options(self, **options: Unpack[EnqueueKeywords]) -> EngineOptions:
-        """This engine's `enqueue` with options: queue, priority, run_at or delay, max_retries, timeout …
+        """This engine with options for its next enqueues: `engine.options(delay=60).enqueue("render", "a.pdf")`.
+
+        Each that is not given (or None, but for `timeout`) is as the handler says.
+
+        queue: where the job waits.
+        priority: higher runs first, within the queue.
+        run_at: an aware datetime before which it does not run. Not with `delay`.
+        delay: seconds (or a timedelta, or "5m") from now before which it does not run.
+        max_retries: how often it is tried again after a failure; 0: never.
+        timeout: seconds (or a timedelta, or "5m") that one attempt may take; None: as long as it likes.
+        idempotency_key: 1 to 200 characters. While a job of this name with the key is in the store, it is given
+            instead of a new one, with `created=False`.
+        connection: an open connection to the store's file, whose transaction the enqueue joins.
 
         Raises:
             UsageError: names every option that is unknown or not allowed.

@@ -47,19 +47,23 @@ class Reporter(Protocol):
 
 
 class JobContext:
-    """The job a handler is running, as it was claimed."""
+    """The job a handler is running, as it was claimed: `current_job()` gives it, and middleware gets it.
 
-    __slots__ = (
-        "_is_seen_to",
-        "_job",
-        "_last_report_s",
-        "_lock",
-        "_output",
-        "_reporter",
-        "_unsent",
-        "deadline",
-        "is_cancelled",
-    )
+    A handler reads id, name, queue, attempt, max_retries, deadline, idempotency_key, fencing_token, trace_context and
+    is_cancelled, and calls progress(...) and log(...). The executor calls the other methods.
+    """
+
+    __slots__ = {
+        "_is_seen_to": "Whether a flush of what is held back is scheduled.",
+        "_job": None,
+        "_last_report_s": None,
+        "_lock": None,
+        "_output": None,
+        "_reporter": None,
+        "_unsent": None,
+        "deadline": "When the timeout of this start strikes (aware UTC); None: it has none.",
+        "is_cancelled": "Whether this start was asked to end, by a cancel, a timeout or a shutdown.",
+    }
 
     def __init__(self, job: ClaimedJob, *, reporter: Reporter, deadline: datetime | None) -> None:
         self._job = job
@@ -68,23 +72,23 @@ class JobContext:
         self._output: OutputSender | None = None
         self._last_report_s = -math.inf
         self._is_seen_to = False
-        """Whether somebody sends what is held back, though the handler says no more."""
         self._lock = threading.Lock()
         self.deadline = deadline
-        """When its timeout strikes (aware UTC); None if it has none."""
         self.is_cancelled = False
-        """Whether this start was asked to end (cancel, timeout or shutdown)."""
 
     @property
     def id(self) -> int:
+        """The job's number in the store; a retry of it keeps it."""
         return self._job.id
 
     @property
     def name(self) -> str:
+        """The name of its handler."""
         return self._job.name
 
     @property
     def queue(self) -> str:
+        """The queue it was claimed from."""
         return self._job.queue
 
     @property
@@ -94,10 +98,12 @@ class JobContext:
 
     @property
     def max_retries(self) -> int:
+        """How often it is tried again after a failure: attempt `max_retries + 1` is the last."""
         return self._job.max_retries
 
     @property
     def idempotency_key(self) -> str | None:
+        """The key it was enqueued with; None: without one."""
         return self._job.idempotency_key
 
     @property
