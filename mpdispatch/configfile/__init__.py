@@ -4,6 +4,7 @@ find_section ──▶ Section ──▶ with arguments and environment ──�
 
 Under the key `extensions.dispatch`, else `dispatch`, a file has the fields of Config and the keys of
 `OTHER_SETTINGS`. One file serves the command line and an app's extension.
+Not here: the settings and their defaults (`config`).
 """
 
 from mpdispatch.configfile.document import NAMES, Section, find_section

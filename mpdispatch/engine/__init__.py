@@ -1,7 +1,10 @@
-"""The engine: handlers, and what people do to jobs.
+"""The engine: an app's handlers and their jobs. What users of the library hold in their hands.
 
-function ──definition──▶ JobHandle ──enqueue(…)──▶ engine ──(options, enqueueing, batch)──▶ store
-                                                     └── desk: get, list, wait, cancel, retry … ──▶ store
+function ──definition──▶ JobHandle ──enqueue(…)──▶ engine (options, enqueueing, batch) ──▶ store
+                                                     └── client: get, list, wait, cancel, retry … ──▶ store
+
+`client.JobClient` is the engine without handlers: command line and HTTP speak to it too.
+Not here: running jobs (`dispatcher`, `supervisor`), and how arguments become JSON (`handlers`).
 """
 
 from mpdispatch.engine.batch import Batch

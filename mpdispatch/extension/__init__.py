@@ -4,6 +4,7 @@ settings ─▶ store (explicit ▸ grove database ▸ grove KV ▸ memory) ─�
                                                                             └▶ start() … stop(): migrate, supervise
 
 Importing this loads no framework; a worker, which imports the app as well, never needs one of ours.
+Not here: the routes (`web`). Which of several processes supervises is decided here (`election`).
 """
 
 from mpdispatch.execution.process_context import current_engine

@@ -1,4 +1,7 @@
-"""Frozen values and enums that every floor speaks in. Values only: no I/O, no clock."""
+"""Frozen values and enums that every floor speaks in: jobs, outcomes, transitions, supervisors, and their JSON.
+
+Values only: no I/O, no clock. Not here: what a value leads to (`policy`), and how it is kept (`store`).
+"""
 
 from mpdispatch.model.claim import ClaimFacts, ClaimPlan, Planner
 from mpdispatch.model.commands import COMMAND_JOB, RESERVED_PREFIX, Command

@@ -4,5 +4,7 @@
     queues + facts of a claim ──▶ Admission.plan ──(rate)──▶ ClaimPlan
     a peer's registration ──▶ lease.judge_peer ──▶ PeerVerdict
 
-Import from the modules: `config` uses `names` and `durations` and must not pay for msgspec.
+Also how settings, names and durations are read. Import from the modules: `config` uses `names` and `durations`, and
+importing it must not load msgspec.
+Not here: the facts themselves, which `store` and `host` read, and acting on a decision (`supervisor`).
 """

@@ -1,22 +1,26 @@
-"""Worker processes and their channels. Runs in the supervisor, but for `worker`, which runs in the worker.
+"""The worker processes of one supervisor, and what travels to and from them.
+
+Runs in the supervisor, but for `worker`, `zygote` and `hook_process`, which are the mains of processes of their own.
+Not here: which job goes to which worker (`supervisor.assign`), how a job is run (`execution`), and the shared memory
+that outlives a worker (`host`).
 
 ```
  supervisor process                                              worker process
  ------------------                                              --------------
                      ┌──────── SOCK_SEQPACKET pair ────────┐
- Worker.channel  ◀───┤ jobs by the frame; a bell back      ├───▶ worker.main loop
-                     └───────────────▲─────────────────────┘        │ mark (job, starts)
- Worker.spare  = a duplicate of the  │                              ▼ in its ring
-   worker's end: no EOF while we ────┘                        ┌───────────┐
-   still read what it said                                    │ start     │◀── read by a rescuer
- Worker.tokens ◀─ eventfd: a token for each job not begun ──▶ │ marks     │    after a crash
- Worker.death_fd ── pipe: closes when we die ⇒ SIGKILL        │ (mmap)    │──▶ read by us: what
- Worker.pidfd    ◀─ readable when the worker has ended        └───────────┘    runs, since when
- control word in the ring + SIGUSR1 ⇒ JobTimeout / JobCancelled in the handler
+ its end         ◀───┤ frames of jobs; a wake-up back      ├───▶ main loop of `worker`
+                     └───────────────▲─────────────────────┘        │ start record (job, starts)
+ a duplicate of the worker's end ────┘                              ▼ in its slot
+                                                             ┌───────────┐
+ eventfd ◀─ one token for each job that has not begun ─────▶ │ start     │◀── read by a rescuer
+ pipe, its end closes when we die ⇒ SIGKILL of the worker    │ journal   │    after a crash
+ pidfd, readable when the worker has ended                   │ (mmap)    │──▶ read by us: what
+ control word in the slot + SIGUSR1 ⇒ JobTimeout or          └───────────┘    runs, since when
+   JobCancelled in the handler
 ```
 
-Jobs wait in the kernel's socket buffer and in the worker; its tokens say which of them are not begun (see `receiver`).
-Because we hold a duplicate of the worker's end, a dead worker gives no EOF: death is known by its pidfd, then its exit
-status is read, then what it still said, then the jobs it never began are recalled, then the outcome is decided.
-What it says lies in its ring as well (see `reply_ring`), and outlives the supervisor: `recovered` reads it after a crash.
+Jobs wait in the kernel's socket buffer and in the worker; the tokens tell which of them have not begun (`job_channel`).
+Because we hold a duplicate of the worker's end, its death gives no EOF. The pidfd tells of it; then we read the exit
+status and the last replies, recall the jobs that never began, and decide the outcome.
+Replies lie in shared memory too (`host.reply_ring`) and outlive the supervisor: `recovered` reads them after a crash.
 """

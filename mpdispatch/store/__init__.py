@@ -1,4 +1,8 @@
-"""Persistence. `base` says what a store must do; `sqlite` does it; `open_store` finds the right one."""
+"""Persistence. `contract` says what a store must do, `sqlite` does it, `open` finds the store of a location.
+
+Every method of the contract is one transaction and one transition of values.
+Not here: decisions about jobs (`policy`), hosts and processes (`host`), and waiting for a job's end (`engine`).
+"""
 
 from mpdispatch.store.open import open_store
 from mpdispatch.store.sqlite import SQLiteStore
