@@ -11,31 +11,31 @@ import os
 from collections.abc import Iterable, Iterator, Set
 from pathlib import Path
 
-from mpdispatch.host.processes import ProcessId
-from mpdispatch.host.reply_ring import last_lines
-from mpdispatch.host.start_journal import (
-    _CONTROL,
-    _CONTROL_AT,
-    _HEAD,
-    _HEADER,
-    _MAGIC,
-    _MARK_BYTES,
-    _MARKS,
-    _MARKS_AT,
-    _OLD_MAGIC,
-    _PAGE,
-    _REPLIES_AT,
-    _RING,
-    _RING_MAGIC,
-    _RING_MAGIC_AT,
-    _USED,
-    _USED_AT,
-    _WORD_BYTES,
+from mpdispatch.host.journal_layout import (
+    CONTROL,
+    CONTROL_AT,
+    HEAD,
+    HEADER,
+    MAGIC,
+    MARK_BYTES,
+    MARKS,
+    MARKS_AT,
+    OLD_MAGIC,
+    PAGE,
+    RECORD_BYTES,
+    RECORD_MAGIC,
+    RECORD_MAGIC_AT,
+    REPLIES_AT,
+    USED,
+    USED_AT,
+    WORD_BYTES,
     Control,
     Mark,
-    _base_of,
-    _unpack,
+    base_of,
+    unpacked,
 )
+from mpdispatch.host.processes import ProcessId
+from mpdispatch.host.reply_ring import last_lines
 from mpdispatch.ids import boot_id
 from mpdispatch.private import open_private
 
@@ -48,52 +48,52 @@ class JournalReader:
     def __init__(self, path: Path) -> None:
         """Raises FileNotFoundError: there is no evidence at all."""
         self._descriptor = open_private(path, os.O_RDWR)
-        self._header = os.pread(self._descriptor, _USED_AT + _USED.size, 0)
+        self._header = os.pread(self._descriptor, USED_AT + USED.size, 0)
 
     def close(self) -> None:
         os.close(self._descriptor)
 
     @property
     def _is_header(self) -> bool:
-        return len(self._header) == _USED_AT + _USED.size and self._header[:8] in (_MAGIC, _OLD_MAGIC)
+        return len(self._header) == USED_AT + USED.size and self._header[:8] in (MAGIC, OLD_MAGIC)
 
     @property
     def is_evidence(self) -> bool:
         """Whether it was written in this boot and is whole; otherwise every job counts as started."""
         if not self._is_header:
             return False
-        _, boot, _ = _HEADER.unpack_from(self._header)
+        _, boot, _ = HEADER.unpack_from(self._header)
         return bool(boot.rstrip(b"\0") == boot_id().encode()[:36]) and self._is_whole()
 
     def _is_whole(self) -> bool:
-        if self._header[:8] == _OLD_MAGIC:
+        if self._header[:8] == OLD_MAGIC:
             return True
         used = self._handed_out()
         if not 0 <= used <= self._there():
             return False
-        spots = (_base_of(index) + _RING_MAGIC_AT for index in range(used))
-        return all(os.pread(self._descriptor, len(_RING_MAGIC), spot) == _RING_MAGIC for spot in spots)
+        spots = (base_of(index) + RECORD_MAGIC_AT for index in range(used))
+        return all(os.pread(self._descriptor, len(RECORD_MAGIC), spot) == RECORD_MAGIC for spot in spots)
 
     def _there(self) -> int:
         """How many records the file is long enough for."""
-        return max(0, os.fstat(self._descriptor).st_size - _PAGE) // _RING
+        return max(0, os.fstat(self._descriptor).st_size - PAGE) // RECORD_BYTES
 
     def _handed_out(self) -> int:
         """How many records there should be to look at; -1: the header was cut."""
         if not self._is_header:
             return -1
-        if self._header[:8] == _OLD_MAGIC:
+        if self._header[:8] == OLD_MAGIC:
             return self._there()
         # Read again: records may be handed out while we look.
-        used = os.pread(self._descriptor, _USED.size, _USED_AT)
-        return int(_USED.unpack(used)[0]) - 1 if len(used) == _USED.size else -1
+        used = os.pread(self._descriptor, USED.size, USED_AT)
+        return int(USED.unpack(used)[0]) - 1 if len(used) == USED.size else -1
 
     @property
     def token(self) -> str:
         """What the environment marks of its workers begin with; `""` if unknown."""
         if not self._is_header:
             return ""
-        return bytes(_HEADER.unpack_from(self._header)[2]).rstrip(b"\0").decode("ascii", "replace")
+        return bytes(HEADER.unpack_from(self._header)[2]).rstrip(b"\0").decode("ascii", "replace")
 
     @property
     def is_ours(self) -> bool:
@@ -119,7 +119,7 @@ class JournalReader:
     def _records(self, length: int) -> Iterator[tuple[int, bytes]]:
         """(where it begins, the first bytes) of every record that is whole; one at a time."""
         for index in range(min(self._handed_out(), self._there())):
-            base = _base_of(index)
+            base = base_of(index)
             if len(data := os.pread(self._descriptor, length, base)) == length:
                 yield base, data
 
@@ -132,8 +132,8 @@ class JournalReader:
         `wanted`: the starts that matter (None: all). A worker that has begun jobs, but none of these, is passed over.
         """
         ids = None if wanted is None else {job_id for job_id, _ in wanted}
-        for _, data in self._records(_RING):
-            slots: Iterable[int] = range(_MARKS)
+        for _, data in self._records(RECORD_BYTES):
+            slots: Iterable[int] = range(MARKS)
             if ids is not None:
                 # Job ids first: to unpack all of its marks takes twenty times as long.
                 slots = [slot for slot, job_id in enumerate(_marked_ids(data)) if job_id in ids]
@@ -142,10 +142,10 @@ class JournalReader:
             marks = {
                 mark[:2]: mark.started_boot_us
                 for slot in slots
-                if (mark := _unpack(data, _MARKS_AT + slot * _MARK_BYTES)) is not None
+                if (mark := unpacked(data, MARKS_AT + slot * MARK_BYTES)) is not None
                 and (wanted is None or mark[:2] in wanted)
             }
-            yield marks, Control(*_CONTROL.unpack_from(data, _CONTROL_AT)), last_lines(data[_REPLIES_AT:])
+            yield marks, Control(*CONTROL.unpack_from(data, CONTROL_AT)), last_lines(data[REPLIES_AT:])
 
     def marks(self) -> dict[tuple[int, int], int]:
         """Every start it proves: (job id, starts) → boottime µs."""
@@ -154,28 +154,28 @@ class JournalReader:
     def latest(self) -> dict[ProcessId, Mark | None]:
         """The last start of each worker that signed a record here; None: it has not begun any job."""
         found: dict[ProcessId, Mark | None] = {}
-        for base, head in self._records(_HEAD.size):
-            pid, start, count = _HEAD.unpack(head)
+        for base, head in self._records(HEAD.size):
+            pid, start, count = HEAD.unpack(head)
             if pid:
-                slot = base + _MARKS_AT + ((count - 1) % _MARKS) * _MARK_BYTES
-                mark = os.pread(self._descriptor, _MARK_BYTES, slot) if count else b""
-                found[ProcessId(pid, start)] = _unpack(mark, 0) if len(mark) == _MARK_BYTES else None
+                slot = base + MARKS_AT + ((count - 1) % MARKS) * MARK_BYTES
+                mark = os.pread(self._descriptor, MARK_BYTES, slot) if count else b""
+                found[ProcessId(pid, start)] = unpacked(mark, 0) if len(mark) == MARK_BYTES else None
         return found
 
     def workers(self) -> list[ProcessId]:
         """The worker processes that ever signed a record here, newest of each record."""
-        heads = (_HEAD.unpack(head) for _, head in self._records(_HEAD.size))
+        heads = (HEAD.unpack(head) for _, head in self._records(HEAD.size))
         return [ProcessId(pid, start) for pid, start, _ in heads if pid]
 
 
 def _has_marks(record: bytes) -> bool:
-    return bool(_HEAD.unpack_from(record)[2])
+    return bool(HEAD.unpack_from(record)[2])
 
 
 def _marked_ids(record: bytes) -> list[int]:
     """The job ids of all its slots, those of torn marks too."""
     return (
-        memoryview(record)[_MARKS_AT : _MARKS_AT + _MARKS * _MARK_BYTES]
-        .cast("Q")[:: _MARK_BYTES // _WORD_BYTES]
+        memoryview(record)[MARKS_AT : MARKS_AT + MARKS * MARK_BYTES]
+        .cast("Q")[:: MARK_BYTES // WORD_BYTES]
         .tolist()
     )

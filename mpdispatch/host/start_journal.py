@@ -14,9 +14,8 @@ if it was cut, or any of it was lost: then a record that was handed out does not
 
 The supervisor holds a `flock` on the file as long as it lives: that is how peers in other containers of this host know.
 
-Layout, in this machine's byte order: page 0 = header (magic, boot id, token, records handed out so far); then records of
-96 KiB: 64 bytes of head, 32 of control, 1020 marks of 32 bytes, and the worker's replies (see `reply_ring`) in 64 KiB.
-Who comes after reads it with `journal_reader`; what all of it proves is in `recovered`.
+How it lies in the file is in `journal_layout`, what a worker and its supervisor do with a record in `worker_record`. Who
+comes after reads it with `journal_reader`; what all of it proves is in `recovered`.
 """
 
 from __future__ import annotations
@@ -25,160 +24,37 @@ import errno
 import fcntl
 import mmap
 import os
-import struct
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
 
-from mpdispatch.host.processes import process_id
-from mpdispatch.host.reply_ring import REPLY_RING_BYTES, ReplyRingReader, ReplyRingWriter, Words
+from mpdispatch.host.journal_layout import (
+    CLEAN,
+    HEADER,
+    MAGIC,
+    PAGE,
+    RECORD_BYTES,
+    RECORD_JOBS,
+    USED,
+    USED_AT,
+    Control,
+    Mark,
+    base_of,
+)
+from mpdispatch.host.reply_ring import Words
+from mpdispatch.host.worker_record import WorkerRecord
 from mpdispatch.ids import boot_id
 from mpdispatch.private import open_private
 
 __all__ = ["RECORD_JOBS", "Control", "Journal", "Mark", "WorkerRecord", "journal_path"]
 
-RECORD_JOBS = 1000
-"""Most jobs of one worker that are dispatched and whose outcome is not on disk."""
-
-_MAGIC, _OLD_MAGIC = b"mpdmark3", b"mpdmark2"
-"""The old one is that of schema version 1, whose supervisors may still run: every record was there from the start."""
-_HEADER = struct.Struct("<8s36s32s")  # magic, boot id, token
-_USED_AT = 80
-_USED = struct.Struct("@Q")  # records handed out so far, and 1: a header that was cut says 0
-_PAGE = 4096
-_REPLIES_AT = 32768
-_RING = _REPLIES_AT + REPLY_RING_BYTES
-_HEAD = struct.Struct("@qqQ")  # pid, start, marks written
-_CONTROL = struct.Struct("@QII")  # job id, starts, what
-_MARK = struct.Struct("@QQQQ")  # job id, starts, boottime µs, check
-_CHECK = 0x9E3779B97F4A7C15
-"""Folded with the other three: a torn mark does not add up (a CRC would cost 0.7 µs more a job)."""
-_SHIFT = 31
-"""Past the ids of a store's first two billion jobs: else starts and id of two marks may differ by the same bits."""
-_RING_MAGIC = b"mpd-record"
-_COUNT_AT, _RING_MAGIC_AT, _CONTROL_AT, _MARKS_AT = 16, 24, 64, 96
-_CLEAN = (bytes(_RING_MAGIC_AT) + _RING_MAGIC).ljust(_REPLIES_AT, b"\0")
-"""What a record begins with; written at once, for somebody may be reading."""
 _HELD_PER_SPARE = 8
 """One free record keeps its blocks, and one more for every eight in use."""
 _TRIM_AT_ONCE = 32
-_WORD_BYTES = 8
-_MARKS = 1020
-_MARK_BYTES = 32
-
-assert _MARKS_AT + _MARKS * _MARK_BYTES <= _REPLIES_AT
-
-
-class Mark(NamedTuple):
-    job_id: int
-    starts: int
-    started_boot_us: int
-
-
-class Control(NamedTuple):
-    """What the supervisor wants done to one running start: `kind` 1 = timeout, 2 = cancel."""
-
-    job_id: int
-    starts: int
-    kind: int
 
 
 def journal_path(folder: Path, owner: int) -> Path:
     """The file of this supervisor in the store's runtime folder."""
     return folder / f"journal.{owner}"
-
-
-def _base_of(index: int) -> int:
-    return _PAGE + index * _RING
-
-
-def _unpack(data: bytes | mmap.mmap, at: int) -> Mark | None:
-    job_id, starts, boot_us, check = _MARK.unpack_from(data, at)
-    if job_id == 0 or check != job_id ^ starts << _SHIFT ^ boot_us ^ _CHECK:
-        return None
-    return Mark(job_id, starts, boot_us)
-
-
-class WorkerRecord:
-    """One worker's record. The worker writes marks, the supervisor writes the control word; either may read."""
-
-    __slots__ = ("_base", "_count", "_count_word", "_map", "_words", "index")
-
-    def __init__(self, mapping: mmap.mmap, words: Words, index: int, *, mapped_from: int = 0) -> None:
-        """`words`: the same memory, as words. `mapped_from`: where in the file the mapping begins."""
-        self._map, self._words, self.index = mapping, words, index
-        self._base = _base_of(index) - mapped_from
-        self._count_word = (self._base + _COUNT_AT) // _WORD_BYTES
-        self._count = 0
-
-    @classmethod
-    def attach(cls, path: str, index: int) -> WorkerRecord:
-        """In the worker: map the file and sign the record with our pid."""
-        descriptor = open_private(Path(path), os.O_RDWR)
-        # Its own only: the whole of a large file would not fit into a job's limit of address space.
-        base = _base_of(index)
-        start = base - base % mmap.ALLOCATIONGRANULARITY
-        try:
-            mapping = mmap.mmap(descriptor, base + _RING - start, offset=start)
-        finally:
-            os.close(descriptor)
-        record = cls(mapping, memoryview(mapping).cast("Q"), index, mapped_from=start)
-        me = process_id()
-        _HEAD.pack_into(mapping, record._base, me.pid, me.start, 0)
-        return record
-
-    def clear(self) -> None:
-        """Make it ready for a new worker. Only when every job of the last one is settled on disk."""
-        self._map[self._base : self._base + _REPLIES_AT] = _CLEAN
-
-    def is_signed(self) -> bool:
-        """Whether a worker has mapped it: before that it reads no job."""
-        return bool(_HEAD.unpack_from(self._map, self._base)[0])
-
-    def reply_ring(self) -> ReplyRingReader:
-        """In the supervisor: an empty box for what the new worker will say."""
-        return ReplyRingReader(self._map, self._words, self._base + _REPLIES_AT)
-
-    def reply_writer(self) -> ReplyRingWriter:
-        """In the worker."""
-        return ReplyRingWriter(self._map, self._words, self._base + _REPLIES_AT)
-
-    def write(self, job_id: int, starts: int, boot_us: int) -> None:
-        """Mark a start. The count is written last: a mark it does not cover was never completed."""
-        at = self._base + _MARKS_AT + (self._count % _MARKS) * _MARK_BYTES
-        check = job_id ^ starts << _SHIFT ^ boot_us ^ _CHECK
-        _MARK.pack_into(self._map, at, job_id, starts, boot_us, check)
-        self._count += 1
-        self._words[self._count_word] = self._count
-
-    def add(self, job_id: int, starts: int, boot_us: int) -> None:
-        """In the supervisor: mark a start on its worker's behalf, behind those that are there."""
-        self._count = self._words[self._count_word]
-        self.write(job_id, starts, boot_us)
-
-    def is_in(self, mapping: mmap.mmap) -> bool:
-        return self._map is mapping
-
-    def last(self) -> Mark | None:
-        """The newest mark: what the worker runs now, or ran last."""
-        count = self._words[self._count_word]
-        if count == 0:
-            return None
-        return _unpack(self._map, self._base + _MARKS_AT + ((count - 1) % _MARKS) * _MARK_BYTES)
-
-    def has(self, job_id: int, starts: int) -> bool:
-        """Whether this very start is marked."""
-        for slot in range(_MARKS):
-            mark = _unpack(self._map, self._base + _MARKS_AT + slot * _MARK_BYTES)
-            if mark is not None and mark[:2] == (job_id, starts):
-                return True
-        return False
-
-    def ask(self, control: Control) -> None:
-        _CONTROL.pack_into(self._map, self._base + _CONTROL_AT, *control)
-
-    def asked(self) -> Control:
-        return Control(*_CONTROL.unpack_from(self._map, self._base + _CONTROL_AT))
 
 
 class Journal:
@@ -193,7 +69,7 @@ class Journal:
         Raises OSError: no room on the disk, no descriptor left; then there is no file either.
         """
         self.path, self._token = path, token
-        self._records, self._size = records, _base_of(records)
+        self._records, self._size = records, base_of(records)
         self._used = 0
         """How many records were ever handed out; they are handed out in order."""
         self._spare, self._hollow = list[int](), list[int]()
@@ -212,7 +88,7 @@ class Journal:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.ftruncate(descriptor, self._size)
-            _allocate(descriptor, 0, _PAGE)
+            _allocate(descriptor, 0, PAGE)
             self._map = mmap.mmap(descriptor, self._size)
             self._words = memoryview(self._map).cast("Q")
         except OSError:
@@ -223,8 +99,8 @@ class Journal:
 
     def _write_header(self) -> None:
         # The number of records first: what has no magic yet proves nothing.
-        _USED.pack_into(self._map, _USED_AT, self._used + 1)
-        _HEADER.pack_into(self._map, 0, _MAGIC, boot_id().encode()[:36], self._token.encode()[:32])
+        USED.pack_into(self._map, USED_AT, self._used + 1)
+        HEADER.pack_into(self._map, 0, MAGIC, boot_id().encode()[:36], self._token.encode()[:32])
 
     # -- records ----------------------------------------------------------------------------------------
 
@@ -238,7 +114,7 @@ class Journal:
             if index == self._records:
                 return None
             try:
-                _allocate(self._descriptor, _base_of(index), _RING)
+                _allocate(self._descriptor, base_of(index), RECORD_BYTES)
             except OSError as error:
                 if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                     raise
@@ -251,7 +127,7 @@ class Journal:
         if index == self._used:
             # Last, for a reader expects every record below this number to be whole.
             self._used = index + 1
-            _USED.pack_into(self._map, _USED_AT, self._used + 1)
+            USED.pack_into(self._map, USED_AT, self._used + 1)
         self._held[index] = record
         return record
 
@@ -267,7 +143,7 @@ class Journal:
         too_many = len(self._spare) - 1 - len(self._held) // _HELD_PER_SPARE
         for _ in range(min(too_many, _TRIM_AT_ONCE)):
             # Its first page stays: a reader looks for how a record begins.
-            if not punch_hole(self._descriptor, _base_of(self._spare[0]) + _PAGE, _RING - _PAGE):
+            if not punch_hole(self._descriptor, base_of(self._spare[0]) + PAGE, RECORD_BYTES - PAGE):
                 return
             self._hollow.append(self._spare.pop(0))
 
@@ -306,13 +182,13 @@ class Journal:
             descriptor = self._make()
             try:
                 for index in self._held:
-                    _allocate(descriptor, base := _base_of(index), _RING)
-                    self._map[base : base + _RING] = old_map[base : base + _RING]
+                    _allocate(descriptor, base := base_of(index), RECORD_BYTES)
+                    self._map[base : base + RECORD_BYTES] = old_map[base : base + RECORD_BYTES]
                 # Those handed out before and free now: empty, but whole.
                 free = [*self._spare, *self._hollow]
                 for index in free:
-                    _allocate(descriptor, base := _base_of(index), _PAGE)
-                    self._map[base : base + _PAGE] = _CLEAN[:_PAGE]
+                    _allocate(descriptor, base := base_of(index), PAGE)
+                    self._map[base : base + PAGE] = CLEAN[:PAGE]
             except OSError:
                 os.close(descriptor)
                 self.path.unlink(missing_ok=True)

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mpdispatch.host import journal_reader, start_journal
+from mpdispatch.host import journal_layout, journal_reader, start_journal
 from mpdispatch.host.journal_reader import JournalReader
 from mpdispatch.host.processes import process_id
 from mpdispatch.host.start_journal import RECORD_JOBS, Control, Journal, Mark, WorkerRecord, journal_path
@@ -71,18 +71,21 @@ def test_a_reader_finds_the_marks_and_workers_of_every_ring(file: Journal) -> No
 
 def test_a_ring_that_wraps_keeps_its_newest_marks(file: Journal) -> None:
     ours, theirs = _taken(file)
-    for number in range(1, 3 * start_journal._MARKS + 8):
+    for number in range(1, 3 * journal_layout.MARKS + 8):
         theirs.write(number, 1, number)
         assert ours.last() == Mark(number, 1, number)
-    newest = range(3 * start_journal._MARKS + 8 - RECORD_JOBS, 3 * start_journal._MARKS + 8)
+    newest = range(3 * journal_layout.MARKS + 8 - RECORD_JOBS, 3 * journal_layout.MARKS + 8)
     assert all(ours.has(number, 1) for number in newest)
     assert not ours.has(1, 1)
-    assert len(_read(file)) == start_journal._MARKS
+    assert len(_read(file)) == journal_layout.MARKS
 
 
 def test_more_marks_are_kept_than_jobs_may_be_unsettled() -> None:
-    assert RECORD_JOBS < start_journal._MARKS
-    assert start_journal._MARKS_AT + start_journal._MARKS * start_journal._MARK_BYTES <= start_journal._RING
+    assert RECORD_JOBS < journal_layout.MARKS
+    assert (
+        journal_layout.MARKS_AT + journal_layout.MARKS * journal_layout.MARK_BYTES
+        <= journal_layout.RECORD_BYTES
+    )
 
 
 @pytest.mark.parametrize("length", range(1, 32))
@@ -90,7 +93,7 @@ def test_more_marks_are_kept_than_jobs_may_be_unsettled() -> None:
 def test_a_torn_mark_is_no_mark(file: Journal, length: int, is_over_an_old_one: bool) -> None:
     ours, theirs = _taken(file)
     old, new = Mark(0x0102030405060708, 3, 0x1111111111111111), Mark(0x1112131415161718, 9, 0x2222222222222222)
-    slot = start_journal._PAGE + ours.index * start_journal._RING + start_journal._MARKS_AT
+    slot = journal_layout.PAGE + ours.index * journal_layout.RECORD_BYTES + journal_layout.MARKS_AT
     if is_over_an_old_one:
         theirs.write(*old)
     before = bytes(file._map[slot : slot + 32])
@@ -99,7 +102,7 @@ def test_a_torn_mark_is_no_mark(file: Journal, length: int, is_over_an_old_one: 
         record = other.take_record()
         assert record is not None
         record.write(*new)
-        whole = bytes(other._map[start_journal._PAGE + start_journal._MARKS_AT :][:32])
+        whole = bytes(other._map[journal_layout.PAGE + journal_layout.MARKS_AT :][:32])
         other.close(remove=True)
     file._map[slot : slot + 32] = whole[:length] + before[length:]
     assert not ours.has(*new[:2])
@@ -133,7 +136,9 @@ def test_a_file_cut_short_gives_the_rings_that_are_whole(file: Journal) -> None:
     second.write(2, 1, 20)
     whole = min(first.index, second.index)
     copy = file.path.with_name("copy")
-    copy.write_bytes(file.path.read_bytes()[: start_journal._PAGE + (whole + 1) * start_journal._RING + 100])
+    copy.write_bytes(
+        file.path.read_bytes()[: journal_layout.PAGE + (whole + 1) * journal_layout.RECORD_BYTES + 100]
+    )
     reader = JournalReader(copy)
     assert len(reader.marks()) == whole + 1
     reader.close()
@@ -233,7 +238,7 @@ def test_a_file_takes_room_for_the_rings_handed_out_and_no_others(tmp_path: Path
     assert made.path.stat().st_blocks * 512 <= 64 * 1024
     records = [made.take_record() for _ in range(3)]
     taken = made.path.stat().st_blocks * 512
-    assert 3 * start_journal._RING <= taken <= 3 * start_journal._RING + 64 * 1024
+    assert 3 * journal_layout.RECORD_BYTES <= taken <= 3 * journal_layout.RECORD_BYTES + 64 * 1024
     for record in records:
         assert record is not None
         made.give_back(record)
@@ -254,11 +259,11 @@ def test_most_of_what_is_given_back_the_disk_has_back_and_a_reader_misses_nothin
         made.give_back(record)
     made.trim()
     # Of each its first page stays, and of one all.
-    assert made.path.stat().st_blocks * 512 <= 2 * start_journal._RING + 34 * 4096 + 64 * 1024
+    assert made.path.stat().st_blocks * 512 <= 2 * journal_layout.RECORD_BYTES + 34 * 4096 + 64 * 1024
     assert _read(made)[7, 1] == 70
     again = [made.take_record() for _ in range(33)]
     assert [each for each in again if each is None or each.last() or each.has(1, 1)] == []
-    assert made.path.stat().st_blocks * 512 >= 33 * start_journal._RING
+    assert made.path.stat().st_blocks * 512 >= 33 * journal_layout.RECORD_BYTES
     assert _read(made) == {(7, 1): 70}
     assert JournalReader(made.path).is_evidence
     made.close(remove=True)
@@ -330,7 +335,7 @@ def test_a_file_is_not_read_for_what_is_in_its_header(file: Journal) -> None:
 def test_a_worker_maps_its_own_ring_and_no_more(file: Journal) -> None:
     _taken(file)
     _, second = _taken(file)
-    assert len(second._map) <= start_journal._RING + 65536
+    assert len(second._map) <= journal_layout.RECORD_BYTES + 65536
 
 
 # ---------------------------------------------------------------- what may happen to it
@@ -341,9 +346,9 @@ def test_a_worker_maps_its_own_ring_and_no_more(file: Journal) -> None:
     [
         0,
         50,
-        start_journal._PAGE,
-        start_journal._PAGE + start_journal._RING,
-        start_journal._PAGE + 2 * start_journal._RING - 1,
+        journal_layout.PAGE,
+        journal_layout.PAGE + journal_layout.RECORD_BYTES,
+        journal_layout.PAGE + 2 * journal_layout.RECORD_BYTES - 1,
     ],
 )
 @pytest.mark.parametrize("is_long_again", [False, True])
@@ -353,7 +358,7 @@ def test_a_file_that_was_cut_is_no_evidence(file: Journal, size: int, is_long_ag
     whole = file.path.stat().st_size
     copy = file.path.with_name("copy")
     copy.write_bytes(file.path.read_bytes()[:size])
-    if is_long_again and size != start_journal._PAGE + 2 * start_journal._RING - 1:
+    if is_long_again and size != journal_layout.PAGE + 2 * journal_layout.RECORD_BYTES - 1:
         os.truncate(copy, whole)
     reader = JournalReader(copy)
     assert not reader.is_evidence
@@ -433,20 +438,20 @@ def test_whatever_is_written_no_start_is_invented(steps: list, wrapped: bool) ->
         begun: set[tuple[int, int]] = set()
         count = 0
         if wrapped:
-            for count in range(1, start_journal._MARKS + 1):
+            for count in range(1, journal_layout.MARKS + 1):
                 record.write(count, 1, count)
                 begun.add((count, 1))
         whole: list[tuple[int, int]] = []
         for kind, what in steps:
-            at = start_journal._PAGE + start_journal._MARKS_AT + (count % start_journal._MARKS) * 32
+            at = journal_layout.PAGE + journal_layout.MARKS_AT + (count % journal_layout.MARKS) * 32
             if kind == "write":
                 record.write(*what)
                 whole.append(what[:2])
                 count += 1
                 continue
             (job_id, starts, boot_us), length = what
-            check = job_id ^ starts << start_journal._SHIFT ^ boot_us ^ start_journal._CHECK
-            packed = start_journal._MARK.pack(job_id, starts, boot_us, check)
+            check = job_id ^ starts << journal_layout.SHIFT ^ boot_us ^ journal_layout.CHECK
+            packed = journal_layout.MARK.pack(job_id, starts, boot_us, check)
             # A kill in the middle of a write: this mark's handler was never called.
             made._map[at : at + length] = packed[:length]
             if length >= 16:
@@ -464,7 +469,7 @@ def test_junk_in_a_ring_is_no_start(junk: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
         made = Journal(Path(folder) / "journal.1", 1, token=TOKEN)
         record, _ = _taken(made)
-        made._map[start_journal._PAGE : start_journal._PAGE + len(junk)] = junk
+        made._map[journal_layout.PAGE : journal_layout.PAGE + len(junk)] = junk
         assert _read(made) == {}
         assert record.last() is None or record.last() not in _read(made)
         made.close(remove=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mpdispatch.clock import SystemClock
-from mpdispatch.host import start_journal
+from mpdispatch.host import journal_layout
 from mpdispatch.host.kill import WORKER_VARIABLE
 from mpdispatch.host.processes import ProcessId, pid_namespace, process_id
 from mpdispatch.host.runtime_folder import runtime_folder
@@ -76,7 +76,7 @@ class Peer:
         record = self._file.take_record()
         assert record is not None
         if worker is not None:
-            start_journal._HEAD.pack_into(self._file._map, record._base, worker.pid, worker.start, 0)
+            journal_layout.HEAD.pack_into(self._file._map, record._base, worker.pid, worker.start, 0)
         return record
 
     def start(self, record: WorkerRecord, job: ClaimedJob) -> None:

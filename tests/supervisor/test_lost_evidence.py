@@ -17,7 +17,7 @@ import pytest
 
 from mpdispatch.clock import SystemClock
 from mpdispatch.execution.catalog import LiveCatalog
-from mpdispatch.host import start_journal
+from mpdispatch.host import journal_layout
 from mpdispatch.host.kill import WORKER_VARIABLE
 from mpdispatch.host.processes import process_id
 from mpdispatch.host.runtime_folder import runtime_folder
@@ -48,10 +48,10 @@ def _spoil(path: Path, how: str) -> None:
         case "cut to nothing":
             os.truncate(path, 0)
         case "cut in its first record":
-            os.truncate(path, start_journal._PAGE + 100)
+            os.truncate(path, journal_layout.PAGE + 100)
         case "cut, and long again":
             size = path.stat().st_size
-            os.truncate(path, start_journal._PAGE)
+            os.truncate(path, journal_layout.PAGE)
             os.truncate(path, size)
         case "of another supervisor":
             path.unlink()
@@ -112,9 +112,9 @@ def test_a_file_of_schema_version_1_still_proves_what_it_proves(
     dead.die()
     with path.open("r+b") as file:
         file.write(b"mpdmark2")
-        file.seek(start_journal._USED_AT)
+        file.seek(journal_layout.USED_AT)
         file.write(bytes(8))  # it knew nothing of that
-        file.seek(start_journal._PAGE + start_journal._RING_MAGIC_AT)
+        file.seek(journal_layout.PAGE + journal_layout.RECORD_MAGIC_AT)
         file.write(bytes(8))
     house = build()
     first, second = house.ended(started, unstarted)
