@@ -21,6 +21,11 @@ def test_every_public_error_is_exported() -> None:
     assert set(errors.__all__) <= set(mpdispatch.__all__)
 
 
+def test_an_error_is_named_by_the_module_it_is_imported_from() -> None:
+    """The name is kept with the failed job, and shown."""
+    assert {getattr(errors, name).__module__ for name in errors.__all__} == {"mpdispatch.errors"}
+
+
 @pytest.mark.parametrize("name", mpdispatch.__all__)
 def test_public_name_is_there(name: str) -> None:
     assert getattr(mpdispatch, name) is not None
