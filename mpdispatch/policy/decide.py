@@ -36,7 +36,7 @@ from mpdispatch.policy.backoff import DEFAULT, Backoff
 __all__ = ["LATEST_US", "RetryRules", "decide"]
 
 LATEST_US = 253_402_300_799_999_999
-"""The last microsecond of the year 9999: no job is put off past the last date Python can show."""
+"""The last microsecond of the year 9999: no job is due after the last date that Python can show."""
 
 
 class RetryRules(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,10 +48,10 @@ class RetryRules(msgspec.Struct, frozen=True, kw_only=True):
 def decide(job: ClaimedJob, outcome: Outcome, rules: RetryRules, *, now_us: int, jitter: float) -> Transition:
     """The state a running job goes to, and what to write with it.
 
-    `job.attempt` counts this start already (it was spent at claim). A raised error, `Retry`, a timeout, a
-    crash and a lost lease spend it: the job is tried again while `attempt <= max_retries`, else it fails
-    (a dead letter). A snooze, a release and a shutdown give it back. A job with `max_retries=0` that a
-    shutdown cut off fails, because it may never start twice; its own `Snooze` is allowed, it ended by itself.
+    `job.attempt` counts this start already: the claim spent it. A raised error, `Retry`, a timeout, a crash and a lost
+    lease keep it spent; the job is tried again while `attempt <= max_retries`, else it fails (a dead letter). A snooze,
+    a release and a shutdown refund it. A job with `max_retries=0` may never start twice, so one that a shutdown cut off
+    fails. It may snooze, though: then the start ended by itself.
 
     `now_us` is wall time, `jitter` in [0, 1) the only randomness.
 
@@ -64,7 +64,7 @@ def decide(job: ClaimedJob, outcome: Outcome, rules: RetryRules, *, now_us: int,
     """
     match outcome:
         case Completed():
-            # First and without a helper: nearly every job ends here.
+            # The first case, and without a helper: nearly every job ends here.
             return Transition(
                 job_id=job.id,
                 starts=job.starts,
@@ -103,7 +103,7 @@ def decide(job: ClaimedJob, outcome: Outcome, rules: RetryRules, *, now_us: int,
             place = _retry(job, rules, now_us, jitter)
             return _transition(job, Cause.LEASE_LOST, place, now_us, run=run, error=error)
         case Aborted(run=run, error=error):
-            # It was started, so with max_retries=0 giving it back would start it a second time.
+            # It has begun. With max_retries=0 a release would start it a second time.
             place = _FAILED if job.max_retries == 0 else _GIVEN_BACK
             return _transition(job, Cause.ABORTED, place, now_us, run=run, error=error)
         case _:
@@ -111,7 +111,7 @@ def decide(job: ClaimedJob, outcome: Outcome, rules: RetryRules, *, now_us: int,
 
 
 class _Place(NamedTuple):
-    """Where a job goes. `run_at_us=None` keeps what the row has, `refund` is taken off the attempts spent."""
+    """Where a job goes. `run_at_us=None` keeps the row's; `refund` is subtracted from the attempts spent."""
 
     state: JobState
     run_at_us: int | None = None
@@ -120,7 +120,7 @@ class _Place(NamedTuple):
 
 _FAILED = _Place(JobState.FAILED)
 _CANCELLED = _Place(JobState.CANCELLED)
-# It keeps its run_at, and so its turn among the jobs of its priority.
+# The job keeps its run_at, and so its turn among the jobs of its priority.
 _GIVEN_BACK = _Place(JobState.PENDING, refund=1)
 
 
@@ -135,8 +135,8 @@ def _retry(
 
 
 def _later(state: JobState, delay_us: int, now_us: int, *, refund: int = 0) -> _Place:
-    # run_at moves to now even without a delay: with its old one the job would stand first in its
-    # priority again, and one that always asks to run again at once would let nothing else run.
+    # run_at moves to now even without a delay. With the old run_at the job would be first in its priority again, and a
+    # job that always asks to run again at once would keep all others from running.
     if delay_us <= 0:
         return _Place(JobState.PENDING, now_us, refund)
     return _Place(state, max(now_us, min(now_us + delay_us, LATEST_US)), refund)

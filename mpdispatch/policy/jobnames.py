@@ -16,7 +16,7 @@ def check_job_name(value: object) -> str:
     'send_mail'
 
     Raises:
-        UsageError: it cannot be a name, or is one of ours.
+        UsageError: it cannot be a name, or is reserved for us.
     """
     name = check_name("job name", value)
     if name == COMMAND_JOB:

@@ -11,9 +11,9 @@ __all__ = ["MAX_NAME_CHARS", "check_name", "cut", "nearest", "shown"]
 
 MAX_NAME_CHARS = 200
 
-# Control characters (NUL, newline, escape …), lone surrogates (they are no UTF-8: SQLite refuses them),
-# line and paragraph separators: each would break a log line, a terminal or a row. These are Unicode's categories Cc,
-# Cs, Zl and Zp, which never change; spelled out, no process has to load Python's table of characters.
+# Control characters (NUL, newline, escape …), lone surrogates (not valid UTF-8), line and paragraph separators: each
+# would break a log line, a terminal or a row. These are Unicode's categories Cc, Cs, Zl and Zp, which never change.
+# They are spelled out so that no process has to load Python's table of characters.
 _REFUSED = re.compile("[\0-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029]")
 
 
@@ -43,9 +43,9 @@ _BRACKETS: dict[type, tuple[str, str]] = {list: ("[", "]"), tuple: ("(", ")"), d
 
 
 def _repr(value: object, most: int) -> str:
-    """`repr(value)`, or a beginning of it that is at least `most` characters long.
+    """`repr(value)`, or its first part, at least `most` characters long.
 
-    A repr of the whole would cost what the value holds: YAML of 355 bytes, with aliases, held 590 MB of it.
+    A repr of everything could take any amount of memory: 355 bytes of YAML with aliases made one of 590 MB.
     """
     if isinstance(value, str | bytes):
         return repr(value[:most])
@@ -66,7 +66,7 @@ def _repr(value: object, most: int) -> str:
 
 
 def check_name(kind: str, value: object) -> str:
-    """`value` if it can be a name; `kind` ("job name", "queue name") says in the error what it is.
+    """`value` if it can be a name. `kind` ("job name", "queue name") is what an error calls it.
 
     A name has 1 to 200 characters, not all blank, no control characters, line breaks or NUL, and no `..`.
 

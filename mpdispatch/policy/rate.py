@@ -2,8 +2,8 @@
 
 The stored value is the *theoretical arrival time* of the generic cell rate algorithm (ITU-T I.371) in
 boottime µs: the moment at which the jobs taken so far would have been due, one by one, at the rate.
-A bucket may run ahead of the clock by what its capacity holds, and never lags behind it (idle time saves
-up no more than a full bucket).
+The value may be ahead of the clock by what the capacity holds, and never lags behind the clock: idle time
+saves up one full bucket and no more.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ MIN_RATE, MAX_RATE, MAX_BURST = 1e-6, 1e6, 1_000_000
 """Jobs per second, and jobs at once. Within these every bucket value fits a 64-bit integer."""
 
 _SLACK_PER_S = 50
-"""A full bucket holds at least what 1/50 s (20 ms) brings, or a loop woken late could not keep the rate."""
+"""A full bucket holds at least the tokens of 1/50 s (20 ms). With less, a loop that wakes late could not keep the rate."""
 
 _FOREIGN_US = 60 * SECOND_US
-"""A value further ahead than a full bucket and this is of an earlier boot or of a far slower limit."""
+"""A value ahead of the clock by more than a full bucket and this comes from an earlier boot or a far slower limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +48,8 @@ class Rate:
 
     per_s: float
     burst: int = 1
-    # All in exact integers, for floats of boottime lose microseconds after some months:
-    # n jobs may go while n * _job <= elapsed_us * _us + _full.
+    # Exact integers, because floats of boottime lose microseconds after some months.
+    # n jobs may start while n * _job <= elapsed_us * _us + _full.
     _us: int = field(init=False, repr=False, compare=False)
     _job: int = field(init=False, repr=False, compare=False)
     _full: int = field(init=False, repr=False, compare=False)
@@ -88,7 +88,7 @@ class Rate:
         free = self.available(bucket, now_us=now_us)
         if not 0 <= count <= free:
             raise UsageError(f"count: {free} may be taken now, not {count}")
-        # Rounded up, to the debt of the bucket: the limit holds, and less than 1 µs is lost per call.
+        # Rounded up: the limit holds, and less than 1 µs is lost per call.
         return now_us - self._elapsed(bucket, now_us) - (-count * self._job // self._us)
 
     def next_due_us(self, bucket: int | None, *, now_us: int) -> int:
@@ -97,9 +97,9 @@ class Rate:
         return max(now_us, now_us - (-missing // self._us))
 
     def _elapsed(self, bucket: int | None, now_us: int) -> int:
-        """µs since the bucket's time; negative while it runs ahead, never positive: idle time saves nothing."""
+        """µs from the bucket's time to now, if that is ahead (negative), else 0: idle time saves nothing."""
         if bucket is None or bucket <= now_us:
             return 0
         ahead = bucket - now_us
-        # A wait for a boottime that only an earlier boot had reached would stop the queue for days.
+        # A boottime of an earlier boot may be days ahead, and the queue would wait for it.
         return 0 if (ahead - _FOREIGN_US) * self._us > self._full + self._us else -ahead

@@ -1,7 +1,7 @@
 """How each kind of setting is read: a given value in, the kept value or a UsageError out. Pure.
 
-A reader is called as `read(value, is_text)`. `is_text`: the value came from the environment, where all
-is text; elsewhere a number must be a number (and `True` is none).
+A reader is called as `read(value, is_text)`. `is_text` is true for a value from the environment, where every
+value is text. Elsewhere a number must be a number, and `True` is not one.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def whole(low: int, high: int, *, words: Iterable[str] = ()) -> Reader:
             return value
         if is_text and isinstance(value, str):
             digits = value.removeprefix("-")
-            # Few enough digits that int() cannot be made to work for long.
+            # Fewer than 20 digits: int() of very long text is slow.
             value = int(value) if digits.isascii() and digits.isdigit() and len(digits) < 20 else value
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
             raise UsageError(f"must be {allowed}, not {shown(value)}")
@@ -132,7 +132,7 @@ def names(kind: str) -> Reader:
     def read(value: object, is_text: bool) -> tuple[str, ...]:
         if is_text and isinstance(value, str):
             value = [part.strip() for part in value.split(",")]
-        # A bare string is a sequence too, of one-letter queues.
+        # A bare string would be taken for a list of one-letter names.
         if not isinstance(value, list | tuple | set | frozenset) or not value:
             raise UsageError(f"must be a list of at least one {kind}, not {shown(value)}")
         found = tuple(sorted(value, key=str) if isinstance(value, set | frozenset) else value)

@@ -19,15 +19,15 @@ __all__ = ["DEFAULT_ORIGIN", "Settings", "Source", "arguments", "collect", "envi
 DEFAULT_ORIGIN = "default"
 
 _UNKNOWN_SHOWN = 50
-"""So many unknown settings of a source are told: the rest is of the same kind."""
+"""At most this many unknown settings of a source are reported."""
 
 _NEAR = 0.8
-"""Likeness from which an unknown variable is a misspelt one of ours: QUEUE is, CONFIG is not."""
+"""An unknown variable at least this similar to one of ours is taken for a misspelt one: QUEUE is, CONFIG is not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """Values by setting, and how a setting is called there (`key`), for people who look for a fault."""
+    """Values by setting. `key` gives the name of a setting in this source, so that people find a fault."""
 
     values: Mapping[str, object]
     key: Callable[[str], str]
@@ -46,14 +46,14 @@ def section(values: Mapping[str, object], prefix: str) -> Source:
     def key(name: str) -> str:
         return f"{prefix}.{name}"
 
-    # YAML has keys that are no text (1, true, null): they are unknown settings, not a crash.
+    # A key of YAML may be no text (1, true, null). Such a key is an unknown setting, not a crash.
     return Source(values={str(name): value for name, value in values.items()}, key=key, origin=key)
 
 
 def environment(env: Mapping[str, str], prefix: str, known: Iterable[str]) -> Source:
-    """Variables `PREFIX<SETTING>`; empty ones are not set, and others under the prefix are not ours.
+    """The variables `PREFIX<SETTING>`. Empty ones count as not set; other variables with the prefix are ignored.
 
-    One that nearly names a setting is kept, to be reported: silence about it would look like obedience.
+    A variable whose name is nearly that of a setting is kept, so that it is reported as misspelt.
     """
 
     def key(name: str) -> str:
@@ -77,16 +77,17 @@ class Settings:
     values: dict[str, Any] = field(default_factory=dict)
     origins: dict[str, str] = field(default_factory=dict)
     keys: dict[str, str] = field(default_factory=dict)
-    """Per setting that some source gives: its key in the strongest of them."""
+    """For each setting that a source gives: its key in the strongest such source."""
     faults: list[Fault] = field(default_factory=list)
 
 
 def collect(
     readers: Mapping[str, Reader], defaults: Mapping[str, object], sources: Iterable[Source]
 ) -> Settings:
-    """Every setting from the first source that gives it, else its default; faults of *all* sources.
+    """Every setting from the first source that gives it, else its default; and the faults of *all* sources.
 
-    A setting without a reader is a fault, with the nearest valid key; one without a default and a value, too.
+    A setting that has no reader is a fault (its text names the nearest valid key), and so is one that no source gives
+    and that has no default.
     """
     found = Settings()
     for source in sources:
@@ -106,7 +107,7 @@ def collect(
                 found.faults.append(Fault(source.key(name), str(error)))
                 continue
             except ConfigError as error:
-                # A setting with parts: each fault has its path below the setting's own.
+                # The setting has parts, and each fault has its path below the setting.
                 found.faults.extend(Fault(source.key(name) + each.key, each.message) for each in error.faults)
                 continue
             if is_first:
@@ -124,9 +125,9 @@ def collect(
 def _unknown(name: str, readers: Mapping[str, Reader], source: Source) -> str:
     near = nearest(name.lower(), readers, cutoff=0.5)
     if near:
-        # The file, and the place in a list, stand before the fault already.
+        # The text of the fault already begins with the file and the place in a list.
         wanted = re.sub(r"^\[\d+\]\.", "", source.key(near).rpartition(": ")[2])
         return f"no such setting; did you mean {wanted}?"
-    # Variables have names of their own; of the keys of a section only the last part differs.
+    # Of a variable the whole name is shown; of the keys of a section only the last part differs.
     names = map(source.key, sorted(readers)) if source.is_text else sorted(readers)
     return f"no such setting; there are {', '.join(names)}"

@@ -9,7 +9,7 @@ _WEIGHT = 0.2
 
 
 class Estimates:
-    """How long each handler took lately, in µs; what was never seen has no estimate.
+    """How long each handler took lately, in µs. A handler that has not run yet has no estimate.
 
     >>> seen = Estimates()
     >>> seen.add("resize", 1000); seen.add("resize", 2000)
@@ -31,19 +31,19 @@ class Estimates:
 
     def of(self, name: str) -> int | None:
         mean = self._by_name.get(name)
-        # At least 1: 0 would read as "not known".
+        # At least 1: a caller takes 0 for "not known".
         return None if mean is None else max(1, int(mean))
 
     @property
     def overall(self) -> int | None:
-        """Over all handlers, the latest weigh most."""
+        """The mean over all handlers; the latest runs weigh most."""
         return None if self._overall is None else int(self._overall)
 
 
 def depth(mean_us: int | None, *, window_us: int, most: int) -> int:
     """How many jobs of this mean run time a worker may hold, the running one included.
 
-    One, if the mean is unknown or past the window: nothing ever waits behind a job that may be slow.
+    One if the mean is unknown or longer than the window, so that no job waits behind one that may be slow.
 
     >>> depth(None, window_us=10_000, most=64), depth(1000, window_us=10_000, most=64), depth(5, window_us=10_000, most=64)
     (1, 11, 64)

@@ -7,7 +7,7 @@ from mpdispatch.clock import SECOND_US, Instant
 __all__ = ["STEP_US", "rebased_us", "was_set_back"]
 
 STEP_US = SECOND_US
-"""A clock that falls behind by less was slewed, or read at two moments."""
+"""A wall clock that falls behind by less than this was only slewed, or its two readings were not simultaneous."""
 
 
 def was_set_back(before: Instant, now: Instant) -> bool:
@@ -22,11 +22,13 @@ def was_set_back(before: Instant, now: Instant) -> bool:
 
 
 def rebased_us(run_at_us: int, put_off_us: int, *, now_us: int) -> int:
-    """When a job is due that was put off at `put_off_us` until `run_at_us`; all of it wall time.
+    """When a job is due that was put off, at `put_off_us`, until `run_at_us`. All three are wall times.
 
-    If that was at a moment still to come, the clock was set back since. Then the wait begins anew, unless the step was
-    shorter than it: a step costs a wait at most its own length again. What begins anew is due before the moment it was
-    put off at, by which it is known: to look again changes nothing, nor does another step back while it waits anew.
+    A `put_off_us` that is still to come shows that the clock was set back since. If the step was longer than the wait,
+    the wait begins again from now; a shorter step is left alone, as it costs the job less than its wait once more.
+
+    A job whose wait began again is due before its `put_off_us`. That marks it: a second call changes nothing, and
+    neither does another step back while it waits.
 
     >>> rebased_us(61_000_000, 60_000_000, now_us=20_000_000)
     21000000
