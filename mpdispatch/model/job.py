@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 class JobState(StrEnum):
-    """Where a job is on its way. The last three are terminal: nothing but pruning happens after them."""
+    """Where a job stands. The last three are terminal: after them a job is only pruned."""
 
     SCHEDULED = "scheduled"
     PENDING = "pending"
@@ -46,7 +46,7 @@ TERMINAL_STATES = frozenset({JobState.COMPLETED, JobState.FAILED, JobState.CANCE
 
 
 UNREADABLE = "UnreadableJob"
-"""The type of the error of a job whose row cannot be read: somebody wrote to the store by other ways than ours."""
+"""The error type of a job whose row cannot be read, because something other than mpdispatch wrote to the store."""
 
 
 class Cause(StrEnum):
@@ -65,9 +65,9 @@ class Cause(StrEnum):
 
 
 class ErrorInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """An exception as text: it crosses processes and time without its class.
+    """An exception as text, so that nobody needs its class: `type` is the qualified name, `message` its `str()`.
 
-    `type` is the qualified name, `message` what `str()` gave, `traceback` at most 64 KiB.
+    `traceback` has at most 64 KiB.
     """
 
     type: str
@@ -92,11 +92,11 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True):
     idempotency_key: str | None = None
     retried_from: int | None = None
     trace_context: str | None = None
-    """The trace it is enqueued in: a JSON object of header name → value (`traceparent` …)."""
+    """The trace in which it was enqueued: a JSON object of header name → value (`traceparent` …)."""
 
 
-# A struct of C speed, not a dataclass: thousands are made per second (0.3 µs instead of 3 µs each). Its fields
-# stand in the order of the columns a store reads.
+# A struct, not a dataclass: thousands are made per second (0.3 µs instead of 3 µs each). Its fields are in the order of
+# the columns that a store reads.
 class ClaimedJob(msgspec.Struct, frozen=True, gc=False):
     """A job this supervisor holds a lease on; `starts` is the fencing token of that lease."""
 
@@ -115,7 +115,7 @@ class ClaimedJob(msgspec.Struct, frozen=True, gc=False):
     trace_context: str | None = None
 
 
-# A struct as well: every enqueue gives one (0.7 µs instead of 8).
+# A struct as well: every enqueue returns one (0.7 µs instead of 8).
 class Job(msgspec.Struct, frozen=True, kw_only=True):
     """A job as the store has it now. Times are aware UTC datetimes."""
 
@@ -154,7 +154,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     """False if `enqueue` found an older job under the same idempotency key."""
 
     def __repr__(self) -> str:
-        """What tells it from others, not all of it: a payload may be a megabyte."""
+        """Only what identifies it: a payload may be a megabyte."""
         return (
             f"Job(id={self.id}, name={self.name!r}, queue={self.queue!r}, state={self.state.value!r},"
             f" attempt={self.attempt})"
@@ -176,21 +176,21 @@ class Attempt:
     worker_pid: int | None
     error: ErrorInfo | None
     exit_status: int | None
-    """The exit status of the worker, if it ended by itself during the job, or of the command that was the job."""
+    """Of a command job: the command's. Else the worker's, if the worker ended by itself during the job."""
     signal: str | None
     """The signal that ended the worker or the command, e.g. `SIGKILL`."""
     cpu_s: float | None
     max_rss_bytes: int | None
     stdout: str | None = None
-    """The last 64 KiB a command wrote; None: nothing, or it is no command."""
+    """The last 64 KiB that a command wrote; None: it wrote nothing, or the job is no command."""
     stderr: str | None = None
     log: str | None = None
-    """The last 64 KiB of what the handler gave to `current_job().log`, a line each."""
+    """The last 64 KiB of lines that the handler gave to `current_job().log`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page(Generic[T]):
-    """Some of a list. `next_cursor` asks for what follows; None at the end."""
+    """A part of a list. `next_cursor` is the cursor of the next part; None at the end."""
 
     items: list[T]
     next_cursor: str | None

@@ -1,4 +1,4 @@
-"""Jobs as JSON, the same for the command line and HTTP, and JSON as they take it. Pure: values and plain objects."""
+"""The JSON that command line and HTTP give and take, one form for both. Pure: values and plain objects."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def time_from_text(text: str) -> datetime:
 
 
 def json_from_text(text: str | bytes) -> Any:
-    """What this JSON says, to the letter: no NaN, and no key twice in an object. Raises UsageError."""
+    """The value of this JSON, read strictly: no NaN, and no key twice in an object. Raises UsageError."""
 
     import json  # a third of a MiB that no supervisor needs
 
@@ -79,7 +79,7 @@ def json_from_text(text: str | bytes) -> Any:
 
 
 def moment_of(us: int) -> datetime:
-    """Microseconds since the epoch as an aware datetime; the first or last one there is, if that is out of its range."""
+    """Microseconds since the epoch as an aware datetime; out of range, the earliest or the latest datetime."""
     try:
         return _EPOCH + timedelta(microseconds=us)
     except OverflowError:
@@ -144,7 +144,7 @@ def attempt_to_json(attempt: Attempt) -> dict[str, Any]:
 
 
 def dead_letter_to_json(letter: DeadLetter) -> dict[str, Any]:
-    """The failed job under a job's keys, with what makes it a dead letter; `id` and `job_id` are the same number."""
+    """The failed job under the keys of a job, and the dead letter's own. `id` and `job_id` are the same number."""
     job = job_to_json(letter.job)
     kept = (
         "name",

@@ -30,7 +30,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, gc=False, array_like=True):
     """What is known of one execution. All times in microseconds."""
 
     started_us: int
-    """Wall time of the handler's first line (of the claim, if it is not known better)."""
+    """Wall time at which the handler was called; of the claim, if that is unknown."""
     duration_us: int | None = None
     worker_pid: int | None = None
     cpu_us: int | None = None
@@ -45,13 +45,13 @@ class Completed(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Raised(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """The handler raised. `is_retryable=False`: trying again cannot help (no JSON …)."""
+    """The handler raised. `is_retryable=False`: a retry would fail in the same way (a result that is no JSON …)."""
 
     run: Run
     error: ErrorInfo
     is_retryable: bool = True
     exit_status: int | None = None
-    """Of the command that was the job."""
+    """Of a command job: the exit status of the command."""
     signal: str | None = None
 
 
@@ -71,9 +71,9 @@ class Snoozed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Cancelled(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """The job was cancelled while it was claimed, by request or by its handler raising `Cancel`.
+    """The job was cancelled while a supervisor had it: by request, or because its handler raised `Cancel`.
 
-    `run=None`: its handler was not called yet.
+    `run=None`: its handler had not been called.
     """
 
     run: Run | None
@@ -81,7 +81,7 @@ class Cancelled(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class TimedOut(msgspec.Struct, frozen=True, kw_only=True):
-    """The job ran past its timeout, whatever it answered afterwards."""
+    """The job ran past its timeout. What it answered afterwards does not count."""
 
     run: Run
     error: ErrorInfo
@@ -98,21 +98,21 @@ class WorkerDied(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LeaseLost(msgspec.Struct, frozen=True, kw_only=True):
-    """The supervisor that ran the job died or lost its lease after the handler was started (or maybe was)."""
+    """The supervisor of the job died or lost its lease, and the handler was called, or may have been."""
 
     run: Run
     error: ErrorInfo
 
 
 class Aborted(msgspec.Struct, frozen=True, kw_only=True):
-    """A shutdown ended the job before it was done. No attempt is spent, unless it may never start twice."""
+    """A shutdown ended the job. The attempt is refunded, unless the job may never start twice."""
 
     run: Run
     error: ErrorInfo
 
 
 class Released(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Claimed, never started, given back: its attempt is refunded."""
+    """The job was claimed and given back without being started. The attempt is refunded."""
 
 
 Outcome: TypeAlias = (
@@ -130,31 +130,31 @@ Outcome: TypeAlias = (
 
 
 Answer: TypeAlias = Completed | Raised | RetryAsked | Snoozed | Cancelled
-"""What a worker can say of a job; the other outcomes are what its supervisor sees."""
+"""The outcomes that a worker reports. Its supervisor observes the others."""
 
 
 class Transition(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What to write for a running job, all of it in one transaction.
 
-    It applies only to the row that is `running` with this `starts` (and the writer as owner).
-    A transition without `run` leaves no attempt in the history: nothing was started.
+    It applies only to a row that is `running` with this `starts` and with the writer as its owner. A transition without
+    `run` adds no attempt to the history, because nothing was started.
     """
 
     job_id: int
     starts: int
     state: JobState
     attempt: int
-    """The attempt count from now on; smaller than the claim's if it was refunded."""
+    """The attempts spent from now on: one less than at the claim, if the attempt is refunded."""
     cause: Cause
     at_us: int
     """Wall time of the decision; `completed_at` if the state is terminal."""
     run_at_us: int | None = None
-    """When it is due again; None keeps what the row has."""
+    """When the job is due again; None: the row keeps its value."""
     result: bytes | None = None
     error: ErrorInfo | None = None
     run: Run | None = None
     claim_attempt: int
-    """The attempt this start counted as, for the history."""
+    """The number of this attempt, for the history."""
     exit_status: int | None = None
     signal: str | None = None
 

@@ -9,11 +9,11 @@ import msgspec
 __all__ = ["KEPT_BYTES", "Output", "Stream", "tail"]
 
 KEPT_BYTES = 64 * 1024
-"""Of each stream of a start so much is kept: the last of it."""
+"""This much of each stream of a start is kept, the last of it."""
 
 
 class Stream(StrEnum):
-    """Where it was written to."""
+    """What the text was written to."""
 
     STDOUT = "stdout"
     STDERR = "stderr"
@@ -29,7 +29,7 @@ class Output(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     stream: Stream
     text: str
     written: int
-    """Characters written in all; `text` is the last of them."""
+    """Characters written in total; `text` holds the last of them."""
 
 
 def tail(text: str) -> str:

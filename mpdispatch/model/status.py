@@ -1,4 +1,4 @@
-"""What is going on, for whoever looks: supervisors, their workers, and what is wrong with a store. Values only."""
+"""What commands and pages show of a store: supervisors, their workers, findings of the doctor. Values only."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class WorkerStatus:
 
     pid: int
     job_id: int | None
-    """What it runs now; None: nothing."""
+    """The job it runs now; None: it is idle."""
     job_name: str | None
     since: datetime | None
     """When that job's handler was called."""
@@ -39,7 +39,7 @@ class SupervisorStatus:
     jobs: int
     """Jobs it has claimed and not finished."""
     workers: tuple[WorkerStatus, ...]
-    """Those of a supervisor on this host; empty where they cannot be seen."""
+    """Workers are visible on their own host only; elsewhere this is empty."""
 
     @property
     def is_alive(self) -> bool:
@@ -60,7 +60,7 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One thing that was looked at, how it is, and what to do about it."""
+    """The result of one check, and what to do about it."""
 
     check: str
     level: Level

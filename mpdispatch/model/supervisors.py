@@ -8,7 +8,7 @@ __all__ = ["NewSupervisor", "PeerSupervisor"]
 
 
 class NewSupervisor(msgspec.Struct, frozen=True, kw_only=True):
-    """What a supervisor says of itself when it starts."""
+    """What a supervisor registers itself with."""
 
     host: str
     machine_id: str
@@ -21,21 +21,21 @@ class NewSupervisor(msgspec.Struct, frozen=True, kw_only=True):
     app: str
     version: str
     token: str = ""
-    """What the environment of its workers is marked with, to find them by when it is gone; `""`: of a supervisor of
-    schema version 1. Not shown to anybody."""
+    """A mark in the environment of its workers, by which a rescuer finds them. Empty: it was registered under schema
+    version 1. It is never shown."""
 
 
 class PeerSupervisor(NewSupervisor, frozen=True, kw_only=True):
     """A registered supervisor, dead or alive. Its jobs are those with `owner == id`."""
 
     id: int
-    """Grows; never used again. A supervisor that registers anew gets a new one."""
+    """Ids grow and are never used twice. A supervisor that registers again gets a new one."""
     started_us: int
     heartbeat_us: int
     """Wall time of its last heartbeat."""
     lease_until_us: int
-    """Wall time until which its jobs are its own, for observers on another host or boot."""
+    """Wall time at which its lease ends, for observers on another host or boot."""
     lease_until_boot_us: int
     """The same on the boottime clock of `boot_id`."""
     unreadable: str = ""
-    """What of its row cannot be read, if so. It has no lease then, if that concerns whether it lives."""
+    """What in its row cannot be read, if anything. If that part says whether it lives, it counts as without a lease."""
