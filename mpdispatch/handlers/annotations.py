@@ -24,7 +24,7 @@ _REFUSED_KINDS = {
     inspect.Parameter.VAR_KEYWORD: "takes **{name}: list the arguments, or take one dict",
     inspect.Parameter.POSITIONAL_ONLY: "has the positional-only parameter {name!r}: arguments go by name",
 }
-# What these give is what JSON itself has; whatever else was passed comes back as something else.
+# Values of these types are JSON's own; a value of any other type comes back as something else.
 _BARE = (model.AnyType, model.NoneType, model.BoolType, model.IntType, model.FloatType, model.StrType)
 
 
@@ -57,7 +57,7 @@ def hint_of(job_name: str, function: Function, name: str, annotation: Any) -> An
     """
     if annotation is inspect.Parameter.empty or annotation is object:
         return Any
-    # One by one, without the return type: that one often exists for type checkers only.
+    # Parameter by parameter, and without the return type, which often exists for type checkers only.
     holder = types.SimpleNamespace(__annotations__={name: annotation})
     scope = getattr(inspect.unwrap(function), "__globals__", {})
     try:
@@ -105,7 +105,7 @@ def _reason(text: str, hint: Any) -> str:
 
 
 def choices_of(info: model.Type) -> str:
-    """The values an enum or Literal in this type allows, for an error; empty if there is not exactly one."""
+    """The values that the enum or Literal in this type allows, for an error; empty if the type has none or several."""
     found = [node for node in _nodes(info) if isinstance(node, (model.EnumType, model.LiteralType))]
     if len(found) != 1:
         return ""
@@ -121,7 +121,7 @@ def _is_foreign(node: object) -> bool:
 
 
 def _nodes(root: model.Type) -> Iterator[Any]:
-    """The type and all types within, each once (a dataclass may refer to itself)."""
+    """The type and all types inside it, each once: a dataclass may refer to itself."""
     stack: list[Any] = [root]
     seen: set[int] = set()
     while stack:
@@ -137,7 +137,7 @@ def _nodes(root: model.Type) -> Iterator[Any]:
 
 
 def holds_any(info: model.Type) -> bool:
-    """Whether something in this type is read back without a type."""
+    """Whether some part of this type is `Any`, which is read back without a type."""
     return any(isinstance(node, model.AnyType) for node in _nodes(info))
 
 

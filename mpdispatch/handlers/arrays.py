@@ -1,8 +1,8 @@
-"""NumPy's scalars and arrays as plain data. They are known by their marks: NumPy is never imported here.
+"""NumPy's scalars and arrays as plain data. They are recognised by their class's names: NumPy is never imported here.
 
-Nobody pays for this who has none: an encoder that meets one raises `ArrayMet`, and what it was to write is written once
-more inside `arrays_up_to`, which says how much all of them may hold. A list made of one is ten times as large as it is:
-so what is surely too much is refused before it is made.
+Arguments without arrays cost nothing extra. An encoder that meets an array raises `ArrayMet`; the caller then encodes
+again inside `arrays_up_to`, which limits what all arrays together may hold. The list made of an array takes ten times
+the memory of the array, so an array that is certainly too large is refused before its list is made.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ __all__ = [
 ]
 
 _LEAST_BYTES = {"b": 4, "f": 3, "U": 2, "S": 2, "T": 2, "M": 6, "m": 5}
-"""Of JSON for one value, by the kind of a dtype: `true`, `0.0`, `""`, `"2026"`, `"P0D"`; of others one digit."""
+"""The shortest JSON of one value, by the kind of its dtype: `true`, `0.0`, `""`, `"2026"`, `"P0D"`; else one digit."""
 
 _OF_ANY_LENGTH = "USTM"
-"""Kinds whose values are text. How long it is shows only when it is made, so it is made in slices."""
+"""Kinds whose values become text. Its length is known only afterwards, so it is made in slices."""
 
 _SLICE_BYTES = 1 << 15
 
@@ -37,7 +37,7 @@ _REFUSED = {
     "O": "an array of objects cannot be written as JSON; use .tolist(), if they are plain data",
     "V": "a structured array cannot be written as JSON; use [dict(zip(a.dtype.names, row)) for row in a.tolist()]",
 }
-"""By the kind of a dtype."""
+"""Kinds of dtype that JSON cannot hold, and what to do about each."""
 
 _REMEDIES = {
     ("to_dicts",): ".to_dicts()",
@@ -48,21 +48,21 @@ _REMEDIES = {
     ("to_list",): ".to_list()",
     ("to_dict",): ".to_dict()",
 }
-"""What others' classes have (polars, pandas, torch and their like), and how to make plain data of them."""
+"""Methods by which values of polars, pandas, torch and the like are recognised, and the call that makes plain data."""
 
 
 class ArrayMet(TypeError):
-    """An encoder met something of NumPy's outside of `arrays_up_to`."""
+    """An encoder met a NumPy value outside of `arrays_up_to`."""
 
 
 class ArraysTooLarge(TypeError):
-    """Each array might be kept, but not all of them: no one of them is at fault."""
+    """Each array is small enough, but all of them together are not."""
 
 
 class _Allowed(threading.local):
     most_bytes: int | None = None
     met_bytes: int = 0
-    """What the arrays met in this pass over a value are at least."""
+    """At least this much JSON comes of the arrays met in this pass over a value."""
 
 
 _allowed = _Allowed()
@@ -70,9 +70,9 @@ _allowed = _Allowed()
 
 @contextmanager
 def arrays_up_to(most_bytes: int) -> Iterator[None]:
-    """Inside it arrays are written that together can be at most so many bytes of JSON. For this thread.
+    """Inside it, arrays are encoded that together make at most this much JSON. Applies to this thread.
 
-    They are counted as they are met: whoever goes over a value once more says so (`count_arrays_anew`).
+    Arrays are counted as they are met. Before another pass over a value, call `count_arrays_anew`.
     """
     before = _allowed.most_bytes, _allowed.met_bytes
     _allowed.most_bytes, _allowed.met_bytes = most_bytes, 0
@@ -83,17 +83,17 @@ def arrays_up_to(most_bytes: int) -> Iterator[None]:
 
 
 def count_arrays_anew() -> None:
-    """Another pass over a value begins, or one over a part of it."""
+    """Begin another pass over a value, or over a part of it."""
     _allowed.met_bytes = 0
 
 
 def is_array(kind: type) -> bool:
-    """Whether this is a class of NumPy's arrays or scalars."""
+    """Whether this is a NumPy class of arrays or scalars."""
     return any(base.__module__ == "numpy" and base.__name__ in ("ndarray", "generic") for base in kind.__mro__)
 
 
 def is_plain_array(value: Any) -> bool:
-    """Whether JSON without a type gives the values of this array back: numbers and text, no times and no bytes."""
+    """Whether untyped JSON gives the values of this array back: it does for numbers and text, not for times and bytes."""
     return value.dtype.kind not in "MmS"
 
 
@@ -102,7 +102,7 @@ def plain(value: Any) -> Any:
 
     Raises:
         TypeError: JSON has nothing for it, or it is too large; the text says how to convert it.
-        ArrayMet: nobody has said how large it may be.
+        ArrayMet: the call is outside of `arrays_up_to`, so no limit is known.
     """
     if _allowed.most_bytes is None:
         raise ArrayMet("an array of NumPy's cannot be written here; use .tolist()")
@@ -122,7 +122,7 @@ def plain(value: Any) -> Any:
 
 
 def _take(value: Any, count: int, taken: int = 0) -> int:
-    """Count so many bytes more of this array, which has taken some already; gives what it has taken by now.
+    """Add `count` bytes to the `taken` bytes of this array, and give their sum.
 
     Raises TypeError if this array alone is too large; ArraysTooLarge if all of them are.
     """
@@ -145,7 +145,7 @@ def _take(value: Any, count: int, taken: int = 0) -> int:
 
 
 def _least_bytes(value: Any) -> int:
-    """How much JSON it surely makes: its brackets and commas, and the least that its values can be."""
+    """The least JSON that it can make: its brackets and commas, and the shortest form of each value."""
     found, lists = 0, 1
     for length in value.shape:
         found += lists * (2 + max(length - 1, 0))
@@ -154,7 +154,7 @@ def _least_bytes(value: Any) -> int:
 
 
 def _texts(value: Any, converted: Callable[[Any], Any], taken: int) -> Any:
-    """What `converted` makes of an array, in slices: a few values that are stored once may be read as very many."""
+    """The array as `converted` makes it, slice by slice: a broadcast array may have far more values than memory."""
     shape, size = value.shape, value.size
     if shape == ():
         found = converted(value)
@@ -162,12 +162,12 @@ def _texts(value: Any, converted: Callable[[Any], Any], taken: int) -> Any:
         return found
     if not size:
         return value.tolist()
-    # NumPy's own class: a matrix gives matrices.
+    # As NumPy's own class, because rows of a matrix are matrices again.
     own = value.view(next(base for base in type(value).__mro__ if base.__name__ == "ndarray"))
-    # Nothing of StringDType says how long its values are.
+    # The length of StringDType values is not known before.
     step = 1 if value.dtype.kind == "T" else max(1, _SLICE_BYTES // max(1, value.dtype.itemsize))
     texts: list[Any] = []
-    # Row by row, and not by `flat`: its slices of a StringDType are broken (NumPy 2.4).
+    # Row by row, not by `flat`: slices of a StringDType's `flat` are broken (NumPy 2.4).
     for index in itertools.product(*map(range, shape[:-1])):
         row = own[index]
         for start in range(0, shape[-1], step):
@@ -217,7 +217,7 @@ def _without_nat(found: Any) -> Any:
 
 
 def remedy_for(kind: type) -> str:
-    """How to make plain data of a value of somebody's class, as the end of an error; empty if that is not known."""
+    """The end of an error: how to make plain data of a value of this class; empty if that is unknown."""
     for marks, remedy in _REMEDIES.items():
         if all(hasattr(kind, mark) for mark in marks):
             return f"; use {remedy}"

@@ -1,7 +1,7 @@
-"""Defaults of dataclasses that came from JSON. Pure.
+"""Sets the defaults of dataclasses that were read from JSON. Pure.
 
-msgspec (0.22) sets a field that was not given only if its default is made by a factory. Another default is read from
-the class all the same, but the instance lacks the attribute: `vars()` does not show it, and JSON made of it omits it.
+msgspec (0.22) sets a missing field only if a factory makes its default. Any other default is found on the class, but
+not in the instance: `vars()` does not show it, and JSON made of the instance omits it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def has_defaults(info: Any) -> bool:
 
 
 def fill_defaults(value: Any) -> None:
-    """Set what is missing, in this value and in all it holds."""
+    """Set the missing fields of this value and of all values inside it."""
     stack = [value]
     while stack:
         each = stack.pop()
@@ -49,7 +49,7 @@ def fill_defaults(value: Any) -> None:
             if here is not None:
                 for name, default in _defaults_of(type(each)).items():
                     if name not in here:
-                        object.__setattr__(each, name, default)  # as a frozen one's own __init__ does
+                        object.__setattr__(each, name, default)  # as the __init__ of a frozen dataclass does
             stack += [getattr(each, field.name, None) for field in dataclasses.fields(each)]
 
 

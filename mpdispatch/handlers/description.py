@@ -1,4 +1,4 @@
-"""An app in a few facts that cross processes as JSON: for a supervisor that does not import it. Pure."""
+"""What a supervisor must know of an app that it does not import, as JSON. Pure."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ class AppDescription(msgspec.Struct, frozen=True, kw_only=True):
     """What a worker tells its supervisor of the app it has imported."""
 
     store: str
-    """What `open_store` opens the app's store by."""
+    """The location of the app's store, for `open_store`."""
     durability: Durability | None
-    """What the app said of its store's; None: nothing."""
+    """The durability that the app asks of its store; None: it does not say."""
     config: Config
     queue_configs: tuple[QueueConfig, ...]
     backoff: BackoffSpec | None
-    """The engine's own."""
+    """Of jobs that have none of their own."""
     origins: dict[str, str] = {}
-    """Where each config value came from, as `Config.resolve_with_sources` says."""
+    """The source of each config value, as `Config.resolve_with_sources` gives it."""
     jobs: dict[str, BackoffSpec | None]
-    """Every handler's name, with its own backoff if it has one."""
+    """The name of each handler, with its own backoff if it has one."""
     queues: dict[str, str] = {}
-    """Every handler's own queue."""
+    """The queue of each handler."""
     timeouts: dict[str, float] = {}
-    """What handlers say a start may take, s; only those that say."""
+    """Seconds that one start may take, for each handler that has a timeout."""
     default_timeout_s: float | None = None
-    """Of jobs without one: `middleware.Timeout`."""
+    """The timeout of jobs without one, from `middleware.Timeout`."""
     hooks: frozenset[str] = frozenset()
-    """The hooks any extension has, by the names of the methods."""
+    """The names of all hooks that an extension overrides."""
     is_traced: bool = False
-    """Whether workers hold spans back that are lost if they are killed."""
+    """Whether workers hold back spans, which a kill would lose."""
 
     def unpolled(self, polled: Collection[str]) -> dict[str, list[str]]:
-        """Queues of handlers that are not among these, in order, each with its handlers."""
+        """The queues of handlers that are not in `polled`, sorted, each with the names of its handlers."""
         found: dict[str, list[str]] = {}
         for name, queue in sorted(self.queues.items()):
             if queue not in polled:

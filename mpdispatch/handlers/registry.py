@@ -37,7 +37,7 @@ class JobDefinition:
     backoff: BackoffSpec | None = None
     signature: Signature = field(init=False, repr=False)
     is_async: bool = field(init=False, repr=False)
-    """Whether calling it gives something to await, on the worker's event loop."""
+    """Whether a call gives something to await; the worker's event loop awaits it."""
 
     def __post_init__(self) -> None:
         try:
@@ -58,7 +58,7 @@ class JobDefinition:
     def reference(self) -> str | None:
         """`module:qualname` by which another process finds this handler, or None.
 
-        Asked late, because a decorator runs before its function has its name in the module.
+        To be read after the module is imported: a decorator runs before the module has the function's name.
         """
         module = sys.modules.get(getattr(self.function, "__module__", None) or "")
         found: Any = module
@@ -73,7 +73,7 @@ class JobDefinition:
 
 
 def is_async(function: object) -> bool:
-    """Whether calling this gives something to await: `async def`, also below decorators and in `__call__`."""
+    """Whether a call of this gives something to await: it is an `async def`, wraps one, or its `__call__` is one."""
     inner = inspect.unwrap(function) if callable(function) else function
     return any(
         inspect.iscoroutinefunction(candidate)
@@ -104,11 +104,11 @@ class Registry:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        # Replaced, never changed: readers need no lock and see a whole mapping.
+        # The mapping is replaced and never changed, so readers need no lock.
         self._definitions: Mapping[str, JobDefinition] = {}
 
     def add(self, definition: JobDefinition) -> None:
-        """Take in a handler. The same definition again is no news.
+        """Take in a handler. Adding the same definition again does nothing.
 
         Raises:
             DuplicateJobError: another handler has the name.
@@ -122,7 +122,7 @@ class Registry:
             self._definitions = {**self._definitions, definition.name: definition}
 
     def get(self, name: str) -> JobDefinition:
-        """Raises UnknownJobError, naming those there are; UsageError for a name that is ours."""
+        """Raises UnknownJobError, which lists the registered names; UsageError for a reserved name."""
         if name.startswith(RESERVED_PREFIX):
             check_job_name(name)
         definition = self._definitions.get(name)

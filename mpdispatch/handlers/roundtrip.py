@@ -1,7 +1,7 @@
-"""What a typed argument would lose on its way through JSON, found by comparing it with what came back. Pure.
+"""What a typed argument would lose on its way through JSON: the value given is compared with the value read back. Pure.
 
-JSON with a type reads leniently: a dict with a misspelt key becomes a TypedDict without it, a subclass becomes its
-base class, a Path given for a `str` becomes text. Such a handler would get something else than a plain call gives it.
+Typed decoding is lenient: a dict with a misspelt key becomes a TypedDict without that key, a subclass becomes its base
+class, a Path given for a `str` becomes text. The handler would get something else than a plain call gives it.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _ARRAYS = (list, tuple)
 
 
 def changed(value: Any, came_back: Any, path: str) -> list[Fault]:
-    """Where what came back is not what was given, each by its path; at most about ten.
+    """The places where the value read back differs from the value given, each by its path; at most about ten.
 
-    Plain text and numbers given for a richer type, and a list for a tuple or set, are no change: that is how JSON
-    itself gives them.
+    Plain text or a number given for a richer type, and a list given for a tuple or set, are no differences: JSON has no
+    other form of them.
 
     >>> [str(fault) for fault in changed({"a": 1, "zoom": 2}, {"a": 1}, "size")]
     ["size: has no field 'zoom'; it has: a"]
@@ -46,7 +46,7 @@ def changed(value: Any, came_back: Any, path: str) -> list[Fault]:
             found += _lost_keys(old, new, where)
             stack += _pairs_of_mappings(old, new, where)
         elif isinstance(old, Mapping) and names:
-            if not is_model(type(new)):  # a pydantic model says itself what it does with further keys
+            if not is_model(type(new)):  # a pydantic model has its own rule for further keys
                 found += _unknown(old, names, where)
             stack += [(old[k], getattr(new, n), f"{where}.{k}") for k, n in names.items() if k in old]
         elif names and type(old) is type(new):
@@ -56,7 +56,7 @@ def changed(value: Any, came_back: Any, path: str) -> list[Fault]:
         elif isinstance(old, _ARRAYS) and isinstance(new, _ARRAYS):
             stack += [(a, b, f"{where}[{i}]") for i, (a, b) in enumerate(zip(old, new, strict=False))]
         elif isinstance(old, (*_ARRAYS, *_SETS)) and isinstance(new, _SETS):
-            continue  # in no order: nothing to compare one by one, and each was checked when it was decoded
+            continue  # sets have no order, so there are no pairs to compare; decoding has checked each item
         elif not _is_same(old, new):
             found += _difference(old, new, where)
     return found
@@ -82,7 +82,7 @@ def _pairs_of_mappings(
     if old.keys() == new.keys():
         yield from ((value, new[key], f"{where}.{key}") for key, value in old.items())
     elif len(old) == len(new):
-        # The keys have another type now; JSON keeps their order.
+        # The keys have another type now, but JSON keeps their order.
         for (key, value), came_back in zip(old.items(), new.values(), strict=True):
             yield value, came_back, f"{where}.{key}"
 
@@ -104,7 +104,7 @@ def _unknown(old: Mapping[Any, Any], names: Mapping[str, Any], where: str) -> It
 def _is_same(old: Any, new: Any) -> bool:
     try:
         if isinstance(old, datetime) and isinstance(new, datetime) and old.tzinfo is not None:
-            # In an hour that comes twice, equality is never true between zones.
+            # In the hour that a zone repeats, Python calls no two times of different zones equal.
             return old.astimezone(UTC) == new.astimezone(UTC)
         return bool(old == new) or (old != old and new != new)
     except Exception:  # noqa: BLE001 - the user's __eq__, or a signalling NaN
@@ -113,7 +113,7 @@ def _is_same(old: Any, new: Any) -> bool:
 
 def _difference(old: Any, new: Any, where: str) -> Iterator[Fault]:
     if type(old) is not type(new) and type(old) in _PLAIN and not isinstance(new, _PLAIN):
-        return  # "a.pdf" for a Path, "2026-01-01" for a date: what the annotation is for
+        return  # "a.pdf" for a Path, "2026-01-01" for a date: the annotation asks for that
     if isinstance(old, datetime) and isinstance(new, datetime):
         yield Fault(where, "its UTC offset has seconds, which JSON's times have not; use .astimezone(UTC)")
     elif isinstance(new, type(old)) or isinstance(old, (int, float)):

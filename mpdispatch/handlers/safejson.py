@@ -1,7 +1,7 @@
-"""JSON that gives back what went in, or says what would not. Pure: no I/O, no clock.
+"""JSON that gives back the value that went in, or names what would be lost. Pure: no I/O, no clock.
 
-msgspec is fast and lenient: it writes NaN as `null` and the key `1` as `"1"`. So every value is written
-first, and only what could have been changed on the way is looked at again.
+msgspec is fast and lenient: it writes NaN as `null` and the key `1` as `"1"`. So every value is written first, and
+then only values that could have changed are examined.
 """
 
 from __future__ import annotations
@@ -46,31 +46,31 @@ MAX_DEPTH = 200
 """How deeply lists and objects may be nested. Readers with a recursion limit fail at about 1000."""
 
 HOOKED_TYPES: tuple[type, ...] = (PurePath,)
-"""Types msgspec does not know itself but the hooks below do, with their subclasses."""
+"""Types that the hooks below add to those that msgspec knows, with their subclasses."""
 
 _MAX_FAULTS = 10
 _TOO_DEEP = f"is nested deeper than {MAX_DEPTH} levels, or contains itself"
 
 
 class Reader(Enum):
-    """Who reads the JSON, and so what must survive it."""
+    """The reader of the JSON, which decides what must survive."""
 
     TYPED = auto()
-    """A decoder with a type: it turns `"1"` into the key 1 again, and a string into a date."""
+    """A decoder that knows the type: it turns `"1"` into the key 1 again, and a string into a date."""
     UNTYPED = auto()
-    """A decoder without one that must give the very same value."""
+    """A decoder that knows no type and must give the very same value."""
     PEOPLE = auto()
-    """Somebody who looks at it: a dataclass may become an object, but no two keys may become one."""
+    """A person: a dataclass may become an object, but two keys may not become one."""
 
 
 def is_model(kind: object) -> bool:
-    """Whether this is a pydantic model (of pydantic 2 or later). Told by its marks: pydantic is not imported."""
+    """Whether this is a model of pydantic 2 or later. Recognised by its attributes: pydantic is not imported."""
     return isinstance(kind, type) and hasattr(kind, "__pydantic_validator__") and hasattr(kind, "model_dump")
 
 
 def enc_hook(value: Any) -> Any:
-    """How msgspec writes what it does not know itself: paths as strings, pydantic models so that they read it, NumPy's
-    arrays as lists (inside `arrays_up_to`, else ArrayMet).
+    """How msgspec writes types that it does not know: paths as strings, pydantic models in the form that they read,
+    NumPy arrays as lists (inside `arrays_up_to`, else ArrayMet is raised).
     """
     if isinstance(value, PurePath):
         return str(value)
@@ -90,7 +90,7 @@ def _enc_hook_for_people(value: Any) -> Any:
 
 
 def dec_hook(wanted: type, value: Any) -> Any:
-    """How msgspec builds what it does not know itself: paths from strings, pydantic models from objects."""
+    """How msgspec builds types that it does not know: paths from strings, pydantic models from objects."""
     if is_model(wanted):
         return _model(wanted, value)
     if isinstance(value, str) and issubclass(wanted, PurePath):
@@ -100,7 +100,7 @@ def dec_hook(wanted: type, value: Any) -> Any:
 
 def _model(wanted: Any, value: Any) -> Any:
     try:
-        # As JSON, because a strict model takes a date as text from there only.
+        # As JSON, because a strict model accepts a date as text only in JSON.
         return wanted.model_validate_json(msgspec.json.encode(value))
     except ValueError as error:
         if not callable(details := getattr(error, "errors", None)):
@@ -114,11 +114,11 @@ encode = msgspec.json.Encoder(enc_hook=enc_hook).encode
 
 
 encode_for_people = msgspec.json.Encoder(enc_hook=_enc_hook_for_people).encode
-"""As `encode`, for results: nobody builds a value from it again."""
+"""As `encode`, for results, of which no value is built again."""
 
 
 def may_be_lossy(written: bytes) -> bool:
-    """Whether this JSON can hide a NaN or be nested too deeply; False is certain, True is not.
+    """Whether this JSON may hide a NaN or be nested too deeply. False is certain, True is not.
 
     >>> may_be_lossy(b'{"path":"a.pdf"}'), may_be_lossy(b'{"ratio":null}')
     (False, True)
@@ -127,7 +127,7 @@ def may_be_lossy(written: bytes) -> bool:
 
 
 def is_shallow(written: bytes) -> bool:
-    """Whether this JSON is surely not nested too deeply: counting brackets is fast, and bounds the depth."""
+    """True if this JSON is certainly not nested too deeply: the number of brackets bounds the depth, and is fast."""
     return written.count(b"[") + written.count(b"{") <= MAX_DEPTH
 
 
@@ -168,7 +168,7 @@ def _parts(item: Any, where: str) -> Iterator[tuple[Any, str]]:
 
 
 def lossy(value: Any, path: str, reader: Reader) -> list[Fault]:
-    """What JSON would not keep of a value that `encode` accepted, each by its path; at most about ten.
+    """The parts of a value that JSON would not keep though `encode` accepted them, each by its path; about ten at most.
 
     >>> [str(fault) for fault in lossy({"a": [1.0, float("inf")]}, "x", Reader.UNTYPED)]
     ['x.a[1]: inf cannot be written as JSON; use None or text for it']
@@ -191,7 +191,7 @@ def lossy(value: Any, path: str, reader: Reader) -> list[Fault]:
             if not math.isfinite(item):
                 found.append(Fault(where, f"{item} cannot be written as JSON; use None or text for it"))
         elif not isinstance(item, (str, int, type(None))):
-            # Only an untyped reader comes here: to_builtins leaves nothing else.
+            # Reached with an untyped reader only: for the others to_builtins has left plain values.
             if is_array(type(item)) and is_plain_array(item):
                 stack.append((plain(item), where, depth))
             else:

@@ -1,7 +1,7 @@
 """The arguments of a handler as a JSON object, checked against its signature. Pure: no I/O, no clock.
 
-The same check runs where a job is enqueued and where it runs. Values are written once and read back with the
-types of the signature: what the worker will see is what was checked.
+The same check runs where a job is enqueued and where it runs. An enqueue writes the values and reads them back with the
+types of the signature, so what was checked is what the worker will see.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ __all__ = ["OPTION_NAMES", "Signature"]
 OPTION_NAMES = frozenset(
     ("queue", "priority", "run_at", "delay", "max_retries", "timeout", "idempotency_key", "connection")
 )
-"""What goes through `options`, for those who give it to `enqueue`."""
+"""Keywords of `options`, to recognise them where somebody gives them to `enqueue`."""
 
 _UNKNOWN_SHOWN = 20
 
@@ -48,7 +48,7 @@ _PLAIN = frozenset({str, bool, type(None)})
 
 
 class Signature:
-    """What a handler takes, and the way there and back.
+    """The arguments of a handler: their names and types, and how they become JSON and come back.
 
     Raises:
         RegistrationError: the signature cannot be a job's; names the parameter and the reason.
@@ -65,7 +65,8 @@ class Signature:
         hints = {name: hint_of(job_name, function, name, p.annotation) for name, p in parameters.items()}
         self._infos = {name: type_info(job_name, name, hint) for name, hint in hints.items()}
         self._decoders = {name: msgspec.json.Decoder(hint, dec_hook=dec_hook) for name, hint in hints.items()}
-        # UNSET marks what was not given: defaults stay in the function, so a newer one applies to older jobs.
+        # UNSET marks arguments that were not given. Their defaults stay in the function, so that a changed default applies
+        # to jobs that are already stored.
         fields = [(n, h) if n in self._required else (n, h, msgspec.UNSET) for n, h in hints.items()]
         model = msgspec.defstruct("Arguments", fields, kw_only=True, forbid_unknown_fields=True)
         self._decode = msgspec.json.Decoder(model, dec_hook=dec_hook).decode
@@ -76,7 +77,7 @@ class Signature:
     def encode(self, args: Sequence[Any], kwargs: Mapping[str, Any], *, max_bytes: int) -> bytes:
         """The payload of a call: a JSON object of the arguments given (defaults are not stored).
 
-        NumPy's scalars and arrays are kept as what they hold.
+        NumPy scalars and arrays are kept as plain numbers, text and lists.
 
         Raises:
             PayloadError: names every argument that is unknown, missing, given twice or of the wrong type, that
@@ -93,7 +94,7 @@ class Signature:
         except Exception as error:  # noqa: BLE001 - the user's classes are built here and may raise anything
             why = "these arguments cannot be written as JSON"
             if isinstance(error, ArraysTooLarge):
-                why = str(error)  # each argument by itself may be small enough
+                why = str(error)  # each argument alone may be small enough
             raise PayloadError(self.job_name, self._explain(given) or [Fault("", why)]) from None
         if len(payload) > max_bytes:
             raise PayloadError(self.job_name, [_too_large(given, len(payload), max_bytes)])
@@ -117,13 +118,13 @@ class Signature:
         return given
 
     def _is_suspicious(self, given: Mapping[str, Any], arguments: Any) -> bool:
-        """Whether a value could have changed on the way: it is not plain, nor equal to what came back."""
+        """Whether a value could have changed: it is neither plain nor equal to the value read back."""
         for name, value in given.items():
             kind = type(value)
             if kind in _PLAIN or (kind is int and -(1 << 63) <= value < 1 << 64):
                 continue
             try:
-                # One comparison in C instead of a walk in Python. NaN and changed keys compare unequal.
+                # One comparison in C instead of a walk in Python. NaN and changed keys are unequal.
                 if getattr(arguments, name) == value:
                     continue
             except Exception:  # noqa: BLE001 - the user's __eq__ may raise anything; then we walk
@@ -132,7 +133,7 @@ class Signature:
         return False
 
     def _lost(self, name: str, value: Any, came_back: Any = msgspec.UNSET) -> list[Fault]:
-        """What the JSON of this argument does not keep."""
+        """The parts of this argument that its JSON does not keep."""
         if isinstance(value, msgspec.Raw):
             return []  # it came from JSON
         info = self._infos[name]
@@ -147,7 +148,7 @@ class Signature:
             return [Fault(name, fault_of_encoding(error))]
 
     def _explain(self, given: Mapping[str, Any]) -> list[Fault]:
-        """Everything wrong with these arguments. Slow: tries each of them by itself."""
+        """Everything wrong with these arguments. Slow: each is tried alone."""
         unknown = islice((name for name in given if name not in self.names), _UNKNOWN_SHOWN)
         faults = [Fault(cut(name), self._unknown(name)) for name in unknown]
         faults += [Fault(name, "is missing") for name in self._required if name not in given]
@@ -157,10 +158,10 @@ class Signature:
             try:
                 fault = self._misfit(name, decoder, given[name])
             except ArraysTooLarge as error:
-                faults.append(Fault(name, str(error)))  # to look for more would be to unfold them
+                faults.append(Fault(name, str(error)))  # looking further would expand the arrays
                 continue
             if fault:
-                # NaN was written as null, which no float is: say what it was.
+                # NaN was written as null, which is no float: name the NaN instead.
                 faults += self._lost(name, given[name]) or [fault]
         return faults
 
@@ -172,7 +173,7 @@ class Signature:
         return f"is no argument of this job; {hint}it takes: {', '.join(self.names) or 'none'}"
 
     def _misfit(self, name: str, decoder: msgspec.json.Decoder[Any], value: Any) -> Fault | None:
-        """Why one argument does not go to JSON and back, or None. Raises ArraysTooLarge."""
+        """Why one argument does not survive JSON, or None. Raises ArraysTooLarge."""
         count_arrays_anew()
         try:
             written = encode(value)
@@ -183,7 +184,7 @@ class Signature:
         try:
             decoder.decode(written)
         except Exception as error:  # noqa: BLE001 - __post_init__ of the user's classes may raise anything
-            # "Expected `int`, got `str` - at `$.x`": `$` is the argument itself, and its name stands before.
+            # In "Expected `int`, got `str` - at `$.x`", `$` is the argument, whose name the fault has already.
             text, _, place = fault_of_encoding(error).partition(" - at `$")
             place = place.removesuffix("`")
             if text.startswith("Invalid enum value") and (choices := choices_of(self._infos[name])):
@@ -198,10 +199,10 @@ class Signature:
     def decode(self, payload: bytes, job_id: int | None = None) -> dict[str, Any]:
         """The keyword arguments to call the handler with, typed as its signature says.
 
-        The payload may be anything: `job_id` says in whose row it was found, for the message.
+        The payload may be anything. `job_id`, for the message, is the job whose row holds it.
 
         Raises:
-            PayloadError: the payload does not fit: it was stored by hand, or for an older handler.
+            PayloadError: the payload does not fit; it was stored by hand, or for an older handler.
         """
         try:
             arguments = self._decode(payload)
