@@ -1,4 +1,4 @@
-"""What happens to jobs, for whoever wants to know: subclass `Extension` and override hooks. Values only.
+"""Hooks are told what happens to jobs: subclass `Extension` and override the hooks you need. Values only.
 
     class Pager(hooks.Extension):
         name = "pager"
@@ -10,8 +10,8 @@
 
 Hooks run after the fact, one at a time, on a thread of their own: with `dispatcher.start()` and `run()` in that
 process, under `mpdispatch supervise` in a process that imports the app for them. `on_job_enqueued` runs in the process
-that enqueued, but for jobs that handlers enqueue: those are told to the supervisor of their worker. They are
-called from a queue of 10,000 events; what does not fit is counted and logged, never waited for.
+that enqueued; for jobs that a handler enqueues, it runs where the other hooks of its supervisor do. Events wait in a
+queue of 10,000; an event that does not fit is dropped and counted in the log, and delays nobody.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class JobEnqueued(_JobEvent, frozen=True, kw_only=True, gc=False, tag=True):
     batch_id: int | None = None
     retried_from: int | None = None
     is_committed: bool = True
-    """False: enqueued with `connection=`, so it is there once the caller commits, and never if he rolls back."""
+    """False: it was enqueued with `connection=`, so it exists once the caller commits, and never after a rollback."""
 
 
 class JobStarted(_StartEvent, frozen=True, kw_only=True, gc=False, tag=True):
@@ -113,7 +113,7 @@ class CronFired(_JobEvent, frozen=True, kw_only=True, gc=False, tag=True):
 
     entry: str
     slot_at: datetime
-    """The moment the schedule meant."""
+    """The moment that the schedule names."""
 
 
 class Shutdown(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag=True):
@@ -136,12 +136,11 @@ Event: TypeAlias = (
 class Extension:
     """Base of extensions: override the hooks you need. Each takes one event and returns nothing.
 
-    A hook that raises is logged with the extension's name and harms nothing; one that is slow delays only
-    those behind it.
+    A hook that raises is logged with the extension's name and harms nothing. A slow hook delays only the hooks after it.
     """
 
     name: str = ""
-    """For the log; the class's name unless given."""
+    """The name in the log; the class's name unless given."""
 
     def on_job_enqueued(self, event: JobEnqueued) -> None:
         """A job was stored."""
@@ -178,11 +177,11 @@ HOOKS: dict[type, str] = {
     CronFired: "on_cron_fired",
     Shutdown: "on_shutdown",
 }
-"""The method each kind of event is given to."""
+"""The hook of each kind of event."""
 
 
 def overridden(extension: Extension) -> frozenset[str]:
-    """The hooks this extension has an own method for.
+    """The names of the hooks that this extension overrides.
 
     >>> class Mine(Extension):
     ...     def on_shutdown(self, event): ...

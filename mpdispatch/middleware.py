@@ -1,10 +1,10 @@
-"""What runs around every handler: `Engine.build(..., middleware=[middleware.Logging(), my_function])`.
+"""Middleware runs around every handler: `Engine.build(..., middleware=[middleware.Logging(), my_function])`.
 
-Of ours there are: `Logging` (starts and ends), `Recover` (SystemExit and the like as failures), `Timeout` (for jobs
-that have none), `Scope` (a resource per job), `Tracing` and `Metrics` (OpenTelemetry). Your own is any callable that takes
+Built in are `Logging` (starts and ends), `Recover` (SystemExit and the like as failures), `Timeout` (for jobs that have
+none), `Scope` (a resource per job), `Tracing` and `Metrics` (OpenTelemetry). Your own is any callable that takes
 `(job, call_next)` and returns `call_next(job)`.
 
-The public name of `mpdispatch.execution.middleware`.
+This module is the public name of `mpdispatch.execution.middleware`.
 """
 
 from mpdispatch.execution.job_context import JobContext

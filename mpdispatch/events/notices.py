@@ -1,6 +1,7 @@
-"""What the supervisor's loop and an enqueue know of a change, and the events made of it later, on another thread. Pure.
+"""Notices of what happened to jobs, and the events made of them later. Pure.
 
-Noting something costs the loop one small object; the events, with their times and texts, are made by who calls the hooks.
+A notice costs the supervisor's loop, or an enqueue, one small object. The thread that calls the hooks makes the events
+of it, with their times and texts.
 """
 
 from __future__ import annotations
@@ -40,8 +41,8 @@ __all__ = [
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FAR_US = 4_102_444_800_000_000
-"""The year 2100."""
-# A snooze, a release and an aborted drain give the attempt back: nothing failed.
+"""The year 2100, up to which a float of seconds is exact enough."""
+# A snooze, a release and an aborted drain refund the attempt: nothing failed.
 _FAILURES = frozenset({Cause.ERROR, Cause.RETRY, Cause.TIMEOUT, Cause.WORKER_DIED, Cause.LEASE_LOST})
 
 
@@ -78,7 +79,7 @@ class Recorded(msgspec.Struct, frozen=True, gc=False):
         run, at = transition.run, _moment(transition.at_us)
         pid = None if run is None else run.worker_pid
         duration_s = None if run is None or run.duration_us is None else run.duration_us / 1e6
-        # In full and not by **common: one is made for nearly every job.
+        # Written out, without **common: nearly every job makes one.
         if transition.state is JobState.COMPLETED:
             completed = JobCompleted(
                 job_id=job.id,
@@ -139,7 +140,7 @@ class Kept(msgspec.Struct, frozen=True, gc=False):
 
 
 class Told(msgspec.Struct, frozen=True, gc=False):
-    """Events another process told of, as JSON."""
+    """Events that came from another process, as JSON."""
 
     data: bytes
 
@@ -196,11 +197,11 @@ _decoder = msgspec.json.Decoder(
 
 
 def decode_events(data: bytes) -> list[Event]:
-    """Events as `encode_events` wrote a list of them. Raises msgspec.DecodeError."""
+    """The list of events that `encode_events` wrote. Raises msgspec.DecodeError."""
     events: list[Event] = _decoder.decode(data)
     return events
 
 
 def _moment(us: int) -> datetime:
-    # A float of seconds is exact to a quarter of a µs until 2100, and half the work.
+    # A float of seconds is exact to a quarter of a µs until 2100, and takes half the time.
     return datetime.fromtimestamp(us / 1e6, UTC) if us < _FAR_US else _EPOCH + timedelta(microseconds=us)

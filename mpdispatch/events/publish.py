@@ -1,8 +1,8 @@
-"""An engine's extensions: who wants which events, and how an event gets to them from here. Effects: its hook line.
+"""An engine's extensions: which of them want which events, and how an event gets to them. Effects: its hook queue.
 
-in the app's process     enqueue, supervisor ──▶ line ──▶ hooks
+in the app's process     enqueue, supervisor ──▶ hook queue ──▶ hooks
 in a worker              enqueue ──▶ route (a frame to the supervisor)
-in the hook process      frames ──▶ hooks, and what they enqueue ──▶ route (the same loop)
+in the hook process      frames ──▶ hooks; jobs that a hook enqueues ──▶ route, back into the same queue
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from mpdispatch.model import Job, NewJob
 __all__ = ["DRAIN_S", "Hooks", "Route"]
 
 DRAIN_S = 5.0
-"""How long the end of a process, or of a supervisor, waits for hooks."""
+"""How long a process, or a supervisor, waits for hooks before it ends."""
 
 Route = Callable[[bytes, int], None]
-"""Takes events as JSON, and how many they are."""
+"""Takes events as JSON, and their number."""
 
 _ENQUEUED = HOOKS[JobEnqueued]
 
 
 class Hooks:
-    """The extensions of an engine, metrics included. Any thread, any process."""
+    """The extensions of an engine, metrics included. For any thread and any process."""
 
     def __init__(
         self, extensions: Sequence[Extension], metrics: Callable[[], Extension | None], log: logging.Logger
@@ -41,11 +41,11 @@ class Hooks:
 
     @property
     def extensions(self) -> tuple[Extension, ...]:
-        """As they were given."""
+        """The extensions as the app gave them."""
         return self._extensions
 
     def subscribers(self) -> Subscribers | None:
-        """Whom to tell, in this process; None: nobody wants anything."""
+        """The extensions to call in this process; None: there are none."""
         metrics = self._metrics()
         if self._subscribers is None or (metrics is not None and not self._has_metrics):
             if metrics is None and not self._extensions:
@@ -56,12 +56,12 @@ class Hooks:
         return self._subscribers
 
     def wanted(self) -> frozenset[str]:
-        """The hooks that anybody has, by the names of the methods."""
+        """The names of all hooks that an extension overrides."""
         subscribers = self.subscribers()
         return frozenset() if subscribers is None else subscribers.wanted
 
     def line(self) -> HookQueue:
-        """The thread that hooks are called on in this process. One for all: an extension is called by one thread."""
+        """The queue and thread for hooks in this process. There is one, so one thread calls an extension."""
         if self._line is None:
             self._line = line = HookQueue(self._deliver, self._log)
             atexit.register(line.drain, DRAIN_S)
@@ -72,23 +72,23 @@ class Hooks:
             subscribers.deliver(notices)
 
     def route(self, route: Route) -> None:
-        """Send what is enqueued here to another process from now on, instead of calling hooks."""
+        """From now on, send events of enqueues in this process to another process instead of calling hooks."""
         self._route = route
 
     # -- enqueues ---------------------------------------------------------------------------------------
 
     def enqueued(self, job: Job, *, is_committed: bool = True) -> None:
-        """Tell of a new job."""
+        """Report a new job."""
         subscribers = self.subscribers()
         if subscribers is not None and _ENQUEUED in subscribers.wanted and job.created:
-            self._tell(enqueued(job, is_committed=is_committed))
+            self._publish(enqueued(job, is_committed=is_committed))
 
     def enqueued_many(self, template: NewJob, ids: range, batch_id: int, at_us: int) -> None:
-        """Tell of many."""
+        """Report jobs that were enqueued together."""
         if ids and _ENQUEUED in self.wanted():
-            self._tell(Kept(template, ids, batch_id, at_us))
+            self._publish(Kept(template, ids, batch_id, at_us))
 
-    def _tell(self, notice: Notice) -> None:
+    def _publish(self, notice: Notice) -> None:
         if self._route is None:
             self.line().offer([notice], len(notice.ids) if isinstance(notice, Kept) else 1)
         else:

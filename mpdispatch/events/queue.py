@@ -1,8 +1,8 @@
-"""One thread that hooks are called on, fed from a bounded queue. Effects: a thread; runs the user's code.
+"""The thread that calls hooks, and the bounded queue it takes notices from. Effects: a thread; runs the user's code.
 
     offer(notices) ──queue──▶ thread: deliver(notices)
 
-Who offers never waits: what does not fit is counted, and logged when there is room again.
+`offer` never waits. Notices that do not fit into the queue are dropped and counted; the count is logged.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from mpdispatch.hooks import HOOKS, Event, Extension, overridden
 __all__ = ["MOST_WAITING", "Deliver", "HookQueue", "Subscribers"]
 
 MOST_WAITING = 10_000
-"""Events that wait at most (the last lot offered may reach past it)."""
-_SAY_EVERY_S = 10.0
-"""How often the loss of events is logged while it goes on."""
+"""The most events that wait (the last offer may exceed it)."""
+_LOG_EVERY_S = 10.0
+"""How often dropped events are logged while events are being dropped."""
 
 Deliver = Callable[[Sequence[Notice]], None]
 
 
 class Subscribers:
-    """Extensions by the kind of event they want."""
+    """The hooks of all extensions, by kind of event."""
 
     def __init__(self, extensions: Sequence[Extension], log: logging.Logger) -> None:
         self._log = log
@@ -41,7 +41,7 @@ class Subscribers:
                 if hook in own:
                     self._hooks.setdefault(kind, []).append((name, getattr(extension, hook)))
         self.wanted = frozenset(HOOKS[kind] for kind in self._hooks)
-        """The hooks that anybody has."""
+        """The names of all hooks that an extension overrides."""
 
     def deliver(self, notices: Sequence[Notice]) -> None:
         """Call the hooks for these, in order. Never raises."""
@@ -55,10 +55,10 @@ class Subscribers:
             try:
                 hook(event)
             except BaseException as error:  # noqa: BLE001 - whatever a hook raises is its own affair
-                self._tell(name, HOOKS[type(event)], error)
+                self._log_failure(name, HOOKS[type(event)], error)
 
-    def _tell(self, name: str, hook: str, error: BaseException) -> None:
-        # The traceback once: a hook that fails for every job would fill the log with it.
+    def _log_failure(self, name: str, hook: str, error: BaseException) -> None:
+        # The traceback only once: a hook that fails for every job would fill the log.
         is_first = (name, hook) not in self._raised
         self._raised.add((name, hook))
         self._log.error(
@@ -72,7 +72,7 @@ class Subscribers:
 
 
 class HookQueue:
-    """The queue and its thread, which is started by the first offer. Any thread may offer."""
+    """The queue and its thread. The first offer starts the thread. Any thread may offer."""
 
     def __init__(self, deliver: Deliver, log: logging.Logger, *, most: int = MOST_WAITING) -> None:
         self._deliver, self._log, self._most = deliver, log, most
@@ -80,13 +80,13 @@ class HookQueue:
         self._changed = threading.Condition()
         self._pid = 0
         self._offered = self._done = 0
-        self._unsaid = 0
-        self._said_at_s = -_SAY_EVERY_S
+        self._unlogged = 0
+        self._logged_at_s = -_LOG_EVERY_S
         self.dropped = 0
-        """Events there was no room for."""
+        """Events dropped so far."""
 
     def offer(self, notices: Sequence[Notice], count: int) -> None:
-        """Queue these, which stand for about `count` events; returns at once."""
+        """Queue these notices of about `count` events; returns at once."""
         if self._pid != os.getpid():
             self._begin()
         with self._changed:
@@ -97,9 +97,9 @@ class HookQueue:
         self._queue.put((notices, count))
 
     def _begin(self) -> None:
-        """Start the thread: in a forked child too, where nothing of the parent's waits."""
+        """Start the thread, also in a forked child, whose queue is empty at first."""
         if self._pid:
-            # Forked: a thread of the parent may have held the lock, and nobody here would ever release it.
+            # After a fork the lock may be held by a thread of the parent, which does not exist here to release it.
             self._changed = threading.Condition()
         with self._changed:
             if self._pid == os.getpid():
@@ -113,13 +113,13 @@ class HookQueue:
 
     def _drop(self, count: int) -> None:
         self.dropped += count
-        self._unsaid += count
-        if time.monotonic() - self._said_at_s >= _SAY_EVERY_S:
-            self._say_dropped()
+        self._unlogged += count
+        if time.monotonic() - self._logged_at_s >= _LOG_EVERY_S:
+            self._log_dropped()
 
-    def _say_dropped(self) -> None:
-        self._said_at_s = time.monotonic()
-        count, self._unsaid = self._unsaid, 0
+    def _log_dropped(self) -> None:
+        self._logged_at_s = time.monotonic()
+        count, self._unlogged = self._unlogged, 0
         self._log.error(
             "hooks are too slow: %d events were dropped",
             count,
@@ -139,7 +139,7 @@ class HookQueue:
                     self._changed.notify_all()
 
     def drain(self, timeout_s: float) -> bool:
-        """Wait until everything offered so far was delivered, at most this long; False: it was not."""
+        """Wait, at most this long, until everything offered so far is delivered. False: it is not."""
         deadline = time.monotonic() + timeout_s
         if self._pid != os.getpid():
             return True
@@ -154,6 +154,6 @@ class HookQueue:
                     )
                     return False
                 self._changed.wait(left_s)
-            if self._unsaid:
-                self._say_dropped()
+            if self._unlogged:
+                self._log_dropped()
             return True
