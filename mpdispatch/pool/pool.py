@@ -314,8 +314,8 @@ class Pool:
         recalled, unread = worker.recall(), list[ClaimedJob]()
         has_begun = False
         for held in list(worker.assigned):
-            worker.take_out(held)
             if worker.had_started(held):
+                worker.take_out(held)
                 has_begun = True
                 run = self._run_of(worker, held)
                 yield Settled(
@@ -324,7 +324,7 @@ class Pool:
                     from_exit(status, run, held.stop_reason, held.job.timeout_us, worker.is_broken),
                 )
             else:
-                worker.unsettled -= 1
+                worker.drop(held)
                 unread.append(held.job)
         if unread or recalled:
             yield Returned(unread + recalled)  # in the order they were given
@@ -394,6 +394,5 @@ class Pool:
             worker.kill()
         for worker in list(self.workers):
             worker.wait_end(wait_s)
-            worker.assigned.clear()
-            worker.unsettled = 0
+            worker.drop_all()
             self._forget(worker)

@@ -115,7 +115,7 @@ class WorkerProcess:
     record: WorkerRecord | None = None
     assigned: deque[Assignment] = field(default_factory=deque)
     unsettled: int = 0
-    """Jobs sent to it whose outcome is not on disk yet."""
+    """Jobs sent to it whose outcome is not on disk yet: their start marks are still needed. Written only here."""
     work_us: int = 0
     """Estimated run time of its hand, µs."""
     jobs_sent: int = 0
@@ -227,8 +227,23 @@ class WorkerProcess:
         return held
 
     def take_out(self, held: Assignment) -> None:
+        """Take it out of its hand; its outcome is to be written, and then `settled`."""
         self.assigned.remove(held)
         self.work_us -= held.estimate_us
+
+    def drop(self, held: Assignment) -> None:
+        """Take it out of its hand; there will be no outcome: it never began, or it is not ours any more."""
+        self.take_out(held)
+        self.unsettled -= 1
+
+    def drop_all(self) -> None:
+        """As `drop`, of everything: a rescuer decides."""
+        self.assigned.clear()
+        self.work_us = self.unsettled = 0
+
+    def settled(self) -> None:
+        """The outcome of one of its jobs is on disk."""
+        self.unsettled -= 1
 
     def find(self, job_id: int, starts: int) -> Assignment | None:
         """The job of its hand with this token, or None."""

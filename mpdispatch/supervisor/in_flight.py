@@ -85,7 +85,7 @@ class InFlight:
         """The first so many pending outcomes, and all progress, are on disk."""
         for item in self.pending[:count]:
             if item.worker is not None:
-                item.worker.unsettled -= 1
+                item.worker.settled()
         del self.pending[:count]
         self.progress.clear()
 

@@ -90,8 +90,7 @@ class Reconciler:
         in_flight.backlog = kept
         for worker, held in taken:
             if held in worker.assigned:
-                worker.take_out(held)  # or it might come back as not begun, and be begun
-                worker.unsettled -= 1
+                worker.drop(held)  # or it might come back as not begun, and be begun
                 worker.kill()
                 lost += 1
         if lost:
