@@ -9,6 +9,7 @@ import bisect
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from mpdispatch.clock import Instant
 from mpdispatch.model import ClaimedJob, Transition
 from mpdispatch.pool.process import WorkerProcess
 from mpdispatch.store.contract import Progress
@@ -18,8 +19,20 @@ from mpdispatch.supervisor.rated import RatedQueues
 __all__ = ["InFlight", "PendingOutcome"]
 
 
+_OLD_US = 8_000
+"""No outcome counts as older than this: its age is by the wall clock, which may have been set."""
+
+
 def _claim_order(job: ClaimedJob) -> tuple[int, int, int]:
     return -job.priority, job.run_at_us, job.id
+
+
+def _age_us(transition: Transition, now: Instant) -> int:
+    """How long ago a worker gave this outcome: it may have lain in its reply ring for a while."""
+    run = transition.run
+    if run is None or run.duration_us is None:
+        return 0
+    return min(max(0, now.wall_us - run.started_us - run.duration_us), _OLD_US)
 
 
 @dataclass(slots=True)
@@ -52,6 +65,12 @@ class InFlight:
     completed: int = 0
     failed: int = 0
     stale_writes: int = 0
+
+    def add(self, job: ClaimedJob, transition: Transition, worker: WorkerProcess | None, now: Instant) -> None:
+        """An outcome was decided."""
+        if not self.pending:
+            self.pending_since_us = now.boot_us - _age_us(transition, now)
+        self.pending.append(PendingOutcome(job, transition, worker))
 
     def report(self, progress: Progress, now_us: int) -> None:
         """A handler said how far it is."""
@@ -88,6 +107,11 @@ class InFlight:
                 item.worker.settled()
         del self.pending[:count]
         self.progress.clear()
+
+    @property
+    def has_news(self) -> bool:
+        """Whether a commit would have anything to write, or a claimed job waits for a worker."""
+        return bool(self.pending or self.progress or self.backlog) or self.outputs.next_us is not None
 
     def drop(self) -> None:
         """Forget everything: these jobs are not ours any more."""

@@ -30,11 +30,17 @@ from mpdispatch.host.runtime_folder import runtime_folder
 from mpdispatch.pool.selector import Selected
 from mpdispatch.store.contract import LeftBehind, Store, SupervisorStore
 from mpdispatch.supervisor.assign import Assigner
+from mpdispatch.supervisor.claim_sync import ClaimSync
+from mpdispatch.supervisor.claimer import Claimer
+from mpdispatch.supervisor.committer import Committer
+from mpdispatch.supervisor.contention import Contention
 from mpdispatch.supervisor.deadlines import Deadlines
+from mpdispatch.supervisor.decider import Decider
 from mpdispatch.supervisor.event_publisher import EventPublisher
 from mpdispatch.supervisor.fencing import Fencing
 from mpdispatch.supervisor.heartbeat import Heartbeat
 from mpdispatch.supervisor.in_flight import InFlight
+from mpdispatch.supervisor.outcome_reporter import OutcomeReporter
 from mpdispatch.supervisor.peers import Peers
 from mpdispatch.supervisor.pool_events import PoolEvents
 from mpdispatch.supervisor.prune import Pruner
@@ -46,7 +52,6 @@ from mpdispatch.supervisor.runtime import Runtime
 from mpdispatch.supervisor.shutdown import RunReport, Shutdown
 from mpdispatch.supervisor.slow_import import look_at_rings, warn_of_slow_imports
 from mpdispatch.supervisor.store_backoff import StoreBackoff
-from mpdispatch.supervisor.turns import Turns
 from mpdispatch.supervisor.upkeep import Upkeep
 
 __all__ = ["RunReport", "Supervisor"]
@@ -111,23 +116,40 @@ class Supervisor:
         )
         self._assigner = Assigner(self._pool, self.in_flight, config, catalog, runtime.repeats)
         self._deadlines = Deadlines(self._pool, config, runtime.repeats)
-        self._turns = Turns(
-            self._store,
+        self._claimer = Claimer(
             self._clock,
             config,
             in_flight=self.in_flight,
             assigner=self._assigner,
-            pool=self._pool,
             catalog=catalog,
             queue_configs=queue_configs,
             app=app,
-            log=runtime.log,
             repeats=runtime.repeats,
-            publisher=publisher,
             default_timeout_us=None if default_timeout_s is None else round(default_timeout_s * SECOND_US),
         )
+        self._decider = Decider(self._clock, catalog, self.in_flight, self._assigner.estimates)
+        self._contention = Contention()
+        self._claim_sync = ClaimSync(self._store, self._clock)
+        self._committer = Committer(
+            self._store,
+            self._clock,
+            in_flight=self.in_flight,
+            assigner=self._assigner,
+            claimer=self._claimer,
+            claim_sync=self._claim_sync,
+            contention=self._contention,
+            pool=self._pool,
+            reporter=OutcomeReporter(self.in_flight, runtime.log, runtime.repeats, publisher),
+        )
         self._reconciler = Reconciler(
-            self._store, self._pool, self.in_flight, self._turns, self._deadlines, runtime.repeats
+            self._store,
+            self._clock,
+            self._pool,
+            self.in_flight,
+            self._claimer,
+            self._decider,
+            self._deadlines,
+            runtime.repeats,
         )
         self._pruner = Pruner(self._store, self._clock, config, runtime.log)
         self._upkeep = Upkeep(self._store, self._clock, tuple(config.queues), runtime.log)
@@ -138,7 +160,7 @@ class Supervisor:
             config,
             in_flight=self.in_flight,
             assigner=self._assigner,
-            turns=self._turns,
+            decider=self._decider,
             shutdown=self._shutdown,
             publisher=publisher,
         )
@@ -172,7 +194,8 @@ class Supervisor:
         for key, _ in events:
             if key.data is self._registration:
                 self._registration.drain_wakes()
-                self._turns.woken(now.boot_us)
+                self._claimer.try_now()
+                self._contention.woken(now.boot_us)
                 self._was_woken = self._cancels_due = True
                 self._peers.woken()
             elif key.data is self._runtime.stop_signal:
@@ -186,7 +209,7 @@ class Supervisor:
         now_us = self._clock.now().boot_us
         if self._registration.is_cut() or not self._heartbeat.is_trusted(now_us):
             self._guarded(self._fencing.regain, now_us)
-            self._turns.claim_at_us = 0
+            self._claimer.try_now()
             now_us = self._clock.now().boot_us
             if not self._heartbeat.is_trusted(now_us):
                 if self._heartbeat.is_lost and self._runtime.stop_signal.requests and self.report is None:
@@ -210,19 +233,19 @@ class Supervisor:
         if self._registration.is_cut():
             return 0.0
         now_us = self._clock.now().boot_us
-        turns, assigner = self._turns, self._assigner
+        assigner, claimer = self._assigner, self._claimer
         due = self._due(now_us, is_well)
         self._delay_s = 0.0
         if not self._shutdown.is_on:
             assigner.assign(now_us)
-            turns.release_late()
-            if (at := assigner.staff(now_us, has_more=turns.has_more)) is not None:
+            self._decider.release_rated()
+            if (at := assigner.staff(now_us, has_more=claimer.has_more)) is not None:
                 due.append(at)
             if assigner.is_backlog_stuck(now_us):
-                turns.release_backlog()
+                self._decider.release_backlog()
         wants_turn = is_well and self._wants_turn(now_us)
         if wants_turn and not self._shutdown.is_on:
-            self._delay_s = turns.delay_us(now_us) / SECOND_US
+            self._delay_s = self._committer.delay_us(now_us) / SECOND_US
         if self._is_drain and self._settled_us > now_us:
             due.append(self._settled_us)
         if wants_turn and self._delay_s == 0.0:
@@ -233,15 +256,14 @@ class Supervisor:
 
     def _due(self, now_us: int, is_well: bool) -> list[int]:
         """Look after jobs and workers, and when which duty wants to run next (boottime µs; 0: not by time)."""
-        turns = self._turns
         due = [now_us + self._poll_us]
         if is_well:
-            due += [self._heartbeat.next_us, self._peers.due_us, turns.sync_at_us]
+            due += [self._heartbeat.next_us, self._peers.due_us, self._claim_sync.next_us]
             due += [self._pruner.next_us or 0, self.in_flight.outputs.next_us or 0, self._upkeep.next_us]
         else:
             due.append(self._backoff.until_us)
-        if turns.claim_at_us > now_us:
-            due.append(turns.claim_at_us)  # what is past waits for a free worker: that wakes us by itself
+        if self._claimer.next_us > now_us:
+            due.append(self._claimer.next_us)  # what is past waits for a free worker: that wakes us by itself
         due += self._shutdown.due()
         if (at := self._deadlines.enforce(now_us)) is not None:
             due.append(at)
@@ -264,9 +286,8 @@ class Supervisor:
 
     def _wants_turn(self, now_us: int) -> bool:
         """Whether another turn would have something to do right away: the last one did not write or claim all."""
-        turns = self._turns
         return bool(self.in_flight.pending or self.in_flight.progress) or (
-            not self._shutdown.is_on and turns.wants_claim(now_us)
+            not self._shutdown.is_on and self._claimer.wants(now_us)
         )
 
     def _guarded(self, step: Callable[[], None], now_us: int) -> bool:
@@ -305,34 +326,34 @@ class Supervisor:
             self._was_woken = False
             self._answer_wake_up(now_us)
         if self._is_unchanged(now_us):
-            self._turns.put_off(self._clock.now())
+            self._claimer.put_off(self._clock.now())
             self._peers.put_off(now_us)
         if now_us >= self._peers.due_us and self._peers.look(
             self._heartbeat.owner, now_us, token=self._heartbeat.token
         ):
-            self._turns.claim_at_us = 0
+            self._claimer.try_now()
         if self._cancels_due:
             self._reconciler.cancel(self._store.cancel_requests(self._heartbeat.owner), now_us)
             self._cancels_due = False
-        if self._shutdown.is_on or self._turns.delay_us(now_us) == 0:
-            self._turns.take(self._heartbeat.owner, now_us, may_claim=not self._shutdown.is_on)
+        if self._shutdown.is_on or self._committer.delay_us(now_us) == 0:
+            self._committer.commit(self._heartbeat.owner, now_us, may_claim=not self._shutdown.is_on)
             if self._upkeep.step():
                 self._look_again(now_us)
-        self._turns.sync_if_due(now_us)
+        self._claim_sync.sync_if_due(now_us)
         self._pruner.prune(now_us)
         if self._shutdown.is_on or self._is_drain:
             self._maybe_end(now_us)
 
     def _look_again(self, now_us: int) -> None:
         """There may be something to claim, to take over or to tell of, that a drain waits for."""
-        self._turns.claim_at_us = 0
+        self._claimer.try_now()
         self._peers.look_soon()
         self._settled_us = max(self._settled_us, now_us + _LOOK_US)
 
     def _answer_wake_up(self, now_us: int) -> None:
         """What was enqueued is on its way to an idle worker before anything else is looked for."""
-        if not self._shutdown.is_on and self._turns.delay_us(now_us) == 0:
-            self._turns.take(self._heartbeat.owner, now_us, may_claim=True, skip_idle_check=True)
+        if not self._shutdown.is_on and self._committer.delay_us(now_us) == 0:
+            self._committer.commit(self._heartbeat.owner, now_us, may_claim=True, skip_idle_check=True)
             self._assigner.assign(self._clock.now().boot_us)
 
     def _is_unchanged(self, now_us: int) -> bool:
@@ -342,13 +363,13 @@ class Supervisor:
         """
         if self._shutdown.is_on or self._is_drain or self._cancels_due or self._peers.living:
             return False
-        if now_us < min(self._peers.due_us, self._turns.claim_at_us):
+        if now_us < min(self._peers.due_us, self._claimer.next_us):
             return False  # nobody wants to look
-        if not (self._turns.is_polling and self._turns.is_only_a_poll(self._clock.now())):
+        if self.in_flight.has_news or not self._claimer.is_only_a_poll(self._clock.now()):
             return False
         if self._store.file_care.has_changed():
             # It says so once: whoever is due to look later would find nothing changed since.
-            self._turns.claim_at_us = 0
+            self._claimer.try_now()
             self._peers.look_soon()
             return False
         return True
@@ -372,7 +393,7 @@ class Supervisor:
             )
             self._shutdown.begin(now_us, stop_signal.patience_s)
             self._assigner.recall_all(now_us)
-            self._turns.release_backlog()
+            self._decider.release_backlog()
         step = self._shutdown.step(now_us, is_urgent=stop_signal.requests > 1)
         if step is not None and self._deadlines.abort_all(now_us, at_once=step == "kill"):
             self._shutdown.was_aborted = True
@@ -380,19 +401,19 @@ class Supervisor:
     def _maybe_end(self, now_us: int) -> None:
         """End if there is nothing left that we wait for."""
         if self._shutdown.is_on and self.in_flight.backlog:
-            self._turns.release_backlog()
-            self._turns.take(self._heartbeat.owner, now_us, may_claim=not self._shutdown.is_on)
+            self._decider.release_backlog()
+            self._committer.commit(self._heartbeat.owner, now_us, may_claim=not self._shutdown.is_on)
         if self.in_flight.pending or self.in_flight.backlog or any(True for _ in self._pool.assignments()):
             return
         if self._shutdown.is_on:
             self._end(75 if self._shutdown.was_aborted else 0, is_settled=True)
-        elif self._is_drain and not self._turns.has_more and now_us >= self._settled_us:
+        elif self._is_drain and not self._claimer.has_more and now_us >= self._settled_us:
             if self._upkeep.hurry():
                 self._look_again(now_us)
-            elif any(self._store.outstanding(self._turns.planner()).values()):
+            elif any(self._store.outstanding(self._claimer.planner()).values()):
                 self._settled_us = now_us + _DRAINED_US
             else:
-                left = self._store.left_behind(self._turns.planner())
+                left = self._store.left_behind(self._claimer.planner())
                 self._end(1 if self.in_flight.failed else 0, is_settled=True, left=left)
 
     def leave(self) -> None:
@@ -416,7 +437,7 @@ class Supervisor:
             completed=in_flight.completed,
             failed=in_flight.failed,
             stale_writes=in_flight.stale_writes,
-            parked=self._turns.parked if left is None else left.held,
+            parked=self._claimer.parked if left is None else left.held,
             scheduled=0 if left is None else left.scheduled,
         )
         self._log.info(

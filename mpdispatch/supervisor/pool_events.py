@@ -13,12 +13,12 @@ from mpdispatch.pool.pool import BootFault, Enqueued, Event, Gone, Ready, Return
 from mpdispatch.pool.process import WorkerProcess, WorkerState
 from mpdispatch.store.contract import Progress
 from mpdispatch.supervisor.assign import Assigner
+from mpdispatch.supervisor.decider import Decider
 from mpdispatch.supervisor.event_publisher import EventPublisher
 from mpdispatch.supervisor.in_flight import InFlight
 from mpdispatch.supervisor.runtime import Runtime
 from mpdispatch.supervisor.shutdown import Shutdown
 from mpdispatch.supervisor.suspects import MOST_DEATHS
-from mpdispatch.supervisor.turns import Turns
 
 __all__ = ["PoolEvents"]
 
@@ -38,12 +38,12 @@ class PoolEvents:
         *,
         in_flight: InFlight,
         assigner: Assigner,
-        turns: Turns,
+        decider: Decider,
         shutdown: Shutdown,
         publisher: EventPublisher | None,
     ) -> None:
         self._runtime, self._pool, self._repeats = runtime, runtime.pool, runtime.repeats
-        self._in_flight, self._assigner, self._turns = in_flight, assigner, turns
+        self._in_flight, self._assigner, self._decider = in_flight, assigner, decider
         self._shutdown, self._publisher = shutdown, publisher
         self._suspects = assigner.suspects
         self._max_worker_rss, self._kills_strays = config.max_worker_rss, config.child_policy == "kill"
@@ -54,7 +54,7 @@ class PoolEvents:
             outcome = event.outcome
             if type(outcome) is Raised and outcome.signal == "SIGTERM":
                 outcome = self._cut_off(outcome)
-            self._turns.decide(event.job, outcome, event.worker, now)
+            self._decider.decide(event.job, outcome, event.worker, now)
             if self._max_worker_rss is not None or self._assigner.is_wary:
                 self._look_at_worker(event, now.boot_us)
             return False
@@ -106,7 +106,7 @@ class PoolEvents:
             in_full=2,  # two forks that fail have the zygote given up, and both are to be seen
         )
         if self._assigner.boot_failures >= _BOOT_TRIES and not self._pool.ready:
-            self._turns.release_backlog()
+            self._decider.release_backlog()
 
     def _ended(self, event: Gone, now_us: int) -> None:
         worker = event.worker
@@ -155,4 +155,4 @@ class PoolEvents:
                 exit_status=status.code,
                 signal=status.signal,
             )
-            self._turns.decide(job, died, None, now)
+            self._decider.decide(job, died, None, now)

@@ -8,14 +8,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 
+from mpdispatch.clock import Clock
 from mpdispatch.model import Cancelled, ErrorInfo, Released
 from mpdispatch.pool.pool import Pool
 from mpdispatch.pool.process import Assignment, WorkerProcess
 from mpdispatch.repeated import Repeated
 from mpdispatch.store.contract import SupervisorStore
+from mpdispatch.supervisor.claimer import Claimer
 from mpdispatch.supervisor.deadlines import Deadlines
+from mpdispatch.supervisor.decider import Decider
 from mpdispatch.supervisor.in_flight import InFlight
-from mpdispatch.supervisor.turns import Turns
 
 __all__ = ["Reconciler"]
 
@@ -26,14 +28,17 @@ class Reconciler:
     def __init__(
         self,
         store: SupervisorStore,
+        clock: Clock,
         pool: Pool,
         in_flight: InFlight,
-        turns: Turns,
+        claimer: Claimer,
+        decider: Decider,
         deadlines: Deadlines,
         repeats: Repeated,
     ) -> None:
-        self._store, self._pool, self._in_flight = store, pool, in_flight
-        self._turns, self._deadlines, self._repeats = turns, deadlines, repeats
+        self._store, self._clock, self._pool, self._in_flight = store, clock, pool, in_flight
+        self._claimer, self._decider = claimer, decider
+        self._deadlines, self._repeats = deadlines, repeats
 
     def cancel(self, requests: Iterable[tuple[int, int]], now_us: int) -> None:
         """End the jobs somebody asked to cancel: those not begun at once, the others through the deadlines."""
@@ -47,7 +52,7 @@ class Reconciler:
         for job in self._in_flight.backlog:
             if (job.id, job.starts) in wanted:
                 error = ErrorInfo(type="JobCancelled", message="cancelled before it was started")
-                self._turns.decide(job, Cancelled(run=None, error=error), None)
+                self._decider.decide(job, Cancelled(run=None, error=error), None)
             else:
                 kept.append(job)
         self._in_flight.backlog = kept
@@ -75,10 +80,11 @@ class Reconciler:
         unread = {job_id for job_id, _ in strays}
         for job in self._store.jobs_of(owner):
             if (job.id, job.starts) in strays:
-                self._turns.decide(job, Released(), None)
+                self._decider.decide(job, Released(), None)
                 unread.discard(job.id)
         if unread:
-            self._turns.set_aside(owner, unread)
+            self._store.set_aside(owner, unread, now=self._clock.now())
+            self._claimer.try_now()  # the next commit tells of them
 
     def _let_go(self, ours: set[tuple[int, int]], now_us: int) -> None:
         """Hold no job that is not ours any more: those not begun are dropped, those running end with their worker."""

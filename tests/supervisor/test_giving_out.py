@@ -199,7 +199,7 @@ def test_a_handler_registered_while_a_claim_waits_for_the_lock_is_known_to_it(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its first job may be stored in that time: parked, it would wait for the next claim, and warn."""
-    planner = house.supervisor._turns.planner()
+    planner = house.supervisor._claimer.planner()
     assert planner.refusal("late") is not None
     monkeypatch.setitem(engine.registry._definitions, "late", engine.registry.get("uneven"))
     assert planner.refusal("late") is None
@@ -210,7 +210,7 @@ def test_a_turn_writes_and_claims_so_many_at_most_and_the_rest_soon_after(
 ) -> None:
     house = build(config={"prefetch_window": 1.0, "poll_interval": 60.0})
     _teach(house)
-    monkeypatch.setattr("mpdispatch.supervisor.turns._MOST_JOBS", 7)
+    monkeypatch.setattr("mpdispatch.supervisor.committer._MOST_JOBS", 7)
     ledger, sizes = house.supervisor._store, list[tuple[int, int]]()
     real = ledger.commit
 
@@ -310,7 +310,7 @@ def test_very_short_jobs_are_dealt_in_runs_of_one_handler_within_every_limit(
 def test_turns_are_short_while_others_enqueue(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
     house = build(config={"poll_interval": 60.0})
     _teach(house)
-    monkeypatch.setattr("mpdispatch.supervisor.turns._MOST_WHILE_CONTENDED", 3)
+    monkeypatch.setattr("mpdispatch.supervisor.committer._MOST_WHILE_CONTENDED", 3)
     ledger, claimed, steps = house.supervisor._store, list[int](), list[int]()
     real = ledger.commit
 
@@ -330,15 +330,15 @@ def test_turns_are_short_while_others_enqueue(build: Build, monkeypatch: pytest.
         house.clock.advance(1.0)
         claimed.clear()
         house.store.enqueue_many(NewJob(name="uneven", payload=b""), [b"{}"] * 20, now=house.clock.now())
-        house.supervisor._turns.woken(house.clock.now().boot_us)
+        house.supervisor._contention.woken(house.clock.now().boot_us)
         for _ in range(3 if crowded else 1):
             house.clock.advance(0.01)
-            house.supervisor._turns.woken(house.clock.now().boot_us)
+            house.supervisor._contention.woken(house.clock.now().boot_us)
         steps.clear()
         house.until(all_claimed)
         assert (max(claimed) <= 3) is crowded
     # Nothing was left to claim, and the clock stands still since the last turn that took three.
-    assert house.supervisor._turns.delay_us(house.clock.now().boot_us) > 0, (
+    assert house.supervisor._committer.delay_us(house.clock.now().boot_us) > 0, (
         "whoever waits for the lock is let in"
     )
 

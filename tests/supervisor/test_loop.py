@@ -102,13 +102,13 @@ def test_a_poll_that_finds_nothing_new_does_not_put_off_what_is_due_before_the_n
     house.clock.freeze()
     now = house.clock.now()
     house.enqueue("noop", {"run_at_us": now.wall_us + 150_000})  # polls are 0.2 s apart
-    turns = house.supervisor._turns
-    house.until(lambda: turns.claim_at_us == now.boot_us + 150_000, what="a claim that knows of it")
-    turns.put_off(now)
-    assert turns.claim_at_us == now.boot_us + 150_000
+    claimer = house.supervisor._claimer
+    house.until(lambda: claimer.next_us == now.boot_us + 150_000, what="a claim that knows of it")
+    claimer.put_off(now)
+    assert claimer.next_us == now.boot_us + 150_000
     house.clock.advance(0.15)
-    turns.put_off(house.clock.now())  # and is not in the past, which would be asked for again at once
-    assert turns.claim_at_us > house.clock.now().boot_us
+    claimer.put_off(house.clock.now())  # and is not in the past, which would be asked for again at once
+    assert claimer.next_us > house.clock.now().boot_us
 
 
 def test_a_poll_finds_what_has_become_due_by_a_wall_clock_that_was_set(house: House, turns: list[int]) -> None:
@@ -368,19 +368,19 @@ def test_a_claim_is_flushed_in_time_whatever_turns_come_before(
     house.ready()
     _settle(house)
     house.clock.freeze()
-    turns, now = house.supervisor._turns, house.clock.now()
+    sync, now = house.supervisor._claim_sync, house.clock.now()
     gate = tmp_path / "gate"
     house.enqueue("hold", started=tmp_path / "first", gate=gate)
     house.until((tmp_path / "first").exists)
-    due = turns.sync_at_us
+    due = sync.next_us
     assert due > now.boot_us
     house.clock.advance(0.002)
     house.enqueue("noop", {"run_at_us": now.wall_us + 3_600_000_000})  # a turn that finds nothing
     house.steps(3)
     house.enqueue("hold", started=tmp_path / "second", gate=gate)  # and one that claims more
     house.until((tmp_path / "second").exists)
-    assert (turns.sync_at_us, flushed) == (due, [])
+    assert (sync.next_us, flushed) == (due, [])
     house.clock.advance(0.002)
     house.steps(2)
-    assert (turns.sync_at_us, flushed) == (0, [due])
+    assert (sync.next_us, flushed) == (0, [due])
     gate.touch()

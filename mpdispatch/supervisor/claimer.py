@@ -1,0 +1,188 @@
+"""When a claim is worth trying, for how many jobs, and what a claim brought. Effects: the log.
+
+```
+  wake-up, outcome, room in a queue ─▶ try_now ─┐
+  poll interval, job due later ─────────────────┼─▶ wants ─▶ a commit claims ─▶ took ─▶ backlog, next time
+  token of a rate-limited queue ────────────────┘
+```
+
+The claim itself rides in a commit: one transaction for outcomes and claims.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import msgspec
+
+from mpdispatch.clock import SECOND_US, Clock, Instant
+from mpdispatch.config import Config, QueueConfig
+from mpdispatch.execution.catalog import Catalog
+from mpdispatch.model import ClaimedJob, Planner
+from mpdispatch.policy.admission import Admission
+from mpdispatch.repeated import Repeated
+from mpdispatch.store.contract import CommitResult
+from mpdispatch.supervisor.assign import Assigner
+from mpdispatch.supervisor.in_flight import InFlight
+
+__all__ = ["Claimer"]
+
+
+class Claimer:
+    """The loop's thread only. Times are boottime µs, unless they say otherwise."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        config: Config,
+        *,
+        in_flight: InFlight,
+        assigner: Assigner,
+        catalog: Catalog,
+        queue_configs: tuple[QueueConfig, ...],
+        app: str,
+        repeats: Repeated,
+        default_timeout_us: int | None = None,
+    ) -> None:
+        self._clock, self._repeats = clock, repeats
+        self._in_flight, self._assigner = in_flight, assigner
+        self._catalog, self._app = catalog, app
+        self._default_timeout_us = default_timeout_us
+        self._queues, self._queue_configs = tuple(config.queues), queue_configs
+        self._poll_us = round(config.poll_interval * SECOND_US)
+        self._known: frozenset[str] | None = None
+        self._planner: Planner | None = None
+        self._at_us = 0
+        """From when a claim is worth trying; 0: now."""
+        self._is_polling = False
+        """Whether nothing but a change by somebody else can make another claim worth while."""
+        self._due_wall_us: int | None = None
+        """Wall time at which the next job is due that was scheduled for later, if there is one."""
+        self.has_more = False
+        """Whether the last claim took all it might, so that more may be due. Written only here."""
+        self.parked: dict[str, int] = {}
+        """Jobs parked by our claims, by reason. Written only here."""
+
+    # -- when -----------------------------------------------------------------------------------------
+
+    def try_now(self) -> None:
+        """Something may be due that was not, or there may be room that was not."""
+        self._at_us = 0
+
+    @property
+    def next_us(self) -> int:
+        """From when a claim is worth trying; 0: now."""
+        return self._at_us
+
+    def wants(self, now_us: int) -> bool:
+        """Whether a claim is due, and there is room for what it may find."""
+        return self.room(now_us)[0] > 0
+
+    def room(self, now_us: int) -> tuple[int, int | None]:
+        """How many jobs to claim, and how many of them would be begun at once (None: no queue has a rate limit)."""
+        rated = self._in_flight.rated
+        if not rated.rates:
+            return (self._assigner.free_slots(now_us) if now_us >= self._at_us else 0), None
+        ready = self._assigner.ready_at_once()
+        has_token = rated.token_us is not None and now_us >= rated.token_us
+        if now_us < self._at_us and not has_token and not (rated.held_back and ready):
+            return 0, ready
+        slots = self._assigner.free_slots(now_us)
+        if has_token and self._assigner.depth > 1:
+            slots = max(slots, 1)  # with workers that never run dry it would not be seen whose turn it is
+        return (max(slots, ready) if rated.held_back else slots), ready
+
+    # -- what it brought --------------------------------------------------------------------------------
+
+    def took(self, result: CommitResult, now_us: int) -> None:
+        """A commit has claimed these jobs: they go to the backlog, and it says when the next claim is worth trying."""
+        rated = self._in_flight.rated
+        if result.claimed:
+            self._in_flight.put_back(self._with_timeouts(result.claimed), now_us)
+        if rated.rates:
+            rated.claimed(result.claimed)
+            rated.answered(result.held_back, result.held_from, now_us)
+            rated.token_us = result.next_token_us
+        for reason, count in result.parked.items():
+            self.parked[reason] = self.parked.get(reason, 0) + count
+            self._repeats.say(
+                ("parked", reason),
+                logging.WARNING,
+                "parked jobs that cannot run here",
+                extra={"reason": reason, "count": count},
+                count=count,
+            )
+        self.has_more = result.has_more
+        self._is_polling, self._due_wall_us = False, result.next_due_us
+        if result.has_more:
+            self._at_us = 0
+            return
+        at_us = self._next_poll_us(self._clock.now())
+        self._is_polling = result.next_token_us is None and not result.held_back
+        if result.next_token_us is not None:
+            at_us = min(at_us, result.next_token_us)
+        self._at_us = max(at_us, now_us + 1)
+
+    def took_held_back(self, result: CommitResult, now_us: int) -> None:
+        """As `took`, of a claim for rate-limited queues alone: it says nothing of what others have waiting."""
+        had_more = self.has_more
+        self.took(result, now_us)
+        if had_more:
+            self.has_more, self._at_us = True, 0
+
+    def wrote(self, count: int) -> None:
+        """So many outcomes were recorded: a queue at its limit has room again."""
+        if count and self._planner is not None and self._planner.limited:
+            self.try_now()
+
+    def _with_timeouts(self, jobs: Sequence[ClaimedJob]) -> Sequence[ClaimedJob]:
+        """The same; those without a timeout have their handler's, else the default."""
+        names = {job.name for job in jobs if job.timeout_us is None}
+        limits = {name: self._catalog.timeout_us_for(name) or self._default_timeout_us for name in names}
+        if not any(limits.values()):
+            return jobs
+        return [
+            job if job.timeout_us is not None else msgspec.structs.replace(job, timeout_us=limits[job.name])
+            for job in jobs
+        ]
+
+    def planner(self) -> Planner:
+        """Limits and known names as of now: handlers may be registered while we run."""
+        known = self._catalog.names()
+        if self._planner is None or known != self._known:
+            self._known = known
+            self._planner = Admission(
+                queues=self._queues,
+                configs=self._queue_configs,
+                known=known,
+                app=self._app,
+                # While the claim waits for the lock a handler may be registered and its first job stored.
+                has_come=lambda name: name in self._catalog.names(),
+            )
+        return self._planner
+
+    # -- polling ----------------------------------------------------------------------------------------
+
+    def is_only_a_poll(self, now: Instant) -> bool:
+        """Whether a claim now could find nothing, unless somebody else has changed something.
+
+        A job that is due later is due by the wall clock, which may have been set.
+        """
+        return (
+            self._is_polling
+            and self._at_us != 0
+            and (self._due_wall_us is None or now.wall_us < self._due_wall_us)
+            and self._known == self._catalog.names()
+        )
+
+    def put_off(self, now: Instant) -> None:
+        """Nothing has changed: look again after another poll interval, or when a job is due."""
+        if self._at_us <= now.boot_us:
+            self._at_us = self._next_poll_us(now)
+
+    def _next_poll_us(self, now: Instant) -> int:
+        poll_us = now.boot_us + self._poll_us
+        if self._due_wall_us is None:
+            return poll_us
+        return min(poll_us, now.boot_us + max(1, self._due_wall_us - now.wall_us))

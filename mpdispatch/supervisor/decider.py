@@ -1,0 +1,56 @@
+"""Decides what becomes of the jobs a supervisor holds, and puts it among what is to be written. No I/O."""
+
+from __future__ import annotations
+
+import random
+
+from mpdispatch.clock import Clock, Instant
+from mpdispatch.execution.catalog import Catalog
+from mpdispatch.model import ClaimedJob, Completed, Outcome, Released
+from mpdispatch.policy.decide import RetryRules, decide
+from mpdispatch.policy.staffing import Estimates
+from mpdispatch.pool.process import WorkerProcess
+from mpdispatch.supervisor.in_flight import InFlight
+
+__all__ = ["Decider"]
+
+_COMPLETED_RULES = RetryRules()
+"""For a completed job, which is not tried again."""
+
+
+class Decider:
+    """The loop's thread only."""
+
+    def __init__(self, clock: Clock, catalog: Catalog, in_flight: InFlight, estimates: Estimates) -> None:
+        self._clock, self._catalog = clock, catalog
+        self._in_flight, self._estimates = in_flight, estimates
+
+    def decide(
+        self, job: ClaimedJob, outcome: Outcome, worker: WorkerProcess | None, now: Instant | None = None
+    ) -> None:
+        """Put the outcome of a job we hold among those to be written."""
+        if now is None:
+            now = self._clock.now()
+        rules = _COMPLETED_RULES
+        if type(outcome) is Completed:
+            self._estimates.add(job.name, outcome.run.duration_us or 0)
+        else:
+            rules = RetryRules(backoff=self._catalog.backoff_for(job.name))
+        transition = decide(job, outcome, rules, now_us=now.wall_us, jitter=random.random())
+        self._in_flight.add(job, transition, worker, now)
+
+    def release_backlog(self) -> None:
+        """Give back every claimed job that no worker was given."""
+        for job in self._in_flight.backlog:
+            self.decide(job, Released(), None)
+        self._in_flight.backlog = []
+
+    def release_rated(self) -> None:
+        """Give back jobs of rate-limited queues that were not begun at once: they cost another token."""
+        in_flight = self._in_flight
+        if not in_flight.rated.rates or not in_flight.backlog:
+            return
+        for job in in_flight.backlog:
+            if job.queue in in_flight.rated.rates:
+                self.decide(job, Released(), None)
+        in_flight.backlog = [job for job in in_flight.backlog if job.queue not in in_flight.rated.rates]

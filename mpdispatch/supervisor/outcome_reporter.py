@@ -1,0 +1,96 @@
+"""Counts, logs and publishes what the store has recorded. Effects: the log, a hook sink."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import msgspec
+
+from mpdispatch.model import Cause, ClaimedJob, JobState, Transition
+from mpdispatch.repeated import Repeated
+from mpdispatch.store.contract import CommitResult
+from mpdispatch.supervisor.event_publisher import EventPublisher
+from mpdispatch.supervisor.in_flight import InFlight, PendingOutcome
+
+__all__ = ["OutcomeReporter"]
+
+_NAMED = 10
+"""Of the rows one commit finds unreadable, the log names this many."""
+_BECAME = {JobState.FAILED: "failed", JobState.CANCELLED: "was cancelled", JobState.SCHEDULED: "is put off"}
+
+
+class OutcomeReporter:
+    """The loop's thread only."""
+
+    def __init__(
+        self, in_flight: InFlight, log: logging.Logger, repeats: Repeated, publisher: EventPublisher | None
+    ) -> None:
+        self._in_flight, self._log, self._repeats, self._publisher = in_flight, log, repeats, publisher
+
+    def written(self, items: Sequence[PendingOutcome], result: CommitResult) -> bool:
+        """A commit has recorded these, but for those it says it rejected. True: some did not complete, and may be due."""
+        in_flight, publisher, may_be_due = self._in_flight, self._publisher, False
+        rejected = set(result.rejected)
+        for item in items:
+            transition = item.transition
+            if rejected and (transition.job_id, transition.starts) in rejected:
+                in_flight.stale_writes += 1
+                self._repeats.say(
+                    "stale",
+                    logging.WARNING,
+                    "dropped the outcome of a job that is not ours any more",
+                    extra={"job": transition.job_id},
+                )
+            elif transition.state is JobState.COMPLETED:
+                in_flight.completed += 1
+            elif transition.state is JobState.FAILED:
+                in_flight.failed += 1
+            if publisher is not None:
+                self._publish(publisher, item, result)
+            if transition.cause is not Cause.COMPLETED:
+                may_be_due = True
+                self._log_one(item, result)
+        if publisher is not None:
+            publisher.flush()
+        return may_be_due
+
+    def _publish(self, publisher: EventPublisher, item: PendingOutcome, result: CommitResult) -> None:
+        token = (item.transition.job_id, item.transition.starts)
+        if token not in result.rejected:
+            transition = item.transition
+            if token in result.cancelled:
+                transition = msgspec.structs.replace(transition, state=JobState.CANCELLED)
+            publisher.recorded(item.job, transition)
+
+    def _log_one(self, item: PendingOutcome, result: CommitResult) -> None:
+        transition = item.transition
+        if transition.cause is Cause.RELEASED:
+            return
+        state = transition.state
+        if (transition.job_id, transition.starts) in result.cancelled:
+            state = JobState.CANCELLED
+        # All in the text: without our own formatter nobody sees more.
+        self._log.log(
+            logging.WARNING if transition.error is not None else logging.DEBUG,
+            "job %d (%s) %s: %s",
+            transition.job_id,
+            item.job.name,
+            _BECAME.get(state, "runs again"),
+            transition.error or transition.cause.value,
+            extra={"cause": transition.cause.value, "attempt": item.job.attempt},
+        )
+
+    def ended(self, ended: Sequence[tuple[ClaimedJob, Transition]]) -> None:
+        """The store has ended jobs whose rows cannot be read."""
+        if not ended:
+            return
+        self._in_flight.failed += len(ended)
+        if self._publisher is not None:
+            for job, transition in ended:
+                self._publisher.recorded(job, transition)
+            self._publisher.flush()
+        for _, transition in ended[:_NAMED]:
+            self._log.error("a row of the store cannot be read, so its job failed: %s", transition.error)
+        if len(ended) > _NAMED:
+            self._log.error("and %d more rows that cannot be read", len(ended) - _NAMED)
