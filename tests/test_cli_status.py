@@ -22,13 +22,13 @@ from mpdispatch.engine import doctor as checkups
 from mpdispatch.engine.explain import explain
 from mpdispatch.host.processes import pid_namespace, process_id
 from mpdispatch.ids import boot_id, host_name, machine_id
-from mpdispatch.model import Finding, Level, NewJob, NewSupervisor
+from mpdispatch.model import ClaimRequest, Finding, Level, NewJob, NewSupervisor
 from mpdispatch.policy.lease import lease
 from mpdispatch.store import SQLiteStore
 from mpdispatch.store.contract import Lease
 from mpdispatch.store.sqlite import health
 
-from .store.planners import OpenPlanner
+from .store.requests import request
 
 Mp = Callable[..., tuple[int, str, str]]
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -87,9 +87,9 @@ def register(store: SQLiteStore, **changes: Any) -> int:
     return owner
 
 
-def claim(store: SQLiteStore, owner: int, planner: OpenPlanner | None = None) -> None:
+def claim(store: SQLiteStore, owner: int, claim: ClaimRequest | None = None) -> None:
     ledger = store.supervisor_store()
-    ledger.commit(owner, [], now=now(), planner=planner or OpenPlanner(), slots=9)
+    ledger.commit(owner, [], now=now(), claim=claim or request())
     ledger.close()
 
 
@@ -208,7 +208,7 @@ def test_explain_names_the_queue_of_the_supervisor_to_start(store: SQLiteStore, 
 
 def test_explain_says_why_a_job_is_parked(store: SQLiteStore, mp: Mp) -> None:
     job_id = enqueue(store, "strange")
-    claim(store, register(store), OpenPlanner(known=frozenset({"a"})))
+    claim(store, register(store), request(names=frozenset({"a"})))
     assert codes(mp, job_id) == ["parked"]
     out = mp("explain", str(job_id))[1]
     assert "no supervisor could run it" in out
@@ -270,7 +270,7 @@ def test_doctor_finds_nothing_to_do_in_a_fresh_store(store: SQLiteStore, mp: Mp)
 
 def test_doctor_names_a_remedy_for_all_that_needs_doing(store: SQLiteStore, tmp_path: Path, mp: Mp) -> None:
     job_id = enqueue(store, "strange")
-    claim(store, register(store, pid=2**22 + 1), OpenPlanner(known=frozenset({"a"})))
+    claim(store, register(store, pid=2**22 + 1), request(names=frozenset({"a"})))
     enqueue(store, queue="nobody")
     mp("pause", "idle")
     (tmp_path / "mpdispatch.db").chmod(0o644)

@@ -67,6 +67,9 @@ LATE_IMPORTS = {
 # A floor may have one module of a higher-than-needed room, as a protocol only.
 PROTOCOLS_ONLY = {"handlers": {"mpdispatch.store.contract"}, "execution": {"mpdispatch.store.contract"}}
 
+# What a store asks inside the transaction of a claim: pure functions of the request and the facts.
+POLICY_OF_STORES = {"mpdispatch.policy.admission", "mpdispatch.policy.rate"}
+
 WARN_LINES, MOST_LINES = 300, 500
 
 FORBIDDEN_CALLS = {
@@ -161,8 +164,8 @@ def first_party_fault(module: str, room: str, found: Import) -> str | None:
     if room in PROTOCOLS_ONLY and target_room == "store":
         if not any(found.target.startswith(allowed) for allowed in PROTOCOLS_ONLY[room]):
             return f"{room} knows a store only as the protocol in mpdispatch.store.contract"
-    elif room == "store" and target_floor == 2:
-        return f"a store knows no floor but the ground and the model ({found.target})"
+    elif room == "store" and target_floor == 2 and found.target not in POLICY_OF_STORES:
+        return f"of floor 2 a store knows what plans its claims, and nothing else ({found.target})"
     elif target_floor > floor:
         return f"floor {floor} imports {found.target} of floor {target_floor}"
     elif (
@@ -245,7 +248,8 @@ MADE_UP = [
     ("mpdispatch.model.job", "from mpdispatch.store import open_store", "floor 1 imports mpdispatch.store"),
     ("mpdispatch.model.job", "from ..store.contract import Store", "floor 1 imports mpdispatch.store"),
     ("mpdispatch.policy.rate", "import mpdispatch.store.contract", "floor 2 imports"),
-    ("mpdispatch.store.sqlite", "from mpdispatch import policy", "knows no floor"),
+    ("mpdispatch.store.sqlite", "from mpdispatch import policy", "plans its claims, and nothing else"),
+    ("mpdispatch.store.sqlite", "from mpdispatch.policy.decide import decide", "and nothing else"),
     ("mpdispatch.store.sqlite", "from mpdispatch.host.wake import FifoWake", "do not know each other"),
     ("mpdispatch.host.wake", "from mpdispatch.store.contract import Store", "do not know each other"),
     (
@@ -282,6 +286,7 @@ ALLOWED = [
     ),
     ("mpdispatch.execution.codec", "from mpdispatch.store.contract import Store"),
     ("mpdispatch.store.sqlite", "from .contract import Store\ndb.execute('BEGIN IMMEDIATE')"),
+    ("mpdispatch.store.sqlite", "from mpdispatch.policy.admission import plan"),
     ("mpdispatch.ids", "def f():\n    import psutil"),
     ("mpdispatch", "from mpdispatch.engine import Engine"),
     ("mpdispatch.cli.jobs", "from mpdispatch import Engine"),

@@ -3,7 +3,7 @@
 Values only: no I/O, no clock. Not here: what a value leads to (`policy`), and how it is kept (`store`).
 """
 
-from mpdispatch.model.claim import ClaimFacts, ClaimPlan, Planner
+from mpdispatch.model.claim import ClaimFacts, ClaimPlan, ClaimRequest, QueueLimit
 from mpdispatch.model.commands import COMMAND_JOB, RESERVED_PREFIX, Command
 from mpdispatch.model.dead_letters import DeadLetter
 from mpdispatch.model.job import (
@@ -51,6 +51,7 @@ __all__ = [
     "Cause",
     "ClaimFacts",
     "ClaimPlan",
+    "ClaimRequest",
     "ClaimedJob",
     "Command",
     "Completed",
@@ -67,7 +68,7 @@ __all__ = [
     "Output",
     "Page",
     "PeerSupervisor",
-    "Planner",
+    "QueueLimit",
     "Raised",
     "Released",
     "RetryAsked",

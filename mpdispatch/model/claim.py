@@ -1,15 +1,68 @@
-"""What a claim may take, decided before a row is touched. Values, and the one protocol a store calls back."""
+"""What a claim may take, decided before a row is touched. Values only: a store calls back to nobody while it claims."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
 
 import msgspec
 
 from mpdispatch.clock import Instant
 
-__all__ = ["ClaimFacts", "ClaimPlan", "Planner"]
+__all__ = ["ClaimFacts", "ClaimPlan", "ClaimRequest", "QueueLimit"]
+
+
+class QueueLimit(msgspec.Struct, frozen=True):
+    """The limits of one queue, over all supervisors of a store. Not given: none."""
+
+    max_concurrency: int | None = None
+    """Most jobs running at once."""
+    rate: float | None = None
+    """Most starts per second, on average."""
+    burst: int = 1
+    """Most starts at once under a rate."""
+
+
+class ClaimRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """What one supervisor wants to claim in one commit. `policy.admission` says what follows from it."""
+
+    queues: tuple[str, ...]
+    """To claim from; their order means nothing."""
+    slots: int = 0
+    """Most jobs to claim."""
+    ready: int | None = None
+    """Workers that can begin a job at once; None: as many as there are slots. Jobs of rate-limited queues are claimed
+    only for those."""
+    limits: Mapping[str, QueueLimit] = {}
+    """By queue. Those of queues that are not claimed from are passed over."""
+    names: frozenset[str] | None = None
+    """Of jobs this supervisor has handlers for (None: it runs any). A job of another name is parked; it is claimed again,
+    by this supervisor or another, as soon as a request knows its name."""
+    app: str = ""
+    """For the reason why a job is parked: where its handler was looked for."""
+
+    @property
+    def limited(self) -> list[str]:
+        """Queues whose running jobs must be counted."""
+        return [
+            queue
+            for queue, limit in self.limits.items()
+            if limit.max_concurrency is not None and queue in self.queues
+        ]
+
+    @property
+    def rated(self) -> frozenset[str]:
+        """Queues whose token bucket must be read."""
+        if not self.limits:
+            return _NONE
+        limits = self.limits.items()
+        return frozenset(queue for queue, limit in limits if limit.rate is not None and queue in self.queues)
+
+    def knows(self, name: str) -> bool:
+        """Whether a job of this name can run here."""
+        return self.names is None or name in self.names
+
+
+_NONE: frozenset[str] = frozenset()
 
 
 class ClaimFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -21,8 +74,6 @@ class ClaimFacts(msgspec.Struct, frozen=True, kw_only=True):
     buckets: Mapping[str, int]
     """Per rate-limited queue: boottime (µs) at which its next token would be due (see policy.rate)."""
     paused: frozenset[str]
-    ready: int | None = None
-    """Workers that can begin a job at once; None: as many as there are slots."""
 
 
 class ClaimPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,36 +89,3 @@ class ClaimPlan(msgspec.Struct, frozen=True, kw_only=True):
     ready: int | None = None
     """Jobs of rate-limited queues only among the first so many of a claim, so that each is begun at once: its token
     is charged now. None: anywhere."""
-
-
-class Planner(Protocol):
-    """Pure decisions a store asks for while it claims."""
-
-    @property
-    def limited(self) -> frozenset[str]:
-        """Queues whose running jobs must be counted."""
-        ...
-
-    @property
-    def rated(self) -> frozenset[str]:
-        """Queues whose token bucket must be read."""
-        ...
-
-    @property
-    def queues(self) -> tuple[str, ...]:
-        """Queues to claim from; their order means nothing."""
-        ...
-
-    def plan(self, slots: int, facts: ClaimFacts) -> ClaimPlan: ...
-
-    def charge(self, facts: ClaimFacts, taken: Mapping[str, int]) -> Mapping[str, int]:
-        """The new bucket value of each rated queue that something was taken from."""
-        ...
-
-    def refusal(self, name: str) -> str | None:
-        """Why a job of this name cannot run here (it is then parked with this reason), or None."""
-        ...
-
-    def known_names(self) -> frozenset[str] | None:
-        """Names whose parked jobs may be claimed; None: every name."""
-        ...

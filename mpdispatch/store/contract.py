@@ -19,6 +19,7 @@ from mpdispatch.clock import Instant
 from mpdispatch.model import (
     Attempt,
     ClaimedJob,
+    ClaimRequest,
     DeadLetter,
     Finding,
     Job,
@@ -28,7 +29,6 @@ from mpdispatch.model import (
     Output,
     Page,
     PeerSupervisor,
-    Planner,
     Transition,
 )
 from mpdispatch.store.filters import DeadLetterFilter, JobFilter
@@ -340,22 +340,17 @@ class SupervisorStore(Protocol):
         transitions: Sequence[Transition],
         *,
         now: Instant,
-        planner: Planner | None = None,
-        slots: int = 0,
-        ready: int | None = None,
+        claim: ClaimRequest | None = None,
         progress: Sequence[Progress] = (),
         outputs: Sequence[Output] = (),
         skip_idle_check: bool = False,
     ) -> CommitResult:
-        """One transaction: record these outcomes, stage what is due, claim up to `slots` jobs as planned.
-
-        `ready`: how many of the jobs claimed, the first ones, would be begun at once (None: all of them); those of
-        rate-limited queues are claimed only so.
+        """One transaction: record these outcomes, stage what is due, claim what `policy.admission` plans for `claim`.
 
         Takes no write lock if there is nothing to record and nothing due; with `skip_idle_check` (somebody has just
         enqueued something) it is not looked for that first. A turn that records nothing is not synced
         to disk (`is_synced`): the caller decides how long that may be. Raises LeaseLostError (nothing was
-        written) if the registration is gone. `planner=None` claims nothing.
+        written) if the registration is gone. `claim=None` claims nothing.
         """
         ...
 
@@ -393,13 +388,13 @@ class SupervisorStore(Protocol):
         """
         ...
 
-    def outstanding(self, planner: Planner) -> dict[str, int]:
-        """Jobs in the planner's queues that a drain waits for, by state: pending and neither parked nor in a
+    def outstanding(self, queues: Sequence[str]) -> dict[str, int]:
+        """Jobs of these queues that a drain waits for, by state: pending and neither parked nor in a
         paused queue, running (anybody's), retrying. A read."""
         ...
 
-    def left_behind(self, planner: Planner) -> LeftBehind:
-        """Jobs in the planner's queues that a drain does not wait for. A read; it counts them all."""
+    def left_behind(self, queues: Sequence[str]) -> LeftBehind:
+        """Jobs of these queues that a drain does not wait for. A read; it counts them all."""
         ...
 
     def prune(self, before_us: int, limit: int) -> int:

@@ -19,8 +19,7 @@ import msgspec
 from mpdispatch.clock import SECOND_US, Clock, Instant
 from mpdispatch.config import Config, QueueConfig
 from mpdispatch.execution.catalog import Catalog
-from mpdispatch.model import ClaimedJob, Planner
-from mpdispatch.policy.admission import Admission
+from mpdispatch.model import ClaimedJob, ClaimRequest, QueueLimit
 from mpdispatch.repeated import Repeated
 from mpdispatch.store.contract import CommitResult
 from mpdispatch.supervisor.assign import Assigner
@@ -47,12 +46,20 @@ class Claimer:
     ) -> None:
         self._clock, self._repeats = clock, repeats
         self._in_flight, self._assigner = in_flight, assigner
-        self._catalog, self._app = catalog, app
+        self._catalog = catalog
         self._default_timeout_us = default_timeout_us
-        self._queues, self._queue_configs = tuple(config.queues), queue_configs
+        self.queues = tuple(config.queues)
+        self._request = ClaimRequest(
+            queues=self.queues,
+            limits={
+                each.name: QueueLimit(each.max_concurrency, each.rate_limit, each.rate_burst)
+                for each in queue_configs
+                if each.name in self.queues
+            },
+            app=app,
+        )
+        """The last one, but for the slots."""
         self._poll_us = round(config.poll_interval * SECOND_US)
-        self._known: frozenset[str] | None = None
-        self._planner: Planner | None = None
         self._at_us = 0
         """From when a claim is worth trying; 0: now."""
         self._is_polling = False
@@ -113,9 +120,12 @@ class Claimer:
                 extra={"reason": reason, "count": count},
                 count=count,
             )
-        self.has_more = result.has_more
+        # While the claim waited for the lock a handler may have been registered and its first job stored: it was parked.
+        self.has_more = result.has_more or (
+            bool(result.parked) and self._request.names != self._catalog.names()
+        )
         self._is_polling, self._due_wall_us = False, result.next_due_us
-        if result.has_more:
+        if self.has_more:
             self._at_us = 0
             return
         at_us = self._next_poll_us(self._clock.now())
@@ -133,7 +143,7 @@ class Claimer:
 
     def wrote(self, count: int) -> None:
         """So many outcomes were recorded: a queue at its limit has room again."""
-        if count and self._planner is not None and self._planner.limited:
+        if count and self._request.limited:
             self.try_now()
 
     def _with_timeouts(self, jobs: Sequence[ClaimedJob]) -> Sequence[ClaimedJob]:
@@ -147,20 +157,11 @@ class Claimer:
             for job in jobs
         ]
 
-    def planner(self) -> Planner:
-        """Limits and known names as of now: handlers may be registered while we run."""
-        known = self._catalog.names()
-        if self._planner is None or known != self._known:
-            self._known = known
-            self._planner = Admission(
-                queues=self._queues,
-                configs=self._queue_configs,
-                known=known,
-                app=self._app,
-                # While the claim waits for the lock a handler may be registered and its first job stored.
-                has_come=lambda name: name in self._catalog.names(),
-            )
-        return self._planner
+    def request(self, slots: int, ready: int | None) -> ClaimRequest:
+        """A claim of so many jobs, by the names known now: handlers may be registered while we run."""
+        names = self._catalog.names()
+        self._request = msgspec.structs.replace(self._request, slots=slots, ready=ready, names=names)
+        return self._request
 
     # -- polling ----------------------------------------------------------------------------------------
 
@@ -173,7 +174,7 @@ class Claimer:
             self._is_polling
             and self._at_us != 0
             and (self._due_wall_us is None or now.wall_us < self._due_wall_us)
-            and self._known == self._catalog.names()
+            and self._request.names == self._catalog.names()
         )
 
     def put_off(self, now: Instant) -> None:

@@ -99,10 +99,10 @@ class Committer:
             owner,
             transitions,
             now=self._clock.now(),
-            planner=self._claimer.planner() if slots else None,
-            slots=slots,
             # A commit that waits for the disk is no moment to charge a token.
-            ready=0 if is_synced and ready is not None else ready,
+            claim=self._claimer.request(slots, 0 if is_synced and ready is not None else ready)
+            if slots
+            else None,
             progress=list(in_flight.progress.values()),
             outputs=outputs,
             skip_idle_check=skip_idle_check and slots > 0,
@@ -141,9 +141,7 @@ class Committer:
             owner,
             [],
             now=self._clock.now(),
-            planner=self._claimer.planner(),
-            slots=min(slots, _MOST_JOBS),
-            ready=ready,
+            claim=self._claimer.request(min(slots, _MOST_JOBS), ready),
         )
         self._reporter.ended(result.ended)
         self._claimer.took_held_back(result, now_us)

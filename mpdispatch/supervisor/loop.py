@@ -410,10 +410,10 @@ class Supervisor:
         elif self._is_drain and not self._claimer.has_more and now_us >= self._settled_us:
             if self._upkeep.hurry():
                 self._look_again(now_us)
-            elif any(self._store.outstanding(self._claimer.planner()).values()):
+            elif any(self._store.outstanding(self._claimer.queues).values()):
                 self._settled_us = now_us + _DRAINED_US
             else:
-                left = self._store.left_behind(self._claimer.planner())
+                left = self._store.left_behind(self._claimer.queues)
                 self._end(1 if self.in_flight.failed else 0, is_settled=True, left=left)
 
     def leave(self) -> None:

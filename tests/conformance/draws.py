@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import product
 
+import msgspec
 from hypothesis import strategies as st
 
 from mpdispatch.clock import SECOND_US, FakeClock
 from mpdispatch.model import (
     Aborted,
     Cancelled,
+    ClaimRequest,
     Completed,
     ErrorInfo,
     JobState,
@@ -18,6 +19,7 @@ from mpdispatch.model import (
     NewJob,
     NewSupervisor,
     Outcome,
+    QueueLimit,
     Raised,
     Released,
     RetryAsked,
@@ -27,7 +29,6 @@ from mpdispatch.model import (
     TimedOut,
     WorkerDied,
 )
-from mpdispatch.policy.admission import Admission
 from mpdispatch.store.contract import DeadLetterFilter, JobFilter
 
 NAMES = ("mail", "resize", "unknown")
@@ -76,40 +77,36 @@ WHO = NewSupervisor(
 )
 
 
-@dataclass(frozen=True)
-class Limits:
-    """What Admission reads of a queue's configuration."""
-
-    name: str
-    max_concurrency: int | None = None
-    rate_limit: float | None = None
-    rate_burst: int = 1
-
-
 _KNOWN = frozenset({"mail", "resize"})
-_FEW = (Limits("default", max_concurrency=1), Limits("slow", max_concurrency=2))
-_SLOWLY = (Limits("default", rate_limit=0.1, rate_burst=2), Limits("slow", rate_limit=1.0))
-_IN_BURSTS = (Limits("default", rate_limit=2.0, rate_burst=4), Limits("slow", rate_limit=0.5, rate_burst=2))
-PLANNERS = {
-    "everything": Admission(queues=QUEUES),
-    "known": Admission(queues=QUEUES, known=_KNOWN, app="shop:engine"),
-    "limited": Admission(queues=QUEUES, configs=_FEW),
-    "limited and known": Admission(queues=QUEUES, known=_KNOWN, app="shop:engine", configs=_FEW),
-    "rated": Admission(queues=QUEUES, configs=_SLOWLY),
-    "rated, limited and known": Admission(
-        queues=QUEUES, known=_KNOWN, configs=(*_FEW, Limits("other", rate_limit=0.1))
+_FEW = {"default": QueueLimit(1), "slow": QueueLimit(2)}
+_SLOWLY = {"default": QueueLimit(rate=0.1, burst=2), "slow": QueueLimit(rate=1.0)}
+_IN_BURSTS = {"default": QueueLimit(rate=2.0, burst=4), "slow": QueueLimit(rate=0.5, burst=2)}
+REQUESTS = {
+    "everything": ClaimRequest(queues=QUEUES),
+    "known": ClaimRequest(queues=QUEUES, names=_KNOWN, app="shop:engine"),
+    "limited": ClaimRequest(queues=QUEUES, limits=_FEW),
+    "limited and known": ClaimRequest(queues=QUEUES, names=_KNOWN, app="shop:engine", limits=_FEW),
+    "rated": ClaimRequest(queues=QUEUES, limits=_SLOWLY),
+    "rated, limited and known": ClaimRequest(
+        queues=QUEUES, names=_KNOWN, limits={**_FEW, "other": QueueLimit(rate=0.1)}
     ),
-    "rated, in bursts": Admission(queues=QUEUES, configs=_IN_BURSTS),
-    "one queue, rated and known": Admission(queues=("default",), known=_KNOWN, configs=_IN_BURSTS),
-    "one queue, one name": Admission(queues=("default",), known=frozenset({"mail"})),
-    "two queues, one limited": Admission(queues=("slow", "default"), configs=_FEW[:1]),
-    "two queues, one rated": Admission(queues=("default", "other"), configs=_SLOWLY, known=_KNOWN),
+    "rated, in bursts": ClaimRequest(queues=QUEUES, limits=_IN_BURSTS),
+    "one queue, rated and known": ClaimRequest(queues=("default",), names=_KNOWN, limits=_IN_BURSTS),
+    "one queue, one name": ClaimRequest(queues=("default",), names=frozenset({"mail"})),
+    "two queues, one limited": ClaimRequest(queues=("slow", "default"), limits={"default": QueueLimit(1)}),
+    "two queues, one rated": ClaimRequest(queues=("default", "other"), limits=_SLOWLY, names=_KNOWN),
 }
 
-planners = st.sampled_from(["everything"] * 3 + ["one queue, rated and known"] + [*PLANNERS])
-slots = st.sampled_from([4, 4, 2, 1, 0])
-ready = st.sampled_from([None, None, 4, 2, 1, 0, 0])
-"""Workers that can begin a job at once."""
+_names = ["everything"] * 3 + ["one queue, rated and known"] + [*REQUESTS]
+_slots = st.sampled_from([4, 4, 2, 1, 0])
+_ready = st.sampled_from([None, None, 4, 2, 1, 0, 0])
+
+
+def _request(name: str, slots: int, ready: int | None) -> ClaimRequest:
+    return msgspec.structs.replace(REQUESTS[name], slots=slots, ready=ready)
+
+
+requests = st.builds(_request, st.sampled_from(_names), _slots, _ready)
 
 # ---------------------------------------------------------------- outcomes
 

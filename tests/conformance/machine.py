@@ -21,6 +21,7 @@ from mpdispatch import sqlite3
 from mpdispatch.clock import SECOND_US, FakeClock
 from mpdispatch.model import (
     ClaimedJob,
+    ClaimRequest,
     Job,
     JobState,
     NewJob,
@@ -111,7 +112,7 @@ class Machine(RuleBasedStateMachine):
         self.past: list[ClaimedJob] = []
         """Starts that ended, or that were lost with their supervisor; the newest first."""
         self.job_filters, self.letter_filters = cycle(draws.JOB_FILTERS), cycle(draws.LETTER_FILTERS)
-        self.planners = cycle(draws.PLANNERS.values())
+        self.queues = cycle(request.queues for request in draws.REQUESTS.values())
         self.supervisors = [Supervisor(store.supervisor_store()), Supervisor(store.supervisor_store())]
         for each in self.supervisors:
             self.join(each)
@@ -294,16 +295,11 @@ class Machine(RuleBasedStateMachine):
     @step(
         5,
         side=sides,
-        planner=draws.planners,
-        slots=draws.slots,
-        ready=draws.ready,
+        request=draws.requests,
         skip_idle_check=st.booleans(),
     )
-    def claim(self, side: int, planner: str, slots: int, ready: int | None, skip_idle_check: bool) -> None:
-        by = self.supervisors[side]
-        self.commit(
-            by, [], planner=draws.PLANNERS[planner], slots=slots, ready=ready, skip_idle_check=skip_idle_check
-        )
+    def claim(self, side: int, request: ClaimRequest, skip_idle_check: bool) -> None:
+        self.commit(self.supervisors[side], [], claim=request, skip_idle_check=skip_idle_check)
 
     @step(4, side=sides, outcomes=st.lists(draws.outcomes, min_size=1, max_size=4))
     def finish(self, side: int, outcomes: list[str]) -> None:
@@ -315,7 +311,8 @@ class Machine(RuleBasedStateMachine):
     def cancel_too_late(self, side: int) -> None:
         """Of all jobs that run, one has completed when its supervisor hears of it. That request is forgotten."""
         for each in self.supervisors:
-            self.commit(each, [], planner=draws.PLANNERS["everything"], slots=2, skip_idle_check=True)
+            two = msgspec.structs.replace(draws.REQUESTS["everything"], slots=2)
+            self.commit(each, [], claim=two, skip_idle_check=True)
         by = self.one_that_holds_jobs(side)
         for job in self.jobs():
             if job.state is JobState.RUNNING:
@@ -337,9 +334,7 @@ class Machine(RuleBasedStateMachine):
         outcomes=st.lists(draws.outcomes, max_size=3),
         late=st.lists(draws.outcomes, max_size=2),
         said=st.lists(draws.sayings, max_size=3),
-        planner=draws.planners,
-        slots=draws.slots,
-        ready=draws.ready,
+        request=draws.requests,
         is_twice=st.sampled_from([False, False, False, True]),
     )
     def do_all_in_one_turn(
@@ -348,9 +343,7 @@ class Machine(RuleBasedStateMachine):
         outcomes: list[str],
         late: list[str],
         said: list[tuple[bytes, Stream, str]],
-        planner: str,
-        slots: int,
-        ready: int | None,
+        request: ClaimRequest,
         is_twice: bool,
     ) -> None:
         """Outcomes of the jobs it holds and of starts that are not its own (any more), reports of both, a claim."""
@@ -365,9 +358,7 @@ class Machine(RuleBasedStateMachine):
         self.commit(
             by,
             transitions * (2 if is_twice else 1),
-            planner=draws.PLANNERS[planner],
-            slots=slots,
-            ready=ready,
+            claim=request,
             progress=progress,
             outputs=outputs,
         )
@@ -531,9 +522,9 @@ class Machine(RuleBasedStateMachine):
             for wait in waits[:1]:
                 self.look_at_waits(each, wait.run_at_us)
         self.both("unknown_owners", by=self.supervisors[0])
-        planner = next(self.planners)
+        queues = next(self.queues)
         for call in ("outstanding", "left_behind"):
-            self.both(call, planner, by=self.supervisors[0])
+            self.both(call, queues, by=self.supervisors[0])
 
     def page_through(self, call: str, where: JobFilter | DeadLetterFilter) -> None:
         # A cursor is its store's own: each gets back what it gave.

@@ -33,6 +33,7 @@ from mpdispatch.model import (
     ClaimedJob,
     ClaimFacts,
     ClaimPlan,
+    ClaimRequest,
     DeadLetter,
     Job,
     JobState,
@@ -41,9 +42,9 @@ from mpdispatch.model import (
     Output,
     Page,
     PeerSupervisor,
-    Planner,
     Transition,
 )
+from mpdispatch.policy import admission
 from mpdispatch.store.contract import (
     CommitResult,
     DeadLetterFilter,
@@ -376,9 +377,7 @@ class Model:
         transitions: Sequence[Transition],
         *,
         now: Instant,
-        planner: Planner | None = None,
-        slots: int = 0,
-        ready: int | None = None,
+        claim: ClaimRequest | None = None,
         progress: Sequence[Progress] = (),
         outputs: Sequence[Output] = (),
         skip_idle_check: bool = False,
@@ -393,26 +392,26 @@ class Model:
                 row.outputs[output.starts, output.stream] = output
         rejected, cancelled = self._record(owner, transitions)
         is_writing = bool(transitions or progress or outputs)
-        claim = Claim()
+        made = Claim()
         next_due_us = next_token_us = None
-        if planner is not None:
-            is_any_staged = self._stage(planner, now)
+        if claim is not None:
+            is_any_staged = self._stage(claim.queues, now)
             may_look_first = not (is_writing or skip_idle_check or is_any_staged)
-            claim = self._claim(owner, planner, slots, now, ready, may_look_first)
-            next_due_us = None if claim.has_more else self._next_due_us(planner)
-            next_token_us = self._next_token_us(planner, slots, now)
+            made = self._claim(owner, claim, now, may_look_first)
+            next_due_us = None if made.has_more else self._next_due_us(claim.queues)
+            next_token_us = self._next_token_us(claim, now)
         return CommitResult(
-            claimed=[claimed_job_of(row) for row in claim.taken],
+            claimed=[claimed_job_of(row) for row in made.taken],
             rejected=rejected,
             cancelled=cancelled,
-            parked=tally(row.blocked_reason for row in claim.parked),
-            has_more=claim.has_more,
+            parked=tally(row.blocked_reason for row in made.parked),
+            has_more=made.has_more,
             next_due_us=next_due_us,
             next_token_us=next_token_us,
-            held_back=tally(row.new.queue for row in claim.held_back),
-            held_from=claim.held_back[0].place if claim.held_back else None,
+            held_back=tally(row.new.queue for row in made.held_back),
+            held_from=made.held_back[0].place if made.held_back else None,
             # A claim undone by a power cut is only claimed again; an outcome has to last.
-            is_synced=not claim.taken or is_writing,
+            is_synced=not made.taken or is_writing,
         )
 
     def _running(self, owner: int, job_id: int, starts: int) -> Row | None:
@@ -455,22 +454,20 @@ class Model:
 
     # -- stage and claim
 
-    def _stage(self, planner: Planner, now: Instant) -> bool:
+    def _stage(self, queues: Sequence[str], now: Instant) -> bool:
         """Whether anything was."""
-        due = [row for row in self._of(planner) if row.state in LATER and row.run_at_us <= now.wall_us]
+        due = [row for row in self._of(queues) if row.state in LATER and row.run_at_us <= now.wall_us]
         for row in due:
             row.state = JobState.PENDING
         return bool(due)
 
-    def _claim(
-        self, owner: int, planner: Planner, slots: int, now: Instant, ready: int | None, may_look_first: bool
-    ) -> Claim:
-        facts = self._facts(planner, now, ready)
-        plan = planner.plan(slots, facts)
-        total = min(plan.total, slots)
-        rows, is_cut = self._candidates(planner, plan, total)
+    def _claim(self, owner: int, request: ClaimRequest, now: Instant, may_look_first: bool) -> Claim:
+        facts = self._facts(request, now)
+        plan = admission.plan(request, facts)
+        total = plan.total
+        rows, is_cut = self._candidates(request, plan)
         claim = Claim()
-        if may_look_first and plan.ready == 0 and all(row.new.queue in planner.rated for row in rows):
+        if may_look_first and plan.ready == 0 and all(row.new.queue in request.rated for row in rows):
             # Nothing can be begun, so nothing is written: what nobody here can run is parked some other time.
             claim.held_back = [row for row in rows if row.is_due]
             return claim
@@ -478,7 +475,7 @@ class Model:
         for row in rows:
             if len(claim.taken) == total:
                 break
-            queue, refusal = row.new.queue, planner.refusal(row.new.name)
+            queue, refusal = row.new.queue, admission.refusal(request, row.new.name)
             if refusal is not None:
                 row.blocked_reason = refusal
                 claim.parked.append(row)
@@ -487,13 +484,16 @@ class Model:
                 # A token is charged at claim. So none is for a job that would then wait for a worker, or a rate
                 # would hold over claims and not over starts.
                 is_late = plan.ready is not None and len(claim.taken) >= plan.ready
-                (claim.held_back if is_late and queue in planner.rated else claim.taken).append(row)
+                (claim.held_back if is_late and queue in request.rated else claim.taken).append(row)
         self._start(claim.taken, owner, now)
-        for queue, bucket in planner.charge(facts, tally(row.new.queue for row in claim.taken)).items():
+        charged = admission.charge(request, facts, tally(row.new.queue for row in claim.taken))
+        for queue, bucket in charged.items():
             self._buckets[queue] = bucket
             self._is_paused.setdefault(queue, False)
         # With `ready` told, what the limits leave is known to be all: the next token or end of a job gives more.
-        is_all = bool(claim.taken) and len(claim.taken) == total and (plan.ready is None or total == slots)
+        is_all = (
+            bool(claim.taken) and len(claim.taken) == total and (plan.ready is None or total == request.slots)
+        )
         claim.has_more = is_all or bool(claim.parked and (is_cut or len(claim.taken) == total))
         return claim
 
@@ -505,21 +505,21 @@ class Model:
             row.attempt += 1
             row.blocked_reason = row.progress = row.run = None
 
-    def _candidates(self, planner: Planner, plan: ClaimPlan, total: int) -> tuple[list[Row], bool]:
+    def _candidates(self, request: ClaimRequest, plan: ClaimPlan) -> tuple[list[Row], bool]:
         """The rows a claim looks at, in its order, and whether it may have left some out.
 
         From a queue that has a limit or a rate, and from each name parked in a queue, it reads no more rows than it may
         take, because there may be a million. So what stands behind a refused job there waits for the next turn.
         """
-        left = plan.per_queue
+        left, total = plan.per_queue, plan.total
         sources = dict[tuple[str, str | None], list[Row]]()
         for row in sorted(self._rows.values(), key=lambda row: row.place):
             queue, name = row.new.queue, row.new.name
             if queue in left and row.is_due:
                 sources.setdefault((queue, None), []).append(row)
-            elif queue in left and row.blocked_reason is not None and planner.refusal(name) is None:
+            elif queue in left and row.blocked_reason is not None and request.knows(name):
                 sources.setdefault((queue, name), []).append(row)
-        cut = {queue for queue, most in left.items() if most < total or queue in planner.rated}
+        cut = {queue for queue, most in left.items() if most < total or queue in request.rated}
         rows = list[Row]()
         for (queue, name), found in sources.items():
             is_whole = name is None and queue not in cut
@@ -527,44 +527,43 @@ class Model:
         is_cut = plan.ready is not None or bool(cut) or any(name is not None for _, name in sources)
         return sorted(rows, key=lambda row: row.place), is_cut
 
-    def _facts(self, planner: Planner, now: Instant, ready: int | None = None) -> ClaimFacts:
+    def _facts(self, request: ClaimRequest, now: Instant) -> ClaimFacts:
         # Of all supervisors: limits and rates belong to the queue, whoever runs its jobs.
         running = [row.new.queue for row in self._rows.values() if row.owner is not None]
         return ClaimFacts(
             now=now,
-            running={queue: running.count(queue) for queue in planner.limited},
-            buckets={queue: self._buckets[queue] for queue in planner.rated if queue in self._buckets},
+            running={queue: running.count(queue) for queue in request.limited},
+            buckets={queue: self._buckets[queue] for queue in request.rated if queue in self._buckets},
             paused=frozenset(queue for queue, is_paused in self._is_paused.items() if is_paused),
-            ready=ready,
         )
 
     # -- how long a supervisor may sleep
 
-    def _next_due_us(self, planner: Planner) -> int | None:
-        later = (row for row in self._of(planner) if row.state in LATER)
+    def _next_due_us(self, queues: Sequence[str]) -> int | None:
+        later = (row for row in self._of(queues) if row.state in LATER)
         return min((row.run_at_us for row in later), default=None)
 
-    def _next_token_us(self, planner: Planner, slots: int, now: Instant) -> int | None:
+    def _next_token_us(self, request: ClaimRequest, now: Instant) -> int | None:
         # Only if a due job waits for a token; otherwise the supervisor may sleep on.
-        facts = self._facts(planner, now)
-        plan = planner.plan(max(slots, 1), facts)
-        held_back = planner.rated - facts.paused - {queue for queue, most in plan.per_queue.items() if most > 0}
-        is_waited_for = any(row.is_due and row.new.queue in held_back for row in self._of(planner))
+        facts = self._facts(request, now)
+        plan = admission.plan(msgspec.structs.replace(request, slots=max(request.slots, 1)), facts)
+        held_back = request.rated - facts.paused - plan.per_queue.keys()
+        is_waited_for = any(row.is_due and row.new.queue in held_back for row in self._of(request.queues))
         return plan.next_token_us if is_waited_for else None
 
     # ------------------------------------------------------------------------------------ drain
 
-    def outstanding(self, planner: Planner) -> dict[str, int]:
+    def outstanding(self, queues: Sequence[str]) -> dict[str, int]:
         # A drain waits for jobs that somebody can run soon; parked, paused and scheduled ones are left behind.
-        rows = self._of(planner)
+        rows = self._of(queues)
         return {
             "pending": sum(row.is_due and self._why_blocked(row) is None for row in rows),
             "running": sum(row.state is JobState.RUNNING for row in rows),
             "retrying": sum(row.state is JobState.RETRYING for row in rows),
         }
 
-    def left_behind(self, planner: Planner) -> LeftBehind:
-        rows = self._of(planner)
+    def left_behind(self, queues: Sequence[str]) -> LeftBehind:
+        rows = self._of(queues)
         return LeftBehind(
             tally(self._why_blocked(row) for row in rows),
             sum(row.state is JobState.SCHEDULED for row in rows),
@@ -583,8 +582,8 @@ class Model:
     def _count(self, is_wanted: Callable[[Row], bool]) -> int:
         return sum(map(is_wanted, self._rows.values()))
 
-    def _of(self, planner: Planner) -> list[Row]:
-        return [row for row in self._rows.values() if row.new.queue in planner.queues]
+    def _of(self, queues: Sequence[str]) -> list[Row]:
+        return [row for row in self._rows.values() if row.new.queue in queues]
 
     def _job(self, row: Row, *, created: bool = True) -> Job:
         return job_of(row, self._why_blocked(row), created=created)

@@ -28,8 +28,8 @@ from mpdispatch.execution.job_context import JobContext
 from mpdispatch.execution.process_context import set_current_job
 from mpdispatch.handlers.registry import JobDefinition, Registry
 from mpdispatch.host.kill import WORKER_VARIABLE
-from mpdispatch.model import COMMAND_JOB, KEPT_BYTES, ClaimedJob, Command, Stream
-from mpdispatch.policy.admission import Admission
+from mpdispatch.model import COMMAND_JOB, KEPT_BYTES, ClaimedJob, ClaimRequest, Command, Stream
+from mpdispatch.policy.admission import refusal
 from mpdispatch.policy.jobnames import check_job_name
 
 ENV = {"PATH": os.environ["PATH"]}
@@ -296,12 +296,12 @@ def test_no_app_can_take_or_enqueue_the_name() -> None:
 
 def test_it_is_refused_where_it_is_not_allowed_and_the_reason_says_how_to_allow_it() -> None:
     app = catalog.LiveCatalog(Registry())
-    without = Admission(queues=("default",), known=app.names())
-    assert "--allow-commands" in (without.refusal(COMMAND_JOB) or "")
+    without = ClaimRequest(queues=("default",), names=app.names())
+    assert "--allow-commands" in (refusal(without, COMMAND_JOB) or "")
     allowed = catalog.CommandCatalog(app)
-    with_leave = Admission(queues=("default",), known=allowed.names())
-    assert with_leave.refusal(COMMAND_JOB) is None
-    assert COMMAND_JOB not in (with_leave.refusal("other") or "")
+    with_leave = ClaimRequest(queues=("default",), names=allowed.names())
+    assert refusal(with_leave, COMMAND_JOB) is None
+    assert COMMAND_JOB not in (refusal(with_leave, "other") or "")
     module, _, function = (allowed.reference_for(COMMAND_JOB) or "").partition(":")
     assert getattr(sys.modules[module], function) is commands.run_command
     assert allowed.reference_for("other") is None

@@ -10,11 +10,22 @@ import msgspec
 import pytest
 
 from mpdispatch.clock import FakeClock, Instant
-from mpdispatch.model import Cause, ClaimedJob, ErrorInfo, Job, JobState, NewJob, NewSupervisor, Run, Transition
+from mpdispatch.model import (
+    Cause,
+    ClaimedJob,
+    ClaimRequest,
+    ErrorInfo,
+    Job,
+    JobState,
+    NewJob,
+    NewSupervisor,
+    Run,
+    Transition,
+)
 from mpdispatch.store import SQLiteStore
 from mpdispatch.store.contract import CommitResult, Lease, Store, SupervisorStore
 
-from .planners import OpenPlanner
+from .requests import request
 
 MINUTE_US = 60_000_000
 
@@ -82,16 +93,19 @@ class Desk:
         self.owner = self.ledger.register(registration(), lease_from(now), now=now)
 
     def commit(
-        self, *transitions: Transition, slots: int = 0, planner: OpenPlanner | None = None, **more: Any
+        self,
+        *transitions: Transition,
+        slots: int = 0,
+        ready: int | None = None,
+        claim: ClaimRequest | None = None,
+        **more: Any,
     ) -> CommitResult:
-        if slots and planner is None:
-            planner = OpenPlanner()
-        return self.ledger.commit(
-            self.owner, transitions, now=self.clock.now(), planner=planner, slots=slots, **more
-        )
+        if slots or claim is not None:
+            claim = msgspec.structs.replace(claim or request(), slots=slots, ready=ready)
+        return self.ledger.commit(self.owner, transitions, now=self.clock.now(), claim=claim, **more)
 
-    def claim(self, slots: int = 100, planner: OpenPlanner | None = None) -> list[ClaimedJob]:
-        return list(self.commit(slots=slots, planner=planner).claimed)
+    def claim(self, slots: int = 100, claim: ClaimRequest | None = None) -> list[ClaimedJob]:
+        return list(self.commit(slots=slots, claim=claim).claimed)
 
     def close(self) -> None:
         self.ledger.close()

@@ -15,7 +15,7 @@ from mpdispatch.model import Cause, ClaimedJob, ErrorInfo, JobState, NewJob, New
 from mpdispatch.store import open_store
 from mpdispatch.store.contract import Lease
 
-from .planners import OpenPlanner
+from .requests import request
 
 CLOCK = SystemClock()
 BIG = msgspec.json.encode("x" * 5000)
@@ -73,7 +73,7 @@ def main() -> None:
             say("enqueued", job.id)
         batch = store.enqueue_many(NewJob(name="a", payload=b""), [b'{"t":' + BIG + b"}"] * 3, now=CLOCK.now())
         say("enqueued", *batch)
-        turn = ledger.commit(owner, [], now=CLOCK.now(), planner=OpenPlanner(), slots=4)
+        turn = ledger.commit(owner, [], now=CLOCK.now(), claim=request(slots=4))
         say("claimed", *[job.id for job in turn.claimed])
         first, second, third, _ = turn.claimed
         ended = [
@@ -81,7 +81,7 @@ def main() -> None:
             outcome(second, JobState.FAILED),
             outcome(third, JobState.COMPLETED),
         ]
-        ledger.commit(owner, ended, now=CLOCK.now(), planner=OpenPlanner(), slots=1)
+        ledger.commit(owner, ended, now=CLOCK.now(), claim=request(slots=1))
         say("ended", first.id, second.id, third.id)
         say("retried", store.retry(second.id, now=CLOCK.now()).id)
         cancelled = store.enqueue(NewJob(name="b", payload=b"{}", queue="other"), now=CLOCK.now())

@@ -14,7 +14,7 @@ from mpdispatch.model import Cause, Job, JobState, NewJob, Run, Transition
 from mpdispatch.store.contract import Progress, Store
 
 from .conftest import ERROR, Desk, completed, failed, released, retrying
-from .planners import OpenPlanner
+from .requests import request
 
 Enqueue = Callable[..., Job]
 
@@ -26,15 +26,15 @@ def test_first_and_later_starts_and_parked_jobs_are_claimed_together(
     store: Store, enqueue: Enqueue, desk: Desk, clock: FakeClock
 ) -> None:
     parked = enqueue("b", priority=2)
-    desk.claim(planner=OpenPlanner(known=frozenset()))
+    desk.claim(claim=request(names=frozenset()))
     assert store.get(parked.id).blocked_reason is not None
     again = enqueue("a", priority=1)
-    (claimed,) = desk.claim(planner=OpenPlanner(known=frozenset({"a"})))
+    (claimed,) = desk.claim(claim=request(names=frozenset({"a"})))
     desk.commit(progress=[Progress(job_id=again.id, starts=1, data=b'{"done":1}')])
     desk.commit(retrying(claimed, clock.now(), in_s=0))
     fresh = enqueue("a")
     clock.advance(1)
-    jobs = desk.claim(planner=OpenPlanner(known=frozenset({"a", "b"})))
+    jobs = desk.claim(claim=request(names=frozenset({"a", "b"})))
     assert [(job.id, job.starts, job.attempt) for job in jobs] == [
         (parked.id, 1, 1),
         (again.id, 2, 2),
@@ -60,12 +60,12 @@ def test_due_and_parked_jobs_of_a_limited_queue_share_its_limit(
 ) -> None:
     for _ in range(3):
         enqueue("b", queue="tight")
-    desk.claim(planner=OpenPlanner("tight", known=frozenset()))
+    desk.claim(claim=request("tight", names=frozenset()))
     for _ in range(3):
         enqueue("a", queue="tight")
     other = [enqueue("a", queue="wide").id for _ in range(2)]
-    planner = OpenPlanner("tight", "wide", limits={"tight": 2}, known=frozenset({"a", "b"}))
-    claimed = desk.claim(50, planner)
+    wanted = request("tight", "wide", limits={"tight": 2}, names=frozenset({"a", "b"}))
+    claimed = desk.claim(50, wanted)
     assert [job.queue for job in claimed].count("tight") == 2
     assert [job.id for job in claimed if job.queue == "wide"] == other
     assert store.counts()[JobState.RUNNING] == 4
@@ -76,11 +76,11 @@ def test_a_limited_queue_is_looked_at_again_behind_jobs_that_were_refused(enqueu
         enqueue("b", queue="tight", priority=1)
     known = enqueue("a", queue="tight")
     enqueue("a", queue="wide")
-    planner = OpenPlanner("tight", "wide", limits={"tight": 2}, known=frozenset({"a"}))
-    first = desk.commit(slots=9, planner=planner)
-    assert first.parked == {"no handler 'b'": 2}
+    wanted = request("tight", "wide", limits={"tight": 2}, names=frozenset({"a"}))
+    first = desk.commit(slots=9, claim=wanted)
+    assert first.parked == {"no handler 'b' in this engine; registered: a": 2}
     assert first.has_more
-    assert [job.id for job in desk.claim(9, planner)] == [known.id]
+    assert [job.id for job in desk.claim(9, wanted)] == [known.id]
 
 
 @pytest.mark.parametrize("queues", [1, 2, 99, 250])
@@ -91,8 +91,8 @@ def test_any_number_of_queues_is_claimed_in_one_order(
     for _ in range(300):
         template = NewJob(name="a", payload=b"", queue=f"q{dice.randrange(queues)}", priority=dice.randrange(3))
         store.enqueue_many(template, [b"{}"] * 2, now=now)
-    planner = OpenPlanner(*[f"q{n}" for n in range(queues)])
-    claimed = desk.claim(128, planner) + desk.claim(1000, planner)
+    wanted = request(*[f"q{n}" for n in range(queues)])
+    claimed = desk.claim(128, wanted) + desk.claim(1000, wanted)
     assert len(claimed) == 600
     assert claimed == sorted(claimed, key=lambda job: (-job.priority, job.run_at_us, job.id))
     assert len({job.id for job in claimed}) == 600

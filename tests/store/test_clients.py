@@ -15,7 +15,7 @@ from mpdispatch.store.contract import JobFilter, Store
 from mpdispatch.store.sqlite.rows import moment
 
 from .conftest import ERROR, MINUTE_US, Desk, completed, failed, released, retrying
-from .planners import OpenPlanner
+from .requests import request
 
 Enqueue = Callable[..., Job]
 
@@ -277,7 +277,7 @@ def test_retry_of_a_failed_job_makes_a_new_one_and_marks_the_dead_letter(
         timeout_us=9_000_000,
         idempotency_key="k",
     )
-    (claimed,) = desk.claim(planner=OpenPlanner("bulk"))
+    (claimed,) = desk.claim(claim=request("bulk"))
     desk.commit(failed(claimed, clock.now()))
     ended = store.get(old.id)
     later = clock.advance(5)

@@ -21,7 +21,7 @@ from mpdispatch.store.sqlite.queries import QUERIES
 from mpdispatch.store.sqlite.status import STATUS
 
 from .conftest import Desk, completed, failed
-from .planners import OpenPlanner
+from .requests import request
 
 SQLITE = Path(mpdispatch.__file__).parent / "store" / "sqlite"
 
@@ -124,9 +124,9 @@ def test_a_full_queue_with_many_due_jobs_is_not_read_through(path: Path, clock: 
     store.enqueue_many(NewJob(name="a", payload=b"", queue="full", priority=5), [b"{}"] * 5000, now=now)
     store.enqueue_many(NewJob(name="a", payload=b"", queue="open"), [b"{}"] * 5, now=now)
     desk = Desk(store, clock)
-    planner = OpenPlanner("full", "open", limits={"full": 2})
+    wanted = request("full", "open", limits={"full": 2})
     claimed = list[ClaimedJob]()
-    steps = _vm_steps(desk.ledger, lambda: claimed.extend(desk.claim(64, planner)))
+    steps = _vm_steps(desk.ledger, lambda: claimed.extend(desk.claim(64, wanted)))
     assert [job.queue for job in claimed] == ["full"] * 2 + ["open"] * 5
     assert steps < 6000
     desk.close()
@@ -211,10 +211,10 @@ def test_parked_jobs_of_a_strange_name_do_not_slow_a_turn(path: Path, clock: Fak
     now = clock.now()
     store.enqueue_many(NewJob(name="strange", payload=b""), [b"{}"] * 3000, now=now)
     desk = Desk(store, clock)
-    planner = OpenPlanner(known=frozenset({"a"}))
-    while desk.commit(slots=64, planner=planner).parked:
+    wanted = request(names=frozenset({"a"}))
+    while desk.commit(slots=64, claim=wanted).parked:
         pass
-    steps = _vm_steps(desk.ledger, lambda: desk.commit(slots=64, planner=planner))
+    steps = _vm_steps(desk.ledger, lambda: desk.commit(slots=64, claim=wanted))
     assert steps < 2000
     desk.close()
     store.close()

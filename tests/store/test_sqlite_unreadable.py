@@ -16,7 +16,7 @@ from mpdispatch.store.sqlite import unreadable
 
 from .conftest import Desk, completed, failed, lease_from, registration, released
 from .odd import ODD, columns_of, look, tamper
-from .planners import OpenPlanner
+from .requests import request
 
 SECOND_US = 1_000_000
 
@@ -81,7 +81,7 @@ def test_an_odd_value_costs_one_due_job_and_no_other(
             letters = file_store.dead_letters(DeadLetterFilter(), limit=100, cursor=None).items
             assert bad in [letter.job.id for letter in letters], odd
     work_off(desk)
-    assert desk.ledger.outstanding(OpenPlanner()) == {"pending": 0, "running": 0, "retrying": 0}
+    assert desk.ledger.outstanding(["default"]) == {"pending": 0, "running": 0, "retrying": 0}
 
 
 @pytest.mark.parametrize("column", ["priority", "run_at_us", "max_retries", "name", "timeout_us"])
@@ -218,17 +218,17 @@ def test_a_parked_row_that_cannot_be_read_ends_when_it_could_run_and_parks_no_ot
     file_store: SQLiteStore, path: Path, desk: Desk, odd: str
 ) -> None:
     ids = [enqueue(file_store, desk.clock.now()) for _ in range(4)]
-    assert desk.claim(planner=OpenPlanner(known=frozenset())) == []
+    assert desk.claim(claim=request(names=frozenset())) == []
     tamper(
         path,
         f"UPDATE mpdispatch_jobs SET name = {odd} WHERE id = {ids[0]}",
         f"UPDATE mpdispatch_jobs SET priority = {odd} WHERE id = {ids[1]}",
     )
     look(file_store, desk.clock.now(), *ids)
-    planner = OpenPlanner(known=frozenset({"render"}))
+    wanted = request(names=frozenset({"render"}))
     done: list = []
     for _ in range(5):
-        turn = desk.commit(*done, slots=10, planner=planner)
+        turn = desk.commit(*done, slots=10, claim=wanted)
         done = [completed(job, desk.clock.now()) for job in turn.claimed]
     assert [file_store.state_of(each) for each in ids[2:]] == [JobState.COMPLETED] * 2
     assert file_store.state_of(ids[1]).is_terminal
@@ -244,9 +244,9 @@ def test_a_claim_from_many_queues_goes_on_past_a_row_that_cannot_be_compared(
     queues = [f"q{number}" for number in range(150)]
     ids = [enqueue(file_store, desk.clock.now(), queue=queue) for queue in queues]
     tamper(path, f"UPDATE mpdispatch_jobs SET priority = 'high', run_at_us = 1.5 WHERE id = {ids[7]}")
-    planner = OpenPlanner(*queues, limits=limits)
-    first = desk.commit(slots=500, planner=planner)
-    second = desk.commit(slots=500, planner=planner)
+    wanted = request(*queues, limits=limits)
+    first = desk.commit(slots=500, claim=wanted)
+    second = desk.commit(slots=500, claim=wanted)
     assert [job.id for job, _ in first.ended] == [ids[7]]
     assert len(first.claimed) + len(second.claimed) == 149
 
@@ -535,7 +535,7 @@ def test_a_running_row_without_an_owner_that_stands_in_a_line_is_taken_over(
         bad.add(ids[0])  # whoever says that it runs has not begun it
     states = [file_store.state_of(each) for each in ids]
     assert states == [JobState.FAILED if each in bad else JobState.COMPLETED for each in ids]
-    assert desk.ledger.outstanding(OpenPlanner()) == {"pending": 0, "running": 0, "retrying": 0}
+    assert desk.ledger.outstanding(["default"]) == {"pending": 0, "running": 0, "retrying": 0}
 
 
 def test_a_row_that_cannot_be_ended_costs_none_of_those_beside_it(
@@ -587,7 +587,7 @@ def test_a_row_that_stands_where_nobody_finds_it_is_set_aside_by_a_look_at_all_r
     assert [file_store.state_of(each) for each in (*good, later)] == ["completed", "completed", "scheduled"]
     wanted = "completed" if "attempt =" in change or "'completed'" in change else "failed"
     assert file_store.state_of(bad) == wanted
-    assert desk.ledger.outstanding(OpenPlanner()) == {"pending": 0, "running": 0, "retrying": 0}
+    assert desk.ledger.outstanding(["default"]) == {"pending": 0, "running": 0, "retrying": 0}
 
 
 def test_a_look_at_all_rows_leaves_what_runs_and_what_is_of_other_queues(

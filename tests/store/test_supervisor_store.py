@@ -29,7 +29,7 @@ from .conftest import (
     released,
     retrying,
 )
-from .planners import OpenPlanner
+from .requests import request
 
 Enqueue = Callable[..., Job]
 NewDesk = Callable[[], Desk]
@@ -174,17 +174,16 @@ def test_claims_take_the_first_due_jobs_of_all_queues_in_order(
             expected.append((-priority, run_in_us, made.id, queue))
     desk = Desk(store, clock)
     # Park some first: they must come back into the same order.
-    desk.claim(1000, OpenPlanner("a", "b", "c", limits={}, known=frozenset()))
+    desk.claim(1000, request("a", "b", "c", limits={}, names=frozenset()))
     known = frozenset({"known", "parked"})
     left = dict(zip("abc", limits, strict=True))
-    planner = OpenPlanner("b", "a", "c", limits=left, known=known)
+    claim = request("b", "a", "c", limits=left, names=known)
     wanted = []
     for _, _, job_id, queue in sorted(expected):
         if left[queue] > 0 and len(wanted) < slots:
             left[queue] -= 1
             wanted.append(job_id)
-    planner.limits = dict(zip("abc", limits, strict=True))
-    assert [job.id for job in desk.claim(slots, planner)] == wanted
+    assert [job.id for job in desk.claim(slots, claim)] == wanted
     desk.close()
 
 
@@ -198,10 +197,10 @@ def test_limits_count_the_running_jobs_of_every_supervisor(enqueue: Enqueue, new
     first, second = new_desk(), new_desk()
     for _ in range(6):
         enqueue(queue="bulk")
-    planner = OpenPlanner("bulk", limits={"bulk": 4})
-    assert len(first.claim(3, planner)) == 3
-    assert len(second.claim(9, planner)) == 1
-    assert len(first.claim(9, planner)) == 0
+    wanted = request("bulk", limits={"bulk": 4})
+    assert len(first.claim(3, wanted)) == 3
+    assert len(second.claim(9, wanted)) == 1
+    assert len(first.claim(9, wanted)) == 0
 
 
 def test_tokens_are_charged_once_and_seen_by_every_supervisor(
@@ -210,12 +209,13 @@ def test_tokens_are_charged_once_and_seen_by_every_supervisor(
     first, second = new_desk(), new_desk()
     for _ in range(6):
         enqueue(queue="bulk")
-    planner = OpenPlanner("bulk", tokens={"bulk": 4})
-    assert len(first.claim(3, planner)) == 3
-    turn = second.commit(slots=9, planner=planner)
-    assert (len(turn.claimed), turn.next_token_us) == (1, 777)
-    idle = second.commit(slots=9, planner=planner)
-    assert (len(idle.claimed), idle.next_token_us) == (0, 777)
+    wanted = request("bulk", bursts={"bulk": 4})
+    assert len(first.claim(3, wanted)) == 3
+    turn = second.commit(slots=9, claim=wanted)
+    token_us = turn.next_token_us
+    assert (len(turn.claimed), token_us is not None) == (1, True)
+    idle = second.commit(slots=9, claim=wanted)
+    assert (len(idle.claimed), idle.next_token_us) == (0, token_us)
     assert [stats.is_paused for stats in store.queue_stats()] == [False]
 
 
@@ -224,16 +224,18 @@ def test_a_bucket_of_another_boot_counts_as_fresh(
 ) -> None:
     for _ in range(4):
         enqueue(queue="bulk")
-    planner = OpenPlanner("bulk", tokens={"bulk": 2})
-    assert len(desk.claim(9, planner)) == 2
-    assert len(desk.claim(9, planner)) == 0
+    wanted = request("bulk", bursts={"bulk": 2})
+    assert len(desk.claim(9, wanted)) == 2
+    assert len(desk.claim(9, wanted)) == 0
     monkeypatch.setattr("mpdispatch.store.sqlite.claim.boot_id", lambda: "another boot")
-    assert len(desk.claim(9, planner)) == 2
+    assert len(desk.claim(9, wanted)) == 2
 
 
-def test_no_token_is_named_when_nothing_waits_for_one(desk: Desk) -> None:
-    planner = OpenPlanner("bulk", tokens={"bulk": 0})
-    assert desk.commit(slots=9, planner=planner).next_token_us is None
+def test_no_token_is_named_when_nothing_waits_for_one(enqueue: Enqueue, desk: Desk) -> None:
+    enqueue(queue="bulk")
+    wanted = request("bulk", bursts={"bulk": 1})
+    assert len(desk.claim(9, wanted)) == 1
+    assert desk.commit(slots=9, claim=wanted).next_token_us is None
 
 
 def test_a_paused_queue_gives_nothing(store: Store, enqueue: Enqueue, desk: Desk, now: Instant) -> None:
@@ -252,31 +254,32 @@ def test_a_name_nobody_here_knows_is_parked_once_and_takes_no_slot(
 ) -> None:
     knows_a, knows_b = new_desk(), new_desk()
     unknown, known = enqueue(name="b", priority=9), enqueue(name="a")
-    planner = OpenPlanner(known=frozenset({"a"}))
-    turn = knows_a.commit(slots=1, planner=planner)
-    assert ([job.id for job in turn.claimed], dict(turn.parked)) == ([known.id], {"no handler 'b'": 1})
+    wanted = request(names=frozenset({"a"}))
+    turn = knows_a.commit(slots=1, claim=wanted)
+    reason = "no handler 'b' in this engine; registered: a"
+    assert ([job.id for job in turn.claimed], dict(turn.parked)) == ([known.id], {reason: 1})
     parked = store.get(unknown.id)
-    assert (parked.state, parked.blocked_reason, parked.starts) == (JobState.PENDING, "no handler 'b'", 0)
-    quiet = knows_a.commit(slots=9, planner=planner)
+    assert (parked.state, parked.blocked_reason, parked.starts) == (JobState.PENDING, reason, 0)
+    quiet = knows_a.commit(slots=9, claim=wanted)
     assert (quiet.claimed, dict(quiet.parked), quiet.has_more) == ((), {}, False)
-    (claimed,) = knows_b.claim(planner=OpenPlanner(known=frozenset({"b"})))
+    (claimed,) = knows_b.claim(claim=request(names=frozenset({"b"})))
     assert (claimed.id, store.get(unknown.id).blocked_reason) == (unknown.id, None)
 
 
 def test_parked_jobs_keep_to_the_limits_and_the_queues(store: Store, enqueue: Enqueue, desk: Desk) -> None:
     for queue in ("default", "default", "other"):
         enqueue(name="b", queue=queue)
-    desk.claim(planner=OpenPlanner("default", "other", known=frozenset()))
+    desk.claim(claim=request("default", "other", names=frozenset()))
     assert store.counts()[JobState.PENDING] == 3
-    planner = OpenPlanner("default", limits={"default": 1}, known=frozenset({"b"}))
-    assert len(desk.claim(planner=planner)) == 1
-    assert len(desk.claim(planner=planner)) == 0
-    assert [job.queue for job in desk.claim(planner=OpenPlanner("other"))] == ["other"]
+    wanted = request("default", limits={"default": 1}, names=frozenset({"b"}))
+    assert len(desk.claim(claim=wanted)) == 1
+    assert len(desk.claim(claim=wanted)) == 0
+    assert [job.queue for job in desk.claim(claim=request("other"))] == ["other"]
 
 
 def test_a_parked_job_can_be_cancelled(store: Store, enqueue: Enqueue, desk: Desk, now: Instant) -> None:
     job = enqueue(name="b")
-    desk.claim(planner=OpenPlanner(known=frozenset()))
+    desk.claim(claim=request(names=frozenset()))
     cancelled = store.cancel(job.id, now=now)
     assert (cancelled.state, cancelled.blocked_reason) == (JobState.CANCELLED, None)
 
@@ -286,8 +289,8 @@ def test_very_many_refused_jobs_are_parked_over_several_turns(
 ) -> None:
     monkeypatch.setattr("mpdispatch.store.sqlite.candidates.PARK_AT_MOST", 10)
     store.enqueue_many(NewJob(name="b", payload=b""), [b"{}"] * 25, now=now)
-    planner = OpenPlanner(known=frozenset())
-    turns = [desk.commit(slots=5, planner=planner) for _ in range(4)]
+    wanted = request(names=frozenset())
+    turns = [desk.commit(slots=5, claim=wanted) for _ in range(4)]
     assert [sum(turn.parked.values()) for turn in turns] == [10, 10, 5, 0]
     assert [turn.has_more for turn in turns] == [True, True, False, False]
 
@@ -325,7 +328,7 @@ def test_what_is_due_is_staged_even_when_there_is_no_slot(
 ) -> None:
     job = enqueue(run_at_us=clock.now().wall_us + 1)
     clock.advance(1)
-    turn = desk.commit(planner=OpenPlanner())
+    turn = desk.commit(claim=request())
     assert (turn.claimed, turn.next_due_us) == ([], None)
     assert store.state_of(job.id) is JobState.PENDING
 
@@ -337,8 +340,8 @@ def test_very_many_due_jobs_are_staged_over_several_turns(
     at = clock.now().wall_us + 1
     store.enqueue_many(NewJob(name="a", payload=b"", run_at_us=at), [b"{}"] * 15, now=clock.now())
     clock.advance(1)
-    assert desk.commit(planner=OpenPlanner()).has_more
-    assert not desk.commit(planner=OpenPlanner()).has_more
+    assert desk.commit(claim=request()).has_more
+    assert not desk.commit(claim=request()).has_more
     assert store.counts()[JobState.PENDING] == 15
 
 
@@ -633,20 +636,20 @@ def test_an_owner_that_is_registered_is_not_taken_for_one_nobody_knows(
 def test_outstanding_counts_what_a_drain_waits_for(
     store: Store, enqueue: Enqueue, desk: Desk, now: Instant
 ) -> None:
-    planner = OpenPlanner("default", "quiet", known=frozenset({"render"}))
-    assert desk.ledger.outstanding(planner) == {"pending": 0, "running": 0, "retrying": 0}
+    wanted = request("default", "quiet", names=frozenset({"render"}))
+    assert desk.ledger.outstanding(wanted.queues) == {"pending": 0, "running": 0, "retrying": 0}
     enqueue()
     enqueue()
     first, _ = desk.claim()
     desk.commit(retrying(first, now))
     enqueue(name="unknown")
-    desk.claim(planner=planner)
+    desk.claim(claim=wanted)
     for options in ({}, {"queue": "quiet"}, {"queue": "other"}, {"run_at_us": now.wall_us + MINUTE_US}):
         enqueue(**options)
     store.set_paused("quiet", True, now=now)
-    assert desk.ledger.outstanding(planner) == {"pending": 1, "running": 1, "retrying": 1}
-    held, scheduled = desk.ledger.left_behind(planner)
-    assert held == {"no handler 'unknown'": 1, "queue 'quiet' is paused": 1}
+    assert desk.ledger.outstanding(wanted.queues) == {"pending": 1, "running": 1, "retrying": 1}
+    held, scheduled = desk.ledger.left_behind(wanted.queues)
+    assert held == {"no handler 'unknown' in this engine; registered: render": 1, "queue 'quiet' is paused": 1}
     assert scheduled == 1
 
 

@@ -16,8 +16,7 @@ from mpdispatch.clock import SECOND_US, Instant, SystemClock
 from mpdispatch.config import Config, QueueConfig
 from mpdispatch.errors import StoreBusy
 from mpdispatch.execution.catalog import LiveCatalog
-from mpdispatch.model import Attempt, Cause, Job, JobState, NewJob, Transition
-from mpdispatch.policy.admission import Admission
+from mpdispatch.model import Attempt, Cause, ClaimRequest, Job, JobState, NewJob, Transition
 from mpdispatch.pool.process import WorkerProcess
 from mpdispatch.store.contract import SupervisorStore
 from mpdispatch.store.sqlite import SQLiteStore
@@ -172,10 +171,10 @@ class House:
 
     def claim_unseen(self, queue: str) -> list[int]:
         """Claim a queue's jobs in its name, and do not tell it: as if the answer to a claim was lost."""
-        planner = Admission(queues=(queue,), configs=(), known=None, app="tests")
+        request = ClaimRequest(queues=(queue,), slots=100)
 
         def claim(ledger: SupervisorStore) -> list[int]:
-            turn = ledger.commit(self.owner, [], now=self.clock.now(), planner=planner, slots=100)
+            turn = ledger.commit(self.owner, [], now=self.clock.now(), claim=request)
             return [job.id for job in turn.claimed]
 
         return self._as_owner(claim)

@@ -18,8 +18,7 @@ from mpdispatch.host.processes import ProcessId, pid_namespace, process_id
 from mpdispatch.host.runtime_folder import runtime_folder
 from mpdispatch.host.start_journal import Journal, WorkerRecord, journal_path
 from mpdispatch.ids import boot_id, host_name, machine_id
-from mpdispatch.model import ClaimedJob, NewJob, NewSupervisor
-from mpdispatch.policy.admission import Admission
+from mpdispatch.model import ClaimedJob, ClaimRequest, NewJob, NewSupervisor
 from mpdispatch.policy.lease import lease
 from mpdispatch.pool.frames import FromWorker, encode
 from mpdispatch.store.contract import Lease, SupervisorStore
@@ -67,8 +66,8 @@ class Peer:
         )
 
     def claim(self, count: int) -> Sequence[ClaimedJob]:
-        planner = Admission(queues=("default",), configs=(), known=None, app="tests")
-        return self.ledger.commit(self.owner, [], now=self._clock.now(), planner=planner, slots=count).claimed
+        claim = ClaimRequest(queues=("default",), slots=count)
+        return self.ledger.commit(self.owner, [], now=self._clock.now(), claim=claim).claimed
 
     def record(self, worker: ProcessId | None = None) -> WorkerRecord:
         """A record, signed by this process if one is given."""

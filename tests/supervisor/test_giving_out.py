@@ -14,6 +14,7 @@ from mpdispatch.config import QueueConfig
 from mpdispatch.model import ClaimedJob, JobState, NewJob, Transition
 from mpdispatch.pool.process import WorkerProcess
 from mpdispatch.store.contract import CommitResult
+from mpdispatch.store.sqlite.supervisor_store import SQLiteSupervisorStore
 from tests.pool.app import engine
 from tests.pool.probes import pid_in
 from tests.supervisor.conftest import Build
@@ -195,14 +196,26 @@ def test_thousands_of_jobs_run_once_each(build: Build, tmp_path: Path) -> None:
     assert all(house.job(job_id).starts <= 2 for job_id in ids[::100])
 
 
-def test_a_handler_registered_while_a_claim_waits_for_the_lock_is_known_to_it(
-    house: House, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("drain", [False, True])
+def test_a_job_whose_handler_is_registered_while_a_claim_waits_for_the_lock_runs_at_once(
+    build: Build, monkeypatch: pytest.MonkeyPatch, drain: bool
 ) -> None:
-    """Its first job may be stored in that time: parked, it would wait for the next claim, and warn."""
-    planner = house.supervisor._claimer.planner()
-    assert planner.refusal("late") is not None
-    monkeypatch.setitem(engine.registry._definitions, "late", engine.registry.get("uneven"))
-    assert planner.refusal("late") is None
+    """The claim does not know its name yet and parks it; the next one comes at once, and does."""
+    house = build(config={"poll_interval": 60.0}, drain=drain)
+    house.enqueue("noop")  # or a drain ends before it has claimed anything
+    commit, late, parked = SQLiteSupervisorStore.commit, list[int](), list[int]()
+
+    def slow(ledger: SQLiteSupervisorStore, owner: int, transitions: Any, **options: Any) -> CommitResult:
+        if options["claim"] is not None and not late:
+            monkeypatch.setitem(engine.registry._definitions, "late", engine.registry.get("noop"))
+            late.append(house.enqueue("late", {"priority": 1}))
+        turn = commit(ledger, owner, transitions, **options)
+        parked.append(sum(turn.parked.values()))
+        return turn
+
+    monkeypatch.setattr(SQLiteSupervisorStore, "commit", slow)
+    house.until(lambda: late and house.state(late[0]) is JobState.COMPLETED, timeout_s=5)
+    assert sum(parked) == 1
 
 
 def test_a_turn_writes_and_claims_so_many_at_most_and_the_rest_soon_after(

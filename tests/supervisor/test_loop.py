@@ -49,7 +49,7 @@ def turns(house: House, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     real = SQLiteSupervisorStore.commit
 
     def turn(ledger: SQLiteSupervisorStore, *args: Any, **kwargs: Any) -> CommitResult:
-        asked.append(kwargs["slots"])
+        asked.append(0 if kwargs["claim"] is None else kwargs["claim"].slots)
         return real(ledger, *args, **kwargs)
 
     monkeypatch.setattr(SQLiteSupervisorStore, "commit", turn)

@@ -63,7 +63,7 @@ def test_one_is_told_of_that_is_met_when_a_rated_job_is_claimed_for_a_worker_tha
     def tampered(
         ledger: SQLiteSupervisorStore, owner: int, transitions: Sequence[Transition], **more: Any
     ) -> CommitResult:
-        if more.get("ready") and not transitions:
+        if more["claim"] is not None and more["claim"].ready and not transitions:
             monkeypatch.undo()
             tamper(tmp_path / "jobs.db", f"UPDATE mpdispatch_jobs SET max_retries = 'many' WHERE id = {bad}")
         return turn(ledger, owner, transitions, **more)

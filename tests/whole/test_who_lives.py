@@ -14,7 +14,7 @@ from mpdispatch.engine.supervisors import supervisors_of
 from mpdispatch.extension import DispatchExtension, attendance
 from mpdispatch.model import NewJob
 from mpdispatch.store import SQLiteStore
-from tests.store.planners import OpenPlanner
+from tests.store.requests import request
 from tests.test_cli_status import register
 from tests.whole.harness import Place, is_alive, until
 
@@ -88,7 +88,7 @@ def test_looking_at_supervisors_does_not_load_what_their_jobs_are_given(place: P
     payload = b'{"text": "' + b"x" * (1 << 20) + b'"}'
     store.enqueue_many(NewJob(name="large", payload=b""), [payload] * 40, now=clock.now())
     ledger = store.supervisor_store()
-    assert len(ledger.commit(owner, [], now=clock.now(), planner=OpenPlanner(), slots=40).claimed) == 40
+    assert len(ledger.commit(owner, [], now=clock.now(), claim=request(slots=40)).claimed) == 40
     ledger.close()
     tracemalloc.start()
     try:

@@ -7,7 +7,7 @@ merges the arms as they are read. One cursor instead of one each: with 50 queues
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import islice
@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from mpdispatch import sqlite3
-from mpdispatch.model import Planner
+from mpdispatch.model import ClaimPlan, ClaimRequest
+from mpdispatch.policy.admission import refusal
 from mpdispatch.store.sqlite.columns import CLAIMED_COLUMNS
 from mpdispatch.store.sqlite.mending import rows_type
 from mpdispatch.store.sqlite.queries import QUERIES
@@ -83,19 +84,12 @@ def as_json(values: Iterable[str] | Iterable[int]) -> str:
 
 
 def claimable_parked(
-    connection: sqlite3.Connection, planner: Planner, queues: Iterable[str]
+    connection: sqlite3.Connection, request: ClaimRequest, queues: Iterable[str]
 ) -> list[tuple[str, str]]:
     """(name, queue) of parked jobs that could run here after all."""
     found: list[tuple[str, str]] = connection.execute(QUERIES["parked_pairs"], (as_json(queues),)).fetchall()
-    if not found:
-        return []
-    known = planner.known_names()
-    return [
-        (name, queue)
-        for name, queue in found
-        # A name that is no text has no handler, and stays where it is.
-        if isinstance(name, str) and (known is None or name in known) and planner.refusal(name) is None
-    ]
+    # A name that is no text has no handler, and stays where it is.
+    return [(name, queue) for name, queue in found if isinstance(name, str) and request.knows(name)]
 
 
 @lru_cache(maxsize=64)
@@ -106,10 +100,10 @@ def statement(kinds: tuple[str, ...]) -> str:
 
 
 def _arms(
-    connection: sqlite3.Connection, planner: Planner, left: Mapping[str, int], total: int, has_parked: bool
+    connection: sqlite3.Connection, request: ClaimRequest, plan: ClaimPlan, has_parked: bool
 ) -> Iterator[_Arm]:
     # Those of a kind together, so that there are few different statements to prepare.
-    rated = planner.rated
+    left, total, rated = plan.per_queue, plan.total, request.rated
     for queue, most in left.items():
         if most >= total and queue not in rated:
             yield "due", (queue,)
@@ -117,7 +111,7 @@ def _arms(
         # Not read on past its limit: a full queue may hold a million due jobs, and so may one without ready workers.
         if most < total or queue in rated:
             yield "due_limited", (queue, min(most, total))
-    for name, queue in claimable_parked(connection, planner, left) if has_parked else ():
+    for name, queue in claimable_parked(connection, request, left) if has_parked else ():
         yield "parked", (name, queue, min(left[queue], total))
 
 
@@ -132,26 +126,19 @@ def _open(connection: sqlite3.Connection, arms: list[_Arm], cursors: list[sqlite
 
 
 def choose(
-    connection: sqlite3.Connection,
-    planner: Planner,
-    left: dict[str, int],
-    total: int,
-    *,
-    has_parked: bool,
-    ready: int | None = None,
+    connection: sqlite3.Connection, request: ClaimRequest, plan: ClaimPlan, *, has_parked: bool
 ) -> Choice:
-    """Up to `total` due rows, of each queue as many as `left` says; those nobody here can run are to be parked.
-
-    Rows of rate-limited queues only among the first `ready` (None: anywhere).
+    """The due rows to take, as planned; those nobody here can run are to be parked.
 
     Raises:
         msgspec.ValidationError, TypeError: one of them cannot be read (see `unreadable`).
     """
-    arms = list(_arms(connection, planner, left, total, has_parked))
+    left, total, ready = dict(plan.per_queue), plan.total, plan.ready
+    arms = list(_arms(connection, request, plan, has_parked))
     is_limited = ready is not None or (len(arms) > 1 and any(kind != "due" for kind, _ in arms))
     taken, parked = list[Row](), list[tuple[str, int]]()
     held = HeldBack()
-    begun_at_once = frozenset[str]() if ready is None else planner.rated
+    begun_at_once = frozenset[str]() if ready is None else request.rated
     cursors = list[sqlite3.Cursor]()
     try:
         stream = _open(connection, arms, cursors)
@@ -162,7 +149,7 @@ def choose(
                 break
             # Before anything is done with them: 0.08 µs per row. Raises msgspec.ValidationError.
             msgspec.convert((rows,), ROWS)
-            refusals = {name: planner.refusal(name) for name in {row[_NAME] for row in rows}}
+            refusals = {name: refusal(request, name) for name in {row[_NAME] for row in rows}}
             refused = {name: reason for name, reason in refusals.items() if reason is not None}
             if refused:
                 parked += [(refused[row[_NAME]], row[ID]) for row in rows if row[_NAME] in refused]

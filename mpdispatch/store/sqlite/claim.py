@@ -6,12 +6,12 @@
                                      ▼  │
                                     parked
 
-Facts are read, the pure plan is asked, and only then rows are taken: nothing is claimed and put back.
+Facts are read, `policy.admission` plans, and only then rows are taken: nothing is claimed and put back.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from itertools import starmap
 from typing import NamedTuple
 
@@ -22,7 +22,8 @@ from mpdispatch.clock import Instant
 from mpdispatch.errors import LeaseLostError
 from mpdispatch.failpoints import failpoint
 from mpdispatch.ids import boot_id
-from mpdispatch.model import ClaimedJob, ClaimFacts, ClaimPlan, Planner
+from mpdispatch.model import ClaimedJob, ClaimFacts, ClaimRequest
+from mpdispatch.policy.admission import charge, plan
 from mpdispatch.store.sqlite.candidates import (
     ID,
     PAYLOAD,
@@ -86,14 +87,14 @@ def probe(connection: sqlite3.Connection, owner: int) -> Presence:
 
 
 def read_facts(
-    connection: sqlite3.Connection, planner: Planner, now: Instant, seen: Presence, ready: int | None = None
+    connection: sqlite3.Connection, request: ClaimRequest, now: Instant, seen: Presence
 ) -> ClaimFacts:
-    """What the planner needs to know; counts and buckets only where there are limits."""
+    """What a plan needs to know; counts and buckets only where there are limits."""
     running = {
-        queue: connection.execute(QUERIES["running_in"], (queue,)).fetchone()[0] for queue in planner.limited
+        queue: connection.execute(QUERIES["running_in"], (queue,)).fetchone()[0] for queue in request.limited
     }
     buckets = dict[str, int]()
-    for queue in planner.rated:
+    for queue in request.rated:
         # A bucket of another boot is no bucket: boottime began anew.
         row = connection.execute(QUERIES["bucket"], (queue, boot_id())).fetchone()
         if row is not None and type(row[0]) is int:
@@ -101,11 +102,7 @@ def read_facts(
     paused = frozenset[str]()
     if seen.has_paused:
         paused = frozenset(row[0] for row in connection.execute(QUERIES["paused"]))
-    return ClaimFacts(now=now, running=running, buckets=buckets, paused=paused, ready=ready)
-
-
-def _open_queues(plan: ClaimPlan, facts: ClaimFacts) -> dict[str, int]:
-    return {queue: most for queue, most in plan.per_queue.items() if most > 0 and queue not in facts.paused}
+    return ClaimFacts(now=now, running=running, buckets=buckets, paused=paused)
 
 
 def _queues_with_due(connection: sqlite3.Connection, queues: Iterable[str]) -> list[str]:
@@ -120,27 +117,21 @@ class Found(NamedTuple):
     """See `CommitResult`."""
 
 
-def look_for_work(
-    connection: sqlite3.Connection,
-    planner: Planner,
-    slots: int,
-    now: Instant,
-    seen: Presence,
-    ready: int | None = None,
-) -> Found:
+def look_for_work(connection: sqlite3.Connection, request: ClaimRequest, now: Instant, seen: Presence) -> Found:
     """Whether a claim would find a row. Reads only, so that an idle supervisor takes no write lock."""
-    facts = read_facts(connection, planner, now, seen, ready)
-    plan = planner.plan(slots, facts)
-    queues = _open_queues(plan, facts) if plan.total > 0 else {}
+    facts = read_facts(connection, request, now, seen)
+    planned = plan(request, facts)
+    queues: Collection[str] = planned.per_queue if planned.total > 0 else ()
     held_back = dict[str, int]()
-    if plan.ready == 0 and (waiting := [queue for queue in queues if queue in planner.rated]):
+    rated = request.rated
+    if planned.ready == 0 and (waiting := [queue for queue in queues if queue in rated]):
         held_back = dict.fromkeys(_queues_with_due(connection, waiting), 1)
-        queues = {queue: most for queue, most in queues.items() if queue not in planner.rated}
+        queues = [queue for queue in queues if queue not in rated]
     if not queues:
         return Found(False, held_back)
     if _queues_with_due(connection, queues):
         return Found(True, held_back)
-    return Found(bool(seen.has_parked and claimable_parked(connection, planner, queues)), held_back)
+    return Found(bool(seen.has_parked and claimable_parked(connection, request, queues)), held_back)
 
 
 # ---------------------------------------------------------------- what is due later
@@ -157,18 +148,20 @@ def next_due_us(connection: sqlite3.Connection, queues: Iterable[str], seen: Pre
     return found
 
 
-def is_anything_staged(connection: sqlite3.Connection, planner: Planner, now: Instant, seen: Presence) -> bool:
+def is_anything_staged(
+    connection: sqlite3.Connection, queues: Iterable[str], now: Instant, seen: Presence
+) -> bool:
     """Whether a scheduled or retrying job has become due."""
-    due = next_due_us(connection, planner.queues, seen)
+    due = next_due_us(connection, queues, seen)
     return due is not None and due <= now.wall_us
 
 
-def stage(connection: sqlite3.Connection, planner: Planner, now: Instant, seen: Presence) -> bool:
+def stage(connection: sqlite3.Connection, queues: Iterable[str], now: Instant, seen: Presence) -> bool:
     """Make due what has become due, at most STAGE_AT_MOST jobs; True: there may be more."""
-    if not is_anything_staged(connection, planner, now, seen):
+    if not is_anything_staged(connection, queues, now, seen):
         return False
     left = STAGE_AT_MOST
-    for queue in planner.queues:
+    for queue in queues:
         for state in ("scheduled", "retrying"):
             if left > 0:
                 left -= connection.execute(QUERIES["stage"], (queue, state, now.wall_us, left)).rowcount
@@ -176,50 +169,36 @@ def stage(connection: sqlite3.Connection, planner: Planner, now: Instant, seen: 
 
 
 def next_token_us(
-    connection: sqlite3.Connection, planner: Planner, slots: int, now: Instant, seen: Presence
+    connection: sqlite3.Connection, request: ClaimRequest, now: Instant, seen: Presence
 ) -> int | None:
     """When a rate-limited queue gets its next token, if that is what holds a due job back."""
-    if not planner.rated:
+    if not (rated := request.rated):
         return None
-    facts = read_facts(connection, planner, now, seen)
-    plan = planner.plan(max(slots, 1), facts)
-    held_back = [
-        queue
-        for queue in planner.rated
-        if queue in planner.queues and queue not in facts.paused and plan.per_queue.get(queue, 0) <= 0
-    ]
-    return plan.next_token_us if held_back and _queues_with_due(connection, held_back) else None
+    facts = read_facts(connection, request, now, seen)
+    planned = plan(msgspec.structs.replace(request, slots=max(request.slots, 1)), facts)
+    held_back = [queue for queue in rated if queue not in facts.paused and queue not in planned.per_queue]
+    return planned.next_token_us if held_back and _queues_with_due(connection, held_back) else None
 
 
 # ---------------------------------------------------------------- claim
 
 
 def claim(
-    connection: sqlite3.Connection,
-    owner: int,
-    planner: Planner,
-    slots: int,
-    now: Instant,
-    seen: Presence,
-    ready: int | None = None,
+    connection: sqlite3.Connection, owner: int, request: ClaimRequest, now: Instant, seen: Presence
 ) -> Claim:
     """Take up to `slots` due jobs, as planned, in due order; park those nobody here can run."""
-    facts = read_facts(connection, planner, now, seen, ready)
-    plan = planner.plan(slots, facts)
-    left = _open_queues(plan, facts)
-    total = min(plan.total, slots)
-    if total <= 0 or not left:
+    facts = read_facts(connection, request, now, seen)
+    planned = plan(request, facts)
+    if planned.total <= 0:
         return Claim([], {}, False, HeldBack())
-    rows, parked, has_more, held = choose(
-        connection, planner, left, total, has_parked=bool(seen.has_parked), ready=plan.ready
-    )
-    if plan.ready is not None and total < slots and not parked:
+    rows, parked, has_more, held = choose(connection, request, planned, has_parked=bool(seen.has_parked))
+    if planned.ready is not None and planned.total < request.slots and not parked:
         has_more = False  # all that limits leave was taken; `next_token_us` says when there is more
     if parked:
         connection.executemany(QUERIES["park"], parked)
     if rows:
         _take(connection, owner, rows, now)
-        _charge(connection, planner, facts, rows)
+        _charge(connection, request, facts, rows)
     failpoint("claim.before_commit")
     reasons = dict[str, int]()
     for reason, _ in parked:
@@ -254,11 +233,11 @@ def _with_large(connection: sqlite3.Connection, row: Row) -> Row:
     return (*row[:PAYLOAD], payload, *row[PAYLOAD + 1 :])
 
 
-def _charge(connection: sqlite3.Connection, planner: Planner, facts: ClaimFacts, rows: list[Row]) -> None:
-    if not planner.rated:
+def _charge(connection: sqlite3.Connection, request: ClaimRequest, facts: ClaimFacts, rows: list[Row]) -> None:
+    if not request.rated:
         return
     taken = dict[str, int]()
     for row in rows:
         taken[row[QUEUE]] = taken.get(row[QUEUE], 0) + 1
-    for queue, value in planner.charge(facts, taken).items():
+    for queue, value in charge(request, facts, taken).items():
         connection.execute(QUERIES["charge"], (queue, value, boot_id()))

@@ -15,11 +15,11 @@ from mpdispatch.errors import LeaseLostError
 from mpdispatch.failpoints import failpoint
 from mpdispatch.model import (
     ClaimedJob,
+    ClaimRequest,
     JobState,
     NewSupervisor,
     Output,
     PeerSupervisor,
-    Planner,
     Transition,
 )
 from mpdispatch.store.contract import CommitResult, HeldJob, Lease, LeftBehind, Progress, Renewal
@@ -129,21 +129,18 @@ class SQLiteSupervisorStore:
         transitions: Sequence[Transition],
         *,
         now: Instant,
-        planner: Planner | None = None,
-        slots: int = 0,
-        ready: int | None = None,
+        claim: ClaimRequest | None = None,
         progress: Sequence[Progress] = (),
         outputs: Sequence[Output] = (),
         skip_idle_check: bool = False,
     ) -> CommitResult:
-        """One transaction: record these outcomes, stage what is due, claim up to `slots` jobs as planned.
+        """One transaction: record these outcomes, stage what is due, claim what is requested.
 
         A turn that might find nothing looks first, and takes no lock if so; with `skip_idle_check` it does not look.
-        Of rate-limited queues it claims only what `ready` workers begin at once.
         """
         is_synced = bool(transitions or progress or outputs)
         if not is_synced and not skip_idle_check and not self._ended:
-            idle = self._idle(lambda c: _idle_commit(c, owner, planner, slots, now, ready))
+            idle = self._idle(lambda c: _idle_commit(c, owner, claim, now))
             if idle is not None:
                 return idle
 
@@ -151,7 +148,7 @@ class SQLiteSupervisorStore:
         again = [each for each in transitions if not each.state.is_terminal]
 
         def work(
-            connection: sqlite3.Connection, planner: Planner | None = planner, *, one_by_one: bool = False
+            connection: sqlite3.Connection, request: ClaimRequest | None = claim, *, one_by_one: bool = False
         ) -> CommitResult:
             if progress:
                 finishing.record_progress(connection, owner, progress)
@@ -165,7 +162,7 @@ class SQLiteSupervisorStore:
                 finishing.record(connection, owner, transitions)
             # Now, for what has just been recorded may be due later; if this owner is gone, nothing of it stays.
             seen = claiming.probe(connection, owner)
-            if planner is None:
+            if request is None:
                 return CommitResult(
                     claimed=(),
                     rejected=rejected,
@@ -175,23 +172,23 @@ class SQLiteSupervisorStore:
                     next_due_us=None,
                     next_token_us=None,
                 )
-            has_more = claiming.stage(connection, planner, now, seen)
+            has_more = claiming.stage(connection, request.queues, now, seen)
             failpoint("claim.after_stage")
             # A token is charged at the moment of the claim: we may have waited for the lock.
-            at = Instant(now.wall_us, now.boot_us + boot_us() - asked_us) if planner.rated else now
-            claim = claiming.claim(connection, owner, planner, slots, at, seen, ready)
-            has_more = has_more or claim.has_more
+            at = Instant(now.wall_us, now.boot_us + boot_us() - asked_us) if request.rated else now
+            made = claiming.claim(connection, owner, request, at, seen)
+            has_more = has_more or made.has_more
             return CommitResult(
-                claimed=claim.jobs,
+                claimed=made.jobs,
                 rejected=rejected,
                 cancelled=cancelled,
-                parked=claim.parked,
+                parked=made.parked,
                 has_more=has_more,
-                next_due_us=None if has_more else claiming.next_due_us(connection, planner.queues, seen),
-                next_token_us=claiming.next_token_us(connection, planner, slots, at, seen),
-                held_back=claim.held.counts,
-                held_from=claim.held.first,
-                is_synced=is_synced or not claim.jobs,
+                next_due_us=None if has_more else claiming.next_due_us(connection, request.queues, seen),
+                next_token_us=claiming.next_token_us(connection, request, at, seen),
+                held_back=made.held.counts,
+                held_from=made.held.first,
+                is_synced=is_synced or not made.jobs,
             )
 
         try:
@@ -201,10 +198,10 @@ class SQLiteSupervisorStore:
                 turn = self._write(lambda c: work(c, one_by_one=True), "commit")
         except unreadable.SUSPECTS:
             # The rows first: if the store is busy between the two, no outcome is written that nobody was told of.
-            if planner is not None and not self._end_waiting(planner, slots, now) and not is_synced:
+            if claim is not None and not self._end_waiting(claim, now) and not is_synced:
                 raise  # it was something else
             turn = self._write(lambda c: work(c, None, one_by_one=True), "commit")
-            turn = msgspec.structs.replace(turn, has_more=planner is not None)
+            turn = msgspec.structs.replace(turn, has_more=claim is not None)
         self._offer(again)
         return turn if not self._ended else self._with_ended(turn)
 
@@ -218,8 +215,8 @@ class SQLiteSupervisorStore:
         except unreadable.SUSPECTS:
             return None  # the turn itself will meet it
 
-    def _end_waiting(self, planner: Planner, slots: int, now: Instant) -> int:
-        return self._end_unreadable(lambda c: unreadable.waiting(c, planner, slots, now), now)
+    def _end_waiting(self, request: ClaimRequest, now: Instant) -> int:
+        return self._end_unreadable(lambda c: unreadable.waiting(c, request, now), now)
 
     def _end_unreadable(
         self, find: Callable[[sqlite3.Connection], Iterable[int]], now: Instant, *, are_claimed: bool = False
@@ -301,13 +298,13 @@ class SQLiteSupervisorStore:
             self._offer(transitions)
         return is_done
 
-    def outstanding(self, planner: Planner) -> dict[str, int]:
+    def outstanding(self, queues: Sequence[str]) -> dict[str, int]:
         """Jobs a drain waits for; pending and retrying are counted up to 1000 per queue."""
-        return self._read(lambda c: draining.outstanding(c, planner.queues))
+        return self._read(lambda c: draining.outstanding(c, queues))
 
-    def left_behind(self, planner: Planner) -> LeftBehind:
+    def left_behind(self, queues: Sequence[str]) -> LeftBehind:
         """Jobs a drain does not wait for."""
-        return self._read(lambda c: draining.left_behind(c, planner.queues))
+        return self._read(lambda c: draining.left_behind(c, queues))
 
     # -- looking after --------------------------------------------------------------------------
 
@@ -356,26 +353,21 @@ def _cancelled_instead(
 
 
 def _idle_commit(
-    connection: sqlite3.Connection,
-    owner: int,
-    planner: Planner | None,
-    slots: int,
-    now: Instant,
-    ready: int | None,
+    connection: sqlite3.Connection, owner: int, request: ClaimRequest | None, now: Instant
 ) -> CommitResult | None:
     """The answer of a turn that has nothing to write, or None if there is something."""
     seen = claiming.probe(connection, owner)
     next_due_us = next_token_us = None
     held_back: Mapping[str, int] = {}
-    if planner is not None:
-        if claiming.is_anything_staged(connection, planner, now, seen):
+    if request is not None:
+        if claiming.is_anything_staged(connection, request.queues, now, seen):
             return None
-        if slots > 0:
-            is_claimable, held_back = claiming.look_for_work(connection, planner, slots, now, seen, ready)
+        if request.slots > 0:
+            is_claimable, held_back = claiming.look_for_work(connection, request, now, seen)
             if is_claimable:
                 return None
-        next_due_us = claiming.next_due_us(connection, planner.queues, seen)
-        next_token_us = claiming.next_token_us(connection, planner, slots, now, seen)
+        next_due_us = claiming.next_due_us(connection, request.queues, seen)
+        next_token_us = claiming.next_token_us(connection, request, now, seen)
     return CommitResult(
         claimed=(),
         rejected=(),

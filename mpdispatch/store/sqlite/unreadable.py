@@ -15,7 +15,7 @@ import msgspec
 
 from mpdispatch import sqlite3
 from mpdispatch.clock import Instant
-from mpdispatch.model import UNREADABLE, Cause, ClaimedJob, ErrorInfo, JobState, Planner, Transition
+from mpdispatch.model import UNREADABLE, Cause, ClaimedJob, ClaimRequest, ErrorInfo, JobState, Transition
 from mpdispatch.store.sql import Queries
 from mpdispatch.store.sqlite.candidates import PARK_AT_MOST, OddRowError, as_json, claimable_parked
 from mpdispatch.store.sqlite.columns import EXAMINED_COLUMNS, RUN_COLUMNS
@@ -118,20 +118,20 @@ def _contradictions(row: _Row) -> list[str]:
 # ---------------------------------------------------------------- ending them
 
 
-def waiting(connection: sqlite3.Connection, planner: Planner, slots: int, now: Instant) -> set[int]:
+def waiting(connection: sqlite3.Connection, request: ClaimRequest, now: Instant) -> set[int]:
     """Ids of the rows a turn would look at: what is due, what is to be staged, what is parked and can run here."""
     found = set[int]()
 
     def look(query: str, *values: object) -> None:
         found.update(row[0] for row in connection.execute(_SQL[query], values))
 
-    most = slots + PARK_AT_MOST
-    for queue in planner.queues:
+    most = request.slots + PARK_AT_MOST
+    for queue in request.queues:
         look("due_ids", queue, most)
         for state in ("scheduled", "retrying"):
             look("later_ids", queue, state, now.wall_us, most)
             look("never_ids", queue, state, most)
-    for name, queue in claimable_parked(connection, planner, planner.queues):
+    for name, queue in claimable_parked(connection, request, request.queues):
         look("parked_ids", name, queue, most)
     return found
 
