@@ -84,7 +84,7 @@ class Journal:
 
     def _make(self) -> int:
         """Make the file, lock and map it; gives its descriptor."""
-        descriptor = open_private(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+        descriptor = open_private(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, create_folder=True)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.ftruncate(descriptor, self._size)

@@ -1,4 +1,4 @@
-"""The lock that makes one extension per store the supervising one: a flock beside the store. Effects.
+"""The lock that makes one extension per store the supervising one: a flock in the store's runtime folder. Effects.
 
 The kernel lets go of it when its holder dies, however that happens. The file says who holds it, so that others can
 wait for the end of that process instead of looking every half second.

@@ -217,6 +217,12 @@ def test_the_file_is_private_and_never_replaces_another(file: Journal) -> None:
         Journal(file.path, 1, token=TOKEN)
 
 
+def test_the_folder_is_made_for_its_owner_alone(tmp_path: Path) -> None:
+    made = Journal(tmp_path / "of a server" / "journal.1", 1, token=TOKEN)
+    assert made.path.parent.stat().st_mode & 0o777 == 0o700
+    made.close(remove=True)
+
+
 def test_a_full_disk_is_an_error_and_not_a_bus_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # A hole in the file would be filled at the first mark: on a full disk that is SIGBUS, for us and for workers.
     def full(*_: object) -> None:

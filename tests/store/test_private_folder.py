@@ -154,24 +154,24 @@ def test_a_journal_another_wrote_in_our_folder_proves_nothing(side_dir: Path) ->
 
 
 @pytest.mark.parametrize(("forge", "why"), FORGED)
-def test_nobody_knocks_in_it_or_waits_for_a_knock(
+def test_nobody_is_woken_through_it_or_listens_there(
     side_dir: Path, forge: Callable[[Path], None], why: str
 ) -> None:
-    bell = FifoListener(side_dir, 1)
-    knocker = FifoWake(lambda: side_dir)
-    knocker.notify()
-    assert os.read(bell.fileno(), 9) == b"!"
-    knocker.close()
+    listener = FifoListener(side_dir, 1)
+    wake = FifoWake(lambda: side_dir)
+    wake.notify()
+    assert os.read(listener.fileno(), 9) == b"!"
+    wake.close()
     forge(side_dir)
     late = FifoWake(lambda: side_dir)
     late.notify()
     with pytest.raises(BlockingIOError):
-        os.read(bell.fileno(), 9)
+        os.read(listener.fileno(), 9)
     with pytest.raises(NotPrivateError):
         FifoListener(side_dir, 2)
     assert late.listen(2) is None
     late.close()
-    bell.close()
+    listener.close()
 
 
 @as_root
