@@ -1,7 +1,8 @@
-"""Logging in a process that runs the app: as the app sets it up when it is imported, else as we do.
+"""Logging in a process that runs the app: as the app sets it up during its import, else with our defaults.
 
-Ours comes after the import. `logging.basicConfig` does nothing where a handler is already, so with ours there first a
-worker that imports the app kept our format and level, and one forked from a process that had imported it the app's.
+Our defaults are set after the import, because the app's `logging.basicConfig` does nothing where a handler exists. With
+ours first, workers differed: one that imported the app had our format and level, and one forked from a process that had
+imported the app had the app's.
 """
 
 from __future__ import annotations
@@ -12,18 +13,18 @@ __all__ = ["await_logging", "complete_logging"]
 
 
 class _Unset(int):
-    """A level nobody has chosen."""
+    """A level that nobody has chosen."""
 
 
 def await_logging() -> None:
-    """To be called before the app is imported: remembers that nobody has set the root's level."""
+    """Call it before the app is imported: marks the root's level as not chosen."""
     root = logging.getLogger()
     if root.level == logging.WARNING and not root.handlers:
         root.setLevel(_Unset(logging.WARNING))
 
 
 def complete_logging(level: int) -> None:
-    """To be called after the import: a handler if the root has none, and this level if the app has set none."""
+    """Call it after the import: adds a handler if the root has none, and sets this level if the app has set none."""
     root = logging.getLogger()
     if root.handlers:
         return

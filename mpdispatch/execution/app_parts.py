@@ -1,4 +1,6 @@
-"""An engine that is in no module, as parts that are: a worker puts it together again. Pure but for imports.
+"""An engine that no module holds, described by its parts, which modules hold. A worker builds it again from them.
+
+Pure but for imports.
 
 process of the engine ──▶ AppParts, JSON in its AppReference ──▶ worker: `parts_at_hand()` ──▶ another engine like it
 """
@@ -21,7 +23,7 @@ __all__ = ["AppParts", "HandlerPart", "find_part", "module_of", "parts_at_hand",
 
 
 class HandlerPart(msgspec.Struct, frozen=True, kw_only=True):
-    """A handler: where its function is, and what was said of it."""
+    """A handler: where its function is, and its options."""
 
     at: str
     """`module:qualname`, as of all parts."""
@@ -34,7 +36,7 @@ class HandlerPart(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, definition: JobDefinition) -> HandlerPart | None:
-        """None: its function is not where it says."""
+        """The part of this handler; None: its function is not found by its name."""
         if definition.reference is None:
             return None
         return cls(
@@ -49,7 +51,7 @@ class HandlerPart(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AppParts(msgspec.Struct, frozen=True, kw_only=True):
-    """All that an engine is made of."""
+    """All parts of an engine."""
 
     store: str
     config: Config
@@ -80,7 +82,7 @@ class AppParts(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def modules(self) -> list[str]:
-        """Those that have a part, each once."""
+        """The modules of all parts, each once."""
         places = [*(each.at for each in self.handlers), *self.middleware, *self.extensions]
         return list(dict.fromkeys(map(module_of, places)))
 
@@ -94,7 +96,7 @@ def module_of(place: str) -> str:
 
 
 def find_part(place: str) -> Any:
-    """What is at `module:qualname`. Raises ImportError, AttributeError."""
+    """The object at `module:qualname`. Raises ImportError, AttributeError."""
     module, _, qualname = place.partition(":")
     found: Any = importlib.import_module(module)
     for part in qualname.split("."):
@@ -107,7 +109,7 @@ _at_hand: AppParts | None = None
 
 @contextmanager
 def putting_together(parts: AppParts | None) -> Iterator[None]:
-    """Inside it these are the parts at hand."""
+    """Inside it, `parts_at_hand` gives these parts."""
     global _at_hand
     _at_hand = parts
     try:
@@ -117,6 +119,6 @@ def putting_together(parts: AppParts | None) -> Iterator[None]:
 
 
 def parts_at_hand() -> AppParts:
-    """Those that the engine is to be made of."""
-    assert _at_hand is not None  # called by the loading of a reference that has some, and by nobody else
+    """The parts of which the engine is to be built."""
+    assert _at_hand is not None  # only loading a reference that has parts calls it
     return _at_hand

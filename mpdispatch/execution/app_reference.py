@@ -1,7 +1,7 @@
-"""Where a worker finds the app's handlers: a reference that crosses processes as JSON, and both ways to it.
+"""Where a worker finds the app's handlers: a reference that crosses processes as JSON.
 
-`find_reference` runs in the process that has the engine, `load` in a worker. Neither imports an Engine:
-anything that is an `AppEngine`, or carries one as `.engine`, will do.
+`find_reference` makes one in the process that has the engine; `loading.load` follows it in a worker. Neither imports
+the Engine class: an `AppEngine`, or an object with one as `.engine`, is enough.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 _REMADE = "mpdispatch.engine.remade:remade"
-"""As text: it is of a floor above, and only workers need it."""
+"""As text, because it is on a floor above and only workers need it."""
 _REMEDIES = (
     "put it into a module that can be imported and name it (`mpdispatch supervise module:attribute`), "
     "or run a script file instead of stdin, -c or a shell"
@@ -61,12 +61,12 @@ class AppEngine(Protocol):
     def describe(self) -> AppDescription: ...
 
     def use_store(self, location: str) -> None:
-        """Enqueue into this store from now on, instead of the app's own."""
+        """From now on, enqueue into this store instead of the app's own."""
         ...
 
 
 class AppReference(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the handlers of an app are, and the surroundings in which that is true. Paths and arguments are packed."""
+    """Where the handlers of an app are, and the paths, folder and arguments that make them importable. Texts are packed."""
 
     target: str
     """`module:attribute` of an engine or of an object with `.engine`; the module may be `__main__`."""
@@ -77,11 +77,11 @@ class AppReference(msgspec.Struct, frozen=True, kw_only=True):
     imports: tuple[str, ...] = ()
     """Further modules that register handlers."""
     sys_path: tuple[str, ...] = ()
-    """Empty: as the worker has it."""
+    """Empty: the worker keeps its own."""
     cwd: str | None = None
     argv: tuple[str, ...] = ()
     parts: AppParts | None = None
-    """What the engine is made of, if it is in no module."""
+    """The parts of the engine, if no module holds it."""
 
     def __str__(self) -> str:
         if self.parts is not None:
@@ -113,7 +113,7 @@ def parse_target(text: str) -> tuple[str, str]:
 
 
 def reference_to(target: str) -> AppReference:
-    """The reference for a target somebody typed; the current folder becomes importable.
+    """The reference to a target that somebody typed. The current folder becomes importable.
 
     Raises:
         AppReferenceError: it is no `module:attribute`.
@@ -134,14 +134,14 @@ def engine_of(thing: Any) -> AppEngine | None:
 
 
 def find_reference(engine: AppEngine) -> AppReference:
-    """How a worker can come by this very engine and all of its handlers.
+    """How a worker finds this very engine and all of its handlers.
 
-    Looks through the attributes of all imported modules. A main script or module is run again in the worker if
-    the engine is only there, or if it defines handlers. An engine that is in no module can be made anew there if all
-    it has is in one: its handlers, middleware and extensions.
+    Searches the attributes of all imported modules. The worker runs a main script or module again if only that holds
+    the engine, or if it defines handlers. An engine that no module holds is built again from its parts, if modules hold
+    all of them: handlers, middleware and extensions.
 
     Raises:
-        AppReferenceError: it is nowhere, or in a main program that cannot be run again.
+        AppReferenceError: no module holds it, or only a main program that cannot be run again.
     """
     homes = [definition.function.__module__ for definition in engine.registry.definitions()]
     homes = list(dict.fromkeys(home for home in homes if home in sys.modules))
@@ -159,7 +159,7 @@ def find_reference(engine: AppEngine) -> AppReference:
 
 
 def _by_parts(engine: AppEngine) -> AppReference:
-    """Raises AppReferenceError: it has none, or one that is in no module."""
+    """The reference by parts. Raises AppReferenceError: the engine has none, or one that no module holds."""
     definitions = engine.registry.definitions()
     reason = ", and it has no handler yet that a worker could have"
     if definitions:
@@ -196,7 +196,7 @@ def _by_parts(engine: AppEngine) -> AppReference:
 
 
 def _place_of(thing: Any) -> str | None:
-    """`module:qualname` by which a worker finds it, or None."""
+    """The `module:qualname` by which a worker finds the object, or None."""
     module, qualname = getattr(thing, "__module__", None), getattr(thing, "__qualname__", None)
     if module in sys.modules and qualname:
         found: Any = sys.modules[module]
@@ -208,19 +208,19 @@ def _place_of(thing: Any) -> str | None:
 
 
 def targets_of(engine: AppEngine) -> list[str]:
-    """Every `module:attribute` of the imported modules that is this engine; else of an object that carries it."""
+    """Every `module:attribute` in the imported modules that is this engine; if there is none, that has it as `.engine`."""
     return _by_identity(engine) or _by_attribute(engine)
 
 
 def _rank(target: str, homes: list[str]) -> tuple[bool, bool, int]:
-    """Importable before main; a module with handlers (it has the engine for a reason) before others."""
+    """Sort key: importable modules before main, modules that define handlers before others, short paths first."""
     module = target.partition(":")[0]
     return module == "__main__", module not in homes, target.count(".")
 
 
 def _modules() -> Iterator[tuple[str, dict[str, Any]]]:
     for name, module in list(sys.modules.items()):
-        # Ours may hold the engine in a global; those without a spec were never imported by name.
+        # Modules of ours may hold the engine in a global. Those without a spec were never imported by name.
         is_main = name == "__main__"
         if not isinstance(module, ModuleType) or name.startswith("mpdispatch.") or name == "__mp_main__":
             continue
@@ -248,9 +248,9 @@ def _by_attribute(engine: AppEngine) -> list[str]:
 
 
 def _may_carry(value: object, kinds: dict[type, bool]) -> bool:
-    """Whether there is an attribute `engine` to look at.
+    """Whether the value may have an attribute `engine`. A quick filter before `_carries`.
 
-    A web app's process has some 20,000 values: 0.2 s with `getattr_static` on each, an eighth with this before it.
+    The process of a web app has some 20,000 values. `getattr_static` on each takes 0.2 s, with this filter an eighth.
     """
     if isinstance(value, type):
         return any("engine" in base.__dict__ for base in value.__mro__)
@@ -261,14 +261,14 @@ def _may_carry(value: object, kinds: dict[type, bool]) -> bool:
     if has:
         return True
     try:
-        # Past any __getattr__ of its own, see below.
+        # Without calling a __getattr__ of its class, see below.
         return "engine" in object.__getattribute__(value, "__dict__")
     except AttributeError:
         return False
 
 
 def _carries(value: object, engine: AppEngine) -> bool:
-    # Statically: a plain getattr on every object of the process would wake lazy modules and proxies.
+    # Without getattr, which on every object of a process would load lazy modules and trigger proxies.
     try:
         held = inspect.getattr_static(value, "engine")
         return (value.engine if isinstance(held, property) else held) is engine  # type: ignore[attr-defined]
@@ -277,7 +277,7 @@ def _carries(value: object, engine: AppEngine) -> bool:
 
 
 def _main() -> tuple[str | None, str | None]:
-    """Path or name by which the main program can be run again."""
+    """The path or the module name by which the main program can be run again."""
     main = sys.modules["__main__"]
     spec = getattr(main, "__spec__", None)
     if spec is not None and spec.name != "__main__":
@@ -303,7 +303,7 @@ def _here(
         main_path=None if main_path is None else packed(main_path),
         main_module=main_module,
         imports=tuple(imports or ()),
-        # "" means the current folder, and a handler may change that.
+        # "" is the current folder, which a handler may change.
         sys_path=tuple(
             dict.fromkeys(packed(os.path.abspath(entry) if entry == "" else entry) for entry in path)
         ),

@@ -1,4 +1,4 @@
-"""What a supervisor must know of the handlers, without having any. Pure: no I/O, no clock."""
+"""What a supervisor knows of handlers: names, backoffs, timeouts, references. Pure: no I/O, no clock."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ __all__ = ["Catalog", "CommandCatalog", "DescribedCatalog", "LiveCatalog"]
 
 
 class Catalog(Protocol):
-    """The names of the handlers and their rules."""
+    """The names of handlers, and the rules of their jobs."""
 
     def names(self) -> frozenset[str]:
-        """Every job name a worker can run now."""
+        """The names of all jobs that a worker can run now."""
         ...
 
     def backoff_for(self, name: str) -> BackoffSpec:
@@ -27,11 +27,11 @@ class Catalog(Protocol):
         ...
 
     def timeout_us_for(self, name: str) -> int | None:
-        """What the handler says a start may take, for a job that says nothing: enqueued by somebody without the app."""
+        """The handler's timeout, for a job without one, which was enqueued where the app was not known."""
         ...
 
     def reference_for(self, name: str) -> str | None:
-        """`module:qualname` for workers that were started before this name was registered, or None."""
+        """`module:qualname` of the handler, for workers that started before it was registered; or None."""
         ...
 
 
@@ -40,25 +40,25 @@ def as_us(seconds: float | None) -> int | None:
 
 
 class LiveCatalog:
-    """Rules of an engine in this process: a handler registered a moment ago is in it."""
+    """The catalog of an engine in this process, including handlers registered later."""
 
     def __init__(self, registry: Registry, backoff: BackoffSpec | None = None) -> None:
         self._registry, self._backoff = registry, backoff
         self._found: frozenset[str] | None = None
 
     def learn(self, found: Iterable[str] | None) -> None:
-        """These handlers workers have come by when they imported the app. None: there are no workers any more.
+        """Take note of the handlers that workers have after importing the app. None: there are no workers any more.
 
         Raises:
-            RegistrationError: there is one that they neither have nor can import.
+            RegistrationError: workers neither have a handler nor can import it.
         """
         self._found = None if found is None else frozenset(found)
         if self._found is not None:
             refuse_absent(self._registry.definitions(), self._found)
 
     def refuse_absent(self, definition: JobDefinition) -> None:
-        """Raises RegistrationError, if there are workers and they can never find this nested function."""
-        # Others are not in their module yet when they are registered by a decorator.
+        """Raises RegistrationError if there are workers, and they can never find this nested function."""
+        # Nested ones only: a decorator registers other functions before their module has them.
         if self._found is not None and "<" in getattr(definition.function, "__qualname__", ""):
             refuse_absent([definition], self._found)
 
@@ -79,7 +79,7 @@ class LiveCatalog:
 
 
 class DescribedCatalog:
-    """Rules of an app that only the workers have imported."""
+    """The catalog of an app that only the workers have imported."""
 
     def __init__(self, description: AppDescription) -> None:
         self._backoff = description.backoff or DEFAULT
@@ -99,12 +99,12 @@ class DescribedCatalog:
         return None
 
 
-# As text: what runs in workers only is imported there only.
+# As text, so that only workers import it.
 _COMMANDS = "mpdispatch.execution.commands:run_command"
 
 
 class CommandCatalog:
-    """The rules of an app, and leave to run command jobs beside its own."""
+    """The catalog of an app, and command jobs in addition."""
 
     def __init__(self, app: Catalog) -> None:
         self._app = app

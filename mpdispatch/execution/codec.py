@@ -1,6 +1,6 @@
-"""What a handler gives back, as something that can be kept: results as JSON, exceptions as text.
+"""Results of handlers as JSON, and their exceptions as text. Runs in the worker process.
 
-Runs in the worker process. Nothing here is ever unpickled, and `error_info` never fails.
+Nothing here is ever unpickled, and `error_info` never fails.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ _OWN_FOLDERS = tuple(
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """How large what a worker takes and gives may be, in bytes of JSON."""
+    """The largest payload and result of a worker, in bytes of JSON."""
 
     max_payload_bytes: int = 1 << 20
     max_result_bytes: int = 1 << 20
 
 
 def encode_result(value: Any, *, max_bytes: int) -> bytes:
-    """The JSON of what a handler returned.
+    """The JSON of a handler's result.
 
-    Dataclasses and Structs become objects, dates and the like strings, NumPy's scalars and arrays what they hold.
+    Dataclasses and Structs become objects, dates and the like strings, NumPy scalars and arrays plain numbers and lists.
 
     Raises:
         ResultError: it is no JSON (NaN, other keys than strings, an unknown type), or too large.
@@ -75,13 +75,13 @@ def encode_result(value: Any, *, max_bytes: int) -> bytes:
 
 
 def _needs_a_look(value: Any, written: bytes) -> bool:
-    # Keys are changed only in objects, and the JSON cannot tell 1 from "1".
+    # Only the keys of objects can change: JSON has "1" for the key 1, too.
     if b"{" not in written and not may_be_lossy(written):
         return False
     try:
-        # Reading back and comparing, in C, is five times as fast as walking through it.
+        # Reading back and comparing in C is five times as fast as a walk through the value.
         return not (is_shallow(written) and msgspec.json.decode(written) == value)
-    except Exception:  # noqa: BLE001 - the user's __eq__ may raise anything; then we walk
+    except Exception:  # noqa: BLE001 - the user's __eq__ may raise anything
         return True
 
 
@@ -89,12 +89,12 @@ def _needs_a_look(value: Any, written: bytes) -> bool:
 
 
 def error_info(error: BaseException) -> ErrorInfo:
-    """The exception as text. Never fails, whatever the exception does when it is looked at."""
+    """The exception as text. Never fails, whatever its own methods do."""
     try:
         return ErrorInfo(
             type=_capped(_type_name(type(error)), 500), message=_message(error), traceback=_traceback(error)
         )
-    except Exception as broken:  # noqa: BLE001 - the report of an error must not become one
+    except Exception as broken:  # noqa: BLE001 - reporting an error must not fail
         name = type.__dict__["__name__"].__get__(type(error))
         return ErrorInfo(type=printable(name), message=f"<no details: {type(broken).__name__}>")
 
@@ -134,7 +134,8 @@ def _is_ours(filename: str) -> bool:
 def _from_handler(error: BaseException) -> TracebackType | None:
     """The traceback without the executor's own frames above the handler.
 
-    What we raise on purpose needs none; if there is nothing else but our frames, it is our bug: all of it.
+    An error that we raise on purpose then has none. Any other error with only our frames is a bug of ours, and keeps
+    all of them.
     """
     inner = error.__traceback__
     while inner is not None and _is_ours(inner.tb_frame.f_code.co_filename):
@@ -143,8 +144,8 @@ def _from_handler(error: BaseException) -> TracebackType | None:
 
 
 def _cut_tail(stack: traceback.StackSummary) -> None:
-    # An interrupt is raised by the worker's signal handler, and what we refuse below our own calls; the last line
-    # should be where the job was, or what it called us with.
+    # Interrupts are raised by the worker's signal handler, and our errors inside of our functions. The last line should
+    # show where the job was, or its call of us.
     while len(stack) > 1 and (
         _is_package(stack[-1]) or (stack[-1].filename == "<string>" and _is_package(stack[-2]))
     ):
@@ -156,7 +157,7 @@ def _is_package(frame: traceback.FrameSummary) -> bool:
 
 
 def _head_and_tail(chunks: Iterable[str]) -> str:
-    """The chunks together, at most MAX_TRACEBACK_BYTES of UTF-8: the middle goes first."""
+    """The chunks joined, at most MAX_TRACEBACK_BYTES of UTF-8; the middle is cut out first."""
     half = MAX_TRACEBACK_BYTES // 2 - 100
     head: list[bytes] = []
     tail: deque[bytes] = deque()

@@ -1,7 +1,7 @@
-"""Command jobs: a program instead of a handler. `payload_of` where they are enqueued, `run_command` in the worker.
+"""Command jobs: a program instead of a handler. `payload_of` runs where they are enqueued, `run_command` in the worker.
 
-The program leads a process group of its own below the worker. It ends with its job: SIGTERM to the group at a timeout
-or cancel, SIGKILL soon after, and what escapes that is found by the worker's mark in its environment.
+The program leads a process group of its own below the worker, and ends with its job. At a timeout or cancel the group
+gets SIGTERM, and SIGKILL soon after. Processes that leave the group are found by the worker's mark in their environment.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ __all__ = ["environment_of", "payload_of", "run_command"]
 _BASICS = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR")
 _LOCALE = "LC_"
 _KEPT_OF_WORKER = ("MPDISPATCH_WORKER",)
-"""By which a supervisor finds what a dead worker has left running (see pool.kill)."""
+"""By this variable a supervisor finds what a dead worker left running (see `host.leftovers`)."""
 
 _READ_BYTES = 65536
 _LOOK_S = 0.25
-"""How soon an end is seen that no descriptor told of; a fifth of it where there are no pidfds."""
+"""How often the program's end is looked for, in case no descriptor shows it; without pidfds five times as often."""
 _DRAIN_BYTES = 4 << 20
-"""After the program's end no more than this is read from pipes that something it left behind keeps open."""
+"""The most that is read after the program's end from pipes that a process it left behind keeps open."""
 _PATIENCE_S = {True: 0.1, False: 4.0}
-"""From SIGTERM to SIGKILL, after a timeout (the supervisor gives us 0.3 s) or not (5 s)."""
+"""From SIGTERM to SIGKILL: after a timeout (the supervisor allows 0.3 s), and otherwise (5 s)."""
 
 
 # ---------------------------------------------------------------- where it is enqueued
 
 
 def environment_of(environ: Mapping[str, str], chosen: Iterable[str]) -> dict[str, str]:
-    """What a command job takes along of this environment: the basics and what was chosen (`NAME`, `NAME=VALUE`).
+    """The environment of a command job: the basics of this one, and the chosen variables (`NAME`, `NAME=VALUE`).
 
     The basics are PATH, HOME, USER, LOGNAME, SHELL, LANG, LANGUAGE, LC_*, TZ and TMPDIR.
 
@@ -84,7 +84,7 @@ def payload_of(argv: Sequence[str], *, cwd: str, env: Mapping[str, str], max_byt
 
 
 def run_command(argv: list[str], cwd: str, env: dict[str, str]) -> dict[str, Any]:
-    """Run the program to its end, passing on what it writes. The built-in handler of command jobs.
+    """The built-in handler of command jobs: runs the program to its end, and reports what it writes.
 
     Raises:
         CommandFailedError: it cannot be started, exits with another status than 0, or a signal ended it.
@@ -138,15 +138,15 @@ def _start(argv: list[str], cwd: str, env: dict[str, str]) -> subprocess.Popen[b
             )
         else:
             detail = getattr(error, "strerror", None) or str(error)
-        # As shells do: 127 not found, 126 found and not to be run.
+        # As in a shell: 127 is not found, 126 is found but cannot be run.
         status = 127 if isinstance(error, FileNotFoundError) else 126
         raise CommandFailedError(argv[0], exit_status=status, detail=detail) from None
 
 
 def _end(process: subprocess.Popen[bytes], reader: _PipeReader, *, patience_s: float) -> None:
-    """End the program and what it started in its group; what it writes meanwhile still counts."""
+    """End the program and its process group. What it writes meanwhile is still reported."""
     _signal_group(process, signal.SIGTERM)
-    # A stopped one takes SIGTERM only once it goes on.
+    # A stopped process handles SIGTERM only once it continues.
     _signal_group(process, signal.SIGCONT)
     reader.read(time.monotonic() + patience_s)
     _signal_group(process, signal.SIGKILL)
@@ -154,7 +154,7 @@ def _end(process: subprocess.Popen[bytes], reader: _PipeReader, *, patience_s: f
 
 
 def _signal_group(process: subprocess.Popen[bytes], number: int) -> None:
-    # Its group keeps its number while any member lives; macOS refuses groups of zombies (EPERM).
+    # A group keeps its number while a member lives. macOS refuses groups of zombies (EPERM).
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, number)
 
@@ -167,7 +167,7 @@ def _signal_name(number: int) -> str:
 
 
 class _PipeReader:
-    """Both pipes of the program, and its end."""
+    """Reads both pipes of the program, and sees its end."""
 
     def __init__(self, process: subprocess.Popen[bytes], context: JobContext) -> None:
         self._process, self._context = process, context
@@ -187,7 +187,7 @@ class _PipeReader:
                 self._selector.register(self._pidfd, selectors.EVENT_READ)
 
     def read(self, until_s: float | None) -> int | None:
-        """Pass on what is written until the program ends: its code. None: it has not ended by `until_s`."""
+        """Report what the program writes until it ends; gives its exit code. None: it has not ended by `until_s`."""
         look_s = _LOOK_S if self._pidfd is not None else _LOOK_S / 5
         while (code := self._process.poll()) is None:
             left_s = look_s if until_s is None else min(look_s, until_s - time.monotonic())
@@ -200,7 +200,7 @@ class _PipeReader:
         return code
 
     def _drain(self) -> None:
-        """What it wrote before its end; not what something it left behind goes on writing."""
+        """Report what it wrote before its end, but not what a process that it left behind goes on writing."""
         for key in list(self._selector.get_map().values()):
             if key.data is None:
                 continue
@@ -229,7 +229,7 @@ class _PipeReader:
 
     def close(self) -> None:
         for stream in self._silent:
-            self._context.write(stream, "")  # a stream nothing was written to is empty, not unknown
+            self._context.write(stream, "")  # an unused stream is empty, not unknown
         self._selector.close()
         if self._pidfd is not None:
             os.close(self._pidfd)

@@ -1,8 +1,8 @@
-"""Processes that a job left behind: is there any, and an end to all of them. Runs in the worker process.
+"""Finds and ends processes that a job left behind. Runs in the worker process.
 
-On Linux the worker is a subreaper (PR_SET_CHILD_SUBREAPER): whatever a descendant does, when its parent dies
-it becomes a child of the worker. So killing children until there are none reaches every generation, daemons
-included, and only ever signals a pid that is ours to reap, so cannot have been reused.
+On Linux the worker is a subreaper (PR_SET_CHILD_SUBREAPER): every descendant becomes a child of the worker when its
+parent dies. So killing children until there are none reaches every generation, daemons included. It signals only pids
+that are ours to reap, which cannot have been reused.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 
-# Bound here: a job may have put something else in their place.
+# Bound here, because a job may replace these functions.
 from os import kill, listdir, waitid, waitpid
 from time import monotonic, sleep
 
@@ -22,7 +22,7 @@ _PAUSE_S = 0.001
 
 
 def has_children() -> bool:
-    """Whether this process has any child, running or not reaped yet. One system call."""
+    """Whether this process has a child, running or not yet reaped. One system call."""
     try:
         waitid(os.P_ALL, 0, os.WNOHANG | os.WEXITED | os.WNOWAIT)
     except ChildProcessError:
@@ -33,8 +33,8 @@ def has_children() -> bool:
 def kill_children(deadline_s: float = 2.0) -> int:
     """Kill and reap every descendant; gives how many were reaped.
 
-    Blocks until there are none, at most `deadline_s` seconds: a process stuck in the kernel, or a fork bomb
-    faster than us, is left (`has_children()` stays True), and the worker must end.
+    Blocks until there are none, at most `deadline_s` seconds. If a process is stuck in the kernel, or a fork bomb is
+    faster than us, `has_children()` stays True, and the worker must end.
     """
     until_s = monotonic() + deadline_s
     reaped = _reap()
@@ -50,7 +50,7 @@ def kill_children(deadline_s: float = 2.0) -> int:
 
 
 def _reap() -> int:
-    """Reap the children that have ended."""
+    """Reap the children that have ended; gives how many."""
     count = 0
     with contextlib.suppress(ChildProcessError):
         while waitpid(-1, os.WNOHANG)[0]:
@@ -59,7 +59,7 @@ def _reap() -> int:
 
 
 def _children() -> list[int]:
-    """Pids of the children (where there is no subreaper: of all descendants)."""
+    """The pids of the children; without a subreaper, of all descendants."""
     if sys.platform == "linux":
         with contextlib.suppress(OSError):
             return _children_in_proc()
@@ -69,7 +69,7 @@ def _children() -> list[int]:
 
 
 def _children_in_proc() -> list[int]:
-    # Children belong to the thread that made them.
+    # The kernel lists children by the thread that made them.
     pids: list[int] = []
     for task in listdir("/proc/self/task"):
         with open(f"/proc/self/task/{task}/children", "rb") as file:

@@ -1,6 +1,6 @@
-"""The standard descriptors 0, 1 and 2: what they are open on, and how they are opened on it again.
+"""Remembers the files of the standard descriptors 0, 1 and 2, and opens them again after a job has changed them.
 
-Runs in the worker's main thread. Looking costs 2 µs.
+Runs in the worker's main thread. A look costs 2 µs.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ __all__ = ["StandardDescriptors"]
 
 _NUMBERS = (0, 1, 2)
 _File: TypeAlias = tuple[int, int] | None
-"""Its device and inode; None: it is closed."""
+"""Device and inode of a descriptor; None: it is closed."""
 
 
 class StandardDescriptors:
-    """What they were open on when this was made. Holds a duplicate of each, which no program inherits."""
+    """The files that they were open on when this was made. Keeps a duplicate of each, which no program inherits."""
 
     __slots__ = ("_copies", "_flat", "_then")
 
@@ -29,7 +29,7 @@ class StandardDescriptors:
 
     def __del__(self) -> None:
         for copy, then in zip(self._copies, self._then, strict=True):
-            # A job may have closed it: its number can be another's by now.
+            # A job may have closed the duplicate, and its number may be another file's by now.
             if copy is not None and _file(copy) == then:
                 close(copy)
 
@@ -38,7 +38,7 @@ class StandardDescriptors:
             one, two, three = fstat(0), fstat(1), fstat(2)
         except OSError:
             return _files() != self._then
-        # One expression: a list of pairs takes 0.6 µs longer.
+        # One expression, because a list of pairs takes 0.6 µs longer.
         return (one.st_ino, two.st_ino, three.st_ino, one.st_dev, two.st_dev, three.st_dev) != self._flat
 
     def go_back(self) -> tuple[list[int], list[int]]:

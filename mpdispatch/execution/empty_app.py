@@ -1,4 +1,4 @@
-"""An app without a handler, for a supervisor that runs command jobs only. Runs in the worker process."""
+"""An app without handlers, for a supervisor that runs only command jobs. Runs in the worker process."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["app"]
 
 
 class EmptyApp:
-    """What a worker needs of an engine. Its supervisor was told where the store is."""
+    """What a worker needs of an engine. The command line names the store."""
 
     def __init__(self) -> None:
         self.registry = Registry()
@@ -28,7 +28,7 @@ class EmptyApp:
         return describe(self.registry, store=":memory:", config=Config(), queue_configs=(), backoff=None)
 
     def use_store(self, location: str) -> None:
-        """It enqueues nothing."""
+        """Does nothing: this app enqueues nothing."""
 
 
 app: AppEngine = EmptyApp()

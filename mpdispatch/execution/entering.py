@@ -1,7 +1,7 @@
-"""Keeps an interrupt from a `with` that has entered and would not leave. Runs in the worker process.
+"""Postpones an interrupt at the one instruction of a `with` where it would skip `__exit__`. Runs in the worker process.
 
-Python 3.14 handles signals after it has called `__enter__` and before it knows that `__exit__` is to be called; what
-a signal handler raises there leaves a lock held for ever (github.com/python/cpython/issues/148874).
+Python 3.14 handles signals after it has called `__enter__` and before it has set up the call of `__exit__`. An
+exception from a signal handler there leaves a lock held for ever (github.com/python/cpython/issues/148874).
 """
 
 from __future__ import annotations
@@ -16,20 +16,22 @@ from types import FrameType
 __all__ = ["postponed"]
 
 _CALL = opcode.opmap.get("CALL")
-# None before 3.14: entering is one instruction there, and no signal comes between.
+# None before 3.14, where entering is one instruction that no signal interrupts.
 _LOAD_SPECIAL = opcode.opmap.get("LOAD_SPECIAL")
 
 _SOON_S = 0.001
 
 
 def postponed(signum: int, frame: FrameType | None) -> bool:
-    """Whether the handler of this signal, which struck in `frame`, must not raise; the signal comes again soon."""
+    """Whether the handler of this signal, which came in `frame`, must not raise now. Then the signal comes again soon."""
     if _LOAD_SPECIAL is None or frame is None or not _is_entering(frame):
         return False
     try:
-        # By a thread: the body of the `with` may wait, and only a signal that comes then wakes it.
+        # A thread sends it again: the body of the `with` may block, and only a signal during that wakes it.
         _thread.start_new_thread(_strike, (signum,))
-    except RuntimeError:  # there is no thread to be had: better a lock that is held than a job that never ends
+    except (
+        RuntimeError
+    ):  # no thread can be started; a lock that stays held is better than a job that never ends
         return False
     return True
 

@@ -1,11 +1,11 @@
-"""Runs what an `async def` handler gives on the event loop of this worker: one loop, kept between jobs.
+"""Runs `async def` handlers on the event loop of this worker. There is one loop, and it is kept between jobs.
 
     executor ─▶ call(function, **arguments) ─▶ function(…) is awaitable ─▶ run until it is done ─▶ clear up
                                        signal ─▶ interrupt(error) ─▶ task.cancel() ─▶ CancelledError inside
 
-While the loop runs, an interrupt never raises: asyncio would catch it in whatever callback it struck. It cancels
-the job's task instead, and the CancelledError that comes back is the interrupt again. asyncio is imported
-with the first such job, so that a worker without async handlers neither waits for it nor keeps it in memory.
+While the loop runs, an interrupt does not raise, because asyncio would catch it in whichever callback was running. It
+cancels the job's task; the CancelledError that comes back is turned into the interrupt again. The first such job imports
+asyncio, so that a worker without async handlers neither waits for it nor keeps it in memory.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     import asyncio
     from concurrent.futures import ThreadPoolExecutor
 
-__all__ = ["call", "close", "interrupt", "is_async", "take_reasons"]
+__all__ = ["call", "close", "interrupt", "take_reasons"]
 
 _LEFTOVERS_S = 1.0
-"""How long tasks and threads that a handler left behind may take to end."""
+"""How long tasks and threads that a handler left running may take to end."""
 _THREAD_PREFIX = "mpdispatch-loop"
 
 _log = logging.getLogger("mpdispatch.job")
@@ -38,17 +38,8 @@ _log = logging.getLogger("mpdispatch.job")
 _Begin: TypeAlias = Callable[[], Awaitable[Any]]
 
 
-def is_async(function: object) -> bool:
-    """Whether calling this gives something to await: `async def`, also below decorators and in `__call__`."""
-    inner = inspect.unwrap(function) if callable(function) else function
-    return any(
-        inspect.iscoroutinefunction(candidate)
-        for candidate in (function, inner, getattr(type(inner), "__call__", None))  # noqa: B004 - the method itself
-    )
-
-
 class _Driven:
-    """The one awaitable that is being run, and the interrupt that was asked for it."""
+    """The awaitable that is running, and the interrupt requested for it."""
 
     __slots__ = ("_is_delivered", "_loop", "asked", "task")
 
@@ -59,7 +50,7 @@ class _Driven:
         self.asked: JobInterrupt | None = None
 
     async def settle(self, begin: _Begin) -> tuple[Any, BaseException | None]:
-        """Begin it and await it. Nothing it raises leaves this: SystemExit and the like would stop the loop midway."""
+        """Begin and await it. Returns what it raises: SystemExit and the like would stop the loop midway."""
         import asyncio
 
         self.task = asyncio.current_task()
@@ -71,31 +62,31 @@ class _Driven:
             return None, error
 
     def interrupt(self, error: JobInterrupt) -> None:
-        """Called from a signal handler, between any two instructions of the loop's thread."""
+        """Called from a signal handler, at any instruction of the loop's thread."""
         self.asked = error
         if self.task is not None and not self._is_delivered:
             self._is_delivered = True
-            # Not task.cancel() at once: the task may be in the middle of a step. And this wakes the selector.
+            # Not task.cancel() here: the task may be in the middle of a step. This also wakes the selector.
             self._loop.call_soon_threadsafe(self.task.cancel)
 
 
 class _Runner:
-    """An event loop with what it needs to be kept: its threads, and a line on which signals wake it."""
+    """An event loop that is kept between jobs, its threads, and the socket pair by which signals wake it."""
 
     def __init__(self) -> None:
         import asyncio
 
         self.pid = os.getpid()
         self.loop = asyncio.new_event_loop()
-        self._listening, self._ringing = socket.socketpair()
-        for end in (self._listening, self._ringing):
+        self._wakeup_receiver, self._wakeup_sender = socket.socketpair()
+        for end in (self._wakeup_receiver, self._wakeup_sender):
             end.setblocking(False)
-        self.loop.add_reader(self._listening.fileno(), self._drain)
+        self.loop.add_reader(self._wakeup_receiver.fileno(), self._drain)
         self._executor: ThreadPoolExecutor | None = None
 
     def _drain(self) -> None:
         try:
-            while self._listening.recv(4096):
+            while self._wakeup_receiver.recv(4096):
                 pass
         except BlockingIOError:
             return
@@ -104,22 +95,22 @@ class _Runner:
         if self._executor is None:
             from concurrent.futures import ThreadPoolExecutor
 
-            # Our own, because the loop's own one can be ended only once.
+            # Our own, because a loop's default executor can be shut down only once.
             self._executor = ThreadPoolExecutor(thread_name_prefix=_THREAD_PREFIX)
             self.loop.set_default_executor(self._executor)
         if threading.current_thread() is not threading.main_thread():
             return self.loop.run_until_complete(driven.settle(begin))
-        # Without it a signal that comes just before the selector sleeps is handled when something else wakes it.
-        before = signal.set_wakeup_fd(self._ringing.fileno(), warn_on_full_buffer=False)
+        # Without it, a signal that comes just before the selector sleeps would wait until something else wakes the loop.
+        before = signal.set_wakeup_fd(self._wakeup_sender.fileno(), warn_on_full_buffer=False)
         try:
             return self.loop.run_until_complete(driven.settle(begin))
         finally:
             signal.set_wakeup_fd(before)
 
-    # ---------------------------------------------------------------- what a handler left behind
+    # ---------------------------------------------------------------- tasks and threads that a handler left
 
     def clear(self) -> list[str]:
-        """End tasks and threads that were left behind; names those that do not end."""
+        """End tasks and threads that a handler left; gives the names of those that do not end."""
         until_s = time.monotonic() + _LEFTOVERS_S
         return [*self._end_tasks(until_s), *self._end_threads(until_s)]
 
@@ -157,10 +148,10 @@ class _Runner:
         if self._executor is not None:
             self._executor.shutdown(wait=False)
         if self.pid == os.getpid():
-            self.loop.remove_reader(self._listening.fileno())
+            self.loop.remove_reader(self._wakeup_receiver.fileno())
             self.loop.close()
-        self._listening.close()
-        self._ringing.close()
+        self._wakeup_receiver.close()
+        self._wakeup_sender.close()
 
 
 def _name_of(task: asyncio.Task[Any]) -> str:
@@ -173,14 +164,14 @@ _reasons: list[str] = []
 
 
 def call(function: Callable[..., Any], /, **arguments: Any) -> Any:
-    """What the function returns; if that is awaitable, what it gives when it is run to its end.
+    """The result of the function; of an awaitable, the result of running it to its end.
 
-    Raises what it raises, and JobTimeout or JobCancelled in place of the CancelledError of an `interrupt`.
+    Raises what the function raises, and after an `interrupt` JobTimeout or JobCancelled instead of CancelledError.
     """
     if inspect.iscoroutinefunction(function):
-        # Begun in the loop, where no interrupt can come between a coroutine and its first await.
+        # Called in the loop, so that no interrupt can come between the coroutine and its first await.
         return _drive(functools.partial(function, **arguments))
-    # Begun here: a decorator may have made it a plain function that runs a loop of its own.
+    # Called here: a decorator may have made it a plain function that runs a loop of its own.
     result = function(**arguments)
     if not inspect.isawaitable(result):
         return result
@@ -188,7 +179,7 @@ def call(function: Callable[..., Any], /, **arguments: Any) -> Any:
         return _drive(lambda: result)
     finally:
         if inspect.iscoroutine(result):
-            result.close()  # if an interrupt came before it was begun
+            result.close()  # if an interrupt came before its first step
 
 
 def _drive(begin: _Begin) -> Any:
@@ -199,17 +190,16 @@ def _drive(begin: _Begin) -> Any:
     if runner is None or runner.pid != os.getpid() or runner.loop.is_closed():
         runner = _runner = _Runner()
     error: BaseException | None = None
-    driven = _driven = _Driven(runner.loop)  # from here on an interrupt cancels instead of raising
+    driven = _driven = _Driven(runner.loop)  # from here on an interrupt cancels the task and does not raise
     try:
         try:
             value, error = runner.run(driven, begin)
         finally:
-            driven.task = (
-                None  # freed while an interrupt cannot raise: it would be lost in a weak reference's callback
-            )
+            # Freed while an interrupt cannot raise: one raised in a weak reference's callback is lost.
+            driven.task = None
             if stuck := runner.clear():
                 _reasons.append("tasks or threads of a handler do not end: " + ", ".join(stuck[:5]))
-                _runner = None  # the next job must not run them on
+                _runner = None  # the next job must not run them
     finally:
         _driven = None
     try:
@@ -219,13 +209,13 @@ def _drive(begin: _Begin) -> Any:
             raise driven.asked.with_traceback(error.__traceback__) from None
         raise error
     finally:
-        del error, driven  # they hold this frame, and it them
+        del error, driven  # breaks the cycle with this frame
 
 
 def interrupt(error: JobInterrupt) -> bool:
-    """End what the loop runs now, if it runs: its task gets CancelledError, its caller `error`.
+    """If the loop is running, end its task: the task gets CancelledError, and its caller gets `error`.
 
-    Call it from a Python signal handler in the loop's thread. False: no loop runs, so `error` may be raised.
+    Call it from a Python signal handler in the loop's thread. False: the loop is not running, so `error` may be raised.
     """
     if _driven is None:
         return False
@@ -234,14 +224,14 @@ def interrupt(error: JobInterrupt) -> bool:
 
 
 def take_reasons() -> list[str]:
-    """Why this process should take no more jobs, once each."""
+    """Why this process should be replaced. Each reason is given once."""
     found = list(_reasons)
     _reasons.clear()
     return found
 
 
 def close() -> None:
-    """Close the loop, if there is one. A worker need not: its end is the loop's."""
+    """Close the loop, if there is one. A worker that ends need not call it."""
     global _runner
     if _runner is not None:
         _runner.close()

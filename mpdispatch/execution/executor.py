@@ -1,10 +1,10 @@
-"""Runs one job in the main thread of a worker process, and gives its outcome. It never raises.
+"""Runs one job in the main thread of a worker process and returns its outcome. Never raises.
 
                        ┌ window: an interrupt raises here ┐
     mark start ▸ decode ▸ middleware( handler(**arguments) ) ▸ close ▸ encode ▸ Outcome
 
-An interrupt (timeout, cancel) comes from a signal handler, at any instruction of the main thread. It raises
-only while the window is open for that very start, and shuts the window itself: it raises at most once.
+An interrupt (timeout, cancel) comes from a signal handler, at any instruction of the main thread. It raises only
+while the window is open for that very start, and closes the window itself, so it raises at most once.
 """
 
 from __future__ import annotations
@@ -59,12 +59,12 @@ __all__ = ["Executor", "InterruptKind"]
 
 InterruptKind = Literal["timeout", "cancel"]
 
-# A delay is stored as 64-bit microseconds added to the time of day; a century is for ever.
+# A delay is added to the wall time, in 64-bit microseconds; longer ones than a century make no difference.
 _MAX_DELAY_S = 100 * 365.25 * 86400
 
 _INTERRUPTS: dict[str, type[JobInterrupt]] = {"timeout": JobTimeout, "cancel": JobCancelled}
 _INTERRUPT_TEXTS = {"timeout": "the job ran past its timeout", "cancel": "the job was asked to end"}
-# Trying again gives the same: these are about what is stored and what is registered.
+# A retry would fail in the same way: these depend on what is stored and what is registered.
 _HOPELESS = (PayloadError, ResultError, UnknownJobError)
 
 
@@ -77,7 +77,7 @@ class _Asked(NamedTuple):
 class Executor:
     """Runs jobs of a registry, one after the other.
 
-    `on_start(job_id, starts)` is called before any of the job's code runs; `reporter` takes progress.
+    `on_start(job_id, starts)` is called before any code of the job runs; `reporter` takes progress.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class Executor:
     ) -> None:
         self._registry, self._limits = registry, limits
         self._reporter, self._on_start = reporter, on_start
-        # Put together once; without middleware a handler is called as directly as ever.
+        # Built once; without middleware a handler is called directly.
         self._chain: CallNext | None = stacked(middleware, self._innermost) if middleware else None
         self._handler: tuple[Callable[..., Any], dict[str, Any]] | None = None
         self._pid = getpid()
@@ -100,7 +100,7 @@ class Executor:
         self._context: JobContext | None = None
         self._meter = Meter()
         self.recycle_reasons: list[str] = []
-        """Why this process should take no more jobs; empty: it may."""
+        """Why this process should be replaced; empty: it may take more jobs."""
 
     @property
     def wants_recycle(self) -> bool:
@@ -112,8 +112,8 @@ class Executor:
         """End this start of this job: raises JobTimeout or JobCancelled into its handler.
 
         An async handler gets CancelledError instead, where it awaits.
-        Call it from a Python signal handler in the main thread, unless that is `postponed`.
-        Raises nothing if that start is not in its handler; if it is still to come, it is interrupted at its first line.
+        Call it from a Python signal handler in the main thread, unless `entering.postponed` says otherwise. Raises
+        nothing if that start is not in its handler. A start that is still to come is interrupted at its first line.
         """
         context = self._context
         if context is not None and context.id == job_id and context.fencing_token == starts:
@@ -127,7 +127,7 @@ class Executor:
         self._asked = _Asked(job_id, starts, kind)
 
     def _raise_if_asked(self, context: JobContext) -> None:
-        """An interrupt that came before the window was open is raised now."""
+        """Raise an interrupt that came before the window was open."""
         asked = self._asked
         if asked is not None and self._window == asked[:2]:
             self._window = None
@@ -137,9 +137,9 @@ class Executor:
     # ---------------------------------------------------------------- running
 
     def run(self, job: ClaimedJob, reference: str | None = None) -> Answer:
-        """The outcome of running the job's handler now.
+        """Run the job's handler now; gives the outcome.
 
-        `reference` ("module:qualname") says where the handler is, should its name be unknown here.
+        `reference` ("module:qualname") is where the handler is, if its name is unknown here.
         """
         started_us = time_ns() // 1000
         try:
@@ -171,7 +171,7 @@ class Executor:
             call = functools.partial(event_loop.call, call)
         value, error = self._call(call, arguments, context)
         if getpid() != self._pid:
-            exit_now(70)  # a fork of the handler came back into our loop: only the worker itself may speak
+            exit_now(70)  # a fork made by the handler returned into our loop; only the worker may reply
         try:
             ended_ns = monotonic_ns()
             cpu_us, max_rss_bytes = self._meter.read(began_ns, ended_ns)
@@ -186,7 +186,7 @@ class Executor:
             self.recycle_reasons += event_loop.take_reasons()
             return self._outcome(run, value, error)
         finally:
-            del value, error  # the traceback holds this frame: without this, both wait for the cycle collector
+            del value, error  # a traceback holds this frame; this breaks the cycle
 
     def _call(
         self, function: Callable[..., Any], arguments: dict[str, Any], context: JobContext
@@ -211,7 +211,7 @@ class Executor:
             return None, late
 
     def _innermost(self, job: JobContext) -> Any:
-        """What the last middleware calls."""
+        """The call of the handler, inside the last middleware."""
         assert self._handler is not None  # set before the chain is entered
         function, arguments = self._handler
         return function(**arguments)
@@ -243,13 +243,13 @@ class Executor:
             return Raised(run=run, error=error_info(error), is_retryable=False)
 
     def _import(self, name: str, reference: str | None) -> JobDefinition:
-        """The definition of a handler that was registered after this worker was started."""
+        """The definition of a handler that was registered after this worker started."""
         if reference is None:
             raise UnknownJobError(name, known=sorted(self._registry.names()), where="this worker")
         module_name, _, qualname = reference.partition(":")
         try:
             found: Any = importlib.import_module(module_name)
-            # Importing may have registered it, on the engine itself.
+            # The import may have registered the handler on the engine.
             if (registered := self._registry.find(name)) is not None:
                 return registered
             for part in qualname.split("."):

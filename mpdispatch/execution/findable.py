@@ -1,4 +1,4 @@
-"""Whether a worker can find a handler: asked where it is registered, before a job of it is stored."""
+"""Refuses handlers that no worker could find, when they are registered and before a job of them is stored."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _REMEDY = "define it at the top level of a module, or register it while its modu
 
 
 def refuse_hidden(engine: AppEngine, definition: JobDefinition) -> None:
-    """Refuse a function nested in another (or a lambda) that no worker comes by when it imports the app.
+    """Refuse a nested function or lambda that no worker will have after it imports the app.
 
-    A worker runs module bodies again, and so has what is registered from there, nested or not. It does not call what
-    this program calls later on. An engine that is in no module is somebody else's to find: a factory may make it.
+    A worker runs module bodies again, so it has what they register, nested or not. It does not run what this program
+    calls afterwards. Engines that no module holds are not checked, because a factory may make them.
 
     Raises:
-        RegistrationError: it is nested, registered after the import, and on an engine that workers import.
+        RegistrationError: the function is nested and registered after the import, on an engine that workers import.
     """
     qualname = getattr(definition.function, "__qualname__", "")
     if in_worker() or not ("<locals>" in qualname or qualname.endswith("<lambda>")):
@@ -31,17 +31,17 @@ def refuse_hidden(engine: AppEngine, definition: JobDefinition) -> None:
     if importing - {"__main__"}:
         return
     homes = {target.partition(":")[0] for target in targets_of(engine)}
-    # Whether the main program would do it again, we cannot tell here: `refuse_absent` can, once a worker has done so.
+    # Only a worker shows whether the main program registers it again. `refuse_absent` checks that then.
     is_mains = "__main__" in homes or getattr(definition.function, "__module__", None) == "__main__"
     if homes and not ("__main__" in importing and is_mains):
         raise _lost(definition)
 
 
 def refuse_absent(definitions: Iterable[JobDefinition], found: Iterable[str]) -> None:
-    """Refuse handlers that a worker has not come by when it imported the app, and cannot import either.
+    """Refuse handlers that a worker does not have after it imported the app, and that it cannot import either.
 
     Raises:
-        RegistrationError: names the first of them.
+        RegistrationError: names the first such handler.
     """
     known = frozenset(found)
     for definition in definitions:
@@ -50,12 +50,12 @@ def refuse_absent(definitions: Iterable[JobDefinition], found: Iterable[str]) ->
 
 
 def _importing() -> Iterator[str]:
-    """The modules whose bodies are running, here and now."""
+    """The modules whose bodies are running now, in this thread."""
     frame = sys._getframe()
     while (caller := frame.f_back) is not None:
         frame = caller
         name = str(frame.f_globals.get("__name__"))
-        # What is executed under a name of its own, but is no module, is not imported by anybody.
+        # A namespace with a name that is no module's was executed by other means, and is imported by nobody.
         if frame.f_code.co_name == "<module>" and vars(sys.modules.get(name, sys)) is frame.f_globals:
             yield name
 

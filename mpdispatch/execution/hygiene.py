@@ -1,12 +1,13 @@
 """Puts a worker process back in order after each job. Runs in the worker's main thread, between jobs.
 
-What a handler changed for the whole process is put back: working folder, environment, time zone, umask, signal handlers,
-timers, blocked signals, niceness and scheduling, resource limits, the standard descriptors, and the state of the
-interpreter (see `interpreter`). What cannot be (another user, no_new_privs, threads that would keep the process alive)
-makes the worker ask to be replaced. Looking costs about 3 µs if nothing was changed: it is done after every job.
+It restores what a handler changed for the whole process: working folder, environment, time zone, umask, signal
+handlers, timers, blocked signals, niceness and scheduling, resource limits, the standard descriptors, and the state of
+the interpreter (see `interpreter`). After a change that cannot be undone (another user, no_new_privs, threads that would
+keep the process alive) the worker asks to be replaced. This runs after every job, and costs about 3 µs if nothing has
+changed.
 
-Left as they are, for it is not worth it or nothing cheap tells them: sys.argv, the name of the process, what was put in
-the place of a module's functions (time.time, builtins), capabilities and their bounding set, what C code sets by itself.
+It leaves some changes, because they matter little or cannot be seen cheaply: sys.argv, the name of the process, replaced
+functions of modules (time.time, builtins), capabilities and their bounding set, and settings that C code makes.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import sys
 import threading
 import time
 
-# Bound here: a job may have put something else in their place, and what is called after it is not to be that.
+# Bound here, because a job may replace these functions, and we must not call its own.
 from os import chdir, getcwd, getpriority, putenv, setpriority, umask, unsetenv
 from resource import getrlimit, setrlimit
 from signal import getitimer, setitimer, sigpending
@@ -49,7 +50,7 @@ _OTHER_TIMERS = {
     signal.ITIMER_VIRTUAL: "a timer of its CPU time",
     signal.ITIMER_PROF: "a timer of all CPU time",
 }
-# Without that of resident memory, which no kernel of today heeds.
+# Without the limit of resident memory, which kernels ignore.
 _LIMITS = {
     number: name
     for name, number in vars(resource).items()
@@ -58,13 +59,13 @@ _LIMITS = {
 
 
 def _environment() -> dict[Any, Any]:
-    # The mapping beneath: `dict(os.environ)` decodes every entry anew (20 µs for 30 of them).
+    # The mapping inside: `dict(os.environ)` decodes every entry (20 µs for 30 of them).
     raw: dict[Any, Any] | None = getattr(_ENVIRON, "_data", None)
     return dict(_ENVIRON) if raw is None else raw
 
 
 def _working_folder() -> str | None:
-    """None: it was deleted, as that of a release that has been replaced."""
+    """The working folder; None: it was deleted, as happens to the folder of a replaced release."""
     try:
         return getcwd()
     except FileNotFoundError:
@@ -83,12 +84,12 @@ def _handlers(signals: tuple[int, ...] = _SIGNALS) -> list[Any]:
 
 
 def _not_pythons() -> frozenset[int]:
-    """Signals whose handler was set in C, as that of faulthandler: Python says of them that they have none."""
+    """Signals with a handler that C code has set, such as faulthandler. Python shows none for them."""
     try:
         with open("/proc/self/status", "rb") as file:
             (caught,) = (int(line.split()[1], 16) for line in file if line.startswith(b"SigCgt:"))
     except (OSError, ValueError):
-        return frozenset()  # no Linux: nothing tells
+        return frozenset()  # not Linux: there is no way to see them
     return frozenset(
         number
         for number in _SIGNALS + _OTHER_SIGNALS
@@ -137,7 +138,7 @@ else:
 
 
 class Hygiene:
-    """How the process should be between jobs, as it was when `snapshot` was called."""
+    """The state that the process should have between jobs: that of the call of `snapshot`."""
 
     def __init__(self) -> None:
         self._cwd = _working_folder()
@@ -167,7 +168,7 @@ class Hygiene:
 
     @classmethod
     def snapshot(cls) -> Hygiene:
-        """Remember the state of this process now."""
+        """Remember the present state of this process."""
         return cls()
 
     @property
@@ -175,10 +176,10 @@ class Hygiene:
         return bool(self.recycle_reasons)
 
     def restore(self, *, was_brief: bool = False, goes_on: bool = False) -> list[str]:
-        """Put back what was changed since the snapshot; says what that was, in a few words each.
+        """Restore what has changed since the snapshot; gives a few words for each change.
 
-        `was_brief`: leave out for this time what costs more to look at, and what takes longer to change; `goes_on`,
-        too: another job of the same handler is the next, so what is seldom changed can wait until after that one.
+        `was_brief`: skip this time what is expensive to look at, and what takes a job longer to change. `goes_on`: skip
+        also what jobs seldom change, because the next job is of the same handler; it is restored after that one.
         """
         changed: list[str] = []
         try:
@@ -189,14 +190,14 @@ class Hygiene:
 
     def _restore(self, changed: list[str], was_brief: bool, goes_on: bool) -> None:
         identity = self._identity
-        if identity.may_change and identity.acts_as_other():  # first: the rest may need its rights
+        if identity.may_change and identity.acts_as_other():  # first, because the rest may need these rights
             self._restore_identity(changed)
         if (mask := umask(self._umask)) != self._umask:
             changed.append(f"umask {mask:04o}")
         self._restore_cwd(changed)
         if os.environ is not _ENVIRON:
             changed.append("os.environ")
-            os.environ = _ENVIRON  # noqa: B003 - it is compared below with what it should hold
+            os.environ = _ENVIRON  # noqa: B003 - its content is compared below
         if _environment() != self._environment:
             changed.append(self._restore_environment())
         if _handlers() != self._handlers:
@@ -205,14 +206,14 @@ class Hygiene:
             changed.append(f"recursion limit {limit}")
             setrecursionlimit(self._recursion_limit)
         self._interpreter.restore(changed)
-        # Without the lock and the lists of threading.active_count(): 0.05 instead of 0.4 µs.
+        # Not threading.active_count(), which takes a lock and builds lists: 0.05 instead of 0.4 µs.
         if _count_threads() > self._thread_count:
             self._look_at_threads()
         if not (was_brief and goes_on):
             self._restore_between_handlers(changed)
         if not was_brief:
             self._restore_the_rest(changed)
-            # Not after every so many brief ones, while there are more: it costs as much as all the rest.
+            # Not after every few brief jobs while more come: it costs as much as all the rest.
             if not (goes_on and self._was_brief):
                 self._restore_limits(changed)
         self._was_brief = was_brief
@@ -233,7 +234,7 @@ class Hygiene:
             if getitimer(timer)[0]:
                 changed.append(_OTHER_TIMERS[timer])
                 setitimer(timer, 0)
-        # After the timers: what they send would meet the default action, which ends the process.
+        # After the timers: their signals could otherwise meet the default action, which ends the process.
         if _handlers(_OTHER_SIGNALS) != self._other_handlers:
             self._put_handlers(changed, _OTHER_SIGNALS, self._other_handlers)
         if self._descriptors.is_changed():
@@ -250,14 +251,14 @@ class Hygiene:
                 self._recycle(f"cannot go back to CPUs {sorted(self._cpus)}: {error.strerror}")
 
     def _restore_identity(self, changed: list[str]) -> None:
-        """Go back as far as it may; but a job has run as somebody else here, so no other does."""
+        """Change back as far as allowed. No other job runs here, because one has run as another user."""
         changed.append(self._identity.go_back())
         self._recycle("its user or group was changed")
 
     def _restore_blocked(self, changed: list[str]) -> None:
         blocked = _blocked()
         changed.append("blocked signals " + ", ".join(map(str, sorted(blocked ^ self._blocked))))
-        # One that waits, and whose default is to end the process, is not to end it now.
+        # A pending signal whose default action ends the process must not end it now.
         waiting = [number for number in sigpending() if _get_handler(number) == _SIG_DFL]
         for number in waiting:
             _set_handler(number, _SIG_IGN)
@@ -298,7 +299,7 @@ class Hygiene:
         return "environment " + ", ".join(names[:10])
 
     def _restore_time_zone(self) -> None:
-        """Also of C, which may have been told another one than os.environ."""
+        """Also in C, where a job may have set another zone than in os.environ."""
         if (name := self._text_environment.get("TZ")) is None:
             unsetenv("TZ")
         else:
@@ -312,7 +313,7 @@ class Hygiene:
             self._recycle("cannot open again: descriptor " + ", ".join(map(str, lost)))
 
     def _restore_handlers(self, changed: list[str]) -> None:
-        # An alarm still to come would meet the default action, which ends the process.
+        # A pending alarm would meet the default action, which ends the process.
         setitimer(_ITIMER_REAL, 0)
         self._put_handlers(changed, _SIGNALS, self._handlers)
 

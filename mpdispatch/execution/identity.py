@@ -1,4 +1,4 @@
-"""Whose process a worker is, and whether a job has changed that. Runs in the worker's main thread.
+"""User and groups of a worker process, and whether a job has changed them. Runs in the worker's main thread.
 
 os.setuid, os.seteuid, setfsuid, os.setgroups … ▸ is_changed ▸ the worker goes back as far as it may, and is replaced
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import sys
 
-# Bound here: a job may have put something else in their place.
+# Bound here, because a job may replace these functions.
 from os import getegid, geteuid, getgroups, setgroups
 from typing import TypeAlias
 
@@ -25,7 +25,7 @@ if sys.platform == "linux":
     import ctypes
     from os import getresgid, getresuid, setresgid, setresuid
 
-    # Not a CDLL: it would let go of the GIL, and another thread of the job's would run.
+    # PyDLL and not CDLL, which would release the GIL and let a thread of the job run.
     _libc = ctypes.PyDLL(None)
     _setfsuid, _setfsgid, _prctl = _libc.setfsuid, _libc.setfsgid, _libc.prctl
 
@@ -67,18 +67,18 @@ class Identity:
         self._user, self._group = geteuid(), getegid()
         self._is_held_down = _is_held_down()
         self.may_change = _may_change(self._ids)
-        """Whether it could become another's at all."""
+        """Whether this process could change its user or groups at all."""
 
     def acts_as_other(self) -> bool:
-        """Whether its effective user or group is another. Costs nothing in a process that may not change them."""
+        """Whether the effective user or group is another one. Costs nothing in a process that cannot change them."""
         return self.may_change and (geteuid() != self._user or getegid() != self._group)
 
     def is_changed(self) -> bool:
-        """Whether anything of it is another: also what it could go back to, whose files it opens, further groups."""
+        """Whether any of them has changed: real, effective, saved and file-system ids, and supplementary groups."""
         return self.may_change and (_ids() != self._ids or sorted(getgroups()) != self._groups)
 
     def is_held_down(self) -> bool:
-        """Whether programs can no longer give it rights (no_new_privs), as they could. It cannot be undone."""
+        """Whether no_new_privs was set since. It cannot be unset."""
         return _is_held_down() and not self._is_held_down
 
     def go_back(self) -> str:
@@ -94,7 +94,7 @@ class Identity:
 
 
 def _may_change(ids: tuple[Ids, Ids]) -> bool:
-    """Whether this process could become another's at all: it is root, has a second identity, or a capability."""
+    """Whether this process could change its user or groups: it is root, has a second identity, or a capability."""
     users, groups = map(set, ids)
     if 0 in users or len(users) > 1 or len(groups) > 1:
         return True
@@ -102,5 +102,5 @@ def _may_change(ids: tuple[Ids, Ids]) -> bool:
         with open("/proc/self/status", "rb") as file:
             (permitted,) = (int(line.split()[1], 16) for line in file if line.startswith(b"CapPrm:"))
     except (OSError, ValueError):
-        return True  # if in doubt: looking costs half a microsecond a job
+        return True  # in doubt yes: a look costs half a microsecond a job
     return bool(permitted & (1 << _CAP_SETGID | 1 << _CAP_SETUID))

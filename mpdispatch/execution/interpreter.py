@@ -1,7 +1,7 @@
-"""The state of the interpreter that all jobs of a worker share, and how it is put back. Runs in the worker's main thread.
+"""Restores the state of the interpreter that all jobs of a worker share. Runs in the worker's main thread.
 
-Streams, hooks, the search path, the collector, default timeouts and the like: all of it can be put back. Looking costs
-0.4 µs if nothing was changed.
+Streams, hooks, the search path, the garbage collector, default timeouts and the like. A look costs 0.4 µs if nothing has
+changed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 
 __all__ = ["Interpreter"]
 
-# Bound here: a job may have put something else in their place.
+# Bound here, because a job may replace these functions.
 _getprofile, _setprofile = sys.getprofile, sys.setprofile
 _getswitchinterval, _setswitchinterval = sys.getswitchinterval, sys.setswitchinterval
 _get_digits, _set_digits = sys.get_int_max_str_digits, sys.set_int_max_str_digits
@@ -39,8 +39,8 @@ _root = logging.root
 
 
 def _look() -> tuple[Any, ...]:
-    """All that `_PARTS` puts back, in its order. One expression: it is the quickest way to look."""
-    # Not its flags: they are raised by every other sum, and say nothing to the next job.
+    """The values that `_PARTS` restores, in its order. One expression, which is the quickest way."""
+    # Without the flags of the decimal context: every other sum raises some, and they do not concern the next job.
     context = getcontext()
     return (
         sys.stdin,
@@ -64,7 +64,7 @@ def _look() -> tuple[Any, ...]:
 
 
 def _put_filters(filters: list[Any]) -> None:
-    _resetwarnings()  # it also tells those who remember what the filters said
+    _resetwarnings()  # it also invalidates caches of the filters
     warnings.filters.extend(filters)  # type: ignore[attr-defined]
 
 
@@ -94,7 +94,7 @@ _PARTS: tuple[tuple[str, Callable[[Any], object]], ...] = (
 
 
 class Interpreter:
-    """How it was when this was made."""
+    """The state at the moment when this was made."""
 
     __slots__ = (
         "_debug",
@@ -112,7 +112,7 @@ class Interpreter:
 
     def __init__(self) -> None:
         self._decimal = getcontext().copy()
-        # What can be changed in its place is kept as a copy.
+        # Of mutable values a copy is kept.
         kept = [list(each) if isinstance(each, list) else each for each in _look()]
         self._then = (*kept[:-1], self._decimal.traps)
         self._locale = _setlocale(_locale.LC_ALL, None)
@@ -124,7 +124,7 @@ class Interpreter:
         self._modules = frozenset(sys.modules)
 
     def restore(self, changed: list[str]) -> None:
-        """Put back what a job may have changed in no time; adds to `changed` what that was, in a few words each."""
+        """Restore what even a brief job may change; adds a few words for each change to `changed`."""
         try:
             is_same = _look() == self._then
         except BaseException:  # noqa: BLE001 - deleted by the job, or its own class that does not compare
@@ -133,18 +133,18 @@ class Interpreter:
             self._put_back(changed)
 
     def restore_between_handlers(self, changed: list[str]) -> None:
-        """Put back what is seldom changed."""
+        """Restore what jobs seldom change."""
         if _limits(getcontext()) != _limits(self._decimal):
             changed.append("the decimal context")
             setcontext(self._decimal.copy())
         policy = _event_loop_policy()
-        # asyncio makes its own one when somebody first asks for it: that is no change.
+        # asyncio makes its default policy at the first use, which is no change.
         if policy is not self._policy and not type(policy).__module__.startswith("asyncio."):
             changed.append("the event loop policy")
             vars(sys.modules["asyncio.events"])["_event_loop_policy"] = self._policy
 
     def restore_the_rest(self, changed: list[str]) -> None:
-        """Put back what takes longer to look at."""
+        """Restore what takes longer to look at."""
         if (name := _setlocale(_locale.LC_ALL, None)) != self._locale:
             changed.append(f"locale {name}")
             _setlocale(_locale.LC_ALL, self._locale)
@@ -225,5 +225,5 @@ def _limits(context: Context) -> tuple[int, int, int, int]:
 
 
 def _event_loop_policy() -> Any:
-    """None: nobody has asked for one."""
+    """The policy of asyncio's event loops; None: none was used."""
     return getattr(sys.modules.get("asyncio.events"), "_event_loop_policy", None)

@@ -1,7 +1,7 @@
-"""What a handler can know and say of the job it is running. Runs in the worker process.
+"""The job that a handler is running: its facts, and its reports of progress and output. Runs in the worker process.
 
-What it says often is held back now and then, to spare the supervisor. It is sent a moment later all the same: what comes
-last before a long silence is what whoever looks wants to know.
+Frequent reports are held back, to spare the supervisor, and sent a moment later: the last one before a long silence
+matters most.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from mpdispatch.policy.names import shown
 __all__ = ["OWN_THREADS", "JobContext", "Reporter", "after_fork"]
 
 OWN_THREADS = "mpdispatch-io"
-"""Threads with this prefix are ours and stay between jobs: they store what async handlers enqueue."""
+"""Threads with this prefix are ours and stay between jobs. They store the jobs that async handlers enqueue."""
 _PROGRESS_INTERVAL_S = 0.1
 _MAX_TEXT_CHARS = 1000
 
@@ -35,14 +35,14 @@ logger = logging.getLogger("mpdispatch.job")
 
 
 class Reporter(Protocol):
-    """Where a handler's reports go: to the supervisor. Called from any thread of the worker."""
+    """Sends a handler's reports to the supervisor. Called from any thread of the worker."""
 
     def progress(self, job_id: int, starts: int, data: bytes) -> None:
         """`data` is the JSON of done, total and message."""
         ...
 
     def output(self, job_id: int, starts: int, stream: Stream, text: str, written: int) -> None:
-        """`text` was written to the stream; with it, `written` characters in all."""
+        """`text` was written to the stream, `written` characters in total so far."""
         ...
 
 
@@ -54,7 +54,7 @@ class JobContext:
     """
 
     __slots__ = {
-        "_is_seen_to": "Whether a flush of what is held back is scheduled.",
+        "_is_scheduled": "Whether a flush of what is held back is scheduled.",
         "_job": None,
         "_last_report_s": None,
         "_lock": None,
@@ -71,7 +71,7 @@ class JobContext:
         self._unsent: bytes | None = None
         self._output: OutputSender | None = None
         self._last_report_s = -math.inf
-        self._is_seen_to = False
+        self._is_scheduled = False
         self._lock = threading.Lock()
         self.deadline = deadline
         self.is_cancelled = False
@@ -113,14 +113,14 @@ class JobContext:
 
     @property
     def fencing_token(self) -> int:
-        """Grows with every start of this job. Hand it to what you write to, to refuse an older start."""
+        """Grows with every start of this job. Send it along with what you write, so that an older start's is refused."""
         return self._job.starts
 
     def __repr__(self) -> str:
         return f"<JobContext id={self.id} name={self.name!r} attempt={self.attempt}>"
 
     def progress(self, done: float, total: float | None = None, message: str | None = None) -> None:
-        """Tell how far the job is. Cheap to call often: at most 10 a second are sent, and always the last.
+        """Report how far the job is. Cheap to call often: at most 10 reports a second are sent, and always the last.
 
         Does nothing once the job has ended.
 
@@ -135,7 +135,7 @@ class JobContext:
         with self._lock:
             self._unsent = data
             self._send_progress_if_due()
-            self._see_to_the_rest()
+            self._schedule_flush()
 
     def log(self, text: str) -> None:
         """Write a line to the log of this job: the logger `mpdispatch.job`, and the store (`mpdispatch logs ID`).
@@ -147,14 +147,14 @@ class JobContext:
         self.write(Stream.LOG, printable(str(text)) + "\n")
 
     def write(self, stream: Stream, text: str) -> None:
-        """Pass on what a command wrote. Does nothing once the job has ended."""
+        """Report what a command wrote to a stream. Does nothing once the job has ended."""
         with self._lock:
             if self._reporter is None:
                 return
             if self._output is None:
                 self._output = OutputSender(self._reporter, self.id, self.fencing_token)
             self._output.write(stream, text)
-            self._see_to_the_rest()
+            self._schedule_flush()
 
     def _send_progress_if_due(self) -> None:
         now_s = time.monotonic()
@@ -166,28 +166,28 @@ class JobContext:
             data, self._unsent, self._last_report_s = self._unsent, None, now_s
             self._reporter.progress(self._job.id, self._job.starts, data)
 
-    def _see_to_the_rest(self) -> None:
-        """If something is held back, have it sent soon. The lock is held."""
+    def _schedule_flush(self) -> None:
+        """If something is held back, have it sent soon. The caller holds the lock."""
         has_output = self._output is not None and self._output.holds_back
-        if not self._is_seen_to and self._reporter is not None and (self._unsent is not None or has_output):
-            self._is_seen_to = True
-            _later.see_to(self)
+        if not self._is_scheduled and self._reporter is not None and (self._unsent is not None or has_output):
+            self._is_scheduled = True
+            _later.schedule(self)
 
-    def send_the_rest(self) -> None:
-        """Send what was held back and may be sent by now."""
+    def flush(self) -> None:
+        """Send what is held back, as far as it is due."""
         with self._lock:
-            self._is_seen_to = False
+            self._is_scheduled = False
             self._send_progress_if_due()
             if self._reporter is not None and self._output is not None:
                 self._output.send_if_due()
-            self._see_to_the_rest()
+            self._schedule_flush()
 
     def after_fork(self) -> None:
-        """Into a fork that the handler made."""
-        self._lock, self._is_seen_to = threading.Lock(), False
+        """To be called in a fork that the handler made."""
+        self._lock, self._is_scheduled = threading.Lock(), False
 
     def close(self) -> None:
-        """Send the last of what was held back; nothing is sent after it. The executor calls this."""
+        """Send all that is held back; nothing is sent afterwards. The executor calls this."""
         with self._lock:
             reporter, self._reporter = self._reporter, None
             unsent, self._unsent = self._unsent, None
@@ -199,30 +199,30 @@ class JobContext:
 
 
 class _Later:
-    """A thread that sends what was held back. It is there only while something is, or was a moment ago.
+    """A thread that sends what is held back. It ends when nothing is.
 
-    Started by hand: a `threading.Thread` that is freed in the main thread runs a weak reference's callback there, and
-    an interrupt that is raised in one is lost.
+    It is no `threading.Thread`: freeing one in the main thread runs a weak reference's callback there, and an interrupt
+    that is raised inside a callback is lost.
     """
 
     def __init__(self) -> None:
         self.begin_anew()
 
     def begin_anew(self) -> None:
-        """In a fork: the thread did not come along, and may have held the lock."""
+        """In a fork: the thread does not exist there, and may have held the lock."""
         self._lock = threading.Lock()
         self._waiting: list[JobContext] = []
         self._is_running = False
 
-    def see_to(self, context: JobContext) -> None:
-        """Have this one's rest sent after a while."""
+    def schedule(self, context: JobContext) -> None:
+        """Have the reports of this job flushed after a while."""
         with self._lock:
             self._waiting.append(context)
-            # Without a thread to be had it goes with what the job says next, or with its end.
+            # If no thread can be started, the next report or the end of the job sends it.
             with contextlib.suppress(RuntimeError):
                 if not self._is_running:
                     _thread.start_new_thread(self._run, ())
-                    # After it: an interrupt between the two makes two threads, not none.
+                    # Set afterwards: an interrupt between the two lines makes two threads, not none.
                     self._is_running = True
 
     def _run(self) -> None:
@@ -235,8 +235,8 @@ class _Later:
                     return
             for context in waiting:
                 try:
-                    context.send_the_rest()
-                except Exception:  # the worker's own thread meets the same, and ends the worker
+                    context.flush()
+                except Exception:  # the main thread meets the same error, and ends the worker
                     logger.debug("cannot send what was held back", exc_info=True)
 
 
@@ -244,14 +244,14 @@ _later = _Later()
 
 
 def after_fork(context: JobContext) -> None:
-    """Into a fork that the handler made: no other thread did, and one of them may have held a lock."""
+    """To be called in a fork that the handler made: other threads do not exist there, and may have held a lock."""
     _later.begin_anew()
     context.after_fork()
 
 
 def _amount(label: str, number: Any) -> float:
     if type(number) not in (int, float) and is_array(type(number)) and number.ndim == 0:
-        number = number.item()  # a number of NumPy's
+        number = number.item()  # a NumPy number
     if not (isinstance(number, (int, float)) and 0 <= number < math.inf):
         raise UsageError(f"progress: {label} must be a number of zero or more, not {shown(number)}")
     return number

@@ -1,4 +1,4 @@
-"""Imports the app that a reference names. Runs in the worker process, once, before its first job."""
+"""Imports the app of a reference. Runs in the worker process, once, before its first job; and in the command line."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ __all__ = ["load"]
 def load(reference: AppReference) -> AppEngine:
     """The engine behind a reference, with the handlers of all its modules.
 
-    Makes `sys.path`, the working folder and `sys.argv` of this process those of the reference. Logging is the app's to
-    set up while it is imported, see `applog`.
+    Sets `sys.path`, the working folder and `sys.argv` of this process as the reference says. The app may set up logging
+    during its import, see `app_logging`.
 
     Raises:
         AppImportError: importing failed; carries the text of the traceback.
@@ -45,7 +45,7 @@ def load(reference: AppReference) -> AppEngine:
             importlib.import_module(name)
     except (Exception, SystemExit) as error:
         if isinstance(error, ModuleNotFoundError) and error.name in _parents(module_name):
-            # Only the app's own module is missing: a traceback would show nothing but the import system.
+            # The app's own module is missing; a traceback would show only the import system.
             reason = f"there is no module {error.name!r} in {printable(os.getcwd())} or on Python's path"
             raise AppImportError(str(reference), reason) from error
         info = error_info(_without_importers(error))
@@ -60,7 +60,7 @@ def load(reference: AppReference) -> AppEngine:
 
 
 def _engine_from(found: Any, reference: AppReference) -> AppEngine:
-    """The engine that was named, or that a factory makes."""
+    """The engine that the target is, has, or returns when it is called as a factory."""
     engine, verb = engine_of(found), "is"
     if engine is None and callable(found) and definition_of(found) is None:
         needed = _needed(found)
@@ -80,11 +80,11 @@ def _engine_from(found: Any, reference: AppReference) -> AppEngine:
 
 
 def _needed(factory: Any) -> list[str]:
-    """The arguments it cannot be called without."""
+    """The names of its required arguments."""
     try:
         parameters = inspect.signature(factory).parameters.values()
     except (TypeError, ValueError):
-        return []  # it does not say
+        return []  # it has no signature to read
     several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     return [each.name for each in parameters if each.default is each.empty and each.kind not in several]
 
@@ -138,17 +138,17 @@ def _enter(reference: AppReference) -> None:
 
 
 class _MainLoader(SourceFileLoader):
-    """Loads a main program, whatever its file is called, and leaves no bytecode beside it."""
+    """Loads a main program from a file of any name, and writes no bytecode."""
 
     def set_data(self, path: str, data: Any, *, _mode: int = 0o666) -> None:
-        """Not cached, as Python itself does with a main program."""
+        """Writes nothing, as Python caches no main program."""
 
 
 def _run_main_again(reference: AppReference) -> None:
     """Run the main program as module `__mp_main__`, as multiprocessing's spawn does.
 
-    Its `if __name__ == "__main__":` part is skipped. It is `sys.modules["__main__"]` already while it runs, so
-    that what it defines finds its own module.
+    Its `if __name__ == "__main__":` part is skipped. While it runs it is already `sys.modules["__main__"]`, so that
+    its definitions find their module.
     """
     original = importlib.util.find_spec(reference.main_module) if reference.main_module else None
     path = original.origin if original is not None else reference.main_path and unpacked(reference.main_path)

@@ -1,12 +1,12 @@
-"""What runs around every handler, in the worker, first = outermost; and the middleware that comes with us.
+"""Middleware: code around every handler, the first outermost; and the built-in ones. Runs in the worker process.
 
     Engine.build(dispatcher, middleware=[middleware.Logging(), my_function])
 
     def my_function(job, call_next):      # job: the JobContext, as `current_job()` gives it
         with something(job.name):
-            return call_next(job)         # what the handler returned; it may raise whatever a handler raises
+            return call_next(job)         # gives what the handler returned, or raises what it raised
 
-The chain is put together once per worker; a job without middleware pays nothing for it.
+The chain is built once per worker. Without middleware a handler is called directly.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ class Middleware(Protocol):
     """Called around a handler. A plain function will do."""
 
     def __call__(self, job: JobContext, call_next: CallNext, /) -> Any:
-        """Give what `call_next(job)` gives, or something else instead."""
+        """Return what `call_next(job)` returns, or something else instead."""
         ...
 
 
 def stacked(middleware: Iterable[Middleware], innermost: CallNext) -> CallNext:
-    """One call that runs `innermost` within all of these, the first outermost."""
+    """A call that runs `innermost` inside all of these, the first outermost."""
     call = innermost
     for each in reversed(tuple(middleware)):
         call = _around(each, call)
@@ -93,11 +93,11 @@ def _fault_of(thing: object) -> str | None:
     except TypeError:
         return "must take two arguments: (job, call_next)"
     except ValueError:
-        return None  # a callable of C without a signature: it will show
+        return None  # a callable of C has no signature to check
     return None
 
 
-# ---------------------------------------------------------------- what comes with us
+# ---------------------------------------------------------------- built in
 
 
 class Logging:
@@ -123,7 +123,7 @@ class Logging:
         try:
             result = call_next(job)
         except BaseException as error:
-            self._tell_end(job, error, time.perf_counter() - began_s, facts)
+            self._log_failure(job, error, time.perf_counter() - began_s, facts)
             raise
         duration_s = time.perf_counter() - began_s
         self._logger.info(
@@ -135,10 +135,10 @@ class Logging:
         )
         return result
 
-    def _tell_end(
+    def _log_failure(
         self, job: JobContext, error: BaseException, duration_s: float, facts: dict[str, object]
     ) -> None:
-        # Its text may be anything, line breaks included, and stands with the attempt: here its class will do.
+        # Only the class: the text may be anything, line breaks included, and is kept with the attempt.
         what = type(error).__name__
         is_asked_for = isinstance(error, Retry | Snooze | Cancel)
         self._logger.log(
@@ -155,9 +155,9 @@ class Logging:
 
 
 class Recover:
-    """Makes what is no `Exception` (SystemExit, KeyboardInterrupt …) a RuntimeError, for the middleware outside of it.
+    """Turns SystemExit, KeyboardInterrupt and the like into a RuntimeError, for the middleware outside of it.
 
-    The executor ends only the job in any case. A timeout and a cancel pass.
+    Without it such an error ends only the job, too. Timeouts and cancels pass unchanged.
     """
 
     def __call__(self, job: JobContext, call_next: CallNext, /) -> Any:
@@ -173,9 +173,9 @@ class Recover:
 
 
 class Timeout:
-    """A timeout for jobs that have none, in seconds or as a timedelta. Their own wins; of several, the shortest.
+    """A timeout for jobs that have none of their own, in seconds or as a timedelta. Of several, the shortest counts.
 
-    It is as hard as a job's own: the supervisor ends what runs longer, whatever it does.
+    The supervisor enforces it in the same way as a job's own.
     """
 
     def __init__(self, seconds: float | timedelta | str) -> None:
@@ -193,24 +193,23 @@ class Timeout:
 class Tracing:
     """An OpenTelemetry span around each run, in the trace of the enqueue.
 
-    An engine whose tracer provider is set (its own or the global one) puts one outermost by itself; name it to
-    have it elsewhere in the order. Does nothing where opentelemetry-api is not installed.
+    An engine with a tracer provider (its own or the global one) adds one by itself, outermost. List it in `middleware`
+    to have it elsewhere in the order. It does nothing where opentelemetry-api is not installed.
     """
 
     def __init__(self, tracer_provider: Any = None) -> None:
         self.tracer_provider = tracer_provider
 
     def __call__(self, job: JobContext, call_next: CallNext, /) -> Any:
-        # The engine replaces it by `telemetry.Traced` where there is something to trace with.
+        # A worker with a tracer replaces it by `telemetry.Traced`.
         return call_next(job)
 
 
 class Metrics:
     """OpenTelemetry counts and durations of jobs.
 
-    An engine whose meter provider is set (its own or the global one) has them without this. They are recorded where
-    outcomes are written, not here, so that timeouts and crashes count too. Does nothing where opentelemetry-api is not
-    installed.
+    An engine with a meter provider (its own or the global one) records them without this. They are recorded where
+    outcomes are committed, so timeouts and crashes count too. It does nothing where opentelemetry-api is not installed.
     """
 
     def __init__(self, meter_provider: Any = None) -> None:
@@ -221,7 +220,7 @@ class Metrics:
 
 
 class Scope:
-    """A resource per job: entered before the handler, left after it, also if it raises.
+    """A resource per job: entered before the handler, left after it, also if the handler raises.
 
         session = middleware.Scope(lambda: Session(database))
 
@@ -229,8 +228,8 @@ class Scope:
         def settle(order: int) -> None:
             session.current.execute(...)
 
-    `factory` takes nothing or the JobContext, and gives a context manager. As in a `with` statement it sees what the
-    handler raised (a timeout included), and may swallow it; the result is then None.
+    `factory` takes nothing or the JobContext, and returns a context manager. As in a `with` statement, the context
+    manager sees what the handler raised (a timeout included) and may suppress it; the result is then None.
     """
 
     def __init__(self, factory: Callable[..., AbstractContextManager[Any]]) -> None:
@@ -244,7 +243,7 @@ class Scope:
 
     @property
     def current(self) -> Any:
-        """What entering this job's context manager gave.
+        """The value of this job's context manager (what follows `as` in a `with`).
 
         Raises:
             UsageError: no job runs inside of this scope now.
@@ -267,7 +266,7 @@ class Scope:
 
 
 def _takes_one(factory: Callable[..., Any]) -> bool:
-    """Whether it must be given an argument."""
+    """Whether the factory needs an argument."""
     try:
         inspect.signature(factory).bind()
     except TypeError:

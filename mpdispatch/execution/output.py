@@ -1,7 +1,7 @@
-"""Passes on what a job writes, piece by piece, and never more often than the supervisor likes. In the worker.
+"""Sends what a job writes to the supervisor, in pieces and at a limited rate. Runs in the worker process.
 
-Pieces go at once while they are few; past that they are gathered, so a job that writes without end costs the
-supervisor ten messages a second. Only the last KEPT_BYTES of a stream are kept anywhere.
+The first pieces are sent at once. After that they are gathered, so that a job that writes without end costs the
+supervisor ten messages a second. Only the last KEPT_BYTES of a stream are kept.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ _BURST, _PER_SECOND = 20.0, 10.0
 
 
 class Wire(Protocol):
-    """Where pieces go: to the supervisor."""
+    """Sends pieces to the supervisor."""
 
     def output(self, job_id: int, starts: int, stream: Stream, text: str, written: int) -> None:
-        """`text` was written to the stream; with it, `written` characters in all."""
+        """`text` was written to the stream, `written` characters in total so far."""
         ...
 
 
@@ -41,7 +41,7 @@ class OutputSender:
         self.send_if_due()
 
     def send_if_due(self) -> None:
-        """Send what was held back, if that is allowed by now."""
+        """Send what is held back, if the rate allows it."""
         if not self._unsent:
             return
         now_s = time.monotonic()
@@ -53,11 +53,11 @@ class OutputSender:
 
     @property
     def holds_back(self) -> bool:
-        """Whether there is something to be sent."""
+        """Whether something is held back."""
         return bool(self._unsent)
 
     def send(self) -> None:
-        """Send all that was held back."""
+        """Send all that is held back."""
         unsent, self._unsent = self._unsent, {}
         for stream, text in unsent.items():
             self._wire.output(self._id, self._starts, stream, text, self._written[stream])

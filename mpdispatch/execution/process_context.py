@@ -1,6 +1,6 @@
-"""Where code finds itself: in a worker or not, running which job, working for which engine. Process-wide.
+"""The context of the running code: whether this is a worker, and its current job and engine. Process-wide.
 
-One job runs at a time in a worker, so the current one is a plain global: threads a handler starts see it too.
+A worker runs one job at a time, so the current job is a plain global, which threads of a handler see too.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _is_copy = False
 
 
 def current_job() -> JobContext:
-    """The job that the calling handler runs.
+    """The job that is running: its facts, and `progress(...)` and `log(...)`. For use in a handler.
 
     Raises:
         DispatchError: no job is running here.
@@ -51,13 +51,13 @@ def current_job() -> JobContext:
 
 
 def set_current_job(context: JobContext | None) -> None:
-    """The executor sets and clears it."""
+    """Called by the executor, before and after each job."""
     global _current
     _current = context
 
 
 def current_engine() -> Any:
-    """The engine whose handler is running, or of the app whose request is served.
+    """The engine of the running handler, or of the app that serves the current request.
 
     Raises:
         DispatchError: there is none here.
@@ -74,14 +74,14 @@ def current_engine() -> Any:
 
 
 def set_current_engine(engine: Any) -> None:
-    """Say which engine this process works for."""
+    """Set the engine that this process works for."""
     global _engine
     _engine = engine
 
 
 @contextmanager
 def serving(engine: Any) -> Iterator[None]:
-    """Inside it `current_engine()` is this engine: a process may serve several apps, each with its own."""
+    """Inside it, `current_engine()` gives this engine. A process may serve several apps, each with its own."""
     token = _serving.set(engine)
     try:
         yield
@@ -90,7 +90,7 @@ def serving(engine: Any) -> Iterator[None]:
 
 
 def release_current_engine(engine: Any) -> None:
-    """This process no longer works for this engine."""
+    """Unset the engine of this process, if it is this one."""
     global _engine
     if _engine is engine:
         _engine = None
@@ -102,7 +102,7 @@ def in_worker() -> bool:
 
 
 class MainProgramEnds(BaseException):
-    """Raised in a worker where the main program that it runs again begins its work."""
+    """Raised in a worker that runs the main program again, where that begins its real work."""
 
 
 _is_main_rerun = _is_left_at_work = False
@@ -110,7 +110,7 @@ _is_main_rerun = _is_left_at_work = False
 
 @contextmanager
 def rerunning_main() -> Iterator[None]:
-    """A worker runs the main program again inside it, for what it defines."""
+    """Inside it, a worker runs the main program again, for its definitions."""
     global _is_main_rerun, _is_left_at_work
     _is_main_rerun = True
     try:
@@ -122,17 +122,17 @@ def rerunning_main() -> Iterator[None]:
 
 
 def stop_main_rerun() -> None:
-    """The main program has started an extension outside `if __name__ == "__main__":`.
+    """Called where the main program starts an extension outside of `if __name__ == "__main__":`.
 
-    In a worker that did nothing, so what it enqueues next must not be enqueued by each worker again: its re-run
-    ends there. What it defined until then is what it has.
+    In a worker, starting one does nothing. The main program would go on and enqueue its jobs once more in each worker,
+    so its re-run ends at its next enqueue. The worker has what was defined until then.
     """
     global _is_left_at_work
     _is_left_at_work = _is_main_rerun
 
 
 def refuse_while_importing(call: str) -> None:
-    """Raises WrongProcessError while a worker imports its app: every worker would do this once more."""
+    """Raises WrongProcessError while a worker imports its app, because every worker would make this call."""
     if _is_left_at_work:
         raise MainProgramEnds
     if _is_worker and _engine is None:
@@ -143,7 +143,7 @@ def refuse_while_importing(call: str) -> None:
 
 
 def refuse_in_handler(call: str) -> None:
-    """Raises WrongProcessError where a worker has begun to work for its supervisor."""
+    """Raises WrongProcessError in a worker that has imported its app."""
     if _is_worker and _engine is not None:
         raise WrongProcessError(
             f"{call}() was called in a handler; a worker's jobs go into the store of its supervisor. For another one:"
@@ -158,7 +158,7 @@ def enter_worker() -> None:
 
 
 def watch_for_copies() -> None:
-    """From now on a fork of this process is a copy: made by a handler, and no worker. Call it in a worker, once."""
+    """Recognise forks that handlers make: they are copies and no workers. Call it in a worker, once."""
     os.register_at_fork(after_in_child=_became_copy)
 
 
@@ -170,5 +170,5 @@ def _became_copy() -> None:
 
 
 def is_copy() -> bool:
-    """Whether this process is a fork that a handler made."""
+    """Whether this process is a fork made by a handler."""
     return _is_copy

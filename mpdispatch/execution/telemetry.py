@@ -1,7 +1,7 @@
-"""OpenTelemetry, where it is used: one trace from enqueue to run, and the metrics of jobs. Optional.
+"""OpenTelemetry, optional: one trace from enqueue to run, and the metrics of jobs.
 
-Nothing of `opentelemetry` is imported unless a provider was given, or the app has imported it itself and set a global
-one: without it, this costs a look into `sys.modules`.
+`opentelemetry` is imported only if a provider was given, or if the app has imported it and set a global provider.
+Otherwise this costs one look into `sys.modules`.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ __all__ = ["JobMetrics", "Telemetry", "Traced"]
 
 _SCOPE = "mpdispatch"
 _MOST_CONTEXT_BYTES = 2048
-"""Of the context kept with a job; with more baggage than that only the trace itself is kept."""
+"""The largest context that is kept with a job. Of a larger one, with its baggage, only the trace is kept."""
 _BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
-"""OpenTelemetry's own are made for milliseconds."""
+"""In seconds; OpenTelemetry's default buckets are meant for milliseconds."""
 _FLUSH_MS = 2000
 
 
@@ -38,13 +38,13 @@ def _module(name: str) -> Any:
 
 
 def _is_nothing(provider: object) -> bool:
-    """Whether this provider is what OpenTelemetry has as long as nobody has set one."""
+    """Whether this is OpenTelemetry's placeholder for a provider that nobody has set."""
     name = type(provider).__name__
     return type(provider).__module__.startswith("opentelemetry.") and ("Proxy" in name or "NoOp" in name)
 
 
 def _global_provider(signal: str, getter: str) -> Any:
-    """The global provider, if the app has set one. Imports nothing: whoever set one has imported the API."""
+    """The global provider, if the app has set one. Imports nothing: an app that set one has imported the API."""
     api = sys.modules.get(f"opentelemetry.{signal}")
     if api is None:
         return None
@@ -53,7 +53,7 @@ def _global_provider(signal: str, getter: str) -> Any:
 
 
 class Telemetry:
-    """An engine's tracer and metrics, as far as there are any. Looked up late: a global provider may be set late."""
+    """An engine's tracer and metrics, if it has any. Looked up at use, because a global provider may be set late."""
 
     def __init__(
         self, tracer_provider: Any = None, meter_provider: Any = None, middleware: Sequence[Middleware] = ()
@@ -62,14 +62,14 @@ class Telemetry:
         named_meters = (each.meter_provider for each in middleware if isinstance(each, Metrics))
         self._tracer_provider = _first(tracer_provider, *named_tracers)
         self._meter_provider = _first(meter_provider, *named_meters)
-        self._was_told = self._tracer_provider is not None or self._meter_provider is not None
+        self._was_given = self._tracer_provider is not None or self._meter_provider is not None
         self._tracer: Any = None
         self._metrics: JobMetrics | None = None
 
     @property
     def has_providers(self) -> bool:
-        """Whether it was told a provider, and not only finds the global ones."""
-        return self._was_told
+        """Whether a provider was given to the engine, other than the global ones."""
+        return self._was_given
 
     # -- traces -----------------------------------------------------------------------------------------
 
@@ -80,7 +80,7 @@ class Telemetry:
     def _find_tracer(self) -> Any:
         if self._tracer is None:
             if self._tracer_provider is None and "opentelemetry.trace" not in sys.modules:
-                return None  # quickly: every enqueue asks
+                return None  # the quick way out, for every enqueue comes here
             provider = _first(self._tracer_provider, _global_provider("trace", "get_tracer_provider"))
             if provider is not None and _module("trace") is not None:
                 self._tracer = provider.get_tracer(_SCOPE)
@@ -89,14 +89,14 @@ class Telemetry:
 
     @contextmanager
     def enqueueing(self, name: str, queue: str) -> Iterator[str]:
-        """A span around an enqueue; gives the context to keep with the job. Only if `is_tracing`."""
+        """A span around an enqueue; gives the context to keep with the job. Call it only if `is_tracing`."""
         kind = _module("trace").SpanKind.PRODUCER
         attributes = {"dispatch.job.name": name, "dispatch.queue": queue}
         with self._tracer.start_as_current_span("dispatch.job.enqueue", kind=kind, attributes=attributes):
             yield _current_context()
 
     def around_handlers(self, middleware: Sequence[Middleware]) -> tuple[Middleware, ...]:
-        """The middleware a worker has to call: without what does nothing, with tracing where it belongs."""
+        """The middleware that a worker calls: without those that do nothing, and with tracing at its place."""
         tracer = self._find_tracer()
         found: list[Middleware] = []
         is_placed = False
@@ -114,7 +114,7 @@ class Telemetry:
     # -- metrics ----------------------------------------------------------------------------------------
 
     def metrics(self) -> JobMetrics | None:
-        """The extension that records metrics, if there is anything to record them with."""
+        """The extension that records metrics, if there is a provider."""
         if self._metrics is None:
             if self._meter_provider is None and "opentelemetry.metrics" not in sys.modules:
                 return None
@@ -127,7 +127,7 @@ class Telemetry:
     # -- at the end of a process ------------------------------------------------------------------------
 
     def flush(self) -> None:
-        """Send what providers hold back: this process is about to end without its exit handlers. Never raises."""
+        """Send what providers hold back, before a process ends without its exit handlers. Never raises."""
         in_use = (self._tracer and self._tracer_provider, self._metrics and self._meter_provider)
         for provider in in_use:
             try:
@@ -156,7 +156,7 @@ def _current_context() -> str:
 
 
 class Traced:
-    """Middleware: a span around the handler, child of the span it was enqueued in."""
+    """Middleware: a span around the handler, a child of the span of the enqueue."""
 
     def __init__(self, tracer: Any) -> None:
         self._tracer = tracer
@@ -189,7 +189,7 @@ class Traced:
                 span.set_attribute("dispatch.asked", type(asked).__name__.lower())
                 raise
             except BaseException as error:
-                # A Retry is an error that asks for its delay. Interrupts are recorded like any other.
+                # A Retry counts as an error, with a delay. Interrupts are recorded like other errors.
                 span.record_exception(error)
                 text = str(error) if isinstance(error, Retry) else f"{type(error).__name__}: {error}"
                 span.set_status(self._error, text)
@@ -200,11 +200,11 @@ def _carrier_of(kept: str) -> dict[str, str]:
     try:
         return msgspec.json.decode(kept, type=dict[str, str])
     except msgspec.DecodeError:
-        return {}  # changed by hand: the run begins a trace of its own
+        return {}  # changed by hand: the run begins a new trace
 
 
 class JobMetrics(Extension):
-    """Extension: counts jobs and measures their durations, from what was written."""
+    """Extension: counts jobs and measures their durations, from committed outcomes."""
 
     name = "opentelemetry"
 

@@ -1,7 +1,7 @@
 """How much CPU and memory each job of a worker used. Runs in the worker process.
 
-Asking the kernel costs 1 µs. A job over in less than `BRIEF_US` is not asked about: its CPU time is taken to be all of
-its duration, and one in `EVERY` is asked about all the same.
+Asking the kernel costs 1 µs. For a job shorter than `BRIEF_US` the kernel is not asked, except for one in `EVERY`; its
+duration counts as its CPU time.
 """
 
 from __future__ import annotations
@@ -9,18 +9,18 @@ from __future__ import annotations
 import resource
 import sys
 
-# Bound here: a job may have put something else in their place.
+# Bound here, because a job may replace this function.
 from time import monotonic_ns
 
 __all__ = ["BRIEF_US", "EVERY", "Meter"]
 
 BRIEF_US = 50
-"""No process can be made in so short a time, and hardly a thread."""
+"""In so short a time a job can start no process, and hardly a thread."""
 EVERY = 16
 
 _RSS_UNIT_BYTES = 1 if sys.platform == "darwin" else 1024
 _PAUSE_NS = 200_000
-"""What lies between two jobs is CPU time of ours, unless it is longer than this: then the worker waited."""
+"""A pause between two jobs counts as our CPU time if it is shorter than this. In a longer one the worker waited."""
 
 
 class Meter:
