@@ -75,17 +75,22 @@ class Repeated:
         if key in self._lines:
             self._sum_up(key, self._clock.now().boot_us)
 
-    def look(self) -> int | None:
-        """Sum up what is a minute old. Gives when to look again (boottime µs), or None."""
+    def next_due(self) -> int | None:
+        """When something is a minute old (boottime µs), or None: nothing was said lately."""
         if not self._lines:
-            return None
+            return None  # nearly always
+        return min(line.since_us for line in self._lines.values()) + _EVERY_US
+
+    def look(self) -> None:
+        """Sum up what is a minute old."""
+        if not self._lines:
+            return
         now_us = self._clock.now().boot_us
         for key in [key for key, line in self._lines.items() if now_us - line.since_us >= _EVERY_US]:
             line = self._sum_up(key, now_us)
             if line.count:
                 # It goes on: the next minute is only counted.
                 self._lines[key] = _Line(now_us, 0)
-        return min((line.since_us + _EVERY_US for line in self._lines.values()), default=None)
 
     def close(self) -> None:
         """Sum up all there is."""

@@ -56,10 +56,10 @@ def test_what_was_said_once_only_ends_without_a_word_and_is_said_again_after_a_m
     repeated: Repeated, clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     repeated.say("full", logging.ERROR, "full")
-    at_us = repeated.look()
-    assert at_us == clock.now().boot_us + 60_000_000
+    assert repeated.next_due() == clock.now().boot_us + 60_000_000
     clock.advance(60)
-    assert repeated.look() is None
+    repeated.look()
+    assert repeated.next_due() is None
     repeated.say("full", logging.ERROR, "full")
     assert _said(caplog) == ["full", "full"]
 

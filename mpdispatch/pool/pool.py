@@ -124,10 +124,6 @@ class Pool:
         self.workers: list[WorkerProcess] = []
         self.helper_pids: set[int] = set()
         """Pids of other children of this process that are ours."""
-        self.was_full = False
-        """Whether it was said that there is `no_room`."""
-        self.next_try_us = 0
-        """When to try again (boottime)."""
 
     # -- starting -------------------------------------------------------------------------------------
 

@@ -1,10 +1,8 @@
-"""Duty: give claimed jobs to workers, take back what waits too long, and have enough workers. Effects."""
+"""Which claimed jobs go to which worker, and how many more there is a place for. Effects: worker channels."""
 
 from __future__ import annotations
 
 import heapq
-import logging
-import os
 from collections.abc import Iterable
 
 from mpdispatch.clock import SECOND_US
@@ -13,13 +11,11 @@ from mpdispatch.execution.catalog import Catalog
 from mpdispatch.host.linux import have_recall
 from mpdispatch.host.start_journal import RECORD_JOBS
 from mpdispatch.model import ClaimedJob
-from mpdispatch.policy.staffing import Estimates, boot_backoff_s, depth
+from mpdispatch.policy.staffing import Estimates, depth
 from mpdispatch.pool.pool import Pool
 from mpdispatch.pool.process import WorkerProcess, WorkerState
-from mpdispatch.repeated import Repeated
-from mpdispatch.supervisor.fork_replacement import ForkReplacement
+from mpdispatch.supervisor.boot_backoff import BootBackoff
 from mpdispatch.supervisor.in_flight import InFlight
-from mpdispatch.supervisor.suspects import Suspects
 
 __all__ = ["Assigner"]
 
@@ -30,37 +26,25 @@ _AT_ONCE_US = 200
 _AHEAD_US = 200_000
 """Claim ahead only while jobs take less than this."""
 _STALE_US = SECOND_US
-"""A job claimed ahead that has waited this long goes back."""
+"""For a worker that has run its job for this long nothing is claimed ahead."""
 _BOOT_US = 5 * SECOND_US
-"""So long nobody minds that a claimed job waits for a worker that imports the app."""
-_WARMING_US = 10_000
-"""While the zygote imports the app, further workers wait for it: forked, they are up sooner and share its memory."""
-_GROWTH_US = 50_000
-"""With a lasting surplus of short jobs, one more worker this often."""
+"""A claimed job may wait this long for a worker that imports the app."""
 
 
 class Assigner:
-    """Who runs what, on how many workers."""
+    """The loop's thread only."""
 
     def __init__(
-        self, pool: Pool, in_flight: InFlight, config: Config, catalog: Catalog, repeats: Repeated
+        self, pool: Pool, in_flight: InFlight, config: Config, catalog: Catalog, boot_backoff: BootBackoff
     ) -> None:
-        self._pool, self._in_flight, self._catalog, self._repeats = pool, in_flight, catalog, repeats
+        self._pool, self._in_flight, self._catalog, self._boot_backoff = pool, in_flight, catalog, boot_backoff
         self._slots = config.slots
-        self._replacement = ForkReplacement(pool)
         self._window_us = round(config.prefetch_window * SECOND_US)
         # Nothing is given that could not be taken back.
         self._most = min(config.max_prefetch, RECORD_JOBS // 2) if have_recall else 1
         self._jobs_per_worker = config.max_jobs_per_worker
-        self._boots_at_once = max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
-        self._last_spawn_us = 0
-        self.boot_failures = 0
-        self._boot_after_us = self._boot_failed_us = 0
-        self._was_once = False
-        self.is_wary = False
-        """Whether workers have ended before they began anything, and no job has shown since that they work."""
         self.estimates = Estimates()
-        self.suspects = Suspects()
+        self.suspects = boot_backoff.suspects
 
     # -- how much to claim ------------------------------------------------------------------------------
 
@@ -88,7 +72,7 @@ class Assigner:
         # If all there are get no more jobs for now, others are started for them, unless that has just failed. However
         # short jobs mostly are: else, with two at work on long ones, a third was never started, and jobs waited for them.
         is_none_free = each == 1 or not any(not w.assigned or self._is_brief(w, now_us) for w in ready)
-        if is_none_free and now_us >= self._boot_after_us:
+        if is_none_free and self._boot_backoff.is_over(now_us):
             stuck = sum(w.sender.is_stale and not w.assigned for w in self._pool.workers)
             room += max(0, more - stuck - sum(self._is_late(w, now_us) for w in self._pool.workers))
         room += each * self._served_ahead(ready, most, now_us)
@@ -133,16 +117,13 @@ class Assigner:
         )
         return share + min(self._load(w) if w.assigned else 0 for w in ready)
 
-    def is_backlog_stuck(self, now_us: int) -> bool:
-        """Whether claimed jobs wait longer than they were meant to: another supervisor may have a worker free."""
-        in_flight = self._in_flight
-        if not in_flight.backlog or now_us - in_flight.backlog_since_us <= _STALE_US:
-            return False
-        return self._pool.booting <= sum(self._is_late(w, now_us) for w in self._pool.workers)
-
     def _is_late(self, worker: WorkerProcess, now_us: int) -> bool:
         """Whether its import takes long: nobody knows how long, so nothing is kept for it."""
-        return worker.state is WorkerState.BOOTING and now_us - worker.started_boot_us > _BOOT_US
+        return worker.state is WorkerState.BOOTING and now_us >= self.late_from_us(worker)
+
+    def late_from_us(self, worker: WorkerProcess) -> int:
+        """From when (boottime) no claimed job waits for it any more, if it still imports the app."""
+        return worker.started_boot_us + _BOOT_US + 1
 
     # -- giving out -------------------------------------------------------------------------------------
 
@@ -284,89 +265,3 @@ class Assigner:
             return False  # what it runs may be slow
         started = worker.started_us(head)
         return started is None or now_us - started <= self._window_us
-
-    # -- taking back ------------------------------------------------------------------------------------
-
-    def recall_stuck(self, now_us: int) -> int | None:
-        """Take back what waits behind a job that runs longer than jobs of its kind did.
-
-        Gives when to look again (boottime µs), or None.
-        """
-        again: int | None = None
-        for worker in self._pool.workers:
-            if len(worker.assigned) < 2:
-                continue
-            head = worker.assigned[0]
-            due = (worker.started_us(head) or now_us) + 2 * self._window_us
-            if now_us >= due:
-                self._in_flight.put_back(worker.recall(), now_us)
-                due = now_us + self._window_us
-            again = due if again is None else min(again, due)
-        return again
-
-    def recall_all(self, now_us: int) -> None:
-        """Take back everything no worker has begun: for a drain."""
-        for worker in self._pool.workers:
-            self._in_flight.put_back(worker.recall(), now_us)
-
-    # -- having enough workers --------------------------------------------------------------------------
-
-    def staff(self, now_us: int, *, has_more: bool) -> int | None:
-        """Start a worker if one is wanted and allowed. Gives when to look again (boottime µs), or None."""
-        pool = self._pool
-        held_back = self._in_flight.rated.workers_wanted(now_us)
-        if not self._in_flight.backlog and not held_back:
-            self._replacement.step(may_start=now_us >= self._boot_after_us)
-        alive = sum(worker.state is not WorkerState.RETIRING for worker in pool.workers)
-        if alive >= self._slots or len(pool.workers) >= 2 * self._slots:
-            return None
-        if now_us < self._boot_after_us:
-            return self._boot_after_us
-        if pool.ready and pool.spawner.is_warming:
-            return now_us + _WARMING_US
-        wanted = 1 if alive == 0 else min(len(self._in_flight.backlog), self._slots - alive)
-        if held_back:
-            coming = pool.booting + self.ready_at_once()
-            wanted = max(wanted, min(held_back - coming, self._slots - alive))
-        all_busy = has_more and all(worker.assigned for worker in pool.workers)
-        if wanted == 0 and all_busy and now_us - self._last_spawn_us >= _GROWTH_US:
-            wanted = 1
-        while wanted > 0 and pool.booting < self._boots_at_once:
-            try:
-                pool.spawn()
-            except OSError as error:
-                self._repeats.say(
-                    ("spawn", error.errno),
-                    logging.WARNING,
-                    "cannot start a worker, trying again",
-                    extra={"error": str(error)},
-                )
-                self.boot_failed(now_us)
-                return self._boot_after_us
-            self._last_spawn_us = now_us
-            wanted -= 1
-        return now_us + _GROWTH_US if all_busy or held_back else None
-
-    def boot_failed(self, now_us: int, *, may_be_once: bool = False) -> None:
-        """A worker did not come up, or to nothing: wait longer before the next.
-
-        `may_be_once`: it may have been somebody's doing; the first of a row is not counted.
-        """
-        self.is_wary = True
-        if may_be_once and not self._was_once:
-            self._was_once = True
-            return
-        self.boot_failures += 1
-        self._boot_failed_us = now_us
-        self._boot_after_us = now_us + round(boot_backoff_s(self.boot_failures) * SECOND_US)
-
-    def boot_worked(self, worker: WorkerProcess) -> None:
-        """A worker has done a job: one that was started since the last failure shows that the next may be, too.
-
-        Those that were up before say nothing of it.
-        """
-        if worker.started_boot_us >= self._boot_failed_us:
-            self.boot_failures = 0
-            self._boot_after_us = 0
-            self._was_once = False
-        self.is_wary = bool(self.suspects.deaths) or self.boot_failures > 0

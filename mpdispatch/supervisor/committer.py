@@ -1,4 +1,4 @@
-"""Which outcomes are written, and when: one transaction also claims more. Effects: the store.
+"""Duty: write the outcomes that were decided, and claim more in the same transaction. Effects: the store.
 
 Group commit is bounded in time: while every worker has work in its hand, outcomes gather for at most
 `_MAX_MANY_DELAY_US`; as soon as a worker might run dry, or a lone job ends, they are committed at once.
@@ -6,7 +6,9 @@ Group commit is bounded in time: while every worker has work in its hand, outcom
 
 from __future__ import annotations
 
-from mpdispatch.clock import Clock
+from typing import ClassVar
+
+from mpdispatch.clock import Clock, Instant
 from mpdispatch.failpoints import failpoint
 from mpdispatch.pool.pool import Pool
 from mpdispatch.store.contract import CommitResult, SupervisorStore
@@ -14,8 +16,10 @@ from mpdispatch.supervisor.assign import Assigner
 from mpdispatch.supervisor.claim_sync import ClaimSync
 from mpdispatch.supervisor.claimer import Claimer
 from mpdispatch.supervisor.contention import Contention
+from mpdispatch.supervisor.heartbeat import Heartbeat
 from mpdispatch.supervisor.in_flight import InFlight, PendingOutcome
 from mpdispatch.supervisor.outcome_reporter import OutcomeReporter
+from mpdispatch.supervisor.shutdown import Shutdown
 
 __all__ = ["Committer"]
 
@@ -33,12 +37,15 @@ _YIELD_US = 1_000
 
 
 class Committer:
-    """The loop's thread only. Times are boottime µs."""
+    """Due when there is something to write, once others have gathered, or to claim. Times are boottime µs."""
+
+    needs_store: ClassVar[bool] = True
 
     def __init__(
         self,
         store: SupervisorStore,
         clock: Clock,
+        heartbeat: Heartbeat,
         *,
         in_flight: InFlight,
         assigner: Assigner,
@@ -47,13 +54,43 @@ class Committer:
         contention: Contention,
         pool: Pool,
         reporter: OutcomeReporter,
+        shutdown: Shutdown,
     ) -> None:
-        self._store, self._clock, self._pool = store, clock, pool
+        self._store, self._clock, self._heartbeat, self._pool = store, clock, heartbeat, pool
         self._in_flight, self._assigner, self._claimer = in_flight, assigner, claimer
         self._claim_sync, self._contention, self._reporter = claim_sync, contention, reporter
+        self._shutdown = shutdown
         self._yield_until_us = 0
+        self.is_gathering = False
+        """Whether outcomes wait for others: then nothing but what is urgent need wake the loop. Written only here."""
 
     # -- when -----------------------------------------------------------------------------------------
+
+    def next_due(self) -> int | None:
+        now_us = self._clock.now().boot_us
+        self.is_gathering = False
+        in_flight, claims_at_us = self._in_flight, self._claimer.next_us
+        if (
+            in_flight.pending
+            or in_flight.progress
+            or (not self._shutdown.is_on and self._claimer.wants(now_us))
+        ):
+            delay_us = 0 if self._shutdown.is_on else self.delay_us(now_us)
+            self.is_gathering = delay_us > 0
+            return now_us + delay_us if delay_us else 0
+        due = [at for at in (in_flight.outputs.next_us,) if at is not None]
+        if claims_at_us > now_us:
+            due.append(claims_at_us)  # what is past waits for a free worker: that wakes us by itself
+        return min(due, default=None)
+
+    def may_commit(self, now_us: int) -> bool:
+        """Whether nothing is to be waited for, and new jobs may be claimed."""
+        return not self._shutdown.is_on and self.delay_us(now_us) == 0
+
+    def run(self, now: Instant) -> None:
+        """Raises StoreError, LeaseLostError."""
+        if self._shutdown.is_on or self.delay_us(now.boot_us) == 0:
+            self.commit(now.boot_us)
 
     def delay_us(self, now_us: int) -> int:
         """How long the next commit may wait for more outcomes, or for others who want the lock; 0: not at all."""
@@ -75,7 +112,7 @@ class Committer:
 
     # -- the commit -----------------------------------------------------------------------------------
 
-    def commit(self, owner: int, now_us: int, *, may_claim: bool, skip_idle_check: bool = False) -> None:
+    def commit(self, now_us: int, *, skip_idle_check: bool = False) -> None:
         """Write what was decided and, if there is room, claim more: one transaction.
 
         `skip_idle_check`: somebody has just enqueued something.
@@ -85,7 +122,7 @@ class Committer:
         in_flight = self._in_flight
         is_contended = self._contention.is_on(now_us)
         most = _MOST_WHILE_CONTENDED if is_contended else _MOST_JOBS
-        slots, ready = self._claimer.room(now_us) if may_claim else (0, None)
+        slots, ready = self._claimer.room(now_us) if not self._shutdown.is_on else (0, None)
         slots = min(slots, most)
         items = in_flight.pending[:most]
         transitions = [item.transition for item in items]
@@ -96,7 +133,7 @@ class Committer:
         failpoint("commit.before")
         is_synced = bool(transitions or in_flight.progress or outputs)
         result = self._store.commit(
-            owner,
+            self._heartbeat.owner,
             transitions,
             now=self._clock.now(),
             # A commit that waits for the disk is no moment to charge a token.
@@ -120,9 +157,10 @@ class Committer:
             # Last: a flush that fails must not make us forget what is committed.
             self._claim_sync.claimed(result)
         if in_flight.rated.held_back and is_synced and slots:
-            self._claim_held_back(owner, now_us)
+            self._claim_held_back(now_us)
         if in_flight.rated.permits:
             self._assigner.assign(self._clock.now().boot_us)
+        self._store.file_care.checkpoint_if_large()
 
     def _written(self, items: list[PendingOutcome], result: CommitResult) -> None:
         if self._reporter.written(items, result):
@@ -132,13 +170,13 @@ class Committer:
             self._in_flight.written(len(items))
             self._pool.free_records()
 
-    def _claim_held_back(self, owner: int, now_us: int) -> None:
+    def _claim_held_back(self, now_us: int) -> None:
         """Claim jobs of rate-limited queues for workers that wait, in a transaction of its own: it is not flushed."""
         slots, ready = self._claimer.room(now_us)
         if not ready:
             return
         result = self._store.commit(
-            owner,
+            self._heartbeat.owner,
             [],
             now=self._clock.now(),
             claim=self._claimer.request(min(slots, _MOST_JOBS), ready),

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from typing import ClassVar
 
-from mpdispatch.clock import SECOND_US
+from mpdispatch.clock import SECOND_US, Instant
 from mpdispatch.config import Config
 from mpdispatch.pool.pool import Pool
 from mpdispatch.pool.process import (
@@ -34,77 +35,95 @@ _LOOK_US = 20_000
 
 
 class Deadlines:
-    """Decides which jobs are to end, and ends them in steps: SIGUSR1, SIGTERM, SIGKILL."""
+    """Due when a job runs out of its time or of its grace, or when a worker does not do what it should have done.
+
+    Ends jobs in steps: SIGUSR1, SIGTERM, SIGKILL.
+    """
+
+    needs_store: ClassVar[bool] = False
 
     def __init__(self, pool: Pool, config: Config, repeats: Repeated) -> None:
         self._pool, self._repeats = pool, repeats
+        self._ran_us = 0
         self._timeout_grace_us = round(config.kill_grace * SECOND_US)
         self._cancel_grace_us = round(config.cancel_grace * SECOND_US)
 
-    def enforce(self, now_us: int) -> int | None:
-        """Do what is due. Gives when something is due next (boottime µs), or None."""
-        due = [at for worker in list(self._pool.workers) if (at := self._look_at(worker, now_us)) is not None]
-        return min(due, default=None)
+    def next_due(self) -> int | None:
+        return min(
+            (at for worker in self._pool.workers if (at := self._due_of(worker)) is not None), default=None
+        )
 
-    def _look_at(self, worker: WorkerProcess, now_us: int) -> int | None:
+    def run(self, now: Instant) -> None:
+        self._ran_us = now.boot_us
+        for worker in list(self._pool.workers):
+            due = self._due_of(worker)
+            if due is not None and now.boot_us >= due:
+                self._act_on(worker, now.boot_us)
+
+    def _due_of(self, worker: WorkerProcess) -> int | None:
+        """When this worker is to be looked at; 0: at once, for the first time."""
         if worker.state is WorkerState.KILLED:
             return None
-        if not worker.assigned and worker.state is WorkerState.RETIRING:
-            return self._look_at_leaving(worker, now_us)
         if not worker.assigned:
-            return self._look_at_stale(worker, now_us) if worker.sender.is_stale else None
+            if worker.state is WorkerState.RETIRING:
+                return worker.leaving_since_us and worker.leaving_since_us + _LEAVE_US
+            if worker.sender.is_stale:
+                return worker.stale_since_us and worker.stale_since_us + _DEAF_US
+            return None
         head = worker.assigned[0]
         if head.stop_reason is not None:
-            if now_us >= head.kill_at_us:
-                worker.kill()
-                return None
             return head.kill_at_us
         started = worker.started_us(head)
+        if started is not None:
+            return None if head.job.timeout_us is None else started + head.job.timeout_us
+        if head.at_head_us == 0:
+            return 0
+        deaf = head.at_head_us + _DEAF_US
+        return deaf if head.job.timeout_us is None else min(deaf, self._ran_us + _LOOK_US)
+
+    def _act_on(self, worker: WorkerProcess, now_us: int) -> None:
+        """Do what is due of a worker of which something is."""
+        if not worker.assigned:
+            self._act_on_empty_handed(worker, now_us)
+            return
+        head = worker.assigned[0]
+        if head.stop_reason is not None:
+            worker.kill()
+            return
+        started, timeout_us = worker.started_us(head), head.job.timeout_us
         if started is None:
-            return self._not_begun(worker, head, now_us)
-        if head.job.timeout_us is None:
-            return None
-        deadline = started + head.job.timeout_us
-        if now_us < deadline:
-            return deadline
-        if not head.was_spared and worker.has_said_something():
+            self._act_on_unbegun(worker, head, now_us)
+        elif timeout_us is None or now_us < started + timeout_us:
+            return  # It has begun between two looks.
+        elif not head.was_spared and worker.has_said_something():
             # We may be late and it in time. Once only: a handler that never stops talking ends too.
             head.was_spared = True
-            return now_us
-        self._stop(worker, head, StopReason.TIMEOUT, now_us + self._timeout_grace_us)
-        return head.kill_at_us
+        else:
+            self._stop(worker, head, StopReason.TIMEOUT, now_us + self._timeout_grace_us)
 
-    def _not_begun(self, worker: WorkerProcess, head: Assignment, now_us: int) -> int:
+    def _act_on_unbegun(self, worker: WorkerProcess, head: Assignment, now_us: int) -> None:
         if head.at_head_us == 0:
             head.at_head_us = now_us
-        if now_us - head.at_head_us >= _DEAF_US:
-            self._repeats.say(
-                "not begun",
-                logging.WARNING,
-                "a worker does not begin its job; replacing it",
-                extra={"worker_pid": worker.pid, "job": head.job.id},
-            )
-            worker.kill()
-        return now_us + (_LOOK_US if head.job.timeout_us is not None else _DEAF_US)
+        elif now_us - head.at_head_us >= _DEAF_US:
+            facts = {"worker_pid": worker.pid, "job": head.job.id}
+            self._replace(worker, "a worker does not begin its job; replacing it", facts)
 
-    def _look_at_stale(self, worker: WorkerProcess, now_us: int) -> int:
-        """It has nothing to run, so it reads at once what was taken back, and says so."""
-        worker.stale_since_us = worker.stale_since_us or now_us
-        why = "a worker does not let go of jobs that were taken back; replacing it"
-        return self._kill_after(worker, worker.stale_since_us + _DEAF_US, now_us, why)
+    def _act_on_empty_handed(self, worker: WorkerProcess, now_us: int) -> None:
+        """It has nothing to run: it reads at once what was taken back, or ends. Those that do not would in the end keep
+        others from being started."""
+        if worker.state is WorkerState.RETIRING:
+            if worker.leaving_since_us == 0:
+                worker.leaving_since_us = now_us
+            else:
+                self._replace(worker, "a worker that has done its last job does not end; killing it")
+        elif worker.stale_since_us == 0:
+            worker.stale_since_us = now_us
+        else:
+            self._replace(worker, "a worker does not let go of jobs that were taken back; replacing it")
 
-    def _look_at_leaving(self, worker: WorkerProcess, now_us: int) -> int:
-        """It has nothing left to do but to end. Those that do not would in the end keep others from being started."""
-        worker.leaving_since_us = worker.leaving_since_us or now_us
-        why = "a worker that has done its last job does not end; killing it"
-        return self._kill_after(worker, worker.leaving_since_us + _LEAVE_US, now_us, why)
-
-    def _kill_after(self, worker: WorkerProcess, until_us: int, now_us: int, why: str) -> int:
-        """Kill it if it is time for that; gives when."""
-        if now_us >= until_us:
-            self._repeats.say(why, logging.WARNING, why, extra={"worker_pid": worker.pid})
-            worker.kill()
-        return until_us
+    def _replace(self, worker: WorkerProcess, why: str, facts: dict[str, int] | None = None) -> None:
+        self._repeats.say(why, logging.WARNING, why, extra=facts or {"worker_pid": worker.pid})
+        worker.kill()
 
     def cancel(self, requests: Iterable[tuple[int, int]], now_us: int) -> None:
         """End these jobs, if a worker holds them."""

@@ -1,14 +1,12 @@
 """What the loop tells extensions: starts as they are seen, outcomes once they are on disk. Effects: offers to a hook sink.
 
-Nothing here waits, and nothing of it exists if no extension wants to know. Workers do not report their starts: they
-are in the start journal, where the loop looks every few ms, and at the latest with the outcome.
+Nothing here waits, and nothing of it exists if no extension wants to know.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable
 from typing import Protocol
 
 from mpdispatch.clock import Clock
@@ -18,14 +16,8 @@ from mpdispatch.events.queue import HookQueue
 from mpdispatch.hooks import HOOKS, CronFired, JobStarted
 from mpdispatch.model import ClaimedJob, Transition
 from mpdispatch.pool.hook_process import HookProcess
-from mpdispatch.pool.process import WorkerProcess
 
 __all__ = ["EventPublisher", "LocalSink", "ProcessSink", "Sink"]
-
-_LOOK_US = 5_000
-"""How often to look for starts while jobs flow."""
-_LOOK_AGAIN_US = 20_000
-"""How soon to look for a start that was not to be seen yet."""
 
 
 class Sink(Protocol):
@@ -64,7 +56,7 @@ class ProcessSink:
 
 
 class EventPublisher:
-    """Gathers a turn's notices and offers them together. One thread, the loop's."""
+    """Gathers the notices of a commit and offers them together. One thread, the loop's."""
 
     def __init__(self, sink: Sink, wanted: frozenset[str], clock: Clock) -> None:
         self._sink, self._clock = sink, clock
@@ -72,30 +64,19 @@ class EventPublisher:
         self._waiting: list[Notice] = []
         self._begun: set[tuple[int, int]] = set()
         """Starts that were told and have no outcome yet."""
-        self._look_at_us = 0
 
-    def look_for_starts(self, workers: Iterable[WorkerProcess], now_us: int) -> int | None:
-        """See which handlers were called. Gives when to look again (boottime µs), or None: at the next event."""
-        if not self._wants_starts:
-            return None
-        if now_us < self._look_at_us:
-            return self._look_at_us
-        again = False
-        for worker in workers:
-            if not worker.assigned:
-                continue
-            job = worker.assigned[0].job
-            if (job.id, job.starts) in self._begun:
-                continue
-            started = worker.started_us(worker.assigned[0])
-            if started is None:
-                again = True
-                continue
-            self._begun.add((job.id, job.starts))
-            self._waiting.append(Began(job, self._clock.now().wall_us - (now_us - started), worker.pid))
-        self.flush()
-        self._look_at_us = now_us + _LOOK_US
-        return now_us + _LOOK_AGAIN_US if again else None
+    @property
+    def wants_starts(self) -> bool:
+        return self._wants_starts
+
+    def was_told(self, job: ClaimedJob) -> bool:
+        """Whether this start was told of, and has no outcome yet."""
+        return (job.id, job.starts) in self._begun
+
+    def started(self, job: ClaimedJob, started_wall_us: int, worker_pid: int) -> None:
+        """Its handler was called. Offered with the next `flush`."""
+        self._begun.add((job.id, job.starts))
+        self._waiting.append(Began(job, started_wall_us, worker_pid))
 
     def recorded(self, job: ClaimedJob, transition: Transition) -> None:
         """An outcome is on disk. Offered with the next `flush`."""

@@ -88,7 +88,6 @@ class Fencing:
         """Kill all workers, forget everything, join anew; then rescue what we left. Raises StoreError."""
         self._asked = 0
         self._peers.give_up(self._heartbeat.owner)
-        self._in_flight.stale_writes += len(self._in_flight.pending)
         self._runtime.pool.kill_all()
         self._in_flight.drop()
         if self._publisher is not None:

@@ -63,7 +63,7 @@ class Heartbeat:
         """Whether we were told that the registration is of no use any more, so that nobody need ask."""
         self._trusted_until_us = 0
         self.next_us = 0
-        """Boottime of the next heartbeat."""
+        """Boottime of the next heartbeat. Written only here."""
 
     def register(self, token: str) -> int:
         """Join, or join anew. `token`: what the marks of our workers begin with. Raises StoreError."""
@@ -116,6 +116,10 @@ class Heartbeat:
         margin = margin_us(self._threshold_us)
         is_over = since_us >= self._trusted_until_us + margin
         return since_us + _ASK_US if is_over else self._trusted_until_us + margin // 2
+
+    def renew_soon(self) -> None:
+        """The next heartbeat is due at once, for what else is done with it."""
+        self.next_us = 0
 
     def renew(self) -> Renewal | None:
         """Renew if it is time. None: not yet, or the store is busy and there is time to try again.

@@ -114,7 +114,8 @@ class InFlight:
         return bool(self.pending or self.progress or self.backlog) or self.outputs.next_us is not None
 
     def drop(self) -> None:
-        """Forget everything: these jobs are not ours any more."""
+        """Forget everything: these jobs are not ours any more, and their outcomes are worth nothing."""
+        self.stale_writes += len(self.pending)
         self.backlog.clear()
         self.pending.clear()
         self.progress.clear()

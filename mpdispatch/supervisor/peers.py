@@ -10,11 +10,15 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable
+from typing import ClassVar
 
+from mpdispatch.clock import Instant
 from mpdispatch.host.processes import pid_namespace
 from mpdispatch.ids import boot_id
 from mpdispatch.model import PeerSupervisor
 from mpdispatch.pool.selector import Selected, Selector
+from mpdispatch.supervisor.claimer import Claimer
+from mpdispatch.supervisor.heartbeat import Heartbeat
 from mpdispatch.supervisor.rescue import Rescuer
 
 __all__ = ["Peers"]
@@ -24,17 +28,22 @@ _WAKE_UP_US = 100_000
 
 
 class Peers:
-    """When to look at them, and who was alive at the last look."""
+    """Due once a second, and when one has ended or may have joined. Times are boottime µs."""
 
-    def __init__(self, rescuer: Rescuer, selector: Selector, *, poll_us: int) -> None:
+    needs_store: ClassVar[bool] = True
+
+    def __init__(
+        self, rescuer: Rescuer, selector: Selector, heartbeat: Heartbeat, claimer: Claimer, *, poll_us: int
+    ) -> None:
         self._rescuer, self._watch = rescuer, _Watch(selector)
+        self._heartbeat, self._claimer = heartbeat, claimer
         self._interval_us = min(poll_us, _INTERVAL_US)
         self._seen_us = 0
         self._is_sparing = False
         self._given_up: set[int] = set()
+        self._at_us = 0
         self.living: list[PeerSupervisor] = []
-        self.due_us = 0
-        """When to look at them next (boottime µs); 0: at once."""
+        """Who was alive at the last look. Written only here."""
 
     def hear(self, events: Selected) -> None:
         """One of them may have ended."""
@@ -43,15 +52,14 @@ class Peers:
 
     def woken(self) -> None:
         """It may be a new supervisor; but a look is a read for each enqueue, so not too often."""
-        self.due_us = min(self.due_us, self._seen_us + _WAKE_UP_US)
+        self._at_us = min(self._at_us, self._seen_us + _WAKE_UP_US)
 
     def look_soon(self) -> None:
-        """At the next turn of the loop."""
-        self.due_us = 0
+        self._at_us = 0
 
     def put_off(self, now_us: int) -> None:
         """Nothing in the store has changed: there is nobody new, and the kernel says who ends."""
-        self.due_us = now_us + self._interval_us
+        self._at_us = now_us + self._interval_us
 
     def give_up(self, owner: int) -> None:
         """This registration was our own, and its workers are killed: the next look takes its jobs over."""
@@ -62,20 +70,22 @@ class Peers:
         """We were away for longer than a lease holds, so others may have been: let them say that they live."""
         self._is_sparing = True
 
-    def look(self, owner: int, now_us: int, *, token: str = "") -> bool:
-        """Take over from the dead, watch the living. True: some jobs were taken over. Raises StoreError.
+    def next_due(self) -> int:
+        return self._at_us
 
-        `owner`, `token`: our own registration.
-        """
+    def run(self, now: Instant) -> None:
+        """Take over from the dead, watch the living. Raises StoreError."""
         if self._is_sparing:
             self._is_sparing = False
-            self.put_off(now_us)
-            return False
+            self.put_off(now.boot_us)
+            return
+        owner, token = self._heartbeat.owner, self._heartbeat.token
         self.living, took_over = self._rescuer.look(owner, self._given_up, token=token)
         self._watch.follow(self.living)
-        self._seen_us = now_us
-        self.put_off(now_us)
-        return took_over
+        self._seen_us = now.boot_us
+        self.put_off(now.boot_us)
+        if took_over:
+            self._claimer.try_now()
 
     def close(self) -> None:
         self._watch.close()

@@ -1,4 +1,4 @@
-"""Duty: take in what workers say and how they end, into the in_flight. Effects: ends a worker that has done its last."""
+"""What workers say and how they end, and what that means for the jobs in flight. Effects: signals."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ import logging
 
 from mpdispatch.clock import SECOND_US, Instant
 from mpdispatch.config import Config
-from mpdispatch.host.kill import reap_orphans
 from mpdispatch.model import Aborted, ErrorInfo, Raised, Run, WorkerDied
 from mpdispatch.pool.frames import Wrote
 from mpdispatch.pool.pool import BootFault, Enqueued, Event, Gone, Ready, Returned, Said, Settled
 from mpdispatch.pool.process import WorkerProcess, WorkerState
 from mpdispatch.store.contract import Progress
-from mpdispatch.supervisor.assign import Assigner
+from mpdispatch.supervisor.boot_backoff import BootBackoff
+from mpdispatch.supervisor.cancels import Cancels
 from mpdispatch.supervisor.decider import Decider
 from mpdispatch.supervisor.event_publisher import EventPublisher
 from mpdispatch.supervisor.in_flight import InFlight
+from mpdispatch.supervisor.orphans import Orphans
 from mpdispatch.supervisor.runtime import Runtime
 from mpdispatch.supervisor.shutdown import Shutdown
 from mpdispatch.supervisor.suspects import MOST_DEATHS
@@ -37,32 +38,35 @@ class PoolEvents:
         config: Config,
         *,
         in_flight: InFlight,
-        assigner: Assigner,
+        boot_backoff: BootBackoff,
         decider: Decider,
         shutdown: Shutdown,
+        cancels: Cancels,
+        orphans: Orphans,
         publisher: EventPublisher | None,
     ) -> None:
         self._runtime, self._pool, self._repeats = runtime, runtime.pool, runtime.repeats
-        self._in_flight, self._assigner, self._decider = in_flight, assigner, decider
+        self._in_flight, self._boot_backoff, self._decider = in_flight, boot_backoff, decider
+        self._cancels, self._orphans = cancels, orphans
         self._shutdown, self._publisher = shutdown, publisher
-        self._suspects = assigner.suspects
-        self._max_worker_rss, self._kills_strays = config.max_worker_rss, config.child_policy == "kill"
+        self._suspects = boot_backoff.suspects
+        self._max_worker_rss = config.max_worker_rss
 
-    def take(self, event: Event, now: Instant) -> bool:
-        """Put it into the in_flight. True: jobs came back, and somebody may have asked to cancel one of them."""
+    def take(self, event: Event, now: Instant) -> None:
+        """Decide what it means for the jobs in flight."""
         if type(event) is Settled:  # first and plainly: one per job
             outcome = event.outcome
             if type(outcome) is Raised and outcome.signal == "SIGTERM":
                 outcome = self._cut_off(outcome)
             self._decider.decide(event.job, outcome, event.worker, now)
-            if self._max_worker_rss is not None or self._assigner.is_wary:
+            if self._max_worker_rss is not None or self._boot_backoff.is_wary:
                 self._look_at_worker(event, now.boot_us)
-            return False
+            return
         now_us = now.boot_us
         match event:
             case Returned(jobs=jobs):
                 self._in_flight.put_back(jobs, now_us)
-                return True
+                self._cancels.look_soon()  # somebody may have asked to cancel one of them
             case Said(job_id=job_id, starts=starts, data=data):
                 self._in_flight.report(Progress(job_id=job_id, starts=starts, data=data), now_us)
             case Enqueued(events=events, count=count):
@@ -78,7 +82,6 @@ class PoolEvents:
                 self._ended(event, now_us)
             case Ready():
                 pass  # It is among the pool's ready ones by now; whether it can work, its first job tells.
-        return False
 
     def _cut_off(self, ended: Raised) -> Raised | Aborted:
         """What became of a command that SIGTERM ended: in a stop it was that of the whole service, and no failure."""
@@ -90,14 +93,14 @@ class PoolEvents:
     def _look_at_worker(self, event: Settled, now_us: int) -> None:
         """A worker that has done a job works; one that has grown too large has done its last."""
         self._suspects.cleared(event.job.id)
-        self._assigner.boot_worked(event.worker)
+        self._boot_backoff.worked(event.worker.started_boot_us)
         limit, run = self._max_worker_rss, getattr(event.outcome, "run", None)
         if limit is not None and run is not None and (run.max_rss_bytes or 0) > limit:
             self._in_flight.put_back(event.worker.recall(), now_us)
             event.worker.retire()
 
     def _did_not_start(self, event: BootFault, now_us: int) -> None:
-        self._assigner.boot_failed(now_us)
+        self._boot_backoff.failed(now_us)
         self._repeats.say(
             ("boot", event.reason),
             logging.ERROR,
@@ -105,7 +108,7 @@ class PoolEvents:
             extra={"reason": event.reason, "traceback": event.traceback},
             in_full=2,  # two forks that fail have the zygote given up, and both are to be seen
         )
-        if self._assigner.boot_failures >= _BOOT_TRIES and not self._pool.ready:
+        if self._boot_backoff.failures >= _BOOT_TRIES and not self._pool.ready:
             self._decider.release_backlog()
 
     def _ended(self, event: Gone, now_us: int) -> None:
@@ -117,15 +120,14 @@ class PoolEvents:
                 self._began_nothing(event, now_us)
             elif worker.jobs_sent == 0 and worker.state is not WorkerState.RETIRING:
                 self._did_nothing(worker, now_us)
-        if self._runtime.is_subreaper:
-            reap_orphans(self._pool.child_pids, kills=self._kills_strays)
+        self._orphans.look_soon()
 
     def _did_nothing(self, worker: WorkerProcess, now_us: int) -> None:
         """It imported the app and ended: as good as not started, or we would start it for ever."""
         was_killed = worker.exit_status is not None and worker.exit_status.signal is not None
         if was_killed and now_us - worker.started_boot_us > _OLD_US:
             return
-        self._assigner.boot_failed(now_us, may_be_once=was_killed)
+        self._boot_backoff.failed(now_us, may_be_once=was_killed)
         self._repeats.say(
             ("ended early", str(worker.exit_status)),
             logging.ERROR,
@@ -137,7 +139,7 @@ class PoolEvents:
         """It ended between two jobs, so in code of ours, or by somebody's hand. If a job is the reason, it is ended."""
         worker, status = event.worker, event.worker.exit_status
         assert status is not None  # it is gone
-        self._assigner.boot_failed(now_us, may_be_once=status.signal is not None)
+        self._boot_backoff.failed(now_us, may_be_once=status.signal is not None)
         self._repeats.say(
             ("began nothing", str(status)),
             logging.ERROR,

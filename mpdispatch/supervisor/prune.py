@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+from typing import ClassVar
 
-from mpdispatch.clock import SECOND_US, Clock
+from mpdispatch.clock import SECOND_US, Instant
 from mpdispatch.config import Config
 from mpdispatch.store.contract import SupervisorStore
 
@@ -17,25 +18,29 @@ _CHUNK = 500
 
 
 class Pruner:
-    """When and how much to prune. Times are boottime µs."""
+    """Due once a minute, and every 0.1 s while there is more. Only with a retention."""
 
-    def __init__(self, store: SupervisorStore, clock: Clock, config: Config, log: logging.Logger) -> None:
-        self._store, self._clock, self._log = store, clock, log
+    needs_store: ClassVar[bool] = True
+
+    def __init__(self, store: SupervisorStore, config: Config, log: logging.Logger) -> None:
+        self._store, self._log = store, log
         self._retention_us = None if config.retention is None else round(config.retention * SECOND_US)
         self._gone = 0
-        self.next_us: int | None = None if self._retention_us is None else 0
-        """When to prune next; None: never."""
+        self._at_us = 0
 
-    def prune(self, now_us: int) -> None:
-        """Prune a chunk, if it is time. Raises StoreError."""
-        if self._retention_us is None or self.next_us is None or now_us < self.next_us:
+    def next_due(self) -> int | None:
+        return None if self._retention_us is None else self._at_us
+
+    def run(self, now: Instant) -> None:
+        """Prune a chunk. Raises StoreError."""
+        if self._retention_us is None:
             return
-        gone = self._store.prune(self._clock.now().wall_us - self._retention_us, _CHUNK)
+        gone = self._store.prune(now.wall_us - self._retention_us, _CHUNK)
         self._gone += gone
         if gone > 0:
-            self.next_us = now_us + _PAUSE_US
+            self._at_us = now.boot_us + _PAUSE_US
             return
         if self._gone:
             self._log.info("pruned jobs past their retention", extra={"count": self._gone})
             self._gone = 0
-        self.next_us = now_us + _ROUND_US
+        self._at_us = now.boot_us + _ROUND_US

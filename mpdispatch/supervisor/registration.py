@@ -160,7 +160,7 @@ class Registration:
                 if worker.record is not None
             )
         except OSError as error:
-            self._heartbeat.next_us = 0  # not only with the next heartbeat
+            self._heartbeat.renew_soon()  # not only with the next heartbeat
             raise self._cannot_make(marks.path, error) from error
         pool.leave_old_rings()
         self._runtime.log.error(

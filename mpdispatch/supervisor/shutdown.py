@@ -69,6 +69,6 @@ class Shutdown:
         more_us = _URGENT_US if self._stage == "killing" else self._grace_us + _STORE_US
         return self.is_on and now_us >= self._until_us + more_us
 
-    def due(self) -> list[int]:
+    def next_due(self) -> int | None:
         """When the next stage begins, if it begins by time."""
-        return [self._until_us] if self._stage == "draining" else []
+        return self._until_us if self._stage == "draining" else None

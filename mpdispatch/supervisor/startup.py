@@ -29,7 +29,8 @@ from mpdispatch.supervisor.loop import Supervisor
 from mpdispatch.supervisor.room import RoomWaiter
 from mpdispatch.supervisor.runtime import Runtime
 from mpdispatch.supervisor.shutdown import RunReport
-from mpdispatch.supervisor.slow_import import warn_of_slow_imports
+from mpdispatch.supervisor.slow_import import SlowImports
+from mpdispatch.supervisor.wiring import wire
 from mpdispatch.version import __version__
 
 __all__ = ["Plan", "run", "run_foreground", "supervise"]
@@ -73,6 +74,7 @@ def _bring_up(
         AppImportError: three workers in a row did not get through the import.
     """
     fault: BootFault | None = None
+    slow_imports = SlowImports(runtime.pool, runtime.log, timeout_s=boot_timeout_s)
     runtime.pool.spawner.warm_up()
     _wait_until_warm(runtime)
     for failures in range(1, BOOT_TRIES + 1):
@@ -80,9 +82,10 @@ def _bring_up(
         fault = None
         while fault is None:
             meanwhile()
-            now_us = runtime.clock.now().boot_us
-            due_us = warn_of_slow_imports(runtime.pool, runtime.log, now_us, boot_timeout_s)
-            wait_s = 0.5 if due_us is None else (due_us - now_us) / SECOND_US
+            now = runtime.clock.now()
+            slow_imports.run(now)
+            due_us = slow_imports.next_due()
+            wait_s = 0.5 if due_us is None else (due_us - now.boot_us) / SECOND_US
             events = runtime.selector.select(max(0.0, min(0.5, wait_s)))
             if runtime.stop_signal.requests:
                 return None
@@ -187,18 +190,20 @@ def run(
     try:
         supervisor = wait_for_room(
             lambda: Supervisor(
-                runtime,
-                chosen.store,
-                config=chosen.config,
-                catalog=chosen.catalog,
-                queue_configs=chosen.queue_configs,
-                app=str(app),
-                version=__version__,
-                store_for_workers=chosen.store_for_workers,
-                drain=drain,
-                publisher=publisher,
-                default_timeout_s=chosen.default_timeout_s,
-                is_traced=chosen.is_traced,
+                wire(
+                    runtime,
+                    chosen.store,
+                    config=chosen.config,
+                    catalog=chosen.catalog,
+                    queue_configs=chosen.queue_configs,
+                    app=str(app),
+                    version=__version__,
+                    store_for_workers=chosen.store_for_workers,
+                    drain=drain,
+                    publisher=publisher,
+                    default_timeout_s=chosen.default_timeout_s,
+                    is_traced=chosen.is_traced,
+                )
             )
         )
         wait_for_room.over()

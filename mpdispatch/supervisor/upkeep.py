@@ -1,4 +1,4 @@
-"""Duty: what the store wants done between turns, a little at a time, while there is any of it. Effects: the store.
+"""Duty: what the store wants done between commits, a little at a time, while there is any of it. Effects: the store.
 
 ```
   clock set back ─┐
@@ -12,12 +12,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from typing import ClassVar
 
-from mpdispatch.clock import Clock, Instant
+from mpdispatch.clock import SECOND_US, Clock, Instant
+from mpdispatch.config import Config
 from mpdispatch.policy.waits import STEP_US, rebased_us, was_set_back
 from mpdispatch.store.contract import SupervisorStore
 from mpdispatch.store.waits import Rebase, Wait, WaitsSeen
+from mpdispatch.supervisor.claimer import Claimer
+from mpdispatch.supervisor.peers import Peers
 
 __all__ = ["Upkeep", "rebased"]
 
@@ -37,12 +41,23 @@ def rebased(waits: Iterable[Wait], now_us: int) -> Iterator[Rebase]:
 
 
 class Upkeep:
-    """One thread. Times are boottime µs."""
+    """Due while there is more, with each poll, and whenever jobs were asked to be cancelled. Times are boottime µs."""
+
+    needs_store: ClassVar[bool] = True
 
     def __init__(
-        self, store: SupervisorStore, clock: Clock, queues: Sequence[str], log: logging.Logger
+        self,
+        store: SupervisorStore,
+        clock: Clock,
+        config: Config,
+        log: logging.Logger,
+        *,
+        claimer: Claimer,
+        peers: Peers,
     ) -> None:
-        self._store, self._clock, self._queues, self._log = store, clock, queues, log
+        self._store, self._clock, self._log = store, clock, log
+        self._claimer, self._peers = claimer, peers
+        self._queues, self._poll_us = tuple(config.queues), round(config.poll_interval * SECOND_US)
         self._latest = Instant(0, 0)
         """Where the wall clock was furthest ahead since waits were looked at."""
         self._is_looking = True
@@ -50,22 +65,35 @@ class Upkeep:
         self._changed = 0
         self._rows_seen: int | None = _LOWEST_ID
         """Up to which id rows were looked at; None: all."""
-        self.next_us = 0
-        """When there is more to do; 0: nothing is known of."""
+        self._at_us = 0
+        self.has_more = True
+        """Whether there is more to do than is done with each poll."""
+        self.found_us = 0
+        """When jobs were last found that may be due sooner than was known."""
 
-    def step(self) -> bool:
-        """Do a bounded part of what there is. True: jobs may be due sooner than was known. Raises StoreError."""
-        now = self._clock.now()
+    def look_soon(self) -> None:
+        self._at_us = min(self._at_us, self._clock.now().boot_us + _PAUSE_US)
+
+    def next_due(self) -> int | None:
+        return self._at_us
+
+    def run(self, now: Instant) -> None:
+        """Do a bounded part of what there is. Raises StoreError."""
         if self._watch(now):
             self._is_looking, self._seen = True, None
-        is_sooner = False
-        if now.boot_us >= self.next_us:
-            is_sooner = self._is_looking and self._look_at_waits(now)
-            is_sooner |= self._look_at_rows(now)
-            has_more = self._store.forget_late_cancels() or self._is_looking or self._rows_seen is not None
-            self.next_us = now.boot_us + _PAUSE_US if has_more else 0
+        is_sooner = self._is_looking and self._look_at_waits(now)
+        is_sooner |= self._look_at_rows(now)
+        self.has_more = self._store.forget_late_cancels() or self._is_looking or self._rows_seen is not None
+        self._at_us = now.boot_us + (_PAUSE_US if self.has_more else self._poll_us)
         self._store.file_care.checkpoint_if_large()
-        return is_sooner
+        if is_sooner:
+            self._found(now)
+
+    def _found(self, now: Instant) -> None:
+        """There may be something to claim, to take over or to tell of, that a drain waits for."""
+        self.found_us = now.boot_us
+        self._claimer.try_now()
+        self._peers.look_soon()
 
     def _look_at_rows(self, now: Instant) -> bool:
         """Set aside some of the rows that nobody would find; True: there were any. Raises StoreError."""
@@ -81,6 +109,7 @@ class Upkeep:
         for _ in range(_LOOKS_IN_A_HURRY):
             if self._look_at_rows(self._clock.now()) or self._rows_seen is None:
                 break
+        self._found(self._clock.now())
         return True
 
     def _watch(self, now: Instant) -> bool:

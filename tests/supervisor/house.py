@@ -24,6 +24,7 @@ from mpdispatch.store.sqlite.supervisor_store import SQLiteSupervisorStore
 from mpdispatch.supervisor.loop import Supervisor
 from mpdispatch.supervisor.runtime import Runtime
 from mpdispatch.supervisor.shutdown import RunReport
+from mpdispatch.supervisor.wiring import wire
 from tests.pool.app import engine
 from tests.pool.probes import until
 from tests.pool.rig import app_reference
@@ -77,7 +78,7 @@ class House:
         self.store.migrate()
         self.config = Config(**({"concurrency": 1, "poll_interval": 0.2} | (config or {})))
         self.runtime = Runtime.assemble(app_reference(target), log=LOG, clock=self.clock)
-        self.supervisor = Supervisor(
+        self.wiring = wire(
             self.runtime,
             self.store,
             config=self.config,
@@ -87,6 +88,7 @@ class House:
             version="0",
             drain=drain,
         )
+        self.supervisor = Supervisor(self.wiring)
         self.waits: list[float] = []
         """What each tick gave."""
         self._foreign: list[sqlite3.Connection] = []

@@ -14,6 +14,7 @@ from mpdispatch.policy.lease import lease
 from mpdispatch.store.contract import Lease
 from mpdispatch.store.sqlite.supervisor_store import SQLiteSupervisorStore
 from mpdispatch.supervisor import registration
+from mpdispatch.supervisor.rescue import Rescuer
 from tests.pool.probes import lives
 from tests.supervisor.conftest import Build
 from tests.supervisor.house import House
@@ -188,7 +189,7 @@ def test_a_take_over_of_our_own_that_had_to_wait_does_not_kill_our_new_workers(
     job_id = _holding(house, tmp_path)
     before = house.owner
     with monkeypatch.context() as patched:
-        patched.setattr(house.supervisor._peers._rescuer, "take_over", lambda *_, **__: False)
+        patched.setattr(Rescuer, "take_over", lambda *_, **__: False)
         with house.out_of_reach():
             house.until(lambda: house.owner != before)
         other = house.enqueue("hold", started=tmp_path / "again", gate=tmp_path / "gate")

@@ -144,7 +144,7 @@ def test_another_worker_is_started_if_the_only_one_gets_no_jobs_until_it_lets_go
     house.enqueue("hold", started=tmp_path / "started", gate=tmp_path / "gate")
     house.until((tmp_path / "started").exists)
     for _ in range(50):
-        house.supervisor._assigner.estimates.add("noop", duration_us)
+        house.wiring.assigner.estimates.add("noop", duration_us)
     _make_stale(house.workers[0])
     house.ended(house.enqueue("noop"))
     (tmp_path / "gate").touch()
@@ -224,7 +224,7 @@ def test_a_turn_writes_and_claims_so_many_at_most_and_the_rest_soon_after(
     house = build(config={"prefetch_window": 1.0, "poll_interval": 60.0})
     _teach(house)
     monkeypatch.setattr("mpdispatch.supervisor.committer._MOST_JOBS", 7)
-    ledger, sizes = house.supervisor._store, list[tuple[int, int]]()
+    ledger, sizes = house.wiring.store, list[tuple[int, int]]()
     real = ledger.commit
 
     def turn(owner: int, transitions: Sequence[Transition], **options: Any) -> CommitResult:
@@ -324,7 +324,7 @@ def test_turns_are_short_while_others_enqueue(build: Build, monkeypatch: pytest.
     house = build(config={"poll_interval": 60.0})
     _teach(house)
     monkeypatch.setattr("mpdispatch.supervisor.committer._MOST_WHILE_CONTENDED", 3)
-    ledger, claimed, steps = house.supervisor._store, list[int](), list[int]()
+    ledger, claimed, steps = house.wiring.store, list[int](), list[int]()
     real = ledger.commit
 
     def turn(*args: Any, **options: Any) -> CommitResult:
@@ -340,18 +340,20 @@ def test_turns_are_short_while_others_enqueue(build: Build, monkeypatch: pytest.
     monkeypatch.setattr(ledger, "commit", turn)
     house.clock.freeze()
     for crowded in (False, True):
+        house.until(lambda: not (house.supervisor.in_flight.has_news or house.workers[0].assigned))
         house.clock.advance(1.0)
         claimed.clear()
         house.store.enqueue_many(NewJob(name="uneven", payload=b""), [b"{}"] * 20, now=house.clock.now())
-        house.supervisor._contention.woken(house.clock.now().boot_us)
+        house.wiring.claimer.try_now()
+        house.wiring.contention.woken(house.clock.now().boot_us)
         for _ in range(3 if crowded else 1):
             house.clock.advance(0.01)
-            house.supervisor._contention.woken(house.clock.now().boot_us)
+            house.wiring.contention.woken(house.clock.now().boot_us)
         steps.clear()
         house.until(all_claimed)
         assert (max(claimed) <= 3) is crowded
     # Nothing was left to claim, and the clock stands still since the last turn that took three.
-    assert house.supervisor._committer.delay_us(house.clock.now().boot_us) > 0, (
+    assert house.wiring.committer.delay_us(house.clock.now().boot_us) > 0, (
         "whoever waits for the lock is let in"
     )
 

@@ -28,7 +28,7 @@ def test_a_lease_that_cannot_be_renewed_for_long_is_said_once(
 
     with monkeypatch.context() as patched:
         for call in ("renew", "register"):
-            patched.setattr(house.supervisor._store, call, full)
+            patched.setattr(house.wiring.store, call, full)
         house.clock.advance(house.config.stale_job_threshold)
         for _ in range(20):
             house.step()
@@ -70,12 +70,12 @@ def test_a_worker_started_after_the_failure_ends_the_back_off(
 
         patched.setattr(house.runtime.pool, "spawn", none_left)
         held = [house.enqueue("hold", started=tmp_path / f"s{n}", gate=tmp_path / "gate") for n in range(2)]
-        house.until(lambda: house.supervisor._assigner.boot_failures >= 1)
+        house.until(lambda: house.wiring.boot_backoff.failures >= 1)
     house.clock.advance(60)
     house.until((tmp_path / "s1").exists, what="the other job, on a new worker")
     (tmp_path / "gate").touch()
     house.ended(*held)
-    assert house.supervisor._assigner.boot_failures == 0
+    assert house.wiring.boot_backoff.failures == 0
 
 
 def test_jobs_that_are_parked_again_and_again_are_counted(

@@ -474,13 +474,13 @@ def test_a_peer_that_cannot_be_seen_for_want_of_a_descriptor_is_not_dead(
     house = build()
     house.ready()
     with no_descriptor_left():
-        house.supervisor._peers.look_soon()
+        house.wiring.peers.look_soon()
         house.steps(10)
     assert house.state(job_id) is JobState.RUNNING
     assert len(house.store.supervisors()) == 2
     other.die()
     with no_descriptor_left():
-        house.supervisor._peers.look_soon()
+        house.wiring.peers.look_soon()
         house.steps(10)
     assert house.state(job_id) is JobState.RUNNING, "what it left behind could not be read or killed"
     house.clock.advance(2)

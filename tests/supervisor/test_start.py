@@ -17,6 +17,7 @@ from mpdispatch.store.sqlite import SQLiteStore
 from mpdispatch.supervisor import registration
 from mpdispatch.supervisor.loop import Supervisor
 from mpdispatch.supervisor.runtime import Runtime
+from mpdispatch.supervisor.wiring import wire
 from tests.pool.app import engine
 from tests.pool.probes import open_descriptors
 from tests.pool.rig import app_reference
@@ -42,7 +43,9 @@ def test_a_start_that_fails_at_the_mark_file_leaves_nothing_behind(
     with caplog.at_level(logging.INFO):
         for _ in range(6):
             with pytest.raises(error):
-                Supervisor(runtime, store, config=Config(concurrency=1), catalog=LiveCatalog(engine.registry))
+                Supervisor(
+                    wire(runtime, store, config=Config(concurrency=1), catalog=LiveCatalog(engine.registry))
+                )
             assert store.supervisors() == []
     store.close_all()
     assert len(open_descriptors()) <= len(before)

@@ -75,7 +75,7 @@ def _enqueue_cursed(house: House, *, max_retries: int = 0) -> int:
 
 
 def _failures(house: House) -> int:
-    return house.supervisor._assigner.boot_failures
+    return house.wiring.boot_backoff.failures
 
 
 @pytest.mark.parametrize("how", ENDS)

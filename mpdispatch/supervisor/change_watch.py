@@ -1,0 +1,57 @@
+"""Duty: see whether the store has changed at all, before anybody looks for what. Effects: the store.
+
+One read instead of a dozen: what an idle supervisor costs.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from mpdispatch.clock import Clock, Instant
+from mpdispatch.store.contract import SupervisorStore
+from mpdispatch.supervisor.cancels import Cancels
+from mpdispatch.supervisor.claimer import Claimer
+from mpdispatch.supervisor.in_flight import InFlight
+from mpdispatch.supervisor.peers import Peers
+from mpdispatch.supervisor.shutdown import Shutdown
+
+__all__ = ["ChangeWatch"]
+
+
+class ChangeWatch:
+    """Due just before a claim or a look at the peers that only another writer could have given something to find."""
+
+    needs_store: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        store: SupervisorStore,
+        clock: Clock,
+        *,
+        in_flight: InFlight,
+        claimer: Claimer,
+        peers: Peers,
+        cancels: Cancels,
+        shutdown: Shutdown,
+        is_drain: bool,
+    ) -> None:
+        self._store, self._clock, self._in_flight = store, clock, in_flight
+        self._claimer, self._peers, self._cancels = claimer, peers, cancels
+        self._shutdown, self._is_drain = shutdown, is_drain
+
+    def next_due(self) -> int | None:
+        if self._is_drain or self._shutdown.is_on or self._peers.living or self._cancels.next_due() is not None:
+            return None
+        if self._in_flight.has_news or not self._claimer.is_only_a_poll(self._clock.now()):
+            return None
+        return min(self._claimer.next_us, self._peers.next_due())
+
+    def run(self, now: Instant) -> None:
+        """Put off what is due if nothing has changed. Raises StoreError."""
+        if self._store.file_care.has_changed():
+            # It says so once: whoever is due to look later would find nothing changed since.
+            self._claimer.try_now()
+            self._peers.look_soon()
+        else:
+            self._claimer.put_off(self._clock.now())
+            self._peers.put_off(now.boot_us)

@@ -1,0 +1,101 @@
+"""Duty: end when there is nothing left to wait for, after a stop or as a drain. Effects: the store, signals."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from mpdispatch.clock import Instant
+from mpdispatch.store.contract import LeftBehind, SupervisorStore
+from mpdispatch.supervisor.claimer import Claimer
+from mpdispatch.supervisor.in_flight import InFlight
+from mpdispatch.supervisor.registration import Registration
+from mpdispatch.supervisor.runtime import Runtime
+from mpdispatch.supervisor.shutdown import RunReport, Shutdown
+from mpdispatch.supervisor.upkeep import Upkeep
+
+__all__ = ["Ending"]
+
+_AGAIN_US = 100_000
+"""How often a drain asks for jobs that it waits for and cannot claim."""
+_FOUND_US = 8_000
+"""A drain goes on for this long after upkeep has found something: it is claimed, taken over or told of meanwhile."""
+_FLUSH_S = 2.0
+"""How long idle workers may take to send the spans they hold."""
+
+
+class Ending:
+    """Due when nothing is in flight and a stop was asked for, or a drain has nothing more to claim."""
+
+    needs_store: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        store: SupervisorStore,
+        *,
+        in_flight: InFlight,
+        claimer: Claimer,
+        registration: Registration,
+        upkeep: Upkeep,
+        shutdown: Shutdown,
+        is_drain: bool,
+        is_traced: bool,
+    ) -> None:
+        """`is_traced`: workers hold spans back, so they end by themselves."""
+        self._runtime, self._store, self._in_flight = runtime, store, in_flight
+        self._claimer, self._registration, self._upkeep = claimer, registration, upkeep
+        self._shutdown, self._is_drain, self._is_traced = shutdown, is_drain, is_traced
+        self._again_us = 0
+        self.report: RunReport | None = None
+        """How the run ended; None: it has not. Written only here."""
+
+    def next_due(self) -> int | None:
+        if not (self._shutdown.is_on or self._is_drain):
+            return None
+        if (
+            self._in_flight.pending
+            or self._in_flight.backlog
+            or any(True for _ in self._runtime.pool.assignments())
+        ):
+            return None
+        if self._shutdown.is_on:
+            return 0
+        if self._claimer.has_more:
+            return None
+        return max(self._again_us, self._upkeep.found_us + _FOUND_US)
+
+    def run(self, now: Instant) -> None:
+        """Raises StoreError."""
+        if self._shutdown.is_on:
+            self.end(75 if self._shutdown.was_aborted else 0, is_settled=True)
+        elif self._upkeep.hurry():
+            return  # it says when it has found something
+        elif any(self._store.outstanding(self._claimer.queues).values()):
+            self._again_us = now.boot_us + _AGAIN_US
+        else:
+            left = self._store.left_behind(self._claimer.queues)
+            self.end(1 if self._in_flight.failed else 0, is_settled=True, left=left)
+
+    def end(self, exit_code: int, *, is_settled: bool = False, left: LeftBehind | None = None) -> None:
+        """Let the workers go and leave the store. `left`: what a drain leaves there.
+
+        Unless every job of ours is settled there, our registration stays: without it nobody would rescue them.
+        """
+        pool, in_flight = self._runtime.pool, self._in_flight
+        if self._is_traced and is_settled:
+            pool.dismiss(wait_s=_FLUSH_S)
+        pool.kill_all()
+        if is_settled:
+            self._registration.leave()
+        self.report = RunReport(
+            exit_code=exit_code,
+            completed=in_flight.completed,
+            failed=in_flight.failed,
+            stale_writes=in_flight.stale_writes,
+            parked=self._claimer.parked if left is None else left.held,
+            scheduled=0 if left is None else left.scheduled,
+        )
+        self._runtime.log.info(
+            "stopped",
+            extra={"exit_code": exit_code, "completed": in_flight.completed, "failed": in_flight.failed},
+        )

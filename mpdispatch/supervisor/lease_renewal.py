@@ -1,0 +1,52 @@
+"""Duty: renew our lease, and with it see that our files are there, and that we hold what the store says is ours.
+
+Effects: the store, files beside it, signals.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from mpdispatch.clock import Instant
+from mpdispatch.store.contract import SupervisorStore
+from mpdispatch.supervisor.cancels import Cancels
+from mpdispatch.supervisor.heartbeat import Heartbeat
+from mpdispatch.supervisor.orphans import Orphans
+from mpdispatch.supervisor.recall import Recall
+from mpdispatch.supervisor.reconcile import Reconciler
+from mpdispatch.supervisor.registration import Registration
+
+__all__ = ["LeaseRenewal"]
+
+
+class LeaseRenewal:
+    """Due with each heartbeat."""
+
+    needs_store: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        store: SupervisorStore,
+        heartbeat: Heartbeat,
+        *,
+        registration: Registration,
+        reconciler: Reconciler,
+        recall: Recall,
+        cancels: Cancels,
+        orphans: Orphans,
+    ) -> None:
+        self._store, self._heartbeat, self._registration = store, heartbeat, registration
+        self._reconciler, self._recall, self._cancels, self._orphans = reconciler, recall, cancels, orphans
+
+    def next_due(self) -> int | None:
+        return self._heartbeat.next_us
+
+    def run(self, now: Instant) -> None:
+        """Raises StoreError; LeaseLostError: our registration is gone."""
+        if (renewal := self._heartbeat.renew()) is None:
+            return
+        self._store.file_care.verify()
+        self._registration.look_beside(lambda: self._recall.take_all(now.boot_us))
+        self._reconciler.reconcile(self._heartbeat.owner, renewal.owned, now.boot_us)
+        self._cancels.look_soon()
+        self._orphans.look_soon()

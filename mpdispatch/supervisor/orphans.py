@@ -1,0 +1,32 @@
+"""Duty: end and reap what ended jobs have left to us as their subreaper. Effects: signals."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from mpdispatch.clock import Instant
+from mpdispatch.host.kill import reap_orphans
+from mpdispatch.supervisor.runtime import Runtime
+
+__all__ = ["Orphans"]
+
+
+class Orphans:
+    """Due once after however many workers have ended, and with each heartbeat; only in a process of our own."""
+
+    needs_store: ClassVar[bool] = False
+
+    def __init__(self, runtime: Runtime, *, kills: bool) -> None:
+        """`kills`: whether what a job left running is ended; if not, it is only reaped when it has ended."""
+        self._runtime, self._kills = runtime, kills
+        self._is_due = False
+
+    def look_soon(self) -> None:
+        self._is_due = self._runtime.is_subreaper
+
+    def next_due(self) -> int | None:
+        return 0 if self._is_due else None
+
+    def run(self, now: Instant) -> None:
+        self._is_due = False
+        reap_orphans(self._runtime.pool.child_pids, kills=self._kills)

@@ -1,0 +1,46 @@
+"""Duty: tell extensions which handlers were called. Effects: offers to a hook sink.
+
+Workers do not report their starts: they are in the start journal, where the loop looks every few ms, and at the latest
+with the outcome.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from mpdispatch.clock import Instant
+from mpdispatch.pool.pool import Pool
+from mpdispatch.supervisor.event_publisher import EventPublisher
+
+__all__ = ["StartReports"]
+
+_EVERY_US = 5_000
+"""How often to look for starts while jobs flow."""
+
+
+class StartReports:
+    """Due while a worker has a job to begin, or has begun one that was not told of. Only if anybody wants to know."""
+
+    needs_store: ClassVar[bool] = False
+
+    def __init__(self, publisher: EventPublisher, pool: Pool) -> None:
+        self._publisher, self._pool = publisher, pool
+        self._at_us = 0
+
+    def next_due(self) -> int | None:
+        is_told = self._publisher.was_told
+        for worker in self._pool.workers:
+            if worker.assigned and not is_told(worker.assigned[0].job):
+                return self._at_us
+        return None
+
+    def run(self, now: Instant) -> None:
+        self._at_us = now.boot_us + _EVERY_US
+        for worker in self._pool.workers:
+            if not worker.assigned or self._publisher.was_told(worker.assigned[0].job):
+                continue
+            started_us = worker.started_us(worker.assigned[0])
+            if started_us is not None:
+                started_wall_us = now.wall_us - (now.boot_us - started_us)
+                self._publisher.started(worker.assigned[0].job, started_wall_us, worker.pid)
+        self._publisher.flush()

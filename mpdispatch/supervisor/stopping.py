@@ -1,0 +1,64 @@
+"""Duty: stop when asked to: running jobs may finish, then are asked to end, then killed. Effects: signals, the log."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from mpdispatch.clock import Instant
+from mpdispatch.pool.selector import Selected
+from mpdispatch.supervisor.deadlines import Deadlines
+from mpdispatch.supervisor.decider import Decider
+from mpdispatch.supervisor.ending import Ending
+from mpdispatch.supervisor.in_flight import InFlight
+from mpdispatch.supervisor.recall import Recall
+from mpdispatch.supervisor.runtime import Runtime
+from mpdispatch.supervisor.shutdown import Shutdown
+
+__all__ = ["Stopping"]
+
+
+class Stopping:
+    """Due at each stage of a stop. The loop runs it first: after a request nothing more is given out or claimed."""
+
+    needs_store: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        shutdown: Shutdown,
+        *,
+        in_flight: InFlight,
+        recall: Recall,
+        decider: Decider,
+        deadlines: Deadlines,
+        ending: Ending,
+    ) -> None:
+        self._runtime, self._shutdown, self._in_flight = runtime, shutdown, in_flight
+        self._recall, self._decider, self._deadlines, self._ending = recall, decider, deadlines, ending
+
+    def hear(self, events: Selected) -> None:
+        stop_signal = self._runtime.stop_signal
+        if any(key.data is stop_signal for key, _ in events):
+            stop_signal.drain()
+
+    def next_due(self) -> int | None:
+        if self._shutdown.is_on and self._in_flight.backlog:
+            return 0
+        return self._shutdown.next_due()
+
+    def run(self, now: Instant) -> None:
+        requests = self._runtime.stop_signal.requests
+        if requests == 0:
+            return
+        if not self._shutdown.is_on:
+            in_hand = sum(1 for _ in self._runtime.pool.assignments())
+            self._runtime.log.info("stopping: running jobs may finish", extra={"in_hand": in_hand})
+            self._shutdown.begin(now.boot_us, self._runtime.stop_signal.patience_s)
+            self._recall.take_all(now.boot_us)
+        self._decider.release_backlog()
+        step = self._shutdown.step(now.boot_us, is_urgent=requests > 1)
+        if step is not None and self._deadlines.abort_all(now.boot_us, at_once=step == "kill"):
+            self._shutdown.was_aborted = True
+        if self._shutdown.is_hopeless(now.boot_us):
+            self._runtime.log.error("the store stayed busy; leaving the last outcomes to a rescuer")
+            self._ending.end(75)

@@ -1,0 +1,25 @@
+"""Duty: sum up log lines that a lasting condition would have repeated. Effects: the log."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from mpdispatch.clock import Instant
+from mpdispatch.repeated import Repeated
+
+__all__ = ["SumUps"]
+
+
+class SumUps:
+    """Due when the oldest of them is a minute old."""
+
+    needs_store: ClassVar[bool] = False
+
+    def __init__(self, repeats: Repeated) -> None:
+        self._repeats = repeats
+
+    def next_due(self) -> int | None:
+        return self._repeats.next_due()
+
+    def run(self, now: Instant) -> None:
+        self._repeats.look()

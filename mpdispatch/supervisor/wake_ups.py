@@ -1,0 +1,63 @@
+"""Duty: answer a wake-up. What was enqueued is on its way to an idle worker before anything else is looked for.
+
+Effects: the store.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from mpdispatch.clock import Clock, Instant
+from mpdispatch.pool.selector import Selected
+from mpdispatch.supervisor.assign import Assigner
+from mpdispatch.supervisor.cancels import Cancels
+from mpdispatch.supervisor.claimer import Claimer
+from mpdispatch.supervisor.committer import Committer
+from mpdispatch.supervisor.contention import Contention
+from mpdispatch.supervisor.peers import Peers
+from mpdispatch.supervisor.registration import Registration
+
+__all__ = ["WakeUps"]
+
+
+class WakeUps:
+    """Somebody has enqueued, cancelled or released something, or has joined, or so it seems."""
+
+    needs_store: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        registration: Registration,
+        clock: Clock,
+        *,
+        claimer: Claimer,
+        committer: Committer,
+        contention: Contention,
+        assigner: Assigner,
+        cancels: Cancels,
+        peers: Peers,
+    ) -> None:
+        self._registration, self._clock = registration, clock
+        self._claimer, self._committer, self._contention = claimer, committer, contention
+        self._assigner, self._cancels, self._peers = assigner, cancels, peers
+        self._is_due = False
+
+    def hear(self, events: Selected, now: Instant) -> None:
+        for key, _ in events:
+            if key.data is self._registration:
+                self._registration.drain_wakes()
+                self._is_due = True
+                self._claimer.try_now()
+                self._contention.woken(now.boot_us)
+                self._cancels.look_soon()
+                self._peers.woken()
+
+    def next_due(self) -> int | None:
+        return 0 if self._is_due else None
+
+    def run(self, now: Instant) -> None:
+        """Raises StoreError."""
+        self._is_due = False
+        if self._committer.may_commit(now.boot_us):
+            self._committer.commit(now.boot_us, skip_idle_check=True)
+            self._assigner.assign(self._clock.now().boot_us)
