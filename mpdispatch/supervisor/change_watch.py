@@ -40,7 +40,9 @@ class ChangeWatch:
         self._shutdown, self._is_drain = shutdown, is_drain
 
     def next_due(self) -> int | None:
-        if self._is_drain or self._shutdown.is_on or self._peers.living or self._cancels.next_due() is not None:
+        if self._is_drain or self._shutdown.is_on or self._cancels.next_due() is not None:
+            return None
+        if self._peers.living or self._peers.is_rescuing:
             return None
         if self._in_flight.has_news or not self._claimer.is_only_a_poll(self._clock.now()):
             return None

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterable
 from typing import ClassVar
 
-from mpdispatch.clock import Instant
+from mpdispatch.clock import SECOND_US, Clock, Instant
 from mpdispatch.host.processes import pid_namespace
 from mpdispatch.ids import boot_id
 from mpdispatch.model import PeerSupervisor
@@ -33,10 +33,17 @@ class Peers:
     needs_store: ClassVar[bool] = True
 
     def __init__(
-        self, rescuer: Rescuer, selector: Selector, heartbeat: Heartbeat, claimer: Claimer, *, poll_us: int
+        self,
+        rescuer: Rescuer,
+        selector: Selector,
+        clock: Clock,
+        heartbeat: Heartbeat,
+        claimer: Claimer,
+        *,
+        poll_us: int,
     ) -> None:
         self._rescuer, self._watch = rescuer, _Watch(selector)
-        self._heartbeat, self._claimer = heartbeat, claimer
+        self._clock, self._heartbeat, self._claimer = clock, heartbeat, claimer
         self._interval_us = min(poll_us, _INTERVAL_US)
         self._seen_us = 0
         self._is_sparing = False
@@ -70,6 +77,11 @@ class Peers:
         """We were away for longer than a lease holds, so others may have been: let them say that they live."""
         self._is_sparing = True
 
+    @property
+    def is_rescuing(self) -> bool:
+        """Whether there is more to do for a dead one than to look at the store."""
+        return self._rescuer.again_s is not None
+
     def next_due(self) -> int:
         return self._at_us
 
@@ -84,6 +96,8 @@ class Peers:
         self._watch.follow(self.living)
         self._seen_us = now.boot_us
         self.put_off(now.boot_us)
+        if self._rescuer.again_s is not None:
+            self._at_us = self._clock.now().boot_us + round(self._rescuer.again_s * SECOND_US)
         if took_over:
             self._claimer.try_now()
 

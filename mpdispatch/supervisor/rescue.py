@@ -56,11 +56,12 @@ __all__ = ["Rescuer"]
 _SHORT = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 """There may be recovered, but this process has nothing left to open it with."""
 _PATIENCE_S = 1.0
-"""How long to wait for a killed leftover to be gone; past that the take-over waits for the next look."""
+"""How long a killed leftover is looked for every few ms; past that only with every look at the peers."""
+_AGAIN_S = 0.004
 
 
 class Rescuer:
-    """Looks at peers and takes over what they left."""
+    """Looks at peers and takes over what they left, one step a look: no look waits for a process to end."""
 
     def __init__(
         self,
@@ -77,14 +78,23 @@ class Rescuer:
         self._store, self._folder, self._clock, self._catalog, self._log = store, folder, clock, catalog, log
         self._repeats = repeats or Repeated(log, clock)
         self._in_flight, self._publisher = in_flight, publisher
+        self._looked: dict[int, float] = {}
+        """Dead owner → when we looked for its leftovers last (monotonic)."""
+        self._dying: dict[int, float] = {}
+        """Dead owner → when we first killed some of its leftovers (monotonic)."""
+        self.again_s: float | None = None
+        """In how many seconds there is another step to do; None: with the next look. Written only here."""
 
     def look(self, owner: int, given_up: Set[int], *, token: str = "") -> tuple[list[PeerSupervisor], bool]:
-        """Take over every dead peer; gives those that live, and whether any was taken over. Raises StoreError.
+        """Find the dead peers and do one step for one of them; gives those that live, and whether one was taken over.
 
         `owner`, `token`: our own registration. `given_up`: others of our own that we left, with all their workers killed.
-        Peers that cannot be seen for want of a descriptor are in neither.
+        Peers that cannot be seen for want of a descriptor are in neither. `again_s` says when the next step is due.
+
+        Raises StoreError.
         """
-        living, took_over = list[PeerSupervisor](), False
+        self.again_s = None
+        living, dead = list[PeerSupervisor](), list[tuple[PeerSupervisor, PeerVerdict | None]]()
         for peer in self._store.peers(owner):
             try:
                 verdict = (
@@ -92,37 +102,41 @@ class Rescuer:
                     if peer.id in given_up
                     else verdict_on(peer, self._folder, self._clock.now())
                 )
-                if verdict is PeerVerdict.ALIVE:
-                    living.append(peer)
-                else:
-                    took_over |= self.take_over(peer, verdict, our_token=token)
             except OSError as error:
-                # Nothing is concluded from what could not be seen: no descriptor left, mostly.
-                self._repeats.say(
-                    ("unseen", peer.id, error.errno),
-                    logging.WARNING,
-                    "cannot see whether supervisor %d lives: %s",
-                    peer.id,
-                    error,
-                )
-        for unknown in self._store.unknown_owners():
-            # Our own row may be the one that is gone: the next turn will say so, and end what runs.
-            if unknown != owner:
-                took_over |= self._take_over_unknown(unknown, our_token=token)
-        return living, took_over
+                self._say_unseen("cannot see whether supervisor %d lives: %s", peer.id, error)
+                continue
+            if verdict is PeerVerdict.ALIVE:
+                living.append(peer)
+            else:
+                dead.append((peer, verdict))
+        # Our own row may be the one that is gone: the next commit will say so, and end what runs.
+        dead += [(_stand_in(unknown), None) for unknown in self._store.unknown_owners() if unknown != owner]
+        return living, self._step(dead, token)
 
-    def _take_over_unknown(self, owner: int, *, our_token: str) -> bool:
-        try:
-            return self.take_over(_stand_in(owner), None, our_token=our_token)
-        except OSError as error:
-            self._repeats.say(
-                ("unseen", owner, error.errno),
-                logging.WARNING,
-                "cannot see what supervisor %d, which is not registered, left: %s",
-                owner,
-                error,
-            )
+    def _step(self, dead: list[tuple[PeerSupervisor, PeerVerdict | None]], token: str) -> bool:
+        """Look for the leftovers of one dead peer, the one that was not looked at for longest, or take it over."""
+        waiting = {peer.id for peer, _ in dead}
+        self._looked = {owner: at for owner, at in self._looked.items() if owner in waiting}
+        self._dying = {owner: at for owner, at in self._dying.items() if owner in waiting}
+        if not dead:
             return False
+        peer, verdict = min(dead, key=lambda each: self._looked.get(each[0].id, 0.0))
+        is_first_round = len(self._looked) < len(dead)
+        self._looked[peer.id] = time.monotonic()
+        try:
+            took_over = self.take_over(peer, verdict, our_token=token)
+        except OSError as error:
+            # Nothing is concluded from what could not be seen: no descriptor left, mostly.
+            self._say_unseen("cannot see what supervisor %d left: %s", peer.id, error)
+            took_over = False
+        if took_over:
+            self._looked.pop(peer.id)
+        if len(dead) > 1 and (took_over or is_first_round):
+            self.again_s = 0.0
+        return took_over
+
+    def _say_unseen(self, message: str, owner: int, error: OSError) -> None:
+        self._repeats.say(("unseen", owner, error.errno), logging.WARNING, message, owner, error)
 
     def take_over(self, peer: PeerSupervisor, verdict: PeerVerdict | None, *, our_token: str = "") -> bool:
         """Kill what it left running, decide about its jobs, strike it off. False: not now, or not ours to do.
@@ -130,13 +144,7 @@ class Rescuer:
         `verdict=None`: it is not registered. `our_token`: nothing that carries it is ended.
         """
         path = journal_path(self._folder, peer.id)
-        if peer.boot_id == boot_id() and not self._kill_leftovers(peer, path, our_token):
-            self._repeats.say(
-                ("leftover", peer.id),
-                logging.WARNING,
-                "a leftover worker does not die; its jobs wait",
-                extra={"owner": peer.id},
-            )
+        if peer.boot_id == boot_id() and not self._are_leftovers_gone(peer, path, our_token):
             return False
         failpoint("rescue.before_take_over")
         jobs = self._store.jobs_of(peer.id)
@@ -177,21 +185,31 @@ class Rescuer:
                 publisher.rescued(job, transition)
         publisher.flush()
 
-    def _kill_leftovers(self, peer: PeerSupervisor, path: Path, our_token: str) -> bool:
-        """SIGKILL every worker it left, and what those started; True when all are gone. Raises OSError: cannot look."""
+    def _are_leftovers_gone(self, peer: PeerSupervisor, path: Path, our_token: str) -> bool:
+        """SIGKILL every worker it left, and what those started. True: none was found any more.
+
+        Only a look that finds none counts: a worker that has not signed yet may be about to begin a job. The next look is
+        some ms later; the loop goes on meanwhile. Raises OSError: cannot look.
+        """
         token, journal = _leads(peer, path)
         if token and token == our_token:
             return (
                 True  # A registration of ours that never had a worker: it was given up before it had a journal.
             )
         since = peer.pid_start if peer.pid_namespace == pid_namespace() else 0
-        deadline = time.monotonic() + _PATIENCE_S
-        # Until a look finds none: a worker that has not signed yet may be about to begin a job.
-        while kill_leftovers(token, since=since, journal=journal):
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(0.001)
-        return True
+        if not kill_leftovers(token, since=since, journal=journal):
+            return True
+        now_s = time.monotonic()
+        if now_s - self._dying.setdefault(peer.id, now_s) < _PATIENCE_S:
+            self.again_s = _AGAIN_S
+        else:
+            self._repeats.say(
+                ("leftover", peer.id),
+                logging.WARNING,
+                "a leftover worker does not die; its jobs wait",
+                extra={"owner": peer.id},
+            )
+        return False
 
     def _recover(self, peer: PeerSupervisor, path: Path, starts: Set[Start]) -> Recovered | None:
         """What its start journal proves of these; None: nothing, so that each counts as started."""

@@ -126,7 +126,7 @@ def wire(
         default_timeout_us=None if default_timeout_s is None else round(default_timeout_s * SECOND_US),
     )
     rescuer = Rescuer(store, runtime_folder(client_store), clock, catalog, in_flight, log, publisher, repeats)
-    peers = Peers(rescuer, runtime.selector, heartbeat, claimer, poll_us=poll_us)
+    peers = Peers(rescuer, runtime.selector, clock, heartbeat, claimer, poll_us=poll_us)
     fencing = Fencing(runtime, heartbeat, registration, peers, in_flight, publisher)
 
     # From an outcome to the disk.
