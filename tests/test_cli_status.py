@@ -23,9 +23,7 @@ from mpdispatch.engine.explain import explain
 from mpdispatch.host.processes import pid_namespace, process_id
 from mpdispatch.ids import boot_id, host_name, machine_id
 from mpdispatch.model import ClaimRequest, Finding, Level, NewJob, NewSupervisor
-from mpdispatch.policy.lease import lease
 from mpdispatch.store import SQLiteStore
-from mpdispatch.store.contract import Lease
 from mpdispatch.store.sqlite import health
 
 from .store.requests import request
@@ -82,7 +80,7 @@ def register(store: SQLiteStore, **changes: Any) -> int:
         "version": "1",
     }
     ledger = store.supervisor_store()
-    owner = ledger.register(NewSupervisor(**{**values, **changes}), Lease(*lease(now(), 30_000_000)), now=now())
+    owner = ledger.register(NewSupervisor(**{**values, **changes}), 30_000_000)
     ledger.close()
     return owner
 

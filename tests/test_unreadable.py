@@ -17,7 +17,7 @@ from mpdispatch.extension import DispatchExtension
 from mpdispatch.model import NewJob, Output, Stream
 from mpdispatch.store import SQLiteStore
 
-from .store.conftest import Desk, completed, failed, lease_from, registration
+from .store.conftest import TTL_US, Desk, completed, failed, registration
 from .store.odd import ODD, columns_of, tamper
 
 LARGE = b'{"text":"' + b"x" * 3000 + b'"}'
@@ -48,7 +48,7 @@ def fill(path: Path) -> int:
         store.enqueue(NewJob(name="render", payload=b"{}", run_at_us=now.wall_us + 10**9), now=now)
     store.set_paused("paused", True, now=now)
     for _ in columns_of("supervisors"):
-        desk.ledger.register(registration(), lease_from(now), now=now)
+        desk.ledger.register(registration(), TTL_US)
     desk.close()
     store.close()
     return 5 * len(columns)

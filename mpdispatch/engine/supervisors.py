@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from mpdispatch.clock import Instant, SystemClock
+from mpdispatch.clock import Instant
 from mpdispatch.host.liveness import living_workers, verdict_on
 from mpdispatch.host.runtime_folder import runtime_folder
 from mpdispatch.model import PeerSupervisor, SupervisorStatus, WorkerStatus
@@ -24,8 +24,8 @@ def living_supervisors(store: Store) -> list[PeerSupervisor]:
 
     Their rows alone do not tell: one that was killed leaves its row, and for a while its lease.
     """
-    folder, now = runtime_folder(store), SystemClock().now()
-    return [each for each in store.supervisors() if verdict_on(each, folder, now) is PeerVerdict.ALIVE]
+    folder = runtime_folder(store)
+    return [each for each in store.supervisors() if verdict_on(each, folder) is PeerVerdict.ALIVE]
 
 
 def supervisors_of(store: Store, now: Instant) -> list[SupervisorStatus]:
@@ -42,7 +42,7 @@ def _status(peer: PeerSupervisor, jobs: list[HeldJob], folder: Path, now: Instan
         id=peer.id,
         host=peer.host,
         pid=peer.pid,
-        state=verdict_on(peer, folder, now).value,
+        state=verdict_on(peer, folder).value,
         app=peer.app,
         queues=peer.queues,
         concurrency=peer.concurrency,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mpdispatch.clock import Instant
 from mpdispatch.host.journal_reader import JournalReader
 from mpdispatch.host.processes import ProcessId, pid_namespace, process_start
 from mpdispatch.host.start_journal import Mark, journal_path
@@ -15,11 +14,10 @@ from mpdispatch.policy.lease import PeerVerdict, judge_peer
 __all__ = ["living_workers", "verdict_on"]
 
 
-def verdict_on(peer: PeerSupervisor, folder: Path, now: Instant) -> PeerVerdict:
+def verdict_on(peer: PeerSupervisor, folder: Path) -> PeerVerdict:
     """What may be concluded about a registered supervisor. `folder` is its runtime folder."""
     return judge_peer(
         peer,
-        now=now,
         boot_id=boot_id(),
         machine_id=machine_id(),
         host=host_name(),

@@ -33,9 +33,9 @@ class PeerSupervisor(NewSupervisor, frozen=True, kw_only=True):
     started_us: int
     heartbeat_us: int
     """Wall time of its last heartbeat."""
-    lease_until_us: int
-    """Wall time at which its lease ends, for observers on another host or boot."""
-    lease_until_boot_us: int
-    """The same on the boottime clock of `boot_id`."""
+    lease_left_us: int
+    """How long its jobs were its own yet when this was read, by the store's own clock; 0 or less: its lease is over."""
+    renewed: int
+    """Differs after each heartbeat: `take_over` sees by it that a supervisor has renewed its lease since."""
     unreadable: str = ""
     """What in its row cannot be read, if anything. If that part says whether it lives, it counts as without a lease."""

@@ -1,17 +1,15 @@
 """How long a supervisor's jobs are its own, and what a peer may conclude. Pure: no I/O, no clock.
 
-A lease stands twice in the store: on the boottime clock for observers of the same boot (no jump of the
-wall clock can touch it), on the wall clock for those on another host.
+The store measures leases by a clock of its own and says how much of one is left.
 """
 
 from __future__ import annotations
 
 from enum import StrEnum
 
-from mpdispatch.clock import Instant
 from mpdispatch.model import PeerSupervisor
 
-__all__ = ["PeerVerdict", "judge_peer", "lease", "margin_us", "renew_every_us", "trusted_until_boot_us"]
+__all__ = ["PeerVerdict", "judge_peer", "margin_us", "renew_every_us", "trusted_until_boot_us"]
 
 _LEAST_MARGIN_US = 50_000
 
@@ -24,15 +22,6 @@ class PeerVerdict(StrEnum):
     """Its process is gone: nothing of it can write or run any more but left-over workers."""
     EXPIRED = "expired"
     """Its lease ran out; the process may still be there (stopped, cut off): kill its workers first."""
-
-
-def lease(now: Instant, threshold_us: int) -> tuple[int, int]:
-    """(wall µs, boottime µs) until which a lease asked for at `now` holds.
-
-    >>> lease(Instant(wall_us=1_000, boot_us=50), threshold_us=30)
-    (1030, 80)
-    """
-    return now.wall_us + threshold_us, now.boot_us + threshold_us
 
 
 def margin_us(threshold_us: int) -> int:
@@ -69,7 +58,6 @@ def renew_every_us(heartbeat_us: int, threshold_us: int) -> int:
 def judge_peer(
     peer: PeerSupervisor,
     *,
-    now: Instant,
     boot_id: str,
     machine_id: str,
     host: str,
@@ -79,17 +67,15 @@ def judge_peer(
 
     `process_is_alive` counts on the same boot only; None: it cannot be known (another pid namespace).
 
-    - Same boot: a process that is gone is DEAD at once; else the boottime lease decides.
+    - Same boot: a process that is gone is DEAD at once.
     - Same machine and host, another boot: DEAD, for that boot is over.
-    - Elsewhere: the wall-clock lease decides.
+    - Else its lease decides.
     """
     if peer.boot_id == boot_id:
-        if process_is_alive is False:
-            return PeerVerdict.DEAD
-        has_lease = now.boot_us < peer.lease_until_boot_us
-    elif peer.machine_id == machine_id and peer.host == host:
-        # Both must match: cloned machines share a machine id, strangers a host name.
-        return PeerVerdict.DEAD
+        is_gone = process_is_alive is False
     else:
-        has_lease = now.wall_us < peer.lease_until_us
-    return PeerVerdict.ALIVE if has_lease else PeerVerdict.EXPIRED
+        # Both must match: cloned machines share a machine id, strangers a host name.
+        is_gone = peer.machine_id == machine_id and peer.host == host
+    if is_gone:
+        return PeerVerdict.DEAD
+    return PeerVerdict.ALIVE if peer.lease_left_us > 0 else PeerVerdict.EXPIRED

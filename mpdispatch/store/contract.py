@@ -41,7 +41,6 @@ __all__ = [
     "Durability",
     "HeldJob",
     "JobFilter",
-    "Lease",
     "Progress",
     "QueueStats",
     "Renewal",
@@ -77,13 +76,6 @@ class LeftBehind(NamedTuple):
     """Due jobs nobody there could run, parked or in a paused queue, by reason."""
     scheduled: int
     """Jobs that are due later."""
-
-
-class Lease(NamedTuple):
-    """Until when a supervisor's jobs are its own."""
-
-    until_us: int
-    until_boot_us: int
 
 
 class Renewal(msgspec.Struct, frozen=True, kw_only=True):
@@ -319,16 +311,16 @@ class SupervisorStore(Protocol):
         """What a store in a file needs besides; `NoFileCare` for any other."""
         ...
 
-    def register(self, who: NewSupervisor, lease: Lease, *, now: Instant) -> int:
-        """Join; gives the owner id for all later calls."""
+    def register(self, who: NewSupervisor, ttl_us: int) -> int:
+        """Join, with a lease of so long; gives the owner id for all later calls."""
         ...
 
     def unregister(self, owner: int) -> None:
         """Leave. Only after every job was finished or released."""
         ...
 
-    def renew(self, owner: int, lease: Lease, *, now: Instant) -> Renewal:
-        """The heartbeat: one write renews all leases. Raises LeaseLostError if the registration is gone."""
+    def renew(self, owner: int, ttl_us: int) -> Renewal:
+        """The heartbeat: its jobs are its own for so long from now. Raises LeaseLostError if the registration is gone."""
         ...
 
     def cancel_requests(self, owner: int) -> list[tuple[int, int]]:
@@ -380,7 +372,7 @@ class SupervisorStore(Protocol):
         """
         ...
 
-    def take_over(self, dead: PeerSupervisor | int, transitions: Sequence[Transition], *, now: Instant) -> bool:
+    def take_over(self, dead: PeerSupervisor | int, transitions: Sequence[Transition]) -> bool:
         """Record these outcomes of a dead supervisor's jobs and strike it off, in one transaction.
 
         `dead` as a number: an owner that is not registered. False, and nothing written, if it has renewed its lease since

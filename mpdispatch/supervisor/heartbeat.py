@@ -14,9 +14,9 @@ from mpdispatch.errors import StoreBusy, StoreError
 from mpdispatch.host.processes import pid_namespace, process_id
 from mpdispatch.ids import boot_id, host_name, machine_id
 from mpdispatch.model import NewSupervisor
-from mpdispatch.policy.lease import lease, margin_us, renew_every_us, trusted_until_boot_us
+from mpdispatch.policy.lease import margin_us, renew_every_us, trusted_until_boot_us
 from mpdispatch.repeated import Repeated
-from mpdispatch.store.contract import Lease, Renewal, SupervisorStore
+from mpdispatch.store.contract import Renewal, SupervisorStore
 
 __all__ = ["Heartbeat"]
 
@@ -69,7 +69,7 @@ class Heartbeat:
         """Join, or join anew. `token`: what the marks of our workers begin with. Raises StoreError."""
         now = self._clock.now()
         who = msgspec.structs.replace(self._who, token=token)
-        self.owner = self._store.register(who, Lease(*lease(now, self._threshold_us)), now=now)
+        self.owner = self._store.register(who, self._threshold_us)
         self.token, self.is_lost = token, False
         self._granted(now.boot_us)
         # Where the files beside the store cannot be made it is done over and over.
@@ -145,7 +145,7 @@ class Heartbeat:
         self.next_us = now.boot_us  # for what else it does: to square what we hold with what the store says
 
     def _renewed(self, now: Instant) -> Renewal:
-        renewal = self._store.renew(self.owner, Lease(*lease(now, self._threshold_us)), now=now)
+        renewal = self._store.renew(self.owner, self._threshold_us)
         self._granted(now.boot_us)
         return renewal
 

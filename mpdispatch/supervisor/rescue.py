@@ -97,11 +97,7 @@ class Rescuer:
         living, dead = list[PeerSupervisor](), list[tuple[PeerSupervisor, PeerVerdict | None]]()
         for peer in self._store.peers(owner):
             try:
-                verdict = (
-                    PeerVerdict.EXPIRED
-                    if peer.id in given_up
-                    else verdict_on(peer, self._folder, self._clock.now())
-                )
+                verdict = PeerVerdict.EXPIRED if peer.id in given_up else verdict_on(peer, self._folder)
             except OSError as error:
                 self._say_unseen("cannot see whether supervisor %d lives: %s", peer.id, error)
                 continue
@@ -154,7 +150,7 @@ class Rescuer:
         loss = _loss(peer, verdict)
         transitions = [self._decided(job, recovered, cancelled, loss) for job in jobs]
         dead = peer if verdict is not None else peer.id
-        if not self._store.take_over(dead, transitions, now=self._clock.now()):
+        if not self._store.take_over(dead, transitions):
             return False
         _remove(path, self._log)
         remove_listener(self._folder, peer.id)
@@ -269,8 +265,8 @@ def _stand_in(owner: int) -> PeerSupervisor:
         version="",
         started_us=0,
         heartbeat_us=0,
-        lease_until_us=0,
-        lease_until_boot_us=0,
+        lease_left_us=0,
+        renewed=0,
     )
 
 

@@ -8,6 +8,7 @@ import msgspec
 from hypothesis import strategies as st
 
 from mpdispatch.clock import SECOND_US, FakeClock
+from mpdispatch.ids import boot_id
 from mpdispatch.model import (
     Aborted,
     Cancelled,
@@ -65,7 +66,7 @@ waits_us = st.sampled_from([None, None, None, -SECOND_US, 0, 1, 5 * SECOND_US, 5
 WHO = NewSupervisor(
     host="here",
     machine_id="m-1",
-    boot_id="b-1",
+    boot_id=boot_id(),  # that of the store's host, whose boottime its lease runs by
     pid=4711,
     pid_start=99,
     pid_namespace="pid:[1]",

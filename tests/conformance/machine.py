@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from mpdispatch import sqlite3
-from mpdispatch.clock import SECOND_US, FakeClock
+from mpdispatch.clock import SECOND_US, Clock, FakeClock
 from mpdispatch.model import (
     ClaimedJob,
     ClaimRequest,
@@ -37,7 +37,6 @@ from mpdispatch.store.contract import (
     CommitResult,
     DeadLetterFilter,
     JobFilter,
-    Lease,
     Progress,
     Store,
     SupervisorStore,
@@ -96,15 +95,16 @@ class Supervisor:
     owner: int = 0
     held: list[ClaimedJob] = field(default_factory=list)
     """The jobs it claimed and has not ended."""
-    seen: list[PeerSupervisor] = field(default_factory=list)
-    """Its peers when it last looked."""
+    seen: list[tuple[PeerSupervisor, PeerSupervisor]] = field(default_factory=list)
+    """Its peers when it last looked, as the store gave them and as the model did."""
 
 
 class Machine(RuleBasedStateMachine):
-    def __init__(self, store: Store, path: Path | None = None) -> None:
+    def __init__(self, store_of: Callable[[Clock], Store], path: Path | None = None) -> None:
         """`path` is that of the file the store is in."""
         super().__init__()
-        self.store, self.model, self.clock = store, Model(), FakeClock()
+        self.clock = FakeClock()
+        self.store, self.model = store_of(self.clock), Model(self.clock)
         self.app = None if path is None else sqlite3.module.connect(path, isolation_level=None)
         """The connection of an application that keeps its jobs in its own transactions."""
         self.is_set_back = False
@@ -113,7 +113,7 @@ class Machine(RuleBasedStateMachine):
         """Starts that ended, or that were lost with their supervisor; the newest first."""
         self.job_filters, self.letter_filters = cycle(draws.JOB_FILTERS), cycle(draws.LETTER_FILTERS)
         self.queues = cycle(request.queues for request in draws.REQUESTS.values())
-        self.supervisors = [Supervisor(store.supervisor_store()), Supervisor(store.supervisor_store())]
+        self.supervisors = [Supervisor(self.store.supervisor_store()) for _ in range(2)]
         for each in self.supervisors:
             self.join(each)
 
@@ -174,7 +174,8 @@ class Machine(RuleBasedStateMachine):
         """The job is kept by the commit of the app, and gone with its rollback."""
         if self.app is None:
             return
-        new, now, before = self.due(job, None, idempotency_key=key), self.clock.now(), copy.deepcopy(self.model)
+        before = copy.deepcopy(self.model, {id(self.clock): self.clock})  # of the same clock
+        new, now = self.due(job, None, idempotency_key=key), self.clock.now()
         self.app.execute("BEGIN IMMEDIATE")
         found = answer_of(self.store.enqueue, new, now=now, connection=self.app)
         self.app.execute("COMMIT" if is_committed else "ROLLBACK")
@@ -397,21 +398,17 @@ class Machine(RuleBasedStateMachine):
         """Register, for the first time or anew. What it held is not its own any more, but it may still try."""
         self.past = [*by.held, *self.past]
         by.held, by.seen = [], []
-        by.owner = self.now("register", draws.WHO, self.lease(), by=by)
-
-    def lease(self) -> Lease:
-        now = self.clock.now()
-        return Lease(now.wall_us + 30 * SECOND_US, now.boot_us + 30 * SECOND_US)
+        by.owner = self.both("register", draws.WHO, 30 * SECOND_US, by=by)
 
     @step(1, side=sides)
     def renew(self, side: int) -> None:
-        self.now("renew", self.supervisors[side].owner, self.lease(), by=self.supervisors[side])
+        self.both("renew", self.supervisors[side].owner, 30 * SECOND_US, by=self.supervisors[side])
 
     @step(1, side=sides)
     def look_at_peers(self, side: int) -> None:
-        self.supervisors[side].seen = self.both(
-            "peers", self.supervisors[side].owner, by=self.supervisors[side]
-        )
+        by = self.supervisors[side]
+        found = self.both("peers", by.owner, by=by)
+        by.seen = list(zip(found, self.model.peers(by.owner), strict=True))
 
     @step(1, side=sides)
     def crash(self, side: int) -> None:
@@ -441,15 +438,17 @@ class Machine(RuleBasedStateMachine):
         by, other = self.supervisors[side], self.supervisors[1 - side]
         if looks_again:
             self.look_at_peers(side)
-        peers = [each for each in by.seen if (each.id == other.owner) is (of_whom == "living")]
+        peers = [each for each in by.seen if (each[0].id == other.owner) is (of_whom == "living")]
         if not peers:
             return
-        jobs: list[ClaimedJob] = self.both("jobs_of", peers[0].id, by=by)
+        ours, theirs = peers[0]
+        jobs: list[ClaimedJob] = self.both("jobs_of", ours.id, by=by)
         transitions = self.decided(cycle(outcomes), jobs)[int(leaves_one) :]
         if of_whom == "living" and is_renewed_meanwhile:
             self.clock.advance(1)
             self.renew(1 - side)
-        self.now("take_over", peers[0], transitions, by=by)
+        found = answer_of(by.store.take_over, ours, transitions)
+        compare("take_over", found, answer_of(self.model.take_over, theirs, transitions))
 
     @step(2, side=sides)
     def be_struck_off(self, side: int) -> None:
@@ -473,7 +472,7 @@ class Machine(RuleBasedStateMachine):
         unknown = self.both("unknown_owners", by=by)
         owner = _nth(unknown, at) if unknown and not is_known else self.supervisors[1 - side].owner
         jobs: list[ClaimedJob] = self.both("jobs_of", owner, by=by)
-        self.now("take_over", owner, self.decided(cycle(outcomes), jobs)[int(leaves_one) :], by=by)
+        self.both("take_over", owner, self.decided(cycle(outcomes), jobs)[int(leaves_one) :], by=by)
 
     @step(1, side=sides)
     def leave(self, side: int) -> None:

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from mpdispatch.clock import Instant
+from mpdispatch.clock import Clock, Instant
 from mpdispatch.errors import (
     DeadLetterNotFoundError,
     InvalidStateError,
@@ -50,7 +50,6 @@ from mpdispatch.store.contract import (
     DeadLetterFilter,
     HeldJob,
     JobFilter,
-    Lease,
     LeftBehind,
     Progress,
     QueueStats,
@@ -66,6 +65,17 @@ LATER = (JobState.SCHEDULED, JobState.RETRYING)
 
 
 @dataclass
+class Registration:
+    """A supervisor's row."""
+
+    who: NewSupervisor
+    started_us: int
+    renewed: Instant
+    """Its last heartbeat."""
+    ttl_us: int
+
+
+@dataclass
 class Claim:
     """What a claim did."""
 
@@ -77,7 +87,8 @@ class Claim:
 
 
 class Model:
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
         self._rows: dict[int, Row] = {}
         self._last_id = self._last_letter = self._last_owner = 0
         self._letters: dict[int, Letter] = {}
@@ -85,7 +96,7 @@ class Model:
         self._is_paused: dict[str, bool] = {}
         """By queue, for those somebody paused, resumed or took a token from."""
         self._buckets: dict[str, int] = {}
-        self._supervisors: dict[int, PeerSupervisor] = {}
+        self._supervisors: dict[int, Registration] = {}
 
     # ------------------------------------------------------------------------------------ enqueue
 
@@ -276,37 +287,39 @@ class Model:
 
     # ------------------------------------------------------------------------------------ supervisors
 
-    def register(self, who: NewSupervisor, lease: Lease, *, now: Instant) -> int:
+    def register(self, who: NewSupervisor, ttl_us: int) -> int:
         # A new id each time: one that lost its registration can never write under it again.
         self._last_owner += 1
-        self._supervisors[self._last_owner] = PeerSupervisor(
-            **msgspec.structs.asdict(who),
-            id=self._last_owner,
-            started_us=now.wall_us,
-            heartbeat_us=now.wall_us,
-            lease_until_us=lease.until_us,
-            lease_until_boot_us=lease.until_boot_us,
-        )
+        now = self._clock.now()
+        self._supervisors[self._last_owner] = Registration(who, now.wall_us, now, ttl_us)
         return self._last_owner
 
     def unregister(self, owner: int) -> None:
         self._supervisors.pop(owner, None)
 
-    def renew(self, owner: int, lease: Lease, *, now: Instant) -> Renewal:
+    def renew(self, owner: int, ttl_us: int) -> Renewal:
         # Even after its time: a lease ends when somebody takes over. Until then nobody else has touched its jobs.
-        self._supervisors[owner] = msgspec.structs.replace(
-            self._registered(owner),
-            heartbeat_us=now.wall_us,
-            lease_until_us=lease.until_us,
-            lease_until_boot_us=lease.until_boot_us,
-        )
+        registration = self._registered(owner)
+        registration.renewed, registration.ttl_us = self._clock.now(), ttl_us
         return Renewal(owned=tuple(row.start for row in self._owned(owner)))
 
     def supervisors(self) -> list[PeerSupervisor]:
-        return list(self._supervisors.values())
+        # A lease runs by a clock that nobody sets: it does not matter here by how much the wall clock jumps.
+        now_us = self._clock.now().boot_us
+        return [
+            PeerSupervisor(
+                **msgspec.structs.asdict(each.who),
+                id=owner,
+                started_us=each.started_us,
+                heartbeat_us=each.renewed.wall_us,
+                lease_left_us=each.renewed.boot_us + each.ttl_us - now_us,
+                renewed=each.renewed.boot_us,
+            )
+            for owner, each in self._supervisors.items()
+        ]
 
     def peers(self, owner: int) -> list[PeerSupervisor]:
-        return [each for each in self._supervisors.values() if each.id != owner]
+        return [each for each in self.supervisors() if each.id != owner]
 
     def cancel_requests(self, owner: int) -> list[Start]:
         return [row.start for row in self._owned(owner) if row.is_cancel_requested]
@@ -326,7 +339,7 @@ class Model:
         owners = {row.owner for row in self._rows.values() if row.owner is not None}
         return sorted(owners - self._supervisors.keys())
 
-    def take_over(self, dead: PeerSupervisor | int, transitions: Sequence[Transition], *, now: Instant) -> bool:
+    def take_over(self, dead: PeerSupervisor | int, transitions: Sequence[Transition]) -> bool:
         """All or nothing: refused if it has renewed since `dead` was read, or if one of its jobs would be left over.
 
         `dead` as a number: of one that is not registered and has jobs.
@@ -334,7 +347,8 @@ class Model:
         if isinstance(dead, int):
             owner, is_as_seen = dead, dead in self.unknown_owners()
         else:
-            owner, is_as_seen = dead.id, self._supervisors.get(dead.id) == dead
+            owner = dead.id
+            is_as_seen = dead.renewed in [each.renewed for each in self.supervisors() if each.id == owner]
         covered = {(each.job_id, each.starts) for each in transitions}
         if not is_as_seen or not covered.issuperset(row.start for row in self._owned(owner)):
             return False
@@ -342,7 +356,7 @@ class Model:
         self.unregister(owner)
         return True
 
-    def _registered(self, owner: int) -> PeerSupervisor:
+    def _registered(self, owner: int) -> Registration:
         if owner not in self._supervisors:
             raise LeaseLostError(owner)
         return self._supervisors[owner]

@@ -85,7 +85,7 @@ def a_small_and_slow_world(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_store_in_memory_answers_as_the_model_does() -> None:
-    drive(lambda: Machine(SQLiteStore(":memory:")), number=2)
+    drive(lambda: Machine(lambda clock: SQLiteStore(":memory:", clock=clock)), number=2)
 
 
 @pytest.fixture
@@ -108,6 +108,6 @@ def paths(tmp_path: Path) -> Iterator[Path]:
 def test_a_store_in_a_file_answers_as_the_model_does(paths: Iterator[Path]) -> None:
     def machine() -> Machine:
         path = next(paths)
-        return Machine(SQLiteStore(path, durability="process"), path)
+        return Machine(lambda clock: SQLiteStore(path, durability="process", clock=clock), path)
 
     drive(machine, number=3)

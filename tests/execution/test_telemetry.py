@@ -23,7 +23,6 @@ from mpdispatch.execution.executor import Executor
 from mpdispatch.execution.telemetry import Telemetry, Traced
 from mpdispatch.ids import boot_id
 from mpdispatch.model import Cause, ClaimedJob, ErrorInfo, JobState, NewSupervisor, Run, Transition
-from mpdispatch.store.contract import Lease
 from tests.execution.test_middleware import Silent
 from tests.store.requests import request
 
@@ -60,7 +59,7 @@ def claimed(store: SQLiteStore) -> list[ClaimedJob]:
     )
     ledger = store.supervisor_store()
     try:
-        owner = ledger.register(who, Lease(now.wall_us + 10**9, now.boot_us + 10**9), now=now)
+        owner = ledger.register(who, 10**9)
         jobs = list(ledger.commit(owner, (), now=now, claim=request(slots=10)).claimed)
         assert [each.trace_context for each in ledger.jobs_of(owner)] == [each.trace_context for each in jobs]
         return jobs

@@ -23,11 +23,12 @@ from mpdispatch.model import (
     Transition,
 )
 from mpdispatch.store import SQLiteStore
-from mpdispatch.store.contract import CommitResult, Lease, Store, SupervisorStore
+from mpdispatch.store.contract import CommitResult, Store, SupervisorStore
 
 from .requests import request
 
 MINUTE_US = 60_000_000
+TTL_US = 30_000_000
 
 
 @pytest.fixture
@@ -46,17 +47,17 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def file_store(path: Path) -> Iterator[SQLiteStore]:
-    store = SQLiteStore(path)
+def file_store(path: Path, clock: FakeClock) -> Iterator[SQLiteStore]:
+    store = SQLiteStore(path, clock=clock)
     store.check(create=True)
     yield store
     store.close()
 
 
 @pytest.fixture(params=["file", "memory"])
-def store(request: pytest.FixtureRequest, path: Path) -> Iterator[Store]:
+def store(request: pytest.FixtureRequest, path: Path, clock: FakeClock) -> Iterator[Store]:
     """Every kind of store; what a test of it says holds for each."""
-    store = SQLiteStore(path if request.param == "file" else ":memory:")
+    store = SQLiteStore(path if request.param == "file" else ":memory:", clock=clock)
     store.check(create=True)
     yield store
     store.close()
@@ -78,19 +79,13 @@ def registration(**changes: Any) -> NewSupervisor:
     return NewSupervisor(**{**values, **changes})
 
 
-def lease_from(now: Instant, seconds: float = 30) -> Lease:
-    us = round(seconds * 1e6)
-    return Lease(now.wall_us + us, now.boot_us + us)
-
-
 class Desk:
     """One supervisor on a store: registered, with the clock standing still unless moved."""
 
     def __init__(self, store: Store, clock: FakeClock) -> None:
         self.store, self.clock = store, clock
         self.ledger: SupervisorStore = store.supervisor_store()
-        now = clock.now()
-        self.owner = self.ledger.register(registration(), lease_from(now), now=now)
+        self.owner = self.ledger.register(registration(), TTL_US)
 
     def commit(
         self,

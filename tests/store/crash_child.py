@@ -13,7 +13,6 @@ from mpdispatch import failpoints
 from mpdispatch.clock import SystemClock
 from mpdispatch.model import Cause, ClaimedJob, ErrorInfo, JobState, NewJob, NewSupervisor, Run, Transition
 from mpdispatch.store import open_store
-from mpdispatch.store.contract import Lease
 
 from .requests import request
 
@@ -38,7 +37,7 @@ def register(ledger: object) -> int:
         app="a",
         version="0",
     )
-    return ledger.register(who, Lease(1, 1), now=CLOCK.now())  # type: ignore[attr-defined]
+    return ledger.register(who, 1)  # type: ignore[attr-defined]
 
 
 def outcome(job: ClaimedJob, state: JobState) -> Transition:
@@ -87,12 +86,12 @@ def main() -> None:
         cancelled = store.enqueue(NewJob(name="b", payload=b"{}", queue="other"), now=CLOCK.now())
         store.cancel(cancelled.id, now=CLOCK.now())
         say("cancelled", cancelled.id)
-        ledger.renew(owner, Lease(2, 2), now=CLOCK.now())
+        ledger.renew(owner, 2)
         heir = store.supervisor_store()
         heir_id = register(heir)
         (dead,) = [peer for peer in heir.peers(heir_id) if peer.id == owner]
         left = [outcome(job, JobState.COMPLETED) for job in heir.jobs_of(owner)]
-        assert heir.take_over(dead, left, now=CLOCK.now())
+        assert heir.take_over(dead, left)
         say("ended", *[each.job_id for each in left])
         ledger.close()
         ledger, owner = heir, heir_id

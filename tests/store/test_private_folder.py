@@ -21,7 +21,7 @@ from mpdispatch.ids import boot_id, host_name, machine_id
 from mpdispatch.private import NotPrivateError
 from mpdispatch.store import SQLiteStore
 
-from .conftest import lease_from, registration
+from .conftest import TTL_US, registration
 from .test_sqlite_opening import JOB
 
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -68,7 +68,7 @@ def test_a_folder_that_is_not_ours_alone_is_refused(
     store = SQLiteStore(path)
     for refused in (
         lambda: store.enqueue(JOB, now=now),
-        lambda: store.supervisor_store().register(registration(), lease_from(now), now=now),
+        lambda: store.supervisor_store().register(registration(), TTL_US),
     ):
         with pytest.raises(StorePermission) as found:
             refused()  # type: ignore[no-untyped-call]
@@ -190,7 +190,7 @@ def test_a_journal_that_another_user_forged_kills_nobody(
         pid_start=1,
         pid_namespace=pid_namespace(),
     )
-    owner = ledger.register(dead, lease_from(now), now=now)
+    owner = ledger.register(dead, TTL_US)
     ledger.close()
     journal = Journal(journal_path(side_dir, owner), 1, token="")
     code = "import sys, time; from mpdispatch.host.start_journal import WorkerRecord;"

@@ -18,7 +18,7 @@ from mpdispatch.model import JobState, NewJob
 from mpdispatch.store import SQLiteStore
 from mpdispatch.store.sqlite import schema
 
-from .conftest import Desk, completed, lease_from, registration
+from .conftest import TTL_US, Desk, completed, registration
 
 SPAWN = multiprocessing.get_context("spawn")
 VERSION_1 = Path(__file__).with_name("version1.sql")
@@ -79,7 +79,7 @@ def test_a_supervisor_keeps_the_token_of_its_workers_in_its_row(path: Path, now:
     store = SQLiteStore(path)
     store.migrate()
     ledger = store.supervisor_store()
-    ledger.register(registration(token="ab" * 16), lease_from(now), now=now)
+    ledger.register(registration(token="ab" * 16), TTL_US)
     (row,) = store.supervisors()
     assert row.token == "ab" * 16
     ledger.close()
@@ -93,7 +93,7 @@ def test_a_supervisor_of_version_1_goes_on_in_a_store_that_was_migrated(
         # Its statements are prepared before, as those of a process that has been at work.
         assert len(running.execute(_SUPERVISORS).fetchall()) == 1
         running.execute(_RENEW, (1, 2, 3, 1))
-        store = SQLiteStore(old)
+        store = SQLiteStore(old, clock=clock)
         store.migrate()
         running.execute(_RENEW, (4, 5, 6, 1))
         who = registration()
@@ -102,8 +102,8 @@ def test_a_supervisor_of_version_1_goes_on_in_a_store_that_was_migrated(
         assert running.execute(_REGISTER, (*values, *more)).lastrowid == 2
         assert [row[0] for row in running.execute(_SUPERVISORS)] == [1, 2]
         first, second = store.supervisors()
-        assert (first.heartbeat_us, first.lease_until_us, first.lease_until_boot_us) == (4, 5, 6)
-        assert (second.lease_until_boot_us, second.token) == (8, "")
+        assert (first.heartbeat_us, first.renewed, first.lease_left_us) == (4, 6, 5 - clock.now().wall_us)
+        assert (second.renewed, second.token) == (8, "")
         store.close()
 
 

@@ -14,7 +14,7 @@ from mpdispatch import sqlite3
 from mpdispatch.clock import FakeClock
 from mpdispatch.model import TERMINAL_STATES, Cause, ClaimedJob, JobState, NewJob
 from mpdispatch.store import SQLiteStore
-from mpdispatch.store.contract import JobFilter, Lease
+from mpdispatch.store.contract import JobFilter
 from mpdispatch.store.sql import Queries
 from mpdispatch.store.sqlite import candidates, reads, schema
 from mpdispatch.store.sqlite.queries import QUERIES
@@ -200,7 +200,7 @@ def test_jobs_for_tomorrow_are_not_in_the_index_claim_walks(path: Path, clock: F
     ledger = desk.ledger
     steps = _vm_steps(ledger, lambda: desk.claim(64))
     assert steps < 5000, "it looked at far more than the three due rows"
-    assert [job_id for job_id, _ in ledger.renew(desk.owner, Lease(1, 1), now=now).owned] == today
+    assert [job_id for job_id, _ in ledger.renew(desk.owner, 1).owned] == today
     assert _vm_steps(ledger, lambda: desk.commit(slots=64)) < 2000
     desk.close()
     store.close()

@@ -14,7 +14,7 @@ from mpdispatch.store import SQLiteStore
 from mpdispatch.store.contract import DeadLetterFilter
 from mpdispatch.store.sqlite import unreadable
 
-from .conftest import Desk, completed, failed, lease_from, registration, released
+from .conftest import TTL_US, Desk, completed, failed, registration, released
 from .odd import ODD, columns_of, look, tamper
 from .requests import request
 
@@ -146,7 +146,7 @@ def test_an_odd_value_in_a_running_row_does_not_keep_a_dead_supervisors_jobs_fro
         peer = next(each for each in heir.ledger.peers(heir.owner) if each.id == dead.owner)
         jobs = heir.ledger.jobs_of(peer.id)
         assert {job.id for job in jobs} >= {ids[0], ids[2]}, odd
-        assert heir.ledger.take_over(peer, [released(job, now) for job in jobs], now=now), odd
+        assert heir.ledger.take_over(peer, [released(job, now) for job in jobs]), odd
         assert dead.owner not in [each.id for each in file_store.supervisors()]
         work_off(heir)
         assert [file_store.state_of(each) for each in (ids[0], ids[2])] == [JobState.COMPLETED] * 2, odd
@@ -374,7 +374,7 @@ def test_an_odd_value_in_any_other_table_hides_nothing_and_stops_nobody(
                 Output(job_id=each.id, starts=1, stream=Stream.LOG, text="a\n", written=2) for each in jobs
             ],
         )
-        peer = ledger.register(registration(host="elsewhere"), lease_from(now), now=now)
+        peer = ledger.register(registration(host="elsewhere"), TTL_US)
         where = ROWS[table].format(id=old if table in ("dead_letters", "attempt_rows") else bad)
         written = tamper(path, f"UPDATE mpdispatch_{table} SET {column} = {odd} WHERE {where}")
         good = [enqueue(file_store, now), enqueue(file_store, now)]
@@ -385,7 +385,7 @@ def test_an_odd_value_in_any_other_table_hides_nothing_and_stops_nobody(
         assert [file_store.state_of(each) for each in good] == [JobState.COMPLETED] * 2, odd
         seen = {each.id: each for each in ledger.peers(desk.owner)}
         for each in seen.values():
-            assert ledger.take_over(each, [], now=now), odd
+            assert ledger.take_over(each, []), odd
         assert not written or table == "supervisors" or peer in seen
         file_store.purge_dead_letters(DeadLetterFilter(is_replayed=None))
         tamper(path, "DELETE FROM mpdispatch_queues")
@@ -401,7 +401,7 @@ def test_a_supervisor_has_a_lease_only_if_it_can_be_read_whether_it_lives(
     tamper(path, f"UPDATE mpdispatch_supervisors SET {column} = x'ff'")
     (peer,) = file_store.supervisors()
     assert column in peer.unreadable
-    assert (peer.lease_until_us == 0) is (column in LIFE)
+    assert (peer.lease_left_us == 0) is (column in LIFE)
 
 
 def test_doctor_names_rows_that_cannot_be_read_and_does_not_take_them_for_damage(
@@ -511,9 +511,7 @@ def rescue(desk: Desk) -> None:
     """Take over what runs without a supervisor."""
     for owner in desk.ledger.unknown_owners():
         jobs = desk.ledger.jobs_of(owner)
-        assert desk.ledger.take_over(
-            owner, [released(job, desk.clock.now()) for job in jobs], now=desk.clock.now()
-        )
+        assert desk.ledger.take_over(owner, [released(job, desk.clock.now()) for job in jobs])
 
 
 @pytest.mark.parametrize("starts", [0, 1])
@@ -656,11 +654,10 @@ def test_supervisors_register_behind_one_with_the_last_id_and_never_twice_under_
     tamper(path, f"UPDATE mpdispatch_supervisors SET id = {LAST}", f"UPDATE sqlite_sequence SET seq = {LAST}")
     seen = set[int]()
     for _ in range(3):
-        now = desk.clock.now()
-        owner = desk.ledger.register(registration(), lease_from(now), now=now)
+        owner = desk.ledger.register(registration(), TTL_US)
         assert owner not in seen
         seen.add(owner)
-        assert desk.ledger.register(registration(), lease_from(now), now=now) not in seen
+        assert desk.ledger.register(registration(), TTL_US) not in seen
         desk.ledger.unregister(owner)
         desk.clock.advance(0.01)
     assert "ids" in {each.check for each in file_store.examine() if "supervisors" in each.message}

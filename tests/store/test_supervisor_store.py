@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from mpdispatch.clock import FakeClock, Instant
 from mpdispatch.errors import LeaseLostError
+from mpdispatch.ids import boot_id
 from mpdispatch.model import Cause, ClaimedJob, ErrorInfo, Job, JobState, NewJob
 from mpdispatch.store import SQLiteStore
 from mpdispatch.store.contract import Progress, Store
@@ -19,12 +20,12 @@ from mpdispatch.store.sqlite.rows import moment
 from .conftest import (
     ERROR,
     MINUTE_US,
+    TTL_US,
     Desk,
     Woken,
     completed,
     ended,
     failed,
-    lease_from,
     registration,
     released,
     retrying,
@@ -61,13 +62,13 @@ def test_a_registered_supervisor_is_seen_by_its_peers(store: Store, new_desk: Ne
     assert peer.id == first.owner
     assert (peer.host, peer.queues, peer.pid, peer.pid_start) == ("here", ("default",), 4711, 99)
     assert (peer.started_us, peer.heartbeat_us) == (now.wall_us, now.wall_us)
-    assert (peer.lease_until_us, peer.lease_until_boot_us) == lease_from(now)
+    assert peer.lease_left_us == TTL_US
     assert [each.id for each in store.supervisors()] == [first.owner, second.owner]
 
 
 def test_owner_ids_are_never_used_again(desk: Desk, clock: FakeClock) -> None:
     desk.ledger.unregister(desk.owner)
-    again = desk.ledger.register(registration(), lease_from(clock.now()), now=clock.now())
+    again = desk.ledger.register(registration(), TTL_US)
     assert again > desk.owner
 
 
@@ -78,10 +79,30 @@ def test_renew_moves_the_lease_and_names_what_is_owned(
         enqueue()
     claimed = desk.claim(2)
     later = clock.advance(10)
-    renewal = desk.ledger.renew(desk.owner, lease_from(later), now=later)
+    renewal = desk.ledger.renew(desk.owner, TTL_US)
     assert sorted(renewal.owned) == [(job.id, job.starts) for job in claimed]
     (me,) = store.supervisors()
-    assert (me.heartbeat_us, (me.lease_until_us, me.lease_until_boot_us)) == (later.wall_us, lease_from(later))
+    assert (me.heartbeat_us, me.lease_left_us) == (later.wall_us, TTL_US)
+
+
+@pytest.mark.parametrize("boot", [boot_id(), "another boot"])
+def test_a_lease_of_this_boot_runs_by_boottime_and_others_by_the_wall_clock(
+    store: Store, desk: Desk, clock: FakeClock, boot: str
+) -> None:
+    here = boot == boot_id()
+    owner = desk.ledger.register(registration(boot_id=boot), 5_000_000)
+
+    def left_us() -> int:
+        (found,) = [each.lease_left_us for each in store.supervisors() if each.id == owner]
+        return found
+
+    clock.jump_wall(100)
+    assert left_us() == (5_000_000 if here else -95_000_000)
+    clock.jump_wall(-200)
+    clock.advance(2)
+    assert left_us() == (3_000_000 if here else 103_000_000)
+    clock.advance(3)
+    assert left_us() == (0 if here else 100_000_000)
 
 
 def test_without_registration_nothing_is_renewed_or_written(
@@ -93,7 +114,7 @@ def test_without_registration_nothing_is_renewed_or_written(
     enqueue()
     desk.ledger.unregister(desk.owner)
     with pytest.raises(LeaseLostError):
-        desk.ledger.renew(desk.owner, lease_from(now), now=now)
+        desk.ledger.renew(desk.owner, TTL_US)
     with pytest.raises(LeaseLostError):
         desk.commit(completed(claimed, now))
     with pytest.raises(LeaseLostError):
@@ -520,12 +541,12 @@ def test_take_over_records_the_outcomes_and_strikes_the_dead_off(
     first, second = dead.claim()
     (peer,) = heir.ledger.peers(heir.owner)
     assert heir.ledger.jobs_of(peer.id) == [first, second]
-    assert heir.ledger.take_over(peer, [released(first, now), failed(second, now)], now=now)
+    assert heir.ledger.take_over(peer, [released(first, now), failed(second, now)])
     assert heir.ledger.peers(heir.owner) == []
     assert [store.state_of(each.id) for each in (first, second)] == [JobState.PENDING, JobState.FAILED]
     with pytest.raises(LeaseLostError):
         dead.commit(completed(first, now))
-    assert not heir.ledger.take_over(peer, [], now=now), "only one takes over"
+    assert not heir.ledger.take_over(peer, []), "only one takes over"
 
 
 def test_take_over_does_nothing_if_the_lease_was_renewed(
@@ -536,8 +557,8 @@ def test_take_over_does_nothing_if_the_lease_was_renewed(
     (claimed,) = alive.claim()
     (peer,) = heir.ledger.peers(heir.owner)
     later = clock.advance(1)
-    alive.ledger.renew(alive.owner, lease_from(later), now=later)
-    assert not heir.ledger.take_over(peer, [failed(claimed, later)], now=later)
+    alive.ledger.renew(alive.owner, TTL_US)
+    assert not heir.ledger.take_over(peer, [failed(claimed, later)])
     assert store.state_of(claimed.id) is JobState.RUNNING
     assert alive.commit(completed(claimed, later)).rejected == []
 
@@ -551,9 +572,9 @@ def test_take_over_does_nothing_if_a_job_was_claimed_since(
     (peer,) = heir.ledger.peers(heir.owner)
     enqueue()
     (second,) = alive.claim()
-    assert not heir.ledger.take_over(peer, [released(first, now)], now=now)
+    assert not heir.ledger.take_over(peer, [released(first, now)])
     assert store.state_of(first.id) is JobState.RUNNING
-    assert heir.ledger.take_over(peer, [released(first, now), released(second, now)], now=now)
+    assert heir.ledger.take_over(peer, [released(first, now), released(second, now)])
 
 
 def test_take_over_drops_the_outcome_of_a_job_that_has_ended_since(
@@ -564,7 +585,7 @@ def test_take_over_drops_the_outcome_of_a_job_that_has_ended_since(
     (claimed,) = dying.claim()
     (peer,) = heir.ledger.peers(heir.owner)
     dying.commit(completed(claimed, now))
-    assert heir.ledger.take_over(peer, [failed(claimed, now)], now=now)
+    assert heir.ledger.take_over(peer, [failed(claimed, now)])
     assert (store.state_of(claimed.id), store.dead_letter_count()) == (JobState.COMPLETED, 0)
 
 
@@ -611,12 +632,12 @@ def test_jobs_of_an_owner_nobody_knows_are_taken_over_once(
     assert desk.ledger.unknown_owners() == [owner]
     assert desk.ledger.jobs_of(owner) == lost
     ends = [retrying(lost[0], now), failed(lost[1], now)]
-    assert not desk.ledger.take_over(owner, ends[:1], now=now), "not all of them"
-    assert desk.ledger.take_over(owner, ends, now=now)
+    assert not desk.ledger.take_over(owner, ends[:1]), "not all of them"
+    assert desk.ledger.take_over(owner, ends)
     assert [store.state_of(each.id) for each in lost] == [JobState.RETRYING, JobState.FAILED]
     assert store.dead_letter_count() == 1
     assert desk.ledger.unknown_owners() == []
-    assert not desk.ledger.take_over(owner, ends, now=now), "only one takes over"
+    assert not desk.ledger.take_over(owner, ends), "only one takes over"
     assert desk.ledger.jobs_of(desk.owner) == [mine]
 
 
@@ -626,7 +647,7 @@ def test_an_owner_that_is_registered_is_not_taken_for_one_nobody_knows(
     alive, heir = new_desk(), new_desk()
     enqueue()
     (claimed,) = alive.claim()
-    assert not heir.ledger.take_over(alive.owner, [failed(claimed, now)], now=now)
+    assert not heir.ledger.take_over(alive.owner, [failed(claimed, now)])
     assert store.state_of(claimed.id) is JobState.RUNNING
 
 
@@ -691,7 +712,7 @@ def test_what_is_taken_over_and_may_run_at_once_wakes_the_others(
     (job,) = dead.claim()
     (seen,) = [each for each in rescuer.ledger.peers(rescuer.owner) if each.id == dead.owner]
     woken = Woken(store)
-    assert rescuer.ledger.take_over(seen, [released(job, now)], now=now)
+    assert rescuer.ledger.take_over(seen, [released(job, now)])
     assert woken.times() == 1
 
 

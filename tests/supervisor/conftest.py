@@ -10,20 +10,26 @@ import pytest
 
 from mpdispatch.store.sqlite import SQLiteStore
 from tests.pool.probes import open_descriptors, until, zombies
-from tests.supervisor.house import House
+from tests.supervisor.house import House, ShiftedClock
 from tests.supervisor.peers import Peer, stand_in
 
 Build = Callable[..., House]
 
 
 @pytest.fixture
-def build(tmp_path: Path) -> Iterator[Build]:
+def clock() -> ShiftedClock:
+    """That of the supervisor, its peers and their store."""
+    return ShiftedClock()
+
+
+@pytest.fixture
+def build(tmp_path: Path, clock: ShiftedClock) -> Iterator[Build]:
     """Makes houses over the one store of this test; what they leave open or unreaped is a failure."""
     before = open_descriptors()
     made: list[House] = []
 
     def build(**options: Any) -> House:
-        made.append(House(tmp_path, **options))
+        made.append(House(tmp_path, **{"clock": clock, **options}))
         return made[-1]
 
     yield build
@@ -39,11 +45,11 @@ def house(build: Build) -> House:
 
 
 @pytest.fixture
-def peer(build: Build, tmp_path: Path) -> Iterator[Callable[..., Peer]]:
+def peer(build: Build, tmp_path: Path, clock: ShiftedClock) -> Iterator[Callable[..., Peer]]:
     made: list[Peer] = []
 
     def register(**options: Any) -> Peer:
-        store = SQLiteStore(tmp_path / "jobs.db", durability="process")
+        store = SQLiteStore(tmp_path / "jobs.db", durability="process", clock=clock)
         store.migrate()
         store.close()
         made.append(Peer(store, stand_in(), **options))

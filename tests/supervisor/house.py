@@ -74,7 +74,7 @@ class House:
     ) -> None:
         self.folder = folder
         self.clock = clock or ShiftedClock()
-        self.store = SQLiteStore(folder / "jobs.db", durability="process")
+        self.store = SQLiteStore(folder / "jobs.db", durability="process", clock=self.clock)
         self.store.migrate()
         self.config = Config(**({"concurrency": 1, "poll_interval": 0.2} | (config or {})))
         self.runtime = Runtime.assemble(app_reference(target), log=LOG, clock=self.clock)

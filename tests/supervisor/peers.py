@@ -19,9 +19,8 @@ from mpdispatch.host.runtime_folder import runtime_folder
 from mpdispatch.host.start_journal import Journal, WorkerRecord, journal_path
 from mpdispatch.ids import boot_id, host_name, machine_id
 from mpdispatch.model import ClaimedJob, ClaimRequest, NewJob, NewSupervisor
-from mpdispatch.policy.lease import lease
 from mpdispatch.pool.frames import FromWorker, encode
-from mpdispatch.store.contract import Lease, SupervisorStore
+from mpdispatch.store.contract import SupervisorStore
 from mpdispatch.store.sqlite import SQLiteStore
 from tests.host import tree
 from tests.pool.probes import pid_in, state_of, until
@@ -59,8 +58,7 @@ class Peer:
             version="0",
             token=self.row_token if self.row_token is not None else self.token,
         )
-        now = self._clock.now()
-        self.owner = self.ledger.register(who, Lease(*lease(now, round(self.lease_s * 1e6))), now=now)
+        self.owner = self.ledger.register(who, round(self.lease_s * 1e6))
         self._file: Journal | None = Journal(
             journal_path(runtime_folder(self.store), self.owner), self.records, token=self.token
         )

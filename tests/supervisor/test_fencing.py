@@ -10,8 +10,6 @@ import pytest
 
 from mpdispatch.errors import StoreBusy
 from mpdispatch.model import Cause, JobState
-from mpdispatch.policy.lease import lease
-from mpdispatch.store.contract import Lease
 from mpdispatch.store.sqlite.supervisor_store import SQLiteSupervisorStore
 from mpdispatch.supervisor import registration
 from mpdispatch.supervisor.rescue import Rescuer
@@ -151,8 +149,7 @@ def test_peers_that_were_away_as_long_are_let_say_that_they_live(
     house.clock.advance(3600)  # both of them slept
     house.step()
     assert house.state(job_id) is JobState.RUNNING
-    now = house.clock.now()
-    other.ledger.renew(other.owner, Lease(*lease(now, 30_000_000)), now=now)
+    other.ledger.renew(other.owner, 30_000_000)
     house.clock.advance(1.1)
     house.steps(5)
     assert house.state(job_id) is JobState.RUNNING
@@ -177,10 +174,9 @@ def test_trust_ends_before_the_lease_does(house: House, tmp_path: Path) -> None:
     (worker,) = house.workers
     house.lock()
     house.clock.freeze()
-    granted_us = house.store.supervisors()[0].lease_until_boot_us
-    house.clock.advance((granted_us - house.clock.now().boot_us) / 1e6 - 0.5)
+    house.clock.advance(house.store.supervisors()[0].lease_left_us / 1e6 - 0.5)
     house.until(lambda: not lives(worker.pid))
-    assert house.clock.now().boot_us < house.store.supervisors()[0].lease_until_boot_us
+    assert house.store.supervisors()[0].lease_left_us > 0
 
 
 def test_a_take_over_of_our_own_that_had_to_wait_does_not_kill_our_new_workers(

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from typing import Any, assert_never
 
 from mpdispatch import sqlite3
+from mpdispatch.clock import Instant
 from mpdispatch.errors import JobNotFoundError, UsageError
+from mpdispatch.ids import boot_id
 from mpdispatch.model import Attempt, Job, JobState, Page, PeerSupervisor
 from mpdispatch.store.contract import JobFilter, QueueStats
 from mpdispatch.store.sqlite.mending import texts
@@ -22,6 +24,7 @@ __all__ = [
     "place_of",
     "queue_stats",
     "state_of",
+    "supervisor",
     "supervisors",
 ]
 
@@ -150,14 +153,10 @@ def queue_stats(connection: Executes) -> list[QueueStats]:
     ]
 
 
-def lease_of(connection: Executes, owner: int) -> tuple[int, int, int] | None:
-    """Its last heartbeat and how long its lease runs by either clock, as `supervisors` gives them; None: it is gone."""
-    row = connection.execute(QUERIES["lease_of"], (owner,)).fetchone()
-    if row is None:
-        return None
-    peer = supervisor_of(row)
-    return peer.heartbeat_us, peer.lease_until_us, peer.lease_until_boot_us
+def supervisor(connection: Executes, owner: int, now: Instant) -> PeerSupervisor | None:
+    row = connection.execute(QUERIES["supervisor"], (owner,)).fetchone()
+    return None if row is None else supervisor_of(row, now, boot_id())
 
 
-def supervisors(connection: Executes) -> list[PeerSupervisor]:
-    return [supervisor_of(row) for row in connection.execute(QUERIES["supervisors"])]
+def supervisors(connection: Executes, now: Instant) -> list[PeerSupervisor]:
+    return [supervisor_of(row, now, boot_id()) for row in connection.execute(QUERIES["supervisors"])]

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from mpdispatch.clock import Instant
 from mpdispatch.model import UNREADABLE, Attempt, Cause, ErrorInfo, Job, JobState, NewJob, PeerSupervisor
 from mpdispatch.store.sqlite.columns import ATTEMPT_COLUMNS, JOB_COLUMNS, SUPERVISOR_COLUMNS
 from mpdispatch.store.sqlite.mending import Column, faults_of, mended, row_type
@@ -275,14 +276,16 @@ def _attempt(row: Row) -> Attempt:
     )
 
 
-def supervisor_of(row: Row) -> PeerSupervisor:
+def supervisor_of(row: Row, now: Instant, this_boot: str) -> PeerSupervisor:
     """A row of the query `supervisors`. If it cannot be said whether that lives, it is shown without a lease."""
     faults = faults_of(SUPERVISOR_COLUMNS, row)
     shown: Row = row
+    has_lease = True
     if faults:
         shown = mended(SUPERVISOR_COLUMNS, row)
-        if any(shown[at] is not row[at] for at in _SIGNS_OF_LIFE):
-            shown[13] = shown[14] = 0
+        has_lease = all(shown[at] is row[at] for at in _SIGNS_OF_LIFE)
+    # Of this boot by its boottime, which no jump of the wall clock can touch.
+    left_us = shown[14] - now.boot_us if shown[3] == this_boot else shown[13] - now.wall_us
     queues: tuple[str, ...] = ()
     try:
         queues = tuple(msgspec.json.decode(shown[7], type=list[str]))
@@ -302,8 +305,8 @@ def supervisor_of(row: Row) -> PeerSupervisor:
         version=shown[10],
         started_us=shown[11],
         heartbeat_us=shown[12],
-        lease_until_us=shown[13],
-        lease_until_boot_us=shown[14],
+        lease_left_us=left_us if has_lease else 0,
+        renewed=shown[14],
         token=shown[15],
         unreadable="; ".join(faults),
     )

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from mpdispatch import sqlite3
-from mpdispatch.clock import Instant
+from mpdispatch.clock import Clock, Instant, SystemClock
 from mpdispatch.errors import DeadLetterNotFoundError, JobNotFoundError, StoreError, UsageError
 from mpdispatch.model import Attempt, DeadLetter, Finding, Job, JobState, NewJob, Output, Page, PeerSupervisor
 from mpdispatch.store.contract import DeadLetterFilter, JobFilter, QueueStats, SupervisorStore
@@ -61,6 +61,7 @@ class SQLiteStore:
             mpdispatch needs and every user of the file then has. It is announced by a UserWarning; `False` refuses.
         copy: which SQLite opens it: "sqlite3" or "pysqlite3"; None: this process's own. Where the application has
             the file open itself it must be the application's: two copies on one file in one process corrupt it.
+        clock: by which leases are measured; None: the machine's. For tests.
     """
 
     def __init__(
@@ -71,20 +72,21 @@ class SQLiteStore:
         *,
         switch_to_wal: bool = True,
         copy: str | None = None,
+        clock: Clock | None = None,
     ) -> None:
         named = {} if copy is None else {"copy": copy}
-        self._set_up(
-            path, FileOptions(durability=durability, shared=shared, switch_to_wal=switch_to_wal, **named)
-        )
+        options = FileOptions(durability=durability, shared=shared, switch_to_wal=switch_to_wal, **named)
+        self._set_up(path, options, clock or SystemClock())
 
     @classmethod
     def with_options(cls, path: str | os.PathLike[str], options: FileOptions) -> Self:
         """A store at this path (or `:memory:`, which has no options)."""
         store = cls.__new__(cls)
-        store._set_up(path, options)
+        store._set_up(path, options, SystemClock())
         return store
 
-    def _set_up(self, path: str | os.PathLike[str], options: FileOptions) -> None:
+    def _set_up(self, path: str | os.PathLike[str], options: FileOptions, clock: Clock) -> None:
+        self._clock = clock
         given = os.fspath(path)
         if not isinstance(given, str) or not given or "\0" in given:
             raise UsageError(f"path must be text that names a file, not {given!r}")
@@ -171,7 +173,7 @@ class SQLiteStore:
 
     def supervisor_store(self) -> SupervisorStore:
         """A supervisor's own face of this store, for the calling thread only."""
-        return SQLiteSupervisorStore(self._database, self.wake)
+        return SQLiteSupervisorStore(self._database, self._clock, self.wake)
 
     def _session(self, *, create: bool = False) -> Session:
         held: _Held | None = getattr(self._threads, "held", None)
@@ -344,7 +346,7 @@ class SQLiteStore:
 
     def supervisors(self) -> list[PeerSupervisor]:
         """Registered ones, dead or alive."""
-        return self._read(reads.supervisors)
+        return self._read(lambda c: reads.supervisors(c, self._clock.now()))
 
     def parked(self) -> dict[str, int]:
         """Parked jobs by their reason, the commonest first. Not those of paused queues."""

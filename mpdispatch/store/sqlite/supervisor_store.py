@@ -10,7 +10,7 @@ from typing import TypeVar
 import msgspec
 
 from mpdispatch import sqlite3
-from mpdispatch.clock import Instant, boot_us
+from mpdispatch.clock import Clock, Instant, boot_us
 from mpdispatch.errors import LeaseLostError
 from mpdispatch.failpoints import failpoint
 from mpdispatch.model import (
@@ -22,7 +22,7 @@ from mpdispatch.model import (
     PeerSupervisor,
     Transition,
 )
-from mpdispatch.store.contract import CommitResult, HeldJob, Lease, LeftBehind, Progress, Renewal
+from mpdispatch.store.contract import CommitResult, HeldJob, LeftBehind, Progress, Renewal
 from mpdispatch.store.optional import FileCare, NoFileCare
 from mpdispatch.store.sqlite import cancels, draining, pruning, reads, unreadable, waits
 from mpdispatch.store.sqlite import claim as claiming
@@ -46,9 +46,9 @@ clients: 3000 of 3400 turns were refused, with 10 ms 25 of 5800."""
 class SQLiteSupervisorStore:
     """Made by `SQLiteStore.supervisor_store()`; opens on first use and creates nothing."""
 
-    def __init__(self, database: Database, wake: Callable[[], None]) -> None:
+    def __init__(self, database: Database, clock: Clock, wake: Callable[[], None]) -> None:
         """`wake` wakes all supervisors of the store."""
-        self._database, self._wake = database, wake
+        self._database, self._clock, self._wake = database, clock, wake
         self._session_now: Session | None = None
         self._has_late_cancels = False
         self._ended = list[unreadable.Ended]()
@@ -78,39 +78,45 @@ class SQLiteSupervisorStore:
 
     # -- the lease ------------------------------------------------------------------------------
 
-    def register(self, who: NewSupervisor, lease: Lease, *, now: Instant) -> int:
+    def register(self, who: NewSupervisor, ttl_us: int) -> int:
         """Join; gives the owner id for all later calls."""
-        values = (
-            now.wall_us,
-            who.host,
-            who.machine_id,
-            who.boot_id,
-            who.pid,
-            who.pid_start,
-            who.pid_namespace,
-            msgspec.json.encode(who.queues).decode(),
-            who.concurrency,
-            who.app,
-            who.version,
-            who.token,
-            now.wall_us,
-            now.wall_us,
-            lease.until_us,
-            lease.until_boot_us,
-        )
-        owner = self._write(lambda c: c.execute(QUERIES["register"], values).lastrowid, "register")
-        assert owner is not None
-        return owner
+
+        def work(connection: sqlite3.Connection) -> int:
+            now = self._clock.now()
+            values = (
+                now.wall_us,
+                who.host,
+                who.machine_id,
+                who.boot_id,
+                who.pid,
+                who.pid_start,
+                who.pid_namespace,
+                msgspec.json.encode(who.queues).decode(),
+                who.concurrency,
+                who.app,
+                who.version,
+                who.token,
+                now.wall_us,
+                now.wall_us,
+                now.wall_us + ttl_us,
+                now.boot_us + ttl_us,
+            )
+            owner = connection.execute(QUERIES["register"], values).lastrowid
+            assert owner is not None
+            return owner
+
+        return self._write(work, "register")
 
     def unregister(self, owner: int) -> None:
         """Leave. Only after every job was finished or released."""
         self._write(lambda c: c.execute(QUERIES["unregister"], (owner,)), "unregister")
 
-    def renew(self, owner: int, lease: Lease, *, now: Instant) -> Renewal:
+    def renew(self, owner: int, ttl_us: int) -> Renewal:
         """The heartbeat: one write renews all leases."""
 
         def work(connection: sqlite3.Connection) -> Renewal:
-            values = (now.wall_us, lease.until_us, lease.until_boot_us, owner)
+            now = self._clock.now()
+            values = (now.wall_us, now.wall_us + ttl_us, now.boot_us + ttl_us, owner)
             if connection.execute(QUERIES["renew"], values).rowcount != 1:
                 raise LeaseLostError(owner)
             return Renewal(owned=tuple(_owned(connection, owner)))
@@ -249,7 +255,9 @@ class SQLiteSupervisorStore:
     # -- the others -----------------------------------------------------------------------------
 
     def peers(self, owner: int) -> list[PeerSupervisor]:
-        return [each for each in self._read(reads.supervisors) if each.id != owner]
+        return [
+            each for each in self._read(lambda c: reads.supervisors(c, self._clock.now())) if each.id != owner
+        ]
 
     def unknown_owners(self) -> list[int]:
         """Owners of running jobs that are not registered. A read, unless one is no number: it is 0 from now on."""
@@ -267,18 +275,16 @@ class SQLiteSupervisorStore:
         rows = self._read(lambda c: c.execute(QUERIES["held_by"], (owner,)).fetchall())
         return list(starmap(HeldJob, rows))
 
-    def take_over(self, dead: PeerSupervisor | int, transitions: Sequence[Transition], *, now: Instant) -> bool:
+    def take_over(self, dead: PeerSupervisor | int, transitions: Sequence[Transition]) -> bool:
         """Record these outcomes of a dead supervisor's jobs and strike it off, in one transaction."""
         covered = {(each.job_id, each.starts) for each in transitions}
-        if isinstance(dead, PeerSupervisor):
-            owner, seen = dead.id, (dead.heartbeat_us, dead.lease_until_us, dead.lease_until_boot_us)
-        else:
-            owner, seen = dead, None
-
+        owner, seen = (dead.id, dead.renewed) if isinstance(dead, PeerSupervisor) else (dead, None)
         ended_here = list[unreadable.Ended]()
 
         def work(connection: sqlite3.Connection) -> bool:
-            if reads.lease_of(connection, owner) != seen:
+            now = self._clock.now()
+            registered = reads.supervisor(connection, owner, now)
+            if (None if registered is None else registered.renewed) != seen:
                 return False
             owned = _owned(connection, owner)
             if seen is None and not owned:

@@ -71,7 +71,7 @@ ORDER BY j.run_at_us, j.id LIMIT ?;
 -- Unless it has been claimed, moved or ended since.
 UPDATE mpdispatch_jobs SET run_at_us = ? WHERE id = ? AND +line = 2 AND run_at_us = ?;
 
--- name: lease_of
+-- name: supervisor
 -- Has it renewed since it was looked at?
 SELECT
     id, host, machine_id, boot_id, pid, pid_start, pid_namespace, queues, concurrency, app, version, started_us,
