@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from mpdispatch.ids import process_id
+from mpdispatch.host.processes import process_id
 from mpdispatch.model import Cause, JobState
 from mpdispatch.supervisor import rescue
 from tests.supervisor.conftest import Build
