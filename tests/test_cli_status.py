@@ -355,7 +355,7 @@ def test_doctor_finds_a_running_supervisor_whose_files_are_gone(
 ) -> None:
     side = tmp_path / "mpdispatch.db-mpd"
     owner = register(store)
-    (side / f"journal.{owner}").touch()
+    (side / f"marks.{owner}").touch()
 
     def found() -> list[Finding]:
         return [each for each in checkups.checkup(store, Config(), now=now()) if each.check == "side folder"]
@@ -364,7 +364,7 @@ def test_doctor_finds_a_running_supervisor_whose_files_are_gone(
     if what == "the folder":
         shutil.rmtree(side)
     else:
-        (side / f"journal.{owner}").unlink()
+        (side / f"marks.{owner}").unlink()
     (finding,) = found()
     assert finding.level is Level.ERROR
     assert str(side) in finding.message

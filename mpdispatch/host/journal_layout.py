@@ -1,5 +1,7 @@
 """How a start journal lies in its file, in this machine's byte order. Ground of the modules that read and write one.
 
+What stands on disk is read by supervisors of other versions on this machine: it keeps its name and its magic bytes.
+
 0        4096      4096 + 96 Ki
 ┌────────┬─────────┬─────────┬───   header: magic, boot id, token, records handed out so far
 │ header │ record  │ record  │ …    record: 64 bytes of head, 32 of control, 1020 marks of 32 bytes,
@@ -62,7 +64,7 @@ CHECK = 0x9E3779B97F4A7C15
 """Folded with the other three: a torn mark does not add up (a CRC would cost 0.7 µs more a job)."""
 SHIFT = 31
 """Past the ids of a store's first two billion jobs: else starts and id of two marks may differ by the same bits."""
-RECORD_MAGIC = b"mpd-record"
+RECORD_MAGIC = b"mpd-ring"
 COUNT_AT, RECORD_MAGIC_AT, CONTROL_AT, MARKS_AT = 16, 24, 64, 96
 CLEAN = (bytes(RECORD_MAGIC_AT) + RECORD_MAGIC).ljust(REPLIES_AT, b"\0")
 """What a record begins with; written at once, for somebody may be reading."""

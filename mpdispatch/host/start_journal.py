@@ -53,8 +53,11 @@ _TRIM_AT_ONCE = 32
 
 
 def journal_path(folder: Path, owner: int) -> Path:
-    """The file of this supervisor in the store's runtime folder."""
-    return folder / f"journal.{owner}"
+    """The file of this supervisor in the store's runtime folder.
+
+    Its name stays what it was: supervisors of older versions are judged by theirs, and judge by ours.
+    """
+    return folder / f"marks.{owner}"
 
 
 class Journal:

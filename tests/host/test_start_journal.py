@@ -217,6 +217,14 @@ def test_the_file_is_private_and_never_replaces_another(file: Journal) -> None:
         Journal(file.path, 1, token=TOKEN)
 
 
+def test_every_version_finds_it_by_the_same_name_and_believes_it(file: Journal) -> None:
+    assert journal_path(Path("jobs.db-mpd"), 7) == Path("jobs.db-mpd/marks.7")
+    _taken(file)
+    content = file.path.read_bytes()
+    assert content[:8] == b"mpdmark3"
+    assert content[4096 + 24 :].startswith(b"mpd-ring\0")
+
+
 def test_the_folder_is_made_for_its_owner_alone(tmp_path: Path) -> None:
     made = Journal(tmp_path / "of a server" / "journal.1", 1, token=TOKEN)
     assert made.path.parent.stat().st_mode & 0o777 == 0o700

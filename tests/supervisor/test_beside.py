@@ -76,7 +76,7 @@ def test_an_idle_supervisor_whose_folder_was_removed_is_told_of_jobs_at_once(bui
     _beat(house)
     house.steps(20)
     house.ended(house.enqueue("noop"))
-    assert {"lock", f"wake.{house.owner}", f"journal.{house.owner}"} <= set(os.listdir(_side(house)))
+    assert {"lock", f"wake.{house.owner}", f"marks.{house.owner}"} <= set(os.listdir(_side(house)))
 
 
 def test_what_had_begun_when_the_mark_file_was_removed_is_still_known_to_have(
