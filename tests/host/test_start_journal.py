@@ -69,7 +69,7 @@ def test_a_reader_finds_the_marks_and_workers_of_every_ring(file: Journal) -> No
     reader.close()
 
 
-def test_a_ring_that_wraps_keeps_its_newest_marks(file: Journal) -> None:
+def test_a_record_that_wraps_keeps_its_newest_marks(file: Journal) -> None:
     ours, theirs = _taken(file)
     for number in range(1, 3 * journal_layout.MARKS + 8):
         theirs.write(number, 1, number)
@@ -130,7 +130,7 @@ def test_a_file_that_is_none_of_ours_is_no_evidence(tmp_path: Path, content: byt
     reader.close()
 
 
-def test_a_file_cut_short_gives_the_rings_that_are_whole(file: Journal) -> None:
+def test_a_file_cut_short_gives_the_records_that_are_whole(file: Journal) -> None:
     (_, first), (_, second) = _taken(file), _taken(file)
     first.write(1, 1, 10)
     second.write(2, 1, 20)
@@ -196,7 +196,7 @@ def test_the_control_word_names_the_start_that_is_to_end(file: Journal) -> None:
     assert theirs.asked() == Control(1 << 40, 7, 2)
 
 
-def test_rings_are_handed_out_clean_and_only_while_there_are_any(file: Journal) -> None:
+def test_records_are_handed_out_clean_and_only_while_there_are_any(file: Journal) -> None:
     records = [_taken(file)[0] for _ in range(3)]
     assert len({record.index for record in records}) == 3
     assert file.take_record() is None
@@ -247,7 +247,7 @@ def test_a_full_disk_is_an_error_and_not_a_bus_error(tmp_path: Path, monkeypatch
 # ---------------------------------------------------------------- what it costs
 
 
-def test_a_file_takes_room_for_the_rings_handed_out_and_no_others(tmp_path: Path) -> None:
+def test_a_file_takes_room_for_the_records_handed_out_and_no_others(tmp_path: Path) -> None:
     made = Journal(tmp_path / "journal.1", 4004, token=TOKEN)  # of a supervisor with 1,000 workers
     assert made.path.stat().st_blocks * 512 <= 64 * 1024
     records = [made.take_record() for _ in range(3)]
@@ -319,7 +319,7 @@ def test_who_is_at_work_is_read_from_the_heads_of_the_records(
     reader.close()
 
 
-def test_a_ring_there_is_no_room_for_is_none_and_can_be_had_later(
+def test_a_record_there_is_no_room_for_is_none_and_can_be_had_later(
     file: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
@@ -346,7 +346,7 @@ def test_a_file_is_not_read_for_what_is_in_its_header(file: Journal) -> None:
     reader.close()
 
 
-def test_a_worker_maps_its_own_ring_and_no_more(file: Journal) -> None:
+def test_a_worker_maps_its_own_record_and_no_more(file: Journal) -> None:
     _taken(file)
     _, second = _taken(file)
     assert len(second._map) <= journal_layout.RECORD_BYTES + 65536
@@ -479,7 +479,7 @@ def test_whatever_is_written_no_start_is_invented(steps: list, wrapped: bool) ->
 
 @given(st.binary(max_size=3000))
 @settings(deadline=None, max_examples=100)
-def test_junk_in_a_ring_is_no_start(junk: bytes) -> None:
+def test_junk_in_a_record_is_no_start(junk: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
         made = Journal(Path(folder) / "journal.1", 1, token=TOKEN)
         record, _ = _taken(made)
