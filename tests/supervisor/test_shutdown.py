@@ -41,7 +41,7 @@ def test_an_idle_supervisor_stops_at_once_and_signs_off(house: House) -> None:
     assert _ended(house, 2) == 0
     assert _signed_off(house)
     assert not any(lives(worker.pid) for worker in workers)
-    assert list((house.folder / "jobs.db-mpd").glob("journal.*")) == []
+    assert list((house.folder / "jobs.db-mpd").glob("marks.*")) == []
 
 
 def test_a_stop_signs_off_although_the_store_is_busy_for_a_moment(

@@ -133,7 +133,7 @@ def test_a_killed_supervisor_spends_no_attempt_of_what_it_had_not_started(place:
 def _last_marks(place: Place) -> set[int]:
     """The job each worker of dead supervisors marked last, once those workers are gone."""
     found: set[int] = set()
-    for path in (place.folder / "jobs.db-mpd").glob("journal.*"):
+    for path in (place.folder / "jobs.db-mpd").glob("marks.*"):
         reader = JournalReader(path)
         workers = [worker.pid for worker in reader.workers()]
         reader.close()
@@ -259,7 +259,7 @@ def test_a_job_never_runs_twice_at_once_though_the_mark_file_is_lost(
     )
     job_id = place.app.shell.options(max_retries=2).enqueue(script, "ran").id
     until(lambda: (place.folder / "ran").exists() and "run" in (place.folder / "ran").read_text(), "it runs")
-    (path,) = (place.folder / "jobs.db-mpd").glob("journal.*")
+    (path,) = (place.folder / "jobs.db-mpd").glob("marks.*")
     if how == "removed":
         path.unlink()
     else:
@@ -299,7 +299,7 @@ def test_a_side_folder_that_is_deleted_costs_no_job(place: Place) -> None:
     supervisor = place.supervising("-c", "1", heartbeat_interval=1)
     job_id = place.app.until_file.options(max_retries=0).enqueue("go").id
     place.started(job_id)
-    (marks,) = (place.folder / "jobs.db-mpd").glob("journal.*")
+    (marks,) = (place.folder / "jobs.db-mpd").glob("marks.*")
     shutil.rmtree(place.folder / "jobs.db-mpd")
     # Clients and the supervisor use the same lock, bell and start journal again.
     until(marks.exists, "it is made anew")
@@ -317,7 +317,7 @@ def test_a_mark_file_that_is_cut_does_not_end_its_supervisor(place: Place, size:
     supervisor = place.supervising("-c", "1")
     job_id = place.app.until_file.options(max_retries=1).enqueue("go").id
     place.started(job_id)
-    (path,) = (place.folder / "jobs.db-mpd").glob("journal.*")
+    (path,) = (place.folder / "jobs.db-mpd").glob("marks.*")
     os.truncate(path, size)
     (place.folder / "go").touch()
     place.complete(job_id)
