@@ -1,6 +1,5 @@
-"""The object that commands speak to: a client of the store, or the engine itself where its hooks have to hear of new jobs.
-
-Apart from `locate`, because `supervise` needs no engine in its process.
+"""Opens the client that a command uses: a plain client of the store, or the app's engine, which tells its hooks of new
+jobs. Not in `locate`, because `supervise` keeps the engine out of its process.
 """
 
 from __future__ import annotations
@@ -22,26 +21,26 @@ __all__ = ["open_client", "open_client_to_fill", "open_client_with_hooks"]
 
 
 def open_client(options: Options) -> JobClient:
-    """For a command that makes no jobs: a client of the store, which is there and up to date. Raises StoreError."""
+    """A client for a command that makes no jobs. Its store exists and is up to date. Raises StoreError."""
     return JobClient.of(open_existing(options))
 
 
 def open_client_with_hooks(options: Options) -> JobClient:
-    """For a command that makes jobs of older ones: as `open_client`, and an app that is known hears of them."""
+    """A client for a command that makes jobs of older ones: as `open_client`, but the engine if an app is known."""
     client = _client_with_hooks(options)
     ready_to_use(options, client.store)
     return client
 
 
 def open_client_to_fill(options: Options, *, may_create: bool) -> JobClient:
-    """For a command that makes jobs: of the store as `find_store_to_fill` finds it; an app that is known hears of them."""
+    """A client for a command that makes new jobs: its store may be created, and it is the engine if an app is known."""
     client = _client_with_hooks(options)
     ready_to_fill(options, client.store, may_create=may_create)
     return client
 
 
 def _client_with_hooks(options: Options) -> JobClient:
-    """The engine of the app, on the store that commands without it would use; without an app, a client no hook hears."""
+    """The app's engine, moved to the store that other commands use; or a plain client, if no app is known."""
     found = find_app(options)
     if found is None:
         return JobClient.of(find_store(options))

@@ -1,4 +1,4 @@
-"""What a shell is offered for a value: ids, queues and job names out of the store. Never complains, never creates."""
+"""Completions of values for a shell: ids, queues and job names from the store. Prints no errors and creates nothing."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _of_store(items: Callable[[JobClient], Iterable[CompletionItem]]) -> Complet
             found = items(open_client(ctx.find_object(Options) or Options()))
             return [item for item in found if str(item.value).startswith(incomplete)]
         except DispatchError:
-            return []  # no store, or one that cannot be read: nothing to offer, and nobody to tell
+            return []  # no store, or an unreadable one: there are no completions
 
     return complete
 

@@ -1,4 +1,4 @@
-"""`enqueue --args -`: a job for each line of stdin. What is wrong with any of them is found before one is enqueued."""
+"""`enqueue --args -`: one job for each line of stdin. All faults of all lines are found before a job is enqueued."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _LINES_SHOWN = 20
 
 
 class Lines:
-    """The arguments of one job from each line, a JSON object; pairs win over all of them. Blank lines are no jobs.
+    """The arguments of one job from each line, which is a JSON object. Pairs override all lines. Blank lines are skipped.
 
-    Lines are numbered from 1, blank ones too, as an editor does.
+    Lines are numbered from 1 and blank lines count, as in an editor.
 
     >>> Lines([b'{"path": "a.pdf"}', b"", b'{"path": "b.pdf"}'], ["dpi:=300"]).items
     {1: {'path': 'a.pdf', 'dpi': 300}, 3: {'path': 'b.pdf', 'dpi': 300}}
@@ -38,7 +38,7 @@ class Lines:
                 self._faults[number] = [str(error)]
 
     def read(self, job_name: str, reader: Callable[[Mapping[str, Any]], R]) -> list[R]:
-        """What `reader` makes of the arguments of each line; it raises PayloadError.
+        """The values that `reader` makes of the arguments of each line. `reader` may raise PayloadError.
 
         Raises:
             PayloadError: names every line that is no JSON object or that `reader` refuses, up to 20 of them.
@@ -50,7 +50,7 @@ class Lines:
             except PayloadError as error:
                 faults[number] = [str(fault) for fault in error.faults]
         if faults:
-            raise PayloadError(job_name, _told(faults))
+            raise PayloadError(job_name, _faults_by_line(faults))
         return found
 
 
@@ -65,7 +65,7 @@ def _object(line: bytes) -> dict[str, Any]:
     return arguments
 
 
-def _told(faults: Mapping[int, Sequence[str]]) -> Iterator[Fault]:
+def _faults_by_line(faults: Mapping[int, Sequence[str]]) -> Iterator[Fault]:
     for number in sorted(faults)[:_LINES_SHOWN]:
         yield Fault(f"line {number}", "; ".join(faults[number]))
     if (more := len(faults) - _LINES_SHOWN) > 0:

@@ -1,4 +1,4 @@
-"""Where the store, the app and the configuration file are found; who said so decides what a bad value is.
+"""Finds the store, the app and the configuration file.
 
     store  --store ▸ the app's own (with -A) ▸ MPDISPATCH_STORE ▸ file ▸ mpdispatch.db
     app    argument or -A ▸ MPDISPATCH_APP ▸ file
@@ -49,7 +49,7 @@ _DEFAULT_SOURCE = "the default store"
 
 
 class Sourced(NamedTuple):
-    """A value, and who gave it: an option of the command line, or the name of a variable or key."""
+    """A value and its source: an option of the command line, or the name of a variable or key."""
 
     value: str
     source: str
@@ -58,7 +58,7 @@ class Sourced(NamedTuple):
 
 @contextmanager
 def blaming(found: Sourced) -> Iterator[None]:
-    """A fault found inside is the fault of whoever gave this value."""
+    """Inside it, an error becomes one about the source of this value."""
     try:
         yield
     except (UsageError, ConfigError) as error:
@@ -68,12 +68,12 @@ def blaming(found: Sourced) -> Iterator[None]:
 
 
 def find_settings(options: Options) -> FileSettings | None:
-    """What the configuration file says, if there is one; all of it is checked."""
+    """The settings of the configuration file, all checked; None: there is no file."""
     return file_settings(options.config or _variable("MPDISPATCH_CONFIG"))
 
 
 def find_store(options: Options) -> Store:
-    """The store, not opened yet. The app is imported only for `-A` without `--store`."""
+    """The store, not yet opened. Imports the app only for `-A` without `--store`."""
     if options.store is None and options.app is not None:
         found = Sourced(options.app, "-A", True)
         store = load_app(found).store
@@ -83,15 +83,15 @@ def find_store(options: Options) -> Store:
     with blaming(found):
         store = refuse_unshared(open_store(found.value))
     bring_wake_ups(store)
-    _say_durability(store, find_settings(options))
+    _prefer_durability(store, find_settings(options))
     return store
 
 
 def find_store_to_fill(options: Options, *, may_create: bool) -> Store:
-    """The store to put jobs into, there and up to date. Named by anybody it is created, by default only if allowed.
+    """The store to put jobs into, opened and up to date. A named store is created; the default one only if allowed.
 
     Raises:
-        UsageError: nobody names a store, and the default one is not there. No supervisor would look into a new one.
+        UsageError: no store is named and the default one does not exist. No supervisor would poll a new one.
         StoreError: it cannot be opened or created.
     """
     return ready_to_fill(options, find_store(options), may_create=may_create)
@@ -108,7 +108,7 @@ def ready_to_fill(options: Options, store: Store, *, may_create: bool) -> Store:
 
 
 def refuse_unshared(store: Store) -> Store:
-    """The store, unless it would be one of this process only, whose jobs nobody ever sees. Raises UsageError."""
+    """The store, unless only this process can see its jobs. Raises UsageError."""
     if not store.is_shared:
         raise UsageError(
             f"{store.location} is in the memory of one process, and gone when a command ends; name a file, such as"
@@ -117,8 +117,8 @@ def refuse_unshared(store: Store) -> Store:
     return store
 
 
-def _say_durability(store: Store, settings: FileSettings | None) -> None:
-    """Environment ▸ file. Nothing else of the configuration is looked at: a fault of it is not this command's."""
+def _prefer_durability(store: Store, settings: FileSettings | None) -> None:
+    """Set the durability from environment ▸ file. Other settings are not read: their faults do not concern this command."""
     name = f"{ENV_PREFIX}DURABILITY"
     env = {name: os.environ[name]} if name in os.environ else {}
     file = {"durability": settings.config["durability"]} if settings and "durability" in settings.config else {}
@@ -128,7 +128,7 @@ def _say_durability(store: Store, settings: FileSettings | None) -> None:
 
 
 def open_existing(options: Options) -> Store:
-    """The store, seen to be there and up to date.
+    """The store, which exists and is up to date.
 
     Raises:
         StoreError: it is missing, too old, damaged …; nothing is created or migrated.
@@ -137,7 +137,7 @@ def open_existing(options: Options) -> Store:
 
 
 def ready_to_use(options: Options, store: Store) -> Store:
-    """The store, if it is there and up to date. Raises StoreError; a missing one may have a near namesake."""
+    """As `open_existing`, of this store. If it is missing, the error may name another store that is here."""
     try:
         store.check()
     except StoreMissing as error:
@@ -148,18 +148,18 @@ def ready_to_use(options: Options, store: Store) -> Store:
 
 
 def _is_default(options: Options) -> bool:
-    """Whether nobody names a store."""
+    """Whether no store is named."""
     return options.app is None and _where_is_store(options).source == _DEFAULT_SOURCE
 
 
 def _only_store_here() -> str | None:
-    """The file that is one, if there is exactly one: a store has a folder for its locks beside it."""
+    """The only store in this folder, if there is exactly one. A store has a folder for its locks beside it."""
     found = [path.name for path in Path().glob("*.db") if Path(f"{path}-mpd").is_dir()]
     return found[0] if len(found) == 1 else None
 
 
 def find_app(options: Options, argument: str | None = None) -> Sourced | None:
-    """Who runs the jobs: `module:attribute` of an engine, or None."""
+    """The app that runs the jobs, `module:attribute` of an engine; None: none is named."""
     if argument is not None and options.app not in (None, argument):
         raise UsageError(f"two apps are given: {argument} and -A {options.app}")
     if argument or options.app:
@@ -172,12 +172,12 @@ def find_app(options: Options, argument: str | None = None) -> Sourced | None:
 
 
 def reference_of(found: Sourced) -> AppReference:
-    """The app as a reference; the current folder is importable in it."""
+    """The reference to the app. The current folder is importable in it."""
     with blaming(found):
         try:
             return reference_to(found.value)
         except AppReferenceError as error:
-            # Nothing was imported yet: the text itself is wrong.
+            # Nothing is imported yet, so the text itself is wrong.
             raise UsageError(str(error)) from error
 
 

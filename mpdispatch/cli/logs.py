@@ -11,17 +11,17 @@ from mpdispatch.cli.output import escape
 
 __all__ = ["LineFormatter", "PatientHandler", "log_to_stderr"]
 
-# A pipe that is ready takes so many bytes at once without blocking (POSIX: PIPE_BUF is 4096 on Linux, 512 at least).
+# A pipe that is ready takes this many bytes at once without blocking (POSIX: PIPE_BUF, 4096 on Linux, at least 512).
 _CHUNK_BYTES = select.PIPE_BUF
 
-# What every record has; whatever else it carries came by `extra`.
+# The attributes of every record. All others came by `extra`.
 _OWN_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
 class LineFormatter(logging.Formatter):
-    """One line per record, the facts of `extra` as key=value; it cannot break the line or steer a terminal.
+    """One line per record, with the facts of `extra` as key=value. No text can break the line or control a terminal.
 
-    Only a traceback has lines of its own; they are indented, so none can pass for a record.
+    Only a traceback has lines of its own. They are indented, so that none looks like a record.
     """
 
     default_time_format = "%H:%M:%S"
@@ -41,7 +41,7 @@ class LineFormatter(logging.Formatter):
 
 
 class PatientHandler(logging.Handler):
-    """Writes to a descriptor if its reader keeps up, and drops and counts what it has no room for.
+    """Writes to a descriptor if its reader keeps up. Otherwise it drops lines and counts them.
 
     A supervisor that waited for a hung reader of its log (a stopped pager, a full pipe) would renew no lease and end
     no job.
@@ -55,7 +55,7 @@ class PatientHandler(logging.Handler):
         self._dropped = 0
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Never blocks. A reader that has gone is no error: there is nobody to tell."""
+        """Never blocks. If the reader has gone, it does nothing."""
         lost, text = "", self.format(record) + "\n"
         if self._dropped:
             lost = f"({self._dropped} lines of the log were dropped: its reader did not keep up)\n"
@@ -100,4 +100,4 @@ def _handler() -> logging.Handler:
     try:
         return PatientHandler(sys.stderr.fileno())
     except (AttributeError, OSError, ValueError):
-        return logging.StreamHandler(sys.stderr)  # replaced by something that is no file (a test's)
+        return logging.StreamHandler(sys.stderr)  # replaced by an object that is no file (in a test)

@@ -1,4 +1,4 @@
-"""The entry point: runs a command, turns every error into lines on stderr and an exit code."""
+"""The entry point: runs a command, and turns every error into lines on stderr and an exit code."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mpdispatch.errors import AppImportError, ConfigError, DispatchError, Payloa
 
 __all__ = ["main"]
 
-# What a shell reports for a process that a broken pipe ended; 1 would say that a job failed.
+# The code that a shell reports for a process ended by a broken pipe. 1 means that a job failed.
 _BROKEN_PIPE = 128 + 13
 _INTERRUPTED = 128 + 2
 _INTERNAL = 70
@@ -33,12 +33,14 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
 
 
 def _open_standard_streams() -> None:
-    """Fill closed descriptors 0 to 2: files of ours or of a handler would land there, and be printed into."""
+    """Open closed descriptors 0 to 2. Otherwise the next opened file would get the number, and prints would go into it."""
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
         except OSError:
-            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest free one, so this one
+            os.set_inheritable(
+                os.open(os.devnull, os.O_RDWR), True
+            )  # gets the lowest free number, which is this one
 
 
 def _run(args: Sequence[str] | None) -> int:
@@ -63,11 +65,11 @@ def _run(args: Sequence[str] | None) -> int:
         _complain_of(error)
         return error.exit_code
     except OSError as error:
-        # Stores raise errors of their own, so this is a terminal, a pipe or a file we write to.
+        # Stores raise their own errors, so this one is about a terminal, a pipe or a file that we write to.
         _forget_stdout()
         complain(f"{error.strerror or error}" + (f": {error.filename}" if error.filename else ""))
         return _IO_ERROR
-    except Exception:  # noqa: BLE001  a bug of ours: say so, and do not exit as if a job had failed
+    except Exception:  # noqa: BLE001  a bug of ours; the code must not say that a job failed
         sys.stderr.write(traceback.format_exc())
         complain("internal error; your jobs are safe in the store. Please report it with the lines above")
         return _INTERNAL
@@ -75,10 +77,10 @@ def _run(args: Sequence[str] | None) -> int:
 
 
 def _invoke(args: list[str]) -> object:
-    if COMPLETE_VARIABLE in os.environ:  # a shell asks what could come next
+    if COMPLETE_VARIABLE in os.environ:  # a shell asks for completions
         program.main(args, prog_name="mpdispatch")
     try:
-        # Not `program.main`: it would end a broken pipe with 1, which says here that a job failed.
+        # Not `program.main`: it exits with 1 after a broken pipe, which means here that a job failed.
         with program.make_context("mpdispatch", args, obj=Options()) as context:
             return program.invoke(context)
     except click.exceptions.Exit as ended:
@@ -87,7 +89,7 @@ def _invoke(args: list[str]) -> object:
 
 def _complain_of(error: DispatchError) -> None:
     if isinstance(error, AppImportError) and error.traceback:
-        # The fault is in the user's own code, and only the traceback says where.
+        # The fault is in the user's code, and only the traceback shows where.
         sys.stderr.writelines(escape(line) + "\n" for line in error.traceback.splitlines())
     for line in _lines(error):
         complain(line)
@@ -104,9 +106,9 @@ def _lines(error: DispatchError) -> Iterator[str]:
 
 
 def _forget_stdout() -> None:
-    """Let nothing be flushed to a reader that has gone, also not by the interpreter when it ends."""
+    """Redirect stdout to nowhere, so that nothing is flushed to a reader that has gone, even at the interpreter's end."""
     try:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (OSError, ValueError, AttributeError):
-        # Closed from the start, or no real file (a test's): then nothing will be flushed to it either.
+        # It was closed from the start, or is no real file (in a test), so nothing will be flushed to it.
         sys.stdout = None  # Python's own value for "there is none"

@@ -1,4 +1,4 @@
-"""What people and programs see: data on stdout, the rest on stderr. Rich is loaded for terminals only."""
+"""Prints for people and programs: data on stdout, the rest on stderr. Rich is loaded for terminals only."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ __all__ = [
     "keep_stdout",
     "print_json",
     "print_json_array",
+    "print_line",
     "print_table",
-    "say",
     "shorten",
     "time_text",
 ]
@@ -34,7 +34,7 @@ _PAGE = 1000
 
 
 def escape(text: str) -> str:
-    r"""The text with everything a terminal could act on spelt out (controls, ANSI, bidi marks, newlines).
+    r"""The text with all characters escaped that a terminal could act on (controls, ANSI, bidi marks, newlines).
 
     >>> print(escape("red \x1b[31m\n"))
     red \x1b[31m\n
@@ -53,7 +53,7 @@ def shorten(text: str, width: int) -> str:
 
 
 def time_text(moment: datetime | None) -> str:
-    """A time for people, in UTC, to the second; empty for None.
+    """A time for people, in UTC and to the second; empty for None.
 
     >>> time_text(datetime(2026, 5, 4, 3, 2, 1, 999, tzinfo=UTC))
     '2026-05-04 03:02:01Z'
@@ -62,32 +62,32 @@ def time_text(moment: datetime | None) -> str:
 
 
 def complain(message: str) -> None:
-    """One line on stderr, as every error is shown."""
+    """Print one line on stderr, in the form of every error."""
     print(f"mpdispatch: {escape(message)}", file=sys.stderr)
 
 
 def keep_stdout() -> None:
-    """Keep stdout for what is printed here: processes that inherit it (workers, what they start) write to stderr."""
+    """Keep stdout for this process: workers, and the processes that they start, write to stderr instead."""
     sys.stdout.flush()
     own = os.dup(sys.stdout.fileno())
     os.dup2(2, 1)
     sys.stdout = os.fdopen(own, "w", encoding=sys.stdout.encoding, errors="backslashreplace", closefd=False)
 
 
-def say(*values: object) -> None:
-    """One line of data on stdout, written at once: a reader may be waiting for it."""
+def print_line(*values: object) -> None:
+    """Print one line of data on stdout and flush it, because a reader may be waiting."""
     print(*(escape(str(value)) for value in values), flush=True)
 
 
 def print_json(value: Any, *, line: bool = False) -> None:
-    """One JSON document on stdout (`line`: on one line, written at once). ASCII: nothing can steer a terminal."""
+    """Print one JSON document on stdout (`line`: on one line, flushed). It is ASCII, so it cannot control a terminal."""
     import json  # a third of a MiB that no supervisor needs
 
     print(json.dumps(value, indent=None if line else 2), flush=line)
 
 
 def print_json_array(items: Iterable[Any]) -> None:
-    """A JSON array on stdout, an element per line, written as they come."""
+    """Print a JSON array on stdout, one element per line, each as it comes."""
     import json
 
     opening = "["
@@ -100,7 +100,10 @@ def print_json_array(items: Iterable[Any]) -> None:
 def items_of(
     pages: Callable[..., Page[T]], *, limit: int, cursor: str | None, everything: bool
 ) -> tuple[Iterable[T], str | None]:
-    """What a list shows, and where it goes on: `pages(limit=, cursor=)` gives one page; all of them if `everything`."""
+    """The items that a list command shows, and the cursor of the next page.
+
+    `pages(limit=, cursor=)` gives one page. With `everything` the items are those of all pages.
+    """
     if everything:
         return _every_item(pages, cursor), None
     page = pages(limit=limit, cursor=cursor)
@@ -116,7 +119,7 @@ def _every_item(pages: Callable[..., Page[T]], cursor: str | None) -> Iterator[T
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Iterable[str] = ()) -> None:
-    """A table on stdout: drawn on a terminal, plain and aligned elsewhere. `right` names columns of numbers."""
+    """Print a table on stdout: drawn on a terminal, plain and aligned elsewhere. `right` names the columns of numbers."""
     texts = [[escape("" if cell is None else str(cell)) for cell in row] for row in rows]
     if sys.stdout is not None and sys.stdout.isatty():
         _draw(columns, texts, frozenset(right))
@@ -131,8 +134,8 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, rig
 
 
 def draw_table(frames: Iterable[tuple[Sequence[str], Iterable[Sequence[object]], str]]) -> None:
-    """On a terminal: a table (columns, rows, a line below) that is drawn anew for each frame. All but the first column
-    are numbers."""
+    """Draw a table on a terminal again for each frame: columns, rows, and a line below. All columns but the first are
+    numbers."""
     from rich.console import Console, Group
     from rich.live import Live
     from rich.text import Text
@@ -158,5 +161,5 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: frozens
     for name in columns:
         table.add_column(name, justify="right" if name in right else "left", overflow="fold")
     for row in rows:
-        table.add_row(*map(Text, row))  # Text: a job called "[red]" is no markup
+        table.add_row(*map(Text, row))  # as Text, so that a job called "[red]" is no markup
     return table

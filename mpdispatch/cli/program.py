@@ -1,4 +1,4 @@
-"""The command table and the options every command shares. Imports no command: `--help` must stay quick."""
+"""The table of commands and the options that all of them share. Imports no command, to keep `--help` quick."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = [
 
 @dataclass(slots=True)
 class Options:
-    """What the shared options said, before or after the command; the later one wins."""
+    """Values of the shared options, given before or after the command. The later one wins."""
 
     store: str | None = None
     config: str | None = None
@@ -67,7 +67,7 @@ COMMANDS: Mapping[str, _Entry] = {
 }
 
 COMPLETE_VARIABLE = "_MPDISPATCH_COMPLETE"
-"""What a shell sets to be told what could come next."""
+"""A shell sets this variable to ask for completions."""
 
 
 def _remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:
@@ -95,7 +95,7 @@ def _shared_options() -> list[click.Parameter]:
 
 
 class _WithExamples(click.Command):
-    """Takes the shared options too, and shows examples under its help."""
+    """A command with the shared options and with examples below its help."""
 
     def __init__(self, *args: Any, examples: str, **settings: Any) -> None:
         super().__init__(*args, **settings)
@@ -121,7 +121,7 @@ class CommandGroup(_WithExamples, click.Group):
 
 
 class Program(click.Group):
-    """The `mpdispatch` command: looks its commands up in the table and imports the one that is asked for."""
+    """The `mpdispatch` command: finds the command in the table, and imports only that."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -143,7 +143,7 @@ class Program(click.Group):
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        # From the table, not from the commands: those would all have to be imported.
+        # From the table, because the commands themselves are not imported.
         with formatter.section("Commands"):
             formatter.write_dl([(name, entry.help) for name, entry in COMMANDS.items()])
 

@@ -1,4 +1,4 @@
-"""Kinds of values on the command line; a bad one is a usage error that names the option."""
+"""Types of values on the command line. A bad value is a usage error that names the option."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class _Duration(click.ParamType[float]):
 
 
 class _Age(_Duration):
-    """As `_Duration`, but with its unit: what is deleted by it does not come back."""
+    """As `_Duration`, but the unit is required, because a mistake would delete jobs."""
 
     name = "age"
 
@@ -79,7 +79,7 @@ AGE = _Age()
 
 
 def arguments_of(pairs: Sequence[str], whole: str | None) -> dict[str, Any]:
-    """The arguments of a job from `k=v` (text) and `k:=v` (JSON) pairs and `--args`; pairs win.
+    """The arguments of a job from `--args` and from `k=v` (text) and `k:=v` (JSON) pairs, which override it.
 
     >>> arguments_of(["path=a.pdf", "dpi:=300"], '{"dpi": 72, "gray": true}')
     {'dpi': 300, 'gray': True, 'path': 'a.pdf'}

@@ -22,11 +22,11 @@ class _Bar(Protocol):
 
 class _NoBar:
     def advance(self) -> None:
-        """Nobody is watching."""
+        """Does nothing: there is no terminal."""
 
 
 def wait_for(client: JobClient, ids: Sequence[int], *, timeout_s: float | None = None) -> Iterator[Job]:
-    """Each job as it ended, in the order of `ids`, as soon as it and those before it have.
+    """Each job as it ended, in the order of `ids`, as soon as it and all before it have ended.
 
     Raises:
         JobNotFoundError: there is no such job.
@@ -37,7 +37,7 @@ def wait_for(client: JobClient, ids: Sequence[int], *, timeout_s: float | None =
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
     with _progress_bar(len(ids)) as bar:
         for job_id in ids:
-            # One after the other: a job that ended meanwhile costs one read when its turn comes.
+            # One after the other: a job that has ended meanwhile costs one read.
             left_s = None if deadline is None else max(0.0, deadline - time.monotonic())
             try:
                 job = client.wait(job_id, left_s)

@@ -1,1 +1,1 @@
-"""One module per command or small family; each is imported only when its command is asked for."""
+"""One module per command, or per small group of commands. Each is imported only when its command is called."""

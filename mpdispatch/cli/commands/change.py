@@ -1,4 +1,4 @@
-"""`cancel` and `retry`: change what becomes of jobs that are there."""
+"""`cancel` and `retry`: change what becomes of existing jobs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import click
 
 from mpdispatch.cli.clients import open_client, open_client_with_hooks
 from mpdispatch.cli.completing import complete_job_in
-from mpdispatch.cli.output import complain, print_json, say
+from mpdispatch.cli.output import complain, print_json, print_line
 from mpdispatch.cli.program import Options, command
 from mpdispatch.cli.values import JOB_ID
 from mpdispatch.errors import InvalidStateError, JobNotFoundError
@@ -71,7 +71,7 @@ def retry(options: Options, ids: Sequence[int]) -> int:
 def each_of(
     options: Options, ids: Sequence[int], change: Callable[[int], Job], message_of: Callable[[Job, int], str]
 ) -> int:
-    """Change one job after the other; one that cannot be changed does not stop the others."""
+    """Change one job after the other. A job that cannot be changed does not stop the others."""
     code, changed = 0, []
     for job_id in ids:
         try:
@@ -82,7 +82,7 @@ def each_of(
             continue
         changed.append(job_to_json(job))
         if not options.json:
-            say(message_of(job, job_id))
+            print_line(message_of(job, job_id))
     if options.json:
         print_json(changed)
     return code

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from mpdispatch.cli.locate import DEFAULT_STORE, Sourced, load_app
-from mpdispatch.cli.output import print_json, print_table, say
+from mpdispatch.cli.output import print_json, print_line, print_table
 from mpdispatch.cli.program import Options, command_group
 from mpdispatch.config import QueueConfig
 from mpdispatch.configfile import effective
@@ -44,11 +44,11 @@ def check(options: Options) -> None:
         print_json({"file": file, "key": key, "settings": told})
         return
     print_table(["setting", "value", "source"], [(n, json.dumps(v), s) for n, v, s in rows])
-    say(f"file: {file}, key {key}" if file else "file: none")
+    print_line(f"file: {file}, key {key}" if file else "file: none")
 
 
 def _explicit(options: Options) -> dict[str, Any]:
-    """What the command line says, and with -A the app: its code beats environment and file."""
+    """Settings from the command line, and with -A from the app, whose code beats environment and file."""
     said: dict[str, Any] = {}
     if options.app is not None:
         dispatcher = load_app(Sourced(options.app, "-A", True)).dispatcher
@@ -72,7 +72,7 @@ def _source(options: Options, name: str, origin: str) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """The value as a file would have it."""
+    """The value in the form of the configuration file."""
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
     if isinstance(value, QueueConfig):

@@ -1,4 +1,4 @@
-"""`dlq`: the jobs that failed for good, each under its job's id."""
+"""`dlq`: dead letters, the jobs that failed for good. Each has the id of its job."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import click
 
 from mpdispatch.cli.clients import open_client, open_client_with_hooks
 from mpdispatch.cli.commands.change import each_of
-from mpdispatch.cli.commands.jobs import tell_job
+from mpdispatch.cli.commands.jobs import print_job
 from mpdispatch.cli.completing import complete_dead_letter, complete_name, complete_queue
 from mpdispatch.cli.output import (
     escape,
     items_of,
     print_json,
     print_json_array,
+    print_line,
     print_table,
-    say,
     shorten,
     time_text,
 )
@@ -83,7 +83,7 @@ def show(options: Options, job_id: int) -> None:
         print_json({**facts, "attempts": [attempt_to_json(attempt) for attempt in attempts]})
         return
     del facts["job_id"]
-    tell_job(facts, attempts, letter.job.last_error)
+    print_job(facts, attempts, letter.job.last_error)
 
 
 @dlq.add("mpdispatch dlq replay 41\nmpdispatch dlq replay 41 42", name="replay")
@@ -128,4 +128,4 @@ def purge(options: Options, older_than: float | None, queue: str | None, name: s
     if options.json:
         print_json({"purged": deleted})
     else:
-        say(f"purged: {deleted}")
+        print_line(f"purged: {deleted}")

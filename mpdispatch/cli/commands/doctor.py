@@ -1,4 +1,4 @@
-"""`doctor`: looks at everything that can be wrong, and says what to do."""
+"""`doctor`: checks everything that can be wrong, and names remedies."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import click
 
 from mpdispatch.cli.locate import find_settings, open_existing
-from mpdispatch.cli.output import print_json, say
+from mpdispatch.cli.output import print_json, print_line
 from mpdispatch.cli.program import Options, command
 from mpdispatch.clock import SystemClock
 from mpdispatch.config import Config
@@ -20,7 +20,7 @@ __all__ = ["doctor"]
 @command("mpdispatch doctor\nmpdispatch doctor --json")
 @click.pass_obj
 def doctor(options: Options) -> int:
-    """Examine the store, this machine and whoever works on the store; name a remedy for what is wrong.
+    """Examine the store, this machine and the supervisors of the store; name a remedy for what is wrong.
 
     Reads all of the store, which may take a while; changes nothing. Exits 1 if something needs doing.
     """
@@ -33,7 +33,7 @@ def doctor(options: Options) -> int:
         print_json({"ok": is_well, "store": store.location, "findings": [*map(finding_to_json, findings)]})
     else:
         for each in findings:
-            say(f"{each.level:<8} {each.check}: {each.message}")
+            print_line(f"{each.level:<8} {each.check}: {each.message}")
             if each.remedy is not None:
-                say(f"{'':<8} ▸ {each.remedy}")
+                print_line(f"{'':<8} ▸ {each.remedy}")
     return 0 if is_well else 1

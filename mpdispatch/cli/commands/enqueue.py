@@ -22,7 +22,7 @@ from mpdispatch.cli.locate import (
     load_app,
     refuse_unshared,
 )
-from mpdispatch.cli.output import print_json, say
+from mpdispatch.cli.output import print_json, print_line
 from mpdispatch.cli.program import Options, command
 from mpdispatch.cli.values import arguments_of
 from mpdispatch.clock import SystemClock
@@ -100,7 +100,7 @@ def enqueue(
     )
     if not options.json:
         for job_id in ids:
-            say(job_id)
+            print_line(job_id)
     if not wait:
         if options.json:
             print_json(answer)
@@ -113,23 +113,23 @@ def enqueue(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Jobs:
-    """What is to be enqueued."""
+    """The jobs to be enqueued."""
 
     name: str
     items: Sequence[Mapping[str, Any]]
     """The arguments of each."""
     lines: Lines | None
-    """Where they were read, if it was from stdin."""
+    """The lines of stdin, if the arguments came from there."""
     is_one: bool
-    """Whether one job was asked for, not many that happen to be one."""
+    """Whether the command asks for one job, and not for a number or list that happens to be one."""
 
     def read(self, reader: Callable[[Mapping[str, Any]], bytes]) -> list[bytes]:
-        """What `reader` makes of the arguments of each. Raises PayloadError, naming the lines if there are."""
+        """The payload that `reader` makes for each job. Raises PayloadError, which names the lines of stdin."""
         return list(map(reader, self.items)) if self.lines is None else self.lines.read(self.name, reader)
 
 
 class _Kept(NamedTuple):
-    """What is in the store now, and what `--json` says of it."""
+    """The stored jobs, and their JSON for `--json`."""
 
     client: JobClient
     ids: Sequence[int]
@@ -150,7 +150,7 @@ def _checked(
     jobs: _Jobs,
     wished: Mapping[str, Any],
 ) -> _Kept:
-    """Enqueued as the app itself would. Its supervisor looks into the app's own store, so that is where it goes."""
+    """Enqueue by the app's engine, into the app's own store unless --store names another: its supervisor polls that."""
     if options.store is not None:
         engine.use_store(find_store(options).location)
     refuse_unshared(engine.store)
@@ -158,7 +158,7 @@ def _checked(
     signature = engine.registry.get(jobs.name).signature
     max_bytes = engine.dispatcher.config.max_payload_bytes
     try:
-        # All of them first: nothing is enqueued if one of them does not fit.
+        # All of them first, so that nothing is enqueued if one does not fit.
         jobs.read(lambda arguments: signature.encode((), arguments, max_bytes=max_bytes))
     except PayloadError as error:
         raise PayloadError(jobs.name, map(_as_typed, error.faults)) from error
@@ -168,7 +168,7 @@ def _checked(
 
 
 def _as_typed(fault: Fault) -> Fault:
-    """The fault with the remedy of this command line, where k=5 is the text "5"."""
+    """The fault with a remedy for the command line, where k=5 is the text "5"."""
     if "got `str`" not in fault.message or not fault.key.isidentifier():
         return fault
     return Fault(fault.key, f"{fault.message}; {fault.key}=... is text, write {fault.key}:=... for JSON")
@@ -181,7 +181,7 @@ def _as_given(
     *,
     may_create: bool,
 ) -> _Kept:
-    """Enqueued as it was typed: nobody here knows the handler."""
+    """Enqueue the arguments as typed, without a handler to check them."""
     settings = find_settings(options)
     config = Config.resolve({}, env=os.environ, file=settings.config if settings else None)
     check_job_name(jobs.name)
@@ -195,7 +195,7 @@ def _as_given(
 
 
 def _payload(name: str, arguments: Mapping[str, Any], max_bytes: int) -> bytes:
-    """The arguments as they will be kept. Raises PayloadError."""
+    """The JSON of the arguments. Raises PayloadError."""
     try:
         payload = encode(arguments)
         faults = [fault for key, value in arguments.items() for fault in lossy(value, key, Reader.UNTYPED)]

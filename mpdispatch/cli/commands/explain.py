@@ -9,7 +9,7 @@ import click
 from mpdispatch.cli.clients import open_client
 from mpdispatch.cli.completing import complete_job_in
 from mpdispatch.cli.locate import Sourced, find_settings, load_app
-from mpdispatch.cli.output import print_json, say
+from mpdispatch.cli.output import print_json, print_line
 from mpdispatch.cli.program import Options, command
 from mpdispatch.config import QueueConfig
 from mpdispatch.model import JobState
@@ -31,13 +31,13 @@ def explain(options: Options, job_id: int) -> None:
     if options.json:
         print_json({"id": job.id, "state": job.state.value, "reasons": [*map(dataclasses.asdict, reasons)]})
         return
-    say(f"job {job.id} ({job.name}, queue {job.queue}) is {job.state}")
+    print_line(f"job {job.id} ({job.name}, queue {job.queue}) is {job.state}")
     for reason in reasons:
-        say(f"- {reason}")
+        print_line(f"- {reason}")
 
 
 def _queue_configs(options: Options) -> list[QueueConfig]:
-    """The limits we can know without a supervisor: the app's, if one is named, else the file's."""
+    """The limits of queues that are known without a supervisor: of the app, if one is named, and of the file."""
     settings = find_settings(options)
     found = {each.name: each for each in (settings.queue_configs if settings else ())}
     if options.app is not None:

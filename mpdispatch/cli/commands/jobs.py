@@ -16,8 +16,8 @@ from mpdispatch.cli.output import (
     items_of,
     print_json,
     print_json_array,
+    print_line,
     print_table,
-    say,
     shorten,
     time_text,
 )
@@ -28,7 +28,7 @@ from mpdispatch.engine.client import JobClient
 from mpdispatch.model import Attempt, ErrorInfo, Job, JobState
 from mpdispatch.model.json import attempt_to_json, job_to_json
 
-__all__ = ["ends_of", "jobs", "show", "tell_job", "wait"]
+__all__ = ["ends_of", "jobs", "print_job", "show", "wait"]
 
 _LINES_SHOWN = 20
 
@@ -67,7 +67,7 @@ def jobs(
 
 
 def _brief(error: ErrorInfo | None) -> str:
-    """For a column: without the module of its class."""
+    """The error for a column: its class without the module."""
     return "" if error is None else f"{error.type.rpartition('.')[2]}: {error.message}"
 
 
@@ -86,29 +86,31 @@ def show(options: Options, job_id: int) -> None:
     if options.json:
         print_json({**job_to_json(job), "attempts": [attempt_to_json(attempt) for attempt in attempts]})
         return
-    tell_job(job_to_json(job), attempts, job.last_error)
+    print_job(job_to_json(job), attempts, job.last_error)
 
 
-def tell_job(facts: Mapping[str, Any], attempts: Sequence[Attempt], error: ErrorInfo | None) -> None:
-    """A job for people: its facts, the table of its attempts, the traceback of its last error."""
+def print_job(facts: Mapping[str, Any], attempts: Sequence[Attempt], error: ErrorInfo | None) -> None:
+    """Print a job for people: its facts, the table of its attempts, the traceback of its last error."""
     facts = {key: value for key, value in facts.items() if value is not None and key != "last_error"}
     width = max(map(len, facts))
     for key, value in facts.items():
-        say(f"{key:<{width}}  {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}")
+        print_line(
+            f"{key:<{width}}  {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}"
+        )
     if attempts:
         click.echo()
         columns = ["start", "attempt", "cause", "started", "seconds", "pid", "error"]
         print_table(columns, map(_attempt_row, attempts), right=["start", "attempt", "seconds", "pid"])
     if attempts:
-        _tell_output(attempts[-1])
+        _print_output(attempts[-1])
     if error is not None:
         click.echo()
         for line in (error.traceback or str(error)).splitlines():
-            say(line)
+            print_line(line)
 
 
-def _tell_output(attempt: Attempt) -> None:
-    """What the last start wrote, its last lines."""
+def _print_output(attempt: Attempt) -> None:
+    """Print the last lines that this start wrote."""
     for stream, text in (("stdout", attempt.stdout), ("stderr", attempt.stderr), ("log", attempt.log)):
         if not text:
             continue
@@ -116,7 +118,7 @@ def _tell_output(attempt: Attempt) -> None:
         cut = f" (the last {_LINES_SHOWN} lines; all: mpdispatch logs {attempt.job_id})"
         click.echo(f"\n{stream} of start {attempt.starts}:{cut if len(lines) > _LINES_SHOWN else ''}")
         for line in lines[-_LINES_SHOWN:]:
-            say(line)
+            print_line(line)
 
 
 def _attempt_row(attempt: Attempt) -> Sequence[object]:
@@ -149,7 +151,7 @@ def wait(options: Options, ids: Sequence[int], timeout_s: float | None) -> int:
 def ends_of(
     options: Options, client: JobClient, ids: Sequence[int], *, timeout_s: float | None = None
 ) -> tuple[int, list[dict[str, Any]]]:
-    """Wait for these jobs: the exit code and, for `--json`, the jobs. For people each end is told at once."""
+    """Wait for these jobs; gives the exit code and, for `--json`, the jobs. Else each end is printed at once."""
     code, ended = 0, list[dict[str, Any]]()
     for job in wait_for(client, ids, timeout_s=timeout_s):
         is_completed = job.state is JobState.COMPLETED
@@ -159,5 +161,5 @@ def ends_of(
             ended.append(job_to_json(job))
             continue
         outcome = json.dumps(job.result) if is_completed else job.last_error
-        say(f"{job.id} {job.state}" + (f" {outcome}" if outcome is not None else ""))
+        print_line(f"{job.id} {job.state}" + (f" {outcome}" if outcome is not None else ""))
     return code, ended

@@ -1,4 +1,4 @@
-"""`logs`: what a job wrote: a command's stdout and stderr, a handler's `current_job().log` lines."""
+"""`logs`: prints what a job wrote, a command's stdout and stderr or a handler's `current_job().log` lines."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def logs(options: Options, job_id: int, follow: bool, start: int | None, stream:
     if not options.json:
         for output in outputs:
             _print(output.stream, output.text)
-        _say_if_nothing(job_id, start, kept)
+        _warn_if_nothing(job_id, start, kept)
         return
     starts = outputs[0].starts if outputs else start
     texts = {each.stream.value: each.text for each in outputs}
@@ -62,7 +62,7 @@ def _refuse_unless_started(client: JobClient, job_id: int, start: int | None, ke
     if start is None:
         return
     job = client.get_job(job_id)
-    # A claim that was given back before the handler began leaves no trace, and counts.
+    # A claim that was released before the handler began is a start without a trace.
     known = {each.starts for each in client.attempts(job_id)} | {each.starts for each in kept}
     if job.state is JobState.RUNNING:
         known.add(job.starts)
@@ -73,7 +73,7 @@ def _refuse_unless_started(client: JobClient, job_id: int, start: int | None, ke
         raise UsageError(f"--start: job {job_id} has no start {start}; {there_are}")
 
 
-def _say_if_nothing(job_id: int, start: int | None, kept: Sequence[Output]) -> None:
+def _warn_if_nothing(job_id: int, start: int | None, kept: Sequence[Output]) -> None:
     if not _of_start(kept, start, None):
         complain(f"job {job_id} {f'wrote in start {start}' if start else 'wrote'} {_NOTHING_KEPT}")
 
@@ -86,7 +86,9 @@ def _of_start(outputs: Sequence[Output], start: int | None, stream: str | None) 
 def _follow(client: JobClient, options: Options, job_id: int, start: int | None, stream: str | None) -> None:
     seen: dict[tuple[int, Stream], int] = {}
     while True:
-        has_ended = client.state_of(job_id).is_terminal  # before the last look, or its last words are missed
+        has_ended = client.state_of(
+            job_id
+        ).is_terminal  # read before the outputs, or the last of them would be missed
         kept = client.outputs(job_id)
         for output in _of_start(kept, start, stream):
             key = output.starts, output.stream
@@ -100,7 +102,7 @@ def _follow(client: JobClient, options: Options, job_id: int, start: int | None,
         if has_ended:
             _refuse_unless_started(client, job_id, start, kept)
             if not options.json:
-                _say_if_nothing(job_id, start, kept)
+                _warn_if_nothing(job_id, start, kept)
             return
         time.sleep(_PAUSE_S)
 
@@ -108,7 +110,7 @@ def _follow(client: JobClient, options: Options, job_id: int, start: int | None,
 def _print(stream: Stream, text: str) -> None:
     file = sys.stderr if stream is Stream.STDERR else sys.stdout
     if file.isatty():
-        # Colours and all else are shown as text: a job must not steer the terminal of who looks at it.
+        # Escape sequences are shown as text: a job must not control the terminal of its reader.
         text = "\n".join(escape(line) for line in text.expandtabs().split("\n"))
     file.write(text)
     file.flush()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from mpdispatch.cli.locate import find_store
-from mpdispatch.cli.output import print_json, say
+from mpdispatch.cli.output import print_json, print_line
 from mpdispatch.cli.program import Options, command
 
 __all__ = ["migrate"]
@@ -23,8 +23,8 @@ def migrate(options: Options) -> None:
     if options.json:
         print_json({"store": store.location, "from": before, "to": after})
     elif before == after:
-        say(f"{store.location}: schema version {after}, nothing to do")
+        print_line(f"{store.location}: schema version {after}, nothing to do")
     elif before == 0:
-        say(f"{store.location}: created with schema version {after}")
+        print_line(f"{store.location}: created with schema version {after}")
     else:
-        say(f"{store.location}: schema version {before} is now {after}")
+        print_line(f"{store.location}: schema version {before} is now {after}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from mpdispatch.cli.clients import open_client
-from mpdispatch.cli.output import print_json, say
+from mpdispatch.cli.output import print_json, print_line
 from mpdispatch.cli.program import Options, command
 from mpdispatch.cli.values import AGE
 
@@ -25,4 +25,4 @@ def prune(options: Options, older_than: float) -> None:
     if options.json:
         print_json({"pruned": total})
     else:
-        say(f"pruned {total} {'job' if total == 1 else 'jobs'}")
+        print_line(f"pruned {total} {'job' if total == 1 else 'jobs'}")

@@ -1,4 +1,4 @@
-"""`queues`, `pause` and `resume`: what is in the queues, and whether supervisors claim from them."""
+"""`queues`, `pause` and `resume`: the jobs in queues, and whether supervisors claim from them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import click
 
 from mpdispatch.cli.clients import open_client
 from mpdispatch.cli.completing import complete_queue
-from mpdispatch.cli.output import print_json, print_json_array, print_table, say
+from mpdispatch.cli.output import print_json, print_json_array, print_line, print_table
 from mpdispatch.cli.program import Options, command
 from mpdispatch.engine.client import JobClient
 from mpdispatch.model import JobState
@@ -41,7 +41,7 @@ def queues(options: Options) -> None:
 
 
 def queues_of(client: JobClient) -> list[dict[str, Any]]:
-    """Every queue that holds a job, was ever paused or is polled, by name, ready for JSON."""
+    """Every queue that has jobs, was ever paused or is polled, by name, ready for JSON."""
     living = [each for each in client.workers() if each.is_alive]
     stats = {each.name: each for each in client.queue_stats()}
     names = {*stats, *(queue for each in living for queue in each.queues)}
@@ -81,4 +81,4 @@ def _set(options: Options, queue: str, *, paused: bool) -> None:
     if options.json:
         print_json({"queue": queue, "paused": paused})
     else:
-        say(f"queue {queue} is {'paused' if paused else 'running'}")
+        print_line(f"queue {queue} is {'paused' if paused else 'running'}")

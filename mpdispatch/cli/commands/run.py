@@ -1,4 +1,4 @@
-"""`run`: put a program into the store as a job. No shell is between."""
+"""`run`: puts a program into the store as a job. No shell interprets it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mpdispatch.cli.clients import open_client_to_fill
 from mpdispatch.cli.commands.jobs import ends_of
 from mpdispatch.cli.job_options import create_option, job_options, unchecked_job
 from mpdispatch.cli.locate import find_settings
-from mpdispatch.cli.output import print_json, say
+from mpdispatch.cli.output import print_json, print_line
 from mpdispatch.cli.program import Options, command
 from mpdispatch.clock import SystemClock
 from mpdispatch.config import Config
@@ -73,12 +73,12 @@ def run(
         max_bytes=config.max_payload_bytes,
     )
     now = SystemClock().now()
-    # A program is not written to be run twice, as a handler is: again only if that is asked for.
+    # Programs, unlike handlers, are not written to run twice: they are retried only on request.
     wanted = unchecked_job(PlainDefaults(name=COMMAND_JOB, max_retries=0), payload, wishes, now)
     client = open_client_to_fill(options, may_create=create)
     job = client.add_job(wanted, now=now)
     if not options.json:
-        say(job.id)
+        print_line(job.id)
     if not wait:
         if options.json:
             print_json(job_to_json(job))

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from mpdispatch.cli.clients import open_client
-from mpdispatch.cli.output import draw_table, print_json, print_table, say
+from mpdispatch.cli.output import draw_table, print_json, print_line, print_table
 from mpdispatch.cli.program import Options, command
 from mpdispatch.cli.values import DURATION
 from mpdispatch.engine.client import JobClient
@@ -51,7 +51,7 @@ def stats(options: Options, every_s: float | None) -> None:
     try:
         _watch(options, client, max(every_s, 0.01))
     except KeyboardInterrupt:
-        return  # the way this is ended
+        return  # Ctrl-C is the way to end it
 
 
 def _watch(options: Options, client: JobClient, every_s: float) -> None:
@@ -64,18 +64,18 @@ def _watch(options: Options, client: JobClient, every_s: float) -> None:
     else:
         for whole in looks:
             _print(whole)
-            say("")
+            print_line("")
 
 
 def _looks(client: JobClient, every_s: float) -> Iterator[dict[str, Any]]:
-    """The store in numbers again and again, with `ended_per_s` since the look before (None at the first)."""
+    """The counts again and again, with `ended_per_s` since the ones before (None at first)."""
     before, before_s = None, 0.0
     due_s = time.monotonic()
     while True:
         whole = client.stats()
         now_s = time.monotonic()
         ended = sum(whole["jobs"][state] for state in _ENDED)
-        # Pruning takes ended jobs away: nothing ended then, as far as we can tell.
+        # Pruning deletes ended jobs. Then the difference is negative, and counts as none.
         rate = None if before is None else round(max(0, ended - before) / (now_s - before_s), 1)
         yield {**whole, "ended_per_s": rate}
         before, before_s = ended, now_s
@@ -103,4 +103,4 @@ def _foot(whole: dict[str, Any]) -> str:
 
 def _print(whole: dict[str, Any]) -> None:
     print_table(_columns(), _rows(whole), right=_STATES)
-    say(_foot(whole))
+    print_line(_foot(whole))

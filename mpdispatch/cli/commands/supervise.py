@@ -1,4 +1,4 @@
-"""`supervise`: the supervisor, in this process. The app is imported by its workers, never here."""
+"""`supervise`: runs the supervisor in this process. Only its workers import the app."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import click
 
 from mpdispatch.cli.locate import find_app, find_settings, find_store, reference_of
 from mpdispatch.cli.logs import log_to_stderr
-from mpdispatch.cli.output import keep_stdout, print_json, say
+from mpdispatch.cli.output import keep_stdout, print_json, print_line
 from mpdispatch.cli.program import Options, command
 from mpdispatch.cli.values import CONCURRENCY
 from mpdispatch.config import Config
@@ -22,7 +22,7 @@ from mpdispatch.supervisor import RunReport, supervise
 __all__ = ["supervise_command"]
 
 NO_APP = "mpdispatch.execution.empty_app:app"
-"""What the workers load if there is no app."""
+"""The app that workers load if none is named."""
 
 
 @command(
@@ -64,7 +64,7 @@ def supervise_command(
         )
     settings = find_settings(options)
     overrides = _overrides(concurrency, queues)
-    # Every fault of the environment and the file is told here, before anything is started.
+    # All faults of the environment and the file are reported here, before anything starts.
     Config.resolve(
         overrides,
         env=os.environ,
@@ -72,10 +72,10 @@ def supervise_command(
         file_key=settings.section.name if settings else "file",
     )
     if options.json:
-        keep_stdout()  # a handler's print would end up in our document
+        keep_stdout()  # or prints of handlers would be in our JSON
     report = supervise(
         reference_of(found) if found is not None else reference_to(NO_APP),
-        # An app has a store of its own; without one it is where every other command looks.
+        # An app has its own store. Without an app it is the one that every other command uses.
         store=find_store(options) if options.store is not None or found is None else None,
         config_overrides=overrides,
         file_config=settings.config if settings else None,
@@ -85,7 +85,7 @@ def supervise_command(
         logger=log_to_stderr(verbose=options.verbose),
     )
     if drain:
-        _tell(options, report)
+        _print_report(options, report)
     return report.exit_code
 
 
@@ -101,15 +101,15 @@ def _overrides(concurrency: int | str | None, queues: str | None) -> Mapping[str
     return overrides
 
 
-def _tell(options: Options, report: RunReport) -> None:
+def _print_report(options: Options, report: RunReport) -> None:
     if options.json:
         print_json(
             {"failed": report.failed, "parked": dict(report.parked), "scheduled": report.scheduled},
         )
         return
     if report.failed:
-        say(f"failed: {report.failed}")
+        print_line(f"failed: {report.failed}")
     for reason, count in report.parked.items():
-        say(f"parked: {count} ({reason})")
+        print_line(f"parked: {count} ({reason})")
     if report.scheduled:
-        say(f"scheduled for later: {report.scheduled}")
+        print_line(f"scheduled for later: {report.scheduled}")

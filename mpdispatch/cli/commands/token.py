@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from mpdispatch.cli.locate import open_existing
-from mpdispatch.cli.output import print_json, say
+from mpdispatch.cli.output import print_json, print_line
 from mpdispatch.cli.program import Options, command
 from mpdispatch.host.http_token import HttpToken
 
@@ -28,4 +28,4 @@ def token(options: Options) -> None:
     if options.json:
         print_json({"store": store.location, "token": found})
     else:
-        say(found)
+        print_line(found)
