@@ -1,4 +1,4 @@
-"""The dispatcher: a store, a configuration, and the supervisor that works on them when it is started."""
+"""The dispatcher: a store, a configuration, and the supervisor that it starts and stops."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ __all__ = ["Dispatcher"]
 
 
 class SupervisedEngine(AppEngine, Protocol):
-    """What supervising needs of an engine in this process."""
+    """What the dispatcher needs of an engine."""
 
     @property
     def catalog(self) -> Catalog: ...
@@ -69,18 +69,18 @@ class Dispatcher:
         self._holds = 0
         self.logger = logging.getLogger("mpdispatch") if logger is None else logger
         self.config, self.origins = _resolved(config, fields)
-        # A whole Config does not tell its defaults from what somebody wrote.
+        # A whole Config does not show which of its values are defaults.
         self._says_durability = self.origins["durability"] != "default" and not (
             config and config.durability == "full"
         )
         if self._says_durability:
             self._agree_on_durability()
         self._engines: list[SupervisedEngine] = []
-        # Reentrant, for a signal handler may stop what it has interrupted; nothing is waited for under it.
+        # Reentrant, because a signal handler may stop what it has interrupted. Nothing waits while holding it.
         self._lock = threading.RLock()
         self._thread: SupervisorThread | None = None
         self.is_unwanted: Callable[[], bool] = lambda: False
-        """Whether what calls `start` has changed its mind. Asked once `stop` reaches it: a `stop` just before did not."""
+        """Whether the caller of `start` no longer wants it. Asked as soon as a `stop` can reach the start."""
 
     def _agree_on_durability(self) -> None:
         wanted, origin = self.config.durability, self.origins["durability"]
@@ -99,11 +99,11 @@ class Dispatcher:
 
     @property
     def store(self) -> Store:
-        """Where its jobs are: its engines enqueue here, and what it supervises are the jobs of this one."""
+        """The store into which its engines enqueue, and whose jobs it supervises."""
         return self._store
 
     def use_store(self, store: Store) -> None:
-        """Work on this store from now on. Its own durability counts, else the configuration's.
+        """From now on, use this store. Its own durability counts, else that of the configuration.
 
         Raises:
             UsageError: this dispatcher supervises the present one, or an extension waits to.
@@ -135,7 +135,7 @@ class Dispatcher:
     def start(self) -> None:
         """Supervise on a thread of this process; workers are processes. Returns once jobs are being claimed.
 
-        `stop` ends it at once while it starts, too; then it returns and nothing is supervised.
+        A `stop` while it starts ends it at once; then it returns, and nothing is supervised.
 
         Raises:
             AppReferenceError: workers could not find the engine (it is in no module).
@@ -146,7 +146,7 @@ class Dispatcher:
             WrongProcessError: this is a worker.
         """
         reference = self._reference("start")
-        from mpdispatch.supervisor import Plan, SupervisorThread  # floor 6, only when it is needed
+        from mpdispatch.supervisor import Plan, SupervisorThread  # imported only when it is needed
 
         thread = SupervisorThread(reference, Plan(**self._parts()), log=self.logger)
         with self._lock:
@@ -213,7 +213,7 @@ class Dispatcher:
             raise UsageError("run() handles signals, so it needs the main thread; use start() and stop()")
         if self._thread is not None:
             raise UsageError("this dispatcher is started already; stop() it first")
-        from mpdispatch.supervisor.startup import Plan, run_foreground  # floor 6, only when it is needed
+        from mpdispatch.supervisor.startup import Plan, run_foreground  # imported only when it is needed
 
         with self.hold_store():
             plan = Plan(**self._parts())
@@ -248,11 +248,11 @@ class Dispatcher:
         return find_reference(self._engine())
 
     def _parts(self) -> dict[str, Any]:
-        """What to supervise. All of it is known here, whatever a worker says of the app."""
+        """The parts of the supervisor's plan. This process knows all of them, and needs no description by a worker."""
         engine = self._engine()
         return {
             "store": self._store,
-            # The app, imported anew in a worker, may not know that it was moved here.
+            # The app that a worker imports may not know that it was moved to this store.
             "store_for_workers": self._store.location if self._has_moved else None,
             "config": self.config,
             "catalog": engine.catalog,

@@ -1,4 +1,4 @@
-"""The jobs that one `enqueue_many` made, and how they are made. What stores a chunk is handed in."""
+"""`Batch`, the jobs of one `enqueue_many`, and how they are stored in chunks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mpdispatch.handlers.signature import Signature
 __all__ = ["CHUNK_JOBS", "Batch", "enqueue_batch"]
 
 CHUNK_JOBS = 5_000
-"""Jobs per transaction: large enough that the commit costs little, small enough to let others in between."""
+"""Jobs per transaction: enough that a commit costs little, few enough that other writers get in between."""
 
 
 class Batch:
@@ -51,7 +51,7 @@ def enqueue_batch(
 
     Raises:
         BatchError: an item does not fit.
-        StoreError: a chunk could not be stored; `add_note` says how many jobs are.
+        StoreError: a chunk could not be stored; a note of the error says how many jobs are.
     """
     ranges: list[range] = []
     chunk: list[bytes] = []

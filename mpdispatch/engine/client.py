@@ -1,7 +1,7 @@
-"""The one object behind every door: the engine is one, the command line and the web page speak to one.
+"""The client of a store's jobs. Every door uses it: an engine is a client, command line and HTTP have one.
 
-Needs a store, no handlers. All that makes a job goes through `add_job`, `add_jobs`, `retry` and `dead_letters.replay`,
-so hooks hear the same whichever door was used.
+It needs a store and no handlers. Jobs are made only by `add_job`, `add_jobs`, `retry` and `dead_letters.replay`, which
+tell the hooks, so that hooks are told the same whichever door is used.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _PRUNE_CHUNK = 500
 
 
 class StoreHolder(Protocol):
-    """What has the store: a dispatcher, which may move to another store."""
+    """Something with a store: a dispatcher, for example, which may move to another store."""
 
     @property
     def store(self) -> Store: ...
@@ -52,7 +52,7 @@ class _Fixed(NamedTuple):
 
 
 class _Nobody:
-    """No app is known, so nothing listens."""
+    """The listener where no app is known."""
 
     def enqueued(self, job: Job, *, is_committed: bool = True) -> None: ...
 
@@ -77,10 +77,10 @@ class JobClient:
 
     @property
     def store(self) -> Store:
-        """Where its jobs are.
+        """The store of the jobs.
 
         Raises:
-            StoreNotShared: this is a worker, and the jobs are in the memory of another process.
+            StoreNotShared: this is a worker, and the store is in the memory of another process.
         """
         store = self._holder.store
         if in_worker() and not store.is_shared:
@@ -156,7 +156,7 @@ class JobClient:
         Raises:
             JobNotFoundError: there is no such job.
         """
-        from mpdispatch.engine.explain import explain  # it looks at supervisors, which no enqueuer does
+        from mpdispatch.engine.explain import explain  # it imports much that enqueueing does not need
 
         limits = (*self.queue_configs, *queue_configs)
         return explain(self.store, checked_id(job_id), now=self._clock.now(), queue_configs=limits)
@@ -234,7 +234,9 @@ class JobClient:
 
     def workers(self) -> list[SupervisorStatus]:
         """Every registered supervisor, dead or alive, with its worker processes where they can be seen (this host)."""
-        from mpdispatch.engine.supervisors import supervisors_of  # it knows the pool, which no enqueuer loads
+        from mpdispatch.engine.supervisors import (
+            supervisors_of,
+        )  # it imports much that enqueueing does not need
 
         return supervisors_of(self.store, self._clock.now())
 

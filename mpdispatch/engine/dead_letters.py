@@ -33,7 +33,7 @@ class DeadLetters:
     ) -> Page[DeadLetter]:
         """The last failed first: `items` (at most `limit`, 1 to 1000) and the `next_cursor` (None at the end).
 
-        `replayed=True` gives those that were replayed, None both; without it, those still to be looked after.
+        `replayed=True` gives those that were replayed, None gives all; the default gives those that were not.
 
         Raises:
             UsageError: `limit` or `cursor` is not allowed.

@@ -1,4 +1,4 @@
-"""What `@engine.job` and `@job` make of a function: still that function, and a job to enqueue.
+"""What `@engine.job` and `@job` make of a function: a handle that can still be called, and can enqueue jobs.
 
 @engine.job(queue="bulk")          @job(queue="bulk")     # joined later: engine.register(render)
 def render(path: str): ...
@@ -26,7 +26,7 @@ R = TypeVar("R")
 
 
 class JobHandle(EnqueuesJobs[P], Generic[P, R]):
-    """A handler. Call it as the function it is, or enqueue a job for it."""
+    """A handler. Call it as a plain function, or enqueue a job for it."""
 
     __wrapped__: Callable[P, R]
 
@@ -48,7 +48,7 @@ class JobHandle(EnqueuesJobs[P], Generic[P, R]):
         return self.definition.name
 
     def bind(self, engine: Enqueuer) -> None:
-        """Enqueue into this engine from now on. `engine.register` calls it."""
+        """From now on, enqueue into this engine. `engine.register` calls it."""
         self._engine = engine
 
     def _bound_engine(self) -> Enqueuer:

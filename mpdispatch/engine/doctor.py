@@ -1,4 +1,4 @@
-"""What is right and wrong with a store, this machine and whoever works on the store. Reads only."""
+"""Checks a store, this machine, and the supervisors of the store. Reads only."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from mpdispatch.store.contract import JobFilter, Store
 __all__ = ["checkup"]
 
 _FILES_PER_WORKER = 5
-"""Descriptors a supervisor holds for a worker: channel, its duplicate, death pipe, pidfd, and one in passing."""
+"""Descriptors of a supervisor for each worker: channel, its duplicate, death pipe, pidfd, and one temporary."""
 _FILES_OWN = 64
 _CLOCK_SLACK_US = 5 * SECOND_US
 
 
 def checkup(store: Store, config: Config, *, now: Instant) -> list[Finding]:
-    """Every check with what it found, of the store first."""
+    """The finding of each check; those about the store first."""
     supervisors = supervisors_of(store, now)
     return [
         *store.examine(),
@@ -103,7 +103,7 @@ def _supervisors(supervisors: list[SupervisorStatus]) -> Iterator[Finding]:
 
 
 def _side_folder(store: Store, supervisors: list[SupervisorStatus]) -> Iterator[Finding]:
-    """Files that a running supervisor must have on this machine."""
+    """Check that the files of running supervisors on this machine exist."""
     folder = runtime_folder(store)
     for each in supervisors:
         path = journal_path(folder, each.id)
@@ -120,7 +120,7 @@ def _side_folder(store: Store, supervisors: list[SupervisorStatus]) -> Iterator[
 
 
 def _waiting(store: Store, supervisors: list[SupervisorStatus]) -> Iterator[Finding]:
-    """Due jobs in queues nobody polls, and queues that are paused."""
+    """Finds due jobs in queues that no supervisor polls, and paused queues."""
     polled = {queue for each in supervisors if each.is_alive for queue in each.queues}
     for queue in store.queue_stats():
         waiting = sum(queue.jobs.get(state, 0) for state in (JobState.PENDING, JobState.RETRYING))

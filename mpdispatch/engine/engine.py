@@ -1,4 +1,4 @@
-"""The engine: handlers, and jobs for them in a dispatcher's store. What people do to those jobs is in `client`."""
+"""The engine: handlers, and enqueueing jobs for them into a dispatcher's store. All else done to jobs is in `client`."""
 
 from __future__ import annotations
 
@@ -235,7 +235,7 @@ class Engine(JobClient, EnqueuesByName):
     # ---------------------------------------------------------------- for workers and supervisors
 
     def describe(self) -> AppDescription:
-        """The app in a few facts, for a supervisor that does not import it."""
+        """The description of the app, for a supervisor that does not import it."""
         return describe(
             self.registry,
             store=self.dispatcher.store,
@@ -249,9 +249,9 @@ class Engine(JobClient, EnqueuesByName):
         )
 
     def use_store(self, location: str) -> None:
-        """Work on the store at `location` from now on: enqueue into it, and with the dispatcher run what lies there.
+        """From now on, use the store at `location`: enqueue into it, and let the dispatcher run its jobs.
 
-        Workers of a supervisor of another store than the app's own call it before their first job.
+        A worker calls it before its first job, if its supervisor uses another store than the app's own.
 
         Raises:
             UsageError: there is no store for such a location, or this process supervises the present one.

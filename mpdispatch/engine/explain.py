@@ -24,7 +24,7 @@ __all__ = ["Reason", "explain", "why_not_ended"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reason:
-    """One thing that holds a job back, or says where it is."""
+    """One thing that holds a job back, or the state it is in."""
 
     code: str
     """`ended, running, cancelling, later, parked, paused, no_supervisor, not_polled, supervisor_gone, queue_limit,
@@ -219,7 +219,7 @@ def _queue_option(job: Job) -> str:
 
 
 def _supervise(job: Job, options: str = "") -> str:
-    """How to start a supervisor that can run it."""
+    """The command that starts a supervisor which can run the job."""
     app = "--allow-commands" if job.name == COMMAND_JOB else "APP"
     return f"mpdispatch supervise {app}{options}"
 

@@ -1,8 +1,8 @@
-"""Calls that may wait for the disk or a lock, made from async code without holding up its event loop.
+"""Makes calls that may wait for the disk or a lock from async code, without blocking the event loop.
 
-A few threads of our own, not the loop's: a store that is busy for seconds must not use up the threads that the
-application's own `asyncio.to_thread` calls run on. Each thread keeps its connection to a store's file. Calls for which
-there is no thread wait on the event loop, in order: ten thousand cost ten thousand small futures and nothing else.
+The calls run on a few threads of our own, not on the loop's: a store that is busy for seconds must not use up the
+threads of the application's `asyncio.to_thread` calls. Each thread keeps its connection to a store's file. Calls that
+have no thread yet wait on the event loop, in order; ten thousand of them cost ten thousand small futures.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ R = TypeVar("R")
 
 _THREADS = {"read": 2, "write": 4}
 _PATIENCE_S = 30.0
-"""As long as a call itself waits for a store that is busy."""
+"""The same time for which a call waits for a busy store."""
 _NEARLY_S = 1.0
 
 _lock = threading.Lock()
@@ -42,11 +42,11 @@ _lines: weakref.WeakKeyDictionary[AbstractEventLoop, _Line] = weakref.WeakKeyDic
 
 
 class StandstillError(Exception):
-    """A call waited in line for as long as it may, and no other got through meanwhile."""
+    """A call waited in line for 30 s, and no other call got through meanwhile."""
 
 
 async def offload_read(function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
-    """As `offload`, for what only reads: it does not stand in line behind writers that wait for a lock."""
+    """As `offload`, for calls that only read. They do not wait in line behind writers that wait for a lock."""
     import asyncio
 
     call = functools.partial(function, *args, **kwargs)
@@ -55,15 +55,15 @@ async def offload_read(function: Callable[P, R], /, *args: P.args, **kwargs: P.k
 
 
 async def offload(function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
-    """What the function returns, called on another thread with the context variables of the caller.
+    """Call the function on another thread, with the context variables of the caller; gives its result.
 
-    At most four run at once; the others wait for their turn. A caller that is cancelled waits no longer: a call in line
-    is then never made, one that runs goes on to its end.
+    At most four calls run at once; the others wait for their turn. If the caller is cancelled, a waiting call is never
+    made, and a running one goes on to its end.
 
     Raises:
-        StandstillError: it was not its turn for 30 s, and no call of this event loop got through.
+        StandstillError: its turn did not come for 30 s, in which no call of this event loop got through.
     """
-    # Imported here, because a worker imports this module and most need no asyncio. Async code has it loaded.
+    # Imported here: workers import this module, and most need no asyncio. Async code has it loaded.
     import asyncio
 
     loop = asyncio.get_running_loop()
@@ -82,14 +82,14 @@ async def offload(function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs
 
 
 def _ended(loop: AbstractEventLoop, line: _Line, call: Call[Any]) -> None:
-    """On the thread of the call."""
+    """Runs on the thread of the call."""
     is_busy = not call.cancelled() and isinstance(call.exception(), StoreBusy)
-    with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+    with contextlib.suppress(RuntimeError):  # the loop is closed, so nobody waits
         loop.call_soon_threadsafe(functools.partial(line.leave, is_busy=is_busy))
 
 
 class _Line:
-    """Who waits for a thread, in order. One event loop."""
+    """The callers of one event loop that wait for a thread, in order."""
 
     def __init__(self, places: int) -> None:
         self._free = places
@@ -97,7 +97,7 @@ class _Line:
         self._served_s = time.monotonic()
 
     async def enter(self, loop: AbstractEventLoop) -> None:
-        """Returns when it is the caller's turn; it must `leave` then. Raises StandstillError."""
+        """Returns when it is the caller's turn; the caller must `leave` afterwards. Raises StandstillError."""
         if self._free > 0:
             self._free -= 1
             return
@@ -107,7 +107,7 @@ class _Line:
         try:
             await waiter
         except BaseException:
-            # Cancelled at the very moment it was its turn: that goes to the next.
+            # Cancelled at the very moment when its turn came: hand the turn to the next.
             if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
                 self.leave()
             raise
@@ -116,7 +116,7 @@ class _Line:
             timer.cancel()
 
     def leave(self, *, is_busy: bool = False) -> None:
-        """Hand the place to the next. `is_busy`: the call had waited for the store for as long as it may."""
+        """Hand the turn to the next caller. `is_busy`: the call ended because the store was busy for 30 s."""
         now_s = time.monotonic()
         if not is_busy:
             self._served_s = now_s
@@ -125,14 +125,14 @@ class _Line:
             if waiter.done():
                 continue
             if is_busy and now_s - since_s > _PATIENCE_S - _NEARLY_S:
-                waiter.set_exception(StandstillError())  # It would wait for as long again.
+                waiter.set_exception(StandstillError())  # It would wait just as long again.
                 continue
             waiter.set_result(None)
             return
         self._free += 1
 
     def _look_at(self, waiter: Future[None], loop: AbstractEventLoop) -> None:
-        """Let a waiter go whose time is up, unless calls get through: then its turn comes."""
+        """Give up a waiter whose time is over, unless other calls get through: then its turn will come."""
         since_s = self._waiting.get(waiter)
         if since_s is None or waiter.done():
             return
@@ -153,7 +153,7 @@ def _threads(kind: str) -> ThreadPoolExecutor:
 
 
 def _forget() -> None:
-    """In a forked child: the threads are not there, and the lock may be held by one of them."""
+    """In a forked child: the threads do not exist there, and one of them may have held the lock."""
     global _lock
     _lock = threading.Lock()
     _pools.clear()

@@ -1,6 +1,6 @@
-"""What a caller may say of a job besides its arguments, checked at the door. Pure: no I/O, no clock.
+"""The options of a job, checked where they are given. Pure: no I/O, no clock.
 
-Every fault of a call is reported at once, each by its keyword.
+An error names all faults of a call, each by its keyword.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class JobKeywords(TypedDict, total=False):
 
 
 class EnqueueOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Checked options; None is: as the definition says (`timeout_us`: UNSET is)."""
+    """Checked options. None means the handler's own value; for `timeout_us` UNSET does, as None means no timeout."""
 
     queue: str | None = None
     priority: int | None = None

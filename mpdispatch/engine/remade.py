@@ -1,4 +1,4 @@
-"""An engine that was made in a function, made anew in a worker of the very same parts. Runs in the worker process."""
+"""Builds an engine that no module holds again from its parts. Runs in the worker process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["remade"]
 
 
 def remade() -> Engine:
-    """The factory of such an engine, see `execution.appparts`."""
+    """The factory of such an engine, see `execution.app_parts`."""
     parts = parts_at_hand()
     engine = Engine.build(
         Dispatcher(open_store(parts.store), config=parts.config),

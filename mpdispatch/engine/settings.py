@@ -1,4 +1,4 @@
-"""What an engine is made of beside its dispatcher: checked together, so that every fault is told at once. Pure."""
+"""The settings of an engine, checked together so that one error names all faults. Pure."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class EngineSettings:
         middleware: Iterable[Middleware],
         extensions: Iterable[Extension],
     ) -> EngineSettings:
-        """Raises ConfigError, naming everything wrong with any of them."""
+        """Raises ConfigError, which names all faults of all of them."""
         faults: list[Fault] = []
 
         def checked(check: Callable[[object], T], given: object) -> T | None:
@@ -58,7 +58,7 @@ class EngineSettings:
 
 
 def listed(given: object) -> object:
-    """An iterable of items (a generator, too) as a tuple; anything else as it is, for its reader to refuse."""
+    """An iterable, or a generator, as a tuple. Anything else is returned unchanged, for its reader to refuse."""
     if isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable):
         return given
     return tuple(given)

@@ -1,4 +1,4 @@
-"""A whole store in numbers, as `Engine.stats()`, `mpdispatch stats --json` and HTTP give them."""
+"""The counts of a whole store, for `Engine.stats()`, `mpdispatch stats --json` and HTTP."""
 
 from __future__ import annotations
 

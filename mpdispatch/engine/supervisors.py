@@ -1,6 +1,6 @@
-"""Who works on a store: supervisors from its rows, their workers from their start journals. Reads only.
+"""The supervisors of a store, from its rows, and their workers, from start journals. Reads only.
 
-Loaded when it is asked for: what it reads of this machine no enqueuer needs.
+Imported only when it is used, because enqueueing needs none of the modules that it imports.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Waiting for a job to end, by looking at its state. Reads the store it is given; `wait_for_end` blocks."""
+"""Waits for a job to end, by polling its state. `wait_for_end` blocks."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from mpdispatch.store.contract import Store
 
 __all__ = ["wait_for_end", "wait_for_end_async"]
 
-# Soon at first, for short jobs; then at most 100 times a second: a look costs some 20 µs.
+# Often at first, for short jobs; then at most 100 times a second. A look costs some 20 µs.
 _FIRST_PAUSE_S, _LAST_PAUSE_S, _GROWTH = 0.002, 0.010, 1.3
 WhyNotEnded = Callable[[int], str]
 _LOOKS_PART = 4
-"""An async waiter sleeps at least this many times as long as its look has taken."""
+"""An async waiter sleeps at least this many times as long as its last look took."""
 
 
 def wait_for_end(store: Store, job_id: int, timeout_s: float | None, why: WhyNotEnded) -> JobState:
@@ -38,7 +38,7 @@ def wait_for_end(store: Store, job_id: int, timeout_s: float | None, why: WhyNot
 
 
 async def wait_for_end_async(store: Store, job_id: int, timeout_s: float | None, why: WhyNotEnded) -> JobState:
-    """As `wait_for_end`, from async code: looks on another thread and sleeps on the event loop."""
+    """As `wait_for_end`, from async code: it looks on another thread, and sleeps on the event loop."""
     import asyncio
 
     until_s = None if timeout_s is None else time.monotonic() + timeout_s
@@ -47,7 +47,7 @@ async def wait_for_end_async(store: Store, job_id: int, timeout_s: float | None,
         asked_s = time.monotonic()
         if (state := await offload_read(store.state_of, job_id)).is_terminal:
             return state
-        # A thousand waiters at once look less often each, or looking would be all this process does.
+        # With a thousand waiters each looks less often, or the process would do nothing else.
         pause_s = max(pause_s, _LOOKS_PART * (time.monotonic() - asked_s))
         left_s = pause_s if until_s is None else until_s - time.monotonic()
         if left_s <= 0:
