@@ -1,4 +1,4 @@
-"""Who is served. Without a token or a rule of the application: this very machine, with the store's own token.
+"""Decides which requests are served. By default those from this machine that carry the store's own token.
 
 A loopback peer proves little: a proxy on this machine is one too, and not every proxy says that it has forwarded
 something; a page of another site in a local browser is one as well. So the token is asked for; and what surely comes from
@@ -52,9 +52,9 @@ _log = logging.getLogger("mpdispatch.web")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
-    """The rule: a bearer token, the application's own judgement, everybody, or (none of these) the store's own token.
+    """The rule: a bearer token, a function of the application, everybody, or (if none of these is set) the store's token.
 
-    Whoever bears the token is served whatever page he is on: no page of another site can send it.
+    A request with the token is served from any page, because a page of another site cannot send the token.
     """
 
     own_token: HttpToken
@@ -64,11 +64,11 @@ class Access:
 
     @property
     def asks_own_token(self) -> bool:
-        """Whether the store's own token is what counts."""
+        """Whether the store's own token is required."""
         return self.token is None and self.auth is None and not self.allow_anonymous
 
     async def refuse(self, request: Request) -> Response | None:
-        """The answer to one who is not served; None if he is."""
+        """The answer to a request that is refused; None: it is served."""
         if self.asks_own_token:
             return await self._refuse_but_own(request)
         if self.token is not None and _is_same(_bearer(request), self.token):
@@ -90,7 +90,7 @@ class Access:
             if _is_same(bearer, self.own_token.remembered) and self.own_token.is_current():
                 return None
             try:
-                # Another may have been made since: it counts from then on in every process, and ours no more.
+                # Another process may have made a new token, which is then the valid one.
                 if _is_same(bearer, await run_in_threadpool(self.own_token.read_again)):
                     return None
             except DispatchError as error:
@@ -102,7 +102,7 @@ class Access:
 
 
 class AccessMiddleware:
-    """Asks the rule before each request."""
+    """Applies the rule to each request."""
 
     def __init__(self, app: ASGIApp, access: Access) -> None:
         self._app, self._access = app, access
@@ -129,13 +129,13 @@ async def _judged(auth: AuthRule, request: Request) -> bool:
 
 
 def _bearer(request: Request) -> str | None:
-    """What is sent as `Authorization: Bearer …`."""
+    """The token of `Authorization: Bearer …`."""
     scheme, _, given = request.headers.get("authorization", "").partition(" ")
     return given.strip() if scheme.lower() == "bearer" else None
 
 
 def _is_same(given: str | None, token: str | None) -> bool:
-    """Whether they are the same; how long that takes says nothing of the token."""
+    """Whether they are equal. The time it takes does not depend on the token."""
     if given is None or token is None:
         return False
     return hmac.compare_digest(given.encode("utf-8", "surrogatepass"), token.encode())

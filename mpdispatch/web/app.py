@@ -28,7 +28,7 @@ def web_app(
     health: Callable[[], Mapping[str, Any]],
     lifespan: Callable[[Starlette], AbstractAsyncContextManager[None]] | None = None,
 ) -> Starlette:
-    """The API of this engine's jobs, for those the access rule serves. Its paths begin where it is mounted.
+    """The API of this engine's jobs, behind the access rule. Its paths are relative to where it is mounted.
 
     `health` gives what `/healthz` shows; it is called on a thread and may block. `lifespan` counts only where the
     app is served alone: a mounted app's is not run.

@@ -20,11 +20,11 @@ _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 def foreign_page(request: Request) -> str | None:
-    """Why a page of another site has sent this, or may have; None: none has, or nothing is changed by it."""
+    """Why a page of another site has sent this request, or may have; None: none has, or the request changes nothing."""
     if request.method in _SAFE_METHODS:
         return None
     site = request.headers.get("sec-fetch-site")
-    if site is not None:  # The browser's own word, which no page can change.
+    if site is not None:  # The browser sets it, and no page can change it.
         is_ours = site in ("same-origin", "none")
         return None if is_ours else "a web page of another site sent this; such requests are not served"
     origins = request.headers.getlist("origin")
@@ -46,7 +46,7 @@ def foreign_page(request: Request) -> str | None:
 
 
 def refuse_doubled(request: Request) -> Response | None:
-    """400 if what is judged by is there twice: a proxy before us may have gone by the other one."""
+    """400 if a deciding header is there twice, because a proxy before us may have used the other one."""
     for name in _ONCE:
         if (count := len(request.headers.getlist(name))) > 1:
             return refusal(400, f"the header {name} is there {count} times; send it once")
@@ -54,7 +54,7 @@ def refuse_doubled(request: Request) -> Response | None:
 
 
 def refuse_type(request: Request) -> Response | None:
-    """415 for what changes something and is not sent as JSON; None: it is, or nothing is changed by it."""
+    """415 if the request changes something and is not sent as JSON; else None."""
     if request.method in _SAFE_METHODS:
         return None
     kind = request.headers.get("content-type", "").partition(";")[0]

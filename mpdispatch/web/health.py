@@ -1,4 +1,4 @@
-"""The routes of the whole: health and counts."""
+"""The routes about the whole store: health and counts."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What a Host or an Origin header says: a name and a port, or nothing that can be trusted. Pure.
+"""Reads Host and Origin headers: a name and a port, or nothing that can be trusted. Pure.
 
-Read strictly, for what one parser skips another may obey.
+They are read strictly, because what one parser skips another may follow.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Host(NamedTuple):
 
 
 def read_host(text: str) -> Host | None:
-    """The name and the port; None if it is not just these.
+    """The name and the port; None if the text is anything else.
 
     >>> read_host("LocalHost:8000"), read_host("[0:0::1]")
     (Host(name='localhost', port=8000), Host(name='::1', port=None))
@@ -46,7 +46,7 @@ def read_host(text: str) -> Host | None:
 
 
 def is_loopback_name(text: str) -> bool:
-    """Whether a Host header names this very machine.
+    """Whether a Host header names this machine.
 
     >>> [is_loopback_name(host) for host in ("localhost:8000", "app.localhost.", "127.9.9.9", "[::1]:8000")]
     [True, True, True, True]
@@ -61,7 +61,7 @@ def is_loopback_name(text: str) -> bool:
 
 
 def is_loopback_address(text: str) -> bool:
-    """Whether this is an address of this very machine: 127.0.0.0/8, ::1, or the former as an IPv6 one."""
+    """Whether this is an address of this machine: 127.0.0.0/8, ::1, or one of the former mapped to IPv6."""
     try:
         address = ipaddress.ip_address(text)
     except ValueError:
@@ -71,7 +71,7 @@ def is_loopback_address(text: str) -> bool:
 
 
 def is_origin_of(origin: str, host: str) -> bool:
-    """Whether a page of this Origin is one of this Host. The scheme is not compared: a proxy may end TLS before us.
+    """Whether this Origin is this Host. The scheme is not compared, because a proxy before us may end TLS.
 
     >>> is_origin_of("https://jobs.example", "jobs.example:443"), is_origin_of("http://a.example", "b.example")
     (True, False)

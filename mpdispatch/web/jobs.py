@@ -36,14 +36,14 @@ def job_routes(engine: Engine) -> list[Route]:
         page = _page(engine, request)
         headers = {}
         if page.next_cursor is not None:
-            # The list itself is what `mpdispatch jobs --json` prints: an array. Where it goes on is said beside it.
+            # The body is an array, as `mpdispatch jobs --json` prints it. Headers tell where the list goes on.
             more = urlencode({**request.query_params, "cursor": page.next_cursor})
             headers = {"Link": f'<{request.url.path}?{more}>; rel="next"', "X-Next-Cursor": page.next_cursor}
         return answer([job_to_json(job) for job in page.items], headers=headers)
 
     def show(request: Request) -> Response:
         job_id = _job_id(request)
-        # The job first: one that is read as ended has its attempts then.
+        # The job is read first: if it has ended, its attempts are complete.
         job = job_to_json(engine.get_job(job_id))
         return answer({**job, "attempts": [attempt_to_json(attempt) for attempt in engine.attempts(job_id)]})
 
@@ -62,7 +62,7 @@ def job_routes(engine: Engine) -> list[Route]:
 
 
 class _Wish:
-    """A job as a client describes it. Raises UsageError with everything wrong with it."""
+    """The job that a client asks for. Raises UsageError, which names all faults."""
 
     def __init__(self, body: dict[str, Any]) -> None:
         rest = dict(body)
@@ -86,7 +86,7 @@ class _Wish:
             raise UsageError("; ".join(faults))
 
     def enqueue(self, engine: Engine) -> Job:
-        engine.registry.get(self.name)  # Unknown names first: options of a job there is none of mean nothing.
+        engine.registry.get(self.name)  # An unknown name is reported before faulty options.
         return engine.options(**cast(EnqueueKeywords, self.options)).enqueue(self.name, **self.payload)
 
 
@@ -109,11 +109,11 @@ _OPTIONS: dict[str, Callable[[object], object]] = {
     "timeout": parse_duration,
     "idempotency_key": _as_given,
 }
-"""How each option's JSON is read; `engine.options` checks the rest."""
+"""How the JSON of each option is read. `engine.options` checks the values."""
 
 
 def _page(engine: Engine, request: Request) -> Page[Job]:
-    """The jobs that are asked for. Raises UsageError, naming every parameter that is wrong."""
+    """The requested page of jobs. Raises UsageError, which names every wrong parameter."""
     given, faults = query_of(request, _FILTERS)
     wished: dict[str, Any] = {**given}
     if "limit" in given:
@@ -127,7 +127,7 @@ def _page(engine: Engine, request: Request) -> Page[Job]:
             return engine.list_jobs(**wished)
         except UsageError as error:
             faults = [str(error)]
-    # The list stops at its first fault, so each is asked for by itself.
+    # The list reports only its first fault, so each parameter is tried alone.
     for name, value in wished.items():
         try:
             engine.list_jobs(**{"limit": 1, name: value})

@@ -1,4 +1,4 @@
-"""What clients send: bodies of bounded size, and query parameters, each checked by name."""
+"""Reads requests: bodies of bounded size, and query parameters, each checked by name."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mpdispatch.model.json import json_from_text
 __all__ = ["ENVELOPE_BYTES", "query_of", "read_object"]
 
 ENVELOPE_BYTES = 16 * 1024
-"""What a body may have beyond the payload in it: names, options, white space."""
+"""The size of a body beyond its payload: names, options, white space."""
 
 
 async def read_object(request: Request, most_bytes: int) -> dict[str, Any]:
@@ -47,7 +47,7 @@ def _too_large(most_bytes: int) -> HTTPException:
 
 
 def query_of(request: Request, known: Collection[str]) -> tuple[dict[str, str], list[str]]:
-    """The query parameters that are not empty, and a fault for each that is unknown or there twice."""
+    """The query parameters that are not empty, and a fault for each one that is unknown or given twice."""
     found: dict[str, str] = {}
     faults: dict[str, str] = {}
     for name, value in request.query_params.multi_items():

@@ -1,4 +1,4 @@
-"""Answers as JSON, and every error as `{"error": text}` with its status. Pure."""
+"""JSON answers, and errors as `{"error": text}` with their status. Pure."""
 
 from __future__ import annotations
 
@@ -32,31 +32,31 @@ _log = logging.getLogger("mpdispatch.web")
 
 
 def answer(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> JSONResponse:
-    """What was asked for."""
+    """The JSON answer to a request."""
     return JSONResponse(content, status, headers)
 
 
 def refusal(status: int, text: str) -> JSONResponse:
-    """An error."""
-    # JSON is UTF-8, and what a client sent may hold half a surrogate pair.
+    """The JSON answer with an error."""
+    # The text may quote a client and hold half a surrogate pair, which UTF-8 cannot express.
     return JSONResponse({"error": text.encode("utf-8", "backslashreplace").decode()}, status)
 
 
 async def http_error(request: Request, error: Exception) -> JSONResponse:
-    """A status the router or a route has chosen: 404, 405, 400 …"""
+    """A status that the router or a route has chosen: 404, 405, 400 …"""
     assert isinstance(error, HTTPException)
     text = error.detail
     if error.status_code == 404 and text == "Not Found":
         text = f"there is nothing at {request.url.path}"
     elif error.status_code == 405:
         text = f"{request.method} is not allowed at {request.url.path}"
-    told = refusal(error.status_code, text)
-    told.headers.update(error.headers or {})
-    return told
+    response = refusal(error.status_code, text)
+    response.headers.update(error.headers or {})
+    return response
 
 
 async def dispatch_error(request: Request, error: Exception) -> JSONResponse:
-    """An error of ours: what the client did wrong, or (500) trouble with the store."""
+    """An error of ours: a fault of the client, or (500) of the store."""
     for kind, status in _STATUS:
         if isinstance(error, kind):
             return refusal(status, str(error))
@@ -65,11 +65,11 @@ async def dispatch_error(request: Request, error: Exception) -> JSONResponse:
 
 
 async def client_left(request: Request, error: Exception) -> JSONResponse:
-    """The client went away in the middle of its body: nobody hears this, and nothing is wrong here."""
+    """The client left in the middle of its body. Nobody reads the answer, and it is no fault of ours."""
     _log.debug("a client left before its request ended", extra={"path": request.url.path})
     return refusal(400, "the request ended before its body did")
 
 
 async def internal_error(request: Request, error: Exception) -> JSONResponse:
-    """Anything else; the server logs its traceback, the client is told no details."""
+    """Any other error. The server logs its traceback; the client gets no details."""
     return refusal(500, "internal error")
