@@ -1,4 +1,4 @@
-"""Which YAML file is ours, and what stands in it. Effects: reads files. PyYAML is loaded only when there is one."""
+"""Finds our YAML file and our section in it. Effects: reads files. PyYAML is loaded only if there is a file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mpdispatch.policy.names import shown
 __all__ = ["KEYS", "MAX_BYTES", "NAMES", "Section", "find_section"]
 
 MAX_BYTES = 1 << 20
-"""Of a configuration file. Every command reads it, and YAML is slow: 27 MB take minutes."""
+"""The largest configuration file. Every command reads it, and YAML is slow: 27 MB take minutes."""
 
 _MOST_CHUNKS = 64
 
@@ -26,7 +26,7 @@ NAMES = ("mpdispatch.yaml", "app.yaml", "config.yaml", "forge.yaml")
 
 KEYS = (("extensions", "dispatch"), ("dispatch",))
 
-# Other programs own such files too, some in no plain YAML: one that cannot have our key is not parsed.
+# Other programs have such files, too, and some are no plain YAML. A file that cannot have our key is not parsed.
 _MAY_BE_OURS = re.compile(rb"""\bdispatch["']?\s*:""")
 
 
@@ -36,18 +36,18 @@ class Section:
 
     path: Path
     key: str
-    """Where in the file: `extensions.dispatch` or `dispatch`."""
+    """The path of our key: `extensions.dispatch` or `dispatch`."""
     values: Mapping[str, Any]
     faults: tuple[Fault, ...] = ()
-    """Keys that stand there twice; whoever reads the values reports them along with their faults."""
+    """Keys that occur twice. The reader of the values reports them together with the faults of the values."""
 
     @property
     def name(self) -> str:
-        """The file and our key in it, for messages."""
+        """The file and our key, for messages."""
         return f"{self.path}: {self.key}"
 
     def path_of(self, key: str) -> str:
-        """The file and the whole path of a key in it."""
+        """The file and the whole path of a key."""
         return f"{self.path}: {self.key}.{key}"
 
 
@@ -71,7 +71,7 @@ def find_section(explicit: str | None, folder: Path = Path()) -> Section | None:
 
 
 def _may_be_ours(path: Path) -> bool:
-    """Whether it can have our key. Looks through others' large files too, in pieces; ours are never that large."""
+    """Whether the file may have our key. It is searched in pieces, because a file of another program may be large."""
     with _opened(path) as file:
         before = b""
         for _ in range(_MOST_CHUNKS):
@@ -80,7 +80,7 @@ def _may_be_ours(path: Path) -> bool:
             text = before + chunk
             if b"dispatch" in text and _MAY_BE_OURS.search(text):
                 return True
-            before = text[-100:]  # the key may stand across two pieces
+            before = text[-100:]  # the key may lie across two pieces
     return False
 
 
@@ -97,7 +97,7 @@ def _read(path: Path) -> bytes:
 def _opened(path: Path) -> Iterator[BinaryIO]:
     try:
         with open(path, "rb", opener=_without_waiting) as file:
-            # A device may have no end.
+            # A device may be endless.
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise ConfigError([Fault(str(path), "is no regular file; a configuration file must be one")])
             yield file
@@ -106,7 +106,7 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
 
 
 def _without_waiting(path: str, flags: int) -> int:
-    """Open a file, and a FIFO that nobody writes to as well."""
+    """Open a file, or a FIFO even if it has no writer."""
     return os.open(path, flags | os.O_NONBLOCK)
 
 
@@ -131,7 +131,7 @@ _ABSENT = object()
 
 
 def _parse(path: Path, text: bytes) -> tuple[Any, Any]:
-    """The file as nodes, which know their lines and repeated keys, and as plain values."""
+    """The file as nodes, which keep lines and repeated keys, and as plain values."""
     import yaml
 
     try:
@@ -143,14 +143,14 @@ def _parse(path: Path, text: bytes) -> tuple[Any, Any]:
         problem = getattr(error, "problem", None) or str(error)
         raise ConfigError([Fault(where, f"is no YAML: {problem}")]) from error
     except (RecursionError, ValueError) as error:
-        # Nested without end, or a date such as 2026-13-45.
+        # Too deeply nested, or an impossible date such as 2026-13-45.
         raise ConfigError([Fault(str(path), f"is no usable YAML: {error}")]) from error
 
 
 def _repeated_keys(tree: Any, way: Sequence[str], path: str) -> Iterator[Fault]:
-    """YAML lets the last of two equal keys win without a word; one of them was meant to count.
+    """The repeated keys. YAML silently takes the last one, and that may not be the one which was meant.
 
-    Looks at the keys on the `way` to our section and at all within it; the rest of the file is others'.
+    Checks the keys on the `way` to our section and all keys in it. The rest of the file belongs to other programs.
     """
     import yaml
 

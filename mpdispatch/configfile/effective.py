@@ -1,4 +1,4 @@
-"""All settings there are, and their values after all sources: argument ▸ environment ▸ file ▸ default."""
+"""All settings, and their values after all sources: argument ▸ environment ▸ file ▸ default."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _supervise(value: object, is_text: bool) -> object:
 
 
 def _store(value: object, is_text: bool) -> object:
-    # An app gives a store itself or a path; files and the environment can only name one.
+    # An app may pass a store or a path. Files and the environment can only name one.
     if callable(getattr(value, "supervisor_store", None)) or isinstance(value, os.PathLike):
         return value
     if isinstance(value, str) and value:
@@ -58,7 +58,7 @@ OTHER_SETTINGS: Mapping[str, settings.Reader] = {
     "supervise": _supervise,
     "switch_to_wal": settings.switch,
 }
-"""How each setting beside the fields of Config is read. Most are an app's extension's."""
+"""How each setting other than the fields of Config is read. Most belong to an app's extension."""
 
 DEFAULTS: Mapping[str, object] = {
     "store": None,
@@ -73,7 +73,7 @@ DEFAULTS: Mapping[str, object] = {
     "switch_to_wal": True,
 }
 
-# A list of mappings has no form in a variable; every other setting has.
+# A list of mappings cannot be written in a variable. Every other setting can.
 _VARIABLES = [each.name for each in fields(Config)] + [
     name for name in OTHER_SETTINGS if name != "queue_configs"
 ]
@@ -81,19 +81,19 @@ _VARIABLES = [each.name for each in fields(Config)] + [
 
 @dataclass(frozen=True, slots=True)
 class FileSettings:
-    """What a configuration file says. Checked, but for the meaning of `store` and `app`."""
+    """The settings of a configuration file. All are checked, except for what `store` and `app` refer to."""
 
     section: Section
     store: str | None
     app: str | None
     config: Mapping[str, Any]
-    """Fields of Config, as they stand in the file."""
+    """Fields of Config, as written in the file."""
     queue_configs: tuple[QueueConfig, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effective:
-    """The settings in force, and per setting where its value came from."""
+    """The settings in force, and the source of each."""
 
     config: Config
     others: Mapping[str, Any]
@@ -101,11 +101,11 @@ class Effective:
     origins: Mapping[str, str]
     """`argument`, the name of a variable, file and path of a key, or `default`."""
     section: Section | None
-    """Of the file that was read, if there is one."""
+    """The section of the file that was read, if there is one."""
 
 
 def file_settings(explicit: str | None) -> FileSettings | None:
-    """The settings of the file `explicit`, or of the first well-known one here that has our key.
+    """The settings of the file `explicit`, or of the first well-known file here that has our key.
 
     Raises:
         ConfigError: every fault of the file, each by its path.

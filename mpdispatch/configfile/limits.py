@@ -1,4 +1,4 @@
-"""How much a YAML file may hold. Pure. PyYAML is loaded when a loader is asked for."""
+"""Limits the content of a YAML file. Pure. PyYAML is loaded when a loader is made."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 __all__ = ["MAX_NODES", "counting_loader"]
 
 MAX_NODES = 20_000
-"""Keys and values of a file, what an alias stands for counted anew each time. 0.3 s of parsing."""
+"""The most keys and values in a file; the content of an alias counts at each use. 0.3 s of parsing."""
 
 _MAX_DIGITS = 1000
 
@@ -27,7 +27,7 @@ def counting_loader() -> Any:
             super().__init__(stream)
             self._count = 0
             self._counts = dict[Any, int]()
-            """Nodes below each anchor that is complete."""
+            """The number of nodes below each finished anchor."""
 
         def compose_node(self, parent: Any, index: Any) -> Any:
             event: Any = self.peek_event()  # type: ignore[no-untyped-call]
