@@ -1,4 +1,4 @@
-"""Whether jobs wait in a store that nobody supervises. Reads only."""
+"""Notices jobs that wait in a store without a supervisor. Reads only."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from mpdispatch.store.contract import JobFilter, Store
 __all__ = ["Attendance"]
 
 _GRACE_S = 10.0
-"""A supervisor that starts, or takes over from one that has stopped, is there within seconds."""
+"""A supervisor that starts, or takes over from another, needs some seconds."""
 
 
 class Attendance:
-    """How long a store has been without a supervisor, as far as this process has seen."""
+    """Remembers for how long this process has seen a store without a supervisor."""
 
     def __init__(self) -> None:
         self._alone_since_s: float | None = None
 
     def trouble(self, store: Store, living: int) -> str | None:
-        """What is wrong: jobs wait, and of the supervisors none lives. Three small reads at most.
+        """The fault if jobs wait and no supervisor lives. Three small reads at most.
 
         It is said at once if one has died, else once that has lasted for 10 s.
         """
@@ -38,7 +38,7 @@ class Attendance:
 
 
 def _waiting(store: Store) -> Job | None:
-    """The newest job that a supervisor would run, or was running."""
+    """The newest job that a supervisor could run, or was running."""
     for state in (JobState.PENDING, JobState.RUNNING):
         for job in store.list_jobs(JobFilter(state=state), limit=1, cursor=None).items:
             return job

@@ -1,7 +1,6 @@
-"""What a resource of the application is, by the name of its type, and the store it makes. Imports no driver.
+"""Recognises resources of the application by the names of their types, and makes stores of them. Imports no driver.
 
-An object of a package brings that package with it: looking at the names in its MRO is enough to know it, and costs
-nothing where the package is not used.
+The names in an object's MRO are enough to recognise it. So no package has to be imported that the app does not use.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ _REDIS = frozenset({"redis", "valkey"})
 
 
 class Kind(StrEnum):
-    """What the two grove settings ask for."""
+    """The kinds of resource that the two grove settings name."""
 
     DATABASE = "database"
     KV = "kv"
@@ -37,21 +36,21 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Detected:
-    """A resource and how it is opened."""
+    """A recognised resource, and how it is opened."""
 
     kind: Kind | None
-    """None: a store itself, or a third party's; it serves as either."""
+    """None: it is a store, or a third party's, and serves as either kind."""
     what: str
-    """For people: `SQLAlchemy engine (sqlite)`."""
+    """The resource for people: `SQLAlchemy engine (sqlite)`."""
     open: Callable[[FileOptions], Store]
-    """Gives its store; files are opened with these options, but by the resource's own copy of SQLite.
+    """Makes its store. Files are opened with these options, but by the resource's own copy of SQLite.
 
-    Raises UsageError: there is no store for it, or it is in no file.
+    Raises UsageError if there is no store for it, or if it is in no file.
     """
 
 
 def kind_of_type(kind: type) -> Kind | None:
-    """The kind of resource an object of this type would be, as far as its type says; None: none."""
+    """The kind of resource of objects of this type, as far as the type shows; None: they are none."""
     names = _names(kind)
     roots = {name.partition(".")[0] for name in names}
     if names & {"sqlalchemy.Engine", "sqlalchemy.AsyncEngine", "sqlite_utils.Database"} or roots & _POSTGRES:
@@ -64,12 +63,12 @@ def kind_of_type(kind: type) -> Kind | None:
 
 
 def _names(kind: type) -> frozenset[str]:
-    """`package.Class` of a type and all it inherits from."""
+    """`package.Class` of a type and of all its bases."""
     return frozenset(f"{base.__module__.partition('.')[0]}.{base.__name__}" for base in kind.__mro__)
 
 
 def detect(thing: Any) -> Detected | None:
-    """What this object is, or None if it can hold no jobs."""
+    """The resource that this object is; None: it can hold no jobs."""
     if callable(getattr(thing, "supervisor_store", None)) and not isinstance(thing, type):
         return Detected(None, type(thing).__name__, lambda _: thing)
     if isinstance(thing, str | os.PathLike):
@@ -91,7 +90,7 @@ def detect(thing: Any) -> Detected | None:
     return _third_party(thing, sorted(roots - {"builtins"}))
 
 
-# ---------------------------------------------------------------- one kind after the other
+# ---------------------------------------------------------------- the kinds
 
 
 def _not_yet(kind: str) -> Callable[[FileOptions], Store]:
@@ -106,7 +105,7 @@ def _location(text: str) -> Detected:
     kind = Kind.KV if NOT_YET.get(scheme) == "Redis" else Kind.DATABASE
 
     def opened(options: FileOptions) -> Store:
-        # What a DSN says itself counts; the file is the application's unless it says otherwise.
+        # The options in a DSN count. Unless it says otherwise, the file is the application's own database.
         if scheme != "sqlite":
             return open_store(text)
         if "://" not in text:
@@ -114,7 +113,7 @@ def _location(text: str) -> Detected:
         path, said = FileOptions.read(text, defaults=options)
         return SQLiteStore.with_options(path, said)
 
-    # Not the text: it may hold a password.
+    # Without the text, which may hold a password.
     return Detected(kind, f"{scheme} DSN", opened)
 
 
@@ -137,7 +136,7 @@ def _sqlalchemy(engine: Any) -> Detected:
 
 def _of_sqlalchemy(engine: Any, options: FileOptions) -> Store:
     driver = engine.dialect.dbapi
-    # An async driver is SQLAlchemy's wrapper, which holds the module below it.
+    # An async driver is a wrapper of SQLAlchemy's, which holds the real module.
     module = getattr(driver, "sqlite", None) or driver
     copy = str(getattr(module, "__name__", "")).partition(".")[0]
     if copy not in sqlite3.COPIES:

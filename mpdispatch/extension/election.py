@@ -1,4 +1,4 @@
-"""`supervise="auto"`: of all extensions on a store one supervises, none while another supervisor lives. Effects.
+"""`supervise="auto"`: one of all extensions on a store supervises, and none while another supervisor lives. Effects.
 
         ┌─ no lock ──▶ wait for its holder's end (0.5 s at most) ─┐
 step ◀──┼─ lock, others supervise ──▶ hand over, wait for theirs ─┼── a thread of its own; wakes at once when a
@@ -35,7 +35,7 @@ _PAUSE_S = 0.05
 
 
 class Election:
-    """Whether this process supervises, as things change. One thread between `start` and `stop`."""
+    """Decides again and again whether this process supervises. One thread, between `start` and `stop`."""
 
     def __init__(self, dispatcher: Dispatcher, log: logging.Logger) -> None:
         self._dispatcher, self._store, self._log = dispatcher, dispatcher.store, log
@@ -48,14 +48,14 @@ class Election:
         self._read, self._write = os.pipe()
         self._thread = threading.Thread(target=self._run, name="mpdispatch-election", daemon=True)
         self.trouble: str | None = None
-        """What keeps this process from supervising although it should."""
+        """Why this process does not supervise although it should; None: nothing is wrong."""
 
     def start(self) -> None:
-        """Supervise now if nobody does, and be ready to from then on.
+        """Supervise now if no other process does, and otherwise as soon as none does.
 
-        Raises what keeps it from supervising, if it should now: DispatchError.
+        Raises DispatchError if it should supervise now and cannot.
         """
-        # Whoever supervises meanwhile: this process takes over from there.
+        # Held also while another process supervises, because this one may take over.
         self._held.enter_context(self._dispatcher.hold_store())
         try:
             self._step()
@@ -66,7 +66,7 @@ class Election:
         self._thread.start()
 
     def stop(self, timeout_s: float | None) -> None:
-        """Supervise no more. Raises what had ended the supervisor, if an error did."""
+        """Stop supervising. Raises the error that had ended the supervisor, if there was one."""
         self._is_stopping = True
         os.write(self._write, b"!")
         try:
@@ -76,7 +76,7 @@ class Election:
             self._close()
 
     def _stop_for_good(self, timeout_s: float | None) -> None:
-        """Its thread may be starting the dispatcher just now, which takes long, or be about to."""
+        """Stop the dispatcher, again and again while the thread lives: it may be starting it, which takes long."""
         error: DispatchError | None = None
         while True:
             may_start = self._thread.is_alive()
@@ -99,15 +99,15 @@ class Election:
                 return
             try:
                 self._step()
-            except Exception as error:  # noqa: BLE001 - whatever it is, the next try may do better; health() tells it
+            except Exception as error:  # noqa: BLE001 - the next try may succeed; health() reports it
                 self._failed(error)
 
     def _step(self) -> None:
-        """One look, and what follows from it."""
+        """Look once, and act on it."""
         if not self._has_lock():
-            self.trouble = None  # Another is in charge; nothing is wrong here.
+            self.trouble = None  # Another process supervises; nothing is wrong here.
             if self._dispatcher.is_supervising:
-                # The lock's folder was removed, and it was quicker to lock what is there now.
+                # The lock's folder was removed, and another process was quicker to lock the new file.
                 self._log.info("another process is to supervise this store; handing over to it")
                 self._dispatcher.stop()
             return
@@ -119,7 +119,7 @@ class Election:
                 self._log.info("another supervisor works on this store; handing over to it")
                 self._dispatcher.stop()
             return
-        self._dispatcher.stop()  # Raises what ended it, if it was started and an error did.
+        self._dispatcher.stop()  # Raises the error that ended it, if there was one.
         if not self._others():
             self._dispatcher.start()
         self.trouble = None
@@ -157,18 +157,18 @@ class Election:
             self._log.error("cannot supervise, trying again", extra={"error": text}, exc_info=unexpected)
         self.trouble = text
         if not self._dispatcher.is_supervising:
-            self._let_go()  # Another process may do better.
+            self._let_go()  # Another process may succeed.
 
     # ---------------------------------------------------------------- waiting
 
     def _awaited(self) -> list[ProcessId]:
-        """The processes whose end is worth another look at once."""
+        """The processes after whose end to look again at once."""
         if self._dispatcher.is_supervising or self._lock is None:
             return []
         if not self._lock.is_held:
             holder = self._lock.holder()
             return [] if holder is None or holder == self._me else [holder]
-        with contextlib.suppress(StoreError):  # The next step tells of it.
+        with contextlib.suppress(StoreError):  # The next step reports it.
             return [
                 ProcessId(peer.pid, peer.pid_start)
                 for peer in self._others()
@@ -195,7 +195,7 @@ class Election:
 
 @contextlib.contextmanager
 def _pidfds(processes: Iterable[ProcessId]) -> Iterator[list[int]]:
-    """Descriptors that become readable when these processes end; of those that have ended, none."""
+    """Descriptors that become readable when these processes end. Ended processes have none."""
     found: list[int] = []
     try:
         if sys.platform == "linux":

@@ -1,4 +1,4 @@
-"""The extension: an engine on a store of the application, its routes in the application, its life with it."""
+"""The extension: an engine on a store of the application, whose routes and lifecycle it joins to the application's."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ class DispatchExtension:
         app = FastAPI()
         ext.install(app)
 
-    Making one opens no store. Workers import the app to find its handlers: it must be an attribute of a module, or all its
-    handlers, middleware and extensions must be.
+    Making one opens no store. Workers import the app to find its handlers. So a module must have the extension as an
+    attribute, or all its handlers, middleware and extensions must be found in modules.
 
     Args:
         store: a store, a path or a URL. Without one: the grove database, the grove KV store, else memory (warns).
@@ -63,13 +63,13 @@ class DispatchExtension:
         require_config: it is an error if there is none.
         supervise: `True`: this process does. `False`: it only enqueues. `"auto"` (default): one of all extensions on
             the store does, and none while another supervisor lives.
-        token, auth, allow_anonymous: who is served: bearers of the token, those that `auth(request)` (may be async) says
-            yes to, everybody. Without any of these: bearers of the store's own token (`mpdispatch token` prints it),
-            from this machine.
+        token, auth, allow_anonymous: which requests are served: those with the token, those for which `auth(request)`
+            (may be async) returns true, all. Without any of these: those with the store's own token (`mpdispatch token`
+            prints it) from this machine.
         switch_to_wal: whether a database of the application is switched to write-ahead logging. Default: True.
 
     Raises:
-        ConfigError: names everything wrong with all of these.
+        ConfigError: names all faults of all of these.
     """
 
     def __init__(
@@ -117,13 +117,13 @@ class DispatchExtension:
         parts, faults = _parts(backoff, middleware, extensions)
         faults += _access_faults(token, auth, allow_anonymous)
         self.settings = _settings(explicit, config_file, require_config, faults)
-        # Workers import the app as well; its owner is told once.
+        # Workers import the app as well, and the warning should come once.
         level = logging.DEBUG if in_worker() else logging.WARNING
         store_found = resolve_store(
             self.settings, as_resources(resources), lambda text: _log.log(level, "%s", text)
         )
         dispatcher = Dispatcher(store=store_found, config=self.settings.config)
-        # So that a supervisor elsewhere knows what the code says from what surrounds it.
+        # So that a supervisor elsewhere can tell what the code says from what the environment and file say.
         dispatcher.origins = {name: self.settings.origins[name] for name in dispatcher.origins}
         self._engine = Engine.build(
             dispatcher,
@@ -151,22 +151,22 @@ class DispatchExtension:
 
     @property
     def engine(self) -> Engine:
-        """The engine; there without `start()` too."""
+        """The engine. It exists before `start()`, too."""
         return self._engine
 
     @property
     def store(self) -> Store:
-        """Where the jobs are."""
+        """The store of the jobs."""
         return self._engine.dispatcher.store
 
     @property
     def token(self) -> str | None:
-        """What the routes ask for: `token=`, or else the store's own. None: no token (`auth=`, `allow_anonymous=True`).
+        """The token that the routes require: `token=`, else the store's own. None: `auth=` or `allow_anonymous=True`.
 
-        The store's own is made if there is none; blocks on the disk the first time.
+        If the store has no token yet, one is made; the first call blocks on the disk.
 
         Raises:
-            StoreError: there is no store, or the token cannot be read or made.
+            StoreError: the store does not exist, or the token cannot be read or made.
         """
         if self._asks_own_token:
             return self._own_token.value()
@@ -180,9 +180,9 @@ class DispatchExtension:
     # ---------------------------------------------------------------- by itself
 
     def start(self) -> None:
-        """Migrate the store and, where this process is to, supervise on a thread of it.
+        """Migrate the store and, if this process should supervise, do so on a thread.
 
-        Blocks until that is done. No signal handler is set. Does nothing in a worker, which imports the app as well.
+        Blocks until that is done. Sets no signal handler. Does nothing in a worker, which imports the app as well.
 
         Raises:
             StoreError: the store cannot be opened; or, with `disable_migrate`, is not there or old.
@@ -195,17 +195,17 @@ class DispatchExtension:
             self._make_token()
 
     def _make_token(self) -> None:
-        """Now, for whoever is to come. Not worth the app: the routes say what is wrong as long as there is none."""
+        """Make the token now, so that `mpdispatch token` finds it. The app starts even if that fails."""
         try:
             self._own_token.value()
         except StoreError as error:
             _log.error("the HTTP API serves nobody yet", extra={"error": str(error)})
             return
-        if not self.store.is_shared:  # `mpdispatch token` cannot look into the memory of this process.
+        if not self.store.is_shared:  # `mpdispatch token` cannot read the memory of this process.
             _log.warning("the HTTP API asks for the token in %s", self._own_token.path)
 
     def stop(self, timeout: float | timedelta | str | None = None) -> None:
-        """Supervise no more, as `Dispatcher.stop`, and close the store; whoever uses it next opens it anew.
+        """Stop supervising, as `Dispatcher.stop`, and close the store. The next use opens it again.
 
         Does nothing if not started.
 
@@ -224,10 +224,10 @@ class DispatchExtension:
         self.stop()
 
     def health(self) -> dict[str, Any]:
-        """How things are: `status` is `ok` or `failing`, then `error` says why. Blocks; never raises a DispatchError.
+        """The health: `status` is `ok` or `failing`, and `error` says why. Blocks; never raises a DispatchError.
 
-        Failing is also: jobs wait, and no supervisor lives that could run them (one has died, or that lasts for 10 s).
-        Beside these: `store`, `supervises` (this process does) and `supervisors` (living ones of the store).
+        It is failing, too, if jobs wait and no supervisor lives that could run them (because one has died, or for 10 s).
+        Other keys: `store`, `supervises` (this process does) and `supervisors` (how many of the store live).
         """
         return self._life.health()
 
@@ -236,7 +236,7 @@ class DispatchExtension:
     def install(self, app: Any) -> None:
         """Mount the routes in a Starlette, FastAPI or Litestar app, and start and stop with it.
 
-        `app.state.dispatch` and, in its requests, `current_engine()` are the engine then.
+        Then `app.state.dispatch` is the engine, and so is `current_engine()` in its requests.
 
         Raises:
             UsageError: it is installed already, the app is of another kind or has started, or routes are wanted and
@@ -246,7 +246,7 @@ class DispatchExtension:
             raise UsageError("this extension is installed already; an extension has one app")
         self._is_installed = True
         if in_worker():
-            # It serves no requests: what serving needs is not even imported.
+            # A worker serves no requests, and does not import what serving needs.
             if hasattr(app, "state"):
                 app.state.dispatch = self._engine
             return
@@ -257,10 +257,10 @@ class DispatchExtension:
 
     @asynccontextmanager
     async def lifespan(self, app: Any = None) -> AsyncIterator[None]:
-        """Started while inside: `FastAPI(lifespan=ext.lifespan)`, for those who mount `asgi_app` themselves."""
+        """Inside it the extension is started: `FastAPI(lifespan=ext.lifespan)`, for apps that mount `asgi_app`."""
         if app is not None and hasattr(app, "state"):
             app.state.dispatch = self._engine
-        # On a thread: both wait for processes, and the app's loop has others to serve.
+        # On a thread: both wait for processes, and must not block the app's event loop.
         await asyncio.to_thread(self.start)
         try:
             yield
@@ -312,7 +312,7 @@ def _settings(
 def _parts(
     backoff: BackoffSpec | None, middleware: Iterable[Middleware], extensions: Iterable[Extension]
 ) -> tuple[EngineSettings, list[Fault]]:
-    """Those that no environment and no file has, and what is wrong with them."""
+    """The settings that only code can give, and their faults."""
     try:
         parts = EngineSettings.validated(
             backoff=backoff, queue_configs=(), middleware=middleware, extensions=extensions
@@ -326,14 +326,14 @@ def _parts(
 
 def _access_faults(token: object, auth: object, allow_anonymous: object) -> list[Fault]:
     faults = []
-    # An empty token is what an unset variable looks like: it must not open the door.
+    # An unset variable gives an empty token, which must not let everybody in.
     if token is not None and not (
         isinstance(token, str) and token.isascii() and token.strip() == token and token
     ):
         faults.append(Fault("token", "must be ASCII text, not empty and without blanks around it"))
     if auth is not None and not callable(auth):
         faults.append(Fault("auth", f"must be a function of the request, not {shown(auth)}"))
-    # "no" and "0" are true: what an unset or negative variable looks like must not open the door either.
+    # A variable may give "no" or "0", which are true as text and must not let everybody in either.
     if not isinstance(allow_anonymous, bool):
         faults.append(Fault("allow_anonymous", f"must be True or False, not {shown(allow_anonymous)}"))
     return faults

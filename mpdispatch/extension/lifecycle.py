@@ -1,4 +1,4 @@
-"""From start to stop: migrate the store, supervise where this process is to, say how things are. Effects."""
+"""The lifecycle of an extension: start (migrate, supervise), health, stop. Effects."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ class Lifecycle:
     ) -> None:
         self._engine, self._migrates, self._how, self._log = engine, migrates, supervise, log
         self._lock = threading.RLock()
-        """Held while it starts and while it stops; reentrant, for a signal handler may call `stop` in the middle."""
+        """Held during start and stop. Reentrant, because a signal handler may call `stop` in the middle."""
         self._is_changing = self._is_starting = False
         self._is_unwanted = False
-        """Whether `stop` was called since it began to start."""
+        """Whether `stop` was called since the start began."""
         engine.dispatcher.is_unwanted = lambda: self._is_starting and self._is_unwanted
         self._attendance = Attendance()
         self._is_started = False
@@ -81,7 +81,9 @@ class Lifecycle:
         if self._how is True:
             self._engine.dispatcher.start()
             return
-        from mpdispatch.extension.election import Election  # supervises, which a worker never does
+        from mpdispatch.extension.election import (
+            Election,
+        )  # imports what supervising needs, which workers do not
 
         self._election = election = Election(self._engine.dispatcher, self._log)
         try:
@@ -98,7 +100,7 @@ class Lifecycle:
             self._engine.dispatcher.stop(timeout_s)
         with self._lock:
             if self._is_changing:
-                return  # A signal handler is here; what it has interrupted sees to the rest.
+                return  # We are in a signal handler; the interrupted start or stop does the rest.
             with self._alone():
                 if self._is_started:
                     self._end(timeout_s)
@@ -113,7 +115,7 @@ class Lifecycle:
             else:
                 self._engine.dispatcher.stop(timeout_s)
         finally:
-            # Nobody else does where a server ends by a signal; and who closes last brings the log into the file.
+            # A server that a signal ends closes nothing itself. The last close writes the WAL into the file.
             self._engine.store.close_all()
 
     def health(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Mounting in the frameworks: routes, lifecycle, and the engine of each request. The app's framework is there already."""
+"""Mounts the extension in an app: routes, lifecycle, and the engine of each request. The app has imported its framework."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Parts", "mount"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """What is mounted."""
+    """The parts to be mounted."""
 
     engine: Engine
     base_path: str
@@ -51,13 +51,13 @@ def _in_starlette(app: Any, parts: Parts) -> None:
         raise UsageError("install() comes before the app has started")
     app.add_middleware(EngineScope, engine=parts.engine)
     if parts.api is not None:
-        # First: a catch-all route of the app, such as its static files, would hide what comes after it.
+        # First, because a catch-all route of the app, such as its static files, would hide routes after it.
         app.router.routes.insert(0, Mount(parts.base_path, app=parts.api, name="mpdispatch"))
     inner = app.router.lifespan_context
 
     @asynccontextmanager
     async def lifespan(served: Any) -> AsyncIterator[Any]:
-        # Around the app's own, which may use the engine at both ends.
+        # Around the app's own lifespan, which may use the engine at its start and its end.
         async with parts.lifespan(served), inner(served) as state:
             yield state
 
@@ -72,7 +72,7 @@ def _in_litestar(app: Any, parts: Parts) -> None:
 
         @asgi(parts.base_path, is_mount=True, copy_scope=True)
         async def dispatch(scope: Any, receive: Any, send: Any) -> None:
-            # Litestar hands on the rest of the path, with a slash at its end.
+            # Litestar passes the rest of the path with a slash at its end.
             root = scope.get("root_path", "") + parts.base_path
             path = root + (scope["path"].rstrip("/") or "/")
             await api({**scope, "path": path, "root_path": root}, receive, send)
@@ -90,6 +90,6 @@ def _in_litestar(app: Any, parts: Parts) -> None:
         if running:
             await running.pop().__aexit__(None, None, None)
 
-    # Before and after the app's own hooks, which may use the engine.
+    # Started before and stopped after the app's own hooks, which may use the engine.
     app.on_startup.insert(0, start)
     app.on_shutdown.append(stop)

@@ -21,7 +21,7 @@ _GROVES = (("grove_database", Kind.DATABASE), ("grove_kv", Kind.KV))
 
 
 def resolve_store(settings: Effective, resources: Resources, warn: Callable[[str], object]) -> Store:
-    """The store these settings name.
+    """The store that these settings name.
 
     A `store` that a weaker source names than the one that asks for a grove (a file's, for the command line, beside
     `grove_database=` in the app) counts only if that finds nothing.

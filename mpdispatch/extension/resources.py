@@ -1,4 +1,4 @@
-"""The application's resources by name, wherever it keeps them: a mapping, a callable or an svcs container."""
+"""The application's resources by name, from a mapping, a callable or an svcs container."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["Resources", "as_resources"]
 
 
 class Resources(Protocol):
-    """Where databases and key-value stores of the application are found. `""` names the default one."""
+    """Finds databases and key-value stores of the application. `""` names the default one."""
 
     def find(self, kind: Kind, name: str) -> Detected | None:
-        """The one of this kind with this name, or None.
+        """The resource of this kind and name, or None.
 
         The default is the entry `""`, else the only one there is of the kind.
 
@@ -26,12 +26,12 @@ class Resources(Protocol):
         ...
 
     def list(self, kind: Kind) -> str:
-        """Those there are of a kind, for people."""
+        """The resources of a kind, for an error text."""
         ...
 
 
 def as_resources(given: Any) -> Resources:
-    """The resources of whatever the application passed as `resources=` (None: it has none). Raises ConfigError."""
+    """The resources behind the application's `resources=` (None: it has none). Raises ConfigError."""
     if given is None:
         return _Named({}, "resources= was not given")
     if isinstance(given, Mapping):
@@ -47,7 +47,7 @@ def as_resources(given: Any) -> Resources:
 
 
 class _Named:
-    """Objects under names."""
+    """A mapping of names to objects."""
 
     def __init__(self, things: Mapping[Any, Any], note: str = "") -> None:
         self._things, self._note = things, note
@@ -80,7 +80,7 @@ class _Named:
 
 
 class _Asked:
-    """A function that is asked for each."""
+    """A function that is called for each resource."""
 
     def __init__(self, ask: Callable[[str, str], Any]) -> None:
         self._ask = ask
@@ -102,9 +102,9 @@ class _Asked:
 
 
 class _Services(Mapping[str, Any]):
-    """What an svcs container has of types that can hold jobs: `Engine` under `""`, `Annotated[Engine, "jobs"]`.
+    """The services of an svcs container whose types can hold jobs: `Engine` as `""`, `Annotated[Engine, "jobs"]` as `jobs`.
 
-    Only what is asked for is made.
+    Only a requested service is made.
     """
 
     def __init__(self, container: Any) -> None:
@@ -126,13 +126,13 @@ class _Services(Mapping[str, Any]):
 
 
 def _named_type(service: Any) -> tuple[str | None, type]:
-    """The name and type a service is registered by; a name of None: it is none of ours."""
+    """The name and the type by which a service is registered. A name of None: it cannot be ours."""
     kind, name = service, ""
     if hasattr(service, "__metadata__"):
         kind, *_ = get_args(service)
         name = next((each for each in service.__metadata__ if isinstance(each, str)), "")
     kind = get_origin(kind) or kind  # ConnectionPool[Connection]
-    # A plain `str` service may be anything; a named one is a DSN.
+    # A plain `str` service may be anything, but a named one is a DSN.
     is_ours = isinstance(kind, type) and not (kind is str and not name)
     return (name if is_ours else None), kind if isinstance(kind, type) else object
 
