@@ -16,10 +16,10 @@ __all__ = ["EXIT_CHANNEL_LOST", "Channel", "ChannelBroken", "channel_pair"]
 
 INLINE_MAX = 64 * 1024
 EXIT_CHANNEL_LOST = 70
-"""Exit status of a worker whose end broke: a handler closed it, or the supervisor is gone."""
+"""The exit status of a worker that lost its channel: a handler closed it, or the supervisor has ended."""
 _LONGEST = INLINE_MAX + 1
 FRAME_MAX = 80 * 1024 * 1024
-"""A frame larger than any payload or result we allow; more than this is junk, and nothing is allocated for it."""
+"""Larger than any payload or result that we allow. A larger frame is junk, and no memory is allocated for it."""
 
 _BUFFER_BYTES = 256 * 1024
 _TYPE = socket.SOCK_SEQPACKET if sys.platform == "linux" else socket.SOCK_DGRAM
@@ -34,16 +34,16 @@ _TRUNCATED = int(socket.MSG_TRUNC)
 _LOST_DESCRIPTOR = int(socket.MSG_CTRUNC)
 # What a handler execs must not inherit a frame.
 _RECEIVE = int(getattr(socket, "MSG_CMSG_CLOEXEC", 0))
-# Our process or the system has no descriptor, memory or buffer left just now; the peer has done nothing wrong.
+# This process or the system has no free descriptor, memory or buffer at the moment. The peer is not at fault.
 _SHORT = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.ETOOMANYREFS, errno.ENOSPC}
 
 
 class ChannelBroken(Exception):
-    """The peer is gone, or what it sent is no frame of ours."""
+    """The peer has ended, or sent something that is no frame."""
 
 
 def channel_pair() -> tuple[Channel, socket.socket]:
-    """Our end, and the end for the worker."""
+    """Our end and the worker's end of a new channel."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, _TYPE)
     for end in (ours, theirs):
         end.setblocking(True)  # see Channel
@@ -57,7 +57,7 @@ class Channel:
     __slots__ = ("_socket",)
 
     def __init__(self, end: socket.socket) -> None:
-        # An app may have set a default timeout for all sockets: an idle worker lost its channel.
+        # An app may have set a default timeout for all sockets, by which an idle worker lost its channel.
         end.setblocking(True)
         self._socket = end
 
@@ -118,7 +118,7 @@ class Channel:
         return _read_by_fd(frame, descriptors or [])
 
     def check(self) -> None:
-        """See that this end is there, without taking anything from it.
+        """Check that this end is still open, without reading from it.
 
         Raises:
             ChannelBroken: its descriptor was closed, or is something else by now.
@@ -133,7 +133,7 @@ class Channel:
     def _send_by_fd(self, frame: bytes, flags: int) -> None:
         descriptor = _sealed(frame)
         try:
-            # Not socket.send_fds: up to Python 3.12 it forgets its flags, and so it would wait.
+            # Not socket.send_fds, which ignores its flags up to Python 3.12 and so would wait.
             rights = array.array("i", [descriptor]).tobytes()
             self._socket.sendmsg([_BY_FD], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)], flags)
         finally:

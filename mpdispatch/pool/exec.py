@@ -1,4 +1,4 @@
-"""How a worker process comes to life. Runs in the supervisor.
+"""Starts worker processes by exec. Runs in the supervisor.
 
 The worker is exec'ed, never forked from us: a fork would copy our locks and SQLite handles. It is our own
 child, so its exit status is ours to read, and it leads its own session, so Ctrl-C in a terminal never reaches it.
@@ -24,22 +24,22 @@ from mpdispatch.pool.sigterm import sigterm_blocked
 __all__ = ["Launched", "assemble", "exec_python", "fd_of", "launch"]
 
 _MAIN = "from mpdispatch.pool.worker import main; main()"
-# -c and not -m: the package must be found even where only our sys.path knows it (a checkout, a zip).
+# -c and not -m, so that the package is found even if only our sys.path has it (a checkout, a zip).
 _FIND_PACKAGE = "import sys; sys.path.append(sys.argv[1]); "
 _PACKAGE_PARENT = str(Path(__file__).resolve().parents[2])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launched:
-    """A fresh worker process and what binds us to it."""
+    """A new worker process, and the descriptors that connect us to it."""
 
     process: ProcessId
     pidfd: int | None
     channel: Channel
     spare: Channel | None
-    """A duplicate of the worker's end: what it said is read to its end, and no hang-up; None where we rely on that."""
+    """A duplicate of the worker's end, so that its last messages can be read after its death; None: no duplicate."""
     permits: StartPermits | None
-    """What it must take one of before it begins a job; None where that cannot be done."""
+    """It takes a permit before it begins a job; None: this system has no permits."""
     death_fd: int
     """The only write end of the worker's death pipe; the kernel kills the worker when it closes."""
 
@@ -62,7 +62,7 @@ def launch(tag: str, main: str = _MAIN) -> Launched:
             popen = exec_python(main, (theirs.fileno(), death_read, fd_of(permits)), tag)
         finally:
             os.close(death_read)
-        # We wait for it ourselves, by its pidfd; subprocess must neither do so nor warn that nobody did.
+        # We reap it ourselves, by its pidfd. subprocess must not reap it, nor warn that nobody did.
         popen.returncode = 0
         launched = assemble(
             popen.pid, channel, Channel(theirs) if sys.platform == "linux" else None, permits, death_write
@@ -74,14 +74,14 @@ def launch(tag: str, main: str = _MAIN) -> Launched:
 
 
 def fd_of(permits: StartPermits | None) -> int:
-    """As an argument of a process; -1: none."""
+    """The descriptor as an argument for a process; -1: none."""
     return -1 if permits is None else permits.fd
 
 
 def assemble(
     pid: int, channel: Channel, spare: Channel | None, permits: StartPermits | None, death_fd: int
 ) -> Launched:
-    """Put together what is known of a process that is our child by now. Raises OSError: it was ended."""
+    """The `Launched` of a process that is our child now. Raises OSError; then the process was ended."""
     try:
         start = process_start(pid) or 0
         pidfd = os.pidfd_open(pid) if sys.platform == "linux" else None

@@ -1,4 +1,4 @@
-"""Whether this process could be forked safely. Runs in a worker and in the zygote."""
+"""Finds what makes a fork of this process unsafe. Runs in a worker and in the zygote."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from mpdispatch.execution.hygiene import has_children
 __all__ = ["Descriptor", "fork_hazards", "open_descriptors"]
 
 Descriptor = tuple[int, str]
-"""Its number, and what the kernel calls what it is open on."""
+"""The number of a descriptor, and the kernel's name of what it is open on."""
 
 
 def open_descriptors() -> frozenset[Descriptor]:
-    """Those that are open now. Linux only (none elsewhere)."""
+    """The descriptors that are open now. On Linux only; elsewhere none."""
     found = set()
     if sys.platform == "linux":
         for name in os.listdir("/proc/self/fd"):
@@ -26,7 +26,7 @@ def open_descriptors() -> frozenset[Descriptor]:
 
 
 def fork_hazards(before: Set[Descriptor]) -> list[str]:
-    """What the import of the app has made that does not survive a fork: threads, processes, connections.
+    """Threads, processes and connections made by the import of the app, which do not survive a fork.
 
     `before` are the descriptors that were open before. Two workers that share a connection to a server or a process, or
     an event loop, read each other's answers.
@@ -41,7 +41,7 @@ def fork_hazards(before: Set[Descriptor]) -> list[str]:
         hazards.append("processes it has started")
     for number, what in sorted(open_descriptors()):
         is_new = (number, what) not in before
-        # What has no name but the kernel's: an event loop, its wake-up, a watch on files.
+        # These have only a kernel's name: an event loop, its wake-up, a watch on files.
         if is_new and what.startswith(("socket:", "pipe:", "anon_inode:")):
             hazards.append(f"{what} is open")
         with contextlib.suppress(OSError):
@@ -53,5 +53,5 @@ def fork_hazards(before: Set[Descriptor]) -> list[str]:
 def _is_sqlite(descriptor: int, path: str) -> bool:
     if not path.startswith("/") or not os.path.isfile(path):
         return False
-    # By a descriptor of our own offset: pread leaves the file position of its owner alone.
+    # By pread, which leaves the file position of the descriptor's owner alone.
     return os.pread(descriptor, 15, 0) == b"SQLite format 3"

@@ -1,7 +1,7 @@
-"""What travels between supervisor and worker: JSON, one message a frame, never unpickled. Both sides.
+"""The messages between supervisor and worker: JSON, one message per frame, never unpickled. Both sides.
 
-Jobs have frames of their own: see `job_frames`.
-A decoded frame is typed data or a `FrameError`; a handler that writes junk into the channel ends as a broken channel.
+Frames of jobs are in `job_frames`. Decoding gives typed data or a `FrameError`, so a handler that writes junk into the
+channel only breaks the channel.
 """
 
 from __future__ import annotations
@@ -47,26 +47,26 @@ class FrameError(Exception):
 
 
 class Boot(msgspec.Struct, frozen=True, kw_only=True, tag="boot"):
-    """First to a new worker: import this."""
+    """The first message to a new worker: import this app."""
 
     app: AppReference
     log_level: int
 
 
 class Attach(msgspec.Struct, frozen=True, kw_only=True, tag="attach"):
-    """Second, once the store is open: where to leave marks, and how to behave."""
+    """The second message, once the store is open: where to record starts, and how to behave."""
 
     journal_path: str
     record: int
     store: str | None
-    """The store handlers enqueue into, if it is another than the app's own."""
+    """The store into which handlers enqueue, if not the app's own."""
     max_payload_bytes: int
     max_result_bytes: int
     kills_children: bool
 
 
 class Stop(msgspec.Struct, frozen=True, tag="stop", array_like=True):
-    """No more jobs: end."""
+    """The last message to a worker: there are no more jobs; end."""
 
 
 class WorkerReady(msgspec.Struct, frozen=True, kw_only=True, tag="ready", array_like=True):
@@ -75,11 +75,11 @@ class WorkerReady(msgspec.Struct, frozen=True, kw_only=True, tag="ready", array_
     pid: int
     app: AppDescription
     hazards: tuple[str, ...] = ()
-    """What speaks against importing the app in a process that is to be forked."""
+    """Reasons not to import the app in a process that will be forked."""
 
 
 class BootFailed(msgspec.Struct, frozen=True, kw_only=True, tag="boot_failed", array_like=True):
-    """The app does not import, or names no engine; or, after `WorkerReady`, the start marks cannot be opened."""
+    """The app does not import or names no engine; or, after `WorkerReady`, the start journal cannot be opened."""
 
     reason: str
     traceback: str
@@ -103,7 +103,7 @@ class Ended(msgspec.Struct, frozen=True, tag="ended", array_like=True):
 
 
 class ProgressReport(msgspec.Struct, frozen=True, tag="progress", array_like=True):
-    """The handler says how far it is."""
+    """The handler reported its progress."""
 
     id: int
     starts: int
@@ -111,14 +111,14 @@ class ProgressReport(msgspec.Struct, frozen=True, tag="progress", array_like=Tru
 
 
 class EnqueuedEvents(msgspec.Struct, frozen=True, tag="enqueued", array_like=True):
-    """The handler enqueued something: events for the supervisor's extensions, and how many."""
+    """The handler enqueued jobs: events for the supervisor's extensions, and their number."""
 
     events: msgspec.Raw
     count: int
 
 
 class Wrote(msgspec.Struct, frozen=True, tag="wrote", array_like=True):
-    """What the job wrote since the last of these; with it, `written` characters in all."""
+    """Text that the job wrote since the last such message; `written` counts all its characters so far."""
 
     id: int
     starts: int
@@ -128,25 +128,25 @@ class Wrote(msgspec.Struct, frozen=True, tag="wrote", array_like=True):
 
 
 class NeedsReplacement(msgspec.Struct, frozen=True, tag="replace", array_like=True):
-    """The last job left something behind that cannot be undone: replace this worker."""
+    """The last job made a change that cannot be undone: replace this worker."""
 
     reason: str
 
 
 class Preload(msgspec.Struct, frozen=True, kw_only=True, tag="preload"):
-    """To the zygote: import this, so that workers are forked with it."""
+    """To the zygote: import this app, so that workers are forked with it."""
 
     app: AppReference
 
 
 class Fork(msgspec.Struct, frozen=True, tag="fork"):
-    """To the zygote, with the worker's two descriptors: fork one. `mark` is for its environment."""
+    """To the zygote, with the worker's descriptors: fork a worker. `tag` is for its environment."""
 
     tag: str
 
 
 class ZygoteReady(msgspec.Struct, frozen=True, tag="zygote"):
-    """From the zygote: it can fork."""
+    """From the zygote: it is ready to fork."""
 
 
 class Preloaded(msgspec.Struct, frozen=True, kw_only=True, tag="preloaded"):
@@ -162,16 +162,16 @@ class Forked(msgspec.Struct, frozen=True, tag="forked"):
 
 
 class Spill(msgspec.Struct, frozen=True, tag="spill", array_like=True):
-    """Only in the reply_ring: here belongs the message that came as a frame of the channel, for it is too long.
+    """Only in the reply ring, the notice of a message that is too long for it and came as a frame of the channel.
 
-    Frames before the one of this number belong nowhere: an interrupt struck before that was said.
+    Frames with smaller numbers have no notice, because an interrupt came before it was written. They are dropped.
     """
 
     number: int
 
 
 class Discarded(msgspec.Struct, frozen=True, tag="discarded", array_like=True):
-    """The worker has let go of so many jobs that were taken back from it."""
+    """The worker has discarded this many recalled jobs."""
 
     count: int
 
@@ -191,10 +191,10 @@ FromWorker: TypeAlias = (
 
 encode = msgspec.json.Encoder().encode
 WAKE = b"!"
-"""A frame that says: look into the reply_ring."""
+"""A frame that only wakes the supervisor: there are replies in the ring."""
 _SPILL_MARK = b"@"
 SPILL = b'["spill",'
-"""What such a message begins with."""
+"""The beginning of the notice in the ring."""
 _from_worker = msgspec.json.Decoder(FromWorker)
 _stop = msgspec.json.Decoder(Stop)
 _from_zygote = msgspec.json.Decoder(ZygoteReady | Preloaded | Forked)
@@ -211,7 +211,7 @@ def decode_from_worker(frame: bytes | memoryview) -> FromWorker:
 
 
 def decode_lines(lines: bytes) -> list[FromWorker]:
-    """The messages of an reply_ring. Raises FrameError: at least one is none."""
+    """The messages of a reply ring. Raises FrameError: at least one line is no message."""
     try:
         messages: list[FromWorker] = _from_worker.decode_lines(lines)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -235,7 +235,7 @@ def decode_to_zygote(frame: bytes) -> Preload | Fork:
 
 
 def decode_from_zygote(frame: bytes) -> ZygoteReady | Preloaded | Forked:
-    """Raises FrameError: it has ended (an empty frame), or is no zygote of ours any more."""
+    """Raises FrameError: the zygote has ended (an empty frame), or sent junk."""
     try:
         message: ZygoteReady | Preloaded | Forked = _from_zygote.decode(frame)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -244,18 +244,18 @@ def decode_from_zygote(frame: bytes) -> ZygoteReady | Preloaded | Forked:
 
 
 def spill(number: int, message: bytes) -> bytes:
-    """The frame of a message too long for the reply_ring, where a `Spill` stands for it."""
+    """The frame of a message that is too long for the reply ring. A `Spill` in the ring is its notice."""
     return b"%b%d %b" % (_SPILL_MARK, number, message)
 
 
 def open_spill(frame: bytes) -> tuple[int, FromWorker]:
-    """Its number, and the message. Raises FrameError."""
+    """The number of the frame, and its message. Raises FrameError."""
     space = frame.find(b" ", 1, 20)
     if not (number := frame[1 : max(space, 1)]).isdigit():
         raise FrameError("a long message without a number")
-    return int(number), decode_from_worker(memoryview(frame)[space + 1 :])  # large: not copied
+    return int(number), decode_from_worker(memoryview(frame)[space + 1 :])  # large, so not copied
 
 
 def is_spill(frame: bytes) -> bool:
-    """Whether the rest of this frame is a message whose turn the reply_ring says."""
+    """Whether this frame is a spill, whose notice is in the reply ring."""
     return frame.startswith(_SPILL_MARK)

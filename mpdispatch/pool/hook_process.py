@@ -1,8 +1,8 @@
-"""A process for the hooks of an app that the supervisor does not import. Parent's side, and the child's main.
+"""A process that imports the app and calls its hooks, for a supervisor that does not. The parent's side, and its main.
 
     supervisor: hook thread ──frames of events──▶ hook process: imports the app, calls its hooks in order
 
-The thread may wait for a full channel: its own queue is bounded, and the loop never waits for it. If the process
+The thread may wait for a full channel, as its queue is bounded and the loop never waits for it. If the process
 dies (a hook calls os._exit) it is started again with the next events; those it had read are lost, and that is logged.
 """
 
@@ -43,11 +43,11 @@ _EVENTS_PER_FRAME = 500
 _RESTART_AFTER_S = 5.0
 _EXIT_BOOT_FAILED = 3
 _END = b"[]"
-"""No events: end when you get here."""
+"""A frame without events: the last one, at which the process ends."""
 
 
 class HookProcess:
-    """The hook process as the supervisor has it. `deliver` and `close` are called from one thread after another."""
+    """The supervisor's side of the hook process. `deliver` and `close` are called from different threads, never at once."""
 
     def __init__(
         self,
@@ -60,7 +60,10 @@ class HookProcess:
         log: logging.Logger,
         log_level: int,
     ) -> None:
-        """Start it. `store`: what it enqueues into, if not the app's own; `helper_pids` is told its pid. Raises OSError."""
+        """Start it. `store`: the store that it enqueues into, if not the app's own. Its pid is added to `helper_pids`.
+
+        Raises OSError.
+        """
         self._boot = encode(Boot(app=app, log_level=log_level))
         self._attach = encode(
             Attach(
@@ -84,21 +87,21 @@ class HookProcess:
     def _start(self) -> None:
         self._number += 1
         self._started_at_s = time.monotonic()
-        # Not of the form a rescuer sweeps by: it is bound to this process, not to a registration.
+        # A tag that no rescuer looks for: it belongs to this process, not to a registration.
         tag = f"hooks-{self._token}.{self._number}"
         launched = launch(tag, _MAIN)
-        # Nothing is ever taken back from it, and with no duplicate of its end its death is heard on the channel.
+        # No jobs are recalled from it. Without a duplicate of its end, the channel shows its death.
         if launched.spare is not None:
             launched.spare.close()
         if launched.permits is not None:
             launched.permits.close()
         self._process = WorkerProcess(launched=launched, tag=tag, started_boot_us=boot_us())
         self._helper_pids.add(self._process.pid)
-        self._process.tell(self._boot)
-        self._process.tell(self._attach)
+        self._process.send(self._boot)
+        self._process.send(self._attach)
 
     def deliver(self, notices: Sequence[Notice]) -> None:
-        """Send the events of these on, as far as anybody wants them. Waits while the process is behind."""
+        """Send the wanted events of these notices. Waits while the process is behind."""
         events = [event for notice in notices for event in events_of(notice) if type(event) in self._wanted]
         for start in range(0, len(events), _EVENTS_PER_FRAME):
             chunk = events[start : start + _EVENTS_PER_FRAME]
@@ -125,7 +128,7 @@ class HookProcess:
             return self._may_start() and self._send(frame)
 
     def _may_start(self) -> bool:
-        """Start it again, but not in quick succession."""
+        """Start it again, unless it was started only a moment ago."""
         if self._is_closing or time.monotonic() - self._started_at_s < _RESTART_AFTER_S:
             return False
         try:
@@ -158,7 +161,7 @@ class HookProcess:
             os.close(process.launched.pidfd)
 
     def close(self, timeout_s: float) -> None:
-        """Let it finish what it has, at most this long."""
+        """Let it finish its events, for at most this long, and end it."""
         self._is_closing = True
         self._repeats.close()
         process = self._process
@@ -166,11 +169,11 @@ class HookProcess:
             return
         deadline = time.monotonic() + timeout_s
         try:
-            # Without waiting: if its buffer is full it is hopelessly behind, or stuck.
+            # Without waiting: a process with a full buffer is too far behind, or stuck.
             is_told = process.launched.channel.send(_END, wait=False)
         except ChannelBroken:
             is_told = False
-        # One that has died already cannot be told, and needs no time.
+        # A process that has already ended needs no message and no time.
         has_ended = process.wait_end(max(0.0, deadline - time.monotonic()) if is_told else 0.1)
         if not has_ended:
             self._log.error("the hook process did not end in time; its events are lost")
@@ -178,7 +181,7 @@ class HookProcess:
             process.wait_end(1.0)
         elif process.exit_status is not None and process.exit_status.code != 0:
             self._log.error("the hook process %s; its events are lost", process.exit_status)
-        # A hook thread that still waits in send() is woken by the end of the process, before this closes.
+        # The end of the process wakes a hook thread that still waits in send(), before the channel closes here.
         self._process = None
         self._forget(process)
 
@@ -190,7 +193,7 @@ def main() -> NoReturn:
     """Entry point: `python -c … PARENT CHANNEL_FD DEATH_FD PERMITS_FD SUPERVISOR_PID`."""
     channel_fd, death_fd, permits_fd, supervisor_pid = map(int, sys.argv[2:6])
     if permits_fd >= 0:
-        os.close(permits_fd)  # nothing is ever taken back from this process
+        os.close(permits_fd)  # no job is recalled from this process
     for descriptor in (channel_fd, death_fd):
         os.set_inheritable(descriptor, False)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -203,7 +206,7 @@ def main() -> NoReturn:
     try:
         status = _serve(channel)
     except ChannelBroken:
-        status = 70  # the supervisor is gone
+        status = 70  # the supervisor has ended
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     os._exit(status)
@@ -225,7 +228,7 @@ def _serve(channel: Channel) -> int:
     if attach.store is not None:
         app.use_store(attach.store)
     set_current_engine(app)
-    # What hooks enqueue is an event as well: told after those that are here already, by the same thread.
+    # A job that a hook enqueues is an event, too. The same thread handles it, after the events that came before.
     own: deque[bytes] = deque()
     app.hooks.route(lambda events, count: own.append(events))
     subscribers = app.hooks.subscribers()

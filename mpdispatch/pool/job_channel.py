@@ -1,19 +1,19 @@
-"""How jobs get to a worker many at a time, and how any of them can be taken back one by one. Both sides.
+"""Sends many jobs at a time to a worker, and can recall each of them. Both sides.
 
-Jobs travel many to a frame, so the worker holds jobs it has not begun. For each there is a *token* in an eventfd
-that both sides hold: the worker takes one before it begins a job, and the supervisor takes back jobs by taking
-permits. The kernel gives a token to one of them only. StartPermits have no names: they are worth the jobs sent last, for a
-worker begins its jobs in order.
+A frame has many jobs, so the worker holds jobs that it has not begun. For each of them there is a *permit* in an eventfd
+that both sides share: the worker takes one before it begins a job, and the supervisor recalls jobs by taking permits.
+The kernel gives each permit to one side only. Permits are anonymous. A worker begins its jobs in order, so taking n
+permits always recalls the last n jobs sent.
 
     supervisor                              worker
     add(3); send [a b c]  ───▶  read [a b c]; take ▸ begins a
-    take 2 permits: b, c are mine again      take: none, but jobs in hand: they are not mine, away with them ▸ Discarded(2)
+    take 2 permits: b and c are recalled     take: no permit is left for b and c ▸ drop them, reply Discarded(2)
 
-StartPermits are added before the frame is sent, and taken only after it is read: a worker that has read jobs and finds no
-token was taken back from, and nobody waits with a token for a job that never comes. Frames stay in the channel: were
-they taken out of it, a worker that reads just then would get the second without the first. Until it has let go of all
-that was taken back, which is counted, a worker gets no jobs: it would take a new token for an old job. Without
-eventfds (not Linux) nothing is ever taken back.
+Permits are added before the frame is sent, and a worker takes them only after it has read the frame. So a worker that has
+read jobs and finds no permit knows that they were recalled, and no permit is taken for a job that never arrives.
+Recalled jobs stay in the channel: if the supervisor read frames out of it, a worker that reads at the same moment could
+get the second frame without the first. A worker gets no new jobs until it has discarded all recalled ones, or it would
+take a new permit for an old job. Without eventfds (not on Linux) no job is recalled.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
-# Bound here: a job may have put something else in their place.
+# Bound here, because a job may replace these functions.
 from os import eventfd_read
 
 from mpdispatch.pool.channel import Channel, ChannelBroken
@@ -34,11 +34,11 @@ __all__ = ["JobReceiver", "JobSender", "StartPermits"]
 
 _FRAME_BYTES = 32 * 1024
 _UNIT_BYTES = 160
-"""What a job is besides its arguments, generously."""
+"""The size of a job without its arguments, rounded up."""
 
 
 class StartPermits:
-    """A count that either side adds to and takes from, one at a time or none."""
+    """A count that both sides share. `take` takes one or nothing."""
 
     __slots__ = ("fd",)
 
@@ -47,7 +47,7 @@ class StartPermits:
 
     @classmethod
     def make(cls) -> StartPermits | None:
-        """None: this system has no such thing. Raises OSError: no descriptor left."""
+        """None: this system has no eventfds. Raises OSError: there is no free descriptor."""
         if sys.platform != "linux":
             return None
         return cls(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK | os.EFD_SEMAPHORE))
@@ -55,7 +55,7 @@ class StartPermits:
     def add(self, count: int) -> None:
         try:
             os.eventfd_write(self.fd, count)
-        except OSError as error:  # somebody else filled it
+        except OSError as error:  # other code filled it
             raise ChannelBroken(f"permits: {error}") from error
 
     def take(self) -> bool:
@@ -84,14 +84,14 @@ class JobSender:
     def __init__(self, channel: Channel, permits: StartPermits | None) -> None:
         self._channel, self._permits = channel, permits
         self._astray = 0
-        """Jobs taken back that still lie in the channel, or in the worker."""
+        """The number of recalled jobs that are still in the channel or in the worker."""
         self.is_stale = False
-        """Whether the worker may come upon such jobs, and so is sent none."""
+        """Whether there are such jobs, so that the worker gets no new ones."""
         self.is_broken: str | None = None
-        """Why nothing can be sent to this worker any more."""
+        """Why nothing more can be sent to this worker; None: it can."""
 
     def send(self, jobs: Sequence[JobToSend]) -> int:
-        """Send these, in order; gives how many were sent: the buffer may be full, the worker stale or gone."""
+        """Send these jobs in order; gives how many were sent. The buffer may be full, or the worker stale or gone."""
         sent = 0
         try:
             for some in _frames(jobs):
@@ -99,7 +99,7 @@ class JobSender:
                     break
                 sent += len(some)
         except ChannelBroken as error:
-            # Not raised: what was sent until then is the worker's, and may have been begun.
+            # Not raised, because the jobs sent before belong to the worker, which may have begun them.
             self.is_broken = str(error)
         return sent
 
@@ -112,15 +112,15 @@ class JobSender:
         try:
             is_sent = self._channel.send(frame, wait=False)
         finally:
-            # The worker takes a token only for a job it has read: as many as were added are still there.
+            # The worker takes permits only for jobs that it has read, so all that were added must still be there.
             if not is_sent and permits.take_all(count) < count:
                 raise ChannelBroken("somebody else took its permits")
         return is_sent
 
     def take_back(self, at_most: int) -> int:
-        """Keep the worker from beginning what it has not begun; gives how many of the jobs sent last that are.
+        """Recall the jobs that the worker has not begun; gives their number. They are the last ones sent.
 
-        More than `at_most`: somebody else added permits.
+        If it is more than `at_most`, permits were forged.
 
         Raises:
             ChannelBroken: the worker is gone.
@@ -133,7 +133,7 @@ class JobSender:
         return count
 
     def discarded(self, count: int) -> None:
-        """The worker let go of so many jobs that were taken back. Raises ChannelBroken: there were fewer."""
+        """The worker has discarded this many recalled jobs. Raises ChannelBroken if there were fewer."""
         self._astray -= count
         self.is_stale = self._astray > 0
         if count < 1 or self._astray < 0:
@@ -162,7 +162,7 @@ class JobReceiver:
         on_rest: Callable[[], None],
         on_discarded: Callable[[int], None],
     ) -> None:
-        """`on_rest` is called before it waits; `on_discarded` with how many jobs it let go of: they were taken back."""
+        """`on_rest` is called before an idle wait, `on_discarded` with the number of recalled jobs that were dropped."""
         self._channel, self._permits = channel, permits
         self._on_rest, self._on_dropped = on_rest, on_discarded
         self._jobs: deque[ReceivedJob] = deque()
@@ -170,34 +170,34 @@ class JobReceiver:
         self._is_stopped = self._is_shut = False
 
     def check(self) -> None:
-        """See that our descriptors are still ours. Nothing of what lies in the channel is read.
+        """Check that our descriptors are still ours. Reads nothing from the channel.
 
         Raises:
             ChannelBroken: a handler closed them.
         """
         if self._jobs and self._permits is not None and not self._is_shut:
-            self._look()  # it has to be done anyhow, and a closed descriptor shows there as well
+            self._look()  # this is needed anyhow, and fails with a closed descriptor, too
         else:
             self._channel.check()
 
     def has_next(self, name: str) -> bool:
-        """Whether a job of this name is here to be the next, if it is not taken back."""
+        """Whether the next job, unless it is recalled, has this name."""
         return bool(self._jobs) and self._jobs[0].name == name
 
     def shut(self) -> None:
-        """Let nothing more be begun here: what is not begun is left for the supervisor to take back."""
-        # Where nothing can be taken back, what has been sent is to be run.
+        """Begin no more jobs. The supervisor recalls those that have not begun."""
+        # Without permits nothing can be recalled, so the jobs that were sent must run.
         self._is_shut = self._permits is not None
 
     def _look(self) -> bool:
-        """Whether there is a job for now; if so, `next` gives it, and nobody can take it back any more."""
-        # First the job, then its token: a token taken before might be worth another job than the one read then.
+        """Whether there is a job to begin. If so, `next` returns it, and it can no longer be recalled."""
+        # First the job, then its permit: a permit taken before might belong to another job than the one read next.
         if not self._may_begin and (self._jobs or self._read(wait=False)):
             self._may_begin = self._permits is None or self._permits.take()
         return self._may_begin
 
     def next(self) -> ReceivedJob | None:
-        """The next job to run, waited for; None: stop."""
+        """Wait for the next job to run; None: a Stop came."""
         if self._is_shut:
             self._wait_for_stop()
             return None
@@ -230,6 +230,6 @@ class JobReceiver:
         if is_jobs(frame):
             self._jobs.extend(decode_jobs(frame))
             return True
-        decode_stop(frame)  # there is nothing else it may be
+        decode_stop(frame)  # it can be nothing else
         self._is_stopped = True
         return False

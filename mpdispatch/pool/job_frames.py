@@ -1,4 +1,4 @@
-"""Jobs on their way to a worker, many to a frame, whatever their arguments are. Both sides.
+"""Frames of jobs for a worker: many jobs per frame, with any arguments. Both sides.
 
     [[id, starts, …, size of its payload], …] newline payload payload …
 
@@ -20,19 +20,19 @@ from mpdispatch.pool.frames import FrameError, encode
 __all__ = ["JobToSend", "ReceivedJob", "RunJob", "UnreadableJob", "decode_jobs", "encode_jobs", "is_jobs"]
 
 JobToSend: TypeAlias = tuple[ClaimedJob, str | None]
-"""A job, and where its handler is, if the worker may not have seen it."""
+"""A job, and the reference of its handler if the worker may not have that."""
 
 
-# Positional, because it is the hottest message; a ClaimedJob, so that none need be made of it.
+# Positional, because it is the most frequent message; a ClaimedJob, so that no other value has to be made.
 class RunJob(ClaimedJob, frozen=True, array_like=True, gc=False):
-    """Run this. `reference` is set for a handler the worker may not have seen: import it."""
+    """A job to run. `reference` is set if the worker may not have the handler, and then imports it."""
 
     reference: str | None = None
     size: int = 0
 
 
 class UnreadableJob(msgspec.Struct, frozen=True, gc=False):
-    """A job whose row holds something that no row should. `why` names the column."""
+    """A job whose row has an impossible value. `why` names the column."""
 
     id: int
     starts: int
@@ -52,7 +52,7 @@ _size = RunJob.__struct_fields__.index("size")
 
 def encode_jobs(jobs: Sequence[JobToSend]) -> bytes:
     """The frame of these jobs, of which there is at least one."""
-    # A tuple each, in the order of RunJob's fields: made in a third of the time of a RunJob.
+    # Tuples in the order of RunJob's fields, which take a third of the time of RunJobs.
     heads = [
         (
             job.id,
@@ -76,20 +76,20 @@ def encode_jobs(jobs: Sequence[JobToSend]) -> bytes:
 
 
 def is_jobs(frame: bytes) -> bool:
-    """Whether a frame of ours to a worker is one of jobs, without decoding it."""
+    """Whether a frame to a worker is one of jobs. Decodes nothing."""
     return frame.startswith(b"[[")
 
 
 def decode_jobs(frame: bytes) -> list[ReceivedJob]:
-    """The jobs of a frame, in order. One that cannot be read costs none of the others.
+    """The jobs of a frame, in order. An unreadable job does not affect the others.
 
     Raises FrameError: it is no frame of jobs.
     """
-    end = frame.find(b"\n")  # within JSON of ours there is none
+    end = frame.find(b"\n")  # our JSON has none
     heads = frame[: max(end, 0)]
     jobs: list[ReceivedJob]
     try:
-        jobs = _decode(heads)  # type: ignore[assignment]  # all of one kind, as nearly always
+        jobs = _decode(heads)  # type: ignore[assignment]  # nearly always, all are readable
     except msgspec.DecodeError:
         jobs = _one_by_one(heads)
     at = end + 1
@@ -111,7 +111,7 @@ def _one_by_one(heads: bytes) -> list[ReceivedJob]:
 
 
 def _job_of(row: list[Any]) -> ReceivedJob:
-    """Raises msgspec.ValidationError: not even whose it is can be read."""
+    """Raises msgspec.ValidationError: not even the job's id can be read."""
     try:
         return msgspec.convert(row, RunJob)
     except msgspec.ValidationError as error:

@@ -1,4 +1,4 @@
-"""What became of a job, as an Outcome: from its worker's answer, or from its worker's end. Pure."""
+"""The Outcome of a job, from its worker's answer or from its worker's end. Pure."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ __all__ = ["from_exit", "from_reply"]
 
 
 def from_reply(answer: Answer, stop_reason: StopReason | None, timeout_us: int | None) -> Outcome:
-    """The outcome of a job its worker answered for, given what we had asked of it.
+    """The outcome of an answered job, given why we were ending it, if we were.
 
-    A result that came before the kill counts for a cancel and a shutdown, not after a timeout.
+    A result that comes before the kill counts after a cancel and a shutdown, but not after a timeout.
     """
     if stop_reason is None:
         return answer
@@ -65,7 +65,7 @@ def from_exit(
 
 
 def _timeout_error(timeout_us: int | None, answer: Answer | None) -> ErrorInfo:
-    # A rescuer does not know what was the default where the job was claimed.
+    # A rescuer does not know the default timeout of the supervisor that claimed the job.
     known = "" if timeout_us is None else f" of {timeout_us / 1e6:g} s"
     traceback = answer.error.traceback if isinstance(answer, Raised) else ""
     return ErrorInfo(type="JobTimeout", message=f"ran longer than its timeout{known}", traceback=traceback)

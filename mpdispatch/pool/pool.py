@@ -1,6 +1,6 @@
-"""The workers of one supervisor: starts them, hears them, learns of their end. Runs in the supervisor.
+"""The workers of one supervisor: starts them, reads their messages, notices their end. Runs in the supervisor.
 
-Nothing here blocks, and nothing here decides about a job: `hear` gives events, the supervisor decides.
+Nothing here blocks or decides about a job: `hear` gives events, and the supervisor decides.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class BootFault:
 
 
 class Settled(NamedTuple):
-    """A job that was started has an outcome. (A tuple: one per job, and four times as fast to make.)"""
+    """A job that was started has an outcome. A tuple, because each job makes one, and it is four times as fast."""
 
     worker: WorkerProcess
     job: ClaimedJob
@@ -64,7 +64,7 @@ class Settled(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Returned:
-    """Jobs that were never started are back in our hands."""
+    """Jobs that never began are no longer with a worker."""
 
     jobs: list[ClaimedJob]
 
@@ -80,7 +80,7 @@ class Said:
 
 @dataclass(frozen=True, slots=True)
 class Enqueued:
-    """A handler enqueued jobs: events for the extensions (JSON), and how many."""
+    """A handler enqueued jobs: events for the extensions (JSON), and their number."""
 
     events: bytes
     count: int
@@ -92,9 +92,9 @@ class Gone:
 
     worker: WorkerProcess
     unbegun: tuple[ClaimedJob, ...] = ()
-    """What it held, in the order given, if it had begun none of it; they are returned."""
+    """Its jobs, in the order sent, if it had begun none of them. They are in a `Returned`, too."""
     has_read: bool = True
-    """Whether it had come so far that it may have read any of that."""
+    """Whether it had got so far that it may have read any of them."""
 
 
 Event: TypeAlias = Ready | BootFault | Settled | Returned | Said | Wrote | Enqueued | Gone
@@ -102,7 +102,7 @@ Event: TypeAlias = Ready | BootFault | Settled | Returned | Said | Wrote | Enque
 
 @dataclass(frozen=True, slots=True)
 class Touch:
-    """What a selector key of ours stands for: a worker's channel, or its end."""
+    """The data of a selector key: a worker's channel, or its end."""
 
     worker: WorkerProcess
     is_end: bool
@@ -123,36 +123,36 @@ class Pool:
         self._unsettled_dead: list[WorkerProcess] = []
         self.workers: list[WorkerProcess] = []
         self.helper_pids: set[int] = set()
-        """Pids of other children of this process that are ours."""
+        """Pids of our other child processes."""
 
     # -- starting -------------------------------------------------------------------------------------
 
     def open(self, marks: Journal, attach: Callable[[int], Attach]) -> None:
-        """The store is open: workers may be given records, and so jobs. `attach` makes the frame for a record."""
+        """Call it when the store is open: workers get records, and so may get jobs. `attach` makes a record's frame."""
         self._marks, self._attach = marks, attach
         for worker in self.workers:
             self._attach_worker(worker)
 
     def spawn(self) -> WorkerProcess:
-        """Start one worker. Raises OSError if the system has no process or descriptor left."""
+        """Start one worker. Raises OSError if the system has no free process or descriptor."""
         shares_app = self.spawner.has_app
         launched, tag = self.spawner.spawn()
         worker = WorkerProcess(
             launched=launched,
             tag=tag,
             started_boot_us=self._clock.now().boot_us,
-            shares_app=shares_app and self.spawner.has_app,  # not if the fork failed and it came by exec
+            shares_app=shares_app and self.spawner.has_app,  # False if the fork failed and exec was used
         )
         self.workers.append(worker)
         self._selector.register(worker.launched.channel, Touch(worker, False), urgent=False)
         if worker.launched.pidfd is not None:
             self._selector.register(worker.launched.pidfd, Touch(worker, True), urgent=True)
-        worker.tell(self._boot)
+        worker.send(self._boot)
         self._attach_worker(worker)
         return worker
 
     def _attach_worker(self, worker: WorkerProcess) -> None:
-        """Give it a record, if it has none and there is one; else at the next try."""
+        """Give the worker a record, if it has none and one is free; otherwise a later call does."""
         if self._marks is None or self._attach is None or worker.record is not None:
             return
         record = self._marks.take_record()
@@ -160,17 +160,17 @@ class Pool:
             worker.attach(record)
             attach = self._attach(record.index)
             worker.leaves_children = not attach.kills_children
-            worker.tell(encode(attach))
+            worker.send(encode(attach))
 
     @property
     def no_room(self) -> OSError | None:
-        """Why a worker has no record, if the disk was full when one was to be had last."""
+        """The error of the last attempt to get a record, if the disk was full."""
         return None if self._marks is None else self._marks.no_room
 
     def leave_old_rings(self) -> None:
-        """The start journal was made anew: whoever writes into the old one ends once it has done what it holds.
+        """The start journal was made again: workers that write into the old one end once they have done their jobs.
 
-        Who holds nothing may not have opened either yet, and would open the new one: it ends now.
+        A worker without jobs may have opened neither file yet, and would open the new one; it ends now.
         """
         for worker in self.workers:
             record = worker.record
@@ -185,7 +185,7 @@ class Pool:
 
     @property
     def ready(self) -> list[WorkerProcess]:
-        """Workers that may be given jobs."""
+        """Workers that may get jobs."""
         return [
             w
             for w in self.workers
@@ -194,12 +194,12 @@ class Pool:
 
     @property
     def stale(self) -> int:
-        """How many workers are at work and get no jobs until they have let go of what was taken back."""
+        """How many workers get no jobs until they have discarded those that were recalled."""
         return sum(w.state is WorkerState.READY and w.sender.is_stale for w in self.workers)
 
     @property
     def child_pids(self) -> set[int]:
-        """Pids of all processes this pool has started and not seen end."""
+        """Pids of all processes that this pool has started and not yet seen end."""
         pids = {worker.pid for worker in self.workers} | self.helper_pids
         if self.spawner.zygote_pid is not None:
             pids.add(self.spawner.zygote_pid)
@@ -211,7 +211,7 @@ class Pool:
 
     @property
     def may_answer_silently(self) -> bool:
-        """Whether a worker may answer without a bell: it records only when it has nothing more to do."""
+        """Whether a worker may answer without a wake-up. It sends one only when it has no more jobs."""
         return any(len(worker.assigned) > 1 for worker in self.workers)
 
     def assignments(self) -> Iterator[tuple[WorkerProcess, Assignment]]:
@@ -220,32 +220,32 @@ class Pool:
     # -- events ---------------------------------------------------------------------------------------
 
     def hear(self, events: Selected) -> Iterator[Event]:
-        """What the workers said, then how they ended, if they did: answers come before ends.
+        """Events from the messages of workers, then from the ends of workers: answers come before ends.
 
-        Workers at work are listened to whether anything woke us or not: that costs no system call.
+        The replies of busy workers are read even if nothing woke us, because that costs no system call.
         """
         heard, ended = set[WorkerProcess](), set[WorkerProcess]()
         for key, _ in events:
             if isinstance(key.data, Touch):
                 (ended if key.data.is_end else heard).add(key.data.worker)
             elif key.data is self.spawner:
-                self.spawner.hear()
+                self.spawner.read()
         for worker in list(self.workers):
             if worker in heard:
-                yield from self._said(worker, worker.said(in_channel=True))
+                yield from self._events_of(worker, worker.messages(in_channel=True))
             elif worker.assigned:
-                yield from self._said(worker, worker.said(in_channel=False))
+                yield from self._events_of(worker, worker.messages(in_channel=False))
             if worker.owes_stop:
                 worker.stop_if_owed()
         for worker in list(self.workers):
-            # Without pidfds an end is only seen by asking.
+            # Without pidfds, only a wait call shows an end.
             if worker in ended or worker.launched.pidfd is None:
                 yield from self._ended(worker)
 
-    def _said(self, worker: WorkerProcess, messages: Iterable[FromWorker]) -> Iterator[Event]:
+    def _events_of(self, worker: WorkerProcess, messages: Iterable[FromWorker]) -> Iterator[Event]:
         was_broken = worker.is_broken
         for message in messages:
-            # First and plainly: nearly all are of this kind, one per job.
+            # The first and shortest path, because nearly all messages are of this kind.
             if type(message) is Done and (held := worker.answered(message.id, message.starts)) is not None:
                 answer = Completed(run=message.run, result=bytes(message.result))
                 if held.stop_reason is None:
@@ -254,7 +254,7 @@ class Pool:
                     yield Settled(worker, held.job, from_reply(answer, held.stop_reason, held.job.timeout_us))
                 continue
             yield from self._understood(worker, message)
-            # What it said before it broke counts.
+            # Messages before the broken one count.
             if worker.is_broken is not was_broken:
                 break
         if worker.is_broken is not None and worker.exit_status is None:
@@ -263,7 +263,7 @@ class Pool:
     def _understood(self, worker: WorkerProcess, message: FromWorker) -> Iterator[Event]:
         match message:
             case Done() | Spill():
-                # A Done of a job in its hand does not come here, nor a spill that was where it said.
+                # A Done of an assigned job does not come here, and neither does a Spill with its frame.
                 worker.is_broken = f"it sent {message}, which was not its to say"
             case Ended():
                 held = worker.answered(message.id, message.starts)
@@ -295,7 +295,7 @@ class Pool:
 
     def _reported(self, worker: WorkerProcess, message: ProgressReport | Wrote) -> Iterator[Event]:
         if worker.find(message.id, message.starts) is None:
-            return  # it has ended: its outcome came first
+            return  # the job has ended: its outcome came first
         if isinstance(message, Wrote):
             yield message
         else:
@@ -305,8 +305,8 @@ class Pool:
         status = worker.reap()
         if status is None:
             return
-        # What it wrote just before its end still counts; what it never read was never started.
-        yield from self._said(worker, worker.last_words())
+        # Its last messages still count. Jobs that it never read were never started.
+        yield from self._events_of(worker, worker.last_words())
         recalled, unread = worker.recall(), list[ClaimedJob]()
         has_begun = False
         for held in list(worker.assigned):
@@ -323,7 +323,7 @@ class Pool:
                 worker.drop(held)
                 unread.append(held.job)
         if unread or recalled:
-            yield Returned(unread + recalled)  # in the order they were given
+            yield Returned(unread + recalled)  # in the order sent
         has_read = worker.record is not None and worker.record.is_signed()
         self._forget(worker)
         said = self._boot_errors.pop(worker.pid, None)
@@ -353,26 +353,26 @@ class Pool:
             self.free_records()
 
     def free_records(self) -> None:
-        """Give back the records of dead workers whose last outcomes are on disk; hand them to who waits for one."""
+        """Free the records of dead workers whose last outcomes are on disk, for workers that wait for one."""
         if self._marks is None or not (self._unsettled_dead or self._marks.no_room):
             return
         for worker in list(self._unsettled_dead):
             if worker.unsettled == 0 and worker.record is not None:
                 self._unsettled_dead.remove(worker)
                 self._marks.give_back(worker.record)
-        self._marks.no_room = None  # whoever wants a record finds out
+        self._marks.no_room = None  # the next attempt finds out
         for worker in self.workers:
             self._attach_worker(worker)
 
     def detach(self) -> None:
-        """The start journal is closed: no worker may use a record of it any more. After `kill_all`."""
+        """Call it after `kill_all`, when the start journal is closed: no worker may use its records."""
         self._marks = self._attach = None
         self._unsettled_dead.clear()
 
     # -- ending ---------------------------------------------------------------------------------------
 
     def dismiss(self, *, wait_s: float) -> None:
-        """Let idle workers end by themselves, so that they can send what they hold back. Blocks at most `wait_s`."""
+        """Let idle workers end by themselves, so that they can flush what they hold back. Blocks at most `wait_s`."""
         idle = [worker for worker in self.workers if worker.state is WorkerState.READY and not worker.assigned]
         deadline = time.monotonic() + wait_s
         for worker in idle:

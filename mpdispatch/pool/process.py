@@ -1,7 +1,7 @@
-"""One worker process as the supervisor holds it: its hand of jobs, its channel, its end. Runs in the supervisor.
+"""One worker process as the supervisor sees it: its assigned jobs, its channel, its end. Runs in the supervisor.
 
-A job is in a worker's *hand* from the moment it is sent until its outcome arrives. The first of the hand may be
-running; the rest wait in the socket's buffer or in the worker, in order, and can be recalled.
+A job is *assigned* from the moment it is sent until its outcome arrives. The first assigned job may be running. The
+others wait in the socket's buffer or in the worker, in order, and can be recalled.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ class WorkerState(StrEnum):
     READY = "ready"
     """Takes jobs."""
     RETIRING = "retiring"
-    """Takes no more jobs; ends when its hand is empty."""
+    """Gets no more jobs; ends when it has none assigned."""
     KILLED = "killed"
-    """Got SIGKILL; we wait for its end."""
+    """Was sent SIGKILL; its end is awaited."""
 
 
 class StopReason(StrEnum):
@@ -59,16 +59,16 @@ class Assignment:
 
     job: ClaimedJob
     estimate_us: int
-    """How long its handler took lately; 0 if not known."""
+    """How long its handler took lately; 0: unknown."""
     stop_reason: StopReason | None = None
     started_us: int | None = None
-    """When its handler was called, once that was seen."""
+    """When its handler was called, once that is known."""
     at_head_us: int = 0
-    """When it was first seen as the next to begin, and not begun."""
+    """When it was first seen to be the next job and not yet begun."""
     was_spared: bool = False
-    """Whether its end was put off once, because its worker had something to say."""
+    """Whether the kill was put off once, because its worker had unread messages."""
     kill_at_us: int = 0
-    """When the worker gets SIGKILL if the job has not ended by itself; only with `stop_reason`."""
+    """When the worker gets SIGKILL if the job has not ended before. Set with `stop_reason` only."""
 
 
 class ExitStatus(NamedTuple):
@@ -94,40 +94,40 @@ def _signal_name(number: int) -> str:
 
 @dataclass(slots=True, eq=False)
 class WorkerProcess:
-    """A worker and all we hold of it. Not thread-safe: the loop's only."""
+    """A worker process and all that the supervisor holds of it. Used by the loop's thread only."""
 
     launched: Launched
     tag: str
-    """Value of its environment variable, to find what it leaves behind."""
+    """The value of its environment variable, by which processes that it leaves behind are found."""
     started_boot_us: int
     shares_app: bool = False
-    """Whether it is a fork of a process that had imported the app."""
+    """Whether it was forked from a process that had imported the app."""
     state: WorkerState = WorkerState.BOOTING
     is_late: bool = False
-    """Whether it was said that its import takes long."""
+    """Whether its slow import was reported."""
     killed_because: str | None = None
-    """Why we killed it before it was ready, if we did."""
+    """Why it was killed before it was ready; None: it was not."""
     leaves_children: bool = False
-    """Whether what its jobs left running outlives them, and it."""
+    """Whether processes that its jobs leave may outlive them and the worker."""
     has_booted: bool = False
-    """Whether it ever got through the import."""
+    """Whether it has imported the app."""
     booted_boot_us: int = 0
     record: WorkerRecord | None = None
     assigned: deque[Assignment] = field(default_factory=deque)
     unsettled: int = 0
     """Jobs sent to it whose outcome is not on disk yet: their start marks are still needed. Written only here."""
     work_us: int = 0
-    """Estimated run time of its hand, µs."""
+    """The estimated run time of its assigned jobs, µs."""
     jobs_sent: int = 0
     _unsent: list[JobToSend] = field(default_factory=list)
     stale_since_us: int = 0
-    """When it was first seen without a job, and with some to let go of."""
+    """When it was first seen with no assigned job and with recalled jobs to discard."""
     leaving_since_us: int = 0
-    """When it was first seen to retire, and without a job."""
+    """When it was first seen retiring and without a job."""
     owes_stop: bool = False
-    """Whether it is still to be told to stop: there was no room for that."""
+    """Whether a Stop is still to be sent, because its buffer was full."""
     is_broken: str | None = None
-    """Why its channel cannot be trusted any more."""
+    """Why its channel can no longer be trusted; None: it can."""
     exit_status: ExitStatus | None = None
     sender: JobSender = field(init=False)
     replies: ReplyReader = field(init=False)
@@ -141,7 +141,7 @@ class WorkerProcess:
         return self.launched.process.pid
 
     def signal(self, number: int) -> None:
-        """Send a signal to the worker itself; nothing if it has ended. It is our unreaped child: the pid is its own."""
+        """Send a signal to the worker, unless it has ended. The pid is its own, as long as we have not reaped it."""
         if self.exit_status is not None:
             return
         try:
@@ -155,7 +155,7 @@ class WorkerProcess:
     # -- giving and taking jobs ---------------------------------------------------------------------
 
     def assign(self, jobs: Sequence[ClaimedJob], estimate_us: int, reference: str | None = None) -> None:
-        """Put jobs of one handler in its hand, each of which takes about so long; `give` sends them."""
+        """Assign jobs of one handler, each with this estimated run time. `flush` sends them."""
         self._unsent += [(job, reference) for job in jobs]
         self.assigned += [Assignment(job, estimate_us) for job in jobs]
         self.work_us += len(jobs) * estimate_us
@@ -163,19 +163,19 @@ class WorkerProcess:
         self.jobs_sent += len(jobs)
 
     def flush(self) -> list[ClaimedJob]:
-        """Send it what was put in its hand; gives back what it could not be sent: its buffer is full, or it is gone."""
+        """Send the newly assigned jobs. Gives those that could not be sent, because its buffer is full or it is gone."""
         unsent, self._unsent = self._unsent, []
         sent = self.sender.send(unsent)
         if self.sender.is_broken is not None:
-            self.kill()  # What it has said so far is still read, and counts.
+            self.kill()  # Its messages so far are still read, and count.
         if sent == len(unsent):
             return []
         left = self._take_last(len(unsent) - sent)
         self.jobs_sent -= len(left)
         return left
 
-    def tell(self, frame: bytes) -> None:
-        """Send something that is no job. A worker that cannot take it is killed."""
+    def send(self, frame: bytes) -> None:
+        """Send a frame that is no job. A worker that cannot take it is killed."""
         try:
             if not self.launched.channel.send(frame, wait=False):
                 self.kill()
@@ -183,7 +183,7 @@ class WorkerProcess:
             self.kill()
 
     def recall(self) -> list[ClaimedJob]:
-        """Take back what it has not begun, oldest first. It goes on with what it runs."""
+        """Take back the jobs that it has not begun, oldest first. Its running job goes on."""
         if not self.assigned:
             return []
         try:
@@ -192,7 +192,7 @@ class WorkerProcess:
             self.is_broken = str(error)
             self.kill()
             return []
-        # The mark is written after the token is taken: what is marked has none, unless somebody added one.
+        # A worker records the start after it has taken the token. So a recorded job has no token, unless one was forged.
         if count > len(self.assigned) or (count and self.had_started(self.assigned[-count])):
             self.is_broken = f"it holds {count} permits or more for {len(self.assigned)} jobs"
             self.kill()
@@ -200,7 +200,7 @@ class WorkerProcess:
         return self._take_last(count)
 
     def discarded(self, count: int) -> None:
-        """It has let go of so many jobs that were taken back."""
+        """The worker has discarded this many recalled jobs."""
         try:
             self.sender.discarded(count)
         except ChannelBroken as error:
@@ -215,7 +215,7 @@ class WorkerProcess:
         return [held.job for held in taken]
 
     def answered(self, job_id: int, starts: int) -> Assignment | None:
-        """Take the job it answered for out of its hand; None: it holds no such job."""
+        """Remove the answered job from the assigned ones; None: it is not among them."""
         hand = self.assigned
         if hand and (first := hand[0]).job.id == job_id and first.job.starts == starts:
             hand.popleft()  # in order, as nearly always
@@ -246,14 +246,14 @@ class WorkerProcess:
         self.unsettled -= 1
 
     def find(self, job_id: int, starts: int) -> Assignment | None:
-        """The job of its hand with this token, or None."""
+        """The assigned job with this fencing token, or None."""
         for held in self.assigned:
             if held.job.id == job_id and held.job.starts == starts:
                 return held
         return None
 
     def started_us(self, held: Assignment) -> int | None:
-        """Boottime at which this job's handler was called; None: it is not seen to be, or to have been, running."""
+        """Boottime at which this job's handler was called; None: there is no sign that it was."""
         if held.started_us is None and self.record is not None:
             mark = self.record.last()
             if mark is not None and mark[:2] == (held.job.id, held.job.starts):
@@ -261,35 +261,35 @@ class WorkerProcess:
         return held.started_us
 
     def had_started(self, held: Assignment) -> bool:
-        """Whether the handler of this job was ever called. No evidence counts as started."""
+        """Whether the handler of this job was ever called. Without evidence the answer is yes."""
         return self.record is None or self.record.has(held.job.id, held.job.starts)
 
-    # -- hearing from it ------------------------------------------------------------------------------
+    # -- messages -------------------------------------------------------------------------------------
 
     def attach(self, record: WorkerRecord) -> None:
-        """Have it write into this record; it is told by its Attach frame."""
+        """Set its record of the start journal. An Attach frame tells the worker."""
         self.record, self.replies.reply_ring = record, record.reply_ring()
 
-    def said(self, *, in_channel: bool) -> list[FromWorker]:
-        """All it has said so far, in order; without `in_channel` only what costs no system call to look for.
+    def messages(self, *, in_channel: bool) -> list[FromWorker]:
+        """All its unread messages, in order; without `in_channel` only those that can be read without a system call.
 
-        Junk breaks the channel: `is_broken` is set and nothing is read any more.
+        Junk breaks the channel: `is_broken` is set, and nothing more is read.
         """
         found: list[FromWorker] = []
         if self.is_broken is not None:
             return found
         try:
-            self.replies.hear(found, in_channel=in_channel)
-        except Exception as error:  # noqa: BLE001 - whatever a handler wrote there, it ends as a broken channel
+            self.replies.read(found, in_channel=in_channel)
+        except Exception as error:  # noqa: BLE001 - a handler may have written anything there
             self.is_broken = f"it sent junk ({error})"
         return found
 
     def last_words(self) -> list[FromWorker]:
-        """As `said`, once it has ended: a long message whose notice it did not write any more counts as well."""
-        return self.said(in_channel=True) + self.replies.left_over()
+        """As `messages`, after its end. Long messages count even if it could not write their notices."""
+        return self.messages(in_channel=True) + self.replies.left_over()
 
     def has_said_something(self) -> bool:
-        """Whether it has said anything we have not heard yet."""
+        """Whether it has unread messages."""
         return not self.replies.has_heard_all()
 
     # -- ending it ------------------------------------------------------------------------------------
@@ -301,13 +301,13 @@ class WorkerProcess:
             self.signal(signal.SIGUSR1)
 
     def retire(self) -> None:
-        """Let it end once it has done what it holds."""
+        """Let it end once it has done its assigned jobs."""
         if self.state is WorkerState.READY:
             self.state, self.owes_stop = WorkerState.RETIRING, True
             self.stop_if_owed()
 
     def stop_if_owed(self) -> None:
-        """Tell it to stop, as soon as there is room: it may run a job that must not be killed for that."""
+        """Send Stop as soon as its buffer has room. It is not killed for a full buffer, because it may run a job."""
         if self.owes_stop:
             try:
                 self.owes_stop = not self.launched.channel.send(_STOP, wait=False)
@@ -315,13 +315,13 @@ class WorkerProcess:
                 self.kill()
 
     def kill(self) -> None:
-        """SIGKILL it and everything below it. Its end is learned by its pidfd, as any other."""
+        """Send SIGKILL to it and to all its descendants. Its pidfd shows its end, as any other."""
         if self.state is not WorkerState.KILLED:
             self.state = WorkerState.KILLED
             try:
                 kill_tree(self.launched.process, left=self._left())
             except (OSError, ImportError):
-                # No descriptor left to look for what it started: at least itself and its group, by what we have.
+                # No free descriptor to look for its descendants: kill at least its group and itself.
                 if self.exit_status is None and not self.leaves_children:
                     with contextlib.suppress(ProcessLookupError, PermissionError):
                         os.killpg(self.pid, signal.SIGKILL)
@@ -336,13 +336,13 @@ class WorkerProcess:
         return range(start_at(self.booted_boot_us), start_at(min(starts)) if starts else sys.maxsize)
 
     def reap(self) -> ExitStatus | None:
-        """How it ended, or None if it has not. Kills what it left running and may not."""
+        """How it ended; None: it has not. Kills processes that it left and that must not outlive it."""
         if self.exit_status is not None:
             return self.exit_status
         status = self._wait()
         if status is not None:
             self.exit_status = status
-            with contextlib.suppress(OSError):  # no descriptor left to look for them
+            with contextlib.suppress(OSError):  # no free descriptor to look for them
                 kill_session_leftovers(self.launched.process, f"{self.tag}\0", left=self._left())
         return status
 
@@ -351,7 +351,7 @@ class WorkerProcess:
             try:
                 info = os.waitid(os.P_PIDFD, self.launched.pidfd, os.WEXITED | os.WNOHANG)
             except ChildProcessError:
-                # Somebody in the host's process reaped it (a waitpid(-1)): its status is lost, its end is not.
+                # Other code in the host's process reaped it, by waitpid(-1). Its status is lost, but it has ended.
                 return ExitStatus(None, None)
             if info is None:
                 return None
@@ -374,7 +374,7 @@ class WorkerProcess:
         return True
 
     def close(self) -> None:
-        """Let go of its descriptors. Closing the death pipe kills what might still live."""
+        """Close its descriptors. Closing the death pipe kills the worker, should it still live."""
         self.launched.channel.close()
         if self.launched.spare is not None:
             self.launched.spare.close()

@@ -1,7 +1,7 @@
-"""What a start journal proves about its supervisor's jobs: which began, which were answered. Effects: reads the file.
+"""What a start journal proves about its supervisor's jobs: which began, and which were answered. Effects: reads the file.
 
-A supervisor that was killed had heard answers it had not written yet, and its workers had given some it had not heard.
-They are in its file still, as far back as an reply_ring reaches, but for long ones: those went through the channel.
+A killed supervisor may have read answers that it had not committed, and left others unread. The file still has them, as
+far back as a reply ring reaches, except for long answers, which went through the channel.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ Start: TypeAlias = tuple[int, int]
 
 
 class Answered(NamedTuple):
-    """What a worker said of a start, and what its supervisor had asked of that (a kind of Control; 0: nothing)."""
+    """A worker's answer for a start, and the request its supervisor had made (a kind of Control; 0: none)."""
 
     answer: Answer
     asked: int
 
     def stop_reason(self, *, cancel_requested: bool) -> StopReason | None:
-        """Why its supervisor was ending it. For a shutdown it asks as for a cancel, which somebody must have wanted."""
+        """Why its supervisor was ending the job. A shutdown asks as a cancel does, and nobody may have wanted a cancel."""
         if self.asked == CONTROL_TIMEOUT:
             return StopReason.TIMEOUT
         if self.asked == CONTROL_CANCEL:
@@ -44,14 +44,14 @@ class Answered(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Recovered:
     started: Mapping[Start, int]
-    """Boottime (µs) of every start that is marked."""
+    """Boottime (µs) of every recorded start."""
     answered: Mapping[Start, Answered]
     junk: int
-    """Lines that say nothing."""
+    """The number of unreadable lines."""
 
 
 def recover(path: Path, wanted: Set[Start] | None = None) -> Recovered | None:
-    """What is in it now of the starts that matter (`wanted`; None: of all); None: it proves nothing.
+    """The content of the journal about the starts in `wanted` (None: about all). None: it proves nothing.
 
     Raises FileNotFoundError.
     """
@@ -71,12 +71,12 @@ def recover(path: Path, wanted: Set[Start] | None = None) -> Recovered | None:
 
 
 def _about(lines: Iterable[bytes], starts: Iterable[Start]) -> list[bytes]:
-    """Those that may say something of these jobs: what a record's worker began is marked there as long as it matters.
+    """The records that may concern these jobs. A record keeps the starts of its worker for as long as they matter.
 
-    Not to decode the others saves three quarters of the time a take-over of a thousand workers takes.
+    Skipping the others saves three quarters of the time for taking over a thousand workers.
     """
     needles = [b",%d,%d," % start for start in starts]
-    if len(needles) == 1:  # what it ran last; the others are on disk
+    if len(needles) == 1:  # the last start; outcomes of the others are on disk
         (needle,) = needles
         return [line for line in lines if needle in line]
     return [line for line in lines if any(needle in line for needle in needles)]
@@ -85,7 +85,7 @@ def _about(lines: Iterable[bytes], starts: Iterable[Start]) -> list[bytes]:
 def _gather(
     lines: Iterable[bytes], asked: Control, answered: dict[Start, Answered], wanted: Set[Start] | None
 ) -> int:
-    """Add the answers among these; gives how many lines say nothing."""
+    """Add the answers among these lines; gives the number of unreadable lines."""
     junk = 0
     for line in lines:
         try:
@@ -107,13 +107,13 @@ def _gather(
         if not _is_storable(answer):
             junk += 1
             continue
-        # The first, as its supervisor would have it.
+        # The first answer counts, as it does for a supervisor.
         answered.setdefault(start, Answered(answer, asked.kind if asked[:2] == start else 0))
     return junk
 
 
 def _is_storable(answer: Answer) -> bool:
-    """Whether its numbers fit. No honest worker's do not; but such an answer would stop one rescuer after the other."""
+    """Whether its numbers are in range. A forged answer with others would stop every rescuer."""
     numbers = () if answer.run is None else msgspec.structs.astuple(answer.run)
     status = answer.exit_status if isinstance(answer, Raised) else None
     return all(each is None or abs(each) <= LATEST_US for each in (*numbers, status))

@@ -1,6 +1,6 @@
-"""What a worker says, in order: lines of its reply_ring, and frames of its channel where a line would not do. Supervisor.
+"""Reads a worker's messages in order: lines of its reply ring, and frames of its channel. Runs in the supervisor.
 
-A long message comes as a frame, a spill, and a line says when its turn is.
+A message that is too long for a line comes as a frame, a spill. A line in the ring, its notice, marks its place.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ __all__ = ["ReplyReader"]
 
 
 class ReplyReader:
-    """Of one worker. Not thread-safe."""
+    """Reads the messages of one worker. Not thread-safe."""
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
         self.reply_ring: ReplyRingReader | None = None
-        """Once it has a record; before, all it says are frames."""
+        """Set once the worker has a record. Before, all its messages are frames."""
         self._spills: deque[tuple[int, FromWorker]] = deque()
-        """Long messages whose turn in the reply_ring has not come, numbered."""
+        """Long messages, by number, whose notices have not been read."""
 
-    def hear(self, found: list[FromWorker], *, in_channel: bool) -> None:
-        """Add all it has said so far; without `in_channel` only what costs no system call to look for.
+    def read(self, found: list[FromWorker], *, in_channel: bool) -> None:
+        """Add all its unread messages to `found`; without `in_channel` only those that need no system call.
 
         Raises:
-            Exception: of any kind: it sent junk. What came before that is in `found`.
+            Exception: of any kind: the worker sent junk. The messages before it are in `found`.
         """
         self._read_ring(found)
         while in_channel and (frame := self._channel.receive(wait=False)) is not None:
@@ -47,13 +47,13 @@ class ReplyReader:
             self._read_ring(found)
 
     def left_over(self) -> list[FromWorker]:
-        """Long messages whose notice it never wrote: it has ended."""
+        """Long messages whose notices the worker never wrote. Call it after its end."""
         found = [message for _, message in self._spills]
         self._spills.clear()
         return found
 
     def has_heard_all(self) -> bool:
-        """Whether it has said nothing we have not heard yet."""
+        """Whether there are no unread messages."""
         if self.reply_ring is not None and not self.reply_ring.is_empty():
             return False
         poll = select.poll()  # select() itself takes no descriptor past 1023
@@ -82,7 +82,7 @@ class ReplyReader:
             found.append(decode_from_worker(frame))
 
     def _spill(self, number: int, found: list[FromWorker]) -> FromWorker:
-        """The long message whose turn it is: it was sent before its notice was written."""
+        """The long message of this notice. It was sent before the notice was written."""
         while True:
             while self._spills:
                 other, message = self._spills.popleft()

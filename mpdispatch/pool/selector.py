@@ -1,6 +1,6 @@
-"""What the loop listens to: everything, or only what cannot wait. Runs in the supervisor.
+"""Waits for events of two levels: all, or only the urgent ones. Runs in the supervisor.
 
-While outcomes gather for a group commit the loop does not want to wake for each answer, but must wake for a
+While outcomes gather for a group commit, the loop should not wake for each answer, but must wake for a
 signal, an end or an enqueue. So urgent descriptors are in two selectors, the workers' channels in one.
 """
 
@@ -22,7 +22,7 @@ class Selector:
         self._urgent = selectors.DefaultSelector()
 
     def register(self, descriptor: Any, data: object, *, urgent: bool) -> None:
-        """Listen to a descriptor, or to an object with `fileno()`."""
+        """Watch a descriptor, or an object with `fileno()`."""
         self._all.register(descriptor, selectors.EVENT_READ, data)
         if urgent:
             self._urgent.register(descriptor, selectors.EVENT_READ, data)
@@ -33,7 +33,7 @@ class Selector:
             self._urgent.unregister(descriptor)
 
     def select(self, timeout_s: float, *, urgent_s: float = 0.0) -> Selected:
-        """Wait for anything, or first `urgent_s` only for what is urgent; gives all there is by then."""
+        """Wait for any event, or first for `urgent_s` only for urgent ones; gives all events present then."""
         if urgent_s > 0:
             self._urgent.select(urgent_s)
             return self._all.select(0)

@@ -1,4 +1,4 @@
-"""SIGTERM is the supervisor's business. Runs in the worker, the zygote and the hook process, and where they are started.
+"""Leaves SIGTERM to the supervisor. Runs in the worker, the zygote and the hook process, and where they are started.
 
 Service managers send it to every process of a service. Those we start must outlive it: the supervisor lets running
 jobs finish, and ends them itself.
@@ -18,7 +18,7 @@ __all__ = ["leave_sigterm_to_supervisor", "restore_sigterm_in_forks", "sigterm_b
 
 @contextmanager
 def sigterm_blocked() -> Iterator[None]:
-    """In the supervisor: what is started inside it does not end by SIGTERM before it has come to its own call of
+    """In the supervisor: SIGTERM does not end a process that is started inside it, until that process calls
     `leave_sigterm_to_supervisor`."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     try:
@@ -28,19 +28,19 @@ def sigterm_blocked() -> Iterator[None]:
 
 
 def leave_sigterm_to_supervisor() -> None:
-    """From now on SIGTERM does nothing here. Call it again after code of the app may have changed that.
+    """From now on SIGTERM does nothing in this process. Call it again after code of the app may have changed that.
 
-    A handler, and not SIG_IGN: what is exec'ed from here would inherit that, and could not be asked to end.
+    It sets a handler, not SIG_IGN, which exec'ed programs would inherit, so that SIGTERM could not end them.
     """
     signal.signal(signal.SIGTERM, _leave_it)
-    # System calls of native code go on, as Python's own do: not everybody looks for EINTR.
+    # System calls of native code are restarted, because not all code handles EINTR.
     signal.siginterrupt(signal.SIGTERM, False)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
 
 def restore_sigterm_in_forks() -> None:
-    """From now on forks of this process end by SIGTERM: they are the job's, which may want to end them so."""
-    # Blocked meanwhile: one that was sent to a fork right away met our handler there, and was lost.
+    """From now on SIGTERM ends forks of this process: a job makes them, and may want to end them in that way."""
+    # Blocked meanwhile, or a SIGTERM sent right after a fork would meet our handler in the child, and be lost.
     os.register_at_fork(before=_hold_back, after_in_parent=_let_come, after_in_child=_let_come_to_fork)
 
 
@@ -49,7 +49,7 @@ def _leave_it(number: int, frame: FrameType | None) -> None:
 
 
 _before = threading.local()
-"""What the thread that forks had blocked."""
+"""The signals that the forking thread had blocked."""
 
 
 def _hold_back() -> None:

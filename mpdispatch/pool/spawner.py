@@ -1,7 +1,6 @@
-"""Ways to get a worker process: exec, or a fork of a zygote that is warm. Runs in the supervisor.
+"""Starts worker processes, by exec or as a fork of the zygote. Runs in the supervisor.
 
-Exec always works. A zygote makes replacing a worker cheap (see `zygote`); whenever it is not ready, or fails, the
-worker comes by exec and nobody notices but the clock.
+Exec always works. A zygote makes a worker start fast (see `zygote`). If it is not ready or fails, exec is used.
 """
 
 from __future__ import annotations
@@ -39,25 +38,25 @@ __all__ = ["Spawner", "Zygote"]
 
 _MAIN = "from mpdispatch.pool.zygote import main; main()"
 _WARM_S = 5.0
-"""An app that takes longer to import is not waited for."""
+"""The longest wait for the zygote to import the app."""
 _PATIENCE_S = 0.1
-"""The loop waits no longer for a fork; past that this zygote is given up."""
+"""The longest wait for a fork. Then the zygote is given up."""
 _BAD_FORKS = 2
-"""So many forks in a row that came to nothing are the app's fault. One may be the machine's, or of who killed it."""
+"""This many consecutive failed forks are blamed on the app. A single failure may be an OOM kill or a stray signal."""
 
 
 class ZygoteFailedError(OSError):
-    """It is of no use any more."""
+    """The zygote cannot be used any more."""
 
 
 class Zygote:
-    """A warm process and the socket it is commanded by. Not thread-safe."""
+    """The zygote process, and the socket to it. Not thread-safe."""
 
     def __init__(self, tag: str) -> None:
         """Start it. Raises OSError."""
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         for end in (self._control, theirs):
-            end.setblocking(True)  # whatever the default is
+            end.setblocking(True)  # an app may have set a default timeout
         death_read, self._death_fd = os.pipe()
         try:
             self._popen = exec_python(_MAIN, (theirs.fileno(), death_read), tag)
@@ -71,15 +70,15 @@ class Zygote:
             os.close(death_read)
         self.asked_at = time.monotonic()
         self.was_asked = self.is_ready = False
-        """Whether it was to import the app; and whether it can fork now: not while it imports."""
+        """Whether it was asked to import the app; and whether it can fork now, which it cannot during an import."""
         self.hazards: tuple[str, ...] | None = None
-        """Why the app must not be forked with it; empty: it may; None: it has not imported it."""
+        """Why workers must not be forked with the app imported; empty: they may; None: it is not imported."""
 
     def fileno(self) -> int:
         return self._control.fileno()
 
-    def hear(self) -> bool:
-        """Take in what it said; False: it has ended, or speaks nonsense."""
+    def read(self) -> bool:
+        """Read one message of it. False: it has ended, or sent junk."""
         try:
             frame = self._control.recv(65536, socket.MSG_DONTWAIT)
             message = decode_from_zygote(frame)
@@ -89,14 +88,14 @@ class Zygote:
             return False
         if isinstance(message, Preloaded):
             self.hazards = message.hazards
-        # That it has hatched may be heard after it was asked.
+        # Its ZygoteReady may arrive after it was asked to import the app.
         self.is_ready = isinstance(message, Preloaded) or (
             isinstance(message, ZygoteReady) and not self.was_asked
         )
         return True
 
     def preload(self, app: AppReference) -> None:
-        """Have it import the app; it forks nothing until that is done. Raises OSError: it has ended."""
+        """Ask it to import the app. It forks nothing until that is done. Raises OSError: it has ended."""
         self.was_asked, self.is_ready = True, False
         self.asked_at = time.monotonic()
         self._control.send(encode(Preload(app=app)), socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT)
@@ -126,8 +125,8 @@ class Zygote:
         return message.pid
 
     def close(self) -> None:
-        """End it, and what the app's import has started in it; not its forks, which are our children."""
-        with contextlib.suppress(OSError, ImportError):  # no descriptor left to look for that
+        """End it, and the processes that the app's import started in it, but not its forks, which are our children."""
+        with contextlib.suppress(OSError, ImportError):  # no free descriptor to look for them
             kill_tree(self.process)
         self._popen.kill()
         self._popen.wait()
@@ -136,7 +135,7 @@ class Zygote:
 
 
 def _process_of(popen: subprocess.Popen[bytes]) -> ProcessId:
-    """Raises OSError: no descriptor left; then it is ended."""
+    """Its pid and start time. Raises OSError if there is no free descriptor; then the process is ended."""
     try:
         return ProcessId(popen.pid, process_start(popen.pid) or 0)
     except OSError:
@@ -146,16 +145,16 @@ def _process_of(popen: subprocess.Popen[bytes]) -> ProcessId:
 
 
 class Spawner:
-    """Starts workers, by the best way that is ready."""
+    """Starts workers, in the fastest way that is ready."""
 
     def __init__(self, token: str, selector: Selector, log: logging.Logger, *, zygote: bool) -> None:
-        """`zygote`: use one. Only where orphans of this process come to it."""
+        """`zygote`: use one. Requires that this process adopts its orphans."""
         self._token, self._selector, self._log = token, selector, log
         self._wants_zygote = zygote and sys.platform == "linux"
         self._zygote: Zygote | None = None
         self._number = self._bad_forks = 0
         self._may_preload = True
-        """Whether nothing has spoken against importing the app in a zygote."""
+        """Whether the zygote may import the app, as far as is known."""
 
     @property
     def zygote_pid(self) -> int | None:
@@ -163,18 +162,18 @@ class Spawner:
 
     @property
     def is_warming(self) -> bool:
-        """Whether it is worth a moment's wait: the zygote is about to be ready."""
+        """Whether the zygote will be ready in a moment, so that waiting for it is worthwhile."""
         zygote = self._zygote
         return zygote is not None and not zygote.is_ready and time.monotonic() - zygote.asked_at < _WARM_S
 
     @property
     def has_app(self) -> bool:
-        """Whether a worker started now is a fork of a process that has imported the app: up at once, and memory shared."""
+        """Whether a worker started now would be forked with the app imported: it is up at once, and shares memory."""
         zygote = self._zygote
         return zygote is not None and zygote.is_ready and zygote.hazards == ()
 
     def warm_up(self) -> None:
-        """Start a zygote, if there is to be one."""
+        """Start the zygote, if one is wanted."""
         if not self._wants_zygote or self._zygote is not None:
             return
         try:
@@ -185,7 +184,7 @@ class Spawner:
         self._selector.register(self._zygote, self, urgent=False)
 
     def preload(self, app: AppReference, hazards: tuple[str, ...]) -> None:
-        """A worker has imported the app, and this is what speaks against doing so in the zygote."""
+        """A worker has imported the app. Have the zygote import it too, unless there are hazards."""
         if self._zygote is None or not self._may_preload or self._zygote.was_asked:
             return
         if hazards:
@@ -197,19 +196,19 @@ class Spawner:
         except OSError as error:
             self._give_up(str(error), blames_app=False)
 
-    def hear(self) -> None:
-        """The zygote said something, or ended."""
+    def read(self) -> None:
+        """Read a message of the zygote, or notice its end."""
         zygote = self._zygote
         if zygote is None:
             return
         was_importing = zygote.was_asked and not zygote.is_ready
-        if not zygote.hear():
+        if not zygote.read():
             self._give_up("it ended", blames_app=was_importing)
         elif zygote.hazards:
             self._give_up("; ".join(zygote.hazards), blames_app=True)
 
     def spawn(self) -> tuple[Launched, str]:
-        """A new worker and its tag. Raises OSError if the system has no process or descriptor left."""
+        """A new worker and its tag. Raises OSError if the system has no free process or descriptor."""
         self._number += 1
         tag = f"{self._token}.{self._number}"
         if self._zygote is not None and self._zygote.is_ready:
@@ -226,7 +225,7 @@ class Spawner:
             undo.callback(channel.close)
             undo.callback(theirs.close)
             death_read, death_write = os.pipe()
-            undo.callback(os.close, death_write)  # which kills the worker, if there is one
+            undo.callback(os.close, death_write)  # closing it kills the worker, if there is one
             permits = StartPermits.make()
             assert permits is not None  # as there is a zygote
             undo.callback(permits.close)
@@ -239,19 +238,19 @@ class Spawner:
         return launched
 
     def fork_worked(self) -> None:
-        """A worker that came with the app in it is up."""
+        """A worker that was forked with the app imported is ready."""
         self._bad_forks = 0
 
     def fork_failed(self) -> None:
-        """One has ended before it was: maybe the app does not survive a fork."""
+        """A worker that was forked with the app ended before it was ready. The app may not survive a fork."""
         self._bad_forks += 1
         if self._bad_forks >= _BAD_FORKS and self.has_app:
             self._give_up("workers forked from it do not start", blames_app=True)
 
     def _give_up(self, why: str, *, blames_app: bool) -> None:
-        """Start over; workers come by exec until then. `blames_app`: without the app in it.
+        """Replace the zygote; until it is ready workers start by exec. `blames_app`: the new one does not import the app.
 
-        One that fails before it was asked to import anything is of no use here, nor would another be.
+        After one that fails before it was asked to import anything, no other is started.
         """
         zygote = self._zygote
         assert zygote is not None
@@ -264,8 +263,8 @@ class Spawner:
         self.warm_up()
 
     def renew(self, token: str) -> None:
-        """Mark what is started from now on with another token. The zygote, too, is started anew: what it forks
-        shows the tag it was started with."""
+        """Use another token for processes started from now on. The zygote is started again, because the processes that
+        it forks show the tag with which it was started."""
         self.close()
         self._token, self._number, self._bad_forks, self._may_preload = token, 0, 0, True
         self.warm_up()

@@ -1,7 +1,7 @@
 """The worker's main: import the app, then run one job at a time. Runs in the worker process.
 
-It writes no outcome anywhere but into its channel, and never ends a job by itself: whatever
-happens, the supervisor sees this process end and decides.
+It reports outcomes only to its supervisor, and never writes to the store about a job that it runs. If this process ends
+early, the supervisor sees that and decides.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import sys
 import threading
 import traceback
 
-# Bound here: a job may have put something else in their place.
+# Bound here, because a job may replace these functions.
 from os import _exit as exit_now
 from os import getpid
 from time import sleep, time_ns
@@ -88,26 +88,26 @@ def serve(
     supervisor_pid: int,
     app: AppEngine | None = None,
 ) -> NoReturn:
-    """Be a worker until told to stop. `app` is given if this process was forked with it imported."""
+    """Be a worker until a Stop comes. `app` is given if this process was forked with the app imported."""
     _settle_in(death_fd, supervisor_pid)
     try:
         _serve(channel, permits, app)
     except ChannelBroken:
         _leave(EXIT_CHANNEL_LOST)
-    except BaseException:  # noqa: BLE001 - an interpreter that ends itself waits for threads a handler left
+    except BaseException:  # noqa: BLE001 - sys.exit would wait for threads that a handler left
         traceback.print_exc()
         _leave(1)
     _leave(0)
 
 
 def _leave(status: int) -> NoReturn:
-    """End without finalisers: threads and atexit hooks a handler left must not hold a worker up."""
+    """End without finalisers: threads and atexit hooks that a handler left must not delay the end."""
     _flush_output()
     exit_now(status)
 
 
 def _flush_output() -> bool:
-    """What a handler printed must not be lost if this process is killed next. False: a stream is closed."""
+    """Flush what a handler printed, in case this process is killed next. False: a stream is closed."""
     is_open = True
     for stream in (sys.stdout, sys.stderr):
         try:
@@ -115,7 +115,7 @@ def _flush_output() -> bool:
         except ValueError:
             is_open = False
         except (OSError, AttributeError):
-            continue  # nobody reads it, or there is none
+            continue  # it has no reader, or does not exist
     return is_open
 
 
@@ -126,7 +126,7 @@ def _settle_in(death_fd: int, supervisor_pid: int) -> None:
     die_with(supervisor_pid, death_fd)
     become_subreaper()
     set_oom_score(500)
-    if sys.stderr is not None:  # it is, in a host process that closed descriptor 2
+    if sys.stderr is not None:  # it is None if the host process had closed descriptor 2
         faulthandler.enable()
         faulthandler.register(signal.SIGUSR2, all_threads=True)
     enter_worker()
@@ -161,10 +161,10 @@ def _serve(channel: Channel, permits: StartPermits | None, app: AppEngine | None
     set_current_engine(app)
     try:
         record = WorkerRecord.attach(unpacked(attach.journal_path), attach.record)
-    except OSError as error:  # others may write the folder by now, or the file is gone: no fault of the program
+    except OSError as error:  # the folder has become writable by others, or the file is gone
         _give_up(channel, f"its start marks cannot be opened: {error}")
     _Loop(channel, permits, attach, app, record).run()
-    # Here and not at exit: this process ends without exit handlers.
+    # Here, because this process ends without exit handlers.
     app.telemetry.flush()
 
 
@@ -180,7 +180,7 @@ def _receive(channel: Channel) -> bytes:
 
 
 class _ReplyWriter:
-    """How this worker speaks: into its reply_ring, and by a frame only where it must. Any thread; forks as well."""
+    """Writes replies into the reply ring, and into the channel only if necessary. For any thread, and forks, too."""
 
     def __init__(self, channel: Channel, reply_ring: ReplyRingWriter) -> None:
         self._channel, self._reply_ring = channel, reply_ring
@@ -189,16 +189,17 @@ class _ReplyWriter:
         self._spills = 0
 
     def write(self, message: bytes, *, is_urgent: bool) -> None:
-        """`is_urgent`: the supervisor is told to listen at once, not only when this worker has nothing more to do."""
+        """Send a message. `is_urgent`: wake the supervisor at once, not only when this worker has no more jobs."""
         if is_copy():
-            self._channel.send(message, wait=True)  # the reply_ring is the worker's, not its copies'
+            self._channel.send(message, wait=True)  # the ring belongs to the worker, not to its forks
             return
         with self._lock:
-            # A longer message goes by a frame of its own.
+            # A longer message goes through the channel as a frame.
             if len(message) < LINE_BYTES and b"\n" not in message:
                 self._put(message + b"\n")
             else:
-                # Numbered, for a timeout may be raised between the two: then this one must not pass for the next.
+                # Numbered, because a timeout may be raised between frame and notice. Then the next notice must not
+                # be taken for this frame's.
                 self._spills += 1
                 self._channel.send(spill(self._spills, message), wait=True)
                 self._put(encode(Spill(self._spills)) + b"\n")
@@ -208,7 +209,7 @@ class _ReplyWriter:
                 self._wake()
 
     def flush(self) -> None:
-        """This worker is about to wait: have what it said listened to."""
+        """Before this worker waits: wake the supervisor if there are unannounced replies."""
         if self._has_news:
             with self._lock:
                 self._wake()
@@ -219,13 +220,13 @@ class _ReplyWriter:
 
     def _put(self, line: bytes) -> None:
         while not self._reply_ring.put(line):
-            # The supervisor is far behind; as a full channel would, this waits for it.
+            # The ring is full because the supervisor is far behind. Wait for it, as with a full channel.
             self._wake()
             sleep(_FULL_PAUSE_S)
 
 
 class _Loop:
-    """Receive, mark, run, answer."""
+    """The main loop: receive a job, record its start, run it, reply."""
 
     def __init__(
         self,
@@ -252,7 +253,7 @@ class _Loop:
         self._hygiene = Hygiene.snapshot()
         self._has_output = _flush_output()
         self._unasked = 0
-        """Brief jobs since it was looked for processes left behind, and for what else takes long to look for."""
+        """Brief jobs since the last full check for processes and changes that they left."""
 
     def run(self) -> None:
         while (job := self._receiver.next()) is not None:
@@ -261,7 +262,7 @@ class _Loop:
             else:
                 outcome = self._executor.run(job, job.reference)
             if getpid() != self._pid:
-                # The handler forked and its child came back here: it must not answer in our name.
+                # A fork made by the handler returned to this loop. It must not reply in our name.
                 exit_now(EXIT_CHANNEL_LOST)
             if isinstance(outcome, Completed):
                 answer = encode(Done(job.id, job.starts, outcome.run, msgspec.Raw(outcome.result)))
@@ -271,9 +272,9 @@ class _Loop:
             self._answer(answer, (run and run.duration_us) or 0, job.name)
 
     def _answer(self, answer: bytes, duration_us: int, name: str) -> None:
-        """Undo what the handler left behind, then answer: its leftovers end before its outcome counts."""
+        """Clean up after the handler, then reply: the processes that it left end before its outcome counts."""
         reasons: list[str] = []
-        # It cannot have made a process, so only now and then is it asked; and always before the worker rests.
+        # A brief job cannot have started a process. So the check runs only now and then, and always before an idle wait.
         self._unasked = self._unasked + 1 if duration_us < BRIEF_US and self._unasked < EVERY else 0
         if not self._unasked:
             self._end_children(reasons)
@@ -284,15 +285,15 @@ class _Loop:
         reasons += self._hygiene.recycle_reasons + self._executor.recycle_reasons
         if reasons:
             self._receiver.shut()
-        # First: a job that has closed our descriptors is not to be counted as done. But nothing that came meanwhile is
-        # read before the answer is said: it may be anything, and this job has ended.
+        # First, because a job that closed our descriptors must not count as done. Incoming frames are not read before
+        # the reply is written: they may be junk, and this job has ended.
         self._receiver.check()
         self._replies.write(answer, is_urgent=False)
         if reasons:
             self._replies.write(encode(NeedsReplacement("; ".join(reasons))), is_urgent=True)
 
     def _refused(self, job: UnreadableJob) -> Raised:
-        """The outcome of a job whose row cannot be read: no other worker could, either."""
+        """The outcome of a job whose row cannot be read, by this worker or any other."""
         self._mark(job.id, job.starts)
         error = ErrorInfo(
             type="UnreadableJob", message=f"job {job.id}: its row in the store cannot be read: {job.why}"
@@ -309,7 +310,7 @@ class _Loop:
         self._replies.write(encode(Discarded(count)), is_urgent=True)
 
     def _catch_up(self) -> None:
-        """See to what was left out after brief jobs: what comes next is no longer one of theirs."""
+        """Run the full check that was skipped after brief jobs, because another handler or an idle wait comes next."""
         if not self._unasked:
             return
         self._unasked = 0
@@ -330,7 +331,7 @@ class _Loop:
         self._record.write(job_id, starts, boot_us())
 
     def _interrupt(self, signum: int, frame: FrameType | None) -> None:
-        """SIGUSR1: the control word says which start is to end; any other one is not ours to touch."""
+        """SIGUSR1: interrupt the start that the control word names, and no other."""
         if postponed(signum, frame):
             return
         job_id, starts, kind = self._record.asked()

@@ -1,4 +1,4 @@
-"""A process that is nothing but a warm start: it forks workers that need not import anything. Runs in the zygote.
+"""The zygote: a process that has imported all that workers need, and forks them. Runs in the zygote.
 
 Measured: a worker by exec is up in 120–180 ms, one forked from here in 5–13 ms, sharing our memory until it writes.
 Each worker is forked twice, so that it is orphaned at once and becomes a child of the supervisor (a subreaper): its
@@ -38,7 +38,7 @@ from mpdispatch.pool.worker import serve
 __all__ = ["main"]
 
 _WARM = ("mpdispatch.engine", "mpdispatch.dispatcher", "mpdispatch.store")
-"""What every app imports; by name, for these are floors above."""
+"""Modules that every app imports. By name, because they are on floors above."""
 _FDS_PER_FORK = 3
 _ADOPTION_S = 1.0
 
@@ -69,7 +69,7 @@ def main() -> NoReturn:
             leave_sigterm_to_supervisor()
             hazards = fork_hazards(before)
             control.send(encode(Preloaded(hazards=tuple(hazards))))
-            # What is there now is never collected in a child: collecting would write to shared pages.
+            # Present objects are exempt from garbage collection in children, which would write to shared pages.
             gc.collect()
             gc.freeze()
             give_back_memory()
@@ -84,7 +84,7 @@ def main() -> NoReturn:
 
 
 def _fork_twice(body: Callable[[], None]) -> int:
-    """Fork a grandchild that runs `body`; its pid. Its parent ends at once, so it is adopted by the subreaper."""
+    """Fork a grandchild that runs `body`; gives its pid. Its parent ends at once, so the subreaper adopts it."""
     read, write = os.pipe()
     middle = os.fork()
     if middle == 0:
@@ -93,7 +93,7 @@ def _fork_twice(body: Callable[[], None]) -> int:
         if worker == 0:
             os.close(write)
             body()
-            os._exit(70)  # not reached: a worker never returns
+            os._exit(70)  # not reached, because a worker never returns
         os.write(write, str(worker).encode())
         os._exit(0)
     os.close(write)
@@ -110,11 +110,11 @@ def _become_worker(
     supervisor_pid: int,
     app: AppEngine | None,
 ) -> None:
-    """In the grandchild: let go of the zygote's own descriptors, then be a worker like any other."""
+    """In the grandchild: close the zygote's descriptors, then be a worker like any other."""
     for descriptor in own:
         os.close(descriptor)
     os.setsid()
-    # Wait to be adopted: what binds us to our parent must be bound to the supervisor.
+    # Wait for the adoption, because what ties us to our parent must tie us to the supervisor.
     deadline = time.monotonic() + _ADOPTION_S
     while os.getppid() != supervisor_pid and time.monotonic() < deadline:
         time.sleep(0.0002)
@@ -126,6 +126,6 @@ def _become_worker(
 
 
 def _reseed() -> None:
-    """Let not all workers draw the same numbers. Python's own `random` sees to that after a fork, NumPy does not."""
+    """Seed NumPy, so that workers do not draw the same numbers. Python's `random` does it itself after a fork."""
     if (numpy_random := sys.modules.get("numpy.random")) is not None:
         numpy_random.seed()

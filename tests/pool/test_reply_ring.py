@@ -346,7 +346,7 @@ def test_long_messages_keep_their_place_among_short_ones(ends: _Ends, in_channel
     ]
     for message in said:
         ends.writer.write(encode(message), is_urgent=False)
-    assert ends.worker.said(in_channel=in_channel) == said
+    assert ends.worker.messages(in_channel=in_channel) == said
     assert ends.worker.is_broken is None
 
 
@@ -374,7 +374,7 @@ def test_a_long_message_that_was_interrupted_does_not_pass_for_the_next(
             ends.writer.write(encode(_wrote(1)), is_urgent=True)
     ends.writer.write(encode(_wrote(2)), is_urgent=False)
     ends.writer.flush()
-    assert ends.worker.said(in_channel=True) == [_wrote(2)]
+    assert ends.worker.messages(in_channel=True) == [_wrote(2)]
     assert ends.worker.is_broken is None
 
 
@@ -389,7 +389,7 @@ def test_the_writer_goes_on_after_an_interrupt(ends: _Ends, monkeypatch: pytest.
     ends.writer.write(encode(NeedsReplacement("b")), is_urgent=False)
     ends.writer.flush()
     assert ends.worker.has_said_something()
-    assert ends.worker.said(in_channel=True) == [NeedsReplacement("a"), NeedsReplacement("b")]
+    assert ends.worker.messages(in_channel=True) == [NeedsReplacement("a"), NeedsReplacement("b")]
 
 
 def test_a_long_message_whose_notice_was_not_written_counts_once_its_worker_has_ended(
@@ -397,26 +397,26 @@ def test_a_long_message_whose_notice_was_not_written_counts_once_its_worker_has_
 ) -> None:
     monkeypatch.setattr(ends.writer, "_put", lambda _: None)
     ends.writer.write(encode(_wrote(1)), is_urgent=True)
-    assert ends.worker.said(in_channel=True) == []
+    assert ends.worker.messages(in_channel=True) == []
     assert ends.worker.last_words() == [_wrote(1)]
 
 
 @pytest.mark.parametrize("junk", [b"@", b"@x y", b'@["replace","x"]', b"@1 {", b"@-1 null"])
 def test_a_long_message_that_is_none_breaks_the_channel(ends: _Ends, junk: bytes) -> None:
     ends.theirs.send(junk, wait=False)
-    assert ends.worker.said(in_channel=True) == []
+    assert ends.worker.messages(in_channel=True) == []
     assert ends.worker.is_broken is not None
 
 
 def test_a_notice_of_a_message_that_is_not_there_breaks_the_channel(ends: _Ends) -> None:
     ends.writer._put(b'["spill",1]\n')
-    assert ends.worker.said(in_channel=True) == []
+    assert ends.worker.messages(in_channel=True) == []
     assert "not there" in str(ends.worker.is_broken)
 
 
 def test_a_result_that_looks_like_a_notice_is_none(ends: _Ends) -> None:
     report = b'["progress",1,1,["spill",1]]'
     ends.writer.write(report, is_urgent=False)
-    (message,) = ends.worker.said(in_channel=False)
+    (message,) = ends.worker.messages(in_channel=False)
     assert isinstance(message, ProgressReport)
     assert bytes(message.data) == b'["spill",1]'
