@@ -12,18 +12,23 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
+from mpdispatch.host.process_table import Seen, children_of, process_table, read_proc
 from mpdispatch.host.processes import ProcessId, process_start
 
 __all__ = [
+    "NONE_LEFT",
     "WORKER_VARIABLE",
+    "DeadWorker",
     "descendants",
     "is_our_user",
     "is_running",
     "kill_process",
     "kill_session_leftovers",
     "kill_tree",
+    "kill_trees",
     "reap_orphans",
 ]
 
@@ -81,7 +86,28 @@ def _signal_pid(pid: int) -> bool:
 
 
 def descendants(pid: int) -> list[ProcessId]:
-    """Every process below this one, as of now."""
+    """Every process below this one, as of now. Raises OSError: no descriptor left to look."""
+    return _below([pid])[pid]
+
+
+def _below(pids: Iterable[int]) -> dict[int, list[ProcessId]]:
+    """By pid: every process below it, by one look for all of them. Raises OSError."""
+    if sys.platform != "linux":
+        return {pid: _below_by_psutil(pid) for pid in pids}
+    table = process_table()
+    children = children_of(table)
+    return {pid: list(_walk(pid, table, children)) for pid in pids}
+
+
+def _walk(pid: int, table: Mapping[int, Seen], children: Mapping[int, list[int]]) -> Iterator[ProcessId]:
+    waiting = list(children.get(pid, ()))
+    while waiting:
+        each = waiting.pop()
+        yield ProcessId(each, table[each].start)
+        waiting += children.get(each, ())
+
+
+def _below_by_psutil(pid: int) -> list[ProcessId]:
     import psutil  # 1.4 MiB and 30 ms that only who kills need pay
 
     try:
@@ -96,44 +122,30 @@ NONE_LEFT = range(0)
 
 
 def kill_tree(worker: ProcessId, *, left: range = NONE_LEFT) -> None:
-    """SIGKILL a worker, its process group and its descendants. It works on stopped processes too.
+    """As `kill_trees`, of one."""
+    kill_trees([(worker, left)])
 
-    Descendants that started within `left` are spared: earlier jobs left them behind, and may.
+
+def kill_trees(workers: Sequence[tuple[ProcessId, range]]) -> None:
+    """SIGKILL workers, their process groups and their descendants. It works on stopped processes too.
+
+    Of each worker, descendants that started within the range beside it are spared: earlier jobs left them behind, and may.
 
     Raises OSError: no descriptor left to see what is to be killed.
     """
-    below = descendants(worker.pid)
-    # Looked at after the list was made: if it is not the worker now, those may be the children of a stranger.
-    if not is_running(worker):
-        return
-    # The worker leads its own session and group; its pid cannot be anybody else's while it is not reaped.
-    if not left:  # Whom we spare may be in the group.
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(worker.pid, signal.SIGKILL)
-    kill_process(worker)
-    for process in below:
-        if process.start not in left:
-            kill_process(process)
-
-
-def _processes() -> Iterator[int]:
-    return (int(entry) for entry in os.listdir("/proc") if entry.isdigit())
-
-
-def _session(pid: int) -> int | None:
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return int(file.read().rpartition(b")")[2].split()[3])
-    except OSError:
-        return None
-
-
-def _environment(pid: int) -> bytes:
-    try:
-        with open(f"/proc/{pid}/environ", "rb") as file:
-            return file.read()
-    except OSError:
-        return b""
+    below = _below(worker.pid for worker, _ in workers)
+    for worker, left in workers:
+        # Looked at after the list was made: if it is not the worker now, those may be the children of a stranger.
+        if not is_running(worker):
+            continue
+        # The worker leads its own session and group; its pid cannot be anybody else's while it is not reaped.
+        if not left:  # Whom we spare may be in the group.
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(worker.pid, signal.SIGKILL)
+        kill_process(worker)
+        for process in below[worker.pid]:
+            if process.start not in left:
+                kill_process(process)
 
 
 def is_our_user(pid: int) -> bool:
@@ -146,28 +158,45 @@ def is_our_user(pid: int) -> bool:
     return int(line.split()[1]) == os.geteuid()
 
 
-def kill_session_leftovers(
-    worker: ProcessId, tag: str, *, spare: Iterable[int] = (), left: range = NONE_LEFT
-) -> int:
-    """SIGKILL what a dead worker left running; gives how many. Linux only (0 elsewhere).
+class DeadWorker(NamedTuple):
+    """A worker that has ended, and how to know what it left running."""
 
-    `tag` is what the value of its WORKER_VARIABLE begins with (end it with NUL to mean all of it). Members of
-    its session count as its own if they are younger than it and no living process leads that session: its id
-    cannot be reused while it has members. By the tag alone nobody is ended who is not of our user. Those that
-    started within `left` are spared, as in `kill_tree`.
+    process: ProcessId
+    tag: str
+    """What the value of its WORKER_VARIABLE begins with (ended with NUL: all of it); empty: not known."""
+    left: range = NONE_LEFT
+    """When those started that are spared."""
+
+
+def kill_session_leftovers(workers: Sequence[DeadWorker], *, spare: Iterable[int] = ()) -> int:
+    """SIGKILL what dead workers left running; gives how many. One look for all of them. Linux only (0 elsewhere).
+
+    Members of a worker's session count as its own if they are younger than it and no living process leads that session:
+    its id cannot be reused while it has members. By the tag alone nobody is ended who is not of our user.
+
+    Raises OSError: no descriptor left to look.
     """
-    if sys.platform != "linux":
+    if sys.platform != "linux" or not workers:
         return 0
-    needle = f"\0{WORKER_VARIABLE}={tag}".encode()
-    spared = {*spare, os.getpid(), worker.pid}
-    leader_lives = _start_of(worker.pid) is not None
+    table = process_table()
+    spared = {*spare, os.getpid(), *(worker.process.pid for worker in workers)}
+    oldest = min(worker.process.start for worker in workers)
     killed = 0
-    for pid in _processes():
-        if pid in spared or (start := _start_of(pid)) is None or start < worker.start or start in left:
+    for pid, seen in table.items():
+        if pid in spared or seen.start < oldest:
             continue
-        in_session = not leader_lives and _session(pid) == worker.pid
-        if in_session or (tag and needle in b"\0" + _environment(pid) and is_our_user(pid)):
-            killed += kill_process(ProcessId(pid, start))
+        environment: bytes | None = None
+        for worker in workers:
+            if seen.start < worker.process.start or seen.start in worker.left:
+                continue
+            is_its = seen.session == worker.process.pid and worker.process.pid not in table
+            if not is_its and worker.tag:
+                if environment is None:
+                    environment = b"\0" + read_proc(f"/proc/{pid}/environ")
+                is_its = f"\0{WORKER_VARIABLE}={worker.tag}".encode() in environment and is_our_user(pid)
+            if is_its:
+                killed += kill_process(ProcessId(pid, seen.start))
+                break
     return killed
 
 
@@ -178,20 +207,18 @@ def reap_orphans(keep: Iterable[int], *, kills: bool = True) -> int:
 
     Those it cannot see, for want of a descriptor, are left to the next time.
 
-    Only for a process all of whose children are ours or orphans of ours.
+    Only for a process all of whose children are ours or orphans of ours. Linux only (0 elsewhere).
     """
-    kept = set(keep)
+    if sys.platform != "linux":
+        return 0  # nobody else's children become ours there
+    kept, ours = set(keep), os.getpid()
     killed = 0
-    try:
-        import psutil  # see `descendants`
-
-        for child in psutil.Process().children():
-            if child.pid in kept:
+    with contextlib.suppress(OSError):
+        for pid, seen in process_table(zombies=True).items():
+            if seen.parent != ours or pid in kept:
                 continue
-            if kills and (start := process_start(child.pid)) is not None:
-                killed += kill_process(ProcessId(child.pid, start))
+            if kills:
+                killed += kill_process(ProcessId(pid, seen.start))
             with contextlib.suppress(ChildProcessError):  # reaped by somebody else in the meantime
-                os.waitpid(child.pid, os.WNOHANG)
-    except (OSError, ImportError):
-        return killed
+                os.waitpid(pid, os.WNOHANG)
     return killed

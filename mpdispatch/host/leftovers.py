@@ -15,18 +15,16 @@ What has dropped its privileges *and* left the session and the tree of its worke
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 from mpdispatch.host.kill import WORKER_VARIABLE, is_our_user, is_running, kill_process, kill_tree
+from mpdispatch.host.process_table import Seen, children_of, process_table, read_proc
 from mpdispatch.host.processes import ProcessId
 
 __all__ = ["JournalNames", "kill_leftovers"]
-
-_SHORT = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
 
 class JournalNames(NamedTuple):
@@ -35,12 +33,6 @@ class JournalNames(NamedTuple):
     workers: Collection[ProcessId]
     identity: tuple[int, int]
     """(device, inode) of the file."""
-
-
-class _Seen(NamedTuple):
-    start: int
-    parent: int
-    session: int
 
 
 def kill_leftovers(token: str, *, since: int, journal: JournalNames | None) -> int:
@@ -57,7 +49,7 @@ def kill_leftovers(token: str, *, since: int, journal: JournalNames | None) -> i
         for worker in running:
             kill_tree(worker)
         return len(running)
-    seen = dict(_processes())
+    seen = process_table()
     roots = {
         pid
         for pid, found in seen.items()
@@ -71,47 +63,26 @@ def kill_leftovers(token: str, *, since: int, journal: JournalNames | None) -> i
     return sum(kill_process(ProcessId(pid, seen[pid].start)) for pid in condemned)
 
 
-def _processes() -> Iterator[tuple[int, _Seen]]:
-    for entry in os.listdir("/proc"):
-        if entry.isdigit() and (stat := _read(f"/proc/{entry}/stat")):
-            # The command name may hold spaces and parentheses: split after the last one.
-            fields = stat.rpartition(b")")[2].split()
-            if fields[0] not in (b"Z", b"X"):
-                yield int(entry), _Seen(int(fields[19]), int(fields[1]), int(fields[3]))
-
-
-def _read(path: str) -> bytes:
-    """What is in it; empty: the process is gone, or the system hides it. Raises OSError: no descriptor left."""
-    try:
-        with open(path, "rb") as file:
-            return file.read()
-    except OSError as error:
-        if error.errno in _SHORT:
-            raise
-        return b""
-
-
 def _is_marked(pid: int, token: str) -> bool:
     needle = f"\0{WORKER_VARIABLE}={token}.".encode()
-    return needle in b"\0" + _read(f"/proc/{pid}/environ") and is_our_user(pid)
+    return needle in b"\0" + read_proc(f"/proc/{pid}/environ") and is_our_user(pid)
 
 
 def _maps(pid: int, identity: tuple[int, int]) -> bool:
     """Whether it has this file mapped. Lines read `7f…-7f… rw-s 00001000 fe:00 5678   /path`."""
     device, inode = identity
     wanted = [f"{os.major(device):02x}:{os.minor(device):02x}".encode(), str(inode).encode()]
-    return any(line.split()[3:5] == wanted for line in _read(f"/proc/{pid}/maps").splitlines())
+    return any(line.split()[3:5] == wanted for line in read_proc(f"/proc/{pid}/maps").splitlines())
 
 
-def _with_families(roots: set[int], seen: dict[int, _Seen]) -> set[int]:
+def _with_families(roots: set[int], seen: dict[int, Seen]) -> set[int]:
     """These, all below them, and their sessions; but not us, nor what is only below us."""
     ours = seen.get(os.getpid())
     # 0: of another pid namespace, as far as one can see from here.
     shunned = {0} if ours is None else {0, ours.session}
-    children = dict[int, list[int]]()
+    children = children_of(seen)
     members = dict[int, list[int]]()
     for pid, found in seen.items():
-        children.setdefault(found.parent, []).append(pid)
         members.setdefault(found.session, []).append(pid)
     family, waiting = set[int](), list(roots)
     while waiting:
@@ -125,7 +96,7 @@ def _with_families(roots: set[int], seen: dict[int, _Seen]) -> set[int]:
     return family
 
 
-def _orphans(workers: Iterable[ProcessId], seen: dict[int, _Seen]) -> set[int]:
+def _orphans(workers: Iterable[ProcessId], seen: dict[int, Seen]) -> set[int]:
     """Members of the sessions of workers that are gone."""
     gone = {worker.pid: worker for worker in workers if worker.pid not in seen}
     if not gone:

@@ -5,7 +5,6 @@ Nothing here blocks or decides about a job: `hear` gives events, and the supervi
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
@@ -31,7 +30,14 @@ from mpdispatch.pool.frames import (
     encode,
 )
 from mpdispatch.pool.outcomes import from_exit, from_reply
-from mpdispatch.pool.process import Assignment, WorkerProcess, WorkerState
+from mpdispatch.pool.process import (
+    Assignment,
+    WorkerProcess,
+    WorkerState,
+    end_leftovers,
+    kill_workers,
+    wait_for_ends,
+)
 from mpdispatch.pool.selector import Selected, Selector
 from mpdispatch.pool.spawner import Spawner
 
@@ -121,6 +127,8 @@ class Pool:
         self.spawner = spawner
         self._boot_errors: dict[int, BootFailed] = {}
         self._unsettled_dead: list[WorkerProcess] = []
+        self._given_up: list[WorkerProcess] = []
+        """Killed, forgotten, and not seen to have ended."""
         self.workers: list[WorkerProcess] = []
         self.helper_pids: set[int] = set()
         """Pids of our other child processes."""
@@ -199,8 +207,8 @@ class Pool:
 
     @property
     def child_pids(self) -> set[int]:
-        """Pids of all processes that this pool has started and not yet seen end."""
-        pids = {worker.pid for worker in self.workers} | self.helper_pids
+        """Pids of all processes this pool has started and not seen end."""
+        pids = {worker.pid for worker in (*self.workers, *self._given_up)} | self.helper_pids
         if self.spawner.zygote_pid is not None:
             pids.add(self.spawner.zygote_pid)
         return pids
@@ -237,10 +245,14 @@ class Pool:
                 yield from self._events_of(worker, worker.messages(in_channel=False))
             if worker.owes_stop:
                 worker.stop_if_owed()
-        for worker in list(self.workers):
-            # Without pidfds, only a wait call shows an end.
-            if worker in ended or worker.launched.pidfd is None:
+        # Without pidfds, only a wait call shows an end.
+        gone = [w for w in self.workers if (w in ended or w.launched.pidfd is None) and w.reap() is not None]
+        if gone:
+            end_leftovers(gone)
+            for worker in gone:
                 yield from self._ended(worker)
+        if self._given_up:
+            self._bury()
 
     def _events_of(self, worker: WorkerProcess, messages: Iterable[FromWorker]) -> Iterator[Event]:
         was_broken = worker.is_broken
@@ -302,9 +314,8 @@ class Pool:
             yield Said(message.id, message.starts, bytes(message.data))
 
     def _ended(self, worker: WorkerProcess) -> Iterator[Event]:
-        status = worker.reap()
-        if status is None:
-            return
+        status = worker.exit_status
+        assert status is not None
         # Its last messages still count. Jobs that it never read were never started.
         yield from self._events_of(worker, worker.last_words())
         recalled, unread = worker.recall(), list[ClaimedJob]()
@@ -365,7 +376,7 @@ class Pool:
             self._attach_worker(worker)
 
     def detach(self) -> None:
-        """Call it after `kill_all`, when the start journal is closed: no worker may use its records."""
+        """The start journal is closed: no worker may use a record of it any more. After `give_up_all`."""
         self._marks = self._attach = None
         self._unsettled_dead.clear()
 
@@ -374,21 +385,47 @@ class Pool:
     def dismiss(self, *, wait_s: float) -> None:
         """Let idle workers end by themselves, so that they can flush what they hold back. Blocks at most `wait_s`."""
         idle = [worker for worker in self.workers if worker.state is WorkerState.READY and not worker.assigned]
-        deadline = time.monotonic() + wait_s
         for worker in idle:
             worker.retire()
-        for worker in idle:
-            worker.wait_end(max(0.0, deadline - time.monotonic()))
+        wait_for_ends(idle, wait_s)
 
-    def kill_all(self, *, wait_s: float = 2.0) -> None:
-        """SIGKILL every worker and wait for its end. What they held is forgotten: rescue decides about it.
+    def kill(self, workers: Iterable[WorkerProcess]) -> None:
+        """SIGKILL these and all they started. Their ends are heard as any other."""
+        kill_workers(workers)
+
+    def give_up_all(self) -> None:
+        """SIGKILL every worker and forget it, and what it held: rescue decides about that. Waits for none of them.
 
         No record is handed out any more until `open`: what theirs prove is all that is known of their jobs.
         """
         self._marks = self._attach = None
+        kill_workers(self.workers)
         for worker in self.workers:
-            worker.kill()
-        for worker in list(self.workers):
-            worker.wait_end(wait_s)
             worker.drop_all()
-            self._forget(worker)
+            self._selector.unregister(worker.launched.channel)
+            worker.close_channels()
+        self._given_up += self.workers
+        self.workers = []
+        self._unsettled_dead.clear()
+        self._bury()
+
+    def _bury(self) -> None:
+        """Reap those of the workers that were given up that have ended."""
+        ended = [worker for worker in self._given_up if worker.reap() is not None]
+        end_leftovers(ended)
+        for worker in ended:
+            self._let_go_of(worker)
+
+    def _let_go_of(self, worker: WorkerProcess) -> None:
+        self._given_up.remove(worker)
+        if worker.launched.pidfd is not None:
+            self._selector.unregister(worker.launched.pidfd)
+        worker.close_pidfd()
+
+    def kill_all(self, *, wait_s: float = 2.0) -> None:
+        """As `give_up_all`, but waits for their ends, at most `wait_s` for all: for the end of the supervisor."""
+        self.give_up_all()
+        wait_for_ends(self._given_up, wait_s)
+        self._bury()
+        for worker in list(self._given_up):
+            self._let_go_of(worker)

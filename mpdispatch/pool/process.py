@@ -12,12 +12,12 @@ import signal
 import sys
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
-from mpdispatch.host.kill import NONE_LEFT, kill_session_leftovers, kill_tree
+from mpdispatch.host.kill import NONE_LEFT, DeadWorker, kill_session_leftovers, kill_trees
 from mpdispatch.host.processes import start_at
 from mpdispatch.host.start_journal import Control, WorkerRecord
 from mpdispatch.model import ClaimedJob
@@ -28,7 +28,16 @@ from mpdispatch.pool.job_channel import JobSender
 from mpdispatch.pool.job_frames import JobToSend
 from mpdispatch.pool.replies import ReplyReader
 
-__all__ = ["Assignment", "ExitStatus", "StopReason", "WorkerProcess", "WorkerState"]
+__all__ = [
+    "Assignment",
+    "ExitStatus",
+    "StopReason",
+    "WorkerProcess",
+    "WorkerState",
+    "end_leftovers",
+    "kill_workers",
+    "wait_for_ends",
+]
 
 CONTROL_TIMEOUT, CONTROL_CANCEL = 1, 2
 _STOP = encode(Stop())
@@ -129,6 +138,8 @@ class WorkerProcess:
     is_broken: str | None = None
     """Why its channel can no longer be trusted; None: it can."""
     exit_status: ExitStatus | None = None
+    spared: range | None = None
+    """What `left` was when it was killed."""
     sender: JobSender = field(init=False)
     replies: ReplyReader = field(init=False)
 
@@ -316,35 +327,30 @@ class WorkerProcess:
 
     def kill(self) -> None:
         """Send SIGKILL to it and to all its descendants. Its pidfd shows its end, as any other."""
-        if self.state is not WorkerState.KILLED:
-            self.state = WorkerState.KILLED
-            try:
-                kill_tree(self.launched.process, left=self._left())
-            except (OSError, ImportError):
-                # No free descriptor to look for its descendants: kill at least its group and itself.
-                if self.exit_status is None and not self.leaves_children:
-                    with contextlib.suppress(ProcessLookupError, PermissionError):
-                        os.killpg(self.pid, signal.SIGKILL)
-                self.signal(signal.SIGKILL)
+        kill_workers([self])
 
-    def _left(self) -> range:
-        """When those were started that its earlier jobs left running, if they may: the app was imported, and the
-        job it runs had not begun."""
+    def kill_alone(self) -> None:
+        """SIGKILL itself and its group by what we have: there is no descriptor left to look for what it started."""
+        if self.exit_status is None and not self.leaves_children:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, signal.SIGKILL)
+        self.signal(signal.SIGKILL)
+
+    def left(self) -> range:
+        """When those started that its earlier jobs left running, if they may: the app was imported, and the job it runs
+        had not begun."""
+        if self.spared is not None:
+            return self.spared
         if not self.leaves_children or not self.has_booted:
             return NONE_LEFT
         starts = [at for held in self.assigned if (at := self.started_us(held)) is not None]
         return range(start_at(self.booted_boot_us), start_at(min(starts)) if starts else sys.maxsize)
 
     def reap(self) -> ExitStatus | None:
-        """How it ended; None: it has not. Kills processes that it left and that must not outlive it."""
-        if self.exit_status is not None:
-            return self.exit_status
-        status = self._wait()
-        if status is not None:
-            self.exit_status = status
-            with contextlib.suppress(OSError):  # no free descriptor to look for them
-                kill_session_leftovers(self.launched.process, f"{self.tag}\0", left=self._left())
-        return status
+        """How it ended; None: it has not. `end_leftovers` kills what it left running."""
+        if self.exit_status is None:
+            self.exit_status = self._wait()
+        return self.exit_status
 
     def _wait(self) -> ExitStatus | None:
         if self.launched.pidfd is not None and sys.platform == "linux":
@@ -365,21 +371,53 @@ class WorkerProcess:
         return ExitStatus(code, None) if code >= 0 else ExitStatus(None, _signal_name(-code))
 
     def wait_end(self, timeout_s: float) -> bool:
-        """Block until it has ended, at most this long (for the last moments of a shutdown)."""
-        deadline = time.monotonic() + timeout_s
-        while self.reap() is None:
-            if time.monotonic() >= deadline:
-                return False
-            time.sleep(0.002)
-        return True
+        """Block until it has ended, at most this long (not on the loop)."""
+        return not wait_for_ends([self], timeout_s)
 
-    def close(self) -> None:
-        """Close its descriptors. Closing the death pipe kills the worker, should it still live."""
+    def close_channels(self) -> None:
+        """Close its descriptors but its pidfd. Closing the death pipe kills the worker, should it still live."""
         self.launched.channel.close()
         if self.launched.spare is not None:
             self.launched.spare.close()
         if self.launched.permits is not None:
             self.launched.permits.close()
         os.close(self.launched.death_fd)
+
+    def close(self) -> None:
+        """Let go of its descriptors."""
+        self.close_channels()
+        self.close_pidfd()
+
+    def close_pidfd(self) -> None:
         if self.launched.pidfd is not None:
             os.close(self.launched.pidfd)
+
+
+def kill_workers(workers: Iterable[WorkerProcess]) -> None:
+    """SIGKILL these and everything below them, by one look at all processes."""
+    doomed = [worker for worker in workers if worker.state is not WorkerState.KILLED]
+    if not doomed:
+        return
+    for worker in doomed:
+        worker.spared, worker.state = worker.left(), WorkerState.KILLED
+    try:
+        kill_trees([(worker.launched.process, worker.left()) for worker in doomed])
+    except (OSError, ImportError):
+        for worker in doomed:
+            worker.kill_alone()
+
+
+def end_leftovers(workers: Sequence[WorkerProcess]) -> None:
+    """Kill what these, which have ended, left running and may not; by one look at all processes."""
+    dead = [DeadWorker(worker.launched.process, f"{worker.tag}\0", worker.left()) for worker in workers]
+    with contextlib.suppress(OSError):  # no descriptor left to look for them
+        kill_session_leftovers(dead)
+
+
+def wait_for_ends(workers: Sequence[WorkerProcess], timeout_s: float) -> list[WorkerProcess]:
+    """Block until all have ended, at most this long (not on the loop); gives those that have not."""
+    deadline = time.monotonic() + timeout_s
+    while (alive := [worker for worker in workers if worker.reap() is None]) and time.monotonic() < deadline:
+        time.sleep(0.002)
+    end_leftovers([worker for worker in workers if worker not in alive])
+    return alive

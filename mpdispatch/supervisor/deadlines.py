@@ -55,10 +55,12 @@ class Deadlines:
 
     def run(self, now: Instant) -> None:
         self._ran_us = now.boot_us
-        for worker in list(self._pool.workers):
+        doomed = []
+        for worker in self._pool.workers:
             due = self._due_of(worker)
-            if due is not None and now.boot_us >= due:
-                self._act_on(worker, now.boot_us)
+            if due is not None and now.boot_us >= due and self._act_on(worker, now.boot_us):
+                doomed.append(worker)
+        self._pool.kill(doomed)
 
     def _due_of(self, worker: WorkerProcess) -> int | None:
         """When this worker is to be looked at; 0: at once, for the first time."""
@@ -81,49 +83,52 @@ class Deadlines:
         deaf = head.at_head_us + _DEAF_US
         return deaf if head.job.timeout_us is None else min(deaf, self._ran_us + _LOOK_US)
 
-    def _act_on(self, worker: WorkerProcess, now_us: int) -> None:
-        """Do what is due of a worker of which something is."""
+    def _act_on(self, worker: WorkerProcess, now_us: int) -> bool:
+        """Do what is due of a worker of which something is. True: it is to be killed."""
         if not worker.assigned:
-            self._act_on_empty_handed(worker, now_us)
-            return
+            return self._is_to_be_replaced(worker, now_us)
         head = worker.assigned[0]
         if head.stop_reason is not None:
-            worker.kill()
-            return
+            return True
         started, timeout_us = worker.started_us(head), head.job.timeout_us
         if started is None:
-            self._act_on_unbegun(worker, head, now_us)
-        elif timeout_us is None or now_us < started + timeout_us:
-            return  # It has begun between two looks.
-        elif not head.was_spared and worker.has_said_something():
+            return self._is_deaf(worker, head, now_us)
+        if timeout_us is None or now_us < started + timeout_us:
+            return False  # It has begun between two looks.
+        if not head.was_spared and worker.has_said_something():
             # We may be late and it in time. Once only: a handler that never stops talking ends too.
             head.was_spared = True
         else:
             self._stop(worker, head, StopReason.TIMEOUT, now_us + self._timeout_grace_us)
+        return False
 
-    def _act_on_unbegun(self, worker: WorkerProcess, head: Assignment, now_us: int) -> None:
+    def _is_deaf(self, worker: WorkerProcess, head: Assignment, now_us: int) -> bool:
         if head.at_head_us == 0:
             head.at_head_us = now_us
-        elif now_us - head.at_head_us >= _DEAF_US:
-            facts = {"worker_pid": worker.pid, "job": head.job.id}
-            self._replace(worker, "a worker does not begin its job; replacing it", facts)
+        if now_us - head.at_head_us < _DEAF_US:
+            return False
+        self._say("a worker does not begin its job; replacing it", worker_pid=worker.pid, job=head.job.id)
+        return True
 
-    def _act_on_empty_handed(self, worker: WorkerProcess, now_us: int) -> None:
+    def _is_to_be_replaced(self, worker: WorkerProcess, now_us: int) -> bool:
         """It has nothing to run: it reads at once what was taken back, or ends. Those that do not would in the end keep
         others from being started."""
         if worker.state is WorkerState.RETIRING:
             if worker.leaving_since_us == 0:
                 worker.leaving_since_us = now_us
-            else:
-                self._replace(worker, "a worker that has done its last job does not end; killing it")
-        elif worker.stale_since_us == 0:
-            worker.stale_since_us = now_us
+                return False
+            self._say("a worker that has done its last job does not end; killing it", worker_pid=worker.pid)
         else:
-            self._replace(worker, "a worker does not let go of jobs that were taken back; replacing it")
+            if worker.stale_since_us == 0:
+                worker.stale_since_us = now_us
+                return False
+            self._say(
+                "a worker does not let go of jobs that were taken back; replacing it", worker_pid=worker.pid
+            )
+        return True
 
-    def _replace(self, worker: WorkerProcess, why: str, facts: dict[str, int] | None = None) -> None:
-        self._repeats.say(why, logging.WARNING, why, extra=facts or {"worker_pid": worker.pid})
-        worker.kill()
+    def _say(self, why: str, **facts: int) -> None:
+        self._repeats.say(why, logging.WARNING, why, extra=facts)
 
     def cancel(self, requests: Iterable[tuple[int, int]], now_us: int) -> None:
         """End these jobs, if a worker holds them."""
@@ -138,9 +143,10 @@ class Deadlines:
         for worker, held in all_held:
             if at_once:
                 held.stop_reason = held.stop_reason or StopReason.ABORT
-                worker.kill()
             elif held.stop_reason is None:
                 self._stop(worker, held, StopReason.ABORT, now_us + self._cancel_grace_us)
+        if at_once:
+            self._pool.kill([worker for worker, _ in all_held])
         return bool(all_held)
 
     def _stop(self, worker: WorkerProcess, held: Assignment, stop_reason: StopReason, kill_at_us: int) -> None:

@@ -88,7 +88,7 @@ class Fencing:
         """Kill all workers, forget everything, join anew; then rescue what we left. Raises StoreError."""
         self._asked = 0
         self._peers.give_up(self._heartbeat.owner)
-        self._runtime.pool.kill_all()
+        self._runtime.pool.give_up_all()
         self._in_flight.drop()
         if self._publisher is not None:
             self._publisher.forget()

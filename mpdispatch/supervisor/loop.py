@@ -156,7 +156,7 @@ class Supervisor:
         try:
             step()
         except LeaseLostError as error:
-            self._pool.kill_all()
+            self._pool.give_up_all()
             self._wiring.heartbeat.distrust()
             facts = {"owner": error.owner}
             self._runtime.repeats.say(

@@ -13,7 +13,14 @@ from pathlib import Path
 import pytest
 
 from mpdispatch.host import kill
-from mpdispatch.host.kill import WORKER_VARIABLE, descendants, kill_process, kill_session_leftovers, kill_tree
+from mpdispatch.host.kill import (
+    WORKER_VARIABLE,
+    DeadWorker,
+    descendants,
+    kill_process,
+    kill_session_leftovers,
+    kill_tree,
+)
 from mpdispatch.host.processes import ProcessId, process_id, process_start
 from tests.host.conftest import ROOT, TOKEN, Spawn
 from tests.pool.probes import lives, pid_in, state_of, until
@@ -54,13 +61,13 @@ def test_a_sweep_finds_what_a_dead_worker_left(spawn: Spawn, tmp_path: Path, kin
     worker.kill()
     _ended(worker)
     assert lives(left)
-    assert kill_session_leftovers(identity, f"{TOKEN}.3\0") == 1
+    assert kill_session_leftovers([DeadWorker(identity, f"{TOKEN}.3\0")]) == 1
     until(lambda: not lives(left))
 
 
 def test_the_session_of_a_living_worker_is_not_swept_but_its_mark_is(spawn: Spawn, tmp_path: Path) -> None:
     worker = spawn("cleared", "marked")
-    assert kill_session_leftovers(process_id(worker.pid), f"{TOKEN}.3\0") == 1
+    assert kill_session_leftovers([DeadWorker(process_id(worker.pid), f"{TOKEN}.3\0")]) == 1
     until(lambda: not lives(pid_in(tmp_path / "marked")))
     assert lives(pid_in(tmp_path / "cleared"))
     assert lives(worker.pid)
@@ -72,7 +79,7 @@ def test_a_worker_whose_mark_only_begins_alike_is_not_swept(spawn: Spawn, tmp_pa
     identity = process_id(first.pid)
     first.kill()
     _ended(first)
-    assert kill_session_leftovers(identity, f"{TOKEN}.3\0") == 1
+    assert kill_session_leftovers([DeadWorker(identity, f"{TOKEN}.3\0")]) == 1
     assert lives(other.pid)
     assert lives(pid_in(tmp_path / "b" / "marked"))
     until(lambda: not lives(pid_in(tmp_path / "a" / "marked")))
@@ -85,7 +92,7 @@ def test_a_whole_token_sweeps_every_worker_of_its_supervisor_and_no_other(spawn:
     identity = process_id(dead.pid)
     dead.kill()
     _ended(dead)
-    assert kill_session_leftovers(identity, f"{TOKEN}.") == 1
+    assert kill_session_leftovers([DeadWorker(identity, f"{TOKEN}.")]) == 1
     _ended(mine)
     assert lives(alien.pid)
 
@@ -93,7 +100,7 @@ def test_a_whole_token_sweeps_every_worker_of_its_supervisor_and_no_other(spawn:
 def test_the_mark_must_be_the_variable_and_not_just_somewhere(spawn: Spawn, tmp_path: Path) -> None:
     spawn(tag=f"x {WORKER_VARIABLE}={TOKEN}.3")
     stranger = pid_in(tmp_path / "worker")
-    assert kill_session_leftovers(ProcessId(1 << 30, 0), f"{TOKEN}.3\0") == 0
+    assert kill_session_leftovers([DeadWorker(ProcessId(1 << 30, 0), f"{TOKEN}.3\0")]) == 0
     assert lives(stranger)
 
 
@@ -102,7 +109,7 @@ def test_without_a_mark_only_the_session_counts(spawn: Spawn, tmp_path: Path) ->
     identity = process_id(worker.pid)
     worker.kill()
     _ended(worker)
-    assert kill_session_leftovers(identity, "") == 1
+    assert kill_session_leftovers([DeadWorker(identity, "")]) == 1
     until(lambda: not lives(pid_in(tmp_path / "cleared")))
     assert lives(pid_in(tmp_path / "marked"))
 
@@ -110,13 +117,13 @@ def test_without_a_mark_only_the_session_counts(spawn: Spawn, tmp_path: Path) ->
 def test_what_is_older_than_the_worker_is_a_stranger(spawn: Spawn, tmp_path: Path) -> None:
     older = spawn(tag=f"{TOKEN}.3")
     later = ProcessId(1 << 30, process_id(older.pid).start + 1)
-    assert kill_session_leftovers(later, f"{TOKEN}.3\0") == 0
+    assert kill_session_leftovers([DeadWorker(later, f"{TOKEN}.3\0")]) == 0
     assert lives(older.pid)
 
 
 def test_spared_processes_and_ourselves_are_not_swept(spawn: Spawn, monkeypatch: pytest.MonkeyPatch) -> None:
     spared = spawn(tag=f"{TOKEN}.3")
-    assert kill_session_leftovers(ProcessId(1 << 30, 0), f"{TOKEN}.3\0", spare=[spared.pid]) == 0
+    assert kill_session_leftovers([DeadWorker(ProcessId(1 << 30, 0), f"{TOKEN}.3\0")], spare=[spared.pid]) == 0
     assert lives(spared.pid)
 
 
@@ -134,7 +141,7 @@ def test_a_sweep_passes_over_what_the_system_hides(
         return real(pid)
 
     monkeypatch.setattr(kill, "process_start", start_of)
-    assert kill_session_leftovers(ProcessId(1 << 30, 0), f"{TOKEN}.3\0") == 1
+    assert kill_session_leftovers([DeadWorker(ProcessId(1 << 30, 0), f"{TOKEN}.3\0")]) == 1
     assert left.wait() == -signal.SIGKILL
     assert hidden.poll() is None
 
@@ -148,7 +155,7 @@ def test_a_worker_whose_pid_is_somebody_elses_by_now_is_gone(monkeypatch: pytest
     assert not kill.is_running(worker)
     assert not kill_process(worker)
     kill_tree(worker)  # a rescuer that met an error here never took over what the worker's supervisor had
-    assert kill_session_leftovers(worker, "") == 0
+    assert kill_session_leftovers([DeadWorker(worker, "")]) == 0
 
 
 def test_one_that_may_not_be_killed_does_not_keep_the_rest_alive(

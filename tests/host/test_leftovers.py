@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from mpdispatch.host.kill import WORKER_VARIABLE, kill_session_leftovers
+from mpdispatch.host.kill import WORKER_VARIABLE, DeadWorker, kill_session_leftovers
 from mpdispatch.host.leftovers import JournalNames, kill_leftovers
 from mpdispatch.host.processes import ProcessId, process_id
 from tests.host.conftest import TOKEN, Spawn
@@ -94,7 +94,7 @@ def test_a_process_of_another_user_that_carries_the_token_is_left_alone(sleeper:
     token = secrets.token_hex(16)
     theirs = sleeper({WORKER_VARIABLE: f"{token}.1"}, user=NOBODY)
     assert kill_leftovers(token, since=0, journal=None) == 0
-    assert kill_session_leftovers(ProcessId(1 << 30, 0), f"{token}.1\0") == 0
+    assert kill_session_leftovers([DeadWorker(ProcessId(1 << 30, 0), f"{token}.1\0")]) == 0
     assert theirs.poll() is None
 
 

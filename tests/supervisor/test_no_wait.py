@@ -10,9 +10,15 @@ from typing import Any
 
 import pytest
 
+from mpdispatch.host import kill
+from mpdispatch.host.process_table import Seen
 from mpdispatch.host.processes import process_id
 from mpdispatch.model import Cause, JobState
+from mpdispatch.pool.process import ExitStatus, WorkerProcess, WorkerState
+from mpdispatch.store.contract import Progress
 from mpdispatch.supervisor import rescue
+from tests.pool.probes import lives
+from tests.pool.probes import until as wait_until
 from tests.supervisor.conftest import Build
 from tests.supervisor.house import House
 from tests.supervisor.peers import Peer, enqueued, leftover
@@ -63,3 +69,63 @@ def test_a_job_is_ended_on_time_while_what_a_dead_peer_left_takes_long_to_die(
     assert _is_ended_on_time(house, job_id)
     house.until(lambda: Cause.LEASE_LOST in house.causes(waiting), what="the jobs of the dead one taken over")
     worker.wait()
+
+
+def _longest_step_s(house: House, until: Callable[[], object]) -> float:
+    """Step until this is so; gives how long the longest step took, but for its own wait."""
+    longest = 0.0
+
+    def watched() -> object:
+        nonlocal longest
+        began = time.monotonic()
+        house.supervisor.tick()
+        longest = max(longest, time.monotonic() - began)
+        house.supervisor.hear(house.runtime.selector.select(0.002))
+        return until()
+
+    wait_until(watched, timeout_s=20.0)
+    print(f"the longest step took {longest:.3f} s")
+    return longest
+
+
+def test_who_has_lost_its_lease_waits_for_no_worker_that_takes_long_to_die(
+    build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house = build(config={"concurrency": 3})
+    ids = [house.enqueue("hold", started=tmp_path / f"s{n}", gate=tmp_path / "gate") for n in range(3)]
+    house.until(lambda: all((tmp_path / f"s{n}").exists() for n in range(3)))
+    killed, before = [worker.pid for worker in house.workers], house.owner
+    real, until_s = WorkerProcess._wait, time.monotonic() + 0.6
+
+    def ends_slowly(worker: WorkerProcess) -> ExitStatus | None:
+        return real(worker) if time.monotonic() > until_s else None
+
+    monkeypatch.setattr(WorkerProcess, "_wait", ends_slowly)
+    house.unregister()
+    house.supervisor.in_flight.report(Progress(job_id=ids[0], starts=1, data=b"1"), 0)
+    assert _longest_step_s(house, lambda: {each.id for each in house.store.supervisors()} - {before}) < 0.3
+    assert time.monotonic() < until_s, "registered anew before the last has ended"
+    (tmp_path / "gate").touch()
+    house.ended(*ids)
+    house.until(lambda: not any(map(lives, killed)))
+
+
+def test_many_workers_are_killed_by_few_looks_at_all_processes(
+    build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house = build(config={"concurrency": 6, "cancel_grace": 0.05})
+    ids = [house.enqueue("stubborn", started=tmp_path / f"s{n}") for n in range(6)]
+    house.until(lambda: all((tmp_path / f"s{n}").exists() for n in range(6)), timeout_s=20.0)
+    looks, real = list[float](), kill.process_table
+
+    def counted(**options: bool) -> dict[int, Seen]:
+        looks.append(time.monotonic())
+        return real(**options)
+
+    monkeypatch.setattr(kill, "process_table", counted)
+    for job_id in ids:
+        house.store.cancel(job_id, now=house.clock.now())
+    _longest_step_s(house, lambda: all(worker.state is WorkerState.KILLED for worker in house.workers))
+    assert len(looks) <= 3, "requests may be seen in two goes, and some may have ended in the same step"
+    house.ended(*ids)
+    assert {house.state(job_id) for job_id in ids} == {JobState.CANCELLED}
