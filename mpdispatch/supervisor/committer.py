@@ -11,7 +11,7 @@ from typing import ClassVar
 from mpdispatch.clock import Clock, Instant
 from mpdispatch.failpoints import failpoint
 from mpdispatch.pool.pool import Pool
-from mpdispatch.store.contract import CommitResult, SupervisorStore
+from mpdispatch.store.contract import CommitResult, Progress, SupervisorStore
 from mpdispatch.supervisor.assign import Assigner
 from mpdispatch.supervisor.claim_sync import ClaimSync
 from mpdispatch.supervisor.claimer import Claimer
@@ -128,10 +128,11 @@ class Committer:
         transitions = [item.transition for item in items]
         settled = [(each.job_id, each.starts) for each in transitions] if in_flight.outputs else []
         outputs = in_flight.outputs.due(now_us, settled)
-        if not (transitions or in_flight.progress or outputs or slots):
+        progress = list(in_flight.progress.values())
+        if not (transitions or progress or outputs or slots):
             return
         failpoint("commit.before")
-        is_synced = bool(transitions or in_flight.progress or outputs)
+        is_synced = bool(transitions or progress or outputs)
         result = self._store.commit(
             self._heartbeat.owner,
             transitions,
@@ -140,7 +141,7 @@ class Committer:
             claim=self._claimer.request(slots, 0 if is_synced and ready is not None else ready)
             if slots
             else None,
-            progress=list(in_flight.progress.values()),
+            progress=progress,
             outputs=outputs,
             skip_idle_check=skip_idle_check and slots > 0,
         )
@@ -150,7 +151,7 @@ class Committer:
             self._claim_sync.flushed()
         in_flight.outputs.written(outputs, settled, now_us)
         self._reporter.ended(result.ended)
-        self._written(items, result)
+        self._written(items, progress, result)
         if slots:
             self._claimer.took(result, now_us)
         if not result.is_synced:
@@ -162,12 +163,12 @@ class Committer:
             self._assigner.assign(self._clock.now().boot_us)
         self._store.file_care.checkpoint_if_large()
 
-    def _written(self, items: list[PendingOutcome], result: CommitResult) -> None:
+    def _written(self, items: list[PendingOutcome], progress: list[Progress], result: CommitResult) -> None:
         if self._reporter.written(items, result):
             self._claimer.try_now()  # what was put off or given back may be due before the next poll
         self._claimer.wrote(len(items))
-        if items or self._in_flight.progress:
-            self._in_flight.written(len(items))
+        if items or progress:
+            self._in_flight.written(len(items), progress)
             self._pool.free_records()
 
     def _claim_held_back(self, now_us: int) -> None:

@@ -100,13 +100,15 @@ class InFlight:
         self.backlog = [each for each in self.backlog if (each.id, each.starts) != (job.id, job.starts)]
         return len(self.backlog) < before
 
-    def written(self, count: int) -> None:
-        """The first so many pending outcomes, and all progress, are on disk."""
+    def written(self, count: int, progress: Iterable[Progress]) -> None:
+        """The first so many pending outcomes, and these reports, are on disk; others may have come meanwhile."""
         for item in self.pending[:count]:
             if item.worker is not None:
                 item.worker.settled()
         del self.pending[:count]
-        self.progress.clear()
+        for report in progress:
+            if self.progress.get(report.job_id) is report:
+                del self.progress[report.job_id]
 
     @property
     def has_news(self) -> bool:

@@ -84,6 +84,7 @@ class Supervisor:
         """Do everything that is due; gives the seconds until something is (at most one poll interval)."""
         if not self._has_lease():
             return _UNTRUSTED_S
+        self._wiring.store_thread.meanwhile = self._go_on  # from now on what is heard is for nobody but us
         now = self._clock.now()
         self._wiring.stopping.run(now)
         if not self._shutdown.is_on:
@@ -98,7 +99,9 @@ class Supervisor:
             self._wiring.decider.release_rated()
             self._staff_us = self._wiring.staffing.staff(now.boot_us, has_more=self._wiring.claimer.has_more)
         self._run_due(now, needs_store=False)
-        return self._wait_s()
+        wait_s = self._wait_s(with_store=True)
+        self._urgent_s = wait_s if self._wiring.committer.is_gathering else 0.0
+        return wait_s
 
     def look_around(self) -> None:
         """What needs no worker: stay registered, take over what dead supervisors left. Before the first is there."""
@@ -115,7 +118,15 @@ class Supervisor:
             if due_us is not None and due_us <= now.boot_us:
                 duty.run(now)
 
-    def _wait_s(self) -> float:
+    def _go_on(self, is_done: Callable[[], bool]) -> None:
+        """Do what needs no store until this is so: a call of the store is away on its thread."""
+        while not is_done():
+            self.hear(self._runtime.selector.select(self._wait_s(with_store=False)))
+            now = self._clock.now()
+            self._wiring.stopping.run(now)
+            self._run_due(now, needs_store=False)
+
+    def _wait_s(self, *, with_store: bool) -> float:
         """How long nothing is due, if nothing is heard."""
         now_us, wiring = self._clock.now().boot_us, self._wiring
         until_us = now_us + wiring.poll_us
@@ -124,14 +135,13 @@ class Supervisor:
         if self._staff_us is not None and not self._shutdown.is_on:
             until_us = min(until_us, self._staff_us)
         for duty in self._duties:
-            due_us = duty.next_due()
-            if due_us is not None:
+            if duty.needs_store and not with_store:
+                continue
+            if (due_us := duty.next_due()) is not None:
                 until_us = min(
                     until_us, max(due_us, wiring.store_backoff.until_us) if duty.needs_store else due_us
                 )
-        wait_s = max(0, until_us - now_us) / SECOND_US
-        self._urgent_s = wait_s if wiring.committer.is_gathering else 0.0
-        return wait_s
+        return max(0, until_us - now_us) / SECOND_US
 
     # -- the store --------------------------------------------------------------------------------------
 

@@ -63,7 +63,8 @@ class Outputs:
         for output in outputs:
             of_start = self._starts[output.job_id, output.starts]
             of_start.due_us = now_us + _EVERY_US
-            of_start.streams[output.stream].is_new = False
+            held = of_start.streams[output.stream]
+            held.is_new = held.written != output.written  # more may have come meanwhile
         if self._starts:
             for start in settled:
                 self._starts.pop(start, None)

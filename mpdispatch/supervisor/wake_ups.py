@@ -58,6 +58,7 @@ class WakeUps:
     def run(self, now: Instant) -> None:
         """Raises StoreError."""
         self._is_due = False
+        self._claimer.try_now()  # again: it may have been heard while a commit was away, which had claimed before
         if self._committer.may_commit(now.boot_us):
             self._committer.commit(now.boot_us, skip_idle_check=True)
             self._assigner.assign(self._clock.now().boot_us)

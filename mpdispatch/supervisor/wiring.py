@@ -45,6 +45,7 @@ from mpdispatch.supervisor.staffing import Staffing
 from mpdispatch.supervisor.start_reports import StartReports
 from mpdispatch.supervisor.stopping import Stopping
 from mpdispatch.supervisor.store_backoff import StoreBackoff
+from mpdispatch.supervisor.store_thread import StoreThread
 from mpdispatch.supervisor.sum_ups import SumUps
 from mpdispatch.supervisor.upkeep import Upkeep
 from mpdispatch.supervisor.wake_ups import WakeUps
@@ -58,6 +59,7 @@ class Wiring:
 
     runtime: Runtime
     store: SupervisorStore
+    store_thread: StoreThread
     poll_us: int
     in_flight: InFlight
     heartbeat: Heartbeat
@@ -102,7 +104,8 @@ def wire(
     """
     clock, pool, log, repeats = runtime.clock, runtime.pool, runtime.log, runtime.repeats
     poll_us = round(config.poll_interval * SECOND_US)
-    store = client_store.supervisor_store()
+    store_thread = StoreThread(client_store.supervisor_store(), runtime.selector)
+    store = store_thread.face()
     in_flight = InFlight(rated=RatedQueues.of(queue_configs))
     shutdown = Shutdown(config)
 
@@ -242,6 +245,7 @@ def wire(
     return Wiring(
         runtime=runtime,
         store=store,
+        store_thread=store_thread,
         poll_us=poll_us,
         in_flight=in_flight,
         heartbeat=heartbeat,
