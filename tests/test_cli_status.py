@@ -87,7 +87,7 @@ def register(store: SQLiteStore, **changes: Any) -> int:
 
 def claim(store: SQLiteStore, owner: int, claim: ClaimRequest | None = None) -> None:
     ledger = store.supervisor_store()
-    ledger.commit(owner, [], now=now(), claim=claim or request())
+    ledger.commit(owner, [], claim=claim or request())
     ledger.close()
 
 

@@ -98,11 +98,11 @@ class CommitResult(msgspec.Struct, frozen=True, kw_only=True):
     """(job id, starts) of jobs that were to run again, but somebody had asked to cancel them: they are cancelled."""
     has_more: bool
     """The claim took all it might; more may be due."""
-    next_due_us: int | None
-    """Wall time at which the next scheduled or retrying job of the polled queues is due. None if `has_more`:
-    then nobody waits for it."""
-    next_token_us: int | None
-    """Boottime at which a rate-limited queue gets its next token, if that holds a due job back."""
+    due_in_us: int | None = None
+    """How long until the next scheduled or retrying job of the polled queues is due, from a moment within the call: who
+    counts from the beginning of the call is not late. None if `has_more`: then nobody waits for it."""
+    token_in_us: int | None = None
+    """In the same way: until a rate-limited queue gets its next token, if that holds a due job back."""
     held_back: Mapping[str, int] = {}
     """Due jobs per rate-limited queue, at least so many, that have a token and were not claimed for want of a worker."""
     held_from: tuple[int, int, int] | None = None
@@ -331,7 +331,6 @@ class SupervisorStore(Protocol):
         owner: int,
         transitions: Sequence[Transition],
         *,
-        now: Instant,
         claim: ClaimRequest | None = None,
         progress: Sequence[Progress] = (),
         outputs: Sequence[Output] = (),
@@ -362,10 +361,10 @@ class SupervisorStore(Protocol):
     def held_by(self, owner: int) -> list[HeldJob]:
         """The running jobs of a supervisor for who counts or names them: without their payloads. A read."""
 
-    def set_aside(self, owner: int, job_ids: Collection[int], *, now: Instant) -> None:
+    def set_aside(self, owner: int, job_ids: Collection[int]) -> None:
         """End those of these jobs it runs that cannot be read; the next turn tells of them."""
 
-    def set_aside_astray(self, queues: Sequence[str], after: int, *, now: Instant) -> tuple[int, int | None]:
+    def set_aside_astray(self, queues: Sequence[str], after: int) -> tuple[int, int | None]:
         """Of the next jobs of these queues behind this id, a bounded number: end those whose rows stand where nobody finds
         them, or have them taken over (the next turn tells of them). Gives how many those were, and the last id looked
         at (None: there are no more). A read, mostly.

@@ -102,15 +102,15 @@ class Claimer:
 
     # -- what it brought --------------------------------------------------------------------------------
 
-    def took(self, result: CommitResult, now_us: int) -> None:
-        """A commit has claimed these jobs: they go to the backlog, and it says when the next claim is worth trying."""
-        rated = self._in_flight.rated
+    def took(self, result: CommitResult, asked_at: Instant) -> None:
+        """A commit, asked for then, has claimed these jobs: they go to the backlog. It says when the next claim is worth it."""
+        rated, now_us = self._in_flight.rated, asked_at.boot_us
         if result.claimed:
             self._in_flight.put_back(self._with_timeouts(result.claimed), now_us)
         if rated.rates:
             rated.claimed(result.claimed)
             rated.answered(result.held_back, result.held_from, now_us)
-            rated.token_us = result.next_token_us
+            rated.token_us = None if result.token_in_us is None else now_us + result.token_in_us
         for reason, count in result.parked.items():
             self.parked[reason] = self.parked.get(reason, 0) + count
             self._repeats.say(
@@ -124,20 +124,22 @@ class Claimer:
         self.has_more = result.has_more or (
             bool(result.parked) and self._request.names != self._catalog.names()
         )
-        self._is_polling, self._due_wall_us = False, result.next_due_us
+        self._is_polling = False
+        # By the wall clock, which may be set.
+        self._due_wall_us = None if result.due_in_us is None else asked_at.wall_us + result.due_in_us
         if self.has_more:
             self._at_us = 0
             return
         at_us = self._next_poll_us(self._clock.now())
-        self._is_polling = result.next_token_us is None and not result.held_back
-        if result.next_token_us is not None:
-            at_us = min(at_us, result.next_token_us)
+        self._is_polling = result.token_in_us is None and not result.held_back
+        if result.token_in_us is not None:
+            at_us = min(at_us, now_us + result.token_in_us)
         self._at_us = max(at_us, now_us + 1)
 
-    def took_held_back(self, result: CommitResult, now_us: int) -> None:
+    def took_held_back(self, result: CommitResult, asked_at: Instant) -> None:
         """As `took`, of a claim for rate-limited queues alone: it says nothing of what others have waiting."""
         had_more = self.has_more
-        self.took(result, now_us)
+        self.took(result, asked_at)
         if had_more:
             self.has_more, self._at_us = True, 0
 

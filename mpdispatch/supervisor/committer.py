@@ -133,10 +133,10 @@ class Committer:
             return
         failpoint("commit.before")
         is_synced = bool(transitions or progress or outputs)
+        asked_at = self._clock.now()
         result = self._store.commit(
             self._heartbeat.owner,
             transitions,
-            now=self._clock.now(),
             # A commit that waits for the disk is no moment to charge a token.
             claim=self._claimer.request(slots, 0 if is_synced and ready is not None else ready)
             if slots
@@ -153,7 +153,7 @@ class Committer:
         self._reporter.ended(result.ended)
         self._written(items, progress, result)
         if slots:
-            self._claimer.took(result, now_us)
+            self._claimer.took(result, asked_at)
         if not result.is_synced:
             # Last: a flush that fails must not make us forget what is committed.
             self._claim_sync.claimed(result)
@@ -176,13 +176,13 @@ class Committer:
         slots, ready = self._claimer.room(now_us)
         if not ready:
             return
+        asked_at = self._clock.now()
         result = self._store.commit(
             self._heartbeat.owner,
             [],
-            now=self._clock.now(),
             claim=self._claimer.request(min(slots, _MOST_JOBS), ready),
         )
         self._reporter.ended(result.ended)
-        self._claimer.took_held_back(result, now_us)
+        self._claimer.took_held_back(result, asked_at)
         if not result.is_synced:
             self._claim_sync.claimed(result)

@@ -82,7 +82,7 @@ class Upkeep:
         if self._watch(now):
             self._is_looking, self._seen = True, None
         is_sooner = self._is_looking and self._look_at_waits(now)
-        is_sooner |= self._look_at_rows(now)
+        is_sooner |= self._look_at_rows()
         self.has_more = self._store.forget_late_cancels() or self._is_looking or self._rows_seen is not None
         self._at_us = now.boot_us + (_PAUSE_US if self.has_more else self._poll_us)
         self._store.file_care.checkpoint_if_large()
@@ -95,11 +95,11 @@ class Upkeep:
         self._claimer.try_now()
         self._peers.look_soon()
 
-    def _look_at_rows(self, now: Instant) -> bool:
+    def _look_at_rows(self) -> bool:
         """Set aside some of the rows that nobody would find; True: there were any. Raises StoreError."""
         if self._rows_seen is None:
             return False
-        count, self._rows_seen = self._store.set_aside_astray(self._queues, self._rows_seen, now=now)
+        count, self._rows_seen = self._store.set_aside_astray(self._queues, self._rows_seen)
         return count > 0
 
     def hurry(self) -> bool:
@@ -107,7 +107,7 @@ class Upkeep:
         if self._rows_seen is None:
             return False
         for _ in range(_LOOKS_IN_A_HURRY):
-            if self._look_at_rows(self._clock.now()) or self._rows_seen is None:
+            if self._look_at_rows() or self._rows_seen is None:
                 break
         self._found(self._clock.now())
         return True

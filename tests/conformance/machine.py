@@ -384,7 +384,7 @@ class Machine(RuleBasedStateMachine):
         ]
 
     def commit(self, by: Supervisor, transitions: Sequence[Transition], **options: Any) -> None:
-        turn: CommitResult | None = self.now("commit", by.owner, transitions, by=by, **options)
+        turn: CommitResult | None = self.both("commit", by.owner, transitions, by=by, **options)
         if turn is None:
             self.join(by)
             return
@@ -488,7 +488,7 @@ class Machine(RuleBasedStateMachine):
         by = self.supervisors[side]
         store = by.store
         self.both("forget_late_cancels", by=by)
-        store.set_aside(by.owner, [job.id for job in self.jobs()], now=self.clock.now())
+        store.set_aside(by.owner, [job.id for job in self.jobs()])
         store.file_care.checkpoint_if_large()
         store.file_care.sync()
         store.file_care.verify()

@@ -390,7 +390,6 @@ class Model:
         owner: int,
         transitions: Sequence[Transition],
         *,
-        now: Instant,
         claim: ClaimRequest | None = None,
         progress: Sequence[Progress] = (),
         outputs: Sequence[Output] = (),
@@ -407,21 +406,22 @@ class Model:
         rejected, cancelled = self._record(owner, transitions)
         is_writing = bool(transitions or progress or outputs)
         made = Claim()
-        next_due_us = next_token_us = None
+        due_in_us = token_in_us = None
+        now = self._clock.now()
         if claim is not None:
             is_any_staged = self._stage(claim.queues, now)
             may_look_first = not (is_writing or skip_idle_check or is_any_staged)
             made = self._claim(owner, claim, now, may_look_first)
-            next_due_us = None if made.has_more else self._next_due_us(claim.queues)
-            next_token_us = self._next_token_us(claim, now)
+            due_in_us = None if made.has_more else self._due_in_us(claim.queues, now)
+            token_in_us = self._token_in_us(claim, now)
         return CommitResult(
             claimed=[claimed_job_of(row) for row in made.taken],
             rejected=rejected,
             cancelled=cancelled,
             parked=tally(row.blocked_reason for row in made.parked),
             has_more=made.has_more,
-            next_due_us=next_due_us,
-            next_token_us=next_token_us,
+            due_in_us=due_in_us,
+            token_in_us=token_in_us,
             held_back=tally(row.new.queue for row in made.held_back),
             held_from=made.held_back[0].place if made.held_back else None,
             # A claim undone by a power cut is only claimed again; an outcome has to last.
@@ -553,17 +553,17 @@ class Model:
 
     # -- how long a supervisor may sleep
 
-    def _next_due_us(self, queues: Sequence[str]) -> int | None:
+    def _due_in_us(self, queues: Sequence[str], now: Instant) -> int | None:
         later = (row for row in self._of(queues) if row.state in LATER)
-        return min((row.run_at_us for row in later), default=None)
+        return min((row.run_at_us - now.wall_us for row in later), default=None)
 
-    def _next_token_us(self, request: ClaimRequest, now: Instant) -> int | None:
+    def _token_in_us(self, request: ClaimRequest, now: Instant) -> int | None:
         # Only if a due job waits for a token; otherwise the supervisor may sleep on.
         facts = self._facts(request, now)
         plan = admission.plan(msgspec.structs.replace(request, slots=max(request.slots, 1)), facts)
         held_back = request.rated - facts.paused - plan.per_queue.keys()
         is_waited_for = any(row.is_due and row.new.queue in held_back for row in self._of(request.queues))
-        return plan.next_token_us if is_waited_for else None
+        return plan.next_token_us - now.boot_us if is_waited_for and plan.next_token_us is not None else None
 
     # ------------------------------------------------------------------------------------ drain
 

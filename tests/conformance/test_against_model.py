@@ -19,7 +19,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from mpdispatch.store import SQLiteStore
 from mpdispatch.store.contract import Store, SupervisorStore
-from mpdispatch.store.sqlite import supervisor_store, waits
+from mpdispatch.store.sqlite import waits
 
 from .machine import Machine
 from .model import Model
@@ -78,9 +78,8 @@ def test_the_model_has_no_call_that_is_not_in_the_contract() -> None:
 
 
 @pytest.fixture(autouse=True)
-def a_small_and_slow_world(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No time passes while a call waits for its lock, and a look at what waits finds one job at a time."""
-    monkeypatch.setattr(supervisor_store, "boot_us", lambda: 0)
+def a_slow_world(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look at what waits finds one job at a time."""
     monkeypatch.setattr(waits, "LOOK_AT_MOST", 1)
 
 

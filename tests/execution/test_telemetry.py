@@ -16,7 +16,6 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 
 from mpdispatch import Cancel, Dispatcher, Engine, SQLiteStore, middleware
-from mpdispatch.clock import SystemClock
 from mpdispatch.events.notices import Recorded
 from mpdispatch.execution.codec import Limits
 from mpdispatch.execution.executor import Executor
@@ -44,7 +43,6 @@ def traces() -> Traces:
 
 def claimed(store: SQLiteStore) -> list[ClaimedJob]:
     """What a supervisor of this store would get now."""
-    now = SystemClock().now()
     who = NewSupervisor(
         host="h",
         machine_id="m",
@@ -60,7 +58,7 @@ def claimed(store: SQLiteStore) -> list[ClaimedJob]:
     ledger = store.supervisor_store()
     try:
         owner = ledger.register(who, 10**9)
-        jobs = list(ledger.commit(owner, (), now=now, claim=request(slots=10)).claimed)
+        jobs = list(ledger.commit(owner, (), claim=request(slots=10)).claimed)
         assert [each.trace_context for each in ledger.jobs_of(owner)] == [each.trace_context for each in jobs]
         return jobs
     finally:

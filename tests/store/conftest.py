@@ -97,7 +97,7 @@ class Desk:
     ) -> CommitResult:
         if slots or claim is not None:
             claim = msgspec.structs.replace(claim or request(), slots=slots, ready=ready)
-        return self.ledger.commit(self.owner, transitions, now=self.clock.now(), claim=claim, **more)
+        return self.ledger.commit(self.owner, transitions, claim=claim, **more)
 
     def claim(self, slots: int = 100, claim: ClaimRequest | None = None) -> list[ClaimedJob]:
         return list(self.commit(slots=slots, claim=claim).claimed)

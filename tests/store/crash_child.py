@@ -72,7 +72,7 @@ def main() -> None:
             say("enqueued", job.id)
         batch = store.enqueue_many(NewJob(name="a", payload=b""), [b'{"t":' + BIG + b"}"] * 3, now=CLOCK.now())
         say("enqueued", *batch)
-        turn = ledger.commit(owner, [], now=CLOCK.now(), claim=request(slots=4))
+        turn = ledger.commit(owner, [], claim=request(slots=4))
         say("claimed", *[job.id for job in turn.claimed])
         first, second, third, _ = turn.claimed
         ended = [
@@ -80,7 +80,7 @@ def main() -> None:
             outcome(second, JobState.FAILED),
             outcome(third, JobState.COMPLETED),
         ]
-        ledger.commit(owner, ended, now=CLOCK.now(), claim=request(slots=1))
+        ledger.commit(owner, ended, claim=request(slots=1))
         say("ended", first.id, second.id, third.id)
         say("retried", store.retry(second.id, now=CLOCK.now()).id)
         cancelled = store.enqueue(NewJob(name="b", payload=b"{}", queue="other"), now=CLOCK.now())

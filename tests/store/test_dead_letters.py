@@ -144,7 +144,7 @@ def test_a_cancelled_job_retried_twice_makes_one_job(
 
 
 def test_a_hundred_replays_at_once_make_one_job(path: Path, clock: FakeClock) -> None:
-    store = SQLiteStore(path, durability="process")
+    store = SQLiteStore(path, durability="process", clock=clock)
     job = store.enqueue(NewJob(name="a", payload=b"{}"), now=clock.now())
     desk = Desk(store, clock)
     (claimed,) = desk.claim()
@@ -220,7 +220,7 @@ def test_retry_of_a_running_or_completed_job_is_refused(
 def test_purging_very_many_takes_only_those_there_were_and_never_holds_a_claim_up(
     path: Path, clock: FakeClock
 ) -> None:
-    store = SQLiteStore(path, durability="process")
+    store = SQLiteStore(path, durability="process", clock=clock)
     store.check(create=True)
     desk = Desk(store, clock)
     now = clock.now()

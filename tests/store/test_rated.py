@@ -25,7 +25,7 @@ def test_without_a_ready_worker_none_is_claimed_no_token_charged_and_it_is_said(
     jobs = [enqueue(queue="rated") for _ in range(3)]
     wanted = request("default", "rated", bursts={"rated": 2})
     turn = desk.commit(slots=8, ready=0, claim=wanted)
-    assert (list(turn.claimed), turn.has_more, turn.next_token_us) == ([], False, None)
+    assert (list(turn.claimed), turn.has_more, turn.token_in_us) == ([], False, None)
     assert set(turn.held_back) == {"rated"}
     assert store.bucket("rated") is None
     turn = desk.commit(slots=8, ready=1, claim=wanted)
@@ -69,7 +69,8 @@ def test_one_whose_turn_it_is_not_is_not_said_to_wait(enqueue: Enqueue, desk: De
 def test_rated_jobs_are_among_the_first_that_are_begun_and_never_more_than_tokens(
     jobs: list[tuple[str, int]], slots: int, ready: int, of_a: int, of_b: int
 ) -> None:
-    store, clock = SQLiteStore(":memory:"), FakeClock()
+    clock = FakeClock()
+    store = SQLiteStore(":memory:", clock=clock)
     store.check(create=True)
     for queue, priority in jobs:
         store.enqueue(NewJob(name="x", payload=b"{}", queue=queue, priority=priority), now=clock.now())

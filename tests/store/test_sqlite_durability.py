@@ -58,7 +58,7 @@ def _three_jobs(store: SQLiteStore, clock: FakeClock) -> None:
 def test_all_commits_wait_for_the_disk_but_those_of_a_claim_and_of_new_jobs(
     path: Path, clock: FakeClock, levels: list[tuple[str, int]]
 ) -> None:
-    _three_jobs(SQLiteStore(path), clock)
+    _three_jobs(SQLiteStore(path, clock=clock), clock)
     turns = [level for point, level in levels if point == "commit"]
     assert turns == [NORMAL, FULL] * 3
     assert [level for point, level in levels if point == "enqueue"] == [NORMAL] * 3
@@ -68,14 +68,14 @@ def test_all_commits_wait_for_the_disk_but_those_of_a_claim_and_of_new_jobs(
 def test_with_durability_process_none_waits(
     path: Path, clock: FakeClock, levels: list[tuple[str, int]]
 ) -> None:
-    _three_jobs(SQLiteStore(path, durability="process"), clock)
+    _three_jobs(SQLiteStore(path, durability="process", clock=clock), clock)
     assert {level for _, level in levels} == {NORMAL}
 
 
 def test_an_interrupt_while_the_fsync_is_switched_off_leaves_no_commit_without_it(
     path: Path, clock: FakeClock, levels: list[tuple[str, int]]
 ) -> None:
-    store = SQLiteStore(path)
+    store = SQLiteStore(path, clock=clock)
     store.migrate()
     session = store._session()
     real = session.connection
@@ -131,7 +131,7 @@ def flushes(path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, bool
 def test_a_new_job_is_flushed_before_enqueue_returns_and_after_the_lock_is_let_go(
     path: Path, clock: FakeClock, flushes: list[tuple[int, bool]], way: str
 ) -> None:
-    store = SQLiteStore(path)
+    store = SQLiteStore(path, clock=clock)
     store.migrate()
     WAYS_IN[way](store, clock)
     assert flushes == [(3 if way == "many" else 1, True)]
@@ -141,7 +141,7 @@ def test_a_new_job_is_flushed_before_enqueue_returns_and_after_the_lock_is_let_g
 def test_who_is_told_of_another_s_job_by_its_key_may_rely_on_it_too(
     path: Path, clock: FakeClock, flushes: list[tuple[int, bool]]
 ) -> None:
-    store = SQLiteStore(path)
+    store = SQLiteStore(path, clock=clock)
     assert store.enqueue(KEYED, now=clock.now()).created
     assert not store.enqueue(KEYED, now=clock.now()).created  # the other may still be waiting for the disk
     assert len(flushes) == 2
@@ -152,7 +152,7 @@ def test_who_is_told_of_another_s_job_by_its_key_may_rely_on_it_too(
 def test_with_durability_process_a_new_job_is_not_flushed(
     path: Path, clock: FakeClock, flushes: list[tuple[int, bool]], way: str
 ) -> None:
-    store = SQLiteStore(path, durability="process")
+    store = SQLiteStore(path, durability="process", clock=clock)
     WAYS_IN[way](store, clock)
     assert flushes == []
     store.close()
@@ -162,7 +162,7 @@ def test_with_durability_process_a_new_job_is_not_flushed(
 def test_what_could_not_be_flushed_is_not_acknowledged(
     path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
-    store = SQLiteStore(path)
+    store = SQLiteStore(path, clock=clock)
     store.migrate()
 
     def fail(log: Log) -> None:
@@ -182,7 +182,7 @@ def test_what_could_not_be_flushed_is_not_acknowledged(
 def test_nothing_is_stored_where_no_descriptor_is_left_to_flush_it_with(
     path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
-    store = SQLiteStore(path)
+    store = SQLiteStore(path, clock=clock)
     store.migrate()
     real = os.open
 
@@ -209,7 +209,7 @@ def test_a_log_that_is_not_there_is_not_taken_for_flushed(path: Path) -> None:
 def test_supervisors_are_told_of_a_new_job_before_the_disk_is_waited_for(
     path: Path, clock: FakeClock, flushes: list[tuple[int, bool]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = SQLiteStore(path)
+    store = SQLiteStore(path, clock=clock)
     store.migrate()
     told: list[int] = []
     monkeypatch.setattr(store, "wake", lambda: told.append(len(flushes)))
@@ -222,7 +222,7 @@ def test_supervisors_are_told_of_a_new_job_before_the_disk_is_waited_for(
 def test_who_is_told_by_its_key_in_a_transaction_of_his_own_may_rely_on_it_too(
     path: Path, clock: FakeClock, flushes: list[tuple[int, bool]]
 ) -> None:
-    store = SQLiteStore(path, shared=True)
+    store = SQLiteStore(path, shared=True, clock=clock)
     store.enqueue(KEYED, now=clock.now())
     with closing(sqlite3.connect(path)) as mine, mine:
         assert not store.enqueue(KEYED, now=clock.now(), connection=mine).created
@@ -256,7 +256,7 @@ def test_a_python_without_ctypes_keeps_jobs_as_well(
     monkeypatch.setitem(sys.modules, "ctypes", None)
     _begin_writing.cache_clear()
     try:
-        store = SQLiteStore(path)
+        store = SQLiteStore(path, clock=clock)
         assert store.enqueue(ONE, now=clock.now()).created
         store.close()
     finally:
@@ -278,7 +278,7 @@ def test_the_disk_is_asked_to_begin_where_the_system_can(path: Path) -> None:
 
 
 def test_the_first_job_after_a_switch_to_write_ahead_logging_is_kept(path: Path, clock: FakeClock) -> None:
-    store = SQLiteStore(path)
+    store = SQLiteStore(path, clock=clock)
     store.migrate()
     with closing(sqlite3.connect(path)) as other:
         other.execute("PRAGMA journal_mode = DELETE")
@@ -289,7 +289,7 @@ def test_the_first_job_after_a_switch_to_write_ahead_logging_is_kept(path: Path,
 def test_who_writes_while_its_own_thread_is_writing_is_told_so_and_spoils_nothing(
     path: Path, clock: FakeClock
 ) -> None:
-    store = SQLiteStore(path)
+    store = SQLiteStore(path, clock=clock)
     store.migrate()
     told: list[str] = []
 

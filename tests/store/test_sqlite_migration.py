@@ -57,7 +57,7 @@ def old(path: Path) -> Path:
 
 
 def test_a_store_of_version_1_is_migrated_and_works(old: Path, clock: FakeClock, now: Instant) -> None:
-    store = SQLiteStore(old)
+    store = SQLiteStore(old, clock=clock)
     assert store.migrate() == (1, schema.VERSION)
     assert store.migrate() == (schema.VERSION, schema.VERSION)
     assert tuple(store.get(job_id).state for job_id in range(1, 6)) == STATES

@@ -119,7 +119,7 @@ def test_a_claim_from_many_queues_merges_their_indexes(connection: sqlite3.Conne
 
 
 def test_a_full_queue_with_many_due_jobs_is_not_read_through(path: Path, clock: FakeClock) -> None:
-    store = SQLiteStore(path, durability="process")
+    store = SQLiteStore(path, durability="process", clock=clock)
     now = clock.now()
     store.enqueue_many(NewJob(name="a", payload=b"", queue="full", priority=5), [b"{}"] * 5000, now=now)
     store.enqueue_many(NewJob(name="a", payload=b"", queue="open"), [b"{}"] * 5, now=now)
@@ -165,7 +165,7 @@ def test_no_page_reads_the_rows_of_other_states(connection: sqlite3.Connection, 
 def test_few_old_waiting_jobs_are_listed_without_reading_what_ended(
     path: Path, clock: FakeClock, state: JobState
 ) -> None:
-    store = SQLiteStore(path, durability="process")
+    store = SQLiteStore(path, durability="process", clock=clock)
     now = clock.now()
     run_at_us = now.wall_us + 86_400_000_000 if state is JobState.SCHEDULED else None
     few = NewJob(name="a", payload=b"", run_at_us=run_at_us)
@@ -190,7 +190,7 @@ def test_few_old_waiting_jobs_are_listed_without_reading_what_ended(
 
 
 def test_jobs_for_tomorrow_are_not_in_the_index_claim_walks(path: Path, clock: FakeClock) -> None:
-    store = SQLiteStore(path, durability="process")
+    store = SQLiteStore(path, durability="process", clock=clock)
     now = clock.now()
     tomorrow = NewJob(name="a", payload=b"", run_at_us=now.wall_us + 86_400_000_000, priority=9)
     for _ in range(10):
@@ -207,7 +207,7 @@ def test_jobs_for_tomorrow_are_not_in_the_index_claim_walks(path: Path, clock: F
 
 
 def test_parked_jobs_of_a_strange_name_do_not_slow_a_turn(path: Path, clock: FakeClock) -> None:
-    store = SQLiteStore(path, durability="process")
+    store = SQLiteStore(path, durability="process", clock=clock)
     now = clock.now()
     store.enqueue_many(NewJob(name="strange", payload=b""), [b"{}"] * 3000, now=now)
     desk = Desk(store, clock)
@@ -221,7 +221,7 @@ def test_parked_jobs_of_a_strange_name_do_not_slow_a_turn(path: Path, clock: Fak
 
 
 def test_large_payloads_and_results_stand_apart_from_the_row(path: Path, clock: FakeClock) -> None:
-    store = SQLiteStore(path)
+    store = SQLiteStore(path, clock=clock)
     now = clock.now()
     body = b'{"x":"' + b"x" * 5000 + b'"}'
     store.enqueue(NewJob(name="a", payload=body), now=now)
@@ -237,7 +237,7 @@ def test_large_payloads_and_results_stand_apart_from_the_row(path: Path, clock: 
 
 
 def test_an_outcome_takes_its_request_to_cancel_out_of_the_index(path: Path, clock: FakeClock) -> None:
-    store = SQLiteStore(path)
+    store = SQLiteStore(path, clock=clock)
     job = store.enqueue(NewJob(name="a", payload=b"{}"), now=clock.now())
     desk = Desk(store, clock)
     (claimed,) = desk.claim()
@@ -252,7 +252,7 @@ def test_an_outcome_takes_its_request_to_cancel_out_of_the_index(path: Path, clo
 
 
 def test_requests_to_cancel_that_came_too_late_are_not_walked_through(path: Path, clock: FakeClock) -> None:
-    store = SQLiteStore(path, durability="process")
+    store = SQLiteStore(path, durability="process", clock=clock)
     now = clock.now()
     store.enqueue_many(NewJob(name="a", payload=b""), [b"{}"] * 5000, now=now)
     desk = Desk(store, clock)

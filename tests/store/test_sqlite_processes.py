@@ -83,7 +83,7 @@ def _patiently(turn: Callable[[], T]) -> T:
 
 
 def test_threads_share_an_in_memory_store(clock: FakeClock) -> None:
-    store = SQLiteStore(":memory:")
+    store = SQLiteStore(":memory:", clock=clock)
     desk = Desk(store, clock)
 
     def work() -> None:
@@ -405,7 +405,7 @@ def test_the_log_starts_over_under_clients(path: Path, now: Instant, durability:
 
 
 def test_the_log_starts_over_under_a_supervisor(path: Path, clock: FakeClock) -> None:
-    store = SQLiteStore(path, durability="process")
+    store = SQLiteStore(path, durability="process", clock=clock)
     store.migrate()
     desk = Desk(store, clock)
     largest = 0
@@ -440,7 +440,7 @@ def test_a_long_reader_holds_nobody_up_and_the_log_recovers(path: Path, now: Ins
 
 
 def test_a_checkpoint_waits_for_no_lock(path: Path, clock: FakeClock) -> None:
-    store = SQLiteStore(path, durability="process")
+    store = SQLiteStore(path, durability="process", clock=clock)
     store.migrate()
     desk = Desk(store, clock)
     lock = FileLock(folder_beside(path))

@@ -299,7 +299,7 @@ def test_a_running_row_whose_start_cannot_be_read_ends_when_its_supervisor_does_
     jobs = desk.claim()
     tamper(path, f"UPDATE mpdispatch_jobs SET starts = 'two' WHERE id = {bad}")
     assert [job.id for job in desk.ledger.jobs_of(desk.owner)] == [held]
-    desk.ledger.set_aside(desk.owner, {bad, held}, now=desk.clock.now())
+    desk.ledger.set_aside(desk.owner, {bad, held})
     turn = desk.commit(completed(jobs[1], desk.clock.now()))
     assert [job.id for job, _ in turn.ended] == [bad]
     assert [file_store.state_of(each) for each in (bad, held)] == ["failed", "completed"]
@@ -502,7 +502,7 @@ def walk(desk: Desk) -> int:
     """Look at all rows, as a supervisor does when it starts; gives how many were set aside."""
     count, last = 0, -(1 << 63)
     while last is not None:
-        found, last = desk.ledger.set_aside_astray(["default"], last, now=desk.clock.now())
+        found, last = desk.ledger.set_aside_astray(["default"], last)
         count += found
     return count
 

@@ -82,7 +82,7 @@ def test_a_reader_steps_aside_for_a_moment_only(
 
 
 def test_readers_that_never_pause_do_not_make_it_grow(path: Path, clock: FakeClock) -> None:
-    store = SQLiteStore(path, durability="process")
+    store = SQLiteStore(path, durability="process", clock=clock)
     store.migrate()
     desk = Desk(store, clock)
     is_over = threading.Event()
@@ -127,7 +127,7 @@ def test_nothing_asks_for_the_times_of_the_log(
         asked.append(target)
         return stat(target, *args, **kwargs)
 
-    store = SQLiteStore(path)
+    store = SQLiteStore(path, clock=clock)
     store.migrate()
     desk = Desk(store, clock)
     monkeypatch.setattr(os, "stat", watched)

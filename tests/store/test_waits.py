@@ -98,7 +98,7 @@ def test_another_start_ended_by_the_new_clock_is_measured_by_that(
 def test_many_are_looked_at_a_thousand_at_a_time_and_ties_are_not_overlooked(
     path: Path, clock: FakeClock
 ) -> None:
-    store = SQLiteStore(path, durability="process")
+    store = SQLiteStore(path, durability="process", clock=clock)
     store.enqueue_many(NewJob(name="a", payload=b""), [b"{}"] * 2500, now=clock.now())
     desk = Desk(store, clock)
     desk.commit(*[retrying(job, clock.now(), in_s=60) for job in desk.claim(2500)])

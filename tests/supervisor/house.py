@@ -176,7 +176,7 @@ class House:
         request = ClaimRequest(queues=(queue,), slots=100)
 
         def claim(ledger: SupervisorStore) -> list[int]:
-            turn = ledger.commit(self.owner, [], now=self.clock.now(), claim=request)
+            turn = ledger.commit(self.owner, [], claim=request)
             return [job.id for job in turn.claimed]
 
         return self._as_owner(claim)
@@ -205,7 +205,7 @@ class House:
             at_us=now.wall_us,
             run_at_us=now.wall_us + 100 * 365 * 86400 * SECOND_US,
         )
-        assert not self._as_owner(lambda ledger: ledger.commit(self.owner, [transition], now=now)).rejected
+        assert not self._as_owner(lambda ledger: ledger.commit(self.owner, [transition])).rejected
 
     def lock(self) -> sqlite3.Connection:
         """A foreign program that has begun to write. Close it to let go."""

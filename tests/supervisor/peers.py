@@ -65,7 +65,7 @@ class Peer:
 
     def claim(self, count: int) -> Sequence[ClaimedJob]:
         claim = ClaimRequest(queues=("default",), slots=count)
-        return self.ledger.commit(self.owner, [], now=self._clock.now(), claim=claim).claimed
+        return self.ledger.commit(self.owner, [], claim=claim).claimed
 
     def record(self, worker: ProcessId | None = None) -> WorkerRecord:
         """A record, signed by this process if one is given."""

@@ -88,7 +88,7 @@ def test_looking_at_supervisors_does_not_load_what_their_jobs_are_given(place: P
     payload = b'{"text": "' + b"x" * (1 << 20) + b'"}'
     store.enqueue_many(NewJob(name="large", payload=b""), [payload] * 40, now=clock.now())
     ledger = store.supervisor_store()
-    assert len(ledger.commit(owner, [], now=clock.now(), claim=request(slots=40)).claimed) == 40
+    assert len(ledger.commit(owner, [], claim=request(slots=40)).claimed) == 40
     ledger.close()
     tracemalloc.start()
     try:

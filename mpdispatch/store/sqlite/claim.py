@@ -44,13 +44,13 @@ __all__ = [
     "Claim",
     "Presence",
     "claim",
+    "due_in_us",
     "is_anything_staged",
     "look_for_work",
-    "next_due_us",
-    "next_token_us",
     "probe",
     "readable",
     "stage",
+    "token_in_us",
 ]
 
 STAGE_AT_MOST = 1000
@@ -137,23 +137,25 @@ def look_for_work(connection: sqlite3.Connection, request: ClaimRequest, now: In
 # ---------------------------------------------------------------- what is due later
 
 
-def next_due_us(connection: sqlite3.Connection, queues: Iterable[str], seen: Presence) -> int | None:
-    """When the first scheduled or retrying job of these queues is due. Raises OddRowError."""
+def due_in_us(
+    connection: sqlite3.Connection, queues: Iterable[str], now: Instant, seen: Presence
+) -> int | None:
+    """In how long the first scheduled or retrying job of these queues is due. Raises OddRowError."""
     if not seen.has_later:
         return None
     found: int | None
     found, is_any_never = connection.execute(QUERIES["next_due"], (as_json(queues),)).fetchone()
     if is_any_never:
         raise OddRowError("a job that is due later has no time for it")
-    return found
+    return None if found is None else found - now.wall_us
 
 
 def is_anything_staged(
     connection: sqlite3.Connection, queues: Iterable[str], now: Instant, seen: Presence
 ) -> bool:
     """Whether a scheduled or retrying job has become due."""
-    due = next_due_us(connection, queues, seen)
-    return due is not None and due <= now.wall_us
+    due = due_in_us(connection, queues, now, seen)
+    return due is not None and due <= 0
 
 
 def stage(connection: sqlite3.Connection, queues: Iterable[str], now: Instant, seen: Presence) -> bool:
@@ -168,16 +170,18 @@ def stage(connection: sqlite3.Connection, queues: Iterable[str], now: Instant, s
     return left <= 0
 
 
-def next_token_us(
+def token_in_us(
     connection: sqlite3.Connection, request: ClaimRequest, now: Instant, seen: Presence
 ) -> int | None:
-    """When a rate-limited queue gets its next token, if that is what holds a due job back."""
+    """In how long a rate-limited queue gets its next token, if that is what holds a due job back."""
     if not (rated := request.rated):
         return None
     facts = read_facts(connection, request, now, seen)
     planned = plan(msgspec.structs.replace(request, slots=max(request.slots, 1)), facts)
     held_back = [queue for queue in rated if queue not in facts.paused and queue not in planned.per_queue]
-    return planned.next_token_us if held_back and _queues_with_due(connection, held_back) else None
+    if planned.next_token_us is None or not held_back or not _queues_with_due(connection, held_back):
+        return None
+    return planned.next_token_us - now.boot_us
 
 
 # ---------------------------------------------------------------- claim
@@ -193,7 +197,7 @@ def claim(
         return Claim([], {}, False, HeldBack())
     rows, parked, has_more, held = choose(connection, request, planned, has_parked=bool(seen.has_parked))
     if planned.ready is not None and planned.total < request.slots and not parked:
-        has_more = False  # all that limits leave was taken; `next_token_us` says when there is more
+        has_more = False  # all that limits leave was taken; `token_in_us` says when there is more
     if parked:
         connection.executemany(QUERIES["park"], parked)
     if rows:

@@ -10,7 +10,7 @@ from typing import TypeVar
 import msgspec
 
 from mpdispatch import sqlite3
-from mpdispatch.clock import Clock, Instant, boot_us
+from mpdispatch.clock import Clock, Instant
 from mpdispatch.errors import LeaseLostError
 from mpdispatch.failpoints import failpoint
 from mpdispatch.model import (
@@ -134,7 +134,6 @@ class SQLiteSupervisorStore:
         owner: int,
         transitions: Sequence[Transition],
         *,
-        now: Instant,
         claim: ClaimRequest | None = None,
         progress: Sequence[Progress] = (),
         outputs: Sequence[Output] = (),
@@ -146,11 +145,10 @@ class SQLiteSupervisorStore:
         """
         is_synced = bool(transitions or progress or outputs)
         if not is_synced and not skip_idle_check and not self._ended:
-            idle = self._idle(lambda c: _idle_commit(c, owner, claim, now))
+            idle = self._idle(lambda c: _idle_commit(c, owner, claim, self._clock.now()))
             if idle is not None:
                 return idle
 
-        asked_us = boot_us()
         again = [each for each in transitions if not each.state.is_terminal]
 
         def work(
@@ -175,14 +173,12 @@ class SQLiteSupervisorStore:
                     cancelled=cancelled,
                     parked={},
                     has_more=False,
-                    next_due_us=None,
-                    next_token_us=None,
                 )
+            # Now: we may have waited for the lock, and a token is charged at the moment of the claim.
+            now = self._clock.now()
             has_more = claiming.stage(connection, request.queues, now, seen)
             failpoint("claim.after_stage")
-            # A token is charged at the moment of the claim: we may have waited for the lock.
-            at = Instant(now.wall_us, now.boot_us + boot_us() - asked_us) if request.rated else now
-            made = claiming.claim(connection, owner, request, at, seen)
+            made = claiming.claim(connection, owner, request, now, seen)
             has_more = has_more or made.has_more
             return CommitResult(
                 claimed=made.jobs,
@@ -190,8 +186,8 @@ class SQLiteSupervisorStore:
                 cancelled=cancelled,
                 parked=made.parked,
                 has_more=has_more,
-                next_due_us=None if has_more else claiming.next_due_us(connection, request.queues, seen),
-                next_token_us=claiming.next_token_us(connection, request, at, seen),
+                due_in_us=None if has_more else claiming.due_in_us(connection, request.queues, now, seen),
+                token_in_us=claiming.token_in_us(connection, request, now, seen),
                 held_back=made.held.counts,
                 held_from=made.held.first,
                 is_synced=is_synced or not made.jobs,
@@ -204,7 +200,7 @@ class SQLiteSupervisorStore:
                 turn = self._write(lambda c: work(c, one_by_one=True), "commit")
         except unreadable.SUSPECTS:
             # The rows first: if the store is busy between the two, no outcome is written that nobody was told of.
-            if claim is not None and not self._end_waiting(claim, now) and not is_synced:
+            if claim is not None and not self._end_waiting(claim) and not is_synced:
                 raise  # it was something else
             turn = self._write(lambda c: work(c, None, one_by_one=True), "commit")
             turn = msgspec.structs.replace(turn, has_more=claim is not None)
@@ -221,31 +217,34 @@ class SQLiteSupervisorStore:
         except unreadable.SUSPECTS:
             return None  # the turn itself will meet it
 
-    def _end_waiting(self, request: ClaimRequest, now: Instant) -> int:
-        return self._end_unreadable(lambda c: unreadable.waiting(c, request, now), now)
+    def _end_waiting(self, request: ClaimRequest) -> int:
+        return self._end_unreadable(lambda c, now: unreadable.waiting(c, request, now))
 
     def _end_unreadable(
-        self, find: Callable[[sqlite3.Connection], Iterable[int]], now: Instant, *, are_claimed: bool = False
+        self, find: Callable[[sqlite3.Connection, Instant], Iterable[int]], *, are_claimed: bool = False
     ) -> int:
         """End those of these rows that cannot be read; the next turn tells of them. Gives how many were changed."""
-        ended, tidied = self._write(
-            lambda c: unreadable.set_aside(c, find(c), now, are_claimed=are_claimed), "set_aside"
-        )
+
+        def work(connection: sqlite3.Connection) -> tuple[list[unreadable.Ended], int]:
+            now = self._clock.now()
+            return unreadable.set_aside(connection, find(connection, now), now, are_claimed=are_claimed)
+
+        ended, tidied = self._write(work, "set_aside")
         self._ended += ended
         return len(ended) + tidied
 
-    def set_aside(self, owner: int, job_ids: Collection[int], *, now: Instant) -> None:
+    def set_aside(self, owner: int, job_ids: Collection[int]) -> None:
         """End those of these running jobs of ours that cannot be read; the next turn tells of them."""
 
-        def still_ours(connection: sqlite3.Connection) -> list[int]:
+        def still_ours(connection: sqlite3.Connection, _: Instant) -> list[int]:
             return [job_id for job_id, _ in _owned(connection, owner) if job_id in job_ids]
 
-        self._end_unreadable(still_ours, now, are_claimed=True)
+        self._end_unreadable(still_ours, are_claimed=True)
 
-    def set_aside_astray(self, queues: Sequence[str], after: int, *, now: Instant) -> tuple[int, int | None]:
+    def set_aside_astray(self, queues: Sequence[str], after: int) -> tuple[int, int | None]:
         """End or bring into order what stands where nobody finds it, among the next rows behind this id."""
         found, last = self._read(lambda c: unreadable.astray(c, queues, after))
-        return self._end_unreadable(lambda _: found, now) if found else 0, last
+        return self._end_unreadable(lambda *_: found) if found else 0, last
 
     def _offer(self, transitions: Sequence[Transition]) -> None:
         """Tell all supervisors if any of these jobs may be claimed again at once."""
@@ -363,7 +362,7 @@ def _idle_commit(
 ) -> CommitResult | None:
     """The answer of a turn that has nothing to write, or None if there is something."""
     seen = claiming.probe(connection, owner)
-    next_due_us = next_token_us = None
+    due_in_us = token_in_us = None
     held_back: Mapping[str, int] = {}
     if request is not None:
         if claiming.is_anything_staged(connection, request.queues, now, seen):
@@ -372,14 +371,14 @@ def _idle_commit(
             is_claimable, held_back = claiming.look_for_work(connection, request, now, seen)
             if is_claimable:
                 return None
-        next_due_us = claiming.next_due_us(connection, request.queues, seen)
-        next_token_us = claiming.next_token_us(connection, request, now, seen)
+        due_in_us = claiming.due_in_us(connection, request.queues, now, seen)
+        token_in_us = claiming.token_in_us(connection, request, now, seen)
     return CommitResult(
         claimed=(),
         rejected=(),
         parked={},
         has_more=False,
-        next_due_us=next_due_us,
-        next_token_us=next_token_us,
+        due_in_us=due_in_us,
+        token_in_us=token_in_us,
         held_back=held_back,
     )
