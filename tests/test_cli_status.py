@@ -61,7 +61,7 @@ def now() -> Instant:
 
 
 def enqueue(store: SQLiteStore, name: str = "a", **options: Any) -> int:
-    return store.enqueue(NewJob(name=name, payload=b"{}", **options), now=now()).id
+    return store.enqueue(NewJob(name=name, payload=b"{}", **options)).id
 
 
 def register(store: SQLiteStore, **changes: Any) -> int:
@@ -284,7 +284,7 @@ def test_doctor_names_a_remedy_for_all_that_needs_doing(store: SQLiteStore, tmp_
 
 def test_doctor_finds_a_damaged_file(store: SQLiteStore, tmp_path: Path, mp: Mp) -> None:
     for _ in range(50):
-        store.enqueue_many(NewJob(name="x" * 150, payload=b""), [b"{}"] * 20, now=now())
+        store.enqueue_many(NewJob(name="x" * 150, payload=b""), [b"{}"] * 20)
     store._session().connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     store.close()
     path = tmp_path / "mpdispatch.db"
@@ -398,7 +398,7 @@ def test_stats_watch_writes_a_json_line_each_time(store: SQLiteStore, tmp_path: 
         assert process.stdout is not None
         first, second = (json.loads(process.stdout.readline()) for _ in range(2))
         job_id = enqueue(store)
-        store.cancel(job_id, now=now())
+        store.cancel(job_id)
         while not (third := json.loads(process.stdout.readline()))["jobs"]["cancelled"]:
             continue
         process.send_signal(2)
@@ -464,7 +464,7 @@ def test_commands_ids_queues_and_names_are_completed(
 ) -> None:
     enqueue(store, "render", queue="bulk")
     ended = enqueue(store, "mail")
-    store.cancel(ended, now=now())
+    store.cancel(ended)
     assert complete("mpdispatch do") == ["doctor"]
     assert complete("mpdispatch dlq re") == ["replay"]
     assert complete("mpdispatch show ") == ["2", "1"]

@@ -35,7 +35,7 @@ def fill(path: Path) -> int:
     jobs = []
     for _ in columns:
         for payload in (b"{}", LARGE, LARGE):
-            store.enqueue(NewJob(name="render", payload=payload), now=now)
+            store.enqueue(NewJob(name="render", payload=payload))
     jobs = desk.claim(slots=3 * len(columns))
     outcomes = [
         failed(job, now) if job.id % 3 else completed(job, now, result=LARGE)
@@ -44,9 +44,9 @@ def fill(path: Path) -> int:
     outputs = [Output(job_id=job.id, starts=1, stream=Stream.LOG, text="a", written=1) for job in jobs]
     desk.commit(*outcomes, outputs=outputs)
     for _ in columns:
-        store.enqueue(NewJob(name="render", payload=b"{}"), now=now)
-        store.enqueue(NewJob(name="render", payload=b"{}", run_at_us=now.wall_us + 10**9), now=now)
-    store.set_paused("paused", True, now=now)
+        store.enqueue(NewJob(name="render", payload=b"{}"))
+        store.enqueue(NewJob(name="render", payload=b"{}", run_at_us=now.wall_us + 10**9))
+    store.set_paused("paused", True)
     for _ in columns_of("supervisors"):
         desk.ledger.register(registration(), TTL_US)
     desk.close()

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
-from mpdispatch.clock import SECOND_US, Clock, Instant, SystemClock
+from mpdispatch.clock import SECOND_US, Clock, SystemClock
 from mpdispatch.config import QueueConfig
 from mpdispatch.engine.dead_letters import DeadLetters
 from mpdispatch.engine.offload import offload_read
@@ -173,7 +173,7 @@ class JobClient:
             InvalidStateError: it has ended already.
             JobNotFoundError: there is no such job.
         """
-        return self.store.cancel(checked_id(job_id), now=self._clock.now())
+        return self.store.cancel(checked_id(job_id))
 
     def retry(self, job_id: int) -> Job:
         """Run a retrying or scheduled job now; enqueue a failed or cancelled one again as a **new** job.
@@ -185,7 +185,7 @@ class JobClient:
             InvalidStateError: it is pending, running or completed.
             JobNotFoundError: there is no such job.
         """
-        job = self.store.retry(checked_id(job_id), now=self._clock.now())
+        job = self.store.retry(checked_id(job_id))
         if job.id != job_id:
             self._listener.enqueued(job)
         return job
@@ -197,12 +197,9 @@ class JobClient:
 
     # ---------------------------------------------------------------- new jobs, for the doors
 
-    def add_job(self, job: NewJob, *, now: Instant, connection: Any = None) -> Job:
-        """Store one job as it is and tell the hooks. `Engine.enqueue` checks name and arguments first.
-
-        `now` is the moment that a delay was added to.
-        """
-        made = self.store.enqueue(job, now=now, connection=connection)
+    def add_job(self, job: NewJob, *, connection: Any = None) -> Job:
+        """Store one job as it is and tell the hooks. `Engine.enqueue` checks name and arguments first."""
+        made = self.store.enqueue(job, connection=connection)
         self._listener.enqueued(made, is_committed=connection is None)
         return made
 
@@ -210,9 +207,9 @@ class JobClient:
         """Store one job like `template` per payload, in one transaction, and tell the hooks. Gives the ids."""
         if not payloads:
             return range(0)
-        now = self._clock.now()
-        ids = self.store.enqueue_many(template, payloads, now=now, batch_id=batch_id)
-        self._listener.enqueued_many(template, ids, ids[0] if batch_id is None else batch_id, now.wall_us)
+        ids = self.store.enqueue_many(template, payloads, batch_id=batch_id)
+        at_us = self._clock.now().wall_us
+        self._listener.enqueued_many(template, ids, ids[0] if batch_id is None else batch_id, at_us)
         return ids
 
     def wake(self) -> None:
@@ -223,10 +220,10 @@ class JobClient:
 
     def pause_queue(self, queue: str) -> None:
         """No job of this queue is started until it is resumed; running ones go on."""
-        self.store.set_paused(check_name("queue", queue), True, now=self._clock.now())
+        self.store.set_paused(check_name("queue", queue), True)
 
     def resume_queue(self, queue: str) -> None:
-        self.store.set_paused(check_name("queue", queue), False, now=self._clock.now())
+        self.store.set_paused(check_name("queue", queue), False)
 
     def queue_stats(self) -> list[QueueStats]:
         """Every queue that has jobs or is paused."""

@@ -57,7 +57,7 @@ class DeadLetters:
         Raises:
             DeadLetterNotFoundError: the job did not fail, or its dead letter was purged.
         """
-        job = self._store.replay(checked_id(job_id), now=self._clock.now())
+        job = self._store.replay(checked_id(job_id))
         self._on_replay(job)
         return job
 

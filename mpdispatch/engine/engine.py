@@ -199,13 +199,12 @@ class Engine(JobClient, EnqueuesByName):
     ) -> Job:
         refuse_while_importing("enqueue")
         payload = definition.signature.encode(args, kwargs, max_bytes=self._max_payload_bytes)
-        now = self._clock.now()
-        wanted = new_job(definition, options, payload, now.wall_us, self._default_timeout_s)
+        wanted = new_job(definition, options, payload, self._clock.now().wall_us, self._default_timeout_s)
         if not self.telemetry.is_tracing:
-            return self.add_job(wanted, now=now, connection=options.connection)
+            return self.add_job(wanted, connection=options.connection)
         with self.telemetry.enqueueing(wanted.name, wanted.queue) as context:
             traced = msgspec.structs.replace(wanted, trace_context=context)
-            return self.add_job(traced, now=now, connection=options.connection)
+            return self.add_job(traced, connection=options.connection)
 
     def enqueue_many_as(
         self, definition: JobDefinition, options: EnqueueOptions, items: Iterable[Mapping[str, Any]]

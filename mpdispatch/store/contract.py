@@ -3,7 +3,8 @@
 What a store may do besides (wake-ups, care for a file) is in `optional`.
 
 Every method is one transaction (or one consistent read) and one transition; there is no `update(job)`.
-`now` is a parameter; a store that has a better clock (a server's) may use that instead.
+What time it is the store knows: nobody tells it. How long something lasts crosses as a duration; moments that people see
+or choose (`run_at`) are wall time.
 Every write to a running job carries owner **and** `starts` in its WHERE and checks the row count.
 """
 
@@ -15,7 +16,6 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 import msgspec
 
-from mpdispatch.clock import Instant
 from mpdispatch.model import (
     Attempt,
     ClaimedJob,
@@ -173,7 +173,7 @@ class Store(Protocol):
 
     # -- jobs -----------------------------------------------------------------------------------
 
-    def enqueue(self, job: NewJob, *, now: Instant, connection: Any = None) -> Job:
+    def enqueue(self, job: NewJob, *, connection: Any = None) -> Job:
         """Keep one job. On disk when this returns, unless `connection` is given: then with its commit.
 
         An idempotency key in use under the same name gives the older job, with `created=False`.
@@ -181,7 +181,7 @@ class Store(Protocol):
         ...
 
     def enqueue_many(
-        self, template: NewJob, payloads: Sequence[bytes], *, now: Instant, batch_id: int | None = None
+        self, template: NewJob, payloads: Sequence[bytes], *, batch_id: int | None = None
     ) -> range:
         """Keep one job per payload, in one transaction; gives their ids, which are contiguous.
 
@@ -225,7 +225,7 @@ class Store(Protocol):
         """Raises DeadLetterNotFoundError."""
         ...
 
-    def replay(self, job_id: int, *, now: Instant) -> Job:
+    def replay(self, job_id: int) -> Job:
         """Enqueue a failed job again as a new job and mark its dead letter, in one transaction.
 
         If that was done before, the job it was replayed as, with `created=False`. Raises DeadLetterNotFoundError.
@@ -238,14 +238,14 @@ class Store(Protocol):
 
     def queue_stats(self) -> list[QueueStats]: ...
 
-    def cancel(self, job_id: int, *, now: Instant) -> Job:
+    def cancel(self, job_id: int) -> Job:
         """Cancel a job that is not running; ask the supervisor to end one that is.
 
         Raises InvalidStateError on a terminal job, JobNotFoundError.
         """
         ...
 
-    def retry(self, job_id: int, *, now: Instant) -> Job:
+    def retry(self, job_id: int) -> Job:
         """Run a waiting job now, or enqueue a failed or cancelled one again as a new job.
 
         An ended job is enqueued again once: the second call gives the job of the first, with `created=False`.
@@ -253,7 +253,7 @@ class Store(Protocol):
         """
         ...
 
-    def set_paused(self, queue: str, paused: bool, *, now: Instant) -> None: ...
+    def set_paused(self, queue: str, paused: bool) -> None: ...
 
     def prune(self, before_us: int, limit: int) -> int:
         """Delete up to `limit` jobs that ended before this wall time, and all kept of them; gives how many.

@@ -103,7 +103,7 @@ class Claimer:
     # -- what it brought --------------------------------------------------------------------------------
 
     def took(self, result: CommitResult, asked_at: Instant) -> None:
-        """A commit, asked for then, has claimed these jobs: they go to the backlog. It says when the next claim is worth it."""
+        """A commit asked for then has claimed jobs: they go to the backlog. It says when the next claim is worth it."""
         rated, now_us = self._in_flight.rated, asked_at.boot_us
         if result.claimed:
             self._in_flight.put_back(self._with_timeouts(result.claimed), now_us)

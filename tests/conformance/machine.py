@@ -128,9 +128,6 @@ class Machine(RuleBasedStateMachine):
             self.last_id = max(self.last_id, found.id)
         return None if isinstance(found, Refusal) else found
 
-    def now(self, call: str, *args: Any, **options: Any) -> Any:
-        return self.both(call, *args, now=self.clock.now(), **options)
-
     def jobs(self) -> list[Job]:
         """The newest first."""
         return self.model.list_jobs(JobFilter(), limit=1000, cursor=None).items
@@ -148,7 +145,7 @@ class Machine(RuleBasedStateMachine):
 
     @step(3, job=draws.new_jobs, key=draws.keys, wait_us=draws.waits_us)
     def enqueue(self, job: NewJob, key: str | None, wait_us: int | None) -> None:
-        self.now("enqueue", self.due(job, wait_us, idempotency_key=key))
+        self.both("enqueue", self.due(job, wait_us, idempotency_key=key))
 
     def due(self, job: NewJob, wait_us: int | None, **more: Any) -> NewJob:
         run_at_us = None if wait_us is None else self.clock.now().wall_us + wait_us
@@ -166,7 +163,7 @@ class Machine(RuleBasedStateMachine):
         self, job: NewJob, wait_us: int | None, payloads: list[bytes], batch_id: int | None, key: str | None
     ) -> None:
         template = self.due(job, wait_us, idempotency_key=key)
-        ids = self.now("enqueue_many", template, payloads, batch_id=batch_id)
+        ids = self.both("enqueue_many", template, payloads, batch_id=batch_id)
         self.last_id = max(self.last_id, *ids) if ids else self.last_id
 
     @step(1, job=draws.new_jobs, key=draws.keys, is_committed=st.booleans())
@@ -175,11 +172,11 @@ class Machine(RuleBasedStateMachine):
         if self.app is None:
             return
         before = copy.deepcopy(self.model, {id(self.clock): self.clock})  # of the same clock
-        new, now = self.due(job, None, idempotency_key=key), self.clock.now()
+        new = self.due(job, None, idempotency_key=key)
         self.app.execute("BEGIN IMMEDIATE")
-        found = answer_of(self.store.enqueue, new, now=now, connection=self.app)
+        found = answer_of(self.store.enqueue, new, connection=self.app)
         self.app.execute("COMMIT" if is_committed else "ROLLBACK")
-        compare("enqueue", found, answer_of(self.model.enqueue, new, now=now))
+        compare("enqueue", found, answer_of(self.model.enqueue, new))
         if is_committed:
             self.last_id = max(self.last_id, found.id)
         else:
@@ -190,11 +187,11 @@ class Machine(RuleBasedStateMachine):
         """Enqueue the new job of an ended one, unless it has one: a caller who does not know asks `retry`."""
         old = self.one_of(AGAIN, at)
         if old and all(job.retried_from != old for job in self.jobs()):
-            self.now("enqueue", NewJob(name="mail", payload=b"{}", retried_from=old))
+            self.both("enqueue", NewJob(name="mail", payload=b"{}", retried_from=old))
 
     @step(3, at=places, states=st.sampled_from([RUNNING, RUNNING, WAITING, (*JobState,)]))
     def cancel(self, at: int, states: tuple[JobState, ...]) -> None:
-        self.now("cancel", self.one_of(states, at))
+        self.both("cancel", self.one_of(states, at))
 
     @step(
         3,
@@ -208,11 +205,11 @@ class Machine(RuleBasedStateMachine):
     )
     def run_again(self, at: int, what: tuple[str, tuple[JobState, ...]]) -> None:
         call, states = what
-        self.now(call, self.one_of(states, at))
+        self.both(call, self.one_of(states, at))
 
     @step(1, queue=st.sampled_from(draws.QUEUES), is_paused=st.sampled_from([True, False, False]))
     def pause(self, queue: str, is_paused: bool) -> None:
-        self.now("set_paused", queue, is_paused)
+        self.both("set_paused", queue, is_paused)
 
     @step(1, where=draws.letter_filters)
     def purge(self, where: DeadLetterFilter) -> None:
@@ -237,7 +234,7 @@ class Machine(RuleBasedStateMachine):
             for call in ("get", "state_of", "attempts", "outputs", "ahead", "dead_letter"):
                 self.both(call, job_id)
             for call in ("cancel", "retry", "replay"):
-                self.now(call, job_id)
+                self.both(call, job_id)
         for call, where in (("list_jobs", JobFilter()), ("dead_letters", DeadLetterFilter())):
             self.both(call, where, limit=0, cursor=None)
             self.both(call, where, limit=2, cursor="no cursor")
@@ -266,7 +263,7 @@ class Machine(RuleBasedStateMachine):
         by = self.supervisors[side]
         changes = self.rebased(by)
         if meanwhile is not None and changes:
-            self.now(meanwhile, changes[0].job_id)
+            self.both(meanwhile, changes[0].job_id)
         for _ in range(2):
             self.both("rebase", changes, by=by)
         assert not self.rebased(by), "to look again changes nothing"
@@ -317,7 +314,7 @@ class Machine(RuleBasedStateMachine):
         by = self.one_that_holds_jobs(side)
         for job in self.jobs():
             if job.state is JobState.RUNNING:
-                self.now("cancel", job.id)
+                self.both("cancel", job.id)
         self.commit(by, self.decided(["completed"], by.held))
         for each in self.supervisors:
             self.both("cancel_requests", each.owner, by=each)

@@ -100,17 +100,17 @@ class Model:
 
     # ------------------------------------------------------------------------------------ enqueue
 
-    def enqueue(self, job: NewJob, *, now: Instant) -> Job:
+    def enqueue(self, job: NewJob) -> Job:
         # A key belongs to one job of this name until that job is pruned, whether it has ended or not.
         key = (job.name, job.idempotency_key)
         older = self._first(lambda row: (row.new.name, row.new.idempotency_key) == key)
         if job.idempotency_key is not None and older is not None:
             return self._job(older, created=False)
         # An enqueue does not look whether the queue is paused; `get` does.
-        return msgspec.structs.replace(self._job(self._insert(job, now)), blocked_reason=None)
+        return msgspec.structs.replace(self._job(self._insert(job)), blocked_reason=None)
 
     def enqueue_many(
-        self, template: NewJob, payloads: Sequence[bytes], *, now: Instant, batch_id: int | None = None
+        self, template: NewJob, payloads: Sequence[bytes], *, batch_id: int | None = None
     ) -> range:
         if template.idempotency_key is not None:
             raise UsageError("many jobs cannot have one idempotency key")
@@ -119,53 +119,58 @@ class Model:
         first = self._last_id + 1
         for payload in payloads:
             new = msgspec.structs.replace(template, payload=payload, retried_from=None)
-            self._insert(new, now, batch_id=first if batch_id is None else batch_id)
+            self._insert(new, batch_id=first if batch_id is None else batch_id)
         return range(first, self._last_id + 1)
 
-    def _insert(self, new: NewJob, now: Instant, *, batch_id: int | None = None) -> Row:
-        run_at_us = now.wall_us if new.run_at_us is None else new.run_at_us
+    def _insert(self, new: NewJob, *, batch_id: int | None = None) -> Row:
+        now_us = self._clock.now().wall_us
+        run_at_us = now_us if new.run_at_us is None else new.run_at_us
         # An id is never used again, even if its job was pruned.
         self._last_id += 1
         row = Row(
             id=self._last_id,
             new=new,
             batch_id=batch_id,
-            state=JobState.PENDING if run_at_us <= now.wall_us else JobState.SCHEDULED,
+            state=JobState.PENDING if run_at_us <= now_us else JobState.SCHEDULED,
             run_at_us=run_at_us,
-            created_at_us=now.wall_us,
+            created_at_us=now_us,
         )
         self._rows[row.id] = row
         return row
 
     # ------------------------------------------------------------------------------------ what people do
 
-    def cancel(self, job_id: int, *, now: Instant) -> Job:
+    def cancel(self, job_id: int) -> Job:
         row = self._row(job_id)
         if row.state.is_terminal:
             raise InvalidStateError(job_id, row.state, "only a job that has not ended can be cancelled")
         if row.state is JobState.RUNNING:
             row.is_cancel_requested = True  # only its supervisor can end it
         else:
-            row.state, row.completed_at_us, row.blocked_reason = JobState.CANCELLED, now.wall_us, None
+            row.state, row.completed_at_us, row.blocked_reason = (
+                JobState.CANCELLED,
+                self._clock.now().wall_us,
+                None,
+            )
         return self._job(row)
 
-    def retry(self, job_id: int, *, now: Instant) -> Job:
+    def retry(self, job_id: int) -> Job:
         row = self._rows.get(job_id)
         if row is not None and row.state in LATER:
-            row.state, row.run_at_us = JobState.PENDING, now.wall_us
+            row.state, row.run_at_us = JobState.PENDING, self._clock.now().wall_us
             return self._job(row)
-        job = self._enqueue_again(job_id, now)
+        job = self._enqueue_again(job_id)
         if job is None:
             raise InvalidStateError(job_id, self.state_of(job_id), "it is pending, running or completed")
         return job
 
-    def replay(self, job_id: int, *, now: Instant) -> Job:
+    def replay(self, job_id: int) -> Job:
         self.dead_letter(job_id)
-        job = self._enqueue_again(job_id, now)
+        job = self._enqueue_again(job_id)
         assert job is not None, "a job with a dead letter has failed"
         return job
 
-    def _enqueue_again(self, job_id: int, now: Instant) -> Job | None:
+    def _enqueue_again(self, job_id: int) -> Job | None:
         """A new job like this ended one, once: later calls give that job, even if the old one is pruned by then."""
         before = self._first(lambda row: row.new.retried_from == job_id)
         if before is not None:
@@ -175,13 +180,13 @@ class Model:
             return None
         # The idempotency key and the batch stay with the old job: a key names one job, a batch counts it once.
         new = msgspec.structs.replace(old.new, run_at_us=None, idempotency_key=None, retried_from=job_id)
-        made = self._insert(new, now)
+        made = self._insert(new)
         letter = self._letters.get(job_id)
         if letter is not None and not letter.is_replayed:
-            letter.replayed_at_us, letter.replayed_as = now.wall_us, made.id
+            letter.replayed_at_us, letter.replayed_as = self._clock.now().wall_us, made.id
         return self._job(made)
 
-    def set_paused(self, queue: str, paused: bool, *, now: Instant) -> None:
+    def set_paused(self, queue: str, paused: bool) -> None:
         # Nothing of a paused queue is claimed; what runs goes on.
         self._is_paused[queue] = paused
 

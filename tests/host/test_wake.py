@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from mpdispatch.clock import SystemClock
 from mpdispatch.host.runtime_folder import runtime_folder
 from mpdispatch.host.wake import FifoListener, FifoWake, bring_wake_ups, remove_listener
 from mpdispatch.model import NewJob
@@ -121,7 +120,7 @@ def test_an_enqueue_wakes_who_listens_on_the_store(tmp_path: Path, kind: str) ->
     other = SQLiteStore(tmp_path / "jobs.db") if kind == "file" else store
     bring_wake_ups(other)
     assert (other.wake_ups is brought) is (kind == "memory"), "one that has them keeps them"
-    other.enqueue(JOB, now=SystemClock().now())
+    other.enqueue(JOB)
     assert is_awake(listener)
     listener.close()
     store.close()
@@ -131,7 +130,7 @@ def test_an_enqueue_wakes_who_listens_on_the_store(tmp_path: Path, kind: str) ->
 def test_its_wake_ups_do_not_keep_a_store(tmp_path: Path) -> None:
     store = SQLiteStore(":memory:")
     bring_wake_ups(store)
-    store.enqueue(JOB, now=SystemClock().now())
+    store.enqueue(JOB)
     folder = runtime_folder(store)
     del store
     assert not folder.exists()

@@ -145,10 +145,10 @@ def desk(new_desk: Callable[[], Desk]) -> Desk:
 
 
 @pytest.fixture
-def enqueue(store: Store, clock: FakeClock) -> Callable[..., Job]:
+def enqueue(store: Store) -> Callable[..., Job]:
     def make(name: str = "render", payload: Any = None, **options: Any) -> Job:
         body = msgspec.json.encode(payload if payload is not None else {"path": "a.pdf"})
-        return store.enqueue(NewJob(name=name, payload=body, **options), now=clock.now())
+        return store.enqueue(NewJob(name=name, payload=body, **options))
 
     return make
 

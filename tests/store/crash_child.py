@@ -68,9 +68,9 @@ def main() -> None:
         if round_ == 1:
             failpoints.arm(f"{point}:kill")
         for n in range(2):
-            job = store.enqueue(NewJob(name="a", payload=b'{"n":%d}' % n), now=CLOCK.now())
+            job = store.enqueue(NewJob(name="a", payload=b'{"n":%d}' % n))
             say("enqueued", job.id)
-        batch = store.enqueue_many(NewJob(name="a", payload=b""), [b'{"t":' + BIG + b"}"] * 3, now=CLOCK.now())
+        batch = store.enqueue_many(NewJob(name="a", payload=b""), [b'{"t":' + BIG + b"}"] * 3)
         say("enqueued", *batch)
         turn = ledger.commit(owner, [], claim=request(slots=4))
         say("claimed", *[job.id for job in turn.claimed])
@@ -82,9 +82,9 @@ def main() -> None:
         ]
         ledger.commit(owner, ended, claim=request(slots=1))
         say("ended", first.id, second.id, third.id)
-        say("retried", store.retry(second.id, now=CLOCK.now()).id)
-        cancelled = store.enqueue(NewJob(name="b", payload=b"{}", queue="other"), now=CLOCK.now())
-        store.cancel(cancelled.id, now=CLOCK.now())
+        say("retried", store.retry(second.id).id)
+        cancelled = store.enqueue(NewJob(name="b", payload=b"{}", queue="other"))
+        store.cancel(cancelled.id)
         say("cancelled", cancelled.id)
         ledger.renew(owner, 2)
         heir = store.supervisor_store()

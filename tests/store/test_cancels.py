@@ -27,7 +27,7 @@ def test_it_is_forgotten_once_it_was_met_and_the_job_stays_completed(
     jobs = [enqueue() for _ in range(3)]
     first, second, third = desk.claim()
     for job in jobs:
-        store.cancel(job.id, now=clock.now())
+        store.cancel(job.id)
     desk.commit(completed(first, clock.now()), completed(second, clock.now()))
     assert not desk.ledger.forget_late_cancels()
     assert _requests(desk) == 3, "nobody has looked yet"
@@ -45,7 +45,7 @@ def test_those_of_running_jobs_of_others_stay(
     ids = [enqueue().id for _ in range(2)]
     (mine,), (theirs,) = one.claim(1), other.claim(1)
     for job_id in ids:
-        store.cancel(job_id, now=clock.now())
+        store.cancel(job_id)
     one.commit(completed(mine, clock.now()))
     assert one.ledger.cancel_requests(one.owner) == []
     assert not one.ledger.forget_late_cancels()
@@ -54,7 +54,7 @@ def test_those_of_running_jobs_of_others_stay(
 
 
 def test_many_are_forgotten_a_thousand_at_a_time(store: Store, desk: Desk, clock: FakeClock) -> None:
-    store.enqueue_many(NewJob(name="a", payload=b""), [b"{}"] * 2100, now=clock.now())
+    store.enqueue_many(NewJob(name="a", payload=b""), [b"{}"] * 2100)
     desk.commit(*[completed(job, clock.now()) for job in desk.claim(3000)])
     desk.ledger._session().connection.execute(  # type: ignore[attr-defined]
         "UPDATE mpdispatch_jobs SET cancel_requested_us = 1"

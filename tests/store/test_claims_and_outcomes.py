@@ -84,13 +84,11 @@ def test_a_limited_queue_is_looked_at_again_behind_jobs_that_were_refused(enqueu
 
 
 @pytest.mark.parametrize("queues", [1, 2, 99, 250])
-def test_any_number_of_queues_is_claimed_in_one_order(
-    store: Store, desk: Desk, now: Instant, queues: int
-) -> None:
+def test_any_number_of_queues_is_claimed_in_one_order(store: Store, desk: Desk, queues: int) -> None:
     dice = random.Random(queues)
     for _ in range(300):
         template = NewJob(name="a", payload=b"", queue=f"q{dice.randrange(queues)}", priority=dice.randrange(3))
-        store.enqueue_many(template, [b"{}"] * 2, now=now)
+        store.enqueue_many(template, [b"{}"] * 2)
     wanted = request(*[f"q{n}" for n in range(queues)])
     claimed = desk.claim(128, wanted) + desk.claim(1000, wanted)
     assert len(claimed) == 600
@@ -100,7 +98,7 @@ def test_any_number_of_queues_is_claimed_in_one_order(
 
 @pytest.mark.parametrize("count", [1, 7, 8, 9, 63, 64, 65, 200])
 def test_any_number_of_outcomes_is_recorded(store: Store, desk: Desk, now: Instant, count: int) -> None:
-    ids = store.enqueue_many(NewJob(name="a", payload=b""), [b'{"n":%d}' % n for n in range(count)], now=now)
+    ids = store.enqueue_many(NewJob(name="a", payload=b""), [b'{"n":%d}' % n for n in range(count)])
     claimed = desk.claim(count)
     assert [job.payload for job in claimed] == [b'{"n":%d}' % n for n in range(count)]
     results = {job.id: msgspec.json.encode(f"result {job.id}") for job in claimed}

@@ -76,21 +76,21 @@ def test_enqueue_many_gives_contiguous_ids_of_one_batch(store: Store, enqueue: E
     enqueue()
     template = NewJob(name="resize", payload=b"", queue="bulk", priority=2, run_at_us=now.wall_us + 5)
     payloads = [msgspec.json.encode({"n": n, "pad": "x" * (n * 500)}) for n in range(5)]
-    ids = store.enqueue_many(template, payloads, now=now)
+    ids = store.enqueue_many(template, payloads)
     assert ids == range(ids.start, ids.start + 5)
     jobs = [store.get(job_id) for job_id in ids]
     assert [job.payload["n"] for job in jobs] == [0, 1, 2, 3, 4]
     assert {job.batch_id for job in jobs} == {ids.start}
     assert {(job.queue, job.priority, job.state) for job in jobs} == {("bulk", 2, JobState.SCHEDULED)}
-    more = store.enqueue_many(template, payloads[:2], now=now, batch_id=ids.start)
+    more = store.enqueue_many(template, payloads[:2], batch_id=ids.start)
     assert more.start == ids.stop
     assert store.get(more.start).batch_id == ids.start
 
 
-def test_enqueue_many_of_nothing_is_nothing_and_one_key_for_many_is_refused(store: Store, now: Instant) -> None:
-    assert list(store.enqueue_many(NewJob(name="a", payload=b""), [], now=now)) == []
+def test_enqueue_many_of_nothing_is_nothing_and_one_key_for_many_is_refused(store: Store) -> None:
+    assert list(store.enqueue_many(NewJob(name="a", payload=b""), [])) == []
     with pytest.raises(UsageError, match="idempotency"):
-        store.enqueue_many(NewJob(name="a", payload=b"", idempotency_key="k"), [b"{}"], now=now)
+        store.enqueue_many(NewJob(name="a", payload=b"", idempotency_key="k"), [b"{}"])
 
 
 NOBODYS = [41, 0, -1, 1 << 63, 10**30, -(10**30)]
@@ -105,9 +105,9 @@ def test_what_is_not_there_is_not_found(store: Store, call: str, job_id: int) ->
 
 @pytest.mark.parametrize("job_id", NOBODYS)
 @pytest.mark.parametrize("call", ["cancel", "retry", "replay"])
-def test_what_is_not_there_cannot_be_changed(store: Store, now: Instant, call: str, job_id: int) -> None:
+def test_what_is_not_there_cannot_be_changed(store: Store, call: str, job_id: int) -> None:
     with pytest.raises(JobNotFoundError, match=f" {job_id} not found"):
-        getattr(store, call)(job_id, now=now)
+        getattr(store, call)(job_id)
 
 
 @pytest.mark.parametrize("job_id", [0, -1, 1, 2**63])
@@ -153,7 +153,7 @@ def test_pages_go_from_new_to_old_and_end(store: Store, enqueue: Enqueue) -> Non
 def test_each_state_can_be_listed(store: Store, enqueue: Enqueue, desk: Desk, now: Instant, state: str) -> None:
     for _ in range(5):
         enqueue()
-    store.cancel(enqueue(queue="else").id, now=now)
+    store.cancel(enqueue(queue="else").id)
     enqueue(run_at_us=now.wall_us + MINUTE_US)
     first, second, third, _ = desk.claim(4)
     desk.commit(completed(first, now), failed(second, now), retrying(third, now))
@@ -192,21 +192,21 @@ def test_cancel_ends_a_waiting_job_at_once(
     desk.commit(retrying(claimed, now))
     later = clock.advance(1)
     for job in (waiting, enqueue(), enqueue(run_at_us=later.wall_us + MINUTE_US)):
-        cancelled = store.cancel(job.id, now=later)
+        cancelled = store.cancel(job.id)
         assert (cancelled.state, cancelled.completed_at) == (JobState.CANCELLED, moment(later.wall_us))
     clock.advance(3600)
     assert desk.claim() == []
 
 
 def test_cancel_of_a_running_job_reaches_its_supervisor(
-    store: Store, enqueue: Enqueue, new_desk: Callable[[], Desk], now: Instant
+    store: Store, enqueue: Enqueue, new_desk: Callable[[], Desk]
 ) -> None:
     desk, other = new_desk(), new_desk()
     enqueue()
     (claimed,) = desk.claim()
     assert desk.ledger.cancel_requests(desk.owner) == []
-    assert store.cancel(claimed.id, now=now).state is JobState.RUNNING
-    store.cancel(claimed.id, now=now)
+    assert store.cancel(claimed.id).state is JobState.RUNNING
+    store.cancel(claimed.id)
     assert desk.ledger.cancel_requests(desk.owner) == [(claimed.id, claimed.starts)]
     assert other.ledger.cancel_requests(other.owner) == []
 
@@ -217,8 +217,8 @@ def test_a_cancel_is_not_lost_when_the_job_would_run_again(
     enqueue()
     enqueue()
     first, second = desk.claim()
-    store.cancel(first.id, now=now)
-    store.cancel(second.id, now=now)
+    store.cancel(first.id)
+    store.cancel(second.id)
     desk.commit(retrying(first, now), released(second, now))
     for each in (first, second):
         job = store.get(each.id)
@@ -230,9 +230,9 @@ def test_a_request_to_cancel_does_not_hold_for_the_next_start(
 ) -> None:
     job = enqueue()
     (claimed,) = desk.claim()
-    store.cancel(job.id, now=now)
+    store.cancel(job.id)
     desk.commit(failed(claimed, now))
-    again = store.retry(job.id, now=now)
+    again = store.retry(job.id)
     (claimed,) = desk.claim()
     assert claimed.id == again.id
     assert desk.ledger.cancel_requests(desk.owner) == []
@@ -245,7 +245,7 @@ def test_what_ended_cannot_be_cancelled(store: Store, enqueue: Enqueue, desk: De
     desk.commit(completed(first, now), failed(second, now))
     for job_id in (first.id, second.id):
         with pytest.raises(InvalidStateError, match="can be cancelled"):
-            store.cancel(job_id, now=now)
+            store.cancel(job_id)
 
 
 # ---------------------------------------------------------------- retry
@@ -259,7 +259,7 @@ def test_retry_of_a_waiting_job_makes_it_due_now(
     (claimed,) = desk.claim()
     desk.commit(retrying(claimed, now))
     for job_id in (scheduled.id, claimed.id):
-        job = store.retry(job_id, now=now)
+        job = store.retry(job_id)
         assert (job.id, job.state, job.run_at) == (job_id, JobState.PENDING, moment(now.wall_us))
     assert [job.id for job in desk.claim()] == [scheduled.id, claimed.id]
     assert store.get(claimed.id).attempt == 2
@@ -281,7 +281,7 @@ def test_retry_of_a_failed_job_makes_a_new_one_and_marks_the_dead_letter(
     desk.commit(failed(claimed, clock.now()))
     ended = store.get(old.id)
     later = clock.advance(5)
-    new = store.retry(old.id, now=later)
+    new = store.retry(old.id)
     assert new.id != old.id
     assert (new.retried_from, new.state, new.attempt, new.starts) == (old.id, JobState.PENDING, 0, 0)
     assert new.created_at == new.run_at == moment(later.wall_us)
@@ -292,10 +292,10 @@ def test_retry_of_a_failed_job_makes_a_new_one_and_marks_the_dead_letter(
     assert store.dead_letter_count() == 0
 
 
-def test_retry_of_a_cancelled_job_makes_a_new_one(store: Store, enqueue: Enqueue, now: Instant) -> None:
+def test_retry_of_a_cancelled_job_makes_a_new_one(store: Store, enqueue: Enqueue) -> None:
     job = enqueue()
-    store.cancel(job.id, now=now)
-    assert store.retry(job.id, now=now).retried_from == job.id
+    store.cancel(job.id)
+    assert store.retry(job.id).retried_from == job.id
 
 
 def test_pending_running_and_completed_jobs_cannot_be_retried(
@@ -307,19 +307,19 @@ def test_pending_running_and_completed_jobs_cannot_be_retried(
     desk.commit(completed(first, now))
     for job_id in (first.id, second.id, enqueue().id):
         with pytest.raises(InvalidStateError, match="can be retried"):
-            store.retry(job_id, now=now)
+            store.retry(job_id)
     assert sum(store.counts().values()) == 3
 
 
 # ---------------------------------------------------------------- queues
 
 
-def test_a_paused_queue_gives_its_jobs_a_reason(store: Store, enqueue: Enqueue, now: Instant) -> None:
+def test_a_paused_queue_gives_its_jobs_a_reason(store: Store, enqueue: Enqueue) -> None:
     job = enqueue(queue="bulk")
-    store.set_paused("bulk", True, now=now)
+    store.set_paused("bulk", True)
     assert store.get(job.id).blocked_reason == "queue 'bulk' is paused"
     assert store.get(enqueue(queue="other").id).blocked_reason is None
-    store.set_paused("bulk", False, now=now)
+    store.set_paused("bulk", False)
     assert store.get(job.id).blocked_reason is None
 
 
@@ -330,7 +330,7 @@ def test_queue_stats_count_every_state_of_every_queue(
     enqueue()
     enqueue(queue="bulk", run_at_us=now.wall_us + 1)
     desk.claim(1)
-    store.set_paused("empty", True, now=now)
+    store.set_paused("empty", True)
     stats = {each.name: each for each in store.queue_stats()}
     assert list(stats) == ["bulk", "default", "empty"]
     assert {state: n for state, n in stats["default"].jobs.items() if n} == {"pending": 1, "running": 1}

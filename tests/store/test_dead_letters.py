@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mpdispatch.clock import FakeClock, Instant
+from mpdispatch.clock import FakeClock
 from mpdispatch.errors import (
     DeadLetterNotFoundError,
     InvalidStateError,
@@ -47,7 +47,7 @@ def ids(store: Store, where: DeadLetterFilter = OPEN) -> list[int]:
     return [letter.id for letter in store.dead_letters(where, limit=100, cursor=None).items]
 
 
-def test_a_dead_letter_is_its_failed_job(store: Store, fail: Callable[..., int], now: Instant) -> None:
+def test_a_dead_letter_is_its_failed_job(store: Store, fail: Callable[..., int]) -> None:
     job_id = fail(payload={"path": "x"})
     letter = store.dead_letter(job_id)
     assert (letter.id, letter.job.state, letter.job.payload) == (job_id, JobState.FAILED, {"path": "x"})
@@ -95,7 +95,7 @@ def test_a_job_that_has_not_failed_is_no_dead_letter(
     job = enqueue()
     (claimed,) = desk.claim()
     desk.commit(retrying(claimed, clock.now()))
-    for look in (store.dead_letter, lambda each: store.replay(each, now=clock.now())):
+    for look in (store.dead_letter, lambda each: store.replay(each)):
         for job_id in (job.id, 99):
             with pytest.raises(DeadLetterNotFoundError, match=f"dead letter {job_id} not found"):
                 look(job_id)
@@ -108,7 +108,7 @@ def test_replay_makes_a_new_job_and_leaves_the_old_one_as_it_ended(
     old_id = fail(payload={"blob": "x" * 5000}, priority=4, idempotency_key="k")
     before = store.get(old_id)
     clock.advance(60)
-    job = store.replay(old_id, now=clock.now())
+    job = store.replay(old_id)
     assert (job.created, job.state, job.retried_from, job.priority) == (True, JobState.PENDING, old_id, 4)
     assert (job.payload, job.attempt, job.idempotency_key) == (before.payload, 0, None)
     assert store.get(old_id) == before
@@ -125,27 +125,25 @@ def test_replay_makes_a_new_job_and_leaves_the_old_one_as_it_ended(
 @pytest.mark.parametrize("second", ["replay", "retry"])
 @pytest.mark.parametrize("first", ["replay", "retry"])
 def test_replayed_or_retried_twice_makes_one_job(
-    store: Store, fail: Callable[..., int], now: Instant, first: str, second: str
+    store: Store, fail: Callable[..., int], first: str, second: str
 ) -> None:
     old_id = fail()
-    one, two = getattr(store, first)(old_id, now=now), getattr(store, second)(old_id, now=now)
+    one, two = getattr(store, first)(old_id), getattr(store, second)(old_id)
     assert (one.id, one.created, two.created) == (two.id, True, False)
     assert store.counts()[JobState.PENDING] == 1
     assert store.dead_letter(old_id).replayed_as == one.id
 
 
-def test_a_cancelled_job_retried_twice_makes_one_job(
-    store: Store, enqueue: Callable[..., Job], now: Instant
-) -> None:
+def test_a_cancelled_job_retried_twice_makes_one_job(store: Store, enqueue: Callable[..., Job]) -> None:
     job = enqueue()
-    store.cancel(job.id, now=now)
-    one, two = store.retry(job.id, now=now), store.retry(job.id, now=now)
+    store.cancel(job.id)
+    one, two = store.retry(job.id), store.retry(job.id)
     assert (one.id, one.created, two.created) == (two.id, True, False)
 
 
 def test_a_hundred_replays_at_once_make_one_job(path: Path, clock: FakeClock) -> None:
     store = SQLiteStore(path, durability="process", clock=clock)
-    job = store.enqueue(NewJob(name="a", payload=b"{}"), now=clock.now())
+    job = store.enqueue(NewJob(name="a", payload=b"{}"))
     desk = Desk(store, clock)
     (claimed,) = desk.claim()
     desk.commit(failed(claimed, clock.now()))
@@ -153,7 +151,7 @@ def test_a_hundred_replays_at_once_make_one_job(path: Path, clock: FakeClock) ->
     made = list[int]()
 
     def click() -> None:
-        made.extend(store.replay(job.id, now=clock.now()).id for _ in range(25))
+        made.extend(store.replay(job.id).id for _ in range(25))
         store.close()
 
     threads = [threading.Thread(target=click) for _ in range(4)]
@@ -170,23 +168,21 @@ def test_a_replay_that_fails_is_a_dead_letter_of_its_own(
     store: Store, desk: Desk, fail: Callable[..., int], clock: FakeClock
 ) -> None:
     old_id = fail()
-    new = store.replay(old_id, now=clock.now())
+    new = store.replay(old_id)
     (claimed,) = desk.claim()
     desk.commit(failed(claimed, clock.now()))
     assert ids(store) == [new.id]
-    assert store.replay(new.id, now=clock.now()).retried_from == new.id
+    assert store.replay(new.id).retried_from == new.id
 
 
-def test_count_is_of_those_not_replayed_of_a_queue_or_of_all(
-    store: Store, fail: Callable[..., int], now: Instant
-) -> None:
+def test_count_is_of_those_not_replayed_of_a_queue_or_of_all(store: Store, fail: Callable[..., int]) -> None:
     first, _ = fail(), fail()
     assert (store.dead_letter_count(), store.dead_letter_count("default"), store.dead_letter_count("x")) == (
         2,
         2,
         0,
     )
-    store.replay(first, now=now)
+    store.replay(first)
     assert (store.dead_letter_count(), store.dead_letter_count("default")) == (1, 1)
 
 
@@ -203,17 +199,17 @@ def test_purge_by_queue_name_and_age_leaves_the_jobs(
     assert ids(store, ALL) == [young]
     assert {store.get(each).state for each in (old, mail, young)} == {JobState.FAILED}
     with pytest.raises(DeadLetterNotFoundError):
-        store.replay(old, now=clock.now())
-    assert store.retry(old, now=clock.now()).retried_from == old  # it is still a failed job
+        store.replay(old)
+    assert store.retry(old).retried_from == old  # it is still a failed job
 
 
 def test_retry_of_a_running_or_completed_job_is_refused(
-    store: Store, desk: Desk, enqueue: Callable[..., Job], now: Instant
+    store: Store, desk: Desk, enqueue: Callable[..., Job]
 ) -> None:
     job = enqueue()
     desk.claim()
     with pytest.raises(InvalidStateError, match="is running"):
-        store.retry(job.id, now=now)
+        store.retry(job.id)
 
 
 @pytest.mark.serial
@@ -223,7 +219,6 @@ def test_purging_very_many_takes_only_those_there_were_and_never_holds_a_claim_u
     store = SQLiteStore(path, durability="process", clock=clock)
     store.check(create=True)
     desk = Desk(store, clock)
-    now = clock.now()
     connection = store._session().connection
     connection.execute("BEGIN IMMEDIATE")
     connection.executemany(
@@ -231,7 +226,7 @@ def test_purging_very_many_takes_only_those_there_were_and_never_holds_a_claim_u
         ((1_000_000 + each,) for each in range(30_000)),
     )
     connection.execute("COMMIT")
-    store.enqueue_many(NewJob(name="a", payload=b""), [b"{}"] * 3000, now=now)
+    store.enqueue_many(NewJob(name="a", payload=b""), [b"{}"] * 3000)
     longest, claimed, stop = 0.0, 0, threading.Event()
 
     def purge() -> None:

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from mpdispatch.clock import Instant
 from mpdispatch.errors import StorePermission
 from mpdispatch.host.journal_reader import JournalReader
 from mpdispatch.host.processes import pid_namespace
@@ -62,12 +61,12 @@ def side_dir(path: Path) -> Path:
 
 @pytest.mark.parametrize(("forge", "why"), FORGED)
 def test_a_folder_that_is_not_ours_alone_is_refused(
-    path: Path, side_dir: Path, now: Instant, forge: Callable[[Path], None], why: str
+    path: Path, side_dir: Path, forge: Callable[[Path], None], why: str
 ) -> None:
     forge(side_dir)
     store = SQLiteStore(path)
     for refused in (
-        lambda: store.enqueue(JOB, now=now),
+        lambda: store.enqueue(JOB),
         lambda: store.supervisor_store().register(registration(), TTL_US),
     ):
         with pytest.raises(StorePermission) as found:
@@ -96,33 +95,31 @@ def test_the_command_line_refuses_it_with_77_and_doctor_tells(
 
 @as_root
 def test_a_file_in_it_that_is_not_ours_alone_is_refused_and_doctor_tells(
-    cli: Cli, path: Path, side_dir: Path, now: Instant
+    cli: Cli, path: Path, side_dir: Path
 ) -> None:
     for forge in (of_another, lambda file: file.chmod(0o666)):
         forge(side_dir / "lock")
         with pytest.raises(StorePermission, match=r"lock.*(belongs to user 4711|can be written by others)"):
-            SQLiteStore(path).enqueue(JOB, now=now)
+            SQLiteStore(path).enqueue(JOB)
         assert str(side_dir / "lock") in cli("doctor", "--store", str(path)).stdout
         (side_dir / "lock").unlink()
         SQLiteStore(path).migrate()
-    SQLiteStore(path).enqueue(JOB, now=now)
+    SQLiteStore(path).enqueue(JOB)
 
 
-def test_a_writer_that_works_already_notices_a_folder_that_is_exchanged(
-    path: Path, side_dir: Path, now: Instant
-) -> None:
+def test_a_writer_that_works_already_notices_a_folder_that_is_exchanged(path: Path, side_dir: Path) -> None:
     store = SQLiteStore(path)
-    store.enqueue(JOB, now=now)
+    store.enqueue(JOB)
     for each in side_dir.iterdir():
         each.unlink()
     side_dir.rmdir()
     side_dir.mkdir()
     side_dir.chmod(0o777)
     with pytest.raises(StorePermission, match="can be written by others"):
-        store.enqueue(JOB, now=now)
+        store.enqueue(JOB)
     assert list(side_dir.iterdir()) == []
     side_dir.chmod(0o700)
-    assert store.enqueue(JOB, now=now).id == 2
+    assert store.enqueue(JOB).id == 2
     store.close()
 
 
@@ -175,9 +172,7 @@ def test_nobody_is_woken_through_it_or_listens_there(
 
 
 @as_root
-def test_a_journal_that_another_user_forged_kills_nobody(
-    cli: Cli, path: Path, side_dir: Path, now: Instant
-) -> None:
+def test_a_journal_that_another_user_forged_kills_nobody(cli: Cli, path: Path, side_dir: Path) -> None:
     """In a sticky folder he made it first: it says that a bystander is the worker of a supervisor that has died."""
     gone = subprocess.Popen(["true"])
     gone.wait()

@@ -30,13 +30,13 @@ def test_only_jobs_that_ended_before_are_pruned(
     store: Store, desk: Desk, enqueue: Callable[..., Job], clock: FakeClock
 ) -> None:
     old, cancelled, waiting = enqueue(), enqueue(), enqueue()
-    store.cancel(cancelled.id, now=clock.now())
+    store.cancel(cancelled.id)
     (claimed,) = desk.commit(slots=1).claimed
     desk.commit(completed(claimed, clock.now()))
     clock.advance(HOUR_S)
     cut_us = clock.now().wall_us
     recent = enqueue()
-    store.cancel(recent.id, now=clock.now())
+    store.cancel(recent.id)
     assert store.prune(cut_us, 100) == 2
     assert store.prune(cut_us, 100) == 0
     assert [_is_there(store, job) for job in (old, cancelled, waiting, recent)] == [False, False, True, True]
@@ -61,7 +61,7 @@ def test_a_supervisor_prunes_as_its_clients_do(
 ) -> None:
     jobs = [enqueue() for _ in range(5)]
     for job in jobs:
-        store.cancel(job.id, now=clock.now())
+        store.cancel(job.id)
     clock.advance(HOUR_S)
     assert desk.ledger.prune(clock.now().wall_us, 3) == 3
     assert desk.ledger.prune(clock.now().wall_us, 3) == 2
@@ -72,10 +72,10 @@ def test_nothing_is_kept_of_a_pruned_job(
     file_store: SQLiteStore, clock: FakeClock, path: object, new_desk: Callable[[], Desk]
 ) -> None:
     big = b'{"x":"' + b"y" * 5000 + b'"}'
-    job = file_store.enqueue(NewJob(name="big", payload=big), now=clock.now())
+    job = file_store.enqueue(NewJob(name="big", payload=big))
     ledger = file_store.supervisor_store()
     connection = sqlite3.connect(str(path))
-    file_store.cancel(job.id, now=clock.now())
+    file_store.cancel(job.id)
     clock.advance(HOUR_S)
     assert ledger.prune(clock.now().wall_us, 10) == 1
     for table in ("jobs", "payloads", "results", "attempts", "outputs", "dead_letters"):
@@ -89,7 +89,7 @@ def test_pruning_is_done_in_the_portions_asked_for(
     store: Store, enqueue: Callable[..., Job], clock: FakeClock, limit: int
 ) -> None:
     for _ in range(20):
-        store.cancel(enqueue().id, now=clock.now())
+        store.cancel(enqueue().id)
     clock.advance(HOUR_S)
     gone = [store.prune(clock.now().wall_us, limit)]
     while gone[-1]:
@@ -105,19 +105,19 @@ def test_an_id_is_never_used_twice_pruned_or_not(
     older, middle, newest = (enqueue() for _ in range(3))
     # The newest goes; then an older one, which must not be remembered in its database.
     for job in (newest, older):
-        store.cancel(job.id, now=clock.now())
+        store.cancel(job.id)
         clock.advance(HOUR_S)
         assert store.prune(clock.now().wall_us, 100) == 1
     new = NewJob(name="a", payload=b"{}")
     match how:
         case "enqueue":
-            made = store.enqueue(new, now=clock.now()).id
+            made = store.enqueue(new).id
         case "key":
             made = enqueue(idempotency_key="k").id
             assert enqueue(idempotency_key="k").id == made
         case "enqueue_many":
-            made = store.enqueue_many(new, [b"{}"] * 3, now=clock.now())[0]
+            made = store.enqueue_many(new, [b"{}"] * 3)[0]
         case _:
-            store.cancel(middle.id, now=clock.now())
-            made = store.retry(middle.id, now=clock.now()).id
+            store.cancel(middle.id)
+            made = store.retry(middle.id).id
     assert made == newest.id + 1

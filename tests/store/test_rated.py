@@ -40,7 +40,7 @@ def test_without_a_ready_worker_none_is_claimed_no_token_charged_and_it_is_said(
 def test_a_look_that_finds_only_jobs_without_a_worker_takes_no_lock(
     file_store: SQLiteStore, clock: FakeClock
 ) -> None:
-    file_store.enqueue(NewJob(name="a", payload=b"{}", queue="rated"), now=clock.now())
+    file_store.enqueue(NewJob(name="a", payload=b"{}", queue="rated"))
     one, other = Desk(file_store, clock), Desk(file_store, clock)
     wanted = request("rated", bursts={"rated": 2})
     other.ledger.file_care.has_changed()
@@ -73,7 +73,7 @@ def test_rated_jobs_are_among_the_first_that_are_begun_and_never_more_than_token
     store = SQLiteStore(":memory:", clock=clock)
     store.check(create=True)
     for queue, priority in jobs:
-        store.enqueue(NewJob(name="x", payload=b"{}", queue=queue, priority=priority), now=clock.now())
+        store.enqueue(NewJob(name="x", payload=b"{}", queue=queue, priority=priority))
     desk = Desk(store, clock)
     tokens = {"a": of_a, "b": of_b}
     turn = desk.commit(slots=slots, ready=ready, claim=request("a", "b", "c", bursts=tokens))

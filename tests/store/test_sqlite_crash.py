@@ -101,7 +101,7 @@ def assert_consistent(path: Path) -> None:
 
 
 @pytest.mark.parametrize("point", POINTS)
-def test_killed_at_any_point_it_keeps_what_it_acknowledged(path: Path, point: str, now: Instant) -> None:
+def test_killed_at_any_point_it_keeps_what_it_acknowledged(path: Path, point: str) -> None:
     child = run_child(path, point)
     assert child.returncode == -signal.SIGKILL, f"{point} was never reached: {child.stderr}"
     assert_consistent(path)
@@ -116,7 +116,7 @@ def test_killed_at_any_point_it_keeps_what_it_acknowledged(path: Path, point: st
                 assert state_of[job_id] == "cancelled"
     # And the next one goes on where it stopped.
     store = SQLiteStore(path)
-    store.enqueue(NewJob(name="a", payload=b"{}"), now=now)
+    store.enqueue(NewJob(name="a", payload=b"{}"))
     store.close()
 
 
@@ -138,18 +138,16 @@ def test_the_variable_alone_does_nothing_where_no_test_has_said_that_it_is_one(p
     assert (child.returncode, child.stdout.splitlines()[-1]) == (0, "survived"), child.stderr
 
 
-def test_an_error_before_the_commit_leaves_nothing_and_frees_the_lock(
-    file_store: SQLiteStore, now: Instant
-) -> None:
+def test_an_error_before_the_commit_leaves_nothing_and_frees_the_lock(file_store: SQLiteStore) -> None:
     arm("enqueue.before_commit:raise")
     try:
         with pytest.raises(FailpointError):
-            file_store.enqueue(NewJob(name="a", payload=b"{}"), now=now)
+            file_store.enqueue(NewJob(name="a", payload=b"{}"))
     finally:
         arm("")
     assert sum(file_store.counts().values()) == 0
     other = SQLiteStore(file_store.location)
-    other.enqueue(NewJob(name="a", payload=b"{}"), now=now)
+    other.enqueue(NewJob(name="a", payload=b"{}"))
     other.close()
 
 
@@ -171,28 +169,28 @@ class _Interrupted:
         return getattr(self._real, name)
 
 
-def _interrupt(store: SQLiteStore, now: Instant, at: str) -> None:
+def _interrupt(store: SQLiteStore, at: str) -> None:
     session = store._session()
     real, session.connection = session.connection, _Interrupted(session.connection, at)  # type: ignore[assignment]
     with pytest.raises(KeyboardInterrupt):
-        store.enqueue(NewJob(name="a", payload=b"{}", idempotency_key="k"), now=now)
+        store.enqueue(NewJob(name="a", payload=b"{}", idempotency_key="k"))
     session.connection = real
 
 
 def test_an_interrupt_while_a_transaction_begins_leaves_none_that_others_would_wait_for(
-    file_store: SQLiteStore, now: Instant
+    file_store: SQLiteStore,
 ) -> None:
-    _interrupt(file_store, now, "BEGIN")
+    _interrupt(file_store, "BEGIN")
     with closing(sqlite3.connect(file_store.location, timeout=0, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         other.execute("ROLLBACK")
 
 
 def test_what_an_interrupted_transaction_left_open_does_not_swallow_the_next_job(
-    file_store: SQLiteStore, now: Instant
+    file_store: SQLiteStore,
 ) -> None:
-    _interrupt(file_store, now, "ROLLBACK")
-    made = file_store.enqueue(NewJob(name="a", payload=b"{}"), now=now)
+    _interrupt(file_store, "ROLLBACK")
+    made = file_store.enqueue(NewJob(name="a", payload=b"{}"))
     with closing(sqlite3.connect(file_store.location)) as other:
         assert other.execute("SELECT id FROM mpdispatch_jobs").fetchall() == [(made.id,)]
 
@@ -204,7 +202,7 @@ def test_a_rejected_outcome_rolls_back_the_others_only_to_write_them_again(
 
     desk = Desk(file_store, clock)  # type: ignore[arg-type]
     for _ in range(2):
-        file_store.enqueue(NewJob(name="a", payload=b"{}"), now=now)
+        file_store.enqueue(NewJob(name="a", payload=b"{}"))
     first, second = desk.claim()
     # Killed or busy between the two passes, nothing of the first may stand.
     arm("finish.after_rows:raise")
@@ -217,11 +215,9 @@ def test_a_rejected_outcome_rolls_back_the_others_only_to_write_them_again(
     desk.close()
 
 
-def test_a_supervisor_does_not_wait_for_another_writer(
-    file_store: SQLiteStore, clock: object, now: Instant
-) -> None:
+def test_a_supervisor_does_not_wait_for_another_writer(file_store: SQLiteStore, clock: object) -> None:
     desk = Desk(file_store, clock)  # type: ignore[arg-type]
-    file_store.enqueue(NewJob(name="a", payload=b"{}"), now=now)
+    file_store.enqueue(NewJob(name="a", payload=b"{}"))
     with closing(sqlite3.connect(file_store.location, isolation_level=None)) as foreign:
         foreign.execute("BEGIN IMMEDIATE")
         with pytest.raises(StoreBusy):

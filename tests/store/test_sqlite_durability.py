@@ -48,7 +48,7 @@ def _three_jobs(store: SQLiteStore, clock: FakeClock) -> None:
     store.migrate()
     desk = Desk(store, clock)
     for _ in range(3):
-        store.enqueue_many(NewJob(name="a", payload=b""), [b"{}"], now=clock.now())
+        store.enqueue_many(NewJob(name="a", payload=b""), [b"{}"])
         (job,) = desk.claim()
         desk.commit(completed(job, clock.now()))
     desk.close()
@@ -101,10 +101,10 @@ KEYED = NewJob(name="a", payload=b"{}", idempotency_key="k")
 LARGE = NewJob(name="a", payload=b'"' + b"x" * 100_000 + b'"')
 
 WAYS_IN: dict[str, Callable[[SQLiteStore, FakeClock], object]] = {
-    "one": lambda store, clock: store.enqueue(ONE, now=clock.now()),
-    "keyed": lambda store, clock: store.enqueue(KEYED, now=clock.now()),
-    "large": lambda store, clock: store.enqueue(LARGE, now=clock.now()),
-    "many": lambda store, clock: store.enqueue_many(ONE, [b"{}"] * 3, now=clock.now()),
+    "one": lambda store, clock: store.enqueue(ONE),
+    "keyed": lambda store, clock: store.enqueue(KEYED),
+    "large": lambda store, clock: store.enqueue(LARGE),
+    "many": lambda store, clock: store.enqueue_many(ONE, [b"{}"] * 3),
 }
 
 
@@ -142,8 +142,8 @@ def test_who_is_told_of_another_s_job_by_its_key_may_rely_on_it_too(
     path: Path, clock: FakeClock, flushes: list[tuple[int, bool]]
 ) -> None:
     store = SQLiteStore(path, clock=clock)
-    assert store.enqueue(KEYED, now=clock.now()).created
-    assert not store.enqueue(KEYED, now=clock.now()).created  # the other may still be waiting for the disk
+    assert store.enqueue(KEYED).created
+    assert not store.enqueue(KEYED).created  # the other may still be waiting for the disk
     assert len(flushes) == 2
     store.close()
 
@@ -223,9 +223,9 @@ def test_who_is_told_by_its_key_in_a_transaction_of_his_own_may_rely_on_it_too(
     path: Path, clock: FakeClock, flushes: list[tuple[int, bool]]
 ) -> None:
     store = SQLiteStore(path, shared=True, clock=clock)
-    store.enqueue(KEYED, now=clock.now())
+    store.enqueue(KEYED)
     with closing(sqlite3.connect(path)) as mine, mine:
-        assert not store.enqueue(KEYED, now=clock.now(), connection=mine).created
+        assert not store.enqueue(KEYED, connection=mine).created
     assert len(flushes) == 2, "that commit writes nothing, so it does not wait for the disk"
     store.close()
 
@@ -257,7 +257,7 @@ def test_a_python_without_ctypes_keeps_jobs_as_well(
     _begin_writing.cache_clear()
     try:
         store = SQLiteStore(path, clock=clock)
-        assert store.enqueue(ONE, now=clock.now()).created
+        assert store.enqueue(ONE).created
         store.close()
     finally:
         _begin_writing.cache_clear()
@@ -282,7 +282,7 @@ def test_the_first_job_after_a_switch_to_write_ahead_logging_is_kept(path: Path,
     store.migrate()
     with closing(sqlite3.connect(path)) as other:
         other.execute("PRAGMA journal_mode = DELETE")
-    assert store.enqueue(ONE, now=clock.now()).id == 1
+    assert store.enqueue(ONE).id == 1
     store.close()
 
 
@@ -296,7 +296,7 @@ def test_who_writes_while_its_own_thread_is_writing_is_told_so_and_spoils_nothin
     def work(connection: sqlite3.Connection) -> None:
         connection.execute("INSERT INTO mpdispatch_queues (name, is_paused) VALUES ('first', 1)")
         try:  # as a signal handler would
-            store.enqueue(ONE, now=clock.now())
+            store.enqueue(ONE)
         except UsageError as error:
             told.append(str(error))
         connection.execute("INSERT INTO mpdispatch_queues (name, is_paused) VALUES ('second', 1)")
@@ -304,5 +304,5 @@ def test_who_writes_while_its_own_thread_is_writing_is_told_so_and_spoils_nothin
     store._session().write(work, point="test")
     assert "signal handler" in told[0]
     assert [stats.name for stats in store.queue_stats()] == ["first", "second"]
-    assert store.enqueue(ONE, now=clock.now()).id == 1
+    assert store.enqueue(ONE).id == 1
     store.close()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from mpdispatch.clock import FakeClock, Instant
+from mpdispatch.clock import FakeClock
 from mpdispatch.errors import StoreError
 from mpdispatch.model import NewJob
 from mpdispatch.store import SQLiteStore
@@ -51,23 +51,21 @@ def _count_elsewhere(path: Path) -> int:
 
 
 @pytest.fixture
-def kept(file_store: SQLiteStore, now: Instant) -> Iterator[SQLiteStore]:
+def kept(file_store: SQLiteStore) -> Iterator[SQLiteStore]:
     """A store with a job, open in this process."""
-    file_store.enqueue(ONE, now=now)
+    file_store.enqueue(ONE)
     yield file_store
     assert forks.gate._forker is None
 
 
-def test_what_a_child_keeps_outlives_whoever_closes_the_file(
-    kept: SQLiteStore, path: Path, now: Instant
-) -> None:
+def test_what_a_child_keeps_outlives_whoever_closes_the_file(kept: SQLiteStore, path: Path) -> None:
     ready, go = os.pipe(), os.pipe()
 
     def work() -> None:
-        kept.enqueue(ONE, now=now)
+        kept.enqueue(ONE)
         os.write(ready[1], b"!")
         os.read(go[0], 1)
-        kept.enqueue(ONE, now=now)
+        kept.enqueue(ONE)
 
     pid = _child(work)
     os.read(ready[0], 1)
@@ -81,33 +79,29 @@ def test_what_a_child_keeps_outlives_whoever_closes_the_file(
         os.close(descriptor)
 
 
-def test_the_parent_goes_on_with_the_same_store_in_every_thread(kept: SQLiteStore, now: Instant) -> None:
+def test_the_parent_goes_on_with_the_same_store_in_every_thread(kept: SQLiteStore) -> None:
     with ThreadPoolExecutor(1) as threads:
-        threads.submit(kept.enqueue, ONE, now=now).result()
-        assert _status(_child(lambda: kept.enqueue(ONE, now=now))) == 0
-        assert threads.submit(kept.enqueue, ONE, now=now).result().id == 4
-        assert kept.enqueue(ONE, now=now).id == 5
+        threads.submit(kept.enqueue, ONE).result()
+        assert _status(_child(lambda: kept.enqueue(ONE))) == 0
+        assert threads.submit(kept.enqueue, ONE).result().id == 4
+        assert kept.enqueue(ONE).id == 5
         threads.submit(kept.close).result()
 
 
-def test_a_supervisor_goes_on_after_its_process_forked(
-    kept: SQLiteStore, clock: FakeClock, now: Instant
-) -> None:
+def test_a_supervisor_goes_on_after_its_process_forked(kept: SQLiteStore, clock: FakeClock) -> None:
     desk = Desk(kept, clock)
-    assert _status(_child(lambda: kept.enqueue(ONE, now=now))) == 0
+    assert _status(_child(lambda: kept.enqueue(ONE))) == 0
     assert [job.id for job in desk.claim()] == [1, 2]
     assert desk.ledger.file_care.has_changed(), "a new connection has seen nothing yet"
     desk.close()
 
 
-def test_forks_while_other_threads_write_and_read_lose_nothing(
-    kept: SQLiteStore, path: Path, now: Instant
-) -> None:
+def test_forks_while_other_threads_write_and_read_lose_nothing(kept: SQLiteStore, path: Path) -> None:
     over, kept_here = threading.Event(), [0]
 
     def write() -> None:
         while not over.is_set():
-            kept.enqueue(ONE, now=now)
+            kept.enqueue(ONE)
             kept_here[0] += 1
             kept.counts()
         kept.close()
@@ -116,7 +110,7 @@ def test_forks_while_other_threads_write_and_read_lose_nothing(
         writing = threads.submit(write)
         statuses = []
         for _ in range(4):
-            pids = [_child(lambda: kept.enqueue(ONE, now=now)) for _ in range(6)]
+            pids = [_child(lambda: kept.enqueue(ONE)) for _ in range(6)]
             statuses += [_status(pid) for pid in pids]
         over.set()
         writing.result()
@@ -127,7 +121,7 @@ def test_forks_while_other_threads_write_and_read_lose_nothing(
 
 
 def test_a_child_made_while_a_thread_would_not_let_go_is_refused_the_file(
-    kept: SQLiteStore, now: Instant, monkeypatch: pytest.MonkeyPatch
+    kept: SQLiteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(forks, "_PATIENCE_S", 0.05)
     is_inside, may_go = threading.Event(), threading.Event()
@@ -138,7 +132,7 @@ def test_a_child_made_while_a_thread_would_not_let_go_is_refused_the_file(
 
     def work() -> None:
         with pytest.raises(StoreError, match="when this process was forked"):
-            kept.enqueue(ONE, now=now)
+            kept.enqueue(ONE)
 
     with ThreadPoolExecutor(1) as threads:
         reading = threads.submit(kept._read, long_read)
@@ -148,7 +142,7 @@ def test_a_child_made_while_a_thread_would_not_let_go_is_refused_the_file(
         reading.result()
         threads.submit(kept.close).result()
     assert status == 0
-    assert kept.enqueue(ONE, now=now).id == 2
+    assert kept.enqueue(ONE).id == 2
 
 
 def test_a_fork_waits_for_who_opens_and_nobody_opens_until_it_is_over() -> None:

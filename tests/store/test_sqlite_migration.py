@@ -69,13 +69,13 @@ def test_a_store_of_version_1_is_migrated_and_works(old: Path, clock: FakeClock,
     (job,) = desk.claim()
     desk.commit(completed(job, now))
     assert store.state_of(4) is JobState.COMPLETED
-    made = store.enqueue(NewJob(name="render", payload=b"{}"), now=now)
+    made = store.enqueue(NewJob(name="render", payload=b"{}"))
     assert made.id == 6
     desk.close()
     store.close()
 
 
-def test_a_supervisor_keeps_the_token_of_its_workers_in_its_row(path: Path, now: Instant) -> None:
+def test_a_supervisor_keeps_the_token_of_its_workers_in_its_row(path: Path) -> None:
     store = SQLiteStore(path)
     store.migrate()
     ledger = store.supervisor_store()
@@ -149,9 +149,9 @@ def test_commands_that_read_a_store_of_version_1_say_how_it_is_migrated(
     assert "token" not in capsys.readouterr().out
 
 
-def test_what_is_enqueued_migrates_a_store_of_version_1(old: Path, now: Instant) -> None:
+def test_what_is_enqueued_migrates_a_store_of_version_1(old: Path) -> None:
     store = SQLiteStore(old)
-    assert store.enqueue(NewJob(name="a", payload=b"{}"), now=now).id == 6
+    assert store.enqueue(NewJob(name="a", payload=b"{}")).id == 6
     store.close()
     with closing(sqlite3.connect(old)) as connection:
         found = connection.execute("SELECT value FROM mpdispatch_meta WHERE key = 'schema_version'").fetchone()

@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from mpdispatch.clock import Instant
 from mpdispatch.errors import (
     StoreCannotCreate,
     StoreCorrupt,
@@ -73,9 +72,9 @@ def test_reading_creates_no_store(path: Path, read: Callable[[SQLiteStore], obje
     assert list(path.parent.iterdir()) == []
 
 
-def test_enqueue_creates_the_store(path: Path, now: Instant) -> None:
+def test_enqueue_creates_the_store(path: Path) -> None:
     store = SQLiteStore(path)
-    assert store.enqueue(JOB, now=now).id == 1
+    assert store.enqueue(JOB).id == 1
     assert store.migrate() == (schema.VERSION, schema.VERSION)
     store.close()
 
@@ -87,11 +86,11 @@ def test_an_empty_file_is_taken_for_a_new_store(path: Path) -> None:
     assert SQLiteStore(path).migrate() == (0, schema.VERSION)
 
 
-def test_only_its_owner_can_read_a_new_store_whatever_the_umask(path: Path, now: Instant) -> None:
+def test_only_its_owner_can_read_a_new_store_whatever_the_umask(path: Path) -> None:
     before = os.umask(0)
     try:
         store = SQLiteStore(path)
-        store.enqueue(JOB, now=now)
+        store.enqueue(JOB)
         beside = [Path(f"{path}-wal"), Path(f"{path}-shm"), folder_beside(path) / "lock"]
         assert [mode_of(each) for each in (path, *beside)] == [0o600] * 4
         assert mode_of(folder_beside(path)) == 0o700
@@ -115,20 +114,20 @@ def test_nothing_of_an_up_to_date_store_needs_sqlite_utils(path: Path) -> None:
         from mpdispatch.model import NewJob
         from mpdispatch.store import open_store
         store = open_store(sys.argv[1])
-        store.enqueue(NewJob(name="a", payload=b"{}"), now=SystemClock().now())
+        store.enqueue(NewJob(name="a", payload=b"{}"))
         store.supervisor_store().cancel_requests(1)
         assert "sqlite_utils" not in sys.modules
     """
     subprocess.run([sys.executable, "-W", "error", "-c", code, str(path)], check=True, timeout=60)
 
 
-def test_a_symlink_and_its_target_are_one_store(path: Path, tmp_path: Path, now: Instant) -> None:
+def test_a_symlink_and_its_target_are_one_store(path: Path, tmp_path: Path) -> None:
     link = tmp_path / "link.db"
     store = SQLiteStore(path)
-    store.enqueue(JOB, now=now)
+    store.enqueue(JOB)
     link.symlink_to(path)
     other = SQLiteStore(link)
-    assert other.enqueue(JOB, now=now).id == 2
+    assert other.enqueue(JOB).id == 2
     assert other.file == store.file
     store.close()
     other.close()
@@ -137,14 +136,14 @@ def test_a_symlink_and_its_target_are_one_store(path: Path, tmp_path: Path, now:
 # ---------------------------------------------------------------- refusing
 
 
-def test_another_ones_database_is_refused_and_left_as_it_is(path: Path, now: Instant) -> None:
+def test_another_ones_database_is_refused_and_left_as_it_is(path: Path) -> None:
     execute(path, "CREATE TABLE cats (name)")
     before = path.read_bytes()
     for act in (
         lambda s: s.check(create=True),
         lambda s: s.migrate(),
         lambda s: s.counts(),
-        lambda s: s.enqueue(JOB, now=now),
+        lambda s: s.enqueue(JOB),
     ):
         with pytest.raises(StoreForeign, match="shared=True") as raised:
             act(SQLiteStore(path))
@@ -152,13 +151,13 @@ def test_another_ones_database_is_refused_and_left_as_it_is(path: Path, now: Ins
     assert path.read_bytes() == before
 
 
-def test_a_shared_database_keeps_its_tables_and_numbers(path: Path, now: Instant) -> None:
+def test_a_shared_database_keeps_its_tables_and_numbers(path: Path) -> None:
     execute(path, "CREATE TABLE cats (name)", "PRAGMA user_version = 7", "PRAGMA application_id = 42")
     store = SQLiteStore(path, shared=True)
     with pytest.raises(StoreMissing):
         store.counts()
     with pytest.warns(UserWarning, match="switched from delete to WAL"):
-        store.enqueue(JOB, now=now)
+        store.enqueue(JOB)
     store.close()
     assert execute(path, "PRAGMA user_version") == [(7,)]
     assert execute(path, "PRAGMA application_id") == [(42,)]
@@ -166,14 +165,14 @@ def test_a_shared_database_keeps_its_tables_and_numbers(path: Path, now: Instant
     assert all("mpdispatch" in str(name) for (name,) in names)
 
 
-def test_a_newer_schema_is_refused_with_both_versions(path: Path, now: Instant) -> None:
+def test_a_newer_schema_is_refused_with_both_versions(path: Path) -> None:
     SQLiteStore(path).migrate()
     execute(path, "UPDATE mpdispatch_meta SET value = '99' WHERE key = 'schema_version'")
     for act in (
         lambda s: s.check(),
         lambda s: s.check(create=True),
         lambda s: s.migrate(),
-        lambda s: s.enqueue(JOB, now=now),
+        lambda s: s.enqueue(JOB),
     ):
         with pytest.raises(StoreTooNew) as raised:
             act(SQLiteStore(path))
@@ -241,9 +240,9 @@ def test_the_file_system_is_that_of_the_longest_mount_point() -> None:
 
 
 @pytest.mark.parametrize("fate", ["deleted", "replaced"])
-def test_a_file_that_vanishes_is_noticed(path: Path, now: Instant, fate: str) -> None:
+def test_a_file_that_vanishes_is_noticed(path: Path, fate: str) -> None:
     store = SQLiteStore(path)
-    store.enqueue(JOB, now=now)
+    store.enqueue(JOB)
     ledger = store.supervisor_store()
     ledger.file_care.verify()
     for end in ("", "-wal", "-shm"):
@@ -253,16 +252,16 @@ def test_a_file_that_vanishes_is_noticed(path: Path, now: Instant, fate: str) ->
     with pytest.raises(StoreVanished):
         ledger.file_care.verify()
     with pytest.raises(StoreVanished):
-        store.enqueue(JOB, now=now)
+        store.enqueue(JOB)
     with pytest.raises(StoreForeign if fate == "replaced" else StoreMissing):
         store.counts()
     ledger.close()
     store.close()
 
 
-def test_an_in_memory_store_is_of_its_process_only(now: Instant) -> None:
+def test_an_in_memory_store_is_of_its_process_only() -> None:
     store = SQLiteStore(":memory:")
-    store.enqueue(JOB, now=now)
+    store.enqueue(JOB)
     assert not store.is_shared
     reader, writer = os.pipe()
     if (child := os.fork()) == 0:
@@ -277,9 +276,9 @@ def test_an_in_memory_store_is_of_its_process_only(now: Instant) -> None:
     os.close(writer)
 
 
-def test_two_in_memory_stores_are_two(now: Instant) -> None:
+def test_two_in_memory_stores_are_two() -> None:
     first, second = SQLiteStore(":memory:"), SQLiteStore(":memory:")
-    first.enqueue(JOB, now=now)
+    first.enqueue(JOB)
     assert sum(second.counts().values()) == 0
 
 

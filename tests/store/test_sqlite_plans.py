@@ -120,9 +120,8 @@ def test_a_claim_from_many_queues_merges_their_indexes(connection: sqlite3.Conne
 
 def test_a_full_queue_with_many_due_jobs_is_not_read_through(path: Path, clock: FakeClock) -> None:
     store = SQLiteStore(path, durability="process", clock=clock)
-    now = clock.now()
-    store.enqueue_many(NewJob(name="a", payload=b"", queue="full", priority=5), [b"{}"] * 5000, now=now)
-    store.enqueue_many(NewJob(name="a", payload=b"", queue="open"), [b"{}"] * 5, now=now)
+    store.enqueue_many(NewJob(name="a", payload=b"", queue="full", priority=5), [b"{}"] * 5000)
+    store.enqueue_many(NewJob(name="a", payload=b"", queue="open"), [b"{}"] * 5)
     desk = Desk(store, clock)
     wanted = request("full", "open", limits={"full": 2})
     claimed = list[ClaimedJob]()
@@ -169,11 +168,11 @@ def test_few_old_waiting_jobs_are_listed_without_reading_what_ended(
     now = clock.now()
     run_at_us = now.wall_us + 86_400_000_000 if state is JobState.SCHEDULED else None
     few = NewJob(name="a", payload=b"", run_at_us=run_at_us)
-    old = [store.enqueue(few, now=now).id for _ in range(3)]
+    old = [store.enqueue(few).id for _ in range(3)]
     desk = Desk(store, clock)
     if state is JobState.RUNNING:
         desk.claim()
-    many = store.enqueue_many(NewJob(name="b", payload=b"", queue="other"), [b"{}"] * 20_000, now=now)
+    many = store.enqueue_many(NewJob(name="b", payload=b"", queue="other"), [b"{}"] * 20_000)
     connection = desk.ledger._session().connection
     connection.execute(
         "UPDATE mpdispatch_jobs SET state = 'cancelled', line = NULL, completed_at_us = 1 WHERE id >= ?",
@@ -194,8 +193,8 @@ def test_jobs_for_tomorrow_are_not_in_the_index_claim_walks(path: Path, clock: F
     now = clock.now()
     tomorrow = NewJob(name="a", payload=b"", run_at_us=now.wall_us + 86_400_000_000, priority=9)
     for _ in range(10):
-        store.enqueue_many(tomorrow, [b"{}"] * 10_000, now=now)
-    today = [store.enqueue(NewJob(name="a", payload=b"{}"), now=now).id for _ in range(3)]
+        store.enqueue_many(tomorrow, [b"{}"] * 10_000)
+    today = [store.enqueue(NewJob(name="a", payload=b"{}")).id for _ in range(3)]
     desk = Desk(store, clock)
     ledger = desk.ledger
     steps = _vm_steps(ledger, lambda: desk.claim(64))
@@ -208,8 +207,7 @@ def test_jobs_for_tomorrow_are_not_in_the_index_claim_walks(path: Path, clock: F
 
 def test_parked_jobs_of_a_strange_name_do_not_slow_a_turn(path: Path, clock: FakeClock) -> None:
     store = SQLiteStore(path, durability="process", clock=clock)
-    now = clock.now()
-    store.enqueue_many(NewJob(name="strange", payload=b""), [b"{}"] * 3000, now=now)
+    store.enqueue_many(NewJob(name="strange", payload=b""), [b"{}"] * 3000)
     desk = Desk(store, clock)
     wanted = request(names=frozenset({"a"}))
     while desk.commit(slots=64, claim=wanted).parked:
@@ -224,8 +222,8 @@ def test_large_payloads_and_results_stand_apart_from_the_row(path: Path, clock: 
     store = SQLiteStore(path, clock=clock)
     now = clock.now()
     body = b'{"x":"' + b"x" * 5000 + b'"}'
-    store.enqueue(NewJob(name="a", payload=body), now=now)
-    store.enqueue_many(NewJob(name="a", payload=b""), [body, b"{}"], now=now)
+    store.enqueue(NewJob(name="a", payload=body))
+    store.enqueue_many(NewJob(name="a", payload=b""), [body, b"{}"])
     desk = Desk(store, clock)
     desk.commit(*[completed(job, now, result=job.payload) for job in desk.claim()])
     connection = desk.ledger._session().connection
@@ -238,10 +236,10 @@ def test_large_payloads_and_results_stand_apart_from_the_row(path: Path, clock: 
 
 def test_an_outcome_takes_its_request_to_cancel_out_of_the_index(path: Path, clock: FakeClock) -> None:
     store = SQLiteStore(path, clock=clock)
-    job = store.enqueue(NewJob(name="a", payload=b"{}"), now=clock.now())
+    job = store.enqueue(NewJob(name="a", payload=b"{}"))
     desk = Desk(store, clock)
     (claimed,) = desk.claim()
-    store.cancel(job.id, now=clock.now())
+    store.cancel(job.id)
     desk.commit(failed(claimed, clock.now()))
     connection = desk.ledger._session().connection
     assert connection.execute(
@@ -254,13 +252,13 @@ def test_an_outcome_takes_its_request_to_cancel_out_of_the_index(path: Path, clo
 def test_requests_to_cancel_that_came_too_late_are_not_walked_through(path: Path, clock: FakeClock) -> None:
     store = SQLiteStore(path, durability="process", clock=clock)
     now = clock.now()
-    store.enqueue_many(NewJob(name="a", payload=b""), [b"{}"] * 5000, now=now)
+    store.enqueue_many(NewJob(name="a", payload=b""), [b"{}"] * 5000)
     desk = Desk(store, clock)
     desk.commit(*[completed(job, now) for job in desk.claim(5000)])
     desk.ledger._session().connection.execute("UPDATE mpdispatch_jobs SET cancel_requested_us = id")
-    job = store.enqueue(NewJob(name="a", payload=b"{}"), now=now)
+    job = store.enqueue(NewJob(name="a", payload=b"{}"))
     (claimed,) = desk.claim()
-    store.cancel(job.id, now=now)
+    store.cancel(job.id)
     found = list[tuple[int, int]]()
     steps = _vm_steps(desk.ledger, lambda: found.extend(desk.ledger.cancel_requests(desk.owner)))
     assert found == [(job.id, 1)]

@@ -20,7 +20,7 @@ from typing import TypeVar
 
 import pytest
 
-from mpdispatch.clock import FakeClock, Instant, SystemClock
+from mpdispatch.clock import FakeClock, Instant
 from mpdispatch.errors import StoreBusy, StorePermission
 from mpdispatch.model import Job, JobState, NewJob
 from mpdispatch.private import folder_beside
@@ -41,7 +41,7 @@ def _migrate_and_enqueue(path: str, start: Barrier, jobs: int) -> None:
     start.wait(60)
     store.migrate()
     for _ in range(jobs):
-        store.enqueue(JOB, now=SystemClock().now())
+        store.enqueue(JOB)
     store.close()
 
 
@@ -65,7 +65,7 @@ def test_threads_share_a_store_object(file_store: SQLiteStore) -> None:
     ids: list[int] = []
 
     def work() -> None:
-        ids.extend(file_store.enqueue(JOB, now=SystemClock().now()).id for _ in range(20))
+        ids.extend(file_store.enqueue(JOB).id for _ in range(20))
 
     threads = [threading.Thread(target=work) for _ in range(6)]
     for thread in threads:
@@ -88,7 +88,7 @@ def test_threads_share_an_in_memory_store(clock: FakeClock) -> None:
 
     def work() -> None:
         for _ in range(50):
-            store.enqueue(JOB, now=clock.now())
+            store.enqueue(JOB)
             store.counts()
 
     threads = [threading.Thread(target=work) for _ in range(4)]
@@ -115,14 +115,14 @@ def test_the_connection_of_a_thread_ends_with_it(file_store: SQLiteStore) -> Non
 
 
 def test_the_connections_of_all_threads_can_be_closed_and_open_again_when_they_are_used(
-    file_store: SQLiteStore, now: Instant
+    file_store: SQLiteStore,
 ) -> None:
     file_store.close()
     before = set(forks.remembered())
     used, closed, counts = threading.Event(), threading.Event(), list[int]()
 
     def look() -> None:
-        file_store.enqueue(JOB, now=now)
+        file_store.enqueue(JOB)
         used.set()
         closed.wait(20)
         counts.append(file_store.counts()[JobState.PENDING])
@@ -130,7 +130,7 @@ def test_the_connections_of_all_threads_can_be_closed_and_open_again_when_they_a
     thread = threading.Thread(target=look)
     thread.start()
     used.wait(20)
-    file_store.enqueue(JOB, now=now)
+    file_store.enqueue(JOB)
     log = Path(f"{file_store.location}-wal")
     assert log.exists()
     file_store.close_all()
@@ -143,10 +143,10 @@ def test_the_connections_of_all_threads_can_be_closed_and_open_again_when_they_a
 
 
 def test_a_connection_that_stays_in_use_stays_open(
-    file_store: SQLiteStore, now: Instant, monkeypatch: pytest.MonkeyPatch
+    file_store: SQLiteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mpdispatch.store.sqlite.store._PATIENCE_S", 0.01)
-    file_store.enqueue(JOB, now=now)
+    file_store.enqueue(JOB)
     session = file_store._session()
     in_use, done = threading.Event(), threading.Event()
 
@@ -192,7 +192,7 @@ def test_closing_all_waits_once_for_those_in_use_and_only_where_a_fork_waits_for
 
 @pytest.mark.parametrize("close", ["close", "close_all"])
 def test_a_signal_handler_that_closes_the_store_in_the_middle_of_an_enqueue_leaves_it_be(
-    file_store: SQLiteStore, now: Instant, monkeypatch: pytest.MonkeyPatch, close: str
+    file_store: SQLiteStore, monkeypatch: pytest.MonkeyPatch, close: str
 ) -> None:
     def strikes(connection: sqlite3.Connection, job: NewJob, at: Instant) -> Job:
         made = insert(connection, job, at)
@@ -200,11 +200,11 @@ def test_a_signal_handler_that_closes_the_store_in_the_middle_of_an_enqueue_leav
         return made
 
     insert = inserts.insert
-    file_store.enqueue(JOB, now=now)
+    file_store.enqueue(JOB)
     monkeypatch.setattr(inserts, "insert", strikes)
     before = signal.signal(signal.SIGUSR1, lambda *_: getattr(file_store, close)())
     try:
-        assert file_store.enqueue(JOB, now=now).id == 2
+        assert file_store.enqueue(JOB).id == 2
     finally:
         signal.signal(signal.SIGUSR1, before)
     assert file_store.counts()[JobState.PENDING] == 2
@@ -215,13 +215,13 @@ def test_a_signal_handler_that_closes_the_store_in_the_middle_of_an_enqueue_leav
 # ---------------------------------------------------------------- waiting
 
 
-def test_a_client_waits_for_a_foreign_writer(file_store: SQLiteStore, now: Instant) -> None:
+def test_a_client_waits_for_a_foreign_writer(file_store: SQLiteStore) -> None:
     foreign = sqlite3.connect(file_store.location, isolation_level=None, check_same_thread=False)
     foreign.execute("BEGIN IMMEDIATE")
     timer = threading.Timer(0.4, foreign.execute, ["COMMIT"])
     timer.start()
     began = time.monotonic()
-    file_store.enqueue(JOB, now=now)
+    file_store.enqueue(JOB)
     assert time.monotonic() - began >= 0.3
     timer.join()
     foreign.close()
@@ -234,16 +234,16 @@ def test_a_client_gives_up_after_its_patience(
     lock = FileLock(folder_beside(path))
     assert lock.acquire(0.0)
     with pytest.raises(StoreBusy):
-        file_store.enqueue(JOB, now=now)
+        file_store.enqueue(JOB)
     assert file_store.counts()[JobState.PENDING] == 0, "readers wait for no lock of ours"
     lock.release()
     lock.close()
-    file_store.enqueue(JOB, now=now)
+    file_store.enqueue(JOB)
 
 
 def test_a_supervisor_says_busy_within_50_ms(file_store: SQLiteStore, clock: FakeClock) -> None:
     desk = Desk(file_store, clock)
-    file_store.enqueue(JOB, now=clock.now())
+    file_store.enqueue(JOB)
     with closing(sqlite3.connect(file_store.location, isolation_level=None)) as foreign:
         foreign.execute("BEGIN IMMEDIATE")
         waits = []
@@ -260,7 +260,7 @@ def test_a_supervisor_says_busy_within_50_ms(file_store: SQLiteStore, clock: Fak
 
 def test_an_idle_turn_takes_no_write_lock(file_store: SQLiteStore, path: Path, clock: FakeClock) -> None:
     desk = Desk(file_store, clock)
-    file_store.enqueue(NewJob(name="a", payload=b"{}", queue="other"), now=clock.now())
+    file_store.enqueue(NewJob(name="a", payload=b"{}", queue="other"))
     lock = FileLock(folder_beside(path))
     assert lock.acquire(0.0)
     assert desk.commit(slots=9).claimed == ()
@@ -272,31 +272,31 @@ def test_an_idle_turn_takes_no_write_lock(file_store: SQLiteStore, path: Path, c
 def test_a_stopped_process_at_the_turnstile_does_not_stop_the_others(
     file_store: SQLiteStore, path: Path, now: Instant
 ) -> None:
-    file_store.enqueue(JOB, now=now)
+    file_store.enqueue(JOB)
     turnstile = FileLock(folder_beside(path), queue=True)
     turnstile._open()
     fcntl.flock(turnstile._turnstile_fd, fcntl.LOCK_EX)
     began = time.monotonic()
     for _ in range(_MOST_IN_A_ROW + 1):  # the others pass it by
-        file_store.enqueue(JOB, now=now)
+        file_store.enqueue(JOB)
     assert 0.1 <= time.monotonic() - began < 5
     turnstile.close()
 
 
-def test_whoever_waits_gets_its_turn_beside_one_that_never_rests(path: Path, now: Instant) -> None:
+def test_whoever_waits_gets_its_turn_beside_one_that_never_rests(path: Path) -> None:
     busy, patient = SQLiteStore(path, durability="process"), SQLiteStore(path, durability="process")
     busy.migrate()
     stop = threading.Event()
 
     def hammer() -> None:
         while not stop.is_set():
-            busy.enqueue(JOB, now=now)
+            busy.enqueue(JOB)
         busy.close()
 
     thread = threading.Thread(target=hammer)
     thread.start()
     for _ in range(200):
-        patient.enqueue(JOB, now=now)
+        patient.enqueue(JOB)
     stop.set()
     thread.join()
     patient.close()
@@ -305,16 +305,16 @@ def test_whoever_waits_gets_its_turn_beside_one_that_never_rests(path: Path, now
 # ---------------------------------------------------------------- forks and ends
 
 
-def test_a_forked_child_opens_its_own_connection(file_store: SQLiteStore, now: Instant) -> None:
-    file_store.enqueue(JOB, now=now)
+def test_a_forked_child_opens_its_own_connection(file_store: SQLiteStore) -> None:
+    file_store.enqueue(JOB)
     if (child := os.fork()) == 0:
         try:
-            file_store.enqueue(JOB, now=now)
+            file_store.enqueue(JOB)
             file_store.close()
         finally:
             os._exit(0)
     os.waitpid(child, 0)
-    file_store.enqueue(JOB, now=now)
+    file_store.enqueue(JOB)
     assert file_store.counts()[JobState.PENDING] == 3
 
 
@@ -350,19 +350,19 @@ from mpdispatch.model import NewJob
 from mpdispatch.store import SQLiteStore
 store = SQLiteStore(sys.argv[1])
 job = NewJob(name="a", payload=b"{}")
-store.enqueue(job, now=SystemClock().now())
-thread = threading.Thread(target=lambda: store.enqueue(job, now=SystemClock().now()))
+store.enqueue(job)
+thread = threading.Thread(target=lambda: store.enqueue(job))
 thread.start()
 thread.join()
 memory = SQLiteStore(":memory:")
-memory.enqueue(job, now=SystemClock().now())
+memory.enqueue(job)
 runtime_folder(memory)
 if sys.argv[2] == "fork":
     if os.fork() == 0:
-        store.enqueue(job, now=SystemClock().now())
+        store.enqueue(job)
         sys.exit(0)
     os.wait()
-    store.enqueue(job, now=SystemClock().now())
+    store.enqueue(job)
     assert runtime_folder(memory).is_dir()
 """
 
@@ -392,12 +392,12 @@ def _wal_bytes(path: Path) -> int:
 
 
 @pytest.mark.parametrize("durability", ["full", "process"])
-def test_the_log_starts_over_under_clients(path: Path, now: Instant, durability: str) -> None:
+def test_the_log_starts_over_under_clients(path: Path, durability: str) -> None:
     store = SQLiteStore(path, durability=durability)
     payload = b'{"x":"' + b"x" * 500_000 + b'"}'
     largest = 0
     for _ in range(120):
-        store.enqueue(NewJob(name="a", payload=payload), now=now)
+        store.enqueue(NewJob(name="a", payload=payload))
         largest = max(largest, _wal_bytes(path))
     assert largest < 2 * CHECKPOINT_BYTES
     assert path.stat().st_size > 40_000_000
@@ -410,9 +410,7 @@ def test_the_log_starts_over_under_a_supervisor(path: Path, clock: FakeClock) ->
     desk = Desk(store, clock)
     largest = 0
     for _ in range(30):
-        store.enqueue_many(
-            NewJob(name="a", payload=b""), [b'{"x":"' + b"x" * 900 + b'"}'] * 1000, now=clock.now()
-        )
+        store.enqueue_many(NewJob(name="a", payload=b""), [b'{"x":"' + b"x" * 900 + b'"}'] * 1000)
         claimed = desk.claim(1000)
         desk.commit(*[completed(job, clock.now()) for job in claimed])
         desk.ledger.file_care.checkpoint_if_large()
@@ -422,19 +420,19 @@ def test_the_log_starts_over_under_a_supervisor(path: Path, clock: FakeClock) ->
     store.close()
 
 
-def test_a_long_reader_holds_nobody_up_and_the_log_recovers(path: Path, now: Instant) -> None:
+def test_a_long_reader_holds_nobody_up_and_the_log_recovers(path: Path) -> None:
     store = SQLiteStore(path, durability="process")
-    store.enqueue(JOB, now=now)
+    store.enqueue(JOB)
     payload = b'{"x":"' + b"x" * 1_000_000 + b'"}'
     with closing(sqlite3.connect(path, isolation_level=None)) as reader:
         reader.execute("BEGIN")
         reader.execute("SELECT count(*) FROM mpdispatch_jobs").fetchone()
         for _ in range(40):
-            store.enqueue(NewJob(name="a", payload=payload), now=now)
+            store.enqueue(NewJob(name="a", payload=payload))
         assert _wal_bytes(path) > 4 * CHECKPOINT_BYTES
         reader.execute("COMMIT")
         for _ in range(12):
-            store.enqueue(NewJob(name="a", payload=payload), now=now)
+            store.enqueue(NewJob(name="a", payload=payload))
     assert _wal_bytes(path) < 2 * CHECKPOINT_BYTES
     store.close()
 
@@ -459,9 +457,9 @@ def test_a_checkpoint_waits_for_no_lock(path: Path, clock: FakeClock) -> None:
     store.close()
 
 
-def test_nothing_but_the_store_itself_stands_beside_it(path: Path, now: Instant) -> None:
+def test_nothing_but_the_store_itself_stands_beside_it(path: Path) -> None:
     store = SQLiteStore(path)
-    store.enqueue(JOB, now=now)
+    store.enqueue(JOB)
     desk = Desk(store, FakeClock())
     desk.ledger.unregister(desk.owner)
     desk.close()
@@ -470,21 +468,21 @@ def test_nothing_but_the_store_itself_stands_beside_it(path: Path, now: Instant)
     assert sorted(each.name for each in Path(f"{path}-mpd").iterdir()) == ["lock", "queue"]
 
 
-def test_a_lock_folder_somebody_deleted_is_made_again(path: Path, now: Instant) -> None:
+def test_a_lock_folder_somebody_deleted_is_made_again(path: Path) -> None:
     store = SQLiteStore(path)
-    store.enqueue(JOB, now=now)
+    store.enqueue(JOB)
     (Path(f"{path}-mpd") / "lock").unlink()
-    store.enqueue(JOB, now=now)
+    store.enqueue(JOB)
     with open(Path(f"{path}-mpd") / "lock") as theirs:
         fcntl.flock(theirs, fcntl.LOCK_EX | fcntl.LOCK_NB)
         fcntl.flock(theirs, fcntl.LOCK_UN)
     store.close()
 
 
-def test_a_lock_file_that_is_a_symlink_is_not_followed(path: Path, tmp_path: Path, now: Instant) -> None:
+def test_a_lock_file_that_is_a_symlink_is_not_followed(path: Path, tmp_path: Path) -> None:
     target = tmp_path / "precious"
     Path(f"{path}-mpd").mkdir()
     (Path(f"{path}-mpd") / "lock").symlink_to(target)
     with pytest.raises(StorePermission, match="lock file"):
-        SQLiteStore(path).enqueue(JOB, now=now)
+        SQLiteStore(path).enqueue(JOB)
     assert not target.exists()

@@ -36,12 +36,12 @@ def emptied(path: Path) -> None:
 
 @pytest.mark.parametrize("encoding", ["UTF-16le", "UTF-16be"])
 def test_an_apps_own_database_in_utf_16_is_refused_with_the_reason_and_a_remedy(
-    path: Path, now: Instant, encoding: str
+    path: Path, encoding: str
 ) -> None:
     in_utf16(path, encoding)
     before = path.read_bytes()
     store = SQLiteStore(path, shared=True)
-    for use in (lambda: store.enqueue(JOB, now=now), store.migrate, lambda: store.check(create=True)):
+    for use in (lambda: store.enqueue(JOB), store.migrate, lambda: store.check(create=True)):
         with pytest.raises(
             StoreNotUTF8, match=rf"{encoding}, and mpdispatch needs .*UTF-8; .*\.dump"
         ) as caught:
@@ -50,10 +50,10 @@ def test_an_apps_own_database_in_utf_16_is_refused_with_the_reason_and_a_remedy(
     assert path.read_bytes() == before
 
 
-def test_an_empty_file_in_utf_16_is_refused_before_anything_is_made_in_it(path: Path, now: Instant) -> None:
+def test_an_empty_file_in_utf_16_is_refused_before_anything_is_made_in_it(path: Path) -> None:
     emptied(path)
     with pytest.raises(StoreNotUTF8):
-        SQLiteStore(path).enqueue(JOB, now=now)
+        SQLiteStore(path).enqueue(JOB)
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
 
@@ -85,7 +85,7 @@ def test_commands_say_that_a_store_is_in_utf_16_and_exit_65(old_store: Path, cli
     assert "Traceback" not in done.stderr
 
 
-def test_the_remedy_for_utf_16_gives_a_store_that_works(path: Path, tmp_path: Path, now: Instant) -> None:
+def test_the_remedy_for_utf_16_gives_a_store_that_works(path: Path, tmp_path: Path) -> None:
     in_utf16(path)
     copy = tmp_path / "copy.db"
     with closing(sqlite3.connect(path)) as old, closing(sqlite3.connect(copy)) as new:
@@ -93,7 +93,7 @@ def test_the_remedy_for_utf_16_gives_a_store_that_works(path: Path, tmp_path: Pa
     with closing(sqlite3.connect(copy)) as new:
         new.execute("PRAGMA journal_mode = WAL")
     store = SQLiteStore(copy, shared=True)
-    assert store.enqueue(JOB, now=now).id == 1
+    assert store.enqueue(JOB).id == 1
     store.close()
 
 
@@ -101,7 +101,7 @@ def test_the_remedy_for_utf_16_gives_a_store_that_works(path: Path, tmp_path: Pa
 
 
 USES: list[Callable[[SQLiteStore, Instant], object]] = [
-    lambda store, now: store.enqueue(JOB, now=now),
+    lambda store, now: store.enqueue(JOB),
     lambda store, now: store.counts(),
     lambda store, now: store.supervisor_store().cancel_requests(1),
     lambda store, now: store.migrate(),
@@ -124,15 +124,13 @@ def test_a_store_with_two_names_is_refused_by_either(
     store.close()
 
 
-def test_nothing_is_lost_when_a_second_name_is_made_while_a_store_is_open(
-    path: Path, tmp_path: Path, now: Instant
-) -> None:
+def test_nothing_is_lost_when_a_second_name_is_made_while_a_store_is_open(path: Path, tmp_path: Path) -> None:
     store = SQLiteStore(path)
-    store.enqueue(JOB, now=now)
+    store.enqueue(JOB)
     os.link(path, tmp_path / "other.db")
     with pytest.raises(StoreError, match="hard links"):
-        SQLiteStore(tmp_path / "other.db").enqueue(JOB, now=now)
-    store.enqueue(JOB, now=now)
+        SQLiteStore(tmp_path / "other.db").enqueue(JOB)
+    store.enqueue(JOB)
     store.close()
     (tmp_path / "other.db").unlink()
     assert sum(SQLiteStore(path).counts().values()) == 2

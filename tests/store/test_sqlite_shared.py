@@ -114,7 +114,7 @@ PROGRAM = """
     now = SystemClock().now()
     assert list(ours.COPIES) == ["pysqlite3", "sqlite3"]
     theirs = SQLiteStore("app.db", shared=True, copy="sqlite3")
-    job = theirs.enqueue(NewJob(name="a", payload=b"{}"), now=now)
+    job = theirs.enqueue(NewJob(name="a", payload=b"{}"))
     session = theirs._session()
     assert ours.copy_of(session.connection) == "sqlite3"
     try:

@@ -28,8 +28,8 @@ def desk(file_store: SQLiteStore, clock: FakeClock) -> Desk:
     made.close()
 
 
-def enqueue(store: SQLiteStore, now: Instant, **options: object) -> int:
-    return store.enqueue(NewJob(name="render", payload=b'{"path":"a.pdf"}', **options), now=now).id  # type: ignore[arg-type]
+def enqueue(store: SQLiteStore, **options: object) -> int:
+    return store.enqueue(NewJob(name="render", payload=b'{"path":"a.pdf"}', **options)).id  # type: ignore[arg-type]
 
 
 def work_off(desk: Desk, turns: int = 30) -> dict[int, str]:
@@ -55,8 +55,8 @@ def test_an_odd_value_costs_one_due_job_and_no_other(
 ) -> None:
     for odd in ODD:
         now = desk.clock.now()
-        good, bad = [enqueue(file_store, now), enqueue(file_store, now)], enqueue(file_store, now)
-        good.append(enqueue(file_store, now))
+        good, bad = [enqueue(file_store), enqueue(file_store)], enqueue(file_store)
+        good.append(enqueue(file_store))
         new_id = 10_000 + bad
         if column == "id":
             odd = str(-new_id)  # a rowid is an integer
@@ -71,7 +71,7 @@ def test_an_odd_value_costs_one_due_job_and_no_other(
         assert [file_store.state_of(each) for each in good] == [JobState.COMPLETED] * 3, odd
         shown = look(file_store, now, *good, *looked)
         if column in NOT_REACHED and shown[bad]["state"] == "pending":
-            assert file_store.cancel(bad, now=now).state is JobState.CANCELLED
+            assert file_store.cancel(bad).state is JobState.CANCELLED
             continue
         assert shown[bad]["state"] in ("completed", "failed", "cancelled"), odd
         if bad in ended:
@@ -104,7 +104,7 @@ def test_a_dead_letter_names_the_row_the_column_and_what_it_holds(
 
 def put_off(file_store: SQLiteStore, desk: Desk, in_s: float) -> int:
     now = desk.clock.now()
-    return enqueue(file_store, now, run_at_us=now.wall_us + round(in_s * SECOND_US))
+    return enqueue(file_store, run_at_us=now.wall_us + round(in_s * SECOND_US))
 
 
 @pytest.mark.parametrize("column", columns_of("jobs"))
@@ -125,7 +125,7 @@ def test_an_odd_value_costs_one_scheduled_job_and_no_other(
         shown = look(file_store, desk.clock.now(), bad, *good)[bad]
         if not shown["completed_at"]:
             assert column in {"queue", "line", "state", "run_at_us"}, (odd, shown)  # not found, or never due
-            assert file_store.cancel(bad, now=desk.clock.now()).completed_at is not None
+            assert file_store.cancel(bad).completed_at is not None
 
 
 @pytest.mark.parametrize("column", columns_of("jobs"))
@@ -135,7 +135,7 @@ def test_an_odd_value_in_a_running_row_does_not_keep_a_dead_supervisors_jobs_fro
     for odd in ODD:
         now = clock.now()
         dead, heir = Desk(file_store, clock), Desk(file_store, clock)
-        ids = [enqueue(file_store, now) for _ in range(3)]
+        ids = [enqueue(file_store) for _ in range(3)]
         assert [job.id for job in dead.claim()] == ids
         bad = ids[1]
         if column == "id" or not tamper(path, f"UPDATE mpdispatch_jobs SET {column} = {odd} WHERE id = {bad}"):
@@ -202,7 +202,7 @@ def test_a_flood_of_rows_that_cannot_be_read_is_worked_off_turn_by_turn(
     file_store: SQLiteStore, path: Path, desk: Desk
 ) -> None:
     template = NewJob(name="render", payload=b"{}")
-    file_store.enqueue_many(template, [b"{}"] * 3000, now=desk.clock.now())
+    file_store.enqueue_many(template, [b"{}"] * 3000)
     tamper(path, "UPDATE mpdispatch_jobs SET priority = 'high'")
     good = enqueue(file_store, desk.clock.now())
     turn = desk.commit(slots=10)
@@ -233,7 +233,7 @@ def test_a_parked_row_that_cannot_be_read_ends_when_it_could_run_and_parks_no_ot
     assert [file_store.state_of(each) for each in ids[2:]] == [JobState.COMPLETED] * 2
     assert file_store.state_of(ids[1]).is_terminal
     if not file_store.state_of(ids[0]).is_terminal:  # such a name has no handler, so nobody can run it
-        file_store.cancel(ids[0], now=desk.clock.now())
+        file_store.cancel(ids[0])
     assert file_store.parked() == {}
 
 
@@ -313,13 +313,13 @@ def test_cancel_ends_a_row_whatever_stands_in_it(
     file_store: SQLiteStore, path: Path, now: Instant, column: str
 ) -> None:
     for odd in ODD:
-        bad = enqueue(file_store, now)
+        bad = enqueue(file_store)
         if column == "id" or not tamper(path, f"UPDATE mpdispatch_jobs SET {column} = {odd} WHERE id = {bad}"):
             continue
-        assert file_store.cancel(bad, now=now).state in (JobState.CANCELLED, JobState.FAILED), odd
+        assert file_store.cancel(bad).state in (JobState.CANCELLED, JobState.FAILED), odd
         assert file_store.state_of(bad) is JobState.CANCELLED, odd
         with pytest.raises(InvalidStateError):
-            file_store.cancel(bad, now=now)
+            file_store.cancel(bad)
         look(file_store, now, bad)
 
 
@@ -328,12 +328,12 @@ def test_retry_of_an_odd_row_works_or_says_what_is_wrong(
     file_store: SQLiteStore, path: Path, now: Instant, column: str
 ) -> None:
     for odd in ODD:
-        bad = enqueue(file_store, now)
-        file_store.cancel(bad, now=now)
+        bad = enqueue(file_store)
+        file_store.cancel(bad)
         if column == "id" or not tamper(path, f"UPDATE mpdispatch_jobs SET {column} = {odd} WHERE id = {bad}"):
             continue
         try:
-            job = file_store.retry(bad, now=now)
+            job = file_store.retry(bad)
         except DispatchError as error:
             assert str(bad) in str(error)  # noqa: PT017 - either is right, a traceback is not
         else:
@@ -363,9 +363,9 @@ def test_an_odd_value_in_any_other_table_hides_nothing_and_stops_nobody(
 ) -> None:
     ledger, now = desk.ledger, desk.clock.now()
     for odd in ODD:
-        file_store.set_paused("default", False, now=now)
+        file_store.set_paused("default", False)
         large = NewJob(name="render", payload=b'{"text":"' + b"x" * 5000 + b'"}', max_retries=5)
-        old, bad = file_store.enqueue(large, now=now).id, file_store.enqueue(large, now=now).id
+        old, bad = file_store.enqueue(large).id, file_store.enqueue(large).id
         jobs = desk.claim()
         desk.commit(
             failed(jobs[0], now),
@@ -377,10 +377,10 @@ def test_an_odd_value_in_any_other_table_hides_nothing_and_stops_nobody(
         peer = ledger.register(registration(host="elsewhere"), TTL_US)
         where = ROWS[table].format(id=old if table in ("dead_letters", "attempt_rows") else bad)
         written = tamper(path, f"UPDATE mpdispatch_{table} SET {column} = {odd} WHERE {where}")
-        good = [enqueue(file_store, now), enqueue(file_store, now)]
+        good = [enqueue(file_store), enqueue(file_store)]
         shown = look(file_store, now, old, bad, *good)
         assert {old, bad, *good} <= {*shown}
-        file_store.set_paused("default", False, now=now)
+        file_store.set_paused("default", False)
         work_off(desk)
         assert [file_store.state_of(each) for each in good] == [JobState.COMPLETED] * 2, odd
         seen = {each.id: each for each in ledger.peers(desk.owner)}
@@ -405,9 +405,9 @@ def test_a_supervisor_has_a_lease_only_if_it_can_be_read_whether_it_lives(
 
 
 def test_doctor_names_rows_that_cannot_be_read_and_does_not_take_them_for_damage(
-    file_store: SQLiteStore, path: Path, now: Instant
+    file_store: SQLiteStore, path: Path
 ) -> None:
-    ids = [enqueue(file_store, now) for _ in range(8)]
+    ids = [enqueue(file_store) for _ in range(8)]
     tamper(
         path,
         f"UPDATE mpdispatch_jobs SET priority = 'high' WHERE id < {ids[6]}",
@@ -421,14 +421,14 @@ def test_doctor_names_rows_that_cannot_be_read_and_does_not_take_them_for_damage
     assert message.endswith("and 3 more")
     assert "mpdispatch cancel" in str(findings["rows"].remedy)
     for job_id in ids:
-        file_store.cancel(job_id, now=now)
+        file_store.cancel(job_id)
     assert not [each for each in file_store.examine() if each.needs_doing]
 
 
 def test_a_payload_nested_too_deeply_is_not_shown_and_hides_nothing(
     file_store: SQLiteStore, path: Path, now: Instant
 ) -> None:
-    ids = [enqueue(file_store, now) for _ in range(4)]
+    ids = [enqueue(file_store) for _ in range(4)]
     for job_id, depth in zip(ids, (200, 400, 990, 100_000), strict=True):
         tamper(
             path,
@@ -458,9 +458,9 @@ def test_an_outcome_that_is_not_ours_any_more_and_a_row_that_cannot_be_read_meet
     file_store: SQLiteStore, path: Path, desk: Desk
 ) -> None:
     now = desk.clock.now()
-    ids = [enqueue(file_store, now) for _ in range(2)]
+    ids = [enqueue(file_store) for _ in range(2)]
     jobs = desk.claim()
-    bad, good = enqueue(file_store, now), enqueue(file_store, now)
+    bad, good = enqueue(file_store), enqueue(file_store)
     tamper(
         path,
         f"UPDATE mpdispatch_jobs SET starts = 7 WHERE id = {ids[0]}",
@@ -477,9 +477,9 @@ def test_a_store_that_is_busy_while_a_row_is_ended_has_taken_no_outcome(
     file_store: SQLiteStore, path: Path, desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = desk.clock.now()
-    enqueue(file_store, now)
+    enqueue(file_store)
     jobs = desk.claim()
-    bad = enqueue(file_store, now)
+    bad = enqueue(file_store)
     tamper(path, f"UPDATE mpdispatch_jobs SET max_retries = 'many' WHERE id = {bad}")
     outcomes = [completed(job, now) for job in jobs]
 
@@ -593,7 +593,7 @@ def test_a_look_at_all_rows_leaves_what_runs_and_what_is_of_other_queues(
 ) -> None:
     other = enqueue(file_store, desk.clock.now(), queue="other")
     tamper(path, f"UPDATE mpdispatch_jobs SET line = 7 WHERE id = {other}")
-    file_store.enqueue_many(NewJob(name="render", payload=b"{}"), [b"{}"] * 4100, now=desk.clock.now())
+    file_store.enqueue_many(NewJob(name="render", payload=b"{}"), [b"{}"] * 4100)
     bad = enqueue(file_store, desk.clock.now())
     tamper(path, f"UPDATE mpdispatch_jobs SET line = 7 WHERE id = {bad}")
     held = desk.claim(slots=5)
@@ -606,20 +606,20 @@ def test_a_look_at_all_rows_leaves_what_runs_and_what_is_of_other_queues(
 def test_explain_says_that_it_cannot_be_claimed_and_cancel_ends_it(
     file_store: SQLiteStore, path: Path, now: Instant, change: str
 ) -> None:
-    bad = enqueue(file_store, now)
+    bad = enqueue(file_store)
     tamper(path, f"UPDATE mpdispatch_jobs SET {change} WHERE id = {bad}")
     _, reasons = explain(file_store, bad, now=now)
     assert reasons[0].code == "unreadable"
     assert reasons[0].text.startswith("its row cannot be claimed: column ")
     assert f"mpdispatch cancel {bad}" in str(reasons[0].remedy)
     assert "due" not in [reason.code for reason in reasons]
-    assert file_store.cancel(bad, now=now).state is JobState.CANCELLED
+    assert file_store.cancel(bad).state is JobState.CANCELLED
 
 
-def test_cancel_ends_a_running_row_that_nobody_runs(file_store: SQLiteStore, path: Path, now: Instant) -> None:
-    bad = enqueue(file_store, now)
+def test_cancel_ends_a_running_row_that_nobody_runs(file_store: SQLiteStore, path: Path) -> None:
+    bad = enqueue(file_store)
     tamper(path, f"UPDATE mpdispatch_jobs SET state = 'running', line = NULL WHERE id = {bad}")
-    assert file_store.cancel(bad, now=now).state is JobState.CANCELLED
+    assert file_store.cancel(bad).state is JobState.CANCELLED
 
 
 # ---------------------------------------------------------------- the highest id there can be
@@ -666,20 +666,20 @@ def test_supervisors_register_behind_one_with_the_last_id_and_never_twice_under_
 def test_without_an_id_for_a_new_job_every_way_to_make_one_names_the_row(
     file_store: SQLiteStore, path: Path, now: Instant
 ) -> None:
-    bad, old = enqueue(file_store, now), enqueue(file_store, now)
-    file_store.cancel(old, now=now)
+    bad, old = enqueue(file_store), enqueue(file_store)
+    file_store.cancel(old)
     tamper(path, f"UPDATE mpdispatch_jobs SET id = {LAST} WHERE id = {bad}")
     template = NewJob(name="render", payload=b"{}")
     for make in (
-        lambda: enqueue(file_store, now),
-        lambda: enqueue(file_store, now, idempotency_key="k"),
-        lambda: file_store.enqueue_many(template, [b"{}"] * 2, now=now),
-        lambda: file_store.retry(old, now=now),
+        lambda: enqueue(file_store),
+        lambda: enqueue(file_store, idempotency_key="k"),
+        lambda: file_store.enqueue_many(template, [b"{}"] * 2),
+        lambda: file_store.retry(old),
     ):
         with pytest.raises(StoreCorrupt, match=r"no job id is left: .*9223372036854775807.* mpdispatch_jobs"):
             make()
     (finding,) = [each for each in file_store.examine() if each.check == "ids"]
     assert "mpdispatch_jobs" in str(finding.remedy)
-    file_store.cancel(LAST, now=now)
+    file_store.cancel(LAST)
     assert file_store.prune(now.wall_us + SECOND_US, 10) == 2
-    assert enqueue(file_store, now) < 1000
+    assert enqueue(file_store) < 1000

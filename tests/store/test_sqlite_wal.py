@@ -102,7 +102,7 @@ def test_readers_that_never_pause_do_not_make_it_grow(path: Path, clock: FakeClo
     body = b'{"x":"' + b"x" * 900 + b'"}'
     # Not fewer rounds than it takes to write more than the bound.
     while written < 50 * MIB:
-        store.enqueue_many(NewJob(name="a", payload=b""), [body] * 1000, now=clock.now())
+        store.enqueue_many(NewJob(name="a", payload=b""), [body] * 1000)
         desk.commit(*[completed(job, clock.now()) for job in desk.claim(1000)])
         desk.ledger.file_care.checkpoint_if_large()
         largest = max(largest, os.stat(f"{path}-wal").st_size)
@@ -131,7 +131,7 @@ def test_nothing_asks_for_the_times_of_the_log(
     store.migrate()
     desk = Desk(store, clock)
     monkeypatch.setattr(os, "stat", watched)
-    job = store.enqueue(NewJob(name="a", payload=b"{}"), now=clock.now())
+    job = store.enqueue(NewJob(name="a", payload=b"{}"))
     desk.commit(*[completed(each, clock.now()) for each in desk.claim(1)])
     desk.ledger.file_care.checkpoint_if_large()
     assert store.state_of(job.id) == "completed"

@@ -66,7 +66,7 @@ def test_a_registered_supervisor_is_seen_by_its_peers(store: Store, new_desk: Ne
     assert [each.id for each in store.supervisors()] == [first.owner, second.owner]
 
 
-def test_owner_ids_are_never_used_again(desk: Desk, clock: FakeClock) -> None:
+def test_owner_ids_are_never_used_again(desk: Desk) -> None:
     desk.ledger.unregister(desk.owner)
     again = desk.ledger.register(registration(), TTL_US)
     assert again > desk.owner
@@ -190,7 +190,7 @@ def test_claims_take_the_first_due_jobs_of_all_queues_in_order(
         job = NewJob(
             name=kind, payload=b"{}", queue=queue, priority=priority, run_at_us=now.wall_us + run_in_us
         )
-        made = store.enqueue(job, now=now)
+        made = store.enqueue(job)
         if kind != "unknown":
             expected.append((-priority, run_in_us, made.id, queue))
     desk = Desk(store, clock)
@@ -259,11 +259,11 @@ def test_no_token_is_named_when_nothing_waits_for_one(enqueue: Enqueue, desk: De
     assert desk.commit(slots=9, claim=wanted).token_in_us is None
 
 
-def test_a_paused_queue_gives_nothing(store: Store, enqueue: Enqueue, desk: Desk, now: Instant) -> None:
+def test_a_paused_queue_gives_nothing(store: Store, enqueue: Enqueue, desk: Desk) -> None:
     enqueue()
-    store.set_paused("default", True, now=now)
+    store.set_paused("default", True)
     assert desk.claim() == []
-    store.set_paused("default", False, now=now)
+    store.set_paused("default", False)
     assert len(desk.claim()) == 1
 
 
@@ -298,18 +298,18 @@ def test_parked_jobs_keep_to_the_limits_and_the_queues(store: Store, enqueue: En
     assert [job.queue for job in desk.claim(claim=request("other"))] == ["other"]
 
 
-def test_a_parked_job_can_be_cancelled(store: Store, enqueue: Enqueue, desk: Desk, now: Instant) -> None:
+def test_a_parked_job_can_be_cancelled(store: Store, enqueue: Enqueue, desk: Desk) -> None:
     job = enqueue(name="b")
     desk.claim(claim=request(names=frozenset()))
-    cancelled = store.cancel(job.id, now=now)
+    cancelled = store.cancel(job.id)
     assert (cancelled.state, cancelled.blocked_reason) == (JobState.CANCELLED, None)
 
 
 def test_very_many_refused_jobs_are_parked_over_several_turns(
-    store: Store, desk: Desk, now: Instant, monkeypatch: pytest.MonkeyPatch
+    store: Store, desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mpdispatch.store.sqlite.candidates.PARK_AT_MOST", 10)
-    store.enqueue_many(NewJob(name="b", payload=b""), [b"{}"] * 25, now=now)
+    store.enqueue_many(NewJob(name="b", payload=b""), [b"{}"] * 25)
     wanted = request(names=frozenset())
     turns = [desk.commit(slots=5, claim=wanted) for _ in range(4)]
     assert [sum(turn.parked.values()) for turn in turns] == [10, 10, 5, 0]
@@ -359,7 +359,7 @@ def test_very_many_due_jobs_are_staged_over_several_turns(
 ) -> None:
     monkeypatch.setattr("mpdispatch.store.sqlite.claim.STAGE_AT_MOST", 10)
     at = clock.now().wall_us + 1
-    store.enqueue_many(NewJob(name="a", payload=b"", run_at_us=at), [b"{}"] * 15, now=clock.now())
+    store.enqueue_many(NewJob(name="a", payload=b"", run_at_us=at), [b"{}"] * 15)
     clock.advance(1)
     assert desk.commit(claim=request()).has_more
     assert not desk.commit(claim=request()).has_more
@@ -667,7 +667,7 @@ def test_outstanding_counts_what_a_drain_waits_for(
     desk.claim(claim=wanted)
     for options in ({}, {"queue": "quiet"}, {"queue": "other"}, {"run_at_us": now.wall_us + MINUTE_US}):
         enqueue(**options)
-    store.set_paused("quiet", True, now=now)
+    store.set_paused("quiet", True)
     assert desk.ledger.outstanding(wanted.queues) == {"pending": 1, "running": 1, "retrying": 1}
     held, scheduled = desk.ledger.left_behind(wanted.queues)
     assert held == {"no handler 'unknown' in this engine; registered: render": 1, "queue 'quiet' is paused": 1}
@@ -679,15 +679,15 @@ def test_what_makes_work_wakes_the_supervisors(store: Store, enqueue: Enqueue, n
     job = enqueue(run_at_us=now.wall_us + MINUTE_US)
     assert woken.times() == 1
     for notify in (
-        lambda: store.retry(job.id, now=now),
-        lambda: store.cancel(job.id, now=now),
-        lambda: store.enqueue_many(NewJob(name="a", payload=b""), [b"{}"], now=now),
-        lambda: store.set_paused("default", False, now=now),
+        lambda: store.retry(job.id),
+        lambda: store.cancel(job.id),
+        lambda: store.enqueue_many(NewJob(name="a", payload=b""), [b"{}"]),
+        lambda: store.set_paused("default", False),
         store.wake,
     ):
         notify()
         assert woken.times() == 1
-    store.set_paused("default", True, now=now)
+    store.set_paused("default", True)
     assert woken.times() == 0
 
 
@@ -732,7 +732,7 @@ def test_a_turn_tells_which_jobs_were_cancelled_instead_of_run_again(
     jobs = {job.id: job for job in desk.claim()}
     now = clock.now()
     for job_id in (asked, done):
-        desk.store.cancel(job_id, now=now)
+        desk.store.cancel(job_id)
     turn = desk.commit(retrying(jobs[asked], now), retrying(jobs[other], now), completed(jobs[done], now))
     assert list(turn.cancelled) == [(asked, 1)]
     assert [desk.store.get(job_id).state for job_id in (asked, other, done)] == [

@@ -99,7 +99,7 @@ def test_many_are_looked_at_a_thousand_at_a_time_and_ties_are_not_overlooked(
     path: Path, clock: FakeClock
 ) -> None:
     store = SQLiteStore(path, durability="process", clock=clock)
-    store.enqueue_many(NewJob(name="a", payload=b""), [b"{}"] * 2500, now=clock.now())
+    store.enqueue_many(NewJob(name="a", payload=b""), [b"{}"] * 2500)
     desk = Desk(store, clock)
     desk.commit(*[retrying(job, clock.now(), in_s=60) for job in desk.claim(2500)])
     clock.jump_wall(-DAY_S)
@@ -119,7 +119,7 @@ def test_one_that_was_moved_or_claimed_since_it_was_looked_for_is_left_alone(
     desk.commit(_put_off(desk, "retry", 60))
     run_at_us = clock.now().wall_us + 60_000_000
     assert desk.ledger.rebase([Rebase(job.id, run_at_us - 1, 5)]) == 0
-    store.retry(job.id, now=clock.now())
+    store.retry(job.id)
     assert desk.ledger.rebase([Rebase(job.id, clock.now().wall_us, 5)]) == 0
 
 
@@ -129,7 +129,7 @@ def test_odd_times_of_one_wait_keep_no_other_from_beginning_anew(
     file_store: SQLiteStore, path: Path, clock: FakeClock, column: str, table: str, odd: str
 ) -> None:
     desk = Desk(file_store, clock)
-    ids = [file_store.enqueue(NewJob(name="render", payload=b"{}"), now=clock.now()).id for _ in range(2)]
+    ids = [file_store.enqueue(NewJob(name="render", payload=b"{}")).id for _ in range(2)]
     jobs = desk.claim()
     desk.commit(*[retrying(job, clock.now(), in_s=60) for job in jobs])
     clock.advance(20)

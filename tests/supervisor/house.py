@@ -132,7 +132,7 @@ class House:
     def enqueue(self, name: str, /, options: dict[str, Any] | None = None, **payload: object) -> int:
         data = msgspec.json.encode({key: str(v) if isinstance(v, Path) else v for key, v in payload.items()})
         job = NewJob(name=name, payload=data, **(options or {}))
-        return self.store.enqueue(job, now=self.clock.now()).id
+        return self.store.enqueue(job).id
 
     def job(self, job_id: int) -> Job:
         return self.store.get(job_id)

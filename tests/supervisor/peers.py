@@ -121,9 +121,6 @@ def enqueued(folder: Path, count: int, **options: Any) -> list[int]:
     """Jobs enqueued before any supervisor is there."""
     store = SQLiteStore(folder / "jobs.db", durability="process")
     store.migrate()
-    ids = [
-        store.enqueue(NewJob(name="noop", payload=b"{}", **options), now=SystemClock().now()).id
-        for _ in range(count)
-    ]
+    ids = [store.enqueue(NewJob(name="noop", payload=b"{}", **options)).id for _ in range(count)]
     store.close()
     return ids

@@ -16,7 +16,7 @@ from tests.supervisor.house import House
 
 
 def _cancel(house: House, job_id: int) -> None:
-    house.store.cancel(job_id, now=house.clock.now())
+    house.store.cancel(job_id)
 
 
 def _queued(build: Build, tmp_path: Path) -> tuple[House, list[int]]:
@@ -152,7 +152,7 @@ def _requests(house: House) -> int:
 
 def test_requests_that_came_too_late_are_forgotten_those_of_others_too(build: Build) -> None:
     house = build(config={"poll_interval": 60.0})
-    ids = house.store.enqueue_many(NewJob(name="noop", payload=b""), [b"{}"] * 3500, now=house.clock.now())
+    ids = house.store.enqueue_many(NewJob(name="noop", payload=b""), [b"{}"] * 3500)
     house.until(lambda: house.store.counts()[JobState.COMPLETED] == len(ids), timeout_s=30)
     connection = house.wiring.store._session().connection  # type: ignore[attr-defined]
     connection.execute("UPDATE mpdispatch_jobs SET cancel_requested_us = 1")

@@ -217,7 +217,7 @@ def test_a_running_job_of_an_owner_nobody_knows_can_be_cancelled(
     dead.die()
     _sql(tmp_path, "DELETE FROM mpdispatch_supervisors")
     store = SQLiteStore(tmp_path / "jobs.db", durability="process")
-    assert store.cancel(job_id, now=SystemClock().now()).state is JobState.RUNNING
+    assert store.cancel(job_id).state is JobState.RUNNING
     store.close()
     house = build()
     assert house.ended(job_id)[0].state is JobState.CANCELLED

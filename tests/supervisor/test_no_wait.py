@@ -124,7 +124,7 @@ def test_many_workers_are_killed_by_few_looks_at_all_processes(
 
     monkeypatch.setattr(kill, "process_table", counted)
     for job_id in ids:
-        house.store.cancel(job_id, now=house.clock.now())
+        house.store.cancel(job_id)
     _longest_step_s(house, lambda: all(worker.state is WorkerState.KILLED for worker in house.workers))
     assert len(looks) <= 3, "requests may be seen in two goes, and some may have ended in the same step"
     house.ended(*ids)

@@ -83,7 +83,7 @@ def test_jobs_that_are_parked_again_and_again_are_counted(
 ) -> None:
     house.ready()
     for number in range(1, 6):
-        house.store.enqueue_many(NewJob(name="unknown", payload=b""), [b"{}"] * 3, now=house.clock.now())
+        house.store.enqueue_many(NewJob(name="unknown", payload=b""), [b"{}"] * 3)
         house.until(lambda number=number: sum(house.store.parked().values()) == 3 * number)
     house.steps(3)
     assert _count(caplog, "parked jobs that cannot run here") == 1

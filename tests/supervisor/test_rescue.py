@@ -381,7 +381,7 @@ def test_an_answer_is_decided_as_its_supervisor_would_have(
     record = dead.record()
     dead.start(record, job)
     if is_cancel_requested:
-        dead.store.cancel(job_id, now=SystemClock().now())
+        dead.store.cancel(job_id)
     if asked is not None:
         record.ask(Control(job.id, job.starts, asked))
     otherwise = {
@@ -410,7 +410,7 @@ def test_extensions_hear_of_jobs_that_a_dead_peers_workers_had_done(
         dead.start(record, job)
     dead.say(record, _done(jobs[0]))
     dead.say(record, _ended(jobs[2]))
-    dead.store.cancel(cancelled, now=SystemClock().now())
+    dead.store.cancel(cancelled)
     dead.die()
     heard: list[Event] = []
     sink = Mock(offer=lambda notices, count: heard.extend(e for n in notices for e in events_of(n)))

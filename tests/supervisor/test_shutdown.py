@@ -224,7 +224,7 @@ def test_a_drain_waits_for_retries_and_says_if_a_job_failed(build: Build, tmp_pa
 
 def test_a_drain_does_not_wait_for_parked_and_later_jobs_and_lists_them(build: Build) -> None:
     house = build(drain=True, config={"queues": ["default", "held"]})
-    house.store.set_paused("held", True, now=house.clock.now())
+    house.store.set_paused("held", True)
     held = house.enqueue("noop", {"queue": "held"})
     parked = [house.enqueue("nobody_knows_this") for _ in range(3)]
     later = house.enqueue("noop", {"run_at_us": house.clock.now().wall_us + 3_600_000_000})

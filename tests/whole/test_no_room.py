@@ -21,7 +21,7 @@ from mpdispatch.model import NewJob
 from mpdispatch.store import SQLiteStore
 for _ in range(2):
     try:
-        print(SQLiteStore("jobs.db").enqueue(NewJob(name="plain", payload=b"{}"), now=SystemClock().now()).id)
+        print(SQLiteStore("jobs.db").enqueue(NewJob(name="plain", payload=b"{}")).id)
     except StoreError as error:
         print(type(error).__name__)
 """

@@ -86,7 +86,7 @@ def test_looking_at_supervisors_does_not_load_what_their_jobs_are_given(place: P
     store.check(create=True)
     owner = register(store)
     payload = b'{"text": "' + b"x" * (1 << 20) + b'"}'
-    store.enqueue_many(NewJob(name="large", payload=b""), [payload] * 40, now=clock.now())
+    store.enqueue_many(NewJob(name="large", payload=b""), [payload] * 40)
     ledger = store.supervisor_store()
     assert len(ledger.commit(owner, [], claim=request(slots=40)).claimed) == 40
     ledger.close()

@@ -190,7 +190,7 @@ def _as_given(
     job = unchecked_job(PlainDefaults(name=jobs.name), payloads[0] if payloads else b"{}", wished, now)
     client = JobClient.of(find_store_to_fill(options, may_create=may_create))
     if jobs.is_one:
-        return _Kept.one(client, client.add_job(job, now=now))
+        return _Kept.one(client, client.add_job(job))
     return _Kept.many(client, client.add_jobs(job, payloads))
 
 

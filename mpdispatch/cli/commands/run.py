@@ -76,7 +76,7 @@ def run(
     # Programs, unlike handlers, are not written to run twice: they are retried only on request.
     wanted = unchecked_job(PlainDefaults(name=COMMAND_JOB, max_retries=0), payload, wishes, now)
     client = open_client_to_fill(options, may_create=create)
-    job = client.add_job(wanted, now=now)
+    job = client.add_job(wanted)
     if not options.json:
         print_line(job.id)
     if not wait:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from mpdispatch import sqlite3
-from mpdispatch.clock import Clock, Instant, SystemClock
+from mpdispatch.clock import Clock, SystemClock
 from mpdispatch.errors import DeadLetterNotFoundError, JobNotFoundError, StoreError, UsageError
 from mpdispatch.model import Attempt, DeadLetter, Finding, Job, JobState, NewJob, Output, Page, PeerSupervisor
 from mpdispatch.store.contract import DeadLetterFilter, JobFilter, QueueStats, SupervisorStore
@@ -61,7 +61,7 @@ class SQLiteStore:
             mpdispatch needs and every user of the file then has. It is announced by a UserWarning; `False` refuses.
         copy: which SQLite opens it: "sqlite3" or "pysqlite3"; None: this process's own. Where the application has
             the file open itself it must be the application's: two copies on one file in one process corrupt it.
-        clock: by which leases are measured; None: the machine's. For tests.
+        clock: by which jobs are due and leases run; None: the machine's. For tests.
     """
 
     def __init__(
@@ -222,33 +222,36 @@ class SQLiteStore:
 
     # -- jobs -----------------------------------------------------------------------------------
 
-    def enqueue(self, job: NewJob, *, now: Instant, connection: Any = None) -> Job:
+    def enqueue(self, job: NewJob, *, connection: Any = None) -> Job:
         """Keep one job. On disk when this returns, unless `connection` is given: then with its commit."""
         if connection is not None:
-            return self._enqueue_on(connection, job, now)
-        return self._keep(lambda c: inserts.insert(c, job, now), is_one_statement=inserts.is_one_statement(job))
+            return self._enqueue_on(connection, job)
+        is_one_statement = inserts.is_one_statement(job)
+        return self._keep(
+            lambda c: inserts.insert(c, job, self._clock.now()), is_one_statement=is_one_statement
+        )
 
-    def _enqueue_on(self, connection: Any, job: NewJob, now: Instant) -> Job:
+    def _enqueue_on(self, connection: Any, job: NewJob) -> Job:
         inserts.refuse_other_sqlite(connection, self._copy)
         # While the caller is writing nobody can create the tables: say so instead of waiting for ourselves.
         session = self._session(create=not connection.in_transaction)
         session.verify()
         inserts.refuse_other_file(connection, session)
-        made = inserts.insert_on(connection, job, now)
+        made = inserts.insert_on(connection, job, self._clock.now())
         if not made.created:
             # Who keeps it may still wait for the disk, and a commit that writes nothing does not.
             self._sync()
         return made
 
     def enqueue_many(
-        self, template: NewJob, payloads: Sequence[bytes], *, now: Instant, batch_id: int | None = None
+        self, template: NewJob, payloads: Sequence[bytes], *, batch_id: int | None = None
     ) -> range:
         """Keep one job per payload, in one transaction; gives their ids, which are contiguous."""
         if template.idempotency_key is not None:
             raise UsageError("many jobs cannot have one idempotency key")
         if not payloads:
             return range(0)
-        return self._keep(lambda c: inserts.insert_many(c, template, payloads, now, batch_id))
+        return self._keep(lambda c: inserts.insert_many(c, template, payloads, self._clock.now(), batch_id))
 
     def get(self, job_id: int) -> Job:
         """Raises JobNotFoundError."""
@@ -298,10 +301,10 @@ class SQLiteStore:
         _refuse_impossible(job_id, DeadLetterNotFoundError)
         return self._read(lambda c: dead_letters.letter(c, job_id))
 
-    def replay(self, job_id: int, *, now: Instant) -> Job:
+    def replay(self, job_id: int) -> Job:
         """Enqueue a failed job again, once; later calls give the same job with `created=False`."""
         _refuse_impossible(job_id, DeadLetterNotFoundError)
-        job = self._write(lambda c: dead_letters.replay(c, job_id, now), "replay")
+        job = self._write(lambda c: dead_letters.replay(c, job_id, self._clock.now()), "replay")
         self.wake()
         return job
 
@@ -313,21 +316,21 @@ class SQLiteStore:
         """Every queue that holds a job or was ever paused, by name."""
         return self._read(reads.queue_stats)
 
-    def cancel(self, job_id: int, *, now: Instant) -> Job:
+    def cancel(self, job_id: int) -> Job:
         """Cancel a job that is not running; ask the supervisor to end one that is."""
         _refuse_impossible(job_id)
-        job = self._write(lambda c: changes.cancel(c, job_id, now), "cancel")
+        job = self._write(lambda c: changes.cancel(c, job_id, self._clock.now()), "cancel")
         self.wake()
         return job
 
-    def retry(self, job_id: int, *, now: Instant) -> Job:
+    def retry(self, job_id: int) -> Job:
         """Run a waiting job now, or enqueue a failed or cancelled one again as a new job (once)."""
         _refuse_impossible(job_id)
-        job = self._write(lambda c: changes.retry(c, job_id, now), "retry")
+        job = self._write(lambda c: changes.retry(c, job_id, self._clock.now()), "retry")
         self.wake()
         return job
 
-    def set_paused(self, queue: str, paused: bool, *, now: Instant) -> None:
+    def set_paused(self, queue: str, paused: bool) -> None:
         """Nothing of a paused queue is claimed; what runs goes on."""
         self._write(lambda c: c.execute(QUERIES["set_paused"], (queue, int(paused))), "set_paused")
         if not paused:
