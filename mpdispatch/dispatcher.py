@@ -89,7 +89,7 @@ class Dispatcher:
             raise ConfigError([Fault("durability", f"is {wanted!r}, but the store was made with {found!r}")])
 
     def __repr__(self) -> str:
-        return f"<Dispatcher on {self.store.location}>"
+        return f"<Dispatcher on {self.store.display}>"
 
     def adopt(self, engine: SupervisedEngine) -> None:
         """Make this the engine whose handlers are run. `Engine.build` calls it."""
@@ -111,7 +111,7 @@ class Dispatcher:
         with self._lock:
             if self._holds:
                 raise UsageError(
-                    f"this dispatcher is at work on {self._store.location}, so it cannot use {store.location}; stop"
+                    f"this dispatcher is at work on {self._store.display}, so it cannot use {store.display}; stop"
                     " it first"
                 )
             if self._says_durability:

@@ -102,7 +102,7 @@ def ready_to_fill(options: Options, store: Store, *, may_create: bool) -> Store:
     if not may_create and _is_default(options) and not os.path.lexists(DEFAULT_STORE):
         remedy = "name the store (--store, MPDISPATCH_STORE) or your app (-A); --create makes this one"
         hint = f"did you mean --store {other}? " if (other := _only_store_here()) is not None else ""
-        raise UsageError(f"{store.location}: no store here, and nobody named one; {hint}{remedy}")
+        raise UsageError(f"{store.display}: no store here, and nobody named one; {hint}{remedy}")
     store.check(create=True)
     return store
 
@@ -111,7 +111,7 @@ def refuse_unshared(store: Store) -> Store:
     """The store, unless only this process can see its jobs. Raises UsageError."""
     if not store.is_shared:
         raise UsageError(
-            f"{store.location} is in the memory of one process, and gone when a command ends; name a file, such as"
+            f"{store.display} is in the memory of one process, and gone when a command ends; name a file, such as"
             f" {DEFAULT_STORE}"
         )
     return store

@@ -84,7 +84,7 @@ class JobClient:
         """
         store = self._holder.store
         if in_worker() and not store.is_shared:
-            raise StoreNotShared(store.location)
+            raise StoreNotShared(store.display)
         return store
 
     def get_job(self, job_id: int) -> Job:

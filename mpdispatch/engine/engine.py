@@ -116,7 +116,7 @@ class Engine(JobClient, EnqueuesByName):
         return cls.build(Dispatcher(store=open_store(location), **config))
 
     def __repr__(self) -> str:
-        return f"<Engine on {self.store.location}: {', '.join(sorted(self.registry.names())) or 'no handlers'}>"
+        return f"<Engine on {self.store.display}: {', '.join(sorted(self.registry.names())) or 'no handlers'}>"
 
     # ---------------------------------------------------------------- handlers
 

@@ -203,7 +203,7 @@ async def _offloaded(engine: Enqueuer, function: Callable[Q, R], /, *args: Q.arg
         return await offload(function, *args, **kwargs)
     except StandstillError:
         raise StoreBusy(
-            engine.store.location, "no enqueue of this event loop has got through for 30 s, nor has this one"
+            engine.store.display, "no enqueue of this event loop has got through for 30 s, nor has this one"
         ) from None
 
 

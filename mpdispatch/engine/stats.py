@@ -21,5 +21,5 @@ def overview(store: Store) -> dict[str, Any]:
         "dlq_count": store.dead_letter_count(),
         "queues": {q.name: {"paused": q.is_paused, "jobs": dict(q.jobs)} for q in queues},
         "supervisors": len(living_supervisors(store)),
-        "store": store.location,
+        "store": store.display,
     }

@@ -26,7 +26,7 @@ __all__ = [
 
 
 class StoreError(DispatchError):
-    """Something about the store. `location` is the path or URL it was opened by."""
+    """Something about the store. `location` says which, as it is shown to people: never with a password."""
 
     exit_code = 69
     _what: ClassVar[str] = "store error"

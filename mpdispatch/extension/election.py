@@ -130,9 +130,9 @@ class Election:
         try:
             return self._lock.try_acquire()
         except NotPrivateError as error:
-            raise StorePermission(self._store.location, f"its lock file cannot be trusted: {error}") from error
+            raise StorePermission(self._store.display, f"its lock file cannot be trusted: {error}") from error
         except OSError as error:
-            raise StoreError(self._store.location, f"its lock file: {error}") from error
+            raise StoreError(self._store.display, f"its lock file: {error}") from error
 
     def _others(self) -> list[PeerSupervisor]:
         """Living supervisors in other processes."""

@@ -147,7 +147,7 @@ class DispatchExtension:
         self._api: ASGIApp | None = None
 
     def __repr__(self) -> str:
-        return f"<DispatchExtension at {self.base_path} on {self._engine.store.location}>"
+        return f"<DispatchExtension at {self.base_path} on {self._engine.store.display}>"
 
     @property
     def engine(self) -> Engine:

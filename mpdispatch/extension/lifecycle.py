@@ -133,7 +133,7 @@ class Lifecycle:
         return {
             "status": "failing" if error else "ok",
             "error": error,
-            "store": store.location,
+            "store": store.display,
             "supervises": supervises,
             "supervisors": living,
         }

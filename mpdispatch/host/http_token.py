@@ -32,6 +32,9 @@ _BY_ERRNO: dict[int, type[StoreError]] = {
 class CheckedStore(LocatedStore, Protocol):
     """A store that can be asked whether it is there."""
 
+    @property
+    def display(self) -> str: ...
+
     def check(self) -> None: ...
 
 
@@ -125,7 +128,7 @@ class HttpToken:
         text = (
             str(error) if isinstance(error, NotPrivateError) else f"{error.filename or _NAME}: {error.strerror}"
         )
-        return kind(self._store.location, f"its HTTP token cannot be had: {text}")
+        return kind(self._store.display, f"its HTTP token cannot be had: {text}")
 
 
 def _identity_of(found: os.stat_result) -> tuple[int, int]:

@@ -124,7 +124,12 @@ class Store(Protocol):
 
     @property
     def location(self) -> str:
-        """What `open_store` opens it by again; shown to people."""
+        """What `open_store` opens it by again. It may hold a password, so nobody is shown it."""
+        ...
+
+    @property
+    def display(self) -> str:
+        """How it is shown in messages, logs and output: never with a password."""
         ...
 
     @property

@@ -81,7 +81,7 @@ class Registration:
             self._journal = Journal(path, 4 * self._config.slots + 4, token=self._runtime.token)
         except NotPrivateError as error:
             self._heartbeat.distrust()
-            raise StorePermission(self._client_store.location, str(error)) from error
+            raise StorePermission(self._client_store.display, str(error)) from error
         except OSError as error:
             self._heartbeat.distrust()  # Without marks no worker may have a job: join again in a moment.
             raise self._cannot_make(path, error) from error
@@ -108,7 +108,7 @@ class Registration:
 
     def _cannot_make(self, path: Path, error: OSError) -> StoreError:
         kind = StoreFull if error.errno in (errno.ENOSPC, errno.EDQUOT) else StoreError
-        return kind(self._client_store.location, f"cannot make {path}: {error.strerror}")
+        return kind(self._client_store.display, f"cannot make {path}: {error.strerror}")
 
     def _attach(self, record: int) -> Attach:
         assert self._journal is not None

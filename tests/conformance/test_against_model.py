@@ -46,7 +46,7 @@ def drive(machine: Callable[[], Machine], number: int) -> None:
 
 
 LEFT_OUT = {
-    **dict.fromkeys(("location", "is_shared", "file", "supervisor_store"), "where it is"),
+    **dict.fromkeys(("location", "display", "is_shared", "file", "supervisor_store"), "where it is"),
     **dict.fromkeys(("said_durability", "prefer_durability"), "what outlasts a power cut"),
     **dict.fromkeys(("migrate", "check", "close", "close_all"), "opening and closing"),
     "wake": "a hint that may be lost",

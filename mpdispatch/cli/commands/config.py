@@ -15,6 +15,7 @@ from mpdispatch.cli.output import print_json, print_line, print_table
 from mpdispatch.cli.program import Options, command_group
 from mpdispatch.config import QueueConfig
 from mpdispatch.configfile import effective
+from mpdispatch.store.display import without_password
 
 __all__ = ["config"]
 
@@ -33,7 +34,7 @@ def check(options: Options) -> None:
     """
     settings = effective(_explicit(options), env=os.environ, config_file=options.config)
     values = {**dataclasses.asdict(settings.config), **settings.others}
-    values["store"] = values["store"] or DEFAULT_STORE
+    values["store"] = without_password(values["store"] or DEFAULT_STORE)
     rows = [
         (name, _plain(values[name]), _source(options, name, settings.origins[name])) for name in sorted(values)
     ]
@@ -57,7 +58,7 @@ def _explicit(options: Options) -> dict[str, Any]:
             for name, origin in dispatcher.origins.items()
             if origin == "argument"
         }
-        said |= {"app": options.app, "store": dispatcher.store.location}
+        said |= {"app": options.app, "store": dispatcher.store.display}
     if options.store is not None:
         said["store"] = options.store
     return said

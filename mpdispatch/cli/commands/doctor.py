@@ -30,7 +30,7 @@ def doctor(options: Options) -> int:
     findings = checkup(store, config, now=SystemClock().now())
     is_well = not any(finding.needs_doing for finding in findings)
     if options.json:
-        print_json({"ok": is_well, "store": store.location, "findings": [*map(finding_to_json, findings)]})
+        print_json({"ok": is_well, "store": store.display, "findings": [*map(finding_to_json, findings)]})
     else:
         for each in findings:
             print_line(f"{each.level:<8} {each.check}: {each.message}")

@@ -21,10 +21,10 @@ def migrate(options: Options) -> None:
     store = find_store(options)
     before, after = store.migrate()
     if options.json:
-        print_json({"store": store.location, "from": before, "to": after})
+        print_json({"store": store.display, "from": before, "to": after})
     elif before == after:
-        print_line(f"{store.location}: schema version {after}, nothing to do")
+        print_line(f"{store.display}: schema version {after}, nothing to do")
     elif before == 0:
-        print_line(f"{store.location}: created with schema version {after}")
+        print_line(f"{store.display}: created with schema version {after}")
     else:
-        print_line(f"{store.location}: schema version {before} is now {after}")
+        print_line(f"{store.display}: schema version {before} is now {after}")

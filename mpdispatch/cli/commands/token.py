@@ -26,6 +26,6 @@ def token(options: Options) -> None:
     store = open_existing(options)
     found = HttpToken(store).value()
     if options.json:
-        print_json({"store": store.location, "token": found})
+        print_json({"store": store.display, "token": found})
     else:
         print_line(found)

@@ -104,11 +104,16 @@ class SQLiteStore:
         """How supervisors are woken; None: they are not, and poll."""
 
     def __repr__(self) -> str:
-        return f"SQLiteStore({self.location!r})"
+        return f"SQLiteStore({self.display!r})"
 
     @property
     def location(self) -> str:
         """The file's absolute path (a `sqlite:///` URL if options differ from the defaults), or `:memory:`."""
+        return self._database.location
+
+    @property
+    def display(self) -> str:
+        """The same: no password opens a file."""
         return self._database.location
 
     @property
