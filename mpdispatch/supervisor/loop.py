@@ -121,7 +121,9 @@ class Supervisor:
     def _go_on(self, is_done: Callable[[], bool]) -> None:
         """Do what needs no store until this is so: a call of the store is away on its thread."""
         while not is_done():
-            self.hear(self._runtime.selector.select(self._wait_s(with_store=False)))
+            # For what is urgent only: to wake for each answer, which cannot be written yet, cost half of the drain rate.
+            wait_s = self._wait_s(with_store=False)
+            self.hear(self._runtime.selector.select(wait_s, urgent_s=wait_s))
             now = self._clock.now()
             self._wiring.stopping.run(now)
             self._run_due(now, needs_store=False)
@@ -130,7 +132,7 @@ class Supervisor:
         """How long nothing is due, if nothing is heard."""
         now_us, wiring = self._clock.now().boot_us, self._wiring
         until_us = now_us + wiring.poll_us
-        if self._pool.may_answer_silently:
+        if with_store and self._pool.may_answer_silently:
             until_us = min(until_us, now_us + _LISTEN_US)
         if self._staff_us is not None and not self._shutdown.is_on:
             until_us = min(until_us, self._staff_us)
