@@ -44,12 +44,13 @@ def _client_with_hooks(options: Options) -> JobClient:
     found = find_app(options)
     if found is None:
         return JobClient.of(find_store(options))
-    engine = load_app(found)
     if options.app is not None and options.store is None:
+        engine = load_app(found)
         with blaming(found):
             refuse_unshared(engine.store)
         return engine
-    store = find_store(options)
+    store = find_store(options)  # before the app is imported, which may change the folder
+    engine = load_app(found)
     if store.location != engine.store.location:
         engine.use_store(store.location)
     return engine
