@@ -7,7 +7,8 @@
 ```
 
 Nothing in it waits: the store answers within 50 ms or says it is busy, and is asked again a moment later, while
-timeouts, cancels and signals go on. It is the only writer of the jobs it runs.
+timeouts, cancels and signals go on; what a slow disk keeps waiting is done on a thread (see `store_thread`). It is the
+only writer of the jobs it runs.
 """
 
 from __future__ import annotations
@@ -91,7 +92,7 @@ class Supervisor:
             # Before the commit: a free worker must not wait for it while claimed jobs lie here.
             self._wiring.assigner.assign(now.boot_us)
         self._guarded(lambda: self._run_due(now, needs_store=True), now)
-        if self.report is not None or self._wiring.registration.is_cut():
+        if self.report is not None or self._wiring.heartbeat.is_lost or self._wiring.registration.is_cut():
             return 0.0
         now = self._clock.now()
         if not self._shutdown.is_on:
@@ -117,6 +118,8 @@ class Supervisor:
             due_us = duty.next_due()
             if due_us is not None and due_us <= now.boot_us:
                 duty.run(now)
+            if self.report is not None:
+                return
 
     def _go_on(self, is_done: Callable[[], bool]) -> None:
         """Do what needs no store until this is so: a call of the store is away on its thread."""
