@@ -55,11 +55,11 @@ class Config:
             that short jobs need not wait for the supervisor. What a busy worker has not begun is taken back when
             another one is free. 0: none.
         max_prefetch: most jobs that may lie with a worker (400).
-        max_jobs_per_worker: a worker is replaced after so many jobs (None: never), against leaks.
+        max_jobs_per_worker: a worker is replaced after this many jobs (None: never), against leaks.
         boot_timeout: how long a worker may take to import the app (60 s); then it is killed, and counts
             as one that did not start. `mpdispatch supervise` learns what an app says by its first import, so for that
             one only the environment and the file count.
-        max_worker_rss: a worker whose peak memory is above so many bytes after a job is replaced (None: never).
+        max_worker_rss: a worker is replaced after a job if its peak memory exceeds this many bytes (None: never).
         durability: what `enqueue` waits for: "full" (default): the disk, so the job survives power loss; "process": it
             survives any crash of processes, and power loss may cost the last moments. For stores that were not made
             with a `durability` of their own.

@@ -88,8 +88,8 @@ def _read(path: Path) -> bytes:
     with _opened(path) as file:
         text = file.read(MAX_BYTES + 1)
     if len(text) > MAX_BYTES:
-        told = f"is larger than {MAX_BYTES:,} bytes, the most a configuration file may have"
-        raise ConfigError([Fault(str(path), f"{told}; keep ours in a file of its own and name it (--config)")])
+        fault = f"is larger than {MAX_BYTES:,} bytes, the most a configuration file may have"
+        raise ConfigError([Fault(str(path), f"{fault}; keep ours in a file of its own and name it (--config)")])
     return text
 
 

@@ -188,7 +188,7 @@ def _by_parts(engine: AppEngine) -> AppReference:
             imports = [module for module in parts.modules if module != "__main__"]
             here = _here(_REMADE, path=sys.path, main_path=path, main_module=name, imports=imports)
             return msgspec.structs.replace(here, parts=parts)
-        reason = f", nor can it be made anew there: {'; '.join(lost)} cannot be imported by name"
+        reason = f", nor can it be built again there: {'; '.join(lost)} cannot be imported by name"
     raise AppReferenceError(
         f"no module has this engine as an attribute, so no worker can find it{reason}: make it a global of its module "
         f"(engine = ... at the top level), or {_REMEDIES}"

@@ -30,7 +30,7 @@ if sys.platform == "linux":
     _setfsuid, _setfsgid, _prctl = _libc.setfsuid, _libc.setfsgid, _libc.prctl
 
     def _ids() -> tuple[Ids, Ids]:
-        # The fourth is that for files. No number -1: it is not set, but told; there is no other call that tells it.
+        # The fourth is the file-system id. With -1, which is no id, the call only returns it; no other call does.
         return (*getresuid(), _setfsuid(-1)), (*getresgid(), _setfsgid(-1))
 
     def _set_ids(users: Ids, groups: Ids) -> None:

@@ -29,7 +29,7 @@ _gc_is_on, _gc_on, _gc_off = gc.isenabled, gc.enable, gc.disable
 _get_threshold, _set_threshold = gc.get_threshold, gc.set_threshold
 _get_debug, _set_debug = gc.get_debug, gc.set_debug
 _getdefaulttimeout, _setdefaulttimeout = socket.getdefaulttimeout, socket.setdefaulttimeout
-_faults_are_told, _tell_faults, _hide_faults = (
+_faults_are_enabled, _enable_faults, _disable_faults = (
     faulthandler.is_enabled,
     faulthandler.enable,
     faulthandler.disable,
@@ -56,7 +56,7 @@ def _look() -> tuple[Any, ...]:
         _gc_is_on(),
         _get_threshold(),
         _getdefaulttimeout(),
-        _faults_are_told(),
+        _faults_are_enabled(),
         context.prec,
         context.rounding,
         context.traps,
@@ -86,7 +86,7 @@ _PARTS: tuple[tuple[str, Callable[[Any], object]], ...] = (
     ("whether gc is on", lambda is_on: _gc_on() if is_on else _gc_off()),
     ("the thresholds of gc", lambda thresholds: _set_threshold(*thresholds)),
     ("the default timeout of sockets", _setdefaulttimeout),
-    ("faulthandler", lambda is_on: _tell_faults() if is_on else _hide_faults()),
+    ("faulthandler", lambda is_on: _enable_faults() if is_on else _disable_faults()),
     ("the decimal context", lambda digits: setattr(getcontext(), "prec", digits)),
     ("the decimal context", lambda rounding: setattr(getcontext(), "rounding", rounding)),
     ("the decimal context", lambda traps: setattr(getcontext(), "traps", traps)),

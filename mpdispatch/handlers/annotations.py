@@ -91,7 +91,7 @@ def type_info(job_name: str, name: str, hint: Any) -> model.Type:
 
 
 def _reason(text: str, hint: Any) -> str:
-    """What msgspec says of a type, in the words of those who do not know it."""
+    """The message of msgspec about a type, for readers who do not know msgspec."""
     if not text.startswith("Type unions"):
         return text
     where = text.rpartition(" - type ")[2].removesuffix(" is not supported") or str(hint)

@@ -17,11 +17,11 @@ __all__ = [
     "ArrayMet",
     "ArraysTooLarge",
     "arrays_up_to",
-    "count_arrays_anew",
     "is_array",
     "is_plain_array",
     "plain",
     "remedy_for",
+    "restart_count",
 ]
 
 _LEAST_BYTES = {"b": 4, "f": 3, "U": 2, "S": 2, "T": 2, "M": 6, "m": 5}
@@ -72,7 +72,7 @@ _allowed = _Allowed()
 def arrays_up_to(most_bytes: int) -> Iterator[None]:
     """Inside it, arrays are encoded that together make at most this much JSON. Applies to this thread.
 
-    Arrays are counted as they are met. Before another pass over a value, call `count_arrays_anew`.
+    Arrays are counted as they are met. Before another pass over a value, call `restart_count`.
     """
     before = _allowed.most_bytes, _allowed.met_bytes
     _allowed.most_bytes, _allowed.met_bytes = most_bytes, 0
@@ -82,7 +82,7 @@ def arrays_up_to(most_bytes: int) -> Iterator[None]:
         _allowed.most_bytes, _allowed.met_bytes = before
 
 
-def count_arrays_anew() -> None:
+def restart_count() -> None:
     """Begin another pass over a value, or over a part of it."""
     _allowed.met_bytes = 0
 

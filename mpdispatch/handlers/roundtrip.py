@@ -13,7 +13,7 @@ from pathlib import PurePath
 from typing import Any
 
 from mpdispatch.errors import Fault
-from mpdispatch.handlers.arrays import count_arrays_anew, is_array, plain
+from mpdispatch.handlers.arrays import is_array, plain, restart_count
 from mpdispatch.handlers.safejson import is_model
 from mpdispatch.policy.names import cut, shown
 
@@ -35,7 +35,7 @@ def changed(value: Any, came_back: Any, path: str) -> list[Fault]:
     ["size: has no field 'zoom'; it has: a"]
     """
     found: list[Fault] = []
-    count_arrays_anew()
+    restart_count()
     stack: list[tuple[Any, Any, str]] = [(value, came_back, path)]
     while stack and len(found) < _MAX_FAULTS:
         old, new, where = stack.pop()

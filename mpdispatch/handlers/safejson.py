@@ -17,11 +17,11 @@ import msgspec
 from mpdispatch.errors import Fault
 from mpdispatch.handlers.arrays import (
     ArraysTooLarge,
-    count_arrays_anew,
     is_array,
     is_plain_array,
     plain,
     remedy_for,
+    restart_count,
 )
 from mpdispatch.policy.names import cut, shown
 
@@ -144,7 +144,7 @@ def unwritable(value: Any, path: str, error: BaseException) -> Fault:
     """The innermost part of a value that `encode` refused with this error, by its path, and why."""
     while not isinstance(error, (RecursionError, ArraysTooLarge)):
         for child, where in _parts(value, path):
-            count_arrays_anew()
+            restart_count()
             try:
                 encode(child)
             except Exception as inner:  # noqa: BLE001 - properties of the user's objects run here
@@ -174,7 +174,7 @@ def lossy(value: Any, path: str, reader: Reader) -> list[Fault]:
     ['x.a[1]: inf cannot be written as JSON; use None or text for it']
     """
     found: list[Fault] = []
-    count_arrays_anew()
+    restart_count()
     # to_builtins unfolds dataclasses, Structs and the like, and leaves NaN and keys as they are.
     tree = value if reader is Reader.UNTYPED else msgspec.to_builtins(value, enc_hook=enc_hook)
     stack: list[tuple[Any, str, int]] = [(tree, path, 1)]

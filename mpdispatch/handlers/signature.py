@@ -21,7 +21,7 @@ from mpdispatch.handlers.annotations import (
     parameters_of,
     type_info,
 )
-from mpdispatch.handlers.arrays import ArrayMet, ArraysTooLarge, arrays_up_to, count_arrays_anew
+from mpdispatch.handlers.arrays import ArrayMet, ArraysTooLarge, arrays_up_to, restart_count
 from mpdispatch.handlers.dataclass_defaults import fill_defaults, has_defaults
 from mpdispatch.handlers.roundtrip import changed
 from mpdispatch.handlers.safejson import (
@@ -174,7 +174,7 @@ class Signature:
 
     def _misfit(self, name: str, decoder: msgspec.json.Decoder[Any], value: Any) -> Fault | None:
         """Why one argument does not survive JSON, or None. Raises ArraysTooLarge."""
-        count_arrays_anew()
+        restart_count()
         try:
             written = encode(value)
         except ArraysTooLarge:
@@ -225,7 +225,7 @@ class Signature:
 
 
 def _too_large(given: Mapping[str, Any], size: int, max_bytes: int) -> Fault:
-    count_arrays_anew()
+    restart_count()
     largest = max(given, key=lambda name: len(encode(given[name])))
     text = f"the payload is {size:,} bytes of JSON, at most {max_bytes:,} are allowed (max_payload_bytes)"
     return Fault(

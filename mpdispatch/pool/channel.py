@@ -1,7 +1,7 @@
 """One message-preserving socket pair per worker; frames past 64 KiB travel as a sealed memfd. Both sides.
 
-`settimeout` and O_NONBLOCK belong to the open file description, which the duplicate of the worker's end
-shares with the worker: so both ends stay blocking, and the supervisor passes MSG_DONTWAIT on each call.
+`settimeout` and O_NONBLOCK apply to the open file description, which the worker's end shares with our duplicate of it.
+So both ends stay blocking, and the supervisor passes MSG_DONTWAIT with each call.
 """
 
 from __future__ import annotations

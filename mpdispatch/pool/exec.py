@@ -1,7 +1,7 @@
 """Starts worker processes by exec. Runs in the supervisor.
 
-The worker is exec'ed, never forked from us: a fork would copy our locks and SQLite handles. It is our own
-child, so its exit status is ours to read, and it leads its own session, so Ctrl-C in a terminal never reaches it.
+The worker is exec'ed and not forked from us, because a fork would copy our locks and SQLite handles. It is our child, so
+we can read its exit status. It leads its own session, so Ctrl-C in a terminal does not reach it.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Launched:
 def launch(tag: str, main: str = _MAIN) -> Launched:
     """Start a worker (or what else `main` runs). It waits for its Boot frame.
 
-    Raises OSError if no process or descriptor can be had.
+    Raises OSError if the system has no free process or descriptor.
     """
     with ExitStack() as undo:
         channel, theirs = channel_pair()

@@ -3,7 +3,8 @@
     supervisor: hook thread ──frames of events──▶ hook process: imports the app, calls its hooks in order
 
 The thread may wait for a full channel, as its queue is bounded and the loop never waits for it. If the process
-dies (a hook calls os._exit) it is started again with the next events; those it had read are lost, and that is logged.
+dies (a hook calls os._exit) it is started again for the next events. The events that it had read are lost, which is
+logged.
 """
 
 from __future__ import annotations
@@ -170,11 +171,11 @@ class HookProcess:
         deadline = time.monotonic() + timeout_s
         try:
             # Without waiting: a process with a full buffer is too far behind, or stuck.
-            is_told = process.launched.channel.send(_END, wait=False)
+            is_sent = process.launched.channel.send(_END, wait=False)
         except ChannelBroken:
-            is_told = False
+            is_sent = False
         # A process that has already ended needs no message and no time.
-        has_ended = process.wait_end(max(0.0, deadline - time.monotonic()) if is_told else 0.1)
+        has_ended = process.wait_end(max(0.0, deadline - time.monotonic()) if is_sent else 0.1)
         if not has_ended:
             self._log.error("the hook process did not end in time; its events are lost")
             process.kill()

@@ -2,8 +2,8 @@
 
     [[id, starts, …, size of its payload], …] newline payload payload …
 
-A payload is bytes here: what is in it is looked at when its own job runs. It used to be part of the JSON, and one that
-was none (a row edited by hand, a damaged file) broke the frame, and every worker that read it.
+A payload is only bytes here; it is decoded when its job runs. A payload that is no JSON (a row edited by hand, a damaged
+file) would otherwise break the frame, and every worker that reads it.
 """
 
 from __future__ import annotations

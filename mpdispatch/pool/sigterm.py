@@ -1,7 +1,7 @@
 """Leaves SIGTERM to the supervisor. Runs in the worker, the zygote and the hook process, and where they are started.
 
-Service managers send it to every process of a service. Those we start must outlive it: the supervisor lets running
-jobs finish, and ends them itself.
+Service managers send SIGTERM to every process of a service. Processes that we start ignore it: the supervisor lets
+running jobs finish, and ends the processes itself.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
 """The zygote: a process that has imported all that workers need, and forks them. Runs in the zygote.
 
-Measured: a worker by exec is up in 120–180 ms, one forked from here in 5–13 ms, sharing our memory until it writes.
-Each worker is forked twice, so that it is orphaned at once and becomes a child of the supervisor (a subreaper): its
-exit status and its descendants are the supervisor's to see. That is why there is a zygote only where the supervisor
-may be a subreaper: under `mpdispatch supervise`, never in a host application's process.
+Measured: a worker started by exec is ready in 120–180 ms, one forked from here in 5–13 ms, and it shares our memory
+until it writes. Each worker is forked twice, so that it is orphaned at once and the supervisor, a subreaper, adopts it
+and can read its exit status. So there is a zygote only where the supervisor may be a subreaper: under
+`mpdispatch supervise`, never in the process of a host application.
 
-mpdispatch is imported before the first fork. The app is only once a worker has shown that its import leaves one
-thread, and no connection to a database or to anybody: threads do not survive a fork, an SQLite connection carried over
-one can drop locks or checkpoint when it is finalised, and of one to a server all workers would have the same.
+mpdispatch is imported before the first fork. The app is imported only after a worker has shown that its import leaves
+one thread and no connections. Threads do not survive a fork; an SQLite connection copied by a fork can drop locks or
+checkpoint when it is finalised; and all workers would share a connection to a server.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Decides which requests are served. By default those from this machine that carry the store's own token.
 
-A loopback peer proves little: a proxy on this machine is one too, and not every proxy says that it has forwarded
-something; a page of another site in a local browser is one as well. So the token is asked for; and what surely comes from
-elsewhere is refused, token or not: a forwarding header, or a Host that is no loopback name (DNS rebinding).
+A loopback peer proves little. It may be a proxy on this machine, and not every proxy sends a forwarding header; or a local
+browser that shows a page of another site. So the token is required. A request that certainly comes from elsewhere is
+refused even with the token: it has a forwarding header, or a Host that is no loopback name (DNS rebinding).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Whether a web page of another site may have made a browser send a request that changes something. Pure.
 
-A page can have any browser send a form to any address, with its cookies and whatever else the browser adds unasked.
-It can set no header but the type of the body, and that not to JSON, unless the server allows its site more (CORS), which we
-never do. It cannot hide its Origin; only browsers of long ago sent none.
+A page can make a browser send a form to any address, with the browser's cookies. The only header that it can set is the
+type of the body, and that not to JSON, unless the server allows its site more (CORS), which we never do. It cannot hide
+its Origin; only very old browsers sent none.
 """
 
 from __future__ import annotations

@@ -41,8 +41,8 @@ def check(options: Options) -> None:
     file = None if settings.section is None else str(settings.section.path)
     key = None if settings.section is None else settings.section.key
     if options.json:
-        told = {name: {"value": value, "source": source} for name, value, source in rows}
-        print_json({"file": file, "key": key, "settings": told})
+        in_force = {name: {"value": value, "source": source} for name, value, source in rows}
+        print_json({"file": file, "key": key, "settings": in_force})
         return
     print_table(["setting", "value", "source"], [(n, json.dumps(v), s) for n, v, s in rows])
     print_line(f"file: {file}, key {key}" if file else "file: none")

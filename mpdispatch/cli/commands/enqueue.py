@@ -59,7 +59,7 @@ _MAX_COUNT = 1_000_000
     help="All arguments as a JSON object; pairs win over it. -: one job for each line of stdin.",
 )
 @job_options
-@click.option("--count", type=click.IntRange(1, _MAX_COUNT), help="Enqueue it so many times.")
+@click.option("--count", type=click.IntRange(1, _MAX_COUNT), help="Enqueue it this many times.")
 @create_option
 @click.option("--wait", is_flag=True, help="Wait until it has ended; exit 1 if it did not complete.")
 @click.pass_obj
