@@ -176,9 +176,8 @@ class Assigner:
                 heapq.heappush(loads, (load + count * estimate, worker.pid, worker))
         kept += later
         returned = self._give(given.values())
-        if len(kept) + len(returned) < len(self._in_flight.backlog):
-            self._in_flight.backlog_since_us = now_us
-        self._in_flight.backlog = kept
+        is_less = len(kept) + len(returned) < len(self._in_flight.backlog)
+        self._in_flight.keep(kept, now_us if is_less else None)
         if returned:
             self._in_flight.put_back(returned, now_us)
 

@@ -43,7 +43,7 @@ class Decider:
         """Give back every claimed job that no worker was given."""
         for job in self._in_flight.backlog:
             self.decide(job, Released(), None)
-        self._in_flight.backlog = []
+        self._in_flight.keep([])
 
     def release_rated(self) -> None:
         """Give back jobs of rate-limited queues that were not begun at once: they cost another token."""
@@ -53,4 +53,4 @@ class Decider:
         for job in in_flight.backlog:
             if job.queue in in_flight.rated.rates:
                 self.decide(job, Released(), None)
-        in_flight.backlog = [job for job in in_flight.backlog if job.queue not in in_flight.rated.rates]
+        in_flight.keep([job for job in in_flight.backlog if job.queue not in in_flight.rated.rates])

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from mpdispatch.clock import Instant
-from mpdispatch.model import ClaimedJob, Transition
+from mpdispatch.model import ClaimedJob, JobState, Transition
 from mpdispatch.pool.process import WorkerProcess
 from mpdispatch.store.contract import Progress
 from mpdispatch.supervisor.outputs import Outputs
@@ -46,7 +46,7 @@ class PendingOutcome:
 
 @dataclass(slots=True)
 class InFlight:
-    """Not thread-safe: the loop's only."""
+    """Not thread-safe: the loop's only. Its fields are written only here."""
 
     backlog: list[ClaimedJob] = field(default_factory=list)
     """In claim order: priority descending, run_at, id."""
@@ -87,6 +87,12 @@ class InFlight:
         else:
             self.backlog.sort(key=_claim_order)
 
+    def keep(self, backlog: list[ClaimedJob], since_us: int | None = None) -> None:
+        """The backlog is what is left of it, in its order. `since_us`: when some of it was given out, if it was."""
+        self.backlog = backlog
+        if since_us is not None:
+            self.backlog_since_us = since_us
+
     def before_held(self) -> int:
         """How many jobs of the backlog, the first ones, come before those that wait for a worker (see `RatedQueues`)."""
         held_from = self.rated.held_from
@@ -110,6 +116,15 @@ class InFlight:
             if self.progress.get(report.job_id) is report:
                 del self.progress[report.job_id]
 
+    def recorded(self, state: JobState) -> None:
+        """A job of ours, or of a supervisor whose jobs we took over, is in this state on disk."""
+        self.completed += state is JobState.COMPLETED
+        self.failed += state is JobState.FAILED
+
+    def stale(self, count: int = 1) -> None:
+        """So many outcomes were, or will be, dropped: the jobs are not ours any more."""
+        self.stale_writes += count
+
     @property
     def has_news(self) -> bool:
         """Whether a commit would have anything to write, or a claimed job waits for a worker."""
@@ -117,7 +132,7 @@ class InFlight:
 
     def drop(self) -> None:
         """Forget everything: these jobs are not ours any more, and their outcomes are worth nothing."""
-        self.stale_writes += len(self.pending)
+        self.stale(len(self.pending))
         self.backlog.clear()
         self.pending.clear()
         self.progress.clear()

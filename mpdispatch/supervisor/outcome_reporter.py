@@ -35,17 +35,15 @@ class OutcomeReporter:
         for item in items:
             transition = item.transition
             if rejected and (transition.job_id, transition.starts) in rejected:
-                in_flight.stale_writes += 1
+                in_flight.stale()
                 self._repeats.say(
                     "stale",
                     logging.WARNING,
                     "dropped the outcome of a job that is not ours any more",
                     extra={"job": transition.job_id},
                 )
-            elif transition.state is JobState.COMPLETED:
-                in_flight.completed += 1
-            elif transition.state is JobState.FAILED:
-                in_flight.failed += 1
+            else:
+                in_flight.recorded(transition.state)
             if publisher is not None:
                 self._publish(publisher, item, result)
             if transition.cause is not Cause.COMPLETED:
@@ -85,7 +83,8 @@ class OutcomeReporter:
         """The store has ended jobs whose rows cannot be read."""
         if not ended:
             return
-        self._in_flight.failed += len(ended)
+        for _, transition in ended:
+            self._in_flight.recorded(transition.state)
         if self._publisher is not None:
             for job, transition in ended:
                 self._publisher.recorded(job, transition)

@@ -55,7 +55,7 @@ class Reconciler:
                 self._decider.decide(job, Cancelled(run=None, error=error), None)
             else:
                 kept.append(job)
-        self._in_flight.backlog = kept
+        self._in_flight.keep(kept)
         self._deadlines.cancel(wanted, now_us)
 
     def reconcile(self, owner: int, owned: Iterable[tuple[int, int]], now_us: int) -> None:
@@ -93,14 +93,14 @@ class Reconciler:
         self._recall(taken, now_us)
         kept = [job for job in in_flight.backlog if (job.id, job.starts) in ours]
         lost = len(in_flight.backlog) - len(kept)
-        in_flight.backlog = kept
+        in_flight.keep(kept)
         for worker, held in taken:
             if held in worker.assigned:
                 worker.drop(held)  # or it might come back as not begun, and be begun
                 worker.kill()
                 lost += 1
         if lost:
-            in_flight.stale_writes += lost
+            in_flight.stale(lost)
             self._repeats.say(
                 "taken",
                 logging.ERROR,

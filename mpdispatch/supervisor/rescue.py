@@ -34,7 +34,6 @@ from mpdispatch.model import (
     Cause,
     ClaimedJob,
     ErrorInfo,
-    JobState,
     LeaseLost,
     Outcome,
     PeerSupervisor,
@@ -156,8 +155,8 @@ class Rescuer:
         remove_listener(self._folder, peer.id)
         if self._publisher is not None:
             self._report(self._publisher, zip(jobs, transitions, strict=True), cancelled)
-        self._in_flight.completed += sum(t.state is JobState.COMPLETED for t in transitions)
-        self._in_flight.failed += sum(t.state is JobState.FAILED for t in transitions)
+        for transition in transitions:
+            self._in_flight.recorded(transition.state)
         self._log.warning(
             "took over %d jobs of supervisor %d (pid %d, %s), %d of them started, %d of these lost",
             len(jobs),
