@@ -88,7 +88,7 @@ def test_an_odd_value_costs_one_due_job_and_no_other(
 def test_a_dead_letter_names_the_row_the_column_and_what_it_holds(
     file_store: SQLiteStore, path: Path, desk: Desk, column: str
 ) -> None:
-    bad = enqueue(file_store, desk.clock.now())
+    bad = enqueue(file_store)
     tamper(path, f"UPDATE mpdispatch_jobs SET {column} = x'00ff' WHERE id = {bad}")
     ended = work_off(desk)
     wanted = "TEXT" if column == "name" else "an INTEGER"
@@ -162,12 +162,12 @@ def test_an_odd_value_in_a_row_that_has_ended_hides_nothing_and_stops_nobody(
     file_store: SQLiteStore, path: Path, desk: Desk, column: str
 ) -> None:
     for odd in ODD:
-        old = enqueue(file_store, desk.clock.now())
+        old = enqueue(file_store)
         work_off(desk)
         if column == "id" or not tamper(path, f"UPDATE mpdispatch_jobs SET {column} = {odd} WHERE id = {old}"):
             continue
         before = file_store.get(old)
-        good = enqueue(file_store, desk.clock.now())
+        good = enqueue(file_store)
         look(file_store, desk.clock.now(), old, good)
         work_off(desk)
         assert file_store.state_of(good) is JobState.COMPLETED, odd
@@ -178,12 +178,12 @@ def test_an_odd_value_in_a_row_that_has_ended_hides_nothing_and_stops_nobody(
 def test_a_row_that_has_ended_leaves_the_line_it_stands_in_and_stays_as_it_ended(
     file_store: SQLiteStore, path: Path, desk: Desk
 ) -> None:
-    old = [enqueue(file_store, desk.clock.now()) for _ in range(3)]
+    old = [enqueue(file_store) for _ in range(3)]
     work_off(desk)
     tamper(
         path, *(f"UPDATE mpdispatch_jobs SET line = {line} WHERE id = {row}" for line, row in enumerate(old, 1))
     )
-    good = enqueue(file_store, desk.clock.now())
+    good = enqueue(file_store)
     assert work_off(desk) == {}
     assert [file_store.state_of(each) for each in (*old, good)] == [JobState.COMPLETED] * 4
     assert [attempt.starts for each in old for attempt in file_store.attempts(each)] == [1, 1, 1]
@@ -192,7 +192,7 @@ def test_a_row_that_has_ended_leaves_the_line_it_stands_in_and_stays_as_it_ended
 def test_more_attempts_than_starts_end_a_job_and_no_other(
     file_store: SQLiteStore, path: Path, desk: Desk
 ) -> None:
-    bad, good = enqueue(file_store, desk.clock.now()), enqueue(file_store, desk.clock.now())
+    bad, good = enqueue(file_store), enqueue(file_store)
     tamper(path, f"UPDATE mpdispatch_jobs SET attempt = 5, starts = 2 WHERE id = {bad}")
     assert work_off(desk) == {bad: f"job {bad}: column attempt holds 5, more than starts (2)"}
     assert file_store.state_of(good) is JobState.COMPLETED
@@ -204,7 +204,7 @@ def test_a_flood_of_rows_that_cannot_be_read_is_worked_off_turn_by_turn(
     template = NewJob(name="render", payload=b"{}")
     file_store.enqueue_many(template, [b"{}"] * 3000)
     tamper(path, "UPDATE mpdispatch_jobs SET priority = 'high'")
-    good = enqueue(file_store, desk.clock.now())
+    good = enqueue(file_store)
     turn = desk.commit(slots=10)
     assert 0 < len(turn.ended) < 3000
     assert turn.has_more
@@ -217,7 +217,7 @@ def test_a_flood_of_rows_that_cannot_be_read_is_worked_off_turn_by_turn(
 def test_a_parked_row_that_cannot_be_read_ends_when_it_could_run_and_parks_no_other(
     file_store: SQLiteStore, path: Path, desk: Desk, odd: str
 ) -> None:
-    ids = [enqueue(file_store, desk.clock.now()) for _ in range(4)]
+    ids = [enqueue(file_store) for _ in range(4)]
     assert desk.claim(claim=request(names=frozenset())) == []
     tamper(
         path,
@@ -242,7 +242,7 @@ def test_a_claim_from_many_queues_goes_on_past_a_row_that_cannot_be_compared(
     file_store: SQLiteStore, path: Path, desk: Desk, limits: dict[str, int]
 ) -> None:
     queues = [f"q{number}" for number in range(150)]
-    ids = [enqueue(file_store, desk.clock.now(), queue=queue) for queue in queues]
+    ids = [enqueue(file_store, queue=queue) for queue in queues]
     tamper(path, f"UPDATE mpdispatch_jobs SET priority = 'high', run_at_us = 1.5 WHERE id = {ids[7]}")
     wanted = request(*queues, limits=limits)
     first = desk.commit(slots=500, claim=wanted)
@@ -257,7 +257,7 @@ def test_a_claim_from_many_queues_goes_on_past_a_row_that_cannot_be_compared(
 def test_an_attempt_and_a_dead_letter_that_stand_there_already_give_way_to_the_outcome(
     file_store: SQLiteStore, path: Path, desk: Desk
 ) -> None:
-    ids = [enqueue(file_store, desk.clock.now()) for _ in range(3)]
+    ids = [enqueue(file_store) for _ in range(3)]
     jobs = desk.claim()
     now = desk.clock.now()
     for job_id in ids:
@@ -282,7 +282,7 @@ def test_an_attempt_and_a_dead_letter_that_stand_there_already_give_way_to_the_o
 def test_an_outcome_is_recorded_over_what_a_running_row_must_not_have(
     file_store: SQLiteStore, path: Path, desk: Desk, column: str
 ) -> None:
-    ids = [enqueue(file_store, desk.clock.now()) for _ in range(3)]
+    ids = [enqueue(file_store) for _ in range(3)]
     jobs = desk.claim()
     tamper(path, f"UPDATE mpdispatch_jobs SET {column} = 7 WHERE id = {ids[0]} OR id = {ids[1]}")
     now = desk.clock.now()
@@ -295,7 +295,7 @@ def test_an_outcome_is_recorded_over_what_a_running_row_must_not_have(
 def test_a_running_row_whose_start_cannot_be_read_ends_when_its_supervisor_does_not_hold_it(
     file_store: SQLiteStore, path: Path, desk: Desk
 ) -> None:
-    bad, held = enqueue(file_store, desk.clock.now()), enqueue(file_store, desk.clock.now())
+    bad, held = enqueue(file_store), enqueue(file_store)
     jobs = desk.claim()
     tamper(path, f"UPDATE mpdispatch_jobs SET starts = 'two' WHERE id = {bad}")
     assert [job.id for job in desk.ledger.jobs_of(desk.owner)] == [held]
@@ -442,7 +442,7 @@ def test_a_payload_nested_too_deeply_is_not_shown_and_hides_nothing(
 def test_the_last_error_of_an_unreadable_row_is_kept_in_view(
     file_store: SQLiteStore, path: Path, desk: Desk
 ) -> None:
-    job_id = enqueue(file_store, desk.clock.now(), max_retries=0)
+    job_id = enqueue(file_store, max_retries=0)
     (job,) = desk.claim()
     desk.commit(failed(job, desk.clock.now()))
     tamper(path, f"UPDATE mpdispatch_jobs SET batch_id = 'b' WHERE id = {job_id}")
@@ -519,7 +519,7 @@ def rescue(desk: Desk) -> None:
 def test_a_running_row_without_an_owner_that_stands_in_a_line_is_taken_over(
     file_store: SQLiteStore, path: Path, desk: Desk, is_one: bool, starts: int
 ) -> None:
-    ids = [enqueue(file_store, desk.clock.now()) for _ in range(3)]
+    ids = [enqueue(file_store) for _ in range(3)]
     bad = {ids[0] if is_one else ids[1]}
     tamper(
         path,
@@ -539,7 +539,7 @@ def test_a_running_row_without_an_owner_that_stands_in_a_line_is_taken_over(
 def test_a_row_that_cannot_be_ended_costs_none_of_those_beside_it(
     file_store: SQLiteStore, path: Path, desk: Desk
 ) -> None:
-    ids = [enqueue(file_store, desk.clock.now()) for _ in range(3)]
+    ids = [enqueue(file_store) for _ in range(3)]
     tamper(
         path,
         "UPDATE mpdispatch_jobs SET priority = 'high'",
@@ -573,8 +573,8 @@ ASTRAY = (
 def test_a_row_that_stands_where_nobody_finds_it_is_set_aside_by_a_look_at_all_rows(
     file_store: SQLiteStore, path: Path, desk: Desk, change: str
 ) -> None:
-    good = [enqueue(file_store, desk.clock.now()) for _ in range(2)]
-    bad = enqueue(file_store, desk.clock.now())
+    good = [enqueue(file_store) for _ in range(2)]
+    bad = enqueue(file_store)
     later = put_off(file_store, desk, 50)
     assert walk(desk) == 0
     tamper(path, f"UPDATE mpdispatch_jobs SET {change} WHERE id = {bad}")
@@ -591,10 +591,10 @@ def test_a_row_that_stands_where_nobody_finds_it_is_set_aside_by_a_look_at_all_r
 def test_a_look_at_all_rows_leaves_what_runs_and_what_is_of_other_queues(
     file_store: SQLiteStore, path: Path, desk: Desk
 ) -> None:
-    other = enqueue(file_store, desk.clock.now(), queue="other")
+    other = enqueue(file_store, queue="other")
     tamper(path, f"UPDATE mpdispatch_jobs SET line = 7 WHERE id = {other}")
     file_store.enqueue_many(NewJob(name="render", payload=b"{}"), [b"{}"] * 4100)
-    bad = enqueue(file_store, desk.clock.now())
+    bad = enqueue(file_store)
     tamper(path, f"UPDATE mpdispatch_jobs SET line = 7 WHERE id = {bad}")
     held = desk.claim(slots=5)
     assert walk(desk) == 1
@@ -638,7 +638,7 @@ def test_failed_jobs_are_recorded_behind_a_dead_letter_with_the_last_id(
     )
     if is_deleted:
         tamper(path, "DELETE FROM mpdispatch_dead_letters")
-    ids = [enqueue(file_store, desk.clock.now()) for _ in range(3)]
+    ids = [enqueue(file_store) for _ in range(3)]
     tamper(path, f"UPDATE mpdispatch_jobs SET priority = 'x' WHERE id = {ids[2]}")
     work = desk.commit(slots=10), desk.commit(slots=10)
     jobs = [job for turn in work for job in turn.claimed]
