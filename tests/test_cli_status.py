@@ -22,7 +22,7 @@ from mpdispatch.engine import doctor as checkups
 from mpdispatch.engine.explain import explain
 from mpdispatch.host.processes import pid_namespace, process_id
 from mpdispatch.ids import boot_id, host_name, machine_id
-from mpdispatch.model import ClaimRequest, Finding, Level, NewJob, NewSupervisor
+from mpdispatch.model import AlikeJobs, ClaimRequest, Finding, Level, NewJob, NewSupervisor
 from mpdispatch.store import SQLiteStore
 from mpdispatch.store.sqlite import health
 
@@ -284,7 +284,7 @@ def test_doctor_names_a_remedy_for_all_that_needs_doing(store: SQLiteStore, tmp_
 
 def test_doctor_finds_a_damaged_file(store: SQLiteStore, tmp_path: Path, mp: Mp) -> None:
     for _ in range(50):
-        store.enqueue_many(NewJob(name="x" * 150, payload=b""), [b"{}"] * 20)
+        store.enqueue_many(AlikeJobs(NewJob(name="x" * 150, payload=b""), [b"{}"] * 20))
     store._session().connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     store.close()
     path = tmp_path / "mpdispatch.db"

@@ -9,10 +9,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import mpdispatch
 from mpdispatch import (
@@ -243,6 +246,21 @@ def test_a_batch_is_stored_as_its_generator_goes(engine: Engine, small_chunks: N
     jobs = [engine.get_job(job_id) for job_id in made]
     assert [each.payload["path"] for each in jobs] == [str(number) for number in range(7)]
     assert {each.batch_id for each in jobs} == {made.id}
+
+
+def test_ids_of_a_batch_need_not_follow_each_other(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine.store, "enqueue_many", lambda jobs, *, batch_id: [7, 8, 12, 3][: len(jobs)])
+    made = engine.job(render).enqueue_many({"path": "a"} for _ in range(4))
+    assert (made.id, list(made), made.count) == (7, [7, 8, 12, 3], 4)
+
+
+@given(st.lists(st.integers(-9, 9)))
+def test_numbers_are_the_same_in_ranges(ids: list[int]) -> None:
+    ranges = list(batch.compact(ids))
+    assert [*chain.from_iterable(ranges)] == ids
+    assert all(len(each) > 0 for each in ranges)
+    assert all(before.stop != each.start for before, each in pairwise(ranges))
+    assert batch.compact(range(5, 9)) == [range(5, 9)]
 
 
 def test_an_empty_batch_is_no_error(engine: Engine) -> None:

@@ -9,7 +9,7 @@ import click
 
 from mpdispatch.cli.completing import complete_queue
 from mpdispatch.cli.values import DURATION, RFC3339
-from mpdispatch.clock import Instant
+from mpdispatch.clock import SystemClock
 from mpdispatch.engine.enqueueing import PlainDefaults, new_job
 from mpdispatch.engine.options import EnqueueOptions
 from mpdispatch.model import NewJob
@@ -47,11 +47,11 @@ def job_options(function: F) -> F:
     return function
 
 
-def unchecked_job(defaults: PlainDefaults, payload: bytes, wished: Mapping[str, Any], now: Instant) -> NewJob:
+def unchecked_job(defaults: PlainDefaults, payload: bytes, wished: Mapping[str, Any]) -> NewJob:
     """The job of a name whose handler is not known here.
 
     Raises:
         UsageError: names every option whose value is not allowed.
     """
     options = EnqueueOptions.read({key: value for key, value in wished.items() if value is not None})
-    return new_job(defaults, options, payload, now.wall_us)
+    return new_job(defaults, options, payload, SystemClock())

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import chain
+from itertools import chain, groupby
 from typing import Any
 
 from mpdispatch.errors import BatchError, Fault, PayloadError
 from mpdispatch.handlers.signature import Signature
 
-__all__ = ["CHUNK_JOBS", "Batch", "enqueue_batch"]
+__all__ = ["CHUNK_JOBS", "Batch", "compact", "enqueue_batch"]
 
 CHUNK_JOBS = 5_000
 """Jobs per transaction: enough that a commit costs little, few enough that other writers get in between."""
 
 
 class Batch:
-    """Jobs enqueued together. `id` is None if there were none; iterating gives the job ids, ascending."""
+    """Jobs enqueued together. `id` is None if there were none; iterating gives the job ids, in the order of the items."""
 
     __slots__ = ("_ranges", "id")
 
@@ -38,8 +38,21 @@ class Batch:
         return f"<Batch id={self.id} count={self.count}>"
 
 
+def compact(ids: Sequence[int]) -> Iterable[range]:
+    """The same numbers, in few ranges where they follow each other: a million ids need no list.
+
+    >>> list(compact([4, 5, 6, 9, 2, 3]))
+    [range(4, 7), range(9, 10), range(2, 4)]
+    """
+    if isinstance(ids, range) and ids.step == 1:
+        return [ids]
+    # Where it grows by one with each id, they follow each other.
+    runs = (list(run) for _, run in groupby(enumerate(ids), key=lambda pair: pair[1] - pair[0]))
+    return [range(run[0][1], run[-1][1] + 1) for run in runs]
+
+
 def enqueue_batch(
-    add_jobs: Callable[[Sequence[bytes], int | None], range],
+    add_jobs: Callable[[Sequence[bytes], int | None], Sequence[int]],
     signature: Signature,
     items: Iterable[Mapping[str, Any]],
     *,
@@ -62,7 +75,7 @@ def enqueue_batch(
 
     def flush() -> None:
         if chunk:
-            ranges.append(add_jobs(chunk, batch_id()))
+            ranges.extend(compact(add_jobs(chunk, batch_id())))
             chunk.clear()
 
     try:

@@ -19,7 +19,7 @@ from mpdispatch.engine.stats import overview
 from mpdispatch.engine.waiting import wait_for_end, wait_for_end_async
 from mpdispatch.errors import JobCancelledError, JobFailedError, StoreNotShared, UsageError
 from mpdispatch.execution.process_context import in_worker, refuse_while_importing
-from mpdispatch.model import Attempt, Job, JobState, NewJob, Output, Page, SupervisorStatus
+from mpdispatch.model import AlikeJobs, Attempt, Job, JobState, NewJob, Output, Page, SupervisorStatus
 from mpdispatch.policy.durations import duration_of
 from mpdispatch.policy.names import check_name, shown
 from mpdispatch.store.contract import JobFilter, QueueStats, Store
@@ -44,7 +44,7 @@ class EnqueueListener(Protocol):
 
     def enqueued(self, job: Job, *, is_committed: bool = True) -> None: ...
 
-    def enqueued_many(self, template: NewJob, ids: range, batch_id: int, at_us: int) -> None: ...
+    def enqueued_many(self, template: NewJob, ids: Sequence[int], batch_id: int, at_us: int) -> None: ...
 
 
 class _Fixed(NamedTuple):
@@ -56,7 +56,7 @@ class _Nobody:
 
     def enqueued(self, job: Job, *, is_committed: bool = True) -> None: ...
 
-    def enqueued_many(self, template: NewJob, ids: range, batch_id: int, at_us: int) -> None: ...
+    def enqueued_many(self, template: NewJob, ids: Sequence[int], batch_id: int, at_us: int) -> None: ...
 
 
 class JobClient:
@@ -203,11 +203,13 @@ class JobClient:
         self._listener.enqueued(made, is_committed=connection is None)
         return made
 
-    def add_jobs(self, template: NewJob, payloads: Sequence[bytes], *, batch_id: int | None = None) -> range:
+    def add_jobs(
+        self, template: NewJob, payloads: Sequence[bytes], *, batch_id: int | None = None
+    ) -> Sequence[int]:
         """Store one job like `template` per payload, in one transaction, and tell the hooks. Gives the ids."""
         if not payloads:
             return range(0)
-        ids = self.store.enqueue_many(template, payloads, batch_id=batch_id)
+        ids = self.store.enqueue_many(AlikeJobs(template, payloads), batch_id=batch_id)
         at_us = self._clock.now().wall_us
         self._listener.enqueued_many(template, ids, ids[0] if batch_id is None else batch_id, at_us)
         return ids

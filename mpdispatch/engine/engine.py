@@ -199,7 +199,7 @@ class Engine(JobClient, EnqueuesByName):
     ) -> Job:
         refuse_while_importing("enqueue")
         payload = definition.signature.encode(args, kwargs, max_bytes=self._max_payload_bytes)
-        wanted = new_job(definition, options, payload, self._clock.now().wall_us, self._default_timeout_s)
+        wanted = new_job(definition, options, payload, self._clock, self._default_timeout_s)
         if not self.telemetry.is_tracing:
             return self.add_job(wanted, connection=options.connection)
         with self.telemetry.enqueueing(wanted.name, wanted.queue) as context:
@@ -216,7 +216,7 @@ class Engine(JobClient, EnqueuesByName):
         for field in ("idempotency_key", "connection"):
             if getattr(options, field) is not None:
                 raise UsageError(f"{field}: enqueue_many takes none; enqueue the jobs one by one")
-        template = new_job(definition, options, b"{}", self._clock.now().wall_us, self._default_timeout_s)
+        template = new_job(definition, options, b"{}", self._clock, self._default_timeout_s)
         if not self.telemetry.is_tracing:
             return self._enqueue_batch(definition, template, items)
         with self.telemetry.enqueueing(template.name, template.queue) as context:
@@ -226,7 +226,7 @@ class Engine(JobClient, EnqueuesByName):
     def _enqueue_batch(
         self, definition: JobDefinition, template: NewJob, items: Iterable[Mapping[str, Any]]
     ) -> Batch:
-        def add_jobs(payloads: Sequence[bytes], batch_id: int | None) -> range:
+        def add_jobs(payloads: Sequence[bytes], batch_id: int | None) -> Sequence[int]:
             return self.add_jobs(template, payloads, batch_id=batch_id)
 
         return enqueue_batch(add_jobs, definition.signature, items, max_bytes=self._max_payload_bytes)

@@ -6,7 +6,7 @@ of it, with their times and texts.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TypeAlias
 
@@ -118,7 +118,7 @@ class Kept(msgspec.Struct, frozen=True, gc=False):
     """Jobs were enqueued together, under these ids."""
 
     template: NewJob
-    ids: range
+    ids: Sequence[int]
     batch_id: int
     at_us: int
 

@@ -83,7 +83,7 @@ class Hooks:
         if subscribers is not None and _ENQUEUED in subscribers.wanted and job.created:
             self._publish(enqueued(job, is_committed=is_committed))
 
-    def enqueued_many(self, template: NewJob, ids: range, batch_id: int, at_us: int) -> None:
+    def enqueued_many(self, template: NewJob, ids: Sequence[int], batch_id: int, at_us: int) -> None:
         """Report jobs that were enqueued together."""
         if ids and _ENQUEUED in self.wanted():
             self._publish(Kept(template, ids, batch_id, at_us))

@@ -3,6 +3,7 @@
 Values only: no I/O, no clock. Not here: what a value leads to (`policy`), and how it is kept (`store`).
 """
 
+from mpdispatch.model.alike import AlikeJobs
 from mpdispatch.model.claim import ClaimFacts, ClaimPlan, ClaimRequest, QueueLimit
 from mpdispatch.model.commands import COMMAND_JOB, RESERVED_PREFIX, Command
 from mpdispatch.model.dead_letters import DeadLetter
@@ -45,6 +46,7 @@ __all__ = [
     "TERMINAL_STATES",
     "UNREADABLE",
     "Aborted",
+    "AlikeJobs",
     "Answer",
     "Attempt",
     "Cancelled",

@@ -185,12 +185,12 @@ class Store(Protocol):
         """
         ...
 
-    def enqueue_many(
-        self, template: NewJob, payloads: Sequence[bytes], *, batch_id: int | None = None
-    ) -> range:
-        """Keep one job per payload, in one transaction; gives their ids, which are contiguous.
+    def enqueue_many(self, jobs: Sequence[NewJob], *, batch_id: int | None = None) -> Sequence[int]:
+        """Keep these jobs as one batch, in one transaction; gives their ids, in the order of the jobs.
 
-        `batch_id=None` starts a new batch, named after its first job's id.
+        A job whose idempotency key is in use gives the id of the older job, which stays in its own batch.
+        `batch_id=None` starts a new batch, named after the id of its first new job. Many jobs of which only the payloads
+        differ are handed over as `AlikeJobs`.
         """
         ...
 

@@ -69,6 +69,8 @@ def _without_what_is_left_open(answer: Any) -> Any:
             return sorted(answer.owned)
         case [PeerSupervisor(), *_]:
             return [msgspec.structs.replace(each, renewed=0) for each in answer]
+        case range():
+            return list(answer)
         case Page():
             return [*answer.items, "the end" if answer.next_cursor is None else "more"]
         case [(int(), int(), *_), *_] | [int(), *_]:

@@ -20,6 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from mpdispatch import sqlite3
 from mpdispatch.clock import SECOND_US, Clock, FakeClock
 from mpdispatch.model import (
+    AlikeJobs,
     ClaimedJob,
     ClaimRequest,
     Job,
@@ -157,13 +158,23 @@ class Machine(RuleBasedStateMachine):
         wait_us=draws.waits_us,
         payloads=st.lists(draws.payloads, max_size=4),
         batch_id=st.sampled_from([None, None, 1, 2]),
-        key=st.sampled_from([*[None] * 7, "a"]),
     )
-    def enqueue_many(
-        self, job: NewJob, wait_us: int | None, payloads: list[bytes], batch_id: int | None, key: str | None
+    def enqueue_many_alike(
+        self, job: NewJob, wait_us: int | None, payloads: list[bytes], batch_id: int | None
     ) -> None:
-        template = self.due(job, wait_us, idempotency_key=key)
-        ids = self.both("enqueue_many", template, payloads, batch_id=batch_id)
+        self.many(AlikeJobs(self.due(job, wait_us), payloads), batch_id)
+
+    @step(
+        1,
+        jobs=st.lists(st.tuples(draws.new_jobs, draws.keys, draws.waits_us), max_size=5),
+        batch_id=st.sampled_from([None, None, 1, 2]),
+    )
+    def enqueue_many(self, jobs: list[tuple[NewJob, str | None, int | None]], batch_id: int | None) -> None:
+        """Each with its own options; some with a key that may be in use, or that another of them has."""
+        self.many([self.due(job, wait_us, idempotency_key=key) for job, key, wait_us in jobs], batch_id)
+
+    def many(self, jobs: Sequence[NewJob], batch_id: int | None) -> None:
+        ids = self.both("enqueue_many", jobs, batch_id=batch_id)
         self.last_id = max(self.last_id, *ids) if ids else self.last_id
 
     @step(1, job=draws.new_jobs, key=draws.keys, is_committed=st.booleans())

@@ -26,7 +26,6 @@ from mpdispatch.errors import (
     InvalidStateError,
     JobNotFoundError,
     LeaseLostError,
-    UsageError,
 )
 from mpdispatch.model import (
     Attempt,
@@ -101,26 +100,23 @@ class Model:
     # ------------------------------------------------------------------------------------ enqueue
 
     def enqueue(self, job: NewJob) -> Job:
+        last_id = self._last_id
+        row = self._enqueued(job)
+        if row.id <= last_id:
+            return self._job(row, created=False)
+        # An enqueue does not look whether the queue is paused; `get` does.
+        return msgspec.structs.replace(self._job(row), blocked_reason=None)
+
+    def enqueue_many(self, jobs: Sequence[NewJob], *, batch_id: int | None = None) -> list[int]:
+        # A batch has the name of its first new job. One that is there already stays in its own.
+        batch_id = self._last_id + 1 if batch_id is None else batch_id
+        return [self._enqueued(job, batch_id=batch_id).id for job in jobs]
+
+    def _enqueued(self, job: NewJob, *, batch_id: int | None = None) -> Row:
         # A key belongs to one job of this name until that job is pruned, whether it has ended or not.
         key = (job.name, job.idempotency_key)
         older = self._first(lambda row: (row.new.name, row.new.idempotency_key) == key)
-        if job.idempotency_key is not None and older is not None:
-            return self._job(older, created=False)
-        # An enqueue does not look whether the queue is paused; `get` does.
-        return msgspec.structs.replace(self._job(self._insert(job)), blocked_reason=None)
-
-    def enqueue_many(
-        self, template: NewJob, payloads: Sequence[bytes], *, batch_id: int | None = None
-    ) -> range:
-        if template.idempotency_key is not None:
-            raise UsageError("many jobs cannot have one idempotency key")
-        if not payloads:
-            return range(0)
-        first = self._last_id + 1
-        for payload in payloads:
-            new = msgspec.structs.replace(template, payload=payload, retried_from=None)
-            self._insert(new, batch_id=first if batch_id is None else batch_id)
-        return range(first, self._last_id + 1)
+        return older if job.idempotency_key is not None and older else self._insert(job, batch_id=batch_id)
 
     def _insert(self, new: NewJob, *, batch_id: int | None = None) -> Row:
         now_us = self._clock.now().wall_us

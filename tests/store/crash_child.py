@@ -11,7 +11,17 @@ import msgspec
 
 from mpdispatch import failpoints
 from mpdispatch.clock import SystemClock
-from mpdispatch.model import Cause, ClaimedJob, ErrorInfo, JobState, NewJob, NewSupervisor, Run, Transition
+from mpdispatch.model import (
+    AlikeJobs,
+    Cause,
+    ClaimedJob,
+    ErrorInfo,
+    JobState,
+    NewJob,
+    NewSupervisor,
+    Run,
+    Transition,
+)
 from mpdispatch.store import open_store
 
 from .requests import request
@@ -70,7 +80,7 @@ def main() -> None:
         for n in range(2):
             job = store.enqueue(NewJob(name="a", payload=b'{"n":%d}' % n))
             say("enqueued", job.id)
-        batch = store.enqueue_many(NewJob(name="a", payload=b""), [b'{"t":' + BIG + b"}"] * 3)
+        batch = store.enqueue_many(AlikeJobs(NewJob(name="a", payload=b""), [b'{"t":' + BIG + b"}"] * 3))
         say("enqueued", *batch)
         turn = ledger.commit(owner, [], claim=request(slots=4))
         say("claimed", *[job.id for job in turn.claimed])

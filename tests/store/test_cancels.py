@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from mpdispatch.clock import FakeClock
-from mpdispatch.model import Job, JobState, NewJob
+from mpdispatch.model import AlikeJobs, Job, JobState, NewJob
 from mpdispatch.store.contract import Store
 
 from .conftest import Desk, completed, retrying
@@ -54,7 +54,7 @@ def test_those_of_running_jobs_of_others_stay(
 
 
 def test_many_are_forgotten_a_thousand_at_a_time(store: Store, desk: Desk, clock: FakeClock) -> None:
-    store.enqueue_many(NewJob(name="a", payload=b""), [b"{}"] * 2100)
+    store.enqueue_many(AlikeJobs(NewJob(name="a", payload=b""), [b"{}"] * 2100))
     desk.commit(*[completed(job, clock.now()) for job in desk.claim(3000)])
     desk.ledger._session().connection.execute(  # type: ignore[attr-defined]
         "UPDATE mpdispatch_jobs SET cancel_requested_us = 1"

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from mpdispatch.clock import FakeClock, Instant
-from mpdispatch.model import Cause, Job, JobState, NewJob, Run, Transition
+from mpdispatch.model import AlikeJobs, Cause, Job, JobState, NewJob, Run, Transition
 from mpdispatch.store.contract import Progress, Store
 
 from .conftest import ERROR, Desk, completed, failed, released, retrying
@@ -88,7 +88,7 @@ def test_any_number_of_queues_is_claimed_in_one_order(store: Store, desk: Desk, 
     dice = random.Random(queues)
     for _ in range(300):
         template = NewJob(name="a", payload=b"", queue=f"q{dice.randrange(queues)}", priority=dice.randrange(3))
-        store.enqueue_many(template, [b"{}"] * 2)
+        store.enqueue_many(AlikeJobs(template, [b"{}"] * 2))
     wanted = request(*[f"q{n}" for n in range(queues)])
     claimed = desk.claim(128, wanted) + desk.claim(1000, wanted)
     assert len(claimed) == 600
@@ -98,7 +98,7 @@ def test_any_number_of_queues_is_claimed_in_one_order(store: Store, desk: Desk, 
 
 @pytest.mark.parametrize("count", [1, 7, 8, 9, 63, 64, 65, 200])
 def test_any_number_of_outcomes_is_recorded(store: Store, desk: Desk, now: Instant, count: int) -> None:
-    ids = store.enqueue_many(NewJob(name="a", payload=b""), [b'{"n":%d}' % n for n in range(count)])
+    ids = store.enqueue_many(AlikeJobs(NewJob(name="a", payload=b""), [b'{"n":%d}' % n for n in range(count)]))
     claimed = desk.claim(count)
     assert [job.payload for job in claimed] == [b'{"n":%d}' % n for n in range(count)]
     results = {job.id: msgspec.json.encode(f"result {job.id}") for job in claimed}

@@ -10,7 +10,7 @@ import pytest
 
 from mpdispatch.clock import FakeClock, Instant
 from mpdispatch.errors import InvalidStateError, JobNotFoundError, UsageError
-from mpdispatch.model import Job, JobState, NewJob
+from mpdispatch.model import AlikeJobs, Job, JobState, NewJob
 from mpdispatch.store.contract import JobFilter, Store
 from mpdispatch.store.sqlite.rows import moment
 
@@ -76,21 +76,50 @@ def test_enqueue_many_gives_contiguous_ids_of_one_batch(store: Store, enqueue: E
     enqueue()
     template = NewJob(name="resize", payload=b"", queue="bulk", priority=2, run_at_us=now.wall_us + 5)
     payloads = [msgspec.json.encode({"n": n, "pad": "x" * (n * 500)}) for n in range(5)]
-    ids = store.enqueue_many(template, payloads)
+    ids = store.enqueue_many(AlikeJobs(template, payloads))
     assert ids == range(ids.start, ids.start + 5)
     jobs = [store.get(job_id) for job_id in ids]
     assert [job.payload["n"] for job in jobs] == [0, 1, 2, 3, 4]
     assert {job.batch_id for job in jobs} == {ids.start}
     assert {(job.queue, job.priority, job.state) for job in jobs} == {("bulk", 2, JobState.SCHEDULED)}
-    more = store.enqueue_many(template, payloads[:2], batch_id=ids.start)
+    more = store.enqueue_many(AlikeJobs(template, payloads[:2]), batch_id=ids.start)
     assert more.start == ids.stop
     assert store.get(more.start).batch_id == ids.start
 
 
-def test_enqueue_many_of_nothing_is_nothing_and_one_key_for_many_is_refused(store: Store) -> None:
-    assert list(store.enqueue_many(NewJob(name="a", payload=b""), [])) == []
-    with pytest.raises(UsageError, match="idempotency"):
-        store.enqueue_many(NewJob(name="a", payload=b"", idempotency_key="k"), [b"{}"])
+def test_enqueue_many_of_nothing_is_nothing(store: Store) -> None:
+    assert list(store.enqueue_many([])) == []
+    assert list(store.enqueue_many(AlikeJobs(NewJob(name="a", payload=b""), []))) == []
+
+
+LARGE = b'{"text":"%b"}' % (b"x" * 3000)
+
+
+def test_each_of_many_jobs_has_its_own_options_and_key(store: Store, clock: FakeClock) -> None:
+    older = store.enqueue(NewJob(name="a", payload=b"{}", idempotency_key="used"))
+    later_us = clock.now().wall_us + 1_000_000
+    jobs = [
+        NewJob(name="a", payload=b"{}", idempotency_key="used"),
+        NewJob(name="a", payload=b'{"n":1}', queue="bulk", timeout_us=5),
+        NewJob(name="a", payload=b'{"n":2}', queue="bulk", timeout_us=5),
+        NewJob(name="b", payload=LARGE, priority=7, max_retries=0, run_at_us=later_us),
+        NewJob(name="a", payload=b"{}", idempotency_key="new", trace_context='{"traceparent":"00"}'),
+        NewJob(name="a", payload=b"{}", idempotency_key="new", queue="elsewhere"),
+    ]
+    ids = list(store.enqueue_many(jobs))
+    assert ids == [older.id, *(older.id + n for n in (1, 2, 3, 4, 4))]
+    made = [store.get(job_id) for job_id in ids]
+    assert [job.batch_id for job in made] == [None, *[ids[1]] * 5], "named after the first that is new"
+    assert [(job.name, job.queue, job.priority, job.max_retries) for job in made[1:5]] == [
+        ("a", "bulk", 0, 3),
+        ("a", "bulk", 0, 3),
+        ("b", "default", 7, 0),
+        ("a", "default", 0, 3),
+    ]
+    assert [job.payload for job in made[1:4]] == [{"n": 1}, {"n": 2}, msgspec.json.decode(LARGE)]
+    assert (made[3].state, made[1].timeout, made[4].idempotency_key) == (JobState.SCHEDULED, 5e-6, "new")
+    (again,) = store.enqueue_many([NewJob(name="a", payload=b"{}")], batch_id=ids[1])
+    assert store.get(again).batch_id == ids[1]
 
 
 NOBODYS = [41, 0, -1, 1 << 63, 10**30, -(10**30)]

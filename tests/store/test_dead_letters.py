@@ -18,7 +18,7 @@ from mpdispatch.errors import (
     StoreBusy,
     UsageError,
 )
-from mpdispatch.model import Job, JobState, NewJob
+from mpdispatch.model import AlikeJobs, Job, JobState, NewJob
 from mpdispatch.store import SQLiteStore
 from mpdispatch.store.contract import DeadLetterFilter, Store
 from mpdispatch.store.sqlite import dead_letters
@@ -226,7 +226,7 @@ def test_purging_very_many_takes_only_those_there_were_and_never_holds_a_claim_u
         ((1_000_000 + each,) for each in range(30_000)),
     )
     connection.execute("COMMIT")
-    store.enqueue_many(NewJob(name="a", payload=b""), [b"{}"] * 3000)
+    store.enqueue_many(AlikeJobs(NewJob(name="a", payload=b""), [b"{}"] * 3000))
     longest, claimed, stop = 0.0, 0, threading.Event()
 
     def purge() -> None:

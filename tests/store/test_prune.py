@@ -9,7 +9,7 @@ import pytest
 from mpdispatch import sqlite3
 from mpdispatch.clock import FakeClock
 from mpdispatch.errors import JobNotFoundError
-from mpdispatch.model import Job, JobState, NewJob
+from mpdispatch.model import AlikeJobs, Job, JobState, NewJob
 from mpdispatch.store import SQLiteStore
 from mpdispatch.store.contract import DeadLetterFilter, Store
 
@@ -116,7 +116,7 @@ def test_an_id_is_never_used_twice_pruned_or_not(
             made = enqueue(idempotency_key="k").id
             assert enqueue(idempotency_key="k").id == made
         case "enqueue_many":
-            made = store.enqueue_many(new, [b"{}"] * 3)[0]
+            made = store.enqueue_many(AlikeJobs(new, [b"{}"] * 3))[0]
         case _:
             store.cancel(middle.id)
             made = store.retry(middle.id).id

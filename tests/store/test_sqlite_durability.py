@@ -14,7 +14,7 @@ import pytest
 from mpdispatch import sqlite3
 from mpdispatch.clock import FakeClock
 from mpdispatch.errors import StoreIOError, UsageError
-from mpdispatch.model import NewJob
+from mpdispatch.model import AlikeJobs, NewJob
 from mpdispatch.store import SQLiteStore
 from mpdispatch.store.sqlite import wal
 from mpdispatch.store.sqlite.connection import Flush, Session
@@ -48,7 +48,7 @@ def _three_jobs(store: SQLiteStore, clock: FakeClock) -> None:
     store.migrate()
     desk = Desk(store, clock)
     for _ in range(3):
-        store.enqueue_many(NewJob(name="a", payload=b""), [b"{}"])
+        store.enqueue_many(AlikeJobs(NewJob(name="a", payload=b""), [b"{}"]))
         (job,) = desk.claim()
         desk.commit(completed(job, clock.now()))
     desk.close()
@@ -104,7 +104,7 @@ WAYS_IN: dict[str, Callable[[SQLiteStore, FakeClock], object]] = {
     "one": lambda store, clock: store.enqueue(ONE),
     "keyed": lambda store, clock: store.enqueue(KEYED),
     "large": lambda store, clock: store.enqueue(LARGE),
-    "many": lambda store, clock: store.enqueue_many(ONE, [b"{}"] * 3),
+    "many": lambda store, clock: store.enqueue_many(AlikeJobs(ONE, [b"{}"] * 3)),
 }
 
 

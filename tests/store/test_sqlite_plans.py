@@ -12,12 +12,13 @@ import pytest
 import mpdispatch
 from mpdispatch import sqlite3
 from mpdispatch.clock import FakeClock
-from mpdispatch.model import TERMINAL_STATES, Cause, ClaimedJob, JobState, NewJob
+from mpdispatch.model import TERMINAL_STATES, AlikeJobs, Cause, ClaimedJob, JobState, NewJob
 from mpdispatch.store import SQLiteStore
 from mpdispatch.store.contract import JobFilter
 from mpdispatch.store.sql import Queries
 from mpdispatch.store.sqlite import candidates, reads, schema
 from mpdispatch.store.sqlite.queries import QUERIES
+from mpdispatch.store.sqlite.rows import new_job_row
 from mpdispatch.store.sqlite.status import STATUS
 
 from .conftest import Desk, completed, failed
@@ -120,8 +121,8 @@ def test_a_claim_from_many_queues_merges_their_indexes(connection: sqlite3.Conne
 
 def test_a_full_queue_with_many_due_jobs_is_not_read_through(path: Path, clock: FakeClock) -> None:
     store = SQLiteStore(path, durability="process", clock=clock)
-    store.enqueue_many(NewJob(name="a", payload=b"", queue="full", priority=5), [b"{}"] * 5000)
-    store.enqueue_many(NewJob(name="a", payload=b"", queue="open"), [b"{}"] * 5)
+    store.enqueue_many(AlikeJobs(NewJob(name="a", payload=b"", queue="full", priority=5), [b"{}"] * 5000))
+    store.enqueue_many(AlikeJobs(NewJob(name="a", payload=b"", queue="open"), [b"{}"] * 5))
     desk = Desk(store, clock)
     wanted = request("full", "open", limits={"full": 2})
     claimed = list[ClaimedJob]()
@@ -172,7 +173,7 @@ def test_few_old_waiting_jobs_are_listed_without_reading_what_ended(
     desk = Desk(store, clock)
     if state is JobState.RUNNING:
         desk.claim()
-    many = store.enqueue_many(NewJob(name="b", payload=b"", queue="other"), [b"{}"] * 20_000)
+    many = store.enqueue_many(AlikeJobs(NewJob(name="b", payload=b"", queue="other"), [b"{}"] * 20_000))
     connection = desk.ledger._session().connection
     connection.execute(
         "UPDATE mpdispatch_jobs SET state = 'cancelled', line = NULL, completed_at_us = 1 WHERE id >= ?",
@@ -193,7 +194,7 @@ def test_jobs_for_tomorrow_are_not_in_the_index_claim_walks(path: Path, clock: F
     now = clock.now()
     tomorrow = NewJob(name="a", payload=b"", run_at_us=now.wall_us + 86_400_000_000, priority=9)
     for _ in range(10):
-        store.enqueue_many(tomorrow, [b"{}"] * 10_000)
+        store.enqueue_many(AlikeJobs(tomorrow, [b"{}"] * 10_000))
     today = [store.enqueue(NewJob(name="a", payload=b"{}")).id for _ in range(3)]
     desk = Desk(store, clock)
     ledger = desk.ledger
@@ -207,7 +208,7 @@ def test_jobs_for_tomorrow_are_not_in_the_index_claim_walks(path: Path, clock: F
 
 def test_parked_jobs_of_a_strange_name_do_not_slow_a_turn(path: Path, clock: FakeClock) -> None:
     store = SQLiteStore(path, durability="process", clock=clock)
-    store.enqueue_many(NewJob(name="strange", payload=b""), [b"{}"] * 3000)
+    store.enqueue_many(AlikeJobs(NewJob(name="strange", payload=b""), [b"{}"] * 3000))
     desk = Desk(store, clock)
     wanted = request(names=frozenset({"a"}))
     while desk.commit(slots=64, claim=wanted).parked:
@@ -223,7 +224,7 @@ def test_large_payloads_and_results_stand_apart_from_the_row(path: Path, clock: 
     now = clock.now()
     body = b'{"x":"' + b"x" * 5000 + b'"}'
     store.enqueue(NewJob(name="a", payload=body))
-    store.enqueue_many(NewJob(name="a", payload=b""), [body, b"{}"])
+    store.enqueue_many(AlikeJobs(NewJob(name="a", payload=b""), [body, b"{}"]))
     desk = Desk(store, clock)
     desk.commit(*[completed(job, now, result=job.payload) for job in desk.claim()])
     connection = desk.ledger._session().connection
@@ -252,7 +253,7 @@ def test_an_outcome_takes_its_request_to_cancel_out_of_the_index(path: Path, clo
 def test_requests_to_cancel_that_came_too_late_are_not_walked_through(path: Path, clock: FakeClock) -> None:
     store = SQLiteStore(path, durability="process", clock=clock)
     now = clock.now()
-    store.enqueue_many(NewJob(name="a", payload=b""), [b"{}"] * 5000)
+    store.enqueue_many(AlikeJobs(NewJob(name="a", payload=b""), [b"{}"] * 5000))
     desk = Desk(store, clock)
     desk.commit(*[completed(job, now) for job in desk.claim(5000)])
     desk.ledger._session().connection.execute("UPDATE mpdispatch_jobs SET cancel_requested_us = id")
@@ -325,9 +326,7 @@ def test_every_state_and_cause_of_the_model_is_allowed_by_the_schema(connection:
     ],
 )
 def test_rows_that_make_no_sense_are_refused_by_the_schema(connection: sqlite3.Connection, damage: str) -> None:
-    connection.execute(
-        QUERIES["insert_job"], ("a", "q", "pending", 1, 0, 1, 3, None, 1, None, None, "{}", None)
-    )
+    connection.execute(QUERIES["insert_job"], new_job_row(NewJob(name="a", payload=b"{}"), "{}", now_us=1))
     with pytest.raises(sqlite3.module.IntegrityError, match="CHECK"):
         connection.execute(f"UPDATE mpdispatch_jobs SET {damage}")
 

@@ -22,7 +22,7 @@ import pytest
 
 from mpdispatch.clock import FakeClock, Instant
 from mpdispatch.errors import StoreBusy, StorePermission
-from mpdispatch.model import Job, JobState, NewJob
+from mpdispatch.model import AlikeJobs, Job, JobState, NewJob
 from mpdispatch.private import folder_beside
 from mpdispatch.store import SQLiteStore
 from mpdispatch.store.sqlite import forks, inserts
@@ -410,7 +410,7 @@ def test_the_log_starts_over_under_a_supervisor(path: Path, clock: FakeClock) ->
     desk = Desk(store, clock)
     largest = 0
     for _ in range(30):
-        store.enqueue_many(NewJob(name="a", payload=b""), [b'{"x":"' + b"x" * 900 + b'"}'] * 1000)
+        store.enqueue_many(AlikeJobs(NewJob(name="a", payload=b""), [b'{"x":"' + b"x" * 900 + b'"}'] * 1000))
         claimed = desk.claim(1000)
         desk.commit(*[completed(job, clock.now()) for job in claimed])
         desk.ledger.file_care.checkpoint_if_large()

@@ -9,7 +9,7 @@ import pytest
 from mpdispatch.clock import FakeClock, Instant
 from mpdispatch.engine.explain import explain
 from mpdispatch.errors import DispatchError, InvalidStateError, StoreBusy, StoreCorrupt
-from mpdispatch.model import Cause, ErrorInfo, JobState, NewJob, Output, Stream
+from mpdispatch.model import AlikeJobs, Cause, ErrorInfo, JobState, NewJob, Output, Stream
 from mpdispatch.store import SQLiteStore
 from mpdispatch.store.contract import DeadLetterFilter
 from mpdispatch.store.sqlite import unreadable
@@ -202,7 +202,7 @@ def test_a_flood_of_rows_that_cannot_be_read_is_worked_off_turn_by_turn(
     file_store: SQLiteStore, path: Path, desk: Desk
 ) -> None:
     template = NewJob(name="render", payload=b"{}")
-    file_store.enqueue_many(template, [b"{}"] * 3000)
+    file_store.enqueue_many(AlikeJobs(template, [b"{}"] * 3000))
     tamper(path, "UPDATE mpdispatch_jobs SET priority = 'high'")
     good = enqueue(file_store)
     turn = desk.commit(slots=10)
@@ -593,7 +593,7 @@ def test_a_look_at_all_rows_leaves_what_runs_and_what_is_of_other_queues(
 ) -> None:
     other = enqueue(file_store, queue="other")
     tamper(path, f"UPDATE mpdispatch_jobs SET line = 7 WHERE id = {other}")
-    file_store.enqueue_many(NewJob(name="render", payload=b"{}"), [b"{}"] * 4100)
+    file_store.enqueue_many(AlikeJobs(NewJob(name="render", payload=b"{}"), [b"{}"] * 4100))
     bad = enqueue(file_store)
     tamper(path, f"UPDATE mpdispatch_jobs SET line = 7 WHERE id = {bad}")
     held = desk.claim(slots=5)
@@ -673,7 +673,7 @@ def test_without_an_id_for_a_new_job_every_way_to_make_one_names_the_row(
     for make in (
         lambda: enqueue(file_store),
         lambda: enqueue(file_store, idempotency_key="k"),
-        lambda: file_store.enqueue_many(template, [b"{}"] * 2),
+        lambda: file_store.enqueue_many(AlikeJobs(template, [b"{}"] * 2)),
         lambda: file_store.retry(old),
     ):
         with pytest.raises(StoreCorrupt, match=r"no job id is left: .*9223372036854775807.* mpdispatch_jobs"):

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from mpdispatch.clock import FakeClock
-from mpdispatch.model import NewJob
+from mpdispatch.model import AlikeJobs, NewJob
 from mpdispatch.store import SQLiteStore
 from mpdispatch.store.sqlite.wal import CHECKPOINT_BYTES, Log
 
@@ -102,7 +102,7 @@ def test_readers_that_never_pause_do_not_make_it_grow(path: Path, clock: FakeClo
     body = b'{"x":"' + b"x" * 900 + b'"}'
     # Not fewer rounds than it takes to write more than the bound.
     while written < 50 * MIB:
-        store.enqueue_many(NewJob(name="a", payload=b""), [body] * 1000)
+        store.enqueue_many(AlikeJobs(NewJob(name="a", payload=b""), [body] * 1000))
         desk.commit(*[completed(job, clock.now()) for job in desk.claim(1000)])
         desk.ledger.file_care.checkpoint_if_large()
         largest = max(largest, os.stat(f"{path}-wal").st_size)

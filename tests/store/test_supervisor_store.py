@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mpdispatch.clock import FakeClock, Instant
 from mpdispatch.errors import LeaseLostError
 from mpdispatch.ids import boot_id
-from mpdispatch.model import Cause, ClaimedJob, ErrorInfo, Job, JobState, NewJob
+from mpdispatch.model import AlikeJobs, Cause, ClaimedJob, ErrorInfo, Job, JobState, NewJob
 from mpdispatch.store import SQLiteStore
 from mpdispatch.store.contract import Progress, Store
 from mpdispatch.store.sqlite.rows import moment
@@ -309,7 +309,7 @@ def test_very_many_refused_jobs_are_parked_over_several_turns(
     store: Store, desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mpdispatch.store.sqlite.candidates.PARK_AT_MOST", 10)
-    store.enqueue_many(NewJob(name="b", payload=b""), [b"{}"] * 25)
+    store.enqueue_many(AlikeJobs(NewJob(name="b", payload=b""), [b"{}"] * 25))
     wanted = request(names=frozenset())
     turns = [desk.commit(slots=5, claim=wanted) for _ in range(4)]
     assert [sum(turn.parked.values()) for turn in turns] == [10, 10, 5, 0]
@@ -359,7 +359,7 @@ def test_very_many_due_jobs_are_staged_over_several_turns(
 ) -> None:
     monkeypatch.setattr("mpdispatch.store.sqlite.claim.STAGE_AT_MOST", 10)
     at = clock.now().wall_us + 1
-    store.enqueue_many(NewJob(name="a", payload=b"", run_at_us=at), [b"{}"] * 15)
+    store.enqueue_many(AlikeJobs(NewJob(name="a", payload=b"", run_at_us=at), [b"{}"] * 15))
     clock.advance(1)
     assert desk.commit(claim=request()).has_more
     assert not desk.commit(claim=request()).has_more
@@ -681,7 +681,7 @@ def test_what_makes_work_wakes_the_supervisors(store: Store, enqueue: Enqueue, n
     for notify in (
         lambda: store.retry(job.id),
         lambda: store.cancel(job.id),
-        lambda: store.enqueue_many(NewJob(name="a", payload=b""), [b"{}"]),
+        lambda: store.enqueue_many(AlikeJobs(NewJob(name="a", payload=b""), [b"{}"])),
         lambda: store.set_paused("default", False),
         store.wake,
     ):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mpdispatch.clock import FakeClock
-from mpdispatch.model import Cause, ClaimedJob, Job, JobState, NewJob, Transition
+from mpdispatch.model import AlikeJobs, Cause, ClaimedJob, Job, JobState, NewJob, Transition
 from mpdispatch.store import SQLiteStore
 from mpdispatch.store.contract import Store
 from mpdispatch.store.waits import Rebase, WaitsSeen
@@ -99,7 +99,7 @@ def test_many_are_looked_at_a_thousand_at_a_time_and_ties_are_not_overlooked(
     path: Path, clock: FakeClock
 ) -> None:
     store = SQLiteStore(path, durability="process", clock=clock)
-    store.enqueue_many(NewJob(name="a", payload=b""), [b"{}"] * 2500)
+    store.enqueue_many(AlikeJobs(NewJob(name="a", payload=b""), [b"{}"] * 2500))
     desk = Desk(store, clock)
     desk.commit(*[retrying(job, clock.now(), in_s=60) for job in desk.claim(2500)])
     clock.jump_wall(-DAY_S)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mpdispatch.model import Cause, JobState, NewJob
+from mpdispatch.model import AlikeJobs, Cause, JobState, NewJob
 from tests.pool.probes import lives, pid_in, until
 from tests.supervisor.conftest import Build
 from tests.supervisor.house import House
@@ -152,7 +152,7 @@ def _requests(house: House) -> int:
 
 def test_requests_that_came_too_late_are_forgotten_those_of_others_too(build: Build) -> None:
     house = build(config={"poll_interval": 60.0})
-    ids = house.store.enqueue_many(NewJob(name="noop", payload=b""), [b"{}"] * 3500)
+    ids = house.store.enqueue_many(AlikeJobs(NewJob(name="noop", payload=b""), [b"{}"] * 3500))
     house.until(lambda: house.store.counts()[JobState.COMPLETED] == len(ids), timeout_s=30)
     connection = house.wiring.store._session().connection  # type: ignore[attr-defined]
     connection.execute("UPDATE mpdispatch_jobs SET cancel_requested_us = 1")

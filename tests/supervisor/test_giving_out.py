@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from mpdispatch.config import QueueConfig
-from mpdispatch.model import ClaimedJob, JobState, NewJob, Transition
+from mpdispatch.model import AlikeJobs, ClaimedJob, JobState, NewJob, Transition
 from mpdispatch.pool.process import WorkerProcess
 from mpdispatch.store.contract import CommitResult
 from mpdispatch.store.sqlite.supervisor_store import SQLiteSupervisorStore
@@ -189,7 +189,7 @@ def test_a_job_due_later_starts_when_it_is_due(house: House) -> None:
 
 def test_thousands_of_jobs_run_once_each(build: Build, tmp_path: Path) -> None:
     house = build(config={"concurrency": 2})
-    ids = house.store.enqueue_many(NewJob(name="noop", payload=b""), [b"{}"] * 3000)
+    ids = house.store.enqueue_many(AlikeJobs(NewJob(name="noop", payload=b""), [b"{}"] * 3000))
     house.until(lambda: house.store.counts()[JobState.COMPLETED] == len(ids), timeout_s=30)
     assert house.supervisor.in_flight.completed == len(ids)
     assert house.supervisor.in_flight.stale_writes == 0
@@ -233,7 +233,7 @@ def test_a_turn_writes_and_claims_so_many_at_most_and_the_rest_soon_after(
         return found
 
     monkeypatch.setattr(ledger, "commit", turn)
-    house.store.enqueue_many(NewJob(name="uneven", payload=b"{}"), [b"{}"] * 60)
+    house.store.enqueue_many(AlikeJobs(NewJob(name="uneven", payload=b"{}"), [b"{}"] * 60))
     left, tick = list[float](), house.supervisor.tick
 
     def watched_tick() -> float:
@@ -308,10 +308,10 @@ def test_very_short_jobs_are_dealt_in_runs_of_one_handler_within_every_limit(
         dealt.append(({job.name for job in jobs}, len(worker.assigned), worker.jobs_sent))
 
     monkeypatch.setattr(WorkerProcess, "assign", hold)
-    made = [house.store.enqueue_many(NewJob(name="noop", payload=b""), [b"{}"] * 30)]
+    made = [house.store.enqueue_many(AlikeJobs(NewJob(name="noop", payload=b""), [b"{}"] * 30))]
     echo = NewJob(name="echo", payload=b"")
-    made.append(house.store.enqueue_many(echo, [b'{"value":%d}' % n for n in range(30)]))
-    made.append(house.store.enqueue_many(NewJob(name="noop", payload=b""), [b"{}"] * 30))
+    made.append(house.store.enqueue_many(AlikeJobs(echo, [b'{"value":%d}' % n for n in range(30)])))
+    made.append(house.store.enqueue_many(AlikeJobs(NewJob(name="noop", payload=b""), [b"{}"] * 30)))
     jobs = house.ended(*[job_id for ids in made for job_id in ids])
     assert [job.result for job in jobs] == [None] * 30 + [*range(30)] + [None] * 30
     assert {len(names) for names, _, _ in dealt} == {1}
@@ -343,7 +343,7 @@ def test_turns_are_short_while_others_enqueue(build: Build, monkeypatch: pytest.
         house.until(lambda: not (house.supervisor.in_flight.has_news or house.workers[0].assigned))
         house.clock.advance(1.0)
         claimed.clear()
-        house.store.enqueue_many(NewJob(name="uneven", payload=b""), [b"{}"] * 20)
+        house.store.enqueue_many(AlikeJobs(NewJob(name="uneven", payload=b""), [b"{}"] * 20))
         house.wiring.claimer.try_now()
         house.wiring.contention.woken(house.clock.now().boot_us)
         for _ in range(3 if crowded else 1):

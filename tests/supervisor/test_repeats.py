@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mpdispatch.errors import StoreFull
-from mpdispatch.model import NewJob
+from mpdispatch.model import AlikeJobs, NewJob
 from tests.supervisor.conftest import Build
 from tests.supervisor.house import House
 
@@ -83,7 +83,7 @@ def test_jobs_that_are_parked_again_and_again_are_counted(
 ) -> None:
     house.ready()
     for number in range(1, 6):
-        house.store.enqueue_many(NewJob(name="unknown", payload=b""), [b"{}"] * 3)
+        house.store.enqueue_many(AlikeJobs(NewJob(name="unknown", payload=b""), [b"{}"] * 3))
         house.until(lambda number=number: sum(house.store.parked().values()) == 3 * number)
     house.steps(3)
     assert _count(caplog, "parked jobs that cannot run here") == 1

@@ -15,7 +15,6 @@ from tests.whole.harness import PYTHON, Place, Process, until
 
 ENQUEUE = """
 import sys
-from mpdispatch.clock import SystemClock
 from mpdispatch.errors import StoreError
 from mpdispatch.model import NewJob
 from mpdispatch.store import SQLiteStore

@@ -12,7 +12,7 @@ from mpdispatch.clock import SystemClock
 from mpdispatch.engine.explain import explain
 from mpdispatch.engine.supervisors import supervisors_of
 from mpdispatch.extension import DispatchExtension, attendance
-from mpdispatch.model import NewJob
+from mpdispatch.model import AlikeJobs, NewJob
 from mpdispatch.store import SQLiteStore
 from tests.store.requests import request
 from tests.test_cli_status import register
@@ -86,7 +86,7 @@ def test_looking_at_supervisors_does_not_load_what_their_jobs_are_given(place: P
     store.check(create=True)
     owner = register(store)
     payload = b'{"text": "' + b"x" * (1 << 20) + b'"}'
-    store.enqueue_many(NewJob(name="large", payload=b""), [payload] * 40)
+    store.enqueue_many(AlikeJobs(NewJob(name="large", payload=b""), [payload] * 40))
     ledger = store.supervisor_store()
     assert len(ledger.commit(owner, [], claim=request(slots=40)).claimed) == 40
     ledger.close()

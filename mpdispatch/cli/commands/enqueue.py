@@ -25,7 +25,6 @@ from mpdispatch.cli.locate import (
 from mpdispatch.cli.output import print_json, print_line
 from mpdispatch.cli.program import Options, command
 from mpdispatch.cli.values import arguments_of
-from mpdispatch.clock import SystemClock
 from mpdispatch.config import Config
 from mpdispatch.engine.client import JobClient
 from mpdispatch.engine.enqueueing import PlainDefaults
@@ -186,8 +185,7 @@ def _as_given(
     config = Config.resolve({}, env=os.environ, file=settings.config if settings else None)
     check_job_name(jobs.name)
     payloads = jobs.read(lambda arguments: _payload(jobs.name, arguments, config.max_payload_bytes))
-    now = SystemClock().now()
-    job = unchecked_job(PlainDefaults(name=jobs.name), payloads[0] if payloads else b"{}", wished, now)
+    job = unchecked_job(PlainDefaults(name=jobs.name), payloads[0] if payloads else b"{}", wished)
     client = JobClient.of(find_store_to_fill(options, may_create=may_create))
     if jobs.is_one:
         return _Kept.one(client, client.add_job(job))

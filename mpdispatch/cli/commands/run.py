@@ -14,7 +14,6 @@ from mpdispatch.cli.job_options import create_option, job_options, unchecked_job
 from mpdispatch.cli.locate import find_settings
 from mpdispatch.cli.output import print_json, print_line
 from mpdispatch.cli.program import Options, command
-from mpdispatch.clock import SystemClock
 from mpdispatch.config import Config
 from mpdispatch.engine.enqueueing import PlainDefaults
 from mpdispatch.execution.commands import environment_of, payload_of
@@ -72,9 +71,8 @@ def run(
         env=environment_of(os.environ, chosen),
         max_bytes=config.max_payload_bytes,
     )
-    now = SystemClock().now()
     # Programs, unlike handlers, are not written to run twice: they are retried only on request.
-    wanted = unchecked_job(PlainDefaults(name=COMMAND_JOB, max_retries=0), payload, wishes, now)
+    wanted = unchecked_job(PlainDefaults(name=COMMAND_JOB, max_retries=0), payload, wishes)
     client = open_client_to_fill(options, may_create=create)
     job = client.add_job(wanted)
     if not options.json:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import chain, groupby
 from typing import Any
+
+import msgspec
 
 from mpdispatch import sqlite3
 from mpdispatch.clock import Instant
 from mpdispatch.errors import StoreCorrupt, StoreError, UsageError
-from mpdispatch.model import Job, NewJob
+from mpdispatch.model import AlikeJobs, Job, NewJob
 from mpdispatch.store.sqlite import reads
 from mpdispatch.store.sqlite.bulk import ManyRows
 from mpdispatch.store.sqlite.connection import Session
@@ -39,13 +42,15 @@ def is_one_statement(job: NewJob) -> bool:
     return job.idempotency_key is None and len(job.payload) <= INLINE_BYTES
 
 
-def insert(connection: sqlite3.Connection | sqlite3.Cursor, job: NewJob, now: Instant) -> Job:
+def insert(
+    connection: sqlite3.Connection | sqlite3.Cursor, job: NewJob, now: Instant, batch_id: int | None = None
+) -> Job:
     """Insert one job, or give the one that has its idempotency key."""
     is_small = len(job.payload) <= INLINE_BYTES
     payload = stored_json(job.payload)
     cursor = connection.execute(
         _INSERT if job.idempotency_key is None else _INSERT_UNLESS_KEY_IN_USE,
-        new_job_row(job, payload if is_small else None, now.wall_us),
+        new_job_row(job, payload if is_small else None, now.wall_us, batch_id),
     )
     if cursor.rowcount != 1:
         return _older(connection, job)
@@ -62,18 +67,39 @@ def _older(connection: sqlite3.Connection | sqlite3.Cursor, job: NewJob) -> Job:
 
 
 def insert_many(
-    connection: sqlite3.Connection,
-    template: NewJob,
-    payloads: Sequence[bytes],
-    now: Instant,
-    batch_id: int | None,
+    connection: sqlite3.Connection, jobs: Sequence[NewJob], now: Instant, batch_id: int | None
+) -> Sequence[int]:
+    """These jobs, in their order; those with an idempotency key that is in use give the older job's id."""
+    if batch_id is None:
+        batch_id = _last_id(connection) + 1  # that of the first of them that is new
+    runs = [_inserted(connection, *run, now, batch_id) for run in _runs(jobs)]
+    return runs[0] if len(runs) == 1 else list(chain.from_iterable(runs))
+
+
+def _runs(jobs: Sequence[NewJob]) -> Iterable[tuple[NewJob, Sequence[bytes]]]:
+    """Those that follow each other and differ in their payloads only: one of them, and the payloads of all."""
+    if isinstance(jobs, AlikeJobs):
+        return [(jobs.template, jobs.payloads)]
+    alike = groupby(jobs, key=lambda job: msgspec.structs.replace(job, payload=b""))
+    return ((template, [job.payload for job in some]) for template, some in alike)
+
+
+def _inserted(
+    connection: sqlite3.Connection, template: NewJob, payloads: Sequence[bytes], now: Instant, batch_id: int
+) -> Sequence[int]:
+    if template.idempotency_key is None and template.retried_from is None:
+        return _insert_alike(connection, template, payloads, now, batch_id)
+    return [insert(connection, job, now, batch_id).id for job in AlikeJobs(template, payloads)]
+
+
+def _insert_alike(
+    connection: sqlite3.Connection, template: NewJob, payloads: Sequence[bytes], now: Instant, batch_id: int
 ) -> range:
-    """One job per payload under ids that follow each other."""
-    first = connection.execute(QUERIES["last_id"]).fetchone()[0] + 1
+    """One job per payload under ids that follow each other. None of them has anything that is its own."""
+    first = _last_id(connection) + 1
     if first + len(payloads) > _MOST_ID:
         raise StoreCorrupt(main_file_of(connection), NO_ID_LEFT)
-    batch_id = first if batch_id is None else batch_id
-    *constants, _key, _retried_from, _payload, trace_context = new_job_row(template, None, now.wall_us)
+    *constants, _key, _retried_from, _payload, trace_context, _ = new_job_row(template, None, now.wall_us)
     values, large = list[Any](), list[tuple[int, str | bytes]]()
     for job_id, payload in enumerate(payloads, first):
         text = stored_json(payload)
@@ -86,6 +112,11 @@ def insert_many(
     if large:
         connection.executemany(QUERIES["insert_payload"], large)
     return range(first, first + len(payloads))
+
+
+def _last_id(connection: sqlite3.Connection) -> int:
+    found: int = connection.execute(QUERIES["last_id"]).fetchone()[0]
+    return found
 
 
 # ---------------------------------------------------------------- the caller's own connection

@@ -2,9 +2,9 @@
 -- Without a key, as most are: to look for a conflict costs as much as an index.
 INSERT INTO mpdispatch_jobs (
     id, name, queue, state, line, priority, run_at_us, max_retries, timeout_us, created_at_us, idempotency_key,
-    retried_from, payload, trace_context
+    retried_from, payload, trace_context, batch_id
 )
-VALUES ((SELECT id + 1 FROM mpdispatch_last_id), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+VALUES ((SELECT id + 1 FROM mpdispatch_last_id), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: unless_key_in_use
 -- The end of that for a job with a key: in use under the same name it inserts nothing; the caller then reads the

@@ -118,7 +118,9 @@ def line_of(state: JobState) -> int | None:
     return _LINES.get(state)
 
 
-def new_job_row(job: NewJob, payload: str | bytes | None, now_us: int) -> tuple[Any, ...]:
+def new_job_row(
+    job: NewJob, payload: str | bytes | None, now_us: int, batch_id: int | None = None
+) -> tuple[Any, ...]:
     """Parameters of `insert_job`."""
     run_at_us = now_us if job.run_at_us is None else job.run_at_us
     is_due = run_at_us <= now_us
@@ -136,6 +138,7 @@ def new_job_row(job: NewJob, payload: str | bytes | None, now_us: int) -> tuple[
         job.retried_from,
         payload,
         job.trace_context,
+        batch_id,
     )
 
 

@@ -248,15 +248,11 @@ class SQLiteStore:
             self._sync()
         return made
 
-    def enqueue_many(
-        self, template: NewJob, payloads: Sequence[bytes], *, batch_id: int | None = None
-    ) -> range:
-        """Keep one job per payload, in one transaction; gives their ids, which are contiguous."""
-        if template.idempotency_key is not None:
-            raise UsageError("many jobs cannot have one idempotency key")
-        if not payloads:
+    def enqueue_many(self, jobs: Sequence[NewJob], *, batch_id: int | None = None) -> Sequence[int]:
+        """Keep these jobs as one batch, in one transaction; gives their ids, in the order of the jobs."""
+        if not jobs:
             return range(0)
-        return self._keep(lambda c: inserts.insert_many(c, template, payloads, self._clock.now(), batch_id))
+        return self._keep(lambda c: inserts.insert_many(c, jobs, self._clock.now(), batch_id))
 
     def get(self, job_id: int) -> Job:
         """Raises JobNotFoundError."""
