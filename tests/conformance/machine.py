@@ -10,14 +10,12 @@ import copy
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import cycle
-from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from mpdispatch import sqlite3
 from mpdispatch.clock import SECOND_US, Clock, FakeClock
 from mpdispatch.model import (
     AlikeJobs,
@@ -101,12 +99,12 @@ class Supervisor:
 
 
 class Machine(RuleBasedStateMachine):
-    def __init__(self, store_of: Callable[[Clock], Store], path: Path | None = None) -> None:
-        """`path` is that of the file the store is in."""
+    def __init__(self, store_of: Callable[[Clock], Store], connect: Callable[[], Any] | None = None) -> None:
+        """`connect` gives a connection that the store can enqueue on; None: it has no such thing."""
         super().__init__()
         self.clock = FakeClock()
         self.store, self.model = store_of(self.clock), Model(self.clock)
-        self.app = None if path is None else sqlite3.module.connect(path, isolation_level=None)
+        self.app = None if connect is None else connect()
         """The connection of an application that keeps its jobs in its own transactions."""
         self.is_set_back = False
         self.last_id = 0

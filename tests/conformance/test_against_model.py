@@ -17,9 +17,9 @@ import pytest
 from hypothesis import HealthCheck, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
+from mpdispatch import sqlite3
 from mpdispatch.store import SQLiteStore
 from mpdispatch.store.contract import Store, SupervisorStore
-from mpdispatch.store.sqlite import waits
 
 from .machine import Machine
 from .model import Model
@@ -77,12 +77,6 @@ def test_the_model_has_no_call_that_is_not_in_the_contract() -> None:
     assert contract >= LEFT_OUT.keys()
 
 
-@pytest.fixture(autouse=True)
-def a_slow_world(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A look at what waits finds one job at a time."""
-    monkeypatch.setattr(waits, "LOOK_AT_MOST", 1)
-
-
 def test_a_store_in_memory_answers_as_the_model_does() -> None:
     drive(lambda: Machine(lambda clock: SQLiteStore(":memory:", clock=clock)), number=2)
 
@@ -107,6 +101,9 @@ def paths(tmp_path: Path) -> Iterator[Path]:
 def test_a_store_in_a_file_answers_as_the_model_does(paths: Iterator[Path]) -> None:
     def machine() -> Machine:
         path = next(paths)
-        return Machine(lambda clock: SQLiteStore(path, durability="process", clock=clock), path)
+        return Machine(
+            lambda clock: SQLiteStore(path, durability="process", clock=clock),
+            lambda: sqlite3.module.connect(path, isolation_level=None),
+        )
 
     drive(machine, number=3)

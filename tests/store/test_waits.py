@@ -16,6 +16,7 @@ from mpdispatch.supervisor.upkeep import rebased
 
 from .conftest import Desk, ended, retrying
 from .odd import ODD, tamper
+from .requests import request
 
 Enqueue = Callable[..., Job]
 DAY_S = 86_400.0
@@ -110,6 +111,30 @@ def test_many_are_looked_at_a_thousand_at_a_time_and_ties_are_not_overlooked(
     assert len(desk.claim(5000)) + len(desk.claim(5000)) + len(desk.claim(5000)) == 2500
     desk.close()
     store.close()
+
+
+@pytest.mark.parametrize("most", [1, 2, 3])
+def test_looks_of_any_size_find_each_wait_once(
+    enqueue: Enqueue, desk: Desk, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    """In two queues and both states, some due at the same moment."""
+    queues = ["other", "default"]
+    for number, wait_s in enumerate([60, 60, 60, 5, 60, 90, 90, 7]):
+        enqueue(queue=queues[number % 2])
+        (job,) = desk.claim(1, request(*queues))
+        run_at_us = desk.clock.now().wall_us + wait_s * 1_000_000
+        state, cause = [(JobState.RETRYING, Cause.ERROR), (JobState.SCHEDULED, Cause.SNOOZE)][number // 2 % 2]
+        desk.commit(ended(job, state, cause, desk.clock.now(), run_at_us=run_at_us, attempt=0))
+    whole, rest = desk.ledger.waits(queues, after_us=0)
+    assert (len(whole), rest) == (8, None)
+    monkeypatch.setattr("mpdispatch.store.sqlite.waits.LOOK_AT_MOST", most)
+    found, seen = desk.ledger.waits(queues, after_us=0)
+    found = list(found)
+    while seen is not None:
+        some, seen = desk.ledger.waits(queues, after_us=0, seen=seen)
+        assert len(some) <= most
+        found += some
+    assert found == list(whole)
 
 
 def test_one_that_was_moved_or_claimed_since_it_was_looked_for_is_left_alone(
