@@ -9,7 +9,6 @@ import click
 
 from mpdispatch.cli.completing import complete_queue
 from mpdispatch.cli.values import DURATION, RFC3339
-from mpdispatch.clock import SystemClock
 from mpdispatch.engine.enqueueing import PlainDefaults, new_job
 from mpdispatch.engine.options import EnqueueOptions
 from mpdispatch.model import NewJob
@@ -54,4 +53,4 @@ def unchecked_job(defaults: PlainDefaults, payload: bytes, wished: Mapping[str, 
         UsageError: names every option whose value is not allowed.
     """
     options = EnqueueOptions.read({key: value for key, value in wished.items() if value is not None})
-    return new_job(defaults, options, payload, SystemClock())
+    return new_job(defaults, options, payload)

@@ -199,7 +199,7 @@ class Engine(JobClient, EnqueuesByName):
     ) -> Job:
         refuse_while_importing("enqueue")
         payload = definition.signature.encode(args, kwargs, max_bytes=self._max_payload_bytes)
-        wanted = new_job(definition, options, payload, self._clock, self._default_timeout_s)
+        wanted = new_job(definition, options, payload, self._default_timeout_s)
         if not self.telemetry.is_tracing:
             return self.add_job(wanted, connection=options.connection)
         with self.telemetry.enqueueing(wanted.name, wanted.queue) as context:
@@ -216,7 +216,7 @@ class Engine(JobClient, EnqueuesByName):
         for field in ("idempotency_key", "connection"):
             if getattr(options, field) is not None:
                 raise UsageError(f"{field}: enqueue_many takes none; enqueue the jobs one by one")
-        template = new_job(definition, options, b"{}", self._clock, self._default_timeout_s)
+        template = new_job(definition, options, b"{}", self._default_timeout_s)
         if not self.telemetry.is_tracing:
             return self._enqueue_batch(definition, template, items)
         with self.telemetry.enqueueing(template.name, template.queue) as context:

@@ -7,7 +7,7 @@ from typing import Any, Generic, ParamSpec, Protocol, TypeVar
 
 import msgspec
 
-from mpdispatch.clock import SECOND_US, Clock
+from mpdispatch.clock import SECOND_US
 from mpdispatch.engine.batch import Batch
 from mpdispatch.engine.offload import StandstillError, offload
 from mpdispatch.engine.options import EnqueueOptions
@@ -211,7 +211,6 @@ def new_job(
     defaults: JobDefaults,
     options: EnqueueOptions,
     payload: bytes,
-    clock: Clock,
     default_timeout_s: float | None = None,
 ) -> NewJob:
     """The job with this payload: what the options say, else its own defaults, else `default_timeout_s`."""
@@ -226,7 +225,8 @@ def new_job(
         queue=defaults.queue if options.queue is None else options.queue,
         priority=defaults.priority if options.priority is None else options.priority,
         max_retries=defaults.max_retries if options.max_retries is None else options.max_retries,
-        run_at_us=clock.now().wall_us + options.delay_us if options.delay_us else options.run_at_us,
+        run_at_us=options.run_at_us,
+        delay_us=options.delay_us or 0,
         timeout_us=timeout_us,
         idempotency_key=options.idempotency_key,
     )

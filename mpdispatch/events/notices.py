@@ -124,7 +124,7 @@ class Kept(msgspec.Struct, frozen=True, gc=False):
 
     def events(self) -> Iterable[Event]:
         job, at = self.template, _moment(self.at_us)
-        run_at = at if job.run_at_us is None else _moment(job.run_at_us)
+        run_at = _moment(job.due_us(self.at_us))
         return [
             JobEnqueued(
                 job_id=job_id,

@@ -87,12 +87,17 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True):
     priority: int = 0
     max_retries: int = 3
     run_at_us: int | None = None
-    """None: at once."""
+    """Wall time; None: `delay_us` after it is enqueued."""
+    delay_us: int = 0
     timeout_us: int | None = None
     idempotency_key: str | None = None
     retried_from: int | None = None
     trace_context: str | None = None
     """The trace in which it was enqueued: a JSON object of header name → value (`traceparent` …)."""
+
+    def due_us(self, now_us: int) -> int:
+        """Wall time at which it is due if it is enqueued now."""
+        return now_us + self.delay_us if self.run_at_us is None else self.run_at_us
 
 
 # A struct, not a dataclass: thousands are made per second (0.3 µs instead of 3 µs each). Its fields are in the order of

@@ -54,6 +54,7 @@ new_jobs = st.builds(
     payload=payloads,
     priority=st.sampled_from([0, 0, -1, 5]),
     max_retries=st.sampled_from([1, 0, 0, 2]),
+    delay_us=st.sampled_from([0, 0, 0, 0, 5 * SECOND_US]),
     timeout_us=st.sampled_from([None, 1_500_000]),
     trace_context=st.sampled_from([None, '{"traceparent":"00-1"}']),
 )

@@ -120,7 +120,7 @@ class Model:
 
     def _insert(self, new: NewJob, *, batch_id: int | None = None) -> Row:
         now_us = self._clock.now().wall_us
-        run_at_us = now_us if new.run_at_us is None else new.run_at_us
+        run_at_us = now_us + new.delay_us if new.run_at_us is None else new.run_at_us
         # An id is never used again, even if its job was pruned.
         self._last_id += 1
         row = Row(
@@ -175,7 +175,9 @@ class Model:
         if old is None or old.state not in (JobState.FAILED, JobState.CANCELLED):
             return None
         # The idempotency key and the batch stay with the old job: a key names one job, a batch counts it once.
-        new = msgspec.structs.replace(old.new, run_at_us=None, idempotency_key=None, retried_from=job_id)
+        new = msgspec.structs.replace(
+            old.new, run_at_us=None, delay_us=0, idempotency_key=None, retried_from=job_id
+        )
         made = self._insert(new)
         letter = self._letters.get(job_id)
         if letter is not None and not letter.is_replayed:

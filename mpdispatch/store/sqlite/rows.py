@@ -122,7 +122,7 @@ def new_job_row(
     job: NewJob, payload: str | bytes | None, now_us: int, batch_id: int | None = None
 ) -> tuple[Any, ...]:
     """Parameters of `insert_job`."""
-    run_at_us = now_us if job.run_at_us is None else job.run_at_us
+    run_at_us = job.due_us(now_us)
     is_due = run_at_us <= now_us
     return (
         job.name,
@@ -144,7 +144,7 @@ def new_job_row(
 
 def fresh_job(job: NewJob, job_id: int, now_us: int) -> Job:
     """The Job that `insert_job` has just made, without reading it back."""
-    run_at_us = now_us if job.run_at_us is None else job.run_at_us
+    run_at_us = job.due_us(now_us)
     payload, created_at = _json(job.payload), moment(now_us)
     return Job(
         id=job_id,
