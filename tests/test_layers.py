@@ -65,7 +65,8 @@ LATE_IMPORTS = {
 }
 
 # A floor may have one module of a higher-than-needed room, as a protocol only.
-PROTOCOLS_ONLY = {"handlers": {"mpdispatch.store.contract"}, "execution": {"mpdispatch.store.contract"}}
+_PROTOCOLS = {"mpdispatch.store.contract", "mpdispatch.store.values"}
+PROTOCOLS_ONLY = {"handlers": _PROTOCOLS, "execution": _PROTOCOLS}
 
 # What a store asks inside the transaction of a claim: pure functions of the request and the facts.
 POLICY_OF_STORES = {"mpdispatch.policy.admission", "mpdispatch.policy.rate"}

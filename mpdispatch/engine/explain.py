@@ -17,7 +17,8 @@ from mpdispatch.engine.supervisors import supervisors_of
 from mpdispatch.model import COMMAND_JOB, UNREADABLE, Job, JobState, SupervisorStatus
 from mpdispatch.model.json import moment_of, time_to_json
 from mpdispatch.policy.rate import Rate
-from mpdispatch.store.contract import QueueStats, Store
+from mpdispatch.store.contract import Store
+from mpdispatch.store.values import QueueStats
 
 __all__ = ["Reason", "explain", "why_not_ended"]
 

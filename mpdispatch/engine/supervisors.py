@@ -14,7 +14,8 @@ from mpdispatch.host.runtime_folder import runtime_folder
 from mpdispatch.model import PeerSupervisor, SupervisorStatus, WorkerStatus
 from mpdispatch.model.json import moment_of
 from mpdispatch.policy.lease import PeerVerdict
-from mpdispatch.store.contract import HeldJob, Store
+from mpdispatch.store.contract import Store
+from mpdispatch.store.values import HeldJob
 
 __all__ = ["living_supervisors", "supervisors_of"]
 

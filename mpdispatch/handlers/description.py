@@ -9,7 +9,7 @@ import msgspec
 from mpdispatch.config import Config, QueueConfig
 from mpdispatch.handlers.registry import Registry
 from mpdispatch.policy.backoff import BackoffSpec
-from mpdispatch.store.contract import Durability
+from mpdispatch.store.values import Durability
 
 __all__ = ["AppDescription", "describe"]
 

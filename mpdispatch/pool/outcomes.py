@@ -15,7 +15,8 @@ from mpdispatch.model import (
     WorkerDied,
 )
 from mpdispatch.pool.channel import EXIT_CHANNEL_LOST
-from mpdispatch.pool.process import ExitStatus, StopReason
+from mpdispatch.pool.exit_status import ExitStatus
+from mpdispatch.pool.process import StopReason
 
 __all__ = ["from_exit", "from_reply"]
 

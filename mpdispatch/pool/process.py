@@ -15,7 +15,6 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NamedTuple
 
 from mpdispatch.host.kill import NONE_LEFT, DeadWorker, kill_session_leftovers, kill_trees
 from mpdispatch.host.processes import start_at
@@ -23,6 +22,7 @@ from mpdispatch.host.start_journal import Control, WorkerRecord
 from mpdispatch.model import ClaimedJob
 from mpdispatch.pool.channel import ChannelBroken
 from mpdispatch.pool.exec import Launched
+from mpdispatch.pool.exit_status import ExitStatus, exit_status_of
 from mpdispatch.pool.frames import FromWorker, Stop, encode
 from mpdispatch.pool.job_channel import JobSender
 from mpdispatch.pool.job_frames import JobToSend
@@ -78,27 +78,6 @@ class Assignment:
     """Whether the kill was put off once, because its worker had unread messages."""
     kill_at_us: int = 0
     """When the worker gets SIGKILL if the job has not ended before. Set with `stop_reason` only."""
-
-
-class ExitStatus(NamedTuple):
-    """How a process ended: an exit status, or the name of a signal."""
-
-    code: int | None
-    signal: str | None
-
-    def __str__(self) -> str:
-        if self.signal is not None:
-            return f"was killed by {self.signal}"
-        if self.code is None:
-            return "ended (somebody else in this process took its exit status)"
-        return f"exited with status {self.code}"
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"SIG{number}"  # a real-time signal
 
 
 @dataclass(slots=True, eq=False)
@@ -349,26 +328,8 @@ class WorkerProcess:
     def reap(self) -> ExitStatus | None:
         """How it ended; None: it has not. `end_leftovers` kills what it left running."""
         if self.exit_status is None:
-            self.exit_status = self._wait()
+            self.exit_status = exit_status_of(self.pid, self.launched.pidfd)
         return self.exit_status
-
-    def _wait(self) -> ExitStatus | None:
-        if self.launched.pidfd is not None and sys.platform == "linux":
-            try:
-                info = os.waitid(os.P_PIDFD, self.launched.pidfd, os.WEXITED | os.WNOHANG)
-            except ChildProcessError:
-                # Other code in the host's process reaped it, by waitpid(-1). Its status is lost, but it has ended.
-                return ExitStatus(None, None)
-            if info is None:
-                return None
-            if info.si_code == os.CLD_EXITED:
-                return ExitStatus(info.si_status, None)
-            return ExitStatus(None, _signal_name(info.si_status))
-        pid, status = os.waitpid(self.pid, os.WNOHANG)
-        if pid == 0:
-            return None
-        code = os.waitstatus_to_exitcode(status)
-        return ExitStatus(code, None) if code >= 0 else ExitStatus(None, _signal_name(-code))
 
     def wait_end(self, timeout_s: float) -> bool:
         """Block until it has ended, at most this long (not on the loop)."""

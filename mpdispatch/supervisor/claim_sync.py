@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import ClassVar
 
 from mpdispatch.clock import Clock, Instant
-from mpdispatch.store.contract import CommitResult, SupervisorStore
+from mpdispatch.store.contract import SupervisorStore
+from mpdispatch.store.values import CommitResult
 
 __all__ = ["ClaimSync"]
 

@@ -21,7 +21,7 @@ from mpdispatch.config import Config, QueueConfig
 from mpdispatch.execution.catalog import Catalog
 from mpdispatch.model import ClaimedJob, ClaimRequest, QueueLimit
 from mpdispatch.repeated import Repeated
-from mpdispatch.store.contract import CommitResult
+from mpdispatch.store.values import CommitResult
 from mpdispatch.supervisor.assign import Assigner
 from mpdispatch.supervisor.in_flight import InFlight
 

@@ -11,7 +11,8 @@ from typing import ClassVar
 from mpdispatch.clock import Clock, Instant
 from mpdispatch.failpoints import failpoint
 from mpdispatch.pool.pool import Pool
-from mpdispatch.store.contract import CommitResult, Progress, SupervisorStore
+from mpdispatch.store.contract import SupervisorStore
+from mpdispatch.store.values import CommitResult, Progress
 from mpdispatch.supervisor.assign import Assigner
 from mpdispatch.supervisor.claim_sync import ClaimSync
 from mpdispatch.supervisor.claimer import Claimer

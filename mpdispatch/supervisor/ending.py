@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import ClassVar
 
 from mpdispatch.clock import Instant
-from mpdispatch.store.contract import LeftBehind, SupervisorStore
+from mpdispatch.store.contract import SupervisorStore
+from mpdispatch.store.values import LeftBehind
 from mpdispatch.supervisor.claimer import Claimer
 from mpdispatch.supervisor.in_flight import InFlight
 from mpdispatch.supervisor.registration import Registration

@@ -16,7 +16,8 @@ from mpdispatch.ids import boot_id, host_name, machine_id
 from mpdispatch.model import NewSupervisor
 from mpdispatch.policy.lease import margin_us, renew_every_us, trusted_until_boot_us
 from mpdispatch.repeated import Repeated
-from mpdispatch.store.contract import Renewal, SupervisorStore
+from mpdispatch.store.contract import SupervisorStore
+from mpdispatch.store.values import Renewal
 
 __all__ = ["Heartbeat"]
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from mpdispatch.clock import Instant
 from mpdispatch.model import ClaimedJob, JobState, Transition
 from mpdispatch.pool.process import WorkerProcess
-from mpdispatch.store.contract import Progress
+from mpdispatch.store.values import Progress
 from mpdispatch.supervisor.outputs import Outputs
 from mpdispatch.supervisor.rated import RatedQueues
 

@@ -9,7 +9,7 @@ import msgspec
 
 from mpdispatch.model import Cause, ClaimedJob, JobState, Transition
 from mpdispatch.repeated import Repeated
-from mpdispatch.store.contract import CommitResult
+from mpdispatch.store.values import CommitResult
 from mpdispatch.supervisor.event_publisher import EventPublisher
 from mpdispatch.supervisor.in_flight import InFlight, PendingOutcome
 

@@ -7,10 +7,10 @@ import logging
 from mpdispatch.clock import SECOND_US, Instant
 from mpdispatch.config import Config
 from mpdispatch.model import Aborted, ErrorInfo, Raised, Run, WorkerDied
+from mpdispatch.pool.events import BootFault, Enqueued, Event, Gone, Ready, Returned, Said, Settled
 from mpdispatch.pool.frames import Wrote
-from mpdispatch.pool.pool import BootFault, Enqueued, Event, Gone, Ready, Returned, Said, Settled
 from mpdispatch.pool.process import WorkerProcess, WorkerState
-from mpdispatch.store.contract import Progress
+from mpdispatch.store.values import Progress
 from mpdispatch.supervisor.boot_backoff import BootBackoff
 from mpdispatch.supervisor.cancels import Cancels
 from mpdispatch.supervisor.decider import Decider

@@ -20,8 +20,8 @@ from mpdispatch.execution.catalog import Catalog, CommandCatalog, DescribedCatal
 from mpdispatch.handlers.description import AppDescription
 from mpdispatch.host.linux import become_subreaper, give_back_memory
 from mpdispatch.policy.staffing import boot_backoff_s
+from mpdispatch.pool.events import BootFault, Ready
 from mpdispatch.pool.hook_process import HookProcess
-from mpdispatch.pool.pool import BootFault, Ready
 from mpdispatch.store import open_store
 from mpdispatch.store.contract import Store
 from mpdispatch.supervisor.event_publisher import EventPublisher, LocalSink, ProcessSink

@@ -10,7 +10,7 @@ import msgspec
 
 from mpdispatch.errors import DispatchError
 from mpdispatch.model import Job, Page, PeerSupervisor
-from mpdispatch.store.contract import CommitResult, Renewal
+from mpdispatch.store.values import CommitResult, Renewal
 
 __all__ = ["Refusal", "answer_of", "compare"]
 

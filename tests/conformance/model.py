@@ -44,16 +44,8 @@ from mpdispatch.model import (
     Transition,
 )
 from mpdispatch.policy import admission
-from mpdispatch.store.contract import (
-    CommitResult,
-    DeadLetterFilter,
-    HeldJob,
-    JobFilter,
-    LeftBehind,
-    Progress,
-    QueueStats,
-    Renewal,
-)
+from mpdispatch.store.contract import DeadLetterFilter, JobFilter
+from mpdispatch.store.values import CommitResult, HeldJob, LeftBehind, Progress, QueueStats, Renewal
 from mpdispatch.store.waits import Rebase, Wait, WaitsSeen
 
 from .rows import Letter, Row, Start, attempts_of, claimed_job_of, job_of, letter_of, page_of, tally

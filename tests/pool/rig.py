@@ -17,8 +17,9 @@ from mpdispatch.clock import SystemClock
 from mpdispatch.execution.app_reference import AppReference
 from mpdispatch.host.start_journal import Journal, journal_path
 from mpdispatch.model import ClaimedJob
+from mpdispatch.pool.events import BootFault, Event, Gone, Ready, Returned, Said, Settled
 from mpdispatch.pool.frames import Attach, Boot
-from mpdispatch.pool.pool import BootFault, Event, Gone, Pool, Ready, Returned, Said, Settled
+from mpdispatch.pool.pool import Pool
 from mpdispatch.pool.process import WorkerProcess
 from mpdispatch.pool.selector import Selector
 from mpdispatch.pool.spawner import Spawner

@@ -23,7 +23,8 @@ from mpdispatch.model import (
     Transition,
 )
 from mpdispatch.store import SQLiteStore
-from mpdispatch.store.contract import CommitResult, Store, SupervisorStore
+from mpdispatch.store.contract import Store, SupervisorStore
+from mpdispatch.store.values import CommitResult
 
 from .requests import request
 

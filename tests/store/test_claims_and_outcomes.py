@@ -11,7 +11,8 @@ import pytest
 
 from mpdispatch.clock import FakeClock, Instant
 from mpdispatch.model import AlikeJobs, Cause, Job, JobState, NewJob, Run, Transition
-from mpdispatch.store.contract import Progress, Store
+from mpdispatch.store.contract import Store
+from mpdispatch.store.values import Progress
 
 from .conftest import ERROR, Desk, completed, failed, released, retrying
 from .requests import request

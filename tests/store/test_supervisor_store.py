@@ -14,8 +14,9 @@ from mpdispatch.errors import LeaseLostError
 from mpdispatch.ids import boot_id
 from mpdispatch.model import AlikeJobs, Cause, ClaimedJob, ErrorInfo, Job, JobState, NewJob
 from mpdispatch.store import SQLiteStore
-from mpdispatch.store.contract import Progress, Store
+from mpdispatch.store.contract import Store
 from mpdispatch.store.sqlite.rows import moment
+from mpdispatch.store.values import Progress
 
 from .conftest import (
     ERROR,

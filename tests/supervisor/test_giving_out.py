@@ -13,8 +13,8 @@ import pytest
 from mpdispatch.config import QueueConfig
 from mpdispatch.model import AlikeJobs, ClaimedJob, JobState, NewJob, Transition
 from mpdispatch.pool.process import WorkerProcess
-from mpdispatch.store.contract import CommitResult
 from mpdispatch.store.sqlite.supervisor_store import SQLiteSupervisorStore
+from mpdispatch.store.values import CommitResult
 from tests.pool.app import engine
 from tests.pool.probes import pid_in
 from tests.supervisor.conftest import Build

@@ -12,9 +12,9 @@ import pytest
 
 from mpdispatch.errors import StoreFull
 from mpdispatch.model import Cause, JobState
-from mpdispatch.store.contract import CommitResult
 from mpdispatch.store.sqlite.file_care import SQLiteFileCare
 from mpdispatch.store.sqlite.supervisor_store import SQLiteSupervisorStore
+from mpdispatch.store.values import CommitResult
 from tests.pool.probes import lives, no_descriptor_left, pid_in, until
 from tests.supervisor.conftest import Build
 from tests.supervisor.house import House

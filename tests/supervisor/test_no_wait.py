@@ -14,8 +14,10 @@ from mpdispatch.host import kill
 from mpdispatch.host.process_table import Seen
 from mpdispatch.host.processes import process_id
 from mpdispatch.model import Cause, JobState
-from mpdispatch.pool.process import ExitStatus, WorkerProcess, WorkerState
-from mpdispatch.store.contract import Progress
+from mpdispatch.pool import process
+from mpdispatch.pool.exit_status import ExitStatus, exit_status_of
+from mpdispatch.pool.process import WorkerState
+from mpdispatch.store.values import Progress
 from mpdispatch.supervisor import rescue
 from tests.pool.probes import lives
 from tests.pool.probes import until as wait_until
@@ -95,12 +97,12 @@ def test_who_has_lost_its_lease_waits_for_no_worker_that_takes_long_to_die(
     ids = [house.enqueue("hold", started=tmp_path / f"s{n}", gate=tmp_path / "gate") for n in range(3)]
     house.until(lambda: all((tmp_path / f"s{n}").exists() for n in range(3)))
     killed, before = [worker.pid for worker in house.workers], house.owner
-    real, until_s = WorkerProcess._wait, time.monotonic() + 0.6
+    until_s = time.monotonic() + 0.6
 
-    def ends_slowly(worker: WorkerProcess) -> ExitStatus | None:
-        return real(worker) if time.monotonic() > until_s else None
+    def ends_slowly(pid: int, pidfd: int | None) -> ExitStatus | None:
+        return exit_status_of(pid, pidfd) if time.monotonic() > until_s else None
 
-    monkeypatch.setattr(WorkerProcess, "_wait", ends_slowly)
+    monkeypatch.setattr(process, "exit_status_of", ends_slowly)
     house.unregister()
     house.supervisor.in_flight.report(Progress(job_id=ids[0], starts=1, data=b"1"), 0)
     assert _longest_step_s(house, lambda: {each.id for each in house.store.supervisors()} - {before}) < 0.3

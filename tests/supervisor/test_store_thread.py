@@ -11,8 +11,8 @@ import pytest
 
 from mpdispatch.errors import StoreBusy
 from mpdispatch.pool.selector import Selector
-from mpdispatch.store.contract import CommitResult, Progress
 from mpdispatch.store.sqlite.supervisor_store import SQLiteSupervisorStore
+from mpdispatch.store.values import CommitResult, Progress
 from mpdispatch.supervisor.store_thread import StoreThread
 from tests.supervisor.conftest import Build
 

@@ -11,8 +11,8 @@ import pytest
 
 from mpdispatch.config import QueueConfig
 from mpdispatch.model import JobState, Transition
-from mpdispatch.store.contract import CommitResult
 from mpdispatch.store.sqlite.supervisor_store import SQLiteSupervisorStore
+from mpdispatch.store.values import CommitResult
 from tests.store.odd import tamper
 from tests.supervisor.conftest import Build
 from tests.supervisor.house import House

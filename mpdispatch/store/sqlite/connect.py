@@ -11,11 +11,11 @@ from pathlib import Path
 from mpdispatch import sqlite3
 from mpdispatch.errors import StoreCannotCreate, StoreError, StoreFull, StoreMissing, StorePermission
 from mpdispatch.fstext import percent_encoded
-from mpdispatch.store.contract import Durability
 from mpdispatch.store.sqlite.connection import BUSY_TIMEOUT_MS
 from mpdispatch.store.sqlite.options import FileOptions
 from mpdispatch.store.sqlite.room import NO_ROOM, diagnosed
 from mpdispatch.store.sqlite.wal import CHECKPOINT_BYTES
+from mpdispatch.store.values import Durability
 
 __all__ = ["connect_file", "connect_memory", "create_file", "filesystem_of", "refuse_network"]
 

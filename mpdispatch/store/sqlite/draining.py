@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from mpdispatch import sqlite3
-from mpdispatch.store.contract import LeftBehind
 from mpdispatch.store.sqlite.candidates import as_json
 from mpdispatch.store.sqlite.queries import QUERIES
 from mpdispatch.store.sqlite.rows import reason_of_pause
 from mpdispatch.store.sqlite.status import counted
+from mpdispatch.store.values import LeftBehind
 
 __all__ = ["left_behind", "outstanding"]
 

@@ -14,11 +14,11 @@ from typing import Any
 from mpdispatch import sqlite3
 from mpdispatch.failpoints import failpoint
 from mpdispatch.model import Cause, JobState, Transition
-from mpdispatch.store.contract import Progress
 from mpdispatch.store.sqlite.bulk import ManyRows
 from mpdispatch.store.sqlite.queries import QUERIES
 from mpdispatch.store.sqlite.rows import INLINE_BYTES, encode_error, line_of, stored_json
 from mpdispatch.store.sqlite.unreadable import INTEGRITY_ERRORS, tidy_running
+from mpdispatch.store.values import Progress
 
 __all__ = ["SomeRejectedError", "record", "record_one_by_one", "record_progress"]
 

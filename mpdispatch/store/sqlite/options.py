@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 from mpdispatch import sqlite3
 from mpdispatch.errors import UsageError
 from mpdispatch.fstext import is_utf8, percent_encoded
-from mpdispatch.store.contract import Durability
+from mpdispatch.store.values import Durability
 
 __all__ = ["Durability", "FileOptions"]
 

@@ -16,7 +16,7 @@ from mpdispatch import sqlite3
 from mpdispatch.clock import Clock, SystemClock
 from mpdispatch.errors import DeadLetterNotFoundError, JobNotFoundError, StoreError, UsageError
 from mpdispatch.model import Attempt, DeadLetter, Finding, Job, JobState, NewJob, Output, Page, PeerSupervisor
-from mpdispatch.store.contract import DeadLetterFilter, JobFilter, QueueStats, SupervisorStore
+from mpdispatch.store.contract import DeadLetterFilter, JobFilter, SupervisorStore
 from mpdispatch.store.optional import Wake
 from mpdispatch.store.sqlite import (
     changes,
@@ -35,6 +35,7 @@ from mpdispatch.store.sqlite.database import CLIENT_PATIENCE_S, Database, FileDa
 from mpdispatch.store.sqlite.options import Durability, FileOptions
 from mpdispatch.store.sqlite.queries import QUERIES
 from mpdispatch.store.sqlite.supervisor_store import SQLiteSupervisorStore
+from mpdispatch.store.values import QueueStats
 
 __all__ = ["SQLiteStore"]
 

@@ -22,7 +22,6 @@ from mpdispatch.model import (
     PeerSupervisor,
     Transition,
 )
-from mpdispatch.store.contract import CommitResult, HeldJob, LeftBehind, Progress, Renewal
 from mpdispatch.store.optional import FileCare, NoFileCare
 from mpdispatch.store.sqlite import cancels, draining, pruning, reads, unreadable, waits
 from mpdispatch.store.sqlite import claim as claiming
@@ -32,6 +31,7 @@ from mpdispatch.store.sqlite.connection import Flush, Session
 from mpdispatch.store.sqlite.database import Database
 from mpdispatch.store.sqlite.file_care import SQLiteFileCare
 from mpdispatch.store.sqlite.queries import QUERIES
+from mpdispatch.store.values import CommitResult, HeldJob, LeftBehind, Progress, Renewal
 from mpdispatch.store.waits import Rebase, Wait, WaitsSeen
 
 __all__ = ["SQLiteSupervisorStore"]
