@@ -116,10 +116,12 @@ class InFlight:
             if self.progress.get(report.job_id) is report:
                 del self.progress[report.job_id]
 
-    def recorded(self, state: JobState) -> None:
-        """A job of ours, or of a supervisor whose jobs we took over, is in this state on disk."""
-        self.completed += state is JobState.COMPLETED
-        self.failed += state is JobState.FAILED
+    def recorded(self, state: JobState, count: int = 1) -> None:
+        """So many jobs of ours, or of a supervisor whose jobs we took over, are in this state on disk."""
+        if state is JobState.COMPLETED:
+            self.completed += count
+        elif state is JobState.FAILED:
+            self.failed += count
 
     def stale(self, count: int = 1) -> None:
         """So many outcomes were, or will be, dropped: the jobs are not ours any more."""

@@ -31,7 +31,7 @@ class OutcomeReporter:
     def written(self, items: Sequence[PendingOutcome], result: CommitResult) -> bool:
         """A commit has recorded these, but for those it says it rejected. True: some did not complete, and may be due."""
         in_flight, publisher, may_be_due = self._in_flight, self._publisher, False
-        rejected = set(result.rejected)
+        rejected, completed = set(result.rejected), 0
         for item in items:
             transition = item.transition
             if rejected and (transition.job_id, transition.starts) in rejected:
@@ -42,6 +42,8 @@ class OutcomeReporter:
                     "dropped the outcome of a job that is not ours any more",
                     extra={"job": transition.job_id},
                 )
+            elif transition.state is JobState.COMPLETED:
+                completed += 1  # counted once for all: nearly every outcome is one
             else:
                 in_flight.recorded(transition.state)
             if publisher is not None:
@@ -49,6 +51,7 @@ class OutcomeReporter:
             if transition.cause is not Cause.COMPLETED:
                 may_be_due = True
                 self._log_one(item, result)
+        in_flight.recorded(JobState.COMPLETED, completed)
         if publisher is not None:
             publisher.flush()
         return may_be_due
