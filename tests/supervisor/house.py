@@ -71,10 +71,12 @@ class House:
         target: str = "tests.pool.app:engine",
         drain: bool = False,
         clock: ShiftedClock | None = None,
+        store: Any = None,
     ) -> None:
+        """`store`: another one than that in SQLite; what is done behind its back needs a file."""
         self.folder = folder
         self.clock = clock or ShiftedClock()
-        self.store = SQLiteStore(folder / "jobs.db", durability="process", clock=self.clock)
+        self.store = store or SQLiteStore(folder / "jobs.db", durability="process", clock=self.clock)
         self.store.migrate()
         self.config = Config(**({"concurrency": 1, "poll_interval": 0.2} | (config or {})))
         self.runtime = Runtime.assemble(app_reference(target), log=LOG, clock=self.clock)

@@ -1,0 +1,63 @@
+"""The model as a store: with what is no rule about jobs, so that a supervisor can run its jobs from it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from mpdispatch.clock import Clock
+from mpdispatch.model import Finding
+from mpdispatch.store.optional import NoFileCare, Wake
+from mpdispatch.store.values import Durability
+
+from .model import Model
+
+__all__ = ["ModelStore"]
+
+
+class ModelStore(Model):
+    """Both faces of the contract in one object, in the memory of one process. One thread at a time."""
+
+    location = display = "model:"
+    is_shared = False
+    file = None
+    said_durability: Durability | None = None
+    file_care = NoFileCare()
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(clock)
+        self.wake_ups: Wake | None = None
+
+    def prefer_durability(self, durability: Durability) -> Durability:
+        return durability
+
+    def migrate(self) -> tuple[int, int]:
+        return 1, 1
+
+    def check(self, *, create: bool = False) -> None: ...
+
+    def close(self) -> None:
+        if self.wake_ups is not None:
+            self.wake_ups.close()
+
+    def close_all(self) -> None:
+        self.close()
+
+    def supervisor_store(self) -> ModelStore:
+        return self
+
+    def wake(self) -> None:
+        if self.wake_ups is not None:
+            self.wake_ups.notify()
+
+    # No call of the contract makes a row that cannot be read.
+
+    def examine(self) -> list[Finding]:
+        return []
+
+    def faults(self, job_id: int) -> list[str]:
+        return []
+
+    def set_aside(self, owner: int, job_ids: Collection[int]) -> None: ...
+
+    def set_aside_astray(self, queues: Sequence[str], after: int) -> tuple[int, int | None]:
+        return 0, None
