@@ -12,7 +12,7 @@ The claim itself rides in a commit: one transaction for outcomes and claims.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -20,6 +20,7 @@ from mpdispatch.clock import SECOND_US, Clock, Instant
 from mpdispatch.config import Config, QueueConfig
 from mpdispatch.execution.catalog import Catalog
 from mpdispatch.model import ClaimedJob, ClaimRequest, QueueLimit
+from mpdispatch.policy.admission import refusal
 from mpdispatch.repeated import Repeated
 from mpdispatch.store.values import CommitResult
 from mpdispatch.supervisor.assign import Assigner
@@ -111,19 +112,7 @@ class Claimer:
             rated.claimed(result.claimed)
             rated.answered(result.held_back, result.held_from, now_us)
             rated.token_us = None if result.token_in_us is None else now_us + result.token_in_us
-        for reason, count in result.parked.items():
-            self.parked[reason] = self.parked.get(reason, 0) + count
-            self._repeats.say(
-                ("parked", reason),
-                logging.WARNING,
-                "parked jobs that cannot run here",
-                extra={"reason": reason, "count": count},
-                count=count,
-            )
-        # While the claim waited for the lock a handler may have been registered and its first job stored: it was parked.
-        self.has_more = result.has_more or (
-            bool(result.parked) and self._request.names != self._catalog.names()
-        )
+        self.has_more = self._parked_too_early(result.parked) or result.has_more
         self._is_polling = False
         # By the wall clock, which may be set.
         self._due_wall_us = None if result.due_in_us is None else asked_at.wall_us + result.due_in_us
@@ -135,6 +124,28 @@ class Claimer:
         if result.token_in_us is not None:
             at_us = min(at_us, now_us + result.token_in_us)
         self._at_us = max(at_us, now_us + 1)
+
+    def _parked_too_early(self, parked: Mapping[str, int]) -> bool:
+        """Count and report what a claim has parked, by reason. True: some of it can run here by now.
+
+        While a claim waits for the lock, a handler may be registered and its first job stored. The next claim takes it.
+        """
+        if not parked:
+            return False
+        new_names = self._catalog.names() - (self._request.names or frozenset())
+        outdated = {refusal(self._request, name) for name in new_names}
+        for reason, count in parked.items():
+            if reason in outdated:
+                continue
+            self.parked[reason] = self.parked.get(reason, 0) + count
+            self._repeats.say(
+                ("parked", reason),
+                logging.WARNING,
+                "parked jobs that cannot run here",
+                extra={"reason": reason, "count": count},
+                count=count,
+            )
+        return not outdated.isdisjoint(parked)
 
     def took_held_back(self, result: CommitResult, asked_at: Instant) -> None:
         """As `took`, of a claim for rate-limited queues alone: it says nothing of what others have waiting."""
