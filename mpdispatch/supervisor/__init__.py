@@ -1,7 +1,21 @@
-"""The supervisor: one loop on one thread that claims jobs, gives them to workers, and commits what became of them.
+"""The supervisor: one loop on one thread that claims jobs, assigns them to workers, and commits the outcomes.
 
-It watches leases, timeouts, cancels and its peers, and is the only writer of the jobs it runs. Each kind of periodic
-work has a file of its own.
+It watches leases, timeouts, cancels and its peers, and is the only writer of the jobs it runs.
+
+- Start and end: `startup`, `thread` (beside other code), `runtime`, `room`, `signals`, `shutdown`,
+  `stopping`, `ending`.
+- Core: `loop` runs duties (`duty`); `wiring` makes all parts and lists the duties; `in_flight` holds jobs and
+  outcomes.
+- Claim and assign: `claimer`, `rated`, `assign`, `recall`, `staffing`, `boot_backoff`, `fork_replacement`,
+  `slow_import`.
+- Outcomes: `pool_events`, `suspects`, `decider`, `deadlines`, `outputs`, `committer`, `contention`,
+  `claim_sync`.
+- Reports: `outcome_reporter`, `event_publisher`, `start_reports`, `sum_ups`.
+- Lease and peers: `registration`, `heartbeat`, `lease_renewal`, `fencing`, `reconcile`, `cancels`, `peers`,
+  `rescue`.
+- Store and host: `wake_ups`, `change_watch`, `store_thread`, `store_backoff`, `upkeep`, `prune`,
+  `journal_room`, `orphans`.
+
 Not here: worker processes (`pool`), the decisions (`policy`), SQL (`store`).
 """
 

@@ -1,4 +1,4 @@
-"""Which claimed jobs go to which worker, and how many more there is a place for. Effects: worker channels."""
+"""Assigns claimed jobs to workers, and counts how many more to claim. Effects: worker channels."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ from mpdispatch.supervisor.in_flight import InFlight
 __all__ = ["Assigner"]
 
 _LOOK_AHEAD = 1024
-"""Backlog entries looked at per tick: a job that must wait for an idle worker does not hold up those behind it."""
+"""Backlog entries examined per tick. A job that must wait for an idle worker does not block the jobs behind
+it."""
 _AT_ONCE_US = 200
-"""So much work may go to one worker before it is seen which has the least."""
+"""One worker may get this much work before the worker with the least work is chosen again."""
 _AHEAD_US = 200_000
-"""Claim ahead only while jobs take less than this."""
+"""Claim ahead only while the mean job takes at most this long."""
 _STALE_US = SECOND_US
-"""For a worker that has run its job for this long nothing is claimed ahead."""
+"""Nothing is claimed ahead for a worker that has run its job for this long."""
 _BOOT_US = 5 * SECOND_US
 """A claimed job may wait this long for a worker that imports the app."""
 
@@ -40,7 +41,7 @@ class Assigner:
         self._pool, self._in_flight, self._catalog, self._boot_backoff = pool, in_flight, catalog, boot_backoff
         self._slots = config.slots
         self._window_us = round(config.prefetch_window * SECOND_US)
-        # Nothing is given that could not be taken back.
+        # Assign only as many jobs as can be recalled.
         self._most = min(config.max_prefetch, RECORD_JOBS // 2) if have_recall else 1
         self._jobs_per_worker = config.max_jobs_per_worker
         self.estimates = Estimates()
@@ -50,11 +51,12 @@ class Assigner:
 
     @property
     def depth(self) -> int:
-        """Jobs a worker may hold now, the running one included."""
+        """Jobs a worker may hold now, including the running one."""
         return depth(self.estimates.overall, window_us=self._window_us, most=self._most)
 
     def free_slots(self, now_us: int) -> int:
-        """How many jobs there is a place for: in the hands of workers, and with workers still to be started."""
+        """How many jobs to claim: room at live workers and at workers still to be started, less the
+        backlog."""
         ready, stale = self._pool.ready, self._pool.stale
         if not ready and not stale:
             return 0
@@ -63,14 +65,16 @@ class Assigner:
         for worker in ready:
             free = min(each - len(worker.assigned), RECORD_JOBS - worker.unsettled)
             if worker.assigned:
-                # None with a worker whose job takes long: what is claimed for it would be kept from other supervisors.
+                # No room at a worker with a long job: a job claimed for it would be kept from other
+                # supervisors.
                 if free > 0 and self._may_queue(worker, now_us):
                     room += free
             elif more > 0:
                 more -= 1
                 room += max(0, free)
-        # If all there are get no more jobs for now, others are started for them, unless that has just failed. However
-        # short jobs mostly are: else, with two at work on long ones, a third was never started, and jobs waited for them.
+        # If no live worker may get more jobs, count room at workers to be started, unless a start has just
+        # failed. This holds even if most jobs are short: otherwise, while two workers ran long jobs, a third
+        # was never started.
         is_none_free = each == 1 or not any(not w.assigned or self._is_brief(w, now_us) for w in ready)
         if is_none_free and self._boot_backoff.is_over(now_us):
             stuck = sum(w.sender.is_stale and not w.assigned for w in self._pool.workers)
@@ -79,36 +83,38 @@ class Assigner:
         return max(0, room - len(self._in_flight.backlog))
 
     def ready_at_once(self) -> int:
-        """How many jobs would be begun at once, if they were claimed now: by workers that wait, and not for the backlog."""
+        """How many jobs would start at once if claimed now: idle workers, less those that the backlog
+        needs."""
         return max(0, len(self._idle(self._pool.ready)) - self._in_flight.before_held())
 
     def _idle(self, ready: list[WorkerProcess]) -> list[WorkerProcess]:
-        """Those that do nothing, and may have a job."""
+        """The workers that run nothing and may get a job."""
         idle = [w for w in ready if not w.assigned and w.unsettled < RECORD_JOBS]
-        # The newest, for there may be more than are wanted: those that are to take another's place.
+        # Keep the newest: there may be more idle workers than slots, because some are to replace others.
         del idle[: max(0, len(idle) - self._not_at_work())]
         return idle
 
     def _not_at_work(self) -> int:
-        """How many more workers may have a job: one that has done its last, or is being killed, counts until then."""
+        """Slots without a job. A worker that runs its last job or is being killed still occupies a slot."""
         return max(0, self._slots - sum(1 for worker in self._pool.workers if worker.assigned))
 
     def _served_ahead(self, ready: list[WorkerProcess], most_idle: int, now_us: int) -> int:
-        """For how many workers a second helping is claimed before they want it, so that none waits for a commit.
+        """For how many workers to claim a second batch ahead of need, so that no worker waits for a commit.
 
-        Only if jobs are over soon: what is claimed ahead is kept from other supervisors, and a more urgent job
+        Only while jobs are short: a job claimed ahead is kept from other supervisors, and a more urgent job
         cannot overtake it.
         """
         mean = self.estimates.overall
         if mean is None or mean > _AHEAD_US or self._window_us <= 0:
             return 0
         busy = [w for w in ready if w.assigned]
-        # Of those that wait no more than may have a job: for another it would be claimed in vain, and given back.
+        # Count idle workers only up to the free slots: jobs claimed for more would be released again.
         idle = min(len(ready) - len(busy), most_idle)
         return idle + sum(1 for w in busy if now_us - (w.started_us(w.assigned[0]) or now_us) < _STALE_US)
 
     def least_load(self) -> int:
-        """Estimated µs until a worker runs dry, at the soonest: short jobs of the backlog are its next helping."""
+        """Estimated µs until the first worker runs dry. If jobs are short, each worker's share of the backlog
+        counts."""
         ready = self._pool.ready
         if not ready:
             return 0
@@ -118,17 +124,17 @@ class Assigner:
         return share + min(self._load(w) if w.assigned else 0 for w in ready)
 
     def _is_late(self, worker: WorkerProcess, now_us: int) -> bool:
-        """Whether its import takes long: nobody knows how long, so nothing is kept for it."""
+        """Whether its import of the app takes long. No job is kept for such a worker."""
         return worker.state is WorkerState.BOOTING and now_us >= self.late_from_us(worker)
 
     def late_from_us(self, worker: WorkerProcess) -> int:
-        """From when (boottime) no claimed job waits for it any more, if it still imports the app."""
+        """Boottime µs from which no claimed job waits for this worker, if it still imports the app."""
         return worker.started_boot_us + _BOOT_US + 1
 
-    # -- giving out -------------------------------------------------------------------------------------
+    # -- assigning --------------------------------------------------------------------------------------
 
     def assign(self, now_us: int) -> None:
-        """Give out as much of the backlog as there is room for, in order."""
+        """Assign as much of the backlog as there is room for, in order."""
         backlog = self._in_flight.backlog
         if not backlog:
             return
@@ -139,12 +145,13 @@ class Assigner:
         kept: list[ClaimedJob] = []
         suspects, ready = self.suspects.deaths, self._pool.ready
         idle = self._idle(ready)
-        # (work queued in µs, pid against ties, worker) of those that may hold more than the running job; looked for
-        # when nobody is idle any more.
+        # (queued work in µs, pid to break ties, worker) of the workers that may hold more than the running
+        # job. Computed once no worker is idle.
         loads: list[tuple[int, int, WorkerProcess]] | None = None
         at = 0
         while at < len(backlog):
-            # A suspect goes to a worker that has nothing else, and gets nothing else. It is not passed by for ever.
+            # A suspect runs alone on an idle worker. Later jobs do not overtake it, so that it does not wait
+            # for ever.
             if at >= _LOOK_AHEAD or (not idle and (loads == [] or backlog[at].id in suspects)):
                 kept.extend(backlog[at:])
                 break
@@ -184,9 +191,9 @@ class Assigner:
     def _begin_rated(
         self, backlog: list[ClaimedJob], given: dict[int, WorkerProcess]
     ) -> tuple[list[ClaimedJob], list[ClaimedJob]]:
-        """Give jobs of rate-limited queues that were claimed just now to workers that begin them now.
+        """Assign the rate-limited jobs of the latest claim to idle workers, which start them at once.
 
-        Gives the jobs of other queues whose turn it is, and those that stay.
+        Returns the jobs of other queues that may be assigned now, and the jobs that stay in the backlog.
         """
         rated = self._in_flight.rated
         if not rated.rates:
@@ -199,7 +206,7 @@ class Assigner:
                 (others if at < first else later).append(job)
             elif idle and (job.id, job.starts) in rated.permits:
                 worker = idle.pop()
-                # Nothing waits behind a suspect.
+                # Estimate 0: no job may wait behind a suspect.
                 estimate = 0 if job.id in self.suspects.deaths else self.estimates.of(job.name)
                 worker.assign([job], estimate or 0, self._catalog.reference_for(job.name))
                 given[worker.pid] = worker
@@ -211,7 +218,8 @@ class Assigner:
     def _in_a_row(
         self, backlog: list[ClaimedJob], at: int, worker: WorkerProcess, estimate: int, room_us: int
     ) -> int:
-        """How many jobs of the same name this worker gets at once: very short ones need not be dealt one by one."""
+        """How many consecutive jobs of the same name this worker gets at once: very short jobs go out in
+        groups."""
         most = min(
             _AT_ONCE_US // estimate,
             room_us // estimate,
@@ -228,7 +236,7 @@ class Assigner:
         return count
 
     def _give(self, workers: Iterable[WorkerProcess]) -> list[ClaimedJob]:
-        """Send what was put into their hands; gives back what could not be sent."""
+        """Send the assigned jobs to these workers; returns the jobs that could not be sent."""
         returned: list[ClaimedJob] = []
         for worker in workers:
             returned += worker.flush()
@@ -248,19 +256,20 @@ class Assigner:
         )
 
     def _load(self, worker: WorkerProcess) -> int:
-        """Work queued behind its running job, by estimate, in µs."""
+        """Estimated work queued behind its running job, in µs."""
         return worker.work_us - worker.assigned[0].estimate_us
 
     def _may_queue(self, worker: WorkerProcess, now_us: int) -> bool:
-        """Whether anything may wait behind what this worker runs."""
+        """Whether another job may wait behind the job this worker runs."""
         return bool(worker.assigned) and self._has_room(worker) and self._is_brief(worker, now_us)
 
     def _is_brief(self, worker: WorkerProcess, now_us: int) -> bool:
-        """Whether what it runs is known to be short, and is being short. Only of one that runs something."""
+        """Whether its running job is estimated short and has not run longer than that. The worker must have a
+        job."""
         head = worker.assigned[0]
         if head.stop_reason is not None:
             return False
         if not 0 < head.estimate_us < self._window_us or worker.assigned[-1].estimate_us <= 0:
-            return False  # what it runs may be slow
+            return False  # one of its jobs may be slow
         started = worker.started_us(head)
         return started is None or now_us - started <= self._window_us

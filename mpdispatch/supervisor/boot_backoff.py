@@ -1,4 +1,4 @@
-"""How long to wait before the next worker is started, after some came to nothing. Pure but for its state."""
+"""How long to wait before starting the next worker after failed starts. Pure but for its state."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class BootBackoff:
         self.suspects = Suspects()
         self.failures = 0
         self.until_us = 0
-        """Not before this is a worker started."""
+        """No worker is started before this time."""
         self.is_wary = False
-        """Whether workers have ended before they began anything, and no job has shown since that they work."""
+        """True after a worker ended before it started a job, until a finished job shows that workers work."""
         self._failed_us = 0
         self._was_once = False
 
@@ -26,9 +26,9 @@ class BootBackoff:
         return now_us >= self.until_us
 
     def failed(self, now_us: int, *, may_be_once: bool = False) -> None:
-        """A worker did not come up, or to nothing: wait longer before the next.
+        """A worker did not start, or ended before it started a job: wait longer before the next start.
 
-        `may_be_once`: it may have been somebody's doing; the first of a row is not counted.
+        `may_be_once`: the cause may be a stray kill, so the first such failure in a row is not counted.
         """
         self.is_wary = True
         if may_be_once and not self._was_once:
@@ -39,9 +39,10 @@ class BootBackoff:
         self.until_us = now_us + round(boot_backoff_s(self.failures) * SECOND_US)
 
     def worked(self, started_us: int) -> None:
-        """A worker that was started at `started_us` has done a job. If that was after the last failure, the next may be up.
+        """A worker started at `started_us` has finished a job. If it started after the last failure, the
+        backoff ends.
 
-        Those that were up before say nothing of it.
+        A worker started earlier proves nothing about new starts.
         """
         if started_us >= self._failed_us:
             self.failures = self.until_us = 0

@@ -1,4 +1,4 @@
-"""Duty: end the jobs of ours that somebody asked to cancel. Effects: the store, signals."""
+"""Duty: end our jobs for which a cancel was requested. Effects: the store, signals."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ __all__ = ["Cancels"]
 
 
 class Cancels:
-    """Due when jobs may have been asked to be cancelled: after a wake-up, a heartbeat, or when jobs came back to us."""
+    """Due when there may be cancel requests: after a wake-up, after a heartbeat, or when a worker returned
+    jobs."""
 
     needs_store: ClassVar[bool] = True
 
@@ -33,5 +34,5 @@ class Cancels:
     def run(self, now: Instant) -> None:
         """Raises StoreError."""
         self._reconciler.cancel(self._store.cancel_requests(self._heartbeat.owner), now.boot_us)
-        self._upkeep.look_soon()  # it forgets requests that came too late
+        self._upkeep.look_soon()  # upkeep deletes requests that came too late
         self._is_due = False

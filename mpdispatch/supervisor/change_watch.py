@@ -1,6 +1,6 @@
-"""Duty: see whether the store has changed at all, before anybody looks for what. Effects: the store.
+"""Duty: check whether the store has changed at all before searching it. Effects: the store.
 
-One read instead of a dozen: what an idle supervisor costs.
+An idle supervisor thus makes one read instead of a dozen.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ __all__ = ["ChangeWatch"]
 
 
 class ChangeWatch:
-    """Due just before a claim or a look at the peers that only another writer could have given something to find."""
+    """Due just before a claim or a check of the peers that can only find something if another writer was
+    active."""
 
     needs_store: ClassVar[bool] = True
 
@@ -49,9 +50,9 @@ class ChangeWatch:
         return min(self._claimer.next_us, self._peers.next_due())
 
     def run(self, now: Instant) -> None:
-        """Put off what is due if nothing has changed. Raises StoreError."""
+        """Postpone the claim and the check of the peers if nothing has changed. Raises StoreError."""
         if self._store.file_care.has_changed():
-            # It says so once: whoever is due to look later would find nothing changed since.
+            # `has_changed` reports a change once, so both must look now: a later check would see no change.
             self._claimer.try_now()
             self._peers.look_soon()
         else:

@@ -1,7 +1,8 @@
 """Duty: flush a claim that was committed without a flush. Effects: the store.
 
-A commit that only claims need not wait for the disk: a power cut in the next moments may forget that first start.
-It must wait where that would be a start too many: of a job that may start only once.
+A commit that only claims need not wait for the disk: a power cut shortly after may lose the record of a first
+start. It must wait if the job could then start once too often: a job without retries, or one that has started
+before.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from mpdispatch.store.values import CommitResult
 __all__ = ["ClaimSync"]
 
 _DELAY_US = 4_000
-"""Longest a claim waits for a commit that is flushed anyway."""
+"""A claim waits at most this long for a commit that is flushed anyway."""
 
 
 class ClaimSync:
@@ -26,16 +27,16 @@ class ClaimSync:
     def __init__(self, store: SupervisorStore, clock: Clock) -> None:
         self._store, self._clock = store, clock
         self._at_us: int | None = None
-        """By when the last claim must be flushed; None: it is."""
+        """When the unflushed claims must be flushed; None: all are flushed."""
 
     def flushed(self) -> None:
-        """A commit has waited for the disk, and with it all before."""
+        """A commit was flushed, and with it all earlier ones."""
         self._at_us = None
 
     def claimed(self, result: CommitResult) -> None:
         """A commit was not flushed. Raises StoreError."""
         if all(job.starts == 1 and job.max_retries > 0 for job in result.claimed):
-            # No later for another claim than for the one before it.
+            # A further claim does not move the time of an earlier one.
             if self._at_us is None:
                 self._at_us = self._clock.now().boot_us + _DELAY_US
         else:

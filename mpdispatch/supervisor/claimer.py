@@ -1,4 +1,4 @@
-"""When a claim is worth trying, for how many jobs, and what a claim brought. Effects: the log.
+"""Decides when to claim and how many jobs, and takes in the result of a claim. Effects: the log.
 
 ```
   wake-up, outcome, room in a queue ─▶ try_now ─┐
@@ -6,7 +6,7 @@
   token of a rate-limited queue ────────────────┘
 ```
 
-The claim itself rides in a commit: one transaction for outcomes and claims.
+The claim itself is part of a commit: one transaction for outcomes and claims.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = ["Claimer"]
 
 
 class Claimer:
-    """The loop's thread only. Times are boottime µs, unless they say otherwise."""
+    """The loop's thread only. Times are boottime µs unless noted."""
 
     def __init__(
         self,
@@ -59,36 +59,38 @@ class Claimer:
             },
             app=app,
         )
-        """The last one, but for the slots."""
+        """The latest request; `request` replaces slots, ready and names."""
         self._poll_us = round(config.poll_interval * SECOND_US)
         self._at_us = 0
-        """From when a claim is worth trying; 0: now."""
+        """When the next claim is worth trying; 0: now."""
         self._is_polling = False
-        """Whether nothing but a change by somebody else can make another claim worth while."""
+        """Whether only a change by another writer, or a scheduled job, can give the next claim something to
+        find."""
         self._due_wall_us: int | None = None
-        """Wall time at which the next job is due that was scheduled for later, if there is one."""
+        """Wall time at which the next scheduled job is due, if there is one."""
         self.has_more = False
-        """Whether the last claim took all it might, so that more may be due. Written only here."""
+        """Whether more jobs may be due than the last claim took. Written only here."""
         self.parked: dict[str, int] = {}
         """Jobs parked by our claims, by reason. Written only here."""
 
     # -- when -----------------------------------------------------------------------------------------
 
     def try_now(self) -> None:
-        """Something may be due that was not, or there may be room that was not."""
+        """Claim as soon as possible: a job may have become due, or a queue may have room again."""
         self._at_us = 0
 
     @property
     def next_us(self) -> int:
-        """From when a claim is worth trying; 0: now."""
+        """When the next claim is worth trying; 0: now."""
         return self._at_us
 
     def wants(self, now_us: int) -> bool:
-        """Whether a claim is due, and there is room for what it may find."""
+        """Whether a claim is due and there is room for jobs."""
         return self.room(now_us)[0] > 0
 
     def room(self, now_us: int) -> tuple[int, int | None]:
-        """How many jobs to claim, and how many of them would be begun at once (None: no queue has a rate limit)."""
+        """How many jobs to claim, and how many of them would start at once (None: no queue has a rate
+        limit)."""
         rated = self._in_flight.rated
         if not rated.rates:
             return (self._assigner.free_slots(now_us) if now_us >= self._at_us else 0), None
@@ -98,13 +100,14 @@ class Claimer:
             return 0, ready
         slots = self._assigner.free_slots(now_us)
         if has_token and self._assigner.depth > 1:
-            slots = max(slots, 1)  # with workers that never run dry it would not be seen whose turn it is
+            slots = max(slots, 1)  # else busy workers would keep a due rate-limited job from being noticed
         return (max(slots, ready) if rated.held_back else slots), ready
 
-    # -- what it brought --------------------------------------------------------------------------------
+    # -- the result -------------------------------------------------------------------------------------
 
     def took(self, result: CommitResult, asked_at: Instant) -> None:
-        """A commit asked for then has claimed jobs: they go to the backlog. It says when the next claim is worth it."""
+        """Put the claimed jobs of a commit requested at `asked_at` into the backlog, and set when to claim
+        next."""
         rated, now_us = self._in_flight.rated, asked_at.boot_us
         if result.claimed:
             self._in_flight.put_back(self._with_timeouts(result.claimed), now_us)
@@ -114,7 +117,7 @@ class Claimer:
             rated.token_us = None if result.token_in_us is None else now_us + result.token_in_us
         self.has_more = self._parked_too_early(result.parked) or result.has_more
         self._is_polling = False
-        # By the wall clock, which may be set.
+        # Kept as wall time, because the wall clock may be set.
         self._due_wall_us = None if result.due_in_us is None else asked_at.wall_us + result.due_in_us
         if self.has_more:
             self._at_us = 0
@@ -148,19 +151,20 @@ class Claimer:
         return not outdated.isdisjoint(parked)
 
     def took_held_back(self, result: CommitResult, asked_at: Instant) -> None:
-        """As `took`, of a claim for rate-limited queues alone: it says nothing of what others have waiting."""
+        """As `took`, for a claim of rate-limited jobs only: its `has_more` does not cover the other
+        queues."""
         had_more = self.has_more
         self.took(result, asked_at)
         if had_more:
             self.has_more, self._at_us = True, 0
 
     def wrote(self, count: int) -> None:
-        """So many outcomes were recorded: a queue at its limit has room again."""
+        """`count` outcomes were recorded, so a queue at its concurrency limit may have room again."""
         if count and self._request.limited:
             self.try_now()
 
     def _with_timeouts(self, jobs: Sequence[ClaimedJob]) -> Sequence[ClaimedJob]:
-        """The same; those without a timeout have their handler's, else the default."""
+        """The same jobs; a job without a timeout gets its handler's, else the default."""
         names = {job.name for job in jobs if job.timeout_us is None}
         limits = {name: self._catalog.timeout_us_for(name) or self._default_timeout_us for name in names}
         if not any(limits.values()):
@@ -171,7 +175,8 @@ class Claimer:
         ]
 
     def request(self, slots: int, ready: int | None) -> ClaimRequest:
-        """A claim of so many jobs, by the names known now: handlers may be registered while we run."""
+        """A claim of `slots` jobs with the handler names known now: handlers may be registered while we
+        run."""
         names = self._catalog.names()
         self._request = msgspec.structs.replace(self._request, slots=slots, ready=ready, names=names)
         return self._request
@@ -179,9 +184,9 @@ class Claimer:
     # -- polling ----------------------------------------------------------------------------------------
 
     def is_only_a_poll(self, now: Instant) -> bool:
-        """Whether a claim now could find nothing, unless somebody else has changed something.
+        """Whether a claim now would find nothing unless another writer has changed something.
 
-        A job that is due later is due by the wall clock, which may have been set.
+        Scheduled jobs become due by the wall clock, which may have been set.
         """
         return (
             self._is_polling
@@ -191,7 +196,7 @@ class Claimer:
         )
 
     def put_off(self, now: Instant) -> None:
-        """Nothing has changed: look again after another poll interval, or when a job is due."""
+        """Nothing has changed: try again after a poll interval, or when a scheduled job is due."""
         if self._at_us <= now.boot_us:
             self._at_us = self._next_poll_us(now)
 

@@ -1,7 +1,7 @@
-"""Duty: write the outcomes that were decided, and claim more in the same transaction. Effects: the store.
+"""Duty: write the decided outcomes, and claim more jobs in the same transaction. Effects: the store.
 
-Group commit is bounded in time: while every worker has work in its hand, outcomes gather for at most
-`_MAX_MANY_DELAY_US`; as soon as a worker might run dry, or a lone job ends, they are committed at once.
+Group commit is bounded in time: while every worker has work queued, outcomes gather for at most
+`_MAX_MANY_DELAY_US`. As soon as a worker might run dry, or a lone job ends, they are committed at once.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ __all__ = ["Committer"]
 _MAX_DELAY_US = 4_000
 """Longest a single decided outcome waits for others before it goes to disk."""
 _MAX_MANY_DELAY_US = 8_000
-"""The same for several: half as many commits for jobs of a millisecond, which lost a tenth of their time to them."""
+"""The same for several outcomes. It halves the commits for jobs of 1 ms, which took a tenth of the time."""
 _MOST_JOBS = 800
-"""Most outcomes a commit writes, and jobs it claims, however many workers there are: it holds the write lock for some
-15 ms. Nobody else wants the lock then; with half as many a fifth of the drain rate was lost."""
+"""Most outcomes a commit writes, and most jobs it claims, for any number of workers. Such a commit holds the
+write lock for some 15 ms, while no one else wants it. Half as many cost a fifth of the drain rate."""
 _MOST_WHILE_CONTENDED = 40
-"""The same while others enqueue as well: one enqueue in a hundred waits 3.5 ms; it was 20 ms with 800."""
+"""The same while others enqueue: 99 % of enqueues wait at most 3.5 ms; with 800 it was 20 ms."""
 _YIELD_US = 1_000
-"""Pause after such a commit, if it did as much as it may: an enqueue that waits tries the lock every 0.1 ms."""
+"""Pause after such a commit if it reached the limit: a waiting enqueue tries the lock every 0.1 ms."""
 
 
 class Committer:
-    """Due when there is something to write, once others have gathered, or to claim. Times are boottime µs."""
+    """Due when outcomes have gathered long enough, or when there is room to claim. Times are boottime µs."""
 
     needs_store: ClassVar[bool] = True
 
@@ -63,7 +63,7 @@ class Committer:
         self._shutdown = shutdown
         self._yield_until_us = 0
         self.is_gathering = False
-        """Whether outcomes wait for others: then nothing but what is urgent need wake the loop. Written only here."""
+        """Whether outcomes wait for more: then only urgent events need wake the loop. Written only here."""
 
     # -- when -----------------------------------------------------------------------------------------
 
@@ -81,11 +81,11 @@ class Committer:
             return now_us + delay_us if delay_us else 0
         due = [at for at in (in_flight.outputs.next_us,) if at is not None]
         if claims_at_us > now_us:
-            due.append(claims_at_us)  # what is past waits for a free worker: that wakes us by itself
+            due.append(claims_at_us)  # a past time waits for a free worker, whose reply wakes the loop
         return min(due, default=None)
 
     def may_commit(self, now_us: int) -> bool:
-        """Whether nothing is to be waited for, and new jobs may be claimed."""
+        """Whether a commit need not wait, and new jobs may be claimed."""
         return not self._shutdown.is_on and self.delay_us(now_us) == 0
 
     def run(self, now: Instant) -> None:
@@ -94,7 +94,7 @@ class Committer:
             self.commit(now.boot_us)
 
     def delay_us(self, now_us: int) -> int:
-        """How long the next commit may wait for more outcomes, or for others who want the lock; 0: not at all."""
+        """How long the next commit waits for more outcomes or yields the lock to others; 0: commit now."""
         in_flight = self._in_flight
         if (at := in_flight.outputs.next_us) is not None and at <= now_us:
             return 0
@@ -114,11 +114,11 @@ class Committer:
     # -- the commit -----------------------------------------------------------------------------------
 
     def commit(self, now_us: int, *, skip_idle_check: bool = False) -> None:
-        """Write what was decided and, if there is room, claim more: one transaction.
+        """Write the decided outcomes and, if there is room, claim more jobs: one transaction.
 
-        `skip_idle_check`: somebody has just enqueued something.
+        `skip_idle_check`: a job has just been enqueued.
 
-        Raises StoreError, LeaseLostError: nothing was written and nothing is lost here.
+        Raises StoreError, LeaseLostError: then nothing was written, and everything is still held in memory.
         """
         in_flight = self._in_flight
         is_contended = self._contention.is_on(now_us)
@@ -138,7 +138,7 @@ class Committer:
         result = self._store.commit(
             self._heartbeat.owner,
             transitions,
-            # A commit that waits for the disk is no moment to charge a token.
+            # Charge no token in a commit that waits for the disk.
             claim=self._claimer.request(slots, 0 if is_synced and ready is not None else ready)
             if slots
             else None,
@@ -156,7 +156,7 @@ class Committer:
         if slots:
             self._claimer.took(result, asked_at)
         if not result.is_synced:
-            # Last: a flush that fails must not make us forget what is committed.
+            # Last: if the flush fails, the commit has already been processed.
             self._claim_sync.claimed(result)
         if in_flight.rated.held_back and is_synced and slots:
             self._claim_held_back(now_us)
@@ -166,14 +166,14 @@ class Committer:
 
     def _written(self, items: list[PendingOutcome], progress: list[Progress], result: CommitResult) -> None:
         if self._reporter.written(items, result):
-            self._claimer.try_now()  # what was put off or given back may be due before the next poll
+            self._claimer.try_now()  # a retried or released job may be due before the next poll
         self._claimer.wrote(len(items))
         if items or progress:
             self._in_flight.written(len(items), progress)
             self._pool.free_records()
 
     def _claim_held_back(self, now_us: int) -> None:
-        """Claim jobs of rate-limited queues for workers that wait, in a transaction of its own: it is not flushed."""
+        """Claim rate-limited jobs for idle workers, in a separate transaction that is not flushed."""
         slots, ready = self._claimer.room(now_us)
         if not ready:
             return

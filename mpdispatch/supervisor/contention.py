@@ -1,6 +1,6 @@
-"""Whether others want the store's write lock just now. Pure but for its state.
+"""Estimates from wake-ups whether other processes want the store's write lock now. Pure but for its state.
 
-Wake-ups tell it: each stands for somebody who has enqueued something.
+Each wake-up stands for one enqueue.
 """
 
 from __future__ import annotations
@@ -8,8 +8,8 @@ from __future__ import annotations
 __all__ = ["Contention"]
 
 _LASTS_US, _WAKE_UPS = 50_000, 4
-"""Four wake-ups, each less than 50 ms after the one before, count as contention, until 50 ms after the last one. Not
-fewer: who enqueues a batch or two and resumes a queue wants it drained."""
+"""Four wake-ups, each less than 50 ms after the one before, count as contention, until 50 ms after the last
+one. With fewer, a client that enqueues a batch or two and resumes a queue would slow down the drain."""
 
 
 class Contention:
@@ -19,7 +19,7 @@ class Contention:
         self._woken_us = self._wake_ups = self._until_us = 0
 
     def woken(self, now_us: int) -> None:
-        """Somebody has enqueued something.
+        """Count a wake-up.
 
         >>> contention = Contention()
         >>> for at in (0, 10_000, 20_000, 30_000): contention.woken(at)

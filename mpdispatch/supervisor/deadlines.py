@@ -1,7 +1,7 @@
-"""Duty: end jobs that ran out of time or were cancelled, whatever they do. Effects: signals.
+"""Duty: end jobs that timed out or were cancelled, even if they do not cooperate. Effects: signals.
 
 First the soft signal (an exception in the handler), then, after a grace, SIGKILL for the worker's whole tree.
-Nothing here waits, and nothing here needs the store: a job ends on time while somebody else holds the file.
+Nothing here waits or needs the store: a job ends on time while another process holds the file.
 """
 
 from __future__ import annotations
@@ -26,16 +26,17 @@ from mpdispatch.repeated import Repeated
 __all__ = ["Deadlines"]
 
 _DEAF_US = 5 * SECOND_US
-"""A worker that does not begin a job it was given, or let go of one taken back, within this long is replaced (it is
-stopped, or hangs in what the last job left behind); the job goes to another."""
+"""A worker is replaced if it does not start an assigned job, or return a recalled one, within this time: it
+is stopped, or hangs in something the last job left behind. The job goes to another worker."""
 _LEAVE_US = 10 * SECOND_US
-"""A worker that has done its last job and does not end within this long is killed: it may first send spans, for 4 s."""
+"""A worker that does not exit within this time after its last job is killed. It may take 4 s to send spans
+first."""
 _LOOK_US = 20_000
-"""How soon to look again for a start we have not seen yet."""
+"""How soon to check again for a start that is not in the journal yet."""
 
 
 class Deadlines:
-    """Due when a job runs out of its time or of its grace, or when a worker does not do what it should have done.
+    """Due when a job's timeout or grace ends, or when a worker does not react in time.
 
     Ends jobs in steps: SIGUSR1, SIGTERM, SIGKILL.
     """
@@ -63,7 +64,7 @@ class Deadlines:
         self._pool.kill(doomed)
 
     def _due_of(self, worker: WorkerProcess) -> int | None:
-        """When this worker is to be looked at; 0: at once, for the first time."""
+        """When to check this worker; 0: now, for the first time."""
         if worker.state is WorkerState.KILLED:
             return None
         if not worker.assigned:
@@ -84,7 +85,7 @@ class Deadlines:
         return deaf if head.job.timeout_us is None else min(deaf, self._ran_us + _LOOK_US)
 
     def _act_on(self, worker: WorkerProcess, now_us: int) -> bool:
-        """Do what is due of a worker of which something is. True: it is to be killed."""
+        """Act on a worker that is due. True: it is to be killed."""
         if not worker.assigned:
             return self._is_to_be_replaced(worker, now_us)
         head = worker.assigned[0]
@@ -94,9 +95,10 @@ class Deadlines:
         if started is None:
             return self._is_deaf(worker, head, now_us)
         if timeout_us is None or now_us < started + timeout_us:
-            return False  # It has begun between two looks.
+            return False  # It started between two checks.
         if not head.was_spared and worker.has_said_something():
-            # We may be late and it in time. Once only: a handler that never stops talking ends too.
+            # The job may have ended in time with its reply unread. Spare it once only, so that a handler that
+            # keeps sending messages ends too.
             head.was_spared = True
         else:
             self._stop(worker, head, StopReason.TIMEOUT, now_us + self._timeout_grace_us)
@@ -111,7 +113,7 @@ class Deadlines:
         return True
 
     def _is_to_be_replaced(self, worker: WorkerProcess, now_us: int) -> bool:
-        """It has nothing to run: it reads at once what was taken back, or ends. Those that do not would in the end keep
+        """A worker without a job should read a recall at once, or exit. If it does neither, it would keep
         others from being started."""
         if worker.state is WorkerState.RETIRING:
             if worker.leaving_since_us == 0:
@@ -138,7 +140,7 @@ class Deadlines:
                 self._stop(worker, held, StopReason.CANCEL, now_us + self._cancel_grace_us)
 
     def abort_all(self, now_us: int, *, at_once: bool) -> bool:
-        """End every job in a hand: the shutdown's patience is over. False: there was none."""
+        """End every assigned job, because the shutdown timeout is over. False: there was none."""
         all_held = list(self._pool.assignments())
         for worker, held in all_held:
             if at_once:

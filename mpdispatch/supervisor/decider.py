@@ -1,4 +1,4 @@
-"""Decides what becomes of the jobs a supervisor holds, and puts it among what is to be written. No I/O."""
+"""Turns the outcomes of held jobs into transitions, and queues them for the next commit. No I/O."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mpdispatch.supervisor.in_flight import InFlight
 __all__ = ["Decider"]
 
 _COMPLETED_RULES = RetryRules()
-"""For a completed job, which is not tried again."""
+"""For a completed job, which is not retried."""
 
 
 class Decider:
@@ -28,7 +28,7 @@ class Decider:
     def decide(
         self, job: ClaimedJob, outcome: Outcome, worker: WorkerProcess | None, now: Instant | None = None
     ) -> None:
-        """Put the outcome of a job we hold among those to be written."""
+        """Decide the transition of a job we hold, and queue it for the next commit."""
         if now is None:
             now = self._clock.now()
         rules = _COMPLETED_RULES
@@ -40,13 +40,14 @@ class Decider:
         self._in_flight.add(job, transition, worker, now)
 
     def release_backlog(self) -> None:
-        """Give back every claimed job that no worker was given."""
+        """Release every claimed job that is not assigned to a worker."""
         for job in self._in_flight.backlog:
             self.decide(job, Released(), None)
         self._in_flight.keep([])
 
     def release_rated(self) -> None:
-        """Give back jobs of rate-limited queues that were not begun at once: they cost another token."""
+        """Release jobs of rate-limited queues that did not start at once; claiming them again costs another
+        token."""
         in_flight = self._in_flight
         if not in_flight.rated.rates or not in_flight.backlog:
             return

@@ -1,7 +1,7 @@
-"""What a supervisor does when its time has come: one protocol for all of it. Pure: no I/O, no clock.
+"""The protocol of all periodic work of a supervisor. Pure: no I/O, no clock.
 
-A duty is one file and one class. `wiring` makes all of them and has the only list; the loop runs what is due, in the order
-of that list, and waits until the next is.
+A duty is one file and one class. `wiring` makes all of them and has the only list. The loop runs the duties
+that are due, in the order of that list, and waits until the next one is due.
 """
 
 from __future__ import annotations
@@ -14,19 +14,20 @@ __all__ = ["Duty"]
 
 
 class Duty(Protocol):
-    """Something to be done from time to time. The loop's thread only."""
+    """One kind of periodic work. The loop's thread only."""
 
     needs_store: ClassVar[bool]
-    """True: it reads or writes the store, so it waits while the store is busy or full, and it may raise StoreError.
-    False: it is done on time whatever the store does."""
+    """True: the duty uses the store, so it waits while the store is busy or full, and may raise StoreError.
+    False: it runs on time whatever the state of the store."""
 
     def next_due(self) -> int | None:
-        """When it wants to run (boottime µs; what is past: at once). None: not by time, something else will call for it.
+        """When to run next (boottime µs; a past time means at once). None: only another part makes it due.
 
-        Asked often, and cheap. After `run` it is later than the `now` of that, or the loop would never wait.
+        Must be cheap, because the loop calls it often. After `run(now)` it must be later than `now`, or the
+        loop would never wait.
         """
         ...
 
     def run(self, now: Instant) -> None:
-        """Do what is due. Never waits for longer than 20 ms."""
+        """Do the work that is due. Never waits longer than 20 ms."""
         ...

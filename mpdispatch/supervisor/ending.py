@@ -1,4 +1,4 @@
-"""Duty: end when there is nothing left to wait for, after a stop or as a drain. Effects: the store, signals."""
+"""Duty: end the run once a stop or a drain has nothing left to wait for. Effects: the store, signals."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from mpdispatch.supervisor.upkeep import Upkeep
 __all__ = ["Ending"]
 
 _AGAIN_US = 100_000
-"""How often a drain asks for jobs that it waits for and cannot claim."""
+"""How often a drain checks for jobs that it waits for but cannot claim."""
 _FOUND_US = 8_000
-"""A drain goes on for this long after upkeep has found something: it is claimed, taken over or told of meanwhile."""
+"""A drain goes on for this long after upkeep has found jobs, to claim them, take them over or report them."""
 _FLUSH_S = 2.0
-"""How long idle workers may take to send the spans they hold."""
+"""Time limit for idle workers to send the spans they hold."""
 
 
 class Ending:
-    """Due when nothing is in flight and a stop was asked for, or a drain has nothing more to claim."""
+    """Due when nothing is in flight and a stop was requested, or a drain has nothing more to claim."""
 
     needs_store: ClassVar[bool] = True
 
@@ -42,13 +42,13 @@ class Ending:
         is_drain: bool,
         is_traced: bool,
     ) -> None:
-        """`is_traced`: workers hold spans back, so they end by themselves."""
+        """`is_traced`: workers hold spans back, so they may exit by themselves before they are killed."""
         self._runtime, self._store, self._in_flight = runtime, store, in_flight
         self._claimer, self._registration, self._upkeep = claimer, registration, upkeep
         self._shutdown, self._is_drain, self._is_traced = shutdown, is_drain, is_traced
         self._again_us = 0
         self.report: RunReport | None = None
-        """How the run ended; None: it has not. Written only here."""
+        """How the run ended; None while it goes on. Written only here."""
 
     def next_due(self) -> int | None:
         if not (self._shutdown.is_on or self._is_drain):
@@ -70,7 +70,7 @@ class Ending:
         if self._shutdown.is_on:
             self.end(75 if self._shutdown.was_aborted else 0, is_settled=True)
         elif self._upkeep.hurry():
-            return  # it says when it has found something
+            return  # `found_us` records when upkeep found something
         elif any(self._store.outstanding(self._claimer.queues).values()):
             self._again_us = now.boot_us + _AGAIN_US
         else:
@@ -78,9 +78,9 @@ class Ending:
             self.end(1 if self._in_flight.failed else 0, is_settled=True, left=left)
 
     def end(self, exit_code: int, *, is_settled: bool = False, left: LeftBehind | None = None) -> None:
-        """Let the workers go and leave the store. `left`: what a drain leaves there.
+        """Kill the workers and leave the store. `left`: the jobs a drain leaves there.
 
-        Unless every job of ours is settled there, our registration stays: without it nobody would rescue them.
+        Our registration stays unless all our jobs are settled: others need it to rescue the jobs.
         """
         pool, in_flight = self._runtime.pool, self._in_flight
         if self._is_traced and is_settled:

@@ -1,6 +1,7 @@
-"""What the loop tells extensions: starts as they are seen, outcomes once they are on disk. Effects: offers to a hook sink.
+"""Sends events to extensions: starts when the loop sees them, outcomes once on disk. Effects: offers to a
+hook sink.
 
-Nothing here waits, and nothing of it exists if no extension wants to know.
+Nothing here waits, except to close. There is no publisher if no extension has a hook.
 """
 
 from __future__ import annotations
@@ -21,17 +22,17 @@ __all__ = ["EventPublisher", "LocalSink", "ProcessSink", "Sink"]
 
 
 class Sink(Protocol):
-    """Where notices go. Its methods return at once, but for `close`."""
+    """Takes notices. All methods but `close` return at once."""
 
     def offer(self, notices: list[Notice], count: int) -> None: ...
 
     def close(self, timeout_s: float) -> None:
-        """Deliver what waits, at most this long."""
+        """Deliver the waiting notices; waits at most `timeout_s`."""
         ...
 
 
 class LocalSink:
-    """Hooks in this process: the engine's own line."""
+    """Hooks in this process: the engine's own hook queue."""
 
     def __init__(self, line: HookQueue) -> None:
         self._line = line
@@ -42,7 +43,7 @@ class LocalSink:
 
 
 class ProcessSink:
-    """Hooks in a process of their own; a thread here hands events over, and may wait for it."""
+    """Hooks in a separate process. A thread here delivers the events, and may wait for that process."""
 
     def __init__(self, runner: HookProcess, log: logging.Logger) -> None:
         self._runner = runner
@@ -63,14 +64,14 @@ class EventPublisher:
         self._wants_starts = HOOKS[JobStarted] in wanted
         self._waiting: list[Notice] = []
         self._begun: set[tuple[int, int]] = set()
-        """Starts that were told and have no outcome yet."""
+        """Starts that were published and have no outcome yet."""
 
     @property
     def wants_starts(self) -> bool:
         return self._wants_starts
 
     def was_told(self, job: ClaimedJob) -> bool:
-        """Whether this start was told of, and has no outcome yet."""
+        """Whether this start was published and has no outcome yet."""
         return (job.id, job.starts) in self._begun
 
     def started(self, job: ClaimedJob, started_wall_us: int, worker_pid: int) -> None:
@@ -90,29 +91,29 @@ class EventPublisher:
         self._waiting.append(Recorded(job, transition))
 
     def rescued(self, job: ClaimedJob, transition: Transition) -> None:
-        """As `recorded`, for a start another supervisor has told of."""
+        """As `recorded`, for a start that another supervisor has published."""
         self._waiting.append(Recorded(job, transition))
 
     def enqueued(self, events: bytes, count: int) -> None:
-        """A worker's handler enqueued something."""
+        """A handler enqueued jobs. Offered at once."""
         self._sink.offer([Told(events)], count)
 
     def fired(self, event: CronFired) -> None:
-        """A schedule's job is on disk. Offered with the next `flush`."""
+        """A cron entry's job is on disk. Offered with the next `flush`."""
         self._waiting.append(event)
 
     def flush(self) -> None:
-        """Hand over what was gathered."""
+        """Offer the gathered notices to the sink."""
         if self._waiting:
             waiting, self._waiting = self._waiting, []
             self._sink.offer(waiting, len(waiting))
 
     def forget(self) -> None:
-        """Every job in our hands was given up."""
+        """All jobs we held were given up."""
         self._begun.clear()
 
     def close(self, *, exit_code: int, completed: int, failed: int) -> None:
-        """The last event; waits for the hooks, at most 5 s."""
+        """Publish the last event; waits at most 5 s for the hooks."""
         now_us = self._clock.now().wall_us
         self._waiting.append(ended(now_us, exit_code=exit_code, completed=completed, failed=failed))
         self.flush()
