@@ -1,11 +1,12 @@
-"""Duty: do nothing under a lease that may be another's. Effects: the store, signals.
+"""Does nothing under a lease that another supervisor may have taken over. Effects: the store, signals.
 
     trusted ──time──▶ not trusted ──▶ ask the store ──registered: renewed──▶ trusted, and nothing has ended
                           ▲                 │
-                   told that it is gone     └──gone, or out of reach──▶ kill all, forget all, join anew
+                reported as gone            └──gone, or out of reach──▶ kill all, forget all, join anew
 
-Whoever was stopped or suspended for longer than the threshold, with nobody else there, is still registered: a laptop's
-lid costs no job anything. A busy store is asked a few times; until it has answered nothing is written or claimed.
+A supervisor that was stopped or suspended for longer than the threshold is still registered if no other
+supervisor runs: closing a laptop's lid costs no job. A busy store is asked a few times; until it answers,
+nothing is written or claimed.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from mpdispatch.supervisor.runtime import Runtime
 __all__ = ["Fencing"]
 
 _TRIES = 4
-"""So often a busy store is asked, 50 ms each, if there is time for it. It has let nobody write for a threshold, mostly."""
+"""How often to ask a busy store, 50 ms each, if time allows. Mostly it has let no one write for a whole
+threshold."""
 
 
 class Fencing:
@@ -43,10 +45,10 @@ class Fencing:
         self._asked = self._asked_since_us = 0
 
     def regain(self) -> None:
-        """Have a lease that can be trusted: the one we had, if the store still knows it, else another.
+        """Get a lease that can be trusted: our old one if the store still knows it, else a new one.
 
-        Raises LeaseLostError: the registration is gone; StoreError: the store is busy, to be asked again in a moment, or
-        it cannot be joined anew now.
+        Raises LeaseLostError: the registration is gone; StoreError: the store is busy, to be asked again in a
+        moment, or we cannot join anew now.
         """
         if not self._heartbeat.is_lost:
             try:
@@ -85,7 +87,8 @@ class Fencing:
         return self._asked < _TRIES and self._runtime.clock.now().boot_us < until_us
 
     def _start_over(self) -> None:
-        """Kill all workers, forget everything, join anew; then rescue what we left. Raises StoreError."""
+        """Kill all workers, forget everything, join anew; a later rescue takes over our old jobs. Raises
+        StoreError."""
         self._asked = 0
         self._peers.give_up(self._heartbeat.owner)
         self._runtime.pool.give_up_all()

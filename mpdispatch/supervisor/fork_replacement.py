@@ -1,11 +1,14 @@
-"""Duty: a worker that imported the app itself gives way to one that shares its memory (2.5 MiB of an empty app). Effects.
+"""Replaces workers that imported the app themselves by forked ones, which share memory with the zygote.
+Effects.
+
+This saves 2.5 MiB per worker with an empty app.
 
 ```
-  zygote has the app ─▶ successor forked ─▶ successor is ready ─▶ the old one, once it does nothing, is let go
-                             └─ ends, hangs: the old one stays
+  zygote has the app ─▶ successor forked ─▶ successor is ready ─▶ the old worker retires once it is idle
+                             └─ ends, hangs: the old worker stays
 ```
 
-Only while nothing waits; once or a few times, soon after the start.
+Runs only while no job waits; once or a few times, soon after the start.
 """
 
 from __future__ import annotations
@@ -24,11 +27,11 @@ class ForkReplacement:
         self._successor: WorkerProcess | None = None
 
     def step(self, *, may_start: bool) -> None:
-        """Begin it, or bring it to its end, if it is time. `may_start`: a worker may be started now."""
+        """Start or finish one replacement, if possible now. `may_start`: a worker may be started now."""
         successor = self._successor
         if successor is not None and successor.state is WorkerState.BOOTING and successor in self._pool.workers:
             return
-        # Not before the successor has shown that it lives: what does not survive a fork may run well without one.
+        # Wait until the successor is ready: an app that does not survive a fork may run well without one.
         old = self._idle_one()
         if successor is not None and successor.state is WorkerState.READY and successor in self._pool.workers:
             if old is not None:
@@ -40,10 +43,10 @@ class ForkReplacement:
             try:
                 self._successor = self._pool.spawn()
             except OSError:
-                return  # no process or descriptor to spare: it stays
+                return  # no process or descriptor available: the old worker stays
 
     def _idle_one(self) -> WorkerProcess | None:
-        """Whom one may succeed now."""
+        """An idle worker that does not share the zygote's memory, or None."""
         for worker in self._pool.workers:
             if not worker.shares_app and worker.state is WorkerState.READY and not worker.unsettled:
                 return worker

@@ -1,4 +1,4 @@
-"""Duty: stay registered. Heartbeats, the limit of our own trust in them, and what our rows say of us. Effects."""
+"""Keeps the supervisor registered: its row, its heartbeats, and how long to trust the last one. Effects."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _LEAVE_PAUSE_S = 0.02
 
 
 class Heartbeat:
-    """Our registration in the store. `owner` names it; a new registration has a new one."""
+    """Our registration in the store. `owner` is its id; a new registration gets a new id."""
 
     def __init__(
         self,
@@ -59,30 +59,31 @@ class Heartbeat:
         )
         self.owner = 0
         self.token = ""
-        """Of the registration; what is started for it is marked with it."""
+        """The token of the registration; it marks every process started for it."""
         self.is_lost = False
-        """Whether we were told that the registration is of no use any more, so that nobody need ask."""
+        """Whether the registration is known to be useless, so that asking the store is pointless."""
         self._trusted_until_us = 0
         self.next_us = 0
         """Boottime of the next heartbeat. Written only here."""
 
     def register(self, token: str) -> int:
-        """Join, or join anew. `token`: what the marks of our workers begin with. Raises StoreError."""
+        """Register for the first time or anew. `token`: the marks of our workers begin with it. Raises
+        StoreError."""
         now = self._clock.now()
         who = msgspec.structs.replace(self._who, token=token)
         self.owner = self._store.register(who, self._threshold_us)
         self.token, self.is_lost = token, False
         self._granted(now.boot_us)
-        # Where the files beside the store cannot be made it is done over and over.
+        # Rate-limited: if the files beside the store cannot be made, registering is repeated.
         facts = {"owner": self.owner, "queues": ",".join(self._who.queues)}
         self._repeats.say("registered", logging.INFO, "registered", extra=facts, in_full=2)
         return self.owner
 
     def leave(self) -> bool:
-        """Sign off. False: the store does not let us; then the next supervisor does it, or our lease runs out.
+        """Sign off. False: the store refused; then the next supervisor removes our row, or our lease expires.
 
-        Waits for a busy store, up to 2 s: nothing runs any more that this could keep. In a process that lives on
-        (a web server's) the row would look alive until the lease ends, and nobody else would supervise.
+        Waits up to 2 s for a busy store, because no job runs that this could delay. In a process that lives
+        on (a web server's) the row would look alive until the lease ends, and no one else would supervise.
         """
         until_s = time.monotonic() + _LEAVE_S
         while True:
@@ -102,28 +103,29 @@ class Heartbeat:
             return True
 
     def is_trusted(self, now_us: int) -> bool:
-        """Whether our jobs are surely still ours; past that nobody may believe anything we do."""
+        """Whether our jobs are certainly still ours; if not, nothing may be written or claimed."""
         return now_us < self._trusted_until_us
 
     def distrust(self) -> None:
-        """We were told that our registration is gone, or it is of no use any more."""
+        """Our registration is gone or useless."""
         self._trusted_until_us, self.is_lost = 0, True
 
     def may_ask_until_us(self, since_us: int) -> int:
-        """Boottime until which a busy store, asked first at `since_us`, may be asked again whether we are registered.
+        """Boottime until which a busy store, first asked at `since_us`, may be asked again whether we are
+        registered.
 
-        Half of the margin, for the other half is for killing what runs. Past the lease's end, a moment.
+        Half of the margin; the other half is for killing what runs. After the lease's end, 250 ms.
         """
         margin = margin_us(self._threshold_us)
         is_over = since_us >= self._trusted_until_us + margin
         return since_us + _ASK_US if is_over else self._trusted_until_us + margin // 2
 
     def renew_soon(self) -> None:
-        """The next heartbeat is due at once, for what else is done with it."""
+        """Make the next heartbeat due at once, for the other work done with it."""
         self.next_us = 0
 
     def renew(self) -> Renewal | None:
-        """Renew if it is time. None: not yet, or the store is busy and there is time to try again.
+        """Renew if due. None: not due, or the store is busy and there is time to try again.
 
         Raises LeaseLostError, StoreError.
         """
@@ -137,13 +139,13 @@ class Heartbeat:
             return None
 
     def ask(self) -> None:
-        """Renew, whenever it was due: the store says whether we are registered. The next heartbeat is due at once.
+        """Renew whether due or not, to learn whether we are registered. The next heartbeat is due at once.
 
         Raises LeaseLostError, StoreError.
         """
         now = self._clock.now()
         self._renewed(now)
-        self.next_us = now.boot_us  # for what else it does: to square what we hold with what the store says
+        self.next_us = now.boot_us  # for its other work: to reconcile our jobs with the store
 
     def _renewed(self, now: Instant) -> Renewal:
         renewal = self._store.renew(self.owner, self._threshold_us)
@@ -151,6 +153,6 @@ class Heartbeat:
         return renewal
 
     def _granted(self, requested_us: int) -> None:
-        # From the start of the request: its answer may have been late by any amount.
+        # Count from the start of the request, because its answer may be late by any amount.
         self._trusted_until_us = trusted_until_boot_us(requested_us, self._threshold_us)
         self.next_us = requested_us + self._every_us

@@ -1,6 +1,7 @@
-"""What a supervisor holds in memory: claimed jobs not given out, and outcomes not on disk yet. No I/O.
+"""What a supervisor holds in memory: claimed jobs not assigned yet, and outcomes not on disk yet. No I/O.
 
-Every running row this supervisor owns is in exactly one place: the backlog, a worker's hand, or the pending outcomes.
+Every running row this supervisor owns is in exactly one place: the backlog, a worker, or the pending
+outcomes.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ __all__ = ["InFlight", "PendingOutcome"]
 
 
 _OLD_US = 8_000
-"""No outcome counts as older than this: its age is by the wall clock, which may have been set."""
+"""Upper limit of an outcome's age, which is measured by the wall clock, and that may have been set."""
 
 
 def _claim_order(job: ClaimedJob) -> tuple[int, int, int]:
@@ -28,7 +29,7 @@ def _claim_order(job: ClaimedJob) -> tuple[int, int, int]:
 
 
 def _age_us(transition: Transition, now: Instant) -> int:
-    """How long ago a worker gave this outcome: it may have lain in its reply ring for a while."""
+    """How long ago a worker sent this outcome: it may have waited in the reply ring."""
     run = transition.run
     if run is None or run.duration_us is None:
         return 0
@@ -37,7 +38,7 @@ def _age_us(transition: Transition, now: Instant) -> int:
 
 @dataclass(slots=True)
 class PendingOutcome:
-    """A decided outcome on its way to disk, and the worker whose mark still guards it."""
+    """A decided outcome on its way to disk, and the worker whose journal record still holds it."""
 
     job: ClaimedJob
     transition: Transition
@@ -46,19 +47,19 @@ class PendingOutcome:
 
 @dataclass(slots=True)
 class InFlight:
-    """Not thread-safe: the loop's only. Its fields are written only here."""
+    """Not thread-safe: the loop's thread only. Its fields are written only here."""
 
     backlog: list[ClaimedJob] = field(default_factory=list)
     """In claim order: priority descending, run_at, id."""
     backlog_since_us: int = 0
-    """Boottime since which the backlog was not empty."""
+    """Boottime since which the backlog has waited: when it filled, or when some of it was last assigned."""
     pending: list[PendingOutcome] = field(default_factory=list)
     pending_since_us: int = 0
-    """Boottime at which the first of them was given."""
+    """Boottime at which a worker sent the first of them."""
     progress: dict[int, Progress] = field(default_factory=dict)
     """The latest report per job."""
     progress_since_us: int = 0
-    """Boottime since which there is any."""
+    """Boottime since which there are reports."""
     outputs: Outputs = field(default_factory=Outputs)
     """What running jobs wrote."""
     rated: RatedQueues = field(default_factory=RatedQueues)
@@ -73,41 +74,43 @@ class InFlight:
         self.pending.append(PendingOutcome(job, transition, worker))
 
     def report(self, progress: Progress, now_us: int) -> None:
-        """A handler said how far it is."""
+        """A handler reported its progress."""
         if not self.progress:
             self.progress_since_us = now_us
         self.progress[progress.job_id] = progress
 
     def put_back(self, jobs: Iterable[ClaimedJob], now_us: int) -> None:
-        """Add jobs to the backlog, in their order of claim."""
+        """Add jobs to the backlog, in claim order."""
         was_empty = not self.backlog
         self.backlog.extend(jobs)
         if was_empty:
-            self.backlog_since_us = now_us  # and they come in order
+            self.backlog_since_us = now_us  # no sort: they come in order
         else:
             self.backlog.sort(key=_claim_order)
 
     def keep(self, backlog: list[ClaimedJob], since_us: int | None = None) -> None:
-        """The backlog is what is left of it, in its order. `since_us`: when some of it was given out, if it was."""
+        """Replace the backlog by its remaining jobs, in order. `since_us`: when some of it was assigned, if
+        any."""
         self.backlog = backlog
         if since_us is not None:
             self.backlog_since_us = since_us
 
     def before_held(self) -> int:
-        """How many jobs of the backlog, the first ones, come before those that wait for a worker (see `RatedQueues`)."""
+        """How many jobs at the front of the backlog come before the held-back jobs (see `RatedQueues`)."""
         held_from = self.rated.held_from
         if held_from is None:
             return len(self.backlog)
         return bisect.bisect_left(self.backlog, held_from, key=_claim_order)
 
     def take_out(self, job: ClaimedJob) -> bool:
-        """Take this job out of the backlog; False: it is not there."""
+        """Remove this job from the backlog; False: it is not there."""
         before = len(self.backlog)
         self.backlog = [each for each in self.backlog if (each.id, each.starts) != (job.id, job.starts)]
         return len(self.backlog) < before
 
     def written(self, count: int, progress: Iterable[Progress]) -> None:
-        """The first so many pending outcomes, and these reports, are on disk; others may have come meanwhile."""
+        """The first `count` pending outcomes and these reports are on disk; others may have come
+        meanwhile."""
         for item in self.pending[:count]:
             if item.worker is not None:
                 item.worker.settled()
@@ -117,14 +120,14 @@ class InFlight:
                 del self.progress[report.job_id]
 
     def recorded(self, state: JobState, count: int = 1) -> None:
-        """So many jobs of ours, or of a supervisor whose jobs we took over, are in this state on disk."""
+        """`count` jobs of ours, or of a supervisor we took over from, are in this state on disk."""
         if state is JobState.COMPLETED:
             self.completed += count
         elif state is JobState.FAILED:
             self.failed += count
 
     def stale(self, count: int = 1) -> None:
-        """So many outcomes were, or will be, dropped: the jobs are not ours any more."""
+        """`count` outcomes were or will be dropped, because the jobs are not ours any more."""
         self.stale_writes += count
 
     @property
@@ -133,7 +136,7 @@ class InFlight:
         return bool(self.pending or self.progress or self.backlog) or self.outputs.next_us is not None
 
     def drop(self) -> None:
-        """Forget everything: these jobs are not ours any more, and their outcomes are worth nothing."""
+        """Forget everything: these jobs are not ours any more, so their outcomes are dropped."""
         self.stale(len(self.pending))
         self.backlog.clear()
         self.pending.clear()

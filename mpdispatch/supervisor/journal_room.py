@@ -1,4 +1,5 @@
-"""Duty: say, once, that the disk has no room for what a worker must write, and try again. Effects: the log, the disk."""
+"""Duty: while the disk is too full for a worker's journal record, log it once and retry. Effects: the log,
+the disk."""
 
 from __future__ import annotations
 

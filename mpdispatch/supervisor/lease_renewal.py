@@ -1,4 +1,4 @@
-"""Duty: renew our lease, and with it see that our files are there, and that we hold what the store says is ours.
+"""Duty: renew our lease. Each renewal also checks our files, and reconciles the jobs we hold with the store.
 
 Effects: the store, files beside it, signals.
 """

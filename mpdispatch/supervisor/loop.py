@@ -1,4 +1,4 @@
-"""The supervisor: one thread that hears workers, does what is due, writes, claims and gives out. Effects.
+"""The supervisor: one thread that hears workers, runs due duties, commits, claims and assigns. Effects.
 
 ```
   select ─▶ hear ─▶ stop, if asked ─▶ assign ─▶ duties with the store ─▶ assign, staff ─▶ duties without ─┐
@@ -6,9 +6,9 @@
     └──────────────────────────── until the first duty is due ◀───────────────────────────────────────────┘
 ```
 
-Nothing in it waits: the store answers within 50 ms or says it is busy, and is asked again a moment later, while
-timeouts, cancels and signals go on; what a slow disk keeps waiting is done on a thread (see `store_thread`). It is the
-only writer of the jobs it runs.
+Nothing in the loop waits. The store answers within 50 ms or reports that it is busy, and is asked again a
+moment later; meanwhile timeouts, cancels and signals go on. Calls that a slow disk delays run on a thread
+(see `store_thread`). The supervisor is the only writer of the jobs it runs.
 """
 
 from __future__ import annotations
@@ -26,15 +26,16 @@ from mpdispatch.supervisor.wiring import Wiring
 __all__ = ["RunReport", "Supervisor"]
 
 _LISTEN_US = 8_000
-"""A worker that has more to do does not ring when it has answered: it is listened to this often, for 0.25 ms each time."""
+"""A worker with more jobs queued sends no wake-up with a reply. Its replies are polled this often, for 0.25
+ms."""
 _UNTRUSTED_S = 0.05
 """How soon to ask the store again whether our lease is still ours."""
 
 
 class Supervisor:
-    """Runs the jobs of one store until told to stop. Made, stepped and run by one thread.
+    """Runs the jobs of one store until a stop is requested. Used by one thread only.
 
-    `tick()` does all that is due and gives the seconds until something is; `run()` ticks and waits.
+    `tick()` does all that is due and returns the seconds until the next work; `run()` ticks and waits.
     """
 
     def __init__(self, wiring: Wiring) -> None:
@@ -43,7 +44,7 @@ class Supervisor:
         self._clock, self._pool, self._runtime = wiring.runtime.clock, wiring.runtime.pool, wiring.runtime
         self._duties, self._shutdown, self._ending = wiring.duties, wiring.shutdown, wiring.ending
         self._urgent_s = 0.0
-        """For how much of the next wait nothing but what is urgent wakes us: outcomes gather."""
+        """For how long of the next wait only urgent events wake the loop, while outcomes gather."""
         self._staff_us: int | None = None
         try:
             wiring.registration.join_patiently()
@@ -53,7 +54,7 @@ class Supervisor:
 
     @property
     def report(self) -> RunReport | None:
-        """How the run ended; None: it has not."""
+        """How the run ended; None while it goes on."""
         return self._ending.report
 
     @property
@@ -63,7 +64,7 @@ class Supervisor:
     # -- the loop ---------------------------------------------------------------------------------------
 
     def run(self) -> RunReport:
-        """Work until stopped, drained or in the way of harm."""
+        """Work until stopped, drained, or unable to use the store."""
         while self.report is None:
             wait_s = self.tick()
             if self.report is None:
@@ -71,9 +72,9 @@ class Supervisor:
         return self.report
 
     def hear(self, events: Selected) -> None:
-        """Take in what woke the loop."""
+        """Process the events that woke the loop."""
         if self._wiring.registration.is_cut():
-            return  # what there is to hear would be nonsense, and all is forgotten at the next tick
+            return  # replies would be garbage, and the next tick starts over
         now = self._clock.now()
         self._wiring.wake_ups.hear(events, now)
         self._wiring.stopping.hear(events)
@@ -82,14 +83,14 @@ class Supervisor:
             self._wiring.pool_events.take(event, now)
 
     def tick(self) -> float:
-        """Do everything that is due; gives the seconds until something is (at most one poll interval)."""
+        """Do everything that is due; returns the seconds until the next work (at most one poll interval)."""
         if not self._has_lease():
             return _UNTRUSTED_S
-        self._wiring.store_thread.meanwhile = self._go_on  # from now on what is heard is for nobody but us
+        self._wiring.store_thread.meanwhile = self._go_on  # only now: before, `startup` reads the events
         now = self._clock.now()
         self._wiring.stopping.run(now)
         if not self._shutdown.is_on:
-            # Before the commit: a free worker must not wait for it while claimed jobs lie here.
+            # Before the commit: a free worker must not wait for it while the backlog has jobs.
             self._wiring.assigner.assign(now.boot_us)
         self._guarded(lambda: self._run_due(now, needs_store=True), now)
         if self.report is not None or self._wiring.heartbeat.is_lost or self._wiring.registration.is_cut():
@@ -105,7 +106,7 @@ class Supervisor:
         return wait_s
 
     def look_around(self) -> None:
-        """What needs no worker: stay registered, take over what dead supervisors left. Before the first is there."""
+        """Before the first worker is ready: stay registered, and take over from dead supervisors."""
         if self._wiring.registration.is_cut() or self._wiring.heartbeat.is_lost:
             return  # the first tick starts over
         now = self._clock.now()
@@ -122,9 +123,10 @@ class Supervisor:
                 return
 
     def _go_on(self, is_done: Callable[[], bool]) -> None:
-        """Do what needs no store until this is so: a call of the store is away on its thread."""
+        """Run the duties without the store while a store call runs on its thread, until `is_done`."""
         while not is_done():
-            # For what is urgent only: to wake for each answer, which cannot be written yet, cost half of the drain rate.
+            # Wake for urgent events only: replies cannot be written yet, and waking for each halved the drain
+            # rate.
             wait_s = self._wait_s(with_store=False)
             self.hear(self._runtime.selector.select(wait_s, urgent_s=wait_s))
             now = self._clock.now()
@@ -132,7 +134,7 @@ class Supervisor:
             self._run_due(now, needs_store=False)
 
     def _wait_s(self, *, with_store: bool) -> float:
-        """How long nothing is due, if nothing is heard."""
+        """Seconds until something is due, if no event comes."""
         now_us, wiring = self._clock.now().boot_us, self._wiring
         until_us = now_us + wiring.poll_us
         if with_store and self._pool.may_answer_silently:
@@ -151,7 +153,8 @@ class Supervisor:
     # -- the store --------------------------------------------------------------------------------------
 
     def _has_lease(self) -> bool:
-        """Whether our jobs are surely ours; if not, that was asked for, and nothing else may be done yet."""
+        """Whether our jobs are certainly ours. If not, tries to regain the lease; until then do nothing
+        else."""
         heartbeat, now = self._wiring.heartbeat, self._clock.now()
         if not self._wiring.registration.is_cut() and heartbeat.is_trusted(now.boot_us):
             return True
@@ -160,11 +163,11 @@ class Supervisor:
         if heartbeat.is_trusted(self._clock.now().boot_us):
             return True
         if heartbeat.is_lost and self._runtime.stop_signal.requests and self.report is None:
-            self._ending.end(75)  # Nothing runs any more, and what we held is a rescuer's to decide.
+            self._ending.end(75)  # Nothing runs any more, and a rescuer decides about our jobs.
         return False
 
     def _guarded(self, step: Callable[[], None], now: Instant) -> None:
-        """Run a step that needs the store, unless the store is in backoff; what it raises is dealt with."""
+        """Run a step that needs the store, unless the store is in backoff; handles the errors it raises."""
         backoff = self._wiring.store_backoff
         if now.boot_us < backoff.until_us:
             return
@@ -188,12 +191,12 @@ class Supervisor:
     # -- ending -----------------------------------------------------------------------------------------
 
     def leave(self) -> None:
-        """Leave the store without ever having claimed anything."""
+        """Leave the store before any job was claimed."""
         if self.report is None:
             self._ending.end(0, is_settled=True)
 
     def close(self) -> None:
-        """Let go of everything; what is still ours in the store is left to a rescuer."""
+        """Release all resources; jobs still ours in the store are left to a rescuer."""
         self._wiring.peers.close()
         self._pool.kill_all()
         self._wiring.registration.detach_files()
