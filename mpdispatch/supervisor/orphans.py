@@ -1,4 +1,5 @@
-"""Duty: end and reap what ended jobs have left to us as their subreaper. Effects: signals."""
+"""Duty: kill and reap processes that ended jobs left behind and we inherited as subreaper. Effects:
+signals."""
 
 from __future__ import annotations
 
@@ -12,12 +13,13 @@ __all__ = ["Orphans"]
 
 
 class Orphans:
-    """Due once after however many workers have ended, and with each heartbeat; only in a process of our own."""
+    """Due after workers have ended, and with each heartbeat; only if the supervisor owns its process."""
 
     needs_store: ClassVar[bool] = False
 
     def __init__(self, runtime: Runtime, *, kills: bool) -> None:
-        """`kills`: whether what a job left running is ended; if not, it is only reaped when it has ended."""
+        """`kills`: whether to kill processes that a job left running; if not, they are only reaped once
+        ended."""
         self._runtime, self._kills = runtime, kills
         self._is_due = False
 

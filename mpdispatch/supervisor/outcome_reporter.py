@@ -16,7 +16,7 @@ from mpdispatch.supervisor.in_flight import InFlight, PendingOutcome
 __all__ = ["OutcomeReporter"]
 
 _NAMED = 10
-"""Of the rows one commit finds unreadable, the log names this many."""
+"""At most this many unreadable rows per commit are logged one by one."""
 _BECAME = {JobState.FAILED: "failed", JobState.CANCELLED: "was cancelled", JobState.SCHEDULED: "is put off"}
 
 
@@ -29,7 +29,8 @@ class OutcomeReporter:
         self._in_flight, self._log, self._repeats, self._publisher = in_flight, log, repeats, publisher
 
     def written(self, items: Sequence[PendingOutcome], result: CommitResult) -> bool:
-        """A commit has recorded these, but for those it says it rejected. True: some did not complete, and may be due."""
+        """A commit recorded these outcomes, except those it rejected. True: some jobs did not complete, and
+        may be due."""
         in_flight, publisher, may_be_due = self._in_flight, self._publisher, False
         rejected, completed = set(result.rejected), 0
         for item in items:
@@ -43,7 +44,7 @@ class OutcomeReporter:
                     extra={"job": transition.job_id},
                 )
             elif transition.state is JobState.COMPLETED:
-                completed += 1  # counted once for all: nearly every outcome is one
+                completed += 1  # counted once for all: nearly every outcome is a completion
             else:
                 in_flight.recorded(transition.state)
             if publisher is not None:
@@ -71,7 +72,7 @@ class OutcomeReporter:
         state = transition.state
         if (transition.job_id, transition.starts) in result.cancelled:
             state = JobState.CANCELLED
-        # All in the text: without our own formatter nobody sees more.
+        # All facts in the text: other formatters do not show `extra`.
         self._log.log(
             logging.WARNING if transition.error is not None else logging.DEBUG,
             "job %d (%s) %s: %s",
@@ -83,7 +84,7 @@ class OutcomeReporter:
         )
 
     def ended(self, ended: Sequence[tuple[ClaimedJob, Transition]]) -> None:
-        """The store has ended jobs whose rows cannot be read."""
+        """The store has failed jobs whose rows cannot be read."""
         if not ended:
             return
         for _, transition in ended:

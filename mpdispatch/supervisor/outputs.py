@@ -1,4 +1,4 @@
-"""What running jobs write, on its way to the store. Pure but for its state: no I/O, no clock."""
+"""The output of running jobs on its way to the store. Pure but for its state: no I/O, no clock."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mpdispatch.model import Output, Stream, tail
 __all__ = ["Outputs"]
 
 _EVERY_US = SECOND_US
-"""How often the output of a job that goes on is written."""
+"""How often the output of a running job is stored."""
 
 _Start = tuple[int, int]
 
@@ -26,12 +26,12 @@ class _Held:
 @dataclass(slots=True)
 class _OfStart:
     due_us: int
-    """Boottime from which its news are to be written."""
+    """Boottime from which new output is to be stored."""
     streams: dict[Stream, _Held] = field(default_factory=dict)
 
 
 class Outputs:
-    """The last of every stream of every running start. Not thread-safe: the loop's only."""
+    """The tail of every stream of every running start. Not thread-safe: the loop's thread only."""
 
     def __init__(self) -> None:
         self._starts: dict[_Start, _OfStart] = {}
@@ -40,13 +40,13 @@ class Outputs:
         return bool(self._starts)
 
     def add(self, job_id: int, starts: int, stream: Stream, text: str, written: int, *, now_us: int) -> None:
-        """A piece more. The first of a job is written at once."""
+        """Append a piece. The first output of a start is due at once."""
         of_start = self._starts.setdefault((job_id, starts), _OfStart(now_us))
         held = of_start.streams.setdefault(stream, _Held())
         held.text, held.written, held.is_new = tail(held.text + text), written, True
 
     def due(self, now_us: int, settled: Iterable[_Start]) -> list[Output]:
-        """What to write now: of jobs whose outcome is written too, all; of the others, once a second."""
+        """The output to store now: of settled starts, all; of the others, once a second."""
         if not self._starts:
             return []
         settling = set(settled)
@@ -59,7 +59,7 @@ class Outputs:
         ]
 
     def written(self, outputs: Iterable[Output], settled: Iterable[_Start], now_us: int) -> None:
-        """These are on disk; the settled starts write no more."""
+        """These outputs are on disk; the settled starts write no more."""
         for output in outputs:
             of_start = self._starts[output.job_id, output.starts]
             of_start.due_us = now_us + _EVERY_US

@@ -1,7 +1,7 @@
-"""Duty: know the other supervisors of this store, and take over from those that have died. Effects.
+"""Duty: watch the other supervisors of this store, and take over from those that have died. Effects.
 
 a wake-up ──────▶ soon ┐
-a peer ends ─────▶ now  ├─▶ look: rescue the dead, watch the living ─▶ again in a second at most
+a peer ends ─────▶ now  ├─▶ look: rescue the dead, watch the living ─▶ again in at most a second
 time ───────────────────┘
 """
 
@@ -28,7 +28,7 @@ _WAKE_UP_US = 100_000
 
 
 class Peers:
-    """Due once a second, and when one has ended or may have joined. Times are boottime µs."""
+    """Due once a second, and when a peer has ended or may have joined. Times are boottime µs."""
 
     needs_store: ClassVar[bool] = True
 
@@ -50,43 +50,45 @@ class Peers:
         self._given_up: set[int] = set()
         self._at_us = 0
         self.living: list[PeerSupervisor] = []
-        """Who was alive at the last look. Written only here."""
+        """The peers alive at the last look. Written only here."""
 
     def hear(self, events: Selected) -> None:
-        """One of them may have ended."""
+        """Look soon if a peer has ended."""
         if self._watch.heard(events):
             self.look_soon()
 
     def woken(self) -> None:
-        """It may be a new supervisor; but a look is a read for each enqueue, so not too often."""
+        """A new supervisor may have joined. Looks are limited to one per 100 ms, since each enqueue also
+        wakes us."""
         self._at_us = min(self._at_us, self._seen_us + _WAKE_UP_US)
 
     def look_soon(self) -> None:
         self._at_us = 0
 
     def put_off(self, now_us: int) -> None:
-        """Nothing in the store has changed: there is nobody new, and the kernel says who ends."""
+        """Nothing in the store has changed, so there is no new peer; the kernel reports peers that end."""
         self._at_us = now_us + self._interval_us
 
     def give_up(self, owner: int) -> None:
-        """This registration was our own, and its workers are killed: the next look takes its jobs over."""
+        """Let the next look take over the jobs of this old registration of ours, whose workers are killed."""
         self._given_up.add(owner)
         self.look_soon()
 
     def spare(self) -> None:
-        """We were away for longer than a lease holds, so others may have been: let them say that they live."""
+        """Skip one look. We were away for longer than a lease, so peers may have been too: let them renew
+        first."""
         self._is_sparing = True
 
     @property
     def is_rescuing(self) -> bool:
-        """Whether there is more to do for a dead one than to look at the store."""
+        """Whether the rescue of a dead peer has another step."""
         return self._rescuer.again_s is not None
 
     def next_due(self) -> int:
         return self._at_us
 
     def run(self, now: Instant) -> None:
-        """Take over from the dead, watch the living. Raises StoreError."""
+        """Take over from dead peers, and watch the living. Raises StoreError."""
         if self._is_sparing:
             self._is_sparing = False
             self.put_off(now.boot_us)
@@ -106,7 +108,8 @@ class Peers:
 
 
 class _Watch:
-    """Pidfds of living peers in the loop's selector: their end wakes us at once. Linux, same pid namespace."""
+    """Pidfds of living peers in the loop's selector: a peer's end wakes us at once. Linux, same pid
+    namespace."""
 
     def __init__(self, selector: Selector) -> None:
         self._selector = selector
@@ -125,12 +128,13 @@ class _Watch:
             try:
                 descriptor = os.pidfd_open(peer.pid)
             except OSError:
-                continue  # Gone already: the next look takes it over.
+                continue  # It has ended already: the next look takes over from it.
             self._watched[owner] = descriptor
             self._selector.register(descriptor, self, urgent=True)
 
     def heard(self, events: Selected) -> bool:
-        """Whether a peer has just ended. Said once: its descriptor stays readable, and must not keep us awake."""
+        """Whether a peer has just ended. Drops its descriptor, which would stay readable and keep waking the
+        loop."""
         ended = {key.fd for key, _ in events if key.data is self}
         for owner in [owner for owner, descriptor in self._watched.items() if descriptor in ended]:
             self._drop(owner)

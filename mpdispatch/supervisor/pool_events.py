@@ -1,4 +1,4 @@
-"""What workers say and how they end, and what that means for the jobs in flight. Effects: signals."""
+"""Applies what workers report, and how they end, to the jobs in flight. Effects: signals."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from mpdispatch.supervisor.suspects import MOST_DEATHS
 __all__ = ["PoolEvents"]
 
 _BOOT_TRIES = 3
-"""After so many workers in a row that did not start, what was claimed goes back."""
+"""After this many failed starts in a row, claimed jobs are released."""
 _OLD_US = 30 * SECOND_US
-"""A worker that was killed after so long had started well: its end is none of a failing start."""
+"""A worker killed after more than this had started well, so its end does not count as a failed start."""
 
 
 class PoolEvents:
-    """What the pool's events mean to the supervisor."""
+    """Handles the pool's events. The loop's thread only."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class PoolEvents:
         self._max_worker_rss = config.max_worker_rss
 
     def take(self, event: Event, now: Instant) -> None:
-        """Decide what it means for the jobs in flight."""
+        """Apply an event to the jobs in flight."""
         if type(event) is Settled:  # first and plainly: one per job
             outcome = event.outcome
             if type(outcome) is Raised and outcome.signal == "SIGTERM":
@@ -66,7 +66,7 @@ class PoolEvents:
         match event:
             case Returned(jobs=jobs):
                 self._in_flight.put_back(jobs, now_us)
-                self._cancels.look_soon()  # somebody may have asked to cancel one of them
+                self._cancels.look_soon()  # one of them may have a cancel request
             case Said(job_id=job_id, starts=starts, data=data):
                 self._in_flight.report(Progress(job_id=job_id, starts=starts, data=data), now_us)
             case Enqueued(events=events, count=count):
@@ -81,17 +81,18 @@ class PoolEvents:
             case Gone():
                 self._ended(event, now_us)
             case Ready():
-                pass  # It is among the pool's ready ones by now; whether it can work, its first job tells.
+                pass  # The pool already lists it as ready; only its first job shows whether it works.
 
     def _cut_off(self, ended: Raised) -> Raised | Aborted:
-        """What became of a command that SIGTERM ended: in a stop it was that of the whole service, and no failure."""
+        """The outcome of a command ended by SIGTERM. During a stop the signal went to the whole service: no
+        failure."""
         if not (self._shutdown.is_on or self._runtime.stop_signal.requests):
             return ended
         self._shutdown.was_aborted = True
         return Aborted(run=ended.run, error=ended.error)
 
     def _look_at_worker(self, event: Settled, now_us: int) -> None:
-        """A worker that has done a job works; one that has grown too large has done its last."""
+        """A worker that finished a job works. If its memory exceeds the limit, retire it."""
         self._suspects.cleared(event.job.id)
         self._boot_backoff.worked(event.worker.started_boot_us)
         limit, run = self._max_worker_rss, getattr(event.outcome, "run", None)
@@ -106,14 +107,14 @@ class PoolEvents:
             logging.ERROR,
             "a worker did not start",
             extra={"reason": event.reason, "traceback": event.traceback},
-            in_full=2,  # two forks that fail have the zygote given up, and both are to be seen
+            in_full=2,  # two failed forks stop the use of the zygote, and both should be visible
         )
         if self._boot_backoff.failures >= _BOOT_TRIES and not self._pool.ready:
             self._decider.release_backlog()
 
     def _ended(self, event: Gone, now_us: int) -> None:
         worker = event.worker
-        # Broken, it did not end for what we wanted, though we killed it.
+        # A broken worker was killed by us, but counts as a failure.
         is_broken = worker.is_broken is not None or worker.sender.is_broken is not None
         if (worker.state is not WorkerState.KILLED or is_broken) and not self._shutdown.is_on:
             if event.unbegun:
@@ -123,7 +124,8 @@ class PoolEvents:
         self._orphans.look_soon()
 
     def _did_nothing(self, worker: WorkerProcess, now_us: int) -> None:
-        """It imported the app and ended: as good as not started, or we would start it for ever."""
+        """A worker imported the app and ended. This counts as a failed start, or workers would be started for
+        ever."""
         was_killed = worker.exit_status is not None and worker.exit_status.signal is not None
         if was_killed and now_us - worker.started_boot_us > _OLD_US:
             return
@@ -136,7 +138,8 @@ class PoolEvents:
         )
 
     def _began_nothing(self, event: Gone, now_us: int) -> None:
-        """It ended between two jobs, so in code of ours, or by somebody's hand. If a job is the reason, it is ended."""
+        """A worker ended between two jobs, in our own code or by a stray kill. A job that repeatedly causes
+        it is ended."""
         worker, status = event.worker, event.worker.exit_status
         assert status is not None  # it is gone
         self._boot_backoff.failed(now_us, may_be_once=status.signal is not None)

@@ -1,4 +1,4 @@
-"""Duty: delete jobs that ended longer ago than the retention, a little at a time. Effects: the store."""
+"""Duty: delete jobs that ended longer ago than the retention, in chunks. Effects: the store."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ __all__ = ["Pruner"]
 
 _ROUND_US = 60 * SECOND_US
 _PAUSE_US = 100_000
-"""Between two chunks: the loop is the jobs' own in the meantime."""
+"""Pause between two chunks, in which the loop serves jobs."""
 _CHUNK = 500
 
 
 class Pruner:
-    """Due once a minute, and every 0.1 s while there is more. Only with a retention."""
+    """Due once a minute, and every 0.1 s while there is more to delete. Only with a retention."""
 
     needs_store: ClassVar[bool] = True
 

@@ -1,7 +1,9 @@
-"""Jobs of rate-limited queues in a supervisor's hands, and those that wait for a worker of it. No I/O.
+"""Jobs of rate-limited queues: those just claimed, and those held back in the store for want of a worker. No
+I/O.
 
-A token is charged when its job is claimed, so such a job is claimed for a worker that begins it at once, or not at all:
-a rate holds over starts. It goes out with the claim; one that comes back unbegun has spent its token, and goes back.
+A rate limits starts, but a token is charged at the claim. So such a job is claimed only for a worker that
+starts it at once, and is assigned right after the claim. A job that comes back unstarted has spent its token,
+and is released.
 """
 
 from __future__ import annotations
@@ -18,18 +20,18 @@ __all__ = ["RatedQueues"]
 
 @dataclass(slots=True)
 class RatedQueues:
-    """Not thread-safe: the loop's only."""
+    """Not thread-safe: the loop's thread only."""
 
     rates: Mapping[str, float] = field(default_factory=dict)
     """Jobs per second, by queue."""
     permits: set[tuple[int, int]] = field(default_factory=set)
-    """(job id, starts) of jobs that were claimed just now, and may begin."""
+    """(job id, starts) of jobs that were claimed just now, and may start."""
     held_back: int = 0
-    """Due jobs that have their token, and wait for a worker."""
+    """Number of due jobs for which a token is available, but no worker."""
     held_from: tuple[int, int, int] | None = None
-    """The first of them in claim order: what was claimed and comes after it waits until it has a worker."""
+    """Claim order of the first held-back job. Claimed jobs that come after it wait until it has a worker."""
     token_us: int | None = None
-    """Boottime at which the next token is due that a due job waits for, if there is one."""
+    """Boottime of the next token that a due job waits for, if any."""
     _per_s: float = 0.0
     _since_us: int = 0
 
@@ -38,13 +40,13 @@ class RatedQueues:
         return cls({each.name: each.rate_limit for each in configs if each.rate_limit is not None})
 
     def claimed(self, jobs: Iterable[ClaimedJob]) -> None:
-        """Let those of these jobs begin that have just paid for it."""
+        """Permit the rate-limited ones of these just-claimed jobs to start."""
         self.permits.update((job.id, job.starts) for job in jobs if job.queue in self.rates)
 
     def answered(
         self, held_back: Mapping[str, int], held_from: tuple[int, int, int] | None, now_us: int
     ) -> None:
-        """What a claim said of jobs that wait for a worker."""
+        """Take in what a claim reported about held-back jobs."""
         if not self.held_back:
             self._since_us = now_us
         self.held_from = held_from
@@ -52,7 +54,8 @@ class RatedQueues:
         self._per_s = sum(self.rates[queue] for queue in held_back)
 
     def workers_wanted(self, now_us: int) -> int:
-        """How many more workers could have begun a job by now: those that wait, and one per token that went by.
+        """How many more workers could have started a job by now: one per held-back job, and one per token
+        since then.
 
         >>> queues = RatedQueues({"mail": 10})
         >>> queues.answered({"mail": 1}, None, 1_000_000)
@@ -67,6 +70,6 @@ class RatedQueues:
         return self.held_back + int((now_us - self._since_us) * self._per_s / SECOND_US)
 
     def clear(self) -> None:
-        """Forget all: what was claimed is not ours any more."""
+        """Forget everything: the claimed jobs are not ours any more."""
         self.permits.clear()
         self.held_back, self.held_from, self.token_us = 0, None, None

@@ -1,4 +1,4 @@
-"""Duty: take back what waits too long: behind a slow job of its worker, or for a worker at all. Effects: channels."""
+"""Duty: take back jobs that wait too long behind a slow job, or for any worker. Effects: channels."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mpdispatch.supervisor.in_flight import InFlight
 __all__ = ["Recall"]
 
 _STALE_US = SECOND_US
-"""A job claimed ahead that no worker had room for in this time goes back: another supervisor may have a worker free."""
+"""The backlog is released if no worker had room for this long: another supervisor may have an idle worker."""
 
 
 class Recall:
@@ -43,7 +43,8 @@ class Recall:
         return max(started_us + 2 * self._window_us, self._ran_us + self._window_us)
 
     def _backlog_due(self) -> int:
-        """No sooner than all workers that import the app are late: until then the backlog may be for them."""
+        """When the backlog is stale. Not before all booting workers are late: until then it may be for
+        them."""
         coming = (self._assigner.late_from_us(w) for w in self._pool.workers if w.state is WorkerState.BOOTING)
         return max([self._in_flight.backlog_since_us + _STALE_US + 1, *coming])
 
@@ -59,6 +60,6 @@ class Recall:
             self._decider.release_backlog()
 
     def take_all(self, now_us: int) -> None:
-        """Take back everything no worker has begun: for a stop."""
+        """Recall every unstarted job from all workers."""
         for worker in self._pool.workers:
             self._in_flight.put_back(worker.recall(), now_us)

@@ -1,6 +1,7 @@
-"""Duty: square what we hold with what the store says: cancels, strays, jobs taken from us. Effects.
+"""Makes the jobs we hold agree with the store: cancels, strays, jobs taken from us. Effects.
 
-Every running row of ours is in the backlog, in a worker's hand or among the pending outcomes, and nothing else is.
+Each running row of ours must be in the backlog, at a worker or among the pending outcomes, and no other job
+may be.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ __all__ = ["Reconciler"]
 
 
 class Reconciler:
-    """Acts on what the store says of jobs we hold."""
+    """Acts on what the store reports about our jobs."""
 
     def __init__(
         self,
@@ -41,7 +42,7 @@ class Reconciler:
         self._deadlines, self._repeats = deadlines, repeats
 
     def cancel(self, requests: Iterable[tuple[int, int]], now_us: int) -> None:
-        """End the jobs somebody asked to cancel: those not begun at once, the others through the deadlines."""
+        """End the jobs with a cancel request: unstarted jobs at once, the others through `Deadlines`."""
         wanted = set(requests)
         if not wanted:
             return
@@ -59,9 +60,9 @@ class Reconciler:
         self._deadlines.cancel(wanted, now_us)
 
     def reconcile(self, owner: int, owned: Iterable[tuple[int, int]], now_us: int) -> None:
-        """What the store says is ours, and we do not hold, goes back; what we hold and it does not say is ended.
+        """Release jobs that only the store counts as ours; drop or kill jobs that only we count as ours.
 
-        `owned` is what the store has said just now. Raises StoreError.
+        `owned`: what the store has just reported as ours. Raises StoreError.
         """
         ours = set(owned)
         self._let_go(ours, now_us)
@@ -84,10 +85,10 @@ class Reconciler:
                 unread.discard(job.id)
         if unread:
             self._store.set_aside(owner, unread)
-            self._claimer.try_now()  # the next commit tells of them
+            self._claimer.try_now()  # the next commit reports them
 
     def _let_go(self, ours: set[tuple[int, int]], now_us: int) -> None:
-        """Hold no job that is not ours any more: those not begun are dropped, those running end with their worker."""
+        """Give up jobs that are not ours any more: drop unstarted ones, kill the workers of running ones."""
         in_flight = self._in_flight
         taken = [(w, h) for w, h in self._pool.assignments() if (h.job.id, h.job.starts) not in ours]
         self._recall(taken, now_us)
@@ -96,7 +97,7 @@ class Reconciler:
         in_flight.keep(kept)
         for worker, held in taken:
             if held in worker.assigned:
-                worker.drop(held)  # or it might come back as not begun, and be begun
+                worker.drop(held)  # else it might come back as unstarted, and be started
                 worker.kill()
                 lost += 1
         if lost:
@@ -109,7 +110,8 @@ class Reconciler:
             )
 
     def _recall(self, held: list[tuple[WorkerProcess, Assignment]], now_us: int) -> None:
-        """Take back what waits in workers' buffers, for the sake of these; the first of a hand may be running."""
+        """Recall the queued jobs of workers that hold these, except where it is a worker's first job: it may
+        be running."""
         for worker, each in held:
             if worker.assigned and each is not worker.assigned[0]:
                 self._in_flight.put_back(worker.recall(), now_us)
