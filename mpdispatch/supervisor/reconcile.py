@@ -110,8 +110,7 @@ class Reconciler:
             )
 
     def _recall(self, held: list[tuple[WorkerProcess, Assignment]], now_us: int) -> None:
-        """Recall the queued jobs of workers that hold these, except where it is a worker's first job: it may
-        be running."""
+        """Recall the queued jobs of these workers; a worker's first job may be running, so it stays."""
         for worker, each in held:
             if worker.assigned and each is not worker.assigned[0]:
                 self._in_flight.put_back(worker.recall(), now_us)

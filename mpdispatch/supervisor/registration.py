@@ -1,7 +1,9 @@
-"""Where a supervisor lies in its store: its registration, its start journal, the records of its workers. Effects.
+"""What a supervisor has at its store: its row, its start journal, its workers' records, its wake-ups.
+Effects.
 
-Taken when it joins, let go when it leaves, and taken anew when it has lost trust in its lease. What somebody removes of it
-while it is in use is made anew, and nothing that runs ends for that; what somebody cuts off is lost.
+It is made when the supervisor joins, removed when it leaves, and made anew when it no longer trusts its
+lease. A file that is removed while in use is made again, and running jobs go on; if the journal is truncated,
+its content is lost.
 """
 
 from __future__ import annotations
@@ -41,7 +43,7 @@ class Registration:
         config: Config,
         for_workers: str | None,
     ) -> None:
-        """`for_workers`: the store handlers enqueue into, if it is not the app's own."""
+        """`for_workers`: the store that handlers enqueue into, if it is not the app's own."""
         self._runtime, self._client_store = runtime, client_store
         self._heartbeat, self._config, self._for_workers = heartbeat, config, for_workers
         self._folder = runtime_folder(client_store)
@@ -50,9 +52,9 @@ class Registration:
         bring_wake_ups(client_store)
 
     def join_patiently(self) -> None:
-        """For the first time: as a client would, for nothing is running yet that could not wait.
+        """Join for the first time, and wait for a busy store: nothing runs yet that this could delay.
 
-        Raises StoreBusy after 30 s, or when told to stop; StoreFull, StoreError.
+        Raises StoreBusy after 30 s, or when a stop is requested; StoreFull, StoreError.
         """
         clock, runtime = self._runtime.clock, self._runtime
         until_us = clock.now().boot_us + _JOIN_US
@@ -62,20 +64,22 @@ class Registration:
             except StoreBusy:
                 if runtime.stop_signal.requests or clock.now().boot_us >= until_us:
                     raise
-                # Selected, so that it does not wake us again; nobody holds a job yet that it could be about.
+                # Consume events, so that they do not wake us again; no worker holds a job yet, so they may be
+                # dropped.
                 list(runtime.pool.hear(runtime.selector.select(_JOIN_PAUSE_S)))
             except StoreError:
                 if self._heartbeat.owner:
-                    self._heartbeat.leave()  # or it would look alive, and each try would leave one behind
+                    self._heartbeat.leave()  # else each try would leave a row that looks alive
                 raise
             else:
                 return
 
     def join(self) -> None:
-        """Register, with a fresh start journal, and let the workers have records in it. Raises StoreError."""
+        """Register, make a fresh start journal, and give the workers records in it. Raises StoreError."""
         owner = self._heartbeat.register(self._runtime.token)
         path = journal_path(self._folder, owner)
-        # Every worker that may live, and as many dead ones whose last outcomes are not on disk yet.
+        # Records for all workers that may live, and for as many dead ones whose last outcomes are not on disk
+        # yet.
         try:
             path.unlink(missing_ok=True)
             self._journal = Journal(path, 4 * self._config.slots + 4, token=self._runtime.token)
@@ -83,11 +87,11 @@ class Registration:
             self._heartbeat.distrust()
             raise StorePermission(self._client_store.display, str(error)) from error
         except OSError as error:
-            self._heartbeat.distrust()  # Without marks no worker may have a job: join again in a moment.
+            self._heartbeat.distrust()  # Without a journal no worker may get a job: join again in a moment.
             raise self._cannot_make(path, error) from error
         self._runtime.pool.open(self._journal, self._attach)
         self._hear_wakes()
-        self._client_store.wake()  # so that our peers watch over us from the first moment
+        self._client_store.wake()  # so that our peers watch us from the start
 
     def _hear_wakes(self) -> None:
         wake_ups = self._client_store.wake_ups
@@ -102,7 +106,7 @@ class Registration:
             listener.close()
 
     def drain_wakes(self) -> None:
-        """Swallow what woke the loop: the selector gave this registration."""
+        """Consume the wake-ups, once the selector reports this registration."""
         if self._listener is not None:
             self._listener.drain()
 
@@ -122,9 +126,10 @@ class Registration:
         )
 
     def is_cut(self) -> bool:
-        """Whether somebody has cut our start journal. What it proved is lost, so our registration is: not trusted any more.
+        """Whether another process has truncated our start journal. If so, its proofs are lost, so we distrust
+        our lease.
 
-        To be asked before every look into it, which would be a SIGBUS.
+        Call this before each read of the journal, which would otherwise raise SIGBUS.
         """
         if self._journal is None or not self._journal.is_cut():
             return False
@@ -137,14 +142,14 @@ class Registration:
         return True
 
     def look_beside(self, recall: Callable[[], None]) -> None:
-        """With the heartbeat: have our files where others look for them, if somebody has removed them. Raises StoreError.
+        """With each heartbeat: make our files again if they were removed. Raises StoreError.
 
-        `recall` takes back what the workers hold and have not begun.
+        `recall` takes back all unstarted jobs from the workers.
         """
         if self._listener is not None and not self._listener.is_in_place():
             self._hear_no_wakes()
             self._hear_wakes()
-            self._client_store.wake()  # nobody was told of what was enqueued meanwhile
+            self._client_store.wake()  # wake-ups sent meanwhile were lost
         marks, pool = self._journal, self._runtime.pool
         if marks is None:
             return
@@ -160,7 +165,7 @@ class Registration:
                 if worker.record is not None
             )
         except OSError as error:
-            self._heartbeat.renew_soon()  # not only with the next heartbeat
+            self._heartbeat.renew_soon()  # do not wait for the next heartbeat
             raise self._cannot_make(marks.path, error) from error
         pool.leave_old_rings()
         self._runtime.log.error(
@@ -169,7 +174,7 @@ class Registration:
         )
 
     def detach_files(self) -> None:
-        """Of the registration's files, after its workers were killed; the row is left to `leave` or a rescuer."""
+        """Close the files after the workers were killed; the row is left to `leave` or a rescuer."""
         self._hear_no_wakes()
         if self._journal is not None:
             self._runtime.pool.detach()
@@ -177,14 +182,15 @@ class Registration:
             self._journal = None
 
     def rejoin(self) -> None:
-        """Let go of it for another: nobody may believe the old one any more. Raises StoreError."""
+        """Replace this registration by a new one, because the old one is not trusted any more. Raises
+        StoreError."""
         self.detach_files()
-        if self._heartbeat.token == self._runtime.token:  # not if joining has failed since it was renewed
+        if self._heartbeat.token == self._runtime.token:  # else it was renewed already, and joining failed
             self._runtime.renew_token()
         self.join()
 
     def leave(self) -> None:
-        """Strike our row off. Only when every job of ours is settled; else a rescuer must find it."""
+        """Remove our row. Only when all our jobs are settled; else a rescuer must find it."""
         if not self._heartbeat.leave():
             return
         self._hear_no_wakes()

@@ -1,14 +1,15 @@
-"""Duty: take over the jobs of supervisors that died or lost their lease. Effects: signals, marks, store.
+"""Takes over the jobs of supervisors that died or lost their lease. Effects: signals, start journals, store.
 
 Leftover workers are killed *before* their jobs are requeued, so one job never runs twice at once on a host. The
-kernel says who is dead: the lock of the start journal, the pid with its start time; the lease only where it cannot.
-The token to find leftovers by is in the supervisor's row: where its start journal is lost they are found all the same,
-though nothing is known of what they ran.
+kernel shows who is dead, by the lock of the start journal and the pid with its start time; the lease decides
+only where the kernel cannot. Leftovers are found by the token in the supervisor's row, even if its start
+journal is lost; then it is unknown what they ran.
 
-What its workers had answered counts, whether it had heard of it or not: the answer is decided as it would have done.
-What was started and not answered is lost with it, what was not started goes back unspent.
+A worker's answer counts even if the dead supervisor had not read it, and is decided as that supervisor would
+have. A job that started without an answer is lost with it; a job that did not start is released, its attempt
+refunded.
 
-A running job whose owner is not registered is taken over in the same way: somebody has struck its supervisor off.
+A running job whose owner is not registered is taken over in the same way: its supervisor's row was removed.
 """
 
 from __future__ import annotations
@@ -53,14 +54,15 @@ from mpdispatch.supervisor.in_flight import InFlight
 __all__ = ["Rescuer"]
 
 _SHORT = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
-"""There may be recovered, but this process has nothing left to open it with."""
+"""The journal may exist, but this process has no descriptor or memory to open it."""
 _PATIENCE_S = 1.0
-"""How long a killed leftover is looked for every few ms; past that only with every look at the peers."""
+"""For how long to check every few ms whether a killed leftover is gone; after that, with each look at the
+peers."""
 _AGAIN_S = 0.004
 
 
 class Rescuer:
-    """Looks at peers and takes over what they left, one step a look: no look waits for a process to end."""
+    """Looks at peers and takes over their jobs, one step per look; no look waits for a process to end."""
 
     def __init__(
         self,
@@ -78,17 +80,19 @@ class Rescuer:
         self._repeats = repeats or Repeated(log, clock)
         self._in_flight, self._publisher = in_flight, publisher
         self._looked: dict[int, float] = {}
-        """Dead owner → when we looked for its leftovers last (monotonic)."""
+        """Dead owner → when we last looked for its leftovers (monotonic)."""
         self._dying: dict[int, float] = {}
         """Dead owner → when we first killed some of its leftovers (monotonic)."""
         self.again_s: float | None = None
-        """In how many seconds there is another step to do; None: with the next look. Written only here."""
+        """Seconds until the next step is due; None: with the next regular look. Written only here."""
 
     def look(self, owner: int, given_up: Set[int], *, token: str = "") -> tuple[list[PeerSupervisor], bool]:
-        """Find the dead peers and do one step for one of them; gives those that live, and whether one was taken over.
+        """Find the dead peers and do one step for one of them; returns the living, and whether one was taken
+        over.
 
-        `owner`, `token`: our own registration. `given_up`: others of our own that we left, with all their workers killed.
-        Peers that cannot be seen for want of a descriptor are in neither. `again_s` says when the next step is due.
+        `owner`, `token`: our own registration. `given_up`: our old registrations, with all their workers
+        killed. A peer that cannot be checked for want of a descriptor counts as neither. `again_s` says when
+        the next step is due.
 
         Raises StoreError.
         """
@@ -104,12 +108,12 @@ class Rescuer:
                 living.append(peer)
             else:
                 dead.append((peer, verdict))
-        # Our own row may be the one that is gone: the next commit will say so, and end what runs.
+        # Our own row may be missing too: the next commit will report that, and end what runs.
         dead += [(_stand_in(unknown), None) for unknown in self._store.unknown_owners() if unknown != owner]
         return living, self._step(dead, token)
 
     def _step(self, dead: list[tuple[PeerSupervisor, PeerVerdict | None]], token: str) -> bool:
-        """Look for the leftovers of one dead peer, the one that was not looked at for longest, or take it over."""
+        """Do one step for the dead peer not checked for longest: look for its leftovers, or take it over."""
         waiting = {peer.id for peer, _ in dead}
         self._looked = {owner: at for owner, at in self._looked.items() if owner in waiting}
         self._dying = {owner: at for owner, at in self._dying.items() if owner in waiting}
@@ -121,7 +125,7 @@ class Rescuer:
         try:
             took_over = self.take_over(peer, verdict, our_token=token)
         except OSError as error:
-            # Nothing is concluded from what could not be seen: no descriptor left, mostly.
+            # Conclude nothing from a failed look; the usual cause is a lack of descriptors.
             self._say_unseen("cannot see what supervisor %d left: %s", peer.id, error)
             took_over = False
         if took_over:
@@ -134,16 +138,17 @@ class Rescuer:
         self._repeats.say(("unseen", owner, error.errno), logging.WARNING, message, owner, error)
 
     def take_over(self, peer: PeerSupervisor, verdict: PeerVerdict | None, *, our_token: str = "") -> bool:
-        """Kill what it left running, decide about its jobs, strike it off. False: not now, or not ours to do.
+        """Kill its leftovers, decide about its jobs, remove its row. False: not yet, or another supervisor
+        did it.
 
-        `verdict=None`: it is not registered. `our_token`: nothing that carries it is ended.
+        `verdict=None`: it is not registered. `our_token`: processes that carry it are spared.
         """
         path = journal_path(self._folder, peer.id)
         if peer.boot_id == boot_id() and not self._are_leftovers_gone(peer, path, our_token):
             return False
         failpoint("rescue.before_take_over")
         jobs = self._store.jobs_of(peer.id)
-        # Only now, when its workers are gone: one may have begun or answered a job while we looked.
+        # Only now that its workers are gone: one may have started or answered a job while we looked.
         recovered = self._recover(peer, path, {(job.id, job.starts) for job in jobs})
         cancelled = set(self._store.cancel_requests(peer.id))
         loss = _loss(peer, verdict)
@@ -175,22 +180,20 @@ class Rescuer:
         cancelled: set[tuple[int, int]],
     ) -> None:
         for job, transition in written:
-            # One that was to run again is cancelled, if somebody had asked for that.
+            # A job that was to run again is cancelled if there is a cancel request.
             if transition.state.is_terminal or (job.id, job.starts) not in cancelled:
                 publisher.rescued(job, transition)
         publisher.flush()
 
     def _are_leftovers_gone(self, peer: PeerSupervisor, path: Path, our_token: str) -> bool:
-        """SIGKILL every worker it left, and what those started. True: none was found any more.
+        """SIGKILL its leftover workers and their processes. True: none was found any more.
 
-        Only a look that finds none counts: a worker that has not signed yet may be about to begin a job. The next look is
-        some ms later; the loop goes on meanwhile. Raises OSError: cannot look.
+        Only a look that finds none counts: a worker not yet in the journal may be about to start a job. The
+        next look is some ms later; the loop goes on meanwhile. Raises OSError: cannot look.
         """
         token, journal = _leads(peer, path)
         if token and token == our_token:
-            return (
-                True  # A registration of ours that never had a worker: it was given up before it had a journal.
-            )
+            return True  # An old registration of ours without workers: it was given up before it had a journal.
         since = peer.pid_start if peer.pid_namespace == pid_namespace() else 0
         if not kill_leftovers(token, since=since, journal=journal):
             return True
@@ -207,7 +210,7 @@ class Rescuer:
         return False
 
     def _recover(self, peer: PeerSupervisor, path: Path, starts: Set[Start]) -> Recovered | None:
-        """What its start journal proves of these; None: nothing, so that each counts as started."""
+        """What its start journal proves about these starts; None: nothing, so each counts as started."""
         if peer.boot_id != boot_id() or not _is_believed(peer, path):
             return None
         try:
@@ -241,7 +244,7 @@ class Rescuer:
         return decide(job, outcome, rules, now_us=now.wall_us, jitter=random.random())
 
     def _said(self, job: ClaimedJob, answered: Answered, *, cancel_requested: bool) -> Outcome:
-        """What its supervisor would have made of this answer."""
+        """The outcome its supervisor would have derived from this answer."""
         stop_reason = answered.stop_reason(cancel_requested=cancel_requested)
         return from_reply(
             answered.answer, stop_reason, job.timeout_us or self._catalog.timeout_us_for(job.name)
@@ -249,7 +252,7 @@ class Rescuer:
 
 
 def _stand_in(owner: int) -> PeerSupervisor:
-    """What an owner that is not registered is taken for: one of this host and boot, of which nothing else is known."""
+    """A stand-in for an owner that is not registered: one of this host and boot, with nothing else known."""
     return PeerSupervisor(
         id=owner,
         host=host_name(),
@@ -270,7 +273,8 @@ def _stand_in(owner: int) -> PeerSupervisor:
 
 
 def _opened(path: Path) -> JournalReader | None:
-    """None: there is none, or it cannot be opened. Raises OSError: no descriptor left, so there may be one."""
+    """The journal; None: there is none, or it cannot be opened. Raises OSError: no descriptor or memory to
+    open it."""
     try:
         return JournalReader(path)
     except OSError as error:
@@ -280,9 +284,9 @@ def _opened(path: Path) -> JournalReader | None:
 
 
 def _is_its_own(peer: PeerSupervisor, reader: JournalReader) -> bool:
-    """Whether nobody else can have written this file, as far as that can be known.
+    """Whether this file is the peer's own, as far as can be known.
 
-    A row without a token is that of a supervisor of schema version 1, or of none.
+    A row without a token belongs to a supervisor of schema version 1, or is a stand-in.
     """
     return reader.is_ours and bool(reader.token) and peer.token in ("", reader.token)
 
@@ -298,7 +302,7 @@ def _is_believed(peer: PeerSupervisor, path: Path) -> bool:
 
 
 def _leads(peer: PeerSupervisor, path: Path) -> tuple[str, JournalNames | None]:
-    """What its leftovers are found by: its token, and the workers its start journal names."""
+    """How to find its leftovers: its token, and the workers named in its start journal."""
     reader = _opened(path)
     if reader is None:
         return peer.token, None

@@ -1,4 +1,4 @@
-"""Starting on a full disk: waiting for room instead of ending, as a supervisor that runs already does. Effects: waits."""
+"""On a full disk, a starting supervisor waits for room, as a running one does. Effects: waits."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _RETRY_S = 0.5
 
 
 class RoomWaiter:
-    """Runs steps of the start, each again and again while the disk is full. Says once that it waits."""
+    """Runs steps of the start, and repeats a step while the disk is full. Logs once that it waits."""
 
     def __init__(self, runtime: Runtime, on_wait: Callable[[], object]) -> None:
-        """`on_wait` is called when the waiting begins: whoever waits for the start goes on without it."""
+        """`on_wait` is called when the wait begins, so that a caller of `start` need not wait too."""
         self._runtime, self._on_wait = runtime, on_wait
         self._is_waiting = False
 
     def __call__(self, step: Callable[[], T]) -> T:
-        """What `step` gives. Raises StoreFull if we are told to stop meanwhile."""
+        """The result of `step`. Raises StoreFull if a stop is requested meanwhile."""
         runtime = self._runtime
         while True:
             try:
@@ -38,7 +38,7 @@ class RoomWaiter:
                     self._on_wait()
                 if runtime.stop_signal.requests:
                     raise
-                # Selected, so that it does not wake us again: no worker has a job yet.
+                # Consume events, so that they do not wake us again: no worker has a job yet.
                 list(runtime.pool.hear(runtime.selector.select(_RETRY_S)))
 
     def over(self) -> None:

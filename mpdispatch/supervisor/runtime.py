@@ -1,4 +1,5 @@
-"""What a supervisor has before its store is open: selector, a stop_signal, and workers importing the app. Effects."""
+"""What a supervisor has before its store is open: selector, stop signal, and workers importing the app.
+Effects."""
 
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ __all__ = ["Runtime"]
 
 @dataclass(slots=True)
 class Runtime:
-    """What exists before the store is open: selector, a stop_signal, workers importing the app."""
+    """The parts that exist before the store is open. The loop's thread only, but for `stop_signal`."""
 
     selector: Selector
     stop_signal: StopSignal
@@ -30,7 +31,7 @@ class Runtime:
     log: logging.Logger
     is_subreaper: bool
     repeats: Repeated
-    """For what a lasting condition has us say again and again."""
+    """For log lines that a lasting condition would repeat."""
 
     @classmethod
     def assemble(
@@ -39,7 +40,7 @@ class Runtime:
         """`log` is the user's logger; the supervisor writes to its child `supervisor`."""
         clock = clock or SystemClock()
         selector = Selector()
-        # Not by `secrets`: that loads OpenSSL, a megabyte in every process.
+        # Not `secrets`: it loads OpenSSL, a megabyte in every process.
         token = os.urandom(16).hex()
         boot = Boot(app=app, log_level=log.getEffectiveLevel())
         spawner = Spawner(token, selector, log, zygote=is_subreaper)
@@ -50,7 +51,8 @@ class Runtime:
         )
 
     def renew_token(self) -> None:
-        """A new registration's workers carry a mark of their own: a sweep after the old one's takes none of them."""
+        """Give the workers of a new registration a new mark, so that killing the old one's leftovers spares
+        them."""
         self.token = os.urandom(16).hex()
         self.pool.spawner.renew(self.token)
 

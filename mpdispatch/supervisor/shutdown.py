@@ -1,4 +1,4 @@
-"""How a run ends: a stop lets jobs finish, then asks them to end, then kills. Pure but for its state."""
+"""The stages of a stop: let jobs finish, then ask them to end, then kill them. Pure but for its state."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ __all__ = ["RunReport", "Shutdown"]
 
 _STORE_US = 30 * SECOND_US
 _URGENT_US = 2 * SECOND_US
-"""How long the last outcomes may wait for a store somebody else holds, after all jobs were ended."""
+"""How long the last outcomes may wait for a busy store after all jobs were ended; the second after an urgent
+stop."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +32,7 @@ class RunReport:
     parked: Mapping[str, int] = field(default_factory=dict)
     """Jobs it could not run, by reason: after a drain all that stay in its queues, else those it parked itself."""
     scheduled: int = 0
-    """After a drain: jobs of its queues that are due later."""
+    """After a drain: jobs in its queues that are due later."""
 
 
 class Shutdown:
@@ -44,7 +45,7 @@ class Shutdown:
         self._stage: Literal["off", "draining", "asking", "killing"] = "off"
         self.is_on = False
         self.was_aborted = False
-        """Whether a job was, or was to be, ended before it was done."""
+        """Whether a job was ended, or was asked to end, before it was done."""
 
     def begin(self, now_us: int, patience_s: float | None) -> None:
         """Start draining; `patience_s` overrides the configured timeout."""
@@ -53,7 +54,7 @@ class Shutdown:
         self._stage, self.is_on = "draining", True
 
     def step(self, now_us: int, *, is_urgent: bool) -> Literal["ask", "kill"] | None:
-        """What to do to the jobs still running, if it is time; each is said once."""
+        """What to do now to the jobs still running, if anything; each step is returned once."""
         if is_urgent and self._stage != "killing":
             self._stage = "killing"
             self._until_us = now_us
@@ -65,10 +66,10 @@ class Shutdown:
 
     def is_hopeless(self, now_us: int) -> bool:
         """Whether everything was killed long ago, and only the store keeps us from ending."""
-        # Who asked twice is not kept waiting.
+        # A second stop request shortens the wait.
         more_us = _URGENT_US if self._stage == "killing" else self._grace_us + _STORE_US
         return self.is_on and now_us >= self._until_us + more_us
 
     def next_due(self) -> int | None:
-        """When the next stage begins, if it begins by time."""
+        """When the next stage begins, if time starts it."""
         return self._until_us if self._stage == "draining" else None

@@ -1,6 +1,6 @@
-"""What reaches the loop from outside it: signals, and `stop()` from other threads. Effects.
+"""Stop requests to the loop: from signals, and from `stop()` in other threads. Effects.
 
-Handlers only write a byte; the loop reads it where it waits anyway.
+A request writes a byte to a pipe in the loop's selector.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _STOPPING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHU
 
 
 class StopSignal:
-    """A self-pipe. `requests` counts requests to stop: 1 = drain, 2 or more = at once."""
+    """A self-pipe. `requests` counts stop requests: 1 = let jobs finish, 2 or more = stop at once."""
 
     def __init__(self, selector: Selector) -> None:
         self._selector = selector
@@ -29,7 +29,7 @@ class StopSignal:
         selector.register(self._read, self, urgent=True)
         self.requests = 0
         self.patience_s: float | None = None
-        """How long a drain may take, if the caller of `stop` said so."""
+        """How long jobs may take to finish, if the caller of `stop` set it."""
         self._lock = threading.Lock()
         self._before: dict[int, Any] = {}
         self._wakeup_before = -1
@@ -50,9 +50,10 @@ class StopSignal:
             return  # It is full, so the loop wakes anyway.
 
     def listen_to_signals(self) -> None:
-        """Main thread only: SIGTERM, SIGINT and SIGHUP stop the loop instead of the process.
+        """Make SIGTERM, SIGINT and SIGHUP stop the loop instead of the process. Main thread only.
 
-        But for SIGINT and SIGHUP where this process was started to ignore them: by nohup, in the background of a script.
+        SIGINT and SIGHUP stay ignored if this process was started so: by nohup, or in the background of a
+        script.
         """
         self._wakeup_before = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
         for number in _STOPPING:
@@ -61,11 +62,12 @@ class StopSignal:
             self._before[number] = signal.signal(number, self._on_signal)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        # No lock here: a handler must not wait for what it interrupted. The wake-up fd has the byte written.
+        # No lock: a handler must not wait for the code it interrupted. Python writes the byte to the wake-up
+        # fd.
         self.requests += 1
 
     def drain(self) -> None:
-        """Swallow what woke the loop."""
+        """Consume the bytes that woke the loop."""
         try:
             while os.read(self._read, 4096):
                 pass
