@@ -14,8 +14,7 @@ __all__ = ["RunReport", "Shutdown"]
 
 _STORE_US = 30 * SECOND_US
 _URGENT_US = 2 * SECOND_US
-"""How long the last outcomes may wait for a busy store after all jobs were ended; the second after an urgent
-stop."""
+"""How long the last outcomes may wait for a busy store after all jobs were ended: 30 s, or 2 s in an urgent stop."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

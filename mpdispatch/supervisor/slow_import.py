@@ -1,4 +1,4 @@
-"""Duty: warn of a worker whose import of the app takes long, and end it when it takes too long. Effects: log, signals."""
+"""Duty: warn of a worker that imports the app slowly, and kill it at the timeout. Effects: log, signals."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LATE_US = 30 * SECOND_US
 
 
 class SlowImports:
-    """Due when a worker that imports the app is to be warned of, once, after 30 s, or to be killed, at the timeout."""
+    """Due once a worker has been importing the app for 30 s, to warn once, and at the timeout, to kill it."""
 
     needs_store: ClassVar[bool] = False
 

@@ -1,4 +1,4 @@
-"""Have as many workers as are wanted and allowed. Effects: processes."""
+"""Starts as many workers as are wanted and allowed. Effects: processes."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from mpdispatch.supervisor.in_flight import InFlight
 __all__ = ["Staffing"]
 
 _WARMING_US = 10_000
-"""While the zygote imports the app, further workers wait for it: forked, they are up sooner and share its memory."""
+"""How soon to check again while the zygote imports the app. Further workers wait for it: forked, they are
+ready sooner and share its memory."""
 _GROWTH_US = 50_000
-"""With a lasting surplus of short jobs, one more worker this often."""
+"""With a lasting surplus of short jobs, one more worker is started this often."""
 
 
 class Staffing:
@@ -42,9 +43,9 @@ class Staffing:
         self._last_spawn_us = 0
 
     def staff(self, now_us: int, *, has_more: bool) -> int | None:
-        """Start a worker if one is wanted and allowed. Gives when to look again (boottime µs), or None.
+        """Start workers if wanted and allowed. Returns when to check again (boottime µs), or None.
 
-        `has_more`: the last claim took all it might.
+        `has_more`: the last claim may have left due jobs.
         """
         pool, may_start = self._pool, self._boot_backoff.is_over(now_us)
         held_back = self._in_flight.rated.workers_wanted(now_us)

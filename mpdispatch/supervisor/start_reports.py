@@ -1,7 +1,7 @@
-"""Duty: tell extensions which handlers were called. Effects: offers to a hook sink.
+"""Duty: publish the starts of handlers to extensions. Effects: offers to a hook sink.
 
-Workers do not report their starts: they are in the start journal, where the loop looks every few ms, and at the latest
-with the outcome.
+Workers do not report their starts: the loop reads the start journal every few ms. A start not seen there is
+published with its outcome.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ _EVERY_US = 5_000
 
 
 class StartReports:
-    """Due while a worker has a job to begin, or has begun one that was not told of. Only if anybody wants to know."""
+    """Due while a worker's first job has no published start. Exists only if an extension has a hook for
+    starts."""
 
     needs_store: ClassVar[bool] = False
 

@@ -1,6 +1,6 @@
 """Bringing a supervisor up: workers first, then the store. Effects.
 
-No job is claimed before a worker has imported the app: an app that does not import burns no attempt.
+No job is claimed before a worker has imported the app: an app that does not import costs no attempt.
 """
 
 from __future__ import annotations
@@ -42,20 +42,20 @@ _NAMES_SHOWN = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """All a supervisor needs to know, once a worker has described the app."""
+    """All settings of a supervisor; they may need a worker's description of the app."""
 
     store: Store
     config: Config
     catalog: Catalog
     queue_configs: tuple[QueueConfig, ...]
     store_for_workers: str | None = None
-    """The store handlers enqueue into, if it is not the app's own."""
+    """The store that handlers enqueue into, if it is not the app's own."""
     default_timeout_s: float | None = None
-    """Of jobs without one."""
+    """The timeout of jobs without one."""
     hooks: frozenset[str] = frozenset()
-    """The hooks anybody has."""
+    """The hooks that extensions have."""
     hook_queue: HookQueue | None = None
-    """What calls them, if they are in this process; else a process of their own does."""
+    """Calls the hooks, if they are in this process; None: a separate process does."""
     is_traced: bool = False
     """Whether workers report the trace of each start."""
 
@@ -66,7 +66,7 @@ def _bring_up(
     boot_timeout_s: float,
     meanwhile: Callable[[], object] = lambda: None,
 ) -> AppDescription | None:
-    """Start the first worker; its description of the app, or None if we were asked to stop meanwhile.
+    """Start the first worker. Returns its description of the app, or None if a stop was requested meanwhile.
 
     `meanwhile` is called at least every half second.
 
@@ -97,29 +97,29 @@ def _bring_up(
         runtime.log.debug("the app does not import", extra={"attempt": failures, "reason": fault.reason})
         if failures < BOOT_TRIES:
             _pause(runtime, boot_backoff_s(failures))
-    assert fault is not None  # the loop ran, and only a fault leaves it
+    assert fault is not None  # the loop ran at least once, and goes on only after a fault
     raise AppImportError(str(app), fault.reason, fault.traceback)
 
 
 def _pause(runtime: Runtime, pause_s: float) -> None:
-    """Wait so long, or until we are asked to stop."""
+    """Wait `pause_s`, or until a stop is requested."""
     until_s = time.monotonic() + pause_s
     while not runtime.stop_signal.requests and (left_s := until_s - time.monotonic()) > 0:
         for _ in runtime.pool.hear(runtime.selector.select(left_s)):
-            continue  # there is no worker that could have said anything
+            continue  # no worker lives, so no event matters
 
 
 def _wait_until_warm(runtime: Runtime) -> None:
-    """Give the zygote a moment: forked from it, even the first worker is up as soon as by exec."""
+    """Wait for the zygote: a first worker forked from it is ready as soon as one started by exec."""
     while runtime.pool.spawner.is_warming and not runtime.stop_signal.requests:
         for _ in runtime.pool.hear(runtime.selector.select(0.5)):
-            continue  # there is no worker yet that could have said anything
+            continue  # there is no worker yet, so no event matters
 
 
 def _bring_up_registered(
     runtime: Runtime, app: AppReference, supervisor: Supervisor, boot_timeout_s: float
 ) -> AppDescription | None:
-    """As `_bring_up` beside a supervisor that takes over what others left meanwhile."""
+    """As `_bring_up`, while the registered supervisor stays registered and takes over from dead peers."""
     try:
         description = _bring_up(runtime, app, boot_timeout_s, supervisor.look_around)
     except AppImportError:
@@ -131,7 +131,7 @@ def _bring_up_registered(
 
 
 def _refuse_absent_handlers(catalog: Catalog, description: AppDescription, supervisor: Supervisor) -> None:
-    """Raises RegistrationError: this process has handlers that its workers do not."""
+    """Raises RegistrationError: this process has handlers that its workers do not have."""
     if isinstance(catalog, LiveCatalog):
         try:
             catalog.learn(description.jobs)
@@ -141,7 +141,8 @@ def _refuse_absent_handlers(catalog: Catalog, description: AppDescription, super
 
 
 def _warn_of_unpolled(log: logging.Logger, description: AppDescription, polled: tuple[str, ...]) -> None:
-    """A handler whose own queue nobody polls is never run, and its jobs just stay pending."""
+    """Warn of handlers whose own queue is not polled here: without another supervisor their jobs stay
+    pending."""
     queues = [
         f"{queue} ({'handler' if len(names) == 1 else 'handlers'}: {', '.join(names[:_NAMES_SHOWN])}"
         + (f" and {len(names) - _NAMES_SHOWN} more)" if len(names) > _NAMES_SHOWN else ")")
@@ -164,10 +165,10 @@ def run(
     boot_timeout_s: float | None = None,
     on_start: Callable[[], object] = lambda: None,
 ) -> RunReport | None:
-    """Supervise until the end; None: asked to stop before there was a worker.
+    """Supervise until the end. None: a stop was requested before there was a worker.
 
-    What to do is known (then the supervisor registers and rescues before there is a worker), or the first worker
-    has to say it, which may take `boot_timeout_s` (None: the default).
+    With a Plan, the supervisor registers and rescues before there is a worker. With a function, the first
+    worker must describe the app first, which may take `boot_timeout_s` (None: the default).
     """
     if runtime.stop_signal.requests:
         return None
@@ -184,7 +185,7 @@ def run(
     try:
         wait_for_room(lambda: chosen.store.check(create=True))
     except StoreFull:
-        return None  # told to stop meanwhile
+        return None  # a stop was requested meanwhile
     publisher = _publisher(runtime, app, chosen)
     supervisor: Supervisor | None = None
     try:
@@ -224,7 +225,7 @@ def run(
     finally:
         _close(chosen.catalog, supervisor)
         if publisher is not None:
-            # After we have left the store: hooks may take their 5 s, and nobody waits for our jobs meanwhile.
+            # After leaving the store: hooks may take 5 s, and no one waits for our jobs meanwhile.
             report = (supervisor and supervisor.report) or RunReport(exit_code=70)
             publisher.close(exit_code=report.exit_code, completed=report.completed, failed=report.failed)
 
@@ -265,9 +266,9 @@ def run_foreground(
 ) -> RunReport:
     """Supervise in this thread until stopped by a signal, or drained. Main thread only.
 
-    `plan` is called once, with what the first worker says of the app; that one may take `boot_timeout_s` (None: the
-    default) to import it. `owns_process`: this process has no children
-    but ours, so orphans may be gathered and ended.
+    `plan` is called once, with the first worker's description of the app; its import may take
+    `boot_timeout_s` (None: the default). `owns_process`: all children of this process are ours, so orphans
+    may be adopted and killed.
 
     Raises:
         AppImportError: the app does not import.
@@ -297,9 +298,9 @@ def supervise(
 ) -> RunReport:
     """What `mpdispatch supervise` runs: this process supervises an app that only its workers import.
 
-    `store=None`: the app's own. Settings: `config_overrides` ▸ what the app says ▸ environment ▸ file ▸ default.
-    `queue_configs` are the file's; a queue the app itself configures is as the app says.
-    `allow_commands`: command jobs are run too; without it they are parked.
+    `store=None`: the app's own. Settings: `config_overrides` ▸ the app's ▸ environment ▸ file ▸ default.
+    `queue_configs` come from the file; the app's own configuration of a queue overrides them.
+    `allow_commands`: run command jobs too; without it they are parked.
 
     Raises:
         AppImportError, ConfigError, StoreError.
@@ -323,23 +324,23 @@ def supervise(
             config=config,
             catalog=CommandCatalog(catalog) if allow_commands else catalog,
             queue_configs=_merged(description.queue_configs, queue_configs),
-            # Also the app's own, if its durability was said in a file the app has not read.
+            # Also the app's own store, if a file that the app has not read sets its durability.
             store_for_workers=None if chosen.location == description.store else chosen.location,
             default_timeout_s=description.default_timeout_s,
             hooks=description.hooks,
             is_traced=description.is_traced,
         )
 
-    # What the app itself says is not known before its first import.
+    # The app's own settings are unknown before its first import.
     try:
         before = Config.resolve(config_overrides, env=os.environ, file=file_config)
     except ConfigError:
-        before = Config()  # Maybe the app says what makes it right; else it is refused once that was imported.
+        before = Config()  # The app's settings may correct it; else it is refused after the import.
     return run_foreground(
         app, plan, log=logger, drain=drain, boot_timeout_s=before.boot_timeout, owns_process=True
     )
 
 
 def _merged(of_app: tuple[QueueConfig, ...], of_file: tuple[QueueConfig, ...]) -> tuple[QueueConfig, ...]:
-    """Every queue's configuration once: the app's, else the file's."""
+    """One configuration per queue: the app's, else the file's."""
     return tuple({each.name: each for each in (*of_file, *of_app)}.values())

@@ -1,4 +1,5 @@
-"""Duty: stop when asked to: running jobs may finish, then are asked to end, then killed. Effects: signals, the log."""
+"""Duty: stop on request: let running jobs finish, then ask them to end, then kill. Effects: signals, the
+log."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ __all__ = ["Stopping"]
 
 
 class Stopping:
-    """Due at each stage of a stop. The loop runs it first: after a request nothing more is given out or claimed."""
+    """Due at each stage of a stop. The loop also runs it first, so that after a request no job is assigned or
+    claimed."""
 
     needs_store: ClassVar[bool] = False
 

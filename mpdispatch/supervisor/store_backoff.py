@@ -1,4 +1,5 @@
-"""Duty: keep calm while the store is busy or full, say so once, and free it from a stopped process. Effects: signals."""
+"""Pauses store calls while the store is busy or full, logs it, and kills a stopped lock holder. Effects:
+signals."""
 
 from __future__ import annotations
 
@@ -17,9 +18,10 @@ __all__ = ["StoreBackoff"]
 _BUSY_US = 20_000
 _RETRY_US = 500_000
 _APART_US = 5 * SECOND_US
-"""What comes back sooner had not gone: of a full store some things work, and others do not."""
+"""An error that returns within this time counts as the same condition: on a full store some calls work,
+others fail."""
 _STOPPED_US = 5 * SECOND_US
-"""A stopped process that holds the write lock is killed after this long: nobody else can write."""
+"""A stopped process that holds the write lock is killed after this long, because no one else can write."""
 
 
 class StoreBackoff:
@@ -32,7 +34,7 @@ class StoreBackoff:
         self._said: str | None = None
         self._met_us = 0
         self.until_us = 0
-        """Not before this is the store asked again."""
+        """The store is not called before this time."""
 
     def failed(self, error: StoreError, now_us: int) -> None:
         """A call failed; nothing of it was written."""
@@ -42,9 +44,9 @@ class StoreBackoff:
         self.until_us = now_us + _RETRY_US
         if self._said is None and now_us - self._met_us >= _APART_US:
             for key in (("backoff", type(error)), "works"):
-                self._repeats.over(key)  # another backoff, and not the same come and gone
+                self._repeats.over(key)  # a new backoff, not the same one again
         self._said, self._met_us = str(error), now_us
-        # By its kind: the text may name another file each time.
+        # The key is the error's type: its text may name another file each time.
         self._repeats.say(
             ("backoff", type(error)),
             logging.ERROR,
@@ -56,7 +58,7 @@ class StoreBackoff:
         """A call succeeded."""
         self._busy_since_us = None
         if self._said is not None:
-            # Some of what is asked of a full store works, so that both may be said in turn.
+            # Rate-limited: on a full store some calls work, so failures and successes may alternate.
             self._repeats.say("works", logging.WARNING, "the store works again", extra={"after": self._said})
             self._said = None
 
@@ -74,11 +76,11 @@ class StoreBackoff:
             return
         try:
             start = process_start(pid)
-            # Of our own user only: as root we could end whoever has got hold of the file.
+            # Only a process of our own user: as root we could kill any process that opened the file.
             is_ours = start is not None and process_state(pid) == "T" and is_our_user(pid)
             is_killed = is_ours and start is not None and kill_process(ProcessId(pid, start))
         except OSError:
-            return  # no descriptor left to look: another time
+            return  # no descriptor available: try again later
         if is_killed:
             self._log.error(
                 "killed a stopped process that held the store's write lock", extra={"blocker_pid": pid}

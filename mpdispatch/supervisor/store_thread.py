@@ -1,13 +1,14 @@
-"""Store calls that a slow disk keeps waiting run on a thread, and the loop goes on hearing meanwhile. Effects: a thread.
+"""Runs store calls on a thread while the disk is slow, so that the loop goes on meanwhile. Effects: a thread.
 
-A call is made on the loop's own thread as long as the disk is quick. Once a call was kept waiting for `_SLOW_S`, the next
-ones are handed over, one at a time, until none was for `_LASTS_S`. So of a disk that becomes slow only the first flush
-delays a kill or a timeout. (Handing over all of them: a drain of jobs that do nothing took 3 % more CPU time, in as much
-time; with 200 ms a flush a timeout was 1 to 3 ms late, instead of 105 to 170.)
+While the disk is fast, the loop's own thread makes the calls. Once a call has waited for `_SLOW_S`, the next
+ones are handed to the thread, one at a time, until no call has waited so long for `_LASTS_S`. So when a disk
+becomes slow, only the first flush delays a kill or a timeout. (Handing over all calls: a drain of no-op jobs
+took 3 % more CPU time and the same wall time; with flushes of 200 ms a timeout was 1 to 3 ms late, instead of
+105 to 170.)
 
-The caller still gets its result before it goes on: what is recorded is durable when it says so. The store is used by one
-thread at a time. While a call is away, the loop hears workers, enforces deadlines and answers signals (`meanwhile`); what
-needs the store waits.
+The caller still gets its result before it goes on, so a recorded outcome is durable when reported. One thread
+at a time uses the store. While a call runs on the thread, the loop hears workers, enforces deadlines and
+answers signals (`meanwhile`); duties that need the store wait.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from mpdispatch.store.optional import FileCare
 __all__ = ["StoreThread"]
 
 _SLOW_S = 0.020
-"""What the loop may be late by. A flush after 800 outcomes takes some 12 ms, others 0.1 to 5 ms."""
+"""How late the loop may be. A flush after 800 outcomes takes some 12 ms, others 0.1 to 5 ms."""
 _LASTS_S = 10.0
 _WRITES = frozenset(
     {
@@ -45,13 +46,15 @@ _CARE_WRITES = frozenset({"checkpoint_if_large", "sync"})
 
 
 class StoreThread:
-    """Stands for a supervisor's store: `face()` is one. Used by the loop's thread only."""
+    """A proxy of the supervisor's store; `face()` gives it the store's type. Used by the loop's thread
+    only."""
 
     def __init__(self, store: SupervisorStore, selector: Selector) -> None:
         self._store, self._selector = store, selector
         self.file_care = cast(FileCare, _FileCareFace(self, store))
         self.meanwhile: Callable[[Callable[[], bool]], None] | None = None
-        """Goes on with what needs no store until the given question is answered with True. None: nothing is handed over."""
+        """Runs the duties without the store until the given function returns True. None: no call is handed
+        over."""
         self._thread: threading.Thread | None = None
         self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._read_fd = self._write_fd = -1
@@ -59,7 +62,7 @@ class StoreThread:
         self._slow_until_s = 0.0
 
     def face(self) -> SupervisorStore:
-        """The store, as the rest of the supervisor sees it."""
+        """This proxy, typed as the store."""
         return cast(SupervisorStore, self)
 
     def __getattr__(self, name: str) -> Any:
@@ -67,7 +70,7 @@ class StoreThread:
         return partial(self.call, attribute) if name in _WRITES else attribute
 
     def call(self, method: Callable[..., Any], *args: Any, **options: Any) -> Any:
-        """What the method gives or raises: made here, or on the thread while the disk is slow."""
+        """Call the method here, or on the thread while the disk is slow; returns or raises its result."""
         if self.meanwhile is None or time.monotonic() >= self._slow_until_s:
             return self._timed(method, *args, **options)
         return self._hand_over(self.meanwhile, partial(self._timed, method, *args, **options))
@@ -91,7 +94,7 @@ class StoreThread:
         def work() -> None:
             try:
                 result.append(call())
-            except BaseException as raised:  # noqa: BLE001 - raised again by whoever asked
+            except BaseException as raised:  # noqa: BLE001 - raised again in the caller
                 error.append(raised)
             finally:
                 done.set()
@@ -102,7 +105,7 @@ class StoreThread:
         try:
             meanwhile(done.is_set)
         finally:
-            done.wait()  # something was raised here meanwhile: nobody may use the store before the call is over
+            done.wait()  # even if `meanwhile` raised: the store is in use until the call ends
             self._is_away = False
             os.read(self._read_fd, 1)
         if error:
@@ -110,17 +113,18 @@ class StoreThread:
         return result[0]
 
     def _start(self) -> bool:
-        """Whether there is a thread to hand a call to, and none is away."""
+        """Start the thread if needed. Whether it can take a call: False if another call is running, or none
+        starts."""
         if self._is_away:
             return False
         if self._thread is None:
             try:
                 self._read_fd, self._write_fd = os.pipe()
-                # Not under our own name: that would be a wake-up of the store.
+                # Registered as `_calls`, so that no other part takes the event for its own.
                 self._selector.register(self._read_fd, self._calls, urgent=True)
                 self._thread = threading.Thread(target=self._main, name="mpdispatch-store", daemon=True)
                 self._thread.start()
-            except (OSError, RuntimeError):  # no descriptor or thread to be had
+            except (OSError, RuntimeError):  # no descriptor or thread available
                 self._thread = None
                 self._close_pipe()
                 return False
@@ -148,7 +152,7 @@ class StoreThread:
 
 
 class _FileCareFace:
-    """Stands for the store's `FileCare`."""
+    """A proxy of the store's `FileCare`."""
 
     def __init__(self, thread: StoreThread, store: SupervisorStore) -> None:
         self._thread, self._store = thread, store

@@ -1,4 +1,4 @@
-"""Duty: sum up log lines that a lasting condition would have repeated. Effects: the log."""
+"""Duty: log the sums of lines that a lasting condition would have repeated. Effects: the log."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["SumUps"]
 
 
 class SumUps:
-    """Due when the oldest of them is a minute old."""
+    """Due when the oldest counted line is a minute old."""
 
     needs_store: ClassVar[bool] = False
 

@@ -1,8 +1,9 @@
-"""Which jobs may be what workers die of before they begin them. Pure but for its state.
+"""Which jobs may be what kills workers before they start them. Pure but for its state.
 
-A worker that dies in our own code, with jobs in its hand and none begun, has spent nobody's attempt: all of them go back.
-If one of them is the reason, every worker dies of it, for ever. So each of them goes to a worker of its own from then on;
-those that run are cleared, and the one that is first in too many dead hands is ended.
+A worker that dies in our own code, before it started any of its assigned jobs, costs no job an attempt: all
+of them go back. If one of the jobs causes the death, it would kill every worker, for ever. So from then on
+each of them is assigned alone. A job that runs is cleared; a job that was first in line at too many deaths is
+ended.
 """
 
 from __future__ import annotations
@@ -14,22 +15,22 @@ from mpdispatch.model import ClaimedJob
 __all__ = ["MOST_DEATHS", "Suspects"]
 
 MOST_DEATHS = 5
-"""So many workers in a row may die with the same job to be begun next."""
+"""At this many deaths of workers with the same job first in line, the job is ended."""
 _MOST_KNOWN = 2000
-"""Jobs kept in mind: some go back to the store, and to other supervisors. More than fit into two hands."""
+"""Limit of remembered jobs, since some go to other supervisors. More than two workers can hold."""
 
 
 class Suspects:
-    """The loop's only."""
+    """The loop's thread only."""
 
     def __init__(self) -> None:
         self.deaths: dict[int, int] = {}
-        """Job id → in how many dead hands it was the first. Empty, mostly."""
+        """Job id → number of workers that died with it first in line. Mostly empty."""
 
     def died_with(self, jobs: Sequence[ClaimedJob]) -> ClaimedJob | None:
-        """A worker has died with these in its hand, in this order, and had begun none.
+        """A worker died with these jobs assigned, in this order, and had started none.
 
-        Gives the one that has come to its end by that.
+        Returns the first job if it is to be ended for this, else None.
         """
         deaths, first = self.deaths, jobs[0]
         count = deaths.pop(first.id, 0) + 1
@@ -42,5 +43,5 @@ class Suspects:
         return first if count >= MOST_DEATHS else None
 
     def cleared(self, job_id: int) -> None:
-        """It was begun."""
+        """The job was run."""
         self.deaths.pop(job_id, None)
