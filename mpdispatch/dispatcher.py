@@ -1,4 +1,4 @@
-"""The dispatcher: a store, a configuration, and the supervisor that it starts and stops."""
+"""The dispatcher: a store, a configuration, and the supervisor it starts and stops."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ __all__ = ["Dispatcher"]
 
 
 class SupervisedEngine(AppEngine, Protocol):
-    """What the dispatcher needs of an engine."""
+    """What the dispatcher needs from an engine."""
 
     @property
     def catalog(self) -> Catalog: ...
@@ -42,11 +42,11 @@ class SupervisedEngine(AppEngine, Protocol):
 class Dispatcher:
     """A store with a configuration; supervises its jobs between `start` and `stop`, or in `run`.
 
-    `config` is a whole Config, or give its fields as keywords; those not given come from the environment
-    (`MPDISPATCH_<FIELD>`). Making one does no I/O.
+    Give a whole Config as `config`, or its fields as keywords; fields not given come from the environment
+    (`MPDISPATCH_<FIELD>`). Making a dispatcher does no I/O.
 
     Raises:
-        NoStoreError: there is no store.
+        NoStoreError: no store was given.
         ConfigError: names everything wrong with the configuration.
     """
 
@@ -76,11 +76,11 @@ class Dispatcher:
         if self._says_durability:
             self._agree_on_durability()
         self._engines: list[SupervisedEngine] = []
-        # Reentrant, because a signal handler may stop what it has interrupted. Nothing waits while holding it.
+        # Reentrant, because a signal handler may call `stop` while it interrupts `start`. Nothing waits holding it.
         self._lock = threading.RLock()
         self._thread: SupervisorThread | None = None
         self.is_unwanted: Callable[[], bool] = lambda: False
-        """Whether the caller of `start` no longer wants it. Asked as soon as a `stop` can reach the start."""
+        """Whether the caller of `start` no longer wants it. Called once a `stop` can reach the start."""
 
     def _agree_on_durability(self) -> None:
         wanted, origin = self.config.durability, self.origins["durability"]
@@ -92,21 +92,21 @@ class Dispatcher:
         return f"<Dispatcher on {self.store.display}>"
 
     def adopt(self, engine: SupervisedEngine) -> None:
-        """Make this the engine whose handlers are run. `Engine.build` calls it."""
+        """Run the handlers of this engine. `Engine.build` calls it."""
         self._engines.append(engine)
 
     # ---------------------------------------------------------------- its store
 
     @property
     def store(self) -> Store:
-        """The store into which its engines enqueue, and whose jobs it supervises."""
+        """The store that its engines enqueue into, and whose jobs it supervises."""
         return self._store
 
     def use_store(self, store: Store) -> None:
-        """From now on, use this store. Its own durability counts, else that of the configuration.
+        """Use this store from now on. Its own durability counts, else the configuration's.
 
         Raises:
-            UsageError: this dispatcher supervises the present one, or an extension waits to.
+            UsageError: this dispatcher supervises its present store, or an extension waits to do so.
         """
         with self._lock:
             if self._holds:
@@ -121,7 +121,7 @@ class Dispatcher:
 
     @contextmanager
     def hold_store(self) -> Iterator[None]:
-        """Inside it `use_store` is refused: this process supervises the store, or waits to."""
+        """Refuse `use_store` inside the context: this process supervises the store, or waits to do so."""
         with self._lock:
             self._holds += 1
         try:
@@ -135,15 +135,15 @@ class Dispatcher:
     def start(self) -> None:
         """Supervise on a thread of this process; workers are processes. Returns once jobs are being claimed.
 
-        A `stop` while it starts ends it at once; then it returns, and nothing is supervised.
+        A `stop` during the start ends it at once; `start` then returns, and nothing is supervised.
 
         Raises:
-            AppReferenceError: workers could not find the engine (it is in no module).
+            AppReferenceError: workers could not find the engine, because it is in no module.
             AppImportError: the app does not import in a worker.
-            RegistrationError: there is a handler that workers cannot find: nested in a function, say.
+            RegistrationError: workers cannot find a handler, for example one nested in a function.
             StoreError: the store cannot be opened.
-            UsageError: it is started already, or has no engine.
-            WrongProcessError: this is a worker.
+            UsageError: the dispatcher is started already, or has no engine.
+            WrongProcessError: this process is a worker.
         """
         reference = self._reference("start")
         from mpdispatch.supervisor import Plan, SupervisorThread  # imported only when it is needed
@@ -171,21 +171,21 @@ class Dispatcher:
 
     @property
     def is_supervising(self) -> bool:
-        """Whether a supervisor that `start` began is at work in this process."""
+        """Whether a supervisor started by `start` runs in this process."""
         thread = self._thread
         return thread is not None and thread.is_alive
 
     def stop(self, timeout: float | timedelta | str | None = None) -> None:
-        """Claim no more, let running jobs finish, end. Returns when it has ended; does nothing if not started.
+        """Claim no more jobs, let running jobs finish, and end. Returns after the end; no-op if not started.
 
-        From any thread and any signal handler. In a handler that has interrupted `start` it does not wait: `start`
-        returns when it has ended.
+        Call it from any thread or signal handler. In a handler that interrupted `start`, it does not wait;
+        `start` returns after the end.
 
         Jobs not done after `timeout` seconds (default: `shutdown_timeout`) are cancelled, then killed; they
-        run again later without having spent an attempt.
+        run again later, and this run costs them no attempt.
 
         Raises:
-            DispatchError: what had ended the supervisor before, if an error did.
+            DispatchError: the error that had ended the supervisor before, if any.
         """
         timeout_s = None if timeout is None else duration_of("timeout", timeout)
         with self._lock:
@@ -201,9 +201,9 @@ class Dispatcher:
     def run(self, drain: bool = False) -> RunReport:
         """Supervise in the foreground until SIGTERM or SIGINT. Main thread only.
 
-        `drain=True`: return when nothing it can run is pending, running or retrying in its queues. Gives how
-        it ended: `exit_code`, `failed` (jobs), `parked` (jobs it could not run, by reason: an unknown name, a paused
-        queue), `scheduled` (jobs due later).
+        `drain=True`: return when no job that it can run is pending, running or retrying in its queues. The
+        report has `exit_code`, `failed` (jobs), `parked` (jobs it could not run, by reason: an unknown name,
+        a paused queue), `scheduled` (jobs due later).
 
         Raises:
             As `start`.
@@ -248,11 +248,11 @@ class Dispatcher:
         return find_reference(self._engine())
 
     def _parts(self) -> dict[str, Any]:
-        """The parts of the supervisor's plan. This process knows all of them, and needs no description by a worker."""
+        """The fields of the supervisor's plan. This process knows them without a worker's help."""
         engine = self._engine()
         return {
             "store": self._store,
-            # The app that a worker imports may not know that it was moved to this store.
+            # The app imported in a worker may not know that `use_store` chose this store.
             "store_for_workers": self._store.location if self._has_moved else None,
             "config": self.config,
             "catalog": engine.catalog,

@@ -1,8 +1,8 @@
-"""Log lines that a lasting condition would repeat: said once, then counted. Effects: the log.
+"""Log lines that a lasting condition would repeat: logged once, then counted. Effects: the log.
 
 ```
-  say ─▶ the line ─▶ counted … ─▶ every minute, and at its end: the last line, how often in how long
-                        └─ a minute without: forgotten, the next is said at once
+  say ─▶ logged ─▶ counted … ─▶ each minute, and at the end: the last line with its count and duration
+                      └─ a minute without: forgotten, the next line is logged at once
 ```
 """
 
@@ -18,16 +18,16 @@ __all__ = ["Repeated"]
 
 _EVERY_US = 60 * SECOND_US
 _KEYS_AT_MOST = 100
-"""More different conditions at once are not told apart for long: the oldest is summed up."""
+"""Limit of conditions counted at once; beyond it the oldest is summed up."""
 
 
 @dataclass(slots=True)
 class _Line:
     since_us: int
     left: int
-    """How many more are said in full."""
+    """How many more lines to log in full."""
     count: int = 0
-    """How many were not said since."""
+    """How many lines were counted instead of logged."""
     level: int = logging.NOTSET
     message: str = ""
     args: tuple[object, ...] = ()
@@ -35,7 +35,7 @@ class _Line:
 
 
 class Repeated:
-    """What was said lately, by key. One thread."""
+    """Recent log lines by key. Used by one thread."""
 
     def __init__(self, log: logging.Logger, clock: Clock | None = None) -> None:
         self._log, self._clock = log, clock or SystemClock()
@@ -51,10 +51,10 @@ class Repeated:
         count: int = 1,
         in_full: int = 1,
     ) -> None:
-        """Log it, or count it as `count` more of what was said under this key within the last minute.
+        """Log the line, or count it as `count` more if the key was logged within the last minute.
 
-        The key names the condition: facts that differ from line to line are not in it. `in_full`: so many are said
-        before the others are counted.
+        The key names the condition, without facts that differ from line to line. `in_full`: how many lines to
+        log before counting.
         """
         self.look()
         line = self._lines.get(key)
@@ -71,29 +71,29 @@ class Repeated:
             line.level, line.message, line.args, line.extra = level, message, args, extra
 
     def over(self, key: Hashable) -> None:
-        """The condition has ended: sum it up, and say the next one at once."""
+        """The condition has ended: log its sum. The next line is logged at once."""
         if key in self._lines:
             self._sum_up(key, self._clock.now().boot_us)
 
     def next_due(self) -> int | None:
-        """When something is a minute old (boottime µs), or None: nothing was said lately."""
+        """When the oldest line is a minute old (boottime µs), or None: there is no recent line."""
         if not self._lines:
             return None  # nearly always
         return min(line.since_us for line in self._lines.values()) + _EVERY_US
 
     def look(self) -> None:
-        """Sum up what is a minute old."""
+        """Sum up the lines that are a minute old."""
         if not self._lines:
             return
         now_us = self._clock.now().boot_us
         for key in [key for key, line in self._lines.items() if now_us - line.since_us >= _EVERY_US]:
             line = self._sum_up(key, now_us)
             if line.count:
-                # It goes on: the next minute is only counted.
+                # The condition lasts: only count during the next minute.
                 self._lines[key] = _Line(now_us, 0)
 
     def close(self) -> None:
-        """Sum up all there is."""
+        """Sum up all lines."""
         for key in list(self._lines):
             self.over(key)
 

@@ -1,4 +1,4 @@
-"""A supervisor on a thread of a process that does something else. Effects."""
+"""A supervisor on a thread of the caller's process. Effects."""
 
 from __future__ import annotations
 
@@ -16,26 +16,27 @@ __all__ = ["SupervisorThread"]
 
 
 class SupervisorThread:
-    """A supervisor on a thread of the caller's process, which has the app: no signal handlers, no subreaper."""
+    """Runs a supervisor on a thread of the process that has the app: no signal handlers, no subreaper."""
 
     def __init__(self, app: AppReference, plan: Plan, *, log: logging.Logger) -> None:
         self._app, self._plan, self._log = app, plan, log
         self._is_decided = threading.Event()
-        """Set once it supervises, or never will."""
+        """Set once the supervisor is up, or has ended before that."""
         self._is_up = False
         self._error: BaseException | None = None
         self._runtime: Runtime | None = None
         self._stops: deque[float | None] = deque()
-        """Requests to stop that no stop_signal was rung for yet, each with its timeout."""
+        """Stop requests not passed on to the stop signal yet, each with its timeout."""
         self._starter: int | None = None
         """The thread that is inside `start`."""
         self.report: RunReport | None = None
         self._thread = threading.Thread(target=self._main, name="mpdispatch-supervisor", daemon=True)
 
     def start(self) -> None:
-        """Returns once it supervises, or has ended because it was stopped meanwhile.
+        """Start the thread. Returns once it supervises, or has ended because it was stopped meanwhile.
 
-        Raises what kept it from supervising. If something is raised in the caller meanwhile (Ctrl-C), it ends at once.
+        Raises the error that kept it from supervising. If the wait is interrupted (Ctrl-C), the supervisor is
+        stopped.
         """
         self._starter = threading.get_ident()
         try:
@@ -45,7 +46,7 @@ class SupervisorThread:
             self.ask_to_stop()
             if self._thread.is_alive():
                 self._thread.join()
-            self._is_decided.set()  # there may have been no thread to be had
+            self._is_decided.set()  # the thread may have failed to start
             raise
         finally:
             self._starter = None
@@ -55,12 +56,13 @@ class SupervisorThread:
                 raise self._error
 
     def ask_to_stop(self, timeout: float | None = None) -> None:
-        """Ask for a drain, whatever it is doing: starting, too. Any thread, any signal handler; never waits."""
+        """Request a stop, also while it starts. Any thread, any signal handler; never waits."""
         self._stops.append(timeout)
         self._pass_stops_on()
 
     def _pass_stops_on(self) -> None:
-        # Called by who asks and by who makes the runtime, each after it has done its part: none is forgotten or doubled.
+        # Called after a request is queued, and after the runtime is made, so that each request is passed on
+        # exactly once.
         while self._runtime is not None:
             try:
                 self._runtime.stop_signal.request(self._stops.popleft())
@@ -68,11 +70,11 @@ class SupervisorThread:
                 return
 
     def stop(self, timeout: float | None = None) -> RunReport | None:
-        """Drain and wait for the end. `timeout`: seconds running jobs may take (None: `shutdown_timeout`).
+        """Stop and wait for the end. `timeout`: seconds running jobs may take (None: `shutdown_timeout`).
 
-        In a signal handler that has interrupted `start` it does not wait: `start` then does.
+        In a signal handler that interrupted `start`, it does not wait; `start` does.
 
-        Raises what ended the supervisor, if an error did.
+        Raises the error that ended the supervisor, if any.
         """
         self.ask_to_stop(timeout)
         if self._starter == threading.get_ident():
@@ -86,7 +88,7 @@ class SupervisorThread:
 
     @property
     def is_alive(self) -> bool:
-        """Whether it supervises: it has started, and not ended."""
+        """Whether the supervisor has come up and not ended."""
         return self._is_up and self._thread.is_alive()
 
     def _main(self) -> None:

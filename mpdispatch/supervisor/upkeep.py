@@ -1,10 +1,10 @@
-"""Duty: what the store wants done between commits, a little at a time, while there is any of it. Effects: the store.
+"""Duty: maintain the store between commits, in small steps. Effects: the store.
 
 ```
   clock set back ─┐
   our start ──────┴▶ waits that it made longer begin anew ─┐
-  our start ──▶ rows nobody would find are set aside ──────┤
-  cancels that came too late are forgotten ────────────────┼▶ again in a moment, while there is more
+  our start ──▶ rows no query would find are set aside ────┤
+  cancel requests that came too late are deleted ──────────┼▶ again in a moment, while there is more
   checkpoint ──────────────────────────────────────────────┘
 ```
 """
@@ -27,13 +27,13 @@ __all__ = ["Upkeep", "rebased"]
 
 _LOWEST_ID = -(1 << 63)
 _LOOKS_IN_A_HURRY = 50
-"""Some 50 ms."""
+"""Looks per call of `hurry`: some 50 ms."""
 _PAUSE_US = 10_000
-"""Between two steps the loop and the write lock are others'."""
+"""Pause between two steps, which leaves the loop and the write lock to other work."""
 
 
 def rebased(waits: Iterable[Wait], now_us: int) -> Iterator[Rebase]:
-    """What is to be changed of these, if it is this time now."""
+    """The changes that these waits need if the wall clock is now at `now_us`."""
     for job_id, run_at_us, put_off_us in waits:
         due_us = rebased_us(run_at_us, put_off_us, now_us=now_us)
         if due_us != run_at_us:
@@ -41,7 +41,7 @@ def rebased(waits: Iterable[Wait], now_us: int) -> Iterator[Rebase]:
 
 
 class Upkeep:
-    """Due while there is more, with each poll, and whenever jobs were asked to be cancelled. Times are boottime µs."""
+    """Due while there is more to do, with each poll, and after cancel requests. Times are boottime µs."""
 
     needs_store: ClassVar[bool] = True
 
@@ -59,17 +59,17 @@ class Upkeep:
         self._claimer, self._peers = claimer, peers
         self._queues, self._poll_us = tuple(config.queues), round(config.poll_interval * SECOND_US)
         self._latest = Instant(0, 0)
-        """Where the wall clock was furthest ahead since waits were looked at."""
+        """When the wall clock was furthest ahead of boottime since it was last set back."""
         self._is_looking = True
         self._seen: WaitsSeen | None = None
         self._changed = 0
         self._rows_seen: int | None = _LOWEST_ID
-        """Up to which id rows were looked at; None: all."""
+        """Rows up to this id were checked; None: all rows."""
         self._at_us = 0
         self.has_more = True
-        """Whether there is more to do than is done with each poll."""
+        """Whether there is more to do before the next poll."""
         self.found_us = 0
-        """When jobs were last found that may be due sooner than was known."""
+        """When upkeep last found jobs that may be due sooner than was known."""
 
     def look_soon(self) -> None:
         self._at_us = min(self._at_us, self._clock.now().boot_us + _PAUSE_US)
@@ -78,7 +78,7 @@ class Upkeep:
         return self._at_us
 
     def run(self, now: Instant) -> None:
-        """Do a bounded part of what there is. Raises StoreError."""
+        """Do one bounded step. Raises StoreError."""
         if self._watch(now):
             self._is_looking, self._seen = True, None
         is_sooner = self._is_looking and self._look_at_waits(now)
@@ -90,20 +90,21 @@ class Upkeep:
             self._found(now)
 
     def _found(self, now: Instant) -> None:
-        """There may be something to claim, to take over or to tell of, that a drain waits for."""
+        """There may be jobs to claim, to take over or to report, and a drain waits for them."""
         self.found_us = now.boot_us
         self._claimer.try_now()
         self._peers.look_soon()
 
     def _look_at_rows(self) -> bool:
-        """Set aside some of the rows that nobody would find; True: there were any. Raises StoreError."""
+        """Set aside some rows that no query would find; True: there were any. Raises StoreError."""
         if self._rows_seen is None:
             return False
         count, self._rows_seen = self._store.set_aside_astray(self._queues, self._rows_seen)
         return count > 0
 
     def hurry(self) -> bool:
-        """Look at many of the rows that are left: a drain waits for it. False: there were none left. Raises StoreError."""
+        """Check many of the remaining rows, because a drain waits. False: none were left. Raises
+        StoreError."""
         if self._rows_seen is None:
             return False
         for _ in range(_LOOKS_IN_A_HURRY):
@@ -120,7 +121,7 @@ class Upkeep:
         return is_back
 
     def _look_at_waits(self, now: Instant) -> bool:
-        # What is due within a moment has nothing to gain.
+        # Skip jobs that are due within a moment: a change would not help them.
         found, seen = self._store.waits(self._queues, after_us=now.wall_us + STEP_US, seen=self._seen)
         changes = list(rebased(found, now.wall_us))
         changed = self._store.rebase(changes) if changes else 0

@@ -1,4 +1,4 @@
-"""Duty: answer a wake-up. What was enqueued is on its way to an idle worker before anything else is looked for.
+"""Duty: answer a wake-up. A new job goes to an idle worker before the supervisor does anything else.
 
 Effects: the store.
 """
@@ -21,7 +21,8 @@ __all__ = ["WakeUps"]
 
 
 class WakeUps:
-    """Somebody has enqueued, cancelled or released something, or has joined, or so it seems."""
+    """Due after a wake-up: someone may have enqueued, cancelled or released a job, or a supervisor may have
+    joined."""
 
     needs_store: ClassVar[bool] = True
 
@@ -58,7 +59,7 @@ class WakeUps:
     def run(self, now: Instant) -> None:
         """Raises StoreError."""
         self._is_due = False
-        self._claimer.try_now()  # again: it may have been heard while a commit was away, which had claimed before
+        self._claimer.try_now()  # again: a commit on the store thread may have claimed before the wake-up
         if self._committer.may_commit(now.boot_us):
             self._committer.commit(now.boot_us, skip_idle_check=True)
             self._assigner.assign(self._clock.now().boot_us)

@@ -1,4 +1,5 @@
-"""Makes all parts of a supervisor and the one list of its duties. Opens the store, and does nothing else to it."""
+"""Makes all parts of a supervisor, and the only list of its duties. Opens the store, and does nothing else to
+it."""
 
 from __future__ import annotations
 
@@ -55,7 +56,7 @@ __all__ = ["Wiring", "wire"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wiring:
-    """The parts the loop speaks to."""
+    """The parts that the loop uses."""
 
     runtime: Runtime
     store: SupervisorStore
@@ -97,10 +98,11 @@ def wire(
     default_timeout_s: float | None = None,
     is_traced: bool = False,
 ) -> Wiring:
-    """All parts of a supervisor of this store. Raises StoreError.
+    """Make all parts of a supervisor of this store. Raises StoreError.
 
-    `store_for_workers`: the store handlers enqueue into, if it is not the app's own. `publisher`: whom to tell what
-    happens. `is_traced`: workers hold spans back, so they end by themselves.
+    `store_for_workers`: the store that handlers enqueue into, if it is not the app's own. `publisher`: sends
+    events to extensions. `is_traced`: workers hold spans back, so they may exit by themselves before they are
+    killed.
     """
     clock, pool, log, repeats = runtime.clock, runtime.pool, runtime.log, runtime.repeats
     poll_us = round(config.poll_interval * SECOND_US)
@@ -109,7 +111,7 @@ def wire(
     in_flight = InFlight(rated=RatedQueues.of(queue_configs))
     shutdown = Shutdown(config)
 
-    # What is held under the lease, and by whom.
+    # The registration and its lease.
     heartbeat = Heartbeat(store, clock, config, app=app, version=version, log=log, repeats=repeats)
     registration = Registration(runtime, client_store, heartbeat, config, store_for_workers)
 
@@ -187,7 +189,7 @@ def wire(
         orphans=orphans,
     )
 
-    # What comes from outside.
+    # Events from outside the loop.
     wake_ups = WakeUps(
         registration,
         clock,
