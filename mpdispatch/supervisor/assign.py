@@ -20,8 +20,7 @@ from mpdispatch.supervisor.in_flight import InFlight
 __all__ = ["Assigner"]
 
 _LOOK_AHEAD = 1024
-"""Backlog entries examined per tick. A job that must wait for an idle worker does not block the jobs behind
-it."""
+"""Backlog entries examined per tick. A job that needs an idle worker does not block those behind it."""
 _AT_ONCE_US = 200
 """One worker may get this much work before the worker with the least work is chosen again."""
 _AHEAD_US = 200_000
@@ -55,8 +54,7 @@ class Assigner:
         return depth(self.estimates.overall, window_us=self._window_us, most=self._most)
 
     def free_slots(self, now_us: int) -> int:
-        """How many jobs to claim: room at live workers and at workers still to be started, less the
-        backlog."""
+        """How many jobs to claim: room at workers, also those yet to be started, less the backlog."""
         ready, stale = self._pool.ready, self._pool.stale
         if not ready and not stale:
             return 0
@@ -83,8 +81,7 @@ class Assigner:
         return max(0, room - len(self._in_flight.backlog))
 
     def ready_at_once(self) -> int:
-        """How many jobs would start at once if claimed now: idle workers, less those that the backlog
-        needs."""
+        """How many jobs would start at once if claimed now: idle workers not needed for the backlog."""
         return max(0, len(self._idle(self._pool.ready)) - self._in_flight.before_held())
 
     def _idle(self, ready: list[WorkerProcess]) -> list[WorkerProcess]:
@@ -113,8 +110,7 @@ class Assigner:
         return idle + sum(1 for w in busy if now_us - (w.started_us(w.assigned[0]) or now_us) < _STALE_US)
 
     def least_load(self) -> int:
-        """Estimated µs until the first worker runs dry. If jobs are short, each worker's share of the backlog
-        counts."""
+        """Estimated µs until the first worker runs dry. For short jobs its share of the backlog counts."""
         ready = self._pool.ready
         if not ready:
             return 0
@@ -218,8 +214,7 @@ class Assigner:
     def _in_a_row(
         self, backlog: list[ClaimedJob], at: int, worker: WorkerProcess, estimate: int, room_us: int
     ) -> int:
-        """How many consecutive jobs of the same name this worker gets at once: very short jobs go out in
-        groups."""
+        """How many consecutive jobs of one name this worker gets at once, if they are very short."""
         most = min(
             _AT_ONCE_US // estimate,
             room_us // estimate,
@@ -264,8 +259,7 @@ class Assigner:
         return bool(worker.assigned) and self._has_room(worker) and self._is_brief(worker, now_us)
 
     def _is_brief(self, worker: WorkerProcess, now_us: int) -> bool:
-        """Whether its running job is estimated short and has not run longer than that. The worker must have a
-        job."""
+        """Whether its running job is estimated short and has not run longer. The worker must have a job."""
         head = worker.assigned[0]
         if head.stop_reason is not None:
             return False

@@ -14,8 +14,7 @@ __all__ = ["Cancels"]
 
 
 class Cancels:
-    """Due when there may be cancel requests: after a wake-up, after a heartbeat, or when a worker returned
-    jobs."""
+    """Due when there may be cancel requests: after a wake-up, a heartbeat, or a recall of jobs."""
 
     needs_store: ClassVar[bool] = True
 

@@ -19,8 +19,7 @@ __all__ = ["ChangeWatch"]
 
 
 class ChangeWatch:
-    """Due just before a claim or a check of the peers that can only find something if another writer was
-    active."""
+    """Due before a claim or check of the peers that finds nothing unless another writer was active."""
 
     needs_store: ClassVar[bool] = True
 

@@ -64,8 +64,7 @@ class Claimer:
         self._at_us = 0
         """When the next claim is worth trying; 0: now."""
         self._is_polling = False
-        """Whether only a change by another writer, or a scheduled job, can give the next claim something to
-        find."""
+        """Whether the next claim finds nothing without a change by another writer or a due scheduled job."""
         self._due_wall_us: int | None = None
         """Wall time at which the next scheduled job is due, if there is one."""
         self.has_more = False
@@ -89,8 +88,7 @@ class Claimer:
         return self.room(now_us)[0] > 0
 
     def room(self, now_us: int) -> tuple[int, int | None]:
-        """How many jobs to claim, and how many of them would start at once (None: no queue has a rate
-        limit)."""
+        """How many jobs to claim, and how many would start at once (None: no queue has a rate limit)."""
         rated = self._in_flight.rated
         if not rated.rates:
             return (self._assigner.free_slots(now_us) if now_us >= self._at_us else 0), None
@@ -106,8 +104,7 @@ class Claimer:
     # -- the result -------------------------------------------------------------------------------------
 
     def took(self, result: CommitResult, asked_at: Instant) -> None:
-        """Put the claimed jobs of a commit requested at `asked_at` into the backlog, and set when to claim
-        next."""
+        """Put the jobs claimed by a commit at `asked_at` into the backlog, and set when to claim next."""
         rated, now_us = self._in_flight.rated, asked_at.boot_us
         if result.claimed:
             self._in_flight.put_back(self._with_timeouts(result.claimed), now_us)
@@ -151,8 +148,7 @@ class Claimer:
         return not outdated.isdisjoint(parked)
 
     def took_held_back(self, result: CommitResult, asked_at: Instant) -> None:
-        """As `took`, for a claim of rate-limited jobs only: its `has_more` does not cover the other
-        queues."""
+        """As `took`, for a claim of rate-limited jobs only: `has_more` leaves out other queues."""
         had_more = self.has_more
         self.took(result, asked_at)
         if had_more:
@@ -175,8 +171,7 @@ class Claimer:
         ]
 
     def request(self, slots: int, ready: int | None) -> ClaimRequest:
-        """A claim of `slots` jobs with the handler names known now: handlers may be registered while we
-        run."""
+        """A claim of `slots` jobs with the handler names known now; more may be registered later."""
         names = self._catalog.names()
         self._request = msgspec.structs.replace(self._request, slots=slots, ready=ready, names=names)
         return self._request

@@ -29,8 +29,7 @@ _DEAF_US = 5 * SECOND_US
 """A worker is replaced if it does not start an assigned job, or return a recalled one, within this time: it
 is stopped, or hangs in something the last job left behind. The job goes to another worker."""
 _LEAVE_US = 10 * SECOND_US
-"""A worker that does not exit within this time after its last job is killed. It may take 4 s to send spans
-first."""
+"""A worker that does not exit within this time after its last job is killed. Sending spans may take 4 s."""
 _LOOK_US = 20_000
 """How soon to check again for a start that is not in the journal yet."""
 

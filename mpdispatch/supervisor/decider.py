@@ -46,8 +46,7 @@ class Decider:
         self._in_flight.keep([])
 
     def release_rated(self) -> None:
-        """Release jobs of rate-limited queues that did not start at once; claiming them again costs another
-        token."""
+        """Release jobs of rate-limited queues that did not start at once; the next claim costs a token."""
         in_flight = self._in_flight
         if not in_flight.rated.rates or not in_flight.backlog:
             return

@@ -24,8 +24,7 @@ from mpdispatch.supervisor.runtime import Runtime
 __all__ = ["Fencing"]
 
 _TRIES = 4
-"""How often to ask a busy store, 50 ms each, if time allows. Mostly it has let no one write for a whole
-threshold."""
+"""How often to ask a busy store, 50 ms each, if time allows. Mostly it was busy for a whole threshold."""
 
 
 class Fencing:
@@ -87,8 +86,7 @@ class Fencing:
         return self._asked < _TRIES and self._runtime.clock.now().boot_us < until_us
 
     def _start_over(self) -> None:
-        """Kill all workers, forget everything, join anew; a later rescue takes over our old jobs. Raises
-        StoreError."""
+        """Kill all workers, forget everything, join anew. A rescue takes our old jobs. Raises StoreError."""
         self._asked = 0
         self._peers.give_up(self._heartbeat.owner)
         self._runtime.pool.give_up_all()

@@ -67,8 +67,7 @@ class Heartbeat:
         """Boottime of the next heartbeat. Written only here."""
 
     def register(self, token: str) -> int:
-        """Register for the first time or anew. `token`: the marks of our workers begin with it. Raises
-        StoreError."""
+        """Register, also anew. `token`: the marks of our workers begin with it. Raises StoreError."""
         now = self._clock.now()
         who = msgspec.structs.replace(self._who, token=token)
         self.owner = self._store.register(who, self._threshold_us)

@@ -89,8 +89,7 @@ class InFlight:
             self.backlog.sort(key=_claim_order)
 
     def keep(self, backlog: list[ClaimedJob], since_us: int | None = None) -> None:
-        """Replace the backlog by its remaining jobs, in order. `since_us`: when some of it was assigned, if
-        any."""
+        """Replace the backlog by its remaining jobs, in order. `since_us`: when some was assigned."""
         self.backlog = backlog
         if since_us is not None:
             self.backlog_since_us = since_us
@@ -109,8 +108,7 @@ class InFlight:
         return len(self.backlog) < before
 
     def written(self, count: int, progress: Iterable[Progress]) -> None:
-        """The first `count` pending outcomes and these reports are on disk; others may have come
-        meanwhile."""
+        """The first `count` pending outcomes and these reports are on disk; there may be newer ones."""
         for item in self.pending[:count]:
             if item.worker is not None:
                 item.worker.settled()

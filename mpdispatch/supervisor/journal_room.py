@@ -1,5 +1,4 @@
-"""Duty: while the disk is too full for a worker's journal record, log it once and retry. Effects: the log,
-the disk."""
+"""Duty: while the disk has no room for a journal record, log it once and retry. Effects: log, disk."""
 
 from __future__ import annotations
 

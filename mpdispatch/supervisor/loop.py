@@ -26,8 +26,7 @@ from mpdispatch.supervisor.wiring import Wiring
 __all__ = ["RunReport", "Supervisor"]
 
 _LISTEN_US = 8_000
-"""A worker with more jobs queued sends no wake-up with a reply. Its replies are polled this often, for 0.25
-ms."""
+"""A worker with queued jobs sends no wake-up with a reply. Its replies are polled this often for 0.25 ms."""
 _UNTRUSTED_S = 0.05
 """How soon to ask the store again whether our lease is still ours."""
 
@@ -153,8 +152,7 @@ class Supervisor:
     # -- the store --------------------------------------------------------------------------------------
 
     def _has_lease(self) -> bool:
-        """Whether our jobs are certainly ours. If not, tries to regain the lease; until then do nothing
-        else."""
+        """Whether our jobs are certainly ours. If not, tries to regain the lease; nothing else may run."""
         heartbeat, now = self._wiring.heartbeat, self._clock.now()
         if not self._wiring.registration.is_cut() and heartbeat.is_trusted(now.boot_us):
             return True

@@ -1,5 +1,4 @@
-"""Duty: kill and reap processes that ended jobs left behind and we inherited as subreaper. Effects:
-signals."""
+"""Duty: kill and reap processes left behind by jobs and inherited as subreaper. Effects: signals."""
 
 from __future__ import annotations
 
@@ -18,8 +17,7 @@ class Orphans:
     needs_store: ClassVar[bool] = False
 
     def __init__(self, runtime: Runtime, *, kills: bool) -> None:
-        """`kills`: whether to kill processes that a job left running; if not, they are only reaped once
-        ended."""
+        """`kills`: whether to kill processes that a job left running, not only reap them once ended."""
         self._runtime, self._kills = runtime, kills
         self._is_due = False
 

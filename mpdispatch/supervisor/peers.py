@@ -58,8 +58,7 @@ class Peers:
             self.look_soon()
 
     def woken(self) -> None:
-        """A new supervisor may have joined. Looks are limited to one per 100 ms, since each enqueue also
-        wakes us."""
+        """A new supervisor may have joined. Looks at most once per 100 ms: each enqueue wakes us too."""
         self._at_us = min(self._at_us, self._seen_us + _WAKE_UP_US)
 
     def look_soon(self) -> None:
@@ -75,8 +74,7 @@ class Peers:
         self.look_soon()
 
     def spare(self) -> None:
-        """Skip one look. We were away for longer than a lease, so peers may have been too: let them renew
-        first."""
+        """Skip one look. We were away for longer than a lease; peers may have been too, so let them renew."""
         self._is_sparing = True
 
     @property
@@ -108,8 +106,7 @@ class Peers:
 
 
 class _Watch:
-    """Pidfds of living peers in the loop's selector: a peer's end wakes us at once. Linux, same pid
-    namespace."""
+    """Pidfds of living peers in the loop's selector: their end wakes us. Linux, same pid namespace."""
 
     def __init__(self, selector: Selector) -> None:
         self._selector = selector
@@ -133,8 +130,7 @@ class _Watch:
             self._selector.register(descriptor, self, urgent=True)
 
     def heard(self, events: Selected) -> bool:
-        """Whether a peer has just ended. Drops its descriptor, which would stay readable and keep waking the
-        loop."""
+        """Whether a peer has just ended. Drops its descriptor, which would keep waking the loop."""
         ended = {key.fd for key, _ in events if key.data is self}
         for owner in [owner for owner, descriptor in self._watched.items() if descriptor in ended]:
             self._drop(owner)

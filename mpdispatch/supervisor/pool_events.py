@@ -84,8 +84,7 @@ class PoolEvents:
                 pass  # The pool already lists it as ready; only its first job shows whether it works.
 
     def _cut_off(self, ended: Raised) -> Raised | Aborted:
-        """The outcome of a command ended by SIGTERM. During a stop the signal went to the whole service: no
-        failure."""
+        """The outcome of a command ended by SIGTERM. In a stop the whole service got it: no failure."""
         if not (self._shutdown.is_on or self._runtime.stop_signal.requests):
             return ended
         self._shutdown.was_aborted = True
@@ -124,8 +123,7 @@ class PoolEvents:
         self._orphans.look_soon()
 
     def _did_nothing(self, worker: WorkerProcess, now_us: int) -> None:
-        """A worker imported the app and ended. This counts as a failed start, or workers would be started for
-        ever."""
+        """A worker imported the app and ended. This counts as a failed start, or starts would never end."""
         was_killed = worker.exit_status is not None and worker.exit_status.signal is not None
         if was_killed and now_us - worker.started_boot_us > _OLD_US:
             return

@@ -43,8 +43,7 @@ class Recall:
         return max(started_us + 2 * self._window_us, self._ran_us + self._window_us)
 
     def _backlog_due(self) -> int:
-        """When the backlog is stale. Not before all booting workers are late: until then it may be for
-        them."""
+        """When the backlog is stale. Not before all booting workers are late: it may be for them."""
         coming = (self._assigner.late_from_us(w) for w in self._pool.workers if w.state is WorkerState.BOOTING)
         return max([self._in_flight.backlog_since_us + _STALE_US + 1, *coming])
 

@@ -182,8 +182,7 @@ class Registration:
             self._journal = None
 
     def rejoin(self) -> None:
-        """Replace this registration by a new one, because the old one is not trusted any more. Raises
-        StoreError."""
+        """Replace this registration, which is not trusted any more, by a new one. Raises StoreError."""
         self.detach_files()
         if self._heartbeat.token == self._runtime.token:  # else it was renewed already, and joining failed
             self._runtime.renew_token()

@@ -56,8 +56,7 @@ __all__ = ["Rescuer"]
 _SHORT = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 """The journal may exist, but this process has no descriptor or memory to open it."""
 _PATIENCE_S = 1.0
-"""For how long to check every few ms whether a killed leftover is gone; after that, with each look at the
-peers."""
+"""How long to check every few ms for a killed leftover; after that, with each look at the peers."""
 _AGAIN_S = 0.004
 
 
@@ -273,8 +272,7 @@ def _stand_in(owner: int) -> PeerSupervisor:
 
 
 def _opened(path: Path) -> JournalReader | None:
-    """The journal; None: there is none, or it cannot be opened. Raises OSError: no descriptor or memory to
-    open it."""
+    """The journal; None: absent or unreadable. Raises OSError: no descriptor or memory to open it."""
     try:
         return JournalReader(path)
     except OSError as error:

@@ -1,5 +1,4 @@
-"""What a supervisor has before its store is open: selector, stop signal, and workers importing the app.
-Effects."""
+"""What a supervisor has before its store is open: selector, stop signal, booting workers. Effects."""
 
 from __future__ import annotations
 
@@ -51,8 +50,7 @@ class Runtime:
         )
 
     def renew_token(self) -> None:
-        """Give the workers of a new registration a new mark, so that killing the old one's leftovers spares
-        them."""
+        """Give the workers of a new registration a new mark; killing the old one's leftovers spares them."""
         self.token = os.urandom(16).hex()
         self.pool.spawner.renew(self.token)
 

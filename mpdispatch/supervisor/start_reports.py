@@ -19,8 +19,7 @@ _EVERY_US = 5_000
 
 
 class StartReports:
-    """Due while a worker's first job has no published start. Exists only if an extension has a hook for
-    starts."""
+    """Due while a worker's first job has no published start. Only with a hook for starts."""
 
     needs_store: ClassVar[bool] = False
 

@@ -141,8 +141,7 @@ def _refuse_absent_handlers(catalog: Catalog, description: AppDescription, super
 
 
 def _warn_of_unpolled(log: logging.Logger, description: AppDescription, polled: tuple[str, ...]) -> None:
-    """Warn of handlers whose own queue is not polled here: without another supervisor their jobs stay
-    pending."""
+    """Warn of handlers whose own queue is not polled here: their jobs may stay pending."""
     queues = [
         f"{queue} ({'handler' if len(names) == 1 else 'handlers'}: {', '.join(names[:_NAMES_SHOWN])}"
         + (f" and {len(names) - _NAMES_SHOWN} more)" if len(names) > _NAMES_SHOWN else ")")

@@ -1,5 +1,4 @@
-"""Duty: stop on request: let running jobs finish, then ask them to end, then kill. Effects: signals, the
-log."""
+"""Duty: stop on request: let running jobs finish, ask them to end, then kill. Effects: signals, the log."""
 
 from __future__ import annotations
 
