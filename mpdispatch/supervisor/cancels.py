@@ -14,7 +14,7 @@ __all__ = ["Cancels"]
 
 
 class Cancels:
-    """Due when there may be cancel requests: after a wake-up, a heartbeat, or a recall of jobs."""
+    """Due when there may be cancel requests: after a wake-up, a heartbeat, or when jobs came back."""
 
     needs_store: ClassVar[bool] = True
 

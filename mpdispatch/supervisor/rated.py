@@ -1,5 +1,4 @@
-"""Jobs of rate-limited queues: those just claimed, and those held back in the store for want of a worker. No
-I/O.
+"""Jobs of rate-limited queues: those just claimed, and those held back until a worker is idle. No I/O.
 
 A rate limits starts, but a token is charged at the claim. So such a job is claimed only for a worker that
 starts it at once, and is assigned right after the claim. A job that comes back unstarted has spent its token,

@@ -18,8 +18,7 @@ __all__ = ["Stopping"]
 
 
 class Stopping:
-    """Due at each stage of a stop. The loop also runs it first, so that after a request no job is assigned or
-    claimed."""
+    """Due at each stage of a stop. The loop also runs it first, so a request stops assigning and claiming."""
 
     needs_store: ClassVar[bool] = False
 

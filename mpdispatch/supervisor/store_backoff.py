@@ -1,5 +1,4 @@
-"""Pauses store calls while the store is busy or full, logs it, and kills a stopped lock holder. Effects:
-signals."""
+"""Pauses store calls while it is busy or full, logs it, and kills a stopped lock holder. Effects: signals."""
 
 from __future__ import annotations
 
@@ -18,8 +17,7 @@ __all__ = ["StoreBackoff"]
 _BUSY_US = 20_000
 _RETRY_US = 500_000
 _APART_US = 5 * SECOND_US
-"""An error that returns within this time counts as the same condition: on a full store some calls work,
-others fail."""
+"""An error that returns within this time is the same condition: a full store fails some calls only."""
 _STOPPED_US = 5 * SECOND_US
 """A stopped process that holds the write lock is killed after this long, because no one else can write."""
 

@@ -46,15 +46,13 @@ _CARE_WRITES = frozenset({"checkpoint_if_large", "sync"})
 
 
 class StoreThread:
-    """A proxy of the supervisor's store; `face()` gives it the store's type. Used by the loop's thread
-    only."""
+    """A proxy of the supervisor's store; `face()` gives it the store's type. The loop's thread only."""
 
     def __init__(self, store: SupervisorStore, selector: Selector) -> None:
         self._store, self._selector = store, selector
         self.file_care = cast(FileCare, _FileCareFace(self, store))
         self.meanwhile: Callable[[Callable[[], bool]], None] | None = None
-        """Runs the duties without the store until the given function returns True. None: no call is handed
-        over."""
+        """Runs the duties without the store until the function returns True. None: hand no call over."""
         self._thread: threading.Thread | None = None
         self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._read_fd = self._write_fd = -1
@@ -113,8 +111,7 @@ class StoreThread:
         return result[0]
 
     def _start(self) -> bool:
-        """Start the thread if needed. Whether it can take a call: False if another call is running, or none
-        starts."""
+        """Start the thread if needed. False: another call is running, or no thread can be started."""
         if self._is_away:
             return False
         if self._thread is None:

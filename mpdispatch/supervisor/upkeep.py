@@ -103,8 +103,7 @@ class Upkeep:
         return count > 0
 
     def hurry(self) -> bool:
-        """Check many of the remaining rows, because a drain waits. False: none were left. Raises
-        StoreError."""
+        """Check many remaining rows, because a drain waits. False: none were left. Raises StoreError."""
         if self._rows_seen is None:
             return False
         for _ in range(_LOOKS_IN_A_HURRY):

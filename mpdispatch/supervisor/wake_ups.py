@@ -21,8 +21,7 @@ __all__ = ["WakeUps"]
 
 
 class WakeUps:
-    """Due after a wake-up: someone may have enqueued, cancelled or released a job, or a supervisor may have
-    joined."""
+    """Due after a wake-up: a job may be enqueued, cancelled or released, or a supervisor may have joined."""
 
     needs_store: ClassVar[bool] = True
 

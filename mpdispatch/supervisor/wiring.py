@@ -1,5 +1,4 @@
-"""Makes all parts of a supervisor, and the only list of its duties. Opens the store, and does nothing else to
-it."""
+"""Makes all parts of a supervisor, and the only list of its duties. Only opens the store."""
 
 from __future__ import annotations
 
