@@ -1,4 +1,4 @@
-"""Pauses store calls while it is busy or full, logs it, and kills a stopped lock holder. Effects: signals."""
+"""Pauses calls while the store is busy or full, logs it, and kills a stopped lock holder. Effects: signals."""
 
 from __future__ import annotations
 
