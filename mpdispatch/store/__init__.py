@@ -1,7 +1,7 @@
-"""Persistence. `contract` says what a store must do, `sqlite` does it, `open` finds the store of a location.
+"""Persistence. `contract` says what a store must do, `sqlite` implements it, `open` opens the store at a location.
 
 Every method of the contract is one transaction and one transition of values.
-Not here: decisions about jobs (`policy`), hosts and processes (`host`), and waiting for a job's end (`engine`).
+Not here: decisions about jobs (`policy`), hosts and processes (`host`), waiting for a job to end (`engine`).
 """
 
 from mpdispatch.store.open import open_store

@@ -1,11 +1,11 @@
-"""What a store must do. Two faces: `Store` for clients (they wait), `SupervisorStore` for a supervisor (it never waits).
+"""What a store must do: `Store` for clients (its calls wait), `SupervisorStore` for supervisors (its calls never wait).
 
-What a store may do besides (wake-ups, care for a file) is in `optional`.
+`optional` holds what a store may do besides: wake-ups, care for a file.
 
 Every method is one transaction (or one consistent read) and one transition; there is no `update(job)`.
-What time it is the store knows: nobody tells it. How long something lasts crosses as a duration; moments that people see
-or choose (`run_at`) are wall time.
-Every write to a running job carries owner **and** `starts` in its WHERE and checks the row count.
+The store reads the clock itself. Callers pass durations; only times that people see or choose (`run_at`) are wall
+times.
+Every write to a running job has owner **and** `starts` in its WHERE and checks the row count.
 """
 
 from __future__ import annotations
@@ -43,54 +43,57 @@ __all__ = [
 
 
 class Store(Protocol):
-    """The clients' face. Thread-safe, fork-safe, opens on first use.
+    """The store as clients see it. Thread-safe, fork-safe, opens on first use.
 
-    Waits for the write lock up to 30 s, then raises `StoreBusy`.
+    A call waits up to 30 s for the write lock, then raises `StoreBusy`.
     """
 
     wake_ups: Wake | None
-    """A store may bring its own; to one that does not they are given where it is used (`host.wake`)."""
+    """The store's own wake-ups. If None, `host.wake.bring_wake_ups` supplies some."""
 
     @property
     def location(self) -> str:
-        """What `open_store` opens it by again. It may hold a password, so nobody is shown it."""
+        """The location that opens this store again with `open_store`. It may hold a password: never show it."""
         ...
 
     @property
     def display(self) -> str:
-        """How it is shown in messages, logs and output: never with a password."""
+        """The location for messages, logs and output, without any password."""
         ...
 
     @property
     def is_shared(self) -> bool:
-        """Whether other processes can open it (`:memory:` cannot be)."""
+        """Whether other processes can open the store (`:memory:` cannot be shared)."""
         ...
 
     @property
     def file(self) -> Path | None:
-        """The file it is in, by its real path, if it is in one: what this machine keeps for it lies beside that."""
+        """Real path of the store's file, or None if it has no file. Its runtime folder lies beside it."""
         ...
 
     @property
     def said_durability(self) -> Durability | None:
-        """The durability it was told to have; None: nothing was said, so it is full."""
+        """The durability that was asked for explicitly; None means none was, so it is full."""
         ...
 
     def prefer_durability(self, durability: Durability) -> Durability:
-        """Take this durability, unless it was told one; gives what it has now. For connections opened from now on."""
+        """Use this durability unless one was asked for explicitly. Returns the one in use.
+
+        Affects connections opened from now on.
+        """
         ...
 
     # -- opening --------------------------------------------------------------------------------
 
     def migrate(self) -> tuple[int, int]:
-        """Create the store or bring its schema up to date; gives (version before, version now).
+        """Create the store or bring its schema up to date. Returns (version before, version now); 0 = no store.
 
-        Safe when many processes do it at once. 0 = there was none.
+        Safe when many processes do it at once.
         """
         ...
 
     def check(self, *, create: bool = False) -> None:
-        """Open it and see that it can be used, or raise a StoreError. `create=True` migrates first."""
+        """Open the store and check that it is usable, or raise a StoreError. `create=True` migrates first."""
         ...
 
     def close(self) -> None:
@@ -98,28 +101,28 @@ class Store(Protocol):
         ...
 
     def close_all(self) -> None:
-        """Close the connections of all threads of this process, but not a supervisor's. The next call opens one anew."""
+        """Close the connections of all threads of this process, except a supervisor's. The next call reopens one."""
         ...
 
     def supervisor_store(self) -> SupervisorStore:
-        """A supervisor's own face of this store, for the calling thread only."""
+        """The interface a supervisor uses, for the calling thread only."""
         ...
 
     # -- jobs -----------------------------------------------------------------------------------
 
     def enqueue(self, job: NewJob, *, connection: Any = None) -> Job:
-        """Keep one job. On disk when this returns, unless `connection` is given: then with its commit.
+        """Store one job. It is on disk when this returns; with `connection`, when that connection commits.
 
-        An idempotency key in use under the same name gives the older job, with `created=False`.
+        If the same job name already uses the idempotency key, returns the older job with `created=False`.
         """
         ...
 
     def enqueue_many(self, jobs: Sequence[NewJob], *, batch_id: int | None = None) -> Sequence[int]:
-        """Keep these jobs as one batch, in one transaction; gives their ids, in the order of the jobs.
+        """Store these jobs as one batch, in one transaction. Returns their ids in the order of the jobs.
 
-        A job whose idempotency key is in use gives the id of the older job, which stays in its own batch.
-        `batch_id=None` starts a new batch, named after the id of its first new job. Many jobs of which only the payloads
-        differ are handed over as `AlikeJobs`.
+        For a job whose idempotency key is in use, the id is that of the older job, which stays in its own batch.
+        `batch_id=None` starts a new batch, whose id is that of its first new job. Jobs that differ only in
+        their payloads are passed as `AlikeJobs`.
         """
         ...
 
@@ -132,27 +135,27 @@ class Store(Protocol):
         ...
 
     def attempts(self, job_id: int) -> list[Attempt]:
-        """Oldest first, with what each wrote."""
+        """The job's attempts, oldest first, with the output of each."""
         ...
 
     def outputs(self, job_id: int) -> list[Output]:
-        """What each start wrote to each stream, oldest start first; a running one's too. Raises JobNotFoundError."""
+        """The output of each start (also a running one) per stream, oldest start first. Raises JobNotFoundError."""
         ...
 
     def list_jobs(self, where: JobFilter, *, limit: int, cursor: str | None) -> Page[Job]:
-        """Newest id first. Raises UsageError on a cursor that is none."""
+        """Jobs, newest id first. Raises UsageError on an invalid cursor."""
         ...
 
     def counts(self) -> dict[JobState, int]:
-        """Every state, 0 included."""
+        """Number of jobs in every state, zeros included."""
         ...
 
     def dead_letter_count(self, queue: str | None = None) -> int:
-        """Dead letters not replayed, of one queue or of all."""
+        """Number of dead letters not replayed, of one queue or of all."""
         ...
 
     def dead_letters(self, where: DeadLetterFilter, *, limit: int, cursor: str | None) -> Page[DeadLetter]:
-        """The last failed first. Raises UsageError on a cursor that is none."""
+        """Dead letters, latest failure first. Raises UsageError on an invalid cursor."""
         ...
 
     def dead_letter(self, job_id: int) -> DeadLetter:
@@ -162,27 +165,27 @@ class Store(Protocol):
     def replay(self, job_id: int) -> Job:
         """Enqueue a failed job again as a new job and mark its dead letter, in one transaction.
 
-        If that was done before, the job it was replayed as, with `created=False`. Raises DeadLetterNotFoundError.
+        If it was replayed before, returns the job of that replay, with `created=False`. Raises DeadLetterNotFoundError.
         """
         ...
 
     def purge_dead_letters(self, where: DeadLetterFilter) -> int:
-        """Delete dead letters (never their jobs); gives how many. In short transactions: others go on meanwhile."""
+        """Delete dead letters (never their jobs), in short transactions so others can write. Returns the count."""
         ...
 
     def queue_stats(self) -> list[QueueStats]: ...
 
     def cancel(self, job_id: int) -> Job:
-        """Cancel a job that is not running; ask the supervisor to end one that is.
+        """Cancel a job that is not running; ask the supervisor to end a running one.
 
         Raises InvalidStateError on a terminal job, JobNotFoundError.
         """
         ...
 
     def retry(self, job_id: int) -> Job:
-        """Run a waiting job now, or enqueue a failed or cancelled one again as a new job.
+        """Run a waiting job now, or enqueue a failed or cancelled job again as a new job.
 
-        An ended job is enqueued again once: the second call gives the job of the first, with `created=False`.
+        An ended job is enqueued again only once: a second call returns the job of the first, with `created=False`.
         Raises InvalidStateError (pending, running or completed), JobNotFoundError.
         """
         ...
@@ -190,67 +193,70 @@ class Store(Protocol):
     def set_paused(self, queue: str, paused: bool) -> None: ...
 
     def prune(self, before_us: int, limit: int) -> int:
-        """Delete up to `limit` jobs that ended before this wall time, and all kept of them; gives how many.
+        """Delete up to `limit` jobs that ended before this wall time, with all their records. Returns the count.
 
-        0: there are none left. A failed job stays until its dead letter was replayed or purged.
+        0 means none are left. A failed job stays until its dead letter is replayed or purged.
         """
         ...
 
     def supervisors(self) -> list[PeerSupervisor]:
-        """Registered ones, dead or alive."""
+        """All registered supervisors, dead or alive."""
         ...
 
     def parked(self) -> dict[str, int]:
-        """Parked jobs by their reason, the commonest first. Not those of paused queues."""
+        """Number of parked jobs by reason, the commonest first. Leaves out paused queues."""
         ...
 
     def ahead(self, job_id: int) -> int:
-        """How many due jobs of its queue are claimed before this one, at most 1000; 0 if it is not due."""
+        """Number of due jobs of its queue that will be claimed before this one, at most 1000; 0 if it is not due."""
         ...
 
     def faults(self, job_id: int) -> list[str]:
-        """What in the job's row (written by other ways than ours) keeps it from being claimed; nearly always nothing."""
+        """Faults in the job's row that prevent a claim: another program wrote them. Nearly always empty."""
         ...
 
     def bucket(self, queue: str) -> int | None:
-        """The queue's token bucket (see policy.rate); None if no rate limit was used in this boot."""
+        """The queue's token bucket (see policy.rate); None if its rate limit was not used in this boot."""
         ...
 
     def examine(self) -> list[Finding]:
-        """What is right and wrong with the store itself. Reads all of it: may take seconds."""
+        """Check the store itself and report what is right and wrong. Reads all of it: may take seconds."""
         ...
 
     def wake(self) -> None:
-        """Wake every supervisor of this store, by its `wake_ups`; done by itself when there may be work for them.
+        """Wake every supervisor of this store through `wake_ups`. A hint: never blocks or raises, may be lost.
 
-        After an enqueue, and when a supervisor gives jobs back or takes over a dead one's. A hint: never blocks or
-        raises, may be lost.
+        The store calls this itself after an enqueue, and when a supervisor releases jobs or takes over a dead
+        supervisor's.
         """
         ...
 
 
 class SupervisorStore(Protocol):
-    """A supervisor's face of the store. One thread; raises StoreBusy within 50 ms instead of waiting."""
+    """The store as a supervisor sees it. One thread; raises StoreBusy within 50 ms instead of waiting."""
 
     @property
     def file_care(self) -> FileCare:
-        """What a store in a file needs besides; `NoFileCare` for any other."""
+        """Maintenance of a store in a file; `NoFileCare` for any other store."""
         ...
 
     def register(self, who: NewSupervisor, ttl_us: int) -> int:
-        """Join, with a lease of so long; gives the owner id for all later calls."""
+        """Register a supervisor with a lease of `ttl_us`. Returns the owner id for all later calls."""
         ...
 
     def unregister(self, owner: int) -> None:
-        """Leave. Only after every job was finished or released."""
+        """Remove the registration. Only after every job was finished or released."""
         ...
 
     def renew(self, owner: int, ttl_us: int) -> Renewal:
-        """The heartbeat: its jobs are its own for so long from now. Raises LeaseLostError if the registration is gone."""
+        """Heartbeat: extend the lease on all its jobs to `ttl_us` from now.
+
+        Raises LeaseLostError if the registration is gone.
+        """
         ...
 
     def cancel_requests(self, owner: int) -> list[tuple[int, int]]:
-        """(job id, starts) of running jobs of this owner somebody asked to cancel. A read."""
+        """(job id, starts) of this owner's running jobs with a cancel request. A read."""
 
     def commit(
         self,
@@ -264,10 +270,10 @@ class SupervisorStore(Protocol):
     ) -> CommitResult:
         """One transaction: record these outcomes, stage what is due, claim what `policy.admission` plans for `claim`.
 
-        Takes no write lock if there is nothing to record and nothing due; with `skip_idle_check` (somebody has just
-        enqueued something) it is not looked for that first. A turn that records nothing is not synced
-        to disk (`is_synced`): the caller decides how long that may be. Raises LeaseLostError (nothing was
-        written) if the registration is gone. `claim=None` claims nothing.
+        Takes no write lock if nothing is to be recorded and nothing is due; `skip_idle_check` skips that check
+        (for use right after an enqueue). A commit that records no outcome is not synced to disk
+        (`is_synced`): the caller decides when to sync. `claim=None` claims nothing. Raises LeaseLostError,
+        with nothing written, if the registration is gone.
         """
         ...
 
@@ -275,66 +281,68 @@ class SupervisorStore(Protocol):
         """The other registered supervisors, dead or alive. A read."""
 
     def unknown_owners(self) -> list[int]:
-        """Owners of running jobs that are not registered. A read, and cheap: it is asked once a second.
+        """Unregistered owners of running jobs. A read, cheap enough to be called once a second.
 
-        An owner that is no number is replaced by one first: for `jobs_of` and `take_over`.
+        An owner that is not a number is first replaced by one, so that `jobs_of` and `take_over` accept it.
         """
         ...
 
     def jobs_of(self, owner: int) -> list[ClaimedJob]:
-        """The running jobs of a supervisor, but for those that cannot be read. A read."""
+        """The running jobs of a supervisor, without the unreadable ones. A read."""
 
     def held_by(self, owner: int) -> list[HeldJob]:
-        """The running jobs of a supervisor for who counts or names them: without their payloads. A read."""
+        """The running jobs of a supervisor, without payloads: for counting and naming them. A read."""
 
     def set_aside(self, owner: int, job_ids: Collection[int]) -> None:
-        """End those of these jobs it runs that cannot be read; the next turn tells of them."""
+        """End the unreadable ones among these jobs of this owner; the next commit reports them (`ended`)."""
 
     def set_aside_astray(self, queues: Sequence[str], after: int) -> tuple[int, int | None]:
-        """Of the next jobs of these queues behind this id, a bounded number: end those whose rows stand where nobody finds
-        them, or have them taken over (the next turn tells of them). Gives how many those were, and the last id looked
-        at (None: there are no more). A read, mostly.
+        """Check a bounded number of jobs of these queues with ids above `after` for rows that no query finds.
+
+        Such a job is ended or made ready to be taken over; the next commit reports it. Returns their number and the
+        last id checked (None: no more jobs). Mostly a read.
         """
         ...
 
     def take_over(self, dead: PeerSupervisor | int, transitions: Sequence[Transition]) -> bool:
-        """Record these outcomes of a dead supervisor's jobs and strike it off, in one transaction.
+        """Record these outcomes of a dead supervisor's jobs and delete its registration, in one transaction.
 
-        `dead` as a number: an owner that is not registered. False, and nothing written, if it has renewed its lease since
-        (or is registered), was taken over by another, or owns a running job none of the transitions is for.
+        A number as `dead` is an unregistered owner. Returns False, with nothing written, if the owner has renewed its
+        lease (or registered), if another supervisor took it over, or if it owns a running job without a transition.
         """
         ...
 
     def outstanding(self, queues: Sequence[str]) -> dict[str, int]:
-        """Jobs of these queues that a drain waits for, by state: pending and neither parked nor in a
-        paused queue, running (anybody's), retrying. A read."""
+        """Jobs of these queues that a drain waits for, by state: pending (neither parked nor in a paused
+        queue), running (of any supervisor), retrying. A read."""
         ...
 
     def left_behind(self, queues: Sequence[str]) -> LeftBehind:
-        """Jobs of these queues that a drain does not wait for. A read; it counts them all."""
+        """Jobs of these queues that a drain does not wait for. A read that counts them all."""
         ...
 
     def prune(self, before_us: int, limit: int) -> int:
-        """As `Store.prune`. Keep `limit` small: the write lock is held for all of them."""
+        """As `Store.prune`. Keep `limit` small: one transaction holds the write lock for all of them."""
         ...
 
     def forget_late_cancels(self) -> bool:
-        """Forget requests to cancel jobs that completed all the same, a bounded number; True: there may be more.
+        """Delete a bounded number of cancel requests of jobs that completed anyway. True: there may be more.
 
-        Costs nothing unless `cancel_requests` has met any.
+        Costs nothing unless `cancel_requests` has found such requests.
         """
         ...
 
     def waits(
         self, queues: Sequence[str], *, after_us: int, seen: WaitsSeen | None = None
     ) -> tuple[Sequence[Wait], WaitsSeen | None]:
-        """Jobs of these queues that were put off until a wall time past `after_us`: some, those behind `seen`; and how
-        far it came (None: to the end). A read of a bounded number of rows.
+        """Jobs of these queues that were put off until a wall time past `after_us`, continuing after `seen`.
+
+        The second value is where to continue (None: the end was reached). A read of a bounded number of rows.
         """
         ...
 
     def rebase(self, changes: Sequence[Rebase]) -> int:
-        """Have these be due at another time, unless that has changed since; gives how many."""
+        """Change the due time of these jobs, unless it has changed meanwhile. Returns how many changed."""
         ...
 
     def close(self) -> None: ...

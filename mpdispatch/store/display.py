@@ -1,4 +1,4 @@
-"""How a location is shown: never with a password in it. Pure."""
+"""Shows a location without its password. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _PARAMETER = re.compile(r"([?&][^=&]*(?:passw|pwd|secret|token)[^=&]*=)[^&]*", r
 
 
 def without_password(location: str) -> str:
-    """The same, with `***` for what a URL may hold of a password; a path is given back as it is.
+    """The location with `***` in place of any password in a URL; a path is returned unchanged.
 
     >>> without_password("postgresql://ann:s3c/r@t@db/jobs?sslmode=require&sslpassword=x")
     'postgresql://ann:***@db/jobs?sslmode=require&sslpassword=***'

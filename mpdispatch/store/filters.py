@@ -1,4 +1,4 @@
-"""Which jobs, or dead letters, a list is of. Values: what cannot be looked for is refused when one is made."""
+"""Filters for lists of jobs and of dead letters. Values: an impossible filter is refused on creation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["DeadLetterFilter", "JobFilter"]
 
 
 class JobFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """Raises UsageError."""
+    """Raises UsageError on text that is not valid UTF-8."""
 
     state: JobState | None = None
     queue: str | None = None
@@ -23,7 +23,7 @@ class JobFilter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DeadLetterFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """Raises UsageError."""
+    """Raises UsageError on text that is not valid UTF-8."""
 
     queue: str | None = None
     name: str | None = None

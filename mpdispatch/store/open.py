@@ -1,4 +1,4 @@
-"""From a location, as users write it, to a store."""
+"""Opens the store at a location as users write it."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ NOT_YET = {
     "valkey": "Redis",
     "valkeys": "Redis",
 }
-"""Schemes of stores that are to come, and what they stand for."""
+"""URL schemes of stores planned for later versions, with the product's name."""
 
 
 def refuse_for_now(kind: str) -> UsageError:
-    """The error for a store of a kind this version does not have yet."""
+    """The error for a kind of store that this version does not have yet."""
     return UsageError(f"this version of mpdispatch has no {kind} store; use a path or sqlite:///…")
 
 

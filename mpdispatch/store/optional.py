@@ -1,4 +1,4 @@
-"""What a store may do, and need not: be woken for, and be cared for as a file. Each has a default that does nothing."""
+"""What a store may offer but need not: wake-ups and the maintenance of its file. Without them it works as well."""
 
 from __future__ import annotations
 
@@ -15,58 +15,58 @@ class WakeListener(Protocol):
         ...
 
     def drain(self) -> None:
-        """Swallow what made it readable."""
+        """Read and discard what made it readable."""
         ...
 
     def is_in_place(self) -> bool:
-        """Whether wake-ups still reach it; if not, listen anew."""
+        """Whether wake-ups still reach it; if not, make a new listener."""
         ...
 
     def close(self) -> None: ...
 
 
 class Wake(Protocol):
-    """How supervisors learn at once that there may be work. Optional: without it they look at every poll interval."""
+    """Tells supervisors at once that there may be work. Optional: without it they poll at every poll interval."""
 
     def notify(self) -> None:
-        """Wake all of them. A hint: never blocks or raises, may be lost. Any thread, before and after a fork."""
+        """Wake all supervisors. A hint: never blocks or raises, may be lost. Any thread, before and after a fork."""
         ...
 
     def listen(self, owner: int) -> WakeListener | None:
-        """A listener for the supervisor of this id; None: there can be none, so it polls."""
+        """A listener for the supervisor with this id; None: not possible here, so the supervisor polls."""
         ...
 
     def close(self) -> None:
-        """Let go of what it holds open; it can be used again."""
+        """Close its descriptors; the next use opens them again."""
         ...
 
 
 class FileCare(Protocol):
-    """What a store in a file needs of its supervisors, which are at work anyway. On the supervisor's thread."""
+    """Maintenance of a store's file by its supervisors. Runs on the supervisor's thread."""
 
     def checkpoint_if_large(self) -> None:
-        """Bring the log of commits into the file if it has grown large. Never blocks; call it between turns."""
+        """Move the log of commits into the file if the log has grown large. Never blocks; call it between commits."""
         ...
 
     def sync(self) -> None:
-        """Have everything committed so far survive a power cut. For a turn that was not synced; blocks on the disk."""
+        """Make everything committed so far survive a power cut, after a commit that was not synced. Blocks on the disk."""
         ...
 
     def verify(self) -> None:
-        """Raise StoreVanished if the file was deleted or replaced since it was opened. No I/O but a stat."""
+        """Raise StoreVanished if the file was deleted or replaced since it was opened. Costs one stat."""
         ...
 
     def has_changed(self) -> bool:
-        """Whether anybody else has written to the store since this was last asked; True if that cannot be known."""
+        """Whether another connection has written to the store since the last call; True if unknown."""
         ...
 
     def blocker(self) -> int | None:
-        """Pid of the process on this machine that holds the store's write lock now, if that can be known."""
+        """Pid of the process on this machine that now holds the store's write lock; None if unknown."""
         ...
 
 
 class NoFileCare:
-    """Of a store that is in no file, or looks after itself."""
+    """For a store that has no file, or maintains it itself."""
 
     def checkpoint_if_large(self) -> None: ...
 

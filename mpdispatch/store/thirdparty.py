@@ -1,7 +1,7 @@
 """Stores of other packages: the entry points of the group `mpdispatch.stores`. Effects: imports the one asked for.
 
-The name of an entry point is what it opens: the scheme of a URL (`duckdb`), the name of an SQLAlchemy dialect or
-the top-level package of a resource's type. Its object is called with the URL or the resource and gives a Store.
+The name of an entry point says what it opens: the scheme of a URL (`duckdb`), an SQLAlchemy dialect or the
+top-level package of a resource's type. Its object is called with the URL or the resource and returns a Store.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ def third_party_store(names: Iterable[str], thing: Any) -> Store | None:
     """The store that the first entry point with one of these names opens for `thing`; None if there is none.
 
     Raises:
-        UsageError: what it gave is no store.
+        UsageError: the entry point returned something that is not a store.
     """
-    from importlib.metadata import entry_points  # 40 ms that only a resource of a strange kind needs
+    from importlib.metadata import entry_points  # takes 40 ms; only an unknown kind of store needs it
 
     found = {point.name: point for point in entry_points(group=GROUP)}
     for name in names:

@@ -1,4 +1,4 @@
-"""What a store says of jobs that wait, and is told of them. Values."""
+"""Arguments and results of a store about jobs that were put off. Values."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ __all__ = ["Rebase", "Wait", "WaitsSeen"]
 
 
 class Wait(NamedTuple):
-    """A job that its last start has put off: to be tried again, or snoozed. Wall times in µs."""
+    """A job that waits for a retry or was snoozed. Wall times in µs."""
 
     job_id: int
     run_at_us: int
     put_off_us: int
-    """When that start ended."""
+    """When its last start ended."""
 
 
 class Rebase(NamedTuple):
@@ -25,7 +25,7 @@ class Rebase(NamedTuple):
 
 
 class WaitsSeen(NamedTuple):
-    """How far a look at waiting jobs has come."""
+    """Where to continue reading the waiting jobs."""
 
     place: int
     run_at_us: int
