@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import time
 
-# Bound here: a job may have put something else in their place.
+# Import the functions now: a job may later patch the `time` module.
 from time import clock_gettime_ns, time_ns
 from typing import NamedTuple, Protocol
 
@@ -25,7 +25,7 @@ _PLAIN = re.compile(r"[0-9]+(?:\.[0-9]+)?|\.[0-9]+")
 
 
 def seconds_of_text(text: str) -> float | None:
-    """Seconds of a duration as people write it: `250ms`, `30s`, `1h30m`, `1.5`; None: it is none. May be infinite.
+    """Seconds of a duration such as `250ms`, `30s`, `1h30m`, `1.5`; None if it is not a duration. May be infinite.
 
     >>> seconds_of_text("1h30m")
     5400.0
@@ -68,7 +68,7 @@ class SystemClock:
 
 
 class FakeClock:
-    """A clock that moves only when told to.
+    """A clock that moves only by `advance` and `jump_wall`.
 
     >>> clock = FakeClock(wall_us=1_000_000)
     >>> clock.advance(2.5).wall_us

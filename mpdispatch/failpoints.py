@@ -1,4 +1,4 @@
-"""Named places where a test can make this process die, raise or stall. Ground.
+"""Named points where a test can make this process die, raise or stall. Ground.
 
 Off unless `TESTS_OF_MPDISPATCH` is 1 and `MPDISPATCH_FAILPOINTS` is set when the process starts, e.g.
 `finish.before_commit:kill` or `claim.after_commit:sleep=3,rescue.before_commit:raise`.
@@ -44,7 +44,7 @@ def _parse(text: str) -> dict[str, _Failpoint]:
     return armed
 
 
-# Only where tests say that they are tests: a variable that strayed into production must not end a process there.
+# Only in tests that set SWITCH: a stray VARIABLE in production must not end a process.
 _armed = _parse(os.environ.get(VARIABLE, "") if os.environ.get(SWITCH) == "1" else "")
 _hits: dict[str, int] = {}
 
@@ -57,7 +57,7 @@ def arm(text: str) -> None:
 
 
 def failpoint(name: str) -> None:
-    """Do what was armed for `name`; nothing in a normal run."""
+    """Run the action armed for `name`; does nothing in a normal run."""
     if not _armed or (point := _armed.get(name)) is None:
         return
     _hits[name] = _hits.get(name, 0) + 1

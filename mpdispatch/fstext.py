@@ -1,6 +1,6 @@
 """Paths and arguments as text that JSON, SQLite and logs can hold. Ground: imports nothing of ours.
 
-Python gives a byte of a path that is no UTF-8 as half a surrogate pair, and nothing that writes UTF-8 takes that.
+Python decodes a non-UTF-8 byte of a path as a lone surrogate, which cannot be encoded as UTF-8.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from urllib.parse import quote, unquote
 __all__ = ["is_utf8", "packed", "percent_encoded", "readable", "unpacked"]
 
 _MARK = "\0"
-"""No path and no argument of a process holds it."""
+"""Starts a packed text. No path or argument of a process contains it."""
 
 
 def is_utf8(text: str) -> bool:
@@ -27,12 +27,12 @@ def is_utf8(text: str) -> bool:
 
 
 def percent_encoded(text: str) -> str:
-    """The text as the path of a URL, with its very bytes."""
+    """The text as the path of a URL, byte for byte."""
     return quote(text, errors="surrogateescape")
 
 
 def packed(text: str) -> str:
-    r"""The text itself if it is UTF-8, else another text that `unpacked` makes it of again.
+    r"""The text itself if it is UTF-8, else a text from which `unpacked` restores it.
 
     >>> packed("/srv/é"), packed("/srv/\udcff"), unpacked(packed("/srv/\udcff"))
     ('/srv/é', '\x00/srv/%FF', '/srv/\udcff')
@@ -41,10 +41,10 @@ def packed(text: str) -> str:
 
 
 def unpacked(text: str) -> str:
-    """What was packed."""
+    """The original of a packed text."""
     return unquote(text[1:], errors="surrogateescape") if text.startswith(_MARK) else text
 
 
 def readable(text: str) -> str:
-    """What was packed, for people."""
+    """A packed text, shown to people."""
     return text.removeprefix(_MARK)

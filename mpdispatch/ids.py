@@ -1,4 +1,4 @@
-"""Which machine this is, and which boot of it. Ground: imports nothing of ours."""
+"""Identifies this machine and its current boot. Ground: imports nothing of ours."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["boot_id", "host_name", "machine_id"]
 
 @functools.cache
 def boot_id() -> str:
-    """Names this boot of the machine; another boot has another one."""
+    """Id of this boot of the machine; it changes with every boot."""
     path = Path("/proc/sys/kernel/random/boot_id")
     if path.exists():
         return path.read_text().strip()
@@ -22,7 +22,7 @@ def boot_id() -> str:
 
 @functools.cache
 def machine_id() -> str:
-    """Names this machine over reboots, as well as the system can tell."""
+    """Id of this machine, the same after a reboot as far as the system can tell."""
     for path in map(Path, ("/etc/machine-id", "/var/lib/dbus/machine-id")):
         try:
             text = path.read_text().strip()

@@ -1,8 +1,8 @@
-"""Files and folders beside a store that only this user may write, opened and looked at. Ground: imports nothing.
+"""Opens files and folders beside a store and checks that only this user may write them. Ground: imports nothing.
 
-In a folder that many may write (`/tmp`) another user may have made ours first. What stands in it is believed: which
-processes are a dead supervisor's, who holds the lock, what the token is. So it is asked of the open descriptor whose
-it is, once per open; a name could mean something else a moment later.
+In a world-writable folder (`/tmp`) another user may have created our folder first. Its content is trusted: the processes
+of a dead supervisor, the holder of the lock, the token. So every open checks the owner on the open descriptor; a path
+could lead elsewhere a moment later.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ __all__ = [
 ]
 
 WRITABLE = stat.S_IWGRP | stat.S_IWOTH
-"""What a mode must not have: leave for others to write."""
+"""Mode bits that must not be set: write permission for others."""
 
 
 class NotPrivateError(PermissionError):
-    """What stands at `path` is not ours alone: another user owns it or may write it, or it is a symbolic link.
+    """The file at `path` is not private: another user owns it or may write it, or it is a symbolic link.
 
-    An OSError, as whatever else opening a file can meet; the store makes a StorePermission of it. `why` and `remedy` are
+    An OSError like other failures of opening a file; the store translates it to StorePermission. `why` and `remedy` are
     for people.
     """
 
@@ -43,7 +43,7 @@ class NotPrivateError(PermissionError):
 
 
 def not_private(path: str | Path, found: os.stat_result, forbidden: int = WRITABLE) -> NotPrivateError | None:
-    """What is wrong with `found`, the stat of what is at `path`; None: it is ours alone."""
+    """The error for `found`, the stat of the file at `path`; None if it is private."""
     mine = os.geteuid()
     if stat.S_ISLNK(found.st_mode):
         return _link(path)
@@ -70,12 +70,12 @@ def _link(path: str | Path) -> NotPrivateError:
 
 
 def folder_beside(file: Path) -> Path:
-    """Where what belongs to this file lies: the lock of a store, and what this machine keeps for it."""
+    """The folder beside a store's file, for its lock and this machine's runtime files."""
     return Path(f"{file}-mpd")
 
 
 def open_folder(path: Path, *, create: bool = False) -> int:
-    """A descriptor of a folder that is ours alone. `create`: made if there is none.
+    """Open a private folder. Returns a descriptor. `create`: make it if it is missing.
 
     Raises NotPrivateError; OSError.
     """
@@ -92,9 +92,9 @@ def open_folder(path: Path, *, create: bool = False) -> int:
 
 
 def open_in(folder: int, path: Path, flags: int, *, forbidden: int = WRITABLE) -> int:
-    """A descriptor of the file `path`, found by its name in the open `folder`; never through a symbolic link.
+    """Open the file `path` by its name in the open `folder`, never through a symbolic link. Returns a descriptor.
 
-    With O_CREAT it is made with mode 0600. `forbidden`: which bits its mode must not have.
+    O_CREAT creates it with mode 0600. `forbidden`: bits that its mode must not have.
 
     Raises NotPrivateError; OSError.
     """
@@ -108,7 +108,7 @@ def open_in(folder: int, path: Path, flags: int, *, forbidden: int = WRITABLE) -
 
 
 def open_private(path: Path, flags: int, *, forbidden: int = WRITABLE, create_folder: bool = False) -> int:
-    """`open_in` the folder of `path`, which must be ours alone too."""
+    """`open_in` in the folder of `path`, which must be private too."""
     folder = open_folder(path.parent, create=create_folder)
     try:
         return open_in(folder, path, flags, forbidden=forbidden)

@@ -1,9 +1,8 @@
-"""Which SQLite this process uses, decided once. Ground: imports nothing of ours.
+"""Selects the copy of SQLite for this process, once. Ground: imports nothing of ours.
 
-pysqlite3 (the `sqlite` extra) if it is installed, the standard library's module otherwise. Everything
-of ours goes through here: two copies of SQLite on one file in one process corrupt it, because closing
-a descriptor in one copy drops the POSIX locks of the other. Only a store on a file the application has open
-itself uses another copy: the application's.
+It is pysqlite3 (the `sqlite` extra) if installed, else the standard library's module. All our modules use it: two
+copies of SQLite on one file in one process corrupt the file, because closing a descriptor in one copy drops the
+POSIX locks of the other. Only a store on a file that the application itself has open uses the application's copy.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ def _installed() -> dict[str, ModuleType]:
 
 
 COPIES: Mapping[str, ModuleType] = _installed()
-"""The copies of SQLite that can be imported, by package; ours is the first."""
+"""The importable copies of SQLite, by package; ours comes first."""
 
 if TYPE_CHECKING:
     import sqlite3 as module
@@ -51,11 +50,11 @@ Error = module.Error
 connect = module.connect
 
 ERRORS: tuple[type[module.Error], ...] = tuple(copy.Error for copy in COPIES.values())
-"""What a connection of any copy may raise."""
+"""The base errors of all copies."""
 
 
 def copy_of(connection: object) -> str | None:
-    """The package of the copy of SQLite this connection belongs to, or None if it is none of `COPIES`.
+    """The package of this connection's copy of SQLite; None if it is not in `COPIES`.
 
     >>> copy_of(COPIES["sqlite3"].connect(":memory:"))
     'sqlite3'
@@ -68,13 +67,13 @@ def copy_of(connection: object) -> str | None:
 
 
 version_info: tuple[int, int, int] = module.sqlite_version_info
-"""Of the SQLite library, not of the Python module."""
+"""Version of the SQLite library, not of the Python module."""
 
 
 def has_wal_reset_bug(version: tuple[int, int, int] = version_info) -> bool:
     """Whether a checkpoint racing a commit of another process can corrupt a WAL database in this SQLite.
 
-    3.7.0 to 3.51.2, but for the backports. Our own processes exclude each other by a lock file.
+    Affects 3.7.0 to 3.51.2 without the backports. Our own processes exclude each other by a lock file.
 
     >>> has_wal_reset_bug((3, 40, 1)), has_wal_reset_bug((3, 51, 3)), has_wal_reset_bug((3, 50, 7))
     (True, False, False)

@@ -1,12 +1,13 @@
-"""This machine: what is true here, whatever the store is. Effects: processes, files of the runtime folder.
+"""Processes and files of this machine, for any store. Effects: processes, files of the runtime folder.
 
 - `runtime_folder`: where the files of a store lie on this machine.
-- `start_journal`, of `worker_record`s with a `reply_ring` each, laid out by `journal_layout`: what workers began and
-  answered, kept by the page cache. `journal_reader`: the same as somebody else sees it.
+- `start_journal`: which jobs workers started and what they replied, kept by the page cache. It consists of one
+  `worker_record` with a `reply_ring` per worker; `journal_layout` is its file format, `journal_reader` reads it from
+  another process.
 - `wake`: supervisors learn at once of new jobs. `supervising_lock`: which of several extensions supervises. `http_token`.
 - `processes`: which process is which. `liveness`: which supervisors and workers live. `kill`, `leftovers`: ending them.
-- `linux`: kernel calls that the standard library has no name for.
+- `linux`: kernel calls that the standard library lacks.
 
-It does not know the store, nor the store it: the engine and the supervisor bring them together. What it has to know of a
-store it asks for by a protocol of its own (`runtime_folder.LocatedStore`).
+Host and store do not import each other: the engine and the supervisor combine them. What the host needs from a store is
+a protocol of its own (`runtime_folder.LocatedStore`).
 """

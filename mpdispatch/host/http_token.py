@@ -1,6 +1,6 @@
-"""The store's own HTTP token: random, made once, in a file of its runtime folder that only its owner may read. Effects.
+"""The store's HTTP token: random, made once, in a file of its runtime folder that only its owner may read. Effects.
 
-Whoever may read that file may read the store as well, so it proves just what a mounted API wants to know.
+Whoever can read that file can read the store too, so the token proves the access that a mounted API asks for.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _BY_ERRNO: dict[int, type[StoreError]] = {
 
 
 class CheckedStore(LocatedStore, Protocol):
-    """A store that can be asked whether it is there."""
+    """A store that can check whether it exists."""
 
     @property
     def display(self) -> str: ...
@@ -39,27 +39,27 @@ class CheckedStore(LocatedStore, Protocol):
 
 
 class HttpToken:
-    """Made if there is none, when it is first asked for. Safe from any thread and process: all get the same.
+    """Made on first use if the file does not exist. Safe in any thread and process: all get the same token.
 
-    What was read once is remembered, whatever becomes of the file.
+    A token once read is remembered, whatever happens to the file.
     """
 
     def __init__(self, store: CheckedStore) -> None:
         self._store = store
         self.remembered: str | None = None
         self._identity: tuple[int, int] | None = None
-        """Of the file it was read from: inode and time of the last change (ns)."""
+        """Inode and modification time (ns) of the file that the token was read from."""
 
     @property
     def path(self) -> Path:
-        """The file."""
+        """Path of the token's file."""
         return runtime_folder(self._store) / _NAME
 
     def value(self) -> str:
         """The token. Blocks on the disk the first time.
 
         Raises:
-            StoreError: there is no store; or the file is not ours alone, or cannot be read or made.
+            StoreError: the store does not exist, or the file is not private, or cannot be read or made.
         """
         if self.remembered is None:
             try:
@@ -69,7 +69,7 @@ class HttpToken:
         return self.remembered
 
     def is_current(self) -> bool:
-        """Whether the file is still the one that was read, or gone. Costs a `stat`."""
+        """True if the file is unchanged since it was read, or gone. Costs a `stat`."""
         try:
             return _identity_of(os.stat(self.path, follow_symlinks=False)) == self._identity
         except FileNotFoundError:
@@ -78,7 +78,7 @@ class HttpToken:
             return False
 
     def read_again(self) -> str:
-        """The token, read anew: somebody may have removed the file, and another was made. If it is gone, as before.
+        """Read the token again, as the file may have been removed and remade. If it is gone, returns the old token.
 
         Raises StoreError, as `value`.
         """
@@ -100,21 +100,21 @@ class HttpToken:
             os.close(descriptor)
 
     def _make(self) -> str:
-        import secrets  # OpenSSL, which no worker needs that imports the app
+        import secrets  # loads OpenSSL, which workers do not need
 
-        self._store.check()  # No folder is made beside a store that is not there.
+        self._store.check()  # Make no folder beside a store that does not exist.
         path = self.path
         while True:
             descriptor = open_private(path, os.O_RDWR | os.O_CREAT, forbidden=_FOR_OTHERS, create_folder=True)
             try:
-                # Of those that start at once one makes it; the others wait for that, and read.
+                # One of several concurrent processes makes the token; the others wait for it and read it.
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
                 if found := _content(descriptor):
                     return found
                 if not os.fstat(descriptor).st_nlink:
-                    continue  # removed meanwhile: what we wrote nobody would ever read
+                    continue  # The file was removed meanwhile: nobody would read our token.
                 made = secrets.token_urlsafe(_RANDOM_BYTES)
-                # Neither an empty file nor half a token is one: a kill in between costs nothing.
+                # A kill in between is harmless: an empty or partial token does not match `_CONTENT`.
                 os.ftruncate(descriptor, 0)
                 os.pwrite(descriptor, f"{made}\n".encode(), 0)
                 os.fsync(descriptor)

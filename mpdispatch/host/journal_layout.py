@@ -1,6 +1,6 @@
-"""How a start journal lies in its file, in this machine's byte order. Ground of the modules that read and write one.
+"""File format of a start journal, in this machine's byte order. Shared by the modules that read and write journals.
 
-What stands on disk is read by supervisors of other versions on this machine: it keeps its name and its magic bytes.
+Supervisors of other versions on this machine read the file too, so its name and magic bytes stay the same.
 
 0        4096      4096 + 96 Ki
 ┌────────┬─────────┬─────────┬───   header: magic, boot id, token, records handed out so far
@@ -47,13 +47,13 @@ __all__ = [
 ]
 
 RECORD_JOBS = 1000
-"""Most jobs of one worker that are dispatched and whose outcome is not on disk."""
+"""Most jobs that one worker may have dispatched without their outcome on disk."""
 
 MAGIC, OLD_MAGIC = b"mpdmark3", b"mpdmark2"
-"""The old one is that of schema version 1, whose supervisors may still run: every record was there from the start."""
+"""Supervisors of schema version 1 wrote the old one and may still run. Their files have every record from the start."""
 HEADER = struct.Struct("<8s36s32s")  # magic, boot id, token
 USED_AT = 80
-USED = struct.Struct("@Q")  # records handed out so far, and 1: a header that was cut says 0
+USED = struct.Struct("@Q")  # records handed out so far, plus 1: a truncated header reads as 0
 PAGE = 4096
 REPLIES_AT = 32768
 RECORD_BYTES = REPLIES_AT + REPLY_RING_BYTES
@@ -61,13 +61,13 @@ HEAD = struct.Struct("@qqQ")  # pid, start, marks written
 CONTROL = struct.Struct("@QII")  # job id, starts, what
 MARK = struct.Struct("@QQQQ")  # job id, starts, boottime µs, check
 CHECK = 0x9E3779B97F4A7C15
-"""Folded with the other three: a torn mark does not add up (a CRC would cost 0.7 µs more a job)."""
+"""XORed with the other three fields to detect a torn mark (a CRC would cost 0.7 µs more per job)."""
 SHIFT = 31
-"""Past the ids of a store's first two billion jobs: else starts and id of two marks may differ by the same bits."""
+"""Moves `starts` above the bits of the first two billion job ids, so that changes in both cannot cancel out."""
 RECORD_MAGIC = b"mpd-ring"
 COUNT_AT, RECORD_MAGIC_AT, CONTROL_AT, MARKS_AT = 16, 24, 64, 96
 CLEAN = (bytes(RECORD_MAGIC_AT) + RECORD_MAGIC).ljust(REPLIES_AT, b"\0")
-"""What a record begins with; written at once, for somebody may be reading."""
+"""Initial bytes of a record, written in one piece because another process may be reading."""
 WORD_BYTES = 8
 MARKS = 1020
 MARK_BYTES = 32
@@ -82,7 +82,7 @@ class Mark(NamedTuple):
 
 
 class Control(NamedTuple):
-    """What the supervisor wants done to one running start: `kind` 1 = timeout, 2 = cancel."""
+    """The supervisor's request to end one running start: `kind` 1 = timeout, 2 = cancel."""
 
     job_id: int
     starts: int

@@ -1,7 +1,7 @@
-"""A supervisor's start journal as somebody else sees it. Reads what it is asked for, at that moment. Any process.
+"""Reads the start journal of another supervisor. Every call reads the file anew. Any process.
 
-Nothing is mapped: a file that is cut meanwhile gives less, and never a SIGBUS. Of a large file only the records that were
-handed out are read, one at a time; to see whether its owner lives none is.
+The file is not mapped: truncating it meanwhile yields fewer records and never a SIGBUS. Only records that were handed
+out are read, one at a time; checking whether the owner lives reads none.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ __all__ = ["JournalReader"]
 
 
 class JournalReader:
-    """One file, of a supervisor that is dead, stopped or at work."""
+    """The journal of one supervisor, which may be dead, stopped or running."""
 
     def __init__(self, path: Path) -> None:
-        """Raises FileNotFoundError: there is no evidence at all."""
+        """Raises FileNotFoundError if the supervisor has no journal."""
         self._descriptor = open_private(path, os.O_RDWR)
         self._header = os.pread(self._descriptor, USED_AT + USED.size, 0)
 
@@ -59,7 +59,7 @@ class JournalReader:
 
     @property
     def is_evidence(self) -> bool:
-        """Whether it was written in this boot and is whole; otherwise every job counts as started."""
+        """Whether the file was written in this boot and is complete; otherwise every job counts as started."""
         if not self._is_header:
             return False
         _, boot, _ = HEADER.unpack_from(self._header)
@@ -75,40 +75,40 @@ class JournalReader:
         return all(os.pread(self._descriptor, len(RECORD_MAGIC), spot) == RECORD_MAGIC for spot in spots)
 
     def _there(self) -> int:
-        """How many records the file is long enough for."""
+        """Number of records that fit into the file's length."""
         return max(0, os.fstat(self._descriptor).st_size - PAGE) // RECORD_BYTES
 
     def _handed_out(self) -> int:
-        """How many records there should be to look at; -1: the header was cut."""
+        """Number of records handed out; -1 if the header was truncated."""
         if not self._is_header:
             return -1
         if self._header[:8] == OLD_MAGIC:
             return self._there()
-        # Read again: records may be handed out while we look.
+        # Read again: the owner may be handing out records meanwhile.
         used = os.pread(self._descriptor, USED.size, USED_AT)
         return int(USED.unpack(used)[0]) - 1 if len(used) == USED.size else -1
 
     @property
     def token(self) -> str:
-        """What the environment marks of its workers begin with; `""` if unknown."""
+        """The prefix of its workers' WORKER_VARIABLE; `""` if unknown."""
         if not self._is_header:
             return ""
         return bytes(HEADER.unpack_from(self._header)[2]).rstrip(b"\0").decode("ascii", "replace")
 
     @property
     def is_ours(self) -> bool:
-        """Whether nobody but our own user (or root) can have written it."""
+        """Whether only our own user (or root) can have written the file."""
         found = os.fstat(self._descriptor)
         return found.st_uid == os.geteuid() and not found.st_mode & 0o022
 
     @property
     def identity(self) -> tuple[int, int]:
-        """(device, inode): by this it is known who has it mapped."""
+        """(device, inode) of the file, to find the processes that have it mapped."""
         found = os.fstat(self._descriptor)
         return found.st_dev, found.st_ino
 
     def owner_is_gone(self) -> bool:
-        """Whether nobody holds the file's lock any more. The kernel drops it with the last process that had it."""
+        """Whether the file's lock is free. The kernel releases it with the last process that held it."""
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -117,7 +117,7 @@ class JournalReader:
         return True
 
     def _records(self, length: int) -> Iterator[tuple[int, bytes]]:
-        """(where it begins, the first bytes) of every record that is whole; one at a time."""
+        """(offset, first `length` bytes) of every complete record, one at a time."""
         for index in range(min(self._handed_out(), self._there())):
             base = base_of(index)
             if len(data := os.pread(self._descriptor, length, base)) == length:
@@ -126,16 +126,16 @@ class JournalReader:
     def look(
         self, wanted: Set[tuple[int, int]] | None = None
     ) -> Iterator[tuple[dict[tuple[int, int], int], Control, list[bytes]]]:
-        """Of each record: the starts it proves with their boottime (µs), the last it was asked, and what is surely whole
-        of what its worker said, oldest first.
+        """Per record: its marked starts with their boottime (µs), the supervisor's last request, and the worker's
+        replies that are surely complete, oldest first.
 
-        `wanted`: the starts that matter (None: all). A worker that has begun jobs, but none of these, is passed over.
+        `wanted`: the starts that matter (None: all). Records that have marks but none of these are skipped.
         """
         ids = None if wanted is None else {job_id for job_id, _ in wanted}
         for _, data in self._records(RECORD_BYTES):
             slots: Iterable[int] = range(MARKS)
             if ids is not None:
-                # Job ids first: to unpack all of its marks takes twenty times as long.
+                # Compare job ids first: unpacking all marks takes twenty times as long.
                 slots = [slot for slot, job_id in enumerate(_marked_ids(data)) if job_id in ids]
                 if not slots and _has_marks(data):
                     continue
@@ -148,11 +148,11 @@ class JournalReader:
             yield marks, Control(*CONTROL.unpack_from(data, CONTROL_AT)), last_lines(data[REPLIES_AT:])
 
     def marks(self) -> dict[tuple[int, int], int]:
-        """Every start it proves: (job id, starts) → boottime µs."""
+        """Every marked start: (job id, starts) → boottime µs."""
         return {start: boot_us for marks, _, _ in self.look() for start, boot_us in marks.items()}
 
     def latest(self) -> dict[ProcessId, Mark | None]:
-        """The last start of each worker that signed a record here; None: it has not begun any job."""
+        """The last start of each worker that signed a record here; None: it has started no job."""
         found: dict[ProcessId, Mark | None] = {}
         for base, head in self._records(HEAD.size):
             pid, start, count = HEAD.unpack(head)
@@ -163,7 +163,7 @@ class JournalReader:
         return found
 
     def workers(self) -> list[ProcessId]:
-        """The worker processes that ever signed a record here, newest of each record."""
+        """The last worker process that signed each record."""
         heads = (HEAD.unpack(head) for _, head in self._records(HEAD.size))
         return [ProcessId(pid, start) for pid, start, _ in heads if pid]
 
@@ -173,7 +173,7 @@ def _has_marks(record: bytes) -> bool:
 
 
 def _marked_ids(record: bytes) -> list[int]:
-    """The job ids of all its slots, those of torn marks too."""
+    """The job ids in all slots, including torn marks."""
     return (
         memoryview(record)[MARKS_AT : MARKS_AT + MARKS * MARK_BYTES]
         .cast("Q")[:: MARK_BYTES // WORD_BYTES]

@@ -1,9 +1,9 @@
-"""Ending processes for good: a worker, its group, everything it started. Runs in the supervisor.
+"""Kills a worker, its process group and everything it started. Runs in the supervisor.
 
-A pid alone never gets a signal: pids are reused. We hold a pidfd, or compare start times first.
-Descendants are found three ways, because each misses some: the tree below the worker (it is a subreaper, so daemonised
-grandchildren stay in it while it lives), its session, and the tag its environment carries to everything exec'ed from it.
-All of this is for our own workers; what others left is more carefully looked at (see `leftovers`).
+Pids are reused, so a signal is sent through a pidfd or after comparing start times.
+Descendants are found in three ways, because each misses some: the tree below the worker (a subreaper, so daemonised
+grandchildren stay in the tree while it lives), its session, and the tag that everything exec'ed from it inherits in its
+environment. This is for our own workers; `leftovers` handles those of other supervisors, with more checks.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ __all__ = [
 ]
 
 WORKER_VARIABLE = "MPDISPATCH_WORKER"
-"""Environment variable of a worker and of all it starts: names its supervisor's registration and its place."""
+"""Environment variable of a worker and of all it starts: names its supervisor's registration and its slot."""
 
 
 def _start_of(pid: int) -> int | None:
-    """When it started; None: it is gone, or it is somebody else's, which the system hides (hidepid)."""
+    """When the process started; None if it is gone or another user's and hidden by the system (hidepid)."""
     try:
         return process_start(pid)
     except PermissionError:
@@ -45,17 +45,17 @@ def _start_of(pid: int) -> int | None:
 
 
 def is_running(process: ProcessId) -> bool:
-    """Whether this very process is there. What the system hides is not: ours are not hidden from us.
+    """Whether exactly this process runs. A hidden process counts as not running: our own are never hidden from us.
 
-    Raises OSError: no descriptor left to look.
+    Raises OSError if no descriptor is left for the check.
     """
     return _start_of(process.pid) == process.start
 
 
 def kill_process(process: ProcessId) -> bool:
-    """SIGKILL exactly this process; False if it is gone already, or somebody else's.
+    """SIGKILL exactly this process; False if it is gone already or belongs to another user.
 
-    Raises OSError: no descriptor left to make sure of it.
+    Raises OSError if no descriptor is left for the check.
     """
     if sys.platform != "linux":
         if not is_running(process):
@@ -66,7 +66,7 @@ def kill_process(process: ProcessId) -> bool:
     except ProcessLookupError:
         return False
     try:
-        # Compare after opening: from here on the pidfd means one process.
+        # Compare after opening: from here on the pidfd refers to one process.
         if not is_running(process):
             return False
         signal.pidfd_send_signal(descriptor, signal.SIGKILL)
@@ -86,12 +86,12 @@ def _signal_pid(pid: int) -> bool:
 
 
 def descendants(pid: int) -> list[ProcessId]:
-    """Every process below this one, as of now. Raises OSError: no descriptor left to look."""
+    """Every process now below this one. Raises OSError if no descriptor is left."""
     return _below([pid])[pid]
 
 
 def _below(pids: Iterable[int]) -> dict[int, list[ProcessId]]:
-    """By pid: every process below it, by one look for all of them. Raises OSError."""
+    """By pid: every process below it. Reads the process table once. Raises OSError."""
     if sys.platform != "linux":
         return {pid: _below_by_psutil(pid) for pid in pids}
     table = process_table()
@@ -108,7 +108,7 @@ def _walk(pid: int, table: Mapping[int, Seen], children: Mapping[int, list[int]]
 
 
 def _below_by_psutil(pid: int) -> list[ProcessId]:
-    import psutil  # 1.4 MiB and 30 ms that only who kills need pay
+    import psutil  # 1.4 MiB and 30 ms, only needed for a kill
 
     try:
         children = psutil.Process(pid).children(recursive=True)
@@ -122,24 +122,24 @@ NONE_LEFT = range(0)
 
 
 def kill_tree(worker: ProcessId, *, left: range = NONE_LEFT) -> None:
-    """As `kill_trees`, of one."""
+    """`kill_trees` for one worker."""
     kill_trees([(worker, left)])
 
 
 def kill_trees(workers: Sequence[tuple[ProcessId, range]]) -> None:
     """SIGKILL workers, their process groups and their descendants. It works on stopped processes too.
 
-    Of each worker, descendants that started within the range beside it are spared: earlier jobs left them behind, and may.
+    Descendants that started within the range given with their worker are spared: earlier jobs may leave processes.
 
-    Raises OSError: no descriptor left to see what is to be killed.
+    Raises OSError if no descriptor is left to find the processes.
     """
     below = _below(worker.pid for worker, _ in workers)
     for worker, left in workers:
-        # Looked at after the list was made: if it is not the worker now, those may be the children of a stranger.
+        # Check after making the list: if the pid was reused, those may be the children of an unrelated process.
         if not is_running(worker):
             continue
-        # The worker leads its own session and group; its pid cannot be anybody else's while it is not reaped.
-        if not left:  # Whom we spare may be in the group.
+        # The worker leads its own session and group; its pid is not reused until it is reaped.
+        if not left:  # The group may contain spared processes.
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(worker.pid, signal.SIGKILL)
         kill_process(worker)
@@ -149,7 +149,7 @@ def kill_trees(workers: Sequence[tuple[ProcessId, range]]) -> None:
 
 
 def is_our_user(pid: int) -> bool:
-    """Whether its real user is ours: a program that runs as root for somebody is that somebody's."""
+    """Whether the process has our real user: a setuid program belongs to the user who runs it."""
     try:
         with open(f"/proc/{pid}/status", "rb") as file:
             (line,) = (line for line in file if line.startswith(b"Uid:"))
@@ -159,22 +159,23 @@ def is_our_user(pid: int) -> bool:
 
 
 class DeadWorker(NamedTuple):
-    """A worker that has ended, and how to know what it left running."""
+    """A worker that has ended, and how to find the processes it left running."""
 
     process: ProcessId
     tag: str
-    """What the value of its WORKER_VARIABLE begins with (ended with NUL: all of it); empty: not known."""
+    """Prefix of its WORKER_VARIABLE's value (with a final NUL: the whole value); empty if unknown."""
     left: range = NONE_LEFT
-    """When those started that are spared."""
+    """Start times of processes to spare."""
 
 
 def kill_session_leftovers(workers: Sequence[DeadWorker], *, spare: Iterable[int] = ()) -> int:
-    """SIGKILL what dead workers left running; gives how many. One look for all of them. Linux only (0 elsewhere).
+    """SIGKILL what dead workers left running. Returns the count. Linux only (0 elsewhere).
 
-    Members of a worker's session count as its own if they are younger than it and no living process leads that session:
-    its id cannot be reused while it has members. By the tag alone nobody is ended who is not of our user.
+    Reads the process table once. Members of a worker's session are killed if they are younger than the worker and no
+    living process leads that session: a session's id is not reused while it has members. Processes found only by
+    the tag are killed only if they run as our user.
 
-    Raises OSError: no descriptor left to look.
+    Raises OSError if no descriptor is left.
     """
     if sys.platform != "linux" or not workers:
         return 0
@@ -201,16 +202,15 @@ def kill_session_leftovers(workers: Sequence[DeadWorker], *, spare: Iterable[int
 
 
 def reap_orphans(keep: Iterable[int], *, kills: bool = True) -> int:
-    """As a subreaper: end and reap every child of this process that is not in `keep`; gives how many were ended.
+    """As a subreaper: kill and reap every child of this process that is not in `keep`. Returns the number killed.
 
-    Without `kills` only those are reaped that have ended by themselves.
+    Without `kills`, only reaps children that have ended by themselves. Without a free descriptor, leaves the
+    rest to the next call.
 
-    Those it cannot see, for want of a descriptor, are left to the next time.
-
-    Only for a process all of whose children are ours or orphans of ours. Linux only (0 elsewhere).
+    Only for a process whose children are all ours or orphans of ours. Linux only (0 elsewhere).
     """
     if sys.platform != "linux":
-        return 0  # nobody else's children become ours there
+        return 0  # no subreapers there: orphans do not become our children
     kept, ours = set(keep), os.getpid()
     killed = 0
     with contextlib.suppress(OSError):
@@ -219,6 +219,6 @@ def reap_orphans(keep: Iterable[int], *, kills: bool = True) -> int:
                 continue
             if kills:
                 killed += kill_process(ProcessId(pid, seen.start))
-            with contextlib.suppress(ChildProcessError):  # reaped by somebody else in the meantime
+            with contextlib.suppress(ChildProcessError):  # already reaped elsewhere
                 os.waitpid(pid, os.WNOHANG)
     return killed

@@ -1,16 +1,16 @@
-"""What a supervisor that is dead or stopped left running, and its end. Linux; elsewhere as `kill`. Runs in the rescuer.
+"""Kills what a dead or stopped supervisor left running. Linux; elsewhere as `kill`. Runs in the rescuer.
 
-Whose a process is must be proved, for a rescuer may be root and a file or a variable somebody else's doing:
+A rescuer may be root, and another user may have forged a file or a variable. So a process is killed only with proof:
 
-- It shows the supervisor's token in its environment, and its real user is ours. Nobody can guess a token.
-- Or the journal names it, and it has the journal mapped. That file is its supervisor's and private, so only a worker can:
-  one that has overwritten its environment (`setproctitle`), or has become another user since.
-- With these their sessions and all below them, whatever user they are now: nobody gets in there but by being started by
-  one of them. So ends a child that has cleared its environment, or dropped its privileges.
-- Of a worker that is gone: what is in its session and has our user. No living process leads that session, and its id
-  cannot be used anew while it has members.
+- Its environment holds the supervisor's token, which nobody can guess, and its real user is ours.
+- Or the journal names it and it has the journal mapped. The file is private to the supervisor, so only a worker can map
+  it. This finds workers that overwrote their environment (`setproctitle`) or changed their user.
+- It is in the session of such a process or below it, as any user: only descendants get there. This finds children that
+  cleared their environment or dropped their privileges.
+- It is in the session of a worker that is gone, and has our user. No living process leads that session, and its id is
+  not reused while it has members.
 
-What has dropped its privileges *and* left the session and the tree of its worker is not ended.
+A process that has dropped its privileges *and* left both session and tree of its worker is not killed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = ["JournalNames", "kill_leftovers"]
 
 
 class JournalNames(NamedTuple):
-    """What a start journal that is surely its supervisor's says of its workers."""
+    """The workers named in a start journal that only its supervisor can have written."""
 
     workers: Collection[ProcessId]
     identity: tuple[int, int]
@@ -36,12 +36,12 @@ class JournalNames(NamedTuple):
 
 
 def kill_leftovers(token: str, *, since: int, journal: JournalNames | None) -> int:
-    """SIGKILL what is left of a supervisor that started at `since` (as in ProcessId); gives how many there still were.
+    """SIGKILL what is left of a supervisor that started at `since` (as in ProcessId). Returns the number killed.
 
-    `token`: what the mark of its workers begins with, up to the dot; `""`: not known. To be called until it finds none: a
+    `token`: the part of its workers' WORKER_VARIABLE before the dot; `""` if unknown. Call this until it returns 0: a
     worker may have been starting another process.
 
-    Raises OSError: no descriptor left to look.
+    Raises OSError if no descriptor is left.
     """
     workers = journal.workers if journal is not None else ()
     if sys.platform != "linux":
@@ -69,16 +69,16 @@ def _is_marked(pid: int, token: str) -> bool:
 
 
 def _maps(pid: int, identity: tuple[int, int]) -> bool:
-    """Whether it has this file mapped. Lines read `7f…-7f… rw-s 00001000 fe:00 5678   /path`."""
+    """Whether the process has this file mapped. Lines read `7f…-7f… rw-s 00001000 fe:00 5678   /path`."""
     device, inode = identity
     wanted = [f"{os.major(device):02x}:{os.minor(device):02x}".encode(), str(inode).encode()]
     return any(line.split()[3:5] == wanted for line in read_proc(f"/proc/{pid}/maps").splitlines())
 
 
 def _with_families(roots: set[int], seen: dict[int, Seen]) -> set[int]:
-    """These, all below them, and their sessions; but not us, nor what is only below us."""
+    """The roots, all processes below them, and their sessions; without this process and what is only below it."""
     ours = seen.get(os.getpid())
-    # 0: of another pid namespace, as far as one can see from here.
+    # Session 0: the session of a process from another pid namespace.
     shunned = {0} if ours is None else {0, ours.session}
     children = children_of(seen)
     members = dict[int, list[int]]()

@@ -1,4 +1,4 @@
-"""The few kernel calls the standard library has no name for. Both sides; no-ops where the kernel lacks them."""
+"""The few kernel calls that the standard library lacks. Both sides; no-ops where the kernel lacks them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PR_SET_CHILD_SUBREAPER = 36
 _FALLOC_FL_KEEP_SIZE, _FALLOC_FL_PUNCH_HOLE = 1, 2
 
 have_recall = sys.platform == "linux"
-"""Whether jobs a worker has not begun can be taken back (needs SOCK_SEQPACKET, eventfds and pidfds)."""
+"""Whether unstarted jobs can be recalled from a worker (needs SOCK_SEQPACKET, eventfds and pidfds)."""
 
 
 def _prctl(option: int, argument: int) -> None:
@@ -26,7 +26,7 @@ def _prctl(option: int, argument: int) -> None:
 
 
 def become_subreaper() -> None:
-    """Orphaned descendants of this process come to it, not to init; so they can be found and reaped."""
+    """Orphaned descendants become children of this process, not of init, so it can find and reap them."""
     if sys.platform == "linux":
         _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
@@ -44,7 +44,7 @@ def die_with(supervisor_pid: int, death_fd: int) -> None:
     fcntl.fcntl(death_fd, fcntl.F_SETSIG, signal.SIGKILL)
     fcntl.fcntl(death_fd, fcntl.F_SETFL, fcntl.fcntl(death_fd, fcntl.F_GETFL) | os.O_ASYNC | os.O_NONBLOCK)
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    # Neither acts on a death that came first: look once.
+    # Neither acts if the supervisor died before: check once.
     try:
         hung_up = os.read(death_fd, 1) == b""
     except BlockingIOError:
@@ -63,17 +63,17 @@ def set_oom_score(score: int) -> None:
 
 
 def give_back_memory() -> None:
-    """Give back what start-up has freed, 0.4 MiB of a supervisor's: glibc keeps it. For processes that are ours."""
+    """Return memory freed by start-up to the system (0.4 MiB in a supervisor). Only for processes of ours."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
 
 
 def punch_hole(descriptor: int, start: int, length: int) -> bool:
-    """Give the blocks of this part of a file back to the disk; it reads as zeros then. False: the file system cannot."""
+    """Free the disk blocks of this part of a file, which then reads as zeros. False if the file system cannot."""
     fallocate = getattr(
         ctypes.CDLL(None), "fallocate64", None
-    )  # the other one takes 32 bits on a 32-bit machine
+    )  # `fallocate` takes 32-bit offsets on a 32-bit machine
     if fallocate is None:
         return False
     fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)

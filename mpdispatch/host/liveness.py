@@ -1,4 +1,4 @@
-"""Which registered supervisors and workers live: the kernel says, else the lease. Runs in whoever looks at them."""
+"""Which registered supervisors and workers live, by the kernel's answer, else by the lease. Any process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["living_workers", "verdict_on"]
 
 
 def verdict_on(peer: PeerSupervisor, folder: Path) -> PeerVerdict:
-    """What may be concluded about a registered supervisor. `folder` is its runtime folder."""
+    """Whether a registered supervisor lives, as far as known here. `folder` is its runtime folder."""
     return judge_peer(
         peer,
         boot_id=boot_id(),
@@ -26,14 +26,14 @@ def verdict_on(peer: PeerSupervisor, folder: Path) -> PeerVerdict:
 
 
 def _is_alive(peer: PeerSupervisor, folder: Path) -> bool | None:
-    """Alive, gone, or None where the kernel cannot be asked (another boot, another machine; no descriptor left)."""
+    """Alive, gone, or None if the kernel cannot tell (another boot or machine, no descriptor left)."""
     if peer.boot_id != boot_id():
         return None
     if peer.pid_namespace == pid_namespace():
         try:
             return process_start(peer.pid) == peer.pid_start
         except OSError:
-            return None  # not seen, for want of a descriptor, and not dead
+            return None  # no descriptor left: unknown, so not dead
     try:
         reader = JournalReader(journal_path(folder, peer.id))
     except OSError:
@@ -45,13 +45,13 @@ def _is_alive(peer: PeerSupervisor, folder: Path) -> bool | None:
 
 
 def living_workers(peer: PeerSupervisor, folder: Path) -> list[tuple[ProcessId, Mark | None]]:
-    """The workers of a supervisor, by pid, and what each began last. None of them where they cannot be seen from here."""
+    """The workers of a supervisor, by pid, with the last start of each. Empty if they are not visible from here."""
     if peer.boot_id != boot_id() or peer.pid_namespace != pid_namespace():
         return []
     try:
         reader = JournalReader(journal_path(folder, peer.id))
     except OSError:
-        return []  # it has just ended, or the file is not ours to read
+        return []  # it has just ended, or we may not read the file
     try:
         latest = reader.latest() if reader.is_evidence else {}
     finally:
@@ -63,4 +63,4 @@ def _is_seen(process: ProcessId) -> bool:
     try:
         return process_start(process.pid) == process.start
     except OSError:
-        return False  # not ours to see
+        return False  # not visible to us

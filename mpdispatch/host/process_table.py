@@ -1,6 +1,6 @@
-"""All processes of this machine, by one look. Linux: reads /proc.
+"""A snapshot of all processes of this machine. Linux: reads /proc.
 
-A look costs some 15 µs a process: whoever has many to look for takes one look for all of them.
+It costs some 15 µs per process, so take one snapshot to find several processes.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ class Seen(NamedTuple):
 
 
 def process_table(*, zombies: bool = False) -> dict[int, Seen]:
-    """By pid: every process there is; with `zombies` those, too, that have ended and were not reaped.
+    """By pid: every process; with `zombies` also those that have ended and were not reaped.
 
-    Raises OSError: no descriptor left to look.
+    Raises OSError if no descriptor is left.
     """
     found: dict[int, Seen] = {}
     for entry in os.listdir("/proc"):
@@ -46,7 +46,7 @@ def children_of(table: Mapping[int, Seen]) -> dict[int, list[int]]:
 
 
 def read_proc(path: str) -> bytes:
-    """What is in it; empty: the process is gone, or the system hides it. Raises OSError: no descriptor left."""
+    """Content of the file; empty if the process is gone or hidden. Raises OSError if no descriptor is left."""
     try:
         with open(path, "rb") as file:
             return file.read()

@@ -1,6 +1,6 @@
-"""Which process: a pid with its start time, and the namespace it counts in. Any process.
+"""Identifies a process: a pid with its start time, and its pid namespace. Any process.
 
-Whoever has not been seen is not dead: what cannot be known raises, and is never taken for an end.
+An unknown state raises an error and never counts as the process's end.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ __all__ = ["ProcessId", "pid_namespace", "process_id", "process_start", "process
 
 
 class ProcessId(NamedTuple):
-    """A process for good: a pid alone is reused, a pid with its start time is not."""
+    """Identifies one process: a pid is reused, a pid with its start time is not."""
 
     pid: int
     start: int
@@ -23,7 +23,7 @@ class ProcessId(NamedTuple):
 
 @functools.cache
 def pid_namespace() -> str:
-    """Pids compare only between processes that report the same value here."""
+    """The pid namespace. Pids are comparable only between processes with the same value."""
     try:
         return os.readlink("/proc/self/ns/pid")
     except OSError:
@@ -33,8 +33,7 @@ def pid_namespace() -> str:
 def process_start(pid: int) -> int | None:
     """When the process with this pid started, or None if there is none (a zombie counts as none).
 
-    Raises OSError where that cannot be known: this process has no descriptor left, or may not see the other. Who has not
-    been seen is not dead.
+    Raises OSError if that is unknown: this process has no descriptor left, or may not see the other.
     """
     if sys.platform == "linux":
         try:
@@ -54,7 +53,7 @@ def process_start(pid: int) -> int | None:
 
 
 def start_at(boot_us: int) -> int:
-    """What `process_start` says of a process that starts at this moment (boottime µs). Linux.
+    """The value of `process_start` for a process that starts at this moment (boottime µs). Linux.
 
     >>> start_at(2_000_000) == 2 * os.sysconf("SC_CLK_TCK")
     True
@@ -63,7 +62,7 @@ def start_at(boot_us: int) -> int:
 
 
 def process_state(pid: int) -> str | None:
-    """The kernel's letter for what a process does (`T` = stopped), or None if there is none or no /proc."""
+    """The kernel's letter for the process's state (`T` = stopped); None without such a process or without /proc."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             return file.read().rpartition(b")")[2].split()[0].decode()

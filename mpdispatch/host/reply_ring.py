@@ -1,10 +1,10 @@
-"""What a worker says, through shared memory: no system call per answer. Both sides.
+"""A worker's replies to its supervisor through shared memory, without a system call per reply. Both sides.
 
-A ring of bytes in the worker's part of the start journal: one JSON message a line. The worker writes a line, then the
-count of bytes written; the supervisor reads up to that count, then says how far it has read. So what was said outlives
-the worker, whatever kills it, and a line that was being written then was never said. It outlives the supervisor too,
-and what that had read may not be on disk: whoever comes after reads the ring back as far as it is surely whole
-(`last_lines`), which is the last 48 KiB and all that was not read.
+A ring of bytes in the worker's record of the start journal: one JSON message per line. The worker writes a line, then
+the count of bytes written; the supervisor reads up to that count, then writes how far it has read. So replies survive
+the worker, whatever kills it, and a half-written line does not count. They also survive the supervisor, whose last
+outcomes may not be on disk: its rescuer reads the part of the ring that is surely whole (`last_lines`): the last 48 KiB
+and all unread lines.
 
     0       8       16                                65536
     ┌───────┬───────┬───────────────────────────────────┐
@@ -30,19 +30,19 @@ __all__ = [
 
 REPLY_RING_BYTES = 65536
 LINE_BYTES = 16 * 1024 + 1
-"""The longest line, with its newline. One that is not counted yet may have destroyed so much of the oldest."""
+"""The longest line, with its newline. A line not counted yet may have overwritten this much of the oldest."""
 _WORD_BYTES = 8
 _LINES_AT = 2 * _WORD_BYTES
 _ROOM = REPLY_RING_BYTES - _LINES_AT
 _COUNTS = struct.Struct("@QQ")
 
 Words: TypeAlias = "memoryview[int]"
-"""The file as words of eight bytes: one load or store each. `struct.pack_into` clears before it writes, and so a
-reader saw a count of zero."""
+"""The file as words of eight bytes, each read or written in one access. `struct.pack_into` zeroes the bytes first, so a
+reader could see a count of zero."""
 
 
 class ReplyRingBroken(Exception):
-    """The counts make no sense: somebody else wrote there."""
+    """The counts are impossible: something else wrote into the ring."""
 
 
 class ReplyRingWriter:
@@ -55,12 +55,12 @@ class ReplyRingWriter:
         self._at, self._lines = base // _WORD_BYTES, base + _LINES_AT
 
     def put(self, line: bytes) -> bool:
-        """Say this: at most LINE_BYTES, its last byte a newline, the only one.
+        """Write a line of at most LINE_BYTES whose only newline is its last byte.
 
-        False: there is no room until the supervisor has read.
+        False: no room until the supervisor has read more.
         """
-        # No count of our own beside the one that is read: an interrupt between the two would leave a line that is
-        # neither said nor unsaid, and the next one would destroy more of the oldest than LINE_BYTES.
+        # Keep no second count of bytes written: an interrupt between updating the two would leave a half-counted
+        # line, and the next line would overwrite more than LINE_BYTES of the oldest.
         size, written = len(line), self._words[self._at]
         if size > _ROOM - (written - self._read):
             self._read = self._words[self._at + 1]
@@ -73,7 +73,7 @@ class ReplyRingWriter:
             first = _ROOM - at
             self._map[lines + at : lines + _ROOM] = line[:first]
             self._map[lines : lines + size - first] = line[first:]
-        # Last: what it does not cover was never said.
+        # Last: bytes beyond the count were never written.
         self._words[self._at] = written + size
         return True
 
@@ -84,7 +84,7 @@ class ReplyRingReader:
     __slots__ = ("_at", "_lines", "_map", "_read", "_words")
 
     def __init__(self, mapping: mmap.mmap, words: Words, base: int) -> None:
-        """An empty box, for a new worker."""
+        """Clear the ring for a new worker."""
         self._map, self._words, self._read = mapping, words, 0
         self._at, self._lines = base // _WORD_BYTES, base + _LINES_AT
         words[self._at] = words[self._at + 1] = 0
@@ -96,7 +96,7 @@ class ReplyRingReader:
         """The lines not read yet; empty if there are none.
 
         Raises:
-            ReplyRingBroken: what is there was not written by `ReplyRingWriter`.
+            ReplyRingBroken: something other than `ReplyRingWriter` wrote into the ring.
         """
         written = self._words[self._at]
         size = written - self._read
@@ -115,17 +115,17 @@ class ReplyRingReader:
 
 
 def last_lines(box: bytes) -> list[bytes]:
-    """What is surely whole of what was said into a box whose worker is gone, oldest first, read or not.
+    """The lines that are surely whole in the ring of a worker that is gone, oldest first, read or unread.
 
-    The worker may have been killed over a line it had not counted: of what had been read, its bytes may have replaced
-    the oldest, and the rest of an old line behind the beginning of a new one could pass for an answer never given.
+    The worker may have been killed while writing a line not counted yet. Its bytes may have overwritten the oldest read
+    lines, and the start of a new line joined to the rest of an old one could look like a reply never given.
     """
     written, read = _COUNTS.unpack_from(box)
     start = max(0, written + LINE_BYTES - _ROOM)
     is_cut = start > 0
     if written - _ROOM <= read <= start:
-        start, is_cut = read, False  # What is not read is never written over; and it begins with a line.
+        start, is_cut = read, False  # Unread lines are never overwritten, and begin at a line's start.
     lines, at = box[_LINES_AT:REPLY_RING_BYTES], start % _ROOM
     found = (lines[at:] + lines[:at])[: written - start].split(b"\n")
-    # Behind the last newline there is nothing, if all of it was written by an ReplyRingWriter.
+    # Nothing follows the last newline if only a ReplyRingWriter wrote here.
     return found[is_cut:-1]

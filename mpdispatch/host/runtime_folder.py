@@ -1,10 +1,10 @@
 """The folder of a store on this machine: start journals, wake-ups, the supervising lock, the HTTP token. Effects.
 
-- A store in a file has it beside that file, where its own lock is too.
-- A store in memory has a temporary one of this process, which goes with the store.
-- Any other has one in /var/tmp, named after its location: every process of this user finds the same one.
+- For a store in a file it lies beside that file and also holds the store's lock.
+- For a store in memory it is temporary, belongs to this process, and is deleted with the store.
+- For any other store it lies in /var/tmp, named after the location: every process of this user finds the same one.
 
-Whoever puts something there makes it, and sees that it is this user's alone (see `private`).
+The modules that write there create the folder and check that it is private to this user (see `private`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["LocatedStore", "runtime_folder"]
 
 
 class LocatedStore(Protocol):
-    """What this machine knows of a store."""
+    """What the host needs to know about a store."""
 
     @property
     def location(self) -> str: ...
@@ -37,25 +37,25 @@ _temporary: weakref.WeakKeyDictionary[LocatedStore, Path] = weakref.WeakKeyDicti
 
 
 def runtime_folder(store: LocatedStore) -> Path:
-    """Where it is, or is to be made. Raises OSError: no room for a temporary one."""
+    """Path of the folder, which may not exist yet. Raises OSError if there is no room for a temporary one."""
     if (file := store.file) is not None:
         return folder_beside(file)
     if store.is_shared:
         return _named_after(store.location)
     found = _temporary.get(store)
-    # Two threads may make one each; then both take the first, and the other goes with the store as well.
+    # Two threads may make one each: both use the first, and the other is deleted with the store too.
     return found if found is not None else _temporary.setdefault(store, _made_for(store))
 
 
 def _made_for(store: LocatedStore) -> Path:
-    import shutil  # a MiB, with tempfile, that a store in a file does not need
+    import shutil  # with tempfile 1 MiB, which a store in a file does not need
     import tempfile
 
     folder = tempfile.mkdtemp(prefix="mpdispatch-")
     remove, mine = shutil.rmtree, os.getpid()
 
     def remove_if_ours() -> None:
-        if os.getpid() == mine:  # a forked child cleans up nothing of its parent's
+        if os.getpid() == mine:  # a forked child must not delete its parent's folder
             remove(folder, ignore_errors=True)
 
     weakref.finalize(store, remove_if_ours)
@@ -66,7 +66,7 @@ def _named_after(location: str) -> Path:
     import hashlib  # OpenSSL, which a store in a file does not need
 
     parts = urlsplit(location)
-    # Without user and password: it is the same store, and a name in /var/tmp is for everybody to see.
+    # Without user and password: the store is the same, and every user can see names in /var/tmp.
     bare = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
     name = f"mpdispatch-{os.geteuid()}-{hashlib.sha256(bare.encode()).hexdigest()[:16]}"
     return Path("/var/tmp") / name  # noqa: S108 - all processes are to find it, whatever their TMPDIR; never another's

@@ -1,7 +1,7 @@
-"""The lock that makes one extension per store the supervising one: a flock in the store's runtime folder. Effects.
+"""The lock that selects one supervising extension per store: a flock in the store's runtime folder. Effects.
 
-The kernel lets go of it when its holder dies, however that happens. The file says who holds it, so that others can
-wait for the end of that process instead of looking every half second.
+The kernel releases it when the holder dies, however that happens. The file names the holder, so that others can
+wait for that process to end instead of polling every half second.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ NAME = "supervising"
 
 
 class SupervisorLock:
-    """One try at a time; never waits. Not inherited: a fork of the holder does not hold it."""
+    """Never waits for the lock. Not inherited: a fork of the holder does not hold it."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -32,16 +32,16 @@ class SupervisorLock:
         return self._fd >= 0
 
     def try_acquire(self) -> bool:
-        """Whether we hold it now. Raises OSError if the file cannot be opened or written; then we do not."""
+        """True if this process now holds the lock. Raises OSError, without the lock, if the file cannot be written."""
         if self._fd >= 0:
             if os.fstat(self._fd).st_nlink:
                 return True
-            self.release()  # Somebody has removed the folder: the next one locks another file.
+            self.release()  # The folder was removed: another process would lock another file.
         me = process_id()
         fd = open_private(self._folder / NAME, os.O_RDWR | os.O_CREAT, create_folder=True)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.fstat(fd).st_nlink:  # else somebody removed the folder meanwhile; the next try makes it anew
+            if os.fstat(fd).st_nlink:  # else the folder was removed meanwhile; the next try makes it again
                 os.ftruncate(fd, 0)
                 os.pwrite(fd, f"{me.pid} {me.start}\n".encode(), 0)
                 self._fd = fd
@@ -49,11 +49,11 @@ class SupervisorLock:
             return False
         finally:
             if self._fd < 0:
-                os.close(fd)  # not kept: with it, nobody could ever take the lock
+                os.close(fd)  # a descriptor left open would keep the lock for ever
         return self._fd >= 0
 
     def holder(self) -> ProcessId | None:
-        """Who took it last, for as far as that can be read: it may have ended since."""
+        """The process that last took the lock, which may have ended since; None if unreadable."""
         try:
             with open(open_private(self._folder / NAME, os.O_RDONLY)) as file:
                 pid, start = file.read().split()

@@ -1,6 +1,6 @@
 """Wake-ups: each supervisor of this machine has a FIFO in the store's runtime folder; an enqueue writes a byte into all.
 
-A hint, never a promise. `bring_wake_ups` gives them to a store that has none of its own. Any process.
+Wake-ups are hints and may be lost. `bring_wake_ups` supplies them to a store that has none of its own. Any process.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from mpdispatch.private import open_folder, open_in
 __all__ = ["FifoListener", "FifoWake", "bring_wake_ups", "remove_listener"]
 
 _PREFIX = "wake."
-# A folder's mtime is as coarse as the kernel's tick: two changes within it look like one.
+# A folder's mtime has the resolution of the kernel's tick: two changes within one tick look like one.
 _MTIME_GRAIN_NS = 50_000_000
 
 
 class FifoListener:
-    """The supervisor's end."""
+    """A supervisor's end of the wake-ups."""
 
     def __init__(self, folder: Path, owner: int) -> None:
-        """Raises OSError: the folder is not this user's alone, or its file system has no FIFOs."""
+        """Raises OSError if the folder is not private to this user or its file system has no FIFOs."""
         self._path = folder / f"{_PREFIX}{owner}"
         opened = open_folder(folder, create=True)
         try:
-            # One of an earlier database at this path may be there: ids began anew with the file.
+            # A FIFO of an earlier database at this path may exist: owner ids restarted with the new file.
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self._path.name, dir_fd=opened)
             os.mkfifo(self._path.name, 0o600, dir_fd=opened)
-            # For reading and writing: without a writer it would be at end of file, and thus always readable.
+            # Open for reading and writing: a FIFO without a writer is at end of file and always readable.
             self._fd = open_in(opened, self._path, os.O_RDWR | os.O_NONBLOCK)
         finally:
             os.close(opened)
@@ -53,17 +53,17 @@ class FifoListener:
             return
 
     def is_in_place(self) -> bool:
-        """Whether wake-ups reach it: nobody has removed the file, or the folder."""
+        """Whether wake-ups reach it: neither the file nor the folder was removed."""
         try:
             return os.path.samestat(os.fstat(self._fd), os.lstat(self._path))
         except OSError:
             return False
 
     def close(self) -> None:
-        """Take it down: later wake-ups find nobody."""
+        """Remove the FIFO; later wake-ups skip it."""
         if self._fd >= 0:
             with contextlib.suppress(OSError):
-                # Not that of a new database at this path, whose ids began anew as well.
+                # Do not remove the FIFO of a new database at this path, whose owner ids restarted.
                 if os.path.samestat(os.fstat(self._fd), os.lstat(self._path)):
                     self._path.unlink()
             os.close(self._fd)
@@ -71,16 +71,16 @@ class FifoListener:
 
 
 def remove_listener(folder: Path, owner: int) -> None:
-    """Of a supervisor that is gone."""
+    """Remove the FIFO of a supervisor that is gone."""
     with contextlib.suppress(OSError):
         (folder / f"{_PREFIX}{owner}").unlink()
 
 
 class FifoWake:
-    """Wakes the supervisors of this machine, and lets them listen. Thread-safe; keeps the FIFOs open between wake-ups."""
+    """Wakes the supervisors of this machine and makes listeners. Thread-safe; keeps FIFOs open between wake-ups."""
 
     def __init__(self, find_folder: Callable[[], Path]) -> None:
-        """`find_folder` gives the store's runtime folder; it is asked with the first use."""
+        """`find_folder` returns the store's runtime folder; called on first use."""
         self._find_folder = find_folder
         self._folder: Path | None = None
         self._folder_fd = -1
@@ -90,22 +90,22 @@ class FifoWake:
         self._seen_mtime_ns = -1
 
     def listen(self, owner: int) -> FifoListener | None:
-        """For a supervisor of this id. None: there can be no FIFO, so it has to poll."""
+        """A listener for the supervisor with this id. None: no FIFO is possible, so the supervisor has to poll."""
         try:
             return FifoListener(self._find_folder(), owner)
         except OSError:
             return None
 
     def notify(self) -> None:
-        """Wake all of them. Never blocks or raises."""
+        """Wake all supervisors. Never blocks or raises."""
         if self._pid != os.getpid():
-            # Another thread of the parent may have held the lock at the fork. The descriptors stay good.
+            # Another thread of the parent may have held the lock at the fork. The descriptors stay valid.
             self._pid, self._lock = os.getpid(), threading.RLock()
         with self._lock:
             try:
                 self._look_around()
             except OSError:
-                self._forget()  # no folder, or not ours, so nobody to tell
+                self._forget()  # no folder, or not private to us: no supervisors to wake
             if self._fds:
                 self._fds = [fd for fd in self._fds if self._write(fd)]
 
@@ -114,10 +114,10 @@ class FifoWake:
             self._folder = self._find_folder()
         if self._folder_fd < 0:
             self._folder_fd = open_folder(self._folder)
-        # Through a descriptor, and not by its path: half as dear, and every enqueue asks.
+        # fstat costs half as much as a stat by path, and every enqueue does this.
         found = os.fstat(self._folder_fd)
         mtime_ns = found.st_mtime_ns
-        if found.st_nlink == 0:  # removed; there may be another
+        if found.st_nlink == 0:  # The folder was removed; there may be a new one.
             self._forget()
             self._look_around()
             return
@@ -126,7 +126,7 @@ class FifoWake:
         self._forget_listeners()
         for entry in os.listdir(self._folder_fd):
             if entry.startswith(_PREFIX):
-                # ENXIO: nobody reads, its supervisor is dead. ENOENT: gone meanwhile.
+                # ENXIO: no reader, the supervisor is dead. ENOENT: the FIFO was just removed.
                 with contextlib.suppress(OSError):
                     self._fds.append(
                         open_in(self._folder_fd, self._folder / entry, os.O_WRONLY | os.O_NONBLOCK)
@@ -138,7 +138,7 @@ class FifoWake:
         try:
             os.write(fd, b"!")
         except OSError as error:
-            if error.errno != errno.EAGAIN:  # a full FIFO wakes as well as one byte more would
+            if error.errno != errno.EAGAIN:  # a full FIFO already wakes its reader
                 os.close(fd)
                 return False
         return True
@@ -156,7 +156,7 @@ class FifoWake:
             self._folder_fd = -1
 
     def close(self) -> None:
-        """Let go of the FIFOs; the next wake-up opens them again."""
+        """Close the FIFOs; the next wake-up opens them again."""
         with self._lock:
             self._forget()
 
@@ -165,16 +165,16 @@ class FifoWake:
 
 
 class WokenStore(LocatedStore, Protocol):
-    """A store that wakes its supervisors by what it is given for that."""
+    """A store whose `wake_ups` can be set."""
 
     wake_ups: Any
 
 
 def bring_wake_ups(store: WokenStore) -> None:
-    """Have the supervisors of this machine woken by what the store writes, if it has no wake-ups of its own."""
+    """Give the store wake-ups for the supervisors of this machine, unless it has its own."""
     if store.wake_ups is not None:
         return
-    found = weakref.ref(store)  # the store has them: it would never go while they have it
+    found = weakref.ref(store)  # weak: the store refers to its wake-ups, and a cycle would keep it alive
 
     def find_folder() -> Path:
         kept = found()

@@ -34,12 +34,12 @@ __all__ = ["WorkerRecord"]
 
 
 class WorkerRecord:
-    """Mapped by both, and either may read."""
+    """Worker and supervisor both map it, and both may read it."""
 
     __slots__ = ("_base", "_count", "_count_word", "_map", "_words", "index")
 
     def __init__(self, mapping: mmap.mmap, words: Words, index: int, *, mapped_from: int = 0) -> None:
-        """`words`: the same memory, as words. `mapped_from`: where in the file the mapping begins."""
+        """`words`: the same memory as words. `mapped_from`: offset of the mapping in the file."""
         self._map, self._words, self.index = mapping, words, index
         self._base = base_of(index) - mapped_from
         self._count_word = (self._base + COUNT_AT) // WORD_BYTES
@@ -49,7 +49,7 @@ class WorkerRecord:
     def attach(cls, path: str, index: int) -> WorkerRecord:
         """In the worker: map the file and sign the record with our pid."""
         descriptor = open_private(Path(path), os.O_RDWR)
-        # Its own only: the whole of a large file would not fit into a job's limit of address space.
+        # Map only this record: a large file would exceed a job's limit on address space.
         base = base_of(index)
         start = base - base % mmap.ALLOCATIONGRANULARITY
         try:
@@ -62,23 +62,23 @@ class WorkerRecord:
         return record
 
     def clear(self) -> None:
-        """Make it ready for a new worker. Only when every job of the last one is settled on disk."""
+        """Prepare the record for a new worker. Only when every job of the last worker is settled on disk."""
         self._map[self._base : self._base + REPLIES_AT] = CLEAN
 
     def is_signed(self) -> bool:
-        """Whether a worker has mapped it: before that it reads no job."""
+        """Whether a worker has mapped the record. A worker reads no job before that."""
         return bool(HEAD.unpack_from(self._map, self._base)[0])
 
     def reply_ring(self) -> ReplyRingReader:
-        """In the supervisor: an empty box for what the new worker will say."""
+        """In the supervisor: an empty ring for the new worker's replies."""
         return ReplyRingReader(self._map, self._words, self._base + REPLIES_AT)
 
     def reply_writer(self) -> ReplyRingWriter:
-        """In the worker."""
+        """In the worker: the writing side of its replies."""
         return ReplyRingWriter(self._map, self._words, self._base + REPLIES_AT)
 
     def write(self, job_id: int, starts: int, boot_us: int) -> None:
-        """Mark a start. The count is written last: a mark it does not cover was never completed."""
+        """Mark a start. The count is written last: a mark beyond the count is incomplete."""
         at = self._base + MARKS_AT + (self._count % MARKS) * MARK_BYTES
         check = job_id ^ starts << SHIFT ^ boot_us ^ CHECK
         MARK.pack_into(self._map, at, job_id, starts, boot_us, check)
@@ -86,7 +86,7 @@ class WorkerRecord:
         self._words[self._count_word] = self._count
 
     def add(self, job_id: int, starts: int, boot_us: int) -> None:
-        """In the supervisor: mark a start on its worker's behalf, behind those that are there."""
+        """In the supervisor: mark a start on the worker's behalf, after the existing marks."""
         self._count = self._words[self._count_word]
         self.write(job_id, starts, boot_us)
 
@@ -94,14 +94,14 @@ class WorkerRecord:
         return self._map is mapping
 
     def last(self) -> Mark | None:
-        """The newest mark: what the worker runs now, or ran last."""
+        """The newest mark: the job that the worker runs or ran last."""
         count = self._words[self._count_word]
         if count == 0:
             return None
         return unpacked(self._map, self._base + MARKS_AT + ((count - 1) % MARKS) * MARK_BYTES)
 
     def has(self, job_id: int, starts: int) -> bool:
-        """Whether this very start is marked."""
+        """Whether exactly this start is marked."""
         for slot in range(MARKS):
             mark = unpacked(self._map, self._base + MARKS_AT + slot * MARK_BYTES)
             if mark is not None and mark[:2] == (job_id, starts):
