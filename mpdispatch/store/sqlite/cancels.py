@@ -1,7 +1,7 @@
-"""Requests to cancel running jobs, and those that came too late: their job ended meanwhile.
+"""Requests to cancel running jobs, and late requests, whose job has ended.
 
-An outcome takes its job's request out of the index, but for a plain completion: to clear the column there would have
-SQLite look at that index for every job. So a request that lost the race is taken out here.
+An outcome removes its job's request from the index, except for a plain completion: clearing the column there would make
+SQLite access that index for every job. So late requests are removed here.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from mpdispatch.store.sqlite.queries import QUERIES
 __all__ = ["FORGET_AT_ONCE", "forget_late", "requests"]
 
 FORGET_AT_ONCE = 1000
-"""Rows per transaction: a claim waits some milliseconds for it at most."""
+"""Rows per transaction: a claim waits at most some milliseconds for it."""
 
 
 def requests(connection: sqlite3.Connection, owner: int) -> tuple[list[tuple[int, int]], bool]:
-    """(job id, starts) of running jobs of this owner somebody asked to cancel, and whether any request came too late."""
+    """(job id, starts) of this owner's running jobs with a cancel request, and whether late requests exist."""
     has_late = bool(connection.execute(QUERIES["has_late_cancels"]).fetchone()[0])
-    # With 150,000 late ones among them a walk over all requests would take 0.2 s, each time somebody enqueues.
+    # With 150,000 late requests, a scan of all requests would take 0.2 s at every enqueue.
     query = "cancel_requests_of" if has_late else "cancel_requests"
     return connection.execute(QUERIES[query], (owner,)).fetchall(), has_late
 
 
 def forget_late(connection: sqlite3.Connection) -> int:
-    """Take up to FORGET_AT_ONCE of them out; gives how many."""
+    """Remove up to FORGET_AT_ONCE late requests. Returns the count."""
     return connection.execute(QUERIES["forget_late_cancels"], (FORGET_AT_ONCE,)).rowcount

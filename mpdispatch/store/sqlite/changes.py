@@ -1,4 +1,4 @@
-"""What people do to a job: cancel it, run it (again). Each inside one transaction."""
+"""Changes that people make to a job: cancel it, run it (again). Each inside one transaction."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@
                                      ▼  │
                                     parked
 
-Facts are read, `policy.admission` plans, and only then rows are taken: nothing is claimed and put back.
+Facts are read, `policy.admission` plans, and only then rows are taken: no job is claimed and put back.
 """
 
 from __future__ import annotations
@@ -54,18 +54,18 @@ __all__ = [
 ]
 
 STAGE_AT_MOST = 1000
-"""Per turn: one turn must not hold the write lock for long."""
+"""Per commit: a commit must not hold the write lock for long."""
 
 
 class Presence(NamedTuple):
-    """What there mostly is not; where there is none, nobody looks for it. 0 or 1 each."""
+    """Flags (0 or 1) for rare conditions, so that the common case skips their queries."""
 
     is_registered: int
     has_later: int
-    """Any job is scheduled or retrying, in whatever queue."""
+    """Any job, in any queue, is scheduled or retrying."""
     has_parked: int
     has_paused: int
-    """Any queue is."""
+    """Any queue is paused."""
 
 
 class Claim(NamedTuple):
@@ -79,7 +79,7 @@ class Claim(NamedTuple):
 
 
 def probe(connection: sqlite3.Connection, owner: int) -> Presence:
-    """Raises LeaseLostError: the owner is not registered any more."""
+    """Read the flags. Raises LeaseLostError if the owner is no longer registered."""
     seen = Presence(*connection.execute(QUERIES["probe"], (owner,)).fetchone())
     if not seen.is_registered:
         raise LeaseLostError(owner)
@@ -89,13 +89,13 @@ def probe(connection: sqlite3.Connection, owner: int) -> Presence:
 def read_facts(
     connection: sqlite3.Connection, request: ClaimRequest, now: Instant, seen: Presence
 ) -> ClaimFacts:
-    """What a plan needs to know; counts and buckets only where there are limits."""
+    """The facts a plan needs; counts and buckets only for limited queues."""
     running = {
         queue: connection.execute(QUERIES["running_in"], (queue,)).fetchone()[0] for queue in request.limited
     }
     buckets = dict[str, int]()
     for queue in request.rated:
-        # A bucket of another boot is no bucket: boottime began anew.
+        # Ignore a bucket of another boot: boottime restarted.
         row = connection.execute(QUERIES["bucket"], (queue, boot_id())).fetchone()
         if row is not None and type(row[0]) is int:
             buckets[queue] = row[0]
@@ -110,7 +110,7 @@ def _queues_with_due(connection: sqlite3.Connection, queues: Iterable[str]) -> l
 
 
 class Found(NamedTuple):
-    """What a look before a claim has found."""
+    """The result of `look_for_work`."""
 
     is_claimable: bool
     held_back: Mapping[str, int]
@@ -140,7 +140,7 @@ def look_for_work(connection: sqlite3.Connection, request: ClaimRequest, now: In
 def due_in_us(
     connection: sqlite3.Connection, queues: Iterable[str], now: Instant, seen: Presence
 ) -> int | None:
-    """In how long the first scheduled or retrying job of these queues is due. Raises OddRowError."""
+    """Time until the first scheduled or retrying job of these queues is due. Raises OddRowError."""
     if not seen.has_later:
         return None
     found: int | None
@@ -159,7 +159,7 @@ def is_anything_staged(
 
 
 def stage(connection: sqlite3.Connection, queues: Iterable[str], now: Instant, seen: Presence) -> bool:
-    """Make due what has become due, at most STAGE_AT_MOST jobs; True: there may be more."""
+    """Move up to STAGE_AT_MOST jobs that have become due to pending; True: there may be more."""
     if not is_anything_staged(connection, queues, now, seen):
         return False
     left = STAGE_AT_MOST
@@ -173,7 +173,7 @@ def stage(connection: sqlite3.Connection, queues: Iterable[str], now: Instant, s
 def token_in_us(
     connection: sqlite3.Connection, request: ClaimRequest, now: Instant, seen: Presence
 ) -> int | None:
-    """In how long a rate-limited queue gets its next token, if that is what holds a due job back."""
+    """Time until a rate-limited queue gets its next token, if a due job waits for one."""
     if not (rated := request.rated):
         return None
     facts = read_facts(connection, request, now, seen)
@@ -190,14 +190,14 @@ def token_in_us(
 def claim(
     connection: sqlite3.Connection, owner: int, request: ClaimRequest, now: Instant, seen: Presence
 ) -> Claim:
-    """Take up to `slots` due jobs, as planned, in due order; park those nobody here can run."""
+    """Take up to `slots` due jobs by the plan, in due order; park those that this supervisor cannot run."""
     facts = read_facts(connection, request, now, seen)
     planned = plan(request, facts)
     if planned.total <= 0:
         return Claim([], {}, False, HeldBack())
     rows, parked, has_more, held = choose(connection, request, planned, has_parked=bool(seen.has_parked))
     if planned.ready is not None and planned.total < request.slots and not parked:
-        has_more = False  # all that limits leave was taken; `token_in_us` says when there is more
+        has_more = False  # everything within the limits was taken; `token_in_us` says when there is more
     if parked:
         connection.executemany(QUERIES["park"], parked)
     if rows:
@@ -213,7 +213,7 @@ def claim(
 
 
 def readable(rows: list[Row]) -> list[ClaimedJob]:
-    """Those that can be read, as ClaimedJobs. Of the query `jobs_of`."""
+    """The readable rows of the query `jobs_of`, as ClaimedJobs."""
     try:
         msgspec.convert((rows,), ROWS)
     except msgspec.ValidationError:
@@ -232,7 +232,7 @@ def _take(connection: sqlite3.Connection, owner: int, rows: list[Row], now: Inst
 
 def _with_large(connection: sqlite3.Connection, row: Row) -> Row:
     found = connection.execute(QUERIES["payload"], (row[ID],)).fetchone()
-    # A row without its payload was tampered with. No arguments decode from nothing: it fails in the worker.
+    # A missing payload was deleted by hand. An empty one cannot be decoded: the job fails in the worker.
     payload = b"" if found is None or found[0] is None else found[0]
     return (*row[:PAYLOAD], payload, *row[PAYLOAD + 1 :])
 

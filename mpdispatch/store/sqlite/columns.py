@@ -1,4 +1,4 @@
-"""What the columns of each query may hold, in their order. Values only."""
+"""Allowed values of the columns of each query, in order. Values only."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ RUN_COLUMNS = (
     Column("trace_context", "text", is_optional=True),
     Column("state", "text"),
 )
-"""What running a job takes: of the query `rows`, its first."""
+"""Columns needed to run a job: the first of the query `rows`."""
 EXAMINED_COLUMNS = (
     *RUN_COLUMNS,
     Column("line", "integer", is_optional=True),
@@ -113,4 +113,4 @@ CLAIMED_COLUMNS = (
     Column("payload", "any"),
     Column("trace_context", "text", is_optional=True),
 )
-"""Of the queries that give ClaimedJobs."""
+"""Of the queries that return ClaimedJobs."""

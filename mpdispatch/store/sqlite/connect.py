@@ -1,4 +1,4 @@
-"""From a path to a connection: what can be wrong with a file, each thing with its own error."""
+"""Opens a connection to a path, with a separate error for each problem of the file."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ __all__ = ["connect_file", "connect_memory", "create_file", "filesystem_of", "re
 
 _NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "virtiofs", "ceph", "glusterfs", "afs"})
 
-# Closing any descriptor of a database file drops the POSIX locks this process has on it: creating the file
-# (open, close) must not meet a thread that is opening it.
+# Closing any descriptor of a database file drops this process's POSIX locks on it: so creating the file
+# (open, close) excludes threads that are opening it.
 _creating = threading.Lock()
 
 
 def filesystem_of(path: Path) -> str:
-    """The type of the file system `path` is on, as the kernel names it; `""` where that is not known."""
+    """The kernel's name for the type of file system `path` is on; `""` if unknown."""
     if sys.platform != "linux":
         return ""
     best, kind = "", ""
@@ -35,7 +35,7 @@ def filesystem_of(path: Path) -> str:
         for line in mounts:
             fields, _, rest = line.partition(" - ")
             point = fields.split(" ")[4].encode("utf-8", "surrogateescape").decode("unicode_escape")
-            # A later mount on the same database hides the earlier one.
+            # A later mount on the same folder hides the earlier one.
             if len(point) >= len(best) and (path == Path(point) or Path(point) in path.parents):
                 best, kind = point, rest.split(" ")[0]
     return kind
@@ -60,14 +60,14 @@ def _mode(path: Path) -> str:
 
 
 def create_file(path: Path, location: str) -> None:
-    """Make an empty file only its owner can read, if there is none. SQLite takes it for a new database."""
+    """Create an empty file that only its owner can read, if missing. SQLite treats it as a new database."""
     folder = path.parent
     if not folder.is_dir():
         raise StoreCannotCreate(location, f"cannot be created: there is no folder {folder}")
     with _creating:
         try:
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
-            # A job that is on disk in a file whose name is not would be lost with the power.
+            # Sync the folder: a power cut would lose a file whose name is not on disk, with its jobs.
             directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 os.fsync(directory)
@@ -116,11 +116,11 @@ def _refuse_unusable(path: Path, location: str) -> None:
 
 
 def connect_file(path: Path, location: str, options: FileOptions) -> sqlite3.Connection:
-    """A connection to an existing file, set up but not looked into."""
+    """A connection to an existing file, set up but with its content unchecked."""
     refuse_network(path, location)
     _refuse_unusable(path, location)
     try:
-        # mode=rw: SQLite must never create a file, it would have the umask's permissions.
+        # mode=rw: SQLite must never create the file, which would get the umask's permissions.
         with _creating:
             connection: sqlite3.Connection = sqlite3.COPIES[options.copy].connect(
                 f"file:{percent_encoded(str(path))}?mode=rw",
@@ -147,8 +147,8 @@ def connect_memory() -> sqlite3.Connection:
 
 def _set_up(connection: sqlite3.Connection, durability: Durability | None) -> None:
     connection.execute(f"PRAGMA synchronous = {'NORMAL' if durability == 'process' else 'FULL'}")
-    # macOS: an fsync that reaches the platter. Nothing elsewhere.
+    # macOS: an fsync that reaches the platter. No effect elsewhere.
     connection.execute(f"PRAGMA fullfsync = {int(durability != 'process')}")
-    # Checkpoints are made under the write lock only, see Session.
+    # Checkpoints run under the write lock only, see Session.
     connection.execute("PRAGMA wal_autocheckpoint = 0").fetchone()
     connection.execute(f"PRAGMA journal_size_limit = {CHECKPOINT_BYTES}").fetchone()

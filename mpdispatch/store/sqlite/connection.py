@@ -1,7 +1,7 @@
 """One connection with its write lock: every transaction of ours goes through `Session.write`.
 
-BEGIN IMMEDIATE, always: a transaction that reads first and writes later meets SQLITE_BUSY_SNAPSHOT, which no
-waiting helps. Nobody waits for SQLite's own lock while holding ours: on BUSY release, pause, try again.
+Always BEGIN IMMEDIATE: a transaction that reads first and writes later may get SQLITE_BUSY_SNAPSHOT, and waiting does
+not help. While holding our lock we never wait for SQLite's own: on BUSY we release ours, pause and try again.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ T = TypeVar("T")
 
 BUSY_TIMEOUT_MS = 20
 
-# What opening the lock file can meet; ELOOP: somebody put a symlink in its database.
+# Errors of opening the lock file; ELOOP: a symlink in its place.
 _BY_ERRNO: dict[int, type[StoreError]] = {
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS, errno.ELOOP, errno.ENOTDIR), StorePermission),
     **dict.fromkeys(NO_ROOM, StoreFull),
@@ -49,26 +49,26 @@ FileIdentity = tuple[int, int]
 
 
 class Flush(Enum):
-    """When a commit goes to disk, in a store of full durability."""
+    """When a commit is flushed to disk, in a store of full durability."""
 
     IN_COMMIT = auto()
-    """Nobody sees it before it survives a power cut. Everybody waits meanwhile: the lock is held."""
+    """The commit survives a power cut before others see it. Other writers wait, as the lock is held."""
     ONCE_RELEASED = auto()
-    """Before `write` returns, but after the lock is let go of: others see it, and go on, while the disk works.
+    """Before `write` returns but after releasing the lock: others see the commit and go on while the disk works.
 
-    For what nobody relies on until the caller is told, as a job newly kept: a power cut takes it and all that came
-    after it. Enqueue to first line on an idle system: 1.28 instead of 1.51 × the sum of its parts.
+    For data that nobody relies on until the call returns, such as a new job: a power cut loses it and all later
+    commits. Enqueue to first line on an idle system: 1.28 instead of 1.51 × the sum of its parts.
     """
     LATER = auto()
-    """By `sync`, or with the next one that is."""
+    """By `sync`, or with the next commit that is flushed."""
 
 
 class SessionClosed(StoreBusy):
-    """Another thread has just closed this connection, to fork (see `forks`) or for `close_all`: open another."""
+    """Another thread has closed this connection for a fork (see `forks`) or `close_all`: open another."""
 
 
 def identity_of(path: str | Path) -> FileIdentity | None:
-    """(st_dev, st_ino) of what is at `path` now, or None. A stat, never an open."""
+    """(st_dev, st_ino) of the file now at `path`, or None. A stat, never an open."""
     try:
         found = os.stat(path)
     except OSError:
@@ -90,24 +90,24 @@ class Session:
         patience_s: float,
         flushes: bool,
     ) -> None:
-        """`flushes`: a commit waits for the disk, unless told not to."""
+        """`flushes`: commits wait for the disk by default."""
         self.connection = connection
         self.location, self.path = location, path
         self.pid = os.getpid()
         self.is_broken = False
-        """After an I/O error nothing is known of what is on disk: open anew."""
+        """True after an I/O error: the state on disk is unknown, so open a new connection."""
         self.is_closed = self._is_writing = False
         self.use = threading.RLock()
-        """Held by whoever uses the connection: its thread, and a thread that forks and closes it first."""
+        """Held while the connection is in use, by its own thread or by one that closes it before a fork."""
         self._lock = lock
         self.identity = identity
-        # As text: a stat of a Path costs twice as much, and every commit makes two.
+        # As text: a stat of a Path costs twice as much, and every commit does two.
         self._path_text = str(path)
         self._patience_s, self._flushes, self._is_flushing = patience_s, flushes, flushes
         self._log = Log(connection, path)
 
     def is_used_here(self) -> bool:
-        """Whether this very thread is in the middle of using it: it is asked by a signal handler, or a finaliser."""
+        """Whether the calling thread is already using it: for calls from a signal handler or a finaliser."""
         return bool(self.use._is_owned())  # type: ignore[attr-defined]  # as threading.Condition asks; not in typeshed
 
     # -- transactions ---------------------------------------------------------------------------
@@ -122,12 +122,12 @@ class Session:
         is_one_statement: bool = False,
         on_commit: Callable[[], None] | None = None,
     ) -> T:
-        """What `work` gives, run inside one transaction. `work` may run more than once.
+        """Run `work` inside one transaction and return its result. `work` may run more than once.
 
-        Waits for the lock as long as this session is patient, then raises StoreBusy. A StoreIOError of a flush
-        leaves open whether the commit lasts. `is_one_statement`: `work` is a single INSERT, UPDATE or DELETE. SQLite
-        makes that a transaction of its own, which begins as BEGIN IMMEDIATE does, for two statements less.
-        `on_commit` is called as soon as others can see it.
+        Waits for the lock up to the session's patience, then raises StoreBusy. After a StoreIOError of a flush it is
+        unknown whether the commit lasts. `is_one_statement`: `work` is a single INSERT, UPDATE or DELETE, which SQLite
+        runs as its own transaction that begins like BEGIN IMMEDIATE, saving two statements. `on_commit` is called as
+        soon as others can see the commit.
         """
         with self.use:
             self._refuse_if_closed()
@@ -165,7 +165,7 @@ class Session:
 
         def checkpointed() -> T:
             if self.connection.in_transaction:
-                # Left by an interrupt that kept us from rolling back: what is written in it would never be committed.
+                # An interrupt prevented the rollback: writes in this old transaction would never be committed.
                 self._roll_back()
             if self._flushes and synced is not self._is_flushing:
                 self._flush_commits(synced)
@@ -190,13 +190,13 @@ class Session:
         return self.locked(checkpointed)
 
     def _flush_commits(self, wanted: bool) -> None:
-        """Whether commits wait for the disk from now on. In WAL mode NORMAL leaves their fsync out, and nothing else."""
-        self._is_flushing = False  # as long as it is not known: an interrupt may fall between the two
+        """Set whether commits wait for the disk. In WAL mode NORMAL only omits the fsync of commits."""
+        self._is_flushing = False  # first, since an interrupt may come between the two
         self.connection.execute(f"PRAGMA synchronous = {'FULL' if wanted else 'NORMAL'}")
         self._is_flushing = wanted
 
     def sync(self) -> None:
-        """Have all commits so far survive a power cut: flush the log, where they stand."""
+        """Make all commits so far survive a power cut, by flushing the log."""
         with self.use:
             self._refuse_if_closed()
             self._flush_with(self._log.flush)
@@ -208,11 +208,11 @@ class Session:
             step()
         except OSError as error:
             self.is_broken = True
-            self.verify()  # the log goes with its database
+            self.verify()  # the log is deleted with its database
             raise StoreIOError(self.location, f"cannot flush its log: {error.strerror}") from error
 
     def locked(self, work: Callable[[], T]) -> T:
-        """What `work` gives, run under the write lock, again and again as long as SQLite says BUSY."""
+        """Run `work` under the write lock, repeatedly while SQLite reports BUSY, and return its result."""
         until = time.monotonic() + self._patience_s
         pauses: Pauses | None = None
         while True:
@@ -242,7 +242,7 @@ class Session:
     def _transaction(self, work: Callable[[sqlite3.Connection], T], point: str) -> T:
         execute = self.connection.execute
         try:
-            # In here: an interrupt that comes meanwhile is raised as soon as it is done.
+            # Inside the `try`: an interrupt during the statement is raised right after it.
             execute("BEGIN IMMEDIATE")
             result = work(self.connection)
             failpoint(f"{point}.before_commit")
@@ -257,7 +257,7 @@ class Session:
         return work(self.connection)
 
     def _roll_back(self) -> None:
-        # A full disk or an I/O error has rolled back already.
+        # After a full disk or an I/O error, SQLite has already rolled back.
         if self.connection.in_transaction:
             try:
                 self.connection.execute("ROLLBACK")
@@ -265,7 +265,7 @@ class Session:
                 self.is_broken = True
 
     def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """What `work` gives. Several statements in it are not one snapshot."""
+        """Run `work` and return its result. Several statements in it do not share a snapshot."""
         with self.use:
             self._refuse_if_closed()
             return self._read(work)
@@ -287,7 +287,7 @@ class Session:
                     self._lock.release()
             except sqlite3.ERRORS as error:
                 problem = self._fail(error)
-                # Reads of a WAL database are refused only for moments (recovery, the last one closing).
+                # Reads of a WAL database are refused only briefly (recovery, close of the last connection).
                 if not isinstance(problem, StoreBusy) or not pauses.sleep(until):
                     raise problem from error
 
@@ -297,7 +297,7 @@ class Session:
         except sqlite3.ERRORS as error:
             if not is_bad_text(error):
                 raise
-            # One row's text is no UTF-8: that is not to hide the others. Only then, for such a factory is slow.
+            # One row's text is not UTF-8: retry to show the other rows. Not always, as this factory is slow.
             with lenient_text(self.connection):
                 return work(self.connection)
 
@@ -308,7 +308,7 @@ class Session:
         return problem
 
     def verify(self) -> None:
-        """Raise StoreVanished if another file, or none, is at the path now."""
+        """Raise StoreVanished if the file at the path is gone or another one."""
         if self.path is not None and identity_of(self._path_text) != self.identity:
             self.is_broken = True
             raise StoreVanished(self.location)
@@ -316,7 +316,7 @@ class Session:
     # -- the write-ahead log --------------------------------------------------------------------
 
     def checkpoint_if_large(self) -> None:
-        """Bring the WAL into the database if it has grown large and nobody is writing."""
+        """Checkpoint the WAL if it has grown large and nobody is writing."""
         with self.use:
             self._refuse_if_closed()
             if self._log.is_due() and self._acquire(0.0):
@@ -329,8 +329,7 @@ class Session:
         try:
             self._log.checkpoint()
         except sqlite3.ERRORS as error:
-            # What was committed is committed: a checkpoint that fails now is tried again later, but an
-            # I/O error is remembered.
+            # Commits are not affected: a failed checkpoint is tried again later, but an I/O error is remembered.
             self._fail(error)
 
     # -- the end --------------------------------------------------------------------------------
@@ -338,20 +337,20 @@ class Session:
     def close(self) -> None:
         """Close the connection; not in a forked child, where closing would drop the parent's locks.
 
-        An in-memory database lives on: its connection belongs to the database, not to a session.
+        An in-memory database stays open: its connection belongs to the database, not to a session.
         """
         if self.pid != os.getpid() or self.path is None or self.is_closed:
             return
         self.is_closed = self.is_broken = True
         self._log.close()
-        # The last connection to close checkpoints: that too belongs under the lock. If somebody holds it, he
-        # has a connection and ours is not the last, so closing without it does no harm. Nobody does in a file that is
-        # no store, and nothing is left beside that.
+        # The last connection checkpoints when it closes, so this needs the lock. If another holds the lock, it has a
+        # connection and ours is not the last: closing without the lock is harmless. A file that is not a store has
+        # no lock, and nothing is created beside it.
         held = False
         try:
             held = self.path.exists() and self._lock.is_there() and self._lock.acquire(time.monotonic() + 0.5)
         except OSError:
-            # The side folder cannot be opened any more; nothing of ours can hold its lock then either.
+            # The side folder cannot be opened; so none of our processes can hold its lock either.
             held = False
         try:
             self.connection.close()

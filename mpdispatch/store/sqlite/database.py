@@ -1,4 +1,4 @@
-"""Where a store lives, and how connections to it are had: a file, or the memory of this process."""
+"""A store's database, in a file or in this process's memory, and connections to it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Database(Protocol):
     def path(self) -> Path | None: ...
 
     def open(self, *, patience_s: float, create: bool) -> Session:
-        """A session for the calling thread, on a schema that is up to date."""
+        """A session for the calling thread, with the schema up to date."""
         ...
 
     def close(self, session: Session) -> None: ...
@@ -58,7 +58,7 @@ class FileDatabase:
 
     @cached_property
     def path(self) -> Path:
-        """Resolved once: by two names the WAL would have two names as well."""
+        """Resolved once: two names of the file would mean two names of its WAL."""
         return Path(os.path.realpath(self._given))
 
     @cached_property
@@ -83,7 +83,7 @@ class FileDatabase:
 
     @contextmanager
     def _connected(self, patience_s: float, *, create: bool) -> Iterator[Session]:
-        """A session in use meanwhile, and closed if that fails."""
+        """Open a session for the block; close it if the block fails."""
         session = self._connect(patience_s, create=create)
         try:
             yield session
@@ -106,7 +106,7 @@ class FileDatabase:
             try:
                 connection = connect.connect_file(self.path, self.location, self.options)
             except StoreBusy:
-                # Settings are refused too while another process turns the file into a WAL database, or recovers it.
+                # Even settings are refused while another process switches the file to WAL or recovers it.
                 if not pauses.sleep(until):
                     raise
                 continue
@@ -123,7 +123,7 @@ class FileDatabase:
             forks.remember(session)
             if identity_of(self.path) == identity:
                 return session
-            # Replaced while we opened it: which of the two we have is not known.
+            # The file was replaced while we opened it: we may have either one.
             self.close(session)
             session.use.release()
 
@@ -138,14 +138,14 @@ class FileDatabase:
         self._refuse_to_touch(found)
         if found == schema.VERSION:
             return found, found
-        # Imported before the lock is taken: the others wait for the schema, not for an import.
+        # Import before taking the lock, so that others do not wait for the import.
         import sqlite_utils.migrations  # noqa: F401
 
         self._use_wal(session)
         return session.write(self._bring_up_to_date, point="migrate")
 
     def _bring_up_to_date(self, connection: sqlite3.Connection) -> tuple[int, int]:
-        # Again, now that nobody else can: seven of eight processes find it done.
+        # Check again under the lock: seven of eight concurrent processes find it done.
         found = schema.version_of(connection, self.location)
         self._refuse_to_touch(found)
         if found != schema.VERSION:
@@ -166,7 +166,7 @@ class FileDatabase:
         mode = session.read(_journal_mode)
         if mode == "wal":
             return
-        # In a file of the application its other users get what we choose: say so, or leave it.
+        # This affects the other users of an application's file: warn or refuse.
         if self.is_shared and session.read(_page_count):
             if not self.options.switch_to_wal:
                 raise StoreError(
@@ -204,7 +204,7 @@ def _switch_to_wal(session: Session) -> None:
 
 
 class MemoryDatabase:
-    """One connection and one lock, for every thread of this process."""
+    """One connection and one lock for all threads of this process."""
 
     location = ":memory:"
     path = None
@@ -246,7 +246,7 @@ class MemoryDatabase:
 
 
 class _InProcess:
-    """Calls a function only in the process it was made for: a forked child cleans up nothing of its parent."""
+    """Calls a function only in the process that made this: a forked child must not clean up for its parent."""
 
     def __init__(self, pid: int, function: object) -> None:
         self._pid, self._function = pid, function

@@ -1,4 +1,4 @@
-"""Dead letters: what reads them, the one way to enqueue an ended job again, and their end."""
+"""Dead letters: reading, replaying and purging them; enqueueing any ended job again."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _LETTER_COLUMNS = (
     Column("replayed_as", "integer", is_optional=True),
 )
 _PURGE_AT_ONCE = 500
-"""Rows per transaction: a claim waits some milliseconds for it at most."""
+"""Rows per transaction: a claim waits at most some milliseconds for it."""
 
 
 # ---------------------------------------------------------------- reading
@@ -102,9 +102,9 @@ def count(connection: sqlite3.Connection, queue: str | None) -> int:
 
 
 def enqueue_again(connection: sqlite3.Connection, job_id: int, now: Instant) -> Job | None:
-    """A new job like this failed or cancelled one, or the one that was made before; None: it has not ended so.
+    """A new job like this failed or cancelled one, or the one made before; None if it is in another state.
 
-    What it was made as is gone (pruned): then it is made anew.
+    If the job made before was pruned, a new one is made.
     """
     row = connection.execute(LETTERS["retried_as"], (job_id,)).fetchone()
     if row is not None:
@@ -136,9 +136,9 @@ def purge(
     write: Callable[[Work[int]], int],
     where: DeadLetterFilter,
 ) -> int:
-    """Delete what matches. It is looked for without the write lock, which is held for a few hundred rows at a time.
+    """Delete matching dead letters. Finds them without the write lock; deletes a few hundred per transaction.
 
-    What fails meanwhile stays: only what was there at the beginning is deleted.
+    Deletes only those present at the beginning: jobs that fail meanwhile keep theirs.
     """
     before: int | None = None
     deleted = 0

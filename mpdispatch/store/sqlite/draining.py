@@ -1,4 +1,4 @@
-"""What a drain waits for, and what it leaves. Reads."""
+"""Jobs that a drain waits for, and jobs that it leaves. Reads."""
 
 from __future__ import annotations
 

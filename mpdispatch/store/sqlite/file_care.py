@@ -1,4 +1,4 @@
-"""What an SQLite file needs of its supervisors: checkpoints, flushes, a look whether it is still there. One thread."""
+"""Maintenance of an SQLite file by a supervisor: checkpoints, flushes, checks for deletion. One thread."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class SQLiteFileCare:
     """Uses the connection of its supervisor."""
 
     def __init__(self, session: Callable[[], Session], path: Path) -> None:
-        """`session` gives the connection, opened anew if need be."""
+        """`session` returns the connection, reopened if necessary."""
         self._session, self._lock = session, folder_beside(path) / "lock"
         self._seen: tuple[Session, int] | None = None
 
@@ -25,20 +25,20 @@ class SQLiteFileCare:
         self._session().checkpoint_if_large()
 
     def sync(self) -> None:
-        """Have everything committed so far survive a power cut."""
+        """Make everything committed so far survive a power cut."""
         self._session().sync()
 
     def verify(self) -> None:
-        """Raise StoreVanished if the file was deleted or replaced since it was opened. No I/O but a stat."""
+        """Raise StoreVanished if the file was deleted or replaced since it was opened. Costs one stat."""
         self._session().verify()
 
     def has_changed(self) -> bool:
-        """By `PRAGMA data_version`, which counts the commits of other connections. A new connection has changed."""
+        """Compare `PRAGMA data_version`, which counts other connections' commits. True for a new connection."""
         session = self._session()
         version = session.read(lambda c: c.execute("PRAGMA data_version").fetchone()[0])
         before, self._seen = self._seen, (session, version)
         return before != self._seen
 
     def blocker(self) -> int | None:
-        """Pid of the process on this machine that holds the write lock now, if that can be known."""
+        """Pid of the process on this machine that now holds the write lock; None if unknown."""
         return holder_of(self._lock)

@@ -1,8 +1,8 @@
 """Recording outcomes in the supervisor's transaction: job row, attempt history, dead letter, large result.
 
-The guard is in the UPDATE's WHERE, and the number of rows it touched is checked. A turn's plain completions go
-in one statement, the others in one `executemany`, and the counts must come out right; if they do not, the turn
-is rolled back and done again one by one.
+The guard is in the UPDATE's WHERE, and the number of touched rows is checked. A commit writes its plain completions
+in one statement and the others in one `executemany`. If a count is wrong, the commit is rolled back and its outcomes
+are recorded one by one.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ _FINISH = QUERIES["finish"]
 
 
 class SomeRejectedError(Exception):
-    """At least one of these outcomes is of a job that is not this owner's any more. Roll back."""
+    """At least one outcome belongs to a job that this owner has lost. Roll back."""
 
 
 def _split(transitions: Iterable[Transition]) -> tuple[list[Any], int, list[Transition]]:
-    """The values of `complete` for those it is for, how many they are, and the others."""
+    """The parameters of `complete` for plain completions, their number, and the other transitions."""
     values, others = list[Any](), list[Transition]()
     count = 0
     completed, by_return = JobState.COMPLETED, Cause.COMPLETED
@@ -43,7 +43,7 @@ def _split(transitions: Iterable[Transition]) -> tuple[list[Any], int, list[Tran
             and run is not None
             and result is not None
             and len(result) <= INLINE_BYTES
-            # By it the view of attempts knows that this row is the start's record; so it must say all of it.
+            # The view of attempts uses duration_us to tell that this row is the start's whole record.
             and run.duration_us is not None
             and each.attempt == each.claim_attempt
             and each.error is None
@@ -80,7 +80,7 @@ def _row(owner: int, transition: Transition) -> tuple[Any, ...]:
         None if run is None else run.started_us,
         stored_json(result) if result is not None and inline else None,
         error is not None,
-        # An error of a start stands in the history; here only one that has no start.
+        # The error of a start is stored in its attempt; the job row only holds an error without a start.
         None if error is None or run is not None else stored_json(encode_error(error)),
         None if run is None else run.worker_pid,
         None if run is None else run.cpu_us,
@@ -92,7 +92,7 @@ def _row(owner: int, transition: Transition) -> tuple[Any, ...]:
 
 
 def record(connection: sqlite3.Connection, owner: int, transitions: Sequence[Transition]) -> None:
-    """Write them all, or raise SomeRejectedError with the transaction half written."""
+    """Write all transitions, or raise SomeRejectedError with the transaction half written."""
     values, count, others = _split(transitions)
     if count and _COMPLETE.execute(connection, values, after=(owner,)) != count:
         raise SomeRejectedError
@@ -106,9 +106,9 @@ def record(connection: sqlite3.Connection, owner: int, transitions: Sequence[Tra
 def record_one_by_one(
     connection: sqlite3.Connection, owner: int, transitions: Sequence[Transition]
 ) -> list[tuple[int, int]]:
-    """Write those that are this owner's; gives (job id, starts) of the others, of which nothing is written.
+    """Write the transitions of this owner's jobs. Returns (job id, starts) of the others, which are not written.
 
-    What stands where their records belong, and is not ours, gives way.
+    Foreign rows in the place of their records are replaced.
     """
     accepted, rejected = list[Transition](), list[tuple[int, int]]()
     for transition in transitions:
@@ -125,7 +125,7 @@ def _finish(connection: sqlite3.Connection, owner: int, transition: Transition) 
     try:
         return connection.execute(_FINISH, values).rowcount
     except INTEGRITY_ERRORS:
-        # The row has what a running one must not have; the statement has changed nothing.
+        # The row has values that a running row must not have; the statement changed nothing.
         tidy_running(connection, transition.job_id)
         return connection.execute(_FINISH, values).rowcount
 
@@ -175,7 +175,7 @@ def _with(insert: str, statement: str) -> str:
 
 
 def record_progress(connection: sqlite3.Connection, owner: int, progress: Sequence[Progress]) -> None:
-    """What running handlers said of how far they are; late reports touch nothing."""
+    """Store progress that running handlers reported; late reports change nothing."""
     connection.executemany(
         QUERIES["progress"], [(stored_json(each.data), each.job_id, owner, each.starts) for each in progress]
     )
