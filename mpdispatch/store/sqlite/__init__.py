@@ -5,7 +5,7 @@ SQLiteStore ── inserts, changes,   SQLiteSupervisorStore ── finish, clai
     │            reads                 │
     └────────────▶ Session ◀───────────┘      one connection each; BEGIN IMMEDIATE under …
                     │    └──── lock           … the flock in `<path>-mpd/`
-                  database ── opening, schema    how a connection is had
+                  database ── connect, schema    opens connections
 """
 
 from mpdispatch.store.sqlite.inserts import main_file_of

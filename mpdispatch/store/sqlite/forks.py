@@ -1,9 +1,9 @@
-"""Forks: no connection of ours lives through one. Effects: before each fork of this process, closes those it has open.
+"""Closes all connections before each fork of this process; the next use opens them again. Effects.
 
-SQLite keeps a table of the locks its process has on each open file. A child inherits the table but not the locks, so what
-it opens then is not locked: whoever else closes last takes the log away from under it, and what it writes from then on
-is gone with the log (seen: an acknowledged job lost). And a lock that another thread has at that moment is held for
-ever. A file that nobody has open has no entry in the table; so all are closed first, and opened again when they are used.
+SQLite keeps a table of its process's locks on each open file. A forked child inherits the table but not the locks, so
+files it opens are not locked: another process that closes last deletes the log, and later writes of the child are lost
+with it (seen: an acknowledged job lost). And a lock that another thread holds during the fork is held for ever. A file
+that is not open has no entry in the table.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from mpdispatch.errors import StoreError
 __all__ = ["ForkGate", "forget", "gate", "refuse_inherited", "remember", "remembered"]
 
 _PATIENCE_S = 1.0
-"""How long a fork waits for threads that are using the store. A transaction takes milliseconds."""
+"""Longest wait of a fork for threads that are using the store. A transaction takes milliseconds."""
 
 FileIdentity = tuple[int, int]
 
@@ -41,14 +41,14 @@ class Held(Protocol):
 
     @property
     def use(self) -> _Lock:
-        """Taken by whoever uses the connection."""
+        """Held while the connection is in use."""
         ...
 
     def close(self) -> None: ...
 
 
 class ForkGate:
-    """Entered by whoever opens or closes a connection: not while this process forks. Threads do not keep each other out."""
+    """Entered to open or close a connection; shut while this process forks. Several threads may be inside."""
 
     def __init__(self) -> None:
         self._forker: int | None = None
@@ -57,7 +57,7 @@ class ForkGate:
     def __enter__(self) -> None:
         me = threading.get_ident()
         with self._changed:
-            # Whoever is inside already is waited for, so may go further in.
+            # The fork waits for threads already inside, so they may enter again.
             self._changed.wait_for(lambda: self._forker in (None, me) or me in self._inside)
             self._inside[me] += 1
 
@@ -70,26 +70,26 @@ class ForkGate:
                 self._changed.notify_all()
 
     def shut(self, patience_s: float) -> None:
-        """Let nobody in any more, and wait so long for those inside."""
+        """Let no thread in, and wait up to `patience_s` for those inside."""
         me = threading.get_ident()
         with self._changed:
             self._changed.wait_for(
                 lambda: self._forker in (None, me), patience_s
             )  # another thread forks as well
-            self._forker = me  # it may open and close what it likes
+            self._forker = me  # the forking thread may still open and close
             self._changed.wait_for(lambda: not self._inside, patience_s)
 
     def open(self) -> None:
-        """Let everybody in again."""
+        """Let all threads in again."""
         with self._changed:
             self._forker = None
             self._changed.notify_all()
 
     def begin_anew(self) -> None:
-        """In a child: threads of the parent may have been inside."""
+        """Reset in a child: threads of the parent may have been inside."""
         self._changed = threading.Condition()
         self._inside: Counter[int] = Counter()
-        """Threads, each as many times as it has entered."""
+        """Number of entries by thread."""
         self._forker = None
 
 
@@ -99,22 +99,22 @@ _inherited: set[FileIdentity] = set()
 
 
 def remember(held: Held) -> None:
-    """This connection is open now."""
+    """Register an open connection."""
     _held.add(held)
 
 
 def remembered() -> list[Held]:
-    """Those that are open."""
+    """All open connections."""
     return list(_held)
 
 
 def forget(held: Held) -> None:
-    """It is closed."""
+    """Unregister a closed connection."""
     _held.discard(held)
 
 
 def refuse_inherited(identity: FileIdentity | None, location: str) -> None:
-    """Raise StoreError if this process was forked while a thread was using this file: it can never be locked here."""
+    """Raise StoreError if a thread was using this file when this process was forked: its locks cannot work here."""
     if identity in _inherited:
         raise StoreError(
             location,
@@ -132,7 +132,7 @@ def _before() -> None:
                 _held.discard(held)
                 held.close()
             except StoreError:
-                continue  # it is closed all the same, and what was committed is committed
+                continue  # it is closed anyway, and commits are not affected
             finally:
                 held.use.release()
 
@@ -143,8 +143,8 @@ def _in_parent() -> None:
 
 def _in_child() -> None:
     gate.begin_anew()
-    # Those another thread was using. One must not even be finalised: closing it may checkpoint, delete the log or drop
-    # locks behind the parent's back. One reference too many outlives the interpreter's own clean-up.
+    # These were in use by another thread. They must not even be finalised: closing one may checkpoint, delete the log or
+    # drop the parent's locks. An extra reference keeps them from the interpreter's own clean-up.
     if _held:
         import ctypes
 

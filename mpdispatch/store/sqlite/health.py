@@ -1,4 +1,4 @@
-"""What can be wrong with a store's file and the SQLite that reads it, each with its remedy. Reads only."""
+"""Checks of a store's file and its SQLite library; each finding comes with a remedy. Reads only."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MIB = 1 << 20
 _LARGE_WAL_BYTES = 8 * CHECKPOINT_BYTES
 _LITTLE_ROOM_BYTES = 256 * _MIB
 _NEVER_GIVEN = 1 << 62
-"""No id of ours comes so far, one a microsecond from 1970 on."""
+"""Our ids stay below this, even at one per microsecond since 1970."""
 _PROBLEMS, _NAMED = 100, 5
 _BY_HAND = (
     "CHECK constraint failed in mpdispatch_",
@@ -30,11 +30,11 @@ _BY_HAND = (
 _BROKEN_RULE = "CHECK constraint failed in mpdispatch_jobs"
 _FLEETING = {"tmpfs", "ramfs"}
 _COPY_ON_WRITE = {"btrfs", "zfs", "bcachefs", "overlay"}
-"""An overlay may lie on one of them; nobody inside can tell."""
+"""An overlay may lie on one of the others, which is not visible from inside."""
 
 
 def of_library(*, is_shared: bool) -> Iterator[Finding]:
-    """The SQLite library. `is_shared`: programs that are not ours write the file too."""
+    """Check the SQLite library. `is_shared`: other programs write the file too."""
     version = sqlite3.module.sqlite_version
     if not sqlite3.has_wal_reset_bug():
         yield Finding(check="sqlite", level=Level.OK, message=f"SQLite {version}")
@@ -49,9 +49,9 @@ def of_library(*, is_shared: bool) -> Iterator[Finding]:
 
 
 def of_content(connection: sqlite3.Connection) -> Iterator[Finding]:
-    """What SQLite finds when it reads every page."""
+    """Check the file by letting SQLite read every page."""
     problems = [str(row[0]) for row in connection.execute(f"PRAGMA quick_check({_PROBLEMS})")]
-    # What a constraint of ours forbids was written by hand: the file is sound, and such rows are looked for below.
+    # A row that breaks our constraint was written by hand: the file is sound, and `_rows` reports such rows.
     damage = [each for each in problems if each != "ok" and not each.startswith(_BY_HAND)]
     if damage:
         yield Finding(
@@ -68,7 +68,7 @@ def of_content(connection: sqlite3.Connection) -> Iterator[Finding]:
 
 
 def _ids(connection: sqlite3.Connection) -> Iterator[Finding]:
-    """Ids that somebody has given by hand, so high that few come after them."""
+    """Find ids written by hand that are so high that few can follow."""
     highest = connection.execute("SELECT id FROM mpdispatch_last_id").fetchone()[0]
     if type(highest) is not int or highest >= _NEVER_GIVEN:
         yield Finding(
@@ -94,7 +94,7 @@ def _ids(connection: sqlite3.Connection) -> Iterator[Finding]:
 
 
 def _rows(connection: sqlite3.Connection, *, is_lawful: bool) -> Iterator[Finding]:
-    """Rows that somebody has written by other ways than ours."""
+    """Find unreadable rows, written by other programs."""
     found = list(unreadable.examined(connection, is_lawful=is_lawful))
     waiting = [each for each in found if not each.has_ended]
     if waiting:
@@ -121,7 +121,7 @@ def _named(rows: Sequence[unreadable.Found]) -> str:
 
 
 def of_file(path: Path, durability: str) -> Iterator[Finding]:
-    """Where the file is, who may read it, and how large its log is."""
+    """Check the file's place, its permissions and the size of its log."""
     yield _filesystem(path)
     yield from _copy_on_write(path)
     yield from _permissions(path)
@@ -198,12 +198,12 @@ def _permissions(path: Path) -> Iterator[Finding]:
 
 
 def of_side_folder(folder: Path) -> Iterator[Finding]:
-    """It and what is in it must be ours alone: a supervisor or an enqueue is refused else."""
+    """Check that the folder and its files are private: otherwise supervisors and enqueues are refused."""
     for path in [folder, *_inside(folder)]:
         try:
             problem = not_private(path, path.lstat())
         except OSError:
-            continue  # there is none yet, or it has just gone
+            continue  # not there yet, or just removed
         if problem is not None:
             yield Finding(check="permissions", level=Level.ERROR, message=problem.why, remedy=problem.remedy)
 
@@ -212,7 +212,7 @@ def _inside(folder: Path) -> list[Path]:
     try:
         return [] if folder.is_symlink() else sorted(folder.iterdir())
     except OSError:
-        return []  # not there, or not ours to look into
+        return []  # not there, or not readable
 
 
 def _log(path: Path) -> Finding:

@@ -1,4 +1,4 @@
-"""Who holds a file's `flock`, by the kernel's own list. Linux; elsewhere nobody can say."""
+"""The holder of a file's `flock`, from the kernel's list. Linux; unknown elsewhere."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["holder_of"]
 
 
 def holder_of(path: Path) -> int | None:
-    """Pid of the process that holds an exclusive `flock` on `path`; None: nobody, or it cannot be known.
+    """Pid of the process that holds an exclusive `flock` on `path`; None: not locked, or unknown.
 
     A line of /proc/locks reads `1: FLOCK  ADVISORY  WRITE 1234 fe:00:5678 0 EOF` (pid, device major:minor in hex,
     inode); lines of waiters begin with `->` after the number.

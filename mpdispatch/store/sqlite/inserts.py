@@ -1,4 +1,4 @@
-"""Inserting jobs, on a connection of ours or of the caller's."""
+"""Inserts jobs, on our connection or the caller's."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ _INSERT_BATCH = ManyRows(QUERIES["insert_batch"])
 
 
 def is_one_statement(job: NewJob) -> bool:
-    """Whether `insert` needs only one for this job."""
+    """Whether `insert` needs only one statement for this job."""
     return job.idempotency_key is None and len(job.payload) <= INLINE_BYTES
 
 
 def insert(
     connection: sqlite3.Connection | sqlite3.Cursor, job: NewJob, now: Instant, batch_id: int | None = None
 ) -> Job:
-    """Insert one job, or give the one that has its idempotency key."""
+    """Insert one job, or return the one that already has its idempotency key."""
     is_small = len(job.payload) <= INLINE_BYTES
     payload = stored_json(job.payload)
     cursor = connection.execute(
@@ -69,15 +69,15 @@ def _older(connection: sqlite3.Connection | sqlite3.Cursor, job: NewJob) -> Job:
 def insert_many(
     connection: sqlite3.Connection, jobs: Sequence[NewJob], now: Instant, batch_id: int | None
 ) -> Sequence[int]:
-    """These jobs, in their order; those with an idempotency key that is in use give the older job's id."""
+    """Insert jobs; returns their ids in order. If an idempotency key is in use, the id is the older job's."""
     if batch_id is None:
-        batch_id = _last_id(connection) + 1  # that of the first of them that is new
+        batch_id = _last_id(connection) + 1  # the id of the first new job
     runs = [_inserted(connection, *run, now, batch_id) for run in _runs(jobs)]
     return runs[0] if len(runs) == 1 else list(chain.from_iterable(runs))
 
 
 def _runs(jobs: Sequence[NewJob]) -> Iterable[tuple[NewJob, Sequence[bytes]]]:
-    """Those that follow each other and differ in their payloads only: one of them, and the payloads of all."""
+    """Groups of consecutive jobs that differ only in payload: one job of each group, and all its payloads."""
     if isinstance(jobs, AlikeJobs):
         return [(jobs.template, jobs.payloads)]
     alike = groupby(jobs, key=lambda job: msgspec.structs.replace(job, payload=b""))
@@ -95,7 +95,7 @@ def _inserted(
 def _insert_alike(
     connection: sqlite3.Connection, template: NewJob, payloads: Sequence[bytes], now: Instant, batch_id: int
 ) -> range:
-    """One job per payload under ids that follow each other. None of them has anything that is its own."""
+    """Insert one job per payload, with consecutive ids. The jobs differ in nothing else."""
     first = _last_id(connection) + 1
     if first + len(payloads) > _MOST_ID:
         raise StoreCorrupt(main_file_of(connection), NO_ID_LEFT)
@@ -137,7 +137,7 @@ def main_file_of(connection: sqlite3.Connection) -> str:
     """The path of the file a connection has open; `""` for a database in memory."""
     cursor = connection.cursor()
     cursor.row_factory = None
-    # As bytes: the name may be no UTF-8, and nobody knows what the caller's text_factory makes of it.
+    # As bytes: the name may not be UTF-8, and the caller's text_factory is unknown.
     factory, connection.text_factory = connection.text_factory, bytes
     try:
         # The main database comes first.
@@ -164,7 +164,7 @@ def refuse_other_file(connection: sqlite3.Connection, session: Session) -> None:
 
 
 def insert_on(connection: sqlite3.Connection, job: NewJob, now: Instant) -> Job:
-    """Insert on the caller's connection: nothing but the INSERT, in whatever transaction it has."""
+    """Insert on the caller's connection, in its current transaction if any. Runs only the INSERT."""
     cursor = connection.cursor()
     cursor.row_factory = None
     text_factory, connection.text_factory = connection.text_factory, lenient

@@ -1,7 +1,7 @@
 """The write lock beside the database: one `flock` that every write transaction and checkpoint of ours holds.
 
-It costs two system calls and pays for itself: nobody sleeps in SQLite's busy handler (4 writing processes: 6.4k
-instead of 3.5k transactions/s), and no checkpoint of ours races a commit of ours (see `mpdispatch.sqlite3`).
+It costs two system calls but avoids sleeps in SQLite's busy handler (4 writing processes: 6.4k instead of 3.5k
+transactions/s), and none of our checkpoints races one of our commits (see `mpdispatch.sqlite3`).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Pauses:
         return time.monotonic() - self._began
 
     def sleep(self, until: float, *, at_most_s: float = 0.002) -> bool:
-        """Wait a little; False (at once) if `until`, a monotonic time, is past."""
+        """Sleep for the next pause; returns False at once if `until`, a monotonic time, is past."""
         left = until - time.monotonic()
         if left <= 0:
             return False
@@ -45,11 +45,11 @@ class Pauses:
 
 class WriteLock(Protocol):
     def acquire(self, until: float) -> bool:
-        """Take it; False if another has it and `until` (monotonic) is past. One try at least."""
+        """Take the lock; False if it is still held elsewhere at `until` (monotonic). Tries at least once."""
         ...
 
     def is_there(self) -> bool:
-        """Whether anybody has ever wanted it."""
+        """Whether the lock exists, so that someone may hold it."""
         ...
 
     def release(self) -> None: ...
@@ -58,7 +58,7 @@ class WriteLock(Protocol):
 
 
 def open_beside(folder: Path, name: str, flags: int) -> int:
-    """Open a file of ours in the store's side folder (made if missing). Both must be ours alone.
+    """Open a file in the store's side folder (made if missing). Both must be private to this user.
 
     Raises NotPrivateError; OSError.
     """
@@ -66,16 +66,16 @@ def open_beside(folder: Path, name: str, flags: int) -> int:
 
 
 _MOST_IN_A_ROW = 4
-"""With 8 processes that do nothing but enqueue: 1,330 instead of 880 a second, nine of ten within 5 instead of 26 ms."""
+"""With 8 processes that only enqueue: 1,330 instead of 880 per second, 90 % within 5 instead of 26 ms."""
 
 
 class FileLock:
     """`flock` on a file, with descriptors of its own, so it excludes threads as well as processes.
 
-    `queue=True` goes through a turnstile, a second lock: without it whoever releases takes the lock again before
-    a sleeping waiter looks, and waits of 12 busy processes reached a second. One waiter holds the turnstile and
-    looks often, so the lock passes on within 0.1 ms. Supervisors do not queue: they go first. Passing on is dear, for
-    whoever is next sleeps meanwhile; so the lock is taken again past the queue, but only a few times in a row.
+    `queue=True` adds a second lock, the turnstile. Without it, a releasing process takes the lock again before a
+    sleeping waiter tries, and waits of 12 busy processes reached a second. One waiter holds the turnstile and tries
+    often, so the lock passes on within 0.1 ms. Supervisors do not queue: they go first. Passing the lock on is slow, as
+    the next waiter sleeps; so the holder may retake it ahead of the queue, but only a few times in a row.
     """
 
     __slots__ = ("__weakref__", "_fd", "_folder", "_in_a_row", "_is_queueing", "_turnstile_fd")
@@ -96,7 +96,7 @@ class FileLock:
             self._in_a_row = 0
             return self._wait(until)
         except BaseException:
-            # An interrupt that comes with the lock: the others would wait until we write again.
+            # An interrupt may come just after locking: unlock, or others wait until our next write.
             for fd in (self._fd, self._turnstile_fd):
                 if fd >= 0:
                     fcntl.flock(fd, fcntl.LOCK_UN)
@@ -110,7 +110,7 @@ class FileLock:
         pauses: Pauses | None = None
         while True:
             is_next = is_next or _try(self._turnstile_fd)
-            # Whoever holds the turnstile may be stopped (Ctrl-Z): nobody waits for it for long.
+            # The holder of the turnstile may be stopped (Ctrl-Z): do not wait long for it.
             if (is_next or (pauses is not None and pauses.waited_s > 0.1)) and _try(self._fd):
                 if self._is_queueing:
                     fcntl.flock(self._turnstile_fd, fcntl.LOCK_UN)
@@ -126,7 +126,7 @@ class FileLock:
                 return False
 
     def _is_current(self) -> bool:
-        """Whether what we locked is what others lock. If somebody has removed the folder, open it anew."""
+        """Whether we locked the file that others lock. If the folder was removed, open the file again."""
         if os.fstat(self._fd).st_nlink:
             return True
         self.close()
@@ -174,7 +174,7 @@ os.register_at_fork(after_in_child=_close_inherited)
 
 
 class MemoryLock:
-    """The same for a store that lives in one process."""
+    """The write lock of a store in memory."""
 
     __slots__ = ("_lock",)
 

@@ -1,7 +1,7 @@
-"""Values that do not belong in their columns: named, and replaced by what can be shown. Pure: no I/O, no clock.
+"""Describes invalid values of columns, and replaces them by values that can be shown. Pure: no I/O, no clock.
 
-SQLite keeps any value in any column (these tables are not STRICT), and text that is no UTF-8. Whoever wrote it by hand
-or with another program made one row unreadable; the rows beside it are not to suffer for that.
+SQLite stores any value in any column (these tables are not STRICT), also text that is not UTF-8. An edit by hand or
+another program can make a row unreadable; other rows must not be affected.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ __all__ = [
 ]
 
 EARLIEST_US, LATEST_US = -62_135_596_800_000_000, 253_402_300_799_999_999
-"""The moments a datetime can say: the years 1 to 9999."""
+"""The range of a datetime: the years 1 to 9999."""
 
 _LEAST_INTEGER, _MOST_INTEGER = -(1 << 63), (1 << 63) - 1
 _SHOWN = 40
 
 
 class Column(NamedTuple):
-    """A column and what it may hold."""
+    """A column and its allowed values."""
 
     name: str
     kind: Literal["integer", "time", "text", "any"]
@@ -45,9 +45,9 @@ _TYPES: dict[str, Any] = {"integer": int, "time": int, "text": str, "any": Any}
 
 
 def row_type(columns: Sequence[Column]) -> type[msgspec.Struct]:
-    """What `msgspec.convert` takes a row of these columns for: it tells in one call whether all fit.
+    """A type for `msgspec.convert`, which validates a whole row of these columns in one call.
 
-    A struct, not a tuple: what is known of it is kept with the class (0.16 instead of 12 µs a call).
+    A struct, not a tuple, because msgspec caches its type information (0.16 instead of 12 µs per call).
 
     >>> msgspec.convert((1, b"blob"), row_type((Column("id", "integer"), Column("name", "text"))))
     Traceback (most recent call last):
@@ -59,7 +59,7 @@ def row_type(columns: Sequence[Column]) -> type[msgspec.Struct]:
 
 
 def rows_type(columns: Sequence[Column]) -> type[msgspec.Struct]:
-    """The same for a tuple of one thing: many rows (0.2 µs, and 0.08 for each row)."""
+    """A type for a tuple whose only item is a list of rows (0.2 µs, plus 0.08 µs per row)."""
     row = row_type(columns)
     return msgspec.defstruct("Rows", [("rows", list[row])], array_like=True, frozen=True, gc=False)  # type: ignore[valid-type]
 
@@ -72,7 +72,7 @@ def _type_of(column: Column) -> Any:
 
 
 def lenient(data: bytes) -> str | bytes:
-    """A `text_factory`: text that is no UTF-8 stays bytes, so that it is told from text."""
+    """A `text_factory` that leaves non-UTF-8 text as bytes, to distinguish it from valid text."""
     try:
         return data.decode()
     except UnicodeDecodeError:
@@ -102,7 +102,7 @@ def _described(value: object) -> str:
 
 
 def fault_of(column: Column, value: object) -> str | None:
-    """What is wrong with this value; None: nothing.
+    """The fault of this value; None if it is valid.
 
     >>> fault_of(Column("priority", "integer"), "high")
     "column priority holds TEXT 'high', not an INTEGER"
@@ -125,7 +125,7 @@ def fault_of(column: Column, value: object) -> str | None:
 
 
 def faults_of(columns: Sequence[Column], row: Sequence[Any]) -> list[str]:
-    """All that is wrong with a row of these columns."""
+    """All faults of a row of these columns."""
     found = (fault_of(column, value) for column, value in zip(columns, row, strict=False))
     return [fault for fault in found if fault is not None]
 
@@ -144,7 +144,7 @@ def _mended(column: Column, value: Any) -> Any:
 
 
 def mended(columns: Sequence[Column], row: Sequence[Any]) -> list[Any]:
-    """The row with what can be shown of each value: the nearest one allowed, or 0 and the like; further values as they are.
+    """The row with invalid values replaced by the nearest allowed one, or 0 and the like; extra values unchanged.
 
     >>> mended((Column("name", "text"), Column("pid", "integer", is_optional=True)), (b"a\\xff", "x"))
     ['a�', None]
@@ -154,7 +154,7 @@ def mended(columns: Sequence[Column], row: Sequence[Any]) -> list[Any]:
 
 
 def texts(value: Any) -> str:
-    """A value of a TEXT column that may be anything, as text.
+    """Any value of a TEXT column, as text.
 
     >>> texts("bulk"), texts(b"\\xff"), texts(None)
     ('bulk', '�', '')

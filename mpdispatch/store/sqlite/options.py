@@ -1,4 +1,4 @@
-"""How a file is opened as a store, and the URL that says so: what reopens it elsewhere opens it the same way. Pure."""
+"""Options for opening a file as a store, and their URL, so that other processes open it in the same way. Pure."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class FileOptions:
     """See `SQLiteStore`. Raises UsageError."""
 
     durability: Durability | None = None
-    """None: nobody has said; full."""
+    """None: not given, so full."""
     shared: bool = False
     switch_to_wal: bool = True
     copy: str = _DEFAULT_COPY
-    """The copy of SQLite that opens it in this process: a key of `sqlite3.COPIES`."""
+    """The copy of SQLite that opens the file in this process: a key of `sqlite3.COPIES`."""
 
     def __post_init__(self) -> None:
         if self.durability not in (None, "full", "process"):
@@ -36,9 +36,9 @@ class FileOptions:
             raise UsageError(f"copy must be an installed copy of SQLite ({there}), not {self.copy!r}")
 
     def location(self, absolute: str) -> str:
-        """The path, as a `sqlite:///` URL where options differ from their defaults, or where it is no UTF-8.
+        """The path; a `sqlite:///` URL if an option differs from its default or the path is not UTF-8.
 
-        It goes to workers, logs and people, as text.
+        The text is passed to workers, logs and people.
 
         >>> FileOptions(shared=True).location("/srv/app.db"), FileOptions().location("/srv/\\udcff.db")
         ('sqlite:////srv/app.db?shared=1', 'sqlite:////srv/%FF.db')
@@ -59,10 +59,10 @@ class FileOptions:
 
     @classmethod
     def read(cls, url: str, *, defaults: FileOptions | None = None) -> tuple[str, FileOptions]:
-        """The path (or `:memory:`) and the options of a `sqlite:///` URL; `defaults` are those it does not say.
+        """The path (or `:memory:`) and the options of a `sqlite:///` URL; `defaults` supplies options not in it.
 
         Raises:
-            UsageError: it is malformed, or has an unknown option.
+            UsageError: the URL is malformed or has an unknown option.
         """
         parts = urlsplit(url)
         if parts.netloc or parts.fragment:

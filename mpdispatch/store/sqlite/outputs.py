@@ -1,4 +1,4 @@
-"""What starts of jobs wrote: recorded in the supervisor's transaction, read by clients."""
+"""Output of the starts of jobs: recorded in the supervisor's transaction, read by clients."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ OUTPUTS = Queries(Path(__file__).with_name("outputs.sql"))
 
 
 def record(connection: sqlite3.Connection, owner: int, outputs: Sequence[Output]) -> None:
-    """Write them; what is not of a running start of this owner is dropped."""
+    """Store outputs of this owner's running starts; others are dropped."""
     connection.executemany(
         OUTPUTS["write"],
         [(each.stream, each.written, each.text, each.job_id, owner, each.starts) for each in outputs],
@@ -37,12 +37,12 @@ def of_job(connection: sqlite3.Connection, job_id: int) -> list[Output]:
     return [
         Output(job_id=row[0], starts=row[1], stream=Stream(row[2]), text=row[3], written=row[4])
         for row in (mended(_COLUMNS, each) for each in connection.execute(OUTPUTS["of_job"], (job_id,)))
-        if row[2] in _STREAMS  # what is of no stream nobody can ask for
+        if row[2] in _STREAMS  # skip rows with an unknown stream
     ]
 
 
 def with_outputs(attempts: list[Attempt], outputs: Sequence[Output]) -> list[Attempt]:
-    """The attempts, each with what it wrote."""
+    """The attempts, each with its output."""
     if not outputs:
         return attempts
     texts = {(output.starts, output.stream): output.text for output in outputs}

@@ -1,4 +1,4 @@
-"""Deleting jobs that ended long ago: looked for without the write lock, deleted a few hundred at a time."""
+"""Deletes jobs that ended long ago: found without the write lock, deleted a few hundred at a time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mpdispatch.store.sql import Queries
 __all__ = ["PRUNE_AT_ONCE", "delete", "find"]
 
 PRUNE_AT_ONCE = 500
-"""Rows per transaction: a claim waits some 10 ms for it at most (measured: 500 plain jobs in 4–8 ms)."""
+"""Rows per transaction: a claim waits at most some 10 ms for it (measured: 500 plain jobs in 4–8 ms)."""
 
 _PRUNE = Queries(Path(__file__).with_name("prune.sql"))
 _NEVER_GIVEN = 1 << 62
@@ -21,15 +21,15 @@ _EVERYWHERE = ("prune_payload", "prune_result", "prune_attempts", "prune_outputs
 
 
 def find(connection: sqlite3.Connection, before_us: int, limit: int) -> list[int]:
-    """Ids of up to `limit` jobs that ended before this wall time. A read; bounded, so it may overlook some."""
+    """Ids of up to `limit` jobs that ended before this wall time. A bounded read, so it may miss some."""
     found: list[int] = []
     for state in _STATES:
         cursor = connection.execute(_PRUNE["prunable"], (state,))
         for looked, (job_id, created_us, completed_us) in enumerate(cursor):
-            # Ids grow with the time of enqueueing, and nothing ends before that.
+            # Ids grow with the time of enqueueing, and a job ends after that.
             is_older = (
                 not isinstance(created_us, int) or created_us < before_us
-            )  # what cannot be read ends no walk
+            )  # an unreadable time does not end the scan
             if len(found) >= limit or not is_older or looked >= _LOOK_AT_MOST:
                 break
             if isinstance(completed_us, int) and completed_us < before_us:
@@ -39,7 +39,7 @@ def find(connection: sqlite3.Connection, before_us: int, limit: int) -> list[int
 
 
 def delete(connection: sqlite3.Connection, ids: list[int], before_us: int) -> int:
-    """Delete these jobs and all that is kept of them, in the caller's transaction; gives how many were there."""
+    """Delete these jobs and all their records, in the caller's transaction. Returns the number deleted."""
     failpoint("prune.before_rows")
     gone = 0
     for job_id in ids:
@@ -47,7 +47,7 @@ def delete(connection: sqlite3.Connection, ids: list[int], before_us: int) -> in
             gone += 1
             for query in _EVERYWHERE:
                 connection.execute(_PRUNE[query], (job_id,))
-    # One far out of the row was given by hand: were it remembered, none would be left for new jobs.
+    # Skip ids so high that they were written by hand: remembering one would leave no ids for new jobs.
     if given := [each for each in ids if each < _NEVER_GIVEN]:
         connection.execute(_PRUNE["prune_up_to"], (str(max(given)),))
     return gone

@@ -1,4 +1,4 @@
-"""What clients read. Each is one statement where it must be one snapshot."""
+"""Reads of clients. A read that needs one snapshot is one statement."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Executes = sqlite3.Connection | sqlite3.Cursor
 _JOBS = QUERIES["jobs"]
 _IDS = "SELECT id FROM mpdispatch_jobs"
 _ARM = "SELECT id FROM ({})"
-# How many rows from the newest on a page of waiting jobs is looked for in first: 1 ms.
+# A page of waiting jobs is first searched in this many of the newest rows: 1 ms.
 _NEWEST = 5000
 _BY_ID = _JOBS + "\nWHERE id = ?"
 
@@ -61,7 +61,7 @@ def attempts(connection: Executes, job_id: int) -> list[Attempt]:
 
 
 def page_statements(where: JobFilter, before_id: int | None, limit: int) -> list[tuple[str, list[Any]]]:
-    """The statements of a page, to be tried in turn until one gives `limit` rows; the last gives what there is.
+    """The statements of a page, to be tried in order until one returns `limit` rows; the last one always counts.
 
     Column names are ours, values are bound.
     """
@@ -70,7 +70,7 @@ def page_statements(where: JobFilter, before_id: int | None, limit: int) -> list
         if value is not None:
             terms.append(f"{column} = ?")
             values.append(value)
-    # In the statements that walk an index by another order `+id`: else SQLite walks the table by this term.
+    # `+id` in statements that use an index with another order: else SQLite scans the table by this term.
     by_line = list(terms)
     if before_id is not None:
         terms.append("id < ?")
@@ -81,7 +81,7 @@ def page_statements(where: JobFilter, before_id: int | None, limit: int) -> list
         case None:
             return [_page(terms, values, limit)]
         case JobState.COMPLETED | JobState.FAILED | JobState.CANCELLED:
-            # The second term is what the partial index is found by.
+            # The second term makes SQLite use the partial index.
             return [_page(["state = ?", "state < 'g'", *terms], [str(state), *values], limit)]
         case JobState.RUNNING:
             lines = ["owner IS NOT NULL"]
@@ -91,14 +91,14 @@ def page_statements(where: JobFilter, before_id: int | None, limit: int) -> list
             lines = [f"line = 2 AND state = '{state}'"]
         case _:
             assert_never(state)
-    # No index has these by id. Where they are many, the newest rows hold enough of them; where they are few, all
-    # of them are looked through (a million entries: 0.1 s), but never the rows that have ended.
+    # No index orders these by id. If they are many, the newest rows contain enough; if they are few, all of them
+    # are read (a million entries: 0.1 s), but never the rows of ended jobs.
     top = "(SELECT max(id) FROM mpdispatch_jobs)" if before_id is None else str(before_id)
     newest = _page(["state = ?", f"id > {top} - {_NEWEST}", *terms], [str(state), *values], limit)
     arms = [_page([line, *by_line], values, limit, _IDS, "+id") for line in lines]
     ids = " UNION ALL ".join(_ARM.format(text) for text, _ in arms)
     rest = _page([f"id IN ({ids})"], [value for _, each in arms for value in each], limit)
-    # Running ones are never many.
+    # Running jobs are always few.
     return [rest] if state is JobState.RUNNING else [newest, rest]
 
 
@@ -110,7 +110,7 @@ def _page(
 
 
 def place_of(cursor: str | None, limit: int) -> int | None:
-    """Where the page before ended; None: this is the first. Raises UsageError on a cursor or a limit that is none."""
+    """Where the page before ended; None for the first page. Raises UsageError on an invalid cursor or limit."""
     if limit < 1:
         raise UsageError(f"limit must be 1 or more, not {limit}")
     if cursor is None:
@@ -123,7 +123,7 @@ def place_of(cursor: str | None, limit: int) -> int | None:
 def page(connection: Executes, where: JobFilter, limit: int, cursor: str | None) -> Page[Job]:
     before_id = place_of(cursor, limit)
     rows = list[Any]()
-    # One row more than asked for tells whether there is another page.
+    # An extra row shows whether there is another page.
     for statement, values in page_statements(where, before_id, limit + 1):
         rows = connection.execute(statement, values).fetchall()
         if len(rows) > limit:

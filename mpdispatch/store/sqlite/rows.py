@@ -1,4 +1,4 @@
-"""Rows into values and back. Pure."""
+"""Converts rows to values and back. Pure."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ __all__ = [
 Row = Sequence[Any]
 
 INLINE_BYTES = 1024
-"""Larger payloads and results stand in tables of their own."""
+"""Larger payloads and results are stored in tables of their own."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _CAUSES = frozenset(each.value for each in Cause)
@@ -42,11 +42,11 @@ encode_error: Callable[[ErrorInfo], bytes] = msgspec.json.Encoder().encode
 _decode_error = msgspec.json.Decoder(ErrorInfo).decode
 _NOT_JSON = (msgspec.DecodeError, UnicodeError, RecursionError, TypeError)
 _DEEP = 250
-"""Nested so deep JSON is not shown. What is enqueued may be nested 200 deep."""
+"""JSON nested this deep is not shown. Enqueued values may be nested 200 deep."""
 
-# Whether a supervisor lives is judged by these.
+# The columns that show whether a supervisor lives.
 _SIGNS_OF_LIFE = {1, 2, 3, 4, 5, 6, 13, 14}
-# A row is looked at as a whole: 0.2 µs for all of it. The last is whether its queue is paused.
+# Validates a whole row in 0.2 µs. The last column says whether its queue is paused.
 _JobRow = row_type((*JOB_COLUMNS, Column("is_paused", "any")))
 
 
@@ -56,7 +56,7 @@ def moment(us: int) -> datetime:
     >>> moment(1_500_000).isoformat()
     '1970-01-01T00:00:01.500000+00:00'
     """
-    return _EPOCH + timedelta(0, 0, us)  # by database: the keyword costs half as much again
+    return _EPOCH + timedelta(0, 0, us)  # by position: the keyword costs half as much again
 
 
 def _moment_or_none(us: int | None) -> datetime | None:
@@ -68,7 +68,7 @@ def _seconds(us: int | None) -> float | None:
 
 
 def stored_json(data: bytes) -> str | bytes:
-    """JSON as TEXT, so SQLite's json functions and Datasette can read it; what is no UTF-8 stays a BLOB."""
+    """JSON as TEXT, so SQLite's json functions and Datasette can read it; non-UTF-8 data stays a BLOB."""
     try:
         return data.decode()
     except UnicodeDecodeError:
@@ -76,13 +76,13 @@ def stored_json(data: bytes) -> str | bytes:
 
 
 def _json(stored: Any) -> Any:
-    # A value somebody changed by hand must not hide the job, let alone the whole list, from whoever looks.
+    # A value changed by hand must not hide the job or the whole list.
     try:
         value = msgspec.json.decode(stored)
     except _NOT_JSON:
         return _no_json(stored)
     if len(stored) > 2 * _DEEP and _is_deep(value):
-        return f"<nested too deeply: {len(stored)} bytes>"  # who writes it again may have less stack left
+        return f"<nested too deeply: {len(stored)} bytes>"  # encoding it again may run out of stack
     return value
 
 
@@ -114,7 +114,7 @@ def _error(stored: Any) -> ErrorInfo | None:
 
 
 def line_of(state: JobState) -> int | None:
-    """The line (see schema.sql) of a job in this state that is not parked."""
+    """The value of the column `line` (see schema.sql) for a job in this state that is not parked."""
     return _LINES.get(state)
 
 
@@ -143,7 +143,7 @@ def new_job_row(
 
 
 def fresh_job(job: NewJob, job_id: int, now_us: int) -> Job:
-    """The Job that `insert_job` has just made, without reading it back."""
+    """The Job that `insert_job` has just inserted, without reading it back."""
     run_at_us = job.due_us(now_us)
     payload, created_at = _json(job.payload), moment(now_us)
     return Job(
@@ -180,7 +180,7 @@ def reason_of_pause(queue: str) -> str:
 
 
 def job_of(row: Row, *, created: bool = True) -> Job:
-    """A row of the query `jobs`. If it cannot be read, what can be of it, with an `UnreadableJob` as its last error."""
+    """The Job of a row of the query `jobs`. An unreadable row gives its readable part, with an `UnreadableJob` error."""
     try:
         msgspec.convert(row, _JobRow)
         return _job(row, created)
@@ -189,7 +189,7 @@ def job_of(row: Row, *, created: bool = True) -> Job:
 
 
 def state_named(state: object) -> JobState:
-    """The state of this name. One of none is `failed`: nothing runs such a job."""
+    """The state of this name. An unknown name counts as `failed`, as such a job never runs."""
     try:
         return JobState(state)  # type: ignore[arg-type]  # anything may stand there
     except ValueError:
@@ -205,7 +205,7 @@ def _unreadable_job(row: Row, created: bool) -> Job:
     shown[3] = state.value
     job = _job(shown, created)
     if job.last_error is not None and job.last_error.type == UNREADABLE:
-        return job  # for that it was ended, and what is wrong with it is said there
+        return job  # it was ended for that, and its last error names the fault
     message = f"job {job.id}: {'; '.join(faults)}"
     if job.last_error is not None:
         message += f"; its last error was {job.last_error}"
@@ -249,7 +249,7 @@ def _job(row: Row, created: bool) -> Job:
 
 
 def attempt_of(row: Row) -> Attempt:
-    """A row of the query `attempts`. If it cannot be read, what can be of it, with an error that says so."""
+    """The Attempt of a row of the query `attempts`. An unreadable row gives its readable part, with an error."""
     faults = faults_of(ATTEMPT_COLUMNS, row)
     if not faults and row[3] in _CAUSES:
         return _attempt(row)
@@ -280,14 +280,14 @@ def _attempt(row: Row) -> Attempt:
 
 
 def supervisor_of(row: Row, now: Instant, this_boot: str) -> PeerSupervisor:
-    """A row of the query `supervisors`. If it cannot be said whether that lives, it is shown without a lease."""
+    """A supervisor from a row of the query `supervisors`; shown without a lease if the row is too damaged."""
     faults = faults_of(SUPERVISOR_COLUMNS, row)
     shown: Row = row
     has_lease = True
     if faults:
         shown = mended(SUPERVISOR_COLUMNS, row)
         has_lease = all(shown[at] is row[at] for at in _SIGNS_OF_LIFE)
-    # Of this boot by its boottime, which no jump of the wall clock can touch.
+    # In this boot use boottime, which jumps of the wall clock do not affect.
     left_us = shown[14] - now.boot_us if shown[3] == this_boot else shown[13] - now.wall_us
     queues: tuple[str, ...] = ()
     try:

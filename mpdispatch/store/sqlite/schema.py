@@ -1,7 +1,7 @@
-"""The version of a store's schema, and how it is brought up to date.
+"""The version of a store's schema, and its migrations.
 
-sqlite-utils does the work; it is imported only when there is some (its import alone takes 150 ms and more).
-The version stands in `mpdispatch_meta`; `user_version` belongs to whoever owns the file.
+sqlite-utils runs them; it is imported only when needed (the import alone takes 150 ms or more).
+The version is stored in `mpdispatch_meta`; `user_version` belongs to the owner of the file.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ def version_of(connection: sqlite3.Connection, location: str) -> int | None:
     Raises:
         StoreNotUTF8, StoreCorrupt.
     """
-    # The common case is one statement: this runs whenever a connection opens. How a letter is kept says in which
-    # encoding all text is: payloads are read as bytes, and a worker expects UTF-8.
+    # One statement in the common case, as this runs for every new connection. The bytes of one letter show the
+    # encoding of all text: payloads are read as bytes, and workers expect UTF-8.
     try:
         row = connection.execute(
             "SELECT value, CAST('a' AS BLOB) FROM mpdispatch_meta WHERE key = 'schema_version'"
@@ -53,7 +53,7 @@ def _refuse_utf16(letter: bytes, location: str) -> None:
 
 
 def refuse_unusable(found: int | None, location: str, *, is_shared: bool) -> None:
-    """Raise what is wrong with a store of this version, if it cannot be used as it is."""
+    """Raise the error for a store of this version if it is not usable as it is."""
     if found is None and not is_shared:
         raise StoreForeign(location)
     if not found:
@@ -96,7 +96,7 @@ def _migrations() -> Migrations:
     from sqlite_utils.migrations import Migrations
 
     class OurMigrations(Migrations):
-        # In the user's own database nothing may be named other than mpdispatch_*.
+        # All our names in the user's own database must be mpdispatch_*.
         migrations_table = "mpdispatch_migrations"
 
     migrations = OurMigrations("mpdispatch")
@@ -108,8 +108,8 @@ def _migrations() -> Migrations:
 
     @migrations()
     def v2_token(db: Database) -> None:
-        # What the workers of a supervisor are found by when its start journal is lost. A constant default: SQLite notes
-        # it in the schema and rewrites no row, and a running supervisor of version 1 goes on writing its own columns.
+        # Finds the workers of a supervisor whose start journal is lost. With a constant default, SQLite rewrites no row,
+        # and a running supervisor of version 1 can still write its own columns.
         db.execute("ALTER TABLE mpdispatch_supervisors ADD COLUMN token TEXT NOT NULL DEFAULT ''")
 
     return migrations

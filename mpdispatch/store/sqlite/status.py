@@ -1,4 +1,4 @@
-"""What is only read to explain things to people: why a job waits, what is parked."""
+"""Reads that explain things to people: why a job waits, what is parked."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def bucket(connection: sqlite3.Connection, queue: str) -> int | None:
 
 
 def counted(rows: Iterable[tuple[Any, int]]) -> dict[str, int]:
-    """Rows of a reason and how many have it, as a mapping; the reason may be anything."""
+    """Rows of (reason, count) as a mapping; a reason may be any value."""
     found = dict[str, int]()
     for reason, count in rows:
         found[texts(reason)] = found.get(texts(reason), 0) + count

@@ -1,4 +1,4 @@
-"""Reading text that is no UTF-8, which sqlite3 refuses to. Effects: the connection's text_factory, for a while."""
+"""Reads text that is not UTF-8, which sqlite3 refuses. Effects: temporarily sets the connection's text_factory."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ __all__ = ["is_bad_text", "lenient_text"]
 
 
 def is_bad_text(error: BaseException) -> bool:
-    """Whether it was raised because a text that was read is no UTF-8."""
+    """Whether the cause of the error is text that is not UTF-8."""
     return isinstance(error, sqlite3.ERRORS) and str(error).startswith("Could not decode to UTF-8")
 
 
 @contextmanager
 def lenient_text(connection: sqlite3.Connection) -> Iterator[None]:
-    """Meanwhile such text is read as bytes."""
+    """Within the block, such text is read as bytes."""
     before, connection.text_factory = connection.text_factory, lenient
     try:
         yield

@@ -1,4 +1,4 @@
-"""SQLite's errors as ours, in one database. Pure."""
+"""Translates SQLite's errors into ours. Pure."""
 
 from __future__ import annotations
 
@@ -43,19 +43,19 @@ def _name(error: BaseException) -> str:
 
 
 def is_busy(error: BaseException) -> bool:
-    """Whether somebody else holds a lock, and trying again may help."""
+    """Whether another connection holds a lock, so that a retry may help."""
     return isinstance(error, sqlite3.ERRORS) and _name(error).startswith(
         ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_PROTOCOL")
     )
 
 
 def is_no_id_left(error: BaseException) -> bool:
-    """Whether an INSERT has computed an id that is past the highest there can be: then it is no integer any more."""
+    """Whether an INSERT computed an id above the highest possible one, which is not an integer any more."""
     return isinstance(error, sqlite3.ERRORS) and _name(error) == "SQLITE_MISMATCH"
 
 
 def translated(error: sqlite3.Error, location: str) -> Exception:
-    """The StoreError this is, or the error itself if it is a fault of ours (bad SQL, a broken constraint)."""
+    """The StoreError for this error, or the error itself if it is our bug (bad SQL, a broken constraint)."""
     name = _name(error)
     if is_no_id_left(error):
         return StoreCorrupt(location, NO_ID_LEFT)

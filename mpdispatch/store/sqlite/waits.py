@@ -1,4 +1,4 @@
-"""Waiting jobs and when they were put off: read so many at a time, without the write lock; a few are moved."""
+"""Waiting jobs and when they were put off: read in chunks without the write lock; a few get a new due time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mpdispatch.store.waits import Rebase, Wait, WaitsSeen
 __all__ = ["LOOK_AT_MOST", "find", "rebase"]
 
 LOOK_AT_MOST = 1000
-"""Rows per look: some 3 ms."""
+"""Rows per read: some 3 ms."""
 
 _STATES = (JobState.RETRYING, JobState.SCHEDULED)
 
@@ -20,7 +20,7 @@ _STATES = (JobState.RETRYING, JobState.SCHEDULED)
 def find(
     connection: sqlite3.Connection, queues: Sequence[str], after_us: int, seen: WaitsSeen | None
 ) -> tuple[list[Wait], WaitsSeen | None]:
-    """Those of the next LOOK_AT_MOST waiting jobs that were started before, and where that ended; None: with the last."""
+    """Among the next LOOK_AT_MOST waiting jobs, those started before; and where to continue (None: at the end)."""
     found, left = list[Wait](), LOOK_AT_MOST
     places = [(queue, state) for queue in queues for state in _STATES]
     first = seen.place if seen is not None else 0
@@ -29,8 +29,7 @@ def find(
         _, run_at_us, job_id = seen if seen is not None and place == first else (place, after_us + 1, 0)
         values = (queue, state.value, run_at_us, run_at_us, job_id, left)
         rows = connection.execute(QUERIES["waits"], values).fetchall()
-        # A job that was never started waits for the moment its user has named; what is no time is no wait (a turn ends
-        # the row of such a job).
+        # A job never started waits for a time its user chose. An invalid time is skipped: a commit ends that job's row.
         found += [Wait(*row) for row in rows if type(row[1]) is int and type(row[2]) is int]
         left -= len(rows)
         if left <= 0:
@@ -40,6 +39,6 @@ def find(
 
 
 def rebase(connection: sqlite3.Connection, changes: Iterable[Rebase]) -> int:
-    """Move these; gives how many still waited as they did when they were looked for."""
+    """Change due times. Returns the number of jobs changed: those still waiting with their old due time."""
     values = [(each.run_at_us, each.job_id, each.was_us) for each in changes]
     return connection.executemany(QUERIES["rebase_wait"], values).rowcount

@@ -1,11 +1,11 @@
-"""The write-ahead log beside a database: how large it is, when it is brought in, and that it starts over.
+"""The write-ahead log beside a database: its size, its flushes, its checkpoints.
 
-It starts over with a commit that finds all of it brought in and nobody reading from it. So a reader that never
-pauses would let it grow for ever. Three things are done about that: try often, wait a little for readers once
-it is large, and let our own readers wait a little then.
+The log starts over at a commit that finds all of it checkpointed and no reader using it. So readers that never
+pause would let it grow for ever. Against that we checkpoint often, let a checkpoint wait a little for readers once
+the log is large, and let our own readers wait a little then.
 
-Nobody asks `stat` for its size. Since Linux 6.13 a file whose times somebody has looked at gets finer ones with the next
-write, so every commit would change the inode as well: 75 µs of the file system's journal in each (measured, ext4).
+Never `stat` the log for its size. Since Linux 6.13 a file whose times were read gets finer ones with the next write,
+so every commit would also change the inode: 75 µs of the file system's journal each (measured, ext4).
 """
 
 from __future__ import annotations
@@ -27,19 +27,18 @@ __all__ = ["CHECKPOINT_BYTES", "Log"]
 
 _MIB: Final = 2**20
 CHECKPOINT_BYTES: Final = 8 * _MIB
-# From here on a checkpoint waits for readers, if only for the connection's busy timeout.
+# From this size on a checkpoint waits for readers, up to the connection's busy timeout.
 _LARGE_BYTES: Final = 24 * _MIB
-# Where a reader stood in the way, not after every commit again. To try is cheap (1 MiB to bring in, 2 ms); to
-# wait is not.
+# After a reader blocked a checkpoint, do not retry at every commit. A try is cheap (1 MiB in 2 ms); waiting is
+# not.
 _AGAIN_BYTES: Final = 1 * _MIB
 _WAIT_AGAIN_BYTES: Final = 2 * _MIB
-# How long a reader steps aside, per MiB that the log is too large: the checkpoint that tries to come in between
-# comes every 2 MiB.
+# Pause of a reader per MiB of excess size, to make room for a checkpoint, which tries every 2 MiB.
 _ASIDE_S: Final = 0.02
 _ASIDE_AT_MOST_S: Final = 0.5
 
 _flush = getattr(os, "fdatasync", os.fsync)  # macOS has no fdatasync
-# There fsync does not reach the platter; this does, and SQLite was told to use it for its own (PRAGMA fullfsync).
+# On macOS fsync does not reach the platter, but this does; SQLite uses it too (PRAGMA fullfsync).
 _FULL_FSYNC: Final[int | None] = getattr(fcntl, "F_FULLFSYNC", None)
 
 _SYNC_FILE_RANGE_WRITE: Final = 2
@@ -47,7 +46,7 @@ _SYNC_FILE_RANGE_WRITE: Final = 2
 
 @cache
 def _begin_writing() -> Callable[[int, int, int, int], int] | None:
-    """sync_file_range(2), which the standard library has no name for; None: it is not to be had."""
+    """sync_file_range(2), which the standard library lacks; None if not available."""
     try:
         import ctypes  # with the first enqueue, not with every import of mpdispatch
 
@@ -60,7 +59,7 @@ def _begin_writing() -> Callable[[int, int, int, int], int] | None:
 
 
 class Log:
-    """Of one connection. `path` is None for `:memory:`, which has none."""
+    """The log of one connection. `path` is None for `:memory:`, which has no log."""
 
     __slots__ = ("_connection", "_descriptor", "_past", "_path")
 
@@ -71,10 +70,10 @@ class Log:
         self._past = CHECKPOINT_BYTES
 
     def _open(self) -> bool:
-        """Have a descriptor of our own on it; False: there is none, in memory or not yet.
+        """Open our own descriptor of the log; False: there is no log, in memory or not yet.
 
-        While a connection is open nobody takes the file away. SQLite locks the database and the -shm file, never
-        the log, so closing this descriptor drops no lock of it.
+        The file is not deleted while a connection is open. SQLite locks the database and the -shm file, never
+        the log, so closing this descriptor drops no SQLite lock.
         """
         if self._descriptor < 0 and self._path is not None:
             with contextlib.suppress(FileNotFoundError):
@@ -82,7 +81,7 @@ class Log:
         return self._descriptor >= 0
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the descriptor."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
@@ -95,24 +94,24 @@ class Log:
         try:
             return os.lseek(self._descriptor, 0, os.SEEK_END) if self._open() else 0
         except OSError:
-            return 0  # no descriptor left: what was committed is committed, and a checkpoint can wait
+            return 0  # no descriptor left: commits are not affected, and a checkpoint can wait
 
     def prepare_flush(self) -> None:
-        """Have all that a flush needs, so that it fails for want of nothing once there is a commit. Raises OSError.
+        """Open what a flush needs, so that it does not fail after a commit for lack of a descriptor. Raises OSError.
 
-        Also: a disk's error is told to those who had the file open when it came. Where the database has just been
-        switched to write-ahead logging there is no log yet.
+        Also, the system reports a disk's error only to descriptors open at that time. Just after a switch to
+        write-ahead logging there is no log yet.
         """
         self._open()
         _begin_writing()
 
     def begin_flush(self) -> None:
-        """Have the disk begin with what `flush` will wait for. A hint: it neither waits nor raises."""
+        """Start writing to disk, so that `flush` waits less. A hint: it neither waits nor raises."""
         if self._descriptor >= 0 and (begin := _begin_writing()) is not None:
             begin(self._descriptor, 0, 0, _SYNC_FILE_RANGE_WRITE)
 
     def flush(self) -> None:
-        """Have all commits so far survive a power cut. Raises OSError."""
+        """Make all commits so far survive a power cut. Raises OSError."""
         if self._path is None:
             return
         if not self._open():
@@ -124,15 +123,15 @@ class Log:
         _flush(self._descriptor)
 
     def is_due(self) -> bool:
-        """Whether it has grown enough for a checkpoint (or another one)."""
+        """Whether the log has grown enough for a checkpoint (or another one)."""
         size = self.size()
         if size <= CHECKPOINT_BYTES:
-            # Also where it started over: else every round would begin where the last one ended.
+            # Also after the log started over: else each round would begin at the size where the last one ended.
             self._past = CHECKPOINT_BYTES
         return size > self._past
 
     def checkpoint(self) -> None:
-        """Bring it into the database, as far as readers let us. Only under the write lock.
+        """Checkpoint the log into the database, as far as readers allow. Only under the write lock.
 
         Raises:
             sqlite3.Error: anything but BUSY.
@@ -149,7 +148,7 @@ class Log:
                 raise
 
     def step_aside(self) -> None:
-        """Before reading: give a checkpoint that needs a moment without readers the chance of one."""
+        """Before a read: pause if the log is large, so that a checkpoint finds a moment without readers."""
         began: float | None = None
         while (excess := self.size() - _LARGE_BYTES) > 0:
             began = time.monotonic() if began is None else began
