@@ -1,4 +1,4 @@
-"""The clients' face of the SQLite store. Any thread, any process; waits for the write lock up to 30 s."""
+"""The SQLite store as clients see it. Any thread, any process; waits up to 30 s for the write lock."""
 
 from __future__ import annotations
 
@@ -48,21 +48,20 @@ _PATIENCE_S = 1.0
 class SQLiteStore:
     """Jobs in an SQLite file, or in this process's memory (`":memory:"`).
 
-    Making one does no I/O: the file is opened on first use, per process and thread. Enqueueing and `migrate`
-    create it; reading never does. It may be used before and after `os.fork()`, in the parent and in the child: a fork
-    waits up to 1 s for threads that use it, closes the file, and whoever uses it next opens it again.
+    The constructor does no I/O: the file is opened on first use, per process and thread. Enqueueing and `migrate`
+    create it; reading never does. The store may be used before and after `os.fork()`, in parent and child: a fork
+    waits up to 1 s for threads that use it and closes the file; the next use opens it again.
 
     Args:
         path: of the file. Beside it stand `-wal`, `-shm` and the folder `-mpd` (lock and wake-up files).
-        durability: `"full"`: what is enqueued survives power loss. `"process"`: it survives any crash of
-            processes; power loss may cost the last moments. Not given: as the configuration of the dispatcher
-            says, else full.
+        durability: `"full"`: enqueued jobs survive power loss. `"process"`: they survive any crash of processes;
+            power loss may cost the last moments. Not given: taken from the dispatcher's configuration, else full.
         shared: the file is the application's own database and keeps its tables; ours are named `mpdispatch_*`.
-        switch_to_wal: whether a shared file in another journal mode is switched to write-ahead logging, which
-            mpdispatch needs and every user of the file then has. It is announced by a UserWarning; `False` refuses.
-        copy: which SQLite opens it: "sqlite3" or "pysqlite3"; None: this process's own. Where the application has
-            the file open itself it must be the application's: two copies on one file in one process corrupt it.
-        clock: by which jobs are due and leases run; None: the machine's. For tests.
+        switch_to_wal: whether to switch a shared file in another journal mode to write-ahead logging, which mpdispatch
+            needs and which then applies to all users of the file. A switch gives a UserWarning; `False` refuses.
+        copy: the SQLite that opens the file: "sqlite3" or "pysqlite3"; None: this process's own. If the application
+            itself has the file open, it must be the application's: two copies on one file in one process corrupt it.
+        clock: decides when jobs are due and leases expire; None: the machine's clock. For tests.
     """
 
     def __init__(
@@ -98,11 +97,11 @@ class SQLiteStore:
         else:
             self._database = FileDatabase(os.path.abspath(given), options)
         self.said_durability: Durability | None = options.durability
-        """What it was told; None: nothing, so it has full durability."""
+        """The durability asked for explicitly; None means none was, so it is full."""
         self._threads = threading.local()
         self._opened, self._opened_lock = weakref.WeakSet[Session](), threading.Lock()
         self.wake_ups: Wake | None = None
-        """How supervisors are woken; None: they are not, and poll."""
+        """Wakes supervisors; None: they are not woken and poll."""
 
     def __repr__(self) -> str:
         return f"SQLiteStore({self.display!r})"
@@ -114,12 +113,12 @@ class SQLiteStore:
 
     @property
     def display(self) -> str:
-        """The same: no password opens a file."""
+        """The location: that of a file holds no password."""
         return self._database.location
 
     @property
     def is_shared(self) -> bool:
-        """Whether other processes can open it."""
+        """Whether other processes can open the store."""
         return isinstance(self._database, FileDatabase)
 
     @property
@@ -128,7 +127,7 @@ class SQLiteStore:
         return self._database.path
 
     def prefer_durability(self, durability: Durability) -> Durability:
-        """Take this durability, unless it was told one; gives what it has now. For connections opened from now on."""
+        """Use this durability unless one was asked for explicitly. Returns the one in use. For new connections."""
         if self.said_durability is None:
             self.said_durability = durability
             if isinstance(self._database, FileDatabase):
@@ -138,15 +137,15 @@ class SQLiteStore:
     # -- opening --------------------------------------------------------------------------------
 
     def migrate(self) -> tuple[int, int]:
-        """Create the store or bring its schema up to date; gives (version before, version now)."""
+        """Create the store or bring its schema up to date. Returns (version before, version now)."""
         return self._database.migrate()
 
     def check(self, *, create: bool = False) -> None:
-        """Open it and see that it can be used, or raise a StoreError. `create=True` migrates first."""
+        """Open the store and check that it is usable, or raise a StoreError. `create=True` migrates first."""
         self._session(create=create).verify()
 
     def close(self) -> None:
-        """Close this thread's connection, unless a signal handler asks for that while it is in use.
+        """Close this thread's connection, unless it is in use and this is called from a signal handler.
 
         The next call opens a new one.
         """
@@ -158,13 +157,13 @@ class SQLiteStore:
             self.wake_ups.close()
 
     def close_all(self) -> None:
-        """Close the connections of all threads of this process; but those in use for a second more stay open."""
+        """Close the connections of all threads of this process, except those that stay in use for a second."""
         self.close()
         with forks.gate, self._opened_lock:
             opened = list(self._opened)
         until = time.monotonic() + _PATIENCE_S
         for session in opened:
-            # In this order, as everybody does: a fork that waits for who closes must not be waited for by it.
+            # Enter the gate first, as everywhere: a fork and a closing thread must not wait for each other.
             with forks.gate:
                 if session.is_used_here() or not session.use.acquire(
                     timeout=max(0.0, until - time.monotonic())
@@ -173,12 +172,12 @@ class SQLiteStore:
                 try:
                     self._database.close(session)
                 except StoreError:
-                    continue  # it is closed all the same, and what was committed is committed
+                    continue  # it is closed anyway, and commits are not affected
                 finally:
                     session.use.release()
 
     def supervisor_store(self) -> SupervisorStore:
-        """A supervisor's own face of this store, for the calling thread only."""
+        """The interface a supervisor uses, for the calling thread only."""
         return SQLiteSupervisorStore(self._database, self._clock, self.wake)
 
     def _session(self, *, create: bool = False) -> Session:
@@ -190,7 +189,7 @@ class SQLiteStore:
             held.close()
         session = self._database.open(patience_s=CLIENT_PATIENCE_S, create=create)
         self._threads.held = _Held(self._database, session)
-        # Not while this process forks: the child would find the lock taken.
+        # Not while this process forks: the child would inherit a locked lock.
         with forks.gate, self._opened_lock:
             self._opened.add(session)
         return session
@@ -208,7 +207,7 @@ class SQLiteStore:
             return self._write(work, point)
 
     def _keep(self, work: Callable[[sqlite3.Connection], T], *, is_one_statement: bool = False) -> T:
-        """Write what is new. Supervisors are told at once, and may begin with it while the disk still works."""
+        """Write new jobs. Supervisors are woken at once and may start the jobs while the disk still works."""
         try:
             return self._session(create=True).write(
                 work,
@@ -229,7 +228,7 @@ class SQLiteStore:
     # -- jobs -----------------------------------------------------------------------------------
 
     def enqueue(self, job: NewJob, *, connection: Any = None) -> Job:
-        """Keep one job. On disk when this returns, unless `connection` is given: then with its commit."""
+        """Store one job. It is on disk when this returns; with `connection`, when that connection commits."""
         if connection is not None:
             return self._enqueue_on(connection, job)
         is_one_statement = inserts.is_one_statement(job)
@@ -239,18 +238,18 @@ class SQLiteStore:
 
     def _enqueue_on(self, connection: Any, job: NewJob) -> Job:
         inserts.refuse_other_sqlite(connection, self._copy)
-        # While the caller is writing nobody can create the tables: say so instead of waiting for ourselves.
+        # The tables cannot be created while the caller is writing: raise instead of waiting for ourselves.
         session = self._session(create=not connection.in_transaction)
         session.verify()
         inserts.refuse_other_file(connection, session)
         made = inserts.insert_on(connection, job, self._clock.now())
         if not made.created:
-            # Who keeps it may still wait for the disk, and a commit that writes nothing does not.
+            # The older job's commit may still be waiting for the disk; a commit without writes syncs nothing.
             self._sync()
         return made
 
     def enqueue_many(self, jobs: Sequence[NewJob], *, batch_id: int | None = None) -> Sequence[int]:
-        """Keep these jobs as one batch, in one transaction; gives their ids, in the order of the jobs."""
+        """Store these jobs as one batch, in one transaction. Returns their ids in the order of the jobs."""
         if not jobs:
             return range(0)
         return self._keep(lambda c: inserts.insert_many(c, jobs, self._clock.now(), batch_id))
@@ -266,7 +265,7 @@ class SQLiteStore:
         return self._read(lambda c: reads.state_of(c, job_id))
 
     def attempts(self, job_id: int) -> list[Attempt]:
-        """Oldest first, with what each wrote."""
+        """The job's attempts, oldest first, with the output of each."""
         _refuse_impossible(job_id)
 
         def work(connection: sqlite3.Connection) -> list[Attempt]:
@@ -275,7 +274,7 @@ class SQLiteStore:
         return self._read(work)
 
     def outputs(self, job_id: int) -> list[Output]:
-        """What each start wrote to each stream, oldest start first; a running one's too. Raises JobNotFoundError."""
+        """The output of each start (also a running one) per stream, oldest start first. Raises JobNotFoundError."""
         _refuse_impossible(job_id)
         found = self._read(lambda c: outputs.of_job(c, job_id))
         if not found:
@@ -283,19 +282,19 @@ class SQLiteStore:
         return found
 
     def list_jobs(self, where: JobFilter, *, limit: int, cursor: str | None) -> Page[Job]:
-        """Newest id first. Raises UsageError on a cursor that is none."""
+        """Jobs, newest id first. Raises UsageError on an invalid cursor."""
         return self._read(lambda c: reads.page(c, where, limit, cursor))
 
     def counts(self) -> dict[JobState, int]:
-        """Every state, 0 included."""
+        """Number of jobs in every state, zeros included."""
         return self._read(reads.counts)
 
     def dead_letter_count(self, queue: str | None = None) -> int:
-        """Dead letters not replayed, of one queue or of all."""
+        """Number of dead letters not replayed, of one queue or of all."""
         return self._read(lambda c: dead_letters.count(c, queue))
 
     def dead_letters(self, where: DeadLetterFilter, *, limit: int, cursor: str | None) -> Page[DeadLetter]:
-        """The last failed first. Raises UsageError on a cursor that is none."""
+        """Dead letters, latest failure first. Raises UsageError on an invalid cursor."""
         return self._read(lambda c: dead_letters.page(c, where, limit, cursor))
 
     def dead_letter(self, job_id: int) -> DeadLetter:
@@ -304,14 +303,14 @@ class SQLiteStore:
         return self._read(lambda c: dead_letters.letter(c, job_id))
 
     def replay(self, job_id: int) -> Job:
-        """Enqueue a failed job again, once; later calls give the same job with `created=False`."""
+        """Enqueue a failed job again, once; later calls return the same job with `created=False`."""
         _refuse_impossible(job_id, DeadLetterNotFoundError)
         job = self._write(lambda c: dead_letters.replay(c, job_id, self._clock.now()), "replay")
         self.wake()
         return job
 
     def purge_dead_letters(self, where: DeadLetterFilter) -> int:
-        """Delete dead letters (never their jobs), a few hundred at a time; gives how many."""
+        """Delete dead letters (never their jobs), a few hundred at a time. Returns the count."""
         return dead_letters.purge(self._read, lambda work: self._write(work, "purge"), where)
 
     def queue_stats(self) -> list[QueueStats]:
@@ -319,27 +318,27 @@ class SQLiteStore:
         return self._read(reads.queue_stats)
 
     def cancel(self, job_id: int) -> Job:
-        """Cancel a job that is not running; ask the supervisor to end one that is."""
+        """Cancel a job that is not running; ask the supervisor to end a running one."""
         _refuse_impossible(job_id)
         job = self._write(lambda c: changes.cancel(c, job_id, self._clock.now()), "cancel")
         self.wake()
         return job
 
     def retry(self, job_id: int) -> Job:
-        """Run a waiting job now, or enqueue a failed or cancelled one again as a new job (once)."""
+        """Run a waiting job now, or enqueue a failed or cancelled job again as a new job (once)."""
         _refuse_impossible(job_id)
         job = self._write(lambda c: changes.retry(c, job_id, self._clock.now()), "retry")
         self.wake()
         return job
 
     def set_paused(self, queue: str, paused: bool) -> None:
-        """Nothing of a paused queue is claimed; what runs goes on."""
+        """Pause or resume a queue. No job of a paused queue is claimed; running jobs go on."""
         self._write(lambda c: c.execute(QUERIES["set_paused"], (queue, int(paused))), "set_paused")
         if not paused:
             self.wake()
 
     def prune(self, before_us: int, limit: int) -> int:
-        """Delete up to `limit` jobs that ended before this wall time, a few hundred a transaction."""
+        """Delete up to `limit` jobs that ended before this wall time, a few hundred per transaction."""
         gone = 0
         while gone < limit:
             most = min(limit - gone, pruning.PRUNE_AT_ONCE)
@@ -350,29 +349,29 @@ class SQLiteStore:
         return gone
 
     def supervisors(self) -> list[PeerSupervisor]:
-        """Registered ones, dead or alive."""
+        """All registered supervisors, dead or alive."""
         return self._read(lambda c: reads.supervisors(c, self._clock.now()))
 
     def parked(self) -> dict[str, int]:
-        """Parked jobs by their reason, the commonest first. Not those of paused queues."""
+        """Number of parked jobs by reason, the commonest first. Leaves out paused queues."""
         return self._read(status.parked)
 
     def ahead(self, job_id: int) -> int:
-        """How many due jobs of its queue are claimed before this one, at most 1000; 0 if it is not due."""
+        """Number of due jobs of its queue that will be claimed before this one, at most 1000; 0 if it is not due."""
         if not 0 < job_id <= _MOST_ID:
             return 0
         return self._read(lambda c: status.ahead(c, job_id))
 
     def faults(self, job_id: int) -> list[str]:
-        """What in the job's row keeps it from being claimed."""
+        """Faults in the job's row that prevent a claim."""
         return self._read(lambda c: unreadable.faults(c, job_id))
 
     def bucket(self, queue: str) -> int | None:
-        """The queue's token bucket; None if no rate limit was used in this boot."""
+        """The queue's token bucket; None if its rate limit was not used in this boot."""
         return self._read(lambda c: status.bucket(c, queue))
 
     def examine(self) -> list[Finding]:
-        """What is right and wrong with the SQLite library, the file, and what is in it. Reads all of it."""
+        """Check the SQLite library, the file and its content. Reads all of it."""
         database = self._database
         content = self._read(lambda c: list(health.of_content(c)))
         if not isinstance(database, FileDatabase):
@@ -385,13 +384,13 @@ class SQLiteStore:
         ]
 
     def wake(self) -> None:
-        """Tell every supervisor of this store that there is work. A hint: never blocks or raises."""
+        """Wake every supervisor of this store. A hint: never blocks or raises."""
         if self.wake_ups is not None:
             self.wake_ups.notify()
 
 
 def _refuse_impossible(job_id: int, error: type[JobNotFoundError] = JobNotFoundError) -> None:
-    """Raise it for a number that no row can have: SQLite takes 64 bits."""
+    """Raise `error` for an id that no row can have, as SQLite's integers have 64 bits."""
     if not 0 < job_id <= _MOST_ID:
         raise error(job_id)
 
@@ -408,6 +407,6 @@ class _Held:
         self._database.close(self.session)
 
     def __del__(self) -> None:
-        # Nobody is there to be told; what was committed is not touched by a failing close.
+        # Nothing could handle an error here; a failing close does not affect commits.
         with contextlib.suppress(StoreError, *sqlite3.ERRORS):
             self.close()

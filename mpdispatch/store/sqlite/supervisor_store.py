@@ -1,4 +1,4 @@
-"""A supervisor's face of the SQLite store. One thread; never waits: StoreBusy within 50 ms instead."""
+"""The SQLite store as a supervisor sees it. One thread; raises StoreBusy within 50 ms instead of waiting."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ __all__ = ["SQLiteSupervisorStore"]
 T = TypeVar("T")
 
 PATIENCE_S = 0.01
-"""For our lock; SQLite's own may cost BUSY_TIMEOUT_MS more. With a single try a supervisor starved beside busy
-clients: 3000 of 3400 turns were refused, with 10 ms 25 of 5800."""
+"""Wait for our lock; SQLite's own may add BUSY_TIMEOUT_MS. With a single try a supervisor starved beside busy
+clients: 3000 of 3400 commits were refused; with 10 ms, 25 of 5800."""
 
 
 class SQLiteSupervisorStore:
@@ -52,7 +52,7 @@ class SQLiteSupervisorStore:
         self._session_now: Session | None = None
         self._has_late_cancels = False
         self._ended = list[unreadable.Ended]()
-        """Jobs whose rows could not be read, until a turn has told of them."""
+        """Jobs ended for unreadable rows, until a commit has reported them."""
 
     @cached_property
     def file_care(self) -> FileCare:
@@ -79,7 +79,7 @@ class SQLiteSupervisorStore:
     # -- the lease ------------------------------------------------------------------------------
 
     def register(self, who: NewSupervisor, ttl_us: int) -> int:
-        """Join; gives the owner id for all later calls."""
+        """Register a supervisor. Returns the owner id for all later calls."""
 
         def work(connection: sqlite3.Connection) -> int:
             now = self._clock.now()
@@ -108,11 +108,11 @@ class SQLiteSupervisorStore:
         return self._write(work, "register")
 
     def unregister(self, owner: int) -> None:
-        """Leave. Only after every job was finished or released."""
+        """Remove the registration. Only after every job was finished or released."""
         self._write(lambda c: c.execute(QUERIES["unregister"], (owner,)), "unregister")
 
     def renew(self, owner: int, ttl_us: int) -> Renewal:
-        """The heartbeat: one write renews all leases."""
+        """Heartbeat: one write renews the leases of all its jobs."""
 
         def work(connection: sqlite3.Connection) -> Renewal:
             now = self._clock.now()
@@ -127,7 +127,7 @@ class SQLiteSupervisorStore:
         found, self._has_late_cancels = self._read(lambda c: cancels.requests(c, owner))
         return found
 
-    # -- the turn -------------------------------------------------------------------------------
+    # -- commit ---------------------------------------------------------------------------------
 
     def commit(
         self,
@@ -141,7 +141,7 @@ class SQLiteSupervisorStore:
     ) -> CommitResult:
         """One transaction: record these outcomes, stage what is due, claim what is requested.
 
-        A turn that might find nothing looks first, and takes no lock if so; with `skip_idle_check` it does not look.
+        A commit without outcomes first checks for work, and takes no lock if there is none; `skip_idle_check` skips that.
         """
         is_synced = bool(transitions or progress or outputs)
         if not is_synced and not skip_idle_check and not self._ended:
@@ -164,7 +164,7 @@ class SQLiteSupervisorStore:
                 rejected = finishing.record_one_by_one(connection, owner, transitions)
             elif transitions:
                 finishing.record(connection, owner, transitions)
-            # Now, for what has just been recorded may be due later; if this owner is gone, nothing of it stays.
+            # After recording, since recorded jobs may be due later; if this owner is gone, this rolls back.
             seen = claiming.probe(connection, owner)
             if request is None:
                 return CommitResult(
@@ -174,7 +174,7 @@ class SQLiteSupervisorStore:
                     parked={},
                     has_more=False,
                 )
-            # Now: we may have waited for the lock, and a token is charged at the moment of the claim.
+            # Read the clock now: we may have waited for the lock, and a token is charged at the time of the claim.
             now = self._clock.now()
             has_more = claiming.stage(connection, request.queues, now, seen)
             failpoint("claim.after_stage")
@@ -199,9 +199,9 @@ class SQLiteSupervisorStore:
             except finishing.SomeRejectedError:
                 turn = self._write(lambda c: work(c, one_by_one=True), "commit")
         except unreadable.SUSPECTS:
-            # The rows first: if the store is busy between the two, no outcome is written that nobody was told of.
+            # End the rows first: if the store is busy before the second write, no outcome was written unreported.
             if claim is not None and not self._end_waiting(claim) and not is_synced:
-                raise  # it was something else
+                raise  # no unreadable row: the cause is something else
             turn = self._write(lambda c: work(c, None, one_by_one=True), "commit")
             turn = msgspec.structs.replace(turn, has_more=claim is not None)
         self._offer(again)
@@ -215,7 +215,7 @@ class SQLiteSupervisorStore:
         try:
             return self._read(look)
         except unreadable.SUSPECTS:
-            return None  # the turn itself will meet it
+            return None  # the commit itself will meet the error again
 
     def _end_waiting(self, request: ClaimRequest) -> int:
         return self._end_unreadable(lambda c, now: unreadable.waiting(c, request, now))
@@ -223,7 +223,7 @@ class SQLiteSupervisorStore:
     def _end_unreadable(
         self, find: Callable[[sqlite3.Connection, Instant], Iterable[int]], *, are_claimed: bool = False
     ) -> int:
-        """End those of these rows that cannot be read; the next turn tells of them. Gives how many were changed."""
+        """End the unreadable ones of these rows; the next commit reports them. Returns the number changed."""
 
         def work(connection: sqlite3.Connection) -> tuple[list[unreadable.Ended], int]:
             now = self._clock.now()
@@ -234,7 +234,7 @@ class SQLiteSupervisorStore:
         return len(ended) + tidied
 
     def set_aside(self, owner: int, job_ids: Collection[int]) -> None:
-        """End those of these running jobs of ours that cannot be read; the next turn tells of them."""
+        """End the unreadable ones among these running jobs of this owner; the next commit reports them."""
 
         def still_ours(connection: sqlite3.Connection, _: Instant) -> list[int]:
             return [job_id for job_id, _ in _owned(connection, owner) if job_id in job_ids]
@@ -242,16 +242,16 @@ class SQLiteSupervisorStore:
         self._end_unreadable(still_ours, are_claimed=True)
 
     def set_aside_astray(self, queues: Sequence[str], after: int) -> tuple[int, int | None]:
-        """End or bring into order what stands where nobody finds it, among the next rows behind this id."""
+        """End or repair rows that no query finds, among the next rows with ids above `after`."""
         found, last = self._read(lambda c: unreadable.astray(c, queues, after))
         return self._end_unreadable(lambda *_: found) if found else 0, last
 
     def _offer(self, transitions: Sequence[Transition]) -> None:
-        """Tell all supervisors if any of these jobs may be claimed again at once."""
+        """Wake all supervisors if any of these jobs may be claimed again at once."""
         if any(each.state is JobState.PENDING for each in transitions):
             self._wake()
 
-    # -- the others -----------------------------------------------------------------------------
+    # -- other supervisors ----------------------------------------------------------------------
 
     def peers(self, owner: int) -> list[PeerSupervisor]:
         return [
@@ -259,7 +259,7 @@ class SQLiteSupervisorStore:
         ]
 
     def unknown_owners(self) -> list[int]:
-        """Owners of running jobs that are not registered. A read, unless one is no number: it is 0 from now on."""
+        """Unregistered owners of running jobs. A read, unless an owner is not a number: it is replaced by 0."""
         owners = [row[0] for row in self._read(lambda c: c.execute(QUERIES["unknown_owners"]).fetchall())]
         if None in owners:
             self._write(lambda c: c.execute(QUERIES["disown"]), "disown")
@@ -267,7 +267,7 @@ class SQLiteSupervisorStore:
         return owners
 
     def jobs_of(self, owner: int) -> list[ClaimedJob]:
-        """The running jobs of a supervisor, but for those that cannot be read. A read."""
+        """The running jobs of a supervisor, without the unreadable ones. A read."""
         return claiming.readable(self._read(lambda c: c.execute(QUERIES["jobs_of"], (owner,)).fetchall()))
 
     def held_by(self, owner: int) -> list[HeldJob]:
@@ -275,7 +275,7 @@ class SQLiteSupervisorStore:
         return list(starmap(HeldJob, rows))
 
     def take_over(self, dead: PeerSupervisor | int, transitions: Sequence[Transition]) -> bool:
-        """Record these outcomes of a dead supervisor's jobs and strike it off, in one transaction."""
+        """Record these outcomes of a dead supervisor's jobs and delete its registration, in one transaction."""
         covered = {(each.job_id, each.starts) for each in transitions}
         owner, seen = (dead.id, dead.renewed) if isinstance(dead, PeerSupervisor) else (dead, None)
         ended_here = list[unreadable.Ended]()
@@ -311,17 +311,17 @@ class SQLiteSupervisorStore:
         """Jobs a drain does not wait for."""
         return self._read(lambda c: draining.left_behind(c, queues))
 
-    # -- looking after --------------------------------------------------------------------------
+    # -- maintenance ----------------------------------------------------------------------------
 
     def prune(self, before_us: int, limit: int) -> int:
-        """Delete up to `limit` jobs that ended before this wall time; gives how many."""
+        """Delete up to `limit` jobs that ended before this wall time. Returns the count."""
         ids = self._read(lambda c: pruning.find(c, before_us, limit))
         if not ids:
             return 0
         return self._write(lambda c: pruning.delete(c, ids, before_us), "prune")
 
     def forget_late_cancels(self) -> bool:
-        """Forget requests to cancel jobs that completed all the same, some of them; True: there may be more."""
+        """Delete a bounded number of cancel requests of jobs that completed anyway. True: there may be more."""
         if self._has_late_cancels:
             gone = self._write(cancels.forget_late, "cancels", flush=Flush.LATER)
             self._has_late_cancels = gone >= cancels.FORGET_AT_ONCE
@@ -330,11 +330,11 @@ class SQLiteSupervisorStore:
     def waits(
         self, queues: Sequence[str], *, after_us: int, seen: WaitsSeen | None = None
     ) -> tuple[Sequence[Wait], WaitsSeen | None]:
-        """Jobs that were put off, some of them, and how far that came. A read."""
+        """A bounded number of jobs that were put off, and where to continue. A read."""
         return self._read(lambda c: waits.find(c, queues, after_us, seen))
 
     def rebase(self, changes: Sequence[Rebase]) -> int:
-        """Have these be due at another time, unless that has changed since; gives how many."""
+        """Change the due time of these jobs, unless it has changed meanwhile. Returns how many changed."""
         return self._write(lambda c: waits.rebase(c, changes), "rebase", flush=Flush.LATER)
 
     def close(self) -> None:
@@ -350,7 +350,7 @@ def _owned(connection: sqlite3.Connection, owner: int) -> list[tuple[int, int]]:
 def _cancelled_instead(
     connection: sqlite3.Connection, owner: int, transitions: Sequence[Transition]
 ) -> list[tuple[int, int]]:
-    """Those of these that will be cancelled instead of run again: `finish` does so where a cancel was asked for."""
+    """The jobs that `finish` will cancel instead of running them again, because of a cancel request."""
     if not transitions:
         return []
     again = {(each.job_id, each.starts) for each in transitions}
@@ -360,7 +360,7 @@ def _cancelled_instead(
 def _idle_commit(
     connection: sqlite3.Connection, owner: int, request: ClaimRequest | None, now: Instant
 ) -> CommitResult | None:
-    """The answer of a turn that has nothing to write, or None if there is something."""
+    """The result of a commit that has nothing to write; None if there is something to write."""
     seen = claiming.probe(connection, owner)
     due_in_us = token_in_us = None
     held_back: Mapping[str, int] = {}

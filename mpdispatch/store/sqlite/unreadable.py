@@ -1,7 +1,7 @@
-"""Rows that cannot be read: each ends by itself, as a dead letter that says why, and the others go on.
+"""Unreadable rows: each is ended as a dead letter that says why; other jobs are not affected.
 
-Nothing looks for them as long as all is well. A turn that stumbles over one is rolled back; then the rows it was about
-are looked at one by one, here, and it is taken again.
+Nothing searches for them in normal operation. A commit that meets one is rolled back; then its rows are checked one by
+one, here, and the commit is repeated.
 """
 
 from __future__ import annotations
@@ -41,17 +41,17 @@ _SQL = Queries(Path(__file__).with_name("unreadable.sql"))
 
 INTEGRITY_ERRORS: tuple[type[Exception], ...] = tuple(copy.IntegrityError for copy in sqlite3.COPIES.values())
 SUSPECTS: tuple[type[Exception], ...] = (OddRowError, msgspec.ValidationError, TypeError, *INTEGRITY_ERRORS)
-"""What a turn may raise that meets such a row: a value that does not compare, or that a constraint refuses."""
+"""Errors of a commit that meets such a row: its value does not compare, or a constraint refuses it."""
 
 Ended = tuple[ClaimedJob, Transition]
-"""A job that was ended so, as far as it can be read, and how."""
+"""A job ended for its unreadable row, as far as it is readable, and the transition that ended it."""
 
 _STATES = frozenset(state.value for state in JobState)
 _CLAIMED = 10
-"""As many columns of `rows` are those of a ClaimedJob."""
+"""Number of columns of `rows` that belong to a ClaimedJob."""
 _AT_ONCE = 1000
 LOOK_AT_MOST = 2000
-"""Rows per look for those astray."""
+"""Rows per call of `astray`."""
 _LOG = logging.getLogger(__name__)
 _ENDED = frozenset(state.value for state in JobState if state.is_terminal)
 
@@ -83,20 +83,20 @@ _EXAMINED_ROWS = rows_type(EXAMINED_COLUMNS)
 
 
 def _faults(row: _Row) -> list[str]:
-    """Why it cannot be read."""
+    """Why the row cannot be read."""
     faults = faults_of(RUN_COLUMNS, row)
     if isinstance(row.state, str) and row.state not in _STATES:
         faults.append(f"column state holds {row.state[:40]!r}, which is no state")
     if not faults and row.attempt > row.starts:
         faults.append(f"column attempt holds {row.attempt}, more than starts ({row.starts})")
     if not faults and row.state == "running" and row.attempt == 0:
-        # Every claim counts one; if it is given back, one is taken off.
+        # A claim adds one attempt, and a release subtracts it.
         faults.append("column attempt holds 0, but the job is running")
     return faults
 
 
 def _contradictions(row: _Row) -> list[str]:
-    """Which columns do not go with its state. It has one."""
+    """Columns that contradict the row's state, which is a valid one."""
     state = JobState(row.state)
     line: int | None = None
     if state is JobState.PENDING:
@@ -119,7 +119,7 @@ def _contradictions(row: _Row) -> list[str]:
 
 
 def waiting(connection: sqlite3.Connection, request: ClaimRequest, now: Instant) -> set[int]:
-    """Ids of the rows a turn would look at: what is due, what is to be staged, what is parked and can run here."""
+    """Ids of the rows a commit would read: due, to be staged, or parked and able to run here."""
     found = set[int]()
 
     def look(query: str, *values: object) -> None:
@@ -144,10 +144,10 @@ def _rows(connection: sqlite3.Connection, ids: Iterable[int]) -> list[_Row]:
 def set_aside(
     connection: sqlite3.Connection, ids: Iterable[int], now: Instant, *, are_claimed: bool = False
 ) -> tuple[list[Ended], int]:
-    """End those of these rows that cannot be read; gives them, and how many others were brought into order.
+    """End the unreadable ones of these rows. Returns them, and the number of other rows repaired.
 
-    What has ended stays as it ended, and what runs goes on: these only leave the lines they do not belong in.
-    `are_claimed`: they are a supervisor's that does not hold them (any more); then those that cannot be read end too.
+    Ended jobs keep their outcome and running jobs go on: a repair only takes them out of lines where they do not belong.
+    `are_claimed`: a supervisor owns the rows but does not hold the jobs (any more); then unreadable ones end too.
     """
     ended, tidied = list[Ended](), 0
     for row in _rows(connection, ids):
@@ -155,7 +155,7 @@ def set_aside(
         try:
             done = _set_aside(connection, row, now, are_claimed)
         except SUSPECTS as error:
-            # Something of the table's owner forbids it (a trigger): that costs this row, which stays as it is.
+            # A trigger of the database's owner refuses the change: leave this row as it is.
             connection.execute("ROLLBACK TO mpdispatch_row")
             _LOG.warning("job %d cannot be read and cannot be ended: %s", row.id, error)
             done = 0
@@ -168,7 +168,7 @@ def set_aside(
 
 
 def _set_aside(connection: sqlite3.Connection, row: _Row, now: Instant, is_claimed: bool) -> Ended | int:
-    """The same of one row: how it was ended, or how many rows were brought into order."""
+    """`set_aside` for one row: how it was ended, or the number of rows repaired."""
     state = JobState(row.state) if row.state in _STATES else None
     if state is not None and state.is_terminal:
         if not _contradictions(row):
@@ -184,7 +184,7 @@ def _set_aside(connection: sqlite3.Connection, row: _Row, now: Instant, is_claim
 
 
 def tidy_running(connection: sqlite3.Connection, job_id: int) -> int:
-    """Take from a running row what only other states may have; gives how many rows that were."""
+    """Clear values of a running row that only other states may have. Returns the number of rows changed."""
     return connection.execute(_SQL["tidy_running"], (job_id,)).rowcount
 
 
@@ -195,7 +195,7 @@ def _end(
     now: Instant,
     state: JobState = JobState.FAILED,
 ) -> Ended:
-    """End this row; as `failed` with a dead letter."""
+    """End this row, by default as `failed` with a dead letter."""
     error = ErrorInfo(type=UNREADABLE, message=f"job {row.id}: {'; '.join(faults)}")
     values = (state.value, now.wall_us, stored_json(encode_error(error)), row.id)
     connection.execute(_SQL["condemn"], values)
@@ -216,7 +216,7 @@ def _end(
 
 
 def cancel(connection: sqlite3.Connection, job_id: int, now: Instant) -> bool:
-    """Cancel a row that no rule for its state applies to; False: its state is one, or there is no such row."""
+    """Cancel a row with an invalid state; False: the state is valid, or there is no such row."""
     for row in _rows(connection, [job_id]):
         state = JobState(row.state) if row.state in _STATES else None
         is_held = state is JobState.RUNNING and row.owner is not None
@@ -231,9 +231,9 @@ def cancel(connection: sqlite3.Connection, job_id: int, now: Instant) -> bool:
 
 
 def astray(connection: sqlite3.Connection, queues: Sequence[str], after: int) -> tuple[list[int], int | None]:
-    """Which of the next rows, by their ids, stand where nobody finds them; and the last id, None: there are no more.
+    """Ids of rows that no query finds, among the next rows by id; and the last id checked (None: no more rows).
 
-    A drain waits for such a row, or does not see it; a claim never reads it. Some 1 ms.
+    A drain waits for such a row or overlooks it; a claim never reads it. Some 1 ms.
     """
     values = (as_json(queues), after, LOOK_AT_MOST)
     last, count, found = connection.execute(_SQL["astray"], values).fetchone()
@@ -241,7 +241,7 @@ def astray(connection: sqlite3.Connection, queues: Sequence[str], after: int) ->
 
 
 def faults(connection: sqlite3.Connection, job_id: int) -> list[str]:
-    """What keeps this job's row from being read, or from being found by who would claim it."""
+    """Faults that keep a claim from reading or finding this job's row."""
     return [fault for row in _rows(connection, [job_id]) for fault in _faults_shown(row)]
 
 
@@ -250,7 +250,7 @@ def _faults_shown(row: _Row) -> list[str]:
 
 
 class Found(NamedTuple):
-    """A row that cannot be read."""
+    """An unreadable row."""
 
     id: int
     fault: str
@@ -258,19 +258,19 @@ class Found(NamedTuple):
 
 
 def examined(connection: sqlite3.Connection, *, is_lawful: bool) -> Iterator[Found]:
-    """All that there are, in the order of their ids. Reads the whole table: some 2 s for a million rows.
+    """All unreadable rows, in the order of their ids. Reads the whole table: some 2 s for a million rows.
 
     `is_lawful`: no row breaks a constraint, so columns of one row do not contradict each other.
     """
     cursor = connection.execute(_SQL["all_rows"])
     while rows := cursor.fetchmany(_AT_ONCE):
         try:
-            # At once for all of them, since nearly always there is nothing to find.
+            # Validate all rows at once, as they are nearly always fine.
             msgspec.convert((rows,), _EXAMINED_ROWS)
             if is_lawful:
                 continue
         except msgspec.ValidationError:
-            pass  # which, is looked for now
+            pass  # the loop below finds which row
         for values in rows:
             if faults := _examine(values):
                 yield Found(values[0], faults[0], values[_STATE] in _ENDED)
