@@ -1,9 +1,9 @@
 -- name: letters
--- One page; WHERE and ORDER are added to it. The job itself is read by its own query.
+-- One page; WHERE and ORDER are appended. The job itself is read by its own query.
 SELECT job_id, failed_at_us, replayed_at_us, replayed_as, id FROM mpdispatch_dead_letters
 
 -- name: count_open
--- Not replayed ones, by their partial index.
+-- Dead letters not replayed, by their partial index.
 SELECT count(*) FROM mpdispatch_dead_letters WHERE replayed_at_us IS NULL AND queue = ?;
 
 -- name: retried_as

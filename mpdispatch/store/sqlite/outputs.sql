@@ -1,5 +1,5 @@
 -- name: write
--- Guarded like an outcome: only what this owner's own running start wrote. Before the outcome, in one transaction.
+-- Guarded like an outcome: only output of this owner's running start. Before the outcome, in the same transaction.
 INSERT INTO mpdispatch_outputs (job_id, starts, stream, written, text)
 SELECT id, starts, ?, ?, ? FROM mpdispatch_jobs WHERE id = ? AND owner = ? AND starts = ? AND state = 'running'
 ON CONFLICT (job_id, starts, stream) DO UPDATE SET written = excluded.written, text = excluded.text;

@@ -9,11 +9,11 @@ WHERE state < 'g' AND state = ?
 ORDER BY id;
 
 -- name: prune_job
--- The guard: still ended, and that long ago.
+-- The guard: the job is still ended, and ended long enough ago.
 DELETE FROM mpdispatch_jobs WHERE id = ? AND state < 'g' AND completed_at_us < ?;
 
 -- name: prune_up_to
--- An id is never used twice: the highest that was taken away.
+-- Keeps the highest deleted id, since an id is never used twice.
 INSERT INTO mpdispatch_meta (key, value) VALUES ('pruned_up_to', ?)
 ON CONFLICT (key) DO UPDATE SET value = excluded.value WHERE CAST(value AS INTEGER) < CAST(excluded.value AS INTEGER);
 

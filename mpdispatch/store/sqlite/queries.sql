@@ -1,5 +1,5 @@
 -- name: insert_job
--- Without a key, as most are: to look for a conflict costs as much as an index.
+-- For jobs without a key, the common case: checking for a conflict costs as much as an index.
 INSERT INTO mpdispatch_jobs (
     id, name, queue, state, line, priority, run_at_us, max_retries, timeout_us, created_at_us, idempotency_key,
     retried_from, payload, trace_context, batch_id
@@ -7,12 +7,12 @@ INSERT INTO mpdispatch_jobs (
 VALUES ((SELECT id + 1 FROM mpdispatch_last_id), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: unless_key_in_use
--- The end of that for a job with a key: in use under the same name it inserts nothing; the caller then reads the
--- older job.
+-- The end of that statement for a job with a key: if the same name already uses the key, it inserts nothing and the
+-- caller reads the older job.
 ON CONFLICT (name, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING;
 
 -- name: insert_batch
--- With ids of our own choice, so that they are contiguous and known beforehand. Run by ManyRows.
+-- With ids we choose, so that they are contiguous and known beforehand. Run by ManyRows.
 INSERT INTO mpdispatch_jobs (
     name, queue, state, line, priority, run_at_us, max_retries, timeout_us, created_at_us, batch_id, trace_context,
     id, payload
@@ -24,7 +24,7 @@ SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, new.column1, new.column2 FROM (VALUES (?
 SELECT id FROM mpdispatch_last_id;
 
 -- name: insert_payload
--- A large payload stands apart from the row that claims and outcomes rewrite.
+-- A large payload is stored apart from the row that claims and outcomes rewrite.
 INSERT INTO mpdispatch_payloads (job_id, payload) VALUES (?, ?);
 
 -- name: id_of_key
@@ -32,8 +32,8 @@ INSERT INTO mpdispatch_payloads (job_id, payload) VALUES (?, ?);
 SELECT id FROM mpdispatch_jobs WHERE name = ? AND idempotency_key = ?;
 
 -- name: jobs
--- Everything of a Job; WHERE and ORDER are added to it. The last error stands with its attempt, unless nothing
--- was started.
+-- All columns of a Job; WHERE and ORDER are appended. The last error is stored with its attempt, unless the job
+-- never started.
 SELECT
     j.id, j.name, j.queue, j.state, j.priority, coalesce(j.payload, p.payload), j.attempt, j.starts,
     j.max_retries, j.run_at_us, j.created_at_us, j.started_at_us, j.completed_at_us, j.timeout_us,
@@ -54,7 +54,7 @@ LEFT JOIN mpdispatch_payloads AS p ON p.job_id = j.id
 LEFT JOIN mpdispatch_results AS r ON r.job_id = j.id
 
 -- name: state_of
--- Polled while somebody waits: one seek.
+-- Polled by clients that wait for a job: one seek.
 SELECT state FROM mpdispatch_jobs WHERE id = ?;
 
 -- name: attempts
@@ -65,7 +65,7 @@ SELECT
 FROM mpdispatch_attempts WHERE job_id = ? ORDER BY starts;
 
 -- name: counts
--- Scans of indexes, no table row is read.
+-- Scans indexes only; reads no table row.
 SELECT state, count(*) FROM mpdispatch_jobs WHERE state < 'g' GROUP BY state
 UNION ALL
 SELECT 'running', count(*) FROM mpdispatch_jobs WHERE owner IS NOT NULL
@@ -87,21 +87,21 @@ SELECT count(*) FROM mpdispatch_dead_letters WHERE replayed_at_us IS NULL;
 SELECT queue, state, count(*) FROM mpdispatch_jobs GROUP BY queue, state;
 
 -- name: queues
--- Queues somebody paused or limited, whether they hold jobs or not.
+-- Queues that were paused or limited, with or without jobs.
 SELECT name, is_paused FROM mpdispatch_queues;
 
 -- name: set_paused
--- The token bucket in the same row is left alone.
+-- Does not change the token bucket in the same row.
 INSERT INTO mpdispatch_queues (name, is_paused) VALUES (?, ?)
 ON CONFLICT (name) DO UPDATE SET is_paused = excluded.is_paused;
 
 -- name: cancel_waiting
--- A job nobody runs ends at once.
+-- A job that is not running ends at once.
 UPDATE mpdispatch_jobs SET state = 'cancelled', line = NULL, completed_at_us = ?, blocked_reason = NULL
 WHERE id = ? AND state IN ('scheduled', 'pending', 'retrying');
 
 -- name: cancel_running
--- Only its supervisor can end it; the first request's time stays.
+-- Only its supervisor can end a running job. The time of the first request is kept.
 UPDATE mpdispatch_jobs SET cancel_requested_us = coalesce(cancel_requested_us, ?)
 WHERE id = ? AND state = 'running' AND owner IS NOT NULL;
 
@@ -111,7 +111,7 @@ UPDATE mpdispatch_jobs SET state = 'pending', line = 1, run_at_us = ?
 WHERE id = ? AND state IN ('scheduled', 'retrying');
 
 -- name: enqueue_again
--- The ended row stays as it ended. Its idempotency key stays with it: a key names one row.
+-- The ended row does not change and keeps its idempotency key: a key names one row.
 INSERT INTO mpdispatch_jobs (
     id, name, queue, state, line, priority, run_at_us, max_retries, timeout_us, created_at_us, retried_from, payload,
     trace_context
@@ -129,7 +129,7 @@ UPDATE mpdispatch_dead_letters SET replayed_at_us = ?, replayed_as = ?
 WHERE job_id = ? AND replayed_at_us IS NULL;
 
 -- name: supervisors
--- All of them, dead or alive: telling which is the reader's business.
+-- All supervisors, dead or alive: the reader decides which are alive.
 SELECT
     id, host, machine_id, boot_id, pid, pid_start, pid_namespace, queues, concurrency, app, version, started_us,
     heartbeat_us, lease_until_us, lease_until_boot_us, token

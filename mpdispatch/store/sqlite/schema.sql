@@ -68,7 +68,7 @@ CREATE TABLE mpdispatch_jobs (
     )
 );
 
--- The highest id ever given. Pruning keeps the highest it takes away.
+-- The highest id ever given. Pruning keeps the highest id that it deletes.
 CREATE VIEW mpdispatch_last_id AS
 SELECT max(
     coalesce((SELECT max(id) FROM mpdispatch_jobs), 0),
@@ -78,19 +78,19 @@ SELECT max(
 -- The three lines. `line` stands in their keys as well: without it SQLite 3.40 reads every row to count them.
 -- Every entry ends in the rowid, which is the id.
 
--- What claim walks: due jobs only, in the order they are taken.
+-- The index that a claim reads: due jobs only, in the order of claiming.
 CREATE INDEX mpdispatch_jobs_due ON mpdispatch_jobs (line, queue, priority DESC, run_at_us)
 WHERE line = 1;
 
--- What becomes due when; by queue and state first, so a polled queue's next ones are two seeks.
+-- When jobs become due; queue and state come first, so finding a polled queue's next jobs takes two seeks.
 CREATE INDEX mpdispatch_jobs_later ON mpdispatch_jobs (line, queue, state, run_at_us)
 WHERE line = 2;
 
--- Jobs no supervisor could run, by name, for the one that can.
+-- Parked jobs by name, for a supervisor that can run them.
 CREATE INDEX mpdispatch_jobs_parked ON mpdispatch_jobs (line, name, queue, priority DESC, run_at_us)
 WHERE line = 3;
 
--- Who runs what, and how many of a queue.
+-- Running jobs by owner, and their number per queue.
 CREATE INDEX mpdispatch_jobs_running ON mpdispatch_jobs (owner, queue)
 WHERE owner IS NOT NULL;
 
@@ -99,14 +99,14 @@ WHERE owner IS NOT NULL;
 CREATE INDEX mpdispatch_jobs_ended ON mpdispatch_jobs (state)
 WHERE state < 'g';
 
--- Requests not answered yet: an outcome takes its job's out.
+-- Open cancel requests: an outcome removes its job's request.
 CREATE INDEX mpdispatch_jobs_cancel ON mpdispatch_jobs (cancel_requested_us)
 WHERE cancel_requested_us IS NOT NULL;
 
 CREATE UNIQUE INDEX mpdispatch_jobs_key ON mpdispatch_jobs (name, idempotency_key)
 WHERE idempotency_key IS NOT NULL;
 
--- An ended job is enqueued again once: a double click makes one job.
+-- An ended job is enqueued again only once: a double click makes one job.
 CREATE UNIQUE INDEX mpdispatch_jobs_retried ON mpdispatch_jobs (retried_from)
 WHERE retried_from IS NOT NULL;
 

@@ -3,8 +3,8 @@
 SELECT blocked_reason, count(*) FROM mpdispatch_jobs WHERE line = 3 GROUP BY blocked_reason ORDER BY 2 DESC;
 
 -- name: ahead
--- Due jobs of its queue that are claimed before it; capped, for it walks the index. By name: a repeated `?` is
--- a second value to SQLite, which then does not look the priority up in the index.
+-- Due jobs of its queue that are claimed before it; capped, as it scans the index. Named parameters: a repeated `?`
+-- is a second value to SQLite, which then does not use the index for the priority.
 SELECT count(*) FROM (
     SELECT 1 FROM mpdispatch_jobs AS other
     WHERE other.line = 1 AND other.queue = :queue
@@ -16,7 +16,7 @@ SELECT count(*) FROM (
 );
 
 -- name: place_of
--- Of a due job: what its turn depends on.
+-- Of a due job: the columns that decide when it is claimed.
 SELECT queue, priority, run_at_us FROM mpdispatch_jobs WHERE id = ? AND line = 1;
 
 -- name: bucket_of

@@ -1,6 +1,6 @@
 -- name: register
--- A new id each time: a supervisor that lost its lease can never write under its old one. Where SQLite has none left
--- (see insert_dead_letter), nor remembers which there were, it is the time (the first value): no id was as high.
+-- A new id each time: a supervisor that lost its lease can never write under its old id. If SQLite has no id left
+-- (see insert_dead_letter), the id is the time (the first value), which is above every id given before.
 INSERT INTO mpdispatch_supervisors (
     id, host, machine_id, boot_id, pid, pid_start, pid_namespace, queues, concurrency, app, version, token, started_us,
     heartbeat_us, lease_until_us, lease_until_boot_us
@@ -17,8 +17,8 @@ VALUES (
 );
 
 -- name: probe
--- In every transaction a supervisor writes in: is it registered, and is there any of what there mostly is not? One
--- look instead of four.
+-- In every write transaction of a supervisor: is it registered, and does any rare condition hold? One query instead
+-- of four.
 SELECT
     EXISTS (SELECT 1 FROM mpdispatch_supervisors WHERE id = ?),
     EXISTS (SELECT 1 FROM mpdispatch_jobs WHERE line = 2),
@@ -38,7 +38,7 @@ UPDATE mpdispatch_supervisors SET heartbeat_us = ?, lease_until_us = ?, lease_un
 SELECT id, starts FROM mpdispatch_jobs WHERE owner = ?;
 
 -- name: held_by
--- By the running index, and from the head of each row: a payload is not even read.
+-- By the running index, from the head of each row: payloads are not read.
 SELECT id, starts, name FROM mpdispatch_jobs WHERE owner = ?;
 
 -- name: cancel_requests
@@ -46,20 +46,20 @@ SELECT id, starts, name FROM mpdispatch_jobs WHERE owner = ?;
 SELECT id, starts FROM mpdispatch_jobs WHERE cancel_requested_us IS NOT NULL AND +owner = ?;
 
 -- name: has_late_cancels
--- The oldest request comes first, and few are of jobs that run.
+-- The oldest request comes first, and few requests are for running jobs.
 SELECT EXISTS (SELECT 1 FROM mpdispatch_jobs WHERE cancel_requested_us IS NOT NULL AND +owner IS NULL);
 
 -- name: cancel_requests_of
--- The same as cancel_requests by way of the owner's jobs: while there are many requests that came too late.
+-- As cancel_requests, but by the owner's jobs: for use while there are many late requests.
 SELECT id, starts FROM mpdispatch_jobs WHERE owner = ? AND +cancel_requested_us IS NOT NULL;
 
 -- name: forget_late_cancels
--- Nobody sees it: an ended job was not cancelled.
+-- Not visible to users: the ended job was not cancelled.
 UPDATE mpdispatch_jobs SET cancel_requested_us = NULL
 WHERE id IN (SELECT id FROM mpdispatch_jobs WHERE cancel_requested_us IS NOT NULL AND +owner IS NULL LIMIT ?);
 
 -- name: waits
--- Waiting jobs in the order they are due, with when their last start ended; from one of them on.
+-- Waiting jobs in due order, with the end of their last start; continues after a given job.
 SELECT
     j.id, j.run_at_us,
     (SELECT a.finished_at_us FROM mpdispatch_attempt_rows AS a WHERE a.job_id = j.id AND a.starts = j.starts)
@@ -72,14 +72,14 @@ ORDER BY j.run_at_us, j.id LIMIT ?;
 UPDATE mpdispatch_jobs SET run_at_us = ? WHERE id = ? AND +line = 2 AND run_at_us = ?;
 
 -- name: supervisor
--- Has it renewed since it was looked at?
+-- For checking whether it has renewed since the last read.
 SELECT
     id, host, machine_id, boot_id, pid, pid_start, pid_namespace, queues, concurrency, app, version, started_us,
     heartbeat_us, lease_until_us, lease_until_boot_us, token
 FROM mpdispatch_supervisors WHERE id = ?;
 
 -- name: unknown_owners
--- One step of the running index per owner, however many jobs each has. What is no integer has an owner of NULL here.
+-- One step of the running index per owner, however many jobs each has. An owner that is not an integer gives NULL.
 WITH RECURSIVE walk (owner) AS (
     SELECT min(owner) FROM mpdispatch_jobs WHERE owner IS NOT NULL
     UNION ALL
@@ -89,11 +89,11 @@ SELECT CASE typeof(owner) WHEN 'integer' THEN owner END FROM walk
 WHERE owner IS NOT NULL AND NOT EXISTS (SELECT 1 FROM mpdispatch_supervisors WHERE id = walk.owner);
 
 -- name: disown
--- No supervisor is number 0. A row that another check keeps from being changed stays as it is.
+-- No supervisor has id 0. A row that a constraint keeps from changing stays as it is.
 UPDATE OR IGNORE mpdispatch_jobs SET owner = 0 WHERE owner IS NOT NULL AND typeof(owner) <> 'integer';
 
 -- name: jobs_of
--- What a supervisor runs, as it was claimed.
+-- The running jobs of a supervisor, as they were claimed.
 SELECT
     j.id, j.starts, j.attempt, j.name, j.queue, j.priority, j.run_at_us, j.max_retries, j.timeout_us,
     j.idempotency_key, coalesce(CAST(coalesce(j.payload, p.payload) AS BLOB), x''), j.trace_context
@@ -101,7 +101,7 @@ FROM mpdispatch_jobs AS j LEFT JOIN mpdispatch_payloads AS p ON p.job_id = j.id
 WHERE j.owner = ? ORDER BY j.id;
 
 -- name: paused
--- Few rows ever: only queues somebody paused or limited.
+-- Always few rows: only queues that were paused or limited.
 SELECT name FROM mpdispatch_queues WHERE is_paused;
 
 -- name: bucket
@@ -118,15 +118,15 @@ ON CONFLICT (name) DO UPDATE SET tat_us = excluded.tat_us, tat_boot_id = exclude
 SELECT count(*) FROM mpdispatch_jobs WHERE owner IS NOT NULL AND queue = ?;
 
 -- name: due
--- The heart of claim: read lazily, in the order jobs are taken, which is the index's; no sort. One arm of a
--- compound, see choose.py. The columns are those of a ClaimedJob, as it will be.
+-- The core of a claim: read lazily in the order of claiming, which is the index's; no sort. One arm of a
+-- compound SELECT, see candidates.py. The columns are those of the future ClaimedJob.
 SELECT
     id AS id, starts + 1, attempt + 1, name, queue, priority AS priority,
     run_at_us AS run_at_us, max_retries, timeout_us, idempotency_key, CAST(payload AS BLOB), trace_context
 FROM mpdispatch_jobs WHERE line = 1 AND queue = ?;
 
 -- name: due_limited
--- The same of a queue that little may be taken from: no more than that is read (and then sorted again).
+-- The same for a limited queue: reads no more rows than the limit (and sorts them again).
 SELECT * FROM (
     SELECT
         id AS id, starts + 1, attempt + 1, name, queue, priority AS priority,
@@ -136,7 +136,7 @@ SELECT * FROM (
 );
 
 -- name: parked
--- The same of one name's parked jobs.
+-- The same for the parked jobs of one name.
 SELECT * FROM (
     SELECT
         id AS id, starts + 1, attempt + 1, name, queue, priority AS priority,
@@ -146,7 +146,7 @@ SELECT * FROM (
 );
 
 -- name: payload
--- For the few jobs that are claimed with a large one.
+-- For the few claimed jobs with a large payload.
 SELECT CAST(payload AS BLOB) FROM mpdispatch_payloads WHERE job_id = ?;
 
 -- name: queues_with_due
@@ -155,8 +155,8 @@ SELECT q.value FROM json_each(?) AS q
 WHERE EXISTS (SELECT 1 FROM mpdispatch_jobs WHERE line = 1 AND queue = q.value);
 
 -- name: parked_pairs
--- Names that have parked jobs in these queues. A walk from name to name: with a million parked jobs of one name it
--- reads two index entries, and one for each queue.
+-- Names with parked jobs in these queues. Steps from name to name: with a million parked jobs of one name it
+-- reads two index entries, and one per queue.
 WITH RECURSIVE names (name) AS (
     SELECT min(name) FROM mpdispatch_jobs WHERE line = 3
     UNION ALL
@@ -169,25 +169,25 @@ WHERE names.name IS NOT NULL AND EXISTS (
 );
 
 -- name: park
--- Leaves the due index, so it is refused once and not in every turn.
+-- The job leaves the due index, so it is refused once and not at every claim.
 UPDATE mpdispatch_jobs SET blocked_reason = ?, line = 3 WHERE id = ? AND state = 'pending';
 
 -- name: take
--- First starts, all of a claim in one statement: nothing of an earlier start is to be cleared away. The attempt
--- is counted here, in the claiming statement.
+-- All first starts of a claim in one statement: there are no values of an earlier start to clear. The claiming
+-- statement itself counts the attempt.
 UPDATE mpdispatch_jobs SET
     state = 'running', line = NULL, owner = ?, starts = starts + 1, attempt = attempt + 1, started_at_us = ?
 WHERE id IN (SELECT value FROM json_each(?)) AND +line = 1 AND starts = 0;
 
 -- name: take_again
--- The others: what was started before, or parked.
+-- The other claimed jobs: started before, or parked.
 UPDATE mpdispatch_jobs SET
     state = 'running', line = NULL, owner = ?, starts = starts + 1, attempt = attempt + 1, started_at_us = ?,
     worker_pid = NULL, cpu_us = NULL, max_rss_bytes = NULL, blocked_reason = NULL, progress = NULL
 WHERE id IN (SELECT value FROM json_each(?)) AND state = 'pending';
 
 -- name: stage
--- Only due jobs stand in the index that claim walks.
+-- The index that a claim reads only contains due jobs.
 UPDATE mpdispatch_jobs SET state = 'pending', line = 1
 WHERE id IN (
     SELECT id FROM mpdispatch_jobs
@@ -196,7 +196,7 @@ WHERE id IN (
 );
 
 -- name: next_due
--- Four seeks per polled queue. Text and blobs, which are no time, come after every number: is there any?
+-- Four seeks per polled queue. Also checks for text and blobs, which are not times and sort after every number.
 SELECT
     min(
         (
@@ -214,8 +214,8 @@ SELECT
 FROM json_each(?) AS q, (VALUES ('scheduled'), ('retrying')) AS s;
 
 -- name: complete
--- What nearly every outcome is: completed, with a result that stands in the row. The guard: this owner (so it is
--- running), this start. Run by ManyRows: 2.1 instead of 2.9 µs per job.
+-- Nearly every outcome: completed, with an inline result. The guard: this owner (so the job is running) and this
+-- start. Run by ManyRows: 2.1 instead of 2.9 µs per job.
 UPDATE mpdispatch_jobs SET
     state = 'completed',
     completed_at_us = done.column3,
@@ -260,7 +260,7 @@ UPDATE mpdispatch_jobs SET
 WHERE id = ? AND owner = ? AND starts = ? AND state = 'running';
 
 -- name: insert_attempt
--- Keyed by the fencing token: one start has one end.
+-- Keyed by the fencing token: a start ends only once.
 INSERT INTO mpdispatch_attempt_rows (
     job_id, starts, attempt, cause, started_at_us, finished_at_us, duration_us, worker_pid, error, exit_status,
     signal, cpu_us, max_rss_bytes
@@ -268,12 +268,12 @@ INSERT INTO mpdispatch_attempt_rows (
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: insert_result
--- A large result stands apart, like a large payload.
+-- A large result has a table of its own, like a large payload.
 INSERT INTO mpdispatch_results (job_id, result) VALUES (?, ?);
 
 -- name: insert_dead_letter
--- UNIQUE by job: a job fails once. An id of NULL is the next; but behind the highest there can be (somebody has given
--- it by hand) SQLite has none, and says that the disk is full.
+-- UNIQUE by job: a job fails once. A NULL id becomes the next one; but if someone has used the highest possible id
+-- by hand, SQLite has no next id and reports a full disk.
 INSERT INTO mpdispatch_dead_letters (id, job_id, name, queue, failed_at_us)
 SELECT
     CASE
@@ -291,11 +291,11 @@ FROM mpdispatch_jobs WHERE id = ?;
 UPDATE mpdispatch_jobs SET progress = ? WHERE id = ? AND owner = ? AND starts = ? AND state = 'running';
 
 -- name: outstanding_due
--- Capped: a drain asks whether there is any.
+-- Capped: a drain only needs to know whether there is any.
 SELECT count(*) FROM (SELECT 1 FROM mpdispatch_jobs WHERE line = 1 AND queue = ? LIMIT 1000);
 
 -- name: outstanding_retrying
--- Jobs scheduled for later are not counted through.
+-- Does not count all jobs scheduled for later.
 SELECT count(*) FROM (
     SELECT 1 FROM mpdispatch_jobs WHERE line = 2 AND queue = ? AND state = 'retrying' LIMIT 1000
 );

@@ -1,28 +1,28 @@
 -- name: due_ids
--- What a claim would read of a queue, in its order.
+-- The rows that a claim would read from a queue, in its order.
 SELECT id FROM mpdispatch_jobs WHERE line = 1 AND queue = ? ORDER BY priority DESC, run_at_us, id LIMIT ?;
 
 -- name: parked_ids
--- The same of one name's parked jobs.
+-- The same for the parked jobs of one name.
 SELECT id FROM mpdispatch_jobs WHERE line = 3 AND name = ? AND queue = ? ORDER BY priority DESC, run_at_us, id LIMIT ?;
 
 -- name: later_ids
--- What is to be staged.
+-- The rows to stage.
 SELECT id FROM mpdispatch_jobs WHERE line = 2 AND queue = ? AND state = ? AND run_at_us <= ? ORDER BY run_at_us LIMIT ?;
 
 -- name: never_ids
--- What never would be: text and blobs come after every number.
+-- Rows that would never be staged: text and blobs sort after every number.
 SELECT id FROM mpdispatch_jobs WHERE line = 2 AND queue = ? AND state = ? AND run_at_us >= '' LIMIT ?;
 
 -- name: rows
--- What is needed to run a job, in the order of a ClaimedJob, and to move its row on.
+-- The columns needed to run a job, in the order of a ClaimedJob, and to change its state.
 SELECT
     id, starts, attempt, name, queue, priority, run_at_us, max_retries, timeout_us, idempotency_key, trace_context,
     state, line, owner, completed_at_us, duration_us, blocked_reason
 FROM mpdispatch_jobs WHERE id IN (SELECT value FROM json_each(?)) ORDER BY id;
 
 -- name: all_rows
--- For whoever examines the store: reads the whole table. The others are what only people look at.
+-- For examining the store: reads the whole table. The other columns are only shown to people.
 SELECT
     id, starts, attempt, name, queue, priority, run_at_us, max_retries, timeout_us, idempotency_key, trace_context,
     state, line, owner, completed_at_us, duration_us, blocked_reason,
@@ -30,7 +30,7 @@ SELECT
 FROM mpdispatch_jobs ORDER BY id;
 
 -- name: condemn
--- It ends, whatever its columns hold: those a CHECK looks at are brought into order, the others stay as evidence.
+-- Ends the job, whatever its columns hold: columns with a CHECK are repaired, the others stay as evidence.
 UPDATE mpdispatch_jobs SET
     state = ?,
     line = NULL,
@@ -49,7 +49,7 @@ UPDATE mpdispatch_jobs SET
 WHERE id = ?;
 
 -- name: dead_letter
--- One may stand there already. The id: see insert_dead_letter.
+-- The job may already have one. For the id see insert_dead_letter.
 INSERT OR IGNORE INTO mpdispatch_dead_letters (id, job_id, name, queue, failed_at_us)
 SELECT
     CASE
@@ -63,7 +63,7 @@ SELECT
 FROM mpdispatch_jobs WHERE id = ?;
 
 -- name: tidy_ended
--- An ended row that stands in a line or has an owner: it stays as it ended.
+-- An ended row that is in a line or has an owner: its outcome does not change.
 UPDATE mpdispatch_jobs SET
     line = NULL,
     owner = NULL,
@@ -74,8 +74,8 @@ UPDATE mpdispatch_jobs SET
 WHERE id = ?;
 
 -- name: tidy_running
--- A running row with what only other states may have: an outcome could not be written over it.
--- One without an owner is number 0's from now on, as no supervisor is: so it is taken over.
+-- A running row with values that only other states may have: no outcome could be recorded for it.
+-- A row without an owner gets owner 0, which no supervisor has, so that it is taken over.
 UPDATE mpdispatch_jobs SET
     line = NULL,
     blocked_reason = NULL,
@@ -85,8 +85,8 @@ UPDATE mpdispatch_jobs SET
 WHERE id = ? AND state = 'running';
 
 -- name: astray
--- Of the next rows in the order of their ids: the last one, and which of these queues' stand where no index finds them
--- or an index finds them that should not. The queues, behind which id, how many. Only the head of each row is read.
+-- Of the next rows by id: the last one, and those of these queues that an index wrongly lacks or wrongly contains.
+-- Parameters: the queues, the id to continue after, the number of rows. Reads only the head of each row.
 SELECT
     max(id),
     count(*),
