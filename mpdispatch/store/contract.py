@@ -271,7 +271,7 @@ class SupervisorStore(Protocol):
         """One transaction: record these outcomes, stage what is due, claim what `policy.admission` plans for `claim`.
 
         Takes no write lock if nothing is to be recorded and nothing is due; `skip_idle_check` skips that check
-        (for use right after an enqueue). A commit that records no outcome is not synced to disk
+        (for use right after an enqueue). A commit that records nothing is not synced to disk
         (`is_synced`): the caller decides when to sync. `claim=None` claims nothing. Raises LeaseLostError,
         with nothing written, if the registration is gone.
         """

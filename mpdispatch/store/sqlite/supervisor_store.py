@@ -141,7 +141,7 @@ class SQLiteSupervisorStore:
     ) -> CommitResult:
         """One transaction: record these outcomes, stage what is due, claim what is requested.
 
-        A commit without outcomes first checks for work, and takes no lock if there is none; `skip_idle_check` skips that.
+        A commit that records nothing first checks for work and takes no lock if there is none, unless `skip_idle_check`.
         """
         is_synced = bool(transitions or progress or outputs)
         if not is_synced and not skip_idle_check and not self._ended:
