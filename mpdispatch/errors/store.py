@@ -1,4 +1,4 @@
-"""What can be wrong with a store. `location` of each is the path or URL it was opened by."""
+"""What can be wrong with a store. Each error has `location`: the store as it is shown to people, without a password."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = [
 
 
 class StoreError(DispatchError):
-    """Something about the store. `location` says which, as it is shown to people: never with a password."""
+    """A store cannot be used, or not as asked. `location` names it as people see it; `detail` says more."""
 
     exit_code = 69
     _what: ClassVar[str] = "store error"
