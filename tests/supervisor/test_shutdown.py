@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from mpdispatch.errors import StoreBusy
+from mpdispatch.host.runtime_folder import runtime_folder
+from mpdispatch.host.start_journal import journal_path
 from mpdispatch.model import Cause, JobState
 from mpdispatch.store.sqlite.supervisor_store import SQLiteSupervisorStore
 from tests.pool.probes import lives
@@ -36,12 +38,13 @@ def _signed_off(house: House) -> bool:
 
 def test_an_idle_supervisor_stops_at_once_and_signs_off(house: House) -> None:
     house.ready()
-    workers = list(house.workers)
+    workers, journal = list(house.workers), journal_path(runtime_folder(house.store), house.owner)
+    assert journal.exists()
     house.runtime.stop_signal.request()
     assert _ended(house, 2) == 0
     assert _signed_off(house)
     assert not any(lives(worker.pid) for worker in workers)
-    assert list((house.folder / "jobs.db-mpd").glob("marks.*")) == []
+    assert not journal.exists()
 
 
 def test_a_stop_signs_off_although_the_store_is_busy_for_a_moment(
