@@ -14,12 +14,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from mpdispatch.cpus import usable_cpus
 from mpdispatch.errors import ConfigError, Fault, UsageError
 from mpdispatch.policy import settings
-from mpdispatch.policy.durations import parse_duration
 from mpdispatch.policy.names import MAX_NAME_CHARS, shown
 from mpdispatch.policy.rate import MAX_BURST, MAX_RATE, MIN_RATE
 from mpdispatch.policy.sources import Settings, Source, arguments, collect, environment, section
-
-__all__ = ["ENV_PREFIX", "Config", "QueueConfig", "parse_duration"]
 
 ENV_PREFIX = "MPDISPATCH_"
 MIB = 1 << 20

@@ -7,8 +7,6 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["usable_cpus"]
-
 
 def usable_cpus(root: Path = Path("/")) -> int:
     """CPUs the scheduler lets this process use, at most what its cgroup's quota pays for; 1 or more.

@@ -23,10 +23,8 @@ from mpdispatch.policy.names import shown
 from mpdispatch.store.contract import Store
 
 if TYPE_CHECKING:
-    from mpdispatch.supervisor.loop import RunReport
+    from mpdispatch.supervisor.shutdown import RunReport
     from mpdispatch.supervisor.thread import SupervisorThread
-
-__all__ = ["Dispatcher"]
 
 
 class SupervisedEngine(AppEngine, Protocol):

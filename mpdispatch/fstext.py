@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from urllib.parse import quote, unquote
 
-__all__ = ["is_utf8", "packed", "percent_encoded", "readable", "unpacked"]
-
 _MARK = "\0"
 """Starts a packed text. No path or argument of a process contains it."""
 

@@ -13,16 +13,6 @@ import os
 import stat
 from pathlib import Path
 
-__all__ = [
-    "WRITABLE",
-    "NotPrivateError",
-    "folder_beside",
-    "not_private",
-    "open_folder",
-    "open_in",
-    "open_private",
-]
-
 WRITABLE = stat.S_IWGRP | stat.S_IWOTH
 """Mode bits that must not be set: write permission for others."""
 

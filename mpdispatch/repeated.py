@@ -14,8 +14,6 @@ from dataclasses import dataclass
 
 from mpdispatch.clock import SECOND_US, Clock, SystemClock
 
-__all__ = ["Repeated"]
-
 _EVERY_US = 60 * SECOND_US
 _KEYS_AT_MOST = 100
 """Limit of conditions counted at once; beyond it the oldest is summed up."""

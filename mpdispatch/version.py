@@ -3,6 +3,4 @@
 A constant, and not read from the installed metadata: importlib.metadata brings the email package, 2.7 MiB a process.
 """
 
-__all__ = ["__version__"]
-
 __version__ = "0.1.0"

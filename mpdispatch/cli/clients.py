@@ -17,8 +17,6 @@ from mpdispatch.cli.locate import (
 from mpdispatch.cli.program import Options
 from mpdispatch.engine.client import JobClient
 
-__all__ = ["open_client", "open_client_to_fill", "open_client_with_hooks"]
-
 
 def open_client(options: Options) -> JobClient:
     """A client for a command that makes no jobs. Its store exists and is up to date. Raises StoreError."""

@@ -13,8 +13,6 @@ from mpdispatch.engine.client import JobClient
 from mpdispatch.errors import DispatchError
 from mpdispatch.model import JobState
 
-__all__ = ["complete_dead_letter", "complete_job", "complete_job_in", "complete_name", "complete_queue"]
-
 Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
 _JOBS = 100

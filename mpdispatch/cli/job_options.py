@@ -13,8 +13,6 @@ from mpdispatch.engine.enqueueing import PlainDefaults, new_job
 from mpdispatch.engine.options import EnqueueOptions
 from mpdispatch.model import NewJob
 
-__all__ = ["create_option", "job_options", "unchecked_job"]
-
 F = TypeVar("F", bound=Callable[..., Any])
 
 _OPTIONS = (

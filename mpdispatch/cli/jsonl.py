@@ -9,8 +9,6 @@ from mpdispatch.cli.values import arguments_of_pairs
 from mpdispatch.errors import Fault, PayloadError, UsageError
 from mpdispatch.model.json import json_from_text
 
-__all__ = ["Lines"]
-
 R = TypeVar("R")
 
 _LINES_SHOWN = 20

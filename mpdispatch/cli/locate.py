@@ -29,21 +29,6 @@ from mpdispatch.store.contract import Store
 if TYPE_CHECKING:  # only an app brings an engine; a client needs none
     from mpdispatch.engine import Engine
 
-__all__ = [
-    "Sourced",
-    "blaming",
-    "find_app",
-    "find_settings",
-    "find_store",
-    "find_store_to_fill",
-    "load_app",
-    "open_existing",
-    "ready_to_fill",
-    "ready_to_use",
-    "reference_of",
-    "refuse_unshared",
-]
-
 DEFAULT_STORE = "mpdispatch.db"
 _DEFAULT_SOURCE = "the default store"
 

@@ -9,8 +9,6 @@ import sys
 
 from mpdispatch.cli.output import escape
 
-__all__ = ["LineFormatter", "PatientHandler", "log_to_stderr"]
-
 # A pipe that is ready takes this many bytes at once without blocking (POSIX: PIPE_BUF, 4096 on Linux, at least 512).
 _CHUNK_BYTES = select.PIPE_BUF
 

@@ -14,8 +14,6 @@ from mpdispatch.cli.output import complain, escape
 from mpdispatch.cli.program import COMPLETE_VARIABLE, Options, program
 from mpdispatch.errors import AppImportError, ConfigError, DispatchError, PayloadError
 
-__all__ = ["main"]
-
 # The code that a shell reports for a process ended by a broken pipe. 1 means that a job failed.
 _BROKEN_PIPE = 128 + 13
 _INTERRUPTED = 128 + 2

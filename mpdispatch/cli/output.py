@@ -13,21 +13,6 @@ if TYPE_CHECKING:
 
     from mpdispatch.model import Page
 
-__all__ = [
-    "complain",
-    "draw_table",
-    "escape",
-    "items_of",
-    "keep_stdout",
-    "print_json",
-    "print_json_array",
-    "print_line",
-    "print_table",
-    "shorten",
-    "time_text",
-]
-
-
 T = TypeVar("T")
 
 _PAGE = 1000

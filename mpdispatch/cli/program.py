@@ -12,17 +12,6 @@ from click.core import ParameterSource
 
 from mpdispatch.version import __version__
 
-__all__ = [
-    "COMPLETE_VARIABLE",
-    "Command",
-    "CommandGroup",
-    "Options",
-    "Program",
-    "command",
-    "command_group",
-    "program",
-]
-
 
 @dataclass(slots=True)
 class Options:

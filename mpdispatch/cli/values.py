@@ -14,8 +14,6 @@ from mpdispatch.model.json import json_from_text, time_from_text
 from mpdispatch.policy.durations import parse_duration
 from mpdispatch.policy.names import shown
 
-__all__ = ["AGE", "CONCURRENCY", "DURATION", "JOB_ID", "RFC3339", "arguments_of", "arguments_of_pairs"]
-
 
 class _Duration(click.ParamType[float]):
     """`30s`, `5m`, `1h30m`, `250ms` or plain seconds, as float seconds."""

@@ -13,8 +13,6 @@ from mpdispatch.engine.client import JobClient
 from mpdispatch.errors import JobCancelledError, JobFailedError, WaitTimeoutError
 from mpdispatch.model import Job
 
-__all__ = ["wait_for"]
-
 
 class _Bar(Protocol):
     def advance(self) -> None: ...

@@ -15,8 +15,6 @@ from mpdispatch.configfile.limits import counting_loader
 from mpdispatch.errors import ConfigError, Fault
 from mpdispatch.policy.names import shown
 
-__all__ = ["KEYS", "MAX_BYTES", "NAMES", "Section", "find_section"]
-
 MAX_BYTES = 1 << 20
 """The largest configuration file. Every command reads it, and YAML is slow: 27 MB take minutes."""
 

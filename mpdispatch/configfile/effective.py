@@ -16,8 +16,6 @@ from mpdispatch.policy import settings
 from mpdispatch.policy.names import shown
 from mpdispatch.policy.sources import Settings, Source, arguments, environment, section
 
-__all__ = ["DEFAULTS", "OTHER_SETTINGS", "Effective", "FileSettings", "effective", "file_settings"]
-
 _SEGMENTS = re.compile(r"(?:/[A-Za-z0-9._~!$&'()*+,;=:@%-]+)+")
 
 

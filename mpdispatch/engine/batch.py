@@ -9,8 +9,6 @@ from typing import Any
 from mpdispatch.errors import BatchError, Fault, PayloadError
 from mpdispatch.handlers.signature import Signature
 
-__all__ = ["CHUNK_JOBS", "Batch", "compact", "enqueue_batch"]
-
 CHUNK_JOBS = 5_000
 """Jobs per transaction: enough that a commit costs little, few enough that other writers get in between."""
 

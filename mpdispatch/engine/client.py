@@ -22,13 +22,12 @@ from mpdispatch.execution.process_context import in_worker, refuse_while_importi
 from mpdispatch.model import AlikeJobs, Attempt, Job, JobState, NewJob, Output, Page, SupervisorStatus
 from mpdispatch.policy.durations import duration_of
 from mpdispatch.policy.names import check_name, shown
-from mpdispatch.store.contract import JobFilter, Store
+from mpdispatch.store.contract import Store
+from mpdispatch.store.filters import JobFilter
 from mpdispatch.store.values import QueueStats
 
 if TYPE_CHECKING:
     from mpdispatch.engine.explain import Reason
-
-__all__ = ["JobClient"]
 
 _PRUNE_CHUNK = 500
 

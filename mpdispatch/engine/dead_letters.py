@@ -9,9 +9,8 @@ from mpdispatch.clock import SECOND_US, Clock
 from mpdispatch.engine.options import checked_id, checked_limit
 from mpdispatch.model import DeadLetter, Job, Page
 from mpdispatch.policy.durations import duration_of
-from mpdispatch.store.contract import DeadLetterFilter, Store
-
-__all__ = ["DeadLetters"]
+from mpdispatch.store.contract import Store
+from mpdispatch.store.filters import DeadLetterFilter
 
 
 class DeadLetters:

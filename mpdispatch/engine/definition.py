@@ -19,8 +19,6 @@ from mpdispatch.handlers.registry import JobDefinition
 from mpdispatch.policy.jobnames import check_job_name
 from mpdispatch.policy.names import shown
 
-__all__ = ["JobHandle", "as_handle", "job"]
-
 P = ParamSpec("P")
 R = TypeVar("R")
 

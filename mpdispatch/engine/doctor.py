@@ -14,9 +14,8 @@ from mpdispatch.host.runtime_folder import runtime_folder
 from mpdispatch.host.start_journal import journal_path
 from mpdispatch.model import Finding, JobState, Level, SupervisorStatus
 from mpdispatch.model.json import moment_of, time_to_json
-from mpdispatch.store.contract import JobFilter, Store
-
-__all__ = ["checkup"]
+from mpdispatch.store.contract import Store
+from mpdispatch.store.filters import JobFilter
 
 _FILES_PER_WORKER = 5
 """Descriptors of a supervisor for each worker: channel, its duplicate, death pipe, pidfd, and one temporary."""

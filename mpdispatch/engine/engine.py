@@ -32,8 +32,6 @@ from mpdispatch.policy.backoff import BackoffSpec
 from mpdispatch.policy.names import shown
 from mpdispatch.store import open_store
 
-__all__ = ["Engine"]
-
 P = ParamSpec("P")
 R = TypeVar("R")
 

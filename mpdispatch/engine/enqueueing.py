@@ -16,17 +16,6 @@ from mpdispatch.handlers.registry import JobDefinition, Registry
 from mpdispatch.model import Job, NewJob
 from mpdispatch.store.contract import Store
 
-__all__ = [
-    "PLAIN",
-    "BoundJob",
-    "EngineOptions",
-    "Enqueuer",
-    "EnqueuesByName",
-    "EnqueuesJobs",
-    "PlainDefaults",
-    "new_job",
-]
-
 P = ParamSpec("P")
 Q = ParamSpec("Q")
 R = TypeVar("R")

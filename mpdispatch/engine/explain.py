@@ -20,8 +20,6 @@ from mpdispatch.policy.rate import Rate
 from mpdispatch.store.contract import Store
 from mpdispatch.store.values import QueueStats
 
-__all__ = ["Reason", "explain", "why_not_ended"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reason:

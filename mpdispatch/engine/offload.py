@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from concurrent.futures import Future as Call
     from concurrent.futures import ThreadPoolExecutor
 
-__all__ = ["StandstillError", "offload", "offload_read"]
-
 P = ParamSpec("P")
 R = TypeVar("R")
 

@@ -18,16 +18,6 @@ from mpdispatch.policy.backoff import BackoffSpec
 from mpdispatch.policy.durations import duration_of
 from mpdispatch.policy.names import check_name, nearest, shown
 
-__all__ = [
-    "EnqueueKeywords",
-    "EnqueueOptions",
-    "JobKeywords",
-    "checked_backoff",
-    "checked_id",
-    "checked_job_keywords",
-    "checked_limit",
-]
-
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _MAX_KEY_CHARS = 200

@@ -9,8 +9,6 @@ from mpdispatch.execution.app_parts import HandlerPart, find_part, parts_at_hand
 from mpdispatch.handlers.registry import JobDefinition, definition_of
 from mpdispatch.store import open_store
 
-__all__ = ["remade"]
-
 
 def remade() -> Engine:
     """The factory of such an engine, see `execution.app_parts`."""

@@ -13,8 +13,6 @@ from mpdispatch.execution.middleware import Middleware, checked_middleware
 from mpdispatch.hooks import Extension, checked_extensions
 from mpdispatch.policy.backoff import BackoffSpec
 
-__all__ = ["EngineSettings", "listed"]
-
 T = TypeVar("T")
 
 

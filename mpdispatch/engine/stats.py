@@ -7,8 +7,6 @@ from typing import Any
 from mpdispatch.model import JobState
 from mpdispatch.store.contract import Store
 
-__all__ = ["overview"]
-
 
 def overview(store: Store) -> dict[str, Any]:
     """Jobs by state (every state), dead letters, queues and living supervisors, ready for JSON."""

@@ -17,8 +17,6 @@ from mpdispatch.policy.lease import PeerVerdict
 from mpdispatch.store.contract import Store
 from mpdispatch.store.values import HeldJob
 
-__all__ = ["living_supervisors", "supervisors_of"]
-
 
 def living_supervisors(store: Store) -> list[PeerSupervisor]:
     """The registered supervisors of a store that live: whoever says so asks here. Raises StoreError.

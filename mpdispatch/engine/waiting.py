@@ -10,8 +10,6 @@ from mpdispatch.errors import WaitTimeoutError
 from mpdispatch.model import JobState
 from mpdispatch.store.contract import Store
 
-__all__ = ["wait_for_end", "wait_for_end_async"]
-
 # Often at first, for short jobs; then at most 100 times a second. A look costs some 20 µs.
 _FIRST_PAUSE_S, _LAST_PAUSE_S, _GROWTH = 0.002, 0.010, 1.3
 WhyNotEnded = Callable[[int], str]

@@ -6,15 +6,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
-__all__ = [
-    "ConfigError",
-    "DispatchError",
-    "Fault",
-    "NoStoreError",
-    "PlatformError",
-    "UsageError",
-]
-
 
 class DispatchError(Exception):
     """The root of every error mpdispatch raises on purpose."""

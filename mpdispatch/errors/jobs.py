@@ -7,25 +7,6 @@ from typing import Any
 
 from mpdispatch.errors.base import DispatchError, Fault
 
-__all__ = [
-    "AppImportError",
-    "AppReferenceError",
-    "BatchError",
-    "CommandFailedError",
-    "DeadLetterNotFoundError",
-    "DuplicateJobError",
-    "InvalidStateError",
-    "JobCancelledError",
-    "JobFailedError",
-    "JobNotFoundError",
-    "PayloadError",
-    "RegistrationError",
-    "ResultError",
-    "UnknownJobError",
-    "WaitTimeoutError",
-    "WrongProcessError",
-]
-
 
 class RegistrationError(DispatchError):
     """A function cannot become a handler (its signature, name or options do not allow it)."""

@@ -6,15 +6,6 @@ from datetime import timedelta
 
 from mpdispatch.clock import seconds_of_text
 
-__all__ = [
-    "Cancel",
-    "JobCancelled",
-    "JobInterrupt",
-    "JobTimeout",
-    "Retry",
-    "Snooze",
-]
-
 
 def _seconds(value: float | timedelta | str | None) -> float | None:
     if value is None:

@@ -6,24 +6,6 @@ from typing import ClassVar
 
 from mpdispatch.errors.base import DispatchError
 
-__all__ = [
-    "LeaseLostError",
-    "StoreBusy",
-    "StoreCannotCreate",
-    "StoreCorrupt",
-    "StoreError",
-    "StoreForeign",
-    "StoreFull",
-    "StoreIOError",
-    "StoreMissing",
-    "StoreNotShared",
-    "StoreNotUTF8",
-    "StorePermission",
-    "StoreTooNew",
-    "StoreTooOld",
-    "StoreVanished",
-]
-
 
 class StoreError(DispatchError):
     """A store cannot be used, or not as asked. `location` names it as people see it; `detail` says more."""

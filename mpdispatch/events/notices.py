@@ -26,19 +26,6 @@ from mpdispatch.hooks import (
 )
 from mpdispatch.model import Cause, ClaimedJob, ErrorInfo, Job, JobState, NewJob, Transition
 
-__all__ = [
-    "Began",
-    "Kept",
-    "Notice",
-    "Recorded",
-    "Told",
-    "decode_events",
-    "encode_events",
-    "ended",
-    "enqueued",
-    "events_of",
-]
-
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FAR_US = 4_102_444_800_000_000
 """The year 2100, up to which a float of seconds is exact enough."""

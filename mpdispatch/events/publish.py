@@ -16,8 +16,6 @@ from mpdispatch.events.queue import HookQueue, Subscribers
 from mpdispatch.hooks import HOOKS, Extension, JobEnqueued
 from mpdispatch.model import Job, NewJob
 
-__all__ = ["DRAIN_S", "Hooks", "Route"]
-
 DRAIN_S = 5.0
 """How long a process, or a supervisor, waits for hooks before it ends."""
 

@@ -17,8 +17,6 @@ from collections.abc import Callable, Sequence
 from mpdispatch.events.notices import Notice, events_of
 from mpdispatch.hooks import HOOKS, Event, Extension, overridden
 
-__all__ = ["MOST_WAITING", "Deliver", "HookQueue", "Subscribers"]
-
 MOST_WAITING = 10_000
 """The most events that wait (the last offer may exceed it)."""
 _LOG_EVERY_S = 10.0

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import logging
 
-__all__ = ["await_logging", "complete_logging"]
-
 
 class _Unset(int):
     """A level that nobody has chosen."""

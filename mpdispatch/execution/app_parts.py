@@ -19,8 +19,6 @@ from mpdispatch.handlers.description import AppDescription
 from mpdispatch.handlers.registry import JobDefinition
 from mpdispatch.policy.backoff import BackoffSpec
 
-__all__ = ["AppParts", "HandlerPart", "find_part", "module_of", "parts_at_hand", "putting_together"]
-
 
 class HandlerPart(msgspec.Struct, frozen=True, kw_only=True):
     """A handler: where its function is, and its options."""

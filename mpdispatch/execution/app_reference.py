@@ -25,16 +25,6 @@ from mpdispatch.handlers.description import AppDescription
 from mpdispatch.handlers.registry import Registry
 from mpdispatch.policy.names import shown
 
-__all__ = [
-    "AppEngine",
-    "AppReference",
-    "engine_of",
-    "find_reference",
-    "parse_target",
-    "reference_to",
-    "targets_of",
-]
-
 _REMADE = "mpdispatch.engine.remade:remade"
 """As text, because it is on a floor above and only workers need it."""
 _REMEDIES = (

@@ -12,8 +12,6 @@ from mpdispatch.handlers.registry import JobDefinition, Registry
 from mpdispatch.model import COMMAND_JOB
 from mpdispatch.policy.backoff import DEFAULT, BackoffSpec
 
-__all__ = ["Catalog", "CommandCatalog", "DescribedCatalog", "LiveCatalog"]
-
 
 class Catalog(Protocol):
     """The names of handlers, and the rules of their jobs."""

@@ -28,8 +28,6 @@ from mpdispatch.handlers.safejson import (
 )
 from mpdispatch.model import ErrorInfo
 
-__all__ = ["MAX_MESSAGE_CHARS", "MAX_TRACEBACK_BYTES", "Limits", "encode_result", "error_info"]
-
 MAX_TRACEBACK_BYTES = 64 * 1024
 MAX_MESSAGE_CHARS = 8 * 1024
 

@@ -25,8 +25,6 @@ from mpdispatch.execution.process_context import current_job
 from mpdispatch.model import COMMAND_JOB, Command, Stream
 from mpdispatch.policy.names import shown
 
-__all__ = ["environment_of", "payload_of", "run_command"]
-
 _BASICS = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR")
 _LOCALE = "LC_"
 _KEPT_OF_WORKER = ("MPDISPATCH_WORKER",)

@@ -16,8 +16,6 @@ import sys
 from os import kill, listdir, waitid, waitpid
 from time import monotonic, sleep
 
-__all__ = ["has_children", "kill_children"]
-
 _PAUSE_S = 0.001
 
 

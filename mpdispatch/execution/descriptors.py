@@ -8,8 +8,6 @@ from __future__ import annotations
 from os import close, dup, dup2, fstat
 from typing import TypeAlias
 
-__all__ = ["StandardDescriptors"]
-
 _NUMBERS = (0, 1, 2)
 _File: TypeAlias = tuple[int, int] | None
 """Device and inode of a descriptor; None: it is closed."""

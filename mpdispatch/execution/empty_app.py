@@ -12,8 +12,6 @@ from mpdispatch.execution.telemetry import Telemetry
 from mpdispatch.handlers.description import AppDescription, describe
 from mpdispatch.handlers.registry import Registry
 
-__all__ = ["app"]
-
 
 class EmptyApp:
     """What a worker needs of an engine. The command line names the store."""

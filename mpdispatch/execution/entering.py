@@ -13,8 +13,6 @@ import threading
 import time
 from types import FrameType
 
-__all__ = ["postponed"]
-
 _CALL = opcode.opmap.get("CALL")
 # None before 3.14, where entering is one instruction that no signal interrupts.
 _LOAD_SPECIAL = opcode.opmap.get("LOAD_SPECIAL")

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     import asyncio
     from concurrent.futures import ThreadPoolExecutor
 
-__all__ = ["call", "close", "interrupt", "take_reasons"]
-
 _LEFTOVERS_S = 1.0
 """How long tasks and threads that a handler left running may take to end."""
 _THREAD_PREFIX = "mpdispatch-loop"

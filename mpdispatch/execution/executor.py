@@ -55,8 +55,6 @@ from mpdispatch.model import (
     Snoozed,
 )
 
-__all__ = ["Executor", "InterruptKind"]
-
 InterruptKind = Literal["timeout", "cancel"]
 
 # A delay is added to the wall time, in 64-bit microseconds; longer ones than a century make no difference.

@@ -10,8 +10,6 @@ from mpdispatch.execution.app_reference import AppEngine, targets_of
 from mpdispatch.execution.process_context import in_worker
 from mpdispatch.handlers.registry import JobDefinition
 
-__all__ = ["refuse_absent", "refuse_hidden"]
-
 _REMEDY = "define it at the top level of a module, or register it while its module is imported"
 
 

@@ -28,13 +28,10 @@ from signal import getitimer, setitimer, sigpending
 from sys import getrecursionlimit, setrecursionlimit
 from typing import Any
 
-from mpdispatch.execution.descendants import has_children, kill_children
 from mpdispatch.execution.descriptors import StandardDescriptors
 from mpdispatch.execution.identity import Identity
 from mpdispatch.execution.interpreter import Interpreter
 from mpdispatch.execution.job_context import OWN_THREADS
-
-__all__ = ["Hygiene", "has_children", "kill_children"]
 
 _ENVIRON = os.environ
 _PRIO_PROCESS, _ITIMER_REAL = os.PRIO_PROCESS, signal.ITIMER_REAL

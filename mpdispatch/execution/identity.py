@@ -12,8 +12,6 @@ import sys
 from os import getegid, geteuid, getgroups, setgroups
 from typing import TypeAlias
 
-__all__ = ["Identity"]
-
 Ids: TypeAlias = tuple[int, ...]
 _CAP_SETGID, _CAP_SETUID = 6, 7
 

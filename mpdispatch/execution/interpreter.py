@@ -19,8 +19,6 @@ from collections.abc import Callable, Sequence
 from decimal import Context, DefaultContext, getcontext, setcontext
 from typing import Any
 
-__all__ = ["Interpreter"]
-
 # Bound here, because a job may replace these functions.
 _getprofile, _setprofile = sys.getprofile, sys.setprofile
 _getswitchinterval, _setswitchinterval = sys.getswitchinterval, sys.setswitchinterval

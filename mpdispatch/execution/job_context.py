@@ -24,8 +24,6 @@ from mpdispatch.handlers.safejson import printable
 from mpdispatch.model import ClaimedJob, Stream
 from mpdispatch.policy.names import shown
 
-__all__ = ["OWN_THREADS", "JobContext", "Reporter", "after_fork"]
-
 OWN_THREADS = "mpdispatch-io"
 """Threads with this prefix are ours and stay between jobs. They store the jobs that async handlers enqueue."""
 _PROGRESS_INTERVAL_S = 0.1

@@ -21,8 +21,6 @@ from mpdispatch.handlers.registry import definition_of
 from mpdispatch.handlers.safejson import printable
 from mpdispatch.policy.names import nearest
 
-__all__ = ["load"]
-
 
 def load(reference: AppReference) -> AppEngine:
     """The engine behind a reference, with the handlers of all its modules.

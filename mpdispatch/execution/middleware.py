@@ -25,20 +25,6 @@ from mpdispatch.execution.job_context import JobContext
 from mpdispatch.policy.durations import parse_duration
 from mpdispatch.policy.names import shown
 
-__all__ = [
-    "CallNext",
-    "Logging",
-    "Metrics",
-    "Middleware",
-    "Recover",
-    "Scope",
-    "Timeout",
-    "Tracing",
-    "checked_middleware",
-    "default_timeout_s",
-    "stacked",
-]
-
 CallNext: TypeAlias = Callable[[JobContext], Any]
 
 

@@ -11,8 +11,6 @@ from typing import Protocol
 
 from mpdispatch.model import Stream, tail
 
-__all__ = ["OutputSender", "Wire"]
-
 _BURST, _PER_SECOND = 20.0, 10.0
 
 

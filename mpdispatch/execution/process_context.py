@@ -15,20 +15,6 @@ from typing import Any
 from mpdispatch.errors import DispatchError, WrongProcessError
 from mpdispatch.execution.job_context import JobContext, after_fork
 
-__all__ = [
-    "current_engine",
-    "current_job",
-    "enter_worker",
-    "in_worker",
-    "refuse_while_importing",
-    "release_current_engine",
-    "rerunning_main",
-    "serving",
-    "set_current_engine",
-    "set_current_job",
-    "stop_main_rerun",
-]
-
 logger = logging.getLogger("mpdispatch.job")
 
 

@@ -19,8 +19,6 @@ from mpdispatch.execution.job_context import JobContext
 from mpdispatch.execution.middleware import CallNext, Metrics, Middleware, Timeout, Tracing
 from mpdispatch.hooks import Extension, JobCompleted, JobDeadLettered, JobEnqueued, JobFailed, JobRetrying
 
-__all__ = ["JobMetrics", "Telemetry", "Traced"]
-
 _SCOPE = "mpdispatch"
 _MOST_CONTEXT_BYTES = 2048
 """The largest context that is kept with a job. Of a larger one, with its baggage, only the trace is kept."""

@@ -12,8 +12,6 @@ import sys
 # Bound here, because a job may replace this function.
 from time import monotonic_ns
 
-__all__ = ["BRIEF_US", "EVERY", "Meter"]
-
 BRIEF_US = 50
 """In so short a time a job can start no process, and hardly a thread."""
 EVERY = 16

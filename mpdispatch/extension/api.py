@@ -11,8 +11,6 @@ from mpdispatch.extension.requests import ASGIApp
 from mpdispatch.host.http_token import HttpToken
 from mpdispatch.web import Access, web_app
 
-__all__ = ["api_of"]
-
 
 def api_of(
     engine: Engine,

@@ -6,9 +6,8 @@ import time
 from datetime import UTC, datetime
 
 from mpdispatch.model import Job, JobState
-from mpdispatch.store.contract import JobFilter, Store
-
-__all__ = ["Attendance"]
+from mpdispatch.store.contract import Store
+from mpdispatch.store.filters import JobFilter
 
 _GRACE_S = 10.0
 """A supervisor that starts, or takes over from another, needs some seconds."""

@@ -21,8 +21,6 @@ from mpdispatch.store.sqlite import main_file_of
 from mpdispatch.store.sqlite.options import FileOptions
 from mpdispatch.store.thirdparty import third_party_store
 
-__all__ = ["Detected", "Kind", "detect", "kind_of_type"]
-
 _POSTGRES = frozenset({"psycopg", "psycopg_pool", "psycopg2", "asyncpg"})
 _REDIS = frozenset({"redis", "valkey"})
 

@@ -27,8 +27,6 @@ from mpdispatch.model import PeerSupervisor
 from mpdispatch.policy.staffing import boot_backoff_s
 from mpdispatch.private import NotPrivateError
 
-__all__ = ["Election"]
-
 LOOK_EVERY_S = 0.5
 _PATIENT_S = 30.0
 _PAUSE_S = 0.05

@@ -29,8 +29,6 @@ from mpdispatch.policy.backoff import BackoffSpec
 from mpdispatch.policy.names import shown
 from mpdispatch.store.contract import Store
 
-__all__ = ["DispatchExtension"]
-
 _log = logging.getLogger("mpdispatch.extension")
 
 

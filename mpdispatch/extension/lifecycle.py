@@ -25,8 +25,6 @@ from mpdispatch.policy.durations import duration_of
 if TYPE_CHECKING:
     from mpdispatch.extension.election import Election
 
-__all__ = ["Lifecycle"]
-
 
 class Lifecycle:
     """The life of an extension in this process. Safe from any thread, and from signal handlers."""

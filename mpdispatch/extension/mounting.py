@@ -11,8 +11,6 @@ from mpdispatch.engine import Engine
 from mpdispatch.errors import UsageError
 from mpdispatch.extension.requests import ASGIApp, EngineScope
 
-__all__ = ["Parts", "mount"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:

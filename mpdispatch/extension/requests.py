@@ -8,8 +8,6 @@ from typing import Any, TypeAlias, cast
 from mpdispatch.engine import Engine
 from mpdispatch.execution.process_context import current_engine, serving
 
-__all__ = ["ASGIApp", "EngineScope", "get_engine"]
-
 Scope: TypeAlias = MutableMapping[str, Any]
 ASGIApp: TypeAlias = Callable[[Any, Any, Any], Awaitable[None]]
 

@@ -15,8 +15,6 @@ from mpdispatch.store import SQLiteStore, open_store
 from mpdispatch.store.contract import Store
 from mpdispatch.store.sqlite.options import FileOptions
 
-__all__ = ["resolve_store"]
-
 _GROVES = (("grove_database", Kind.DATABASE), ("grove_kv", Kind.KV))
 
 

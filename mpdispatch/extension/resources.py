@@ -9,8 +9,6 @@ from mpdispatch.errors import ConfigError, Fault
 from mpdispatch.extension.detect import Detected, Kind, detect, kind_of_type
 from mpdispatch.policy.names import shown
 
-__all__ = ["Resources", "as_resources"]
-
 
 class Resources(Protocol):
     """Finds databases and key-value stores of the application. `""` names the default one."""

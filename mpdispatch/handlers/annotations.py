@@ -14,8 +14,6 @@ from msgspec import inspect as model
 from mpdispatch.errors import RegistrationError
 from mpdispatch.handlers.safejson import HOOKED_TYPES, is_model
 
-__all__ = ["Function", "choices_of", "hint_of", "holds_any", "is_untyped", "parameters_of", "type_info"]
-
 Function: TypeAlias = Callable[..., Any]
 """Anything callable that `inspect` understands."""
 

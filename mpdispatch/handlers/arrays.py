@@ -13,17 +13,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = [
-    "ArrayMet",
-    "ArraysTooLarge",
-    "arrays_up_to",
-    "is_array",
-    "is_plain_array",
-    "plain",
-    "remedy_for",
-    "restart_count",
-]
-
 _LEAST_BYTES = {"b": 4, "f": 3, "U": 2, "S": 2, "T": 2, "M": 6, "m": 5}
 """The shortest JSON of one value, by the kind of its dtype: `true`, `0.0`, `""`, `"2026"`, `"P0D"`; else one digit."""
 

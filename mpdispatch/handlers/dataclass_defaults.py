@@ -12,8 +12,6 @@ from typing import Any
 import msgspec
 from msgspec import inspect as model
 
-__all__ = ["fill_defaults", "has_defaults"]
-
 _ARRAYS = (list, tuple, set, frozenset)
 
 

@@ -11,8 +11,6 @@ from mpdispatch.handlers.registry import Registry
 from mpdispatch.policy.backoff import BackoffSpec
 from mpdispatch.store.values import Durability
 
-__all__ = ["AppDescription", "describe"]
-
 
 class AppDescription(msgspec.Struct, frozen=True, kw_only=True):
     """What a worker tells its supervisor of the app it has imported."""

@@ -16,8 +16,6 @@ from mpdispatch.policy.backoff import BackoffSpec
 from mpdispatch.policy.jobnames import check_job_name
 from mpdispatch.policy.names import check_name
 
-__all__ = ["JobDefinition", "Registry", "definition_of"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class JobDefinition:

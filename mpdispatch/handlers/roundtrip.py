@@ -17,8 +17,6 @@ from mpdispatch.handlers.arrays import is_array, plain, restart_count
 from mpdispatch.handlers.safejson import is_model
 from mpdispatch.policy.names import cut, shown
 
-__all__ = ["changed"]
-
 _MAX_FAULTS = 10
 _PLAIN = (str, int, float, bool, type(None))
 _SETS = (set, frozenset)

@@ -25,23 +25,6 @@ from mpdispatch.handlers.arrays import (
 )
 from mpdispatch.policy.names import cut, shown
 
-__all__ = [
-    "HOOKED_TYPES",
-    "MAX_DEPTH",
-    "Reader",
-    "dec_hook",
-    "enc_hook",
-    "encode",
-    "encode_for_people",
-    "fault_of_encoding",
-    "is_model",
-    "is_shallow",
-    "lossy",
-    "may_be_lossy",
-    "printable",
-    "unwritable",
-]
-
 MAX_DEPTH = 200
 """How deeply lists and objects may be nested. Readers with a recursion limit fail at about 1000."""
 

@@ -35,8 +35,6 @@ from mpdispatch.handlers.safejson import (
 )
 from mpdispatch.policy.names import cut, nearest, shown
 
-__all__ = ["OPTION_NAMES", "Signature"]
-
 OPTION_NAMES = frozenset(
     ("queue", "priority", "run_at", "delay", "max_retries", "timeout", "idempotency_key", "connection")
 )

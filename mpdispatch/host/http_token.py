@@ -16,8 +16,6 @@ from mpdispatch.errors import StoreError, StoreFull, StoreIOError, StorePermissi
 from mpdispatch.host.runtime_folder import LocatedStore, runtime_folder
 from mpdispatch.private import NotPrivateError, open_private
 
-__all__ = ["HttpToken"]
-
 _NAME = "http-token"
 _RANDOM_BYTES = 32
 _CONTENT = re.compile(rb"([A-Za-z0-9_-]{43})\n")

@@ -16,36 +16,6 @@ from typing import NamedTuple
 
 from mpdispatch.host.reply_ring import REPLY_RING_BYTES
 
-__all__ = [
-    "CHECK",
-    "CLEAN",
-    "CONTROL",
-    "CONTROL_AT",
-    "COUNT_AT",
-    "HEAD",
-    "HEADER",
-    "MAGIC",
-    "MARK",
-    "MARKS",
-    "MARKS_AT",
-    "MARK_BYTES",
-    "OLD_MAGIC",
-    "PAGE",
-    "RECORD_BYTES",
-    "RECORD_JOBS",
-    "RECORD_MAGIC",
-    "RECORD_MAGIC_AT",
-    "REPLIES_AT",
-    "SHIFT",
-    "USED",
-    "USED_AT",
-    "WORD_BYTES",
-    "Control",
-    "Mark",
-    "base_of",
-    "unpacked",
-]
-
 RECORD_JOBS = 1000
 """Most jobs that one worker may have dispatched without their outcome on disk."""
 

@@ -39,8 +39,6 @@ from mpdispatch.host.reply_ring import last_lines
 from mpdispatch.ids import boot_id
 from mpdispatch.private import open_private
 
-__all__ = ["JournalReader"]
-
 
 class JournalReader:
     """The journal of one supervisor, which may be dead, stopped or running."""

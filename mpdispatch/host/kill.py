@@ -18,20 +18,6 @@ from typing import NamedTuple
 from mpdispatch.host.process_table import Seen, children_of, process_table, read_proc
 from mpdispatch.host.processes import ProcessId, process_start
 
-__all__ = [
-    "NONE_LEFT",
-    "WORKER_VARIABLE",
-    "DeadWorker",
-    "descendants",
-    "is_our_user",
-    "is_running",
-    "kill_process",
-    "kill_session_leftovers",
-    "kill_tree",
-    "kill_trees",
-    "reap_orphans",
-]
-
 WORKER_VARIABLE = "MPDISPATCH_WORKER"
 """Environment variable of a worker and of all it starts: names its supervisor's registration and its slot."""
 

@@ -24,8 +24,6 @@ from mpdispatch.host.kill import WORKER_VARIABLE, is_our_user, is_running, kill_
 from mpdispatch.host.process_table import Seen, children_of, process_table, read_proc
 from mpdispatch.host.processes import ProcessId
 
-__all__ = ["JournalNames", "kill_leftovers"]
-
 
 class JournalNames(NamedTuple):
     """The workers named in a start journal that only its supervisor can have written."""

@@ -8,8 +8,6 @@ import os
 import signal
 import sys
 
-__all__ = ["become_subreaper", "die_with", "give_back_memory", "have_recall", "punch_hole", "set_oom_score"]
-
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _FALLOC_FL_KEEP_SIZE, _FALLOC_FL_PUNCH_HOLE = 1, 2

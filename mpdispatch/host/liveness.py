@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from mpdispatch.host.journal_layout import Mark
 from mpdispatch.host.journal_reader import JournalReader
 from mpdispatch.host.processes import ProcessId, pid_namespace, process_start
-from mpdispatch.host.start_journal import Mark, journal_path
+from mpdispatch.host.start_journal import journal_path
 from mpdispatch.ids import boot_id, host_name, machine_id
 from mpdispatch.model import PeerSupervisor
 from mpdispatch.policy.lease import PeerVerdict, judge_peer
-
-__all__ = ["living_workers", "verdict_on"]
 
 
 def verdict_on(peer: PeerSupervisor, folder: Path) -> PeerVerdict:

@@ -10,8 +10,6 @@ import os
 from collections.abc import Mapping
 from typing import NamedTuple
 
-__all__ = ["Seen", "children_of", "process_table", "read_proc"]
-
 _SHORT = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
 

@@ -10,8 +10,6 @@ import os
 import sys
 from typing import NamedTuple
 
-__all__ = ["ProcessId", "pid_namespace", "process_id", "process_start", "process_state", "start_at"]
-
 
 class ProcessId(NamedTuple):
     """Identifies one process: a pid is reused, a pid with its start time is not."""

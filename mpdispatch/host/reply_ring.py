@@ -18,16 +18,6 @@ import mmap
 import struct
 from typing import TypeAlias
 
-__all__ = [
-    "LINE_BYTES",
-    "REPLY_RING_BYTES",
-    "ReplyRingBroken",
-    "ReplyRingReader",
-    "ReplyRingWriter",
-    "Words",
-    "last_lines",
-]
-
 REPLY_RING_BYTES = 65536
 LINE_BYTES = 16 * 1024 + 1
 """The longest line, with its newline. A line not counted yet may have overwritten this much of the oldest."""

@@ -17,8 +17,6 @@ from urllib.parse import urlsplit
 
 from mpdispatch.private import folder_beside
 
-__all__ = ["LocatedStore", "runtime_folder"]
-
 
 class LocatedStore(Protocol):
     """What the host needs to know about a store."""

@@ -33,19 +33,14 @@ from mpdispatch.host.journal_layout import (
     MAGIC,
     PAGE,
     RECORD_BYTES,
-    RECORD_JOBS,
     USED,
     USED_AT,
-    Control,
-    Mark,
     base_of,
 )
 from mpdispatch.host.reply_ring import Words
 from mpdispatch.host.worker_record import WorkerRecord
 from mpdispatch.ids import boot_id
 from mpdispatch.private import open_private
-
-__all__ = ["RECORD_JOBS", "Control", "Journal", "Mark", "WorkerRecord", "journal_path"]
 
 _HELD_PER_SPARE = 8
 """`trim` leaves one free record with its blocks, and one more for every eight in use."""

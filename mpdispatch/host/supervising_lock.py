@@ -14,8 +14,6 @@ from pathlib import Path
 from mpdispatch.host.processes import ProcessId, process_id
 from mpdispatch.private import open_private
 
-__all__ = ["SupervisorLock"]
-
 NAME = "supervising"
 
 

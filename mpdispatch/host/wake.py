@@ -18,8 +18,6 @@ from typing import Any, Protocol
 from mpdispatch.host.runtime_folder import LocatedStore, runtime_folder
 from mpdispatch.private import open_folder, open_in
 
-__all__ = ["FifoListener", "FifoWake", "bring_wake_ups", "remove_listener"]
-
 _PREFIX = "wake."
 # A folder's mtime has the resolution of the kernel's tick: two changes within one tick look like one.
 _MTIME_GRAIN_NS = 50_000_000

@@ -30,8 +30,6 @@ from mpdispatch.host.processes import process_id
 from mpdispatch.host.reply_ring import ReplyRingReader, ReplyRingWriter, Words
 from mpdispatch.private import open_private
 
-__all__ = ["WorkerRecord"]
-
 
 class WorkerRecord:
     """Worker and supervisor both map it, and both may read it."""

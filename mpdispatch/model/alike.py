@@ -9,8 +9,6 @@ import msgspec
 
 from mpdispatch.model.job import NewJob
 
-__all__ = ["AlikeJobs"]
-
 
 class AlikeJobs(Sequence[NewJob]):
     """As a list of NewJobs, without making them: one for each payload, and each like `template` in all else.

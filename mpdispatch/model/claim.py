@@ -8,8 +8,6 @@ import msgspec
 
 from mpdispatch.clock import Instant
 
-__all__ = ["ClaimFacts", "ClaimPlan", "ClaimRequest", "QueueLimit"]
-
 
 class QueueLimit(msgspec.Struct, frozen=True):
     """The limits of one queue, over all supervisors of a store. Not given: none."""

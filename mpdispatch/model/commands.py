@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import msgspec
 
-__all__ = ["COMMAND_JOB", "RESERVED_PREFIX", "Command"]
-
 RESERVED_PREFIX = "mpdispatch."
 """Names of handlers must not begin with this."""
 

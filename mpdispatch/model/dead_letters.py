@@ -7,8 +7,6 @@ from datetime import datetime
 
 from mpdispatch.model.job import Job
 
-__all__ = ["DeadLetter"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadLetter:

@@ -9,20 +9,6 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-__all__ = [
-    "TERMINAL_STATES",
-    "UNREADABLE",
-    "Attempt",
-    "Cause",
-    "ClaimedJob",
-    "ErrorInfo",
-    "Job",
-    "JobState",
-    "NewJob",
-    "Page",
-]
-
-
 T = TypeVar("T")
 
 

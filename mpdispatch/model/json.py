@@ -13,19 +13,6 @@ from mpdispatch.model.dead_letters import DeadLetter
 from mpdispatch.model.job import Attempt, ErrorInfo, Job
 from mpdispatch.model.status import Finding, SupervisorStatus
 
-__all__ = [
-    "attempt_to_json",
-    "dead_letter_to_json",
-    "error_to_json",
-    "finding_to_json",
-    "job_to_json",
-    "json_from_text",
-    "moment_of",
-    "supervisor_to_json",
-    "time_from_text",
-    "time_to_json",
-]
-
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EARLIEST, _LATEST = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)
 

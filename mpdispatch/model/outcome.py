@@ -8,23 +8,6 @@ import msgspec
 
 from mpdispatch.model.job import Cause, ErrorInfo, JobState
 
-__all__ = [
-    "Aborted",
-    "Answer",
-    "Cancelled",
-    "Completed",
-    "LeaseLost",
-    "Outcome",
-    "Raised",
-    "Released",
-    "RetryAsked",
-    "Run",
-    "Snoozed",
-    "TimedOut",
-    "Transition",
-    "WorkerDied",
-]
-
 
 class Run(msgspec.Struct, frozen=True, kw_only=True, gc=False, array_like=True):
     """What is known of one execution. All times in microseconds."""

@@ -6,8 +6,6 @@ from enum import StrEnum
 
 import msgspec
 
-__all__ = ["KEPT_BYTES", "Output", "Stream", "tail"]
-
 KEPT_BYTES = 64 * 1024
 """This much of each stream of a start is kept, the last of it."""
 

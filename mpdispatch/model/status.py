@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-__all__ = ["Finding", "Level", "SupervisorStatus", "WorkerStatus"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerStatus:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import msgspec
 
-__all__ = ["NewSupervisor", "PeerSupervisor"]
-
 
 class NewSupervisor(msgspec.Struct, frozen=True, kw_only=True):
     """What a supervisor registers itself with."""

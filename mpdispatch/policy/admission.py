@@ -15,8 +15,6 @@ from mpdispatch.model import COMMAND_JOB, ClaimFacts, ClaimPlan, ClaimRequest, Q
 from mpdispatch.policy.names import shown
 from mpdispatch.policy.rate import Rate
 
-__all__ = ["charge", "plan", "refusal"]
-
 _NAMES_SHOWN = 20
 
 _rate = lru_cache(maxsize=1024)(Rate)

@@ -20,8 +20,6 @@ from mpdispatch.errors import UsageError
 from mpdispatch.policy.durations import as_seconds
 from mpdispatch.policy.names import shown
 
-__all__ = ["DEFAULT", "Backoff", "BackoffSpec", "Constant", "Exponential", "ExponentialJitter", "Linear"]
-
 
 class Backoff(msgspec.Struct, frozen=True, tag_field="kind"):
     """A rule for the delay before each retry; use one of its four kinds."""

@@ -33,8 +33,6 @@ from mpdispatch.model import (
 )
 from mpdispatch.policy.backoff import DEFAULT, Backoff
 
-__all__ = ["LATEST_US", "RetryRules", "decide"]
-
 LATEST_US = 253_402_300_799_999_999
 """The last microsecond of the year 9999: no job is due after the last date that Python can show."""
 

@@ -9,8 +9,6 @@ from mpdispatch.clock import seconds_of_text
 from mpdispatch.errors import UsageError
 from mpdispatch.policy.names import shown
 
-__all__ = ["MAX_DURATION_S", "as_seconds", "duration_of", "parse_duration"]
-
 MAX_DURATION_S = 100 * 365 * 86_400.0
 """A hundred years: added to any `now` it still is a date and fits 64 bits of microseconds."""
 

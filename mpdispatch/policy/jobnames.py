@@ -6,8 +6,6 @@ from mpdispatch.errors import UsageError
 from mpdispatch.model import COMMAND_JOB, RESERVED_PREFIX
 from mpdispatch.policy.names import check_name, shown
 
-__all__ = ["check_job_name"]
-
 
 def check_job_name(value: object) -> str:
     """`value` if an app's own job can have that name.

@@ -9,8 +9,6 @@ from enum import StrEnum
 
 from mpdispatch.model import PeerSupervisor
 
-__all__ = ["PeerVerdict", "judge_peer", "margin_us", "renew_every_us", "trusted_until_boot_us"]
-
 _LEAST_MARGIN_US = 50_000
 
 

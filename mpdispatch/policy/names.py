@@ -7,8 +7,6 @@ from collections.abc import Iterable
 
 from mpdispatch.errors import UsageError
 
-__all__ = ["MAX_NAME_CHARS", "check_name", "cut", "nearest", "shown"]
-
 MAX_NAME_CHARS = 200
 
 # Control characters (NUL, newline, escape …), lone surrogates (not valid UTF-8), line and paragraph separators: each

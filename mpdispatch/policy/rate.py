@@ -14,8 +14,6 @@ from mpdispatch.clock import SECOND_US
 from mpdispatch.errors import UsageError
 from mpdispatch.policy.names import shown
 
-__all__ = ["MAX_BURST", "MAX_RATE", "MIN_RATE", "Rate"]
-
 MIN_RATE, MAX_RATE, MAX_BURST = 1e-6, 1e6, 1_000_000
 """Jobs per second, and jobs at once. Within these every bucket value fits a 64-bit integer."""
 

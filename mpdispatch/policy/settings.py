@@ -14,8 +14,6 @@ from mpdispatch.errors import UsageError
 from mpdispatch.policy.durations import as_seconds, parse_duration
 from mpdispatch.policy.names import check_name, shown
 
-__all__ = ["Reader", "choice", "duration", "name", "names", "number", "optional", "switch", "text", "whole"]
-
 _PROBLEMS_SHOWN = 20
 
 Reader: TypeAlias = Callable[[object, bool], Any]

@@ -14,8 +14,6 @@ from mpdispatch.errors import ConfigError, Fault, UsageError
 from mpdispatch.policy.names import cut, nearest
 from mpdispatch.policy.settings import Reader
 
-__all__ = ["DEFAULT_ORIGIN", "Settings", "Source", "arguments", "collect", "environment", "section"]
-
 DEFAULT_ORIGIN = "default"
 
 _UNKNOWN_SHOWN = 50

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["Estimates", "boot_backoff_s", "depth"]
-
 _WEIGHT = 0.2
 """Weight of the newest run in a handler's mean: five runs forget a change of pace."""
 

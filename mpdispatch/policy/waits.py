@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from mpdispatch.clock import SECOND_US, Instant
 
-__all__ = ["STEP_US", "rebased_us", "was_set_back"]
-
 STEP_US = SECOND_US
 """A wall clock that falls behind by less than this was only slewed, or its two readings were not simultaneous."""
 

@@ -12,8 +12,6 @@ import os
 import socket
 import sys
 
-__all__ = ["EXIT_CHANNEL_LOST", "Channel", "ChannelBroken", "channel_pair"]
-
 INLINE_MAX = 64 * 1024
 EXIT_CHANNEL_LOST = 70
 """The exit status of a worker that lost its channel: a handler closed it, or the supervisor has ended."""

@@ -10,8 +10,6 @@ from mpdispatch.model import ClaimedJob, Outcome
 from mpdispatch.pool.frames import Wrote
 from mpdispatch.pool.process import WorkerProcess
 
-__all__ = ["BootFault", "Enqueued", "Event", "Gone", "Ready", "Returned", "Said", "Settled"]
-
 
 @dataclass(frozen=True, slots=True)
 class Ready:

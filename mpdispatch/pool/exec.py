@@ -21,8 +21,6 @@ from mpdispatch.pool.channel import Channel, channel_pair
 from mpdispatch.pool.job_channel import StartPermits
 from mpdispatch.pool.sigterm import sigterm_blocked
 
-__all__ = ["Launched", "assemble", "exec_python", "fd_of", "launch"]
-
 _MAIN = "from mpdispatch.pool.worker import main; main()"
 # -c and not -m, so that the package is found even if only our sys.path has it (a checkout, a zip).
 _FIND_PACKAGE = "import sys; sys.path.append(sys.argv[1]); "

@@ -7,8 +7,6 @@ import signal
 import sys
 from typing import NamedTuple
 
-__all__ = ["ExitStatus", "exit_status_of"]
-
 
 class ExitStatus(NamedTuple):
     """How a process ended: an exit status, or the name of a signal."""

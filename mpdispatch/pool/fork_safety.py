@@ -7,9 +7,7 @@ import os
 import sys
 from collections.abc import Set
 
-from mpdispatch.execution.hygiene import has_children
-
-__all__ = ["Descriptor", "fork_hazards", "open_descriptors"]
+from mpdispatch.execution.descendants import has_children
 
 Descriptor = tuple[int, str]
 """The number of a descriptor, and the kernel's name of what it is open on."""

@@ -14,33 +14,6 @@ from mpdispatch.execution.app_reference import AppReference
 from mpdispatch.handlers.description import AppDescription
 from mpdispatch.model import Cancelled, Raised, RetryAsked, Run, Snoozed, Stream
 
-__all__ = [
-    "SPILL",
-    "WAKE",
-    "Attach",
-    "Boot",
-    "BootFailed",
-    "Discarded",
-    "Done",
-    "Ended",
-    "EnqueuedEvents",
-    "FrameError",
-    "FromWorker",
-    "NeedsReplacement",
-    "ProgressReport",
-    "Spill",
-    "Stop",
-    "WorkerReady",
-    "Wrote",
-    "decode_from_worker",
-    "decode_lines",
-    "decode_stop",
-    "encode",
-    "is_spill",
-    "open_spill",
-    "spill",
-]
-
 
 class FrameError(Exception):
     """Bytes that are no frame of this protocol."""

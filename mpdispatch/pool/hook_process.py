@@ -37,8 +37,6 @@ from mpdispatch.pool.process import WorkerProcess
 from mpdispatch.pool.sigterm import leave_sigterm_to_supervisor, restore_sigterm_in_forks
 from mpdispatch.repeated import Repeated
 
-__all__ = ["HookProcess", "main"]
-
 _MAIN = "from mpdispatch.pool.hook_process import main; main()"
 _EVENTS_PER_FRAME = 500
 _RESTART_AFTER_S = 5.0

@@ -30,8 +30,6 @@ from mpdispatch.pool.channel import Channel, ChannelBroken
 from mpdispatch.pool.frames import decode_stop
 from mpdispatch.pool.job_frames import JobToSend, ReceivedJob, decode_jobs, encode_jobs, is_jobs
 
-__all__ = ["JobReceiver", "JobSender", "StartPermits"]
-
 _FRAME_BYTES = 32 * 1024
 _UNIT_BYTES = 160
 """The size of a job without its arguments, rounded up."""

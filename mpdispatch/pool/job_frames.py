@@ -17,8 +17,6 @@ from msgspec.structs import force_setattr
 from mpdispatch.model import ClaimedJob
 from mpdispatch.pool.frames import FrameError, encode
 
-__all__ = ["JobToSend", "ReceivedJob", "RunJob", "UnreadableJob", "decode_jobs", "encode_jobs", "is_jobs"]
-
 JobToSend: TypeAlias = tuple[ClaimedJob, str | None]
 """A job, and the reference of its handler if the worker may not have that."""
 

@@ -18,8 +18,6 @@ from mpdispatch.pool.channel import EXIT_CHANNEL_LOST
 from mpdispatch.pool.exit_status import ExitStatus
 from mpdispatch.pool.process import StopReason
 
-__all__ = ["from_exit", "from_reply"]
-
 
 def from_reply(answer: Answer, stop_reason: StopReason | None, timeout_us: int | None) -> Outcome:
     """The outcome of an answered job, given why we were ending it, if we were.

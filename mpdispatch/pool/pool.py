@@ -40,8 +40,6 @@ from mpdispatch.pool.process import (
 from mpdispatch.pool.selector import Selected, Selector
 from mpdispatch.pool.spawner import Spawner
 
-__all__ = ["Pool"]
-
 
 @dataclass(frozen=True, slots=True)
 class Touch:

@@ -16,9 +16,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from mpdispatch.host.journal_layout import Control
 from mpdispatch.host.kill import NONE_LEFT, DeadWorker, kill_session_leftovers, kill_trees
 from mpdispatch.host.processes import start_at
-from mpdispatch.host.start_journal import Control, WorkerRecord
+from mpdispatch.host.worker_record import WorkerRecord
 from mpdispatch.model import ClaimedJob
 from mpdispatch.pool.channel import ChannelBroken
 from mpdispatch.pool.exec import Launched
@@ -27,17 +28,6 @@ from mpdispatch.pool.frames import FromWorker, Stop, encode
 from mpdispatch.pool.job_channel import JobSender
 from mpdispatch.pool.job_frames import JobToSend
 from mpdispatch.pool.replies import ReplyReader
-
-__all__ = [
-    "Assignment",
-    "ExitStatus",
-    "StopReason",
-    "WorkerProcess",
-    "WorkerState",
-    "end_leftovers",
-    "kill_workers",
-    "wait_for_ends",
-]
 
 CONTROL_TIMEOUT, CONTROL_CANCEL = 1, 2
 _STOP = encode(Stop())

@@ -13,14 +13,12 @@ from typing import NamedTuple, TypeAlias
 
 import msgspec
 
+from mpdispatch.host.journal_layout import Control
 from mpdispatch.host.journal_reader import JournalReader
-from mpdispatch.host.start_journal import Control
 from mpdispatch.model import Answer, Completed, Raised
 from mpdispatch.policy.decide import LATEST_US
 from mpdispatch.pool.frames import Done, Ended, FrameError, decode_from_worker
 from mpdispatch.pool.process import CONTROL_CANCEL, CONTROL_TIMEOUT, StopReason
-
-__all__ = ["Answered", "Recovered", "Start", "recover"]
 
 Start: TypeAlias = tuple[int, int]
 """(job id, starts): one start of one job."""

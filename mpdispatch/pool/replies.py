@@ -22,8 +22,6 @@ from mpdispatch.pool.frames import (
     open_spill,
 )
 
-__all__ = ["ReplyReader"]
-
 
 class ReplyReader:
     """Reads the messages of one worker. Not thread-safe."""

@@ -9,8 +9,6 @@ from __future__ import annotations
 import selectors
 from typing import Any
 
-__all__ = ["Selected", "Selector"]
-
 Selected = list[tuple[selectors.SelectorKey, int]]
 
 

@@ -13,8 +13,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-__all__ = ["leave_sigterm_to_supervisor", "restore_sigterm_in_forks", "sigterm_blocked"]
-
 
 @contextmanager
 def sigterm_blocked() -> Iterator[None]:

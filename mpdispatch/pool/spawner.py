@@ -34,8 +34,6 @@ from mpdispatch.pool.frames import (
 from mpdispatch.pool.job_channel import StartPermits
 from mpdispatch.pool.selector import Selector
 
-__all__ = ["Spawner", "Zygote"]
-
 _MAIN = "from mpdispatch.pool.zygote import main; main()"
 _WARM_S = 5.0
 """The longest wait for the zygote to import the app."""

@@ -29,16 +29,17 @@ from mpdispatch.errors import AppImportError, AppReferenceError, DispatchError
 from mpdispatch.execution.app_logging import complete_logging
 from mpdispatch.execution.app_reference import AppEngine
 from mpdispatch.execution.codec import Limits
+from mpdispatch.execution.descendants import has_children, kill_children
 from mpdispatch.execution.entering import postponed
 from mpdispatch.execution.executor import Executor
-from mpdispatch.execution.hygiene import Hygiene, has_children, kill_children
+from mpdispatch.execution.hygiene import Hygiene
 from mpdispatch.execution.loading import load
 from mpdispatch.execution.process_context import enter_worker, is_copy, set_current_engine, watch_for_copies
 from mpdispatch.execution.usage import BRIEF_US, EVERY
 from mpdispatch.fstext import unpacked
 from mpdispatch.host.linux import become_subreaper, die_with, give_back_memory, set_oom_score
 from mpdispatch.host.reply_ring import LINE_BYTES, ReplyRingWriter
-from mpdispatch.host.start_journal import WorkerRecord
+from mpdispatch.host.worker_record import WorkerRecord
 from mpdispatch.model import Answer, Completed, ErrorInfo, Raised, Run, Stream
 from mpdispatch.pool.channel import EXIT_CHANNEL_LOST, Channel, ChannelBroken
 from mpdispatch.pool.fork_safety import fork_hazards, open_descriptors

@@ -35,8 +35,6 @@ from mpdispatch.pool.job_channel import StartPermits
 from mpdispatch.pool.sigterm import leave_sigterm_to_supervisor
 from mpdispatch.pool.worker import serve
 
-__all__ = ["main"]
-
 _WARM = ("mpdispatch.engine", "mpdispatch.dispatcher", "mpdispatch.store")
 """Modules that every app imports. By name, because they are on floors above."""
 _FDS_PER_FORK = 3

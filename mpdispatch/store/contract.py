@@ -34,13 +34,6 @@ from mpdispatch.store.optional import FileCare, Wake
 from mpdispatch.store.values import CommitResult, Durability, HeldJob, LeftBehind, Progress, QueueStats, Renewal
 from mpdispatch.store.waits import Rebase, Wait, WaitsSeen
 
-__all__ = [
-    "DeadLetterFilter",
-    "JobFilter",
-    "Store",
-    "SupervisorStore",
-]
-
 
 class Store(Protocol):
     """The store as clients see it. Thread-safe, fork-safe, opens on first use.

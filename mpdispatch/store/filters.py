@@ -8,8 +8,6 @@ from mpdispatch.errors import UsageError
 from mpdispatch.fstext import is_utf8
 from mpdispatch.model import JobState
 
-__all__ = ["DeadLetterFilter", "JobFilter"]
-
 
 class JobFilter(msgspec.Struct, frozen=True, kw_only=True):
     """Raises UsageError on text that is not valid UTF-8."""

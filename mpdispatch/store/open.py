@@ -10,8 +10,6 @@ from mpdispatch.store.sqlite import SQLiteStore
 from mpdispatch.store.sqlite.options import FileOptions
 from mpdispatch.store.thirdparty import third_party_store
 
-__all__ = ["NOT_YET", "open_store", "refuse_for_now"]
-
 NOT_YET = {
     "postgresql": "PostgreSQL",
     "postgres": "PostgreSQL",

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Protocol
 
-__all__ = ["FileCare", "NoFileCare", "Wake", "WakeListener"]
-
 
 class WakeListener(Protocol):
     """A supervisor's end of the wake-ups."""

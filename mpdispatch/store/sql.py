@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-__all__ = ["Queries"]
-
 
 class Queries(Mapping[str, str]):
     """The statements of a `.sql` file by name, without comments and the final semicolon.

@@ -12,8 +12,6 @@ from typing import Any, cast
 from mpdispatch.errors import UsageError
 from mpdispatch.store.contract import Store
 
-__all__ = ["GROUP", "third_party_store"]
-
 GROUP = "mpdispatch.stores"
 
 

@@ -9,8 +9,6 @@ import msgspec
 
 from mpdispatch.model import ClaimedJob, Transition
 
-__all__ = ["CommitResult", "Durability", "HeldJob", "LeftBehind", "Progress", "QueueStats", "Renewal"]
-
 Durability = Literal["full", "process"]
 """What an enqueued job survives: `full`, a power loss; `process`, any crash of processes."""
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["Rebase", "Wait", "WaitsSeen"]
-
 
 class Wait(NamedTuple):
     """A job that waits for a retry or was snoozed. Wall times in µs."""

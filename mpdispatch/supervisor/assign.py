@@ -8,16 +8,14 @@ from collections.abc import Iterable
 from mpdispatch.clock import SECOND_US
 from mpdispatch.config import Config
 from mpdispatch.execution.catalog import Catalog
+from mpdispatch.host.journal_layout import RECORD_JOBS
 from mpdispatch.host.linux import have_recall
-from mpdispatch.host.start_journal import RECORD_JOBS
 from mpdispatch.model import ClaimedJob
 from mpdispatch.policy.staffing import Estimates, depth
 from mpdispatch.pool.pool import Pool
 from mpdispatch.pool.process import WorkerProcess, WorkerState
 from mpdispatch.supervisor.boot_backoff import BootBackoff
 from mpdispatch.supervisor.in_flight import InFlight
-
-__all__ = ["Assigner"]
 
 _LOOK_AHEAD = 1024
 """Backlog entries examined per tick. A job that needs an idle worker does not block those behind it."""

@@ -6,8 +6,6 @@ from mpdispatch.clock import SECOND_US
 from mpdispatch.policy.staffing import boot_backoff_s
 from mpdispatch.supervisor.suspects import Suspects
 
-__all__ = ["BootBackoff"]
-
 
 class BootBackoff:
     """Times are boottime µs. Its fields are written only here."""

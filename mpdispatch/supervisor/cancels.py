@@ -10,8 +10,6 @@ from mpdispatch.supervisor.heartbeat import Heartbeat
 from mpdispatch.supervisor.reconcile import Reconciler
 from mpdispatch.supervisor.upkeep import Upkeep
 
-__all__ = ["Cancels"]
-
 
 class Cancels:
     """Due when there may be cancel requests: after a wake-up, a heartbeat, or when jobs came back."""

@@ -15,8 +15,6 @@ from mpdispatch.supervisor.in_flight import InFlight
 from mpdispatch.supervisor.peers import Peers
 from mpdispatch.supervisor.shutdown import Shutdown
 
-__all__ = ["ChangeWatch"]
-
 
 class ChangeWatch:
     """Due before a claim or check of the peers that finds nothing unless another writer was active."""

@@ -13,8 +13,6 @@ from mpdispatch.clock import Clock, Instant
 from mpdispatch.store.contract import SupervisorStore
 from mpdispatch.store.values import CommitResult
 
-__all__ = ["ClaimSync"]
-
 _DELAY_US = 4_000
 """A claim waits at most this long for a commit that is flushed anyway."""
 

@@ -26,8 +26,6 @@ from mpdispatch.store.values import CommitResult
 from mpdispatch.supervisor.assign import Assigner
 from mpdispatch.supervisor.in_flight import InFlight
 
-__all__ = ["Claimer"]
-
 
 class Claimer:
     """The loop's thread only. Times are boottime µs unless noted."""

@@ -22,8 +22,6 @@ from mpdispatch.supervisor.in_flight import InFlight, PendingOutcome
 from mpdispatch.supervisor.outcome_reporter import OutcomeReporter
 from mpdispatch.supervisor.shutdown import Shutdown
 
-__all__ = ["Committer"]
-
 _MAX_DELAY_US = 4_000
 """Longest a single decided outcome waits for others before it goes to disk."""
 _MAX_MANY_DELAY_US = 8_000

@@ -5,8 +5,6 @@ Each wake-up stands for one enqueue.
 
 from __future__ import annotations
 
-__all__ = ["Contention"]
-
 _LASTS_US, _WAKE_UPS = 50_000, 4
 """Four wake-ups, each less than 50 ms after the one before, count as contention, until 50 ms after the last
 one. With fewer, a client that enqueues a batch or two and resumes a queue would slow down the drain."""

@@ -23,8 +23,6 @@ from mpdispatch.pool.process import (
 )
 from mpdispatch.repeated import Repeated
 
-__all__ = ["Deadlines"]
-
 _DEAF_US = 5 * SECOND_US
 """A worker is replaced if it does not start an assigned job, or return a recalled one, within this time: it
 is stopped, or hangs in something the last job left behind. The job goes to another worker."""

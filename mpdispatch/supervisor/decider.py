@@ -12,8 +12,6 @@ from mpdispatch.policy.staffing import Estimates
 from mpdispatch.pool.process import WorkerProcess
 from mpdispatch.supervisor.in_flight import InFlight
 
-__all__ = ["Decider"]
-
 _COMPLETED_RULES = RetryRules()
 """For a completed job, which is not retried."""
 

@@ -10,8 +10,6 @@ from typing import ClassVar, Protocol
 
 from mpdispatch.clock import Instant
 
-__all__ = ["Duty"]
-
 
 class Duty(Protocol):
     """One kind of periodic work. The loop's thread only."""

@@ -14,8 +14,6 @@ from mpdispatch.supervisor.runtime import Runtime
 from mpdispatch.supervisor.shutdown import RunReport, Shutdown
 from mpdispatch.supervisor.upkeep import Upkeep
 
-__all__ = ["Ending"]
-
 _AGAIN_US = 100_000
 """How often a drain checks for jobs that it waits for but cannot claim."""
 _FOUND_US = 8_000

@@ -18,8 +18,6 @@ from mpdispatch.hooks import HOOKS, CronFired, JobStarted
 from mpdispatch.model import ClaimedJob, Transition
 from mpdispatch.pool.hook_process import HookProcess
 
-__all__ = ["EventPublisher", "LocalSink", "ProcessSink", "Sink"]
-
 
 class Sink(Protocol):
     """Takes notices. All methods but `close` return at once."""

@@ -21,8 +21,6 @@ from mpdispatch.supervisor.peers import Peers
 from mpdispatch.supervisor.registration import Registration
 from mpdispatch.supervisor.runtime import Runtime
 
-__all__ = ["Fencing"]
-
 _TRIES = 4
 """How often to ask a busy store, 50 ms each, if time allows. Mostly it was busy for a whole threshold."""
 

@@ -16,8 +16,6 @@ from __future__ import annotations
 from mpdispatch.pool.pool import Pool
 from mpdispatch.pool.process import WorkerProcess, WorkerState
 
-__all__ = ["ForkReplacement"]
-
 
 class ForkReplacement:
     """One successor at a time. The loop's thread only."""

@@ -19,8 +19,6 @@ from mpdispatch.repeated import Repeated
 from mpdispatch.store.contract import SupervisorStore
 from mpdispatch.store.values import Renewal
 
-__all__ = ["Heartbeat"]
-
 _RETRY_US = 50_000
 _ASK_US = 250_000
 _LEAVE_S = 2.0

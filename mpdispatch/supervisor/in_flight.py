@@ -17,9 +17,6 @@ from mpdispatch.store.values import Progress
 from mpdispatch.supervisor.outputs import Outputs
 from mpdispatch.supervisor.rated import RatedQueues
 
-__all__ = ["InFlight", "PendingOutcome"]
-
-
 _OLD_US = 8_000
 """Upper limit of an outcome's age, which is measured by the wall clock, and that may have been set."""
 

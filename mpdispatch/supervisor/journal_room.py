@@ -8,8 +8,6 @@ from typing import ClassVar
 from mpdispatch.clock import SECOND_US, Instant
 from mpdispatch.pool.pool import Pool
 
-__all__ = ["JournalRoom"]
-
 _RETRY_US = SECOND_US // 2
 
 

@@ -16,8 +16,6 @@ from mpdispatch.supervisor.recall import Recall
 from mpdispatch.supervisor.reconcile import Reconciler
 from mpdispatch.supervisor.registration import Registration
 
-__all__ = ["LeaseRenewal"]
-
 
 class LeaseRenewal:
     """Due with each heartbeat."""

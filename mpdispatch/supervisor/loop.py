@@ -23,8 +23,6 @@ from mpdispatch.supervisor.in_flight import InFlight
 from mpdispatch.supervisor.shutdown import RunReport
 from mpdispatch.supervisor.wiring import Wiring
 
-__all__ = ["RunReport", "Supervisor"]
-
 _LISTEN_US = 8_000
 """A worker with queued jobs sends no wake-up with a reply. Its replies are polled this often for 0.25 ms."""
 _UNTRUSTED_S = 0.05

@@ -8,8 +8,6 @@ from mpdispatch.clock import Instant
 from mpdispatch.host.kill import reap_orphans
 from mpdispatch.supervisor.runtime import Runtime
 
-__all__ = ["Orphans"]
-
 
 class Orphans:
     """Due after workers have ended, and with each heartbeat; only if the supervisor owns its process."""

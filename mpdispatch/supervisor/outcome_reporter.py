@@ -13,8 +13,6 @@ from mpdispatch.store.values import CommitResult
 from mpdispatch.supervisor.event_publisher import EventPublisher
 from mpdispatch.supervisor.in_flight import InFlight, PendingOutcome
 
-__all__ = ["OutcomeReporter"]
-
 _NAMED = 10
 """At most this many unreadable rows per commit are logged one by one."""
 _BECAME = {JobState.FAILED: "failed", JobState.CANCELLED: "was cancelled", JobState.SCHEDULED: "is put off"}

@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from mpdispatch.clock import SECOND_US
 from mpdispatch.model import Output, Stream, tail
 
-__all__ = ["Outputs"]
-
 _EVERY_US = SECOND_US
 """How often the output of a running job is stored."""
 

@@ -21,8 +21,6 @@ from mpdispatch.supervisor.claimer import Claimer
 from mpdispatch.supervisor.heartbeat import Heartbeat
 from mpdispatch.supervisor.rescue import Rescuer
 
-__all__ = ["Peers"]
-
 _INTERVAL_US = 1_000_000
 _WAKE_UP_US = 100_000
 

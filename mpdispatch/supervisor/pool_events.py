@@ -21,8 +21,6 @@ from mpdispatch.supervisor.runtime import Runtime
 from mpdispatch.supervisor.shutdown import Shutdown
 from mpdispatch.supervisor.suspects import MOST_DEATHS
 
-__all__ = ["PoolEvents"]
-
 _BOOT_TRIES = 3
 """After this many failed starts in a row, claimed jobs are released."""
 _OLD_US = 30 * SECOND_US

@@ -9,8 +9,6 @@ from mpdispatch.clock import SECOND_US, Instant
 from mpdispatch.config import Config
 from mpdispatch.store.contract import SupervisorStore
 
-__all__ = ["Pruner"]
-
 _ROUND_US = 60 * SECOND_US
 _PAUSE_US = 100_000
 """Pause between two chunks, in which the loop serves jobs."""

@@ -14,8 +14,6 @@ from mpdispatch.clock import SECOND_US
 from mpdispatch.config import QueueConfig
 from mpdispatch.model import ClaimedJob
 
-__all__ = ["RatedQueues"]
-
 
 @dataclass(slots=True)
 class RatedQueues:

@@ -12,8 +12,6 @@ from mpdispatch.supervisor.assign import Assigner
 from mpdispatch.supervisor.decider import Decider
 from mpdispatch.supervisor.in_flight import InFlight
 
-__all__ = ["Recall"]
-
 _STALE_US = SECOND_US
 """The backlog is released if no worker had room for this long: another supervisor may have an idle worker."""
 

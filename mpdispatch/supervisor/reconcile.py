@@ -20,8 +20,6 @@ from mpdispatch.supervisor.deadlines import Deadlines
 from mpdispatch.supervisor.decider import Decider
 from mpdispatch.supervisor.in_flight import InFlight
 
-__all__ = ["Reconciler"]
-
 
 class Reconciler:
     """Acts on what the store reports about our jobs."""

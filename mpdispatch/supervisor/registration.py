@@ -26,8 +26,6 @@ from mpdispatch.store.optional import WakeListener
 from mpdispatch.supervisor.heartbeat import Heartbeat
 from mpdispatch.supervisor.runtime import Runtime
 
-__all__ = ["Registration"]
-
 _JOIN_US = 30 * SECOND_US
 _JOIN_PAUSE_S = 0.02
 

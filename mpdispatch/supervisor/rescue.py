@@ -51,8 +51,6 @@ from mpdispatch.store.contract import SupervisorStore
 from mpdispatch.supervisor.event_publisher import EventPublisher
 from mpdispatch.supervisor.in_flight import InFlight
 
-__all__ = ["Rescuer"]
-
 _SHORT = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 """The journal may exist, but this process has no descriptor or memory to open it."""
 _PATIENCE_S = 1.0

@@ -8,8 +8,6 @@ from typing import TypeVar
 from mpdispatch.errors import StoreFull
 from mpdispatch.supervisor.runtime import Runtime
 
-__all__ = ["RoomWaiter"]
-
 T = TypeVar("T")
 
 _RETRY_S = 0.5

@@ -15,8 +15,6 @@ from mpdispatch.pool.spawner import Spawner
 from mpdispatch.repeated import Repeated
 from mpdispatch.supervisor.signals import StopSignal
 
-__all__ = ["Runtime"]
-
 
 @dataclass(slots=True)
 class Runtime:

@@ -9,9 +9,6 @@ from typing import Literal
 from mpdispatch.clock import SECOND_US
 from mpdispatch.config import Config
 
-__all__ = ["RunReport", "Shutdown"]
-
-
 _STORE_US = 30 * SECOND_US
 _URGENT_US = 2 * SECOND_US
 """How long the last outcomes may wait for a busy store after all jobs were ended: 30 s, or 2 s in an urgent stop."""

@@ -13,8 +13,6 @@ from typing import Any
 
 from mpdispatch.pool.selector import Selector
 
-__all__ = ["StopSignal"]
-
 _STOPPING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name))
 
 

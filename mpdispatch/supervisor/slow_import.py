@@ -9,8 +9,6 @@ from mpdispatch.clock import SECOND_US, Instant
 from mpdispatch.pool.pool import Pool
 from mpdispatch.pool.process import WorkerProcess, WorkerState
 
-__all__ = ["SlowImports"]
-
 _LATE_US = 30 * SECOND_US
 
 

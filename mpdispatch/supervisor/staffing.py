@@ -14,8 +14,6 @@ from mpdispatch.supervisor.boot_backoff import BootBackoff
 from mpdispatch.supervisor.fork_replacement import ForkReplacement
 from mpdispatch.supervisor.in_flight import InFlight
 
-__all__ = ["Staffing"]
-
 _WARMING_US = 10_000
 """How soon to check again while the zygote imports the app. Further workers wait for it: forked, they are
 ready sooner and share its memory."""

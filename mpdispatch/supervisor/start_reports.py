@@ -12,8 +12,6 @@ from mpdispatch.clock import Instant
 from mpdispatch.pool.pool import Pool
 from mpdispatch.supervisor.event_publisher import EventPublisher
 
-__all__ = ["StartReports"]
-
 _EVERY_US = 5_000
 """How often to look for starts while jobs flow."""
 

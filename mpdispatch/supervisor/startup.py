@@ -33,8 +33,6 @@ from mpdispatch.supervisor.slow_import import SlowImports
 from mpdispatch.supervisor.wiring import wire
 from mpdispatch.version import __version__
 
-__all__ = ["Plan", "run", "run_foreground", "supervise"]
-
 BOOT_TRIES = 3
 
 _NAMES_SHOWN = 10

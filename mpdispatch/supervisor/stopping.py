@@ -14,8 +14,6 @@ from mpdispatch.supervisor.recall import Recall
 from mpdispatch.supervisor.runtime import Runtime
 from mpdispatch.supervisor.shutdown import Shutdown
 
-__all__ = ["Stopping"]
-
 
 class Stopping:
     """Due at each stage of a stop. The loop also runs it first, so a request stops assigning and claiming."""

@@ -12,8 +12,6 @@ from mpdispatch.host.processes import ProcessId, process_start, process_state
 from mpdispatch.repeated import Repeated
 from mpdispatch.store.contract import SupervisorStore
 
-__all__ = ["StoreBackoff"]
-
 _BUSY_US = 20_000
 _RETRY_US = 500_000
 _APART_US = 5 * SECOND_US

@@ -25,8 +25,6 @@ from mpdispatch.pool.selector import Selector
 from mpdispatch.store.contract import SupervisorStore
 from mpdispatch.store.optional import FileCare
 
-__all__ = ["StoreThread"]
-
 _SLOW_S = 0.020
 """How late the loop may be. A flush after 800 outcomes takes some 12 ms, others 0.1 to 5 ms."""
 _LASTS_S = 10.0

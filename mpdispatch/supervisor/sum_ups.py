@@ -7,8 +7,6 @@ from typing import ClassVar
 from mpdispatch.clock import Instant
 from mpdispatch.repeated import Repeated
 
-__all__ = ["SumUps"]
-
 
 class SumUps:
     """Due when the oldest counted line is a minute old."""

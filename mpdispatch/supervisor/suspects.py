@@ -12,8 +12,6 @@ from collections.abc import Sequence
 
 from mpdispatch.model import ClaimedJob
 
-__all__ = ["MOST_DEATHS", "Suspects"]
-
 MOST_DEATHS = 5
 """At this many deaths of workers with the same job first in line, the job is ended."""
 _MOST_KNOWN = 2000

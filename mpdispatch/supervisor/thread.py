@@ -12,8 +12,6 @@ from mpdispatch.supervisor.runtime import Runtime
 from mpdispatch.supervisor.shutdown import RunReport
 from mpdispatch.supervisor.startup import Plan, run
 
-__all__ = ["SupervisorThread"]
-
 
 class SupervisorThread:
     """Runs a supervisor on a thread of the process that has the app: no signal handlers, no subreaper."""

@@ -23,8 +23,6 @@ from mpdispatch.store.waits import Rebase, Wait, WaitsSeen
 from mpdispatch.supervisor.claimer import Claimer
 from mpdispatch.supervisor.peers import Peers
 
-__all__ = ["Upkeep", "rebased"]
-
 _LOWEST_ID = -(1 << 63)
 _LOOKS_IN_A_HURRY = 50
 """Looks per call of `hurry`: some 50 ms."""

@@ -17,8 +17,6 @@ from mpdispatch.supervisor.contention import Contention
 from mpdispatch.supervisor.peers import Peers
 from mpdispatch.supervisor.registration import Registration
 
-__all__ = ["WakeUps"]
-
 
 class WakeUps:
     """Due after a wake-up: a job may be enqueued, cancelled or released, or a supervisor may have joined."""

@@ -50,8 +50,6 @@ from mpdispatch.supervisor.sum_ups import SumUps
 from mpdispatch.supervisor.upkeep import Upkeep
 from mpdispatch.supervisor.wake_ups import WakeUps
 
-__all__ = ["Wiring", "wire"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wiring:

@@ -25,8 +25,6 @@ from mpdispatch.web.crosssite import foreign_page, refuse_doubled, refuse_type
 from mpdispatch.web.hosts import is_loopback_address, is_loopback_name
 from mpdispatch.web.responses import client_left, refusal
 
-__all__ = ["Access", "AccessMiddleware", "AuthRule", "stranger"]
-
 AuthRule: TypeAlias = Callable[[Request], bool | Awaitable[bool]]
 """Gets the request; whether it is served. May be async; else it is called on a thread."""
 

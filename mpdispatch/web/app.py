@@ -18,8 +18,6 @@ from mpdispatch.web.health import whole_routes
 from mpdispatch.web.jobs import job_routes
 from mpdispatch.web.responses import client_left, dispatch_error, http_error, internal_error
 
-__all__ = ["web_app"]
-
 
 def web_app(
     engine: Engine,

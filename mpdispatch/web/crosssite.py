@@ -13,8 +13,6 @@ from starlette.responses import Response
 from mpdispatch.web.hosts import is_origin_of
 from mpdispatch.web.responses import refusal
 
-__all__ = ["foreign_page", "refuse_doubled", "refuse_type"]
-
 _ONCE = ("Host", "Origin", "Content-Type")
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 

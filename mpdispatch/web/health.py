@@ -12,8 +12,6 @@ from starlette.routing import Route
 from mpdispatch.engine import Engine
 from mpdispatch.web.responses import answer
 
-__all__ = ["whole_routes"]
-
 
 def whole_routes(engine: Engine, health: Callable[[], Mapping[str, Any]]) -> list[Route]:
     """`GET /healthz` (503 if the status is not ok) and `GET /v1/stats`."""

@@ -9,8 +9,6 @@ import ipaddress
 import re
 from typing import NamedTuple
 
-__all__ = ["Host", "is_loopback_address", "is_loopback_name", "is_origin_of", "read_host"]
-
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::([0-9]{1,5}))?")
 _ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://(.+)")
 _DEFAULT_PORTS = {"http": 80, "https": 443}

@@ -23,8 +23,6 @@ from mpdispatch.policy.names import shown
 from mpdispatch.web.requests import ENVELOPE_BYTES, query_of, read_object
 from mpdispatch.web.responses import answer
 
-__all__ = ["job_routes"]
-
 _FILTERS = ("state", "queue", "name", "limit", "cursor")
 _MOST_ID = (1 << 63) - 1
 

@@ -11,8 +11,6 @@ from starlette.requests import Request
 from mpdispatch.errors import UsageError
 from mpdispatch.model.json import json_from_text
 
-__all__ = ["ENVELOPE_BYTES", "query_of", "read_object"]
-
 ENVELOPE_BYTES = 16 * 1024
 """The size of a body beyond its payload: names, options, white space."""
 

@@ -18,8 +18,6 @@ from mpdispatch.errors import (
     UsageError,
 )
 
-__all__ = ["answer", "client_left", "dispatch_error", "http_error", "internal_error", "refusal"]
-
 _STATUS: tuple[tuple[type[DispatchError], int], ...] = (
     (JobNotFoundError, 404),
     (InvalidStateError, 409),

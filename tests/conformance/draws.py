@@ -30,7 +30,7 @@ from mpdispatch.model import (
     TimedOut,
     WorkerDied,
 )
-from mpdispatch.store.contract import DeadLetterFilter, JobFilter
+from mpdispatch.store.filters import DeadLetterFilter, JobFilter
 
 NAMES = ("mail", "resize", "unknown")
 QUEUES = ("default", "slow", "other")

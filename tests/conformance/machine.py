@@ -32,7 +32,8 @@ from mpdispatch.model import (
 )
 from mpdispatch.policy.decide import RetryRules, decide
 from mpdispatch.policy.waits import rebased_us
-from mpdispatch.store.contract import DeadLetterFilter, JobFilter, Store, SupervisorStore
+from mpdispatch.store.contract import Store, SupervisorStore
+from mpdispatch.store.filters import DeadLetterFilter, JobFilter
 from mpdispatch.store.values import CommitResult, Progress
 from mpdispatch.store.waits import Rebase, Wait, WaitsSeen
 

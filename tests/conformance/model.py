@@ -44,7 +44,7 @@ from mpdispatch.model import (
     Transition,
 )
 from mpdispatch.policy import admission
-from mpdispatch.store.contract import DeadLetterFilter, JobFilter
+from mpdispatch.store.filters import DeadLetterFilter, JobFilter
 from mpdispatch.store.values import CommitResult, HeldJob, LeftBehind, Progress, QueueStats, Renewal
 from mpdispatch.store.waits import Rebase, Wait, WaitsSeen
 

@@ -15,9 +15,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mpdispatch.host import journal_layout, journal_reader, start_journal
+from mpdispatch.host.journal_layout import RECORD_JOBS, Control, Mark
 from mpdispatch.host.journal_reader import JournalReader
 from mpdispatch.host.processes import process_id
-from mpdispatch.host.start_journal import RECORD_JOBS, Control, Journal, Mark, WorkerRecord, journal_path
+from mpdispatch.host.start_journal import Journal, journal_path
+from mpdispatch.host.worker_record import WorkerRecord
 
 TOKEN = "0123456789abcdef"
 

@@ -11,8 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mpdispatch.host.journal_layout import Control
 from mpdispatch.host.reply_ring import LINE_BYTES, REPLY_RING_BYTES
-from mpdispatch.host.start_journal import Control, Journal, WorkerRecord, journal_path
+from mpdispatch.host.start_journal import Journal, journal_path
+from mpdispatch.host.worker_record import WorkerRecord
 from mpdispatch.model import Answer, Cancelled, Completed, ErrorInfo, Raised, RetryAsked, Run, Snoozed, Stream
 from mpdispatch.pool.frames import (
     Done,

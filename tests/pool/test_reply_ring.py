@@ -23,7 +23,8 @@ from mpdispatch.host.reply_ring import (
     ReplyRingWriter,
     last_lines,
 )
-from mpdispatch.host.start_journal import Journal, WorkerRecord, journal_path
+from mpdispatch.host.start_journal import Journal, journal_path
+from mpdispatch.host.worker_record import WorkerRecord
 from mpdispatch.model import Stream
 from mpdispatch.pool.channel import Channel, channel_pair
 from mpdispatch.pool.exec import Launched

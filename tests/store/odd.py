@@ -22,7 +22,7 @@ from mpdispatch.model.json import (
     supervisor_to_json,
 )
 from mpdispatch.store import SQLiteStore
-from mpdispatch.store.contract import DeadLetterFilter, JobFilter
+from mpdispatch.store.filters import DeadLetterFilter, JobFilter
 
 ODD = (
     "'high'",

@@ -11,7 +11,8 @@ import pytest
 from mpdispatch.clock import FakeClock, Instant
 from mpdispatch.errors import InvalidStateError, JobNotFoundError, UsageError
 from mpdispatch.model import AlikeJobs, Job, JobState, NewJob
-from mpdispatch.store.contract import JobFilter, Store
+from mpdispatch.store.contract import Store
+from mpdispatch.store.filters import JobFilter
 from mpdispatch.store.sqlite.rows import moment
 
 from .conftest import ERROR, MINUTE_US, Desk, completed, failed, released, retrying

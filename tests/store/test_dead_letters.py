@@ -20,7 +20,8 @@ from mpdispatch.errors import (
 )
 from mpdispatch.model import AlikeJobs, Job, JobState, NewJob
 from mpdispatch.store import SQLiteStore
-from mpdispatch.store.contract import DeadLetterFilter, Store
+from mpdispatch.store.contract import Store
+from mpdispatch.store.filters import DeadLetterFilter
 from mpdispatch.store.sqlite import dead_letters
 
 from .conftest import Desk, failed, retrying

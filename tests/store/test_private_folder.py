@@ -14,8 +14,9 @@ import pytest
 from mpdispatch.errors import StorePermission
 from mpdispatch.host.journal_reader import JournalReader
 from mpdispatch.host.processes import pid_namespace
-from mpdispatch.host.start_journal import Journal, WorkerRecord, journal_path
+from mpdispatch.host.start_journal import Journal, journal_path
 from mpdispatch.host.wake import FifoListener, FifoWake
+from mpdispatch.host.worker_record import WorkerRecord
 from mpdispatch.ids import boot_id, host_name, machine_id
 from mpdispatch.private import NotPrivateError
 from mpdispatch.store import SQLiteStore

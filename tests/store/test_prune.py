@@ -11,7 +11,8 @@ from mpdispatch.clock import FakeClock
 from mpdispatch.errors import JobNotFoundError
 from mpdispatch.model import AlikeJobs, Job, JobState, NewJob
 from mpdispatch.store import SQLiteStore
-from mpdispatch.store.contract import DeadLetterFilter, Store
+from mpdispatch.store.contract import Store
+from mpdispatch.store.filters import DeadLetterFilter
 
 from .conftest import Desk, completed, failed
 

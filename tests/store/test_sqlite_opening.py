@@ -31,7 +31,7 @@ from mpdispatch.model import NewJob
 from mpdispatch.private import folder_beside
 from mpdispatch.sqlite3 import has_wal_reset_bug
 from mpdispatch.store import SQLiteStore, open_store
-from mpdispatch.store.contract import JobFilter
+from mpdispatch.store.filters import JobFilter
 from mpdispatch.store.sqlite import connect, schema
 
 JOB = NewJob(name="a", payload=b"{}")

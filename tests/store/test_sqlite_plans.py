@@ -14,7 +14,7 @@ from mpdispatch import sqlite3
 from mpdispatch.clock import FakeClock
 from mpdispatch.model import TERMINAL_STATES, AlikeJobs, Cause, ClaimedJob, JobState, NewJob
 from mpdispatch.store import SQLiteStore
-from mpdispatch.store.contract import JobFilter
+from mpdispatch.store.filters import JobFilter
 from mpdispatch.store.sql import Queries
 from mpdispatch.store.sqlite import candidates, reads, schema
 from mpdispatch.store.sqlite.queries import QUERIES

@@ -11,7 +11,7 @@ from mpdispatch.engine.explain import explain
 from mpdispatch.errors import DispatchError, InvalidStateError, StoreBusy, StoreCorrupt
 from mpdispatch.model import AlikeJobs, Cause, ErrorInfo, JobState, NewJob, Output, Stream
 from mpdispatch.store import SQLiteStore
-from mpdispatch.store.contract import DeadLetterFilter
+from mpdispatch.store.filters import DeadLetterFilter
 from mpdispatch.store.sqlite import unreadable
 
 from .conftest import TTL_US, Desk, completed, failed, registration, released

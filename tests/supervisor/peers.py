@@ -16,7 +16,8 @@ from mpdispatch.host import journal_layout
 from mpdispatch.host.kill import WORKER_VARIABLE
 from mpdispatch.host.processes import ProcessId, pid_namespace, process_id
 from mpdispatch.host.runtime_folder import runtime_folder
-from mpdispatch.host.start_journal import Journal, WorkerRecord, journal_path
+from mpdispatch.host.start_journal import Journal, journal_path
+from mpdispatch.host.worker_record import WorkerRecord
 from mpdispatch.ids import boot_id, host_name, machine_id
 from mpdispatch.model import ClaimedJob, ClaimRequest, NewJob, NewSupervisor
 from mpdispatch.pool.frames import FromWorker, encode

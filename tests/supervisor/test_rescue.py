@@ -19,9 +19,10 @@ from mpdispatch.clock import SECOND_US, SystemClock
 from mpdispatch.events.notices import events_of
 from mpdispatch.execution.catalog import LiveCatalog
 from mpdispatch.hooks import HOOKS, Event, JobCompleted, JobRetrying
+from mpdispatch.host.journal_layout import Control
 from mpdispatch.host.processes import process_id
 from mpdispatch.host.runtime_folder import runtime_folder
-from mpdispatch.host.start_journal import Control, journal_path
+from mpdispatch.host.start_journal import journal_path
 from mpdispatch.model import (
     Cancelled,
     Cause,

@@ -15,8 +15,6 @@ from mpdispatch.errors import InvalidStateError, JobNotFoundError
 from mpdispatch.model import Job, JobState
 from mpdispatch.model.json import job_to_json
 
-__all__ = ["cancel", "each_of", "retry"]
-
 _LIVING = (JobState.PENDING, JobState.SCHEDULED, JobState.RETRYING, JobState.RUNNING)
 _AGAIN = (JobState.FAILED, JobState.CANCELLED, JobState.RETRYING, JobState.SCHEDULED)
 

@@ -7,8 +7,6 @@ from click.shell_completion import get_completion_class
 
 from mpdispatch.cli.program import COMPLETE_VARIABLE, Options, command, program
 
-__all__ = ["completion"]
-
 
 @command(
     'eval "$(mpdispatch completion bash)"       # in ~/.bashrc\n'

@@ -17,8 +17,6 @@ from mpdispatch.config import QueueConfig
 from mpdispatch.configfile import effective
 from mpdispatch.store.display import without_password
 
-__all__ = ["config"]
-
 
 @command_group("mpdispatch config check\nmpdispatch config check --config forge.yaml --json")
 def config() -> None:

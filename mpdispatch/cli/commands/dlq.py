@@ -27,8 +27,6 @@ from mpdispatch.cli.values import AGE, JOB_ID
 from mpdispatch.model import DeadLetter, Job
 from mpdispatch.model.json import attempt_to_json, dead_letter_to_json
 
-__all__ = ["dlq"]
-
 
 @command_group("mpdispatch dlq list\nmpdispatch dlq replay 41", name="dlq")
 def dlq() -> None:

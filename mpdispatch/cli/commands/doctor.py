@@ -14,8 +14,6 @@ from mpdispatch.config import Config
 from mpdispatch.engine.doctor import checkup
 from mpdispatch.model.json import finding_to_json
 
-__all__ = ["doctor"]
-
 
 @command("mpdispatch doctor\nmpdispatch doctor --json")
 @click.pass_obj

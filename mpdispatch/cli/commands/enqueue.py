@@ -38,8 +38,6 @@ if TYPE_CHECKING:
     from mpdispatch.engine import Engine
     from mpdispatch.engine.options import EnqueueKeywords
 
-__all__ = ["enqueue"]
-
 _MAX_COUNT = 1_000_000
 
 

@@ -14,8 +14,6 @@ from mpdispatch.cli.program import Options, command
 from mpdispatch.config import QueueConfig
 from mpdispatch.model import JobState
 
-__all__ = ["explain"]
-
 _LIVING = (JobState.PENDING, JobState.SCHEDULED, JobState.RETRYING, JobState.RUNNING)
 
 

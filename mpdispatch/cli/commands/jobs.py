@@ -28,8 +28,6 @@ from mpdispatch.engine.client import JobClient
 from mpdispatch.model import Attempt, ErrorInfo, Job, JobState
 from mpdispatch.model.json import attempt_to_json, job_to_json
 
-__all__ = ["ends_of", "jobs", "print_job", "show", "wait"]
-
 _LINES_SHOWN = 20
 
 

@@ -16,8 +16,6 @@ from mpdispatch.engine.client import JobClient
 from mpdispatch.errors import UsageError
 from mpdispatch.model import JobState, Output, Stream
 
-__all__ = ["logs"]
-
 _PAUSE_S = 0.2
 
 _NOTHING_KEPT = (

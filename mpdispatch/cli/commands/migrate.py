@@ -8,8 +8,6 @@ from mpdispatch.cli.locate import find_store
 from mpdispatch.cli.output import print_json, print_line
 from mpdispatch.cli.program import Options, command
 
-__all__ = ["migrate"]
-
 
 @command("mpdispatch migrate --store jobs.db")
 @click.pass_obj

@@ -9,8 +9,6 @@ from mpdispatch.cli.output import print_json, print_line
 from mpdispatch.cli.program import Options, command
 from mpdispatch.cli.values import AGE
 
-__all__ = ["prune"]
-
 
 @command("mpdispatch prune --older-than 168h\nmpdispatch prune --older-than 30m --store jobs.db")
 @click.option("--older-than", metavar="AGE", type=AGE, required=True, help="How long ago it ended, e.g. 24h.")

@@ -13,8 +13,6 @@ from mpdispatch.cli.program import Options, command
 from mpdispatch.engine.client import JobClient
 from mpdispatch.model import JobState
 
-__all__ = ["pause", "queues", "resume"]
-
 
 @command("mpdispatch queues\nmpdispatch queues --json")
 @click.pass_obj

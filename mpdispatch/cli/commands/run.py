@@ -20,8 +20,6 @@ from mpdispatch.execution.commands import environment_of, payload_of
 from mpdispatch.model import COMMAND_JOB
 from mpdispatch.model.json import job_to_json
 
-__all__ = ["run"]
-
 
 @command(
     "mpdispatch run --store jobs.db -- tar czf backup.tgz data\n"

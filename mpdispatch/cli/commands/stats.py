@@ -16,8 +16,6 @@ from mpdispatch.cli.values import DURATION
 from mpdispatch.engine.client import JobClient
 from mpdispatch.model import JobState
 
-__all__ = ["stats"]
-
 _STATES = [state.value for state in JobState]
 _ENDED = [state.value for state in JobState if state.is_terminal]
 

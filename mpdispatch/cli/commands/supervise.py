@@ -19,8 +19,6 @@ from mpdispatch.execution.app_reference import reference_to
 from mpdispatch.policy.names import check_name
 from mpdispatch.supervisor import RunReport, supervise
 
-__all__ = ["supervise_command"]
-
 NO_APP = "mpdispatch.execution.empty_app:app"
 """The app that workers load if none is named."""
 

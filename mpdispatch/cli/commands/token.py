@@ -9,8 +9,6 @@ from mpdispatch.cli.output import print_json, print_line
 from mpdispatch.cli.program import Options, command
 from mpdispatch.host.http_token import HttpToken
 
-__all__ = ["token"]
-
 
 @command(
     """mpdispatch token --store jobs.db

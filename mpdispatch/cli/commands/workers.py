@@ -12,8 +12,6 @@ from mpdispatch.cli.program import Options, command
 from mpdispatch.model import SupervisorStatus
 from mpdispatch.model.json import supervisor_to_json
 
-__all__ = ["workers"]
-
 
 @command("mpdispatch workers\nmpdispatch workers --json")
 @click.pass_obj

@@ -11,8 +11,6 @@ from typing import Any, Final
 
 from mpdispatch import sqlite3
 
-__all__ = ["ManyRows"]
-
 # More in one statement gains nothing; SQLite before 3.32 takes 999 parameters at most.
 _CHUNKS: Final = (64, 8, 1)
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 from mpdispatch import sqlite3
 from mpdispatch.store.sqlite.queries import QUERIES
 
-__all__ = ["FORGET_AT_ONCE", "forget_late", "requests"]
-
 FORGET_AT_ONCE = 1000
 """Rows per transaction: a claim waits at most some milliseconds for it."""
 

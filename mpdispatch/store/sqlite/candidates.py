@@ -22,20 +22,6 @@ from mpdispatch.store.sqlite.columns import CLAIMED_COLUMNS
 from mpdispatch.store.sqlite.mending import rows_type
 from mpdispatch.store.sqlite.queries import QUERIES
 
-__all__ = [
-    "ID",
-    "PAYLOAD",
-    "QUEUE",
-    "Choice",
-    "HeldBack",
-    "OddRowError",
-    "Row",
-    "as_json",
-    "choose",
-    "claimable_parked",
-    "statement",
-]
-
 PARK_AT_MOST = 1000
 """Per commit: a commit must not hold the write lock for long."""
 

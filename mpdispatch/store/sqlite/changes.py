@@ -11,8 +11,6 @@ from mpdispatch.store.sqlite.dead_letters import enqueue_again
 from mpdispatch.store.sqlite.queries import QUERIES
 from mpdispatch.store.sqlite.translate import is_no_id_left
 
-__all__ = ["cancel", "retry"]
-
 
 def cancel(connection: sqlite3.Connection, job_id: int, now: Instant) -> Job:
     try:

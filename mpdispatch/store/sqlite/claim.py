@@ -40,19 +40,6 @@ from mpdispatch.store.sqlite.columns import CLAIMED_COLUMNS
 from mpdispatch.store.sqlite.mending import faults_of
 from mpdispatch.store.sqlite.queries import QUERIES
 
-__all__ = [
-    "Claim",
-    "Presence",
-    "claim",
-    "due_in_us",
-    "is_anything_staged",
-    "look_for_work",
-    "probe",
-    "readable",
-    "stage",
-    "token_in_us",
-]
-
 STAGE_AT_MOST = 1000
 """Per commit: a commit must not hold the write lock for long."""
 

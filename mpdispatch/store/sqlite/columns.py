@@ -4,15 +4,6 @@ from __future__ import annotations
 
 from mpdispatch.store.sqlite.mending import Column
 
-__all__ = [
-    "ATTEMPT_COLUMNS",
-    "CLAIMED_COLUMNS",
-    "EXAMINED_COLUMNS",
-    "JOB_COLUMNS",
-    "RUN_COLUMNS",
-    "SUPERVISOR_COLUMNS",
-]
-
 JOB_COLUMNS = (
     Column("id", "integer"),
     Column("name", "text"),

@@ -17,8 +17,6 @@ from mpdispatch.store.sqlite.room import NO_ROOM, diagnosed
 from mpdispatch.store.sqlite.wal import CHECKPOINT_BYTES
 from mpdispatch.store.values import Durability
 
-__all__ = ["connect_file", "connect_memory", "create_file", "filesystem_of", "refuse_network"]
-
 _NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "virtiofs", "ceph", "glusterfs", "afs"})
 
 # Closing any descriptor of a database file drops this process's POSIX locks on it: so creating the file

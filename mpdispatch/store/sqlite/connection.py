@@ -33,8 +33,6 @@ from mpdispatch.store.sqlite.room import NO_ROOM, diagnosed
 from mpdispatch.store.sqlite.text import is_bad_text, lenient_text
 from mpdispatch.store.sqlite.wal import Log
 
-__all__ = ["BUSY_TIMEOUT_MS", "FileIdentity", "Flush", "Session", "SessionClosed", "identity_of"]
-
 T = TypeVar("T")
 
 BUSY_TIMEOUT_MS = 20

@@ -21,8 +21,6 @@ from mpdispatch.store.sqlite.connection import FileIdentity, Session, identity_o
 from mpdispatch.store.sqlite.lock import FileLock, MemoryLock, Pauses
 from mpdispatch.store.sqlite.options import FileOptions
 
-__all__ = ["CLIENT_PATIENCE_S", "Database", "FileDatabase", "MemoryDatabase"]
-
 CLIENT_PATIENCE_S = 30.0
 
 

@@ -11,14 +11,12 @@ from mpdispatch.clock import Instant
 from mpdispatch.errors import DeadLetterNotFoundError, JobNotFoundError
 from mpdispatch.failpoints import failpoint
 from mpdispatch.model import DeadLetter, Job, Page
-from mpdispatch.store.contract import DeadLetterFilter
+from mpdispatch.store.filters import DeadLetterFilter
 from mpdispatch.store.sql import Queries
 from mpdispatch.store.sqlite import reads
 from mpdispatch.store.sqlite.mending import Column, mended
 from mpdispatch.store.sqlite.queries import QUERIES
 from mpdispatch.store.sqlite.rows import Row, moment
-
-__all__ = ["LETTERS", "count", "enqueue_again", "letter", "page", "page_statement", "purge", "replay"]
 
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]

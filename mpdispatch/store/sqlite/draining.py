@@ -11,8 +11,6 @@ from mpdispatch.store.sqlite.rows import reason_of_pause
 from mpdispatch.store.sqlite.status import counted
 from mpdispatch.store.values import LeftBehind
 
-__all__ = ["left_behind", "outstanding"]
-
 
 def outstanding(connection: sqlite3.Connection, queues: Iterable[str]) -> dict[str, int]:
     """Jobs a drain of these queues waits for; pending and retrying are counted up to 1000 per queue."""

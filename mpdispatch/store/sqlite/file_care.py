@@ -9,8 +9,6 @@ from mpdispatch.private import folder_beside
 from mpdispatch.store.sqlite.connection import Session
 from mpdispatch.store.sqlite.holder import holder_of
 
-__all__ = ["SQLiteFileCare"]
-
 
 class SQLiteFileCare:
     """Uses the connection of its supervisor."""

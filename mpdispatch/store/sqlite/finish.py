@@ -20,8 +20,6 @@ from mpdispatch.store.sqlite.rows import INLINE_BYTES, encode_error, line_of, st
 from mpdispatch.store.sqlite.unreadable import INTEGRITY_ERRORS, tidy_running
 from mpdispatch.store.values import Progress
 
-__all__ = ["SomeRejectedError", "record", "record_one_by_one", "record_progress"]
-
 _COMPLETE = ManyRows(QUERIES["complete"])
 _FINISH = QUERIES["finish"]
 

@@ -16,8 +16,6 @@ from typing import Protocol
 
 from mpdispatch.errors import StoreError
 
-__all__ = ["ForkGate", "forget", "gate", "refuse_inherited", "remember", "remembered"]
-
 _PATIENCE_S = 1.0
 """Longest wait of a fork for threads that are using the store. A transaction takes milliseconds."""
 

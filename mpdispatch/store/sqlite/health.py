@@ -14,8 +14,6 @@ from mpdispatch.store.sqlite import unreadable
 from mpdispatch.store.sqlite.connect import filesystem_of
 from mpdispatch.store.sqlite.wal import CHECKPOINT_BYTES
 
-__all__ = ["of_content", "of_file", "of_library", "of_side_folder"]
-
 _MIB = 1 << 20
 _LARGE_WAL_BYTES = 8 * CHECKPOINT_BYTES
 _LITTLE_ROOM_BYTES = 256 * _MIB

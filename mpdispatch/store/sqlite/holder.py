@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-__all__ = ["holder_of"]
-
 
 def holder_of(path: Path) -> int | None:
     """Pid of the process that holds an exclusive `flock` on `path`; None: not locked, or unknown.

@@ -21,16 +21,6 @@ from mpdispatch.store.sqlite.queries import QUERIES
 from mpdispatch.store.sqlite.rows import INLINE_BYTES, fresh_job, new_job_row, stored_json
 from mpdispatch.store.sqlite.translate import NO_ID_LEFT, translated
 
-__all__ = [
-    "insert",
-    "insert_many",
-    "insert_on",
-    "is_one_statement",
-    "main_file_of",
-    "refuse_other_file",
-    "refuse_other_sqlite",
-]
-
 _INSERT = QUERIES["insert_job"]
 _INSERT_UNLESS_KEY_IN_USE = _INSERT + "\n" + QUERIES["unless_key_in_use"]
 _MOST_ID = (1 << 63) - 1

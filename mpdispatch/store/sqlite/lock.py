@@ -17,8 +17,6 @@ from typing import Protocol
 
 from mpdispatch.private import open_private
 
-__all__ = ["FileLock", "MemoryLock", "Pauses", "WriteLock", "open_beside"]
-
 
 class Pauses:
     """Growing, jittered pauses between two tries: from 0.1 ms to `at_most_s`."""

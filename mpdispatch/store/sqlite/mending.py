@@ -11,18 +11,6 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 
-__all__ = [
-    "EARLIEST_US",
-    "LATEST_US",
-    "Column",
-    "fault_of",
-    "faults_of",
-    "lenient",
-    "mended",
-    "row_type",
-    "texts",
-]
-
 EARLIEST_US, LATEST_US = -62_135_596_800_000_000, 253_402_300_799_999_999
 """The range of a datetime: the years 1 to 9999."""
 

@@ -11,8 +11,6 @@ from mpdispatch.errors import UsageError
 from mpdispatch.fstext import is_utf8, percent_encoded
 from mpdispatch.store.values import Durability
 
-__all__ = ["Durability", "FileOptions"]
-
 _DEFAULT_COPY = next(iter(sqlite3.COPIES))
 _SWITCHES = {"0": False, "1": True, "false": False, "true": True}
 

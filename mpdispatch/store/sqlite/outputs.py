@@ -11,8 +11,6 @@ from mpdispatch.model import Attempt, Output, Stream
 from mpdispatch.store.sql import Queries
 from mpdispatch.store.sqlite.mending import Column, mended
 
-__all__ = ["OUTPUTS", "of_job", "record", "with_outputs"]
-
 _COLUMNS = (
     Column("job_id", "integer"),
     Column("starts", "integer"),

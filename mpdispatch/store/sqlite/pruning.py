@@ -8,8 +8,6 @@ from mpdispatch import sqlite3
 from mpdispatch.failpoints import failpoint
 from mpdispatch.store.sql import Queries
 
-__all__ = ["PRUNE_AT_ONCE", "delete", "find"]
-
 PRUNE_AT_ONCE = 500
 """Rows per transaction: a claim waits at most some 10 ms for it (measured: 500 plain jobs in 4–8 ms)."""
 

@@ -6,7 +6,5 @@ from pathlib import Path
 
 from mpdispatch.store.sql import Queries
 
-__all__ = ["QUERIES"]
-
 _HERE = Path(__file__).parent
 QUERIES = Queries(_HERE / "queries.sql", _HERE / "supervisor_store.sql")

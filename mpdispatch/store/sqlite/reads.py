@@ -10,24 +10,11 @@ from mpdispatch.clock import Instant
 from mpdispatch.errors import JobNotFoundError, UsageError
 from mpdispatch.ids import boot_id
 from mpdispatch.model import Attempt, Job, JobState, Page, PeerSupervisor
-from mpdispatch.store.contract import JobFilter
+from mpdispatch.store.filters import JobFilter
 from mpdispatch.store.sqlite.mending import texts
 from mpdispatch.store.sqlite.queries import QUERIES
 from mpdispatch.store.sqlite.rows import attempt_of, job_of, state_named, supervisor_of
 from mpdispatch.store.values import QueueStats
-
-__all__ = [
-    "attempts",
-    "counts",
-    "job",
-    "page",
-    "page_statements",
-    "place_of",
-    "queue_stats",
-    "state_of",
-    "supervisor",
-    "supervisors",
-]
 
 Executes = sqlite3.Connection | sqlite3.Cursor
 

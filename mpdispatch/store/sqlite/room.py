@@ -15,8 +15,6 @@ from mpdispatch import sqlite3
 from mpdispatch.errors import StoreError, StoreFull
 from mpdispatch.store.sqlite.translate import translated
 
-__all__ = ["NO_ROOM", "diagnosed", "has_room"]
-
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 _PROBE_BYTES = 256 * 1024

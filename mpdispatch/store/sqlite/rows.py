@@ -14,22 +14,6 @@ from mpdispatch.model import UNREADABLE, Attempt, Cause, ErrorInfo, Job, JobStat
 from mpdispatch.store.sqlite.columns import ATTEMPT_COLUMNS, JOB_COLUMNS, SUPERVISOR_COLUMNS
 from mpdispatch.store.sqlite.mending import Column, faults_of, mended, row_type
 
-__all__ = [
-    "INLINE_BYTES",
-    "Row",
-    "attempt_of",
-    "encode_error",
-    "fresh_job",
-    "job_of",
-    "line_of",
-    "moment",
-    "new_job_row",
-    "reason_of_pause",
-    "state_named",
-    "stored_json",
-    "supervisor_of",
-]
-
 Row = Sequence[Any]
 
 INLINE_BYTES = 1024

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from sqlite_utils import Database
     from sqlite_utils.migrations import Migrations
 
-__all__ = ["APPLICATION_ID", "VERSION", "apply", "refuse_unusable", "version_of"]
-
 VERSION = 2
 APPLICATION_ID = 0x4D504453  # "MPDS"
 _SCHEMA = Path(__file__).with_name("schema.sql")

@@ -11,8 +11,6 @@ from mpdispatch.ids import boot_id
 from mpdispatch.store.sql import Queries
 from mpdispatch.store.sqlite.mending import texts
 
-__all__ = ["STATUS", "ahead", "bucket", "counted", "parked"]
-
 STATUS = Queries(Path(__file__).with_name("status.sql"))
 
 

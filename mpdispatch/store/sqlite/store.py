@@ -16,7 +16,8 @@ from mpdispatch import sqlite3
 from mpdispatch.clock import Clock, SystemClock
 from mpdispatch.errors import DeadLetterNotFoundError, JobNotFoundError, StoreError, UsageError
 from mpdispatch.model import Attempt, DeadLetter, Finding, Job, JobState, NewJob, Output, Page, PeerSupervisor
-from mpdispatch.store.contract import DeadLetterFilter, JobFilter, SupervisorStore
+from mpdispatch.store.contract import SupervisorStore
+from mpdispatch.store.filters import DeadLetterFilter, JobFilter
 from mpdispatch.store.optional import Wake
 from mpdispatch.store.sqlite import (
     changes,
@@ -32,12 +33,10 @@ from mpdispatch.store.sqlite import (
 )
 from mpdispatch.store.sqlite.connection import Flush, Session, SessionClosed
 from mpdispatch.store.sqlite.database import CLIENT_PATIENCE_S, Database, FileDatabase, MemoryDatabase
-from mpdispatch.store.sqlite.options import Durability, FileOptions
+from mpdispatch.store.sqlite.options import FileOptions
 from mpdispatch.store.sqlite.queries import QUERIES
 from mpdispatch.store.sqlite.supervisor_store import SQLiteSupervisorStore
-from mpdispatch.store.values import QueueStats
-
-__all__ = ["SQLiteStore"]
+from mpdispatch.store.values import Durability, QueueStats
 
 T = TypeVar("T")
 

@@ -34,8 +34,6 @@ from mpdispatch.store.sqlite.queries import QUERIES
 from mpdispatch.store.values import CommitResult, HeldJob, LeftBehind, Progress, Renewal
 from mpdispatch.store.waits import Rebase, Wait, WaitsSeen
 
-__all__ = ["SQLiteSupervisorStore"]
-
 T = TypeVar("T")
 
 PATIENCE_S = 0.01

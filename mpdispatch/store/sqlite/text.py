@@ -8,8 +8,6 @@ from contextlib import contextmanager
 from mpdispatch import sqlite3
 from mpdispatch.store.sqlite.mending import lenient
 
-__all__ = ["is_bad_text", "lenient_text"]
-
 
 def is_bad_text(error: BaseException) -> bool:
     """Whether the cause of the error is text that is not UTF-8."""

@@ -14,8 +14,6 @@ from mpdispatch.errors import (
     StoreVanished,
 )
 
-__all__ = ["NO_ID_LEFT", "is_busy", "is_no_id_left", "translated"]
-
 NO_ID_LEFT = (
     "no job id is left: somebody has given a job an id near 9223372036854775807, the highest there can be, and new ones"
     " come after it; `mpdispatch doctor` says which, delete that row of mpdispatch_jobs by hand"

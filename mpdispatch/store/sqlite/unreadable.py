@@ -23,20 +23,6 @@ from mpdispatch.store.sqlite.mending import faults_of, mended, rows_type
 from mpdispatch.store.sqlite.rows import encode_error, stored_json
 from mpdispatch.store.sqlite.text import lenient_text
 
-__all__ = [
-    "INTEGRITY_ERRORS",
-    "SUSPECTS",
-    "Ended",
-    "Found",
-    "astray",
-    "cancel",
-    "examined",
-    "faults",
-    "set_aside",
-    "tidy_running",
-    "waiting",
-]
-
 _SQL = Queries(Path(__file__).with_name("unreadable.sql"))
 
 INTEGRITY_ERRORS: tuple[type[Exception], ...] = tuple(copy.IntegrityError for copy in sqlite3.COPIES.values())

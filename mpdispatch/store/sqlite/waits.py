@@ -9,8 +9,6 @@ from mpdispatch.model import JobState
 from mpdispatch.store.sqlite.queries import QUERIES
 from mpdispatch.store.waits import Rebase, Wait, WaitsSeen
 
-__all__ = ["LOOK_AT_MOST", "find", "rebase"]
-
 LOOK_AT_MOST = 1000
 """Rows per read: some 3 ms."""
 

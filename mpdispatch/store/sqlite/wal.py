@@ -23,8 +23,6 @@ from typing import Final
 from mpdispatch import sqlite3
 from mpdispatch.store.sqlite.translate import is_busy
 
-__all__ = ["CHECKPOINT_BYTES", "Log"]
-
 _MIB: Final = 2**20
 CHECKPOINT_BYTES: Final = 8 * _MIB
 # From this size on a checkpoint waits for readers, up to the connection's busy timeout.
