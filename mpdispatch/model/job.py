@@ -86,8 +86,8 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True):
         return now_us + self.delay_us if self.run_at_us is None else self.run_at_us
 
 
-# A struct, not a dataclass: thousands are made per second (0.3 µs instead of 3 µs each). Its fields are in the order of
-# the columns that a store reads.
+# A struct, not a dataclass: thousands are made per second (0.3 µs instead of 3 µs each). A store selects its fields in
+# their order, and a frame to a worker sends them so: the payload is the last.
 class ClaimedJob(msgspec.Struct, frozen=True, gc=False):
     """A job this supervisor holds a lease on; `starts` is the fencing token of that lease."""
 
@@ -102,8 +102,8 @@ class ClaimedJob(msgspec.Struct, frozen=True, gc=False):
     max_retries: int
     timeout_us: int | None
     idempotency_key: str | None
-    payload: bytes
     trace_context: str | None = None
+    payload: bytes = b""
 
 
 # A struct as well: every enqueue returns one (0.7 µs instead of 8).
@@ -116,31 +116,31 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     state: JobState
     priority: int
     payload: dict[str, Any]
-    attempt: int
+    attempt: int = 0
     """Attempts spent; 1 = the first start."""
-    starts: int
+    starts: int = 0
     """How often it was claimed, never decreased: the fencing token."""
     max_retries: int
     run_at: datetime
     created_at: datetime
-    started_at: datetime | None
+    started_at: datetime | None = None
     """The last start."""
-    completed_at: datetime | None
+    completed_at: datetime | None = None
     """When the outcome was decided."""
-    timeout: float | None
+    timeout: float | None = None
     """Seconds one start may take."""
-    idempotency_key: str | None
-    last_error: ErrorInfo | None
-    result: Any
-    progress: dict[str, Any] | None
+    idempotency_key: str | None = None
+    last_error: ErrorInfo | None = None
+    result: Any = None
+    progress: dict[str, Any] | None = None
     """`{"done": …, "total": …, "message": …}` as last reported."""
-    batch_id: int | None
-    retried_from: int | None
-    blocked_reason: str | None
+    batch_id: int | None = None
+    retried_from: int | None = None
+    blocked_reason: str | None = None
     """Why no running supervisor can run it, if so."""
-    worker_pid: int | None
-    cpu_s: float | None
-    max_rss_bytes: int | None
+    worker_pid: int | None = None
+    cpu_s: float | None = None
+    max_rss_bytes: int | None = None
     created: bool = True
     """False if `enqueue` found an older job under the same idempotency key."""
 

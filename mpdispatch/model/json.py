@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from typing import Any, NoReturn
 
 import msgspec
@@ -77,57 +78,26 @@ def error_to_json(error: ErrorInfo | None) -> dict[str, str] | None:
     return None if error is None else msgspec.structs.asdict(error)
 
 
+def _to_json(value: Any) -> Any:
+    match value:
+        case datetime():
+            return time_to_json(value)
+        case ErrorInfo():
+            return error_to_json(value)
+        case StrEnum():
+            return value.value
+        case _:
+            return value
+
+
 def job_to_json(job: Job) -> dict[str, Any]:
     """Every field of the job under its own name."""
-    return {
-        "id": job.id,
-        "name": job.name,
-        "queue": job.queue,
-        "state": job.state.value,
-        "priority": job.priority,
-        "payload": job.payload,
-        "attempt": job.attempt,
-        "starts": job.starts,
-        "max_retries": job.max_retries,
-        "run_at": time_to_json(job.run_at),
-        "created_at": time_to_json(job.created_at),
-        "started_at": time_to_json(job.started_at),
-        "completed_at": time_to_json(job.completed_at),
-        "timeout": job.timeout,
-        "idempotency_key": job.idempotency_key,
-        "last_error": error_to_json(job.last_error),
-        "result": job.result,
-        "progress": job.progress,
-        "batch_id": job.batch_id,
-        "retried_from": job.retried_from,
-        "blocked_reason": job.blocked_reason,
-        "worker_pid": job.worker_pid,
-        "cpu_s": job.cpu_s,
-        "max_rss_bytes": job.max_rss_bytes,
-        "created": job.created,
-    }
+    return {name: _to_json(getattr(job, name)) for name in Job.__struct_fields__}
 
 
 def attempt_to_json(attempt: Attempt) -> dict[str, Any]:
     """Every field of the attempt under its own name."""
-    return {
-        "job_id": attempt.job_id,
-        "starts": attempt.starts,
-        "attempt": attempt.attempt,
-        "cause": attempt.cause.value,
-        "started_at": time_to_json(attempt.started_at),
-        "finished_at": time_to_json(attempt.finished_at),
-        "duration_s": attempt.duration_s,
-        "worker_pid": attempt.worker_pid,
-        "error": error_to_json(attempt.error),
-        "exit_status": attempt.exit_status,
-        "signal": attempt.signal,
-        "cpu_s": attempt.cpu_s,
-        "max_rss_bytes": attempt.max_rss_bytes,
-        "stdout": attempt.stdout,
-        "stderr": attempt.stderr,
-        "log": attempt.log,
-    }
+    return {name: _to_json(getattr(attempt, name)) for name in Attempt.__slots__}
 
 
 def dead_letter_to_json(letter: DeadLetter) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import msgspec
-from msgspec.structs import force_setattr
+from msgspec.structs import astuple, force_setattr
 
 from mpdispatch.model import ClaimedJob
 from mpdispatch.pool.frames import FrameError, encode
@@ -50,26 +50,8 @@ _size = RunJob.__struct_fields__.index("size")
 
 def encode_jobs(jobs: Sequence[JobToSend]) -> bytes:
     """The frame of these jobs, of which there is at least one."""
-    # Tuples in the order of RunJob's fields, which take a third of the time of RunJobs.
-    heads = [
-        (
-            job.id,
-            job.starts,
-            job.attempt,
-            job.name,
-            job.queue,
-            job.priority,
-            job.run_at_us,
-            job.max_retries,
-            job.timeout_us,
-            job.idempotency_key,
-            "",
-            job.trace_context,
-            reference,
-            len(job.payload),
-        )
-        for job, reference in jobs
-    ]
+    # Tuples in the order of RunJob's fields, which take a third of the time of RunJobs. A payload follows the heads.
+    heads = [(*astuple(job)[:-1], "", reference, len(job.payload)) for job, reference in jobs]
     return b"".join([encode(heads), b"\n", *[job.payload for job, _ in jobs]])
 
 

@@ -1,9 +1,13 @@
-"""Reads `.sql` files of named queries: `-- name: xyz`, a line of why, the statement."""
+"""Reads `.sql` files of named queries: `-- name: xyz`, a line of why, the statement.
+
+`$name` in a statement stands for a list of columns, which the reader supplies.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from string import Template
 
 
 class Queries(Mapping[str, str]):
@@ -12,10 +16,12 @@ class Queries(Mapping[str, str]):
     A later file overrides an earlier one, query by query.
     """
 
-    def __init__(self, *files: Path) -> None:
+    def __init__(self, *files: Path, lists: Mapping[str, str] | None = None) -> None:
         self._texts: dict[str, str] = {}
         for file in files:
             self._texts.update(_parse(file.read_text(encoding="utf-8")))
+        for name, text in self._texts.items():
+            self._texts[name] = Template(text).substitute(lists or {})
 
     def __getitem__(self, name: str) -> str:
         return self._texts[name]

@@ -29,7 +29,7 @@ from mpdispatch.model import Cause, ClaimedJob, ErrorInfo, JobState, NewJob, Run
 from mpdispatch.policy.decide import LATEST_US
 
 LOG = logging.getLogger("mpdispatch.hooks")
-JOB = ClaimedJob(7, 2, 1, "render", "bulk", 0, 0, 3, None, None, b"{}")
+JOB = ClaimedJob(7, 2, 1, "render", "bulk", 0, 0, 3, None, None, None, b"{}")
 ERROR = ErrorInfo(type="ValueError", message="bad")
 
 

@@ -13,7 +13,7 @@ from mpdispatch.model import ClaimedJob
 from mpdispatch.pool.frames import FrameError, Stop, encode
 from mpdispatch.pool.job_frames import RunJob, UnreadableJob, decode_jobs, encode_jobs, is_jobs
 
-JOB = ClaimedJob(1, 1, 1, "noop", "default", 0, 0, 3, None, None, b"{}")
+JOB = ClaimedJob(1, 1, 1, "noop", "default", 0, 0, 3, None, None, None, b"{}")
 
 _counts = st.integers(min_value=-(2**63), max_value=2**63 - 1)
 # What SQLite has as text is Unicode without surrogates.

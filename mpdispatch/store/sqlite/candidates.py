@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from mpdispatch import sqlite3
-from mpdispatch.model import ClaimPlan, ClaimRequest
+from mpdispatch.model import ClaimedJob, ClaimPlan, ClaimRequest
 from mpdispatch.policy.admission import refusal
 from mpdispatch.store.sqlite.columns import CLAIMED_COLUMNS
 from mpdispatch.store.sqlite.mending import rows_type
@@ -29,8 +29,10 @@ PARK_AT_MOST = 1000
 _ARMS_AT_MOST = 100
 
 Row = tuple[Any, ...]
-# Columns of `due` and `parked`.
-ID, _NAME, QUEUE, _PRIORITY, _RUN_AT_US, PAYLOAD = 0, 3, 4, 5, 6, 10
+# Places in the rows of `due` and `parked`, which have the fields of a ClaimedJob.
+ID, _NAME, QUEUE, _PRIORITY, _RUN_AT_US, PAYLOAD = map(
+    ClaimedJob.__struct_fields__.index, ("id", "name", "queue", "priority", "run_at_us", "payload")
+)
 
 ROWS = rows_type(CLAIMED_COLUMNS)
 

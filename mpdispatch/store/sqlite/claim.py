@@ -221,7 +221,7 @@ def _with_large(connection: sqlite3.Connection, row: Row) -> Row:
     found = connection.execute(QUERIES["payload"], (row[ID],)).fetchone()
     # A missing payload was deleted by hand. An empty one cannot be decoded: the job fails in the worker.
     payload = b"" if found is None or found[0] is None else found[0]
-    return (*row[:PAYLOAD], payload, *row[PAYLOAD + 1 :])
+    return (*row[:PAYLOAD], payload)
 
 
 def _charge(connection: sqlite3.Connection, request: ClaimRequest, facts: ClaimFacts, rows: list[Row]) -> None:

@@ -1,7 +1,13 @@
-"""Allowed values of the columns of each query, in order. Values only."""
+"""The columns of each table, once: the lists in the SQL files, and the decoding of rows, follow from them. Values only.
+
+A new field of a job is a field of the structs in `model.job`, a column in `schema.sql`, and one line here.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from mpdispatch.model import ClaimedJob, NewJob
 from mpdispatch.store.sqlite.mending import Column
 
 JOB_COLUMNS = (
@@ -10,27 +16,24 @@ JOB_COLUMNS = (
     Column("queue", "text"),
     Column("state", "text"),
     Column("priority", "integer"),
-    Column("payload", "any"),
-    Column("attempt", "integer"),
-    Column("starts", "integer"),
-    Column("max_retries", "integer"),
+    Column("attempt", "integer", least=0),
+    Column("starts", "integer", least=0, most=(1 << 63) - 2),
+    Column("max_retries", "integer", least=0),
     Column("run_at_us", "time"),
     Column("created_at_us", "time"),
     Column("started_at_us", "time", is_optional=True),
     Column("completed_at_us", "time", is_optional=True),
-    Column("timeout_us", "integer", is_optional=True),
+    Column("timeout_us", "duration", is_optional=True, field="timeout"),
     Column("idempotency_key", "text", is_optional=True),
-    Column("last_error", "any"),
-    Column("result", "any"),
     Column("progress", "any"),
     Column("batch_id", "integer", is_optional=True),
     Column("retried_from", "integer", is_optional=True),
     Column("blocked_reason", "text", is_optional=True),
     Column("worker_pid", "integer", is_optional=True),
-    Column("cpu_us", "integer", is_optional=True),
+    Column("cpu_us", "duration", is_optional=True, field="cpu_s"),
     Column("max_rss_bytes", "integer", is_optional=True),
 )
-"""Of the query `jobs`."""
+"""Of a job as people see it, but for `payload`, `last_error` and `result`, which may stand in another table."""
 ATTEMPT_COLUMNS = (
     Column("job_id", "integer"),
     Column("starts", "integer"),
@@ -38,12 +41,12 @@ ATTEMPT_COLUMNS = (
     Column("cause", "text"),
     Column("started_at_us", "time"),
     Column("finished_at_us", "time"),
-    Column("duration_us", "integer", is_optional=True),
+    Column("duration_us", "duration", is_optional=True, field="duration_s"),
     Column("worker_pid", "integer", is_optional=True),
     Column("error", "any"),
     Column("exit_status", "integer", is_optional=True),
     Column("signal", "text", is_optional=True),
-    Column("cpu_us", "integer", is_optional=True),
+    Column("cpu_us", "duration", is_optional=True, field="cpu_s"),
     Column("max_rss_bytes", "integer", is_optional=True),
 )
 SUPERVISOR_COLUMNS = (
@@ -65,43 +68,58 @@ SUPERVISOR_COLUMNS = (
     Column("token", "text"),
 )
 
-RUN_COLUMNS = (
-    Column("id", "integer", least=1),
-    Column("starts", "integer", least=0, most=(1 << 63) - 2),
-    Column("attempt", "integer", least=0),
-    Column("name", "text"),
-    Column("queue", "text"),
-    Column("priority", "integer"),
-    Column("run_at_us", "integer"),
-    Column("max_retries", "integer", least=0),
-    Column("timeout_us", "integer", is_optional=True),
-    Column("idempotency_key", "text", is_optional=True),
-    Column("trace_context", "text", is_optional=True),
-    Column("state", "text"),
-)
+NEW = tuple(name for name in NewJob.__struct_fields__ if name not in ("payload", "run_at_us", "delay_us"))
+"""Columns that a new job fills with the field of the same name."""
+_COPIED = [name for name in NEW if name not in ("idempotency_key", "retried_from")]
+_CLAIMED = ClaimedJob.__struct_fields__[3:-1]  # a claim changes starts and attempt; the payload is the last
+
+_BY_NAME = {
+    **{column.name: column for column in JOB_COLUMNS},
+    "id": Column("id", "integer", least=1),
+    "run_at_us": Column("run_at_us", "integer"),  # only compared where a job is claimed
+    "trace_context": Column("trace_context", "text", is_optional=True),
+    "line": Column("line", "integer", is_optional=True),
+    "owner": Column("owner", "integer", is_optional=True),
+    "duration_us": Column("duration_us", "integer", is_optional=True),
+    "payload": Column("payload", "any"),
+}
+
+
+def _columns(*names: str) -> tuple[Column, ...]:
+    return tuple(_BY_NAME[name] for name in names)
+
+
+RUN_COLUMNS = _columns("id", "starts", "attempt", *_CLAIMED, "state")
 """Columns needed to run a job: the first of the query `rows`."""
 EXAMINED_COLUMNS = (
     *RUN_COLUMNS,
-    Column("line", "integer", is_optional=True),
-    Column("owner", "integer", is_optional=True),
-    Column("completed_at_us", "time", is_optional=True),
-    Column("duration_us", "integer", is_optional=True),
-    Column("blocked_reason", "text", is_optional=True),
-    Column("created_at_us", "time"),
-    Column("started_at_us", "time", is_optional=True),
-    Column("batch_id", "integer", is_optional=True),
-    Column("retried_from", "integer", is_optional=True),
-    Column("worker_pid", "integer", is_optional=True),
-    Column("cpu_us", "integer", is_optional=True),
-    Column("max_rss_bytes", "integer", is_optional=True),
+    *_columns(
+        "line", "owner", "completed_at_us", "duration_us", "blocked_reason", "created_at_us", "started_at_us"
+    ),
+    *_columns("batch_id", "retried_from", "worker_pid", "cpu_us", "max_rss_bytes"),
 )
 """Of the query `all_rows`."""
 CLAIMED_COLUMNS = (
     Column("id", "integer", least=1),
     Column("starts", "integer", least=1),
     Column("attempt", "integer", least=1),
-    *RUN_COLUMNS[3:10],
-    Column("payload", "any"),
-    Column("trace_context", "text", is_optional=True),
+    *_columns(*_CLAIMED, "payload"),
 )
 """Of the queries that return ClaimedJobs."""
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(names)
+
+
+LISTS = {
+    "job": _listed(column.name for column in JOB_COLUMNS),
+    "claimed": _listed(_CLAIMED),
+    "new": _listed(NEW),
+    "new_values": _listed("?" for _ in NEW),
+    "copied": _listed(_COPIED),
+    "attempt": _listed(column.name for column in ATTEMPT_COLUMNS),
+    "attempt_values": _listed("?" for _ in ATTEMPT_COLUMNS),
+    "supervisor": _listed(column.name for column in SUPERVISOR_COLUMNS),
+}
+"""The lists of columns in the SQL files, by name."""

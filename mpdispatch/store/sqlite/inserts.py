@@ -89,7 +89,7 @@ def _insert_alike(
     first = _last_id(connection) + 1
     if first + len(payloads) > _MOST_ID:
         raise StoreCorrupt(main_file_of(connection), NO_ID_LEFT)
-    *constants, _key, _retried_from, _payload, trace_context, _ = new_job_row(template, None, now.wall_us)
+    *constants, _payload = new_job_row(template, None, now.wall_us, batch_id)
     values, large = list[Any](), list[tuple[int, str | bytes]]()
     for job_id, payload in enumerate(payloads, first):
         text = stored_json(payload)
@@ -98,7 +98,7 @@ def _insert_alike(
         else:
             values += (job_id, None)
             large.append((job_id, text))
-    _INSERT_BATCH.execute(connection, values, before=(*constants, batch_id, trace_context))
+    _INSERT_BATCH.execute(connection, values, before=constants)
     if large:
         connection.executemany(QUERIES["insert_payload"], large)
     return range(first, first + len(payloads))

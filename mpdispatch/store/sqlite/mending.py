@@ -22,14 +22,16 @@ class Column(NamedTuple):
     """A column and its allowed values."""
 
     name: str
-    kind: Literal["integer", "time", "text", "any"]
+    kind: Literal["integer", "time", "duration", "text", "any"]
     is_optional: bool = False
     """NULL is allowed."""
     least: int = _LEAST_INTEGER
     most: int = _MOST_INTEGER
+    field: str = ""
+    """The field that shows it, in a value for people; empty: it has the column's name, without the unit of a time."""
 
 
-_TYPES: dict[str, Any] = {"integer": int, "time": int, "text": str, "any": Any}
+_TYPES: dict[str, Any] = {"integer": int, "time": int, "duration": int, "text": str, "any": Any}
 
 
 def row_type(columns: Sequence[Column]) -> type[msgspec.Struct]:

@@ -1,10 +1,7 @@
 -- name: insert_job
 -- For jobs without a key, the common case: checking for a conflict costs as much as an index.
-INSERT INTO mpdispatch_jobs (
-    id, name, queue, state, line, priority, run_at_us, max_retries, timeout_us, created_at_us, idempotency_key,
-    retried_from, payload, trace_context, batch_id
-)
-VALUES ((SELECT id + 1 FROM mpdispatch_last_id), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+INSERT INTO mpdispatch_jobs (id, state, line, run_at_us, created_at_us, batch_id, $new, payload)
+VALUES ((SELECT id + 1 FROM mpdispatch_last_id), ?, ?, ?, ?, ?, $new_values, ?);
 
 -- name: unless_key_in_use
 -- The end of that statement for a job with a key: if the same name already uses the key, it inserts nothing and the
@@ -13,11 +10,8 @@ ON CONFLICT (name, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
 
 -- name: insert_batch
 -- With ids we choose, so that they are contiguous and known beforehand. Run by ManyRows.
-INSERT INTO mpdispatch_jobs (
-    name, queue, state, line, priority, run_at_us, max_retries, timeout_us, created_at_us, batch_id, trace_context,
-    id, payload
-)
-SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, new.column1, new.column2 FROM (VALUES (?, ?)) AS new;
+INSERT INTO mpdispatch_jobs (state, line, run_at_us, created_at_us, batch_id, $new, id, payload)
+SELECT ?, ?, ?, ?, ?, $new_values, new.column1, new.column2 FROM (VALUES (?, ?)) AS new;
 
 -- name: last_id
 -- Two seeks.
@@ -35,9 +29,8 @@ SELECT id FROM mpdispatch_jobs WHERE name = ? AND idempotency_key = ?;
 -- All columns of a Job; WHERE and ORDER are appended. The last error is stored with its attempt, unless the job
 -- never started.
 SELECT
-    j.id, j.name, j.queue, j.state, j.priority, coalesce(j.payload, p.payload), j.attempt, j.starts,
-    j.max_retries, j.run_at_us, j.created_at_us, j.started_at_us, j.completed_at_us, j.timeout_us,
-    j.idempotency_key,
+    $job,
+    coalesce(j.payload, p.payload),
     coalesce(
         j.last_error,
         (
@@ -46,8 +39,7 @@ SELECT
             ORDER BY a.starts DESC LIMIT 1
         )
     ),
-    coalesce(j.result, r.result), j.progress, j.batch_id, j.retried_from, j.blocked_reason,
-    j.worker_pid, j.cpu_us, j.max_rss_bytes,
+    coalesce(j.result, r.result),
     EXISTS (SELECT 1 FROM mpdispatch_queues AS q WHERE q.name = j.queue AND q.is_paused)
 FROM mpdispatch_jobs AS j
 LEFT JOIN mpdispatch_payloads AS p ON p.job_id = j.id
@@ -59,10 +51,7 @@ SELECT state FROM mpdispatch_jobs WHERE id = ?;
 
 -- name: attempts
 -- The history, oldest first, as the table is ordered.
-SELECT
-    job_id, starts, attempt, cause, started_at_us, finished_at_us, duration_us, worker_pid, error, exit_status,
-    signal, cpu_us, max_rss_bytes
-FROM mpdispatch_attempts WHERE job_id = ? ORDER BY starts;
+SELECT $attempt FROM mpdispatch_attempts WHERE job_id = ? ORDER BY starts;
 
 -- name: counts
 -- Scans indexes only; reads no table row.
@@ -112,11 +101,8 @@ WHERE id = ? AND state IN ('scheduled', 'retrying');
 
 -- name: enqueue_again
 -- The ended row does not change and keeps its idempotency key: a key names one row.
-INSERT INTO mpdispatch_jobs (
-    id, name, queue, state, line, priority, run_at_us, max_retries, timeout_us, created_at_us, retried_from, payload,
-    trace_context
-)
-SELECT (SELECT id + 1 FROM mpdispatch_last_id), name, queue, 'pending', 1, priority, :now, max_retries, timeout_us, :now, id, payload, trace_context
+INSERT INTO mpdispatch_jobs (id, state, line, run_at_us, created_at_us, retried_from, $copied, payload)
+SELECT (SELECT id + 1 FROM mpdispatch_last_id), 'pending', 1, :now, :now, id, $copied, payload
 FROM mpdispatch_jobs WHERE id = :id AND state IN ('failed', 'cancelled');
 
 -- name: copy_payload
@@ -130,7 +116,4 @@ WHERE job_id = ? AND replayed_at_us IS NULL;
 
 -- name: supervisors
 -- All supervisors, dead or alive: the reader decides which are alive.
-SELECT
-    id, host, machine_id, boot_id, pid, pid_start, pid_namespace, queues, concurrency, app, version, started_us,
-    heartbeat_us, lease_until_us, lease_until_boot_us, token
-FROM mpdispatch_supervisors ORDER BY id;
+SELECT $supervisor FROM mpdispatch_supervisors ORDER BY id;

@@ -93,11 +93,11 @@ class SQLiteSupervisorStore:
                 who.concurrency,
                 who.app,
                 who.version,
-                who.token,
                 now.wall_us,
                 now.wall_us,
                 now.wall_us + ttl_us,
                 now.boot_us + ttl_us,
+                who.token,
             )
             owner = connection.execute(QUERIES["register"], values).lastrowid
             assert owner is not None

@@ -1,10 +1,7 @@
 -- name: register
 -- A new id each time: a supervisor that lost its lease can never write under its old id. If SQLite has no id left
 -- (see insert_dead_letter), the id is the time (the first value), which is above every id given before.
-INSERT INTO mpdispatch_supervisors (
-    id, host, machine_id, boot_id, pid, pid_start, pid_namespace, queues, concurrency, app, version, token, started_us,
-    heartbeat_us, lease_until_us, lease_until_boot_us
-)
+INSERT INTO mpdispatch_supervisors ($supervisor)
 VALUES (
     CASE
         WHEN max(
@@ -73,10 +70,7 @@ UPDATE mpdispatch_jobs SET run_at_us = ? WHERE id = ? AND +line = 2 AND run_at_u
 
 -- name: supervisor
 -- For checking whether it has renewed since the last read.
-SELECT
-    id, host, machine_id, boot_id, pid, pid_start, pid_namespace, queues, concurrency, app, version, started_us,
-    heartbeat_us, lease_until_us, lease_until_boot_us, token
-FROM mpdispatch_supervisors WHERE id = ?;
+SELECT $supervisor FROM mpdispatch_supervisors WHERE id = ?;
 
 -- name: unknown_owners
 -- One step of the running index per owner, however many jobs each has. An owner that is not an integer gives NULL.
@@ -94,9 +88,7 @@ UPDATE OR IGNORE mpdispatch_jobs SET owner = 0 WHERE owner IS NOT NULL AND typeo
 
 -- name: jobs_of
 -- The running jobs of a supervisor, as they were claimed.
-SELECT
-    j.id, j.starts, j.attempt, j.name, j.queue, j.priority, j.run_at_us, j.max_retries, j.timeout_us,
-    j.idempotency_key, coalesce(CAST(coalesce(j.payload, p.payload) AS BLOB), x''), j.trace_context
+SELECT id, starts, attempt, $claimed, coalesce(CAST(coalesce(j.payload, p.payload) AS BLOB), x'')
 FROM mpdispatch_jobs AS j LEFT JOIN mpdispatch_payloads AS p ON p.job_id = j.id
 WHERE j.owner = ? ORDER BY j.id;
 
@@ -120,28 +112,19 @@ SELECT count(*) FROM mpdispatch_jobs WHERE owner IS NOT NULL AND queue = ?;
 -- name: due
 -- The core of a claim: read lazily in the order of claiming, which is the index's; no sort. One arm of a
 -- compound SELECT, see candidates.py. The columns are those of the future ClaimedJob.
-SELECT
-    id AS id, starts + 1, attempt + 1, name, queue, priority AS priority,
-    run_at_us AS run_at_us, max_retries, timeout_us, idempotency_key, CAST(payload AS BLOB), trace_context
-FROM mpdispatch_jobs WHERE line = 1 AND queue = ?;
+SELECT id, starts + 1, attempt + 1, $claimed, CAST(payload AS BLOB) FROM mpdispatch_jobs WHERE line = 1 AND queue = ?;
 
 -- name: due_limited
 -- The same for a limited queue: reads no more rows than the limit (and sorts them again).
 SELECT * FROM (
-    SELECT
-        id AS id, starts + 1, attempt + 1, name, queue, priority AS priority,
-        run_at_us AS run_at_us, max_retries, timeout_us, idempotency_key, CAST(payload AS BLOB), trace_context
-    FROM mpdispatch_jobs WHERE line = 1 AND queue = ?
+    SELECT id, starts + 1, attempt + 1, $claimed, CAST(payload AS BLOB) FROM mpdispatch_jobs WHERE line = 1 AND queue = ?
     ORDER BY priority DESC, run_at_us, id LIMIT ?
 );
 
 -- name: parked
 -- The same for the parked jobs of one name.
 SELECT * FROM (
-    SELECT
-        id AS id, starts + 1, attempt + 1, name, queue, priority AS priority,
-        run_at_us AS run_at_us, max_retries, timeout_us, idempotency_key, CAST(payload AS BLOB), trace_context
-    FROM mpdispatch_jobs WHERE line = 3 AND name = ? AND queue = ?
+    SELECT id, starts + 1, attempt + 1, $claimed, CAST(payload AS BLOB) FROM mpdispatch_jobs WHERE line = 3 AND name = ? AND queue = ?
     ORDER BY priority DESC, run_at_us, id LIMIT ?
 );
 
@@ -261,11 +244,7 @@ WHERE id = ? AND owner = ? AND starts = ? AND state = 'running';
 
 -- name: insert_attempt
 -- Keyed by the fencing token: a start ends only once.
-INSERT INTO mpdispatch_attempt_rows (
-    job_id, starts, attempt, cause, started_at_us, finished_at_us, duration_us, worker_pid, error, exit_status,
-    signal, cpu_us, max_rss_bytes
-)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+INSERT INTO mpdispatch_attempt_rows ($attempt) VALUES ($attempt_values);
 
 -- name: insert_result
 -- A large result has a table of its own, like a large payload.

@@ -18,12 +18,12 @@ from mpdispatch.clock import Instant
 from mpdispatch.model import UNREADABLE, Cause, ClaimedJob, ClaimRequest, ErrorInfo, JobState, Transition
 from mpdispatch.store.sql import Queries
 from mpdispatch.store.sqlite.candidates import PARK_AT_MOST, OddRowError, as_json, claimable_parked
-from mpdispatch.store.sqlite.columns import EXAMINED_COLUMNS, RUN_COLUMNS
+from mpdispatch.store.sqlite.columns import EXAMINED_COLUMNS, LISTS, RUN_COLUMNS
 from mpdispatch.store.sqlite.mending import faults_of, mended, rows_type
 from mpdispatch.store.sqlite.rows import encode_error, stored_json
 from mpdispatch.store.sqlite.text import lenient_text
 
-_SQL = Queries(Path(__file__).with_name("unreadable.sql"))
+_SQL = Queries(Path(__file__).with_name("unreadable.sql"), lists=LISTS)
 
 INTEGRITY_ERRORS: tuple[type[Exception], ...] = tuple(copy.IntegrityError for copy in sqlite3.COPIES.values())
 SUSPECTS: tuple[type[Exception], ...] = (OddRowError, msgspec.ValidationError, TypeError, *INTEGRITY_ERRORS)
@@ -33,8 +33,6 @@ Ended = tuple[ClaimedJob, Transition]
 """A job ended for its unreadable row, as far as it is readable, and the transition that ended it."""
 
 _STATES = frozenset(state.value for state in JobState)
-_CLAIMED = 10
-"""Number of columns of `rows` that belong to a ClaimedJob."""
 _AT_ONCE = 1000
 LOOK_AT_MOST = 2000
 """Rows per call of `astray`."""
@@ -187,7 +185,7 @@ def _end(
     connection.execute(_SQL["condemn"], values)
     if state is JobState.FAILED:
         connection.execute(_SQL["dead_letter"], (now.wall_us, row.id))
-    job = ClaimedJob(row.id, *mended(RUN_COLUMNS, row)[1:_CLAIMED], b"{}")  # type: ignore[call-arg]
+    job = ClaimedJob(row.id, *mended(RUN_COLUMNS[:-1], row[:_STATE])[1:], b"{}")  # type: ignore[call-arg]
     transition = Transition(
         job_id=job.id,
         starts=job.starts,

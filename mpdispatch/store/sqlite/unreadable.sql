@@ -17,14 +17,14 @@ SELECT id FROM mpdispatch_jobs WHERE line = 2 AND queue = ? AND state = ? AND ru
 -- name: rows
 -- The columns needed to run a job, in the order of a ClaimedJob, and to change its state.
 SELECT
-    id, starts, attempt, name, queue, priority, run_at_us, max_retries, timeout_us, idempotency_key, trace_context,
+    id, starts, attempt, $claimed,
     state, line, owner, completed_at_us, duration_us, blocked_reason
 FROM mpdispatch_jobs WHERE id IN (SELECT value FROM json_each(?)) ORDER BY id;
 
 -- name: all_rows
 -- For examining the store: reads the whole table. The other columns are only shown to people.
 SELECT
-    id, starts, attempt, name, queue, priority, run_at_us, max_retries, timeout_us, idempotency_key, trace_context,
+    id, starts, attempt, $claimed,
     state, line, owner, completed_at_us, duration_us, blocked_reason,
     created_at_us, started_at_us, batch_id, retried_from, worker_pid, cpu_us, max_rss_bytes
 FROM mpdispatch_jobs ORDER BY id;
