@@ -132,7 +132,7 @@ def test_with_disable_migrate_start_refuses_an_old_schema_and_says_the_command(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     SQLiteStore("jobs.db").migrate()
-    monkeypatch.setattr("mpdispatch.store.sqlite.schema.VERSION", 3)
+    monkeypatch.setattr(schema, "VERSION", schema.VERSION + 1)
     ext = DispatchExtension(store="jobs.db", disable_migrate=True, supervise=False)
     with pytest.raises(StoreTooOld, match="run `mpdispatch migrate`"):
         ext.start()

@@ -8,7 +8,6 @@ from contextlib import closing
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from mpdispatch.cli.main import main
@@ -30,21 +29,15 @@ STATES = (
     JobState.SCHEDULED,
 )
 
-# As version 1 has them: a supervisor of it that is running goes on with these.
-_REGISTER = """
-INSERT INTO mpdispatch_supervisors (
-    host, machine_id, boot_id, pid, pid_start, pid_namespace, queues, concurrency, app, version, started_us,
-    heartbeat_us, lease_until_us, lease_until_boot_us
-)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-"""
+# As versions 1 and 2 have them: a supervisor of theirs that is running goes on with these.
 _RENEW = "UPDATE mpdispatch_supervisors SET heartbeat_us = ?, lease_until_us = ?, lease_until_boot_us = ? WHERE id = ?"
-_SUPERVISORS = """
-SELECT
-    id, host, machine_id, boot_id, pid, pid_start, pid_namespace, queues, concurrency, app, version, started_us,
-    heartbeat_us, lease_until_us, lease_until_boot_us
-FROM mpdispatch_supervisors ORDER BY id
+_PROBE = "SELECT EXISTS (SELECT 1 FROM mpdispatch_jobs WHERE line = 2)"
+_TAKE = """
+UPDATE mpdispatch_jobs SET
+    state = 'running', line = NULL, owner = ?, starts = starts + 1, attempt = attempt + 1, started_at_us = ?
+WHERE id IN (SELECT value FROM json_each(?)) AND +line = 1 AND starts = 0
 """
+_STAGE = "UPDATE mpdispatch_jobs SET state = 'pending', line = 1 WHERE line = 2 AND run_at_us <= ?"
 
 
 @pytest.fixture
@@ -86,24 +79,22 @@ def test_a_supervisor_keeps_the_token_of_its_workers_in_its_row(path: Path) -> N
     store.close()
 
 
-def test_a_supervisor_of_version_1_goes_on_in_a_store_that_was_migrated(
-    old: Path, clock: FakeClock, now: Instant
+def test_a_supervisor_of_an_older_version_loses_its_lease_and_claims_nothing_more(
+    old: Path, clock: FakeClock
 ) -> None:
     with closing(sqlite3.connect(old, isolation_level=None)) as running:
         # Its statements are prepared before, as those of a process that has been at work.
-        assert len(running.execute(_SUPERVISORS).fetchall()) == 1
-        running.execute(_RENEW, (1, 2, 3, 1))
+        statements = ((_RENEW, (1, 2, 3, 1)), (_PROBE, ()), (_TAKE, (1, 2, "[]")), (_STAGE, (0,)))
+        for statement, values in statements:
+            running.execute(statement, values)
         store = SQLiteStore(old, clock=clock)
         store.migrate()
-        running.execute(_RENEW, (4, 5, 6, 1))
-        who = registration()
-        values = msgspec.structs.astuple(who)[:6]
-        more = ('["default"]', 4, "shop:engine", "0.1.0", now.wall_us, now.wall_us, 7, 8)
-        assert running.execute(_REGISTER, (*values, *more)).lastrowid == 2
-        assert [row[0] for row in running.execute(_SUPERVISORS)] == [1, 2]
-        first, second = store.supervisors()
-        assert (first.heartbeat_us, first.renewed, first.lease_left_us) == (4, 6, 5 - clock.now().wall_us)
-        assert (second.renewed, second.token) == (8, "")
+        for statement, values in statements:
+            with pytest.raises(sqlite3.OperationalError, match="no such column"):
+                running.execute(statement, values)
+        (peer,) = store.supervisors()
+        assert (peer.id, peer.heartbeat_us, peer.renewed) == (1, 1, 3)
+        assert [job.id for job in store.supervisor_store().jobs_of(1)] == [3]
         store.close()
 
 
@@ -124,7 +115,7 @@ def test_eight_processes_migrate_a_store_of_version_1_at_once(old: Path) -> None
     assert [process.exitcode for process in processes] == [0] * 8
     with closing(sqlite3.connect(old)) as connection:
         done = connection.execute("SELECT name FROM mpdispatch_migrations ORDER BY id").fetchall()
-        assert done == [("v1_jobs",), ("v2_token",)]
+        assert done == [("v1_jobs",), ("v2_token",), ("v3_strict",)]
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         assert connection.execute("SELECT count(*) FROM mpdispatch_jobs").fetchone() == (5,)
 

@@ -31,7 +31,7 @@ SQLITE = Path(mpdispatch.__file__).parent / "store" / "sqlite"
 def connection() -> Iterator[sqlite3.Connection]:
     connection = sqlite3.connect(":memory:", isolation_level=None)
     connection.execute("BEGIN")
-    schema.apply(connection, is_new_file=False)
+    schema.apply(connection, 0, is_new_file=False)
     connection.execute("COMMIT")
     yield connection
     connection.close()
@@ -46,11 +46,11 @@ def plan_of(connection: sqlite3.Connection, statement: str, values: Any = None) 
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("due", "SEARCH mpdispatch_jobs USING INDEX mpdispatch_jobs_due (line=? AND queue=?)"),
-        ("queues_with_due", "COVERING INDEX mpdispatch_jobs_due (line=? AND queue=?)"),
-        ("parked", "SEARCH mpdispatch_jobs USING INDEX mpdispatch_jobs_parked (line=? AND name=? AND queue=?)"),
-        ("next_due", "COVERING INDEX mpdispatch_jobs_later (line=? AND queue=? AND state=? AND run_at_us<?)"),
-        ("stage", "COVERING INDEX mpdispatch_jobs_later (line=? AND queue=? AND state=? AND run_at_us<?)"),
+        ("due", "SEARCH mpdispatch_jobs USING INDEX mpdispatch_jobs_due (lane=? AND queue=?)"),
+        ("queues_with_due", "COVERING INDEX mpdispatch_jobs_due (lane=? AND queue=?)"),
+        ("parked", "SEARCH mpdispatch_jobs USING INDEX mpdispatch_jobs_parked (lane=? AND name=? AND queue=?)"),
+        ("next_due", "COVERING INDEX mpdispatch_jobs_later (lane=? AND queue=? AND state=? AND run_at_us<?)"),
+        ("stage", "COVERING INDEX mpdispatch_jobs_later (lane=? AND queue=? AND state=? AND run_at_us<?)"),
         ("take", "SEARCH mpdispatch_jobs USING INTEGER PRIMARY KEY (rowid=?)"),
         ("take_again", "SEARCH mpdispatch_jobs USING INTEGER PRIMARY KEY (rowid=?)"),
         ("complete", "SCAN done; SEARCH mpdispatch_jobs USING INTEGER PRIMARY KEY (rowid=?)"),
@@ -73,13 +73,13 @@ def plan_of(connection: sqlite3.Connection, statement: str, values: Any = None) 
             "SEARCH mpdispatch_jobs USING INDEX mpdispatch_jobs_cancel (cancel_requested_us>?)",
         ),
         ("cancel_requests_of", "SEARCH mpdispatch_jobs USING INDEX mpdispatch_jobs_running (owner=?)"),
-        ("waits", "INDEX mpdispatch_jobs_later (line=? AND queue=? AND state=? AND run_at_us>?)"),
+        ("waits", "INDEX mpdispatch_jobs_later (lane=? AND queue=? AND state=? AND run_at_us>?)"),
         ("rebase_wait", "SEARCH mpdispatch_jobs USING INTEGER PRIMARY KEY (rowid=?)"),
         ("id_of_key", "SEARCH mpdispatch_jobs USING COVERING INDEX mpdispatch_jobs_key"),
-        ("outstanding_due", "COVERING INDEX mpdispatch_jobs_due (line=? AND queue=?)"),
-        ("outstanding_retrying", "COVERING INDEX mpdispatch_jobs_later (line=? AND queue=? AND state=?)"),
-        ("due_in", "COVERING INDEX mpdispatch_jobs_due (line=? AND queue=?)"),
-        ("scheduled_in", "COVERING INDEX mpdispatch_jobs_later (line=? AND queue=? AND state=?)"),
+        ("outstanding_due", "COVERING INDEX mpdispatch_jobs_due (lane=? AND queue=?)"),
+        ("outstanding_retrying", "COVERING INDEX mpdispatch_jobs_later (lane=? AND queue=? AND state=?)"),
+        ("due_in", "COVERING INDEX mpdispatch_jobs_due (lane=? AND queue=?)"),
+        ("scheduled_in", "COVERING INDEX mpdispatch_jobs_later (lane=? AND queue=? AND state=?)"),
         ("state_of", "SEARCH mpdispatch_jobs USING INTEGER PRIMARY KEY (rowid=?)"),
         ("counts", "SEARCH mpdispatch_jobs USING COVERING INDEX mpdispatch_jobs_ended (state<?)"),
         ("dead_letter_count", "USING COVERING INDEX mpdispatch_dead_letters_open"),
@@ -104,19 +104,19 @@ def test_the_history_of_a_job_is_two_seeks(connection: sqlite3.Connection) -> No
 def test_jobs_ahead_are_counted_from_their_priority_on(connection: sqlite3.Connection) -> None:
     values = {"id": 1, "queue": "q", "priority": 0, "run_at_us": 0}
     plan = plan_of(connection, STATUS["ahead"], values)
-    assert "COVERING INDEX mpdispatch_jobs_due (line=? AND queue=? AND priority>?)" in plan
+    assert "COVERING INDEX mpdispatch_jobs_due (lane=? AND queue=? AND priority>?)" in plan
 
 
 def test_a_claim_from_many_queues_merges_their_indexes(connection: sqlite3.Connection) -> None:
     text = candidates.statement(("due",) * 5)
     plan = plan_of(connection, text).replace("TABLE ", "")
-    assert plan.count("SEARCH mpdispatch_jobs USING INDEX mpdispatch_jobs_due (line=? AND queue=?)") == 5
+    assert plan.count("SEARCH mpdispatch_jobs USING INDEX mpdispatch_jobs_due (lane=? AND queue=?)") == 5
     assert "MERGE (UNION ALL)" in plan
     assert "TEMP B-TREE" not in plan
     # Those of limited queues and parked names are sorted again: no more of them than may be taken.
     plan = plan_of(connection, candidates.statement(("due", "due_limited", "parked"))).replace("TABLE ", "")
     assert plan.count("TEMP B-TREE") == 2
-    assert "SEARCH mpdispatch_jobs USING INDEX mpdispatch_jobs_parked (line=? AND name=? AND queue=?)" in plan
+    assert "SEARCH mpdispatch_jobs USING INDEX mpdispatch_jobs_parked (lane=? AND name=? AND queue=?)" in plan
 
 
 def test_a_full_queue_with_many_due_jobs_is_not_read_through(path: Path, clock: FakeClock) -> None:
@@ -176,7 +176,7 @@ def test_few_old_waiting_jobs_are_listed_without_reading_what_ended(
     many = store.enqueue_many(AlikeJobs(NewJob(name="b", payload=b"", queue="other"), [b"{}"] * 20_000))
     connection = desk.ledger._session().connection
     connection.execute(
-        "UPDATE mpdispatch_jobs SET state = 'cancelled', line = NULL, completed_at_us = 1 WHERE id >= ?",
+        "UPDATE mpdispatch_jobs SET state = 'cancelled', lane = NULL, completed_at_us = 1 WHERE id >= ?",
         (many[0],),
     )
     steps = _vm_steps(
@@ -309,9 +309,9 @@ def test_every_state_and_cause_of_the_model_is_allowed_by_the_schema(connection:
     "damage",
     [
         "state = 'done'",
-        "line = NULL",
-        "line = 2",
-        "line = 3",
+        "lane = NULL",
+        "lane = 2",
+        "lane = 3",
         "blocked_reason = 'x'",
         "duration_us = 1",
         "state = 'running', owner = 1",

@@ -45,8 +45,8 @@ def work_off(desk: Desk, turns: int = 30) -> dict[int, str]:
     raise AssertionError("it never comes to an end")
 
 
-NOT_REACHED = {"queue", "line"}
-"""Nobody polls such a queue, and what stands in no line nobody finds: a person has to cancel it."""
+NOT_REACHED = {"queue", "lane"}
+"""Nobody polls such a queue, and what stands in no lane nobody finds: a person has to cancel it."""
 
 
 @pytest.mark.parametrize("column", columns_of("jobs"))
@@ -124,7 +124,7 @@ def test_an_odd_value_costs_one_scheduled_job_and_no_other(
         assert [file_store.state_of(each) for each in good] == [JobState.COMPLETED] * 2, odd
         shown = look(file_store, desk.clock.now(), bad, *good)[bad]
         if not shown["completed_at"]:
-            assert column in {"queue", "line", "state", "run_at_us"}, (odd, shown)  # not found, or never due
+            assert column in {"queue", "lane", "state", "run_at_us"}, (odd, shown)  # not found, or never due
             assert file_store.cancel(bad).completed_at is not None
 
 
@@ -151,7 +151,7 @@ def test_an_odd_value_in_a_running_row_does_not_keep_a_dead_supervisors_jobs_fro
         work_off(heir)
         assert [file_store.state_of(each) for each in (ids[0], ids[2])] == [JobState.COMPLETED] * 2, odd
         shown = look(file_store, now, *ids)[bad]
-        if column not in {"owner", "queue", "line"}:  # an owner nobody knows is another matter
+        if column not in {"owner", "queue", "lane"}:  # an owner nobody knows is another matter
             assert shown["state"] in ("completed", "failed", "cancelled"), (odd, shown)
         for desk in (dead, heir):
             desk.close()
@@ -181,7 +181,7 @@ def test_a_row_that_has_ended_leaves_the_line_it_stands_in_and_stays_as_it_ended
     old = [enqueue(file_store) for _ in range(3)]
     work_off(desk)
     tamper(
-        path, *(f"UPDATE mpdispatch_jobs SET line = {line} WHERE id = {row}" for line, row in enumerate(old, 1))
+        path, *(f"UPDATE mpdispatch_jobs SET lane = {lane} WHERE id = {row}" for lane, row in enumerate(old, 1))
     )
     good = enqueue(file_store)
     assert work_off(desk) == {}
@@ -278,7 +278,7 @@ def test_an_attempt_and_a_dead_letter_that_stand_there_already_give_way_to_the_o
     assert file_store.dead_letter(ids[0]).replayed_at is None
 
 
-@pytest.mark.parametrize("column", ["duration_us", "completed_at_us", "line", "blocked_reason"])
+@pytest.mark.parametrize("column", ["duration_us", "completed_at_us", "lane", "blocked_reason"])
 def test_an_outcome_is_recorded_over_what_a_running_row_must_not_have(
     file_store: SQLiteStore, path: Path, desk: Desk, column: str
 ) -> None:
@@ -391,7 +391,7 @@ def test_an_odd_value_in_any_other_table_hides_nothing_and_stops_nobody(
         tamper(path, "DELETE FROM mpdispatch_queues")
 
 
-LIFE = ("host", "machine_id", "boot_id", "pid", "pid_start", "pid_namespace", "lease_until_us")
+LIFE = ("host", "machine_id", "boot_id", "pid", "pid_start", "pid_namespace", "lease_until_wall_us")
 
 
 @pytest.mark.parametrize("column", [*LIFE, "queues", "app", "heartbeat_us"])
@@ -411,7 +411,7 @@ def test_doctor_names_rows_that_cannot_be_read_and_does_not_take_them_for_damage
     tamper(
         path,
         f"UPDATE mpdispatch_jobs SET priority = 'high' WHERE id < {ids[6]}",
-        f"UPDATE mpdispatch_jobs SET line = NULL WHERE id = {ids[6]}",
+        f"UPDATE mpdispatch_jobs SET lane = NULL WHERE id = {ids[6]}",
         f"UPDATE mpdispatch_jobs SET state = 'gone' WHERE id = {ids[7]}",
     )
     findings = {each.check: each for each in file_store.examine() if each.needs_doing}
@@ -551,21 +551,21 @@ def test_a_row_that_cannot_be_ended_costs_none_of_those_beside_it(
 
 
 ASTRAY = (
-    "owner = 'zz', line = 7",
-    "owner = 99, line = 7",
+    "owner = 'zz', lane = 7",
+    "owner = 99, lane = 7",
     "owner = 99",
-    "line = NULL",
-    "line = 1.5",
-    "line = 2",
-    "line = 'first'",
-    "state = 'gone', line = NULL",
-    "state = 'running', line = NULL",
-    "state = 'running', line = NULL, starts = 1",
-    "state = 'running', line = NULL, starts = 1, attempt = 1",
+    "lane = NULL",
+    "lane = 1.5",
+    "lane = 2",
+    "lane = 'first'",
+    "state = 'gone', lane = NULL",
+    "state = 'running', lane = NULL",
+    "state = 'running', lane = NULL, starts = 1",
+    "state = 'running', lane = NULL, starts = 1, attempt = 1",
     "state = 'running', owner = 'zz', completed_at_us = 1, starts = 2, attempt = 1",
-    "state = 'scheduled', line = NULL",
-    "state = 'retrying', line = 3",
-    "state = 'completed', completed_at_us = 1, line = NULL, owner = 'zz'",
+    "state = 'scheduled', lane = NULL",
+    "state = 'retrying', lane = 3",
+    "state = 'completed', completed_at_us = 1, lane = NULL, owner = 'zz'",
 )
 
 
@@ -592,10 +592,10 @@ def test_a_look_at_all_rows_leaves_what_runs_and_what_is_of_other_queues(
     file_store: SQLiteStore, path: Path, desk: Desk
 ) -> None:
     other = enqueue(file_store, queue="other")
-    tamper(path, f"UPDATE mpdispatch_jobs SET line = 7 WHERE id = {other}")
+    tamper(path, f"UPDATE mpdispatch_jobs SET lane = 7 WHERE id = {other}")
     file_store.enqueue_many(AlikeJobs(NewJob(name="render", payload=b"{}"), [b"{}"] * 4100))
     bad = enqueue(file_store)
-    tamper(path, f"UPDATE mpdispatch_jobs SET line = 7 WHERE id = {bad}")
+    tamper(path, f"UPDATE mpdispatch_jobs SET lane = 7 WHERE id = {bad}")
     held = desk.claim(slots=5)
     assert walk(desk) == 1
     assert [file_store.state_of(each) for each in (other, bad)] == ["pending", "failed"]
@@ -618,7 +618,7 @@ def test_explain_says_that_it_cannot_be_claimed_and_cancel_ends_it(
 
 def test_cancel_ends_a_running_row_that_nobody_runs(file_store: SQLiteStore, path: Path) -> None:
     bad = enqueue(file_store)
-    tamper(path, f"UPDATE mpdispatch_jobs SET state = 'running', line = NULL WHERE id = {bad}")
+    tamper(path, f"UPDATE mpdispatch_jobs SET state = 'running', lane = NULL WHERE id = {bad}")
     assert file_store.cancel(bad).state is JobState.CANCELLED
 
 

@@ -124,11 +124,11 @@ def test_extensions_hear_of_a_dead_letter_that_was_no_start(place: Place) -> Non
     "change",
     [
         "state = 'running', priority = 'x'",
-        "state = 'running', line = NULL",
-        "owner = 'zz', line = 7",
+        "state = 'running', lane = NULL",
+        "owner = 'zz', lane = 7",
         "owner = 77",
-        "line = NULL",
-        "line = 2",
+        "lane = NULL",
+        "lane = 2",
     ],
 )
 def test_a_drain_ends_a_row_that_nobody_would_find_and_runs_the_others(place: Place, change: str) -> None:
@@ -165,7 +165,7 @@ def test_a_supervisor_starts_and_records_failures_behind_the_last_ids_there_can_
         "INSERT INTO mpdispatch_dead_letters (id, job_id, name, queue, failed_at_us)"
         f" VALUES ({last}, 99999, 'x', 'x', 1)",
         "INSERT INTO mpdispatch_supervisors (id, host, machine_id, boot_id, pid, pid_start, pid_namespace, queues,"
-        " concurrency, app, version, started_us, heartbeat_us, lease_until_us, lease_until_boot_us)"
+        " concurrency, app, version, started_us, heartbeat_us, lease_until_wall_us, lease_until_boot_us)"
         f" VALUES ({last}, 'x', 'x', 'x', 1, 1, 'x', '[]', 1, 'x', 'x', 1, 1, 1, 1)",
         f"UPDATE mpdispatch_jobs SET priority = 'x' WHERE id = {ids[0]}",
     )

@@ -63,7 +63,7 @@ SUPERVISOR_COLUMNS = (
     Column("version", "text"),
     Column("started_us", "time"),
     Column("heartbeat_us", "time"),
-    Column("lease_until_us", "integer"),
+    Column("lease_until_wall_us", "integer"),
     Column("lease_until_boot_us", "integer"),
     Column("token", "text"),
 )
@@ -78,7 +78,7 @@ _BY_NAME = {
     "id": Column("id", "integer", least=1),
     "run_at_us": Column("run_at_us", "integer"),  # only compared where a job is claimed
     "trace_context": Column("trace_context", "text", is_optional=True),
-    "line": Column("line", "integer", is_optional=True),
+    "lane": Column("lane", "integer", is_optional=True),
     "owner": Column("owner", "integer", is_optional=True),
     "duration_us": Column("duration_us", "integer", is_optional=True),
     "payload": Column("payload", "any"),
@@ -94,7 +94,7 @@ RUN_COLUMNS = _columns("id", "starts", "attempt", *_CLAIMED, "state")
 EXAMINED_COLUMNS = (
     *RUN_COLUMNS,
     *_columns(
-        "line", "owner", "completed_at_us", "duration_us", "blocked_reason", "created_at_us", "started_at_us"
+        "lane", "owner", "completed_at_us", "duration_us", "blocked_reason", "created_at_us", "started_at_us"
     ),
     *_columns("batch_id", "retried_from", "worker_pid", "cpu_us", "max_rss_bytes"),
 )

@@ -16,7 +16,7 @@ from mpdispatch.failpoints import failpoint
 from mpdispatch.model import Cause, JobState, Transition
 from mpdispatch.store.sqlite.bulk import ManyRows
 from mpdispatch.store.sqlite.queries import QUERIES
-from mpdispatch.store.sqlite.rows import INLINE_BYTES, encode_error, line_of, stored_json
+from mpdispatch.store.sqlite.rows import INLINE_BYTES, encode_error, lane_of, stored_json
 from mpdispatch.store.sqlite.unreadable import INTEGRITY_ERRORS, tidy_running
 from mpdispatch.store.values import Progress
 
@@ -70,7 +70,7 @@ def _row(owner: int, transition: Transition) -> tuple[Any, ...]:
     return (
         is_terminal,
         transition.state.value,
-        line_of(transition.state),
+        lane_of(transition.state),
         is_terminal,
         transition.at_us,
         transition.attempt,

@@ -1,6 +1,6 @@
 -- name: insert_job
 -- For jobs without a key, the common case: checking for a conflict costs as much as an index.
-INSERT INTO mpdispatch_jobs (id, state, line, run_at_us, created_at_us, batch_id, $new, payload)
+INSERT INTO mpdispatch_jobs (id, state, lane, run_at_us, created_at_us, batch_id, $new, payload)
 VALUES ((SELECT id + 1 FROM mpdispatch_last_id), ?, ?, ?, ?, ?, $new_values, ?);
 
 -- name: unless_key_in_use
@@ -10,7 +10,7 @@ ON CONFLICT (name, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
 
 -- name: insert_batch
 -- With ids we choose, so that they are contiguous and known beforehand. Run by ManyRows.
-INSERT INTO mpdispatch_jobs (state, line, run_at_us, created_at_us, batch_id, $new, id, payload)
+INSERT INTO mpdispatch_jobs (state, lane, run_at_us, created_at_us, batch_id, $new, id, payload)
 SELECT ?, ?, ?, ?, ?, $new_values, new.column1, new.column2 FROM (VALUES (?, ?)) AS new;
 
 -- name: last_id
@@ -59,13 +59,13 @@ SELECT state, count(*) FROM mpdispatch_jobs WHERE state < 'g' GROUP BY state
 UNION ALL
 SELECT 'running', count(*) FROM mpdispatch_jobs WHERE owner IS NOT NULL
 UNION ALL
-SELECT 'pending', count(*) FROM mpdispatch_jobs WHERE line = 1
+SELECT 'pending', count(*) FROM mpdispatch_jobs WHERE lane = 1
 UNION ALL
-SELECT 'pending', count(*) FROM mpdispatch_jobs WHERE line = 3
+SELECT 'pending', count(*) FROM mpdispatch_jobs WHERE lane = 3
 UNION ALL
-SELECT 'scheduled', count(*) FROM mpdispatch_jobs WHERE line = 2 AND state = 'scheduled'
+SELECT 'scheduled', count(*) FROM mpdispatch_jobs WHERE lane = 2 AND state = 'scheduled'
 UNION ALL
-SELECT 'retrying', count(*) FROM mpdispatch_jobs WHERE line = 2 AND state = 'retrying';
+SELECT 'retrying', count(*) FROM mpdispatch_jobs WHERE lane = 2 AND state = 'retrying';
 
 -- name: dead_letter_count
 -- Not replayed ones, by their partial index.
@@ -86,7 +86,7 @@ ON CONFLICT (name) DO UPDATE SET is_paused = excluded.is_paused;
 
 -- name: cancel_waiting
 -- A job that is not running ends at once.
-UPDATE mpdispatch_jobs SET state = 'cancelled', line = NULL, completed_at_us = ?, blocked_reason = NULL
+UPDATE mpdispatch_jobs SET state = 'cancelled', lane = NULL, completed_at_us = ?, blocked_reason = NULL
 WHERE id = ? AND state IN ('scheduled', 'pending', 'retrying');
 
 -- name: cancel_running
@@ -96,12 +96,12 @@ WHERE id = ? AND state = 'running' AND owner IS NOT NULL;
 
 -- name: run_now
 -- A waiting job becomes due.
-UPDATE mpdispatch_jobs SET state = 'pending', line = 1, run_at_us = ?
+UPDATE mpdispatch_jobs SET state = 'pending', lane = 1, run_at_us = ?
 WHERE id = ? AND state IN ('scheduled', 'retrying');
 
 -- name: enqueue_again
 -- The ended row does not change and keeps its idempotency key: a key names one row.
-INSERT INTO mpdispatch_jobs (id, state, line, run_at_us, created_at_us, retried_from, $copied, payload)
+INSERT INTO mpdispatch_jobs (id, state, lane, run_at_us, created_at_us, retried_from, $copied, payload)
 SELECT (SELECT id + 1 FROM mpdispatch_last_id), 'pending', 1, :now, :now, id, $copied, payload
 FROM mpdispatch_jobs WHERE id = :id AND state IN ('failed', 'cancelled');
 

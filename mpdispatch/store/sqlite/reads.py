@@ -58,10 +58,10 @@ def page_statements(where: JobFilter, before_id: int | None, limit: int) -> list
             terms.append(f"{column} = ?")
             values.append(value)
     # `+id` in statements that use an index with another order: else SQLite scans the table by this term.
-    by_line = list(terms)
+    by_lane = list(terms)
     if before_id is not None:
         terms.append("id < ?")
-        by_line.append("+id < ?")
+        by_lane.append("+id < ?")
         values.append(before_id)
     state = where.state
     match state:
@@ -71,18 +71,18 @@ def page_statements(where: JobFilter, before_id: int | None, limit: int) -> list
             # The second term makes SQLite use the partial index.
             return [_page(["state = ?", "state < 'g'", *terms], [str(state), *values], limit)]
         case JobState.RUNNING:
-            lines = ["owner IS NOT NULL"]
+            lanes = ["owner IS NOT NULL"]
         case JobState.PENDING:
-            lines = ["line = 1", "line = 3"]
+            lanes = ["lane = 1", "lane = 3"]
         case JobState.SCHEDULED | JobState.RETRYING:
-            lines = [f"line = 2 AND state = '{state}'"]
+            lanes = [f"lane = 2 AND state = '{state}'"]
         case _:
             assert_never(state)
     # No index orders these by id. If they are many, the newest rows contain enough; if they are few, all of them
     # are read (a million entries: 0.1 s), but never the rows of ended jobs.
     top = "(SELECT max(id) FROM mpdispatch_jobs)" if before_id is None else str(before_id)
     newest = _page(["state = ?", f"id > {top} - {_NEWEST}", *terms], [str(state), *values], limit)
-    arms = [_page([line, *by_line], values, limit, _IDS, "+id") for line in lines]
+    arms = [_page([lane, *by_lane], values, limit, _IDS, "+id") for lane in lanes]
     ids = " UNION ALL ".join(_ARM.format(text) for text, _ in arms)
     rest = _page([f"id IN ({ids})"], [value for _, each in arms for value in each], limit)
     # Running jobs are always few.

@@ -21,7 +21,7 @@ INLINE_BYTES = 1024
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _CAUSES = frozenset(each.value for each in Cause)
-_LINES = {JobState.PENDING: 1, JobState.SCHEDULED: 2, JobState.RETRYING: 2}
+_LANES = {JobState.PENDING: 1, JobState.SCHEDULED: 2, JobState.RETRYING: 2}
 encode_error: Callable[[ErrorInfo], bytes] = msgspec.json.Encoder().encode
 _decode_error = msgspec.json.Decoder(ErrorInfo).decode
 _NOT_JSON = (msgspec.DecodeError, UnicodeError, RecursionError, TypeError)
@@ -102,9 +102,9 @@ def _error(stored: Any) -> ErrorInfo | None:
         return ErrorInfo(type="UnreadableError", message=_no_json(stored))
 
 
-def line_of(state: JobState) -> int | None:
-    """The value of the column `line` (see schema.sql) for a job in this state that is not parked."""
-    return _LINES.get(state)
+def lane_of(state: JobState) -> int | None:
+    """The value of the column `lane` (see schema.sql) for a job in this state that is not parked."""
+    return _LANES.get(state)
 
 
 def new_job_row(
@@ -112,8 +112,8 @@ def new_job_row(
 ) -> tuple[Any, ...]:
     """Parameters of `insert_job`."""
     run_at_us = job.due_us(now_us)
-    state, line = ("pending", 1) if run_at_us <= now_us else ("scheduled", 2)
-    return (state, line, run_at_us, now_us, batch_id, *_new(job), payload)
+    state, lane = ("pending", 1) if run_at_us <= now_us else ("scheduled", 2)
+    return (state, lane, run_at_us, now_us, batch_id, *_new(job), payload)
 
 
 def fresh_job(job: NewJob, job_id: int, now_us: int) -> Job:

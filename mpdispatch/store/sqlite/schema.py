@@ -1,22 +1,18 @@
-"""The version of a store's schema, and its migrations.
+"""The version of a store's schema, and how a file gets it.
 
-sqlite-utils runs them; it is imported only when needed (the import alone takes 150 ms or more).
+sqlite-utils runs the steps; it is imported only when needed (the import alone takes 150 ms or more).
 The version is stored in `mpdispatch_meta`; `user_version` belongs to the owner of the file.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mpdispatch import sqlite3
 from mpdispatch.errors import StoreCorrupt, StoreForeign, StoreMissing, StoreNotUTF8, StoreTooNew, StoreTooOld
+from mpdispatch.store.sqlite.steps import BASE, STEPS
 
-if TYPE_CHECKING:
-    from sqlite_utils import Database
-    from sqlite_utils.migrations import Migrations
-
-VERSION = 2
+VERSION = STEPS[-1].version
 APPLICATION_ID = 0x4D504453  # "MPDS"
 _SCHEMA = Path(__file__).with_name("schema.sql")
 
@@ -75,12 +71,22 @@ def statements(text: str) -> list[str]:
     return found
 
 
-def apply(connection: sqlite3.Connection, *, is_new_file: bool) -> None:
-    """Bring the schema to VERSION, inside the caller's transaction."""
+def apply(connection: sqlite3.Connection, found: int | None, *, is_new_file: bool) -> None:
+    """Bring the schema from the version found (none: 0 or None) to VERSION, inside the caller's transaction."""
     from sqlite_utils import Database
+    from sqlite_utils.migrations import Migrations
 
-    db = Database(connection, recursive_triggers=False, execute_plugins=False)
-    _migrations().apply(db)
+    class OurMigrations(Migrations):
+        # All our names in the user's own database must be mpdispatch_*.
+        migrations_table = "mpdispatch_migrations"
+
+    migrations = OurMigrations("mpdispatch")
+    for step in STEPS:
+        if step.version > (found or BASE):
+            migrations(name=step.name)(lambda _, run=step.run: run(connection))
+        elif not found and step.version == BASE:
+            migrations(name=step.name)(lambda _: _create(connection))
+    migrations.apply(Database(connection, recursive_triggers=False, execute_plugins=False))
     connection.execute(
         "INSERT INTO mpdispatch_meta (key, value) VALUES ('schema_version', ?)"
         " ON CONFLICT (key) DO UPDATE SET value = excluded.value",
@@ -90,24 +96,6 @@ def apply(connection: sqlite3.Connection, *, is_new_file: bool) -> None:
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
 
 
-def _migrations() -> Migrations:
-    from sqlite_utils.migrations import Migrations
-
-    class OurMigrations(Migrations):
-        # All our names in the user's own database must be mpdispatch_*.
-        migrations_table = "mpdispatch_migrations"
-
-    migrations = OurMigrations("mpdispatch")
-
-    @migrations()
-    def v1_jobs(db: Database) -> None:
-        for statement in statements(_SCHEMA.read_text(encoding="utf-8")):
-            db.execute(statement)
-
-    @migrations()
-    def v2_token(db: Database) -> None:
-        # Finds the workers of a supervisor whose start journal is lost. With a constant default, SQLite rewrites no row,
-        # and a running supervisor of version 1 can still write its own columns.
-        db.execute("ALTER TABLE mpdispatch_supervisors ADD COLUMN token TEXT NOT NULL DEFAULT ''")
-
-    return migrations
+def _create(connection: sqlite3.Connection) -> None:
+    for statement in statements(_SCHEMA.read_text(encoding="utf-8")):
+        connection.execute(statement)

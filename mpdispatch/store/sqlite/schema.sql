@@ -1,4 +1,4 @@
--- Version 1. Times are integer microseconds UTC; JSON is TEXT. Large payloads and results stand apart, so
+-- Version 3, with which a new file begins; see schema.py. Times are integer microseconds UTC; JSON is TEXT. Large payloads and results stand apart, so
 -- that a claim or an outcome never rewrites overflow pages.
 --
 -- What a job costs is how many index entries it makes on its way: due (enqueue), due to running (claim), running
@@ -17,8 +17,8 @@ CREATE TABLE mpdispatch_jobs (
     name TEXT NOT NULL,
     queue TEXT NOT NULL,
     state TEXT NOT NULL,
-    -- Which line it waits in: 1 due, 2 later (scheduled, retrying), 3 parked, NULL none.
-    line INTEGER,
+    -- Which lane it waits in: 1 due, 2 later (scheduled, retrying), 3 parked, NULL none.
+    lane INTEGER,
     priority INTEGER NOT NULL,
     run_at_us INTEGER NOT NULL,
     attempt INTEGER NOT NULL DEFAULT 0 CHECK (attempt BETWEEN 0 AND starts),
@@ -49,20 +49,20 @@ CREATE TABLE mpdispatch_jobs (
     CHECK (
         CASE state
             WHEN 'completed' THEN
-                completed_at_us IS NOT NULL AND owner IS NULL AND line IS NULL AND blocked_reason IS NULL
+                completed_at_us IS NOT NULL AND owner IS NULL AND lane IS NULL AND blocked_reason IS NULL
             WHEN 'running' THEN
-                completed_at_us IS NULL AND owner IS NOT NULL AND line IS NULL AND blocked_reason IS NULL
+                completed_at_us IS NULL AND owner IS NOT NULL AND lane IS NULL AND blocked_reason IS NULL
             WHEN 'pending' THEN
                 completed_at_us IS NULL AND owner IS NULL
-                AND line IS CASE WHEN blocked_reason IS NULL THEN 1 ELSE 3 END
+                AND lane IS CASE WHEN blocked_reason IS NULL THEN 1 ELSE 3 END
             WHEN 'scheduled' THEN
-                completed_at_us IS NULL AND owner IS NULL AND line IS 2 AND blocked_reason IS NULL
+                completed_at_us IS NULL AND owner IS NULL AND lane IS 2 AND blocked_reason IS NULL
             WHEN 'retrying' THEN
-                completed_at_us IS NULL AND owner IS NULL AND line IS 2 AND blocked_reason IS NULL
+                completed_at_us IS NULL AND owner IS NULL AND lane IS 2 AND blocked_reason IS NULL
             WHEN 'failed' THEN
-                completed_at_us IS NOT NULL AND owner IS NULL AND line IS NULL AND blocked_reason IS NULL
+                completed_at_us IS NOT NULL AND owner IS NULL AND lane IS NULL AND blocked_reason IS NULL
             WHEN 'cancelled' THEN
-                completed_at_us IS NOT NULL AND owner IS NULL AND line IS NULL AND blocked_reason IS NULL
+                completed_at_us IS NOT NULL AND owner IS NULL AND lane IS NULL AND blocked_reason IS NULL
             ELSE 0
         END
     )
@@ -75,20 +75,20 @@ SELECT max(
     coalesce((SELECT CAST(value AS INTEGER) FROM mpdispatch_meta WHERE key = 'pruned_up_to'), 0)
 ) AS id;
 
--- The three lines. `line` stands in their keys as well: without it SQLite 3.40 reads every row to count them.
+-- The three lanes. `lane` stands in their keys as well: without it SQLite 3.40 reads every row to count them.
 -- Every entry ends in the rowid, which is the id.
 
 -- The index that a claim reads: due jobs only, in the order of claiming.
-CREATE INDEX mpdispatch_jobs_due ON mpdispatch_jobs (line, queue, priority DESC, run_at_us)
-WHERE line = 1;
+CREATE INDEX mpdispatch_jobs_due ON mpdispatch_jobs (lane, queue, priority DESC, run_at_us)
+WHERE lane = 1;
 
 -- When jobs become due; queue and state come first, so finding a polled queue's next jobs takes two seeks.
-CREATE INDEX mpdispatch_jobs_later ON mpdispatch_jobs (line, queue, state, run_at_us)
-WHERE line = 2;
+CREATE INDEX mpdispatch_jobs_later ON mpdispatch_jobs (lane, queue, state, run_at_us)
+WHERE lane = 2;
 
 -- Parked jobs by name, for a supervisor that can run them.
-CREATE INDEX mpdispatch_jobs_parked ON mpdispatch_jobs (line, name, queue, priority DESC, run_at_us)
-WHERE line = 3;
+CREATE INDEX mpdispatch_jobs_parked ON mpdispatch_jobs (lane, name, queue, priority DESC, run_at_us)
+WHERE lane = 3;
 
 -- Running jobs by owner, and their number per queue.
 CREATE INDEX mpdispatch_jobs_running ON mpdispatch_jobs (owner, queue)
@@ -200,6 +200,8 @@ CREATE TABLE mpdispatch_supervisors (
     version TEXT NOT NULL,
     started_us INTEGER NOT NULL,
     heartbeat_us INTEGER NOT NULL,
-    lease_until_us INTEGER NOT NULL,
-    lease_until_boot_us INTEGER NOT NULL
+    lease_until_wall_us INTEGER NOT NULL,
+    lease_until_boot_us INTEGER NOT NULL,
+    -- Finds its workers if its start journal is lost.
+    token TEXT NOT NULL DEFAULT ''
 );

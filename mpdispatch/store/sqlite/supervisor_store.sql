@@ -18,8 +18,8 @@ VALUES (
 -- of four.
 SELECT
     EXISTS (SELECT 1 FROM mpdispatch_supervisors WHERE id = ?),
-    EXISTS (SELECT 1 FROM mpdispatch_jobs WHERE line = 2),
-    EXISTS (SELECT 1 FROM mpdispatch_jobs WHERE line = 3),
+    EXISTS (SELECT 1 FROM mpdispatch_jobs WHERE lane = 2),
+    EXISTS (SELECT 1 FROM mpdispatch_jobs WHERE lane = 3),
     EXISTS (SELECT 1 FROM mpdispatch_queues WHERE is_paused);
 
 -- name: unregister
@@ -28,7 +28,7 @@ DELETE FROM mpdispatch_supervisors WHERE id = ?;
 
 -- name: renew
 -- One write renews the lease of every job of this owner.
-UPDATE mpdispatch_supervisors SET heartbeat_us = ?, lease_until_us = ?, lease_until_boot_us = ? WHERE id = ?;
+UPDATE mpdispatch_supervisors SET heartbeat_us = ?, lease_until_wall_us = ?, lease_until_boot_us = ? WHERE id = ?;
 
 -- name: owned
 -- By the running index; a few hundred rows at most.
@@ -61,12 +61,12 @@ SELECT
     j.id, j.run_at_us,
     (SELECT a.finished_at_us FROM mpdispatch_attempt_rows AS a WHERE a.job_id = j.id AND a.starts = j.starts)
 FROM mpdispatch_jobs AS j
-WHERE j.line = 2 AND j.queue = ? AND j.state = ? AND j.run_at_us >= ? AND (j.run_at_us > ? OR j.id > ?)
+WHERE j.lane = 2 AND j.queue = ? AND j.state = ? AND j.run_at_us >= ? AND (j.run_at_us > ? OR j.id > ?)
 ORDER BY j.run_at_us, j.id LIMIT ?;
 
 -- name: rebase_wait
 -- Unless it has been claimed, moved or ended since.
-UPDATE mpdispatch_jobs SET run_at_us = ? WHERE id = ? AND +line = 2 AND run_at_us = ?;
+UPDATE mpdispatch_jobs SET run_at_us = ? WHERE id = ? AND +lane = 2 AND run_at_us = ?;
 
 -- name: supervisor
 -- For checking whether it has renewed since the last read.
@@ -112,19 +112,19 @@ SELECT count(*) FROM mpdispatch_jobs WHERE owner IS NOT NULL AND queue = ?;
 -- name: due
 -- The core of a claim: read lazily in the order of claiming, which is the index's; no sort. One arm of a
 -- compound SELECT, see candidates.py. The columns are those of the future ClaimedJob.
-SELECT id, starts + 1, attempt + 1, $claimed, CAST(payload AS BLOB) FROM mpdispatch_jobs WHERE line = 1 AND queue = ?;
+SELECT id, starts + 1, attempt + 1, $claimed, CAST(payload AS BLOB) FROM mpdispatch_jobs WHERE lane = 1 AND queue = ?;
 
 -- name: due_limited
 -- The same for a limited queue: reads no more rows than the limit (and sorts them again).
 SELECT * FROM (
-    SELECT id, starts + 1, attempt + 1, $claimed, CAST(payload AS BLOB) FROM mpdispatch_jobs WHERE line = 1 AND queue = ?
+    SELECT id, starts + 1, attempt + 1, $claimed, CAST(payload AS BLOB) FROM mpdispatch_jobs WHERE lane = 1 AND queue = ?
     ORDER BY priority DESC, run_at_us, id LIMIT ?
 );
 
 -- name: parked
 -- The same for the parked jobs of one name.
 SELECT * FROM (
-    SELECT id, starts + 1, attempt + 1, $claimed, CAST(payload AS BLOB) FROM mpdispatch_jobs WHERE line = 3 AND name = ? AND queue = ?
+    SELECT id, starts + 1, attempt + 1, $claimed, CAST(payload AS BLOB) FROM mpdispatch_jobs WHERE lane = 3 AND name = ? AND queue = ?
     ORDER BY priority DESC, run_at_us, id LIMIT ?
 );
 
@@ -135,46 +135,46 @@ SELECT CAST(payload AS BLOB) FROM mpdispatch_payloads WHERE job_id = ?;
 -- name: queues_with_due
 -- Before the write lock is taken: a seek per queue.
 SELECT q.value FROM json_each(?) AS q
-WHERE EXISTS (SELECT 1 FROM mpdispatch_jobs WHERE line = 1 AND queue = q.value);
+WHERE EXISTS (SELECT 1 FROM mpdispatch_jobs WHERE lane = 1 AND queue = q.value);
 
 -- name: parked_pairs
 -- Names with parked jobs in these queues. Steps from name to name: with a million parked jobs of one name it
 -- reads two index entries, and one per queue.
 WITH RECURSIVE names (name) AS (
-    SELECT min(name) FROM mpdispatch_jobs WHERE line = 3
+    SELECT min(name) FROM mpdispatch_jobs WHERE lane = 3
     UNION ALL
-    SELECT (SELECT min(j.name) FROM mpdispatch_jobs AS j WHERE j.line = 3 AND j.name > names.name)
+    SELECT (SELECT min(j.name) FROM mpdispatch_jobs AS j WHERE j.lane = 3 AND j.name > names.name)
     FROM names WHERE names.name IS NOT NULL
 )
 SELECT names.name, q.value FROM names CROSS JOIN json_each(?) AS q
 WHERE names.name IS NOT NULL AND EXISTS (
-    SELECT 1 FROM mpdispatch_jobs AS j WHERE j.line = 3 AND j.name = names.name AND j.queue = q.value
+    SELECT 1 FROM mpdispatch_jobs AS j WHERE j.lane = 3 AND j.name = names.name AND j.queue = q.value
 );
 
 -- name: park
 -- The job leaves the due index, so it is refused once and not at every claim.
-UPDATE mpdispatch_jobs SET blocked_reason = ?, line = 3 WHERE id = ? AND state = 'pending';
+UPDATE mpdispatch_jobs SET blocked_reason = ?, lane = 3 WHERE id = ? AND state = 'pending';
 
 -- name: take
 -- All first starts of a claim in one statement: there are no values of an earlier start to clear. The claiming
 -- statement itself counts the attempt.
 UPDATE mpdispatch_jobs SET
-    state = 'running', line = NULL, owner = ?, starts = starts + 1, attempt = attempt + 1, started_at_us = ?
-WHERE id IN (SELECT value FROM json_each(?)) AND +line = 1 AND starts = 0;
+    state = 'running', lane = NULL, owner = ?, starts = starts + 1, attempt = attempt + 1, started_at_us = ?
+WHERE id IN (SELECT value FROM json_each(?)) AND +lane = 1 AND starts = 0;
 
 -- name: take_again
 -- The other claimed jobs: started before, or parked.
 UPDATE mpdispatch_jobs SET
-    state = 'running', line = NULL, owner = ?, starts = starts + 1, attempt = attempt + 1, started_at_us = ?,
+    state = 'running', lane = NULL, owner = ?, starts = starts + 1, attempt = attempt + 1, started_at_us = ?,
     worker_pid = NULL, cpu_us = NULL, max_rss_bytes = NULL, blocked_reason = NULL, progress = NULL
 WHERE id IN (SELECT value FROM json_each(?)) AND state = 'pending';
 
 -- name: stage
 -- The index that a claim reads only contains due jobs.
-UPDATE mpdispatch_jobs SET state = 'pending', line = 1
+UPDATE mpdispatch_jobs SET state = 'pending', lane = 1
 WHERE id IN (
     SELECT id FROM mpdispatch_jobs
-    WHERE line = 2 AND queue = ? AND state = ? AND run_at_us <= ?
+    WHERE lane = 2 AND queue = ? AND state = ? AND run_at_us <= ?
     ORDER BY run_at_us LIMIT ?
 );
 
@@ -184,14 +184,14 @@ SELECT
     min(
         (
             SELECT j.run_at_us FROM mpdispatch_jobs AS j
-            WHERE j.line = 2 AND j.queue = q.value AND j.state = s.column1 AND j.run_at_us < ''
+            WHERE j.lane = 2 AND j.queue = q.value AND j.state = s.column1 AND j.run_at_us < ''
             ORDER BY j.run_at_us LIMIT 1
         )
     ),
     max(
         EXISTS (
             SELECT 1 FROM mpdispatch_jobs AS j
-            WHERE j.line = 2 AND j.queue = q.value AND j.state = s.column1 AND j.run_at_us >= ''
+            WHERE j.lane = 2 AND j.queue = q.value AND j.state = s.column1 AND j.run_at_us >= ''
         )
     )
 FROM json_each(?) AS q, (VALUES ('scheduled'), ('retrying')) AS s;
@@ -214,13 +214,13 @@ WHERE id = done.column1 AND starts = done.column2 AND +owner = ?;
 
 -- name: finish
 -- Every other outcome; the same guard. A cancel asked for while it ran must not be lost if the job would
--- otherwise run again. Its values, in this order: terminal?, state, line, terminal?, at, attempt, run at, started,
+-- otherwise run again. Its values, in this order: terminal?, state, lane, terminal?, at, attempt, run at, started,
 -- result, error changes?, last error, pid, cpu, rss, id, owner, starts.
 UPDATE mpdispatch_jobs SET
     state = CASE
         WHEN cancel_requested_us IS NOT NULL AND ? = 0 THEN 'cancelled' ELSE ?
     END,
-    line = CASE WHEN cancel_requested_us IS NULL THEN ? END,
+    lane = CASE WHEN cancel_requested_us IS NULL THEN ? END,
     completed_at_us = CASE
         WHEN cancel_requested_us IS NOT NULL OR ? THEN ?
     END,
@@ -271,23 +271,23 @@ UPDATE mpdispatch_jobs SET progress = ? WHERE id = ? AND owner = ? AND starts = 
 
 -- name: outstanding_due
 -- Capped: a drain only needs to know whether there is any.
-SELECT count(*) FROM (SELECT 1 FROM mpdispatch_jobs WHERE line = 1 AND queue = ? LIMIT 1000);
+SELECT count(*) FROM (SELECT 1 FROM mpdispatch_jobs WHERE lane = 1 AND queue = ? LIMIT 1000);
 
 -- name: outstanding_retrying
 -- Does not count all jobs scheduled for later.
 SELECT count(*) FROM (
-    SELECT 1 FROM mpdispatch_jobs WHERE line = 2 AND queue = ? AND state = 'retrying' LIMIT 1000
+    SELECT 1 FROM mpdispatch_jobs WHERE lane = 2 AND queue = ? AND state = 'retrying' LIMIT 1000
 );
 
 -- name: due_in
 -- By the index alone.
-SELECT count(*) FROM mpdispatch_jobs WHERE line = 1 AND queue = ?;
+SELECT count(*) FROM mpdispatch_jobs WHERE lane = 1 AND queue = ?;
 
 -- name: scheduled_in
 -- By the index alone.
-SELECT count(*) FROM mpdispatch_jobs WHERE line = 2 AND queue = ? AND state = 'scheduled';
+SELECT count(*) FROM mpdispatch_jobs WHERE lane = 2 AND queue = ? AND state = 'scheduled';
 
 -- name: parked_in
 -- Of these queues, by the parked index, then the rows for their reasons; the commonest first.
 SELECT blocked_reason, count(*) FROM mpdispatch_jobs
-WHERE line = 3 AND queue IN (SELECT value FROM json_each(?)) GROUP BY blocked_reason ORDER BY 2 DESC;
+WHERE lane = 3 AND queue IN (SELECT value FROM json_each(?)) GROUP BY blocked_reason ORDER BY 2 DESC;

@@ -55,7 +55,7 @@ class _Row(NamedTuple):
     idempotency_key: Any
     trace_context: Any
     state: Any
-    line: Any
+    lane: Any
     owner: Any
     completed_at_us: Any
     duration_us: Any
@@ -82,13 +82,13 @@ def _faults(row: _Row) -> list[str]:
 def _contradictions(row: _Row) -> list[str]:
     """Columns that contradict the row's state, which is a valid one."""
     state = JobState(row.state)
-    line: int | None = None
+    lane: int | None = None
     if state is JobState.PENDING:
-        line = 3 if row.line == 3 else 1
+        lane = 3 if row.lane == 3 else 1
     elif state in (JobState.SCHEDULED, JobState.RETRYING):
-        line = 2
-    wrong = [] if row.line == line else [("line", row.line)]
-    if (row.blocked_reason is not None) is not (line == 3):
+        lane = 2
+    wrong = [] if row.lane == lane else [("lane", row.lane)]
+    if (row.blocked_reason is not None) is not (lane == 3):
         wrong.append(("blocked_reason", row.blocked_reason))
     if (row.owner is not None) is not (state is JobState.RUNNING):
         wrong.append(("owner", row.owner))
@@ -130,7 +130,7 @@ def set_aside(
 ) -> tuple[list[Ended], int]:
     """End the unreadable ones of these rows. Returns them, and the number of other rows repaired.
 
-    Ended jobs keep their outcome and running jobs go on: a repair only takes them out of lines where they do not belong.
+    Ended jobs keep their outcome and running jobs go on: a repair only takes them out of lanes where they do not belong.
     `are_claimed`: a supervisor owns the rows but does not hold the jobs (any more); then unreadable ones end too.
     """
     ended, tidied = list[Ended](), 0
@@ -159,7 +159,7 @@ def _set_aside(connection: sqlite3.Connection, row: _Row, now: Instant, is_claim
             return 0
         return connection.execute(_SQL["tidy_ended"], (now.wall_us, row.id)).rowcount
     if state is JobState.RUNNING and not is_claimed:
-        is_in_order = row.line is None and type(row.owner) is int
+        is_in_order = row.lane is None and type(row.owner) is int
         return 0 if is_in_order else tidy_running(connection, row.id)
     faults = _faults(row)
     if state is not None and state is not JobState.RUNNING:

@@ -1,31 +1,31 @@
 -- name: due_ids
 -- The rows that a claim would read from a queue, in its order.
-SELECT id FROM mpdispatch_jobs WHERE line = 1 AND queue = ? ORDER BY priority DESC, run_at_us, id LIMIT ?;
+SELECT id FROM mpdispatch_jobs WHERE lane = 1 AND queue = ? ORDER BY priority DESC, run_at_us, id LIMIT ?;
 
 -- name: parked_ids
 -- The same for the parked jobs of one name.
-SELECT id FROM mpdispatch_jobs WHERE line = 3 AND name = ? AND queue = ? ORDER BY priority DESC, run_at_us, id LIMIT ?;
+SELECT id FROM mpdispatch_jobs WHERE lane = 3 AND name = ? AND queue = ? ORDER BY priority DESC, run_at_us, id LIMIT ?;
 
 -- name: later_ids
 -- The rows to stage.
-SELECT id FROM mpdispatch_jobs WHERE line = 2 AND queue = ? AND state = ? AND run_at_us <= ? ORDER BY run_at_us LIMIT ?;
+SELECT id FROM mpdispatch_jobs WHERE lane = 2 AND queue = ? AND state = ? AND run_at_us <= ? ORDER BY run_at_us LIMIT ?;
 
 -- name: never_ids
 -- Rows that would never be staged: text and blobs sort after every number.
-SELECT id FROM mpdispatch_jobs WHERE line = 2 AND queue = ? AND state = ? AND run_at_us >= '' LIMIT ?;
+SELECT id FROM mpdispatch_jobs WHERE lane = 2 AND queue = ? AND state = ? AND run_at_us >= '' LIMIT ?;
 
 -- name: rows
 -- The columns needed to run a job, in the order of a ClaimedJob, and to change its state.
 SELECT
     id, starts, attempt, $claimed,
-    state, line, owner, completed_at_us, duration_us, blocked_reason
+    state, lane, owner, completed_at_us, duration_us, blocked_reason
 FROM mpdispatch_jobs WHERE id IN (SELECT value FROM json_each(?)) ORDER BY id;
 
 -- name: all_rows
 -- For examining the store: reads the whole table. The other columns are only shown to people.
 SELECT
     id, starts, attempt, $claimed,
-    state, line, owner, completed_at_us, duration_us, blocked_reason,
+    state, lane, owner, completed_at_us, duration_us, blocked_reason,
     created_at_us, started_at_us, batch_id, retried_from, worker_pid, cpu_us, max_rss_bytes
 FROM mpdispatch_jobs ORDER BY id;
 
@@ -33,7 +33,7 @@ FROM mpdispatch_jobs ORDER BY id;
 -- Ends the job, whatever its columns hold: columns with a CHECK are repaired, the others stay as evidence.
 UPDATE mpdispatch_jobs SET
     state = ?,
-    line = NULL,
+    lane = NULL,
     owner = NULL,
     blocked_reason = NULL,
     cancel_requested_us = NULL,
@@ -63,9 +63,9 @@ SELECT
 FROM mpdispatch_jobs WHERE id = ?;
 
 -- name: tidy_ended
--- An ended row that is in a line or has an owner: its outcome does not change.
+-- An ended row that is in a lane or has an owner: its outcome does not change.
 UPDATE mpdispatch_jobs SET
-    line = NULL,
+    lane = NULL,
     owner = NULL,
     blocked_reason = NULL,
     cancel_requested_us = NULL,
@@ -77,7 +77,7 @@ WHERE id = ?;
 -- A running row with values that only other states may have: no outcome could be recorded for it.
 -- A row without an owner gets owner 0, which no supervisor has, so that it is taken over.
 UPDATE mpdispatch_jobs SET
-    line = NULL,
+    lane = NULL,
     blocked_reason = NULL,
     duration_us = NULL,
     completed_at_us = NULL,
@@ -92,14 +92,14 @@ SELECT
     count(*),
     json_group_array(id) FILTER (
         WHERE CASE state
-            WHEN 'completed' THEN line IS NOT NULL OR owner IS NOT NULL
-            WHEN 'failed' THEN line IS NOT NULL OR owner IS NOT NULL
-            WHEN 'cancelled' THEN line IS NOT NULL OR owner IS NOT NULL
-            WHEN 'running' THEN line IS NOT NULL OR typeof(owner) <> 'integer'
-            WHEN 'pending' THEN owner IS NOT NULL OR (line IS NOT 1 AND line IS NOT 3)
-            WHEN 'scheduled' THEN owner IS NOT NULL OR line IS NOT 2
-            WHEN 'retrying' THEN owner IS NOT NULL OR line IS NOT 2
+            WHEN 'completed' THEN lane IS NOT NULL OR owner IS NOT NULL
+            WHEN 'failed' THEN lane IS NOT NULL OR owner IS NOT NULL
+            WHEN 'cancelled' THEN lane IS NOT NULL OR owner IS NOT NULL
+            WHEN 'running' THEN lane IS NOT NULL OR typeof(owner) <> 'integer'
+            WHEN 'pending' THEN owner IS NOT NULL OR (lane IS NOT 1 AND lane IS NOT 3)
+            WHEN 'scheduled' THEN owner IS NOT NULL OR lane IS NOT 2
+            WHEN 'retrying' THEN owner IS NOT NULL OR lane IS NOT 2
             ELSE 1
         END AND queue IN (SELECT value FROM json_each(?))
     )
-FROM (SELECT id, queue, state, line, owner FROM mpdispatch_jobs WHERE id > ? ORDER BY id LIMIT ?);
+FROM (SELECT id, queue, state, lane, owner FROM mpdispatch_jobs WHERE id > ? ORDER BY id LIMIT ?);
