@@ -31,7 +31,16 @@ from mpdispatch.model import (
 )
 from mpdispatch.store.filters import DeadLetterFilter, JobFilter
 from mpdispatch.store.optional import FileCare, Wake
-from mpdispatch.store.values import CommitResult, Durability, HeldJob, LeftBehind, Progress, QueueStats, Renewal
+from mpdispatch.store.values import (
+    NO_REPORTS,
+    CommitResult,
+    Durability,
+    HeldJob,
+    LeftBehind,
+    QueueStats,
+    Renewal,
+    Reports,
+)
 from mpdispatch.store.waits import Rebase, Wait, WaitsSeen
 
 
@@ -255,13 +264,12 @@ class SupervisorStore(Protocol):
         self,
         owner: int,
         transitions: Sequence[Transition],
+        reports: Reports = NO_REPORTS,
         *,
         claim: ClaimRequest | None = None,
-        progress: Sequence[Progress] = (),
-        outputs: Sequence[Output] = (),
         skip_idle_check: bool = False,
     ) -> CommitResult:
-        """One transaction: record these outcomes, stage what is due, claim what `policy.admission` plans for `claim`.
+        """One transaction: record these outcomes and reports, stage what is due, claim as `policy.admission` plans.
 
         Takes no write lock if nothing is to be recorded and nothing is due; `skip_idle_check` skips that check
         (for use right after an enqueue). A commit that records nothing is not synced to disk

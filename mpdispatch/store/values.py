@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from mpdispatch.model import ClaimedJob, Transition
+from mpdispatch.model import ClaimedJob, Output, Transition
 
 Durability = Literal["full", "process"]
 """What an enqueued job survives: `full`, a power loss; `process`, any crash of processes."""
@@ -27,6 +27,19 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     job_id: int
     starts: int
     data: bytes
+
+
+class Reports(NamedTuple):
+    """What running handlers reported, and what they wrote, since the last commit."""
+
+    progress: Sequence[Progress] = ()
+    outputs: Sequence[Output] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.progress or self.outputs)
+
+
+NO_REPORTS = Reports()
 
 
 class LeftBehind(NamedTuple):

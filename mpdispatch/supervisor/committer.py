@@ -12,7 +12,7 @@ from mpdispatch.clock import Clock, Instant
 from mpdispatch.failpoints import failpoint
 from mpdispatch.pool.pool import Pool
 from mpdispatch.store.contract import SupervisorStore
-from mpdispatch.store.values import CommitResult, Progress
+from mpdispatch.store.values import CommitResult, Progress, Reports
 from mpdispatch.supervisor.assign import Assigner
 from mpdispatch.supervisor.claim_sync import ClaimSync
 from mpdispatch.supervisor.claimer import Claimer
@@ -128,20 +128,20 @@ class Committer:
         settled = [(each.job_id, each.starts) for each in transitions] if in_flight.outputs else []
         outputs = in_flight.outputs.due(now_us, settled)
         progress = list(in_flight.progress.values())
-        if not (transitions or progress or outputs or slots):
+        reports = Reports(progress, outputs)
+        is_synced = bool(transitions or reports)
+        if not (is_synced or slots):
             return
         failpoint("commit.before")
-        is_synced = bool(transitions or progress or outputs)
         asked_at = self._clock.now()
         result = self._store.commit(
             self._heartbeat.owner,
             transitions,
+            reports,
             # Charge no token in a commit that waits for the disk.
             claim=self._claimer.request(slots, 0 if is_synced and ready is not None else ready)
             if slots
             else None,
-            progress=progress,
-            outputs=outputs,
             skip_idle_check=skip_idle_check and slots > 0,
         )
         if is_contended and most in (len(items), len(result.claimed)):

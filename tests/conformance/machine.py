@@ -34,7 +34,7 @@ from mpdispatch.policy.decide import RetryRules, decide
 from mpdispatch.policy.waits import rebased_us
 from mpdispatch.store.contract import Store, SupervisorStore
 from mpdispatch.store.filters import DeadLetterFilter, JobFilter
-from mpdispatch.store.values import CommitResult, Progress
+from mpdispatch.store.values import NO_REPORTS, CommitResult, Progress, Reports
 from mpdispatch.store.waits import Rebase, Wait, WaitsSeen
 
 from . import draws
@@ -360,9 +360,8 @@ class Machine(RuleBasedStateMachine):
         self.commit(
             by,
             transitions * (2 if is_twice else 1),
+            Reports(progress, outputs),
             claim=request,
-            progress=progress,
-            outputs=outputs,
         )
 
     def one_that_holds_jobs(self, side: int) -> Supervisor:
@@ -384,8 +383,10 @@ class Machine(RuleBasedStateMachine):
             for job, name in zip(jobs, outcomes, strict=False)
         ]
 
-    def commit(self, by: Supervisor, transitions: Sequence[Transition], **options: Any) -> None:
-        turn: CommitResult | None = self.both("commit", by.owner, transitions, by=by, **options)
+    def commit(
+        self, by: Supervisor, transitions: Sequence[Transition], reports: Reports = NO_REPORTS, **options: Any
+    ) -> None:
+        turn: CommitResult | None = self.both("commit", by.owner, transitions, reports, by=by, **options)
         if turn is None:
             self.join(by)
             return

@@ -45,7 +45,7 @@ from mpdispatch.model import (
 )
 from mpdispatch.policy import admission
 from mpdispatch.store.filters import DeadLetterFilter, JobFilter
-from mpdispatch.store.values import CommitResult, HeldJob, LeftBehind, Progress, QueueStats, Renewal
+from mpdispatch.store.values import NO_REPORTS, CommitResult, HeldJob, LeftBehind, QueueStats, Renewal, Reports
 from mpdispatch.store.waits import Rebase, Wait, WaitsSeen
 
 from .rows import Letter, Row, Start, attempts_of, claimed_job_of, job_of, letter_of, page_of, tally
@@ -384,22 +384,21 @@ class Model:
         self,
         owner: int,
         transitions: Sequence[Transition],
+        reports: Reports = NO_REPORTS,
         *,
         claim: ClaimRequest | None = None,
-        progress: Sequence[Progress] = (),
-        outputs: Sequence[Output] = (),
         skip_idle_check: bool = False,
     ) -> CommitResult:
         """Record, then stage, then claim: what an outcome gives back may be claimed by the same turn."""
         self._registered(owner)
-        for report in progress:
+        for report in reports.progress:
             if (row := self._running(owner, report.job_id, report.starts)) is not None:
                 row.progress = report.data
-        for output in outputs:
+        for output in reports.outputs:
             if (row := self._running(owner, output.job_id, output.starts)) is not None:
                 row.outputs[output.starts, output.stream] = output
         rejected, cancelled = self._record(owner, transitions)
-        is_writing = bool(transitions or progress or outputs)
+        is_writing = bool(transitions or reports)
         made = Claim()
         due_in_us = token_in_us = None
         now = self._clock.now()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,13 @@ from mpdispatch.model import (
     JobState,
     NewJob,
     NewSupervisor,
+    Output,
     Run,
     Transition,
 )
 from mpdispatch.store import SQLiteStore
 from mpdispatch.store.contract import Store, SupervisorStore
-from mpdispatch.store.values import CommitResult
+from mpdispatch.store.values import CommitResult, Progress, Reports
 
 from .requests import request
 
@@ -94,11 +95,13 @@ class Desk:
         slots: int = 0,
         ready: int | None = None,
         claim: ClaimRequest | None = None,
+        progress: Sequence[Progress] = (),
+        outputs: Sequence[Output] = (),
         **more: Any,
     ) -> CommitResult:
         if slots or claim is not None:
             claim = msgspec.structs.replace(claim or request(), slots=slots, ready=ready)
-        return self.ledger.commit(self.owner, transitions, claim=claim, **more)
+        return self.ledger.commit(self.owner, transitions, Reports(progress, outputs), claim=claim, **more)
 
     def claim(self, slots: int = 100, claim: ClaimRequest | None = None) -> list[ClaimedJob]:
         return list(self.commit(slots=slots, claim=claim).claimed)

@@ -18,7 +18,6 @@ from mpdispatch.model import (
     ClaimRequest,
     JobState,
     NewSupervisor,
-    Output,
     PeerSupervisor,
     Transition,
 )
@@ -31,7 +30,7 @@ from mpdispatch.store.sqlite.connection import Flush, Session
 from mpdispatch.store.sqlite.database import Database
 from mpdispatch.store.sqlite.file_care import SQLiteFileCare
 from mpdispatch.store.sqlite.queries import QUERIES
-from mpdispatch.store.values import CommitResult, HeldJob, LeftBehind, Progress, Renewal
+from mpdispatch.store.values import NO_REPORTS, CommitResult, HeldJob, LeftBehind, Renewal, Reports
 from mpdispatch.store.waits import Rebase, Wait, WaitsSeen
 
 T = TypeVar("T")
@@ -131,17 +130,16 @@ class SQLiteSupervisorStore:
         self,
         owner: int,
         transitions: Sequence[Transition],
+        reports: Reports = NO_REPORTS,
         *,
         claim: ClaimRequest | None = None,
-        progress: Sequence[Progress] = (),
-        outputs: Sequence[Output] = (),
         skip_idle_check: bool = False,
     ) -> CommitResult:
-        """One transaction: record these outcomes, stage what is due, claim what is requested.
+        """One transaction: record these outcomes and reports, stage what is due, claim what is requested.
 
         A commit that records nothing first checks for work and takes no lock if there is none, unless `skip_idle_check`.
         """
-        is_synced = bool(transitions or progress or outputs)
+        is_synced = bool(transitions or reports)
         if not is_synced and not skip_idle_check and not self._ended:
             idle = self._idle(lambda c: _idle_commit(c, owner, claim, self._clock.now()))
             if idle is not None:
@@ -152,10 +150,10 @@ class SQLiteSupervisorStore:
         def work(
             connection: sqlite3.Connection, request: ClaimRequest | None = claim, *, one_by_one: bool = False
         ) -> CommitResult:
-            if progress:
-                finishing.record_progress(connection, owner, progress)
-            if outputs:
-                output_table.record(connection, owner, outputs)
+            if reports.progress:
+                finishing.record_progress(connection, owner, reports.progress)
+            if reports.outputs:
+                output_table.record(connection, owner, reports.outputs)
             rejected = list[tuple[int, int]]()
             cancelled = _cancelled_instead(connection, owner, again)
             if transitions and one_by_one:
