@@ -37,6 +37,7 @@ from mpdispatch.store.values import (
     Durability,
     HeldJob,
     LeftBehind,
+    OtherOwners,
     QueueStats,
     Renewal,
     Reports,
@@ -278,13 +279,11 @@ class SupervisorStore(Protocol):
         """
         ...
 
-    def peers(self, owner: int) -> list[PeerSupervisor]:
-        """The other registered supervisors, dead or alive. A read."""
+    def peers(self, owner: int) -> OtherOwners:
+        """The other supervisors, and owners of running jobs that are not registered; never `owner` itself.
 
-    def unknown_owners(self) -> list[int]:
-        """Unregistered owners of running jobs. A read, cheap enough to be called once a second.
-
-        An owner that is not a number is first replaced by one, so that `jobs_of` and `take_over` accept it.
+        A read, cheap enough to be called once a second. Only an owner that is not a number is replaced by one first,
+        so that `jobs_of` and `take_over` accept it.
         """
         ...
 

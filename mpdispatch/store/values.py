@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from mpdispatch.model import ClaimedJob, Output, Transition
+from mpdispatch.model import ClaimedJob, Output, PeerSupervisor, Transition
 
 Durability = Literal["full", "process"]
 """What an enqueued job survives: `full`, a power loss; `process`, any crash of processes."""
@@ -56,6 +56,15 @@ class Renewal(msgspec.Struct, frozen=True, kw_only=True):
 
     owned: tuple[tuple[int, int], ...]
     """(job id, starts) of every running row this supervisor owns, for reconciling."""
+
+
+class OtherOwners(NamedTuple):
+    """Who else owns or may own running jobs of the store."""
+
+    registered: Sequence[PeerSupervisor]
+    """The other supervisors, dead or alive."""
+    unregistered: Sequence[int]
+    """Other owners of running jobs that have no registration."""
 
 
 class CommitResult(msgspec.Struct, frozen=True, kw_only=True):

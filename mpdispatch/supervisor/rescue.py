@@ -95,7 +95,8 @@ class Rescuer:
         """
         self.again_s = None
         living, dead = list[PeerSupervisor](), list[tuple[PeerSupervisor, PeerVerdict | None]]()
-        for peer in self._store.peers(owner):
+        others = self._store.peers(owner)
+        for peer in others.registered:
             try:
                 verdict = PeerVerdict.EXPIRED if peer.id in given_up else verdict_on(peer, self._folder)
             except OSError as error:
@@ -105,8 +106,7 @@ class Rescuer:
                 living.append(peer)
             else:
                 dead.append((peer, verdict))
-        # Our own row may be missing too: the next commit will report that, and end what runs.
-        dead += [(_stand_in(unknown), None) for unknown in self._store.unknown_owners() if unknown != owner]
+        dead += [(_stand_in(each), None) for each in others.unregistered]
         return living, self._step(dead, token)
 
     def _step(self, dead: list[tuple[PeerSupervisor, PeerVerdict | None]], token: str) -> bool:

@@ -10,7 +10,7 @@ import msgspec
 
 from mpdispatch.errors import DispatchError
 from mpdispatch.model import Job, Page, PeerSupervisor
-from mpdispatch.store.values import CommitResult, Renewal
+from mpdispatch.store.values import CommitResult, OtherOwners, Renewal
 
 __all__ = ["Refusal", "answer_of", "compare"]
 
@@ -67,6 +67,8 @@ def _without_what_is_left_open(answer: Any) -> Any:
             return {**fields, **lists, "claimed": list(answer.claimed), **held}
         case Renewal():
             return sorted(answer.owned)
+        case OtherOwners():
+            return _without_what_is_left_open(answer.registered), sorted(answer.unregistered)
         case [PeerSupervisor(), *_]:
             return [msgspec.structs.replace(each, renewed=0) for each in answer]
         case range():

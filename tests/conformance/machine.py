@@ -410,7 +410,7 @@ class Machine(RuleBasedStateMachine):
     def look_at_peers(self, side: int) -> None:
         by = self.supervisors[side]
         found = self.both("peers", by.owner, by=by)
-        by.seen = list(zip(found, self.model.peers(by.owner), strict=True))
+        by.seen = list(zip(found.registered, self.model.peers(by.owner).registered, strict=True))
 
     @step(1, side=sides)
     def crash(self, side: int) -> None:
@@ -471,7 +471,7 @@ class Machine(RuleBasedStateMachine):
     ) -> None:
         """Of an owner that is not registered; or of one that is, or of one that has nothing."""
         by = self.supervisors[side]
-        unknown = self.both("unknown_owners", by=by)
+        unknown = self.both("peers", by.owner, by=by).unregistered
         owner = _nth(unknown, at) if unknown and not is_known else self.supervisors[1 - side].owner
         jobs: list[ClaimedJob] = self.both("jobs_of", owner, by=by)
         self.both("take_over", owner, self.decided(cycle(outcomes), jobs)[int(leaves_one) :], by=by)
@@ -522,7 +522,6 @@ class Machine(RuleBasedStateMachine):
             waits = self.look_at_waits(each, self.clock.now().wall_us)
             for wait in waits[:1]:
                 self.look_at_waits(each, wait.run_at_us)
-        self.both("unknown_owners", by=self.supervisors[0])
         queues = next(self.queues)
         for call in ("outstanding", "left_behind"):
             self.both(call, queues, by=self.supervisors[0])

@@ -45,7 +45,16 @@ from mpdispatch.model import (
 )
 from mpdispatch.policy import admission
 from mpdispatch.store.filters import DeadLetterFilter, JobFilter
-from mpdispatch.store.values import NO_REPORTS, CommitResult, HeldJob, LeftBehind, QueueStats, Renewal, Reports
+from mpdispatch.store.values import (
+    NO_REPORTS,
+    CommitResult,
+    HeldJob,
+    LeftBehind,
+    OtherOwners,
+    QueueStats,
+    Renewal,
+    Reports,
+)
 from mpdispatch.store.waits import Rebase, Wait, WaitsSeen
 
 from .rows import Letter, Row, Start, attempts_of, claimed_job_of, job_of, letter_of, page_of, tally
@@ -313,8 +322,14 @@ class Model:
             for owner, each in self._supervisors.items()
         ]
 
-    def peers(self, owner: int) -> list[PeerSupervisor]:
-        return [each for each in self.supervisors() if each.id != owner]
+    def peers(self, owner: int) -> OtherOwners:
+        # Jobs of an owner without a registration stay as they are until somebody takes over. Only a registered one
+        # may write to a job in a commit.
+        owners = {row.owner for row in self._rows.values() if row.owner is not None}
+        return OtherOwners(
+            [each for each in self.supervisors() if each.id != owner],
+            sorted(owners - self._supervisors.keys() - {owner}),
+        )
 
     def cancel_requests(self, owner: int) -> list[Start]:
         return [row.start for row in self._owned(owner) if row.is_cancel_requested]
@@ -329,18 +344,13 @@ class Model:
     def held_by(self, owner: int) -> list[HeldJob]:
         return [HeldJob(row.id, row.starts, row.new.name) for row in self._owned(owner)]
 
-    def unknown_owners(self) -> list[int]:
-        # Their jobs stay as they are until somebody takes over. Only a registered one may write to a job in a turn.
-        owners = {row.owner for row in self._rows.values() if row.owner is not None}
-        return sorted(owners - self._supervisors.keys())
-
     def take_over(self, dead: PeerSupervisor | int, transitions: Sequence[Transition]) -> bool:
         """All or nothing: refused if it has renewed since `dead` was read, or if one of its jobs would be left over.
 
         `dead` as a number: of one that is not registered and has jobs.
         """
         if isinstance(dead, int):
-            owner, is_as_seen = dead, dead in self.unknown_owners()
+            owner, is_as_seen = dead, dead not in self._supervisors and bool(self._owned(dead))
         else:
             owner = dead.id
             is_as_seen = dead.renewed in [each.renewed for each in self.supervisors() if each.id == owner]

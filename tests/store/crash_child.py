@@ -99,7 +99,7 @@ def main() -> None:
         ledger.renew(owner, 2)
         heir = store.supervisor_store()
         heir_id = register(heir)
-        (dead,) = [peer for peer in heir.peers(heir_id) if peer.id == owner]
+        (dead,) = [peer for peer in heir.peers(heir_id).registered if peer.id == owner]
         left = [outcome(job, JobState.COMPLETED) for job in heir.jobs_of(owner)]
         assert heir.take_over(dead, left)
         say("ended", *[each.job_id for each in left])

@@ -143,7 +143,7 @@ def test_an_odd_value_in_a_running_row_does_not_keep_a_dead_supervisors_jobs_fro
             work_off(heir)
             continue
         look(file_store, now, *ids)
-        peer = next(each for each in heir.ledger.peers(heir.owner) if each.id == dead.owner)
+        peer = next(each for each in heir.ledger.peers(heir.owner).registered if each.id == dead.owner)
         jobs = heir.ledger.jobs_of(peer.id)
         assert {job.id for job in jobs} >= {ids[0], ids[2]}, odd
         assert heir.ledger.take_over(peer, [released(job, now) for job in jobs]), odd
@@ -383,7 +383,7 @@ def test_an_odd_value_in_any_other_table_hides_nothing_and_stops_nobody(
         file_store.set_paused("default", False)
         work_off(desk)
         assert [file_store.state_of(each) for each in good] == [JobState.COMPLETED] * 2, odd
-        seen = {each.id: each for each in ledger.peers(desk.owner)}
+        seen = {each.id: each for each in ledger.peers(desk.owner).registered}
         for each in seen.values():
             assert ledger.take_over(each, []), odd
         assert not written or table == "supervisors" or peer in seen
@@ -509,7 +509,7 @@ def walk(desk: Desk) -> int:
 
 def rescue(desk: Desk) -> None:
     """Take over what runs without a supervisor."""
-    for owner in desk.ledger.unknown_owners():
+    for owner in desk.ledger.peers(desk.owner).unregistered:
         jobs = desk.ledger.jobs_of(owner)
         assert desk.ledger.take_over(owner, [released(job, desk.clock.now()) for job in jobs])
 

@@ -59,7 +59,7 @@ def test_a_file_nobody_has_written_to_has_not_changed(file_store: SQLiteStore) -
 
 def test_a_registered_supervisor_is_seen_by_its_peers(store: Store, new_desk: NewDesk, now: Instant) -> None:
     first, second = new_desk(), new_desk()
-    (peer,) = second.ledger.peers(second.owner)
+    (peer,) = second.ledger.peers(second.owner).registered
     assert peer.id == first.owner
     assert (peer.host, peer.queues, peer.pid, peer.pid_start) == ("here", ("default",), 4711, 99)
     assert (peer.started_us, peer.heartbeat_us) == (now.wall_us, now.wall_us)
@@ -540,10 +540,10 @@ def test_take_over_records_the_outcomes_and_strikes_the_dead_off(
     for _ in range(2):
         enqueue()
     first, second = dead.claim()
-    (peer,) = heir.ledger.peers(heir.owner)
+    (peer,) = heir.ledger.peers(heir.owner).registered
     assert heir.ledger.jobs_of(peer.id) == [first, second]
     assert heir.ledger.take_over(peer, [released(first, now), failed(second, now)])
-    assert heir.ledger.peers(heir.owner) == []
+    assert heir.ledger.peers(heir.owner).registered == []
     assert [store.state_of(each.id) for each in (first, second)] == [JobState.PENDING, JobState.FAILED]
     with pytest.raises(LeaseLostError):
         dead.commit(completed(first, now))
@@ -556,7 +556,7 @@ def test_take_over_does_nothing_if_the_lease_was_renewed(
     alive, heir = new_desk(), new_desk()
     enqueue()
     (claimed,) = alive.claim()
-    (peer,) = heir.ledger.peers(heir.owner)
+    (peer,) = heir.ledger.peers(heir.owner).registered
     later = clock.advance(1)
     alive.ledger.renew(alive.owner, TTL_US)
     assert not heir.ledger.take_over(peer, [failed(claimed, later)])
@@ -570,7 +570,7 @@ def test_take_over_does_nothing_if_a_job_was_claimed_since(
     alive, heir = new_desk(), new_desk()
     enqueue()
     (first,) = alive.claim()
-    (peer,) = heir.ledger.peers(heir.owner)
+    (peer,) = heir.ledger.peers(heir.owner).registered
     enqueue()
     (second,) = alive.claim()
     assert not heir.ledger.take_over(peer, [released(first, now)])
@@ -584,7 +584,7 @@ def test_take_over_drops_the_outcome_of_a_job_that_has_ended_since(
     dying, heir = new_desk(), new_desk()
     enqueue()
     (claimed,) = dying.claim()
-    (peer,) = heir.ledger.peers(heir.owner)
+    (peer,) = heir.ledger.peers(heir.owner).registered
     dying.commit(completed(claimed, now))
     assert heir.ledger.take_over(peer, [failed(claimed, now)])
     assert (store.state_of(claimed.id), store.dead_letter_count()) == (JobState.COMPLETED, 0)
@@ -601,12 +601,12 @@ def _own(store: Store, value: str, job_id: int) -> None:
 
 def test_owners_of_running_jobs_that_are_registered_are_known(enqueue: Enqueue, new_desk: NewDesk) -> None:
     one, other = new_desk(), new_desk()
-    assert one.ledger.unknown_owners() == []
+    assert one.ledger.peers(one.owner).unregistered == []
     enqueue()
     enqueue()
     one.claim(1)
     other.claim(1)
-    assert one.ledger.unknown_owners() == []
+    assert one.ledger.peers(one.owner).unregistered == []
 
 
 @pytest.mark.parametrize(
@@ -630,14 +630,14 @@ def test_jobs_of_an_owner_nobody_knows_are_taken_over_once(
     mine, *lost = desk.claim(3)
     for each in lost:
         _own(store, value, each.id)
-    assert desk.ledger.unknown_owners() == [owner]
+    assert desk.ledger.peers(desk.owner).unregistered == [owner]
     assert desk.ledger.jobs_of(owner) == lost
     ends = [retrying(lost[0], now), failed(lost[1], now)]
     assert not desk.ledger.take_over(owner, ends[:1]), "not all of them"
     assert desk.ledger.take_over(owner, ends)
     assert [store.state_of(each.id) for each in lost] == [JobState.RETRYING, JobState.FAILED]
     assert store.dead_letter_count() == 1
-    assert desk.ledger.unknown_owners() == []
+    assert desk.ledger.peers(desk.owner).unregistered == []
     assert not desk.ledger.take_over(owner, ends), "only one takes over"
     assert desk.ledger.jobs_of(desk.owner) == [mine]
 
@@ -711,7 +711,7 @@ def test_what_is_taken_over_and_may_run_at_once_wakes_the_others(
     dead, rescuer = new_desk(), new_desk()
     enqueue()
     (job,) = dead.claim()
-    (seen,) = [each for each in rescuer.ledger.peers(rescuer.owner) if each.id == dead.owner]
+    (seen,) = [each for each in rescuer.ledger.peers(rescuer.owner).registered if each.id == dead.owner]
     woken = Woken(store)
     assert rescuer.ledger.take_over(seen, [released(job, now)])
     assert woken.times() == 1

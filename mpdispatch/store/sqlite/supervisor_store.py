@@ -30,7 +30,7 @@ from mpdispatch.store.sqlite.connection import Flush, Session
 from mpdispatch.store.sqlite.database import Database
 from mpdispatch.store.sqlite.file_care import SQLiteFileCare
 from mpdispatch.store.sqlite.queries import QUERIES
-from mpdispatch.store.values import NO_REPORTS, CommitResult, HeldJob, LeftBehind, Renewal, Reports
+from mpdispatch.store.values import NO_REPORTS, CommitResult, HeldJob, LeftBehind, OtherOwners, Renewal, Reports
 from mpdispatch.store.waits import Rebase, Wait, WaitsSeen
 
 T = TypeVar("T")
@@ -249,18 +249,21 @@ class SQLiteSupervisorStore:
 
     # -- other supervisors ----------------------------------------------------------------------
 
-    def peers(self, owner: int) -> list[PeerSupervisor]:
-        return [
-            each for each in self._read(lambda c: reads.supervisors(c, self._clock.now())) if each.id != owner
-        ]
+    def peers(self, owner: int) -> OtherOwners:
+        """The other owners. A read, unless an owner of running jobs is not a number: it is replaced by 0."""
 
-    def unknown_owners(self) -> list[int]:
-        """Unregistered owners of running jobs. A read, unless an owner is not a number: it is replaced by 0."""
-        owners = [row[0] for row in self._read(lambda c: c.execute(QUERIES["unknown_owners"]).fetchall())]
+        def work(connection: sqlite3.Connection) -> tuple[list[PeerSupervisor], list[int | None]]:
+            owners = [row[0] for row in connection.execute(QUERIES["unknown_owners"])]
+            return reads.supervisors(connection, self._clock.now()), owners
+
+        registered, owners = self._read(work)
         if None in owners:
             self._write(lambda c: c.execute(QUERIES["disown"]), "disown")
-            owners = [0, *(each for each in owners if each not in (None, 0))]
-        return owners
+            owners = [0, *(each for each in owners if each != 0)]
+        return OtherOwners(
+            [each for each in registered if each.id != owner],
+            [each for each in owners if each is not None and each != owner],
+        )
 
     def jobs_of(self, owner: int) -> list[ClaimedJob]:
         """The running jobs of a supervisor, without the unreadable ones. A read."""
