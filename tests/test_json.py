@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mpdispatch import Engine
 from mpdispatch.model import Attempt, Cause, ErrorInfo, Job
-from mpdispatch.model.json import attempt_to_json, job_to_json, time_to_json
+from mpdispatch.model.json import time_to_json, to_json
 
 
 def test_times_are_utc_with_microseconds_and_z() -> None:
@@ -24,7 +24,7 @@ def test_a_job_has_all_its_fields_as_json(tmp_path: Path) -> None:
     def render(path: str) -> None: ...
 
     made = Engine.open(tmp_path / "jobs.db").job(render).enqueue("a")
-    said = job_to_json(made)
+    said = to_json(made)
     assert said.keys() == set(Job.__struct_fields__)
     assert json.loads(json.dumps(said)) == said
     assert (said["state"], said["payload"], said["last_error"]) == ("pending", {"path": "a"}, None)
@@ -47,7 +47,7 @@ def test_an_attempt_has_all_its_fields_as_json() -> None:
         cpu_s=None,
         max_rss_bytes=None,
     )
-    said = attempt_to_json(attempt)
+    said = to_json(attempt)
     assert said.keys() == {field.name for field in fields(Attempt)}
     assert said["error"] == {"type": "WorkerDied", "message": "killed", "traceback": ""}
     assert json.loads(json.dumps(said)) == said

@@ -3,16 +3,18 @@
 Values only: no I/O, no clock. Not here: what a value leads to (`policy`), and how it is kept (`store`).
 """
 
-from mpdispatch.model.alike import AlikeJobs
 from mpdispatch.model.claim import ClaimFacts, ClaimPlan, ClaimRequest, QueueLimit
-from mpdispatch.model.commands import COMMAND_JOB, RESERVED_PREFIX, Command
-from mpdispatch.model.dead_letters import DeadLetter
 from mpdispatch.model.job import (
+    COMMAND_JOB,
+    RESERVED_PREFIX,
     TERMINAL_STATES,
     UNREADABLE,
+    AlikeJobs,
     Attempt,
     Cause,
     ClaimedJob,
+    Command,
+    DeadLetter,
     ErrorInfo,
     Job,
     JobState,
@@ -36,8 +38,14 @@ from mpdispatch.model.outcome import (
     WorkerDied,
 )
 from mpdispatch.model.output import KEPT_BYTES, Output, Stream, tail
-from mpdispatch.model.status import Finding, Level, SupervisorStatus, WorkerStatus
-from mpdispatch.model.supervisors import NewSupervisor, PeerSupervisor
+from mpdispatch.model.supervisors import (
+    Finding,
+    Level,
+    NewSupervisor,
+    PeerSupervisor,
+    SupervisorStatus,
+    WorkerStatus,
+)
 
 __all__ = [
     "COMMAND_JOB",

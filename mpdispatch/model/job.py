@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, overload
 
 import msgspec
 
@@ -84,6 +85,34 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True):
     def due_us(self, now_us: int) -> int:
         """Wall time at which it is due if it is enqueued now."""
         return now_us + self.delay_us if self.run_at_us is None else self.run_at_us
+
+
+class AlikeJobs(Sequence[NewJob]):
+    """As a list of NewJobs, without making them: one for each payload, and each like `template` in all else.
+
+    A store that takes any sequence of jobs takes this one; one that knows it may be quicker.
+
+    >>> jobs = AlikeJobs(NewJob(name="resize", payload=b"{}", queue="bulk"), [b'{"n":1}', b'{"n":2}'])
+    >>> len(jobs), jobs[1].queue, jobs[1].payload
+    (2, 'bulk', b'{"n":2}')
+    """
+
+    __slots__ = ("payloads", "template")
+
+    def __init__(self, template: NewJob, payloads: Sequence[bytes]) -> None:
+        self.template, self.payloads = template, payloads
+
+    def __len__(self) -> int:
+        return len(self.payloads)
+
+    @overload
+    def __getitem__(self, index: int) -> NewJob: ...
+    @overload
+    def __getitem__(self, index: slice) -> AlikeJobs: ...
+    def __getitem__(self, index: int | slice) -> NewJob | AlikeJobs:
+        if isinstance(index, slice):
+            return AlikeJobs(self.template, self.payloads[index])
+        return msgspec.structs.replace(self.template, payload=self.payloads[index])
 
 
 # A struct, not a dataclass: thousands are made per second (0.3 µs instead of 3 µs each). A store selects its fields in
@@ -180,8 +209,48 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DeadLetter:
+    """A job that reached `failed`, kept until somebody replays or purges it. Times are aware UTC datetimes."""
+
+    id: int
+    """The job's own id: a job fails once, so one number names both."""
+    job: Job
+    """As it ended: arguments, attempts, last error."""
+    failed_at: datetime
+    replayed_at: datetime | None
+    """When it was replayed, by `replay` or by `retry` of the job; None: never."""
+    replayed_as: int | None
+    """The job it was replayed as."""
+
+    @property
+    def name(self) -> str:
+        return self.job.name
+
+    @property
+    def queue(self) -> str:
+        return self.job.queue
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Page(Generic[T]):
     """A part of a list. `next_cursor` is the cursor of the next part; None at the end."""
 
     items: list[T]
     next_cursor: str | None
+
+
+RESERVED_PREFIX = "mpdispatch."
+"""Names of handlers must not begin with this."""
+
+COMMAND_JOB = "mpdispatch.command"
+"""A program to run, put there by `mpdispatch run`; only a supervisor with `--allow-commands` claims it."""
+
+
+class Command(msgspec.Struct, frozen=True, kw_only=True):
+    """The payload of a command job. The program gets `argv` itself; no shell reads it."""
+
+    argv: list[str]
+    cwd: str
+    """Absolute."""
+    env: dict[str, str]
+    """Its whole environment, except MPDISPATCH_JOB_ID and MPDISPATCH_ATTEMPT, which the worker adds."""

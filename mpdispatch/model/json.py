@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
+from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
+from enum import Enum
 from typing import Any, NoReturn
 
 import msgspec
 
 from mpdispatch.errors import UsageError
-from mpdispatch.model.dead_letters import DeadLetter
-from mpdispatch.model.job import Attempt, ErrorInfo, Job
-from mpdispatch.model.status import Finding, SupervisorStatus
+from mpdispatch.model.job import DeadLetter
+from mpdispatch.model.supervisors import SupervisorStatus
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EARLIEST, _LATEST = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)
@@ -74,50 +74,44 @@ def moment_of(us: int) -> datetime:
         return _LATEST if us > 0 else _EARLIEST
 
 
-def error_to_json(error: ErrorInfo | None) -> dict[str, str] | None:
-    return None if error is None else msgspec.structs.asdict(error)
-
-
-def _to_json(value: Any) -> Any:
+def to_json(value: Any) -> Any:
+    """Every field of a value of this room under its own name. What is JSON already stays as it is."""
     match value:
         case datetime():
             return time_to_json(value)
-        case ErrorInfo():
-            return error_to_json(value)
-        case StrEnum():
+        case Enum():
             return value.value
+        case tuple():
+            return [to_json(each) for each in value]
+        case msgspec.Struct():
+            names = value.__struct_fields__
+        case _ if is_dataclass(value):
+            names = tuple(field.name for field in fields(value))
         case _:
             return value
+    return {name: to_json(getattr(value, name)) for name in names}
 
 
-def job_to_json(job: Job) -> dict[str, Any]:
-    """Every field of the job under its own name."""
-    return {name: _to_json(getattr(job, name)) for name in Job.__struct_fields__}
-
-
-def attempt_to_json(attempt: Attempt) -> dict[str, Any]:
-    """Every field of the attempt under its own name."""
-    return {name: _to_json(getattr(attempt, name)) for name in Attempt.__slots__}
+_OF_THE_JOB = (
+    "name",
+    "queue",
+    "priority",
+    "payload",
+    "attempt",
+    "starts",
+    "max_retries",
+    "created_at",
+    "started_at",
+)
 
 
 def dead_letter_to_json(letter: DeadLetter) -> dict[str, Any]:
     """The failed job under the keys of a job, and the dead letter's own. `id` and `job_id` are the same number."""
-    job = job_to_json(letter.job)
-    kept = (
-        "name",
-        "queue",
-        "priority",
-        "payload",
-        "attempt",
-        "starts",
-        "max_retries",
-        "created_at",
-        "started_at",
-    )
+    job = to_json(letter.job)
     return {
         "id": letter.id,
         "job_id": letter.id,
-        **{key: job[key] for key in kept},
+        **{key: job[key] for key in _OF_THE_JOB},
         "failed_at": time_to_json(letter.failed_at),
         "last_error": job["last_error"],
         "batch_id": job["batch_id"],
@@ -129,35 +123,8 @@ def dead_letter_to_json(letter: DeadLetter) -> dict[str, Any]:
 
 def supervisor_to_json(status: SupervisorStatus) -> dict[str, Any]:
     """A supervisor with its workers; a worker's `state` is `running` or `idle`."""
-    return {
-        "id": status.id,
-        "host": status.host,
-        "pid": status.pid,
-        "state": status.state,
-        "app": status.app,
-        "queues": list(status.queues),
-        "concurrency": status.concurrency,
-        "version": status.version,
-        "started_at": time_to_json(status.started_at),
-        "heartbeat_at": time_to_json(status.heartbeat_at),
-        "jobs": status.jobs,
-        "workers": [
-            {
-                "pid": worker.pid,
-                "state": "idle" if worker.job_id is None else "running",
-                "job_id": worker.job_id,
-                "job_name": worker.job_name,
-                "since": time_to_json(worker.since),
-            }
-            for worker in status.workers
-        ],
-    }
-
-
-def finding_to_json(finding: Finding) -> dict[str, Any]:
-    return {
-        "check": finding.check,
-        "level": finding.level.value,
-        "message": finding.message,
-        "remedy": finding.remedy,
-    }
+    workers = [
+        {"pid": each.pid, "state": "idle" if each.job_id is None else "running", **to_json(each)}
+        for each in status.workers
+    ]
+    return {**to_json(status), "workers": workers}

@@ -17,7 +17,7 @@ from mpdispatch.engine import Engine
 from mpdispatch.engine.options import EnqueueKeywords
 from mpdispatch.errors import UsageError
 from mpdispatch.model import Job, Page
-from mpdispatch.model.json import attempt_to_json, job_to_json, time_from_text
+from mpdispatch.model.json import time_from_text, to_json
 from mpdispatch.policy.durations import parse_duration
 from mpdispatch.policy.names import shown
 from mpdispatch.web.requests import ENVELOPE_BYTES, query_of, read_object
@@ -37,20 +37,20 @@ def job_routes(engine: Engine) -> list[Route]:
             # The body is an array, as `mpdispatch jobs --json` prints it. Headers tell where the list goes on.
             more = urlencode({**request.query_params, "cursor": page.next_cursor})
             headers = {"Link": f'<{request.url.path}?{more}>; rel="next"', "X-Next-Cursor": page.next_cursor}
-        return answer([job_to_json(job) for job in page.items], headers=headers)
+        return answer([to_json(job) for job in page.items], headers=headers)
 
     def show(request: Request) -> Response:
         job_id = _job_id(request)
         # The job is read first: if it has ended, its attempts are complete.
-        job = job_to_json(engine.get_job(job_id))
-        return answer({**job, "attempts": [attempt_to_json(attempt) for attempt in engine.attempts(job_id)]})
+        job = to_json(engine.get_job(job_id))
+        return answer({**job, "attempts": [to_json(attempt) for attempt in engine.attempts(job_id)]})
 
     async def enqueue(request: Request) -> Response:
         most_bytes = engine.dispatcher.config.max_payload_bytes + ENVELOPE_BYTES
         wished = _Wish(await read_object(request, most_bytes))
         job: Job = await run_in_threadpool(wished.enqueue, engine)
         here = {"Location": f"{request.url.path.rstrip('/')}/{job.id}"}
-        return answer(job_to_json(job), 201 if job.created else 200, here)
+        return answer(to_json(job), 201 if job.created else 200, here)
 
     return [
         Route("/v1/jobs", list_jobs, methods=["GET"]),

@@ -14,13 +14,7 @@ from mpdispatch.engine.explain import explain, why_not_ended
 from mpdispatch.engine.stats import overview
 from mpdispatch.engine.supervisors import supervisors_of
 from mpdispatch.model import JobState
-from mpdispatch.model.json import (
-    attempt_to_json,
-    dead_letter_to_json,
-    finding_to_json,
-    job_to_json,
-    supervisor_to_json,
-)
+from mpdispatch.model.json import dead_letter_to_json, supervisor_to_json, to_json
 from mpdispatch.store import SQLiteStore
 from mpdispatch.store.filters import DeadLetterFilter, JobFilter
 
@@ -59,21 +53,21 @@ def tamper(path: Path, *statements: str) -> bool:
 
 def look(store: SQLiteStore, now: Instant, *job_ids: int) -> dict[int, dict[str, object]]:
     """Look at the store in every way there is, as JSON in UTF-8; gives all jobs by id."""
-    shown = [job_to_json(job) for job in store.list_jobs(JobFilter(), limit=1000, cursor=None).items]
+    shown = [to_json(job) for job in store.list_jobs(JobFilter(), limit=1000, cursor=None).items]
     seen: list[object] = [shown, overview(store), store.parked()]
     for state in JobState:
         page = store.list_jobs(JobFilter(state=state), limit=1000, cursor=None)
-        seen.append([job_to_json(job) for job in page.items])
+        seen.append([to_json(job) for job in page.items])
     letters = store.dead_letters(DeadLetterFilter(is_replayed=None), limit=1000, cursor=None)
     seen.append([dead_letter_to_json(letter) for letter in letters.items])
     seen.append([supervisor_to_json(each) for each in supervisors_of(store, now)])
-    seen.append([finding_to_json(each) for each in checkup(store, Config(), now=now)])
+    seen.append([to_json(each) for each in checkup(store, Config(), now=now)])
     names = [queue.name for queue in store.queue_stats()]
     seen += [[name, store.bucket(name), store.dead_letter_count(name)] for name in names]
     for job_id in job_ids:
         job, reasons = explain(store, job_id, now=now)
-        seen.append([job_to_json(job), [reason.text for reason in reasons]])
-        seen.append([attempt_to_json(attempt) for attempt in store.attempts(job_id)])
+        seen.append([to_json(job), [reason.text for reason in reasons]])
+        seen.append([to_json(attempt) for attempt in store.attempts(job_id)])
         seen.append([[each.stream, each.text] for each in store.outputs(job_id)])
         seen.append([store.state_of(job_id), why_not_ended(store, job_id, now=now), store.ahead(job_id)])
     json.dumps(seen, allow_nan=False, ensure_ascii=False).encode()

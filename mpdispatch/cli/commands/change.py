@@ -13,7 +13,7 @@ from mpdispatch.cli.program import Options, command
 from mpdispatch.cli.values import JOB_ID
 from mpdispatch.errors import InvalidStateError, JobNotFoundError
 from mpdispatch.model import Job, JobState
-from mpdispatch.model.json import job_to_json
+from mpdispatch.model.json import to_json
 
 _LIVING = (JobState.PENDING, JobState.SCHEDULED, JobState.RETRYING, JobState.RUNNING)
 _AGAIN = (JobState.FAILED, JobState.CANCELLED, JobState.RETRYING, JobState.SCHEDULED)
@@ -78,7 +78,7 @@ def each_of(
             complain(str(error))
             code = error.exit_code
             continue
-        changed.append(job_to_json(job))
+        changed.append(to_json(job))
         if not options.json:
             print_line(message_of(job, job_id))
     if options.json:

@@ -25,7 +25,7 @@ from mpdispatch.cli.output import (
 from mpdispatch.cli.program import Options, command_group
 from mpdispatch.cli.values import AGE, JOB_ID
 from mpdispatch.model import DeadLetter, Job
-from mpdispatch.model.json import attempt_to_json, dead_letter_to_json
+from mpdispatch.model.json import dead_letter_to_json, to_json
 
 
 @command_group("mpdispatch dlq list\nmpdispatch dlq replay 41", name="dlq")
@@ -78,7 +78,7 @@ def show(options: Options, job_id: int) -> None:
     letter, attempts = client.dead_letters.get(job_id), client.attempts(job_id)
     facts = dead_letter_to_json(letter)
     if options.json:
-        print_json({**facts, "attempts": [attempt_to_json(attempt) for attempt in attempts]})
+        print_json({**facts, "attempts": [to_json(attempt) for attempt in attempts]})
         return
     del facts["job_id"]
     print_job(facts, attempts, letter.job.last_error)

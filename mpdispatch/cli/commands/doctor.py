@@ -12,7 +12,7 @@ from mpdispatch.cli.program import Options, command
 from mpdispatch.clock import SystemClock
 from mpdispatch.config import Config
 from mpdispatch.engine.doctor import checkup
-from mpdispatch.model.json import finding_to_json
+from mpdispatch.model.json import to_json
 
 
 @command("mpdispatch doctor\nmpdispatch doctor --json")
@@ -28,7 +28,7 @@ def doctor(options: Options) -> int:
     findings = checkup(store, config, now=SystemClock().now())
     is_well = not any(finding.needs_doing for finding in findings)
     if options.json:
-        print_json({"ok": is_well, "store": store.display, "findings": [*map(finding_to_json, findings)]})
+        print_json({"ok": is_well, "store": store.display, "findings": [*map(to_json, findings)]})
     else:
         for each in findings:
             print_line(f"{each.level:<8} {each.check}: {each.message}")

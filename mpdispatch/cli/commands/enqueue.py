@@ -31,7 +31,7 @@ from mpdispatch.engine.enqueueing import PlainDefaults
 from mpdispatch.errors import Fault, PayloadError, UsageError
 from mpdispatch.handlers.safejson import Reader, encode, fault_of_encoding, lossy
 from mpdispatch.model import Job
-from mpdispatch.model.json import job_to_json
+from mpdispatch.model.json import to_json
 from mpdispatch.policy.jobnames import check_job_name
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ class _Kept(NamedTuple):
 
     @classmethod
     def one(cls, client: JobClient, job: Job) -> _Kept:
-        return cls(client, [job.id], job_to_json(job))
+        return cls(client, [job.id], to_json(job))
 
     @classmethod
     def many(cls, client: JobClient, ids: Sequence[int]) -> _Kept:

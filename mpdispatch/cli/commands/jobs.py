@@ -26,7 +26,7 @@ from mpdispatch.cli.values import DURATION, JOB_ID
 from mpdispatch.cli.waiting import wait_for
 from mpdispatch.engine.client import JobClient
 from mpdispatch.model import Attempt, ErrorInfo, Job, JobState
-from mpdispatch.model.json import attempt_to_json, job_to_json
+from mpdispatch.model.json import to_json
 
 _LINES_SHOWN = 20
 
@@ -56,7 +56,7 @@ def jobs(
     pages = partial(open_client(options).list_jobs, state=state, queue=queue, name=name)
     found, next_cursor = items_of(pages, limit=limit, cursor=cursor, everything=everything)
     if options.json:
-        print_json_array(map(job_to_json, found))
+        print_json_array(map(to_json, found))
     else:
         columns = ["id", "name", "queue", "state", "attempt", "run at", "note"]
         print_table(columns, map(_row, found), right=["id", "attempt"])
@@ -82,9 +82,9 @@ def show(options: Options, job_id: int) -> None:
     client = open_client(options)
     job, attempts = client.get_job(job_id), client.attempts(job_id)
     if options.json:
-        print_json({**job_to_json(job), "attempts": [attempt_to_json(attempt) for attempt in attempts]})
+        print_json({**to_json(job), "attempts": [to_json(attempt) for attempt in attempts]})
         return
-    print_job(job_to_json(job), attempts, job.last_error)
+    print_job(to_json(job), attempts, job.last_error)
 
 
 def print_job(facts: Mapping[str, Any], attempts: Sequence[Attempt], error: ErrorInfo | None) -> None:
@@ -156,7 +156,7 @@ def ends_of(
         if not is_completed:
             code = 1
         if options.json:
-            ended.append(job_to_json(job))
+            ended.append(to_json(job))
             continue
         outcome = json.dumps(job.result) if is_completed else job.last_error
         print_line(f"{job.id} {job.state}" + (f" {outcome}" if outcome is not None else ""))

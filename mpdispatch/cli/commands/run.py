@@ -18,7 +18,7 @@ from mpdispatch.config import Config
 from mpdispatch.engine.enqueueing import PlainDefaults
 from mpdispatch.execution.commands import environment_of, payload_of
 from mpdispatch.model import COMMAND_JOB
-from mpdispatch.model.json import job_to_json
+from mpdispatch.model.json import to_json
 
 
 @command(
@@ -77,7 +77,7 @@ def run(
         print_line(job.id)
     if not wait:
         if options.json:
-            print_json(job_to_json(job))
+            print_json(to_json(job))
         return 0
     code, ended = ends_of(options, client, [job.id])
     if options.json:
