@@ -27,18 +27,25 @@ class Completed(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     result: bytes
 
 
-class Raised(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """The handler raised. `is_retryable=False`: a retry would fail in the same way (a result that is no JSON …)."""
+class _NotCompleted(msgspec.Struct, frozen=True, kw_only=True):
+    """What any other outcome may know; None: it does not."""
+
+    run: Run | None = None
+    error: ErrorInfo | None = None
+    exit_status: int | None = None
+    signal: str | None = None
+
+
+class Raised(_NotCompleted, frozen=True, kw_only=True, tag=True):
+    """The handler raised. `exit_status` and `signal` are those of a command job's command."""
 
     run: Run
     error: ErrorInfo
     is_retryable: bool = True
-    exit_status: int | None = None
-    """Of a command job: the exit status of the command."""
-    signal: str | None = None
+    """False: a retry would fail in the same way (a result that is no JSON …)."""
 
 
-class RetryAsked(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+class RetryAsked(_NotCompleted, frozen=True, kw_only=True, tag=True):
     """The handler raised `Retry`. `delay_us=None`: as the backoff says."""
 
     run: Run
@@ -46,14 +53,14 @@ class RetryAsked(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     delay_us: int | None
 
 
-class Snoozed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+class Snoozed(_NotCompleted, frozen=True, kw_only=True, tag=True):
     """The handler raised `Snooze`."""
 
     run: Run
     delay_us: int
 
 
-class Cancelled(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+class Cancelled(_NotCompleted, frozen=True, kw_only=True, tag=True):
     """The job was cancelled while a supervisor had it: by request, or because its handler raised `Cancel`.
 
     `run=None`: its handler had not been called.
@@ -63,38 +70,35 @@ class Cancelled(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     error: ErrorInfo
 
 
-class TimedOut(msgspec.Struct, frozen=True, kw_only=True):
+class TimedOut(_NotCompleted, frozen=True, kw_only=True):
     """The job ran past its timeout. What it answered afterwards does not count."""
 
     run: Run
     error: ErrorInfo
-    signal: str | None = None
 
 
-class WorkerDied(msgspec.Struct, frozen=True, kw_only=True):
+class WorkerDied(_NotCompleted, frozen=True, kw_only=True):
     """The worker process ended, or its channel broke, while the job ran."""
 
     run: Run
     error: ErrorInfo
-    exit_status: int | None = None
-    signal: str | None = None
 
 
-class LeaseLost(msgspec.Struct, frozen=True, kw_only=True):
+class LeaseLost(_NotCompleted, frozen=True, kw_only=True):
     """The supervisor of the job died or lost its lease, and the handler was called, or may have been."""
 
     run: Run
     error: ErrorInfo
 
 
-class Aborted(msgspec.Struct, frozen=True, kw_only=True):
+class Aborted(_NotCompleted, frozen=True, kw_only=True):
     """A shutdown ended the job. The attempt is refunded, unless the job may never start twice."""
 
     run: Run
     error: ErrorInfo
 
 
-class Released(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class Released(_NotCompleted, frozen=True, kw_only=True, gc=False):
     """The job was claimed and given back without being started. The attempt is refunded."""
 
 
@@ -140,7 +144,3 @@ class Transition(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The number of this attempt, for the history."""
     exit_status: int | None = None
     signal: str | None = None
-
-    @property
-    def is_dead_letter(self) -> bool:
-        return self.state is JobState.FAILED

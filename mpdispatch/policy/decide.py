@@ -18,14 +18,12 @@ from mpdispatch.model import (
     Cause,
     ClaimedJob,
     Completed,
-    ErrorInfo,
     JobState,
     LeaseLost,
     Outcome,
     Raised,
     Released,
     RetryAsked,
-    Run,
     Snoozed,
     TimedOut,
     Transition,
@@ -53,6 +51,7 @@ def decide(job: ClaimedJob, outcome: Outcome, rules: RetryRules, *, now_us: int,
 
     `now_us` is wall time, `jitter` in [0, 1) the only randomness.
 
+    >>> from mpdispatch.model import ErrorInfo, Run
     >>> job = ClaimedJob(id=1, starts=1, attempt=1, name="send", queue="default", priority=0, run_at_us=0,
     ...                  max_retries=3, timeout_us=None, idempotency_key=None, payload=b"{}")
     >>> outcome = Raised(run=Run(started_us=0), error=ErrorInfo(type="OSError", message="no route"))
@@ -75,37 +74,41 @@ def decide(job: ClaimedJob, outcome: Outcome, rules: RetryRules, *, now_us: int,
                 claim_attempt=job.attempt,
             )
         case Released():
-            return _transition(job, Cause.RELEASED, _GIVEN_BACK, now_us)
-        case Raised(run=run, error=error, exit_status=status, signal=signal):
+            cause, place = Cause.RELEASED, _GIVEN_BACK
+        case Raised():
             place = _retry(job, rules, now_us, jitter) if outcome.is_retryable else _FAILED
-            return _transition(
-                job, Cause.ERROR, place, now_us, run=run, error=error, exit_status=status, signal=signal
-            )
-        case RetryAsked(run=run, error=error):
-            place = _retry(job, rules, now_us, jitter, asked_us=outcome.delay_us)
-            return _transition(job, Cause.RETRY, place, now_us, run=run, error=error)
-        case Snoozed(run=run):
-            place = _later(JobState.SCHEDULED, outcome.delay_us, now_us, refund=1)
-            return _transition(job, Cause.SNOOZE, place, now_us, run=run)
-        case Cancelled(run=run, error=error):
-            return _transition(job, Cause.CANCELLED, _CANCELLED, now_us, run=run, error=error)
-        case TimedOut(run=run, error=error, signal=signal):
-            place = _retry(job, rules, now_us, jitter)
-            return _transition(job, Cause.TIMEOUT, place, now_us, run=run, error=error, signal=signal)
-        case WorkerDied(run=run, error=error, exit_status=status, signal=signal):
-            place = _retry(job, rules, now_us, jitter)
-            return _transition(
-                job, Cause.WORKER_DIED, place, now_us, run=run, error=error, exit_status=status, signal=signal
-            )
-        case LeaseLost(run=run, error=error):
-            place = _retry(job, rules, now_us, jitter)
-            return _transition(job, Cause.LEASE_LOST, place, now_us, run=run, error=error)
-        case Aborted(run=run, error=error):
+            cause = Cause.ERROR
+        case RetryAsked():
+            cause, place = Cause.RETRY, _retry(job, rules, now_us, jitter, asked_us=outcome.delay_us)
+        case Snoozed():
+            cause, place = Cause.SNOOZE, _later(JobState.SCHEDULED, outcome.delay_us, now_us, refund=1)
+        case Cancelled():
+            cause, place = Cause.CANCELLED, _CANCELLED
+        case TimedOut():
+            cause, place = Cause.TIMEOUT, _retry(job, rules, now_us, jitter)
+        case WorkerDied():
+            cause, place = Cause.WORKER_DIED, _retry(job, rules, now_us, jitter)
+        case LeaseLost():
+            cause, place = Cause.LEASE_LOST, _retry(job, rules, now_us, jitter)
+        case Aborted():
             # It has begun. With max_retries=0 a release would start it a second time.
-            place = _FAILED if job.max_retries == 0 else _GIVEN_BACK
-            return _transition(job, Cause.ABORTED, place, now_us, run=run, error=error)
+            cause, place = Cause.ABORTED, _FAILED if job.max_retries == 0 else _GIVEN_BACK
         case _:
             assert_never(outcome)
+    return Transition(
+        job_id=job.id,
+        starts=job.starts,
+        state=place.state,
+        attempt=job.attempt - place.refund,
+        cause=cause,
+        at_us=now_us,
+        run_at_us=place.run_at_us,
+        error=outcome.error,
+        run=outcome.run,
+        claim_attempt=job.attempt,
+        exit_status=outcome.exit_status,
+        signal=outcome.signal,
+    )
 
 
 class _Place(NamedTuple):
@@ -138,30 +141,3 @@ def _later(state: JobState, delay_us: int, now_us: int, *, refund: int = 0) -> _
     if delay_us <= 0:
         return _Place(JobState.PENDING, now_us, refund)
     return _Place(state, max(now_us, min(now_us + delay_us, LATEST_US)), refund)
-
-
-def _transition(
-    job: ClaimedJob,
-    cause: Cause,
-    place: _Place,
-    now_us: int,
-    *,
-    run: Run | None = None,
-    error: ErrorInfo | None = None,
-    exit_status: int | None = None,
-    signal: str | None = None,
-) -> Transition:
-    return Transition(
-        job_id=job.id,
-        starts=job.starts,
-        state=place.state,
-        attempt=job.attempt - place.refund,
-        cause=cause,
-        at_us=now_us,
-        run_at_us=place.run_at_us,
-        error=error,
-        run=run,
-        claim_attempt=job.attempt,
-        exit_status=exit_status,
-        signal=signal,
-    )

@@ -67,12 +67,6 @@ class Rate:
         full = max(2 * self.burst * SECOND_US * denominator + min(SECOND_US * denominator, slack), slack)
         object.__setattr__(self, "_full", full)
 
-    @property
-    def capacity(self) -> float:
-        """Jobs a full bucket holds; only whole ones can be taken."""
-        slack = self.per_s / _SLACK_PER_S
-        return max(self.burst + min(0.5, slack), slack)
-
     def available(self, bucket: int | None, *, now_us: int) -> int:
         """Jobs that may start now. `bucket` is the stored value (None: never used), `now_us` boottime."""
         return max(0, (self._elapsed(bucket, now_us) * self._us + self._full) // self._job)
