@@ -5,18 +5,17 @@ from __future__ import annotations
 from mpdispatch.dispatcher import Dispatcher
 from mpdispatch.engine.definition import JobHandle
 from mpdispatch.engine.engine import Engine
-from mpdispatch.execution.app_parts import HandlerPart, find_part, parts_at_hand
+from mpdispatch.execution.app_parts import AppParts, HandlerPart, find_part
 from mpdispatch.handlers.registry import JobDefinition, definition_of
 from mpdispatch.store import open_store
 
 
-def remade() -> Engine:
-    """The factory of such an engine, see `execution.app_parts`."""
-    parts = parts_at_hand()
+def remade(parts: AppParts) -> Engine:
+    """An engine of these parts, like the one that they are of."""
     engine = Engine.build(
-        Dispatcher(open_store(parts.store), config=parts.config),
-        backoff=parts.backoff,
-        queue_configs=parts.queue_configs,
+        Dispatcher(open_store(parts.app.store), config=parts.app.config),
+        backoff=parts.app.backoff,
+        queue_configs=parts.app.queue_configs,
         middleware=[find_part(place) for place in parts.middleware],
         extensions=[find_part(place) for place in parts.extensions],
     )

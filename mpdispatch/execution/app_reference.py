@@ -22,7 +22,7 @@ from mpdispatch.execution.middleware import Middleware
 from mpdispatch.execution.telemetry import Telemetry
 from mpdispatch.fstext import packed, readable
 from mpdispatch.handlers.description import AppDescription
-from mpdispatch.handlers.registry import Registry
+from mpdispatch.handlers.registry import JobDefinition, Registry
 from mpdispatch.policy.names import shown
 
 _REMADE = "mpdispatch.engine.remade:remade"
@@ -151,36 +151,46 @@ def find_reference(engine: AppEngine) -> AppReference:
 def _by_parts(engine: AppEngine) -> AppReference:
     """The reference by parts. Raises AppReferenceError: the engine has none, or one that no module holds."""
     definitions = engine.registry.definitions()
-    reason = ", and it has no handler yet that a worker could have"
-    if definitions:
-        places: dict[int, str | None] = {}
-        handlers = [HandlerPart.of(each) for each in definitions]
-        others = [*engine.middleware, *engine.hooks.extensions]
-        for each in others:
-            places[id(each)] = _place_of(each)
-        lost = [
-            *(
-                f"handler {d.name!r} ({d.where})"
-                for d, h in zip(definitions, handlers, strict=True)
-                if h is None
-            ),
-            *(f"the {type(each).__name__} {each!r:.60}" for each in others if places[id(each)] is None),
-            *(["a tracer_provider or meter_provider of its own"] if engine.telemetry.has_providers else []),
-        ]
-        if not lost:
-            parts = AppParts.of(
-                engine.describe(),
-                [each for each in handlers if each is not None],
-                [place for each in engine.middleware if (place := places[id(each)]) is not None],
-                [place for each in engine.hooks.extensions if (place := places[id(each)]) is not None],
-            )
-            path, name = _main() if "__main__" in parts.modules else (None, None)
-            imports = [module for module in parts.modules if module != "__main__"]
-            here = _here(_REMADE, path=sys.path, main_path=path, main_module=name, imports=imports)
-            return msgspec.structs.replace(here, parts=parts)
-        reason = f", nor can it be built again there: {'; '.join(lost)} cannot be imported by name"
-    raise AppReferenceError(
-        f"no module has this engine as an attribute, so no worker can find it{reason}: make it a global of its module "
+    if not definitions:
+        raise _unreachable(", and it has no handler yet that a worker could have")
+    others = [*engine.middleware, *engine.hooks.extensions]
+    places = {id(each): place for each in others if (place := _place_of(each)) is not None}
+    lost = [f"handler {each.name!r} ({each.where})" for each in definitions if each.reference is None]
+    lost += [f"the {type(each).__name__} {each!r:.60}" for each in others if id(each) not in places]
+    if engine.telemetry.has_providers:
+        lost.append("a tracer_provider or meter_provider of its own")
+    if lost:
+        text = f"{'; '.join(lost)} cannot be imported by name"
+        raise _unreachable(f", nor can it be built again there: {text}")
+    parts = AppParts(
+        app=engine.describe(),
+        handlers=tuple(map(_part_of, definitions)),
+        middleware=tuple(places[id(each)] for each in engine.middleware),
+        extensions=tuple(places[id(each)] for each in engine.hooks.extensions),
+    )
+    path, name = _main() if "__main__" in parts.modules else (None, None)
+    imports = [module for module in parts.modules if module != "__main__"]
+    here = _here(_REMADE, path=sys.path, main_path=path, main_module=name, imports=imports)
+    return msgspec.structs.replace(here, parts=parts)
+
+
+def _part_of(definition: JobDefinition) -> HandlerPart:
+    at = definition.reference
+    assert at is not None  # it was found a moment ago
+    return HandlerPart(
+        at=at,
+        name=definition.name,
+        queue=definition.queue,
+        priority=definition.priority,
+        max_retries=definition.max_retries,
+        timeout_s=definition.timeout_s,
+        backoff=definition.backoff,
+    )
+
+
+def _unreachable(why: str) -> AppReferenceError:
+    return AppReferenceError(
+        f"no module has this engine as an attribute, so no worker can find it{why}: make it a global of its module "
         f"(engine = ... at the top level), or {_REMEDIES}"
     )
 

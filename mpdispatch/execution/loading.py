@@ -12,7 +12,6 @@ from typing import Any
 
 from mpdispatch.errors import AppImportError, AppReferenceError, DispatchError
 from mpdispatch.execution.app_logging import await_logging
-from mpdispatch.execution.app_parts import putting_together
 from mpdispatch.execution.app_reference import AppEngine, AppReference, engine_of, parse_target
 from mpdispatch.execution.codec import error_info
 from mpdispatch.execution.process_context import rerunning_main
@@ -46,21 +45,20 @@ def load(reference: AppReference) -> AppEngine:
             # The app's own module is missing; a traceback would show only the import system.
             reason = f"there is no module {error.name!r} in {printable(os.getcwd())} or on Python's path"
             raise AppImportError(str(reference), reason) from error
-        info = error_info(_without_importers(error))
-        reason = info.message if isinstance(error, DispatchError) else str(info)
-        raise AppImportError(str(reference), reason, info.traceback) from error
+        raise _import_error(reference, error) from error
     for part in attribute.split("."):
         if not hasattr(found, part):
             raise AppReferenceError(_no_attribute(found, part), app=str(reference))
         found = getattr(found, part)
-    with putting_together(reference.parts):
-        return _engine_from(found, reference)
+    return _engine_from(found, reference)
 
 
 def _engine_from(found: Any, reference: AppReference) -> AppEngine:
     """The engine that the target is, has, or returns when it is called as a factory."""
     engine, verb = engine_of(found), "is"
-    if engine is None and callable(found) and definition_of(found) is None:
+    if reference.parts is not None:
+        engine = engine_of(_called(found, reference, reference.parts))
+    elif engine is None and callable(found) and definition_of(found) is None:
         needed = _needed(found)
         if not needed:
             found, verb = _called(found, reference), "is a factory, and what it returned"
@@ -87,15 +85,19 @@ def _needed(factory: Any) -> list[str]:
     return [each.name for each in parameters if each.default is each.empty and each.kind not in several]
 
 
-def _called(factory: Any, reference: AppReference) -> Any:
+def _called(factory: Any, reference: AppReference, *arguments: object) -> Any:
     if inspect.iscoroutinefunction(factory):
         raise AppReferenceError("is an async function; a factory of an app is a plain one", app=str(reference))
     try:
-        return factory()
+        return factory(*arguments)
     except (Exception, SystemExit) as error:
-        info = error_info(_without_importers(error))
-        reason = info.message if isinstance(error, DispatchError) else str(info)
-        raise AppImportError(str(reference), reason, info.traceback) from error
+        raise _import_error(reference, error) from error
+
+
+def _import_error(reference: AppReference, error: BaseException) -> AppImportError:
+    info = error_info(_without_importers(error))
+    reason = info.message if isinstance(error, DispatchError) else str(info)
+    return AppImportError(str(reference), reason, info.traceback)
 
 
 def _parents(module: str) -> set[str]:
