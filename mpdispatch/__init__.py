@@ -34,66 +34,32 @@ import importlib
 import sys
 from typing import TYPE_CHECKING, Any
 
-if sys.platform == "win32":
-    from mpdispatch.errors import PlatformError
+from mpdispatch import errors
+from mpdispatch.errors import *
 
-    raise PlatformError(
+if sys.platform == "win32":
+    raise PlatformError(  # noqa: F405
         "mpdispatch needs Linux or macOS: worker processes there are ended and watched by Unix means"
     )
 
 if TYPE_CHECKING:
-    from mpdispatch import backoff, hooks, middleware
-    from mpdispatch.config import Config, QueueConfig
-    from mpdispatch.dispatcher import Dispatcher
-    from mpdispatch.engine import Batch, Engine, job
-    from mpdispatch.errors import (
-        AppImportError,
-        AppReferenceError,
-        BatchError,
-        Cancel,
-        CommandFailedError,
-        ConfigError,
-        DeadLetterNotFoundError,
-        DispatchError,
-        DuplicateJobError,
-        Fault,
-        InvalidStateError,
-        JobCancelled,
-        JobCancelledError,
-        JobFailedError,
-        JobInterrupt,
-        JobNotFoundError,
-        JobTimeout,
-        LeaseLostError,
-        NoStoreError,
-        PayloadError,
-        PlatformError,
-        RegistrationError,
-        ResultError,
-        Retry,
-        Snooze,
-        StoreBusy,
-        StoreCannotCreate,
-        StoreCorrupt,
-        StoreError,
-        StoreForeign,
-        StoreFull,
-        StoreIOError,
-        StoreMissing,
-        StoreNotShared,
-        StoreNotUTF8,
-        StorePermission,
-        StoreTooNew,
-        StoreTooOld,
-        StoreVanished,
-        UnknownJobError,
-        UsageError,
-        WaitTimeoutError,
-        WrongProcessError,
-    )
-    from mpdispatch.execution.process_context import current_engine, current_job
-    from mpdispatch.model import DeadLetter, ErrorInfo, Job, JobState
-    from mpdispatch.store import SQLiteStore, open_store
+    from mpdispatch import backoff as backoff
+    from mpdispatch import hooks as hooks
+    from mpdispatch import middleware as middleware
+    from mpdispatch.config import Config as Config
+    from mpdispatch.config import QueueConfig as QueueConfig
+    from mpdispatch.dispatcher import Dispatcher as Dispatcher
+    from mpdispatch.engine import Batch as Batch
+    from mpdispatch.engine import Engine as Engine
+    from mpdispatch.engine import job as job
+    from mpdispatch.execution.process_context import current_engine as current_engine
+    from mpdispatch.execution.process_context import current_job as current_job
+    from mpdispatch.model import DeadLetter as DeadLetter
+    from mpdispatch.model import ErrorInfo as ErrorInfo
+    from mpdispatch.model import Job as Job
+    from mpdispatch.model import JobState as JobState
+    from mpdispatch.store import SQLiteStore as SQLiteStore
+    from mpdispatch.store import open_store as open_store
 
 _HOMES = {
     **dict.fromkeys(("Config", "QueueConfig"), "config"),
@@ -106,83 +72,20 @@ _HOMES = {
 """Where the names that are not in `errors` live."""
 _MODULES = frozenset({"backoff", "hooks", "middleware"})
 
-__all__ = [
-    "AppImportError",
-    "AppReferenceError",
-    "Batch",
-    "BatchError",
-    "Cancel",
-    "CommandFailedError",
-    "Config",
-    "ConfigError",
-    "DeadLetter",
-    "DeadLetterNotFoundError",
-    "DispatchError",
-    "Dispatcher",
-    "DuplicateJobError",
-    "Engine",
-    "ErrorInfo",
-    "Fault",
-    "InvalidStateError",
-    "Job",
-    "JobCancelled",
-    "JobCancelledError",
-    "JobFailedError",
-    "JobInterrupt",
-    "JobNotFoundError",
-    "JobState",
-    "JobTimeout",
-    "LeaseLostError",
-    "NoStoreError",
-    "PayloadError",
-    "PlatformError",
-    "QueueConfig",
-    "RegistrationError",
-    "ResultError",
-    "Retry",
-    "SQLiteStore",
-    "Snooze",
-    "StoreBusy",
-    "StoreCannotCreate",
-    "StoreCorrupt",
-    "StoreError",
-    "StoreForeign",
-    "StoreFull",
-    "StoreIOError",
-    "StoreMissing",
-    "StoreNotShared",
-    "StoreNotUTF8",
-    "StorePermission",
-    "StoreTooNew",
-    "StoreTooOld",
-    "StoreVanished",
-    "UnknownJobError",
-    "UsageError",
-    "WaitTimeoutError",
-    "WrongProcessError",
-    "backoff",
-    "current_engine",
-    "current_job",
-    "hooks",
-    "job",
-    "middleware",
-    "open_store",
-]
-_NOT_IN_HELP = {*__all__} - {*_HOMES, *_MODULES, "Cancel", "DispatchError", "Retry", "Snooze"}
-"""Forty errors, which would stand before all that people use."""
+if not TYPE_CHECKING:  # type checkers have the imports above; they understand no computed list
+    __all__ = [name for names in (_HOMES, _MODULES, errors.__all__) for name in sorted(names)]
 
+    def __getattr__(name: str) -> Any:
+        """Load a public name (PEP 562)."""
+        if name in _MODULES:
+            return importlib.import_module(f"mpdispatch.{name}")
+        if name not in _HOMES:
+            raise AttributeError(f"module 'mpdispatch' has no attribute {name!r}")
+        value = globals()[name] = getattr(importlib.import_module(f"mpdispatch.{_HOMES[name]}"), name)
+        return value
 
-def __getattr__(name: str) -> Any:
-    """Load a public name (PEP 562)."""
-    if name in _MODULES:
-        return importlib.import_module(f"mpdispatch.{name}")
-    if name not in __all__:
-        raise AttributeError(f"module 'mpdispatch' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"mpdispatch.{_HOMES.get(name, 'errors')}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    """What `help` shows and a shell completes: what people use. All of `__all__` can be imported."""
-    return sorted({*globals(), *__all__} - _NOT_IN_HELP)
+    def __dir__() -> list[str]:
+        """What `help` shows and a shell completes: what people use. All of `__all__` can be imported."""
+        return sorted(
+            {*globals(), *__all__} - {*errors.__all__} | {"Cancel", "DispatchError", "Retry", "Snooze"}
+        )

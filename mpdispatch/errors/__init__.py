@@ -8,104 +8,16 @@ An error carries its facts as attributes and builds its text from them: what hap
 `exit_code` is what the command line exits with (sysexits.h where it has one).
 """
 
-from mpdispatch.errors.base import (
-    ConfigError,
-    DispatchError,
-    Fault,
-    NoStoreError,
-    PlatformError,
-    UsageError,
-)
-from mpdispatch.errors.jobs import (
-    AppImportError,
-    AppReferenceError,
-    BatchError,
-    CommandFailedError,
-    DeadLetterNotFoundError,
-    DuplicateJobError,
-    InvalidStateError,
-    JobCancelledError,
-    JobFailedError,
-    JobNotFoundError,
-    PayloadError,
-    RegistrationError,
-    ResultError,
-    UnknownJobError,
-    WaitTimeoutError,
-    WrongProcessError,
-)
-from mpdispatch.errors.steering import (
-    Cancel,
-    JobCancelled,
-    JobInterrupt,
-    JobTimeout,
-    Retry,
-    Snooze,
-)
-from mpdispatch.errors.store import (
-    LeaseLostError,
-    StoreBusy,
-    StoreCannotCreate,
-    StoreCorrupt,
-    StoreError,
-    StoreForeign,
-    StoreFull,
-    StoreIOError,
-    StoreMissing,
-    StoreNotShared,
-    StoreNotUTF8,
-    StorePermission,
-    StoreTooNew,
-    StoreTooOld,
-    StoreVanished,
-)
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "AppImportError",
-    "AppReferenceError",
-    "BatchError",
-    "Cancel",
-    "CommandFailedError",
-    "ConfigError",
-    "DeadLetterNotFoundError",
-    "DispatchError",
-    "DuplicateJobError",
-    "Fault",
-    "InvalidStateError",
-    "JobCancelled",
-    "JobCancelledError",
-    "JobFailedError",
-    "JobInterrupt",
-    "JobNotFoundError",
-    "JobTimeout",
-    "LeaseLostError",
-    "NoStoreError",
-    "PayloadError",
-    "PlatformError",
-    "RegistrationError",
-    "ResultError",
-    "Retry",
-    "Snooze",
-    "StoreBusy",
-    "StoreCannotCreate",
-    "StoreCorrupt",
-    "StoreError",
-    "StoreForeign",
-    "StoreFull",
-    "StoreIOError",
-    "StoreMissing",
-    "StoreNotShared",
-    "StoreNotUTF8",
-    "StorePermission",
-    "StoreTooNew",
-    "StoreTooOld",
-    "StoreVanished",
-    "UnknownJobError",
-    "UsageError",
-    "WaitTimeoutError",
-    "WrongProcessError",
-]
+from mpdispatch.errors.base import *
+from mpdispatch.errors.jobs import *
+from mpdispatch.errors.steering import *
+from mpdispatch.errors.store import *
 
-# The type of an error is kept with its job and shown to people: by the name it is imported from.
-for _name in __all__:
-    globals()[_name].__module__ = __name__
+if not TYPE_CHECKING:  # type checkers understand no computed list
+    __all__ = [name for name, each in globals().items() if getattr(each, "__module__", "").startswith(__name__)]
+
+    # The type of an error is kept with its job and shown to people: by the name it is imported from.
+    for _name in __all__:
+        globals()[_name].__module__ = __name__
