@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from typing import Any
 
 import click
 
-from mpdispatch.cli.completing import complete_queue
+from mpdispatch.cli.parameters import complete_queue, given
 from mpdispatch.cli.values import DURATION, RFC3339
 from mpdispatch.engine.enqueueing import PlainDefaults, new_job
 from mpdispatch.engine.options import EnqueueOptions
 from mpdispatch.model import NewJob
 
-F = TypeVar("F", bound=Callable[..., Any])
-
-_OPTIONS = (
+job_options = given(
     click.option(
         "--queue",
         metavar="QUEUE",
@@ -29,19 +27,12 @@ _OPTIONS = (
     click.option("--timeout", type=DURATION, help="How long one attempt may take."),
     click.option("--idempotency-key", metavar="KEY", help="Enqueue only if no job of this name has the key."),
 )
-
+"""The options of a new job; a command gets them as `queue`, `priority`, `delay` …"""
 
 create_option = click.option(
     "--create", is_flag=True, help="Make mpdispatch.db here if nobody names a store and there is none."
 )
 """The flag of a command that puts jobs into the store; it gets it as `create`."""
-
-
-def job_options(function: F) -> F:
-    """Give a command the options of a new job; it gets them as `queue`, `priority`, `delay` …"""
-    for option in reversed(_OPTIONS):
-        function = option(function)
-    return function
 
 
 def unchecked_job(defaults: PlainDefaults, payload: bytes, wished: Mapping[str, Any]) -> NewJob:

@@ -82,17 +82,37 @@ def print_json_array(items: Iterable[Any]) -> None:
     print("[]" if opening == "[" else "\n]")
 
 
-def items_of(
-    pages: Callable[..., Page[T]], *, limit: int, cursor: str | None, everything: bool
-) -> tuple[Iterable[T], str | None]:
-    """The items that a list command shows, and the cursor of the next page.
+def print_answer(value: Any, line: object, *, as_json: bool) -> None:
+    """Print the outcome of a command: the JSON document for programs, else the line."""
+    if as_json:
+        print_json(value)
+    else:
+        print_line(line)
 
-    `pages(limit=, cursor=)` gives one page. With `everything` the items are those of all pages.
-    """
-    if everything:
-        return _every_item(pages, cursor), None
-    page = pages(limit=limit, cursor=cursor)
-    return page.items, page.next_cursor
+
+def print_pages(
+    pages: Callable[..., Page[T]],
+    to_json: Callable[[T], Any],
+    columns: Sequence[str],
+    row: Callable[[T], Sequence[object]],
+    *,
+    right: Iterable[str],
+    as_json: bool,
+    limit: int,
+    cursor: str | None,
+    everything: bool,
+) -> None:
+    """Print the items of one page, `pages(limit=, cursor=)`, or of every page, and say how the list goes on."""
+    items, more = _every_item(pages, cursor), None
+    if not everything:
+        page = pages(limit=limit, cursor=cursor)
+        items, more = iter(page.items), page.next_cursor
+    if as_json:
+        print_json_array(map(to_json, items))
+    else:
+        print_table(columns, map(row, items), right=right)
+    if more is not None:
+        print(f"there are more: --cursor {escape(more)}, or --all", file=sys.stderr)
 
 
 def _every_item(pages: Callable[..., Page[T]], cursor: str | None) -> Iterator[T]:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from datetime import datetime
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import click
 
@@ -14,66 +13,47 @@ from mpdispatch.model.json import json_from_text, time_from_text
 from mpdispatch.policy.durations import parse_duration
 from mpdispatch.policy.names import shown
 
+T = TypeVar("T")
 
-class _Duration(click.ParamType[float]):
-    """`30s`, `5m`, `1h30m`, `250ms` or plain seconds, as float seconds."""
 
-    name = "duration"
+class _Type(click.ParamType[T]):
+    """The values that a function makes of texts; what it refuses with a UsageError is refused."""
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+    def __init__(self, name: str, read: Callable[[Any], T]) -> None:
+        self.name, self._read = name, read
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> T:
         try:
-            return parse_duration(value)
+            return self._read(value)
         except UsageError as error:
             self.fail(str(error), param, ctx)
 
 
-class _Age(_Duration):
-    """As `_Duration`, but the unit is required, because a mistake would delete jobs."""
-
-    name = "age"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        if isinstance(value, str) and re.fullmatch(r"\s*[0-9.]+\s*", value):
-            self.fail(f"{value.strip()} of what? write {value.strip()}d, {value.strip()}h, m or s", param, ctx)
-        return super().convert(value, param, ctx)
+def _age(value: Any) -> float:
+    if isinstance(value, str) and re.fullmatch(r"\s*[0-9.]+\s*", value):
+        number = value.strip()
+        raise UsageError(f"{number} of what? write {number}d, {number}h, m or s")
+    return parse_duration(value)
 
 
-class _Rfc3339(click.ParamType[datetime]):
-    """A time with its offset, as an aware datetime in UTC."""
-
-    name = "time"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
-        if isinstance(value, datetime):
-            return value
-        try:
-            return time_from_text(value)
-        except UsageError as error:
-            self.fail(str(error), param, ctx)
+def _concurrency(value: Any) -> int | str:
+    if value == "auto":
+        return "auto"
+    if not re.fullmatch("[0-9]{1,6}", str(value)) or int(value) < 1:
+        raise UsageError(f"{shown(value)} is neither a number from 1 nor 'auto'")
+    return int(value)
 
 
-class _Concurrency(click.ParamType[int | str]):
-    """A number of worker processes, or `auto`."""
-
-    name = "n|auto"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
-        if value == "auto":
-            return "auto"
-        if not re.fullmatch("[0-9]{1,6}", str(value)) or int(value) < 1:
-            self.fail(f"{shown(value)} is neither a number from 1 nor 'auto'", param, ctx)
-        return int(value)
-
-
-class _JobId(click.IntRange):
-    """The number of a job."""
-
-    name = "job id"
-
-
-JOB_ID = _JobId(min=1)
-DURATION, RFC3339, CONCURRENCY = _Duration(), _Rfc3339(), _Concurrency()
-AGE = _Age()
+DURATION = _Type("duration", parse_duration)
+"""`30s`, `5m`, `1h30m`, `250ms` or plain seconds, as float seconds."""
+AGE = _Type("age", _age)
+"""As `DURATION`, but the unit is required, because a mistake would delete jobs."""
+RFC3339 = _Type("time", time_from_text)
+"""A time with its offset, as an aware datetime in UTC."""
+CONCURRENCY = _Type("n|auto", _concurrency)
+"""A number of worker processes, or `auto`."""
+JOB_ID = click.IntRange(min=1)
+JOB_ID.name = "job id"
 
 
 def arguments_of(pairs: Sequence[str], whole: str | None) -> dict[str, Any]:

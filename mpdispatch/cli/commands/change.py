@@ -7,27 +7,18 @@ from collections.abc import Callable, Sequence
 import click
 
 from mpdispatch.cli.clients import open_client, open_client_with_hooks
-from mpdispatch.cli.completing import complete_job_in
 from mpdispatch.cli.output import complain, print_json, print_line
+from mpdispatch.cli.parameters import complete_job_in, complete_living, ids_argument
 from mpdispatch.cli.program import Options, command
-from mpdispatch.cli.values import JOB_ID
 from mpdispatch.errors import InvalidStateError, JobNotFoundError
 from mpdispatch.model import Job, JobState
 from mpdispatch.model.json import to_json
 
-_LIVING = (JobState.PENDING, JobState.SCHEDULED, JobState.RETRYING, JobState.RUNNING)
 _AGAIN = (JobState.FAILED, JobState.CANCELLED, JobState.RETRYING, JobState.SCHEDULED)
 
 
 @command("mpdispatch cancel 41\nmpdispatch cancel 41 42 43")
-@click.argument(
-    "ids",
-    metavar="ID...",
-    nargs=-1,
-    required=True,
-    type=JOB_ID,
-    shell_complete=complete_job_in(*_LIVING),
-)
+@ids_argument(complete_living)
 @click.pass_obj
 def cancel(options: Options, ids: Sequence[int]) -> int:
     """Cancel jobs. A running one is asked to end, and killed if it does not."""
@@ -40,14 +31,7 @@ def cancel(options: Options, ids: Sequence[int]) -> int:
 
 
 @command("mpdispatch retry 41")
-@click.argument(
-    "ids",
-    metavar="ID...",
-    nargs=-1,
-    required=True,
-    type=JOB_ID,
-    shell_complete=complete_job_in(*_AGAIN),
-)
+@ids_argument(complete_job_in(*_AGAIN))
 @click.pass_obj
 def retry(options: Options, ids: Sequence[int]) -> int:
     """Run scheduled or retrying jobs now; enqueue failed or cancelled ones again, as new jobs.

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import click
 
 from mpdispatch.cli.commands.jobs import ends_of
-from mpdispatch.cli.completing import complete_name
 from mpdispatch.cli.job_options import create_option, job_options, unchecked_job
 from mpdispatch.cli.jsonl import Lines
 from mpdispatch.cli.locate import (
@@ -23,6 +22,7 @@ from mpdispatch.cli.locate import (
     refuse_unshared,
 )
 from mpdispatch.cli.output import print_json, print_line
+from mpdispatch.cli.parameters import complete_name
 from mpdispatch.cli.program import Options, command
 from mpdispatch.cli.values import arguments_of
 from mpdispatch.config import Config

@@ -7,18 +7,15 @@ import dataclasses
 import click
 
 from mpdispatch.cli.clients import open_client
-from mpdispatch.cli.completing import complete_job_in
 from mpdispatch.cli.locate import Sourced, find_settings, load_app
 from mpdispatch.cli.output import print_json, print_line
+from mpdispatch.cli.parameters import complete_living, id_argument
 from mpdispatch.cli.program import Options, command
 from mpdispatch.config import QueueConfig
-from mpdispatch.model import JobState
-
-_LIVING = (JobState.PENDING, JobState.SCHEDULED, JobState.RETRYING, JobState.RUNNING)
 
 
 @command("mpdispatch explain 41\nmpdispatch explain 41 -A tasks:engine")
-@click.argument("job_id", metavar="ID", type=click.IntRange(min=1), shell_complete=complete_job_in(*_LIVING))
+@id_argument(complete_living)
 @click.pass_obj
 def explain(options: Options, job_id: int) -> None:
     """Say why a job is not running yet: what holds it back, what weighs most first, and what to do about it.

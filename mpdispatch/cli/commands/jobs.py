@@ -10,19 +10,18 @@ from typing import Any
 import click
 
 from mpdispatch.cli.clients import open_client
-from mpdispatch.cli.completing import complete_job, complete_name, complete_queue
 from mpdispatch.cli.output import (
-    escape,
-    items_of,
     print_json,
     print_json_array,
     print_line,
+    print_pages,
     print_table,
     shorten,
     time_text,
 )
+from mpdispatch.cli.parameters import complete_job, filter_options, id_argument, ids_argument, paging_options
 from mpdispatch.cli.program import Options, command
-from mpdispatch.cli.values import DURATION, JOB_ID
+from mpdispatch.cli.values import DURATION
 from mpdispatch.cli.waiting import wait_for
 from mpdispatch.engine.client import JobClient
 from mpdispatch.model import Attempt, ErrorInfo, Job, JobState
@@ -37,31 +36,15 @@ _LINES_SHOWN = 20
 @click.option(
     "--state", type=click.Choice([state.value for state in JobState]), help="Only jobs in this state."
 )
-@click.option("--queue", metavar="QUEUE", help="Only jobs of this queue.", shell_complete=complete_queue)
-@click.option("--name", metavar="NAME", help="Only jobs of this name.", shell_complete=complete_name)
-@click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="How many at most.")
-@click.option("--cursor", metavar="CURSOR", help="Go on where another list ended.")
-@click.option("--all", "everything", is_flag=True, help="All of them, whatever --limit says.")
+@filter_options
+@paging_options
 @click.pass_obj
-def jobs(
-    options: Options,
-    state: str | None,
-    queue: str | None,
-    name: str | None,
-    limit: int,
-    cursor: str | None,
-    everything: bool,
-) -> None:
+def jobs(options: Options, /, state: str | None, queue: str | None, name: str | None, **paging: Any) -> None:
     """List jobs, newest first."""
     pages = partial(open_client(options).list_jobs, state=state, queue=queue, name=name)
-    found, next_cursor = items_of(pages, limit=limit, cursor=cursor, everything=everything)
-    if options.json:
-        print_json_array(map(to_json, found))
-    else:
-        columns = ["id", "name", "queue", "state", "attempt", "run at", "note"]
-        print_table(columns, map(_row, found), right=["id", "attempt"])
-    if next_cursor is not None:
-        click.echo(f"there are more: --cursor {escape(next_cursor)}, or --all", err=True)
+    columns = ["id", "name", "queue", "state", "attempt", "run at", "note"]
+    right = ["id", "attempt"]
+    print_pages(pages, to_json, columns, _row, right=right, as_json=options.json, **paging)
 
 
 def _brief(error: ErrorInfo | None) -> str:
@@ -75,7 +58,7 @@ def _row(job: Job) -> Sequence[object]:
 
 
 @command("mpdispatch show 41\nmpdispatch show 41 --json")
-@click.argument("job_id", metavar="ID", type=JOB_ID, shell_complete=complete_job)
+@id_argument(complete_job)
 @click.pass_obj
 def show(options: Options, job_id: int) -> None:
     """Show one job: its arguments, its outcome, and every start of it."""
@@ -135,7 +118,7 @@ def _attempt_row(attempt: Attempt) -> Sequence[object]:
 
 
 @command("mpdispatch wait 41 42\nmpdispatch wait 41 --for 5m --json")
-@click.argument("ids", metavar="ID...", nargs=-1, required=True, type=JOB_ID, shell_complete=complete_job)
+@ids_argument(complete_job)
 @click.option("--for", "timeout_s", type=DURATION, help="Give up after this long (30s, 5m); the jobs go on.")
 @click.pass_obj
 def wait(options: Options, ids: Sequence[int], timeout_s: float | None) -> int:

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import click
 
 from mpdispatch.cli.clients import open_client
-from mpdispatch.cli.completing import complete_job
 from mpdispatch.cli.output import complain, escape, print_json
+from mpdispatch.cli.parameters import complete_job, id_argument
 from mpdispatch.cli.program import Options, command
 from mpdispatch.engine.client import JobClient
 from mpdispatch.errors import UsageError
@@ -25,7 +25,7 @@ _NOTHING_KEPT = (
 
 
 @command("mpdispatch logs 41\nmpdispatch logs 41 -f\nmpdispatch logs 41 --start 1 --stream stderr")
-@click.argument("job_id", metavar="ID", type=click.IntRange(min=1), shell_complete=complete_job)
+@id_argument(complete_job)
 @click.option("-f", "--follow", is_flag=True, help="Go on until the job has ended.")
 @click.option("--start", type=click.IntRange(min=1), help="Which start of the job, if not the last.")
 @click.option("--stream", type=click.Choice([each.value for each in Stream]), help="Only this one.")

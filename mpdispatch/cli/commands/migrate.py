@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from mpdispatch.cli.locate import find_store
-from mpdispatch.cli.output import print_json, print_line
+from mpdispatch.cli.output import print_answer
 from mpdispatch.cli.program import Options, command
 
 
@@ -18,11 +18,11 @@ def migrate(options: Options) -> None:
     """
     store = find_store(options)
     before, after = store.migrate()
-    if options.json:
-        print_json({"store": store.display, "from": before, "to": after})
-    elif before == after:
-        print_line(f"{store.display}: schema version {after}, nothing to do")
+    if before == after:
+        text = f"schema version {after}, nothing to do"
     elif before == 0:
-        print_line(f"{store.display}: created with schema version {after}")
+        text = f"created with schema version {after}"
     else:
-        print_line(f"{store.display}: schema version {before} is now {after}")
+        text = f"schema version {before} is now {after}"
+    facts = {"store": store.display, "from": before, "to": after}
+    print_answer(facts, f"{store.display}: {text}", as_json=options.json)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from mpdispatch.cli.clients import open_client
-from mpdispatch.cli.output import print_json, print_line
+from mpdispatch.cli.output import print_answer
 from mpdispatch.cli.program import Options, command
 from mpdispatch.cli.values import AGE
 
@@ -20,7 +20,5 @@ def prune(options: Options, older_than: float) -> None:
     all the time.
     """
     total = open_client(options).prune(older_than)
-    if options.json:
-        print_json({"pruned": total})
-    else:
-        print_line(f"pruned {total} {'job' if total == 1 else 'jobs'}")
+    text = f"pruned {total} {'job' if total == 1 else 'jobs'}"
+    print_answer({"pruned": total}, text, as_json=options.json)

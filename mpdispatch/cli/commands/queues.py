@@ -7,8 +7,8 @@ from typing import Any
 import click
 
 from mpdispatch.cli.clients import open_client
-from mpdispatch.cli.completing import complete_queue
-from mpdispatch.cli.output import print_json, print_json_array, print_line, print_table
+from mpdispatch.cli.output import print_answer, print_json_array, print_table
+from mpdispatch.cli.parameters import complete_queue
 from mpdispatch.cli.program import Options, command
 from mpdispatch.engine.client import JobClient
 from mpdispatch.model import JobState
@@ -76,7 +76,5 @@ def resume(options: Options, queue: str) -> None:
 def _set(options: Options, queue: str, *, paused: bool) -> None:
     client = open_client(options)
     (client.pause_queue if paused else client.resume_queue)(queue)
-    if options.json:
-        print_json({"queue": queue, "paused": paused})
-    else:
-        print_line(f"queue {queue} is {'paused' if paused else 'running'}")
+    text = f"queue {queue} is {'paused' if paused else 'running'}"
+    print_answer({"queue": queue, "paused": paused}, text, as_json=options.json)

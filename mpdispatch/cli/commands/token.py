@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from mpdispatch.cli.locate import open_existing
-from mpdispatch.cli.output import print_json, print_line
+from mpdispatch.cli.output import print_answer
 from mpdispatch.cli.program import Options, command
 from mpdispatch.host.http_token import HttpToken
 
@@ -23,7 +23,4 @@ def token(options: Options) -> None:
     """
     store = open_existing(options)
     found = HttpToken(store).value()
-    if options.json:
-        print_json({"store": store.display, "token": found})
-    else:
-        print_line(found)
+    print_answer({"store": store.display, "token": found}, found, as_json=options.json)

@@ -1,18 +1,24 @@
-"""Completions of values for a shell: ids, queues and job names from the store. Prints no errors and creates nothing."""
+"""Arguments and options that several commands share, and what a shell completes in them: ids, queues and job names.
+
+Completing prints no errors and creates nothing.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
 
 from mpdispatch.cli.clients import open_client
 from mpdispatch.cli.program import Options
+from mpdispatch.cli.values import JOB_ID
 from mpdispatch.engine.client import JobClient
 from mpdispatch.errors import DispatchError
 from mpdispatch.model import JobState
 
+F = TypeVar("F", bound=Callable[..., Any])
 Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
 _JOBS = 100
@@ -57,6 +63,44 @@ def _names(client: JobClient) -> Iterable[CompletionItem]:
 
 
 complete_job = complete_job_in()
+complete_living = complete_job_in(*(state for state in JobState if not state.is_terminal))
 complete_dead_letter = _of_store(_dead_letters)
 complete_queue = _of_store(_queues)
 complete_name = _of_store(_names)
+
+
+def given(*parameters: Callable[[F], F]) -> Callable[[F], F]:
+    """A decorator that gives a command these arguments and options."""
+
+    def decorate(function: F) -> F:
+        for parameter in reversed(parameters):
+            function = parameter(function)
+        return function
+
+    return decorate
+
+
+def id_argument(complete: Completer) -> Callable[[F], F]:
+    """The id of one job; the command gets it as `job_id`."""
+    return click.argument("job_id", metavar="ID", type=JOB_ID, shell_complete=complete)
+
+
+def ids_argument(complete: Completer) -> Callable[[F], F]:
+    """The ids of some jobs; the command gets them as `ids`."""
+    return click.argument("ids", metavar="ID...", nargs=-1, required=True, type=JOB_ID, shell_complete=complete)
+
+
+filter_options = given(
+    click.option("--queue", metavar="QUEUE", help="Only those of this queue.", shell_complete=complete_queue),
+    click.option("--name", metavar="NAME", help="Only those of this name.", shell_complete=complete_name),
+)
+"""Which jobs; the command gets them as `queue` and `name`."""
+
+paging_options = given(
+    click.option(
+        "--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="How many at most."
+    ),
+    click.option("--cursor", metavar="CURSOR", help="Go on where another list ended."),
+    click.option("--all", "everything", is_flag=True, help="All of them, whatever --limit says."),
+)
+"""How many items of a list; the command gets them as the keywords of `output.print_pages`."""
