@@ -68,8 +68,8 @@ LATE_IMPORTS = {
 _PROTOCOLS = {"mpdispatch.store.contract", "mpdispatch.store.values"}
 PROTOCOLS_ONLY = {"handlers": _PROTOCOLS, "execution": _PROTOCOLS}
 
-# What a store asks inside the transaction of a claim: pure functions of the request and the facts.
-POLICY_OF_STORES = {"mpdispatch.policy.admission", "mpdispatch.policy.rate"}
+# What a store asks inside a transaction: pure functions of the request and the facts.
+POLICY_OF_STORES = {"mpdispatch.policy.admission", "mpdispatch.policy.rate", "mpdispatch.policy.waits"}
 
 WARN_LINES, MOST_LINES = 300, 500
 
@@ -166,7 +166,7 @@ def first_party_fault(module: str, room: str, found: Import) -> str | None:
         if not any(found.target.startswith(allowed) for allowed in PROTOCOLS_ONLY[room]):
             return f"{room} knows a store only as the protocol in mpdispatch.store.contract"
     elif room == "store" and target_floor == 2 and found.target not in POLICY_OF_STORES:
-        return f"of floor 2 a store knows what plans its claims, and nothing else ({found.target})"
+        return f"of floor 2 a store knows the rules of its transactions, and nothing else ({found.target})"
     elif target_floor > floor:
         return f"floor {floor} imports {found.target} of floor {target_floor}"
     elif (
@@ -249,7 +249,11 @@ MADE_UP = [
     ("mpdispatch.model.job", "from mpdispatch.store import open_store", "floor 1 imports mpdispatch.store"),
     ("mpdispatch.model.job", "from ..store.contract import Store", "floor 1 imports mpdispatch.store"),
     ("mpdispatch.policy.rate", "import mpdispatch.store.contract", "floor 2 imports"),
-    ("mpdispatch.store.sqlite", "from mpdispatch import policy", "plans its claims, and nothing else"),
+    (
+        "mpdispatch.store.sqlite",
+        "from mpdispatch import policy",
+        "the rules of its transactions, and nothing else",
+    ),
     ("mpdispatch.store.sqlite", "from mpdispatch.policy.decide import decide", "and nothing else"),
     ("mpdispatch.store.sqlite", "from mpdispatch.host.wake import FifoWake", "do not know each other"),
     ("mpdispatch.host.wake", "from mpdispatch.store.contract import Store", "do not know each other"),

@@ -29,11 +29,8 @@ def living_supervisors(store: Store) -> list[PeerSupervisor]:
 
 def supervisors_of(store: Store, now: Instant) -> list[SupervisorStatus]:
     """Every registered supervisor, oldest first."""
-    inner, folder = store.supervisor_store(), runtime_folder(store)
-    try:
-        return [_status(each, inner.held_by(each.id), folder, now) for each in store.supervisors()]
-    finally:
-        inner.close()
+    folder = runtime_folder(store)
+    return [_status(each, store.held_by(each.id), folder, now) for each in store.supervisors()]
 
 
 def _status(peer: PeerSupervisor, jobs: list[HeldJob], folder: Path, now: Instant) -> SupervisorStatus:

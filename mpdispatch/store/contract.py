@@ -1,6 +1,6 @@
 """What a store must do: `Store` for clients (its calls wait), `SupervisorStore` for supervisors (its calls never wait).
 
-`optional` holds what a store may do besides: wake-ups, care for a file.
+`optional` holds what a store may do besides: wake-ups, upkeep of its rows, care for a file.
 
 Every method is one transaction (or one consistent read) and one transition; there is no `update(job)`.
 The store reads the clock itself. Callers pass durations; only times that people see or choose (`run_at`) are wall
@@ -10,7 +10,7 @@ Every write to a running job has owner **and** `starts` in its WHERE and checks 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -30,19 +30,18 @@ from mpdispatch.model import (
     Transition,
 )
 from mpdispatch.store.filters import DeadLetterFilter, JobFilter
-from mpdispatch.store.optional import FileCare, Wake
+from mpdispatch.store.optional import FileCare, StoreUpkeep, Wake
 from mpdispatch.store.values import (
     NO_REPORTS,
     CommitResult,
     Durability,
     HeldJob,
-    LeftBehind,
     OtherOwners,
+    Outstanding,
     QueueStats,
     Renewal,
     Reports,
 )
-from mpdispatch.store.waits import Rebase, Wait, WaitsSeen
 
 
 class Store(Protocol):
@@ -206,6 +205,10 @@ class Store(Protocol):
         """All registered supervisors, dead or alive."""
         ...
 
+    def held_by(self, owner: int) -> list[HeldJob]:
+        """The running jobs of a supervisor, without their payloads."""
+        ...
+
     def parked(self) -> dict[str, int]:
         """Number of parked jobs by reason, the commonest first. Leaves out paused queues."""
         ...
@@ -241,6 +244,11 @@ class SupervisorStore(Protocol):
     @property
     def file_care(self) -> FileCare:
         """Maintenance of a store in a file; `NoFileCare` for any other store."""
+        ...
+
+    @property
+    def upkeep(self) -> StoreUpkeep:
+        """What the store does for its rows in small steps; `NoUpkeep` if it needs none."""
         ...
 
     def register(self, who: NewSupervisor, ttl_us: int) -> int:
@@ -290,20 +298,6 @@ class SupervisorStore(Protocol):
     def jobs_of(self, owner: int) -> list[ClaimedJob]:
         """The running jobs of a supervisor, without the unreadable ones. A read."""
 
-    def held_by(self, owner: int) -> list[HeldJob]:
-        """The running jobs of a supervisor, without payloads: for counting and naming them. A read."""
-
-    def set_aside(self, owner: int, job_ids: Collection[int]) -> None:
-        """End the unreadable ones among these jobs of this owner; the next commit reports them (`ended`)."""
-
-    def set_aside_astray(self, queues: Sequence[str], after: int) -> tuple[int, int | None]:
-        """Check a bounded number of jobs of these queues with ids above `after` for rows that no query finds.
-
-        Such a job is ended or made ready to be taken over; the next commit reports it. Returns their number and the
-        last id checked (None: no more jobs). Mostly a read.
-        """
-        ...
-
     def take_over(self, dead: PeerSupervisor | int, transitions: Sequence[Transition]) -> bool:
         """Record these outcomes of a dead supervisor's jobs and delete its registration, in one transaction.
 
@@ -312,37 +306,8 @@ class SupervisorStore(Protocol):
         """
         ...
 
-    def outstanding(self, queues: Sequence[str]) -> dict[str, int]:
-        """Jobs of these queues that a drain waits for, by state: pending (neither parked nor in a paused
-        queue), running (of any supervisor), retrying. A read."""
-        ...
-
-    def left_behind(self, queues: Sequence[str]) -> LeftBehind:
-        """Jobs of these queues that a drain does not wait for. A read that counts them all."""
-        ...
-
-    def prune(self, before_us: int, limit: int) -> int:
-        """As `Store.prune`. Keep `limit` small: one transaction holds the write lock for all of them."""
-        ...
-
-    def forget_late_cancels(self) -> bool:
-        """Delete a bounded number of cancel requests of jobs that completed anyway. True: there may be more.
-
-        Costs nothing unless `cancel_requests` has found such requests.
-        """
-        ...
-
-    def waits(
-        self, queues: Sequence[str], *, after_us: int, seen: WaitsSeen | None = None
-    ) -> tuple[Sequence[Wait], WaitsSeen | None]:
-        """Jobs of these queues that were put off until a wall time past `after_us`, continuing after `seen`.
-
-        The second value is where to continue (None: the end was reached). A read of a bounded number of rows.
-        """
-        ...
-
-    def rebase(self, changes: Sequence[Rebase]) -> int:
-        """Change the due time of these jobs, unless it has changed meanwhile. Returns how many changed."""
+    def outstanding(self, queues: Sequence[str]) -> Outstanding:
+        """Jobs of these queues that a drain waits for; once there are none, also those it leaves. A read."""
         ...
 
     def close(self) -> None: ...

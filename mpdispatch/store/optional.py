@@ -1,8 +1,11 @@
-"""What a store may offer but need not: wake-ups and the maintenance of its file. Without them it works as well."""
+"""What a store may offer but need not: wake-ups, upkeep of its rows, care for its file. It works without them too."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from typing import Protocol
+
+from mpdispatch.store.values import UpkeepStep
 
 
 class WakeListener(Protocol):
@@ -37,6 +40,41 @@ class Wake(Protocol):
     def close(self) -> None:
         """Close its descriptors; the next use opens them again."""
         ...
+
+
+class StoreUpkeep(Protocol):
+    """What a store does for its rows in small steps, between a supervisor's commits. Never waits; raises StoreBusy."""
+
+    def step(self, queues: Sequence[str]) -> UpkeepStep:
+        """One step of a few ms for the jobs of these queues. Call it again soon while `has_more`, else now and then.
+
+        The first steps look at all rows; later ones only if there is a cause, so that a step costs nothing.
+
+        - A job that was put off begins its wait anew if the wall clock was set back meanwhile (`policy.waits`).
+        - A row that no query finds, because another program wrote it, is ended or repaired.
+        - A cancel request of a job that completed anyway is deleted.
+        """
+        ...
+
+    def prune(self, age_us: int, limit: int) -> int:
+        """As `Store.prune`, for jobs that ended longer ago than `age_us`. Keep `limit` small: it is one transaction."""
+        ...
+
+    def set_aside(self, owner: int, job_ids: Collection[int]) -> None:
+        """End the unreadable ones among these jobs of this owner; the next commit reports them (`ended`)."""
+        ...
+
+
+class NoUpkeep:
+    """For a store whose rows need none: only it writes them, and it deletes old ones itself."""
+
+    def step(self, queues: Sequence[str]) -> UpkeepStep:
+        return UpkeepStep(0, 0, has_more=False)
+
+    def prune(self, age_us: int, limit: int) -> int:
+        return 0
+
+    def set_aside(self, owner: int, job_ids: Collection[int]) -> None: ...
 
 
 class FileCare(Protocol):

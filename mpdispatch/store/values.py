@@ -58,6 +58,29 @@ class Renewal(msgspec.Struct, frozen=True, kw_only=True):
     """(job id, starts) of every running row this supervisor owns, for reconciling."""
 
 
+class Outstanding(NamedTuple):
+    """Jobs that a drain waits for, by state."""
+
+    pending: int
+    """Neither parked nor in a paused queue."""
+    running: int
+    """Of any supervisor."""
+    retrying: int
+    left: LeftBehind | None
+    """What the drain leaves; counted only if it waits for no job any more."""
+
+
+class UpkeepStep(NamedTuple):
+    """What one step of a store's upkeep has done."""
+
+    rebased: int
+    """Number of jobs that wait anew, because the wall clock was set back since they were put off."""
+    repaired: int
+    """Number of rows that no query found, and that were ended or repaired; the next commit reports ended jobs."""
+    has_more: bool
+    """Whether there is more to do now."""
+
+
 class OtherOwners(NamedTuple):
     """Who else owns or may own running jobs of the store."""
 

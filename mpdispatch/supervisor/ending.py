@@ -69,10 +69,9 @@ class Ending:
             self.end(75 if self._shutdown.was_aborted else 0, is_settled=True)
         elif self._upkeep.hurry():
             return  # `found_us` records when upkeep found something
-        elif any(self._store.outstanding(self._claimer.queues).values()):
+        elif (left := self._store.outstanding(self._claimer.queues).left) is None:
             self._again_us = now.boot_us + _AGAIN_US
         else:
-            left = self._store.left_behind(self._claimer.queues)
             self.end(1 if self._in_flight.failed else 0, is_settled=True, left=left)
 
     def end(self, exit_code: int, *, is_settled: bool = False, left: LeftBehind | None = None) -> None:

@@ -33,7 +33,7 @@ class Pruner:
         """Prune a chunk. Raises StoreError."""
         if self._retention_us is None:
             return
-        gone = self._store.prune(now.wall_us - self._retention_us, _CHUNK)
+        gone = self._store.upkeep.prune(self._retention_us, _CHUNK)
         self._gone += gone
         if gone > 0:
             self._at_us = now.boot_us + _PAUSE_US

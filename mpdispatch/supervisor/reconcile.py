@@ -82,7 +82,7 @@ class Reconciler:
                 self._decider.decide(job, Released(), None)
                 unread.discard(job.id)
         if unread:
-            self._store.set_aside(owner, unread)
+            self._store.upkeep.set_aside(owner, unread)
             self._claimer.try_now()  # the next commit reports them
 
     def _let_go(self, ours: set[tuple[int, int]], now_us: int) -> None:

@@ -16,39 +16,37 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import Future
 from queue import SimpleQueue
-from typing import Any, cast
+from typing import TypeVar
 
+from mpdispatch.model import ClaimedJob, ClaimRequest, NewSupervisor, PeerSupervisor, Transition
 from mpdispatch.pool.selector import Selector
 from mpdispatch.store.contract import SupervisorStore
-from mpdispatch.store.optional import FileCare
+from mpdispatch.store.optional import FileCare, StoreUpkeep
+from mpdispatch.store.values import (
+    NO_REPORTS,
+    CommitResult,
+    OtherOwners,
+    Outstanding,
+    Renewal,
+    Reports,
+    UpkeepStep,
+)
+
+T = TypeVar("T")
 
 _SLOW_S = 0.020
 """How late the loop may be. A flush after 800 outcomes takes some 12 ms, others 0.1 to 5 ms."""
 _LASTS_S = 10.0
-_WRITES = frozenset(
-    {
-        "commit",
-        "forget_late_cancels",
-        "prune",
-        "rebase",
-        "renew",
-        "set_aside",
-        "set_aside_astray",
-        "take_over",
-    }
-)
-_CARE_WRITES = frozenset({"checkpoint_if_large", "sync"})
 
 
 class StoreThread:
-    """A proxy of the supervisor's store; `face()` gives it the store's type. The loop's thread only."""
+    """Calls functions on its thread while the disk is slow, else at once. The loop's thread only."""
 
-    def __init__(self, store: SupervisorStore, selector: Selector) -> None:
-        self._store, self._selector = store, selector
-        self.file_care = cast(FileCare, _FileCareFace(self, store))
+    def __init__(self, selector: Selector) -> None:
+        self._selector = selector
         self.meanwhile: Callable[[Callable[[], bool]], None] | None = None
         """Runs the duties without the store until the function returns True. None: hand no call over."""
         self._thread: threading.Thread | None = None
@@ -57,56 +55,39 @@ class StoreThread:
         self._is_away = False
         self._slow_until_s = 0.0
 
-    def face(self) -> SupervisorStore:
-        """This proxy, typed as the store."""
-        return cast(SupervisorStore, self)
+    def call(self, work: Callable[[], T]) -> T:
+        """Call the function here, or on the thread while the disk is slow; returns or raises its result."""
+        if self.meanwhile is None or time.monotonic() >= self._slow_until_s or not self._start():
+            return self._timed(work)
+        return self._hand_over(work, self.meanwhile)
 
-    def __getattr__(self, name: str) -> Any:
-        attribute = getattr(self._store, name)
-        return partial(self.call, attribute) if name in _WRITES else attribute
-
-    def call(self, method: Callable[..., Any], *args: Any, **options: Any) -> Any:
-        """Call the method here, or on the thread while the disk is slow; returns or raises its result."""
-        if self.meanwhile is None or time.monotonic() >= self._slow_until_s:
-            return self._timed(method, *args, **options)
-        return self._hand_over(self.meanwhile, partial(self._timed, method, *args, **options))
-
-    def _timed(self, method: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    def _timed(self, work: Callable[[], T]) -> T:
         began_s, cpu_s = time.monotonic(), time.thread_time()
         try:
-            return method(*args, **options)
+            return work()
         finally:
             ended_s = time.monotonic()
             if ended_s - began_s - (time.thread_time() - cpu_s) >= _SLOW_S:
                 self._slow_until_s = ended_s + _LASTS_S
 
-    def _hand_over(self, meanwhile: Callable[[Callable[[], bool]], None], call: Callable[[], Any]) -> Any:
-        if not self._start():
-            return call()
-        result: list[Any] = []
-        error: list[BaseException] = []
-        done = threading.Event()
+    def _hand_over(self, work: Callable[[], T], meanwhile: Callable[[Callable[[], bool]], None]) -> T:
+        future = Future[T]()
 
-        def work() -> None:
+        def run() -> None:
             try:
-                result.append(call())
-            except BaseException as raised:  # noqa: BLE001 - raised again in the caller
-                error.append(raised)
-            finally:
-                done.set()
-                os.write(self._write_fd, b"!")
+                future.set_result(self._timed(work))
+            except BaseException as error:  # noqa: BLE001 - raised again in the caller
+                future.set_exception(error)
+            os.write(self._write_fd, b"!")
 
         self._is_away = True
-        self._calls.put(work)
+        self._calls.put(run)
         try:
-            meanwhile(done.is_set)
+            meanwhile(future.done)
         finally:
-            done.wait()  # even if `meanwhile` raised: the store is in use until the call ends
+            os.read(self._read_fd, 1)  # even if `meanwhile` raised: the store is in use until the call ends
             self._is_away = False
-            os.read(self._read_fd, 1)
-        if error:
-            raise error[0]
-        return result[0]
+        return future.result()
 
     def _start(self) -> bool:
         """Start the thread if needed. False: another call is running, or no thread can be started."""
@@ -137,21 +118,91 @@ class StoreThread:
             self._read_fd = self._write_fd = -1
 
     def close(self) -> None:
-        """End the thread, then close the store."""
+        """End the thread."""
         if self._thread is not None:
             self._calls.put(None)
             self._thread.join()
             self._thread = None
         self._close_pipe()
+
+
+class ThreadedStore:
+    """The supervisor's store; its calls that may wait for the disk are made by a `StoreThread`."""
+
+    def __init__(self, store: SupervisorStore, thread: StoreThread) -> None:
+        self._store, self._thread, self._call = store, thread, thread.call
+        self.upkeep: StoreUpkeep = _ThreadedUpkeep(store.upkeep, thread)
+        self.file_care: FileCare = _ThreadedFileCare(store.file_care, thread)
+
+    # While it registers and signs off, no job runs.
+
+    def register(self, who: NewSupervisor, ttl_us: int) -> int:
+        return self._store.register(who, ttl_us)
+
+    def unregister(self, owner: int) -> None:
+        self._store.unregister(owner)
+
+    def renew(self, owner: int, ttl_us: int) -> Renewal:
+        return self._call(lambda: self._store.renew(owner, ttl_us))
+
+    def commit(
+        self,
+        owner: int,
+        transitions: Sequence[Transition],
+        reports: Reports = NO_REPORTS,
+        *,
+        claim: ClaimRequest | None = None,
+        skip_idle_check: bool = False,
+    ) -> CommitResult:
+        return self._call(
+            lambda: self._store.commit(
+                owner, transitions, reports, claim=claim, skip_idle_check=skip_idle_check
+            )
+        )
+
+    def take_over(self, dead: PeerSupervisor | int, transitions: Sequence[Transition]) -> bool:
+        return self._call(lambda: self._store.take_over(dead, transitions))
+
+    # Reads do not wait for the disk.
+
+    def cancel_requests(self, owner: int) -> list[tuple[int, int]]:
+        return self._store.cancel_requests(owner)
+
+    def peers(self, owner: int) -> OtherOwners:
+        return self._store.peers(owner)
+
+    def jobs_of(self, owner: int) -> list[ClaimedJob]:
+        return self._store.jobs_of(owner)
+
+    def outstanding(self, queues: Sequence[str]) -> Outstanding:
+        return self._store.outstanding(queues)
+
+    def close(self) -> None:
+        self._thread.close()
         self._store.close()
 
 
-class _FileCareFace:
-    """A proxy of the store's `FileCare`."""
+class _ThreadedUpkeep:
+    def __init__(self, upkeep: StoreUpkeep, thread: StoreThread) -> None:
+        self._upkeep, self._call = upkeep, thread.call
 
-    def __init__(self, thread: StoreThread, store: SupervisorStore) -> None:
-        self._thread, self._store = thread, store
+    def step(self, queues: Sequence[str]) -> UpkeepStep:
+        return self._call(lambda: self._upkeep.step(queues))
 
-    def __getattr__(self, name: str) -> Any:
-        attribute = getattr(self._store.file_care, name)
-        return partial(self._thread.call, attribute) if name in _CARE_WRITES else attribute
+    def prune(self, age_us: int, limit: int) -> int:
+        return self._call(lambda: self._upkeep.prune(age_us, limit))
+
+    def set_aside(self, owner: int, job_ids: Collection[int]) -> None:
+        self._call(lambda: self._upkeep.set_aside(owner, job_ids))
+
+
+class _ThreadedFileCare:
+    def __init__(self, care: FileCare, thread: StoreThread) -> None:
+        self._care, self._call = care, thread.call
+        self.verify, self.has_changed, self.blocker = care.verify, care.has_changed, care.blocker
+
+    def checkpoint_if_large(self) -> None:
+        self._call(self._care.checkpoint_if_large)
+
+    def sync(self) -> None:
+        self._call(self._care.sync)

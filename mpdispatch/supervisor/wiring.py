@@ -45,7 +45,7 @@ from mpdispatch.supervisor.staffing import Staffing
 from mpdispatch.supervisor.start_reports import StartReports
 from mpdispatch.supervisor.stopping import Stopping
 from mpdispatch.supervisor.store_backoff import StoreBackoff
-from mpdispatch.supervisor.store_thread import StoreThread
+from mpdispatch.supervisor.store_thread import StoreThread, ThreadedStore
 from mpdispatch.supervisor.sum_ups import SumUps
 from mpdispatch.supervisor.upkeep import Upkeep
 from mpdispatch.supervisor.wake_ups import WakeUps
@@ -103,8 +103,8 @@ def wire(
     """
     clock, pool, log, repeats = runtime.clock, runtime.pool, runtime.log, runtime.repeats
     poll_us = round(config.poll_interval * SECOND_US)
-    store_thread = StoreThread(client_store.supervisor_store(), runtime.selector)
-    store = store_thread.face()
+    store_thread = StoreThread(runtime.selector)
+    store = ThreadedStore(client_store.supervisor_store(), store_thread)
     in_flight = InFlight(rated=RatedQueues.of(queue_configs))
     shutdown = Shutdown(config)
 

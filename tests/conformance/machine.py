@@ -10,6 +10,7 @@ import copy
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import cycle
+from operator import attrgetter
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
@@ -31,11 +32,9 @@ from mpdispatch.model import (
     Transition,
 )
 from mpdispatch.policy.decide import RetryRules, decide
-from mpdispatch.policy.waits import rebased_us
 from mpdispatch.store.contract import Store, SupervisorStore
 from mpdispatch.store.filters import DeadLetterFilter, JobFilter
-from mpdispatch.store.values import NO_REPORTS, CommitResult, Progress, Reports
-from mpdispatch.store.waits import Rebase, Wait, WaitsSeen
+from mpdispatch.store.values import NO_REPORTS, CommitResult, Progress, Reports, UpkeepStep
 
 from . import draws
 from .answers import Refusal, answer_of, compare
@@ -115,9 +114,9 @@ class Machine(RuleBasedStateMachine):
 
     def both(self, call: str, *args: Any, by: Supervisor | None = None, **options: Any) -> Any:
         """The answer of the store, which must be the model's; None if both refuse for the same reason."""
-        face = self.store if by is None else by.store
-        found = answer_of(getattr(face, call), *args, **options)
-        compare(call, found, answer_of(getattr(self.model, call), *args, **options))
+        method, face = attrgetter(call), self.store if by is None else by.store
+        found = answer_of(method(face), *args, **options)
+        compare(call, found, answer_of(method(self.model), *args, **options))
         if isinstance(found, Job):
             self.last_id = max(self.last_id, found.id)
         return None if isinstance(found, Refusal) else found
@@ -229,8 +228,10 @@ class Machine(RuleBasedStateMachine):
         if self.is_set_back:
             # A store may look for old jobs in the order of their ids: then it overlooks some until the time is back.
             return
-        before_us = self.clock.now().wall_us - age_us
-        self.both("prune", before_us, limit, by=None if by is None else self.supervisors[by])
+        if by is None:
+            self.both("prune", self.clock.now().wall_us - age_us, limit)
+        else:
+            self.both("upkeep.prune", age_us, limit, by=self.supervisors[by])
 
     @step(1)
     def ask_for_what_cannot_be(self) -> None:
@@ -265,32 +266,21 @@ class Machine(RuleBasedStateMachine):
         self.is_set_back = True
         self.clock.jump_wall(-seconds)
         by = self.supervisors[side]
-        changes = self.rebased(by)
-        if meanwhile is not None and changes:
-            self.both(meanwhile, changes[0].job_id)
-        for _ in range(2):
-            self.both("rebase", changes, by=by)
-        assert not self.rebased(by), "to look again changes nothing"
+        self.upkeep(by)
+        if meanwhile is not None:
+            self.both(meanwhile, self.one_of((JobState.SCHEDULED, JobState.RETRYING), 0))
+        assert not self.upkeep(by), "to look again changes nothing"
 
-    def rebased(self, by: Supervisor) -> list[Rebase]:
-        """What that supervisor would change."""
-        now_us = self.clock.now().wall_us
-        due = [
-            (each, rebased_us(each.run_at_us, each.put_off_us, now_us=now_us))
-            for each in self.look_at_waits(by, now_us)
-        ]
-        return [Rebase(each.job_id, each.run_at_us, due_us) for each, due_us in due if due_us != each.run_at_us]
-
-    def look_at_waits(self, by: Supervisor, after_us: int) -> list[Wait]:
-        # How many a look finds is left open, and each store's `seen` is its own.
-        found, seen = list[Wait](), list[WaitsSeen | None]()
-        while None not in seen[-1:]:
-            some, until = by.store.waits(draws.QUEUES, after_us=after_us, seen=seen[-1] if seen else None)
-            assert until not in seen, "each look comes further"
-            found += some
-            seen.append(until)
-        compare("waits", found, self.model.waits(draws.QUEUES, after_us=after_us)[0])
-        return found
+    def upkeep(self, by: Supervisor) -> int:
+        """All steps, on a new connection, whose first steps look at all rows; gives how many jobs wait anew."""
+        self.reconnect(by)
+        rebased, step = 0, UpkeepStep(0, 0, has_more=True)
+        while step.has_more:
+            step = by.store.upkeep.step(draws.QUEUES)
+            assert step.repaired == 0, "no call makes a row that no query finds"
+            rebased += step.rebased
+        compare("upkeep", rebased, self.model.upkeep.step(draws.QUEUES).rebased)
+        return rebased
 
     # ---------------------------------------------------------------- a supervisor at work
 
@@ -320,9 +310,11 @@ class Machine(RuleBasedStateMachine):
             if job.state is JobState.RUNNING:
                 self.both("cancel", job.id)
         self.commit(by, self.decided(["completed"], by.held))
+        self.reconnect(by)
         for each in self.supervisors:
             self.both("cancel_requests", each.owner, by=each)
-        self.both("forget_late_cancels", by=by)
+        while by.store.upkeep.step(()).has_more:
+            continue
 
     @step(3, side=sides, at=places, outcome=draws.outcomes)
     def finish_too_late(self, side: int, at: int, outcome: str) -> None:
@@ -415,9 +407,12 @@ class Machine(RuleBasedStateMachine):
     @step(1, side=sides)
     def crash(self, side: int) -> None:
         """Another process takes its place. Its registration stays, and so do the jobs it ran."""
-        self.supervisors[side].store.close()
-        self.supervisors[side].store = self.store.supervisor_store()
+        self.reconnect(self.supervisors[side])
         self.join(self.supervisors[side])
+
+    def reconnect(self, by: Supervisor) -> None:
+        by.store.close()
+        by.store = self.store.supervisor_store()
 
     @step(
         3,
@@ -489,14 +484,12 @@ class Machine(RuleBasedStateMachine):
         """What may change nothing that can be seen, and connections opened anew."""
         by = self.supervisors[side]
         store = by.store
-        self.both("forget_late_cancels", by=by)
-        store.set_aside(by.owner, [job.id for job in self.jobs()])
+        store.upkeep.set_aside(by.owner, [job.id for job in self.jobs()])
         store.file_care.checkpoint_if_large()
         store.file_care.sync()
         store.file_care.verify()
         self.store.wake()
-        store.close()
-        self.supervisors[side].store = self.store.supervisor_store()
+        self.reconnect(by)
         self.store.close_all()
 
     # ---------------------------------------------------------------- all there is to see
@@ -517,14 +510,10 @@ class Machine(RuleBasedStateMachine):
             self.both("bucket", queue)
             self.both("dead_letter_count", queue)
         for each in self.supervisors:
-            for call in ("cancel_requests", "jobs_of", "held_by", "peers"):
+            for call in ("cancel_requests", "jobs_of", "peers"):
                 self.both(call, each.owner, by=each)
-            waits = self.look_at_waits(each, self.clock.now().wall_us)
-            for wait in waits[:1]:
-                self.look_at_waits(each, wait.run_at_us)
-        queues = next(self.queues)
-        for call in ("outstanding", "left_behind"):
-            self.both(call, queues, by=self.supervisors[0])
+            self.both("held_by", each.owner)
+        self.both("outstanding", next(self.queues), by=self.supervisors[0])
 
     def page_through(self, call: str, where: JobFilter | DeadLetterFilter) -> None:
         # A cursor is its store's own: each gets back what it gave.

@@ -15,7 +15,7 @@ unreadable, and the caps that only keep a transaction short (1000 jobs are stage
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -44,6 +44,7 @@ from mpdispatch.model import (
     Transition,
 )
 from mpdispatch.policy import admission
+from mpdispatch.policy.waits import STEP_US, rebased_us
 from mpdispatch.store.filters import DeadLetterFilter, JobFilter
 from mpdispatch.store.values import (
     NO_REPORTS,
@@ -51,15 +52,16 @@ from mpdispatch.store.values import (
     HeldJob,
     LeftBehind,
     OtherOwners,
+    Outstanding,
     QueueStats,
     Renewal,
     Reports,
+    UpkeepStep,
 )
-from mpdispatch.store.waits import Rebase, Wait, WaitsSeen
 
 from .rows import Letter, Row, Start, attempts_of, claimed_job_of, job_of, letter_of, page_of, tally
 
-__all__ = ["Model"]
+__all__ = ["Model", "Upkeep"]
 
 LATER = (JobState.SCHEDULED, JobState.RETRYING)
 
@@ -97,6 +99,7 @@ class Model:
         """By queue, for those somebody paused, resumed or took a token from."""
         self._buckets: dict[str, int] = {}
         self._supervisors: dict[int, Registration] = {}
+        self.upkeep = Upkeep(self)
 
     # ------------------------------------------------------------------------------------ enqueue
 
@@ -322,6 +325,9 @@ class Model:
             for owner, each in self._supervisors.items()
         ]
 
+    def held_by(self, owner: int) -> list[HeldJob]:
+        return [HeldJob(row.id, row.starts, row.new.name) for row in self._owned(owner)]
+
     def peers(self, owner: int) -> OtherOwners:
         # Jobs of an owner without a registration stay as they are until somebody takes over. Only a registered one
         # may write to a job in a commit.
@@ -334,15 +340,8 @@ class Model:
     def cancel_requests(self, owner: int) -> list[Start]:
         return [row.start for row in self._owned(owner) if row.is_cancel_requested]
 
-    def forget_late_cancels(self) -> bool:
-        # A request to cancel a job that has ended meanwhile is none: nobody sees whether it is kept.
-        return False
-
     def jobs_of(self, owner: int) -> list[ClaimedJob]:
         return [claimed_job_of(row) for row in self._owned(owner)]
-
-    def held_by(self, owner: int) -> list[HeldJob]:
-        return [HeldJob(row.id, row.starts, row.new.name) for row in self._owned(owner)]
 
     def take_over(self, dead: PeerSupervisor | int, transitions: Sequence[Transition]) -> bool:
         """All or nothing: refused if it has renewed since `dead` was read, or if one of its jobs would be left over.
@@ -368,25 +367,6 @@ class Model:
 
     def _owned(self, owner: int) -> list[Row]:
         return [row for row in self._rows.values() if row.owner == owner]
-
-    # ------------------------------------------------------------------------------------ a clock set back
-
-    def waits(
-        self, queues: Sequence[str], *, after_us: int, seen: WaitsSeen | None = None
-    ) -> tuple[list[Wait], WaitsSeen | None]:
-        # Only of what a start has put off: whoever enqueues a job for later has named a moment and not a wait.
-        rows = (row for row in self._rows.values() if row.state in LATER and row.run_at_us > after_us)
-        found = [(row, row.put_off_us) for row in rows if row.new.queue in queues]
-        return [Wait(row.id, row.run_at_us, us) for row, us in found if us is not None], None
-
-    def rebase(self, changes: Sequence[Rebase]) -> int:
-        changed = 0
-        for each in changes:
-            row = self._rows.get(each.job_id)
-            if row is not None and row.state in LATER and row.run_at_us == each.was_us:
-                row.run_at_us = each.run_at_us
-                changed += 1
-        return changed
 
     # ------------------------------------------------------------------------------------ a turn
 
@@ -571,21 +551,17 @@ class Model:
 
     # ------------------------------------------------------------------------------------ drain
 
-    def outstanding(self, queues: Sequence[str]) -> dict[str, int]:
+    def outstanding(self, queues: Sequence[str]) -> Outstanding:
         # A drain waits for jobs that somebody can run soon; parked, paused and scheduled ones are left behind.
         rows = self._of(queues)
-        return {
-            "pending": sum(row.is_due and self._why_blocked(row) is None for row in rows),
-            "running": sum(row.state is JobState.RUNNING for row in rows),
-            "retrying": sum(row.state is JobState.RETRYING for row in rows),
-        }
-
-    def left_behind(self, queues: Sequence[str]) -> LeftBehind:
-        rows = self._of(queues)
-        return LeftBehind(
-            tally(self._why_blocked(row) for row in rows),
-            sum(row.state is JobState.SCHEDULED for row in rows),
-        )
+        pending = sum(row.is_due and self._why_blocked(row) is None for row in rows)
+        running = sum(row.state is JobState.RUNNING for row in rows)
+        retrying = sum(row.state is JobState.RETRYING for row in rows)
+        if pending or running or retrying:
+            return Outstanding(pending, running, retrying, left=None)
+        scheduled = sum(row.state is JobState.SCHEDULED for row in rows)
+        left = LeftBehind(tally(self._why_blocked(row) for row in rows), scheduled)
+        return Outstanding(pending, running, retrying, left)
 
     # ------------------------------------------------------------------------------------ rows
 
@@ -610,3 +586,27 @@ class Model:
         if row.is_due and self._is_paused.get(row.new.queue):
             return f"queue {row.new.queue!r} is paused"
         return row.blocked_reason
+
+
+class Upkeep:
+    """What a store does for its rows by itself. The model does all of it in one step."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+
+    def step(self, queues: Sequence[str]) -> UpkeepStep:
+        # Only what a start has put off waits anew: whoever enqueues a job for later has named a moment and not a wait.
+        # A request to cancel a job that has ended meanwhile is none: nobody sees whether it is kept.
+        now_us, rebased = self._model._clock.now().wall_us, 0
+        for row in self._model._of(queues):
+            if row.state in LATER and row.run_at_us > now_us + STEP_US and row.put_off_us is not None:
+                due_us = rebased_us(row.run_at_us, row.put_off_us, now_us=now_us)
+                rebased += due_us != row.run_at_us
+                row.run_at_us = due_us
+        return UpkeepStep(rebased, 0, has_more=False)
+
+    def prune(self, age_us: int, limit: int) -> int:
+        return self._model.prune(self._model._clock.now().wall_us - age_us, limit)
+
+    def set_aside(self, owner: int, job_ids: Collection[int]) -> None:
+        """No call of the contract makes a row that cannot be read."""

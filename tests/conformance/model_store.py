@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-
 from mpdispatch.clock import Clock
 from mpdispatch.model import Finding
 from mpdispatch.store.optional import NoFileCare, Wake
@@ -56,8 +54,3 @@ class ModelStore(Model):
 
     def faults(self, job_id: int) -> list[str]:
         return []
-
-    def set_aside(self, owner: int, job_ids: Collection[int]) -> None: ...
-
-    def set_aside_astray(self, queues: Sequence[str], after: int) -> tuple[int, int | None]:
-        return 0, None

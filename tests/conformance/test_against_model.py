@@ -20,9 +20,10 @@ from hypothesis.stateful import run_state_machine_as_test
 from mpdispatch import sqlite3
 from mpdispatch.store import SQLiteStore
 from mpdispatch.store.contract import Store, SupervisorStore
+from mpdispatch.store.optional import StoreUpkeep
 
 from .machine import Machine
-from .model import Model
+from .model import Model, Upkeep
 
 EXAMPLES = int(os.environ.get("MPDISPATCH_MODEL_EXAMPLES", "0"))
 
@@ -51,10 +52,8 @@ LEFT_OUT = {
     **dict.fromkeys(("migrate", "check", "close", "close_all"), "opening and closing"),
     "wake": "a hint that may be lost",
     "file_care": "the file and its lock",
-    **dict.fromkeys(
-        ("examine", "faults", "set_aside", "set_aside_astray"),
-        "rows that cannot be read: no call of the contract makes one",
-    ),
+    "upkeep": "a face of its own",
+    **dict.fromkeys(("examine", "faults"), "rows that cannot be read: no call of the contract makes one"),
 }
 """What is no rule about jobs, and what it is instead."""
 
@@ -63,18 +62,22 @@ def calls_of(face: type) -> dict[str, Any]:
     return {name: call for name, call in vars(face).items() if not name.startswith("_")}
 
 
-@pytest.mark.parametrize("face", [Store, SupervisorStore])
-def test_the_model_has_every_call_of_the_contract(face: type) -> None:
+@pytest.mark.parametrize(("face", "model"), [(Store, Model), (SupervisorStore, Model), (StoreUpkeep, Upkeep)])
+def test_the_model_has_every_call_of_the_contract(face: type, model: type) -> None:
     calls = calls_of(face)
     for name in calls.keys() - LEFT_OUT.keys():
         wanted = [each for each in inspect.signature(calls[name]).parameters if each != "connection"]
-        assert [*inspect.signature(getattr(Model, name)).parameters] == wanted, name
+        assert [*inspect.signature(getattr(model, name)).parameters] == wanted, name
 
 
 def test_the_model_has_no_call_that_is_not_in_the_contract() -> None:
     contract = calls_of(Store).keys() | calls_of(SupervisorStore).keys()
     assert calls_of(Model).keys() == contract - LEFT_OUT.keys()
     assert contract >= LEFT_OUT.keys()
+
+
+def test_the_face_of_supervisors_stays_small() -> None:
+    assert len(calls_of(SupervisorStore).keys() - {"file_care", "upkeep"}) <= 10
 
 
 def test_a_store_in_memory_answers_as_the_model_does() -> None:

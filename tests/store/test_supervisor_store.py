@@ -655,24 +655,28 @@ def test_an_owner_that_is_registered_is_not_taken_for_one_nobody_knows(
 # ---------------------------------------------------------------- drain, wake
 
 
-def test_outstanding_counts_what_a_drain_waits_for(
+def test_outstanding_counts_what_a_drain_waits_for_and_then_what_it_leaves(
     store: Store, enqueue: Enqueue, desk: Desk, now: Instant
 ) -> None:
     wanted = request("default", "quiet", names=frozenset({"render"}))
-    assert desk.ledger.outstanding(wanted.queues) == {"pending": 0, "running": 0, "retrying": 0}
+    assert desk.ledger.outstanding(wanted.queues) == (0, 0, 0, ({}, 0))
     enqueue()
     enqueue()
-    first, _ = desk.claim()
+    first, second = desk.claim()
     desk.commit(retrying(first, now))
     enqueue(name="unknown")
     desk.claim(claim=wanted)
-    for options in ({}, {"queue": "quiet"}, {"queue": "other"}, {"run_at_us": now.wall_us + MINUTE_US}):
+    for options in ({"queue": "quiet"}, {"queue": "other"}, {"run_at_us": now.wall_us + MINUTE_US}):
         enqueue(**options)
+    due = enqueue()
     store.set_paused("quiet", True)
-    assert desk.ledger.outstanding(wanted.queues) == {"pending": 1, "running": 1, "retrying": 1}
-    held, scheduled = desk.ledger.left_behind(wanted.queues)
-    assert held == {"no handler 'unknown' in this engine; registered: render": 1, "queue 'quiet' is paused": 1}
-    assert scheduled == 1
+    assert desk.ledger.outstanding(wanted.queues) == (1, 1, 1, None)
+    store.cancel(first.id)
+    store.cancel(due.id)
+    assert desk.ledger.outstanding(wanted.queues) == (0, 1, 0, None)
+    desk.commit(completed(second, now))
+    held = {"no handler 'unknown' in this engine; registered: render": 1, "queue 'quiet' is paused": 1}
+    assert desk.ledger.outstanding(wanted.queues) == (0, 0, 0, (held, 1))
 
 
 def test_what_makes_work_wakes_the_supervisors(store: Store, enqueue: Enqueue, now: Instant) -> None:

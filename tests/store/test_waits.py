@@ -11,8 +11,7 @@ from mpdispatch.clock import FakeClock
 from mpdispatch.model import AlikeJobs, Cause, ClaimedJob, Job, JobState, NewJob, Transition
 from mpdispatch.store import SQLiteStore
 from mpdispatch.store.contract import Store
-from mpdispatch.store.waits import Rebase, WaitsSeen
-from mpdispatch.supervisor.upkeep import rebased
+from mpdispatch.store.filters import JobFilter
 
 from .conftest import Desk, ended, retrying
 from .odd import ODD, tamper
@@ -26,16 +25,13 @@ def _wait_s(store: Store, job: Job | ClaimedJob, clock: FakeClock) -> float:
     return store.get(job.id).run_at.timestamp() - clock.now().wall_us / 1e6
 
 
-def _rebase(desk: Desk, sizes: list[int] | None = None) -> int:
-    """To the end; gives how many were changed."""
-    now_us, changed, seen = desk.clock.now().wall_us, 0, WaitsSeen(0, 0, 0)
-    while seen is not None:
-        found, seen = desk.ledger.waits(["other", "default"], after_us=now_us, seen=seen)
-        changes = list(rebased(found, now_us))
-        if sizes is not None:
-            sizes.append(len(changes))
-        changed += desk.ledger.rebase(changes) if changes else 0
-    return changed
+def _rebase(desk: Desk, queues: tuple[str, ...] = ("other", "default")) -> list[int]:
+    """Have the store look after itself; gives how many jobs each step had wait anew, if any."""
+    sizes, has_more = list[int](), True
+    while has_more:
+        rebased, _, has_more = desk.ledger.upkeep.step(queues)
+        sizes.append(rebased)
+    return [each for each in sizes if each]
 
 
 def _put_off(desk: Desk, how: str, in_s: float) -> Transition:
@@ -55,10 +51,10 @@ def test_a_wait_begins_anew_after_a_step_back(
     desk.commit(_put_off(desk, how, 60))
     clock.advance(20)
     clock.jump_wall(-DAY_S)
-    assert _rebase(desk) == 1
+    assert _rebase(desk) == [1]
     assert _wait_s(store, job, clock) == 60
     clock.advance(5)
-    assert _rebase(desk) == 0, "once"
+    assert _rebase(desk) == [], "once"
     assert _wait_s(store, job, clock) == 55
     clock.advance(55)
     assert [claimed.id for claimed in desk.claim()] == [job.id]
@@ -69,7 +65,7 @@ def test_what_a_user_has_named_a_moment_for_stays_at_that_moment(
 ) -> None:
     job = enqueue(run_at_us=clock.now().wall_us + 60_000_000)
     clock.jump_wall(-DAY_S)
-    assert _rebase(desk) == 0
+    assert _rebase(desk) == []
     assert _wait_s(store, job, clock) == DAY_S + 60
 
 
@@ -80,7 +76,7 @@ def test_a_step_that_costs_no_more_than_the_wait_itself_changes_nothing(
     enqueue()
     desk.commit(_put_off(desk, "retry", 40))
     clock.jump_wall(step_s)
-    assert _rebase(desk) == 0
+    assert _rebase(desk) == []
 
 
 def test_another_start_ended_by_the_new_clock_is_measured_by_that(
@@ -92,7 +88,7 @@ def test_another_start_ended_by_the_new_clock_is_measured_by_that(
     _rebase(desk)
     clock.advance(1)
     desk.commit(_put_off(desk, "retry", 60))
-    assert _rebase(desk) == 0
+    assert _rebase(desk) == []
     assert _wait_s(store, job, clock) == 60
 
 
@@ -104,9 +100,7 @@ def test_many_are_looked_at_a_thousand_at_a_time_and_ties_are_not_overlooked(
     desk = Desk(store, clock)
     desk.commit(*[retrying(job, clock.now(), in_s=60) for job in desk.claim(2500)])
     clock.jump_wall(-DAY_S)
-    sizes = list[int]()
-    assert _rebase(desk, sizes) == 2500
-    assert sizes == [1000, 1000, 500]
+    assert _rebase(desk) == [1000, 1000, 500]
     clock.advance(60)
     assert len(desk.claim(5000)) + len(desk.claim(5000)) + len(desk.claim(5000)) == 2500
     desk.close()
@@ -118,34 +112,32 @@ def test_looks_of_any_size_find_each_wait_once(
     enqueue: Enqueue, desk: Desk, monkeypatch: pytest.MonkeyPatch, most: int
 ) -> None:
     """In two queues and both states, some due at the same moment."""
-    queues = ["other", "default"]
+    queues = ("other", "default")
     for number, wait_s in enumerate([60, 60, 60, 5, 60, 90, 90, 7]):
         enqueue(queue=queues[number % 2])
         (job,) = desk.claim(1, request(*queues))
         run_at_us = desk.clock.now().wall_us + wait_s * 1_000_000
         state, cause = [(JobState.RETRYING, Cause.ERROR), (JobState.SCHEDULED, Cause.SNOOZE)][number // 2 % 2]
         desk.commit(ended(job, state, cause, desk.clock.now(), run_at_us=run_at_us, attempt=0))
-    whole, rest = desk.ledger.waits(queues, after_us=0)
-    assert (len(whole), rest) == (8, None)
     monkeypatch.setattr("mpdispatch.store.sqlite.waits.LOOK_AT_MOST", most)
-    found, seen = desk.ledger.waits(queues, after_us=0)
-    found = list(found)
-    while seen is not None:
-        some, seen = desk.ledger.waits(queues, after_us=0, seen=seen)
-        assert len(some) <= most
-        found += some
-    assert found == list(whole)
+    desk.clock.jump_wall(-DAY_S)
+    sizes = _rebase(desk, queues)
+    assert max(sizes) <= most
+    assert sum(sizes) == 8
+    jobs = desk.store.list_jobs(JobFilter(), limit=9, cursor=None).items
+    waits = sorted(_wait_s(desk.store, job, desk.clock) for job in jobs)
+    assert waits == [5, 7, 60, 60, 60, 60, 90, 90]
 
 
-def test_one_that_was_moved_or_claimed_since_it_was_looked_for_is_left_alone(
+def test_one_that_was_moved_since_waits_for_nothing_anew(
     store: Store, enqueue: Enqueue, desk: Desk, clock: FakeClock
 ) -> None:
     job = enqueue()
     desk.commit(_put_off(desk, "retry", 60))
-    run_at_us = clock.now().wall_us + 60_000_000
-    assert desk.ledger.rebase([Rebase(job.id, run_at_us - 1, 5)]) == 0
+    clock.jump_wall(-DAY_S)
     store.retry(job.id)
-    assert desk.ledger.rebase([Rebase(job.id, clock.now().wall_us, 5)]) == 0
+    assert _rebase(desk) == []
+    assert store.state_of(job.id) is JobState.PENDING
 
 
 @pytest.mark.parametrize(("column", "table"), [("run_at_us", "jobs"), ("finished_at_us", "attempt_rows")])
@@ -166,10 +158,25 @@ def test_odd_times_of_one_wait_keep_no_other_from_beginning_anew(
     desk.close()
 
 
-def test_what_is_due_at_the_moment_named_is_not_past_it(enqueue: Enqueue, desk: Desk) -> None:
+@pytest.mark.parametrize(("wait_s", "expected"), [(1.0, []), (1.000_001, [1])])
+def test_what_is_due_within_a_second_is_left_alone(
+    enqueue: Enqueue, desk: Desk, wait_s: float, expected: list[int]
+) -> None:
+    """It was put off for no time at all, so any step back makes it late."""
+    enqueue()
+    desk.commit(_put_off(desk, "retry", 0))
+    desk.clock.jump_wall(-wait_s)
+    assert _rebase(desk) == expected
+
+
+def test_a_store_sees_by_itself_that_the_clock_was_set_back(
+    store: Store, enqueue: Enqueue, desk: Desk, clock: FakeClock
+) -> None:
     job = enqueue()
     desk.commit(_put_off(desk, "retry", 60))
-    due_us = desk.clock.now().wall_us + 60_000_000
-    assert desk.ledger.waits(["default"], after_us=due_us) == ([], None)
-    found, _ = desk.ledger.waits(["default"], after_us=due_us - 1)
-    assert [each.job_id for each in found] == [job.id]
+    assert _rebase(desk) == []
+    clock.advance(20)
+    assert desk.ledger.upkeep.step(["default"]) == (0, 0, False)
+    clock.jump_wall(-DAY_S)
+    assert desk.ledger.upkeep.step(["default"]) == (1, 0, False)
+    assert _wait_s(store, job, clock) == 60

@@ -205,11 +205,11 @@ def test_a_job_whose_handler_is_registered_while_a_claim_waits_for_the_lock_runs
     house.enqueue("noop")  # or a drain ends before it has claimed anything
     commit, late, parked = SQLiteSupervisorStore.commit, list[int](), list[int]()
 
-    def slow(ledger: SQLiteSupervisorStore, owner: int, transitions: Any, **options: Any) -> CommitResult:
+    def slow(ledger: SQLiteSupervisorStore, *args: Any, **options: Any) -> CommitResult:
         if options["claim"] is not None and not late:
             monkeypatch.setitem(engine.registry._definitions, "late", engine.registry.get("noop"))
             late.append(house.enqueue("late", {"priority": 1}))
-        turn = commit(ledger, owner, transitions, **options)
+        turn = commit(ledger, *args, **options)
         parked.append(sum(turn.parked.values()))
         return turn
 
@@ -228,8 +228,8 @@ def test_a_turn_writes_and_claims_so_many_at_most_and_the_rest_soon_after(
     ledger, sizes = house.wiring.store, list[tuple[int, int]]()
     real = ledger.commit
 
-    def turn(owner: int, transitions: Sequence[Transition], **options: Any) -> CommitResult:
-        found = real(owner, transitions, **options)
+    def turn(owner: int, transitions: Sequence[Transition], *reports: Any, **options: Any) -> CommitResult:
+        found = real(owner, transitions, *reports, **options)
         sizes.append((len(transitions), len(found.claimed)))
         return found
 

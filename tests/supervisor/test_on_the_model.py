@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -111,3 +112,68 @@ def test_what_a_lost_lease_leaves_is_taken_over(build: Build, store: ModelStore,
     (job,) = second.ended(job_id)
     assert (job.state, job.starts) == (JobState.COMPLETED, 2)
     assert len(store.supervisors()) == 1
+
+
+# What a job of each kind needs, and the causes of its starts unless somebody cancels it.
+KINDS: dict[str, tuple[dict[str, object], dict[str, object], list[Cause]]] = {
+    "noop": ({}, {}, [Cause.COMPLETED]),
+    "echo": ({}, {"value": 7}, [Cause.COMPLETED]),
+    "boom": ({"max_retries": 1}, {}, [Cause.ERROR, Cause.ERROR]),
+    "fails_then_works": ({}, {"failures": 2}, [Cause.ERROR, Cause.ERROR, Cause.COMPLETED]),
+    "snooze_once": ({}, {"seconds": 0.05}, [Cause.SNOOZE, Cause.COMPLETED]),
+    "hold": ({"timeout_us": 50_000, "max_retries": 0}, {"started": "/dev/null"}, [Cause.TIMEOUT]),
+    "sleep": ({}, {"seconds": 0.01}, [Cause.COMPLETED]),
+}
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_whatever_is_asked_of_a_store_meanwhile_each_job_ends_as_its_kind_does(
+    build: Build, store: ModelStore, tmp_path: Path, seed: int
+) -> None:
+    random = Random(seed)
+    queues = ("default", "narrow", "rated", "shut")
+    limits = (QueueConfig("narrow", max_concurrency=1), QueueConfig("rated", rate_limit=50, rate_burst=2))
+    house = build(store=store, queue_configs=limits, config={"concurrency": 3, "queues": queues})
+    kinds, cancelled, replayed = dict[int, str](), set[int](), set[int]()
+
+    def enqueue() -> None:
+        kind = random.choice([*KINDS])
+        options, payload, _ = KINDS[kind]
+        if kind == "fails_then_works":
+            payload = {**payload, "path": tmp_path / f"tries{len(kinds)}"}
+        more = {
+            "queue": random.choice(queues),
+            "priority": random.choice([0, 0, 5]),
+            "delay_us": random.choice([0, 0, 0, 100_000]),
+        }
+        kinds[house.enqueue(kind, {**options, **more}, **payload)] = kind
+
+    def cancel() -> None:
+        job_id = random.choice([*kinds])
+        if not house.state(job_id).is_terminal:
+            cancelled.add(job_id)
+            store.cancel(job_id)
+            store.wake()
+
+    def replay() -> None:
+        failed = [each for each in kinds if house.state(each) is JobState.FAILED and each not in replayed]
+        if failed:
+            replayed.add(failed[0])
+            kinds[store.replay(failed[0]).id] = kinds[failed[0]]
+
+    enqueue()
+    for _ in range(60):
+        random.choice([enqueue, enqueue, enqueue, cancel, replay, lambda: store.set_paused("shut", True)])()
+        house.steps(random.randint(0, 4))
+    store.set_paused("shut", False)
+    house.ended(*kinds)
+    for job_id, kind in kinds.items():
+        causes, expected = house.causes(job_id), KINDS[kind][2]
+        if house.state(job_id) is JobState.CANCELLED:
+            assert job_id in cancelled
+            assert causes[:-1] == expected[: len(causes)][:-1]
+        else:
+            assert causes == expected, f"job {job_id}, {kind}"
+    letters = store.dead_letters(DeadLetterFilter(is_replayed=None), limit=1000, cursor=None).items
+    assert {each.id for each in letters} == {each for each in kinds if house.state(each) is JobState.FAILED}
+    assert (house.supervisor.in_flight.stale_writes, store.jobs_of(house.owner)) == (0, [])

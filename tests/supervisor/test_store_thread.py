@@ -81,29 +81,20 @@ def test_a_report_during_a_commit_is_written_by_the_next(
 
 
 def test_what_a_call_raises_on_the_thread_is_raised_where_it_was_made() -> None:
-    class Store:
-        calls = 0
-
-        def sync(self) -> None:
-            self.calls += 1
-            time.sleep(SLOW_S)
-            if self.calls > 1:
-                raise StoreBusy("jobs.db")
-
-        def close(self) -> None:
-            return
-
     selector = Selector()
-    thread = StoreThread(Store(), selector)  # type: ignore[arg-type]
+    thread = StoreThread(selector)
 
     def go_on(is_done: Callable[[], bool]) -> None:
         while not is_done():
             selector.select(1.0)
 
+    def raises() -> None:
+        assert threading.current_thread() is not threading.main_thread()
+        raise StoreBusy("jobs.db")
+
     thread.meanwhile = go_on
-    store = thread.face()
-    store.sync()
+    thread.call(lambda: time.sleep(SLOW_S))
     with pytest.raises(StoreBusy):
-        store.sync()
-    store.close()
+        thread.call(raises)
+    thread.close()
     selector.close()

@@ -61,12 +61,12 @@ def test_one_is_told_of_that_is_met_when_a_rated_job_is_claimed_for_a_worker_tha
     turn = SQLiteSupervisorStore.commit
 
     def tampered(
-        ledger: SQLiteSupervisorStore, owner: int, transitions: Sequence[Transition], **more: Any
+        ledger: SQLiteSupervisorStore, owner: int, transitions: Sequence[Transition], *reports: Any, **more: Any
     ) -> CommitResult:
         if more["claim"] is not None and more["claim"].ready and not transitions:
             monkeypatch.undo()
             tamper(tmp_path / "jobs.db", f"UPDATE mpdispatch_jobs SET max_retries = 'many' WHERE id = {bad}")
-        return turn(ledger, owner, transitions, **more)
+        return turn(ledger, owner, transitions, *reports, **more)
 
     monkeypatch.setattr(SQLiteSupervisorStore, "commit", tampered)
     (tmp_path / "gate").touch()

@@ -9,23 +9,22 @@ from mpdispatch.store.sqlite.candidates import as_json
 from mpdispatch.store.sqlite.queries import QUERIES
 from mpdispatch.store.sqlite.rows import reason_of_pause
 from mpdispatch.store.sqlite.status import counted
-from mpdispatch.store.values import LeftBehind
+from mpdispatch.store.values import LeftBehind, Outstanding
 
 
-def outstanding(connection: sqlite3.Connection, queues: Iterable[str]) -> dict[str, int]:
-    """Jobs a drain of these queues waits for; pending and retrying are counted up to 1000 per queue."""
+def outstanding(connection: sqlite3.Connection, queues: Iterable[str]) -> Outstanding:
+    """What a drain of these queues waits for; pending and retrying are counted up to 1000 per queue."""
     paused = _paused(connection)
-    return {
-        "pending": sum(_count(connection, "outstanding_due", each) for each in queues if each not in paused),
-        "running": sum(_count(connection, "running_in", each) for each in queues),
-        "retrying": sum(_count(connection, "outstanding_retrying", each) for each in queues),
-    }
+    pending = sum(_count(connection, "outstanding_due", each) for each in queues if each not in paused)
+    running = sum(_count(connection, "running_in", each) for each in queues)
+    retrying = sum(_count(connection, "outstanding_retrying", each) for each in queues)
+    # It counts them all, and a drain asks ten times a second.
+    left = None if pending or running or retrying else _left_behind(connection, queues, paused)
+    return Outstanding(pending, running, retrying, left)
 
 
-def left_behind(connection: sqlite3.Connection, queues: Iterable[str]) -> LeftBehind:
-    """Jobs of these queues that a drain does not wait for."""
+def _left_behind(connection: sqlite3.Connection, queues: Iterable[str], paused: set[str]) -> LeftBehind:
     held = counted(connection.execute(QUERIES["parked_in"], (as_json(queues),)))
-    paused = _paused(connection)
     for queue in queues:
         if queue in paused and (count := _count(connection, "due_in", queue)):
             held[reason_of_pause(queue)] = count

@@ -36,7 +36,7 @@ from mpdispatch.store.sqlite.database import CLIENT_PATIENCE_S, Database, FileDa
 from mpdispatch.store.sqlite.options import FileOptions
 from mpdispatch.store.sqlite.queries import QUERIES
 from mpdispatch.store.sqlite.supervisor_store import SQLiteSupervisorStore
-from mpdispatch.store.values import Durability, QueueStats
+from mpdispatch.store.values import Durability, HeldJob, QueueStats
 
 T = TypeVar("T")
 
@@ -350,6 +350,10 @@ class SQLiteStore:
     def supervisors(self) -> list[PeerSupervisor]:
         """All registered supervisors, dead or alive."""
         return self._read(lambda c: reads.supervisors(c, self._clock.now()))
+
+    def held_by(self, owner: int) -> list[HeldJob]:
+        """The running jobs of a supervisor, without their payloads."""
+        return self._read(lambda c: [HeldJob(*row) for row in c.execute(QUERIES["held_by"], (owner,))])
 
     def parked(self) -> dict[str, int]:
         """Number of parked jobs by reason, the commonest first. Leaves out paused queues."""

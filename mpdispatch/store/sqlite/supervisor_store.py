@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from itertools import starmap
 from typing import TypeVar
 
 import msgspec
@@ -22,7 +21,7 @@ from mpdispatch.model import (
     Transition,
 )
 from mpdispatch.store.optional import FileCare, NoFileCare
-from mpdispatch.store.sqlite import cancels, draining, pruning, reads, unreadable, waits
+from mpdispatch.store.sqlite import cancels, draining, reads, unreadable
 from mpdispatch.store.sqlite import claim as claiming
 from mpdispatch.store.sqlite import finish as finishing
 from mpdispatch.store.sqlite import outputs as output_table
@@ -30,8 +29,8 @@ from mpdispatch.store.sqlite.connection import Flush, Session
 from mpdispatch.store.sqlite.database import Database
 from mpdispatch.store.sqlite.file_care import SQLiteFileCare
 from mpdispatch.store.sqlite.queries import QUERIES
-from mpdispatch.store.values import NO_REPORTS, CommitResult, HeldJob, LeftBehind, OtherOwners, Renewal, Reports
-from mpdispatch.store.waits import Rebase, Wait, WaitsSeen
+from mpdispatch.store.sqlite.upkeep import SQLiteUpkeep
+from mpdispatch.store.values import NO_REPORTS, CommitResult, OtherOwners, Outstanding, Renewal, Reports
 
 T = TypeVar("T")
 
@@ -47,9 +46,7 @@ class SQLiteSupervisorStore:
         """`wake` wakes all supervisors of the store."""
         self._database, self._clock, self._wake = database, clock, wake
         self._session_now: Session | None = None
-        self._has_late_cancels = False
-        self._ended = list[unreadable.Ended]()
-        """Jobs ended for unreadable rows, until a commit has reported them."""
+        self.upkeep = SQLiteUpkeep(self._session, clock)
 
     @cached_property
     def file_care(self) -> FileCare:
@@ -121,7 +118,7 @@ class SQLiteSupervisorStore:
         return self._write(work, "renew")
 
     def cancel_requests(self, owner: int) -> list[tuple[int, int]]:
-        found, self._has_late_cancels = self._read(lambda c: cancels.requests(c, owner))
+        found, self.upkeep.has_late_cancels = self._read(lambda c: cancels.requests(c, owner))
         return found
 
     # -- commit ---------------------------------------------------------------------------------
@@ -140,7 +137,7 @@ class SQLiteSupervisorStore:
         A commit that records nothing first checks for work and takes no lock if there is none, unless `skip_idle_check`.
         """
         is_synced = bool(transitions or reports)
-        if not is_synced and not skip_idle_check and not self._ended:
+        if not is_synced and not skip_idle_check and not self.upkeep.ended:
             idle = self._idle(lambda c: _idle_commit(c, owner, claim, self._clock.now()))
             if idle is not None:
                 return idle
@@ -201,46 +198,22 @@ class SQLiteSupervisorStore:
             turn = self._write(lambda c: work(c, None, one_by_one=True), "commit")
             turn = msgspec.structs.replace(turn, has_more=claim is not None)
         self._offer(again)
-        return turn if not self._ended else self._with_ended(turn)
+        return self._with_ended(turn)
 
     def _with_ended(self, turn: CommitResult) -> CommitResult:
-        ended, self._ended = self._ended, []
+        if not self.upkeep.ended:
+            return turn
+        ended, self.upkeep.ended = self.upkeep.ended, []
         return msgspec.structs.replace(turn, ended=ended)
+
+    def _end_waiting(self, request: ClaimRequest) -> int:
+        return self.upkeep.end_unreadable(lambda c, now: unreadable.waiting(c, request, now))
 
     def _idle(self, look: Callable[[sqlite3.Connection], CommitResult | None]) -> CommitResult | None:
         try:
             return self._read(look)
         except unreadable.SUSPECTS:
             return None  # the commit itself will meet the error again
-
-    def _end_waiting(self, request: ClaimRequest) -> int:
-        return self._end_unreadable(lambda c, now: unreadable.waiting(c, request, now))
-
-    def _end_unreadable(
-        self, find: Callable[[sqlite3.Connection, Instant], Iterable[int]], *, are_claimed: bool = False
-    ) -> int:
-        """End the unreadable ones of these rows; the next commit reports them. Returns the number changed."""
-
-        def work(connection: sqlite3.Connection) -> tuple[list[unreadable.Ended], int]:
-            now = self._clock.now()
-            return unreadable.set_aside(connection, find(connection, now), now, are_claimed=are_claimed)
-
-        ended, tidied = self._write(work, "set_aside")
-        self._ended += ended
-        return len(ended) + tidied
-
-    def set_aside(self, owner: int, job_ids: Collection[int]) -> None:
-        """End the unreadable ones among these running jobs of this owner; the next commit reports them."""
-
-        def still_ours(connection: sqlite3.Connection, _: Instant) -> list[int]:
-            return [job_id for job_id, _ in _owned(connection, owner) if job_id in job_ids]
-
-        self._end_unreadable(still_ours, are_claimed=True)
-
-    def set_aside_astray(self, queues: Sequence[str], after: int) -> tuple[int, int | None]:
-        """End or repair rows that no query finds, among the next rows with ids above `after`."""
-        found, last = self._read(lambda c: unreadable.astray(c, queues, after))
-        return self._end_unreadable(lambda *_: found) if found else 0, last
 
     def _offer(self, transitions: Sequence[Transition]) -> None:
         """Wake all supervisors if any of these jobs may be claimed again at once."""
@@ -269,10 +242,6 @@ class SQLiteSupervisorStore:
         """The running jobs of a supervisor, without the unreadable ones. A read."""
         return claiming.readable(self._read(lambda c: c.execute(QUERIES["jobs_of"], (owner,)).fetchall()))
 
-    def held_by(self, owner: int) -> list[HeldJob]:
-        rows = self._read(lambda c: c.execute(QUERIES["held_by"], (owner,)).fetchall())
-        return list(starmap(HeldJob, rows))
-
     def take_over(self, dead: PeerSupervisor | int, transitions: Sequence[Transition]) -> bool:
         """Record these outcomes of a dead supervisor's jobs and delete its registration, in one transaction."""
         covered = {(each.job_id, each.starts) for each in transitions}
@@ -297,44 +266,13 @@ class SQLiteSupervisorStore:
             return True
 
         is_done = self._write(work, "take_over")
-        self._ended += ended_here
+        self.upkeep.ended += ended_here
         if is_done:
             self._offer(transitions)
         return is_done
 
-    def outstanding(self, queues: Sequence[str]) -> dict[str, int]:
-        """Jobs a drain waits for; pending and retrying are counted up to 1000 per queue."""
+    def outstanding(self, queues: Sequence[str]) -> Outstanding:
         return self._read(lambda c: draining.outstanding(c, queues))
-
-    def left_behind(self, queues: Sequence[str]) -> LeftBehind:
-        """Jobs a drain does not wait for."""
-        return self._read(lambda c: draining.left_behind(c, queues))
-
-    # -- maintenance ----------------------------------------------------------------------------
-
-    def prune(self, before_us: int, limit: int) -> int:
-        """Delete up to `limit` jobs that ended before this wall time. Returns the count."""
-        ids = self._read(lambda c: pruning.find(c, before_us, limit))
-        if not ids:
-            return 0
-        return self._write(lambda c: pruning.delete(c, ids, before_us), "prune")
-
-    def forget_late_cancels(self) -> bool:
-        """Delete a bounded number of cancel requests of jobs that completed anyway. True: there may be more."""
-        if self._has_late_cancels:
-            gone = self._write(cancels.forget_late, "cancels", flush=Flush.LATER)
-            self._has_late_cancels = gone >= cancels.FORGET_AT_ONCE
-        return self._has_late_cancels
-
-    def waits(
-        self, queues: Sequence[str], *, after_us: int, seen: WaitsSeen | None = None
-    ) -> tuple[Sequence[Wait], WaitsSeen | None]:
-        """A bounded number of jobs that were put off, and where to continue. A read."""
-        return self._read(lambda c: waits.find(c, queues, after_us, seen))
-
-    def rebase(self, changes: Sequence[Rebase]) -> int:
-        """Change the due time of these jobs, unless it has changed meanwhile. Returns how many changed."""
-        return self._write(lambda c: waits.rebase(c, changes), "rebase", flush=Flush.LATER)
 
     def close(self) -> None:
         if self._session_now is not None:

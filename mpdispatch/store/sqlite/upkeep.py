@@ -1,0 +1,105 @@
+"""What the SQLite store does for its rows in small steps, between the commits of a supervisor. One thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+
+from mpdispatch import sqlite3
+from mpdispatch.clock import Clock, Instant
+from mpdispatch.policy.waits import was_set_back
+from mpdispatch.store.sqlite import cancels, pruning, unreadable, waits
+from mpdispatch.store.sqlite.connection import Flush, Session
+from mpdispatch.store.sqlite.queries import QUERIES
+from mpdispatch.store.values import UpkeepStep
+
+_LOWEST_ID = -(1 << 63)
+
+
+class SQLiteUpkeep:
+    """A `StoreUpkeep`. It looks at all rows when a supervisor starts, and at waiting ones after the clock was set back."""
+
+    def __init__(self, session: Callable[[], Session], clock: Clock) -> None:
+        self._session, self._clock = session, clock
+        self.has_late_cancels = False
+        """Whether the last read of the cancel requests has found some of ended jobs."""
+        self.ended = list[unreadable.Ended]()
+        """Jobs ended for unreadable rows, until a commit has reported them."""
+        self._latest = Instant(0, 0)
+        """When the wall clock was furthest ahead of boottime since it was last set back."""
+        self._looks_at_waits = True
+        self._waits_seen: waits.Seen | None = None
+        self._rows_seen: int | None = _LOWEST_ID
+        """Rows up to this id were checked; None: all rows."""
+
+    def step(self, queues: Sequence[str]) -> UpkeepStep:
+        """One bounded step: a look at waiting jobs, else at rows that no query finds, else at late cancel requests."""
+        rebased = repaired = 0
+        if self._watch_clock() or self._looks_at_waits:
+            rebased = self._rebase(queues)
+        elif self._rows_seen is not None:
+            repaired = self._repair(queues, self._rows_seen)
+        elif self.has_late_cancels:
+            gone = self._session().write(
+                cancels.forget_late, point="cancels", checkpoint=False, flush=Flush.LATER
+            )
+            self.has_late_cancels = gone >= cancels.FORGET_AT_ONCE
+        has_more = self._looks_at_waits or self._rows_seen is not None or self.has_late_cancels
+        return UpkeepStep(rebased, repaired, has_more)
+
+    def _watch_clock(self) -> bool:
+        """Whether the wall clock was set back since the last step. Then all waiting jobs are looked at anew."""
+        now = self._clock.now()
+        is_back = was_set_back(self._latest, now)
+        if is_back:
+            self._looks_at_waits, self._waits_seen = True, None
+        if is_back or now.wall_us - now.boot_us > self._latest.wall_us - self._latest.boot_us:
+            self._latest = now
+        return is_back
+
+    def _rebase(self, queues: Sequence[str]) -> int:
+        session, now, changed = self._session(), self._clock.now(), 0
+        changes, seen = session.read(lambda c: waits.outdated(c, queues, now, self._waits_seen))
+        if changes:
+            changed = session.write(
+                lambda c: waits.rebase(c, changes), point="rebase", checkpoint=False, flush=Flush.LATER
+            )
+        self._waits_seen, self._looks_at_waits = seen, seen is not None
+        return changed
+
+    def _repair(self, queues: Sequence[str], after: int) -> int:
+        found, last = self._session().read(lambda c: unreadable.astray(c, queues, after))
+        count = self.end_unreadable(lambda *_: found) if found else 0
+        self._rows_seen = last
+        return count
+
+    def prune(self, age_us: int, limit: int) -> int:
+        """Delete up to `limit` jobs that ended longer ago than this. Returns the count."""
+        before_us = self._clock.now().wall_us - age_us
+        ids = self._session().read(lambda c: pruning.find(c, before_us, limit))
+        if not ids:
+            return 0
+        return self._session().write(
+            lambda c: pruning.delete(c, ids, before_us), point="prune", checkpoint=False
+        )
+
+    def set_aside(self, owner: int, job_ids: Collection[int]) -> None:
+        """End the unreadable ones among these running jobs of this owner; the next commit reports them."""
+
+        def still_owned(connection: sqlite3.Connection, _: Instant) -> list[int]:
+            owned = connection.execute(QUERIES["owned"], (owner,))
+            return [job_id for job_id, _ in owned if job_id in job_ids]
+
+        self.end_unreadable(still_owned, are_claimed=True)
+
+    def end_unreadable(
+        self, find: Callable[[sqlite3.Connection, Instant], Iterable[int]], *, are_claimed: bool = False
+    ) -> int:
+        """End the unreadable ones of these rows; the next commit reports them. Returns the number changed."""
+
+        def work(connection: sqlite3.Connection) -> tuple[list[unreadable.Ended], int]:
+            now = self._clock.now()
+            return unreadable.set_aside(connection, find(connection, now), now, are_claimed=are_claimed)
+
+        ended, tidied = self._session().write(work, point="set_aside", checkpoint=False)
+        self.ended += ended
+        return len(ended) + tidied
