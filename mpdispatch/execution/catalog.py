@@ -33,7 +33,7 @@ class Catalog(Protocol):
         ...
 
 
-def as_us(seconds: float | None) -> int | None:
+def _as_us(seconds: float | None) -> int | None:
     return None if seconds is None else round(seconds * SECOND_US)
 
 
@@ -69,23 +69,28 @@ class LiveCatalog:
 
     def timeout_us_for(self, name: str) -> int | None:
         definition = self._registry.find(name)
-        return None if definition is None else as_us(definition.timeout_s)
+        return None if definition is None else _as_us(definition.timeout_s)
 
     def reference_for(self, name: str) -> str | None:
         definition = self._registry.find(name)
         return definition.reference if definition is not None else None
 
 
-class DescribedCatalog:
-    """The catalog of an app that only the workers have imported."""
+# As text, so that only workers import it.
+_COMMANDS = "mpdispatch.execution.commands:run_command"
 
-    def __init__(self, description: AppDescription) -> None:
+
+class DescribedCatalog:
+    """The catalog of an app that only the workers have imported; with `allow_commands` of command jobs, too."""
+
+    def __init__(self, description: AppDescription, *, allow_commands: bool = False) -> None:
         self._backoff = description.backoff or DEFAULT
         self._jobs = dict(description.jobs)
-        self._timeouts_us = {name: as_us(timeout_s) for name, timeout_s in description.timeouts.items()}
+        self._names = frozenset([*self._jobs, COMMAND_JOB] if allow_commands else self._jobs)
+        self._timeouts_us = {name: _as_us(each) for name, each in description.timeouts.items()}
 
     def names(self) -> frozenset[str]:
-        return frozenset(self._jobs)
+        return self._names
 
     def backoff_for(self, name: str) -> BackoffSpec:
         return self._jobs.get(name) or self._backoff
@@ -94,27 +99,4 @@ class DescribedCatalog:
         return self._timeouts_us.get(name)
 
     def reference_for(self, name: str) -> str | None:
-        return None
-
-
-# As text, so that only workers import it.
-_COMMANDS = "mpdispatch.execution.commands:run_command"
-
-
-class CommandCatalog:
-    """The catalog of an app, and command jobs in addition."""
-
-    def __init__(self, app: Catalog) -> None:
-        self._app = app
-
-    def names(self) -> frozenset[str]:
-        return self._app.names() | {COMMAND_JOB}
-
-    def backoff_for(self, name: str) -> BackoffSpec:
-        return self._app.backoff_for(name)
-
-    def timeout_us_for(self, name: str) -> int | None:
-        return self._app.timeout_us_for(name)
-
-    def reference_for(self, name: str) -> str | None:
-        return _COMMANDS if name == COMMAND_JOB else self._app.reference_for(name)
+        return _COMMANDS if name == COMMAND_JOB else None

@@ -16,7 +16,7 @@ from mpdispatch.config import Config, QueueConfig
 from mpdispatch.errors import AppImportError, ConfigError, RegistrationError, StoreBusy, StoreFull
 from mpdispatch.events.queue import HookQueue
 from mpdispatch.execution.app_reference import AppReference
-from mpdispatch.execution.catalog import Catalog, CommandCatalog, DescribedCatalog, LiveCatalog
+from mpdispatch.execution.catalog import Catalog, DescribedCatalog, LiveCatalog
 from mpdispatch.handlers.description import AppDescription
 from mpdispatch.host.linux import become_subreaper, give_back_memory
 from mpdispatch.policy.staffing import boot_backoff_s
@@ -315,11 +315,10 @@ def supervise(
         chosen = store or open_store(description.store)
         if origins["durability"] != "default" and (store is not None or description.durability is None):
             chosen.prefer_durability(config.durability)
-        catalog: Catalog = DescribedCatalog(description)
         return Plan(
             store=chosen,
             config=config,
-            catalog=CommandCatalog(catalog) if allow_commands else catalog,
+            catalog=DescribedCatalog(description, allow_commands=allow_commands),
             queue_configs=_merged(description.queue_configs, queue_configs),
             # Also the app's own store, if a file that the app has not read sets its durability.
             store_for_workers=None if chosen.location == description.store else chosen.location,
