@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from mpdispatch.config import Config
 from mpdispatch.errors import (
     CommandFailedError,
     JobCancelled,
@@ -26,6 +27,7 @@ from mpdispatch.execution import catalog, commands
 from mpdispatch.execution.commands import environment_of, payload_of, run_command
 from mpdispatch.execution.job_context import JobContext
 from mpdispatch.execution.process_context import set_current_job
+from mpdispatch.handlers.description import describe
 from mpdispatch.handlers.registry import JobDefinition, Registry
 from mpdispatch.host.kill import WORKER_VARIABLE
 from mpdispatch.model import COMMAND_JOB, KEPT_BYTES, ClaimedJob, ClaimRequest, Command, Stream
@@ -295,10 +297,10 @@ def test_no_app_can_take_or_enqueue_the_name() -> None:
 
 
 def test_it_is_refused_where_it_is_not_allowed_and_the_reason_says_how_to_allow_it() -> None:
-    app = catalog.LiveCatalog(Registry())
-    without = ClaimRequest(queues=("default",), names=app.names())
+    app = describe(Registry(), store=":memory:", config=Config(), queue_configs=(), backoff=None)
+    without = ClaimRequest(queues=("default",), names=catalog.DescribedCatalog(app).names())
     assert "--allow-commands" in (refusal(without, COMMAND_JOB) or "")
-    allowed = catalog.CommandCatalog(app)
+    allowed = catalog.DescribedCatalog(app, allow_commands=True)
     with_leave = ClaimRequest(queues=("default",), names=allowed.names())
     assert refusal(with_leave, COMMAND_JOB) is None
     assert COMMAND_JOB not in (refusal(with_leave, "other") or "")
