@@ -10,7 +10,7 @@ import importlib
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -201,6 +201,18 @@ def _carrier_of(kept: str) -> dict[str, str]:
         return {}  # changed by hand: the run begins a new trace
 
 
+_Counted: TypeAlias = JobEnqueued | JobCompleted | JobFailed | JobRetrying | JobDeadLettered
+
+_COUNTERS: dict[type[_Counted], tuple[str, str, str]] = {
+    JobEnqueued: ("dispatch_jobs_enqueued_total", "Jobs enqueued", ""),
+    JobCompleted: ("dispatch_jobs_completed_total", "Jobs whose handler returned", "completed"),
+    JobFailed: ("dispatch_jobs_failed_total", "Jobs that failed for good", "failed"),
+    JobRetrying: ("dispatch_jobs_retried_total", "Attempts that failed and are tried again", "retrying"),
+    JobDeadLettered: ("dispatch_jobs_dlq_total", "Jobs that became dead letters", ""),
+}
+"""Name and description of a counter, and the `status` of the durations of such events."""
+
+
 class JobMetrics(Extension):
     """Extension: counts jobs and measures their durations, from committed outcomes."""
 
@@ -208,21 +220,10 @@ class JobMetrics(Extension):
 
     def __init__(self, meter_provider: Any) -> None:
         meter = meter_provider.get_meter(_SCOPE)
-        self._enqueued = meter.create_counter(
-            "dispatch_jobs_enqueued_total", unit="{job}", description="Jobs enqueued"
-        )
-        self._completed = meter.create_counter(
-            "dispatch_jobs_completed_total", unit="{job}", description="Jobs whose handler returned"
-        )
-        self._failed = meter.create_counter(
-            "dispatch_jobs_failed_total", unit="{job}", description="Jobs that failed for good"
-        )
-        self._retried = meter.create_counter(
-            "dispatch_jobs_retried_total", unit="{job}", description="Attempts that failed and are tried again"
-        )
-        self._dead = meter.create_counter(
-            "dispatch_jobs_dlq_total", unit="{job}", description="Jobs that became dead letters"
-        )
+        self._counters = {
+            kind: meter.create_counter(name, unit="{job}", description=description)
+            for kind, (name, description, _) in _COUNTERS.items()
+        }
         self._duration = meter.create_histogram(
             "dispatch_job_duration_seconds",
             unit="s",
@@ -230,25 +231,11 @@ class JobMetrics(Extension):
             explicit_bucket_boundaries_advisory=_BUCKETS_S,
         )
 
-    def on_job_enqueued(self, event: JobEnqueued) -> None:
-        self._enqueued.add(1, {"name": event.name, "queue": event.queue})
+    def _record(self, event: _Counted) -> None:
+        attributes = {"name": event.name, "queue": event.queue}
+        self._counters[type(event)].add(1, attributes)
+        duration_s = getattr(event, "duration_s", None)
+        if duration_s is not None:
+            self._duration.record(duration_s, {**attributes, "status": _COUNTERS[type(event)][2]})
 
-    def on_job_completed(self, event: JobCompleted) -> None:
-        self._completed.add(1, {"name": event.name, "queue": event.queue})
-        self._record(event, "completed")
-
-    def on_job_failed(self, event: JobFailed) -> None:
-        self._failed.add(1, {"name": event.name, "queue": event.queue})
-        self._record(event, "failed")
-
-    def on_job_retrying(self, event: JobRetrying) -> None:
-        self._retried.add(1, {"name": event.name, "queue": event.queue})
-        self._record(event, "retrying")
-
-    def on_job_dead_lettered(self, event: JobDeadLettered) -> None:
-        self._dead.add(1, {"name": event.name, "queue": event.queue})
-
-    def _record(self, event: JobCompleted | JobFailed | JobRetrying, status: str) -> None:
-        if event.duration_s is not None:
-            attributes = {"name": event.name, "queue": event.queue, "status": status}
-            self._duration.record(event.duration_s, attributes)
+    on_job_enqueued = on_job_completed = on_job_failed = on_job_retrying = on_job_dead_lettered = _record
