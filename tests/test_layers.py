@@ -62,6 +62,7 @@ STRANGERS = {("store", "host"), ("host", "store")}
 LATE_IMPORTS = {
     ("mpdispatch.dispatcher", "start"): {"supervisor"},
     ("mpdispatch.dispatcher", "run"): {"supervisor"},
+    ("mpdispatch.extension.extension", "asgi_app"): {"web"},  # which needs the `http` extra
 }
 
 # A floor may have one module of a higher-than-needed room, as a protocol only.

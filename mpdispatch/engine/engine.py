@@ -57,7 +57,7 @@ class Engine(JobClient, EnqueuesByName):
         if not isinstance(dispatcher, Dispatcher):
             text = f"must be a Dispatcher, not {shown(dispatcher)}; Engine.open('jobs.db') makes engine and dispatcher"
             raise ConfigError([Fault("dispatcher", text)])
-        parts = EngineSettings.validated(
+        parts = EngineSettings(
             backoff=backoff, queue_configs=queue_configs, middleware=middleware, extensions=extensions
         )
         self.dispatcher = dispatcher

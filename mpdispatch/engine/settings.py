@@ -1,10 +1,10 @@
-"""The settings of an engine, checked together so that one error names all faults. Pure."""
+"""The settings of an engine, checked together. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
 
 from mpdispatch.config import QueueConfig
 from mpdispatch.engine.options import checked_backoff
@@ -13,46 +13,38 @@ from mpdispatch.execution.middleware import Middleware, checked_middleware
 from mpdispatch.hooks import Extension, checked_extensions
 from mpdispatch.policy.backoff import BackoffSpec
 
-T = TypeVar("T")
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class EngineSettings:
-    """The arguments of `Engine.build`, checked."""
+    """The arguments of `Engine.build`, checked. Raises ConfigError, which names all faults of all of them."""
 
-    backoff: BackoffSpec | None
-    queue_configs: tuple[QueueConfig, ...]
-    middleware: tuple[Middleware, ...]
-    extensions: tuple[Extension, ...]
-
-    @classmethod
-    def validated(
-        cls,
+    def __init__(
+        self,
         *,
         backoff: BackoffSpec | None,
         queue_configs: Iterable[QueueConfig | Mapping[str, Any]],
         middleware: Iterable[Middleware],
         extensions: Iterable[Extension],
-    ) -> EngineSettings:
-        """Raises ConfigError, which names all faults of all of them."""
+    ) -> None:
         faults: list[Fault] = []
-
-        def checked(check: Callable[[object], T], given: object) -> T | None:
-            try:
-                return check(given)
-            except ConfigError as error:
-                faults.extend(error.faults)
-                return None
-
-        parts = cls(
-            backoff=checked(checked_backoff, backoff),
-            queue_configs=checked(_queue_configs, queue_configs) or (),
-            middleware=checked(checked_middleware, middleware) or (),
-            extensions=checked(checked_extensions, extensions) or (),
-        )
+        with gathered(faults):
+            self.backoff = checked_backoff(backoff)
+        with gathered(faults):
+            self.queue_configs = _queue_configs(queue_configs)
+        with gathered(faults):
+            self.middleware = checked_middleware(middleware)
+        with gathered(faults):
+            self.extensions = checked_extensions(extensions)
         if faults:
             raise ConfigError(faults)
-        return parts
+
+
+@contextmanager
+def gathered(faults: list[Fault]) -> Iterator[None]:
+    """Inside it, a ConfigError ends the block and adds its faults to the list."""
+    try:
+        yield
+    except ConfigError as error:
+        faults += error.faults
 
 
 def listed(given: object) -> object:

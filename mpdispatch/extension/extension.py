@@ -12,10 +12,10 @@ from types import TracebackType
 from typing import Any, Literal, Self, cast
 
 from mpdispatch.config import QueueConfig
-from mpdispatch.configfile import Effective, effective
+from mpdispatch.configfile import effective
 from mpdispatch.dispatcher import Dispatcher
 from mpdispatch.engine import Engine
-from mpdispatch.engine.settings import EngineSettings, listed
+from mpdispatch.engine.settings import EngineSettings, gathered, listed
 from mpdispatch.errors import ConfigError, Fault, StoreError, UsageError
 from mpdispatch.execution.middleware import Middleware
 from mpdispatch.execution.process_context import in_worker
@@ -112,9 +112,18 @@ class DispatchExtension:
             **config,
         }
         explicit = {name: value for name, value in given.items() if value is not None}
-        parts, faults = _parts(backoff, middleware, extensions)
+        faults: list[Fault] = []
+        with gathered(faults):
+            self.settings = effective(
+                explicit, env=os.environ, config_file=config_file, require_file=require_config
+            )
+        with gathered(faults):  # what only code can give
+            parts = EngineSettings(
+                backoff=backoff, queue_configs=(), middleware=middleware, extensions=extensions
+            )
         faults += _access_faults(token, auth, allow_anonymous)
-        self.settings = _settings(explicit, config_file, require_config, faults)
+        if faults:
+            raise ConfigError(faults)
         # Workers import the app as well, and the warning should come once.
         level = logging.DEBUG if in_worker() else logging.WARNING
         store_found = resolve_store(
@@ -274,7 +283,7 @@ class DispatchExtension:
         """
         if self._api is None:
             try:
-                from mpdispatch.extension.api import api_of
+                from mpdispatch.web import Access, web_app
             except ImportError as error:
                 missing = (error.name or "").partition(".")[0]
                 if missing == "mpdispatch":
@@ -282,44 +291,9 @@ class DispatchExtension:
                 raise UsageError(
                     f"the routes need {missing}: pip install 'mpdispatch[http]', or disable_routes=True"
                 ) from error
-            self._api = api_of(
-                self._engine,
-                own_token=self._own_token,
-                **self._access,
-                health=self.health,
-                lifespan=self.lifespan,
-            )
+            access = Access(own_token=self._own_token, **self._access)
+            self._api = web_app(self._engine, access, health=self.health, lifespan=self.lifespan)
         return self._api
-
-
-def _settings(
-    explicit: Mapping[str, object],
-    config_file: str | os.PathLike[str] | None,
-    require_config: bool,
-    faults: list[Fault],
-) -> Effective:
-    try:
-        settings = effective(explicit, env=os.environ, config_file=config_file, require_file=require_config)
-    except ConfigError as error:
-        raise ConfigError([*error.faults, *faults]) from None
-    if faults:
-        raise ConfigError(faults)
-    return settings
-
-
-def _parts(
-    backoff: BackoffSpec | None, middleware: Iterable[Middleware], extensions: Iterable[Extension]
-) -> tuple[EngineSettings, list[Fault]]:
-    """The settings that only code can give, and their faults."""
-    try:
-        parts = EngineSettings.validated(
-            backoff=backoff, queue_configs=(), middleware=middleware, extensions=extensions
-        )
-    except ConfigError as error:
-        return EngineSettings.validated(backoff=None, queue_configs=(), middleware=(), extensions=()), [
-            *error.faults
-        ]
-    return parts, []
 
 
 def _access_faults(token: object, auth: object, allow_anonymous: object) -> list[Fault]:

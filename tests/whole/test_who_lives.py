@@ -11,7 +11,7 @@ from mpdispatch import Engine, WaitTimeoutError
 from mpdispatch.clock import SystemClock
 from mpdispatch.engine.explain import explain
 from mpdispatch.engine.supervisors import supervisors_of
-from mpdispatch.extension import DispatchExtension, attendance
+from mpdispatch.extension import DispatchExtension, lifecycle
 from mpdispatch.model import AlikeJobs, NewJob
 from mpdispatch.store import SQLiteStore
 from tests.store.requests import request
@@ -58,7 +58,7 @@ def test_jobs_that_nobody_comes_for_are_a_failure_after_a_while(
     ext = DispatchExtension(store=str(place.db), supervise=False)
     place.app.quick.enqueue()
     assert ext.health()["status"] == "ok"  # one may be about to start
-    monkeypatch.setattr(attendance, "_GRACE_S", 0.2)
+    monkeypatch.setattr(lifecycle, "_GRACE_S", 0.2)
     until(lambda: ext.health()["status"] == "failing", "it has lasted too long", within=5)
     assert NOBODY in ext.health()["error"]
     place.drain("-c", "1")
