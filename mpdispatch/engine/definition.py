@@ -13,7 +13,13 @@ from collections.abc import Callable, Mapping
 from typing import Any, Generic, ParamSpec, TypeVar, Unpack, overload
 
 from mpdispatch.engine.enqueueing import PLAIN, BoundJob, Enqueuer, EnqueuesJobs
-from mpdispatch.engine.options import EnqueueKeywords, EnqueueOptions, JobKeywords, checked_job_keywords
+from mpdispatch.engine.options import (
+    EnqueueKeywords,
+    EnqueueOptions,
+    JobKeywords,
+    checked_job_keywords,
+    explained,
+)
 from mpdispatch.errors import RegistrationError, UsageError
 from mpdispatch.handlers.registry import JobDefinition
 from mpdispatch.policy.jobnames import check_job_name
@@ -59,20 +65,11 @@ class JobHandle(EnqueuesJobs[P], Generic[P, R]):
 
     __name__: str
 
+    @explained(EnqueueKeywords)
     def options(self, **options: Unpack[EnqueueKeywords]) -> BoundJob[P]:
         """This handler with options for its next enqueues: `render.options(delay=60).enqueue("a.pdf")`.
 
         Each that is not given (or None, but for `timeout`) is as the handler says.
-
-        queue: where the job waits.
-        priority: higher runs first, within the queue.
-        run_at: an aware datetime before which it does not run. Not with `delay`.
-        delay: seconds (or a timedelta, or "5m") from now before which it does not run.
-        max_retries: how often it is tried again after a failure; 0: never.
-        timeout: seconds (or a timedelta, or "5m") that one attempt may take; None: as long as it likes.
-        idempotency_key: 1 to 200 characters. While a job of this name with the key is in the store, it is given
-            instead of a new one, with `created=False`.
-        connection: an open connection to the store's file, whose transaction the enqueue joins.
 
         Raises:
             UsageError: names every option that is unknown or not allowed.
@@ -102,6 +99,7 @@ def job(name: Callable[P, R], /) -> JobHandle[P, R]: ...
 def job(
     name: str | None = None, **options: Unpack[JobKeywords]
 ) -> Callable[[Callable[P, R]], JobHandle[P, R]]: ...
+@explained(JobKeywords)
 def job(name: Any = None, **options: Any) -> Any:
     """Make the function a handler that an engine takes in later: `engine.register(f)`.
 
@@ -109,11 +107,6 @@ def job(name: Any = None, **options: Any) -> Any:
     backoff=None)`.
 
     name: what the job is called in the store; the function's own name unless given.
-    queue: where its jobs wait; a supervisor claims from the queues it polls.
-    priority: higher runs first, within the queue.
-    max_retries: how often a failed job is tried again; 0: never.
-    timeout: seconds (or a timedelta, or "5m") that one attempt may take; None: as long as it likes.
-    backoff: how long to wait before each retry (see `mpdispatch.backoff`); None: as the engine says.
 
     Raises:
         RegistrationError: the function cannot be a handler, or an option is not allowed.

@@ -15,7 +15,7 @@ from mpdispatch.engine.batch import Batch, enqueue_batch
 from mpdispatch.engine.client import JobClient
 from mpdispatch.engine.definition import JobHandle, as_handle
 from mpdispatch.engine.enqueueing import PLAIN, BoundJob, EngineOptions, EnqueuesByName, new_job
-from mpdispatch.engine.options import EnqueueKeywords, EnqueueOptions, JobKeywords
+from mpdispatch.engine.options import EnqueueKeywords, EnqueueOptions, JobKeywords, explained
 from mpdispatch.engine.settings import EngineSettings
 from mpdispatch.errors import ConfigError, Fault, UsageError
 from mpdispatch.events.publish import Hooks
@@ -124,6 +124,7 @@ class Engine(JobClient, EnqueuesByName):
     def job(
         self, name: str | None = None, **options: Unpack[JobKeywords]
     ) -> Callable[[Callable[P, R]], JobHandle[P, R]]: ...
+    @explained(JobKeywords)
     def job(self, name: Any = None, **options: Any) -> Any:
         """Make the function a handler of this engine.
 
@@ -131,11 +132,6 @@ class Engine(JobClient, EnqueuesByName):
         timeout=None, backoff=None)`.
 
         name: what the job is called in the store; the function's own name unless given.
-        queue: where its jobs wait; a supervisor claims from the queues it polls.
-        priority: higher runs first, within the queue.
-        max_retries: how often a failed job is tried again; 0: never.
-        timeout: seconds (or a timedelta, or "5m") that one attempt may take; None: as long as it likes.
-        backoff: how long to wait before each retry (see `mpdispatch.backoff`); None: as the engine says.
 
         `options(...)` says otherwise for single jobs.
 
@@ -168,20 +164,11 @@ class Engine(JobClient, EnqueuesByName):
     def _named(self, name: str) -> BoundJob[...]:
         return BoundJob(self, self.registry.get(name), PLAIN)
 
+    @explained(EnqueueKeywords)
     def options(self, **options: Unpack[EnqueueKeywords]) -> EngineOptions:
         """This engine with options for its next enqueues: `engine.options(delay=60).enqueue("render", "a.pdf")`.
 
         Each that is not given (or None, but for `timeout`) is as the handler says.
-
-        queue: where the job waits.
-        priority: higher runs first, within the queue.
-        run_at: an aware datetime before which it does not run. Not with `delay`.
-        delay: seconds (or a timedelta, or "5m") from now before which it does not run.
-        max_retries: how often it is tried again after a failure; 0: never.
-        timeout: seconds (or a timedelta, or "5m") that one attempt may take; None: as long as it likes.
-        idempotency_key: 1 to 200 characters. While a job of this name with the key is in the store, it is given
-            instead of a new one, with `created=False`.
-        connection: an open connection to the store's file, whose transaction the enqueue joins.
 
         Raises:
             UsageError: names every option that is unknown or not allowed.

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypedDict
+from inspect import cleandoc
+from typing import Annotated, Any, TypedDict, TypeVar, get_type_hints
 
 import msgspec
 
@@ -18,39 +19,69 @@ from mpdispatch.policy.backoff import BackoffSpec
 from mpdispatch.policy.durations import duration_of
 from mpdispatch.policy.names import check_name, nearest, shown
 
+F = TypeVar("F", bound=Callable[..., Any])
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _MAX_KEY_CHARS = 200
 _MAX_LIST = 1000
 
 
-class EnqueueKeywords(TypedDict, total=False):
-    """The keywords of `options(...)`. None is the same as not given, but for `timeout` (no timeout)."""
-
-    queue: str | None
-    priority: int | None
-    """Higher first; a 64-bit integer."""
-    run_at: datetime | None
-    """Aware; excludes `delay`."""
-    delay: float | timedelta | str | None
-    """Seconds (or a timedelta, or `"5m"`) from the moment of the enqueue; excludes `run_at`."""
-    max_retries: int | None
-    timeout: float | timedelta | str | None
-    """Seconds (or a timedelta, or `"5m"`) one start may take, more than zero."""
-    idempotency_key: str | None
-    """1 to 200 characters, unique per job name while the job's row exists."""
-    connection: Any
-    """An open connection to the store's file, whose transaction the enqueue joins."""
-
-
 class JobKeywords(TypedDict, total=False):
-    """The keywords of `@engine.job(...)`."""
+    """The keywords of `@engine.job(...)`, each with what it means."""
 
-    queue: str
-    priority: int
-    max_retries: int
-    timeout: float | timedelta | str | None
-    backoff: BackoffSpec | None
+    queue: Annotated[str, "where its jobs wait; a supervisor claims from the queues it polls"]
+    priority: Annotated[int, "higher runs first, within the queue (a 64-bit integer)"]
+    max_retries: Annotated[int, "how often it is tried again after a failure; 0: never"]
+    timeout: Annotated[
+        float | timedelta | str | None,
+        "how long one attempt may take (seconds, or 30s, 5m, 2h); None: as long as it likes",
+    ]
+    backoff: Annotated[
+        BackoffSpec | None,
+        "how long to wait before each retry (see `mpdispatch.backoff`); None: as the engine says",
+    ]
+
+
+class EnqueueKeywords(TypedDict, total=False):
+    """The keywords of `options(...)`, each with what it means.
+
+    None is the same as not given, but for `timeout` (no timeout).
+    """
+
+    queue: Annotated[str | None, "where the job waits"]
+    priority: Annotated[int | None, "higher runs first, within the queue (a 64-bit integer)"]
+    run_at: Annotated[
+        datetime | None, "a moment with its time zone, before which it does not run; not with delay"
+    ]
+    delay: Annotated[float | timedelta | str | None, "how much later it may run (seconds, or 30s, 5m, 2h)"]
+    max_retries: Annotated[int | None, "how often it is tried again after a failure; 0: never"]
+    timeout: Annotated[
+        float | timedelta | str | None,
+        "how long one attempt may take (seconds, or 30s, 5m, 2h); None: as long as it likes",
+    ]
+    idempotency_key: Annotated[
+        str | None,
+        "1 to 200 characters; while a job of this name with the key is in the store, it is given instead of a new one",
+    ]
+    connection: Annotated[Any, "an open connection to the store's file, whose transaction the enqueue joins"]
+
+
+def meanings(keywords: type) -> dict[str, str]:
+    """What each of these keywords means."""
+    hints = get_type_hints(keywords, include_extras=True)
+    return {name: hint.__metadata__[0] for name, hint in hints.items()}
+
+
+def explained(keywords: type) -> Callable[[F], F]:
+    """A decorator that adds to a docstring what each of these keywords means."""
+
+    def explain(function: F) -> F:
+        lines = [f"    {name}: {text}" for name, text in meanings(keywords).items()]
+        function.__doc__ = "\n".join([cleandoc(function.__doc__ or ""), "", "Options:", *lines])
+        return function
+
+    return explain
 
 
 class EnqueueOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -72,15 +103,12 @@ class EnqueueOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
         Raises:
             UsageError: names every keyword that is unknown or whose value is not allowed.
         """
-        values, faults = _read(given, _ENQUEUE_READERS)
+        values, faults = _read(given, EnqueueKeywords.__annotations__)
         if given.get("run_at") is not None and given.get("delay") is not None:
             faults.append("run_at and delay: give one of them, not both")
         if faults:
             raise UsageError("; ".join(faults))
-        for old, new in (("run_at", "run_at_us"), ("delay", "delay_us"), ("timeout", "timeout_us")):
-            if old in values:
-                values[new] = values.pop(old)
-        return cls(**values)
+        return cls(**{_FIELDS.get(name, name): value for name, value in values.items()})
 
 
 def checked_job_keywords(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -89,7 +117,7 @@ def checked_job_keywords(given: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         UsageError: names every keyword that is unknown or whose value is not allowed.
     """
-    values, faults = _read(given, _JOB_READERS)
+    values, faults = _read(given, JobKeywords.__annotations__)
     if faults:
         raise UsageError("; ".join(faults))
     if "timeout" in values:
@@ -124,20 +152,17 @@ def checked_limit(limit: object) -> int:
 _Reader = Callable[[Any], Any]
 
 
-def _read(given: Mapping[str, Any], readers: Mapping[str, _Reader]) -> tuple[dict[str, Any], list[str]]:
+def _read(given: Mapping[str, Any], known: Iterable[str]) -> tuple[dict[str, Any], list[str]]:
     values: dict[str, Any] = {}
     faults: list[str] = []
     for field, value in given.items():
-        reader = readers.get(field)
-        if reader is None:
-            faults.append(_unknown(field, readers))
-            continue
-        if value is None and field != "timeout":
-            continue
-        try:
-            values[field] = reader(value)
-        except UsageError as error:
-            faults.append(str(error))
+        if field not in known:
+            faults.append(_unknown(field, known))
+        elif value is not None or field == "timeout":
+            try:
+                values[field] = _READERS[field](value)
+            except UsageError as error:
+                faults.append(str(error))
     return values, faults
 
 
@@ -153,18 +178,6 @@ def _whole(field: str, value: object, low: int, high: int) -> int:
     return int(value)
 
 
-def _queue(value: object) -> str:
-    return check_name("queue", value)
-
-
-def _priority(value: object) -> int:
-    return _whole("priority", value, -(1 << 63), (1 << 63) - 1)
-
-
-def _max_retries(value: object) -> int:
-    return _whole("max_retries", value, 0, 1_000_000)
-
-
 def _timeout(value: object) -> int | None:
     if value is None:
         return None
@@ -172,10 +185,6 @@ def _timeout(value: object) -> int | None:
     if timeout_us < 1:
         raise UsageError(f"timeout: must be more than zero seconds (None: no timeout), not {shown(value)}")
     return timeout_us
-
-
-def _delay(value: object) -> int:
-    return round(duration_of("delay", value) * SECOND_US)
 
 
 def _run_at(value: object) -> int:
@@ -207,20 +216,16 @@ def _backoff(value: object) -> BackoffSpec:
     return value
 
 
-_ENQUEUE_READERS: dict[str, _Reader] = {
-    "queue": _queue,
-    "priority": _priority,
+_READERS: dict[str, _Reader] = {
+    "queue": lambda value: check_name("queue", value),
+    "priority": lambda value: _whole("priority", value, -(1 << 63), (1 << 63) - 1),
     "run_at": _run_at,
-    "delay": _delay,
-    "max_retries": _max_retries,
+    "delay": lambda value: round(duration_of("delay", value) * SECOND_US),
+    "max_retries": lambda value: _whole("max_retries", value, 0, 1_000_000),
     "timeout": _timeout,
     "idempotency_key": _idempotency_key,
     "connection": lambda value: value,
-}
-_JOB_READERS: dict[str, _Reader] = {
-    "queue": _queue,
-    "priority": _priority,
-    "max_retries": _max_retries,
-    "timeout": _timeout,
     "backoff": _backoff,
 }
+_FIELDS = {"run_at": "run_at_us", "delay": "delay_us", "timeout": "timeout_us"}
+"""The fields of EnqueueOptions that have other names than their keywords."""
