@@ -10,29 +10,32 @@ import click
 from mpdispatch.cli.parameters import complete_queue, given
 from mpdispatch.cli.values import DURATION, RFC3339
 from mpdispatch.engine.enqueueing import PlainDefaults, new_job
-from mpdispatch.engine.options import EnqueueOptions
+from mpdispatch.engine.options import EnqueueKeywords, EnqueueOptions, meanings
 from mpdispatch.model import NewJob
+
+_MEANS = {
+    name: text[0].upper() + text[1:].partition("; None")[0] for name, text in meanings(EnqueueKeywords).items()
+}
 
 job_options = given(
     click.option(
         "--queue",
         metavar="QUEUE",
-        help="Which queue; else the handler's own, or without an app (-A): default.",
+        help=f"{_MEANS['queue']}; else the handler's own, or without an app (-A): default.",
         shell_complete=complete_queue,
     ),
-    click.option("--priority", type=int, help="Higher runs first."),
-    click.option("--delay", type=DURATION, help="Run so much later (30s, 5m, 2h)."),
-    click.option("--run-at", type=RFC3339, help="Run then (2026-05-01T08:00:00Z)."),
-    click.option("--max-retries", type=int, help="How often to try again; 0: never twice."),
-    click.option("--timeout", type=DURATION, help="How long one attempt may take."),
-    click.option("--idempotency-key", metavar="KEY", help="Enqueue only if no job of this name has the key."),
+    click.option("--priority", type=int, help=f"{_MEANS['priority']}."),
+    click.option("--delay", type=DURATION, help=f"{_MEANS['delay']}."),
+    click.option("--run-at", type=RFC3339, help=f"{_MEANS['run_at']} (2026-05-01T08:00:00Z)."),
+    click.option("--max-retries", type=int, help=f"{_MEANS['max_retries']}."),
+    click.option("--timeout", type=DURATION, help=f"{_MEANS['timeout']}."),
+    click.option("--idempotency-key", metavar="KEY", help=f"{_MEANS['idempotency_key']}."),
+    click.option(
+        "--create", is_flag=True, help="Make mpdispatch.db here if nobody names a store and there is none."
+    ),
+    click.option("--wait", is_flag=True, help="Wait until it has ended; exit 1 if it did not complete."),
 )
-"""The options of a new job; a command gets them as `queue`, `priority`, `delay` …"""
-
-create_option = click.option(
-    "--create", is_flag=True, help="Make mpdispatch.db here if nobody names a store and there is none."
-)
-"""The flag of a command that puts jobs into the store; it gets it as `create`."""
+"""The options of a new job; a command gets them as `create`, `wait`, and `queue`, `priority`, `delay` …"""
 
 
 def unchecked_job(defaults: PlainDefaults, payload: bytes, wished: Mapping[str, Any]) -> NewJob:

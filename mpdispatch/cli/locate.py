@@ -10,7 +10,7 @@ A bad value on the command line is a usage error (2), anywhere else a configurat
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, cast
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 from mpdispatch.cli.program import Options
 from mpdispatch.config import ENV_PREFIX, Config
 from mpdispatch.configfile import FileSettings, file_settings
-from mpdispatch.errors import AppReferenceError, ConfigError, Fault, StoreMissing, UsageError
+from mpdispatch.errors import AppReferenceError, ConfigError, Fault, UsageError
 from mpdispatch.execution.app_reference import AppReference, reference_to
 from mpdispatch.execution.loading import load
 from mpdispatch.host.wake import bring_wake_ups
@@ -57,38 +57,25 @@ def find_settings(options: Options) -> FileSettings | None:
     return file_settings(options.config or _variable("MPDISPATCH_CONFIG"))
 
 
+def find_config(options: Options, overrides: Mapping[str, object] = {}) -> Config:
+    """The configuration of `overrides`, environment and file. Raises ConfigError, which names all faults of all."""
+    settings = find_settings(options)
+    if settings is None:
+        return Config.resolve(overrides, env=os.environ)
+    key = settings.section.name
+    return Config.resolve(overrides, env=os.environ, file=settings.config, file_key=key)
+
+
 def find_store(options: Options) -> Store:
     """The store, not yet opened. Imports the app only for `-A` without `--store`."""
-    if options.store is None and options.app is not None:
-        found = Sourced(options.app, "-A", True)
-        store = load_app(found).store
-        with blaming(found):
-            return refuse_unshared(store)
+    if options.store is None and (engine := app_on_command_line(options)) is not None:
+        with blaming(Sourced(str(options.app), "-A", True)):
+            return refuse_unshared(engine.store)
     found = _where_is_store(options)
     with blaming(found):
         store = refuse_unshared(open_store(found.value))
     bring_wake_ups(store)
     _prefer_durability(store, find_settings(options))
-    return store
-
-
-def find_store_to_fill(options: Options, *, may_create: bool) -> Store:
-    """The store to put jobs into, opened and up to date. A named store is created; the default one only if allowed.
-
-    Raises:
-        UsageError: no store is named and the default one does not exist. No supervisor would poll a new one.
-        StoreError: it cannot be opened or created.
-    """
-    return ready_to_fill(options, find_store(options), may_create=may_create)
-
-
-def ready_to_fill(options: Options, store: Store, *, may_create: bool) -> Store:
-    """As `find_store_to_fill`, of this store."""
-    if not may_create and _is_default(options) and not os.path.lexists(DEFAULT_STORE):
-        remedy = "name the store (--store, MPDISPATCH_STORE) or your app (-A); --create makes this one"
-        hint = f"did you mean --store {other}? " if (other := _only_store_here()) is not None else ""
-        raise UsageError(f"{store.display}: no store here, and nobody named one; {hint}{remedy}")
-    store.check(create=True)
     return store
 
 
@@ -112,32 +99,12 @@ def _prefer_durability(store: Store, settings: FileSettings | None) -> None:
         store.prefer_durability(config.durability)
 
 
-def open_existing(options: Options) -> Store:
-    """The store, which exists and is up to date.
-
-    Raises:
-        StoreError: it is missing, too old, damaged …; nothing is created or migrated.
-    """
-    return ready_to_use(options, find_store(options))
-
-
-def ready_to_use(options: Options, store: Store) -> Store:
-    """As `open_existing`, of this store. If it is missing, the error may name another store that is here."""
-    try:
-        store.check()
-    except StoreMissing as error:
-        if _is_default(options) and (other := _only_store_here()) is not None:
-            raise StoreMissing(error.location, f"no store here; did you mean --store {other}?") from None
-        raise
-    return store
-
-
-def _is_default(options: Options) -> bool:
+def is_default_store(options: Options) -> bool:
     """Whether no store is named."""
     return options.app is None and _where_is_store(options).source == _DEFAULT_SOURCE
 
 
-def _only_store_here() -> str | None:
+def only_store_here() -> str | None:
     """The only store in this folder, if there is exactly one. A store has a folder for its locks beside it."""
     found = [path.name for path in Path().glob("*.db") if Path(f"{path}-mpd").is_dir()]
     return found[0] if len(found) == 1 else None
@@ -173,6 +140,11 @@ def load_app(found: Sourced) -> Engine:
         AppImportError, AppReferenceError: it does not import, or is none.
     """
     return cast("Engine", load(reference_of(found)))
+
+
+def app_on_command_line(options: Options) -> Engine | None:
+    """The engine that -A names, imported."""
+    return None if options.app is None else load_app(Sourced(options.app, "-A", True))
 
 
 def _where_is_store(options: Options) -> Sourced:

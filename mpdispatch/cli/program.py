@@ -37,7 +37,7 @@ COMMANDS: Mapping[str, _Entry] = {
     "jobs": _Entry("jobs:jobs", "List jobs, newest first."),
     "show": _Entry("jobs:show", "Show one job and its attempts."),
     "logs": _Entry("logs:logs", "Print what a job wrote."),
-    "explain": _Entry("explain:explain", "Say why a job is not running yet."),
+    "explain": _Entry("jobs:explain", "Say why a job is not running yet."),
     "wait": _Entry("jobs:wait", "Wait until jobs have ended."),
     "cancel": _Entry("change:cancel", "Cancel jobs, running ones too."),
     "retry": _Entry("change:retry", "Run waiting jobs now, failed or cancelled ones again."),
@@ -47,11 +47,11 @@ COMMANDS: Mapping[str, _Entry] = {
     "dlq": _Entry("dlq:dlq", "Look after dead letters: list, show, replay, purge."),
     "workers": _Entry("workers:workers", "Show supervisors and their workers."),
     "stats": _Entry("stats:stats", "Count jobs by state and queue."),
-    "prune": _Entry("prune:prune", "Delete jobs that ended long ago."),
+    "prune": _Entry("store:prune", "Delete jobs that ended long ago."),
     "config": _Entry("config:config", "Check the configuration: every setting, and where it comes from."),
-    "migrate": _Entry("migrate:migrate", "Create the store or bring its schema up to date."),
+    "migrate": _Entry("store:migrate", "Create the store or bring its schema up to date."),
     "doctor": _Entry("doctor:doctor", "Examine the store and this machine, with remedies."),
-    "token": _Entry("token:token", "Print the store's own HTTP token."),
+    "token": _Entry("store:token", "Print the store's own HTTP token."),
     "completion": _Entry("completion:completion", "Print the completion script of a shell."),
 }
 
@@ -83,7 +83,7 @@ def _shared_options() -> list[click.Parameter]:
     ]
 
 
-class _WithExamples(click.Command):
+class Command(click.Command):
     """A command with the shared options and with examples below its help."""
 
     def __init__(self, *args: Any, examples: str, **settings: Any) -> None:
@@ -97,11 +97,7 @@ class _WithExamples(click.Command):
                 formatter.write(f"{'':>{formatter.current_indent}}{line.strip()}\n")
 
 
-class Command(_WithExamples):
-    """A command."""
-
-
-class CommandGroup(_WithExamples, click.Group):
+class CommandGroup(Command, click.Group):
     """A command of commands, such as `dlq`: `@group.add(examples)` adds one."""
 
     def add(self, examples: str, **settings: Any) -> Callable[[Callable[..., Any]], click.Command]:

@@ -4,23 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Protocol
 
 from mpdispatch.cli.output import complain
 from mpdispatch.engine.client import JobClient
 from mpdispatch.errors import JobCancelledError, JobFailedError, WaitTimeoutError
 from mpdispatch.model import Job
-
-
-class _Bar(Protocol):
-    def advance(self) -> None: ...
-
-
-class _NoBar:
-    def advance(self) -> None:
-        """Does nothing: there is no terminal."""
 
 
 def wait_for(client: JobClient, ids: Sequence[int], *, timeout_s: float | None = None) -> Iterator[Job]:
@@ -33,7 +23,7 @@ def wait_for(client: JobClient, ids: Sequence[int], *, timeout_s: float | None =
     if not all(client.state_of(i).is_terminal for i in ids[:1]) and not client.has_supervisor():
         complain("no supervisor is running; `mpdispatch supervise` starts one (waiting)")
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
-    with _progress_bar(len(ids)) as bar:
+    with _progress_bar(len(ids)) as advance:
         for job_id in ids:
             # One after the other: a job that has ended meanwhile costs one read.
             left_s = None if deadline is None else max(0.0, deadline - time.monotonic())
@@ -44,14 +34,15 @@ def wait_for(client: JobClient, ids: Sequence[int], *, timeout_s: float | None =
             except WaitTimeoutError as error:
                 # The time of the whole wait, not what was left of it for this job.
                 raise WaitTimeoutError(job_id, timeout_s or 0.0, error.state, error.why) from None
-            bar.advance()
+            advance()
             yield job
 
 
 @contextmanager
-def _progress_bar(total: int) -> Iterator[_Bar]:
+def _progress_bar(total: int) -> Iterator[Callable[[], None]]:
+    """Inside it a terminal shows the bar; each call of what it gives is one step."""
     if total < 2 or sys.stderr is None or not sys.stderr.isatty():
-        yield _NoBar()
+        yield lambda: None
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
@@ -60,9 +51,4 @@ def _progress_bar(total: int) -> Iterator[_Bar]:
         BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=Console(stderr=True), transient=True
     ) as progress:
         task = progress.add_task("", total=total)
-
-        class Bar:
-            def advance(self) -> None:
-                progress.advance(task)
-
-        yield Bar()
+        yield lambda: progress.advance(task)

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from mpdispatch.cli.locate import DEFAULT_STORE, Sourced, load_app
+from mpdispatch.cli.locate import DEFAULT_STORE, app_on_command_line
 from mpdispatch.cli.output import print_json, print_line, print_table
 from mpdispatch.cli.program import Options, command_group
 from mpdispatch.config import QueueConfig
@@ -49,8 +49,8 @@ def check(options: Options) -> None:
 def _explicit(options: Options) -> dict[str, Any]:
     """Settings from the command line, and with -A from the app, whose code beats environment and file."""
     said: dict[str, Any] = {}
-    if options.app is not None:
-        dispatcher = load_app(Sourced(options.app, "-A", True)).dispatcher
+    if (engine := app_on_command_line(options)) is not None:
+        dispatcher = engine.dispatcher
         said = {
             name: getattr(dispatcher.config, name)
             for name, origin in dispatcher.origins.items()

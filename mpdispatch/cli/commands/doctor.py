@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-
 import click
 
-from mpdispatch.cli.locate import find_settings, open_existing
+from mpdispatch.cli.clients import open_client
+from mpdispatch.cli.locate import find_config
 from mpdispatch.cli.output import print_json, print_line
 from mpdispatch.cli.program import Options, command
 from mpdispatch.clock import SystemClock
-from mpdispatch.config import Config
 from mpdispatch.engine.doctor import checkup
 from mpdispatch.model.json import to_json
 
@@ -22,10 +20,8 @@ def doctor(options: Options) -> int:
 
     Reads all of the store, which may take a while; changes nothing. Exits 1 if something needs doing.
     """
-    store = open_existing(options)
-    settings = find_settings(options)
-    config = Config.resolve({}, env=os.environ, file=settings.config if settings else None)
-    findings = checkup(store, config, now=SystemClock().now())
+    store = open_client(options).store
+    findings = checkup(store, find_config(options), now=SystemClock().now())
     is_well = not any(finding.needs_doing for finding in findings)
     if options.json:
         print_json({"ok": is_well, "store": store.display, "findings": [*map(to_json, findings)]})

@@ -2,35 +2,25 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import click
 
-from mpdispatch.cli.commands.jobs import ends_of
-from mpdispatch.cli.job_options import create_option, job_options, unchecked_job
+from mpdispatch.cli.clients import open_client_to_fill
+from mpdispatch.cli.commands.jobs import print_enqueued
+from mpdispatch.cli.job_options import job_options, unchecked_job
 from mpdispatch.cli.jsonl import Lines
-from mpdispatch.cli.locate import (
-    find_app,
-    find_settings,
-    find_store,
-    find_store_to_fill,
-    load_app,
-    refuse_unshared,
-)
-from mpdispatch.cli.output import print_json, print_line
+from mpdispatch.cli.locate import find_app, find_config, find_store, load_app, refuse_unshared
 from mpdispatch.cli.parameters import complete_name
 from mpdispatch.cli.program import Options, command
 from mpdispatch.cli.values import arguments_of
-from mpdispatch.config import Config
 from mpdispatch.engine.client import JobClient
 from mpdispatch.engine.enqueueing import PlainDefaults
 from mpdispatch.errors import Fault, PayloadError, UsageError
 from mpdispatch.handlers.safejson import Reader, encode, fault_of_encoding, lossy
-from mpdispatch.model import Job
 from mpdispatch.model.json import to_json
 from mpdispatch.policy.jobnames import check_job_name
 
@@ -55,10 +45,8 @@ _MAX_COUNT = 1_000_000
     metavar="JSON",
     help="All arguments as a JSON object; pairs win over it. -: one job for each line of stdin.",
 )
-@job_options
 @click.option("--count", type=click.IntRange(1, _MAX_COUNT), help="Enqueue it this many times.")
-@create_option
-@click.option("--wait", is_flag=True, help="Wait until it has ended; exit 1 if it did not complete.")
+@job_options
 @click.pass_obj
 def enqueue(
     options: Options,
@@ -95,17 +83,7 @@ def enqueue(
         if app is None
         else _checked(options, load_app(app), jobs, wished)
     )
-    if not options.json:
-        for job_id in ids:
-            print_line(job_id)
-    if not wait:
-        if options.json:
-            print_json(answer)
-        return 0
-    code, ended = ends_of(options, client, ids)
-    if options.json:
-        print_json(ended[0] if jobs.is_one else ended)
-    return code
+    return print_enqueued(options, client, ids, answer, is_one=jobs.is_one, wait=wait)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,28 +103,15 @@ class _Jobs:
         return list(map(reader, self.items)) if self.lines is None else self.lines.read(self.name, reader)
 
 
-class _Kept(NamedTuple):
-    """The stored jobs, and their JSON for `--json`."""
-
-    client: JobClient
-    ids: Sequence[int]
-    answer: Mapping[str, Any]
-
-    @classmethod
-    def one(cls, client: JobClient, job: Job) -> _Kept:
-        return cls(client, [job.id], to_json(job))
-
-    @classmethod
-    def many(cls, client: JobClient, ids: Sequence[int]) -> _Kept:
-        return cls(client, ids, {"batch_id": ids[0] if ids else None, "count": len(ids), "ids": list(ids)})
+_Kept: TypeAlias = tuple[JobClient, Sequence[int], Mapping[str, Any]]
+"""The client, the ids of the stored jobs, and their JSON for `--json`."""
 
 
-def _checked(
-    options: Options,
-    engine: Engine,
-    jobs: _Jobs,
-    wished: Mapping[str, Any],
-) -> _Kept:
+def _many(client: JobClient, ids: Sequence[int]) -> _Kept:
+    return client, ids, {"batch_id": ids[0] if ids else None, "count": len(ids), "ids": list(ids)}
+
+
+def _checked(options: Options, engine: Engine, jobs: _Jobs, wished: Mapping[str, Any]) -> _Kept:
     """Enqueue by the app's engine, into the app's own store unless --store names another: its supervisor polls that."""
     if options.store is not None:
         engine.use_store(find_store(options).location)
@@ -160,8 +125,9 @@ def _checked(
     except PayloadError as error:
         raise PayloadError(jobs.name, map(_as_typed, error.faults)) from error
     if jobs.is_one:
-        return _Kept.one(engine, door.enqueue(jobs.name, **jobs.items[0]))
-    return _Kept.many(engine, [*door.enqueue_many(jobs.name, jobs.items)])
+        job = door.enqueue(jobs.name, **jobs.items[0])
+        return engine, [job.id], to_json(job)
+    return _many(engine, [*door.enqueue_many(jobs.name, jobs.items)])
 
 
 def _as_typed(fault: Fault) -> Fault:
@@ -171,23 +137,17 @@ def _as_typed(fault: Fault) -> Fault:
     return Fault(fault.key, f"{fault.message}; {fault.key}=... is text, write {fault.key}:=... for JSON")
 
 
-def _as_given(
-    options: Options,
-    jobs: _Jobs,
-    wished: Mapping[str, Any],
-    *,
-    may_create: bool,
-) -> _Kept:
+def _as_given(options: Options, jobs: _Jobs, wished: Mapping[str, Any], *, may_create: bool) -> _Kept:
     """Enqueue the arguments as typed, without a handler to check them."""
-    settings = find_settings(options)
-    config = Config.resolve({}, env=os.environ, file=settings.config if settings else None)
+    config = find_config(options)
     check_job_name(jobs.name)
     payloads = jobs.read(lambda arguments: _payload(jobs.name, arguments, config.max_payload_bytes))
     job = unchecked_job(PlainDefaults(name=jobs.name), payloads[0] if payloads else b"{}", wished)
-    client = JobClient.of(find_store_to_fill(options, may_create=may_create))
+    client = open_client_to_fill(options, may_create=may_create)
     if jobs.is_one:
-        return _Kept.one(client, client.add_job(job))
-    return _Kept.many(client, client.add_jobs(job, payloads))
+        made = client.add_job(job)
+        return client, [made.id], to_json(made)
+    return _many(client, client.add_jobs(job, payloads))
 
 
 def _payload(name: str, arguments: Mapping[str, Any], max_bytes: int) -> bytes:

@@ -1,7 +1,8 @@
-"""`jobs`, `show` and `wait`: look at jobs."""
+"""`jobs`, `show`, `explain` and `wait`: look at jobs."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -10,6 +11,7 @@ from typing import Any
 import click
 
 from mpdispatch.cli.clients import open_client
+from mpdispatch.cli.locate import app_on_command_line, find_settings
 from mpdispatch.cli.output import (
     print_json,
     print_json_array,
@@ -19,10 +21,18 @@ from mpdispatch.cli.output import (
     shorten,
     time_text,
 )
-from mpdispatch.cli.parameters import complete_job, filter_options, id_argument, ids_argument, paging_options
+from mpdispatch.cli.parameters import (
+    complete_job,
+    complete_living,
+    filter_options,
+    id_argument,
+    ids_argument,
+    paging_options,
+)
 from mpdispatch.cli.program import Options, command
 from mpdispatch.cli.values import DURATION
 from mpdispatch.cli.waiting import wait_for
+from mpdispatch.config import QueueConfig
 from mpdispatch.engine.client import JobClient
 from mpdispatch.model import Attempt, ErrorInfo, Job, JobState
 from mpdispatch.model.json import to_json
@@ -117,6 +127,32 @@ def _attempt_row(attempt: Attempt) -> Sequence[object]:
     )
 
 
+@command("mpdispatch explain 41\nmpdispatch explain 41 -A tasks:engine")
+@id_argument(complete_living)
+@click.pass_obj
+def explain(options: Options, job_id: int) -> None:
+    """Say why a job is not running yet: what holds it back, what weighs most first, and what to do about it.
+
+    With an app (-A) its queues' limits count too.
+    """
+    job, reasons = open_client(options).explain(job_id, queue_configs=_queue_configs(options))
+    if options.json:
+        print_json({"id": job.id, "state": job.state.value, "reasons": [*map(dataclasses.asdict, reasons)]})
+        return
+    print_line(f"job {job.id} ({job.name}, queue {job.queue}) is {job.state}")
+    for reason in reasons:
+        print_line(f"- {reason}")
+
+
+def _queue_configs(options: Options) -> list[QueueConfig]:
+    """The limits of queues that are known without a supervisor: of the app, if one is named, and of the file."""
+    settings = find_settings(options)
+    found = {each.name: each for each in (settings.queue_configs if settings else ())}
+    if (engine := app_on_command_line(options)) is not None:
+        found |= {each.name: each for each in engine.queue_configs}
+    return list(found.values())
+
+
 @command("mpdispatch wait 41 42\nmpdispatch wait 41 --for 5m --json")
 @ids_argument(complete_job)
 @click.option("--for", "timeout_s", type=DURATION, help="Give up after this long (30s, 5m); the jobs go on.")
@@ -144,3 +180,19 @@ def ends_of(
         outcome = json.dumps(job.result) if is_completed else job.last_error
         print_line(f"{job.id} {job.state}" + (f" {outcome}" if outcome is not None else ""))
     return code, ended
+
+
+def print_enqueued(
+    options: Options, client: JobClient, ids: Sequence[int], answer: Any, *, is_one: bool, wait: bool
+) -> int:
+    """Print new jobs (their ids, or `answer` as JSON) and, with `--wait`, how they ended; gives the exit code."""
+    if not options.json:
+        for job_id in ids:
+            print_line(job_id)
+    code = 0
+    if wait:
+        code, ended = ends_of(options, client, ids)
+        answer = ended[0] if is_one else ended
+    if options.json:
+        print_json(answer)
+    return code

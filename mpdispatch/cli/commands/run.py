@@ -9,12 +9,10 @@ from typing import Any
 import click
 
 from mpdispatch.cli.clients import open_client_to_fill
-from mpdispatch.cli.commands.jobs import ends_of
-from mpdispatch.cli.job_options import create_option, job_options, unchecked_job
-from mpdispatch.cli.locate import find_settings
-from mpdispatch.cli.output import print_json, print_line
+from mpdispatch.cli.commands.jobs import print_enqueued
+from mpdispatch.cli.job_options import job_options, unchecked_job
+from mpdispatch.cli.locate import find_config
 from mpdispatch.cli.program import Options, command
-from mpdispatch.config import Config
 from mpdispatch.engine.enqueueing import PlainDefaults
 from mpdispatch.execution.commands import environment_of, payload_of
 from mpdispatch.model import COMMAND_JOB
@@ -28,7 +26,6 @@ from mpdispatch.model.json import to_json
     context_settings={"allow_interspersed_args": False},
 )
 @click.argument("argv", metavar="-- CMD [ARG]...", nargs=-1, required=True, type=click.UNPROCESSED)
-@job_options
 @click.option(
     "--cwd",
     metavar="FOLDER",
@@ -38,8 +35,7 @@ from mpdispatch.model.json import to_json
 @click.option(
     "--env", "chosen", metavar="NAME[=VALUE]", multiple=True, help="A variable it gets too; may be repeated."
 )
-@create_option
-@click.option("--wait", is_flag=True, help="Wait until it has ended; exit 1 if it did not complete.")
+@job_options
 @click.pass_obj
 def run(
     options: Options,
@@ -61,25 +57,14 @@ def run(
 
     The app's hooks are told of the job if the app is known: by -A, MPDISPATCH_APP or the configuration file.
     """
-    settings = find_settings(options)
-    config = Config.resolve({}, env=os.environ, file=settings.config if settings else None)
     payload = payload_of(
         argv,
         cwd=os.path.abspath(cwd or os.curdir),
         env=environment_of(os.environ, chosen),
-        max_bytes=config.max_payload_bytes,
+        max_bytes=find_config(options).max_payload_bytes,
     )
     # Programs, unlike handlers, are not written to run twice: they are retried only on request.
     wanted = unchecked_job(PlainDefaults(name=COMMAND_JOB, max_retries=0), payload, wishes)
     client = open_client_to_fill(options, may_create=create)
     job = client.add_job(wanted)
-    if not options.json:
-        print_line(job.id)
-    if not wait:
-        if options.json:
-            print_json(to_json(job))
-        return 0
-    code, ended = ends_of(options, client, [job.id])
-    if options.json:
-        print_json(ended[0])
-    return code
+    return print_enqueued(options, client, [job.id], to_json(job), is_one=True, wait=wait)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
 import click
 
-from mpdispatch.cli.locate import find_app, find_settings, find_store, reference_of
+from mpdispatch.cli.locate import find_app, find_config, find_settings, find_store, reference_of
 from mpdispatch.cli.logs import log_to_stderr
 from mpdispatch.cli.output import keep_stdout, print_json, print_line
 from mpdispatch.cli.program import Options, command
 from mpdispatch.cli.values import CONCURRENCY
-from mpdispatch.config import Config
 from mpdispatch.errors import UsageError
 from mpdispatch.execution.app_reference import reference_to
 from mpdispatch.policy.names import check_name
@@ -63,12 +61,7 @@ def supervise_command(
     settings = find_settings(options)
     overrides = _overrides(concurrency, queues)
     # All faults of the environment and the file are reported here, before anything starts.
-    Config.resolve(
-        overrides,
-        env=os.environ,
-        file=settings.config if settings else None,
-        file_key=settings.section.name if settings else "file",
-    )
+    find_config(options, overrides)
     if options.json:
         keep_stdout()  # or prints of handlers would be in our JSON
     report = supervise(
