@@ -43,6 +43,12 @@ def _block_and_wait() -> None:
     os.kill(os.getpid(), signal.SIGALRM)
 
 
+def _set_policy() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # from Python 3.14 on, but it still works
+        asyncio.set_event_loop_policy(type("_Policy", (asyncio.DefaultEventLoopPolicy,), {})())
+
+
 def _set_zone() -> None:
     os.environ["TZ"] = "Asia/Tokyo"
     time.tzset()
@@ -141,7 +147,7 @@ SPOILS: dict[str, Any] = {
     "umask": lambda: os.umask(0o007),
     "folder": lambda: os.chdir("/"),
     "environment": lambda: os.environ.__setitem__("MADE_BY_JOB", "1"),
-    "event loop policy": lambda: asyncio.set_event_loop_policy(_Policy()),
+    "event loop policy": _set_policy,
     "time zone": _set_zone,
     "another os.environ": lambda: setattr(os, "environ", dict(os.environ, MADE_BY_JOB="1")),
     **SELDOM,
@@ -194,10 +200,6 @@ PATCHES: dict[str, Any] = {
 }
 """Left as it is: no other job is kept from it, but the worker does not depend on it."""
 SPOILS |= PATCHES
-
-
-class _Policy(asyncio.DefaultEventLoopPolicy):  # type: ignore[misc, unused-ignore]
-    pass
 
 
 def state_of_process() -> dict[str, Any]:
