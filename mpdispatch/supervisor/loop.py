@@ -81,10 +81,10 @@ class Supervisor:
 
     def tick(self) -> float:
         """Do everything that is due; returns the seconds until the next work (at most one poll interval)."""
-        if not self._has_lease():
-            return _UNTRUSTED_S
-        self._wiring.store_thread.meanwhile = self._go_on  # only now: before, `startup` reads the events
         now = self._clock.now()
+        if self._wiring.registration.is_cut() or not self._wiring.heartbeat.is_trusted(now.boot_us):
+            return self._regain(now)
+        self._wiring.store_thread.meanwhile = self._go_on  # only now: before, `startup` reads the events
         self._wiring.stopping.run(now)
         if not self._shutdown.is_on:
             # Before the commit: a free worker must not wait for it while the backlog has jobs.
@@ -149,18 +149,16 @@ class Supervisor:
 
     # -- the store --------------------------------------------------------------------------------------
 
-    def _has_lease(self) -> bool:
-        """Whether our jobs are certainly ours. If not, tries to regain the lease; nothing else may run."""
-        heartbeat, now = self._wiring.heartbeat, self._clock.now()
-        if not self._wiring.registration.is_cut() and heartbeat.is_trusted(now.boot_us):
-            return True
+    def _regain(self, now: Instant) -> float:
+        """Try to get a lease that is certainly ours; until then nothing else may run. As `tick`, gives the wait."""
         self._guarded(self._wiring.fencing.regain, now)
         self._wiring.claimer.try_now()
+        heartbeat = self._wiring.heartbeat
         if heartbeat.is_trusted(self._clock.now().boot_us):
-            return True
+            return 0.0  # The next tick goes on: killing and joining anew took long enough.
         if heartbeat.is_lost and self._runtime.stop_signal.requests and self.report is None:
             self._ending.end(75)  # Nothing runs any more, and a rescuer decides about our jobs.
-        return False
+        return _UNTRUSTED_S
 
     def _guarded(self, step: Callable[[], None], now: Instant) -> None:
         """Run a step that needs the store, unless the store is in backoff; handles the errors it raises."""

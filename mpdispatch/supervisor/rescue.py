@@ -17,6 +17,7 @@ from __future__ import annotations
 import errno
 import logging
 import random
+import threading
 import time
 from collections.abc import Iterable, Set
 from pathlib import Path
@@ -153,7 +154,7 @@ class Rescuer:
         dead = peer if verdict is not None else peer.id
         if not self._store.take_over(dead, transitions):
             return False
-        _remove(path, self._log)
+        _remove_aside(path, self._log)
         remove_listener(self._folder, peer.id)
         if self._publisher is not None:
             self._report(self._publisher, zip(jobs, transitions, strict=True), cancelled)
@@ -322,6 +323,14 @@ def _loss(peer: PeerSupervisor, verdict: PeerVerdict | None) -> ErrorInfo:
         type="SupervisorDied" if is_dead else "LeaseLost",
         message=f"supervisor {peer.id} (pid {peer.pid} on {peer.host}) {what} while the job was running",
     )
+
+
+def _remove_aside(path: Path, log: logging.Logger) -> None:
+    """Remove the journal on a thread: freeing the blocks of 16 records took 30 to 60 ms, of 64 up to 160 ms."""
+    try:
+        threading.Thread(target=_remove, args=(path, log), name="mpdispatch-remove").start()
+    except RuntimeError:  # no thread available
+        _remove(path, log)
 
 
 def _remove(path: Path, log: logging.Logger) -> None:

@@ -80,6 +80,7 @@ def test_a_supervisor_that_cannot_ask_the_store_in_time_starts_over_and_decides_
     with house.out_of_reach():
         house.until(lambda: house.owner != before)
     assert not lives(worker.pid)
+    house.until(lambda: house.causes(started))
     assert house.causes(started) == [Cause.LEASE_LOST]
     (tmp_path / "gate").touch()
     for job in house.ended(*unstarted):
