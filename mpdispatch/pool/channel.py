@@ -9,8 +9,10 @@ from __future__ import annotations
 import array
 import errno
 import os
+import select
 import socket
 import sys
+from collections.abc import Sequence
 
 INLINE_MAX = 64 * 1024
 EXIT_CHANNEL_LOST = 70
@@ -128,12 +130,22 @@ class Channel:
         except OSError as error:
             raise ChannelBroken(f"receive: {error}") from error
 
+    def has_frame(self, wait_s: float = 0.0) -> bool:
+        """Whether there is a frame to receive, or a hang-up, within this time."""
+        poll = select.poll()  # select() itself takes no descriptor past 1023
+        poll.register(self._socket, select.POLLIN)
+        return bool(poll.poll(wait_s * 1000))
+
+    def send_with(self, frame: bytes, descriptors: Sequence[int], flags: int = _WAIT | _NO_WAIT) -> None:
+        """Send a short frame with descriptors, by default without waiting. Raises OSError."""
+        # Not socket.send_fds, which ignores its flags up to Python 3.12 and so would wait.
+        rights = array.array("i", descriptors).tobytes()
+        self._socket.sendmsg([frame], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)], flags)
+
     def _send_by_fd(self, frame: bytes, flags: int) -> None:
         descriptor = _sealed(frame)
         try:
-            # Not socket.send_fds, which ignores its flags up to Python 3.12 and so would wait.
-            rights = array.array("i", [descriptor]).tobytes()
-            self._socket.sendmsg([_BY_FD], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)], flags)
+            self.send_with(_BY_FD, [descriptor], flags)
         finally:
             os.close(descriptor)
 

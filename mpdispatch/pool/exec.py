@@ -6,11 +6,12 @@ we can read its exit status. It leads its own session, so Ctrl-C in a terminal d
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,7 @@ _PACKAGE_PARENT = str(Path(__file__).resolve().parents[2])
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launched:
-    """A new worker process, and the descriptors that connect us to it."""
+    """A new process, which is our child, and the descriptors that connect us to it."""
 
     process: ProcessId
     pidfd: int | None
@@ -39,75 +40,92 @@ class Launched:
     permits: StartPermits | None
     """It takes a permit before it begins a job; None: this system has no permits."""
     death_fd: int
-    """The only write end of the worker's death pipe; the kernel kills the worker when it closes."""
+    """The only write end of its death pipe; the kernel kills the process when it closes."""
+
+    def signal(self, number: int) -> None:
+        """Send it a signal. Not after it was reaped, when its pid may be another process's."""
+        with contextlib.suppress(ProcessLookupError):
+            if self.pidfd is not None:
+                signal.pidfd_send_signal(self.pidfd, number)
+            else:
+                os.kill(self.process.pid, number)
+
+    def close_channels(self) -> None:
+        """Close all descriptors but the pidfd. That of the death pipe kills the process, should it still live."""
+        self.channel.close()
+        if self.spare is not None:
+            self.spare.close()
+        if self.permits is not None:
+            self.permits.close()
+        os.close(self.death_fd)
+
+    def close_pidfd(self) -> None:
+        if self.pidfd is not None:
+            os.close(self.pidfd)
 
 
-def launch(tag: str, main: str = _MAIN) -> Launched:
-    """Start a worker (or what else `main` runs). It waits for its Boot frame.
+def launch(tag: str, main: str = _MAIN, *, takes_jobs: bool = True) -> Launched:
+    """Start a worker by exec, or what else `main` runs. It waits for its Boot frame.
 
     Raises OSError if the system has no free process or descriptor.
+    """
+    return connected(lambda descriptors: _exec(main, descriptors, tag), takes_jobs=takes_jobs)
+
+
+def connected(start: Callable[[tuple[int, int, int]], int], *, takes_jobs: bool = True) -> Launched:
+    """A process that `start` makes, given its ends of channel, death pipe and permits (-1: none), and gives the pid of.
+
+    Without `takes_jobs` there is neither a spare nor permits, and the channel shows the end of the process.
+    Raises what `start` raises, and OSError if the system has no free process or descriptor.
     """
     with ExitStack() as undo:
         channel, theirs = channel_pair()
         undo.callback(channel.close)
         undo.callback(theirs.close)
         death_read, death_write = os.pipe()
-        undo.callback(os.close, death_write)
-        permits = StartPermits.make()
+        undo.callback(os.close, death_write)  # closing it kills the process, if there is one
+        permits = StartPermits.make() if takes_jobs else None
         if permits is not None:
             undo.callback(permits.close)
         try:
-            popen = exec_python(main, (theirs.fileno(), death_read, fd_of(permits)), tag)
+            pid = start((theirs.fileno(), death_read, -1 if permits is None else permits.fd))
         finally:
             os.close(death_read)
-        # We reap it ourselves, by its pidfd. subprocess must not reap it, nor warn that nobody did.
-        popen.returncode = 0
-        launched = assemble(
-            popen.pid, channel, Channel(theirs) if sys.platform == "linux" else None, permits, death_write
-        )
+        try:
+            process = ProcessId(pid, process_start(pid) or 0)
+            pidfd = os.pidfd_open(pid) if sys.platform == "linux" else None
+        except OSError:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            raise
         undo.pop_all()
-    if launched.spare is None:
+    spare = Channel(theirs) if takes_jobs and sys.platform == "linux" else None
+    if spare is None:
         theirs.close()
-    return launched
-
-
-def fd_of(permits: StartPermits | None) -> int:
-    """The descriptor as an argument for a process; -1: none."""
-    return -1 if permits is None else permits.fd
-
-
-def assemble(
-    pid: int, channel: Channel, spare: Channel | None, permits: StartPermits | None, death_fd: int
-) -> Launched:
-    """The `Launched` of a process that is our child now. Raises OSError; then the process was ended."""
-    try:
-        start = process_start(pid) or 0
-        pidfd = os.pidfd_open(pid) if sys.platform == "linux" else None
-    except OSError:
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-        raise
     return Launched(
-        process=ProcessId(pid, start),
+        process=process,
         pidfd=pidfd,
         channel=channel,
         spare=spare,
         permits=permits,
-        death_fd=death_fd,
+        death_fd=death_write,
     )
 
 
-def exec_python(code: str, descriptors: Sequence[int], tag: str) -> subprocess.Popen[bytes]:
-    """Run `code` in a new interpreter, in a session of its own, with these descriptors (-1: none) and no others.
+def _exec(code: str, descriptors: tuple[int, int, int], tag: str) -> int:
+    """Run `code` in a new interpreter, in a session of its own, with these descriptors and no others; gives its pid.
 
     Its `sys.argv[2:]` are their numbers, and our pid.
     """
     arguments = [_PACKAGE_PARENT, *map(str, descriptors), str(os.getpid())]
     with sigterm_blocked():
-        return subprocess.Popen(
+        popen = subprocess.Popen(
             [sys.executable, "-c", _FIND_PACKAGE + code, *arguments],
             pass_fds=[descriptor for descriptor in descriptors if descriptor >= 0],
             stdin=subprocess.DEVNULL,
             start_new_session=True,
             env={**os.environ, WORKER_VARIABLE: tag},
         )
+    # We reap it ourselves, by its pidfd. subprocess must not reap it, nor warn that nobody did.
+    popen.returncode = 0
+    return popen.pid

@@ -6,6 +6,7 @@ channel only breaks the channel.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TypeAlias
 
 import msgspec
@@ -19,14 +20,14 @@ class FrameError(Exception):
     """Bytes that are no frame of this protocol."""
 
 
-class Boot(msgspec.Struct, frozen=True, kw_only=True, tag="boot"):
+class Boot(msgspec.Struct, frozen=True, kw_only=True):
     """The first message to a new worker: import this app."""
 
     app: AppReference
     log_level: int
 
 
-class Attach(msgspec.Struct, frozen=True, kw_only=True, tag="attach"):
+class Attach(msgspec.Struct, frozen=True, kw_only=True):
     """The second message, once the store is open: where to record starts, and how to behave."""
 
     journal_path: str
@@ -36,6 +37,14 @@ class Attach(msgspec.Struct, frozen=True, kw_only=True, tag="attach"):
     max_payload_bytes: int
     max_result_bytes: int
     kills_children: bool
+
+
+class HookBoot(msgspec.Struct, frozen=True, kw_only=True):
+    """The first message to the hook process: import this app, and enqueue into this store, if not the app's own."""
+
+    app: AppReference
+    log_level: int
+    store: str | None
 
 
 class Stop(msgspec.Struct, frozen=True, tag="stop", array_like=True):
@@ -169,10 +178,12 @@ _SPILL_MARK = b"@"
 SPILL = b'["spill",'
 """The beginning of the notice in the ring."""
 _from_worker = msgspec.json.Decoder(FromWorker)
-_stop = msgspec.json.Decoder(Stop)
 _from_zygote = msgspec.json.Decoder(ZygoteReady | Preloaded | Forked)
-_to_zygote = msgspec.json.Decoder(Preload | Fork)
-_preamble = msgspec.json.Decoder(Boot | Attach)
+decode_boot = msgspec.json.Decoder(Boot).decode
+decode_attach = msgspec.json.Decoder(Attach).decode
+decode_hook_boot = msgspec.json.Decoder(HookBoot).decode
+decode_stop = msgspec.json.Decoder(Stop).decode
+decode_to_zygote: Callable[[bytes], Preload | Fork] = msgspec.json.Decoder(Preload | Fork).decode
 
 
 def decode_from_worker(frame: bytes | memoryview) -> FromWorker:
@@ -190,21 +201,6 @@ def decode_lines(lines: bytes) -> list[FromWorker]:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise FrameError(str(error)) from error
     return messages
-
-
-def decode_stop(frame: bytes) -> Stop:
-    message: Stop = _stop.decode(frame)
-    return message
-
-
-def decode_preamble(frame: bytes) -> Boot | Attach:
-    message: Boot | Attach = _preamble.decode(frame)
-    return message
-
-
-def decode_to_zygote(frame: bytes) -> Preload | Fork:
-    message: Preload | Fork = _to_zygote.decode(frame)
-    return message
 
 
 def decode_from_zygote(frame: bytes) -> ZygoteReady | Preloaded | Forked:

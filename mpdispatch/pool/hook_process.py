@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import socket
 import sys
 import time
@@ -27,14 +26,14 @@ from mpdispatch.events.notices import Notice, decode_events, encode_events, even
 from mpdispatch.execution.app_logging import complete_logging
 from mpdispatch.execution.app_reference import AppReference
 from mpdispatch.execution.loading import load
-from mpdispatch.execution.process_context import enter_worker, set_current_engine
+from mpdispatch.execution.process_context import set_current_engine
 from mpdispatch.hooks import HOOKS, Event
-from mpdispatch.host.linux import die_with
 from mpdispatch.pool.channel import Channel, ChannelBroken
 from mpdispatch.pool.exec import launch
-from mpdispatch.pool.frames import Attach, Boot, decode_preamble, encode
+from mpdispatch.pool.frames import HookBoot, decode_hook_boot, encode
 from mpdispatch.pool.process import WorkerProcess
 from mpdispatch.pool.sigterm import leave_sigterm_to_supervisor, restore_sigterm_in_forks
+from mpdispatch.pool.started import receive, settle_in, ties_of_exec
 from mpdispatch.repeated import Repeated
 
 _MAIN = "from mpdispatch.pool.hook_process import main; main()"
@@ -63,17 +62,7 @@ class HookProcess:
 
         Raises OSError.
         """
-        self._boot = encode(Boot(app=app, log_level=log_level))
-        self._attach = encode(
-            Attach(
-                journal_path="",
-                record=0,
-                store=store,
-                max_payload_bytes=0,
-                max_result_bytes=0,
-                kills_children=False,
-            )
-        )
+        self._boot = encode(HookBoot(app=app, log_level=log_level, store=store))
         self._wanted = frozenset(kind for kind, hook in HOOKS.items() if hook in wanted)
         self._token, self._helper_pids, self._log = token, helper_pids, log
         self._repeats = Repeated(log)
@@ -88,16 +77,10 @@ class HookProcess:
         self._started_at_s = time.monotonic()
         # A tag that no rescuer looks for: it belongs to this process, not to a registration.
         tag = f"hooks-{self._token}.{self._number}"
-        launched = launch(tag, _MAIN)
-        # No jobs are recalled from it. Without a duplicate of its end, the channel shows its death.
-        if launched.spare is not None:
-            launched.spare.close()
-        if launched.permits is not None:
-            launched.permits.close()
+        launched = launch(tag, _MAIN, takes_jobs=False)
         self._process = WorkerProcess(launched=launched, tag=tag, started_boot_us=boot_us())
         self._helper_pids.add(self._process.pid)
         self._process.send(self._boot)
-        self._process.send(self._attach)
 
     def deliver(self, notices: Sequence[Notice]) -> None:
         """Send the wanted events of these notices. Waits while the process is behind."""
@@ -154,10 +137,7 @@ class HookProcess:
 
     def _forget(self, process: WorkerProcess) -> None:
         self._helper_pids.discard(process.pid)
-        process.launched.channel.close()
-        os.close(process.launched.death_fd)
-        if process.launched.pidfd is not None:
-            os.close(process.launched.pidfd)
+        process.close()
 
     def close(self, timeout_s: float) -> None:
         """Let it finish its events, for at most this long, and end it."""
@@ -189,18 +169,11 @@ class HookProcess:
 
 
 def main() -> NoReturn:
-    """Entry point: `python -c … PARENT CHANNEL_FD DEATH_FD PERMITS_FD SUPERVISOR_PID`."""
-    channel_fd, death_fd, permits_fd, supervisor_pid = map(int, sys.argv[2:6])
-    if permits_fd >= 0:
-        os.close(permits_fd)  # no job is recalled from this process
-    for descriptor in (channel_fd, death_fd):
-        os.set_inheritable(descriptor, False)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    leave_sigterm_to_supervisor()
+    """Entry point of a process started by `exec.launch`."""
+    ties = ties_of_exec()
+    settle_in(ties)
     restore_sigterm_in_forks()
-    die_with(supervisor_pid, death_fd)
-    enter_worker()
-    channel = Channel(socket.socket(fileno=channel_fd))
+    channel = Channel(socket.socket(fileno=ties.channel_fd))
     status = 0
     try:
         status = _serve(channel)
@@ -212,9 +185,7 @@ def main() -> NoReturn:
 
 
 def _serve(channel: Channel) -> int:
-    boot, attach = decode_preamble(_receive(channel)), decode_preamble(_receive(channel))
-    assert isinstance(boot, Boot)
-    assert isinstance(attach, Attach)
+    boot = decode_hook_boot(receive(channel))
     log = logging.getLogger("mpdispatch.hooks")
     try:
         app = load(boot.app)
@@ -224,15 +195,15 @@ def _serve(channel: Channel) -> int:
         return _EXIT_BOOT_FAILED
     complete_logging(boot.log_level)
     leave_sigterm_to_supervisor()
-    if attach.store is not None:
-        app.use_store(attach.store)
+    if boot.store is not None:
+        app.use_store(boot.store)
     set_current_engine(app)
     # A job that a hook enqueues is an event, too. The same thread handles it, after the events that came before.
     own: deque[bytes] = deque()
     app.hooks.route(lambda events, count: own.append(events))
     subscribers = app.hooks.subscribers()
     while subscribers is not None:
-        frame = _receive(channel)
+        frame = receive(channel)
         if frame == _END:
             break
         own.append(frame)

@@ -338,7 +338,7 @@ class Pool:
         for worker in self.workers:
             worker.drop_all()
             self._selector.unregister(worker.launched.channel)
-            worker.close_channels()
+            worker.launched.close_channels()
         self._given_up += self.workers
         self.workers = []
         self._unsettled_dead.clear()
@@ -355,7 +355,7 @@ class Pool:
         self._given_up.remove(worker)
         if worker.launched.pidfd is not None:
             self._selector.unregister(worker.launched.pidfd)
-        worker.close_pidfd()
+        worker.launched.close_pidfd()
 
     def kill_all(self, *, wait_s: float = 2.0) -> None:
         """As `give_up_all`, but waits for their ends, at most `wait_s` for all: for the end of the supervisor."""

@@ -122,15 +122,8 @@ class WorkerProcess:
 
     def signal(self, number: int) -> None:
         """Send a signal to the worker, unless it has ended. The pid is its own, as long as we have not reaped it."""
-        if self.exit_status is not None:
-            return
-        try:
-            if self.launched.pidfd is not None:
-                signal.pidfd_send_signal(self.launched.pidfd, number)
-            else:
-                os.kill(self.pid, number)
-        except ProcessLookupError:
-            return
+        if self.exit_status is None:
+            self.launched.signal(number)
 
     # -- giving and taking jobs ---------------------------------------------------------------------
 
@@ -325,23 +318,10 @@ class WorkerProcess:
         """Block until it has ended, at most this long (not on the loop)."""
         return not wait_for_ends([self], timeout_s)
 
-    def close_channels(self) -> None:
-        """Close its descriptors but its pidfd. Closing the death pipe kills the worker, should it still live."""
-        self.launched.channel.close()
-        if self.launched.spare is not None:
-            self.launched.spare.close()
-        if self.launched.permits is not None:
-            self.launched.permits.close()
-        os.close(self.launched.death_fd)
-
     def close(self) -> None:
         """Let go of its descriptors."""
-        self.close_channels()
-        self.close_pidfd()
-
-    def close_pidfd(self) -> None:
-        if self.launched.pidfd is not None:
-            os.close(self.launched.pidfd)
+        self.launched.close_channels()
+        self.launched.close_pidfd()
 
 
 def kill_workers(workers: Iterable[WorkerProcess]) -> None:

@@ -5,7 +5,6 @@ A message that is too long for a line comes as a frame, a spill. A line in the r
 
 from __future__ import annotations
 
-import select
 from collections import deque
 
 from mpdispatch.host.reply_ring import ReplyRingReader
@@ -54,9 +53,7 @@ class ReplyReader:
         """Whether there are no unread messages."""
         if self.reply_ring is not None and not self.reply_ring.is_empty():
             return False
-        poll = select.poll()  # select() itself takes no descriptor past 1023
-        poll.register(self._channel, select.POLLIN)
-        return not poll.poll(0)
+        return not self._channel.has_frame()
 
     def _read_ring(self, found: list[FromWorker]) -> None:
         if self.reply_ring is None or not (lines := self.reply_ring.take()):

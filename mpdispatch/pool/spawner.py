@@ -5,22 +5,18 @@ Exec always works. A zygote makes a worker start fast (see `zygote`). If it is n
 
 from __future__ import annotations
 
-import array
 import contextlib
 import logging
 import os
-import select
-import socket
-import subprocess
+import signal
 import sys
 import time
-from contextlib import ExitStack
+from collections.abc import Sequence
 
 from mpdispatch.execution.app_reference import AppReference
 from mpdispatch.host.kill import kill_tree
-from mpdispatch.host.processes import ProcessId, process_start
-from mpdispatch.pool.channel import Channel, channel_pair
-from mpdispatch.pool.exec import Launched, assemble, exec_python, launch
+from mpdispatch.pool.channel import ChannelBroken
+from mpdispatch.pool.exec import Launched, connected, launch
 from mpdispatch.pool.frames import (
     Fork,
     Forked,
@@ -31,7 +27,6 @@ from mpdispatch.pool.frames import (
     decode_from_zygote,
     encode,
 )
-from mpdispatch.pool.job_channel import StartPermits
 from mpdispatch.pool.selector import Selector
 
 _MAIN = "from mpdispatch.pool.zygote import main; main()"
@@ -48,41 +43,25 @@ class ZygoteFailedError(OSError):
 
 
 class Zygote:
-    """The zygote process, and the socket to it. Not thread-safe."""
+    """The zygote process, and the channel to it. Not thread-safe."""
 
     def __init__(self, tag: str) -> None:
         """Start it. Raises OSError."""
-        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        for end in (self._control, theirs):
-            end.setblocking(True)  # an app may have set a default timeout
-        death_read, self._death_fd = os.pipe()
-        try:
-            self._popen = exec_python(_MAIN, (theirs.fileno(), death_read), tag)
-            self.process = _process_of(self._popen)
-        except OSError:
-            self._control.close()
-            os.close(self._death_fd)
-            raise
-        finally:
-            theirs.close()
-            os.close(death_read)
+        self._launched = launch(tag, _MAIN, takes_jobs=False)
+        self.channel, self.pid = self._launched.channel, self._launched.process.pid
         self.asked_at = time.monotonic()
         self.was_asked = self.is_ready = False
         """Whether it was asked to import the app; and whether it can fork now, which it cannot during an import."""
         self.hazards: tuple[str, ...] | None = None
         """Why workers must not be forked with the app imported; empty: they may; None: it is not imported."""
 
-    def fileno(self) -> int:
-        return self._control.fileno()
-
     def read(self) -> bool:
         """Read one message of it. False: it has ended, or sent junk."""
         try:
-            frame = self._control.recv(65536, socket.MSG_DONTWAIT)
+            if (frame := self.channel.receive(wait=False)) is None:
+                return True
             message = decode_from_zygote(frame)
-        except BlockingIOError:
-            return True
-        except (OSError, FrameError):
+        except (ChannelBroken, FrameError):
             return False
         if isinstance(message, Preloaded):
             self.hazards = message.hazards
@@ -92,54 +71,38 @@ class Zygote:
         )
         return True
 
-    def preload(self, app: AppReference) -> None:
-        """Ask it to import the app. It forks nothing until that is done. Raises OSError: it has ended."""
+    def preload(self, app: AppReference) -> bool:
+        """Ask it to import the app. It forks nothing until that is done. False: it has ended."""
         self.was_asked, self.is_ready = True, False
         self.asked_at = time.monotonic()
-        self._control.send(encode(Preload(app=app)), socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT)
+        try:
+            return self.channel.send(encode(Preload(app=app)), wait=False)
+        except ChannelBroken:
+            return False
 
-    def fork(self, tag: str, descriptors: tuple[int, int, int]) -> int:
+    def fork(self, tag: str, descriptors: Sequence[int]) -> int:
         """The pid of a new worker, which is our child. Raises ZygoteFailedError."""
         try:
-            return self._fork(tag, descriptors)
-        except (OSError, FrameError) as error:
+            self.channel.send_with(encode(Fork(tag)), descriptors)
+            if not self.channel.has_frame(_PATIENCE_S):
+                raise ZygoteFailedError(f"the zygote did not fork within {_PATIENCE_S:g} s")
+            frame = self.channel.receive(wait=False)
+            message = None if frame is None else decode_from_zygote(frame)
+        except (OSError, ChannelBroken, FrameError) as error:
             raise ZygoteFailedError(str(error)) from error
-
-    def _fork(self, tag: str, descriptors: tuple[int, int, int]) -> int:
-        rights = array.array("i", descriptors).tobytes()
-        # Not socket.send_fds: up to Python 3.12 it forgets its flags.
-        self._control.sendmsg(
-            [encode(Fork(tag))],
-            [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)],
-            socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT,
-        )
-        poll = select.poll()  # select() itself takes no descriptor past 1023
-        poll.register(self._control, select.POLLIN)
-        if not poll.poll(_PATIENCE_S * 1000):
-            raise TimeoutError(f"the zygote did not fork within {_PATIENCE_S:g} s")
-        message = decode_from_zygote(self._control.recv(65536, socket.MSG_DONTWAIT))
         if not isinstance(message, Forked):
-            raise FrameError("the zygote answered out of turn")
+            raise ZygoteFailedError("the zygote answered out of turn")
         return message.pid
 
     def close(self) -> None:
         """End it, and the processes that the app's import started in it, but not its forks, which are our children."""
         with contextlib.suppress(OSError, ImportError):  # no free descriptor to look for them
-            kill_tree(self.process)
-        self._popen.kill()
-        self._popen.wait()
-        self._control.close()
-        os.close(self._death_fd)
-
-
-def _process_of(popen: subprocess.Popen[bytes]) -> ProcessId:
-    """Its pid and start time. Raises OSError if there is no free descriptor; then the process is ended."""
-    try:
-        return ProcessId(popen.pid, process_start(popen.pid) or 0)
-    except OSError:
-        popen.kill()
-        popen.wait()
-        raise
+            kill_tree(self._launched.process)
+        self._launched.signal(signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(self.pid, 0)
+        self._launched.close_channels()
+        self._launched.close_pidfd()
 
 
 class Spawner:
@@ -156,7 +119,7 @@ class Spawner:
 
     @property
     def zygote_pid(self) -> int | None:
-        return None if self._zygote is None else self._zygote.process.pid
+        return None if self._zygote is None else self._zygote.pid
 
     @property
     def is_warming(self) -> bool:
@@ -179,7 +142,7 @@ class Spawner:
         except OSError as error:
             self._log.debug("no zygote, workers are exec'ed", extra={"error": str(error)})
             return
-        self._selector.register(self._zygote, self, urgent=False)
+        self._selector.register(self._zygote.channel, self, urgent=False)
 
     def preload(self, app: AppReference, hazards: tuple[str, ...]) -> None:
         """A worker has imported the app. Have the zygote import it too, unless there are hazards."""
@@ -189,10 +152,8 @@ class Spawner:
             self._may_preload = False
             self._log.debug("the zygote does not import the app", extra={"why": "; ".join(hazards)})
             return
-        try:
-            self._zygote.preload(app)
-        except OSError as error:
-            self._give_up(str(error), blames_app=False)
+        if not self._zygote.preload(app):
+            self._give_up("it ended", blames_app=False)
 
     def read(self) -> None:
         """Read a message of the zygote, or notice its end."""
@@ -211,29 +172,12 @@ class Spawner:
         tag = f"{self._token}.{self._number}"
         if self._zygote is not None and self._zygote.is_ready:
             try:
-                return self._forked(self._zygote, tag), tag
+                zygote = self._zygote
+                return connected(lambda descriptors: zygote.fork(tag, descriptors)), tag
             except ZygoteFailedError as error:
                 self._bad_forks += 1
                 self._give_up(str(error), blames_app=self._bad_forks >= _BAD_FORKS)
         return launch(tag), tag
-
-    def _forked(self, zygote: Zygote, tag: str) -> Launched:
-        with ExitStack() as undo:
-            channel, theirs = channel_pair()
-            undo.callback(channel.close)
-            undo.callback(theirs.close)
-            death_read, death_write = os.pipe()
-            undo.callback(os.close, death_write)  # closing it kills the worker, if there is one
-            permits = StartPermits.make()
-            assert permits is not None  # as there is a zygote
-            undo.callback(permits.close)
-            try:
-                pid = zygote.fork(tag, (theirs.fileno(), death_read, permits.fd))
-            finally:
-                os.close(death_read)
-            launched = assemble(pid, channel, Channel(theirs), permits, death_write)
-            undo.pop_all()
-        return launched
 
     def fork_worked(self) -> None:
         """A worker that was forked with the app imported is ready."""
@@ -253,7 +197,7 @@ class Spawner:
         zygote = self._zygote
         assert zygote is not None
         self._log.debug("gave the zygote up", extra={"why": why, "blames_app": blames_app})
-        self._selector.unregister(zygote)
+        self._selector.unregister(zygote.channel)
         zygote.close()
         self._zygote = None
         self._may_preload = self._may_preload and not blames_app
@@ -269,6 +213,6 @@ class Spawner:
 
     def close(self) -> None:
         if self._zygote is not None:
-            self._selector.unregister(self._zygote)
+            self._selector.unregister(self._zygote.channel)
             self._zygote.close()
             self._zygote = None

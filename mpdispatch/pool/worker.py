@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import faulthandler
 import logging
-import os
 import signal
 import socket
 import sys
@@ -34,10 +33,10 @@ from mpdispatch.execution.entering import postponed
 from mpdispatch.execution.executor import Executor
 from mpdispatch.execution.hygiene import Hygiene
 from mpdispatch.execution.loading import load
-from mpdispatch.execution.process_context import enter_worker, is_copy, set_current_engine, watch_for_copies
+from mpdispatch.execution.process_context import is_copy, set_current_engine, watch_for_copies
 from mpdispatch.execution.usage import BRIEF_US, EVERY
 from mpdispatch.fstext import unpacked
-from mpdispatch.host.linux import become_subreaper, die_with, give_back_memory, set_oom_score
+from mpdispatch.host.linux import become_subreaper, give_back_memory, set_oom_score
 from mpdispatch.host.reply_ring import LINE_BYTES, ReplyRingWriter
 from mpdispatch.host.worker_record import WorkerRecord
 from mpdispatch.model import Answer, Completed, ErrorInfo, Raised, Run, Stream
@@ -46,7 +45,6 @@ from mpdispatch.pool.fork_safety import fork_hazards, open_descriptors
 from mpdispatch.pool.frames import (
     WAKE,
     Attach,
-    Boot,
     BootFailed,
     Discarded,
     Done,
@@ -57,13 +55,15 @@ from mpdispatch.pool.frames import (
     Spill,
     WorkerReady,
     Wrote,
-    decode_preamble,
+    decode_attach,
+    decode_boot,
     encode,
     spill,
 )
 from mpdispatch.pool.job_channel import JobReceiver, StartPermits
 from mpdispatch.pool.job_frames import UnreadableJob
 from mpdispatch.pool.sigterm import leave_sigterm_to_supervisor, restore_sigterm_in_forks
+from mpdispatch.pool.started import Ties, receive, settle_in, ties_of_exec
 
 _log = logging.getLogger("mpdispatch.worker")
 
@@ -73,24 +73,15 @@ EXIT_BOOT_FAILED = 3
 
 
 def main() -> NoReturn:
-    """Entry point: `python -c … PARENT CHANNEL_FD DEATH_FD PERMITS_FD SUPERVISOR_PID`."""
-    channel_fd, death_fd, permits_fd, supervisor_pid = map(int, sys.argv[2:6])
-    for descriptor in (channel_fd, death_fd, permits_fd):
-        if descriptor >= 0:
-            os.set_inheritable(descriptor, False)
-    permits = None if permits_fd < 0 else StartPermits(permits_fd)
-    serve(Channel(socket.socket(fileno=channel_fd)), permits, death_fd, supervisor_pid)
+    """Entry point of a process started by `exec.launch`."""
+    serve(ties_of_exec())
 
 
-def serve(
-    channel: Channel,
-    permits: StartPermits | None,
-    death_fd: int,
-    supervisor_pid: int,
-    app: AppEngine | None = None,
-) -> NoReturn:
+def serve(ties: Ties, app: AppEngine | None = None) -> NoReturn:
     """Be a worker until a Stop comes. `app` is given if this process was forked with the app imported."""
-    _settle_in(death_fd, supervisor_pid)
+    channel = Channel(socket.socket(fileno=ties.channel_fd))
+    permits = None if ties.permits_fd < 0 else StartPermits(ties.permits_fd)
+    _settle_in(ties)
     try:
         _serve(channel, permits, app)
     except ChannelBroken:
@@ -120,24 +111,19 @@ def _flush_output() -> bool:
     return is_open
 
 
-def _settle_in(death_fd: int, supervisor_pid: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    leave_sigterm_to_supervisor()
+def _settle_in(ties: Ties) -> None:
+    settle_in(ties)
     restore_sigterm_in_forks()
-    die_with(supervisor_pid, death_fd)
     become_subreaper()
     set_oom_score(500)
     if sys.stderr is not None:  # it is None if the host process had closed descriptor 2
         faulthandler.enable()
         faulthandler.register(signal.SIGUSR2, all_threads=True)
-    enter_worker()
     watch_for_copies()
 
 
 def _serve(channel: Channel, permits: StartPermits | None, app: AppEngine | None) -> None:
-    boot = decode_preamble(_receive(channel))
-    if not isinstance(boot, Boot):
-        raise ChannelBroken("no boot frame")
+    boot = decode_boot(receive(channel))
     try:
         hazards: tuple[str, ...] = ()
         if app is None:
@@ -154,9 +140,7 @@ def _serve(channel: Channel, permits: StartPermits | None, app: AppEngine | None
         _give_up(channel, reason, said)
     channel.send(encode(WorkerReady(pid=getpid(), app=description, hazards=hazards)), wait=True)
 
-    attach = decode_preamble(_receive(channel))
-    if not isinstance(attach, Attach):
-        raise ChannelBroken("no attach frame")
+    attach = decode_attach(receive(channel))
     if attach.store is not None:
         app.use_store(attach.store)
     set_current_engine(app)
@@ -172,12 +156,6 @@ def _serve(channel: Channel, permits: StartPermits | None, app: AppEngine | None
 def _give_up(channel: Channel, reason: str, traceback: str = "") -> NoReturn:
     channel.send(encode(BootFailed(reason=reason, traceback=traceback)), wait=True)
     _leave(EXIT_BOOT_FAILED)
-
-
-def _receive(channel: Channel) -> bytes:
-    frame = channel.receive(wait=True)
-    assert frame is not None  # a waiting receive gives a frame or raises
-    return frame
 
 
 class _ReplyWriter:

@@ -16,7 +16,6 @@ import functools
 import gc
 import importlib
 import os
-import signal
 import socket
 import sys
 import time
@@ -25,14 +24,12 @@ from typing import NoReturn
 
 from mpdispatch.execution.app_reference import AppEngine
 from mpdispatch.execution.loading import load
-from mpdispatch.execution.process_context import enter_worker
 from mpdispatch.host.kill import WORKER_VARIABLE
-from mpdispatch.host.linux import die_with, give_back_memory
-from mpdispatch.pool.channel import Channel
+from mpdispatch.host.linux import give_back_memory
 from mpdispatch.pool.fork_safety import fork_hazards, open_descriptors
 from mpdispatch.pool.frames import Forked, Preload, Preloaded, ZygoteReady, decode_to_zygote, encode
-from mpdispatch.pool.job_channel import StartPermits
 from mpdispatch.pool.sigterm import leave_sigterm_to_supervisor
+from mpdispatch.pool.started import Ties, settle_in, ties_of_exec
 from mpdispatch.pool.worker import serve
 
 _WARM = ("mpdispatch.engine", "mpdispatch.dispatcher", "mpdispatch.store")
@@ -42,17 +39,12 @@ _ADOPTION_S = 1.0
 
 
 def main() -> NoReturn:
-    """Entry point: `python -c … PARENT CONTROL_FD DEATH_FD SUPERVISOR_PID`."""
-    control_fd, death_fd, supervisor_pid = map(int, sys.argv[2:5])
-    for descriptor in (control_fd, death_fd):
-        os.set_inheritable(descriptor, False)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    leave_sigterm_to_supervisor()
-    die_with(supervisor_pid, death_fd)
-    enter_worker()
+    """Entry point of a process started by `exec.launch`."""
+    ties = ties_of_exec()
+    settle_in(ties)
     for name in _WARM:
         importlib.import_module(name)
-    control = socket.socket(fileno=control_fd)
+    control = socket.socket(fileno=ties.channel_fd)
     control.setblocking(True)  # whatever the default is
     control.send(encode(ZygoteReady()))
     app: AppEngine | None = None
@@ -72,10 +64,9 @@ def main() -> NoReturn:
             gc.freeze()
             give_back_memory()
             continue
-        channel_fd, worker_death_fd, permits_fd = descriptors
-        fds = (channel_fd, worker_death_fd, permits_fd)
-        own = (control_fd, death_fd)
-        pid = _fork_twice(functools.partial(_become_worker, message.tag, fds, own, supervisor_pid, app))
+        channel_fd, death_fd, permits_fd = descriptors
+        of_worker = Ties(channel_fd, death_fd, permits_fd, ties.supervisor_pid)
+        pid = _fork_twice(functools.partial(_become_worker, message.tag, of_worker, ties, app))
         for descriptor in descriptors:
             os.close(descriptor)
         control.send(encode(Forked(pid)))
@@ -101,26 +92,18 @@ def _fork_twice(body: Callable[[], None]) -> int:
     return pid
 
 
-def _become_worker(
-    tag: str,
-    descriptors: tuple[int, int, int],
-    own: tuple[int, int],
-    supervisor_pid: int,
-    app: AppEngine | None,
-) -> None:
+def _become_worker(tag: str, ties: Ties, of_zygote: Ties, app: AppEngine | None) -> None:
     """In the grandchild: close the zygote's descriptors, then be a worker like any other."""
-    for descriptor in own:
-        os.close(descriptor)
+    os.close(of_zygote.channel_fd)
+    os.close(of_zygote.death_fd)
     os.setsid()
     # Wait for the adoption, because what ties us to our parent must tie us to the supervisor.
     deadline = time.monotonic() + _ADOPTION_S
-    while os.getppid() != supervisor_pid and time.monotonic() < deadline:
+    while os.getppid() != ties.supervisor_pid and time.monotonic() < deadline:
         time.sleep(0.0002)
     os.environ[WORKER_VARIABLE] = tag
     _reseed()
-    channel_fd, death_fd, permits_fd = descriptors
-    channel = Channel(socket.socket(fileno=channel_fd))
-    serve(channel, StartPermits(permits_fd), death_fd, supervisor_pid, app)
+    serve(ties, app)
 
 
 def _reseed() -> None:
