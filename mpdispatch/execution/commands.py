@@ -22,6 +22,7 @@ import msgspec
 from mpdispatch.errors import CommandFailedError, Fault, JobTimeout, PayloadError, UsageError
 from mpdispatch.execution.job_context import JobContext
 from mpdispatch.execution.process_context import current_job
+from mpdispatch.host.processes import signal_name
 from mpdispatch.model import COMMAND_JOB, Command, Stream
 from mpdispatch.policy.names import shown
 
@@ -102,7 +103,7 @@ def run_command(argv: list[str], cwd: str, env: dict[str, str]) -> dict[str, Any
         raise CommandFailedError(
             argv[0],
             exit_status=code if code > 0 else None,
-            signal=_signal_name(-code) if code < 0 else None,
+            signal=signal_name(-code) if code < 0 else None,
             detail=reader.last_error_line(),
         )
     return {"exit_status": 0}
@@ -155,13 +156,6 @@ def _signal_group(process: subprocess.Popen[bytes], number: int) -> None:
     # A group keeps its number while a member lives. macOS refuses groups of zombies (EPERM).
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, number)
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"SIG{number}"  # a real-time signal
 
 
 class _PipeReader:

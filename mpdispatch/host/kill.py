@@ -4,6 +4,7 @@ Pids are reused, so a signal is sent through a pidfd or after comparing start ti
 Descendants are found in three ways, because each misses some: the tree below the worker (a subreaper, so daemonised
 grandchildren stay in the tree while it lives), its session, and the tag that everything exec'ed from it inherits in its
 environment. This is for our own workers; `leftovers` handles those of other supervisors, with more checks.
+Each function raises OSError if no descriptor is left to find the processes, unless it says otherwise.
 """
 
 from __future__ import annotations
@@ -15,8 +16,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from mpdispatch.host.process_table import Seen, children_of, process_table, read_proc
-from mpdispatch.host.processes import ProcessId, process_start
+from mpdispatch.host.processes import ProcessId, Seen, children_of, process_start, process_table, read_proc
 
 WORKER_VARIABLE = "MPDISPATCH_WORKER"
 """Environment variable of a worker and of all it starts: names its supervisor's registration and its slot."""
@@ -31,53 +31,33 @@ def _start_of(pid: int) -> int | None:
 
 
 def is_running(process: ProcessId) -> bool:
-    """Whether exactly this process runs. A hidden process counts as not running: our own are never hidden from us.
-
-    Raises OSError if no descriptor is left for the check.
-    """
+    """Whether exactly this process runs. A hidden process counts as not running: our own are never hidden from us."""
     return _start_of(process.pid) == process.start
 
 
 def kill_process(process: ProcessId) -> bool:
-    """SIGKILL exactly this process; False if it is gone already or belongs to another user.
-
-    Raises OSError if no descriptor is left for the check.
-    """
-    if sys.platform != "linux":
-        if not is_running(process):
-            return False
-        return _signal_pid(process.pid)
+    """SIGKILL exactly this process; False if it is gone already or belongs to another user."""
     try:
+        if sys.platform != "linux":
+            if is_running(process):
+                os.kill(process.pid, signal.SIGKILL)
+                return True
+            return False
         descriptor = os.pidfd_open(process.pid)
-    except ProcessLookupError:
-        return False
-    try:
-        # Compare after opening: from here on the pidfd refers to one process.
-        if not is_running(process):
+        try:
+            # Compare after opening: from here on the pidfd refers to one process.
+            if is_running(process):
+                signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+                return True
             return False
-        signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+        finally:
+            os.close(descriptor)
     except (ProcessLookupError, PermissionError):
         return False
-    finally:
-        os.close(descriptor)
-    return True
-
-
-def _signal_pid(pid: int) -> bool:
-    try:
-        os.kill(pid, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):
-        return False
-    return True
-
-
-def descendants(pid: int) -> list[ProcessId]:
-    """Every process now below this one. Raises OSError if no descriptor is left."""
-    return _below([pid])[pid]
 
 
 def _below(pids: Iterable[int]) -> dict[int, list[ProcessId]]:
-    """By pid: every process below it. Reads the process table once. Raises OSError."""
+    """By pid: every process below it. Reads the process table once."""
     if sys.platform != "linux":
         return {pid: _below_by_psutil(pid) for pid in pids}
     table = process_table()
@@ -116,8 +96,6 @@ def kill_trees(workers: Sequence[tuple[ProcessId, range]]) -> None:
     """SIGKILL workers, their process groups and their descendants. It works on stopped processes too.
 
     Descendants that started within the range given with their worker are spared: earlier jobs may leave processes.
-
-    Raises OSError if no descriptor is left to find the processes.
     """
     below = _below(worker.pid for worker, _ in workers)
     for worker, left in workers:
@@ -160,8 +138,6 @@ def kill_session_leftovers(workers: Sequence[DeadWorker], *, spare: Iterable[int
     Reads the process table once. Members of a worker's session are killed if they are younger than the worker and no
     living process leads that session: a session's id is not reused while it has members. Processes found only by
     the tag are killed only if they run as our user.
-
-    Raises OSError if no descriptor is left.
     """
     if sys.platform != "linux" or not workers:
         return 0

@@ -21,8 +21,7 @@ from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 from mpdispatch.host.kill import WORKER_VARIABLE, is_our_user, is_running, kill_process, kill_tree
-from mpdispatch.host.process_table import Seen, children_of, process_table, read_proc
-from mpdispatch.host.processes import ProcessId
+from mpdispatch.host.processes import ProcessId, Seen, children_of, process_table, read_proc
 
 
 class JournalNames(NamedTuple):

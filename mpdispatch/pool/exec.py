@@ -15,9 +15,10 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from mpdispatch.host.kill import WORKER_VARIABLE
-from mpdispatch.host.processes import ProcessId, process_start
+from mpdispatch.host.processes import ProcessId, process_start, signal_name
 from mpdispatch.pool.channel import Channel, channel_pair
 from mpdispatch.pool.job_channel import StartPermits
 from mpdispatch.pool.sigterm import sigterm_blocked
@@ -26,6 +27,20 @@ _MAIN = "from mpdispatch.pool.worker import main; main()"
 # -c and not -m, so that the package is found even if only our sys.path has it (a checkout, a zip).
 _FIND_PACKAGE = "import sys; sys.path.append(sys.argv[1]); "
 _PACKAGE_PARENT = str(Path(__file__).resolve().parents[2])
+
+
+class ExitStatus(NamedTuple):
+    """How a process ended: an exit status, or the name of a signal."""
+
+    code: int | None
+    signal: str | None
+
+    def __str__(self) -> str:
+        if self.signal is not None:
+            return f"was killed by {self.signal}"
+        if self.code is None:
+            return "ended (somebody else in this process took its exit status)"
+        return f"exited with status {self.code}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +64,24 @@ class Launched:
                 signal.pidfd_send_signal(self.pidfd, number)
             else:
                 os.kill(self.process.pid, number)
+
+    def reap(self) -> ExitStatus | None:
+        """How it ended; None: it has not. Not after it was reaped."""
+        if self.pidfd is not None and sys.platform == "linux":
+            try:
+                info = os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED | os.WNOHANG)
+            except ChildProcessError:
+                # Other code in the host's process reaped it, by waitpid(-1). Its status is lost, but it has ended.
+                return ExitStatus(None, None)
+            if info is None:
+                return None
+            code = info.si_status if info.si_code == os.CLD_EXITED else -info.si_status
+        else:
+            ended, status = os.waitpid(self.process.pid, os.WNOHANG)
+            if ended == 0:
+                return None
+            code = os.waitstatus_to_exitcode(status)
+        return ExitStatus(code, None) if code >= 0 else ExitStatus(None, signal_name(-code))
 
     def close_channels(self) -> None:
         """Close all descriptors but the pidfd. That of the death pipe kills the process, should it still live."""

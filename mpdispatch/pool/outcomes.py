@@ -15,7 +15,7 @@ from mpdispatch.model import (
     WorkerDied,
 )
 from mpdispatch.pool.channel import EXIT_CHANNEL_LOST
-from mpdispatch.pool.exit_status import ExitStatus
+from mpdispatch.pool.exec import ExitStatus
 from mpdispatch.pool.process import StopReason
 
 

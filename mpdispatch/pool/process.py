@@ -22,8 +22,7 @@ from mpdispatch.host.processes import start_at
 from mpdispatch.host.worker_record import WorkerRecord
 from mpdispatch.model import ClaimedJob
 from mpdispatch.pool.channel import ChannelBroken
-from mpdispatch.pool.exec import Launched
-from mpdispatch.pool.exit_status import ExitStatus, exit_status_of
+from mpdispatch.pool.exec import ExitStatus, Launched
 from mpdispatch.pool.frames import FromWorker, Stop, encode
 from mpdispatch.pool.job_channel import JobSender
 from mpdispatch.pool.job_frames import JobToSend
@@ -311,7 +310,7 @@ class WorkerProcess:
     def reap(self) -> ExitStatus | None:
         """How it ended; None: it has not. `end_leftovers` kills what it left running."""
         if self.exit_status is None:
-            self.exit_status = exit_status_of(self.pid, self.launched.pidfd)
+            self.exit_status = self.launched.reap()
         return self.exit_status
 
     def wait_end(self, timeout_s: float) -> bool:

@@ -10,13 +10,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from mpdispatch.host import kill
 from mpdispatch.host.kill import (
     WORKER_VARIABLE,
     DeadWorker,
-    descendants,
     kill_process,
     kill_session_leftovers,
     kill_tree,
@@ -36,7 +36,7 @@ KINDS = ["child", "daemon", "cleared", "marked", "deaf", "stopped"]
 def test_killing_the_tree_reaches_everything_a_subreaper_has_below_it(spawn: Spawn, tmp_path: Path) -> None:
     worker = spawn("subreaper", *KINDS)
     pids = [pid_in(tmp_path / kind) for kind in KINDS]
-    assert {each.pid for each in descendants(worker.pid)} == set(pids)
+    assert {each.pid for each in psutil.Process(worker.pid).children(recursive=True)} == set(pids)
     kill_tree(process_id(worker.pid))
     _ended(worker)
     for pid in pids:
@@ -245,4 +245,3 @@ def test_a_zombie_is_no_process(spawn: Spawn) -> None:
     worker.kill()
     until(lambda: state_of(worker.pid) == "Z")
     assert process_start(worker.pid) is None
-    assert descendants(worker.pid) == []

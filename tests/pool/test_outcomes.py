@@ -18,7 +18,7 @@ from mpdispatch.model import (
     TimedOut,
     WorkerDied,
 )
-from mpdispatch.pool.exit_status import ExitStatus
+from mpdispatch.pool.exec import ExitStatus
 from mpdispatch.pool.outcomes import from_exit, from_reply
 from mpdispatch.pool.process import StopReason
 

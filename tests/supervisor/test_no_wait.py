@@ -12,11 +12,9 @@ from typing import Any
 import pytest
 
 from mpdispatch.host import kill
-from mpdispatch.host.process_table import Seen
-from mpdispatch.host.processes import process_id
+from mpdispatch.host.processes import Seen, process_id
 from mpdispatch.model import Cause, JobState
-from mpdispatch.pool import process
-from mpdispatch.pool.exit_status import ExitStatus, exit_status_of
+from mpdispatch.pool.exec import ExitStatus, Launched
 from mpdispatch.pool.process import WorkerState
 from mpdispatch.store.values import Progress
 from mpdispatch.supervisor import rescue
@@ -106,10 +104,12 @@ def test_who_has_lost_its_lease_waits_for_no_worker_that_takes_long_to_die_and_n
     killed, before = [worker.pid for worker in house.workers], house.owner
     until_s = time.monotonic() + 0.6
 
-    def ends_slowly(pid: int, pidfd: int | None) -> ExitStatus | None:
-        return exit_status_of(pid, pidfd) if time.monotonic() > until_s else None
+    reap = Launched.reap
 
-    monkeypatch.setattr(process, "exit_status_of", ends_slowly)
+    def ends_slowly(launched: Launched) -> ExitStatus | None:
+        return reap(launched) if time.monotonic() > until_s else None
+
+    monkeypatch.setattr(Launched, "reap", ends_slowly)
     remove, removed = rescue._remove, list[Path]()
 
     def removes_slowly(path: Path, log: logging.Logger) -> None:
