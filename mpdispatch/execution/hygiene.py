@@ -12,19 +12,17 @@ functions of modules (time.time, builtins), capabilities and their bounding set,
 
 from __future__ import annotations
 
-import _signal  # type: ignore[import-not-found]  # the C half of `signal`; typeshed has no stub for it
 import _thread
 import os
 import resource
-import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 
 # Bound here, because a job may replace these functions, and we must not call its own.
 from os import chdir, getcwd, getpriority, putenv, setpriority, umask, unsetenv
 from resource import getrlimit, setrlimit
-from signal import getitimer, setitimer, sigpending
 from sys import getrecursionlimit, setrecursionlimit
 from typing import Any
 
@@ -32,27 +30,17 @@ from mpdispatch.execution.descriptors import StandardDescriptors
 from mpdispatch.execution.identity import Identity
 from mpdispatch.execution.interpreter import Interpreter
 from mpdispatch.execution.job_context import OWN_THREADS
+from mpdispatch.execution.signals import Signals
 
 _ENVIRON = os.environ
-_PRIO_PROCESS, _ITIMER_REAL = os.PRIO_PROCESS, signal.ITIMER_REAL
-_SIGNALS = tuple(
-    int(getattr(signal, name))
-    for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGALRM", "SIGCHLD", "SIGPIPE")
-)
-_OTHER_SIGNALS = tuple(
-    sorted(set(map(int, signal.valid_signals())) - {*_SIGNALS, int(signal.SIGKILL), int(signal.SIGSTOP)})
-)
-_SIGNAL_NAMES = {int(each): each.name for each in signal.Signals}
-_OTHER_TIMERS = {
-    signal.ITIMER_VIRTUAL: "a timer of its CPU time",
-    signal.ITIMER_PROF: "a timer of all CPU time",
-}
+_PRIO_PROCESS = os.PRIO_PROCESS
 # Without the limit of resident memory, which kernels ignore.
 _LIMITS = {
     number: name
     for name, number in vars(resource).items()
     if name.startswith("RLIMIT_") and name not in ("RLIMIT_RSS", "RLIMIT_OFILE")
 }
+_count_threads, _list_threads, _tzset = _thread._count, threading.enumerate, time.tzset
 
 
 def _environment() -> dict[Any, Any]:
@@ -69,73 +57,23 @@ def _working_folder() -> str | None:
         return None
 
 
-# The C function: `signal.getsignal` wraps each answer in an enum (0.8 µs instead of 0.07).
-_get_handler, _set_handler, _sigmask = _signal.getsignal, _signal.signal, _signal.pthread_sigmask
-_count_threads, _list_threads, _tzset = _thread._count, threading.enumerate, time.tzset
-_SIG_BLOCK, _SIG_SETMASK = int(signal.SIG_BLOCK), int(signal.SIG_SETMASK)
-_SIG_DFL, _SIG_IGN = int(signal.SIG_DFL), int(signal.SIG_IGN)
-
-
-def _handlers(signals: tuple[int, ...] = _SIGNALS) -> list[Any]:
-    return list(map(_get_handler, signals))
-
-
-def _not_pythons() -> frozenset[int]:
-    """Signals with a handler that C code has set, such as faulthandler. Python shows none for them."""
-    try:
-        with open("/proc/self/status", "rb") as file:
-            (caught,) = (int(line.split()[1], 16) for line in file if line.startswith(b"SigCgt:"))
-    except (OSError, ValueError):
-        return frozenset()  # not Linux: there is no way to see them
-    return frozenset(
-        number
-        for number in _SIGNALS + _OTHER_SIGNALS
-        if caught >> number - 1 & 1 and _get_handler(number) == _SIG_DFL
-    )
-
-
-def _blocked() -> set[int]:
-    # The C function, as above.
-    found: set[int] = _sigmask(_SIG_BLOCK, ())
-    return found
-
-
 def _time_zone() -> tuple[Any, ...]:
     return time.tzname, time.timezone, time.altzone
 
 
 if sys.platform == "linux":
     from os import sched_getaffinity, sched_getscheduler, sched_param, sched_setaffinity, sched_setscheduler
-
-    def _cpus() -> set[int]:
-        return sched_getaffinity(0)
-
-    def _set_cpus(cpus: set[int]) -> None:
-        sched_setaffinity(0, cpus)
-
-    def _policy() -> int:
-        return sched_getscheduler(0)
-
-    def _set_policy(policy: int) -> None:
-        sched_setscheduler(0, policy, sched_param(0))
-
 else:
 
-    def _cpus() -> set[int]:
+    def sched_getaffinity(pid: int) -> set[int]:
         return set()
 
-    def _set_cpus(cpus: set[int]) -> None:
-        raise NotImplementedError
-
-    def _policy() -> int:
+    def sched_getscheduler(pid: int) -> int:
         return 0
-
-    def _set_policy(policy: int) -> None:
-        raise NotImplementedError
 
 
 class Hygiene:
-    """The state that the process should have between jobs: that of the call of `snapshot`."""
+    """The state that the process should have between jobs: that at the moment when this was made."""
 
     def __init__(self) -> None:
         self._cwd = _working_folder()
@@ -144,16 +82,11 @@ class Hygiene:
         self._environment = dict(_environment())
         self._text_environment = dict(_ENVIRON)
         self._time_zone = _time_zone()
-        self._handlers = _handlers()
-        self._other_handlers = _handlers(_OTHER_SIGNALS)
-        self._not_pythons = _not_pythons()
+        self._signals = Signals(self._recycle)
         self._recursion_limit = getrecursionlimit()
-        self._blocked = _blocked()
-        self._niceness = getpriority(os.PRIO_PROCESS, 0)
+        self._niceness = getpriority(_PRIO_PROCESS, 0)
         self._identity = Identity()
-        self._has_alarm = getitimer(signal.ITIMER_REAL)[0] > 0
-        self._other_timers = [timer for timer in _OTHER_TIMERS if not getitimer(timer)[0]]
-        self._cpus, self._policy = _cpus(), _policy()
+        self._cpus, self._policy = sched_getaffinity(0), sched_getscheduler(0)
         self._descriptors = StandardDescriptors()
         self._interpreter = Interpreter()
         self._limits = [(limit, getrlimit(limit)) for limit in _LIMITS]
@@ -163,17 +96,8 @@ class Hygiene:
         self.recycle_reasons: list[str] = []
         """Why this worker should be replaced; empty: it should not."""
 
-    @classmethod
-    def snapshot(cls) -> Hygiene:
-        """Remember the present state of this process."""
-        return cls()
-
-    @property
-    def wants_recycle(self) -> bool:
-        return bool(self.recycle_reasons)
-
     def restore(self, *, was_brief: bool = False, goes_on: bool = False) -> list[str]:
-        """Restore what has changed since the snapshot; gives a few words for each change.
+        """Restore what has changed since this was made; gives a few words for each change.
 
         `was_brief`: skip this time what is expensive to look at, and what takes a job longer to change. `goes_on`: skip
         also what jobs seldom change, because the next job is of the same handler; it is restored after that one.
@@ -191,14 +115,14 @@ class Hygiene:
             self._restore_identity(changed)
         if (mask := umask(self._umask)) != self._umask:
             changed.append(f"umask {mask:04o}")
-        self._restore_cwd(changed)
+        if (cwd := _working_folder()) != self._cwd:
+            self._restore_cwd(changed, cwd)
         if os.environ is not _ENVIRON:
             changed.append("os.environ")
             os.environ = _ENVIRON  # noqa: B003 - its content is compared below
         if _environment() != self._environment:
             changed.append(self._restore_environment())
-        if _handlers() != self._handlers:
-            self._restore_handlers(changed)
+        self._signals.restore(changed)
         if (limit := getrecursionlimit()) != self._recursion_limit:
             changed.append(f"recursion limit {limit}")
             setrecursionlimit(self._recursion_limit)
@@ -218,70 +142,56 @@ class Hygiene:
     def _restore_between_handlers(self, changed: list[str]) -> None:
         if self._identity.is_changed():
             self._restore_identity(changed)
-        if _blocked() != self._blocked:
-            self._restore_blocked(changed)
         if (niceness := getpriority(_PRIO_PROCESS, 0)) != self._niceness:
-            self._restore_niceness(changed, niceness)
-        if not self._has_alarm and setitimer(_ITIMER_REAL, 0)[0]:
-            changed.append("an alarm")
+            changed.append(f"niceness {niceness}")
+            self._undo(
+                lambda: setpriority(_PRIO_PROCESS, 0, self._niceness),
+                f"cannot go back from niceness {niceness} to {self._niceness}",
+            )
+        self._signals.restore_between_handlers(changed)
         self._interpreter.restore_between_handlers(changed)
 
     def _restore_the_rest(self, changed: list[str]) -> None:
-        for timer in self._other_timers:
-            if getitimer(timer)[0]:
-                changed.append(_OTHER_TIMERS[timer])
-                setitimer(timer, 0)
-        # After the timers: their signals could otherwise meet the default action, which ends the process.
-        if _handlers(_OTHER_SIGNALS) != self._other_handlers:
-            self._put_handlers(changed, _OTHER_SIGNALS, self._other_handlers)
+        self._signals.restore_the_rest(changed)
         if self._descriptors.is_changed():
             self._restore_descriptors(changed)
         self._interpreter.restore_the_rest(changed)
         if _time_zone() != self._time_zone:
             changed.append("time zone")
             self._restore_time_zone()
-        if (cpus := _cpus()) != self._cpus:
+        if (cpus := sched_getaffinity(0)) != self._cpus:
             changed.append(f"affinity {sorted(cpus)}")
+            self._undo(lambda: sched_setaffinity(0, self._cpus), f"cannot go back to CPUs {sorted(self._cpus)}")
+
+    def _restore_limits(self, changed: list[str]) -> None:
+        if (policy := sched_getscheduler(0)) != self._policy:
+            changed.append(f"scheduling policy {policy}")
+            self._undo(
+                lambda: sched_setscheduler(0, self._policy, sched_param(0)),
+                f"cannot go back to scheduling policy {self._policy}",
+            )
+        if self._identity.is_held_down():
+            self._recycle("no_new_privs was set")
+        for limit, then in self._limits:
+            if getrlimit(limit) == then:
+                continue
+            changed.append(_LIMITS[limit])
             try:
-                _set_cpus(self._cpus)
-            except OSError as error:
-                self._recycle(f"cannot go back to CPUs {sorted(self._cpus)}: {error.strerror}")
+                setrlimit(limit, then)
+            except (OSError, ValueError) as error:
+                self._recycle(f"cannot put back {_LIMITS[limit]}: {error}")
 
     def _restore_identity(self, changed: list[str]) -> None:
         """Change back as far as allowed. No other job runs here, because one has run as another user."""
         changed.append(self._identity.go_back())
         self._recycle("its user or group was changed")
 
-    def _restore_blocked(self, changed: list[str]) -> None:
-        blocked = _blocked()
-        changed.append("blocked signals " + ", ".join(map(str, sorted(blocked ^ self._blocked))))
-        # A pending signal whose default action ends the process must not end it now.
-        waiting = [number for number in sigpending() if _get_handler(number) == _SIG_DFL]
-        for number in waiting:
-            _set_handler(number, _SIG_IGN)
-        _sigmask(_SIG_SETMASK, self._blocked)
-        for number in waiting:
-            _set_handler(number, _SIG_DFL)
-
-    def _restore_niceness(self, changed: list[str], niceness: int) -> None:
-        changed.append(f"niceness {niceness}")
-        try:
-            setpriority(_PRIO_PROCESS, 0, self._niceness)
-        except OSError as error:
-            self._recycle(f"cannot go back from niceness {niceness} to {self._niceness}: {error.strerror}")
-
-    def _restore_cwd(self, changed: list[str]) -> None:
-        cwd = _working_folder()
-        if cwd == self._cwd:
-            return
-        changed.append(f"working folder {cwd or '(deleted)'}")
-        if self._cwd is None:
+    def _restore_cwd(self, changed: list[str], now: str | None) -> None:
+        changed.append(f"working folder {now or '(deleted)'}")
+        if (before := self._cwd) is None:
             self._recycle("there was no working folder to go back to")
-            return
-        try:
-            chdir(self._cwd)
-        except OSError as error:
-            self._recycle(f"cannot go back to {self._cwd}: {error.strerror}")
+        else:
+            self._undo(lambda: chdir(before), f"cannot go back to {before}")
 
     def _restore_environment(self) -> str:
         now, then = dict(_ENVIRON), self._text_environment
@@ -309,22 +219,6 @@ class Hygiene:
         if lost:
             self._recycle("cannot open again: descriptor " + ", ".join(map(str, lost)))
 
-    def _restore_handlers(self, changed: list[str]) -> None:
-        # A pending alarm would meet the default action, which ends the process.
-        setitimer(_ITIMER_REAL, 0)
-        self._put_handlers(changed, _SIGNALS, self._handlers)
-
-    def _put_handlers(self, changed: list[str], signals: tuple[int, ...], handlers: list[Any]) -> None:
-        for number, then, now in zip(signals, handlers, _handlers(signals), strict=True):
-            if then == now:
-                continue
-            name = _SIGNAL_NAMES.get(number, f"signal {number}")
-            changed.append(f"handler of {name}")
-            if then is None or number in self._not_pythons:
-                self._recycle(f"the handler of {name} was not Python's and cannot be put back")
-            else:
-                _set_handler(number, then)
-
     def _look_at_threads(self) -> None:
         left = [
             thread
@@ -334,23 +228,11 @@ class Hygiene:
         if left:
             self._recycle("threads left running: " + ", ".join(thread.name for thread in left[:5]))
 
-    def _restore_limits(self, changed: list[str]) -> None:
-        if (policy := _policy()) != self._policy:
-            changed.append(f"scheduling policy {policy}")
-            try:
-                _set_policy(self._policy)
-            except OSError as error:
-                self._recycle(f"cannot go back to scheduling policy {self._policy}: {error.strerror}")
-        if self._identity.is_held_down():
-            self._recycle("no_new_privs was set")
-        for limit, then in self._limits:
-            if getrlimit(limit) == then:
-                continue
-            changed.append(_LIMITS[limit])
-            try:
-                setrlimit(limit, then)
-            except (OSError, ValueError) as error:
-                self._recycle(f"cannot put back {_LIMITS[limit]}: {error}")
+    def _undo(self, undo: Callable[[], object], failure: str) -> None:
+        try:
+            undo()
+        except OSError as error:
+            self._recycle(f"{failure}: {error.strerror}")
 
     def _recycle(self, reason: str) -> None:
         if reason not in self.recycle_reasons:

@@ -229,7 +229,7 @@ class _Loop:
         )
         app.hooks.route(self._note)
         signal.signal(signal.SIGUSR1, self._interrupt)
-        self._hygiene = Hygiene.snapshot()
+        self._hygiene = Hygiene()
         self._has_output = _flush_output()
         self._unasked = 0
         """Brief jobs since the last full check for processes and changes that they left."""

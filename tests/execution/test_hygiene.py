@@ -18,20 +18,20 @@ from mpdispatch.execution.hygiene import Hygiene
 
 @pytest.fixture(autouse=True)
 def _put_back() -> Iterator[None]:
-    kept = Hygiene.snapshot()
+    kept = Hygiene()
     yield
     kept.restore()
 
 
 def test_nothing_changed_gives_nothing() -> None:
-    hygiene = Hygiene.snapshot()
+    hygiene = Hygiene()
     for _ in range(20):  # the seldom looks included
         assert hygiene.restore() == []
-    assert not hygiene.wants_recycle
+    assert not hygiene.recycle_reasons
 
 
 def test_the_working_folder_comes_back(tmp_path: Path) -> None:
-    hygiene = Hygiene.snapshot()
+    hygiene = Hygiene()
     before = os.getcwd()
     os.chdir(tmp_path)
     assert hygiene.restore() == [f"working folder {tmp_path}"]
@@ -39,7 +39,7 @@ def test_the_working_folder_comes_back(tmp_path: Path) -> None:
 
 
 def test_a_deleted_working_folder_is_left(tmp_path: Path) -> None:
-    hygiene = Hygiene.snapshot()
+    hygiene = Hygiene()
     folder = tmp_path / "gone"
     folder.mkdir()
     os.chdir(folder)
@@ -52,7 +52,7 @@ def test_a_home_folder_that_is_gone_asks_for_a_new_worker(tmp_path: Path) -> Non
     home.mkdir()
     os.chdir(home)
     try:
-        hygiene = Hygiene.snapshot()
+        hygiene = Hygiene()
         os.chdir(before)
         home.rmdir()
         hygiene.restore()
@@ -68,17 +68,17 @@ def test_a_worker_may_begin_in_a_folder_that_is_gone(tmp_path: Path) -> None:
     os.chdir(gone)
     gone.rmdir()
     try:
-        hygiene = Hygiene.snapshot()
+        hygiene = Hygiene()
         assert hygiene.restore() == []
         os.chdir(tmp_path)
         assert hygiene.restore() == [f"working folder {tmp_path}"]
-        assert hygiene.wants_recycle, "the next job is to begin as this one did"
+        assert hygiene.recycle_reasons, "the next job is to begin as this one did"
     finally:
         os.chdir(home)
 
 
 def test_umask_and_recursion_limit_come_back() -> None:
-    hygiene = Hygiene.snapshot()
+    hygiene = Hygiene()
     umask, limit = os.umask(0o007), sys.getrecursionlimit()
     sys.setrecursionlimit(limit + 7)
     assert hygiene.restore() == ["umask 0007", f"recursion limit {limit + 7}"]
@@ -87,7 +87,7 @@ def test_umask_and_recursion_limit_come_back() -> None:
 
 
 def test_the_environment_comes_back() -> None:
-    hygiene = Hygiene.snapshot()
+    hygiene = Hygiene()
     path = os.environ["PATH"]
     os.environ["PATH"] = "/nowhere"
     os.environ["MADE_BY_JOB"] = "1"
@@ -101,7 +101,7 @@ def test_the_environment_comes_back() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGALRM, signal.SIGCHLD])
 def test_signal_handlers_come_back(number: signal.Signals) -> None:
-    hygiene = Hygiene.snapshot()
+    hygiene = Hygiene()
     before = signal.getsignal(number)
     signal.signal(number, lambda *_: None)
     assert hygiene.restore() == [f"handler of {number.name}"]
@@ -109,7 +109,7 @@ def test_signal_handlers_come_back(number: signal.Signals) -> None:
 
 
 def test_an_alarm_left_behind_is_off_before_its_handler_is() -> None:
-    hygiene = Hygiene.snapshot()
+    hygiene = Hygiene()
     signal.signal(signal.SIGALRM, lambda *_: None)
     signal.setitimer(signal.ITIMER_REAL, 600)
     hygiene.restore()
@@ -117,12 +117,12 @@ def test_an_alarm_left_behind_is_off_before_its_handler_is() -> None:
 
 
 def test_a_thread_left_running_asks_for_a_new_worker_and_a_daemon_does_not() -> None:
-    hygiene = Hygiene.snapshot()
+    hygiene = Hygiene()
     stop = threading.Event()
     daemon = threading.Thread(target=stop.wait, daemon=True)
     daemon.start()
     hygiene.restore()
-    assert not hygiene.wants_recycle
+    assert not hygiene.recycle_reasons
     thread = threading.Thread(target=stop.wait, name="left-over")
     thread.start()
     hygiene.restore()
@@ -136,7 +136,7 @@ def test_a_thread_left_running_asks_for_a_new_worker_and_a_daemon_does_not() -> 
     "limit", [resource.RLIMIT_NOFILE, resource.RLIMIT_CORE, resource.RLIMIT_STACK, resource.RLIMIT_MEMLOCK]
 )
 def test_a_changed_resource_limit_comes_back(limit: int) -> None:
-    hygiene = Hygiene.snapshot()
+    hygiene = Hygiene()
     soft, hard = resource.getrlimit(limit)
     changed = 64 * 1024 if soft == resource.RLIM_INFINITY else soft - 1 if soft > 0 else soft + 1
     resource.setrlimit(limit, (changed, hard))
@@ -145,7 +145,7 @@ def test_a_changed_resource_limit_comes_back(limit: int) -> None:
         assert resource.getrlimit(limit) == (soft, hard)
     finally:
         resource.setrlimit(limit, (soft, hard))
-    assert not hygiene.wants_recycle
+    assert not hygiene.recycle_reasons
 
 
 def test_a_finder_of_a_module_that_a_job_was_first_to_import_stays(
@@ -157,7 +157,7 @@ def test_a_finder_of_a_module_that_a_job_was_first_to_import_stays(
     )
     monkeypatch.syspath_prepend(tmp_path)
     before = list(sys.meta_path)
-    hygiene = Hygiene.snapshot()
+    hygiene = Hygiene()
     try:
         module = importlib.import_module("brings_a_finder")
         hygiene.restore()
@@ -172,7 +172,7 @@ def test_a_copy_that_is_gone_opens_nothing_wrong(tmp_path: Path) -> None:
     """A number of ours that the job has closed can be another file by now: that is not put in the place of stdin."""
     kept = os.dup(0)
     before = {number for number in range(256) if _is_open(number)}
-    hygiene = Hygiene.snapshot()
+    hygiene = Hygiene()
     ours = [number for number in range(256) if number not in before and _is_open(number)]
     other = os.open(tmp_path / "other", os.O_CREAT | os.O_RDWR)
     try:
