@@ -38,8 +38,9 @@ from mpdispatch.errors import (
 )
 from mpdispatch.execution import event_loop
 from mpdispatch.execution.codec import Limits, encode_result, error_info
-from mpdispatch.execution.job_context import JobContext, Reporter
+from mpdispatch.execution.job_context import JobContext
 from mpdispatch.execution.middleware import CallNext, Middleware, stacked
+from mpdispatch.execution.output import Reporter
 from mpdispatch.execution.process_context import set_current_job
 from mpdispatch.execution.usage import Meter
 from mpdispatch.handlers.registry import JobDefinition, Registry, definition_of
@@ -99,10 +100,6 @@ class Executor:
         self._meter = Meter()
         self.recycle_reasons: list[str] = []
         """Why this process should be replaced; empty: it may take more jobs."""
-
-    @property
-    def wants_recycle(self) -> bool:
-        return bool(self.recycle_reasons)
 
     # ---------------------------------------------------------------- interrupts
 

@@ -13,12 +13,12 @@ import math
 import threading
 import time
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
 from mpdispatch.errors import UsageError
-from mpdispatch.execution.output import OutputSender
+from mpdispatch.execution.output import OutputSender, Reporter
 from mpdispatch.handlers.arrays import is_array
 from mpdispatch.handlers.safejson import printable
 from mpdispatch.model import ClaimedJob, Stream
@@ -30,18 +30,6 @@ _PROGRESS_INTERVAL_S = 0.1
 _MAX_TEXT_CHARS = 1000
 
 logger = logging.getLogger("mpdispatch.job")
-
-
-class Reporter(Protocol):
-    """Sends a handler's reports to the supervisor. Called from any thread of the worker."""
-
-    def progress(self, job_id: int, starts: int, data: bytes) -> None:
-        """`data` is the JSON of done, total and message."""
-        ...
-
-    def output(self, job_id: int, starts: int, stream: Stream, text: str, written: int) -> None:
-        """`text` was written to the stream, `written` characters in total so far."""
-        ...
 
 
 class JobContext:

@@ -158,7 +158,14 @@ class Recover:
             raise RuntimeError(f"handler raised {type(error).__name__}") from error
 
 
-class Timeout:
+class _NoStep:
+    """Says something to the engine. A worker leaves it out of the chain."""
+
+    def __call__(self, job: JobContext, call_next: CallNext, /) -> Any:
+        return call_next(job)
+
+
+class Timeout(_NoStep):
     """A timeout for jobs that have none of their own, in seconds or as a timedelta. Of several, the shortest counts.
 
     The supervisor enforces it in the same way as a job's own.
@@ -172,11 +179,8 @@ class Timeout:
         if not 0 < self.seconds < math.inf:
             raise ConfigError([Fault("Timeout", f"must be more than zero seconds, not {shown(seconds)}")])
 
-    def __call__(self, job: JobContext, call_next: CallNext, /) -> Any:
-        return call_next(job)
 
-
-class Tracing:
+class Tracing(_NoStep):
     """An OpenTelemetry span around each run, in the trace of the enqueue.
 
     An engine with a tracer provider (its own or the global one) adds one by itself, outermost. List it in `middleware`
@@ -186,12 +190,8 @@ class Tracing:
     def __init__(self, tracer_provider: Any = None) -> None:
         self.tracer_provider = tracer_provider
 
-    def __call__(self, job: JobContext, call_next: CallNext, /) -> Any:
-        # A worker with a tracer replaces it by `telemetry.Traced`.
-        return call_next(job)
 
-
-class Metrics:
+class Metrics(_NoStep):
     """OpenTelemetry counts and durations of jobs.
 
     An engine with a meter provider (its own or the global one) records them without this. They are recorded where
@@ -200,9 +200,6 @@ class Metrics:
 
     def __init__(self, meter_provider: Any = None) -> None:
         self.meter_provider = meter_provider
-
-    def __call__(self, job: JobContext, call_next: CallNext, /) -> Any:
-        return call_next(job)
 
 
 class Scope:

@@ -14,8 +14,12 @@ from mpdispatch.model import Stream, tail
 _BURST, _PER_SECOND = 20.0, 10.0
 
 
-class Wire(Protocol):
-    """Sends pieces to the supervisor."""
+class Reporter(Protocol):
+    """Sends a handler's reports to the supervisor. Called from any thread of the worker."""
+
+    def progress(self, job_id: int, starts: int, data: bytes) -> None:
+        """`data` is the JSON of done, total and message."""
+        ...
 
     def output(self, job_id: int, starts: int, stream: Stream, text: str, written: int) -> None:
         """`text` was written to the stream, `written` characters in total so far."""
@@ -25,10 +29,10 @@ class Wire(Protocol):
 class OutputSender:
     """The streams of one start. Not thread-safe: its owner holds a lock."""
 
-    __slots__ = ("_at_s", "_budget", "_id", "_starts", "_unsent", "_wire", "_written")
+    __slots__ = ("_at_s", "_budget", "_id", "_reporter", "_starts", "_unsent", "_written")
 
-    def __init__(self, wire: Wire, job_id: int, starts: int) -> None:
-        self._wire, self._id, self._starts = wire, job_id, starts
+    def __init__(self, reporter: Reporter, job_id: int, starts: int) -> None:
+        self._reporter, self._id, self._starts = reporter, job_id, starts
         self._unsent: dict[Stream, str] = {}
         self._written: dict[Stream, int] = {}
         self._budget, self._at_s = _BURST, time.monotonic()
@@ -58,4 +62,4 @@ class OutputSender:
         """Send all that is held back."""
         unsent, self._unsent = self._unsent, {}
         for stream, text in unsent.items():
-            self._wire.output(self._id, self._starts, stream, text, self._written[stream])
+            self._reporter.output(self._id, self._starts, stream, text, self._written[stream])

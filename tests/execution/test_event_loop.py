@@ -294,7 +294,7 @@ def test_tasks_left_running_are_cancelled_and_reported(bench: Bench, caplog: pyt
         assert bench.run(handler).result == b"1"
     assert ended == [True]
     assert "poller" in caplog.text
-    assert not bench.executor.wants_recycle
+    assert not bench.executor.recycle_reasons
 
 
 def test_a_task_that_ends_for_nothing_has_the_worker_replaced(
@@ -334,7 +334,7 @@ def test_threads_of_a_handler_are_gone_after_it_and_the_next_has_new_ones(bench:
     for _ in range(3):
         assert isinstance(bench.run(handler), Completed)
         assert threading.active_count() == before
-    assert not bench.executor.wants_recycle
+    assert not bench.executor.recycle_reasons
 
 
 def test_the_signal_wakeup_of_the_process_is_as_it_was(bench: Bench) -> None:

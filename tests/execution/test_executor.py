@@ -148,7 +148,7 @@ def test_running_out_of_memory_asks_for_a_new_worker(bench: Bench) -> None:
         raise MemoryError
 
     assert isinstance(bench.run(handler), Raised)
-    assert bench.executor.wants_recycle
+    assert bench.executor.recycle_reasons
 
 
 def test_the_traceback_begins_in_the_handler(bench: Bench) -> None:
