@@ -42,12 +42,18 @@ class Backoff(msgspec.Struct, frozen=True, tag_field="kind"):
     def _delay_s(self, attempt: int, u: float) -> float:
         raise NotImplementedError(f"{type(self).__name__} is no backoff; use Constant, Linear, Exponential …")
 
-    def _normalise(self, *fields: str) -> None:
-        for field in fields:
+    def __post_init__(self) -> None:
+        for field in self.__struct_fields__:
             try:
-                force_setattr(self, field, as_seconds(getattr(self, field)))
+                read = _checked_factor if field == "factor" else as_seconds
+                force_setattr(self, field, read(getattr(self, field)))
             except UsageError as error:
                 raise UsageError(f"{field}: {error}") from None
+        if "max" in self.__struct_fields__:
+            first = self.__struct_fields__[0]
+            least, most = getattr(self, first), getattr(self, "max")  # noqa: B009 - which of the four has it
+            if most < least:
+                raise UsageError(f"max: must be at least {first} ({least:g} s), not {most:g} s")
 
 
 class Constant(Backoff, frozen=True, tag="constant"):
@@ -65,9 +71,6 @@ class Constant(Backoff, frozen=True, tag="constant"):
     if TYPE_CHECKING:  # what may be passed is wider than what the value then holds
 
         def __init__(self, interval: float | timedelta) -> None: ...
-
-    def __post_init__(self) -> None:
-        self._normalise("interval")
 
     def _delay_s(self, attempt: int, u: float) -> float:
         return self.interval
@@ -89,10 +92,6 @@ class Linear(Backoff, frozen=True, tag="linear"):
     if TYPE_CHECKING:
 
         def __init__(self, initial: float | timedelta, max: float | timedelta) -> None: ...  # noqa: A002 - public
-
-    def __post_init__(self) -> None:
-        self._normalise("initial", "max")
-        _check_order("initial", self.initial, self.max)
 
     def _delay_s(self, attempt: int, u: float) -> float:
         return min(self.max, self.initial * min(attempt, _LAST))
@@ -121,11 +120,6 @@ class Exponential(Backoff, frozen=True, tag="exponential"):
             factor: float = 2.0,
         ) -> None: ...
 
-    def __post_init__(self) -> None:
-        self._normalise("base", "max")
-        _check_order("base", self.base, self.max)
-        force_setattr(self, "factor", _checked_factor(self.factor))
-
     def _delay_s(self, attempt: int, u: float) -> float:
         return _grown(self.base, self.factor, self.max, attempt)
 
@@ -150,10 +144,6 @@ class ExponentialJitter(Backoff, frozen=True, tag="exponential_jitter"):
 
         def __init__(self, base: float | timedelta = 1.0, max: float | timedelta = 60.0) -> None: ...  # noqa: A002 - public
 
-    def __post_init__(self) -> None:
-        self._normalise("base", "max")
-        _check_order("base", self.base, self.max)
-
     def _delay_s(self, attempt: int, u: float) -> float:
         return u * _grown(self.base, 2.0, self.max, attempt)
 
@@ -162,13 +152,8 @@ BackoffSpec: TypeAlias = Constant | Linear | Exponential | ExponentialJitter
 """What a worker decodes a backoff as."""
 
 
-def _check_order(low: str, low_s: float, max_s: float) -> None:
-    if max_s < low_s:
-        raise UsageError(f"max: must be at least {low} ({low_s:g} s), not {max_s:g} s")
-
-
 def _checked_factor(value: object) -> float:
-    message = f"factor: must be a number of 1 or more, not {shown(value)}"
+    message = f"must be a number of 1 or more, not {shown(value)}"
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise UsageError(message)
     try:

@@ -89,16 +89,8 @@ def switch(value: object, is_text: bool) -> bool:
     raise UsageError(f"must be true or false, not {shown(value)}")
 
 
-_SWITCHES = {
-    "true": True,
-    "1": True,
-    "yes": True,
-    "on": True,
-    "false": False,
-    "0": False,
-    "no": False,
-    "off": False,
-}
+_SWITCHES = dict.fromkeys(("true", "1", "yes", "on"), True)
+_SWITCHES |= dict.fromkeys(("false", "0", "no", "off"), False)
 
 
 def text(value: object, is_text: bool) -> str:
