@@ -22,7 +22,8 @@ ENV_PREFIX = "MPDISPATCH_"
 MIB = 1 << 20
 
 
-def _setting(default: Any, read: settings.Reader) -> Any:
+def setting(default: Any, read: settings.Reader) -> Any:
+    """A field of a class of settings: its default, and how a given value is read."""
     return field(default=default, metadata={"read": read})
 
 
@@ -66,24 +67,24 @@ class Config:
         ConfigError: something is wrong; its `faults` are everything that is, each by its key.
     """
 
-    concurrency: int | Literal["auto"] = _setting(10, settings.whole(1, 10_000, words=["auto"]))
-    queues: tuple[str, ...] = _setting(("default",), settings.names("queue name"))
-    poll_interval: float = _setting(1.0, settings.duration(low=0.001))
-    shutdown_timeout: float = _setting(30.0, settings.duration())
-    heartbeat_interval: float = _setting(10.0, settings.duration(low=0.01))
-    stale_job_threshold: float = _setting(30.0, settings.duration(low=0.05))
-    kill_grace: float = _setting(0.3, settings.duration())
-    cancel_grace: float = _setting(5.0, settings.duration())
-    max_payload_bytes: int = _setting(MIB, settings.whole(1, 64 * MIB))
-    max_result_bytes: int = _setting(MIB, settings.whole(1, 64 * MIB))
-    child_policy: Literal["kill", "leave"] = _setting("kill", settings.choice("kill", "leave"))
-    prefetch_window: float = _setting(0.01, settings.duration())
-    max_prefetch: int = _setting(400, settings.whole(1, 500))
-    max_jobs_per_worker: int | None = _setting(None, settings.optional(settings.whole(1, 10**12)))
-    boot_timeout: float = _setting(60.0, settings.duration(low=0.1))
-    max_worker_rss: int | None = _setting(None, settings.optional(settings.whole(MIB, 1 << 50)))
-    durability: Literal["full", "process"] = _setting("full", settings.choice("full", "process"))
-    retention: float | None = _setting(None, settings.optional(settings.duration()))
+    concurrency: int | Literal["auto"] = setting(10, settings.whole(1, 10_000, words=["auto"]))
+    queues: tuple[str, ...] = setting(("default",), settings.names("queue name"))
+    poll_interval: float = setting(1.0, settings.duration(low=0.001))
+    shutdown_timeout: float = setting(30.0, settings.duration())
+    heartbeat_interval: float = setting(10.0, settings.duration(low=0.01))
+    stale_job_threshold: float = setting(30.0, settings.duration(low=0.05))
+    kill_grace: float = setting(0.3, settings.duration())
+    cancel_grace: float = setting(5.0, settings.duration())
+    max_payload_bytes: int = setting(MIB, settings.whole(1, 64 * MIB))
+    max_result_bytes: int = setting(MIB, settings.whole(1, 64 * MIB))
+    child_policy: Literal["kill", "leave"] = setting("kill", settings.choice("kill", "leave"))
+    prefetch_window: float = setting(0.01, settings.duration())
+    max_prefetch: int = setting(400, settings.whole(1, 500))
+    max_jobs_per_worker: int | None = setting(None, settings.optional(settings.whole(1, 10**12)))
+    boot_timeout: float = setting(60.0, settings.duration(low=0.1))
+    max_worker_rss: int | None = setting(None, settings.optional(settings.whole(MIB, 1 << 50)))
+    durability: Literal["full", "process"] = setting("full", settings.choice("full", "process"))
+    retention: float | None = setting(None, settings.optional(settings.duration()))
 
     if TYPE_CHECKING:  # what may be given is wider than what is kept
 
@@ -112,7 +113,7 @@ class Config:
     else:
 
         def __init__(self, **given: object) -> None:
-            found = _collected(type(self), [arguments(given)])
+            found = read_settings([arguments(given)], Config)
             _check_lease(found)
             _fill(self, found)
 
@@ -155,28 +156,16 @@ class Config:
             environment(env or {}, ENV_PREFIX, known),
             section(file or {}, file_key),
         ]
-        config, found = cls.resolve_among({}, {}, sources)
-        return config, found.origins
+        found = read_settings(sources, cls)
+        return cls.of(found), found.origins
 
     @classmethod
-    def resolve_among(
-        cls,
-        readers: Mapping[str, settings.Reader],
-        defaults: Mapping[str, object],
-        sources: Sequence[Source],
-    ) -> tuple[Config, Settings]:
-        """The configuration from sources (strongest first) that hold other settings too.
-
-        `readers` and `defaults` are those of the others; the Settings hold them and the fields alike.
-
-        Raises:
-            ConfigError: every fault of every source.
-        """
-        found = _collected(cls, sources, readers, defaults)
+    def of(cls, found: Settings) -> Config:
+        """The configuration in these settings, which may hold others too. Raises ConfigError: every fault of all."""
         _check_lease(found)
         config = object.__new__(cls)
         _fill(config, found)
-        return config, found
+        return config
 
     @property
     def slots(self) -> int:
@@ -198,10 +187,10 @@ class QueueConfig:
         ConfigError: something is wrong; its `faults` are everything that is, each by its key.
     """
 
-    name: str = _setting(MISSING, settings.name("queue name"))
-    max_concurrency: int | None = _setting(None, settings.optional(settings.whole(1, 1_000_000)))
-    rate_limit: float | None = _setting(None, settings.optional(settings.number(MIN_RATE, MAX_RATE)))
-    rate_burst: int = _setting(1, settings.whole(1, MAX_BURST))
+    name: str = setting(MISSING, settings.name("queue name"))
+    max_concurrency: int | None = setting(None, settings.optional(settings.whole(1, 1_000_000)))
+    rate_limit: float | None = setting(None, settings.optional(settings.number(MIN_RATE, MAX_RATE)))
+    rate_burst: int = setting(1, settings.whole(1, MAX_BURST))
 
     if TYPE_CHECKING:
 
@@ -217,17 +206,13 @@ class QueueConfig:
         def __init__(
             self, name=MISSING, max_concurrency=MISSING, rate_limit=MISSING, rate_burst=MISSING, **unknown
         ):
-            given = {
-                "name": name,
-                "max_concurrency": max_concurrency,
-                "rate_limit": rate_limit,
-                "rate_burst": rate_burst,
-            }
+            limits = {"max_concurrency": max_concurrency, "rate_limit": rate_limit, "rate_burst": rate_burst}
+            given = {"name": name, **limits, **unknown}
             given = {key: value for key, value in given.items() if value is not MISSING}
             # Say which of many queues is meant, if its name can be shown as a key.
             has_key = isinstance(name, str) and name.isprintable() and 0 < len(name) <= MAX_NAME_CHARS
-            source = section(given | unknown, name) if has_key else arguments(given | unknown)
-            _fill(self, _collected(type(self), [source]))
+            source = section(given, name) if has_key else arguments(given)
+            _fill(self, read_settings([source], QueueConfig))
 
     @classmethod
     def read_list(cls, value: object, is_text: bool) -> tuple[QueueConfig, ...]:
@@ -246,7 +231,7 @@ class QueueConfig:
             elif not isinstance(item, Mapping):
                 faults.append(Fault(f"[{index}]", f"must be a mapping with a name, not {shown(item)}"))
             else:
-                found = _collected(cls, [section(item, f"[{index}]")])
+                found = read_settings([section(item, f"[{index}]")], cls)
                 if "name" not in item:
                     found.faults[:] = [each for each in found.faults if each.key != "name"]
                     found.faults.append(Fault(f"[{index}].name", "is required"))
@@ -263,15 +248,11 @@ class QueueConfig:
         return tuple(configs)
 
 
-def _collected(
-    cls: type[Config] | type[QueueConfig],
-    sources: Sequence[Source],
-    more_readers: Mapping[str, settings.Reader] = {},
-    more_defaults: Mapping[str, object] = {},
-) -> Settings:
-    readers = {each.name: each.metadata["read"] for each in fields(cls)}
-    defaults = {each.name: each.default for each in fields(cls) if each.default is not MISSING}
-    return collect({**readers, **more_readers}, {**defaults, **more_defaults}, sources)
+def read_settings(sources: Sequence[Source], *classes: Any) -> Settings:
+    """The settings of these classes, whose fields are made by `setting`, from their sources, strongest first."""
+    known = [each for cls in classes for each in fields(cls)]
+    defaults = {each.name: each.default for each in known if each.default is not MISSING}
+    return collect({each.name: each.metadata["read"] for each in known}, defaults, sources)
 
 
 def _fill(config: Config | QueueConfig, found: Settings) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
 import pytest
 
-from mpdispatch.configfile import DEFAULTS
+from mpdispatch.configfile import OtherSettings
 from tests.conftest import Cli
-from tests.test_config import DEFAULTS as CONFIG_DEFAULTS
+from tests.test_config import DEFAULTS
 
 
 def settings(cli: Cli, *args: str, **env: str) -> dict[str, dict[str, object]]:
@@ -20,7 +21,7 @@ def settings(cli: Cli, *args: str, **env: str) -> dict[str, dict[str, object]]:
 
 def test_without_anything_every_setting_is_its_default(cli: Cli) -> None:
     found = settings(cli)
-    assert found.keys() == CONFIG_DEFAULTS.keys() | DEFAULTS.keys()
+    assert found.keys() == DEFAULTS.keys() | {each.name for each in dataclasses.fields(OtherSettings)}
     assert {each["source"] for each in found.values()} == {"default"}
     assert (found["concurrency"]["value"], found["base_path"]["value"]) == (10, "/api/dispatch")
     assert found["store"]["value"] == "mpdispatch.db"

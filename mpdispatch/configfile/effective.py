@@ -7,9 +7,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from mpdispatch.config import ENV_PREFIX, Config, QueueConfig
+from mpdispatch.config import ENV_PREFIX, Config, QueueConfig, read_settings, setting
 from mpdispatch.configfile.document import KEYS, NAMES, Section, find_section
 from mpdispatch.errors import ConfigError, Fault, UsageError
 from mpdispatch.policy import settings
@@ -44,37 +44,25 @@ def _store(value: object, is_text: bool) -> object:
     raise UsageError(f"must be a path, a URL or a store such as SQLiteStore('jobs.db'), not {shown(value)}")
 
 
-OTHER_SETTINGS: Mapping[str, settings.Reader] = {
-    "store": _store,
-    "app": settings.text,
-    "queue_configs": QueueConfig.read_list,
-    "base_path": _base_path,
-    "grove_database": settings.optional(settings.text),
-    "grove_kv": settings.optional(settings.text),
-    "disable_routes": settings.switch,
-    "disable_migrate": settings.switch,
-    "supervise": _supervise,
-    "switch_to_wal": settings.switch,
-}
-"""How each setting other than the fields of Config is read. Most belong to an app's extension."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OtherSettings:
+    """The settings other than the fields of Config, with their defaults. Most belong to an app's extension."""
 
-DEFAULTS: Mapping[str, object] = {
-    "store": None,
-    "app": None,
-    "queue_configs": (),
-    "base_path": "/api/dispatch",
-    "grove_database": None,
-    "grove_kv": None,
-    "disable_routes": False,
-    "disable_migrate": False,
-    "supervise": "auto",
-    "switch_to_wal": True,
-}
+    store: Any = setting(None, _store)  # noqa: RUF009 - a field
+    app: str | None = setting(None, settings.text)
+    queue_configs: tuple[QueueConfig, ...] = setting((), QueueConfig.read_list)
+    base_path: str = setting("/api/dispatch", _base_path)
+    grove_database: str | None = setting(None, settings.optional(settings.text))
+    grove_kv: str | None = setting(None, settings.optional(settings.text))
+    disable_routes: bool = setting(False, settings.switch)
+    disable_migrate: bool = setting(False, settings.switch)
+    supervise: bool | Literal["auto"] = setting("auto", _supervise)
+    switch_to_wal: bool = setting(True, settings.switch)
 
+
+_OTHERS = tuple(each.name for each in fields(OtherSettings))
 # A list of mappings cannot be written in a variable. Every other setting can.
-_VARIABLES = [each.name for each in fields(Config)] + [
-    name for name in OTHER_SETTINGS if name != "queue_configs"
-]
+_VARIABLES = [each.name for each in fields(Config)] + [name for name in _OTHERS if name != "queue_configs"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +83,7 @@ class Effective:
 
     config: Config
     others: Mapping[str, Any]
-    """Every key of `OTHER_SETTINGS`."""
+    """Every field of OtherSettings."""
     origins: Mapping[str, str]
     """`argument`, the name of a variable, file and path of a key, or `default`."""
     section: Section | None
@@ -113,7 +101,7 @@ def file_settings(explicit: str | None) -> FileSettings | None:
         return None
     _, kept = _resolved([], found)
     values = kept.values
-    config = {name: value for name, value in found.values.items() if name not in OTHER_SETTINGS}
+    config = {name: value for name, value in found.values.items() if name not in _OTHERS}
     return FileSettings(found, values["store"], values["app"], config, values["queue_configs"])
 
 
@@ -140,7 +128,7 @@ def effective(
         raise ConfigError([Fault("config_file", text)])
     sources = [arguments(explicit), environment(env, ENV_PREFIX, _VARIABLES)]
     config, kept = _resolved(sources, found)
-    others = {name: kept.values[name] for name in OTHER_SETTINGS}
+    others = {name: kept.values[name] for name in _OTHERS}
     return Effective(config=config, others=others, origins=kept.origins, section=found)
 
 
@@ -149,7 +137,8 @@ def _resolved(sources: list[Source], found: Section | None) -> tuple[Config, Set
     if found is not None:
         sources = [*sources, section(found.values, found.name)]
     try:
-        config, kept = Config.resolve_among(OTHER_SETTINGS, DEFAULTS, sources)
+        kept = read_settings(sources, Config, OtherSettings)
+        config = Config.of(kept)
     except ConfigError as error:
         raise ConfigError([*repeated, *error.faults]) from None
     if repeated:
