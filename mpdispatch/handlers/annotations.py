@@ -76,7 +76,7 @@ def type_info(job_name: str, name: str, hint: Any) -> model.Type:
     try:
         info = model.type_info(hint)
         msgspec.json.Decoder(hint)
-        foreign = next((node.cls for node in _nodes(info) if _is_foreign(node)), None)
+        foreign = next((node.cls for node in nodes_of(info) if _is_foreign(node)), None)
         if foreign is None:
             return info
         reason = f"{getattr(foreign, '__qualname__', foreign)} cannot be rebuilt from JSON"
@@ -104,7 +104,7 @@ def _reason(text: str, hint: Any) -> str:
 
 def choices_of(info: model.Type) -> str:
     """The values that the enum or Literal in this type allows, for an error; empty if the type has none or several."""
-    found = [node for node in _nodes(info) if isinstance(node, (model.EnumType, model.LiteralType))]
+    found = [node for node in nodes_of(info) if isinstance(node, (model.EnumType, model.LiteralType))]
     if len(found) != 1:
         return ""
     node = found[0]
@@ -118,7 +118,7 @@ def _is_foreign(node: object) -> bool:
     )
 
 
-def _nodes(root: model.Type) -> Iterator[Any]:
+def nodes_of(root: model.Type) -> Iterator[Any]:
     """The type and all types inside it, each once: a dataclass may refer to itself."""
     stack: list[Any] = [root]
     seen: set[int] = set()
@@ -136,7 +136,7 @@ def _nodes(root: model.Type) -> Iterator[Any]:
 
 def holds_any(info: model.Type) -> bool:
     """Whether some part of this type is `Any`, which is read back without a type."""
-    return any(isinstance(node, model.AnyType) for node in _nodes(info))
+    return any(isinstance(node, model.AnyType) for node in nodes_of(info))
 
 
 def is_untyped(info: model.Type) -> bool:
@@ -145,7 +145,7 @@ def is_untyped(info: model.Type) -> bool:
     >>> is_untyped(model.type_info(dict[str, Any] | None)), is_untyped(model.type_info(dict[int, str]))
     (True, False)
     """
-    return holds_any(info) and all(_is_plain(node) for node in _nodes(info))
+    return holds_any(info) and all(_is_plain(node) for node in nodes_of(info))
 
 
 def _is_plain(node: model.Type) -> bool:

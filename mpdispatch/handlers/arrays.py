@@ -107,7 +107,9 @@ def plain(value: Any) -> Any:
         return _intervals(value)
     if kind not in _OF_ANY_LENGTH:
         return value.tolist()
-    return _without_nat(_texts(value, _as_text, taken)) if kind == "M" else _texts(value, _as_list, taken)
+    if kind == "M":
+        return _without_nat(_texts(value, lambda some: some.astype(str).tolist(), taken))
+    return _texts(value, lambda some: some.tolist(), taken)
 
 
 def _take(value: Any, count: int, taken: int = 0) -> int:
@@ -170,14 +172,6 @@ def _texts(value: Any, converted: Callable[[Any], Any], taken: int) -> Any:
 
 def _length(text: Any) -> int:
     return len(text) if isinstance(text, (str, bytes)) else 0  # a StringDType may have None among its values
-
-
-def _as_list(value: Any) -> Any:
-    return value.tolist()
-
-
-def _as_text(value: Any) -> Any:
-    return value.astype(str).tolist()
 
 
 def _intervals(value: Any) -> Any:

@@ -12,23 +12,14 @@ from typing import Any
 import msgspec
 from msgspec import inspect as model
 
+from mpdispatch.handlers.annotations import nodes_of
+
 _ARRAYS = (list, tuple, set, frozenset)
 
 
-def has_defaults(info: Any) -> bool:
-    """Whether a value of this type (of `msgspec.inspect`) may hold a dataclass with a default to fill in."""
-    seen: set[int] = set()
-    stack = [info]
-    while stack:
-        each = stack.pop()
-        if isinstance(each, (list, tuple)):
-            stack += each
-        elif isinstance(each, (model.Type, model.Field)) and id(each) not in seen:
-            seen.add(id(each))
-            if isinstance(each, model.DataclassType) and _defaults_of(each.cls):
-                return True
-            stack += [getattr(each, name) for name in each.__struct_fields__]
-    return False
+def has_defaults(info: model.Type) -> bool:
+    """Whether a value of this type may hold a dataclass with a default to fill in."""
+    return any(isinstance(node, model.DataclassType) and _defaults_of(node.cls) for node in nodes_of(info))
 
 
 def fill_defaults(value: Any) -> None:
