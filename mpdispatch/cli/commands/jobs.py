@@ -189,10 +189,11 @@ def print_enqueued(
     if not options.json:
         for job_id in ids:
             print_line(job_id)
-    code = 0
-    if wait:
-        code, ended = ends_of(options, client, ids)
-        answer = ended[0] if is_one else ended
+    if not wait:
+        if options.json:
+            print_json(answer)
+        return 0
+    code, ended = ends_of(options, client, ids)
     if options.json:
-        print_json(answer)
+        print_json(ended[0] if is_one else ended)
     return code
