@@ -223,7 +223,7 @@ class MemoryDatabase:
                 connection.execute("BEGIN IMMEDIATE")
                 schema.apply(connection, 0, is_new_file=False)
                 connection.execute("COMMIT")
-                weakref.finalize(self, _in_process(os.getpid(), connection.close))
+                weakref.finalize(self, _close, connection, os.getpid())
                 self._connection = connection
         return Session(
             connection,
@@ -243,15 +243,8 @@ class MemoryDatabase:
         return (schema.VERSION if was_there else 0), schema.VERSION
 
 
-class _InProcess:
-    """Calls a function only in the process that made this: a forked child must not clean up for its parent."""
-
-    def __init__(self, pid: int, function: object) -> None:
-        self._pid, self._function = pid, function
-
-    def __call__(self, *args: object, **kwargs: object) -> None:
-        if self._pid == os.getpid() and callable(self._function):
-            self._function(*args, **kwargs)
-
-
-_in_process = _InProcess
+def _close(connection: sqlite3.Connection, made_by: int) -> None:
+    if os.getpid() == made_by:
+        connection.close()
+    else:  # in a forked child, where a thread of the parent may have held the connection's mutex
+        forks.keep_for_ever(connection)

@@ -121,6 +121,13 @@ def refuse_inherited(identity: FileIdentity | None, location: str) -> None:
         )
 
 
+def keep_for_ever(connection: object) -> None:
+    """Keep a connection from being finalised, also by the interpreter's own clean-up: by an extra reference."""
+    import ctypes
+
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
+
+
 def _before() -> None:
     until = time.monotonic() + _PATIENCE_S
     gate.shut(_PATIENCE_S)
@@ -142,15 +149,12 @@ def _in_parent() -> None:
 def _in_child() -> None:
     gate.begin_anew()
     # These were in use by another thread. They must not even be finalised: closing one may checkpoint, delete the log or
-    # drop the parent's locks. An extra reference keeps them from the interpreter's own clean-up.
-    if _held:
-        import ctypes
-
-        for held in _held:
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(held.connection))
-            if held.identity is not None:
-                _inherited.add(held.identity)
-        _held.clear()
+    # drop the parent's locks.
+    for held in _held:
+        keep_for_ever(held.connection)
+        if held.identity is not None:
+            _inherited.add(held.identity)
+    _held.clear()
 
 
 os.register_at_fork(before=_before, after_in_parent=_in_parent, after_in_child=_in_child)
