@@ -11,23 +11,8 @@ from dataclasses import dataclass
 from mpdispatch.clock import Clock
 from mpdispatch.host.start_journal import Journal
 from mpdispatch.model import ClaimedJob, Completed, Run
+from mpdispatch.pool import frames
 from mpdispatch.pool.events import BootFault, Enqueued, Event, Gone, Ready, Returned, Said, Settled
-from mpdispatch.pool.frames import (
-    Attach,
-    Boot,
-    BootFailed,
-    Discarded,
-    Done,
-    Ended,
-    EnqueuedEvents,
-    FromWorker,
-    NeedsReplacement,
-    ProgressReport,
-    Spill,
-    WorkerReady,
-    Wrote,
-    encode,
-)
 from mpdispatch.pool.outcomes import from_exit, from_reply
 from mpdispatch.pool.process import (
     Assignment,
@@ -52,15 +37,15 @@ class Touch:
 class Pool:
     """All workers of a supervisor. One thread."""
 
-    def __init__(self, boot: Boot, *, spawner: Spawner, selector: Selector, clock: Clock) -> None:
+    def __init__(self, boot: frames.Boot, *, spawner: Spawner, selector: Selector, clock: Clock) -> None:
         self._app = boot.app
-        self._boot = encode(boot)
+        self._boot = frames.encode(boot)
         self._selector = selector
         self._clock = clock
         self._marks: Journal | None = None
-        self._attach: Callable[[int], Attach] | None = None
+        self._attach: Callable[[int], frames.Attach] | None = None
         self.spawner = spawner
-        self._boot_errors: dict[int, BootFailed] = {}
+        self._boot_errors: dict[int, frames.BootFailed] = {}
         self._unsettled_dead: list[WorkerProcess] = []
         self._given_up: list[WorkerProcess] = []
         """Killed, forgotten, and not seen to have ended."""
@@ -70,7 +55,7 @@ class Pool:
 
     # -- starting -------------------------------------------------------------------------------------
 
-    def open(self, marks: Journal, attach: Callable[[int], Attach]) -> None:
+    def open(self, marks: Journal, attach: Callable[[int], frames.Attach]) -> None:
         """Call it when the store is open: workers get records, and so may get jobs. `attach` makes a record's frame."""
         self._marks, self._attach = marks, attach
         for worker in self.workers:
@@ -103,7 +88,7 @@ class Pool:
             worker.attach(record)
             attach = self._attach(record.index)
             worker.leaves_children = not attach.kills_children
-            worker.send(encode(attach))
+            worker.send(frames.encode(attach))
 
     @property
     def no_room(self) -> OSError | None:
@@ -189,11 +174,14 @@ class Pool:
         if self._given_up:
             self._bury()
 
-    def _events_of(self, worker: WorkerProcess, messages: Iterable[FromWorker]) -> Iterator[Event]:
+    def _events_of(self, worker: WorkerProcess, messages: Iterable[frames.FromWorker]) -> Iterator[Event]:
         was_broken = worker.is_broken
         for message in messages:
             # The first and shortest path, because nearly all messages are of this kind.
-            if type(message) is Done and (held := worker.answered(message.id, message.starts)) is not None:
+            if (
+                type(message) is frames.Done
+                and (held := worker.answered(message.id, message.starts)) is not None
+            ):
                 answer = Completed(run=message.run, result=bytes(message.result))
                 if held.stop_reason is None:
                     yield Settled(worker, held.job, answer)
@@ -207,12 +195,12 @@ class Pool:
         if worker.is_broken is not None and worker.exit_status is None:
             worker.kill()
 
-    def _understood(self, worker: WorkerProcess, message: FromWorker) -> Iterator[Event]:
+    def _understood(self, worker: WorkerProcess, message: frames.FromWorker) -> Iterator[Event]:
         match message:
-            case Done() | Spill():
+            case frames.Done() | frames.Spill():
                 # A Done of an assigned job does not come here, and neither does a Spill with its frame.
                 worker.is_broken = f"it sent {message}, which was not its to say"
-            case Ended():
+            case frames.Ended():
                 held = worker.answered(message.id, message.starts)
                 if held is None:
                     worker.is_broken = f"it answered for job {message.id}, which it does not hold"
@@ -220,11 +208,11 @@ class Pool:
                 yield Settled(
                     worker, held.job, from_reply(message.outcome, held.stop_reason, held.job.timeout_us)
                 )
-            case ProgressReport() | Wrote():
+            case frames.ProgressReport() | frames.Wrote():
                 yield from self._reported(worker, message)
-            case EnqueuedEvents():
+            case frames.EnqueuedEvents():
                 yield Enqueued(bytes(message.events), message.count)
-            case WorkerReady():
+            case frames.WorkerReady():
                 worker.has_booted, worker.booted_boot_us = True, self._clock.now().boot_us
                 if worker.state is WorkerState.BOOTING:
                     worker.state = WorkerState.READY
@@ -232,18 +220,20 @@ class Pool:
                     self.spawner.fork_worked()
                 self.spawner.preload(self._app, message.hazards)
                 yield Ready(worker, message.app)
-            case BootFailed():
+            case frames.BootFailed():
                 self._boot_errors[worker.pid] = message
-            case Discarded():
+            case frames.Discarded():
                 worker.discarded(message.count)
-            case NeedsReplacement():
+            case frames.NeedsReplacement():
                 yield Returned(worker.recall())
                 worker.retire()
 
-    def _reported(self, worker: WorkerProcess, message: ProgressReport | Wrote) -> Iterator[Event]:
+    def _reported(
+        self, worker: WorkerProcess, message: frames.ProgressReport | frames.Wrote
+    ) -> Iterator[Event]:
         if worker.find(message.id, message.starts) is None:
             return  # the job has ended: its outcome came first
-        if isinstance(message, Wrote):
+        if isinstance(message, frames.Wrote):
             yield message
         else:
             yield Said(message.id, message.starts, bytes(message.data))

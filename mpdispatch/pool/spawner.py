@@ -15,18 +15,9 @@ from collections.abc import Sequence
 
 from mpdispatch.execution.app_reference import AppReference
 from mpdispatch.host.kill import kill_tree
+from mpdispatch.pool import frames
 from mpdispatch.pool.channel import ChannelBroken
 from mpdispatch.pool.exec import Launched, connected, launch
-from mpdispatch.pool.frames import (
-    Fork,
-    Forked,
-    FrameError,
-    Preload,
-    Preloaded,
-    ZygoteReady,
-    decode_from_zygote,
-    encode,
-)
 from mpdispatch.pool.selector import Selector
 
 _MAIN = "from mpdispatch.pool.zygote import main; main()"
@@ -60,14 +51,14 @@ class Zygote:
         try:
             if (frame := self.channel.receive(wait=False)) is None:
                 return True
-            message = decode_from_zygote(frame)
-        except (ChannelBroken, FrameError):
+            message = frames.decode_from_zygote(frame)
+        except (ChannelBroken, frames.FrameError):
             return False
-        if isinstance(message, Preloaded):
+        if isinstance(message, frames.Preloaded):
             self.hazards = message.hazards
         # Its ZygoteReady may arrive after it was asked to import the app.
-        self.is_ready = isinstance(message, Preloaded) or (
-            isinstance(message, ZygoteReady) and not self.was_asked
+        self.is_ready = isinstance(message, frames.Preloaded) or (
+            isinstance(message, frames.ZygoteReady) and not self.was_asked
         )
         return True
 
@@ -76,21 +67,21 @@ class Zygote:
         self.was_asked, self.is_ready = True, False
         self.asked_at = time.monotonic()
         try:
-            return self.channel.send(encode(Preload(app=app)), wait=False)
+            return self.channel.send(frames.encode(frames.Preload(app=app)), wait=False)
         except ChannelBroken:
             return False
 
     def fork(self, tag: str, descriptors: Sequence[int]) -> int:
         """The pid of a new worker, which is our child. Raises ZygoteFailedError."""
         try:
-            self.channel.send_with(encode(Fork(tag)), descriptors)
+            self.channel.send_with(frames.encode(frames.Fork(tag)), descriptors)
             if not self.channel.has_frame(_PATIENCE_S):
                 raise ZygoteFailedError(f"the zygote did not fork within {_PATIENCE_S:g} s")
             frame = self.channel.receive(wait=False)
-            message = None if frame is None else decode_from_zygote(frame)
-        except (OSError, ChannelBroken, FrameError) as error:
+            message = None if frame is None else frames.decode_from_zygote(frame)
+        except (OSError, ChannelBroken, frames.FrameError) as error:
             raise ZygoteFailedError(str(error)) from error
-        if not isinstance(message, Forked):
+        if not isinstance(message, frames.Forked):
             raise ZygoteFailedError("the zygote answered out of turn")
         return message.pid
 

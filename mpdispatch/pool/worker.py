@@ -11,13 +11,12 @@ import logging
 import signal
 import socket
 import sys
-import threading
 import traceback
 
 # Bound here, because a job may replace these functions.
 from os import _exit as exit_now
 from os import getpid
-from time import sleep, time_ns
+from time import time_ns
 from types import FrameType
 from typing import NoReturn
 
@@ -33,41 +32,22 @@ from mpdispatch.execution.entering import postponed
 from mpdispatch.execution.executor import Executor
 from mpdispatch.execution.hygiene import Hygiene
 from mpdispatch.execution.loading import load
-from mpdispatch.execution.process_context import is_copy, set_current_engine, watch_for_copies
+from mpdispatch.execution.process_context import set_current_engine, watch_for_copies
 from mpdispatch.execution.usage import BRIEF_US, EVERY
 from mpdispatch.fstext import unpacked
 from mpdispatch.host.linux import become_subreaper, give_back_memory, set_oom_score
-from mpdispatch.host.reply_ring import LINE_BYTES, ReplyRingWriter
 from mpdispatch.host.worker_record import WorkerRecord
 from mpdispatch.model import Answer, Completed, ErrorInfo, Raised, Run, Stream
+from mpdispatch.pool import frames
 from mpdispatch.pool.channel import EXIT_CHANNEL_LOST, Channel, ChannelBroken
 from mpdispatch.pool.fork_safety import fork_hazards, open_descriptors
-from mpdispatch.pool.frames import (
-    WAKE,
-    Attach,
-    BootFailed,
-    Discarded,
-    Done,
-    Ended,
-    EnqueuedEvents,
-    NeedsReplacement,
-    ProgressReport,
-    Spill,
-    WorkerReady,
-    Wrote,
-    decode_attach,
-    decode_boot,
-    encode,
-    spill,
-)
 from mpdispatch.pool.job_channel import JobReceiver, StartPermits
 from mpdispatch.pool.job_frames import UnreadableJob
+from mpdispatch.pool.replies import ReplyWriter
 from mpdispatch.pool.sigterm import leave_sigterm_to_supervisor, restore_sigterm_in_forks
 from mpdispatch.pool.started import Ties, receive, settle_in, ties_of_exec
 
 _log = logging.getLogger("mpdispatch.worker")
-
-_FULL_PAUSE_S = 0.0005
 
 EXIT_BOOT_FAILED = 3
 
@@ -123,7 +103,7 @@ def _settle_in(ties: Ties) -> None:
 
 
 def _serve(channel: Channel, permits: StartPermits | None, app: AppEngine | None) -> None:
-    boot = decode_boot(receive(channel))
+    boot = frames.decode_boot(receive(channel))
     try:
         hazards: tuple[str, ...] = ()
         if app is None:
@@ -138,9 +118,9 @@ def _serve(channel: Channel, permits: StartPermits | None, app: AppEngine | None
         reason = error.reason if isinstance(error, (AppImportError, AppReferenceError)) else str(error)
         said = error.traceback if isinstance(error, AppImportError) else ""
         _give_up(channel, reason, said)
-    channel.send(encode(WorkerReady(pid=getpid(), app=description, hazards=hazards)), wait=True)
+    channel.send(frames.encode(frames.WorkerReady(pid=getpid(), app=description, hazards=hazards)), wait=True)
 
-    attach = decode_attach(receive(channel))
+    attach = frames.decode_attach(receive(channel))
     if attach.store is not None:
         app.use_store(attach.store)
     set_current_engine(app)
@@ -154,54 +134,8 @@ def _serve(channel: Channel, permits: StartPermits | None, app: AppEngine | None
 
 
 def _give_up(channel: Channel, reason: str, traceback: str = "") -> NoReturn:
-    channel.send(encode(BootFailed(reason=reason, traceback=traceback)), wait=True)
+    channel.send(frames.encode(frames.BootFailed(reason=reason, traceback=traceback)), wait=True)
     _leave(EXIT_BOOT_FAILED)
-
-
-class _ReplyWriter:
-    """Writes replies into the reply ring, and into the channel only if necessary. For any thread, and forks, too."""
-
-    def __init__(self, channel: Channel, reply_ring: ReplyRingWriter) -> None:
-        self._channel, self._reply_ring = channel, reply_ring
-        self._lock = threading.Lock()
-        self._has_news = False
-        self._spills = 0
-
-    def write(self, message: bytes, *, is_urgent: bool) -> None:
-        """Send a message. `is_urgent`: wake the supervisor at once, not only when this worker has no more jobs."""
-        if is_copy():
-            self._channel.send(message, wait=True)  # the ring belongs to the worker, not to its forks
-            return
-        with self._lock:
-            # A longer message goes through the channel as a frame.
-            if len(message) < LINE_BYTES and b"\n" not in message:
-                self._put(message + b"\n")
-            else:
-                # Numbered, because a timeout may be raised between frame and notice. Then the next notice must not
-                # be taken for this frame's.
-                self._spills += 1
-                self._channel.send(spill(self._spills, message), wait=True)
-                self._put(encode(Spill(self._spills)) + b"\n")
-                is_urgent = True
-            self._has_news = True
-            if is_urgent:
-                self._wake()
-
-    def flush(self) -> None:
-        """Before this worker waits: wake the supervisor if there are unannounced replies."""
-        if self._has_news:
-            with self._lock:
-                self._wake()
-
-    def _wake(self) -> None:
-        self._has_news = False
-        self._channel.send(WAKE, wait=True)
-
-    def _put(self, line: bytes) -> None:
-        while not self._reply_ring.put(line):
-            # The ring is full because the supervisor is far behind. Wait for it, as with a full channel.
-            self._wake()
-            sleep(_FULL_PAUSE_S)
 
 
 class _Loop:
@@ -211,13 +145,13 @@ class _Loop:
         self,
         channel: Channel,
         permits: StartPermits | None,
-        attach: Attach,
+        attach: frames.Attach,
         app: AppEngine,
         record: WorkerRecord,
     ) -> None:
         self._receiver = JobReceiver(channel, permits, on_rest=self._rest, on_discarded=self._discarded)
         self._record = record
-        self._replies = _ReplyWriter(channel, record.reply_writer())
+        self._replies = ReplyWriter(channel, record.reply_writer())
         self._kills_children = attach.kills_children
         self._pid = getpid()
         self._executor = Executor(
@@ -244,9 +178,11 @@ class _Loop:
                 # A fork made by the handler returned to this loop. It must not reply in our name.
                 exit_now(EXIT_CHANNEL_LOST)
             if isinstance(outcome, Completed):
-                answer = encode(Done(job.id, job.starts, outcome.run, msgspec.Raw(outcome.result)))
+                answer = frames.encode(
+                    frames.Done(job.id, job.starts, outcome.run, msgspec.Raw(outcome.result))
+                )
             else:
-                answer = encode(Ended(job.id, job.starts, outcome))
+                answer = frames.encode(frames.Ended(job.id, job.starts, outcome))
             run = outcome.run
             self._answer(answer, (run and run.duration_us) or 0, job.name)
 
@@ -269,7 +205,7 @@ class _Loop:
         self._receiver.check()
         self._replies.write(answer, is_urgent=False)
         if reasons:
-            self._replies.write(encode(NeedsReplacement("; ".join(reasons))), is_urgent=True)
+            self._replies.write(frames.encode(frames.NeedsReplacement("; ".join(reasons))), is_urgent=True)
 
     def _refused(self, job: UnreadableJob) -> Raised:
         """The outcome of a job whose row cannot be read, by this worker or any other."""
@@ -286,7 +222,7 @@ class _Loop:
 
     def _discarded(self, count: int) -> None:
         self._catch_up()
-        self._replies.write(encode(Discarded(count)), is_urgent=True)
+        self._replies.write(frames.encode(frames.Discarded(count)), is_urgent=True)
 
     def _catch_up(self) -> None:
         """Run the full check that was skipped after brief jobs, because another handler or an idle wait comes next."""
@@ -298,7 +234,7 @@ class _Loop:
         self._hygiene.restore()
         if reasons := reasons + self._hygiene.recycle_reasons:
             self._receiver.shut()
-            self._replies.write(encode(NeedsReplacement("; ".join(reasons))), is_urgent=True)
+            self._replies.write(frames.encode(frames.NeedsReplacement("; ".join(reasons))), is_urgent=True)
 
     def _end_children(self, reasons: list[str]) -> None:
         if self._kills_children and has_children():
@@ -317,10 +253,12 @@ class _Loop:
         self._executor.interrupt(job_id, starts, "timeout" if kind == 1 else "cancel")
 
     def _note(self, events: bytes, count: int) -> None:
-        self._replies.write(encode(EnqueuedEvents(msgspec.Raw(events), count)), is_urgent=True)
+        self._replies.write(frames.encode(frames.EnqueuedEvents(msgspec.Raw(events), count)), is_urgent=True)
 
     def output(self, job_id: int, starts: int, stream: Stream, text: str, written: int) -> None:
-        self._replies.write(encode(Wrote(job_id, starts, stream, text, written)), is_urgent=True)
+        self._replies.write(frames.encode(frames.Wrote(job_id, starts, stream, text, written)), is_urgent=True)
 
     def progress(self, job_id: int, starts: int, data: bytes) -> None:
-        self._replies.write(encode(ProgressReport(job_id, starts, msgspec.Raw(data))), is_urgent=True)
+        self._replies.write(
+            frames.encode(frames.ProgressReport(job_id, starts, msgspec.Raw(data))), is_urgent=True
+        )

@@ -30,7 +30,7 @@ from mpdispatch.pool.channel import Channel, channel_pair
 from mpdispatch.pool.exec import Launched
 from mpdispatch.pool.frames import NeedsReplacement, ProgressReport, Wrote, encode
 from mpdispatch.pool.process import WorkerProcess
-from mpdispatch.pool.worker import _ReplyWriter
+from mpdispatch.pool.replies import ReplyWriter
 
 _ROOM = REPLY_RING_BYTES - 16
 _BASE = 4096
@@ -313,7 +313,7 @@ class _Ends:
         assert ring is not None
         self.worker.attach(ring)
         self.theirs = Channel(theirs)
-        self.writer = _ReplyWriter(
+        self.writer = ReplyWriter(
             self.theirs, WorkerRecord.attach(str(self.marks.path), ring.index).reply_writer()
         )
 
