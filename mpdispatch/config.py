@@ -57,6 +57,9 @@ class Config:
         boot_timeout: how long a worker may take to import the app (60 s); then it is killed, and counts
             as one that did not start. `mpdispatch supervise` learns what an app says by its first import, so for that
             one only the environment and the file count.
+        start_method: how workers start: "forkserver" (default): as forks of a process that has imported the app, which
+            takes milliseconds and shares memory; only under `mpdispatch supervise` on Linux, and if the import leaves
+            no thread and no connection. "spawn": each as a new interpreter that imports the app, as everywhere else.
         max_worker_rss: a worker is replaced after a job if its peak memory exceeds this many bytes (None: never).
         durability: what `enqueue` waits for: "full" (default): the disk, so the job survives power loss; "process": it
             survives any crash of processes, and power loss may cost the last moments. For stores that were not made
@@ -82,6 +85,9 @@ class Config:
     max_prefetch: int = setting(400, settings.whole(1, 500))
     max_jobs_per_worker: int | None = setting(None, settings.optional(settings.whole(1, 10**12)))
     boot_timeout: float = setting(60.0, settings.duration(low=0.1))
+    start_method: Literal["forkserver", "spawn"] = setting(
+        "forkserver", settings.choice("forkserver", "spawn")
+    )
     max_worker_rss: int | None = setting(None, settings.optional(settings.whole(MIB, 1 << 50)))
     durability: Literal["full", "process"] = setting("full", settings.choice("full", "process"))
     retention: float | None = setting(None, settings.optional(settings.duration()))
@@ -106,6 +112,7 @@ class Config:
             max_prefetch: int = ...,
             max_jobs_per_worker: int | None = ...,
             boot_timeout: float | timedelta | str = ...,
+            start_method: Literal["forkserver", "spawn"] = ...,
             max_worker_rss: int | None = ...,
             durability: Literal["full", "process"] = ...,
             retention: float | timedelta | str | None = ...,

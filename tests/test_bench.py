@@ -55,6 +55,11 @@ EXPECTED = {
         ("kill -9 of a supervisor", False, True),
         ("the same with 600 rows", True, True),
     ],
+    "forkserver": [
+        ("kill -9 of a worker", True, False),
+        ("PSS of four workers", True, False),
+        ("PSS of supervisor, zygote, four workers", True, False),
+    ],
     "profile": [
         ("CPU of supervisor", True, False),
         ("CPU of workers", False, False),

@@ -32,6 +32,7 @@ DEFAULTS = {
     "max_prefetch": 400,
     "max_jobs_per_worker": None,
     "boot_timeout": 60.0,
+    "start_method": "forkserver",
     "max_worker_rss": None,
     "durability": "full",
     "retention": None,

@@ -33,6 +33,7 @@ VALUES: dict[str, tuple[str, Any]] = {
     "max_prefetch": ("7", 7),
     "max_jobs_per_worker": ("100", 100),
     "boot_timeout": ("5m", 300.0),
+    "start_method": ("spawn", "spawn"),
     "max_worker_rss": ("104857600", 100 << 20),
     "durability": ("process", "process"),
     "retention": ("30d", 30 * 86_400.0),

@@ -103,6 +103,7 @@ class Spawner:
         """`zygote`: use one. Requires that this process adopts its orphans."""
         self._token, self._selector, self._log = token, selector, log
         self._wants_zygote = zygote and sys.platform == "linux"
+        self._start_method = "forkserver"
         self._zygote: Zygote | None = None
         self._number = self._bad_forks = 0
         self._may_preload = True
@@ -124,9 +125,15 @@ class Spawner:
         zygote = self._zygote
         return zygote is not None and zygote.is_ready and zygote.hazards == ()
 
+    def use(self, start_method: str) -> None:
+        """Start workers in this way from now on, see `Config.start_method`."""
+        self._start_method = start_method
+        if start_method == "spawn":
+            self.close()
+
     def warm_up(self) -> None:
         """Start the zygote, if one is wanted."""
-        if not self._wants_zygote or self._zygote is not None:
+        if not self._wants_zygote or self._start_method == "spawn" or self._zygote is not None:
             return
         try:
             self._zygote = Zygote(f"{self._token}.0")

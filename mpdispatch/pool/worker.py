@@ -114,6 +114,8 @@ def _serve(channel: Channel, permits: StartPermits | None, app: AppEngine | None
             give_back_memory()
         complete_logging(boot.log_level)
         description = app.describe()
+        if description.config.start_method == "spawn":
+            hazards = ("start_method is 'spawn'",)
     except DispatchError as error:
         reason = error.reason if isinstance(error, (AppImportError, AppReferenceError)) else str(error)
         said = error.traceback if isinstance(error, AppImportError) else ""

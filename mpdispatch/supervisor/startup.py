@@ -178,6 +178,8 @@ def run(
         if description is None:
             return None
         chosen = plan(description)
+        runtime.pool.spawner.use(chosen.config.start_method)
+        runtime.pool.spawner.warm_up()
     wait_for_room = RoomWaiter(runtime, on_start)
     try:
         wait_for_room(lambda: chosen.store.check(create=True))
@@ -259,13 +261,14 @@ def run_foreground(
     log: logging.Logger,
     drain: bool = False,
     boot_timeout_s: float | None = None,
+    start_method: str = "spawn",
     owns_process: bool = False,
 ) -> RunReport:
     """Supervise in this thread until stopped by a signal, or drained. Main thread only.
 
-    `plan` is called once, with the first worker's description of the app; its import may take
-    `boot_timeout_s` (None: the default). `owns_process`: all children of this process are ours, so orphans
-    may be adopted and killed.
+    `plan` is called once, with the first worker's description of the app. Until then workers start by
+    `start_method`, and an import may take `boot_timeout_s` (None: the default). `owns_process`: all children of
+    this process are ours, so orphans may be adopted and killed.
 
     Raises:
         AppImportError: the app does not import.
@@ -275,6 +278,7 @@ def run_foreground(
         become_subreaper()
     runtime = Runtime.assemble(app, log=log, is_subreaper=owns_process)
     try:
+        runtime.pool.spawner.use(start_method)
         runtime.stop_signal.listen_to_signals()
         report = run(runtime, app, plan, drain=drain, boot_timeout_s=boot_timeout_s)
         return report or RunReport(exit_code=0)
@@ -333,7 +337,13 @@ def supervise(
     except ConfigError:
         before = Config()  # The app's settings may correct it; else it is refused after the import.
     return run_foreground(
-        app, plan, log=logger, drain=drain, boot_timeout_s=before.boot_timeout, owns_process=True
+        app,
+        plan,
+        log=logger,
+        drain=drain,
+        boot_timeout_s=before.boot_timeout,
+        start_method=before.start_method,
+        owns_process=True,
     )
 
 

@@ -18,7 +18,7 @@ import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-MODES = ("drain", "enqueue", "latency", "cpu", "backlog", "footprint", "start", "profile")
+MODES = ("drain", "enqueue", "latency", "cpu", "backlog", "footprint", "start", "forkserver", "profile")
 PEERS = ("huey",)
 SIZES = ("full", "quick", "smallest")
 

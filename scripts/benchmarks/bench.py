@@ -14,6 +14,7 @@ import cpu
 import drain
 import enqueue
 import footprint
+import forkserver
 import latency
 import start
 from peers import KNOWN
@@ -29,6 +30,7 @@ MODES: Mapping[str, Callable[[Run], Iterator[Figure]]] = {
     "backlog": backlog.measure,
     "footprint": footprint.measure,
     "start": start.measure,
+    "forkserver": forkserver.measure,
     "profile": costs.measure,
 }
 

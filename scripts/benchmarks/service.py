@@ -52,10 +52,12 @@ class Service:
         workers: int = WORKERS,
         app: str = "app:engine",
         queues: Sequence[str] = (QUEUE,),
+        start_method: str = "forkserver",
     ) -> None:
         self.folder, self.path = folder, folder / f"{name}.db"
         self.engine: Engine = engine_on(self.path)
         self._workers, self._app, self._queues = workers, app, queues
+        self._start_method = start_method
         self._log = folder / f"{name}.log"
         self._processes: list[subprocess.Popen[bytes]] = []
         self._least_s: dict[str, float] = {}
@@ -68,6 +70,7 @@ class Service:
         environment = {key: value for key, value in os.environ.items() if not key.startswith("MPDISPATCH_")}
         paths = [str(HERE), environment.get("PYTHONPATH", "")]
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+        environment["MPDISPATCH_START_METHOD"] = self._start_method
         command = ["-m", "mpdispatch", "--store", str(self.path), "supervise", self._app]
         with self._log.open("ab") as log:
             process = subprocess.Popen(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 import sys
 import time
@@ -11,6 +9,7 @@ from collections.abc import Iterator
 
 import psutil
 from blocks import median
+from forkserver import replacement_ms
 from report import Figure, Target
 from run import Run
 from service import HERE, PATIENCE_S, until
@@ -49,13 +48,7 @@ def _worker(run: Run) -> Figure:
     with run.service("worker", workers=1) as service:
         for _ in range(run.size.starts):
             bare.append(_bare_python_ms())
-            (pid,) = service.worker_pids()
-            time.sleep(0.05)
-            killed_ns = time.monotonic_ns()
-            os.kill(pid, signal.SIGKILL)
-            job = service.engine.enqueue("stamp")
-            started_ns = service.engine.wait(job.id, timeout=PATIENCE_S).result
-            found.append((started_ns - killed_ns) / 1e6)
+            found.append(replacement_ms(service))
     return Figure(
         mode="start",
         name="kill -9 of a worker → first line in the next",

@@ -188,6 +188,36 @@ def test_the_first_worker_gives_way_to_a_fork_when_it_has_nothing_to_do(place: P
     assert "error" not in supervisor.err
 
 
+@pytest.mark.parametrize("where", ["environment", "app", "file"])
+def test_start_method_spawn_leaves_workers_unshared(place: Place, where: str) -> None:
+    (place.folder / "gate").touch()
+    source = COUNTED.replace('jobs.db"', 'jobs.db", start_method="spawn"') if where == "app" else COUNTED
+    (place.folder / "counted.py").write_text(source)
+    if where == "file":
+        (place.folder / "mpdispatch.yaml").write_text("dispatch: {start_method: spawn}")
+    env = {"start_method": "spawn"} if where == "environment" else {}
+    supervisor = place.supervise("-c", "1", app="counted:engine", **env)
+    first = _run_hold(place)
+    assert supervisor.workers == [first], "there is no zygote beside it"
+    os.kill(first, signal.SIGKILL)
+    until(lambda: not is_alive(first), "its end")
+    second = _run_hold(place)
+    assert _imports(place) == [first, second], "each worker has imported the app itself"
+    assert supervisor.workers == [second]
+    assert "error" not in supervisor.err
+
+
+def test_an_apps_own_start_method_beats_that_of_a_file(place: Place) -> None:
+    (place.folder / "gate").touch()
+    (place.folder / "mpdispatch.yaml").write_text("dispatch: {start_method: spawn}")
+    source = COUNTED.replace('jobs.db"', 'jobs.db", start_method="forkserver"')
+    (place.folder / "counted.py").write_text(source)
+    supervisor = place.supervise("-c", "1", app="counted:engine")
+    first = _run_hold(place)
+    os.kill(first, signal.SIGKILL)
+    until(lambda: len(supervisor.workers) == 2 and first not in supervisor.workers, "a zygote and a worker")
+
+
 def test_the_first_worker_does_not_give_way_while_it_runs_something(place: Place) -> None:
     (place.folder / "counted.py").write_text(COUNTED)
     # There before the worker is: one that waits for the job may have given way already.
