@@ -16,7 +16,7 @@ import pytest
 
 from mpdispatch import Engine, QueueConfig
 from mpdispatch.cli.main import main
-from mpdispatch.clock import FakeClock, Instant, SystemClock
+from mpdispatch.clock import Instant, SystemClock
 from mpdispatch.config import Config
 from mpdispatch.engine import doctor as checkups
 from mpdispatch.engine.explain import explain
@@ -25,6 +25,7 @@ from mpdispatch.ids import boot_id, host_name, machine_id
 from mpdispatch.model import AlikeJobs, ClaimRequest, Finding, Level, NewJob, NewSupervisor
 from mpdispatch.store import SQLiteStore
 from mpdispatch.store.sqlite import health
+from tests.clock import FakeClock
 
 from .store.requests import request
 

@@ -27,11 +27,11 @@ from mpdispatch import (
     UsageError,
     WaitTimeoutError,
 )
-from mpdispatch.clock import FakeClock
 from mpdispatch.engine import JobHandle
 from mpdispatch.engine import offload as offloading
 from mpdispatch.engine.offload import offload
 from mpdispatch.model import Job
+from tests.clock import FakeClock
 from tests.store.conftest import Desk
 from tests.store.conftest import completed as completed_by
 from tests.store.conftest import failed as failed_by

@@ -23,10 +23,11 @@ from mpdispatch import (
     job,
     open_store,
 )
-from mpdispatch.clock import FakeClock, SystemClock
+from mpdispatch.clock import SystemClock
 from mpdispatch.engine.options import EnqueueKeywords
 from mpdispatch.execution import process_context
 from mpdispatch.handlers.signature import OPTION_NAMES
+from tests.clock import FakeClock
 from tests.conftest import ROOT, Cli
 from tests.store.conftest import Desk, retrying
 

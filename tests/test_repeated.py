@@ -6,8 +6,8 @@ import logging
 
 import pytest
 
-from mpdispatch.clock import FakeClock
 from mpdispatch.repeated import Repeated
+from tests.clock import FakeClock
 
 
 @pytest.fixture

@@ -12,10 +12,11 @@ import pytest
 from starlette.testclient import TestClient
 
 from mpdispatch.cli.main import main
-from mpdispatch.clock import FakeClock, SystemClock
+from mpdispatch.clock import SystemClock
 from mpdispatch.extension import DispatchExtension
 from mpdispatch.model import NewJob, Output, Stream
 from mpdispatch.store import SQLiteStore
+from tests.clock import FakeClock
 
 from .store.conftest import TTL_US, Desk, completed, failed, registration
 from .store.odd import ODD, columns_of, tamper

@@ -7,7 +7,7 @@ from itertools import product
 import msgspec
 from hypothesis import strategies as st
 
-from mpdispatch.clock import SECOND_US, FakeClock
+from mpdispatch.clock import SECOND_US
 from mpdispatch.ids import boot_id
 from mpdispatch.model import (
     Aborted,
@@ -31,6 +31,7 @@ from mpdispatch.model import (
     WorkerDied,
 )
 from mpdispatch.store.filters import DeadLetterFilter, JobFilter
+from tests.clock import FakeClock
 
 NAMES = ("mail", "resize", "unknown")
 QUEUES = ("default", "slow", "other")

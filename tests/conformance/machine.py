@@ -17,7 +17,7 @@ import msgspec
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from mpdispatch.clock import SECOND_US, Clock, FakeClock
+from mpdispatch.clock import SECOND_US, Clock
 from mpdispatch.model import (
     AlikeJobs,
     ClaimedJob,
@@ -35,6 +35,7 @@ from mpdispatch.policy.decide import RetryRules, decide
 from mpdispatch.store.contract import Store, SupervisorStore
 from mpdispatch.store.filters import DeadLetterFilter, JobFilter
 from mpdispatch.store.values import NO_REPORTS, CommitResult, Progress, Reports, UpkeepStep
+from tests.clock import FakeClock
 
 from . import draws
 from .answers import Refusal, answer_of, compare

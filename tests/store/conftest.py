@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from mpdispatch.clock import FakeClock, Instant
+from mpdispatch.clock import Instant
 from mpdispatch.model import (
     Cause,
     ClaimedJob,
@@ -26,6 +26,7 @@ from mpdispatch.model import (
 from mpdispatch.store import SQLiteStore
 from mpdispatch.store.contract import Store, SupervisorStore
 from mpdispatch.store.values import CommitResult, Progress, Reports
+from tests.clock import FakeClock
 
 from .requests import request
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from mpdispatch.clock import FakeClock
 from mpdispatch.model import AlikeJobs, Job, JobState, NewJob
 from mpdispatch.store.contract import Store
+from tests.clock import FakeClock
 
 from .conftest import Desk, completed, retrying
 

@@ -9,10 +9,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from mpdispatch.clock import FakeClock, Instant
+from mpdispatch.clock import Instant
 from mpdispatch.model import AlikeJobs, Cause, Job, JobState, NewJob, Run, Transition
 from mpdispatch.store.contract import Store
 from mpdispatch.store.values import Progress
+from tests.clock import FakeClock
 
 from .conftest import ERROR, Desk, completed, failed, released, retrying
 from .requests import request

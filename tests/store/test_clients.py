@@ -8,12 +8,13 @@ from datetime import timedelta
 import msgspec
 import pytest
 
-from mpdispatch.clock import FakeClock, Instant
+from mpdispatch.clock import Instant
 from mpdispatch.errors import InvalidStateError, JobNotFoundError, UsageError
 from mpdispatch.model import AlikeJobs, Job, JobState, NewJob
 from mpdispatch.store.contract import Store
 from mpdispatch.store.filters import JobFilter
 from mpdispatch.store.sqlite.rows import moment
+from tests.clock import FakeClock
 
 from .conftest import ERROR, MINUTE_US, Desk, completed, failed, released, retrying
 from .requests import request

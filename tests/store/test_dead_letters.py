@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from mpdispatch.clock import FakeClock
 from mpdispatch.errors import (
     DeadLetterNotFoundError,
     InvalidStateError,
@@ -23,6 +22,7 @@ from mpdispatch.store import SQLiteStore
 from mpdispatch.store.contract import Store
 from mpdispatch.store.filters import DeadLetterFilter
 from mpdispatch.store.sqlite import dead_letters
+from tests.clock import FakeClock
 
 from .conftest import Desk, failed, retrying
 

@@ -6,10 +6,11 @@ from collections.abc import Callable
 
 import pytest
 
-from mpdispatch.clock import FakeClock, Instant
+from mpdispatch.clock import Instant
 from mpdispatch.errors import JobNotFoundError
 from mpdispatch.model import Job, Output, Stream
 from mpdispatch.store.contract import Store
+from tests.clock import FakeClock
 
 from .conftest import Desk, completed, retrying
 

@@ -7,12 +7,12 @@ from collections.abc import Callable
 import pytest
 
 from mpdispatch import sqlite3
-from mpdispatch.clock import FakeClock
 from mpdispatch.errors import JobNotFoundError
 from mpdispatch.model import AlikeJobs, Job, JobState, NewJob
 from mpdispatch.store import SQLiteStore
 from mpdispatch.store.contract import Store
 from mpdispatch.store.filters import DeadLetterFilter
+from tests.clock import FakeClock
 
 from .conftest import Desk, completed, failed
 

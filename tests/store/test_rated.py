@@ -7,11 +7,11 @@ from collections.abc import Callable
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mpdispatch.clock import FakeClock
 from mpdispatch.model import Job, JobState, NewJob
 from mpdispatch.policy.rate import Rate
 from mpdispatch.store import SQLiteStore
 from mpdispatch.store.contract import Store
+from tests.clock import FakeClock
 
 from .conftest import Desk, completed
 from .requests import RATE, request

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from mpdispatch.clock import FakeClock
 from mpdispatch.errors import JobNotFoundError, StoreBusy, StoreMissing, UsageError
 from mpdispatch.model import JobState, NewJob
 from mpdispatch.store import SQLiteStore
+from tests.clock import FakeClock
 
 from .conftest import Desk, Woken
 

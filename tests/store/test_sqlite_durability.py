@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from mpdispatch import sqlite3
-from mpdispatch.clock import FakeClock
 from mpdispatch.errors import StoreIOError, UsageError
 from mpdispatch.model import AlikeJobs, NewJob
 from mpdispatch.store import SQLiteStore
@@ -20,6 +19,7 @@ from mpdispatch.store.sqlite import wal
 from mpdispatch.store.sqlite.connection import Flush, Session
 from mpdispatch.store.sqlite.lock import FileLock
 from mpdispatch.store.sqlite.wal import Log, _begin_writing
+from tests.clock import FakeClock
 
 from .conftest import Desk, completed
 

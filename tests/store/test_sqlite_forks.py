@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from mpdispatch.clock import FakeClock
 from mpdispatch.errors import StoreError
 from mpdispatch.model import NewJob
 from mpdispatch.store import SQLiteStore
 from mpdispatch.store.sqlite import forks
 from mpdispatch.store.sqlite.forks import ForkGate
+from tests.clock import FakeClock
 
 from .conftest import Desk
 

@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from mpdispatch.cli.main import main
-from mpdispatch.clock import FakeClock, Instant
+from mpdispatch.clock import Instant
 from mpdispatch.errors import StoreTooOld
 from mpdispatch.model import JobState, NewJob
 from mpdispatch.store import SQLiteStore
 from mpdispatch.store.sqlite import schema
+from tests.clock import FakeClock
 
 from .conftest import TTL_US, Desk, completed, registration
 

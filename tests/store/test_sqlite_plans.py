@@ -11,7 +11,6 @@ import pytest
 
 import mpdispatch
 from mpdispatch import sqlite3
-from mpdispatch.clock import FakeClock
 from mpdispatch.model import TERMINAL_STATES, AlikeJobs, Cause, ClaimedJob, JobState, NewJob
 from mpdispatch.store import SQLiteStore
 from mpdispatch.store.filters import JobFilter
@@ -20,6 +19,7 @@ from mpdispatch.store.sqlite import candidates, reads, schema
 from mpdispatch.store.sqlite.queries import QUERIES
 from mpdispatch.store.sqlite.rows import new_job_row
 from mpdispatch.store.sqlite.status import STATUS
+from tests.clock import FakeClock
 
 from .conftest import Desk, completed, failed
 from .requests import request

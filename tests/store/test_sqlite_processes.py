@@ -20,7 +20,7 @@ from typing import TypeVar
 
 import pytest
 
-from mpdispatch.clock import FakeClock, Instant
+from mpdispatch.clock import Instant
 from mpdispatch.errors import StoreBusy, StorePermission
 from mpdispatch.model import AlikeJobs, Job, JobState, NewJob
 from mpdispatch.private import folder_beside
@@ -28,6 +28,7 @@ from mpdispatch.store import SQLiteStore
 from mpdispatch.store.sqlite import forks, inserts
 from mpdispatch.store.sqlite.lock import _MOST_IN_A_ROW, FileLock
 from mpdispatch.store.sqlite.wal import CHECKPOINT_BYTES
+from tests.clock import FakeClock
 
 from .conftest import Desk, completed
 

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from mpdispatch.clock import FakeClock, Instant
+from mpdispatch.clock import Instant
 from mpdispatch.engine.explain import explain
 from mpdispatch.errors import DispatchError, InvalidStateError, StoreBusy, StoreCorrupt
 from mpdispatch.model import AlikeJobs, Cause, ErrorInfo, JobState, NewJob, Output, Stream
 from mpdispatch.store import SQLiteStore
 from mpdispatch.store.filters import DeadLetterFilter
 from mpdispatch.store.sqlite import unreadable
+from tests.clock import FakeClock
 
 from .conftest import TTL_US, Desk, completed, failed, registration, released
 from .odd import ODD, columns_of, look, tamper

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from mpdispatch.clock import FakeClock
 from mpdispatch.model import AlikeJobs, NewJob
 from mpdispatch.store import SQLiteStore
 from mpdispatch.store.sqlite.wal import CHECKPOINT_BYTES, Log
+from tests.clock import FakeClock
 
 from .conftest import Desk, completed
 

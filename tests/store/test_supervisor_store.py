@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mpdispatch.clock import FakeClock, Instant
+from mpdispatch.clock import Instant
 from mpdispatch.errors import LeaseLostError
 from mpdispatch.ids import boot_id
 from mpdispatch.model import AlikeJobs, Cause, ClaimedJob, ErrorInfo, Job, JobState, NewJob
@@ -17,6 +17,7 @@ from mpdispatch.store import SQLiteStore
 from mpdispatch.store.contract import Store
 from mpdispatch.store.sqlite.rows import moment
 from mpdispatch.store.values import Progress
+from tests.clock import FakeClock
 
 from .conftest import (
     ERROR,

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from mpdispatch.clock import FakeClock
 from mpdispatch.model import AlikeJobs, Cause, ClaimedJob, Job, JobState, NewJob, Transition
 from mpdispatch.store import SQLiteStore
 from mpdispatch.store.contract import Store
 from mpdispatch.store.filters import JobFilter
+from tests.clock import FakeClock
 
 from .conftest import Desk, ended, retrying
 from .odd import ODD, tamper
