@@ -9,14 +9,15 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
 
 from mpdispatch.engine import Engine
 from mpdispatch.errors import DispatchError
 from mpdispatch.web.access import Access, AccessMiddleware
-from mpdispatch.web.health import whole_routes
 from mpdispatch.web.jobs import job_routes
-from mpdispatch.web.responses import client_left, dispatch_error, http_error, internal_error
+from mpdispatch.web.responses import answer, client_left, dispatch_error, http_error, internal_error
 
 
 def web_app(
@@ -32,7 +33,7 @@ def web_app(
     app is served alone: a mounted app's is not run.
     """
     app = Starlette(
-        routes=[*whole_routes(engine, health), *job_routes(engine)],
+        routes=[*_whole_routes(engine, health), *job_routes(engine)],
         middleware=[Middleware(AccessMiddleware, access=access)],
         exception_handlers={
             HTTPException: http_error,
@@ -44,3 +45,16 @@ def web_app(
     )
     app.state.dispatch = engine
     return app
+
+
+def _whole_routes(engine: Engine, health: Callable[[], Mapping[str, Any]]) -> list[Route]:
+    """`GET /healthz` (503 if the status is not ok) and `GET /v1/stats`."""
+
+    def healthz(request: Request) -> Response:
+        found = dict(health())
+        return answer(found, 200 if found["status"] == "ok" else 503)
+
+    def stats(request: Request) -> Response:
+        return answer(engine.stats())
+
+    return [Route("/healthz", healthz, methods=["GET"]), Route("/v1/stats", stats, methods=["GET"])]

@@ -72,12 +72,12 @@ class _Wish:
             faults.append(f"payload: must be an object of the job's arguments, not {shown(self.payload)}")
         self.options: dict[str, Any] = {}
         for field, value in rest.items():
-            reader = _OPTIONS.get(field)
-            if reader is None:
+            if field not in _OPTIONS:
                 faults.append(f"{field}: no such field; there are name, payload, {', '.join(_OPTIONS)}")
                 continue
             try:
-                self.options[field] = value if value is None else reader(value)
+                has_reader = value is not None and field in _READERS
+                self.options[field] = _READERS[field](value) if has_reader else value
             except UsageError as error:
                 faults.append(f"{field}: {error}")
         if faults:
@@ -88,26 +88,19 @@ class _Wish:
         return engine.options(**cast(EnqueueKeywords, self.options)).enqueue(self.name, **self.payload)
 
 
-def _as_given(value: object) -> object:
-    return value
-
-
 def _time(value: object) -> datetime:
     if not isinstance(value, str):
         raise UsageError(f"must be a time such as '2026-05-01T08:00:00Z', not {shown(value)}")
     return time_from_text(value)
 
 
-_OPTIONS: dict[str, Callable[[object], object]] = {
-    "queue": _as_given,
-    "priority": _as_given,
+_OPTIONS = tuple(name for name in EnqueueKeywords.__annotations__ if name != "connection")
+_READERS: dict[str, Callable[[object], object]] = {
     "run_at": _time,
     "delay": parse_duration,
-    "max_retries": _as_given,
     "timeout": parse_duration,
-    "idempotency_key": _as_given,
 }
-"""How the JSON of each option is read. `engine.options` checks the values."""
+"""How the JSON of these options is read. `engine.options` checks the values."""
 
 
 def _page(engine: Engine, request: Request) -> Page[Job]:

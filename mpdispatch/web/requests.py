@@ -18,8 +18,7 @@ ENVELOPE_BYTES = 16 * 1024
 async def read_object(request: Request, most_bytes: int) -> dict[str, Any]:
     """The JSON object in the body.
 
-    Raises:
-        HTTPException: 413, it has more than `most_bytes` (the rest is not read); 400, it is no JSON object.
+    Raises HTTPException: 413, it has more than `most_bytes` (the rest is not read); 400, it is no JSON object.
     """
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced[:20]) > most_bytes:
