@@ -14,7 +14,6 @@ import msgspec
 
 from mpdispatch.hooks import (
     HOOKS,
-    CronFired,
     Event,
     JobCompleted,
     JobDeadLettered,
@@ -169,18 +168,7 @@ def events_of(notice: Notice) -> Iterable[Event]:
 _EVENTS = frozenset(HOOKS)
 
 encode_events = msgspec.json.Encoder().encode
-_decoder = msgspec.json.Decoder(
-    list[
-        JobEnqueued
-        | JobStarted
-        | JobCompleted
-        | JobFailed
-        | JobRetrying
-        | JobDeadLettered
-        | CronFired
-        | Shutdown
-    ]
-)
+_decoder = msgspec.json.Decoder(list[Event])
 
 
 def decode_events(data: bytes) -> list[Event]:
