@@ -122,7 +122,7 @@ def test_what_a_store_was_made_with_beats_environment_and_file_and_contradicts_a
 
 def test_an_app_tells_its_supervisor_what_it_said_of_durability() -> None:
     def told(store: SQLiteStore) -> object:
-        return describe(Registry(), store=store, config=Config(), queue_configs=(), backoff=None).durability
+        return describe(Registry(), store=store, config=Config()).durability
 
     assert told(SQLiteStore("a.db")) is None
     assert told(SQLiteStore("a.db", durability="full")) == "full"

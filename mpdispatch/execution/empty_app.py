@@ -23,7 +23,7 @@ class EmptyApp:
         self.hooks = Hooks((), self.telemetry.metrics, logging.getLogger("mpdispatch.hooks"))
 
     def describe(self) -> AppDescription:
-        return describe(self.registry, store=":memory:", config=Config(), queue_configs=(), backoff=None)
+        return describe(self.registry, store=":memory:", config=Config())
 
     def use_store(self, location: str) -> None:
         """Does nothing: this app enqueues nothing."""

@@ -50,8 +50,7 @@ def _is_in_class(function: Function) -> bool:
 def hint_of(job_name: str, function: Function, name: str, annotation: Any) -> Any:
     """The type of one parameter; strings (`from __future__ import annotations`) are resolved.
 
-    Raises:
-        RegistrationError: it cannot be resolved.
+    Raises RegistrationError: it cannot be resolved.
     """
     if annotation is inspect.Parameter.empty or annotation is object:
         return Any
@@ -68,11 +67,7 @@ def hint_of(job_name: str, function: Function, name: str, annotation: Any) -> An
 
 
 def type_info(job_name: str, name: str, hint: Any) -> model.Type:
-    """The type as msgspec sees it.
-
-    Raises:
-        RegistrationError: values of this type cannot be rebuilt from JSON.
-    """
+    """The type as msgspec sees it. Raises RegistrationError: values of this type cannot be rebuilt from JSON."""
     try:
         info = model.type_info(hint)
         msgspec.json.Decoder(hint)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection
+from typing import Any
 
 import msgspec
 
@@ -20,8 +21,8 @@ class AppDescription(msgspec.Struct, frozen=True, kw_only=True):
     durability: Durability | None
     """The durability that the app asks of its store; None: it does not say."""
     config: Config
-    queue_configs: tuple[QueueConfig, ...]
-    backoff: BackoffSpec | None
+    queue_configs: tuple[QueueConfig, ...] = ()
+    backoff: BackoffSpec | None = None
     """Of jobs that have none of their own."""
     origins: dict[str, str] = {}
     """The source of each config value, as `Config.resolve_with_sources` gives it."""
@@ -47,30 +48,14 @@ class AppDescription(msgspec.Struct, frozen=True, kw_only=True):
         return dict(sorted(found.items()))
 
 
-def describe(
-    registry: Registry,
-    *,
-    store: object,
-    config: Config,
-    queue_configs: Iterable[QueueConfig],
-    backoff: BackoffSpec | None,
-    origins: Mapping[str, str] | None = None,
-    default_timeout_s: float | None = None,
-    hooks: frozenset[str] = frozenset(),
-    is_traced: bool = False,
-) -> AppDescription:
-    """The description of an app with these parts."""
+def describe(registry: Registry, *, store: object, **others: Any) -> AppDescription:
+    """The description of an app with these handlers and this store; `others` are further fields of it."""
+    definitions = registry.definitions()
     return AppDescription(
         store=str(getattr(store, "location", store)),
         durability=getattr(store, "said_durability", None),
-        config=config,
-        queue_configs=tuple(queue_configs),
-        backoff=backoff,
-        origins=dict(origins or {}),
-        jobs={definition.name: definition.backoff for definition in registry.definitions()},
-        queues={definition.name: definition.queue for definition in registry.definitions()},
-        timeouts={each.name: each.timeout_s for each in registry.definitions() if each.timeout_s is not None},
-        default_timeout_s=default_timeout_s,
-        hooks=hooks,
-        is_traced=is_traced,
+        jobs={each.name: each.backoff for each in definitions},
+        queues={each.name: each.queue for each in definitions},
+        timeouts={each.name: each.timeout_s for each in definitions if each.timeout_s is not None},
+        **others,
     )

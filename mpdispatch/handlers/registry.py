@@ -21,9 +21,8 @@ from mpdispatch.policy.names import check_name
 class JobDefinition:
     """A handler and the defaults of its jobs.
 
-    Raises:
-        RegistrationError: the function cannot be a handler (a generator, a class, `*args` …), or the
-            name cannot be one.
+    Raises RegistrationError: the function cannot be a handler (a generator, a class, `*args` …), or the name cannot be
+    one.
     """
 
     name: str
@@ -108,8 +107,7 @@ class Registry:
     def add(self, definition: JobDefinition) -> None:
         """Take in a handler. Adding the same definition again does nothing.
 
-        Raises:
-            DuplicateJobError: another handler has the name.
+        Raises DuplicateJobError: another handler has the name.
         """
         with self._lock:
             first = self._definitions.get(definition.name)

@@ -48,8 +48,7 @@ _PLAIN = frozenset({str, bool, type(None)})
 class Signature:
     """The arguments of a handler: their names and types, and how they become JSON and come back.
 
-    Raises:
-        RegistrationError: the signature cannot be a job's; names the parameter and the reason.
+    Raises RegistrationError: the signature cannot be a job's; names the parameter and the reason.
     """
 
     __slots__ = ("_decode", "_decoders", "_infos", "_positional", "_required", "_to_fill", "job_name", "names")
@@ -77,10 +76,9 @@ class Signature:
 
         NumPy scalars and arrays are kept as plain numbers, text and lists.
 
-        Raises:
-            PayloadError: names every argument that is unknown, missing, given twice or of the wrong type, that
-                JSON cannot keep (NaN, other keys than strings, half surrogates, depth over 200), or that
-                makes the payload larger than `max_bytes`.
+        Raises PayloadError: names every argument that is unknown, missing, given twice or of the wrong type, that JSON
+        cannot keep (NaN, other keys than strings, half surrogates, depth over 200), or that makes the payload larger
+        than `max_bytes`.
         """
         given = self._bind(args, kwargs) if args else kwargs
         try:
@@ -199,8 +197,7 @@ class Signature:
 
         The payload may be anything. `job_id`, for the message, is the job whose row holds it.
 
-        Raises:
-            PayloadError: the payload does not fit; it was stored by hand, or for an older handler.
+        Raises PayloadError: the payload does not fit; it was stored by hand, or for an older handler.
         """
         try:
             arguments = self._decode(payload)

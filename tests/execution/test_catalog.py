@@ -27,7 +27,7 @@ def described(backoff: Linear | None) -> AppDescription:
         registry(),
         store="jobs.db",
         config=Config(concurrency=3, queues=["a", "b"]),
-        queue_configs=[QueueConfig("a", rate_limit=5)],
+        queue_configs=(QueueConfig("a", rate_limit=5),),
         backoff=backoff,
     )
 

@@ -40,7 +40,7 @@ class App:
         self.hooks = Hooks((), self.telemetry, logging.getLogger("tests"))
 
     def describe(self) -> AppDescription:
-        return describe(self.registry, store="", config=Config(), queue_configs=(), backoff=None)
+        return describe(self.registry, store="", config=Config())
 
     def use_store(self, location: str) -> None:
         self.used_store = location
