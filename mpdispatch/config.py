@@ -85,9 +85,7 @@ class Config:
     max_prefetch: int = setting(400, settings.whole(1, 500))
     max_jobs_per_worker: int | None = setting(None, settings.optional(settings.whole(1, 10**12)))
     boot_timeout: float = setting(60.0, settings.duration(low=0.1))
-    start_method: Literal["forkserver", "spawn"] = setting(
-        "forkserver", settings.choice("forkserver", "spawn")
-    )
+    start_method: Literal["forkserver", "spawn"] = setting("forkserver", settings.choice("forkserver", "spawn"))
     max_worker_rss: int | None = setting(None, settings.optional(settings.whole(MIB, 1 << 50)))
     durability: Literal["full", "process"] = setting("full", settings.choice("full", "process"))
     retention: float | None = setting(None, settings.optional(settings.duration()))

@@ -72,19 +72,16 @@ class Dispatcher:
             config and config.durability == "full"
         )
         if self._says_durability:
-            self._agree_on_durability()
+            wanted, found = self.config.durability, store.prefer_durability(self.config.durability)
+            if found != wanted and self.origins["durability"] == "argument":
+                text = f"is {wanted!r}, but the store was made with {found!r}"
+                raise ConfigError([Fault("durability", text)])
         self._engines: list[SupervisedEngine] = []
         # Reentrant, because a signal handler may call `stop` while it interrupts `start`. Nothing waits holding it.
         self._lock = threading.RLock()
         self._thread: SupervisorThread | None = None
         self.is_unwanted: Callable[[], bool] = lambda: False
         """Whether the caller of `start` no longer wants it. Called once a `stop` can reach the start."""
-
-    def _agree_on_durability(self) -> None:
-        wanted, origin = self.config.durability, self.origins["durability"]
-        found = self.store.prefer_durability(wanted)
-        if found != wanted and origin == "argument":
-            raise ConfigError([Fault("durability", f"is {wanted!r}, but the store was made with {found!r}")])
 
     def __repr__(self) -> str:
         return f"<Dispatcher on {self.store.display}>"
@@ -103,8 +100,7 @@ class Dispatcher:
     def use_store(self, store: Store) -> None:
         """Use this store from now on. Its own durability counts, else the configuration's.
 
-        Raises:
-            UsageError: this dispatcher supervises its present store, or an extension waits to do so.
+        Raises UsageError: this dispatcher supervises its present store, or an extension waits to do so.
         """
         with self._lock:
             if self._holds:
@@ -182,8 +178,7 @@ class Dispatcher:
         Jobs not done after `timeout` seconds (default: `shutdown_timeout`) are cancelled, then killed; they
         run again later, and this run costs them no attempt.
 
-        Raises:
-            DispatchError: the error that had ended the supervisor before, if any.
+        Raises DispatchError: the error that had ended the supervisor before, if any.
         """
         timeout_s = None if timeout is None else duration_of("timeout", timeout)
         with self._lock:

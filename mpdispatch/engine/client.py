@@ -6,16 +6,15 @@ tell the hooks, so that hooks are told the same whichever door is used.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from mpdispatch.clock import SECOND_US, Clock, SystemClock
+from mpdispatch.clock import SystemClock
 from mpdispatch.config import QueueConfig
 from mpdispatch.engine.dead_letters import DeadLetters
 from mpdispatch.engine.offload import offload_read
-from mpdispatch.engine.options import checked_id, checked_limit
-from mpdispatch.engine.stats import overview
+from mpdispatch.engine.options import checked_id, checked_limit, so_long_ago_us
 from mpdispatch.engine.waiting import wait_for_end, wait_for_end_async
 from mpdispatch.errors import JobCancelledError, JobFailedError, StoreNotShared, UsageError
 from mpdispatch.execution.process_context import in_worker, refuse_while_importing
@@ -28,35 +27,9 @@ from mpdispatch.store.values import QueueStats
 
 if TYPE_CHECKING:
     from mpdispatch.engine.explain import Reason
+    from mpdispatch.events.publish import Hooks
 
 _PRUNE_CHUNK = 500
-
-
-class StoreHolder(Protocol):
-    """Something with a store: a dispatcher, for example, which may move to another store."""
-
-    @property
-    def store(self) -> Store: ...
-
-
-class EnqueueListener(Protocol):
-    """What is told of new jobs: the hooks of an engine."""
-
-    def enqueued(self, job: Job, *, is_committed: bool = True) -> None: ...
-
-    def enqueued_many(self, template: NewJob, ids: Sequence[int], batch_id: int, at_us: int) -> None: ...
-
-
-class _Fixed(NamedTuple):
-    store: Store
-
-
-class _Nobody:
-    """The listener where no app is known."""
-
-    def enqueued(self, job: Job, *, is_committed: bool = True) -> None: ...
-
-    def enqueued_many(self, template: NewJob, ids: Sequence[int], batch_id: int, at_us: int) -> None: ...
 
 
 class JobClient:
@@ -65,24 +38,22 @@ class JobClient:
     queue_configs: tuple[QueueConfig, ...] = ()
     """The limits of queues that this client knows of."""
 
-    def __init__(self, holder: StoreHolder, clock: Clock, listener: EnqueueListener | None = None) -> None:
-        """`holder` is asked for the store at each call. `listener` is told of every job that is made here."""
-        self._holder, self._clock = holder, clock
-        self._listener: EnqueueListener = _Nobody() if listener is None else listener
+    def __init__(self, store: Callable[[], Store], hooks: Hooks | None = None) -> None:
+        """`store` is called at each use: it may change. `hooks` are told of every job that is made here."""
+        self._store, self._hooks = store, hooks
 
     @classmethod
     def of(cls, store: Store) -> Self:
         """A client of this store, without an app: no hook is told of what it does."""
-        return cls(_Fixed(store), SystemClock())
+        return cls(lambda: store)
 
     @property
     def store(self) -> Store:
         """The store of the jobs.
 
-        Raises:
-            StoreNotShared: this is a worker, and the store is in the memory of another process.
+        Raises StoreNotShared: this is a worker, and the store is in the memory of another process.
         """
-        store = self._holder.store
+        store = self._store()
         if in_worker() and not store.is_shared:
             raise StoreNotShared(store.display)
         return store
@@ -110,8 +81,7 @@ class JobClient:
     ) -> Page[Job]:
         """Jobs, newest first: `items` (at most `limit`, 1 to 1000) and the `next_cursor` (None at the end).
 
-        Raises:
-            UsageError: there is no such state, or `limit` or `cursor` is not allowed.
+        Raises UsageError: there is no such state, or `limit` or `cursor` is not allowed.
         """
         where = JobFilter(state=_checked_state(state), queue=queue, name=name)
         return self.store.list_jobs(where, limit=checked_limit(limit), cursor=cursor)
@@ -153,18 +123,20 @@ class JobClient:
         Each reason has a `code`, a `text` and, if there is one, a `remedy`. `queue_configs` are limits beyond those this
         client knows; its own win.
 
-        Raises:
-            JobNotFoundError: there is no such job.
+        Raises JobNotFoundError: there is no such job.
         """
         from mpdispatch.engine.explain import explain  # it imports much that enqueueing does not need
 
         limits = (*self.queue_configs, *queue_configs)
-        return explain(self.store, checked_id(job_id), now=self._clock.now(), queue_configs=limits)
+        return explain(self.store, checked_id(job_id), now=SystemClock().now(), queue_configs=limits)
 
     def _why_not_ended(self, job_id: int) -> str:
-        from mpdispatch.engine.explain import why_not_ended
-
-        return why_not_ended(self.store, job_id, now=self._clock.now(), queue_configs=self.queue_configs)
+        """What `explain` says, in one line for a program; empty if the job has ended."""
+        job, reasons = self.explain(job_id)
+        if job.state.is_terminal:
+            return ""
+        in_code = " (in a program: `with engine.dispatcher:`)"
+        return "; ".join(f"{each}{in_code if each.code == 'no_supervisor' else ''}" for each in reasons)
 
     def cancel(self, job_id: int) -> Job:
         """Cancel a waiting job at once; ask the supervisor to end a running one.
@@ -187,31 +159,37 @@ class JobClient:
         """
         job = self.store.retry(checked_id(job_id))
         if job.id != job_id:
-            self._listener.enqueued(job)
+            self._tell(job)
         return job
+
+    def _tell(self, job: Job) -> None:
+        if self._hooks is not None:
+            self._hooks.enqueued(job)
 
     @property
     def dead_letters(self) -> DeadLetters:
         """The jobs that failed for good: list, get, count, replay, purge."""
-        return DeadLetters(self.store, self._clock, on_replay=self._listener.enqueued)
+        return DeadLetters(self.store, on_replay=self._tell)
 
     # ---------------------------------------------------------------- new jobs, for the doors
 
     def add_job(self, job: NewJob, *, connection: Any = None) -> Job:
         """Store one job as it is and tell the hooks. `Engine.enqueue` checks name and arguments first."""
         made = self.store.enqueue(job, connection=connection)
-        self._listener.enqueued(made, is_committed=connection is None)
+        if self._hooks is not None:
+            self._hooks.enqueued(made, is_committed=connection is None)
         return made
 
     def add_jobs(
-        self, template: NewJob, payloads: Sequence[bytes], *, batch_id: int | None = None
+        self, template: NewJob, payloads: Sequence[bytes], batch_id: int | None = None
     ) -> Sequence[int]:
         """Store one job like `template` per payload, in one transaction, and tell the hooks. Gives the ids."""
         if not payloads:
             return range(0)
         ids = self.store.enqueue_many(AlikeJobs(template, payloads), batch_id=batch_id)
-        at_us = self._clock.now().wall_us
-        self._listener.enqueued_many(template, ids, ids[0] if batch_id is None else batch_id, at_us)
+        if self._hooks is not None:
+            first = ids[0] if batch_id is None else batch_id
+            self._hooks.enqueued_many(template, ids, first, SystemClock().now().wall_us)
         return ids
 
     def wake(self) -> None:
@@ -233,11 +211,9 @@ class JobClient:
 
     def workers(self) -> list[SupervisorStatus]:
         """Every registered supervisor, dead or alive, with its worker processes where they can be seen (this host)."""
-        from mpdispatch.engine.supervisors import (
-            supervisors_of,
-        )  # it imports much that enqueueing does not need
+        from mpdispatch.engine.supervisors import supervisors_of  # it imports much that no enqueuer needs
 
-        return supervisors_of(self.store, self._clock.now())
+        return supervisors_of(self.store, SystemClock().now())
 
     def has_supervisor(self) -> bool:
         """Whether any supervisor of this store lives."""
@@ -247,7 +223,17 @@ class JobClient:
 
     def stats(self) -> dict[str, Any]:
         """Counts of the whole store, as `mpdispatch stats --json` gives them."""
-        return overview(self.store)
+        from mpdispatch.engine.supervisors import living_supervisors
+
+        store = self.store
+        counts, queues = store.counts(), store.queue_stats()
+        return {
+            "jobs": {state.value: counts[state] for state in JobState},
+            "dlq_count": store.dead_letter_count(),
+            "queues": {each.name: {"paused": each.is_paused, "jobs": dict(each.jobs)} for each in queues},
+            "supervisors": len(living_supervisors(store)),
+            "store": store.display,
+        }
 
     def prune(self, older_than: float | timedelta | str) -> int:
         """Delete jobs that ended longer ago than this; gives how many. The setting `retention` does it all the time.
@@ -255,8 +241,7 @@ class JobClient:
         Completed and cancelled jobs, and failed ones whose dead letter was replayed or purged. Deleted in short
         transactions, so supervisors go on claiming.
         """
-        before_us = self._clock.now().wall_us - round(duration_of("older_than", older_than) * SECOND_US)
-        total = 0
+        before_us, total = so_long_ago_us(older_than), 0
         while gone := self.store.prune(before_us, _PRUNE_CHUNK):
             total += gone
         return total

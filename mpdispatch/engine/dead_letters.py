@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import timedelta
 
-from mpdispatch.clock import SECOND_US, Clock
-from mpdispatch.engine.options import checked_id, checked_limit
+from mpdispatch.engine.options import checked_id, checked_limit, so_long_ago_us
 from mpdispatch.model import DeadLetter, Job, Page
-from mpdispatch.policy.durations import duration_of
 from mpdispatch.store.contract import Store
 from mpdispatch.store.filters import DeadLetterFilter
 
@@ -16,10 +14,8 @@ from mpdispatch.store.filters import DeadLetterFilter
 class DeadLetters:
     """The dead letters of a store, each by the id of its job."""
 
-    def __init__(
-        self, store: Store, clock: Clock, *, on_replay: Callable[[Job], object] = lambda job: None
-    ) -> None:
-        self._store, self._clock, self._on_replay = store, clock, on_replay
+    def __init__(self, store: Store, *, on_replay: Callable[[Job], object]) -> None:
+        self._store, self._on_replay = store, on_replay
 
     def list(
         self,
@@ -34,8 +30,7 @@ class DeadLetters:
 
         `replayed=True` gives those that were replayed, None gives all; the default gives those that were not.
 
-        Raises:
-            UsageError: `limit` or `cursor` is not allowed.
+        Raises UsageError: `limit` or `cursor` is not allowed.
         """
         where = DeadLetterFilter(queue=queue, name=name, is_replayed=replayed)
         return self._store.dead_letters(where, limit=checked_limit(limit), cursor=cursor)
@@ -53,8 +48,7 @@ class DeadLetters:
 
         Doing it twice makes one job: the second call gives the first one's, with `created=False`.
 
-        Raises:
-            DeadLetterNotFoundError: the job did not fail, or its dead letter was purged.
+        Raises DeadLetterNotFoundError: the job did not fail, or its dead letter was purged.
         """
         job = self._store.replay(checked_id(job_id))
         self._on_replay(job)
@@ -72,8 +66,6 @@ class DeadLetters:
         `older_than` (seconds): only those that failed longer ago. Deleted in short transactions, so
         supervisors go on claiming.
         """
-        before_us = None
-        if older_than is not None:
-            before_us = self._clock.now().wall_us - round(duration_of("older_than", older_than) * SECOND_US)
+        before_us = None if older_than is None else so_long_ago_us(older_than)
         where = DeadLetterFilter(queue=queue, name=name, is_replayed=None, failed_before_us=before_us)
         return self._store.purge_dead_letters(where)

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any, Generic, ParamSpec, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Unpack, overload
 
-from mpdispatch.engine.enqueueing import PLAIN, BoundJob, Enqueuer, EnqueuesJobs
+from mpdispatch.engine.enqueueing import PLAIN, BoundJob, EnqueuesJobs
 from mpdispatch.engine.options import (
     EnqueueKeywords,
     EnqueueOptions,
@@ -24,6 +24,9 @@ from mpdispatch.errors import RegistrationError, UsageError
 from mpdispatch.handlers.registry import JobDefinition
 from mpdispatch.policy.jobnames import check_job_name
 from mpdispatch.policy.names import shown
+
+if TYPE_CHECKING:  # which imports this module
+    from mpdispatch.engine.engine import Engine
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -37,7 +40,7 @@ class JobHandle(EnqueuesJobs[P], Generic[P, R]):
     def __init__(self, definition: JobDefinition) -> None:
         functools.update_wrapper(self, definition.function)
         self.definition = definition
-        self._engine: Enqueuer | None = None
+        self._engine: Engine | None = None
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the function here and now, in this process. No job is made."""
@@ -51,16 +54,16 @@ class JobHandle(EnqueuesJobs[P], Generic[P, R]):
         """The job's name."""
         return self.definition.name
 
-    def bind(self, engine: Enqueuer) -> None:
+    def bind(self, engine: Engine) -> None:
         """From now on, enqueue into this engine. `engine.register` calls it."""
         self._engine = engine
 
-    def _bound_engine(self) -> Enqueuer:
+    def _bound_engine(self) -> Engine:
         if self._engine is None:
             raise UsageError(f"job {self.name!r} belongs to no engine yet: engine.register({self.__name__})")
         return self._engine
 
-    def _target(self) -> tuple[Enqueuer, JobDefinition, EnqueueOptions]:
+    def _target(self) -> tuple[Engine, JobDefinition, EnqueueOptions]:
         return self._bound_engine(), self.definition, PLAIN
 
     __name__: str
@@ -71,8 +74,7 @@ class JobHandle(EnqueuesJobs[P], Generic[P, R]):
 
         Each that is not given (or None, but for `timeout`) is as the handler says.
 
-        Raises:
-            UsageError: names every option that is unknown or not allowed.
+        Raises UsageError: names every option that is unknown or not allowed.
         """
         return BoundJob(self._bound_engine(), self.definition, EnqueueOptions.read(options))
 
@@ -108,8 +110,7 @@ def job(name: Any = None, **options: Any) -> Any:
 
     name: what the job is called in the store; the function's own name unless given.
 
-    Raises:
-        RegistrationError: the function cannot be a handler, or an option is not allowed.
+    Raises RegistrationError: the function cannot be a handler, or an option is not allowed.
     """
     if callable(name):
         return as_handle(None, name, options)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, ParamSpec, Self, TypeVar, Unpack, overload
 
 import msgspec
 
-from mpdispatch.clock import Clock, SystemClock
 from mpdispatch.config import QueueConfig
 from mpdispatch.dispatcher import Dispatcher
 from mpdispatch.engine.batch import Batch, enqueue_batch
@@ -45,27 +46,17 @@ class Engine(JobClient, EnqueuesByName):
     def __init__(
         self,
         dispatcher: Dispatcher,
-        *,
-        backoff: BackoffSpec | None = None,
-        queue_configs: Iterable[QueueConfig | Mapping[str, Any]] = (),
-        middleware: Iterable[Middleware] = (),
-        extensions: Iterable[Extension] = (),
+        settings: EngineSettings,
         tracer_provider: Any = None,
         meter_provider: Any = None,
-        clock: Clock | None = None,
     ) -> None:
-        if not isinstance(dispatcher, Dispatcher):
-            text = f"must be a Dispatcher, not {shown(dispatcher)}; Engine.open('jobs.db') makes engine and dispatcher"
-            raise ConfigError([Fault("dispatcher", text)])
-        parts = EngineSettings(
-            backoff=backoff, queue_configs=queue_configs, middleware=middleware, extensions=extensions
-        )
         self.dispatcher = dispatcher
         self.registry = Registry()
-        self.backoff, self.queue_configs, self.middleware = parts.backoff, parts.queue_configs, parts.middleware
+        self.backoff, self.queue_configs = settings.backoff, settings.queue_configs
+        self.middleware = settings.middleware
         self.telemetry = Telemetry(tracer_provider, meter_provider, self.middleware)
-        self.hooks = Hooks(parts.extensions, self.telemetry.metrics, dispatcher.logger.getChild("hooks"))
-        super().__init__(dispatcher, clock or SystemClock(), self.hooks)
+        self.hooks = Hooks(settings.extensions, self.telemetry.metrics, dispatcher.logger.getChild("hooks"))
+        super().__init__(lambda: dispatcher.store, self.hooks)
         self._default_timeout_s = default_timeout_s(self.middleware)
         self.catalog = LiveCatalog(self.registry, self.backoff)
         self._max_payload_bytes = dispatcher.config.max_payload_bytes
@@ -90,18 +81,15 @@ class Engine(JobClient, EnqueuesByName):
         the worker, the first outermost; `extensions` hear what happens to jobs (see `mpdispatch.hooks`).
         `tracer_provider` and `meter_provider` are OpenTelemetry's; None: the global ones, if the app has set any.
 
-        Raises:
-            ConfigError: names everything wrong with the arguments.
+        Raises ConfigError: names everything wrong with the arguments.
         """
-        return cls(
-            dispatcher,
-            backoff=backoff,
-            queue_configs=queue_configs,
-            middleware=middleware,
-            extensions=extensions,
-            tracer_provider=tracer_provider,
-            meter_provider=meter_provider,
+        if not isinstance(dispatcher, Dispatcher):
+            text = f"must be a Dispatcher, not {shown(dispatcher)}; Engine.open('jobs.db') makes engine and dispatcher"
+            raise ConfigError([Fault("dispatcher", text)])
+        settings = EngineSettings(
+            backoff=backoff, queue_configs=queue_configs, middleware=middleware, extensions=extensions
         )
+        return cls(dispatcher, settings, tracer_provider, meter_provider)
 
     @classmethod
     def open(cls, location: str | os.PathLike[str], **config: Any) -> Self:
@@ -170,8 +158,7 @@ class Engine(JobClient, EnqueuesByName):
 
         Each that is not given (or None, but for `timeout`) is as the handler says.
 
-        Raises:
-            UsageError: names every option that is unknown or not allowed.
+        Raises UsageError: names every option that is unknown or not allowed.
         """
         return EngineOptions(self, EnqueueOptions.read(options))
 
@@ -187,8 +174,7 @@ class Engine(JobClient, EnqueuesByName):
         wanted = new_job(definition, options, payload, self._default_timeout_s)
         if not self.telemetry.is_tracing:
             return self.add_job(wanted, connection=options.connection)
-        with self.telemetry.enqueueing(wanted.name, wanted.queue) as context:
-            traced = msgspec.structs.replace(wanted, trace_context=context)
+        with self._traced(wanted) as traced:
             return self.add_job(traced, connection=options.connection)
 
     def enqueue_many_as(
@@ -201,20 +187,18 @@ class Engine(JobClient, EnqueuesByName):
         for field in ("idempotency_key", "connection"):
             if getattr(options, field) is not None:
                 raise UsageError(f"{field}: enqueue_many takes none; enqueue the jobs one by one")
-        template = new_job(definition, options, b"{}", self._default_timeout_s)
+        with self._traced(new_job(definition, options, b"{}", self._default_timeout_s)) as template:
+            add_jobs = functools.partial(self.add_jobs, template)
+            return enqueue_batch(add_jobs, definition.signature, items, max_bytes=self._max_payload_bytes)
+
+    @contextmanager
+    def _traced(self, job: NewJob) -> Iterator[NewJob]:
+        """The job, inside a span that it carries on if this engine traces."""
         if not self.telemetry.is_tracing:
-            return self._enqueue_batch(definition, template, items)
-        with self.telemetry.enqueueing(template.name, template.queue) as context:
-            template = msgspec.structs.replace(template, trace_context=context)
-            return self._enqueue_batch(definition, template, items)
-
-    def _enqueue_batch(
-        self, definition: JobDefinition, template: NewJob, items: Iterable[Mapping[str, Any]]
-    ) -> Batch:
-        def add_jobs(payloads: Sequence[bytes], batch_id: int | None) -> Sequence[int]:
-            return self.add_jobs(template, payloads, batch_id=batch_id)
-
-        return enqueue_batch(add_jobs, definition.signature, items, max_bytes=self._max_payload_bytes)
+            yield job
+            return
+        with self.telemetry.enqueueing(job.name, job.queue) as context:
+            yield msgspec.structs.replace(job, trace_context=context)
 
     # ---------------------------------------------------------------- for workers and supervisors
 

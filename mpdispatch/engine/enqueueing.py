@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Generic, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 import msgspec
 
@@ -12,9 +12,11 @@ from mpdispatch.engine.batch import Batch
 from mpdispatch.engine.offload import StandstillError, offload
 from mpdispatch.engine.options import EnqueueOptions
 from mpdispatch.errors import StoreBusy, UsageError
-from mpdispatch.handlers.registry import JobDefinition, Registry
+from mpdispatch.handlers.registry import JobDefinition
 from mpdispatch.model import Job, NewJob
-from mpdispatch.store.contract import Store
+
+if TYPE_CHECKING:  # an engine is one of these
+    from mpdispatch.engine.engine import Engine
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -22,25 +24,6 @@ R = TypeVar("R")
 
 PLAIN = EnqueueOptions()
 """No option given."""
-
-
-class JobDefaults(Protocol):
-    """What a job gets where its options say nothing: a definition has it."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def queue(self) -> str: ...
-
-    @property
-    def priority(self) -> int: ...
-
-    @property
-    def max_retries(self) -> int: ...
-
-    @property
-    def timeout_s(self) -> float | None: ...
 
 
 class PlainDefaults(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,32 +36,10 @@ class PlainDefaults(msgspec.Struct, frozen=True, kw_only=True):
     timeout_s: float | None = None
 
 
-class Enqueuer(Protocol):
-    """What enqueues jobs of a definition: an engine."""
-
-    @property
-    def registry(self) -> Registry: ...
-
-    @property
-    def store(self) -> Store: ...
-
-    def enqueue_as(
-        self,
-        definition: JobDefinition,
-        options: EnqueueOptions,
-        args: tuple[Any, ...],
-        kwargs: Mapping[str, Any],
-    ) -> Job: ...
-
-    def enqueue_many_as(
-        self, definition: JobDefinition, options: EnqueueOptions, items: Iterable[Mapping[str, Any]]
-    ) -> Batch: ...
-
-
 class EnqueuesJobs(Generic[P]):
     """The four ways to enqueue jobs of one handler: one or many, from plain or from async code."""
 
-    def _target(self) -> tuple[Enqueuer, JobDefinition, EnqueueOptions]:
+    def _target(self) -> tuple[Engine, JobDefinition, EnqueueOptions]:
         """What they go into, for which handler, with which options."""
         raise NotImplementedError
 
@@ -114,9 +75,8 @@ class EnqueuesJobs(Generic[P]):
 
         A generator is consumed as it is stored. The options `idempotency_key` and `connection` are refused.
 
-        Raises:
-            BatchError: an item does not fit. Nothing of its chunk is stored; the error names its index
-                and says how many jobs are.
+        Raises BatchError: an item does not fit. Nothing of its chunk is stored; the error names its index and says how
+        many jobs are.
         """
         engine, definition, options = self._target()
         return engine.enqueue_many_as(definition, options, items)
@@ -130,10 +90,10 @@ class EnqueuesJobs(Generic[P]):
 class BoundJob(EnqueuesJobs[P]):
     """A handler with options for the jobs that are enqueued through it."""
 
-    def __init__(self, engine: Enqueuer, definition: JobDefinition, options: EnqueueOptions) -> None:
+    def __init__(self, engine: Engine, definition: JobDefinition, options: EnqueueOptions) -> None:
         self._bound_to = engine, definition, options
 
-    def _target(self) -> tuple[Enqueuer, JobDefinition, EnqueueOptions]:
+    def _target(self) -> tuple[Engine, JobDefinition, EnqueueOptions]:
         return self._bound_to
 
 
@@ -145,48 +105,33 @@ class EnqueuesByName:
         raise NotImplementedError
 
     def enqueue(self, name: str, /, *args: Any, **kwargs: Any) -> Job:
-        """Keep a job for the handler of this name; on disk when it returns.
-
-        Raises:
-            UnknownJobError: there is no such handler.
-            PayloadError: the arguments do not fit its signature, or cannot be kept as JSON.
-            StoreError: it could not be stored; then it was not, but after a StoreIOError nobody can know.
-        """
+        """As `JobHandle.enqueue`, for the handler of this name. Raises UnknownJobError, too."""
         return self._named(name).enqueue(*args, **kwargs)
 
     async def enqueue_async(self, name: str, /, *args: Any, **kwargs: Any) -> Job:
-        """As `enqueue`, from async code: `await engine.enqueue_async("render", path="a.pdf")`.
-
-        Never blocks the event loop, and however many are called at once, four threads do them all. Cancelled while it
-        waits for the store, it may or may not have stored the job; while it waits for its turn, it has not.
-        """
+        """As `JobHandle.enqueue_async`: `await engine.enqueue_async("render", path="a.pdf")`."""
         return await self._named(name).enqueue_async(*args, **kwargs)
 
     def enqueue_many(self, name: str, items: Iterable[Mapping[str, Any]], /) -> Batch:
-        """Keep one job per mapping of arguments, in chunks of 5,000, each in one transaction.
-
-        Raises:
-            BatchError: an item does not fit. Nothing of its chunk is stored; the error names its index
-                and says how many jobs are.
-        """
+        """As `JobHandle.enqueue_many`, for the handler of this name."""
         return self._named(name).enqueue_many(items)
 
     async def enqueue_many_async(self, name: str, items: Iterable[Mapping[str, Any]], /) -> Batch:
-        """As `enqueue_many`, from async code. The items are consumed on another thread."""
+        """As `JobHandle.enqueue_many_async`, for the handler of this name."""
         return await self._named(name).enqueue_many_async(items)
 
 
 class EngineOptions(EnqueuesByName):
     """An engine with options for the jobs that are enqueued through it."""
 
-    def __init__(self, engine: Enqueuer, options: EnqueueOptions) -> None:
+    def __init__(self, engine: Engine, options: EnqueueOptions) -> None:
         self._engine, self._options = engine, options
 
     def _named(self, name: str) -> BoundJob[...]:
         return BoundJob(self._engine, self._engine.registry.get(name), self._options)
 
 
-async def _offloaded(engine: Enqueuer, function: Callable[Q, R], /, *args: Q.args, **kwargs: Q.kwargs) -> R:
+async def _offloaded(engine: Engine, function: Callable[Q, R], /, *args: Q.args, **kwargs: Q.kwargs) -> R:
     """What the function returns, called on another thread. Raises StoreBusy after 30 s without any progress."""
     try:
         return await offload(function, *args, **kwargs)
@@ -197,7 +142,7 @@ async def _offloaded(engine: Enqueuer, function: Callable[Q, R], /, *args: Q.arg
 
 
 def new_job(
-    defaults: JobDefaults,
+    defaults: JobDefinition | PlainDefaults,
     options: EnqueueOptions,
     payload: bytes,
     default_timeout_s: float | None = None,

@@ -21,7 +21,7 @@ from mpdispatch.store.contract import Store
 from mpdispatch.store.values import QueueStats
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Reason:
     """One thing that holds a job back, or the state it is in."""
 
@@ -78,24 +78,10 @@ def explain(
 
     `queue_configs`: limits of queues, as far as the caller knows them; supervisors keep theirs to themselves.
 
-    Raises:
-        JobNotFoundError: there is no such job.
+    Raises JobNotFoundError: there is no such job.
     """
     job = store.get(job_id)
     return job, list(_reasons(_Facts(store, job, now, queue_configs)))
-
-
-def why_not_ended(store: Store, job_id: int, *, now: Instant, queue_configs: Iterable[QueueConfig] = ()) -> str:
-    """The reasons that `explain` gives, in one line for a program; empty if the job has ended.
-
-    Raises:
-        JobNotFoundError: there is no such job (any more).
-    """
-    job, reasons = explain(store, job_id, now=now, queue_configs=queue_configs)
-    if job.state.is_terminal:
-        return ""
-    in_code = " (in a program: `with engine.dispatcher:`)"
-    return "; ".join(f"{each}{in_code if each.code == 'no_supervisor' else ''}" for each in reasons)
 
 
 def _reasons(facts: _Facts) -> Iterator[Reason]:
@@ -115,14 +101,14 @@ def _reasons(facts: _Facts) -> Iterator[Reason]:
     held_back = list(_held_back(facts))
     yield from held_back
     if not held_back and not facts.faults:
-        yield Reason(code="due", text="nothing holds it back: a supervisor takes it at its next look")
+        yield Reason("due", "nothing holds it back: a supervisor takes it at its next look")
 
 
 def _ended(job: Job) -> Reason:
     error = f": {job.last_error}" if job.last_error is not None else ""
     text = f"it is {job.state} since {time_to_json(job.completed_at)}{error}"
     remedy = None if job.state is JobState.COMPLETED else f"mpdispatch retry {job.id}"
-    return Reason(code="ended", text=text, remedy=remedy)
+    return Reason("ended", text, remedy=remedy)
 
 
 def _is_unreadable(job: Job) -> bool:
@@ -131,16 +117,16 @@ def _is_unreadable(job: Job) -> bool:
 
 def _unreadable(job: Job) -> Reason:
     return Reason(
-        code="unreadable",
-        text=f"its row cannot be read: {job.last_error.message if job.last_error else ''}",
+        "unreadable",
+        f"its row cannot be read: {job.last_error.message if job.last_error else ''}",
         remedy=f"a supervisor of its queue ends it as failed when it is due; or mpdispatch cancel {job.id}",
     )
 
 
 def _astray(facts: _Facts) -> Reason:
     return Reason(
-        code="unreadable",
-        text=f"its row cannot be claimed: {'; '.join(facts.faults)}",
+        "unreadable",
+        f"its row cannot be claimed: {'; '.join(facts.faults)}",
         remedy=f"mpdispatch cancel {facts.job.id} ends it, and so does a supervisor of its queue when it is started",
     )
 
@@ -152,20 +138,20 @@ def _running(facts: _Facts) -> Iterator[Reason]:
             if worker.job_id == job.id:
                 where = f"it runs in worker {worker.pid} of supervisor {supervisor.id} (pid {supervisor.pid})"
                 text = f"{where} since {time_to_json(worker.since)}: attempt {job.attempt}"
-                yield Reason(code="running", text=f"{text}, for {_seconds(worker.since, facts.now)}")
+                yield Reason("running", f"{text}, for {_seconds(worker.since, facts.now)}")
                 return
     gone = [each for each in facts.supervisors if not each.is_alive and each.jobs]
     if gone:
         yield Reason(
-            code="supervisor_gone",
-            text="it was claimed, and a supervisor that had claimed jobs is gone: "
+            "supervisor_gone",
+            "it was claimed, and a supervisor that had claimed jobs is gone: "
             + ", ".join(f"{each.id} (pid {each.pid} on {each.host}, {each.state})" for each in gone),
             remedy=None if facts.living else f"{_supervise(job)} (it takes its jobs over)",
         )
         return
     since = time_to_json(job.started_at)
     text = f"a supervisor claimed it at {since}; its worker has not begun it yet, or is on another host"
-    yield Reason(code="running", text=text)
+    yield Reason("running", text)
 
 
 def _seconds(since: datetime | None, now: Instant) -> str:
@@ -178,13 +164,9 @@ def _held_back(facts: _Facts) -> Iterator[Reason]:
     if job.state in (JobState.SCHEDULED, JobState.RETRYING):
         yield from _later(facts)
     if facts.queue is not None and facts.queue.is_paused:
-        yield Reason(
-            code="paused", text=f"queue {job.queue!r} is paused", remedy=f"mpdispatch resume {job.queue}"
-        )
+        yield Reason("paused", f"queue {job.queue!r} is paused", remedy=f"mpdispatch resume {job.queue}")
     elif job.blocked_reason is not None:
-        yield Reason(
-            code="parked", text=f"no supervisor could run it: {job.blocked_reason}", remedy=_parked(job)
-        )
+        yield Reason("parked", f"no supervisor could run it: {job.blocked_reason}", remedy=_parked(job))
     yield from _nobody(facts)
     if job.state is JobState.PENDING and job.blocked_reason is None:
         yield from _limits(facts)
@@ -192,7 +174,7 @@ def _held_back(facts: _Facts) -> Iterator[Reason]:
         if facts.ahead:
             count = f"{facts.ahead}{' or more' if facts.ahead >= 1000 else ''}"
             text = "1 due job of its queue comes" if facts.ahead == 1 else f"{count} due jobs of its queue come"
-            yield Reason(code="turn", text=f"{text} first")
+            yield Reason("turn", f"{text} first")
 
 
 def _later(facts: _Facts) -> Iterator[Reason]:
@@ -202,7 +184,7 @@ def _later(facts: _Facts) -> Iterator[Reason]:
     text = f"it is due at {time_to_json(job.run_at)}, in {_span(job.run_at, now)}"
     if job.state is JobState.RETRYING:
         text += f"; attempt {job.attempt} ended with {job.last_error or 'no error kept'}"
-    yield Reason(code="later", text=text, remedy=f"mpdispatch retry {job.id} (runs it now)")
+    yield Reason("later", text, remedy=f"mpdispatch retry {job.id} (runs it now)")
 
 
 def _span(later: datetime, now: datetime) -> str:
@@ -233,12 +215,12 @@ def _nobody(facts: _Facts) -> Iterator[Reason]:
     if not facts.living:
         gone = len(facts.supervisors)
         text = "no supervisor is running" + (f" ({gone} registered, but gone)" if gone else "")
-        yield Reason(code="no_supervisor", text=text, remedy=_supervise(facts.job, _queue_option(facts.job)))
+        yield Reason("no_supervisor", text, remedy=_supervise(facts.job, _queue_option(facts.job)))
     elif not facts.polling:
         polled = sorted({queue for each in facts.living for queue in each.queues})
         yield Reason(
-            code="not_polled",
-            text=f"no running supervisor polls queue {facts.job.queue!r}; they poll {', '.join(polled)}",
+            "not_polled",
+            f"no running supervisor polls queue {facts.job.queue!r}; they poll {', '.join(polled)}",
             remedy=_supervise(facts.job, f" -q {facts.job.queue}"),
         )
 
@@ -248,16 +230,16 @@ def _limits(facts: _Facts) -> Iterator[Reason]:
     running = 0 if facts.queue is None else facts.queue.jobs.get("running", 0)
     if limits is not None and limits.max_concurrency is not None and running >= limits.max_concurrency:
         text = f"{running} jobs of queue {queue!r} run, the most it allows (max_concurrency)"
-        yield Reason(code="queue_limit", text=text)
+        yield Reason("queue_limit", text)
     if limits is not None and limits.rate_limit is not None:
         due_us = Rate(limits.rate_limit, limits.rate_burst).next_due_us(facts.bucket, now_us=facts.now.boot_us)
         if due_us > facts.now.boot_us:
             wait_s = (due_us - facts.now.boot_us) / SECOND_US
             text = f"queue {queue!r} starts {limits.rate_limit:g} jobs/s at most; the next may start in {wait_s:.1f} s"
-            yield Reason(code="rate_limit", text=text)
+            yield Reason("rate_limit", text)
     elif limits is None and facts.bucket is not None and facts.bucket > facts.now.boot_us:
         text = f"queue {queue!r} has a rate limit in the app, which lets few jobs start now"
-        yield Reason(code="rate_limit", text=text)
+        yield Reason("rate_limit", text)
 
 
 def _busy(facts: _Facts) -> Iterator[Reason]:
@@ -265,4 +247,4 @@ def _busy(facts: _Facts) -> Iterator[Reason]:
         text = "every place is taken: " + ", ".join(
             f"supervisor {each.id} runs {each.jobs} of {each.concurrency}" for each in facts.polling
         )
-        yield Reason(code="busy", text=text, remedy="more --concurrency, or another supervisor")
+        yield Reason("busy", text, remedy="more --concurrency, or another supervisor")

@@ -58,8 +58,7 @@ async def offload(function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs
     At most four calls run at once; the others wait for their turn. If the caller is cancelled, a waiting call is never
     made, and a running one goes on to its end.
 
-    Raises:
-        StandstillError: its turn did not come for 30 s, in which no call of this event loop got through.
+    Raises StandstillError: its turn did not come for 30 s, in which no call of this event loop got through.
     """
     # Imported here: workers import this module, and most need no asyncio. Async code has it loaded.
     import asyncio

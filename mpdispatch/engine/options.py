@@ -1,4 +1,4 @@
-"""The options of a job, checked where they are given. Pure: no I/O, no clock.
+"""The options of a job, checked where they are given. No I/O.
 
 An error names all faults of a call, each by its keyword.
 """
@@ -12,7 +12,7 @@ from typing import Annotated, Any, TypedDict, TypeVar, get_type_hints
 
 import msgspec
 
-from mpdispatch.clock import SECOND_US
+from mpdispatch.clock import SECOND_US, SystemClock
 from mpdispatch.errors import ConfigError, Fault, UsageError
 from mpdispatch.model import Job
 from mpdispatch.policy.backoff import BackoffSpec
@@ -100,8 +100,7 @@ class EnqueueOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     def read(cls, given: Mapping[str, Any]) -> EnqueueOptions:
         """The options of a call.
 
-        Raises:
-            UsageError: names every keyword that is unknown or whose value is not allowed.
+        Raises UsageError: names every keyword that is unknown or whose value is not allowed.
         """
         values, faults = _read(given, EnqueueKeywords.__annotations__)
         if given.get("run_at") is not None and given.get("delay") is not None:
@@ -114,8 +113,7 @@ class EnqueueOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
 def checked_job_keywords(given: Mapping[str, Any]) -> dict[str, Any]:
     """The keywords of `@engine.job` as fields of a JobDefinition.
 
-    Raises:
-        UsageError: names every keyword that is unknown or whose value is not allowed.
+    Raises UsageError: names every keyword that is unknown or whose value is not allowed.
     """
     values, faults = _read(given, JobKeywords.__annotations__)
     if faults:
@@ -145,6 +143,11 @@ def checked_id(job_id: object) -> int:
 def checked_limit(limit: object) -> int:
     """How many items of a list are wanted: 1 to 1000. Raises UsageError."""
     return _whole("limit", limit, 1, _MAX_LIST)
+
+
+def so_long_ago_us(older_than: object) -> int:
+    """The moment so long ago. Raises UsageError, which names `older_than`."""
+    return SystemClock().now().wall_us - round(duration_of("older_than", older_than) * SECOND_US)
 
 
 # ---------------------------------------------------------------- one reader per keyword

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from mpdispatch.clock import Instant
 from mpdispatch.config import Config
+from mpdispatch.engine.client import JobClient
 from mpdispatch.engine.doctor import checkup
-from mpdispatch.engine.explain import explain, why_not_ended
-from mpdispatch.engine.stats import overview
+from mpdispatch.engine.explain import explain
 from mpdispatch.engine.supervisors import supervisors_of
 from mpdispatch.model import JobState
 from mpdispatch.model.json import dead_letter_to_json, supervisor_to_json, to_json
@@ -54,7 +54,7 @@ def tamper(path: Path, *statements: str) -> bool:
 def look(store: SQLiteStore, now: Instant, *job_ids: int) -> dict[int, dict[str, object]]:
     """Look at the store in every way there is, as JSON in UTF-8; gives all jobs by id."""
     shown = [to_json(job) for job in store.list_jobs(JobFilter(), limit=1000, cursor=None).items]
-    seen: list[object] = [shown, overview(store), store.parked()]
+    seen: list[object] = [shown, JobClient.of(store).stats(), store.parked()]
     for state in JobState:
         page = store.list_jobs(JobFilter(state=state), limit=1000, cursor=None)
         seen.append([to_json(job) for job in page.items])
@@ -66,9 +66,9 @@ def look(store: SQLiteStore, now: Instant, *job_ids: int) -> dict[int, dict[str,
     seen += [[name, store.bucket(name), store.dead_letter_count(name)] for name in names]
     for job_id in job_ids:
         job, reasons = explain(store, job_id, now=now)
-        seen.append([to_json(job), [reason.text for reason in reasons]])
+        seen.append([to_json(job), [str(reason) for reason in reasons]])
         seen.append([to_json(attempt) for attempt in store.attempts(job_id)])
         seen.append([[each.stream, each.text] for each in store.outputs(job_id)])
-        seen.append([store.state_of(job_id), why_not_ended(store, job_id, now=now), store.ahead(job_id)])
+        seen.append([store.state_of(job_id), store.ahead(job_id)])
     json.dumps(seen, allow_nan=False, ensure_ascii=False).encode()
     return {int(str(job["id"])): job for job in shown}
