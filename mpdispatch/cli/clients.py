@@ -24,8 +24,7 @@ from mpdispatch.errors import StoreMissing, UsageError
 def open_client(options: Options) -> JobClient:
     """A client for a command that makes no jobs.
 
-    Raises:
-        StoreError: the store is missing, too old, damaged …; nothing is created or migrated.
+    Raises StoreError: the store is missing, too old, damaged …; nothing is created or migrated.
     """
     return _checked(options, JobClient.of(find_store(options)))
 

@@ -41,8 +41,7 @@ job_options = given(
 def unchecked_job(defaults: PlainDefaults, payload: bytes, wished: Mapping[str, Any]) -> NewJob:
     """The job of a name whose handler is not known here.
 
-    Raises:
-        UsageError: names every option whose value is not allowed.
+    Raises UsageError: names every option whose value is not allowed.
     """
     options = EnqueueOptions.read({key: value for key, value in wished.items() if value is not None})
     return new_job(defaults, options, payload)

@@ -38,8 +38,7 @@ class Lines:
     def read(self, job_name: str, reader: Callable[[Mapping[str, Any]], R]) -> list[R]:
         """The values that `reader` makes of the arguments of each line. `reader` may raise PayloadError.
 
-        Raises:
-            PayloadError: names every line that is no JSON object or that `reader` refuses, up to 20 of them.
+        Raises PayloadError: names every line that is no JSON object or that `reader` refuses, up to 20 of them.
         """
         found, faults = [], dict(self._faults)
         for number, arguments in self.items.items():

@@ -116,11 +116,7 @@ def find_app(options: Options, argument: str | None = None) -> Sourced | None:
         raise UsageError(f"two apps are given: {argument} and -A {options.app}")
     if argument or options.app:
         return Sourced(argument or str(options.app), "APP" if argument else "-A", True)
-    if text := _variable("MPDISPATCH_APP"):
-        return Sourced(text, "MPDISPATCH_APP", False)
-    if (settings := find_settings(options)) is not None and settings.app is not None:
-        return Sourced(settings.app, settings.section.path_of("app"), False)
-    return None
+    return _elsewhere(options, "app")
 
 
 def reference_of(found: Sourced) -> AppReference:
@@ -136,8 +132,7 @@ def reference_of(found: Sourced) -> AppReference:
 def load_app(found: Sourced) -> Engine:
     """Import the app here, in this process, and give its engine.
 
-    Raises:
-        AppImportError, AppReferenceError: it does not import, or is none.
+    Raises AppImportError, AppReferenceError: it does not import, or is none.
     """
     return cast("Engine", load(reference_of(found)))
 
@@ -150,11 +145,18 @@ def app_on_command_line(options: Options) -> Engine | None:
 def _where_is_store(options: Options) -> Sourced:
     if options.store is not None:
         return Sourced(options.store, "--store", True)
-    if text := _variable("MPDISPATCH_STORE"):
-        return Sourced(text, "MPDISPATCH_STORE", False)
-    if (settings := find_settings(options)) is not None and settings.store is not None:
-        return Sourced(settings.store, settings.section.path_of("store"), False)
-    return Sourced(DEFAULT_STORE, _DEFAULT_SOURCE, False)
+    return _elsewhere(options, "store") or Sourced(DEFAULT_STORE, _DEFAULT_SOURCE, False)
+
+
+def _elsewhere(options: Options, name: str) -> Sourced | None:
+    """The store or the app that the environment names, else the file."""
+    variable = f"{ENV_PREFIX}{name.upper()}"
+    if text := _variable(variable):
+        return Sourced(text, variable, False)
+    settings = find_settings(options)
+    if settings is None or (value := getattr(settings, name)) is None:
+        return None
+    return Sourced(value, settings.section.path_of(name), False)
 
 
 def _variable(name: str) -> str | None:

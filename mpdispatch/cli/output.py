@@ -29,14 +29,6 @@ def escape(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def shorten(text: str, width: int) -> str:
-    """
-    >>> shorten("a long text", 7)
-    'a long…'
-    """
-    return text if len(text) <= width else text[: width - 1] + "…"
-
-
 def time_text(moment: datetime | None) -> str:
     """A time for people, in UTC and to the second; empty for None.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import click
 from click.core import ParameterSource
@@ -24,36 +24,31 @@ class Options:
     verbose: bool = False
 
 
-class _Entry(NamedTuple):
-    place: str
-    """`module:attribute` below `mpdispatch.cli.commands`."""
-    help: str
-
-
-COMMANDS: Mapping[str, _Entry] = {
-    "supervise": _Entry("supervise:supervise_command", "Run the supervisor: claim jobs and run them."),
-    "enqueue": _Entry("enqueue:enqueue", "Put a job into the store."),
-    "run": _Entry("run:run", "Put a program into the store, as a job."),
-    "jobs": _Entry("jobs:jobs", "List jobs, newest first."),
-    "show": _Entry("jobs:show", "Show one job and its attempts."),
-    "logs": _Entry("logs:logs", "Print what a job wrote."),
-    "explain": _Entry("jobs:explain", "Say why a job is not running yet."),
-    "wait": _Entry("jobs:wait", "Wait until jobs have ended."),
-    "cancel": _Entry("change:cancel", "Cancel jobs, running ones too."),
-    "retry": _Entry("change:retry", "Run waiting jobs now, failed or cancelled ones again."),
-    "queues": _Entry("queues:queues", "List queues."),
-    "pause": _Entry("queues:pause", "Stop claiming from a queue."),
-    "resume": _Entry("queues:resume", "Claim from a paused queue again."),
-    "dlq": _Entry("dlq:dlq", "Look after dead letters: list, show, replay, purge."),
-    "workers": _Entry("workers:workers", "Show supervisors and their workers."),
-    "stats": _Entry("stats:stats", "Count jobs by state and queue."),
-    "prune": _Entry("store:prune", "Delete jobs that ended long ago."),
-    "config": _Entry("config:config", "Check the configuration: every setting, and where it comes from."),
-    "migrate": _Entry("store:migrate", "Create the store or bring its schema up to date."),
-    "doctor": _Entry("doctor:doctor", "Examine the store and this machine, with remedies."),
-    "token": _Entry("store:token", "Print the store's own HTTP token."),
-    "completion": _Entry("completion:completion", "Print the completion script of a shell."),
+COMMANDS: Mapping[str, tuple[str, str]] = {
+    "supervise": ("supervise:supervise_command", "Run the supervisor: claim jobs and run them."),
+    "enqueue": ("enqueue:enqueue", "Put a job into the store."),
+    "run": ("run:run", "Put a program into the store, as a job."),
+    "jobs": ("jobs:jobs", "List jobs, newest first."),
+    "show": ("jobs:show", "Show one job and its attempts."),
+    "logs": ("logs:logs", "Print what a job wrote."),
+    "explain": ("jobs:explain", "Say why a job is not running yet."),
+    "wait": ("jobs:wait", "Wait until jobs have ended."),
+    "cancel": ("change:cancel", "Cancel jobs, running ones too."),
+    "retry": ("change:retry", "Run waiting jobs now, failed or cancelled ones again."),
+    "queues": ("queues:queues", "List queues."),
+    "pause": ("queues:pause", "Stop claiming from a queue."),
+    "resume": ("queues:resume", "Claim from a paused queue again."),
+    "dlq": ("dlq:dlq", "Look after dead letters: list, show, replay, purge."),
+    "workers": ("queues:workers", "Show supervisors and their workers."),
+    "stats": ("stats:stats", "Count jobs by state and queue."),
+    "prune": ("store:prune", "Delete jobs that ended long ago."),
+    "config": ("config:config", "Check the configuration: every setting, and where it comes from."),
+    "migrate": ("store:migrate", "Create the store or bring its schema up to date."),
+    "doctor": ("doctor:doctor", "Examine the store and this machine, with remedies."),
+    "token": ("store:token", "Print the store's own HTTP token."),
+    "completion": ("completion:completion", "Print the completion script of a shell."),
 }
+"""By name: `module:attribute` below `mpdispatch.cli.commands`, and the line in the list of commands."""
 
 COMPLETE_VARIABLE = "_MPDISPATCH_COMPLETE"
 """A shell sets this variable to ask for completions."""
@@ -112,10 +107,9 @@ class Program(click.Group):
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        entry = COMMANDS.get(cmd_name)
-        if entry is None:
+        if cmd_name not in COMMANDS:
             return None
-        module, _, attribute = entry.place.partition(":")
+        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
         command = getattr(importlib.import_module(f"mpdispatch.cli.commands.{module}"), attribute)
         assert isinstance(command, click.Command)
         return command
@@ -130,7 +124,7 @@ class Program(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         # From the table, because the commands themselves are not imported.
         with formatter.section("Commands"):
-            formatter.write_dl([(name, entry.help) for name, entry in COMMANDS.items()])
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
 
 
 def _show_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:

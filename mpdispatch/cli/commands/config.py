@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -75,12 +74,5 @@ def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
     if isinstance(value, QueueConfig):
-        return dict(_given(value))
+        return {key: each for key, each in dataclasses.asdict(value).items() if each is not None}
     return value
-
-
-def _given(limits: QueueConfig) -> Iterator[tuple[str, Any]]:
-    for field in dataclasses.fields(limits):
-        value = getattr(limits, field.name)
-        if value is not None:
-            yield field.name, value

@@ -12,7 +12,7 @@ import click
 from mpdispatch.cli.clients import open_client, open_client_with_hooks
 from mpdispatch.cli.commands.change import each_of
 from mpdispatch.cli.commands.jobs import print_job
-from mpdispatch.cli.output import print_answer, print_json, print_pages, shorten, time_text
+from mpdispatch.cli.output import print_answer, print_json, print_pages, time_text
 from mpdispatch.cli.parameters import (
     complete_dead_letter,
     filter_options,
@@ -24,6 +24,7 @@ from mpdispatch.cli.program import Options, command_group
 from mpdispatch.cli.values import AGE
 from mpdispatch.model import DeadLetter, Job
 from mpdispatch.model.json import dead_letter_to_json, to_json
+from mpdispatch.policy.names import cut
 
 
 @command_group("mpdispatch dlq list\nmpdispatch dlq replay 41", name="dlq")
@@ -47,7 +48,7 @@ def list_(options: Options, /, queue: str | None, name: str | None, replayed: bo
 
 def _row(letter: DeadLetter) -> Sequence[object]:
     job = letter.job
-    error = shorten(str(job.last_error or ""), 60)
+    error = cut(str(job.last_error or ""))
     return letter.id, job.name, job.queue, job.attempt, time_text(letter.failed_at), letter.replayed_as, error
 
 

@@ -18,7 +18,6 @@ from mpdispatch.cli.output import (
     print_line,
     print_pages,
     print_table,
-    shorten,
     time_text,
 )
 from mpdispatch.cli.parameters import (
@@ -36,6 +35,7 @@ from mpdispatch.config import QueueConfig
 from mpdispatch.engine.client import JobClient
 from mpdispatch.model import Attempt, ErrorInfo, Job, JobState
 from mpdispatch.model.json import to_json
+from mpdispatch.policy.names import cut
 
 _LINES_SHOWN = 20
 
@@ -64,7 +64,7 @@ def _brief(error: ErrorInfo | None) -> str:
 
 def _row(job: Job) -> Sequence[object]:
     note = job.blocked_reason or _brief(job.last_error)
-    return job.id, job.name, job.queue, job.state, job.attempt, time_text(job.run_at), shorten(note, 60)
+    return job.id, job.name, job.queue, job.state, job.attempt, time_text(job.run_at), cut(note)
 
 
 @command("mpdispatch show 41\nmpdispatch show 41 --json")
@@ -123,7 +123,7 @@ def _attempt_row(attempt: Attempt) -> Sequence[object]:
         started,
         seconds,
         attempt.worker_pid,
-        shorten(note, 60),
+        cut(note),
     )
 
 

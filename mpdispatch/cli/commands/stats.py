@@ -17,6 +17,7 @@ from mpdispatch.engine.client import JobClient
 from mpdispatch.model import JobState
 
 _STATES = [state.value for state in JobState]
+_COLUMNS = ["queue", *_STATES]
 _ENDED = [state.value for state in JobState if state.is_terminal]
 
 
@@ -58,7 +59,7 @@ def _watch(options: Options, client: JobClient, every_s: float) -> None:
         for whole in looks:
             print_json(whole, line=True)
     elif sys.stdout.isatty():
-        draw_table((_columns(), _rows(whole), _foot(whole)) for whole in looks)
+        draw_table((_COLUMNS, _rows(whole), _foot(whole)) for whole in looks)
     else:
         for whole in looks:
             _print(whole)
@@ -81,10 +82,6 @@ def _looks(client: JobClient, every_s: float) -> Iterator[dict[str, Any]]:
         time.sleep(due_s - now_s)
 
 
-def _columns() -> list[str]:
-    return ["queue", *_STATES]
-
-
 def _rows(whole: dict[str, Any]) -> list[list[Any]]:
     rows = [
         [f"{name} (paused)" if queue["paused"] else name, *(queue["jobs"][state] for state in _STATES)]
@@ -100,5 +97,5 @@ def _foot(whole: dict[str, Any]) -> str:
 
 
 def _print(whole: dict[str, Any]) -> None:
-    print_table(_columns(), _rows(whole), right=_STATES)
+    print_table(_COLUMNS, _rows(whole), right=_STATES)
     print_line(_foot(whole))
