@@ -66,8 +66,7 @@ class Config:
             with a `durability` of their own.
         retention: ended jobs older than this are deleted (None: kept); failed ones stay as long as their dead letter.
 
-    Raises:
-        ConfigError: something is wrong; its `faults` are everything that is, each by its key.
+    Raises ConfigError: something is wrong; its `faults` are everything that is, each by its key.
     """
 
     concurrency: int | Literal["auto"] = setting(10, settings.whole(1, 10_000, words=["auto"]))
@@ -137,8 +136,7 @@ class Config:
         comma, an empty one counts as not set; those of no field are passed over unless one is a near miss.
         `file` is the section of the config file for these fields; `file_key` leads its keys in faults.
 
-        Raises:
-            ConfigError: every fault of every source, also of values another source overrides.
+        Raises ConfigError: every fault of every source, also of values another source overrides.
         """
         return cls.resolve_with_sources(explicit, env=env, file=file, file_key=file_key)[0]
 
@@ -188,25 +186,15 @@ class QueueConfig:
         rate_limit: most starts per second on average; `mpdispatch.policy.rate.Rate` has the exact bound.
         rate_burst: most starts at once under a rate limit (1).
 
-    Raises:
-        ConfigError: something is wrong; its `faults` are everything that is, each by its key.
+    Raises ConfigError: something is wrong; its `faults` are everything that is, each by its key.
     """
 
-    name: str = setting(MISSING, settings.name("queue name"))
+    name: str = field(metadata={"read": settings.name("queue name")})
     max_concurrency: int | None = setting(None, settings.optional(settings.whole(1, 1_000_000)))
     rate_limit: float | None = setting(None, settings.optional(settings.number(MIN_RATE, MAX_RATE)))
     rate_burst: int = setting(1, settings.whole(1, MAX_BURST))
 
-    if TYPE_CHECKING:
-
-        def __init__(
-            self,
-            name: str,
-            max_concurrency: int | None = ...,
-            rate_limit: float | None = ...,
-            rate_burst: int = ...,
-        ) -> None: ...
-    else:
+    if not TYPE_CHECKING:  # type checkers have that of a dataclass
 
         def __init__(
             self, name=MISSING, max_concurrency=MISSING, rate_limit=MISSING, rate_burst=MISSING, **unknown
@@ -223,8 +211,7 @@ class QueueConfig:
     def read_list(cls, value: object, is_text: bool) -> tuple[QueueConfig, ...]:
         """How a file's `queue_configs` is read: a list of mappings, each with a name.
 
-        Raises:
-            ConfigError: the keys of its faults are paths below the list: `[0].rate_limit`.
+        Raises ConfigError: the keys of its faults are paths below the list: `[0].rate_limit`.
         """
         if not isinstance(value, list | tuple):
             raise UsageError(f"must be a list such as [{{name: bulk, max_concurrency: 2}}], not {shown(value)}")

@@ -12,19 +12,6 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-__all__ = [
-    "COPIES",
-    "ERRORS",
-    "Connection",
-    "Cursor",
-    "Error",
-    "connect",
-    "copy_of",
-    "has_wal_reset_bug",
-    "module",
-    "version_info",
-]
-
 
 def _installed() -> dict[str, ModuleType]:
     found = {}
@@ -40,7 +27,9 @@ COPIES: Mapping[str, ModuleType] = _installed()
 """The importable copies of SQLite, by package; ours comes first."""
 
 if TYPE_CHECKING:
-    import sqlite3 as module
+    import sqlite3
+
+    module = sqlite3
 else:
     module = next(iter(COPIES.values()))
 

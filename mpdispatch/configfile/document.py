@@ -52,8 +52,7 @@ class Section:
 def find_section(explicit: str | None, folder: Path = Path()) -> Section | None:
     """Our section of the file `explicit`, or of the first well-known file in `folder` that has one.
 
-    Raises:
-        ConfigError: an explicit file is missing, unreadable or has no such key; or a file is too large or no YAML.
+    Raises ConfigError: an explicit file is missing, unreadable or has no such key; or a file is too large or no YAML.
     """
     if explicit is not None:
         path = Path(explicit)

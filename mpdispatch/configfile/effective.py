@@ -93,8 +93,7 @@ class Effective:
 def file_settings(explicit: str | None) -> FileSettings | None:
     """The settings of the file `explicit`, or of the first well-known file here that has our key.
 
-    Raises:
-        ConfigError: every fault of the file, each by its path.
+    Raises ConfigError: every fault of the file, each by its path.
     """
     found = find_section(explicit)
     if found is None:
@@ -117,8 +116,7 @@ def effective(
     The file is `config_file` ▸ `MPDISPATCH_CONFIG` ▸ the first well-known one in the current folder that has our
     key. `require_file`: none is a fault.
 
-    Raises:
-        ConfigError: every fault of every source, each by the name it has there.
+    Raises ConfigError: every fault of every source, each by the name it has there.
     """
     place = config_file if config_file is not None else env.get(f"{ENV_PREFIX}CONFIG") or None
     found = find_section(None if place is None else os.fspath(place))

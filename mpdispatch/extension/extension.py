@@ -66,8 +66,7 @@ class DispatchExtension:
             prints it) from this machine.
         switch_to_wal: whether a database of the application is switched to write-ahead logging. Default: True.
 
-    Raises:
-        ConfigError: names all faults of all of these.
+    Raises ConfigError: names all faults of all of these.
     """
 
     def __init__(
@@ -172,8 +171,7 @@ class DispatchExtension:
 
         If the store has no token yet, one is made; the first call blocks on the disk.
 
-        Raises:
-            StoreError: the store does not exist, or the token cannot be read or made.
+        Raises StoreError: the store does not exist, or the token cannot be read or made.
         """
         if self._asks_own_token:
             return self._own_token.value()
@@ -216,8 +214,7 @@ class DispatchExtension:
 
         Does nothing if not started.
 
-        Raises:
-            DispatchError: what had ended the supervisor before, if an error did.
+        Raises DispatchError: what had ended the supervisor before, if an error did.
         """
         self._life.stop(timeout)
 
@@ -245,9 +242,8 @@ class DispatchExtension:
 
         Then `app.state.dispatch` is the engine, and so is `current_engine()` in its requests.
 
-        Raises:
-            UsageError: it is installed already, the app is of another kind or has started, or routes are wanted and
-                the `http` extra is missing.
+        Raises UsageError: it is installed already, the app is of another kind or has started, or routes are wanted and
+        the `http` extra is missing.
         """
         if self._is_installed:
             raise UsageError("this extension is installed already; an extension has one app")
@@ -278,8 +274,7 @@ class DispatchExtension:
     def asgi_app(self) -> ASGIApp:
         """The routes as an ASGI app, with no prefix: `install` mounts it at `base_path`.
 
-        Raises:
-            UsageError: the `http` extra is missing.
+        Raises UsageError: the `http` extra is missing.
         """
         if self._api is None:
             try:

@@ -24,11 +24,7 @@ class Parts:
 
 
 def mount(app: Any, parts: Parts) -> None:
-    """Give the app these parts.
-
-    Raises:
-        UsageError: it is an app of no framework known here.
-    """
+    """Give the app these parts. Raises UsageError: it is an app of no framework known here."""
     kinds = {f"{base.__module__.partition('.')[0]}.{base.__name__}" for base in type(app).__mro__}
     if "starlette.Starlette" in kinds:  # FastAPI is one
         _in_starlette(app, parts)

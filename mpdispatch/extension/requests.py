@@ -30,7 +30,6 @@ class EngineScope:
 async def get_engine() -> Engine:
     """The engine of the app whose request is served: `engine: Engine = Depends(get_engine)`.
 
-    Raises:
-        DispatchError: the app has no DispatchExtension installed.
+    Raises DispatchError: the app has no DispatchExtension installed.
     """
     return cast(Engine, current_engine())

@@ -24,8 +24,7 @@ def resolve_store(settings: Effective, resources: Resources, warn: Callable[[str
     A `store` that a weaker source names than the one that asks for a grove (a file's, for the command line, beside
     `grove_database=` in the app) counts only if that finds nothing.
 
-    Raises:
-        ConfigError: a named resource is missing, or there is no store for what was found.
+    Raises ConfigError: a named resource is missing, or there is no store for what was found.
     """
     store, origin = settings.others["store"], settings.origins["store"]
     asked = [setting for setting, _ in _GROVES if settings.others[setting] is not None]

@@ -18,8 +18,7 @@ class Resources(Protocol):
 
         The default is the entry `""`, else the only one there is of the kind.
 
-        Raises:
-            UsageError, ConfigError: there is something of this name, but of another kind.
+        Raises UsageError, ConfigError: there is something of this name, but of another kind.
         """
         ...
 
