@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from mpdispatch.cli.logs import LineFormatter
 from mpdispatch.cli.output import escape, print_json_array, print_table, time_text
 from mpdispatch.cli.values import CONCURRENCY, DURATION, RFC3339, arguments_of
-from mpdispatch.configfile import file_settings
+from mpdispatch.config import Config
+from mpdispatch.configfile import effective
 from mpdispatch.errors import ConfigError
 
 # ---------------------------------------------------------------- values
@@ -167,45 +168,41 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def faults_of(explicit: str | None = None) -> list[str]:
     with pytest.raises(ConfigError) as raised:
-        file_settings(explicit)
+        effective({}, env={}, config_file=explicit)
     return [str(fault) for fault in raised.value.faults]
 
 
 @pytest.mark.usefixtures("folder")
 def test_no_file_is_fine_and_does_not_load_yaml() -> None:
     code = (
-        "import sys; from mpdispatch.configfile import file_settings as f; f(None);"
+        "import sys; from mpdispatch.configfile import effective as f; f({}, env={});"
         "sys.exit('yaml' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
-    assert file_settings(None) is None
+    assert effective({}, env={}).section is None
 
 
 def test_file_of_another_program_is_not_even_parsed(folder: Path) -> None:
     (folder / "config.yaml").write_text("{{ templated }}: [")
-    assert file_settings(None) is None
+    assert effective({}, env={}).section is None
 
 
 def test_first_file_that_has_the_key_counts(folder: Path) -> None:
     (folder / "mpdispatch.yaml").write_text("other: {dispatch_x: 1}\n")
     (folder / "app.yaml").write_text("dispatch: {store: a.db}\n")
     (folder / "config.yaml").write_text("dispatch: {store: c.db}\n")
-    settings = file_settings(None)
-    assert settings is not None
-    assert settings.store == "a.db"
+    settings = effective({}, env={})
+    assert settings.others["store"] == "a.db"
 
 
 def test_key_below_extensions_comes_first(folder: Path) -> None:
     (folder / "forge.yaml").write_text(
         "dispatch: {store: b.db}\nextensions: {dispatch: {store: a.db, concurrency: 3}}\n"
     )
-    settings = file_settings(None)
-    assert settings is not None
-    assert (settings.store, settings.config, settings.section.key) == (
-        "a.db",
-        {"concurrency": 3},
-        "extensions.dispatch",
-    )
+    settings = effective({}, env={})
+    assert settings.section is not None
+    assert settings.section.key == "extensions.dispatch"
+    assert (settings.others["store"], settings.file_config) == ("a.db", {"concurrency": 3})
 
 
 def test_every_fault_of_a_file_is_told_by_its_path(folder: Path) -> None:
@@ -254,6 +251,6 @@ def test_explicit_file_must_be_there_and_have_the_key(folder: Path) -> None:
 
 def test_empty_section_is_no_settings(folder: Path) -> None:
     (folder / "mpdispatch.yaml").write_text("dispatch:\n")
-    settings = file_settings(None)
-    assert settings is not None
-    assert (settings.store, settings.app, settings.config, settings.queue_configs) == (None, None, {}, ())
+    settings = effective({}, env={})
+    assert (settings.config, settings.file_config) == (Config(), {})
+    assert set(settings.origins.values()) == {"default"}

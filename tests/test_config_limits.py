@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from mpdispatch.configfile import file_settings
+from mpdispatch.configfile import effective
 from mpdispatch.errors import ConfigError
 from tests.conftest import ROOT, Cli
 
@@ -78,9 +78,8 @@ def test_a_large_file_of_another_program_is_passed_over(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "config.yaml").write_text("- some text of somebody else\n" * 900_000)
     (tmp_path / "forge.yaml").write_text("dispatch: {store: ours.db}\n")
-    settings = file_settings(None)
-    assert settings is not None
-    assert settings.store == "ours.db"
+    settings = effective({}, env={})
+    assert settings.others["store"] == "ours.db"
 
 
 def test_what_has_no_end_is_refused_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,7 +88,7 @@ def test_what_has_no_end_is_refused_at_once(tmp_path: Path, monkeypatch: pytest.
     for place in ("/dev/zero", "fifo.yaml", "/dev/null"):
         began = time.monotonic()
         with pytest.raises(ConfigError, match=f"{place}: is no regular file"):
-            file_settings(place)
+            effective({}, env={}, config_file=place)
         assert time.monotonic() - began < 5
 
 
@@ -112,7 +111,7 @@ def test_a_message_stays_short_whatever_a_file_holds(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "app.yaml").write_text(text)
     with pytest.raises(ConfigError, match=said) as raised:
-        file_settings(None)
+        effective({}, env={})
     assert len(raised.value.faults) <= 60
     assert max(len(str(fault)) for fault in raised.value.faults) < 2500
 

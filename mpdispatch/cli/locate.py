@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 from mpdispatch.cli.program import Options
 from mpdispatch.config import ENV_PREFIX, Config
-from mpdispatch.configfile import FileSettings, file_settings
+from mpdispatch.configfile import Effective, effective
 from mpdispatch.errors import AppReferenceError, ConfigError, Fault, UsageError
 from mpdispatch.execution.app_reference import AppReference, reference_to
 from mpdispatch.execution.loading import load
@@ -30,6 +30,7 @@ if TYPE_CHECKING:  # only an app brings an engine; a client needs none
     from mpdispatch.engine import Engine
 
 DEFAULT_STORE = "mpdispatch.db"
+_VARIABLES = [f"{ENV_PREFIX}{name}" for name in ("CONFIG", "STORE", "APP", "DURABILITY")]
 _DEFAULT_SOURCE = "the default store"
 
 
@@ -52,18 +53,20 @@ def blaming(found: Sourced) -> Iterator[None]:
         raise ConfigError([Fault(found.source, str(error))]) from error
 
 
-def find_settings(options: Options) -> FileSettings | None:
-    """The settings of the configuration file, all checked; None: there is no file."""
-    return file_settings(options.config or _variable("MPDISPATCH_CONFIG"))
+def find_settings(options: Options) -> Effective:
+    """The settings of environment and file, all of the file checked. Raises ConfigError.
+
+    Of the environment only those that concern every command: no other may fail for a fault in the rest.
+    """
+    env = {name: os.environ[name] for name in _VARIABLES if name in os.environ}
+    return effective({}, env=env, config_file=options.config or None)
 
 
 def find_config(options: Options, overrides: Mapping[str, object] = {}) -> Config:
     """The configuration of `overrides`, environment and file. Raises ConfigError, which names all faults of all."""
     settings = find_settings(options)
-    if settings is None:
-        return Config.resolve(overrides, env=os.environ)
-    key = settings.section.name
-    return Config.resolve(overrides, env=os.environ, file=settings.config, file_key=key)
+    key = "file" if settings.section is None else settings.section.name
+    return Config.resolve(overrides, env=os.environ, file=settings.file_config, file_key=key)
 
 
 def find_store(options: Options) -> Store:
@@ -75,7 +78,9 @@ def find_store(options: Options) -> Store:
     with blaming(found):
         store = refuse_unshared(open_store(found.value))
     bring_wake_ups(store)
-    _prefer_durability(store, find_settings(options))
+    settings = find_settings(options)
+    if settings.origins["durability"] != DEFAULT_ORIGIN:
+        store.prefer_durability(settings.config.durability)
     return store
 
 
@@ -87,16 +92,6 @@ def refuse_unshared(store: Store) -> Store:
             f" {DEFAULT_STORE}"
         )
     return store
-
-
-def _prefer_durability(store: Store, settings: FileSettings | None) -> None:
-    """Set the durability from environment ▸ file. Other settings are not read: their faults do not concern this command."""
-    name = f"{ENV_PREFIX}DURABILITY"
-    env = {name: os.environ[name]} if name in os.environ else {}
-    file = {"durability": settings.config["durability"]} if settings and "durability" in settings.config else {}
-    config, origins = Config.resolve_with_sources({}, env=env, file=file)
-    if origins["durability"] != DEFAULT_ORIGIN:
-        store.prefer_durability(config.durability)
 
 
 def is_default_store(options: Options) -> bool:
@@ -150,14 +145,6 @@ def _where_is_store(options: Options) -> Sourced:
 
 def _elsewhere(options: Options, name: str) -> Sourced | None:
     """The store or the app that the environment names, else the file."""
-    variable = f"{ENV_PREFIX}{name.upper()}"
-    if text := _variable(variable):
-        return Sourced(text, variable, False)
     settings = find_settings(options)
-    if settings is None or (value := getattr(settings, name)) is None:
-        return None
-    return Sourced(value, settings.section.path_of(name), False)
-
-
-def _variable(name: str) -> str | None:
-    return os.environ.get(name) or None
+    value = settings.others[name]
+    return None if value is None else Sourced(value, settings.origins[name], False)

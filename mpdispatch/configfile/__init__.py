@@ -7,6 +7,6 @@ One file serves the command line and an app's extension.
 Not here: the settings and their defaults (`config`).
 """
 
-from mpdispatch.configfile.effective import Effective, FileSettings, OtherSettings, effective, file_settings
+from mpdispatch.configfile.effective import Effective, OtherSettings, effective
 
-__all__ = ["Effective", "FileSettings", "OtherSettings", "effective", "file_settings"]
+__all__ = ["Effective", "OtherSettings", "effective"]

@@ -44,10 +44,6 @@ class Section:
         """The file and our key, for messages."""
         return f"{self.path}: {self.key}"
 
-    def path_of(self, key: str) -> str:
-        """The file and the whole path of a key."""
-        return f"{self.path}: {self.key}.{key}"
-
 
 def find_section(explicit: str | None, folder: Path = Path()) -> Section | None:
     """Our section of the file `explicit`, or of the first well-known file in `folder` that has one.

@@ -14,7 +14,7 @@ from mpdispatch.configfile.document import KEYS, NAMES, Section, find_section
 from mpdispatch.errors import ConfigError, Fault, UsageError
 from mpdispatch.policy import settings
 from mpdispatch.policy.names import shown
-from mpdispatch.policy.sources import Settings, Source, arguments, environment, section
+from mpdispatch.policy.sources import arguments, environment, section
 
 _SEGMENTS = re.compile(r"(?:/[A-Za-z0-9._~!$&'()*+,;=:@%-]+)+")
 
@@ -65,18 +65,6 @@ _OTHERS = tuple(each.name for each in fields(OtherSettings))
 _VARIABLES = [each.name for each in fields(Config)] + [name for name in _OTHERS if name != "queue_configs"]
 
 
-@dataclass(frozen=True, slots=True)
-class FileSettings:
-    """The settings of a configuration file. All are checked, except for what `store` and `app` refer to."""
-
-    section: Section
-    store: str | None
-    app: str | None
-    config: Mapping[str, Any]
-    """Fields of Config, as written in the file."""
-    queue_configs: tuple[QueueConfig, ...]
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effective:
     """The settings in force, and the source of each."""
@@ -89,19 +77,11 @@ class Effective:
     section: Section | None
     """The section of the file that was read, if there is one."""
 
-
-def file_settings(explicit: str | None) -> FileSettings | None:
-    """The settings of the file `explicit`, or of the first well-known file here that has our key.
-
-    Raises ConfigError: every fault of the file, each by its path.
-    """
-    found = find_section(explicit)
-    if found is None:
-        return None
-    _, kept = _resolved([], found)
-    values = kept.values
-    config = {name: value for name, value in found.values.items() if name not in _OTHERS}
-    return FileSettings(found, values["store"], values["app"], config, values["queue_configs"])
+    @property
+    def file_config(self) -> dict[str, Any]:
+        """The fields of Config that the file gives, as written there."""
+        given = {} if self.section is None else self.section.values
+        return {name: value for name, value in given.items() if name not in _OTHERS}
 
 
 def effective(
@@ -125,20 +105,10 @@ def effective(
         text = f"is required, but none of {', '.join(NAMES)} in {Path.cwd()} is there with the key {keys}"
         raise ConfigError([Fault("config_file", text)])
     sources = [arguments(explicit), environment(env, ENV_PREFIX, _VARIABLES)]
-    config, kept = _resolved(sources, found)
+    if found is not None:
+        sources.append(section(found.values, found.name))
+    kept = read_settings(sources, Config, OtherSettings)
+    kept.faults[:0] = () if found is None else found.faults
+    config = Config.of(kept)
     others = {name: kept.values[name] for name in _OTHERS}
     return Effective(config=config, others=others, origins=kept.origins, section=found)
-
-
-def _resolved(sources: list[Source], found: Section | None) -> tuple[Config, Settings]:
-    repeated = () if found is None else found.faults
-    if found is not None:
-        sources = [*sources, section(found.values, found.name)]
-    try:
-        kept = read_settings(sources, Config, OtherSettings)
-        config = Config.of(kept)
-    except ConfigError as error:
-        raise ConfigError([*repeated, *error.faults]) from None
-    if repeated:
-        raise ConfigError(repeated)
-    return config, kept

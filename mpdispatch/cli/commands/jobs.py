@@ -146,8 +146,7 @@ def explain(options: Options, job_id: int) -> None:
 
 def _queue_configs(options: Options) -> list[QueueConfig]:
     """The limits of queues that are known without a supervisor: of the app, if one is named, and of the file."""
-    settings = find_settings(options)
-    found = {each.name: each for each in (settings.queue_configs if settings else ())}
+    found = {each.name: each for each in find_settings(options).others["queue_configs"]}
     if (engine := app_on_command_line(options)) is not None:
         found |= {each.name: each for each in engine.queue_configs}
     return list(found.values())

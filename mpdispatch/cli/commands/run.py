@@ -49,11 +49,10 @@ def run(
 ) -> int:
     """Put the program CMD with its arguments into the store as a job, and print its id.
 
-    It runs under a supervisor started with --allow-commands, in this folder, without a shell. It gets PATH,
-    HOME, USER, LOGNAME, SHELL, LANG, LANGUAGE, LC_*, TZ and TMPDIR of this shell and what --env names; they are
-    kept in the store, where everybody with access to it can read them. An exit status other than 0 fails the job, which
-    is retried only as often as --max-retries says. `mpdispatch logs` and `show` print the last 64 KiB of its stdout
-    and stderr.
+    It runs under a supervisor started with --allow-commands, in this folder, without a shell. It gets PATH, HOME, USER,
+    LOGNAME, SHELL, LANG, LANGUAGE, LC_*, TZ and TMPDIR of this shell and what --env names; they are kept in the store,
+    where everybody with access to it can read them. An exit status other than 0 fails the job, which is retried only as
+    often as --max-retries says. `mpdispatch logs` and `show` print the last 64 KiB of its stdout and stderr.
 
     The app's hooks are told of the job if the app is known: by -A, MPDISPATCH_APP or the configuration file.
     """

@@ -69,8 +69,8 @@ def supervise_command(
         # An app has its own store. Without an app it is the one that every other command uses.
         store=find_store(options) if options.store is not None or found is None else None,
         config_overrides=overrides,
-        file_config=settings.config if settings else None,
-        queue_configs=settings.queue_configs if settings else (),
+        file_config=settings.file_config,
+        queue_configs=settings.others["queue_configs"],
         allow_commands=allow_commands,
         drain=drain,
         logger=log_to_stderr(verbose=options.verbose),
