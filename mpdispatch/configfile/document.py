@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import stat
@@ -11,12 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from mpdispatch.configfile.limits import counting_loader
 from mpdispatch.errors import ConfigError, Fault
 from mpdispatch.policy.names import shown
 
 MAX_BYTES = 1 << 20
 """The largest configuration file. Every command reads it, and YAML is slow: 27 MB take minutes."""
+
+MAX_NODES = 20_000
+"""The most keys and values in a file; the content of an alias counts at each use. 0.3 s of parsing."""
+
+_MAX_DIGITS = 1000
 
 _MOST_CHUNKS = 64
 
@@ -128,7 +133,7 @@ def _parse(path: Path, text: bytes) -> tuple[Any, Any]:
     import yaml
 
     try:
-        tree = yaml.compose(text, Loader=counting_loader())
+        tree = yaml.compose(text, Loader=_counting_loader())
         return tree, yaml.safe_load(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
@@ -138,6 +143,50 @@ def _parse(path: Path, text: bytes) -> tuple[Any, Any]:
     except (RecursionError, ValueError) as error:
         # Too deeply nested, or an impossible date such as 2026-13-45.
         raise ConfigError([Fault(str(path), f"is no usable YAML: {error}")]) from error
+
+
+@functools.cache
+def _counting_loader() -> Any:
+    """A safe loader that composes no file of more than MAX_NODES nodes.
+
+    An alias costs nothing to compose, but whoever walks through the values meets all of it, and aliases of lists of
+    aliases double with each line. So it counts as often as it stands there.
+    """
+    import yaml
+
+    class CountingLoader(yaml.SafeLoader):
+        def __init__(self, stream: Any) -> None:
+            super().__init__(stream)
+            self._count = 0
+            self._counts = dict[Any, int]()
+            """The number of nodes below each finished anchor."""
+
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+            before = self._count
+            if isinstance(event, yaml.AliasEvent):
+                if event.anchor in self.anchors and event.anchor not in self._counts:
+                    self._refuse(f"*{event.anchor} is part of itself", event)
+                self._count += self._counts.get(event.anchor, 0)
+            else:
+                self._count += 1
+            if self._count > MAX_NODES:
+                self._refuse(f"holds more than {MAX_NODES:,} keys and values, aliases counted each time", event)
+            node = super().compose_node(parent, index)
+            if not isinstance(event, yaml.AliasEvent) and event.anchor is not None:
+                self._counts[event.anchor] = self._count - before
+            if (
+                isinstance(node, yaml.ScalarNode)
+                and node.tag.endswith(":int")
+                and len(node.value) > _MAX_DIGITS
+            ):
+                self._refuse(f"a number of {len(node.value):,} digits", event)
+            return node
+
+        def _refuse(self, problem: str, event: Any) -> None:
+            raise yaml.composer.ComposerError(None, None, problem, event.start_mark)
+
+    return CountingLoader
 
 
 def _repeated_keys(tree: Any, way: Sequence[str], path: str) -> Iterator[Fault]:
