@@ -9,6 +9,6 @@ Not here: the routes (`web`). Which of several processes supervises is decided h
 
 from mpdispatch.execution.process_context import current_engine
 from mpdispatch.extension.extension import DispatchExtension
-from mpdispatch.extension.requests import get_engine
+from mpdispatch.extension.mounting import get_engine
 
 __all__ = ["DispatchExtension", "current_engine", "get_engine"]

@@ -23,6 +23,9 @@ from mpdispatch.store.thirdparty import third_party_store
 
 _POSTGRES = frozenset({"psycopg", "psycopg_pool", "psycopg2", "asyncpg"})
 _REDIS = frozenset({"redis", "valkey"})
+_DATABASES = {"sqlalchemy.Engine", "sqlalchemy.AsyncEngine", "sqlite_utils.Database"} | {
+    f"{copy}.Connection" for copy in sqlite3.COPIES
+}
 
 
 class Kind(StrEnum):
@@ -49,18 +52,15 @@ class Detected:
 
 def kind_of_type(kind: type) -> Kind | None:
     """The kind of resource of objects of this type, as far as the type shows; None: they are none."""
-    names = _names(kind)
+    names = names_of(kind)
     roots = {name.partition(".")[0] for name in names}
-    if names & {"sqlalchemy.Engine", "sqlalchemy.AsyncEngine", "sqlite_utils.Database"} or roots & _POSTGRES:
-        return Kind.DATABASE
-    if any(f"{copy}.Connection" in names for copy in sqlite3.COPIES) or callable(
-        getattr(kind, "supervisor_store", None)
-    ):
+    is_store = callable(getattr(kind, "supervisor_store", None))
+    if is_store or names & _DATABASES or roots & _POSTGRES:
         return Kind.DATABASE
     return Kind.KV if roots & _REDIS else None
 
 
-def _names(kind: type) -> frozenset[str]:
+def names_of(kind: type) -> frozenset[str]:
     """`package.Class` of a type and of all its bases."""
     return frozenset(f"{base.__module__.partition('.')[0]}.{base.__name__}" for base in kind.__mro__)
 
@@ -71,7 +71,7 @@ def detect(thing: Any) -> Detected | None:
         return Detected(None, type(thing).__name__, lambda _: thing)
     if isinstance(thing, str | os.PathLike):
         return _location(os.fspath(thing))
-    names = _names(type(thing))
+    names = names_of(type(thing))
     roots = {name.partition(".")[0] for name in names}
     if "sqlalchemy.Engine" in names:
         return _sqlalchemy(thing)

@@ -8,7 +8,6 @@ import os
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from types import TracebackType
 from typing import Any, Literal, Self, cast
 
 from mpdispatch.config import QueueConfig
@@ -20,7 +19,7 @@ from mpdispatch.errors import ConfigError, Fault, StoreError, UsageError
 from mpdispatch.execution.middleware import Middleware
 from mpdispatch.execution.process_context import in_worker
 from mpdispatch.extension.lifecycle import Lifecycle
-from mpdispatch.extension.requests import ASGIApp
+from mpdispatch.extension.mounting import ASGIApp, Parts, mount
 from mpdispatch.extension.resolution import resolve_store
 from mpdispatch.extension.resources import as_resources
 from mpdispatch.hooks import Extension
@@ -222,9 +221,7 @@ class DispatchExtension:
         self.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.stop()
 
     def health(self) -> dict[str, Any]:
@@ -253,8 +250,6 @@ class DispatchExtension:
             if hasattr(app, "state"):
                 app.state.dispatch = self._engine
             return
-        from mpdispatch.extension.mounting import Parts, mount
-
         api = None if self.settings.others["disable_routes"] else self.asgi_app
         mount(app, Parts(engine=self._engine, base_path=self.base_path, lifespan=self.lifespan, api=api))
 

@@ -1,15 +1,19 @@
-"""Mounts the extension in an app: routes, lifecycle, and the engine of each request. The app has imported its framework."""
+"""Mounts the extension in an app: routes, lifecycle, and the engine of each request. Imports no framework: the app has."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias, cast
 
 from mpdispatch.engine import Engine
 from mpdispatch.errors import UsageError
-from mpdispatch.extension.requests import ASGIApp, EngineScope
+from mpdispatch.execution.process_context import current_engine, serving
+from mpdispatch.extension.detect import names_of
+
+Scope: TypeAlias = MutableMapping[str, Any]
+ASGIApp: TypeAlias = Callable[[Any, Any, Any], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +29,7 @@ class Parts:
 
 def mount(app: Any, parts: Parts) -> None:
     """Give the app these parts. Raises UsageError: it is an app of no framework known here."""
-    kinds = {f"{base.__module__.partition('.')[0]}.{base.__name__}" for base in type(app).__mro__}
+    kinds = names_of(type(app))
     if "starlette.Starlette" in kinds:  # FastAPI is one
         _in_starlette(app, parts)
     elif "litestar.Litestar" in kinds:
@@ -87,3 +91,26 @@ def _in_litestar(app: Any, parts: Parts) -> None:
     # Started before and stopped after the app's own hooks, which may use the engine.
     app.on_startup.insert(0, start)
     app.on_shutdown.append(stop)
+
+
+class EngineScope:
+    """ASGI middleware: while a request is served, `current_engine()` is this engine."""
+
+    def __init__(self, app: ASGIApp, engine: Engine) -> None:
+        self.app, self._engine = app, engine
+
+    async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+            return
+        with serving(self._engine):
+            await self.app(scope, receive, send)
+
+
+# async: FastAPI calls it on the loop; a plain function would cost a thread of its pool for a look at a variable.
+async def get_engine() -> Engine:
+    """The engine of the app whose request is served: `engine: Engine = Depends(get_engine)`.
+
+    Raises DispatchError: the app has no DispatchExtension installed.
+    """
+    return cast(Engine, current_engine())

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol, get_args, get_origin
 
 from mpdispatch.errors import ConfigError, Fault
-from mpdispatch.extension.detect import Detected, Kind, detect, kind_of_type
+from mpdispatch.extension.detect import Detected, Kind, detect, kind_of_type, names_of
 from mpdispatch.policy.names import shown
 
 
@@ -33,7 +33,7 @@ def as_resources(given: Any) -> Resources:
         return _Named({}, "resources= was not given")
     if isinstance(given, Mapping):
         return _Named(given)
-    kinds = {f"{base.__module__.partition('.')[0]}.{base.__name__}" for base in type(given).__mro__}
+    kinds = names_of(type(given))
     if "svcs.Container" in kinds:
         return _Named(_Services(given))
     if callable(given):
@@ -52,10 +52,8 @@ class _Named:
     def find(self, kind: Kind, name: str) -> Detected | None:
         if name in self._things:
             found = detect(self._things[name])
-            if found is not None and found.kind in (kind, None):
-                return found
-            if name:
-                raise _other_kind(kind, name, found.what if found else type(self._things[name]).__qualname__)
+            if name or (found is not None and found.kind in (kind, None)):
+                return _checked(found, self._things[name], kind, name)
         if name:
             return None
         all_of_kind = list(self._of(kind))
@@ -87,12 +85,7 @@ class _Asked:
             thing = self._ask(kind.value, name)
         except LookupError:  # `lambda kind, name: things[name]`
             return None
-        if thing is None:
-            return None
-        found = detect(thing)
-        if found is None or found.kind not in (kind, None):
-            raise _other_kind(kind, name, found.what if found else type(thing).__qualname__)
-        return found
+        return None if thing is None else _checked(detect(thing), thing, kind, name)
 
     def list(self, kind: Kind) -> str:
         return "the resources= function gave none, and cannot say which there are"
@@ -134,7 +127,11 @@ def _named_type(service: Any) -> tuple[str | None, type]:
     return (name if is_ours else None), kind if isinstance(kind, type) else object
 
 
-def _other_kind(kind: Kind, name: str, what: str) -> ConfigError:
+def _checked(found: Detected | None, thing: object, kind: Kind, name: str) -> Detected:
+    """What was found, unless it is of another kind. Raises ConfigError."""
+    if found is not None and found.kind in (kind, None):
+        return found
+    what = found.what if found else type(thing).__qualname__
     setting = "grove_database" if kind is Kind.DATABASE else "grove_kv"
     wanted = "a database" if kind is Kind.DATABASE else "a key-value store"
-    return ConfigError([Fault(setting, f"the resource {name!r} is a {what}, not {wanted}")])
+    raise ConfigError([Fault(setting, f"the resource {name!r} is a {what}, not {wanted}")])
