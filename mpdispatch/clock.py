@@ -1,8 +1,7 @@
 """Time as a value: wall, monotonic and boottime clocks read together. Ground: imports nothing of ours.
 
-Wall time decides `run_at` and what people read. Boottime (it goes on during suspend, never jumps)
-decides leases, deadlines and rate limits; it is comparable between processes of one boot.
-All are integer microseconds.
+Wall time decides `run_at` and what people read. Boottime (it goes on during suspend, never jumps) decides leases,
+deadlines and rate limits; it is comparable between processes of one boot. All are integer microseconds.
 """
 
 from __future__ import annotations

@@ -105,8 +105,7 @@ def job(
 def job(name: Any = None, **options: Any) -> Any:
     """Make the function a handler that an engine takes in later: `engine.register(f)`.
 
-    Used as `@job` or as `@job(name=None, *, queue="default", priority=0, max_retries=3, timeout=None,
-    backoff=None)`.
+    Used as `@job` or as `@job(name=None, *, queue="default", priority=0, max_retries=3, timeout=None, backoff=None)`.
 
     name: what the job is called in the store; the function's own name unless given.
 
