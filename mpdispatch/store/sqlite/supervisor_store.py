@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import TypeVar
 
 import msgspec
 
 from mpdispatch import sqlite3
-from mpdispatch.clock import Clock, Instant
+from mpdispatch.clock import Clock
 from mpdispatch.errors import LeaseLostError
-from mpdispatch.failpoints import failpoint
 from mpdispatch.model import (
     ClaimedJob,
     ClaimRequest,
@@ -23,8 +22,9 @@ from mpdispatch.model import (
 from mpdispatch.store.optional import FileCare, NoFileCare
 from mpdispatch.store.sqlite import cancels, draining, reads, unreadable
 from mpdispatch.store.sqlite import claim as claiming
+from mpdispatch.store.sqlite import commit as committing
 from mpdispatch.store.sqlite import finish as finishing
-from mpdispatch.store.sqlite import outputs as output_table
+from mpdispatch.store.sqlite.commit import Commit
 from mpdispatch.store.sqlite.connection import Flush, Session
 from mpdispatch.store.sqlite.database import Database
 from mpdispatch.store.sqlite.file_care import SQLiteFileCare
@@ -136,69 +136,37 @@ class SQLiteSupervisorStore:
 
         A commit that records nothing first checks for work and takes no lock if there is none, unless `skip_idle_check`.
         """
-        is_synced = bool(transitions or reports)
-        if not is_synced and not skip_idle_check and not self.upkeep.ended:
-            idle = self._idle(lambda c: _idle_commit(c, owner, claim, self._clock.now()))
+        this = Commit(owner, transitions, reports, claim)
+        if not this.is_synced and not skip_idle_check and not self.upkeep.ended:
+            idle = self._look(this)
             if idle is not None:
                 return idle
-
-        again = [each for each in transitions if not each.state.is_terminal]
-
-        def work(
-            connection: sqlite3.Connection, request: ClaimRequest | None = claim, *, one_by_one: bool = False
-        ) -> CommitResult:
-            if reports.progress:
-                finishing.record_progress(connection, owner, reports.progress)
-            if reports.outputs:
-                output_table.record(connection, owner, reports.outputs)
-            rejected = list[tuple[int, int]]()
-            cancelled = _cancelled_instead(connection, owner, again)
-            if transitions and one_by_one:
-                rejected = finishing.record_one_by_one(connection, owner, transitions)
-            elif transitions:
-                finishing.record(connection, owner, transitions)
-            # After recording, since recorded jobs may be due later; if this owner is gone, this rolls back.
-            seen = claiming.probe(connection, owner)
-            if request is None:
-                return CommitResult(
-                    claimed=(),
-                    rejected=rejected,
-                    cancelled=cancelled,
-                    parked={},
-                    has_more=False,
-                )
-            # Read the clock now: we may have waited for the lock, and a token is charged at the time of the claim.
-            now = self._clock.now()
-            has_more = claiming.stage(connection, request.queues, now, seen)
-            failpoint("claim.after_stage")
-            made = claiming.claim(connection, owner, request, now, seen)
-            has_more = has_more or made.has_more
-            return CommitResult(
-                claimed=made.jobs,
-                rejected=rejected,
-                cancelled=cancelled,
-                parked=made.parked,
-                has_more=has_more,
-                due_in_us=None if has_more else claiming.due_in_us(connection, request.queues, now, seen),
-                token_in_us=claiming.token_in_us(connection, request, now, seen),
-                held_back=made.held.counts,
-                held_from=made.held.first,
-                is_synced=is_synced or not made.jobs,
-            )
-
         try:
             try:
-                turn = self._write(work, "commit", flush=Flush.IN_COMMIT if is_synced else Flush.LATER)
+                turn = self._write_commit(this)
             except finishing.SomeRejectedError:
-                turn = self._write(lambda c: work(c, one_by_one=True), "commit")
+                turn = self._write_commit(this, one_by_one=True)
         except unreadable.SUSPECTS:
             # End the rows first: if the store is busy before the second write, no outcome was written unreported.
-            if claim is not None and not self._end_waiting(claim) and not is_synced:
+            if claim is not None and not self._end_waiting(claim) and not this.is_synced:
                 raise  # no unreadable row: the cause is something else
-            turn = self._write(lambda c: work(c, None, one_by_one=True), "commit")
+            turn = self._write_commit(this._replace(request=None), one_by_one=True)
             turn = msgspec.structs.replace(turn, has_more=claim is not None)
-        self._offer(again)
+        self._offer(transitions)
         return self._with_ended(turn)
+
+    def _look(self, this: Commit) -> CommitResult | None:
+        try:
+            return self._read(lambda c: committing.look(c, this.owner, this.request, self._clock.now()))
+        except unreadable.SUSPECTS:
+            return None  # the commit itself will meet the error again
+
+    def _write_commit(self, this: Commit, *, one_by_one: bool = False) -> CommitResult:
+        return self._write(
+            lambda c: committing.write(c, this, self._clock, one_by_one=one_by_one),
+            "commit",
+            flush=Flush.IN_COMMIT if this.is_synced else Flush.LATER,
+        )
 
     def _with_ended(self, turn: CommitResult) -> CommitResult:
         if not self.upkeep.ended:
@@ -208,12 +176,6 @@ class SQLiteSupervisorStore:
 
     def _end_waiting(self, request: ClaimRequest) -> int:
         return self.upkeep.end_unreadable(lambda c, now: unreadable.waiting(c, request, now))
-
-    def _idle(self, look: Callable[[sqlite3.Connection], CommitResult | None]) -> CommitResult | None:
-        try:
-            return self._read(look)
-        except unreadable.SUSPECTS:
-            return None  # the commit itself will meet the error again
 
     def _offer(self, transitions: Sequence[Transition]) -> None:
         """Wake all supervisors if any of these jobs may be claimed again at once."""
@@ -282,40 +244,3 @@ class SQLiteSupervisorStore:
 
 def _owned(connection: sqlite3.Connection, owner: int) -> list[tuple[int, int]]:
     return connection.execute(QUERIES["owned"], (owner,)).fetchall()
-
-
-def _cancelled_instead(
-    connection: sqlite3.Connection, owner: int, transitions: Sequence[Transition]
-) -> list[tuple[int, int]]:
-    """The jobs that `finish` will cancel instead of running them again, because of a cancel request."""
-    if not transitions:
-        return []
-    again = {(each.job_id, each.starts) for each in transitions}
-    return [each for each in cancels.requests(connection, owner)[0] if each in again]
-
-
-def _idle_commit(
-    connection: sqlite3.Connection, owner: int, request: ClaimRequest | None, now: Instant
-) -> CommitResult | None:
-    """The result of a commit that has nothing to write; None if there is something to write."""
-    seen = claiming.probe(connection, owner)
-    due_in_us = token_in_us = None
-    held_back: Mapping[str, int] = {}
-    if request is not None:
-        if claiming.is_anything_staged(connection, request.queues, now, seen):
-            return None
-        if request.slots > 0:
-            is_claimable, held_back = claiming.look_for_work(connection, request, now, seen)
-            if is_claimable:
-                return None
-        due_in_us = claiming.due_in_us(connection, request.queues, now, seen)
-        token_in_us = claiming.token_in_us(connection, request, now, seen)
-    return CommitResult(
-        claimed=(),
-        rejected=(),
-        parked={},
-        has_more=False,
-        due_in_us=due_in_us,
-        token_in_us=token_in_us,
-        held_back=held_back,
-    )

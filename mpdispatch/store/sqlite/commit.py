@@ -1,0 +1,103 @@
+"""A commit of a supervisor: the transaction that records, stages and claims, and the read that finds nothing to do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from mpdispatch import sqlite3
+from mpdispatch.clock import Clock, Instant
+from mpdispatch.failpoints import failpoint
+from mpdispatch.model import ClaimRequest, Transition
+from mpdispatch.store.sqlite import cancels, claim, finish, outputs
+from mpdispatch.store.values import CommitResult, Reports
+
+
+class Commit(NamedTuple):
+    """What a supervisor commits."""
+
+    owner: int
+    transitions: Sequence[Transition]
+    reports: Reports
+    request: ClaimRequest | None
+
+    @property
+    def is_synced(self) -> bool:
+        """Whether it records anything. A claim alone need not survive a power cut."""
+        return bool(self.transitions or self.reports)
+
+    @property
+    def again(self) -> list[Transition]:
+        """The outcomes whose jobs run again."""
+        return [each for each in self.transitions if not each.state.is_terminal]
+
+
+def write(
+    connection: sqlite3.Connection, this: Commit, clock: Clock, *, one_by_one: bool = False
+) -> CommitResult:
+    """Record, stage, claim, in the caller's transaction. Raises LeaseLostError; SomeRejectedError unless `one_by_one`."""
+    owner, request = this.owner, this.request
+    if this.reports.progress:
+        finish.record_progress(connection, owner, this.reports.progress)
+    if this.reports.outputs:
+        outputs.record(connection, owner, this.reports.outputs)
+    rejected, cancelled = list[tuple[int, int]](), _cancelled_instead(connection, this)
+    if this.transitions and one_by_one:
+        rejected = finish.record_one_by_one(connection, owner, this.transitions)
+    elif this.transitions:
+        finish.record(connection, owner, this.transitions)
+    # After recording, since recorded jobs may be due later; if this owner is gone, this rolls back.
+    seen = claim.probe(connection, owner)
+    if request is None:
+        return CommitResult(claimed=(), rejected=rejected, cancelled=cancelled, parked={}, has_more=False)
+    # Read the clock now: we may have waited for the lock, and a token is charged at the time of the claim.
+    now = clock.now()
+    has_more = claim.stage(connection, request.queues, now, seen)
+    failpoint("claim.after_stage")
+    made = claim.claim(connection, owner, request, now, seen)
+    has_more = has_more or made.has_more
+    return CommitResult(
+        claimed=made.jobs,
+        rejected=rejected,
+        cancelled=cancelled,
+        parked=made.parked,
+        has_more=has_more,
+        due_in_us=None if has_more else claim.due_in_us(connection, request.queues, now, seen),
+        token_in_us=claim.token_in_us(connection, request, now, seen),
+        held_back=made.held.counts,
+        held_from=made.held.first,
+        is_synced=this.is_synced or not made.jobs,
+    )
+
+
+def _cancelled_instead(connection: sqlite3.Connection, this: Commit) -> list[tuple[int, int]]:
+    """The jobs that `finish` will cancel instead of running them again, because of a cancel request."""
+    again = {(each.job_id, each.starts) for each in this.again}
+    return [each for each in cancels.requests(connection, this.owner)[0] if each in again] if again else []
+
+
+def look(
+    connection: sqlite3.Connection, owner: int, request: ClaimRequest | None, now: Instant
+) -> CommitResult | None:
+    """The result of a commit that records nothing and finds nothing to write; None if it finds something."""
+    seen = claim.probe(connection, owner)
+    due_in_us = token_in_us = None
+    held_back: Mapping[str, int] = {}
+    if request is not None:
+        if claim.is_anything_staged(connection, request.queues, now, seen):
+            return None
+        if request.slots > 0:
+            is_claimable, held_back = claim.look_for_work(connection, request, now, seen)
+            if is_claimable:
+                return None
+        due_in_us = claim.due_in_us(connection, request.queues, now, seen)
+        token_in_us = claim.token_in_us(connection, request, now, seen)
+    return CommitResult(
+        claimed=(),
+        rejected=(),
+        parked={},
+        has_more=False,
+        due_in_us=due_in_us,
+        token_in_us=token_in_us,
+        held_back=held_back,
+    )
