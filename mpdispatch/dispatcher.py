@@ -205,7 +205,7 @@ class Dispatcher:
             raise UsageError("run() handles signals, so it needs the main thread; use start() and stop()")
         if self._thread is not None:
             raise UsageError("this dispatcher is started already; stop() it first")
-        from mpdispatch.supervisor.startup import Plan, run_foreground  # imported only when it is needed
+        from mpdispatch.supervisor import Plan, run_foreground  # imported only when it is needed
 
         with self.hold_store():
             plan = Plan(**self._parts())

@@ -1,4 +1,4 @@
-"""What a start journal proves about its supervisor's jobs: which began, and which were answered. Effects: reads the file.
+"""What a start journal proves about its supervisor's jobs: which began, and which were answered. Decodes replies.
 
 A killed supervisor may have read answers that it had not committed, and left others unread. The file still has them, as
 far back as a reply ring reaches, except for long answers, which went through the channel.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 import msgspec
@@ -48,24 +47,17 @@ class Recovered:
     """The number of unreadable lines."""
 
 
-def recover(path: Path, wanted: Set[Start] | None = None) -> Recovered | None:
-    """The content of the journal about the starts in `wanted` (None: about all). None: it proves nothing.
-
-    Raises FileNotFoundError.
-    """
-    reader = JournalReader(path)
-    try:
-        if not reader.is_evidence:
-            return None
-        started, answered, junk = dict[Start, int](), dict[Start, Answered](), 0
-        for marks, asked, lines in reader.look(wanted):
-            started |= marks
-            if wanted is not None and marks:
-                lines = _about(lines, marks)
-            junk += _gather(lines, asked, answered, wanted)
-        return Recovered(started=started, answered=answered, junk=junk)
-    finally:
-        reader.close()
+def recover(journal: JournalReader, wanted: Set[Start] | None = None) -> Recovered | None:
+    """The content of the journal about the starts in `wanted` (None: about all). None: it proves nothing."""
+    if not journal.is_evidence:
+        return None
+    started, answered, junk = dict[Start, int](), dict[Start, Answered](), 0
+    for marks, asked, lines in journal.look(wanted):
+        started |= marks
+        if wanted is not None and marks:
+            lines = _about(lines, marks)
+        junk += _gather(lines, asked, answered, wanted)
+    return Recovered(started=started, answered=answered, junk=junk)
 
 
 def _about(lines: Iterable[bytes], starts: Iterable[Start]) -> list[bytes]:

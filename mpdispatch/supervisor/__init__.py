@@ -4,12 +4,10 @@ It watches leases, timeouts, cancels and its peers, and is the only writer of th
 
 - Start and end: `startup`, `thread` (beside other code), `runtime`, `room`, `signals`, `shutdown`,
   `stopping`, `ending`.
-- Core: `loop` runs duties (`duty`); `wiring` makes all parts and lists the duties; `in_flight` holds jobs and
-  outcomes.
-- Claim and assign: `claimer`, `rated`, `assign`, `recall`, `staffing`, `boot_backoff`, `fork_replacement`,
-  `slow_import`.
-- Outcomes: `pool_events`, `suspects`, `decider`, `deadlines`, `outputs`, `committer`, `contention`,
-  `claim_sync`.
+- Core: `loop` runs duties (`duty`); `wiring` makes all parts by a `plan` and lists the duties; `in_flight`
+  holds jobs and outcomes.
+- Claim and assign: `claimer`, `rated`, `assign`, `recall`, `staffing`, `boot_backoff`, `slow_import`.
+- Outcomes: `pool_events`, `decider`, `deadlines`, `outputs`, `committer`, `contention`, `claim_sync`.
 - Reports: `outcome_reporter`, `event_publisher`, `start_reports`, `sum_ups`.
 - Lease and peers: `registration`, `heartbeat`, `lease_renewal`, `fencing`, `reconcile`, `cancels`, `peers`,
   `rescue`.
@@ -19,8 +17,9 @@ It watches leases, timeouts, cancels and its peers, and is the only writer of th
 Not here: worker processes (`pool`), the decisions (`policy`), SQL (`store`).
 """
 
+from mpdispatch.supervisor.plan import Plan
 from mpdispatch.supervisor.shutdown import RunReport
-from mpdispatch.supervisor.startup import Plan, run_foreground, supervise
+from mpdispatch.supervisor.startup import run_foreground, supervise
 from mpdispatch.supervisor.thread import SupervisorThread
 
 __all__ = ["Plan", "RunReport", "SupervisorThread", "run_foreground", "supervise"]

@@ -61,8 +61,7 @@ class Assigner:
         for worker in ready:
             free = min(each - len(worker.assigned), RECORD_JOBS - worker.unsettled)
             if worker.assigned:
-                # No room at a worker with a long job: a job claimed for it would be kept from other
-                # supervisors.
+                # No room at a worker with a long job: a job claimed for it would be kept from other supervisors.
                 if free > 0 and self._may_queue(worker, now_us):
                     room += free
             elif more > 0:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from dataclasses import dataclass
 
 from mpdispatch.clock import Instant
 from mpdispatch.store.contract import SupervisorStore
@@ -11,16 +11,15 @@ from mpdispatch.supervisor.reconcile import Reconciler
 from mpdispatch.supervisor.upkeep import Upkeep
 
 
+@dataclass(slots=True)
 class Cancels:
     """Due when there may be cancel requests: after a wake-up, a heartbeat, or when jobs came back."""
 
-    needs_store: ClassVar[bool] = True
-
-    def __init__(
-        self, store: SupervisorStore, heartbeat: Heartbeat, reconciler: Reconciler, upkeep: Upkeep
-    ) -> None:
-        self._store, self._heartbeat, self._reconciler, self._upkeep = store, heartbeat, reconciler, upkeep
-        self._is_due = True
+    _store: SupervisorStore
+    _heartbeat: Heartbeat
+    _reconciler: Reconciler
+    _upkeep: Upkeep
+    _is_due: bool = True
 
     def look_soon(self) -> None:
         self._is_due = True

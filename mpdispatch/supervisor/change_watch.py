@@ -5,7 +5,7 @@ An idle supervisor thus makes one read instead of a dozen.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from dataclasses import dataclass
 
 from mpdispatch.clock import Clock, Instant
 from mpdispatch.store.contract import SupervisorStore
@@ -16,26 +16,18 @@ from mpdispatch.supervisor.peers import Peers
 from mpdispatch.supervisor.shutdown import Shutdown
 
 
+@dataclass(slots=True)
 class ChangeWatch:
     """Due before a claim or check of the peers that finds nothing unless another writer was active."""
 
-    needs_store: ClassVar[bool] = True
-
-    def __init__(
-        self,
-        store: SupervisorStore,
-        clock: Clock,
-        *,
-        in_flight: InFlight,
-        claimer: Claimer,
-        peers: Peers,
-        cancels: Cancels,
-        shutdown: Shutdown,
-        is_drain: bool,
-    ) -> None:
-        self._store, self._clock, self._in_flight = store, clock, in_flight
-        self._claimer, self._peers, self._cancels = claimer, peers, cancels
-        self._shutdown, self._is_drain = shutdown, is_drain
+    _store: SupervisorStore
+    _clock: Clock
+    _in_flight: InFlight
+    _claimer: Claimer
+    _peers: Peers
+    _cancels: Cancels
+    _shutdown: Shutdown
+    _is_drain: bool
 
     def next_due(self) -> int | None:
         if self._is_drain or self._shutdown.is_on or self._cancels.next_due() is not None:

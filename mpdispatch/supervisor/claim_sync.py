@@ -7,8 +7,6 @@ before.
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from mpdispatch.clock import Clock, Instant
 from mpdispatch.store.contract import SupervisorStore
 from mpdispatch.store.values import CommitResult
@@ -19,8 +17,6 @@ _DELAY_US = 4_000
 
 class ClaimSync:
     """Due 4 ms after such a claim, if no commit has been flushed since. Times are boottime µs."""
-
-    needs_store: ClassVar[bool] = True
 
     def __init__(self, store: SupervisorStore, clock: Clock) -> None:
         self._store, self._clock = store, clock

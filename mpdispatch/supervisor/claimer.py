@@ -16,49 +16,36 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from mpdispatch.clock import SECOND_US, Clock, Instant
-from mpdispatch.config import Config, QueueConfig
-from mpdispatch.execution.catalog import Catalog
+from mpdispatch.clock import SECOND_US, Instant
 from mpdispatch.model import ClaimedJob, ClaimRequest, QueueLimit
 from mpdispatch.policy.admission import refusal
-from mpdispatch.repeated import Repeated
 from mpdispatch.store.values import CommitResult
 from mpdispatch.supervisor.assign import Assigner
 from mpdispatch.supervisor.in_flight import InFlight
+from mpdispatch.supervisor.plan import Plan
+from mpdispatch.supervisor.runtime import Runtime
 
 
 class Claimer:
     """The loop's thread only. Times are boottime µs unless noted."""
 
-    def __init__(
-        self,
-        clock: Clock,
-        config: Config,
-        *,
-        in_flight: InFlight,
-        assigner: Assigner,
-        catalog: Catalog,
-        queue_configs: tuple[QueueConfig, ...],
-        app: str,
-        repeats: Repeated,
-        default_timeout_us: int | None = None,
-    ) -> None:
-        self._clock, self._repeats = clock, repeats
-        self._in_flight, self._assigner = in_flight, assigner
-        self._catalog = catalog
-        self._default_timeout_us = default_timeout_us
-        self.queues = tuple(config.queues)
+    def __init__(self, runtime: Runtime, plan: Plan, in_flight: InFlight, assigner: Assigner, app: str) -> None:
+        self._clock, self._repeats = runtime.clock, runtime.repeats
+        self._in_flight, self._assigner, self._catalog = in_flight, assigner, plan.catalog
+        timeout_s = plan.default_timeout_s
+        self._default_timeout_us = None if timeout_s is None else round(timeout_s * SECOND_US)
+        self.queues = tuple(plan.config.queues)
         self._request = ClaimRequest(
             queues=self.queues,
             limits={
                 each.name: QueueLimit(each.max_concurrency, each.rate_limit, each.rate_burst)
-                for each in queue_configs
+                for each in plan.queue_configs
                 if each.name in self.queues
             },
             app=app,
         )
         """The latest request; `request` replaces slots, ready and names."""
-        self._poll_us = round(config.poll_interval * SECOND_US)
+        self._poll_us = round(plan.config.poll_interval * SECOND_US)
         self._at_us = 0
         """When the next claim is worth trying; 0: now."""
         self._is_polling = False

@@ -6,11 +6,10 @@ Group commit is bounded in time: while every worker has work queued, outcomes ga
 
 from __future__ import annotations
 
-from typing import ClassVar
+from dataclasses import dataclass
 
-from mpdispatch.clock import Clock, Instant
+from mpdispatch.clock import Instant
 from mpdispatch.failpoints import failpoint
-from mpdispatch.pool.pool import Pool
 from mpdispatch.store.contract import SupervisorStore
 from mpdispatch.store.values import CommitResult, Progress, Reports
 from mpdispatch.supervisor.assign import Assigner
@@ -20,6 +19,7 @@ from mpdispatch.supervisor.contention import Contention
 from mpdispatch.supervisor.heartbeat import Heartbeat
 from mpdispatch.supervisor.in_flight import InFlight, PendingOutcome
 from mpdispatch.supervisor.outcome_reporter import OutcomeReporter
+from mpdispatch.supervisor.runtime import Runtime
 from mpdispatch.supervisor.shutdown import Shutdown
 
 _MAX_DELAY_US = 4_000
@@ -35,38 +35,28 @@ _YIELD_US = 1_000
 """Pause after such a commit if it reached the limit: a waiting enqueue tries the lock every 0.1 ms."""
 
 
+@dataclass(slots=True)
 class Committer:
     """Due when outcomes have gathered long enough, or when there is room to claim. Times are boottime µs."""
 
-    needs_store: ClassVar[bool] = True
-
-    def __init__(
-        self,
-        store: SupervisorStore,
-        clock: Clock,
-        heartbeat: Heartbeat,
-        *,
-        in_flight: InFlight,
-        assigner: Assigner,
-        claimer: Claimer,
-        claim_sync: ClaimSync,
-        contention: Contention,
-        pool: Pool,
-        reporter: OutcomeReporter,
-        shutdown: Shutdown,
-    ) -> None:
-        self._store, self._clock, self._heartbeat, self._pool = store, clock, heartbeat, pool
-        self._in_flight, self._assigner, self._claimer = in_flight, assigner, claimer
-        self._claim_sync, self._contention, self._reporter = claim_sync, contention, reporter
-        self._shutdown = shutdown
-        self._yield_until_us = 0
-        self.is_gathering = False
-        """Whether outcomes wait for more: then only urgent events need wake the loop. Written only here."""
+    _runtime: Runtime
+    _store: SupervisorStore
+    _heartbeat: Heartbeat
+    _in_flight: InFlight
+    _assigner: Assigner
+    _claimer: Claimer
+    _claim_sync: ClaimSync
+    _contention: Contention
+    _reporter: OutcomeReporter
+    _shutdown: Shutdown
+    _yield_until_us: int = 0
+    is_gathering: bool = False
+    """Whether outcomes wait for more: then only urgent events need wake the loop. Written only here."""
 
     # -- when -----------------------------------------------------------------------------------------
 
     def next_due(self) -> int | None:
-        now_us = self._clock.now().boot_us
+        now_us = self._runtime.clock.now().boot_us
         self.is_gathering = False
         in_flight, claims_at_us = self._in_flight, self._claimer.next_us
         if (
@@ -133,7 +123,7 @@ class Committer:
         if not (is_synced or slots):
             return
         failpoint("commit.before")
-        asked_at = self._clock.now()
+        asked_at = self._runtime.clock.now()
         result = self._store.commit(
             self._heartbeat.owner,
             transitions,
@@ -145,7 +135,7 @@ class Committer:
             skip_idle_check=skip_idle_check and slots > 0,
         )
         if is_contended and most in (len(items), len(result.claimed)):
-            self._yield_until_us = self._clock.now().boot_us + _YIELD_US
+            self._yield_until_us = self._runtime.clock.now().boot_us + _YIELD_US
         if is_synced:
             self._claim_sync.flushed()
         in_flight.outputs.written(outputs, settled, now_us)
@@ -159,7 +149,7 @@ class Committer:
         if in_flight.rated.held_back and is_synced and slots:
             self._claim_held_back(now_us)
         if in_flight.rated.permits:
-            self._assigner.assign(self._clock.now().boot_us)
+            self._assigner.assign(self._runtime.clock.now().boot_us)
         self._store.file_care.checkpoint_if_large()
 
     def _written(self, items: list[PendingOutcome], progress: list[Progress], result: CommitResult) -> None:
@@ -168,14 +158,14 @@ class Committer:
         self._claimer.wrote(len(items))
         if items or progress:
             self._in_flight.written(len(items), progress)
-            self._pool.free_records()
+            self._runtime.pool.free_records()
 
     def _claim_held_back(self, now_us: int) -> None:
         """Claim rate-limited jobs for idle workers, in a separate transaction that is not flushed."""
         slots, ready = self._claimer.room(now_us)
         if not ready:
             return
-        asked_at = self._clock.now()
+        asked_at = self._runtime.clock.now()
         result = self._store.commit(
             self._heartbeat.owner,
             [],

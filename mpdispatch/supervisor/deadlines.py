@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from typing import ClassVar
 
 from mpdispatch.clock import SECOND_US, Instant
 from mpdispatch.config import Config
@@ -37,8 +36,6 @@ class Deadlines:
 
     Ends jobs in steps: SIGUSR1, SIGTERM, SIGKILL.
     """
-
-    needs_store: ClassVar[bool] = False
 
     def __init__(self, pool: Pool, config: Config, repeats: Repeated) -> None:
         self._pool, self._repeats = pool, repeats

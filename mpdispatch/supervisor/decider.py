@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import dataclass
 
 from mpdispatch.clock import Clock, Instant
 from mpdispatch.execution.catalog import Catalog
@@ -16,12 +17,14 @@ _COMPLETED_RULES = RetryRules()
 """For a completed job, which is not retried."""
 
 
+@dataclass(slots=True)
 class Decider:
     """The loop's thread only."""
 
-    def __init__(self, clock: Clock, catalog: Catalog, in_flight: InFlight, estimates: Estimates) -> None:
-        self._clock, self._catalog = clock, catalog
-        self._in_flight, self._estimates = in_flight, estimates
+    _clock: Clock
+    _catalog: Catalog
+    _in_flight: InFlight
+    _estimates: Estimates
 
     def decide(
         self, job: ClaimedJob, outcome: Outcome, worker: WorkerProcess | None, now: Instant | None = None

@@ -1,22 +1,18 @@
 """The protocol of all periodic work of a supervisor. Pure: no I/O, no clock.
 
-A duty is one file and one class. `wiring` makes all of them and has the only list. The loop runs the duties
-that are due, in the order of that list, and waits until the next one is due.
+A duty is one file and one class. `wiring` makes all of them and has the only lists. The loop runs the duties
+that are due, in the order of their list, and waits until the next one is due.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar, Protocol
+from typing import Protocol
 
 from mpdispatch.clock import Instant
 
 
 class Duty(Protocol):
     """One kind of periodic work. The loop's thread only."""
-
-    needs_store: ClassVar[bool]
-    """True: the duty uses the store, so it waits while the store is busy or full, and may raise StoreError.
-    False: it runs on time whatever the state of the store."""
 
     def next_due(self) -> int | None:
         """When to run next (boottime µs; a past time means at once). None: only another part makes it due.
@@ -27,5 +23,5 @@ class Duty(Protocol):
         ...
 
     def run(self, now: Instant) -> None:
-        """Do the work that is due. Never waits longer than 20 ms."""
+        """Do the work that is due. Never waits longer than 20 ms. Raises StoreError only if it needs the store."""
         ...

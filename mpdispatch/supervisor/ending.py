@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from dataclasses import dataclass
 
 from mpdispatch.clock import Instant
 from mpdispatch.store.contract import SupervisorStore
@@ -22,31 +22,23 @@ _FLUSH_S = 2.0
 """Time limit for idle workers to send the spans they hold."""
 
 
+@dataclass(slots=True)
 class Ending:
     """Due when nothing is in flight and a stop was requested, or a drain has nothing more to claim."""
 
-    needs_store: ClassVar[bool] = True
-
-    def __init__(
-        self,
-        runtime: Runtime,
-        store: SupervisorStore,
-        *,
-        in_flight: InFlight,
-        claimer: Claimer,
-        registration: Registration,
-        upkeep: Upkeep,
-        shutdown: Shutdown,
-        is_drain: bool,
-        is_traced: bool,
-    ) -> None:
-        """`is_traced`: workers hold spans back, so they may exit by themselves before they are killed."""
-        self._runtime, self._store, self._in_flight = runtime, store, in_flight
-        self._claimer, self._registration, self._upkeep = claimer, registration, upkeep
-        self._shutdown, self._is_drain, self._is_traced = shutdown, is_drain, is_traced
-        self._again_us = 0
-        self.report: RunReport | None = None
-        """How the run ended; None while it goes on. Written only here."""
+    _runtime: Runtime
+    _store: SupervisorStore
+    _in_flight: InFlight
+    _claimer: Claimer
+    _registration: Registration
+    _upkeep: Upkeep
+    _shutdown: Shutdown
+    _is_drain: bool
+    _is_traced: bool
+    """Whether workers hold spans back, so that they may exit by themselves before they are killed."""
+    _again_us: int = 0
+    report: RunReport | None = None
+    """How the run ended; None while it goes on. Written only here."""
 
     def next_due(self) -> int | None:
         if not (self._shutdown.is_on or self._is_drain):

@@ -1,5 +1,4 @@
-"""Sends events to extensions: starts when the loop sees them, outcomes once on disk. Effects: offers to a
-hook sink.
+"""Sends events to extensions: starts when the loop sees them, outcomes once on disk. Effects: a hook sink.
 
 Nothing here waits, except to close. There is no publisher if no extension has a hook.
 """
@@ -14,7 +13,7 @@ from mpdispatch.clock import Clock
 from mpdispatch.events.notices import Began, Notice, Recorded, Told, ended
 from mpdispatch.events.publish import DRAIN_S
 from mpdispatch.events.queue import HookQueue
-from mpdispatch.hooks import HOOKS, CronFired, JobStarted
+from mpdispatch.hooks import HOOKS, JobStarted
 from mpdispatch.model import ClaimedJob, Transition
 from mpdispatch.pool.hook_process import HookProcess
 
@@ -59,14 +58,10 @@ class EventPublisher:
 
     def __init__(self, sink: Sink, wanted: frozenset[str], clock: Clock) -> None:
         self._sink, self._clock = sink, clock
-        self._wants_starts = HOOKS[JobStarted] in wanted
+        self.wants_starts = HOOKS[JobStarted] in wanted
         self._waiting: list[Notice] = []
         self._begun: set[tuple[int, int]] = set()
         """Starts that were published and have no outcome yet."""
-
-    @property
-    def wants_starts(self) -> bool:
-        return self._wants_starts
 
     def was_told(self, job: ClaimedJob) -> bool:
         """Whether this start was published and has no outcome yet."""
@@ -80,7 +75,7 @@ class EventPublisher:
     def recorded(self, job: ClaimedJob, transition: Transition) -> None:
         """An outcome is on disk. Offered with the next `flush`."""
         run = transition.run
-        if run is not None and self._wants_starts:
+        if run is not None and self.wants_starts:
             token = (job.id, job.starts)
             if token in self._begun:
                 self._begun.discard(token)
@@ -95,10 +90,6 @@ class EventPublisher:
     def enqueued(self, events: bytes, count: int) -> None:
         """A handler enqueued jobs. Offered at once."""
         self._sink.offer([Told(events)], count)
-
-    def fired(self, event: CronFired) -> None:
-        """A cron entry's job is on disk. Offered with the next `flush`."""
-        self._waiting.append(event)
 
     def flush(self) -> None:
         """Offer the gathered notices to the sink."""

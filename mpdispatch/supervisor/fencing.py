@@ -12,6 +12,7 @@ nothing is written or claimed.
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 
 from mpdispatch.errors import StoreBusy, StoreCorrupt, StoreError, StoreIOError, StoreVanished
 from mpdispatch.supervisor.event_publisher import EventPublisher
@@ -25,21 +26,19 @@ _TRIES = 4
 """How often to ask a busy store, 50 ms each, if time allows. Mostly it was busy for a whole threshold."""
 
 
+@dataclass(slots=True)
 class Fencing:
     """The loop's thread only."""
 
-    def __init__(
-        self,
-        runtime: Runtime,
-        heartbeat: Heartbeat,
-        registration: Registration,
-        peers: Peers,
-        in_flight: InFlight,
-        publisher: EventPublisher | None,
-    ) -> None:
-        self._runtime, self._heartbeat, self._registration = runtime, heartbeat, registration
-        self._peers, self._in_flight, self._publisher = peers, in_flight, publisher
-        self._asked = self._asked_since_us = 0
+    _runtime: Runtime
+    _heartbeat: Heartbeat
+    _registration: Registration
+    _peers: Peers
+    _in_flight: InFlight
+    _publisher: EventPublisher | None
+    _asked: int = 0
+    """How often a busy store was asked in vain."""
+    _asked_since_us: int = 0
 
     def regain(self) -> None:
         """Get a lease that can be trusted: our old one if the store still knows it, else a new one.

@@ -8,16 +8,17 @@ import time
 
 import msgspec
 
-from mpdispatch.clock import SECOND_US, Clock, Instant
+from mpdispatch.clock import SECOND_US, Instant
 from mpdispatch.config import Config
 from mpdispatch.errors import StoreBusy, StoreError
 from mpdispatch.host.processes import pid_namespace, process_id
 from mpdispatch.ids import boot_id, host_name, machine_id
 from mpdispatch.model import NewSupervisor
 from mpdispatch.policy.lease import margin_us, renew_every_us, trusted_until_boot_us
-from mpdispatch.repeated import Repeated
 from mpdispatch.store.contract import SupervisorStore
 from mpdispatch.store.values import Renewal
+from mpdispatch.supervisor.runtime import Runtime
+from mpdispatch.version import __version__
 
 _RETRY_US = 50_000
 _ASK_US = 250_000
@@ -28,18 +29,8 @@ _LEAVE_PAUSE_S = 0.02
 class Heartbeat:
     """Our registration in the store. `owner` is its id; a new registration gets a new id."""
 
-    def __init__(
-        self,
-        store: SupervisorStore,
-        clock: Clock,
-        config: Config,
-        *,
-        app: str,
-        version: str,
-        log: logging.Logger,
-        repeats: Repeated,
-    ) -> None:
-        self._store, self._clock, self._log, self._repeats = store, clock, log, repeats
+    def __init__(self, runtime: Runtime, store: SupervisorStore, config: Config, app: str) -> None:
+        self._store, self._clock, self._repeats = store, runtime.clock, runtime.repeats
         self._threshold_us = round(config.stale_job_threshold * SECOND_US)
         self._every_us = renew_every_us(round(config.heartbeat_interval * SECOND_US), self._threshold_us)
         me = process_id()
@@ -53,7 +44,7 @@ class Heartbeat:
             queues=tuple(config.queues),
             concurrency=config.slots,
             app=app,
-            version=version,
+            version=__version__,
         )
         self.owner = 0
         self.token = ""

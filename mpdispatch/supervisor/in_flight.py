@@ -1,7 +1,6 @@
 """What a supervisor holds in memory: claimed jobs not assigned yet, and outcomes not on disk yet. No I/O.
 
-Every running row this supervisor owns is in exactly one place: the backlog, a worker, or the pending
-outcomes.
+Every running row this supervisor owns is in exactly one place: the backlog, a worker, or the pending outcomes.
 """
 
 from __future__ import annotations

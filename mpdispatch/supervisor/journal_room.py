@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from typing import ClassVar
 
 from mpdispatch.clock import SECOND_US, Instant
 from mpdispatch.pool.pool import Pool
@@ -13,8 +12,6 @@ _RETRY_US = SECOND_US // 2
 
 class JournalRoom:
     """Due while a worker waits for a record in the start journal, twice a second."""
-
-    needs_store: ClassVar[bool] = False
 
     def __init__(self, pool: Pool, log: logging.Logger) -> None:
         self._pool, self._log = pool, log

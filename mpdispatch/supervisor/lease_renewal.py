@@ -5,7 +5,7 @@ Effects: the store, files beside it, signals.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from dataclasses import dataclass
 
 from mpdispatch.clock import Instant
 from mpdispatch.store.contract import SupervisorStore
@@ -17,24 +17,17 @@ from mpdispatch.supervisor.reconcile import Reconciler
 from mpdispatch.supervisor.registration import Registration
 
 
+@dataclass(slots=True)
 class LeaseRenewal:
     """Due with each heartbeat."""
 
-    needs_store: ClassVar[bool] = True
-
-    def __init__(
-        self,
-        store: SupervisorStore,
-        heartbeat: Heartbeat,
-        *,
-        registration: Registration,
-        reconciler: Reconciler,
-        recall: Recall,
-        cancels: Cancels,
-        orphans: Orphans,
-    ) -> None:
-        self._store, self._heartbeat, self._registration = store, heartbeat, registration
-        self._reconciler, self._recall, self._cancels, self._orphans = reconciler, recall, cancels, orphans
+    _store: SupervisorStore
+    _heartbeat: Heartbeat
+    _registration: Registration
+    _reconciler: Reconciler
+    _recall: Recall
+    _cancels: Cancels
+    _orphans: Orphans
 
     def next_due(self) -> int | None:
         return self._heartbeat.next_us

@@ -14,12 +14,12 @@ moment later; meanwhile timeouts, cancels and signals go on. Calls that a slow d
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from mpdispatch.clock import SECOND_US, Instant
 from mpdispatch.errors import LeaseLostError, StoreCorrupt, StoreError, StoreIOError, StoreVanished
 from mpdispatch.pool.selector import Selected
-from mpdispatch.supervisor.in_flight import InFlight
+from mpdispatch.supervisor.duty import Duty
 from mpdispatch.supervisor.shutdown import RunReport
 from mpdispatch.supervisor.wiring import Wiring
 
@@ -39,7 +39,7 @@ class Supervisor:
         """Join the store. Raises StoreError."""
         self._wiring = wiring
         self._clock, self._pool, self._runtime = wiring.runtime.clock, wiring.runtime.pool, wiring.runtime
-        self._duties, self._shutdown, self._ending = wiring.duties, wiring.shutdown, wiring.ending
+        self._shutdown, self._ending = wiring.shutdown, wiring.ending
         self._urgent_s = 0.0
         """For how long of the next wait only urgent events wake the loop, while outcomes gather."""
         self._staff_us: int | None = None
@@ -53,10 +53,6 @@ class Supervisor:
     def report(self) -> RunReport | None:
         """How the run ended; None while it goes on."""
         return self._ending.report
-
-    @property
-    def in_flight(self) -> InFlight:
-        return self._wiring.in_flight
 
     # -- the loop ---------------------------------------------------------------------------------------
 
@@ -89,7 +85,7 @@ class Supervisor:
         if not self._shutdown.is_on:
             # Before the commit: a free worker must not wait for it while the backlog has jobs.
             self._wiring.assigner.assign(now.boot_us)
-        self._guarded(lambda: self._run_due(now, needs_store=True), now)
+        self._guarded(lambda: self._run_due(self._wiring.store_duties, now), now)
         if self.report is not None or self._wiring.heartbeat.is_lost or self._wiring.registration.is_cut():
             return 0.0
         now = self._clock.now()
@@ -97,7 +93,7 @@ class Supervisor:
             self._wiring.assigner.assign(now.boot_us)
             self._wiring.decider.release_rated()
             self._staff_us = self._wiring.staffing.staff(now.boot_us, has_more=self._wiring.claimer.has_more)
-        self._run_due(now, needs_store=False)
+        self._run_due(self._wiring.other_duties, now)
         wait_s = self._wait_s(with_store=True)
         self._urgent_s = wait_s if self._wiring.committer.is_gathering else 0.0
         return wait_s
@@ -107,12 +103,10 @@ class Supervisor:
         if self._wiring.registration.is_cut() or self._wiring.heartbeat.is_lost:
             return  # the first tick starts over
         now = self._clock.now()
-        self._guarded(lambda: self._run_due(now, needs_store=True), now)
+        self._guarded(lambda: self._run_due(self._wiring.store_duties, now), now)
 
-    def _run_due(self, now: Instant, *, needs_store: bool) -> None:
-        for duty in self._duties:
-            if duty.needs_store is not needs_store:
-                continue
+    def _run_due(self, duties: Iterable[Duty], now: Instant) -> None:
+        for duty in duties:
             due_us = duty.next_due()
             if due_us is not None and due_us <= now.boot_us:
                 duty.run(now)
@@ -122,13 +116,12 @@ class Supervisor:
     def _go_on(self, is_done: Callable[[], bool]) -> None:
         """Run the duties without the store while a store call runs on its thread, until `is_done`."""
         while not is_done():
-            # Wake for urgent events only: replies cannot be written yet, and waking for each halved the drain
-            # rate.
+            # Wake for urgent events only: replies cannot be written yet, and waking for each halved the drain rate.
             wait_s = self._wait_s(with_store=False)
             self.hear(self._runtime.selector.select(wait_s, urgent_s=wait_s))
             now = self._clock.now()
             self._wiring.stopping.run(now)
-            self._run_due(now, needs_store=False)
+            self._run_due(self._wiring.other_duties, now)
 
     def _wait_s(self, *, with_store: bool) -> float:
         """Seconds until something is due, if no event comes."""
@@ -138,13 +131,12 @@ class Supervisor:
             until_us = min(until_us, now_us + _LISTEN_US)
         if self._staff_us is not None and not self._shutdown.is_on:
             until_us = min(until_us, self._staff_us)
-        for duty in self._duties:
-            if duty.needs_store and not with_store:
-                continue
+        for duty in wiring.other_duties:
             if (due_us := duty.next_due()) is not None:
-                until_us = min(
-                    until_us, max(due_us, wiring.store_backoff.until_us) if duty.needs_store else due_us
-                )
+                until_us = min(until_us, due_us)
+        for duty in wiring.store_duties if with_store else ():
+            if (due_us := duty.next_due()) is not None:
+                until_us = min(until_us, max(due_us, wiring.store_backoff.until_us))
         return max(0, until_us - now_us) / SECOND_US
 
     # -- the store --------------------------------------------------------------------------------------

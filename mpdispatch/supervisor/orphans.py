@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from mpdispatch.clock import Instant
 from mpdispatch.host.kill import reap_orphans
 from mpdispatch.supervisor.runtime import Runtime
@@ -11,8 +9,6 @@ from mpdispatch.supervisor.runtime import Runtime
 
 class Orphans:
     """Due after workers have ended, and with each heartbeat; only if the supervisor owns its process."""
-
-    needs_store: ClassVar[bool] = False
 
     def __init__(self, runtime: Runtime, *, kills: bool) -> None:
         """`kills`: whether to kill processes that a job left running, not only reap them once ended."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import msgspec
 
@@ -18,13 +19,14 @@ _NAMED = 10
 _BECAME = {JobState.FAILED: "failed", JobState.CANCELLED: "was cancelled", JobState.SCHEDULED: "is put off"}
 
 
+@dataclass(slots=True)
 class OutcomeReporter:
     """The loop's thread only."""
 
-    def __init__(
-        self, in_flight: InFlight, log: logging.Logger, repeats: Repeated, publisher: EventPublisher | None
-    ) -> None:
-        self._in_flight, self._log, self._repeats, self._publisher = in_flight, log, repeats, publisher
+    _in_flight: InFlight
+    _log: logging.Logger
+    _repeats: Repeated
+    _publisher: EventPublisher | None
 
     def written(self, items: Sequence[PendingOutcome], result: CommitResult) -> bool:
         """A commit recorded these outcomes, except those it rejected. True: some jobs did not complete, and

@@ -10,9 +10,8 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable
-from typing import ClassVar
 
-from mpdispatch.clock import SECOND_US, Clock, Instant
+from mpdispatch.clock import SECOND_US, Instant
 from mpdispatch.host.processes import pid_namespace
 from mpdispatch.ids import boot_id
 from mpdispatch.model import PeerSupervisor
@@ -20,6 +19,7 @@ from mpdispatch.pool.selector import Selected, Selector
 from mpdispatch.supervisor.claimer import Claimer
 from mpdispatch.supervisor.heartbeat import Heartbeat
 from mpdispatch.supervisor.rescue import Rescuer
+from mpdispatch.supervisor.runtime import Runtime
 
 _INTERVAL_US = 1_000_000
 _WAKE_UP_US = 100_000
@@ -28,20 +28,11 @@ _WAKE_UP_US = 100_000
 class Peers:
     """Due once a second, and when a peer has ended or may have joined. Times are boottime µs."""
 
-    needs_store: ClassVar[bool] = True
-
     def __init__(
-        self,
-        rescuer: Rescuer,
-        selector: Selector,
-        clock: Clock,
-        heartbeat: Heartbeat,
-        claimer: Claimer,
-        *,
-        poll_us: int,
+        self, runtime: Runtime, rescuer: Rescuer, heartbeat: Heartbeat, claimer: Claimer, poll_us: int
     ) -> None:
-        self._rescuer, self._watch = rescuer, _Watch(selector)
-        self._clock, self._heartbeat, self._claimer = clock, heartbeat, claimer
+        self._clock, self._watch = runtime.clock, _Watch(runtime.selector)
+        self._rescuer, self._heartbeat, self._claimer = rescuer, heartbeat, claimer
         self._interval_us = min(poll_us, _INTERVAL_US)
         self._seen_us = 0
         self._is_sparing = False

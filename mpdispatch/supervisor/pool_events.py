@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 
 from mpdispatch.clock import SECOND_US, Instant
 from mpdispatch.config import Config
@@ -11,7 +12,7 @@ from mpdispatch.pool.events import BootFault, Enqueued, Event, Gone, Ready, Retu
 from mpdispatch.pool.frames import Wrote
 from mpdispatch.pool.process import WorkerProcess, WorkerState
 from mpdispatch.store.values import Progress
-from mpdispatch.supervisor.boot_backoff import BootBackoff
+from mpdispatch.supervisor.boot_backoff import MOST_DEATHS, BootBackoff
 from mpdispatch.supervisor.cancels import Cancels
 from mpdispatch.supervisor.decider import Decider
 from mpdispatch.supervisor.event_publisher import EventPublisher
@@ -19,7 +20,6 @@ from mpdispatch.supervisor.in_flight import InFlight
 from mpdispatch.supervisor.orphans import Orphans
 from mpdispatch.supervisor.runtime import Runtime
 from mpdispatch.supervisor.shutdown import Shutdown
-from mpdispatch.supervisor.suspects import MOST_DEATHS
 
 _BOOT_TRIES = 3
 """After this many failed starts in a row, claimed jobs are released."""
@@ -27,28 +27,19 @@ _OLD_US = 30 * SECOND_US
 """A worker killed after more than this had started well, so its end does not count as a failed start."""
 
 
+@dataclass(slots=True)
 class PoolEvents:
     """Handles the pool's events. The loop's thread only."""
 
-    def __init__(
-        self,
-        runtime: Runtime,
-        config: Config,
-        *,
-        in_flight: InFlight,
-        boot_backoff: BootBackoff,
-        decider: Decider,
-        shutdown: Shutdown,
-        cancels: Cancels,
-        orphans: Orphans,
-        publisher: EventPublisher | None,
-    ) -> None:
-        self._runtime, self._pool, self._repeats = runtime, runtime.pool, runtime.repeats
-        self._in_flight, self._boot_backoff, self._decider = in_flight, boot_backoff, decider
-        self._cancels, self._orphans = cancels, orphans
-        self._shutdown, self._publisher = shutdown, publisher
-        self._suspects = boot_backoff.suspects
-        self._max_worker_rss = config.max_worker_rss
+    _runtime: Runtime
+    _config: Config
+    _in_flight: InFlight
+    _boot_backoff: BootBackoff
+    _decider: Decider
+    _shutdown: Shutdown
+    _cancels: Cancels
+    _orphans: Orphans
+    _publisher: EventPublisher | None
 
     def take(self, event: Event, now: Instant) -> None:
         """Apply an event to the jobs in flight."""
@@ -57,7 +48,7 @@ class PoolEvents:
             if type(outcome) is Raised and outcome.signal == "SIGTERM":
                 outcome = self._cut_off(outcome)
             self._decider.decide(event.job, outcome, event.worker, now)
-            if self._max_worker_rss is not None or self._boot_backoff.is_wary:
+            if self._config.max_worker_rss is not None or self._boot_backoff.is_wary:
                 self._look_at_worker(event, now.boot_us)
             return
         now_us = now.boot_us
@@ -90,23 +81,23 @@ class PoolEvents:
 
     def _look_at_worker(self, event: Settled, now_us: int) -> None:
         """A worker that finished a job works. If its memory exceeds the limit, retire it."""
-        self._suspects.cleared(event.job.id)
+        self._boot_backoff.suspects.cleared(event.job.id)
         self._boot_backoff.worked(event.worker.started_boot_us)
-        limit, run = self._max_worker_rss, getattr(event.outcome, "run", None)
+        limit, run = self._config.max_worker_rss, getattr(event.outcome, "run", None)
         if limit is not None and run is not None and (run.max_rss_bytes or 0) > limit:
             self._in_flight.put_back(event.worker.recall(), now_us)
             event.worker.retire()
 
     def _did_not_start(self, event: BootFault, now_us: int) -> None:
         self._boot_backoff.failed(now_us)
-        self._repeats.say(
+        self._runtime.repeats.say(
             ("boot", event.reason),
             logging.ERROR,
             "a worker did not start",
             extra={"reason": event.reason, "traceback": event.traceback},
             in_full=2,  # two failed forks stop the use of the zygote, and both should be visible
         )
-        if self._boot_backoff.failures >= _BOOT_TRIES and not self._pool.ready:
+        if self._boot_backoff.failures >= _BOOT_TRIES and not self._runtime.pool.ready:
             self._decider.release_backlog()
 
     def _ended(self, event: Gone, now_us: int) -> None:
@@ -126,7 +117,7 @@ class PoolEvents:
         if was_killed and now_us - worker.started_boot_us > _OLD_US:
             return
         self._boot_backoff.failed(now_us, may_be_once=was_killed)
-        self._repeats.say(
+        self._runtime.repeats.say(
             ("ended early", str(worker.exit_status)),
             logging.ERROR,
             "a worker ended before its first job",
@@ -139,13 +130,13 @@ class PoolEvents:
         worker, status = event.worker, event.worker.exit_status
         assert status is not None  # it is gone
         self._boot_backoff.failed(now_us, may_be_once=status.signal is not None)
-        self._repeats.say(
+        self._runtime.repeats.say(
             ("began nothing", str(status)),
             logging.ERROR,
             "a worker ended before it began what it was given; it goes to another",
             extra={"how": str(status), "worker_pid": worker.pid, "jobs": len(event.unbegun)},
         )
-        if not event.has_read or (job := self._suspects.died_with(event.unbegun)) is None:
+        if not event.has_read or (job := self._boot_backoff.suspects.died_with(event.unbegun)) is None:
             return
         if self._in_flight.take_out(job):
             how = f"{MOST_DEATHS} workers in a row ended before they began it; the last, {worker.pid}, {status}"

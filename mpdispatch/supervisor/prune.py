@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from typing import ClassVar
 
 from mpdispatch.clock import SECOND_US, Instant
 from mpdispatch.config import Config
@@ -17,8 +16,6 @@ _CHUNK = 500
 
 class Pruner:
     """Due once a minute, and every 0.1 s while there is more to delete. Only with a retention."""
-
-    needs_store: ClassVar[bool] = True
 
     def __init__(self, store: SupervisorStore, config: Config, log: logging.Logger) -> None:
         self._store, self._log = store, log

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from mpdispatch.clock import SECOND_US, Instant
 from mpdispatch.config import Config
 from mpdispatch.pool.pool import Pool
@@ -18,8 +16,6 @@ _STALE_US = SECOND_US
 
 class Recall:
     """Due when a running job has taken twice as long as a worker's buffer should last, or the backlog is stale."""
-
-    needs_store: ClassVar[bool] = False
 
     def __init__(
         self, pool: Pool, in_flight: InFlight, config: Config, assigner: Assigner, decider: Decider

@@ -1,15 +1,14 @@
 """Makes the jobs we hold agree with the store: cancels, strays, jobs taken from us. Effects.
 
-Each running row of ours must be in the backlog, at a worker or among the pending outcomes, and no other job
-may be.
+Each running row of ours must be in the backlog, at a worker or among the pending outcomes, and no other job may be.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from dataclasses import dataclass
 
-from mpdispatch.clock import Clock
 from mpdispatch.model import Cancelled, ErrorInfo, Released
 from mpdispatch.pool.pool import Pool
 from mpdispatch.pool.process import Assignment, WorkerProcess
@@ -21,23 +20,17 @@ from mpdispatch.supervisor.decider import Decider
 from mpdispatch.supervisor.in_flight import InFlight
 
 
+@dataclass(slots=True)
 class Reconciler:
     """Acts on what the store reports about our jobs."""
 
-    def __init__(
-        self,
-        store: SupervisorStore,
-        clock: Clock,
-        pool: Pool,
-        in_flight: InFlight,
-        claimer: Claimer,
-        decider: Decider,
-        deadlines: Deadlines,
-        repeats: Repeated,
-    ) -> None:
-        self._store, self._clock, self._pool, self._in_flight = store, clock, pool, in_flight
-        self._claimer, self._decider = claimer, decider
-        self._deadlines, self._repeats = deadlines, repeats
+    _store: SupervisorStore
+    _pool: Pool
+    _in_flight: InFlight
+    _claimer: Claimer
+    _decider: Decider
+    _deadlines: Deadlines
+    _repeats: Repeated
 
     def cancel(self, requests: Iterable[tuple[int, int]], now_us: int) -> None:
         """End the jobs with a cancel request: unstarted jobs at once, the others through `Deadlines`."""

@@ -1,5 +1,4 @@
-"""What a supervisor has at its store: its row, its start journal, its workers' records, its wake-ups.
-Effects.
+"""What a supervisor has at its store: its row, its start journal, its workers' records, its wake-ups. Effects.
 
 It is made when the supervisor joins, removed when it leaves, and made anew when it no longer trusts its
 lease. A file that is removed while in use is made again, and running jobs go on; if the journal is truncated,
@@ -13,7 +12,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mpdispatch.clock import SECOND_US
-from mpdispatch.config import Config
 from mpdispatch.errors import StoreBusy, StoreError, StoreFull, StorePermission
 from mpdispatch.fstext import packed
 from mpdispatch.host.runtime_folder import runtime_folder
@@ -21,9 +19,9 @@ from mpdispatch.host.start_journal import Journal, journal_path
 from mpdispatch.host.wake import bring_wake_ups
 from mpdispatch.pool.frames import Attach
 from mpdispatch.private import NotPrivateError
-from mpdispatch.store.contract import Store
 from mpdispatch.store.optional import WakeListener
 from mpdispatch.supervisor.heartbeat import Heartbeat
+from mpdispatch.supervisor.plan import Plan
 from mpdispatch.supervisor.runtime import Runtime
 
 _JOIN_US = 30 * SECOND_US
@@ -33,21 +31,13 @@ _JOIN_PAUSE_S = 0.02
 class Registration:
     """One at a time. The loop's thread only."""
 
-    def __init__(
-        self,
-        runtime: Runtime,
-        client_store: Store,
-        heartbeat: Heartbeat,
-        config: Config,
-        for_workers: str | None,
-    ) -> None:
-        """`for_workers`: the store that handlers enqueue into, if it is not the app's own."""
-        self._runtime, self._client_store = runtime, client_store
-        self._heartbeat, self._config, self._for_workers = heartbeat, config, for_workers
-        self._folder = runtime_folder(client_store)
+    def __init__(self, runtime: Runtime, plan: Plan, heartbeat: Heartbeat) -> None:
+        self._runtime, self._plan, self._heartbeat = runtime, plan, heartbeat
+        self._client_store, self._config = plan.store, plan.config
+        self._folder = runtime_folder(plan.store)
         self._journal: Journal | None = None
         self._listener: WakeListener | None = None
-        bring_wake_ups(client_store)
+        bring_wake_ups(plan.store)
 
     def join_patiently(self) -> None:
         """Join for the first time, and wait for a busy store: nothing runs yet that this could delay.
@@ -62,9 +52,7 @@ class Registration:
             except StoreBusy:
                 if runtime.stop_signal.requests or clock.now().boot_us >= until_us:
                     raise
-                # Consume events, so that they do not wake us again; no worker holds a job yet, so they may be
-                # dropped.
-                list(runtime.pool.hear(runtime.selector.select(_JOIN_PAUSE_S)))
+                runtime.idle(_JOIN_PAUSE_S)
             except StoreError:
                 if self._heartbeat.owner:
                     self._heartbeat.leave()  # else each try would leave a row that looks alive
@@ -76,8 +64,7 @@ class Registration:
         """Register, make a fresh start journal, and give the workers records in it. Raises StoreError."""
         owner = self._heartbeat.register(self._runtime.token)
         path = journal_path(self._folder, owner)
-        # Records for all workers that may live, and for as many dead ones whose last outcomes are not on disk
-        # yet.
+        # Records for all workers that may live, and for as many dead ones whose last outcomes are not on disk yet.
         try:
             path.unlink(missing_ok=True)
             self._journal = Journal(path, 4 * self._config.slots + 4, token=self._runtime.token)
@@ -117,7 +104,7 @@ class Registration:
         return Attach(
             journal_path=packed(str(self._journal.path)),
             record=record,
-            store=self._for_workers,
+            store=self._plan.store_for_workers,
             max_payload_bytes=self._config.max_payload_bytes,
             max_result_bytes=self._config.max_result_bytes,
             kills_children=self._config.child_policy == "kill",

@@ -5,9 +5,8 @@ kernel shows who is dead, by the lock of the start journal and the pid with its 
 only where the kernel cannot. Leftovers are found by the token in the supervisor's row, even if its start
 journal is lost; then it is unknown what they ran.
 
-A worker's answer counts even if the dead supervisor had not read it, and is decided as that supervisor would
-have. A job that started without an answer is lost with it; a job that did not start is released, its attempt
-refunded.
+A worker's answer counts even if the dead supervisor had not read it, and is decided as that supervisor would have.
+A job that started without an answer is lost with it; a job that did not start is released, its attempt refunded.
 
 A running job whose owner is not registered is taken over in the same way: its supervisor's row was removed.
 """
@@ -19,7 +18,8 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Iterable, Set
+from collections.abc import Iterable, Iterator, Set
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from mpdispatch.clock import Clock
@@ -70,13 +70,12 @@ class Rescuer:
         catalog: Catalog,
         in_flight: InFlight,
         log: logging.Logger,
-        publisher: EventPublisher | None = None,
-        repeats: Repeated | None = None,
+        publisher: EventPublisher | None,
+        repeats: Repeated,
     ) -> None:
         """`folder`: the store's runtime folder, where peers of this machine leave their start journals."""
-        self._store, self._folder, self._clock, self._catalog, self._log = store, folder, clock, catalog, log
-        self._repeats = repeats or Repeated(log, clock)
-        self._in_flight, self._publisher = in_flight, publisher
+        self._store, self._folder, self._clock, self._catalog = store, folder, clock, catalog
+        self._in_flight, self._log, self._publisher, self._repeats = in_flight, log, publisher, repeats
         self._looked: dict[int, float] = {}
         """Dead owner → when we last looked for its leftovers (monotonic)."""
         self._dying: dict[int, float] = {}
@@ -85,8 +84,7 @@ class Rescuer:
         """Seconds until the next step is due; None: with the next regular look. Written only here."""
 
     def look(self, owner: int, given_up: Set[int], *, token: str = "") -> tuple[list[PeerSupervisor], bool]:
-        """Find the dead peers and do one step for one of them; returns the living, and whether one was taken
-        over.
+        """Find the dead peers and do one step for one of them; returns the living, and whether one was taken over.
 
         `owner`, `token`: our own registration. `given_up`: our old registrations, with all their workers
         killed. A peer that cannot be checked for want of a descriptor counts as neither. `again_s` says when
@@ -136,8 +134,7 @@ class Rescuer:
         self._repeats.say(("unseen", owner, error.errno), logging.WARNING, message, owner, error)
 
     def take_over(self, peer: PeerSupervisor, verdict: PeerVerdict | None, *, our_token: str = "") -> bool:
-        """Kill its leftovers, decide about its jobs, remove its row. False: not yet, or another supervisor
-        did it.
+        """Kill its leftovers, decide about its jobs, remove its row. False: not yet, or another supervisor did it.
 
         `verdict=None`: it is not registered. `our_token`: processes that carry it are spared.
         """
@@ -209,12 +206,10 @@ class Rescuer:
 
     def _recover(self, peer: PeerSupervisor, path: Path, starts: Set[Start]) -> Recovered | None:
         """What its start journal proves about these starts; None: nothing, so each counts as started."""
-        if peer.boot_id != boot_id() or not _is_believed(peer, path):
+        if peer.boot_id != boot_id():
             return None
-        try:
-            recovered = recover(path, starts)
-        except FileNotFoundError:
-            return None
+        with _own_journal(peer, path) as reader:
+            recovered = None if reader is None else recover(reader, starts)
         if recovered is not None and recovered.junk:
             self._repeats.say(
                 ("junk", str(path)),
@@ -270,45 +265,31 @@ def _stand_in(owner: int) -> PeerSupervisor:
     )
 
 
-def _opened(path: Path) -> JournalReader | None:
-    """The journal; None: absent or unreadable. Raises OSError: no descriptor or memory to open it."""
+@contextmanager
+def _own_journal(peer: PeerSupervisor, path: Path) -> Iterator[JournalReader | None]:
+    """The peer's start journal; None: absent, unreadable, or another's as far as can be known.
+
+    Raises OSError: no descriptor or memory to open it.
+    """
     try:
-        return JournalReader(path)
+        reader = JournalReader(path)
     except OSError as error:
         if error.errno in _SHORT:
             raise
-        return None
-
-
-def _is_its_own(peer: PeerSupervisor, reader: JournalReader) -> bool:
-    """Whether this file is the peer's own, as far as can be known.
-
-    A row without a token belongs to a supervisor of schema version 1, or is a stand-in.
-    """
-    return reader.is_ours and bool(reader.token) and peer.token in ("", reader.token)
-
-
-def _is_believed(peer: PeerSupervisor, path: Path) -> bool:
-    reader = _opened(path)
-    if reader is None:
-        return False
-    try:
-        return _is_its_own(peer, reader)
-    finally:
-        reader.close()
+        yield None
+        return
+    with closing(reader):
+        # A row without a token belongs to a supervisor of schema version 1, or is a stand-in.
+        is_own = reader.is_ours and bool(reader.token) and peer.token in ("", reader.token)
+        yield reader if is_own else None
 
 
 def _leads(peer: PeerSupervisor, path: Path) -> tuple[str, JournalNames | None]:
     """How to find its leftovers: its token, and the workers named in its start journal."""
-    reader = _opened(path)
-    if reader is None:
-        return peer.token, None
-    try:
-        if not _is_its_own(peer, reader):
+    with _own_journal(peer, path) as reader:
+        if reader is None:
             return peer.token, None
         return reader.token, JournalNames(frozenset(reader.workers()), reader.identity)
-    finally:
-        reader.close()
 
 
 def _loss(peer: PeerSupervisor, verdict: PeerVerdict | None) -> ErrorInfo:

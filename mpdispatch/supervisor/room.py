@@ -36,8 +36,7 @@ class RoomWaiter:
                     self._on_wait()
                 if runtime.stop_signal.requests:
                     raise
-                # Consume events, so that they do not wake us again: no worker has a job yet.
-                list(runtime.pool.hear(runtime.selector.select(_RETRY_S)))
+                runtime.idle(_RETRY_S)
 
     def over(self) -> None:
         """All steps are done."""

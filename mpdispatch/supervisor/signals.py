@@ -50,8 +50,7 @@ class StopSignal:
     def listen_to_signals(self) -> None:
         """Make SIGTERM, SIGINT and SIGHUP stop the loop instead of the process. Main thread only.
 
-        SIGINT and SIGHUP stay ignored if this process was started so: by nohup, or in the background of a
-        script.
+        SIGINT and SIGHUP stay ignored if this process was started so: by nohup, or in the background of a script.
         """
         self._wakeup_before = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
         for number in _STOPPING:
@@ -60,8 +59,7 @@ class StopSignal:
             self._before[number] = signal.signal(number, self._on_signal)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        # No lock: a handler must not wait for the code it interrupted. Python writes the byte to the wake-up
-        # fd.
+        # No lock: a handler must not wait for the code it interrupted. Python writes the byte to the wake-up fd.
         self.requests += 1
 
     def drain(self) -> None:

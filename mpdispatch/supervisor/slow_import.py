@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from typing import ClassVar
 
 from mpdispatch.clock import SECOND_US, Instant
 from mpdispatch.pool.pool import Pool
@@ -14,8 +13,6 @@ _LATE_US = 30 * SECOND_US
 
 class SlowImports:
     """Due once a worker has been importing the app for 30 s, to warn once, and at the timeout, to kill it."""
-
-    needs_store: ClassVar[bool] = False
 
     def __init__(self, pool: Pool, log: logging.Logger, *, timeout_s: float) -> None:
         self._pool, self._log = pool, log

@@ -5,14 +5,12 @@ from __future__ import annotations
 import logging
 import os
 
-from mpdispatch.config import Config
 from mpdispatch.pool.pool import Pool
-from mpdispatch.pool.process import WorkerState
-from mpdispatch.repeated import Repeated
+from mpdispatch.pool.process import WorkerProcess, WorkerState
 from mpdispatch.supervisor.assign import Assigner
 from mpdispatch.supervisor.boot_backoff import BootBackoff
-from mpdispatch.supervisor.fork_replacement import ForkReplacement
 from mpdispatch.supervisor.in_flight import InFlight
+from mpdispatch.supervisor.runtime import Runtime
 
 _WARMING_US = 10_000
 """How soon to check again while the zygote imports the app. Further workers wait for it: forked, they are
@@ -25,18 +23,12 @@ class Staffing:
     """The loop's thread only."""
 
     def __init__(
-        self,
-        pool: Pool,
-        in_flight: InFlight,
-        config: Config,
-        assigner: Assigner,
-        boot_backoff: BootBackoff,
-        repeats: Repeated,
+        self, runtime: Runtime, in_flight: InFlight, slots: int, assigner: Assigner, boot_backoff: BootBackoff
     ) -> None:
-        self._pool, self._in_flight, self._assigner = pool, in_flight, assigner
-        self._boot_backoff, self._repeats = boot_backoff, repeats
-        self._slots = config.slots
-        self._replacement = ForkReplacement(pool)
+        self._pool, self._repeats = runtime.pool, runtime.repeats
+        self._in_flight, self._assigner, self._boot_backoff = in_flight, assigner, boot_backoff
+        self._slots = slots
+        self._replacement = _ForkReplacement(runtime.pool)
         self._boots_at_once = max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
         self._last_spawn_us = 0
 
@@ -78,3 +70,45 @@ class Staffing:
             self._last_spawn_us = now_us
             wanted -= 1
         return now_us + _GROWTH_US if all_busy or held_back else None
+
+
+class _ForkReplacement:
+    """Replaces workers that imported the app themselves by forked ones, which share memory with the zygote.
+
+    This saves 2.5 MiB per worker with an empty app. One at a time, while no job waits; soon after the start.
+
+    ```
+      zygote has the app ─▶ successor forked ─▶ successor is ready ─▶ the old worker retires once it is idle
+                                 └─ ends, hangs: the old worker stays
+    ```
+    """
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._successor: WorkerProcess | None = None
+
+    def step(self, *, may_start: bool) -> None:
+        """Start or finish one replacement, if possible now. `may_start`: a worker may be started now."""
+        successor = self._successor
+        if successor is not None and successor.state is WorkerState.BOOTING and successor in self._pool.workers:
+            return
+        # Wait until the successor is ready: an app that does not survive a fork may run well without one.
+        old = self._idle_one()
+        if successor is not None and successor.state is WorkerState.READY and successor in self._pool.workers:
+            if old is not None:
+                self._successor = None
+                old.retire()
+            return
+        self._successor = None
+        if old is not None and may_start and self._pool.spawner.has_app and not self._pool.booting:
+            try:
+                self._successor = self._pool.spawn()
+            except OSError:
+                return  # no process or descriptor available: the old worker stays
+
+    def _idle_one(self) -> WorkerProcess | None:
+        """An idle worker that does not share the zygote's memory, or None."""
+        for worker in self._pool.workers:
+            if not worker.shares_app and worker.state is WorkerState.READY and not worker.unsettled:
+                return worker
+        return None

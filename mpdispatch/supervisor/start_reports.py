@@ -6,8 +6,6 @@ published with its outcome.
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from mpdispatch.clock import Instant
 from mpdispatch.pool.pool import Pool
 from mpdispatch.supervisor.event_publisher import EventPublisher
@@ -18,8 +16,6 @@ _EVERY_US = 5_000
 
 class StartReports:
     """Due while a worker's first job has no published start. Only with a hook for starts."""
-
-    needs_store: ClassVar[bool] = False
 
     def __init__(self, publisher: EventPublisher, pool: Pool) -> None:
         self._publisher, self._pool = publisher, pool

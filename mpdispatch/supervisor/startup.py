@@ -9,12 +9,10 @@ import logging
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from mpdispatch.clock import SECOND_US
 from mpdispatch.config import Config, QueueConfig
 from mpdispatch.errors import AppImportError, ConfigError, RegistrationError, StoreBusy, StoreFull
-from mpdispatch.events.queue import HookQueue
 from mpdispatch.execution.app_reference import AppReference
 from mpdispatch.execution.catalog import Catalog, DescribedCatalog, LiveCatalog
 from mpdispatch.handlers.description import AppDescription
@@ -26,36 +24,16 @@ from mpdispatch.store import open_store
 from mpdispatch.store.contract import Store
 from mpdispatch.supervisor.event_publisher import EventPublisher, LocalSink, ProcessSink
 from mpdispatch.supervisor.loop import Supervisor
+from mpdispatch.supervisor.plan import Plan
 from mpdispatch.supervisor.room import RoomWaiter
 from mpdispatch.supervisor.runtime import Runtime
 from mpdispatch.supervisor.shutdown import RunReport
 from mpdispatch.supervisor.slow_import import SlowImports
-from mpdispatch.supervisor.wiring import wire
-from mpdispatch.version import __version__
+from mpdispatch.supervisor.wiring import Wiring
 
 BOOT_TRIES = 3
 
 _NAMES_SHOWN = 10
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """All settings of a supervisor; they may need a worker's description of the app."""
-
-    store: Store
-    config: Config
-    catalog: Catalog
-    queue_configs: tuple[QueueConfig, ...]
-    store_for_workers: str | None = None
-    """The store that handlers enqueue into, if it is not the app's own."""
-    default_timeout_s: float | None = None
-    """The timeout of jobs without one."""
-    hooks: frozenset[str] = frozenset()
-    """The hooks that extensions have."""
-    hook_queue: HookQueue | None = None
-    """Calls the hooks, if they are in this process; None: a separate process does."""
-    is_traced: bool = False
-    """Whether workers report the trace of each start."""
 
 
 def _bring_up(
@@ -103,39 +81,35 @@ def _pause(runtime: Runtime, pause_s: float) -> None:
     """Wait `pause_s`, or until a stop is requested."""
     until_s = time.monotonic() + pause_s
     while not runtime.stop_signal.requests and (left_s := until_s - time.monotonic()) > 0:
-        for _ in runtime.pool.hear(runtime.selector.select(left_s)):
-            continue  # no worker lives, so no event matters
+        runtime.idle(left_s)
 
 
 def _wait_until_warm(runtime: Runtime) -> None:
     """Wait for the zygote: a first worker forked from it is ready as soon as one started by exec."""
     while runtime.pool.spawner.is_warming and not runtime.stop_signal.requests:
-        for _ in runtime.pool.hear(runtime.selector.select(0.5)):
-            continue  # there is no worker yet, so no event matters
+        runtime.idle(0.5)
 
 
-def _bring_up_registered(
-    runtime: Runtime, app: AppReference, supervisor: Supervisor, boot_timeout_s: float
+def _learn(
+    runtime: Runtime, app: AppReference, plan: Plan, supervisor: Supervisor, description: AppDescription | None
 ) -> AppDescription | None:
-    """As `_bring_up`, while the registered supervisor stays registered and takes over from dead peers."""
+    """The first worker's description of the app; None: a stop was requested meanwhile.
+
+    Until then the supervisor stays registered and takes over from dead peers. Without a description it leaves.
+
+    Raises AppImportError; RegistrationError: this process has handlers that its workers do not have.
+    """
     try:
-        description = _bring_up(runtime, app, boot_timeout_s, supervisor.look_around)
-    except AppImportError:
+        if description is None:
+            description = _bring_up(runtime, app, plan.config.boot_timeout, supervisor.look_around)
+        if description is not None and isinstance(plan.catalog, LiveCatalog):
+            plan.catalog.learn(description.jobs)
+    except (AppImportError, RegistrationError):
         supervisor.leave()
         raise
     if description is None:
         supervisor.leave()
     return description
-
-
-def _refuse_absent_handlers(catalog: Catalog, description: AppDescription, supervisor: Supervisor) -> None:
-    """Raises RegistrationError: this process has handlers that its workers do not have."""
-    if isinstance(catalog, LiveCatalog):
-        try:
-            catalog.learn(description.jobs)
-        except RegistrationError:
-            supervisor.leave()
-            raise
 
 
 def _warn_of_unpolled(log: logging.Logger, description: AppDescription, polled: tuple[str, ...]) -> None:
@@ -189,29 +163,12 @@ def run(
     supervisor: Supervisor | None = None
     try:
         supervisor = wait_for_room(
-            lambda: Supervisor(
-                wire(
-                    runtime,
-                    chosen.store,
-                    config=chosen.config,
-                    catalog=chosen.catalog,
-                    queue_configs=chosen.queue_configs,
-                    app=str(app),
-                    version=__version__,
-                    store_for_workers=chosen.store_for_workers,
-                    drain=drain,
-                    publisher=publisher,
-                    default_timeout_s=chosen.default_timeout_s,
-                    is_traced=chosen.is_traced,
-                )
-            )
+            lambda: Supervisor(Wiring(runtime, chosen, app=str(app), drain=drain, publisher=publisher))
         )
         wait_for_room.over()
+        description = _learn(runtime, app, chosen, supervisor, description)
         if description is None:
-            description = _bring_up_registered(runtime, app, supervisor, chosen.config.boot_timeout)
-            if description is None:
-                return supervisor.report
-        _refuse_absent_handlers(chosen.catalog, description, supervisor)
+            return supervisor.report
         _warn_of_unpolled(runtime.log, description, chosen.config.queues)
         on_start()
         if runtime.is_subreaper:  # a process of our own

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from dataclasses import dataclass
 
 from mpdispatch.clock import Instant
 from mpdispatch.pool.selector import Selected
@@ -15,24 +15,17 @@ from mpdispatch.supervisor.runtime import Runtime
 from mpdispatch.supervisor.shutdown import Shutdown
 
 
+@dataclass(slots=True)
 class Stopping:
     """Due at each stage of a stop. The loop also runs it first, so a request stops assigning and claiming."""
 
-    needs_store: ClassVar[bool] = False
-
-    def __init__(
-        self,
-        runtime: Runtime,
-        shutdown: Shutdown,
-        *,
-        in_flight: InFlight,
-        recall: Recall,
-        decider: Decider,
-        deadlines: Deadlines,
-        ending: Ending,
-    ) -> None:
-        self._runtime, self._shutdown, self._in_flight = runtime, shutdown, in_flight
-        self._recall, self._decider, self._deadlines, self._ending = recall, decider, deadlines, ending
+    _runtime: Runtime
+    _shutdown: Shutdown
+    _in_flight: InFlight
+    _recall: Recall
+    _decider: Decider
+    _deadlines: Deadlines
+    _ending: Ending
 
     def hear(self, events: Selected) -> None:
         stop_signal = self._runtime.stop_signal

@@ -1,10 +1,9 @@
 """Runs store calls on a thread while the disk is slow, so that the loop goes on meanwhile. Effects: a thread.
 
-While the disk is fast, the loop's own thread makes the calls. Once a call has waited for `_SLOW_S`, the next
-ones are handed to the thread, one at a time, until no call has waited so long for `_LASTS_S`. So when a disk
-becomes slow, only the first flush delays a kill or a timeout. (Handing over all calls: a drain of no-op jobs
-took 3 % more CPU time and the same wall time; with flushes of 200 ms a timeout was 1 to 3 ms late, instead of
-105 to 170.)
+While the disk is fast, the loop's own thread makes the calls. Once a call has waited for `_SLOW_S`, the next ones
+are handed to the thread, one at a time, until no call has waited so long for `_LASTS_S`. So when a disk becomes
+slow, only the first flush delays a kill or a timeout. (Handing over all calls: a drain of no-op jobs took 3 % more
+CPU time and the same wall time; with flushes of 200 ms a timeout was 1 to 3 ms late, instead of 105 to 170.)
 
 The caller still gets its result before it goes on, so a recorded outcome is durable when reported. One thread
 at a time uses the store. While a call runs on the thread, the loop hears workers, enforces deadlines and

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from mpdispatch.clock import Instant
 from mpdispatch.repeated import Repeated
 
 
 class SumUps:
     """Due when the oldest counted line is a minute old."""
-
-    needs_store: ClassVar[bool] = False
 
     def __init__(self, repeats: Repeated) -> None:
         self._repeats = repeats

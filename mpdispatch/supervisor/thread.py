@@ -8,9 +8,10 @@ from collections import deque
 
 from mpdispatch.errors import DispatchError
 from mpdispatch.execution.app_reference import AppReference
+from mpdispatch.supervisor.plan import Plan
 from mpdispatch.supervisor.runtime import Runtime
 from mpdispatch.supervisor.shutdown import RunReport
-from mpdispatch.supervisor.startup import Plan, run
+from mpdispatch.supervisor.startup import run
 
 
 class SupervisorThread:
@@ -94,7 +95,7 @@ class SupervisorThread:
             self._runtime = Runtime.assemble(self._app, log=self._log)
             try:
                 self._pass_stops_on()
-                self._supervise(self._runtime)
+                self.report = run(self._runtime, self._app, self._plan, on_start=self._came_up)
             finally:
                 self._runtime.close()
         except BaseException as error:  # noqa: BLE001 - handed to the caller of start() or stop()
@@ -109,9 +110,6 @@ class SupervisorThread:
                 )
         finally:
             self._is_decided.set()
-
-    def _supervise(self, runtime: Runtime) -> None:
-        self.report = run(runtime, self._app, self._plan, on_start=self._came_up)
 
     def _came_up(self) -> None:
         self._is_up = True

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import logging
-from typing import ClassVar
-
-from mpdispatch.clock import SECOND_US, Clock, Instant
+from mpdispatch.clock import SECOND_US, Instant
 from mpdispatch.config import Config
 from mpdispatch.store.contract import SupervisorStore
 from mpdispatch.supervisor.claimer import Claimer
 from mpdispatch.supervisor.peers import Peers
+from mpdispatch.supervisor.runtime import Runtime
 
 _STEPS_IN_A_HURRY = 50
 """Steps per call of `hurry`: some 50 ms."""
@@ -20,20 +18,10 @@ _PAUSE_US = 10_000
 class Upkeep:
     """Due while there is more to do, with each poll, and after cancel requests. Times are boottime µs."""
 
-    needs_store: ClassVar[bool] = True
-
     def __init__(
-        self,
-        store: SupervisorStore,
-        clock: Clock,
-        config: Config,
-        log: logging.Logger,
-        *,
-        claimer: Claimer,
-        peers: Peers,
+        self, runtime: Runtime, store: SupervisorStore, config: Config, claimer: Claimer, peers: Peers
     ) -> None:
-        self._store, self._clock, self._log = store, clock, log
-        self._claimer, self._peers = claimer, peers
+        self._runtime, self._store, self._claimer, self._peers = runtime, store, claimer, peers
         self._queues, self._poll_us = tuple(config.queues), round(config.poll_interval * SECOND_US)
         self._rebased = 0
         """Jobs that wait anew and are not logged yet."""
@@ -44,7 +32,7 @@ class Upkeep:
         """When upkeep last found jobs that may be due sooner than was known."""
 
     def look_soon(self) -> None:
-        self._at_us = min(self._at_us, self._clock.now().boot_us + _PAUSE_US)
+        self._at_us = min(self._at_us, self._runtime.clock.now().boot_us + _PAUSE_US)
 
     def next_due(self) -> int | None:
         return self._at_us
@@ -59,7 +47,7 @@ class Upkeep:
         """Do many of the remaining steps, because a drain waits. False: none were left. Raises StoreError."""
         if not self.has_more:
             return False
-        now = self._clock.now()
+        now = self._runtime.clock.now()
         for _ in range(_STEPS_IN_A_HURRY):
             if self._step(now) or not self.has_more:
                 break
@@ -72,7 +60,7 @@ class Upkeep:
         self.has_more = step.has_more
         self._rebased += step.rebased
         if self._rebased and not (step.rebased and step.has_more):
-            self._log.warning(
+            self._runtime.log.warning(
                 "the clock was set back: %d jobs that wait to be tried again wait anew", self._rebased
             )
             self._rebased = 0

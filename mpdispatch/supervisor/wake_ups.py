@@ -5,7 +5,7 @@ Effects: the store.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from dataclasses import dataclass
 
 from mpdispatch.clock import Clock, Instant
 from mpdispatch.pool.selector import Selected
@@ -18,27 +18,19 @@ from mpdispatch.supervisor.peers import Peers
 from mpdispatch.supervisor.registration import Registration
 
 
+@dataclass(slots=True)
 class WakeUps:
     """Due after a wake-up: a job may be enqueued, cancelled or released, or a supervisor may have joined."""
 
-    needs_store: ClassVar[bool] = True
-
-    def __init__(
-        self,
-        registration: Registration,
-        clock: Clock,
-        *,
-        claimer: Claimer,
-        committer: Committer,
-        contention: Contention,
-        assigner: Assigner,
-        cancels: Cancels,
-        peers: Peers,
-    ) -> None:
-        self._registration, self._clock = registration, clock
-        self._claimer, self._committer, self._contention = claimer, committer, contention
-        self._assigner, self._cancels, self._peers = assigner, cancels, peers
-        self._is_due = False
+    _registration: Registration
+    _clock: Clock
+    _claimer: Claimer
+    _committer: Committer
+    _contention: Contention
+    _assigner: Assigner
+    _cancels: Cancels
+    _peers: Peers
+    _is_due: bool = False
 
     def hear(self, events: Selected, now: Instant) -> None:
         for key, _ in events:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mpdispatch.host.journal_layout import Control
+from mpdispatch.host.journal_reader import JournalReader
 from mpdispatch.host.reply_ring import LINE_BYTES, REPLY_RING_BYTES
 from mpdispatch.host.start_journal import Journal, journal_path
 from mpdispatch.host.worker_record import WorkerRecord
@@ -74,8 +76,13 @@ def _taken(file: Journal) -> WorkerRecord:
     return record
 
 
+def _recovered(file: Journal) -> Recovered | None:
+    with closing(JournalReader(file.path)) as journal:
+        return recover(journal)
+
+
 def _answers(file: Journal) -> dict[tuple[int, int], Answer]:
-    return {start: said.answer for start, said in recover(file.path).answered.items()}
+    return {start: said.answer for start, said in _recovered(file).answered.items()}
 
 
 @pytest.mark.parametrize("is_heard", [True, False])
@@ -98,7 +105,7 @@ def test_the_answers_of_every_ring_are_found_and_starts_beside_them(
     _say(record, _done(1))
     _say(other, _done(2, 3))
     nothing = 0
-    assert recover(file.path) == Recovered(
+    assert _recovered(file) == Recovered(
         started={(1, 1): 10, (2, 3): 20, (4, 1): 30},
         answered={(1, 1): Answered(_completed(), nothing), (2, 3): Answered(_completed(), nothing)},
         junk=0,
@@ -115,7 +122,7 @@ def test_what_else_a_worker_says_answers_nothing(file: Journal, record: WorkerRe
         NeedsReplacement("x"),
         Spill(1),
     )
-    assert recover(file.path) == Recovered(started={}, answered={}, junk=0)
+    assert _recovered(file) == Recovered(started={}, answered={}, junk=0)
 
 
 def test_of_two_answers_the_first_counts(file: Journal, record: WorkerRecord) -> None:
@@ -130,7 +137,7 @@ def test_a_line_that_says_nothing_is_counted_and_hides_no_other(
     file: Journal, record: WorkerRecord, junk: bytes
 ) -> None:
     _say(record, _done(1), junk, _done(2))
-    found = recover(file.path)
+    found = _recovered(file)
     assert found.junk == 1
     assert set(found.answered) == {(1, 1), (2, 1)}
 
@@ -149,7 +156,7 @@ def test_an_answer_no_store_can_hold_is_junk(
 ) -> None:
     # It would stop one rescuer after the other.
     _say(record, Ended(1, 1, answer), _done(2), Ended(3, 1, Cancelled(run=None, error=ERROR)))
-    found = recover(file.path)
+    found = _recovered(file)
     assert found.junk == 1
     assert set(found.answered) == {(2, 1), (3, 1)}
 
@@ -186,7 +193,7 @@ def test_what_was_asked_of_a_start_is_known_with_its_answer(
     if asked is not None:
         record.ask(asked)
     _say(record, _done(1))
-    (said,) = recover(file.path).answered.values()
+    (said,) = _recovered(file).answered.values()
     assert said.stop_reason(cancel_requested=cancel_requested) == stop_reason
 
 

@@ -22,9 +22,10 @@ from mpdispatch.store.contract import SupervisorStore
 from mpdispatch.store.sqlite import SQLiteStore
 from mpdispatch.store.sqlite.supervisor_store import SQLiteSupervisorStore
 from mpdispatch.supervisor.loop import Supervisor
+from mpdispatch.supervisor.plan import Plan
 from mpdispatch.supervisor.runtime import Runtime
 from mpdispatch.supervisor.shutdown import RunReport
-from mpdispatch.supervisor.wiring import wire
+from mpdispatch.supervisor.wiring import Wiring
 from tests.pool.app import engine
 from tests.pool.probes import until
 from tests.pool.rig import app_reference
@@ -80,16 +81,13 @@ class House:
         self.store.migrate()
         self.config = Config(**({"concurrency": 1, "poll_interval": 0.2} | (config or {})))
         self.runtime = Runtime.assemble(app_reference(target), log=LOG, clock=self.clock)
-        self.wiring = wire(
-            self.runtime,
-            self.store,
+        plan = Plan(
+            store=self.store,
             config=self.config,
             catalog=LiveCatalog(engine.registry),
             queue_configs=queue_configs,
-            app=target,
-            version="0",
-            drain=drain,
         )
+        self.wiring = Wiring(self.runtime, plan, app=target, drain=drain)
         self.supervisor = Supervisor(self.wiring)
         self.waits: list[float] = []
         """What each tick gave."""

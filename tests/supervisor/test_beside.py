@@ -6,11 +6,13 @@ import errno
 import logging
 import os
 import shutil
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from mpdispatch.host import start_journal
+from mpdispatch.host.journal_reader import JournalReader
 from mpdispatch.host.start_journal import journal_path
 from mpdispatch.model import Cause, JobState
 from mpdispatch.pool.recovered import recover
@@ -89,7 +91,8 @@ def test_what_had_begun_when_the_mark_file_was_removed_is_still_known_to_have(
     house.until(lambda: len(house.workers[0].assigned) == 3)
     _remove(house, "the start journal")
     _beat(house)
-    evidence = recover(journal_path(_side(house), house.owner))
+    with closing(JournalReader(journal_path(_side(house), house.owner))) as journal:
+        evidence = recover(journal)
     assert evidence is not None
     assert (job_id, 1) in evidence.started
     assert not {(each, 1) for each in waiting} & set(evidence.started)

@@ -82,7 +82,7 @@ def test_a_job_in_a_workers_buffer_is_taken_back_and_cancelled_unstarted(build: 
 
 def test_a_job_in_the_backlog_is_cancelled_unstarted(build: Build, tmp_path: Path) -> None:
     house, (running, first, second, third) = _queued(build, tmp_path)
-    in_flight = house.supervisor.in_flight
+    in_flight = house.wiring.in_flight
     in_flight.put_back(house.workers[0].recall(), house.clock.now().boot_us)
     assert [job.id for job in in_flight.backlog] == [first, second, third]
     _cancel(house, first)

@@ -35,7 +35,7 @@ def test_nothing_is_written_once_the_registration_is_gone(house: House, tmp_path
     (tmp_path / "gate").touch()
     house.until(lambda: house.store.supervisors(), what="a new registration")
     assert house.owner != before
-    assert house.supervisor.in_flight.stale_writes == 1
+    assert house.wiring.in_flight.stale_writes == 1
     # Nobody has taken its jobs over, so it does itself: by what lies in its old start journal.
     (job,) = house.ended(job_id)
     assert not lives(worker.pid)
@@ -109,7 +109,7 @@ def test_a_supervisor_that_was_away_too_long_asks_the_store_and_goes_on(house: H
     (tmp_path / "gate").touch()
     (job,) = house.ended(job_id)
     assert (job.state, job.starts) == (JobState.COMPLETED, 1)
-    assert house.supervisor.in_flight.stale_writes == 0
+    assert house.wiring.in_flight.stale_writes == 0
 
 
 def test_a_supervisor_that_was_away_too_long_and_was_taken_over_starts_over(
@@ -271,7 +271,7 @@ def test_a_running_job_that_was_taken_from_us_is_ended(house: House, tmp_path: P
     house.take_away(job_id)
     house.clock.advance(house.config.heartbeat_interval)
     house.until(lambda: not lives(worker.pid))
-    house.until(lambda: house.supervisor.in_flight.stale_writes == 1)
+    house.until(lambda: house.wiring.in_flight.stale_writes == 1)
     assert house.store.attempts(job_id) == []
 
 
@@ -287,7 +287,7 @@ def test_a_waiting_job_that_was_taken_from_us_is_never_started(
     (worker,) = house.workers
     house.until(lambda: len(worker.assigned) == 3)
     if where == "backlog":
-        house.supervisor.in_flight.put_back(worker.recall(), house.clock.now().boot_us)
+        house.wiring.in_flight.put_back(worker.recall(), house.clock.now().boot_us)
     house.take_away(taken)
     _beat(house)
     (tmp_path / "gate").touch()

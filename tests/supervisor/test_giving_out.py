@@ -191,8 +191,8 @@ def test_thousands_of_jobs_run_once_each(build: Build, tmp_path: Path) -> None:
     house = build(config={"concurrency": 2})
     ids = house.store.enqueue_many(AlikeJobs(NewJob(name="noop", payload=b""), [b"{}"] * 3000))
     house.until(lambda: house.store.counts()[JobState.COMPLETED] == len(ids), timeout_s=30)
-    assert house.supervisor.in_flight.completed == len(ids)
-    assert house.supervisor.in_flight.stale_writes == 0
+    assert house.wiring.in_flight.completed == len(ids)
+    assert house.wiring.in_flight.stale_writes == 0
     assert all(house.job(job_id).starts <= 2 for job_id in ids[::100])
 
 
@@ -239,7 +239,7 @@ def test_a_turn_writes_and_claims_so_many_at_most_and_the_rest_soon_after(
 
     def watched_tick() -> float:
         wait_s = tick()
-        if house.supervisor.in_flight.pending:
+        if house.wiring.in_flight.pending:
             left.append(wait_s)
         return wait_s
 
@@ -259,7 +259,7 @@ def test_a_second_helping_is_claimed_before_the_first_is_eaten(build: Build) -> 
     seen = set[tuple[int, int]]()
 
     def is_done() -> bool:
-        seen.update((len(worker.assigned), len(house.supervisor.in_flight.backlog)) for worker in house.workers)
+        seen.update((len(worker.assigned), len(house.wiring.in_flight.backlog)) for worker in house.workers)
         return house.store.counts()[JobState.COMPLETED] == 70
 
     house.until(is_done)
@@ -274,7 +274,7 @@ def test_no_second_helping_of_jobs_that_take_long(build: Build, tmp_path: Path) 
         house.enqueue("hold", started=tmp_path / "started", gate=tmp_path / "gate")
     house.until((tmp_path / "started").exists)
     house.steps(20)
-    assert [*map(len, (house.workers[0].assigned, house.supervisor.in_flight.backlog))] == [1, 0]
+    assert [*map(len, (house.workers[0].assigned, house.wiring.in_flight.backlog))] == [1, 0]
     (tmp_path / "gate").touch()
 
 
@@ -341,7 +341,7 @@ def test_turns_are_short_while_others_enqueue(build: Build, monkeypatch: pytest.
     monkeypatch.setattr(ledger, "commit", turn)
     house.clock.freeze()
     for crowded in (False, True):
-        house.until(lambda: not (house.supervisor.in_flight.has_news or house.workers[0].assigned))
+        house.until(lambda: not (house.wiring.in_flight.has_news or house.workers[0].assigned))
         house.clock.advance(1.0)
         claimed.clear()
         house.store.enqueue_many(AlikeJobs(NewJob(name="uneven", payload=b""), [b"{}"] * 20))

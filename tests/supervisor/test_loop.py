@@ -191,15 +191,15 @@ def test_outcomes_wait_in_memory_for_a_busy_store_and_are_written_when_it_is_fre
     house.until((tmp_path / "started").exists)
     foreign = house.lock()
     (tmp_path / "gate").touch()
-    house.until(lambda: house.supervisor.in_flight.pending)
+    house.until(lambda: house.wiring.in_flight.pending)
     house.steps(20)
     assert house.state(job_id) is JobState.RUNNING
-    assert len(house.supervisor.in_flight.pending) == 1
+    assert len(house.wiring.in_flight.pending) == 1
     foreign.close()
     (job,) = house.ended(job_id)
     assert job.state is JobState.COMPLETED
     assert house.causes(job_id) == [Cause.COMPLETED]
-    assert house.supervisor.in_flight.pending == []
+    assert house.wiring.in_flight.pending == []
 
 
 def test_a_timeout_is_enforced_while_somebody_else_holds_the_store(house: House, tmp_path: Path) -> None:
@@ -334,7 +334,7 @@ def test_a_stopped_worker_that_does_not_let_go_of_what_was_taken_back_is_replace
     os.kill(worker.pid, signal.SIGSTOP)
     job_id = house.enqueue("noop")
     house.until(lambda: worker.assigned)
-    house.supervisor.in_flight.put_back(worker.recall(), house.clock.now().boot_us)
+    house.wiring.in_flight.put_back(worker.recall(), house.clock.now().boot_us)
     assert worker.sender.is_stale
     house.steps(3)
     house.clock.advance(4.0)
@@ -351,7 +351,7 @@ def test_a_worker_is_given_its_time_to_let_go_anew_each_time(house: House) -> No
         os.kill(worker.pid, signal.SIGSTOP)
         job_id = house.enqueue("noop")
         house.until(lambda: worker.assigned)
-        house.supervisor.in_flight.put_back(worker.recall(), house.clock.now().boot_us)
+        house.wiring.in_flight.put_back(worker.recall(), house.clock.now().boot_us)
         house.steps(2)
         house.clock.advance(3.0)
         house.steps(2)

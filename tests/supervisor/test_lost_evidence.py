@@ -23,6 +23,7 @@ from mpdispatch.host.processes import process_id
 from mpdispatch.host.runtime_folder import runtime_folder
 from mpdispatch.host.start_journal import Journal, journal_path
 from mpdispatch.model import Cause, JobState
+from mpdispatch.repeated import Repeated
 from mpdispatch.store.sqlite import SQLiteStore
 from mpdispatch.supervisor.in_flight import InFlight
 from mpdispatch.supervisor.rescue import Rescuer
@@ -255,9 +256,8 @@ def test_a_take_over_of_a_thousand_workers_takes_a_second_at_most(peer: NewPeer,
     dead.die()
     store = SQLiteStore(tmp_path / "jobs.db", durability="process")
     ledger = store.supervisor_store()
-    rescuer = Rescuer(
-        ledger, runtime_folder(store), SystemClock(), LiveCatalog(engine.registry), InFlight(), LOG
-    )
+    folder, catalog = runtime_folder(store), LiveCatalog(engine.registry)
+    rescuer = Rescuer(ledger, folder, SystemClock(), catalog, InFlight(), LOG, None, Repeated(LOG))
     ledger.peers(0)
     before = _resident_mib("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the peak is of what follows

@@ -119,7 +119,7 @@ def test_who_has_lost_its_lease_waits_for_no_worker_that_takes_long_to_die_and_n
 
     monkeypatch.setattr(rescue, "_remove", removes_slowly)
     house.unregister()
-    house.supervisor.in_flight.report(Progress(job_id=ids[0], starts=1, data=b"1"), 0)
+    house.wiring.in_flight.report(Progress(job_id=ids[0], starts=1, data=b"1"), 0)
     longest_s = _longest_step_s(house, lambda: {each.id for each in house.store.supervisors()} - {before})
     assert longest_s < LATE_S
     assert time.monotonic() < until_s, "registered anew before the last has ended"

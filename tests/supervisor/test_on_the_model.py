@@ -176,4 +176,4 @@ def test_whatever_is_asked_of_a_store_meanwhile_each_job_ends_as_its_kind_does(
             assert causes == expected, f"job {job_id}, {kind}"
     letters = store.dead_letters(DeadLetterFilter(is_replayed=None), limit=1000, cursor=None).items
     assert {each.id for each in letters} == {each for each in kinds if house.state(each) is JobState.FAILED}
-    assert (house.supervisor.in_flight.stale_writes, store.jobs_of(house.owner)) == (0, [])
+    assert (house.wiring.in_flight.stale_writes, store.jobs_of(house.owner)) == (0, [])

@@ -24,7 +24,7 @@ def test_a_result_is_kept(house: House) -> None:
     attempt = house.attempt(job.id)
     assert attempt.cause is Cause.COMPLETED
     assert attempt.worker_pid == house.workers[0].pid
-    assert house.supervisor.in_flight.completed == 1
+    assert house.wiring.in_flight.completed == 1
 
 
 def test_a_result_of_20_mb_is_kept(build: Build) -> None:
@@ -64,7 +64,7 @@ def test_a_start_that_fails_and_may_not_be_repeated_is_a_dead_letter(house: Hous
     assert job.last_error is not None
     assert error_type in job.last_error.type
     assert house.store.dead_letter_count() == 1
-    assert house.supervisor.in_flight.failed == 1
+    assert house.wiring.in_flight.failed == 1
     # And the next job runs, on this worker or another.
     assert house.ended(house.enqueue("noop"))[0].state is JobState.COMPLETED
 
@@ -147,10 +147,10 @@ def test_progress_does_not_wait_for_what_is_claimed_and_has_no_worker_yet(house:
     house.clock.freeze()  # they would be given back after a second
     job_id = house.enqueue("report", gate=tmp_path / "gate")
     behind = [house.enqueue("uneven", seconds=0.002) for _ in range(20)]
-    house.until(lambda: house.supervisor.in_flight.progress or house.job(job_id).progress)
+    house.until(lambda: house.wiring.in_flight.progress or house.job(job_id).progress)
     house.clock.advance(0.02)
     house.until(lambda: house.job(job_id).progress)
-    assert house.supervisor.in_flight.backlog
+    assert house.wiring.in_flight.backlog
     (tmp_path / "gate").touch()
     house.ended(job_id, *behind)
 

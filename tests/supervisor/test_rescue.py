@@ -36,6 +36,7 @@ from mpdispatch.model import (
 )
 from mpdispatch.pool.frames import Done, Ended, Spill, encode
 from mpdispatch.pool.process import CONTROL_CANCEL, CONTROL_TIMEOUT
+from mpdispatch.repeated import Repeated
 from mpdispatch.store.sqlite import SQLiteStore
 from mpdispatch.supervisor.event_publisher import EventPublisher
 from mpdispatch.supervisor.in_flight import InFlight
@@ -96,7 +97,7 @@ def test_without_evidence_every_job_counts_as_started(
     for job in house.ended(*ids):
         assert job.state is JobState.FAILED
         assert house.causes(job.id) == [Cause.LEASE_LOST]
-    assert house.supervisor.in_flight.failed == 2
+    assert house.wiring.in_flight.failed == 2
 
 
 def test_the_death_of_a_watched_peer_is_noticed_at_once(
@@ -262,7 +263,7 @@ def test_what_a_dead_peers_workers_answered_counts(
     assert house.state(asked) is JobState.RETRYING
     assert (house.state(snoozed), house.job(snoozed).attempt) == (JobState.SCHEDULED, 0)
     assert house.state(cancelled) is JobState.CANCELLED
-    assert (house.supervisor.in_flight.completed, house.supervisor.in_flight.failed) == (1, 1)
+    assert (house.wiring.in_flight.completed, house.wiring.in_flight.failed) == (1, 1)
     assert _gone(house)
     # Its own backoff, as in life; and then it starts once more.
     assert house.job(retrying).starts == 1
@@ -294,7 +295,7 @@ def test_what_is_no_answer_to_this_start_leaves_it_lost(
     (ended,) = house.ended(job_id)
     assert ended.state is JobState.FAILED
     assert house.causes(job_id) == [Cause.LEASE_LOST]
-    assert house.supervisor.in_flight.completed == 0
+    assert house.wiring.in_flight.completed == 0
 
 
 def test_a_line_that_says_nothing_is_named_and_stops_no_rescue(
@@ -418,9 +419,9 @@ def test_extensions_hear_of_jobs_that_a_dead_peers_workers_had_done(
     publisher = EventPublisher(sink, frozenset(HOOKS.values()), SystemClock())
     store = SQLiteStore(tmp_path / "jobs.db", durability="process")
     ledger = store.supervisor_store()
-    rescuer = Rescuer(
-        ledger, runtime_folder(store), SystemClock(), LiveCatalog(engine.registry), InFlight(), LOG, publisher
-    )
+    catalog, in_flight, clock = LiveCatalog(engine.registry), InFlight(), SystemClock()
+    folder, repeats = runtime_folder(store), Repeated(LOG)
+    rescuer = Rescuer(ledger, folder, clock, catalog, in_flight, LOG, publisher, repeats)
     try:
         assert rescuer.look(0, set()) == ([], True)
     finally:
@@ -440,14 +441,14 @@ def test_a_supervisor_that_joins_anew_counts_what_its_own_workers_had_answered(
     before = house.owner
     foreign = house.lock()
     (tmp_path / "gate").touch()
-    house.until(lambda: house.supervisor.in_flight.pending)
+    house.until(lambda: house.wiring.in_flight.pending)
     with house.out_of_reach():
         foreign.close()
         house.until(lambda: house.owner != before)
     (job,) = house.ended(job_id)
     assert (job.state, job.starts) == (JobState.COMPLETED, 1)
     assert house.causes(job_id) == [Cause.COMPLETED]
-    assert house.supervisor.in_flight.completed == 1
+    assert house.wiring.in_flight.completed == 1
 
 
 # ---------------------------------------------------------------- alive or stopped

@@ -16,8 +16,9 @@ from mpdispatch.private import NotPrivateError
 from mpdispatch.store.sqlite import SQLiteStore
 from mpdispatch.supervisor import registration
 from mpdispatch.supervisor.loop import Supervisor
+from mpdispatch.supervisor.plan import Plan
 from mpdispatch.supervisor.runtime import Runtime
-from mpdispatch.supervisor.wiring import wire
+from mpdispatch.supervisor.wiring import Wiring
 from tests.pool.app import engine
 from tests.pool.probes import open_descriptors
 from tests.pool.rig import app_reference
@@ -39,13 +40,12 @@ def test_a_start_that_fails_at_the_mark_file_leaves_nothing_behind(
     store.migrate()
     monkeypatch.setattr(registration, "Journal", fails)
     runtime = Runtime.assemble(app_reference("tests.pool.app:engine"), log=logging.getLogger("mpdispatch.test"))
+    plan = Plan(store=store, config=Config(concurrency=1), catalog=LiveCatalog(engine.registry))
     before = open_descriptors()
     with caplog.at_level(logging.INFO):
         for _ in range(6):
             with pytest.raises(error):
-                Supervisor(
-                    wire(runtime, store, config=Config(concurrency=1), catalog=LiveCatalog(engine.registry))
-                )
+                Supervisor(Wiring(runtime, plan))
             assert store.supervisors() == []
     store.close_all()
     assert len(open_descriptors()) <= len(before)

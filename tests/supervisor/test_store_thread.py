@@ -69,11 +69,11 @@ def test_a_report_during_a_commit_is_written_by_the_next(
     reports = [Progress(job_id=job_id, starts=1, data=b'{"done":%d}' % number) for number in (1, 2)]
 
     def report_again(_: SQLiteSupervisorStore) -> None:
-        house.supervisor.in_flight.report(reports[1], 0)
+        house.wiring.in_flight.report(reports[1], 0)
 
     with monkeypatch.context() as patched:
         _slow_commits(patched, report_again)
-        house.supervisor.in_flight.report(reports[0], 0)
+        house.wiring.in_flight.report(reports[0], 0)
         house.until(lambda: house.job(job_id).progress)
     house.until(lambda: house.job(job_id).progress == {"done": 2}, what="the later report")
     (tmp_path / "gate").touch()

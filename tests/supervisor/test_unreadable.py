@@ -28,7 +28,7 @@ def test_many_rows_that_cannot_be_read_are_told_in_a_few_lines(
     with caplog.at_level(logging.ERROR):
         jobs = house.ended(*ids, *bad)
     assert [job.state for job in jobs] == [JobState.COMPLETED] * 3 + [JobState.FAILED] * 25
-    assert house.supervisor.in_flight.failed == 25
+    assert house.wiring.in_flight.failed == 25
     said = [record.getMessage() for record in caplog.records]
     assert len([line for line in said if "UnreadableJob" in line]) == 10
     assert "and 15 more rows that cannot be read" in said
@@ -73,4 +73,4 @@ def test_one_is_told_of_that_is_met_when_a_rated_job_is_claimed_for_a_worker_tha
     jobs = house.ended(bad, good)
     house.steps(20)
     assert [job.state for job in jobs] == [JobState.FAILED, JobState.COMPLETED]
-    assert house.supervisor.in_flight.failed == 1
+    assert house.wiring.in_flight.failed == 1
