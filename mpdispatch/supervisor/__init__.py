@@ -10,7 +10,7 @@ It watches leases, timeouts, cancels and its peers, and is the only writer of th
 - Outcomes: `pool_events`, `decider`, `deadlines`, `outputs`, `committer`, `contention`, `claim_sync`.
 - Reports: `outcome_reporter`, `event_publisher`, `start_reports`, `sum_ups`.
 - Lease and peers: `registration`, `heartbeat`, `lease_renewal`, `fencing`, `reconcile`, `cancels`, `peers`,
-  `rescue`.
+  `rescue`, `dead_peer`.
 - Store and host: `wake_ups`, `change_watch`, `store_thread`, `store_backoff`, `upkeep`, `prune`,
   `journal_room`, `orphans`.
 

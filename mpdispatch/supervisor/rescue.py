@@ -13,25 +13,21 @@ A running job whose owner is not registered is taken over in the same way: its s
 
 from __future__ import annotations
 
-import errno
 import logging
 import random
-import threading
 import time
-from collections.abc import Iterable, Iterator, Set
-from contextlib import closing, contextmanager
+from collections.abc import Iterable, Set
 from pathlib import Path
 
 from mpdispatch.clock import Clock
 from mpdispatch.execution.catalog import Catalog
 from mpdispatch.failpoints import failpoint
-from mpdispatch.host.journal_reader import JournalReader
-from mpdispatch.host.leftovers import JournalNames, kill_leftovers
+from mpdispatch.host.leftovers import kill_leftovers
 from mpdispatch.host.liveness import verdict_on
 from mpdispatch.host.processes import pid_namespace
 from mpdispatch.host.start_journal import journal_path
 from mpdispatch.host.wake import remove_listener
-from mpdispatch.ids import boot_id, host_name, machine_id
+from mpdispatch.ids import boot_id
 from mpdispatch.model import (
     Cause,
     ClaimedJob,
@@ -49,11 +45,10 @@ from mpdispatch.pool.outcomes import from_reply
 from mpdispatch.pool.recovered import Answered, Recovered, Start, recover
 from mpdispatch.repeated import Repeated
 from mpdispatch.store.contract import SupervisorStore
+from mpdispatch.supervisor.dead_peer import leads, loss_of, own_journal, remove_journal, stand_in
 from mpdispatch.supervisor.event_publisher import EventPublisher
 from mpdispatch.supervisor.in_flight import InFlight
 
-_SHORT = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
-"""The journal may exist, but this process has no descriptor or memory to open it."""
 _PATIENCE_S = 1.0
 """How long to check every few ms for a killed leftover; after that, with each look at the peers."""
 _AGAIN_S = 0.004
@@ -105,7 +100,7 @@ class Rescuer:
                 living.append(peer)
             else:
                 dead.append((peer, verdict))
-        dead += [(_stand_in(each), None) for each in others.unregistered]
+        dead += [(stand_in(each), None) for each in others.unregistered]
         return living, self._step(dead, token)
 
     def _step(self, dead: list[tuple[PeerSupervisor, PeerVerdict | None]], token: str) -> bool:
@@ -146,12 +141,12 @@ class Rescuer:
         # Only now that its workers are gone: one may have started or answered a job while we looked.
         recovered = self._recover(peer, path, {(job.id, job.starts) for job in jobs})
         cancelled = set(self._store.cancel_requests(peer.id))
-        loss = _loss(peer, verdict)
+        loss = loss_of(peer, verdict)
         transitions = [self._decided(job, recovered, cancelled, loss) for job in jobs]
         dead = peer if verdict is not None else peer.id
         if not self._store.take_over(dead, transitions):
             return False
-        _remove_aside(path, self._log)
+        remove_journal(path, self._log)
         remove_listener(self._folder, peer.id)
         if self._publisher is not None:
             self._report(self._publisher, zip(jobs, transitions, strict=True), cancelled)
@@ -186,7 +181,7 @@ class Rescuer:
         Only a look that finds none counts: a worker not yet in the journal may be about to start a job. The
         next look is some ms later; the loop goes on meanwhile. Raises OSError: cannot look.
         """
-        token, journal = _leads(peer, path)
+        token, journal = leads(peer, path)
         if token and token == our_token:
             return True  # An old registration of ours without workers: it was given up before it had a journal.
         since = peer.pid_start if peer.pid_namespace == pid_namespace() else 0
@@ -208,7 +203,7 @@ class Rescuer:
         """What its start journal proves about these starts; None: nothing, so each counts as started."""
         if peer.boot_id != boot_id():
             return None
-        with _own_journal(peer, path) as reader:
+        with own_journal(peer, path) as reader:
             recovered = None if reader is None else recover(reader, starts)
         if recovered is not None and recovered.junk:
             self._repeats.say(
@@ -242,80 +237,3 @@ class Rescuer:
         return from_reply(
             answered.answer, stop_reason, job.timeout_us or self._catalog.timeout_us_for(job.name)
         )
-
-
-def _stand_in(owner: int) -> PeerSupervisor:
-    """A stand-in for an owner that is not registered: one of this host and boot, with nothing else known."""
-    return PeerSupervisor(
-        id=owner,
-        host=host_name(),
-        machine_id=machine_id(),
-        boot_id=boot_id(),
-        pid=0,
-        pid_start=0,
-        pid_namespace="",
-        queues=(),
-        concurrency=0,
-        app="",
-        version="",
-        started_us=0,
-        heartbeat_us=0,
-        lease_left_us=0,
-        renewed=0,
-    )
-
-
-@contextmanager
-def _own_journal(peer: PeerSupervisor, path: Path) -> Iterator[JournalReader | None]:
-    """The peer's start journal; None: absent, unreadable, or another's as far as can be known.
-
-    Raises OSError: no descriptor or memory to open it.
-    """
-    try:
-        reader = JournalReader(path)
-    except OSError as error:
-        if error.errno in _SHORT:
-            raise
-        yield None
-        return
-    with closing(reader):
-        # A row without a token belongs to a supervisor of schema version 1, or is a stand-in.
-        is_own = reader.is_ours and bool(reader.token) and peer.token in ("", reader.token)
-        yield reader if is_own else None
-
-
-def _leads(peer: PeerSupervisor, path: Path) -> tuple[str, JournalNames | None]:
-    """How to find its leftovers: its token, and the workers named in its start journal."""
-    with _own_journal(peer, path) as reader:
-        if reader is None:
-            return peer.token, None
-        return reader.token, JournalNames(frozenset(reader.workers()), reader.identity)
-
-
-def _loss(peer: PeerSupervisor, verdict: PeerVerdict | None) -> ErrorInfo:
-    if verdict is None:
-        return ErrorInfo(
-            type="LeaseLost",
-            message=f"supervisor {peer.id}, which had claimed the job, is not registered any more",
-        )
-    is_dead = verdict is PeerVerdict.DEAD
-    what = "died" if is_dead else "lost its lease"
-    return ErrorInfo(
-        type="SupervisorDied" if is_dead else "LeaseLost",
-        message=f"supervisor {peer.id} (pid {peer.pid} on {peer.host}) {what} while the job was running",
-    )
-
-
-def _remove_aside(path: Path, log: logging.Logger) -> None:
-    """Remove the journal on a thread: freeing the blocks of 16 records took 30 to 60 ms, of 64 up to 160 ms."""
-    try:
-        threading.Thread(target=_remove, args=(path, log), name="mpdispatch-remove").start()
-    except RuntimeError:  # no thread available
-        _remove(path, log)
-
-
-def _remove(path: Path, log: logging.Logger) -> None:
-    try:
-        path.unlink(missing_ok=True)
-    except OSError as error:
-        log.warning("cannot remove the start journal of a dead supervisor", extra={"error": str(error)})

@@ -17,7 +17,7 @@ from mpdispatch.model import Cause, JobState
 from mpdispatch.pool.exec import ExitStatus, Launched
 from mpdispatch.pool.process import WorkerState
 from mpdispatch.store.values import Progress
-from mpdispatch.supervisor import rescue
+from mpdispatch.supervisor import dead_peer, rescue
 from tests.pool.probes import lives
 from tests.pool.probes import until as wait_until
 from tests.supervisor.conftest import Build
@@ -110,14 +110,14 @@ def test_who_has_lost_its_lease_waits_for_no_worker_that_takes_long_to_die_and_n
         return reap(launched) if time.monotonic() > until_s else None
 
     monkeypatch.setattr(Launched, "reap", ends_slowly)
-    remove, removed = rescue._remove, list[Path]()
+    remove, removed = dead_peer._remove, list[Path]()
 
     def removes_slowly(path: Path, log: logging.Logger) -> None:
         time.sleep(0.3)
         remove(path, log)
         removed.append(path)
 
-    monkeypatch.setattr(rescue, "_remove", removes_slowly)
+    monkeypatch.setattr(dead_peer, "_remove", removes_slowly)
     house.unregister()
     house.wiring.in_flight.report(Progress(job_id=ids[0], starts=1, data=b"1"), 0)
     longest_s = _longest_step_s(house, lambda: {each.id for each in house.store.supervisors()} - {before})
