@@ -14,6 +14,7 @@ from mpdispatch.config import QueueConfig
 from mpdispatch.model import Cause, JobState
 from mpdispatch.store.contract import Store, SupervisorStore
 from mpdispatch.store.filters import DeadLetterFilter
+from mpdispatch.store.optional import NoUpkeep
 from tests.conformance.model_store import ModelStore
 from tests.supervisor.conftest import Build
 from tests.supervisor.house import ShiftedClock
@@ -112,6 +113,15 @@ def test_what_a_lost_lease_leaves_is_taken_over(build: Build, store: ModelStore,
     (job,) = second.ended(job_id)
     assert (job.state, job.starts) == (JobState.COMPLETED, 2)
     assert len(store.supervisors()) == 1
+
+
+def test_upkeep_is_optional(build: Build, store: ModelStore) -> None:
+    store.upkeep = NoUpkeep()  # type: ignore[assignment]
+    house = build(store=store, drain=True, config={"retention": 1.0})
+    job_id = house.enqueue("echo", value=1)
+    assert house.until(lambda: house.report).completed == 1
+    house.clock.advance(60)
+    assert house.state(job_id) is JobState.COMPLETED
 
 
 # What a job of each kind needs, and the causes of its starts unless somebody cancels it.
