@@ -51,7 +51,9 @@ def test_a_payload_that_is_no_arguments_ends_its_job_and_the_others_of_its_frame
     assert isinstance(refused, Raised)
     assert not refused.is_retryable, "no worker could ever run it"
     assert refused.error.type.endswith("PayloadError")
-    if kind != "text that is no UTF-8":
+    if kind == "deep":  # from Python 3.14 on, JSON of any depth can be decoded
+        assert "nested" in refused.error.message or "in the store" in refused.error.message
+    elif kind != "text that is no UTF-8":
         assert f"the payload of job {bad.id} in the store" in refused.error.message
     _one_worker_ran_all(rig, worker)
 

@@ -20,7 +20,7 @@ from tests.supervisor.conftest import Build
 from tests.supervisor.house import House
 
 _ENQUEUE = (
-    "INSERT INTO mpdispatch_jobs (name, queue, state, line, priority, run_at_us, max_retries, created_at_us, payload)"
+    "INSERT INTO mpdispatch_jobs (name, queue, state, lane, priority, run_at_us, max_retries, created_at_us, payload)"
     " VALUES ('noop', 'default', 'pending', 1, 0, 0, 3, 0, '{}')"
 )
 """As somebody does who does not knock."""
