@@ -125,10 +125,6 @@ def _traceback(error: BaseException) -> str:
         return f"<traceback could not be formatted: {type(broken).__name__}>"
 
 
-def _is_ours(filename: str) -> bool:
-    return filename.startswith(_OWN_FOLDERS)
-
-
 def _from_handler(error: BaseException) -> TracebackType | None:
     """The traceback without the executor's own frames above the handler.
 
@@ -136,7 +132,7 @@ def _from_handler(error: BaseException) -> TracebackType | None:
     all of them.
     """
     inner = error.__traceback__
-    while inner is not None and _is_ours(inner.tb_frame.f_code.co_filename):
+    while inner is not None and inner.tb_frame.f_code.co_filename.startswith(_OWN_FOLDERS):
         inner = inner.tb_next
     return inner if inner is not None or isinstance(error, DispatchError) else error.__traceback__
 

@@ -68,8 +68,8 @@ class Identity:
         """Whether this process could change its user or groups at all."""
 
     def acts_as_other(self) -> bool:
-        """Whether the effective user or group is another one. Costs nothing in a process that cannot change them."""
-        return self.may_change and (geteuid() != self._user or getegid() != self._group)
+        """Whether the effective user or group is another one. It can be only if `may_change`."""
+        return geteuid() != self._user or getegid() != self._group
 
     def is_changed(self) -> bool:
         """Whether any of them has changed: real, effective, saved and file-system ids, and supplementary groups."""

@@ -1,17 +1,22 @@
-"""Imports the app of a reference. Runs in the worker process, once, before its first job; and in the command line."""
+"""Imports the app of a reference. Runs in the worker process, once, before its first job; and in the command line.
+
+Logging is as the app sets it up during its import, else with our defaults. These are set after the import, because the
+app's `logging.basicConfig` does nothing where a handler exists. With ours first, workers differed: one that imported
+the app had our format and level, and one forked from a process that had imported the app had the app's.
+"""
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
 import inspect
+import logging
 import os
 import sys
 from importlib.machinery import SourceFileLoader
 from typing import Any
 
 from mpdispatch.errors import AppImportError, AppReferenceError, DispatchError
-from mpdispatch.execution.app_logging import await_logging
 from mpdispatch.execution.app_reference import AppEngine, AppReference, engine_of, parse_target
 from mpdispatch.execution.codec import error_info
 from mpdispatch.execution.process_context import rerunning_main
@@ -25,7 +30,7 @@ def load(reference: AppReference) -> AppEngine:
     """The engine behind a reference, with the handlers of all its modules.
 
     Sets `sys.path`, the working folder and `sys.argv` of this process as the reference says. The app may set up logging
-    during its import, see `app_logging`.
+    during its import; `complete_logging` does the rest.
 
     Raises:
         AppImportError: importing failed; carries the text of the traceback.
@@ -34,7 +39,7 @@ def load(reference: AppReference) -> AppEngine:
     module_name, attribute = parse_target(reference.target)
     try:
         _enter(reference)
-        await_logging()
+        _await_logging()
         if reference.main_path is not None or reference.main_module is not None:
             _run_main_again(reference)
         found: Any = importlib.import_module(module_name)
@@ -135,6 +140,26 @@ def _enter(reference: AppReference) -> None:
         sys.argv[:] = map(unpacked, reference.argv)
     if reference.cwd is not None:
         os.chdir(unpacked(reference.cwd))
+
+
+class _Unset(int):
+    """A level that nobody has chosen."""
+
+
+def _await_logging() -> None:
+    """Mark the root's level as not chosen."""
+    root = logging.getLogger()
+    if root.level == logging.WARNING and not root.handlers:
+        root.setLevel(_Unset(logging.WARNING))
+
+
+def complete_logging(level: int) -> None:
+    """Call it after the import: adds a handler if the root has none, and sets this level if the app has set none."""
+    root = logging.getLogger()
+    if root.handlers:
+        return
+    is_level_ours = isinstance(root.level, _Unset)
+    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=level if is_level_ours else None)
 
 
 class _MainLoader(SourceFileLoader):

@@ -60,14 +60,10 @@ class Telemetry:
         named_meters = (each.meter_provider for each in middleware if isinstance(each, Metrics))
         self._tracer_provider = _first(tracer_provider, *named_tracers)
         self._meter_provider = _first(meter_provider, *named_meters)
-        self._was_given = self._tracer_provider is not None or self._meter_provider is not None
+        self.has_providers = self._tracer_provider is not None or self._meter_provider is not None
+        """Whether a provider was given to the engine, other than the global ones."""
         self._tracer: Any = None
         self._metrics: JobMetrics | None = None
-
-    @property
-    def has_providers(self) -> bool:
-        """Whether a provider was given to the engine, other than the global ones."""
-        return self._was_given
 
     # -- traces -----------------------------------------------------------------------------------------
 

@@ -145,10 +145,6 @@ class JournalReader:
             }
             yield marks, Control(*CONTROL.unpack_from(data, CONTROL_AT)), last_lines(data[REPLIES_AT:])
 
-    def marks(self) -> dict[tuple[int, int], int]:
-        """Every marked start: (job id, starts) → boottime µs."""
-        return {start: boot_us for marks, _, _ in self.look() for start, boot_us in marks.items()}
-
     def latest(self) -> dict[ProcessId, Mark | None]:
         """The last start of each worker that signed a record here; None: it has started no job."""
         found: dict[ProcessId, Mark | None] = {}

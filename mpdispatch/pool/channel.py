@@ -103,19 +103,9 @@ class Channel:
             return None
         except OSError as error:
             raise ChannelBroken(f"receive: {error}") from error
-        descriptors = _descriptors(ancillary) if ancillary else None
-        if not frame:
-            _close_all(descriptors)
-            raise ChannelBroken("the peer hung up")
-        if flags & _TRUNCATED:
-            _close_all(descriptors)
-            raise ChannelBroken("a frame longer than the protocol allows")
-        if descriptors is None and frame != _BY_FD:
+        if frame and not ancillary and frame != _BY_FD and not flags & _TRUNCATED:
             return frame
-        if flags & _LOST_DESCRIPTOR:
-            _close_all(descriptors)
-            raise ChannelBroken("a large frame was lost: too many descriptors open, or sent")
-        return _read_by_fd(frame, descriptors or [])
+        return _read_by_fd(frame, flags, _descriptors(ancillary))
 
     def check(self) -> None:
         """Check that this end is still open, without reading from it.
@@ -181,13 +171,14 @@ def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
     return list(found)
 
 
-def _close_all(descriptors: list[int] | None) -> None:
-    for descriptor in descriptors or ():
-        os.close(descriptor)
-
-
-def _read_by_fd(frame: bytes, descriptors: list[int]) -> bytes:
+def _read_by_fd(frame: bytes, flags: int, descriptors: list[int]) -> bytes:
     try:
+        if not frame:
+            raise ChannelBroken("the peer hung up")
+        if flags & _TRUNCATED:
+            raise ChannelBroken("a frame longer than the protocol allows")
+        if flags & _LOST_DESCRIPTOR:
+            raise ChannelBroken("a large frame was lost: too many descriptors open, or sent")
         if frame != _BY_FD or len(descriptors) != 1:
             raise ChannelBroken("a descriptor that belongs to no frame")
         size = os.fstat(descriptors[0]).st_size
@@ -202,4 +193,5 @@ def _read_by_fd(frame: bytes, descriptors: list[int]) -> bytes:
     except OSError as error:
         raise ChannelBroken(f"a descriptor that cannot be read: {error}") from error
     finally:
-        _close_all(descriptors)
+        for descriptor in descriptors:
+            os.close(descriptor)

@@ -23,9 +23,8 @@ import msgspec
 from mpdispatch.clock import boot_us
 from mpdispatch.errors import DispatchError
 from mpdispatch.events.notices import Notice, decode_events, encode_events, events_of
-from mpdispatch.execution.app_logging import complete_logging
 from mpdispatch.execution.app_reference import AppReference
-from mpdispatch.execution.loading import load
+from mpdispatch.execution.loading import complete_logging, load
 from mpdispatch.execution.process_context import set_current_engine
 from mpdispatch.hooks import HOOKS, Event
 from mpdispatch.pool.channel import Channel, ChannelBroken
@@ -221,9 +220,3 @@ def _call_all(frame: bytes, call: Callable[[Event], None], log: logging.Logger) 
         return
     for event in events:
         call(event)
-
-
-def _receive(channel: Channel) -> bytes:
-    frame = channel.receive(wait=True)
-    assert frame is not None  # a waiting receive gives a frame or raises
-    return frame

@@ -323,7 +323,7 @@ class Pool:
 
         No record is handed out any more until `open`: what theirs prove is all that is known of their jobs.
         """
-        self._marks = self._attach = None
+        self.detach()
         kill_workers(self.workers)
         for worker in self.workers:
             worker.drop_all()
@@ -331,7 +331,6 @@ class Pool:
             worker.launched.close_channels()
         self._given_up += self.workers
         self.workers = []
-        self._unsettled_dead.clear()
         self._bury()
 
     def _bury(self) -> None:

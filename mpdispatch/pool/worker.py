@@ -24,14 +24,13 @@ import msgspec
 
 from mpdispatch.clock import boot_us
 from mpdispatch.errors import AppImportError, AppReferenceError, DispatchError
-from mpdispatch.execution.app_logging import complete_logging
 from mpdispatch.execution.app_reference import AppEngine
 from mpdispatch.execution.codec import Limits
 from mpdispatch.execution.descendants import has_children, kill_children
 from mpdispatch.execution.entering import postponed
 from mpdispatch.execution.executor import Executor
 from mpdispatch.execution.hygiene import Hygiene
-from mpdispatch.execution.loading import load
+from mpdispatch.execution.loading import complete_logging, load
 from mpdispatch.execution.process_context import set_current_engine, watch_for_copies
 from mpdispatch.execution.usage import BRIEF_US, EVERY
 from mpdispatch.fstext import unpacked

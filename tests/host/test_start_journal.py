@@ -38,10 +38,14 @@ def _taken(file: Journal) -> tuple[WorkerRecord, WorkerRecord]:
     return record, WorkerRecord.attach(str(file.path), record.index)
 
 
+def _marks(reader: JournalReader) -> dict[tuple[int, int], int]:
+    return {start: boot_us for marks, _, _ in reader.look() for start, boot_us in marks.items()}
+
+
 def _read(file: Journal) -> dict[tuple[int, int], int]:
     reader = JournalReader(file.path)
     try:
-        return reader.marks()
+        return _marks(reader)
     finally:
         reader.close()
 
@@ -66,7 +70,7 @@ def test_a_reader_finds_the_marks_and_workers_of_every_ring(file: Journal) -> No
     reader = JournalReader(file.path)
     assert reader.is_evidence
     assert reader.token == TOKEN
-    assert reader.marks() == {(1, 1): 10, (2, 5): 20}
+    assert _marks(reader) == {(1, 1): 10, (2, 5): 20}
     assert reader.workers() == [process_id(), process_id()]
     reader.close()
 
@@ -126,7 +130,7 @@ def test_a_file_that_is_none_of_ours_is_no_evidence(tmp_path: Path, content: byt
     path.write_bytes(content)
     reader = JournalReader(path)
     assert not reader.is_evidence
-    assert reader.marks() == {}
+    assert _marks(reader) == {}
     assert reader.workers() == []
     assert isinstance(reader.token, str)
     reader.close()
@@ -142,7 +146,7 @@ def test_a_file_cut_short_gives_the_records_that_are_whole(file: Journal) -> Non
         file.path.read_bytes()[: journal_layout.PAGE + (whole + 1) * journal_layout.RECORD_BYTES + 100]
     )
     reader = JournalReader(copy)
-    assert len(reader.marks()) == whole + 1
+    assert len(_marks(reader)) == whole + 1
     reader.close()
 
 
@@ -344,7 +348,7 @@ def test_a_file_is_not_read_for_what_is_in_its_header(file: Journal) -> None:
     assert not reader.owner_is_gone()
     assert reader.is_evidence
     assert reader.workers() == [process_id()]
-    assert reader.marks() == {(1, 1): 10}
+    assert _marks(reader) == {(1, 1): 10}
     reader.close()
 
 
@@ -399,7 +403,7 @@ def test_a_file_that_was_removed_is_made_anew_with_all_it_proved(file: Journal) 
     assert reader.is_evidence
     assert reader.token == TOKEN
     assert not reader.owner_is_gone()
-    assert reader.marks() == {(1, 1): 10, (2, 3): 20, (9, 1): 30}
+    assert _marks(reader) == {(1, 1): 10, (2, 3): 20, (9, 1): 30}
     reader.close()
     # What was handed out before is still of use to its worker and us, and nobody else sees it.
     assert not file.is_of_this_file(ours)
