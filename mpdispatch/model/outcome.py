@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
 import msgspec
 
@@ -27,97 +27,92 @@ class Completed(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     result: bytes
 
 
-class _NotCompleted(msgspec.Struct, frozen=True, kw_only=True):
-    """What any other outcome may know; None: it does not."""
+class _WithoutResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What any other outcome may know; None: it does not. `cause` stands in the history."""
 
+    cause: ClassVar[Cause]
     run: Run | None = None
     error: ErrorInfo | None = None
     exit_status: int | None = None
     signal: str | None = None
 
 
-class Raised(_NotCompleted, frozen=True, kw_only=True, tag=True):
-    """The handler raised. `exit_status` and `signal` are those of a command job's command."""
-
+class _Unsuccessful(_WithoutResult, frozen=True, kw_only=True):
     run: Run
     error: ErrorInfo
+
+
+class Raised(_Unsuccessful, frozen=True, kw_only=True, tag=True):
+    """The handler raised. `exit_status` and `signal` are those of a command job's command."""
+
+    cause = Cause.ERROR
     is_retryable: bool = True
     """False: a retry would fail in the same way (a result that is no JSON …)."""
 
 
-class RetryAsked(_NotCompleted, frozen=True, kw_only=True, tag=True):
+class RetryAsked(_Unsuccessful, frozen=True, kw_only=True, tag=True):
     """The handler raised `Retry`. `delay_us=None`: as the backoff says."""
 
-    run: Run
-    error: ErrorInfo
+    cause = Cause.RETRY
     delay_us: int | None
 
 
-class Snoozed(_NotCompleted, frozen=True, kw_only=True, tag=True):
+class Snoozed(_WithoutResult, frozen=True, kw_only=True, tag=True):
     """The handler raised `Snooze`."""
 
+    cause = Cause.SNOOZE
     run: Run
     delay_us: int
 
 
-class Cancelled(_NotCompleted, frozen=True, kw_only=True, tag=True):
+class Cancelled(_WithoutResult, frozen=True, kw_only=True, tag=True):
     """The job was cancelled while a supervisor had it: by request, or because its handler raised `Cancel`.
 
     `run=None`: its handler had not been called.
     """
 
+    cause = Cause.CANCELLED
     run: Run | None
     error: ErrorInfo
 
 
-class TimedOut(_NotCompleted, frozen=True, kw_only=True):
+class TimedOut(_Unsuccessful, frozen=True, kw_only=True):
     """The job ran past its timeout. What it answered afterwards does not count."""
 
-    run: Run
-    error: ErrorInfo
+    cause = Cause.TIMEOUT
 
 
-class WorkerDied(_NotCompleted, frozen=True, kw_only=True):
+class WorkerDied(_Unsuccessful, frozen=True, kw_only=True):
     """The worker process ended, or its channel broke, while the job ran."""
 
-    run: Run
-    error: ErrorInfo
+    cause = Cause.WORKER_DIED
 
 
-class LeaseLost(_NotCompleted, frozen=True, kw_only=True):
+class LeaseLost(_Unsuccessful, frozen=True, kw_only=True):
     """The supervisor of the job died or lost its lease, and the handler was called, or may have been."""
 
-    run: Run
-    error: ErrorInfo
+    cause = Cause.LEASE_LOST
 
 
-class Aborted(_NotCompleted, frozen=True, kw_only=True):
+class Aborted(_Unsuccessful, frozen=True, kw_only=True):
     """A shutdown ended the job. The attempt is refunded, unless the job may never start twice."""
 
-    run: Run
-    error: ErrorInfo
+    cause = Cause.ABORTED
 
 
-class Released(_NotCompleted, frozen=True, kw_only=True, gc=False):
+class Released(_WithoutResult, frozen=True, kw_only=True, gc=False):
     """The job was claimed and given back without being started. The attempt is refunded."""
 
-
-Outcome: TypeAlias = (
-    Completed
-    | Raised
-    | RetryAsked
-    | Snoozed
-    | Cancelled
-    | TimedOut
-    | WorkerDied
-    | LeaseLost
-    | Aborted
-    | Released
-)
+    cause = Cause.RELEASED
 
 
 Answer: TypeAlias = Completed | Raised | RetryAsked | Snoozed | Cancelled
 """The outcomes that a worker reports. Its supervisor observes the others."""
+
+NotCompleted: TypeAlias = (
+    Raised | RetryAsked | Snoozed | Cancelled | TimedOut | WorkerDied | LeaseLost | Aborted | Released
+)
+Outcome: TypeAlias = Completed | NotCompleted
 
 
 class Transition(msgspec.Struct, frozen=True, kw_only=True, gc=False):

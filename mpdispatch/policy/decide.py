@@ -29,6 +29,7 @@ from mpdispatch.model import (
     Transition,
     WorkerDied,
 )
+from mpdispatch.model.outcome import NotCompleted
 from mpdispatch.policy.backoff import DEFAULT, Backoff
 
 LATEST_US = 253_402_300_799_999_999
@@ -59,48 +60,26 @@ def decide(job: ClaimedJob, outcome: Outcome, rules: RetryRules, *, now_us: int,
     >>> after.state, after.attempt, after.run_at_us
     (<JobState.RETRYING: 'retrying'>, 1, 1500000)
     """
-    match outcome:
-        case Completed():
-            # The first case, and without a helper: nearly every job ends here.
-            return Transition(
-                job_id=job.id,
-                starts=job.starts,
-                state=JobState.COMPLETED,
-                attempt=job.attempt,
-                cause=Cause.COMPLETED,
-                at_us=now_us,
-                result=outcome.result,
-                run=outcome.run,
-                claim_attempt=job.attempt,
-            )
-        case Released():
-            cause, place = Cause.RELEASED, _GIVEN_BACK
-        case Raised():
-            place = _retry(job, rules, now_us, jitter) if outcome.is_retryable else _FAILED
-            cause = Cause.ERROR
-        case RetryAsked():
-            cause, place = Cause.RETRY, _retry(job, rules, now_us, jitter, asked_us=outcome.delay_us)
-        case Snoozed():
-            cause, place = Cause.SNOOZE, _later(JobState.SCHEDULED, outcome.delay_us, now_us, refund=1)
-        case Cancelled():
-            cause, place = Cause.CANCELLED, _CANCELLED
-        case TimedOut():
-            cause, place = Cause.TIMEOUT, _retry(job, rules, now_us, jitter)
-        case WorkerDied():
-            cause, place = Cause.WORKER_DIED, _retry(job, rules, now_us, jitter)
-        case LeaseLost():
-            cause, place = Cause.LEASE_LOST, _retry(job, rules, now_us, jitter)
-        case Aborted():
-            # It has begun. With max_retries=0 a release would start it a second time.
-            cause, place = Cause.ABORTED, _FAILED if job.max_retries == 0 else _GIVEN_BACK
-        case _:
-            assert_never(outcome)
+    if isinstance(outcome, Completed):
+        # First, and without a helper: nearly every job ends here.
+        return Transition(
+            job_id=job.id,
+            starts=job.starts,
+            state=JobState.COMPLETED,
+            attempt=job.attempt,
+            cause=Cause.COMPLETED,
+            at_us=now_us,
+            result=outcome.result,
+            run=outcome.run,
+            claim_attempt=job.attempt,
+        )
+    place = _place_of(job, outcome, rules, now_us, jitter)
     return Transition(
         job_id=job.id,
         starts=job.starts,
         state=place.state,
         attempt=job.attempt - place.refund,
-        cause=cause,
+        cause=outcome.cause,
         at_us=now_us,
         run_at_us=place.run_at_us,
         error=outcome.error,
@@ -125,14 +104,32 @@ _CANCELLED = _Place(JobState.CANCELLED)
 _GIVEN_BACK = _Place(JobState.PENDING, refund=1)
 
 
-def _retry(
-    job: ClaimedJob, rules: RetryRules, now_us: int, jitter: float, *, asked_us: int | None = None
-) -> _Place:
+def _place_of(job: ClaimedJob, outcome: NotCompleted, rules: RetryRules, now_us: int, jitter: float) -> _Place:
+    match outcome:
+        case Released():
+            return _GIVEN_BACK
+        case Cancelled():
+            return _CANCELLED
+        case Snoozed():
+            return _later(JobState.SCHEDULED, outcome.delay_us, now_us, refund=1)
+        case Aborted():
+            # It has begun. With max_retries=0 a release would start it a second time.
+            return _FAILED if job.max_retries == 0 else _GIVEN_BACK
+        case Raised(is_retryable=False):
+            return _FAILED
+        case Raised() | RetryAsked() | TimedOut() | WorkerDied() | LeaseLost():
+            return _retry(job, outcome, rules, now_us, jitter)
+        case _:
+            assert_never(outcome)
+
+
+def _retry(job: ClaimedJob, outcome: NotCompleted, rules: RetryRules, now_us: int, jitter: float) -> _Place:
     if job.attempt > job.max_retries:
         return _FAILED
-    if asked_us is None:
-        asked_us = round(rules.backoff.delay_s(job.attempt, jitter) * SECOND_US)
-    return _later(JobState.RETRYING, asked_us, now_us)
+    delay_us = outcome.delay_us if isinstance(outcome, RetryAsked) else None
+    if delay_us is None:
+        delay_us = round(rules.backoff.delay_s(job.attempt, jitter) * SECOND_US)
+    return _later(JobState.RETRYING, delay_us, now_us)
 
 
 def _later(state: JobState, delay_us: int, now_us: int, *, refund: int = 0) -> _Place:
