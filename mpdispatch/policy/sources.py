@@ -90,26 +90,11 @@ def collect(
     found = Settings()
     for source in sources:
         unknown = 0
-        for name, value in source.values.items():
-            if name not in readers:
-                unknown += 1
-                if unknown <= _UNKNOWN_SHOWN:
-                    found.faults.append(Fault(source.key(cut(name)), _unknown(name, readers, source)))
-                continue
-            is_first = name not in found.keys
-            if is_first:
-                found.keys[name] = source.key(name)
-            try:
-                kept = readers[name](value, source.is_text)
-            except UsageError as error:
-                found.faults.append(Fault(source.key(name), str(error)))
-                continue
-            except ConfigError as error:
-                # The setting has parts, and each fault has its path below the setting.
-                found.faults.extend(Fault(source.key(name) + each.key, each.message) for each in error.faults)
-                continue
-            if is_first:
-                found.values[name], found.origins[name] = kept, source.origin(name)
+        for name in source.values:
+            if name in readers:
+                _take(found, source, name, readers[name])
+            elif (unknown := unknown + 1) <= _UNKNOWN_SHOWN:
+                found.faults.append(Fault(source.key(cut(name)), _unknown(name, readers, source)))
     for name in readers:
         if name in found.keys:
             continue
@@ -118,6 +103,22 @@ def collect(
         else:
             found.faults.append(Fault(name, "is required"))
     return found
+
+
+def _take(found: Settings, source: Source, name: str, read: Reader) -> None:
+    is_first = name not in found.keys
+    if is_first:
+        found.keys[name] = source.key(name)
+    try:
+        kept = read(source.values[name], source.is_text)
+    except UsageError as error:
+        found.faults.append(Fault(source.key(name), str(error)))
+    except ConfigError as error:
+        # The setting has parts, and each fault has its path below the setting.
+        found.faults.extend(Fault(source.key(name) + each.key, each.message) for each in error.faults)
+    else:
+        if is_first:
+            found.values[name], found.origins[name] = kept, source.origin(name)
 
 
 def _unknown(name: str, readers: Mapping[str, Reader], source: Source) -> str:
