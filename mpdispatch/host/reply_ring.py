@@ -35,14 +35,18 @@ class ReplyRingBroken(Exception):
     """The counts are impossible: something else wrote into the ring."""
 
 
-class ReplyRingWriter:
-    """The worker's side. One thread at a time."""
-
+class _Side:
     __slots__ = ("_at", "_lines", "_map", "_read", "_words")
 
     def __init__(self, mapping: mmap.mmap, words: Words, base: int) -> None:
         self._map, self._words, self._read = mapping, words, 0
         self._at, self._lines = base // _WORD_BYTES, base + _LINES_AT
+
+
+class ReplyRingWriter(_Side):
+    """The worker's side. One thread at a time."""
+
+    __slots__ = ()
 
     def put(self, line: bytes) -> bool:
         """Write a line of at most LINE_BYTES whose only newline is its last byte.
@@ -68,15 +72,14 @@ class ReplyRingWriter:
         return True
 
 
-class ReplyRingReader:
+class ReplyRingReader(_Side):
     """The supervisor's side."""
 
-    __slots__ = ("_at", "_lines", "_map", "_read", "_words")
+    __slots__ = ()
 
     def __init__(self, mapping: mmap.mmap, words: Words, base: int) -> None:
         """Clear the ring for a new worker."""
-        self._map, self._words, self._read = mapping, words, 0
-        self._at, self._lines = base // _WORD_BYTES, base + _LINES_AT
+        super().__init__(mapping, words, base)
         words[self._at] = words[self._at + 1] = 0
 
     def is_empty(self) -> bool:
