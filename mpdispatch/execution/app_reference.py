@@ -135,17 +135,23 @@ def find_reference(engine: AppEngine) -> AppReference:
     """
     homes = [definition.function.__module__ for definition in engine.registry.definitions()]
     homes = list(dict.fromkeys(home for home in homes if home in sys.modules))
-    found = targets_of(engine)
-    if not found:
-        return _by_parts(engine)
-    found.sort(key=lambda target: _rank(target, homes))
-    target = found[0]
+    if found := targets_of(engine):
+        return _in_modules(min(found, key=lambda target: _rank(target, homes)), homes)
+    return _by_parts(engine)
+
+
+def _in_modules(target: str, modules: list[str], parts: AppParts | None = None) -> AppReference:
+    """The reference to a target, with the further modules that hold handlers or parts of it."""
     module = target.partition(":")[0]
-    if module == "__main__" or "__main__" in homes:
-        path, name = _main()
-        main_homes = [home for home in homes if home not in (module, "__main__")]
-        return _here(target, path=sys.path, main_path=path, main_module=name, imports=main_homes)
-    return _here(target, path=sys.path, imports=[home for home in homes if home != module])
+    path, name = _main() if "__main__" in (module, *modules) else (None, None)
+    here = _here(target, path=sys.path)
+    return msgspec.structs.replace(
+        here,
+        main_path=None if path is None else packed(path),
+        main_module=name,
+        imports=tuple(each for each in modules if each not in (module, "__main__")),
+        parts=parts,
+    )
 
 
 def _by_parts(engine: AppEngine) -> AppReference:
@@ -168,10 +174,7 @@ def _by_parts(engine: AppEngine) -> AppReference:
         middleware=tuple(places[id(each)] for each in engine.middleware),
         extensions=tuple(places[id(each)] for each in engine.hooks.extensions),
     )
-    path, name = _main() if "__main__" in parts.modules else (None, None)
-    imports = [module for module in parts.modules if module != "__main__"]
-    here = _here(_REMADE, path=sys.path, main_path=path, main_module=name, imports=imports)
-    return msgspec.structs.replace(here, parts=parts)
+    return _in_modules(_REMADE, parts.modules, parts)
 
 
 def _part_of(definition: JobDefinition) -> HandlerPart:
@@ -290,19 +293,10 @@ def _main() -> tuple[str | None, str | None]:
     return os.path.abspath(path), None
 
 
-def _here(
-    target: str,
-    *,
-    path: list[str],
-    main_path: str | None = None,
-    main_module: str | None = None,
-    imports: list[str] | None = None,
-) -> AppReference:
+def _here(target: str, *, path: list[str]) -> AppReference:
+    """The reference to a target in this process, to be found on this path."""
     return AppReference(
         target=target,
-        main_path=None if main_path is None else packed(main_path),
-        main_module=main_module,
-        imports=tuple(imports or ()),
         # "" is the current folder, which a handler may change.
         sys_path=tuple(
             dict.fromkeys(packed(os.path.abspath(entry) if entry == "" else entry) for entry in path)
