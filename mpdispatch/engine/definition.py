@@ -21,8 +21,7 @@ from mpdispatch.engine.options import (
     explained,
 )
 from mpdispatch.errors import RegistrationError, UsageError
-from mpdispatch.handlers.registry import JobDefinition
-from mpdispatch.policy.jobnames import check_job_name
+from mpdispatch.handlers.registry import JobDefinition, check_job_name
 from mpdispatch.policy.names import shown
 
 if TYPE_CHECKING:  # which imports this module

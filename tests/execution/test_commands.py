@@ -28,11 +28,10 @@ from mpdispatch.execution.commands import environment_of, payload_of, run_comman
 from mpdispatch.execution.job_context import JobContext
 from mpdispatch.execution.process_context import set_current_job
 from mpdispatch.handlers.description import describe
-from mpdispatch.handlers.registry import JobDefinition, Registry
+from mpdispatch.handlers.registry import JobDefinition, Registry, check_job_name
 from mpdispatch.host.kill import WORKER_VARIABLE
 from mpdispatch.model import COMMAND_JOB, KEPT_BYTES, ClaimedJob, ClaimRequest, Command, Stream
 from mpdispatch.policy.admission import refusal
-from mpdispatch.policy.jobnames import check_job_name
 
 ENV = {"PATH": os.environ["PATH"]}
 

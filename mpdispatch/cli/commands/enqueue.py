@@ -20,9 +20,9 @@ from mpdispatch.cli.values import arguments_of
 from mpdispatch.engine.client import JobClient
 from mpdispatch.engine.enqueueing import PlainDefaults
 from mpdispatch.errors import Fault, PayloadError, UsageError
+from mpdispatch.handlers.registry import check_job_name
 from mpdispatch.handlers.safejson import Reader, encode, fault_of_encoding, lossy
 from mpdispatch.model.json import to_json
-from mpdispatch.policy.jobnames import check_job_name
 
 if TYPE_CHECKING:
     from mpdispatch.engine import Engine
