@@ -127,12 +127,6 @@ class Program(click.Group):
             formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
 
 
-def _show_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
-    if value and not ctx.resilient_parsing:
-        click.echo(f"mpdispatch {__version__}")
-        ctx.exit()
-
-
 def command(examples: str, **settings: Any) -> Callable[[Callable[..., Any]], Command]:
     """Make a function a `Command`; its docstring is the help, `examples` is shown below it."""
     return click.command(cls=Command, examples=examples, **settings)
@@ -146,16 +140,7 @@ def command_group(examples: str, **settings: Any) -> Callable[[Callable[..., Any
 program = Program(
     "mpdispatch",
     help="Durable background jobs for one machine. COMMAND --help shows an example of each.",
-    params=[
-        *_shared_options(),
-        click.Option(
-            ["--version"],
-            is_flag=True,
-            expose_value=False,
-            is_eager=True,
-            callback=_show_version,
-            help="Show the version.",
-        ),
-    ],
+    params=_shared_options(),
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
+click.version_option(__version__, message="%(prog)s %(version)s", help="Show the version.")(program)

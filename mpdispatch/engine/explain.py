@@ -39,28 +39,20 @@ class _Facts:
     """What the reasons are made of; each is read when it is first needed."""
 
     def __init__(self, store: Store, job: Job, now: Instant, queue_configs: Iterable[QueueConfig]) -> None:
-        self._store, self.job, self.now = store, job, now
+        self.store, self.job, self.now = store, job, now
         self.limits = next((each for each in queue_configs if each.name == job.queue), None)
 
     @cached_property
     def supervisors(self) -> list[SupervisorStatus]:
-        return supervisors_of(self._store, self.now)
+        return supervisors_of(self.store, self.now)
 
     @cached_property
     def queue(self) -> QueueStats | None:
-        return next((each for each in self._store.queue_stats() if each.name == self.job.queue), None)
-
-    @cached_property
-    def bucket(self) -> int | None:
-        return self._store.bucket(self.job.queue)
-
-    @cached_property
-    def ahead(self) -> int:
-        return self._store.ahead(self.job.id)
+        return next((each for each in self.store.queue_stats() if each.name == self.job.queue), None)
 
     @cached_property
     def faults(self) -> list[str]:
-        return self._store.faults(self.job.id)
+        return self.store.faults(self.job.id)
 
     @property
     def living(self) -> list[SupervisorStatus]:
@@ -171,9 +163,9 @@ def _held_back(facts: _Facts) -> Iterator[Reason]:
     if job.state is JobState.PENDING and job.blocked_reason is None:
         yield from _limits(facts)
         yield from _busy(facts)
-        if facts.ahead:
-            count = f"{facts.ahead}{' or more' if facts.ahead >= 1000 else ''}"
-            text = "1 due job of its queue comes" if facts.ahead == 1 else f"{count} due jobs of its queue come"
+        if ahead := facts.store.ahead(job.id):
+            count = f"{ahead}{' or more' if ahead >= 1000 else ''}"
+            text = "1 due job of its queue comes" if ahead == 1 else f"{count} due jobs of its queue come"
             yield Reason("turn", f"{text} first")
 
 
@@ -227,17 +219,18 @@ def _nobody(facts: _Facts) -> Iterator[Reason]:
 
 def _limits(facts: _Facts) -> Iterator[Reason]:
     limits, queue = facts.limits, facts.job.queue
+    bucket = facts.store.bucket(queue)
     running = 0 if facts.queue is None else facts.queue.jobs.get("running", 0)
     if limits is not None and limits.max_concurrency is not None and running >= limits.max_concurrency:
         text = f"{running} jobs of queue {queue!r} run, the most it allows (max_concurrency)"
         yield Reason("queue_limit", text)
     if limits is not None and limits.rate_limit is not None:
-        due_us = Rate(limits.rate_limit, limits.rate_burst).next_due_us(facts.bucket, now_us=facts.now.boot_us)
+        due_us = Rate(limits.rate_limit, limits.rate_burst).next_due_us(bucket, now_us=facts.now.boot_us)
         if due_us > facts.now.boot_us:
             wait_s = (due_us - facts.now.boot_us) / SECOND_US
             text = f"queue {queue!r} starts {limits.rate_limit:g} jobs/s at most; the next may start in {wait_s:.1f} s"
             yield Reason("rate_limit", text)
-    elif limits is None and facts.bucket is not None and facts.bucket > facts.now.boot_us:
+    elif limits is None and bucket is not None and bucket > facts.now.boot_us:
         text = f"queue {queue!r} has a rate limit in the app, which lets few jobs start now"
         yield Reason("rate_limit", text)
 

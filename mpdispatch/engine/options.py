@@ -5,7 +5,7 @@ An error names all faults of a call, each by its keyword.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from inspect import cleandoc
 from typing import Annotated, Any, TypedDict, TypeVar, get_type_hints
@@ -102,11 +102,9 @@ class EnqueueOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
 
         Raises UsageError: names every keyword that is unknown or whose value is not allowed.
         """
-        values, faults = _read(given, EnqueueKeywords.__annotations__)
-        if given.get("run_at") is not None and given.get("delay") is not None:
-            faults.append("run_at and delay: give one of them, not both")
-        if faults:
-            raise UsageError("; ".join(faults))
+        is_doubled = given.get("run_at") is not None and given.get("delay") is not None
+        doubled = ["run_at and delay: give one of them, not both"] if is_doubled else []
+        values = _read(given, EnqueueKeywords.__annotations__, doubled)
         return cls(**{_FIELDS.get(name, name): value for name, value in values.items()})
 
 
@@ -115,9 +113,7 @@ def checked_job_keywords(given: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises UsageError: names every keyword that is unknown or whose value is not allowed.
     """
-    values, faults = _read(given, JobKeywords.__annotations__)
-    if faults:
-        raise UsageError("; ".join(faults))
+    values = _read(given, JobKeywords.__annotations__)
     if "timeout" in values:
         timeout_us = values.pop("timeout")
         values["timeout_s"] = None if timeout_us is None else timeout_us / SECOND_US
@@ -155,7 +151,8 @@ def so_long_ago_us(older_than: object) -> int:
 _Reader = Callable[[Any], Any]
 
 
-def _read(given: Mapping[str, Any], known: Iterable[str]) -> tuple[dict[str, Any], list[str]]:
+def _read(given: Mapping[str, Any], known: Iterable[str], more: Sequence[str] = ()) -> dict[str, Any]:
+    """The values that are given. Raises UsageError, which names all faults and then `more`."""
     values: dict[str, Any] = {}
     faults: list[str] = []
     for field, value in given.items():
@@ -166,7 +163,9 @@ def _read(given: Mapping[str, Any], known: Iterable[str]) -> tuple[dict[str, Any
                 values[field] = _READERS[field](value)
             except UsageError as error:
                 faults.append(str(error))
-    return values, faults
+    if faults or more:
+        raise UsageError("; ".join([*faults, *more]))
+    return values
 
 
 def _unknown(field: str, known: Iterable[str]) -> str:

@@ -87,12 +87,11 @@ def _refuse_unrunnable(name: str, function: object) -> None:
     if isinstance(function, type) or not callable(function):
         raise RegistrationError(f"job {name!r}: a handler must be a function, not {function!r}")
     inner = inspect.unwrap(function)
-    for kind, is_kind in (
-        ("a generator; return the values instead", inspect.isgeneratorfunction),
-        ("an async generator; return the values instead", inspect.isasyncgenfunction),
-    ):
-        if is_kind(inner):
-            raise RegistrationError(f"job {name!r}: {getattr(inner, '__qualname__', inner)} is {kind}")
+    is_async_generator = inspect.isasyncgenfunction(inner)
+    if is_async_generator or inspect.isgeneratorfunction(inner):
+        kind = "an async generator" if is_async_generator else "a generator"
+        what = getattr(inner, "__qualname__", inner)
+        raise RegistrationError(f"job {name!r}: {what} is {kind}; return the values instead")
 
 
 def check_job_name(value: object) -> str:
@@ -154,9 +153,3 @@ class Registry:
     def definitions(self) -> tuple[JobDefinition, ...]:
         """In the order they were added."""
         return tuple(self._definitions.values())
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._definitions
-
-    def __len__(self) -> int:
-        return len(self._definitions)
