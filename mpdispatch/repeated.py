@@ -1,7 +1,7 @@
 """Log lines that a lasting condition would repeat: logged once, then counted. Effects: the log.
 
 ```
-  say ─▶ logged ─▶ counted … ─▶ each minute, and at the end: the last line with its count and duration
+  log ─▶ logged ─▶ counted … ─▶ each minute, and at the end: the last line with its count and duration
                       └─ a minute without: forgotten, the next line is logged at once
 ```
 """
@@ -39,7 +39,7 @@ class Repeated:
         self._log, self._clock = log, clock or SystemClock()
         self._lines: dict[Hashable, _Line] = {}
 
-    def say(
+    def log(
         self,
         key: Hashable,
         level: int,

@@ -87,7 +87,7 @@ class HookProcess:
         for start in range(0, len(events), _EVENTS_PER_FRAME):
             chunk = events[start : start + _EVENTS_PER_FRAME]
             if not self._send(encode_events(chunk)):
-                self._repeats.say(
+                self._repeats.log(
                     "gone",
                     logging.ERROR,
                     "the hook process is gone: %d events are lost",
@@ -115,7 +115,7 @@ class HookProcess:
         try:
             self._start()
         except OSError as error:
-            self._repeats.say(
+            self._repeats.log(
                 ("start", error.errno),
                 logging.ERROR,
                 "cannot start the hook process",
@@ -129,7 +129,7 @@ class HookProcess:
         assert process is not None
         process.kill()
         if process.wait_end(1.0):
-            self._repeats.say(
+            self._repeats.log(
                 "ended", logging.ERROR, "the hook process %s", process.exit_status, extra={"pid": process.pid}
             )
         self._forget(process)

@@ -123,7 +123,7 @@ class Claimer:
             if reason in outdated:
                 continue
             self.parked[reason] = self.parked.get(reason, 0) + count
-            self._repeats.say(
+            self._repeats.log(
                 ("parked", reason),
                 logging.WARNING,
                 "parked jobs that cannot run here",

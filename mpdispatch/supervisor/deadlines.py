@@ -124,7 +124,7 @@ class Deadlines:
         return True
 
     def _say(self, why: str, **facts: int) -> None:
-        self._repeats.say(why, logging.WARNING, why, extra=facts)
+        self._repeats.log(why, logging.WARNING, why, extra=facts)
 
     def cancel(self, requests: Iterable[tuple[int, int]], now_us: int) -> None:
         """End these jobs, if a worker holds them."""

@@ -55,7 +55,7 @@ class Fencing:
                 if isinstance(error, StoreBusy) and self._may_ask_again():
                     raise
                 self._heartbeat.distrust()
-                self._runtime.repeats.say(
+                self._runtime.repeats.log(
                     "fence",
                     logging.ERROR,
                     "no heartbeat in time, and the store does not say whether our lease is still ours; starting over",

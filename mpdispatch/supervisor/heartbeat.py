@@ -64,7 +64,7 @@ class Heartbeat:
         self._granted(now.boot_us)
         # Rate-limited: if the files beside the store cannot be made, registering is repeated.
         facts = {"owner": self.owner, "queues": ",".join(self._who.queues)}
-        self._repeats.say("registered", logging.INFO, "registered", extra=facts, in_full=2)
+        self._repeats.log("registered", logging.INFO, "registered", extra=facts, in_full=2)
         return self.owner
 
     def leave(self) -> bool:
@@ -81,7 +81,7 @@ class Heartbeat:
                 if isinstance(error, StoreBusy) and time.monotonic() < until_s:
                     time.sleep(_LEAVE_PAUSE_S)
                     continue
-                self._repeats.say(
+                self._repeats.log(
                     "not signed off",
                     logging.WARNING,
                     "could not sign off; the next supervisor will",

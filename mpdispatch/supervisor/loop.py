@@ -163,7 +163,7 @@ class Supervisor:
             self._pool.give_up_all()
             self._wiring.heartbeat.distrust()
             facts = {"owner": error.owner}
-            self._runtime.repeats.say(
+            self._runtime.repeats.log(
                 "lost", logging.ERROR, "another supervisor took our jobs over", extra=facts
             )
         except (StoreVanished, StoreCorrupt, StoreIOError) as error:

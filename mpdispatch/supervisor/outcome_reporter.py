@@ -37,7 +37,7 @@ class OutcomeReporter:
             transition = item.transition
             if rejected and (transition.job_id, transition.starts) in rejected:
                 in_flight.stale()
-                self._repeats.say(
+                self._repeats.log(
                     "stale",
                     logging.WARNING,
                     "dropped the outcome of a job that is not ours any more",

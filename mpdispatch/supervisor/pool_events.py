@@ -90,7 +90,7 @@ class PoolEvents:
 
     def _did_not_start(self, event: BootFault, now_us: int) -> None:
         self._boot_backoff.failed(now_us)
-        self._runtime.repeats.say(
+        self._runtime.repeats.log(
             ("boot", event.reason),
             logging.ERROR,
             "a worker did not start",
@@ -117,7 +117,7 @@ class PoolEvents:
         if was_killed and now_us - worker.started_boot_us > _OLD_US:
             return
         self._boot_backoff.failed(now_us, may_be_once=was_killed)
-        self._runtime.repeats.say(
+        self._runtime.repeats.log(
             ("ended early", str(worker.exit_status)),
             logging.ERROR,
             "a worker ended before its first job",
@@ -130,7 +130,7 @@ class PoolEvents:
         worker, status = event.worker, event.worker.exit_status
         assert status is not None  # it is gone
         self._boot_backoff.failed(now_us, may_be_once=status.signal is not None)
-        self._runtime.repeats.say(
+        self._runtime.repeats.log(
             ("began nothing", str(status)),
             logging.ERROR,
             "a worker ended before it began what it was given; it goes to another",

@@ -63,7 +63,7 @@ class Reconciler:
         strays = ours - held
         if not strays:
             return
-        self._repeats.say(
+        self._repeats.log(
             "strays",
             logging.ERROR,
             "the store has jobs of ours that we do not hold; giving them back",
@@ -93,7 +93,7 @@ class Reconciler:
                 lost += 1
         if lost:
             in_flight.stale(lost)
-            self._repeats.say(
+            self._repeats.log(
                 "taken",
                 logging.ERROR,
                 "jobs were taken from us; what ran of them was killed",

@@ -126,7 +126,7 @@ class Rescuer:
         return took_over
 
     def _say_unseen(self, message: str, owner: int, error: OSError) -> None:
-        self._repeats.say(("unseen", owner, error.errno), logging.WARNING, message, owner, error)
+        self._repeats.log(("unseen", owner, error.errno), logging.WARNING, message, owner, error)
 
     def take_over(self, peer: PeerSupervisor, verdict: PeerVerdict | None, *, our_token: str = "") -> bool:
         """Kill its leftovers, decide about its jobs, remove its row. False: not yet, or another supervisor did it.
@@ -191,7 +191,7 @@ class Rescuer:
         if now_s - self._dying.setdefault(peer.id, now_s) < _PATIENCE_S:
             self.again_s = _AGAIN_S
         else:
-            self._repeats.say(
+            self._repeats.log(
                 ("leftover", peer.id),
                 logging.WARNING,
                 "a leftover worker does not die; its jobs wait",
@@ -206,7 +206,7 @@ class Rescuer:
         with own_journal(peer, path) as reader:
             recovered = None if reader is None else recover(reader, starts)
         if recovered is not None and recovered.junk:
-            self._repeats.say(
+            self._repeats.log(
                 ("junk", str(path)),
                 logging.WARNING,
                 "the workers of a dead supervisor have left junk",

@@ -59,7 +59,7 @@ class Staffing:
             try:
                 pool.spawn()
             except OSError as error:
-                self._repeats.say(
+                self._repeats.log(
                     ("spawn", error.errno),
                     logging.WARNING,
                     "cannot start a worker, trying again",

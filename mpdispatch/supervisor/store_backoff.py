@@ -43,7 +43,7 @@ class StoreBackoff:
                 self._repeats.over(key)  # a new backoff, not the same one again
         self._said, self._met_us = str(error), now_us
         # The key is the error's type: its text may name another file each time.
-        self._repeats.say(
+        self._repeats.log(
             ("backoff", type(error)),
             logging.ERROR,
             "the store is in backoff; outcomes are kept and tried again",
@@ -55,7 +55,7 @@ class StoreBackoff:
         self._busy_since_us = None
         if self._said is not None:
             # Rate-limited: on a full store some calls work, so failures and successes may alternate.
-            self._repeats.say("works", logging.WARNING, "the store works again", extra={"after": self._said})
+            self._repeats.log("works", logging.WARNING, "the store works again", extra={"after": self._said})
             self._said = None
 
     def _busy(self, now_us: int) -> None:
