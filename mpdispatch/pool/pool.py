@@ -1,6 +1,6 @@
 """The workers of one supervisor: starts them, reads their messages, notices their end. Runs in the supervisor.
 
-Nothing here blocks or decides about a job: `hear` gives events, and the supervisor decides.
+Nothing here blocks or decides about a job: `receive` gives events, and the supervisor decides.
 """
 
 from __future__ import annotations
@@ -147,19 +147,19 @@ class Pool:
 
     # -- events ---------------------------------------------------------------------------------------
 
-    def hear(self, events: Selected) -> Iterator[Event]:
+    def receive(self, events: Selected) -> Iterator[Event]:
         """Events from the messages of workers, then from the ends of workers: answers come before ends.
 
         The replies of busy workers are read even if nothing woke us, because that costs no system call.
         """
-        heard, ended = set[WorkerProcess](), set[WorkerProcess]()
+        messaged, ended = set[WorkerProcess](), set[WorkerProcess]()
         for key, _ in events:
             if isinstance(key.data, Touch):
-                (ended if key.data.is_end else heard).add(key.data.worker)
+                (ended if key.data.is_end else messaged).add(key.data.worker)
             elif key.data is self.spawner:
                 self.spawner.read()
         for worker in list(self.workers):
-            if worker in heard:
+            if worker in messaged:
                 yield from self._events_of(worker, worker.messages(in_channel=True))
             elif worker.assigned:
                 yield from self._events_of(worker, worker.messages(in_channel=False))
@@ -315,7 +315,7 @@ class Pool:
         wait_for_ends(idle, wait_s)
 
     def kill(self, workers: Iterable[WorkerProcess]) -> None:
-        """SIGKILL these and all they started. Their ends are heard as any other."""
+        """SIGKILL these and all they started. Their ends are events as any other."""
         kill_workers(workers)
 
     def give_up_all(self) -> None:

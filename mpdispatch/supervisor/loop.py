@@ -72,7 +72,7 @@ class Supervisor:
         self._wiring.wake_ups.hear(events, now)
         self._wiring.stopping.hear(events)
         self._wiring.peers.hear(events)
-        for event in self._pool.hear(events):
+        for event in self._pool.receive(events):
             self._wiring.pool_events.take(event, now)
 
     def tick(self) -> float:

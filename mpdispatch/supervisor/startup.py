@@ -65,7 +65,7 @@ def _bring_up(
             events = runtime.selector.select(max(0.0, min(0.5, wait_s)))
             if runtime.stop_signal.requests:
                 return None
-            for event in runtime.pool.hear(events):
+            for event in runtime.pool.receive(events):
                 if isinstance(event, Ready):
                     return event.app
                 if isinstance(event, BootFault):

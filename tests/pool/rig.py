@@ -73,15 +73,15 @@ class Rig:
 
     # -- hearing --------------------------------------------------------------------------------------
 
-    def hear(self) -> None:
+    def receive(self) -> None:
         """Take in what is there now."""
-        self.events += self.pool.hear(self.selector.select(0.005))
+        self.events += self.pool.receive(self.selector.select(0.005))
 
     def until(self, probe: Callable[[], Any], what: str = "") -> None:
         """Hear until this is so."""
 
         def look() -> Any:
-            self.hear()
+            self.receive()
             return probe()
 
         try:

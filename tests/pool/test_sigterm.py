@@ -24,7 +24,7 @@ def test_a_running_job_goes_on(rig: Rig, tmp_path: Path) -> None:
     pid_in(tmp_path / "started")
     for _ in range(3):
         os.kill(worker.pid, signal.SIGTERM)
-        rig.hear()
+        rig.receive()
     (tmp_path / "gate").touch()
     assert _completed(rig.settled(job)) == str(worker.pid).encode()
 

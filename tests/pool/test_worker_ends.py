@@ -291,7 +291,7 @@ def test_a_result_counts_even_if_only_the_end_woke_us(rig: Rig, tmp_path: Path) 
     events = until(
         lambda: [each for each in rig.selector.select(0.01) if getattr(each[0].data, "is_end", False)]
     )
-    rig.events += rig.pool.hear(events)
+    rig.events += rig.pool.receive(events)
     assert rig.summary() == ["Settled mischief_later Completed", "Gone"]
     assert rig.all(Settled)[0].job is job
 
