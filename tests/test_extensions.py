@@ -21,13 +21,13 @@ TASKS = """
     import json, os, signal, sys, time
     from mpdispatch import Dispatcher, Engine, SQLiteStore, hooks, middleware
 
-    class Ledger(hooks.Extension):
-        name = "ledger"
+    class Recorder(hooks.Extension):
+        name = "recorder"
 
         def write(self, event):
             kind = type(event).__name__
             line = [kind, getattr(event, "job_id", None), getattr(event, "name", None), os.getpid()]
-            with open("ledger.txt", "a") as file:
+            with open("events.txt", "a") as file:
                 file.write(json.dumps(line) + "\\n")
 
         on_job_enqueued = on_job_started = on_job_completed = on_job_failed = write
@@ -47,7 +47,7 @@ TASKS = """
 
     around = [middleware.Timeout(0.5)] if "DEFAULT_TIMEOUT" in os.environ else []
     dispatcher = Dispatcher(store=SQLiteStore("jobs.db"), concurrency=2, poll_interval=0.2)
-    engine = Engine.build(dispatcher, extensions=[Ledger(), Trouble()], middleware=around)
+    engine = Engine.build(dispatcher, extensions=[Recorder(), Trouble()], middleware=around)
 
     @engine.job
     def add(a: int, b: int = 2) -> int:
@@ -102,11 +102,11 @@ class Place:
         return self.python("dispatcher.run(drain=True)", **variables)
 
     @property
-    def ledger(self) -> list[tuple[Any, ...]]:
-        return [tuple(json.loads(line)) for line in (self.folder / "ledger.txt").read_text().splitlines()]
+    def events(self) -> list[tuple[Any, ...]]:
+        return [tuple(json.loads(line)) for line in (self.folder / "events.txt").read_text().splitlines()]
 
     def told_of(self, job_id: int) -> list[str]:
-        return [kind for kind, told, *_ in self.ledger if told == job_id]
+        return [kind for kind, told, *_ in self.events if told == job_id]
 
     @property
     def states(self) -> dict[str, int]:
@@ -135,8 +135,8 @@ def test_hooks_hear_of_every_step_in_order(place: Place, how: str) -> None:
     ]
     for child in (3, 4, 5):  # enqueued by a handler
         assert place.told_of(child) == ["JobEnqueued", "JobStarted", "JobCompleted"]
-    assert place.ledger[-1][0] == "Shutdown"
-    supervising = {pid for kind, *_, pid in place.ledger if kind != "JobEnqueued"}
+    assert place.events[-1][0] == "Shutdown"
+    supervising = {pid for kind, *_, pid in place.events if kind != "JobEnqueued"}
     assert len(supervising) == 1
 
 
@@ -191,7 +191,7 @@ def test_under_supervise_neither_the_app_nor_a_hook_is_in_the_supervisor(place: 
     """
     pid, has_app = place.run("-c", textwrap.dedent(code)).stdout.split()[-2:]
     assert has_app == "False"
-    assert {told_by for kind, *_, told_by in place.ledger if kind == "JobCompleted"} - {int(pid)} != set()
+    assert {told_by for kind, *_, told_by in place.events if kind == "JobCompleted"} - {int(pid)} != set()
 
 
 @WAYS

@@ -115,7 +115,7 @@ class Process:
 
 
 class Place:
-    """One test's folder: `tasks.py`, `jobs.db`, the ledger. `close()` ends all that runs in it."""
+    """One test's folder: `tasks.py`, `jobs.db`, the records. `close()` ends all that runs in it."""
 
     def __init__(self, folder: Path, source: str | None = None) -> None:
         self.folder = folder
@@ -232,12 +232,12 @@ class Place:
         """The job with its attempts."""
         return self.json("show", str(job_id))
 
-    # ------------------------------------------------------------------ the ledger
+    # ------------------------------------------------------------------ the records
 
     @property
-    def ledger(self) -> list[tuple[str, int, int, int, int]]:
+    def records(self) -> list[tuple[str, int, int, int, int]]:
         """(start or end, job id, token, pid, boottime ns), in the order written."""
-        path = self.folder / "ledger"
+        path = self.folder / "records"
         rows = []
         for line in path.read_text().splitlines() if path.exists() else ():
             what, job_id, token, pid, at = line.split()
@@ -245,10 +245,10 @@ class Place:
         return rows
 
     def starts_of(self, job_id: int) -> list[tuple[str, int, int, int, int]]:
-        return [row for row in self.ledger if row[0] == "start" and row[1] == job_id]
+        return [row for row in self.records if row[0] == "start" and row[1] == job_id]
 
     def started(self, job_id: int, times: int = 1, within: float = 20.0) -> tuple[str, int, int, int, int]:
-        """The ledger's row of that start, once it is there."""
+        """The row of that start, once it is there."""
         until(lambda: len(self.starts_of(job_id)) >= times, f"start {times} of job {job_id}", within=within)
         return self.starts_of(job_id)[times - 1]
 

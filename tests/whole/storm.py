@@ -1,4 +1,4 @@
-"""A kill storm over two supervisors, and the judge of what it left: ledger, store and kill log."""
+"""A kill storm over two supervisors, and the judge of what it left: records, store and kill log."""
 
 from __future__ import annotations
 
@@ -114,19 +114,19 @@ def judge(place: Place, storm: Storm, ids: list[int]) -> None:
     jobs = {job["id"]: job for job in place.json("jobs", "--all")}
     lost = [job_id for job_id in ids if jobs.get(job_id, {}).get("state") != "completed"]
     assert not lost, (blame, [jobs.get(i) for i in lost[:5]])
-    ledger = place.ledger
-    ran = Counter(row[1] for row in ledger if row[0] == "start")
-    ended = Counter(row[1] for row in ledger if row[0] == "end")
+    records = place.records
+    ran = Counter(row[1] for row in records if row[0] == "start")
+    ended = Counter(row[1] for row in records if row[0] == "end")
     assert all(ended[job_id] for job_id in ids), (blame, "completed without having run to its end")
-    assert not overlaps(ledger, {**storm.deaths}), (blame, overlaps(ledger, storm.deaths)[:5])
+    assert not overlaps(records, {**storm.deaths}), (blame, overlaps(records, storm.deaths)[:5])
     # A second start is forced only if a kill hit the first one, or came before its outcome was on disk.
-    forced = {(row[1], row[2]) for row in ledger if row[0] == "start" and row[3] in storm.deaths}
+    forced = {(row[1], row[2]) for row in records if row[0] == "start" and row[3] in storm.deaths}
     last = {}
-    for row in ledger:
+    for row in records:
         if row[0] == "start":
             last[row[1]] = max(row[2], last.get(row[1], 0))
     unforced = [
-        row for row in ledger if row[0] == "start" and row[2] < last[row[1]] and (row[1], row[2]) not in forced
+        row for row in records if row[0] == "start" and row[2] < last[row[1]] and (row[1], row[2]) not in forced
     ]
     assert not unforced, (blame, unforced[:5])
     repeats = sum(ran[job_id] - 1 for job_id in ids)

@@ -1,6 +1,6 @@
 """The app under test. The harness writes this file as `tasks.py` into each test's folder; nothing imports it here.
 
-Every handler that matters to the checker notes its start and its end in the ledger: one line, one write.
+Every handler that matters to the checker notes its start and its end in the records: one line, one write.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any
 from mpdispatch import Cancel, Dispatcher, Engine, QueueConfig, Retry, Snooze, SQLiteStore, backoff, current_job
 
 HERE = Path(__file__).resolve().parent
-LEDGER = HERE / "ledger"
+RECORDS = HERE / "records"
 
 engine = Engine.build(
     Dispatcher(store=SQLiteStore(HERE / "jobs.db")),
@@ -32,14 +32,14 @@ engine = Engine.build(
 
 
 def note(what: str) -> None:
-    """One line of the ledger. Opens it each time: handlers here close whatever is open."""
+    """One record. Opens it each time: handlers here close whatever is open."""
     job = current_job()
     now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-    ledger = os.open(LEDGER, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    records = os.open(RECORDS, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:
-        os.write(ledger, f"{what} {job.id} {job.fencing_token} {os.getpid()} {now}\n".encode())
+        os.write(records, f"{what} {job.id} {job.fencing_token} {os.getpid()} {now}\n".encode())
     finally:
-        os.close(ledger)
+        os.close(records)
 
 
 @engine.job()

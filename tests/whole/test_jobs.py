@@ -17,7 +17,7 @@ def test_a_scheduled_and_a_pending_job_are_cancelled_at_once(place: Place) -> No
     assert place.cli("cancel", str(later), str(now), "--store", "jobs.db").returncode == 0
     assert [str(place.job(i).state) for i in (later, now)] == ["cancelled"] * 2
     assert place.drain("-c", "1") == 0
-    assert place.ledger == []
+    assert place.records == []
     assert place.show(now)["attempts"] == []
 
 
@@ -177,7 +177,7 @@ def test_sixteen_enqueuers_with_one_key_make_one_job(place: Place) -> None:
     assert len({job.id for job in jobs}) == 1
     assert sum(job.created for job in jobs) == 1
     assert place.drain("-c", "2") == 0
-    assert len([row for row in place.ledger if row[0] == "start"]) == 2
+    assert len([row for row in place.records if row[0] == "start"]) == 2
 
 
 CONNECTION = """

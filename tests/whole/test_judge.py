@@ -33,7 +33,7 @@ def test_other_jobs_and_one_after_the_other_are_fine() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ledger", "said"),
+    ("records", "said"),
     [
         ("", "completed without"),
         ("start 1 1 10 100\nend 1 1 10 110\nstart 1 2 11 120\nend 1 2 11 130\n", r"\('start', 1, 1, 10"),
@@ -41,10 +41,10 @@ def test_other_jobs_and_one_after_the_other_are_fine() -> None:
     ],
     ids=["never ran", "repeated without a kill", "ran twice at once"],
 )
-def test_a_bad_ledger_is_judged(place: Place, ledger: str, said: str) -> None:
+def test_bad_records_are_judged(place: Place, records: str, said: str) -> None:
     job_id = place.app.plain.enqueue().id
     assert place.drain("-c", "1") == 0
-    (place.folder / "ledger").write_text(ledger)
+    (place.folder / "records").write_text(records)
     with pytest.raises(AssertionError, match=said):
         judge(place, Storm(0), [job_id])
 

@@ -24,8 +24,8 @@ def all_gone(pids: list[int], since_ns: int) -> float:
 def test_the_job_of_a_killed_worker_starts_again_within_half_a_second(place: Place) -> None:
     place.supervising("-c", "2")
     gaps = []
-    for turn in range(5):
-        job_id = place.app.die_first_time.options(max_retries=1).enqueue(f"marker{turn}").id
+    for round_ in range(5):
+        job_id = place.app.die_first_time.options(max_retries=1).enqueue(f"marker{round_}").id
         pid = place.started(job_id)[3]
         killed = boottime_ns()
         os.kill(pid, signal.SIGKILL)
@@ -40,7 +40,7 @@ def test_the_job_of_a_killed_worker_starts_again_within_half_a_second(place: Pla
 def test_workers_die_with_their_supervisor(place: Place) -> None:
     """Busy ones, one inside C with the GIL held, and a stopped one."""
     lasted = []
-    for turn in range(3):
+    for round_ in range(3):
         supervisor = place.supervising("-c", "3")
         ids = [
             place.app.until_file.options(max_retries=0).enqueue("never").id,
@@ -55,7 +55,7 @@ def test_workers_die_with_their_supervisor(place: Place) -> None:
         supervisor.kill()
         lasted.append(all_gone(workers, killed))
         place.drain()  # the next one says what became of the jobs
-        assert [str(place.job(job_id).state) for job_id in ids] == ["failed"] * 3, turn
+        assert [str(place.job(job_id).state) for job_id in ids] == ["failed"] * 3, round_
     print("workers dead after", ", ".join(f"{ms:.1f}" for ms in lasted), "ms")
     assert max(lasted) <= 1000
     assert place.left_over() == []
@@ -76,7 +76,7 @@ def test_a_neighbour_takes_over_within_a_second(place: Place) -> None:
     assert not any(map(is_alive, workers))
     assert again[3] in heir.workers
     assert place.complete(job_id).attempt == 2
-    assert not overlaps(place.ledger, {pid: again[4]})
+    assert not overlaps(place.records, {pid: again[4]})
 
 
 def pair(place: Place) -> tuple[Process, Process]:
@@ -104,8 +104,8 @@ def test_every_acknowledged_job_completes_after_its_supervisor_was_killed_mid_dr
             break
     assert place.drain("-c", "2") == 0
     assert {str(place.job(job_id).state) for job_id in ids} == {"completed"}
-    assert not overlaps(place.ledger, deaths)
-    starts = [row for row in place.ledger if row[0] == "start"]
+    assert not overlaps(place.records, deaths)
+    starts = [row for row in place.records if row[0] == "start"]
     hit = {row[1] for row in starts if row[3] in deaths}
     repeated = {job_id for job_id in ids if sum(row[1] == job_id for row in starts) > 1}
     assert repeated <= hit
@@ -161,8 +161,8 @@ def test_only_what_ran_when_its_supervisor_was_killed_is_lost(place: Place, nap_
     place.drain("-c", "2")
     jobs = {job["id"]: job for job in place.json("jobs", "--all")}
     assert {jobs[job_id]["state"] for job_id in ids} <= {"completed", "failed"}
-    starts = Counter(row[1] for row in place.ledger if row[0] == "start")
-    ends = {row[1] for row in place.ledger if row[0] == "end"}
+    starts = Counter(row[1] for row in place.records if row[0] == "start")
+    ends = {row[1] for row in place.records if row[0] == "end"}
     assert max(starts.values()) == 1
     failed = {job_id for job_id in ids if jobs[job_id]["state"] == "failed"}
     assert {jobs[job_id]["last_error"]["type"] for job_id in failed} <= {"SupervisorDied"}
@@ -202,7 +202,7 @@ def _woken_too_late(place: Place, size: int) -> tuple[Any, list[str]]:
 
 
 def _has_ended(place: Place, job_id: int) -> bool:
-    return any(row[:3] == ("end", job_id, 1) for row in place.ledger)
+    return any(row[:3] == ("end", job_id, 1) for row in place.records)
 
 
 def test_a_stopped_supervisor_that_wakes_too_late_writes_nothing(place: Place) -> None:

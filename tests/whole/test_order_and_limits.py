@@ -26,7 +26,7 @@ def test_jobs_start_by_priority_then_run_at_then_id_across_queues(place: Place) 
         job = place.app.quick.options(queue=queue, priority=priority, run_at=run_at).enqueue()
         wanted.append((-priority, run_at, job.id))
     assert place.drain("-c", "1", "-q", "c,a,b") == 0
-    assert [row[1] for row in place.ledger if row[0] == "start"] == [job_id for *_, job_id in sorted(wanted)]
+    assert [row[1] for row in place.records if row[0] == "start"] == [job_id for *_, job_id in sorted(wanted)]
 
 
 def test_a_delayed_job_starts_when_it_is_due_and_not_before(place: Place) -> None:
@@ -58,11 +58,11 @@ def test_max_concurrency_holds_over_two_supervisors(place: Place) -> None:
     ids = place.app.nap.options(queue="narrow").enqueue_many({"s": 0.03} for _ in range(150))
     two = [place.supervise("-c", "4", "-q", "narrow", "--drain") for _ in range(2)]
     assert [each.ended(60) for each in two] == [0, 0]
-    lasted = (place.ledger[-1][4] - place.ledger[0][4]) / 1e9
+    lasted = (place.records[-1][4] - place.records[0][4]) / 1e9
     print(f"1.5 s of work in {lasted:.1f} s")
     assert lasted < 12, "refilled when there is room, not when it is polled"
-    assert most_at_once(place.ledger) == 3
-    assert len({row[3] for row in place.ledger}) > 3, "both supervisors took part"
+    assert most_at_once(place.records) == 3
+    assert len({row[3] for row in place.records}) > 3, "both supervisors took part"
     assert all(str(place.job(job_id).state) == "completed" for job_id in list(ids)[:5])
     assert place.counts()["completed"] == 150
 
@@ -71,10 +71,10 @@ def test_max_concurrency_holds_over_two_supervisors(place: Place) -> None:
 def test_a_rate_limit_is_held_within_five_percent_and_costs_few_writes(place: Place) -> None:
     place.app.quick.options(queue="rated").enqueue_many({"n": n} for n in range(700))
     supervisor = place.supervise("-c", "2", "-q", "rated")
-    until(lambda: len(place.ledger) > 20, "it runs")
-    before, first = writes_of(supervisor.pid), len(place.ledger)
-    until(lambda: len(place.ledger) >= first + 1020, "ten seconds' worth of jobs", within=25, every=0.05)
-    after, rows = writes_of(supervisor.pid), place.ledger
+    until(lambda: len(place.records) > 20, "it runs")
+    before, first = writes_of(supervisor.pid), len(place.records)
+    until(lambda: len(place.records) >= first + 1020, "ten seconds' worth of jobs", within=25, every=0.05)
+    after, rows = writes_of(supervisor.pid), place.records
     starts = [at for what, *_, at in rows if what == "start"]
     counts = [sum(begin <= at < begin + 10_000_000_000 for at in starts) for begin in starts[5:11]]
     jobs = (len(rows) - first) / 2

@@ -26,7 +26,7 @@ def place_of(place: Place, rate: float) -> Place:
 
 def starts_of(place: Place) -> list[int]:
     """Boottime in ns of each start, by the handlers' own clock."""
-    return sorted(at for what, *_, at in place.ledger if what == "start")
+    return sorted(at for what, *_, at in place.records if what == "start")
 
 
 def most_in_a_second(starts: list[int]) -> int:

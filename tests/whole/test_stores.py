@@ -216,7 +216,7 @@ def test_a_full_disk_acknowledges_nothing_and_goes_on_when_there_is_room(
     with pytest.raises(StoreFull):
         fill(kept, place.app.plain.options(delay=3600))
     (place.folder / "go").touch()
-    until(lambda: any(r[:2] == ("end", running) for r in place.ledger), "the job ends on a full disk")
+    until(lambda: any(r[:2] == ("end", running) for r in place.records), "the job ends on a full disk")
     until(lambda: "full" in supervisor.err, "the supervisor says so")
     assert supervisor.popen.poll() is None
     ballast.unlink()

@@ -106,7 +106,7 @@ def test_extensions_hear_of_a_dead_letter_that_was_no_start(place: Place) -> Non
     (place.folder / "hooked.py").write_text(
         "from mpdispatch import Dispatcher, Engine, SQLiteStore, hooks\n"
         "class SupervisorStore(hooks.Extension):\n"
-        "    name = 'ledger'\n"
+        "    name = 'keeper'\n"
         "    def on_job_dead_lettered(self, event):\n"
         "        open('heard', 'a').write(f'{event.job_id} {event.name}\\n')\n"
         "engine = Engine.build(Dispatcher(store=SQLiteStore('jobs.db')), extensions=[SupervisorStore()])\n"
