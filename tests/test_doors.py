@@ -15,13 +15,13 @@ APP = """
     import json
     from mpdispatch import Dispatcher, Engine, SQLiteStore, hooks
 
-    class Ledger(hooks.Extension):
+    class Recorder(hooks.Extension):
         def on_job_enqueued(self, event):
             kept = [event.name, event.queue, event.priority, event.idempotency_key, event.retried_from]
             with open("told.txt", "a") as file:
                 file.write(json.dumps([*kept, event.batch_id is not None, event.is_committed]) + "\\n")
 
-    engine = Engine.build(Dispatcher(store=SQLiteStore("jobs.db"), poll_interval=0.1), extensions=[Ledger()])
+    engine = Engine.build(Dispatcher(store=SQLiteStore("jobs.db"), poll_interval=0.1), extensions=[Recorder()])
 
     @engine.job(queue="bulk", max_retries=0)
     def fail(number: int = 0) -> None:
@@ -30,8 +30,8 @@ APP = """
 HTTP = """
     from mpdispatch.extension import DispatchExtension
     from starlette.testclient import TestClient
-    from shop import Ledger, fail
-    ext = DispatchExtension(store="jobs.db", supervise=False, extensions=[Ledger()])
+    from shop import Recorder, fail
+    ext = DispatchExtension(store="jobs.db", supervise=False, extensions=[Recorder()])
     ext.engine.register(fail)
     with ext:
         client = TestClient(ext.asgi_app, base_url="http://localhost", client=("127.0.0.1", 1))

@@ -55,14 +55,16 @@ def claimed(store: SQLiteStore) -> list[ClaimedJob]:
         app="",
         version="",
     )
-    ledger = store.supervisor_store()
+    supervisor_store = store.supervisor_store()
     try:
-        owner = ledger.register(who, 10**9)
-        jobs = list(ledger.commit(owner, (), claim=request(slots=10)).claimed)
-        assert [each.trace_context for each in ledger.jobs_of(owner)] == [each.trace_context for each in jobs]
+        owner = supervisor_store.register(who, 10**9)
+        jobs = list(supervisor_store.commit(owner, (), claim=request(slots=10)).claimed)
+        assert [each.trace_context for each in supervisor_store.jobs_of(owner)] == [
+            each.trace_context for each in jobs
+        ]
         return jobs
     finally:
-        ledger.close()
+        supervisor_store.close()
 
 
 def run(engine: Engine, job: ClaimedJob) -> Any:
