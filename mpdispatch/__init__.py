@@ -26,7 +26,7 @@ What people use:
     SQLiteStore, open_store   where jobs are kept
     backoff, middleware, hooks   when to try again; code around every handler; to be told what happened
 
-Every error of a call is a DispatchError and can be imported from here; help(mpdispatch.errors) lists them. Each name is
+Every error of a call is a DispatchError and can be imported from here; help(mpdispatch.errors) lists them. All else is
 loaded on first use, so importing this package is quick.
 """
 
