@@ -119,7 +119,9 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, rig
     """Print a table on stdout: drawn on a terminal, plain and aligned elsewhere. `right` names the columns of numbers."""
     texts = [[escape("" if cell is None else str(cell)) for cell in row] for row in rows]
     if sys.stdout is not None and sys.stdout.isatty():
-        _draw(columns, texts, frozenset(right))
+        from rich.console import Console
+
+        Console().print(_table(columns, texts, frozenset(right)))
         return
     widths = [max(map(len, column)) for column in zip(columns, *texts, strict=True)]
     for row in [list(columns), *texts]:
@@ -141,12 +143,6 @@ def draw_table(frames: Iterable[tuple[Sequence[str], Iterable[Sequence[object]],
         for columns, rows, foot in frames:
             texts = [[escape(str(cell)) for cell in row] for row in rows]
             live.update(Group(_table(columns, texts, frozenset(columns[1:])), Text(escape(foot))), refresh=True)
-
-
-def _draw(columns: Sequence[str], rows: Iterable[Sequence[str]], right: frozenset[str]) -> None:
-    from rich.console import Console
-
-    Console().print(_table(columns, rows, right))
 
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: frozenset[str]) -> Table:

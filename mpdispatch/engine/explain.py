@@ -187,10 +187,6 @@ def _span(later: datetime, now: datetime) -> str:
     return str(timedelta(seconds=max(1, round((later - now).total_seconds()))))
 
 
-def _queue_option(job: Job) -> str:
-    return "" if job.queue == "default" else f" -q {job.queue}"
-
-
 def _supervise(job: Job, options: str = "") -> str:
     """The command that starts a supervisor which can run the job."""
     app = "--allow-commands" if job.name == COMMAND_JOB else "APP"
@@ -207,7 +203,8 @@ def _nobody(facts: _Facts) -> Iterator[Reason]:
     if not facts.living:
         gone = len(facts.supervisors)
         text = "no supervisor is running" + (f" ({gone} registered, but gone)" if gone else "")
-        yield Reason("no_supervisor", text, remedy=_supervise(facts.job, _queue_option(facts.job)))
+        queue = "" if facts.job.queue == "default" else f" -q {facts.job.queue}"
+        yield Reason("no_supervisor", text, remedy=_supervise(facts.job, queue))
     elif not facts.polling:
         polled = sorted({queue for each in facts.living for queue in each.queues})
         yield Reason(

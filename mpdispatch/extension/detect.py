@@ -85,7 +85,8 @@ def detect(thing: Any) -> Detected | None:
         return Detected(Kind.DATABASE, f"PostgreSQL {type(thing).__name__}", _not_yet("PostgreSQL"))
     if roots & _REDIS:
         return Detected(Kind.KV, f"Redis {type(thing).__name__}", _not_yet("Redis"))
-    return _third_party(thing, sorted(roots - {"builtins"}))
+    store = third_party_store(sorted(roots - {"builtins"}), thing)
+    return None if store is None else Detected(None, type(thing).__qualname__, lambda _: store)
 
 
 # ---------------------------------------------------------------- the kinds
@@ -173,8 +174,3 @@ def _in_file(path: str, options: FileOptions, copy: str) -> Store:
         path,
         FileOptions(durability=options.durability, shared=True, switch_to_wal=options.switch_to_wal, copy=copy),
     )
-
-
-def _third_party(thing: Any, roots: list[str]) -> Detected | None:
-    store = third_party_store(roots, thing)
-    return None if store is None else Detected(None, type(thing).__qualname__, lambda _: store)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, cast
 
 from mpdispatch.configfile import Effective
@@ -41,7 +41,9 @@ def resolve_store(settings: Effective, resources: Resources, warn: Callable[[str
             return found
     if store is not None:
         return _explicit(store, origin, settings)
-    warn("; ".join(_in_memory(missed)))
+    lost = "jobs are kept in the memory of this process and end with it: no store is configured"
+    remedy = "give store=..., grove_database=..., or `store:` in the configuration file"
+    warn("; ".join([lost, *missed, remedy]))
     return SQLiteStore(":memory:")
 
 
@@ -79,9 +81,3 @@ def _grove(
         return found.open(options)
     except UsageError as error:
         raise ConfigError([Fault(where, f"{found.what}: {error}")]) from error
-
-
-def _in_memory(missed: list[str]) -> Iterator[str]:
-    yield "jobs are kept in the memory of this process and end with it: no store is configured"
-    yield from missed
-    yield "give store=..., grove_database=..., or `store:` in the configuration file"

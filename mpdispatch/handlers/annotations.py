@@ -129,18 +129,14 @@ def nodes_of(root: model.Type) -> Iterator[Any]:
             stack.extend(getattr(node, field) for field in node.__struct_fields__)
 
 
-def holds_any(info: model.Type) -> bool:
-    """Whether some part of this type is `Any`, which is read back without a type."""
-    return any(isinstance(node, model.AnyType) for node in nodes_of(info))
-
-
 def is_untyped(info: model.Type) -> bool:
     """Whether this is a shape of plain JSON with something untyped in it: `Any`, `dict`, `list[Any] | None` …
 
     >>> is_untyped(model.type_info(dict[str, Any] | None)), is_untyped(model.type_info(dict[int, str]))
     (True, False)
     """
-    return holds_any(info) and all(_is_plain(node) for node in nodes_of(info))
+    nodes = list(nodes_of(info))
+    return any(isinstance(node, model.AnyType) for node in nodes) and all(map(_is_plain, nodes))
 
 
 def _is_plain(node: model.Type) -> bool:
