@@ -51,9 +51,9 @@ def keep_stdout() -> None:
     sys.stdout = os.fdopen(own, "w", encoding=sys.stdout.encoding, errors="backslashreplace", closefd=False)
 
 
-def print_line(*values: object) -> None:
+def print_line(value: object) -> None:
     """Print one line of data on stdout and flush it, because a reader may be waiting."""
-    print(*(escape(str(value)) for value in values), flush=True)
+    print(escape(str(value)), flush=True)
 
 
 def print_json(value: Any, *, line: bool = False) -> None:

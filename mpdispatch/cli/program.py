@@ -96,8 +96,10 @@ class CommandGroup(Command, click.Group):
     """A command of commands, such as `dlq`: `@group.add(examples)` adds one."""
 
     def add(self, examples: str, **settings: Any) -> Callable[[Callable[..., Any]], click.Command]:
-        """Make a function a command of this group."""
-        return self.command(cls=Command, examples=examples, **settings)
+        """Make a function a command of this group, as `command` does."""
+        return lambda function: self.command(cls=Command, examples=examples, **settings)(
+            click.pass_obj(function)
+        )
 
 
 class Program(click.Group):
@@ -128,8 +130,8 @@ class Program(click.Group):
 
 
 def command(examples: str, **settings: Any) -> Callable[[Callable[..., Any]], Command]:
-    """Make a function a `Command`; its docstring is the help, `examples` is shown below it."""
-    return click.command(cls=Command, examples=examples, **settings)
+    """Make a function a `Command`: it gets the `Options` first. Its docstring is the help, with `examples` below it."""
+    return lambda function: click.command(cls=Command, examples=examples, **settings)(click.pass_obj(function))
 
 
 def command_group(examples: str, **settings: Any) -> Callable[[Callable[..., Any]], CommandGroup]:

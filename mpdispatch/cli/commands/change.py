@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import click
-
 from mpdispatch.cli.clients import open_client, open_client_with_hooks
 from mpdispatch.cli.output import complain, print_json, print_line
 from mpdispatch.cli.parameters import complete_job_in, complete_living, ids_argument
@@ -19,7 +17,6 @@ _AGAIN = (JobState.FAILED, JobState.CANCELLED, JobState.RETRYING, JobState.SCHED
 
 @command("mpdispatch cancel 41\nmpdispatch cancel 41 42 43")
 @ids_argument(complete_living)
-@click.pass_obj
 def cancel(options: Options, ids: Sequence[int]) -> int:
     """Cancel jobs. A running one is asked to end, and killed if it does not."""
 
@@ -32,7 +29,6 @@ def cancel(options: Options, ids: Sequence[int]) -> int:
 
 @command("mpdispatch retry 41")
 @ids_argument(complete_job_in(*_AGAIN))
-@click.pass_obj
 def retry(options: Options, ids: Sequence[int]) -> int:
     """Run scheduled or retrying jobs now; enqueue failed or cancelled ones again, as new jobs.
 

@@ -14,7 +14,6 @@ from mpdispatch.cli.program import COMPLETE_VARIABLE, Options, command, program
     "mpdispatch completion fish > ~/.config/fish/completions/mpdispatch.fish"
 )
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
-@click.pass_obj
 def completion(options: Options, shell: str) -> None:
     """Print the script that makes a shell complete commands, options, job ids, queues and job names."""
     kind = get_completion_class(shell)

@@ -7,8 +7,6 @@ import json
 import os
 from typing import Any
 
-import click
-
 from mpdispatch.cli.locate import DEFAULT_STORE, app_on_command_line
 from mpdispatch.cli.output import print_json, print_line, print_table
 from mpdispatch.cli.program import Options, command_group
@@ -23,7 +21,6 @@ def config() -> None:
 
 
 @config.add("mpdispatch config check\nmpdispatch config check -A tasks:engine")
-@click.pass_obj
 def check(options: Options) -> None:
     """Show every setting in force and where it comes from; exit 78 with every fault if there is one.
 

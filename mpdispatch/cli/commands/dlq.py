@@ -36,8 +36,7 @@ def dlq() -> None:
 @filter_options
 @click.option("--replayed", is_flag=True, help="Also those that were replayed already.")
 @paging_options
-@click.pass_obj
-def list_(options: Options, /, queue: str | None, name: str | None, replayed: bool, **paging: Any) -> None:
+def list_(options: Options, queue: str | None, name: str | None, replayed: bool, **paging: Any) -> None:
     """List dead letters, the last failed first."""
     letters = open_client(options).dead_letters
     pages = partial(letters.list, queue=queue, name=name, replayed=None if replayed else False)
@@ -54,7 +53,6 @@ def _row(letter: DeadLetter) -> Sequence[object]:
 
 @dlq.add("mpdispatch dlq show 41", name="show")
 @id_argument(complete_dead_letter)
-@click.pass_obj
 def show(options: Options, job_id: int) -> None:
     """Show one dead letter: the failed job, every start of it, and what became of it."""
     client = open_client(options)
@@ -69,7 +67,6 @@ def show(options: Options, job_id: int) -> None:
 
 @dlq.add("mpdispatch dlq replay 41\nmpdispatch dlq replay 41 42", name="replay")
 @ids_argument(complete_dead_letter)
-@click.pass_obj
 def replay(options: Options, ids: Sequence[int]) -> int:
     """Enqueue failed jobs again, as new jobs. One that was replayed before is not enqueued a second time.
 
@@ -88,7 +85,6 @@ def replay(options: Options, ids: Sequence[int]) -> int:
 @click.option("--older-than", metavar="AGE", type=AGE, help="Only those that failed longer ago (12h, 30d).")
 @filter_options
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@click.pass_obj
 def purge(options: Options, older_than: float | None, queue: str | None, name: str | None, yes: bool) -> None:
     """Delete dead letters, replayed or not. Their jobs stay, as failed; `retry` still enqueues them again.
 

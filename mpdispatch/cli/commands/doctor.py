@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import click
-
 from mpdispatch.cli.clients import open_client
 from mpdispatch.cli.locate import find_config
 from mpdispatch.cli.output import print_json, print_line
@@ -14,7 +12,6 @@ from mpdispatch.model.json import to_json
 
 
 @command("mpdispatch doctor\nmpdispatch doctor --json")
-@click.pass_obj
 def doctor(options: Options) -> int:
     """Examine the store, this machine and the supervisors of the store; name a remedy for what is wrong.
 

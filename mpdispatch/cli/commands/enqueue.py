@@ -47,10 +47,8 @@ _MAX_COUNT = 1_000_000
 )
 @click.option("--count", type=click.IntRange(1, _MAX_COUNT), help="Enqueue it this many times.")
 @job_options
-@click.pass_obj
 def enqueue(
     options: Options,
-    /,
     name: str,
     pairs: Sequence[str],
     whole: str | None,

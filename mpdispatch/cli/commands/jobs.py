@@ -48,8 +48,7 @@ _LINES_SHOWN = 20
 )
 @filter_options
 @paging_options
-@click.pass_obj
-def jobs(options: Options, /, state: str | None, queue: str | None, name: str | None, **paging: Any) -> None:
+def jobs(options: Options, state: str | None, queue: str | None, name: str | None, **paging: Any) -> None:
     """List jobs, newest first."""
     pages = partial(open_client(options).list_jobs, state=state, queue=queue, name=name)
     columns = ["id", "name", "queue", "state", "attempt", "run at", "note"]
@@ -69,7 +68,6 @@ def _row(job: Job) -> Sequence[object]:
 
 @command("mpdispatch show 41\nmpdispatch show 41 --json")
 @id_argument(complete_job)
-@click.pass_obj
 def show(options: Options, job_id: int) -> None:
     """Show one job: its arguments, its outcome, and every start of it."""
     client = open_client(options)
@@ -116,20 +114,12 @@ def _attempt_row(attempt: Attempt) -> Sequence[object]:
     seconds = "" if attempt.duration_s is None else f"{attempt.duration_s:.3f}"
     note = _brief(attempt.error) or attempt.signal or ""
     started = time_text(attempt.started_at)
-    return (
-        attempt.starts,
-        attempt.attempt,
-        attempt.cause,
-        started,
-        seconds,
-        attempt.worker_pid,
-        cut(note),
-    )
+    pid = attempt.worker_pid
+    return attempt.starts, attempt.attempt, attempt.cause, started, seconds, pid, cut(note)
 
 
 @command("mpdispatch explain 41\nmpdispatch explain 41 -A tasks:engine")
 @id_argument(complete_living)
-@click.pass_obj
 def explain(options: Options, job_id: int) -> None:
     """Say why a job is not running yet: what holds it back, what weighs most first, and what to do about it.
 
@@ -155,7 +145,6 @@ def _queue_configs(options: Options) -> list[QueueConfig]:
 @command("mpdispatch wait 41 42\nmpdispatch wait 41 --for 5m --json")
 @ids_argument(complete_job)
 @click.option("--for", "timeout_s", type=DURATION, help="Give up after this long (30s, 5m); the jobs go on.")
-@click.pass_obj
 def wait(options: Options, ids: Sequence[int], timeout_s: float | None) -> int:
     """Wait until jobs have ended. Exits 1 if one of them did not complete."""
     code, ended = ends_of(options, open_client(options), ids, timeout_s=timeout_s)

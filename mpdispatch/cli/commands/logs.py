@@ -29,7 +29,6 @@ _NOTHING_KEPT = (
 @click.option("-f", "--follow", is_flag=True, help="Go on until the job has ended.")
 @click.option("--start", type=click.IntRange(min=1), help="Which start of the job, if not the last.")
 @click.option("--stream", type=click.Choice([each.value for each in Stream]), help="Only this one.")
-@click.pass_obj
 def logs(options: Options, job_id: int, follow: bool, start: int | None, stream: str | None) -> None:
     """Print what a job wrote in its last start: the last 64 KiB of each stream.
 
@@ -65,9 +64,9 @@ def _refuse_unless_started(client: JobClient, job_id: int, start: int | None, ke
     if job.state is JobState.RUNNING:
         known.add(job.starts)
     if start not in known:
-        there_are = (
-            f"there are {', '.join(map(str, sorted(known)))}" if known else "it has not been started yet"
-        )
+        there_are = "it has not been started yet"
+        if known:
+            there_are = f"there are {', '.join(map(str, sorted(known)))}"
         raise UsageError(f"--start: job {job_id} has no start {start}; {there_are}")
 
 
@@ -84,9 +83,8 @@ def _of_start(outputs: Sequence[Output], start: int | None, stream: str | None) 
 def _follow(client: JobClient, options: Options, job_id: int, start: int | None, stream: str | None) -> None:
     seen: dict[tuple[int, Stream], int] = {}
     while True:
-        has_ended = client.state_of(
-            job_id
-        ).is_terminal  # read before the outputs, or the last of them would be missed
+        # Read before the outputs, or the last of them would be missed.
+        has_ended = client.state_of(job_id).is_terminal
         kept = client.outputs(job_id)
         for output in _of_start(kept, start, stream):
             key = output.starts, output.stream

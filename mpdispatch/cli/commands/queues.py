@@ -17,7 +17,6 @@ from mpdispatch.model.json import supervisor_to_json
 
 
 @command("mpdispatch queues\nmpdispatch queues --json")
-@click.pass_obj
 def queues(options: Options) -> None:
     """List queues: their jobs by state, and how many running supervisors poll each."""
     found = queues_of(open_client(options))
@@ -58,7 +57,6 @@ def queues_of(client: JobClient) -> list[dict[str, Any]]:
 
 @command("mpdispatch pause bulk")
 @click.argument("queue", shell_complete=complete_queue)
-@click.pass_obj
 def pause(options: Options, queue: str) -> None:
     """Stop claiming from QUEUE, on every supervisor of the store.
 
@@ -69,7 +67,6 @@ def pause(options: Options, queue: str) -> None:
 
 @command("mpdispatch resume bulk")
 @click.argument("queue", shell_complete=complete_queue)
-@click.pass_obj
 def resume(options: Options, queue: str) -> None:
     """Claim from QUEUE again."""
     _set(options, queue, paused=False)
@@ -83,7 +80,6 @@ def _set(options: Options, queue: str, *, paused: bool) -> None:
 
 
 @command("mpdispatch workers\nmpdispatch workers --json")
-@click.pass_obj
 def workers(options: Options) -> None:
     """Show supervisors and their workers: what each runs, and since when.
 

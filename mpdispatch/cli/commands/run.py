@@ -36,10 +36,8 @@ from mpdispatch.model.json import to_json
     "--env", "chosen", metavar="NAME[=VALUE]", multiple=True, help="A variable it gets too; may be repeated."
 )
 @job_options
-@click.pass_obj
 def run(
     options: Options,
-    /,
     argv: Sequence[str],
     cwd: str | None,
     chosen: Sequence[str],

@@ -33,7 +33,6 @@ _ENDED = [state.value for state in JobState if state.is_terminal]
     metavar="[SECONDS]",
     help="Again and again, every 2 seconds if not said otherwise; with --json a line each time.",
 )
-@click.pass_obj
 def stats(options: Options, every_s: float | None) -> None:
     """Count jobs by state and queue.
 

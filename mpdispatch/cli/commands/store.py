@@ -13,7 +13,6 @@ from mpdispatch.host.http_token import HttpToken
 
 
 @command("mpdispatch migrate --store jobs.db")
-@click.pass_obj
 def migrate(options: Options) -> None:
     """Create the store or bring its schema up to date.
 
@@ -33,7 +32,6 @@ def migrate(options: Options) -> None:
 
 @command("mpdispatch prune --older-than 168h\nmpdispatch prune --older-than 30m --store jobs.db")
 @click.option("--older-than", metavar="AGE", type=AGE, required=True, help="How long ago it ended, e.g. 24h.")
-@click.pass_obj
 def prune(options: Options, older_than: float) -> None:
     """Delete completed and cancelled jobs that ended long ago, and failed ones whose dead letter was dealt with.
 
@@ -49,7 +47,6 @@ def prune(options: Options, older_than: float) -> None:
     """mpdispatch token --store jobs.db
     curl -H "Authorization: Bearer $(mpdispatch token)" localhost:8000/api/dispatch/v1/jobs"""
 )
-@click.pass_obj
 def token(options: Options) -> None:
     """Print the store's own HTTP token; made if the store is there and the token is not.
 

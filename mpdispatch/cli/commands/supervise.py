@@ -33,7 +33,6 @@ NO_APP = "mpdispatch.execution.empty_app:app"
 @click.option("-q", "--queues", metavar="A,B", help="Queues to claim from.")
 @click.option("--drain", is_flag=True, help="End when nothing is left to run; exit 1 if a job failed.")
 @click.option("--allow-commands", is_flag=True, help="Run command jobs too (`mpdispatch run`).")
-@click.pass_obj
 def supervise_command(
     options: Options,
     app_argument: str | None,
@@ -94,9 +93,7 @@ def _overrides(concurrency: int | str | None, queues: str | None) -> Mapping[str
 
 def _print_report(options: Options, report: RunReport) -> None:
     if options.json:
-        print_json(
-            {"failed": report.failed, "parked": dict(report.parked), "scheduled": report.scheduled},
-        )
+        print_json({"failed": report.failed, "parked": dict(report.parked), "scheduled": report.scheduled})
         return
     if report.failed:
         print_line(f"failed: {report.failed}")
