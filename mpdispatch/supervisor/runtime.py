@@ -49,7 +49,7 @@ class Runtime:
 
     def idle(self, wait_s: float) -> None:
         """Wait this long, or for an event. Drops events, so only for use while no worker holds a job."""
-        list(self.pool.hear(self.selector.select(wait_s)))
+        list(self.pool.receive(self.selector.select(wait_s)))
 
     def renew_token(self) -> None:
         """Give the workers of a new registration a new mark; killing the old one's leftovers spares them."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import datetime
 from typing import Any, cast
 from urllib.parse import urlencode
@@ -17,13 +17,14 @@ from mpdispatch.engine import Engine
 from mpdispatch.engine.options import EnqueueKeywords
 from mpdispatch.errors import UsageError
 from mpdispatch.model import Job, Page
-from mpdispatch.model.json import time_from_text, to_json
+from mpdispatch.model.json import json_from_text, time_from_text, to_json
 from mpdispatch.policy.durations import parse_duration
 from mpdispatch.policy.names import shown
-from mpdispatch.web.requests import ENVELOPE_BYTES, query_of, read_object
 from mpdispatch.web.responses import answer
 
 _FILTERS = ("state", "queue", "name", "limit", "cursor")
+_ENVELOPE_BYTES = 16 * 1024
+"""The size of a body beyond its payload: names, options, white space."""
 _MOST_ID = (1 << 63) - 1
 
 
@@ -46,8 +47,8 @@ def job_routes(engine: Engine) -> list[Route]:
         return answer({**job, "attempts": [to_json(attempt) for attempt in engine.attempts(job_id)]})
 
     async def enqueue(request: Request) -> Response:
-        most_bytes = engine.dispatcher.config.max_payload_bytes + ENVELOPE_BYTES
-        wished = _Wish(await read_object(request, most_bytes))
+        most_bytes = engine.dispatcher.config.max_payload_bytes + _ENVELOPE_BYTES
+        wished = _Wish(await _read_object(request, most_bytes))
         job: Job = await run_in_threadpool(wished.enqueue, engine)
         here = {"Location": f"{request.url.path.rstrip('/')}/{job.id}"}
         return answer(to_json(job), 201 if job.created else 200, here)
@@ -105,7 +106,7 @@ _READERS: dict[str, Callable[[object], object]] = {
 
 def _page(engine: Engine, request: Request) -> Page[Job]:
     """The requested page of jobs. Raises UsageError, which names every wrong parameter."""
-    given, faults = query_of(request, _FILTERS)
+    given, faults = _query_of(request, _FILTERS)
     wished: dict[str, Any] = {**given}
     if "limit" in given:
         try:
@@ -139,3 +140,44 @@ def _whole(name: str, text: str) -> int:
     if not (text.isascii() and text.isdecimal() and len(text) < 20):
         raise UsageError(f"{name}: must be a whole number, not {shown(text)}")
     return int(text)
+
+
+async def _read_object(request: Request, most_bytes: int) -> dict[str, Any]:
+    """The JSON object in the body.
+
+    Raises HTTPException: 413, it has more than `most_bytes` (the rest is not read); 400, it is no JSON object.
+    """
+    announced = request.headers.get("content-length", "")
+    if announced.isdecimal() and int(announced[:20]) > most_bytes:
+        raise _too_large(most_bytes)
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > most_bytes:
+            raise _too_large(most_bytes)
+    try:
+        found = json_from_text(bytes(body))
+    except UsageError as error:
+        raise HTTPException(400, f"the body: {error}") from None
+    if not isinstance(found, dict):
+        raise HTTPException(400, "the body must be a JSON object")
+    return found
+
+
+def _too_large(most_bytes: int) -> HTTPException:
+    return HTTPException(
+        413, f"the body has more than {most_bytes:,} bytes (max_payload_bytes and an envelope)"
+    )
+
+
+def _query_of(request: Request, known: Collection[str]) -> tuple[dict[str, str], list[str]]:
+    """The query parameters that are not empty, and a fault for each one that is unknown or given twice."""
+    found: dict[str, str] = {}
+    faults: dict[str, str] = {}
+    for name, value in request.query_params.multi_items():
+        if name not in known:
+            faults[name] = f"{name}: no such parameter; there are {', '.join(known)}"
+        elif name in found:
+            faults[name] = f"{name}: is there twice"
+        found[name] = value
+    return {name: value for name, value in found.items() if value and name not in faults}, [*faults.values()]
