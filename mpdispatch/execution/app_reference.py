@@ -90,8 +90,7 @@ def parse_target(text: str) -> tuple[str, str]:
     >>> parse_target("shop.jobs:app.engine")
     ('shop.jobs', 'app.engine')
 
-    Raises:
-        AppReferenceError: it has another form.
+    Raises AppReferenceError: it has another form.
     """
     module, colon, attribute = text.partition(":")
     parts = [*module.split("."), *attribute.split(".")]
@@ -105,8 +104,7 @@ def parse_target(text: str) -> tuple[str, str]:
 def reference_to(target: str) -> AppReference:
     """The reference to a target that somebody typed. The current folder becomes importable.
 
-    Raises:
-        AppReferenceError: it is no `module:attribute`.
+    Raises AppReferenceError: it is no `module:attribute`.
     """
     parse_target(target)
     return _here(target, path=[os.getcwd(), *sys.path])
@@ -130,8 +128,7 @@ def find_reference(engine: AppEngine) -> AppReference:
     the engine, or if it defines handlers. An engine that no module holds is built again from its parts, if modules hold
     all of them: handlers, middleware and extensions.
 
-    Raises:
-        AppReferenceError: no module holds it, or only a main program that cannot be run again.
+    Raises AppReferenceError: no module holds it, or only a main program that cannot be run again.
     """
     homes = [definition.function.__module__ for definition in engine.registry.definitions()]
     homes = list(dict.fromkeys(home for home in homes if home in sys.modules))

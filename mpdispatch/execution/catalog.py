@@ -47,8 +47,7 @@ class LiveCatalog:
     def learn(self, found: Iterable[str] | None) -> None:
         """Take note of the handlers that workers have after importing the app. None: there are no workers any more.
 
-        Raises:
-            RegistrationError: workers neither have a handler nor can import it.
+        Raises RegistrationError: workers neither have a handler nor can import it.
         """
         self._found = None if found is None else frozenset(found)
         if self._found is not None:

@@ -49,8 +49,7 @@ def encode_result(value: Any, *, max_bytes: int) -> bytes:
 
     Dataclasses and Structs become objects, dates and the like strings, NumPy scalars and arrays plain numbers and lists.
 
-    Raises:
-        ResultError: it is no JSON (NaN, other keys than strings, an unknown type), or too large.
+    Raises ResultError: it is no JSON (NaN, other keys than strings, an unknown type), or too large.
     """
     if value is None:
         return b"null"

@@ -48,8 +48,7 @@ def environment_of(environ: Mapping[str, str], chosen: Iterable[str]) -> dict[st
 
     The basics are PATH, HOME, USER, LOGNAME, SHELL, LANG, LANGUAGE, LC_*, TZ and TMPDIR.
 
-    Raises:
-        UsageError: a chosen variable is not set, or is no name.
+    Raises UsageError: a chosen variable is not set, or is no name.
     """
     taken = {n: v for n, v in environ.items() if n in _BASICS or n.startswith(_LOCALE)}
     for choice in chosen:
@@ -65,8 +64,7 @@ def environment_of(environ: Mapping[str, str], chosen: Iterable[str]) -> dict[st
 def payload_of(argv: Sequence[str], *, cwd: str, env: Mapping[str, str], max_bytes: int) -> bytes:
     """The payload of a command job.
 
-    Raises:
-        PayloadError: it is larger than `max_bytes`, or holds text that is no Unicode.
+    Raises PayloadError: it is larger than `max_bytes`, or holds text that is no Unicode.
     """
     try:
         payload = msgspec.json.encode(Command(argv=list(argv), cwd=cwd, env=dict(env)))
@@ -85,8 +83,7 @@ def payload_of(argv: Sequence[str], *, cwd: str, env: Mapping[str, str], max_byt
 def run_command(argv: list[str], cwd: str, env: dict[str, str]) -> dict[str, Any]:
     """The built-in handler of command jobs: runs the program to its end, and reports what it writes.
 
-    Raises:
-        CommandFailedError: it cannot be started, exits with another status than 0, or a signal ended it.
+    Raises CommandFailedError: it cannot be started, exits with another status than 0, or a signal ended it.
     """
     context = current_job()
     process = _start(argv, cwd, {**env, **_added(context)})

@@ -19,8 +19,7 @@ def refuse_hidden(engine: AppEngine, definition: JobDefinition) -> None:
     A worker runs module bodies again, so it has what they register, nested or not. It does not run what this program
     calls afterwards. Engines that no module holds are not checked, because a factory may make them.
 
-    Raises:
-        RegistrationError: the function is nested and registered after the import, on an engine that workers import.
+    Raises RegistrationError: the function is nested and registered after the import, on an engine that workers import.
     """
     qualname = getattr(definition.function, "__qualname__", "")
     if in_worker() or not ("<locals>" in qualname or qualname.endswith("<lambda>")):
@@ -38,8 +37,7 @@ def refuse_hidden(engine: AppEngine, definition: JobDefinition) -> None:
 def refuse_absent(definitions: Iterable[JobDefinition], found: Iterable[str]) -> None:
     """Refuse handlers that a worker does not have after it imported the app, and that it cannot import either.
 
-    Raises:
-        RegistrationError: names the first such handler.
+    Raises RegistrationError: names the first such handler.
     """
     known = frozenset(found)
     for definition in definitions:

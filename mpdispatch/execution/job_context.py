@@ -110,8 +110,7 @@ class JobContext:
 
         Does nothing once the job has ended.
 
-        Raises:
-            UsageError: a number is negative or not finite, or `message` is no text.
+        Raises UsageError: a number is negative or not finite, or `message` is no text.
         """
         done, total = _amount("done", done), None if total is None else _amount("total", total)
         if message is not None and not isinstance(message, str):

@@ -228,8 +228,7 @@ class Scope:
     def current(self) -> Any:
         """The value of this job's context manager (what follows `as` in a `with`).
 
-        Raises:
-            UsageError: no job runs inside of this scope now.
+        Raises UsageError: no job runs inside of this scope now.
         """
         if not self._entered:
             raise UsageError(

@@ -28,8 +28,7 @@ _is_copy = False
 def current_job() -> JobContext:
     """The job that is running: its facts, and `progress(...)` and `log(...)`. For use in a handler.
 
-    Raises:
-        DispatchError: no job is running here.
+    Raises DispatchError: no job is running here.
     """
     if _current is None:
         raise DispatchError("current_job() works only inside a handler while a worker runs its job")
@@ -45,8 +44,7 @@ def set_current_job(context: JobContext | None) -> None:
 def current_engine() -> Any:
     """The engine of the running handler, or of the app that serves the current request.
 
-    Raises:
-        DispatchError: there is none here.
+    Raises DispatchError: there is none here.
     """
     engine = _serving.get()
     if engine is None:

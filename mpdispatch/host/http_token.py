@@ -56,8 +56,7 @@ class HttpToken:
     def value(self) -> str:
         """The token. Blocks on the disk the first time.
 
-        Raises:
-            StoreError: the store does not exist, or the file is not private, or cannot be read or made.
+        Raises StoreError: the store does not exist, or the file is not private, or cannot be read or made.
         """
         if self.remembered is None:
             try:

@@ -88,8 +88,7 @@ class ReplyRingReader(_Side):
     def take(self) -> bytes:
         """The lines not read yet; empty if there are none.
 
-        Raises:
-            ReplyRingBroken: something other than `ReplyRingWriter` wrote into the ring.
+        Raises ReplyRingBroken: something other than `ReplyRingWriter` wrote into the ring.
         """
         written = self._words[self._at]
         size = written - self._read

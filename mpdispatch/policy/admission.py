@@ -64,8 +64,7 @@ def _left_by(limit: QueueLimit, queue: str, facts: ClaimFacts) -> tuple[int | No
 def charge(request: ClaimRequest, facts: ClaimFacts, taken: Mapping[str, int]) -> Mapping[str, int]:
     """The new bucket value of each rate-limited queue that jobs were taken from; the others are not named.
 
-    Raises:
-        UsageError: more was taken than `plan` allowed on the same facts.
+    Raises UsageError: more was taken than `plan` allowed on the same facts.
     """
     charged = {}
     for queue, count in taken.items():

@@ -30,8 +30,7 @@ class Backoff(msgspec.Struct, frozen=True, tag_field="kind"):
         `u` in [0, 1) is the only randomness; kinds without jitter ignore it. Never negative, never over
         the rule's `max`, whatever the attempt.
 
-        Raises:
-            UsageError: `attempt` is below 1 or `u` outside [0, 1).
+        Raises UsageError: `attempt` is below 1 or `u` outside [0, 1).
         """
         if attempt < 1:
             raise UsageError(f"attempt: must be 1 or more, not {shown(attempt)}")
@@ -62,8 +61,7 @@ class Constant(Backoff, frozen=True, tag="constant"):
     >>> Constant(3).delay_s(7, 0.5)
     3.0
 
-    Raises:
-        UsageError: the interval is no duration.
+    Raises UsageError: the interval is no duration.
     """
 
     interval: float
@@ -82,8 +80,7 @@ class Linear(Backoff, frozen=True, tag="linear"):
     >>> [Linear(initial=2, max=5).delay_s(n, 0.0) for n in (1, 2, 3)]
     [2.0, 4.0, 5.0]
 
-    Raises:
-        UsageError: one of them is no duration, or `max` is below `initial`.
+    Raises UsageError: one of them is no duration, or `max` is below `initial`.
     """
 
     initial: float
@@ -103,8 +100,7 @@ class Exponential(Backoff, frozen=True, tag="exponential"):
     >>> [Exponential(base=5, max=60).delay_s(n, 0.0) for n in (1, 2, 3, 4, 5)]
     [5.0, 10.0, 20.0, 40.0, 60.0]
 
-    Raises:
-        UsageError: one of them is no duration, `max` is below `base`, or `factor` below 1.
+    Raises UsageError: one of them is no duration, `max` is below `base`, or `factor` below 1.
     """
 
     base: float
@@ -133,8 +129,7 @@ class ExponentialJitter(Backoff, frozen=True, tag="exponential_jitter"):
     >>> ExponentialJitter(base=1, max=60).delay_s(4, 0.5)
     4.0
 
-    Raises:
-        UsageError: one of them is no duration, or `max` is below `base`.
+    Raises UsageError: one of them is no duration, or `max` is below `base`.
     """
 
     base: float = 1.0

@@ -22,8 +22,7 @@ def as_seconds(value: object) -> float:
     >>> as_seconds(timedelta(minutes=2))
     120.0
 
-    Raises:
-        UsageError: it is neither, is negative, NaN or infinite, or is longer than a hundred years.
+    Raises UsageError: it is neither, is negative, NaN or infinite, or is longer than a hundred years.
     """
     if isinstance(value, timedelta):
         seconds = value.total_seconds()
@@ -47,8 +46,7 @@ def parse_duration(value: object) -> float:
     >>> parse_duration("250ms")
     0.25
 
-    Raises:
-        UsageError: it is none of these, negative, NaN or infinite, or longer than a hundred years.
+    Raises UsageError: it is none of these, negative, NaN or infinite, or longer than a hundred years.
     """
     if isinstance(value, int | float | timedelta) and not isinstance(value, bool):
         return as_seconds(value)

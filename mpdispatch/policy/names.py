@@ -71,8 +71,7 @@ def check_name(kind: str, value: object) -> str:
     >>> check_name("queue name", "bulk mail")
     'bulk mail'
 
-    Raises:
-        UsageError: it cannot; the text says why.
+    Raises UsageError: it cannot; the text says why.
     """
     if not isinstance(value, str):
         raise UsageError(f"{kind} must be text, not {shown(value)}")

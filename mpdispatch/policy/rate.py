@@ -40,8 +40,7 @@ class Rate:
     >>> rate.available(bucket, now_us=1_000_000), rate.next_due_us(bucket, now_us=1_000_000)
     (0, 1010000)
 
-    Raises:
-        UsageError: `per_s` is outside 0.000001 … 1000000, or `burst` outside 1 … 1000000.
+    Raises UsageError: `per_s` is outside 0.000001 … 1000000, or `burst` outside 1 … 1000000.
     """
 
     per_s: float
@@ -74,8 +73,7 @@ class Rate:
     def take(self, bucket: int | None, count: int, *, now_us: int) -> int:
         """The value to store after `count` jobs were started at boottime `now_us`.
 
-        Raises:
-            UsageError: that many may not start now.
+        Raises UsageError: that many may not start now.
         """
         free = self.available(bucket, now_us=now_us)
         if not 0 <= count <= free:

@@ -71,8 +71,7 @@ class Channel:
         """Send one frame, not an empty one. False: nothing was sent, for the peer's buffer is full or this process
         has no descriptor left for a large frame (only with `wait=False`).
 
-        Raises:
-            ChannelBroken: the peer is gone.
+        Raises ChannelBroken: the peer is gone.
         """
         if not frame:
             raise ValueError("an empty frame cannot be told from a hang-up")
@@ -93,8 +92,7 @@ class Channel:
     def receive(self, *, wait: bool) -> bytes | None:
         """The next frame; None: there is none now (only with `wait=False`).
 
-        Raises:
-            ChannelBroken: the peer hung up, or sent something that is no frame.
+        Raises ChannelBroken: the peer hung up, or sent something that is no frame.
         """
         try:
             flags = _RECEIVE if wait else _RECEIVE | _NO_WAIT
@@ -110,8 +108,7 @@ class Channel:
     def check(self) -> None:
         """Check that this end is still open, without reading from it.
 
-        Raises:
-            ChannelBroken: its descriptor was closed, or is something else by now.
+        Raises ChannelBroken: its descriptor was closed, or is something else by now.
         """
         try:
             self._socket.recv(1, _PEEK)

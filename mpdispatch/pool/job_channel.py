@@ -120,8 +120,7 @@ class JobSender:
 
         If it is more than `at_most`, permits were forged.
 
-        Raises:
-            ChannelBroken: the worker is gone.
+        Raises ChannelBroken: the worker is gone.
         """
         if self._permits is None:
             return 0
@@ -170,8 +169,7 @@ class JobReceiver:
     def check(self) -> None:
         """Check that our descriptors are still ours. Reads nothing from the channel.
 
-        Raises:
-            ChannelBroken: a handler closed them.
+        Raises ChannelBroken: a handler closed them.
         """
         if self._jobs and self._permits is not None and not self._is_shut:
             self._look()  # this is needed anyhow, and fails with a closed descriptor, too

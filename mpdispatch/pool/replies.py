@@ -32,8 +32,7 @@ class ReplyReader:
     def read(self, found: list[frames.FromWorker], *, in_channel: bool) -> None:
         """Add all its unread messages to `found`; without `in_channel` only those that need no system call.
 
-        Raises:
-            Exception: of any kind: the worker sent junk. The messages before it are in `found`.
+        Raises Exception: of any kind: the worker sent junk. The messages before it are in `found`.
         """
         self._read_ring(found)
         while in_channel and (frame := self._channel.receive(wait=False)) is not None:
