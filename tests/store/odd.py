@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 
@@ -18,23 +19,19 @@ from mpdispatch.model.json import dead_letter_to_json, supervisor_to_json, to_js
 from mpdispatch.store import SQLiteStore
 from mpdispatch.store.filters import DeadLetterFilter, JobFilter
 
-ODD = (
-    "'high'",
-    "1.5",
-    "x'ff00'",
-    "CAST(x'ff' AS TEXT)",
-    "9223372036854775807",
-    "-9223372036854775808",
-    "NULL",
-)
+ODD = ("'high'", "CAST(x'ff' AS TEXT)", "9223372036854775807", "-9223372036854775808", "NULL")
+"""For any column; of those of another type, SQLite refuses them."""
+OF_OTHER_TYPES = ("1.5", "x'ff00'")
+"""These no column of ours holds, except in a store of an older version."""
 
 
-def columns_of(table: str) -> list[str]:
-    """Its columns in a new store, as SQL names them."""
+def columns_of(table: str, renamed: Mapping[str, str] | None = None) -> list[str]:
+    """Its columns in a new store, as SQL names them, or as they were named."""
     with closing(sqlite3.connect(":memory:")) as connection:
         schema = Path(__file__).parents[2] / "mpdispatch/store/sqlite/schema.sql"
         connection.executescript(schema.read_text(encoding="utf-8"))
-        return [row[1] for row in connection.execute(f"PRAGMA table_info(mpdispatch_{table})")]
+        found = [row[1] for row in connection.execute(f"PRAGMA table_info(mpdispatch_{table})")]
+    return [(renamed or {}).get(column, column) for column in found]
 
 
 def tamper(path: Path, *statements: str) -> bool:

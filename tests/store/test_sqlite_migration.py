@@ -1,4 +1,4 @@
-"""A store of schema version 1 becomes one of today's, whoever is at work on it meanwhile, and nothing of it is lost."""
+"""A store of an older schema version becomes one of today's, whoever is at work on it meanwhile, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -12,16 +12,18 @@ import pytest
 
 from mpdispatch.cli.main import main
 from mpdispatch.clock import Instant
-from mpdispatch.errors import StoreTooOld
+from mpdispatch.errors import StoreCorrupt, StoreTooOld
 from mpdispatch.model import JobState, NewJob
 from mpdispatch.store import SQLiteStore
 from mpdispatch.store.sqlite import schema
 from tests.clock import FakeClock
 
 from .conftest import TTL_US, Desk, completed, registration
+from .odd import ODD, OF_OTHER_TYPES, columns_of, look, tamper
+from .requests import request
 
 SPAWN = multiprocessing.get_context("spawn")
-VERSION_1 = Path(__file__).with_name("version1.sql")
+DUMPS = {version: Path(__file__).with_name(f"version{version}.sql") for version in (1, 2)}
 STATES = (
     JobState.COMPLETED,
     JobState.FAILED,
@@ -29,6 +31,13 @@ STATES = (
     JobState.PENDING,
     JobState.SCHEDULED,
 )
+
+KEYS = {
+    "meta": "key",
+    "queues": "name",
+    "attempt_rows": "job_id * 1000 + starts",
+}
+TABLES = (*("jobs", "payloads", "results", "attempt_rows", "outputs", "dead_letters", "queues", "supervisors"),)
 
 # As versions 1 and 2 have them: a supervisor of theirs that is running goes on with these.
 _RENEW = "UPDATE mpdispatch_supervisors SET heartbeat_us = ?, lease_until_us = ?, lease_until_boot_us = ? WHERE id = ?"
@@ -41,13 +50,42 @@ WHERE id IN (SELECT value FROM json_each(?)) AND +line = 1 AND starts = 0
 _STAGE = "UPDATE mpdispatch_jobs SET state = 'pending', line = 1 WHERE line = 2 AND run_at_us <= ?"
 
 
+def restored(path: Path, version: int) -> Path:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA synchronous = OFF")
+        connection.executescript(DUMPS[version].read_text())
+        assert connection.execute("PRAGMA journal_mode = WAL").fetchone() == ("wal",)
+    return path
+
+
 @pytest.fixture
 def old(path: Path) -> Path:
     """A store of version 1, with a job in each of five states."""
+    return restored(path, 1)
+
+
+@pytest.fixture
+def full(path: Path) -> Path:
+    """A store of version 2, with all that a store may hold."""
+    return restored(path, 2)
+
+
+def rows(path: Path, table: str, key: str = "1") -> dict[object, tuple[object, ...]]:
     with closing(sqlite3.connect(path)) as connection:
-        connection.executescript(VERSION_1.read_text())
-        assert connection.execute("PRAGMA journal_mode = WAL").fetchone() == ("wal",)
-    return path
+        connection.text_factory = bytes  # some is not UTF-8
+        found = connection.execute(f"SELECT {key}, * FROM mpdispatch_{table} ORDER BY {key}")
+        return {row[0]: row[1:] for row in found}
+
+
+def definitions(path: Path) -> set[tuple[str, str, str]]:
+    with closing(sqlite3.connect(path)) as connection:
+        found = connection.execute("SELECT type, name, sql FROM sqlite_master WHERE sql IS NOT NULL")
+        return set(found.fetchall())
+
+
+def is_sound(path: Path) -> bool:
+    with closing(sqlite3.connect(path)) as connection:
+        return connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
 
 def test_a_store_of_version_1_is_migrated_and_works(old: Path, clock: FakeClock, now: Instant) -> None:
@@ -148,3 +186,191 @@ def test_what_is_enqueued_migrates_a_store_of_version_1(old: Path) -> None:
     with closing(sqlite3.connect(old)) as connection:
         found = connection.execute("SELECT value FROM mpdispatch_meta WHERE key = 'schema_version'").fetchone()
     assert found == (str(schema.VERSION),)
+
+
+@pytest.mark.parametrize("version", DUMPS)
+def test_a_migrated_store_has_the_schema_of_a_new_one(path: Path, tmp_path: Path, version: int) -> None:
+    SQLiteStore(tmp_path / "new.db").migrate()
+    SQLiteStore(restored(path, version)).migrate()
+    assert definitions(path) == definitions(tmp_path / "new.db")
+    assert is_sound(path)
+
+
+@pytest.mark.parametrize("version", DUMPS)
+def test_a_migration_changes_no_row_that_is_in_order(path: Path, version: int) -> None:
+    tables = [name for name in TABLES if name != "supervisors" or version == 2]  # version 2 adds a column
+    restored(path, version)
+    before = {table: rows(path, table, KEYS.get(table, "rowid")) for table in tables}
+    assert all(before.values()) or version == 1
+    SQLiteStore(path).migrate()
+    for table in tables:
+        assert rows(path, table, KEYS.get(table, "rowid")) == before[table]
+
+
+def test_all_that_a_store_of_version_2_holds_is_shown(full: Path, clock: FakeClock) -> None:
+    store = SQLiteStore(full, clock=clock)
+    assert store.migrate() == (2, schema.VERSION)
+    jobs = look(store, clock.now(), *range(1, 17))
+    assert [jobs[each]["state"] for each in range(1, 17)] == [
+        *("completed", "completed", "failed", "failed", "completed", "running", "pending", "retrying"),
+        *("pending", "cancelled", "scheduled", "pending", "pending", "pending", "running", "cancelled"),
+    ]
+    assert store.get(2).payload == {"text": "x" * 1100}
+    assert store.get(2).result == "y" * 1100
+    assert store.get(6).progress == {"page": 2}
+    assert [attempt.cause for attempt in store.attempts(5)] == ["error", "completed"]
+    assert [*store.parked().values()] == [1]
+    assert store.dead_letter(3).replayed_as == 6
+    assert store.attempts(4)[0].stderr == "no such page\n"
+    assert {each.name: each.is_paused for each in store.queue_stats()}["mails"]
+    assert store.enqueue(NewJob(name="mail", payload=b"{}", idempotency_key="k-12")).id == 12
+    assert store.enqueue(NewJob(name="mail", payload=b"{}")).id == 17
+    desk = Desk(store, clock)
+    assert [job.id for job in desk.ledger.jobs_of(1)] == [6, 15]
+    assert desk.ledger.cancel_requests(1) == [(6, 1)]
+    assert [job.id for job in desk.claim(claim=request(names=frozenset({"render"})))] == [9]
+    desk.close()
+    store.close()
+
+
+# ---------------------------------------------------------------- what does not conform
+
+
+def tampered(path: Path, *statements: str) -> None:
+    """Write what no constraint of version 2 allows, also NULL."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA writable_schema = 1")
+        tables = "type = 'table' AND name GLOB 'mpdispatch_*'"
+        kept = connection.execute(f"SELECT sql, name FROM sqlite_master WHERE {tables}").fetchall()
+        for kind in ("INTEGER", "TEXT"):
+            loose = f"replace(sql, '{kind} NOT NULL', '{kind}')"
+            connection.execute(f"UPDATE sqlite_master SET sql = {loose} WHERE {tables}")
+        connection.execute("PRAGMA writable_schema = RESET")
+    tamper(path, *statements)
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA writable_schema = 1")
+        connection.executemany("UPDATE sqlite_master SET sql = ? WHERE name = ?", kept)
+
+
+@pytest.mark.parametrize("column", columns_of("jobs", renamed={"lane": "line"})[1:])
+def test_a_value_that_a_column_cannot_hold_costs_its_job_and_is_told(
+    full: Path, clock: FakeClock, column: str
+) -> None:
+    odd = dict(zip((1, 3, 6, 7, 8, 11, 12), (*ODD, *OF_OTHER_TYPES), strict=True))
+    tampered(
+        full,
+        *(f"UPDATE mpdispatch_jobs SET {column} = {value} WHERE id = {each}" for each, value in odd.items()),
+    )
+    before = rows(full, "jobs", "id")
+    SQLiteStore(full).migrate()
+    assert is_sound(full)
+    after = rows(full, "jobs", "id")
+    store = SQLiteStore(full, clock=clock)
+    changed = {each for each in after if after[each] != before.get(each)}
+    assert {*before} == {*after}
+    assert changed <= {*odd}
+    assert changed or column in ("progress", "last_error", "result", "payload")
+    for job_id in changed:
+        job = store.get(job_id)
+        assert job.state in ("failed", "completed"), job
+        assert job.state == "failed" or job_id == 1
+        assert job.last_error.type == "UnreadableJob"
+        assert "column" in job.last_error.message
+        assert column.replace("line", "lane") in job.last_error.message
+        assert job.state == "completed" or store.dead_letter(job_id)
+    look(store, clock.now(), *after)
+    store.close()
+
+
+TOLD = {
+    "priority = 'high'": "column priority holds TEXT 'high', not INTEGER",
+    "run_at_us = 1.5": "column run_at_us holds REAL 1.5, not INTEGER",
+    "name = x'6162'": "column name holds BLOB b'ab', not TEXT",
+    "queue = NULL": "column queue holds NULL, not TEXT",
+    "attempt = 5, starts = 2": "column attempt holds 5, and starts 2",
+    "starts = -1, max_retries = -3": "column attempt holds 0, and starts -1; column max_retries holds -3",
+    "owner = 9": "columns owner, lane and completed_at_us hold 9, 1 and None: one of them says where it is",
+    "blocked_reason = 'x', line = NULL, owner = 9": "column blocked_reason holds 'x', but it is in no lane",
+    "last_error = '{}', batch_id = 'b'": "column batch_id holds TEXT 'b', not INTEGER; its last error was '{}'",
+}
+
+
+@pytest.mark.parametrize("change", TOLD)
+def test_the_dead_letter_of_a_job_that_does_not_conform_names_the_column_and_what_it_held(
+    full: Path, clock: FakeClock, change: str
+) -> None:
+    tampered(full, f"UPDATE mpdispatch_jobs SET {change} WHERE id = 12")
+    store = SQLiteStore(full, clock=clock)
+    store.migrate()
+    letter = store.dead_letter(12)
+    assert letter.job.last_error.message == f"job 12: {TOLD[change]}"
+    assert (letter.job.state, letter.job.payload) == ("failed", {"to": "é"})
+    store.close()
+
+
+def test_a_number_that_stands_there_as_text_or_real_becomes_the_integer(full: Path) -> None:
+    before = rows(full, "jobs", "id")
+    with closing(sqlite3.connect(full, isolation_level=None)) as connection:
+        connection.execute("PRAGMA writable_schema = 1")
+        # Of another type, the column does not convert what is written.
+        loose = "replace(sql, 'priority INTEGER', 'priority BLOB')"
+        connection.execute(f"UPDATE sqlite_master SET sql = {loose} WHERE name = 'mpdispatch_jobs'")
+    tamper(
+        full,
+        "UPDATE mpdispatch_jobs SET priority = CAST(priority AS TEXT) WHERE id = 11",
+        "UPDATE mpdispatch_jobs SET priority = CAST(priority AS REAL) WHERE id = 12",
+    )
+    assert rows(full, "jobs", "id") != before
+    SQLiteStore(full).migrate()
+    assert rows(full, "jobs", "id") == before
+
+
+def test_of_two_jobs_that_would_have_one_key_both_stay(full: Path, clock: FakeClock) -> None:
+    tampered(full, "UPDATE mpdispatch_jobs SET idempotency_key = CAST('k-12' AS BLOB) WHERE id = 13")
+    store = SQLiteStore(full, clock=clock)
+    store.migrate()
+    assert [store.get(each).idempotency_key for each in (12, 13)] == ["k-12", None]
+    assert store.get(13).state == "failed"
+    store.close()
+
+
+@pytest.mark.parametrize("table", [name for name in TABLES if name != "jobs"])
+@pytest.mark.parametrize("odd", [*ODD, *OF_OTHER_TYPES])
+def test_values_that_another_table_cannot_hold_cost_no_job(
+    full: Path, clock: FakeClock, table: str, odd: str
+) -> None:
+    before = rows(full, "jobs", "id")
+    columns = columns_of(table, renamed={"lease_until_wall_us": "lease_until_us"})
+    tampered(full, *(f"UPDATE OR IGNORE mpdispatch_{table} SET {column} = {odd}" for column in columns))
+    store = SQLiteStore(full, clock=clock, durability="process")
+    store.migrate()
+    assert is_sound(full)
+    assert rows(full, "jobs", "id") == before
+    look(store, clock.now(), *range(1, 17))
+    store.close()
+
+
+def test_a_table_with_another_column_is_refused_and_stays(full: Path) -> None:
+    tamper(full, "ALTER TABLE mpdispatch_jobs ADD COLUMN tags TEXT")
+    before = definitions(full), rows(full, "jobs", "id")
+    with pytest.raises(StoreCorrupt, match=r"the columns of mpdispatch_jobs are id, .*, tags"):
+        SQLiteStore(full).migrate()
+    assert (definitions(full), rows(full, "jobs", "id")) == before
+
+
+def test_what_the_owner_of_a_shared_file_has_made_stays(full: Path) -> None:
+    with closing(sqlite3.connect(full, isolation_level=None)) as connection:
+        connection.execute("PRAGMA application_id = 7")
+        connection.execute("PRAGMA user_version = 5")
+        connection.execute("CREATE TABLE orders (id INTEGER PRIMARY KEY, total)")
+        connection.execute("CREATE VIEW broken AS SELECT * FROM nowhere")
+        connection.execute(
+            "CREATE TRIGGER seen AFTER INSERT ON mpdispatch_jobs BEGIN INSERT INTO orders (total) VALUES (new.id); END"
+        )
+    store = SQLiteStore(full, shared=True)
+    assert store.enqueue(NewJob(name="a", payload=b"{}")).id == 17
+    store.close()
+    with closing(sqlite3.connect(full)) as connection:
+        assert connection.execute("SELECT total FROM orders").fetchall() == [(17,)]
+        assert connection.execute("PRAGMA application_id").fetchone() == (7,)
+        assert connection.execute("PRAGMA user_version").fetchone() == (5,)

@@ -85,15 +85,14 @@ def test_an_odd_value_costs_one_due_job_and_no_other(
     assert desk.ledger.outstanding(["default"])[:3] == (0, 0, 0)
 
 
-@pytest.mark.parametrize("column", ["priority", "run_at_us", "max_retries", "name", "timeout_us"])
+@pytest.mark.parametrize("column", ["name", "idempotency_key", "trace_context"])
 def test_a_dead_letter_names_the_row_the_column_and_what_it_holds(
     file_store: SQLiteStore, path: Path, desk: Desk, column: str
 ) -> None:
     bad = enqueue(file_store)
-    tamper(path, f"UPDATE mpdispatch_jobs SET {column} = x'00ff' WHERE id = {bad}")
+    tamper(path, f"UPDATE mpdispatch_jobs SET {column} = CAST(x'00ff' AS TEXT) WHERE id = {bad}")
     ended = work_off(desk)
-    wanted = "TEXT" if column == "name" else "an INTEGER"
-    expected = f"job {bad}: column {column} holds bytes that are no UTF-8 text (b'\\x00\\xff'), not {wanted}"
+    expected = f"job {bad}: column {column} holds bytes that are no UTF-8 text (b'\\x00\\xff')"
     assert ended[bad] == expected
     (letter,) = file_store.dead_letters(DeadLetterFilter(), limit=10, cursor=None).items
     assert letter.job.state is JobState.FAILED
@@ -204,7 +203,7 @@ def test_a_flood_of_rows_that_cannot_be_read_is_worked_off_turn_by_turn(
 ) -> None:
     template = NewJob(name="render", payload=b"{}")
     file_store.enqueue_many(AlikeJobs(template, [b"{}"] * 3000))
-    tamper(path, "UPDATE mpdispatch_jobs SET priority = 'high'")
+    tamper(path, "UPDATE mpdispatch_jobs SET attempt = 7")
     good = enqueue(file_store)
     turn = desk.commit(slots=10)
     assert 0 < len(turn.ended) < 3000
@@ -239,12 +238,12 @@ def test_a_parked_row_that_cannot_be_read_ends_when_it_could_run_and_parks_no_ot
 
 
 @pytest.mark.parametrize("limits", [{}, {"q7": 1}])
-def test_a_claim_from_many_queues_goes_on_past_a_row_that_cannot_be_compared(
+def test_a_claim_from_many_queues_goes_on_past_a_row_that_cannot_be_read(
     file_store: SQLiteStore, path: Path, desk: Desk, limits: dict[str, int]
 ) -> None:
     queues = [f"q{number}" for number in range(150)]
     ids = [enqueue(file_store, queue=queue) for queue in queues]
-    tamper(path, f"UPDATE mpdispatch_jobs SET priority = 'high', run_at_us = 1.5 WHERE id = {ids[7]}")
+    tamper(path, f"UPDATE mpdispatch_jobs SET trace_context = CAST(x'ff' AS TEXT) WHERE id = {ids[7]}")
     wanted = request(*queues, limits=limits)
     first = desk.commit(slots=500, claim=wanted)
     second = desk.commit(slots=500, claim=wanted)
@@ -298,7 +297,7 @@ def test_a_running_row_whose_start_cannot_be_read_ends_when_its_supervisor_does_
 ) -> None:
     bad, held = enqueue(file_store), enqueue(file_store)
     jobs = desk.claim()
-    tamper(path, f"UPDATE mpdispatch_jobs SET starts = 'two' WHERE id = {bad}")
+    tamper(path, f"UPDATE mpdispatch_jobs SET attempt = 2 WHERE id = {bad}")
     assert [job.id for job in desk.ledger.jobs_of(desk.owner)] == [held]
     desk.ledger.upkeep.set_aside(desk.owner, {bad, held})
     turn = desk.commit(completed(jobs[1], desk.clock.now()))
@@ -392,14 +391,16 @@ def test_an_odd_value_in_any_other_table_hides_nothing_and_stops_nobody(
         tamper(path, "DELETE FROM mpdispatch_queues")
 
 
-LIFE = ("host", "machine_id", "boot_id", "pid", "pid_start", "pid_namespace", "lease_until_wall_us")
+LIFE = ("host", "machine_id", "boot_id", "pid", "pid_start", "pid_namespace")
+IMPOSSIBLE = {"pid": "-1", "pid_start": "-1", "heartbeat_us": "9223372036854775807"}
 
 
 @pytest.mark.parametrize("column", [*LIFE, "queues", "app", "heartbeat_us"])
 def test_a_supervisor_has_a_lease_only_if_it_can_be_read_whether_it_lives(
     file_store: SQLiteStore, path: Path, desk: Desk, column: str
 ) -> None:
-    tamper(path, f"UPDATE mpdispatch_supervisors SET {column} = x'ff'")
+    value = IMPOSSIBLE.get(column, "CAST(x'ff' AS TEXT)")
+    tamper(path, f"UPDATE mpdispatch_supervisors SET {column} = {value}")
     (peer,) = file_store.supervisors()
     assert column in peer.unreadable
     assert (peer.lease_left_us == 0) is (column in LIFE)
@@ -411,14 +412,14 @@ def test_doctor_names_rows_that_cannot_be_read_and_does_not_take_them_for_damage
     ids = [enqueue(file_store) for _ in range(8)]
     tamper(
         path,
-        f"UPDATE mpdispatch_jobs SET priority = 'high' WHERE id < {ids[6]}",
+        f"UPDATE mpdispatch_jobs SET max_retries = -1 WHERE id < {ids[6]}",
         f"UPDATE mpdispatch_jobs SET lane = NULL WHERE id = {ids[6]}",
         f"UPDATE mpdispatch_jobs SET state = 'gone' WHERE id = {ids[7]}",
     )
     findings = {each.check: each for each in file_store.examine() if each.needs_doing}
     assert set(findings) == {"rows"}
     message = findings["rows"].message
-    assert f"job {ids[0]}: column priority holds TEXT 'high', not an INTEGER" in message
+    assert f"job {ids[0]}: column max_retries holds -1, which is out of its range" in message
     assert message.endswith("and 3 more")
     assert "mpdispatch cancel" in str(findings["rows"].remedy)
     for job_id in ids:
@@ -446,12 +447,12 @@ def test_the_last_error_of_an_unreadable_row_is_kept_in_view(
     job_id = enqueue(file_store, max_retries=0)
     (job,) = desk.claim()
     desk.commit(failed(job, desk.clock.now()))
-    tamper(path, f"UPDATE mpdispatch_jobs SET batch_id = 'b' WHERE id = {job_id}")
+    tamper(path, f"UPDATE mpdispatch_jobs SET created_at_us = 9223372036854775807 WHERE id = {job_id}")
     error = file_store.get(job_id).last_error
     assert error == ErrorInfo(
         type="UnreadableJob",
-        message=f"job {job_id}: column batch_id holds TEXT 'b', not an INTEGER; its last error was"
-        " ValueError: no such page",
+        message=f"job {job_id}: column created_at_us holds 9223372036854775807, which is no time (µs since"
+        " 1970); its last error was ValueError: no such page",
     )
 
 
@@ -465,7 +466,7 @@ def test_an_outcome_that_is_not_ours_any_more_and_a_row_that_cannot_be_read_meet
     tamper(
         path,
         f"UPDATE mpdispatch_jobs SET starts = 7 WHERE id = {ids[0]}",
-        f"UPDATE mpdispatch_jobs SET max_retries = 'many' WHERE id = {bad}",
+        f"UPDATE mpdispatch_jobs SET name = CAST(x'ff' AS TEXT) WHERE id = {bad}",
     )
     turn = desk.commit(*[completed(job, now) for job in jobs], slots=10)
     assert list(turn.rejected) == [(ids[0], 1)]
@@ -481,7 +482,7 @@ def test_a_store_that_is_busy_while_a_row_is_ended_has_taken_no_outcome(
     enqueue(file_store)
     jobs = desk.claim()
     bad = enqueue(file_store)
-    tamper(path, f"UPDATE mpdispatch_jobs SET max_retries = 'many' WHERE id = {bad}")
+    tamper(path, f"UPDATE mpdispatch_jobs SET name = CAST(x'ff' AS TEXT) WHERE id = {bad}")
     outcomes = [completed(job, now) for job in jobs]
 
     def busy(*_: object, **__: object) -> None:
@@ -526,7 +527,7 @@ def test_a_running_row_without_an_owner_that_stands_in_a_line_is_taken_over(
     tamper(
         path,
         f"UPDATE mpdispatch_jobs SET state = 'running', starts = {starts}, attempt = {starts} WHERE id = {ids[0]}",
-        f"UPDATE mpdispatch_jobs SET priority = 'x' WHERE id = {min(bad)}",
+        f"UPDATE mpdispatch_jobs SET trace_context = CAST(x'ff' AS TEXT) WHERE id = {min(bad)}",
     )
     work_off(desk)
     rescue(desk)
@@ -544,7 +545,7 @@ def test_a_row_that_cannot_be_ended_costs_none_of_those_beside_it(
     ids = [enqueue(file_store) for _ in range(3)]
     tamper(
         path,
-        "UPDATE mpdispatch_jobs SET priority = 'high'",
+        "UPDATE mpdispatch_jobs SET trace_context = CAST(x'ff' AS TEXT)",
         f"CREATE TRIGGER keep BEFORE UPDATE ON mpdispatch_jobs WHEN old.id = {ids[0]}"
         " BEGIN SELECT RAISE(ABORT, 'not this one'); END",
     )
@@ -553,21 +554,18 @@ def test_a_row_that_cannot_be_ended_costs_none_of_those_beside_it(
 
 
 ASTRAY = (
-    "owner = 'zz', lane = 7",
     "owner = 99, lane = 7",
     "owner = 99",
     "lane = NULL",
-    "lane = 1.5",
     "lane = 2",
-    "lane = 'first'",
     "state = 'gone', lane = NULL",
     "state = 'running', lane = NULL",
     "state = 'running', lane = NULL, starts = 1",
     "state = 'running', lane = NULL, starts = 1, attempt = 1",
-    "state = 'running', owner = 'zz', completed_at_us = 1, starts = 2, attempt = 1",
+    "state = 'running', completed_at_us = 1, starts = 2, attempt = 1",
     "state = 'scheduled', lane = NULL",
     "state = 'retrying', lane = 3",
-    "state = 'completed', completed_at_us = 1, lane = NULL, owner = 'zz'",
+    "state = 'completed', completed_at_us = 1, lane = NULL, owner = 9",
 )
 
 
@@ -604,7 +602,7 @@ def test_a_look_at_all_rows_leaves_what_runs_and_what_is_of_other_queues(
     assert [file_store.state_of(each.id) for each in held] == ["running"] * 5
 
 
-@pytest.mark.parametrize("change", ASTRAY[:7])
+@pytest.mark.parametrize("change", ASTRAY[:4])
 def test_explain_says_that_it_cannot_be_claimed_and_cancel_ends_it(
     file_store: SQLiteStore, path: Path, now: Instant, change: str
 ) -> None:
@@ -641,7 +639,7 @@ def test_failed_jobs_are_recorded_behind_a_dead_letter_with_the_last_id(
     if is_deleted:
         tamper(path, "DELETE FROM mpdispatch_dead_letters")
     ids = [enqueue(file_store) for _ in range(3)]
-    tamper(path, f"UPDATE mpdispatch_jobs SET priority = 'x' WHERE id = {ids[2]}")
+    tamper(path, f"UPDATE mpdispatch_jobs SET name = CAST(x'ff' AS TEXT) WHERE id = {ids[2]}")
     work = desk.commit(slots=10), desk.commit(slots=10)
     jobs = [job for turn in work for job in turn.claimed]
     desk.commit(*[failed(job, desk.clock.now()) for job in jobs])

@@ -24,7 +24,7 @@ def test_many_rows_that_cannot_be_read_are_told_in_a_few_lines(
     house.ready()
     ids = [house.enqueue("echo", value=3) for _ in range(3)]
     bad = [house.enqueue("echo", value=4) for _ in range(25)]
-    tamper(tmp_path / "jobs.db", f"UPDATE mpdispatch_jobs SET priority = 'high' WHERE id >= {bad[0]}")
+    tamper(tmp_path / "jobs.db", f"UPDATE mpdispatch_jobs SET name = CAST(x'ff' AS TEXT) WHERE id >= {bad[0]}")
     with caplog.at_level(logging.ERROR):
         jobs = house.ended(*ids, *bad)
     assert [job.state for job in jobs] == [JobState.COMPLETED] * 3 + [JobState.FAILED] * 25
@@ -39,12 +39,15 @@ def test_a_row_of_ours_whose_start_cannot_be_read_ends_with_the_next_heartbeat(
 ) -> None:
     job_id = house.enqueue("hold", started=tmp_path / "started", gate=tmp_path / "gate")
     house.until((tmp_path / "started").exists)
-    tamper(tmp_path / "jobs.db", f"UPDATE mpdispatch_jobs SET starts = 'one' WHERE id = {job_id}")
+    tamper(
+        tmp_path / "jobs.db",
+        f"UPDATE mpdispatch_jobs SET starts = 7, name = CAST(x'ff' AS TEXT) WHERE id = {job_id}",
+    )
     house.clock.advance(house.config.heartbeat_interval)
     (job,) = house.ended(job_id)
     assert job.state is JobState.FAILED
     assert job.last_error is not None
-    assert "column starts holds TEXT 'one'" in job.last_error.message
+    assert "column name holds bytes" in job.last_error.message
     good = house.enqueue("echo", value=3)
     assert house.ended(good)[0].result == 3
 
@@ -65,7 +68,9 @@ def test_one_is_told_of_that_is_met_when_a_rated_job_is_claimed_for_a_worker_tha
     ) -> CommitResult:
         if more["claim"] is not None and more["claim"].ready and not transitions:
             monkeypatch.undo()
-            tamper(tmp_path / "jobs.db", f"UPDATE mpdispatch_jobs SET max_retries = 'many' WHERE id = {bad}")
+            tamper(
+                tmp_path / "jobs.db", f"UPDATE mpdispatch_jobs SET name = CAST(x'ff' AS TEXT) WHERE id = {bad}"
+            )
         return turn(ledger, owner, transitions, *reports, **more)
 
     monkeypatch.setattr(SQLiteSupervisorStore, "commit", tampered)

@@ -8,15 +8,13 @@ import pytest
 
 from tests.whole.harness import Place
 
+BAD_TEXT = "CAST(x'ff' AS TEXT)"
 ODD = {
-    "name": "CAST(x'ff' AS TEXT)",
-    "priority": "'high'",
-    "run_at_us": "'now'",
-    "max_retries": "x'00'",
-    "timeout_us": "1.5",
-    "idempotency_key": "x'ff'",
+    "name": BAD_TEXT,
+    "idempotency_key": BAD_TEXT,
+    "trace_context": BAD_TEXT,
+    "attempt": "7",
     "completed_at_us": "17",
-    "trace_context": "CAST(x'ff' AS TEXT)",
 }
 
 
@@ -47,8 +45,8 @@ def test_a_supervisor_that_runs_goes_on_when_rows_are_changed_under_it(place: Pl
     later = place.app.quick.options(delay=0.5).enqueue(n=7).id
     tamper(
         place,
-        f"UPDATE mpdispatch_jobs SET priority = 'high' WHERE id = {held}",
-        f"UPDATE mpdispatch_jobs SET run_at_us = 'soon' WHERE id = {later}",
+        f"UPDATE mpdispatch_jobs SET trace_context = {BAD_TEXT} WHERE id = {held}",
+        f"UPDATE mpdispatch_jobs SET name = {BAD_TEXT} WHERE id = {later}",
         "INSERT INTO mpdispatch_attempt_rows (job_id, starts, attempt, cause, started_at_us, finished_at_us)"
         f" VALUES ({held}, 1, 1, 'error', 1, 2)",
     )
@@ -61,7 +59,7 @@ def test_a_supervisor_that_runs_goes_on_when_rows_are_changed_under_it(place: Pl
 
 @pytest.mark.parametrize(
     "junk",
-    ["queues = 'not JSON'", "pid = 'init'", "lease_until_boot_us = 'for ever'", "host = CAST(x'ff' AS TEXT)"],
+    ["queues = 'not JSON'", "pid = -1", "lease_until_boot_us = -1", f"host = {BAD_TEXT}"],
 )
 def test_junk_in_the_row_of_a_dead_supervisor_does_not_keep_its_jobs_from_being_taken_over(
     place: Place, junk: str
@@ -74,7 +72,7 @@ def test_junk_in_the_row_of_a_dead_supervisor_does_not_keep_its_jobs_from_being_
     tamper(
         place,
         f"UPDATE mpdispatch_supervisors SET {junk}",
-        "UPDATE mpdispatch_jobs SET batch_id = 'x' WHERE id = 2",
+        f"UPDATE mpdispatch_jobs SET created_at_us = {-1 << 63} WHERE id = 2",
     )
     first.kill()
     first.ended()
@@ -92,13 +90,13 @@ def test_a_dead_supervisors_running_row_that_cannot_be_read_ends_and_is_told_of(
     for each in ids:
         place.started(each)
     first.kill(signal.SIGSTOP)
-    tamper(place, f"UPDATE mpdispatch_jobs SET starts = 'twice' WHERE id = {ids[0]}")
+    tamper(place, f"UPDATE mpdispatch_jobs SET attempt = 7 WHERE id = {ids[0]}")
     first.kill()
     first.ended()
     (place.folder / "go").touch()
     second = place.supervise("--drain", "-c", "2")
     assert second.ended() == 1
-    assert f"job {ids[0]}: column starts holds TEXT 'twice', not an INTEGER" in second.err
+    assert f"job {ids[0]}: column attempt holds 7, more than starts (1)" in second.err
     assert [str(place.job(each).state) for each in ids] == ["failed", "completed"]
 
 
@@ -115,7 +113,7 @@ def test_extensions_hear_of_a_dead_letter_that_was_no_start(place: Place) -> Non
         "    return n\n"
     )
     ids = [place.app.plain.enqueue(n=n).id for n in range(2)]
-    tamper(place, f"UPDATE mpdispatch_jobs SET priority = 'high' WHERE id = {ids[0]}")
+    tamper(place, f"UPDATE mpdispatch_jobs SET trace_context = {BAD_TEXT} WHERE id = {ids[0]}")
     assert place.supervise("--drain", app="hooked:engine").ended() == 1
     assert (place.folder / "heard").read_text().splitlines() == [f"{ids[0]} plain"]
 
@@ -123,9 +121,9 @@ def test_extensions_hear_of_a_dead_letter_that_was_no_start(place: Place) -> Non
 @pytest.mark.parametrize(
     "change",
     [
-        "state = 'running', priority = 'x'",
+        f"state = 'running', trace_context = {BAD_TEXT}",
         "state = 'running', lane = NULL",
-        "owner = 'zz', lane = 7",
+        "owner = 78, lane = 7",
         "owner = 77",
         "lane = NULL",
         "lane = 2",
@@ -149,7 +147,7 @@ def test_two_rows_changed_in_different_ways_are_both_ended(place: Place) -> None
     tamper(
         place,
         f"UPDATE mpdispatch_jobs SET state = 'running' WHERE id = {ids[1]}",
-        f"UPDATE mpdispatch_jobs SET priority = 'x' WHERE id = {ids[2]}",
+        f"UPDATE mpdispatch_jobs SET trace_context = {BAD_TEXT} WHERE id = {ids[2]}",
     )
     supervisor = place.supervise("--drain")
     assert supervisor.ended() == 1
@@ -167,7 +165,7 @@ def test_a_supervisor_starts_and_records_failures_behind_the_last_ids_there_can_
         "INSERT INTO mpdispatch_supervisors (id, host, machine_id, boot_id, pid, pid_start, pid_namespace, queues,"
         " concurrency, app, version, started_us, heartbeat_us, lease_until_wall_us, lease_until_boot_us)"
         f" VALUES ({last}, 'x', 'x', 'x', 1, 1, 'x', '[]', 1, 'x', 'x', 1, 1, 1, 1)",
-        f"UPDATE mpdispatch_jobs SET priority = 'x' WHERE id = {ids[0]}",
+        f"UPDATE mpdispatch_jobs SET trace_context = {BAD_TEXT} WHERE id = {ids[0]}",
     )
     supervisor = place.supervise("--drain")
     assert supervisor.ended() == 1

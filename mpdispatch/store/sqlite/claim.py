@@ -28,7 +28,6 @@ from mpdispatch.store.sqlite.candidates import (
     ID,
     PAYLOAD,
     QUEUE,
-    ROWS,
     HeldBack,
     OddRowError,
     Row,
@@ -36,8 +35,7 @@ from mpdispatch.store.sqlite.candidates import (
     choose,
     claimable_parked,
 )
-from mpdispatch.store.sqlite.columns import CLAIMED_COLUMNS
-from mpdispatch.store.sqlite.mending import faults_of
+from mpdispatch.store.sqlite.mending import has_bad_text
 from mpdispatch.store.sqlite.queries import QUERIES
 
 STAGE_AT_MOST = 1000
@@ -84,7 +82,7 @@ def read_facts(
     for queue in request.rated:
         # Ignore a bucket of another boot: boottime restarted.
         row = connection.execute(QUERIES["bucket"], (queue, boot_id())).fetchone()
-        if row is not None and type(row[0]) is int:
+        if row is not None and row[0] is not None:
             buckets[queue] = row[0]
     paused = frozenset[str]()
     if seen.has_paused:
@@ -127,13 +125,10 @@ def look_for_work(connection: sqlite3.Connection, request: ClaimRequest, now: In
 def due_in_us(
     connection: sqlite3.Connection, queues: Iterable[str], now: Instant, seen: Presence
 ) -> int | None:
-    """Time until the first scheduled or retrying job of these queues is due. Raises OddRowError."""
+    """Time until the first scheduled or retrying job of these queues is due."""
     if not seen.has_later:
         return None
-    found: int | None
-    found, is_any_never = connection.execute(QUERIES["next_due"], (as_json(queues),)).fetchone()
-    if is_any_never:
-        raise OddRowError("a job that is due later has no time for it")
+    found: int | None = connection.execute(QUERIES["next_due"], (as_json(queues),)).fetchone()[0]
     return None if found is None else found - now.wall_us
 
 
@@ -201,11 +196,8 @@ def claim(
 
 def readable(rows: list[Row]) -> list[ClaimedJob]:
     """The readable rows of the query `jobs_of`, as ClaimedJobs."""
-    try:
-        msgspec.convert((rows,), ROWS)
-    except msgspec.ValidationError:
-        rows = [row for row in rows if not faults_of(CLAIMED_COLUMNS, row)]
-    return [job for job in starmap(ClaimedJob, rows) if job.attempt <= job.starts]
+    jobs = starmap(ClaimedJob, (row for row in rows if not has_bad_text(row[:PAYLOAD])))
+    return [job for job in jobs if job.id > 0 and 0 < job.attempt <= job.starts]
 
 
 def _take(connection: sqlite3.Connection, owner: int, rows: list[Row], now: Instant) -> None:

@@ -21,17 +21,17 @@ JOB_COLUMNS = (
     Column("max_retries", "integer", least=0),
     Column("run_at_us", "time"),
     Column("created_at_us", "time"),
-    Column("started_at_us", "time", is_optional=True),
-    Column("completed_at_us", "time", is_optional=True),
-    Column("timeout_us", "duration", is_optional=True, field="timeout"),
-    Column("idempotency_key", "text", is_optional=True),
+    Column("started_at_us", "time"),
+    Column("completed_at_us", "time"),
+    Column("timeout_us", "duration", field="timeout"),
+    Column("idempotency_key", "text"),
     Column("progress", "any"),
-    Column("batch_id", "integer", is_optional=True),
-    Column("retried_from", "integer", is_optional=True),
-    Column("blocked_reason", "text", is_optional=True),
-    Column("worker_pid", "integer", is_optional=True),
-    Column("cpu_us", "duration", is_optional=True, field="cpu_s"),
-    Column("max_rss_bytes", "integer", is_optional=True),
+    Column("batch_id", "integer"),
+    Column("retried_from", "integer"),
+    Column("blocked_reason", "text"),
+    Column("worker_pid", "integer"),
+    Column("cpu_us", "duration", field="cpu_s"),
+    Column("max_rss_bytes", "integer"),
 )
 """Of a job as people see it, but for `payload`, `last_error` and `result`, which may stand in another table."""
 ATTEMPT_COLUMNS = (
@@ -41,13 +41,13 @@ ATTEMPT_COLUMNS = (
     Column("cause", "text"),
     Column("started_at_us", "time"),
     Column("finished_at_us", "time"),
-    Column("duration_us", "duration", is_optional=True, field="duration_s"),
-    Column("worker_pid", "integer", is_optional=True),
+    Column("duration_us", "duration", field="duration_s"),
+    Column("worker_pid", "integer"),
     Column("error", "any"),
-    Column("exit_status", "integer", is_optional=True),
-    Column("signal", "text", is_optional=True),
-    Column("cpu_us", "duration", is_optional=True, field="cpu_s"),
-    Column("max_rss_bytes", "integer", is_optional=True),
+    Column("exit_status", "integer"),
+    Column("signal", "text"),
+    Column("cpu_us", "duration", field="cpu_s"),
+    Column("max_rss_bytes", "integer"),
 )
 SUPERVISOR_COLUMNS = (
     Column("id", "integer"),
@@ -77,11 +77,10 @@ _BY_NAME = {
     **{column.name: column for column in JOB_COLUMNS},
     "id": Column("id", "integer", least=1),
     "run_at_us": Column("run_at_us", "integer"),  # only compared where a job is claimed
-    "trace_context": Column("trace_context", "text", is_optional=True),
-    "lane": Column("lane", "integer", is_optional=True),
-    "owner": Column("owner", "integer", is_optional=True),
-    "duration_us": Column("duration_us", "integer", is_optional=True),
-    "payload": Column("payload", "any"),
+    "trace_context": Column("trace_context", "text"),
+    "lane": Column("lane", "integer"),
+    "owner": Column("owner", "integer"),
+    "duration_us": Column("duration_us", "integer"),
 }
 
 
@@ -90,7 +89,7 @@ def _columns(*names: str) -> tuple[Column, ...]:
 
 
 RUN_COLUMNS = _columns("id", "starts", "attempt", *_CLAIMED, "state")
-"""Columns needed to run a job: the first of the query `rows`."""
+"""Columns needed to run a job."""
 EXAMINED_COLUMNS = (
     *RUN_COLUMNS,
     *_columns(
@@ -98,14 +97,7 @@ EXAMINED_COLUMNS = (
     ),
     *_columns("batch_id", "retried_from", "worker_pid", "cpu_us", "max_rss_bytes"),
 )
-"""Of the query `all_rows`."""
-CLAIMED_COLUMNS = (
-    Column("id", "integer", least=1),
-    Column("starts", "integer", least=1),
-    Column("attempt", "integer", least=1),
-    *_columns(*_CLAIMED, "payload"),
-)
-"""Of the queries that return ClaimedJobs."""
+"""Of the query `rows`."""
 
 
 def _listed(names: Iterable[str]) -> str:

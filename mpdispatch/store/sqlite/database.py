@@ -147,7 +147,7 @@ class FileDatabase:
         found = schema.version_of(connection, self.location)
         self._refuse_to_touch(found)
         if found != schema.VERSION:
-            schema.apply(connection, found, is_new_file=found == 0 and not self.is_shared)
+            schema.apply(connection, found, self.location, is_new_file=found == 0 and not self.is_shared)
         return found or 0, schema.VERSION
 
     def _refuse_two_copies(self, identity: FileIdentity | None) -> None:
@@ -221,7 +221,7 @@ class MemoryDatabase:
             if connection is None:
                 connection = connect.connect_memory()
                 connection.execute("BEGIN IMMEDIATE")
-                schema.apply(connection, 0, is_new_file=False)
+                schema.apply(connection, 0, self.location, is_new_file=False)
                 connection.execute("COMMIT")
                 weakref.finalize(self, _close, connection, os.getpid())
                 self._connection = connection

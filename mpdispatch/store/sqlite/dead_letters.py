@@ -26,8 +26,8 @@ LETTERS = Queries(Path(__file__).with_name("dead_letters.sql"))
 _LETTER_COLUMNS = (
     Column("job_id", "integer"),
     Column("failed_at_us", "time"),
-    Column("replayed_at_us", "time", is_optional=True),
-    Column("replayed_as", "integer", is_optional=True),
+    Column("replayed_at_us", "time"),
+    Column("replayed_as", "integer"),
 )
 _PURGE_AT_ONCE = 500
 """Rows per transaction: a claim waits at most some milliseconds for it."""

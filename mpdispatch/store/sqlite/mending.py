@@ -1,15 +1,13 @@
 """Describes invalid values of columns, and replaces them by values that can be shown. Pure: no I/O, no clock.
 
-SQLite stores any value in any column (these tables are not STRICT), also text that is not UTF-8. An edit by hand or
-another program can make a row unreadable; other rows must not be affected.
+Every table is STRICT, so a value has its column's type. But text need not be UTF-8, and a number may be anything: an
+edit by hand or another program can make a row unreadable. Other rows must not be affected.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, NamedTuple
-
-import msgspec
+from typing import Any, Literal, NamedTuple
 
 EARLIEST_US, LATEST_US = -62_135_596_800_000_000, 253_402_300_799_999_999
 """The range of a datetime: the years 1 to 9999."""
@@ -19,46 +17,14 @@ _SHOWN = 40
 
 
 class Column(NamedTuple):
-    """A column and its allowed values."""
+    """A column and its allowed values. Any may be NULL if the schema allows it."""
 
     name: str
     kind: Literal["integer", "time", "duration", "text", "any"]
-    is_optional: bool = False
-    """NULL is allowed."""
     least: int = _LEAST_INTEGER
     most: int = _MOST_INTEGER
     field: str = ""
     """The field that shows it, in a value for people; empty: it has the column's name, without the unit of a time."""
-
-
-_TYPES: dict[str, Any] = {"integer": int, "time": int, "duration": int, "text": str, "any": Any}
-
-
-def row_type(columns: Sequence[Column]) -> type[msgspec.Struct]:
-    """A type for `msgspec.convert`, which validates a whole row of these columns in one call.
-
-    A struct, not a tuple, because msgspec caches its type information (0.16 instead of 12 µs per call).
-
-    >>> msgspec.convert((1, b"blob"), row_type((Column("id", "integer"), Column("name", "text"))))
-    Traceback (most recent call last):
-    ...
-    msgspec.ValidationError: Expected `str`, got `bytes` - at `$[1]`
-    """
-    fields = [(column.name, _type_of(column)) for column in columns]
-    return msgspec.defstruct("Row", fields, array_like=True, frozen=True, gc=False)
-
-
-def rows_type(columns: Sequence[Column]) -> type[msgspec.Struct]:
-    """A type for a tuple whose only item is a list of rows (0.2 µs, plus 0.08 µs per row)."""
-    row = row_type(columns)
-    return msgspec.defstruct("Rows", [("rows", list[row])], array_like=True, frozen=True, gc=False)  # type: ignore[valid-type]
-
-
-def _type_of(column: Column) -> Any:
-    kind = _TYPES[column.kind]
-    if column.least > _LEAST_INTEGER:
-        kind = Annotated[kind, msgspec.Meta(ge=column.least)]
-    return kind | None if column.is_optional else kind
 
 
 def lenient(data: bytes) -> str | bytes:
@@ -69,48 +35,28 @@ def lenient(data: bytes) -> str | bytes:
         return data
 
 
-def _described(value: object) -> str:
-    """
-    >>> _described("high"), _described(1.5), _described(None), _described(b"\\xff")
-    ("TEXT 'high'", 'REAL 1.5', 'NULL', "bytes that are no UTF-8 text (b'\\\\xff')")
-    """
-    match value:
-        case None:
-            return "NULL"
-        case int():
-            return f"INTEGER {value}"
-        case float():
-            return f"REAL {value!r}"
-        case str():
-            return f"TEXT {value[:_SHOWN]!r}"
-        case bytes() if isinstance(lenient(value), str):
-            return f"a BLOB ({value[:_SHOWN]!r})"
-        case bytes():
-            return f"bytes that are no UTF-8 text ({value[:_SHOWN]!r})"
-        case _:
-            return type(value).__name__
+def has_bad_text(row: Sequence[Any]) -> bool:
+    """Whether any text of a row read with `lenient` is not UTF-8. For rows without columns that may hold a BLOB."""
+    return bytes in map(type, row)
 
 
-def fault_of(column: Column, value: object) -> str | None:
+def fault_of(column: Column, value: Any) -> str | None:
     """The fault of this value; None if it is valid.
 
-    >>> fault_of(Column("priority", "integer"), "high")
-    "column priority holds TEXT 'high', not an INTEGER"
+    >>> fault_of(Column("name", "text"), b"\\xff")
+    "column name holds bytes that are no UTF-8 text (b'\\\\xff')"
     >>> fault_of(Column("max_retries", "integer", least=0), -1)
-    'column max_retries holds INTEGER -1, which is out of its range'
+    'column max_retries holds -1, which is out of its range'
     """
-    if column.kind == "any" or (value is None and column.is_optional):
+    if column.kind == "any" or value is None:
         return None
     if column.kind == "text":
-        if type(value) is str:
-            return None
-        return f"column {column.name} holds {_described(value)}, not TEXT"
-    if type(value) is not int:
-        return f"column {column.name} holds {_described(value)}, not an INTEGER"
+        bad = isinstance(value, bytes)
+        return f"column {column.name} holds bytes that are no UTF-8 text ({value[:_SHOWN]!r})" if bad else None
     if column.kind == "time" and not EARLIEST_US <= value <= LATEST_US:
-        return f"column {column.name} holds {_described(value)}, which is no time (µs since 1970)"
+        return f"column {column.name} holds {value}, which is no time (µs since 1970)"
     if not column.least <= value <= column.most:
-        return f"column {column.name} holds {_described(value)}, which is out of its range"
+        return f"column {column.name} holds {value}, which is out of its range"
     return None
 
 
@@ -124,30 +70,25 @@ def _mended(column: Column, value: Any) -> Any:
     if fault_of(column, value) is None:
         return value
     if column.kind == "text":
-        if isinstance(value, bytes):
-            return value.decode("utf-8", "replace")
-        return "" if value is None else str(value)
-    if type(value) is int:
-        least, most = (EARLIEST_US, LATEST_US) if column.kind == "time" else (column.least, column.most)
-        return min(max(value, least), most)
-    return None if column.is_optional else max(0, column.least)
+        return texts(value)
+    least, most = (EARLIEST_US, LATEST_US) if column.kind == "time" else (column.least, column.most)
+    return min(max(value, least), most)
 
 
 def mended(columns: Sequence[Column], row: Sequence[Any]) -> list[Any]:
-    """The row with invalid values replaced by the nearest allowed one, or 0 and the like; extra values unchanged.
+    """The row with invalid values replaced by the nearest allowed one; extra values unchanged.
 
-    >>> mended((Column("name", "text"), Column("pid", "integer", is_optional=True)), (b"a\\xff", "x"))
-    ['a�', None]
+    >>> mended((Column("name", "text"), Column("pid", "integer", least=0)), (b"a\\xff", -7))
+    ['a�', 0]
     """
     shown = [_mended(column, value) for column, value in zip(columns, row, strict=False)]
     return [*shown, *row[len(shown) :]]
 
 
-def texts(value: Any) -> str:
-    """Any value of a TEXT column, as text.
+def texts(value: str | bytes) -> str:
+    """The text of a column, as far as it is UTF-8.
 
-    >>> texts("bulk"), texts(b"\\xff"), texts(None)
-    ('bulk', '�', '')
+    >>> texts("bulk"), texts(b"a\\xff")
+    ('bulk', 'a�')
     """
-    shown: str = _mended(Column("", "text"), value)
-    return shown
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value

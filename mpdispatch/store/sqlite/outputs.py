@@ -9,15 +9,8 @@ from pathlib import Path
 from mpdispatch import sqlite3
 from mpdispatch.model import Attempt, Output, Stream
 from mpdispatch.store.sql import Queries
-from mpdispatch.store.sqlite.mending import Column, mended
+from mpdispatch.store.sqlite.mending import texts
 
-_COLUMNS = (
-    Column("job_id", "integer"),
-    Column("starts", "integer"),
-    Column("stream", "text"),
-    Column("text", "text"),
-    Column("written", "integer"),
-)
 _STREAMS = frozenset(each.value for each in Stream)
 
 OUTPUTS = Queries(Path(__file__).with_name("outputs.sql"))
@@ -33,8 +26,8 @@ def record(connection: sqlite3.Connection, owner: int, outputs: Sequence[Output]
 
 def of_job(connection: sqlite3.Connection, job_id: int) -> list[Output]:
     return [
-        Output(job_id=row[0], starts=row[1], stream=Stream(row[2]), text=row[3], written=row[4])
-        for row in (mended(_COLUMNS, each) for each in connection.execute(OUTPUTS["of_job"], (job_id,)))
+        Output(job_id=row[0], starts=row[1], stream=Stream(row[2]), text=texts(row[3]), written=row[4])
+        for row in connection.execute(OUTPUTS["of_job"], (job_id,))
         if row[2] in _STREAMS  # skip rows with an unknown stream
     ]
 

@@ -13,26 +13,18 @@ PRUNE_AT_ONCE = 500
 
 _PRUNE = Queries(Path(__file__).with_name("prune.sql"))
 _NEVER_GIVEN = 1 << 62
-_STATES = ("completed", "cancelled", "failed")
 _LOOK_AT_MOST = 20_000
 _EVERYWHERE = ("prune_payload", "prune_result", "prune_attempts", "prune_outputs", "prune_dead_letter")
 
 
 def find(connection: sqlite3.Connection, before_us: int, limit: int) -> list[int]:
     """Ids of up to `limit` jobs that ended before this wall time. A bounded read, so it may miss some."""
-    found: list[int] = []
-    for state in _STATES:
-        cursor = connection.execute(_PRUNE["prunable"], (state,))
-        for looked, (job_id, created_us, completed_us) in enumerate(cursor):
-            # Ids grow with the time of enqueueing, and a job ends after that.
-            is_older = (
-                not isinstance(created_us, int) or created_us < before_us
-            )  # an unreadable time does not end the scan
-            if len(found) >= limit or not is_older or looked >= _LOOK_AT_MOST:
-                break
-            if isinstance(completed_us, int) and completed_us < before_us:
-                found.append(job_id)
-        cursor.close()
+    found = list[int]()
+    for state, queue in connection.execute(_PRUNE["ended_places"]).fetchall():
+        values = (state, queue, before_us, _LOOK_AT_MOST, limit - len(found))
+        found += [row[0] for row in connection.execute(_PRUNE["prunable"], values)]
+        if len(found) >= limit:
+            break
     return found
 
 

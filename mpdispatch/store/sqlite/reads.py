@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, assert_never
+from typing import Any
 
 from mpdispatch import sqlite3
 from mpdispatch.clock import Instant
@@ -21,7 +21,7 @@ Executes = sqlite3.Connection | sqlite3.Cursor
 _JOBS = QUERIES["jobs"]
 _IDS = "SELECT id FROM mpdispatch_jobs"
 _ARM = "SELECT id FROM ({})"
-# A page of waiting jobs is first searched in this many of the newest rows: 1 ms.
+# A page of one state is first searched in this many of the newest rows: 1 ms.
 _NEWEST = 5000
 _BY_ID = _JOBS + "\nWHERE id = ?"
 
@@ -58,35 +58,36 @@ def page_statements(where: JobFilter, before_id: int | None, limit: int) -> list
             terms.append(f"{column} = ?")
             values.append(value)
     # `+id` in statements that use an index with another order: else SQLite scans the table by this term.
-    by_lane = list(terms)
+    in_place = list(terms)
     if before_id is not None:
         terms.append("id < ?")
-        by_lane.append("+id < ?")
+        in_place.append("+id < ?")
         values.append(before_id)
     state = where.state
-    match state:
-        case None:
-            return [_page(terms, values, limit)]
-        case JobState.COMPLETED | JobState.FAILED | JobState.CANCELLED:
-            # The second term makes SQLite use the partial index.
-            return [_page(["state = ?", "state < 'g'", *terms], [str(state), *values], limit)]
-        case JobState.RUNNING:
-            lanes = ["owner IS NOT NULL"]
-        case JobState.PENDING:
-            lanes = ["lane = 1", "lane = 3"]
-        case JobState.SCHEDULED | JobState.RETRYING:
-            lanes = [f"lane = 2 AND state = '{state}'"]
-        case _:
-            assert_never(state)
+    if state is None:
+        return [_page(terms, values, limit)]
     # No index orders these by id. If they are many, the newest rows contain enough; if they are few, all of them
-    # are read (a million entries: 0.1 s), but never the rows of ended jobs.
+    # are read (a million entries: 0.1 s), but never the rows of other states.
     top = "(SELECT max(id) FROM mpdispatch_jobs)" if before_id is None else str(before_id)
     newest = _page(["state = ?", f"id > {top} - {_NEWEST}", *terms], [str(state), *values], limit)
-    arms = [_page([lane, *by_lane], values, limit, _IDS, "+id") for lane in lanes]
+    arms = [_page([place, *in_place], values, limit, _IDS, "+id") for place in _places(state)]
     ids = " UNION ALL ".join(_ARM.format(text) for text, _ in arms)
     rest = _page([f"id IN ({ids})"], [value for _, each in arms for value in each], limit)
     # Running jobs are always few.
     return [rest] if state is JobState.RUNNING else [newest, rest]
+
+
+def _places(state: JobState) -> Sequence[str]:
+    """Conditions on the jobs in this state, each with an index of its own."""
+    match state:
+        case JobState.RUNNING:
+            return ["owner IS NOT NULL"]
+        case JobState.PENDING:
+            return ["lane = 1", "lane = 3"]
+        case JobState.SCHEDULED | JobState.RETRYING:
+            return [f"lane = 2 AND state = '{state}'"]
+        case _:
+            return [f"completed_at_us IS NOT NULL AND state = '{state}'"]
 
 
 def _page(
@@ -119,23 +120,28 @@ def page(connection: Executes, where: JobFilter, limit: int, cursor: str | None)
     return Page(items=jobs, next_cursor=str(jobs[-1].id) if len(rows) > limit else None)
 
 
-def counts(connection: Executes) -> dict[JobState, int]:
-    found = dict.fromkeys(JobState, 0)
-    for state, count in connection.execute(QUERIES["counts"]):
-        found[state_named(state)] += count
+def _counts(connection: Executes) -> dict[str, dict[JobState, int]]:
+    """Number of jobs per state, by queue."""
+    found = dict[str, dict[JobState, int]]()
+    for queue, state, count in connection.execute(QUERIES["counts"]):
+        found.setdefault(texts(queue), dict.fromkeys(JobState, 0))[state_named(state)] += count
     return found
 
 
+def counts(connection: Executes) -> dict[JobState, int]:
+    queues = _counts(connection).values()
+    return {state: sum(queue[state] for queue in queues) for state in JobState}
+
+
 def queue_stats(connection: Executes) -> list[QueueStats]:
-    jobs = dict[str, dict[str, int]]()
-    for queue, state, count in connection.execute(QUERIES["queue_counts"]):
-        jobs.setdefault(texts(queue), {str(each): 0 for each in JobState})[state_named(state)] += count
+    jobs = _counts(connection)
     is_paused = {texts(name): bool(flag) for name, flag in connection.execute(QUERIES["queues"])}
+    none = dict.fromkeys(JobState, 0)
     return [
         QueueStats(
             name=name,
             is_paused=is_paused.get(name, False),
-            jobs=jobs.get(name, {str(each): 0 for each in JobState}),
+            jobs={str(state): count for state, count in jobs.get(name, none).items()},
         )
         for name in sorted({*jobs, *is_paused})
     ]

@@ -6,15 +6,13 @@ The version is stored in `mpdispatch_meta`; `user_version` belongs to the owner 
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from mpdispatch import sqlite3
 from mpdispatch.errors import StoreCorrupt, StoreForeign, StoreMissing, StoreNotUTF8, StoreTooNew, StoreTooOld
+from mpdispatch.store.sqlite.queries import SCHEMA, statements
 from mpdispatch.store.sqlite.steps import BASE, STEPS
 
 VERSION = STEPS[-1].version
 APPLICATION_ID = 0x4D504453  # "MPDS"
-_SCHEMA = Path(__file__).with_name("schema.sql")
 
 
 def version_of(connection: sqlite3.Connection, location: str) -> int | None:
@@ -58,20 +56,7 @@ def refuse_unusable(found: int | None, location: str, *, is_shared: bool) -> Non
         raise StoreTooOld(location, found, VERSION)
 
 
-def statements(text: str) -> list[str]:
-    """The statements of a schema file, one by one (executescript would commit)."""
-    found, current = list[str](), ""
-    for line in text.splitlines():
-        if not line.startswith("--"):
-            current += line + "\n"
-        if sqlite3.module.complete_statement(current):
-            if current.strip():
-                found.append(current.strip())
-            current = ""
-    return found
-
-
-def apply(connection: sqlite3.Connection, found: int | None, *, is_new_file: bool) -> None:
+def apply(connection: sqlite3.Connection, found: int | None, location: str, *, is_new_file: bool) -> None:
     """Bring the schema from the version found (none: 0 or None) to VERSION, inside the caller's transaction."""
     from sqlite_utils import Database
     from sqlite_utils.migrations import Migrations
@@ -83,7 +68,7 @@ def apply(connection: sqlite3.Connection, found: int | None, *, is_new_file: boo
     migrations = OurMigrations("mpdispatch")
     for step in STEPS:
         if step.version > (found or BASE):
-            migrations(name=step.name)(lambda _, run=step.run: run(connection))
+            migrations(name=step.name)(lambda _, run=step.run: run(connection, location))
         elif not found and step.version == BASE:
             migrations(name=step.name)(lambda _: _create(connection))
     migrations.apply(Database(connection, recursive_triggers=False, execute_plugins=False))
@@ -97,5 +82,5 @@ def apply(connection: sqlite3.Connection, found: int | None, *, is_new_file: boo
 
 
 def _create(connection: sqlite3.Connection) -> None:
-    for statement in statements(_SCHEMA.read_text(encoding="utf-8")):
+    for statement in statements(SCHEMA):
         connection.execute(statement)

@@ -1,5 +1,8 @@
--- Version 3, with which a new file begins; see schema.py. Times are integer microseconds UTC; JSON is TEXT. Large payloads and results stand apart, so
--- that a claim or an outcome never rewrites overflow pages.
+-- Version 3, with which a new file begins; see steps.py. Times are integer microseconds UTC. Large payloads and results
+-- stand apart, so that a claim or an outcome never rewrites overflow pages.
+--
+-- All tables are STRICT: a column holds its type or NULL. JSON is TEXT, or a BLOB where it is not UTF-8: type ANY.
+-- No CHECK names a state, a cause or a stream: a new one needs no new table.
 --
 -- What a job costs is how many index entries it makes on its way: due (enqueue), due to running (claim), running
 -- to ended (outcome). The other indexes are on columns a plain job never touches, so their conditions are not
@@ -8,7 +11,7 @@
 CREATE TABLE mpdispatch_meta (
     key TEXT PRIMARY KEY,
     value TEXT NOT NULL
-) WITHOUT ROWID;
+) STRICT, WITHOUT ROWID;
 
 -- An id is never used twice, pruned or not: see mpdispatch_last_id. AUTOINCREMENT would say so too, for another
 -- page in every commit, a sixth of the cost of an enqueue.
@@ -36,37 +39,19 @@ CREATE TABLE mpdispatch_jobs (
     blocked_reason TEXT,
     worker_pid INTEGER,
     -- Of a completed start whose record is this row itself, see mpdispatch_attempts.
-    duration_us INTEGER CHECK (duration_us IS NULL OR state = 'completed'),
+    duration_us INTEGER CHECK (duration_us IS NULL OR completed_at_us IS NOT NULL),
     cpu_us INTEGER,
     max_rss_bytes INTEGER,
-    progress TEXT,
-    last_error TEXT,
-    result TEXT,
-    payload TEXT,
+    progress ANY,
+    last_error ANY,
+    result ANY,
+    payload ANY,
     -- The trace it was enqueued in (JSON), if any.
     trace_context TEXT,
-    -- One CASE, the commonest state first, instead of a CHECK per column.
-    CHECK (
-        CASE state
-            WHEN 'completed' THEN
-                completed_at_us IS NOT NULL AND owner IS NULL AND lane IS NULL AND blocked_reason IS NULL
-            WHEN 'running' THEN
-                completed_at_us IS NULL AND owner IS NOT NULL AND lane IS NULL AND blocked_reason IS NULL
-            WHEN 'pending' THEN
-                completed_at_us IS NULL AND owner IS NULL
-                AND lane IS CASE WHEN blocked_reason IS NULL THEN 1 ELSE 3 END
-            WHEN 'scheduled' THEN
-                completed_at_us IS NULL AND owner IS NULL AND lane IS 2 AND blocked_reason IS NULL
-            WHEN 'retrying' THEN
-                completed_at_us IS NULL AND owner IS NULL AND lane IS 2 AND blocked_reason IS NULL
-            WHEN 'failed' THEN
-                completed_at_us IS NOT NULL AND owner IS NULL AND lane IS NULL AND blocked_reason IS NULL
-            WHEN 'cancelled' THEN
-                completed_at_us IS NOT NULL AND owner IS NULL AND lane IS NULL AND blocked_reason IS NULL
-            ELSE 0
-        END
-    )
-);
+    -- A job is held by a supervisor, waits in a lane or has ended.
+    CHECK ((owner IS NOT NULL) + (lane IS NOT NULL) + (completed_at_us IS NOT NULL) = 1),
+    CHECK (blocked_reason IS NULL OR lane IS NOT NULL)
+) STRICT;
 
 -- The highest id ever given. Pruning keeps the highest id that it deletes.
 CREATE VIEW mpdispatch_last_id AS
@@ -94,10 +79,9 @@ WHERE lane = 3;
 CREATE INDEX mpdispatch_jobs_running ON mpdispatch_jobs (owner, queue)
 WHERE owner IS NOT NULL;
 
--- Lists and counts of what has ended: completed, cancelled and failed are the states before 'g', and one
--- comparison is cheaper than three.
-CREATE INDEX mpdispatch_jobs_ended ON mpdispatch_jobs (state)
-WHERE state < 'g';
+-- Lists and counts of what has ended, and what is to be pruned. The time stands in the key for both reasons.
+CREATE INDEX mpdispatch_jobs_ended ON mpdispatch_jobs (state, queue, completed_at_us)
+WHERE completed_at_us IS NOT NULL;
 
 -- Open cancel requests: an outcome removes its job's request.
 CREATE INDEX mpdispatch_jobs_cancel ON mpdispatch_jobs (cancel_requested_us)
@@ -112,13 +96,13 @@ WHERE retried_from IS NOT NULL;
 
 CREATE TABLE mpdispatch_payloads (
     job_id INTEGER PRIMARY KEY,
-    payload TEXT NOT NULL
-);
+    payload ANY NOT NULL
+) STRICT;
 
 CREATE TABLE mpdispatch_results (
     job_id INTEGER PRIMARY KEY,
-    result TEXT NOT NULL
-);
+    result ANY NOT NULL
+) STRICT;
 
 -- Every start that ended, but for the last one of nearly every completed job: that job's own row says it all,
 -- and a second row for it was a quarter of an outcome's cost. Read the view.
@@ -126,11 +110,7 @@ CREATE TABLE mpdispatch_attempt_rows (
     job_id INTEGER NOT NULL,
     starts INTEGER NOT NULL,
     attempt INTEGER NOT NULL,
-    cause TEXT NOT NULL CHECK (
-        cause = 'completed' OR cause = 'error' OR cause = 'timeout' OR cause = 'retry' OR cause = 'snooze'
-        OR cause = 'cancelled' OR cause = 'worker_died' OR cause = 'lease_lost' OR cause = 'aborted'
-        OR cause = 'released'
-    ),
+    cause TEXT NOT NULL,
     started_at_us INTEGER NOT NULL,
     finished_at_us INTEGER NOT NULL,
     duration_us INTEGER,
@@ -139,19 +119,19 @@ CREATE TABLE mpdispatch_attempt_rows (
     signal TEXT,
     cpu_us INTEGER,
     max_rss_bytes INTEGER,
-    error TEXT,
+    error ANY,
     PRIMARY KEY (job_id, starts)
-) WITHOUT ROWID;
+) STRICT, WITHOUT ROWID;
 
 -- The last 64 KiB of each stream of a start; apart from its attempt, which is written once at its end.
 CREATE TABLE mpdispatch_outputs (
     job_id INTEGER NOT NULL,
     starts INTEGER NOT NULL,
-    stream TEXT NOT NULL CHECK (stream = 'stdout' OR stream = 'stderr' OR stream = 'log'),
+    stream TEXT NOT NULL,
     written INTEGER NOT NULL,
     text TEXT NOT NULL,
     PRIMARY KEY (job_id, starts, stream)
-);
+) STRICT;
 
 -- The history: every start that ended, and how.
 CREATE VIEW mpdispatch_attempts AS
@@ -173,7 +153,7 @@ CREATE TABLE mpdispatch_dead_letters (
     failed_at_us INTEGER NOT NULL,
     replayed_at_us INTEGER,
     replayed_as INTEGER
-);
+) STRICT;
 
 -- With the column that is always NULL in it: without it SQLite 3.40 reads every row to count them.
 CREATE INDEX mpdispatch_dead_letters_open ON mpdispatch_dead_letters (queue, replayed_at_us)
@@ -184,7 +164,7 @@ CREATE TABLE mpdispatch_queues (
     is_paused INTEGER NOT NULL DEFAULT 0 CHECK (is_paused IN (0, 1)),
     tat_us INTEGER,
     tat_boot_id TEXT
-) WITHOUT ROWID;
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE mpdispatch_supervisors (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -204,4 +184,4 @@ CREATE TABLE mpdispatch_supervisors (
     lease_until_boot_us INTEGER NOT NULL,
     -- Finds its workers if its start journal is lost.
     token TEXT NOT NULL DEFAULT ''
-);
+) STRICT;

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from mpdispatch import sqlite3
 from mpdispatch.ids import boot_id
@@ -29,12 +28,9 @@ def ahead(connection: sqlite3.Connection, job_id: int) -> int:
 
 def bucket(connection: sqlite3.Connection, queue: str) -> int | None:
     row = connection.execute(STATUS["bucket_of"], (queue, boot_id())).fetchone()
-    return row[0] if row is not None and isinstance(row[0], int) else None
+    return None if row is None else row[0]
 
 
-def counted(rows: Iterable[tuple[Any, int]]) -> dict[str, int]:
-    """Rows of (reason, count) as a mapping; a reason may be any value."""
-    found = dict[str, int]()
-    for reason, count in rows:
-        found[texts(reason)] = found.get(texts(reason), 0) + count
-    return found
+def counted(rows: Iterable[tuple[str | bytes | None, int]]) -> dict[str, int]:
+    """Rows of (reason, count) as a mapping."""
+    return {texts(reason or ""): count for reason, count in rows}

@@ -185,19 +185,16 @@ class SQLiteSupervisorStore:
     # -- other supervisors ----------------------------------------------------------------------
 
     def peers(self, owner: int) -> OtherOwners:
-        """The other owners. A read, unless an owner of running jobs is not a number: it is replaced by 0."""
+        """The other owners. A read."""
 
-        def work(connection: sqlite3.Connection) -> tuple[list[PeerSupervisor], list[int | None]]:
+        def work(connection: sqlite3.Connection) -> tuple[list[PeerSupervisor], list[int]]:
             owners = [row[0] for row in connection.execute(QUERIES["unknown_owners"])]
             return reads.supervisors(connection, self._clock.now()), owners
 
         registered, owners = self._read(work)
-        if None in owners:
-            self._write(lambda c: c.execute(QUERIES["disown"]), "disown")
-            owners = [0, *(each for each in owners if each != 0)]
         return OtherOwners(
             [each for each in registered if each.id != owner],
-            [each for each in owners if each is not None and each != owner],
+            [each for each in owners if each != owner],
         )
 
     def jobs_of(self, owner: int) -> list[ClaimedJob]:

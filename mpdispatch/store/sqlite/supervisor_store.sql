@@ -73,18 +73,14 @@ UPDATE mpdispatch_jobs SET run_at_us = ? WHERE id = ? AND +lane = 2 AND run_at_u
 SELECT $supervisor FROM mpdispatch_supervisors WHERE id = ?;
 
 -- name: unknown_owners
--- One step of the running index per owner, however many jobs each has. An owner that is not an integer gives NULL.
+-- One step of the running index per owner, however many jobs each has.
 WITH RECURSIVE walk (owner) AS (
     SELECT min(owner) FROM mpdispatch_jobs WHERE owner IS NOT NULL
     UNION ALL
     SELECT (SELECT min(owner) FROM mpdispatch_jobs WHERE owner > walk.owner) FROM walk WHERE walk.owner IS NOT NULL
 )
-SELECT CASE typeof(owner) WHEN 'integer' THEN owner END FROM walk
+SELECT owner FROM walk
 WHERE owner IS NOT NULL AND NOT EXISTS (SELECT 1 FROM mpdispatch_supervisors WHERE id = walk.owner);
-
--- name: disown
--- No supervisor has id 0. A row that a constraint keeps from changing stays as it is.
-UPDATE OR IGNORE mpdispatch_jobs SET owner = 0 WHERE owner IS NOT NULL AND typeof(owner) <> 'integer';
 
 -- name: jobs_of
 -- The running jobs of a supervisor, as they were claimed.
@@ -160,14 +156,14 @@ UPDATE mpdispatch_jobs SET blocked_reason = ?, lane = 3 WHERE id = ? AND state =
 -- statement itself counts the attempt.
 UPDATE mpdispatch_jobs SET
     state = 'running', lane = NULL, owner = ?, starts = starts + 1, attempt = attempt + 1, started_at_us = ?
-WHERE id IN (SELECT value FROM json_each(?)) AND +lane = 1 AND starts = 0;
+WHERE id IN (SELECT value FROM json_each(?)) AND +lane = 1 AND starts = 0 AND id > 0;
 
 -- name: take_again
 -- The other claimed jobs: started before, or parked.
 UPDATE mpdispatch_jobs SET
     state = 'running', lane = NULL, owner = ?, starts = starts + 1, attempt = attempt + 1, started_at_us = ?,
     worker_pid = NULL, cpu_us = NULL, max_rss_bytes = NULL, blocked_reason = NULL, progress = NULL
-WHERE id IN (SELECT value FROM json_each(?)) AND state = 'pending';
+WHERE id IN (SELECT value FROM json_each(?)) AND state = 'pending' AND id > 0;
 
 -- name: stage
 -- The index that a claim reads only contains due jobs.
@@ -179,21 +175,14 @@ WHERE id IN (
 );
 
 -- name: next_due
--- Four seeks per polled queue. Also checks for text and blobs, which are not times and sort after every number.
-SELECT
-    min(
-        (
-            SELECT j.run_at_us FROM mpdispatch_jobs AS j
-            WHERE j.lane = 2 AND j.queue = q.value AND j.state = s.column1 AND j.run_at_us < ''
-            ORDER BY j.run_at_us LIMIT 1
-        )
-    ),
-    max(
-        EXISTS (
-            SELECT 1 FROM mpdispatch_jobs AS j
-            WHERE j.lane = 2 AND j.queue = q.value AND j.state = s.column1 AND j.run_at_us >= ''
-        )
+-- Two seeks per polled queue.
+SELECT min(
+    (
+        SELECT j.run_at_us FROM mpdispatch_jobs AS j
+        WHERE j.lane = 2 AND j.queue = q.value AND j.state = s.column1
+        ORDER BY j.run_at_us LIMIT 1
     )
+)
 FROM json_each(?) AS q, (VALUES ('scheduled'), ('retrying')) AS s;
 
 -- name: complete

@@ -10,23 +10,24 @@ SELECT id FROM mpdispatch_jobs WHERE lane = 3 AND name = ? AND queue = ? ORDER B
 -- The rows to stage.
 SELECT id FROM mpdispatch_jobs WHERE lane = 2 AND queue = ? AND state = ? AND run_at_us <= ? ORDER BY run_at_us LIMIT ?;
 
--- name: never_ids
--- Rows that would never be staged: text and blobs sort after every number.
-SELECT id FROM mpdispatch_jobs WHERE lane = 2 AND queue = ? AND state = ? AND run_at_us >= '' LIMIT ?;
-
 -- name: rows
--- The columns needed to run a job, in the order of a ClaimedJob, and to change its state.
-SELECT
-    id, starts, attempt, $claimed,
-    state, lane, owner, completed_at_us, duration_us, blocked_reason
-FROM mpdispatch_jobs WHERE id IN (SELECT value FROM json_each(?)) ORDER BY id;
-
--- name: all_rows
--- For examining the store: reads the whole table. The other columns are only shown to people.
+-- The columns needed to run a job, in the order of a ClaimedJob, and to change its state; then those shown to people.
 SELECT
     id, starts, attempt, $claimed,
     state, lane, owner, completed_at_us, duration_us, blocked_reason,
     created_at_us, started_at_us, batch_id, retried_from, worker_pid, cpu_us, max_rss_bytes
+FROM mpdispatch_jobs WHERE id IN (SELECT value FROM json_each(?)) ORDER BY id;
+
+-- name: scan
+-- For examining the store: every row's text, and whether anything else is odd.
+SELECT
+    id, name, queue, state, idempotency_key, trace_context, blocked_reason,
+    id < 1 OR attempt NOT BETWEEN 0 AND starts OR max_retries < 0
+    OR created_at_us NOT BETWEEN :earliest AND :latest
+    OR coalesce(started_at_us, 0) NOT BETWEEN :earliest AND :latest
+    OR coalesce(completed_at_us, 0) NOT BETWEEN :earliest AND :latest
+    OR (state = 'running' AND attempt = 0)
+    OR $misplaced
 FROM mpdispatch_jobs ORDER BY id;
 
 -- name: condemn
@@ -39,12 +40,9 @@ UPDATE mpdispatch_jobs SET
     cancel_requested_us = NULL,
     duration_us = NULL,
     completed_at_us = ?,
-    starts = CASE WHEN typeof(starts) = 'integer' AND starts >= 0 THEN starts ELSE 0 END,
-    attempt = CASE
-        WHEN typeof(starts) = 'integer' AND typeof(attempt) = 'integer' AND attempt BETWEEN 0 AND starts THEN attempt
-        ELSE 0
-    END,
-    max_retries = CASE WHEN typeof(max_retries) = 'integer' AND max_retries >= 0 THEN max_retries ELSE 0 END,
+    starts = max(starts, 0),
+    attempt = min(max(attempt, 0), max(starts, 0)),
+    max_retries = max(max_retries, 0),
     last_error = ?
 WHERE id = ?;
 
@@ -81,7 +79,7 @@ UPDATE mpdispatch_jobs SET
     blocked_reason = NULL,
     duration_us = NULL,
     completed_at_us = NULL,
-    owner = CASE typeof(owner) WHEN 'integer' THEN owner ELSE 0 END
+    owner = coalesce(owner, 0)
 WHERE id = ? AND state = 'running';
 
 -- name: astray
@@ -90,16 +88,8 @@ WHERE id = ? AND state = 'running';
 SELECT
     max(id),
     count(*),
-    json_group_array(id) FILTER (
-        WHERE CASE state
-            WHEN 'completed' THEN lane IS NOT NULL OR owner IS NOT NULL
-            WHEN 'failed' THEN lane IS NOT NULL OR owner IS NOT NULL
-            WHEN 'cancelled' THEN lane IS NOT NULL OR owner IS NOT NULL
-            WHEN 'running' THEN lane IS NOT NULL OR typeof(owner) <> 'integer'
-            WHEN 'pending' THEN owner IS NOT NULL OR (lane IS NOT 1 AND lane IS NOT 3)
-            WHEN 'scheduled' THEN owner IS NOT NULL OR lane IS NOT 2
-            WHEN 'retrying' THEN owner IS NOT NULL OR lane IS NOT 2
-            ELSE 1
-        END AND queue IN (SELECT value FROM json_each(?))
-    )
-FROM (SELECT id, queue, state, lane, owner FROM mpdispatch_jobs WHERE id > ? ORDER BY id LIMIT ?);
+    json_group_array(id) FILTER (WHERE $misplaced AND queue IN (SELECT value FROM json_each(?)))
+FROM (
+    SELECT id, queue, state, lane, owner, completed_at_us, duration_us, blocked_reason
+    FROM mpdispatch_jobs WHERE id > ? ORDER BY id LIMIT ?
+);

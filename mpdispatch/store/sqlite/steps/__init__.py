@@ -1,0 +1,30 @@
+"""The steps that bring a store of an older schema version to the next version, one module each.
+
+To add a version: write its step, add it to STEPS, and leave the earlier steps and `schema.sql` as they are: a new file
+begins with `schema.sql` and takes the steps after it. Keep a dump of a file of the version before for the tests. All
+steps of one migration run in one transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from mpdispatch import sqlite3
+from mpdispatch.store.sqlite.steps import v2, v3
+
+__all__ = ["BASE", "STEPS", "Step"]
+
+
+class Step(NamedTuple):
+    """From the version before to `version`. A file records it by its name."""
+
+    version: int
+    name: str
+    run: Callable[[sqlite3.Connection, str], None]
+    """Gets the store's location too, for errors."""
+
+
+BASE = 3
+"""The version of `schema.sql`."""
+STEPS = (Step(2, "v2_token", v2.run), Step(3, "v3_strict", v3.run))
