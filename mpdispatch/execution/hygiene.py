@@ -104,12 +104,20 @@ class Hygiene:
         """
         changed: list[str] = []
         try:
-            self._restore(changed, was_brief, goes_on)
+            self._restore(changed)
+            if not (was_brief and goes_on):
+                self._restore_between_handlers(changed)
+            if not was_brief:
+                self._restore_the_rest(changed)
+                # Not after every few brief jobs while more come: it costs as much as all the rest.
+                if not (goes_on and self._was_brief):
+                    self._restore_limits(changed)
+            self._was_brief = was_brief
         except BaseException as error:  # noqa: BLE001 - by what the job left: it is over, and its outcome is to be said
             self._recycle(f"it could not be put in order: {type(error).__name__}: {error}")
         return changed
 
-    def _restore(self, changed: list[str], was_brief: bool, goes_on: bool) -> None:
+    def _restore(self, changed: list[str]) -> None:
         identity = self._identity
         if identity.may_change and identity.acts_as_other():  # first, because the rest may need these rights
             self._restore_identity(changed)
@@ -130,14 +138,6 @@ class Hygiene:
         # Not threading.active_count(), which takes a lock and builds lists: 0.05 instead of 0.4 µs.
         if _count_threads() > self._thread_count:
             self._look_at_threads()
-        if not (was_brief and goes_on):
-            self._restore_between_handlers(changed)
-        if not was_brief:
-            self._restore_the_rest(changed)
-            # Not after every few brief jobs while more come: it costs as much as all the rest.
-            if not (goes_on and self._was_brief):
-                self._restore_limits(changed)
-        self._was_brief = was_brief
 
     def _restore_between_handlers(self, changed: list[str]) -> None:
         if self._identity.is_changed():

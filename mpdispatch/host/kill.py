@@ -87,9 +87,9 @@ def _below_by_psutil(pid: int) -> list[ProcessId]:
 NONE_LEFT = range(0)
 
 
-def kill_tree(worker: ProcessId, *, left: range = NONE_LEFT) -> None:
-    """`kill_trees` for one worker."""
-    kill_trees([(worker, left)])
+def kill_tree(worker: ProcessId) -> None:
+    """`kill_trees` for one worker that leaves nothing."""
+    kill_trees([(worker, NONE_LEFT)])
 
 
 def kill_trees(workers: Sequence[tuple[ProcessId, range]]) -> None:
@@ -132,7 +132,7 @@ class DeadWorker(NamedTuple):
     """Start times of processes to spare."""
 
 
-def kill_session_leftovers(workers: Sequence[DeadWorker], *, spare: Iterable[int] = ()) -> int:
+def kill_session_leftovers(workers: Sequence[DeadWorker]) -> int:
     """SIGKILL what dead workers left running. Returns the count. Linux only (0 elsewhere).
 
     Reads the process table once. Members of a worker's session are killed if they are younger than the worker and no
@@ -142,25 +142,29 @@ def kill_session_leftovers(workers: Sequence[DeadWorker], *, spare: Iterable[int
     if sys.platform != "linux" or not workers:
         return 0
     table = process_table()
-    spared = {*spare, os.getpid(), *(worker.process.pid for worker in workers)}
+    spared = {os.getpid(), *(worker.process.pid for worker in workers)}
     oldest = min(worker.process.start for worker in workers)
+    leaders = {worker.process.pid: worker for worker in workers if worker.process.pid not in table}
     killed = 0
     for pid, seen in table.items():
         if pid in spared or seen.start < oldest:
             continue
-        environment: bytes | None = None
-        for worker in workers:
-            if seen.start < worker.process.start or seen.start in worker.left:
-                continue
-            is_its = seen.session == worker.process.pid and worker.process.pid not in table
-            if not is_its and worker.tag:
-                if environment is None:
-                    environment = b"\0" + read_proc(f"/proc/{pid}/environ")
-                is_its = f"\0{WORKER_VARIABLE}={worker.tag}".encode() in environment and is_our_user(pid)
-            if is_its:
-                killed += kill_process(ProcessId(pid, seen.start))
-                break
+        if _is_left_by(workers, leaders.get(seen.session), pid, seen):
+            killed += kill_process(ProcessId(pid, seen.start))
     return killed
+
+
+def _is_left_by(workers: Sequence[DeadWorker], leader: DeadWorker | None, pid: int, seen: Seen) -> bool:
+    its = [each for each in workers if seen.start >= each.process.start and seen.start not in each.left]
+    return leader in its or has_tag(pid, [each.tag for each in its if each.tag])
+
+
+def has_tag(pid: int, tags: Sequence[str]) -> bool:
+    """Whether the process has our user, and a WORKER_VARIABLE that begins with one of these."""
+    if not tags:
+        return False
+    environment = b"\0" + read_proc(f"/proc/{pid}/environ")
+    return any(f"\0{WORKER_VARIABLE}={tag}".encode() in environment for tag in tags) and is_our_user(pid)
 
 
 def reap_orphans(keep: Iterable[int], *, kills: bool = True) -> int:

@@ -17,10 +17,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
-from mpdispatch.host.kill import WORKER_VARIABLE, is_our_user, is_running, kill_process, kill_tree
+from mpdispatch.host.kill import has_tag, is_our_user, is_running, kill_process, kill_tree
 from mpdispatch.host.processes import ProcessId, Seen, children_of, process_table, read_proc
 
 
@@ -47,22 +47,18 @@ def kill_leftovers(token: str, *, since: int, journal: JournalNames | None) -> i
             kill_tree(worker)
         return len(running)
     seen = process_table()
-    roots = {
-        pid
-        for pid, found in seen.items()
-        if pid != os.getpid()
-        and (
-            (token and found.start >= since and _is_marked(pid, token))
-            or (journal is not None and ProcessId(pid, found.start) in workers and _maps(pid, journal.identity))
-        )
-    }
-    condemned = _with_families(roots, seen) | _orphans(workers, seen)
+    condemned = _with_families(_roots(token, since, journal, seen), seen) | _orphans(workers, seen)
     return sum(kill_process(ProcessId(pid, seen[pid].start)) for pid in condemned)
 
 
-def _is_marked(pid: int, token: str) -> bool:
-    needle = f"\0{WORKER_VARIABLE}={token}.".encode()
-    return needle in b"\0" + read_proc(f"/proc/{pid}/environ") and is_our_user(pid)
+def _roots(token: str, since: int, journal: JournalNames | None, seen: Mapping[int, Seen]) -> set[int]:
+    """The processes that carry the token, and the workers in the journal that have it mapped."""
+    tags = [f"{token}."] if token else []
+    roots = {pid for pid, found in seen.items() if found.start >= since and has_tag(pid, tags)}
+    if journal is not None:
+        named = {pid for pid, start in journal.workers if pid in seen and seen[pid].start == start}
+        roots |= {pid for pid in named if _maps(pid, journal.identity)}
+    return roots - {os.getpid()}
 
 
 def _maps(pid: int, identity: tuple[int, int]) -> bool:

@@ -5,7 +5,7 @@ Nothing here blocks or decides about a job: `receive` gives events, and the supe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Set
 from dataclasses import dataclass
 
 from mpdispatch.clock import Clock
@@ -13,6 +13,7 @@ from mpdispatch.host.start_journal import Journal
 from mpdispatch.model import ClaimedJob, Completed, Run
 from mpdispatch.pool import frames
 from mpdispatch.pool.events import BootFault, Enqueued, Event, Gone, Ready, Returned, Said, Settled
+from mpdispatch.pool.exec import ExitStatus
 from mpdispatch.pool.outcomes import from_exit, from_reply
 from mpdispatch.pool.process import (
     Assignment,
@@ -165,14 +166,17 @@ class Pool:
                 yield from self._events_of(worker, worker.messages(in_channel=False))
             if worker.owes_stop:
                 worker.stop_if_owed()
+        yield from self._reaped(ended)
+        if self._given_up:
+            self._bury()
+
+    def _reaped(self, ended: Set[WorkerProcess]) -> Iterator[Event]:
         # Without pidfds, only a wait call shows an end.
         gone = [w for w in self.workers if (w in ended or w.launched.pidfd is None) and w.reap() is not None]
         if gone:
             end_leftovers(gone)
             for worker in gone:
                 yield from self._ended(worker)
-        if self._given_up:
-            self._bury()
 
     def _events_of(self, worker: WorkerProcess, messages: Iterable[frames.FromWorker]) -> Iterator[Event]:
         was_broken = worker.is_broken
@@ -262,15 +266,18 @@ class Pool:
             yield Returned(unread + recalled)  # in the order sent
         has_read = worker.record is not None and worker.record.is_signed()
         self._forget(worker)
-        said = self._boot_errors.pop(worker.pid, None)
-        if worker.has_booted and said is None:
-            yield Gone(worker, () if has_begun else (*unread, *recalled), has_read)
-        else:
-            if worker.shares_app and not worker.has_booted:
-                self.spawner.fork_failed()
-            reason = worker.killed_because or f"its process {status} while importing the app"
-            reason = said.reason if said else reason
-            yield BootFault(reason, said.traceback if said else "")
+        fault = self._boot_fault_of(worker, status)
+        yield fault or Gone(worker, () if has_begun else (*unread, *recalled), has_read)
+
+    def _boot_fault_of(self, worker: WorkerProcess, status: ExitStatus) -> BootFault | None:
+        """Why it never became ready; None: it did."""
+        if (said := self._boot_errors.pop(worker.pid, None)) is None and worker.has_booted:
+            return None
+        if worker.shares_app and not worker.has_booted:
+            self.spawner.fork_failed()
+        if said is not None:
+            return BootFault(said.reason, said.traceback)
+        return BootFault(worker.killed_because or f"its process {status} while importing the app", "")
 
     def _run_of(self, worker: WorkerProcess, held: Assignment) -> Run:
         now = self._clock.now()
@@ -346,10 +353,10 @@ class Pool:
             self._selector.unregister(worker.launched.pidfd)
         worker.launched.close_pidfd()
 
-    def kill_all(self, *, wait_s: float = 2.0) -> None:
-        """As `give_up_all`, but waits for their ends, at most `wait_s` for all: for the end of the supervisor."""
+    def kill_all(self) -> None:
+        """As `give_up_all`, but waits for their ends, at most 2 s for all: for the end of the supervisor."""
         self.give_up_all()
-        wait_for_ends(self._given_up, wait_s)
+        wait_for_ends(self._given_up, 2.0)
         self._bury()
         for worker in list(self._given_up):
             self._let_go_of(worker)

@@ -121,12 +121,6 @@ def test_what_is_older_than_the_worker_is_a_stranger(spawn: Spawn, tmp_path: Pat
     assert lives(older.pid)
 
 
-def test_spared_processes_and_ourselves_are_not_swept(spawn: Spawn, monkeypatch: pytest.MonkeyPatch) -> None:
-    spared = spawn(tag=f"{TOKEN}.3")
-    assert kill_session_leftovers([DeadWorker(ProcessId(1 << 30, 0), f"{TOKEN}.3\0")], spare=[spared.pid]) == 0
-    assert lives(spared.pid)
-
-
 def test_a_sweep_passes_over_what_the_system_hides(
     spawn: Spawn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
