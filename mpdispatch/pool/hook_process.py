@@ -30,7 +30,7 @@ from mpdispatch.hooks import HOOKS, Event
 from mpdispatch.pool.channel import Channel, ChannelBroken
 from mpdispatch.pool.exec import launch
 from mpdispatch.pool.frames import HookBoot, decode_hook_boot, encode
-from mpdispatch.pool.process import WorkerProcess
+from mpdispatch.pool.process import WorkerProcess, wait_for_ends
 from mpdispatch.pool.sigterm import leave_sigterm_to_supervisor, restore_sigterm_in_forks
 from mpdispatch.pool.started import receive, settle_in, ties_of_exec
 from mpdispatch.repeated import Repeated
@@ -128,7 +128,7 @@ class HookProcess:
         process, self._process = self._process, None
         assert process is not None
         process.kill()
-        if process.wait_end(1.0):
+        if not wait_for_ends([process], 1.0):
             self._repeats.log(
                 "ended", logging.ERROR, "the hook process %s", process.exit_status, extra={"pid": process.pid}
             )
@@ -152,11 +152,11 @@ class HookProcess:
         except ChannelBroken:
             is_sent = False
         # A process that has already ended needs no message and no time.
-        has_ended = process.wait_end(max(0.0, deadline - time.monotonic()) if is_sent else 0.1)
-        if not has_ended:
+        wait_s = max(0.0, deadline - time.monotonic()) if is_sent else 0.1
+        if wait_for_ends([process], wait_s):
             self._log.error("the hook process did not end in time; its events are lost")
             process.kill()
-            process.wait_end(1.0)
+            wait_for_ends([process], 1.0)
         elif process.exit_status is not None and process.exit_status.code != 0:
             self._log.error("the hook process %s; its events are lost", process.exit_status)
         # The end of the process wakes a hook thread that still waits in send(), before the channel closes here.

@@ -290,13 +290,6 @@ class WorkerProcess:
         """Send SIGKILL to it and to all its descendants. Its pidfd shows its end, as any other."""
         kill_workers([self])
 
-    def kill_alone(self) -> None:
-        """SIGKILL itself and its group by what we have: there is no descriptor left to look for what it started."""
-        if self.exit_status is None and not self.leaves_children:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.pid, signal.SIGKILL)
-        self.signal(signal.SIGKILL)
-
     def left(self) -> range:
         """When those started that its earlier jobs left running, if they may: the app was imported, and the job it runs
         had not begun."""
@@ -313,12 +306,7 @@ class WorkerProcess:
             self.exit_status = self.launched.reap()
         return self.exit_status
 
-    def wait_end(self, timeout_s: float) -> bool:
-        """Block until it has ended, at most this long (not on the loop)."""
-        return not wait_for_ends([self], timeout_s)
-
     def close(self) -> None:
-        """Let go of its descriptors."""
         self.launched.close_channels()
         self.launched.close_pidfd()
 
@@ -333,8 +321,12 @@ def kill_workers(workers: Iterable[WorkerProcess]) -> None:
     try:
         kill_trees([(worker.launched.process, worker.left()) for worker in doomed])
     except (OSError, ImportError):
+        # There is no descriptor left to look for what they started: kill themselves, and their groups.
         for worker in doomed:
-            worker.kill_alone()
+            if worker.exit_status is None and not worker.leaves_children:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(worker.pid, signal.SIGKILL)
+            worker.signal(signal.SIGKILL)
 
 
 def end_leftovers(workers: Sequence[WorkerProcess]) -> None:
