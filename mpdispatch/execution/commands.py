@@ -15,21 +15,20 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import IO, Any
+from typing import Any
 
 import msgspec
 
 from mpdispatch.errors import CommandFailedError, Fault, JobTimeout, PayloadError, UsageError
 from mpdispatch.execution.job_context import JobContext
 from mpdispatch.execution.process_context import current_job
+from mpdispatch.host.kill import WORKER_VARIABLE
 from mpdispatch.host.processes import signal_name
 from mpdispatch.model import COMMAND_JOB, Command, Stream
 from mpdispatch.policy.names import shown
 
 _BASICS = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR")
 _LOCALE = "LC_"
-_KEPT_OF_WORKER = ("MPDISPATCH_WORKER",)
-"""By this variable a supervisor finds what a dead worker left running (see `host.leftovers`)."""
 
 _READ_BYTES = 65536
 _LOOK_S = 0.25
@@ -86,7 +85,10 @@ def run_command(argv: list[str], cwd: str, env: dict[str, str]) -> dict[str, Any
     Raises CommandFailedError: it cannot be started, exits with another status than 0, or a signal ended it.
     """
     context = current_job()
-    process = _start(argv, cwd, {**env, **_added(context)})
+    added = {"MPDISPATCH_JOB_ID": str(context.id), "MPDISPATCH_ATTEMPT": str(context.attempt)}
+    if WORKER_VARIABLE in os.environ:  # by which a supervisor finds what a dead worker left running
+        added[WORKER_VARIABLE] = os.environ[WORKER_VARIABLE]
+    process = _start(argv, cwd, {**env, **added})
     reader = _PipeReader(process, context)
     try:
         code = reader.read(None)
@@ -104,11 +106,6 @@ def run_command(argv: list[str], cwd: str, env: dict[str, str]) -> dict[str, Any
             detail=reader.last_error_line(),
         )
     return {"exit_status": 0}
-
-
-def _added(context: JobContext) -> dict[str, str]:
-    ours = {"MPDISPATCH_JOB_ID": str(context.id), "MPDISPATCH_ATTEMPT": str(context.attempt)}
-    return ours | {name: os.environ[name] for name in _KEPT_OF_WORKER if name in os.environ}
 
 
 def _start(argv: list[str], cwd: str, env: dict[str, str]) -> subprocess.Popen[bytes]:
@@ -222,7 +219,6 @@ class _PipeReader:
         self._selector.close()
         if self._pidfd is not None:
             os.close(self._pidfd)
-        pipes: list[IO[bytes] | None] = [self._process.stdout, self._process.stderr]
-        for pipe in pipes:
+        for pipe in (self._process.stdout, self._process.stderr):
             if pipe is not None:
                 pipe.close()

@@ -168,7 +168,8 @@ class JobContext:
             self._schedule_flush()
 
     def after_fork(self) -> None:
-        """To be called in a fork that the handler made."""
+        """In a fork that the handler made: other threads do not exist there, and may have held a lock."""
+        _later.begin_anew()
         self._lock, self._is_scheduled = threading.Lock(), False
 
     def close(self) -> None:
@@ -194,7 +195,6 @@ class _Later:
         self.begin_anew()
 
     def begin_anew(self) -> None:
-        """In a fork: the thread does not exist there, and may have held the lock."""
         self._lock = threading.Lock()
         self._waiting: list[JobContext] = []
         self._is_running = False
@@ -226,12 +226,6 @@ class _Later:
 
 
 _later = _Later()
-
-
-def after_fork(context: JobContext) -> None:
-    """To be called in a fork that the handler made: other threads do not exist there, and may have held a lock."""
-    _later.begin_anew()
-    context.after_fork()
 
 
 def _amount(label: str, number: Any) -> float:

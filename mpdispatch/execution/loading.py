@@ -25,6 +25,8 @@ from mpdispatch.handlers.registry import definition_of
 from mpdispatch.handlers.safejson import printable
 from mpdispatch.policy.names import nearest
 
+_IMPORTERS = ("<frozen importlib", importlib.__file__, __file__)
+
 
 def load(reference: AppReference) -> AppEngine:
     """The engine behind a reference, with the handlers of all its modules.
@@ -46,7 +48,7 @@ def load(reference: AppReference) -> AppEngine:
         for name in reference.imports:
             importlib.import_module(name)
     except (Exception, SystemExit) as error:
-        if isinstance(error, ModuleNotFoundError) and error.name in _parents(module_name):
+        if isinstance(error, ModuleNotFoundError) and f"{module_name}.".startswith(f"{error.name}."):
             # The app's own module is missing; a traceback would show only the import system.
             reason = f"there is no module {error.name!r} in {printable(os.getcwd())} or on Python's path"
             raise AppImportError(str(reference), reason) from error
@@ -105,21 +107,12 @@ def _import_error(reference: AppReference, error: BaseException) -> AppImportErr
     return AppImportError(str(reference), reason, info.traceback)
 
 
-def _parents(module: str) -> set[str]:
-    parts = module.split(".")
-    return {".".join(parts[:end]) for end in range(1, len(parts) + 1)}
-
-
 def _without_importers(error: BaseException) -> BaseException:
     """The error, its traceback beginning in the user's code instead of in the import system."""
     frame = error.__traceback__
-    while frame is not None and _is_importer(frame.tb_frame.f_code.co_filename):
+    while frame is not None and frame.tb_frame.f_code.co_filename.startswith(_IMPORTERS):
         frame = frame.tb_next
     return error.with_traceback(frame)
-
-
-def _is_importer(filename: str) -> bool:
-    return filename.startswith("<frozen importlib") or filename in (importlib.__file__, __file__)
 
 
 def _no_attribute(found: Any, name: str) -> str:

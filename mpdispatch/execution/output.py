@@ -55,7 +55,6 @@ class OutputSender:
 
     @property
     def holds_back(self) -> bool:
-        """Whether something is held back."""
         return bool(self._unsent)
 
     def send(self) -> None:

@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from mpdispatch.errors import DispatchError, WrongProcessError
-from mpdispatch.execution.job_context import JobContext, after_fork
+from mpdispatch.execution.job_context import JobContext
 
 logger = logging.getLogger("mpdispatch.job")
 
@@ -150,7 +150,7 @@ def _became_copy() -> None:
     global _is_copy
     _is_copy = True
     if _current is not None:
-        after_fork(_current)
+        _current.after_fork()
 
 
 def is_copy() -> bool:

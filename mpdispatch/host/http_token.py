@@ -50,7 +50,6 @@ class HttpToken:
 
     @property
     def path(self) -> Path:
-        """Path of the token's file."""
         return runtime_folder(self._store) / _NAME
 
     def value(self) -> str:

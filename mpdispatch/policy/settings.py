@@ -94,7 +94,6 @@ _SWITCHES |= dict.fromkeys(("false", "0", "no", "off"), False)
 
 
 def text(value: object, is_text: bool) -> str:
-    """Any text."""
     if not isinstance(value, str):
         raise UsageError(f"must be text, not {shown(value)}")
     return value
