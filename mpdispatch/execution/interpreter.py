@@ -23,6 +23,8 @@ from typing import Any
 _getprofile, _setprofile = sys.getprofile, sys.setprofile
 _getswitchinterval, _setswitchinterval = sys.getswitchinterval, sys.setswitchinterval
 _gc_is_on, _gc_on, _gc_off = gc.isenabled, gc.enable, gc.disable
+_get_digits, _set_digits = sys.get_int_max_str_digits, sys.set_int_max_str_digits
+_get_debug, _set_debug = gc.get_debug, gc.set_debug
 _get_threshold, _set_threshold = gc.get_threshold, gc.set_threshold
 _getdefaulttimeout, _setdefaulttimeout = socket.getdefaulttimeout, socket.setdefaulttimeout
 _faults_are_enabled, _enable_faults, _disable_faults = (
@@ -89,35 +91,8 @@ _PARTS: tuple[tuple[str, Callable[[Any], object]], ...] = (
 )
 
 
-def _put_levels(levels: tuple[int, int]) -> None:
-    _disable_logging(levels[0])
-    _root.setLevel(levels[1])
-
-
-_DECIMAL = ("prec", "rounding", "Emin", "Emax", "capitals", "clamp")
-
-
 def _values(context: Context) -> tuple[Any, ...]:
-    return tuple(getattr(context, name) for name in _DECIMAL)
-
-
-def _put_default_decimal(then: tuple[tuple[Any, ...], dict[Any, bool]]) -> None:
-    for name, value in zip(_DECIMAL, then[0], strict=True):
-        setattr(DefaultContext, name, value)
-    DefaultContext.traps = then[1]
-
-
-# What jobs seldom change: a few words, how to look at it, how to put it back.
-_SELDOM: tuple[tuple[str, Callable[[], Any], Callable[[Any], object]], ...] = (
-    ("the debug flags of gc", gc.get_debug, gc.set_debug),
-    ("the most digits of an int", sys.get_int_max_str_digits, sys.set_int_max_str_digits),
-    (
-        "the default decimal context",
-        lambda: (_values(DefaultContext), dict(DefaultContext.traps)),
-        _put_default_decimal,
-    ),
-    ("the levels of logging", lambda: (_root.manager.disable, _root.level), _put_levels),
-)
+    return context.prec, context.rounding, context.Emin, context.Emax, context.capitals, context.clamp
 
 
 class Interpreter:
@@ -130,7 +105,10 @@ class Interpreter:
         self._then = (*kept[:-1], self._decimal.traps)
         self._locale = _setlocale(_locale.LC_ALL, None)
         self._policy = _event_loop_policy()
-        self._seldom = [look() for _, look, _ in _SELDOM]
+        self._decimal_values = _values(self._decimal)
+        self._default_decimal = DefaultContext.copy()
+        self._debug, self._digits = _get_debug(), _get_digits()
+        self._logging = _root.manager.disable, _root.level
         self._finders, self._handlers = list(sys.meta_path), list(_root.handlers)
         self._modules = frozenset(sys.modules)
 
@@ -145,7 +123,7 @@ class Interpreter:
 
     def restore_between_handlers(self, changed: list[str]) -> None:
         """Restore what jobs seldom change."""
-        if _values(getcontext()) != _values(self._decimal):
+        if _values(getcontext()) != self._decimal_values:
             changed.append("the decimal context")
             setcontext(self._decimal.copy())
         policy = _event_loop_policy()
@@ -159,10 +137,21 @@ class Interpreter:
         if (name := _setlocale(_locale.LC_ALL, None)) != self._locale:
             changed.append(f"locale {name}")
             _setlocale(_locale.LC_ALL, self._locale)
-        for (name, look, put), then in zip(_SELDOM, self._seldom, strict=True):
-            if look() != then:
-                changed.append(name)
-                put(then)
+        if _get_debug() != self._debug:
+            changed.append("the debug flags of gc")
+            _set_debug(self._debug)
+        if _get_digits() != self._digits:
+            changed.append("the most digits of an int")
+            _set_digits(self._digits)
+        if (_root.manager.disable, _root.level) != self._logging:
+            changed.append("the levels of logging")
+            _disable_logging(self._logging[0])
+            _root.setLevel(self._logging[1])
+        default, then = DefaultContext, self._default_decimal
+        if _values(default) != _values(then) or default.traps != then.traps:
+            changed.append("the default decimal context")
+            default.prec, default.rounding, default.Emin, default.Emax = _values(then)[:4]
+            default.capitals, default.clamp, default.traps = then.capitals, then.clamp, then.traps
         if _root.handlers != self._handlers:
             changed.append("the handlers of logging")
             self._handlers = self._without_the_jobs(_root.handlers, self._handlers)
