@@ -22,7 +22,8 @@ from mpdispatch.engine.enqueueing import PlainDefaults
 from mpdispatch.errors import Fault, PayloadError, UsageError
 from mpdispatch.handlers.registry import check_job_name
 from mpdispatch.handlers.safejson import Reader, encode, fault_of_encoding, lossy
-from mpdispatch.model.json import to_json
+from mpdispatch.model import Job
+from mpdispatch.policy.jobnames import check_job_name
 
 if TYPE_CHECKING:
     from mpdispatch.engine import Engine
@@ -76,12 +77,12 @@ def enqueue(
         items = [arguments_of(pairs, whole)] * (count or 1)
     jobs = _Jobs(name=name, items=items, lines=lines, is_one=count is None and lines is None)
     app = find_app(options)
-    client, ids, answer = (
+    client, made = (
         _as_given(options, jobs, wished, may_create=create)
         if app is None
         else _checked(options, load_app(app), jobs, wished)
     )
-    return print_enqueued(options, client, ids, answer, is_one=jobs.is_one, wait=wait)
+    return print_enqueued(options, client, made, wait=wait)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,12 +102,8 @@ class _Jobs:
         return list(map(reader, self.items)) if self.lines is None else self.lines.read(self.name, reader)
 
 
-_Kept: TypeAlias = tuple[JobClient, Sequence[int], Mapping[str, Any]]
-"""The client, the ids of the stored jobs, and their JSON for `--json`."""
-
-
-def _many(client: JobClient, ids: Sequence[int]) -> _Kept:
-    return client, ids, {"batch_id": ids[0] if ids else None, "count": len(ids), "ids": list(ids)}
+_Kept: TypeAlias = tuple[JobClient, Job | Sequence[int]]
+"""The client, and the job that was stored or the ids of many."""
 
 
 def _checked(options: Options, engine: Engine, jobs: _Jobs, wished: Mapping[str, Any]) -> _Kept:
@@ -123,9 +120,8 @@ def _checked(options: Options, engine: Engine, jobs: _Jobs, wished: Mapping[str,
     except PayloadError as error:
         raise PayloadError(jobs.name, map(_as_typed, error.faults)) from error
     if jobs.is_one:
-        job = door.enqueue(jobs.name, **jobs.items[0])
-        return engine, [job.id], to_json(job)
-    return _many(engine, [*door.enqueue_many(jobs.name, jobs.items)])
+        return engine, door.enqueue(jobs.name, **jobs.items[0])
+    return engine, [*door.enqueue_many(jobs.name, jobs.items)]
 
 
 def _as_typed(fault: Fault) -> Fault:
@@ -142,10 +138,7 @@ def _as_given(options: Options, jobs: _Jobs, wished: Mapping[str, Any], *, may_c
     payloads = jobs.read(lambda arguments: _payload(jobs.name, arguments, config.max_payload_bytes))
     job = unchecked_job(PlainDefaults(name=jobs.name), payloads[0] if payloads else b"{}", wished)
     client = open_client_to_fill(options, may_create=may_create)
-    if jobs.is_one:
-        made = client.add_job(job)
-        return client, [made.id], to_json(made)
-    return _many(client, client.add_jobs(job, payloads))
+    return client, client.add_job(job) if jobs.is_one else client.add_jobs(job, payloads)
 
 
 def _payload(name: str, arguments: Mapping[str, Any], max_bytes: int) -> bytes:

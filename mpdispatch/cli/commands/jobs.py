@@ -170,18 +170,18 @@ def ends_of(
     return code, ended
 
 
-def print_enqueued(
-    options: Options, client: JobClient, ids: Sequence[int], answer: Any, *, is_one: bool, wait: bool
-) -> int:
-    """Print new jobs (their ids, or `answer` as JSON) and, with `--wait`, how they ended; gives the exit code."""
+def print_enqueued(options: Options, client: JobClient, made: Job | Sequence[int], *, wait: bool) -> int:
+    """Print the id of a new job, or the ids of many, and with `--wait` how they ended; gives the exit code."""
+    ids = [made.id] if isinstance(made, Job) else made
+    answer: Any = {"batch_id": ids[0] if ids else None, "count": len(ids), "ids": list(ids)}
     if not options.json:
         for job_id in ids:
             print_line(job_id)
-    if not wait:
-        if options.json:
-            print_json(answer)
-        return 0
-    code, ended = ends_of(options, client, ids)
+    code = 0
+    if wait:
+        code, answer = ends_of(options, client, ids)
+    elif isinstance(made, Job):
+        answer = [job_to_json(made)]
     if options.json:
-        print_json(ended[0] if is_one else ended)
+        print_json(answer[0] if isinstance(made, Job) else answer)
     return code

@@ -16,7 +16,6 @@ from mpdispatch.cli.program import Options, command
 from mpdispatch.engine.enqueueing import PlainDefaults
 from mpdispatch.execution.commands import environment_of, payload_of
 from mpdispatch.model import COMMAND_JOB
-from mpdispatch.model.json import to_json
 
 
 @command(
@@ -64,4 +63,4 @@ def run(
     wanted = unchecked_job(PlainDefaults(name=COMMAND_JOB, max_retries=0), payload, wishes)
     client = open_client_to_fill(options, may_create=create)
     job = client.add_job(wanted)
-    return print_enqueued(options, client, [job.id], to_json(job), is_one=True, wait=wait)
+    return print_enqueued(options, client, job, wait=wait)
