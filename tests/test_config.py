@@ -1,5 +1,6 @@
 import copy
 import dataclasses
+import inspect
 import math
 import pickle
 import subprocess
@@ -80,7 +81,8 @@ def test_the_signature_for_type_checkers_names_every_field():
 
 @pytest.mark.parametrize("cls", [Config, QueueConfig])
 def test_help_says_what_every_field_means(cls):
-    missing = [each.name for each in dataclasses.fields(cls) if f"\n        {each.name}: " not in cls.__doc__]
+    text = inspect.getdoc(cls)
+    missing = [each.name for each in dataclasses.fields(cls) if f"\n    {each.name}: " not in text]
     assert missing == []
 
 
