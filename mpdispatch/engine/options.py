@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from inspect import cleandoc
-from typing import Annotated, Any, TypedDict, TypeVar, get_type_hints
+from typing import Annotated, Any, TypeAlias, TypedDict, TypeVar, get_type_hints
 
 import msgspec
 
@@ -27,16 +27,21 @@ _MAX_KEY_CHARS = 200
 _MAX_LIST = 1000
 
 
+_PRIORITY = "higher runs first, within the queue (a 64-bit integer)"
+_MAX_RETRIES = "how often it is tried again after a failure; 0: never"
+_Timeout: TypeAlias = Annotated[
+    float | timedelta | str | None,
+    "how long one attempt may take (seconds, or 30s, 5m, 2h); None: as long as it likes",
+]
+
+
 class JobKeywords(TypedDict, total=False):
     """The keywords of `@engine.job(...)`, each with what it means."""
 
     queue: Annotated[str, "where its jobs wait; a supervisor claims from the queues it polls"]
-    priority: Annotated[int, "higher runs first, within the queue (a 64-bit integer)"]
-    max_retries: Annotated[int, "how often it is tried again after a failure; 0: never"]
-    timeout: Annotated[
-        float | timedelta | str | None,
-        "how long one attempt may take (seconds, or 30s, 5m, 2h); None: as long as it likes",
-    ]
+    priority: Annotated[int, _PRIORITY]
+    max_retries: Annotated[int, _MAX_RETRIES]
+    timeout: _Timeout
     backoff: Annotated[
         BackoffSpec | None,
         "how long to wait before each retry (see `mpdispatch.backoff`); None: as the engine says",
@@ -50,16 +55,13 @@ class EnqueueKeywords(TypedDict, total=False):
     """
 
     queue: Annotated[str | None, "where the job waits"]
-    priority: Annotated[int | None, "higher runs first, within the queue (a 64-bit integer)"]
+    priority: Annotated[int | None, _PRIORITY]
     run_at: Annotated[
         datetime | None, "a moment with its time zone, before which it does not run; not with delay"
     ]
     delay: Annotated[float | timedelta | str | None, "how much later it may run (seconds, or 30s, 5m, 2h)"]
-    max_retries: Annotated[int | None, "how often it is tried again after a failure; 0: never"]
-    timeout: Annotated[
-        float | timedelta | str | None,
-        "how long one attempt may take (seconds, or 30s, 5m, 2h); None: as long as it likes",
-    ]
+    max_retries: Annotated[int | None, _MAX_RETRIES]
+    timeout: _Timeout
     idempotency_key: Annotated[
         str | None,
         "1 to 200 characters; while a job of this name with the key is in the store, it is given instead of a new one",
