@@ -23,7 +23,6 @@ from mpdispatch.errors import Fault, PayloadError, UsageError
 from mpdispatch.handlers.registry import check_job_name
 from mpdispatch.handlers.safejson import Reader, encode, fault_of_encoding, lossy
 from mpdispatch.model import Job
-from mpdispatch.policy.jobnames import check_job_name
 
 if TYPE_CHECKING:
     from mpdispatch.engine import Engine

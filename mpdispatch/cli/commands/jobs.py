@@ -181,7 +181,7 @@ def print_enqueued(options: Options, client: JobClient, made: Job | Sequence[int
     if wait:
         code, answer = ends_of(options, client, ids)
     elif isinstance(made, Job):
-        answer = [job_to_json(made)]
+        answer = [to_json(made)]
     if options.json:
         print_json(answer[0] if isinstance(made, Job) else answer)
     return code
