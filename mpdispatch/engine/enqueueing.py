@@ -141,6 +141,14 @@ async def _offloaded(engine: Engine, function: Callable[Q, R], /, *args: Q.args,
         ) from None
 
 
+_GIVEN = [
+    field
+    for field in EnqueueOptions.__struct_fields__
+    if field in NewJob.__struct_fields__ and field != "timeout_us"
+]
+"""Options that a new job takes as they are."""
+
+
 def new_job(
     defaults: JobDefinition | PlainDefaults,
     options: EnqueueOptions,
@@ -153,14 +161,12 @@ def new_job(
         timeout_us = None if defaults.timeout_s is None else round(defaults.timeout_s * SECOND_US)
     if timeout_us is None and default_timeout_s is not None:
         timeout_us = round(default_timeout_s * SECOND_US)
-    return NewJob(
-        name=defaults.name,
-        payload=payload,
-        queue=defaults.queue if options.queue is None else options.queue,
-        priority=defaults.priority if options.priority is None else options.priority,
-        max_retries=defaults.max_retries if options.max_retries is None else options.max_retries,
-        run_at_us=options.run_at_us,
-        delay_us=options.delay_us or 0,
-        timeout_us=timeout_us,
-        idempotency_key=options.idempotency_key,
-    )
+    fields: dict[str, Any] = {
+        "queue": defaults.queue,
+        "priority": defaults.priority,
+        "max_retries": defaults.max_retries,
+    }
+    for field in _GIVEN:
+        if (value := getattr(options, field)) is not None:
+            fields[field] = value
+    return NewJob(name=defaults.name, payload=payload, timeout_us=timeout_us, **fields)

@@ -20,7 +20,7 @@ class Column(NamedTuple):
     """A column and its allowed values. Any may be NULL if the schema allows it."""
 
     name: str
-    kind: Literal["integer", "time", "duration", "text", "any"]
+    kind: Literal["integer", "time", "duration", "text", "json"]
     least: int = _LEAST_INTEGER
     most: int = _MOST_INTEGER
     field: str = ""
@@ -48,7 +48,7 @@ def fault_of(column: Column, value: Any) -> str | None:
     >>> fault_of(Column("max_retries", "integer", least=0), -1)
     'column max_retries holds -1, which is out of its range'
     """
-    if column.kind == "any" or value is None:
+    if column.kind == "json" or value is None:
         return None
     if column.kind == "text":
         bad = isinstance(value, bytes)

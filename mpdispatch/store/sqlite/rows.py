@@ -72,6 +72,10 @@ def _json(stored: Any) -> Any:
     return value
 
 
+def _json_or_none(stored: Any) -> Any:
+    return None if stored is None else _json(stored)
+
+
 def _no_json(stored: Any) -> str:
     if isinstance(stored, str | bytes):
         return f"<not JSON: {len(stored)} bytes>"
@@ -172,7 +176,7 @@ def _arguments(payload: Any) -> dict[str, Any]:
 
 
 def _progress(stored: Any) -> dict[str, Any] | None:
-    progress = None if stored is None else _json(stored)
+    progress = _json_or_none(stored)
     return progress if isinstance(progress, dict) else None
 
 
@@ -184,7 +188,11 @@ def _decoders(
     columns: Sequence[Column], **special: Callable[[Any], Any]
 ) -> list[tuple[str, Callable[[Any], Any]]]:
     """The field and the decoder of each column."""
-    of_kind: dict[str, Callable[[Any], Any]] = {"time": _moment_or_none, "duration": _seconds}
+    of_kind: dict[str, Callable[[Any], Any]] = {
+        "time": _moment_or_none,
+        "duration": _seconds,
+        "json": _json_or_none,
+    }
     named = [(each.field or each.name.removesuffix("_us"), each.kind) for each in columns]
     return [(field, special.get(field) or of_kind.get(kind, _same)) for field, kind in named]
 
@@ -206,7 +214,7 @@ def _job(row: Row, created: bool) -> Job:
         **fields,
         payload=_arguments(_json(payload)) if payload is not None else {},
         last_error=_error(last_error),
-        result=None if result is None else _json(result),
+        result=_json_or_none(result),
         created=created,
     )
 
