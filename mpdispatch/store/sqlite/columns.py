@@ -1,6 +1,6 @@
 """The columns of each table, once: the lists in the SQL files, and the decoding of rows, follow from them. Values only.
 
-A new field of a job is a field of the structs in `model.job`, a column in `schema.sql`, and one line here.
+A new field of a job is a field of the structs in `model.job`, a step in `steps` that adds the column, and one line here.
 """
 
 from __future__ import annotations

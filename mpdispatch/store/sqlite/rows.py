@@ -33,7 +33,6 @@ _SIGNS_OF_LIFE = {1, 2, 3, 4, 5, 6, 13, 14}
 _WIDTH, _STATE = len(JOB_COLUMNS), [column.name for column in JOB_COLUMNS].index("state")
 _texts_of = itemgetter(*(at for at, column in enumerate(JOB_COLUMNS) if column.kind == "text"))
 _new = attrgetter(*NEW)
-_SHOWN_AS_GIVEN = [name for name in NEW if name in Job.__struct_fields__]
 
 
 def moment(us: int) -> datetime:
@@ -128,7 +127,7 @@ def fresh_job(job: NewJob, job_id: int, now_us: int) -> Job:
         run_at=created_at if run_at_us == now_us else moment(run_at_us),
         created_at=created_at,
         timeout=_seconds(job.timeout_us),
-        **{name: getattr(job, name) for name in _SHOWN_AS_GIVEN},
+        **{field: decode(getattr(job, field)) for field, decode in _NEW_DECODERS},
     )
 
 
@@ -198,6 +197,7 @@ def _decoders(
 
 
 _JOB_DECODERS = _decoders(JOB_COLUMNS, state=JobState, progress=_progress)
+_NEW_DECODERS = [(field, decode) for field, decode in _JOB_DECODERS if field in NEW]
 _ATTEMPT_DECODERS = _decoders(ATTEMPT_COLUMNS, cause=Cause, error=_error)
 
 
