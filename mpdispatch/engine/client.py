@@ -226,9 +226,9 @@ class JobClient:
         from mpdispatch.engine.supervisors import living_supervisors
 
         store = self.store
-        counts, queues = store.counts(), store.queue_stats()
+        queues = store.queue_stats()
         return {
-            "jobs": {state.value: counts[state] for state in JobState},
+            "jobs": {state.value: sum(each.jobs[state] for each in queues) for state in JobState},
             "dlq_count": store.dead_letter_count(),
             "queues": {each.name: {"paused": each.is_paused, "jobs": dict(each.jobs)} for each in queues},
             "supervisors": len(living_supervisors(store)),

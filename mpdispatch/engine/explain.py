@@ -18,7 +18,7 @@ from mpdispatch.model import COMMAND_JOB, UNREADABLE, Job, JobState, SupervisorS
 from mpdispatch.model.json import moment_of, time_to_json
 from mpdispatch.policy.rate import Rate
 from mpdispatch.store.contract import Store
-from mpdispatch.store.values import QueueStats
+from mpdispatch.store.values import QueueState
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +47,8 @@ class _Facts:
         return supervisors_of(self.store, self.now)
 
     @cached_property
-    def queue(self) -> QueueStats | None:
-        return next((each for each in self.store.queue_stats() if each.name == self.job.queue), None)
+    def queue(self) -> QueueState:
+        return self.store.queue_state(self.job.queue)
 
     @cached_property
     def faults(self) -> list[str]:
@@ -155,7 +155,7 @@ def _held_back(facts: _Facts) -> Iterator[Reason]:
     job = facts.job
     if job.state in (JobState.SCHEDULED, JobState.RETRYING):
         yield from _later(facts)
-    if facts.queue is not None and facts.queue.is_paused:
+    if facts.queue.is_paused:
         yield Reason("paused", f"queue {job.queue!r} is paused", remedy=f"mpdispatch resume {job.queue}")
     elif job.blocked_reason is not None:
         yield Reason("parked", f"no supervisor could run it: {job.blocked_reason}", remedy=_parked(job))
@@ -216,8 +216,7 @@ def _nobody(facts: _Facts) -> Iterator[Reason]:
 
 def _limits(facts: _Facts) -> Iterator[Reason]:
     limits, queue = facts.limits, facts.job.queue
-    bucket = facts.store.bucket(queue)
-    running = 0 if facts.queue is None else facts.queue.jobs.get("running", 0)
+    running, bucket = facts.queue.running, facts.queue.bucket
     if limits is not None and limits.max_concurrency is not None and running >= limits.max_concurrency:
         text = f"{running} jobs of queue {queue!r} run, the most it allows (max_concurrency)"
         yield Reason("queue_limit", text)

@@ -38,6 +38,7 @@ from mpdispatch.store.values import (
     HeldJob,
     OtherOwners,
     Outstanding,
+    QueueState,
     QueueStats,
     Renewal,
     Reports,
@@ -221,8 +222,8 @@ class Store(Protocol):
         """Faults in the job's row that prevent a claim: another program wrote them. Nearly always empty."""
         ...
 
-    def bucket(self, queue: str) -> int | None:
-        """The queue's token bucket (see policy.rate); None if its rate limit was not used in this boot."""
+    def queue_state(self, queue: str) -> QueueState:
+        """What holds the queue's jobs back. Cheap: counts no jobs but running ones."""
         ...
 
     def examine(self) -> list[Finding]:

@@ -21,6 +21,16 @@ class QueueStats(msgspec.Struct, frozen=True, kw_only=True):
     jobs: Mapping[str, int]
 
 
+class QueueState(NamedTuple):
+    """What holds a queue's jobs back, beside its configuration."""
+
+    is_paused: bool
+    running: int
+    """Number of its running jobs, of all supervisors."""
+    bucket: int | None
+    """Its token bucket (see policy.rate); None if its rate limit was not used in this boot."""
+
+
 class Progress(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Progress that a running handler reported; `data` is the JSON of done, total, message."""
 

@@ -508,7 +508,7 @@ class Machine(RuleBasedStateMachine):
             for call in ("get", "state_of", "attempts", "outputs", "ahead", "dead_letter"):
                 self.both(call, job_id)
         for queue in draws.QUEUES:
-            self.both("bucket", queue)
+            self.both("queue_state", queue)
             self.both("dead_letter_count", queue)
         for each in self.supervisors:
             for call in ("cancel_requests", "jobs_of", "peers"):

@@ -53,6 +53,7 @@ from mpdispatch.store.values import (
     LeftBehind,
     OtherOwners,
     Outstanding,
+    QueueState,
     QueueStats,
     Renewal,
     Reports,
@@ -289,8 +290,9 @@ class Model:
             lambda each: each.is_due and each.new.queue == row.new.queue and each.place < row.place
         )
 
-    def bucket(self, queue: str) -> int | None:
-        return self._buckets.get(queue)
+    def queue_state(self, queue: str) -> QueueState:
+        running = self._count(lambda row: row.state is JobState.RUNNING and row.new.queue == queue)
+        return QueueState(self._is_paused.get(queue, False), running, self._buckets.get(queue))
 
     # ------------------------------------------------------------------------------------ supervisors
 

@@ -60,7 +60,7 @@ def look(store: SQLiteStore, now: Instant, *job_ids: int) -> dict[int, dict[str,
     seen.append([supervisor_to_json(each) for each in supervisors_of(store, now)])
     seen.append([to_json(each) for each in checkup(store, Config(), now=now)])
     names = [queue.name for queue in store.queue_stats()]
-    seen += [[name, store.bucket(name), store.dead_letter_count(name)] for name in names]
+    seen += [[name, store.queue_state(name).bucket, store.dead_letter_count(name)] for name in names]
     for job_id in job_ids:
         job, reasons = explain(store, job_id, now=now)
         seen.append([to_json(job), [str(reason) for reason in reasons]])

@@ -27,14 +27,14 @@ def test_without_a_ready_worker_none_is_claimed_no_token_charged_and_it_is_said(
     turn = desk.commit(slots=8, ready=0, claim=wanted)
     assert (list(turn.claimed), turn.has_more, turn.token_in_us) == ([], False, None)
     assert set(turn.held_back) == {"rated"}
-    assert store.bucket("rated") is None
+    assert store.queue_state("rated").bucket is None
     turn = desk.commit(slots=8, ready=1, claim=wanted)
     assert [job.id for job in turn.claimed] == [jobs[0].id]
     assert (dict(turn.held_back), turn.held_from) == (
         {"rated": 1},
         (0, turn.claimed[0].run_at_us, jobs[1].id),
     )
-    assert store.bucket("rated") is not None
+    assert store.queue_state("rated").bucket is not None
 
 
 def test_a_look_that_finds_only_jobs_without_a_worker_takes_no_lock(
@@ -83,7 +83,7 @@ def test_rated_jobs_are_among_the_first_that_are_begun_and_never_more_than_token
     for queue, most in tokens.items():
         assert claimed.count(queue) + turn.held_back.get(queue, 0) <= most
         rate, now_us = Rate(RATE, most), clock.now().boot_us
-        assert rate.available(store.bucket(queue), now_us=now_us) == most - claimed.count(queue)
+        assert rate.available(store.queue_state(queue).bucket, now_us=now_us) == most - claimed.count(queue)
     if turn.held_back:
         order = [(-job.priority, job.run_at_us, job.id) for job in turn.claimed[:ready]]
         assert turn.held_from is None or all(each < turn.held_from for each in order)

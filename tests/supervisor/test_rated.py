@@ -23,7 +23,7 @@ def _house(build: Build, per_s: float, burst: int = 1, **config: object) -> Hous
 
 
 def _is_uncharged(house: House, job_id: int) -> bool:
-    return house.state(job_id) is JobState.PENDING and house.store.bucket("rated") is None
+    return house.state(job_id) is JobState.PENDING and house.store.queue_state("rated").bucket is None
 
 
 def _hold(house: House, tmp_path: Path, name: str = "started", **options: object) -> int:

@@ -9,6 +9,7 @@ from mpdispatch import sqlite3
 from mpdispatch.ids import boot_id
 from mpdispatch.store.sql import Queries
 from mpdispatch.store.sqlite.mending import texts
+from mpdispatch.store.values import QueueState
 
 STATUS = Queries(Path(__file__).with_name("status.sql"))
 
@@ -26,9 +27,10 @@ def ahead(connection: sqlite3.Connection, job_id: int) -> int:
     return int(connection.execute(STATUS["ahead"], values).fetchone()[0])
 
 
-def bucket(connection: sqlite3.Connection, queue: str) -> int | None:
-    row = connection.execute(STATUS["bucket_of"], (queue, boot_id())).fetchone()
-    return None if row is None else row[0]
+def queue_state(connection: sqlite3.Connection, queue: str) -> QueueState:
+    values = {"queue": queue, "boot_id": boot_id()}
+    is_paused, running, bucket = connection.execute(STATUS["queue_state"], values).fetchone()
+    return QueueState(bool(is_paused), running, bucket)
 
 
 def counted(rows: Iterable[tuple[str | bytes | None, int]]) -> dict[str, int]:

@@ -19,6 +19,9 @@ SELECT count(*) FROM (
 -- Of a due job: the columns that decide when it is claimed.
 SELECT queue, priority, run_at_us FROM mpdispatch_jobs WHERE id = ? AND lane = 1;
 
--- name: bucket_of
+-- name: queue_state
 -- Boottime means nothing in another boot.
-SELECT tat_us FROM mpdispatch_queues WHERE name = ? AND tat_boot_id = ?;
+SELECT
+    (SELECT is_paused FROM mpdispatch_queues WHERE name = :queue),
+    (SELECT count(*) FROM mpdispatch_jobs WHERE owner IS NOT NULL AND queue = :queue),
+    (SELECT tat_us FROM mpdispatch_queues WHERE name = :queue AND tat_boot_id = :boot_id);

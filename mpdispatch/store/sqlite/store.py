@@ -36,7 +36,7 @@ from mpdispatch.store.sqlite.database import CLIENT_PATIENCE_S, Database, FileDa
 from mpdispatch.store.sqlite.options import FileOptions
 from mpdispatch.store.sqlite.queries import QUERIES
 from mpdispatch.store.sqlite.supervisor_store import SQLiteSupervisorStore
-from mpdispatch.store.values import Durability, HeldJob, QueueStats
+from mpdispatch.store.values import Durability, HeldJob, QueueState, QueueStats
 
 T = TypeVar("T")
 
@@ -369,9 +369,9 @@ class SQLiteStore:
         """Faults in the job's row that prevent a claim."""
         return self._read(lambda c: unreadable.faults(c, job_id))
 
-    def bucket(self, queue: str) -> int | None:
+    def queue_state(self, queue: str) -> QueueState:
         """The queue's token bucket; None if its rate limit was not used in this boot."""
-        return self._read(lambda c: status.bucket(c, queue))
+        return self._read(lambda c: status.queue_state(c, queue))
 
     def examine(self) -> list[Finding]:
         """Check the SQLite library, the file and its content. Reads all of it."""
