@@ -228,7 +228,7 @@ def test_explain_knows_the_limits_of_the_file(store: SQLiteStore, tmp_path: Path
 def test_explain_says_when_a_rate_limited_queue_may_start_again(store: SQLiteStore) -> None:
     register(store)
     job_id = enqueue(store)
-    connection = store._session().connection
+    connection = store._sessions.current().connection
     moment = now()
     connection.execute(
         "INSERT INTO mpdispatch_queues (name, tat_us, tat_boot_id) VALUES ('default', ?, ?)",
@@ -286,7 +286,7 @@ def test_doctor_names_a_remedy_for_all_that_needs_doing(store: SQLiteStore, tmp_
 def test_doctor_finds_a_damaged_file(store: SQLiteStore, tmp_path: Path, mp: Mp) -> None:
     for _ in range(50):
         store.enqueue_many(AlikeJobs(NewJob(name="x" * 150, payload=b""), [b"{}"] * 20))
-    store._session().connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    store._sessions.current().connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     store.close()
     path = tmp_path / "mpdispatch.db"
     data = bytearray(path.read_bytes())

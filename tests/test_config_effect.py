@@ -81,7 +81,7 @@ def test_a_bad_value_is_blamed_on_its_variable(field: str, monkeypatch: pytest.M
 def synchronous(store: SQLiteStore) -> int:
     """2 = FULL, 1 = NORMAL."""
     store.check(create=True)
-    found = store._session().connection.execute("PRAGMA synchronous").fetchone()[0]
+    found = store._sessions.current().connection.execute("PRAGMA synchronous").fetchone()[0]
     store.close()
     return int(found)
 

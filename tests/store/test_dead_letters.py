@@ -220,7 +220,7 @@ def test_purging_very_many_takes_only_those_there_were_and_never_holds_a_claim_u
     store = SQLiteStore(path, durability="process", clock=clock)
     store.check(create=True)
     desk = Desk(store, clock)
-    connection = store._session().connection
+    connection = store._sessions.current().connection
     connection.execute("BEGIN IMMEDIATE")
     connection.executemany(
         "INSERT INTO mpdispatch_dead_letters (job_id, name, queue, failed_at_us) VALUES (?, 'a', 'bulk', 1)",
@@ -252,7 +252,7 @@ def test_purging_very_many_takes_only_those_there_were_and_never_holds_a_claim_u
 
 
 def test_every_statement_is_used_and_found_by_an_index(store: Store, desk: Desk) -> None:
-    connection = store._session().connection  # type: ignore[attr-defined]
+    connection = store._sessions.current().connection  # type: ignore[attr-defined]
 
     def plan(statement: str, *values: object) -> str:
         return "; ".join(row[3] for row in connection.execute("EXPLAIN QUERY PLAN " + statement, values))

@@ -74,9 +74,9 @@ def test_no_lock_of_ours_is_taken_and_nobody_is_woken(
     shop: SQLiteStore, mine: sqlite3.Connection, clock: FakeClock
 ) -> None:
     desk, woken = Desk(shop, clock), Woken(shop)
-    assert shop._session()._lock.acquire(0.0)
+    assert shop._sessions.current()._lock.acquire(0.0)
     shop.enqueue(JOB, connection=mine)
-    shop._session()._lock.release()
+    shop._sessions.current()._lock.release()
     mine.commit()
     assert woken.times() == 0
     shop.wake()

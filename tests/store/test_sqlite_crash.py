@@ -170,7 +170,7 @@ class _Interrupted:
 
 
 def _interrupt(store: SQLiteStore, at: str) -> None:
-    session = store._session()
+    session = store._sessions.current()
     real, session.connection = session.connection, _Interrupted(session.connection, at)  # type: ignore[assignment]
     with pytest.raises(KeyboardInterrupt):
         store.enqueue(NewJob(name="a", payload=b"{}", idempotency_key="k"))
@@ -223,8 +223,8 @@ def test_a_supervisor_does_not_wait_for_another_writer(file_store: SQLiteStore, 
         with pytest.raises(StoreBusy):
             desk.claim()
         # It must not keep our lock from the clients meanwhile.
-        assert file_store._session()._lock.acquire(0.0)
-        file_store._session()._lock.release()
+        assert file_store._sessions.current()._lock.acquire(0.0)
+        file_store._sessions.current()._lock.release()
         assert desk.commit().claimed == (), "reads go on"
         foreign.execute("COMMIT")
     assert len(desk.claim()) == 1

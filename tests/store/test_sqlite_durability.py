@@ -77,7 +77,7 @@ def test_an_interrupt_while_the_fsync_is_switched_off_leaves_no_commit_without_i
 ) -> None:
     store = SQLiteStore(path, clock=clock)
     store.migrate()
-    session = store._session()
+    session = store._sessions.current()
     real = session.connection
 
     class Interrupted:
@@ -164,6 +164,7 @@ def test_what_could_not_be_flushed_is_not_acknowledged(
 ) -> None:
     store = SQLiteStore(path, clock=clock)
     store.migrate()
+    before = store._sessions.current()
 
     def fail(log: Log) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
@@ -172,9 +173,8 @@ def test_what_could_not_be_flushed_is_not_acknowledged(
     with pytest.raises(StoreIOError, match="cannot flush"):
         WAYS_IN[way](store, clock)
     monkeypatch.undo()
-    before = store._threads.held.session
     WAYS_IN[way](store, clock)
-    assert store._threads.held.session is not before, "what is on disk is not known, so it is opened anew"
+    assert store._sessions.current() is not before, "what is on disk is not known, so it is opened anew"
     store.close()
 
 
@@ -301,7 +301,7 @@ def test_who_writes_while_its_own_thread_is_writing_is_told_so_and_spoils_nothin
             told.append(str(error))
         connection.execute("INSERT INTO mpdispatch_queues (name, is_paused) VALUES ('second', 1)")
 
-    store._session().write(work, point="test")
+    store._sessions.current().write(work, point="test")
     assert "signal handler" in told[0]
     assert [stats.name for stats in store.queue_stats()] == ["first", "second"]
     assert store.enqueue(ONE).id == 1

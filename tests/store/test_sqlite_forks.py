@@ -135,7 +135,7 @@ def test_a_child_made_while_a_thread_would_not_let_go_is_refused_the_file(
             kept.enqueue(ONE)
 
     with ThreadPoolExecutor(1) as threads:
-        reading = threads.submit(kept._read, long_read)
+        reading = threads.submit(kept._sessions.read, long_read)
         is_inside.wait()
         status = _status(_child(work))
         may_go.set()

@@ -146,20 +146,20 @@ def test_the_connections_of_all_threads_can_be_closed_and_open_again_when_they_a
 def test_a_connection_that_stays_in_use_stays_open(
     file_store: SQLiteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mpdispatch.store.sqlite.store._PATIENCE_S", 0.01)
+    monkeypatch.setattr("mpdispatch.store.sqlite.thread_sessions._PATIENCE_S", 0.01)
     file_store.enqueue(JOB)
-    session = file_store._session()
+    session = file_store._sessions.current()
     in_use, done = threading.Event(), threading.Event()
 
     def use() -> None:
-        file_store._session().read(lambda _: (in_use.set(), done.wait(20)))
+        file_store._sessions.current().read(lambda _: (in_use.set(), done.wait(20)))
 
     thread = threading.Thread(target=use)
     thread.start()
     in_use.wait(20)
     file_store.close_all()
     assert session.is_closed
-    assert sum(not each.is_closed for each in file_store._opened) == 1
+    assert sum(not each.is_closed for each in file_store._sessions.opened()) == 1
     done.set()
     thread.join()
 
@@ -184,8 +184,8 @@ def test_closing_all_waits_once_for_those_in_use_and_only_where_a_fork_waits_for
             time.sleep(timeout)
             return False
 
-    monkeypatch.setattr("mpdispatch.store.sqlite.store._PATIENCE_S", 0.05)
-    monkeypatch.setattr(file_store, "_opened", [InUse() for _ in range(5)])
+    monkeypatch.setattr("mpdispatch.store.sqlite.thread_sessions._PATIENCE_S", 0.05)
+    monkeypatch.setattr(file_store._sessions, "opened", lambda: [InUse() for _ in range(5)])
     file_store.close_all()
     assert closes_in_turn == [True] * 5
     assert 0 < sum(waits) <= 0.05
@@ -231,7 +231,7 @@ def test_a_client_waits_for_a_foreign_writer(file_store: SQLiteStore) -> None:
 def test_a_client_gives_up_after_its_patience(
     file_store: SQLiteStore, path: Path, now: Instant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(file_store._session(), "_patience_s", 0.1)
+    monkeypatch.setattr(file_store._sessions.current(), "_patience_s", 0.1)
     lock = FileLock(folder_beside(path))
     assert lock.acquire(0.0)
     with pytest.raises(StoreBusy):

@@ -115,7 +115,7 @@ PROGRAM = """
     assert list(ours.COPIES) == ["pysqlite3", "sqlite3"]
     theirs = SQLiteStore("app.db", shared=True, copy="sqlite3")
     job = theirs.enqueue(NewJob(name="a", payload=b"{}"))
-    session = theirs._session()
+    session = theirs._sessions.current()
     assert ours.copy_of(session.connection) == "sqlite3"
     try:
         SQLiteStore("app.db", shared=True).counts()
@@ -124,11 +124,11 @@ PROGRAM = """
     else:
         raise AssertionError("a second copy of SQLite was let at the file")
     again = open_store(theirs.location)
-    assert ours.copy_of(again._session().connection) == "sqlite3"
+    assert ours.copy_of(again._sessions.current().connection) == "sqlite3"
     theirs.close(), again.close()
     own = SQLiteStore("app.db", shared=True)
     assert own.get(job.id).name == "a"
-    assert ours.copy_of(own._session().connection) == "pysqlite3"
+    assert ours.copy_of(own._sessions.current().connection) == "pysqlite3"
     print("fine")
 """
 

@@ -596,7 +596,7 @@ def test_take_over_drops_the_outcome_of_a_job_that_has_ended_since(
 
 def _own(store: Store, value: str, job_id: int) -> None:
     """Write this into the row, past the store's face."""
-    connection = store._session().connection  # type: ignore[attr-defined]
+    connection = store._sessions.current().connection  # type: ignore[attr-defined]
     connection.execute(f"UPDATE mpdispatch_jobs SET owner = {value} WHERE id = ?", (job_id,))
 
 

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
-import threading
-import time
-import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 from mpdispatch import sqlite3
 from mpdispatch.clock import Clock, SystemClock
-from mpdispatch.errors import DeadLetterNotFoundError, JobNotFoundError, StoreError, UsageError
+from mpdispatch.errors import DeadLetterNotFoundError, JobNotFoundError, UsageError
 from mpdispatch.model import Attempt, DeadLetter, Finding, Job, JobState, NewJob, Output, Page, PeerSupervisor
 from mpdispatch.store.contract import SupervisorStore
 from mpdispatch.store.filters import DeadLetterFilter, JobFilter
@@ -22,7 +18,6 @@ from mpdispatch.store.optional import Wake
 from mpdispatch.store.sqlite import (
     changes,
     dead_letters,
-    forks,
     health,
     inserts,
     outputs,
@@ -31,17 +26,14 @@ from mpdispatch.store.sqlite import (
     status,
     unreadable,
 )
-from mpdispatch.store.sqlite.connection import Flush, Session, SessionClosed
-from mpdispatch.store.sqlite.database import CLIENT_PATIENCE_S, Database, FileDatabase, MemoryDatabase
+from mpdispatch.store.sqlite.database import Database, FileDatabase, MemoryDatabase
 from mpdispatch.store.sqlite.options import FileOptions
 from mpdispatch.store.sqlite.queries import QUERIES
 from mpdispatch.store.sqlite.supervisor_store import SQLiteSupervisorStore
+from mpdispatch.store.sqlite.thread_sessions import ThreadSessions
 from mpdispatch.store.values import Durability, HeldJob, QueueState, QueueStats
 
-T = TypeVar("T")
-
 _MOST_ID = (1 << 63) - 1
-_PATIENCE_S = 1.0
 
 
 class SQLiteStore:
@@ -97,8 +89,7 @@ class SQLiteStore:
             self._database = FileDatabase(os.path.abspath(given), options)
         self.said_durability: Durability | None = options.durability
         """The durability asked for explicitly; None means none was, so it is full."""
-        self._threads = threading.local()
-        self._opened, self._opened_lock = weakref.WeakSet[Session](), threading.Lock()
+        self._sessions = ThreadSessions(self._database)
         self.wake_ups: Wake | None = None
         """Wakes supervisors; None: they are not woken and poll."""
 
@@ -141,88 +132,25 @@ class SQLiteStore:
 
     def check(self, *, create: bool = False) -> None:
         """Open the store and check that it is usable, or raise a StoreError. `create=True` migrates first."""
-        self._session(create=create).verify()
+        self._sessions.current(create=create).verify()
 
     def close(self) -> None:
         """Close this thread's connection, unless it is in use and this is called from a signal handler.
 
         The next call opens a new one.
         """
-        held: _Held | None = getattr(self._threads, "held", None)
-        if held is not None and not held.session.is_used_here():
-            self._threads.held = None
-            held.close()
+        self._sessions.close()
         if self.wake_ups is not None:
             self.wake_ups.close()
 
     def close_all(self) -> None:
         """Close the connections of all threads of this process, except those that stay in use for a second."""
         self.close()
-        with forks.gate, self._opened_lock:
-            opened = list(self._opened)
-        until = time.monotonic() + _PATIENCE_S
-        for session in opened:
-            # Enter the gate first, as everywhere: a fork and a closing thread must not wait for each other.
-            with forks.gate:
-                if session.is_used_here() or not session.use.acquire(
-                    timeout=max(0.0, until - time.monotonic())
-                ):
-                    continue
-                try:
-                    self._database.close(session)
-                except StoreError:
-                    continue  # it is closed anyway, and commits are not affected
-                finally:
-                    session.use.release()
+        self._sessions.close_all()
 
     def supervisor_store(self) -> SupervisorStore:
         """The interface a supervisor uses, for the calling thread only."""
         return SQLiteSupervisorStore(self._database, self._clock, self.wake)
-
-    def _session(self, *, create: bool = False) -> Session:
-        held: _Held | None = getattr(self._threads, "held", None)
-        if held is not None:
-            session = held.session
-            if session.pid == os.getpid() and not session.is_broken:
-                return session
-            held.close()
-        session = self._database.open(patience_s=CLIENT_PATIENCE_S, create=create)
-        self._threads.held = _Held(self._database, session)
-        # Not while this process forks: the child would inherit a locked lock.
-        with forks.gate, self._opened_lock:
-            self._opened.add(session)
-        return session
-
-    def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        try:
-            return self._session().read(work)
-        except SessionClosed:
-            return self._read(work)
-
-    def _write(self, work: Callable[[sqlite3.Connection], T], point: str) -> T:
-        try:
-            return self._session().write(work, point=point)
-        except SessionClosed:
-            return self._write(work, point)
-
-    def _keep(self, work: Callable[[sqlite3.Connection], T], *, is_one_statement: bool = False) -> T:
-        """Write new jobs. Supervisors are woken at once and may start the jobs while the disk still works."""
-        try:
-            return self._session(create=True).write(
-                work,
-                point="enqueue",
-                flush=Flush.ONCE_RELEASED,
-                is_one_statement=is_one_statement,
-                on_commit=self.wake,
-            )
-        except SessionClosed:
-            return self._keep(work, is_one_statement=is_one_statement)
-
-    def _sync(self) -> None:
-        try:
-            self._session().sync()
-        except SessionClosed:
-            self._sync()
 
     # -- jobs -----------------------------------------------------------------------------------
 
@@ -231,37 +159,39 @@ class SQLiteStore:
         if connection is not None:
             return self._enqueue_on(connection, job)
         is_one_statement = inserts.is_one_statement(job)
-        return self._keep(
-            lambda c: inserts.insert(c, job, self._clock.now()), is_one_statement=is_one_statement
+        return self._sessions.write_jobs(
+            lambda c: inserts.insert(c, job, self._clock.now()), self.wake, is_one_statement=is_one_statement
         )
 
     def _enqueue_on(self, connection: Any, job: NewJob) -> Job:
         inserts.refuse_other_sqlite(connection, self._copy)
         # The tables cannot be created while the caller is writing: raise instead of waiting for ourselves.
-        session = self._session(create=not connection.in_transaction)
+        session = self._sessions.current(create=not connection.in_transaction)
         session.verify()
         inserts.refuse_other_file(connection, session)
         made = inserts.insert_on(connection, job, self._clock.now())
         if not made.created:
             # The older job's commit may still be waiting for the disk; a commit without writes syncs nothing.
-            self._sync()
+            self._sessions.sync()
         return made
 
     def enqueue_many(self, jobs: Sequence[NewJob], *, batch_id: int | None = None) -> Sequence[int]:
         """Store these jobs as one batch, in one transaction. Returns their ids in the order of the jobs."""
         if not jobs:
             return range(0)
-        return self._keep(lambda c: inserts.insert_many(c, jobs, self._clock.now(), batch_id))
+        return self._sessions.write_jobs(
+            lambda c: inserts.insert_many(c, jobs, self._clock.now(), batch_id), self.wake
+        )
 
     def get(self, job_id: int) -> Job:
         """Raises JobNotFoundError."""
         _refuse_impossible(job_id)
-        return self._read(lambda c: reads.job(c, job_id))
+        return self._sessions.read(lambda c: reads.job(c, job_id))
 
     def state_of(self, job_id: int) -> JobState:
         """Cheap enough to poll. Raises JobNotFoundError."""
         _refuse_impossible(job_id)
-        return self._read(lambda c: reads.state_of(c, job_id))
+        return self._sessions.read(lambda c: reads.state_of(c, job_id))
 
     def attempts(self, job_id: int) -> list[Attempt]:
         """The job's attempts, oldest first, with the output of each."""
@@ -270,69 +200,69 @@ class SQLiteStore:
         def work(connection: sqlite3.Connection) -> list[Attempt]:
             return outputs.with_outputs(reads.attempts(connection, job_id), outputs.of_job(connection, job_id))
 
-        return self._read(work)
+        return self._sessions.read(work)
 
     def outputs(self, job_id: int) -> list[Output]:
         """The output of each start (also a running one) per stream, oldest start first. Raises JobNotFoundError."""
         _refuse_impossible(job_id)
-        found = self._read(lambda c: outputs.of_job(c, job_id))
+        found = self._sessions.read(lambda c: outputs.of_job(c, job_id))
         if not found:
             self.state_of(job_id)
         return found
 
     def list_jobs(self, where: JobFilter, *, limit: int, cursor: str | None) -> Page[Job]:
         """Jobs, newest id first. Raises UsageError on an invalid cursor."""
-        return self._read(lambda c: reads.page(c, where, limit, cursor))
+        return self._sessions.read(lambda c: reads.page(c, where, limit, cursor))
 
     def counts(self) -> dict[JobState, int]:
         """Number of jobs in every state, zeros included."""
-        return self._read(reads.counts)
+        return self._sessions.read(reads.counts)
 
     def dead_letter_count(self, queue: str | None = None) -> int:
         """Number of dead letters not replayed, of one queue or of all."""
-        return self._read(lambda c: dead_letters.count(c, queue))
+        return self._sessions.read(lambda c: dead_letters.count(c, queue))
 
     def dead_letters(self, where: DeadLetterFilter, *, limit: int, cursor: str | None) -> Page[DeadLetter]:
         """Dead letters, latest failure first. Raises UsageError on an invalid cursor."""
-        return self._read(lambda c: dead_letters.page(c, where, limit, cursor))
+        return self._sessions.read(lambda c: dead_letters.page(c, where, limit, cursor))
 
     def dead_letter(self, job_id: int) -> DeadLetter:
         """Raises DeadLetterNotFoundError."""
         _refuse_impossible(job_id, DeadLetterNotFoundError)
-        return self._read(lambda c: dead_letters.letter(c, job_id))
+        return self._sessions.read(lambda c: dead_letters.letter(c, job_id))
 
     def replay(self, job_id: int) -> Job:
         """Enqueue a failed job again, once; later calls return the same job with `created=False`."""
         _refuse_impossible(job_id, DeadLetterNotFoundError)
-        job = self._write(lambda c: dead_letters.replay(c, job_id, self._clock.now()), "replay")
+        job = self._sessions.write(lambda c: dead_letters.replay(c, job_id, self._clock.now()), "replay")
         self.wake()
         return job
 
     def purge_dead_letters(self, where: DeadLetterFilter) -> int:
         """Delete dead letters (never their jobs), a few hundred at a time. Returns the count."""
-        return dead_letters.purge(self._read, lambda work: self._write(work, "purge"), where)
+        return dead_letters.purge(self._sessions.read, lambda work: self._sessions.write(work, "purge"), where)
 
     def queue_stats(self) -> list[QueueStats]:
         """Every queue that holds a job or was ever paused, by name."""
-        return self._read(reads.queue_stats)
+        return self._sessions.read(reads.queue_stats)
 
     def cancel(self, job_id: int) -> Job:
         """Cancel a job that is not running; ask the supervisor to end a running one."""
         _refuse_impossible(job_id)
-        job = self._write(lambda c: changes.cancel(c, job_id, self._clock.now()), "cancel")
+        job = self._sessions.write(lambda c: changes.cancel(c, job_id, self._clock.now()), "cancel")
         self.wake()
         return job
 
     def retry(self, job_id: int) -> Job:
         """Run a waiting job now, or enqueue a failed or cancelled job again as a new job (once)."""
         _refuse_impossible(job_id)
-        job = self._write(lambda c: changes.retry(c, job_id, self._clock.now()), "retry")
+        job = self._sessions.write(lambda c: changes.retry(c, job_id, self._clock.now()), "retry")
         self.wake()
         return job
 
     def set_paused(self, queue: str, paused: bool) -> None:
         """Pause or resume a queue. No job of a paused queue is claimed; running jobs go on."""
-        self._write(lambda c: c.execute(QUERIES["set_paused"], (queue, int(paused))), "set_paused")
+        self._sessions.write(lambda c: c.execute(QUERIES["set_paused"], (queue, int(paused))), "set_paused")
         if not paused:
             self.wake()
 
@@ -341,42 +271,42 @@ class SQLiteStore:
         gone = 0
         while gone < limit:
             most = min(limit - gone, pruning.PRUNE_AT_ONCE)
-            ids = self._read(lambda c, most=most: pruning.find(c, before_us, most))  # type: ignore[misc]
+            ids = self._sessions.read(lambda c, most=most: pruning.find(c, before_us, most))  # type: ignore[misc]
             if not ids:
                 break
-            gone += self._write(lambda c, ids=ids: pruning.delete(c, ids, before_us), "prune")  # type: ignore[misc]
+            gone += self._sessions.write(lambda c, ids=ids: pruning.delete(c, ids, before_us), "prune")  # type: ignore[misc]
         return gone
 
     def supervisors(self) -> list[PeerSupervisor]:
         """All registered supervisors, dead or alive."""
-        return self._read(lambda c: reads.supervisors(c, self._clock.now()))
+        return self._sessions.read(lambda c: reads.supervisors(c, self._clock.now()))
 
     def held_by(self, owner: int) -> list[HeldJob]:
         """The running jobs of a supervisor, without their payloads."""
-        return self._read(lambda c: [HeldJob(*row) for row in c.execute(QUERIES["held_by"], (owner,))])
+        return self._sessions.read(lambda c: [HeldJob(*row) for row in c.execute(QUERIES["held_by"], (owner,))])
 
     def parked(self) -> dict[str, int]:
         """Number of parked jobs by reason, the commonest first. Leaves out paused queues."""
-        return self._read(status.parked)
+        return self._sessions.read(status.parked)
 
     def ahead(self, job_id: int) -> int:
         """Number of due jobs of its queue that will be claimed before this one, at most 1000; 0 if it is not due."""
         if not 0 < job_id <= _MOST_ID:
             return 0
-        return self._read(lambda c: status.ahead(c, job_id))
+        return self._sessions.read(lambda c: status.ahead(c, job_id))
 
     def faults(self, job_id: int) -> list[str]:
         """Faults in the job's row that prevent a claim."""
-        return self._read(lambda c: unreadable.faults(c, job_id))
+        return self._sessions.read(lambda c: unreadable.faults(c, job_id))
 
     def queue_state(self, queue: str) -> QueueState:
         """The queue's token bucket; None if its rate limit was not used in this boot."""
-        return self._read(lambda c: status.queue_state(c, queue))
+        return self._sessions.read(lambda c: status.queue_state(c, queue))
 
     def examine(self) -> list[Finding]:
         """Check the SQLite library, the file and its content. Reads all of it."""
         database = self._database
-        content = self._read(lambda c: list(health.of_content(c)))
+        content = self._sessions.read(lambda c: list(health.of_content(c)))
         if not isinstance(database, FileDatabase):
             return content
         return [
@@ -396,20 +326,3 @@ def _refuse_impossible(job_id: int, error: type[JobNotFoundError] = JobNotFoundE
     """Raise `error` for an id that no row can have, as SQLite's integers have 64 bits."""
     if not 0 < job_id <= _MOST_ID:
         raise error(job_id)
-
-
-class _Held:
-    """A thread's session; closed with the thread."""
-
-    __slots__ = ("_database", "session")
-
-    def __init__(self, database: Database, session: Session) -> None:
-        self._database, self.session = database, session
-
-    def close(self) -> None:
-        self._database.close(self.session)
-
-    def __del__(self) -> None:
-        # Nothing could handle an error here; a failing close does not affect commits.
-        with contextlib.suppress(StoreError, *sqlite3.ERRORS):
-            self.close()
