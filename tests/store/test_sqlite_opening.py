@@ -358,3 +358,13 @@ def test_malformed_locations_are_refused(location: str) -> None:
 )
 def test_the_wal_reset_bug_is_known_by_version(version: tuple[int, int, int], has_it: bool) -> None:
     assert has_wal_reset_bug(version) is has_it
+
+
+@pytest.mark.parametrize("place", ["jobs.db", ":memory:"])
+def test_a_sqlite_without_strict_tables_is_refused_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(connect, "LEAST_SQLITE", (99, 37, 0))
+    with pytest.raises(StoreError, match=r"needs SQLite 99\.37\.0 or later, and (sqlite3|pysqlite3) has 3\."):
+        SQLiteStore(place).migrate()

@@ -19,6 +19,9 @@ from mpdispatch.store.values import Durability
 
 _NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "virtiofs", "ceph", "glusterfs", "afs"})
 
+LEAST_SQLITE = (3, 37, 0)
+"""The first with STRICT tables; an earlier one takes a store for damaged."""
+
 # Closing any descriptor of a database file drops this process's POSIX locks on it: so creating the file
 # (open, close) excludes threads that are opening it.
 _creating = threading.Lock()
@@ -113,8 +116,19 @@ def _refuse_unusable(path: Path, location: str) -> None:
             raise StorePermission(location, f"no permission to {verb} it (mode {stat.filemode(found.st_mode)})")
 
 
+def _refuse_old_sqlite(copy: str, location: str) -> None:
+    found = sqlite3.COPIES[copy].sqlite_version_info
+    if found < LEAST_SQLITE:
+        needed, there = (".".join(map(str, version)) for version in (LEAST_SQLITE, found))
+        raise StoreError(
+            location,
+            f"needs SQLite {needed} or later, and {copy} has {there}; pip install 'mpdispatch[sqlite]' brings one",
+        )
+
+
 def connect_file(path: Path, location: str, options: FileOptions) -> sqlite3.Connection:
     """A connection to an existing file, set up but with its content unchecked."""
+    _refuse_old_sqlite(options.copy, location)
     refuse_network(path, location)
     _refuse_unusable(path, location)
     try:
@@ -140,6 +154,7 @@ def connect_file(path: Path, location: str, options: FileOptions) -> sqlite3.Con
 
 def connect_memory() -> sqlite3.Connection:
     """A database that lives as long as this connection."""
+    _refuse_old_sqlite(next(iter(sqlite3.COPIES)), ":memory:")
     return sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False, cached_statements=256)
 
 
