@@ -143,6 +143,7 @@ OUTCOMES: dict[str, Outcome] = {
 }
 outcomes = st.sampled_from(["completed"] * 3 + ["raised for good"] * 2 + [*OUTCOMES])
 rescues = st.sampled_from([*RESCUED])
+waiting = st.sampled_from(["snoozed for 5 s", "asked to retry in 5 s", "raised"])
 
 # ---------------------------------------------------------------- what is said and looked for
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,7 @@ from mpdispatch.model import AlikeJobs, Cause, ClaimedJob, Job, JobState, NewJob
 from mpdispatch.store import SQLiteStore
 from mpdispatch.store.contract import Store
 from mpdispatch.store.filters import JobFilter
+from mpdispatch.store.sqlite import waits
 from tests.clock import FakeClock
 
 from .conftest import Desk, ended, retrying
@@ -125,8 +127,8 @@ def test_looks_of_any_size_find_each_wait_once(
     assert max(sizes) <= most
     assert sum(sizes) == 8
     jobs = desk.store.list_jobs(JobFilter(), limit=9, cursor=None).items
-    waits = sorted(_wait_s(desk.store, job, desk.clock) for job in jobs)
-    assert waits == [5, 7, 60, 60, 60, 60, 90, 90]
+    left_s = sorted(_wait_s(desk.store, job, desk.clock) for job in jobs)
+    assert left_s == [5, 7, 60, 60, 60, 60, 90, 90]
 
 
 def test_one_that_was_moved_since_waits_for_nothing_anew(
@@ -138,6 +140,25 @@ def test_one_that_was_moved_since_waits_for_nothing_anew(
     store.retry(job.id)
     assert _rebase(desk) == []
     assert store.state_of(job.id) is JobState.PENDING
+
+
+def test_one_that_is_moved_while_it_is_looked_at_is_left_alone(
+    file_store: SQLiteStore, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk, job = Desk(file_store, clock), file_store.enqueue(NewJob(name="render", payload=b"{}"))
+    desk.commit(_put_off(desk, "retry", 60))
+    clock.jump_wall(-DAY_S)
+    real = waits.outdated
+
+    def meanwhile_retried(*args: Any) -> Any:
+        found = real(*args)
+        file_store.retry(job.id)
+        return found
+
+    monkeypatch.setattr(waits, "outdated", meanwhile_retried)
+    assert desk.ledger.upkeep.step(["default"]).rebased == 0
+    assert _wait_s(file_store, job, clock) == 0
+    desk.close()
 
 
 @pytest.mark.parametrize(("column", "table"), [("run_at_us", "jobs"), ("finished_at_us", "attempt_rows")])
