@@ -1,6 +1,7 @@
 """The worker processes of one supervisor, and what travels to and from them.
 
-Runs in the supervisor, but for `worker`, `zygote` and `hook_process`, which are the mains of processes of their own.
+Runs in the supervisor, but for `worker`, `zygote` and `hook_process`, the mains of processes of their own, and `started`,
+which they share.
 Not here: which job goes to which worker (`supervisor.assign`), how a job is run (`execution`), and the shared memory
 that outlives a worker (`host`).
 

@@ -7,7 +7,7 @@ channel only breaks the channel.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import msgspec
 
@@ -171,14 +171,16 @@ FromWorker: TypeAlias = (
     | Discarded
 )
 
+FromZygote: TypeAlias = ZygoteReady | Preloaded | Forked
+_Bytes: TypeAlias = bytes | memoryview
+_T = TypeVar("_T")
+
 encode = msgspec.json.Encoder().encode
 WAKE = b"!"
 """A frame that only wakes the supervisor: there are replies in the ring."""
 _SPILL_MARK = b"@"
 SPILL = b'["spill",'
 """The beginning of the notice in the ring."""
-_from_worker = msgspec.json.Decoder(FromWorker)
-_from_zygote = msgspec.json.Decoder(ZygoteReady | Preloaded | Forked)
 decode_boot = msgspec.json.Decoder(Boot).decode
 decode_attach = msgspec.json.Decoder(Attach).decode
 decode_hook_boot = msgspec.json.Decoder(HookBoot).decode
@@ -186,30 +188,25 @@ decode_stop = msgspec.json.Decoder(Stop).decode
 decode_to_zygote: Callable[[bytes], Preload | Fork] = msgspec.json.Decoder(Preload | Fork).decode
 
 
-def decode_from_worker(frame: bytes | memoryview) -> FromWorker:
-    try:
-        message: FromWorker = _from_worker.decode(frame)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise FrameError(str(error)) from error
-    return message
+def _checked(decode: Callable[[_Bytes], _T]) -> Callable[[_Bytes], _T]:
+    """As `decode`, but raises FrameError for whatever is no such message."""
+
+    def checked(frame: _Bytes) -> _T:
+        try:
+            return decode(frame)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise FrameError(str(error)) from error
+
+    return checked
 
 
-def decode_lines(lines: bytes) -> list[FromWorker]:
-    """The messages of a reply ring. Raises FrameError: at least one line is no message."""
-    try:
-        messages: list[FromWorker] = _from_worker.decode_lines(lines)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise FrameError(str(error)) from error
-    return messages
-
-
-def decode_from_zygote(frame: bytes) -> ZygoteReady | Preloaded | Forked:
-    """Raises FrameError: the zygote has ended (an empty frame), or sent junk."""
-    try:
-        message: ZygoteReady | Preloaded | Forked = _from_zygote.decode(frame)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise FrameError(str(error)) from error
-    return message
+_from_worker: msgspec.json.Decoder[FromWorker] = msgspec.json.Decoder(FromWorker)
+_from_zygote: Callable[[_Bytes], FromZygote] = msgspec.json.Decoder(FromZygote).decode
+decode_from_worker = _checked(_from_worker.decode)
+decode_lines = _checked(_from_worker.decode_lines)
+"""The messages of a reply ring."""
+decode_from_zygote = _checked(_from_zygote)
+"""An empty frame, which says that it has ended, is no message."""
 
 
 def spill(number: int, message: bytes) -> bytes:
