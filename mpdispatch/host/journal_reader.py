@@ -46,25 +46,24 @@ class JournalReader:
     def __init__(self, path: Path) -> None:
         """Raises FileNotFoundError if the supervisor has no journal."""
         self._descriptor = open_private(path, os.O_RDWR)
-        self._header = os.pread(self._descriptor, USED_AT + USED.size, 0)
+        header = os.pread(self._descriptor, USED_AT + USED.size, 0)
+        self._has_header = len(header) == USED_AT + USED.size and header[:8] in (MAGIC, OLD_MAGIC)
+        self._is_old = header[:8] == OLD_MAGIC
+        _, self._boot, token = HEADER.unpack_from(header) if self._has_header else (b"", b"", b"")
+        self.token = token.rstrip(b"\0").decode("ascii", "replace")
+        """The prefix of its workers' WORKER_VARIABLE; `""` if unknown."""
 
     def close(self) -> None:
         os.close(self._descriptor)
 
     @property
-    def _is_header(self) -> bool:
-        return len(self._header) == USED_AT + USED.size and self._header[:8] in (MAGIC, OLD_MAGIC)
-
-    @property
     def is_evidence(self) -> bool:
         """Whether the file was written in this boot and is complete; otherwise every job counts as started."""
-        if not self._is_header:
-            return False
-        _, boot, _ = HEADER.unpack_from(self._header)
-        return bool(boot.rstrip(b"\0") == boot_id().encode()[:36]) and self._is_whole()
+        is_of_this_boot = self._boot.rstrip(b"\0") == boot_id().encode()[:36]
+        return self._has_header and is_of_this_boot and self._is_whole()
 
     def _is_whole(self) -> bool:
-        if self._header[:8] == OLD_MAGIC:
+        if self._is_old:
             return True
         used = self._handed_out()
         if not 0 <= used <= self._there():
@@ -78,20 +77,13 @@ class JournalReader:
 
     def _handed_out(self) -> int:
         """Number of records handed out; -1 if the header was truncated."""
-        if not self._is_header:
+        if not self._has_header:
             return -1
-        if self._header[:8] == OLD_MAGIC:
+        if self._is_old:
             return self._there()
         # Read again: the owner may be handing out records meanwhile.
         used = os.pread(self._descriptor, USED.size, USED_AT)
         return int(USED.unpack(used)[0]) - 1 if len(used) == USED.size else -1
-
-    @property
-    def token(self) -> str:
-        """The prefix of its workers' WORKER_VARIABLE; `""` if unknown."""
-        if not self._is_header:
-            return ""
-        return bytes(HEADER.unpack_from(self._header)[2]).rstrip(b"\0").decode("ascii", "replace")
 
     @property
     def is_ours(self) -> bool:
