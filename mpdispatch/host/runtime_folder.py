@@ -45,6 +45,14 @@ def runtime_folder(store: LocatedStore) -> Path:
     return found if found is not None else _temporary.setdefault(store, _made_for(store))
 
 
+def leads_to(path: Path, descriptor: int) -> bool:
+    """Whether the path leads to this open file: neither it nor its folder was removed or replaced."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.lstat(path))
+    except OSError:
+        return False
+
+
 def _made_for(store: LocatedStore) -> Path:
     import shutil  # with tempfile 1 MiB, which a store in a file does not need
     import tempfile

@@ -38,6 +38,7 @@ from mpdispatch.host.journal_layout import (
     base_of,
 )
 from mpdispatch.host.reply_ring import Words
+from mpdispatch.host.runtime_folder import leads_to
 from mpdispatch.host.worker_record import WorkerRecord
 from mpdispatch.ids import boot_id
 from mpdispatch.private import open_private
@@ -100,8 +101,6 @@ class Journal:
         USED.pack_into(self._map, USED_AT, self._used + 1)
         HEADER.pack_into(self._map, 0, MAGIC, boot_id().encode()[:36], self._token.encode()[:32])
 
-    # -- records ----------------------------------------------------------------------------------------
-
     def take_record(self) -> WorkerRecord | None:
         """A clean record for a new worker. None: all records have unsettled jobs, or the disk is full (`no_room`)."""
         self.no_room = None
@@ -145,8 +144,6 @@ class Journal:
                 return
             self._hollow.append(self._spare.pop(0))
 
-    # -- what may happen to the file ------------------------------------------------------------------
-
     def is_cut(self) -> bool:
         """Whether the file was truncated: accessing mapped memory beyond its end raises SIGBUS.
 
@@ -160,11 +157,7 @@ class Journal:
         os.ftruncate(self._descriptor, self._size)
 
     def is_in_place(self) -> bool:
-        """Whether the path still leads to this file: neither it nor its folder was removed."""
-        try:
-            return os.path.samestat(os.fstat(self._descriptor), os.lstat(self.path))
-        except OSError:
-            return False
+        return leads_to(self.path, self._descriptor)
 
     def remake(self, begun: Iterable[tuple[WorkerRecord, int, int, int]]) -> None:
         """Create the file again at its path, with the content of the records in use.

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
-from mpdispatch.host.runtime_folder import LocatedStore, runtime_folder
+from mpdispatch.host.runtime_folder import LocatedStore, leads_to, runtime_folder
 from mpdispatch.private import open_folder, open_in
 
 _PREFIX = "wake."
@@ -52,17 +52,14 @@ class FifoListener:
 
     def is_in_place(self) -> bool:
         """Whether wake-ups reach it: neither the file nor the folder was removed."""
-        try:
-            return os.path.samestat(os.fstat(self._fd), os.lstat(self._path))
-        except OSError:
-            return False
+        return leads_to(self._path, self._fd)
 
     def close(self) -> None:
         """Remove the FIFO; later wake-ups skip it."""
         if self._fd >= 0:
-            with contextlib.suppress(OSError):
-                # Do not remove the FIFO of a new database at this path, whose owner ids restarted.
-                if os.path.samestat(os.fstat(self._fd), os.lstat(self._path)):
+            # Do not remove the FIFO of a new database at this path, whose owner ids restarted.
+            if leads_to(self._path, self._fd):
+                with contextlib.suppress(OSError):
                     self._path.unlink()
             os.close(self._fd)
             self._fd = -1
