@@ -105,8 +105,6 @@ class _Runner:
         finally:
             signal.set_wakeup_fd(before)
 
-    # ---------------------------------------------------------------- tasks and threads that a handler left
-
     def clear(self) -> list[str]:
         """End tasks and threads that a handler left; gives the names of those that do not end."""
         until_s = time.monotonic() + _LEFTOVERS_S

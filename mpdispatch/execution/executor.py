@@ -101,8 +101,6 @@ class Executor:
         self.recycle_reasons: list[str] = []
         """Why this process should be replaced; empty: it may take more jobs."""
 
-    # ---------------------------------------------------------------- interrupts
-
     def interrupt(self, job_id: int, starts: int, kind: InterruptKind) -> None:
         """End this start of this job: raises JobTimeout or JobCancelled into its handler.
 
@@ -128,8 +126,6 @@ class Executor:
             self._window = None
             context.is_cancelled = True
             raise _INTERRUPTS[asked.kind](_INTERRUPT_TEXTS[asked.kind])
-
-    # ---------------------------------------------------------------- running
 
     def run(self, job: ClaimedJob, reference: str | None = None) -> Answer:
         """Run the job's handler now; gives the outcome.

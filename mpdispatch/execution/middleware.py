@@ -98,7 +98,7 @@ class Logging:
         self._logger = logging.getLogger("mpdispatch.job") if logger is None else logger
 
     def __call__(self, job: JobContext, call_next: CallNext, /) -> Any:
-        facts = {
+        facts: dict[str, Any] = {
             "job_id": job.id,
             "job_name": job.name,
             "job_queue": job.queue,
@@ -109,35 +109,23 @@ class Logging:
         try:
             result = call_next(job)
         except BaseException as error:
-            self._log_failure(job, error, time.perf_counter() - began_s, facts)
+            # Only the class: the text may be anything, line breaks included, and is kept with the attempt.
+            facts |= {"duration_s": time.perf_counter() - began_s, "error_type": type(error).__name__}
+            self._logger.log(
+                logging.INFO if isinstance(error, Retry | Snooze | Cancel) else logging.WARNING,
+                "job %d %s ended with %s after %.3f s (attempt %d of %d)",
+                job.id,
+                job.name,
+                facts["error_type"],
+                facts["duration_s"],
+                job.attempt,
+                job.max_retries + 1,
+                extra=facts,
+            )
             raise
-        duration_s = time.perf_counter() - began_s
-        self._logger.info(
-            "job %d %s completed in %.3f s",
-            job.id,
-            job.name,
-            duration_s,
-            extra={**facts, "duration_s": duration_s},
-        )
+        facts["duration_s"] = duration_s = time.perf_counter() - began_s
+        self._logger.info("job %d %s completed in %.3f s", job.id, job.name, duration_s, extra=facts)
         return result
-
-    def _log_failure(
-        self, job: JobContext, error: BaseException, duration_s: float, facts: dict[str, object]
-    ) -> None:
-        # Only the class: the text may be anything, line breaks included, and is kept with the attempt.
-        what = type(error).__name__
-        is_asked_for = isinstance(error, Retry | Snooze | Cancel)
-        self._logger.log(
-            logging.INFO if is_asked_for else logging.WARNING,
-            "job %d %s ended with %s after %.3f s (attempt %d of %d)",
-            job.id,
-            job.name,
-            what,
-            duration_s,
-            job.attempt,
-            job.max_retries + 1,
-            extra={**facts, "duration_s": duration_s, "error_type": what},
-        )
 
 
 class Recover:

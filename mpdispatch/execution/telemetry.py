@@ -65,8 +65,6 @@ class Telemetry:
         self._tracer: Any = None
         self._metrics: JobMetrics | None = None
 
-    # -- traces -----------------------------------------------------------------------------------------
-
     @property
     def is_tracing(self) -> bool:
         return self._find_tracer() is not None
@@ -105,8 +103,6 @@ class Telemetry:
             found.insert(0, Traced(tracer))
         return tuple(found)
 
-    # -- metrics ----------------------------------------------------------------------------------------
-
     def metrics(self) -> JobMetrics | None:
         """The extension that records metrics, if there is a provider."""
         if self._metrics is None:
@@ -117,8 +113,6 @@ class Telemetry:
                 self._meter_provider = provider
                 self._metrics = JobMetrics(provider)
         return self._metrics
-
-    # -- at the end of a process ------------------------------------------------------------------------
 
     def flush(self) -> None:
         """Send what providers hold back, before a process ends without its exit handlers. Never raises."""
