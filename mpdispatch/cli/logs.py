@@ -84,7 +84,11 @@ def _fact(value: object) -> str:
 
 def log_to_stderr(*, verbose: bool) -> logging.Logger:
     """Send the log of mpdispatch (and warnings of everything else) to stderr; gives mpdispatch's logger."""
-    handler = _handler()
+    handler: logging.Handler
+    try:
+        handler = PatientHandler(sys.stderr.fileno())
+    except (AttributeError, OSError, ValueError):
+        handler = logging.StreamHandler(sys.stderr)  # replaced by an object that is no file (in a test)
     handler.setFormatter(LineFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
@@ -92,10 +96,3 @@ def log_to_stderr(*, verbose: bool) -> logging.Logger:
     logger = logging.getLogger("mpdispatch")
     logger.setLevel(logging.DEBUG if verbose else logging.INFO)
     return logger
-
-
-def _handler() -> logging.Handler:
-    try:
-        return PatientHandler(sys.stderr.fileno())
-    except (AttributeError, OSError, ValueError):
-        return logging.StreamHandler(sys.stderr)  # replaced by an object that is no file (in a test)

@@ -94,18 +94,14 @@ def _read(path: Path) -> bytes:
 @contextmanager
 def _opened(path: Path) -> Iterator[BinaryIO]:
     try:
-        with open(path, "rb", opener=_without_waiting) as file:
+        # O_NONBLOCK: a FIFO without a writer must not keep us waiting.
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
             # A device may be endless.
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise ConfigError([Fault(str(path), "is no regular file; a configuration file must be one")])
             yield file
     except OSError as error:
         raise ConfigError([Fault(str(path), f"cannot be read: {error.strerror}")]) from error
-
-
-def _without_waiting(path: str, flags: int) -> int:
-    """Open a file, or a FIFO even if it has no writer."""
-    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _section(path: Path, text: bytes) -> Section | None:

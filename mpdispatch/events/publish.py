@@ -31,25 +31,22 @@ class Hooks:
     def __init__(
         self, extensions: Sequence[Extension], metrics: Callable[[], Extension | None], log: logging.Logger
     ) -> None:
-        self._extensions, self._metrics, self._log = tuple(extensions), metrics, log
+        self.extensions = tuple(extensions)
+        """The extensions as the app gave them."""
+        self._metrics, self._log = metrics, log
         self._subscribers: Subscribers | None = None
         self._has_metrics = False
         self._line: HookQueue | None = None
         self._route: Route | None = None
 
-    @property
-    def extensions(self) -> tuple[Extension, ...]:
-        """The extensions as the app gave them."""
-        return self._extensions
-
     def subscribers(self) -> Subscribers | None:
         """The extensions to call in this process; None: there are none."""
         metrics = self._metrics()
         if self._subscribers is None or (metrics is not None and not self._has_metrics):
-            if metrics is None and not self._extensions:
+            if metrics is None and not self.extensions:
                 return None
             self._has_metrics = metrics is not None
-            every = self._extensions if metrics is None else (*self._extensions, metrics)
+            every = self.extensions if metrics is None else (*self.extensions, metrics)
             self._subscribers = Subscribers(every, self._log)
         return self._subscribers
 

@@ -58,7 +58,6 @@ class Election:
         try:
             self._step()
         except BaseException:
-            self._let_go()
             self._close()
             raise
         self._thread.start()
@@ -70,7 +69,6 @@ class Election:
         try:
             self._stop_for_good(timeout_s)
         finally:
-            self._let_go()
             self._close()
 
     def _stop_for_good(self, timeout_s: float | None) -> None:
@@ -186,6 +184,7 @@ class Election:
             self._lock.release()
 
     def _close(self) -> None:
+        self._let_go()
         self._held.close()
         os.close(self._read)
         os.close(self._write)
