@@ -10,14 +10,14 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from mpdispatch.engine import Engine
 from mpdispatch.errors import DispatchError
 from mpdispatch.web.access import Access, AccessMiddleware
 from mpdispatch.web.jobs import job_routes
-from mpdispatch.web.responses import answer, client_left, dispatch_error, http_error, internal_error
+from mpdispatch.web.responses import client_left, dispatch_error, http_error, internal_error
 
 
 def web_app(
@@ -52,9 +52,9 @@ def _whole_routes(engine: Engine, health: Callable[[], Mapping[str, Any]]) -> li
 
     def healthz(request: Request) -> Response:
         found = dict(health())
-        return answer(found, 200 if found["status"] == "ok" else 503)
+        return JSONResponse(found, 200 if found["status"] == "ok" else 503)
 
     def stats(request: Request) -> Response:
-        return answer(engine.stats())
+        return JSONResponse(engine.stats())
 
     return [Route("/healthz", healthz, methods=["GET"]), Route("/v1/stats", stats, methods=["GET"])]

@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from mpdispatch.engine import Engine
@@ -20,7 +20,6 @@ from mpdispatch.model import Job, Page
 from mpdispatch.model.json import json_from_text, time_from_text, to_json
 from mpdispatch.policy.durations import parse_duration
 from mpdispatch.policy.names import shown
-from mpdispatch.web.responses import answer
 
 _FILTERS = ("state", "queue", "name", "limit", "cursor")
 _ENVELOPE_BYTES = 16 * 1024
@@ -38,20 +37,20 @@ def job_routes(engine: Engine) -> list[Route]:
             # The body is an array, as `mpdispatch jobs --json` prints it. Headers tell where the list goes on.
             more = urlencode({**request.query_params, "cursor": page.next_cursor})
             headers = {"Link": f'<{request.url.path}?{more}>; rel="next"', "X-Next-Cursor": page.next_cursor}
-        return answer([to_json(job) for job in page.items], headers=headers)
+        return JSONResponse([to_json(job) for job in page.items], headers=headers)
 
     def show(request: Request) -> Response:
         job_id = _job_id(request)
         # The job is read first: if it has ended, its attempts are complete.
         job = to_json(engine.get_job(job_id))
-        return answer({**job, "attempts": [to_json(attempt) for attempt in engine.attempts(job_id)]})
+        return JSONResponse({**job, "attempts": [to_json(each) for each in engine.attempts(job_id)]})
 
     async def enqueue(request: Request) -> Response:
         most_bytes = engine.dispatcher.config.max_payload_bytes + _ENVELOPE_BYTES
         wished = _Wish(await _read_object(request, most_bytes))
         job: Job = await run_in_threadpool(wished.enqueue, engine)
         here = {"Location": f"{request.url.path.rstrip('/')}/{job.id}"}
-        return answer(to_json(job), 201 if job.created else 200, here)
+        return JSONResponse(to_json(job), 201 if job.created else 200, here)
 
     return [
         Route("/v1/jobs", list_jobs, methods=["GET"]),

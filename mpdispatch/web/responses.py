@@ -1,9 +1,8 @@
-"""JSON answers, and errors as `{"error": text}` with their status. Pure."""
+"""Errors as JSON, `{"error": text}`, with their status. Pure."""
 
 from __future__ import annotations
 
 import logging
-from typing import Any
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -27,11 +26,6 @@ _STATUS: tuple[tuple[type[DispatchError], int], ...] = (
 )
 
 _log = logging.getLogger("mpdispatch.web")
-
-
-def answer(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> JSONResponse:
-    """The JSON answer to a request."""
-    return JSONResponse(content, status, headers)
 
 
 def refusal(status: int, text: str) -> JSONResponse:
