@@ -168,7 +168,8 @@ def lossy(value: Any, path: str, reader: Reader) -> list[Fault]:
                 found.append(Fault(path, _TOO_DEEP))
                 break
             if isinstance(item, dict) and reader is not Reader.TYPED:
-                found.extend(_changed_keys(item, where))
+                text = "the key {} would become a string; use strings as keys"
+                found += [Fault(where, text.format(shown(k))) for k in item if not isinstance(k, str)]
             stack.extend((child, name, depth + 1) for child, name in _children(item, where))
         elif isinstance(item, float):
             if not math.isfinite(item):
@@ -197,12 +198,6 @@ def _children(item: Any, where: str) -> Iterator[tuple[Any, str]]:
     else:
         for index, child in enumerate(item):
             yield child, f"{where}[{index}]"
-
-
-def _changed_keys(item: dict[Any, Any], where: str) -> Iterator[Fault]:
-    for key in item:
-        if not isinstance(key, str):
-            yield Fault(where, f"the key {shown(key)} would become a string; use strings as keys")
 
 
 def printable(text: str) -> str:
