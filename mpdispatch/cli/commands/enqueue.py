@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
@@ -12,23 +12,24 @@ import click
 from mpdispatch.cli.clients import open_client_to_fill
 from mpdispatch.cli.commands.jobs import print_enqueued
 from mpdispatch.cli.job_options import job_options, unchecked_job
-from mpdispatch.cli.jsonl import Lines
 from mpdispatch.cli.locate import find_app, find_config, find_store, load_app, refuse_unshared
 from mpdispatch.cli.parameters import complete_name
 from mpdispatch.cli.program import Options, command
-from mpdispatch.cli.values import arguments_of
+from mpdispatch.cli.values import arguments_of, arguments_of_pairs
 from mpdispatch.engine.client import JobClient
 from mpdispatch.engine.enqueueing import PlainDefaults
 from mpdispatch.errors import Fault, PayloadError, UsageError
 from mpdispatch.handlers.registry import check_job_name
 from mpdispatch.handlers.safejson import Reader, encode, fault_of_encoding, lossy
 from mpdispatch.model import Job
+from mpdispatch.model.json import json_from_text
 
 if TYPE_CHECKING:
     from mpdispatch.engine import Engine
     from mpdispatch.engine.options import EnqueueKeywords
 
 _MAX_COUNT = 1_000_000
+_LINES_SHOWN = 20
 
 
 @command(
@@ -66,11 +67,11 @@ def enqueue(
     wished = {key: value for key, value in wishes.items() if value is not None}
     if count is not None and "idempotency_key" in wished:
         raise UsageError("--count and --idempotency-key exclude each other: there is one job per key")
-    lines: Lines | None = None
+    lines: _Lines | None = None
     if whole == "-":
         if count is not None or "idempotency_key" in wished:
             raise UsageError("--args - enqueues a job for each line: no --count, no --idempotency-key")
-        lines = Lines(sys.stdin.buffer, pairs)
+        lines = _Lines(sys.stdin.buffer, pairs)
         items = list(lines.items.values())
     else:
         items = [arguments_of(pairs, whole)] * (count or 1)
@@ -91,7 +92,7 @@ class _Jobs:
     name: str
     items: Sequence[Mapping[str, Any]]
     """The arguments of each."""
-    lines: Lines | None
+    lines: _Lines | None
     """The lines of stdin, if the arguments came from there."""
     is_one: bool
     """Whether the command asks for one job, and not for a number or list that happens to be one."""
@@ -99,6 +100,62 @@ class _Jobs:
     def read(self, reader: Callable[[Mapping[str, Any]], bytes]) -> list[bytes]:
         """The payload that `reader` makes for each job. Raises PayloadError, which names the lines of stdin."""
         return list(map(reader, self.items)) if self.lines is None else self.lines.read(self.name, reader)
+
+
+class _Lines:
+    """The arguments of one job from each line, which is a JSON object. Pairs override all lines. Blank lines are skipped.
+
+    Lines are numbered from 1 and blank lines count, as in an editor.
+
+    >>> _Lines([b'{"path": "a.pdf"}', b"", b'{"path": "b.pdf"}'], ["dpi:=300"]).items
+    {1: {'path': 'a.pdf', 'dpi': 300}, 3: {'path': 'b.pdf', 'dpi': 300}}
+    """
+
+    def __init__(self, lines: Iterable[bytes], pairs: Sequence[str]) -> None:
+        common = arguments_of_pairs(pairs)
+        self.items: dict[int, dict[str, Any]] = {}
+        self._faults: dict[int, list[str]] = {}
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            try:
+                self.items[number] = _object(line) | common
+            except UsageError as error:
+                self._faults[number] = [str(error)]
+
+    def read(self, job_name: str, reader: Callable[[Mapping[str, Any]], bytes]) -> list[bytes]:
+        """The payloads that `reader` makes of the arguments of each line. `reader` may raise PayloadError.
+
+        Raises PayloadError: names every line that is no JSON object or that `reader` refuses, up to 20 of them.
+        """
+        found, faults = [], dict(self._faults)
+        for number, arguments in self.items.items():
+            try:
+                found.append(reader(arguments))
+            except PayloadError as error:
+                faults[number] = [str(fault) for fault in error.faults]
+        if faults:
+            raise PayloadError(job_name, _faults_by_line(faults))
+        return found
+
+
+def _object(line: bytes) -> dict[str, Any]:
+    try:
+        text = line.decode()
+    except UnicodeDecodeError as error:
+        raise UsageError(f"no UTF-8: {error}") from error
+    arguments = json_from_text(text)
+    if not isinstance(arguments, dict):
+        raise UsageError("must be a JSON object, such as '{\"dpi\": 300}'")
+    return arguments
+
+
+def _faults_by_line(faults: Mapping[int, Sequence[str]]) -> Iterator[Fault]:
+    for number in sorted(faults)[:_LINES_SHOWN]:
+        yield Fault(f"line {number}", "; ".join(faults[number]))
+    if (more := len(faults) - _LINES_SHOWN) > 0:
+        yield Fault("", f"and {more:,} more lines" if more > 1 else "and 1 more line")
+    yield Fault("", "no job is enqueued")
 
 
 _Kept: TypeAlias = tuple[JobClient, Job | Sequence[int]]
