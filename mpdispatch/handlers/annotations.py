@@ -1,7 +1,8 @@
-"""The parameters of a handler and their types, or why they cannot be a job's. Pure: no I/O, no clock."""
+"""The parameters of a handler and their types, or why they cannot be a job's; defaults of dataclasses. Pure."""
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import types
 import typing
@@ -22,6 +23,7 @@ _REFUSED_KINDS = {
     inspect.Parameter.VAR_KEYWORD: "takes **{name}: list the arguments, or take one dict",
     inspect.Parameter.POSITIONAL_ONLY: "has the positional-only parameter {name!r}: arguments go by name",
 }
+_LISTS = (list, tuple, set, frozenset)
 # Values of these types are JSON's own; a value of any other type comes back as something else.
 _BARE = (model.AnyType, model.NoneType, model.BoolType, model.IntType, model.FloatType, model.StrType)
 
@@ -143,3 +145,42 @@ def _is_plain(node: model.Type) -> bool:
     if isinstance(node, model.DictType):
         return isinstance(node.key_type, (model.AnyType, model.StrType))
     return isinstance(node, (*_BARE, model.ListType, model.UnionType))
+
+
+def has_defaults(info: model.Type) -> bool:
+    """Whether a value of this type may hold a dataclass with a default to fill in."""
+    return any(isinstance(node, model.DataclassType) and _defaults_of(node.cls) for node in nodes_of(info))
+
+
+def fill_defaults(value: Any) -> None:
+    """Set the missing fields of this value, which was read from JSON, and of all values inside it.
+
+    msgspec (0.22) sets a missing field only if a factory makes its default. Any other default is found on the class, but
+    not in the instance: `vars()` does not show it, and JSON made of the instance omits it.
+    """
+    stack = [value]
+    while stack:
+        each = stack.pop()
+        if isinstance(each, _LISTS):
+            stack += each
+        elif isinstance(each, dict):
+            stack += each.values()
+        elif isinstance(each, msgspec.Struct):
+            stack += [getattr(each, name) for name in each.__struct_fields__]
+        elif dataclasses.is_dataclass(each):
+            here = getattr(each, "__dict__", None)
+            if here is not None:
+                for name, default in _defaults_of(type(each)).items():
+                    if name not in here:
+                        object.__setattr__(each, name, default)  # as the __init__ of a frozen dataclass does
+            stack += [getattr(each, field.name, None) for field in dataclasses.fields(each)]
+
+
+def _defaults_of(kind: type) -> dict[str, Any]:
+    if not dataclasses.is_dataclass(kind) or "__dict__" not in dir(kind):
+        return {}
+    return {
+        field.name: field.default
+        for field in dataclasses.fields(kind)
+        if field.default is not dataclasses.MISSING and field.init
+    }

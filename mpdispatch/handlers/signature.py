@@ -16,13 +16,14 @@ from mpdispatch.errors import Fault, PayloadError
 from mpdispatch.handlers.annotations import (
     Function,
     choices_of,
+    fill_defaults,
+    has_defaults,
     hint_of,
     is_untyped,
     parameters_of,
     type_info,
 )
 from mpdispatch.handlers.arrays import ArrayMet, ArraysTooLarge, arrays_up_to, restart_count
-from mpdispatch.handlers.dataclass_defaults import fill_defaults, has_defaults
 from mpdispatch.handlers.roundtrip import changed
 from mpdispatch.handlers.safejson import (
     Reader,
