@@ -77,7 +77,7 @@ def _ids(connection: sqlite3.Connection) -> Iterator[Finding]:
             " coalesce((SELECT seq FROM sqlite_sequence WHERE name = ?), 0))",
             (table,),
         ).fetchone()[0]
-        if found >= _NEVER_GIVEN:
+        if type(found) is not int or found >= _NEVER_GIVEN:  # anything may stand in sqlite_sequence
             yield Finding(
                 check="ids",
                 level=Level.NOTE,

@@ -29,7 +29,7 @@ _DEEP = 250
 """JSON nested this deep is not shown. Enqueued values may be nested 200 deep."""
 
 # The columns that show whether a supervisor lives.
-_SIGNS_OF_LIFE = {1, 2, 3, 4, 5, 6, 13, 14}
+_SIGNS_OF_LIFE = ("host", "machine_id", "boot_id", "pid", "pid_start", "pid_namespace")
 _WIDTH, _STATE = len(JOB_COLUMNS), [column.name for column in JOB_COLUMNS].index("state")
 _texts_of = itemgetter(*(at for at, column in enumerate(JOB_COLUMNS) if column.kind == "text"))
 _new = attrgetter(*NEW)
@@ -235,34 +235,21 @@ def attempt_of(row: Row) -> Attempt:
 def supervisor_of(row: Row, now: Instant, this_boot: str) -> PeerSupervisor:
     """A supervisor from a row of the query `supervisors`; shown without a lease if the row is too damaged."""
     faults = faults_of(SUPERVISOR_COLUMNS, row)
-    shown: Row = row
-    has_lease = True
-    if faults:
-        shown = mended(SUPERVISOR_COLUMNS, row)
-        has_lease = all(shown[at] is row[at] for at in _SIGNS_OF_LIFE)
+    names = [column.name for column in SUPERVISOR_COLUMNS]
+    shown = dict(zip(names, mended(SUPERVISOR_COLUMNS, row), strict=True))
+    has_lease = all(shown[name] is row[names.index(name)] for name in _SIGNS_OF_LIFE)
+    until_us, until_boot_us = shown.pop("lease_until_wall_us"), shown.pop("lease_until_boot_us")
     # In this boot use boottime, which jumps of the wall clock do not affect.
-    left_us = shown[14] - now.boot_us if shown[3] == this_boot else shown[13] - now.wall_us
-    queues: tuple[str, ...] = ()
+    left_us = until_boot_us - now.boot_us if shown["boot_id"] == this_boot else until_us - now.wall_us
+    queues = shown.pop("queues")
     try:
-        queues = tuple(msgspec.json.decode(shown[7], type=list[str]))
+        shown["queues"] = tuple(msgspec.json.decode(queues, type=list[str]))
     except _NOT_JSON:
-        faults.append(f"column queues holds {str(shown[7])[:40]!r}, no list of names")
+        faults.append(f"column queues holds {queues[:40]!r}, no list of names")
+        shown["queues"] = ()
     return PeerSupervisor(
-        id=shown[0],
-        host=shown[1],
-        machine_id=shown[2],
-        boot_id=shown[3],
-        pid=shown[4],
-        pid_start=shown[5],
-        pid_namespace=shown[6],
-        queues=queues,
-        concurrency=shown[8],
-        app=shown[9],
-        version=shown[10],
-        started_us=shown[11],
-        heartbeat_us=shown[12],
+        **shown,
         lease_left_us=left_us if has_lease else 0,
-        renewed=shown[14],
-        token=shown[15],
+        renewed=until_boot_us,
         unreadable="; ".join(faults),
     )

@@ -1,10 +1,10 @@
-"""The SQLite store as clients see it. Any thread, any process; waits up to 30 s for the write lock."""
+"""The SQLite store as clients see it: what `contract.Store` promises. Waits up to 30 s for the write lock."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -176,7 +176,6 @@ class SQLiteStore:
         return made
 
     def enqueue_many(self, jobs: Sequence[NewJob], *, batch_id: int | None = None) -> Sequence[int]:
-        """Store these jobs as one batch, in one transaction. Returns their ids in the order of the jobs."""
         if not jobs:
             return range(0)
         return self._sessions.write_jobs(
@@ -184,17 +183,14 @@ class SQLiteStore:
         )
 
     def get(self, job_id: int) -> Job:
-        """Raises JobNotFoundError."""
         _refuse_impossible(job_id)
         return self._sessions.read(lambda c: reads.job(c, job_id))
 
     def state_of(self, job_id: int) -> JobState:
-        """Cheap enough to poll. Raises JobNotFoundError."""
         _refuse_impossible(job_id)
         return self._sessions.read(lambda c: reads.state_of(c, job_id))
 
     def attempts(self, job_id: int) -> list[Attempt]:
-        """The job's attempts, oldest first, with the output of each."""
         _refuse_impossible(job_id)
 
         def work(connection: sqlite3.Connection) -> list[Attempt]:
@@ -203,7 +199,6 @@ class SQLiteStore:
         return self._sessions.read(work)
 
     def outputs(self, job_id: int) -> list[Output]:
-        """The output of each start (also a running one) per stream, oldest start first. Raises JobNotFoundError."""
         _refuse_impossible(job_id)
         found = self._sessions.read(lambda c: outputs.of_job(c, job_id))
         if not found:
@@ -211,30 +206,27 @@ class SQLiteStore:
         return found
 
     def list_jobs(self, where: JobFilter, *, limit: int, cursor: str | None) -> Page[Job]:
-        """Jobs, newest id first. Raises UsageError on an invalid cursor."""
         return self._sessions.read(lambda c: reads.page(c, where, limit, cursor))
 
     def counts(self) -> dict[JobState, int]:
-        """Number of jobs in every state, zeros included."""
         return self._sessions.read(reads.counts)
 
     def dead_letter_count(self, queue: str | None = None) -> int:
-        """Number of dead letters not replayed, of one queue or of all."""
         return self._sessions.read(lambda c: dead_letters.count(c, queue))
 
     def dead_letters(self, where: DeadLetterFilter, *, limit: int, cursor: str | None) -> Page[DeadLetter]:
-        """Dead letters, latest failure first. Raises UsageError on an invalid cursor."""
         return self._sessions.read(lambda c: dead_letters.page(c, where, limit, cursor))
 
     def dead_letter(self, job_id: int) -> DeadLetter:
-        """Raises DeadLetterNotFoundError."""
         _refuse_impossible(job_id, DeadLetterNotFoundError)
         return self._sessions.read(lambda c: dead_letters.letter(c, job_id))
 
     def replay(self, job_id: int) -> Job:
-        """Enqueue a failed job again, once; later calls return the same job with `created=False`."""
         _refuse_impossible(job_id, DeadLetterNotFoundError)
-        job = self._sessions.write(lambda c: dead_letters.replay(c, job_id, self._clock.now()), "replay")
+        return self._change(lambda c: dead_letters.replay(c, job_id, self._clock.now()), "replay")
+
+    def _change(self, work: Callable[[sqlite3.Connection], Job], point: str) -> Job:
+        job = self._sessions.write(work, point)
         self.wake()
         return job
 
@@ -243,25 +235,17 @@ class SQLiteStore:
         return dead_letters.purge(self._sessions.read, lambda work: self._sessions.write(work, "purge"), where)
 
     def queue_stats(self) -> list[QueueStats]:
-        """Every queue that holds a job or was ever paused, by name."""
         return self._sessions.read(reads.queue_stats)
 
     def cancel(self, job_id: int) -> Job:
-        """Cancel a job that is not running; ask the supervisor to end a running one."""
         _refuse_impossible(job_id)
-        job = self._sessions.write(lambda c: changes.cancel(c, job_id, self._clock.now()), "cancel")
-        self.wake()
-        return job
+        return self._change(lambda c: changes.cancel(c, job_id, self._clock.now()), "cancel")
 
     def retry(self, job_id: int) -> Job:
-        """Run a waiting job now, or enqueue a failed or cancelled job again as a new job (once)."""
         _refuse_impossible(job_id)
-        job = self._sessions.write(lambda c: changes.retry(c, job_id, self._clock.now()), "retry")
-        self.wake()
-        return job
+        return self._change(lambda c: changes.retry(c, job_id, self._clock.now()), "retry")
 
     def set_paused(self, queue: str, paused: bool) -> None:
-        """Pause or resume a queue. No job of a paused queue is claimed; running jobs go on."""
         self._sessions.write(lambda c: c.execute(QUERIES["set_paused"], (queue, int(paused))), "set_paused")
         if not paused:
             self.wake()
@@ -278,29 +262,23 @@ class SQLiteStore:
         return gone
 
     def supervisors(self) -> list[PeerSupervisor]:
-        """All registered supervisors, dead or alive."""
         return self._sessions.read(lambda c: reads.supervisors(c, self._clock.now()))
 
     def held_by(self, owner: int) -> list[HeldJob]:
-        """The running jobs of a supervisor, without their payloads."""
         return self._sessions.read(lambda c: [HeldJob(*row) for row in c.execute(QUERIES["held_by"], (owner,))])
 
     def parked(self) -> dict[str, int]:
-        """Number of parked jobs by reason, the commonest first. Leaves out paused queues."""
         return self._sessions.read(status.parked)
 
     def ahead(self, job_id: int) -> int:
-        """Number of due jobs of its queue that will be claimed before this one, at most 1000; 0 if it is not due."""
         if not 0 < job_id <= _MOST_ID:
             return 0
         return self._sessions.read(lambda c: status.ahead(c, job_id))
 
     def faults(self, job_id: int) -> list[str]:
-        """Faults in the job's row that prevent a claim."""
         return self._sessions.read(lambda c: unreadable.faults(c, job_id))
 
     def queue_state(self, queue: str) -> QueueState:
-        """The queue's token bucket; None if its rate limit was not used in this boot."""
         return self._sessions.read(lambda c: status.queue_state(c, queue))
 
     def examine(self) -> list[Finding]:

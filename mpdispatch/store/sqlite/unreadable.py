@@ -20,6 +20,7 @@ from mpdispatch.store.sql import Queries
 from mpdispatch.store.sqlite.candidates import PARK_AT_MOST, OddRowError, as_json, claimable_parked
 from mpdispatch.store.sqlite.columns import EXAMINED_COLUMNS, LISTS, RUN_COLUMNS
 from mpdispatch.store.sqlite.mending import EARLIEST_US, LATEST_US, faults_of, has_bad_text, mended
+from mpdispatch.store.sqlite.queries import QUERIES
 from mpdispatch.store.sqlite.rows import encode_error, stored_json
 from mpdispatch.store.sqlite.text import lenient_text
 
@@ -42,6 +43,9 @@ OR (duration_us IS NOT NULL AND state <> 'completed')
 _SQL = Queries(
     Path(__file__).with_name("unreadable.sql"), lists={**LISTS, "misplaced": f"({_IS_MISPLACED.strip()})"}
 )
+
+# The job may already have one.
+_DEAD_LETTER = QUERIES["insert_dead_letter"].replace("INSERT", "INSERT OR IGNORE", 1)
 
 INTEGRITY_ERRORS: tuple[type[Exception], ...] = tuple(copy.IntegrityError for copy in sqlite3.COPIES.values())
 SUSPECTS: tuple[type[Exception], ...] = (OddRowError, *INTEGRITY_ERRORS)
@@ -200,7 +204,7 @@ def _end(
     values = (state.value, now.wall_us, stored_json(encode_error(error)), row.id)
     connection.execute(_SQL["condemn"], values)
     if state is JobState.FAILED:
-        connection.execute(_SQL["dead_letter"], (now.wall_us, row.id))
+        connection.execute(_DEAD_LETTER, (now.wall_us, row.id))
     job = ClaimedJob(row.id, *mended(RUN_COLUMNS[:-1], row[:_STATE])[1:], b"{}")  # type: ignore[call-arg]
     transition = Transition(
         job_id=job.id,

@@ -46,20 +46,6 @@ UPDATE mpdispatch_jobs SET
     last_error = ?
 WHERE id = ?;
 
--- name: dead_letter
--- The job may already have one. For the id see insert_dead_letter.
-INSERT OR IGNORE INTO mpdispatch_dead_letters (id, job_id, name, queue, failed_at_us)
-SELECT
-    CASE
-        WHEN max(
-            coalesce((SELECT max(id) FROM mpdispatch_dead_letters), 0),
-            coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'mpdispatch_dead_letters'), 0)
-        ) >= 1 << 62
-        THEN coalesce((SELECT max(id) FROM mpdispatch_dead_letters WHERE id < 1 << 62), 0) + 1
-    END,
-    id, name, queue, ?
-FROM mpdispatch_jobs WHERE id = ?;
-
 -- name: tidy_ended
 -- An ended row that is in a lane or has an owner: its outcome does not change.
 UPDATE mpdispatch_jobs SET

@@ -1,17 +1,17 @@
 """Version 3: STRICT tables; no CHECK names a state, a cause or a stream; ended jobs are counted by queue from an index.
 
-The columns `line` and `lease_until_us` become `lane` and `lease_until_wall_us`. A running supervisor of version 2 can
-then neither claim, retry nor renew: its statements fail, its lease lapses, and its jobs are taken over. It can still
-record that a job completed, guarded by owner and start as ever.
+The columns `line` and `lease_until_us` become `lane` and `lease_until_wall_us`. So a running supervisor of version 2
+cannot go on: its next look at the store fails, it ends its workers and exits with 70, and the next supervisor takes its
+jobs over. Were it stopped meanwhile, it could neither claim nor renew; an outcome it records is guarded as ever.
 
 The definitions in sqlite_schema are replaced (`PRAGMA writable_schema`); rows stay where they are. SQLite stores a row
 of a STRICT table like any other (https://www.sqlite.org/stricttables.html), so this is safe if all rows conform: those
 that do not are converted, and quick_check proves it before the commit. Copying the tables instead fills the disk, and
 drops triggers that the file's owner has put on them. Measured with a million jobs (180 MB; SQLite 3.40):
 
-                    time     file afterwards    log at its largest
-    copied          4.4 s    321 MB             323 MB
-    replaced        3.0 s    191 MB              27 MB (the index of ended jobs)
+                    CPU      file afterwards    log at its largest
+    copied          3.2 s    321 MB             323 MB
+    replaced        2.2 s    191 MB              27 MB (the index of ended jobs)
 """
 
 from __future__ import annotations
