@@ -22,6 +22,7 @@ from mpdispatch.store import SQLiteStore
 from mpdispatch.store.contract import Store
 from mpdispatch.store.filters import DeadLetterFilter
 from mpdispatch.store.sqlite import dead_letters
+from mpdispatch.store.sqlite.queries import QUERIES
 from tests.clock import FakeClock
 
 from .conftest import Desk, failed, retrying
@@ -257,8 +258,8 @@ def test_every_statement_is_used_and_found_by_an_index(store: Store, desk: Desk)
     def plan(statement: str, *values: object) -> str:
         return "; ".join(row[3] for row in connection.execute("EXPLAIN QUERY PLAN " + statement, values))
 
-    assert "mpdispatch_jobs_retried (retried_from=?)" in plan(dead_letters.LETTERS["retried_as"], 1)
-    assert "mpdispatch_dead_letters_open" in plan(dead_letters.LETTERS["count_open"], "q")
+    assert "mpdispatch_jobs_retried (retried_from=?)" in plan(QUERIES["retried_as"], 1)
+    assert "mpdispatch_dead_letters_open" in plan(QUERIES["count_open"], "q")
     for where in (OPEN, ALL, DeadLetterFilter(queue="q"), DeadLetterFilter(failed_before_us=1)):
         statement, values = dead_letters.page_statement(where, 7, 3)
         assert "TEMP B-TREE" not in plan(statement, *values), where

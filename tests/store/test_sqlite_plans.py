@@ -18,7 +18,6 @@ from mpdispatch.store.sql import Queries
 from mpdispatch.store.sqlite import candidates, reads, schema
 from mpdispatch.store.sqlite.queries import QUERIES
 from mpdispatch.store.sqlite.rows import new_job_row
-from mpdispatch.store.sqlite.status import STATUS
 from tests.clock import FakeClock
 
 from .conftest import Desk, completed, failed
@@ -103,7 +102,7 @@ def test_the_history_of_a_job_is_two_seeks(connection: sqlite3.Connection) -> No
 
 def test_jobs_ahead_are_counted_from_their_priority_on(connection: sqlite3.Connection) -> None:
     values = {"id": 1, "queue": "q", "priority": 0, "run_at_us": 0}
-    plan = plan_of(connection, STATUS["ahead"], values)
+    plan = plan_of(connection, QUERIES["ahead"], values)
     assert "COVERING INDEX mpdispatch_jobs_due (lane=? AND queue=? AND priority>?)" in plan
 
 
@@ -300,9 +299,8 @@ def test_the_schema_names_no_state_cause_or_stream(connection: sqlite3.Connectio
 
 
 def test_ended_jobs_are_found_by_steps_of_their_index(connection: sqlite3.Connection) -> None:
-    queries = Queries(SQLITE / "prune.sql")
     for name in ("ended_places", "prunable"):
-        plan = plan_of(connection, queries[name]).replace("TABLE ", "")
+        plan = plan_of(connection, QUERIES[name]).replace("TABLE ", "")
         assert "COVERING INDEX mpdispatch_jobs_ended (state" in plan
         assert "TEMP B-TREE" not in plan
         assert not re.search(r"(SCAN|SEARCH) (j|mpdispatch_jobs)( USING INTEGER|;|$)", plan), plan
@@ -341,6 +339,7 @@ def test_values_of_other_types_are_refused_by_the_schema(connection: sqlite3.Con
 def test_every_query_says_why_and_is_used() -> None:
     text = "".join(file.read_text() for file in SQLITE.glob("*.sql"))
     code = "".join(file.read_text() for file in SQLITE.glob("*.py"))
+    assert text.count("-- name: ") == len(QUERIES), "two files name a query alike"
     for name in QUERIES:
         assert f'"{name}"' in code, f"{name} is used nowhere"
         assert f"-- name: {name}\n-- " in text, f"{name} does not say why"

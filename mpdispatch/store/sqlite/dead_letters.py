@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeVar
 
 from mpdispatch import sqlite3
@@ -12,7 +11,6 @@ from mpdispatch.errors import DeadLetterNotFoundError, JobNotFoundError
 from mpdispatch.failpoints import failpoint
 from mpdispatch.model import DeadLetter, Job, Page
 from mpdispatch.store.filters import DeadLetterFilter
-from mpdispatch.store.sql import Queries
 from mpdispatch.store.sqlite import reads
 from mpdispatch.store.sqlite.mending import Column, mended
 from mpdispatch.store.sqlite.queries import QUERIES
@@ -20,8 +18,6 @@ from mpdispatch.store.sqlite.rows import Row, moment
 
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]
-
-LETTERS = Queries(Path(__file__).with_name("dead_letters.sql"))
 
 _LETTER_COLUMNS = (
     Column("job_id", "integer"),
@@ -50,7 +46,7 @@ def page_statement(where: DeadLetterFilter, before_id: int | None, limit: int) -
         if value is not None:
             terms.append(term)
             values.append(value)
-    statement = LETTERS["letters"]
+    statement = QUERIES["letters"]
     if terms:
         statement += "\nWHERE " + " AND ".join(terms)
     return statement + "\nORDER BY id DESC LIMIT ?", [*values, limit]
@@ -83,7 +79,7 @@ def _letter(connection: sqlite3.Connection, row: Row) -> DeadLetter | None:
 
 
 def letter(connection: sqlite3.Connection, job_id: int) -> DeadLetter:
-    row = connection.execute(LETTERS["letters"] + "\nWHERE job_id = ?", (job_id,)).fetchone()
+    row = connection.execute(QUERIES["letters"] + "\nWHERE job_id = ?", (job_id,)).fetchone()
     found = None if row is None else _letter(connection, row)
     if found is None:
         raise DeadLetterNotFoundError(job_id)
@@ -93,7 +89,7 @@ def letter(connection: sqlite3.Connection, job_id: int) -> DeadLetter:
 def count(connection: sqlite3.Connection, queue: str | None) -> int:
     if queue is None:
         return int(connection.execute(QUERIES["dead_letter_count"]).fetchone()[0])
-    return int(connection.execute(LETTERS["count_open"], (queue,)).fetchone()[0])
+    return int(connection.execute(QUERIES["count_open"], (queue,)).fetchone()[0])
 
 
 # ---------------------------------------------------------------- again
@@ -104,7 +100,7 @@ def enqueue_again(connection: sqlite3.Connection, job_id: int, now: Instant) -> 
 
     If the job made before was pruned, a new one is made.
     """
-    row = connection.execute(LETTERS["retried_as"], (job_id,)).fetchone()
+    row = connection.execute(QUERIES["retried_as"], (job_id,)).fetchone()
     if row is not None:
         return reads.job(connection, row[0], created=False)
     made = connection.execute(QUERIES["enqueue_again"], {"id": job_id, "now": now.wall_us})
@@ -151,7 +147,7 @@ def purge(
             return deleted
 
         def delete(connection: sqlite3.Connection, ids: list[int] = ids) -> int:
-            return connection.executemany(LETTERS["purge"], [(each,) for each in ids]).rowcount
+            return connection.executemany(QUERIES["purge_dead_letter"], [(each,) for each in ids]).rowcount
 
         deleted += write(delete)
         before = ids[-1]

@@ -10,6 +10,6 @@ SELECT count(*) FROM mpdispatch_dead_letters WHERE replayed_at_us IS NULL AND qu
 -- By its own unique index: whether an ended job was enqueued again already.
 SELECT id FROM mpdispatch_jobs WHERE retried_from = ?;
 
--- name: purge
+-- name: purge_dead_letter
 -- By primary key, a few hundred in a transaction.
 DELETE FROM mpdispatch_dead_letters WHERE id = ?;

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 
 from mpdispatch import sqlite3
 from mpdispatch.model import Attempt, Output, Stream
-from mpdispatch.store.sql import Queries
 from mpdispatch.store.sqlite.mending import texts
+from mpdispatch.store.sqlite.queries import QUERIES
 
 _STREAMS = frozenset(each.value for each in Stream)
-
-OUTPUTS = Queries(Path(__file__).with_name("outputs.sql"))
 
 
 def record(connection: sqlite3.Connection, owner: int, outputs: Sequence[Output]) -> None:
     """Store outputs of this owner's running starts; others are dropped."""
     connection.executemany(
-        OUTPUTS["write"],
+        QUERIES["write_output"],
         [(each.stream, each.written, each.text, each.job_id, owner, each.starts) for each in outputs],
     )
 
@@ -27,7 +24,7 @@ def record(connection: sqlite3.Connection, owner: int, outputs: Sequence[Output]
 def of_job(connection: sqlite3.Connection, job_id: int) -> list[Output]:
     return [
         Output(job_id=row[0], starts=row[1], stream=Stream(row[2]), text=texts(row[3]), written=row[4])
-        for row in connection.execute(OUTPUTS["of_job"], (job_id,))
+        for row in connection.execute(QUERIES["outputs_of"], (job_id,))
         if row[2] in _STREAMS  # skip rows with an unknown stream
     ]
 

@@ -47,16 +47,21 @@ INSERT INTO mpdispatch_meta (key, value) VALUES ('pruned_up_to', ?)
 ON CONFLICT (key) DO UPDATE SET value = excluded.value WHERE CAST(value AS INTEGER) < CAST(excluded.value AS INTEGER);
 
 -- name: prune_payload
+-- By its key.
 DELETE FROM mpdispatch_payloads WHERE job_id = ?;
 
 -- name: prune_result
+-- By its key.
 DELETE FROM mpdispatch_results WHERE job_id = ?;
 
 -- name: prune_attempts
+-- By its key.
 DELETE FROM mpdispatch_attempt_rows WHERE job_id = ?;
 
 -- name: prune_outputs
+-- By its key.
 DELETE FROM mpdispatch_outputs WHERE job_id = ?;
 
 -- name: prune_dead_letter
+-- By its key.
 DELETE FROM mpdispatch_dead_letters WHERE job_id = ?;

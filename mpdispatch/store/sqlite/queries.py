@@ -9,8 +9,27 @@ from mpdispatch.store.sql import Queries
 from mpdispatch.store.sqlite.columns import LISTS
 
 _HERE = Path(__file__).parent
-QUERIES = Queries(_HERE / "queries.sql", _HERE / "supervisor_store.sql", lists=LISTS)
 SCHEMA = _HERE / "schema.sql"
+# Whether the columns that say where a job is contradict its state, or each other.
+_MISPLACED = """
+CASE state
+    WHEN 'running' THEN owner IS NULL
+    WHEN 'pending' THEN lane IS NOT 1 AND lane IS NOT 3
+    WHEN 'scheduled' THEN lane IS NOT 2
+    WHEN 'retrying' THEN lane IS NOT 2
+    WHEN 'completed' THEN completed_at_us IS NULL
+    WHEN 'failed' THEN completed_at_us IS NULL
+    WHEN 'cancelled' THEN completed_at_us IS NULL
+    ELSE 1
+END
+OR (owner IS NOT NULL) + (lane IS NOT NULL) + (completed_at_us IS NOT NULL) <> 1
+OR (blocked_reason IS NOT NULL) <> (lane IS 3)
+OR (duration_us IS NOT NULL AND state <> 'completed')
+"""
+QUERIES = Queries(
+    *(file for file in sorted(_HERE.glob("*.sql")) if file != SCHEMA),
+    lists={**LISTS, "misplaced": f"({_MISPLACED.strip()})"},
+)
 
 
 def statements(file: Path) -> list[str]:

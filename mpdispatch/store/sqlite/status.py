@@ -3,33 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 
 from mpdispatch import sqlite3
 from mpdispatch.ids import boot_id
-from mpdispatch.store.sql import Queries
 from mpdispatch.store.sqlite.mending import texts
+from mpdispatch.store.sqlite.queries import QUERIES
 from mpdispatch.store.values import QueueState
-
-STATUS = Queries(Path(__file__).with_name("status.sql"))
 
 
 def parked(connection: sqlite3.Connection) -> dict[str, int]:
-    return counted(connection.execute(STATUS["parked_reasons"]))
+    return counted(connection.execute(QUERIES["parked_reasons"]))
 
 
 def ahead(connection: sqlite3.Connection, job_id: int) -> int:
-    database = connection.execute(STATUS["place_of"], (job_id,)).fetchone()
+    database = connection.execute(QUERIES["place_of"], (job_id,)).fetchone()
     if database is None:
         return 0
     queue, priority, run_at_us = database
     values = {"id": job_id, "queue": queue, "priority": priority, "run_at_us": run_at_us}
-    return int(connection.execute(STATUS["ahead"], values).fetchone()[0])
+    return int(connection.execute(QUERIES["ahead"], values).fetchone()[0])
 
 
 def queue_state(connection: sqlite3.Connection, queue: str) -> QueueState:
     values = {"queue": queue, "boot_id": boot_id()}
-    is_paused, running, bucket = connection.execute(STATUS["queue_state"], values).fetchone()
+    is_paused, running, bucket = connection.execute(QUERIES["queue_state"], values).fetchone()
     return QueueState(bool(is_paused), running, bucket)
 
 

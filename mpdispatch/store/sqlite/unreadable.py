@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
@@ -16,33 +15,12 @@ import msgspec
 from mpdispatch import sqlite3
 from mpdispatch.clock import Instant
 from mpdispatch.model import UNREADABLE, Cause, ClaimedJob, ClaimRequest, ErrorInfo, JobState, Transition
-from mpdispatch.store.sql import Queries
 from mpdispatch.store.sqlite.candidates import PARK_AT_MOST, OddRowError, as_json, claimable_parked
-from mpdispatch.store.sqlite.columns import EXAMINED_COLUMNS, LISTS, RUN_COLUMNS
+from mpdispatch.store.sqlite.columns import EXAMINED_COLUMNS, RUN_COLUMNS
 from mpdispatch.store.sqlite.mending import EARLIEST_US, LATEST_US, faults_of, has_bad_text, mended
 from mpdispatch.store.sqlite.queries import QUERIES
 from mpdispatch.store.sqlite.rows import encode_error, stored_json
 from mpdispatch.store.sqlite.text import lenient_text
-
-# Whether the columns that say where a job is contradict its state, or each other.
-_IS_MISPLACED = """
-CASE state
-    WHEN 'running' THEN owner IS NULL
-    WHEN 'pending' THEN lane IS NOT 1 AND lane IS NOT 3
-    WHEN 'scheduled' THEN lane IS NOT 2
-    WHEN 'retrying' THEN lane IS NOT 2
-    WHEN 'completed' THEN completed_at_us IS NULL
-    WHEN 'failed' THEN completed_at_us IS NULL
-    WHEN 'cancelled' THEN completed_at_us IS NULL
-    ELSE 1
-END
-OR (owner IS NOT NULL) + (lane IS NOT NULL) + (completed_at_us IS NOT NULL) <> 1
-OR (blocked_reason IS NOT NULL) <> (lane IS 3)
-OR (duration_us IS NOT NULL AND state <> 'completed')
-"""
-_SQL = Queries(
-    Path(__file__).with_name("unreadable.sql"), lists={**LISTS, "misplaced": f"({_IS_MISPLACED.strip()})"}
-)
 
 # The job may already have one.
 _DEAD_LETTER = QUERIES["insert_dead_letter"].replace("INSERT", "INSERT OR IGNORE", 1)
@@ -127,7 +105,7 @@ def waiting(connection: sqlite3.Connection, request: ClaimRequest, now: Instant)
     found = set[int]()
 
     def look(query: str, *values: object) -> None:
-        found.update(row[0] for row in connection.execute(_SQL[query], values))
+        found.update(row[0] for row in connection.execute(QUERIES[query], values))
 
     most = request.slots + PARK_AT_MOST
     for queue in request.queues:
@@ -141,7 +119,7 @@ def waiting(connection: sqlite3.Connection, request: ClaimRequest, now: Instant)
 
 def _rows(connection: sqlite3.Connection, ids: Iterable[int]) -> list[_Row]:
     with lenient_text(connection):
-        found = connection.execute(_SQL["rows"], (as_json(ids),))
+        found = connection.execute(QUERIES["examined_rows"], (as_json(ids),))
         return [_Row(*row[:_WIDTH]) for row in found]
 
 
@@ -177,7 +155,7 @@ def _set_aside(connection: sqlite3.Connection, row: _Row, now: Instant, is_claim
     if state is not None and state.is_terminal:
         if not _contradictions(row):
             return 0
-        return connection.execute(_SQL["tidy_ended"], (now.wall_us, row.id)).rowcount
+        return connection.execute(QUERIES["tidy_ended"], (now.wall_us, row.id)).rowcount
     if state is JobState.RUNNING and not is_claimed:
         is_in_order = row.lane is None and row.owner is not None
         return 0 if is_in_order else tidy_running(connection, row.id)
@@ -189,7 +167,7 @@ def _set_aside(connection: sqlite3.Connection, row: _Row, now: Instant, is_claim
 
 def tidy_running(connection: sqlite3.Connection, job_id: int) -> int:
     """Clear values of a running row that only other states may have. Returns the number of rows changed."""
-    return connection.execute(_SQL["tidy_running"], (job_id,)).rowcount
+    return connection.execute(QUERIES["tidy_running"], (job_id,)).rowcount
 
 
 def _end(
@@ -202,7 +180,7 @@ def _end(
     """End this row, by default as `failed` with a dead letter."""
     error = ErrorInfo(type=UNREADABLE, message=f"job {row.id}: {'; '.join(faults)}")
     values = (state.value, now.wall_us, stored_json(encode_error(error)), row.id)
-    connection.execute(_SQL["condemn"], values)
+    connection.execute(QUERIES["condemn"], values)
     if state is JobState.FAILED:
         connection.execute(_DEAD_LETTER, (now.wall_us, row.id))
     job = ClaimedJob(row.id, *mended(RUN_COLUMNS[:-1], row[:_STATE])[1:], b"{}")  # type: ignore[call-arg]
@@ -240,7 +218,7 @@ def astray(connection: sqlite3.Connection, queues: Sequence[str], after: int) ->
     A drain waits for such a row or overlooks it; a claim never reads it. Some 1 ms.
     """
     values = (as_json(queues), after, LOOK_AT_MOST)
-    last, count, found = connection.execute(_SQL["astray"], values).fetchone()
+    last, count, found = connection.execute(QUERIES["astray"], values).fetchone()
     return msgspec.json.decode(found, type=list[int]), last if count == LOOK_AT_MOST else None
 
 
@@ -263,10 +241,10 @@ class Found(NamedTuple):
 
 def examined(connection: sqlite3.Connection) -> Iterator[Found]:
     """All unreadable rows, in the order of their ids. Reads the whole table: some 1 s for a million rows."""
-    scanned = connection.execute(_SQL["scan"], {"earliest": EARLIEST_US, "latest": LATEST_US})
+    scanned = connection.execute(QUERIES["scan_rows"], {"earliest": EARLIEST_US, "latest": LATEST_US})
     odd = [row[0] for row in scanned if row[-1] or has_bad_text(row)]
     for at in range(0, len(odd), _AT_ONCE):
-        for values in connection.execute(_SQL["rows"], (as_json(odd[at : at + _AT_ONCE]),)):
+        for values in connection.execute(QUERIES["examined_rows"], (as_json(odd[at : at + _AT_ONCE]),)):
             row = _Row(*values[:_WIDTH])
             if faults := faults_of(EXAMINED_COLUMNS, values) or _faults_shown(row):
                 yield Found(row.id, faults[0], row.completed_at_us is not None)

@@ -10,7 +10,7 @@ SELECT id FROM mpdispatch_jobs WHERE lane = 3 AND name = ? AND queue = ? ORDER B
 -- The rows to stage.
 SELECT id FROM mpdispatch_jobs WHERE lane = 2 AND queue = ? AND state = ? AND run_at_us <= ? ORDER BY run_at_us LIMIT ?;
 
--- name: rows
+-- name: examined_rows
 -- The columns needed to run a job, in the order of a ClaimedJob, and to change its state; then those shown to people.
 SELECT
     id, starts, attempt, $claimed,
@@ -18,7 +18,7 @@ SELECT
     created_at_us, started_at_us, batch_id, retried_from, worker_pid, cpu_us, max_rss_bytes
 FROM mpdispatch_jobs WHERE id IN (SELECT value FROM json_each(?)) ORDER BY id;
 
--- name: scan
+-- name: scan_rows
 -- For examining the store: every row's text, and whether anything else is odd.
 SELECT
     id, name, queue, state, idempotency_key, trace_context, blocked_reason,
