@@ -134,20 +134,15 @@ def purge(
 
     Deletes only those present at the beginning: jobs that fail meanwhile keep theirs.
     """
-    before: int | None = None
-    deleted = 0
-    while True:
-        statement, values = page_statement(where, before, _PURGE_AT_ONCE)
 
-        def found(connection: sqlite3.Connection, what: str = statement, of: list[Any] = values) -> list[int]:
-            return [row[4] for row in connection.execute(what, of)]
+    def found(connection: sqlite3.Connection) -> list[int]:
+        return [row[4] for row in connection.execute(*page_statement(where, before, _PURGE_AT_ONCE))]
 
-        ids = read(found)
-        if not ids:
-            return deleted
+    def delete(connection: sqlite3.Connection) -> int:
+        return connection.executemany(QUERIES["purge_dead_letter"], [(each,) for each in ids]).rowcount
 
-        def delete(connection: sqlite3.Connection, ids: list[int] = ids) -> int:
-            return connection.executemany(QUERIES["purge_dead_letter"], [(each,) for each in ids]).rowcount
-
+    before, deleted = None, 0
+    while ids := read(found):
         deleted += write(delete)
         before = ids[-1]
+    return deleted
