@@ -325,6 +325,21 @@ def test_a_number_that_stands_there_as_text_or_real_becomes_the_integer(full: Pa
     assert rows(full, "jobs", "id") == before
 
 
+def test_a_dead_letter_with_the_last_id_there_can_be_does_not_stop_a_migration(
+    full: Path, clock: FakeClock
+) -> None:
+    tampered(
+        full,
+        f"UPDATE mpdispatch_dead_letters SET id = {(1 << 63) - 1} WHERE job_id = 3",
+        f"UPDATE sqlite_sequence SET seq = {(1 << 63) - 1}",
+        "UPDATE mpdispatch_jobs SET priority = 'high' WHERE id = 12",
+    )
+    store = SQLiteStore(full, clock=clock)
+    store.migrate()
+    assert store.dead_letter(12).job.state == "failed"
+    store.close()
+
+
 def test_of_two_jobs_that_would_have_one_key_both_stay(full: Path, clock: FakeClock) -> None:
     tampered(full, "UPDATE mpdispatch_jobs SET idempotency_key = CAST('k-12' AS BLOB) WHERE id = 13")
     store = SQLiteStore(full, clock=clock)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 
 from mpdispatch import sqlite3
@@ -32,4 +33,7 @@ def queue_state(connection: sqlite3.Connection, queue: str) -> QueueState:
 
 def counted(rows: Iterable[tuple[str | bytes | None, int]]) -> dict[str, int]:
     """Rows of (reason, count) as a mapping."""
-    return {texts(reason or ""): count for reason, count in rows}
+    found = Counter[str]()
+    for reason, count in rows:
+        found[texts(reason or "")] += count
+    return dict(found)

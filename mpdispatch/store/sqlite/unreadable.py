@@ -22,8 +22,8 @@ from mpdispatch.store.sqlite.queries import QUERIES
 from mpdispatch.store.sqlite.rows import encode_error, stored_json
 from mpdispatch.store.sqlite.text import lenient_text
 
-# The job may already have one.
-_DEAD_LETTER = QUERIES["insert_dead_letter"].replace("INSERT", "INSERT OR IGNORE", 1)
+INSERT_DEAD_LETTER = QUERIES["insert_dead_letter"].replace("INSERT", "INSERT OR IGNORE", 1)
+"""Unless the job already has one."""
 
 INTEGRITY_ERRORS: tuple[type[Exception], ...] = tuple(copy.IntegrityError for copy in sqlite3.COPIES.values())
 SUSPECTS: tuple[type[Exception], ...] = (OddRowError, *INTEGRITY_ERRORS)
@@ -182,7 +182,7 @@ def _end(
     values = (state.value, now.wall_us, stored_json(encode_error(error)), row.id)
     connection.execute(QUERIES["condemn"], values)
     if state is JobState.FAILED:
-        connection.execute(_DEAD_LETTER, (now.wall_us, row.id))
+        connection.execute(INSERT_DEAD_LETTER, (now.wall_us, row.id))
     job = ClaimedJob(row.id, *mended(RUN_COLUMNS[:-1], row[:_STATE])[1:], b"{}")  # type: ignore[call-arg]
     transition = Transition(
         job_id=job.id,

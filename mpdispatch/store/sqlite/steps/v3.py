@@ -27,6 +27,7 @@ from mpdispatch.model import UNREADABLE, ErrorInfo
 from mpdispatch.store.sqlite.queries import SCHEMA, statements
 from mpdispatch.store.sqlite.rows import encode_error, stored_json
 from mpdispatch.store.sqlite.text import lenient_text
+from mpdispatch.store.sqlite.unreadable import INSERT_DEAD_LETTER
 
 _ENDED_INDEX = "mpdispatch_jobs_ended"
 _RENAMED = {"line": "lane", "lease_until_us": "lease_until_wall_us"}
@@ -184,11 +185,7 @@ def _insert_job(connection: sqlite3.Connection, insert: str, row: dict[str, Any]
         row |= {"idempotency_key": None, "retried_from": None}
         connection.execute(insert, tuple(row.values()))
     if row["state"] == "failed" and faults:
-        connection.execute(
-            "INSERT OR IGNORE INTO mpdispatch_dead_letters (job_id, name, queue, failed_at_us)"
-            " SELECT id, name, queue, completed_at_us FROM mpdispatch_jobs WHERE id = ?",
-            (row["id"],),
-        )
+        connection.execute(INSERT_DEAD_LETTER, (row["completed_at_us"], row["id"]))
 
 
 def _contradictions(row: Mapping[str, Any]) -> Iterator[str]:
