@@ -12,6 +12,8 @@ import sys
 from os import getegid, geteuid, getgroups, setgroups
 from typing import TypeAlias
 
+from mpdispatch.host.processes import status_of
+
 Ids: TypeAlias = tuple[int, ...]
 _CAP_SETGID, _CAP_SETUID = 6, 7
 
@@ -96,9 +98,7 @@ def _may_change(ids: tuple[Ids, Ids]) -> bool:
     users, groups = map(set, ids)
     if 0 in users or len(users) > 1 or len(groups) > 1:
         return True
-    try:
-        with open("/proc/self/status", "rb") as file:
-            (permitted,) = (int(line.split()[1], 16) for line in file if line.startswith(b"CapPrm:"))
-    except (OSError, ValueError):
+    permitted = status_of("CapPrm")
+    if permitted is None:
         return True  # in doubt yes: a look costs half a microsecond a job
-    return bool(permitted & (1 << _CAP_SETGID | 1 << _CAP_SETUID))
+    return bool(int(permitted, 16) & (1 << _CAP_SETGID | 1 << _CAP_SETUID))

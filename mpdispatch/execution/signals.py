@@ -10,6 +10,8 @@ from collections.abc import Callable
 from signal import getitimer, setitimer, sigpending
 from typing import Any
 
+from mpdispatch.host.processes import status_of
+
 _SIGNALS = tuple(
     int(getattr(signal, name))
     for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGALRM", "SIGCHLD", "SIGPIPE")
@@ -35,11 +37,7 @@ def _handlers(signals: tuple[int, ...] = _SIGNALS) -> list[Any]:
 
 def _not_pythons() -> frozenset[int]:
     """Signals with a handler that C code has set, such as faulthandler. Python shows none for them."""
-    try:
-        with open("/proc/self/status", "rb") as file:
-            (caught,) = (int(line.split()[1], 16) for line in file if line.startswith(b"SigCgt:"))
-    except (OSError, ValueError):
-        return frozenset()  # not Linux: there is no way to see them
+    caught = int(status_of("SigCgt") or "0", 16)  # not Linux: there is no way to see them
     return frozenset(
         number
         for number in _SIGNALS + _OTHER_SIGNALS

@@ -16,7 +16,15 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from mpdispatch.host.processes import ProcessId, Seen, children_of, process_start, process_table, read_proc
+from mpdispatch.host.processes import (
+    ProcessId,
+    Seen,
+    children_of,
+    process_start,
+    process_table,
+    read_proc,
+    status_of,
+)
 
 WORKER_VARIABLE = "MPDISPATCH_WORKER"
 """Environment variable of a worker and of all it starts: names its supervisor's registration and its slot."""
@@ -114,12 +122,7 @@ def kill_trees(workers: Sequence[tuple[ProcessId, range]]) -> None:
 
 def is_our_user(pid: int) -> bool:
     """Whether the process has our real user: a setuid program belongs to the user who runs it."""
-    try:
-        with open(f"/proc/{pid}/status", "rb") as file:
-            (line,) = (line for line in file if line.startswith(b"Uid:"))
-    except (OSError, ValueError):
-        return False
-    return int(line.split()[1]) == os.geteuid()
+    return status_of("Uid", pid) == str(os.geteuid())
 
 
 class DeadWorker(NamedTuple):

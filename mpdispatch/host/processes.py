@@ -72,6 +72,19 @@ def process_state(pid: int) -> str | None:
         return None
 
 
+def status_of(name: str, pid: int | None = None) -> str | None:
+    """The first word of this line of the status of a process (None: of this one); None if there is none.
+
+    >>> status_of("Pid") in (str(os.getpid()), None)
+    True
+    """
+    try:
+        with open(f"/proc/{pid or 'self'}/status", encoding="utf-8", errors="replace") as file:
+            return next(line.split()[1] for line in file if line.startswith(f"{name}:"))
+    except (OSError, StopIteration):
+        return None
+
+
 def _fields(stat: bytes) -> list[bytes]:
     """The fields of /proc/PID/stat from the state on. The name before it may hold spaces and parentheses."""
     return stat.rpartition(b")")[2].split()
