@@ -1,4 +1,4 @@
-"""Starts worker processes by exec. Runs in the supervisor.
+"""Starts processes by exec, ties them to us, and sees how they end. Runs in the supervisor.
 
 The worker is exec'ed and not forked from us, because a fork would copy our locks and SQLite handles. It is our child, so
 we can read its exit status. It leads its own session, so Ctrl-C in a terminal does not reach it.
