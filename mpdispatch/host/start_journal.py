@@ -13,9 +13,6 @@ that matters is never overwritten. A mark torn by a kill is ignored: its handler
 partly lost: then a record that was handed out lacks its magic bytes.
 
 The supervisor holds a `flock` on the file while it lives; supervisors in other containers of this host check it.
-
-`journal_layout` is the file format, `worker_record` what a worker and its supervisor do with a record. A rescuer
-reads the file with `journal_reader`; `recovered` draws the conclusions.
 """
 
 from __future__ import annotations
