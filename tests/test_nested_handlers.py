@@ -100,7 +100,7 @@ def test_what_is_registered_while_it_runs_is_refused_if_it_is_nested(tmp_path: P
                 engine.register(lost)
             except RegistrationError as error:
                 print(error)
-            print("lost" in engine.registry)
+            print("lost" in engine.registry.names())
             print(engine.wait(engine.register(later).enqueue(1).id, timeout=30).result)
         engine.register(lost)  # for a supervisor that finds it
 
