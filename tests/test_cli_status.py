@@ -80,16 +80,16 @@ def register(store: SQLiteStore, **changes: Any) -> int:
         "app": "shop:engine",
         "version": "1",
     }
-    ledger = store.supervisor_store()
-    owner = ledger.register(NewSupervisor(**{**values, **changes}), 30_000_000)
-    ledger.close()
+    supervisor_store = store.supervisor_store()
+    owner = supervisor_store.register(NewSupervisor(**{**values, **changes}), 30_000_000)
+    supervisor_store.close()
     return owner
 
 
 def claim(store: SQLiteStore, owner: int, claim: ClaimRequest | None = None) -> None:
-    ledger = store.supervisor_store()
-    ledger.commit(owner, [], claim=claim or request())
-    ledger.close()
+    supervisor_store = store.supervisor_store()
+    supervisor_store.commit(owner, [], claim=claim or request())
+    supervisor_store.close()
 
 
 # ---------------------------------------------------------------- workers and queues

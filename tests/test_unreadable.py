@@ -49,7 +49,7 @@ def fill(path: Path) -> int:
         store.enqueue(NewJob(name="render", payload=b"{}", run_at_us=now.wall_us + 10**9))
     store.set_paused("paused", True)
     for _ in columns_of("supervisors"):
-        desk.ledger.register(registration(), TTL_US)
+        desk.supervisor_store.register(registration(), TTL_US)
     desk.close()
     store.close()
     return 5 * len(columns)

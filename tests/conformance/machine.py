@@ -379,13 +379,13 @@ class Machine(RuleBasedStateMachine):
     def commit(
         self, by: Supervisor, transitions: Sequence[Transition], reports: Reports = NO_REPORTS, **options: Any
     ) -> None:
-        turn: CommitResult | None = self.both("commit", by.owner, transitions, reports, by=by, **options)
-        if turn is None:
+        result: CommitResult | None = self.both("commit", by.owner, transitions, reports, by=by, **options)
+        if result is None:
             self.join(by)
             return
         ended = {(each.job_id, each.starts) for each in transitions}
         self.past = [*(job for job in by.held if _start(job) in ended), *self.past]
-        by.held = [job for job in by.held if _start(job) not in ended] + list(turn.claimed)
+        by.held = [job for job in by.held if _start(job) not in ended] + list(result.claimed)
 
     # ---------------------------------------------------------------- a supervisor's life
 

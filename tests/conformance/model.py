@@ -370,7 +370,7 @@ class Model:
     def _owned(self, owner: int) -> list[Row]:
         return [row for row in self._rows.values() if row.owner == owner]
 
-    # ------------------------------------------------------------------------------------ a turn
+    # ------------------------------------------------------------------------------------ a commit
 
     def commit(
         self,
@@ -381,7 +381,7 @@ class Model:
         claim: ClaimRequest | None = None,
         skip_idle_check: bool = False,
     ) -> CommitResult:
-        """Record, then stage, then claim: what an outcome gives back may be claimed by the same turn."""
+        """Record, then stage, then claim: what an outcome gives back may be claimed by the same commit."""
         self._registered(owner)
         for report in reports.progress:
             if (row := self._running(owner, report.job_id, report.starts)) is not None:
@@ -509,7 +509,7 @@ class Model:
         """The rows a claim looks at, in its order, and whether it may have left some out.
 
         From a queue that has a limit or a rate, and from each name parked in a queue, it reads no more rows than it may
-        take, because there may be a million. So what stands behind a refused job there waits for the next turn.
+        take, because there may be a million. So what stands behind a refused job there waits for the next result.
         """
         left, total = plan.per_queue, plan.total
         sources = dict[tuple[str, str | None], list[Row]]()

@@ -87,8 +87,8 @@ class Desk:
 
     def __init__(self, store: Store, clock: FakeClock) -> None:
         self.store, self.clock = store, clock
-        self.ledger: SupervisorStore = store.supervisor_store()
-        self.owner = self.ledger.register(registration(), TTL_US)
+        self.supervisor_store: SupervisorStore = store.supervisor_store()
+        self.owner = self.supervisor_store.register(registration(), TTL_US)
 
     def commit(
         self,
@@ -102,13 +102,15 @@ class Desk:
     ) -> CommitResult:
         if slots or claim is not None:
             claim = msgspec.structs.replace(claim or request(), slots=slots, ready=ready)
-        return self.ledger.commit(self.owner, transitions, Reports(progress, outputs), claim=claim, **more)
+        return self.supervisor_store.commit(
+            self.owner, transitions, Reports(progress, outputs), claim=claim, **more
+        )
 
     def claim(self, slots: int = 100, claim: ClaimRequest | None = None) -> list[ClaimedJob]:
         return list(self.commit(slots=slots, claim=claim).claimed)
 
     def close(self) -> None:
-        self.ledger.close()
+        self.supervisor_store.close()
 
 
 class Woken:

@@ -34,7 +34,7 @@ def say(*words: object) -> None:
     print(*words, flush=True)
 
 
-def register(ledger: object) -> int:
+def register(supervisor_store: object) -> int:
     who = NewSupervisor(
         host="h",
         machine_id="m",
@@ -47,7 +47,7 @@ def register(ledger: object) -> int:
         app="a",
         version="0",
     )
-    return ledger.register(who, 1)  # type: ignore[attr-defined]
+    return supervisor_store.register(who, 1)  # type: ignore[attr-defined]
 
 
 def outcome(job: ClaimedJob, state: JobState) -> Transition:
@@ -72,8 +72,8 @@ def main() -> None:
     point = sys.argv[2]
     store.check(create=True)
     say("migrated")
-    ledger = store.supervisor_store()
-    owner = register(ledger)
+    supervisor_store = store.supervisor_store()
+    owner = register(supervisor_store)
     for round_ in range(3):
         if round_ == 1:
             failpoints.arm(f"{point}:kill")
@@ -82,29 +82,29 @@ def main() -> None:
             say("enqueued", job.id)
         batch = store.enqueue_many(AlikeJobs(NewJob(name="a", payload=b""), [b'{"t":' + BIG + b"}"] * 3))
         say("enqueued", *batch)
-        turn = ledger.commit(owner, [], claim=request(slots=4))
-        say("claimed", *[job.id for job in turn.claimed])
-        first, second, third, _ = turn.claimed
+        result = supervisor_store.commit(owner, [], claim=request(slots=4))
+        say("claimed", *[job.id for job in result.claimed])
+        first, second, third, _ = result.claimed
         ended = [
             outcome(first, JobState.COMPLETED),
             outcome(second, JobState.FAILED),
             outcome(third, JobState.COMPLETED),
         ]
-        ledger.commit(owner, ended, claim=request(slots=1))
+        supervisor_store.commit(owner, ended, claim=request(slots=1))
         say("ended", first.id, second.id, third.id)
         say("retried", store.retry(second.id).id)
         cancelled = store.enqueue(NewJob(name="b", payload=b"{}", queue="other"))
         store.cancel(cancelled.id)
         say("cancelled", cancelled.id)
-        ledger.renew(owner, 2)
+        supervisor_store.renew(owner, 2)
         heir = store.supervisor_store()
         heir_id = register(heir)
         (dead,) = [peer for peer in heir.peers(heir_id).registered if peer.id == owner]
         left = [outcome(job, JobState.COMPLETED) for job in heir.jobs_of(owner)]
         assert heir.take_over(dead, left)
         say("ended", *[each.job_id for each in left])
-        ledger.close()
-        ledger, owner = heir, heir_id
+        supervisor_store.close()
+        supervisor_store, owner = heir, heir_id
     say("survived")
 
 

@@ -14,7 +14,7 @@ Enqueue = Callable[..., Job]
 
 
 def _requests(desk: Desk) -> int:
-    connection = desk.ledger._session().connection  # type: ignore[attr-defined]
+    connection = desk.supervisor_store._session().connection  # type: ignore[attr-defined]
     found: tuple[int] = connection.execute(
         "SELECT count(*) FROM mpdispatch_jobs WHERE cancel_requested_us IS NOT NULL"
     ).fetchone()
@@ -23,7 +23,7 @@ def _requests(desk: Desk) -> int:
 
 def _look_after(desk: Desk) -> None:
     """All that the store does by itself: a few steps if it has nothing to do, one more per thousand late requests."""
-    while desk.ledger.upkeep.step(["default"]).has_more:
+    while desk.supervisor_store.upkeep.step(["default"]).has_more:
         continue
 
 
@@ -37,10 +37,10 @@ def test_it_is_forgotten_once_it_was_met_and_the_job_stays_completed(
     desk.commit(completed(first, clock.now()), completed(second, clock.now()))
     _look_after(desk)
     assert _requests(desk) == 3, "nobody has looked yet"
-    assert desk.ledger.cancel_requests(desk.owner) == [(third.id, 1)]
+    assert desk.supervisor_store.cancel_requests(desk.owner) == [(third.id, 1)]
     _look_after(desk)
     assert _requests(desk) == 1
-    assert desk.ledger.cancel_requests(desk.owner) == [(third.id, 1)]
+    assert desk.supervisor_store.cancel_requests(desk.owner) == [(third.id, 1)]
     assert [store.get(job.id).state for job in jobs[:2]] == [JobState.COMPLETED] * 2
 
 
@@ -53,22 +53,22 @@ def test_those_of_running_jobs_of_others_stay(
     for job_id in ids:
         store.cancel(job_id)
     one.commit(completed(mine, clock.now()))
-    assert one.ledger.cancel_requests(one.owner) == []
+    assert one.supervisor_store.cancel_requests(one.owner) == []
     _look_after(one)
-    assert other.ledger.cancel_requests(other.owner) == [(theirs.id, 1)]
+    assert other.supervisor_store.cancel_requests(other.owner) == [(theirs.id, 1)]
     assert list(other.commit(retrying(theirs, clock.now())).cancelled) == [(theirs.id, 1)]
 
 
 def test_many_are_forgotten_a_thousand_at_a_time(store: Store, desk: Desk, clock: FakeClock) -> None:
     store.enqueue_many(AlikeJobs(NewJob(name="a", payload=b""), [b"{}"] * 2100))
     desk.commit(*[completed(job, clock.now()) for job in desk.claim(3000)])
-    desk.ledger._session().connection.execute(  # type: ignore[attr-defined]
+    desk.supervisor_store._session().connection.execute(  # type: ignore[attr-defined]
         "UPDATE mpdispatch_jobs SET cancel_requested_us = 1"
     )
     _look_after(desk)
-    desk.ledger.cancel_requests(desk.owner)
+    desk.supervisor_store.cancel_requests(desk.owner)
     left = list[int]()
-    while desk.ledger.upkeep.step(["default"]).has_more:
+    while desk.supervisor_store.upkeep.step(["default"]).has_more:
         left.append(_requests(desk))
     assert left == [1100, 100]
     assert _requests(desk) == 0

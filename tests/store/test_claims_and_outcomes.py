@@ -1,4 +1,4 @@
-"""Claims and outcomes of many kinds in one turn: what is done for all of them at once must hold for each."""
+"""Claims and outcomes of many kinds in one commit: what is done for all of them at once must hold for each."""
 
 from __future__ import annotations
 

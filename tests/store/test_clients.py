@@ -55,7 +55,7 @@ def test_payloads_of_any_size_come_back_whole(store: Store, enqueue: Enqueue, de
     assert store.get(job.id) == job
     (claimed,) = desk.claim()
     assert msgspec.json.decode(claimed.payload) == job.payload
-    assert [each.payload for each in desk.ledger.jobs_of(desk.owner)] == [claimed.payload]
+    assert [each.payload for each in desk.supervisor_store.jobs_of(desk.owner)] == [claimed.payload]
 
 
 def test_an_idempotency_key_gives_the_first_job_again(store: Store, enqueue: Enqueue) -> None:
@@ -235,11 +235,11 @@ def test_cancel_of_a_running_job_reaches_its_supervisor(
     desk, other = new_desk(), new_desk()
     enqueue()
     (claimed,) = desk.claim()
-    assert desk.ledger.cancel_requests(desk.owner) == []
+    assert desk.supervisor_store.cancel_requests(desk.owner) == []
     assert store.cancel(claimed.id).state is JobState.RUNNING
     store.cancel(claimed.id)
-    assert desk.ledger.cancel_requests(desk.owner) == [(claimed.id, claimed.starts)]
-    assert other.ledger.cancel_requests(other.owner) == []
+    assert desk.supervisor_store.cancel_requests(desk.owner) == [(claimed.id, claimed.starts)]
+    assert other.supervisor_store.cancel_requests(other.owner) == []
 
 
 def test_a_cancel_is_not_lost_when_the_job_would_run_again(
@@ -266,7 +266,7 @@ def test_a_request_to_cancel_does_not_hold_for_the_next_start(
     again = store.retry(job.id)
     (claimed,) = desk.claim()
     assert claimed.id == again.id
-    assert desk.ledger.cancel_requests(desk.owner) == []
+    assert desk.supervisor_store.cancel_requests(desk.owner) == []
 
 
 def test_what_ended_cannot_be_cancelled(store: Store, enqueue: Enqueue, desk: Desk, now: Instant) -> None:

@@ -240,7 +240,7 @@ def test_purging_very_many_takes_only_those_there_were_and_never_holds_a_claim_u
     thread.start()
     while not stop.is_set():
         began = time.perf_counter()
-        # A busy answer comes within 50 ms too; the claim itself follows at the next turn.
+        # A busy answer comes within 50 ms too; the claim itself follows at the next commit.
         with suppress(StoreBusy):
             claimed += len(desk.claim(4))
         longest = max(longest, time.perf_counter() - began)

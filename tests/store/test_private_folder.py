@@ -177,7 +177,7 @@ def test_a_journal_that_another_user_forged_kills_nobody(cli: Cli, path: Path, s
     """In a sticky folder he made it first: it says that a bystander is the worker of a supervisor that has died."""
     gone = subprocess.Popen(["true"])
     gone.wait()
-    ledger = SQLiteStore(path).supervisor_store()
+    supervisor_store = SQLiteStore(path).supervisor_store()
     dead = registration(
         host=host_name(),
         machine_id=machine_id(),
@@ -186,8 +186,8 @@ def test_a_journal_that_another_user_forged_kills_nobody(cli: Cli, path: Path, s
         pid_start=1,
         pid_namespace=pid_namespace(),
     )
-    owner = ledger.register(dead, TTL_US)
-    ledger.close()
+    owner = supervisor_store.register(dead, TTL_US)
+    supervisor_store.close()
     journal = Journal(journal_path(side_dir, owner), 1, token="")
     code = "import sys, time; from mpdispatch.host.start_journal import WorkerRecord;"
     code += "WorkerRecord.attach(sys.argv[1], 0); print(flush=True);"

@@ -64,8 +64,8 @@ def test_a_supervisor_prunes_as_its_clients_do(
     for job in jobs:
         store.cancel(job.id)
     clock.advance(HOUR_S)
-    assert desk.ledger.upkeep.prune(HOUR_S * 1_000_000, 3) == 0, "none is older than an hour"
-    assert [desk.ledger.upkeep.prune(0, 3) for _ in range(3)] == [3, 2, 0]
+    assert desk.supervisor_store.upkeep.prune(HOUR_S * 1_000_000, 3) == 0, "none is older than an hour"
+    assert [desk.supervisor_store.upkeep.prune(0, 3) for _ in range(3)] == [3, 2, 0]
 
 
 def test_nothing_is_kept_of_a_pruned_job(
@@ -73,15 +73,15 @@ def test_nothing_is_kept_of_a_pruned_job(
 ) -> None:
     big = b'{"x":"' + b"y" * 5000 + b'"}'
     job = file_store.enqueue(NewJob(name="big", payload=big))
-    ledger = file_store.supervisor_store()
+    supervisor_store = file_store.supervisor_store()
     connection = sqlite3.connect(str(path))
     file_store.cancel(job.id)
     clock.advance(HOUR_S)
-    assert ledger.upkeep.prune(0, 10) == 1
+    assert supervisor_store.upkeep.prune(0, 10) == 1
     for table in ("jobs", "payloads", "results", "attempts", "outputs", "dead_letters"):
         assert connection.execute(f"SELECT count(*) FROM mpdispatch_{table}").fetchone() == (0,), table
     connection.close()
-    ledger.close()
+    supervisor_store.close()
 
 
 @pytest.mark.parametrize("limit", [1, 7, 1000])

@@ -24,15 +24,15 @@ def test_without_a_ready_worker_none_is_claimed_no_token_charged_and_it_is_said(
 ) -> None:
     jobs = [enqueue(queue="rated") for _ in range(3)]
     wanted = request("default", "rated", bursts={"rated": 2})
-    turn = desk.commit(slots=8, ready=0, claim=wanted)
-    assert (list(turn.claimed), turn.has_more, turn.token_in_us) == ([], False, None)
-    assert set(turn.held_back) == {"rated"}
+    result = desk.commit(slots=8, ready=0, claim=wanted)
+    assert (list(result.claimed), result.has_more, result.token_in_us) == ([], False, None)
+    assert set(result.held_back) == {"rated"}
     assert store.queue_state("rated").bucket is None
-    turn = desk.commit(slots=8, ready=1, claim=wanted)
-    assert [job.id for job in turn.claimed] == [jobs[0].id]
-    assert (dict(turn.held_back), turn.held_from) == (
+    result = desk.commit(slots=8, ready=1, claim=wanted)
+    assert [job.id for job in result.claimed] == [jobs[0].id]
+    assert (dict(result.held_back), result.held_from) == (
         {"rated": 1},
-        (0, turn.claimed[0].run_at_us, jobs[1].id),
+        (0, result.claimed[0].run_at_us, jobs[1].id),
     )
     assert store.queue_state("rated").bucket is not None
 
@@ -43,9 +43,9 @@ def test_a_look_that_finds_only_jobs_without_a_worker_takes_no_lock(
     file_store.enqueue(NewJob(name="a", payload=b"{}", queue="rated"))
     one, other = Desk(file_store, clock), Desk(file_store, clock)
     wanted = request("rated", bursts={"rated": 2})
-    other.ledger.file_care.has_changed()
+    other.supervisor_store.file_care.has_changed()
     assert one.commit(slots=8, ready=0, claim=wanted).held_back == {"rated": 1}
-    assert not other.ledger.file_care.has_changed()
+    assert not other.supervisor_store.file_care.has_changed()
     one.close()
     other.close()
 
@@ -54,8 +54,8 @@ def test_one_whose_turn_it_is_not_is_not_said_to_wait(enqueue: Enqueue, desk: De
     for _ in range(5):
         enqueue()
     enqueue(queue="rated")
-    turn = desk.commit(slots=3, ready=0, claim=request("default", "rated", bursts={"rated": 2}))
-    assert (len(turn.claimed), turn.held_back, turn.has_more) == (3, {}, True)
+    result = desk.commit(slots=3, ready=0, claim=request("default", "rated", bursts={"rated": 2}))
+    assert (len(result.claimed), result.held_back, result.has_more) == (3, {}, True)
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -76,18 +76,18 @@ def test_rated_jobs_are_among_the_first_that_are_begun_and_never_more_than_token
         store.enqueue(NewJob(name="x", payload=b"{}", queue=queue, priority=priority))
     desk = Desk(store, clock)
     tokens = {"a": of_a, "b": of_b}
-    turn = desk.commit(slots=slots, ready=ready, claim=request("a", "b", "c", bursts=tokens))
-    claimed = [job.queue for job in turn.claimed]
+    result = desk.commit(slots=slots, ready=ready, claim=request("a", "b", "c", bursts=tokens))
+    claimed = [job.queue for job in result.claimed]
     assert all(queue == "c" for queue in claimed[ready:])
     assert len(claimed) <= slots
     for queue, most in tokens.items():
-        assert claimed.count(queue) + turn.held_back.get(queue, 0) <= most
+        assert claimed.count(queue) + result.held_back.get(queue, 0) <= most
         rate, now_us = Rate(RATE, most), clock.now().boot_us
         assert rate.available(store.queue_state(queue).bucket, now_us=now_us) == most - claimed.count(queue)
-    if turn.held_back:
-        order = [(-job.priority, job.run_at_us, job.id) for job in turn.claimed[:ready]]
-        assert turn.held_from is None or all(each < turn.held_from for each in order)
-    desk.commit(*[completed(job, clock.now()) for job in turn.claimed])
+    if result.held_back:
+        order = [(-job.priority, job.run_at_us, job.id) for job in result.claimed[:ready]]
+        assert result.held_from is None or all(each < result.held_from for each in order)
+    desk.commit(*[completed(job, clock.now()) for job in result.claimed])
     assert store.counts()[JobState.PENDING] == len(jobs) - len(claimed)
     desk.close()
     store.close()
@@ -98,6 +98,6 @@ def test_behind_refused_jobs_of_the_only_queue_there_may_be_more(enqueue: Enqueu
         enqueue("unknown", queue="rated")
     job = enqueue("known", queue="rated")
     wanted = request("rated", bursts={"rated": 9}, names=frozenset({"known"}))
-    turn = desk.commit(slots=2, claim=wanted)
-    assert ([*turn.claimed], sum(turn.parked.values()), turn.has_more) == ([], 2, True)
+    result = desk.commit(slots=2, claim=wanted)
+    assert ([*result.claimed], sum(result.parked.values()), result.has_more) == ([], 2, True)
     assert [each.id for each in desk.commit(slots=2, claim=wanted).claimed] == [job.id]

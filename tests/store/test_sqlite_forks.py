@@ -92,7 +92,7 @@ def test_a_supervisor_goes_on_after_its_process_forked(kept: SQLiteStore, clock:
     desk = Desk(kept, clock)
     assert _status(_child(lambda: kept.enqueue(ONE))) == 0
     assert [job.id for job in desk.claim()] == [1, 2]
-    assert desk.ledger.file_care.has_changed(), "a new connection has seen nothing yet"
+    assert desk.supervisor_store.file_care.has_changed(), "a new connection has seen nothing yet"
     desk.close()
 
 

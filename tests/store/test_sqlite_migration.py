@@ -97,7 +97,7 @@ def test_a_store_of_version_1_is_migrated_and_works(old: Path, clock: FakeClock,
     assert (peer.id, peer.pid, peer.queues, peer.token) == (1, 4711, ("default",), "")
     desk = Desk(store, clock)
     assert desk.owner == 2
-    assert [job.id for job in desk.ledger.jobs_of(1)] == [3]
+    assert [job.id for job in desk.supervisor_store.jobs_of(1)] == [3]
     (job,) = desk.claim()
     desk.commit(completed(job, now))
     assert store.state_of(4) is JobState.COMPLETED
@@ -110,11 +110,11 @@ def test_a_store_of_version_1_is_migrated_and_works(old: Path, clock: FakeClock,
 def test_a_supervisor_keeps_the_token_of_its_workers_in_its_row(path: Path) -> None:
     store = SQLiteStore(path)
     store.migrate()
-    ledger = store.supervisor_store()
-    ledger.register(registration(token="ab" * 16), TTL_US)
+    supervisor_store = store.supervisor_store()
+    supervisor_store.register(registration(token="ab" * 16), TTL_US)
     (row,) = store.supervisors()
     assert row.token == "ab" * 16
-    ledger.close()
+    supervisor_store.close()
     store.close()
 
 
@@ -226,8 +226,8 @@ def test_all_that_a_store_of_version_2_holds_is_shown(full: Path, clock: FakeClo
     assert store.enqueue(NewJob(name="mail", payload=b"{}", idempotency_key="k-12")).id == 12
     assert store.enqueue(NewJob(name="mail", payload=b"{}")).id == 17
     desk = Desk(store, clock)
-    assert [job.id for job in desk.ledger.jobs_of(1)] == [6, 15]
-    assert desk.ledger.cancel_requests(1) == [(6, 1)]
+    assert [job.id for job in desk.supervisor_store.jobs_of(1)] == [6, 15]
+    assert desk.supervisor_store.cancel_requests(1) == [(6, 1)]
     assert [job.id for job in desk.claim(claim=request(names=frozenset({"render"})))] == [9]
     desk.close()
     store.close()

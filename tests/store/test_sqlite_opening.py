@@ -243,19 +243,19 @@ def test_the_file_system_is_that_of_the_longest_mount_point() -> None:
 def test_a_file_that_vanishes_is_noticed(path: Path, fate: str) -> None:
     store = SQLiteStore(path)
     store.enqueue(JOB)
-    ledger = store.supervisor_store()
-    ledger.file_care.verify()
+    supervisor_store = store.supervisor_store()
+    supervisor_store.file_care.verify()
     for end in ("", "-wal", "-shm"):
         os.rename(f"{path}{end}", f"{path}.old{end}")
     if fate == "replaced":
         execute(path, "CREATE TABLE cats (name)")
     with pytest.raises(StoreVanished):
-        ledger.file_care.verify()
+        supervisor_store.file_care.verify()
     with pytest.raises(StoreVanished):
         store.enqueue(JOB)
     with pytest.raises(StoreForeign if fate == "replaced" else StoreMissing):
         store.counts()
-    ledger.close()
+    supervisor_store.close()
     store.close()
 
 

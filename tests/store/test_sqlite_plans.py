@@ -125,7 +125,7 @@ def test_a_full_queue_with_many_due_jobs_is_not_read_through(path: Path, clock: 
     desk = Desk(store, clock)
     wanted = request("full", "open", limits={"full": 2})
     claimed = list[ClaimedJob]()
-    steps = _vm_steps(desk.ledger, lambda: claimed.extend(desk.claim(64, wanted)))
+    steps = _vm_steps(desk.supervisor_store, lambda: claimed.extend(desk.claim(64, wanted)))
     assert [job.queue for job in claimed] == ["full"] * 2 + ["open"] * 5
     assert steps < 6000
     desk.close()
@@ -165,13 +165,13 @@ def test_few_old_waiting_jobs_are_listed_without_reading_what_ended(
     if state is JobState.RUNNING:
         desk.claim()
     many = store.enqueue_many(AlikeJobs(NewJob(name="b", payload=b"", queue="other"), [b"{}"] * 20_000))
-    connection = desk.ledger._session().connection
+    connection = desk.supervisor_store._session().connection
     connection.execute(
         "UPDATE mpdispatch_jobs SET state = 'cancelled', lane = NULL, completed_at_us = 1 WHERE id >= ?",
         (many[0],),
     )
     steps = _vm_steps(
-        desk.ledger, lambda: reads.page(connection, JobFilter(state=state), limit=50, cursor=None)
+        desk.supervisor_store, lambda: reads.page(connection, JobFilter(state=state), limit=50, cursor=None)
     )
     assert [job.id for job in store.list_jobs(JobFilter(state=state), limit=50, cursor=None).items] == old[::-1]
     # A row passed over costs five steps and more: these are the newest 5000 of the 20,000.
@@ -188,11 +188,11 @@ def test_jobs_for_tomorrow_are_not_in_the_index_claim_walks(path: Path, clock: F
         store.enqueue_many(AlikeJobs(tomorrow, [b"{}"] * 10_000))
     today = [store.enqueue(NewJob(name="a", payload=b"{}")).id for _ in range(3)]
     desk = Desk(store, clock)
-    ledger = desk.ledger
-    steps = _vm_steps(ledger, lambda: desk.claim(64))
+    supervisor_store = desk.supervisor_store
+    steps = _vm_steps(supervisor_store, lambda: desk.claim(64))
     assert steps < 5000, "it looked at far more than the three due rows"
-    assert [job_id for job_id, _ in ledger.renew(desk.owner, 1).owned] == today
-    assert _vm_steps(ledger, lambda: desk.commit(slots=64)) < 2000
+    assert [job_id for job_id, _ in supervisor_store.renew(desk.owner, 1).owned] == today
+    assert _vm_steps(supervisor_store, lambda: desk.commit(slots=64)) < 2000
     desk.close()
     store.close()
 
@@ -204,7 +204,7 @@ def test_parked_jobs_of_a_strange_name_do_not_slow_a_turn(path: Path, clock: Fak
     wanted = request(names=frozenset({"a"}))
     while desk.commit(slots=64, claim=wanted).parked:
         pass
-    steps = _vm_steps(desk.ledger, lambda: desk.commit(slots=64, claim=wanted))
+    steps = _vm_steps(desk.supervisor_store, lambda: desk.commit(slots=64, claim=wanted))
     assert steps < 2000
     desk.close()
     store.close()
@@ -218,7 +218,7 @@ def test_large_payloads_and_results_stand_apart_from_the_row(path: Path, clock: 
     store.enqueue_many(AlikeJobs(NewJob(name="a", payload=b""), [body, b"{}"]))
     desk = Desk(store, clock)
     desk.commit(*[completed(job, now, result=job.payload) for job in desk.claim()])
-    connection = desk.ledger._session().connection
+    connection = desk.supervisor_store._session().connection
     rows = connection.execute("SELECT payload, result FROM mpdispatch_jobs ORDER BY id").fetchall()
     assert rows == [(None, None), (None, None), ("{}", "{}")]
     assert [store.get(n).result for n in (1, 2)] == [{"x": "x" * 5000}] * 2
@@ -233,7 +233,7 @@ def test_an_outcome_takes_its_request_to_cancel_out_of_the_index(path: Path, clo
     (claimed,) = desk.claim()
     store.cancel(job.id)
     desk.commit(failed(claimed, clock.now()))
-    connection = desk.ledger._session().connection
+    connection = desk.supervisor_store._session().connection
     assert connection.execute(
         "SELECT sum(cancel_requested_us IS NOT NULL) FROM mpdispatch_jobs"
     ).fetchone() == (0,)
@@ -247,22 +247,24 @@ def test_requests_to_cancel_that_came_too_late_are_not_walked_through(path: Path
     store.enqueue_many(AlikeJobs(NewJob(name="a", payload=b""), [b"{}"] * 5000))
     desk = Desk(store, clock)
     desk.commit(*[completed(job, now) for job in desk.claim(5000)])
-    desk.ledger._session().connection.execute("UPDATE mpdispatch_jobs SET cancel_requested_us = id")
+    desk.supervisor_store._session().connection.execute("UPDATE mpdispatch_jobs SET cancel_requested_us = id")
     job = store.enqueue(NewJob(name="a", payload=b"{}"))
     (claimed,) = desk.claim()
     store.cancel(job.id)
     found = list[tuple[int, int]]()
-    steps = _vm_steps(desk.ledger, lambda: found.extend(desk.ledger.cancel_requests(desk.owner)))
+    steps = _vm_steps(
+        desk.supervisor_store, lambda: found.extend(desk.supervisor_store.cancel_requests(desk.owner))
+    )
     assert found == [(job.id, 1)]
     assert steps < 1000
-    assert _vm_steps(desk.ledger, lambda: desk.commit(failed(claimed, now))) < 2000
+    assert _vm_steps(desk.supervisor_store, lambda: desk.commit(failed(claimed, now))) < 2000
     desk.close()
     store.close()
 
 
-def _vm_steps(ledger: Any, act: Callable[[], object]) -> int:
+def _vm_steps(supervisor_store: Any, act: Callable[[], object]) -> int:
     """How many instructions SQLite's machine executed, to the next hundred."""
-    connection = ledger._session().connection
+    connection = supervisor_store._session().connection
     count = 0
 
     def tick() -> int:

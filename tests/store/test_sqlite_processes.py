@@ -414,7 +414,7 @@ def test_the_log_starts_over_under_a_supervisor(path: Path, clock: FakeClock) ->
         store.enqueue_many(AlikeJobs(NewJob(name="a", payload=b""), [b'{"x":"' + b"x" * 900 + b'"}'] * 1000))
         claimed = desk.claim(1000)
         desk.commit(*[completed(job, clock.now()) for job in claimed])
-        desk.ledger.file_care.checkpoint_if_large()
+        desk.supervisor_store.file_care.checkpoint_if_large()
         largest = max(largest, _wal_bytes(path))
     assert largest < 2 * CHECKPOINT_BYTES
     desk.close()
@@ -448,11 +448,11 @@ def test_a_checkpoint_waits_for_no_lock(path: Path, clock: FakeClock) -> None:
         foreign.execute("PRAGMA wal_autocheckpoint = 0")
         foreign.execute("INSERT INTO mpdispatch_payloads VALUES (10, zeroblob(9000000))")
     assert lock.acquire(0.0)
-    desk.ledger.file_care.checkpoint_if_large()
+    desk.supervisor_store.file_care.checkpoint_if_large()
     lock.release()
     lock.close()
     before = path.stat().st_size
-    desk.ledger.file_care.checkpoint_if_large()
+    desk.supervisor_store.file_care.checkpoint_if_large()
     assert path.stat().st_size > before
     desk.close()
     store.close()
@@ -462,7 +462,7 @@ def test_nothing_but_the_store_itself_stands_beside_it(path: Path) -> None:
     store = SQLiteStore(path)
     store.enqueue(JOB)
     desk = Desk(store, FakeClock())
-    desk.ledger.unregister(desk.owner)
+    desk.supervisor_store.unregister(desk.owner)
     desk.close()
     store.close()
     assert sorted(each.name for each in path.parent.iterdir()) == ["jobs.db", "jobs.db-mpd"]

@@ -38,10 +38,10 @@ def work_off(desk: Desk, turns: int = 30) -> dict[int, str]:
     ended = dict[int, str]()
     done: list = []
     for _ in range(turns):
-        turn = desk.commit(*done, slots=10)
-        ended |= {job.id: transition.error.message for job, transition in turn.ended}
-        done = [completed(job, desk.clock.now()) for job in turn.claimed]
-        if not done and not turn.has_more:
+        result = desk.commit(*done, slots=10)
+        ended |= {job.id: transition.error.message for job, transition in result.ended}
+        done = [completed(job, desk.clock.now()) for job in result.claimed]
+        if not done and not result.has_more:
             return ended
     raise AssertionError("it never comes to an end")
 
@@ -82,7 +82,7 @@ def test_an_odd_value_costs_one_due_job_and_no_other(
             letters = file_store.dead_letters(DeadLetterFilter(), limit=100, cursor=None).items
             assert bad in [letter.job.id for letter in letters], odd
     work_off(desk)
-    assert desk.ledger.outstanding(["default"])[:3] == (0, 0, 0)
+    assert desk.supervisor_store.outstanding(["default"])[:3] == (0, 0, 0)
 
 
 @pytest.mark.parametrize("column", ["name", "idempotency_key", "trace_context"])
@@ -143,10 +143,12 @@ def test_an_odd_value_in_a_running_row_does_not_keep_a_dead_supervisors_jobs_fro
             work_off(heir)
             continue
         look(file_store, now, *ids)
-        peer = next(each for each in heir.ledger.peers(heir.owner).registered if each.id == dead.owner)
-        jobs = heir.ledger.jobs_of(peer.id)
+        peer = next(
+            each for each in heir.supervisor_store.peers(heir.owner).registered if each.id == dead.owner
+        )
+        jobs = heir.supervisor_store.jobs_of(peer.id)
         assert {job.id for job in jobs} >= {ids[0], ids[2]}, odd
-        assert heir.ledger.take_over(peer, [released(job, now) for job in jobs]), odd
+        assert heir.supervisor_store.take_over(peer, [released(job, now) for job in jobs]), odd
         assert dead.owner not in [each.id for each in file_store.supervisors()]
         work_off(heir)
         assert [file_store.state_of(each) for each in (ids[0], ids[2])] == [JobState.COMPLETED] * 2, odd
@@ -205,10 +207,10 @@ def test_a_flood_of_rows_that_cannot_be_read_is_worked_off_turn_by_turn(
     file_store.enqueue_many(AlikeJobs(template, [b"{}"] * 3000))
     tamper(path, "UPDATE mpdispatch_jobs SET attempt = 7")
     good = enqueue(file_store)
-    turn = desk.commit(slots=10)
-    assert 0 < len(turn.ended) < 3000
-    assert turn.has_more
-    assert len(work_off(desk)) == 3000 - len(turn.ended)
+    result = desk.commit(slots=10)
+    assert 0 < len(result.ended) < 3000
+    assert result.has_more
+    assert len(work_off(desk)) == 3000 - len(result.ended)
     assert file_store.state_of(good) is JobState.COMPLETED
     assert file_store.dead_letter_count() == 3000
 
@@ -228,8 +230,8 @@ def test_a_parked_row_that_cannot_be_read_ends_when_it_could_run_and_parks_no_ot
     wanted = request(names=frozenset({"render"}))
     done: list = []
     for _ in range(5):
-        turn = desk.commit(*done, slots=10, claim=wanted)
-        done = [completed(job, desk.clock.now()) for job in turn.claimed]
+        result = desk.commit(*done, slots=10, claim=wanted)
+        done = [completed(job, desk.clock.now()) for job in result.claimed]
     assert [file_store.state_of(each) for each in ids[2:]] == [JobState.COMPLETED] * 2
     assert file_store.state_of(ids[1]).is_terminal
     if not file_store.state_of(ids[0]).is_terminal:  # such a name has no handler, so nobody can run it
@@ -270,8 +272,8 @@ def test_an_attempt_and_a_dead_letter_that_stand_there_already_give_way_to_the_o
             f"INSERT INTO mpdispatch_results VALUES ({job_id}, '1')",
         )
     large = b'"' + b"x" * 5000 + b'"'
-    turn = desk.commit(failed(jobs[0], now), failed(jobs[1], now), completed(jobs[2], now, result=large))
-    assert turn.rejected == []
+    result = desk.commit(failed(jobs[0], now), failed(jobs[1], now), completed(jobs[2], now, result=large))
+    assert result.rejected == []
     assert [file_store.state_of(each) for each in ids] == ["failed", "failed", "completed"]
     assert [attempt.cause for attempt in file_store.attempts(ids[0])] == [Cause.ERROR]
     assert file_store.get(ids[2]).result == "x" * 5000
@@ -286,8 +288,8 @@ def test_an_outcome_is_recorded_over_what_a_running_row_must_not_have(
     jobs = desk.claim()
     tamper(path, f"UPDATE mpdispatch_jobs SET {column} = 7 WHERE id = {ids[0]} OR id = {ids[1]}")
     now = desk.clock.now()
-    turn = desk.commit(failed(jobs[0], now), completed(jobs[1], now), completed(jobs[2], now))
-    assert turn.rejected == []
+    result = desk.commit(failed(jobs[0], now), completed(jobs[1], now), completed(jobs[2], now))
+    assert result.rejected == []
     assert [file_store.state_of(each) for each in ids] == ["failed", "completed", "completed"]
     look(file_store, now, *ids)
 
@@ -298,10 +300,10 @@ def test_a_running_row_whose_start_cannot_be_read_ends_when_its_supervisor_does_
     bad, held = enqueue(file_store), enqueue(file_store)
     jobs = desk.claim()
     tamper(path, f"UPDATE mpdispatch_jobs SET attempt = 2 WHERE id = {bad}")
-    assert [job.id for job in desk.ledger.jobs_of(desk.owner)] == [held]
-    desk.ledger.upkeep.set_aside(desk.owner, {bad, held})
-    turn = desk.commit(completed(jobs[1], desk.clock.now()))
-    assert [job.id for job, _ in turn.ended] == [bad]
+    assert [job.id for job in desk.supervisor_store.jobs_of(desk.owner)] == [held]
+    desk.supervisor_store.upkeep.set_aside(desk.owner, {bad, held})
+    result = desk.commit(completed(jobs[1], desk.clock.now()))
+    assert [job.id for job, _ in result.ended] == [bad]
     assert [file_store.state_of(each) for each in (bad, held)] == ["failed", "completed"]
 
 
@@ -361,7 +363,7 @@ ROWS = {
 def test_an_odd_value_in_any_other_table_hides_nothing_and_stops_nobody(
     file_store: SQLiteStore, path: Path, desk: Desk, table: str, column: str
 ) -> None:
-    ledger, now = desk.ledger, desk.clock.now()
+    supervisor_store, now = desk.supervisor_store, desk.clock.now()
     for odd in ODD:
         file_store.set_paused("default", False)
         large = NewJob(name="render", payload=b'{"text":"' + b"x" * 5000 + b'"}', max_retries=5)
@@ -374,7 +376,7 @@ def test_an_odd_value_in_any_other_table_hides_nothing_and_stops_nobody(
                 Output(job_id=each.id, starts=1, stream=Stream.LOG, text="a\n", written=2) for each in jobs
             ],
         )
-        peer = ledger.register(registration(host="elsewhere"), TTL_US)
+        peer = supervisor_store.register(registration(host="elsewhere"), TTL_US)
         where = ROWS[table].format(id=old if table in ("dead_letters", "attempt_rows") else bad)
         written = tamper(path, f"UPDATE mpdispatch_{table} SET {column} = {odd} WHERE {where}")
         good = [enqueue(file_store), enqueue(file_store)]
@@ -383,9 +385,9 @@ def test_an_odd_value_in_any_other_table_hides_nothing_and_stops_nobody(
         file_store.set_paused("default", False)
         work_off(desk)
         assert [file_store.state_of(each) for each in good] == [JobState.COMPLETED] * 2, odd
-        seen = {each.id: each for each in ledger.peers(desk.owner).registered}
+        seen = {each.id: each for each in supervisor_store.peers(desk.owner).registered}
         for each in seen.values():
-            assert ledger.take_over(each, []), odd
+            assert supervisor_store.take_over(each, []), odd
         assert not written or table == "supervisors" or peer in seen
         file_store.purge_dead_letters(DeadLetterFilter(is_replayed=None))
         tamper(path, "DELETE FROM mpdispatch_queues")
@@ -468,9 +470,9 @@ def test_an_outcome_that_is_not_ours_any_more_and_a_row_that_cannot_be_read_meet
         f"UPDATE mpdispatch_jobs SET starts = 7 WHERE id = {ids[0]}",
         f"UPDATE mpdispatch_jobs SET name = CAST(x'ff' AS TEXT) WHERE id = {bad}",
     )
-    turn = desk.commit(*[completed(job, now) for job in jobs], slots=10)
-    assert list(turn.rejected) == [(ids[0], 1)]
-    assert [job.id for job, _ in turn.ended] == [bad]
+    result = desk.commit(*[completed(job, now) for job in jobs], slots=10)
+    assert list(result.rejected) == [(ids[0], 1)]
+    assert [job.id for job, _ in result.ended] == [bad]
     assert file_store.state_of(ids[1]) is JobState.COMPLETED
     assert [job.id for job in desk.claim()] == [good]
 
@@ -492,9 +494,9 @@ def test_a_store_that_is_busy_while_a_row_is_ended_has_taken_no_outcome(
         patch.setattr(unreadable, "set_aside", busy)
         with pytest.raises(StoreBusy):
             desk.commit(*outcomes, slots=10)
-    turn = desk.commit(*outcomes, slots=10)
-    assert list(turn.rejected) == []
-    assert [job.id for job, _ in turn.ended] == [bad]
+    result = desk.commit(*outcomes, slots=10)
+    assert list(result.rejected) == []
+    assert [job.id for job, _ in result.ended] == [bad]
 
 
 # ---------------------------------------------------------------- where nobody finds them
@@ -502,19 +504,19 @@ def test_a_store_that_is_busy_while_a_row_is_ended_has_taken_no_outcome(
 
 def walk(desk: Desk) -> int:
     """Look at all rows, as a supervisor does when it starts; gives how many were set aside."""
-    ledger, count, has_more = desk.store.supervisor_store(), 0, True
+    supervisor_store, count, has_more = desk.store.supervisor_store(), 0, True
     while has_more:
-        _, repaired, has_more = ledger.upkeep.step(["default"])
+        _, repaired, has_more = supervisor_store.upkeep.step(["default"])
         count += repaired
-    ledger.close()
+    supervisor_store.close()
     return count
 
 
 def rescue(desk: Desk) -> None:
     """Take over what runs without a supervisor."""
-    for owner in desk.ledger.peers(desk.owner).unregistered:
-        jobs = desk.ledger.jobs_of(owner)
-        assert desk.ledger.take_over(owner, [released(job, desk.clock.now()) for job in jobs])
+    for owner in desk.supervisor_store.peers(desk.owner).unregistered:
+        jobs = desk.supervisor_store.jobs_of(owner)
+        assert desk.supervisor_store.take_over(owner, [released(job, desk.clock.now()) for job in jobs])
 
 
 @pytest.mark.parametrize("starts", [0, 1])
@@ -536,7 +538,7 @@ def test_a_running_row_without_an_owner_that_stands_in_a_line_is_taken_over(
         bad.add(ids[0])  # whoever says that it runs has not begun it
     states = [file_store.state_of(each) for each in ids]
     assert states == [JobState.FAILED if each in bad else JobState.COMPLETED for each in ids]
-    assert desk.ledger.outstanding(["default"])[:3] == (0, 0, 0)
+    assert desk.supervisor_store.outstanding(["default"])[:3] == (0, 0, 0)
 
 
 def test_a_row_that_cannot_be_ended_costs_none_of_those_beside_it(
@@ -549,8 +551,8 @@ def test_a_row_that_cannot_be_ended_costs_none_of_those_beside_it(
         f"CREATE TRIGGER keep BEFORE UPDATE ON mpdispatch_jobs WHEN old.id = {ids[0]}"
         " BEGIN SELECT RAISE(ABORT, 'not this one'); END",
     )
-    turn = desk.commit(slots=10)
-    assert [job.id for job, _ in turn.ended] == ids[1:]
+    result = desk.commit(slots=10)
+    assert [job.id for job, _ in result.ended] == ids[1:]
 
 
 ASTRAY = (
@@ -585,7 +587,7 @@ def test_a_row_that_stands_where_nobody_finds_it_is_set_aside_by_a_look_at_all_r
     assert [file_store.state_of(each) for each in (*good, later)] == ["completed", "completed", "scheduled"]
     wanted = "completed" if "attempt =" in change or "'completed'" in change else "failed"
     assert file_store.state_of(bad) == wanted
-    assert desk.ledger.outstanding(["default"])[:3] == (0, 0, 0)
+    assert desk.supervisor_store.outstanding(["default"])[:3] == (0, 0, 0)
 
 
 def test_a_look_at_all_rows_leaves_what_runs_and_what_is_of_other_queues(
@@ -641,7 +643,7 @@ def test_failed_jobs_are_recorded_behind_a_dead_letter_with_the_last_id(
     ids = [enqueue(file_store) for _ in range(3)]
     tamper(path, f"UPDATE mpdispatch_jobs SET name = CAST(x'ff' AS TEXT) WHERE id = {ids[2]}")
     work = desk.commit(slots=10), desk.commit(slots=10)
-    jobs = [job for turn in work for job in turn.claimed]
+    jobs = [job for result in work for job in result.claimed]
     desk.commit(*[failed(job, desk.clock.now()) for job in jobs])
     page = file_store.dead_letters(DeadLetterFilter(), limit=10, cursor=None)
     assert sorted(letter.job.id for letter in page.items) == ids
@@ -654,11 +656,11 @@ def test_supervisors_register_behind_one_with_the_last_id_and_never_twice_under_
     tamper(path, f"UPDATE mpdispatch_supervisors SET id = {LAST}", f"UPDATE sqlite_sequence SET seq = {LAST}")
     seen = set[int]()
     for _ in range(3):
-        owner = desk.ledger.register(registration(), TTL_US)
+        owner = desk.supervisor_store.register(registration(), TTL_US)
         assert owner not in seen
         seen.add(owner)
-        assert desk.ledger.register(registration(), TTL_US) not in seen
-        desk.ledger.unregister(owner)
+        assert desk.supervisor_store.register(registration(), TTL_US) not in seen
+        desk.supervisor_store.unregister(owner)
         desk.clock.advance(0.01)
     assert "ids" in {each.check for each in file_store.examine() if "supervisors" in each.message}
 

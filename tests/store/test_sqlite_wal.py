@@ -104,7 +104,7 @@ def test_readers_that_never_pause_do_not_make_it_grow(path: Path, clock: FakeClo
     while written < 50 * MIB:
         store.enqueue_many(AlikeJobs(NewJob(name="a", payload=b""), [body] * 1000))
         desk.commit(*[completed(job, clock.now()) for job in desk.claim(1000)])
-        desk.ledger.file_care.checkpoint_if_large()
+        desk.supervisor_store.file_care.checkpoint_if_large()
         largest = max(largest, os.stat(f"{path}-wal").st_size)
         written += 3 * 1000 * len(body)
     is_over.set()
@@ -133,7 +133,7 @@ def test_nothing_asks_for_the_times_of_the_log(
     monkeypatch.setattr(os, "stat", watched)
     job = store.enqueue(NewJob(name="a", payload=b"{}"))
     desk.commit(*[completed(each, clock.now()) for each in desk.claim(1)])
-    desk.ledger.file_care.checkpoint_if_large()
+    desk.supervisor_store.file_care.checkpoint_if_large()
     assert store.state_of(job.id) == "completed"
     assert str(path) in asked, "the watch works"
     assert not [target for target in asked if str(target).endswith("-wal")]

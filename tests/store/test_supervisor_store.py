@@ -42,17 +42,17 @@ NewDesk = Callable[[], Desk]
 
 
 def test_a_change_by_somebody_else_is_seen(enqueue: Enqueue, desk: Desk) -> None:
-    desk.ledger.file_care.has_changed()
+    desk.supervisor_store.file_care.has_changed()
     for _ in range(2):
         enqueue()
-        assert desk.ledger.file_care.has_changed()
+        assert desk.supervisor_store.file_care.has_changed()
 
 
 def test_a_file_nobody_has_written_to_has_not_changed(file_store: SQLiteStore) -> None:
-    ledger = file_store.supervisor_store()
-    assert ledger.file_care.has_changed()  # since never
-    assert not ledger.file_care.has_changed()
-    ledger.close()
+    supervisor_store = file_store.supervisor_store()
+    assert supervisor_store.file_care.has_changed()  # since never
+    assert not supervisor_store.file_care.has_changed()
+    supervisor_store.close()
 
 
 # ---------------------------------------------------------------- leases
@@ -60,7 +60,7 @@ def test_a_file_nobody_has_written_to_has_not_changed(file_store: SQLiteStore) -
 
 def test_a_registered_supervisor_is_seen_by_its_peers(store: Store, new_desk: NewDesk, now: Instant) -> None:
     first, second = new_desk(), new_desk()
-    (peer,) = second.ledger.peers(second.owner).registered
+    (peer,) = second.supervisor_store.peers(second.owner).registered
     assert peer.id == first.owner
     assert (peer.host, peer.queues, peer.pid, peer.pid_start) == ("here", ("default",), 4711, 99)
     assert (peer.started_us, peer.heartbeat_us) == (now.wall_us, now.wall_us)
@@ -69,8 +69,8 @@ def test_a_registered_supervisor_is_seen_by_its_peers(store: Store, new_desk: Ne
 
 
 def test_owner_ids_are_never_used_again(desk: Desk) -> None:
-    desk.ledger.unregister(desk.owner)
-    again = desk.ledger.register(registration(), TTL_US)
+    desk.supervisor_store.unregister(desk.owner)
+    again = desk.supervisor_store.register(registration(), TTL_US)
     assert again > desk.owner
 
 
@@ -81,7 +81,7 @@ def test_renew_moves_the_lease_and_names_what_is_owned(
         enqueue()
     claimed = desk.claim(2)
     later = clock.advance(10)
-    renewal = desk.ledger.renew(desk.owner, TTL_US)
+    renewal = desk.supervisor_store.renew(desk.owner, TTL_US)
     assert sorted(renewal.owned) == [(job.id, job.starts) for job in claimed]
     (me,) = store.supervisors()
     assert (me.heartbeat_us, me.lease_left_us) == (later.wall_us, TTL_US)
@@ -92,7 +92,7 @@ def test_a_lease_of_this_boot_runs_by_boottime_and_others_by_the_wall_clock(
     store: Store, desk: Desk, clock: FakeClock, boot: str
 ) -> None:
     here = boot == boot_id()
-    owner = desk.ledger.register(registration(boot_id=boot), 5_000_000)
+    owner = desk.supervisor_store.register(registration(boot_id=boot), 5_000_000)
 
     def left_us() -> int:
         (found,) = [each.lease_left_us for each in store.supervisors() if each.id == owner]
@@ -114,9 +114,9 @@ def test_without_registration_nothing_is_renewed_or_written(
     enqueue()
     (claimed,) = desk.claim()
     enqueue()
-    desk.ledger.unregister(desk.owner)
+    desk.supervisor_store.unregister(desk.owner)
     with pytest.raises(LeaseLostError):
-        desk.ledger.renew(desk.owner, TTL_US)
+        desk.supervisor_store.renew(desk.owner, TTL_US)
     with pytest.raises(LeaseLostError):
         desk.commit(completed(claimed, now))
     with pytest.raises(LeaseLostError):
@@ -234,9 +234,9 @@ def test_tokens_are_charged_once_and_seen_by_every_supervisor(
         enqueue(queue="bulk")
     wanted = request("bulk", bursts={"bulk": 4})
     assert len(first.claim(3, wanted)) == 3
-    turn = second.commit(slots=9, claim=wanted)
-    token_in_us = turn.token_in_us
-    assert (len(turn.claimed), token_in_us is not None) == (1, True)
+    result = second.commit(slots=9, claim=wanted)
+    token_in_us = result.token_in_us
+    assert (len(result.claimed), token_in_us is not None) == (1, True)
     idle = second.commit(slots=9, claim=wanted)
     assert (len(idle.claimed), idle.token_in_us) == (0, token_in_us)
     assert [stats.is_paused for stats in store.queue_stats()] == [False]
@@ -278,9 +278,9 @@ def test_a_name_nobody_here_knows_is_parked_once_and_takes_no_slot(
     knows_a, knows_b = new_desk(), new_desk()
     unknown, known = enqueue(name="b", priority=9), enqueue(name="a")
     wanted = request(names=frozenset({"a"}))
-    turn = knows_a.commit(slots=1, claim=wanted)
+    result = knows_a.commit(slots=1, claim=wanted)
     reason = "no handler 'b' in this engine; registered: a"
-    assert ([job.id for job in turn.claimed], dict(turn.parked)) == ([known.id], {reason: 1})
+    assert ([job.id for job in result.claimed], dict(result.parked)) == ([known.id], {reason: 1})
     parked = store.get(unknown.id)
     assert (parked.state, parked.blocked_reason, parked.starts) == (JobState.PENDING, reason, 0)
     quiet = knows_a.commit(slots=9, claim=wanted)
@@ -314,8 +314,8 @@ def test_very_many_refused_jobs_are_parked_over_several_turns(
     store.enqueue_many(AlikeJobs(NewJob(name="b", payload=b""), [b"{}"] * 25))
     wanted = request(names=frozenset())
     turns = [desk.commit(slots=5, claim=wanted) for _ in range(4)]
-    assert [sum(turn.parked.values()) for turn in turns] == [10, 10, 5, 0]
-    assert [turn.has_more for turn in turns] == [True, True, False, False]
+    assert [sum(result.parked.values()) for result in turns] == [10, 10, 5, 0]
+    assert [result.has_more for result in turns] == [True, True, False, False]
 
 
 # ---------------------------------------------------------------- later
@@ -329,13 +329,13 @@ def test_scheduled_and_retrying_jobs_are_claimed_when_due_not_before(
     (claimed,) = desk.claim()
     soon = enqueue(run_at_us=now.wall_us + 2_000_000)
     enqueue(queue="other", run_at_us=now.wall_us + 1_000_000)
-    turn = desk.commit(retrying(claimed, now, in_s=3), slots=9)
-    assert (turn.claimed, turn.due_in_us) == ([], 2_000_000)
+    result = desk.commit(retrying(claimed, now, in_s=3), slots=9)
+    assert (result.claimed, result.due_in_us) == ([], 2_000_000)
     clock.advance(1.999_999)
     assert desk.claim() == []
     clock.advance(0.000_001)
-    turn = desk.commit(slots=9)
-    assert ([job.id for job in turn.claimed], turn.due_in_us) == ([soon.id], 1_000_000)
+    result = desk.commit(slots=9)
+    assert ([job.id for job in result.claimed], result.due_in_us) == ([soon.id], 1_000_000)
     clock.advance(10)
     assert [job.id for job in desk.claim()] == [claimed.id]
 
@@ -351,8 +351,8 @@ def test_what_is_due_is_staged_even_when_there_is_no_slot(
 ) -> None:
     job = enqueue(run_at_us=clock.now().wall_us + 1)
     clock.advance(1)
-    turn = desk.commit(claim=request())
-    assert (turn.claimed, turn.due_in_us) == ([], None)
+    result = desk.commit(claim=request())
+    assert (result.claimed, result.due_in_us) == ([], None)
     assert store.state_of(job.id) is JobState.PENDING
 
 
@@ -514,9 +514,9 @@ def test_one_rejected_outcome_harms_no_other_of_the_same_turn(
         enqueue()
     first, stale, last = desk.claim(3)
     wrong = msgspec.structs.replace(failed(stale, now), starts=7)
-    turn = desk.commit(completed(first, now), wrong, wrong, failed(last, now), slots=5)
-    assert turn.rejected == [(stale.id, 7), (stale.id, 7)]
-    assert len(turn.claimed) == 1
+    result = desk.commit(completed(first, now), wrong, wrong, failed(last, now), slots=5)
+    assert result.rejected == [(stale.id, 7), (stale.id, 7)]
+    assert len(result.claimed) == 1
     states = [store.state_of(each.id) for each in (first, stale, last)]
     assert states == [JobState.COMPLETED, JobState.RUNNING, JobState.FAILED]
     assert store.dead_letter_count() == 1
@@ -541,14 +541,14 @@ def test_take_over_records_the_outcomes_and_strikes_the_dead_off(
     for _ in range(2):
         enqueue()
     first, second = dead.claim()
-    (peer,) = heir.ledger.peers(heir.owner).registered
-    assert heir.ledger.jobs_of(peer.id) == [first, second]
-    assert heir.ledger.take_over(peer, [released(first, now), failed(second, now)])
-    assert heir.ledger.peers(heir.owner).registered == []
+    (peer,) = heir.supervisor_store.peers(heir.owner).registered
+    assert heir.supervisor_store.jobs_of(peer.id) == [first, second]
+    assert heir.supervisor_store.take_over(peer, [released(first, now), failed(second, now)])
+    assert heir.supervisor_store.peers(heir.owner).registered == []
     assert [store.state_of(each.id) for each in (first, second)] == [JobState.PENDING, JobState.FAILED]
     with pytest.raises(LeaseLostError):
         dead.commit(completed(first, now))
-    assert not heir.ledger.take_over(peer, []), "only one takes over"
+    assert not heir.supervisor_store.take_over(peer, []), "only one takes over"
 
 
 def test_take_over_does_nothing_if_the_lease_was_renewed(
@@ -557,10 +557,10 @@ def test_take_over_does_nothing_if_the_lease_was_renewed(
     alive, heir = new_desk(), new_desk()
     enqueue()
     (claimed,) = alive.claim()
-    (peer,) = heir.ledger.peers(heir.owner).registered
+    (peer,) = heir.supervisor_store.peers(heir.owner).registered
     later = clock.advance(1)
-    alive.ledger.renew(alive.owner, TTL_US)
-    assert not heir.ledger.take_over(peer, [failed(claimed, later)])
+    alive.supervisor_store.renew(alive.owner, TTL_US)
+    assert not heir.supervisor_store.take_over(peer, [failed(claimed, later)])
     assert store.state_of(claimed.id) is JobState.RUNNING
     assert alive.commit(completed(claimed, later)).rejected == []
 
@@ -571,12 +571,12 @@ def test_take_over_does_nothing_if_a_job_was_claimed_since(
     alive, heir = new_desk(), new_desk()
     enqueue()
     (first,) = alive.claim()
-    (peer,) = heir.ledger.peers(heir.owner).registered
+    (peer,) = heir.supervisor_store.peers(heir.owner).registered
     enqueue()
     (second,) = alive.claim()
-    assert not heir.ledger.take_over(peer, [released(first, now)])
+    assert not heir.supervisor_store.take_over(peer, [released(first, now)])
     assert store.state_of(first.id) is JobState.RUNNING
-    assert heir.ledger.take_over(peer, [released(first, now), released(second, now)])
+    assert heir.supervisor_store.take_over(peer, [released(first, now), released(second, now)])
 
 
 def test_take_over_drops_the_outcome_of_a_job_that_has_ended_since(
@@ -585,9 +585,9 @@ def test_take_over_drops_the_outcome_of_a_job_that_has_ended_since(
     dying, heir = new_desk(), new_desk()
     enqueue()
     (claimed,) = dying.claim()
-    (peer,) = heir.ledger.peers(heir.owner).registered
+    (peer,) = heir.supervisor_store.peers(heir.owner).registered
     dying.commit(completed(claimed, now))
-    assert heir.ledger.take_over(peer, [failed(claimed, now)])
+    assert heir.supervisor_store.take_over(peer, [failed(claimed, now)])
     assert (store.state_of(claimed.id), store.dead_letter_count()) == (JobState.COMPLETED, 0)
 
 
@@ -602,12 +602,12 @@ def _own(store: Store, value: str, job_id: int) -> None:
 
 def test_owners_of_running_jobs_that_are_registered_are_known(enqueue: Enqueue, new_desk: NewDesk) -> None:
     one, other = new_desk(), new_desk()
-    assert one.ledger.peers(one.owner).unregistered == []
+    assert one.supervisor_store.peers(one.owner).unregistered == []
     enqueue()
     enqueue()
     one.claim(1)
     other.claim(1)
-    assert one.ledger.peers(one.owner).unregistered == []
+    assert one.supervisor_store.peers(one.owner).unregistered == []
 
 
 @pytest.mark.parametrize(
@@ -627,16 +627,16 @@ def test_jobs_of_an_owner_nobody_knows_are_taken_over_once(
     mine, *lost = desk.claim(3)
     for each in lost:
         _own(store, value, each.id)
-    assert desk.ledger.peers(desk.owner).unregistered == [owner]
-    assert desk.ledger.jobs_of(owner) == lost
+    assert desk.supervisor_store.peers(desk.owner).unregistered == [owner]
+    assert desk.supervisor_store.jobs_of(owner) == lost
     ends = [retrying(lost[0], now), failed(lost[1], now)]
-    assert not desk.ledger.take_over(owner, ends[:1]), "not all of them"
-    assert desk.ledger.take_over(owner, ends)
+    assert not desk.supervisor_store.take_over(owner, ends[:1]), "not all of them"
+    assert desk.supervisor_store.take_over(owner, ends)
     assert [store.state_of(each.id) for each in lost] == [JobState.RETRYING, JobState.FAILED]
     assert store.dead_letter_count() == 1
-    assert desk.ledger.peers(desk.owner).unregistered == []
-    assert not desk.ledger.take_over(owner, ends), "only one takes over"
-    assert desk.ledger.jobs_of(desk.owner) == [mine]
+    assert desk.supervisor_store.peers(desk.owner).unregistered == []
+    assert not desk.supervisor_store.take_over(owner, ends), "only one takes over"
+    assert desk.supervisor_store.jobs_of(desk.owner) == [mine]
 
 
 def test_an_owner_that_is_registered_is_not_taken_for_one_nobody_knows(
@@ -645,7 +645,7 @@ def test_an_owner_that_is_registered_is_not_taken_for_one_nobody_knows(
     alive, heir = new_desk(), new_desk()
     enqueue()
     (claimed,) = alive.claim()
-    assert not heir.ledger.take_over(alive.owner, [failed(claimed, now)])
+    assert not heir.supervisor_store.take_over(alive.owner, [failed(claimed, now)])
     assert store.state_of(claimed.id) is JobState.RUNNING
 
 
@@ -656,7 +656,7 @@ def test_outstanding_counts_what_a_drain_waits_for_and_then_what_it_leaves(
     store: Store, enqueue: Enqueue, desk: Desk, now: Instant
 ) -> None:
     wanted = request("default", "quiet", names=frozenset({"render"}))
-    assert desk.ledger.outstanding(wanted.queues) == (0, 0, 0, ({}, 0))
+    assert desk.supervisor_store.outstanding(wanted.queues) == (0, 0, 0, ({}, 0))
     enqueue()
     enqueue()
     first, second = desk.claim()
@@ -667,13 +667,13 @@ def test_outstanding_counts_what_a_drain_waits_for_and_then_what_it_leaves(
         enqueue(**options)
     due = enqueue()
     store.set_paused("quiet", True)
-    assert desk.ledger.outstanding(wanted.queues) == (1, 1, 1, None)
+    assert desk.supervisor_store.outstanding(wanted.queues) == (1, 1, 1, None)
     store.cancel(first.id)
     store.cancel(due.id)
-    assert desk.ledger.outstanding(wanted.queues) == (0, 1, 0, None)
+    assert desk.supervisor_store.outstanding(wanted.queues) == (0, 1, 0, None)
     desk.commit(completed(second, now))
     held = {"no handler 'unknown' in this engine; registered: render": 1, "queue 'quiet' is paused": 1}
-    assert desk.ledger.outstanding(wanted.queues) == (0, 0, 0, (held, 1))
+    assert desk.supervisor_store.outstanding(wanted.queues) == (0, 0, 0, (held, 1))
 
 
 def test_what_makes_work_wakes_the_supervisors(store: Store, enqueue: Enqueue, now: Instant) -> None:
@@ -712,14 +712,16 @@ def test_what_is_taken_over_and_may_run_at_once_wakes_the_others(
     dead, rescuer = new_desk(), new_desk()
     enqueue()
     (job,) = dead.claim()
-    (seen,) = [each for each in rescuer.ledger.peers(rescuer.owner).registered if each.id == dead.owner]
+    (seen,) = [
+        each for each in rescuer.supervisor_store.peers(rescuer.owner).registered if each.id == dead.owner
+    ]
     woken = Woken(store)
-    assert rescuer.ledger.take_over(seen, [released(job, now)])
+    assert rescuer.supervisor_store.take_over(seen, [released(job, now)])
     assert woken.times() == 1
 
 
 def test_caring_for_a_store_that_needs_nothing_changes_nothing(desk: Desk, enqueue: Enqueue) -> None:
-    job, care = enqueue(), desk.ledger.file_care
+    job, care = enqueue(), desk.supervisor_store.file_care
     care.verify()
     care.sync()
     care.checkpoint_if_large()
@@ -735,8 +737,8 @@ def test_a_turn_tells_which_jobs_were_cancelled_instead_of_run_again(
     now = clock.now()
     for job_id in (asked, done):
         desk.store.cancel(job_id)
-    turn = desk.commit(retrying(jobs[asked], now), retrying(jobs[other], now), completed(jobs[done], now))
-    assert list(turn.cancelled) == [(asked, 1)]
+    result = desk.commit(retrying(jobs[asked], now), retrying(jobs[other], now), completed(jobs[done], now))
+    assert list(result.cancelled) == [(asked, 1)]
     assert [desk.store.get(job_id).state for job_id in (asked, other, done)] == [
         JobState.CANCELLED,
         JobState.RETRYING,

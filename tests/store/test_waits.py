@@ -31,7 +31,7 @@ def _rebase(desk: Desk, queues: tuple[str, ...] = ("other", "default")) -> list[
     """Have the store look after itself; gives how many jobs each step had wait anew, if any."""
     sizes, has_more = list[int](), True
     while has_more:
-        rebased, _, has_more = desk.ledger.upkeep.step(queues)
+        rebased, _, has_more = desk.supervisor_store.upkeep.step(queues)
         sizes.append(rebased)
     return [each for each in sizes if each]
 
@@ -156,7 +156,7 @@ def test_one_that_is_moved_while_it_is_looked_at_is_left_alone(
         return found
 
     monkeypatch.setattr(waits, "outdated", meanwhile_retried)
-    assert desk.ledger.upkeep.step(["default"]).rebased == 0
+    assert desk.supervisor_store.upkeep.step(["default"]).rebased == 0
     assert _wait_s(file_store, job, clock) == 0
     desk.close()
 
@@ -197,7 +197,7 @@ def test_a_store_sees_by_itself_that_the_clock_was_set_back(
     desk.commit(_put_off(desk, "retry", 60))
     assert _rebase(desk) == []
     clock.advance(20)
-    assert desk.ledger.upkeep.step(["default"]) == (0, 0, False)
+    assert desk.supervisor_store.upkeep.step(["default"]) == (0, 0, False)
     clock.jump_wall(-DAY_S)
-    assert desk.ledger.upkeep.step(["default"]) == (1, 0, False)
+    assert desk.supervisor_store.upkeep.step(["default"]) == (1, 0, False)
     assert _wait_s(store, job, clock) == 60

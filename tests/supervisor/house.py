@@ -161,23 +161,23 @@ class House:
     # -- behind its back ------------------------------------------------------------------------------
 
     def _as_owner(self, work: Callable[[SupervisorStore], T]) -> T:
-        ledger = self.store.supervisor_store()
+        supervisor_store = self.store.supervisor_store()
         try:
-            return work(ledger)
+            return work(supervisor_store)
         finally:
-            ledger.close()
+            supervisor_store.close()
 
     def unregister(self) -> None:
         """Take its registration away, as a rescuer does."""
-        self._as_owner(lambda ledger: ledger.unregister(self.owner))
+        self._as_owner(lambda supervisor_store: supervisor_store.unregister(self.owner))
 
     def claim_unseen(self, queue: str) -> list[int]:
         """Claim a queue's jobs in its name, and do not tell it: as if the answer to a claim was lost."""
         request = ClaimRequest(queues=(queue,), slots=100)
 
-        def claim(ledger: SupervisorStore) -> list[int]:
-            turn = ledger.commit(self.owner, [], claim=request)
-            return [job.id for job in turn.claimed]
+        def claim(supervisor_store: SupervisorStore) -> list[int]:
+            result = supervisor_store.commit(self.owner, [], claim=request)
+            return [job.id for job in result.claimed]
 
         return self._as_owner(claim)
 
@@ -205,7 +205,9 @@ class House:
             at_us=now.wall_us,
             run_at_us=now.wall_us + 100 * 365 * 86400 * SECOND_US,
         )
-        assert not self._as_owner(lambda ledger: ledger.commit(self.owner, [transition])).rejected
+        assert not self._as_owner(
+            lambda supervisor_store: supervisor_store.commit(self.owner, [transition])
+        ).rejected
 
     def lock(self) -> sqlite3.Connection:
         """A foreign program that has begun to write. Close it to let go."""

@@ -43,7 +43,7 @@ class Peer:
     """What its row says, if that is not what its start journal says."""
 
     def __post_init__(self) -> None:
-        self.ledger: SupervisorStore = self.store.supervisor_store()
+        self.supervisor_store: SupervisorStore = self.store.supervisor_store()
         self._clock = SystemClock()
         identity = process_id(self.process.pid)
         who = NewSupervisor(
@@ -59,14 +59,14 @@ class Peer:
             version="0",
             token=self.row_token if self.row_token is not None else self.token,
         )
-        self.owner = self.ledger.register(who, round(self.lease_s * 1e6))
+        self.owner = self.supervisor_store.register(who, round(self.lease_s * 1e6))
         self._file: Journal | None = Journal(
             journal_path(runtime_folder(self.store), self.owner), self.records, token=self.token
         )
 
     def claim(self, count: int) -> Sequence[ClaimedJob]:
         claim = ClaimRequest(queues=("default",), slots=count)
-        return self.ledger.commit(self.owner, [], claim=claim).claimed
+        return self.supervisor_store.commit(self.owner, [], claim=claim).claimed
 
     def record(self, worker: ProcessId | None = None) -> WorkerRecord:
         """A record, signed by this process if one is given."""
@@ -98,7 +98,7 @@ class Peer:
         if self._file is not None:
             self._file.close(remove=False)
             self._file = None
-            self.ledger.close()
+            self.supervisor_store.close()
             self.store.close()
 
 

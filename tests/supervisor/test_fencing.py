@@ -150,7 +150,7 @@ def test_peers_that_were_away_as_long_are_let_say_that_they_live(
     house.clock.advance(3600)  # both of them slept
     house.step()
     assert house.state(job_id) is JobState.RUNNING
-    other.ledger.renew(other.owner, 30_000_000)
+    other.supervisor_store.renew(other.owner, 30_000_000)
     house.clock.advance(1.1)
     house.steps(5)
     assert house.state(job_id) is JobState.RUNNING

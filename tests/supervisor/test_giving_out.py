@@ -205,13 +205,13 @@ def test_a_job_whose_handler_is_registered_while_a_claim_waits_for_the_lock_runs
     house.enqueue("noop")  # or a drain ends before it has claimed anything
     commit, late, parked = SQLiteSupervisorStore.commit, list[int](), list[int]()
 
-    def slow(ledger: SQLiteSupervisorStore, *args: Any, **options: Any) -> CommitResult:
+    def slow(supervisor_store: SQLiteSupervisorStore, *args: Any, **options: Any) -> CommitResult:
         if options["claim"] is not None and not late:
             monkeypatch.setitem(engine.registry._definitions, "late", engine.registry.get("noop"))
             late.append(house.enqueue("late", {"priority": 1}))
-        turn = commit(ledger, *args, **options)
-        parked.append(sum(turn.parked.values()))
-        return turn
+        result = commit(supervisor_store, *args, **options)
+        parked.append(sum(result.parked.values()))
+        return result
 
     monkeypatch.setattr(SQLiteSupervisorStore, "commit", slow)
     house.until(lambda: late and house.state(late[0]) is JobState.COMPLETED, timeout_s=5)
@@ -225,15 +225,15 @@ def test_a_turn_writes_and_claims_so_many_at_most_and_the_rest_soon_after(
     house = build(config={"prefetch_window": 1.0, "poll_interval": 60.0})
     _teach(house)
     monkeypatch.setattr("mpdispatch.supervisor.committer._MOST_JOBS", 7)
-    ledger, sizes = house.wiring.store, list[tuple[int, int]]()
-    real = ledger.commit
+    supervisor_store, sizes = house.wiring.store, list[tuple[int, int]]()
+    real = supervisor_store.commit
 
-    def turn(owner: int, transitions: Sequence[Transition], *reports: Any, **options: Any) -> CommitResult:
+    def spied(owner: int, transitions: Sequence[Transition], *reports: Any, **options: Any) -> CommitResult:
         found = real(owner, transitions, *reports, **options)
         sizes.append((len(transitions), len(found.claimed)))
         return found
 
-    monkeypatch.setattr(ledger, "commit", turn)
+    monkeypatch.setattr(supervisor_store, "commit", spied)
     house.store.enqueue_many(AlikeJobs(NewJob(name="uneven", payload=b"{}"), [b"{}"] * 60))
     left, tick = list[float](), house.supervisor.tick
 
@@ -247,7 +247,7 @@ def test_a_turn_writes_and_claims_so_many_at_most_and_the_rest_soon_after(
     house.until(lambda: house.store.counts()[JobState.COMPLETED] == 90)
     assert max(sizes) == (7, 7)
     assert sum(written for written, _ in sizes) == 60
-    assert left, "some had to be left for another turn"
+    assert left, "some had to be left for another commit"
     assert max(left) <= 0.008
 
 
@@ -325,10 +325,10 @@ def test_turns_are_short_while_others_enqueue(build: Build, monkeypatch: pytest.
     house = build(config={"poll_interval": 60.0})
     _teach(house)
     monkeypatch.setattr("mpdispatch.supervisor.committer._MOST_WHILE_CONTENDED", 3)
-    ledger, claimed, steps = house.wiring.store, list[int](), list[int]()
-    real = ledger.commit
+    supervisor_store, claimed, steps = house.wiring.store, list[int](), list[int]()
+    real = supervisor_store.commit
 
-    def turn(*args: Any, **options: Any) -> CommitResult:
+    def spied(*args: Any, **options: Any) -> CommitResult:
         found = real(*args, **options)
         claimed.append(len(found.claimed))
         return found
@@ -338,7 +338,7 @@ def test_turns_are_short_while_others_enqueue(build: Build, monkeypatch: pytest.
         house.clock.advance(0.0005)
         return sum(claimed) == 20
 
-    monkeypatch.setattr(ledger, "commit", turn)
+    monkeypatch.setattr(supervisor_store, "commit", spied)
     house.clock.freeze()
     for crowded in (False, True):
         house.until(lambda: not (house.wiring.in_flight.has_news or house.workers[0].assigned))
@@ -353,7 +353,7 @@ def test_turns_are_short_while_others_enqueue(build: Build, monkeypatch: pytest.
         steps.clear()
         house.until(all_claimed)
         assert (max(claimed) <= 3) is crowded
-    # Nothing was left to claim, and the clock stands still since the last turn that took three.
+    # Nothing was left to claim, and the clock stands still since the last commit that took three.
     assert house.wiring.committer.delay_us(house.clock.now().boot_us) > 0, (
         "whoever waits for the lock is let in"
     )

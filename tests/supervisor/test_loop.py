@@ -44,15 +44,15 @@ def test_an_idle_loop_waits(house: House) -> None:
 
 @pytest.fixture
 def turns(house: House, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The slots of every turn the store is asked for."""
+    """The slots of every commit the store is asked for."""
     asked: list[int] = []
     real = SQLiteSupervisorStore.commit
 
-    def turn(ledger: SQLiteSupervisorStore, *args: Any, **kwargs: Any) -> CommitResult:
+    def spied(supervisor_store: SQLiteSupervisorStore, *args: Any, **kwargs: Any) -> CommitResult:
         asked.append(0 if kwargs["claim"] is None else kwargs["claim"].slots)
-        return real(ledger, *args, **kwargs)
+        return real(supervisor_store, *args, **kwargs)
 
-    monkeypatch.setattr(SQLiteSupervisorStore, "commit", turn)
+    monkeypatch.setattr(SQLiteSupervisorStore, "commit", spied)
     return asked
 
 
@@ -373,7 +373,7 @@ def test_a_claim_is_flushed_in_time_whatever_turns_come_before(
     house.enqueue("hold", started=tmp_path / "first", gate=gate)
     house.until((tmp_path / "first").exists)
     house.clock.advance(0.002)
-    house.enqueue("noop", {"run_at_us": now.wall_us + 3_600_000_000})  # a turn that finds nothing
+    house.enqueue("noop", {"run_at_us": now.wall_us + 3_600_000_000})  # a commit that finds nothing
     house.steps(3)
     house.enqueue("hold", started=tmp_path / "second", gate=gate)  # and one that claims more
     house.until((tmp_path / "second").exists)

@@ -255,10 +255,10 @@ def test_a_take_over_of_a_thousand_workers_takes_a_second_at_most(peer: NewPeer,
         dead.start(dead.record(), job)
     dead.die()
     store = SQLiteStore(tmp_path / "jobs.db", durability="process")
-    ledger = store.supervisor_store()
+    supervisor_store = store.supervisor_store()
     folder, catalog = runtime_folder(store), LiveCatalog(engine.registry)
-    rescuer = Rescuer(ledger, folder, SystemClock(), catalog, InFlight(), LOG, None, Repeated(LOG))
-    ledger.peers(0)
+    rescuer = Rescuer(supervisor_store, folder, SystemClock(), catalog, InFlight(), LOG, None, Repeated(LOG))
+    supervisor_store.peers(0)
     before = _resident_mib("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the peak is of what follows
     began = time.monotonic()
@@ -270,5 +270,5 @@ def test_a_take_over_of_a_thousand_workers_takes_a_second_at_most(peer: NewPeer,
     assert store.counts()[JobState.FAILED] == 1000
     assert took_s <= 1.0
     assert more <= 50
-    ledger.close()
+    supervisor_store.close()
     store.close()

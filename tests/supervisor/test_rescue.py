@@ -418,14 +418,14 @@ def test_extensions_hear_of_jobs_that_a_dead_peers_workers_had_done(
     sink = Mock(offer=lambda notices, count: heard.extend(e for n in notices for e in events_of(n)))
     publisher = EventPublisher(sink, frozenset(HOOKS.values()), SystemClock())
     store = SQLiteStore(tmp_path / "jobs.db", durability="process")
-    ledger = store.supervisor_store()
+    supervisor_store = store.supervisor_store()
     catalog, in_flight, clock = LiveCatalog(engine.registry), InFlight(), SystemClock()
     folder, repeats = runtime_folder(store), Repeated(LOG)
-    rescuer = Rescuer(ledger, folder, clock, catalog, in_flight, LOG, publisher, repeats)
+    rescuer = Rescuer(supervisor_store, folder, clock, catalog, in_flight, LOG, publisher, repeats)
     try:
         assert rescuer.look(0, set()) == ([], True)
     finally:
-        ledger.close()
+        supervisor_store.close()
         store.close()
     assert [(type(event), event.job_id) for event in heard] == [(JobCompleted, done), (JobRetrying, lost)]  # type: ignore[union-attr]
     assert isinstance(heard[0], JobCompleted)

@@ -53,11 +53,11 @@ def test_a_stop_signs_off_although_the_store_is_busy_for_a_moment(
     """In a process that lives on, a row left behind would look alive until its lease ends."""
     real, tries = SQLiteSupervisorStore.unregister, []
 
-    def busy_at_first(ledger: SQLiteSupervisorStore, owner: int) -> None:
+    def busy_at_first(supervisor_store: SQLiteSupervisorStore, owner: int) -> None:
         tries.append(owner)
         if len(tries) < 4:
             raise StoreBusy("jobs.db")
-        real(ledger, owner)
+        real(supervisor_store, owner)
 
     monkeypatch.setattr(SQLiteSupervisorStore, "unregister", busy_at_first)
     house.ready()

@@ -61,17 +61,21 @@ def test_one_is_told_of_that_is_met_when_a_rated_job_is_claimed_for_a_worker_tha
     house.until((tmp_path / "started").exists)
     bad, good = (house.enqueue("noop", {"queue": "rated"}) for _ in range(2))
     house.steps(20)
-    turn = SQLiteSupervisorStore.commit
+    commit = SQLiteSupervisorStore.commit
 
     def tampered(
-        ledger: SQLiteSupervisorStore, owner: int, transitions: Sequence[Transition], *reports: Any, **more: Any
+        supervisor_store: SQLiteSupervisorStore,
+        owner: int,
+        transitions: Sequence[Transition],
+        *reports: Any,
+        **more: Any,
     ) -> CommitResult:
         if more["claim"] is not None and more["claim"].ready and not transitions:
             monkeypatch.undo()
             tamper(
                 tmp_path / "jobs.db", f"UPDATE mpdispatch_jobs SET name = CAST(x'ff' AS TEXT) WHERE id = {bad}"
             )
-        return turn(ledger, owner, transitions, *reports, **more)
+        return commit(supervisor_store, owner, transitions, *reports, **more)
 
     monkeypatch.setattr(SQLiteSupervisorStore, "commit", tampered)
     (tmp_path / "gate").touch()

@@ -87,9 +87,9 @@ def test_looking_at_supervisors_does_not_load_what_their_jobs_are_given(place: P
     owner = register(store)
     payload = b'{"text": "' + b"x" * (1 << 20) + b'"}'
     store.enqueue_many(AlikeJobs(NewJob(name="large", payload=b""), [payload] * 40))
-    ledger = store.supervisor_store()
-    assert len(ledger.commit(owner, [], claim=request(slots=40)).claimed) == 40
-    ledger.close()
+    supervisor_store = store.supervisor_store()
+    assert len(supervisor_store.commit(owner, [], claim=request(slots=40)).claimed) == 40
+    supervisor_store.close()
     tracemalloc.start()
     try:
         (supervisor,) = supervisors_of(store, clock.now())
