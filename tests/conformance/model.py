@@ -202,8 +202,9 @@ class Model:
             is_dealt_with = letter is None or letter.is_replayed
             return row.completed_at_us is not None and row.completed_at_us < before_us and is_dealt_with
 
-        states = (JobState.COMPLETED, JobState.CANCELLED, JobState.FAILED)
-        old = [row for state in states for row in self._rows.values() if row.state is state and is_old(row)]
+        # Which go first is not promised: here, as in the store, those of the first state and queue, then the oldest.
+        ended = [row for row in self._rows.values() if is_old(row)]
+        old = sorted(ended, key=lambda row: (row.state, row.new.queue, row.completed_at_us, row.id))
         for row in old[:limit]:
             del self._rows[row.id]
             self._letters.pop(row.id, None)
