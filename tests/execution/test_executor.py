@@ -58,7 +58,7 @@ class Bench:
         )
 
     def run(self, function: Callable[..., Any], payload: bytes = b"{}", **fields: Any) -> Any:
-        if function.__name__ not in self.registry:
+        if function.__name__ not in self.registry.names():
             self.registry.add(JobDefinition(name=function.__name__, function=function))
         return self.executor.run(claimed(name=function.__name__, payload=payload, **fields))
 

@@ -304,7 +304,7 @@ def test_ended_jobs_are_found_by_steps_of_their_index(connection: sqlite3.Connec
     for name in ("ended_places", "prunable"):
         plan = plan_of(connection, QUERIES[name]).replace("TABLE ", "")
         assert "COVERING INDEX mpdispatch_jobs_ended (state" in plan
-        assert "TEMP B-TREE" not in plan
+        assert ("TEMP B-TREE" in plan) is (name == "ended_places"), "it sorts one row per state and queue"
         assert not re.search(r"(SCAN|SEARCH) (j|mpdispatch_jobs)( USING INTEGER|;|$)", plan), plan
 
 

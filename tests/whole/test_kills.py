@@ -285,7 +285,7 @@ def test_a_running_job_of_an_owner_nobody_knows_hangs_no_drain(place: Place) -> 
     place.started(job_id)
     first.kill()
     first.popen.wait()
-    place.sql("UPDATE mpdispatch_jobs SET owner = 'junk' WHERE owner IS NOT NULL")
+    place.sql("UPDATE mpdispatch_jobs SET owner = 4711 WHERE owner IS NOT NULL")
     place.sql("DELETE FROM mpdispatch_supervisors")
     (place.folder / "go").touch()
     assert place.drain("-c", "1") == 0

@@ -24,7 +24,7 @@ places (state, queue) AS (
         )
     FROM places WHERE places.queue IS NOT NULL
 )
-SELECT state, queue FROM places WHERE queue IS NOT NULL;
+SELECT state, queue FROM places WHERE queue IS NOT NULL ORDER BY state, queue;
 
 -- name: prunable
 -- The first to have ended, by the index of ended jobs. A failed job stays as long as its dead letter is open.
