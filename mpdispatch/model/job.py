@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Generic, TypeVar, overload
@@ -181,8 +180,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attempt:
+class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     """One start of a job, after it ended."""
 
     job_id: int
@@ -208,8 +206,7 @@ class Attempt:
     """The last 64 KiB of lines that the handler gave to `current_job().log`."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeadLetter:
+class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     """A job that reached `failed`, kept until somebody replays or purges it. Times are aware UTC datetimes."""
 
     id: int
@@ -231,8 +228,7 @@ class DeadLetter:
         return self.job.queue
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Page(Generic[T]):
+class Page(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
     """A part of a list. `next_cursor` is the cursor of the next part; None at the end."""
 
     items: list[T]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Any, NoReturn
@@ -84,12 +83,9 @@ def to_json(value: Any) -> Any:
         case tuple():
             return [to_json(each) for each in value]
         case msgspec.Struct():
-            names = value.__struct_fields__
-        case _ if is_dataclass(value):
-            names = tuple(field.name for field in fields(value))
+            return {name: to_json(getattr(value, name)) for name in value.__struct_fields__}
         case _:
             return value
-    return {name: to_json(getattr(value, name)) for name in names}
 
 
 _OF_THE_JOB = (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
@@ -43,8 +42,7 @@ class PeerSupervisor(NewSupervisor, frozen=True, kw_only=True):
     """What in its row cannot be read, if anything. If that part says whether it lives, it counts as without a lease."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerStatus:
+class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True):
     """A living worker process."""
 
     pid: int
@@ -55,8 +53,7 @@ class WorkerStatus:
     """When that job's handler was called."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SupervisorStatus:
+class SupervisorStatus(msgspec.Struct, frozen=True, kw_only=True):
     """A registered supervisor, dead or alive. Times are aware UTC datetimes."""
 
     id: int
@@ -92,8 +89,7 @@ class Level(StrEnum):
     """Something is broken."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """The result of one check, and what to do about it."""
 
     check: str

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
+
+import msgspec
 
 from mpdispatch.handlers.description import AppDescription
 from mpdispatch.model import ClaimedJob, Outcome
@@ -11,16 +12,14 @@ from mpdispatch.pool.frames import Wrote
 from mpdispatch.pool.process import WorkerProcess
 
 
-@dataclass(frozen=True, slots=True)
-class Ready:
+class Ready(msgspec.Struct, frozen=True):
     """A worker has imported the app."""
 
     worker: WorkerProcess
     app: AppDescription
 
 
-@dataclass(frozen=True, slots=True)
-class BootFault:
+class BootFault(msgspec.Struct, frozen=True):
     """A worker ended before it was ready."""
 
     reason: str
@@ -35,15 +34,13 @@ class Settled(NamedTuple):
     outcome: Outcome
 
 
-@dataclass(frozen=True, slots=True)
-class Returned:
+class Returned(msgspec.Struct, frozen=True):
     """Jobs that never began are no longer with a worker."""
 
     jobs: list[ClaimedJob]
 
 
-@dataclass(frozen=True, slots=True)
-class Said:
+class Said(msgspec.Struct, frozen=True):
     """A handler reported its progress (JSON)."""
 
     job_id: int
@@ -51,16 +48,14 @@ class Said:
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Enqueued:
+class Enqueued(msgspec.Struct, frozen=True):
     """A handler enqueued jobs: events for the extensions (JSON), and their number."""
 
     events: bytes
     count: int
 
 
-@dataclass(frozen=True, slots=True)
-class Gone:
+class Gone(msgspec.Struct, frozen=True):
     """A worker that had been ready has ended."""
 
     worker: WorkerProcess

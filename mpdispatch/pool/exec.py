@@ -13,9 +13,10 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
+
+import msgspec
 
 from mpdispatch.host.kill import WORKER_VARIABLE
 from mpdispatch.host.processes import ProcessId, process_start, signal_name
@@ -43,8 +44,7 @@ class ExitStatus(NamedTuple):
         return f"exited with status {self.code}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Launched:
+class Launched(msgspec.Struct, frozen=True, kw_only=True):
     """A new process, which is our child, and the descriptors that connect us to it."""
 
     process: ProcessId

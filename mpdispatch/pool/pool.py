@@ -6,7 +6,8 @@ Nothing here blocks or decides about a job: `receive` gives events, and the supe
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Set
-from dataclasses import dataclass
+
+import msgspec
 
 from mpdispatch.clock import Clock
 from mpdispatch.host.start_journal import Journal
@@ -27,8 +28,7 @@ from mpdispatch.pool.selector import Selected, Selector
 from mpdispatch.pool.spawner import Spawner
 
 
-@dataclass(frozen=True, slots=True)
-class Touch:
+class Touch(msgspec.Struct, frozen=True):
     """The data of a selector key: a worker's channel, or its end."""
 
     worker: WorkerProcess

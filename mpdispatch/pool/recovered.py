@@ -7,7 +7,6 @@ far back as a reply ring reaches, except for long answers, which went through th
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Set
-from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
 import msgspec
@@ -38,8 +37,7 @@ class Answered(NamedTuple):
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class Recovered:
+class Recovered(msgspec.Struct, frozen=True):
     started: Mapping[Start, int]
     """Boottime (µs) of every recorded start."""
     answered: Mapping[Start, Answered]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
+
+import msgspec
 
 from mpdispatch import sqlite3
 from mpdispatch.model import Attempt, Output, Stream
@@ -35,7 +36,7 @@ def with_outputs(attempts: list[Attempt], outputs: Sequence[Output]) -> list[Att
         return attempts
     texts = {(output.starts, output.stream): output.text for output in outputs}
     return [
-        dataclasses.replace(
+        msgspec.structs.replace(
             each,
             stdout=texts.get((each.starts, Stream.STDOUT)),
             stderr=texts.get((each.starts, Stream.STDERR)),

@@ -9,9 +9,9 @@ from __future__ import annotations
 from mpdispatch import sqlite3
 from mpdispatch.errors import StoreCorrupt, StoreForeign, StoreMissing, StoreNotUTF8, StoreTooNew, StoreTooOld
 from mpdispatch.store.sqlite.queries import SCHEMA, statements
-from mpdispatch.store.sqlite.steps import BASE, STEPS
+from mpdispatch.store.sqlite.steps import BASE, LATEST, steps
 
-VERSION = STEPS[-1].version
+VERSION = LATEST
 APPLICATION_ID = 0x4D504453  # "MPDS"
 
 
@@ -66,7 +66,7 @@ def apply(connection: sqlite3.Connection, found: int | None, location: str, *, i
         migrations_table = "mpdispatch_migrations"
 
     migrations = OurMigrations("mpdispatch")
-    for step in STEPS:
+    for step in steps():
         if step.version > (found or BASE):
             migrations(name=step.name)(lambda _, run=step.run: run(connection, location))
         elif not found and step.version == BASE:

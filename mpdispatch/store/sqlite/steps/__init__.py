@@ -1,8 +1,8 @@
 """The steps that bring a store of an older schema version to the next version, one module each.
 
-To add a version: write its step, add it to STEPS, and leave the earlier steps and `schema.sql` as they are: a new file
-begins with `schema.sql` and takes the steps after it. Keep a dump of a file of the version before for the tests. All
-steps of one migration run in one transaction.
+To add a version: write its step, add it to `steps`, raise LATEST, and leave the earlier steps and `schema.sql` as they
+are: a new file begins with `schema.sql` and takes the steps after it. Keep a dump of a file of the version before for
+the tests. All steps of one migration run in one transaction.
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from mpdispatch import sqlite3
-from mpdispatch.store.sqlite.steps import v2, v3
 
-__all__ = ["BASE", "STEPS", "Step"]
+__all__ = ["BASE", "LATEST", "Step", "steps"]
 
 
 class Step(NamedTuple):
@@ -27,4 +26,12 @@ class Step(NamedTuple):
 
 BASE = 3
 """The version of `schema.sql`."""
-STEPS = (Step(2, "v2_token", v2.run), Step(3, "v3_strict", v3.run))
+LATEST = 3
+"""The version after all steps."""
+
+
+def steps() -> tuple[Step, ...]:
+    """All steps in order. Loaded when a store is created or migrated: no other use of a store pays for them."""
+    from mpdispatch.store.sqlite.steps import v2, v3
+
+    return Step(2, "v2_token", v2.run), Step(3, "v3_strict", v3.run)
