@@ -133,7 +133,9 @@ def test_a_supervisor_of_an_older_version_loses_its_lease_and_claims_nothing_mor
                 running.execute(statement, values)
         (peer,) = store.supervisors()
         assert (peer.id, peer.heartbeat_us, peer.renewed) == (1, 1, 3)
-        assert [job.id for job in store.supervisor_store().jobs_of(1)] == [3]
+        supervisor_store = store.supervisor_store()
+        assert [job.id for job in supervisor_store.jobs_of(1)] == [3]
+        supervisor_store.close()
         store.close()
 
 
