@@ -367,10 +367,17 @@ def test_values_that_another_table_cannot_hold_cost_no_job(
     store.close()
 
 
-def test_a_table_with_another_column_is_refused_and_stays(full: Path) -> None:
-    tamper(full, "ALTER TABLE mpdispatch_jobs ADD COLUMN tags TEXT")
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("ADD COLUMN tags TEXT", r"the columns of mpdispatch_jobs are id, .*, tags"),
+        ("RENAME COLUMN line TO track", r"cannot be migrated: no such column: .line"),
+    ],
+)
+def test_a_table_with_another_column_is_refused_and_stays(full: Path, change: str, told: str) -> None:
+    tamper(full, f"ALTER TABLE mpdispatch_jobs {change}")
     before = definitions(full), rows(full, "jobs", "id")
-    with pytest.raises(StoreCorrupt, match=r"the columns of mpdispatch_jobs are id, .*, tags"):
+    with pytest.raises(StoreCorrupt, match=told):
         SQLiteStore(full).migrate()
     assert (definitions(full), rows(full, "jobs", "id")) == before
 
@@ -391,3 +398,44 @@ def test_what_the_owner_of_a_shared_file_has_made_stays(full: Path) -> None:
         assert connection.execute("SELECT total FROM orders").fetchall() == [(17,)]
         assert connection.execute("PRAGMA application_id").fetchone() == (7,)
         assert connection.execute("PRAGMA user_version").fetchone() == (5,)
+
+
+def test_what_the_owner_of_a_shared_file_has_made_of_a_renamed_column_follows_it(full: Path) -> None:
+    with closing(sqlite3.connect(full, isolation_level=None)) as connection:
+        connection.execute("CREATE TABLE seen (lane)")
+        connection.execute("CREATE VIEW broken AS SELECT * FROM nowhere")
+        connection.execute("CREATE VIEW waiting AS SELECT id FROM mpdispatch_jobs WHERE line = 1")
+        connection.execute("CREATE INDEX leases ON mpdispatch_supervisors (lease_until_us)")
+        connection.execute(
+            "CREATE TRIGGER moved AFTER UPDATE OF line ON mpdispatch_jobs"
+            " BEGIN INSERT INTO seen VALUES (new.line); END"
+        )
+        waiting = connection.execute("SELECT id FROM waiting").fetchall()
+    store = SQLiteStore(full, shared=True)
+    store.migrate()
+    store.cancel(13)
+    store.close()
+    with closing(sqlite3.connect(full)) as connection:
+        assert connection.execute("SELECT lane FROM seen").fetchall() == [(None,)]
+        assert set(waiting) - {(13,)} == {*connection.execute("SELECT id FROM waiting")}
+    assert is_sound(full)
+
+
+@pytest.mark.parametrize("change", ["DROP INDEX", "DROP VIEW", "other index"])
+def test_an_index_or_a_view_that_is_not_as_version_2_has_it_is_made_anew(
+    full: Path, tmp_path: Path, change: str
+) -> None:
+    with closing(sqlite3.connect(full, isolation_level=None)) as connection:
+        match change:
+            case "DROP VIEW":
+                connection.execute("DROP VIEW mpdispatch_attempts")
+            case "DROP INDEX":
+                connection.execute("DROP INDEX mpdispatch_jobs_ended")
+                connection.execute("DROP INDEX mpdispatch_jobs_running")
+            case _:
+                connection.execute("DROP INDEX mpdispatch_jobs_due")
+                connection.execute("CREATE INDEX mpdispatch_jobs_due ON mpdispatch_jobs (queue)")
+    SQLiteStore(full).migrate()
+    SQLiteStore(tmp_path / "new.db").migrate()
+    assert definitions(full) == definitions(tmp_path / "new.db")
+    assert is_sound(full)

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, contextmanager
 from typing import Any, NamedTuple
 
 from mpdispatch import sqlite3
@@ -29,15 +29,17 @@ from mpdispatch.store.sqlite.rows import encode_error, stored_json
 from mpdispatch.store.sqlite.text import lenient_text
 from mpdispatch.store.sqlite.unreadable import INSERT_DEAD_LETTER
 
-_ENDED_INDEX = "mpdispatch_jobs_ended"
-_RENAMED = {"line": "lane", "lease_until_us": "lease_until_wall_us"}
+_RENAMED = (
+    ("mpdispatch_jobs", "line", "lane"),
+    ("mpdispatch_supervisors", "lease_until_us", "lease_until_wall_us"),
+)
 _ENDED = ("completed", "failed", "cancelled")
 _LEAST, _MOST = -(1 << 63), (1 << 63) - 1
-# What a CHECK demands, in the names of version 2.
+# What a CHECK demands.
 _RULES = {
     "mpdispatch_jobs": "attempt BETWEEN 0 AND starts AND max_retries >= 0"
-    " AND (duration_us IS NULL OR completed_at_us IS NOT NULL) AND (blocked_reason IS NULL OR line IS NOT NULL)"
-    " AND (owner IS NOT NULL) + (line IS NOT NULL) + (completed_at_us IS NOT NULL) = 1",
+    " AND (duration_us IS NULL OR completed_at_us IS NOT NULL) AND (blocked_reason IS NULL OR lane IS NOT NULL)"
+    " AND (owner IS NOT NULL) + (lane IS NOT NULL) + (completed_at_us IS NOT NULL) = 1",
     "mpdispatch_queues": "is_paused IN (0, 1)",
 }
 
@@ -47,13 +49,13 @@ class _Column(NamedTuple):
     kind: str
     is_required: bool
 
-    def conforms(self, old: str) -> str:
-        """A condition on the value that stands in it, by its old name."""
+    def conforms(self) -> str:
+        """A condition on the value that stands in it."""
         if self.kind == "ANY":
             # Not IS NOT NULL, which SQLite takes for true in a column that is declared so.
-            return f"typeof({old}) <> 'null'" if self.is_required else "1"
+            return f"typeof({self.name}) <> 'null'" if self.is_required else "1"
         null = "" if self.is_required else ", 'null'"
-        return f"typeof({old}) IN ('{self.kind.lower()}'{null})"
+        return f"typeof({self.name}) IN ('{self.kind.lower()}'{null})"
 
     def converted(self, value: Any) -> tuple[Any, bool]:
         """The nearest value that it may hold, and whether that is the same one."""
@@ -75,7 +77,7 @@ class _Table(NamedTuple):
     name: str
     columns: list[_Column]
     faulty: list[dict[str, Any]]
-    """Rows that do not conform, by new names."""
+    """Rows that do not conform."""
 
 
 def run(connection: sqlite3.Connection, location: str) -> None:
@@ -83,43 +85,70 @@ def run(connection: sqlite3.Connection, location: str) -> None:
     with closing(type(connection)(":memory:")) as model:
         for statement in statements(SCHEMA):
             model.execute(statement)
+        found = model.execute("SELECT name, type, sql FROM sqlite_master WHERE sql IS NOT NULL")
+        definitions = {(name, kind): sql for name, kind, sql in found}
+        try:
+            _rename(connection)
+        except sqlite3.ERRORS as error:
+            if getattr(error, "sqlite_errorname", "") != "SQLITE_ERROR":
+                raise
+            raise StoreCorrupt(location, f"cannot be migrated: {error}") from error
         with lenient_text(connection):
             tables = list(_tables(connection, model, location))
-        definitions = model.execute(
-            "SELECT sql, type, name FROM sqlite_master WHERE sql IS NOT NULL AND type <> 'view' AND name <> ?",
-            (_ENDED_INDEX,),
-        ).fetchall()
-        (index,) = model.execute("SELECT sql FROM sqlite_master WHERE name = ?", (_ENDED_INDEX,)).fetchone()
-    connection.execute(f"DROP INDEX {_ENDED_INDEX}")
-    connection.execute("PRAGMA writable_schema = 1")
-    try:
-        connection.executemany("UPDATE sqlite_master SET sql = ? WHERE type = ? AND name = ?", definitions)
+    present = set(connection.execute("SELECT name, type, sql FROM sqlite_master"))
+    stale = {key: sql for key, sql in definitions.items() if key[1] != "table" and (*key, sql) not in present}
+    for name, kind in stale:
+        connection.execute(f"DROP {kind} IF EXISTS {name}")
+    with _writable_schema(connection):
+        connection.executemany(
+            "UPDATE sqlite_master SET sql = ? WHERE type = 'table' AND name = ?",
+            [(definitions[table.name, "table"], table.name) for table in tables],
+        )
         (version,) = connection.execute("PRAGMA schema_version").fetchone()
         connection.execute(f"PRAGMA schema_version = {version + 1}")  # for other connections
-    finally:
-        connection.execute("PRAGMA writable_schema = RESET")
     for table in tables:
         _insert(connection, table)
         (problem,) = connection.execute(f"PRAGMA quick_check({table.name})").fetchone()
         if problem != "ok":
             raise StoreCorrupt(location, f"cannot be migrated: {problem}")
-    connection.execute(index)
+    for sql in stale.values():
+        connection.execute(sql)
+
+
+@contextmanager
+def _writable_schema(connection: sqlite3.Connection) -> Iterator[None]:
+    connection.execute("PRAGMA writable_schema = 1")
+    try:
+        yield
+    finally:
+        connection.execute("PRAGMA writable_schema = RESET")
+
+
+def _rename(connection: sqlite3.Connection) -> None:
+    """Rename the columns, also in what the file's owner has made of them: indexes, triggers, views.
+
+    While the schema is writable, SQLite passes over a view or trigger that is broken already.
+    """
+    with _writable_schema(connection):
+        for table, old, new in _RENAMED:
+            connection.execute(f"ALTER TABLE {table} RENAME COLUMN {old} TO {new}")
 
 
 def _tables(connection: sqlite3.Connection, model: sqlite3.Connection, location: str) -> Iterator[_Table]:
     """Our tables, with the rows that do not conform, which are deleted."""
-    names = model.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name GLOB 'mpdispatch_*'")
-    for (name,) in names.fetchall():
+    tables = model.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name GLOB 'mpdispatch_*'")
+    for (name,) in tables.fetchall():
         columns = [_Column(row[1], row[2], bool(row[3])) for row in model.execute(f"PRAGMA table_info({name})")]
-        old = [row[1] for row in connection.execute(f"PRAGMA table_info({name})")]
-        if [_RENAMED.get(each, each) for each in old] != [column.name for column in columns]:
-            raise StoreCorrupt(location, f"cannot be migrated: the columns of {name} are {', '.join(old)}")
-        rules = [column.conforms(each) for column, each in zip(columns, old, strict=True)]
-        where = f"FROM {name} WHERE NOT ({' AND '.join([*rules, _RULES.get(name, '1')])})"
-        found = connection.execute(f"SELECT {', '.join(old)} {where}").fetchall()
+        present = [row[1] for row in connection.execute(f"PRAGMA table_info({name})")]
+        names = [column.name for column in columns]
+        if present != names:
+            raise StoreCorrupt(location, f"cannot be migrated: the columns of {name} are {', '.join(present)}")
+        rules = [*(column.conforms() for column in columns), _RULES.get(name, "1")]
+        where = f"FROM {name} WHERE NOT ({' AND '.join(rules)})"
+        found = connection.execute(f"SELECT {', '.join(names)} {where}").fetchall()
         if found:
             connection.execute(f"DELETE {where}")
-        yield _Table(name, columns, [dict(zip((c.name for c in columns), row, strict=True)) for row in found])
+        yield _Table(name, columns, [dict(zip(names, row, strict=True)) for row in found])
 
 
 def _insert(connection: sqlite3.Connection, table: _Table) -> None:
