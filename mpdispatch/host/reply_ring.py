@@ -95,7 +95,7 @@ class ReplyRingReader(_Side):
         if size == 0:
             return b""
         if not 0 < size <= _ROOM:
-            raise ReplyRingBroken(f"{size} bytes in a box of {_ROOM}")
+            raise ReplyRingBroken(f"{size} bytes in a ring of {_ROOM}")
         at, lines = self._read % _ROOM, self._lines
         if at + size <= _ROOM:
             found = self._map[lines + at : lines + at + size]
@@ -106,18 +106,18 @@ class ReplyRingReader(_Side):
         return found
 
 
-def last_lines(box: bytes) -> list[bytes]:
+def last_lines(ring: bytes) -> list[bytes]:
     """The lines that are surely whole in the ring of a worker that is gone, oldest first, read or unread.
 
     The worker may have been killed while writing a line not counted yet. Its bytes may have overwritten the oldest read
     lines, and the start of a new line joined to the rest of an old one could look like a reply never given.
     """
-    written, read = _COUNTS.unpack_from(box)
+    written, read = _COUNTS.unpack_from(ring)
     start = max(0, written + LINE_BYTES - _ROOM)
     is_cut = start > 0
     if written - _ROOM <= read <= start:
         start, is_cut = read, False  # Unread lines are never overwritten, and begin at a line's start.
-    lines, at = box[_LINES_AT:REPLY_RING_BYTES], start % _ROOM
+    lines, at = ring[_LINES_AT:REPLY_RING_BYTES], start % _ROOM
     found = (lines[at:] + lines[:at])[: written - start].split(b"\n")
     # Nothing follows the last newline if only a ReplyRingWriter wrote here.
     return found[is_cut:-1]

@@ -10,17 +10,17 @@ that outlives a worker (`host`).
  ------------------                                              --------------
                      ┌──────── SOCK_SEQPACKET pair ────────┐
  its end         ◀───┤ frames of jobs; a wake-up back      ├───▶ main loop of `worker`
-                     └───────────────▲─────────────────────┘        │ start record (job, starts)
- a duplicate of the worker's end ────┘                              ▼ in its slot
+                     └───────────────▲─────────────────────┘        │ start mark (job, starts)
+ a duplicate of the worker's end ────┘                              ▼ in its record
                                                              ┌───────────┐
- eventfd ◀─ one token for each job that has not begun ─────▶ │ start     │◀── read by a rescuer
+ eventfd ◀─ one permit for each job that has not begun ────▶ │ start     │◀── read by a rescuer
  pipe, its end closes when we die ⇒ SIGKILL of the worker    │ journal   │    after a crash
  pidfd, readable when the worker has ended                   │ (mmap)    │──▶ read by us: what
- control word in the slot + SIGUSR1 ⇒ JobTimeout or          └───────────┘    runs, since when
+ control word in its record + SIGUSR1 ⇒ JobTimeout or        └───────────┘    runs, since when
    JobCancelled in the handler
 ```
 
-Jobs wait in the kernel's socket buffer and in the worker; the tokens tell which of them have not begun (`job_channel`).
+Jobs wait in the kernel's socket buffer and in the worker; the permits tell which of them have not begun (`job_channel`).
 Because we hold a duplicate of the worker's end, its death gives no EOF. The pidfd tells of it; then we read the exit
 status and the last replies, recall the jobs that never began, and decide the outcome.
 Replies lie in shared memory too (`host.reply_ring`) and outlive the supervisor: `recovered` reads them after a crash.

@@ -132,7 +132,7 @@ class ZygoteReady(msgspec.Struct, frozen=True, tag="zygote"):
 
 
 class Preloaded(msgspec.Struct, frozen=True, kw_only=True, tag="preloaded"):
-    """From the zygote: the app is imported. With `fork_safety` it must not be forked any more."""
+    """From the zygote: the app is imported. With `hazards` the zygote must not be forked any more."""
 
     hazards: tuple[str, ...]
 

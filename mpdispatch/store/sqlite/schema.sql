@@ -1,4 +1,4 @@
--- Version 3, with which a new file begins; see steps.py. Times are integer microseconds UTC. Large payloads and results
+-- Version 3, with which a new file begins; see steps. Times are integer microseconds UTC. Large payloads and results
 -- stand apart, so that a claim or an outcome never rewrites overflow pages.
 --
 -- All tables are STRICT: a column holds its type or NULL. JSON is TEXT, or a BLOB where it is not UTF-8: type ANY.

@@ -17,10 +17,10 @@ def parked(connection: sqlite3.Connection) -> dict[str, int]:
 
 
 def ahead(connection: sqlite3.Connection, job_id: int) -> int:
-    database = connection.execute(QUERIES["place_of"], (job_id,)).fetchone()
-    if database is None:
+    place = connection.execute(QUERIES["place_of"], (job_id,)).fetchone()
+    if place is None:
         return 0
-    queue, priority, run_at_us = database
+    queue, priority, run_at_us = place
     values = {"id": job_id, "queue": queue, "priority": priority, "run_at_us": run_at_us}
     return int(connection.execute(QUERIES["ahead"], values).fetchone()[0])
 
