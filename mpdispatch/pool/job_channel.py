@@ -7,7 +7,7 @@ permits always recalls the last n jobs sent.
 
     supervisor                              worker
     add(3); send [a b c]  ───▶  read [a b c]; take ▸ begins a
-    take 2 permits: b and c are recalled     take: no permit is left for b and c ▸ drop them, reply Discarded(2)
+    take 2 permits: b and c are recalled     take: no permit is left for b and c ▸ discard them, reply Discarded(2)
 
 Permits are added before the frame is sent, and a worker takes them only after it has read the frame. So a worker that has
 read jobs and finds no permit knows that they were recalled, and no permit is taken for a job that never arrives.
@@ -115,7 +115,7 @@ class JobSender:
                 raise ChannelBroken("somebody else took its permits")
         return is_sent
 
-    def take_back(self, at_most: int) -> int:
+    def recall(self, at_most: int) -> int:
         """Recall the jobs that the worker has not begun; gives their number. They are the last ones sent.
 
         If it is more than `at_most`, permits were forged.
@@ -134,7 +134,7 @@ class JobSender:
         self._astray -= count
         self.is_stale = self._astray > 0
         if count < 1 or self._astray < 0:
-            raise ChannelBroken(f"it let go of {count} jobs that were not taken back")
+            raise ChannelBroken(f"it discarded {count} jobs that were not recalled")
 
 
 def _frames(jobs: Sequence[JobToSend]) -> Iterator[Sequence[JobToSend]]:
@@ -159,9 +159,9 @@ class JobReceiver:
         on_rest: Callable[[], None],
         on_discarded: Callable[[int], None],
     ) -> None:
-        """`on_rest` is called before an idle wait, `on_discarded` with the number of recalled jobs that were dropped."""
+        """`on_rest` is called before an idle wait, `on_discarded` with the number of recalled jobs."""
         self._channel, self._permits = channel, permits
-        self._on_rest, self._on_dropped = on_rest, on_discarded
+        self._on_rest, self._on_discarded = on_rest, on_discarded
         self._jobs: deque[ReceivedJob] = deque()
         self._may_begin = False
         self._is_stopped = self._is_shut = False
@@ -172,7 +172,7 @@ class JobReceiver:
         Raises ChannelBroken: a handler closed them.
         """
         if self._jobs and self._permits is not None and not self._is_shut:
-            self._look()  # this is needed anyhow, and fails with a closed descriptor, too
+            self._look()  # needed next anyhow; it fails with a closed descriptor, too
         else:
             self._channel.check()
 
@@ -201,7 +201,7 @@ class JobReceiver:
             if self._jobs:
                 count = len(self._jobs)
                 self._jobs.clear()
-                self._on_dropped(count)
+                self._on_discarded(count)
                 if self._is_shut:
                     return self.next()
                 continue

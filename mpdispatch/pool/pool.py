@@ -43,7 +43,7 @@ class Pool:
         self._boot = frames.encode(boot)
         self._selector = selector
         self._clock = clock
-        self._marks: Journal | None = None
+        self._journal: Journal | None = None
         self._attach: Callable[[int], frames.Attach] | None = None
         self.spawner = spawner
         self._boot_errors: dict[int, frames.BootFailed] = {}
@@ -56,9 +56,9 @@ class Pool:
 
     # -- starting -------------------------------------------------------------------------------------
 
-    def open(self, marks: Journal, attach: Callable[[int], frames.Attach]) -> None:
-        """Call it when the store is open: workers get records, and so may get jobs. `attach` makes a record's frame."""
-        self._marks, self._attach = marks, attach
+    def open(self, journal: Journal, attach: Callable[[int], frames.Attach]) -> None:
+        """Call this when the store is open: workers get records and may get jobs. `attach` makes the frame of a record."""
+        self._journal, self._attach = journal, attach
         for worker in self.workers:
             self._attach_worker(worker)
 
@@ -82,9 +82,9 @@ class Pool:
 
     def _attach_worker(self, worker: WorkerProcess) -> None:
         """Give the worker a record, if it has none and one is free; otherwise a later call does."""
-        if self._marks is None or self._attach is None or worker.record is not None:
+        if self._journal is None or self._attach is None or worker.record is not None:
             return
-        record = self._marks.take_record()
+        record = self._journal.take_record()
         if record is not None:
             worker.attach(record)
             attach = self._attach(record.index)
@@ -94,16 +94,16 @@ class Pool:
     @property
     def no_room(self) -> OSError | None:
         """The error of the last attempt to get a record, if the disk was full."""
-        return None if self._marks is None else self._marks.no_room
+        return None if self._journal is None else self._journal.no_room
 
-    def leave_old_rings(self) -> None:
-        """The start journal was made again: workers that write into the old one end once they have done their jobs.
+    def replace_workers_of_old_journal(self) -> None:
+        """After the start journal was made again: let workers that write into the old file end after their jobs.
 
-        A worker without jobs may have opened neither file yet, and would open the new one; it ends now.
+        A worker that runs nothing and has opened neither file yet would open the new one. It is killed.
         """
         for worker in self.workers:
             record = worker.record
-            if self._marks is None or record is None or self._marks.is_of_this_file(record):
+            if self._journal is None or record is None or self._journal.is_of_this_file(record):
                 continue
             if worker.state is WorkerState.READY and (worker.assigned or record.is_signed()):
                 worker.retire()
@@ -203,7 +203,7 @@ class Pool:
         match message:
             case frames.Done() | frames.Spill():
                 # A Done of an assigned job does not come here, and neither does a Spill with its frame.
-                worker.is_broken = f"it sent {message}, which was not its to say"
+                worker.is_broken = f"it sent {message}, which it must not send now"
             case frames.Ended():
                 held = worker.answered(message.id, message.starts)
                 if held is None:
@@ -271,12 +271,12 @@ class Pool:
 
     def _boot_fault_of(self, worker: WorkerProcess, status: ExitStatus) -> BootFault | None:
         """Why it never became ready; None: it did."""
-        if (said := self._boot_errors.pop(worker.pid, None)) is None and worker.has_booted:
+        if (failed := self._boot_errors.pop(worker.pid, None)) is None and worker.has_booted:
             return None
         if worker.shares_app and not worker.has_booted:
             self.spawner.fork_failed()
-        if said is not None:
-            return BootFault(said.reason, said.traceback)
+        if failed is not None:
+            return BootFault(failed.reason, failed.traceback)
         return BootFault(worker.killed_because or f"its process {status} while importing the app", "")
 
     def _run_of(self, worker: WorkerProcess, held: Assignment) -> Run:
@@ -297,19 +297,19 @@ class Pool:
 
     def free_records(self) -> None:
         """Free the records of dead workers whose last outcomes are on disk, for workers that wait for one."""
-        if self._marks is None or not (self._unsettled_dead or self._marks.no_room):
+        if self._journal is None or not (self._unsettled_dead or self._journal.no_room):
             return
         for worker in list(self._unsettled_dead):
             if worker.unsettled == 0 and worker.record is not None:
                 self._unsettled_dead.remove(worker)
-                self._marks.give_back(worker.record)
-        self._marks.no_room = None  # the next attempt finds out
+                self._journal.give_back(worker.record)
+        self._journal.no_room = None  # the next attempt finds out
         for worker in self.workers:
             self._attach_worker(worker)
 
     def detach(self) -> None:
         """The start journal is closed: no worker may use a record of it any more. After `give_up_all`."""
-        self._marks = self._attach = None
+        self._journal = self._attach = None
         self._unsettled_dead.clear()
 
     # -- ending ---------------------------------------------------------------------------------------
@@ -326,9 +326,9 @@ class Pool:
         kill_workers(workers)
 
     def give_up_all(self) -> None:
-        """SIGKILL every worker and forget it, and what it held: rescue decides about that. Waits for none of them.
+        """SIGKILL every worker and forget it with its jobs, which a rescuer decides about. Waits for none of them.
 
-        No record is handed out any more until `open`: what theirs prove is all that is known of their jobs.
+        No record is handed out again until `open`, because the rescuer needs the records as these workers left them.
         """
         self.detach()
         kill_workers(self.workers)
@@ -341,7 +341,7 @@ class Pool:
         self._bury()
 
     def _bury(self) -> None:
-        """Reap those of the workers that were given up that have ended."""
+        """Reap the given-up workers that have ended."""
         ended = [worker for worker in self._given_up if worker.reap() is not None]
         end_leftovers(ended)
         for worker in ended:
@@ -354,7 +354,7 @@ class Pool:
         worker.launched.close_pidfd()
 
     def kill_all(self) -> None:
-        """As `give_up_all`, but waits for their ends, at most 2 s for all: for the end of the supervisor."""
+        """As `give_up_all`, at the end of the supervisor: waits for their ends, at most 2 s for all."""
         self.give_up_all()
         wait_for_ends(self._given_up, 2.0)
         self._bury()

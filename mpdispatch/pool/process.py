@@ -159,12 +159,12 @@ class WorkerProcess:
         if not self.assigned:
             return []
         try:
-            count = self.sender.take_back(len(self.assigned))
+            count = self.sender.recall(len(self.assigned))
         except ChannelBroken as error:
             self.is_broken = str(error)
             self.kill()
             return []
-        # A worker records the start after it has taken the token. So a recorded job has no token, unless one was forged.
+        # A worker records the start after it has taken the permit. So a recorded job has no permit, unless one was forged.
         if count > len(self.assigned) or (count and self.had_started(self.assigned[-count])):
             self.is_broken = f"it holds {count} permits or more for {len(self.assigned)} jobs"
             self.kill()
@@ -188,9 +188,9 @@ class WorkerProcess:
 
     def answered(self, job_id: int, starts: int) -> Assignment | None:
         """Remove the answered job from the assigned ones; None: it is not among them."""
-        hand = self.assigned
-        if hand and (first := hand[0]).job.id == job_id and first.job.starts == starts:
-            hand.popleft()  # in order, as nearly always
+        assigned = self.assigned
+        if assigned and (first := assigned[0]).job.id == job_id and first.job.starts == starts:
+            assigned.popleft()  # in order, as nearly always
             self.work_us -= first.estimate_us
             return first
         held = self.find(job_id, starts)
@@ -199,12 +199,12 @@ class WorkerProcess:
         return held
 
     def take_out(self, held: Assignment) -> None:
-        """Take it out of its hand; its outcome is to be written, and then `settled`."""
+        """Remove an assigned job whose outcome is known. It is `settled` once that is on disk."""
         self.assigned.remove(held)
         self.work_us -= held.estimate_us
 
     def drop(self, held: Assignment) -> None:
-        """Take it out of its hand; there will be no outcome: it never began, or it is not ours any more."""
+        """Remove an assigned job that will have no outcome: it never began, or it is not ours any more."""
         self.take_out(held)
         self.unsettled -= 1
 
@@ -291,8 +291,8 @@ class WorkerProcess:
         kill_workers([self])
 
     def left(self) -> range:
-        """When those started that its earlier jobs left running, if they may: the app was imported, and the job it runs
-        had not begun."""
+        """The start times of the processes that its earlier jobs may leave running: after the app was imported, and before
+        the job that it runs now began."""
         if self.spared is not None:
             return self.spared
         if not self.leaves_children or not self.has_booted:
@@ -312,7 +312,7 @@ class WorkerProcess:
 
 
 def kill_workers(workers: Iterable[WorkerProcess]) -> None:
-    """SIGKILL these and everything below them, by one look at all processes."""
+    """SIGKILL these workers and all their descendants. Lists the processes of this machine once for all."""
     doomed = [worker for worker in workers if worker.state is not WorkerState.KILLED]
     if not doomed:
         return
@@ -330,7 +330,7 @@ def kill_workers(workers: Iterable[WorkerProcess]) -> None:
 
 
 def end_leftovers(workers: Sequence[WorkerProcess]) -> None:
-    """Kill what these, which have ended, left running and may not; by one look at all processes."""
+    """Kill the processes that these ended workers left running, unless they may. Lists all processes once."""
     dead = [DeadWorker(worker.launched.process, f"{worker.tag}\0", worker.left()) for worker in workers]
     with contextlib.suppress(OSError):  # no descriptor left to look for them
         kill_session_leftovers(dead)

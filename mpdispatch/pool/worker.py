@@ -117,8 +117,7 @@ def _serve(channel: Channel, permits: StartPermits | None, app: AppEngine | None
             hazards = ("start_method is 'spawn'",)
     except DispatchError as error:
         reason = error.reason if isinstance(error, (AppImportError, AppReferenceError)) else str(error)
-        said = error.traceback if isinstance(error, AppImportError) else ""
-        _give_up(channel, reason, said)
+        _give_up(channel, reason, error.traceback if isinstance(error, AppImportError) else "")
     channel.send(frames.encode(frames.WorkerReady(pid=getpid(), app=description, hazards=hazards)), wait=True)
 
     attach = frames.decode_attach(receive(channel))
@@ -128,7 +127,7 @@ def _serve(channel: Channel, permits: StartPermits | None, app: AppEngine | None
     try:
         record = WorkerRecord.attach(unpacked(attach.journal_path), attach.record)
     except OSError as error:  # the folder has become writable by others, or the file is gone
-        _give_up(channel, f"its start marks cannot be opened: {error}")
+        _give_up(channel, f"the start journal cannot be opened: {error}")
     _Loop(channel, permits, attach, app, record).run()
     # Here, because this process ends without exit handlers.
     app.telemetry.flush()
@@ -166,7 +165,7 @@ class _Loop:
         signal.signal(signal.SIGUSR1, self._interrupt)
         self._hygiene = Hygiene()
         self._has_output = _flush_output()
-        self._unasked = 0
+        self._unchecked = 0
         """Brief jobs since the last full check for processes and changes that they left."""
 
     def run(self) -> None:
@@ -191,10 +190,12 @@ class _Loop:
         """Clean up after the handler, then reply: the processes that it left end before its outcome counts."""
         reasons: list[str] = []
         # A brief job cannot have started a process. So the check runs only now and then, and always before an idle wait.
-        self._unasked = self._unasked + 1 if duration_us < BRIEF_US and self._unasked < EVERY else 0
-        if not self._unasked:
+        self._unchecked = self._unchecked + 1 if duration_us < BRIEF_US and self._unchecked < EVERY else 0
+        if not self._unchecked:
             self._end_children(reasons)
-        if changed := self._hygiene.restore(was_brief=self._unasked > 0, goes_on=self._receiver.has_next(name)):
+        if changed := self._hygiene.restore(
+            was_brief=self._unchecked > 0, goes_on=self._receiver.has_next(name)
+        ):
             _log.debug("put back what a job changed", extra={"changed": ", ".join(changed)})
         if not _flush_output() and self._has_output:
             reasons.append("sys.stdout or sys.stderr was closed")
@@ -227,9 +228,9 @@ class _Loop:
 
     def _catch_up(self) -> None:
         """Run the full check that was skipped after brief jobs, because another handler or an idle wait comes next."""
-        if not self._unasked:
+        if not self._unchecked:
             return
-        self._unasked = 0
+        self._unchecked = 0
         reasons: list[str] = []
         self._end_children(reasons)
         self._hygiene.restore()

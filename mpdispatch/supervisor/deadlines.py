@@ -103,7 +103,7 @@ class Deadlines:
             head.at_head_us = now_us
         if now_us - head.at_head_us < _DEAF_US:
             return False
-        self._say("a worker does not begin its job; replacing it", worker_pid=worker.pid, job=head.job.id)
+        self._log("a worker does not begin its job; replacing it", worker_pid=worker.pid, job=head.job.id)
         return True
 
     def _is_to_be_replaced(self, worker: WorkerProcess, now_us: int) -> bool:
@@ -113,17 +113,15 @@ class Deadlines:
             if worker.leaving_since_us == 0:
                 worker.leaving_since_us = now_us
                 return False
-            self._say("a worker that has done its last job does not end; killing it", worker_pid=worker.pid)
+            self._log("a worker that has done its last job does not end; killing it", worker_pid=worker.pid)
         else:
             if worker.stale_since_us == 0:
                 worker.stale_since_us = now_us
                 return False
-            self._say(
-                "a worker does not let go of jobs that were taken back; replacing it", worker_pid=worker.pid
-            )
+            self._log("a worker does not discard recalled jobs; replacing it", worker_pid=worker.pid)
         return True
 
-    def _say(self, why: str, **facts: int) -> None:
+    def _log(self, why: str, **facts: int) -> None:
         self._repeats.log(why, logging.WARNING, why, extra=facts)
 
     def cancel(self, requests: Iterable[tuple[int, int]], now_us: int) -> None:

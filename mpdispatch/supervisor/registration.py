@@ -75,16 +75,16 @@ class Registration:
             self._heartbeat.distrust()  # Without a journal no worker may get a job: join again in a moment.
             raise self._cannot_make(path, error) from error
         self._runtime.pool.open(self._journal, self._attach)
-        self._hear_wakes()
+        self._listen()
         self._client_store.wake()  # so that our peers watch us from the start
 
-    def _hear_wakes(self) -> None:
+    def _listen(self) -> None:
         wake_ups = self._client_store.wake_ups
         self._listener = None if wake_ups is None else wake_ups.listen(self._heartbeat.owner)
         if self._listener is not None:
             self._runtime.selector.register(self._listener.fileno(), self, urgent=True)
 
-    def _hear_no_wakes(self) -> None:
+    def _stop_listening(self) -> None:
         listener, self._listener = self._listener, None
         if listener is not None:
             self._runtime.selector.unregister(listener.fileno())
@@ -132,35 +132,35 @@ class Registration:
         `recall` takes back all unstarted jobs from the workers.
         """
         if self._listener is not None and not self._listener.is_in_place():
-            self._hear_no_wakes()
-            self._hear_wakes()
+            self._stop_listening()
+            self._listen()
             self._client_store.wake()  # wake-ups sent meanwhile were lost
-        marks, pool = self._journal, self._runtime.pool
-        if marks is None:
+        journal, pool = self._journal, self._runtime.pool
+        if journal is None:
             return
-        if marks.is_in_place():
-            marks.trim()
+        if journal.is_in_place():
+            journal.trim()
             return
         recall()
         now_us = self._runtime.clock.now().boot_us
         try:
-            marks.remake(
+            journal.remake(
                 (worker.record, each.job.id, each.job.starts, worker.started_us(each) or now_us)
                 for worker, each in pool.assignments()
                 if worker.record is not None
             )
         except OSError as error:
             self._heartbeat.renew_soon()  # do not wait for the next heartbeat
-            raise self._cannot_make(marks.path, error) from error
-        pool.leave_old_rings()
+            raise self._cannot_make(journal.path, error) from error
+        pool.replace_workers_of_old_journal()
         self._runtime.log.error(
             "%s was removed while it was in use; it was made anew, and workers are replaced as they end their jobs",
-            marks.path,
+            journal.path,
         )
 
     def detach_files(self) -> None:
         """Close the files after the workers were killed; the row is left to `leave` or a rescuer."""
-        self._hear_no_wakes()
+        self._stop_listening()
         if self._journal is not None:
             self._runtime.pool.detach()
             self._journal.close(remove=False)
@@ -177,6 +177,6 @@ class Registration:
         """Remove our row. Only when all our jobs are settled; else a rescuer must find it."""
         if not self._heartbeat.leave():
             return
-        self._hear_no_wakes()
+        self._stop_listening()
         if self._journal is not None:
             self._journal.path.unlink(missing_ok=True)

@@ -171,7 +171,7 @@ class _Twins:
         self.sent += [job.id for job, _ in jobs[:sent]]
 
     def recall(self) -> None:
-        count = self.sender.take_back(len(self.assigned))
+        count = self.sender.recall(len(self.assigned))
         assert count <= len(self.assigned)
         back = [self.assigned.pop() for _ in range(count)]
         assert not {*back} & {*self.begun}
@@ -363,7 +363,7 @@ def test_an_inbox_that_is_shut_begins_nothing_more_and_leaves_all_to_be_taken_ba
     receiver.shut()
     receiver.check()
     assert sender.send([_job(3)]) == 1
-    assert sender.take_back(2) == 2
+    assert sender.recall(2) == 2
     ours.send(encode(Stop()), wait=False)
     assert receiver.next() is None
     for end in (ours, theirs, permits):
@@ -397,7 +397,7 @@ def test_a_look_at_our_descriptors_finds_them_closed_and_reads_nothing(how: str,
 def test_a_worker_that_lets_go_of_what_it_does_not_hold_is_not_believed(count: int) -> None:
     sender, ours, theirs, permits = _sender()
     assert sender.send([_job(1), _job(2)]) == 2
-    assert sender.take_back(2) == 2
+    assert sender.recall(2) == 2
     with pytest.raises(ChannelBroken):
         sender.discarded(count)
     for end in (ours, theirs, permits):
@@ -408,6 +408,6 @@ def test_more_tokens_than_jobs_are_noticed_and_not_counted_for_ever() -> None:
     sender, ours, theirs, permits = _sender()
     assert sender.send([_job(1), _job(2)]) == 2
     permits.add(1_000_000)
-    assert sender.take_back(2) == 3
+    assert sender.recall(2) == 3
     for end in (ours, theirs, permits):
         end.close()

@@ -178,7 +178,7 @@ def test_a_worker_that_lets_go_of_jobs_that_are_its_own_is_replaced_and_they_com
     os.kill(worker.pid, signal.SIGCONT)
     rig.wait_for(Gone)
     assert [each.jobs for each in rig.all(Returned)] == [[job]]
-    assert "were not taken back" in str(worker.is_broken)
+    assert "were not recalled" in str(worker.is_broken)
 
 
 def test_answers_before_junk_count(rig: Rig) -> None:

@@ -130,7 +130,7 @@ def test_a_worker_that_may_not_open_its_marks_says_so_without_a_traceback(
         worker = rig.pool.spawn()
         job = rig.give(worker, "quick")
         fault = rig.wait_for(BootFault)
-        assert fault.reason.startswith("its start marks cannot be opened: ")
+        assert fault.reason.startswith("the start journal cannot be opened: ")
         assert why in fault.reason
         assert fault.traceback == ""
         assert rig.all(Returned)[0].jobs == [job]

@@ -131,7 +131,7 @@ def _make_stale(worker: WorkerProcess) -> None:
     """As if a job had been taken back that lies in it."""
     assert worker.launched.permits is not None
     worker.launched.permits.add(1)
-    assert worker.sender.take_back(1) == 1
+    assert worker.sender.recall(1) == 1
     assert worker.sender.is_stale
 
 
