@@ -99,7 +99,8 @@ class Journal:
         HEADER.pack_into(self._map, 0, MAGIC, boot_id().encode()[:36], self._token.encode()[:32])
 
     def take_record(self) -> WorkerRecord | None:
-        """A clean record for a new worker. None: all records have unsettled jobs, or the disk is full (`no_room`)."""
+        """A clean record for a new worker. None: the disk is full (`no_room`), or each record has a worker or unwritten
+        outcomes."""
         self.no_room = None
         if self._spare:
             index = self._spare.pop()
@@ -126,7 +127,7 @@ class Journal:
         return record
 
     def give_back(self, record: WorkerRecord) -> None:
-        """Free the record. Only when every job ever sent to its worker is settled on disk."""
+        """Free the record. Only when the outcome of every job sent to its worker is on disk."""
         del self._held[record.index]
         self._spare.append(record.index)
 

@@ -60,7 +60,7 @@ class WorkerRecord:
         return record
 
     def clear(self) -> None:
-        """Prepare the record for a new worker. Only when every job of the last worker is settled on disk."""
+        """Prepare the record for a new worker. Only when the outcome of every job of the last worker is on disk."""
         self._map[self._base : self._base + REPLIES_AT] = CLEAN
 
     def is_signed(self) -> bool:

@@ -27,7 +27,7 @@ class BootFault(msgspec.Struct, frozen=True):
 
 
 class Settled(NamedTuple):
-    """A job that was started has an outcome. A tuple, because each job makes one, and it is four times as fast."""
+    """A job that was started has an outcome, which is not on disk yet. A tuple is made four times as fast, once per job."""
 
     worker: WorkerProcess
     job: ClaimedJob
@@ -40,7 +40,7 @@ class Returned(msgspec.Struct, frozen=True):
     jobs: list[ClaimedJob]
 
 
-class Said(msgspec.Struct, frozen=True):
+class Progressed(msgspec.Struct, frozen=True):
     """A handler reported its progress (JSON)."""
 
     job_id: int
@@ -65,4 +65,4 @@ class Gone(msgspec.Struct, frozen=True):
     """Whether it had got so far that it may have read any of them."""
 
 
-Event: TypeAlias = Ready | BootFault | Settled | Returned | Said | Wrote | Enqueued | Gone
+Event: TypeAlias = Ready | BootFault | Settled | Returned | Progressed | Wrote | Enqueued | Gone

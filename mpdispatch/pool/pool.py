@@ -13,7 +13,7 @@ from mpdispatch.clock import Clock
 from mpdispatch.host.start_journal import Journal
 from mpdispatch.model import ClaimedJob, Completed, Run
 from mpdispatch.pool import frames
-from mpdispatch.pool.events import BootFault, Enqueued, Event, Gone, Ready, Returned, Said, Settled
+from mpdispatch.pool.events import BootFault, Enqueued, Event, Gone, Progressed, Ready, Returned, Settled
 from mpdispatch.pool.exec import ExitStatus
 from mpdispatch.pool.outcomes import from_exit, from_reply
 from mpdispatch.pool.process import (
@@ -47,7 +47,7 @@ class Pool:
         self._attach: Callable[[int], frames.Attach] | None = None
         self.spawner = spawner
         self._boot_errors: dict[int, frames.BootFailed] = {}
-        self._unsettled_dead: list[WorkerProcess] = []
+        self._dead_with_unwritten: list[WorkerProcess] = []
         self._given_up: list[WorkerProcess] = []
         """Killed, forgotten, and not seen to have ended."""
         self.workers: list[WorkerProcess] = []
@@ -240,7 +240,7 @@ class Pool:
         if isinstance(message, frames.Wrote):
             yield message
         else:
-            yield Said(message.id, message.starts, bytes(message.data))
+            yield Progressed(message.id, message.starts, bytes(message.data))
 
     def _ended(self, worker: WorkerProcess) -> Iterator[Event]:
         status = worker.exit_status
@@ -292,16 +292,16 @@ class Pool:
         worker.close()
         self.workers.remove(worker)
         if worker.record is not None:
-            self._unsettled_dead.append(worker)
+            self._dead_with_unwritten.append(worker)
             self.free_records()
 
     def free_records(self) -> None:
         """Free the records of dead workers whose last outcomes are on disk, for workers that wait for one."""
-        if self._journal is None or not (self._unsettled_dead or self._journal.no_room):
+        if self._journal is None or not (self._dead_with_unwritten or self._journal.no_room):
             return
-        for worker in list(self._unsettled_dead):
-            if worker.unsettled == 0 and worker.record is not None:
-                self._unsettled_dead.remove(worker)
+        for worker in list(self._dead_with_unwritten):
+            if worker.unwritten == 0 and worker.record is not None:
+                self._dead_with_unwritten.remove(worker)
                 self._journal.give_back(worker.record)
         self._journal.no_room = None  # the next attempt finds out
         for worker in self.workers:
@@ -310,7 +310,7 @@ class Pool:
     def detach(self) -> None:
         """The start journal is closed: no worker may use a record of it any more. After `give_up_all`."""
         self._journal = self._attach = None
-        self._unsettled_dead.clear()
+        self._dead_with_unwritten.clear()
 
     # -- ending ---------------------------------------------------------------------------------------
 

@@ -91,7 +91,7 @@ class WorkerProcess:
     booted_boot_us: int = 0
     record: WorkerRecord | None = None
     assigned: deque[Assignment] = field(default_factory=deque)
-    unsettled: int = 0
+    unwritten: int = 0
     """Jobs sent to it whose outcome is not on disk yet: their start marks are still needed. Written only here."""
     work_us: int = 0
     """The estimated run time of its assigned jobs, µs."""
@@ -131,7 +131,7 @@ class WorkerProcess:
         self._unsent += [(job, reference) for job in jobs]
         self.assigned += [Assignment(job, estimate_us) for job in jobs]
         self.work_us += len(jobs) * estimate_us
-        self.unsettled += len(jobs)
+        self.unwritten += len(jobs)
         self.jobs_sent += len(jobs)
 
     def flush(self) -> list[ClaimedJob]:
@@ -183,7 +183,7 @@ class WorkerProcess:
         taken = [self.assigned.pop() for _ in range(count)]
         taken.reverse()
         self.work_us -= sum(held.estimate_us for held in taken)
-        self.unsettled -= count
+        self.unwritten -= count
         return [held.job for held in taken]
 
     def answered(self, job_id: int, starts: int) -> Assignment | None:
@@ -199,23 +199,23 @@ class WorkerProcess:
         return held
 
     def take_out(self, held: Assignment) -> None:
-        """Remove an assigned job whose outcome is known. It is `settled` once that is on disk."""
+        """Remove an assigned job whose outcome is known. It is `written` once that is on disk."""
         self.assigned.remove(held)
         self.work_us -= held.estimate_us
 
     def drop(self, held: Assignment) -> None:
         """Remove an assigned job that will have no outcome: it never began, or it is not ours any more."""
         self.take_out(held)
-        self.unsettled -= 1
+        self.unwritten -= 1
 
     def drop_all(self) -> None:
         """As `drop`, of everything: a rescuer decides."""
         self.assigned.clear()
-        self.work_us = self.unsettled = 0
+        self.work_us = self.unwritten = 0
 
-    def settled(self) -> None:
+    def written(self) -> None:
         """The outcome of one of its jobs is on disk."""
-        self.unsettled -= 1
+        self.unwritten -= 1
 
     def find(self, job_id: int, starts: int) -> Assignment | None:
         """The assigned job with this fencing token, or None."""
@@ -260,7 +260,7 @@ class WorkerProcess:
         """As `messages`, after its end. Long messages count even if it could not write their notices."""
         return self.messages(in_channel=True) + self.replies.left_over()
 
-    def has_said_something(self) -> bool:
+    def has_unread(self) -> bool:
         """Whether it has unread messages."""
         return not self.replies.has_heard_all()
 

@@ -59,7 +59,7 @@ class Assigner:
         each, room = self.depth, 0
         most = more = self._not_at_work()
         for worker in ready:
-            free = min(each - len(worker.assigned), RECORD_JOBS - worker.unsettled)
+            free = min(each - len(worker.assigned), RECORD_JOBS - worker.unwritten)
             if worker.assigned:
                 # No room at a worker with a long job: a job claimed for it would be kept from other supervisors.
                 if free > 0 and self._may_queue(worker, now_us):
@@ -83,7 +83,7 @@ class Assigner:
 
     def _idle(self, ready: list[WorkerProcess]) -> list[WorkerProcess]:
         """The workers that run nothing and may get a job."""
-        idle = [w for w in ready if not w.assigned and w.unsettled < RECORD_JOBS]
+        idle = [w for w in ready if not w.assigned and w.unwritten < RECORD_JOBS]
         # Keep the newest: there may be more idle workers than slots, because some are to replace others.
         del idle[: max(0, len(idle) - self._not_at_work())]
         return idle
@@ -216,7 +216,7 @@ class Assigner:
             _AT_ONCE_US // estimate,
             room_us // estimate,
             self._most - len(worker.assigned),
-            RECORD_JOBS - worker.unsettled,
+            RECORD_JOBS - worker.unwritten,
             len(backlog) - at,
         )
         if self._jobs_per_worker is not None:
@@ -242,7 +242,7 @@ class Assigner:
     def _has_room(self, worker: WorkerProcess) -> bool:
         return (
             len(worker.assigned) < self._most
-            and worker.unsettled < RECORD_JOBS
+            and worker.unwritten < RECORD_JOBS
             and worker.state is WorkerState.READY
             and not self._is_worn(worker)
         )

@@ -115,8 +115,8 @@ class Committer:
         slots = min(slots, most)
         items = in_flight.pending[:most]
         transitions = [item.transition for item in items]
-        settled = [(each.job_id, each.starts) for each in transitions] if in_flight.outputs else []
-        outputs = in_flight.outputs.due(now_us, settled)
+        ended = [(each.job_id, each.starts) for each in transitions] if in_flight.outputs else []
+        outputs = in_flight.outputs.due(now_us, ended)
         progress = list(in_flight.progress.values())
         reports = Reports(progress, outputs)
         is_synced = bool(transitions or reports)
@@ -138,7 +138,7 @@ class Committer:
             self._yield_until_us = self._runtime.clock.now().boot_us + _YIELD_US
         if is_synced:
             self._claim_sync.flushed()
-        in_flight.outputs.written(outputs, settled, now_us)
+        in_flight.outputs.written(outputs, ended, now_us)
         self._reporter.ended(result.ended)
         self._written(items, progress, result)
         if slots:

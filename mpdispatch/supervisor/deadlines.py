@@ -34,7 +34,7 @@ _LOOK_US = 20_000
 class Deadlines:
     """Due when a job's timeout or grace ends, or when a worker does not react in time.
 
-    Ends jobs in steps: SIGUSR1, SIGTERM, SIGKILL.
+    Ends a job in two steps: SIGUSR1 raises in its handler, SIGKILL ends its worker.
     """
 
     def __init__(self, pool: Pool, config: Config, repeats: Repeated) -> None:
@@ -90,7 +90,7 @@ class Deadlines:
             return self._is_deaf(worker, head, now_us)
         if timeout_us is None or now_us < started + timeout_us:
             return False  # It started between two checks.
-        if not head.was_spared and worker.has_said_something():
+        if not head.was_spared and worker.has_unread():
             # The job may have ended in time with its reply unread. Spare it once only, so that a handler that
             # keeps sending messages ends too.
             head.was_spared = True

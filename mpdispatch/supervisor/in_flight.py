@@ -107,7 +107,7 @@ class InFlight:
         """The first `count` pending outcomes and these reports are on disk; there may be newer ones."""
         for item in self.pending[:count]:
             if item.worker is not None:
-                item.worker.settled()
+                item.worker.written()
         del self.pending[:count]
         for report in progress:
             if self.progress.get(report.job_id) is report:

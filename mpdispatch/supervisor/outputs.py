@@ -43,28 +43,28 @@ class Outputs:
         held = of_start.streams.setdefault(stream, _Held())
         held.text, held.written, held.is_new = tail(held.text + text), written, True
 
-    def due(self, now_us: int, settled: Iterable[_Start]) -> list[Output]:
-        """The output to store now: of settled starts, all; of the others, once a second."""
+    def due(self, now_us: int, ended: Iterable[_Start]) -> list[Output]:
+        """The output to store now: of ended starts, all; of the others, once a second."""
         if not self._starts:
             return []
-        settling = set(settled)
+        ending = set(ended)
         return [
             Output(job_id=start[0], starts=start[1], stream=stream, text=held.text, written=held.written)
             for start, of_start in self._starts.items()
-            if start in settling or of_start.due_us <= now_us
+            if start in ending or of_start.due_us <= now_us
             for stream, held in of_start.streams.items()
             if held.is_new
         ]
 
-    def written(self, outputs: Iterable[Output], settled: Iterable[_Start], now_us: int) -> None:
-        """These outputs are on disk; the settled starts write no more."""
+    def written(self, outputs: Iterable[Output], ended: Iterable[_Start], now_us: int) -> None:
+        """These outputs are on disk; the ended starts write no more."""
         for output in outputs:
             of_start = self._starts[output.job_id, output.starts]
             of_start.due_us = now_us + _EVERY_US
             held = of_start.streams[output.stream]
             held.is_new = held.written != output.written  # more may have come meanwhile
         if self._starts:
-            for start in settled:
+            for start in ended:
                 self._starts.pop(start, None)
 
     @property

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from mpdispatch.clock import SECOND_US, Instant
 from mpdispatch.config import Config
 from mpdispatch.model import Aborted, ErrorInfo, Raised, Run, WorkerDied
-from mpdispatch.pool.events import BootFault, Enqueued, Event, Gone, Ready, Returned, Said, Settled
+from mpdispatch.pool.events import BootFault, Enqueued, Event, Gone, Progressed, Ready, Returned, Settled
 from mpdispatch.pool.frames import Wrote
 from mpdispatch.pool.process import WorkerProcess, WorkerState
 from mpdispatch.store.values import Progress
@@ -56,7 +56,7 @@ class PoolEvents:
             case Returned(jobs=jobs):
                 self._in_flight.put_back(jobs, now_us)
                 self._cancels.look_soon()  # one of them may have a cancel request
-            case Said(job_id=job_id, starts=starts, data=data):
+            case Progressed(job_id=job_id, starts=starts, data=data):
                 self._in_flight.report(Progress(job_id=job_id, starts=starts, data=data), now_us)
             case Enqueued(events=events, count=count):
                 if self._publisher is not None:

@@ -109,6 +109,6 @@ class _ForkReplacement:
     def _idle_one(self) -> WorkerProcess | None:
         """An idle worker that does not share the zygote's memory, or None."""
         for worker in self._pool.workers:
-            if not worker.shares_app and worker.state is WorkerState.READY and not worker.unsettled:
+            if not worker.shares_app and worker.state is WorkerState.READY and not worker.unwritten:
                 return worker
         return None

@@ -17,7 +17,7 @@ from mpdispatch.clock import SystemClock
 from mpdispatch.execution.app_reference import AppReference
 from mpdispatch.host.start_journal import Journal, journal_path
 from mpdispatch.model import ClaimedJob
-from mpdispatch.pool.events import BootFault, Event, Gone, Ready, Returned, Said, Settled
+from mpdispatch.pool.events import BootFault, Event, Gone, Progressed, Ready, Returned, Settled
 from mpdispatch.pool.frames import Attach, Boot
 from mpdispatch.pool.pool import Pool
 from mpdispatch.pool.process import WorkerProcess
@@ -167,4 +167,4 @@ def _plain(value: object) -> object:
     return str(value) if isinstance(value, Path) else value
 
 
-__all__ = ["TOKEN", "BootFault", "Gone", "Ready", "Returned", "Rig", "Said", "Settled", "app_reference"]
+__all__ = ["TOKEN", "BootFault", "Gone", "Progressed", "Ready", "Returned", "Rig", "Settled", "app_reference"]

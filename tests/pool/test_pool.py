@@ -18,7 +18,7 @@ from mpdispatch.pool.channel import Channel, ChannelBroken
 from mpdispatch.pool.job_channel import StartPermits
 from mpdispatch.pool.process import StopReason, WorkerProcess, WorkerState
 from tests.pool.probes import lives, pid_in, state_of, until
-from tests.pool.rig import TOKEN, BootFault, Gone, Ready, Returned, Rig, Said, Settled
+from tests.pool.rig import TOKEN, BootFault, Gone, Progressed, Ready, Returned, Rig, Settled
 
 # ---------------------------------------------------------------- jobs
 
@@ -32,7 +32,7 @@ def test_jobs_are_run_one_after_the_other_in_the_order_given(rig: Rig) -> None:
     assert [each.outcome.result for each in settled if isinstance(each.outcome, Completed)] == [
         str(number).encode() for number in range(50)
     ]
-    assert worker.unsettled == worker.jobs_sent == 50
+    assert worker.unwritten == worker.jobs_sent == 50
 
 
 @pytest.mark.parametrize("size", [0, 65_000, 66_000, 900_000])
@@ -49,7 +49,7 @@ def test_a_busy_workers_unread_jobs_come_back_in_order_and_it_goes_on(rig: Rig, 
     waiting = [rig.give(worker, "echo", value="x" * (number * 30_000)) for number in range(5)]
     assert worker.recall() == waiting
     assert [held.job for held in worker.assigned] == [running]
-    assert worker.unsettled == 1
+    assert worker.unwritten == 1
     (tmp_path / "gate").touch()
     assert isinstance(rig.settled(running).outcome, Completed)
     rig.until(lambda: worker in rig.pool.ready, "word that it has let go of them")
@@ -86,7 +86,7 @@ def test_tokens_of_jobs_that_could_not_be_sent_are_taken_back(rig: Rig) -> None:
     left = worker.flush()
     assert 0 < len(left) < 30
     assert [held.job for held in worker.assigned] + left == jobs
-    assert worker.unsettled == worker.jobs_sent == 30 - len(left)
+    assert worker.unwritten == worker.jobs_sent == 30 - len(left)
     os.kill(worker.pid, signal.SIGCONT)
     rig.until(lambda: not worker.assigned)
     assert isinstance(rig.settled(rig.give(worker, "noop")).outcome, Completed)
@@ -208,7 +208,7 @@ def test_a_full_buffer_leaves_the_job_with_the_caller(rig: Rig) -> None:
             break
         given += 1
         assert given < 100
-    assert len(worker.assigned) == worker.unsettled == given > 0
+    assert len(worker.assigned) == worker.unwritten == given > 0
     assert worker.state is WorkerState.READY
     os.kill(worker.pid, signal.SIGCONT)
     rig.until(lambda: not worker.assigned)
@@ -234,7 +234,7 @@ def test_a_worker_that_cannot_be_sent_to_is_killed_and_not_tried_again(
 
 def test_progress_is_heard_with_its_start(rig: Rig, tmp_path: Path) -> None:
     job = rig.give(rig.ready(), "report", gate=tmp_path / "gate")
-    said = rig.wait_for(Said)
+    said = rig.wait_for(Progressed)
     assert (said.job_id, said.starts) == (job.id, job.starts)
     assert b"half" in said.data
     (tmp_path / "gate").touch()
@@ -300,7 +300,7 @@ def test_a_ring_is_kept_until_the_last_outcome_of_its_worker_is_on_disk(tmp_path
     assert second not in rig.pool.ready
     assert first.record is not None
     assert first.record.has(job.id, job.starts)
-    first.settled()
+    first.written()
     rig.pool.free_records()
     assert second in rig.pool.ready
     assert isinstance(rig.settled(rig.give(second, "noop")).outcome, Completed)

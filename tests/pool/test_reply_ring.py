@@ -389,7 +389,7 @@ def test_the_writer_goes_on_after_an_interrupt(ends: _Ends, monkeypatch: pytest.
             ends.writer.write(encode(NeedsReplacement("a")), is_urgent=True)  # in the bell
     ends.writer.write(encode(NeedsReplacement("b")), is_urgent=False)
     ends.writer.flush()
-    assert ends.worker.has_said_something()
+    assert ends.worker.has_unread()
     assert ends.worker.messages(in_channel=True) == [NeedsReplacement("a"), NeedsReplacement("b")]
 
 

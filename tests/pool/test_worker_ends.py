@@ -176,7 +176,7 @@ def test_jobs_a_worker_never_read_come_back_unspent(rig: Rig, blow: str) -> None
     rig.wait_for(Gone)
     assert rig.summary() == ["Returned 4", "Gone"]
     assert rig.all(Returned)[0].jobs == jobs
-    assert worker.unsettled == 0
+    assert worker.unwritten == 0
 
 
 def test_a_job_that_was_read_and_not_begun_comes_back_unspent(rig: Rig) -> None:

@@ -133,7 +133,7 @@ def test_a_job_that_fails_as_it_is_cancelled_is_not_said_to_run_again(
     (worker,) = house.ready()
     job_id = house.enqueue("boom")
     until(lambda: house.supervisor.tick() and worker.assigned)  # and nothing is heard meanwhile
-    until(worker.has_said_something)
+    until(worker.has_unread)
     _cancel(house, job_id)
     with caplog.at_level(logging.DEBUG):
         (job,) = house.ended(job_id)

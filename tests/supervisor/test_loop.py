@@ -265,7 +265,7 @@ def test_a_job_that_was_in_time_is_not_timed_out_by_a_late_supervisor(house: Hou
     house.until((tmp_path / "started").exists)
     (worker,) = house.workers
     (tmp_path / "gate").touch()
-    until(worker.has_said_something)
+    until(worker.has_unread)
     # The supervisor was stopped or slow: when it looks, the timeout is long over, and the answer lies there.
     house.clock.advance(6)
     (job,) = house.ended(job_id)
