@@ -249,7 +249,7 @@ class Dispatcher:
             "queue_configs": engine.queue_configs,
             "default_timeout_s": default_timeout_s(engine.middleware),
             "hooks": (wanted := engine.hooks.wanted()),
-            "hook_queue": engine.hooks.line() if wanted else None,
+            "hook_queue": engine.hooks.queue() if wanted else None,
             "is_traced": engine.telemetry.is_tracing,
         }
 

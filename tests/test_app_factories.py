@@ -126,7 +126,7 @@ def main():
         print([engine.wait(n, timeout=30).result for n in (2, 3)], engine.get_job(2).timeout)
         engine.register(here)
         print(engine.wait(engine.enqueue("here", 1).id, timeout=30).result)
-    engine.hooks.line().drain(5)
+    engine.hooks.queue().drain(5)
     print(tasks.count.seen)
 
 if __name__ == "__main__":

@@ -100,7 +100,7 @@ class Recorded(msgspec.Struct, frozen=True, gc=False):
         return ()
 
 
-class Kept(msgspec.Struct, frozen=True, gc=False):
+class EnqueuedMany(msgspec.Struct, frozen=True, gc=False):
     """Jobs were enqueued together, under these ids."""
 
     template: NewJob
@@ -125,7 +125,7 @@ class Kept(msgspec.Struct, frozen=True, gc=False):
         ]
 
 
-class Told(msgspec.Struct, frozen=True, gc=False):
+class Forwarded(msgspec.Struct, frozen=True, gc=False):
     """Events that came from another process, as JSON."""
 
     data: bytes
@@ -134,7 +134,7 @@ class Told(msgspec.Struct, frozen=True, gc=False):
         return decode_events(self.data)
 
 
-Notice: TypeAlias = Event | Began | Recorded | Kept | Told
+Notice: TypeAlias = Event | Began | Recorded | EnqueuedMany | Forwarded
 
 
 def enqueued(job: Job, *, is_committed: bool) -> JobEnqueued:

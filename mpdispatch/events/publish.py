@@ -11,7 +11,7 @@ import atexit
 import logging
 from collections.abc import Callable, Sequence
 
-from mpdispatch.events.notices import Kept, Notice, encode_events, enqueued, events_of
+from mpdispatch.events.notices import EnqueuedMany, Notice, encode_events, enqueued, events_of
 from mpdispatch.events.queue import HookQueue, Subscribers
 from mpdispatch.hooks import HOOKS, Extension, JobEnqueued
 from mpdispatch.model import Job, NewJob
@@ -36,7 +36,7 @@ class Hooks:
         self._metrics, self._log = metrics, log
         self._subscribers: Subscribers | None = None
         self._has_metrics = False
-        self._line: HookQueue | None = None
+        self._queue: HookQueue | None = None
         self._route: Route | None = None
 
     def subscribers(self) -> Subscribers | None:
@@ -55,12 +55,12 @@ class Hooks:
         subscribers = self.subscribers()
         return frozenset() if subscribers is None else subscribers.wanted
 
-    def line(self) -> HookQueue:
+    def queue(self) -> HookQueue:
         """The queue and thread for hooks in this process. There is one, so one thread calls an extension."""
-        if self._line is None:
-            self._line = line = HookQueue(self._deliver, self._log)
-            atexit.register(line.drain, DRAIN_S)
-        return self._line
+        if self._queue is None:
+            self._queue = queue = HookQueue(self._deliver, self._log)
+            atexit.register(queue.drain, DRAIN_S)
+        return self._queue
 
     def _deliver(self, notices: Sequence[Notice]) -> None:
         if (subscribers := self.subscribers()) is not None:
@@ -81,11 +81,11 @@ class Hooks:
     def enqueued_many(self, template: NewJob, ids: Sequence[int], batch_id: int, at_us: int) -> None:
         """Report jobs that were enqueued together."""
         if ids and _ENQUEUED in self.wanted():
-            self._publish(Kept(template, ids, batch_id, at_us))
+            self._publish(EnqueuedMany(template, ids, batch_id, at_us))
 
     def _publish(self, notice: Notice) -> None:
         if self._route is None:
-            self.line().offer([notice], len(notice.ids) if isinstance(notice, Kept) else 1)
+            self.queue().offer([notice], len(notice.ids) if isinstance(notice, EnqueuedMany) else 1)
         else:
             events = list(events_of(notice))
             self._route(encode_events(events), len(events))

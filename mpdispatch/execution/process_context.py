@@ -89,20 +89,20 @@ class MainProgramEnds(BaseException):
     """Raised in a worker that runs the main program again, where that begins its real work."""
 
 
-_is_main_rerun = _is_left_at_work = False
+_is_main_rerun = _is_rerun_over = False
 
 
 @contextmanager
 def rerunning_main() -> Iterator[None]:
     """Inside it, a worker runs the main program again, for its definitions."""
-    global _is_main_rerun, _is_left_at_work
+    global _is_main_rerun, _is_rerun_over
     _is_main_rerun = True
     try:
         yield
     except MainProgramEnds:
         logger.debug("the main program was left where it begins to enqueue")
     finally:
-        _is_main_rerun = _is_left_at_work = False
+        _is_main_rerun = _is_rerun_over = False
 
 
 def stop_main_rerun() -> None:
@@ -111,13 +111,13 @@ def stop_main_rerun() -> None:
     In a worker, starting one does nothing. The main program would go on and enqueue its jobs once more in each worker,
     so its re-run ends at its next enqueue. The worker has what was defined until then.
     """
-    global _is_left_at_work
-    _is_left_at_work = _is_main_rerun
+    global _is_rerun_over
+    _is_rerun_over = _is_main_rerun
 
 
 def refuse_while_importing(call: str) -> None:
     """Raises WrongProcessError while a worker imports its app, because every worker would make this call."""
-    if _is_left_at_work:
+    if _is_rerun_over:
         raise MainProgramEnds
     if _is_worker and _engine is None:
         raise WrongProcessError(

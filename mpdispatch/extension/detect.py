@@ -109,8 +109,8 @@ def _location(text: str) -> Detected:
             return open_store(text)
         if "://" not in text:
             return SQLiteStore.with_options(text, options)
-        path, said = FileOptions.read(text, defaults=options)
-        return SQLiteStore.with_options(path, said)
+        path, chosen = FileOptions.read(text, defaults=options)
+        return SQLiteStore.with_options(path, chosen)
 
     # Without the text, which may hold a password.
     return Detected(kind, f"{scheme} DSN", opened)

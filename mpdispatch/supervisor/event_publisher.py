@@ -10,7 +10,7 @@ import time
 from typing import Protocol
 
 from mpdispatch.clock import Clock
-from mpdispatch.events.notices import Began, Notice, Recorded, Told, ended
+from mpdispatch.events.notices import Began, Forwarded, Notice, Recorded, ended
 from mpdispatch.events.publish import DRAIN_S
 from mpdispatch.events.queue import HookQueue
 from mpdispatch.hooks import HOOKS, JobStarted
@@ -31,26 +31,26 @@ class Sink(Protocol):
 class LocalSink:
     """Hooks in this process: the engine's own hook queue."""
 
-    def __init__(self, line: HookQueue) -> None:
-        self._line = line
-        self.offer = line.offer
+    def __init__(self, queue: HookQueue) -> None:
+        self._queue = queue
+        self.offer = queue.offer
 
     def close(self, timeout_s: float) -> None:
-        self._line.drain(timeout_s)
+        self._queue.drain(timeout_s)
 
 
 class ProcessSink:
     """Hooks in a separate process. A thread here delivers the events, and may wait for that process."""
 
-    def __init__(self, runner: HookProcess, log: logging.Logger) -> None:
-        self._runner = runner
-        self._line = HookQueue(runner.deliver, log)
-        self.offer = self._line.offer
+    def __init__(self, process: HookProcess, log: logging.Logger) -> None:
+        self._process = process
+        self._queue = HookQueue(process.deliver, log)
+        self.offer = self._queue.offer
 
     def close(self, timeout_s: float) -> None:
         deadline = time.monotonic() + timeout_s
-        self._line.drain(timeout_s)
-        self._runner.close(max(0.1, deadline - time.monotonic()))
+        self._queue.drain(timeout_s)
+        self._process.close(max(0.1, deadline - time.monotonic()))
 
 
 class EventPublisher:
@@ -63,7 +63,7 @@ class EventPublisher:
         self._begun: set[tuple[int, int]] = set()
         """Starts that were published and have no outcome yet."""
 
-    def was_told(self, job: ClaimedJob) -> bool:
+    def has_published(self, job: ClaimedJob) -> bool:
         """Whether this start was published and has no outcome yet."""
         return (job.id, job.starts) in self._begun
 
@@ -89,7 +89,7 @@ class EventPublisher:
 
     def enqueued(self, events: bytes, count: int) -> None:
         """A handler enqueued jobs. Offered at once."""
-        self._sink.offer([Told(events)], count)
+        self._sink.offer([Forwarded(events)], count)
 
     def flush(self) -> None:
         """Offer the gathered notices to the sink."""

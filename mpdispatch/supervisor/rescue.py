@@ -94,7 +94,7 @@ class Rescuer:
             try:
                 verdict = PeerVerdict.EXPIRED if peer.id in given_up else verdict_on(peer, self._folder)
             except OSError as error:
-                self._say_unseen("cannot see whether supervisor %d lives: %s", peer.id, error)
+                self._log_unseen("cannot see whether supervisor %d lives: %s", peer.id, error)
                 continue
             if verdict is PeerVerdict.ALIVE:
                 living.append(peer)
@@ -117,7 +117,7 @@ class Rescuer:
             took_over = self.take_over(peer, verdict, our_token=token)
         except OSError as error:
             # Conclude nothing from a failed look; the usual cause is a lack of descriptors.
-            self._say_unseen("cannot see what supervisor %d left: %s", peer.id, error)
+            self._log_unseen("cannot see what supervisor %d left: %s", peer.id, error)
             took_over = False
         if took_over:
             self._looked.pop(peer.id)
@@ -125,7 +125,7 @@ class Rescuer:
             self.again_s = 0.0
         return took_over
 
-    def _say_unseen(self, message: str, owner: int, error: OSError) -> None:
+    def _log_unseen(self, message: str, owner: int, error: OSError) -> None:
         self._repeats.log(("unseen", owner, error.errno), logging.WARNING, message, owner, error)
 
     def take_over(self, peer: PeerSupervisor, verdict: PeerVerdict | None, *, our_token: str = "") -> bool:
@@ -222,7 +222,7 @@ class Rescuer:
         if recovered is None:
             outcome = LeaseLost(run=Run(started_us=now.wall_us), error=loss)
         elif (answered := recovered.answered.get(start)) is not None:
-            outcome = self._said(job, answered, cancel_requested=start in cancelled)
+            outcome = self._outcome_of(job, answered, cancel_requested=start in cancelled)
         elif (started := recovered.started.get(start)) is not None:
             lasted = max(0, now.boot_us - started)
             outcome = LeaseLost(run=Run(started_us=now.wall_us - lasted), error=loss)
@@ -231,7 +231,7 @@ class Rescuer:
         rules = RetryRules(backoff=self._catalog.backoff_for(job.name))
         return decide(job, outcome, rules, now_us=now.wall_us, jitter=random.random())
 
-    def _said(self, job: ClaimedJob, answered: Answered, *, cancel_requested: bool) -> Outcome:
+    def _outcome_of(self, job: ClaimedJob, answered: Answered, *, cancel_requested: bool) -> Outcome:
         """The outcome its supervisor would have derived from this answer."""
         stop_reason = answered.stop_reason(cancel_requested=cancel_requested)
         return from_reply(

@@ -22,16 +22,16 @@ class StartReports:
         self._at_us = 0
 
     def next_due(self) -> int | None:
-        is_told = self._publisher.was_told
+        has_published = self._publisher.has_published
         for worker in self._pool.workers:
-            if worker.assigned and not is_told(worker.assigned[0].job):
+            if worker.assigned and not has_published(worker.assigned[0].job):
                 return self._at_us
         return None
 
     def run(self, now: Instant) -> None:
         self._at_us = now.boot_us + _EVERY_US
         for worker in self._pool.workers:
-            if not worker.assigned or self._publisher.was_told(worker.assigned[0].job):
+            if not worker.assigned or self._publisher.has_published(worker.assigned[0].job):
                 continue
             started_us = worker.started_us(worker.assigned[0])
             if started_us is not None:

@@ -199,7 +199,7 @@ def _publisher(runtime: Runtime, app: AppReference, plan: Plan) -> EventPublishe
     log = runtime.log.parent or runtime.log
     if plan.hook_queue is not None:
         return EventPublisher(LocalSink(plan.hook_queue), plan.hooks, runtime.clock)
-    runner = HookProcess(
+    process = HookProcess(
         app,
         wanted=plan.hooks,
         store=plan.store_for_workers,
@@ -208,7 +208,7 @@ def _publisher(runtime: Runtime, app: AppReference, plan: Plan) -> EventPublishe
         log=log.getChild("hooks"),
         log_level=log.getEffectiveLevel(),
     )
-    return EventPublisher(ProcessSink(runner, log.getChild("hooks")), plan.hooks, runtime.clock)
+    return EventPublisher(ProcessSink(process, log.getChild("hooks")), plan.hooks, runtime.clock)
 
 
 def run_foreground(
@@ -265,13 +265,13 @@ def supervise(
     """
 
     def plan(description: AppDescription) -> Plan:
-        said = {
+        of_app = {
             name: getattr(description.config, name)
             for name, origin in description.origins.items()
             if origin == "argument"
         }
         config, origins = Config.resolve_with_sources(
-            {**said, **config_overrides}, env=os.environ, file=file_config
+            {**of_app, **config_overrides}, env=os.environ, file=file_config
         )
         chosen = store or open_store(description.store)
         if origins["durability"] != "default" and (store is not None or description.durability is None):

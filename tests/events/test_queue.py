@@ -13,10 +13,10 @@ import pytest
 from mpdispatch import ConfigError, hooks
 from mpdispatch.events.notices import (
     Began,
-    Kept,
+    EnqueuedMany,
+    Forwarded,
     Notice,
     Recorded,
-    Told,
     decode_events,
     encode_events,
     ended,
@@ -82,7 +82,7 @@ def outcome(state: JobState, cause: Cause, **changes: Any) -> Recorded:
         (outcome(JobState.SCHEDULED, Cause.SNOOZE), []),
         (outcome(JobState.PENDING, Cause.ABORTED), []),
         (outcome(JobState.PENDING, Cause.RELEASED, run=None), []),
-        (Kept(NewJob(name="a", payload=b"{}"), range(4, 6), 4, 1_000_000), ["JobEnqueued"] * 2),
+        (EnqueuedMany(NewJob(name="a", payload=b"{}"), range(4, 6), 4, 1_000_000), ["JobEnqueued"] * 2),
         (goodbye(), ["Shutdown"]),
     ],
     ids=repr,
@@ -93,7 +93,7 @@ def test_a_change_gives_its_events_and_they_survive_the_way_to_another_process(
     events = list(events_of(notice))
     assert [type(event).__name__ for event in events] == names
     assert decode_events(encode_events(events)) == events
-    assert list(events_of(Told(encode_events(events)))) == events
+    assert list(events_of(Forwarded(encode_events(events)))) == events
 
 
 def test_an_event_says_what_happened_and_when() -> None:
@@ -217,7 +217,7 @@ def test_a_drain_waits_no_longer_than_it_may(caplog: pytest.LogCaptureFixture) -
 def test_junk_told_by_a_worker_ends_neither_the_thread_nor_the_order(caplog: pytest.LogCaptureFixture) -> None:
     notes = Notes()
     line = HookQueue(Subscribers([notes], LOG).deliver, LOG)
-    line.offer([Told(b"[{}]")], 1)
+    line.offer([Forwarded(b"[{}]")], 1)
     line.offer([goodbye(5)], 1)
     assert line.drain(5)
     assert [event.exit_code for event in notes.seen] == [5]

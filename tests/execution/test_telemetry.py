@@ -201,7 +201,7 @@ def test_metrics_have_the_documented_names_and_attributes(tmp_path: Path) -> Non
     render.enqueue_many([{}, {}])
     render.options(idempotency_key="k").enqueue()
     render.options(idempotency_key="k").enqueue()  # an older job: nothing was enqueued
-    line = engine.hooks.line()
+    line = engine.hooks.queue()
     line.offer([recorded(JobState.COMPLETED, Cause.COMPLETED), recorded(JobState.RETRYING, Cause.ERROR)], 2)
     line.offer([recorded(JobState.FAILED, Cause.TIMEOUT)], 1)
     assert line.drain(5)

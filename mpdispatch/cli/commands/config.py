@@ -44,18 +44,18 @@ def check(options: Options) -> None:
 
 def _explicit(options: Options) -> dict[str, Any]:
     """Settings from the command line, and with -A from the app, whose code beats environment and file."""
-    said: dict[str, Any] = {}
+    explicit: dict[str, Any] = {}
     if (engine := app_on_command_line(options)) is not None:
         dispatcher = engine.dispatcher
-        said = {
+        explicit = {
             name: getattr(dispatcher.config, name)
             for name, origin in dispatcher.origins.items()
             if origin == "argument"
         }
-        said |= {"app": options.app, "store": dispatcher.store.display}
+        explicit |= {"app": options.app, "store": dispatcher.store.display}
     if options.store is not None:
-        said["store"] = options.store
-    return said
+        explicit["store"] = options.store
+    return explicit
 
 
 def _source(options: Options, name: str, origin: str) -> str:

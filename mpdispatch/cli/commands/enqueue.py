@@ -158,11 +158,11 @@ def _faults_by_line(faults: Mapping[int, Sequence[str]]) -> Iterator[Fault]:
     yield Fault("", "no job is enqueued")
 
 
-_Kept: TypeAlias = tuple[JobClient, Job | Sequence[int]]
+_Stored: TypeAlias = tuple[JobClient, Job | Sequence[int]]
 """The client, and the job that was stored or the ids of many."""
 
 
-def _checked(options: Options, engine: Engine, jobs: _Jobs, wished: Mapping[str, Any]) -> _Kept:
+def _checked(options: Options, engine: Engine, jobs: _Jobs, wished: Mapping[str, Any]) -> _Stored:
     """Enqueue by the app's engine, into the app's own store unless --store names another: its supervisor polls that."""
     if options.store is not None:
         engine.use_store(find_store(options).location)
@@ -187,7 +187,7 @@ def _as_typed(fault: Fault) -> Fault:
     return Fault(fault.key, f"{fault.message}; {fault.key}=... is text, write {fault.key}:=... for JSON")
 
 
-def _as_given(options: Options, jobs: _Jobs, wished: Mapping[str, Any], *, may_create: bool) -> _Kept:
+def _as_given(options: Options, jobs: _Jobs, wished: Mapping[str, Any], *, may_create: bool) -> _Stored:
     """Enqueue the arguments as typed, without a handler to check them."""
     config = find_config(options)
     check_job_name(jobs.name)

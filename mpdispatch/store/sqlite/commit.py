@@ -33,19 +33,19 @@ class Commit(NamedTuple):
 
 
 def write(
-    connection: sqlite3.Connection, this: Commit, clock: Clock, *, one_by_one: bool = False
+    connection: sqlite3.Connection, commit: Commit, clock: Clock, *, one_by_one: bool = False
 ) -> CommitResult:
     """Record, stage, claim, in the caller's transaction. Raises LeaseLostError; SomeRejectedError unless `one_by_one`."""
-    owner, request = this.owner, this.request
-    if this.reports.progress:
-        finish.record_progress(connection, owner, this.reports.progress)
-    if this.reports.outputs:
-        outputs.record(connection, owner, this.reports.outputs)
-    rejected, cancelled = list[tuple[int, int]](), _cancelled_instead(connection, this)
-    if this.transitions and one_by_one:
-        rejected = finish.record_one_by_one(connection, owner, this.transitions)
-    elif this.transitions:
-        finish.record(connection, owner, this.transitions)
+    owner, request = commit.owner, commit.request
+    if commit.reports.progress:
+        finish.record_progress(connection, owner, commit.reports.progress)
+    if commit.reports.outputs:
+        outputs.record(connection, owner, commit.reports.outputs)
+    rejected, cancelled = list[tuple[int, int]](), _cancelled_instead(connection, commit)
+    if commit.transitions and one_by_one:
+        rejected = finish.record_one_by_one(connection, owner, commit.transitions)
+    elif commit.transitions:
+        finish.record(connection, owner, commit.transitions)
     # After recording, since recorded jobs may be due later; if this owner is gone, this rolls back.
     seen = claim.probe(connection, owner)
     if request is None:
@@ -66,17 +66,17 @@ def write(
         token_in_us=claim.token_in_us(connection, request, now, seen),
         held_back=made.held.counts,
         held_from=made.held.first,
-        is_synced=this.is_synced or not made.jobs,
+        is_synced=commit.is_synced or not made.jobs,
     )
 
 
-def _cancelled_instead(connection: sqlite3.Connection, this: Commit) -> list[tuple[int, int]]:
+def _cancelled_instead(connection: sqlite3.Connection, commit: Commit) -> list[tuple[int, int]]:
     """The jobs that `finish` will cancel instead of running them again, because of a cancel request."""
-    again = {(each.job_id, each.starts) for each in this.again}
-    return [each for each in cancels.requests(connection, this.owner)[0] if each in again] if again else []
+    again = {(each.job_id, each.starts) for each in commit.again}
+    return [each for each in cancels.requests(connection, commit.owner)[0] if each in again] if again else []
 
 
-def look(
+def idle_result(
     connection: sqlite3.Connection, owner: int, request: ClaimRequest | None, now: Instant
 ) -> CommitResult | None:
     """The result of a commit that records nothing and finds nothing to write; None if it finds something."""

@@ -136,48 +136,50 @@ class SQLiteSupervisorStore:
 
         A commit that records nothing first checks for work and takes no lock if there is none, unless `skip_idle_check`.
         """
-        this = Commit(owner, transitions, reports, claim)
-        if not this.is_synced and not skip_idle_check and not self.upkeep.ended:
-            idle = self._look(this)
+        commit = Commit(owner, transitions, reports, claim)
+        if not commit.is_synced and not skip_idle_check and not self.upkeep.ended:
+            idle = self._idle_result(commit)
             if idle is not None:
                 return idle
         try:
             try:
-                turn = self._write_commit(this)
+                result = self._write_commit(commit)
             except finishing.SomeRejectedError:
-                turn = self._write_commit(this, one_by_one=True)
+                result = self._write_commit(commit, one_by_one=True)
         except unreadable.SUSPECTS:
             # End the rows first: if the store is busy before the second write, no outcome was written unreported.
-            if claim is not None and not self._end_waiting(claim) and not this.is_synced:
+            if claim is not None and not self._end_unreadable(claim) and not commit.is_synced:
                 raise  # no unreadable row: the cause is something else
-            turn = self._write_commit(this._replace(request=None), one_by_one=True)
-            turn = msgspec.structs.replace(turn, has_more=claim is not None)
-        self._offer(transitions)
-        return self._with_ended(turn)
+            result = self._write_commit(commit._replace(request=None), one_by_one=True)
+            result = msgspec.structs.replace(result, has_more=claim is not None)
+        self._wake_if_pending(transitions)
+        return self._with_ended(result)
 
-    def _look(self, this: Commit) -> CommitResult | None:
+    def _idle_result(self, commit: Commit) -> CommitResult | None:
         try:
-            return self._read(lambda c: committing.look(c, this.owner, this.request, self._clock.now()))
+            return self._read(
+                lambda c: committing.idle_result(c, commit.owner, commit.request, self._clock.now())
+            )
         except unreadable.SUSPECTS:
             return None  # the commit itself will meet the error again
 
-    def _write_commit(self, this: Commit, *, one_by_one: bool = False) -> CommitResult:
+    def _write_commit(self, commit: Commit, *, one_by_one: bool = False) -> CommitResult:
         return self._write(
-            lambda c: committing.write(c, this, self._clock, one_by_one=one_by_one),
+            lambda c: committing.write(c, commit, self._clock, one_by_one=one_by_one),
             "commit",
-            flush=Flush.IN_COMMIT if this.is_synced else Flush.LATER,
+            flush=Flush.IN_COMMIT if commit.is_synced else Flush.LATER,
         )
 
-    def _with_ended(self, turn: CommitResult) -> CommitResult:
+    def _with_ended(self, result: CommitResult) -> CommitResult:
         if not self.upkeep.ended:
-            return turn
+            return result
         ended, self.upkeep.ended = self.upkeep.ended, []
-        return msgspec.structs.replace(turn, ended=ended)
+        return msgspec.structs.replace(result, ended=ended)
 
-    def _end_waiting(self, request: ClaimRequest) -> int:
+    def _end_unreadable(self, request: ClaimRequest) -> int:
         return self.upkeep.end_unreadable(lambda c, now: unreadable.waiting(c, request, now))
 
-    def _offer(self, transitions: Sequence[Transition]) -> None:
+    def _wake_if_pending(self, transitions: Sequence[Transition]) -> None:
         """Wake all supervisors if any of these jobs may be claimed again at once."""
         if any(each.state is JobState.PENDING for each in transitions):
             self._wake()
@@ -227,7 +229,7 @@ class SQLiteSupervisorStore:
         is_done = self._write(work, "take_over")
         self.upkeep.ended += ended_here
         if is_done:
-            self._offer(transitions)
+            self._wake_if_pending(transitions)
         return is_done
 
     def outstanding(self, queues: Sequence[str]) -> Outstanding:
