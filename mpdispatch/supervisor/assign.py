@@ -56,8 +56,15 @@ class Assigner:
         ready, stale = self._pool.ready, self._pool.stale
         if not ready and not stale:
             return 0
+        not_at_work = self._not_at_work()
+        room, more = self._room_at(ready, not_at_work, now_us)
+        room += self._room_at_new(ready, more, now_us)
+        room += self.depth * self._served_ahead(ready, not_at_work, now_us)
+        return max(0, room - len(self._in_flight.backlog))
+
+    def _room_at(self, ready: list[WorkerProcess], more: int, now_us: int) -> tuple[int, int]:
+        """How many jobs these workers may get, if `more` idle ones may begin; and how many more may begin then."""
         each, room = self.depth, 0
-        most = more = self._not_at_work()
         for worker in ready:
             free = min(each - len(worker.assigned), RECORD_JOBS - worker.unwritten)
             if worker.assigned:
@@ -67,15 +74,18 @@ class Assigner:
             elif more > 0:
                 more -= 1
                 room += max(0, free)
+        return room, more
+
+    def _room_at_new(self, ready: list[WorkerProcess], more: int, now_us: int) -> int:
+        """How many jobs to claim for workers that are to be started."""
         # If no live worker may get more jobs, count room at workers to be started, unless a start has just
         # failed. This holds even if most jobs are short: otherwise, while two workers ran long jobs, a third
         # was never started.
-        is_none_free = each == 1 or not any(not w.assigned or self._is_brief(w, now_us) for w in ready)
-        if is_none_free and self._boot_backoff.is_over(now_us):
-            stuck = sum(w.sender.is_stale and not w.assigned for w in self._pool.workers)
-            room += max(0, more - stuck - sum(self._is_late(w, now_us) for w in self._pool.workers))
-        room += each * self._served_ahead(ready, most, now_us)
-        return max(0, room - len(self._in_flight.backlog))
+        is_any_free = self.depth > 1 and any(not w.assigned or self._is_brief(w, now_us) for w in ready)
+        if is_any_free or not self._boot_backoff.is_over(now_us):
+            return 0
+        stuck = sum(w.sender.is_stale and not w.assigned for w in self._pool.workers)
+        return max(0, more - stuck - sum(self._is_late(w, now_us) for w in self._pool.workers))
 
     def ready_at_once(self) -> int:
         """How many jobs would start at once if claimed now: idle workers not needed for the backlog."""
@@ -131,49 +141,37 @@ class Assigner:
         backlog = self._in_flight.backlog
         if not backlog:
             return
-        estimates: dict[str, int | None] = {}
-        references: dict[str, str | None] = {}
         given: dict[int, WorkerProcess] = {}
         backlog, later = self._begin_rated(backlog, given)
         kept: list[ClaimedJob] = []
-        suspects, ready = self.suspects.deaths, self._pool.ready
-        idle = self._idle(ready)
-        # (queued work in µs, pid to break ties, worker) of the workers that may hold more than the running
-        # job. Computed once no worker is idle.
-        loads: list[tuple[int, int, WorkerProcess]] | None = None
+        known: dict[str, tuple[int | None, str | None]] = {}
+        suspects = self.suspects.deaths
+        workers = _Workers(self, now_us)
         at = 0
         while at < len(backlog):
+            job = backlog[at]
             # A suspect runs alone on an idle worker. Later jobs do not overtake it, so that it does not wait
             # for ever.
-            if at >= _LOOK_AHEAD or (not idle and (loads == [] or backlog[at].id in suspects)):
+            is_suspect = job.id in suspects
+            if at >= _LOOK_AHEAD or workers.are_full(for_suspect=is_suspect):
                 kept.extend(backlog[at:])
                 break
-            name, count = backlog[at].name, 1
-            if name not in estimates:
-                estimates[name] = self.estimates.of(name)
-                references[name] = self._catalog.reference_for(name)
-            estimate = None if backlog[at].id in suspects else estimates[name]
-            if idle:
-                load, worker = 0, idle.pop()
-            elif estimate is None or estimate >= self._window_us:
-                kept.append(backlog[at])
+            if job.name not in known:
+                known[job.name] = self.estimates.of(job.name), self._catalog.reference_for(job.name)
+            estimate, reference = known[job.name]
+            if is_suspect:
+                estimate = None
+            found = workers.take(estimate)
+            if found is None:
+                kept.append(job)
                 at += 1
                 continue
-            else:
-                if loads is None:
-                    loads = [(self._load(w), w.pid, w) for w in ready if self._may_queue(w, now_us)]
-                    heapq.heapify(loads)
-                if not loads or loads[0][0] + estimate > self._window_us:
-                    kept.append(backlog[at])
-                    at += 1
-                    continue
-                load, _, worker = heapq.heappop(loads)
-                count = self._in_a_row(backlog, at, worker, estimate, self._window_us - load)
-            worker.assign(backlog[at : at + count], estimate or 0, references[name])
+            worker, load = found
+            count = self._in_a_row(backlog, at, worker, estimate or 0, load)
+            worker.assign(backlog[at : at + count], estimate or 0, reference)
             at += count
             given[worker.pid] = worker
-            if loads is not None and estimate is not None and self._has_room(worker):
-                heapq.heappush(loads, (load + count * estimate, worker.pid, worker))
+            workers.may_get_more(worker, load, estimate, count)
         kept += later
         returned = self._give(given.values())
         is_less = len(kept) + len(returned) < len(self._in_flight.backlog)
@@ -209,9 +207,12 @@ class Assigner:
         return others, later
 
     def _in_a_row(
-        self, backlog: list[ClaimedJob], at: int, worker: WorkerProcess, estimate: int, room_us: int
+        self, backlog: list[ClaimedJob], at: int, worker: WorkerProcess, estimate: int, load: int | None
     ) -> int:
         """How many consecutive jobs of one name this worker gets at once, if they are very short."""
+        if load is None:
+            return 1
+        room_us = self._window_us - load
         most = min(
             _AT_ONCE_US // estimate,
             room_us // estimate,
@@ -264,3 +265,43 @@ class Assigner:
             return False  # one of its jobs may be slow
         started = worker.started_us(head)
         return started is None or now_us - started <= self._window_us
+
+
+class _Workers:
+    """The workers in one round of assigning: idle ones first, then the one with the least work queued."""
+
+    def __init__(self, assigner: Assigner, now_us: int) -> None:
+        self._assigner, self._now_us = assigner, now_us
+        self._ready = assigner._pool.ready
+        self._idle = assigner._idle(self._ready)
+        self._loads: list[tuple[int, int, WorkerProcess]] | None = None
+        """(queued work in µs, pid to break ties, worker) of those that may hold more than the running job. Computed once
+        no worker is idle."""
+
+    def are_full(self, *, for_suspect: bool) -> bool:
+        """Whether no job, or no suspect, can be given to any."""
+        return not self._idle and (self._loads == [] or for_suspect)
+
+    def take(self, estimate: int | None) -> tuple[WorkerProcess, int | None] | None:
+        """The worker for a job of this estimated time, with its queued work in µs (None: it is idle).
+
+        None if the job must wait: for an idle worker, or for room within the window.
+        """
+        window_us = self._assigner._window_us
+        if self._idle:
+            return self._idle.pop(), None
+        if estimate is None or estimate >= window_us:
+            return None
+        if self._loads is None:
+            may_queue, load_of = self._assigner._may_queue, self._assigner._load
+            self._loads = [(load_of(w), w.pid, w) for w in self._ready if may_queue(w, self._now_us)]
+            heapq.heapify(self._loads)
+        if not self._loads or self._loads[0][0] + estimate > window_us:
+            return None
+        load, _, worker = heapq.heappop(self._loads)
+        return worker, load
+
+    def may_get_more(self, worker: WorkerProcess, load: int | None, estimate: int | None, count: int) -> None:
+        """Offer a worker again that got `count` jobs, if it has room."""
+        if load is not None and self._loads is not None and self._assigner._has_room(worker):
+            heapq.heappush(self._loads, (load + count * (estimate or 0), worker.pid, worker))

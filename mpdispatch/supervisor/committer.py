@@ -6,12 +6,14 @@ Group commit is bounded in time: while every worker has work queued, outcomes ga
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from mpdispatch.clock import Instant
 from mpdispatch.failpoints import failpoint
 from mpdispatch.store.contract import SupervisorStore
-from mpdispatch.store.values import CommitResult, Progress, Reports
+from mpdispatch.store.values import CommitResult, Reports
 from mpdispatch.supervisor.assign import Assigner
 from mpdispatch.supervisor.claim_sync import ClaimSync
 from mpdispatch.supervisor.claimer import Claimer
@@ -33,6 +35,20 @@ _MOST_WHILE_CONTENDED = 40
 """The same while others enqueue: 99 % of enqueues wait at most 3.5 ms; with 800 it was 20 ms."""
 _YIELD_US = 1_000
 """Pause after such a commit if it reached the limit: a waiting enqueue tries the lock every 0.1 ms."""
+
+
+class _Due(NamedTuple):
+    """What one commit writes."""
+
+    items: Sequence[PendingOutcome]
+    ended: Sequence[tuple[int, int]]
+    """(job id, starts) of the outcomes, if any job has output."""
+    reports: Reports
+
+    @property
+    def is_synced(self) -> bool:
+        """Whether it writes anything: such a commit is flushed to the disk."""
+        return bool(self.items or self.reports)
 
 
 @dataclass(slots=True)
@@ -108,56 +124,69 @@ class Committer:
 
         Raises StoreError, LeaseLostError: then nothing was written, and everything is still held in memory.
         """
-        in_flight = self._in_flight
         is_contended = self._contention.is_on(now_us)
         most = _MOST_WHILE_CONTENDED if is_contended else _MOST_JOBS
-        slots, ready = self._claimer.room(now_us) if not self._shutdown.is_on else (0, None)
-        slots = min(slots, most)
-        items = in_flight.pending[:most]
-        transitions = [item.transition for item in items]
-        ended = [(each.job_id, each.starts) for each in transitions] if in_flight.outputs else []
-        outputs = in_flight.outputs.due(now_us, ended)
-        progress = list(in_flight.progress.values())
-        reports = Reports(progress, outputs)
-        is_synced = bool(transitions or reports)
-        if not (is_synced or slots):
+        slots, ready = self._room(most, now_us)
+        due = self._due(most, now_us)
+        if not (due.is_synced or slots):
             return
         failpoint("commit.before")
         asked_at = self._runtime.clock.now()
+        # Charge no token in a commit that waits for the disk.
+        ready = 0 if due.is_synced and ready is not None else ready
         result = self._store.commit(
             self._heartbeat.owner,
-            transitions,
-            reports,
-            # Charge no token in a commit that waits for the disk.
-            claim=self._claimer.request(slots, 0 if is_synced and ready is not None else ready)
-            if slots
-            else None,
+            [item.transition for item in due.items],
+            due.reports,
+            claim=self._claimer.request(slots, ready) if slots else None,
             skip_idle_check=skip_idle_check and slots > 0,
         )
-        if is_contended and most in (len(items), len(result.claimed)):
+        if is_contended and most in (len(due.items), len(result.claimed)):
             self._yield_until_us = self._runtime.clock.now().boot_us + _YIELD_US
-        if is_synced:
-            self._claim_sync.flushed()
-        in_flight.outputs.written(outputs, ended, now_us)
-        self._reporter.ended(result.ended)
-        self._written(items, progress, result)
+        self._written(due, result, now_us)
         if slots:
-            self._claimer.took(result, asked_at)
+            self._claimed(result, asked_at, is_synced=due.is_synced)
+        self._store.file_care.checkpoint_if_large()
+
+    def _claimed(self, result: CommitResult, asked_at: Instant, *, is_synced: bool) -> None:
+        """Process what a commit claimed. `is_synced`: it waited for the disk, and left rate-limited jobs to another."""
+        self._claimer.took(result, asked_at)
         if not result.is_synced:
             # Last: if the flush fails, the commit has already been processed.
             self._claim_sync.claimed(result)
-        if in_flight.rated.held_back and is_synced and slots:
-            self._claim_held_back(now_us)
-        if in_flight.rated.permits:
+        rated = self._in_flight.rated
+        if rated.held_back and is_synced:
+            self._claim_held_back(asked_at.boot_us)
+        if rated.permits:
             self._assigner.assign(self._runtime.clock.now().boot_us)
-        self._store.file_care.checkpoint_if_large()
 
-    def _written(self, items: list[PendingOutcome], progress: list[Progress], result: CommitResult) -> None:
+    def _room(self, most: int, now_us: int) -> tuple[int, int | None]:
+        if self._shutdown.is_on:
+            return 0, None
+        slots, ready = self._claimer.room(now_us)
+        return min(slots, most), ready
+
+    def _due(self, most: int, now_us: int) -> _Due:
+        """What the next commit writes: up to `most` outcomes, and what running jobs report."""
+        in_flight = self._in_flight
+        items = in_flight.pending[:most]
+        ended = (
+            [(each.transition.job_id, each.transition.starts) for each in items] if in_flight.outputs else []
+        )
+        reports = Reports(list(in_flight.progress.values()), in_flight.outputs.due(now_us, ended))
+        return _Due(items, ended, reports)
+
+    def _written(self, due: _Due, result: CommitResult, now_us: int) -> None:
+        items, reports = due.items, due.reports
+        if due.is_synced:
+            self._claim_sync.flushed()
+        self._in_flight.outputs.written(reports.outputs, due.ended, now_us)
+        self._reporter.ended(result.ended)
         if self._reporter.written(items, result):
             self._claimer.try_now()  # a retried or released job may be due before the next poll
         self._claimer.wrote(len(items))
-        if items or progress:
-            self._in_flight.written(len(items), progress)
+        if items or reports.progress:
+            self._in_flight.written(len(items), reports.progress)
             self._runtime.pool.free_records()
 
     def _claim_held_back(self, now_us: int) -> None:

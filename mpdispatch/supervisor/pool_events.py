@@ -44,12 +44,7 @@ class PoolEvents:
     def take(self, event: Event, now: Instant) -> None:
         """Apply an event to the jobs in flight."""
         if type(event) is Settled:  # first and plainly: one per job
-            outcome = event.outcome
-            if type(outcome) is Raised and outcome.signal == "SIGTERM":
-                outcome = self._cut_off(outcome)
-            self._decider.decide(event.job, outcome, event.worker, now)
-            if self._config.max_worker_rss is not None or self._boot_backoff.is_wary:
-                self._look_at_worker(event, now.boot_us)
+            self._settled(event, now)
             return
         now_us = now.boot_us
         match event:
@@ -71,6 +66,14 @@ class PoolEvents:
                 self._ended(event, now_us)
             case Ready():
                 pass  # The pool already lists it as ready; only its first job shows whether it works.
+
+    def _settled(self, event: Settled, now: Instant) -> None:
+        outcome = event.outcome
+        if type(outcome) is Raised and outcome.signal == "SIGTERM":
+            outcome = self._cut_off(outcome)
+        self._decider.decide(event.job, outcome, event.worker, now)
+        if self._config.max_worker_rss is not None or self._boot_backoff.is_wary:
+            self._look_at_worker(event, now.boot_us)
 
     def _cut_off(self, ended: Raised) -> Raised | Aborted:
         """The outcome of a command ended by SIGTERM. In a stop the whole service got it: no failure."""

@@ -39,25 +39,44 @@ class Staffing:
         """
         pool, may_start = self._pool, self._boot_backoff.is_over(now_us)
         held_back = self._in_flight.rated.workers_wanted(now_us)
-        if not self._in_flight.backlog and not held_back:
+        if not (self._in_flight.backlog or held_back):
             self._replacement.step(may_start=may_start)
-        alive = sum(worker.state is not WorkerState.RETIRING for worker in pool.workers)
+        alive = self._alive()
         if alive >= self._slots or len(pool.workers) >= 2 * self._slots:
             return None
         if not may_start:
             return self._boot_backoff.until_us
-        if pool.ready and pool.spawner.is_warming:
+        if self._waits_for_zygote():
             return now_us + _WARMING_US
-        wanted = 1 if alive == 0 else min(len(self._in_flight.backlog), self._slots - alive)
+        all_busy = has_more and self._are_all_busy()
+        is_surplus = all_busy and now_us - self._last_spawn_us >= _GROWTH_US
+        if not self._start(self._wanted(alive, held_back, is_surplus=is_surplus), now_us):
+            return self._boot_backoff.until_us
+        return now_us + _GROWTH_US if all_busy or held_back else None
+
+    def _waits_for_zygote(self) -> bool:
+        return bool(self._pool.ready) and self._pool.spawner.is_warming
+
+    def _are_all_busy(self) -> bool:
+        return all(worker.assigned for worker in self._pool.workers)
+
+    def _alive(self) -> int:
+        return sum(worker.state is not WorkerState.RETIRING for worker in self._pool.workers)
+
+    def _wanted(self, alive: int, held_back: int, *, is_surplus: bool) -> int:
+        """How many workers to start for the backlog and for `held_back` jobs of rate-limited queues; else one to grow."""
+        if alive == 0:
+            return max(1, min(held_back, self._slots))
+        wanted = len(self._in_flight.backlog)
         if held_back:
-            coming = pool.booting + self._assigner.ready_at_once()
-            wanted = max(wanted, min(held_back - coming, self._slots - alive))
-        all_busy = has_more and all(worker.assigned for worker in pool.workers)
-        if wanted == 0 and all_busy and now_us - self._last_spawn_us >= _GROWTH_US:
-            wanted = 1
-        while wanted > 0 and pool.booting < self._boots_at_once:
+            wanted = max(wanted, held_back - self._pool.booting - self._assigner.ready_at_once())
+        return min(max(wanted, int(is_surplus)), self._slots - alive)
+
+    def _start(self, wanted: int, now_us: int) -> bool:
+        """Start that many workers, but few at once. False: one cannot be started."""
+        while wanted > 0 and self._pool.booting < self._boots_at_once:
             try:
-                pool.spawn()
+                self._pool.spawn()
             except OSError as error:
                 self._repeats.log(
                     ("spawn", error.errno),
@@ -66,10 +85,10 @@ class Staffing:
                     extra={"error": str(error)},
                 )
                 self._boot_backoff.failed(now_us)
-                return self._boot_backoff.until_us
+                return False
             self._last_spawn_us = now_us
             wanted -= 1
-        return now_us + _GROWTH_US if all_busy or held_back else None
+        return True
 
 
 class _ForkReplacement:
@@ -89,12 +108,12 @@ class _ForkReplacement:
 
     def step(self, *, may_start: bool) -> None:
         """Start or finish one replacement, if possible now. `may_start`: a worker may be started now."""
-        successor = self._successor
-        if successor is not None and successor.state is WorkerState.BOOTING and successor in self._pool.workers:
+        successor = self._successor if self._successor in self._pool.workers else None
+        if successor is not None and successor.state is WorkerState.BOOTING:
             return
         # Wait until the successor is ready: an app that does not survive a fork may run well without one.
         old = self._idle_one()
-        if successor is not None and successor.state is WorkerState.READY and successor in self._pool.workers:
+        if successor is not None and successor.state is WorkerState.READY:
             if old is not None:
                 self._successor = None
                 old.retire()
