@@ -12,6 +12,7 @@ checkpoint when it is finalised; and all workers would share a connection to a s
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import gc
 import importlib
@@ -88,7 +89,8 @@ def _fork_twice(body: Callable[[], None]) -> int:
     os.close(write)
     with os.fdopen(read, "rb") as pipe:
         pid = int(pipe.read())
-    os.waitpid(middle, 0)
+    with contextlib.suppress(ChildProcessError):  # the app ignores SIGCHLD, so the kernel has reaped it
+        os.waitpid(middle, 0)
     return pid
 
 

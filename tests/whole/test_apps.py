@@ -173,8 +173,9 @@ def _run_hold(place: Place) -> int:
     return int(place.cli("enqueue", "--wait", "hold", "--store", "jobs.db").stdout.split()[-1])
 
 
-def test_the_first_worker_gives_way_to_a_fork_when_it_has_nothing_to_do(place: Place) -> None:
-    (place.folder / "counted.py").write_text(COUNTED)
+@pytest.mark.parametrize("more", ["", "import signal; signal.signal(signal.SIGCHLD, signal.SIG_IGN)"])
+def test_the_first_worker_gives_way_to_a_fork_when_it_has_nothing_to_do(place: Place, more: str) -> None:
+    (place.folder / "counted.py").write_text(COUNTED + more)
     (place.folder / "gate").touch()
     supervisor = place.supervise("-c", "1", app="counted:engine")
     _run_hold(place)
@@ -186,6 +187,7 @@ def test_the_first_worker_gives_way_to_a_fork_when_it_has_nothing_to_do(place: P
     assert sorted(supervisor.workers) == sorted([zygote, ran])
     assert "warning" not in supervisor.err
     assert "error" not in supervisor.err
+    assert "Traceback" not in supervisor.err
 
 
 @pytest.mark.parametrize("where", ["environment", "app", "file"])
