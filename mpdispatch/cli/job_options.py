@@ -21,7 +21,7 @@ job_options = given(
     click.option(
         "--queue",
         metavar="QUEUE",
-        help=f"{_MEANS['queue']}; else the handler's own, or without an app (-A): default.",
+        help=f"{_MEANS['queue']}. Without it: that of its handler, if the app is known, else default.",
         shell_complete=complete_queue,
     ),
     click.option("--priority", type=int, help=f"{_MEANS['priority']}."),
@@ -31,9 +31,11 @@ job_options = given(
     click.option("--timeout", type=DURATION, help=f"{_MEANS['timeout']}."),
     click.option("--idempotency-key", metavar="KEY", help=f"{_MEANS['idempotency_key']}."),
     click.option(
-        "--create", is_flag=True, help="Make mpdispatch.db here if nobody names a store and there is none."
+        "--create",
+        is_flag=True,
+        help="Create mpdispatch.db in this folder if no store is named and it is not there.",
     ),
-    click.option("--wait", is_flag=True, help="Wait until it has ended; exit 1 if it did not complete."),
+    click.option("--wait", is_flag=True, help="Wait until the job has ended; exit 1 if it did not complete."),
 )
 """The options of a new job; a command gets them as `create`, `wait`, and `queue`, `priority`, `delay` …"""
 

@@ -34,15 +34,15 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "explain": ("jobs:explain", "Say why a job is not running yet."),
     "wait": ("jobs:wait", "Wait until jobs have ended."),
     "cancel": ("change:cancel", "Cancel jobs, running ones too."),
-    "retry": ("change:retry", "Run waiting jobs now, failed or cancelled ones again."),
+    "retry": ("change:retry", "Run waiting jobs now, or failed and cancelled ones again."),
     "queues": ("queues:queues", "List queues."),
     "pause": ("queues:pause", "Stop claiming from a queue."),
     "resume": ("queues:resume", "Claim from a paused queue again."),
-    "dlq": ("dlq:dlq", "Look after dead letters: list, show, replay, purge."),
+    "dlq": ("dlq:dlq", "List, show, replay or purge dead letters."),
     "workers": ("queues:workers", "Show supervisors and their workers."),
     "stats": ("stats:stats", "Count jobs by state and queue."),
     "prune": ("store:prune", "Delete jobs that ended long ago."),
-    "config": ("config:config", "Check the configuration: every setting, and where it comes from."),
+    "config": ("config:config", "Check the configuration: every setting and its source."),
     "migrate": ("store:migrate", "Create the store or bring its schema up to date."),
     "doctor": ("doctor:doctor", "Examine the store and this machine, with remedies."),
     "token": ("store:token", "Print the store's own HTTP token."),
@@ -141,7 +141,7 @@ def command_group(examples: str, **settings: Any) -> Callable[[Callable[..., Any
 
 program = Program(
     "mpdispatch",
-    help="Durable background jobs for one machine. COMMAND --help shows an example of each.",
+    help="Durable background jobs for one machine.\n\n`mpdispatch COMMAND --help` explains a command, with examples.",
     params=_shared_options(),
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )

@@ -1,4 +1,4 @@
-"""The options of a job, checked where they are given. No I/O.
+"""The options of a job: their meanings, and the checks of given values. No I/O.
 
 An error names all faults of a call, each by its keyword.
 """
@@ -27,24 +27,26 @@ _MAX_KEY_CHARS = 200
 _MAX_LIST = 1000
 
 
-_PRIORITY = "higher runs first, within the queue (a 64-bit integer)"
-_MAX_RETRIES = "how often it is tried again after a failure; 0: never"
+_PRIORITY = "jobs with a higher number run first, within their queue (a 64-bit integer)"
+_MAX_RETRIES = "how many times to retry after a failure; 0: never"
 _Timeout: TypeAlias = Annotated[
     float | timedelta | str | None,
-    "how long one attempt may take (seconds, or 30s, 5m, 2h); None: as long as it likes",
+    "the longest that one attempt may take (seconds, or 30s, 5m, 2h); None: no limit",
 ]
 
 
 class JobKeywords(TypedDict, total=False):
     """The keywords of `@engine.job(...)`, each with what it means."""
 
-    queue: Annotated[str, "where its jobs wait; a supervisor claims from the queues it polls"]
+    queue: Annotated[
+        str, "the queue in which its jobs wait; a supervisor claims only from the queues that it polls"
+    ]
     priority: Annotated[int, _PRIORITY]
     max_retries: Annotated[int, _MAX_RETRIES]
     timeout: _Timeout
     backoff: Annotated[
         BackoffSpec | None,
-        "how long to wait before each retry (see `mpdispatch.backoff`); None: as the engine says",
+        "how long to wait before each retry (see `mpdispatch.backoff`); None: as set for the engine",
     ]
 
 
@@ -54,19 +56,19 @@ class EnqueueKeywords(TypedDict, total=False):
     None is the same as not given, but for `timeout` (no timeout).
     """
 
-    queue: Annotated[str | None, "where the job waits"]
+    queue: Annotated[str | None, "the queue in which the job waits"]
     priority: Annotated[int | None, _PRIORITY]
-    run_at: Annotated[
-        datetime | None, "a moment with its time zone, before which it does not run; not with delay"
+    run_at: Annotated[datetime | None, "the earliest time to run, with a time zone; not together with delay"]
+    delay: Annotated[
+        float | timedelta | str | None, "how long to wait before it may run (seconds, or 30s, 5m, 2h)"
     ]
-    delay: Annotated[float | timedelta | str | None, "how much later it may run (seconds, or 30s, 5m, 2h)"]
     max_retries: Annotated[int | None, _MAX_RETRIES]
     timeout: _Timeout
     idempotency_key: Annotated[
         str | None,
-        "1 to 200 characters; while a job of this name with the key is in the store, it is given instead of a new one",
+        "if the store has a job of this name with this key, return that job and make no new one (1 to 200 characters)",
     ]
-    connection: Annotated[Any, "an open connection to the store's file, whose transaction the enqueue joins"]
+    connection: Annotated[Any, "an open connection to the store's file; the job is stored in its transaction"]
 
 
 def meanings(keywords: type) -> dict[str, str]:

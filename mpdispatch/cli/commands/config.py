@@ -17,12 +17,14 @@ from mpdispatch.store.display import without_password
 
 @command_group("mpdispatch config check\nmpdispatch config check --config forge.yaml --json")
 def config() -> None:
-    """Look after the configuration."""
+    """Check the configuration."""
 
 
 @config.add("mpdispatch config check\nmpdispatch config check -A tasks:engine")
 def check(options: Options) -> None:
-    """Show every setting in force and where it comes from; exit 78 with every fault if there is one.
+    """Show every setting and its source.
+
+    Exits 78 if there are faults, and prints all of them.
 
     Argument beats environment beats file beats default. With -A also what the app's own code says.
     """

@@ -29,7 +29,7 @@ from mpdispatch.policy.names import cut
 
 @command_group("mpdispatch dlq list\nmpdispatch dlq replay 41", name="dlq")
 def dlq() -> None:
-    """Look after dead letters: jobs that failed and are not tried again. Each has its job's id."""
+    """List, show, replay or purge dead letters: jobs that failed for good. Each has the id of its job."""
 
 
 @dlq.add("mpdispatch dlq list\nmpdispatch dlq list --queue bulk --replayed --json", name="list")
@@ -54,7 +54,10 @@ def _row(letter: DeadLetter) -> Sequence[object]:
 @dlq.add("mpdispatch dlq show 41", name="show")
 @id_argument(complete_dead_letter)
 def show(options: Options, job_id: int) -> None:
-    """Show one dead letter: the failed job, every start of it, and what became of it."""
+    """Show one dead letter.
+
+    Prints the failed job, every start of it, and the job it was replayed as.
+    """
     client = open_client(options)
     letter, attempts = client.dead_letters.get(job_id), client.attempts(job_id)
     facts = dead_letter_to_json(letter)

@@ -44,9 +44,9 @@ _LINES_SHOWN = 20
     "--args",
     "whole",
     metavar="JSON",
-    help="All arguments as a JSON object; pairs win over it. -: one job for each line of stdin.",
+    help="The arguments as a JSON object; k=TEXT and k:=JSON override it. -: one job for each line of stdin.",
 )
-@click.option("--count", type=click.IntRange(1, _MAX_COUNT), help="Enqueue it this many times.")
+@click.option("--count", type=click.IntRange(1, _MAX_COUNT), help="Enqueue this many jobs, all alike.")
 @job_options
 def enqueue(
     options: Options,
@@ -60,9 +60,11 @@ def enqueue(
 ) -> int:
     """Put the job NAME into the store, and print its id.
 
-    k=TEXT gives an argument as text, k:=JSON as a number, list, true ... With an app (-A) the name and the
-    arguments are checked, the handler's own queue, max_retries and so on count, and the app's hooks are told of the
-    job; without one they are kept as given, in the queue "default" with 3 retries, and no hook is told.
+    k=TEXT gives an argument as text, k:=JSON as a number, list, true ...
+
+    With an app (-A), its handler checks the arguments and sets the defaults of the options, and the app's hooks are
+    told of the job. Without one, name and arguments are stored as given, in the queue "default" with 3 retries, and no
+    hook is told.
     """
     wished = {key: value for key, value in wishes.items() if value is not None}
     if count is not None and "idempotency_key" in wished:

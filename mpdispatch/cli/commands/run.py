@@ -29,10 +29,14 @@ from mpdispatch.model import COMMAND_JOB
     "--cwd",
     metavar="FOLDER",
     type=click.Path(exists=True, file_okay=False),
-    help="Where to run it, if not in the current folder.",
+    help="The folder to run it in, if not the current one.",
 )
 @click.option(
-    "--env", "chosen", metavar="NAME[=VALUE]", multiple=True, help="A variable it gets too; may be repeated."
+    "--env",
+    "chosen",
+    metavar="NAME[=VALUE]",
+    multiple=True,
+    help="A further environment variable for it; may be repeated.",
 )
 @job_options
 def run(
@@ -46,10 +50,12 @@ def run(
 ) -> int:
     """Put the program CMD with its arguments into the store as a job, and print its id.
 
-    It runs under a supervisor started with --allow-commands, in this folder, without a shell. It gets PATH, HOME, USER,
-    LOGNAME, SHELL, LANG, LANGUAGE, LC_*, TZ and TMPDIR of this shell and what --env names; they are kept in the store,
-    where everybody with access to it can read them. An exit status other than 0 fails the job, which is retried only as
-    often as --max-retries says. `mpdispatch logs` and `show` print the last 64 KiB of its stdout and stderr.
+    It runs under a supervisor started with --allow-commands, in this folder, without a shell. An exit status other than
+    0 fails the job; it is retried only with --max-retries. `mpdispatch logs` and `show` print the last 64 KiB of its
+    stdout and stderr.
+
+    Its environment is PATH, HOME, USER, LOGNAME, SHELL, LANG, LANGUAGE, LC_*, TZ and TMPDIR of this shell, and what
+    --env names. The store keeps these values, and everybody who can read the store can read them.
 
     The app's hooks are told of the job if the app is known: by -A, MPDISPATCH_APP or the configuration file.
     """

@@ -31,12 +31,12 @@ _ENDED = [state.value for state in JobState if state.is_terminal]
     is_flag=False,
     flag_value="2s",
     metavar="[SECONDS]",
-    help="Again and again, every 2 seconds if not said otherwise; with --json a line each time.",
+    help="Repeat every SECONDS (2 without a number) until Ctrl-C; with --json one line each time.",
 )
 def stats(options: Options, every_s: float | None) -> None:
     """Count jobs by state and queue.
 
-    With --watch also how many ended per second since the last look; Ctrl-C ends it.
+    With --watch also how many ended per second since the last count.
     """
     client = open_client(options)
     if every_s is None:

@@ -44,12 +44,14 @@ def supervise_command(
     """Run the supervisor: claim jobs and run them in worker processes.
 
     APP is module:attribute of your engine, for example tasks:engine, or of a function without arguments that makes it;
-    the current folder is importable.
-    With --allow-commands and no APP it runs command jobs only.
-    With --json what handlers print goes to stderr.
+    the current folder is importable. With --allow-commands and no APP it runs command jobs only.
+
     SIGTERM or Ctrl-C lets running jobs finish first; a second one ends at once.
-    --drain tells what it leaves in its queues: jobs nobody here can run or whose queue is paused (by reason), and
-    jobs scheduled for later. That is no failure: it exits 0.
+
+    --drain reports the jobs that it leaves in its queues: by reason those that it cannot run and those of paused
+    queues, and the number scheduled for later. They are no failure: it exits 0.
+
+    With --json what handlers print goes to stderr.
     """
     found = find_app(options, app_argument)
     if found is None and not allow_commands:
