@@ -62,6 +62,7 @@ class _Row(NamedTuple):
 
 
 _WIDTH, _STATE = len(_Row._fields), _Row._fields.index("state")
+assert _Row._fields == tuple(column.name for column in EXAMINED_COLUMNS[:_WIDTH])
 
 
 def _faults(row: _Row) -> list[str]:
