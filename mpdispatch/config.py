@@ -41,7 +41,7 @@ class Config:
         shutdown_timeout: how long a stop waits for running jobs (30 s); then they are cancelled, and go back.
         heartbeat_interval: how often a supervisor renews the lease of its jobs (10 s).
         stale_job_threshold: a lease not renewed for this long is over, and others take its jobs (30 s); more than
-            `heartbeat_interval`. Where one host can see that a supervisor is dead nobody waits for it.
+            `heartbeat_interval`. A dead supervisor on the same host is noticed at once, without this wait.
         kill_grace: from a job's timeout, which is raised in its handler, to SIGKILL (0.3 s).
         cancel_grace: the same from a cancel, or from the end of `shutdown_timeout` (5 s).
         max_payload_bytes: largest JSON of a job's arguments (1 MiB; at most 64 MiB).
@@ -49,14 +49,14 @@ class Config:
         child_policy: what happens to processes that a job started and left: "kill" (default) or "leave": they outlive
             the job, its worker and the supervisor's end. Always ended are those of a job whose worker is killed or
             crashes, and all that a supervisor had started which died: what runs again must not run twice.
-        prefetch_window: how much work, by measured run times, may lie with a worker beyond what it runs (0.01 s), so
-            that short jobs need not wait for the supervisor. What a busy worker has not begun is taken back when
-            another one is free. 0: none.
-        max_prefetch: most jobs that may lie with a worker (400).
+        prefetch_window: how much work, by measured run times, a worker may hold beyond the job that it runs (0.01 s),
+            so that short jobs need not wait for the supervisor. Jobs that a busy worker has not begun are recalled
+            when another one is free. 0: none.
+        max_prefetch: most jobs that a worker may hold (400).
         max_jobs_per_worker: a worker is replaced after this many jobs (None: never), against leaks.
         boot_timeout: how long a worker may take to import the app (60 s); then it is killed, and counts
-            as one that did not start. `mpdispatch supervise` learns what an app says by its first import, so for that
-            one only the environment and the file count.
+            as one that did not start. `mpdispatch supervise` reads the settings of an app by its first import, so for
+            that import only the environment and the file count.
         start_method: how workers start: "forkserver" (default): as forks of a process that has imported the app, which
             takes milliseconds and shares memory; only under `mpdispatch supervise` on Linux, and if the import leaves
             no thread and no connection. "spawn": each as a new interpreter that imports the app, as everywhere else.
@@ -133,7 +133,7 @@ class Config:
         """The configuration from all its sources: explicit ▸ environment ▸ file ▸ default.
 
         `env` is the environment (None: none is looked at). Its variables are `MPDISPATCH_<FIELD>`: lists by
-        comma, an empty one counts as not set; those of no field are passed over unless one is a near miss.
+        comma, an empty one counts as not set; unknown ones are ignored, unless the name is a near miss.
         `file` is the section of the config file for these fields; `file_key` leads its keys in faults.
 
         Raises ConfigError: every fault of every source, also of values another source overrides.

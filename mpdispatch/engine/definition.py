@@ -18,7 +18,7 @@ from mpdispatch.engine.options import (
     EnqueueOptions,
     JobKeywords,
     checked_job_keywords,
-    explained,
+    documented,
 )
 from mpdispatch.errors import RegistrationError, UsageError
 from mpdispatch.handlers.registry import JobDefinition, check_job_name
@@ -67,11 +67,11 @@ class JobHandle(EnqueuesJobs[P], Generic[P, R]):
 
     __name__: str
 
-    @explained(EnqueueKeywords)
+    @documented(EnqueueKeywords)
     def options(self, **options: Unpack[EnqueueKeywords]) -> BoundJob[P]:
         """This handler with options for its next enqueues: `render.options(delay=60).enqueue("a.pdf")`.
 
-        Each that is not given (or None, but for `timeout`) is as the handler says.
+        An option that is not given (or None, except `timeout`) is that of the handler.
 
         Raises UsageError: names every option that is unknown or not allowed.
         """
@@ -100,7 +100,7 @@ def job(name: Callable[P, R], /) -> JobHandle[P, R]: ...
 def job(
     name: str | None = None, **options: Unpack[JobKeywords]
 ) -> Callable[[Callable[P, R]], JobHandle[P, R]]: ...
-@explained(JobKeywords)
+@documented(JobKeywords)
 def job(name: Any = None, **options: Any) -> Any:
     """Make the function a handler that an engine takes in later: `engine.register(f)`.
 

@@ -16,7 +16,7 @@ from mpdispatch.engine.batch import Batch, enqueue_batch
 from mpdispatch.engine.client import JobClient
 from mpdispatch.engine.definition import JobHandle, as_handle
 from mpdispatch.engine.enqueueing import PLAIN, BoundJob, EngineOptions, EnqueuesByName, new_job
-from mpdispatch.engine.options import EnqueueKeywords, EnqueueOptions, JobKeywords, explained
+from mpdispatch.engine.options import EnqueueKeywords, EnqueueOptions, JobKeywords, documented
 from mpdispatch.engine.settings import EngineSettings
 from mpdispatch.errors import ConfigError, Fault, UsageError
 from mpdispatch.events.publish import Hooks
@@ -112,7 +112,7 @@ class Engine(JobClient, EnqueuesByName):
     def job(
         self, name: str | None = None, **options: Unpack[JobKeywords]
     ) -> Callable[[Callable[P, R]], JobHandle[P, R]]: ...
-    @explained(JobKeywords)
+    @documented(JobKeywords)
     def job(self, name: Any = None, **options: Any) -> Any:
         """Make the function a handler of this engine.
 
@@ -121,7 +121,7 @@ class Engine(JobClient, EnqueuesByName):
 
         name: what the job is called in the store; the function's own name unless given.
 
-        `options(...)` says otherwise for single jobs.
+        `options(...)` overrides these for single jobs.
 
         Raises:
             RegistrationError: the function cannot be a handler, or an option is not allowed.
@@ -152,11 +152,11 @@ class Engine(JobClient, EnqueuesByName):
     def _named(self, name: str) -> BoundJob[...]:
         return BoundJob(self, self.registry.get(name), PLAIN)
 
-    @explained(EnqueueKeywords)
+    @documented(EnqueueKeywords)
     def options(self, **options: Unpack[EnqueueKeywords]) -> EngineOptions:
         """This engine with options for its next enqueues: `engine.options(delay=60).enqueue("render", "a.pdf")`.
 
-        Each that is not given (or None, but for `timeout`) is as the handler says.
+        An option that is not given (or None, except `timeout`) is that of the handler.
 
         Raises UsageError: names every option that is unknown or not allowed.
         """

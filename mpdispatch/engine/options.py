@@ -77,15 +77,15 @@ def meanings(keywords: type) -> dict[str, str]:
     return {name: hint.__metadata__[0] for name, hint in hints.items()}
 
 
-def explained(keywords: type) -> Callable[[F], F]:
+def documented(keywords: type) -> Callable[[F], F]:
     """A decorator that adds to a docstring what each of these keywords means."""
 
-    def explain(function: F) -> F:
+    def document(function: F) -> F:
         lines = [f"    {name}: {text}" for name, text in meanings(keywords).items()]
         function.__doc__ = "\n".join([cleandoc(function.__doc__ or ""), "", "Options:", *lines])
         return function
 
-    return explain
+    return document
 
 
 class EnqueueOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

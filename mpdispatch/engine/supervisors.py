@@ -19,9 +19,9 @@ from mpdispatch.store.values import HeldJob
 
 
 def living_supervisors(store: Store) -> list[PeerSupervisor]:
-    """The registered supervisors of a store that live: whoever says so asks here. Raises StoreError.
+    """The registered supervisors of a store that live. The only place that decides this for people. Raises StoreError.
 
-    Their rows alone do not tell: one that was killed leaves its row, and for a while its lease.
+    A row alone is no proof: a killed supervisor leaves its row, and for a while its lease.
     """
     folder = runtime_folder(store)
     return [each for each in store.supervisors() if verdict_on(each, folder) is PeerVerdict.ALIVE]

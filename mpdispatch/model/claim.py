@@ -21,22 +21,22 @@ class QueueLimit(msgspec.Struct, frozen=True):
 
 
 class ClaimRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """What one supervisor wants to claim in one commit. `policy.admission` says what follows from it."""
+    """What one supervisor wants to claim in one commit. `policy.admission` makes a ClaimPlan of it."""
 
     queues: tuple[str, ...]
-    """To claim from; their order means nothing."""
+    """The queues to claim from, in any order."""
     slots: int = 0
     """Most jobs to claim."""
     ready: int | None = None
     """Workers that can begin a job at once; None: as many as there are slots. Jobs of rate-limited queues are claimed
     only for those."""
     limits: Mapping[str, QueueLimit] = {}
-    """By queue. Those of queues that are not claimed from are passed over."""
+    """By queue. Limits of other queues than `queues` are ignored."""
     names: frozenset[str] | None = None
-    """Of jobs this supervisor has handlers for (None: it runs any). A job of another name is parked; it is claimed again,
-    by this supervisor or another, as soon as a request knows its name."""
+    """The names of jobs that this supervisor can run (None: all). A job of another name is parked until a request, of this
+    supervisor or another, has its name."""
     app: str = ""
-    """For the reason why a job is parked: where its handler was looked for."""
+    """Named in the reason why a job is parked: the app that has no such handler."""
 
     @property
     def limited(self) -> list[str]:
@@ -77,7 +77,7 @@ class ClaimFacts(msgspec.Struct, frozen=True, kw_only=True):
 class ClaimPlan(msgspec.Struct, frozen=True, kw_only=True):
     """How many jobs a claim may take: `total` over all queues, and at most `per_queue[q]` from each.
 
-    A queue not in `per_queue` is not looked at.
+    The claim reads no other queues than those in `per_queue`.
     """
 
     total: int
@@ -85,5 +85,5 @@ class ClaimPlan(msgspec.Struct, frozen=True, kw_only=True):
     next_token_us: int | None = None
     """Boottime at which the first rate-limited queue that now has none gets a token."""
     ready: int | None = None
-    """Jobs of rate-limited queues only among the first so many of a claim, so that each is begun at once: its token
-    is charged now. None: anywhere."""
+    """Jobs of rate-limited queues must be among the first `ready` jobs of the claim: each is charged its token now, so a
+    worker must start it at once. None: no such restriction."""

@@ -22,8 +22,8 @@ class NewSupervisor(msgspec.Struct, frozen=True, kw_only=True):
     app: str
     version: str
     token: str = ""
-    """A mark in the environment of its workers, by which a rescuer finds them. Empty: it was registered under schema
-    version 1. It is never shown."""
+    """The tags in the environment of its workers begin with it; a rescuer finds them by it. It is never shown. Empty: it
+    was registered under schema version 1."""
 
 
 class PeerSupervisor(NewSupervisor, frozen=True, kw_only=True):

@@ -29,7 +29,7 @@ class Answered(NamedTuple):
     asked: int
 
     def stop_reason(self, *, cancel_requested: bool) -> StopReason | None:
-        """Why its supervisor was ending the job. A shutdown asks as a cancel does, and nobody may have wanted a cancel."""
+        """Why its supervisor was ending the job. A shutdown sends the same request as a cancel."""
         if self.asked == CONTROL_TIMEOUT:
             return StopReason.TIMEOUT
         if self.asked == CONTROL_CANCEL:
@@ -59,7 +59,7 @@ def recover(journal: JournalReader, wanted: Set[Start] | None = None) -> Recover
 
 
 def _about(lines: Iterable[bytes], starts: Iterable[Start]) -> list[bytes]:
-    """The records that may concern these jobs. A record keeps the starts of its worker for as long as they matter.
+    """The lines that may be about these starts. A record keeps the starts of its worker for as long as they matter.
 
     Skipping the others saves three quarters of the time for taking over a thousand workers.
     """

@@ -48,7 +48,7 @@ class Heartbeat:
         )
         self.owner = 0
         self.token = ""
-        """The token of the registration; it marks every process started for it."""
+        """The token of the registration; the tag of every process started for it begins with it."""
         self.is_lost = False
         """Whether the registration is known to be useless, so that asking the store is pointless."""
         self._trusted_until_us = 0
@@ -56,7 +56,7 @@ class Heartbeat:
         """Boottime of the next heartbeat. Written only here."""
 
     def register(self, token: str) -> int:
-        """Register, also anew. `token`: the marks of our workers begin with it. Raises StoreError."""
+        """Register, also anew. `token`: the tags of our workers begin with it. Raises StoreError."""
         now = self._clock.now()
         who = msgspec.structs.replace(self._who, token=token)
         self.owner = self._store.register(who, self._threshold_us)

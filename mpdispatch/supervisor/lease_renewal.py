@@ -37,7 +37,7 @@ class LeaseRenewal:
         if (renewal := self._heartbeat.renew()) is None:
             return
         self._store.file_care.verify()
-        self._registration.look_beside(lambda: self._recall.take_all(now.boot_us))
+        self._registration.restore_files(lambda: self._recall.take_all(now.boot_us))
         self._reconciler.reconcile(self._heartbeat.owner, renewal.owned, now.boot_us)
         self._cancels.look_soon()
         self._orphans.look_soon()

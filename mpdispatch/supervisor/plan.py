@@ -12,7 +12,7 @@ from mpdispatch.store.contract import Store
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """All settings of a supervisor; they may need a worker's description of the app."""
+    """All settings of a supervisor. `mpdispatch supervise` makes it from a worker's description of the app."""
 
     store: Store
     config: Config

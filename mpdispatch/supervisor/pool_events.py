@@ -136,7 +136,7 @@ class PoolEvents:
         self._runtime.repeats.log(
             ("began nothing", str(status)),
             logging.ERROR,
-            "a worker ended before it began what it was given; it goes to another",
+            "a worker ended before it began any of its jobs; they go to another worker",
             extra={"how": str(status), "worker_pid": worker.pid, "jobs": len(event.unbegun)},
         )
         if not event.has_read or (job := self._boot_backoff.suspects.died_with(event.unbegun)) is None:

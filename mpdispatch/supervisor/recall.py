@@ -1,4 +1,4 @@
-"""Duty: take back jobs that wait too long behind a slow job, or for any worker. Effects: channels."""
+"""Duty: recall jobs that wait too long behind a slow job, or for any worker. Effects: channels."""
 
 from __future__ import annotations
 

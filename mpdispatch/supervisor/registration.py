@@ -126,10 +126,10 @@ class Registration:
         )
         return True
 
-    def look_beside(self, recall: Callable[[], None]) -> None:
+    def restore_files(self, recall: Callable[[], None]) -> None:
         """With each heartbeat: make our files again if they were removed. Raises StoreError.
 
-        `recall` takes back all unstarted jobs from the workers.
+        `recall` recalls all unstarted jobs from the workers.
         """
         if self._listener is not None and not self._listener.is_in_place():
             self._stop_listening()

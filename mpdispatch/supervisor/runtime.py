@@ -52,7 +52,7 @@ class Runtime:
         list(self.pool.receive(self.selector.select(wait_s)))
 
     def renew_token(self) -> None:
-        """Give the workers of a new registration a new mark; killing the old one's leftovers spares them."""
+        """Give the workers of a new registration other tags, so that killing the old one's leftovers spares them."""
         self.token = os.urandom(16).hex()
         self.pool.spawner.renew(self.token)
 

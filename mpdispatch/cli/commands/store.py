@@ -33,7 +33,7 @@ def migrate(options: Options) -> None:
 @command("mpdispatch prune --older-than 168h\nmpdispatch prune --older-than 30m --store jobs.db")
 @click.option("--older-than", metavar="AGE", type=AGE, required=True, help="How long ago it ended, e.g. 24h.")
 def prune(options: Options, older_than: float) -> None:
-    """Delete completed and cancelled jobs that ended long ago, and failed ones whose dead letter was dealt with.
+    """Delete completed and cancelled jobs that ended long ago, and failed ones whose dead letter was replayed or purged.
 
     Safe while supervisors work: a few hundred rows are deleted at a time. The setting `retention` does the same
     all the time.
