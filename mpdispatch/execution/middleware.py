@@ -147,7 +147,7 @@ class Recover:
 
 
 class _NoStep:
-    """Says something to the engine. A worker leaves it out of the chain."""
+    """Middleware that only holds a setting for the engine. A worker leaves it out of the chain."""
 
     def __call__(self, job: JobContext, call_next: CallNext, /) -> Any:
         return call_next(job)

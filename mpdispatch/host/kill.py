@@ -27,7 +27,8 @@ from mpdispatch.host.processes import (
 )
 
 WORKER_VARIABLE = "MPDISPATCH_WORKER"
-"""Environment variable of a worker and of all it starts: names its supervisor's registration and its slot."""
+"""Environment variable of a worker and of all it starts. Its value, the tag, is the token of the supervisor's registration,
+a dot and the number of the worker."""
 
 
 def _start_of(pid: int) -> int | None:

@@ -27,8 +27,8 @@ class StoreBackoff:
         self._store, self._log = store, log
         self._repeats = repeats or Repeated(log)
         self._busy_since_us: int | None = None
-        self._said: str | None = None
-        self._met_us = 0
+        self._last_error: str | None = None
+        self._failed_us = 0
         self.until_us = 0
         """The store is not called before this time."""
 
@@ -38,25 +38,27 @@ class StoreBackoff:
             self._busy(now_us)
             return
         self.until_us = now_us + _RETRY_US
-        if self._said is None and now_us - self._met_us >= _APART_US:
+        if self._last_error is None and now_us - self._failed_us >= _APART_US:
             for key in (("backoff", type(error)), "works"):
                 self._repeats.over(key)  # a new backoff, not the same one again
-        self._said, self._met_us = str(error), now_us
+        self._last_error, self._failed_us = str(error), now_us
         # The key is the error's type: its text may name another file each time.
         self._repeats.log(
             ("backoff", type(error)),
             logging.ERROR,
             "the store is in backoff; outcomes are kept and tried again",
-            extra={"error": self._said},
+            extra={"error": self._last_error},
         )
 
     def succeeded(self) -> None:
         """A call succeeded."""
         self._busy_since_us = None
-        if self._said is not None:
+        if self._last_error is not None:
             # Rate-limited: on a full store some calls work, so failures and successes may alternate.
-            self._repeats.log("works", logging.WARNING, "the store works again", extra={"after": self._said})
-            self._said = None
+            self._repeats.log(
+                "works", logging.WARNING, "the store works again", extra={"after": self._last_error}
+            )
+            self._last_error = None
 
     def _busy(self, now_us: int) -> None:
         self.until_us = now_us + _BUSY_US
