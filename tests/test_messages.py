@@ -233,6 +233,13 @@ def test_waiting_in_vain_tells_what_explain_tells(engine: Engine) -> None:
     desk.close()
 
 
+def test_explain_tells_when_and_how_a_job_ended(engine: Engine) -> None:
+    job_id = engine.enqueue("render", "a").id
+    engine.cancel(job_id)
+    (reason,) = engine.explain(job_id)[1]
+    assert str(reason).startswith("it was cancelled at 20")
+
+
 # ---------------------------------------------------------------- whole programs
 
 TASKS = """

@@ -98,7 +98,8 @@ def _reasons(facts: _Facts) -> Iterator[Reason]:
 
 def _ended(job: Job) -> Reason:
     error = f": {job.last_error}" if job.last_error is not None else ""
-    text = f"it is {job.state} since {time_to_json(job.completed_at)}{error}"
+    ended = "was cancelled" if job.state is JobState.CANCELLED else job.state
+    text = f"it {ended} at {time_to_json(job.completed_at)}{error}"
     remedy = None if job.state is JobState.COMPLETED else f"mpdispatch retry {job.id}"
     return Reason("ended", text, remedy=remedy)
 
