@@ -262,7 +262,7 @@ COMMANDS: dict[str, tuple[list[str], int, list[str]]] = {
         2,
         ["dpi: Expected `int`, got `str`; dpi=... is text, write dpi:=... for JSON"],
     ),
-    "no JSON": (["enqueue", "render", "path:=a.pdf"], 2, ["path: no valid JSON", "text is given as path=..."]),
+    "no JSON": (["enqueue", "render", "path:=a.pdf"], 2, ["Expecting value at column 1", "text is given as path=..."]),
     "a bad id": (["show", "abc"], 2, ["'abc' is not a valid job id"]),
     "no store yet": (["jobs"], 69, ["no store here", "`mpdispatch migrate`"]),
     "no store named": (["enqueue", "x"], 2, ["no store here", "--store", "MPDISPATCH_STORE", "-A", "--create"]),

@@ -61,6 +61,9 @@ def json_from_text(text: str | bytes) -> Any:
 
     try:
         return json.loads(text, parse_constant=refuse, object_pairs_hook=unique)
+    except json.JSONDecodeError as error:
+        line = f"line {error.lineno} " if error.doc.count("\n") else ""
+        raise UsageError(f"no valid JSON: {error.msg} at {line}column {error.colno}") from error
     except (ValueError, RecursionError) as error:
         raise UsageError(f"no valid JSON: {error}") from error
 

@@ -143,7 +143,7 @@ class _Lines:
 
 def _object(line: bytes) -> dict[str, Any]:
     try:
-        text = line.decode()
+        text = line.decode().rstrip()
     except UnicodeDecodeError as error:
         raise UsageError(f"no UTF-8: {error}") from error
     arguments = json_from_text(text)
