@@ -119,9 +119,9 @@ def test_a_missing_store_is_told_with_its_remedy(cli: Cli, tmp_path: Path) -> No
     for args in (["jobs"], ["show", "1"], ["doctor"]):
         done = cli(*args)
         assert (done.returncode, "did you mean --store jobs.db?" in done.stderr) == (69, True), done.stderr
-    assert "--store" not in cli("jobs", env={"MPDISPATCH_STORE": "else.db"}).stderr
+    assert "did you mean" not in cli("jobs", env={"MPDISPATCH_STORE": "else.db"}).stderr
     cli("enqueue", "x", "--store", "more.db")
-    assert "--store" not in cli("jobs").stderr
+    assert "did you mean" not in cli("jobs").stderr
 
 
 def test_a_store_in_the_memory_of_an_app_is_refused(cli: Cli, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import ClassVar
 
 from mpdispatch.errors.base import DispatchError
@@ -27,7 +28,12 @@ class StoreBusy(StoreError):
 class StoreMissing(StoreError):
     """There is no store here, and this command does not create one."""
 
-    _what = "no store here; `mpdispatch migrate` makes it, and so does the first enqueue that names it"
+    def __init__(self, location: str, detail: str = "") -> None:
+        super().__init__(
+            location,
+            detail
+            or f"no store here; `{_migrate(location)}` makes it, and so does the first enqueue that names it",
+        )
 
 
 class StoreNotShared(StoreError):
@@ -84,7 +90,7 @@ class StoreForeign(StoreError):
     exit_code = 65
     _what = (
         "this database holds other tables and none of mpdispatch's; choose another file, or open it with shared=True "
-        "to keep ours beside them"
+        "(as a URL: sqlite:///PATH?shared=1) to keep ours beside them"
     )
 
 
@@ -122,7 +128,7 @@ class StoreTooOld(StoreError):
     def __init__(self, location: str, found: int, needed: int) -> None:
         self.found, self.needed = found, needed
         super().__init__(
-            location, f"its schema is version {found}, version {needed} is needed; run `mpdispatch migrate`"
+            location, f"its schema is version {found}, version {needed} is needed; run `{_migrate(location)}`"
         )
 
 
@@ -134,3 +140,8 @@ class LeaseLostError(DispatchError):
     def __init__(self, owner: int) -> None:
         self.owner = owner
         super().__init__(f"supervisor {owner} lost its lease; its jobs belong to others now")
+
+
+def _migrate(location: str) -> str:
+    """The command for this store. Without its name the command would create or migrate another one."""
+    return f"mpdispatch migrate --store {shlex.quote(location)}"

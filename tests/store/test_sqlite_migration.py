@@ -174,7 +174,7 @@ def test_commands_that_read_a_store_of_version_1_say_how_it_is_migrated(
         SQLiteStore(old).counts()
     for command in (["jobs"], ["show", "1"], ["workers"], ["stats"], ["doctor"]):
         assert _run(*command, "--store", str(old)) == 78
-        assert "mpdispatch migrate" in capsys.readouterr().err
+        assert f"run `mpdispatch migrate --store {old}`" in capsys.readouterr().err
     assert _run("migrate", "--store", str(old)) == 0
     capsys.readouterr()
     assert _run("workers", "--json", "--store", str(old)) == 0

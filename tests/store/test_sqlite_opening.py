@@ -186,6 +186,12 @@ def test_an_older_schema_is_not_read(path: Path, monkeypatch: pytest.MonkeyPatch
         SQLiteStore(path).counts()
 
 
+def test_the_remedy_for_a_missing_store_names_it_as_a_shell_takes_it(tmp_path: Path) -> None:
+    with pytest.raises(StoreMissing) as raised:
+        SQLiteStore(tmp_path / "my jobs.db").counts()
+    assert f"`mpdispatch migrate --store '{tmp_path}/my jobs.db'`" in str(raised.value)
+
+
 @pytest.mark.parametrize("content", [b"no database at all" * 100, b"SQLite format 3\0" + b"\xff" * 5000])
 def test_what_is_no_database_is_corrupt(path: Path, content: bytes) -> None:
     path.write_bytes(content)
