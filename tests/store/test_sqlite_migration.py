@@ -181,9 +181,13 @@ def test_commands_that_read_a_store_of_version_1_say_how_it_is_migrated(
     assert "token" not in capsys.readouterr().out
 
 
-def test_what_is_enqueued_migrates_a_store_of_version_1(old: Path) -> None:
+def test_what_is_enqueued_migrates_a_store_of_version_1_and_logs_it(
+    old: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "mpdispatch")
     store = SQLiteStore(old)
     assert store.enqueue(NewJob(name="a", payload=b"{}")).id == 6
+    assert f"{old}: schema version 1 is now {schema.VERSION}; an older mpdispatch refuses it" in caplog.messages
     store.close()
     with closing(sqlite3.connect(old)) as connection:
         found = connection.execute("SELECT value FROM mpdispatch_meta WHERE key = 'schema_version'").fetchone()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -22,6 +23,8 @@ from mpdispatch.store.sqlite.lock import FileLock, MemoryLock, Pauses
 from mpdispatch.store.sqlite.options import FileOptions
 
 CLIENT_PATIENCE_S = 30.0
+
+_LOG = logging.getLogger(__name__)
 
 
 class Database(Protocol):
@@ -140,7 +143,12 @@ class FileDatabase:
         import sqlite_utils.migrations  # noqa: F401
 
         self._use_wal(session)
-        return session.write(self._bring_up_to_date, point="migrate")
+        before, after = session.write(self._bring_up_to_date, point="migrate")
+        if 0 < before < after:
+            _LOG.info(
+                "%s: schema version %d is now %d; an older mpdispatch refuses it", self.location, before, after
+            )
+        return before, after
 
     def _bring_up_to_date(self, connection: sqlite3.Connection) -> tuple[int, int]:
         # Check again under the lock: seven of eight concurrent processes find it done.
