@@ -51,7 +51,8 @@ class DispatchExtension:
         base_path: where the routes are mounted. Default: `/api/dispatch`.
         extensions, middleware, backoff, queue_configs, tracer_provider, meter_provider: as `Engine.build` has them.
         disable_routes: mount no routes. Default: False.
-        disable_migrate: neither create nor migrate the store; refuse to start on an old one. Default: False.
+        disable_migrate: `start` neither creates nor migrates the store, but refuses one that is missing or old; an
+            enqueue or a supervisor that comes before it still does both. Default: False.
         grove_database, grove_kv: the name of a resource to keep the jobs in; `""` is the default one; None: not asked.
         resources: where those are: a mapping of names, a callable `(kind, name) -> object | None` with kind
             `database` or `kv`, or an svcs container. Known are SQLAlchemy engines, sqlite3 connections, sqlite-utils
