@@ -100,6 +100,11 @@ def _arms(
         yield "parked", (name, queue, min(left[queue], total))
 
 
+def _is_cut(plan: ClaimPlan, arms: list[_Arm]) -> bool:
+    """Whether the selection may leave rows behind, though it takes fewer than the plan's total."""
+    return plan.ready is not None or any(kind != "due" for kind, _ in arms)
+
+
 def _open(connection: sqlite3.Connection, arms: list[_Arm], cursors: list[sqlite3.Cursor]) -> Iterator[Row]:
     for at in range(0, len(arms), _ARMS_AT_MOST):
         some = arms[at : at + _ARMS_AT_MOST]
@@ -118,12 +123,13 @@ def choose(
     Raises:
         OddRowError: a row cannot be read (see `unreadable`).
     """
-    left, total, ready = dict(plan.per_queue), plan.total, plan.ready
+    left, total = dict(plan.per_queue), plan.total
+    ready = total if plan.ready is None else plan.ready
     arms = list(_arms(connection, request, plan, has_parked))
-    is_limited = ready is not None or (len(arms) > 1 and any(kind != "due" for kind, _ in arms))
-    taken, parked = list[Row](), list[tuple[str, int]]()
-    held = HeldBack()
-    begun_at_once = frozenset[str]() if ready is None else request.rated
+    is_cut = _is_cut(plan, arms)
+    # A single arm ends at the limit of its queue by itself.
+    is_limited = is_cut and (len(arms) > 1 or plan.ready is not None)
+    taken, parked, held = list[Row](), list[tuple[str, int]](), HeldBack()
     cursors = list[sqlite3.Cursor]()
     try:
         stream = _open(connection, arms, cursors)
@@ -132,25 +138,30 @@ def choose(
             rows = list(islice(stream, total - len(taken)))
             if not rows:
                 break
-            if connection.text_factory is lenient and any(has_bad_text(row[:PAYLOAD]) for row in rows):
-                raise OddRowError("text that is not UTF-8")
-            refusals = {name: refusal(request, name) for name in {row[_NAME] for row in rows}}
-            refused = {name: reason for name, reason in refusals.items() if reason is not None}
-            if refused:
-                parked += [(refused[row[_NAME]], row[ID]) for row in rows if row[_NAME] in refused]
-                rows = [row for row in rows if row[_NAME] not in refused]
-            if is_limited:
-                room = 0 if ready is None else ready - len(taken)
-                taken += _within(rows, left, begun_at_once, room, held)
-            else:
-                taken += rows
+            _check_text(connection, rows)
+            rows = _park_refused(request, rows, parked)
+            taken += _within(rows, left, request.rated, ready - len(taken), held) if is_limited else rows
     finally:
         for cursor in cursors:
             cursor.close()
     # A limited queue was not read past the refused rows, even if it is the only queue.
-    is_cut = is_limited or any(kind != "due" for kind, _ in arms)
     has_more = len(taken) >= total or len(parked) >= PARK_AT_MOST or bool(parked and is_cut)
     return Choice(taken, parked, has_more, held)
+
+
+def _check_text(connection: sqlite3.Connection, rows: list[Row]) -> None:
+    if connection.text_factory is lenient and any(has_bad_text(row[:PAYLOAD]) for row in rows):
+        raise OddRowError("text that is not UTF-8")
+
+
+def _park_refused(request: ClaimRequest, rows: list[Row], parked: list[tuple[str, int]]) -> list[Row]:
+    """The rows that this supervisor can run; the others are added to `parked`."""
+    refusals = {name: refusal(request, name) for name in {row[_NAME] for row in rows}}
+    refused = {name: reason for name, reason in refusals.items() if reason is not None}
+    if not refused:
+        return rows
+    parked += [(refused[row[_NAME]], row[ID]) for row in rows if row[_NAME] in refused]
+    return [row for row in rows if row[_NAME] not in refused]
 
 
 def _within(
