@@ -7,7 +7,7 @@ class, a Path given for a `str` becomes text. The handler would get something el
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import PurePath
 from typing import Any
@@ -22,6 +22,9 @@ _PLAIN = (str, int, float, bool, type(None))
 _SETS = (set, frozenset)
 _ARRAYS = (list, tuple)
 
+_Pair = tuple[Any, Any, str]
+"""The value given, the value read back, and their path."""
+
 
 def changed(value: Any, came_back: Any, path: str) -> list[Fault]:
     """The places where the value read back differs from the value given, each by its path; at most about ten.
@@ -34,30 +37,33 @@ def changed(value: Any, came_back: Any, path: str) -> list[Fault]:
     """
     found: list[Fault] = []
     restart_count()
-    stack: list[tuple[Any, Any, str]] = [(value, came_back, path)]
+    stack: list[_Pair] = [(value, came_back, path)]
     while stack and len(found) < _MAX_FAULTS:
         old, new, where = stack.pop()
         if is_array(type(old)):
             old = plain(old)
         names = _fields(new)
-        if isinstance(old, Mapping) and isinstance(new, Mapping):
-            found += _lost_keys(old, new, where)
-            stack += _pairs_of_mappings(old, new, where)
-        elif isinstance(old, Mapping) and names:
-            if not is_model(type(new)):  # a pydantic model has its own rule for further keys
-                found += _unknown(old, names, where)
-            stack += [(old[k], getattr(new, n), f"{where}.{k}") for k, n in names.items() if k in old]
-        elif names and type(old) is type(new):
-            stack += [
-                (getattr(old, n), getattr(new, n), f"{where}.{n}") for n in names.values() if hasattr(old, n)
-            ]
-        elif isinstance(old, _ARRAYS) and isinstance(new, _ARRAYS):
-            stack += [(a, b, f"{where}[{i}]") for i, (a, b) in enumerate(zip(old, new, strict=False))]
-        elif isinstance(old, (*_ARRAYS, *_SETS)) and isinstance(new, _SETS):
-            continue  # sets have no order, so there are no pairs to compare; decoding has checked each item
+        if isinstance(old, Mapping):
+            found += _lost_keys(old, new, names, where)
+        parts = _pairs_of_parts(old, new, names, where)
+        if parts is not None:
+            stack += parts
         elif not _is_same(old, new):
             found += _difference(old, new, where)
     return found
+
+
+def _pairs_of_parts(old: Any, new: Any, names: Mapping[str, str], where: str) -> Iterable[_Pair] | None:
+    """The parts to compare instead of the whole; None: it has none, or the two are not alike. `names`: fields of `new`."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        return _pairs_of_mappings(old, new, where)
+    if names and (isinstance(old, Mapping) or type(old) is type(new)):
+        return _pairs_of_fields(old, new, names, where)
+    if isinstance(old, _ARRAYS) and isinstance(new, _ARRAYS):
+        return ((a, b, f"{where}[{i}]") for i, (a, b) in enumerate(zip(old, new, strict=False)))
+    if isinstance(old, (*_ARRAYS, *_SETS)) and isinstance(new, _SETS):
+        return ()  # sets have no order, so there are no pairs to compare; decoding has checked each item
+    return None
 
 
 def _fields(thing: Any) -> dict[str, str]:
@@ -74,9 +80,13 @@ def _fields(thing: Any) -> dict[str, str]:
     return {}
 
 
-def _pairs_of_mappings(
-    old: Mapping[Any, Any], new: Mapping[Any, Any], where: str
-) -> Iterator[tuple[Any, Any, str]]:
+def _pairs_of_fields(old: Any, new: Any, names: Mapping[str, str], where: str) -> Iterator[_Pair]:
+    if isinstance(old, Mapping):
+        return ((old[k], getattr(new, n), f"{where}.{k}") for k, n in names.items() if k in old)
+    return ((getattr(old, n), getattr(new, n), f"{where}.{n}") for n in names.values() if hasattr(old, n))
+
+
+def _pairs_of_mappings(old: Mapping[Any, Any], new: Mapping[Any, Any], where: str) -> Iterator[_Pair]:
     if old.keys() == new.keys():
         yield from ((value, new[key], f"{where}.{key}") for key, value in old.items())
     elif len(old) == len(new):
@@ -85,8 +95,11 @@ def _pairs_of_mappings(
             yield value, came_back, f"{where}.{key}"
 
 
-def _lost_keys(old: Mapping[Any, Any], new: Mapping[Any, Any], where: str) -> Iterator[Fault]:
-    if len(old) != len(new):
+def _lost_keys(old: Mapping[Any, Any], new: Any, names: Mapping[str, str], where: str) -> Iterator[Fault]:
+    if not isinstance(new, Mapping):
+        if names and not is_model(type(new)):  # a pydantic model has its own rule for further keys
+            yield from _unknown(old, names, where)
+    elif len(old) != len(new):
         yield from _unknown(old, new, where)
     else:
         for before, after in zip(old, new, strict=True):
