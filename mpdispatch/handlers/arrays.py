@@ -82,8 +82,8 @@ def is_array(kind: type) -> bool:
 
 
 def is_plain_array(value: Any) -> bool:
-    """Whether untyped JSON gives the values of this array back: it does for numbers and text, not for times and bytes."""
-    return value.dtype.kind not in "MmS"
+    """Whether this is an array whose values untyped JSON gives back: numbers and text, not times and bytes."""
+    return is_array(type(value)) and value.dtype.kind not in "MmS"
 
 
 def plain(value: Any) -> Any:

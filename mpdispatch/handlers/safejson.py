@@ -167,20 +167,25 @@ def lossy(value: Any, path: str, reader: Reader) -> list[Fault]:
             if depth > MAX_DEPTH:
                 found.append(Fault(path, _TOO_DEEP))
                 break
-            if isinstance(item, dict) and reader is not Reader.TYPED:
-                text = "the key {} would become a string; use strings as keys"
-                found += [Fault(where, text.format(shown(k))) for k in item if not isinstance(k, str)]
+            if reader is not Reader.TYPED:
+                found += _keys_made_strings(item, where)
             stack.extend((child, name, depth + 1) for child, name in _children(item, where))
         elif isinstance(item, float):
             if not math.isfinite(item):
                 found.append(Fault(where, f"{item} cannot be written as JSON; use None or text for it"))
         elif not isinstance(item, (str, int, type(None))):
             # Reached with an untyped reader only: for the others to_builtins has left plain values.
-            if is_array(type(item)) and is_plain_array(item):
+            if is_plain_array(item):
                 stack.append((plain(item), where, depth))
             else:
                 found.append(_unreadable(item, where))
     return found
+
+
+def _keys_made_strings(item: Any, where: str) -> Iterator[Fault]:
+    if isinstance(item, dict):
+        text = "the key {} would become a string; use strings as keys"
+        yield from (Fault(where, text.format(shown(key))) for key in item if not isinstance(key, str))
 
 
 def _unreadable(item: Any, where: str) -> Fault:
