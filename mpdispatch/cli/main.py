@@ -53,18 +53,13 @@ def _run(args: Sequence[str] | None) -> int:
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         return error.exit_code
-    except click.ClickException as error:
-        complain(error.format_message())
-        if isinstance(error, click.UsageError) and error.ctx is not None:
-            complain(f"try `{error.ctx.command_path} --help`")
-        return error.exit_code
-    except DispatchError as error:
+    except (click.ClickException, DispatchError) as error:
         _complain_of(error)
         return error.exit_code
     except OSError as error:
         # Stores raise their own errors, so this one is about a terminal, a pipe or a file that we write to.
         _forget_stdout()
-        complain(f"{error.strerror or error}" + (f": {error.filename}" if error.filename else ""))
+        _complain_of(error)
         return _IO_ERROR
     except Exception:  # noqa: BLE001  a bug of ours; the code must not say that a job failed
         sys.stderr.write(traceback.format_exc())
@@ -84,7 +79,7 @@ def _invoke(args: list[str]) -> object:
         return ended.exit_code
 
 
-def _complain_of(error: DispatchError) -> None:
+def _complain_of(error: Exception) -> None:
     if isinstance(error, AppImportError) and error.traceback:
         # The fault is in the user's code, and only the traceback shows where.
         sys.stderr.writelines(escape(line) + "\n" for line in error.traceback.splitlines())
@@ -92,12 +87,18 @@ def _complain_of(error: DispatchError) -> None:
         complain(line)
 
 
-def _lines(error: DispatchError) -> Iterator[str]:
+def _lines(error: Exception) -> Iterator[str]:
     match error:
         case ConfigError(faults=faults):
             yield from map(str, faults)
         case PayloadError(faults=faults, job_name=name):
             yield from (f"job {name!r}: {fault}" for fault in faults)
+        case click.ClickException():
+            yield error.format_message()
+            if isinstance(error, click.UsageError) and error.ctx is not None:
+                yield f"try `{error.ctx.command_path} --help`"
+        case OSError() if not isinstance(error, DispatchError):
+            yield f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")
         case _:
             yield str(error)
 
