@@ -218,26 +218,30 @@ class QueueConfig:
         configs: list[QueueConfig] = []
         faults: list[Fault] = []
         for index, item in enumerate(value):
-            if isinstance(item, cls):
-                configs.append(item)
-            elif not isinstance(item, Mapping):
-                faults.append(Fault(f"[{index}]", f"must be a mapping with a name, not {shown(item)}"))
-            else:
-                found = read_settings([section(item, f"[{index}]")], cls)
-                if "name" not in item:
-                    found.faults[:] = [each for each in found.faults if each.key != "name"]
-                    found.faults.append(Fault(f"[{index}].name", "is required"))
-                faults.extend(found.faults)
-                if not found.faults:
-                    config = object.__new__(cls)
-                    _fill(config, found)
-                    configs.append(config)
+            try:
+                configs.append(cls._read_item(item, f"[{index}]"))
+            except ConfigError as error:
+                faults.extend(error.faults)
         counted = Counter(config.name for config in configs)
         repeated = sorted(name for name, count in counted.items() if count > 1)
         faults += [Fault("", f"the queue {name!r} is there twice") for name in repeated]
         if faults:
             raise ConfigError(faults)
         return tuple(configs)
+
+    @classmethod
+    def _read_item(cls, item: object, key: str) -> QueueConfig:
+        if isinstance(item, cls):
+            return item
+        if not isinstance(item, Mapping):
+            raise ConfigError([Fault(key, f"must be a mapping with a name, not {shown(item)}")])
+        found = read_settings([section(item, key)], cls)
+        if "name" not in item:
+            found.faults[:] = [each for each in found.faults if each.key != "name"]
+            found.faults.append(Fault(f"{key}.name", "is required"))
+        config = object.__new__(cls)
+        _fill(config, found)
+        return config
 
 
 def read_settings(sources: Sequence[Source], *classes: Any) -> Settings:
