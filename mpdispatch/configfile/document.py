@@ -190,15 +190,17 @@ def _repeated_keys(tree: Any, way: Sequence[str], path: str) -> Iterator[Fault]:
 
     Checks the keys on the `way` to our section and all keys in it. The rest of the file belongs to other programs.
     """
-    import yaml
-
     for key in way:
         pairs = [pair for pair in tree.value if pair[0].value == key]
         if len(pairs) > 1:
             yield _twice(path, pairs[-1][0])
         tree = pairs[-1][1]
-        if not isinstance(tree, yaml.MappingNode):
-            return
+    yield from _repeated_within(tree, path)
+
+
+def _repeated_within(tree: Any, path: str) -> Iterator[Fault]:
+    import yaml
+
     stack, seen_nodes = [tree], set[int]()
     while stack:
         item = stack.pop()
