@@ -179,18 +179,18 @@ def run(
             return RunReport(exit_code=0)
         raise
     finally:
-        _close(chosen.catalog, supervisor)
-        if publisher is not None:
-            # After leaving the store: hooks may take 5 s, and no one waits for our jobs meanwhile.
-            report = (supervisor and supervisor.report) or RunReport(exit_code=70)
-            publisher.close(exit_code=report.exit_code, completed=report.completed, failed=report.failed)
+        _close(chosen.catalog, supervisor, publisher)
 
 
-def _close(catalog: Catalog, supervisor: Supervisor | None) -> None:
+def _close(catalog: Catalog, supervisor: Supervisor | None, publisher: EventPublisher | None) -> None:
     if isinstance(catalog, LiveCatalog):
         catalog.learn(None)
     if supervisor is not None:
         supervisor.close()
+    if publisher is not None:
+        # After leaving the store: hooks may take 5 s, and no one waits for our jobs meanwhile.
+        report = (supervisor and supervisor.report) or RunReport(exit_code=70)
+        publisher.close(exit_code=report.exit_code, completed=report.completed, failed=report.failed)
 
 
 def _publisher(runtime: Runtime, app: AppReference, plan: Plan) -> EventPublisher | None:
