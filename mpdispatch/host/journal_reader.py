@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterator, Sequence, Set
 from pathlib import Path
 
 from mpdispatch.host.journal_layout import (
@@ -123,12 +123,9 @@ class JournalReader:
         """
         ids = None if wanted is None else {job_id for job_id, _ in wanted}
         for _, data in self._records(RECORD_BYTES):
-            slots: Iterable[int] = range(MARKS)
-            if ids is not None:
-                # Compare job ids first: unpacking all marks takes twenty times as long.
-                slots = [slot for slot, job_id in enumerate(_marked_ids(data)) if job_id in ids]
-                if not slots and _has_marks(data):
-                    continue
+            slots = _slots_of(ids, data)
+            if not slots and _has_marks(data):
+                continue
             marks = {
                 mark[:2]: mark.started_boot_us
                 for slot in slots
@@ -156,6 +153,14 @@ class JournalReader:
 
 def _has_marks(record: bytes) -> bool:
     return bool(HEAD.unpack_from(record)[2])
+
+
+def _slots_of(ids: Set[int] | None, record: bytes) -> Sequence[int]:
+    """The slots with marks, torn ones too, of these jobs (None: all slots)."""
+    if ids is None:
+        return range(MARKS)
+    # Compare only the job ids: unpacking all marks takes twenty times as long.
+    return [slot for slot, job_id in enumerate(_marked_ids(record)) if job_id in ids]
 
 
 def _marked_ids(record: bytes) -> list[int]:
