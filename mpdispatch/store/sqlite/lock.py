@@ -110,8 +110,7 @@ class FileLock:
             is_next = is_next or _try(self._turnstile_fd)
             # The holder of the turnstile may be stopped (Ctrl-Z): do not wait long for it.
             if (is_next or (pauses is not None and pauses.waited_s > 0.1)) and _try(self._fd):
-                if self._is_queueing:
-                    fcntl.flock(self._turnstile_fd, fcntl.LOCK_UN)
+                self._leave_turnstile()
                 if self._is_current():
                     return True
                 is_next = not self._is_queueing
@@ -119,9 +118,12 @@ class FileLock:
             if pauses is None:
                 pauses = Pauses()
             if not pauses.sleep(until, at_most_s=0.0001 if is_next else 0.002):
-                if self._is_queueing:
-                    fcntl.flock(self._turnstile_fd, fcntl.LOCK_UN)
+                self._leave_turnstile()
                 return False
+
+    def _leave_turnstile(self) -> None:
+        if self._is_queueing:
+            fcntl.flock(self._turnstile_fd, fcntl.LOCK_UN)
 
     def _is_current(self) -> bool:
         """Whether we locked the file that others lock. If the folder was removed, open the file again."""
