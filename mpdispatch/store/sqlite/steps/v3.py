@@ -87,12 +87,7 @@ def run(connection: sqlite3.Connection, location: str) -> None:
             model.execute(statement)
         found = model.execute("SELECT name, type, sql FROM sqlite_master WHERE sql IS NOT NULL")
         definitions = {(name, kind): sql for name, kind, sql in found}
-        try:
-            _rename(connection)
-        except sqlite3.ERRORS as error:
-            if getattr(error, "sqlite_errorname", "") != "SQLITE_ERROR":
-                raise
-            raise StoreCorrupt(location, f"cannot be migrated: {error}") from error
+        _rename(connection, location)
         with lenient_text(connection):
             tables = list(_tables(connection, model, location))
     present = set(connection.execute("SELECT name, type, sql FROM sqlite_master"))
@@ -124,14 +119,19 @@ def _writable_schema(connection: sqlite3.Connection) -> Iterator[None]:
         connection.execute("PRAGMA writable_schema = RESET")
 
 
-def _rename(connection: sqlite3.Connection) -> None:
+def _rename(connection: sqlite3.Connection, location: str) -> None:
     """Rename the columns, also in what the file's owner has made of them: indexes, triggers, views.
 
     While the schema is writable, SQLite passes over a view or trigger that is broken already.
     """
-    with _writable_schema(connection):
-        for table, old, new in _RENAMED:
-            connection.execute(f"ALTER TABLE {table} RENAME COLUMN {old} TO {new}")
+    try:
+        with _writable_schema(connection):
+            for table, old, new in _RENAMED:
+                connection.execute(f"ALTER TABLE {table} RENAME COLUMN {old} TO {new}")
+    except sqlite3.ERRORS as error:
+        if getattr(error, "sqlite_errorname", "") != "SQLITE_ERROR":
+            raise
+        raise StoreCorrupt(location, f"cannot be migrated: {error}") from error
 
 
 def _tables(connection: sqlite3.Connection, model: sqlite3.Connection, location: str) -> Iterator[_Table]:
