@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 from mpdispatch.errors import UsageError
 
@@ -52,15 +53,28 @@ def _repr(value: object, most: int) -> str:
         return repr(value)
     assert isinstance(value, list | tuple | dict)
     text = opening
-    for item in value.items() if isinstance(value, dict) else value:
-        text += "" if text == opening else ", "
-        if isinstance(value, dict) and len(text) < most:
-            key, item = item
-            text += _repr(key, most - len(text)) + ": "
+    for before, part in _parts(value):
+        text += before
         if len(text) >= most:
             return text
-        text += _repr(item, most - len(text))
+        text += _repr(part, most - len(text))
     return text + ("," if isinstance(value, tuple) and len(value) == 1 else "") + closing
+
+
+def _parts(value: list[Any] | tuple[Any, ...] | dict[Any, Any]) -> Iterator[tuple[str, object]]:
+    """The items, keys and values between the brackets of `repr(value)`, each with the text before it.
+
+    >>> list(_parts({"a": 1, "b": 2}))
+    [('', 'a'), (': ', 1), (', ', 'b'), (': ', 2)]
+    """
+    before = ""
+    for item in value.items() if isinstance(value, dict) else value:
+        if isinstance(value, dict):
+            key, item = item
+            yield before, key
+            before = ": "
+        yield before, item
+        before = ", "
 
 
 def check_name(kind: str, value: object) -> str:
