@@ -34,6 +34,13 @@ def other(): return 3
 def broken(): return 1 / 0
 async def late(): return made()
 
+class Unready:
+    @property
+    def engine(self): raise LookupError("not configured")
+
+unready = Unready()
+def unready_made(): return unready
+
 engine = made()
 """
 
@@ -60,6 +67,8 @@ def test_a_factory_names_an_app_for_every_command(cli: Cli, tmp_path: Path, targ
         ("needs", "needs arguments (path, name); a factory of an app is called without any"),
         ("other", "is a factory, and what it returned is a int, neither an Engine nor an object with .engine"),
         ("broken", "ZeroDivisionError"),
+        ("unready", "app 'app:unready' does not import: LookupError: not configured"),
+        ("unready_made", "app 'app:unready_made' does not import: LookupError: not configured"),
         ("late", "is an async function"),
         ("Shop", "needs arguments (engine)"),
     ],
@@ -72,6 +81,7 @@ def test_what_is_no_factory_says_why(cli: Cli, tmp_path: Path, attribute: str, s
     ):
         assert done.returncode == 70, done
         assert said in done.stderr
+        assert "internal error" not in done.stderr
 
 
 # ---------------------------------------------------------------- an engine inside a function

@@ -35,7 +35,7 @@ def load(reference: AppReference) -> AppEngine:
     during its import; `complete_logging` does the rest.
 
     Raises:
-        AppImportError: importing failed; carries the text of the traceback.
+        AppImportError: importing failed, or code of the app that was then called; carries the text of the traceback.
         AppReferenceError: everything was imported, but there is no such attribute, or it is no engine.
     """
     module_name, attribute = parse_target(reference.target)
@@ -53,11 +53,16 @@ def load(reference: AppReference) -> AppEngine:
             reason = f"there is no module {error.name!r} in {printable(os.getcwd())} or on Python's path"
             raise AppImportError(str(reference), reason) from error
         raise _import_error(reference, error) from error
-    for part in attribute.split("."):
-        if not hasattr(found, part):
-            raise AppReferenceError(_no_attribute(found, part), app=str(reference))
-        found = getattr(found, part)
-    return _engine_from(found, reference)
+    try:
+        for part in attribute.split("."):
+            if not hasattr(found, part):
+                raise AppReferenceError(_no_attribute(found, part), app=str(reference))
+            found = getattr(found, part)
+        return _engine_from(found, reference)
+    except AppReferenceError:
+        raise
+    except (Exception, SystemExit) as error:  # of a factory, or of a property
+        raise _import_error(reference, error) from error
 
 
 def _engine_from(found: Any, reference: AppReference) -> AppEngine:
@@ -95,10 +100,7 @@ def _needed(factory: Any) -> list[str]:
 def _called(factory: Any, reference: AppReference, *arguments: object) -> Any:
     if inspect.iscoroutinefunction(factory):
         raise AppReferenceError("is an async function; a factory of an app is a plain one", app=str(reference))
-    try:
-        return factory(*arguments)
-    except (Exception, SystemExit) as error:
-        raise _import_error(reference, error) from error
+    return factory(*arguments)
 
 
 def _import_error(reference: AppReference, error: BaseException) -> AppImportError:
