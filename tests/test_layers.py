@@ -72,7 +72,13 @@ PROTOCOLS_ONLY = {"handlers": _PROTOCOLS, "execution": _PROTOCOLS}
 # What a store asks inside a transaction: pure functions of the request and the facts.
 POLICY_OF_STORES = {"mpdispatch.policy.admission", "mpdispatch.policy.rate", "mpdispatch.policy.waits"}
 
-WARN_LINES, MOST_LINES = 300, 500
+WARN_LINES, MOST_LINES = 300, 400
+MOST_BRANCHES = 12
+"""Of one function, each `and`, `or`, comprehension and conditional expression counted."""
+BRANCHES = (
+    *(ast.If, ast.IfExp, ast.For, ast.AsyncFor, ast.While, ast.ExceptHandler, ast.match_case),
+    *(ast.comprehension, ast.Assert),
+)
 
 FORBIDDEN_CALLS = {
     "eval": "runs text as code",
@@ -220,9 +226,26 @@ def faults_of(source: str, module: str, *, is_package: bool = False) -> list[str
     tree = ast.parse(source)
     faults = [*import_faults(tree, module, is_package=is_package), *deed_faults(tree, module)]
     lines = source.count("\n")
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    faults += [
+        f"{module}: {function.name} has {branches} branches; {MOST_BRANCHES} is the most"
+        for function in functions
+        if (branches := branches_of(function)) > MOST_BRANCHES
+    ]
     if lines > MOST_LINES:
         faults.append(f"{module}: {lines} lines; {MOST_LINES} is the most")
     return faults
+
+
+def branches_of(function: ast.AST) -> int:
+    """Cyclomatic complexity as radon counts it, with the functions inside."""
+    count = 1
+    for node in ast.walk(function):
+        if isinstance(node, BRANCHES):
+            count += 1 + len(getattr(node, "ifs", ()))
+        elif isinstance(node, ast.BoolOp):
+            count += len(node.values) - 1
+    return count
 
 
 SOURCES = sorted(PACKAGE.rglob("*.py"))
@@ -277,6 +300,7 @@ MADE_UP = [
     ("mpdispatch.store.sqlite", "db.execute('BEGIN')", "BEGIN IMMEDIATE"),
     ("mpdispatch.store.sqlite", "db.execute('begin exclusive')", "BEGIN IMMEDIATE"),
     ("mpdispatch.pool.wire", "x = 1\n" * (MOST_LINES + 1), "the most"),
+    ("mpdispatch.pool.wire", f"def f(x):\n    return {' or '.join('x' * (MOST_BRANCHES + 1))}", "the most"),
 ]
 
 

@@ -217,10 +217,10 @@ class SQLiteSupervisorStore:
             owned = _owned(connection, owner)
             if seen is None and not owned:
                 return False
-            left = [each for each in owned if each not in covered]
-            ended, _ = unreadable.set_aside(connection, [job_id for job_id, _ in left], now, are_claimed=True)
+            left = {job_id for job_id, starts in owned if (job_id, starts) not in covered}
+            ended, _ = unreadable.set_aside(connection, left, now, are_claimed=True)
             ended_here[:] = ended
-            if {job.id for job, _ in ended}.symmetric_difference(job_id for job_id, _ in left):
+            if {job.id for job, _ in ended} != left:
                 return False
             finishing.record_one_by_one(connection, owner, transitions)
             connection.execute(QUERIES["unregister"], (owner,))
