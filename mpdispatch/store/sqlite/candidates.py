@@ -124,7 +124,7 @@ def choose(
         OddRowError: a row cannot be read (see `unreadable`).
     """
     left, total = dict(plan.per_queue), plan.total
-    ready = total if plan.ready is None else plan.ready
+    begun_at_once, ready = (frozenset[str](), 0) if plan.ready is None else (request.rated, plan.ready)
     arms = list(_arms(connection, request, plan, has_parked))
     is_cut = _is_cut(plan, arms)
     # A single arm ends at the limit of its queue by itself.
@@ -140,7 +140,7 @@ def choose(
                 break
             _check_text(connection, rows)
             rows = _park_refused(request, rows, parked)
-            taken += _within(rows, left, request.rated, ready - len(taken), held) if is_limited else rows
+            taken += _within(rows, left, begun_at_once, ready - len(taken), held) if is_limited else rows
     finally:
         for cursor in cursors:
             cursor.close()
