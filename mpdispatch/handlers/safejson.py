@@ -182,10 +182,11 @@ def lossy(value: Any, path: str, reader: Reader) -> list[Fault]:
     return found
 
 
-def _keys_made_strings(item: Any, where: str) -> Iterator[Fault]:
-    if isinstance(item, dict):
-        text = "the key {} would become a string; use strings as keys"
-        yield from (Fault(where, text.format(shown(key))) for key in item if not isinstance(key, str))
+def _keys_made_strings(item: Any, where: str) -> list[Fault]:
+    if not isinstance(item, dict):
+        return []
+    text = "the key {} would become a string; use strings as keys"
+    return [Fault(where, text.format(shown(key))) for key in item if not isinstance(key, str)]
 
 
 def _unreadable(item: Any, where: str) -> Fault:
