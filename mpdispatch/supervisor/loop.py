@@ -125,6 +125,8 @@ class Supervisor:
 
     def _wait_s(self, *, with_store: bool) -> float:
         """Seconds until something is due, if no event comes."""
+        if self._wiring.registration.is_cut():
+            return 0.0  # the next tick starts over; duties would read what is gone
         now_us, wiring = self._clock.now().boot_us, self._wiring
         until_us = now_us + wiring.poll_us
         if with_store and self._pool.may_answer_silently:
