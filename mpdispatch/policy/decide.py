@@ -11,7 +11,7 @@ from typing import NamedTuple, assert_never
 
 import msgspec
 
-from mpdispatch.clock import SECOND_US
+from mpdispatch.clock import LATEST_US, SECOND_US
 from mpdispatch.model import (
     Aborted,
     Cancelled,
@@ -31,9 +31,6 @@ from mpdispatch.model import (
 )
 from mpdispatch.model.outcome import NotCompleted
 from mpdispatch.policy.backoff import DEFAULT, Backoff
-
-LATEST_US = 253_402_300_799_999_999
-"""The last microsecond of the year 9999: no job is due after the last date that Python can show."""
 
 
 class RetryRules(msgspec.Struct, frozen=True, kw_only=True):

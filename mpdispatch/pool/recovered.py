@@ -11,10 +11,10 @@ from typing import NamedTuple, TypeAlias
 
 import msgspec
 
+from mpdispatch.clock import LATEST_US
 from mpdispatch.host.journal_layout import Control
 from mpdispatch.host.journal_reader import JournalReader
 from mpdispatch.model import Answer, Completed, Raised
-from mpdispatch.policy.decide import LATEST_US
 from mpdispatch.pool.frames import Done, Ended, FrameError, decode_from_worker
 from mpdispatch.pool.process import CONTROL_CANCEL, CONTROL_TIMEOUT, StopReason
 

@@ -279,7 +279,7 @@ class _Workers:
         no worker is idle."""
 
     def are_full(self, *, for_suspect: bool) -> bool:
-        """Whether no job, or no suspect, can be given to any."""
+        """Whether none can be given a job now. A suspect (it may have killed a worker) needs an idle worker."""
         return not self._idle and (self._loads == [] or for_suspect)
 
     def take(self, estimate: int | None) -> tuple[WorkerProcess, int | None] | None:

@@ -161,6 +161,7 @@ class Committer:
             self._assigner.assign(self._runtime.clock.now().boot_us)
 
     def _room(self, most: int, now_us: int) -> tuple[int, int | None]:
+        """As `Claimer.room`, but at most `most` jobs, and none during a shutdown."""
         if self._shutdown.is_on:
             return 0, None
         slots, ready = self._claimer.room(now_us)

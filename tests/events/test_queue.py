@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from mpdispatch import ConfigError, hooks
+from mpdispatch.clock import LATEST_US
 from mpdispatch.events.notices import (
     Began,
     EnqueuedMany,
@@ -26,7 +27,6 @@ from mpdispatch.events.publish import Hooks
 from mpdispatch.events.queue import HookQueue, Subscribers
 from mpdispatch.execution.telemetry import Telemetry
 from mpdispatch.model import Cause, ClaimedJob, ErrorInfo, JobState, NewJob, Run, Transition
-from mpdispatch.policy.decide import LATEST_US
 
 LOG = logging.getLogger("mpdispatch.hooks")
 JOB = ClaimedJob(7, 2, 1, "render", "bulk", 0, 0, 3, None, None, None, b"{}")

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mpdispatch.clock import LATEST_US
 from mpdispatch.model import (
     Aborted,
     Cancelled,
@@ -24,7 +25,7 @@ from mpdispatch.model import (
     WorkerDied,
 )
 from mpdispatch.policy.backoff import Constant, ExponentialJitter, Linear
-from mpdispatch.policy.decide import LATEST_US, RetryRules, decide
+from mpdispatch.policy.decide import RetryRules, decide
 
 NOW = 1_750_000_000_000_000
 RUN = Run(started_us=NOW - 1000, duration_us=900, worker_pid=7)

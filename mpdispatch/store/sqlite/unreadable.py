@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 import msgspec
 
 from mpdispatch import sqlite3
-from mpdispatch.clock import Instant
+from mpdispatch.clock import EARLIEST_US, LATEST_US, Instant
 from mpdispatch.model import UNREADABLE, Cause, ClaimedJob, ClaimRequest, ErrorInfo, JobState, Transition
 from mpdispatch.store.sqlite.candidates import PARK_AT_MOST, OddRowError, as_json, claimable_parked
 from mpdispatch.store.sqlite.columns import EXAMINED_COLUMNS, RUN_COLUMNS
-from mpdispatch.store.sqlite.mending import EARLIEST_US, LATEST_US, faults_of, has_bad_text, mended
+from mpdispatch.store.sqlite.mending import faults_of, has_bad_text, mended
 from mpdispatch.store.sqlite.queries import QUERIES
 from mpdispatch.store.sqlite.rows import encode_error, stored_json
 from mpdispatch.store.sqlite.text import lenient_text
