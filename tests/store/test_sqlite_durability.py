@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -200,8 +200,14 @@ def test_nothing_is_stored_where_no_descriptor_is_left_to_flush_it_with(
     store.close()
 
 
-def test_a_log_that_is_not_there_is_not_taken_for_flushed(path: Path) -> None:
-    log = Log(sqlite3.connect(":memory:"), path)
+@pytest.fixture
+def log(path: Path) -> Iterator[Log]:
+    """The log at this path, of a connection that never looks at it."""
+    with closing(sqlite3.connect(":memory:")) as connection, closing(Log(connection, path)) as found:
+        yield found
+
+
+def test_a_log_that_is_not_there_is_not_taken_for_flushed(log: Log) -> None:
     with pytest.raises(FileNotFoundError):
         log.flush()
 
@@ -231,23 +237,22 @@ def test_who_is_told_by_its_key_in_a_transaction_of_his_own_may_rely_on_it_too(
 
 
 def test_where_fsync_does_not_reach_the_platter_the_log_is_flushed_by_what_does(
-    path: Path, monkeypatch: pytest.MonkeyPatch
+    path: Path, log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[int] = []
     monkeypatch.setattr(wal, "_FULL_FSYNC", 51)  # F_FULLFSYNC of macOS
     monkeypatch.setattr("fcntl.fcntl", lambda descriptor, command: asked.append(command))
     monkeypatch.setattr(wal, "_flush", lambda descriptor: asked.append(0))
     Path(f"{path}-wal").write_bytes(b"x")
-    with closing(Log(sqlite3.connect(":memory:"), path)) as log:
-        log.flush()
-        assert asked == [51]
+    log.flush()
+    assert asked == [51]
 
-        def unknown(descriptor: int, command: int) -> None:
-            raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
+    def unknown(descriptor: int, command: int) -> None:
+        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
 
-        monkeypatch.setattr("fcntl.fcntl", unknown)
-        log.flush()
-        assert asked == [51, 0]
+    monkeypatch.setattr("fcntl.fcntl", unknown)
+    log.flush()
+    assert asked == [51, 0]
 
 
 def test_a_python_without_ctypes_keeps_jobs_as_well(
@@ -263,18 +268,16 @@ def test_a_python_without_ctypes_keeps_jobs_as_well(
         _begin_writing.cache_clear()
 
 
-def test_the_disk_is_asked_to_begin_where_the_system_can(path: Path) -> None:
+def test_the_disk_is_asked_to_begin_where_the_system_can(path: Path, log: Log) -> None:
     begin = _begin_writing()
     if begin is None:
         pytest.skip("this system has no sync_file_range")
-    log = Log(sqlite3.connect(":memory:"), path)
     Path(f"{path}-wal").write_bytes(b"x" * 5000)
     assert log.size() == 5000
     assert begin(log._descriptor, 0, 0, 2) == 0, "a wrong signature would fail here"
     assert begin(-1, 0, 0, 2) == -1
     log.begin_flush()
     log.flush()
-    log.close()
 
 
 def test_the_first_job_after_a_switch_to_write_ahead_logging_is_kept(path: Path, clock: FakeClock) -> None:
