@@ -48,6 +48,8 @@ class Cause(StrEnum):
     LEASE_LOST = "lease_lost"
     ABORTED = "aborted"
     RELEASED = "released"
+    EXPIRED = "expired"
+    """It was not started in time."""
 
 
 class ErrorInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,6 +82,10 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True):
     retried_from: int | None = None
     trace_context: str | None = None
     """The trace in which it was enqueued: a JSON object of header name → value (`traceparent` …)."""
+    slot_us: int | None = None
+    """Wall time of the slot of a cron entry for which it was made."""
+    expires_at_us: int | None = None
+    """Wall time after which it is cancelled instead of started for the first time."""
 
     def due_us(self, now_us: int) -> int:
         """Wall time at which it is due if it is enqueued now."""
@@ -131,6 +137,8 @@ class ClaimedJob(msgspec.Struct, frozen=True, gc=False):
     timeout_us: int | None
     idempotency_key: str | None
     trace_context: str | None = None
+    slot_us: int | None = None
+    expires_at_us: int | None = None
     payload: bytes = b""
 
 
@@ -169,6 +177,10 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     worker_pid: int | None = None
     cpu_s: float | None = None
     max_rss_bytes: int | None = None
+    slot: datetime | None = None
+    """The moment of a schedule for which a cron entry made it."""
+    expires_at: datetime | None = None
+    """If it has not been started by then, it is cancelled."""
     created: bool = True
     """False if `enqueue` found an older job under the same idempotency key."""
 

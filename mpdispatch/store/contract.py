@@ -29,6 +29,7 @@ from mpdispatch.model import (
     PeerSupervisor,
     Transition,
 )
+from mpdispatch.store.crons import CronStore
 from mpdispatch.store.filters import DeadLetterFilter, JobFilter
 from mpdispatch.store.optional import FileCare, StoreUpkeep, Wake
 from mpdispatch.store.values import (
@@ -84,6 +85,11 @@ class Store(Protocol):
 
         Affects connections opened from now on.
         """
+        ...
+
+    @property
+    def crons(self) -> CronStore:
+        """The cron entries."""
         ...
 
     # -- opening --------------------------------------------------------------------------------
@@ -250,6 +256,11 @@ class SupervisorStore(Protocol):
     @property
     def upkeep(self) -> StoreUpkeep:
         """What the store does for its rows in small steps; `NoUpkeep` if it needs none."""
+        ...
+
+    @property
+    def crons(self) -> CronStore:
+        """The cron entries."""
         ...
 
     def register(self, who: NewSupervisor, ttl_us: int) -> int:

@@ -32,6 +32,8 @@ JOB_COLUMNS = (
     Column("worker_pid", "integer"),
     Column("cpu_us", "duration", field="cpu_s"),
     Column("max_rss_bytes", "integer"),
+    Column("slot_us", "time"),
+    Column("expires_at_us", "time"),
 )
 """Of a job as people see it, but for `payload`, `last_error` and `result`, which may stand in another table."""
 ATTEMPT_COLUMNS = (
@@ -70,7 +72,7 @@ SUPERVISOR_COLUMNS = (
 
 NEW = tuple(name for name in NewJob.__struct_fields__ if name not in ("payload", "run_at_us", "delay_us"))
 """Columns that a new job fills with the field of the same name."""
-_COPIED = [name for name in NEW if name not in ("idempotency_key", "retried_from")]
+_COPIED = [name for name in NEW if name not in ("idempotency_key", "retried_from", "expires_at_us")]
 _CLAIMED = ClaimedJob.__struct_fields__[3:-1]  # a claim changes starts and attempt; the payload is the last
 
 _BY_NAME = {

@@ -53,6 +53,8 @@ class _Row(NamedTuple):
     timeout_us: int | None
     idempotency_key: str | bytes | None
     trace_context: str | bytes | None
+    slot_us: int | None
+    expires_at_us: int | None
     state: Any
     lane: int | None
     owner: int | None
