@@ -30,7 +30,7 @@ class CronSpec(msgspec.Struct, frozen=True, kw_only=True):
     tz: str
     """An IANA name."""
     job: NewJob
-    """What a firing enqueues; its `run_at_us` and `slot_us` are those of the firing."""
+    """What a firing enqueues; its `run_at_us` and `slot_us` are those of the firing. It has no idempotency key."""
     catch_up: CatchUp = "latest"
     catch_up_limit: int = 100
     """Most missed slots that fire, the latest ones; also most slots that wait under `overlap="queue"`."""
@@ -81,7 +81,7 @@ class CronEntry(msgspec.Struct, frozen=True, kw_only=True):
     """Its app no longer declares it: it fires no more."""
     created_at_us: int
     enabled_at_us: int
-    """When it was last added, enabled or adopted again."""
+    """From when on it has its slots: it was then added, enabled, declared again or given another schedule."""
     decided_until_us: int
     """All slots up to this wall time have fired or were skipped."""
     next_slot_us: int | None
@@ -89,13 +89,19 @@ class CronEntry(msgspec.Struct, frozen=True, kw_only=True):
     boot_id: str | None
     """The boot in which an `@reboot` entry last fired."""
     last_slot_us: int | None
+    """The slot that fired last; by hand, that may be one of long ago."""
     last_fired_us: int | None
+    """When that was."""
     last_job_id: int | None
+    """The job of that slot."""
     last_success_us: int | None
     """When a job of it last completed, as far as decisions have seen it."""
     late_since_us: int | None
     open: tuple[OpenFiring, ...] = ()
     """Oldest slot first."""
+    unreadable: str = ""
+    """What of its row cannot be read, because another program wrote it. Then it is shown as far as it can be, as
+    disabled; its app's next sync mends a spec, else remove it and add it anew."""
 
 
 class Firing(msgspec.Struct, frozen=True):
@@ -130,8 +136,11 @@ class CronDecision(msgspec.Struct, frozen=True, kw_only=True):
     decided_until_us: int
     next_slot_us: int | None
     boot_id: str | None = None
+    """None: as it was."""
     last_success_us: int | None = None
+    """None: as it was."""
     late_since_us: int | None = None
+    """None: it is not late."""
 
 
 class FiredSlot(msgspec.Struct, frozen=True):

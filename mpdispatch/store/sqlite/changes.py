@@ -13,6 +13,14 @@ from mpdispatch.store.sqlite.translate import is_no_id_left
 
 
 def cancel(connection: sqlite3.Connection, job_id: int, now: Instant) -> Job:
+    if not request_cancel(connection, job_id, now):
+        state = reads.state_of(connection, job_id)
+        raise InvalidStateError(job_id, state, "only a job that has not ended can be cancelled")
+    return reads.job(connection, job_id)
+
+
+def request_cancel(connection: sqlite3.Connection, job_id: int, now: Instant) -> bool:
+    """Cancel a waiting job, ask the supervisor of a running one to end it. False: it has ended, or is gone."""
     try:
         touched = (
             connection.execute(QUERIES["cancel_waiting"], (now.wall_us, job_id)).rowcount
@@ -20,10 +28,7 @@ def cancel(connection: sqlite3.Connection, job_id: int, now: Instant) -> Job:
         )
     except unreadable.INTEGRITY_ERRORS:
         touched = 0
-    if not touched and not unreadable.cancel(connection, job_id, now):
-        state = reads.state_of(connection, job_id)
-        raise InvalidStateError(job_id, state, "only a job that has not ended can be cancelled")
-    return reads.job(connection, job_id)
+    return bool(touched) or unreadable.cancel(connection, job_id, now)
 
 
 def retry(connection: sqlite3.Connection, job_id: int, now: Instant) -> Job:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from mpdispatch.model import ClaimedJob, NewJob
+from mpdispatch.model import ClaimedJob, JobState, NewJob
 from mpdispatch.store.sqlite.mending import Column
 
 JOB_COLUMNS = (
@@ -69,6 +69,26 @@ SUPERVISOR_COLUMNS = (
     Column("lease_until_boot_us", "integer"),
     Column("token", "text"),
 )
+CRON_COLUMNS = (
+    Column("id", "integer"),
+    Column("name", "text"),
+    Column("origin", "text"),
+    Column("app", "text"),
+    Column("revision", "integer"),
+    Column("is_enabled", "integer", least=0, most=1),
+    Column("is_orphan", "integer", least=0, most=1),
+    Column("created_at_us", "time"),
+    Column("enabled_at_us", "time"),
+    Column("decided_until_us", "time"),
+    Column("next_slot_us", "time"),
+    Column("boot_id", "text"),
+    Column("last_slot_us", "time"),
+    Column("last_fired_us", "time"),
+    Column("last_job_id", "integer"),
+    Column("last_success_us", "time"),
+    Column("late_since_us", "time"),
+)
+"""Of a cron entry, but for its spec, the payload of its jobs and its open firings."""
 
 NEW = tuple(name for name in NewJob.__struct_fields__ if name not in ("payload", "run_at_us", "delay_us"))
 """Columns that a new job fills with the field of the same name."""
@@ -102,6 +122,10 @@ EXAMINED_COLUMNS = (
 """Of the query `rows`."""
 
 
+NEW_COLUMNS = _columns(*NEW)
+"""Those of a new job."""
+
+
 def _listed(names: Iterable[str]) -> str:
     return ", ".join(names)
 
@@ -115,5 +139,9 @@ LISTS = {
     "attempt": _listed(column.name for column in ATTEMPT_COLUMNS),
     "attempt_values": _listed("?" for _ in ATTEMPT_COLUMNS),
     "supervisor": _listed(column.name for column in SUPERVISOR_COLUMNS),
+    "cron": _listed(column.name for column in CRON_COLUMNS),
+    # Of an entry; valid whatever number stands there.
+    "next_revision": f"(revision & {(1 << 62) - 1}) + 1",
+    "states": _listed(f"'{state}'" for state in JobState),
 }
-"""The lists of columns in the SQL files, by name."""
+"""The lists in the SQL files, by name."""

@@ -127,6 +127,7 @@ def fresh_job(job: NewJob, job_id: int, now_us: int) -> Job:
         run_at=created_at if run_at_us == now_us else moment(run_at_us),
         created_at=created_at,
         timeout=_seconds(job.timeout_us),
+        slot=_moment_or_none(job.slot_us),
         **{field: decode(getattr(job, field)) for field, decode in _NEW_DECODERS},
     )
 

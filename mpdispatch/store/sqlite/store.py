@@ -13,6 +13,7 @@ from mpdispatch.clock import Clock, SystemClock
 from mpdispatch.errors import DeadLetterNotFoundError, JobNotFoundError, UsageError
 from mpdispatch.model import Attempt, DeadLetter, Finding, Job, JobState, NewJob, Output, Page, PeerSupervisor
 from mpdispatch.store.contract import SupervisorStore
+from mpdispatch.store.crons import CronStore
 from mpdispatch.store.filters import DeadLetterFilter, JobFilter
 from mpdispatch.store.optional import Wake
 from mpdispatch.store.sqlite import (
@@ -26,6 +27,7 @@ from mpdispatch.store.sqlite import (
     status,
     unreadable,
 )
+from mpdispatch.store.sqlite.crons import SQLiteCrons
 from mpdispatch.store.sqlite.database import Database, FileDatabase, MemoryDatabase
 from mpdispatch.store.sqlite.options import FileOptions
 from mpdispatch.store.sqlite.queries import QUERIES
@@ -123,6 +125,12 @@ class SQLiteStore:
             if isinstance(self._database, FileDatabase):
                 self._database.options = dataclasses.replace(self._database.options, durability=durability)
         return self.said_durability
+
+    @property
+    def crons(self) -> CronStore:
+        """The cron entries. Adding one creates the store, as enqueueing does."""
+        sessions = self._sessions
+        return SQLiteCrons(sessions.read, sessions.write, self._clock, self.wake, create=sessions.create)
 
     # -- opening --------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from mpdispatch.model import (
     PeerSupervisor,
     Transition,
 )
+from mpdispatch.store.crons import CronStore
 from mpdispatch.store.optional import FileCare, NoFileCare
 from mpdispatch.store.sqlite import cancels, draining, reads, unreadable
 from mpdispatch.store.sqlite import claim as claiming
@@ -26,6 +27,7 @@ from mpdispatch.store.sqlite import commit as committing
 from mpdispatch.store.sqlite import finish as finishing
 from mpdispatch.store.sqlite.commit import Commit
 from mpdispatch.store.sqlite.connection import Flush, Session
+from mpdispatch.store.sqlite.crons import SQLiteCrons
 from mpdispatch.store.sqlite.database import Database
 from mpdispatch.store.sqlite.file_care import SQLiteFileCare
 from mpdispatch.store.sqlite.queries import QUERIES
@@ -47,6 +49,7 @@ class SQLiteSupervisorStore:
         self._database, self._clock, self._wake = database, clock, wake
         self._session_now: Session | None = None
         self.upkeep = SQLiteUpkeep(self._session, clock)
+        self.crons: CronStore = SQLiteCrons(self._read, self._write, clock, wake)
 
     @cached_property
     def file_care(self) -> FileCare:

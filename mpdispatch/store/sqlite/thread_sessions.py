@@ -58,8 +58,12 @@ class ThreadSessions:
     def read(self, work: Work[T]) -> T:
         return self._call(lambda session: session.read(work))
 
-    def write(self, work: Work[T], point: str) -> T:
-        return self._call(lambda session: session.write(work, point=point))
+    def write(self, work: Work[T], point: str, *, flush: Flush = Flush.IN_COMMIT) -> T:
+        return self._call(lambda session: session.write(work, point=point, flush=flush))
+
+    def create(self, work: Work[T], point: str, *, flush: Flush = Flush.IN_COMMIT) -> T:
+        """As `write`; creates the store, or migrates it, if that is needed."""
+        return self._call(lambda session: session.write(work, point=point, flush=flush), create=True)
 
     def write_jobs(self, work: Work[T], wake: Callable[[], None], *, is_one_statement: bool = False) -> T:
         """Write new jobs. Supervisors are woken at once and may start the jobs while the disk still works."""

@@ -1,0 +1,245 @@
+"""Cron entries of the SQLite store: what `store.crons.CronStore` promises, for clients and for supervisors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol, TypeVar
+
+import msgspec
+
+from mpdispatch import sqlite3
+from mpdispatch.clock import Clock, Instant
+from mpdispatch.errors import CronExistsError, CronNotFoundError, CronUnreadableError, UsageError
+from mpdispatch.failpoints import failpoint
+from mpdispatch.model import (
+    CronDecision,
+    CronEntry,
+    CronHistory,
+    CronSpec,
+    CronSync,
+    Firing,
+    Job,
+    NewCron,
+    Origin,
+)
+from mpdispatch.store.sqlite import changes, cron_slots, inserts
+from mpdispatch.store.sqlite.connection import Flush
+from mpdispatch.store.sqlite.cron_rows import entry_of, history_of, job_for, new_cron_row, spec_row
+from mpdispatch.store.sqlite.queries import QUERIES
+
+T = TypeVar("T")
+Work = Callable[[sqlite3.Connection], T]
+
+_ALL = QUERIES["crons"] + "\nORDER BY c.name"
+_BY_NAME = QUERIES["crons"] + "\nWHERE c.name = ?"
+_BY_ID = QUERIES["crons"] + "\nWHERE c.id = ?"
+
+
+class Read(Protocol):
+    def __call__(self, work: Work[T]) -> T: ...
+
+
+class Write(Protocol):
+    def __call__(self, work: Work[T], point: str, *, flush: Flush = Flush.IN_COMMIT) -> T: ...
+
+
+class SQLiteCrons:
+    """A `CronStore` on the sessions of either face of the store."""
+
+    def __init__(
+        self, read: Read, write: Write, clock: Clock, wake: Callable[[], None], *, create: Write | None = None
+    ) -> None:
+        """`wake` wakes all supervisors of the store. `create`: as `write`, but creates a store that is not there."""
+        self._read, self._write, self._create = read, write, create or write
+        self._clock, self._wake = clock, wake
+
+    # -- reading --------------------------------------------------------------------------------
+
+    def entries(self) -> list[CronEntry]:
+        return self._read(_entries)
+
+    def entry(self, name: str) -> CronEntry:
+        return self._read(lambda c: _named(c, name))
+
+    def history(self, name: str, limit: int) -> CronHistory:
+        if limit < 1:
+            raise UsageError(f"limit must be 1 or more, not {limit}")
+        values = {"name": name, "limit": limit}
+        entry, *rows = self._read(lambda c: c.execute(QUERIES["cron_history"], values).fetchall()) or [None]
+        if entry is None:
+            raise CronNotFoundError(name)
+        return history_of(rows)
+
+    # -- declaring ------------------------------------------------------------------------------
+
+    def add(self, new: NewCron) -> CronEntry:
+        """Raises CronExistsError."""
+
+        def work(connection: sqlite3.Connection) -> CronEntry:
+            name = new.spec.name
+            if (there := _found(connection, name)) is not None:
+                raise CronExistsError(name, there.origin)
+            connection.execute(QUERIES["insert_cron"], new_cron_row(new, self._clock.now().wall_us))
+            return _named(connection, name)
+
+        return self._changed(self._create(work, "cron_add"))
+
+    def sync(self, origin: Origin, app: str, declared: Sequence[NewCron]) -> CronSync:
+        done = self._create(lambda c: _sync(c, origin, app, declared, self._clock.now()), "cron_sync")
+        return self._changed(done)
+
+    def set_enabled(
+        self, name: str, is_enabled: bool, *, decided_until_us: int, next_slot_us: int | None
+    ) -> CronEntry:
+        def work(connection: sqlite3.Connection) -> CronEntry:
+            cron_id = _named(connection, name).id
+            if is_enabled:
+                values = (decided_until_us, decided_until_us, next_slot_us, cron_id)
+                connection.execute(QUERIES["enable_cron"], values)
+            else:
+                connection.execute(QUERIES["disable_cron"], (cron_id,))
+            return _named(connection, name)
+
+        return self._changed(self._write(work, "cron_enable"))
+
+    def delete(self, name: str) -> None:
+        """In one transaction for all that can be seen; the rest of a long history goes in further ones."""
+
+        def work(connection: sqlite3.Connection) -> int:
+            cron_id = _named(connection, name).id
+            connection.execute(QUERIES["delete_cron"], (cron_id,))
+            return cron_id
+
+        cron_id = self._write(work, "cron_delete")
+        while self._write(lambda c: cron_slots.delete(c, cron_id), "cron_delete_slots"):
+            continue
+
+    def _changed(self, result: T) -> T:
+        # A slot may be due sooner than a supervisor would look.
+        self._wake()
+        return result
+
+    # -- firing ---------------------------------------------------------------------------------
+
+    def decide(self, decision: CronDecision) -> list[Job] | None:
+        # What a power cut takes of a decision that fires nothing is only decided again.
+        is_lasting = bool(decision.fires or decision.cancels)
+        made = self._write(
+            lambda c: _decide(c, decision, self._clock.now()),
+            "cron_decide",
+            flush=Flush.IN_COMMIT if is_lasting else Flush.LATER,
+        )
+        if made or (made is not None and decision.cancels):
+            self._wake()
+        return made
+
+    def fire(self, name: str, slots: Sequence[Firing]) -> list[Job]:
+        def work(connection: sqlite3.Connection) -> list[Job]:
+            entry = _named(connection, name)
+            if entry.unreadable:
+                raise CronUnreadableError(name, entry.unreadable)
+            return _fire(connection, entry, slots, self._clock.now())
+
+        return self._changed(self._write(work, "cron_fire"))
+
+
+def _entries(connection: sqlite3.Connection) -> list[CronEntry]:
+    return [entry_of(row) for row in connection.execute(_ALL)]
+
+
+def _found(connection: sqlite3.Connection, name: str) -> CronEntry | None:
+    row = connection.execute(_BY_NAME, (name,)).fetchone()
+    return None if row is None else entry_of(row)
+
+
+def _named(connection: sqlite3.Connection, name: str) -> CronEntry:
+    found = _found(connection, name)
+    if found is None:
+        raise CronNotFoundError(name)
+    return found
+
+
+# ---------------------------------------------------------------- what an app declares
+
+
+def _sync(
+    connection: sqlite3.Connection, origin: Origin, app: str, declared: Iterable[NewCron], now: Instant
+) -> CronSync:
+    there = {entry.spec.name: entry for entry in _entries(connection)}
+    gone = {
+        name for name, each in there.items() if (each.origin, each.app) == (origin, app) and not each.is_orphan
+    }
+    added, changed, taken = list[str](), list[str](), list[str]()
+    for each in declared:
+        new = msgspec.structs.replace(each, origin=origin, app=app)
+        name = new.spec.name
+        gone.discard(name)
+        entry = there.get(name)
+        if entry is None:
+            connection.execute(QUERIES["insert_cron"], new_cron_row(new, now.wall_us))
+            added.append(name)
+        elif entry.origin != origin:
+            taken.append(name)
+        elif entry.is_orphan or entry.unreadable or (entry.app, entry.spec) != (app, new.spec):
+            _declare_again(connection, entry, new)
+            changed.append(name)
+    for name in gone:
+        connection.execute(QUERIES["orphan_cron"], (there[name].id,))
+    return CronSync(added=added, changed=changed, orphaned=sorted(gone), taken=taken)
+
+
+def _declare_again(connection: sqlite3.Connection, entry: CronEntry, new: NewCron) -> None:
+    keeps_place = not entry.is_orphan and not entry.unreadable and _slots(entry.spec) == _slots(new.spec)
+    if keeps_place:
+        place = entry.enabled_at_us, entry.decided_until_us, entry.next_slot_us, entry.late_since_us
+    else:
+        until_us, next_us = new.decided_until_us, new.next_slot_us if entry.is_enabled else None
+        place = until_us, until_us, next_us, None
+    connection.execute(QUERIES["declare_cron"], (*spec_row(new.spec), new.app, *place, entry.id))
+
+
+def _slots(spec: CronSpec) -> tuple[object, ...]:
+    """What decides which slots there are."""
+    return spec.schedule, spec.tz, spec.starts_at_us, spec.ends_at_us
+
+
+# ---------------------------------------------------------------- decisions
+
+
+def _decide(connection: sqlite3.Connection, decision: CronDecision, now: Instant) -> list[Job] | None:
+    row = connection.execute(_BY_ID, (decision.cron_id,)).fetchone()
+    entry = None if row is None else entry_of(row)
+    if entry is None or entry.revision != decision.revision or entry.unreadable:
+        return None
+    cron_slots.close(connection, entry.id, decision.closes)
+    for job_id in decision.cancels:
+        changes.request_cancel(connection, job_id, now)
+    for skipped in decision.skips:
+        cron_slots.skip(connection, entry, skipped)
+    made = _fire(connection, entry, decision.fires, now)
+    failpoint("cron_decide.after_fire")
+    values = (
+        decision.decided_until_us,
+        decision.next_slot_us,
+        decision.boot_id,
+        decision.last_success_us,
+        decision.late_since_us,
+        entry.id,
+    )
+    connection.execute(QUERIES["move_cron"], values)
+    return made
+
+
+def _fire(
+    connection: sqlite3.Connection, entry: CronEntry, firings: Iterable[Firing], now: Instant
+) -> list[Job]:
+    made = list[Job]()
+    for firing in firings:
+        if cron_slots.has_fired(connection, entry.id, firing.slot_us):
+            continue
+        made.append(inserts.insert(connection, job_for(entry, firing), now))
+        last = (firing.slot_us, now.wall_us, made[-1].id)
+        connection.execute(QUERIES["insert_slot"], (entry.id, *last))
+    if made:
+        connection.execute(QUERIES["fired_cron"], (*last, entry.id))
+    return made
