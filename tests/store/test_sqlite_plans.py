@@ -297,7 +297,7 @@ def test_the_schema_names_no_state_cause_or_stream(connection: sqlite3.Connectio
         row[0] for row in connection.execute("SELECT sql FROM sqlite_master WHERE type <> 'view' AND sql > ''")
     )
     assert not {each for each in (*JobState, *Cause, *Stream) if f"'{each}'" in tables}
-    assert tables.count("STRICT") == tables.count("CREATE TABLE mpdispatch_") == 9
+    assert tables.count("STRICT") == tables.count("CREATE TABLE mpdispatch_") == 12
 
 
 def test_ended_jobs_are_found_by_steps_of_their_index(connection: sqlite3.Connection) -> None:

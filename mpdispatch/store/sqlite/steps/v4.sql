@@ -13,9 +13,14 @@ ALTER TABLE mpdispatch_dead_letters ADD COLUMN closed_at_us INTEGER;
 
 UPDATE mpdispatch_dead_letters SET closed_at_us = replayed_at_us WHERE replayed_at_us IS NOT NULL;
 
--- Letters that earlier versions deleted when they were purged.
-INSERT INTO mpdispatch_dead_letters (job_id, name, queue, failed_at_us, closed_at_us)
-SELECT id, name, queue, completed_at_us, completed_at_us FROM mpdispatch_jobs AS j
+-- Letters that earlier versions deleted when they were purged. With ids of ours: if somebody has used the highest
+-- possible id by hand, SQLite has no next one.
+INSERT INTO mpdispatch_dead_letters (id, job_id, name, queue, failed_at_us, closed_at_us)
+SELECT
+    (SELECT coalesce(max(id), 0) FROM mpdispatch_dead_letters WHERE id < 1 << 62)
+    + row_number() OVER (ORDER BY completed_at_us),
+    id, name, queue, completed_at_us, completed_at_us
+FROM mpdispatch_jobs AS j
 WHERE state = 'failed' AND completed_at_us IS NOT NULL
 AND NOT EXISTS (SELECT 1 FROM mpdispatch_dead_letters AS d WHERE d.job_id = j.id);
 
