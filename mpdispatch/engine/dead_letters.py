@@ -61,10 +61,10 @@ class DeadLetters:
         name: str | None = None,
         older_than: float | timedelta | str | None = None,
     ) -> int:
-        """Delete dead letters, replayed or not; gives how many. Their jobs stay, as failed.
+        """Purge dead letters, replayed or not; gives how many. They are gone; their jobs stay, as failed.
 
-        `older_than` (seconds): only those that failed longer ago. Deleted in short transactions, so
-        supervisors go on claiming.
+        The jobs are deleted when the setting `retention_failed` has passed. `older_than` (seconds): only those that
+        failed longer ago. Purged in short transactions, so supervisors go on claiming.
         """
         before_us = None if older_than is None else so_long_ago_us(older_than)
         where = DeadLetterFilter(queue=queue, name=name, is_replayed=None, failed_before_us=before_us)

@@ -179,7 +179,10 @@ class Store(Protocol):
         ...
 
     def purge_dead_letters(self, where: DeadLetterFilter) -> int:
-        """Delete dead letters (never their jobs), in short transactions so others can write. Returns the count."""
+        """Purge dead letters, replayed or not: from now on there are none for these failed jobs. Returns the count.
+
+        In short transactions, so that others can write. The jobs stay, until they may be pruned.
+        """
         ...
 
     def queue_stats(self) -> list[QueueStats]: ...

@@ -185,8 +185,9 @@ class Model:
         )
         made = self._insert(new)
         letter = self._letters.get(job_id)
-        if letter is not None and not letter.is_replayed:
-            letter.replayed_at_us, letter.replayed_as = self._clock.now().wall_us, made.id
+        if letter is not None and letter.closed_at_us is None:
+            letter.replayed_at_us = letter.closed_at_us = self._clock.now().wall_us
+            letter.replayed_as = made.id
         return self._job(made)
 
     def set_paused(self, queue: str, paused: bool) -> None:
@@ -199,7 +200,7 @@ class Model:
 
         def is_old(row: Row) -> bool:
             letter = self._letters.get(row.id)
-            is_dealt_with = letter is None or letter.is_replayed
+            is_dealt_with = letter is None or letter.closed_at_us is not None
             return row.completed_at_us is not None and row.completed_at_us < before_us and is_dealt_with
 
         # Which go first is not promised: here, as in the store, those of the first state and queue, then the oldest.
@@ -214,7 +215,7 @@ class Model:
 
     def dead_letter(self, job_id: int) -> DeadLetter:
         letter = self._letters.get(job_id)
-        if letter is None:
+        if letter is None or letter.is_purged:
             raise DeadLetterNotFoundError(job_id)
         return letter_of(letter, self._job(letter.row))
 
@@ -226,17 +227,20 @@ class Model:
         return len(self._matching(DeadLetterFilter(queue=queue, is_replayed=False)))
 
     def purge_dead_letters(self, where: DeadLetterFilter) -> int:
-        # Their jobs stay, as failed; now they may be pruned.
+        # Their jobs stay, as failed; now they may be pruned. A replayed one was dealt with when it was replayed.
         purged = self._matching(where)
         for letter in purged:
-            del self._letters[letter.row.id]
+            letter.is_purged = True
+            if letter.closed_at_us is None:
+                letter.closed_at_us = self._clock.now().wall_us
         return len(purged)
 
     def _matching(self, where: DeadLetterFilter) -> list[Letter]:
         return [
             each
             for each in self._letters.values()
-            if where.queue in (None, each.row.new.queue)
+            if not each.is_purged
+            and where.queue in (None, each.row.new.queue)
             and where.name in (None, each.row.new.name)
             and where.is_replayed in (None, each.is_replayed)
             and (where.failed_before_us is None or each.failed_at_us < where.failed_before_us)

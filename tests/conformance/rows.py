@@ -92,6 +92,9 @@ class Letter:
     failed_at_us: int
     replayed_at_us: int | None = None
     replayed_as: int | None = None
+    closed_at_us: int | None = None
+    """When it was first replayed or purged; None: it is open."""
+    is_purged: bool = False
 
     @property
     def is_replayed(self) -> bool:

@@ -205,6 +205,27 @@ def test_purge_by_queue_name_and_age_leaves_the_jobs(
     assert store.retry(old).retried_from == old  # it is still a failed job
 
 
+@pytest.mark.parametrize("is_replayed_first", [False, True])
+def test_a_purged_letter_is_nowhere_and_nothing_brings_it_back(
+    store: Store, fail: Callable[..., int], clock: FakeClock, is_replayed_first: bool
+) -> None:
+    job_id, other = fail(), fail()
+    if is_replayed_first:
+        store.replay(job_id)
+    assert store.purge_dead_letters(ALL) == 2
+    assert store.purge_dead_letters(ALL) == 0, "a second purge finds none"
+    clock.advance(60)
+    assert store.retry(job_id).created is not is_replayed_first
+    for where in (OPEN, ALL, DeadLetterFilter(is_replayed=True)):
+        assert ids(store, where) == []
+    assert (store.dead_letter_count(), store.dead_letter_count("default")) == (0, 0)
+    for each in (job_id, other):
+        with pytest.raises(DeadLetterNotFoundError):
+            store.dead_letter(each)
+        with pytest.raises(DeadLetterNotFoundError):
+            store.replay(each)
+
+
 def test_retry_of_a_running_or_completed_job_is_refused(
     store: Store, desk: Desk, enqueue: Callable[..., Job]
 ) -> None:

@@ -89,7 +89,7 @@ def replay(options: Options, ids: Sequence[int]) -> int:
 @filter_options
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def purge(options: Options, older_than: float | None, queue: str | None, name: str | None, yes: bool) -> None:
-    """Delete dead letters, replayed or not. Their jobs stay, as failed; `retry` still enqueues them again.
+    """Delete dead letters, replayed or not. Their jobs stay, as failed, for the time of `retention_failed`.
 
     Without an option, all of them: on a terminal it asks first.
     """

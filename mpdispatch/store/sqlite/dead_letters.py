@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from mpdispatch import sqlite3
-from mpdispatch.clock import Instant
+from mpdispatch.clock import Clock, Instant
 from mpdispatch.errors import DeadLetterNotFoundError, JobNotFoundError
 from mpdispatch.failpoints import failpoint
 from mpdispatch.model import DeadLetter, Job, Page
@@ -25,6 +25,12 @@ _LETTER_COLUMNS = (
     Column("replayed_at_us", "time"),
     Column("replayed_as", "integer"),
 )
+_SHOWN = {
+    False: "closed_at_us IS NULL",
+    True: "replayed_at_us IS NOT NULL",
+    None: "(closed_at_us IS NULL OR replayed_at_us IS NOT NULL)",
+}
+"""Conditions for `DeadLetterFilter.is_replayed`. None of them shows a purged letter."""
 _PURGE_AT_ONCE = 500
 """Rows per transaction: a claim waits at most some milliseconds for it."""
 
@@ -34,9 +40,7 @@ _PURGE_AT_ONCE = 500
 
 def page_statement(where: DeadLetterFilter, before_id: int | None, limit: int) -> tuple[str, list[Any]]:
     """The statement of one page and its parameters. Column names are ours, values are bound."""
-    terms, values = list[str](), list[Any]()
-    if where.is_replayed is not None:
-        terms.append(f"replayed_at_us IS {'NOT ' if where.is_replayed else ''}NULL")
+    terms, values = [_SHOWN[where.is_replayed]], list[Any]()
     for term, value in (
         ("queue = ?", where.queue),
         ("name = ?", where.name),
@@ -46,9 +50,7 @@ def page_statement(where: DeadLetterFilter, before_id: int | None, limit: int) -
         if value is not None:
             terms.append(term)
             values.append(value)
-    statement = QUERIES["letters"]
-    if terms:
-        statement += "\nWHERE " + " AND ".join(terms)
+    statement = QUERIES["letters"] + "\nWHERE " + " AND ".join(terms)
     return statement + "\nORDER BY id DESC LIMIT ?", [*values, limit]
 
 
@@ -79,7 +81,9 @@ def _letter(connection: sqlite3.Connection, row: Row) -> DeadLetter | None:
 
 
 def letter(connection: sqlite3.Connection, job_id: int) -> DeadLetter:
-    row = connection.execute(QUERIES["letters"] + "\nWHERE job_id = ?", (job_id,)).fetchone()
+    row = connection.execute(
+        QUERIES["letters"] + f"\nWHERE job_id = ? AND {_SHOWN[None]}", (job_id,)
+    ).fetchone()
     found = None if row is None else _letter(connection, row)
     if found is None:
         raise DeadLetterNotFoundError(job_id)
@@ -110,7 +114,7 @@ def enqueue_again(connection: sqlite3.Connection, job_id: int, now: Instant) -> 
     assert new_id is not None
     connection.execute(QUERIES["copy_payload"], (new_id, job_id))
     failpoint("retry.after_insert")
-    connection.execute(QUERIES["replay_dead_letter"], (now.wall_us, new_id, job_id))
+    connection.execute(QUERIES["replay_dead_letter"], {"now": now.wall_us, "new_id": new_id, "job_id": job_id})
     cron_slots.retry(connection, job_id, new_id)
     return reads.job(connection, new_id)
 
@@ -130,20 +134,23 @@ def purge(
     read: Callable[[Work[list[int]]], list[int]],
     write: Callable[[Work[int]], int],
     where: DeadLetterFilter,
+    clock: Clock,
 ) -> int:
-    """Delete matching dead letters. Finds them without the write lock; deletes a few hundred per transaction.
+    """Close matching dead letters for good. Finds them without the write lock; closes a few hundred per transaction.
 
-    Deletes only those present at the beginning: jobs that fail meanwhile keep theirs.
+    Closes only those present at the beginning: jobs that fail meanwhile keep theirs. The rows stay until their jobs
+    are pruned, as they hold when that may be.
     """
 
     def found(connection: sqlite3.Connection) -> list[int]:
         return [row[4] for row in connection.execute(*page_statement(where, before, _PURGE_AT_ONCE))]
 
-    def delete(connection: sqlite3.Connection) -> int:
-        return connection.executemany(QUERIES["purge_dead_letter"], [(each,) for each in ids]).rowcount
+    def close(connection: sqlite3.Connection) -> int:
+        now_us = clock.now().wall_us
+        return connection.executemany(QUERIES["purge_dead_letter"], [(now_us, each) for each in ids]).rowcount
 
-    before, deleted = None, 0
+    before, purged = None, 0
     while ids := read(found):
-        deleted += write(delete)
+        purged += write(close)
         before = ids[-1]
-    return deleted
+    return purged

@@ -1,15 +1,18 @@
 -- name: letters
--- One page; WHERE and ORDER are appended. The job itself is read by its own query.
+-- One page; WHERE and ORDER are appended. The job itself is read by its own query. A letter is open until its
+-- closed_at_us is set; a purged one has no replayed_at_us then, and is left out.
 SELECT job_id, failed_at_us, replayed_at_us, replayed_as, id FROM mpdispatch_dead_letters
 
 -- name: count_open
--- Dead letters not replayed, by their partial index.
-SELECT count(*) FROM mpdispatch_dead_letters WHERE replayed_at_us IS NULL AND queue = ?;
+-- Open ones, by their partial index.
+SELECT count(*) FROM mpdispatch_dead_letters WHERE closed_at_us IS NULL AND queue = ?;
 
 -- name: retried_as
 -- By its own unique index: whether an ended job was enqueued again already.
 SELECT id FROM mpdispatch_jobs WHERE retried_from = ?;
 
 -- name: purge_dead_letter
--- By primary key, a few hundred in a transaction.
-DELETE FROM mpdispatch_dead_letters WHERE id = ?;
+-- By primary key, a few hundred in a transaction. From now on nobody sees it. A replayed one keeps the time of its
+-- replay, from which its job's retention runs.
+UPDATE mpdispatch_dead_letters SET closed_at_us = coalesce(closed_at_us, ?), replayed_at_us = NULL
+WHERE id = ? AND (closed_at_us IS NULL OR replayed_at_us IS NOT NULL);

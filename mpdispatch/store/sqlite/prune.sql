@@ -33,7 +33,7 @@ SELECT id FROM (
     WHERE state = ? AND queue = ? AND completed_at_us < ? ORDER BY completed_at_us LIMIT ?
 ) AS ended
 WHERE NOT EXISTS (
-    SELECT 1 FROM mpdispatch_dead_letters AS d WHERE d.job_id = ended.id AND d.replayed_at_us IS NULL
+    SELECT 1 FROM mpdispatch_dead_letters AS d WHERE d.job_id = ended.id AND d.closed_at_us IS NULL
 )
 LIMIT ?;
 

@@ -66,8 +66,8 @@ UNION ALL
 SELECT queue, state, count(*) FROM mpdispatch_jobs WHERE lane = 2 GROUP BY queue, state;
 
 -- name: dead_letter_count
--- Not replayed ones, by their partial index.
-SELECT count(*) FROM mpdispatch_dead_letters WHERE replayed_at_us IS NULL;
+-- Open ones, by their partial index.
+SELECT count(*) FROM mpdispatch_dead_letters WHERE closed_at_us IS NULL;
 
 -- name: queues
 -- Queues that were paused or limited, with or without jobs.
@@ -104,9 +104,9 @@ FROM mpdispatch_jobs WHERE id = :id AND state IN ('failed', 'cancelled');
 INSERT INTO mpdispatch_payloads (job_id, payload) SELECT ?, payload FROM mpdispatch_payloads WHERE job_id = ?;
 
 -- name: replay_dead_letter
--- In the transaction that enqueues the job again.
-UPDATE mpdispatch_dead_letters SET replayed_at_us = ?, replayed_as = ?
-WHERE job_id = ? AND replayed_at_us IS NULL;
+-- In the transaction that enqueues the job again. A purged one stays as it is.
+UPDATE mpdispatch_dead_letters SET replayed_at_us = :now, replayed_as = :new_id, closed_at_us = :now
+WHERE job_id = :job_id AND closed_at_us IS NULL;
 
 -- name: supervisors
 -- All supervisors, dead or alive: the reader decides which are alive.

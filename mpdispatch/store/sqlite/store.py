@@ -239,8 +239,12 @@ class SQLiteStore:
         return job
 
     def purge_dead_letters(self, where: DeadLetterFilter) -> int:
-        """Delete dead letters (never their jobs), a few hundred at a time. Returns the count."""
-        return dead_letters.purge(self._sessions.read, lambda work: self._sessions.write(work, "purge"), where)
+        """Purge dead letters (never their jobs), a few hundred at a time. Returns the count."""
+
+        def write(work: Callable[[sqlite3.Connection], int]) -> int:
+            return self._sessions.write(work, "purge")
+
+        return dead_letters.purge(self._sessions.read, write, where, self._clock)
 
     def queue_stats(self) -> list[QueueStats]:
         return self._sessions.read(reads.queue_stats)
