@@ -10,11 +10,22 @@ import mpdispatch.policy
 
 MODULES = [
     "mpdispatch.config",
-    *(m.name for m in pkgutil.iter_modules(mpdispatch.policy.__path__, "mpdispatch.policy.")),
+    *(m.name for m in pkgutil.walk_packages(mpdispatch.policy.__path__, "mpdispatch.policy.")),
 ]
 WITH_EXAMPLES = {
     f"mpdispatch.policy.{name}"
-    for name in ("admission", "backoff", "decide", "durations", "lease", "names", "rate", "settings")
+    for name in (
+        "admission",
+        "backoff",
+        "cron.expression",
+        "cron.zones",
+        "decide",
+        "durations",
+        "lease",
+        "names",
+        "rate",
+        "settings",
+    )
 }
 
 

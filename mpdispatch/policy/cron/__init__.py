@@ -1,0 +1,9 @@
+"""Cron: when entries have slots, and what is to happen to them. Pure: no clock, no I/O but reading zones (`zoneinfo`).
+
+    text ──(expression.parse)──▶ Schedule ──┐
+    CronEntry + now + since when somebody looks ──▶ plan ──▶ CronDecision | None
+
+`schedule` has the kinds of schedules and `zones` the readings of a clock; `late` says who is overdue, `preview` what
+will happen and why something did not. All times are wall times in µs.
+Not here: entries and their slots on disk (`store`), the duty that asks (`supervisor`), crontabs (`policy.crontab`).
+"""
