@@ -29,6 +29,7 @@ from mpdispatch.model import Cause, ErrorInfo
 __all__ = [
     "HOOKS",
     "CronFired",
+    "CronLate",
     "Event",
     "Extension",
     "JobCompleted",
@@ -109,11 +110,30 @@ class JobDeadLettered(_StartEvent, frozen=True, kw_only=True, gc=False, tag=True
 
 
 class CronFired(_JobEvent, frozen=True, kw_only=True, gc=False, tag=True):
-    """A schedule put a job into its queue."""
+    """A cron entry put a job into its queue."""
 
     entry: str
+    """The name of the entry."""
     slot_at: datetime
     """The moment that the schedule names."""
+
+
+class CronLate(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag=True):
+    """A cron entry has had no success within its time. Told once, and again only after a success."""
+
+    entry: str
+    """The name of the entry."""
+    name: str
+    """The name of its job."""
+    queue: str
+    at: datetime
+    """When it was noticed (aware UTC)."""
+    late_since: datetime
+    """Since when it is late."""
+    last_success_at: datetime | None
+    """When a job of it last completed; None: never."""
+    last_job_id: int | None
+    """Its last job; None: it has fired none."""
 
 
 class Shutdown(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag=True):
@@ -129,7 +149,15 @@ class Shutdown(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag=True):
 
 
 Event: TypeAlias = (
-    JobEnqueued | JobStarted | JobCompleted | JobFailed | JobRetrying | JobDeadLettered | CronFired | Shutdown
+    JobEnqueued
+    | JobStarted
+    | JobCompleted
+    | JobFailed
+    | JobRetrying
+    | JobDeadLettered
+    | CronFired
+    | CronLate
+    | Shutdown
 )
 
 
@@ -161,7 +189,10 @@ class Extension:
         """A failed job became a dead letter."""
 
     def on_cron_fired(self, event: CronFired) -> None:
-        """A schedule put a job into its queue."""
+        """A cron entry put a job into its queue."""
+
+    def on_cron_late(self, event: CronLate) -> None:
+        """A cron entry has had no success within its time."""
 
     def on_shutdown(self, event: Shutdown) -> None:
         """The supervisor has ended."""
@@ -175,6 +206,7 @@ HOOKS: dict[type, str] = {
     JobRetrying: "on_job_retrying",
     JobDeadLettered: "on_job_dead_lettered",
     CronFired: "on_cron_fired",
+    CronLate: "on_cron_late",
     Shutdown: "on_shutdown",
 }
 """The hook of each kind of event."""

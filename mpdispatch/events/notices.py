@@ -14,6 +14,8 @@ import msgspec
 
 from mpdispatch.hooks import (
     HOOKS,
+    CronFired,
+    CronLate,
     Event,
     JobCompleted,
     JobDeadLettered,
@@ -23,7 +25,7 @@ from mpdispatch.hooks import (
     JobStarted,
     Shutdown,
 )
-from mpdispatch.model import Cause, ClaimedJob, ErrorInfo, Job, JobState, NewJob, Transition
+from mpdispatch.model import Cause, ClaimedJob, CronEntry, ErrorInfo, Job, JobState, NewJob, Transition
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FAR_US = 4_102_444_800_000_000
@@ -150,6 +152,32 @@ def enqueued(job: Job, *, is_committed: bool) -> JobEnqueued:
         batch_id=job.batch_id,
         retried_from=job.retried_from,
         is_committed=is_committed,
+    )
+
+
+def fired(entry: str, job: Job) -> CronFired:
+    """The event of a firing, whose job is new."""
+    return CronFired(
+        job_id=job.id,
+        name=job.name,
+        queue=job.queue,
+        at=job.created_at,
+        entry=entry,
+        slot_at=job.slot or job.run_at,
+    )
+
+
+def late(entry: CronEntry, since_us: int, now_us: int) -> CronLate:
+    """The event of an entry that is late now."""
+    job, success_us = entry.spec.job, entry.last_success_us
+    return CronLate(
+        entry=entry.spec.name,
+        name=job.name,
+        queue=job.queue,
+        at=_moment(now_us),
+        late_since=_moment(since_us),
+        last_success_at=None if success_us is None else _moment(success_us),
+        last_job_id=entry.last_job_id,
     )
 
 

@@ -11,9 +11,9 @@ import atexit
 import logging
 from collections.abc import Callable, Sequence
 
-from mpdispatch.events.notices import EnqueuedMany, Notice, encode_events, enqueued, events_of
+from mpdispatch.events.notices import EnqueuedMany, Notice, encode_events, enqueued, events_of, fired
 from mpdispatch.events.queue import HookQueue, Subscribers
-from mpdispatch.hooks import HOOKS, Extension, JobEnqueued
+from mpdispatch.hooks import HOOKS, CronFired, Extension, JobEnqueued
 from mpdispatch.model import Job, NewJob
 
 DRAIN_S = 5.0
@@ -22,7 +22,7 @@ DRAIN_S = 5.0
 Route = Callable[[bytes, int], None]
 """Takes events as JSON, and their number."""
 
-_ENQUEUED = HOOKS[JobEnqueued]
+_ENQUEUED, _FIRED = HOOKS[JobEnqueued], HOOKS[CronFired]
 
 
 class Hooks:
@@ -82,6 +82,12 @@ class Hooks:
         """Report jobs that were enqueued together."""
         if ids and _ENQUEUED in self.wanted():
             self._publish(EnqueuedMany(template, ids, batch_id, at_us))
+
+    def fired(self, entry: str, job: Job) -> None:
+        """Report a firing by hand, and its new job."""
+        self.enqueued(job)
+        if _FIRED in self.wanted():
+            self._publish(fired(entry, job))
 
     def _publish(self, notice: Notice) -> None:
         if self._route is None:

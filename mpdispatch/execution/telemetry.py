@@ -17,7 +17,15 @@ import msgspec
 from mpdispatch.errors import Cancel, Retry, Snooze
 from mpdispatch.execution.job_context import JobContext
 from mpdispatch.execution.middleware import CallNext, Metrics, Middleware, Timeout, Tracing
-from mpdispatch.hooks import Extension, JobCompleted, JobDeadLettered, JobEnqueued, JobFailed, JobRetrying
+from mpdispatch.hooks import (
+    CronFired,
+    Extension,
+    JobCompleted,
+    JobDeadLettered,
+    JobEnqueued,
+    JobFailed,
+    JobRetrying,
+)
 
 _SCOPE = "mpdispatch"
 _MOST_CONTEXT_BYTES = 2048
@@ -191,7 +199,7 @@ def _carrier_of(kept: str) -> dict[str, str]:
         return {}  # changed by hand: the run begins a new trace
 
 
-_Counted: TypeAlias = JobEnqueued | JobCompleted | JobFailed | JobRetrying | JobDeadLettered
+_Counted: TypeAlias = JobEnqueued | JobCompleted | JobFailed | JobRetrying | JobDeadLettered | CronFired
 
 _COUNTERS: dict[type[_Counted], tuple[str, str, str]] = {
     JobEnqueued: ("dispatch_jobs_enqueued_total", "Jobs enqueued", ""),
@@ -199,6 +207,7 @@ _COUNTERS: dict[type[_Counted], tuple[str, str, str]] = {
     JobFailed: ("dispatch_jobs_failed_total", "Jobs that failed for good", "failed"),
     JobRetrying: ("dispatch_jobs_retried_total", "Attempts that failed and are tried again", "retrying"),
     JobDeadLettered: ("dispatch_jobs_dlq_total", "Jobs that became dead letters", ""),
+    CronFired: ("dispatch_crons_fired_total", "Jobs that cron entries put into their queues", ""),
 }
 """Name and description of a counter, and the `status` of the durations of such events."""
 
@@ -223,9 +232,12 @@ class JobMetrics(Extension):
 
     def _record(self, event: _Counted) -> None:
         attributes = {"name": event.name, "queue": event.queue}
+        if isinstance(event, CronFired):
+            attributes["entry"] = event.entry
         self._counters[type(event)].add(1, attributes)
         duration_s = getattr(event, "duration_s", None)
         if duration_s is not None:
             self._duration.record(duration_s, {**attributes, "status": _COUNTERS[type(event)][2]})
 
     on_job_enqueued = on_job_completed = on_job_failed = on_job_retrying = on_job_dead_lettered = _record
+    on_cron_fired = _record

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Iterable
 from typing import Protocol
 
 from mpdispatch.clock import Clock
-from mpdispatch.events.notices import Began, Forwarded, Notice, Recorded, ended
+from mpdispatch.events.notices import Began, Forwarded, Notice, Recorded, ended, enqueued, fired, late
 from mpdispatch.events.publish import DRAIN_S
 from mpdispatch.events.queue import HookQueue
-from mpdispatch.hooks import HOOKS, JobStarted
-from mpdispatch.model import ClaimedJob, Transition
+from mpdispatch.hooks import HOOKS, CronFired, CronLate, JobEnqueued, JobStarted
+from mpdispatch.model import ClaimedJob, CronEntry, Job, Transition
 from mpdispatch.pool.hook_process import HookProcess
 
 
@@ -58,6 +59,7 @@ class EventPublisher:
 
     def __init__(self, sink: Sink, wanted: frozenset[str], clock: Clock) -> None:
         self._sink, self._clock = sink, clock
+        self._wanted = wanted
         self.wants_starts = HOOKS[JobStarted] in wanted
         self._waiting: list[Notice] = []
         self._begun: set[tuple[int, int]] = set()
@@ -90,6 +92,19 @@ class EventPublisher:
     def enqueued(self, events: bytes, count: int) -> None:
         """A handler enqueued jobs. Offered at once."""
         self._sink.offer([Forwarded(events)], count)
+
+    def fired(self, entry: str, jobs: Iterable[Job]) -> None:
+        """A cron entry fired: these new jobs are on disk. Offered with the next `flush`."""
+        for job in jobs:
+            if HOOKS[JobEnqueued] in self._wanted:
+                self._waiting.append(enqueued(job, is_committed=True))
+            if HOOKS[CronFired] in self._wanted:
+                self._waiting.append(fired(entry, job))
+
+    def late(self, entry: CronEntry, since_us: int) -> None:
+        """A cron entry is late now, and that is on disk. Offered with the next `flush`."""
+        if HOOKS[CronLate] in self._wanted:
+            self._waiting.append(late(entry, since_us, self._clock.now().wall_us))
 
     def flush(self) -> None:
         """Offer the gathered notices to the sink."""

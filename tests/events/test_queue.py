@@ -22,15 +22,64 @@ from mpdispatch.events.notices import (
     encode_events,
     ended,
     events_of,
+    fired,
+    late,
 )
 from mpdispatch.events.publish import Hooks
 from mpdispatch.events.queue import HookQueue, Subscribers
 from mpdispatch.execution.telemetry import Telemetry
-from mpdispatch.model import Cause, ClaimedJob, ErrorInfo, JobState, NewJob, Run, Transition
+from mpdispatch.model import (
+    Cause,
+    ClaimedJob,
+    CronEntry,
+    CronSpec,
+    ErrorInfo,
+    Job,
+    JobState,
+    NewJob,
+    Run,
+    Transition,
+)
+from mpdispatch.model.json import moment_of
 
 LOG = logging.getLogger("mpdispatch.hooks")
 JOB = ClaimedJob(7, 2, 1, "render", "bulk", 0, 0, 3, None, None, None, b"{}")
 ERROR = ErrorInfo(type="ValueError", message="bad")
+
+
+FIRED = Job(
+    id=8,
+    name="render",
+    queue="bulk",
+    state=JobState.SCHEDULED,
+    priority=0,
+    payload={},
+    max_retries=3,
+    run_at=moment_of(5_000_000),
+    created_at=moment_of(4_100_000),
+    slot=moment_of(4_000_000),
+)
+ENTRY = CronEntry(
+    id=1,
+    spec=CronSpec(
+        name="nightly", schedule="@daily", tz="UTC", job=NewJob(name="render", payload=b"{}", queue="bulk")
+    ),
+    origin="user",
+    app="",
+    revision=1,
+    is_enabled=True,
+    is_orphan=False,
+    created_at_us=0,
+    enabled_at_us=0,
+    decided_until_us=0,
+    next_slot_us=None,
+    boot_id=None,
+    last_slot_us=4_000_000,
+    last_fired_us=4_100_000,
+    last_job_id=8,
+    last_success_us=2_000_000,
+    late_since_us=None,
+)
 
 
 class Notes(hooks.Extension):
@@ -43,7 +92,7 @@ class Notes(hooks.Extension):
         self.seen.append(event)
 
     on_job_enqueued = on_job_started = on_job_completed = on_job_failed = _keep
-    on_job_retrying = on_job_dead_lettered = on_cron_fired = on_shutdown = _keep
+    on_job_retrying = on_job_dead_lettered = on_cron_fired = on_cron_late = on_shutdown = _keep
 
 
 def goodbye(number: int = 0) -> hooks.Shutdown:
@@ -83,6 +132,8 @@ def outcome(state: JobState, cause: Cause, **changes: Any) -> Recorded:
         (outcome(JobState.PENDING, Cause.ABORTED), []),
         (outcome(JobState.PENDING, Cause.RELEASED, run=None), []),
         (EnqueuedMany(NewJob(name="a", payload=b"{}"), range(4, 6), 4, 1_000_000), ["JobEnqueued"] * 2),
+        (fired("nightly", FIRED), ["CronFired"]),
+        (late(ENTRY, 3_000_000, 9_000_000), ["CronLate"]),
         (goodbye(), ["Shutdown"]),
     ],
     ids=repr,
@@ -103,6 +154,17 @@ def test_an_event_says_what_happened_and_when() -> None:
     assert (event.at.timestamp(), event.run_at.timestamp(), event.duration_s) == (2.0, 9.0, 0.25)
     assert event.at.utcoffset() is not None
     assert (event.cause, event.error, event.worker_pid) == (Cause.TIMEOUT, ERROR, 31)
+
+
+def test_events_of_a_cron_entry_name_it_its_job_and_its_times() -> None:
+    event = fired("nightly", FIRED)
+    assert (event.entry, event.name, event.queue, event.job_id) == ("nightly", "render", "bulk", 8)
+    assert (event.slot_at.timestamp(), event.at.timestamp()) == (4.0, 4.1)
+    alarm = late(ENTRY, 3_000_000, 9_000_000)
+    assert (alarm.entry, alarm.name, alarm.queue, alarm.last_job_id) == ("nightly", "render", "bulk", 8)
+    assert (alarm.late_since.timestamp(), alarm.at.timestamp()) == (3.0, 9.0)
+    assert alarm.last_success_at is not None
+    assert alarm.last_success_at.timestamp() == 2.0
 
 
 # ---------------------------------------------------------------- who is called

@@ -16,7 +16,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 
 from mpdispatch import Cancel, Dispatcher, Engine, SQLiteStore, middleware
-from mpdispatch.events.notices import Recorded
+from mpdispatch.events.notices import Recorded, fired
 from mpdispatch.execution.codec import Limits
 from mpdispatch.execution.executor import Executor
 from mpdispatch.execution.telemetry import Telemetry, Traced
@@ -204,6 +204,7 @@ def test_metrics_have_the_documented_names_and_attributes(tmp_path: Path) -> Non
     line = engine.hooks.queue()
     line.offer([recorded(JobState.COMPLETED, Cause.COMPLETED), recorded(JobState.RETRYING, Cause.ERROR)], 2)
     line.offer([recorded(JobState.FAILED, Cause.TIMEOUT)], 1)
+    line.offer([fired("nightly", render.enqueue())], 1)
     assert line.drain(5)
     found: dict[str, Any] = {}
     data = reader.get_metrics_data()
@@ -213,11 +214,12 @@ def test_metrics_have_the_documented_names_and_attributes(tmp_path: Path) -> Non
     whose = {"name": "render", "queue": "bulk"}
     counters = {name: [(p.value, dict(p.attributes))] for name, (p, *_) in found.items() if hasattr(p, "value")}
     assert counters == {
-        "dispatch_jobs_enqueued_total": [(4, whose)],
+        "dispatch_jobs_enqueued_total": [(5, whose)],
         "dispatch_jobs_completed_total": [(1, whose)],
         "dispatch_jobs_retried_total": [(1, whose)],
         "dispatch_jobs_failed_total": [(1, whose)],
         "dispatch_jobs_dlq_total": [(1, whose)],
+        "dispatch_crons_fired_total": [(1, {**whose, "entry": "nightly"})],
     }
     durations = {p.attributes["status"]: (p.count, p.sum) for p in found["dispatch_job_duration_seconds"]}
     assert durations == {"completed": (1, 0.25), "retrying": (1, 0.25), "failed": (1, 0.25)}
