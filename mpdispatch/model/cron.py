@@ -45,6 +45,15 @@ class CronSpec(msgspec.Struct, frozen=True, kw_only=True):
     """An entry without a success for this long is late; None: see `policy.cron.late`."""
 
 
+class DeclaredCrons(msgspec.Struct, frozen=True, kw_only=True):
+    """All entries that an app or a file declares. What it declared before and no longer does becomes an orphan."""
+
+    origin: Origin
+    app: str = ""
+    """The file, or the app; empty: the app of the supervisor that runs it."""
+    specs: tuple[CronSpec, ...] = ()
+
+
 class NewCron(msgspec.Struct, frozen=True, kw_only=True):
     """An entry as handed to a store."""
 
