@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from mpdispatch.config import ENV_PREFIX, Config, QueueConfig, read_settings, setting
 from mpdispatch.configfile.document import KEYS, NAMES, Section, find_section
@@ -15,6 +15,9 @@ from mpdispatch.errors import ConfigError, Fault, UsageError
 from mpdispatch.policy import settings
 from mpdispatch.policy.names import shown
 from mpdispatch.policy.sources import arguments, environment, section
+
+if TYPE_CHECKING:
+    from mpdispatch.handlers.crons import FileCrons
 
 _SEGMENTS = re.compile(r"(?:/[A-Za-z0-9._~!$&'()*+,;=:@%-]+)+")
 
@@ -44,6 +47,14 @@ def _store(value: object, is_text: bool) -> object:
     raise UsageError(f"must be a path, a URL or a store such as SQLiteStore('jobs.db'), not {shown(value)}")
 
 
+def _crons(value: object, is_text: bool) -> object:
+    from mpdispatch.configfile.crons import (
+        read_crons,
+    )  # reading schedules takes long to load, and few files have any
+
+    return read_crons(value, is_text)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OtherSettings:
     """The settings other than the fields of Config, with their defaults. Most belong to an app's extension."""
@@ -51,6 +62,7 @@ class OtherSettings:
     store: Any = setting(None, _store)  # noqa: RUF009 - a field
     app: str | None = setting(None, settings.text)
     queue_configs: tuple[QueueConfig, ...] = setting((), QueueConfig.read_list)
+    crons: Any = setting((), _crons)  # noqa: RUF009 - a field
     base_path: str = setting("/api/dispatch", _base_path)
     grove_database: str | None = setting(None, settings.optional(settings.text))
     grove_kv: str | None = setting(None, settings.optional(settings.text))
@@ -62,7 +74,8 @@ class OtherSettings:
 
 _OTHERS = tuple(each.name for each in fields(OtherSettings))
 # A list of mappings cannot be written in a variable. Every other setting can.
-_VARIABLES = [each.name for each in fields(Config)] + [name for name in _OTHERS if name != "queue_configs"]
+_LISTS = ("queue_configs", "crons")
+_VARIABLES = [each.name for each in fields(Config)] + [name for name in _OTHERS if name not in _LISTS]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +95,15 @@ class Effective:
         """The fields of Config that the file gives, as written there."""
         given = {} if self.section is None else self.section.values
         return {name: value for name, value in given.items() if name not in _OTHERS}
+
+    @property
+    def file_crons(self) -> FileCrons | None:
+        """The cron entries of the file; None: there is no file. One without entries makes those it had orphans."""
+        if self.section is None:
+            return None
+        from mpdispatch.handlers.crons import FileCrons
+
+        return FileCrons(path=str(self.section.path.resolve()), entries=self.others["crons"])
 
 
 def effective(

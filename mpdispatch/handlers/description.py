@@ -9,6 +9,7 @@ import msgspec
 
 from mpdispatch.config import Config, QueueConfig
 from mpdispatch.handlers.registry import Registry
+from mpdispatch.model import DeclaredCrons
 from mpdispatch.policy.backoff import BackoffSpec
 from mpdispatch.store.values import Durability
 
@@ -32,6 +33,12 @@ class AppDescription(msgspec.Struct, frozen=True, kw_only=True):
     """The queue of each handler."""
     timeouts: dict[str, float] = {}
     """Seconds that one start may take, for each handler that has a timeout."""
+    priorities: dict[str, int] = {}
+    """The priority of each handler that has another one than 0."""
+    max_retries: dict[str, int] = {}
+    """The retries of each handler that has others than 3."""
+    crons: tuple[DeclaredCrons, ...] = ()
+    """The cron entries that the app declares, and those of a file that it reads."""
     default_timeout_s: float | None = None
     """The timeout of jobs without one, from `middleware.Timeout`."""
     hooks: frozenset[str] = frozenset()
@@ -57,5 +64,7 @@ def describe(registry: Registry, *, store: object, **others: Any) -> AppDescript
         jobs={each.name: each.backoff for each in definitions},
         queues={each.name: each.queue for each in definitions},
         timeouts={each.name: each.timeout_s for each in definitions if each.timeout_s is not None},
+        priorities={each.name: each.priority for each in definitions if each.priority},
+        max_retries={each.name: each.max_retries for each in definitions if each.max_retries != 3},
         **others,
     )

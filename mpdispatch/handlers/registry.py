@@ -135,6 +135,20 @@ class Registry:
                 raise DuplicateJobError(definition.name, first.where, definition.where)
             self._definitions = {**self._definitions, definition.name: definition}
 
+    def replace(self, old: JobDefinition, new: JobDefinition) -> None:
+        """Take in a handler in the place of another one.
+
+        Raises DuplicateJobError: another handler has the name of the new one.
+        """
+        with self._lock:
+            first = self._definitions.get(new.name)
+            if first is not None and first is not old:
+                raise DuplicateJobError(new.name, first.where, new.where)
+            self._definitions = {
+                each.name: each
+                for each in (new if kept is old else kept for kept in self._definitions.values())
+            }
+
     def get(self, name: str) -> JobDefinition:
         """Raises UnknownJobError, which lists the registered names; UsageError for a reserved name."""
         if name.startswith(RESERVED_PREFIX):

@@ -7,14 +7,14 @@ then only values that could have changed are examined.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum, auto
 from pathlib import PurePath
 from typing import Any
 
 import msgspec
 
-from mpdispatch.errors import Fault
+from mpdispatch.errors import Fault, PayloadError
 from mpdispatch.handlers.arrays import (
     ArraysTooLarge,
     is_array,
@@ -209,3 +209,18 @@ def _children(item: Any, where: str) -> Iterator[tuple[Any, str]]:
 def printable(text: str) -> str:
     """The text with lone surrogates escaped, so that it can be kept as UTF-8."""
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+
+
+def payload_as_given(name: str, arguments: Mapping[str, Any], max_bytes: int) -> bytes:
+    """The JSON of arguments that no handler checks here. Raises PayloadError."""
+    try:
+        payload = encode(arguments)
+        faults = [fault for key, value in arguments.items() for fault in lossy(value, key, Reader.UNTYPED)]
+    except (TypeError, ValueError, RecursionError) as error:
+        raise PayloadError(name, [Fault("", f"its arguments: {fault_of_encoding(error)}")]) from error
+    if len(payload) > max_bytes:
+        allowed = f"at most {max_bytes:,} are allowed (max_payload_bytes)"
+        faults.append(Fault("", f"its arguments are {len(payload):,} bytes of JSON, {allowed}"))
+    if faults:
+        raise PayloadError(name, faults)
+    return payload

@@ -20,7 +20,7 @@ from mpdispatch.engine.client import JobClient
 from mpdispatch.engine.enqueueing import PlainDefaults
 from mpdispatch.errors import Fault, PayloadError, UsageError
 from mpdispatch.handlers.registry import check_job_name
-from mpdispatch.handlers.safejson import Reader, encode, fault_of_encoding, lossy
+from mpdispatch.handlers.safejson import payload_as_given
 from mpdispatch.model import Job
 from mpdispatch.model.json import json_from_text
 
@@ -193,22 +193,7 @@ def _as_given(options: Options, jobs: _Jobs, wished: Mapping[str, Any], *, may_c
     """Enqueue the arguments as typed, without a handler to check them."""
     config = find_config(options)
     check_job_name(jobs.name)
-    payloads = jobs.read(lambda arguments: _payload(jobs.name, arguments, config.max_payload_bytes))
+    payloads = jobs.read(lambda arguments: payload_as_given(jobs.name, arguments, config.max_payload_bytes))
     job = unchecked_job(PlainDefaults(name=jobs.name), payloads[0] if payloads else b"{}", wished)
     client = open_client_to_fill(options, may_create=may_create)
     return client, client.add_job(job) if jobs.is_one else client.add_jobs(job, payloads)
-
-
-def _payload(name: str, arguments: Mapping[str, Any], max_bytes: int) -> bytes:
-    """The JSON of the arguments. Raises PayloadError."""
-    try:
-        payload = encode(arguments)
-        faults = [fault for key, value in arguments.items() for fault in lossy(value, key, Reader.UNTYPED)]
-    except (TypeError, ValueError, RecursionError) as error:
-        raise PayloadError(name, [Fault("", f"its arguments: {fault_of_encoding(error)}")]) from error
-    if len(payload) > max_bytes:
-        allowed = f"at most {max_bytes:,} are allowed (max_payload_bytes)"
-        faults.append(Fault("", f"its arguments are {len(payload):,} bytes of JSON, {allowed}"))
-    if faults:
-        raise PayloadError(name, faults)
-    return payload

@@ -1,0 +1,114 @@
+"""Completes the cron entries of a configuration file with what the app knows: handlers, their defaults and arguments.
+
+Effects: looks whether a program of an entry is there.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from mpdispatch.config import Config
+from mpdispatch.errors import ConfigError, Fault, PayloadError, UnknownJobError
+from mpdispatch.execution.commands import environment_of, payload_of
+from mpdispatch.handlers.crons import FileCron, FileCrons
+from mpdispatch.handlers.description import AppDescription
+from mpdispatch.handlers.registry import Registry
+from mpdispatch.handlers.safejson import payload_as_given
+from mpdispatch.model import CronSpec, DeclaredCrons
+
+Known = Callable[[str, Mapping[str, Any]], tuple[bytes, dict[str, Any]]]
+"""The payload that these arguments make for a handler, and its own values of fields of a NewJob.
+
+Raises UnknownJobError, PayloadError.
+"""
+
+
+def known_here(registry: Registry, max_bytes: int) -> Known:
+    """What a process knows that has the handlers."""
+
+    def known(name: str, args: Mapping[str, Any]) -> tuple[bytes, dict[str, Any]]:
+        definition = registry.get(name)
+        payload = definition.signature.encode((), args, max_bytes=max_bytes)
+        fields = ("queue", "priority", "max_retries")
+        return payload, {field: getattr(definition, field) for field in fields}
+
+    return known
+
+
+def known_of(description: AppDescription, max_bytes: int) -> Known:
+    """What a process knows that has the description of the app. The arguments are checked where the job runs."""
+
+    def known(name: str, args: Mapping[str, Any]) -> tuple[bytes, dict[str, Any]]:
+        if name not in description.jobs:
+            raise UnknownJobError(name, known=sorted(description.jobs))
+        return payload_as_given(name, args, max_bytes), {
+            "queue": description.queues.get(name, "default"),
+            "priority": description.priorities.get(name, 0),
+            "max_retries": description.max_retries.get(name, 3),
+        }
+
+    return known
+
+
+def complete(file: FileCrons, known: Known) -> DeclaredCrons:
+    """The entries as a supervisor declares them.
+
+    Raises ConfigError: names every handler or program that is not there, and every argument that does not fit.
+    """
+    specs: list[CronSpec] = []
+    faults: list[Fault] = []
+    for entry in file.entries:
+        try:
+            specs.append(_of_command(entry) if entry.command else _of_handler(entry, known))
+        except ConfigError as error:
+            faults += [Fault(f"{file.path}: crons{each.key}", each.message) for each in error.faults]
+    if faults:
+        raise ConfigError(faults)
+    return DeclaredCrons(origin="file", app=file.path, specs=tuple(specs))
+
+
+def _of_handler(entry: FileCron, known: Known) -> CronSpec:
+    job = entry.spec.job
+    try:
+        payload, defaults = known(job.name, entry.args)
+    except UnknownJobError as error:
+        raise ConfigError([Fault(f"{entry.key}.job", str(error))]) from None
+    except PayloadError as error:
+        raise ConfigError(
+            [Fault(f"{entry.key}.args{'.' * bool(each.key)}{each.key}", each.message) for each in error.faults]
+        ) from None
+    fields = {name: value for name, value in defaults.items() if name not in entry.given}
+    return msgspec.structs.replace(entry.spec, job=msgspec.structs.replace(job, payload=payload, **fields))
+
+
+def _of_command(entry: FileCron) -> CronSpec:
+    env = environment_of(os.environ, ()) | entry.env
+    cwd = entry.cwd or os.getcwd()
+    if (missing := why_not_there(entry.command[0], cwd=cwd, path=env.get("PATH"))) is not None:
+        raise ConfigError([Fault(f"{entry.key}.command", missing)])
+    try:
+        payload = payload_of(entry.command, cwd=cwd, env=env, max_bytes=Config().max_payload_bytes)
+    except PayloadError as error:
+        raise ConfigError([Fault(f"{entry.key}.command", str(each)) for each in error.faults]) from None
+    return msgspec.structs.replace(entry.spec, job=msgspec.structs.replace(entry.spec.job, payload=payload))
+
+
+def why_not_there(program: str, *, cwd: str, path: str | None) -> str | None:
+    """Why a command with this program cannot be started; None: it can be."""
+    if not os.path.isdir(cwd):
+        return f"there is no folder {cwd!r} to run it in"
+    if "/" not in program:
+        if shutil.which(program, path=path or os.defpath) is None:
+            return f"there is no program {program!r} on PATH"
+        return None
+    full = os.path.join(cwd, program)
+    if not os.path.exists(full):
+        return f"there is no program {program!r}"
+    if os.path.isdir(full) or not os.access(full, os.X_OK):
+        return f"{program!r} is no program that may be executed"
+    return None

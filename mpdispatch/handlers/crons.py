@@ -1,0 +1,157 @@
+"""Cron entries as an app or a file declares them: their options, read and checked. Pure.
+
+    options ──(read_settings with CronSettings)──▶ Settings ──(spec_of)──▶ CronSpec, or every fault at once
+
+Not here: what a schedule means (`policy.cron`), how a call's arguments become a payload (`signature`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from mpdispatch.clock import SECOND_US
+from mpdispatch.config import setting
+from mpdispatch.errors import ConfigError, Fault, UsageError
+from mpdispatch.model import CatchUp, CronSpec, NewCron, NewJob, Origin, Overlap
+from mpdispatch.policy import settings
+from mpdispatch.policy.cron.expression import parse
+from mpdispatch.policy.moments import moment_us, read_moment
+from mpdispatch.policy.names import check_name
+from mpdispatch.policy.sources import Settings
+
+MOST_CAUGHT_UP = 100_000
+
+
+def _moment(value: object, is_text: bool) -> datetime:
+    return read_moment(value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CronSettings:
+    """The options of a cron entry, as they are given and with their defaults. `spec_of` makes a spec of them.
+
+    Args:
+        schedule: `0 3 * * *`, `@daily`, `@every 90s` …
+        tz: the IANA name of the zone whose clocks count; None: that of the host.
+        catch_up: which slots fire that passed while no supervisor ran: "skip": none, "latest": the last one, "all".
+        catch_up_limit: most of them that fire under "all", the latest; also most slots that wait under
+            `overlap="queue"`.
+        overlap: what happens to a slot while an earlier job of the entry has not ended: "allow": it fires, "skip": it is
+            skipped, "queue": it waits, "replace": the job is cancelled, and it fires then.
+        jitter: a job is due up to so much later than its slot, always the same for one slot.
+        starts_at: earlier slots are none.
+        ends_at: later slots are none.
+        late_after: the entry is late without a success for so long; None: for one period.
+    """
+
+    schedule: str = field(metadata={"read": settings.text})
+    tz: str | None = setting(None, settings.optional(settings.text))
+    catch_up: CatchUp = setting("latest", settings.choice("skip", "latest", "all"))  # noqa: RUF009 - a field
+    catch_up_limit: int = setting(100, settings.whole(1, MOST_CAUGHT_UP))
+    overlap: Overlap = setting("allow", settings.choice("allow", "skip", "queue", "replace"))  # noqa: RUF009 - a field
+    jitter: float = setting(0.0, settings.duration())
+    starts_at: datetime | None = setting(None, settings.optional(_moment))  # noqa: RUF009 - a field
+    ends_at: datetime | None = setting(None, settings.optional(_moment))  # noqa: RUF009 - a field
+    late_after: float | None = setting(None, settings.optional(settings.duration(low=1.0)))
+
+
+def spec_of(found: Settings, *, name: object, job: NewJob, host_tz: str) -> CronSpec:
+    """The spec of an entry with these settings, which `read_settings` has read for CronSettings.
+
+    `host_tz` is the zone if none is given. Raises ConfigError: every fault, also those of the settings.
+    """
+    faults, values = list(found.faults), found.values
+    try:
+        check_name("name", name)
+    except UsageError as error:
+        faults.append(Fault(found.keys.get("name", ""), str(error)))
+    tz = values.get("tz") or host_tz
+    window: dict[str, int | None] = {}
+    # Each with a right other one, so that faults of both are found. A setting with a fault has no value.
+    for schedule, zone in (("@daily", tz), (values.get("schedule", "@daily"), "UTC")):
+        try:
+            parse(schedule, zone)
+        except UsageError as error:
+            which, _, text = str(error).partition(": ")
+            faults.append(Fault(found.keys.get(which, which), text))
+    if not faults:
+        window = {each: _moment_us(found, each, tz, faults) for each in ("starts_at", "ends_at")}
+    first_us, last_us = window.get("starts_at"), window.get("ends_at")
+    if first_us is not None and last_us is not None and last_us < first_us:
+        faults.append(Fault(found.keys["ends_at"], "must not be earlier than starts_at"))
+    if faults:
+        raise ConfigError(faults)
+    return CronSpec(
+        name=str(name),
+        schedule=values["schedule"],
+        tz=tz,
+        job=job,
+        catch_up=values["catch_up"],
+        catch_up_limit=values["catch_up_limit"],
+        overlap=values["overlap"],
+        jitter_us=round(values["jitter"] * SECOND_US),
+        starts_at_us=first_us,
+        ends_at_us=last_us,
+        late_after_us=None if values["late_after"] is None else round(values["late_after"] * SECOND_US),
+    )
+
+
+def _moment_us(found: Settings, key: str, tz: str, faults: list[Fault]) -> int | None:
+    value: Any = found.values.get(key)
+    if value is None:
+        return None
+    try:
+        return moment_us(value, tz)
+    except UsageError as error:
+        faults.append(Fault(found.keys[key], str(error)))
+        return None
+
+
+def new_cron(spec: CronSpec, origin: Origin, app: str, now_us: int) -> NewCron:
+    """The entry as handed to a store: slots up to now are none of its."""
+    return NewCron(
+        spec=spec,
+        origin=origin,
+        app=app,
+        decided_until_us=now_us,
+        next_slot_us=next_slot_us(spec, now_us),
+    )
+
+
+def next_slot_us(spec: CronSpec, now_us: int) -> int | None:
+    """The first slot of an entry that is enabled now."""
+    after_us = now_us if spec.starts_at_us is None else max(now_us, spec.starts_at_us - 1)
+    slot_us = parse(spec.schedule, spec.tz, anchor_us=now_us).next(after_us)
+    return None if slot_us is None or (spec.ends_at_us is not None and slot_us > spec.ends_at_us) else slot_us
+
+
+# ---------------------------------------------------------------- of a file
+
+
+class FileCron(msgspec.Struct, frozen=True, kw_only=True):
+    """An entry of a configuration file, checked as far as a file can be without the app."""
+
+    key: str
+    """Its place in the file, for messages: `mpdispatch.yaml: dispatch.crons[0]`."""
+    spec: CronSpec
+    """With what the file says of its jobs; `given` names the fields of the job that the file gives."""
+    given: frozenset[str] = frozenset()
+    args: dict[str, Any] = {}
+    command: tuple[str, ...] = ()
+    """The program to run with its arguments, instead of a handler."""
+    cwd: str | None = None
+    """The folder in which it runs; None: that of the supervisor."""
+    env: dict[str, str] = {}
+    """Variables besides those of every command."""
+
+
+class FileCrons(msgspec.Struct, frozen=True, kw_only=True):
+    """The entries of a configuration file."""
+
+    path: str
+    """Absolute."""
+    entries: tuple[FileCron, ...] = ()
