@@ -45,7 +45,10 @@ def test_localtime_is_a_link_or_a_copy(tmp_path: Path) -> None:
     zone = _zone_file("Australia/Lord_Howe")
     (linked / "localtime").symlink_to(zone)
     (copied / "localtime").write_bytes(zone.read_bytes())
-    assert host_zone(linked) == host_zone(copied) or host_zone(copied) in ("Australia/LHI", "Australia/Lord_Howe")
+    assert host_zone(linked) == host_zone(copied) or host_zone(copied) in (
+        "Australia/LHI",
+        "Australia/Lord_Howe",
+    )
 
 
 def test_a_machine_that_names_none_has_utc(tmp_path: Path) -> None:
