@@ -19,4 +19,5 @@ def shown(slot_us: int | None, tz: str = "UTC") -> str | None:
     """The reverse of `us`, with the offset."""
     if slot_us is None:
         return None
-    return datetime.fromtimestamp(slot_us // SECOND, ZoneInfo(tz)).isoformat(" ").replace(":00+", "+", 1)
+    text = datetime.fromtimestamp(slot_us // SECOND, ZoneInfo(tz)).isoformat(" ")
+    return text[:16] + text[19:] if text[16:19] == ":00" else text
