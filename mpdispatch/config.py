@@ -20,6 +20,7 @@ from mpdispatch.policy.sources import Settings, Source, arguments, collect, envi
 
 ENV_PREFIX = "MPDISPATCH_"
 MIB = 1 << 20
+DAY_S = 86_400.0
 
 
 def setting(default: Any, read: settings.Reader) -> Any:
@@ -64,7 +65,12 @@ class Config:
         durability: what `enqueue` waits for: "full" (default): the disk, so the job survives power loss; "process": it
             survives any crash of processes, and power loss may cost the last moments. For stores that were not made
             with a `durability` of their own.
-        retention: ended jobs older than this are deleted (None: kept); failed ones stay as long as their dead letter.
+        retention: jobs that completed or were cancelled longer ago than this are deleted (7 days; 0 or None: never),
+            with their attempts, output and results, and so are old slots of cron entries.
+        retention_failed: failed jobs whose dead letters were replayed or purged longer ago than this are deleted (30
+            days; 0 or None: never). While its dead letter is open, a job is kept.
+        retention_limit: most ended jobs kept, the last ones (0 or None: any number). Failed jobs whose dead letters are
+            open are not counted.
 
     Raises ConfigError: something is wrong; its `faults` are everything that is, each by its key.
     """
@@ -87,7 +93,9 @@ class Config:
     start_method: Literal["forkserver", "spawn"] = setting("forkserver", settings.choice("forkserver", "spawn"))
     max_worker_rss: int | None = setting(None, settings.optional(settings.whole(MIB, 1 << 50)))
     durability: Literal["full", "process"] = setting("full", settings.choice("full", "process"))
-    retention: float | None = setting(None, settings.optional(settings.duration()))
+    retention: float | None = setting(7 * DAY_S, settings.optional(settings.duration()))
+    retention_failed: float | None = setting(30 * DAY_S, settings.optional(settings.duration()))
+    retention_limit: int | None = setting(None, settings.optional(settings.whole(0, 10**12)))
 
     if TYPE_CHECKING:  # what may be given is wider than what is kept
 
@@ -113,6 +121,8 @@ class Config:
             max_worker_rss: int | None = ...,
             durability: Literal["full", "process"] = ...,
             retention: float | timedelta | str | None = ...,
+            retention_failed: float | timedelta | str | None = ...,
+            retention_limit: int | None = ...,
         ) -> None: ...
     else:
 

@@ -17,6 +17,7 @@ import pytest
 
 from mpdispatch import Engine, UsageError, job
 from mpdispatch.errors import RegistrationError
+from mpdispatch.model import NewJob
 from mpdispatch.store import SQLiteStore
 
 from .conftest import ROOT
@@ -339,6 +340,35 @@ def test_what_deletes_by_age_asks_for_its_unit(cli: Cli, failures: list[str], co
     assert (done.returncode, done.stdout) == (2, "")
     assert "30 of what? write 30d, 30h, m or s" in done.stderr
     assert loaded(cli("stats", "--json", *failures))["jobs"] == before
+
+
+def test_prune_by_state_number_and_age(cli: Cli, tmp_path: Path, failures: list[str]) -> None:
+    """Two jobs have failed and their dead letters are open."""
+    store = SQLiteStore(tmp_path / "jobs.db")
+    for _ in range(3):
+        store.cancel(store.enqueue(NewJob(name="a", payload=b"{}")).id)
+    waits = "2 failed stay until their dead letters are replayed or purged (mpdispatch dlq)"
+    asked = cli("prune", *failures)
+    assert (asked.returncode, asked.stderr.splitlines()[0]) == (
+        2,
+        "mpdispatch: say which jobs: --older-than, --state or --keep",
+    )
+    assert cli("prune", "--state", "running", *failures).returncode == 2
+    assert cli("prune", "--keep", "-1", *failures).returncode == 2
+    done = cli("prune", "--keep", "1", "--dry-run", *failures)
+    assert done.stdout == f"would prune 2 jobs (2 cancelled); {waits}\n"
+    assert loaded(cli("prune", "--older-than", "0s", "--dry-run", "--json", *failures)) == {
+        "would_prune": 3,
+        "by_state": {"completed": 0, "failed": 0, "cancelled": 3},
+        "open_dead_letters": 2,
+    }
+    assert loaded(cli("prune", "--state", "cancelled", "--older-than", "1h", "--json", *failures)) == {
+        "pruned": 0
+    }
+    assert cli("prune", "--state", "cancelled", "--keep", "2", *failures).stdout == "pruned 1 job\n"
+    assert cli("prune", "--state", "failed", *failures).stdout == f"pruned 0 jobs; {waits}\n"
+    cli("dlq", "purge", *failures)
+    assert loaded(cli("prune", "--older-than", "0s", "--json", *failures)) == {"pruned": 4}
 
 
 def test_dlq_purge_by_queue_and_age(cli: Cli, tmp_path: Path, failures: list[str]) -> None:

@@ -36,7 +36,9 @@ DEFAULTS = {
     "start_method": "forkserver",
     "max_worker_rss": None,
     "durability": "full",
-    "retention": None,
+    "retention": 7 * 86_400.0,
+    "retention_failed": 30 * 86_400.0,
+    "retention_limit": None,
 }
 
 
@@ -113,7 +115,7 @@ def test_auto_concurrency_is_the_number_of_usable_cpus(monkeypatch):
 
 
 NOT_DURATIONS = [-1, math.nan, math.inf, True, "soon", [], 1e12]
-DURATIONS = [name for name, value in DEFAULTS.items() if isinstance(value, float)] + ["retention"]
+DURATIONS = [name for name, value in DEFAULTS.items() if isinstance(value, float)]
 NOT_COUNTS = [0, -1, 2.5, True, "ten", math.nan, 1 << 60]
 COUNTS = [
     "concurrency",
@@ -128,7 +130,8 @@ BAD_VALUES = [
     *((name, bad) for name in COUNTS for bad in NOT_COUNTS),
     *((name, 64 * MIB + 1) for name in ("max_payload_bytes", "max_result_bytes")),
     *((name, "Kill") for name in ("child_policy", "durability")),
-    *((name, None) for name, value in DEFAULTS.items() if value is not None),
+    *((name, None) for name, value in DEFAULTS.items() if value is not None and "retention" not in name),
+    *(("retention_limit", bad) for bad in (-1, 2.5, True, "ten", 1 << 60)),
     *(("queues", bad) for bad in ["default", [], [""], ["a\n"], ["a", "a"], ["x" * 201], [True], 5, {"a": 1}]),
     *((name, 0) for name in ("poll_interval", "heartbeat_interval", "stale_job_threshold")),
 ]
@@ -142,7 +145,8 @@ def test_a_bad_value_is_refused_by_its_key_wherever_it_stands(name, bad):
 
 
 @pytest.mark.parametrize(
-    "name", ["shutdown_timeout", "kill_grace", "cancel_grace", "prefetch_window", "retention"]
+    "name",
+    ["shutdown_timeout", "kill_grace", "cancel_grace", "prefetch_window", "retention", "retention_failed"],
 )
 def test_zero_is_a_duration_where_it_means_something(name):
     assert getattr(Config(**{name: 0}), name) == 0

@@ -37,6 +37,8 @@ VALUES: dict[str, tuple[str, Any]] = {
     "max_worker_rss": ("104857600", 100 << 20),
     "durability": ("process", "process"),
     "retention": ("30d", 30 * 86_400.0),
+    "retention_failed": ("90d", 90 * 86_400.0),
+    "retention_limit": ("100000", 100_000),
 }
 
 

@@ -44,7 +44,9 @@ def test_every_field_is_read_from_the_environment():
         "MPDISPATCH_START_METHOD": "spawn",
         "MPDISPATCH_MAX_WORKER_RSS": "none",
         "MPDISPATCH_DURABILITY": "process",
-        "MPDISPATCH_RETENTION": "7d",
+        "MPDISPATCH_RETENTION": "14d",
+        "MPDISPATCH_RETENTION_FAILED": "none",
+        "MPDISPATCH_RETENTION_LIMIT": "100000",
     }
     assert {name.removeprefix("MPDISPATCH_").lower() for name in env} == DEFAULTS.keys()
     assert dataclasses.asdict(Config.resolve({}, env=env)) == {
@@ -66,7 +68,9 @@ def test_every_field_is_read_from_the_environment():
         "start_method": "spawn",
         "max_worker_rss": None,
         "durability": "process",
-        "retention": 604_800.0,
+        "retention": 2 * 604_800.0,
+        "retention_failed": None,
+        "retention_limit": 100_000,
     }
 
 

@@ -22,14 +22,12 @@ from mpdispatch.model import AlikeJobs, Attempt, Job, JobState, NewJob, Output, 
 from mpdispatch.policy.durations import duration_of
 from mpdispatch.policy.names import check_name, shown
 from mpdispatch.store.contract import Store
-from mpdispatch.store.filters import JobFilter
-from mpdispatch.store.values import QueueStats
+from mpdispatch.store.filters import JobFilter, PruneFilter
+from mpdispatch.store.values import Pruned, QueueStats
 
 if TYPE_CHECKING:
     from mpdispatch.engine.explain import Reason
     from mpdispatch.events.publish import Hooks
-
-_PRUNE_CHUNK = 500
 
 
 class JobClient:
@@ -235,16 +233,45 @@ class JobClient:
             "store": store.display,
         }
 
-    def prune(self, older_than: float | timedelta | str) -> int:
-        """Delete jobs that ended longer ago than this; gives how many. The setting `retention` does it all the time.
+    def prune(
+        self,
+        older_than: float | timedelta | str | None = None,
+        *,
+        state: JobState | str | None = None,
+        keep: int | None = None,
+        dry_run: bool = False,
+    ) -> int:
+        """Delete ended jobs for which all that is given holds; gives how many. `retention` does it all the time.
 
         Completed and cancelled jobs, and failed ones whose dead letter was replayed or purged. Deleted in short
         transactions, so supervisors go on claiming.
+
+        Args:
+            older_than: they ended longer ago than this (seconds).
+            state: they are "completed", "failed" or "cancelled".
+            keep: they are not among so many, of this state if one is given, that ended last.
+            dry_run: only count them.
+
+        Raises UsageError: none of the first three is given, or one of them is not allowed.
         """
-        before_us, total = so_long_ago_us(older_than), 0
-        while gone := self.store.prune(before_us, _PRUNE_CHUNK):
-            total += gone
-        return total
+        return sum(self.pruned(older_than, state=state, keep=keep, dry_run=dry_run).by_state.values())
+
+    def pruned(
+        self,
+        older_than: float | timedelta | str | None = None,
+        *,
+        state: JobState | str | None = None,
+        keep: int | None = None,
+        dry_run: bool = False,
+    ) -> Pruned:
+        """As `prune`; gives their number by state, and of the failed jobs that stay for their dead letters."""
+        if older_than is None and state is None and keep is None:
+            raise UsageError("prune: say which jobs: older_than, state or keep")
+        if keep is not None and (isinstance(keep, bool) or not isinstance(keep, int) or keep < 0):
+            raise UsageError(f"keep: must be a whole number from 0, not {shown(keep)}")
+        before_us = None if older_than is None else so_long_ago_us(older_than)
+        where = PruneFilter(state=_checked_state(state), ended_before_us=before_us, keep=keep)
+        return self.store.prune(where, dry_run=dry_run)
 
 
 def _completed(job: Job) -> Job:

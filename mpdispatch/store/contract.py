@@ -30,7 +30,7 @@ from mpdispatch.model import (
     Transition,
 )
 from mpdispatch.store.crons import CronStore
-from mpdispatch.store.filters import DeadLetterFilter, JobFilter
+from mpdispatch.store.filters import DeadLetterFilter, JobFilter, PruneFilter
 from mpdispatch.store.optional import FileCare, StoreUpkeep, Wake
 from mpdispatch.store.values import (
     NO_REPORTS,
@@ -39,6 +39,7 @@ from mpdispatch.store.values import (
     HeldJob,
     OtherOwners,
     Outstanding,
+    Pruned,
     QueueState,
     QueueStats,
     Renewal,
@@ -204,10 +205,11 @@ class Store(Protocol):
 
     def set_paused(self, queue: str, paused: bool) -> None: ...
 
-    def prune(self, before_us: int, limit: int) -> int:
-        """Delete up to `limit` jobs that ended before this wall time, with all their records. Returns the count.
+    def prune(self, where: PruneFilter, *, dry_run: bool = False) -> Pruned:
+        """Delete ended jobs with all their records, in short transactions so that others can write.
 
-        0 means none are left. A failed job stays until its dead letter is replayed or purged.
+        `dry_run`: only count them. A failed job stays until its dead letter is replayed or purged; a job of a cron
+        entry, until the entry has seen its end.
         """
         ...
 

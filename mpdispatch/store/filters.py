@@ -34,6 +34,26 @@ class DeadLetterFilter(msgspec.Struct, frozen=True, kw_only=True):
         _check_text(queue=self.queue, name=self.name)
 
 
+class PruneFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which ended jobs to delete: those for which all of this holds. A failed one only once its dead letter is closed.
+
+    Raises UsageError on a state that is not one of ended jobs.
+    """
+
+    state: JobState | None = None
+    ended_before_us: int | None = None
+    """Wall time."""
+    keep: int | None = None
+    """Not among so many that ended last; of a failed job counts when its dead letter was replayed or purged."""
+
+    def __post_init__(self) -> None:
+        if self.state is not None and not self.state.is_terminal:
+            states = ", ".join(each.value for each in JobState if each.is_terminal)
+            raise UsageError(
+                f"state: must be one of {states}, not {self.state.value}: only what has ended is pruned"
+            )
+
+
 def _check_text(**fields: object) -> None:
     for field, value in fields.items():
         if value is not None and not (isinstance(value, str) and is_utf8(value)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Protocol
 
-from mpdispatch.store.values import UpkeepStep
+from mpdispatch.store.values import PruneStep, Retention, UpkeepStep
 
 
 class WakeListener(Protocol):
@@ -56,8 +56,11 @@ class StoreUpkeep(Protocol):
         """
         ...
 
-    def prune(self, age_us: int, limit: int) -> int:
-        """As `Store.prune`, for jobs that ended longer ago than `age_us`. Keep `limit` small: it is one transaction."""
+    def prune(self, retention: Retention) -> PruneStep:
+        """One step of a few ms of deleting what need not be kept. Call it again soon while `has_more`.
+
+        Also deletes old slots and skips of cron entries, but for the last 100 of each.
+        """
         ...
 
     def set_aside(self, owner: int, job_ids: Collection[int]) -> None:
@@ -71,8 +74,8 @@ class NoUpkeep:
     def step(self, queues: Sequence[str]) -> UpkeepStep:
         return UpkeepStep(0, 0, has_more=False)
 
-    def prune(self, age_us: int, limit: int) -> int:
-        return 0
+    def prune(self, retention: Retention) -> PruneStep:
+        return PruneStep(0, has_more=False)
 
     def set_aside(self, owner: int, job_ids: Collection[int]) -> None: ...
 

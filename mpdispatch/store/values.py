@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from mpdispatch.model import ClaimedJob, Output, PeerSupervisor, Transition
+from mpdispatch.model import ClaimedJob, JobState, Output, PeerSupervisor, Transition
 
 Durability = Literal["full", "process"]
 """What an enqueued job survives: `full`, a power loss; `process`, any crash of processes."""
@@ -89,6 +89,35 @@ class UpkeepStep(NamedTuple):
     """Number of rows that no query found, and that were ended or repaired; the next commit reports ended jobs."""
     has_more: bool
     """Whether there is more to do now."""
+
+
+class Retention(NamedTuple):
+    """How long ended jobs are kept; None: for ever."""
+
+    ended_us: int | None
+    """After a job has completed or was cancelled, and for slots and skips of cron entries."""
+    failed_us: int | None
+    """After the dead letter of a failed job was replayed or purged; while it is open the job is kept."""
+    limit: int | None
+    """How many at most, without failed jobs whose dead letters are open; the last ones are kept."""
+
+
+class PruneStep(NamedTuple):
+    """What one step of pruning has done."""
+
+    pruned: int
+    """Number of jobs that this round has deleted, when it is over; 0 before."""
+    has_more: bool
+    """Whether this round goes on."""
+
+
+class Pruned(NamedTuple):
+    """What was pruned, or would be."""
+
+    by_state: Mapping[JobState, int]
+    """Number of jobs; states without any are left out."""
+    open_failed: int
+    """Number of failed jobs, old enough and of that state, that stay because their dead letters are open."""
 
 
 class OtherOwners(NamedTuple):

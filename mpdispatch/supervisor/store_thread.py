@@ -43,8 +43,10 @@ from mpdispatch.store.values import (
     CommitResult,
     OtherOwners,
     Outstanding,
+    PruneStep,
     Renewal,
     Reports,
+    Retention,
     UpkeepStep,
 )
 
@@ -203,8 +205,8 @@ class _ThreadedUpkeep:
     def step(self, queues: Sequence[str]) -> UpkeepStep:
         return self._call(lambda: self._upkeep.step(queues))
 
-    def prune(self, age_us: int, limit: int) -> int:
-        return self._call(lambda: self._upkeep.prune(age_us, limit))
+    def prune(self, retention: Retention) -> PruneStep:
+        return self._call(lambda: self._upkeep.prune(retention))
 
     def set_aside(self, owner: int, job_ids: Collection[int]) -> None:
         self._call(lambda: self._upkeep.set_aside(owner, job_ids))

@@ -33,8 +33,8 @@ from mpdispatch.model import (
 )
 from mpdispatch.policy.decide import RetryRules, decide
 from mpdispatch.store.contract import Store, SupervisorStore
-from mpdispatch.store.filters import DeadLetterFilter, JobFilter
-from mpdispatch.store.values import NO_REPORTS, CommitResult, Progress, Reports, UpkeepStep
+from mpdispatch.store.filters import DeadLetterFilter, JobFilter, PruneFilter
+from mpdispatch.store.values import NO_REPORTS, CommitResult, Progress, Reports, Retention, UpkeepStep
 from tests.clock import FakeClock
 
 from . import draws
@@ -220,20 +220,29 @@ class Machine(RuleBasedStateMachine):
         self.both("purge_dead_letters", where)
 
     @step(
-        4,
-        age_us=st.sampled_from([-1, 0, -1000 * SECOND_US, 5 * SECOND_US]),
-        limit=st.sampled_from([9, 2, 1, 0]),
-        by=st.sampled_from([None, 0, 1]),
+        3,
+        age_us=st.sampled_from([None, -1, 0, -1000 * SECOND_US, 5 * SECOND_US]),
+        state=st.sampled_from([None, None, JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED]),
+        keep=st.sampled_from([None, None, 0, 1, 2, 5]),
+        dry_run=st.sampled_from([False, False, True]),
     )
-    def prune(self, age_us: int, limit: int, by: int | None) -> None:
-        before_us = self.clock.now().wall_us - age_us
-        if self.is_set_back and any(job.created_at.timestamp() * 1e6 >= before_us for job in self.jobs()):
-            # A store may look for old jobs in the order of their ids: then a job from before the step hides others.
-            return
-        if by is None:
-            self.both("prune", before_us, limit)
-        else:
-            self.both("upkeep.prune", age_us, limit, by=self.supervisors[by])
+    def prune(self, age_us: int | None, state: JobState | None, keep: int | None, dry_run: bool) -> None:
+        before_us = None if age_us is None else self.clock.now().wall_us - age_us
+        where = PruneFilter(state=state, ended_before_us=before_us, keep=keep)
+        self.both("prune", where, dry_run=dry_run)
+
+    @step(
+        3,
+        ended_us=st.sampled_from([None, 0, 5 * SECOND_US, -1000 * SECOND_US]),
+        failed_us=st.sampled_from([None, 0, 5 * SECOND_US, -1000 * SECOND_US]),
+        limit=st.sampled_from([None, 1, 2, 5]),
+        side=sides,
+    )
+    def keep_no_longer(self, ended_us: int | None, failed_us: int | None, limit: int | None, side: int) -> None:
+        retention, upkeep = Retention(ended_us, failed_us, limit), self.supervisors[side].store.upkeep
+        while (done := upkeep.prune(retention)).has_more:
+            assert done.pruned == 0, "the number is given at the end"
+        compare("upkeep.prune", done.pruned, self.model.upkeep.prune(retention).pruned)
 
     @step(1)
     def ask_for_what_cannot_be(self) -> None:

@@ -15,6 +15,7 @@ unreadable, and the caps that only keep a transaction short (1000 jobs are stage
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -45,7 +46,7 @@ from mpdispatch.model import (
 )
 from mpdispatch.policy import admission
 from mpdispatch.policy.waits import STEP_US, rebased_us
-from mpdispatch.store.filters import DeadLetterFilter, JobFilter
+from mpdispatch.store.filters import DeadLetterFilter, JobFilter, PruneFilter
 from mpdispatch.store.values import (
     NO_REPORTS,
     CommitResult,
@@ -53,10 +54,13 @@ from mpdispatch.store.values import (
     LeftBehind,
     OtherOwners,
     Outstanding,
+    Pruned,
+    PruneStep,
     QueueState,
     QueueStats,
     Renewal,
     Reports,
+    Retention,
     UpkeepStep,
 )
 
@@ -194,22 +198,60 @@ class Model:
         # Nothing of a paused queue is claimed; what runs goes on.
         self._is_paused[queue] = paused
 
-    def prune(self, before_us: int, limit: int) -> int:
-        """Removes all that is kept of a job, so its idempotency key is free. A failed job stays while its dead letter
-        is neither replayed nor purged."""
+    def prune(self, where: PruneFilter, *, dry_run: bool = False) -> Pruned:
+        """Removes all that is kept of a job, so its idempotency key is free."""
+        settled = self._settled(where.state)
+        old = [
+            row
+            for row in settled[: len(settled) - (where.keep or 0)]
+            if where.ended_before_us is None or (row.completed_at_us or 0) < where.ended_before_us
+        ]
+        if not dry_run:
+            self._remove(old)
+        stay = [
+            letter
+            for letter in self._matching(
+                DeadLetterFilter(is_replayed=False, failed_before_us=where.ended_before_us)
+            )
+            if where.state in (None, letter.row.state)
+        ]
+        return Pruned(Counter(row.state for row in old), len(stay))
+
+    def prune_by_age(self, retention: Retention) -> int:
+        now_us = self._clock.now().wall_us
 
         def is_old(row: Row) -> bool:
-            letter = self._letters.get(row.id)
-            is_dealt_with = letter is None or letter.closed_at_us is not None
-            return row.completed_at_us is not None and row.completed_at_us < before_us and is_dealt_with
+            age_us = retention.failed_us if row.state is JobState.FAILED else retention.ended_us
+            return age_us is not None and self._settled_at(row)[0] < now_us - age_us
 
-        # Which go first is not promised: here, as in the store, those of the first state and queue, then the oldest.
-        ended = [row for row in self._rows.values() if is_old(row)]
-        old = sorted(ended, key=lambda row: (row.state, row.new.queue, row.completed_at_us, row.id))
-        for row in old[:limit]:
+        before = len(self._rows)
+        self._remove(list(filter(is_old, self._settled(None))))
+        if retention.limit is not None:
+            self._remove(self._settled(None)[: -retention.limit])
+        return before - len(self._rows)
+
+    def _settled(self, state: JobState | None) -> list[Row]:
+        """Jobs that nobody needs to see to any more, the first to have ended first. A failed job is none while its dead
+        letter is neither replayed nor purged, and then counts from that moment."""
+        found = [
+            row
+            for row in self._rows.values()
+            if row.state.is_terminal
+            and state in (None, row.state)
+            and (row.state is not JobState.FAILED or self._letters[row.id].closed_at_us is not None)
+        ]
+        return sorted(found, key=self._settled_at)
+
+    def _settled_at(self, row: Row) -> tuple[int, bool, int]:
+        letter = self._letters.get(row.id)
+        if letter is None:
+            return row.completed_at_us or 0, False, row.id
+        return letter.closed_at_us or 0, True, letter.number
+
+    def _remove(self, rows: Iterable[Row]) -> None:
+        for row in rows:
             del self._rows[row.id]
             self._letters.pop(row.id, None)
-        return len(old[:limit])
 
     # ------------------------------------------------------------------------------------ dead letters
 
@@ -612,8 +654,8 @@ class Upkeep:
                 row.run_at_us = due_us
         return UpkeepStep(rebased, 0, has_more=False)
 
-    def prune(self, age_us: int, limit: int) -> int:
-        return self._model.prune(self._model._clock.now().wall_us - age_us, limit)
+    def prune(self, retention: Retention) -> PruneStep:
+        return PruneStep(self._model.prune_by_age(retention), has_more=False)
 
     def set_aside(self, owner: int, job_ids: Collection[int]) -> None:
         """No call of the contract makes a row that cannot be read."""

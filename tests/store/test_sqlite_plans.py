@@ -38,7 +38,7 @@ def connection() -> Iterator[sqlite3.Connection]:
 
 def plan_of(connection: sqlite3.Connection, statement: str, values: Any = None) -> str:
     if values is None:
-        values = [0] * statement.count("?")
+        values = dict.fromkeys(re.findall(r":([a-z_]+)", statement), 0) or [0] * statement.count("?")
     return "; ".join(row[3] for row in connection.execute("EXPLAIN QUERY PLAN " + statement, values))
 
 
@@ -301,11 +301,27 @@ def test_the_schema_names_no_state_cause_or_stream(connection: sqlite3.Connectio
 
 
 def test_ended_jobs_are_found_by_steps_of_their_index(connection: sqlite3.Connection) -> None:
-    for name in ("ended_places", "prunable"):
+    for name in ("ended_queues", "ended_jobs", "ended_before"):
         plan = plan_of(connection, QUERIES[name]).replace("TABLE ", "")
-        assert "COVERING INDEX mpdispatch_jobs_ended (state" in plan
-        assert ("TEMP B-TREE" in plan) is (name == "ended_places"), "it sorts one row per state and queue"
+        assert "COVERING INDEX mpdispatch_jobs_ended (state=? AND queue" in plan, name
+        assert "TEMP B-TREE" not in plan, name
         assert not re.search(r"(SCAN|SEARCH) (j|mpdispatch_jobs)( USING INTEGER|;|$)", plan), plan
+
+
+def test_open_dead_letters_are_not_read_by_pruning(connection: sqlite3.Connection) -> None:
+    for name in ("closed_jobs", "closed_before"):
+        plan = plan_of(connection, QUERIES[name])
+        assert "INDEX mpdispatch_dead_letters_closed (closed_at_us>? AND closed_at_us<?)" in plan or (
+            "INDEX mpdispatch_dead_letters_closed (closed_at_us<?)" in plan
+        ), plan
+        assert "TEMP B-TREE" not in plan, name
+
+
+def test_slots_of_an_entry_are_found_by_their_key(connection: sqlite3.Connection) -> None:
+    for name in ("cron_history", "nth_last_slot", "nth_last_skip", "old_slots", "old_skips"):
+        plan = plan_of(connection, QUERIES[name])
+        assert "TEMP B-TREE" not in plan, plan
+        assert not re.search(r"SCAN (s|mpdispatch_cron_sl|mpdispatch_cron_sk)", plan), plan
 
 
 @pytest.mark.parametrize(

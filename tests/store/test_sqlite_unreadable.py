@@ -11,7 +11,7 @@ from mpdispatch.engine.explain import explain
 from mpdispatch.errors import DispatchError, InvalidStateError, StoreBusy, StoreCorrupt
 from mpdispatch.model import AlikeJobs, Cause, ErrorInfo, JobState, NewJob, Output, Stream
 from mpdispatch.store import SQLiteStore
-from mpdispatch.store.filters import DeadLetterFilter
+from mpdispatch.store.filters import DeadLetterFilter, PruneFilter
 from mpdispatch.store.sqlite import unreadable
 from tests.clock import FakeClock
 
@@ -174,7 +174,7 @@ def test_an_odd_value_in_a_row_that_has_ended_hides_nothing_and_stops_nobody(
         work_off(desk)
         assert file_store.state_of(good) is JobState.COMPLETED, odd
         assert file_store.get(old) == before, odd
-    file_store.prune(desk.clock.now().wall_us + SECOND_US, 1000)
+    file_store.prune(PruneFilter(ended_before_us=desk.clock.now().wall_us + SECOND_US))
 
 
 def test_a_row_that_has_ended_leaves_the_line_it_stands_in_and_stays_as_it_ended(
@@ -683,5 +683,5 @@ def test_without_an_id_for_a_new_job_every_way_to_make_one_names_the_row(
     (finding,) = [each for each in file_store.examine() if each.check == "ids"]
     assert "mpdispatch_jobs" in str(finding.remedy)
     file_store.cancel(LAST)
-    assert file_store.prune(now.wall_us + SECOND_US, 10) == 2
+    assert file_store.prune(PruneFilter()).by_state == {JobState.CANCELLED: 2}
     assert enqueue(file_store) < 1000

@@ -10,6 +10,9 @@ from mpdispatch.cli.output import print_answer
 from mpdispatch.cli.program import Options, command
 from mpdispatch.cli.values import AGE
 from mpdispatch.host.http_token import HttpToken
+from mpdispatch.model import JobState
+
+_ENDED = [state.value for state in JobState if state.is_terminal]
 
 
 @command("mpdispatch migrate --store jobs.db")
@@ -30,17 +33,36 @@ def migrate(options: Options) -> None:
     print_answer(facts, f"{store.display}: {text}", as_json=options.json)
 
 
-@command("mpdispatch prune --older-than 168h\nmpdispatch prune --older-than 30m --store jobs.db")
-@click.option("--older-than", metavar="AGE", type=AGE, required=True, help="How long ago it ended, e.g. 24h.")
-def prune(options: Options, older_than: float) -> None:
-    """Delete completed and cancelled jobs that ended long ago, and failed ones whose dead letter was replayed or purged.
+@command("mpdispatch prune --older-than 168h\nmpdispatch prune --state cancelled --keep 1000 --dry-run")
+@click.option("--older-than", metavar="AGE", type=AGE, help="Only what ended longer ago, e.g. 24h.")
+@click.option("--state", metavar="STATE", type=click.Choice(_ENDED), help=f"Only these: {', '.join(_ENDED)}.")
+@click.option(
+    "--keep", metavar="N", type=click.IntRange(min=0), help="Not the N (of this state) that ended last."
+)
+@click.option("--dry-run", is_flag=True, help="Only say how many they are.")
+def prune(
+    options: Options, older_than: float | None, state: str | None, keep: int | None, dry_run: bool
+) -> None:
+    """Delete ended jobs for which all of these options hold; at least one is needed.
 
-    Safe while supervisors work: a few hundred rows are deleted at a time. The setting `retention` does the same
-    all the time.
+    That is completed and cancelled jobs, and failed ones whose dead letter was replayed or purged: others stay. Safe
+    while supervisors work, as some hundred rows are deleted at a time. The settings `retention`, `retention_failed` and
+    `retention_limit` do the same all the time.
     """
-    total = open_client(options).prune(older_than)
-    text = f"pruned {total} {'job' if total == 1 else 'jobs'}"
-    print_answer({"pruned": total}, text, as_json=options.json)
+    if older_than is None and state is None and keep is None:
+        raise click.UsageError("say which jobs: --older-than, --state or --keep")
+    found = open_client(options).pruned(older_than, state=state, keep=keep, dry_run=dry_run)
+    total = sum(found.by_state.values())
+    text = f"{'would prune' if dry_run else 'pruned'} {total} {'job' if total == 1 else 'jobs'}"
+    if dry_run and total:
+        text += f" ({', '.join(f'{count} {state}' for state, count in sorted(found.by_state.items()))})"
+    if found.open_failed:
+        text += f"; {found.open_failed} failed stay until their dead letters are replayed or purged (mpdispatch dlq)"
+    facts: dict[str, object] = {"pruned": total}
+    if dry_run:
+        by_state = {each: found.by_state.get(JobState(each), 0) for each in _ENDED}
+        facts = {"would_prune": total, "by_state": by_state, "open_dead_letters": found.open_failed}
+    print_answer(facts, text, as_json=options.json)
 
 
 @command(

@@ -1,39 +1,221 @@
-"""Deletes jobs that ended long ago: found without the write lock, deleted a few hundred at a time."""
+"""Which ended jobs are deleted, and in which small steps: each is a read, or a transaction of some milliseconds.
+
+    a source, oldest first:  read the next rows ─▶ delete them, some hundred at a time ─▶ read the next rows …
+
+A source is a list of ended jobs in the order of one index, and each job has a place in it: those of one state and queue
+by when they ended; failed ones by when their dead letters were closed. So a failed job whose dead letter is open is in
+no source, and any number of them costs nothing.
+
+A `rounds.Round` runs the steps.
+"""
 
 from __future__ import annotations
 
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
 from mpdispatch import sqlite3
 from mpdispatch.failpoints import failpoint
+from mpdispatch.model import JobState
+from mpdispatch.store.filters import PruneFilter
+from mpdispatch.store.sqlite import cron_history
 from mpdispatch.store.sqlite.queries import QUERIES
+from mpdispatch.store.sqlite.rounds import Step, Steps
+from mpdispatch.store.values import Retention
 
-PRUNE_AT_ONCE = 500
-"""Rows per transaction: a claim waits at most some 10 ms for it (measured: 500 plain jobs in 4–8 ms)."""
+Place = tuple[int, int]
+"""Where a job is in its source: when it ended or its dead letter was closed, and an id."""
+
+_BUDGET_S = 0.003
+"""Once a transaction has deleted for so long, it ends. A claim waits for it."""
+_PORTION = 50
+"""Jobs deleted between two looks at the time."""
+_READ = 1000
+"""Rows per read: about 1 ms."""
+_QUEUES = 500
+_FIRST: Place = (-(1 << 63), -(1 << 63))
+_LAST: Place = ((1 << 63) - 1, (1 << 63) - 1)
 _NEVER_GIVEN = 1 << 62
-_LOOK_AT_MOST = 20_000
-_EVERYWHERE = ("prune_payload", "prune_result", "prune_attempts", "prune_outputs", "prune_dead_letter")
+_WITH_JOB = ("prune_payloads", "prune_results", "prune_attempts", "prune_outputs")
+_BLOCKS = (20_000, 2_000, 200, 20, 1)
 
 
-def find(connection: sqlite3.Connection, before_us: int, limit: int) -> list[int]:
-    """Ids of up to `limit` jobs that ended before this wall time. A bounded read, so it may miss some."""
-    found = list[int]()
-    for state, queue in connection.execute(QUERIES["ended_places"]).fetchall():
-        values = (state, queue, before_us, _LOOK_AT_MOST, limit - len(found))
-        found += [row[0] for row in connection.execute(QUERIES["prunable"], values)]
-        if len(found) >= limit:
-            break
+class Source(NamedTuple):
+    """Jobs of one state and queue; `queue` is None for failed ones, of all queues."""
+
+    state: JobState
+    queue: bytes | None
+
+    def values(self) -> dict[str, Any]:
+        return {} if self.queue is None else {"state": self.state.value, "queue": self.queue}
+
+    def rows(
+        self, after: Place, before: Place, ended_before_us: int
+    ) -> Callable[[sqlite3.Connection], list[tuple[int, int, int, int]]]:
+        """Reads the next rows: place (2), id of the job, whether it may be deleted."""
+        query = QUERIES["ended_jobs" if self.queue is not None else "closed_jobs"]
+        values = {
+            "at": after[0],
+            "id": after[1],
+            "before_at": before[0],
+            "before_id": before[1],
+            "ended_before": ended_before_us,
+            "limit": _READ,
+        }
+        return lambda c: c.execute(query, self.values() | values).fetchall()
+
+    def so_many_before(self, place: Place, count: int) -> Callable[[sqlite3.Connection], Place | None]:
+        """Reads the place that is `count` jobs earlier than this one; None: there are fewer."""
+        query = QUERIES["ended_before" if self.queue is not None else "closed_before"]
+        values = self.values() | {"at": place[0], "id": place[1], "skip": count - 1}
+        return lambda c: c.execute(query, values).fetchone()
+
+
+# ---------------------------------------------------------------- which
+
+
+def by_retention(retention: Retention, now_us: int) -> Steps[int]:
+    """Delete what a supervisor need not keep. Gives the number of jobs."""
+    gone = Counter[JobState]()
+    sources = yield from _sources(None)
+    for source in sources:
+        age_us = retention.failed_us if source.queue is None else retention.ended_us
+        if age_us is not None:
+            yield from _sweep(source, (now_us - age_us, _FIRST[1]), gone=gone)
+    if retention.limit is not None:
+        for source, before in (yield from _excess(sources, retention.limit)).items():
+            yield from _sweep(source, before, gone=gone)
+    if retention.ended_us is not None:
+        yield from cron_history.steps(now_us - retention.ended_us)
+    return gone.total()
+
+
+def by_filter(where: PruneFilter, *, dry_run: bool) -> Steps[Counter[JobState]]:
+    """Delete what somebody asks to delete; with `dry_run`, only count it. Gives the number of jobs by state."""
+    gone = Counter[JobState]()
+    sources = yield from _sources(where.state)
+    ended_before_us = _LAST[0] if where.ended_before_us is None else where.ended_before_us
+    if where.keep is None:
+        bounds = dict.fromkeys(sources, _LAST)
+    else:
+        bounds = yield from _excess(sources, where.keep)
+    for source, before in bounds.items():
+        if source.queue is not None:
+            before = min(before, (ended_before_us, _FIRST[1]))
+        yield from _sweep(source, before, ended_before_us, dry_run=dry_run, gone=gone)
+    return +gone
+
+
+def open_failed(connection: sqlite3.Connection, where: PruneFilter) -> int:
+    """Number of failed jobs that only an open dead letter keeps."""
+    if where.state not in (None, JobState.FAILED):
+        return 0
+    before_us = _LAST[0] if where.ended_before_us is None else where.ended_before_us
+    return int(connection.execute(QUERIES["open_failed"], (before_us,)).fetchone()[0])
+
+
+def _sources(state: JobState | None) -> Steps[list[Source]]:
+    found = list[Source]()
+    for each in (JobState.COMPLETED, JobState.CANCELLED):
+        after: bytes | None = b"" if state in (None, each) else None
+        while after is not None:
+            values = {"state": each.value, "after": after, "limit": _QUEUES}
+            queues: list[tuple[bytes]] = yield _read("ended_queues", values)
+            found += [Source(each, queue) for (queue,) in queues]
+            after = queues[-1][0] if len(queues) == _QUEUES else None
+    if state in (None, JobState.FAILED):
+        found.append(Source(JobState.FAILED, None))
     return found
 
 
-def delete(connection: sqlite3.Connection, ids: list[int], before_us: int) -> int:
-    """Delete these jobs and all their records, in the caller's transaction. Returns the number deleted."""
+def _read(query: str, values: dict[str, Any]) -> Step:
+    return Step(lambda c: c.execute(QUERIES[query], values).fetchall(), is_write=False)
+
+
+def _excess(sources: Sequence[Source], keep: int) -> Steps[dict[Source, Place]]:
+    """Where to delete each source up to, so that of all sources together the `keep` last jobs stay.
+
+    Finds the last ones without reading them one by one. Of each source, a block of jobs is looked at by its earliest
+    place, and the block whose earliest place is the latest is taken: whatever is later than that is in a block that is
+    taken or in the next one of its source. So while a block of each source would still fit, all that is taken is among
+    the last `keep`. Smaller blocks come closer, and blocks of one job give the exact place.
+    """
+    places, left = dict.fromkeys(sources, _LAST), keep
+    for size in _BLOCKS:
+        reserve = 0 if size == 1 else size * len(sources)
+        if left < size + reserve:
+            continue
+        ends = dict[Source, Place]()
+        ask = list(sources)
+        while True:
+            for source in ask:
+                end = yield Step(source.so_many_before(places[source], size), is_write=False)
+                if end is not None:
+                    ends[source] = end
+            if not ends or left < size + reserve:
+                break
+            latest = max(ends, key=lambda source: (ends[source][0], source.queue is None, ends[source][1]))
+            places[latest] = ends.pop(latest)
+            left -= size
+            ask = [latest]
+    return places if left == 0 else {}
+
+
+# ---------------------------------------------------------------- deleting
+
+
+def _sweep(
+    source: Source,
+    before: Place,
+    ended_before_us: int = _LAST[0],
+    *,
+    dry_run: bool = False,
+    gone: Counter[JobState],
+) -> Steps[None]:
+    after = _FIRST
+    while True:
+        rows: list[tuple[int, int, int, int]] = yield Step(
+            source.rows(after, before, ended_before_us), is_write=False
+        )
+        ids = [job_id for *_, job_id, may_go in rows if may_go]
+        if dry_run:
+            gone[source.state] += len(ids)
+            ids = []
+        while ids:
+            done, count = yield Step(lambda c, ids=ids: delete(c, ids), is_write=True)  # type: ignore[misc]
+            gone[source.state] += count
+            ids = ids[done:]
+        if len(rows) < _READ:
+            return
+        after = rows[-1][:2]
+
+
+def delete(connection: sqlite3.Connection, ids: Sequence[int]) -> tuple[int, int]:
+    """Delete some of these jobs from the first on, with all their records, in the caller's transaction.
+
+    Returns how many of the ids are done with, and how many jobs were deleted.
+    """
     failpoint("prune.before_rows")
-    gone = 0
-    for job_id in ids:
-        if connection.execute(QUERIES["prune_job"], (job_id, before_us)).rowcount == 1:
-            gone += 1
-            for query in _EVERYWHERE:
-                connection.execute(QUERIES[query], (job_id,))
+    until = time.monotonic() + _BUDGET_S
+    done = count = 0
+    while done < len(ids) and (done == 0 or time.monotonic() < until):
+        count += _delete(connection, ids[done : done + _PORTION])
+        done += _PORTION
     # Skip ids so high that they were written by hand: remembering one would leave no ids for new jobs.
-    if given := [each for each in ids if each < _NEVER_GIVEN]:
+    if given := [each for each in ids[:done] if each < _NEVER_GIVEN]:
         connection.execute(QUERIES["prune_up_to"], (str(max(given)),))
-    return gone
+    return done, count
+
+
+def _delete(connection: sqlite3.Connection, ids: Iterable[int]) -> int:
+    wanted = json.dumps(list(ids))
+    gone = [row[0] for row in connection.execute(QUERIES["prune_jobs"], (wanted,))]
+    if gone:
+        deleted = json.dumps(gone)
+        for query in _WITH_JOB:
+            connection.execute(QUERIES[query], (deleted,))
+    connection.execute(QUERIES["prune_dead_letters"], (wanted,))
+    return len(gone)

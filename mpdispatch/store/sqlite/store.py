@@ -14,7 +14,7 @@ from mpdispatch.errors import DeadLetterNotFoundError, JobNotFoundError, UsageEr
 from mpdispatch.model import Attempt, DeadLetter, Finding, Job, JobState, NewJob, Output, Page, PeerSupervisor
 from mpdispatch.store.contract import SupervisorStore
 from mpdispatch.store.crons import CronStore
-from mpdispatch.store.filters import DeadLetterFilter, JobFilter
+from mpdispatch.store.filters import DeadLetterFilter, JobFilter, PruneFilter
 from mpdispatch.store.optional import Wake
 from mpdispatch.store.sqlite import (
     changes,
@@ -31,9 +31,10 @@ from mpdispatch.store.sqlite.crons import SQLiteCrons
 from mpdispatch.store.sqlite.database import Database, FileDatabase, MemoryDatabase
 from mpdispatch.store.sqlite.options import FileOptions
 from mpdispatch.store.sqlite.queries import QUERIES
+from mpdispatch.store.sqlite.rounds import Round, Step
 from mpdispatch.store.sqlite.supervisor_store import SQLiteSupervisorStore
 from mpdispatch.store.sqlite.thread_sessions import ThreadSessions
-from mpdispatch.store.values import Durability, HeldJob, QueueState, QueueStats
+from mpdispatch.store.values import Durability, HeldJob, Pruned, QueueState, QueueStats
 
 _MOST_ID = (1 << 63) - 1
 
@@ -262,16 +263,17 @@ class SQLiteStore:
         if not paused:
             self.wake()
 
-    def prune(self, before_us: int, limit: int) -> int:
-        """Delete up to `limit` jobs that ended before this wall time, a few hundred per transaction."""
-        gone = 0
-        while gone < limit:
-            most = min(limit - gone, pruning.PRUNE_AT_ONCE)
-            ids = self._sessions.read(lambda c, most=most: pruning.find(c, before_us, most))  # type: ignore[misc]
-            if not ids:
-                break
-            gone += self._sessions.write(lambda c, ids=ids: pruning.delete(c, ids, before_us), "prune")  # type: ignore[misc]
-        return gone
+    def prune(self, where: PruneFilter, *, dry_run: bool = False) -> Pruned:
+        """Delete ended jobs, a few hundred per transaction."""
+
+        def run(step: Step) -> Any:
+            return self._sessions.write(step.work, "prune") if step.is_write else self._sessions.read(step.work)
+
+        found = Round(pruning.by_filter(where, dry_run=dry_run))
+        while not found.is_done:
+            found.run(run, for_s=0)
+        assert found.result is not None
+        return Pruned(found.result, self._sessions.read(lambda c: pruning.open_failed(c, where)))
 
     def supervisors(self) -> list[PeerSupervisor]:
         return self._sessions.read(lambda c: reads.supervisors(c, self._clock.now()))

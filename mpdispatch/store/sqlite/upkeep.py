@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Any
 
 from mpdispatch import sqlite3
 from mpdispatch.clock import Clock, Instant
@@ -10,9 +11,12 @@ from mpdispatch.policy.waits import was_set_back
 from mpdispatch.store.sqlite import cancels, pruning, unreadable, waits
 from mpdispatch.store.sqlite.connection import Flush, Session
 from mpdispatch.store.sqlite.queries import QUERIES
-from mpdispatch.store.values import UpkeepStep
+from mpdispatch.store.sqlite.rounds import Round, Step
+from mpdispatch.store.values import PruneStep, Retention, UpkeepStep
 
 _LOWEST_ID = -(1 << 63)
+_READ_FOR_S = 0.002
+"""A step of pruning reads no longer than this, and a read takes up to 1 ms."""
 
 
 class SQLiteUpkeep:
@@ -28,6 +32,7 @@ class SQLiteUpkeep:
         """When the wall clock was furthest ahead of boottime since it was last set back."""
         self._looks_at_waits = True
         self._waits_seen: waits.Seen | None = None
+        self._pruning: Round[int] | None = None
         self._rows_seen: int | None = _LOWEST_ID
         """Rows up to this id were checked; None: all rows."""
 
@@ -72,15 +77,23 @@ class SQLiteUpkeep:
         self._rows_seen = last
         return count
 
-    def prune(self, age_us: int, limit: int) -> int:
-        """Delete up to `limit` jobs that ended longer ago than this. Returns the count."""
-        before_us = self._clock.now().wall_us - age_us
-        ids = self._session().read(lambda c: pruning.find(c, before_us, limit))
-        if not ids:
-            return 0
-        return self._session().write(
-            lambda c: pruning.delete(c, ids, before_us), point="prune", checkpoint=False
-        )
+    def prune(self, retention: Retention) -> PruneStep:
+        """Some reads and at most one transaction of a round. A round begins with the first call after the last one."""
+        session, found = self._session(), self._pruning
+
+        def run(step: Step) -> Any:
+            if not step.is_write:
+                return session.read(step.work)
+            # A power cut undoes the last deletions, and the next round repeats them.
+            return session.write(step.work, point="prune", checkpoint=False, flush=Flush.LATER)
+
+        if found is None:
+            found = self._pruning = Round(pruning.by_retention(retention, self._clock.now().wall_us))
+        found.run(run, for_s=_READ_FOR_S)
+        if found.result is None:
+            return PruneStep(0, has_more=True)
+        self._pruning = None
+        return PruneStep(found.result, has_more=False)
 
     def set_aside(self, owner: int, job_ids: Collection[int]) -> None:
         """End the unreadable ones among these running jobs of this owner; the next commit reports them."""

@@ -1,0 +1,56 @@
+"""Work on many rows in small steps: a generator makes them, and the caller runs them when it likes.
+
+    Round.run ─▶ a step: a read or a short transaction ─▶ its result ─▶ the generator ─▶ the next step …
+
+So a supervisor runs a few between its commits, and a client runs all of them; each step that failed is run again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from mpdispatch import sqlite3
+
+T = TypeVar("T")
+
+
+class Step(NamedTuple):
+    """One read, or one write transaction."""
+
+    work: Callable[[sqlite3.Connection], Any]
+    is_write: bool
+
+
+Steps = Generator[Step, Any, T]
+"""Steps, each of which is asked for once the result of the one before is known; then what all of them come to."""
+
+
+class Round(Generic[T]):
+    """Runs the steps of one generator, some at a time. One thread."""
+
+    def __init__(self, steps: Steps[T]) -> None:
+        self._steps = steps
+        self.result: T | None = None
+        """What the steps come to, once they are done."""
+        self._next: Step | None = None
+        self._go_on(None)
+
+    @property
+    def is_done(self) -> bool:
+        return self._next is None
+
+    def run(self, run: Callable[[Step], Any], for_s: float) -> None:
+        """Run steps for so long, but no more after one that writes. A step that raises is the next one again."""
+        until = time.monotonic() + for_s
+        while (step := self._next) is not None:
+            self._go_on(run(step))
+            if step.is_write or time.monotonic() >= until:
+                break
+
+    def _go_on(self, result: Any) -> None:
+        try:
+            self._next = self._steps.send(result)
+        except StopIteration as ended:
+            self._next, self.result = None, ended.value
