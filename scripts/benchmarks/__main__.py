@@ -18,8 +18,8 @@ import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-MODES = ("drain", "enqueue", "latency", "cpu", "backlog", "footprint", "start", "forkserver", "profile")
-PEERS = ("huey",)
+MODES = ("drain", "enqueue", "latency", "cpu", "backlog", "footprint", "start", "forkserver", "cron", "profile")
+PEERS = ("huey", "apscheduler", "celery")
 SIZES = ("full", "quick", "smallest")
 
 

@@ -16,6 +16,12 @@ def add(a: int, b: int = 2) -> None:
     """For bulk enqueues: there is a signature to bind and a payload to encode."""
 
 
+def mark(file: str) -> None:
+    """Adds a line that says when it began, in seconds since the epoch."""
+    with Path(file).open("a") as lines:
+        print(time.time(), file=lines)
+
+
 # No pause between its attempts: what is measured is the take-over, not the backoff.
 @job(max_retries=3, backoff=backoff.Constant(0))
 def hold(seconds: float, pid_file: str) -> int:
@@ -32,7 +38,7 @@ def hold(seconds: float, pid_file: str) -> int:
 def engine_on(store: str | Path) -> Engine:
     """An engine with all handlers of the benchmarks, `WORKERS` workers and every default."""
     engine = Engine.build(Dispatcher(store=SQLiteStore(store), concurrency=WORKERS))
-    for handler in (noop, stamp, nap, burn, add, hold):
+    for handler in (noop, stamp, nap, burn, add, hold, mark):
         engine.register(handler)
     return engine
 

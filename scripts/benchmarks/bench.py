@@ -11,13 +11,14 @@ from pathlib import Path
 import backlog
 import costs
 import cpu
+import cron
 import drain
 import enqueue
 import footprint
 import forkserver
 import latency
 import start
-from peers import KNOWN
+from peers import KNOWN, SCHEDULERS, scheduler
 from report import Figure, Report, facts, header
 from run import Run
 from sizes import SIZES
@@ -31,6 +32,7 @@ MODES: Mapping[str, Callable[[Run], Iterator[Figure]]] = {
     "footprint": footprint.measure,
     "start": start.measure,
     "forkserver": forkserver.measure,
+    "cron": cron.measure,
     "profile": costs.measure,
 }
 
@@ -39,7 +41,13 @@ def run(
     wanted: Sequence[str], peers: Sequence[str], size: str, folder: Path, *, command: str, is_json: bool
 ) -> int:
     """Measure these modes; 1 if one of them could not be. A target that is missed is a finding, no failure."""
-    found = Run(folder, SIZES[size], [KNOWN[name](folder) for name in dict.fromkeys(peers)])
+    names = dict.fromkeys(peers)
+    found = Run(
+        folder,
+        SIZES[size],
+        [KNOWN[name](folder) for name in names if name in KNOWN and wanted != ["cron"]],
+        [scheduler(name, folder) for name in names if name in SCHEDULERS and "cron" in wanted],
+    )
     report = Report(facts(command, size, folder, found.peers))
     say = sys.stderr if is_json else sys.stdout
     print(header(report.facts), file=say, flush=True)

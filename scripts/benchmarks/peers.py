@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 HERE = Path(__file__).resolve().parent
 
@@ -52,13 +52,23 @@ class Peer:
         return json.loads(done.stdout)
 
 
-def _environment(folder: Path, package: str) -> tuple[Path, str]:
-    """The Python of a new virtual environment with this package, and the version that got there."""
+class Scheduler(NamedTuple):
+    """A scheduler that the mode `cron` measures beside us."""
+
+    name: str
+    python: Path
+    version: str
+    script = HERE / "cron_peers.py"
+
+
+def _environment(folder: Path, package: str, *more: str) -> tuple[Path, str]:
+    """The Python of a new virtual environment with these packages, and the version of the first that got there."""
     subprocess.run([sys.executable, "-m", "venv", folder], check=True)
     python = folder / "bin" / "python"
     quiet = ["--quiet", "--disable-pip-version-check"]
-    subprocess.run([python, "-m", "pip", "install", *quiet, package], check=True)
-    asked = f"import importlib.metadata as m; print(m.version({package!r}))"
+    subprocess.run([python, "-m", "pip", "install", *quiet, package, *more], check=True)
+    name = package.partition("<")[0]
+    asked = f"import importlib.metadata as m; print(m.version({name!r}))"
     found = subprocess.run([python, "-c", asked], check=True, capture_output=True, text=True)
     return python, found.stdout.strip()
 
@@ -74,4 +84,11 @@ def huey(folder: Path) -> Peer:
     return Peer("huey", python, version, {"fsync": 10.0, "nofsync": 3.0}, notes)
 
 
+def scheduler(name: str, folder: Path) -> Scheduler:
+    """One of `SCHEDULERS`, in an environment of its own."""
+    return Scheduler(name, *_environment(folder / f"{name}-cron-env", *SCHEDULERS[name]))
+
+
 KNOWN: Mapping[str, Callable[[Path], Peer]] = {"huey": huey}
+SCHEDULERS = {"apscheduler": ("apscheduler<4", "sqlalchemy"), "celery": ("celery",), "huey": ("huey",)}
+"""Their packages."""

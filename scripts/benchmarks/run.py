@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from peers import Peer
+from peers import Peer, Scheduler
 from service import Service
 from sizes import Size
 
@@ -20,6 +20,7 @@ class Run:
     folder: Path
     size: Size
     peers: Sequence[Peer] = ()
+    schedulers: Sequence[Scheduler] = ()
     _numbers: itertools.count[int] = field(default_factory=itertools.count)
 
     def service(self, name: str, **options: Any) -> Service:

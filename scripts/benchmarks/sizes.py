@@ -28,6 +28,9 @@ class Size:
     footprint_s: float
     starts: int
     profile_jobs: int
+    cron_s: float
+    cron_minutes: int
+    """How long other schedulers are watched."""
 
 
 SIZES = {
@@ -47,6 +50,8 @@ SIZES = {
         footprint_s=20.0,
         starts=15,
         profile_jobs=20_000,
+        cron_s=60.0,
+        cron_minutes=5,
     ),
     "quick": Size(
         blocks=3,
@@ -64,6 +69,8 @@ SIZES = {
         footprint_s=10.0,
         starts=3,
         profile_jobs=5_000,
+        cron_s=15.0,
+        cron_minutes=2,
     ),
     "smallest": Size(
         blocks=1,
@@ -81,5 +88,7 @@ SIZES = {
         footprint_s=0.5,
         starts=1,
         profile_jobs=200,
+        cron_s=2.0,
+        cron_minutes=1,
     ),
 }
