@@ -70,7 +70,12 @@ _PROTOCOLS = {"mpdispatch.store.contract", "mpdispatch.store.values"}
 PROTOCOLS_ONLY = {"handlers": _PROTOCOLS, "execution": _PROTOCOLS}
 
 # What a store asks inside a transaction: pure functions of the request and the facts.
-POLICY_OF_STORES = {"mpdispatch.policy.admission", "mpdispatch.policy.rate", "mpdispatch.policy.waits"}
+POLICY_OF_STORES = {
+    "mpdispatch.policy.admission",
+    "mpdispatch.policy.expiry",
+    "mpdispatch.policy.rate",
+    "mpdispatch.policy.waits",
+}
 
 WARN_LINES, MOST_LINES = 300, 400
 MOST_BRANCHES = 12

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from mpdispatch.cli.parameters import complete_queue, given
-from mpdispatch.cli.values import DURATION, RFC3339
+from mpdispatch.cli.values import DURATION, EXPIRES, RFC3339
 from mpdispatch.engine.enqueueing import PlainDefaults, new_job
 from mpdispatch.engine.options import EnqueueKeywords, EnqueueOptions, meanings
 from mpdispatch.model import NewJob
@@ -29,6 +29,7 @@ job_options = given(
     click.option("--run-at", type=RFC3339, help=f"{_MEANS['run_at']} (2026-05-01T08:00:00Z)."),
     click.option("--max-retries", type=int, help=f"{_MEANS['max_retries']}."),
     click.option("--timeout", type=DURATION, help=f"{_MEANS['timeout']}."),
+    click.option("--expires", type=EXPIRES, help=f"{_MEANS['expires']}."),
     click.option("--idempotency-key", metavar="KEY", help=f"{_MEANS['idempotency_key']}."),
     click.option(
         "--create",

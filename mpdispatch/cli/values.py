@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
+from mpdispatch.engine.options import expires_from_text
 from mpdispatch.errors import UsageError
 from mpdispatch.model.json import json_from_text, time_from_text
 from mpdispatch.policy.durations import parse_duration
@@ -50,6 +51,8 @@ AGE = _Type("age", _age)
 """As `DURATION`, but the unit is required, because a mistake would delete jobs."""
 RFC3339 = _Type("time", time_from_text)
 """A time with its offset, as an aware datetime in UTC."""
+EXPIRES = _Type("duration|time", expires_from_text)
+"""As `DURATION` or `RFC3339`."""
 CONCURRENCY = _Type("n|auto", _concurrency)
 """A number of worker processes, or `auto`."""
 JOB_ID = click.IntRange(min=1)

@@ -71,7 +71,7 @@ class JobHandle(EnqueuesJobs[P], Generic[P, R]):
     def options(self, **options: Unpack[EnqueueKeywords]) -> BoundJob[P]:
         """This handler with options for its next enqueues: `render.options(delay=60).enqueue("a.pdf")`.
 
-        An option that is not given (or None, except `timeout`) is that of the handler.
+        An option that is not given (or None, except `timeout` and `expires`) is that of the handler.
 
         Raises UsageError: names every option that is unknown or not allowed.
         """
@@ -104,7 +104,8 @@ def job(
 def job(name: Any = None, **options: Any) -> Any:
     """Make the function a handler that an engine takes in later: `engine.register(f)`.
 
-    Used as `@job` or as `@job(name=None, *, queue="default", priority=0, max_retries=3, timeout=None, backoff=None)`.
+    Used as `@job` or as `@job(name=None, *, queue="default", priority=0, max_retries=3, timeout=None,
+    expires=None, backoff=None)`.
 
     name: what the job is called in the store; the function's own name unless given.
 

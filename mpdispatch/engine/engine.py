@@ -117,7 +117,7 @@ class Engine(JobClient, EnqueuesByName):
         """Make the function a handler of this engine.
 
         Used as `@engine.job` or as `@engine.job(name=None, *, queue="default", priority=0, max_retries=3,
-        timeout=None, backoff=None)`.
+        timeout=None, expires=None, backoff=None)`.
 
         name: what the job is called in the store; the function's own name unless given.
 
@@ -156,7 +156,7 @@ class Engine(JobClient, EnqueuesByName):
     def options(self, **options: Unpack[EnqueueKeywords]) -> EngineOptions:
         """This engine with options for its next enqueues: `engine.options(delay=60).enqueue("render", "a.pdf")`.
 
-        An option that is not given (or None, except `timeout`) is that of the handler.
+        An option that is not given (or None, except `timeout` and `expires`) is that of the handler.
 
         Raises UsageError: names every option that is unknown or not allowed.
         """

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 import msgspec
 
-from mpdispatch.clock import SECOND_US
+from mpdispatch.clock import SECOND_US, SystemClock
 from mpdispatch.engine.batch import Batch
 from mpdispatch.engine.offload import StandstillError, offload
-from mpdispatch.engine.options import EnqueueOptions
+from mpdispatch.engine.options import EnqueueOptions, Expiry
 from mpdispatch.errors import StoreBusy, UsageError
 from mpdispatch.handlers.registry import JobDefinition
 from mpdispatch.model import Job, NewJob
+from mpdispatch.model.json import moment_of, time_to_json
 
 if TYPE_CHECKING:  # an engine is one of these
     from mpdispatch.engine.engine import Engine
@@ -34,6 +35,7 @@ class PlainDefaults(msgspec.Struct, frozen=True, kw_only=True):
     priority: int = 0
     max_retries: int = 3
     timeout_s: float | None = None
+    expires_s: float | None = None
 
 
 class EnqueuesJobs(Generic[P]):
@@ -155,7 +157,10 @@ def new_job(
     payload: bytes,
     default_timeout_s: float | None = None,
 ) -> NewJob:
-    """The job with this payload: what the options say, else its own defaults, else `default_timeout_s`."""
+    """The job with this payload: what the options say, else its own defaults, else `default_timeout_s`.
+
+    Raises UsageError: it would expire before it is due.
+    """
     timeout_us = options.timeout_us
     if isinstance(timeout_us, msgspec.UnsetType):
         timeout_us = None if defaults.timeout_s is None else round(defaults.timeout_s * SECOND_US)
@@ -169,4 +174,30 @@ def new_job(
     for field in _GIVEN:
         if (value := getattr(options, field)) is not None:
             fields[field] = value
-    return NewJob(name=defaults.name, payload=payload, timeout_us=timeout_us, **fields)
+    if defaults.expires_s is None and not options.expires:  # None, or not given
+        return NewJob(name=defaults.name, payload=payload, timeout_us=timeout_us, **fields)
+    expiry = options.expires
+    if isinstance(expiry, msgspec.UnsetType):
+        expiry = Expiry(after_us=round((defaults.expires_s or 0) * SECOND_US))
+    if expiry is not None:
+        fields |= {"expires_us": expiry.after_us, "expires_at_us": expiry.at_us}
+    job = NewJob(name=defaults.name, payload=payload, timeout_us=timeout_us, **fields)
+    _refuse_expired(job)
+    return job
+
+
+def _refuse_expired(job: NewJob) -> None:
+    now_us = SystemClock().now().wall_us
+    if (expires_at_us := job.expiry_us(now_us)) is None:
+        return
+    if expires_at_us <= now_us:
+        raise UsageError(f"expires: {_shown(expires_at_us)} is over")
+    if expires_at_us <= (due_us := job.due_us(now_us)):
+        raise UsageError(
+            f"expires: the job would expire at {_shown(expires_at_us)}, and it is due at {_shown(due_us)}; give a later"
+            " time, or None"
+        )
+
+
+def _shown(us: int) -> str | None:
+    return time_to_json(moment_of(us))

@@ -27,7 +27,7 @@ class Reason:
 
     code: str
     """`ended, running, cancelling, later, parked, paused, no_supervisor, not_polled, supervisor_gone, queue_limit,
-    rate_limit, busy, turn, unreadable` or `due`."""
+    rate_limit, busy, turn, unreadable, due, expiring` or `expired`."""
     text: str
     remedy: str | None = None
 
@@ -90,10 +90,32 @@ def _reasons(facts: _Facts) -> Iterator[Reason]:
     if job.state is JobState.RUNNING:
         yield from _running(facts)
         return
-    held_back = list(_held_back(facts))
+    yield from _waiting(facts)
+
+
+def _waiting(facts: _Facts) -> Iterator[Reason]:
+    held_back, expiry = list(_held_back(facts)), _expiry(facts)
+    if expiry is not None and expiry.code == "expired":
+        yield expiry
+        yield from held_back
+        return
     yield from held_back
     if not held_back and not facts.faults:
         yield Reason("due", "nothing holds it back: a supervisor takes it at its next look")
+    if expiry is not None:
+        yield expiry
+
+
+def _expiry(facts: _Facts) -> Reason | None:
+    """That the job expires, or has; None: it may start whenever it likes."""
+    expires_at, now = facts.job.expires_at, moment_of(facts.now.wall_us)
+    if expires_at is None:
+        return None
+    at = time_to_json(expires_at)
+    if expires_at <= now:
+        who = "a supervisor cancels it at its next look" if facts.living else "the next supervisor cancels it"
+        return Reason("expired", f"it was to start by {at}: {who}", remedy=f"mpdispatch cancel {facts.job.id}")
+    return Reason("expiring", f"unless it has started by {at}, in {_span(expires_at, now)}, it is cancelled")
 
 
 def _ended(job: Job) -> Reason:

@@ -15,8 +15,9 @@ import msgspec
 from mpdispatch.clock import SECOND_US, SystemClock
 from mpdispatch.errors import ConfigError, Fault, UsageError
 from mpdispatch.model import Job
+from mpdispatch.model.json import time_from_text
 from mpdispatch.policy.backoff import BackoffSpec
-from mpdispatch.policy.durations import duration_of
+from mpdispatch.policy.durations import duration_of, parse_duration
 from mpdispatch.policy.names import check_name, nearest, shown
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -28,6 +29,9 @@ _MAX_LIST = 1000
 
 
 _PRIORITY = "jobs with a higher number run first, within their queue (a 64-bit integer)"
+_EXPIRES = (
+    "a job that has not been started by then is cancelled, counted from its enqueue (seconds, or 30s, 5m, 2h)"
+)
 _MAX_RETRIES = "how many times to retry after a failure; 0: never"
 _Timeout: TypeAlias = Annotated[
     float | timedelta | str | None,
@@ -44,6 +48,7 @@ class JobKeywords(TypedDict, total=False):
     priority: Annotated[int, _PRIORITY]
     max_retries: Annotated[int, _MAX_RETRIES]
     timeout: _Timeout
+    expires: Annotated[float | timedelta | str | None, f"{_EXPIRES}; None: never"]
     backoff: Annotated[
         BackoffSpec | None,
         "how long to wait before each retry (see `mpdispatch.backoff`); None: as set for the engine",
@@ -53,7 +58,7 @@ class JobKeywords(TypedDict, total=False):
 class EnqueueKeywords(TypedDict, total=False):
     """The keywords of `options(...)`, each with what it means.
 
-    None is the same as not given, but for `timeout` (no timeout).
+    None is the same as not given, but for `timeout` (no timeout) and `expires` (never).
     """
 
     queue: Annotated[str | None, "the queue in which the job waits"]
@@ -64,6 +69,9 @@ class EnqueueKeywords(TypedDict, total=False):
     ]
     max_retries: Annotated[int | None, _MAX_RETRIES]
     timeout: _Timeout
+    expires: Annotated[
+        float | timedelta | str | datetime | None, f"{_EXPIRES}, or a time with a time zone; None: never"
+    ]
     idempotency_key: Annotated[
         str | None,
         "if the store has a job of this name with this key, return that job and make no new one (1 to 200 characters)",
@@ -88,8 +96,15 @@ def documented(keywords: type) -> Callable[[F], F]:
     return document
 
 
+class Expiry(msgspec.Struct, frozen=True):
+    """When a job expires: a duration, or a wall time. One of them is None."""
+
+    after_us: int | None = None
+    at_us: int | None = None
+
+
 class EnqueueOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Checked options. None means the handler's own value; for `timeout_us` UNSET does, as None means no timeout."""
+    """Checked options. None means the handler's own value; for `timeout_us` and `expires` UNSET does: None means none."""
 
     queue: str | None = None
     priority: int | None = None
@@ -97,6 +112,7 @@ class EnqueueOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     delay_us: int | None = None
     max_retries: int | None = None
     timeout_us: int | msgspec.UnsetType | None = msgspec.UNSET
+    expires: Expiry | msgspec.UnsetType | None = msgspec.UNSET
     idempotency_key: str | None = None
     connection: Any = None
 
@@ -121,7 +137,23 @@ def checked_job_keywords(given: Mapping[str, Any]) -> dict[str, Any]:
     if "timeout" in values:
         timeout_us = values.pop("timeout")
         values["timeout_s"] = None if timeout_us is None else timeout_us / SECOND_US
+    if "expires" in values:
+        expiry = values.pop("expires")
+        if expiry is not None and expiry.after_us is None:
+            raise UsageError(f"expires: of a handler it must be a duration, not the time {given['expires']}")
+        values["expires_s"] = None if expiry is None else expiry.after_us / SECOND_US
     return values
+
+
+def expires_from_text(value: object) -> float | datetime:
+    """The value of `expires` in a command line or in JSON: a duration, or an RFC 3339 time. Raises UsageError.
+
+    >>> expires_from_text("5m"), expires_from_text("2026-05-01T10:00:00+02:00").hour
+    (300.0, 8)
+    """
+    if isinstance(value, str) and value[:4].isdecimal() and "-" in value:
+        return time_from_text(value)
+    return parse_duration(value)
 
 
 def checked_backoff(value: object) -> BackoffSpec | None:
@@ -162,7 +194,7 @@ def _read(given: Mapping[str, Any], known: Iterable[str], more: Sequence[str] = 
     for field, value in given.items():
         if field not in known:
             faults.append(_unknown(field, known))
-        elif value is not None or field == "timeout":
+        elif value is not None or field in _WITH_NONE:
             try:
                 values[field] = _READERS[field](value)
             except UsageError as error:
@@ -193,12 +225,28 @@ def _timeout(value: object) -> int | None:
     return timeout_us
 
 
+def _expires(value: object) -> Expiry | None:
+    if value is None:
+        return None
+    if isinstance(value, datetime):
+        return Expiry(at_us=_moment("expires", value))
+    after_us = round(duration_of("expires", value) * SECOND_US)
+    if after_us < 1:
+        raise UsageError(f"expires: must be more than zero seconds (None: never), not {shown(value)}")
+    return Expiry(after_us=after_us)
+
+
 def _run_at(value: object) -> int:
     if not isinstance(value, datetime):
         raise UsageError(f"run_at: must be an aware datetime, not {shown(value)}")
+    return _moment("run_at", value)
+
+
+def _moment(field: str, value: datetime) -> int:
+    """Its wall time in µs. Raises UsageError: it has no time zone."""
     if value.utcoffset() is None:
         raise UsageError(
-            f"run_at: {value!r} has no time zone, so it names no moment; "
+            f"{field}: {value!r} has no time zone, so it names no moment; "
             "use datetime.now(UTC) + timedelta(...), or .astimezone() for local time"
         )
     return (value - _EPOCH) // _MICROSECOND
@@ -229,9 +277,12 @@ _READERS: dict[str, _Reader] = {
     "delay": lambda value: round(duration_of("delay", value) * SECOND_US),
     "max_retries": lambda value: _whole("max_retries", value, 0, 1_000_000),
     "timeout": _timeout,
+    "expires": _expires,
     "idempotency_key": _idempotency_key,
     "connection": lambda value: value,
     "backoff": _backoff,
 }
+_WITH_NONE = ("timeout", "expires")
+"""Keywords for which None is a value."""
 _FIELDS = {"run_at": "run_at_us", "delay": "delay_us", "timeout": "timeout_us"}
 """The fields of EnqueueOptions that have other names than their keywords."""

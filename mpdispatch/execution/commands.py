@@ -25,6 +25,7 @@ from mpdispatch.execution.process_context import current_job
 from mpdispatch.host.kill import WORKER_VARIABLE
 from mpdispatch.host.processes import signal_name
 from mpdispatch.model import COMMAND_JOB, Command, Stream
+from mpdispatch.model.json import time_to_json
 from mpdispatch.policy.names import shown
 
 _BASICS = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR")
@@ -86,6 +87,8 @@ def run_command(argv: list[str], cwd: str, env: dict[str, str]) -> dict[str, Any
     """
     context = current_job()
     added = {"MPDISPATCH_JOB_ID": str(context.id), "MPDISPATCH_ATTEMPT": str(context.attempt)}
+    if context.slot is not None:
+        added["MPDISPATCH_SLOT"] = time_to_json(context.slot) or ""
     if WORKER_VARIABLE in os.environ:  # by which a supervisor finds what a dead worker left running
         added[WORKER_VARIABLE] = os.environ[WORKER_VARIABLE]
     process = _start(argv, cwd, {**env, **added})

@@ -50,11 +50,13 @@ from mpdispatch.model import (
     ClaimedJob,
     Completed,
     ErrorInfo,
+    Expired,
     Raised,
     RetryAsked,
     Run,
     Snoozed,
 )
+from mpdispatch.policy.expiry import expiry_error, has_expired
 
 InterruptKind = Literal["timeout", "cancel"]
 
@@ -128,7 +130,7 @@ class Executor:
             raise _INTERRUPTS[asked.kind](_INTERRUPT_TEXTS[asked.kind])
 
     def run(self, job: ClaimedJob, reference: str | None = None) -> Answer:
-        """Run the job's handler now; gives the outcome.
+        """Run the job's handler now, unless the job has expired; gives the outcome.
 
         `reference` ("module:qualname") is where the handler is, if its name is unknown here.
         """
@@ -144,6 +146,10 @@ class Executor:
             set_current_job(None)
 
     def _run(self, job: ClaimedJob, reference: str | None, started_us: int) -> Answer:
+        if job.expires_at_us is not None and has_expired(job.expires_at_us, started_us):
+            return Expired(
+                error=expiry_error(job.expires_at_us)
+            )  # it has waited here; it does not count as begun
         self._on_start(job.id, job.starts)
         if len(job.payload) > self._limits.max_payload_bytes:
             size, limit = len(job.payload), self._limits.max_payload_bytes

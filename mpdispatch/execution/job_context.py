@@ -22,6 +22,7 @@ from mpdispatch.execution.output import OutputSender, Reporter
 from mpdispatch.handlers.arrays import is_array
 from mpdispatch.handlers.safejson import printable
 from mpdispatch.model import ClaimedJob, Stream
+from mpdispatch.model.json import moment_of
 from mpdispatch.policy.names import shown
 
 OWN_THREADS = "mpdispatch-io"
@@ -35,8 +36,8 @@ logger = logging.getLogger("mpdispatch.job")
 class JobContext:
     """The job a handler is running, as it was claimed: `current_job()` gives it, and middleware gets it.
 
-    A handler reads id, name, queue, attempt, max_retries, deadline, idempotency_key, fencing_token, trace_context and
-    is_cancelled, and calls progress(...) and log(...). The executor calls the other methods.
+    A handler reads id, name, queue, attempt, max_retries, deadline, idempotency_key, slot, fencing_token,
+    trace_context and is_cancelled, and calls progress(...) and log(...). The executor calls the other methods.
     """
 
     __slots__ = {
@@ -91,6 +92,11 @@ class JobContext:
     def idempotency_key(self) -> str | None:
         """The key it was enqueued with; None: without one."""
         return self._job.idempotency_key
+
+    @property
+    def slot(self) -> datetime | None:
+        """The moment of the schedule for which a cron entry made it (aware UTC); None: no entry did."""
+        return None if self._job.slot_us is None else moment_of(self._job.slot_us)
 
     @property
     def trace_context(self) -> str | None:

@@ -30,6 +30,8 @@ class JobDefinition:
     priority: int = 0
     max_retries: int = 3
     timeout_s: float | None = None
+    expires_s: float | None = None
+    """A job that has not been started so long after its enqueue, or after its slot, is cancelled."""
     backoff: BackoffSpec | None = None
     signature: Signature = field(init=False, repr=False)
     is_async: bool = field(init=False, repr=False)

@@ -85,11 +85,23 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True):
     slot_us: int | None = None
     """Wall time of the slot of a cron entry for which it was made."""
     expires_at_us: int | None = None
-    """Wall time after which it is cancelled instead of started for the first time."""
+    """Wall time from which on it is cancelled instead of started for the first time; None: see `expires_us`."""
+    expires_us: int | None = None
+    """The same as a duration, from its slot, or from the enqueue if it has no slot; None: it does not expire."""
 
     def due_us(self, now_us: int) -> int:
         """Wall time at which it is due if it is enqueued now."""
         return now_us + self.delay_us if self.run_at_us is None else self.run_at_us
+
+    def expiry_us(self, now_us: int) -> int | None:
+        """Wall time at which it expires if it is enqueued now; None: never.
+
+        >>> NewJob(name="a", payload=b"{}", expires_us=60, slot_us=1000).expiry_us(5000)
+        1060
+        """
+        if self.expires_us is None or self.expires_at_us is not None:
+            return self.expires_at_us
+        return self.expires_us + (now_us if self.slot_us is None else self.slot_us)
 
 
 class AlikeJobs(Sequence[NewJob]):
@@ -139,6 +151,7 @@ class ClaimedJob(msgspec.Struct, frozen=True, gc=False):
     trace_context: str | None = None
     slot_us: int | None = None
     expires_at_us: int | None = None
+    """Only of a first start (or one after a refund without a start): any other may be late."""
     payload: bytes = b""
 
 
@@ -180,7 +193,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     slot: datetime | None = None
     """The moment of a schedule for which a cron entry made it."""
     expires_at: datetime | None = None
-    """If it has not been started by then, it is cancelled."""
+    """If it has not been started by then, it is cancelled. None: it does not expire, or that is decided already."""
     created: bool = True
     """False if `enqueue` found an older job under the same idempotency key."""
 
@@ -261,4 +274,4 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     cwd: str
     """Absolute."""
     env: dict[str, str]
-    """Its whole environment, except MPDISPATCH_JOB_ID and MPDISPATCH_ATTEMPT, which the worker adds."""
+    """Its whole environment, except MPDISPATCH_JOB_ID, MPDISPATCH_ATTEMPT and MPDISPATCH_SLOT, which the worker adds."""

@@ -76,6 +76,13 @@ class Cancelled(_WithoutResult, frozen=True, kw_only=True, tag=True):
     error: ErrorInfo
 
 
+class Expired(_WithoutResult, frozen=True, kw_only=True, tag=True):
+    """It was not to be started so late, so its handler was not called."""
+
+    cause = Cause.EXPIRED
+    error: ErrorInfo
+
+
 class TimedOut(_Unsuccessful, frozen=True, kw_only=True):
     """The job ran past its timeout. What it answered afterwards does not count."""
 
@@ -106,11 +113,11 @@ class Released(_WithoutResult, frozen=True, kw_only=True, gc=False):
     cause = Cause.RELEASED
 
 
-Answer: TypeAlias = Completed | Raised | RetryAsked | Snoozed | Cancelled
+Answer: TypeAlias = Completed | Raised | RetryAsked | Snoozed | Cancelled | Expired
 """The outcomes that a worker reports. Its supervisor observes the others."""
 
 NotCompleted: TypeAlias = (
-    Raised | RetryAsked | Snoozed | Cancelled | TimedOut | WorkerDied | LeaseLost | Aborted | Released
+    Raised | RetryAsked | Snoozed | Cancelled | Expired | TimedOut | WorkerDied | LeaseLost | Aborted | Released
 )
 Outcome: TypeAlias = Completed | NotCompleted
 
@@ -119,7 +126,7 @@ class Transition(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What to write for a running job, all of it in one transaction.
 
     It applies only to a row that is `running` with this `starts` and with the writer as its owner. A transition without
-    `run` adds no attempt to the history, because nothing was started.
+    `run` adds no attempt to the history, because nothing was started; an expiry does, to stand there.
     """
 
     job_id: int
@@ -139,3 +146,8 @@ class Transition(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The number of this attempt, for the history."""
     exit_status: int | None = None
     signal: str | None = None
+
+    @property
+    def is_in_history(self) -> bool:
+        """Whether it adds an attempt to the history."""
+        return self.run is not None or self.cause is Cause.EXPIRED

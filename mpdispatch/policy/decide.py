@@ -1,6 +1,7 @@
 """What the outcome of a start does to its job: the one place where states change. Pure: no I/O, no clock.
 
 Completed ─▶ completed        Cancelled ─▶ cancelled        Snoozed ─▶ scheduled, refunded
+Expired ─▶ cancelled, refunded
 Raised, RetryAsked, TimedOut, WorkerDied, LeaseLost ─▶ retrying, or failed when the budget is spent
 Released ─▶ pending, refunded        Aborted ─▶ pending, refunded; failed if it may never start twice
 """
@@ -18,6 +19,7 @@ from mpdispatch.model import (
     Cause,
     ClaimedJob,
     Completed,
+    Expired,
     JobState,
     LeaseLost,
     Outcome,
@@ -44,8 +46,8 @@ def decide(job: ClaimedJob, outcome: Outcome, rules: RetryRules, *, now_us: int,
 
     `job.attempt` counts this start already: the claim spent it. A raised error, `Retry`, a timeout, a crash and a lost
     lease keep it spent; the job is tried again while `attempt <= max_retries`, else it fails (a dead letter). A snooze,
-    a release and a shutdown refund it. A job with `max_retries=0` may never start twice, so one that a shutdown cut off
-    fails. It may snooze, though: then the start ended by itself.
+    a release, an expiry and a shutdown refund it. A job with `max_retries=0` may never start twice, so one that a
+    shutdown cut off fails. It may snooze, though: then the start ended by itself.
 
     `now_us` is wall time, `jitter` in [0, 1) the only randomness.
 
@@ -97,6 +99,7 @@ class _Place(NamedTuple):
 
 _FAILED = _Place(JobState.FAILED)
 _CANCELLED = _Place(JobState.CANCELLED)
+_EXPIRED = _Place(JobState.CANCELLED, refund=1)
 # The job keeps its run_at, and so its turn among the jobs of its priority.
 _GIVEN_BACK = _Place(JobState.PENDING, refund=1)
 
@@ -107,6 +110,8 @@ def _place_of(job: ClaimedJob, outcome: NotCompleted, rules: RetryRules, now_us:
             return _GIVEN_BACK
         case Cancelled():
             return _CANCELLED
+        case Expired():
+            return _EXPIRED
         case Snoozed():
             return _later(JobState.SCHEDULED, outcome.delay_us, now_us, refund=1)
         case Aborted():

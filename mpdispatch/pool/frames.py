@@ -13,7 +13,7 @@ import msgspec
 
 from mpdispatch.execution.app_reference import AppReference
 from mpdispatch.handlers.description import AppDescription
-from mpdispatch.model import Cancelled, Raised, RetryAsked, Run, Snoozed, Stream
+from mpdispatch.model import Cancelled, Expired, Raised, RetryAsked, Run, Snoozed, Stream
 
 
 class FrameError(Exception):
@@ -77,11 +77,11 @@ class Done(msgspec.Struct, frozen=True, tag="done", array_like=True, gc=False):
 
 
 class Ended(msgspec.Struct, frozen=True, tag="ended", array_like=True):
-    """The handler ended otherwise."""
+    """The handler ended otherwise, or the job had expired before."""
 
     id: int
     starts: int
-    outcome: Raised | RetryAsked | Snoozed | Cancelled
+    outcome: Raised | RetryAsked | Snoozed | Cancelled | Expired
 
 
 class ProgressReport(msgspec.Struct, frozen=True, tag="progress", array_like=True):

@@ -8,6 +8,7 @@ from mpdispatch.model import (
     Cancelled,
     Completed,
     ErrorInfo,
+    Expired,
     Outcome,
     Raised,
     Run,
@@ -22,9 +23,10 @@ from mpdispatch.pool.process import StopReason
 def from_reply(answer: Answer, stop_reason: StopReason | None, timeout_us: int | None) -> Outcome:
     """The outcome of an answered job, given why we were ending it, if we were.
 
-    A result that comes before the kill counts after a cancel and a shutdown, but not after a timeout.
+    A result that comes before the kill counts after a cancel and a shutdown, but not after a timeout. A job that had
+    expired was not begun.
     """
-    if stop_reason is None:
+    if stop_reason is None or isinstance(answer, Expired):
         return answer
     run = answer.run or Run(started_us=0)
     match stop_reason:

@@ -53,6 +53,7 @@ class StoreUpkeep(Protocol):
         - A job that was put off begins its wait anew if the wall clock was set back meanwhile (`policy.waits`).
         - A row that no query finds, because another program wrote it, is ended or repaired.
         - A cancel request of a job that completed anyway is deleted.
+        - A waiting job that has expired is cancelled, whichever queue it is in (`policy.expiry`).
         """
         ...
 

@@ -89,6 +89,8 @@ class UpkeepStep(NamedTuple):
     """Number of rows that no query found, and that were ended or repaired; the next commit reports ended jobs."""
     has_more: bool
     """Whether there is more to do now."""
+    expired: int = 0
+    """Number of jobs that nobody has started in time, and that were cancelled; the next commit reports them."""
 
 
 class Retention(NamedTuple):
@@ -154,7 +156,8 @@ class CommitResult(msgspec.Struct, frozen=True, kw_only=True):
     is_synced: bool = True
     """False: this commit only claimed, and a power cut before `FileCare.sync` may undo the claim."""
     ended: Sequence[tuple[ClaimedJob, Transition]] = ()
-    """Jobs with unreadable rows, ended as `failed` since the last commit; each job as far as it is readable."""
+    """Jobs that the store has ended since the last commit: as `failed`, because their rows are unreadable (each job as
+    far as it is readable), or as `cancelled`, because they have expired. Their `starts` is that of the last start."""
 
 
 class HeldJob(NamedTuple):

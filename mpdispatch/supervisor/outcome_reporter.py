@@ -15,7 +15,7 @@ from mpdispatch.supervisor.event_publisher import EventPublisher
 from mpdispatch.supervisor.in_flight import InFlight, PendingOutcome
 
 _NAMED = 10
-"""At most this many unreadable rows per commit are logged one by one."""
+"""At most this many jobs that the store has ended are logged one by one, per commit and cause."""
 _BECAME = {JobState.FAILED: "failed", JobState.CANCELLED: "was cancelled", JobState.SCHEDULED: "is put off"}
 
 
@@ -84,7 +84,7 @@ class OutcomeReporter:
         )
 
     def ended(self, ended: Sequence[tuple[ClaimedJob, Transition]]) -> None:
-        """The store has failed jobs whose rows cannot be read."""
+        """The store has failed jobs whose rows cannot be read, and cancelled jobs that have expired."""
         if not ended:
             return
         for _, transition in ended:
@@ -93,7 +93,14 @@ class OutcomeReporter:
             for job, transition in ended:
                 self._publisher.recorded(job, transition)
             self._publisher.flush()
-        for _, transition in ended[:_NAMED]:
-            self._log.error("a row of the store cannot be read, so its job failed: %s", transition.error)
-        if len(ended) > _NAMED:
-            self._log.error("and %d more rows that cannot be read", len(ended) - _NAMED)
+        expired = [transition for _, transition in ended if transition.cause is Cause.EXPIRED]
+        unreadable = [transition for _, transition in ended if transition.cause is not Cause.EXPIRED]
+        self._log_some(logging.WARNING, "job %d was cancelled: %s", "jobs that had expired", expired)
+        text = "a row of the store cannot be read, so job %d failed: %s"
+        self._log_some(logging.ERROR, text, "rows that cannot be read", unreadable)
+
+    def _log_some(self, level: int, text: str, what: str, transitions: Sequence[Transition]) -> None:
+        for each in transitions[:_NAMED]:
+            self._log.log(level, text, each.job_id, each.error)
+        if (more := len(transitions) - _NAMED) > 0:
+            self._log.log(level, "and %d more %s", more, what)

@@ -64,7 +64,7 @@ class Upkeep:
                 "the clock was set back: %d jobs that wait to be tried again wait anew", self._rebased
             )
             self._rebased = 0
-        if is_found := step.rebased > 0 or step.repaired > 0:
+        if is_found := step.rebased > 0 or step.repaired > 0 or step.expired > 0:
             self._found(now)
         return is_found
 

@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from mpdispatch.engine import Engine
-from mpdispatch.engine.options import EnqueueKeywords
+from mpdispatch.engine.options import EnqueueKeywords, expires_from_text
 from mpdispatch.errors import UsageError
 from mpdispatch.model import Job, Page
 from mpdispatch.model.json import json_from_text, time_from_text, to_json
@@ -99,6 +99,7 @@ _READERS: dict[str, Callable[[object], object]] = {
     "run_at": _time,
     "delay": parse_duration,
     "timeout": parse_duration,
+    "expires": expires_from_text,
 }
 """How the JSON of these options is read. `engine.options` checks the values."""
 

@@ -64,7 +64,8 @@ def _without_what_is_left_open(answer: Any) -> Any:
                 "held_from": answer.held_from if answer.claimed else None,
             }
             lists = {key: sorted(fields[key]) for key in ("rejected", "cancelled")}
-            return {**fields, **lists, "claimed": list(answer.claimed), **held}
+            ended = sorted(answer.ended, key=lambda pair: pair[0].id)
+            return {**fields, **lists, "claimed": list(answer.claimed), "ended": ended, **held}
         case Renewal():
             return sorted(answer.owned)
         case OtherOwners():

@@ -15,6 +15,7 @@ from mpdispatch.model import (
     ClaimRequest,
     Completed,
     ErrorInfo,
+    Expired,
     JobState,
     LeaseLost,
     NewJob,
@@ -58,6 +59,7 @@ new_jobs = st.builds(
     delay_us=st.sampled_from([0, 0, 0, 0, 5 * SECOND_US]),
     timeout_us=st.sampled_from([None, 1_500_000]),
     trace_context=st.sampled_from([None, '{"traceparent":"00-1"}']),
+    expires_us=st.sampled_from([None, None, None, 1, 5 * SECOND_US]),
 )
 keys = st.sampled_from([None, None, None, "a", "b"])
 waits_us = st.sampled_from([None, None, None, -SECOND_US, 0, 1, 5 * SECOND_US, 5 * SECOND_US + 1])
@@ -136,6 +138,7 @@ OUTCOMES: dict[str, Outcome] = {
     "snoozed for 5 s": Snoozed(run=_RUN, delay_us=5 * SECOND_US),
     "cancelled": Cancelled(run=_RUN, error=_ERROR),
     "cancelled before it began": Cancelled(run=None, error=_ERROR),
+    "expired": Expired(error=_ERROR),
     "timed out": TimedOut(run=_RUN, error=_ERROR, signal="SIGTERM"),
     "worker died": WorkerDied(run=_KILLED, error=_ERROR, signal="SIGKILL"),
     "worker ended": WorkerDied(run=_KILLED, error=_ERROR, exit_status=1),

@@ -2,7 +2,7 @@
 
                   ┌─────────── cancelled (by request) ◀──────────┐
     enqueue ─▶ scheduled ──stage──▶ pending ──claim──▶ running ──┼─▶ completed ──▶ pruned
-               retrying ──stage──▶   │  ▲               │        ├─▶ cancelled ──▶ pruned
+               retrying ──stage──▶   │  ▲               │        ├─▶ cancelled ──▶ pruned  (as a job that expired)
                   ▲                park known           │        └─▶ failed, with a dead letter
                   │                  ▼  │               │                │ replayed or purged ──▶ pruned
                   │                blocked              │
@@ -30,6 +30,7 @@ from mpdispatch.errors import (
 )
 from mpdispatch.model import (
     Attempt,
+    Cause,
     ClaimedJob,
     ClaimFacts,
     ClaimPlan,
@@ -42,9 +43,11 @@ from mpdispatch.model import (
     Output,
     Page,
     PeerSupervisor,
+    Run,
     Transition,
 )
 from mpdispatch.policy import admission
+from mpdispatch.policy.expiry import expired, has_expired
 from mpdispatch.policy.waits import STEP_US, rebased_us
 from mpdispatch.store.filters import DeadLetterFilter, JobFilter, PruneFilter
 from mpdispatch.store.values import (
@@ -88,6 +91,7 @@ class Claim:
 
     taken: list[Row] = field(default_factory=list)
     parked: list[Row] = field(default_factory=list)
+    expired: list[tuple[ClaimedJob, Transition]] = field(default_factory=list)
     held_back: list[Row] = field(default_factory=list)
     """Of rate-limited queues: they have a token, and want for nothing but a worker that is ready."""
     has_more: bool = False
@@ -138,6 +142,7 @@ class Model:
             batch_id=batch_id,
             state=JobState.PENDING if run_at_us <= now_us else JobState.SCHEDULED,
             run_at_us=run_at_us,
+            expires_at_us=new.expiry_us(now_us),
             created_at_us=now_us,
         )
         self._rows[row.id] = row
@@ -152,11 +157,8 @@ class Model:
         if row.state is JobState.RUNNING:
             row.is_cancel_requested = True  # only its supervisor can end it
         else:
-            row.state, row.completed_at_us, row.blocked_reason = (
-                JobState.CANCELLED,
-                self._clock.now().wall_us,
-                None,
-            )
+            row.state, row.completed_at_us = JobState.CANCELLED, self._clock.now().wall_us
+            row.blocked_reason = row.expires_at_us = None
         return self._job(row)
 
     def retry(self, job_id: int) -> Job:
@@ -185,7 +187,13 @@ class Model:
             return None
         # The idempotency key and the batch stay with the old job: a key names one job, a batch counts it once.
         new = msgspec.structs.replace(
-            old.new, run_at_us=None, delay_us=0, idempotency_key=None, retried_from=job_id
+            old.new,
+            run_at_us=None,
+            delay_us=0,
+            expires_at_us=None,
+            expires_us=None,
+            idempotency_key=None,
+            retried_from=job_id,
         )
         made = self._insert(new)
         letter = self._letters.get(job_id)
@@ -459,6 +467,7 @@ class Model:
             held_from=made.held_back[0].place if made.held_back else None,
             # A claim undone by a power cut is only claimed again; an outcome has to last.
             is_synced=not made.taken or is_writing,
+            ended=[*self.upkeep.take_ended(), *made.expired],
         )
 
     def _running(self, owner: int, job_id: int, starts: int) -> Row | None:
@@ -493,8 +502,12 @@ class Model:
         row.last_error = ended.error or row.last_error
         if ended.run is not None:
             row.history.append((ended, ended.run))
-        # A start whose handler was not called leaves no trace but `starts`.
+        if ended.run is not None or state.is_terminal:
+            row.expires_at_us = None  # from now on it may be late
+        # A start whose handler was not called leaves no trace but `starts`, and that it expired.
         row.started_at_us = row.history[-1][1].started_us if row.history else None
+        if ended.cause is Cause.EXPIRED:
+            row.history.append((ended, Run(started_us=ended.at_us)))
         if state is JobState.FAILED:
             self._last_letter += 1
             self._letters[row.id] = Letter(number=self._last_letter, row=row, failed_at_us=ended.at_us)
@@ -523,7 +536,9 @@ class Model:
             if len(claim.taken) == total:
                 break
             queue, refusal = row.new.queue, admission.refusal(request, row.new.name)
-            if refusal is not None:
+            if has_expired(row.expires_at_us, now.wall_us):
+                claim.expired.append(self._expire(row, now))
+            elif refusal is not None:
                 row.blocked_reason = refusal
                 claim.parked.append(row)
             elif left[queue] > 0:
@@ -541,8 +556,17 @@ class Model:
         is_all = (
             bool(claim.taken) and len(claim.taken) == total and (plan.ready is None or total == request.slots)
         )
-        claim.has_more = is_all or bool(claim.parked and (is_cut or len(claim.taken) == total))
+        is_any_left_out = bool(claim.parked or claim.expired)
+        claim.has_more = is_all or (is_any_left_out and (is_cut or len(claim.taken) == total))
         return claim
+
+    def _expire(self, row: Row, now: Instant) -> tuple[ClaimedJob, Transition]:
+        """End a waiting job that nobody has started in time."""
+        job = msgspec.structs.replace(claimed_job_of(row), payload=b"")
+        ended = expired(job, now.wall_us)
+        row.blocked_reason = None
+        self._finish(row, ended, ended.state)
+        return job, ended
 
     def _start(self, rows: Iterable[Row], owner: int, now: Instant) -> None:
         for row in rows:
@@ -642,17 +666,28 @@ class Upkeep:
 
     def __init__(self, model: Model) -> None:
         self._model = model
+        self._ended = list[tuple[ClaimedJob, Transition]]()
+
+    def take_ended(self) -> list[tuple[ClaimedJob, Transition]]:
+        """The jobs that have expired since the last call."""
+        ended, self._ended = self._ended, []
+        return ended
 
     def step(self, queues: Sequence[str]) -> UpkeepStep:
         # Only what a start has put off waits anew: whoever enqueues a job for later has named a moment and not a wait.
         # A request to cancel a job that has ended meanwhile is none: nobody sees whether it is kept.
-        now_us, rebased = self._model._clock.now().wall_us, 0
+        now = self._model._clock.now()
+        now_us, rebased, count = now.wall_us, 0, len(self._ended)
+        for row in self._model._rows.values():
+            # Of all queues, and whatever keeps it waiting. A job that runs is its supervisor's.
+            if row.state is not JobState.RUNNING and has_expired(row.expires_at_us, now_us):
+                self._ended.append(self._model._expire(row, now))
         for row in self._model._of(queues):
             if row.state in LATER and row.run_at_us > now_us + STEP_US and row.put_off_us is not None:
                 due_us = rebased_us(row.run_at_us, row.put_off_us, now_us=now_us)
                 rebased += due_us != row.run_at_us
                 row.run_at_us = due_us
-        return UpkeepStep(rebased, 0, has_more=False)
+        return UpkeepStep(rebased, 0, has_more=False, expired=len(self._ended) - count)
 
     def prune(self, retention: Retention) -> PruneStep:
         return PruneStep(self._model.prune_by_age(retention), has_more=False)

@@ -40,6 +40,8 @@ class Row:
     batch_id: int | None
     state: JobState
     run_at_us: int
+    expires_at_us: int | None
+    """None again once it has begun or ended."""
     created_at_us: int
     attempt: int = 0
     """Attempts spent: counted at claim; some outcomes give one back."""
@@ -131,6 +133,8 @@ def job_of(row: Row, blocked_reason: str | None, *, created: bool = True) -> Job
         worker_pid=None if run is None else run.worker_pid,
         cpu_s=None if run is None else _seconds(run.cpu_us),
         max_rss_bytes=None if run is None else run.max_rss_bytes,
+        slot=_moment_or_none(new.slot_us),
+        expires_at=_moment_or_none(row.expires_at_us),
         created=created,
     )
 
@@ -150,6 +154,8 @@ def claimed_job_of(row: Row) -> ClaimedJob:
         idempotency_key=new.idempotency_key,
         payload=new.payload,
         trace_context=new.trace_context,
+        slot_us=new.slot_us,
+        expires_at_us=row.expires_at_us,
     )
 
 

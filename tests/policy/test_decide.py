@@ -13,6 +13,7 @@ from mpdispatch.model import (
     ClaimedJob,
     Completed,
     ErrorInfo,
+    Expired,
     JobState,
     LeaseLost,
     Outcome,
@@ -77,6 +78,7 @@ TABLE = [
     (Snoozed(run=RUN, delay_us=0), Cause.SNOOZE, *[{**AT_ONCE, "refund": 1, "error": None}] * 3),
     (Cancelled(run=RUN, error=ERROR), Cause.CANCELLED, *[{"state": S.CANCELLED}] * 3),
     (Cancelled(run=None, error=ERROR), Cause.CANCELLED, *[{"state": S.CANCELLED, "run": None}] * 3),
+    (Expired(error=ERROR), Cause.EXPIRED, *[{"state": S.CANCELLED, "run": None, "refund": 1}] * 3),
     (TimedOut(run=RUN, error=ERROR, signal="SIGKILL"), Cause.TIMEOUT, RETRIED, FAILED, FAILED),
     (WorkerDied(run=RUN, error=ERROR, exit_status=3), Cause.WORKER_DIED, RETRIED, FAILED, FAILED),
     (WorkerDied(run=RUN, error=ERROR, signal="SIGSEGV"), Cause.WORKER_DIED, RETRIED, FAILED, FAILED),
@@ -145,6 +147,7 @@ OUTCOMES = st.one_of(
     st.builds(RetryAsked, run=st.just(RUN), error=st.just(ERROR), delay_us=st.none() | DELAYS),
     st.builds(Snoozed, run=st.just(RUN), delay_us=DELAYS),
     st.builds(Cancelled, run=st.sampled_from([RUN, None]), error=st.just(ERROR)),
+    st.just(Expired(error=ERROR)),
     st.builds(TimedOut, run=st.just(RUN), error=st.just(ERROR)),
     st.builds(WorkerDied, run=st.just(RUN), error=st.just(ERROR), exit_status=st.none() | st.integers(0, 255)),
     st.just(LeaseLost(run=RUN, error=ERROR)),
@@ -163,7 +166,7 @@ def test_one_step_keeps_its_promises(outcome, attempt, max_retries, jitter, now_
     assert after.attempt >= 0
     if after.state.is_terminal:
         assert after.run_at_us is None
-        assert after.attempt == attempt
+        assert after.attempt == attempt - isinstance(outcome, Expired)  # it did not begin
     if after.state in (S.RETRYING, S.SCHEDULED):
         assert after.run_at_us is not None
     if after.run_at_us is not None:

@@ -13,7 +13,7 @@ from mpdispatch.model import ClaimedJob
 from mpdispatch.pool.frames import FrameError, Stop, encode
 from mpdispatch.pool.job_frames import RunJob, UnreadableJob, decode_jobs, encode_jobs, is_jobs
 
-JOB = ClaimedJob(1, 1, 1, "noop", "default", 0, 0, 3, None, None, None, b"{}")
+JOB = ClaimedJob(1, 1, 1, "noop", "default", 0, 0, 3, None, None, payload=b"{}")
 
 _counts = st.integers(min_value=-(2**63), max_value=2**63 - 1)
 # What SQLite has as text is Unicode without surrogates.
@@ -36,6 +36,8 @@ _jobs = st.builds(
     idempotency_key=st.none() | _texts,
     payload=_payloads,
     trace_context=st.none() | _texts,
+    slot_us=st.none() | _counts,
+    expires_at_us=st.none() | _counts,
 )
 
 
@@ -70,6 +72,8 @@ def test_jobs_arrive_as_they_were_sent_whatever_their_payloads_are(
         ("queue", 7),
         ("idempotency_key", 3.25),
         ("trace_context", 1),
+        ("slot_us", "today"),
+        ("expires_at_us", "soon"),
     ],
 )
 def test_a_job_with_a_value_no_row_should_hold_is_told_by_its_column_and_costs_no_other(

@@ -506,7 +506,7 @@ def walk(desk: Desk) -> int:
     """Look at all rows, as a supervisor does when it starts; gives how many were set aside."""
     supervisor_store, count, has_more = desk.store.supervisor_store(), 0, True
     while has_more:
-        _, repaired, has_more = supervisor_store.upkeep.step(["default"])
+        _, repaired, has_more, _ = supervisor_store.upkeep.step(["default"])
         count += repaired
     supervisor_store.close()
     return count

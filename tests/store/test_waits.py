@@ -13,6 +13,7 @@ from mpdispatch.store import SQLiteStore
 from mpdispatch.store.contract import Store
 from mpdispatch.store.filters import JobFilter
 from mpdispatch.store.sqlite import waits
+from mpdispatch.store.values import UpkeepStep
 from tests.clock import FakeClock
 
 from .conftest import Desk, ended, retrying
@@ -31,7 +32,7 @@ def _rebase(desk: Desk, queues: tuple[str, ...] = ("other", "default")) -> list[
     """Have the store look after itself; gives how many jobs each step had wait anew, if any."""
     sizes, has_more = list[int](), True
     while has_more:
-        rebased, _, has_more = desk.supervisor_store.upkeep.step(queues)
+        rebased, _, has_more, _ = desk.supervisor_store.upkeep.step(queues)
         sizes.append(rebased)
     return [each for each in sizes if each]
 
@@ -197,7 +198,7 @@ def test_a_store_sees_by_itself_that_the_clock_was_set_back(
     desk.commit(_put_off(desk, "retry", 60))
     assert _rebase(desk) == []
     clock.advance(20)
-    assert desk.supervisor_store.upkeep.step(["default"]) == (0, 0, False)
+    assert desk.supervisor_store.upkeep.step(["default"]) == UpkeepStep(0, 0, has_more=False)
     clock.jump_wall(-DAY_S)
-    assert desk.supervisor_store.upkeep.step(["default"]) == (1, 0, False)
+    assert desk.supervisor_store.upkeep.step(["default"]) == UpkeepStep(1, 0, has_more=False)
     assert _wait_s(store, job, clock) == 60

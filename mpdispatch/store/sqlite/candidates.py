@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import islice
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import msgspec
@@ -18,20 +19,23 @@ import msgspec
 from mpdispatch import sqlite3
 from mpdispatch.model import ClaimedJob, ClaimPlan, ClaimRequest
 from mpdispatch.policy.admission import refusal
+from mpdispatch.policy.expiry import has_expired
 from mpdispatch.store.sqlite.mending import has_bad_text, lenient
 from mpdispatch.store.sqlite.queries import QUERIES
 
 PARK_AT_MOST = 1000
-"""Per commit: a commit must not hold the write lock for long."""
+"""Rows parked or expired per commit: a commit must not hold the write lock for long."""
 
 # SQLite's limit is 500, and preparing the statement takes 36 µs per arm.
 _ARMS_AT_MOST = 100
 
 Row = tuple[Any, ...]
 # Places in the rows of `due` and `parked`, which have the fields of a ClaimedJob.
-ID, _NAME, QUEUE, _PRIORITY, _RUN_AT_US, PAYLOAD = map(
-    ClaimedJob.__struct_fields__.index, ("id", "name", "queue", "priority", "run_at_us", "payload")
+ID, _NAME, QUEUE, _PRIORITY, _RUN_AT_US, _EXPIRES_AT_US, PAYLOAD = map(
+    ClaimedJob.__struct_fields__.index,
+    ("id", "name", "queue", "priority", "run_at_us", "expires_at_us", "payload"),
 )
+_expiry = itemgetter(_EXPIRES_AT_US)
 
 _Arm = tuple[str, tuple[object, ...]]
 
@@ -54,10 +58,49 @@ class OddRowError(Exception):
     """Some row is invalid; which one is not known yet. Roll back."""
 
 
+@dataclass(slots=True)
+class _LeftOut:
+    """Rows that this supervisor does not take, however many slots it has."""
+
+    request: ClaimRequest
+    now_us: int
+    parked: list[tuple[str, int]] = field(default_factory=list)
+    expired: list[ClaimedJob] = field(default_factory=list)
+
+    @property
+    def count(self) -> int:
+        return len(self.parked) + len(self.expired)
+
+    def sift(self, rows: list[Row]) -> list[Row]:
+        """The rows that it can take; the others are added here."""
+        if any(map(_expiry, rows)):  # 20 ns per row
+            rows = self._without_expired(rows)
+        refusals = {name: refusal(self.request, name) for name in {row[_NAME] for row in rows}}
+        refused = {name: reason for name, reason in refusals.items() if reason is not None}
+        if not refused:
+            return rows
+        self.parked += [(refused[row[_NAME]], row[ID]) for row in rows if row[_NAME] in refused]
+        return [row for row in rows if row[_NAME] not in refused]
+
+    def _without_expired(self, rows: list[Row]) -> list[Row]:
+        kept = list[Row]()
+        for row in rows:
+            if has_expired(row[_EXPIRES_AT_US], self.now_us):
+                job = ClaimedJob(*row[:PAYLOAD])  # with the numbers of a start that it will not have
+                self.expired.append(
+                    msgspec.structs.replace(job, starts=job.starts - 1, attempt=job.attempt - 1)
+                )
+            else:
+                kept.append(row)
+        return kept
+
+
 class Choice(NamedTuple):
     rows: list[Row]
     parked: list[tuple[str, int]]
     """(reason, id)"""
+    expired: list[ClaimedJob]
+    """Those that may not be started any more, as their rows have them."""
     has_more: bool
     """The selection stopped before the last row."""
     held: HeldBack
@@ -116,9 +159,9 @@ def _open(connection: sqlite3.Connection, arms: list[_Arm], cursors: list[sqlite
 
 
 def choose(
-    connection: sqlite3.Connection, request: ClaimRequest, plan: ClaimPlan, *, has_parked: bool
+    connection: sqlite3.Connection, request: ClaimRequest, plan: ClaimPlan, now_us: int, *, has_parked: bool
 ) -> Choice:
-    """The due rows to take by the plan, and those to park because this supervisor cannot run them.
+    """The due rows to take by the plan, those to park because this supervisor cannot run them, and expired ones.
 
     Raises:
         OddRowError: a row cannot be read (see `unreadable`).
@@ -129,39 +172,29 @@ def choose(
     is_cut = _is_cut(plan, arms)
     # A single arm ends at the limit of its queue by itself.
     is_limited = is_cut and (len(arms) > 1 or plan.ready is not None)
-    taken, parked, held = list[Row](), list[tuple[str, int]](), HeldBack()
+    taken, left_out, held = list[Row](), _LeftOut(request, now_us), HeldBack()
     cursors = list[sqlite3.Cursor]()
     try:
         stream = _open(connection, arms, cursors)
         # Fetch many rows at a time, without work per row in the common case.
-        while len(taken) < total and len(parked) < PARK_AT_MOST:
+        while len(taken) < total and left_out.count < PARK_AT_MOST:
             rows = list(islice(stream, total - len(taken)))
             if not rows:
                 break
             _check_text(connection, rows)
-            rows = _park_refused(request, rows, parked)
+            rows = left_out.sift(rows)
             taken += _within(rows, left, begun_at_once, ready - len(taken), held) if is_limited else rows
     finally:
         for cursor in cursors:
             cursor.close()
-    # A limited queue was not read past the refused rows, even if it is the only queue.
-    has_more = len(taken) >= total or len(parked) >= PARK_AT_MOST or bool(parked and is_cut)
-    return Choice(taken, parked, has_more, held)
+    # A limited queue was not read past the rows left out, even if it is the only queue.
+    has_more = len(taken) >= total or left_out.count >= PARK_AT_MOST or bool(left_out.count and is_cut)
+    return Choice(taken, left_out.parked, left_out.expired, has_more, held)
 
 
 def _check_text(connection: sqlite3.Connection, rows: list[Row]) -> None:
     if connection.text_factory is lenient and any(has_bad_text(row[:PAYLOAD]) for row in rows):
         raise OddRowError("text that is not UTF-8")
-
-
-def _park_refused(request: ClaimRequest, rows: list[Row], parked: list[tuple[str, int]]) -> list[Row]:
-    """The rows that this supervisor can run; the others are added to `parked`."""
-    refusals = {name: refusal(request, name) for name in {row[_NAME] for row in rows}}
-    refused = {name: reason for name, reason in refusals.items() if reason is not None}
-    if not refused:
-        return rows
-    parked += [(refused[row[_NAME]], row[ID]) for row in rows if row[_NAME] in refused]
-    return [row for row in rows if row[_NAME] not in refused]
 
 
 def _within(

@@ -5,6 +5,7 @@
                                   refused known again
                                      ▼  │
                                     parked
+    due, but expired ──▶ cancelled
 
 Facts are read, `policy.admission` plans, and only then rows are taken: no job is claimed and put back.
 """
@@ -24,6 +25,7 @@ from mpdispatch.failpoints import failpoint
 from mpdispatch.ids import boot_id
 from mpdispatch.model import ClaimedJob, ClaimFacts, ClaimRequest
 from mpdispatch.policy.admission import charge, plan
+from mpdispatch.store.sqlite import expiring
 from mpdispatch.store.sqlite.candidates import (
     ID,
     PAYLOAD,
@@ -37,6 +39,7 @@ from mpdispatch.store.sqlite.candidates import (
 )
 from mpdispatch.store.sqlite.mending import has_bad_text
 from mpdispatch.store.sqlite.queries import QUERIES
+from mpdispatch.store.sqlite.unreadable import Ended
 
 STAGE_AT_MOST = 1000
 """Per commit: a commit must not hold the write lock for long."""
@@ -56,6 +59,7 @@ class Presence(NamedTuple):
 class Claim(NamedTuple):
     jobs: list[ClaimedJob]
     parked: Mapping[str, int]
+    expired: list[Ended]
     has_more: bool
     held: HeldBack
 
@@ -172,26 +176,39 @@ def token_in_us(
 def claim(
     connection: sqlite3.Connection, owner: int, request: ClaimRequest, now: Instant, seen: Presence
 ) -> Claim:
-    """Take up to `slots` due jobs by the plan, in due order; park those that this supervisor cannot run."""
+    """Take up to `slots` due jobs by the plan, in due order.
+
+    Of the jobs met on the way, those that this supervisor cannot run are parked, and those that have expired are ended.
+    """
     facts = read_facts(connection, request, now, seen)
     planned = plan(request, facts)
     if planned.total <= 0:
-        return Claim([], {}, False, HeldBack())
-    rows, parked, has_more, held = choose(connection, request, planned, has_parked=bool(seen.has_parked))
-    if planned.ready is not None and planned.total < request.slots and not parked:
+        return Claim([], {}, [], False, HeldBack())
+    rows, parked, expired, has_more, held = choose(
+        connection, request, planned, now.wall_us, has_parked=bool(seen.has_parked)
+    )
+    if planned.ready is not None and planned.total < request.slots and not (parked or expired):
         has_more = False  # everything within the limits was taken; `token_in_us` says when there is more
-    if parked:
-        connection.executemany(QUERIES["park"], parked)
+    reasons, ended = _leave_out(connection, parked, expired, now)
     if rows:
         _take(connection, owner, rows, now)
         _charge(connection, request, facts, rows)
     failpoint("claim.before_commit")
+    if any(row[PAYLOAD] is None for row in rows):
+        rows = [row if row[PAYLOAD] is not None else _with_large(connection, row) for row in rows]
+    return Claim(list(starmap(ClaimedJob, rows)), reasons, ended, has_more, held)
+
+
+def _leave_out(
+    connection: sqlite3.Connection, parked: list[tuple[str, int]], expired: list[ClaimedJob], now: Instant
+) -> tuple[dict[str, int], list[Ended]]:
+    """Park some jobs and end others. Returns the number parked by reason, and those ended."""
+    if parked:
+        connection.executemany(QUERIES["park"], parked)
     reasons = dict[str, int]()
     for reason, _ in parked:
         reasons[reason] = reasons.get(reason, 0) + 1
-    if any(row[PAYLOAD] is None for row in rows):
-        rows = [row if row[PAYLOAD] is not None else _with_large(connection, row) for row in rows]
-    return Claim(list(starmap(ClaimedJob, rows)), reasons, has_more, held)
+    return reasons, expiring.end(connection, expired, now) if expired else []
 
 
 def readable(rows: list[Row]) -> list[ClaimedJob]:

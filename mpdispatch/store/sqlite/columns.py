@@ -90,9 +90,10 @@ CRON_COLUMNS = (
 )
 """Of a cron entry, but for its spec, the payload of its jobs and its open firings."""
 
-NEW = tuple(name for name in NewJob.__struct_fields__ if name not in ("payload", "run_at_us", "delay_us"))
+_OF_THE_ENQUEUE = ("payload", "run_at_us", "delay_us", "expires_at_us", "expires_us")
+NEW = tuple(name for name in NewJob.__struct_fields__ if name not in _OF_THE_ENQUEUE)
 """Columns that a new job fills with the field of the same name."""
-_COPIED = [name for name in NEW if name not in ("idempotency_key", "retried_from", "expires_at_us")]
+_COPIED = [name for name in NEW if name not in ("idempotency_key", "retried_from")]
 _CLAIMED = ClaimedJob.__struct_fields__[3:-1]  # a claim changes starts and attempt; the payload is the last
 
 _BY_NAME = {

@@ -67,6 +67,7 @@ def write(
         held_back=made.held.counts,
         held_from=made.held.first,
         is_synced=commit.is_synced or not made.jobs,
+        ended=made.expired,
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from mpdispatch import sqlite3
 from mpdispatch.failpoints import failpoint
-from mpdispatch.model import Cause, JobState, Transition
+from mpdispatch.model import Cause, JobState, Run, Transition
 from mpdispatch.store.sqlite.bulk import ManyRows
 from mpdispatch.store.sqlite.queries import QUERIES
 from mpdispatch.store.sqlite.rows import INLINE_BYTES, encode_error, lane_of, stored_json
@@ -75,11 +75,12 @@ def _row(owner: int, transition: Transition) -> tuple[Any, ...]:
         transition.at_us,
         transition.attempt,
         transition.run_at_us,
+        run is not None or transition.cause is Cause.EXPIRED,
         None if run is None else run.started_us,
         stored_json(result) if result is not None and inline else None,
         error is not None,
-        # The error of a start is stored in its attempt; the job row only holds an error without a start.
-        None if error is None or run is not None else stored_json(encode_error(error)),
+        # The error of a start is stored in its attempt; the job row only holds an error without an attempt.
+        None if error is None or transition.is_in_history else stored_json(encode_error(error)),
         None if run is None else run.worker_pid,
         None if run is None else run.cpu_us,
         None if run is None else run.max_rss_bytes,
@@ -132,39 +133,51 @@ def _record_rest(
     connection: sqlite3.Connection, transitions: Iterable[Transition], *, insert: str = "INSERT"
 ) -> None:
     failpoint("finish.after_rows")
-    attempts, results, dead = list[tuple[Any, ...]](), list[tuple[Any, ...]](), list[tuple[int, int]]()
+    attempts, results, dead = list[Transition](), list[tuple[Any, ...]](), list[tuple[int, int]]()
     for each in transitions:
-        run, error, result = each.run, each.error, each.result
-        if run is not None:
-            attempts.append(
-                (
-                    each.job_id,
-                    each.starts,
-                    each.claim_attempt,
-                    each.cause.value,
-                    run.started_us,
-                    each.at_us,
-                    run.duration_us,
-                    run.worker_pid,
-                    None if error is None else stored_json(encode_error(error)),
-                    each.exit_status,
-                    each.signal,
-                    run.cpu_us,
-                    run.max_rss_bytes,
-                )
-            )
+        result = each.result
+        if each.is_in_history:
+            attempts.append(each)
         if result is not None and len(result) > INLINE_BYTES:
             results.append((each.job_id, stored_json(result)))
         if each.state is JobState.FAILED:
             dead.append((each.at_us, each.job_id))
     if attempts:
-        connection.executemany(_with(insert, QUERIES["insert_attempt"]), attempts)
+        record_attempts(connection, attempts, insert=insert)
     failpoint("finish.after_attempts")
     if results:
         connection.executemany(_with(insert, QUERIES["insert_result"]), results)
     if dead:
         connection.executemany(_with(insert, QUERIES["insert_dead_letter"]), dead)
     failpoint("finish.before_commit")
+
+
+def record_attempts(
+    connection: sqlite3.Connection, transitions: Iterable[Transition], *, insert: str = "INSERT"
+) -> None:
+    """Add these to the histories of their jobs."""
+    connection.executemany(_with(insert, QUERIES["insert_attempt"]), map(_attempt, transitions))
+
+
+def _attempt(ended: Transition) -> tuple[Any, ...]:
+    error = ended.error
+    # An expired job was not begun: its entry is a moment.
+    run = ended.run or Run(started_us=ended.at_us)
+    return (
+        ended.job_id,
+        ended.starts,
+        ended.claim_attempt,
+        ended.cause.value,
+        run.started_us,
+        ended.at_us,
+        run.duration_us,
+        run.worker_pid,
+        None if error is None else stored_json(encode_error(error)),
+        ended.exit_status,
+        ended.signal,
+        run.cpu_us,
+        run.max_rss_bytes,
+    )
 
 
 @cache

@@ -1,7 +1,7 @@
 -- name: insert_job
 -- For jobs without a key, the common case: checking for a conflict costs as much as an index.
-INSERT INTO mpdispatch_jobs (id, state, lane, run_at_us, created_at_us, batch_id, $new, payload)
-VALUES ((SELECT id + 1 FROM mpdispatch_last_id), ?, ?, ?, ?, ?, $new_values, ?);
+INSERT INTO mpdispatch_jobs (id, state, lane, run_at_us, created_at_us, expires_at_us, batch_id, $new, payload)
+VALUES ((SELECT id + 1 FROM mpdispatch_last_id), ?, ?, ?, ?, ?, ?, $new_values, ?);
 
 -- name: unless_key_in_use
 -- The end of that statement for a job with a key: if the same name already uses the key, it inserts nothing and the
@@ -10,8 +10,8 @@ ON CONFLICT (name, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
 
 -- name: insert_batch
 -- With ids we choose, so that they are contiguous and known beforehand. Run by ManyRows.
-INSERT INTO mpdispatch_jobs (state, lane, run_at_us, created_at_us, batch_id, $new, id, payload)
-SELECT ?, ?, ?, ?, ?, $new_values, new.column1, new.column2 FROM (VALUES (?, ?)) AS new;
+INSERT INTO mpdispatch_jobs (state, lane, run_at_us, created_at_us, expires_at_us, batch_id, $new, id, payload)
+SELECT ?, ?, ?, ?, ?, ?, $new_values, new.column1, new.column2 FROM (VALUES (?, ?)) AS new;
 
 -- name: last_id
 -- Two seeks.
@@ -94,7 +94,8 @@ UPDATE mpdispatch_jobs SET state = 'pending', lane = 1, run_at_us = ?
 WHERE id = ? AND state IN ('scheduled', 'retrying');
 
 -- name: enqueue_again
--- The ended row does not change and keeps its idempotency key: a key names one row.
+-- The ended row does not change and keeps its idempotency key: a key names one row. Whoever asks for it again wants it
+-- late, so it does not expire.
 INSERT INTO mpdispatch_jobs (id, state, lane, run_at_us, created_at_us, retried_from, $copied, payload)
 SELECT (SELECT id + 1 FROM mpdispatch_last_id), 'pending', 1, :now, :now, id, $copied, payload
 FROM mpdispatch_jobs WHERE id = :id AND state IN ('failed', 'cancelled');

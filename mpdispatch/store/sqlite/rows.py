@@ -113,7 +113,7 @@ def new_job_row(
     """Parameters of `insert_job`."""
     run_at_us = job.due_us(now_us)
     state, lane = ("pending", 1) if run_at_us <= now_us else ("scheduled", 2)
-    return (state, lane, run_at_us, now_us, batch_id, *_new(job), payload)
+    return (state, lane, run_at_us, now_us, job.expiry_us(now_us), batch_id, *_new(job), payload)
 
 
 def fresh_job(job: NewJob, job_id: int, now_us: int) -> Job:
@@ -128,6 +128,7 @@ def fresh_job(job: NewJob, job_id: int, now_us: int) -> Job:
         created_at=created_at,
         timeout=_seconds(job.timeout_us),
         slot=_moment_or_none(job.slot_us),
+        expires_at=_moment_or_none(job.expiry_us(now_us)),
         **{field: decode(getattr(job, field)) for field, decode in _NEW_DECODERS},
     )
 
@@ -211,6 +212,8 @@ def _job(row: Row, created: bool) -> Job:
     fields = _decoded(_JOB_DECODERS, row)
     if fields["blocked_reason"] is None and is_queue_paused and fields["state"] is JobState.PENDING:
         fields["blocked_reason"] = reason_of_pause(fields["queue"])
+    if fields["completed_at"] is not None:
+        fields["expires_at"] = None  # the row of a completed job keeps it until upkeep clears it
     return Job(
         **fields,
         payload=_arguments(_json(payload)) if payload is not None else {},

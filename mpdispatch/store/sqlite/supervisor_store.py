@@ -177,7 +177,7 @@ class SQLiteSupervisorStore:
         if not self.upkeep.ended:
             return result
         ended, self.upkeep.ended = self.upkeep.ended, []
-        return msgspec.structs.replace(result, ended=ended)
+        return msgspec.structs.replace(result, ended=[*ended, *result.ended])
 
     def _end_unreadable(self, request: ClaimRequest) -> int:
         return self.upkeep.end_unreadable(lambda c, now: unreadable.waiting(c, request, now))

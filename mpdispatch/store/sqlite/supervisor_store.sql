@@ -165,6 +165,30 @@ UPDATE mpdispatch_jobs SET
     worker_pid = NULL, cpu_us = NULL, max_rss_bytes = NULL, blocked_reason = NULL, progress = NULL
 WHERE id IN (SELECT value FROM json_each(?)) AND state = 'pending' AND id > 0;
 
+-- name: is_any_expired
+-- By the index of expiring jobs, which holds nothing in a store where no job expires. Running jobs stand in it, too.
+SELECT EXISTS (
+    SELECT 1 FROM mpdispatch_jobs WHERE expires_at_us <= ?
+        AND (completed_at_us IS NOT NULL OR state IN ('scheduled', 'pending', 'retrying'))
+);
+
+-- name: expired_waiting
+-- The columns of a ClaimedJob but for the payload, as the row has them.
+SELECT id, starts, attempt, $claimed FROM mpdispatch_jobs
+WHERE expires_at_us <= ? AND +lane IS NOT NULL AND +state IN ('scheduled', 'pending', 'retrying')
+ORDER BY expires_at_us LIMIT ?;
+
+-- name: expire
+-- Whichever lane it waits in.
+UPDATE mpdispatch_jobs SET
+    state = 'cancelled', lane = NULL, blocked_reason = NULL, completed_at_us = ?, expires_at_us = NULL
+WHERE id IN (SELECT value FROM json_each(?)) AND +lane IS NOT NULL AND +state IN ('scheduled', 'pending', 'retrying');
+
+-- name: forget_expiry
+-- Of ended jobs, so that the index holds no more than what waits or runs.
+UPDATE mpdispatch_jobs SET expires_at_us = NULL
+WHERE id IN (SELECT id FROM mpdispatch_jobs WHERE expires_at_us <= ? AND +completed_at_us IS NOT NULL LIMIT ?);
+
 -- name: stage
 -- The index that a claim reads only contains due jobs.
 UPDATE mpdispatch_jobs SET state = 'pending', lane = 1
@@ -203,8 +227,9 @@ WHERE id = done.column1 AND starts = done.column2 AND +owner = ?;
 
 -- name: finish
 -- Every other outcome; the same guard. A cancel asked for while it ran must not be lost if the job would
--- otherwise run again. Its values, in this order: terminal?, state, lane, terminal?, at, attempt, run at, started,
--- result, error changes?, last error, pid, cpu, rss, id, owner, starts.
+-- otherwise run again. A job that has begun does not expire any more. Its values, in this order: terminal?, state,
+-- lane, terminal?, at, attempt, run at, begun?, started, result, error changes?, last error, pid, cpu, rss, id, owner,
+-- starts.
 UPDATE mpdispatch_jobs SET
     state = CASE
         WHEN cancel_requested_us IS NOT NULL AND ? = 0 THEN 'cancelled' ELSE ?
@@ -217,6 +242,7 @@ UPDATE mpdispatch_jobs SET
     owner = NULL,
     attempt = ?,
     run_at_us = coalesce(?, run_at_us),
+    expires_at_us = CASE WHEN NOT ? THEN expires_at_us END,
     started_at_us = coalesce(
         ?,
         (

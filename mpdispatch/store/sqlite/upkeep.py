@@ -8,7 +8,7 @@ from typing import Any
 from mpdispatch import sqlite3
 from mpdispatch.clock import Clock, Instant
 from mpdispatch.policy.waits import was_set_back
-from mpdispatch.store.sqlite import cancels, pruning, unreadable, waits
+from mpdispatch.store.sqlite import cancels, expiring, pruning, unreadable, waits
 from mpdispatch.store.sqlite.connection import Flush, Session
 from mpdispatch.store.sqlite.queries import QUERIES
 from mpdispatch.store.sqlite.rounds import Round, Step
@@ -20,14 +20,15 @@ _READ_FOR_S = 0.002
 
 
 class SQLiteUpkeep:
-    """A `StoreUpkeep`. It looks at all rows when a supervisor starts, and at waiting ones after the clock was set back."""
+    """A `StoreUpkeep`. It looks at all rows when a supervisor starts, at waiting ones after the clock was set back, and
+    always for expired ones."""
 
     def __init__(self, session: Callable[[], Session], clock: Clock) -> None:
         self._session, self._clock = session, clock
         self.has_late_cancels = False
         """Whether the last read of the cancel requests has found some of ended jobs."""
         self.ended = list[unreadable.Ended]()
-        """Jobs ended for unreadable rows, until a commit has reported them."""
+        """Jobs that have expired, or whose rows cannot be read, until a commit has reported them."""
         self._latest = Instant(0, 0)
         """When the wall clock was furthest ahead of boottime since it was last set back."""
         self._looks_at_waits = True
@@ -37,7 +38,9 @@ class SQLiteUpkeep:
         """Rows up to this id were checked; None: all rows."""
 
     def step(self, queues: Sequence[str]) -> UpkeepStep:
-        """One bounded step: a look at waiting jobs, else at rows that no query finds, else at late cancel requests."""
+        """One bounded step: end expired jobs; and look at waiting jobs, else at rows that no query finds, else at late
+        cancel requests."""
+        expired, has_more_expired = self._expire()
         rebased = repaired = 0
         if self._watch_clock() or self._looks_at_waits:
             rebased = self._rebase(queues)
@@ -49,7 +52,18 @@ class SQLiteUpkeep:
             )
             self.has_late_cancels = gone >= cancels.FORGET_AT_ONCE
         has_more = self._looks_at_waits or self._rows_seen is not None or self.has_late_cancels
-        return UpkeepStep(rebased, repaired, has_more)
+        return UpkeepStep(rebased, repaired, has_more or has_more_expired, expired)
+
+    def _expire(self) -> tuple[int, bool]:
+        """How many jobs have expired that nobody has claimed; and whether there may be more."""
+        session, now = self._session(), self._clock.now()
+        if not session.read(lambda c: expiring.is_any_past(c, now)):
+            return 0, False
+        ended, has_more = session.write(
+            lambda c: expiring.end_past(c, now), point="expire", checkpoint=False, flush=Flush.LATER
+        )
+        self.ended += ended
+        return len(ended), has_more
 
     def _watch_clock(self) -> bool:
         """Whether the wall clock was set back since the last step. Then all waiting jobs are looked at anew."""
