@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +159,21 @@ def test_enqueue_takes_every_option(cli: Cli) -> None:
     job = loaded(cli("enqueue", "--create", "x", *options, "--run-at", "2099-01-02T03:04:05+01:00", "--json"))
     assert (job["priority"], job["max_retries"], job["timeout"], job["idempotency_key"]) == (-4, 0, 90.0, "k")
     assert (job["state"], job["run_at"]) == ("scheduled", "2099-01-02T02:04:05.000000Z")
+
+
+@pytest.mark.parametrize("command", [["enqueue", "x"], ["run"]])
+def test_a_new_job_may_expire(cli: Cli, command: list[str]) -> None:
+    end = ["--", "true"] if command == ["run"] else []
+    job = loaded(cli(*command, "--create", "--json", "--expires", "2099-01-02T03:04:05+01:00", *end))
+    assert job["expires_at"] == "2099-01-02T02:04:05.000000Z"
+    job = loaded(cli(*command, "--json", "--expires", "5m", *end))
+    moments = [datetime.fromisoformat(job[key]) for key in ("expires_at", "created_at")]
+    assert moments[0] - moments[1] == timedelta(minutes=5)
+    for value, text in (("soon", "a duration such as"), ("2020-01-01T00:00:00Z", "is over"), ("0", "zero")):
+        done = cli(*command, "--expires", value, *end)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert text in done.stderr
+        assert "expires" in done.stderr
 
 
 def test_enqueue_with_a_used_key_gives_the_first_job(cli: Cli) -> None:

@@ -94,11 +94,11 @@ def _reasons(facts: _Facts) -> Iterator[Reason]:
 
 
 def _waiting(facts: _Facts) -> Iterator[Reason]:
-    held_back, expiry = list(_held_back(facts)), _expiry(facts)
+    expiry = _expiry(facts)
     if expiry is not None and expiry.code == "expired":
-        yield expiry
-        yield from held_back
+        yield expiry  # whatever else holds it back does not matter any more
         return
+    held_back = list(_held_back(facts))
     yield from held_back
     if not held_back and not facts.faults:
         yield Reason("due", "nothing holds it back: a supervisor takes it at its next look")

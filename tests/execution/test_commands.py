@@ -52,7 +52,7 @@ class Wire:
 
 
 class Job:
-    def __init__(self) -> None:
+    def __init__(self, slot_us: int | None = None) -> None:
         job = ClaimedJob(
             id=7,
             starts=2,
@@ -65,6 +65,7 @@ class Job:
             timeout_us=None,
             idempotency_key=None,
             payload=b"{}",
+            slot_us=slot_us,
         )
         self.wire = Wire()
         self.context = JobContext(job, reporter=self.wire, deadline=None)
@@ -143,6 +144,12 @@ def test_a_program_gets_its_arguments_folder_and_environment_and_no_more(job: Jo
     ours = {"PATH", "MPDISPATCH_JOB_ID", "MPDISPATCH_ATTEMPT", WORKER_VARIABLE}
     assert names <= ours | {"PWD", "OLDPWD", "SHLVL", "_"}
     assert {"MPDISPATCH_JOB_ID=7", "MPDISPATCH_ATTEMPT=1"} <= set(variables)
+
+
+def test_a_program_of_a_cron_entry_gets_the_moment_of_its_schedule() -> None:
+    job = Job(slot_us=1_700_000_000_000_000)
+    job.run("sh", "-c", "echo $MPDISPATCH_SLOT")
+    assert job.wire.text(Stream.STDOUT) == "2023-11-14T22:13:20.000000Z\n"
 
 
 def test_the_mark_by_which_leftovers_are_found_is_passed_on(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:

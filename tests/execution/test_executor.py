@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -28,7 +29,7 @@ from mpdispatch.execution.executor import Executor
 from mpdispatch.execution.job_context import JobContext
 from mpdispatch.execution.process_context import current_job
 from mpdispatch.handlers.registry import JobDefinition, Registry
-from mpdispatch.model import Cancelled, ClaimedJob, Completed, Raised, RetryAsked, Snoozed, Stream
+from mpdispatch.model import Cancelled, ClaimedJob, Completed, Expired, Raised, RetryAsked, Snoozed, Stream
 from tests.pool.probes import until
 
 
@@ -100,6 +101,21 @@ def test_a_return_value_completes_the_job_with_its_figures(bench: Bench) -> None
     assert (outcome.run.max_rss_bytes or 0) > 1 << 20
     assert outcome.run.cpu_us is not None
     assert bench.started == [(7, 2)]
+
+
+def test_a_job_that_has_expired_is_not_begun(bench: Bench) -> None:
+    called = list[datetime | None]()
+
+    def handler() -> None:
+        called.append(current_job().slot)
+
+    now_us = time.time_ns() // 1000
+    outcome = bench.run(handler, expires_at_us=now_us)
+    assert isinstance(outcome, Expired)
+    assert (outcome.run, outcome.error.type) == (None, "JobExpired")
+    assert (bench.started, called) == ([], [])
+    assert isinstance(bench.run(handler, expires_at_us=now_us + 60_000_000, slot_us=60_000_000), Completed)
+    assert called == [datetime(1970, 1, 1, 0, 1, tzinfo=UTC)]
 
 
 class Custom(BaseException):

@@ -200,6 +200,15 @@ def test_every_option_of_a_job_is_taken(client: TestClient, engine: Engine) -> N
     assert job.run_at - job.created_at == timedelta(minutes=5)
     post(client, name="render", payload={"path": "a"}, run_at="2040-05-01T10:00:00+02:00")
     assert engine.get_job(2).run_at == datetime(2040, 5, 1, 8, tzinfo=UTC)
+    for expires, seconds in (("5m", 300), (90, 90)):
+        job = engine.get_job(post(client, name="render", payload={"path": "a"}, expires=expires).json()["id"])
+        assert job.expires_at == job.created_at + timedelta(seconds=seconds)
+    answer = post(client, name="render", payload={"path": "a"}, expires="2040-05-01T10:00:00+02:00")
+    assert answer.json()["expires_at"] == "2040-05-01T08:00:00.000000Z"
+    for expires, text in (("tomorrow", "expires: must be a duration"), ("2020-05-01T10:00:00Z", "is over")):
+        answer = post(client, name="render", payload={"path": "a"}, expires=expires)
+        assert answer.status_code == 422
+        assert text in answer.json()["error"]
 
 
 def test_an_idempotency_key_in_use_gives_the_older_job_with_200(client: TestClient) -> None:
