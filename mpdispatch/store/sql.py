@@ -11,15 +11,12 @@ from string import Template
 
 
 class Queries(Mapping[str, str]):
-    """The statements of a `.sql` file by name, without comments and the final semicolon.
-
-    A later file overrides an earlier one, query by query.
-    """
+    """The statements of `.sql` files by name, without comments and the final semicolon. Each name is there once."""
 
     def __init__(self, *files: Path, lists: Mapping[str, str] | None = None) -> None:
         self._texts: dict[str, str] = {}
         for file in files:
-            self._texts.update(_parse(file.read_text(encoding="utf-8")))
+            _parse(file.read_text(encoding="utf-8"), self._texts)
         for name, text in self._texts.items():
             self._texts[name] = Template(text).substitute(lists or {})
 
@@ -33,8 +30,7 @@ class Queries(Mapping[str, str]):
         return len(self._texts)
 
 
-def _parse(text: str) -> dict[str, str]:
-    found: dict[str, str] = {}
+def _parse(text: str, found: dict[str, str]) -> None:
     name, lines = "", list[str]()
     for line in [*text.splitlines(), "-- name:"]:
         if line.startswith("-- name:"):
@@ -45,4 +41,3 @@ def _parse(text: str) -> dict[str, str]:
             name, lines = line.removeprefix("-- name:").strip(), []
         elif not line.lstrip().startswith("--"):
             lines.append(line)
-    return found

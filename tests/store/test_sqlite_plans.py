@@ -370,12 +370,10 @@ def test_no_parameter_is_numbered() -> None:
             assert not re.search(r"\?\d", file.read_text()), file.name
 
 
-def test_a_later_file_overrides_a_query_by_name(tmp_path: Path) -> None:
+def test_a_name_of_a_query_is_there_once(tmp_path: Path) -> None:
     base, other = tmp_path / "base.sql", tmp_path / "other.sql"
     base.write_text("-- name: a\n-- Why.\nSELECT 1;\n\n-- name: b\n-- Why.\nSELECT\n    2;\n")
+    assert dict(Queries(base)) == {"a": "SELECT 1", "b": "SELECT\n    2"}
     other.write_text("-- name: b\n-- Otherwise here.\nSELECT 3;\n")
-    queries = Queries(base, other)
-    assert dict(queries) == {"a": "SELECT 1", "b": "SELECT 3"}
-    base.write_text("-- name: a\nSELECT 1;\n-- name: a\nSELECT 2;\n")
-    with pytest.raises(ValueError, match="two queries"):
-        Queries(base)
+    with pytest.raises(ValueError, match="two queries are named 'b'"):
+        Queries(base, other)

@@ -35,7 +35,7 @@ def steps(before_us: int) -> Steps[None]:
     while True:
         values = {"after": after, "limit": _ENTRIES}
         entries = yield Step(
-            lambda c, values=values: c.execute(QUERIES["cron_history"], values).fetchall(),  # type: ignore[misc]
+            lambda c, values=values: c.execute(QUERIES["crons_with_history"], values).fetchall(),  # type: ignore[misc]
             False,
         )
         for cron_id, is_there, decided_us in entries:

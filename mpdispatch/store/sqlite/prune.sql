@@ -91,7 +91,7 @@ DELETE FROM mpdispatch_dead_letters
 WHERE job_id IN (SELECT value FROM json_each(?))
     AND NOT EXISTS (SELECT 1 FROM mpdispatch_jobs AS j WHERE j.id = mpdispatch_dead_letters.job_id);
 
--- name: cron_history
+-- name: crons_with_history
 -- Entries after a given one that have slots or skips, deleted ones too: a step of each key. With each: whether it is
 -- there, and up to when it has decided.
 WITH RECURSIVE entry (id) AS (
