@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Literal
 from zoneinfo import ZoneInfo
 
@@ -57,7 +58,7 @@ class Schedule(ABC):
     def previous_n(self, until_us: int, after_us: int, n: int) -> list[int]:
         """The latest `n` slots up to `until_us` and later than `after_us`, in ascending order."""
         found: list[int] = []
-        while len(found) < n and (slot_us := self.last(until_us, after_us)) is not None:
+        while len(found) < n and until_us > after_us and (slot_us := self.last(until_us, after_us)) is not None:
             found.append(slot_us)
             until_us = slot_us - 1
         found.reverse()
@@ -84,11 +85,7 @@ class Fields(Schedule):
         self._is_fixed = not fields.split()[-4].startswith("*")
 
     def next(self, after_us: int) -> int | None:
-        after = after_us // SECOND_US
-        try:
-            found = self._next_fixed(after) if self._is_fixed else self._next_shown(after)
-        except (OverflowError, ValueError):  # beyond the year 9999
-            return None
+        found = _next(self, after_us // SECOND_US)
         return None if found is None else found * SECOND_US
 
     def last(self, until_us: int, after_us: int = EARLIEST_US) -> int | None:
@@ -111,6 +108,13 @@ class Fields(Schedule):
     def has_slots(self) -> bool:
         """Whether there is a matching time at all. The calendar repeats itself within 50 years."""
         return self._reading_after(0) is not None
+
+    def find_next(self, after: int) -> int | None:
+        """As `next`, in seconds, without a memory."""
+        try:
+            return self._next_fixed(after) if self._is_fixed else self._next_shown(after)
+        except (OverflowError, ValueError):  # beyond the year 9999
+            return None
 
     def _next_fixed(self, after: int) -> int | None:
         reading = self._reading_after(passed_reading(self._zone, after))
@@ -152,6 +156,12 @@ class Fields(Schedule):
         """The last matching reading that is not later than this one. None: not within 50 years."""
         found = next(CronSim(self._fields, clock_of(reading + 1), reverse=True), None)
         return None if found is None else reading_of(found)
+
+
+# Each look of a supervisor at an entry asks for the same few slots.
+@lru_cache(maxsize=16_384)
+def _next(schedule: Fields, after: int) -> int | None:
+    return schedule.find_next(after)
 
 
 class Every(Schedule):
