@@ -179,7 +179,8 @@ def test_ten_years_without_a_supervisor_are_decided_in_milliseconds(catch_up, ov
 
 
 def test_clock_set_back_goes_on_from_now():
-    entry = entry_of(entry={"decided_until_us": NOON + DAY, "next_slot_us": NOON + DAY + MINUTE})
+    place = {"decided_until_us": NOON + DAY, "next_slot_us": NOON + DAY + MINUTE}
+    entry = entry_of(catch_up="skip", entry=place)
     decision = decide(entry, NOON)
     assert (decision.fires, decision.skips) == ((), ())
     assert (decision.decided_until_us, decision.next_slot_us) == (NOON, NOON + MINUTE)
@@ -304,6 +305,15 @@ def test_of_slots_that_come_together_the_last_replaces_the_others():
     assert ranges(decision) == [(NOON + MINUTE, NOON + 2 * MINUTE, REPLACED)]
 
 
+@pytest.mark.parametrize(
+    ("overlap", "slot_us", "due_us"), [("replace", 62 * MINUTE, 62), ("skip", MINUTE, 62.5)]
+)
+def test_of_missed_and_later_slots_only_the_missed_ones_are_due_now(overlap, slot_us, due_us):
+    entry = waiting(overlap, catch_up="all", catch_up_limit=60)
+    (firing,) = decide(entry, BACK + 2 * MINUTE, present_since_us=BACK).fires
+    assert firing == Firing(NOON + slot_us, NOON + int(due_us * MINUTE))
+
+
 # -- ends, lateness --------------------------------------------------------------------------------------
 
 
@@ -411,6 +421,11 @@ def test_reboot_fires_for_boots_later_than_the_entry_if_that_is_known():
 def test_reboot_that_waits_is_not_forgotten():
     entry = waiting("queue", open_firing(41), schedule="@reboot")
     assert decide(entry, NOON + 1, boot_id="b1") is None
+    entry = waiting("replace", open_firing(41), schedule="@reboot")
+    decision = decide(entry, NOON + 9, boot_id="b1", starts_us=NOON + 5)
+    assert (decision.cancels, decision.boot_id) == ([41], None)
+    entry = applied(entry, decision, NOON + 9, {})
+    assert decide(entry, NOON + 10, boot_id="b1", starts_us=NOON + 5) is None
     skipped = decide(waiting("skip", open_firing(41), schedule="@reboot"), NOON + 1, boot_id="b1")
     assert (ranges(skipped)[0][:2], skipped.boot_id) == ((NOON + 1, NOON + 1), "b1")
 

@@ -84,8 +84,8 @@ def plan(
     """What is to happen to an entry now; None: nothing.
 
     `present_since_us`: since when somebody has looked, with no gap of more than PRESENCE_GAP_US; earlier slots were
-    missed. `starts_us`: when this supervisor started, which is a slot of each `@startup` entry. `booted_us`: when this
-    boot began; with it `@reboot` fires for boots later than the entry only, as in a crontab.
+    missed. `starts_us`: when this supervisor started, which is the slot of `@startup` and `@reboot` entries.
+    `booted_us`: when this boot began; with it `@reboot` fires for boots later than the entry only, as in a crontab.
 
     A decision tells all there is to keep of the entry: its `boot_id`, `last_success_us` and `late_since_us` are those
     from now on, changed or not.
@@ -200,9 +200,10 @@ def _start(entry: CronEntry, look: _Look) -> int | None:
 
 
 def _boot(entry: CronEntry, look: _Look) -> int | None:
-    """Now, if the entry has not fired in this boot."""
+    """The start of a supervisor that asks, if the entry has not fired in this boot."""
+    is_new = look.boot_id not in (None, entry.boot_id)
     is_later = look.booted_us is None or entry.enabled_at_us < look.booted_us
-    return look.now_us if look.boot_id not in (None, entry.boot_id) and is_later else None
+    return (look.starts_us or look.now_us) if is_new and is_later else None
 
 
 def _due_slots(entry: CronEntry, schedule: Schedule, look: _Look) -> _Due | None:
@@ -300,7 +301,7 @@ def _wait(due: _Due, begin: int) -> None:
 
 
 def _decided(entry: CronEntry, schedule: Schedule, due: _Due, look: _Look) -> _Verdict:
-    until_us = max(due.waiting[0] - 1, entry.decided_until_us) if due.waiting else due.until_us
+    until_us = due.waiting[0] - 1 if due.waiting else due.until_us
     return _Verdict(
         decided_until_us=until_us,
         next_slot_us=next_slot_us(entry.spec, schedule, until_us),

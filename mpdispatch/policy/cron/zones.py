@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo, available_timezones
 
+from mpdispatch.clock import SECOND_US
 from mpdispatch.errors import UsageError
 from mpdispatch.policy.names import nearest, shown
 
@@ -121,6 +122,16 @@ def change_note(zone: ZoneInfo, at: int, reading: int) -> str:
     if repeats := repeated_at(zone, at):
         return f"{'first' if repeats == 1 else 'second'} of two {clock_text(reading)}"
     return ""
+
+
+def moment_text(tz: str, at_us: int) -> str:
+    """A wall time in µs as the clocks of a zone show it, to the second, with the offset.
+
+    >>> moment_text("Europe/Berlin", 1_774_746_000_000_000)
+    '2026-03-29 03:00+02:00'
+    """
+    clock = _local(ZoneInfo(tz), at_us // SECOND_US)
+    return clock.isoformat(" ", "seconds" if clock.second else "minutes")
 
 
 def skipped_readings(zone: ZoneInfo, at: int) -> range:
