@@ -11,7 +11,17 @@ import pytest
 
 import mpdispatch
 from mpdispatch import sqlite3
-from mpdispatch.model import AlikeJobs, Cause, ClaimedJob, JobState, NewJob, Stream
+from mpdispatch.model import (
+    AlikeJobs,
+    Cause,
+    ClaimedJob,
+    CronSpec,
+    Firing,
+    JobState,
+    NewCron,
+    NewJob,
+    Stream,
+)
 from mpdispatch.store import SQLiteStore
 from mpdispatch.store.filters import JobFilter
 from mpdispatch.store.sql import Queries
@@ -82,6 +92,16 @@ def plan_of(connection: sqlite3.Connection, statement: str, values: Any = None) 
         ("state_of", "SEARCH mpdispatch_jobs USING INTEGER PRIMARY KEY (rowid=?)"),
         ("counts", "SCAN mpdispatch_jobs USING COVERING INDEX mpdispatch_jobs_ended"),
         ("dead_letter_count", "USING COVERING INDEX mpdispatch_dead_letters_open"),
+        ("crons", "COVERING INDEX mpdispatch_cron_slots_open (cron_id=? AND is_open=?)"),
+        ("has_fired", "SEARCH mpdispatch_cron_slots USING PRIMARY KEY (cron_id=? AND slot_us=?)"),
+        ("close_slot", "SEARCH mpdispatch_cron_slots USING PRIMARY KEY (cron_id=? AND slot_us=?)"),
+        ("crons_of_job", "COVERING INDEX mpdispatch_cron_slots_job (job_id=?)"),
+        ("take_slot", "INDEX mpdispatch_cron_slots_job (job_id=?)"),
+        ("delete_slots", "SEARCH mpdispatch_cron_slots USING PRIMARY KEY (cron_id=? AND slot_us=?)"),
+        (
+            "delete_skips",
+            "SEARCH mpdispatch_cron_skips USING PRIMARY KEY (cron_id=? AND first_us=? AND at_us=?)",
+        ),
     ],
 )
 def test_hot_queries_use_their_index_and_sort_nothing(
@@ -92,6 +112,33 @@ def test_hot_queries_use_their_index_and_sort_nothing(
     assert expected in plan.replace("TABLE ", "")
     assert "TEMP B-TREE" not in plan
     assert not re.search(r"SCAN mpdispatch_\w+(;|$)", plan), plan
+
+
+@pytest.mark.parametrize("name", ["last_skip", "cron_history"])
+def test_what_became_of_the_last_slots_of_an_entry_is_read_from_their_end(
+    connection: sqlite3.Connection, name: str
+) -> None:
+    plan = plan_of(connection, QUERIES[name], {"id": 1, "name": "a", "limit": 5})
+    assert "SEARCH mpdispatch_cron_slots USING PRIMARY KEY (cron_id=?" in plan
+    assert "SEARCH mpdispatch_cron_skips USING PRIMARY KEY (cron_id=?)" in plan
+    assert "TEMP B-TREE" not in plan
+
+
+def test_entries_are_read_without_what_they_have_fired_long_ago(path: Path, clock: FakeClock) -> None:
+    store = SQLiteStore(path, durability="process", clock=clock)
+    spec = CronSpec(name="a", schedule="@every 1s", tz="UTC", job=NewJob(name="a", payload=b"{}"))
+    store.crons.add(NewCron(spec=spec, origin="user", decided_until_us=0, next_slot_us=1))
+    desk = Desk(store, clock)
+    store.crons.fire("a", [Firing(slot_us, slot_us) for slot_us in range(3000)])
+    connection = desk.supervisor_store._session().connection
+    connection.execute("UPDATE mpdispatch_cron_slots SET is_open = NULL WHERE slot_us < 2997")
+    steps = _vm_steps(desk.supervisor_store, lambda: desk.supervisor_store.crons.entries())
+    assert [firing.slot_us for firing in desk.supervisor_store.crons.entry("a").open] == [2997, 2998, 2999]
+    assert steps < 500
+    steps = _vm_steps(desk.supervisor_store, lambda: desk.supervisor_store.crons.history("a", 10))
+    assert steps < 1000
+    desk.close()
+    store.close()
 
 
 def test_the_history_of_a_job_is_two_seeks(connection: sqlite3.Connection) -> None:

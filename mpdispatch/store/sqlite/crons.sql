@@ -17,7 +17,7 @@ SELECT
                 END AS state,
                 j.completed_at_us
             FROM mpdispatch_cron_slots AS s LEFT JOIN mpdispatch_jobs AS j ON j.id = s.job_id
-            WHERE s.cron_id = c.id AND s.is_open IS NOT NULL
+            WHERE s.cron_id = c.id AND s.is_open = 1
             ORDER BY s.slot_us
         ) AS o
     )
@@ -101,7 +101,7 @@ INSERT INTO mpdispatch_cron_slots (cron_id, slot_us, fired_at_us, job_id, is_ope
 
 -- name: close_slot
 -- Its job has ended.
-UPDATE mpdispatch_cron_slots SET is_open = NULL WHERE cron_id = ? AND slot_us = ? AND is_open IS NOT NULL;
+UPDATE mpdispatch_cron_slots SET is_open = NULL WHERE cron_id = ? AND slot_us = ? AND is_open = 1;
 
 -- name: last_skip
 -- New skips may join it, unless a slot has fired since.

@@ -63,11 +63,13 @@ CREATE TABLE mpdispatch_cron_slots (
     fired_at_us INTEGER NOT NULL,
     job_id INTEGER NOT NULL,
     -- 1 until a decision has seen the end of its job, then NULL.
-    is_open INTEGER,
+    is_open INTEGER CHECK (is_open = 1),
     PRIMARY KEY (cron_id, slot_us)
 ) STRICT, WITHOUT ROWID;
 
-CREATE INDEX mpdispatch_cron_slots_open ON mpdispatch_cron_slots (cron_id, slot_us) WHERE is_open IS NOT NULL;
+-- With all that a look at the open firings reads; else SQLite prefers the primary key, and reads every slot.
+CREATE INDEX mpdispatch_cron_slots_open ON mpdispatch_cron_slots (cron_id, is_open, slot_us, job_id)
+WHERE is_open = 1;
 
 -- Finds the entry of a job: shown with it, and a replay takes its place.
 CREATE INDEX mpdispatch_cron_slots_job ON mpdispatch_cron_slots (job_id);
