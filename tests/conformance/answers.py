@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from mpdispatch.errors import DispatchError
-from mpdispatch.model import Job, Page, PeerSupervisor
+from mpdispatch.model import CronEntry, Job, Page, PeerSupervisor
 from mpdispatch.store.values import CommitResult, OtherOwners, Renewal
 
 __all__ = ["Refusal", "answer_of", "compare"]
@@ -54,8 +54,8 @@ def compare(call: str, found: Any, expected: Any) -> None:
 
 
 def _without_what_is_left_open(answer: Any) -> Any:
-    """The contract leaves open the order of starts, the text of a cursor, by what a store knows a renewal, and whether
-    it is a tuple or a list."""
+    """The contract leaves open the order of starts, the text of a cursor, by what a store knows a renewal or a change
+    of a cron entry, and whether it is a tuple or a list."""
     match answer:
         case CommitResult():
             fields = msgspec.structs.asdict(answer)
@@ -72,6 +72,10 @@ def _without_what_is_left_open(answer: Any) -> Any:
             return _without_what_is_left_open(answer.registered), sorted(answer.unregistered)
         case [PeerSupervisor(), *_]:
             return [msgspec.structs.replace(each, renewed=0) for each in answer]
+        case CronEntry():
+            return msgspec.structs.replace(answer, revision=0)
+        case [CronEntry(), *_]:
+            return [_without_what_is_left_open(each) for each in answer]
         case range():
             return list(answer)
         case Page():

@@ -14,8 +14,10 @@ from mpdispatch.model import (
     Cancelled,
     ClaimRequest,
     Completed,
+    CronSpec,
     ErrorInfo,
     Expired,
+    Firing,
     JobState,
     LeaseLost,
     NewJob,
@@ -26,6 +28,7 @@ from mpdispatch.model import (
     Released,
     RetryAsked,
     Run,
+    SkippedSlots,
     Snoozed,
     Stream,
     TimedOut,
@@ -170,3 +173,43 @@ LETTER_FILTERS = [
     )
 ]
 letter_filters = st.sampled_from(LETTER_FILTERS)
+
+# ---------------------------------------------------------------- cron entries
+
+CRON_NAMES = ("nightly", "sweep", "report")
+APPS = ("shop:engine", "shop:engine", "other:engine")
+SLOTS = [START_US + seconds * SECOND_US for seconds in range(0, 24, 3)]
+"""Few, so that each is decided about again and again."""
+cron_names = st.sampled_from(CRON_NAMES)
+slots = st.sampled_from(SLOTS)
+cron_specs = st.builds(
+    CronSpec,
+    name=cron_names,
+    schedule=st.sampled_from(["* * * * *", "@hourly"]),
+    tz=st.sampled_from(["UTC", "UTC", "Europe/Berlin"]),
+    job=st.builds(
+        NewJob,
+        name=st.sampled_from(NAMES),
+        queue=st.sampled_from(QUEUES),
+        payload=payloads,
+        max_retries=st.sampled_from([1, 0, 0]),
+        idempotency_key=st.sampled_from([None, None, "a"]),
+    ),
+    overlap=st.sampled_from(["allow", "skip"]),
+    ends_at_us=st.sampled_from([None, None, START_US]),
+)
+declared_crons = st.lists(cron_specs, max_size=3, unique_by=lambda spec: spec.name)
+cron_firings = st.lists(
+    st.builds(Firing, slots, st.sampled_from([START_US, START_US + 8 * SECOND_US])), max_size=3
+)
+_REASONS = st.sampled_from(["overlap", "overlap", "missed"])
+
+
+def _skipped(first: int, length: int, reason: str, at_us: int) -> SkippedSlots:
+    return SkippedSlots(first, first + length * SECOND_US, reason, at_us)
+
+
+cron_skips = st.lists(
+    st.builds(_skipped, slots, st.sampled_from([0, 0, 1, 4]), _REASONS, st.sampled_from(SLOTS)), max_size=2
+)
+moments = st.sampled_from([None, START_US, START_US + SECOND_US])

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import cycle
 from operator import attrgetter
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 from hypothesis import strategies as st
@@ -22,6 +22,7 @@ from mpdispatch.model import (
     AlikeJobs,
     ClaimedJob,
     ClaimRequest,
+    CronSpec,
     Job,
     JobState,
     NewJob,
@@ -39,46 +40,18 @@ from tests.clock import FakeClock
 
 from . import draws
 from .answers import Refusal, answer_of, compare
+from .machine_crons import CronSteps
 from .model import Model
 from .rows import Start
+from .steps import STEPS, Step, places, sides, step
 
 __all__ = ["Machine"]
 
 T = TypeVar("T")
-Method = TypeVar("Method", bound=Callable[..., None])
 
 WAITING = (JobState.PENDING, JobState.SCHEDULED, JobState.RETRYING)
 RUNNING = (JobState.RUNNING,)
 AGAIN = (JobState.FAILED, JobState.CANCELLED)
-
-sides = st.sampled_from([0, 1])
-places = st.integers(0, 4)
-"""In a list of jobs, counted round."""
-
-
-class Step(NamedTuple):
-    """A call of a method of the machine."""
-
-    call: str
-    options: dict[str, Any]
-
-
-STEPS = list[st.SearchStrategy[Step]]()
-
-
-def step(weight: int, **options: st.SearchStrategy[Any]) -> Callable[[Method], Method]:
-    """Have a method of the machine called with such options, as often as its weight says.
-
-    Hypothesis' own `rule` has no weights, and of the rules it leaves out half in every example: most examples then
-    have no jobs, or nobody who runs them.
-    """
-
-    def register(method: Method) -> Method:
-        for _ in range(weight):
-            STEPS.append(st.builds(Step, st.just(method.__name__), st.fixed_dictionaries(options)))
-        return method
-
-    return register
 
 
 @dataclass
@@ -93,7 +66,7 @@ class Supervisor:
     """Its peers when it last looked, as the store gave them and as the model did."""
 
 
-class Machine(RuleBasedStateMachine):
+class Machine(CronSteps, RuleBasedStateMachine):
     def __init__(self, store_of: Callable[[Clock], Store], connect: Callable[[], Any] | None = None) -> None:
         """`connect` gives a connection that the store can enqueue on; None: it has no such thing."""
         super().__init__()
@@ -110,6 +83,7 @@ class Machine(RuleBasedStateMachine):
         self.supervisors = [Supervisor(self.store.supervisor_store()) for _ in range(2)]
         for each in self.supervisors:
             self.join(each)
+        self.begin_crons()
 
     # ---------------------------------------------------------------- both at once
 
@@ -118,9 +92,11 @@ class Machine(RuleBasedStateMachine):
         method, face = attrgetter(call), self.store if by is None else by.store
         found = answer_of(method(face), *args, **options)
         compare(call, found, answer_of(method(self.model), *args, **options))
-        if isinstance(found, Job):
-            self.last_id = max(self.last_id, found.id)
+        self.saw(found if isinstance(found, list) else [found])
         return None if isinstance(found, Refusal) else found
+
+    def saw(self, items: Iterable[Any]) -> None:
+        self.last_id = max([self.last_id, *(each.id for each in items if isinstance(each, Job))])
 
     def jobs(self) -> list[Job]:
         """The newest first."""
@@ -132,10 +108,14 @@ class Machine(RuleBasedStateMachine):
 
     # ---------------------------------------------------------------- clients
 
-    @initialize(jobs=st.lists(st.tuples(draws.new_jobs, draws.keys, draws.waits_us), min_size=1, max_size=5))
-    def begin(self, jobs: list[tuple[NewJob, str | None, int | None]]) -> None:
+    @initialize(
+        jobs=st.lists(st.tuples(draws.new_jobs, draws.keys, draws.waits_us), min_size=1, max_size=5),
+        crons=draws.declared_crons,
+    )
+    def begin(self, jobs: list[tuple[NewJob, str | None, int | None]], crons: list[CronSpec]) -> None:
         for job, key, wait_us in jobs:
             self.enqueue(job, key, wait_us)
+        self.sync_crons("code", draws.APPS[0], crons, draws.START_US, True, None)
 
     @step(3, job=draws.new_jobs, key=draws.keys, wait_us=draws.waits_us)
     def enqueue(self, job: NewJob, key: str | None, wait_us: int | None) -> None:
@@ -529,6 +509,7 @@ class Machine(RuleBasedStateMachine):
                 self.both(call, each.owner, by=each)
             self.both("held_by", each.owner)
         self.both("outstanding", next(self.queues), by=self.supervisors[0])
+        self.all_crons_are_the_same()
 
     def page_through(self, call: str, where: JobFilter | DeadLetterFilter) -> None:
         # A cursor is its store's own: each gets back what it gave.

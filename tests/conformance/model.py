@@ -11,6 +11,7 @@
 A `Model` has the methods of both faces of `mpdispatch.store.contract`, with the same names, arguments and answers. It
 leaves out what is no rule about jobs: opening, durability, locks, wake-ups, checkpoints, rows that somebody else made
 unreadable, and the caps that only keep a transaction short (1000 jobs are staged, parked or counted at once).
+The rules of cron entries are in `model_crons`.
 """
 
 from __future__ import annotations
@@ -67,6 +68,7 @@ from mpdispatch.store.values import (
     UpkeepStep,
 )
 
+from .model_crons import Crons
 from .rows import Letter, Row, Start, attempts_of, claimed_job_of, job_of, letter_of, page_of, tally
 
 __all__ = ["Model", "Upkeep"]
@@ -109,6 +111,7 @@ class Model:
         self._buckets: dict[str, int] = {}
         self._supervisors: dict[int, Registration] = {}
         self.upkeep = Upkeep(self)
+        self.crons = Crons(self)
 
     # ------------------------------------------------------------------------------------ enqueue
 
@@ -200,6 +203,7 @@ class Model:
         if letter is not None and letter.closed_at_us is None:
             letter.replayed_at_us = letter.closed_at_us = self._clock.now().wall_us
             letter.replayed_as = made.id
+        self.crons.retried(job_id, made.id)
         return self._job(made)
 
     def set_paused(self, queue: str, paused: bool) -> None:
@@ -213,6 +217,7 @@ class Model:
             row
             for row in settled[: len(settled) - (where.keep or 0)]
             if where.ended_before_us is None or (row.completed_at_us or 0) < where.ended_before_us
+            if not self.crons.keeps(row.id)
         ]
         if not dry_run:
             self._remove(old)
@@ -233,9 +238,9 @@ class Model:
             return age_us is not None and self._settled_at(row)[0] < now_us - age_us
 
         before = len(self._rows)
-        self._remove(list(filter(is_old, self._settled(None))))
+        self._remove([row for row in self._settled(None) if is_old(row) and not self.crons.keeps(row.id)])
         if retention.limit is not None:
-            self._remove(self._settled(None)[: -retention.limit])
+            self._remove([row for row in self._settled(None)[: -retention.limit] if not self.crons.keeps(row.id)])
         return before - len(self._rows)
 
     def _settled(self, state: JobState | None) -> list[Row]:

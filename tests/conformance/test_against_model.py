@@ -20,10 +20,12 @@ from hypothesis.stateful import run_state_machine_as_test
 from mpdispatch import sqlite3
 from mpdispatch.store import SQLiteStore
 from mpdispatch.store.contract import Store, SupervisorStore
+from mpdispatch.store.crons import CronStore
 from mpdispatch.store.optional import StoreUpkeep
 
 from .machine import Machine
 from .model import Model, Upkeep
+from .model_crons import Crons
 
 EXAMPLES = int(os.environ.get("MPDISPATCH_MODEL_EXAMPLES", "0"))
 
@@ -52,7 +54,7 @@ LEFT_OUT = {
     **dict.fromkeys(("migrate", "check", "close", "close_all"), "opening and closing"),
     "wake": "a hint that may be lost",
     "file_care": "the file and its lock",
-    "upkeep": "a face of its own",
+    **dict.fromkeys(("upkeep", "crons"), "a face of its own"),
     **dict.fromkeys(("examine", "faults"), "rows that cannot be read: no call of the contract makes one"),
 }
 """What is no rule about jobs, and what it is instead."""
@@ -62,7 +64,10 @@ def calls_of(face: type) -> dict[str, Any]:
     return {name: call for name, call in vars(face).items() if not name.startswith("_")}
 
 
-@pytest.mark.parametrize(("face", "model"), [(Store, Model), (SupervisorStore, Model), (StoreUpkeep, Upkeep)])
+@pytest.mark.parametrize(
+    ("face", "model"),
+    [(Store, Model), (SupervisorStore, Model), (StoreUpkeep, Upkeep), (CronStore, Crons)],
+)
 def test_the_model_has_every_call_of_the_contract(face: type, model: type) -> None:
     calls = calls_of(face)
     for name in calls.keys() - LEFT_OUT.keys():
@@ -77,7 +82,7 @@ def test_the_model_has_no_call_that_is_not_in_the_contract() -> None:
 
 
 def test_the_face_of_supervisors_stays_small() -> None:
-    assert len(calls_of(SupervisorStore).keys() - {"file_care", "upkeep"}) <= 10
+    assert len(calls_of(SupervisorStore).keys() - {"file_care", "upkeep", "crons"}) <= 10
 
 
 def test_a_store_in_memory_answers_as_the_model_does() -> None:

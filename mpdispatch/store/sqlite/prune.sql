@@ -15,11 +15,12 @@ SELECT CAST(queue AS BLOB) FROM place WHERE queue IS NOT NULL LIMIT :limit;
 
 -- name: ended_jobs
 -- Those of a state and queue in the order in which they ended, between two places: when, id, id, whether it may be
--- deleted. By the index alone. A job whose firing of a cron entry is open stays: its end has not been seen yet.
+-- deleted. By the index alone. A job of a cron entry stays until a decision has seen its end.
 SELECT
     j.completed_at_us, j.id, j.id,
     j.completed_at_us < :ended_before AND NOT EXISTS (
-        SELECT 1 FROM mpdispatch_cron_slots AS s WHERE s.job_id = j.id AND s.is_open IS NOT NULL
+        SELECT 1 FROM mpdispatch_cron_slots AS s CROSS JOIN mpdispatch_crons AS c ON c.id = s.cron_id
+        WHERE s.job_id = j.id AND s.is_open IS NOT NULL AND c.is_enabled AND NOT c.is_orphan
     )
 FROM mpdispatch_jobs AS j
 WHERE j.state = :state AND j.queue = CAST(:queue AS TEXT)
@@ -34,7 +35,8 @@ SELECT
     d.closed_at_us, d.id, d.job_id,
     j.id IS NULL OR (
         j.completed_at_us < :ended_before AND NOT EXISTS (
-            SELECT 1 FROM mpdispatch_cron_slots AS s WHERE s.job_id = j.id AND s.is_open IS NOT NULL
+            SELECT 1 FROM mpdispatch_cron_slots AS s CROSS JOIN mpdispatch_crons AS c ON c.id = s.cron_id
+            WHERE s.job_id = j.id AND s.is_open IS NOT NULL AND c.is_enabled AND NOT c.is_orphan
         )
     )
 FROM mpdispatch_dead_letters AS d LEFT JOIN mpdispatch_jobs AS j ON j.id = d.job_id
