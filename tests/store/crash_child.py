@@ -15,8 +15,12 @@ from mpdispatch.model import (
     AlikeJobs,
     Cause,
     ClaimedJob,
+    CronDecision,
+    CronSpec,
     ErrorInfo,
+    Firing,
     JobState,
+    NewCron,
     NewJob,
     NewSupervisor,
     Run,
@@ -28,6 +32,7 @@ from .requests import request
 
 CLOCK = SystemClock()
 BIG = msgspec.json.encode("x" * 5000)
+SWEEP = NewJob(name="sweep", payload=b'{"t":' + BIG + b"}", queue="other")
 
 
 def say(*words: object) -> None:
@@ -96,6 +101,18 @@ def main() -> None:
         cancelled = store.enqueue(NewJob(name="b", payload=b"{}", queue="other"))
         store.cancel(cancelled.id)
         say("cancelled", cancelled.id)
+        crons = supervisor_store.crons
+        spec = CronSpec(name=f"sweep {round_}", schedule="@hourly", tz="UTC", job=SWEEP)
+        entry = crons.add(NewCron(spec=spec, origin="user", decided_until_us=0, next_slot_us=1))
+        say("added", entry.id)
+        fires = [Firing(slot_us, slot_us) for slot_us in (1, 2)]
+        decision = CronDecision(
+            cron_id=entry.id, revision=entry.revision, fires=fires, decided_until_us=2, next_slot_us=3
+        )
+        fired = crons.decide(decision)
+        assert fired is not None
+        say("enqueued", *[job.id for job in fired])
+        say("enqueued", *[job.id for job in store.crons.fire(spec.name, [*fires, Firing(9, 9)])])
         supervisor_store.renew(owner, 2)
         heir = store.supervisor_store()
         heir_id = register(heir)

@@ -43,6 +43,11 @@ POINTS = [
     "renew.before_commit",
     "take_over.before_commit",
     "take_over.after_commit",
+    "cron_add.after_commit",
+    "cron_decide.after_fire",
+    "cron_decide.before_commit",
+    "cron_decide.after_commit",
+    "cron_fire.before_commit",
 ]
 
 
@@ -95,6 +100,15 @@ def assert_consistent(path: Path) -> None:
         "new jobs of dead letters that are not replayed": """
             SELECT id FROM mpdispatch_jobs WHERE retried_from IS NOT NULL
             EXCEPT SELECT replayed_as FROM mpdispatch_dead_letters""",
+        "fired slots without their job": """
+            SELECT job_id, slot_us FROM mpdispatch_cron_slots
+            EXCEPT SELECT id, slot_us FROM mpdispatch_jobs""",
+        "jobs of slots that have not fired": """
+            SELECT id, slot_us FROM mpdispatch_jobs WHERE slot_us IS NOT NULL
+            EXCEPT SELECT job_id, slot_us FROM mpdispatch_cron_slots""",
+        "entries that do not know what fired last": """
+            SELECT id, max(slot_us) FROM mpdispatch_crons JOIN mpdispatch_cron_slots ON cron_id = id GROUP BY id
+            EXCEPT SELECT id, last_slot_us FROM mpdispatch_crons""",
     }
     for what, statement in nothing.items():
         assert rows(path, statement) == [], what
@@ -106,8 +120,12 @@ def test_killed_at_any_point_it_keeps_what_it_acknowledged(path: Path, point: st
     assert child.returncode == -signal.SIGKILL, f"{point} was never reached: {child.stderr}"
     assert_consistent(path)
     state_of = dict(rows(path, "SELECT id, state FROM mpdispatch_jobs"))
+    entries = rows(path, "SELECT id FROM mpdispatch_crons")
     for line in child.stdout.splitlines():
         what, *words = line.split()
+        if what == "added":
+            assert (int(words[0]),) in entries
+            continue
         for job_id in map(int, words):
             assert job_id in state_of, line
             if what == "ended":
