@@ -25,11 +25,14 @@ OF_OTHER_TYPES = ("1.5", "x'ff00'")
 """These no column of ours holds, except in a store of an older version."""
 
 
-def columns_of(table: str, renamed: Mapping[str, str] | None = None) -> list[str]:
-    """Its columns in a new store, as SQL names them, or as they were named."""
-    with closing(sqlite3.connect(":memory:")) as connection:
-        schema = Path(__file__).parents[2] / "mpdispatch/store/sqlite/schema.sql"
-        connection.executescript(schema.read_text(encoding="utf-8"))
+def columns_of(
+    table: str, renamed: Mapping[str, str] | None = None, *, schema: Path | None = None
+) -> list[str]:
+    """Its columns as SQL names them, or as they were named: in the store `schema`, else as version 3 had them."""
+    with closing(sqlite3.connect(":memory:" if schema is None else schema)) as connection:
+        if schema is None:
+            base = Path(__file__).parents[2] / "mpdispatch/store/sqlite/schema.sql"
+            connection.executescript(base.read_text(encoding="utf-8"))
         found = [row[1] for row in connection.execute(f"PRAGMA table_info(mpdispatch_{table})")]
     return [(renamed or {}).get(column, column) for column in found]
 

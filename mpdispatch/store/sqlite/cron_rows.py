@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any, get_args
 
 import msgspec
 
-from mpdispatch.clock import LATEST_US
+from mpdispatch.clock import EARLIEST_US, LATEST_US
 from mpdispatch.model import (
     CronEntry,
     CronHistory,
@@ -22,7 +23,7 @@ from mpdispatch.model import (
     SkippedSlots,
 )
 from mpdispatch.store.sqlite.columns import CRON_COLUMNS, NEW_COLUMNS
-from mpdispatch.store.sqlite.mending import Column, faults_of, mended, texts
+from mpdispatch.store.sqlite.mending import Column, faults_of, mended
 from mpdispatch.store.sqlite.rows import Row, stored_json
 
 _WIDTH = len(CRON_COLUMNS)
@@ -35,6 +36,13 @@ _SPEC_COLUMNS = (
     Column("starts_at_us", "time"),
     Column("ends_at_us", "time"),
     Column("late_after_us", "duration", least=0, most=LATEST_US),
+)
+_FIRED_COLUMNS = (Column("slot_us", "time"), Column("fired_at_us", "time"), Column("job_id", "integer"))
+_SKIPPED_COLUMNS = (
+    Column("first_us", "time"),
+    Column("last_us", "time"),
+    Column("reason", "text"),
+    Column("at_us", "time"),
 )
 _NO_SPEC = CronSpec(name="", schedule="", tz="", job=NewJob(name="", payload=b""))
 _encode = msgspec.json.Encoder().encode
@@ -72,12 +80,14 @@ def entry_of(row: Row) -> CronEntry:
     )
     fields["is_enabled"] = bool(fields["is_enabled"]) and not faults
     fields["is_orphan"] = bool(fields["is_orphan"])
-    firings = () if opened == "[]" else tuple(OpenFiring(**_named(each)) for each in _open_firings(opened))
+    firings = () if opened == "[]" else tuple(_firing(*each) for each in _open_firings(opened))
     return CronEntry(**fields, spec=spec, open=firings, unreadable="; ".join(faults))
 
 
-def _named(firing: tuple[int, int, JobState, int | None]) -> dict[str, Any]:
-    return dict(zip(OpenFiring.__struct_fields__, firing, strict=True))
+def _firing(slot_us: int, job_id: int, state: JobState, completed_at_us: int | None) -> OpenFiring:
+    if completed_at_us is not None:
+        completed_at_us = min(max(completed_at_us, EARLIEST_US), LATEST_US)
+    return OpenFiring(slot_us=slot_us, job_id=job_id, state=state, completed_at_us=completed_at_us)
 
 
 # Supervisors read all entries again and again, and specs hardly ever change.
@@ -108,13 +118,12 @@ def job_for(entry: CronEntry, firing: Firing) -> NewJob:
     )
 
 
-def history_of(rows: list[Row]) -> CronHistory:
-    """From the rows of the query `cron_history`, without that of the entry."""
-    return CronHistory(
-        fired=[FiredSlot(*row[1:4]) for row in rows if row[0] == "fired"],
-        skipped=[
-            SkippedSlots(first_us, last_us, texts(reason), at_us)
-            for kind, first_us, last_us, at_us, reason in rows
-            if kind == "skipped"
-        ],
-    )
+def history_of(rows: Iterable[Row]) -> CronHistory:
+    """From the rows of the query `cron_history`, without that of the entry. Unreadable values are shown mended."""
+    fired, skipped = list[FiredSlot](), list[SkippedSlots]()
+    for kind, *values in rows:
+        if kind == "fired":
+            fired.append(FiredSlot(*mended(_FIRED_COLUMNS, values[:3])))
+        else:
+            skipped.append(SkippedSlots(*mended(_SKIPPED_COLUMNS, values)))
+    return CronHistory(fired, skipped)

@@ -56,7 +56,7 @@ class SQLiteCrons:
     # -- reading --------------------------------------------------------------------------------
 
     def entries(self) -> list[CronEntry]:
-        return self._read(_entries)
+        return self._read(entries)
 
     def entry(self, name: str) -> CronEntry:
         return self._read(lambda c: _named(c, name))
@@ -143,7 +143,7 @@ class SQLiteCrons:
         return self._changed(self._write(work, "cron_fire"))
 
 
-def _entries(connection: sqlite3.Connection) -> list[CronEntry]:
+def entries(connection: sqlite3.Connection) -> list[CronEntry]:
     return [entry_of(row) for row in connection.execute(_ALL)]
 
 
@@ -165,7 +165,7 @@ def _named(connection: sqlite3.Connection, name: str) -> CronEntry:
 def _sync(
     connection: sqlite3.Connection, origin: Origin, app: str, declared: Iterable[NewCron], now: Instant
 ) -> CronSync:
-    there = {entry.spec.name: entry for entry in _entries(connection)}
+    there = {entry.spec.name: entry for entry in entries(connection)}
     gone = {
         name for name, each in there.items() if (each.origin, each.app) == (origin, app) and not each.is_orphan
     }

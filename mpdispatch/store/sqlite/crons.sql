@@ -130,7 +130,7 @@ SELECT * FROM (
 )
 UNION ALL
 SELECT * FROM (
-    SELECT 'skipped', first_us, last_us, at_us, reason FROM mpdispatch_cron_skips
+    SELECT 'skipped', first_us, last_us, reason, at_us FROM mpdispatch_cron_skips
     WHERE cron_id = (SELECT id FROM entry) ORDER BY first_us DESC, at_us DESC LIMIT :limit
 );
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from mpdispatch import sqlite3
 from mpdispatch.model import Finding, Level
 from mpdispatch.private import not_private
-from mpdispatch.store.sqlite import unreadable
+from mpdispatch.store.sqlite import crons, unreadable
 from mpdispatch.store.sqlite.connect import filesystem_of
 from mpdispatch.store.sqlite.wal import CHECKPOINT_BYTES
 
@@ -58,6 +58,7 @@ def of_content(connection: sqlite3.Connection) -> Iterator[Finding]:
     yield Finding(check="content", level=Level.OK, message="quick_check finds nothing wrong")
     yield from _ids(connection)
     yield from _rows(connection)
+    yield from _crons(connection)
 
 
 def _ids(connection: sqlite3.Connection) -> Iterator[Finding]:
@@ -71,7 +72,7 @@ def _ids(connection: sqlite3.Connection) -> Iterator[Finding]:
             remedy=f"delete by hand every row of mpdispatch_jobs with an id from {_NEVER_GIVEN} on (if there is none: the"
             " row 'pruned_up_to' of mpdispatch_meta)",
         )
-    for table in ("mpdispatch_dead_letters", "mpdispatch_supervisors"):
+    for table in ("mpdispatch_dead_letters", "mpdispatch_supervisors", "mpdispatch_crons"):
         found = connection.execute(
             f"SELECT max(coalesce((SELECT max(id) FROM {table}), 0),"  # noqa: S608 - names of our own
             " coalesce((SELECT seq FROM sqlite_sequence WHERE name = ?), 0))",
@@ -106,6 +107,19 @@ def _rows(connection: sqlite3.Connection) -> Iterator[Finding]:
             message=f"jobs that have ended, and whose rows cannot be read (any more): {_named(ended)}",
             remedy="they are kept as they are; mpdispatch dlq purge and mpdispatch prune take them away",
         )
+
+
+def _crons(connection: sqlite3.Connection) -> Iterator[Finding]:
+    """Find unreadable cron entries, written by other programs."""
+    for entry in crons.entries(connection):
+        if entry.unreadable:
+            yield Finding(
+                check="crons",
+                level=Level.WARNING,
+                message=f"cron entry {entry.spec.name!r} cannot be read, so it does not fire: {entry.unreadable}",
+                remedy="one that an app or a file declares is mended when its supervisor starts; remove any other with"
+                f" `mpdispatch cron remove`, or by hand (id {entry.id} of mpdispatch_crons), and add it anew",
+            )
 
 
 def _named(rows: Sequence[unreadable.Found]) -> str:

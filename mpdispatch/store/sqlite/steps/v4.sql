@@ -75,11 +75,12 @@ WHERE is_open = 1;
 CREATE INDEX mpdispatch_cron_slots_job ON mpdispatch_cron_slots (job_id);
 
 -- All slots from first_us to last_us. Slots next to the last ones that were skipped for the same reason join them.
+-- The columns of the key come first: else quick_check of SQLite 3.40 takes what stands in others for NULL.
 CREATE TABLE mpdispatch_cron_skips (
     cron_id INTEGER NOT NULL,
     first_us INTEGER NOT NULL,
+    at_us INTEGER NOT NULL,
     last_us INTEGER NOT NULL,
     reason TEXT NOT NULL,
-    at_us INTEGER NOT NULL,
     PRIMARY KEY (cron_id, first_us, at_us)
 ) STRICT, WITHOUT ROWID;
