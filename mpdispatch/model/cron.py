@@ -107,7 +107,7 @@ class CronEntry(msgspec.Struct, frozen=True, kw_only=True):
     """When a job of it last completed, as far as decisions have seen it."""
     late_since_us: int | None
     open: tuple[OpenFiring, ...] = ()
-    """Oldest slot first."""
+    """Oldest slot first, at most 1000."""
     unreadable: str = ""
     """What of its row cannot be read, because another program wrote it. Then it is shown as far as it can be, as
     disabled; its app's next sync mends a spec, else remove it and add it anew."""

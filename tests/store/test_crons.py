@@ -298,6 +298,15 @@ def test_a_job_that_is_gone_counts_as_cancelled(crons: CronStore, store: Store, 
     assert (firing.job_id, firing.state, firing.completed_at_us) == (job.id, JobState.CANCELLED, None)
 
 
+def test_of_many_open_firings_the_oldest_are_given_until_they_are_closed(crons: CronStore) -> None:
+    crons.add(new_cron())
+    crons.fire("sweep", [Firing(each, slot(1)) for each in range(1010)])
+    firings = only(crons).open
+    assert [firing.slot_us for firing in firings] == [*range(1000)]
+    crons.decide(decision(only(crons), closes=range(5)))
+    assert [firing.slot_us for firing in only(crons).open] == [*range(5, 1005)]
+
+
 def test_a_decision_cancels_jobs(crons: CronStore, store: Store, desk: Desk, clock: FakeClock) -> None:
     crons.add(new_cron(job=msgspec.structs.replace(JOB, queue="default")))
     clock.advance(7200)

@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 
 from mpdispatch.errors import StoreBusy
+from mpdispatch.model import CronDecision, CronSpec, Firing, NewCron, NewJob
 from mpdispatch.pool.selector import Selector
+from mpdispatch.store import SQLiteStore
 from mpdispatch.store.sqlite.supervisor_store import SQLiteSupervisorStore
 from mpdispatch.store.values import CommitResult, Progress
-from mpdispatch.supervisor.store_thread import StoreThread
+from mpdispatch.supervisor.store_thread import StoreThread, ThreadedStore
 from tests.supervisor.conftest import Build
 
 SLOW_S = 0.05
@@ -98,3 +100,44 @@ def test_what_a_call_raises_on_the_thread_is_raised_where_it_was_made() -> None:
         thread.call(raises)
     thread.close()
     selector.close()
+
+
+class Counted:
+    """Stands in for the thread: makes each call at once, and counts them."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def call(self, work: Callable[[], Any]) -> Any:
+        self.calls += 1
+        return work()
+
+
+def test_what_is_written_to_cron_entries_goes_to_the_thread_and_what_is_read_does_not() -> None:
+    store, thread = SQLiteStore(":memory:"), Counted()
+    store.migrate()
+    crons = ThreadedStore(store.supervisor_store(), thread).crons  # type: ignore[arg-type]
+    spec = CronSpec(name="sweep", schedule="@hourly", tz="UTC", job=NewJob(name="sweep", payload=b"{}"))
+    new = NewCron(spec=spec, origin="code", app="shop:engine", decided_until_us=0, next_slot_us=1)
+    entry = crons.add(new)
+    assert crons.sync("code", "shop:engine", [new]).changed == []
+    entry = crons.set_enabled("sweep", False, decided_until_us=2, next_slot_us=3)
+    entry = crons.set_enabled("sweep", True, decided_until_us=2, next_slot_us=3)
+    assert (entry.decided_until_us, entry.next_slot_us) == (2, 3)
+    decision = CronDecision(
+        cron_id=entry.id,
+        revision=entry.revision,
+        fires=[Firing(3, 3)],
+        decided_until_us=3,
+        next_slot_us=4,
+    )
+    assert len(crons.decide(decision) or ()) == 1
+    assert len(crons.fire("sweep", [Firing(1, 1)])) == 1
+    assert thread.calls == 6
+    assert [firing.slot_us for firing in crons.entry("sweep").open] == [1, 3]
+    assert crons.entries() == [crons.entry("sweep")]
+    assert len(crons.history("sweep", 5).fired) == 2
+    assert thread.calls == 6
+    crons.delete("sweep")
+    assert thread.calls == 7
+    assert crons.entries() == []

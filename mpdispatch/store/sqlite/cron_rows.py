@@ -119,11 +119,11 @@ def job_for(entry: CronEntry, firing: Firing) -> NewJob:
 
 
 def history_of(rows: Iterable[Row]) -> CronHistory:
-    """From the rows of the query `cron_history`, without that of the entry. Unreadable values are shown mended."""
+    """From the rows of the query `cron_history`. Unreadable values are shown mended."""
     fired, skipped = list[FiredSlot](), list[SkippedSlots]()
     for kind, *values in rows:
         if kind == "fired":
             fired.append(FiredSlot(*mended(_FIRED_COLUMNS, values[:3])))
-        else:
+        elif kind == "skipped":
             skipped.append(SkippedSlots(*mended(_SKIPPED_COLUMNS, values)))
     return CronHistory(fired, skipped)

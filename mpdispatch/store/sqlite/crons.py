@@ -65,8 +65,8 @@ class SQLiteCrons:
         if limit < 1:
             raise UsageError(f"limit must be 1 or more, not {limit}")
         values = {"name": name, "limit": limit}
-        entry, *rows = self._read(lambda c: c.execute(QUERIES["cron_history"], values).fetchall()) or [None]
-        if entry is None:
+        rows = self._read(lambda c: c.execute(QUERIES["cron_history"], values).fetchall())
+        if not rows:
             raise CronNotFoundError(name)
         return history_of(rows)
 

@@ -1,6 +1,6 @@
 -- name: crons
 -- All entries (WHERE and ORDER are appended), each with its open firings as JSON: one statement, so one snapshot. An
--- unknown state counts as failed, as such a job never runs.
+-- unknown state counts as failed, as such a job never runs. Capped: jobs that nobody runs may pile up for days.
 SELECT
     $cron,
     CAST(c.spec AS BLOB),
@@ -18,7 +18,7 @@ SELECT
                 j.completed_at_us
             FROM mpdispatch_cron_slots AS s LEFT JOIN mpdispatch_jobs AS j ON j.id = s.job_id
             WHERE s.cron_id = c.id AND s.is_open = 1
-            ORDER BY s.slot_us
+            ORDER BY s.slot_us LIMIT 1000
         ) AS o
     )
 FROM mpdispatch_crons AS c
