@@ -369,6 +369,10 @@ def test_prune_by_state_number_and_age(cli: Cli, tmp_path: Path, failures: list[
     assert cli("prune", "--state", "failed", *failures).stdout == f"pruned 0 jobs; {waits}\n"
     cli("dlq", "purge", *failures)
     assert loaded(cli("prune", "--older-than", "0s", "--json", *failures)) == {"pruned": 4}
+    assert cli("prune", "--dry-run", "--compact", *failures).returncode == 2
+    found = loaded(cli("prune", "--compact", "--json", *failures))
+    assert (found["pruned"], found["bytes"]) == (0, (tmp_path / "jobs.db").stat().st_size)
+    assert found["bytes_before"] >= found["bytes"]
 
 
 def test_dlq_purge_by_queue_and_age(cli: Cli, tmp_path: Path, failures: list[str]) -> None:

@@ -16,7 +16,7 @@ from mpdispatch.engine.dead_letters import DeadLetters
 from mpdispatch.engine.offload import offload_read
 from mpdispatch.engine.options import checked_id, checked_limit, so_long_ago_us
 from mpdispatch.engine.waiting import wait_for_end, wait_for_end_async
-from mpdispatch.errors import JobCancelledError, JobFailedError, StoreNotShared, UsageError
+from mpdispatch.errors import JobCancelledError, JobFailedError, StoreError, StoreNotShared, UsageError
 from mpdispatch.execution.process_context import in_worker, refuse_while_importing
 from mpdispatch.model import AlikeJobs, Attempt, Job, JobState, NewJob, Output, Page, SupervisorStatus
 from mpdispatch.policy.durations import duration_of
@@ -272,6 +272,21 @@ class JobClient:
         before_us = None if older_than is None else so_long_ago_us(older_than)
         where = PruneFilter(state=_checked_state(state), ended_before_us=before_us, keep=keep)
         return self.store.prune(where, dry_run=dry_run)
+
+    def compact(self) -> tuple[int, int]:
+        """Make the store's file as small as it can be; gives its size before and after, in bytes.
+
+        Nobody can write meanwhile: some seconds for a large file. A file that this version made becomes smaller by
+        itself, as jobs are pruned; this is for older ones.
+
+        Raises StoreError: a supervisor is running, which would lose its jobs by waiting so long.
+        """
+        store = self.store
+        if self.has_supervisor():
+            raise StoreError(
+                store.display, "has a running supervisor, which cannot wait so long; stop it first"
+            )
+        return store.compact()
 
 
 def _completed(job: Job) -> Job:

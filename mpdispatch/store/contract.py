@@ -213,6 +213,14 @@ class Store(Protocol):
         """
         ...
 
+    def compact(self) -> tuple[int, int]:
+        """Make the store's file as small as possible. Returns its size before and after, in bytes.
+
+        Nobody can write meanwhile, so only use it while no supervisor runs. Raises UsageError: there is no file;
+        StoreError.
+        """
+        ...
+
     def supervisors(self) -> list[PeerSupervisor]:
         """All registered supervisors, dead or alive."""
         ...

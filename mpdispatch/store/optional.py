@@ -88,6 +88,10 @@ class FileCare(Protocol):
         """Move the log of commits into the file if the log has grown large. Never blocks; call it between commits."""
         ...
 
+    def shrink(self) -> bool:
+        """Make the file smaller where pruning has made room, in one step of a few ms. True: call it again soon."""
+        ...
+
     def sync(self) -> None:
         """Make everything committed so far survive a power cut, after a commit that was not synced. Blocks on the disk."""
         ...
@@ -109,6 +113,9 @@ class NoFileCare:
     """For a store that has no file, or maintains it itself."""
 
     def checkpoint_if_large(self) -> None: ...
+
+    def shrink(self) -> bool:
+        return False
 
     def sync(self) -> None: ...
 

@@ -1,4 +1,4 @@
-"""Duty: delete what need not be kept any more, in small steps. Effects: the store."""
+"""Duty: delete what need not be kept any more, and make the store's file smaller, in small steps. Effects: the store."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ class Pruner:
             _us(config.retention), _us(config.retention_failed), config.retention_limit or None
         )
         self._keeps_all = self._retention == Retention(None, None, None)
+        self._is_shrinking = False
+        """The second half of a round: what was deleted leaves room in the store's file."""
         self._at_us = 0
 
     def next_due(self) -> int | None:
@@ -32,10 +34,18 @@ class Pruner:
         """Do one step. Raises StoreError."""
         if self._keeps_all:
             return
+        if not self._is_shrinking:
+            self._is_shrinking, is_over = not self._prune(), False
+        else:
+            self._is_shrinking = self._store.file_care.shrink()
+            is_over = not self._is_shrinking
+        self._at_us = now.boot_us + (_ROUND_US if is_over else _PAUSE_US)
+
+    def _prune(self) -> bool:
         step = self._store.upkeep.prune(self._retention)
-        self._at_us = now.boot_us + (_PAUSE_US if step.has_more else _ROUND_US)
         if step.pruned:
             self._log.info("pruned jobs past their retention", extra={"count": step.pruned})
+        return step.has_more
 
 
 def _us(seconds: float | None) -> int | None:

@@ -251,5 +251,8 @@ class _ThreadedFileCare:
     def checkpoint_if_large(self) -> None:
         self._call(self._care.checkpoint_if_large)
 
+    def shrink(self) -> bool:
+        return self._call(self._care.shrink)
+
     def sync(self) -> None:
         self._call(self._care.sync)

@@ -230,7 +230,7 @@ class Model:
         ]
         return Pruned(Counter(row.state for row in old), len(stay))
 
-    def prune_by_age(self, retention: Retention) -> int:
+    def _prune_by_age(self, retention: Retention) -> int:
         now_us = self._clock.now().wall_us
 
         def is_old(row: Row) -> bool:
@@ -695,7 +695,7 @@ class Upkeep:
         return UpkeepStep(rebased, 0, has_more=False, expired=len(self._ended) - count)
 
     def prune(self, retention: Retention) -> PruneStep:
-        return PruneStep(self._model.prune_by_age(retention), has_more=False)
+        return PruneStep(self._model._prune_by_age(retention), has_more=False)
 
     def set_aside(self, owner: int, job_ids: Collection[int]) -> None:
         """No call of the contract makes a row that cannot be read."""

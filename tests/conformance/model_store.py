@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mpdispatch.clock import Clock
+from mpdispatch.errors import UsageError
 from mpdispatch.model import Finding
 from mpdispatch.store.optional import NoFileCare, Wake
 from mpdispatch.store.values import Durability
@@ -46,6 +47,9 @@ class ModelStore(Model):
     def wake(self) -> None:
         if self.wake_ups is not None:
             self.wake_ups.notify()
+
+    def compact(self) -> tuple[int, int]:
+        raise UsageError("it has no file to compact")
 
     # No call of the contract makes a row that cannot be read.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from mpdispatch.cli.clients import open_client
@@ -11,7 +13,9 @@ from mpdispatch.cli.program import Options, command
 from mpdispatch.cli.values import AGE
 from mpdispatch.host.http_token import HttpToken
 from mpdispatch.model import JobState
+from mpdispatch.store.values import Pruned
 
+_MIB = 1 << 20
 _ENDED = [state.value for state in JobState if state.is_terminal]
 
 
@@ -40,29 +44,58 @@ def migrate(options: Options) -> None:
     "--keep", metavar="N", type=click.IntRange(min=0), help="Not the N (of this state) that ended last."
 )
 @click.option("--dry-run", is_flag=True, help="Only say how many they are.")
+@click.option(
+    "--compact", is_flag=True, help="Then make the file as small as it can be; supervisors must be off."
+)
 def prune(
-    options: Options, older_than: float | None, state: str | None, keep: int | None, dry_run: bool
+    options: Options,
+    older_than: float | None,
+    state: str | None,
+    keep: int | None,
+    dry_run: bool,
+    compact: bool,
 ) -> None:
-    """Delete ended jobs for which all of these options hold; at least one is needed.
+    """Delete ended jobs for which all of the first three options hold; at least one is needed.
 
     That is completed and cancelled jobs, and failed ones whose dead letter was replayed or purged: others stay. Safe
     while supervisors work, as some hundred rows are deleted at a time. The settings `retention`, `retention_failed` and
     `retention_limit` do the same all the time.
+
+    The file becomes smaller by itself, unless an earlier version made it: then `--compact`, which may stand alone.
     """
-    if older_than is None and state is None and keep is None:
+    if dry_run and compact:
+        raise click.UsageError("--dry-run changes nothing, so it cannot go with --compact")
+    is_asked = older_than is not None or state is not None or keep is not None
+    if not is_asked and not compact:
         raise click.UsageError("say which jobs: --older-than, --state or --keep")
-    found = open_client(options).pruned(older_than, state=state, keep=keep, dry_run=dry_run)
-    total = sum(found.by_state.values())
-    text = f"{'would prune' if dry_run else 'pruned'} {total} {'job' if total == 1 else 'jobs'}"
-    if dry_run and total:
-        text += f" ({', '.join(f'{count} {state}' for state, count in sorted(found.by_state.items()))})"
+    client, found = open_client(options), Pruned({}, 0)
+    if is_asked:
+        found = client.pruned(older_than, state=state, keep=keep, dry_run=dry_run)
+    facts, text = _would_prune(found) if dry_run else _pruned(found)
     if found.open_failed:
         text += f"; {found.open_failed} failed stay until their dead letters are replayed or purged (mpdispatch dlq)"
-    facts: dict[str, object] = {"pruned": total}
-    if dry_run:
-        by_state = {each: found.by_state.get(JobState(each), 0) for each in _ENDED}
-        facts = {"would_prune": total, "by_state": by_state, "open_dead_letters": found.open_failed}
+    if compact:
+        before, after = client.compact()
+        facts |= {"bytes_before": before, "bytes": after}
+        text += f"; the file has {after / _MIB:.1f} MiB, and had {before / _MIB:.1f}"
     print_answer(facts, text, as_json=options.json)
+
+
+def _pruned(found: Pruned) -> tuple[dict[str, Any], str]:
+    total = sum(found.by_state.values())
+    return {"pruned": total}, f"pruned {_jobs(total)}"
+
+
+def _would_prune(found: Pruned) -> tuple[dict[str, Any], str]:
+    total = sum(found.by_state.values())
+    by_state = {each: found.by_state.get(JobState(each), 0) for each in _ENDED}
+    listed = ", ".join(f"{count} {state}" for state, count in by_state.items() if count)
+    facts = {"would_prune": total, "by_state": by_state, "open_dead_letters": found.open_failed}
+    return facts, f"would prune {_jobs(total)}" + (f" ({listed})" if total else "")
+
+
+def _jobs(count: int) -> str:
+    return f"{count} {'job' if count == 1 else 'jobs'}"
 
 
 @command(

@@ -323,9 +323,19 @@ class Session:
                 finally:
                     self._lock.release()
 
-    def _checkpoint(self) -> None:
+    def checkpoint(self, *, truncate: bool = False) -> None:
+        """Checkpoint the WAL if nobody is writing; with `truncate` also empty it, if nobody is reading."""
+        with self.use:
+            self._refuse_if_closed()
+            if self._acquire(time.monotonic() + min(self._patience_s, 1.0)):
+                try:
+                    self._checkpoint(truncate=truncate)
+                finally:
+                    self._lock.release()
+
+    def _checkpoint(self, *, truncate: bool = False) -> None:
         try:
-            self._log.checkpoint()
+            self._log.checkpoint(truncate=truncate)
         except sqlite3.ERRORS as error:
             # Commits are not affected: a failed checkpoint is tried again later, but an I/O error is remembered.
             self._fail(error)

@@ -34,6 +34,11 @@ class Database(Protocol):
     @property
     def path(self) -> Path | None: ...
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether it is an application's own file, with its tables too."""
+        ...
+
     def open(self, *, patience_s: float, create: bool) -> Session:
         """A session for the calling thread, with the schema up to date."""
         ...
@@ -186,7 +191,7 @@ class FileDatabase:
                 UserWarning,
                 stacklevel=2,
             )
-        session.locked(lambda: _switch_to_wal(session))
+        session.locked(lambda: _switch_to_wal(session, is_own=not self.is_shared))
 
     def _refuse_to_touch(self, found: int | None) -> None:
         if found is None and not self.is_shared:
@@ -203,7 +208,10 @@ def _page_count(connection: sqlite3.Connection) -> int:
     return int(connection.execute("PRAGMA page_count").fetchone()[0])
 
 
-def _switch_to_wal(session: Session) -> None:
+def _switch_to_wal(session: Session, *, is_own: bool) -> None:
+    if is_own and not _page_count(session.connection):
+        # Only possible before the first page: free pages can later be given back to the disk (see `shrink`).
+        session.connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
     mode = session.connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
     if mode != "wal":
         raise StoreError(session.location, f"cannot be switched to write-ahead logging; SQLite stays at {mode}")
@@ -214,6 +222,7 @@ class MemoryDatabase:
 
     location = ":memory:"
     path = None
+    is_shared = False
 
     def __init__(self) -> None:
         self._pid = os.getpid()

@@ -41,6 +41,22 @@ def of_library(*, is_shared: bool) -> Iterator[Finding]:
     )
 
 
+def of_free_pages(connection: sqlite3.Connection) -> Iterator[Finding]:
+    """Find a file of our own that cannot be made smaller while it is in use."""
+    free, size, mode = (
+        int(connection.execute(f"PRAGMA {name}").fetchone()[0])
+        for name in ("freelist_count", "page_size", "auto_vacuum")
+    )
+    if mode != 2:  # INCREMENTAL
+        yield Finding(
+            check="size",
+            level=Level.NOTE,
+            message="the file was made by an earlier version, and does not become smaller where pruning makes room;"
+            f" {free * size / _MIB:.1f} MiB of it hold nothing",
+            remedy="with no supervisor running: mpdispatch prune --compact",
+        )
+
+
 def of_content(connection: sqlite3.Connection) -> Iterator[Finding]:
     """Check the file by letting SQLite read every page."""
     problems = [str(row[0]) for row in connection.execute(f"PRAGMA quick_check({_PROBLEMS})")]

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from mpdispatch import sqlite3
 from mpdispatch.clock import Clock, SystemClock
-from mpdispatch.errors import DeadLetterNotFoundError, JobNotFoundError, UsageError
+from mpdispatch.errors import DeadLetterNotFoundError, JobNotFoundError, StoreError, UsageError
 from mpdispatch.model import Attempt, DeadLetter, Finding, Job, JobState, NewJob, Output, Page, PeerSupervisor
 from mpdispatch.store.contract import SupervisorStore
 from mpdispatch.store.crons import CronStore
@@ -24,6 +24,7 @@ from mpdispatch.store.sqlite import (
     outputs,
     pruning,
     reads,
+    shrink,
     status,
     unreadable,
 )
@@ -273,7 +274,31 @@ class SQLiteStore:
         while not found.is_done:
             found.run(run, for_s=0)
         assert found.result is not None
+        if found.result and not dry_run:
+            self._shrink()
         return Pruned(found.result, self._sessions.read(lambda c: pruning.open_failed(c, where)))
+
+    def _shrink(self) -> None:
+        """Give free pages back to the disk, in steps between which others write; cut the file and its log."""
+        database = self._database
+        if not isinstance(database, FileDatabase) or database.is_shared:
+            return
+        while shrink.step(self._sessions.current()):
+            continue
+        self._sessions.current().checkpoint(truncate=True)
+
+    def compact(self) -> tuple[int, int]:
+        """Write the file anew without free pages. Returns its size before and after, in bytes."""
+        database = self._database
+        if not isinstance(database, FileDatabase):
+            raise UsageError(f"{self.display} has no file to compact")
+        if database.is_shared:
+            text = "is your application's own database: compact it with its own tools, for example VACUUM"
+            raise StoreError(self.location, text)
+        session, before = self._sessions.current(), database.path.stat().st_size
+        shrink.rewrite(session)
+        session.checkpoint(truncate=True)
+        return before, database.path.stat().st_size
 
     def supervisors(self) -> list[PeerSupervisor]:
         return self._sessions.read(lambda c: reads.supervisors(c, self._clock.now()))
@@ -305,6 +330,7 @@ class SQLiteStore:
             *health.of_library(is_shared=database.is_shared),
             *health.of_file(database.path, database.options.durability or "full"),
             *health.of_side_folder(database.side_dir),
+            *([] if database.is_shared else self._sessions.read(lambda c: list(health.of_free_pages(c)))),
             *content,
         ]
 

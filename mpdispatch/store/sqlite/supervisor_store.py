@@ -54,7 +54,9 @@ class SQLiteSupervisorStore:
     @cached_property
     def file_care(self) -> FileCare:
         path = self._database.path
-        return NoFileCare() if path is None else SQLiteFileCare(self._session, path)
+        if path is None:
+            return NoFileCare()
+        return SQLiteFileCare(self._session, path, is_shared=self._database.is_shared)
 
     def _session(self) -> Session:
         session = self._session_now

@@ -128,8 +128,10 @@ class Log:
             self._past = CHECKPOINT_BYTES
         return size > self._past
 
-    def checkpoint(self) -> None:
+    def checkpoint(self, *, truncate: bool = False) -> None:
         """Checkpoint the log into the database, as far as readers allow. Only under the write lock.
+
+        A large log, and any with `truncate`, is also cut to nothing, for which it waits a little for readers.
 
         Raises:
             sqlite3.Error: anything but BUSY.
@@ -139,7 +141,7 @@ class Log:
         self._past = size + (_WAIT_AGAIN_BYTES if is_large else _AGAIN_BYTES)
         try:
             self._connection.execute(
-                f"PRAGMA wal_checkpoint({'TRUNCATE' if is_large else 'PASSIVE'})"
+                f"PRAGMA wal_checkpoint({'TRUNCATE' if is_large or truncate else 'PASSIVE'})"
             ).fetchone()
         except sqlite3.Error as error:
             if not is_busy(error):
