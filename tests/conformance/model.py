@@ -240,7 +240,9 @@ class Model:
         before = len(self._rows)
         self._remove([row for row in self._settled(None) if is_old(row) and not self.crons.keeps(row.id)])
         if retention.limit is not None:
-            self._remove([row for row in self._settled(None)[: -retention.limit] if not self.crons.keeps(row.id)])
+            self._remove(
+                [row for row in self._settled(None)[: -retention.limit] if not self.crons.keeps(row.id)]
+            )
         return before - len(self._rows)
 
     def _settled(self, state: JobState | None) -> list[Row]:
