@@ -25,7 +25,7 @@ from mpdispatch.policy.waits import STEP_US
 MAX_FIRES = 1000
 """Of one decision; the other slots come with the next one."""
 PRESENCE_GAP_US = 10 * SECOND_US
-"""A supervisor that is away for no longer than this has missed nothing."""
+"""A supervisor that has not looked for longer than this begins its presence anew."""
 MAX_SPREAD_US = 60 * SECOND_US
 """Jobs of missed slots are due within this time from now."""
 CLOSE_WAIT_US = 10 * SECOND_US
@@ -215,10 +215,8 @@ def _due_slots(entry: CronEntry, schedule: Schedule, look: _Look) -> _Due | None
     if first_us is None or first_us > until_us:
         return None
     # A presence that begins later than now is one of before the clock was set back.
-    is_present = (
-        look.present_since_us - entry.decided_until_us <= PRESENCE_GAP_US or look.present_since_us > now_us
-    )
-    missed_until_us = after_us if is_present else min(until_us, look.present_since_us - 1)
+    was_set_back = look.present_since_us > now_us
+    missed_until_us = after_us if was_set_back else min(until_us, look.present_since_us - 1)
     keep = {"skip": 0, "latest": 1, "all": spec.catch_up_limit}[spec.catch_up]
     missed = schedule.previous_n(missed_until_us, after_us, keep)
     skips = []
