@@ -12,7 +12,7 @@ import pytest
 from mpdispatch import ConfigError, Engine
 from mpdispatch.configfile import effective
 from mpdispatch.execution.file_crons import complete, known_here, known_of
-from mpdispatch.handlers.crons import FileCrons
+from mpdispatch.handlers.file_crons import FileCrons
 from mpdispatch.model import COMMAND_JOB, Command, CronSpec
 
 MAX_BYTES = 1 << 20
@@ -142,14 +142,14 @@ def test_all_faults_are_reported_at_once_by_their_keys(tmp_path: Path) -> None:
         ".a.tz: must be the name of a zone",
         ".b.schedule: is required",
         ".b.shedule: no such setting; did you mean schedule?",
-        ".c.command: excludes job",
+        ".c.command: is not for an entry with a job",
         ".d.job: is required, or command",
-        ".e.args: is not for a command",
+        ".e.args: is not for an entry with a command",
         ".e.command: cannot be split into words: No closing quotation",
         ".e.jitter: must be a duration",
         ".f: must be a mapping with a schedule and a job, not 5",
         ".g.env: A must be text, not 5",
-        ".g.env: is not for a job",
+        ".g.env: is not for an entry with a job",
         ".g.name: must be 'g', which is its key, or left out",
         ".g.overlap: must be 'allow'",
         ".h.job: 'mpdispatch.command' is reserved for commands",

@@ -23,7 +23,8 @@ from typing import Any
 from mpdispatch.clock import SECOND_US
 from mpdispatch.config import read_settings, setting
 from mpdispatch.errors import ConfigError, Fault, UsageError
-from mpdispatch.handlers.crons import CronSettings, FileCron, spec_of
+from mpdispatch.handlers.crons import CronSettings, spec_of
+from mpdispatch.handlers.file_crons import FileCron
 from mpdispatch.handlers.registry import check_job_name
 from mpdispatch.host.timezone import host_zone
 from mpdispatch.model import COMMAND_JOB, NewJob
@@ -138,24 +139,15 @@ def _items(value: object) -> Iterator[tuple[str, str | None, object]]:
 
 
 def _read_item(key: str, name: str | None, item: object) -> FileCron:
-    if isinstance(item, FileCron):
-        return item
     if not isinstance(item, Mapping):
         raise ConfigError([Fault(key, f"must be a mapping with a schedule and a job, not {shown(item)}")])
     source = section(item, key)
     found = read_settings([source], CronSettings, FileCronSettings)
     _require(found, source, name)
     values = found.values
-    job = NewJob(
-        name=COMMAND_JOB if values.get("command") else values.get("job") or "",
-        payload=b"{}",
-        # Programs, unlike handlers, are not written to run twice.
-        max_retries=_given(values, "max_retries", 0 if values.get("command") else 3),
-        queue=_given(values, "queue", "default"),
-        priority=_given(values, "priority", 0),
-        timeout_us=_us(values.get("timeout")),
-    )
-    spec = spec_of(found, name=values["name"] if "name" in found.keys else name, job=job, host_tz=host_zone())
+    job = _job_of(values)
+    wanted = values.get("name") if "name" in found.keys else name or "?"  # of which a fault tells already
+    spec = spec_of(found, name=wanted, job=job, host_tz=host_zone())
     return FileCron(
         key=key,
         spec=spec,
@@ -167,24 +159,42 @@ def _read_item(key: str, name: str | None, item: object) -> FileCron:
     )
 
 
+def _job_of(values: Mapping[str, Any]) -> NewJob:
+    """The job of an entry as far as the file describes it. A setting with a fault has no value."""
+    is_command = values.get("command") is not None
+    return NewJob(
+        name=COMMAND_JOB if is_command else values.get("job") or "",
+        payload=b"{}",
+        # Programs, unlike handlers, are not written to run twice.
+        max_retries=_given(values, "max_retries", 0 if is_command else 3),
+        queue=_given(values, "queue", "default"),
+        priority=_given(values, "priority", 0),
+        timeout_us=_us(values.get("timeout")),
+    )
+
+
+_EXCLUDED = {"args": "command", "command": "job", "cwd": "job", "env": "job"}
+"""What is not for an entry that has the other one."""
+
+
 def _require(found: Settings, source: Source, name: str | None) -> None:
     """Add the faults of settings that are missing or exclude each other."""
     given = found.keys
-    if "schedule" not in given:
-        found.faults[:] = [each for each in found.faults if each.key != "schedule"]
-        found.faults.append(Fault(source.key("schedule"), "is required"))
-    if name is not None and "name" in given and found.values.get("name") != name:
+    needed = ["schedule"] if name is not None else ["schedule", "name"]
+    missing = [each for each in needed if each not in given]
+    found.faults[:] = [each for each in found.faults if each.key != "schedule"]
+    if name is not None and found.values.get("name") not in (None, name):
         found.faults.append(Fault(given["name"], f"must be {name!r}, which is its key, or left out"))
-    if name is None and "name" not in given:
-        found.faults.append(Fault(source.key("name"), "is required"))
-        found.values["name"] = found.keys["name"] = "?"
-    if "job" not in given and "command" not in given:
+    found.faults.extend(Fault(source.key(each), "is required") for each in missing)
+    if not given.keys() & {"job", "command"}:
         found.faults.append(Fault(source.key("job"), "is required, or command"))
-    if "job" in given and "command" in given:
-        found.faults.append(Fault(given["command"], "excludes job"))
-    for only, other in (("args", "command"), ("cwd", "job"), ("env", "job")):
-        if only in given and other in given:
-            found.faults.append(Fault(given[only], f"is not for a {other}"))
+    _refuse_excluded(found)
+
+
+def _refuse_excluded(found: Settings) -> None:
+    for each, other in _EXCLUDED.items():
+        if each in found.keys and other in found.keys:
+            found.faults.append(Fault(found.keys[each], f"is not for an entry with a {other}"))
 
 
 def _given(values: Mapping[str, Any], name: str, default: Any) -> Any:

@@ -7,17 +7,15 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from mpdispatch.config import ENV_PREFIX, Config, QueueConfig, read_settings, setting
 from mpdispatch.configfile.document import KEYS, NAMES, Section, find_section
 from mpdispatch.errors import ConfigError, Fault, UsageError
+from mpdispatch.handlers.file_crons import FileCrons
 from mpdispatch.policy import settings
 from mpdispatch.policy.names import shown
 from mpdispatch.policy.sources import arguments, environment, section
-
-if TYPE_CHECKING:
-    from mpdispatch.handlers.crons import FileCrons
 
 _SEGMENTS = re.compile(r"(?:/[A-Za-z0-9._~!$&'()*+,;=:@%-]+)+")
 
@@ -101,8 +99,6 @@ class Effective:
         """The cron entries of the file; None: there is no file. One without entries makes those it had orphans."""
         if self.section is None:
             return None
-        from mpdispatch.handlers.crons import FileCrons
-
         return FileCrons(path=str(self.section.path.resolve()), entries=self.others["crons"])
 
 

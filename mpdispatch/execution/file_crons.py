@@ -15,8 +15,8 @@ import msgspec
 from mpdispatch.config import Config
 from mpdispatch.errors import ConfigError, Fault, PayloadError, UnknownJobError
 from mpdispatch.execution.commands import environment_of, payload_of
-from mpdispatch.handlers.crons import FileCron, FileCrons
 from mpdispatch.handlers.description import AppDescription
+from mpdispatch.handlers.file_crons import FileCron, FileCrons
 from mpdispatch.handlers.registry import Registry
 from mpdispatch.handlers.safejson import payload_as_given
 from mpdispatch.model import CronSpec, DeclaredCrons

@@ -11,14 +11,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-import msgspec
-
 from mpdispatch.clock import SECOND_US
 from mpdispatch.config import setting
 from mpdispatch.errors import ConfigError, Fault, UsageError
 from mpdispatch.model import CatchUp, CronSpec, NewCron, NewJob, Origin, Overlap
 from mpdispatch.policy import settings
 from mpdispatch.policy.cron.expression import parse
+from mpdispatch.policy.cron.plan import next_slot_us
 from mpdispatch.policy.moments import moment_us, read_moment
 from mpdispatch.policy.names import check_name
 from mpdispatch.policy.sources import Settings
@@ -118,40 +117,10 @@ def new_cron(spec: CronSpec, origin: Origin, app: str, now_us: int) -> NewCron:
         origin=origin,
         app=app,
         decided_until_us=now_us,
-        next_slot_us=next_slot_us(spec, now_us),
+        next_slot_us=first_slot_us(spec, now_us),
     )
 
 
-def next_slot_us(spec: CronSpec, now_us: int) -> int | None:
+def first_slot_us(spec: CronSpec, now_us: int) -> int | None:
     """The first slot of an entry that is enabled now."""
-    after_us = now_us if spec.starts_at_us is None else max(now_us, spec.starts_at_us - 1)
-    slot_us = parse(spec.schedule, spec.tz, anchor_us=now_us).next(after_us)
-    return None if slot_us is None or (spec.ends_at_us is not None and slot_us > spec.ends_at_us) else slot_us
-
-
-# ---------------------------------------------------------------- of a file
-
-
-class FileCron(msgspec.Struct, frozen=True, kw_only=True):
-    """An entry of a configuration file, checked as far as a file can be without the app."""
-
-    key: str
-    """Its place in the file, for messages: `mpdispatch.yaml: dispatch.crons[0]`."""
-    spec: CronSpec
-    """With what the file says of its jobs; `given` names the fields of the job that the file gives."""
-    given: frozenset[str] = frozenset()
-    args: dict[str, Any] = {}
-    command: tuple[str, ...] = ()
-    """The program to run with its arguments, instead of a handler."""
-    cwd: str | None = None
-    """The folder in which it runs; None: that of the supervisor."""
-    env: dict[str, str] = {}
-    """Variables besides those of every command."""
-
-
-class FileCrons(msgspec.Struct, frozen=True, kw_only=True):
-    """The entries of a configuration file."""
-
-    path: str
-    """Absolute."""
-    entries: tuple[FileCron, ...] = ()
+    return next_slot_us(spec, parse(spec.schedule, spec.tz, anchor_us=now_us), now_us)

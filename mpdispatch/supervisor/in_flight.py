@@ -61,6 +61,8 @@ class InFlight:
     rated: RatedQueues = field(default_factory=RatedQueues)
     completed: int = 0
     failed: int = 0
+    written_count: int = 0
+    """How many outcomes were recorded so far."""
     stale_writes: int = 0
 
     def add(self, job: ClaimedJob, transition: Transition, worker: WorkerProcess | None, now: Instant) -> None:
@@ -109,6 +111,7 @@ class InFlight:
             if item.worker is not None:
                 item.worker.written()
         del self.pending[:count]
+        self.written_count += count
         for report in progress:
             if self.progress.get(report.job_id) is report:
                 del self.progress[report.job_id]

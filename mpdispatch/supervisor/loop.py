@@ -58,6 +58,7 @@ class Supervisor:
 
     def run(self) -> RunReport:
         """Work until stopped, drained, or unable to use the store."""
+        self._wiring.crons.begin()
         while self.report is None:
             wait_s = self.tick()
             if self.report is None:

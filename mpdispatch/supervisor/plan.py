@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from mpdispatch.config import Config, QueueConfig
 from mpdispatch.events.queue import HookQueue
 from mpdispatch.execution.catalog import Catalog
+from mpdispatch.model import DeclaredCrons
 from mpdispatch.store.contract import Store
 
 
@@ -26,5 +27,7 @@ class Plan:
     """The hooks that extensions have."""
     hook_queue: HookQueue | None = None
     """Calls the hooks, if they are in this process; None: a separate process does."""
+    crons: tuple[DeclaredCrons, ...] = ()
+    """The cron entries that the app and files declare."""
     is_traced: bool = False
     """Whether workers hold spans back, so that they may exit by themselves before they are killed."""

@@ -15,8 +15,11 @@ from mpdispatch.config import Config, QueueConfig
 from mpdispatch.errors import AppImportError, ConfigError, RegistrationError, StoreBusy, StoreFull
 from mpdispatch.execution.app_reference import AppReference
 from mpdispatch.execution.catalog import Catalog, DescribedCatalog, LiveCatalog
+from mpdispatch.execution.file_crons import complete, known_of
 from mpdispatch.handlers.description import AppDescription
+from mpdispatch.handlers.file_crons import FileCrons
 from mpdispatch.host.linux import become_subreaper, give_back_memory
+from mpdispatch.model import DeclaredCrons
 from mpdispatch.policy.staffing import boot_backoff_s
 from mpdispatch.pool.events import BootFault, Ready
 from mpdispatch.pool.hook_process import HookProcess
@@ -252,12 +255,13 @@ def supervise(
     drain: bool,
     logger: logging.Logger,
     queue_configs: tuple[QueueConfig, ...] = (),
+    file_crons: FileCrons | None = None,
     allow_commands: bool = False,
 ) -> RunReport:
     """What `mpdispatch supervise` runs: this process supervises an app that only its workers import.
 
     `store=None`: the app's own. Settings: `config_overrides` ▸ the app's ▸ environment ▸ file ▸ default.
-    `queue_configs` come from the file; the app's own configuration of a queue overrides them.
+    `queue_configs` and `file_crons` come from the file; the app's own configuration of a queue overrides its.
     `allow_commands`: run command jobs too; without it they are parked.
 
     Raises:
@@ -284,6 +288,7 @@ def supervise(
             # Also the app's own store, if a file that the app has not read sets its durability.
             store_for_workers=None if chosen.location == description.store else chosen.location,
             default_timeout_s=description.default_timeout_s,
+            crons=_declared(description, file_crons, config),
             hooks=description.hooks,
             is_traced=description.is_traced,
         )
@@ -302,6 +307,17 @@ def supervise(
         start_method=before.start_method,
         owns_process=True,
     )
+
+
+def _declared(
+    description: AppDescription, file_crons: FileCrons | None, config: Config
+) -> tuple[DeclaredCrons, ...]:
+    """The cron entries of the app and of the file. Raises ConfigError."""
+    if file_crons is None:
+        return description.crons
+    of_file = complete(file_crons, known_of(description, config.max_payload_bytes))
+    # The app may read the same file.
+    return (*(each for each in description.crons if each.app != of_file.app), of_file)
 
 
 def _merged(of_app: tuple[QueueConfig, ...], of_file: tuple[QueueConfig, ...]) -> tuple[QueueConfig, ...]:

@@ -14,6 +14,7 @@ from mpdispatch.supervisor.cancels import Cancels
 from mpdispatch.supervisor.claimer import Claimer
 from mpdispatch.supervisor.committer import Committer
 from mpdispatch.supervisor.contention import Contention
+from mpdispatch.supervisor.crons import Crons
 from mpdispatch.supervisor.peers import Peers
 from mpdispatch.supervisor.registration import Registration
 
@@ -30,6 +31,7 @@ class WakeUps:
     _assigner: Assigner
     _cancels: Cancels
     _peers: Peers
+    _crons: Crons
     _is_due: bool = False
 
     def hear(self, events: Selected, now: Instant) -> None:
@@ -41,6 +43,7 @@ class WakeUps:
                 self._contention.woken(now.boot_us)
                 self._cancels.look_soon()
                 self._peers.woken()
+                self._crons.woken()
 
     def next_due(self) -> int | None:
         return 0 if self._is_due else None

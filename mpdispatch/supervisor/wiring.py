@@ -12,6 +12,7 @@ from mpdispatch.supervisor.claim_sync import ClaimSync
 from mpdispatch.supervisor.claimer import Claimer
 from mpdispatch.supervisor.committer import Committer
 from mpdispatch.supervisor.contention import Contention
+from mpdispatch.supervisor.crons import Crons
 from mpdispatch.supervisor.deadlines import Deadlines
 from mpdispatch.supervisor.decider import Decider
 from mpdispatch.supervisor.duty import Duty
@@ -103,8 +104,16 @@ class Wiring:
         )
         self.stopping = Stopping(runtime, shutdown, in_flight, recall, decider, deadlines, ending)
 
+        self.crons = crons = Crons(
+            *(runtime, store, plan.crons, in_flight, claimer, peers, shutdown, publisher),
+            app=app,
+            poll_us=self.poll_us,
+        )
+
         # Events from outside the loop.
-        self.wake_ups = WakeUps(registration, clock, claimer, committer, contention, assigner, cancels, peers)
+        self.wake_ups = WakeUps(
+            registration, clock, claimer, committer, contention, assigner, cancels, peers, crons
+        )
         self.pool_events = PoolEvents(
             runtime, config, in_flight, boot_backoff, decider, shutdown, cancels, orphans, publisher
         )
@@ -115,6 +124,7 @@ class Wiring:
             ChangeWatch(store, clock, in_flight, claimer, peers, cancels, shutdown, drain),
             peers,
             cancels,
+            crons,  # before the commit, which claims what they fire
             committer,
             upkeep,
             claim_sync,

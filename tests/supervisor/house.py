@@ -16,11 +16,21 @@ from mpdispatch.clock import SECOND_US, Instant, SystemClock
 from mpdispatch.config import Config, QueueConfig
 from mpdispatch.errors import StoreBusy
 from mpdispatch.execution.catalog import LiveCatalog
-from mpdispatch.model import Attempt, Cause, ClaimRequest, Job, JobState, NewJob, Transition
+from mpdispatch.model import (
+    Attempt,
+    Cause,
+    ClaimRequest,
+    DeclaredCrons,
+    Job,
+    JobState,
+    NewJob,
+    Transition,
+)
 from mpdispatch.pool.process import WorkerProcess
 from mpdispatch.store.contract import SupervisorStore
 from mpdispatch.store.sqlite import SQLiteStore
 from mpdispatch.store.sqlite.supervisor_store import SQLiteSupervisorStore
+from mpdispatch.supervisor.event_publisher import EventPublisher
 from mpdispatch.supervisor.loop import Supervisor
 from mpdispatch.supervisor.plan import Plan
 from mpdispatch.supervisor.runtime import Runtime
@@ -73,6 +83,8 @@ class House:
         drain: bool = False,
         clock: ShiftedClock | None = None,
         store: Any = None,
+        crons: tuple[DeclaredCrons, ...] = (),
+        publisher: EventPublisher | None = None,
     ) -> None:
         """`store`: another one than that in SQLite; what is done behind its back needs a file."""
         self.folder = folder
@@ -86,8 +98,9 @@ class House:
             config=self.config,
             catalog=LiveCatalog(engine.registry),
             queue_configs=queue_configs,
+            crons=crons,
         )
-        self.wiring = Wiring(self.runtime, plan, app=target, drain=drain)
+        self.wiring = Wiring(self.runtime, plan, app=target, drain=drain, publisher=publisher)
         self.supervisor = Supervisor(self.wiring)
         self.waits: list[float] = []
         """What each tick gave."""

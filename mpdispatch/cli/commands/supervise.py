@@ -72,6 +72,7 @@ def supervise_command(
         config_overrides=overrides,
         file_config=settings.file_config,
         queue_configs=settings.others["queue_configs"],
+        file_crons=settings.file_crons,
         allow_commands=allow_commands,
         drain=drain,
         logger=log_to_stderr(verbose=options.verbose),

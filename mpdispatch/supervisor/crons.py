@@ -1,0 +1,215 @@
+"""Duty: fire the slots of cron entries that are due. Effects: the store.
+
+    declared entries ──(once)──▶ sync
+    entries of the store ─▶ policy.cron.plan ─▶ decide: one transaction, guarded by the entry's revision ─▶ jobs, events
+
+Every supervisor does this for every entry, and the guard lets one of them win; there is no leader. While there are no
+entries, a look is one read: at each poll, and at most ten times a second after wake-ups.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from mpdispatch.clock import SECOND_US, Instant
+from mpdispatch.errors import UsageError
+from mpdispatch.handlers.crons import new_cron
+from mpdispatch.ids import boot_id
+from mpdispatch.model import CronDecision, CronEntry, CronSync, DeclaredCrons
+from mpdispatch.model.json import moment_of, time_to_json
+from mpdispatch.policy.cron.plan import PRESENCE_GAP_US, next_look_us, plan
+from mpdispatch.store.contract import SupervisorStore
+from mpdispatch.supervisor.claimer import Claimer
+from mpdispatch.supervisor.event_publisher import EventPublisher
+from mpdispatch.supervisor.in_flight import InFlight
+from mpdispatch.supervisor.peers import Peers
+from mpdispatch.supervisor.runtime import Runtime
+from mpdispatch.supervisor.shutdown import Shutdown
+
+_INTERVAL_US = 5 * SECOND_US
+"""The longest between two looks, whatever the poll interval is: a longer one could be taken for an absence."""
+_PATIENCE_US = SECOND_US
+"""For so long after its start a supervisor leaves the entries to its peers, which were present at earlier slots."""
+_WAKE_UP_US = 100_000
+"""The shortest between two looks after wake-ups: each enqueue is one."""
+_SHARE = 20
+"""Looks after wake-ups take at most this part of the time, however many entries there are."""
+_MOST_US = 10_000
+"""For so long one run goes on with deciding; then the loop serves jobs, and the next run does the rest."""
+_AGAIN_US = 5_000
+"""How soon to look again at an entry that was changed, by us or by somebody else."""
+
+
+class Crons:
+    """Due at the next slot, at each poll, after wake-ups, and when a job has ended for which a slot waits.
+
+    Times are boottime µs unless noted.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        store: SupervisorStore,
+        declared: tuple[DeclaredCrons, ...],
+        in_flight: InFlight,
+        claimer: Claimer,
+        peers: Peers,
+        shutdown: Shutdown,
+        publisher: EventPublisher | None,
+        *,
+        app: str,
+        poll_us: int,
+    ) -> None:
+        self._clock, self._log, self._repeats = runtime.clock, runtime.log, runtime.repeats
+        self._store, self._in_flight, self._claimer, self._peers = store, in_flight, claimer, peers
+        self._shutdown, self._publisher, self._app = shutdown, publisher, app
+        self._declared = list(declared)
+        self._interval_us = min(poll_us, _INTERVAL_US)
+        self._at_us: int | None = None
+        self._looked_us, self._gap_us = 0, _WAKE_UP_US
+        self._began = Instant(0, 0)
+        self._present_since_us = self._looked_wall_us = 0
+        """Wall times: since when we look without a long gap, and when we last did."""
+        self._started: set[int] = set()
+        """The entries for which the slot of our start is decided."""
+        self._is_waiting = False
+        """Whether a slot waits for the end of a job."""
+        self._written = 0
+
+    def begin(self) -> None:
+        """The app is known, so jobs can run. Before, nothing fires."""
+        self._began = self._clock.now()
+        self._present_since_us = self._looked_wall_us = self._began.wall_us
+        self._at_us = 0
+
+    def woken(self) -> None:
+        """An entry may have been changed."""
+        if self._at_us is not None:
+            self._at_us = min(self._at_us, self._looked_us + self._gap_us)
+
+    def next_due(self) -> int | None:
+        if self._at_us is None or self._shutdown.is_on:
+            return None
+        if self._is_waiting and self._in_flight.written_count != self._written:
+            return 0
+        return self._at_us
+
+    def run(self, now: Instant) -> None:
+        """Sync what is declared, then decide about every entry. Raises StoreError."""
+        while self._declared:
+            self._sync(self._declared[0])
+            del self._declared[0]
+        patience_us = self._began.boot_us + _PATIENCE_US - now.boot_us
+        if patience_us > 0 and self._peers.living:
+            self._at_us = now.boot_us + patience_us
+            return
+        self._note_presence(now)
+        self._written = self._in_flight.written_count
+        next_us = self._decide_all(self._store.crons.entries(), now)
+        ended_us = self._clock.now().boot_us
+        self._looked_us = now.boot_us
+        self._gap_us = max(_WAKE_UP_US, _SHARE * (ended_us - now.boot_us))
+        self._at_us = max(min(next_us, now.boot_us + self._interval_us), now.boot_us + 1)
+
+    def _note_presence(self, now: Instant) -> None:
+        # The wall clock counts, because the slots are its: after it was set forth, the slots between are missed.
+        if not 0 <= now.wall_us - self._looked_wall_us <= PRESENCE_GAP_US:
+            self._present_since_us = now.wall_us
+        self._looked_wall_us = now.wall_us
+
+    # -- deciding -----------------------------------------------------------------------------------------
+
+    def _decide_all(self, entries: list[CronEntry], now: Instant) -> int:
+        """Decide about these entries; gives when to look again."""
+        next_us, self._is_waiting = now.boot_us + self._interval_us, False
+        for entry in entries:
+            try:
+                next_us = min(next_us, self._decide(entry, now))
+            except UsageError as error:
+                # Somebody else has written it, or a zone is gone with an update of the system.
+                self._repeats.log(
+                    ("cron", entry.id),
+                    logging.ERROR,
+                    "a cron entry cannot be read, so it does not fire",
+                    extra={"entry": entry.spec.name, "error": str(error)},
+                )
+            if self._clock.now().boot_us - now.boot_us > _MOST_US:
+                return 0  # those that are decided cost nothing then
+        return next_us
+
+    def _decide(self, entry: CronEntry, now: Instant) -> int:
+        """Decide about one entry; gives when to look at it again."""
+        decision = plan(
+            entry,
+            now_us=now.wall_us,
+            present_since_us=self._present_since_us,
+            # Also if the clock is set back later, our start is one slot.
+            starts_us=None if entry.id in self._started else self._began.wall_us,
+            boot_id=boot_id(),
+            booted_us=now.wall_us - now.boot_us,
+        )
+        if decision is None:
+            look_us = next_look_us(entry, now.wall_us)
+            if look_us is None:
+                return now.boot_us + self._interval_us
+            if look_us <= now.wall_us:  # a slot is due and waits for the end of a job
+                self._is_waiting = True
+                return now.boot_us + self._interval_us
+            return now.boot_us + look_us - now.wall_us
+        made = self._store.crons.decide(decision)
+        if made is None:
+            return now.boot_us + _AGAIN_US
+        if decision.fires or decision.skips:
+            self._started.add(entry.id)
+        if made:
+            self._claimer.try_now()
+        self._report(entry, decision)
+        if self._publisher is not None:
+            self._publisher.fired(entry.spec.name, made)
+            if decision.late_since_us is not None and entry.late_since_us is None:
+                self._publisher.late(entry, decision.late_since_us)
+            self._publisher.flush()
+        return now.boot_us + _AGAIN_US
+
+    def _report(self, entry: CronEntry, decision: CronDecision) -> None:
+        name = entry.spec.name
+        for skip in decision.skips:
+            self._log.info(
+                "slots of cron entry %s are skipped: %s",
+                name,
+                skip.reason,
+                extra={"first": _text(skip.first_us), "last": _text(skip.last_us)},
+            )
+        if decision.late_since_us is not None and entry.late_since_us is None:
+            self._log.warning(
+                "cron entry %s is late: it has had no success since %s",
+                name,
+                _text(entry.last_success_us or entry.enabled_at_us),
+            )
+
+    # -- what is declared -----------------------------------------------------------------------------------
+
+    def _sync(self, declared: DeclaredCrons) -> None:
+        app = declared.app or self._app
+        until_us = self._began.wall_us - 1  # the slot of `@startup` is our start
+        entries = [new_cron(spec, declared.origin, app, until_us) for spec in declared.specs]
+        self._report_sync(self._store.crons.sync(declared.origin, app, entries), app)
+
+    def _report_sync(self, result: CronSync, app: str) -> None:
+        if result.added or result.changed:
+            names = {"added": ", ".join(result.added), "changed": ", ".join(result.changed)}
+            self._log.info("brought the cron entries of %s up to date", app, extra=names)
+        for name in result.orphaned:
+            self._log.warning("cron entry %s fires no more: %s does not declare it any more", name, app)
+        for name in result.taken:
+            self._log.error(
+                "cron entry %s of %s is not made: there is another one of that name; `mpdispatch cron remove %s`"
+                " removes it",
+                name,
+                app,
+                name,
+            )
+
+
+def _text(us: int) -> str | None:
+    return time_to_json(moment_of(us))
