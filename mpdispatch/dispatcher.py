@@ -17,6 +17,7 @@ from mpdispatch.execution.catalog import Catalog
 from mpdispatch.execution.middleware import default_timeout_s
 from mpdispatch.execution.process_context import in_worker, refuse_while_importing
 from mpdispatch.host.wake import bring_wake_ups
+from mpdispatch.model import DeclaredCrons
 from mpdispatch.policy.durations import duration_of
 from mpdispatch.policy.names import shown
 from mpdispatch.store.contract import Store
@@ -34,6 +35,8 @@ class SupervisedEngine(AppEngine, Protocol):
 
     @property
     def queue_configs(self) -> tuple[QueueConfig, ...]: ...
+
+    def declared_crons(self) -> tuple[DeclaredCrons, ...]: ...
 
 
 class Dispatcher:
@@ -248,6 +251,7 @@ class Dispatcher:
             "catalog": engine.catalog,
             "queue_configs": engine.queue_configs,
             "default_timeout_s": default_timeout_s(engine.middleware),
+            "crons": engine.declared_crons(),
             "hooks": (wanted := engine.hooks.wanted()),
             "hook_queue": engine.hooks.queue() if wanted else None,
             "is_traced": engine.telemetry.is_tracing,

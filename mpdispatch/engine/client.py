@@ -26,6 +26,7 @@ from mpdispatch.store.filters import JobFilter, PruneFilter
 from mpdispatch.store.values import Pruned, QueueStats
 
 if TYPE_CHECKING:
+    from mpdispatch.engine.crons import Crons
     from mpdispatch.engine.explain import Reason
     from mpdispatch.events.publish import Hooks
 
@@ -168,6 +169,18 @@ class JobClient:
     def dead_letters(self) -> DeadLetters:
         """The jobs that failed for good: list, get, count, replay, purge."""
         return DeadLetters(self.store, on_replay=self._tell)
+
+    @property
+    def crons(self) -> Crons:
+        """The cron entries: add, list, get, enable, disable, delete, trigger, preview, backfill, explain, history."""
+        from mpdispatch.engine.crons import Crons, job_as_given  # it imports much that no enqueuer needs
+
+        return Crons(self.store, new_job=job_as_given, on_fire=self._tell_fired)
+
+    def _tell_fired(self, entry: str, jobs: Iterable[Job]) -> None:
+        if self._hooks is not None:
+            for job in jobs:
+                self._hooks.fired(entry, job)
 
     # ---------------------------------------------------------------- new jobs, for the doors
 

@@ -6,7 +6,7 @@ import functools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, ParamSpec, Self, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, Unpack, overload
 
 import msgspec
 
@@ -14,6 +14,7 @@ from mpdispatch.config import QueueConfig
 from mpdispatch.dispatcher import Dispatcher
 from mpdispatch.engine.batch import Batch, enqueue_batch
 from mpdispatch.engine.client import JobClient
+from mpdispatch.engine.cron_keywords import CronKeywords
 from mpdispatch.engine.definition import JobHandle, as_handle
 from mpdispatch.engine.enqueueing import PLAIN, BoundJob, EngineOptions, EnqueuesByName, new_job
 from mpdispatch.engine.options import EnqueueKeywords, EnqueueOptions, JobKeywords, documented
@@ -28,10 +29,15 @@ from mpdispatch.execution.telemetry import Telemetry
 from mpdispatch.handlers.description import AppDescription, describe
 from mpdispatch.handlers.registry import JobDefinition, Registry
 from mpdispatch.hooks import Extension
-from mpdispatch.model import Job, NewJob
+from mpdispatch.model import DeclaredCrons, Job, NewJob
 from mpdispatch.policy.backoff import BackoffSpec
 from mpdispatch.policy.names import shown
 from mpdispatch.store import open_store
+
+if TYPE_CHECKING:
+    from mpdispatch.engine.crons import EngineCrons
+    from mpdispatch.engine.declared import DeclaredEntries
+    from mpdispatch.handlers.file_crons import FileCrons
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -60,6 +66,9 @@ class Engine(JobClient, EnqueuesByName):
         self._default_timeout_s = default_timeout_s(self.middleware)
         self.catalog = LiveCatalog(self.registry, self.backoff)
         self._max_payload_bytes = dispatcher.config.max_payload_bytes
+        self._declared: DeclaredEntries | None = None
+        self.file_crons: FileCrons | None = None
+        """The cron entries of the app's own configuration file."""
         dispatcher.adopt(self)
 
     @classmethod
@@ -128,8 +137,60 @@ class Engine(JobClient, EnqueuesByName):
             DuplicateJobError: another handler has this name.
         """
         if callable(name):
-            return self.register(as_handle(None, name, options))
-        return lambda function: self.register(as_handle(name, function, options))
+            return self._made(None, name, options)
+        return lambda function: self._made(name, function, options)
+
+    def _made(self, name: str | None, function: Callable[P, R], options: Mapping[str, Any]) -> JobHandle[P, R]:
+        if self._declared is not None and (made := self._declared.made_alone(function)) is not None:
+            # `@engine.cron` stands below, and has made a handler of the function; these are the options of it.
+            return self._declared.replace(made, as_handle(name, made.definition.function, options))
+        return self.register(as_handle(name, function, options))
+
+    @documented(CronKeywords)
+    def cron(
+        self,
+        schedule: str,
+        *,
+        name: str | None = None,
+        args: Mapping[str, Any] | None = None,
+        **options: Unpack[CronKeywords],
+    ) -> Callable[[Callable[P, R]], JobHandle[P, R]]:
+        """Declare a cron entry for the handler below or above: `@engine.cron("0 3 * * *", tz="Europe/Berlin")`.
+
+        Alone it makes the function a handler, too. A supervisor of this engine makes the entry when it starts; once the
+        code declares it no more, it is an orphan and fires no more.
+
+        schedule: five fields, or six with the second first, `@hourly … @yearly`, `@every 90s`,
+        `@once 2026-12-01T03:00`, `@startup` or `@reboot`.
+        name: of the entry; the job's own unless given. Several entries of one handler need names.
+        args: the arguments of its jobs.
+
+        Raises RegistrationError: names everything wrong with it.
+        """
+        declare = self._declared_entries().declare
+        return lambda function: declare(function, {"schedule": schedule, **options}, name=name, args=args)
+
+    def _declared_entries(self) -> DeclaredEntries:
+        if self._declared is None:
+            from mpdispatch.engine.declared import DeclaredEntries  # reading schedules is loaded only if used
+
+            self._declared = DeclaredEntries(self)
+        return self._declared
+
+    @property
+    def crons(self) -> EngineCrons:
+        """The cron entries: add, register, list, get, enable, disable, delete, trigger, preview, backfill …"""
+        from mpdispatch.engine.crons import EngineCrons
+
+        return EngineCrons(self, self._tell_fired)
+
+    def new_job(
+        self, job: str | JobHandle[..., Any], args: Mapping[str, Any], options: EnqueueOptions
+    ) -> NewJob:
+        """The job that an enqueue with these arguments would store. Raises UnknownJobError, PayloadError, UsageError."""
+        definition = self.registry.get(job.name if isinstance(job, JobHandle) else job)
+        payload = definition.signature.encode((), args, max_bytes=self._max_payload_bytes)
+        return new_job(definition, options, payload, self._default_timeout_s)
 
     def register(self, handler: Callable[P, R]) -> JobHandle[P, R]:
         """Take in a stand-alone `@job` (or a plain function, with every option at its default).
@@ -212,9 +273,19 @@ class Engine(JobClient, EnqueuesByName):
             backoff=self.backoff,
             origins=self.dispatcher.origins,
             default_timeout_s=self._default_timeout_s,
+            crons=self.declared_crons(),
             hooks=self.hooks.wanted(),
             is_traced=self.telemetry.is_tracing,
         )
+
+    def declared_crons(self) -> tuple[DeclaredCrons, ...]:
+        """The cron entries that the code declares, and those of the app's own configuration file.
+
+        Raises ConfigError: the file names a handler that is not here, or arguments that do not fit it.
+        """
+        if self._declared is None and self.file_crons is None:
+            return (DeclaredCrons(origin="code"),)
+        return self._declared_entries().all(self.file_crons)
 
     def use_store(self, location: str) -> None:
         """From now on, use the store at `location`: enqueue into it, and let the dispatcher run its jobs.

@@ -172,9 +172,9 @@ def checked_id(job_id: object) -> int:
     return job_id
 
 
-def checked_limit(limit: object) -> int:
+def checked_limit(limit: object, field: str = "limit") -> int:
     """How many items of a list are wanted: 1 to 1000. Raises UsageError."""
-    return _whole("limit", limit, 1, _MAX_LIST)
+    return _whole(field, limit, 1, _MAX_LIST)
 
 
 def so_long_ago_us(older_than: object) -> int:

@@ -140,6 +140,7 @@ class DispatchExtension:
             tracer_provider=tracer_provider,
             meter_provider=meter_provider,
         )
+        self._engine.file_crons = self.settings.file_crons
         self._access: dict[str, Any] = {"token": token, "auth": auth, "allow_anonymous": allow_anonymous}
         self._asks_own_token = token is None and auth is None and not allow_anonymous
         self._own_token = HttpToken(store_found)

@@ -1,0 +1,136 @@
+"""The cron entries that an app declares in its code: by `@engine.cron`, and by `engine.crons.register`.
+
+A declaration is kept until a supervisor asks for it, so it may stand above or below `@engine.job`:
+
+    @engine.cron("0 3 * * *")        @engine.job(queue="bulk")       @engine.cron("@hourly")
+    @engine.job(queue="bulk")        @engine.cron("0 3 * * *")       def tidy(): ...      # a handler, too
+    def report(): ...                def report(): ...
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+from mpdispatch.config import read_settings
+from mpdispatch.engine.definition import JobHandle, as_handle
+from mpdispatch.engine.enqueueing import PLAIN, new_job
+from mpdispatch.errors import ConfigError, PayloadError, RegistrationError, UsageError
+from mpdispatch.execution.file_crons import complete, known_here
+from mpdispatch.handlers.crons import CronSettings, spec_of
+from mpdispatch.handlers.file_crons import FileCrons
+from mpdispatch.handlers.registry import JobDefinition
+from mpdispatch.host.timezone import host_zone
+from mpdispatch.model import CronSpec, DeclaredCrons
+from mpdispatch.policy.names import shown
+from mpdispatch.policy.sources import arguments
+
+if TYPE_CHECKING:  # which imports this module
+    from mpdispatch.engine.engine import Engine
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@dataclass(slots=True)
+class Declared:
+    """One declaration."""
+
+    definition: JobDefinition
+    name: str | None
+    """None: that of its job."""
+    payload: bytes
+    settings: Mapping[str, Any]
+
+    @property
+    def shown_name(self) -> str:
+        return self.name or self.definition.name
+
+    def spec(self) -> CronSpec:
+        """Raises ConfigError. A timeout for all jobs is not kept with it: a claim adds that."""
+        job = new_job(self.definition, PLAIN, self.payload)
+        found = read_settings([arguments(self.settings)], CronSettings)
+        return spec_of(found, name=self.shown_name, job=job, host_tz=host_zone())
+
+
+class DeclaredEntries:
+    """Those of one engine. No I/O but finding the host's zone."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._declared: list[Declared] = []
+        self._made_alone: list[JobHandle[..., Any]] = []
+        """The handles that `@engine.cron` made of plain functions."""
+
+    def declare(
+        self,
+        function: Callable[P, R],
+        settings: Mapping[str, Any],
+        *,
+        name: str | None,
+        args: Mapping[str, Any] | None,
+    ) -> JobHandle[P, R]:
+        """Declare an entry for a handler, which the engine takes in, or for a function that becomes one.
+
+        Raises RegistrationError: names everything wrong with it, or the entry that has its name already.
+        """
+        is_handle = isinstance(function, JobHandle)
+        handle = function if isinstance(function, JobHandle) else as_handle(None, function, {})
+        definition = handle.definition
+        what = f"cron {shown(name or definition.name)}"
+        if args is not None and not isinstance(args, Mapping):
+            raise RegistrationError(f"{what}: args must be a mapping of arguments, not {shown(args)}")
+        try:
+            entry = Declared(definition, name, self._payload(definition, args or {}), dict(settings))
+            entry.spec()
+        except PayloadError as error:
+            faults = "; ".join(map(str, error.faults))
+            raise RegistrationError(f"{what}: args: {faults} (args={{...}} gives them)") from error
+        except (ConfigError, UsageError) as error:
+            raise RegistrationError(f"{what}: {error}") from error
+        self._refuse_taken(entry)
+        self._engine.register(handle)
+        self._declared.append(entry)
+        if not is_handle:
+            self._made_alone.append(handle)
+        return handle
+
+    def _payload(self, definition: JobDefinition, args: Mapping[str, Any]) -> bytes:
+        most = self._engine.dispatcher.config.max_payload_bytes
+        return definition.signature.encode((), args, max_bytes=most)
+
+    def _refuse_taken(self, entry: Declared) -> None:
+        taken = next((each for each in self._declared if each.shown_name == entry.shown_name), None)
+        if taken is None or taken is entry:
+            return
+        raise RegistrationError(
+            f"cron {shown(entry.shown_name)}: there is an entry of that name already, for job"
+            f" {taken.definition.name!r}; give this one a name of its own: name=..."
+        )
+
+    def made_alone(self, function: object) -> JobHandle[..., Any] | None:
+        """The same, if it is a handle that `@engine.cron` made: then `@engine.job` may still give its options."""
+        return next((each for each in self._made_alone if each is function), None)
+
+    def replace(self, old: JobHandle[..., Any], new: JobHandle[P, R]) -> JobHandle[P, R]:
+        """Let the new handle take the place of one that was made alone, and its entries. Gives the new one.
+
+        Raises DuplicateJobError, RegistrationError: a name is taken.
+        """
+        self._engine.registry.replace(old.definition, new.definition)
+        new.bind(self._engine)
+        self._made_alone = [each for each in self._made_alone if each is not old]
+        for each in self._declared:
+            if each.definition is old.definition:
+                each.definition = new.definition
+                self._refuse_taken(each)
+        return new
+
+    def all(self, file: FileCrons | None) -> tuple[DeclaredCrons, ...]:
+        """All of them, for a supervisor, and those of the app's own file. Raises ConfigError: they do not fit the app."""
+        of_code = DeclaredCrons(origin="code", specs=tuple(each.spec() for each in self._declared))
+        if file is None:
+            return (of_code,)
+        most = self._engine.dispatcher.config.max_payload_bytes
+        return of_code, complete(file, known_here(self._engine.registry, most))
