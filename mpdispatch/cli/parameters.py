@@ -57,6 +57,10 @@ def _queues(client: JobClient) -> Iterable[CompletionItem]:
     return [CompletionItem(name) for name in sorted({*polled, *(each.name for each in client.queue_stats())})]
 
 
+def _crons(client: JobClient) -> Iterable[CompletionItem]:
+    return [CompletionItem(each.name, help=each.schedule) for each in client.crons.list()]
+
+
 def _names(client: JobClient) -> Iterable[CompletionItem]:
     jobs = client.list_jobs(limit=1000).items
     return [CompletionItem(name) for name in sorted({job.name for job in jobs})]
@@ -67,6 +71,7 @@ complete_living = complete_job_in(*(state for state in JobState if not state.is_
 complete_dead_letter = _of_store(_dead_letters)
 complete_queue = _of_store(_queues)
 complete_name = _of_store(_names)
+complete_cron = _of_store(_crons)
 
 
 def given(*parameters: Callable[[F], F]) -> Callable[[F], F]:

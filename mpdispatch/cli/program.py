@@ -31,10 +31,11 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "jobs": ("jobs:jobs", "List jobs, newest first."),
     "show": ("jobs:show", "Show one job and its attempts."),
     "logs": ("logs:logs", "Print what a job wrote."),
-    "explain": ("jobs:explain", "Say why a job is not running yet."),
+    "explain": ("jobs:explain", "Say why a job is not running, or a cron entry did not fire."),
     "wait": ("jobs:wait", "Wait until jobs have ended."),
     "cancel": ("change:cancel", "Cancel jobs, running ones too."),
     "retry": ("change:retry", "Run waiting jobs now, or failed and cancelled ones again."),
+    "cron": ("cron:cron", "Put jobs into their queues at the times of a schedule."),
     "queues": ("queues:queues", "List queues."),
     "pause": ("queues:pause", "Stop claiming from a queue."),
     "resume": ("queues:resume", "Claim from a paused queue again."),
@@ -97,9 +98,8 @@ class CommandGroup(Command, click.Group):
 
     def add(self, examples: str, **settings: Any) -> Callable[[Callable[..., Any]], click.Command]:
         """Make a function a command of this group, as `command` does."""
-        return lambda function: self.command(cls=Command, examples=examples, **settings)(
-            click.pass_obj(function)
-        )
+        kind = settings.pop("cls", Command)
+        return lambda function: self.command(cls=kind, examples=examples, **settings)(click.pass_obj(function))
 
 
 class Program(click.Group):

@@ -118,18 +118,31 @@ def _attempt_row(attempt: Attempt) -> Sequence[object]:
     return attempt.starts, attempt.attempt, attempt.cause, started, seconds, pid, cut(note)
 
 
-@command("mpdispatch explain 41\nmpdispatch explain 41 -A tasks:engine")
-@id_argument(complete_living)
-def explain(options: Options, job_id: int) -> None:
-    """Say why a job is not running yet: what holds it back, what weighs most first, and what to do about it.
+@command("mpdispatch explain 41\nmpdispatch explain 41 -A tasks:engine\nmpdispatch explain nightly")
+@click.argument("which", metavar="ID|NAME", shell_complete=complete_living)
+def explain(options: Options, which: str) -> None:
+    """Say why a job is not running yet, or why a cron entry did not fire: what weighs most first, and what to do about it.
 
     With an app (-A) its queues' limits count too.
     """
-    job, reasons = open_client(options).explain(job_id, queue_configs=_queue_configs(options))
+    if not which.isdecimal():
+        _explain_cron(options, which)
+        return
+    job, reasons = open_client(options).explain(int(which), queue_configs=_queue_configs(options))
     if options.json:
         print_json({"id": job.id, "state": job.state.value, "reasons": [*map(dataclasses.asdict, reasons)]})
         return
     print_line(f"job {job.id} ({job.name}, queue {job.queue}) is {job.state}")
+    for reason in reasons:
+        print_line(f"- {reason}")
+
+
+def _explain_cron(options: Options, name: str) -> None:
+    entry, reasons = open_client(options).crons.explain(name)
+    if options.json:
+        print_json({"id": entry.id, "name": entry.name, "reasons": [*map(dataclasses.asdict, reasons)]})
+        return
+    print_line(f"cron entry {entry.name} ({entry.schedule}, {entry.tz}) enqueues {entry.job_name}")
     for reason in reasons:
         print_line(f"- {reason}")
 
