@@ -252,8 +252,8 @@ class Store(Protocol):
     def wake(self) -> None:
         """Wake every supervisor of this store through `wake_ups`. A hint: never blocks or raises, may be lost.
 
-        The store calls this itself after an enqueue, and when a supervisor releases jobs or takes over a dead
-        supervisor's.
+        The store calls this itself after an enqueue, when a supervisor releases jobs or takes over a dead
+        supervisor's, and when a cron entry changes or fires.
         """
         ...
 

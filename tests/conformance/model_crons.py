@@ -139,9 +139,10 @@ class Crons:
                 taken.append(name)
             elif kept.entry.is_orphan or (kept.entry.app, kept.entry.spec) != (app, new.spec):
                 # It keeps its place if it keeps its slots: a slot that was missed is caught up, whatever else is new.
-                if kept.entry.is_orphan or _slots(kept.entry.spec) != _slots(new.spec):
-                    self._begin_anew(kept, new.decided_until_us, new.next_slot_us)
+                keeps_place = not kept.entry.is_orphan and _slots(kept.entry.spec) == _slots(new.spec)
                 kept.change(spec=new.spec, app=app, is_orphan=False)
+                if not keeps_place:
+                    self._begin_anew(kept, new.decided_until_us, new.next_slot_us)
                 changed.append(name)
         names = {new.spec.name for new in declared}
         orphaned = [
@@ -167,10 +168,11 @@ class Crons:
         return self.entry(name)
 
     def _begin_anew(self, kept: Kept, decided_until_us: int, next_slot_us: int | None) -> None:
+        fires = kept.entry.is_enabled and not kept.entry.is_orphan
         kept.change(
             enabled_at_us=decided_until_us,
             decided_until_us=decided_until_us,
-            next_slot_us=next_slot_us if kept.entry.is_enabled else None,
+            next_slot_us=next_slot_us if fires else None,
             late_since_us=None,
         )
 

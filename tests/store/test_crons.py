@@ -530,6 +530,14 @@ def test_only_an_entry_with_other_slots_begins_anew(
         assert place == (before.enabled_at_us, before.decided_until_us, before.next_slot_us, 4)
 
 
+def test_an_orphan_that_is_enabled_has_no_next_slot(crons: CronStore) -> None:
+    crons.sync("code", "shop:engine", declared("a"))
+    crons.set_enabled("a", False, decided_until_us=1, next_slot_us=None)
+    crons.sync("code", "shop:engine", [])
+    entry = crons.set_enabled("a", True, decided_until_us=slot(1), next_slot_us=slot(2))
+    assert (entry.is_enabled, entry.is_orphan, entry.next_slot_us) == (True, True, None)
+
+
 def test_a_sync_leaves_an_entry_disabled(crons: CronStore) -> None:
     crons.sync("code", "shop:engine", declared("a"))
     crons.set_enabled("a", False, decided_until_us=1, next_slot_us=1)

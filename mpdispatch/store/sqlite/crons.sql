@@ -59,12 +59,12 @@ UPDATE mpdispatch_crons SET is_orphan = 1, next_slot_us = NULL, late_since_us = 
 WHERE id = ?;
 
 -- name: enable_cron
--- Slots that passed while it was disabled are none of its.
+-- Slots that passed while it was disabled are none of its. An orphan has no next one.
 UPDATE mpdispatch_crons SET
     is_enabled = 1,
     enabled_at_us = ?,
     decided_until_us = ?,
-    next_slot_us = ?,
+    next_slot_us = CASE WHEN NOT is_orphan THEN ? END,
     late_since_us = NULL,
     revision = $next_revision
 WHERE id = ? AND NOT is_enabled;
