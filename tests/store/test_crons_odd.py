@@ -242,7 +242,8 @@ def test_a_spec_is_readable_in_the_file(path: Path, kept: SQLiteStore) -> None:
     """For those who look with the sqlite3 shell or Datasette."""
     with closing(sqlite3.connect(path)) as connection:
         found = connection.execute(
-            "SELECT json_extract(spec, '$.schedule'), json_extract(spec, '$.job.queue'), payload FROM mpdispatch_crons ORDER BY name"
+            "SELECT json_extract(spec, '$.schedule'), json_extract(spec, '$.job.queue'), payload"
+            " FROM mpdispatch_crons ORDER BY name"
         ).fetchall()
     assert found == [("@hourly", "slow", '{"depth":2}')] * 2
 
