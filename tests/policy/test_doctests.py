@@ -19,6 +19,7 @@ WITH_EXAMPLES = {
         "backoff",
         "cron.expression",
         "cron.zones",
+        "crontab",
         "decide",
         "durations",
         "lease",
