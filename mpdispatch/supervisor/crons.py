@@ -17,7 +17,8 @@ from mpdispatch.handlers.crons import new_cron
 from mpdispatch.ids import boot_id
 from mpdispatch.model import CronDecision, CronEntry, CronSync, DeclaredCrons
 from mpdispatch.model.json import moment_of, time_to_json
-from mpdispatch.policy.cron.plan import PRESENCE_GAP_US, next_look_us, plan
+from mpdispatch.policy.cron.due import PRESENCE_GAP_US
+from mpdispatch.policy.cron.plan import next_look_us, plan
 from mpdispatch.store.contract import SupervisorStore
 from mpdispatch.supervisor.claimer import Claimer
 from mpdispatch.supervisor.event_publisher import EventPublisher

@@ -3,8 +3,9 @@
 import msgspec
 
 from mpdispatch.model import CronEntry, CronSpec, JobState, NewJob, OpenFiring
+from mpdispatch.policy.cron.due import next_slot_us
 from mpdispatch.policy.cron.expression import parse
-from mpdispatch.policy.cron.plan import next_slot_us, plan
+from mpdispatch.policy.cron.plan import plan
 from tests.policy.cron_times import us
 
 NOON = us("2026-11-30 12:00")

@@ -8,15 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mpdispatch.model import Firing
+from mpdispatch.policy.cron.due import MAX_FIRES, NO_SUPERVISOR, ONLY_LATEST
 from mpdispatch.policy.cron.expression import schedule_of
-from mpdispatch.policy.cron.plan import (
-    MAX_FIRES,
-    NO_SUPERVISOR,
-    ONLY_LATEST,
-    REPLACED,
-    next_look_us,
-    run_at_us,
-)
+from mpdispatch.policy.cron.overlap import REPLACED
+from mpdispatch.policy.cron.plan import next_look_us, run_at_us
 from tests.policy.cron_entries import (
     COMPLETED,
     FAILED,

@@ -3,7 +3,8 @@
 import pytest
 
 from mpdispatch.model import SkippedSlots
-from mpdispatch.policy.cron.plan import NO_SUPERVISOR, ONLY_LATEST, run_at_us
+from mpdispatch.policy.cron.due import NO_SUPERVISOR, ONLY_LATEST
+from mpdispatch.policy.cron.plan import run_at_us
 from mpdispatch.policy.cron.preview import explain, preview
 from tests.policy.cron_entries import COMPLETED, NOON, entry_of, open_firing, spec_of
 from tests.policy.cron_times import DAY, HOUR, MINUTE, SECOND, us

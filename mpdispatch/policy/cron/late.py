@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mpdispatch.clock import SECOND_US
-from mpdispatch.model import CronEntry, JobState
+from mpdispatch.model import CronEntry, CronSpec, JobState
 from mpdispatch.policy.cron.expression import schedule_of
 from mpdispatch.policy.cron.schedule import Event, Once, Schedule
 
@@ -26,31 +26,32 @@ def late_at_us(entry: CronEntry) -> int | None:
     latest. Without: when the slot after the first one since then comes, and with the most that the jitter may take.
     An `@once` counts from its slot; `@startup` and `@reboot` are late by `late_after_us` only.
     """
-    spec, schedule = entry.spec, schedule_of(entry)
+    spec = entry.spec
     if not entry.is_enabled or entry.is_orphan:
         return None
     since_us = max(entry.enabled_at_us, last_success_us(entry) or 0, (spec.starts_at_us or 0) - 1)
-    if isinstance(schedule, Once):
-        slot_us = schedule.next(since_us)
-        after_us = ONCE_LATE_AFTER_US if spec.late_after_us is None else spec.late_after_us
-        at_us = None if slot_us is None else slot_us + after_us
-    elif spec.late_after_us is not None:
-        at_us = since_us + spec.late_after_us
-    elif isinstance(schedule, Event):
-        at_us = None
-    else:
-        at_us = _after_one_period_us(schedule, since_us, spec.jitter_us)
-    is_ended = at_us is None or (spec.ends_at_us is not None and at_us > spec.ends_at_us)
-    return None if is_ended else at_us
+    at_us = _deadline_us(spec, schedule_of(entry), since_us)
+    return None if at_us is None or _is_over(spec, at_us) else at_us
 
 
 def late_since_us(entry: CronEntry, now_us: int) -> int | None:
     """Since when an entry is late; None: it is not. Disabled, orphaned and ended entries are not late."""
     at_us = late_at_us(entry)
-    ends_at_us = entry.spec.ends_at_us
-    if at_us is None or at_us > now_us or (ends_at_us is not None and now_us > ends_at_us):
-        return None
-    return at_us
+    return None if at_us is None or at_us > now_us or _is_over(entry.spec, now_us) else at_us
+
+
+def _is_over(spec: CronSpec, at_us: int) -> bool:
+    return spec.ends_at_us is not None and at_us > spec.ends_at_us
+
+
+def _deadline_us(spec: CronSpec, schedule: Schedule, since_us: int) -> int | None:
+    if isinstance(schedule, Once):
+        slot_us = schedule.next(since_us)
+        after_us = ONCE_LATE_AFTER_US if spec.late_after_us is None else spec.late_after_us
+        return None if slot_us is None else slot_us + after_us
+    if spec.late_after_us is not None:
+        return since_us + spec.late_after_us
+    return None if isinstance(schedule, Event) else _after_one_period_us(schedule, since_us, spec.jitter_us)
 
 
 def _after_one_period_us(schedule: Schedule, since_us: int, jitter_us: int) -> int | None:

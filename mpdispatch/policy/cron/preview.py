@@ -10,9 +10,10 @@ import msgspec
 
 from mpdispatch.clock import LATEST_US
 from mpdispatch.model import CronDecision, CronEntry, CronSpec, SkippedSlots
+from mpdispatch.policy.cron.due import next_slot_us
 from mpdispatch.policy.cron.expression import parse, schedule_of
 from mpdispatch.policy.cron.late import last_success_us, late_since_us
-from mpdispatch.policy.cron.plan import next_slot_us, plan, run_at_us
+from mpdispatch.policy.cron.plan import plan, run_at_us
 from mpdispatch.policy.cron.schedule import Event, Once, Schedule
 from mpdispatch.policy.cron.zones import moment_text
 
@@ -109,15 +110,20 @@ def _held_back(entry: CronEntry, now_us: int) -> Iterator[str]:
         yield f"it is an orphan: {entry.app or 'its app'} does not declare it any more, so it does not fire"
     if not entry.is_enabled:
         yield "it is disabled, so it does not fire"
+    yield from _outside_window(spec, now_us)
+    open_ids = [each.job_id for each in entry.open if not each.state.is_terminal]
+    if open_ids and spec.overlap != "allow":
+        jobs = (
+            f"job {open_ids[0]} has" if len(open_ids) == 1 else f"{len(open_ids)} jobs ({open_ids[0]} …) have"
+        )
+        yield f"{jobs} not ended: {_OVERLAP_TEXTS[spec.overlap]} (overlap: {spec.overlap})"
+
+
+def _outside_window(spec: CronSpec, now_us: int) -> Iterator[str]:
     if spec.starts_at_us is not None and now_us < spec.starts_at_us:
         yield f"it fires from {moment_text(spec.tz, spec.starts_at_us)} on (starts_at)"
     if spec.ends_at_us is not None and spec.ends_at_us < now_us:
         yield f"it fires no more since {moment_text(spec.tz, spec.ends_at_us)} (ends_at)"
-    open_ids = [each.job_id for each in entry.open if not each.state.is_terminal]
-    if not open_ids or spec.overlap == "allow":
-        return
-    jobs = f"job {open_ids[0]} has" if len(open_ids) == 1 else f"{len(open_ids)} jobs ({open_ids[0]} …) have"
-    yield f"{jobs} not ended: {_OVERLAP_TEXTS[spec.overlap]} (overlap: {spec.overlap})"
 
 
 _OVERLAP_TEXTS = {

@@ -90,6 +90,8 @@ class Fields(Schedule):
 
     def last(self, until_us: int, after_us: int = EARLIEST_US) -> int | None:
         until, after = until_us // SECOND_US, after_us // SECOND_US
+        if until <= after:
+            return None
         try:
             found = self._last_fixed(until) if self._is_fixed else self._last_shown(until, after)
         except (OverflowError, ValueError):
