@@ -114,7 +114,7 @@ def test_hot_queries_use_their_index_and_sort_nothing(
     assert not re.search(r"SCAN mpdispatch_\w+(;|$)", plan), plan
 
 
-@pytest.mark.parametrize("name", ["last_skip", "cron_history"])
+@pytest.mark.parametrize("name", ["last_skip", "slots_and_skips"])
 def test_what_became_of_the_last_slots_of_an_entry_is_read_from_their_end(
     connection: sqlite3.Connection, name: str
 ) -> None:
@@ -375,7 +375,7 @@ def test_open_dead_letters_are_not_read_by_pruning(connection: sqlite3.Connectio
 
 
 def test_slots_of_an_entry_are_found_by_their_key(connection: sqlite3.Connection) -> None:
-    for name in ("cron_history", "nth_last_slot", "nth_last_skip", "old_slots", "old_skips"):
+    for name in ("crons_with_history", "nth_last_slot", "nth_last_skip", "old_slots", "old_skips"):
         plan = plan_of(connection, QUERIES[name])
         assert "TEMP B-TREE" not in plan, plan
         assert not re.search(r"SCAN (s|mpdispatch_cron_sl|mpdispatch_cron_sk)", plan), plan

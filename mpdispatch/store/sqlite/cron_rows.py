@@ -119,7 +119,7 @@ def job_for(entry: CronEntry, firing: Firing) -> NewJob:
 
 
 def history_of(rows: Iterable[Row]) -> CronHistory:
-    """From the rows of the query `cron_history`. Unreadable values are shown mended."""
+    """From the rows of the query `slots_and_skips`. Unreadable values are shown mended."""
     fired, skipped = list[FiredSlot](), list[SkippedSlots]()
     for kind, *values in rows:
         if kind == "fired":

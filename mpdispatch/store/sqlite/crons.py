@@ -65,7 +65,7 @@ class SQLiteCrons:
         if limit < 1:
             raise UsageError(f"limit must be 1 or more, not {limit}")
         values = {"name": name, "limit": limit}
-        rows = self._read(lambda c: c.execute(QUERIES["cron_history"], values).fetchall())
+        rows = self._read(lambda c: c.execute(QUERIES["slots_and_skips"], values).fetchall())
         if not rows:
             raise CronNotFoundError(name)
         return history_of(rows)

@@ -119,7 +119,7 @@ DELETE FROM mpdispatch_cron_skips WHERE cron_id = ? AND first_us = ? AND at_us =
 -- The same slots may be skipped again in the same microsecond, for another reason.
 INSERT OR REPLACE INTO mpdispatch_cron_skips (cron_id, first_us, last_us, reason, at_us) VALUES (?, ?, ?, ?, ?);
 
--- name: cron_history
+-- name: slots_and_skips
 -- The id of the entry, its last fired slots and its last skips: one statement, so one snapshot.
 WITH entry (id) AS (SELECT id FROM mpdispatch_crons WHERE name = :name)
 SELECT 'entry', id, NULL, NULL, NULL FROM entry

@@ -18,10 +18,7 @@ SELECT CAST(queue AS BLOB) FROM place WHERE queue IS NOT NULL LIMIT :limit;
 -- deleted. By the index alone. A job of a cron entry stays until a decision has seen its end.
 SELECT
     j.completed_at_us, j.id, j.id,
-    j.completed_at_us < :ended_before AND NOT EXISTS (
-        SELECT 1 FROM mpdispatch_cron_slots AS s CROSS JOIN mpdispatch_crons AS c ON c.id = s.cron_id
-        WHERE s.job_id = j.id AND s.is_open IS NOT NULL AND c.is_enabled AND NOT c.is_orphan
-    )
+    j.completed_at_us < :ended_before AND NOT $has_open_firing
 FROM mpdispatch_jobs AS j
 WHERE j.state = :state AND j.queue = CAST(:queue AS TEXT)
     AND j.completed_at_us >= :at AND (j.completed_at_us > :at OR j.id > :id)
@@ -34,10 +31,7 @@ ORDER BY j.completed_at_us, j.id LIMIT :limit;
 SELECT
     d.closed_at_us, d.id, d.job_id,
     j.id IS NULL OR (
-        j.completed_at_us < :ended_before AND NOT EXISTS (
-            SELECT 1 FROM mpdispatch_cron_slots AS s CROSS JOIN mpdispatch_crons AS c ON c.id = s.cron_id
-            WHERE s.job_id = j.id AND s.is_open IS NOT NULL AND c.is_enabled AND NOT c.is_orphan
-        )
+        j.completed_at_us < :ended_before AND NOT $has_open_firing
     )
 FROM mpdispatch_dead_letters AS d LEFT JOIN mpdispatch_jobs AS j ON j.id = d.job_id
 WHERE d.closed_at_us >= :at AND (d.closed_at_us > :at OR d.id > :id)

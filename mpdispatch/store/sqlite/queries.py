@@ -26,9 +26,17 @@ OR (owner IS NOT NULL) + (lane IS NOT NULL) + (completed_at_us IS NOT NULL) <> 1
 OR (blocked_reason IS NOT NULL) <> (lane IS 3)
 OR (duration_us IS NOT NULL AND state <> 'completed')
 """
+# Whether the end of the job j is yet to be seen by a decision about a cron entry: the job is not pruned. Nobody decides
+# about an entry that is disabled, an orphan or gone.
+_HAS_OPEN_FIRING = """
+EXISTS (
+    SELECT 1 FROM mpdispatch_cron_slots AS s CROSS JOIN mpdispatch_crons AS c ON c.id = s.cron_id
+    WHERE s.job_id = j.id AND s.is_open = 1 AND c.is_enabled AND NOT c.is_orphan
+)
+"""
 QUERIES = Queries(
     *(file for file in sorted(_HERE.glob("*.sql")) if file != SCHEMA),
-    lists={**LISTS, "misplaced": f"({_MISPLACED.strip()})"},
+    lists={**LISTS, "misplaced": f"({_MISPLACED.strip()})", "has_open_firing": _HAS_OPEN_FIRING.strip()},
 )
 
 
