@@ -28,7 +28,6 @@ from mpdispatch.store.sqlite import (
     status,
     unreadable,
 )
-from mpdispatch.store.sqlite.crons import SQLiteCrons
 from mpdispatch.store.sqlite.database import Database, FileDatabase, MemoryDatabase
 from mpdispatch.store.sqlite.options import FileOptions
 from mpdispatch.store.sqlite.queries import QUERIES
@@ -131,6 +130,9 @@ class SQLiteStore:
     @property
     def crons(self) -> CronStore:
         """The cron entries. Adding one creates the store, as enqueueing does."""
+        # Not with every client: one that enqueues a job starts sooner without it.
+        from mpdispatch.store.sqlite.crons import SQLiteCrons
+
         sessions = self._sessions
         return SQLiteCrons(sessions.read, sessions.write, self._clock, self.wake, create=sessions.create)
 
