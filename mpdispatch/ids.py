@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-import socket
+import os
 from pathlib import Path
 
 
@@ -33,4 +33,4 @@ def machine_id() -> str:
 
 @functools.cache
 def host_name() -> str:
-    return socket.gethostname()
+    return os.uname().nodename  # as socket.gethostname(), whose module takes 2 ms

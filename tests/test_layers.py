@@ -63,6 +63,9 @@ LATE_IMPORTS = {
     ("mpdispatch.dispatcher", "start"): {"supervisor"},
     ("mpdispatch.dispatcher", "run"): {"supervisor"},
     ("mpdispatch.extension.extension", "asgi_app"): {"web"},  # which needs the `http` extra
+    # The commonest client is a command without an app, in a line of a crontab.
+    ("mpdispatch.cli.locate", "reference_of"): {"execution"},
+    ("mpdispatch.cli.locate", "load_app"): {"execution"},
 }
 
 # A floor may have one module of a higher-than-needed room, as a protocol only.

@@ -9,7 +9,7 @@ import click
 
 from mpdispatch.cli.parameters import complete_queue, given
 from mpdispatch.cli.values import DURATION, EXPIRES, RFC3339
-from mpdispatch.engine.enqueueing import PlainDefaults, new_job
+from mpdispatch.engine.new_job import PlainDefaults, new_job
 from mpdispatch.engine.options import EnqueueKeywords, EnqueueOptions, meanings
 from mpdispatch.model import NewJob
 

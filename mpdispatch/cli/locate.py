@@ -19,8 +19,6 @@ from mpdispatch.cli.program import Options
 from mpdispatch.config import ENV_PREFIX, Config
 from mpdispatch.configfile import Effective, effective
 from mpdispatch.errors import AppReferenceError, ConfigError, Fault, UsageError
-from mpdispatch.execution.app_reference import AppReference, reference_to
-from mpdispatch.execution.loading import load
 from mpdispatch.host.wake import bring_wake_ups
 from mpdispatch.policy.sources import DEFAULT_ORIGIN
 from mpdispatch.store import open_store
@@ -28,6 +26,7 @@ from mpdispatch.store.contract import Store
 
 if TYPE_CHECKING:  # only an app brings an engine; a client needs none
     from mpdispatch.engine import Engine
+    from mpdispatch.execution.app_reference import AppReference
 
 DEFAULT_STORE = "mpdispatch.db"
 _VARIABLES = [f"{ENV_PREFIX}{name}" for name in ("CONFIG", "STORE", "APP", "DURABILITY")]
@@ -116,6 +115,8 @@ def find_app(options: Options, argument: str | None = None) -> Sourced | None:
 
 def reference_of(found: Sourced) -> AppReference:
     """The reference to the app. The current folder is importable in it."""
+    from mpdispatch.execution.app_reference import reference_to  # only for an app
+
     with blaming(found):
         try:
             return reference_to(found.value)
@@ -129,6 +130,8 @@ def load_app(found: Sourced) -> Engine:
 
     Raises AppImportError, AppReferenceError: it does not import, or is none.
     """
+    from mpdispatch.execution.loading import load  # only for an app
+
     return cast("Engine", load(reference_of(found)))
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
-import traceback
 from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
@@ -27,7 +27,10 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    sys.exit(_run(args))
+    code = _run(args)
+    # The interpreter would walk through all objects as it ends: a quarter of the time of a short command.
+    gc.freeze()
+    sys.exit(code)
 
 
 def _open_standard_streams() -> None:
@@ -62,6 +65,8 @@ def _run(args: Sequence[str] | None) -> int:
         _complain_of(error)
         return _IO_ERROR
     except Exception:  # noqa: BLE001  a bug of ours; the code must not say that a job failed
+        import traceback
+
         sys.stderr.write(traceback.format_exc())
         complain("internal error; your jobs are safe in the store. Please report it with the lines above")
         return _INTERNAL

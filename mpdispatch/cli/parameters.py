@@ -6,10 +6,9 @@ Completing prints no errors and creates nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import click
-from click.shell_completion import CompletionItem
 
 from mpdispatch.cli.clients import open_client
 from mpdispatch.cli.program import Options
@@ -18,8 +17,11 @@ from mpdispatch.engine.client import JobClient
 from mpdispatch.errors import DispatchError
 from mpdispatch.model import JobState
 
+if TYPE_CHECKING:  # needed once a shell asks
+    from click.shell_completion import CompletionItem
+
 F = TypeVar("F", bound=Callable[..., Any])
-Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
+Completer: TypeAlias = "Callable[[click.Context, click.Parameter, str], list[CompletionItem]]"
 
 _JOBS = 100
 """Only this many of the newest are offered; a store may hold millions."""
@@ -42,19 +44,25 @@ def complete_job_in(*states: JobState) -> Completer:
     def items(client: JobClient) -> Iterable[CompletionItem]:
         jobs = [job for state in states or (None,) for job in client.list_jobs(state=state, limit=_JOBS).items]
         jobs.sort(key=lambda job: -job.id)
-        return [CompletionItem(str(job.id), help=f"{job.name} ({job.state})") for job in jobs]
+        return [_item(str(job.id), f"{job.name} ({job.state})") for job in jobs]
 
     return _of_store(items)
 
 
+def _item(value: str, about: str | None = None) -> CompletionItem:
+    from click.shell_completion import CompletionItem
+
+    return CompletionItem(value, help=about)
+
+
 def _dead_letters(client: JobClient) -> Iterable[CompletionItem]:
     for letter in client.dead_letters.list(limit=_JOBS).items:
-        yield CompletionItem(str(letter.id), help=f"{letter.name}: {letter.job.last_error or ''}")
+        yield _item(str(letter.id), f"{letter.name}: {letter.job.last_error or ''}")
 
 
 def _queues(client: JobClient) -> Iterable[CompletionItem]:
     polled = {queue for supervisor in client.workers() for queue in supervisor.queues}
-    return [CompletionItem(name) for name in sorted({*polled, *(each.name for each in client.queue_stats())})]
+    return [_item(name) for name in sorted({*polled, *(each.name for each in client.queue_stats())})]
 
 
 def _crons(client: JobClient) -> Iterable[CompletionItem]:
@@ -63,7 +71,7 @@ def _crons(client: JobClient) -> Iterable[CompletionItem]:
 
 def _names(client: JobClient) -> Iterable[CompletionItem]:
     jobs = client.list_jobs(limit=1000).items
-    return [CompletionItem(name) for name in sorted({job.name for job in jobs})]
+    return [_item(name) for name in sorted({job.name for job in jobs})]
 
 
 complete_job = complete_job_in()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -13,15 +14,21 @@ from click.core import ParameterSource
 from mpdispatch.version import __version__
 
 
-@dataclass(slots=True)
 class Options:
     """Values of the shared options, given before or after the command. The later one wins."""
 
-    store: str | None = None
-    config: str | None = None
-    app: str | None = None
-    json: bool = False
-    verbose: bool = False
+    __slots__ = ("app", "config", "json", "store", "verbose")
+
+    def __init__(
+        self,
+        store: str | None = None,
+        config: str | None = None,
+        app: str | None = None,
+        json: bool = False,
+        verbose: bool = False,
+    ) -> None:
+        self.store, self.config, self.app = store, config, app
+        self.json, self.verbose = json, verbose
 
 
 COMMANDS: Mapping[str, tuple[str, str]] = {
@@ -102,6 +109,18 @@ class CommandGroup(Command, click.Group):
         return lambda function: self.command(cls=kind, examples=examples, **settings)(click.pass_obj(function))
 
 
+@contextmanager
+def _without_gc() -> Iterator[None]:
+    """Inside it, no garbage is collected: an import makes many objects and no garbage."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
 class Program(click.Group):
     """The `mpdispatch` command: finds the command in the table, and imports only that."""
 
@@ -112,7 +131,8 @@ class Program(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module, _, attribute = COMMANDS[cmd_name][0].partition(":")
-        command = getattr(importlib.import_module(f"mpdispatch.cli.commands.{module}"), attribute)
+        with _without_gc():
+            command = getattr(importlib.import_module(f"mpdispatch.cli.commands.{module}"), attribute)
         assert isinstance(command, click.Command)
         return command
 

@@ -25,7 +25,7 @@ from mpdispatch.config import read_settings, setting
 from mpdispatch.errors import ConfigError, Fault, UsageError
 from mpdispatch.handlers.crons import CronSettings, spec_of
 from mpdispatch.handlers.file_crons import FileCron
-from mpdispatch.handlers.registry import check_job_name
+from mpdispatch.handlers.names import check_job_name
 from mpdispatch.host.timezone import host_zone
 from mpdispatch.model import COMMAND_JOB, NewJob
 from mpdispatch.policy import settings

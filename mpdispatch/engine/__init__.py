@@ -4,12 +4,32 @@ function ──definition──▶ JobHandle ──enqueue(…)──▶ engine 
                                                      └── client: get, list, wait, cancel, retry … ──▶ store
 
 `client.JobClient` is the engine without handlers: command line and HTTP speak to it too.
+What is named here is loaded on first use: a client of a store needs no handlers, and starts in half the time.
 Not here: running jobs (`dispatcher`, `supervisor`), and how arguments become JSON (`handlers`).
 """
 
-from mpdispatch.engine.batch import Batch
-from mpdispatch.engine.definition import JobHandle, job
-from mpdispatch.engine.engine import Engine
-from mpdispatch.engine.enqueueing import BoundJob, EngineOptions
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mpdispatch.engine.batch import Batch
+    from mpdispatch.engine.definition import JobHandle, job
+    from mpdispatch.engine.engine import Engine
+    from mpdispatch.engine.enqueueing import BoundJob, EngineOptions
 
 __all__ = ["Batch", "BoundJob", "Engine", "EngineOptions", "JobHandle", "job"]
+
+_HOMES = {
+    "Batch": "batch",
+    **dict.fromkeys(("JobHandle", "job"), "definition"),
+    "Engine": "engine",
+    **dict.fromkeys(("BoundJob", "EngineOptions"), "enqueueing"),
+}
+
+if not TYPE_CHECKING:  # or a type checker would believe that this module has any name
+
+    def __getattr__(name: str) -> Any:
+        """Load a public name (PEP 562)."""
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Self
 from mpdispatch.clock import SystemClock
 from mpdispatch.config import QueueConfig
 from mpdispatch.engine.dead_letters import DeadLetters
-from mpdispatch.engine.offload import offload_read
 from mpdispatch.engine.options import checked_id, checked_limit, so_long_ago_us
 from mpdispatch.engine.waiting import wait_for_end, wait_for_end_async
 from mpdispatch.errors import JobCancelledError, JobFailedError, StoreError, StoreNotShared, UsageError
@@ -112,6 +111,8 @@ class JobClient:
 
         Cancelling it ends the waiting, not the job.
         """
+        from mpdispatch.engine.offload import offload_read
+
         timeout_s = None if timeout is None else duration_of("timeout", timeout)
         await wait_for_end_async(self.store, checked_id(job_id), timeout_s, self._why_not_ended)
         return _completed(await offload_read(self.store.get, job_id))

@@ -15,11 +15,11 @@ from mpdispatch.engine.cron_keywords import CronAndJobKeywords, CronKeywords
 from mpdispatch.engine.cron_options import checked_spec, job_options, split_options
 from mpdispatch.engine.cron_values import Cron, CronFiring, CronSlot, cron_of, history_of
 from mpdispatch.engine.definition import JobHandle
-from mpdispatch.engine.enqueueing import PlainDefaults, new_job
+from mpdispatch.engine.new_job import PlainDefaults, new_job
 from mpdispatch.engine.options import EnqueueOptions, checked_limit, documented
 from mpdispatch.errors import CronNotFoundError, StoreMissing, UsageError
 from mpdispatch.handlers.crons import first_slot_us, new_cron
-from mpdispatch.handlers.registry import check_job_name
+from mpdispatch.handlers.names import check_job_name
 from mpdispatch.handlers.safejson import payload_as_given
 from mpdispatch.model import CronEntry, CronSpec, Firing, Job, NewJob
 from mpdispatch.model.json import moment_of

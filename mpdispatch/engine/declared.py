@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from mpdispatch.config import read_settings
 from mpdispatch.engine.definition import JobHandle, as_handle
-from mpdispatch.engine.enqueueing import PLAIN, new_job
+from mpdispatch.engine.enqueueing import PLAIN
+from mpdispatch.engine.new_job import new_job
 from mpdispatch.errors import ConfigError, PayloadError, RegistrationError, UsageError
 from mpdispatch.execution.file_crons import complete, known_here
 from mpdispatch.handlers.crons import CronSettings, spec_of

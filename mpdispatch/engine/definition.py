@@ -21,7 +21,8 @@ from mpdispatch.engine.options import (
     documented,
 )
 from mpdispatch.errors import RegistrationError, UsageError
-from mpdispatch.handlers.registry import JobDefinition, check_job_name
+from mpdispatch.handlers.names import check_job_name
+from mpdispatch.handlers.registry import JobDefinition
 from mpdispatch.policy.names import shown
 
 if TYPE_CHECKING:  # which imports this module

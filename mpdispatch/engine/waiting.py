@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from mpdispatch.engine.offload import offload_read
 from mpdispatch.errors import WaitTimeoutError
 from mpdispatch.model import JobState
 from mpdispatch.store.contract import Store
@@ -38,6 +37,8 @@ def wait_for_end(store: Store, job_id: int, timeout_s: float | None, why: WhyNot
 async def wait_for_end_async(store: Store, job_id: int, timeout_s: float | None, why: WhyNotEnded) -> JobState:
     """As `wait_for_end`, from async code: it looks on another thread, and sleeps on the event loop."""
     import asyncio
+
+    from mpdispatch.engine.offload import offload_read
 
     until_s = None if timeout_s is None else time.monotonic() + timeout_s
     pause_s = _FIRST_PAUSE_S

@@ -5,18 +5,16 @@ A worker runs one job at a time, so the current job is a plain global, which thr
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mpdispatch.errors import DispatchError, WrongProcessError
-from mpdispatch.execution.job_context import JobContext
 
-logger = logging.getLogger("mpdispatch.job")
-
+if TYPE_CHECKING:  # it imports what only a worker needs
+    from mpdispatch.execution.job_context import JobContext
 
 _current: JobContext | None = None
 _engine: Any = None
@@ -100,7 +98,9 @@ def rerunning_main() -> Iterator[None]:
     try:
         yield
     except MainProgramEnds:
-        logger.debug("the main program was left where it begins to enqueue")
+        import logging
+
+        logging.getLogger("mpdispatch.job").debug("the main program was left where it begins to enqueue")
     finally:
         _is_main_rerun = _is_rerun_over = False
 

@@ -16,8 +16,8 @@ from mpdispatch.config import setting
 from mpdispatch.errors import ConfigError, Fault, UsageError
 from mpdispatch.model import CatchUp, CronSpec, NewCron, NewJob, Origin, Overlap
 from mpdispatch.policy import settings
+from mpdispatch.policy.cron.due import next_slot_us
 from mpdispatch.policy.cron.expression import parse
-from mpdispatch.policy.cron.plan import next_slot_us
 from mpdispatch.policy.moments import moment_us, read_moment
 from mpdispatch.policy.names import check_name
 from mpdispatch.policy.sources import Settings

@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mpdispatch.errors import DuplicateJobError, RegistrationError, UnknownJobError, UsageError
+from mpdispatch.handlers.names import check_job_name
 from mpdispatch.handlers.signature import Signature
-from mpdispatch.model import COMMAND_JOB, RESERVED_PREFIX
+from mpdispatch.model import RESERVED_PREFIX
 from mpdispatch.policy.backoff import BackoffSpec
-from mpdispatch.policy.names import check_name, shown
+from mpdispatch.policy.names import check_name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -94,26 +95,6 @@ def _refuse_unrunnable(name: str, function: object) -> None:
         kind = "an async generator" if is_async_generator else "a generator"
         what = getattr(inner, "__qualname__", inner)
         raise RegistrationError(f"job {name!r}: {what} is {kind}; return the values instead")
-
-
-def check_job_name(value: object) -> str:
-    """`value` if an app's own job can have that name.
-
-    >>> check_job_name("send_mail")
-    'send_mail'
-
-    Raises:
-        UsageError: it cannot be a name, or is reserved for us.
-    """
-    name = check_name("job name", value)
-    if name == COMMAND_JOB:
-        raise UsageError(
-            f"{name!r} is reserved for commands, which are enqueued by `mpdispatch run -- CMD` only; in Python"
-            " write a handler that calls subprocess.run"
-        )
-    if name.startswith(RESERVED_PREFIX):
-        raise UsageError(f"job name must not begin with {RESERVED_PREFIX!r}, as {shown(name)} does")
-    return name
 
 
 class Registry:

@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from string import Template
+
+_LIST = re.compile(r"\$([a-z_]+)")
 
 
 class Queries(Mapping[str, str]):
@@ -18,7 +20,7 @@ class Queries(Mapping[str, str]):
         for file in files:
             _parse(file.read_text(encoding="utf-8"), self._texts)
         for name, text in self._texts.items():
-            self._texts[name] = Template(text).substitute(lists or {})
+            self._texts[name] = _LIST.sub(lambda found: (lists or {})[found[1]], text)
 
     def __getitem__(self, name: str) -> str:
         return self._texts[name]

@@ -28,7 +28,7 @@ from mpdispatch.cli.values import DURATION, arguments_of
 from mpdispatch.engine.client import JobClient
 from mpdispatch.engine.cron_options import split_options
 from mpdispatch.engine.cron_values import Cron, CronSlot
-from mpdispatch.engine.enqueueing import PlainDefaults
+from mpdispatch.engine.new_job import PlainDefaults
 from mpdispatch.errors import CronNotFoundError, UsageError
 from mpdispatch.execution.commands import environment_of, payload_of
 from mpdispatch.execution.file_crons import why_not_there

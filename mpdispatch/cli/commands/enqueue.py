@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 import click
 
 from mpdispatch.cli.clients import open_client_to_fill
-from mpdispatch.cli.commands.jobs import print_enqueued
+from mpdispatch.cli.enqueued import print_enqueued
 from mpdispatch.cli.job_options import job_options, unchecked_job
 from mpdispatch.cli.locate import find_app, find_config, find_store, load_app, refuse_unshared
 from mpdispatch.cli.parameters import complete_name
 from mpdispatch.cli.program import Options, command
 from mpdispatch.cli.values import arguments_of, arguments_of_pairs
 from mpdispatch.engine.client import JobClient
-from mpdispatch.engine.enqueueing import PlainDefaults
+from mpdispatch.engine.new_job import PlainDefaults
 from mpdispatch.errors import Fault, PayloadError, UsageError
-from mpdispatch.handlers.registry import check_job_name
+from mpdispatch.handlers.names import check_job_name
 from mpdispatch.handlers.safejson import payload_as_given
 from mpdispatch.model import Job
 from mpdispatch.model.json import json_from_text

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from mpdispatch.cli.clients import open_client
+from mpdispatch.cli.enqueued import ends_of
 from mpdispatch.cli.locate import app_on_command_line, find_settings
 from mpdispatch.cli.output import (
     print_json,
@@ -30,9 +31,7 @@ from mpdispatch.cli.parameters import (
 )
 from mpdispatch.cli.program import Options, command
 from mpdispatch.cli.values import DURATION
-from mpdispatch.cli.waiting import wait_for
 from mpdispatch.config import QueueConfig
-from mpdispatch.engine.client import JobClient
 from mpdispatch.model import Attempt, ErrorInfo, Job, JobState
 from mpdispatch.model.json import to_json
 from mpdispatch.policy.names import cut
@@ -163,38 +162,4 @@ def wait(options: Options, ids: Sequence[int], timeout_s: float | None) -> int:
     code, ended = ends_of(options, open_client(options), ids, timeout_s=timeout_s)
     if options.json:
         print_json_array(ended)
-    return code
-
-
-def ends_of(
-    options: Options, client: JobClient, ids: Sequence[int], *, timeout_s: float | None = None
-) -> tuple[int, list[dict[str, Any]]]:
-    """Wait for these jobs; gives the exit code and, for `--json`, the jobs. Else each end is printed at once."""
-    code, ended = 0, list[dict[str, Any]]()
-    for job in wait_for(client, ids, timeout_s=timeout_s):
-        is_completed = job.state is JobState.COMPLETED
-        if not is_completed:
-            code = 1
-        if options.json:
-            ended.append(to_json(job))
-            continue
-        outcome = json.dumps(job.result) if is_completed else job.last_error
-        print_line(f"{job.id} {job.state}" + (f" {outcome}" if outcome is not None else ""))
-    return code, ended
-
-
-def print_enqueued(options: Options, client: JobClient, made: Job | Sequence[int], *, wait: bool) -> int:
-    """Print the id of a new job, or the ids of many, and with `--wait` how they ended; gives the exit code."""
-    ids = [made.id] if isinstance(made, Job) else made
-    answer: Any = {"batch_id": ids[0] if ids else None, "count": len(ids), "ids": list(ids)}
-    if not options.json:
-        for job_id in ids:
-            print_line(job_id)
-    code = 0
-    if wait:
-        code, answer = ends_of(options, client, ids)
-    elif isinstance(made, Job):
-        answer = [to_json(made)]
-    if options.json:
-        print_json(answer[0] if isinstance(made, Job) else answer)
     return code

@@ -9,11 +9,11 @@ from typing import Any
 import click
 
 from mpdispatch.cli.clients import open_client_to_fill
-from mpdispatch.cli.commands.jobs import print_enqueued
+from mpdispatch.cli.enqueued import print_enqueued
 from mpdispatch.cli.job_options import job_options, unchecked_job
 from mpdispatch.cli.locate import find_config
 from mpdispatch.cli.program import Options, command
-from mpdispatch.engine.enqueueing import PlainDefaults
+from mpdispatch.engine.new_job import PlainDefaults
 from mpdispatch.execution.commands import environment_of, payload_of
 from mpdispatch.model import COMMAND_JOB
 

@@ -6,10 +6,10 @@ from mpdispatch import sqlite3
 from mpdispatch.clock import Instant
 from mpdispatch.errors import InvalidStateError
 from mpdispatch.model import Job
-from mpdispatch.store.sqlite import reads, unreadable
+from mpdispatch.store.sqlite import reads
 from mpdispatch.store.sqlite.dead_letters import enqueue_again
 from mpdispatch.store.sqlite.queries import QUERIES
-from mpdispatch.store.sqlite.translate import is_no_id_left
+from mpdispatch.store.sqlite.translate import INTEGRITY_ERRORS, is_no_id_left
 
 
 def cancel(connection: sqlite3.Connection, job_id: int, now: Instant) -> Job:
@@ -26,9 +26,15 @@ def request_cancel(connection: sqlite3.Connection, job_id: int, now: Instant) ->
             connection.execute(QUERIES["cancel_waiting"], (now.wall_us, job_id)).rowcount
             or connection.execute(QUERIES["cancel_running"], (now.wall_us, job_id)).rowcount
         )
-    except unreadable.INTEGRITY_ERRORS:
+    except INTEGRITY_ERRORS:
         touched = 0
-    return bool(touched) or unreadable.cancel(connection, job_id, now)
+    return bool(touched) or _cancel_unreadable(connection, job_id, now)
+
+
+def _cancel_unreadable(connection: sqlite3.Connection, job_id: int, now: Instant) -> bool:
+    from mpdispatch.store.sqlite.unreadable import cancel  # what it imports no other client needs
+
+    return cancel(connection, job_id, now)
 
 
 def retry(connection: sqlite3.Connection, job_id: int, now: Instant) -> Job:
@@ -36,7 +42,7 @@ def retry(connection: sqlite3.Connection, job_id: int, now: Instant) -> Job:
         if connection.execute(QUERIES["run_now"], (now.wall_us, job_id)).rowcount:
             return reads.job(connection, job_id)
         job = enqueue_again(connection, job_id, now)
-    except unreadable.INTEGRITY_ERRORS as error:
+    except INTEGRITY_ERRORS as error:
         if is_no_id_left(error):
             raise
         reason = f"its row holds what the table forbids ({error}); cancel it, and enqueue it anew"

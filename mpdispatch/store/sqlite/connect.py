@@ -31,13 +31,15 @@ def filesystem_of(path: Path) -> str:
     """The kernel's name for the type of file system `path` is on; `""` if unknown."""
     if sys.platform != "linux":
         return ""
-    best, kind = "", ""
+    best, kind, name = "", "", str(path)
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as mounts:
         for line in mounts:
             fields, _, rest = line.partition(" - ")
-            point = fields.split(" ")[4].encode("utf-8", "surrogateescape").decode("unicode_escape")
+            point = fields.split(" ", 5)[4]
+            if "\\" in point:
+                point = point.encode("utf-8", "surrogateescape").decode("unicode_escape")
             # A later mount on the same folder hides the earlier one.
-            if len(point) >= len(best) and (path == Path(point) or Path(point) in path.parents):
+            if len(point) >= len(best) and (name == point or name.startswith(point.rstrip("/") + "/")):
                 best, kind = point, rest.split(" ")[0]
     return kind
 

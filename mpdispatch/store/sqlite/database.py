@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 import time
@@ -23,8 +22,6 @@ from mpdispatch.store.sqlite.lock import FileLock, MemoryLock, Pauses
 from mpdispatch.store.sqlite.options import FileOptions
 
 CLIENT_PATIENCE_S = 30.0
-
-_LOG = logging.getLogger(__name__)
 
 
 class Database(Protocol):
@@ -150,7 +147,9 @@ class FileDatabase:
         self._use_wal(session)
         before, after = session.write(self._bring_up_to_date, point="migrate")
         if 0 < before < after:
-            _LOG.info(
+            import logging
+
+            logging.getLogger(__name__).info(
                 "%s: schema version %d is now %d; an older mpdispatch refuses it", self.location, before, after
             )
         return before, after

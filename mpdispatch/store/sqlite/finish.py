@@ -17,7 +17,8 @@ from mpdispatch.model import Cause, JobState, Run, Transition
 from mpdispatch.store.sqlite.bulk import ManyRows
 from mpdispatch.store.sqlite.queries import QUERIES
 from mpdispatch.store.sqlite.rows import INLINE_BYTES, encode_error, lane_of, stored_json
-from mpdispatch.store.sqlite.unreadable import INTEGRITY_ERRORS, tidy_running
+from mpdispatch.store.sqlite.translate import INTEGRITY_ERRORS
+from mpdispatch.store.sqlite.unreadable import tidy_running
 from mpdispatch.store.values import Progress
 
 _COMPLETE = ManyRows(QUERIES["complete"])

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import random
 import threading
 import time
 import weakref
@@ -36,6 +35,8 @@ class Pauses:
         left = until - time.monotonic()
         if left <= 0:
             return False
+        import random  # few need to wait
+
         time.sleep(min(left, min(self._next_s, at_most_s) * random.uniform(0.5, 1.5)))
         self._next_s = min(self._next_s * 1.5, 0.002)
         return True

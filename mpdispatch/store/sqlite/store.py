@@ -19,20 +19,17 @@ from mpdispatch.store.optional import Wake
 from mpdispatch.store.sqlite import (
     changes,
     dead_letters,
-    health,
     inserts,
     outputs,
     pruning,
     reads,
     shrink,
     status,
-    unreadable,
 )
 from mpdispatch.store.sqlite.database import Database, FileDatabase, MemoryDatabase
 from mpdispatch.store.sqlite.options import FileOptions
 from mpdispatch.store.sqlite.queries import QUERIES
 from mpdispatch.store.sqlite.rounds import Round, Step
-from mpdispatch.store.sqlite.supervisor_store import SQLiteSupervisorStore
 from mpdispatch.store.sqlite.thread_sessions import ThreadSessions
 from mpdispatch.store.values import Durability, HeldJob, Pruned, QueueState, QueueStats
 
@@ -162,6 +159,9 @@ class SQLiteStore:
 
     def supervisor_store(self) -> SupervisorStore:
         """The interface a supervisor uses, for the calling thread only."""
+        # Not with every client: it is a third of the room.
+        from mpdispatch.store.sqlite.supervisor_store import SQLiteSupervisorStore
+
         return SQLiteSupervisorStore(self._database, self._clock, self.wake)
 
     # -- jobs -----------------------------------------------------------------------------------
@@ -317,7 +317,9 @@ class SQLiteStore:
         return self._sessions.read(lambda c: status.ahead(c, job_id))
 
     def faults(self, job_id: int) -> list[str]:
-        return self._sessions.read(lambda c: unreadable.faults(c, job_id))
+        from mpdispatch.store.sqlite.unreadable import faults
+
+        return self._sessions.read(lambda c: faults(c, job_id))
 
     def queue_state(self, queue: str) -> QueueState:
         return self._sessions.read(lambda c: status.queue_state(c, queue))
@@ -325,6 +327,8 @@ class SQLiteStore:
     def examine(self) -> list[Finding]:
         """Check the SQLite library, the file and its content. Reads all of it."""
         database = self._database
+        from mpdispatch.store.sqlite import health
+
         content = self._sessions.read(lambda c: list(health.of_content(c)))
         if not isinstance(database, FileDatabase):
             return content

@@ -19,6 +19,9 @@ NO_ID_LEFT = (
     " come after it; `mpdispatch doctor` says which, delete that row of mpdispatch_jobs by hand"
 )
 
+INTEGRITY_ERRORS: tuple[type[Exception], ...] = tuple(copy.IntegrityError for copy in sqlite3.COPIES.values())
+"""A constraint refuses the change."""
+
 # Extended codes (SQLITE_IOERR_FSYNC, SQLITE_BUSY_SNAPSHOT …) share their base code's start. First match wins.
 _BY_NAME: tuple[tuple[str, type[StoreError]], ...] = (
     ("SQLITE_BUSY", StoreBusy),

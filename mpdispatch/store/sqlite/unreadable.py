@@ -21,11 +21,11 @@ from mpdispatch.store.sqlite.mending import faults_of, has_bad_text, mended
 from mpdispatch.store.sqlite.queries import QUERIES
 from mpdispatch.store.sqlite.rows import encode_error, stored_json
 from mpdispatch.store.sqlite.text import lenient_text
+from mpdispatch.store.sqlite.translate import INTEGRITY_ERRORS
 
 INSERT_DEAD_LETTER = QUERIES["insert_dead_letter"].replace("INSERT", "INSERT OR IGNORE", 1)
 """Unless the job already has one."""
 
-INTEGRITY_ERRORS: tuple[type[Exception], ...] = tuple(copy.IntegrityError for copy in sqlite3.COPIES.values())
 SUSPECTS: tuple[type[Exception], ...] = (OddRowError, *INTEGRITY_ERRORS)
 """Errors of a commit that meets such a row: it cannot be claimed, or a constraint refuses it."""
 

@@ -46,7 +46,7 @@ _SYNC_FILE_RANGE_WRITE: Final = 2
 def _begin_writing() -> Callable[[int, int, int, int], int] | None:
     """sync_file_range(2), which the standard library lacks; None if not available."""
     try:
-        import ctypes  # with the first enqueue, not with every import of mpdispatch
+        import ctypes  # with the second enqueue, not with every import of mpdispatch
 
         found = getattr(ctypes.CDLL(None), "sync_file_range", None)
     except (ImportError, OSError):  # a Python built without libffi, or a static one
@@ -59,13 +59,15 @@ def _begin_writing() -> Callable[[int, int, int, int], int] | None:
 class Log:
     """The log of one connection. `path` is None for `:memory:`, which has no log."""
 
-    __slots__ = ("_connection", "_descriptor", "_past", "_path")
+    __slots__ = ("_connection", "_descriptor", "_has_flushed", "_past", "_path")
 
     def __init__(self, connection: sqlite3.Connection, path: Path | None) -> None:
         self._connection = connection
         self._path = None if path is None else f"{path}-wal"
         self._descriptor = -1
         self._past = CHECKPOINT_BYTES
+        self._has_flushed = False
+        """Whether this is no process that ends after its first job, which would load more than it gains."""
 
     def _open(self) -> bool:
         """Open our own descriptor of the log; False: there is no log, in memory or not yet.
@@ -101,17 +103,19 @@ class Log:
         write-ahead logging there is no log yet.
         """
         self._open()
-        _begin_writing()
+        if self._has_flushed:
+            _begin_writing()
 
     def begin_flush(self) -> None:
         """Start writing to disk, so that `flush` waits less. A hint: it neither waits nor raises."""
-        if self._descriptor >= 0 and (begin := _begin_writing()) is not None:
+        if self._has_flushed and self._descriptor >= 0 and (begin := _begin_writing()) is not None:
             begin(self._descriptor, 0, 0, _SYNC_FILE_RANGE_WRITE)
 
     def flush(self) -> None:
         """Make all commits so far survive a power cut. Raises OSError."""
         if self._path is None:
             return
+        self._has_flushed = True
         if not self._open():
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self._path)
         if _FULL_FSYNC is not None:
