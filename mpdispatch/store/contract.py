@@ -305,7 +305,8 @@ class SupervisorStore(Protocol):
     ) -> CommitResult:
         """One transaction: record these outcomes and reports, stage what is due, claim as `policy.admission` plans.
 
-        Takes no write lock if nothing is to be recorded and nothing is due; `skip_idle_check` skips that check
+        Due jobs that it meets and that have expired are cancelled instead (`ended`). Takes no write lock if nothing is to
+        be recorded and nothing is due; `skip_idle_check` skips that check
         (for use right after an enqueue). A commit that records nothing is not synced to disk
         (`is_synced`): the caller decides when to sync. `claim=None` claims nothing. Raises LeaseLostError,
         with nothing written, if the registration is gone.

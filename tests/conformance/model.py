@@ -110,6 +110,8 @@ class Model:
         """By queue, for those somebody paused, resumed or took a token from."""
         self._buckets: dict[str, int] = {}
         self._supervisors: dict[int, Registration] = {}
+        self._expired = list[tuple[ClaimedJob, Transition]]()
+        """Ended by the upkeep, and not reported yet."""
         self.upkeep = Upkeep(self)
         self.crons = Crons(self)
 
@@ -462,6 +464,7 @@ class Model:
             made = self._claim(owner, claim, now, may_look_first)
             due_in_us = None if made.has_more else self._due_in_us(claim.queues, now)
             token_in_us = self._token_in_us(claim, now)
+        ended, self._expired = self._expired, []
         return CommitResult(
             claimed=[claimed_job_of(row) for row in made.taken],
             rejected=rejected,
@@ -474,7 +477,7 @@ class Model:
             held_from=made.held_back[0].place if made.held_back else None,
             # A claim undone by a power cut is only claimed again; an outcome has to last.
             is_synced=not made.taken or is_writing,
-            ended=[*self.upkeep.take_ended(), *made.expired],
+            ended=[*ended, *made.expired],
         )
 
     def _running(self, owner: int, job_id: int, starts: int) -> Row | None:
@@ -673,28 +676,23 @@ class Upkeep:
 
     def __init__(self, model: Model) -> None:
         self._model = model
-        self._ended = list[tuple[ClaimedJob, Transition]]()
-
-    def take_ended(self) -> list[tuple[ClaimedJob, Transition]]:
-        """The jobs that have expired since the last call."""
-        ended, self._ended = self._ended, []
-        return ended
 
     def step(self, queues: Sequence[str]) -> UpkeepStep:
         # Only what a start has put off waits anew: whoever enqueues a job for later has named a moment and not a wait.
         # A request to cancel a job that has ended meanwhile is none: nobody sees whether it is kept.
         now = self._model._clock.now()
-        now_us, rebased, count = now.wall_us, 0, len(self._ended)
+        now_us, rebased, expired = now.wall_us, 0, self._model._expired
+        count = len(expired)
         for row in self._model._rows.values():
             # Of all queues, and whatever keeps it waiting. A job that runs is its supervisor's.
             if row.state is not JobState.RUNNING and has_expired(row.expires_at_us, now_us):
-                self._ended.append(self._model._expire(row, now))
+                expired.append(self._model._expire(row, now))
         for row in self._model._of(queues):
             if row.state in LATER and row.run_at_us > now_us + STEP_US and row.put_off_us is not None:
                 due_us = rebased_us(row.run_at_us, row.put_off_us, now_us=now_us)
                 rebased += due_us != row.run_at_us
                 row.run_at_us = due_us
-        return UpkeepStep(rebased, 0, has_more=False, expired=len(self._ended) - count)
+        return UpkeepStep(rebased, 0, has_more=False, expired=len(expired) - count)
 
     def prune(self, retention: Retention) -> PruneStep:
         return PruneStep(self._model._prune_by_age(retention), has_more=False)

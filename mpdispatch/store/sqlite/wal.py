@@ -67,7 +67,7 @@ class Log:
         self._descriptor = -1
         self._past = CHECKPOINT_BYTES
         self._has_flushed = False
-        """Whether this is no process that ends after its first job, which would load more than it gains."""
+        """False until the first flush: a process that ends after one job would load more than it gains."""
 
     def _open(self) -> bool:
         """Open our own descriptor of the log; False: there is no log, in memory or not yet.
