@@ -50,6 +50,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "workers": ("queues:workers", "Show supervisors and their workers."),
     "stats": ("stats:stats", "Count jobs by state and queue."),
     "prune": ("store:prune", "Delete jobs that ended long ago."),
+    "backup": ("store:backup", "Copy the store, while it is in use."),
     "config": ("config:config", "Check the configuration: every setting and its source."),
     "migrate": ("store:migrate", "Create the store or bring its schema up to date."),
     "doctor": ("doctor:doctor", "Examine the store and this machine, with remedies."),

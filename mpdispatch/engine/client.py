@@ -6,6 +6,7 @@ tell the hooks, so that hooks are told the same whichever door is used.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self
@@ -22,7 +23,7 @@ from mpdispatch.policy.durations import duration_of
 from mpdispatch.policy.names import check_name, shown
 from mpdispatch.store.contract import Store
 from mpdispatch.store.filters import JobFilter, PruneFilter
-from mpdispatch.store.values import Pruned, QueueStats
+from mpdispatch.store.values import Backup, Pruned, QueueStats
 
 if TYPE_CHECKING:
     from mpdispatch.engine.crons import Crons
@@ -286,6 +287,17 @@ class JobClient:
         before_us = None if older_than is None else so_long_ago_us(older_than)
         where = PruneFilter(state=_checked_state(state), ended_before_us=before_us, keep=keep)
         return self.store.prune(where, dry_run=dry_run)
+
+    def backup(self, destination: str | os.PathLike[str]) -> Backup:
+        """Copy the store to a new file, while supervisors and others use it: one moment of it, checked and on disk.
+
+        To restore: end all that use the store, remove what lies beside it as `FILE-wal` and `FILE-shm`, and put the copy
+        in the place of `FILE`. Jobs that were running at that moment run again.
+
+        Raises StoreError: the destination is there already or cannot be written, of which nothing is left; or the store
+        cannot be read.
+        """
+        return self.store.backup(destination)
 
     def compact(self) -> tuple[int, int]:
         """Make the store's file as small as it can be; gives its size before and after, in bytes.

@@ -10,6 +10,7 @@ Every write to a running job has owner **and** `starts` in its WHERE and checks 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -34,6 +35,7 @@ from mpdispatch.store.filters import DeadLetterFilter, JobFilter, PruneFilter
 from mpdispatch.store.optional import FileCare, StoreUpkeep, Wake
 from mpdispatch.store.values import (
     NO_REPORTS,
+    Backup,
     CommitResult,
     Durability,
     HeldJob,
@@ -218,6 +220,15 @@ class Store(Protocol):
 
         Nobody can write meanwhile, so only use it while no supervisor runs. Raises UsageError: there is no file;
         StoreError.
+        """
+        ...
+
+    def backup(self, destination: str | os.PathLike[str]) -> Backup:
+        """Copy the store as it is at one moment to a new file, while others use it. Blocks; a large one takes long.
+
+        A supervisor of this store that meets the copy in the store's place writes nothing to it. Raises
+        StoreCannotCreate, StorePermission, StoreFull, StoreIOError: of the destination, and nothing is left of it;
+        UsageError: there is no file; StoreError.
         """
         ...
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -120,6 +121,15 @@ class Pruned(NamedTuple):
     """Number of jobs; states without any are left out."""
     open_failed: int
     """Number of failed jobs, old enough and of that state, that stay because their dead letters are open."""
+
+
+class Backup(NamedTuple):
+    """A copy of a store."""
+
+    path: Path
+    bytes: int
+    jobs: int
+    """Number of jobs in it, of every state."""
 
 
 class OtherOwners(NamedTuple):

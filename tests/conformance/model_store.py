@@ -6,7 +6,7 @@ from mpdispatch.clock import Clock
 from mpdispatch.errors import UsageError
 from mpdispatch.model import Finding
 from mpdispatch.store.optional import NoFileCare, Wake
-from mpdispatch.store.values import Durability
+from mpdispatch.store.values import Backup, Durability
 
 from .model import Model
 
@@ -50,6 +50,9 @@ class ModelStore(Model):
 
     def compact(self) -> tuple[int, int]:
         raise UsageError("it has no file to compact")
+
+    def backup(self, destination: object) -> Backup:
+        raise UsageError("it has no file to copy")
 
     # No call of the contract makes a row that cannot be read.
 

@@ -53,7 +53,7 @@ LEFT_OUT = {
     **dict.fromkeys(("said_durability", "prefer_durability"), "what outlasts a power cut"),
     **dict.fromkeys(("migrate", "check", "close", "close_all"), "opening and closing"),
     "wake": "a hint that may be lost",
-    **dict.fromkeys(("file_care", "compact"), "the file and its lock"),
+    **dict.fromkeys(("file_care", "compact", "backup"), "the file and its lock"),
     **dict.fromkeys(("upkeep", "crons"), "a face of its own"),
     **dict.fromkeys(("examine", "faults"), "rows that cannot be read: no call of the contract makes one"),
 }

@@ -1,4 +1,4 @@
-"""`migrate`, `prune` and `token`: look after the store."""
+"""`migrate`, `prune`, `backup` and `token`: look after the store."""
 
 from __future__ import annotations
 
@@ -78,6 +78,21 @@ def prune(
         before, after = client.compact()
         facts |= {"bytes_before": before, "bytes": after}
         text += f"; the file has {after / _MIB:.1f} MiB, and had {before / _MIB:.1f}"
+    print_answer(facts, text, as_json=options.json)
+
+
+@command("mpdispatch backup /backup/jobs-$(date +%F).db")
+@click.argument("destination", metavar="DEST", type=click.Path())
+def backup(options: Options, destination: str) -> None:
+    """Copy the store to the new file DEST, while supervisors and others use it. The copy is checked and on disk.
+
+    To restore: end all that use the store, remove FILE-wal and FILE-shm beside it, and put the copy in the place of
+    FILE. A supervisor that was forgotten then writes nothing to it. Jobs that were running run again.
+    """
+    client = open_client(options)
+    made = client.backup(destination)
+    facts = {"store": client.store.display, "backup": str(made.path), "bytes": made.bytes, "jobs": made.jobs}
+    text = f"{made.path}: {made.jobs} jobs, {made.bytes / _MIB:.1f} MiB"
     print_answer(facts, text, as_json=options.json)
 
 

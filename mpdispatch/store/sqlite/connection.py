@@ -28,6 +28,7 @@ from mpdispatch.errors import (
 )
 from mpdispatch.failpoints import failpoint
 from mpdispatch.private import NotPrivateError
+from mpdispatch.store.sqlite import forks
 from mpdispatch.store.sqlite.lock import Pauses, WriteLock
 from mpdispatch.store.sqlite.room import NO_ROOM, diagnosed
 from mpdispatch.store.sqlite.text import is_bad_text, lenient_text
@@ -42,6 +43,9 @@ _BY_ERRNO: dict[int, type[StoreError]] = {
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS, errno.ELOOP, errno.ENOTDIR), StorePermission),
     **dict.fromkeys(NO_ROOM, StoreFull),
 }
+
+_VERIFY_LOG_EVERY_S = 1.0
+"""It costs 2 us, and an enqueue 30."""
 
 FileIdentity = tuple[int, int]
 
@@ -103,6 +107,7 @@ class Session:
         self._path_text = str(path)
         self._patience_s, self._flushes, self._is_flushing = patience_s, flushes, flushes
         self._log = Log(connection, path)
+        self._verify_log_at = 0.0
 
     def is_used_here(self) -> bool:
         """Whether the calling thread is already using it: for calls from a signal handler or a finaliser."""
@@ -306,12 +311,24 @@ class Session:
         return problem
 
     def verify(self) -> None:
-        """Raise StoreVanished if the file at the path is gone or another one."""
-        if self.path is not None and identity_of(self._path_text) != self.identity:
-            self.is_broken = True
-            raise StoreVanished(self.location)
+        """Raise StoreVanished if the file at the path is gone or another one, or its log is gone (seen within 1 s)."""
+        if self.path is None:
+            return
+        now = time.monotonic()
+        if identity_of(self._path_text) == self.identity:
+            if now < self._verify_log_at:
+                return
+            self._verify_log_at = now + _VERIFY_LOG_EVERY_S
+            if not self._log.is_gone():
+                return
+        self.is_broken = True
+        raise StoreVanished(self.location)
 
     # -- the write-ahead log --------------------------------------------------------------------
+
+    def uses_log(self) -> None:
+        """Call this once the connection has read the database in WAL mode."""
+        self._log.used()
 
     def checkpoint_if_large(self) -> None:
         """Checkpoint the WAL if it has grown large and nobody is writing."""
@@ -334,6 +351,8 @@ class Session:
                     self._lock.release()
 
     def _checkpoint(self, *, truncate: bool = False) -> None:
+        self._verify_log_at = 0.0
+        self.verify()
         try:
             self._log.checkpoint(truncate=truncate)
         except sqlite3.ERRORS as error:
@@ -350,6 +369,12 @@ class Session:
         if self.pid != os.getpid() or self.path is None or self.is_closed:
             return
         self.is_closed = self.is_broken = True
+        if self._log.is_gone():
+            # Closing may checkpoint, and so write pages of the old file over one that was copied into its place.
+            forks.abandon(self.connection, self.identity)
+            self._log.close()
+            self._lock.close()
+            return
         self._log.close()
         # The last connection checkpoints when it closes, so this needs the lock. If another holds the lock, it has a
         # connection and ours is not the last: closing without the lock is harmless. A file that is not a store has

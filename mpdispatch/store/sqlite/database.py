@@ -75,6 +75,7 @@ class FileDatabase:
                 _, found = self._migrate(session)
             schema.refuse_unusable(found, self.location, is_shared=self.is_shared)
             self._use_wal(session)
+            session.uses_log()
             return session
 
     def migrate(self) -> tuple[int, int]:
@@ -105,6 +106,7 @@ class FileDatabase:
                 connect.create_file(self.path, self.location)
             identity = identity_of(self.path)
             forks.refuse_inherited(identity, self.location)
+            forks.refuse_abandoned(identity, self.location)
             self._refuse_two_copies(identity)
             try:
                 connection = connect.connect_file(self.path, self.location, self.options)

@@ -14,7 +14,7 @@ import time
 from collections import Counter
 from typing import Protocol
 
-from mpdispatch.errors import StoreError
+from mpdispatch.errors import StoreError, StoreVanished
 
 _PATIENCE_S = 1.0
 """Longest wait of a fork for threads that are using the store. A transaction takes milliseconds."""
@@ -94,6 +94,7 @@ class ForkGate:
 gate = ForkGate()
 _held: set[Held] = set()
 _inherited: set[FileIdentity] = set()
+_abandoned: set[FileIdentity] = set()
 
 
 def remember(held: Held) -> None:
@@ -119,6 +120,25 @@ def refuse_inherited(identity: FileIdentity | None, location: str) -> None:
             "was being used by another thread when this process was forked, so SQLite cannot lock it here; fork when the"
             " store is idle, or start the process in another way (multiprocessing's spawn, subprocess)",
         )
+
+
+def abandon(connection: object, identity: FileIdentity | None) -> None:
+    """Keep a connection whose log was deleted: closing it may write to the file.
+
+    While it is open, SQLite would lend what it knows of the old log to any other connection of this process to that file.
+    """
+    keep_for_ever(connection)
+    if identity is not None:
+        _abandoned.add(identity)
+
+
+def refuse_abandoned(identity: FileIdentity | None, location: str) -> None:
+    """Raise StoreVanished if a connection to this file was abandoned."""
+    if identity in _abandoned:
+        text = (
+            "its log was deleted while this process used it; once the file is in order, start the process anew"
+        )
+        raise StoreVanished(location, text)
 
 
 def keep_for_ever(connection: object) -> None:

@@ -17,6 +17,7 @@ from mpdispatch.store.crons import CronStore
 from mpdispatch.store.filters import DeadLetterFilter, JobFilter, PruneFilter
 from mpdispatch.store.optional import Wake
 from mpdispatch.store.sqlite import (
+    backup,
     changes,
     dead_letters,
     inserts,
@@ -26,12 +27,12 @@ from mpdispatch.store.sqlite import (
     shrink,
     status,
 )
-from mpdispatch.store.sqlite.database import Database, FileDatabase, MemoryDatabase
+from mpdispatch.store.sqlite.database import CLIENT_PATIENCE_S, Database, FileDatabase, MemoryDatabase
 from mpdispatch.store.sqlite.options import FileOptions
 from mpdispatch.store.sqlite.queries import QUERIES
 from mpdispatch.store.sqlite.rounds import Round, Step
 from mpdispatch.store.sqlite.thread_sessions import ThreadSessions
-from mpdispatch.store.values import Durability, HeldJob, Pruned, QueueState, QueueStats
+from mpdispatch.store.values import Backup, Durability, HeldJob, Pruned, QueueState, QueueStats
 
 _MOST_ID = (1 << 63) - 1
 
@@ -301,6 +302,21 @@ class SQLiteStore:
         shrink.rewrite(session)
         session.checkpoint(truncate=True)
         return before, database.path.stat().st_size
+
+    def backup(self, destination: str | os.PathLike[str]) -> Backup:
+        """Copy the store to a new file, while others use it."""
+        path = os.fspath(destination)
+        if not isinstance(path, str) or not path or "\0" in path:
+            raise UsageError(f"destination: must be text that names a file, not {path!r}")
+        if not isinstance(self._database, FileDatabase):
+            raise UsageError(f"{self.display} has no file to copy")
+        # A connection of its own: this thread may go on in a hook or a signal handler.
+        session = self._database.open(patience_s=CLIENT_PATIENCE_S, create=False)
+        try:
+            with session.use:
+                return backup.backup(session, Path(os.path.abspath(path)))
+        finally:
+            self._database.close(session)
 
     def supervisors(self) -> list[PeerSupervisor]:
         return self._sessions.read(lambda c: reads.supervisors(c, self._clock.now()))

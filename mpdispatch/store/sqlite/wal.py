@@ -59,7 +59,7 @@ def _begin_writing() -> Callable[[int, int, int, int], int] | None:
 class Log:
     """The log of one connection. `path` is None for `:memory:`, which has no log."""
 
-    __slots__ = ("_connection", "_descriptor", "_has_flushed", "_past", "_path")
+    __slots__ = ("_connection", "_descriptor", "_has_flushed", "_is_in_use", "_past", "_path")
 
     def __init__(self, connection: sqlite3.Connection, path: Path | None) -> None:
         self._connection = connection
@@ -68,11 +68,17 @@ class Log:
         self._past = CHECKPOINT_BYTES
         self._has_flushed = False
         """False until the first flush: a process that ends after one job would load more than it gains."""
+        self._is_in_use = False
+
+    def used(self) -> None:
+        """From now on SQLite keeps the log open, so nobody else's last connection deletes it."""
+        self.close()  # it may have been the log of others, which is gone by now
+        self._is_in_use = True
 
     def _open(self) -> bool:
         """Open our own descriptor of the log; False: there is no log, in memory or not yet.
 
-        The file is not deleted while a connection is open. SQLite locks the database and the -shm file, never
+        The file is not deleted while a connection uses it. SQLite locks the database and the -shm file, never
         the log, so closing this descriptor drops no SQLite lock.
         """
         if self._descriptor < 0 and self._path is not None:
@@ -88,6 +94,19 @@ class Log:
 
     def __del__(self) -> None:
         self.close()
+
+    def is_gone(self) -> bool:
+        """Whether somebody has deleted the log, so that nobody else sees our commits.
+
+        The database beside it may be another one by now, and a checkpoint would write the old one's pages over it.
+        """
+        if self._descriptor < 0 or not self._is_in_use:
+            return False
+        try:
+            # Not fstat, see above.
+            return os.readlink(f"/proc/self/fd/{self._descriptor}").endswith(" (deleted)")
+        except OSError:  # no /proc: macOS, where a stat costs nothing later
+            return os.fstat(self._descriptor).st_nlink == 0
 
     def size(self) -> int:
         """In bytes. The file keeps up to CHECKPOINT_BYTES when the log starts over."""
