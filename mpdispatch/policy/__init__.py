@@ -4,7 +4,7 @@
     ClaimRequest + facts ──▶ admission.plan ──(rate)──▶ ClaimPlan
     a peer's registration ──▶ lease.judge_peer ──▶ PeerVerdict
 
-Also how settings, names and durations are read. Import from the modules: `config` uses `names` and `durations`, and
-importing it must not load msgspec.
+Also how settings, names, durations, schedules and crontabs are read. Import from the modules: `config` uses `names` and
+`durations`, and importing it must not load msgspec.
 Not here: the facts themselves, which `store` and `host` read, and acting on a decision (`supervisor`).
 """
