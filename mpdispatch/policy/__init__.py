@@ -3,6 +3,7 @@
     claimed job + outcome ──▶ decide ──(backoff)──▶ Transition
     ClaimRequest + facts ──▶ admission.plan ──(rate)──▶ ClaimPlan
     a peer's registration ──▶ lease.judge_peer ──▶ PeerVerdict
+    CronEntry + now ──▶ cron.plan ──(cron.schedule)──▶ CronDecision
 
 Also how settings, names, durations, schedules and crontabs are read. Import from the modules: `config` uses `names` and
 `durations`, and importing it must not load msgspec.

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from mpdispatch.clock import SECOND_US
 from mpdispatch.model import CronDecision, CronEntry, CronSpec, Firing, NewCron, SkippedSlots
+from mpdispatch.store.filters import PruneFilter
 
 from . import draws
 from .answers import Refusal, answer_of, compare
@@ -119,7 +120,7 @@ class CronSteps:
                 self.crons("sync", entry.origin, entry.app, [])
             case "deleted":
                 self.delete_cron(entry.spec.name, None)
-        self.both("prune", self.clock.advance(1).wall_us, 9)
+        self.both("prune", PruneFilter(ended_before_us=self.clock.advance(1).wall_us))
 
     @step(2, at=places, call=st.sampled_from(["retry", "replay", "cancel"]))
     def change_a_job_of_a_cron(self, at: int, call: str) -> None:

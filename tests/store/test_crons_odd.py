@@ -12,6 +12,7 @@ import pytest
 from mpdispatch.errors import CronNotFoundError, CronUnreadableError
 from mpdispatch.model import CronSpec, Firing, JobState, Level, SkippedSlots
 from mpdispatch.store import SQLiteStore
+from mpdispatch.store.filters import PruneFilter
 from tests.clock import FakeClock
 
 from .conftest import Desk, failed
@@ -187,10 +188,10 @@ def test_a_job_is_kept_until_a_decision_has_seen_its_end(file_store: SQLiteStore
     other = file_store.enqueue(JOB)
     file_store.cancel(other.id)
     later_us = clock.advance(10).wall_us
-    assert file_store.prune(later_us, 10) == 1
+    assert sum(file_store.prune(PruneFilter(ended_before_us=later_us)).by_state.values()) == 1
     assert file_store.state_of(job_id) is JobState.CANCELLED
     file_store.crons.decide(decision(file_store.crons.entry("sweep"), closes=[slot(1)]))
-    assert file_store.prune(later_us, 10) == 1
+    assert sum(file_store.prune(PruneFilter(ended_before_us=later_us)).by_state.values()) == 1
 
 
 @pytest.mark.parametrize("end", ["disabled", "orphan", "deleted"])
@@ -205,7 +206,7 @@ def test_a_job_of_an_entry_about_which_nobody_decides_is_pruned(
             file_store.crons.sync("user", "", [])
         case _:
             file_store.crons.delete("sweep")
-    assert file_store.prune(clock.advance(10).wall_us, 10) == 1
+    assert sum(file_store.prune(PruneFilter(ended_before_us=clock.advance(10).wall_us)).by_state.values()) == 1
 
 
 # ---------------------------------------------------------------- jobs that run on
