@@ -8,9 +8,10 @@ import re
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
+
+import msgspec
 
 from mpdispatch.errors import ConfigError, Fault
 from mpdispatch.policy.names import shown
@@ -33,8 +34,7 @@ KEYS = (("extensions", "dispatch"), ("dispatch",))
 _MAY_BE_OURS = re.compile(rb"""\bdispatch["']?\s*:""")
 
 
-@dataclass(frozen=True, slots=True)
-class Section:
+class Section(msgspec.Struct, frozen=True):
     """Our part of a configuration file."""
 
     path: Path

@@ -9,6 +9,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
+import msgspec
+
 from mpdispatch.config import ENV_PREFIX, Config, QueueConfig, read_settings, setting
 from mpdispatch.configfile.document import KEYS, NAMES, Section, find_section
 from mpdispatch.errors import ConfigError, Fault, UsageError
@@ -76,8 +78,7 @@ _LISTS = ("queue_configs", "crons")
 _VARIABLES = [each.name for each in fields(Config)] + [name for name in _OTHERS if name not in _LISTS]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Effective:
+class Effective(msgspec.Struct, frozen=True, kw_only=True):
     """The settings in force, and the source of each."""
 
     config: Config

@@ -43,7 +43,7 @@ from mpdispatch.model import (
 from mpdispatch.model.json import moment_of
 
 LOG = logging.getLogger("mpdispatch.hooks")
-JOB = ClaimedJob(7, 2, 1, "render", "bulk", 0, 0, 3, None, None, None, b"{}")
+JOB = ClaimedJob(7, 2, 1, "render", "bulk", 0, 0, 3, None, None, payload=b"{}")
 ERROR = ErrorInfo(type="ValueError", message="bad")
 
 

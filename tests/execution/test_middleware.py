@@ -31,7 +31,7 @@ def run(function: Callable[..., Any], *around: Any, payload: bytes = b"{}") -> A
     registry.add(JobDefinition(name="job", function=function))
     used = Telemetry().around_handlers(checked_middleware(around))
     executor = Executor(registry, limits=Limits(), reporter=Silent(), on_start=lambda *_: None, middleware=used)
-    return executor.run(ClaimedJob(7, 2, 1, "job", "bulk", 0, 0, 3, None, None, None, payload))
+    return executor.run(ClaimedJob(7, 2, 1, "job", "bulk", 0, 0, 3, None, None, payload=payload))
 
 
 def test_the_first_is_outermost_and_all_see_the_job_and_the_result() -> None:

@@ -158,7 +158,7 @@ def test_a_context_somebody_damaged_begins_a_new_trace(tmp_path: Path, traces: T
     @engine.job
     def plain() -> None: ...
 
-    run(engine, ClaimedJob(1, 1, 1, "plain", "default", 0, 0, 3, None, None, "{junk", b"{}"))
+    run(engine, ClaimedJob(1, 1, 1, "plain", "default", 0, 0, 3, None, None, "{junk", payload=b"{}"))
     (span,) = traces.named("dispatch.job.execute")
     assert span.parent is None
 
@@ -173,7 +173,7 @@ def test_tracing_stands_outermost_or_where_it_is_named(traces: Traces) -> None:
 
 def recorded(state: JobState, cause: Cause) -> Recorded:
     error = None if cause is Cause.COMPLETED else ErrorInfo(type="ValueError", message="bad")
-    job = ClaimedJob(7, 2, 1, "render", "bulk", 0, 0, 3, None, None, None, b"{}")
+    job = ClaimedJob(7, 2, 1, "render", "bulk", 0, 0, 3, None, None, payload=b"{}")
     return Recorded(
         job,
         Transition(

@@ -27,7 +27,7 @@ _STEPS = 5000
 
 
 def _job(number: int, size: int = 0) -> JobToSend:
-    return ClaimedJob(number, 1, 1, "noop", "default", 0, 0, 3, None, None, None, b"x" * size), None
+    return ClaimedJob(number, 1, 1, "noop", "default", 0, 0, 3, None, None, payload=b"x" * size), None
 
 
 class _Stepper:

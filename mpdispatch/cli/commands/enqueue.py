@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import click
+import msgspec
 
 from mpdispatch.cli.clients import open_client_to_fill
 from mpdispatch.cli.enqueued import print_enqueued
@@ -87,8 +87,7 @@ def enqueue(
     return print_enqueued(options, client, made, wait=wait)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Jobs:
+class _Jobs(msgspec.Struct, frozen=True, kw_only=True):
     """The jobs to be enqueued."""
 
     name: str
