@@ -49,6 +49,17 @@ EXPECTED = {
         ("50 queues", True, True),
         ("600 pending of 10 priorities", True, True),
     ],
+    "retention": [
+        ("180 of 600 ended jobs: pruned", False, False),
+        ("180 of 600 ended jobs: longest of", False, True),
+        ("180 of 180 ended jobs: pruned", False, False),
+        ("180 of 180 ended jobs: longest of", False, True),
+        ("180 of 180 ended jobs: the file", True, True),
+        ("180 of 600 ended jobs: CPU to prune", False, False),
+        ("then to make the file smaller", False, False),
+        ("a round with 420 young jobs", False, False),
+        ("a round with a limit of 210 jobs", False, False),
+    ],
     "footprint": [("PSS of supervisor", True, True), ("idle CPU", True, True)],
     "start": [
         ("kill -9 of a worker", True, True),

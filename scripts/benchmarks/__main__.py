@@ -18,7 +18,19 @@ import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-MODES = ("drain", "enqueue", "latency", "cpu", "backlog", "footprint", "start", "forkserver", "cron", "profile")
+MODES = (
+    "drain",
+    "enqueue",
+    "latency",
+    "cpu",
+    "backlog",
+    "retention",
+    "footprint",
+    "start",
+    "forkserver",
+    "cron",
+    "profile",
+)
 PEERS = ("huey", "apscheduler", "celery")
 SIZES = ("full", "quick", "smallest")
 

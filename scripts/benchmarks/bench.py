@@ -17,6 +17,7 @@ import enqueue
 import footprint
 import forkserver
 import latency
+import retention
 import start
 from peers import KNOWN, SCHEDULERS, scheduler
 from report import Figure, Report, facts, header
@@ -29,6 +30,7 @@ MODES: Mapping[str, Callable[[Run], Iterator[Figure]]] = {
     "latency": latency.measure,
     "cpu": cpu.measure,
     "backlog": backlog.measure,
+    "retention": retention.measure,
     "footprint": footprint.measure,
     "start": start.measure,
     "forkserver": forkserver.measure,

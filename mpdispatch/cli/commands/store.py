@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 from typing import Any
 
 import click
@@ -89,6 +91,8 @@ def backup(options: Options, destination: str) -> None:
     To restore: end all that use the store, remove FILE-wal and FILE-shm beside it, and put the copy in the place of
     FILE. A supervisor that was forgotten then writes nothing to it. Jobs that were running run again.
     """
+    # As Ctrl-C does, so that nothing is left of a copy that is not complete.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     client = open_client(options)
     made = client.backup(destination)
     facts = {"store": client.store.display, "backup": str(made.path), "bytes": made.bytes, "jobs": made.jobs}
