@@ -54,6 +54,7 @@ def test_an_entry_has_what_was_said_and_the_defaults_of_its_handler(engine: Engi
         catch_up="all",
         overlap="skip",
         queue="fast",
+        expires="1h",
     )
     assert engine.crons.get("nightly") == made
     assert engine.crons.list() == [made]
@@ -64,6 +65,7 @@ def test_an_entry_has_what_was_said_and_the_defaults_of_its_handler(engine: Engi
     ]
     assert (made.job_name, made.queue, made.payload, made.priority) == ("report", "fast", {"days": 7}, 4)
     assert (made.max_retries, made.timeout, made.origin, made.enabled) == (9, 60, "user", True)
+    assert made.expires == 3600
     assert made.next_run_at is not None
     assert made.next_run_at.astimezone(__import__("zoneinfo").ZoneInfo("Europe/Berlin")).hour == 3
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT0[12]:00:00\.000000Z", facts["next_run_at"])
@@ -96,6 +98,7 @@ def test_entries_are_listed_by_name(engine: Engine) -> None:
         ({"name": ""}, UsageError, "name must not be empty"),
         ({"nonsense": 1}, UsageError, "nonsense: no such setting"),
         ({"delay": 5}, UsageError, "delay: no such setting"),
+        ({"expires": 60, "jitter": 60}, UsageError, "jitter: must be shorter than expires"),
         ({"expires": datetime(2026, 1, 1, tzinfo=UTC)}, UsageError, "expires: a cron entry takes how long"),
     ],
 )

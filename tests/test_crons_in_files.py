@@ -22,7 +22,7 @@ MAX_BYTES = 1 << 20
 def engine(tmp_path: Path) -> Engine:
     engine = Engine.open(tmp_path / "jobs.db")
 
-    @engine.job(queue="bulk", priority=4, max_retries=9)
+    @engine.job(queue="bulk", priority=4, max_retries=9, expires=600)
     def report(days: int = 1) -> None: ...
 
     return engine
@@ -77,6 +77,7 @@ def test_a_mapping_by_name_and_a_list_mean_the_same(
             priority: -1
             max_retries: 0
             timeout: 1h
+            expires: 90s
         """
     as_list = """
         crons:
@@ -84,7 +85,7 @@ def test_a_mapping_by_name_and_a_list_mean_the_same(
            catch_up_limit: 10, overlap: queue, jitter: 5m, starts_at: 2026-11-01, ends_at: 2026-12-01T00:00:00Z,
            late_after: 2d}
         - {name: other, schedule: "@every 90s", tz: UTC, job: report, queue: fast, priority: -1, max_retries: 0,
-           timeout: 1h}
+           timeout: 1h, expires: 90s}
         """
     found = specs_of(tmp_path, mapping, engine, by_description=by_description)
     assert specs_of(tmp_path, as_list, engine, by_description=by_description) == found
@@ -95,7 +96,8 @@ def test_a_mapping_by_name_and_a_list_mean_the_same(
     assert (nightly.starts_at_us, nightly.ends_at_us) == (1793487600_000000, 1796083200_000000)
     assert nightly.late_after_us == 172_800_000_000
     assert (other.job.queue, other.job.priority, other.job.max_retries) == ("fast", -1, 0)
-    assert other.job.timeout_us == 3_600_000_000
+    assert (other.job.timeout_us, other.job.expires_us) == (3_600_000_000, 90_000_000)
+    assert (nightly.job.timeout_us, nightly.job.expires_us) == (None, 600_000_000)
 
 
 def test_a_command_is_a_list_or_text_that_no_shell_reads(

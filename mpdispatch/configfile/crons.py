@@ -170,6 +170,7 @@ def _job_of(values: Mapping[str, Any]) -> NewJob:
         queue=_given(values, "queue", "default"),
         priority=_given(values, "priority", 0),
         timeout_us=_us(values.get("timeout")),
+        expires_us=_us(values.get("expires")),
     )
 
 

@@ -52,6 +52,8 @@ class Cron(msgspec.Struct, frozen=True, kw_only=True):
     priority: int
     max_retries: int
     timeout: float | None
+    expires: float | None
+    """A job of it that is not started so long after its slot is cancelled."""
     origin: Origin
     """Who declared it: the app's code, a file, or somebody (user)."""
     app: str
@@ -122,6 +124,7 @@ def cron_of(entry: CronEntry, now_us: int) -> Cron:
         priority=job.priority,
         max_retries=job.max_retries,
         timeout=_seconds(job.timeout_us),
+        expires=_seconds(job.expires_us),
         origin=entry.origin,
         app=entry.app,
         is_orphan=entry.is_orphan,

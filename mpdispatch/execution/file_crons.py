@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from mpdispatch.clock import SECOND_US
 from mpdispatch.config import Config
 from mpdispatch.errors import ConfigError, Fault, PayloadError, UnknownJobError
 from mpdispatch.execution.commands import environment_of, payload_of
@@ -28,14 +29,17 @@ Raises UnknownJobError, PayloadError.
 """
 
 
+_FIELDS = {"expires": "expires_us", "timeout": "timeout_us"}
+"""The fields of a NewJob that have other names in a file."""
+
+
 def known_here(registry: Registry, max_bytes: int) -> Known:
     """What a process knows that has the handlers."""
 
     def known(name: str, args: Mapping[str, Any]) -> tuple[bytes, dict[str, Any]]:
-        definition = registry.get(name)
-        payload = definition.signature.encode((), args, max_bytes=max_bytes)
-        fields = ("queue", "priority", "max_retries")
-        return payload, {field: getattr(definition, field) for field in fields}
+        its = registry.get(name)
+        defaults = _defaults(its.queue, its.priority, its.max_retries, its.expires_s)
+        return its.signature.encode((), args, max_bytes=max_bytes), defaults
 
     return known
 
@@ -46,13 +50,20 @@ def known_of(description: AppDescription, max_bytes: int) -> Known:
     def known(name: str, args: Mapping[str, Any]) -> tuple[bytes, dict[str, Any]]:
         if name not in description.jobs:
             raise UnknownJobError(name, known=sorted(description.jobs))
-        return payload_as_given(name, args, max_bytes), {
-            "queue": description.queues.get(name, "default"),
-            "priority": description.priorities.get(name, 0),
-            "max_retries": description.max_retries.get(name, 3),
-        }
+        return payload_as_given(name, args, max_bytes), _defaults(
+            description.queues.get(name, "default"),
+            description.priorities.get(name, 0),
+            description.max_retries.get(name, 3),
+            description.expiries.get(name),
+        )
 
     return known
+
+
+def _defaults(queue: str, priority: int, max_retries: int, expires_s: float | None) -> dict[str, Any]:
+    """A handler's own values, by the fields of a NewJob. A claim adds its timeout to jobs without one."""
+    expires_us = None if expires_s is None else round(expires_s * SECOND_US)
+    return {"queue": queue, "priority": priority, "max_retries": max_retries, "expires_us": expires_us}
 
 
 def complete(file: FileCrons, known: Known) -> DeclaredCrons:
@@ -82,7 +93,8 @@ def _of_handler(entry: FileCron, known: Known) -> CronSpec:
         raise ConfigError(
             [Fault(f"{entry.key}.args{'.' * bool(each.key)}{each.key}", each.message) for each in error.faults]
         ) from None
-    fields = {name: value for name, value in defaults.items() if name not in entry.given}
+    given = {_FIELDS.get(name, name) for name in entry.given}
+    fields = {name: value for name, value in defaults.items() if name not in given}
     return msgspec.structs.replace(entry.spec, job=msgspec.structs.replace(job, payload=payload, **fields))
 
 

@@ -7,9 +7,9 @@ Not here: what a schedule means (`policy.cron`), how a call's arguments become a
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
 from mpdispatch.clock import SECOND_US
 from mpdispatch.config import setting
@@ -63,27 +63,14 @@ def spec_of(found: Settings, *, name: object, job: NewJob, host_tz: str) -> Cron
 
     `host_tz` is the zone if none is given. Raises ConfigError: every fault, also those of the settings.
     """
-    faults, values = list(found.faults), found.values
-    try:
-        check_name("name", name)
-    except UsageError as error:
-        faults.append(Fault(found.keys.get("name", ""), str(error)))
-    tz = values.get("tz") or host_tz
-    window: dict[str, int | None] = {}
-    # Each with a right other one, so that faults of both are found. A setting with a fault has no value.
-    for schedule, zone in (("@daily", tz), (values.get("schedule", "@daily"), "UTC")):
-        try:
-            parse(schedule, zone)
-        except UsageError as error:
-            which, _, text = str(error).partition(": ")
-            faults.append(Fault(found.keys.get(which, which), text))
+    values, tz = found.values, found.values.get("tz") or host_tz
+    # A setting with a fault has no value.
+    faults = [*found.faults, *_faults_of_schedule(found, tz), *_faults_of_job(found, name, job)]
     if not faults:
-        window = {each: _moment_us(found, each, tz, faults) for each in ("starts_at", "ends_at")}
-    first_us, last_us = window.get("starts_at"), window.get("ends_at")
-    if first_us is not None and last_us is not None and last_us < first_us:
-        faults.append(Fault(found.keys["ends_at"], "must not be earlier than starts_at"))
+        faults += _faults_of_window(found, tz)
     if faults:
         raise ConfigError(faults)
+    starts_at, ends_at, late_after = (values[each] for each in ("starts_at", "ends_at", "late_after"))
     return CronSpec(
         name=str(name),
         schedule=values["schedule"],
@@ -93,21 +80,42 @@ def spec_of(found: Settings, *, name: object, job: NewJob, host_tz: str) -> Cron
         catch_up_limit=values["catch_up_limit"],
         overlap=values["overlap"],
         jitter_us=round(values["jitter"] * SECOND_US),
-        starts_at_us=first_us,
-        ends_at_us=last_us,
-        late_after_us=None if values["late_after"] is None else round(values["late_after"] * SECOND_US),
+        starts_at_us=None if starts_at is None else moment_us(starts_at, tz),
+        ends_at_us=None if ends_at is None else moment_us(ends_at, tz),
+        late_after_us=None if late_after is None else round(late_after * SECOND_US),
     )
 
 
-def _moment_us(found: Settings, key: str, tz: str, faults: list[Fault]) -> int | None:
-    value: Any = found.values.get(key)
-    if value is None:
-        return None
+def _faults_of_schedule(found: Settings, tz: str) -> Iterator[Fault]:
+    # Each with a right other one, so that faults of both are found.
+    for schedule, zone in (("@daily", tz), (found.values.get("schedule", "@daily"), "UTC")):
+        try:
+            parse(schedule, zone)
+        except UsageError as error:
+            which, _, text = str(error).partition(": ")
+            yield Fault(found.keys.get(which, which), text)
+
+
+def _faults_of_job(found: Settings, name: object, job: NewJob) -> Iterator[Fault]:
     try:
-        return moment_us(value, tz)
+        check_name("name", name)
     except UsageError as error:
-        faults.append(Fault(found.keys[key], str(error)))
-        return None
+        yield Fault(found.keys.get("name", ""), str(error))
+    if job.expires_us is not None and job.expires_us <= found.values.get("jitter", 0) * SECOND_US:
+        key = found.keys.get("jitter", "jitter")
+        yield Fault(key, "must be shorter than expires, which counts from the slot, too")
+
+
+def _faults_of_window(found: Settings, tz: str) -> Iterator[Fault]:
+    times = dict[str, int]()
+    for each in ("starts_at", "ends_at"):
+        if (value := found.values[each]) is not None:
+            try:
+                times[each] = moment_us(value, tz)
+            except UsageError as error:
+                yield Fault(found.keys[each], str(error))
+    if len(times) == 2 and times["ends_at"] < times["starts_at"]:
+        yield Fault(found.keys["ends_at"], "must not be earlier than starts_at")
 
 
 def new_cron(spec: CronSpec, origin: Origin, app: str, now_us: int) -> NewCron:

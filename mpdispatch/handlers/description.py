@@ -37,6 +37,8 @@ class AppDescription(msgspec.Struct, frozen=True, kw_only=True):
     """The priority of each handler that has another one than 0."""
     max_retries: dict[str, int] = {}
     """The retries of each handler that has others than 3."""
+    expiries: dict[str, float] = {}
+    """Seconds after which jobs that were not started expire, for each handler whose jobs do."""
     crons: tuple[DeclaredCrons, ...] = ()
     """The cron entries that the app declares, and those of a file that it reads."""
     default_timeout_s: float | None = None
@@ -65,6 +67,7 @@ def describe(registry: Registry, *, store: object, **others: Any) -> AppDescript
         queues={each.name: each.queue for each in definitions},
         timeouts={each.name: each.timeout_s for each in definitions if each.timeout_s is not None},
         priorities={each.name: each.priority for each in definitions if each.priority},
+        expiries={each.name: each.expires_s for each in definitions if each.expires_s is not None},
         max_retries={each.name: each.max_retries for each in definitions if each.max_retries != 3},
         **others,
     )
