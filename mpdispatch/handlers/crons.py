@@ -16,13 +16,11 @@ from mpdispatch.config import setting
 from mpdispatch.errors import ConfigError, Fault, UsageError
 from mpdispatch.model import CatchUp, CronSpec, NewCron, NewJob, Origin, Overlap
 from mpdispatch.policy import settings
-from mpdispatch.policy.cron.due import next_slot_us
+from mpdispatch.policy.cron.due import MAX_FIRES, next_slot_us
 from mpdispatch.policy.cron.expression import parse
 from mpdispatch.policy.moments import moment_us, read_moment
 from mpdispatch.policy.names import check_name
 from mpdispatch.policy.sources import Settings
-
-MOST_CAUGHT_UP = 100_000
 
 
 def _moment(value: object, is_text: bool) -> datetime:
@@ -50,7 +48,7 @@ class CronSettings:
     schedule: str = field(metadata={"read": settings.text})
     tz: str | None = setting(None, settings.optional(settings.text))
     catch_up: CatchUp = setting("latest", settings.choice("skip", "latest", "all"))  # noqa: RUF009 - a field
-    catch_up_limit: int = setting(100, settings.whole(1, MOST_CAUGHT_UP))
+    catch_up_limit: int = setting(100, settings.whole(1, MAX_FIRES))
     overlap: Overlap = setting("allow", settings.choice("allow", "skip", "queue", "replace"))  # noqa: RUF009 - a field
     jitter: float = setting(0.0, settings.duration())
     starts_at: datetime | None = setting(None, settings.optional(_moment))  # noqa: RUF009 - a field

@@ -273,6 +273,21 @@ def test_queue_holds_no_more_than_its_limit():
     assert decide(applied(entry, decision, NOON + 4 * MINUTE, {}), NOON + 4 * MINUTE) is None
 
 
+def test_a_long_queue_is_cut_in_several_decisions():
+    entry, now_us, rounds = (
+        waiting("queue", open_firing(), schedule="* * * * * *", catch_up_limit=MAX_FIRES),
+        NOON + 2500 * SECOND,
+        0,
+    )
+    entry = msgspec.structs.replace(
+        entry, decided_until_us=NOON + 1490 * SECOND, next_slot_us=NOON + 1491 * SECOND
+    )
+    while (decision := decide(entry, now_us)) is not None:
+        assert (decision.fires, len(decision.skips)) == ([], 1)
+        entry, rounds = applied(entry, decision, now_us, {}), rounds + 1
+    assert (entry.next_slot_us, rounds) == (NOON + 1501 * SECOND, 10)
+
+
 def test_replaced_job_is_cancelled_once_and_the_slot_fires_after_its_end():
     entry, now_us = waiting("replace", open_firing(41), open_firing(42, slot_us=NOON - 1)), NOON + 3 * MINUTE
     decision = decide(entry, now_us)

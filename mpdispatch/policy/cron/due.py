@@ -12,7 +12,8 @@ from mpdispatch.policy.cron.schedule import Event, Schedule
 from mpdispatch.policy.waits import STEP_US
 
 MAX_FIRES = 1000
-"""Of one decision; the other slots come with the next one."""
+"""Of one decision; the other slots come with the next one. Also the most that `catch_up_limit` may be: each look at an
+entry finds as many slots again, at 40 µs each."""
 PRESENCE_GAP_US = 10 * SECOND_US
 """A supervisor that has not looked for longer than this begins its presence anew."""
 
@@ -32,7 +33,10 @@ class Look(NamedTuple):
 
 @dataclass(slots=True)
 class Due:
-    """The due slots that may fire, in ascending order, and what is decided about the others already."""
+    """The due slots that may fire, in ascending order, and what is decided about the others already.
+
+    At most MAX_FIRES + 1 of them: one more than may fire at once.
+    """
 
     slots: list[int]
     until_us: int
@@ -84,11 +88,7 @@ def due_slots(entry: CronEntry, schedule: Schedule, look: Look) -> Due | None:
     missed, skips = _catch_up(spec, schedule, (after_us, missed_until_us), now_us)
     in_time = schedule.slots(max(after_us, missed_until_us), until_us)
     slots = [*missed, *islice(in_time, max(0, MAX_FIRES + 1 - len(missed)))]
-    due = Due(slots, now_us, len(missed), skips)
-    if len(slots) > MAX_FIRES:
-        due.until_us = slots[MAX_FIRES - 1]
-        del slots[MAX_FIRES:]
-    return due
+    return Due(slots, slots[-1] if len(slots) > MAX_FIRES else now_us, len(missed), skips)
 
 
 def due_event(entry: CronEntry, schedule: Event, look: Look) -> Due | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mpdispatch.model import CronEntry
-from mpdispatch.policy.cron.due import Due
+from mpdispatch.policy.cron.due import MAX_FIRES, Due
 
 REPLACED = "overlap: replaced by a later slot"
 
@@ -13,7 +13,7 @@ def keep_apart(entry: CronEntry, due: Due, now_us: int) -> None:
     open_ids = [each.job_id for each in entry.open if not each.state.is_terminal]
     match entry.spec.overlap:
         case "allow":
-            pass
+            due.wait(MAX_FIRES)
         case "skip":
             _skip(due, open_ids, now_us)
         case "queue":
