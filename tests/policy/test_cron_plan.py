@@ -301,6 +301,12 @@ def test_replaced_job_is_cancelled_once_and_the_slot_fires_after_its_end():
     assert (slots(decision), decision.cancels) == ([NOON + 3 * MINUTE], [])
 
 
+def test_slot_that_comes_again_does_not_replace_its_own_job():
+    entry = waiting("replace", open_firing(41, slot_us=NOON + MINUTE))
+    assert decide(entry, NOON + MINUTE).cancels == []
+    assert decide(entry, NOON + 2 * MINUTE).cancels == [41]
+
+
 def test_a_later_slot_replaces_the_one_that_waits():
     entry = waiting("replace", open_firing(41))
     entry = applied(entry, decide(entry, NOON + MINUTE), NOON + MINUTE, {})

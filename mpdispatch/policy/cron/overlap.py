@@ -10,7 +10,8 @@ REPLACED = "overlap: replaced by a later slot"
 
 def keep_apart(entry: CronEntry, due: Due, now_us: int) -> None:
     """Leave those slots in `due.slots` that may fire now, by the entry's `overlap`."""
-    open_ids = [each.job_id for each in entry.open if not each.state.is_terminal]
+    open_now = [each for each in entry.open if not each.state.is_terminal]
+    open_ids = [each.job_id for each in open_now]
     match entry.spec.overlap:
         case "allow":
             due.wait(MAX_FIRES)
@@ -20,7 +21,10 @@ def keep_apart(entry: CronEntry, due: Due, now_us: int) -> None:
             _queue(due, open_ids, now_us, entry.spec.catch_up_limit)
         case "replace":
             # The decision that cancels them moves the entry to the moment before the slot that waits.
-            _replace(due, open_ids, now_us, cancelled_for_us=entry.decided_until_us + 1)
+            cancelled_for_us = entry.decided_until_us + 1
+            # A clock that was set back brings a slot again whose own job is open.
+            others = [each.job_id for each in open_now if each.slot_us not in due.slots[-1:]]
+            _replace(due, others, now_us, cancelled_for_us=cancelled_for_us)
 
 
 def _skip(due: Due, open_ids: list[int], now_us: int) -> None:
