@@ -69,6 +69,7 @@ def test_preview_of_an_interval_goes_on_from_the_entry():
     entry = entry_of("@every 1h", at_us=NOON - 5 * MINUTE)
     assert [row[0] for row in rows(entry)] == [NOON + 55 * MINUTE, NOON + 115 * MINUTE]
     assert [row[0] for row in rows(entry.spec)] == [NOON + HOUR, NOON + 2 * HOUR]
+    assert [row[0] for row in rows(entry.spec, since_us=NOON + 90 * MINUTE, count=1)] == [NOON + 2 * HOUR]
     assert [row[0] for row in rows(entry, since_us=NOON - HOUR, count=1)] == [
         NOON - 5 * MINUTE,
         NOON + 55 * MINUTE,
