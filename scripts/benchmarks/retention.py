@@ -88,14 +88,16 @@ def _while_draining(run: Run, *, ended: int, old: int) -> Iterator[Figure]:
     with service:
         enqueuer = Enqueuer(service)
         drained = 0
-        while _is_there(service, old):
-            if ended > old:
-                service.finish(service.enqueue("noop", run.size.drain_jobs))
-                drained += run.size.drain_jobs
-            else:  # the file cannot become smaller where new jobs stay
-                time.sleep(0.05)
-        elapsed_s = time.perf_counter() - began
-        enqueuer.stop()
+        try:
+            while _is_there(service, old):
+                if ended > old:
+                    service.finish(service.enqueue("noop", run.size.drain_jobs))
+                    drained += run.size.drain_jobs
+                else:  # the file cannot become smaller where new jobs stay
+                    time.sleep(0.05)
+            elapsed_s = time.perf_counter() - began
+        finally:
+            enqueuer.stop()
         name = f"{old:,} of {ended:,} ended jobs"
         yield Figure(
             mode="retention",
