@@ -222,3 +222,102 @@ def test_check_tells_a_monitor_of_late_entries(cli: Cli) -> None:
         ("nightly", False),
     ]
     assert cli("cron", "list", *store).returncode == 0
+
+
+# ---------------------------------------------------------------- import
+
+CRONTAB = r"""
+# what a real one has
+MAILTO=joe@example.org
+PATH=/usr/local/bin:/usr/bin:/bin
+CRON_TZ=Europe/Berlin
+LEVEL="3 4"
+5 0 * * *  $HOME/bin/daily.job >> $HOME/tmp/out 2>&1
+@reboot echo started
+15 14 1 * * cat%Dear Joe,%100\% of it
+0 22 * * 1-5 date +\%s
+"""
+BROKEN = CRONTAB + "61 * * * * nope\n"
+
+
+def test_a_crontab_becomes_entries_and_what_is_lost_is_said(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "crontab.txt").write_text(CRONTAB)
+    store = ("--store", "jobs.db")
+    dry = cli("cron", "import", "crontab.txt", "--dry-run", *store)
+    assert dry.returncode == 0
+    assert not (tmp_path / "jobs.db").exists()
+    assert "would add" in dry.stdout
+    assert "line 3 is not carried over: output is not mailed" in dry.stderr
+    done = loaded(
+        cli("cron", "import", "-", "--prefix", "my ", "--catch-up", "skip", "--json", *store, stdin=CRONTAB)
+    )
+    assert [each["name"] for each in done["added"]] == [each["name"] for each in done["found"]]
+    assert [each["kind"] for each in done["problems"]] == ["changed"]
+    found = {each["name"].removeprefix("my "): each for each in entries(cli)}
+    assert {name: each["schedule"] for name, each in found.items()} == {
+        "daily.job": "5 0 * * *",
+        "echo": "@reboot",
+        "cat": "15 14 1 * *",
+        "date": "0 22 * * 1-5",
+    }
+    assert {(each["tz"], each["catch_up"], each["max_retries"]) for each in found.values()} == {
+        ("Europe/Berlin", "skip", 0)
+    }
+    command = found["date"]["payload"]
+    assert command["argv"] == ["/bin/sh", "-c", "date +%s"]
+    assert command["cwd"] == command["env"]["HOME"]
+    assert (command["env"]["PATH"], command["env"]["LEVEL"], command["env"]["SHELL"]) == (
+        *("/usr/local/bin:/usr/bin:/bin", "3 4"),
+        "/bin/sh",
+    )
+    assert "date +%s" in cli("cron", "list", *store).stdout
+
+
+def test_what_a_line_of_a_crontab_reads_is_given_to_it(cli: Cli, tmp_path: Path) -> None:
+    store = ("--store", "jobs.db")
+    assert cli("cron", "import", "-", *store, stdin=CRONTAB).returncode == 0
+    job = cli("cron", "trigger", "cat", *store).stdout.strip()
+    assert cli("supervise", "--allow-commands", "--drain", *store).returncode == 0
+    assert cli("logs", job, *store).stdout == "Dear Joe,\n100% of it\n"
+
+
+def test_a_line_that_cannot_be_read_keeps_all_out_unless_it_is_skipped(cli: Cli, tmp_path: Path) -> None:
+    store = ("--store", "jobs.db")
+    said = refused(cli("cron", "import", "-", *store, stdin=BROKEN))
+    assert "line 11 cannot be read: the minute must be 0-59" in said
+    assert "nothing is added, because 1 line cannot be read; --skip-broken adds the others" in said
+    assert not (tmp_path / "jobs.db").exists()
+    assert cli("cron", "import", "-", "--skip-broken", *store, stdin=BROKEN).returncode == 0
+    assert len(entries(cli)) == 4
+
+
+def test_a_name_that_is_taken_keeps_all_out(cli: Cli) -> None:
+    store = ("--store", "jobs.db")
+    cli("cron", "add", "date", "@daily", "report", *store)
+    done = cli("cron", "import", "-", *store, stdin=CRONTAB)
+    assert done.returncode == 2
+    assert "name: there is a cron entry 'date' already" in done.stderr
+    assert [each["name"] for each in entries(cli)] == ["date"]
+
+
+def test_of_a_system_crontab_only_own_lines_are_taken(cli: Cli) -> None:
+    import getpass
+
+    text = f"17 * * * * {getpass.getuser()} cd / && run-parts /etc/cron.hourly\n25 6 * * * somebody true\n"
+    done = loaded(cli("cron", "import", "-", "--system", "--json", "--store", "jobs.db", stdin=text))
+    assert [each["name"] for each in done["added"]] == ["run-parts"]
+    assert [(each["line"], each["kind"]) for each in done["problems"]] == [(2, "left_out")]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stdin", "text"),
+    [
+        (["no-such-file"], "", "no-such-file: cannot be read"),
+        (["-"], "SHELL=/no/such/shell\n@daily true\n", "there is no program '/no/such/shell'"),
+        (["-"], "HOME=/no/such/home\n@daily true\n", "there is no folder '/no/such/home'"),
+        (["-", "--tz", "Nowhere"], "@daily true\n", "tz: must be the name of a zone"),
+        (["-", "--prefix", "a.."], "@daily true\n", "name must not hold '..'"),
+    ],
+)
+def test_an_import_that_is_wrong(cli: Cli, arguments: list[str], stdin: str, text: str) -> None:
+    assert text in refused(cli("cron", "import", *arguments, "--store", "jobs.db", stdin=stdin))

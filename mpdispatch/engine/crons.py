@@ -17,11 +17,11 @@ from mpdispatch.engine.cron_values import Cron, CronFiring, CronSlot, cron_of, h
 from mpdispatch.engine.definition import JobHandle
 from mpdispatch.engine.new_job import PlainDefaults, new_job
 from mpdispatch.engine.options import EnqueueOptions, checked_limit, documented
-from mpdispatch.errors import CronNotFoundError, StoreMissing, UsageError
+from mpdispatch.errors import CronExistsError, CronNotFoundError, DispatchError, StoreMissing, UsageError
 from mpdispatch.handlers.crons import first_slot_us, new_cron
 from mpdispatch.handlers.names import check_job_name
 from mpdispatch.handlers.safejson import payload_as_given
-from mpdispatch.model import CronEntry, CronSpec, Firing, Job, NewJob
+from mpdispatch.model import CronEntry, CronSpec, Firing, Job, NewCron, NewJob
 from mpdispatch.model.json import moment_of
 from mpdispatch.policy.cron.expression import parse, schedule_of
 from mpdispatch.policy.cron.preview import preview
@@ -84,12 +84,27 @@ class Crons:
 
     def add_job(self, name: str, schedule: str, job: NewJob, options: Mapping[str, Any]) -> Cron:
         """As `add`, for a job as it is; `options` are those of the entry alone. For the doors."""
-        spec, now_us = checked_spec(name, schedule, job, options), _now_us()
-        new = new_cron(spec, "user", "", now_us)
-        if new.next_slot_us is None and not _is_event(spec):
-            raise UsageError(f"schedule: {shown(schedule)} has no slot from now on")
-        kept = self._store.crons.add(new)
-        return cron_of(kept, now_us)
+        new = _new(checked_spec(name, schedule, job, options))
+        return cron_of(self._store.crons.add(new), new.decided_until_us)
+
+    def add_all(self, specs: Sequence[CronSpec]) -> Entries:
+        """As `add` for each of these, or for none. For the doors.
+
+        Raises CronExistsError, UsageError: of the first of them that cannot be added.
+        """
+        origins = {each.spec.name: each.origin for each in self._store.crons.entries()}
+        for spec in specs:
+            if (origin := origins.get(spec.name)) is not None:
+                raise CronExistsError(spec.name, origin)
+        added = list[CronEntry]()
+        try:
+            for new in [_new(each) for each in specs]:
+                added.append(self._store.crons.add(new))
+        except DispatchError:  # somebody has just added one of that name, or the store is full
+            for entry in added:
+                self._store.crons.delete(entry.spec.name)
+            raise
+        return [cron_of(each, each.decided_until_us) for each in added]
 
     def list(self) -> Entries:
         """All entries, by name."""
@@ -257,6 +272,14 @@ def job_as_given(job: str | JobHandle[..., Any], args: Mapping[str, Any], option
     name = check_job_name(job.name if isinstance(job, JobHandle) else job)
     payload = payload_as_given(name, args, Config().max_payload_bytes)
     return new_job(PlainDefaults(name=name), options, payload)
+
+
+def _new(spec: CronSpec) -> NewCron:
+    """The entry of somebody who adds it now. Raises UsageError: it has no slots."""
+    new = new_cron(spec, "user", "", _now_us())
+    if new.next_slot_us is None and not _is_event(spec):
+        raise UsageError(f"schedule: {shown(spec.schedule)} has no slot from now on")
+    return new
 
 
 def _slots_between(entry: CronEntry, start: Moment, end: Moment, now_us: int) -> Sequence[int]:

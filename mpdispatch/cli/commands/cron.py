@@ -1,18 +1,18 @@
-"""`cron`: entries that put jobs into their queues at the times of a schedule."""
+"""`cron`: look at entries, change, fire and delete them. The commands that make entries are in `cron_add`."""
 
 from __future__ import annotations
 
-import os
 import shlex
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar, get_args
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 from zoneinfo import ZoneInfo
 
 import click
 
-from mpdispatch.cli.clients import open_client, open_client_to_fill, open_client_with_hooks
-from mpdispatch.cli.job_options import unchecked_job
-from mpdispatch.cli.locate import find_config, find_store
+from mpdispatch.cli.clients import open_client, open_client_with_hooks
+from mpdispatch.cli.commands import cron_add  # noqa: F401 - its commands join the group
+from mpdispatch.cli.commands.cron_group import cron, name_argument, names_argument, next_text
+from mpdispatch.cli.locate import find_store
 from mpdispatch.cli.output import (
     complain,
     print_answer,
@@ -22,166 +22,16 @@ from mpdispatch.cli.output import (
     print_table,
     time_text,
 )
-from mpdispatch.cli.parameters import complete_cron, complete_queue, given
-from mpdispatch.cli.program import Command, Options, command_group
-from mpdispatch.cli.values import DURATION, arguments_of
+from mpdispatch.cli.parameters import complete_cron
+from mpdispatch.cli.program import Options
 from mpdispatch.engine.client import JobClient
-from mpdispatch.engine.cron_options import split_options
 from mpdispatch.engine.cron_values import Cron, CronSlot
-from mpdispatch.engine.new_job import PlainDefaults
-from mpdispatch.errors import CronNotFoundError, UsageError
-from mpdispatch.execution.commands import environment_of, payload_of
-from mpdispatch.execution.file_crons import why_not_there
-from mpdispatch.model import COMMAND_JOB, CatchUp, CronEntry, NewJob, Overlap
+from mpdispatch.errors import CronNotFoundError
+from mpdispatch.model import COMMAND_JOB, CronEntry
 from mpdispatch.model.json import to_json
 from mpdispatch.policy.names import cut
 
 T = TypeVar("T")
-
-_COMMAND = "mpdispatch.command"
-"""The key of a context under which the words after `--` are kept."""
-
-
-class CommandWithProgram(Command):
-    """A command that may end in `-- CMD [ARG]...`; its own options may stand anywhere before that."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if "--" in args:
-            place = args.index("--")
-            ctx.meta[_COMMAND] = args[place + 1 :]
-            args = args[:place]
-        return super().parse_args(ctx, args)
-
-
-@command_group(
-    'mpdispatch cron add nightly "0 3 * * *" report days:=7 --tz Europe/Berlin\n'
-    "mpdispatch cron list\n"
-    "mpdispatch cron preview nightly",
-    name="cron",
-)
-def cron() -> None:
-    """Entries that put jobs into their queues at the times of a schedule, while a supervisor runs."""
-
-
-name_argument = click.argument("name", shell_complete=complete_cron)
-names_argument = click.argument(
-    "names", metavar="NAME...", nargs=-1, required=True, shell_complete=complete_cron
-)
-
-entry_options = given(
-    click.option("--tz", metavar="ZONE", help="The zone whose clocks count. Without it: that of this machine."),
-    click.option(
-        "--catch-up",
-        type=click.Choice(get_args(CatchUp)),
-        help="Which slots fire that passed while no supervisor ran (latest).",
-    ),
-    click.option(
-        "--catch-up-limit", metavar="N", type=int, help="The most of them that fire, with --catch-up all (100)."
-    ),
-    click.option(
-        "--overlap",
-        type=click.Choice(get_args(Overlap)),
-        help="What a slot does while an earlier job of the entry has not ended (allow).",
-    ),
-    click.option("--jitter", type=DURATION, help="A job is due up to so much later than its slot."),
-    click.option("--starts-at", metavar="TIME", help="Earlier slots are none (2026-12-01, 2026-12-01T08:00)."),
-    click.option("--ends-at", metavar="TIME", help="Later slots are none."),
-    click.option(
-        "--late-after", type=DURATION, help="Late without a success for so long. Without it: for one period."
-    ),
-    click.option("--queue", metavar="QUEUE", help="The queue of its jobs.", shell_complete=complete_queue),
-    click.option("--priority", type=int, help="Jobs with a higher number run first, within their queue."),
-    click.option("--max-retries", type=int, help="How many times to retry after a failure; 0: never."),
-    click.option("--timeout", type=DURATION, help="The longest that one attempt may take."),
-    click.option(
-        "--expires", type=DURATION, help="A job that is not started so long after its slot is cancelled."
-    ),
-)
-"""The options of an entry and of its jobs; the command gets them as `tz`, `catch_up` …, None if not given."""
-
-
-@cron.add(
-    'mpdispatch cron add nightly "0 3 * * *" report days:=7 --tz Europe/Berlin\n'
-    'mpdispatch cron add sweep "@every 30s" sweep --jitter 5s --overlap skip\n'
-    'mpdispatch cron add backup "15 4 * * SUN" --catch-up all -- tar czf backup.tgz data',
-    name="add",
-    cls=CommandWithProgram,
-)
-@click.argument("name")
-@click.argument("schedule", metavar="EXPR")
-@click.argument("job", required=False)
-@click.argument("pairs", metavar="[k=TEXT | k:=JSON]... | -- CMD [ARG]...", nargs=-1)
-@click.option("--args", "whole", metavar="JSON", help="The arguments of its jobs as a JSON object.")
-@click.option(
-    "--cwd",
-    metavar="FOLDER",
-    type=click.Path(exists=True, file_okay=False),
-    help="The folder to run CMD in, if not the current one.",
-)
-@click.option(
-    "--env",
-    "chosen",
-    metavar="NAME[=VALUE]",
-    multiple=True,
-    help="A further environment variable for CMD; may be repeated.",
-)
-@entry_options
-@click.option("--create", is_flag=True, help="Create mpdispatch.db in this folder if no store is named.")
-def add(
-    options: Options,
-    name: str,
-    schedule: str,
-    job: str | None,
-    pairs: Sequence[str],
-    whole: str | None,
-    cwd: str | None,
-    chosen: Sequence[str],
-    create: bool,
-    **wishes: Any,
-) -> None:
-    """Keep the entry NAME: at the times of EXPR it enqueues JOB, or runs the program CMD.
-
-    EXPR is five fields, or six with the second first ("0 3 * * *"), @hourly, @daily, @weekly, @monthly, @yearly,
-    "@every 90s", "@once 2026-12-01T03:00", @startup or @reboot.
-
-    With an app (-A) its handler checks the arguments. CMD runs under a supervisor with --allow-commands, in this
-    folder, without a shell, as with `mpdispatch run`.
-    """
-    argv: Sequence[str] | None = click.get_current_context().meta.get(_COMMAND)
-    if (argv is None) == (job is None):
-        raise UsageError("give either the name of a job, or -- and a program to run")
-    if argv is None and (cwd is not None or chosen):
-        raise UsageError("--cwd and --env are for a program after --")
-    if argv is not None and whole is not None:
-        raise UsageError("--args is for a job, not for a program")
-    wished = {key: value for key, value in wishes.items() if value is not None}
-    of_command = None if argv is None else _command_job(options, argv, cwd, chosen, wished)
-    client = open_client_to_fill(options, may_create=create)
-    if of_command is not None:
-        made = client.crons.add_job(name, schedule, of_command, split_options(wished)[0])
-    else:
-        assert job is not None
-        made = client.crons.add(name, schedule, job=job, args=arguments_of(pairs, whole), **wished)
-    print_answer(to_json(made), f"cron entry {name}: {_next_text(made)}", as_json=options.json)
-
-
-def _command_job(
-    options: Options, argv: Sequence[str], cwd: str | None, chosen: Sequence[str], wished: Mapping[str, Any]
-) -> NewJob:
-    """The job of a command entry. Raises UsageError: the program is not there."""
-    if not argv or not argv[0]:
-        raise UsageError("there is no program after --")
-    folder, env = os.path.abspath(cwd or os.curdir), environment_of(os.environ, chosen)
-    if (missing := why_not_there(argv[0], cwd=folder, path=env.get("PATH"))) is not None:
-        raise UsageError(f"command: {missing}")
-    payload = payload_of(argv, cwd=folder, env=env, max_bytes=find_config(options).max_payload_bytes)
-    return unchecked_job(PlainDefaults(name=COMMAND_JOB, max_retries=0), payload, split_options(wished)[1])
-
-
-def _next_text(entry: Cron) -> str:
-    if entry.next_run_at is None:
-        return "it has no next slot by the clock"
-    return f"next at {entry.next_run_at.astimezone(ZoneInfo(entry.tz)).isoformat(sep=' ', timespec='seconds')}"
 
 
 @cron.add("mpdispatch cron list\nmpdispatch cron list --check\nmpdispatch cron list --json", name="list")
@@ -212,9 +62,11 @@ def _row(entry: Cron) -> Sequence[object]:
 
 
 def _job_text(entry: Cron) -> str:
-    if entry.job_name == COMMAND_JOB and isinstance(entry.payload, dict):
-        return shlex.join(map(str, entry.payload.get("argv", ())))
-    return entry.job_name
+    if entry.job_name != COMMAND_JOB or not isinstance(entry.payload, dict):
+        return entry.job_name
+    argv = [str(each) for each in entry.payload.get("argv", ())]
+    is_of_crontab = len(argv) == 3 and argv[1] == "-c"
+    return argv[2] if is_of_crontab else shlex.join(argv)
 
 
 def state_text(entry: Cron) -> str:
@@ -265,7 +117,7 @@ def enable(options: Options, names: Sequence[str]) -> int:
     crons = open_client(options).crons
 
     def message(entry: Cron, name: str) -> str:
-        return f"cron entry {name} is enabled: {_next_text(entry)}"
+        return f"cron entry {name} is enabled: {next_text(entry)}"
 
     return _each_of(options, names, crons.enable, message)
 
