@@ -217,7 +217,7 @@ class Model:
         settled = self._settled(where.state)
         old = [
             row
-            for row in settled[: len(settled) - (where.keep or 0)]
+            for row in settled[: max(0, len(settled) - (where.keep or 0))]
             if where.ended_before_us is None or (row.completed_at_us or 0) < where.ended_before_us
             if not self.crons.keeps(row.id)
         ]

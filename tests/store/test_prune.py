@@ -215,6 +215,10 @@ def test_open_dead_letters_and_open_firings_hide_nothing(
         " SELECT id, name, queue, 1 FROM mpdispatch_jobs WHERE state = 'failed'"
     )
     connection.execute(
+        "INSERT INTO mpdispatch_crons (id, name, spec, payload, origin, app, created_at_us, enabled_at_us,"
+        " decided_until_us) VALUES (1, '', '', '', '', '', 1, 1, 1)"
+    )
+    connection.execute(
         "INSERT INTO mpdispatch_cron_slots (cron_id, slot_us, fired_at_us, job_id, is_open)"
         " SELECT 1, id, id, id, 1 FROM mpdispatch_jobs WHERE state = 'completed'"
     )
@@ -250,7 +254,9 @@ def test_old_slots_and_skips_of_entries_go_but_for_the_last_hundred(
                 "INSERT INTO mpdispatch_cron_slots VALUES (?, ?, ?, 1, ?)", (entry, slot, fired_us, is_open)
             )
             connection.execute(
-                "INSERT INTO mpdispatch_cron_skips VALUES (?, ?, ?, 'late', ?)", (entry, slot, slot, fired_us)
+                "INSERT INTO mpdispatch_cron_skips (cron_id, first_us, last_us, reason, at_us)"
+                " VALUES (?, ?, ?, 'late', ?)",
+                (entry, slot, slot, fired_us),
             )
     connection.execute("COMMIT")
     prune_by_age(file_desk, HOUR_S)
