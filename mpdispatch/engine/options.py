@@ -29,9 +29,7 @@ _MAX_LIST = 1000
 
 
 _PRIORITY = "jobs with a higher number run first, within their queue (a 64-bit integer)"
-_EXPIRES = (
-    "a job that has not been started by then is cancelled, counted from its enqueue (seconds, or 30s, 5m, 2h)"
-)
+_EXPIRES = "when it is cancelled unless it has started: so long after its enqueue (seconds, or 30s, 5m, 2h)"
 _MAX_RETRIES = "how many times to retry after a failure; 0: never"
 _Timeout: TypeAlias = Annotated[
     float | timedelta | str | None,
@@ -70,7 +68,7 @@ class EnqueueKeywords(TypedDict, total=False):
     max_retries: Annotated[int | None, _MAX_RETRIES]
     timeout: _Timeout
     expires: Annotated[
-        float | timedelta | str | datetime | None, f"{_EXPIRES}, or a time with a time zone; None: never"
+        float | timedelta | str | datetime | None, f"{_EXPIRES}, or at a time with a time zone; None: never"
     ]
     idempotency_key: Annotated[
         str | None,
