@@ -66,11 +66,15 @@ def test_without_it_a_job_never_expires(engine: Engine) -> None:
     assert (job.expires_at, to_json(job)["expires_at"]) == (None, None)
 
 
-def test_the_job_of_a_slot_counts_from_its_slot(engine: Engine) -> None:
+def test_the_job_of_a_slot_counts_from_when_it_is_due(engine: Engine) -> None:
     slot_us = time.time_ns() // 1000 - 10_000_000
-    job = engine.add_job(NewJob(name="render", payload=b"{}", slot_us=slot_us, expires_us=60_000_000))
+    job = engine.add_job(
+        NewJob(
+            name="render", payload=b"{}", slot_us=slot_us, run_at_us=slot_us + 5_000_000, expires_us=60_000_000
+        )
+    )
     assert job.slot is not None
-    assert job.expires_at == job.slot + timedelta(seconds=60)
+    assert job.expires_at == job.slot + timedelta(seconds=65)
     assert engine.get_job(job.id) == job
 
 

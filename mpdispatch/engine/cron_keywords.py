@@ -40,5 +40,5 @@ class CronAndJobKeywords(CronKeywords, total=False):
     max_retries: Annotated[int | None, "how many times to retry after a failure; 0: never"]
     timeout: Annotated[float | timedelta | str | None, "the longest that one attempt may take; None: no limit"]
     expires: Annotated[
-        float | timedelta | str | None, "a job that is not started so long after its slot is cancelled"
+        float | timedelta | str | None, "a job that has not started so long after it is due is cancelled"
     ]

@@ -96,12 +96,15 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True):
     def expiry_us(self, now_us: int) -> int | None:
         """Wall time at which it expires if it is enqueued now; None: never.
 
-        >>> NewJob(name="a", payload=b"{}", expires_us=60, slot_us=1000).expiry_us(5000)
-        1060
+        A job of a cron entry counts from the moment at which it is due: one of a slot that was missed is due when it
+        catches up.
+
+        >>> NewJob(name="a", payload=b"{}", expires_us=60, slot_us=1000, run_at_us=1002).expiry_us(5000)
+        1062
         """
         if self.expires_us is None or self.expires_at_us is not None:
             return self.expires_at_us
-        return self.expires_us + (now_us if self.slot_us is None else self.slot_us)
+        return self.expires_us + (now_us if self.slot_us is None else self.due_us(now_us))
 
 
 class AlikeJobs(Sequence[NewJob]):

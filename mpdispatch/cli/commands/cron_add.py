@@ -73,7 +73,7 @@ entry_options = given(
     click.option("--max-retries", type=int, help="How many times to retry after a failure; 0: never."),
     click.option("--timeout", type=DURATION, help="The longest that one attempt may take."),
     click.option(
-        "--expires", type=DURATION, help="A job that is not started so long after its slot is cancelled."
+        "--expires", type=DURATION, help="A job that has not started so long after it is due is cancelled."
     ),
 )
 """The options of an entry and of its jobs; the command gets them as `tz`, `catch_up` …, None if not given."""
