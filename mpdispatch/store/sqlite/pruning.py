@@ -11,11 +11,12 @@ A `rounds.Round` runs the steps.
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
+
+import msgspec
 
 from mpdispatch import sqlite3
 from mpdispatch.failpoints import failpoint
@@ -211,10 +212,10 @@ def delete(connection: sqlite3.Connection, ids: Sequence[int]) -> tuple[int, int
 
 
 def _delete(connection: sqlite3.Connection, ids: Iterable[int]) -> int:
-    wanted = json.dumps(list(ids))
+    wanted = msgspec.json.encode(list(ids)).decode()
     gone = [row[0] for row in connection.execute(QUERIES["prune_jobs"], (wanted,))]
     if gone:
-        deleted = json.dumps(gone)
+        deleted = msgspec.json.encode(gone).decode()
         for query in _WITH_JOB:
             connection.execute(QUERIES[query], (deleted,))
     connection.execute(QUERIES["prune_dead_letters"], (wanted,))

@@ -18,7 +18,6 @@ from mpdispatch.store.crons import CronStore
 from mpdispatch.store.filters import DeadLetterFilter, JobFilter, PruneFilter
 from mpdispatch.store.optional import Wake
 from mpdispatch.store.sqlite import (
-    backup,
     changes,
     dead_letters,
     inserts,
@@ -314,6 +313,8 @@ class SQLiteStore:
 
     def backup(self, destination: str | os.PathLike[str]) -> Backup:
         """Copy the store to a new file, while others use it."""
+        from mpdispatch.store.sqlite.backup import backup
+
         path = os.fspath(destination)
         if not isinstance(path, str) or not path or "\0" in path:
             raise UsageError(f"destination: must be text that names a file, not {path!r}")
@@ -323,7 +324,7 @@ class SQLiteStore:
         session = self._database.open(patience_s=CLIENT_PATIENCE_S, create=False)
         try:
             with session.use:
-                return backup.backup(session, Path(os.path.abspath(path)))
+                return backup(session, Path(os.path.abspath(path)))
         finally:
             self._database.close(session)
 
