@@ -95,7 +95,7 @@ def assert_consistent(path: Path) -> None:
             SELECT id FROM mpdispatch_jobs WHERE state = 'running'
             AND owner NOT IN (SELECT id FROM mpdispatch_supervisors)""",
         "replayed dead letters without the new job": """
-            SELECT replayed_as FROM mpdispatch_dead_letters WHERE replayed_at_us IS NOT NULL
+            SELECT replayed_as FROM mpdispatch_dead_letters WHERE replayed_as IS NOT NULL
             EXCEPT SELECT id FROM mpdispatch_jobs WHERE retried_from IS NOT NULL""",
         "new jobs of dead letters that are not replayed": """
             SELECT id FROM mpdispatch_jobs WHERE retried_from IS NOT NULL

@@ -226,19 +226,19 @@ def test_a_migration_changes_no_row_that_is_in_order(path: Path, version: int) -
 def test_dead_letters_of_version_3_say_when_they_were_closed(last: Path, clock: FakeClock) -> None:
     SQLiteStore(last).migrate()
     with closing(sqlite3.connect(last)) as connection:
-        columns = "job_id, name, queue, failed_at_us, replayed_at_us, closed_at_us"
+        columns = "job_id, name, queue, failed_at_us, replayed_as, closed_at_us"
         found = connection.execute(f"SELECT {columns} FROM mpdispatch_dead_letters ORDER BY job_id").fetchall()
         failed = connection.execute(
             "SELECT id, name, queue, completed_at_us FROM mpdispatch_jobs WHERE state = 'failed' ORDER BY id"
         ).fetchall()
     assert [row[:4] for row in found] == failed
-    assert {job_id: (replayed, closed) for job_id, *_, replayed, closed in found} == {
-        3: (1_750_000_002_000_000, 1_750_000_002_000_000),
-        4: (None, None),
+    assert {job_id: (replayed_as is not None, closed) for job_id, *_, replayed_as, closed in found} == {
+        3: (True, 1_750_000_002_000_000),
+        4: (False, None),
         # Purged, which deleted their letters: nobody knows when.
-        17: (None, 1_750_000_101_000_000),
-        18: (None, 1_750_000_102_000_000),
-        19: (None, None),
+        17: (False, 1_750_000_101_000_000),
+        18: (False, 1_750_000_102_000_000),
+        19: (False, None),
     }
 
 

@@ -267,7 +267,7 @@ def test_an_attempt_and_a_dead_letter_that_stand_there_already_give_way_to_the_o
             path,
             "INSERT INTO mpdispatch_attempt_rows (job_id, starts, attempt, cause, started_at_us, finished_at_us)"
             f" VALUES ({job_id}, 1, 1, 'timeout', 1, 2)",
-            "INSERT INTO mpdispatch_dead_letters (job_id, name, queue, failed_at_us, replayed_at_us)"
+            "INSERT INTO mpdispatch_dead_letters (job_id, name, queue, failed_at_us, closed_at_us)"
             f" VALUES ({job_id}, 'render', 'default', 3, 4)",
             f"INSERT INTO mpdispatch_results VALUES ({job_id}, '1')",
         )

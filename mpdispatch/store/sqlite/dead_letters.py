@@ -22,13 +22,13 @@ Work = Callable[[sqlite3.Connection], T]
 _LETTER_COLUMNS = (
     Column("job_id", "integer"),
     Column("failed_at_us", "time"),
-    Column("replayed_at_us", "time"),
+    Column("closed_at_us", "time", field="replayed_at"),
     Column("replayed_as", "integer"),
 )
 _SHOWN = {
     False: "closed_at_us IS NULL",
-    True: "replayed_at_us IS NOT NULL",
-    None: "(closed_at_us IS NULL OR replayed_at_us IS NOT NULL)",
+    True: "replayed_as IS NOT NULL",
+    None: "(closed_at_us IS NULL OR replayed_as IS NOT NULL)",
 }
 """Conditions for `DeadLetterFilter.is_replayed`. None of them shows a purged letter."""
 _PURGE_AT_ONCE = 500

@@ -1,7 +1,7 @@
 -- name: letters
 -- One page; WHERE and ORDER are appended. The job itself is read by its own query. A letter is open until its
--- closed_at_us is set; a purged one has no replayed_at_us then, and is left out.
-SELECT job_id, failed_at_us, replayed_at_us, replayed_as, id FROM mpdispatch_dead_letters
+-- closed_at_us is set: it was replayed then, or it was purged and has no replayed_as. A purged one is left out.
+SELECT job_id, failed_at_us, closed_at_us, replayed_as, id FROM mpdispatch_dead_letters
 
 -- name: count_open
 -- Open ones, by their partial index.
@@ -14,5 +14,5 @@ SELECT id FROM mpdispatch_jobs WHERE retried_from = ?;
 -- name: purge_dead_letter
 -- By primary key, a few hundred in a transaction. From now on nobody sees it. A replayed one keeps the time of its
 -- replay, from which its job's retention runs.
-UPDATE mpdispatch_dead_letters SET closed_at_us = coalesce(closed_at_us, ?), replayed_at_us = NULL
-WHERE id = ? AND (closed_at_us IS NULL OR replayed_at_us IS NOT NULL);
+UPDATE mpdispatch_dead_letters SET closed_at_us = coalesce(closed_at_us, ?), replayed_as = NULL
+WHERE id = ? AND (closed_at_us IS NULL OR replayed_as IS NOT NULL);

@@ -106,7 +106,7 @@ INSERT INTO mpdispatch_payloads (job_id, payload) SELECT ?, payload FROM mpdispa
 
 -- name: replay_dead_letter
 -- In the transaction that enqueues the job again. A purged one stays as it is.
-UPDATE mpdispatch_dead_letters SET replayed_at_us = :now, replayed_as = :new_id, closed_at_us = :now
+UPDATE mpdispatch_dead_letters SET replayed_as = :new_id, closed_at_us = :now
 WHERE job_id = :job_id AND closed_at_us IS NULL;
 
 -- name: supervisors

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing
 from typing import Any, NamedTuple
 
 from mpdispatch import sqlite3
@@ -26,6 +26,7 @@ from mpdispatch.errors import StoreCorrupt
 from mpdispatch.model import UNREADABLE, ErrorInfo
 from mpdispatch.store.sqlite.queries import SCHEMA, statements
 from mpdispatch.store.sqlite.rows import encode_error, stored_json
+from mpdispatch.store.sqlite.steps.renaming import rename_columns, writable_schema
 from mpdispatch.store.sqlite.text import lenient_text
 from mpdispatch.store.sqlite.unreadable import INSERT_DEAD_LETTER
 
@@ -87,14 +88,14 @@ def run(connection: sqlite3.Connection, location: str) -> None:
             model.execute(statement)
         found = model.execute("SELECT name, type, sql FROM sqlite_master WHERE sql IS NOT NULL")
         definitions = {(name, kind): sql for name, kind, sql in found}
-        _rename(connection, location)
+        rename_columns(connection, location, _RENAMED)
         with lenient_text(connection):
             tables = list(_tables(connection, model, location))
     present = set(connection.execute("SELECT name, type, sql FROM sqlite_master"))
     stale = {key: sql for key, sql in definitions.items() if key[1] != "table" and (*key, sql) not in present}
     for name, kind in stale:
         connection.execute(f"DROP {kind} IF EXISTS {name}")
-    with _writable_schema(connection):
+    with writable_schema(connection):
         connection.executemany(
             "UPDATE sqlite_master SET sql = ? WHERE type = 'table' AND name = ?",
             [(definitions[table.name, "table"], table.name) for table in tables],
@@ -108,30 +109,6 @@ def run(connection: sqlite3.Connection, location: str) -> None:
             raise StoreCorrupt(location, f"cannot be migrated: {problem}")
     for sql in stale.values():
         connection.execute(sql)
-
-
-@contextmanager
-def _writable_schema(connection: sqlite3.Connection) -> Iterator[None]:
-    connection.execute("PRAGMA writable_schema = 1")
-    try:
-        yield
-    finally:
-        connection.execute("PRAGMA writable_schema = RESET")
-
-
-def _rename(connection: sqlite3.Connection, location: str) -> None:
-    """Rename the columns, also in what the file's owner has made of them: indexes, triggers, views.
-
-    While the schema is writable, SQLite passes over a view or trigger that is broken already.
-    """
-    try:
-        with _writable_schema(connection):
-            for table, old, new in _RENAMED:
-                connection.execute(f"ALTER TABLE {table} RENAME COLUMN {old} TO {new}")
-    except sqlite3.ERRORS as error:
-        if getattr(error, "sqlite_errorname", "") != "SQLITE_ERROR":
-            raise
-        raise StoreCorrupt(location, f"cannot be migrated: {error}") from error
 
 
 def _tables(connection: sqlite3.Connection, model: sqlite3.Connection, location: str) -> Iterator[_Table]:

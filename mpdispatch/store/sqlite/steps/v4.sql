@@ -8,11 +8,6 @@ ALTER TABLE mpdispatch_jobs ADD COLUMN expires_at_us INTEGER;
 -- On no column that a plain job touches, as all the other indexes of rare cases.
 CREATE INDEX mpdispatch_jobs_expiring ON mpdispatch_jobs (expires_at_us) WHERE expires_at_us IS NOT NULL;
 
--- When it was replayed or purged. A purged letter is shown nowhere; it counts the time until its job may be pruned.
-ALTER TABLE mpdispatch_dead_letters ADD COLUMN closed_at_us INTEGER;
-
-UPDATE mpdispatch_dead_letters SET closed_at_us = replayed_at_us WHERE replayed_at_us IS NOT NULL;
-
 -- Letters that earlier versions deleted when they were purged. With ids of ours: if somebody has used the highest
 -- possible id by hand, SQLite has no next one.
 INSERT INTO mpdispatch_dead_letters (id, job_id, name, queue, failed_at_us, closed_at_us)
@@ -23,12 +18,6 @@ SELECT
 FROM mpdispatch_jobs AS j
 WHERE state = 'failed' AND completed_at_us IS NOT NULL
 AND NOT EXISTS (SELECT 1 FROM mpdispatch_dead_letters AS d WHERE d.job_id = j.id);
-
-DROP INDEX mpdispatch_dead_letters_open;
-
--- With the column that is always NULL in it: without it SQLite 3.40 reads every row to count them.
-CREATE INDEX mpdispatch_dead_letters_open ON mpdispatch_dead_letters (queue, closed_at_us)
-WHERE closed_at_us IS NULL;
 
 CREATE INDEX mpdispatch_dead_letters_closed ON mpdispatch_dead_letters (closed_at_us)
 WHERE closed_at_us IS NOT NULL;
