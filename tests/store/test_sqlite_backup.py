@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, nullcontext
@@ -279,3 +281,42 @@ def test_a_connection_of_before_writes_nothing_to_a_copy_in_its_place(
     assert restored.get(job.id).state is JobState.RUNNING
     assert not [each for each in restored.examine() if each.check == "content" and each.needs_doing]
     restored.close()
+
+
+ENDS = """
+import os, sys, threading, time
+from mpdispatch.model import NewJob
+from mpdispatch.store import SQLiteStore
+store = SQLiteStore(sys.argv[1])
+job = NewJob(name="a", payload=b'{"text":"' + b"x" * 3000 + b'"}')
+for _ in range(100):
+    store.enqueue(job)
+if sys.argv[2] == "restored":
+    for suffix in ("-wal", "-shm"):
+        os.unlink(sys.argv[1] + suffix)
+    with open(sys.argv[1], "r+b") as file:
+        file.truncate(0)
+        file.write(b"restored")
+else:
+    taken = threading.Event()
+    def use():
+        with store._sessions.current().use:
+            taken.set()
+            time.sleep(1000)
+    threading.Thread(target=use, daemon=True).start()
+    taken.wait()
+"""
+
+
+@pytest.mark.parametrize("how", ["restored", "in use by a daemon thread"])
+def test_the_end_of_a_process_neither_waits_for_its_connections_nor_writes_to_a_restored_file(
+    path: Path, how: str
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", ENDS, str(path), how], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    if how == "restored":
+        assert path.read_bytes() == b"restored"
+    else:
+        assert sum(SQLiteStore(path).counts().values()) == 100

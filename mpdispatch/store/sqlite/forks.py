@@ -8,6 +8,7 @@ that is not open has no entry in the table.
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 import time
@@ -127,7 +128,12 @@ def abandon(connection: object, identity: FileIdentity | None) -> None:
 
     While it is open, SQLite would lend what it knows of the old log to any other connection of this process to that file.
     """
-    keep_for_ever(connection)
+    try:
+        keep_for_ever(connection)
+    except ImportError:  # the interpreter is ending: no more modules
+        cycle: list[object] = [connection]
+        cycle.append(cycle)
+        gc.freeze()  # the last collections pass over it
     if identity is not None:
         _abandoned.add(identity)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import threading
 import time
 import weakref
@@ -119,6 +120,9 @@ class _Held:
         self._database.close(self.session)
 
     def __del__(self) -> None:
+        # At the interpreter's end, a daemon thread that was using it has stopped for good, and keeps it.
+        if sys.is_finalizing() and not self.session.use.acquire(blocking=False):
+            return
         # Nothing could handle an error here; a failing close does not affect commits.
         with contextlib.suppress(StoreError, *sqlite3.ERRORS):
             self.close()
