@@ -369,8 +369,9 @@ class Session:
         if self.pid != os.getpid() or self.path is None or self.is_closed:
             return
         self.is_closed = self.is_broken = True
-        if self._log.is_gone():
-            # Closing may checkpoint, and so write pages of the old file over one that was copied into its place.
+        if self._log.is_gone() and identity_of(self._path_text) == self.identity:
+            # Closing may checkpoint, and so write pages of the old file over one that was copied into its place. If the
+            # file itself is gone or replaced, SQLite sees that.
             forks.abandon(self.connection, self.identity)
             self._log.close()
             self._lock.close()
