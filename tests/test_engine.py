@@ -519,3 +519,52 @@ def test_what_is_no_duration_is_refused_with_what_is_allowed(
 ) -> None:
     with pytest.raises((DispatchError, ValueError), match=named):
         call(engine)
+
+
+# ---------------------------------------------------------------- keeping the store
+
+
+def test_prune_says_how_many_and_what_is_not_allowed(tmp_path: Path) -> None:
+    engine = Engine.open(tmp_path / "jobs.db")
+    engine.job(name="a")(lambda: None)
+    for _ in range(5):
+        engine.cancel(engine.enqueue("a").id)
+    for options, named in (
+        ({}, "say which jobs: older_than, state or keep"),
+        ({"dry_run": True}, "say which jobs"),
+        ({"state": "running"}, "state: must be one of completed, failed, cancelled"),
+        ({"state": "gone"}, "state: must be one of"),
+        ({"keep": -1}, "keep: must be a whole number from 0"),
+        ({"keep": True}, "keep: must be a whole number from 0"),
+        ({"keep": 1.5}, "keep: must be a whole number from 0"),
+        ({"older_than": "soon"}, "older_than"),
+        ({"older_than": -1}, "older_than"),
+    ):
+        with pytest.raises(UsageError, match=named):
+            engine.prune(**options)
+    assert engine.prune(keep=3, dry_run=True) == 2
+    assert engine.prune(keep=4, state="cancelled") == 1
+    assert engine.prune(timedelta(hours=1)) == 0
+    assert engine.prune("0s", state=JobState.CANCELLED) == 4
+
+
+def test_backup_gives_a_store_that_another_engine_opens(tmp_path: Path) -> None:
+    engine = Engine.open(tmp_path / "jobs.db")
+    engine.job(name="a")(lambda: None)
+    job_id = engine.enqueue("a").id
+    made = engine.backup(tmp_path / "copy.db")
+    assert (made.jobs, made.path) == (1, tmp_path / "copy.db")
+    assert Engine.open(made.path).get_job(job_id) == engine.get_job(job_id)
+
+
+def test_compact_waits_for_nobody_and_keeps_nobody_waiting(tmp_path: Path) -> None:
+    engine = Engine.open(tmp_path / "jobs.db", concurrency=1)
+    engine.job(name="a")(_nothing)
+    engine.enqueue("a")
+    with engine.dispatcher, pytest.raises(mpdispatch.StoreError, match="has a running supervisor"):
+        engine.compact()
+    before, after = engine.compact()
+    assert 0 < after <= before
+
+
+def _nothing() -> None: ...

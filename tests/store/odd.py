@@ -18,6 +18,8 @@ from mpdispatch.model import JobState
 from mpdispatch.model.json import dead_letter_to_json, supervisor_to_json, to_json
 from mpdispatch.store import SQLiteStore
 from mpdispatch.store.filters import DeadLetterFilter, JobFilter
+from mpdispatch.store.sqlite.queries import SCHEMA
+from mpdispatch.store.sqlite.steps import BASE, LATEST, steps
 
 ODD = ("'high'", "CAST(x'ff' AS TEXT)", "9223372036854775807", "-9223372036854775808", "NULL")
 """For any column; of those of another type, SQLite refuses them."""
@@ -25,14 +27,13 @@ OF_OTHER_TYPES = ("1.5", "x'ff00'")
 """These no column of ours holds, except in a store of an older version."""
 
 
-def columns_of(
-    table: str, renamed: Mapping[str, str] | None = None, *, schema: Path | None = None
-) -> list[str]:
-    """Its columns as SQL names them, or as they were named: in the store `schema`, else as version 3 had them."""
-    with closing(sqlite3.connect(":memory:" if schema is None else schema)) as connection:
-        if schema is None:
-            base = Path(__file__).parents[2] / "mpdispatch/store/sqlite/schema.sql"
-            connection.executescript(base.read_text(encoding="utf-8"))
+def columns_of(table: str, renamed: Mapping[str, str] | None = None, *, version: int = LATEST) -> list[str]:
+    """Its columns as SQL names them in a schema of this version, or as they were named."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        connection.executescript(SCHEMA.read_text(encoding="utf-8"))
+        for step in steps():
+            if BASE < step.version <= version:
+                step.run(connection, "")
         found = [row[1] for row in connection.execute(f"PRAGMA table_info(mpdispatch_{table})")]
     return [(renamed or {}).get(column, column) for column in found]
 

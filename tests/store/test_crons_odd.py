@@ -100,7 +100,7 @@ def test_whatever_stands_in_a_column_the_others_fire_and_the_store_can_be_looked
 ) -> None:
     crons = kept.crons
     which = "id = 2" if table == "crons" else "cron_id = 2"
-    for column in columns_of(table, schema=path):
+    for column in columns_of(table):
         before = crons.entry("good")
         tamper(path, f"UPDATE OR IGNORE mpdispatch_{table} SET {column} = {value} WHERE {which}")
         for entry in crons.entries():

@@ -306,7 +306,9 @@ class SQLiteStore:
         if database.is_shared:
             text = "is your application's own database: compact it with its own tools, for example VACUUM"
             raise StoreError(self.location, text)
-        session, before = self._sessions.current(), database.path.stat().st_size
+        session = self._sessions.current()
+        session.checkpoint(truncate=True)
+        before = database.path.stat().st_size
         shrink.rewrite(session)
         session.checkpoint(truncate=True)
         return before, database.path.stat().st_size
