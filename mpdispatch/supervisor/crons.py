@@ -73,6 +73,12 @@ class Crons:
         """Wall times: since when we look without a long gap, and when we last did."""
         self._started: set[int] = set()
         """The entries for which the slot of our start is decided."""
+        self._rest: list[CronEntry] = []
+        """The entries that this look has not come to yet. A decision fails if they have changed meanwhile."""
+        self._next_us = 0
+        """When to look again, as far as this look has come."""
+        self._is_outdated = False
+        """Whether an entry may have changed since they were read."""
         self._is_waiting = False
         """Whether a slot waits for the end of a job."""
         self._written = 0
@@ -85,6 +91,7 @@ class Crons:
 
     def woken(self) -> None:
         """An entry may have been changed."""
+        self._is_outdated = True
         if self._at_us is not None:
             self._at_us = min(self._at_us, self._looked_us + self._gap_us)
 
@@ -106,11 +113,17 @@ class Crons:
             return
         self._note_presence(now)
         self._written = self._in_flight.written_count
-        next_us = self._decide_all(self._store.crons.entries(), now)
+        if not self._rest:
+            self._rest, self._is_outdated = self._store.crons.entries(), False
+            self._next_us, self._is_waiting = now.boot_us + self._interval_us, False
+        self._decide_all(now)
         ended_us = self._clock.now().boot_us
         self._looked_us = now.boot_us
         self._gap_us = max(_WAKE_UP_US, _SHARE * (ended_us - now.boot_us))
-        self._at_us = max(min(next_us, now.boot_us + self._interval_us), now.boot_us + 1)
+        next_us = 0 if self._rest else self._next_us
+        if self._is_outdated:
+            next_us = min(next_us, self._looked_us + self._gap_us)
+        self._at_us = max(next_us, now.boot_us + 1)
 
     def _note_presence(self, now: Instant) -> None:
         # The wall clock counts, because the slots are its: after it was set forth, the slots between are missed.
@@ -120,12 +133,12 @@ class Crons:
 
     # -- deciding -----------------------------------------------------------------------------------------
 
-    def _decide_all(self, entries: list[CronEntry], now: Instant) -> int:
-        """Decide about these entries; gives when to look again."""
-        next_us, self._is_waiting = now.boot_us + self._interval_us, False
-        for entry in entries:
+    def _decide_all(self, now: Instant) -> None:
+        """Decide about the rest of the entries, as far as time allows."""
+        rest, self._rest = self._rest, []  # if the store refuses, the next run begins a new look
+        for number, entry in enumerate(rest, 1):
             try:
-                next_us = min(next_us, self._decide(entry, now))
+                self._next_us = min(self._next_us, self._decide(entry, now))
             except UsageError as error:
                 # Somebody else has written it, or a zone is gone with an update of the system.
                 self._repeats.log(
@@ -135,8 +148,8 @@ class Crons:
                     extra={"entry": entry.spec.name, "error": str(error)},
                 )
             if self._clock.now().boot_us - now.boot_us > _MOST_US:
-                return 0  # those that are decided cost nothing then
-        return next_us
+                self._rest = rest[number:]
+                return
 
     def _decide(self, entry: CronEntry, now: Instant) -> int:
         """Decide about one entry; gives when to look at it again."""

@@ -388,6 +388,27 @@ def test_hooks_are_told_what_fires_and_once_that_an_entry_is_late(build: Build, 
 # ---------------------------------------------------------------- what it costs
 
 
+def test_many_entries_of_one_slot_are_decided_in_several_runs_and_read_once(build: Build) -> None:
+    house = started(build)
+    house.ready()
+    add(house.store, house.clock, *(spec(f"e{number:02}") for number in range(20)))
+    reads: list[int] = []
+    looked = SQLiteCrons.entries
+
+    def counted(crons: SQLiteCrons) -> list[CronEntry]:
+        reads.append(1)
+        return looked(crons)
+
+    with (
+        patch("mpdispatch.supervisor.crons._MOST_US", -1),
+        patch.object(house.wiring.store.crons, "entries", lambda: counted(house.store.crons)),  # type: ignore[arg-type]
+    ):
+        house.until(lambda: len(slots(house)) >= 20, what="one slot of each")
+    assert len(reads) < 10
+    found = slots(house)
+    assert found[:20] == [found[0]] * 20
+
+
 def test_without_entries_a_look_is_rare_however_often_somebody_enqueues(build: Build) -> None:
     calls: list[int] = []
     looked = SQLiteCrons.entries
