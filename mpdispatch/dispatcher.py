@@ -243,6 +243,7 @@ class Dispatcher:
     def _parts(self) -> dict[str, Any]:
         """The fields of the supervisor's plan. This process knows them without a worker's help."""
         engine = self._engine()
+        engine.declared_crons()  # what is wrong with them is told here
         return {
             "store": self._store,
             # The app imported in a worker may not know that `use_store` chose this store.
@@ -251,7 +252,7 @@ class Dispatcher:
             "catalog": engine.catalog,
             "queue_configs": engine.queue_configs,
             "default_timeout_s": default_timeout_s(engine.middleware),
-            "crons": engine.declared_crons(),
+            "crons": engine.declared_crons,
             "hooks": (wanted := engine.hooks.wanted()),
             "hook_queue": engine.hooks.queue() if wanted else None,
             "is_traced": engine.telemetry.is_tracing,

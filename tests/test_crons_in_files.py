@@ -38,7 +38,8 @@ def crons_of(folder: Path, text: str) -> FileCrons:
 
 
 def specs_of(folder: Path, text: str, engine: Engine, *, by_description: bool = False) -> dict[str, CronSpec]:
-    known = known_of(engine.describe(), MAX_BYTES) if by_description else known_here(engine.registry, MAX_BYTES)
+    here = known_here(engine.registry, MAX_BYTES, lambda name: None)
+    known = known_of(engine.describe(), MAX_BYTES) if by_description else here
     declared = complete(crons_of(folder, text), known)
     assert declared.origin == "file"
     return {each.name: each for each in declared.specs}
@@ -187,7 +188,6 @@ def test_neither_a_mapping_nor_a_list(tmp_path: Path, value: str) -> None:
 def test_what_the_app_does_not_have_is_reported_at_once(tmp_path: Path, engine: Engine) -> None:
     text = """
         crons:
-          a: {schedule: "@daily", job: reprot}
           b: {schedule: "@daily", job: report, args: {days: many}}
           c: {schedule: "@daily", command: no-such-program-here}
           d: {schedule: "@daily", command: ls, cwd: /no/such/folder}
@@ -197,11 +197,20 @@ def test_what_the_app_does_not_have_is_reported_at_once(tmp_path: Path, engine: 
         specs_of(tmp_path, text, engine)
     prefix = f"{tmp_path / 'mpdispatch.yaml'}: crons"
     texts = [str(fault).removeprefix(prefix) for fault in caught.value.faults]
-    assert len(texts) == 4, texts
-    assert texts[0].startswith(".a.job: no handler 'reprot'")
-    assert texts[1].startswith(".b.args.days: Expected `int`")
-    assert texts[2] == ".c.command: there is no program 'no-such-program-here' on PATH"
-    assert texts[3] == ".d.command: there is no folder '/no/such/folder' to run it in"
+    assert len(texts) == 3, texts
+    assert texts[0].startswith(".b.args.days: Expected `int`")
+    assert texts[1] == ".c.command: there is no program 'no-such-program-here' on PATH"
+    assert texts[2] == ".d.command: there is no folder '/no/such/folder' to run it in"
+
+
+def test_a_handler_that_the_app_has_not_is_refused_or_may_come_later(tmp_path: Path, engine: Engine) -> None:
+    text = 'crons: {a: {schedule: "@daily", job: reprot, args: {days: 2}}}'
+    with pytest.raises(ConfigError, match=r"crons\.a\.job: no handler 'reprot'"):
+        specs_of(tmp_path, text, engine, by_description=True)
+    missing: list[str] = []
+    (spec,) = complete(crons_of(tmp_path, text), known_here(engine.registry, MAX_BYTES, missing.append)).specs
+    assert missing == ["reprot"]
+    assert (spec.job.name, spec.job.payload, spec.job.queue) == ("reprot", b'{"days":2}', "default")
 
 
 def test_a_file_without_entries_declares_none(tmp_path: Path, engine: Engine) -> None:

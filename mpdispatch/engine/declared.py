@@ -19,6 +19,7 @@ from mpdispatch.engine.enqueueing import PLAIN
 from mpdispatch.engine.new_job import new_job
 from mpdispatch.errors import ConfigError, PayloadError, RegistrationError, UsageError
 from mpdispatch.execution.file_crons import complete, known_here
+from mpdispatch.execution.process_context import in_worker
 from mpdispatch.handlers.crons import CronSettings, spec_of
 from mpdispatch.handlers.file_crons import FileCrons
 from mpdispatch.handlers.registry import JobDefinition
@@ -63,6 +64,8 @@ class DeclaredEntries:
         self._declared: list[Declared] = []
         self._made_alone: list[JobHandle[..., Any]] = []
         """The handles that `@engine.cron` made of plain functions."""
+        self._all: tuple[object, tuple[DeclaredCrons, ...]] | None = None
+        self._warned: set[str] = set()
 
     def declare(
         self,
@@ -95,6 +98,8 @@ class DeclaredEntries:
         self._declared.append(entry)
         if not is_handle:
             self._made_alone.append(handle)
+        if self._engine.dispatcher.is_supervising:
+            self._engine.store.wake()
         return handle
 
     def _payload(self, definition: JobDefinition, args: Mapping[str, Any]) -> bytes:
@@ -126,12 +131,27 @@ class DeclaredEntries:
             if each.definition is old.definition:
                 each.definition = new.definition
                 self._refuse_taken(each)
+        self._all = None
         return new
 
     def all(self, file: FileCrons | None) -> tuple[DeclaredCrons, ...]:
-        """All of them, for a supervisor, and those of the app's own file. Raises ConfigError: they do not fit the app."""
-        of_code = DeclaredCrons(origin="code", specs=tuple(each.spec() for each in self._declared))
-        if file is None:
-            return (of_code,)
-        most = self._engine.dispatcher.config.max_payload_bytes
-        return of_code, complete(file, known_here(self._engine.registry, most))
+        """All of them, for a supervisor, and those of the app's own file; the same tuple until there are others.
+
+        Raises ConfigError: the file's arguments do not fit a handler, or a program is not there.
+        """
+        registry = self._engine.registry
+        version = (len(self._declared), len(registry.names()), file)
+        if self._all is None or self._all[0] != version:
+            found = [DeclaredCrons(origin="code", specs=tuple(each.spec() for each in self._declared))]
+            if file is not None:
+                most = self._engine.dispatcher.config.max_payload_bytes
+                found.append(complete(file, known_here(registry, most, self._warn)))
+            self._all = version, tuple(found)
+        return self._all[1]
+
+    def _warn(self, name: str) -> None:
+        if name not in self._warned and not in_worker():  # a worker imports the app as well
+            self._warned.add(name)
+            self._engine.dispatcher.logger.warning(
+                "a cron entry of the configuration file is for job %r, which no handler has yet", name
+            )

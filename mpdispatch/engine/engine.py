@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from mpdispatch.engine.declared import DeclaredEntries
     from mpdispatch.handlers.file_crons import FileCrons
 
+_NO_CRONS = (DeclaredCrons(origin="code"),)
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -280,12 +281,12 @@ class Engine(JobClient, EnqueuesByName):
         )
 
     def declared_crons(self) -> tuple[DeclaredCrons, ...]:
-        """The cron entries that the code declares, and those of the app's own configuration file.
+        """The cron entries that the code declares, and those of the app's own file; the same tuple until there are others.
 
-        Raises ConfigError: the file names a handler that is not here, or arguments that do not fit it.
+        Raises ConfigError: the file's arguments do not fit a handler, or a program is not there.
         """
         if self._declared is None and self.file_crons is None:
-            return (DeclaredCrons(origin="code"),)
+            return _NO_CRONS
         return self._declared_entries().all(self.file_crons)
 
     def use_store(self, location: str) -> None:

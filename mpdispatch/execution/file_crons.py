@@ -33,11 +33,17 @@ _FIELDS = {"expires": "expires_us", "timeout": "timeout_us"}
 """The fields of a NewJob that have other names in a file."""
 
 
-def known_here(registry: Registry, max_bytes: int) -> Known:
-    """What a process knows that has the handlers."""
+def known_here(registry: Registry, max_bytes: int, on_unknown: Callable[[str], object]) -> Known:
+    """What a process knows that has the handlers.
+
+    A handler may be registered later: until then, its entry is as the file says. `on_unknown` is told of it.
+    """
 
     def known(name: str, args: Mapping[str, Any]) -> tuple[bytes, dict[str, Any]]:
-        its = registry.get(name)
+        its = registry.find(name)
+        if its is None:
+            on_unknown(name)
+            return payload_as_given(name, args, max_bytes), {}
         defaults = _defaults(its.queue, its.priority, its.max_retries, its.expires_s)
         return its.signature.encode((), args, max_bytes=max_bytes), defaults
 

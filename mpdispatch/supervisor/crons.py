@@ -10,9 +10,10 @@ entries, a look is one read: at each poll, and at most ten times a second after 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 from mpdispatch.clock import SECOND_US, Instant
-from mpdispatch.errors import UsageError
+from mpdispatch.errors import ConfigError, UsageError
 from mpdispatch.handlers.crons import new_cron
 from mpdispatch.ids import boot_id
 from mpdispatch.model import CronDecision, CronEntry, CronSync, DeclaredCrons
@@ -51,7 +52,7 @@ class Crons:
         self,
         runtime: Runtime,
         store: SupervisorStore,
-        declared: tuple[DeclaredCrons, ...],
+        declared: Callable[[], tuple[DeclaredCrons, ...]],
         in_flight: InFlight,
         claimer: Claimer,
         peers: Peers,
@@ -64,7 +65,8 @@ class Crons:
         self._clock, self._log, self._repeats = runtime.clock, runtime.log, runtime.repeats
         self._store, self._in_flight, self._claimer, self._peers = store, in_flight, claimer, peers
         self._shutdown, self._publisher, self._app = shutdown, publisher, app
-        self._declared = list(declared)
+        self._declared = declared
+        self._synced: tuple[DeclaredCrons, ...] | None = None
         self._interval_us = min(poll_us, _INTERVAL_US)
         self._at_us: int | None = None
         self._looked_us, self._gap_us = 0, _WAKE_UP_US
@@ -103,10 +105,8 @@ class Crons:
         return self._at_us
 
     def run(self, now: Instant) -> None:
-        """Sync what is declared, then decide about every entry. Raises StoreError."""
-        while self._declared:
-            self._sync(self._declared[0])
-            del self._declared[0]
+        """Bring what is declared up to date, then decide about every entry. Raises StoreError."""
+        self._sync_all()
         patience_us = self._began.boot_us + _PATIENCE_US - now.boot_us
         if patience_us > 0 and self._peers.living:
             self._at_us = now.boot_us + patience_us
@@ -203,9 +203,25 @@ class Crons:
 
     # -- what is declared -----------------------------------------------------------------------------------
 
+    def _sync_all(self) -> None:
+        """An app may declare more entries after its supervisor has started."""
+        try:
+            declared = self._declared()
+        except ConfigError as error:
+            facts = {"error": str(error)}
+            self._repeats.log("crons", logging.ERROR, "cron entries do not fit the app", extra=facts)
+            return
+        if declared is self._synced:
+            return
+        for each in declared:
+            if self._synced is None or each not in self._synced:
+                self._sync(each)
+        self._synced = declared
+
     def _sync(self, declared: DeclaredCrons) -> None:
         app = declared.app or self._app
-        until_us = self._began.wall_us - 1  # the slot of `@startup` is our start
+        # The slot of `@startup` is our start.
+        until_us = self._began.wall_us - 1 if self._synced is None else self._clock.now().wall_us
         entries = [new_cron(spec, declared.origin, app, until_us) for spec in declared.specs]
         self._report_sync(self._store.crons.sync(declared.origin, app, entries), app)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from mpdispatch.config import Config, QueueConfig
@@ -27,7 +28,7 @@ class Plan:
     """The hooks that extensions have."""
     hook_queue: HookQueue | None = None
     """Calls the hooks, if they are in this process; None: a separate process does."""
-    crons: tuple[DeclaredCrons, ...] = ()
-    """The cron entries that the app and files declare."""
+    crons: Callable[[], tuple[DeclaredCrons, ...]] = tuple
+    """Gives the cron entries that the app and files declare; the same tuple until there are others."""
     is_traced: bool = False
     """Whether workers hold spans back, so that they may exit by themselves before they are killed."""

@@ -280,6 +280,7 @@ def supervise(
         chosen = store or open_store(description.store)
         if origins["durability"] != "default" and (store is not None or description.durability is None):
             chosen.prefer_durability(config.durability)
+        declared = _declared(description, file_crons, config)
         return Plan(
             store=chosen,
             config=config,
@@ -288,7 +289,7 @@ def supervise(
             # Also the app's own store, if a file that the app has not read sets its durability.
             store_for_workers=None if chosen.location == description.store else chosen.location,
             default_timeout_s=description.default_timeout_s,
-            crons=_declared(description, file_crons, config),
+            crons=lambda: declared,
             hooks=description.hooks,
             is_traced=description.is_traced,
         )

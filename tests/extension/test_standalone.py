@@ -266,3 +266,36 @@ def test_routes_without_the_http_extra_say_what_to_install(folder: Path) -> None
     assert done.stdout == (
         "the routes need starlette: pip install 'mpdispatch[http]', or disable_routes=True\n"
     ), done.stderr
+
+
+CRONS = """
+    import pathlib
+    import time
+    from mpdispatch.extension import DispatchExtension
+
+    pathlib.Path("app.yaml").write_text(
+        "dispatch: {crons: {of a file: {schedule: '* * * * * *', job: send_email, args: {to: ann}}}}"
+    )
+
+    def send_email(to: str = "bob") -> str:
+        return to
+
+    ext = DispatchExtension(store="jobs.db", poll_interval=0.2)
+    if __name__ == "__main__":
+        with ext:
+            engine = ext.engine
+            handler = engine.job(queue="default", max_retries=9)(send_email)
+            engine.crons.register(handler, "* * * * * *", name="late in code")
+            while len({each.name for each in engine.crons.list() if each.last_job_id}) < 2:
+                time.sleep(0.05)
+            for each in engine.crons.list():
+                print(each.name, each.origin, each.max_retries, engine.wait(each.last_job_id, timeout=60).result)
+"""
+
+
+def test_cron_entries_of_its_file_and_of_code_that_runs_after_the_start(folder: Path) -> None:
+    done = run(folder, CRONS)
+    assert done.stdout == "late in code code 9 bob\nof a file file 9 ann\n", done.stderr
+    assert done.stderr == (
+        "a cron entry of the configuration file is for job 'send_email', which no handler has yet\n"
+    )

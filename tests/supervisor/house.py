@@ -83,7 +83,7 @@ class House:
         drain: bool = False,
         clock: ShiftedClock | None = None,
         store: Any = None,
-        crons: tuple[DeclaredCrons, ...] = (),
+        crons: tuple[DeclaredCrons, ...] | Callable[[], tuple[DeclaredCrons, ...]] = (),
         publisher: EventPublisher | None = None,
     ) -> None:
         """`store`: another one than that in SQLite; what is done behind its back needs a file."""
@@ -98,7 +98,7 @@ class House:
             config=self.config,
             catalog=LiveCatalog(engine.registry),
             queue_configs=queue_configs,
-            crons=crons,
+            crons=crons if callable(crons) else lambda: crons,
         )
         self.wiring = Wiring(self.runtime, plan, app=target, drain=drain, publisher=publisher)
         self.supervisor = Supervisor(self.wiring)

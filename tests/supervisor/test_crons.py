@@ -314,6 +314,19 @@ def test_what_is_declared_is_brought_up_to_date_at_the_start(
     assert any(text.startswith("cron entry mine of") and "is not made" in text for text in said)
 
 
+def test_what_is_declared_later_is_made_then(build: Build) -> None:
+    declared = [declaring(spec("a", "@daily"))]
+    house = started(build, crons=lambda: declared[0])
+    house.until(lambda: len(house.store.crons.entries()) == 1, what="the first")
+    added_us = entry(house, "a").enabled_at_us
+    declared[0] = declaring(spec("a", "@daily"), spec("b", "@startup"))
+    house.store.wake()
+    house.until(lambda: len(house.store.crons.entries()) == 2, what="the second")
+    house.steps(10)
+    assert entry(house, "a").enabled_at_us == added_us
+    assert slots(house) == [], "the start was before"
+
+
 def test_an_orphan_that_is_declared_again_fires_again(build: Build) -> None:
     first = started(build, crons=declaring(spec()))
     first.until(lambda: jobs(first), what="a slot")
