@@ -90,6 +90,7 @@ def test_entries_are_listed_by_name(engine: Engine) -> None:
         ({"tz": "Nowhere"}, UsageError, "tz: "),
         ({"tz": 5}, UsageError, "tz: must be text"),
         ({"job": "reprot"}, UnknownJobError, "reprot"),
+        ({"job": len}, UsageError, "job: must be a handler or the name of one, not <built-in"),
         ({"job": "needy"}, PayloadError, "path: is missing"),
         ({"args": {"dys": 1}}, PayloadError, "dys"),
         ({"args": [1]}, UsageError, "args: must be a mapping"),

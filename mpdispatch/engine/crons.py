@@ -77,6 +77,8 @@ class Crons:
             UnknownJobError, PayloadError: there is no such handler, or the arguments do not fit it.
         """
         of_entry, of_jobs = split_options(options)
+        if not isinstance(job, str | JobHandle):
+            raise UsageError(f"job: must be a handler or the name of one, not {shown(job)}")
         if args is not None and not isinstance(args, Mapping):
             raise UsageError(f"args: must be a mapping of arguments, not {shown(args)}")
         new = self._new_job(job, args or {}, job_options(of_jobs))

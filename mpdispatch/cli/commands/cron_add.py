@@ -231,18 +231,20 @@ def _specs_of(
 ) -> tuple[list[CronSpec], list[CrontabProblem]]:
     """The entries that these lines make, and those that make none. Raises UsageError: an option is not allowed."""
     specs, problems = list[CronSpec](), list[CrontabProblem]()
+    of_entries, of_jobs = split_options(wished)
+    max_bytes = find_config(options).max_payload_bytes
     for line in lines:
-        job = _job_of_line(options, line, me, wished)
+        job = _job_of_line(line, me, of_jobs, max_bytes)
         if isinstance(job, str):
             problems.append(CrontabProblem(line.line, line.command, job, "broken"))
             continue
         tz = {} if line.tz is None else {"tz": line.tz}
-        specs.append(checked_spec(prefix + line.name, line.schedule, job, split_options(wished)[0] | tz))
+        specs.append(checked_spec(prefix + line.name, line.schedule, job, of_entries | tz))
     return specs, problems
 
 
 def _job_of_line(
-    options: Options, line: CrontabEntry, me: pwd.struct_passwd, wished: Mapping[str, Any]
+    line: CrontabEntry, me: pwd.struct_passwd, of_jobs: Mapping[str, Any], max_bytes: int
 ) -> NewJob | str:
     """The job of a line, or why its command cannot be started."""
     env = {
@@ -256,8 +258,8 @@ def _job_of_line(
     cwd = env["HOME"]
     if (missing := why_not_there(line.shell, cwd=cwd, path=env["PATH"])) is not None:
         return missing
-    payload = payload_of(line.argv, cwd=cwd, env=env, max_bytes=find_config(options).max_payload_bytes)
-    return unchecked_job(PlainDefaults(name=COMMAND_JOB, max_retries=0), payload, split_options(wished)[1])
+    payload = payload_of(line.argv, cwd=cwd, env=env, max_bytes=max_bytes)
+    return unchecked_job(PlainDefaults(name=COMMAND_JOB, max_retries=0), payload, of_jobs)
 
 
 def _print_imported(

@@ -29,6 +29,8 @@ names_argument = click.argument(
 
 def next_text(entry: Cron) -> str:
     """When it fires next, on its clocks."""
+    if entry.is_orphan:
+        return f"it is an orphan, for {entry.app} does not declare it any more"
     if entry.next_run_at is None:
         return "it has no next slot by the clock"
     return f"next at {entry.next_run_at.astimezone(ZoneInfo(entry.tz)).isoformat(sep=' ', timespec='seconds')}"
