@@ -405,7 +405,7 @@ def test_values_that_another_table_cannot_hold_cost_no_job(
     full: Path, clock: FakeClock, table: str, odd: str
 ) -> None:
     before = rows(full, "jobs", "id")
-    columns = columns_of(table, renamed={"lease_until_wall_us": "lease_until_us"})
+    columns = columns_of(table, renamed={"lease_until_wall_us": "lease_until_us"}, version=3)
     tampered(full, *(f"UPDATE OR IGNORE mpdispatch_{table} SET {column} = {odd}" for column in columns))
     store = SQLiteStore(full, clock=clock, durability="process")
     store.migrate()

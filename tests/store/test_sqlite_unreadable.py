@@ -75,6 +75,8 @@ def test_an_odd_value_costs_one_due_job_and_no_other(
             assert file_store.cancel(bad).state is JobState.CANCELLED
             continue
         assert shown[bad]["state"] in ("completed", "failed", "cancelled"), odd
+        if column == "expires_at_us" and shown[bad]["state"] == "cancelled":
+            continue  # it is a moment long ago
         if bad in ended:
             assert ended[bad].startswith(f"job {bad}: column {column} holds "), odd
             assert shown[bad]["state"] == "failed"
