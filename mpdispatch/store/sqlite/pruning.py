@@ -14,6 +14,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from heapq import heappop, heappush
 from typing import Any, NamedTuple
 
 import msgspec
@@ -149,17 +150,19 @@ def _excess(sources: Sequence[Source], keep: int) -> Steps[dict[Source, Place]]:
         reserve = 0 if size == 1 else size * len(sources)
         if left < size + reserve:
             continue
-        ends = dict[Source, Place]()
+        ends = list[
+            tuple[int, bool, int, Source]
+        ]()  # a heap, the latest first; of two at a time, the failed one
         ask = list(sources)
         while True:
             for source in ask:
                 end = yield Step(source.so_many_before(places[source], size), is_write=False)
                 if end is not None:
-                    ends[source] = end
+                    heappush(ends, (-end[0], source.queue is not None, -end[1], source))
             if not ends or left < size + reserve:
                 break
-            latest = max(ends, key=lambda source: (ends[source][0], source.queue is None, ends[source][1]))
-            places[latest] = ends.pop(latest)
+            at, _, job_id, latest = heappop(ends)
+            places[latest] = -at, -job_id
             left -= size
             ask = [latest]
     return places if left == 0 else {}
