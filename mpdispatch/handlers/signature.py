@@ -37,7 +37,17 @@ from mpdispatch.handlers.safejson import (
 from mpdispatch.policy.names import cut, nearest, shown
 
 OPTION_NAMES = frozenset(
-    ("queue", "priority", "run_at", "delay", "max_retries", "timeout", "idempotency_key", "connection")
+    (
+        "queue",
+        "priority",
+        "run_at",
+        "delay",
+        "max_retries",
+        "timeout",
+        "expires",
+        "idempotency_key",
+        "connection",
+    )
 )
 """Keywords of `options`, to recognise them where somebody gives them to `enqueue`."""
 

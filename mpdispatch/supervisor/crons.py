@@ -111,6 +111,9 @@ class Crons:
         if patience_us > 0 and self._peers.living:
             self._at_us = now.boot_us + patience_us
             return
+        if self._looked_us == 0 and self._peers.has_met:
+            # It was present, and what it did not come to because it was killed is late, not missed.
+            self._present_since_us -= PRESENCE_GAP_US
         self._note_presence(now)
         self._written = self._in_flight.written_count
         if not self._rest:

@@ -40,6 +40,8 @@ class Peers:
         self._at_us = 0
         self.living: list[PeerSupervisor] = []
         """The peers alive at the last look. Written only here."""
+        self.has_met = False
+        """Whether there has been a peer, alive or killed, since we joined. One that has left in order is none."""
 
     def hear(self, events: Selected) -> None:
         """Look soon if a peer has ended."""
@@ -82,6 +84,7 @@ class Peers:
             return
         owner, token = self._heartbeat.owner, self._heartbeat.token
         self.living, took_over = self._rescuer.look(owner, self._given_up, token=token)
+        self.has_met = self.has_met or bool(self.living) or took_over
         self._watch.follow(self.living)
         self._seen_us = now.boot_us
         self.put_off(now.boot_us)

@@ -101,9 +101,10 @@ def _refuse_taken(destination: Path, session: Session) -> None:
 def _temporary(destination: Path) -> Iterator[Path]:
     """An empty private file beside the destination; it is gone afterwards, unless it got another name."""
     path = destination.with_name(f".mpdispatch-backup-{secrets.token_hex(8)}")
-    with _blaming(destination, path):
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
     try:
+        # Within the `try`: a signal may end this at any moment.
+        with _blaming(destination, path):
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
         yield path
     finally:
         for suffix in _BESIDE:
