@@ -2,7 +2,8 @@
 
 find_section ──▶ Section ──▶ with arguments and environment ──▶ Effective, or every fault at once
 
-Under the key `extensions.dispatch`, else `dispatch`, a file has the fields of Config and of OtherSettings.
+Under the key `extensions.dispatch`, else `dispatch`, a file has the fields of Config and of OtherSettings; `crons` has the
+form of cron entries.
 One file serves the command line and an app's extension.
 Not here: the settings and their defaults (`config`).
 """

@@ -3,7 +3,8 @@
 function ──definition──▶ JobHandle ──enqueue(…)──▶ engine (options, enqueueing, batch) ──▶ store
                                                      └── client: get, list, wait, cancel, retry … ──▶ store
 
-`client.JobClient` is the engine without handlers: command line and HTTP speak to it too.
+`client.JobClient` is the engine without handlers: command line and HTTP speak to it too. `crons` are the cron entries of
+a store, and `declared` those of an app's code.
 What is named here is loaded on first use: a client of a store needs no handlers, and starts in half the time.
 Not here: running jobs (`dispatcher`, `supervisor`), and how arguments become JSON (`handlers`).
 """

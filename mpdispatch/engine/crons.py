@@ -18,6 +18,7 @@ from mpdispatch.engine.definition import JobHandle
 from mpdispatch.engine.new_job import PlainDefaults, new_job
 from mpdispatch.engine.options import EnqueueOptions, checked_limit, documented
 from mpdispatch.errors import CronExistsError, CronNotFoundError, DispatchError, StoreMissing, UsageError
+from mpdispatch.execution.process_context import refuse_while_importing
 from mpdispatch.handlers.crons import first_slot_us, new_cron
 from mpdispatch.handlers.names import check_job_name
 from mpdispatch.handlers.safejson import payload_as_given
@@ -86,6 +87,7 @@ class Crons:
 
     def add_job(self, name: str, schedule: str, job: NewJob, options: Mapping[str, Any]) -> Cron:
         """As `add`, for a job as it is; `options` are those of the entry alone. For the doors."""
+        refuse_while_importing("crons.add")
         new = _new(checked_spec(name, schedule, job, options))
         return cron_of(self._store.crons.add(new), new.decided_until_us)
 
@@ -128,6 +130,7 @@ class Crons:
         return self._set(entry.spec, is_enabled=False) if entry.is_enabled else self.get(name)
 
     def _set(self, spec: CronSpec, *, is_enabled: bool) -> Cron:
+        refuse_while_importing("crons.enable" if is_enabled else "crons.disable")
         now_us = _now_us()
         kept = self._store.crons.set_enabled(
             spec.name, is_enabled, decided_until_us=now_us, next_slot_us=first_slot_us(spec, now_us)
@@ -139,6 +142,7 @@ class Crons:
 
         Raises CronNotFoundError.
         """
+        refuse_while_importing("crons.delete")
         self._entry(name)
         self._store.crons.delete(name)
 
@@ -147,6 +151,7 @@ class Crons:
 
         Raises CronNotFoundError; UsageError: its code is gone.
         """
+        refuse_while_importing("crons.trigger")
         entry, now_us = self._entry(name), _now_us()
         if entry.is_orphan:
             raise UsageError(f"cron entry {name!r} is an orphan: {entry.app} does not declare it any more")
@@ -197,6 +202,7 @@ class Crons:
             CronNotFoundError: there is no such entry.
             UsageError: the range is backwards or holds more than 100,000 slots, or the entry has no slots by the clock.
         """
+        refuse_while_importing("crons.backfill")
         entry, now_us = self._entry(name), _now_us()
         slots = _slots_between(entry, start, end, now_us)
         made = list[Job]()

@@ -6,6 +6,7 @@ It watches leases, timeouts, cancels and its peers, and is the only writer of th
   `stopping`, `ending`.
 - Core: `loop` runs duties (`duty`); `wiring` makes all parts by a `plan` and lists the duties; `in_flight`
   holds jobs and outcomes.
+- New jobs: `crons` fires the slots of cron entries.
 - Claim and assign: `claimer`, `rated`, `assign`, `recall`, `staffing`, `boot_backoff`, `slow_import`.
 - Outcomes: `pool_events`, `decider`, `deadlines`, `outputs`, `committer`, `contention`, `claim_sync`.
 - Reports: `outcome_reporter`, `event_publisher`, `start_reports`, `sum_ups`.

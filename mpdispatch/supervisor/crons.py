@@ -1,6 +1,6 @@
 """Duty: fire the slots of cron entries that are due. Effects: the store.
 
-    declared entries ──(once)──▶ sync
+    declared entries, at the start and if there are more ─▶ sync
     entries of the store ─▶ policy.cron.plan ─▶ decide: one transaction, guarded by the entry's revision ─▶ jobs, events
 
 Every supervisor does this for every entry, and the guard lets one of them win; there is no leader. While there are no
@@ -35,7 +35,7 @@ _PATIENCE_US = SECOND_US
 _WAKE_UP_US = 100_000
 """The shortest between two looks after wake-ups: each enqueue is one."""
 _SHARE = 20
-"""Looks after wake-ups take at most this part of the time, however many entries there are."""
+"""Looks after wake-ups take at most one part in this many of the time, however many entries there are."""
 _MOST_US = 10_000
 """For so long one run goes on with deciding; then the loop serves jobs, and the next run does the rest."""
 _AGAIN_US = 5_000

@@ -311,3 +311,12 @@ def test_a_drain_catches_up_and_ends(place_of: Callable[..., Place]) -> None:
     assert place.drain() == 0
     (job,) = jobs(place, "plain")
     assert (job["state"], len(slots(place, "hello"))) == ("completed", 1)
+
+
+def test_a_program_that_adds_an_entry_as_it_is_imported_is_told_where_that_belongs(
+    place_of: Callable[..., Place],
+) -> None:
+    place = place_of(PLAIN + 'engine.crons.add("each", "* * * * * *", job="plain")\n')
+    process = place.supervise()
+    assert process.ended(60) == 70
+    assert "crons.add() was called while a worker process imported the app" in process.err
