@@ -73,6 +73,8 @@ class Crons:
         self._began = Instant(0, 0)
         self._present_since_us = self._looked_wall_us = 0
         """Wall times: since when we look without a long gap, and when we last did."""
+        self._had_peers = False
+        """Whether other supervisors were there when we started."""
         self._started: set[int] = set()
         """The entries for which the slot of our start is decided."""
         self._rest: list[CronEntry] = []
@@ -109,6 +111,7 @@ class Crons:
         self._sync_all()
         patience_us = self._began.boot_us + _PATIENCE_US - now.boot_us
         if patience_us > 0 and self._peers.living:
+            self._had_peers = True
             self._at_us = now.boot_us + patience_us
             return
         if self._looked_us == 0 and self._peers.has_met:
@@ -159,7 +162,7 @@ class Crons:
         decision = plan(
             entry,
             now_us=now.wall_us,
-            present_since_us=self._present_since_us,
+            present_since_us=self._present_since(entry),
             # Also if the clock is set back later, our start is one slot.
             starts_us=None if entry.id in self._started else self._began.wall_us,
             boot_id=boot_id(),
@@ -187,6 +190,16 @@ class Crons:
                 self._publisher.late(entry, decision.late_since_us)
             self._publisher.flush()
         return now.boot_us + _AGAIN_US
+
+    def _present_since(self, entry: CronEntry) -> int:
+        """Since when this supervisor, or a peer that was there before it, has looked at the entry's slots.
+
+        Under `queue` a slot may wait for so long that a newcomer would take it for a missed one.
+        """
+        if not self._had_peers or entry.spec.overlap != "queue":
+            return self._present_since_us
+        waits_for = (each.slot_us for each in entry.open if not each.state.is_terminal)
+        return min([self._present_since_us, *waits_for])
 
     def _report(self, entry: CronEntry, decision: CronDecision) -> None:
         name = entry.spec.name

@@ -288,6 +288,32 @@ def test_slots_during_a_slow_job(build: Build, clock: ShiftedClock, overlap: Any
         assert all(before[1] <= after[0] for before, after in pairwise(spans))  # type: ignore[operator]
 
 
+def test_slots_that_wait_for_a_job_are_none_that_a_newcomer_has_missed(
+    build: Build, clock: ShiftedClock, tmp_path: Path
+) -> None:
+    first = started(build, clock=clock)
+    first.ready()
+    gate = tmp_path / "gate"
+    slow = NewJob(name="hold", payload=f'{{"started": "{tmp_path / "started"}", "gate": "{gate}"}}'.encode())
+    ends_us = clock.now().wall_us + 4 * SECOND_US
+    add(first.store, clock, spec(overlap="queue", catch_up="skip", job=slow, ends_at_us=ends_us))
+    first.until((tmp_path / "started").exists, what="the first job")
+    first.until(lambda: clock.now().wall_us > ends_us, what="three more slots")
+    second = started(build, clock=clock)
+    second.until(lambda: second.wiring.crons.next_due() != 0, what="its first look")
+    clock.advance(2)
+    second.steps(10)
+    assert skipped(second) == []
+    gate.touch()
+
+    def step_both() -> bool:
+        first.step()
+        return len(slots(second)) == 4
+
+    second.until(step_both, what="the slots that waited")
+    assert skipped(second) == []
+
+
 # ---------------------------------------------------------------- what is declared
 
 
