@@ -175,7 +175,8 @@ class JobClient:
     @property
     def crons(self) -> Crons:
         """The cron entries: add, list, get, enable, disable, delete, trigger, preview, backfill, explain, history."""
-        from mpdispatch.engine.crons import Crons, job_as_given  # it imports much that no enqueuer needs
+        from mpdispatch.engine.cron_jobs import job_as_given  # these import much that no enqueuer needs
+        from mpdispatch.engine.crons import Crons
 
         return Crons(self.store, new_job=job_as_given, on_fire=self._tell_fired)
 

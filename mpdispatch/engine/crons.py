@@ -6,25 +6,21 @@ Loaded when it is first used: reading schedules needs much that enqueueing does 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import date, datetime
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, Unpack
+from typing import TYPE_CHECKING, Any, TypeAlias, Unpack
 
 from mpdispatch.clock import SystemClock
-from mpdispatch.config import Config
+from mpdispatch.engine.cron_jobs import NewCronJob
 from mpdispatch.engine.cron_keywords import CronAndJobKeywords, CronKeywords
 from mpdispatch.engine.cron_options import checked_spec, job_options, split_options
+from mpdispatch.engine.cron_slots import Moment, is_event, slots_between
 from mpdispatch.engine.cron_values import Cron, CronFiring, CronSlot, cron_of, history_of
 from mpdispatch.engine.definition import JobHandle
-from mpdispatch.engine.new_job import PlainDefaults, new_job
-from mpdispatch.engine.options import EnqueueOptions, checked_limit, documented
+from mpdispatch.engine.options import checked_limit, documented
 from mpdispatch.errors import CronExistsError, CronNotFoundError, DispatchError, StoreMissing, UsageError
 from mpdispatch.execution.process_context import refuse_while_importing
 from mpdispatch.handlers.crons import first_slot_us, new_cron
-from mpdispatch.handlers.names import check_job_name
-from mpdispatch.handlers.safejson import payload_as_given
 from mpdispatch.model import CronEntry, CronSpec, Firing, Job, NewCron, NewJob
 from mpdispatch.model.json import moment_of
-from mpdispatch.policy.cron.expression import parse, schedule_of
 from mpdispatch.policy.cron.preview import preview
 from mpdispatch.policy.moments import moment_of_field
 from mpdispatch.policy.names import check_name, nearest, shown
@@ -34,19 +30,7 @@ if TYPE_CHECKING:
     from mpdispatch.engine.engine import Engine
     from mpdispatch.engine.explain import Reason
 
-MOST_BACKFILLED = 100_000
-"""The most slots of one backfill."""
 _CHUNK = 500
-
-Moment: TypeAlias = datetime | date | str
-
-
-class NewCronJob(Protocol):
-    """Makes the job of an entry, checked. Raises UnknownJobError, PayloadError, UsageError."""
-
-    def __call__(
-        self, job: str | JobHandle[..., Any], args: Mapping[str, Any], options: EnqueueOptions
-    ) -> NewJob: ...
 
 
 class Crons:
@@ -204,7 +188,7 @@ class Crons:
         """
         refuse_while_importing("crons.backfill")
         entry, now_us = self._entry(name), _now_us()
-        slots = _slots_between(entry, start, end, now_us)
+        slots = slots_between(entry, start, end, now_us)
         made = list[Job]()
         for first in range(0, len(slots), _CHUNK):
             made += self._fire(name, [Firing(slot_us, now_us) for slot_us in slots[first : first + _CHUNK]])
@@ -275,44 +259,12 @@ class EngineCrons(Crons):
         return self._engine.cron(schedule, name=name, args=args, **options)(handler)
 
 
-def job_as_given(job: str | JobHandle[..., Any], args: Mapping[str, Any], options: EnqueueOptions) -> NewJob:
-    """The job of an entry for a client that knows no handlers: name and arguments are not checked against any."""
-    name = check_job_name(job.name if isinstance(job, JobHandle) else job)
-    payload = payload_as_given(name, args, Config().max_payload_bytes)
-    return new_job(PlainDefaults(name=name), options, payload)
-
-
 def _new(spec: CronSpec) -> NewCron:
     """The entry of somebody who adds it now. Raises UsageError: it has no slots."""
     new = new_cron(spec, "user", "", _now_us())
-    if new.next_slot_us is None and not _is_event(spec):
+    if new.next_slot_us is None and not is_event(spec):
         raise UsageError(f"schedule: {shown(spec.schedule)} has no slot from now on")
     return new
-
-
-def _slots_between(entry: CronEntry, start: Moment, end: Moment, now_us: int) -> Sequence[int]:
-    """Raises UsageError."""
-    spec, schedule = entry.spec, schedule_of(entry)
-    if _is_event(spec):
-        raise UsageError(f"cron entry {spec.name!r} has no slots by the clock: {spec.schedule}")
-    first_us = moment_of_field("from", start, spec.tz)
-    end_us = moment_of_field("to", end, spec.tz)
-    if end_us <= first_us:
-        raise UsageError(f"to: must be later than from: {shown(start)} to {shown(end)} is backwards or empty")
-    if spec.starts_at_us is not None:
-        first_us = max(first_us, spec.starts_at_us)
-    last_us = min(end_us - 1, now_us, *([] if spec.ends_at_us is None else [spec.ends_at_us]))
-    found = list[int]()
-    for slot_us in schedule.slots(first_us - 1, last_us):
-        found.append(slot_us)
-        if len(found) > MOST_BACKFILLED:
-            raise UsageError(f"to: the range holds more than {MOST_BACKFILLED:,} slots; take a shorter one")
-    return found
-
-
-def _is_event(spec: CronSpec) -> bool:
-    """Whether slots come with supervisors or boots instead of by the clock."""
-    return parse(spec.schedule, spec.tz).kind in ("startup", "reboot")
 
 
 def _now_us() -> int:
