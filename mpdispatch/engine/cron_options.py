@@ -33,7 +33,7 @@ def job_options(given: Mapping[str, Any]) -> EnqueueOptions:
     expires = given.get("expires")
     if isinstance(expires, date):
         raise UsageError(
-            "expires: a cron entry takes how long after its slot, such as 60 or '1h', and no moment"
+            "expires: a cron entry takes how long after a job is due, such as 60 or '1h', and no moment"
         )
     return EnqueueOptions.read(given)
 

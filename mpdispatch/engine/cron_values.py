@@ -53,7 +53,7 @@ class Cron(msgspec.Struct, frozen=True, kw_only=True):
     max_retries: int
     timeout: float | None
     expires: float | None
-    """A job of it that is not started so long after its slot is cancelled."""
+    """A job of it that is not started so long after it is due is cancelled."""
     origin: Origin
     """Who declared it: the app's code, a file, or somebody (user)."""
     app: str

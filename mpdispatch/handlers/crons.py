@@ -63,7 +63,7 @@ def spec_of(found: Settings, *, name: object, job: NewJob, host_tz: str) -> Cron
     """
     values, tz = found.values, found.values.get("tz") or host_tz
     # A setting with a fault has no value.
-    faults = [*found.faults, *_faults_of_schedule(found, tz), *_faults_of_job(found, name, job)]
+    faults = [*found.faults, *_faults_of_schedule(found, tz), *_faults_of_name(found, name)]
     if not faults:
         faults += _faults_of_window(found, tz)
     if faults:
@@ -94,14 +94,11 @@ def _faults_of_schedule(found: Settings, tz: str) -> Iterator[Fault]:
             yield Fault(found.keys.get(which, which), text)
 
 
-def _faults_of_job(found: Settings, name: object, job: NewJob) -> Iterator[Fault]:
+def _faults_of_name(found: Settings, name: object) -> Iterator[Fault]:
     try:
         check_name("name", name)
     except UsageError as error:
         yield Fault(found.keys.get("name", ""), str(error))
-    if job.expires_us is not None and job.expires_us <= found.values.get("jitter", 0) * SECOND_US:
-        key = found.keys.get("jitter", "jitter")
-        yield Fault(key, "must be shorter than expires, which counts from the slot, too")
 
 
 def _faults_of_window(found: Settings, tz: str) -> Iterator[Fault]:
