@@ -19,6 +19,7 @@ from mpdispatch.cli.main import main
 from mpdispatch.clock import Instant, SystemClock
 from mpdispatch.config import Config
 from mpdispatch.engine import doctor as checkups
+from mpdispatch.engine.client import JobClient
 from mpdispatch.engine.explain import explain
 from mpdispatch.host.processes import pid_namespace, process_id
 from mpdispatch.ids import boot_id, host_name, machine_id
@@ -478,6 +479,13 @@ def test_commands_ids_queues_and_names_are_completed(
     assert complete("mpdispatch enqueue m") == ["mail"]
     assert complete("mpdispatch dlq show ") == []
     assert complete("mpdispatch jobs --state c") == ["completed", "cancelled"]
+
+
+def test_cron_entries_are_completed(store: SQLiteStore, complete: Callable[[str], list[str]]) -> None:
+    for name in ("nightly", "sweep"):
+        JobClient.of(store).crons.add(name, "@daily", job="render")
+    assert complete("mpdispatch cron disable ") == ["nightly", "sweep"]
+    assert complete("mpdispatch cron preview n") == ["nightly"]
 
 
 def test_completion_without_a_store_offers_nothing_and_creates_nothing(

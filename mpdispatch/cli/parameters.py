@@ -66,7 +66,7 @@ def _queues(client: JobClient) -> Iterable[CompletionItem]:
 
 
 def _crons(client: JobClient) -> Iterable[CompletionItem]:
-    return [CompletionItem(each.name, help=each.schedule) for each in client.crons.list()]
+    return [_item(each.name, each.schedule) for each in client.crons.list()]
 
 
 def _names(client: JobClient) -> Iterable[CompletionItem]:
