@@ -30,7 +30,7 @@ from mpdispatch.model import (
     PeerSupervisor,
     Transition,
 )
-from mpdispatch.store.crons import CronStore
+from mpdispatch.store.crons import CronDecisions, CronStore
 from mpdispatch.store.filters import DeadLetterFilter, JobFilter, PruneFilter
 from mpdispatch.store.optional import FileCare, StoreUpkeep, Wake
 from mpdispatch.store.values import (
@@ -283,8 +283,8 @@ class SupervisorStore(Protocol):
         ...
 
     @property
-    def crons(self) -> CronStore:
-        """The cron entries."""
+    def crons(self) -> CronDecisions:
+        """The cron entries, and what is decided about them."""
         ...
 
     def register(self, who: NewSupervisor, ttl_us: int) -> int:
@@ -316,11 +316,10 @@ class SupervisorStore(Protocol):
     ) -> CommitResult:
         """One transaction: record these outcomes and reports, stage what is due, claim as `policy.admission` plans.
 
-        Due jobs that it meets and that have expired are cancelled instead (`ended`). Takes no write lock if nothing is to
-        be recorded and nothing is due; `skip_idle_check` skips that check
-        (for use right after an enqueue). A commit that records nothing is not synced to disk
-        (`is_synced`): the caller decides when to sync. `claim=None` claims nothing. Raises LeaseLostError,
-        with nothing written, if the registration is gone.
+        Due jobs that have expired are cancelled instead (`ended`). Takes no write lock if nothing is to be recorded and
+        nothing is due; `skip_idle_check` skips that check (for use right after an enqueue). A commit that records nothing
+        is not synced to disk (`is_synced`): the caller decides when to sync. `claim=None` claims nothing. Raises
+        LeaseLostError, with nothing written, if the registration is gone.
         """
         ...
 

@@ -21,22 +21,14 @@ from mpdispatch.model import (
 )
 
 
-class CronStore(Protocol):
-    """Each method is one transaction, or one consistent read. Part of a `Store` it waits; of a `SupervisorStore`, never."""
+class CronDecisions(Protocol):
+    """What a supervisor does. Each method is one transaction, or one consistent read."""
 
     def entries(self) -> list[CronEntry]:
         """All entries by name, with their open firings. Cheap without entries: supervisors call it at each poll.
 
         An entry whose row cannot be read is among them, disabled (`unreadable`).
         """
-        ...
-
-    def entry(self, name: str) -> CronEntry:
-        """Raises CronNotFoundError."""
-        ...
-
-    def add(self, new: NewCron) -> CronEntry:
-        """Raises CronExistsError: there is an entry of that name."""
         ...
 
     def sync(self, origin: Origin, app: str, declared: Sequence[NewCron]) -> CronSync:
@@ -47,6 +39,27 @@ class CronStore(Protocol):
         and fires no more; an orphan that is declared again begins anew. Whether an entry is enabled stays. An entry of
         the same origin but another app is taken in; one of another origin is left as it is (`taken`).
         """
+        ...
+
+    def decide(self, decision: CronDecision) -> list[Job] | None:
+        """Fire, skip, cancel and close as decided, in one transaction with the jobs. Returns the jobs made.
+
+        None, with nothing written: the entry has changed since (another supervisor, a person), so look again. A slot
+        that has fired before makes no second job, whatever the clock did meanwhile. Skipped slots join those skipped
+        last if the reason is the same and no slot has fired between them.
+        """
+        ...
+
+
+class CronStore(CronDecisions, Protocol):
+    """All that is done to cron entries. Each method is one transaction, or one consistent read."""
+
+    def entry(self, name: str) -> CronEntry:
+        """Raises CronNotFoundError."""
+        ...
+
+    def add(self, new: NewCron) -> CronEntry:
+        """Raises CronExistsError: there is an entry of that name."""
         ...
 
     def set_enabled(
@@ -60,15 +73,6 @@ class CronStore(Protocol):
 
     def delete(self, name: str) -> None:
         """Delete an entry with its history, at once for all who look; its jobs stay. Raises CronNotFoundError."""
-        ...
-
-    def decide(self, decision: CronDecision) -> list[Job] | None:
-        """Fire, skip, cancel and close as decided, in one transaction with the jobs. Returns the jobs made.
-
-        None, with nothing written: the entry has changed since (another supervisor, a person), so look again. A slot
-        that has fired before makes no second job, whatever the clock did meanwhile. Skipped slots join those skipped
-        last if the reason is the same and no slot has fired between them.
-        """
         ...
 
     def fire(self, name: str, slots: Sequence[Firing]) -> list[Job]:

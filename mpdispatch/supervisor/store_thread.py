@@ -24,9 +24,7 @@ from mpdispatch.model import (
     ClaimedJob,
     ClaimRequest,
     CronDecision,
-    CronEntry,
     CronSync,
-    Firing,
     Job,
     NewCron,
     NewSupervisor,
@@ -36,7 +34,7 @@ from mpdispatch.model import (
 )
 from mpdispatch.pool.selector import Selector
 from mpdispatch.store.contract import SupervisorStore
-from mpdispatch.store.crons import CronStore
+from mpdispatch.store.crons import CronDecisions
 from mpdispatch.store.optional import FileCare, StoreUpkeep
 from mpdispatch.store.values import (
     NO_REPORTS,
@@ -148,7 +146,7 @@ class ThreadedStore:
         self._store, self._thread, self._call = store, thread, thread.call
         self.upkeep: StoreUpkeep = _ThreadedUpkeep(store.upkeep, thread)
         self.file_care: FileCare = _ThreadedFileCare(store.file_care, thread)
-        self.crons: CronStore = _ThreadedCrons(store.crons, thread)
+        self.crons: CronDecisions = _ThreadedCrons(store.crons, thread)
 
     # While it registers and signs off, no job runs.
 
@@ -213,34 +211,15 @@ class _ThreadedUpkeep:
 
 
 class _ThreadedCrons:
-    def __init__(self, crons: CronStore, thread: StoreThread) -> None:
+    def __init__(self, crons: CronDecisions, thread: StoreThread) -> None:
         self._crons, self._call = crons, thread.call
-        # Reads do not wait for the disk.
-        self.entries, self.entry, self.history = crons.entries, crons.entry, crons.history
-
-    def add(self, new: NewCron) -> CronEntry:
-        return self._call(lambda: self._crons.add(new))
+        self.entries = crons.entries  # a read does not wait for the disk
 
     def sync(self, origin: Origin, app: str, declared: Sequence[NewCron]) -> CronSync:
         return self._call(lambda: self._crons.sync(origin, app, declared))
 
-    def set_enabled(
-        self, name: str, is_enabled: bool, *, decided_until_us: int, next_slot_us: int | None
-    ) -> CronEntry:
-        return self._call(
-            lambda: self._crons.set_enabled(
-                name, is_enabled, decided_until_us=decided_until_us, next_slot_us=next_slot_us
-            )
-        )
-
-    def delete(self, name: str) -> None:
-        self._call(lambda: self._crons.delete(name))
-
     def decide(self, decision: CronDecision) -> list[Job] | None:
         return self._call(lambda: self._crons.decide(decision))
-
-    def fire(self, name: str, slots: Sequence[Firing]) -> list[Job]:
-        return self._call(lambda: self._crons.fire(name, slots))
 
 
 class _ThreadedFileCare:

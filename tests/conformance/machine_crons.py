@@ -49,10 +49,10 @@ class CronSteps:
 
     # ---------------------------------------------------------------- what people and apps do
 
-    @step(2, spec=draws.cron_specs, until_us=draws.slots, next_us=draws.moments, by=faces)
-    def add_cron(self, spec: CronSpec, until_us: int, next_us: int | None, by: int | None) -> None:
+    @step(2, spec=draws.cron_specs, until_us=draws.slots, next_us=draws.moments)
+    def add_cron(self, spec: CronSpec, until_us: int, next_us: int | None) -> None:
         new = NewCron(spec=spec, origin="user", decided_until_us=until_us, next_slot_us=next_us)
-        self.crons("add", new, by=by)
+        self.crons("add", new)
 
     @step(
         4,
@@ -82,17 +82,17 @@ class CronSteps:
         ]
         self.crons("sync", origin, app, declared, by=by)
 
-    @step(2, name=draws.cron_names, is_enabled=st.booleans(), until_us=draws.slots, by=faces)
-    def enable_cron(self, name: str, is_enabled: bool, until_us: int, by: int | None) -> None:
-        self.crons("set_enabled", name, is_enabled, decided_until_us=until_us, next_slot_us=until_us + 1, by=by)
+    @step(2, name=draws.cron_names, is_enabled=st.booleans(), until_us=draws.slots)
+    def enable_cron(self, name: str, is_enabled: bool, until_us: int) -> None:
+        self.crons("set_enabled", name, is_enabled, decided_until_us=until_us, next_slot_us=until_us + 1)
 
-    @step(1, name=draws.cron_names, by=faces)
-    def delete_cron(self, name: str, by: int | None) -> None:
-        self.crons("delete", name, by=by)
+    @step(1, name=draws.cron_names)
+    def delete_cron(self, name: str) -> None:
+        self.crons("delete", name)
 
-    @step(2, name=draws.cron_names, firings=draws.cron_firings, by=faces)
-    def fire_cron(self, name: str, firings: list[Firing], by: int | None) -> None:
-        self.crons("fire", name, firings, by=by)
+    @step(2, name=draws.cron_names, firings=draws.cron_firings)
+    def fire_cron(self, name: str, firings: list[Firing]) -> None:
+        self.crons("fire", name, firings)
 
     @step(
         4,
@@ -115,11 +115,11 @@ class CronSteps:
                 pair = next(each for each in self.looked if each[0].id == entry.id)
                 self.decide(_nothing_but(pair[0], closes=closes), pair, None)
             case "disabled":
-                self.enable_cron(entry.spec.name, False, draws.START_US, None)
+                self.enable_cron(entry.spec.name, False, draws.START_US)
             case "an orphan":
                 self.crons("sync", entry.origin, entry.app, [])
             case "deleted":
-                self.delete_cron(entry.spec.name, None)
+                self.delete_cron(entry.spec.name)
         self.both("prune", PruneFilter(ended_before_us=self.clock.advance(1).wall_us))
 
     @step(2, at=places, call=st.sampled_from(["retry", "replay", "cancel"]))

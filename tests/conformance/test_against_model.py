@@ -20,7 +20,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from mpdispatch import sqlite3
 from mpdispatch.store import SQLiteStore
 from mpdispatch.store.contract import Store, SupervisorStore
-from mpdispatch.store.crons import CronStore
+from mpdispatch.store.crons import CronDecisions, CronStore
 from mpdispatch.store.optional import StoreUpkeep
 
 from .machine import Machine
@@ -66,7 +66,13 @@ def calls_of(face: type) -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     ("face", "model"),
-    [(Store, Model), (SupervisorStore, Model), (StoreUpkeep, Upkeep), (CronStore, Crons)],
+    [
+        (Store, Model),
+        (SupervisorStore, Model),
+        (StoreUpkeep, Upkeep),
+        (CronDecisions, Crons),
+        (CronStore, Crons),
+    ],
 )
 def test_the_model_has_every_call_of_the_contract(face: type, model: type) -> None:
     calls = calls_of(face)

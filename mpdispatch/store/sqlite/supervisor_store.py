@@ -19,7 +19,7 @@ from mpdispatch.model import (
     PeerSupervisor,
     Transition,
 )
-from mpdispatch.store.crons import CronStore
+from mpdispatch.store.crons import CronDecisions
 from mpdispatch.store.optional import FileCare, NoFileCare
 from mpdispatch.store.sqlite import cancels, draining, reads, unreadable
 from mpdispatch.store.sqlite import claim as claiming
@@ -49,7 +49,7 @@ class SQLiteSupervisorStore:
         self._database, self._clock, self._wake = database, clock, wake
         self._session_now: Session | None = None
         self.upkeep = SQLiteUpkeep(self._session, clock)
-        self.crons: CronStore = SQLiteCrons(self._read, self._write, clock, wake)
+        self.crons: CronDecisions = SQLiteCrons(self._read, self._write, clock, wake)
 
     @cached_property
     def file_care(self) -> FileCare:
