@@ -109,16 +109,16 @@ WHERE entry.id < 1 << 62 LIMIT :limit;
 
 -- name: nth_last_slot
 -- By the key.
-SELECT slot_us FROM mpdispatch_cron_slots WHERE cron_id = ? ORDER BY slot_us DESC LIMIT 1 OFFSET ?;
+SELECT slot_us FROM mpdispatch_cron_slots WHERE cron_id = :cron_id ORDER BY slot_us DESC LIMIT 1 OFFSET :skip;
 
 -- name: nth_last_skip
 -- By the key.
-SELECT first_us FROM mpdispatch_cron_skips WHERE cron_id = ? ORDER BY first_us DESC LIMIT 1 OFFSET ?;
+SELECT first_us FROM mpdispatch_cron_skips WHERE cron_id = :cron_id ORDER BY first_us DESC LIMIT 1 OFFSET :skip;
 
 -- name: old_slots
 -- By the key: the next slots of an entry, and whether each may be deleted. Few may not: open ones, and those that were
 -- caught up late.
-SELECT slot_us, slot_us, fired_at_us < :before AND is_open IS NULL FROM mpdispatch_cron_slots
+SELECT slot_us, fired_at_us, fired_at_us < :before AND is_open IS NULL FROM mpdispatch_cron_slots
 WHERE cron_id = :cron_id AND slot_us > :after AND slot_us < :until AND slot_us < :before
 ORDER BY slot_us LIMIT :limit;
 
@@ -130,8 +130,8 @@ ORDER BY first_us LIMIT :limit;
 
 -- name: prune_slot
 -- By the key, if it is not open.
-DELETE FROM mpdispatch_cron_slots WHERE cron_id = ? AND slot_us = ? AND slot_us = ? AND is_open IS NULL;
+DELETE FROM mpdispatch_cron_slots WHERE cron_id = :cron_id AND slot_us = :slot AND is_open IS NULL;
 
 -- name: prune_skip
 -- By the key.
-DELETE FROM mpdispatch_cron_skips WHERE cron_id = ? AND first_us = ? AND at_us = ?;
+DELETE FROM mpdispatch_cron_skips WHERE cron_id = :cron_id AND first_us = :slot AND at_us = :at;

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from heapq import heappop, heappush
 from typing import Any, NamedTuple
 
@@ -23,9 +23,9 @@ from mpdispatch import sqlite3
 from mpdispatch.failpoints import failpoint
 from mpdispatch.model import JobState
 from mpdispatch.store.filters import PruneFilter
-from mpdispatch.store.sqlite import cron_history
+from mpdispatch.store.sqlite import cron_pruning
 from mpdispatch.store.sqlite.queries import QUERIES
-from mpdispatch.store.sqlite.rounds import Step, Steps
+from mpdispatch.store.sqlite.rounds import Step, Steps, read_step
 from mpdispatch.store.values import Retention
 
 Place = tuple[int, int]
@@ -54,11 +54,8 @@ class Source(NamedTuple):
     def values(self) -> dict[str, Any]:
         return {} if self.queue is None else {"state": self.state.value, "queue": self.queue}
 
-    def rows(
-        self, after: Place, before: Place, ended_before_us: int
-    ) -> Callable[[sqlite3.Connection], list[tuple[int, int, int, int]]]:
-        """Reads the next rows: place (2), id of the job, whether it may be deleted."""
-        query = QUERIES["ended_jobs" if self.queue is not None else "closed_jobs"]
+    def rows_between(self, after: Place, before: Place, ended_before_us: int) -> Step:
+        """Gives the next rows: place (2), id of the job, whether it may be deleted."""
         values = {
             "at": after[0],
             "id": after[1],
@@ -67,13 +64,12 @@ class Source(NamedTuple):
             "ended_before": ended_before_us,
             "limit": _READ,
         }
-        return lambda c: c.execute(query, self.values() | values).fetchall()
+        return read_step("closed_jobs" if self.queue is None else "ended_jobs", self.values() | values)
 
-    def so_many_before(self, place: Place, count: int) -> Callable[[sqlite3.Connection], Place | None]:
-        """Reads the place that is `count` jobs earlier than this one; None: there are fewer."""
-        query = QUERIES["ended_before" if self.queue is not None else "closed_before"]
+    def place_before(self, place: Place, count: int) -> Step:
+        """Gives the place that is `count` jobs earlier than this one, as a row; no row: there are fewer."""
         values = self.values() | {"at": place[0], "id": place[1], "skip": count - 1}
-        return lambda c: c.execute(query, values).fetchone()
+        return read_step("closed_before" if self.queue is None else "ended_before", values)
 
 
 # ---------------------------------------------------------------- which
@@ -91,7 +87,7 @@ def by_retention(retention: Retention, now_us: int) -> Steps[int]:
         for source, before in (yield from _excess(sources, retention.limit)).items():
             yield from _sweep(source, before, gone=gone)
     if retention.ended_us is not None:
-        yield from cron_history.steps(now_us - retention.ended_us)
+        yield from cron_pruning.steps(now_us - retention.ended_us)
     return gone.total()
 
 
@@ -125,16 +121,12 @@ def _sources(state: JobState | None) -> Steps[list[Source]]:
         after: bytes | None = b"" if state in (None, each) else None
         while after is not None:
             values = {"state": each.value, "after": after, "limit": _QUEUES}
-            queues: list[tuple[bytes]] = yield _read("ended_queues", values)
+            queues: list[tuple[bytes]] = yield read_step("ended_queues", values)
             found += [Source(each, queue) for (queue,) in queues]
             after = queues[-1][0] if len(queues) == _QUEUES else None
     if state in (None, JobState.FAILED):
         found.append(Source(JobState.FAILED, None))
     return found
-
-
-def _read(query: str, values: dict[str, Any]) -> Step:
-    return Step(lambda c: c.execute(QUERIES[query], values).fetchall(), is_write=False)
 
 
 def _excess(sources: Sequence[Source], keep: int) -> Steps[dict[Source, Place]]:
@@ -156,8 +148,8 @@ def _excess(sources: Sequence[Source], keep: int) -> Steps[dict[Source, Place]]:
         ask = list(sources)
         while True:
             for source in ask:
-                end = yield Step(source.so_many_before(places[source], size), is_write=False)
-                if end is not None:
+                if found := (yield source.place_before(places[source], size)):
+                    (end,) = found
                     heappush(ends, (-end[0], source.queue is not None, -end[1], source))
             if not ends or left < size + reserve:
                 break
@@ -181,9 +173,7 @@ def _sweep(
 ) -> Steps[None]:
     after = _FIRST
     while True:
-        rows: list[tuple[int, int, int, int]] = yield Step(
-            source.rows(after, before, ended_before_us), is_write=False
-        )
+        rows: list[tuple[int, int, int, int]] = yield source.rows_between(after, before, ended_before_us)
         ids = [job_id for *_, job_id, may_go in rows if may_go]
         if dry_run:
             gone[source.state] += len(ids)

@@ -8,10 +8,11 @@ So a supervisor runs a few between its commits, and a client runs all of them; e
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from mpdispatch import sqlite3
+from mpdispatch.store.sqlite.queries import QUERIES
 
 T = TypeVar("T")
 
@@ -21,6 +22,11 @@ class Step(NamedTuple):
 
     work: Callable[[sqlite3.Connection], Any]
     is_write: bool
+
+
+def read_step(query: str, values: Mapping[str, Any]) -> Step:
+    """A step that gives the rows of a query."""
+    return Step(lambda c: c.execute(QUERIES[query], values).fetchall(), is_write=False)
 
 
 Steps = Generator[Step, Any, T]
