@@ -11,7 +11,7 @@ import pytest
 
 from mpdispatch import ConfigError, Engine
 from mpdispatch.configfile import effective
-from mpdispatch.execution.file_crons import complete, known_here, known_of
+from mpdispatch.execution.file_cron_jobs import complete, known_here, known_of
 from mpdispatch.handlers.file_crons import FileCrons
 from mpdispatch.model import COMMAND_JOB, Command, CronSpec
 

@@ -18,7 +18,7 @@ from mpdispatch.engine.definition import JobHandle, as_handle
 from mpdispatch.engine.enqueueing import PLAIN
 from mpdispatch.engine.new_job import new_job
 from mpdispatch.errors import ConfigError, PayloadError, RegistrationError, UsageError
-from mpdispatch.execution.file_crons import complete, known_here
+from mpdispatch.execution.file_cron_jobs import complete, known_here
 from mpdispatch.execution.process_context import in_worker
 from mpdispatch.handlers.crons import CronSettings, spec_of
 from mpdispatch.handlers.file_crons import FileCrons

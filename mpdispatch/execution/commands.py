@@ -1,4 +1,4 @@
-"""Command jobs: a program instead of a handler. `payload_of` runs where they are enqueued, `run_command` in the worker.
+"""Command jobs: a program instead of a handler. The first half runs where they are enqueued, `run_command` in the worker.
 
 The program leads a process group of its own below the worker, and ends with its job. At a timeout or cancel the group
 gets SIGTERM, and SIGKILL soon after. Processes that leave the group are found by the worker's mark in their environment.
@@ -10,6 +10,7 @@ import codecs
 import contextlib
 import os
 import selectors
+import shutil
 import signal
 import subprocess
 import sys
@@ -75,6 +76,22 @@ def payload_of(argv: Sequence[str], *, cwd: str, env: Mapping[str, str], max_byt
         text = f"the command is {len(payload):,} bytes of JSON, at most {max_bytes:,} are allowed (max_payload_bytes)"
         raise PayloadError(COMMAND_JOB, [Fault("argv", text)])
     return payload
+
+
+def why_not_there(program: str, *, cwd: str, path: str | None) -> str | None:
+    """Why a command with this program cannot be started; None: it can be."""
+    if not os.path.isdir(cwd):
+        return f"there is no folder {cwd!r} to run it in"
+    if "/" not in program:
+        if shutil.which(program, path=path or os.defpath) is None:
+            return f"there is no program {program!r} on PATH"
+        return None
+    full = os.path.join(cwd, program)
+    if not os.path.exists(full):
+        return f"there is no program {program!r}"
+    if os.path.isdir(full) or not os.access(full, os.X_OK):
+        return f"{program!r} is no program that may be executed"
+    return None
 
 
 # ---------------------------------------------------------------- in the worker

@@ -15,8 +15,9 @@ class FileCron(msgspec.Struct, frozen=True, kw_only=True):
     key: str
     """Its place in the file, for messages: `mpdispatch.yaml: dispatch.crons[0]`."""
     spec: CronSpec
-    """With what the file says of its jobs; `given` names the fields of the job that the file gives."""
+    """With the options of its jobs that the file gives, and the defaults of the others."""
     given: frozenset[str] = frozenset()
+    """The options of its jobs that the file gives: `queue`, `expires` …"""
     args: dict[str, Any] = {}
     command: tuple[str, ...] = ()
     """The program to run with its arguments, instead of a handler."""

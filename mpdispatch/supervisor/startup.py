@@ -15,7 +15,7 @@ from mpdispatch.config import Config, QueueConfig
 from mpdispatch.errors import AppImportError, ConfigError, RegistrationError, StoreBusy, StoreFull
 from mpdispatch.execution.app_reference import AppReference
 from mpdispatch.execution.catalog import Catalog, DescribedCatalog, LiveCatalog
-from mpdispatch.execution.file_crons import complete, known_of
+from mpdispatch.execution.file_cron_jobs import complete, known_of
 from mpdispatch.handlers.description import AppDescription
 from mpdispatch.handlers.file_crons import FileCrons
 from mpdispatch.host.linux import become_subreaper, give_back_memory

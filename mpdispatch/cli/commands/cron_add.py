@@ -25,8 +25,7 @@ from mpdispatch.engine.cron_options import checked_spec, split_options
 from mpdispatch.engine.cron_values import Cron
 from mpdispatch.engine.new_job import PlainDefaults
 from mpdispatch.errors import UsageError
-from mpdispatch.execution.commands import environment_of, payload_of
-from mpdispatch.execution.file_crons import why_not_there
+from mpdispatch.execution.commands import environment_of, payload_of, why_not_there
 from mpdispatch.model import COMMAND_JOB, CatchUp, Command, CronSpec, NewJob, Overlap
 from mpdispatch.model.json import to_json
 from mpdispatch.policy.crontab import CrontabEntry, CrontabProblem, read_crontab

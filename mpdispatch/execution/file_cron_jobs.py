@@ -1,4 +1,4 @@
-"""Completes the cron entries of a configuration file with what the app knows: handlers, their defaults and arguments.
+"""Makes the jobs of the cron entries of a configuration file, with the handlers of an app or for programs.
 
 Effects: looks whether a program of an entry is there.
 """
@@ -6,7 +6,6 @@ Effects: looks whether a program of an entry is there.
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,7 +14,7 @@ import msgspec
 from mpdispatch.clock import SECOND_US
 from mpdispatch.config import Config
 from mpdispatch.errors import ConfigError, Fault, PayloadError, UnknownJobError
-from mpdispatch.execution.commands import environment_of, payload_of
+from mpdispatch.execution.commands import environment_of, payload_of, why_not_there
 from mpdispatch.handlers.description import AppDescription
 from mpdispatch.handlers.file_crons import FileCron, FileCrons
 from mpdispatch.handlers.registry import Registry
@@ -23,20 +22,16 @@ from mpdispatch.handlers.safejson import payload_as_given
 from mpdispatch.model import CronSpec, DeclaredCrons
 
 Known = Callable[[str, Mapping[str, Any]], tuple[bytes, dict[str, Any]]]
-"""The payload that these arguments make for a handler, and its own values of fields of a NewJob.
+"""The payload that these arguments make for a handler, and the handler's values of fields of a NewJob.
 
 Raises UnknownJobError, PayloadError.
 """
 
 
-_FIELDS = {"expires": "expires_us", "timeout": "timeout_us"}
-"""The fields of a NewJob that have other names in a file."""
-
-
 def known_here(registry: Registry, max_bytes: int, on_unknown: Callable[[str], object]) -> Known:
-    """What a process knows that has the handlers.
+    """Asks the handlers of this process.
 
-    A handler may be registered later: until then, its entry is as the file says. `on_unknown` is told of it.
+    A handler may be registered later: until then, its entry is as the file says, and `on_unknown` gets its name.
     """
 
     def known(name: str, args: Mapping[str, Any]) -> tuple[bytes, dict[str, Any]]:
@@ -51,7 +46,7 @@ def known_here(registry: Registry, max_bytes: int, on_unknown: Callable[[str], o
 
 
 def known_of(description: AppDescription, max_bytes: int) -> Known:
-    """What a process knows that has the description of the app. The arguments are checked where the job runs."""
+    """Asks the description of an app, which only its workers import. They check the arguments when a job runs."""
 
     def known(name: str, args: Mapping[str, Any]) -> tuple[bytes, dict[str, Any]]:
         if name not in description.jobs:
@@ -99,8 +94,7 @@ def _of_handler(entry: FileCron, known: Known) -> CronSpec:
         raise ConfigError(
             [Fault(f"{entry.key}.args{'.' * bool(each.key)}{each.key}", each.message) for each in error.faults]
         ) from None
-    given = {_FIELDS.get(name, name) for name in entry.given}
-    fields = {name: value for name, value in defaults.items() if name not in given}
+    fields = {name: value for name, value in defaults.items() if name.removesuffix("_us") not in entry.given}
     return msgspec.structs.replace(entry.spec, job=msgspec.structs.replace(job, payload=payload, **fields))
 
 
@@ -114,19 +108,3 @@ def _of_command(entry: FileCron) -> CronSpec:
     except PayloadError as error:
         raise ConfigError([Fault(f"{entry.key}.command", str(each)) for each in error.faults]) from None
     return msgspec.structs.replace(entry.spec, job=msgspec.structs.replace(entry.spec.job, payload=payload))
-
-
-def why_not_there(program: str, *, cwd: str, path: str | None) -> str | None:
-    """Why a command with this program cannot be started; None: it can be."""
-    if not os.path.isdir(cwd):
-        return f"there is no folder {cwd!r} to run it in"
-    if "/" not in program:
-        if shutil.which(program, path=path or os.defpath) is None:
-            return f"there is no program {program!r} on PATH"
-        return None
-    full = os.path.join(cwd, program)
-    if not os.path.exists(full):
-        return f"there is no program {program!r}"
-    if os.path.isdir(full) or not os.access(full, os.X_OK):
-        return f"{program!r} is no program that may be executed"
-    return None
