@@ -36,8 +36,8 @@ from mpdispatch.policy.names import shown
 from mpdispatch.store import open_store
 
 if TYPE_CHECKING:
+    from mpdispatch.engine.cron_declarations import CronDeclarations
     from mpdispatch.engine.crons import EngineCrons
-    from mpdispatch.engine.declared import DeclaredEntries
     from mpdispatch.handlers.file_crons import FileCrons
 
 _NO_CRONS = (DeclaredCrons(origin="code"),)
@@ -68,7 +68,7 @@ class Engine(JobClient, EnqueuesByName):
         self._default_timeout_s = default_timeout_s(self.middleware)
         self.catalog = LiveCatalog(self.registry, self.backoff)
         self._max_payload_bytes = dispatcher.config.max_payload_bytes
-        self._declared: DeclaredEntries | None = None
+        self._declared: CronDeclarations | None = None
         self.file_crons: FileCrons | None = None
         """The cron entries of the app's own configuration file."""
         dispatcher.adopt(self)
@@ -169,14 +169,14 @@ class Engine(JobClient, EnqueuesByName):
 
         Raises RegistrationError: names everything wrong with it.
         """
-        declare = self._declared_entries().declare
-        return lambda function: declare(function, {"schedule": schedule, **options}, name=name, args=args)
+        declare = self._cron_declarations().declare
+        return lambda function: declare(function, schedule, options, name=name, args=args)
 
-    def _declared_entries(self) -> DeclaredEntries:
+    def _cron_declarations(self) -> CronDeclarations:
         if self._declared is None:
-            from mpdispatch.engine.declared import DeclaredEntries  # reading schedules is loaded only if used
+            from mpdispatch.engine.cron_declarations import CronDeclarations  # it reads schedules
 
-            self._declared = DeclaredEntries(self)
+            self._declared = CronDeclarations(self)
         return self._declared
 
     @property
@@ -281,13 +281,13 @@ class Engine(JobClient, EnqueuesByName):
         )
 
     def declared_crons(self) -> tuple[DeclaredCrons, ...]:
-        """The cron entries that the code declares, and those of the app's own file; the same tuple until there are others.
+        """The cron entries of the code and of the app's own file. The same tuple until there are others.
 
         Raises ConfigError: the file's arguments do not fit a handler, or a program is not there.
         """
         if self._declared is None and self.file_crons is None:
             return _NO_CRONS
-        return self._declared_entries().all(self.file_crons)
+        return self._cron_declarations().all(self.file_crons)
 
     def use_store(self, location: str) -> None:
         """From now on, use the store at `location`: enqueue into it, and let the dispatcher run its jobs.

@@ -13,20 +13,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from mpdispatch.config import read_settings
+from mpdispatch.engine.cron_options import checked_spec
 from mpdispatch.engine.definition import JobHandle, as_handle
 from mpdispatch.engine.enqueueing import PLAIN
 from mpdispatch.engine.new_job import new_job
-from mpdispatch.errors import ConfigError, PayloadError, RegistrationError, UsageError
+from mpdispatch.errors import PayloadError, RegistrationError, UsageError
 from mpdispatch.execution.file_cron_jobs import complete, known_here
 from mpdispatch.execution.process_context import in_worker
-from mpdispatch.handlers.crons import CronSettings, spec_of
 from mpdispatch.handlers.file_crons import FileCrons
 from mpdispatch.handlers.registry import JobDefinition
-from mpdispatch.host.timezone import host_zone
 from mpdispatch.model import CronSpec, DeclaredCrons
 from mpdispatch.policy.names import shown
-from mpdispatch.policy.sources import arguments
 
 if TYPE_CHECKING:  # which imports this module
     from mpdispatch.engine.engine import Engine
@@ -36,32 +33,30 @@ R = TypeVar("R")
 
 
 @dataclass(slots=True)
-class Declared:
-    """One declaration."""
-
+class _Declaration:
     definition: JobDefinition
     name: str | None
     """None: that of its job."""
     payload: bytes
-    settings: Mapping[str, Any]
+    schedule: str
+    options: Mapping[str, Any]
 
     @property
-    def shown_name(self) -> str:
+    def entry_name(self) -> str:
         return self.name or self.definition.name
 
     def spec(self) -> CronSpec:
-        """Raises ConfigError. A timeout for all jobs is not kept with it: a claim adds that."""
+        """Raises UsageError. A timeout for all jobs is not kept with it: a claim adds that."""
         job = new_job(self.definition, PLAIN, self.payload)
-        found = read_settings([arguments(self.settings)], CronSettings)
-        return spec_of(found, name=self.shown_name, job=job, host_tz=host_zone())
+        return checked_spec(self.entry_name, self.schedule, job, self.options)
 
 
-class DeclaredEntries:
-    """Those of one engine. No I/O but finding the host's zone."""
+class CronDeclarations:
+    """The declarations of one engine. No I/O but finding the host's zone."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._declared: list[Declared] = []
+        self._declared: list[_Declaration] = []
         self._made_alone: list[JobHandle[..., Any]] = []
         """The handles that `@engine.cron` made of plain functions."""
         self._all: tuple[object, tuple[DeclaredCrons, ...]] | None = None
@@ -70,7 +65,8 @@ class DeclaredEntries:
     def declare(
         self,
         function: Callable[P, R],
-        settings: Mapping[str, Any],
+        schedule: str,
+        options: Mapping[str, Any],
         *,
         name: str | None,
         args: Mapping[str, Any] | None,
@@ -86,12 +82,12 @@ class DeclaredEntries:
         if args is not None and not isinstance(args, Mapping):
             raise RegistrationError(f"{what}: args must be a mapping of arguments, not {shown(args)}")
         try:
-            entry = Declared(definition, name, self._payload(definition, args or {}), dict(settings))
+            entry = _Declaration(definition, name, self._payload(definition, args or {}), schedule, options)
             entry.spec()
         except PayloadError as error:
             faults = "; ".join(map(str, error.faults))
             raise RegistrationError(f"{what}: args: {faults} (args={{...}} gives them)") from error
-        except (ConfigError, UsageError) as error:
+        except UsageError as error:
             raise RegistrationError(f"{what}: {error}") from error
         self._refuse_taken(entry)
         self._engine.register(handle)
@@ -106,17 +102,16 @@ class DeclaredEntries:
         most = self._engine.dispatcher.config.max_payload_bytes
         return definition.signature.encode((), args, max_bytes=most)
 
-    def _refuse_taken(self, entry: Declared) -> None:
-        taken = next((each for each in self._declared if each.shown_name == entry.shown_name), None)
-        if taken is None or taken is entry:
-            return
-        raise RegistrationError(
-            f"cron {shown(entry.shown_name)}: there is an entry of that name already, for job"
-            f" {taken.definition.name!r}; give this one a name of its own: name=..."
-        )
+    def _refuse_taken(self, entry: _Declaration) -> None:
+        for each in self._declared:
+            if each.entry_name == entry.entry_name and each is not entry:
+                raise RegistrationError(
+                    f"cron {shown(entry.entry_name)}: there is an entry of that name already, for job"
+                    f" {each.definition.name!r}; give this one a name of its own: name=..."
+                )
 
     def made_alone(self, function: object) -> JobHandle[..., Any] | None:
-        """The same, if it is a handle that `@engine.cron` made: then `@engine.job` may still give its options."""
+        """This handle, if `@engine.cron` made it: then `@engine.job` may still give its options. Else None."""
         return next((each for each in self._made_alone if each is function), None)
 
     def replace(self, old: JobHandle[..., Any], new: JobHandle[P, R]) -> JobHandle[P, R]:
@@ -135,7 +130,7 @@ class DeclaredEntries:
         return new
 
     def all(self, file: FileCrons | None) -> tuple[DeclaredCrons, ...]:
-        """All of them, for a supervisor, and those of the app's own file; the same tuple until there are others.
+        """What a supervisor keeps: all of them, and those of the app's own file. The same tuple until there are others.
 
         Raises ConfigError: the file's arguments do not fit a handler, or a program is not there.
         """
