@@ -18,7 +18,7 @@ from mpdispatch.handlers.crons import new_cron
 from mpdispatch.ids import boot_id
 from mpdispatch.model import CronDecision, CronEntry, CronSync, DeclaredCrons
 from mpdispatch.model.json import moment_of, time_to_json
-from mpdispatch.policy.cron.due import PRESENCE_GAP_US
+from mpdispatch.policy.cron.due import PRESENCE_GAP_US, Look
 from mpdispatch.policy.cron.plan import next_look_us, plan
 from mpdispatch.store.contract import SupervisorStore
 from mpdispatch.supervisor.claimer import Claimer
@@ -159,8 +159,7 @@ class Crons:
 
     def _decide(self, entry: CronEntry, now: Instant) -> int:
         """Decide about one entry; gives when to look at it again."""
-        decision = plan(
-            entry,
+        look = Look(
             now_us=now.wall_us,
             present_since_us=self._present_since(entry),
             # Also if the clock is set back later, our start is one slot.
@@ -168,6 +167,7 @@ class Crons:
             boot_id=boot_id(),
             booted_us=now.wall_us - now.boot_us,
         )
+        decision = plan(entry, look)
         if decision is None:
             look_us = next_look_us(entry, now.wall_us)
             if look_us is None:

@@ -3,7 +3,7 @@
 import msgspec
 
 from mpdispatch.model import CronEntry, CronSpec, JobState, NewJob, OpenFiring
-from mpdispatch.policy.cron.due import next_slot_us
+from mpdispatch.policy.cron.due import Look, next_slot_us
 from mpdispatch.policy.cron.expression import parse
 from mpdispatch.policy.cron.plan import plan
 from tests.policy.cron_times import us
@@ -47,7 +47,7 @@ def open_firing(job_id=41, state=RUNNING, *, slot_us=NOON, completed_at_us=None)
 
 def decide(entry, now_us, *, present_since_us=0, **facts):
     """What is decided about an entry by somebody who has been present all the time, unless it is said otherwise."""
-    return plan(entry, now_us=now_us, present_since_us=present_since_us, **facts)
+    return plan(entry, Look(now_us, present_since_us, **facts))
 
 
 def applied(entry: CronEntry, decision, now_us: int, fired: dict[int, int]) -> CronEntry:

@@ -22,13 +22,16 @@ ONLY_LATEST = "missed: no supervisor was running, and only the latest slot catch
 
 
 class Look(NamedTuple):
-    """When somebody looks at an entry, and what he knows of the machine: the arguments of `plan`."""
+    """When a supervisor looks at an entry, and what it knows of itself and the machine."""
 
     now_us: int
     present_since_us: int
-    starts_us: int | None
-    boot_id: str | None
-    booted_us: int | None
+    """Since when it has looked, with no gap of more than PRESENCE_GAP_US. Earlier slots were missed."""
+    starts_us: int | None = None
+    """When it started, which is the slot of `@startup` and `@reboot` entries; None: they do not fire."""
+    boot_id: str | None = None
+    booted_us: int | None = None
+    """When this boot began. With it `@reboot` fires only for boots later than the entry, as in a crontab."""
 
 
 @dataclass(slots=True)

@@ -10,7 +10,7 @@ import msgspec
 
 from mpdispatch.clock import LATEST_US
 from mpdispatch.model import CronDecision, CronEntry, CronSpec, SkippedSlots
-from mpdispatch.policy.cron.due import next_slot_us
+from mpdispatch.policy.cron.due import Look, next_slot_us
 from mpdispatch.policy.cron.expression import parse, schedule_of
 from mpdispatch.policy.cron.late import last_success_us, late_since_us
 from mpdispatch.policy.cron.plan import plan, run_at_us
@@ -49,7 +49,7 @@ def preview(of: CronSpec | CronEntry, *, count: int, since_us: int, now_us: int)
 
 
 def _caught_up(spec: CronSpec, schedule: Schedule, since_us: int, now_us: int) -> list[Preview]:
-    decision = plan(_absent(spec, schedule, since_us), now_us=now_us, present_since_us=now_us)
+    decision = plan(_absent(spec, schedule, since_us), Look(now_us, present_since_us=now_us))
     if decision is None:
         return []
     return sorted([*_fires(schedule, decision), *_skips(spec.tz, decision.skips)])
