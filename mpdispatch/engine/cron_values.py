@@ -95,7 +95,7 @@ class CronSlot(msgspec.Struct, frozen=True, kw_only=True):
 def cron_of(entry: CronEntry, now_us: int) -> Cron:
     """The entry for people. Whether it is late is looked at now, as no supervisor may have done so."""
     spec, job = entry.spec, entry.spec.job
-    can_fire = entry.is_enabled and not entry.is_orphan and entry.next_slot_us is not None
+    can_fire = entry.may_fire and entry.next_slot_us is not None
     late_us = None if entry.unreadable else late_since_us(entry, now_us)
     return Cron(
         id=entry.id,
@@ -120,7 +120,7 @@ def cron_of(entry: CronEntry, now_us: int) -> Cron:
         late_since=_moment(late_us),
         last_slot_at=_moment(entry.last_slot_us),
         last_success_at=_moment(entry.last_success_us),
-        open_jobs=[each.job_id for each in entry.open if not each.state.is_terminal],
+        open_jobs=entry.open_jobs,
         priority=job.priority,
         max_retries=job.max_retries,
         timeout=_seconds(job.timeout_us),

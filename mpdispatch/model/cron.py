@@ -112,6 +112,16 @@ class CronEntry(msgspec.Struct, frozen=True, kw_only=True):
     """What of its row cannot be read, because another program wrote it. Then it is shown as far as it can be, as
     disabled; its app's next sync mends a spec, else remove it and add it anew."""
 
+    @property
+    def may_fire(self) -> bool:
+        """Whether it is enabled and its app still declares it."""
+        return self.is_enabled and not self.is_orphan
+
+    @property
+    def open_jobs(self) -> list[int]:
+        """Its jobs that have not ended, the one of the oldest slot first."""
+        return [each.job_id for each in self.open if not each.state.is_terminal]
+
 
 class Firing(msgspec.Struct, frozen=True):
     """A slot that fires."""

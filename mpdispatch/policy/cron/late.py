@@ -27,7 +27,7 @@ def late_at_us(entry: CronEntry) -> int | None:
     An `@once` counts from its slot; `@startup` and `@reboot` are late by `late_after_us` only.
     """
     spec = entry.spec
-    if not entry.is_enabled or entry.is_orphan:
+    if not entry.may_fire:
         return None
     since_us = max(entry.enabled_at_us, last_success_us(entry) or 0, (spec.starts_at_us or 0) - 1)
     at_us = _deadline_us(spec, schedule_of(entry), since_us)

@@ -10,8 +10,7 @@ REPLACED = "overlap: replaced by a later slot"
 
 def keep_apart(entry: CronEntry, due: Due, now_us: int) -> None:
     """Leave those slots in `due.slots` that may fire now, by the entry's `overlap`."""
-    open_now = [each for each in entry.open if not each.state.is_terminal]
-    open_ids = [each.job_id for each in open_now]
+    open_ids = entry.open_jobs
     match entry.spec.overlap:
         case "allow":
             due.wait(MAX_FIRES)
@@ -20,11 +19,7 @@ def keep_apart(entry: CronEntry, due: Due, now_us: int) -> None:
         case "queue":
             _queue(due, open_ids, now_us, entry.spec.catch_up_limit)
         case "replace":
-            # The decision that cancels them moves the entry to the moment before the slot that waits.
-            cancelled_for_us = entry.decided_until_us + 1
-            # A clock that was set back brings a slot again whose own job is open.
-            others = [each.job_id for each in open_now if each.slot_us not in due.slots[-1:]]
-            _replace(due, others, now_us, cancelled_for_us=cancelled_for_us)
+            _replace(entry, due, now_us)
 
 
 def _skip(due: Due, open_ids: list[int], now_us: int) -> None:
@@ -43,9 +38,16 @@ def _queue(due: Due, open_ids: list[int], now_us: int, limit: int) -> None:
     due.wait(fires)
 
 
-def _replace(due: Due, open_ids: list[int], now_us: int, *, cancelled_for_us: int) -> None:
-    """The last fires as soon as nothing is open; the others are skipped."""
+def _replace(entry: CronEntry, due: Due, now_us: int) -> None:
+    """The last fires as soon as no other job is open; the slots before it are skipped."""
     due.skip(0, len(due.slots) - 1, REPLACED, now_us)
-    if due.slots and open_ids:
-        due.cancels = [] if due.slots[0] == cancelled_for_us else open_ids
+    if not due.slots:
+        return
+    slot_us = due.slots[0]
+    # After the clock was set back, a slot comes again whose own job may be open.
+    others = [each.job_id for each in entry.open if not each.state.is_terminal and each.slot_us != slot_us]
+    if others:
+        # The decision that cancels them moves the entry to the moment before this slot.
+        is_cancelled = slot_us == entry.decided_until_us + 1
+        due.cancels = [] if is_cancelled else others
         due.wait(0)

@@ -47,7 +47,7 @@ def plan(entry: CronEntry, look: Look) -> CronDecision | None:
         late_since_us=late_since_us(entry, look.now_us),
     )
     may_wait = not kept.closes
-    if entry.is_enabled and not entry.is_orphan:
+    if entry.may_fire:
         if (decision := _about_slots(kept, entry, schedule, look)) is not None:
             return decision
         may_wait = may_wait or _is_near(entry.next_slot_us, look.now_us)
@@ -59,7 +59,7 @@ def next_look_us(entry: CronEntry, now_us: int) -> int | None:
 
     It is `now_us` if a slot is due. If `plan` has decided nothing about it, it waits for the end of a job.
     """
-    if not entry.is_enabled or entry.is_orphan:
+    if not entry.may_fire:
         return None
     next_us = next_slot_us(entry.spec, schedule_of(entry), entry.decided_until_us)
     late_us = late_at_us(entry)

@@ -111,8 +111,7 @@ def _held_back(entry: CronEntry, now_us: int) -> Iterator[str]:
     if not entry.is_enabled:
         yield "it is disabled, so it does not fire"
     yield from _outside_window(spec, now_us)
-    open_ids = [each.job_id for each in entry.open if not each.state.is_terminal]
-    if open_ids and spec.overlap != "allow":
+    if (open_ids := entry.open_jobs) and spec.overlap != "allow":
         jobs = (
             f"job {open_ids[0]} has" if len(open_ids) == 1 else f"{len(open_ids)} jobs ({open_ids[0]} …) have"
         )
