@@ -67,7 +67,7 @@ class Cron(msgspec.Struct, frozen=True, kw_only=True):
     """When it was last added, enabled or declared again."""
 
 
-class CronFiring(msgspec.Struct, frozen=True):
+class PreviewedSlot(msgspec.Struct, frozen=True):
     """A slot, and what happens to it."""
 
     slot: datetime
@@ -77,7 +77,7 @@ class CronFiring(msgspec.Struct, frozen=True):
     """What a change of clocks or a downtime does to it; mostly empty."""
 
 
-class CronSlot(msgspec.Struct, frozen=True, kw_only=True):
+class PastSlot(msgspec.Struct, frozen=True, kw_only=True):
     """What became of a slot, or of several in a row: it fired, or they were skipped."""
 
     slot: datetime
@@ -134,10 +134,10 @@ def cron_of(entry: CronEntry, now_us: int) -> Cron:
     )
 
 
-def history_of(found: CronHistory, limit: int) -> list[CronSlot]:
+def history_of(found: CronHistory, limit: int) -> list[PastSlot]:
     """The last slots, the newest first."""
     fired = [
-        CronSlot(
+        PastSlot(
             slot=moment_of(each.slot_us),
             until=moment_of(each.slot_us),
             at=moment_of(each.fired_at_us),
@@ -147,7 +147,7 @@ def history_of(found: CronHistory, limit: int) -> list[CronSlot]:
         for each in found.fired
     ]
     skipped = [
-        CronSlot(
+        PastSlot(
             slot=moment_of(each.first_us),
             until=moment_of(each.last_us),
             at=moment_of(each.at_us),

@@ -6,17 +6,17 @@ Loaded when it is first used: reading schedules needs much that enqueueing does 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from mpdispatch.clock import SystemClock
 from mpdispatch.engine.cron_jobs import NewCronJob
 from mpdispatch.engine.cron_keywords import CronAndJobKeywords, CronKeywords
 from mpdispatch.engine.cron_options import checked_spec, job_options, split_options
 from mpdispatch.engine.cron_slots import Moment, is_event, slots_between
-from mpdispatch.engine.cron_values import Cron, CronFiring, CronSlot, cron_of, history_of
+from mpdispatch.engine.cron_values import Cron, PastSlot, PreviewedSlot, cron_of, history_of
 from mpdispatch.engine.definition import JobHandle
 from mpdispatch.engine.options import checked_limit, documented
-from mpdispatch.errors import CronExistsError, CronNotFoundError, DispatchError, StoreMissing, UsageError
+from mpdispatch.errors import CronNotFoundError, StoreMissing, UsageError
 from mpdispatch.execution.process_context import refuse_while_importing
 from mpdispatch.handlers.crons import first_slot_us, new_cron
 from mpdispatch.model import CronEntry, CronSpec, Firing, Job, NewCron, NewJob
@@ -71,30 +71,16 @@ class Crons:
 
     def add_job(self, name: str, schedule: str, job: NewJob, options: Mapping[str, Any]) -> Cron:
         """As `add`, for a job as it is; `options` are those of the entry alone. For the doors."""
+        (made,) = self.add_all([checked_spec(name, schedule, job, options)])
+        return made
+
+    def add_all(self, specs: Sequence[CronSpec]) -> Sequence[Cron]:
+        """Keep all of these, or none. For the doors. Raises CronExistsError, UsageError: of the first bad one."""
         refuse_while_importing("crons.add")
-        new = _new(checked_spec(name, schedule, job, options))
-        return cron_of(self._store.crons.add(new), new.decided_until_us)
-
-    def add_all(self, specs: Sequence[CronSpec]) -> Entries:
-        """As `add` for each of these, or for none. For the doors.
-
-        Raises CronExistsError, UsageError: of the first of them that cannot be added.
-        """
-        origins = {each.spec.name: each.origin for each in self._store.crons.entries()}
-        for spec in specs:
-            if (origin := origins.get(spec.name)) is not None:
-                raise CronExistsError(spec.name, origin)
-        added = list[CronEntry]()
-        try:
-            for new in [_new(each) for each in specs]:
-                added.append(self._store.crons.add(new))
-        except DispatchError:  # somebody has just added one of that name, or the store is full
-            for entry in added:
-                self._store.crons.delete(entry.spec.name)
-            raise
+        added = self._store.crons.add(*map(_new, specs))
         return [cron_of(each, each.decided_until_us) for each in added]
 
-    def list(self) -> Entries:
+    def list(self) -> Sequence[Cron]:
         """All entries, by name."""
         now_us = _now_us()
         return [cron_of(each, now_us) for each in self._store.crons.entries()]
@@ -104,21 +90,19 @@ class Crons:
         return cron_of(self._entry(name), _now_us())
 
     def enable(self, name: str) -> Cron:
-        """Let a disabled entry fire again. Slots that passed meanwhile are none of its. Raises CronNotFoundError."""
-        entry = self._entry(name)
-        return self._set(entry.spec, is_enabled=True) if not entry.is_enabled else self.get(name)
+        """Let a disabled entry fire again. It does not catch up what passed meanwhile. Raises CronNotFoundError."""
+        refuse_while_importing("crons.enable")
+        now_us = _now_us()
+        next_us = first_slot_us(self._entry(name).spec, now_us)
+        kept = self._store.crons.set_enabled(name, True, decided_until_us=now_us, next_slot_us=next_us)
+        return cron_of(kept, now_us)
 
     def disable(self, name: str) -> Cron:
         """Let it fire no more; its jobs go on. Raises CronNotFoundError."""
-        entry = self._entry(name)
-        return self._set(entry.spec, is_enabled=False) if entry.is_enabled else self.get(name)
-
-    def _set(self, spec: CronSpec, *, is_enabled: bool) -> Cron:
-        refuse_while_importing("crons.enable" if is_enabled else "crons.disable")
+        refuse_while_importing("crons.disable")
         now_us = _now_us()
-        kept = self._store.crons.set_enabled(
-            spec.name, is_enabled, decided_until_us=now_us, next_slot_us=first_slot_us(spec, now_us)
-        )
+        self._entry(name)  # whose error names those that are there
+        kept = self._store.crons.set_enabled(name, False, decided_until_us=now_us, next_slot_us=None)
         return cron_of(kept, now_us)
 
     def delete(self, name: str) -> None:
@@ -144,7 +128,7 @@ class Crons:
 
     def preview(
         self, name: str, count: int = 5, *, tz: str | None = None, since: Moment | None = None
-    ) -> Firings:
+    ) -> Sequence[PreviewedSlot]:
         """The next `count` slots of an entry, or of an expression; what a change of clocks does to them is noted.
 
         `since`: begin there instead of now. For an entry, if that is earlier than now, come first the slots that a
@@ -159,7 +143,7 @@ class Crons:
         if of is spec:
             now_us = min(now_us, since_us)  # an expression says nothing of a downtime
         found = preview(of, count=checked_limit(count, "count"), since_us=since_us, now_us=now_us)
-        return [CronFiring(moment_of(each.slot_us), moment_of(each.run_at_us), each.note) for each in found]
+        return [PreviewedSlot(moment_of(each.slot_us), moment_of(each.run_at_us), each.note) for each in found]
 
     def to_preview(self, name: str, tz: str | None = None) -> CronEntry | CronSpec:
         """The entry of this name, or the spec of this expression. Raises UsageError, CronNotFoundError."""
@@ -175,7 +159,7 @@ class Crons:
             raise UsageError(f"tz: entry {name!r} has its own zone, {entry.spec.tz}")
         return entry
 
-    def backfill(self, name: str, start: Moment, end: Moment) -> Jobs:
+    def backfill(self, name: str, start: Moment, end: Moment) -> Sequence[Job]:
         """Fire the slots of an entry from `start` up to, but without, `end`; those that have fired do not fire again.
 
         Both are datetimes, dates, or texts such as `2026-11-01`; without a zone they are read on the entry's clocks.
@@ -194,14 +178,14 @@ class Crons:
             made += self._fire(name, [Firing(slot_us, now_us) for slot_us in slots[first : first + _CHUNK]])
         return made
 
-    def explain(self, name: str) -> tuple[Cron, Reasons]:
+    def explain(self, name: str) -> tuple[Cron, Sequence[Reason]]:
         """The entry, and why it did not fire, or does not; never empty. Raises CronNotFoundError."""
         from mpdispatch.engine.explain_cron import explain_cron
 
         entry, now = self._entry(name), SystemClock().now()
         return cron_of(entry, now.wall_us), explain_cron(self._store, entry, now=now)
 
-    def history(self, name: str, limit: int = 50) -> Slots:
+    def history(self, name: str, limit: int = 50) -> Sequence[PastSlot]:
         """What became of its last slots, the newest first: which fired, and which were skipped and why.
 
         Raises CronNotFoundError.
@@ -224,13 +208,6 @@ class Crons:
             alike = nearest(name, known)
             hint = f"; did you mean {alike!r}?" if alike else f"; there are: {', '.join(known) or 'none'}"
             raise CronNotFoundError(name, hint) from None
-
-
-Entries: TypeAlias = list[Cron]
-Firings: TypeAlias = list[CronFiring]
-Slots: TypeAlias = list[CronSlot]
-Jobs: TypeAlias = list[Job]
-Reasons: TypeAlias = "list[Reason]"
 
 
 class EngineCrons(Crons):

@@ -58,8 +58,8 @@ class CronStore(CronDecisions, Protocol):
         """Raises CronNotFoundError."""
         ...
 
-    def add(self, new: NewCron) -> CronEntry:
-        """Raises CronExistsError: there is an entry of that name."""
+    def add(self, *new: NewCron) -> list[CronEntry]:
+        """Add all of these, or none. Raises CronExistsError: there is an entry of that name."""
         ...
 
     def set_enabled(

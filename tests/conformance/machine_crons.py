@@ -49,10 +49,14 @@ class CronSteps:
 
     # ---------------------------------------------------------------- what people and apps do
 
-    @step(2, spec=draws.cron_specs, until_us=draws.slots, next_us=draws.moments)
-    def add_cron(self, spec: CronSpec, until_us: int, next_us: int | None) -> None:
-        new = NewCron(spec=spec, origin="user", decided_until_us=until_us, next_slot_us=next_us)
-        self.crons("add", new)
+    @step(
+        2, specs=st.lists(draws.cron_specs, min_size=1, max_size=2), until_us=draws.slots, next_us=draws.moments
+    )
+    def add_crons(self, specs: list[CronSpec], until_us: int, next_us: int | None) -> None:
+        new = [
+            NewCron(spec=spec, origin="user", decided_until_us=until_us, next_slot_us=next_us) for spec in specs
+        ]
+        self.crons("add", *new)
 
     @step(
         4,

@@ -99,10 +99,16 @@ class Crons:
 
     # ------------------------------------------------------------------------------------ what people and apps do
 
-    def add(self, new: NewCron) -> CronEntry:
+    def add(self, *new: NewCron) -> list[CronEntry]:
+        origins = {name: kept.entry.origin for name, kept in self._kept.items()}
+        for each in new:
+            if each.spec.name in origins:
+                raise CronExistsError(each.spec.name, origins[each.spec.name])
+            origins[each.spec.name] = each.origin
+        return [self._add(each) for each in new]
+
+    def _add(self, new: NewCron) -> CronEntry:
         name = new.spec.name
-        if name in self._kept:
-            raise CronExistsError(name, self._kept[name].entry.origin)
         # An id is never used again: a decision made for a deleted entry must not hit the next one of its name.
         self._last_id += 1
         self._kept[name] = Kept(
@@ -133,7 +139,7 @@ class Crons:
         for new in declared:
             name, kept = new.spec.name, self._kept.get(new.spec.name)
             if kept is None:
-                self.add(msgspec.structs.replace(new, origin=origin, app=app))
+                self._add(msgspec.structs.replace(new, origin=origin, app=app))
                 added.append(name)
             elif kept.entry.origin != origin:
                 taken.append(name)

@@ -103,7 +103,7 @@ def main() -> None:
         say("cancelled", cancelled.id)
         crons = supervisor_store.crons
         spec = CronSpec(name=f"sweep {round_}", schedule="@hourly", tz="UTC", job=SWEEP)
-        entry = crons.add(NewCron(spec=spec, origin="user", decided_until_us=0, next_slot_us=1))
+        (entry,) = crons.add(NewCron(spec=spec, origin="user", decided_until_us=0, next_slot_us=1))
         say("added", entry.id)
         fires = [Firing(slot_us, slot_us) for slot_us in (1, 2)]
         decision = CronDecision(

@@ -99,7 +99,7 @@ def test_an_entry_is_kept_as_it_was_added(crons: CronStore, store: Store) -> Non
         origin="file",
         app="/etc/shop.yaml",
     )
-    entry = crons.add(new)
+    (entry,) = crons.add(new)
     assert entry == CronEntry(
         id=entry.id,
         spec=new.spec,
@@ -132,18 +132,18 @@ def test_entries_come_by_name(crons: CronStore) -> None:
 
 @pytest.mark.parametrize("payload", [b"{}", b'{"text":"\xc3\xa9"}', b'{"t":"' + b"x" * 5000 + b'"}', b"\xff"])
 def test_the_payload_of_an_entry_is_that_of_its_jobs(crons: CronStore, store: Store, payload: bytes) -> None:
-    entry = crons.add(new_cron(job=msgspec.structs.replace(JOB, payload=payload)))
+    (entry,) = crons.add(new_cron(job=msgspec.structs.replace(JOB, payload=payload)))
     assert entry.spec.job.payload == payload
     (job,) = crons.decide(decision(entry, slot(1)))
     assert store.enqueue(entry.spec.job).payload == store.get(job.id).payload
 
 
 def test_a_name_that_is_taken_is_refused(crons: CronStore) -> None:
-    entry = crons.add(new_cron(origin="code", app="shop:engine"))
+    (entry,) = crons.add(new_cron(origin="code", app="shop:engine"))
     with pytest.raises(
         CronExistsError, match=r"name: there is a cron entry 'sweep' already \(declared by: code\)"
     ):
-        crons.add(new_cron(schedule="@daily"))
+        crons.add(new_cron("other"), new_cron(schedule="@daily"))
     assert only(crons) == entry
 
 
@@ -181,7 +181,7 @@ def test_adding_an_entry_creates_the_store_and_reading_does_not(path: Any) -> No
 def test_a_slot_fires_a_job_in_one_step_with_the_entry(
     crons: CronStore, store: Store, clock: FakeClock
 ) -> None:
-    entry = crons.add(new_cron())
+    (entry,) = crons.add(new_cron())
     now = clock.advance(3600)
     fires = [Firing(slot(1), slot(1) + 7)]
     made = crons.decide(
@@ -213,7 +213,7 @@ def us(moment: Any) -> int:
 
 
 def test_a_decision_for_an_entry_that_has_changed_writes_nothing(crons: CronStore, store: Store) -> None:
-    entry = crons.add(new_cron())
+    (entry,) = crons.add(new_cron())
     assert len(crons.decide(decision(entry, slot(1)))) == 1
     before = only(crons)
     skips = [SkippedSlots(slot(3), slot(4), "missed", 1)]
@@ -239,14 +239,14 @@ def test_a_slot_that_has_fired_fires_no_more(crons: CronStore, clock: FakeClock,
 
 
 def test_an_idempotency_key_does_not_keep_slots_from_firing(crons: CronStore) -> None:
-    entry = crons.add(new_cron(job=msgspec.structs.replace(JOB, idempotency_key="k", retried_from=1)))
+    (entry,) = crons.add(new_cron(job=msgspec.structs.replace(JOB, idempotency_key="k", retried_from=1)))
     made = crons.decide(decision(entry, slot(1), slot(2)))
     assert len({job.id for job in made}) == 2
     assert {job.idempotency_key for job in made} == {None}
 
 
 def test_slots_that_are_fired_by_hand_are_open_and_leave_the_place_of_the_entry(crons: CronStore) -> None:
-    entry = crons.add(new_cron())
+    (entry,) = crons.add(new_cron())
     crons.set_enabled("sweep", False, decided_until_us=1, next_slot_us=1)
     before = only(crons)
     (job,) = crons.fire("sweep", [Firing(slot(-5), slot(0))])
@@ -281,7 +281,7 @@ def test_a_firing_stays_open_until_its_slot_is_closed(
 
 
 def test_what_a_decision_does_not_know_stays_except_that_the_entry_is_late(crons: CronStore) -> None:
-    entry = crons.add(new_cron())
+    (entry,) = crons.add(new_cron())
     crons.decide(decision(entry, boot_id="b-1", last_success_us=5, late_since_us=6))
     crons.decide(decision(only(crons)))
     after = only(crons)
@@ -443,7 +443,7 @@ def test_a_deleted_entry_leaves_its_jobs_and_no_history(
     assert crons.decide(decision(old, slot(2))) is None
     desk.commit(failed(claimed, clock.now()))
     assert store.retry(job.id).state is JobState.PENDING
-    new = crons.add(new_cron())
+    (new,) = crons.add(new_cron())
     assert new.id > old.id
     assert new.open == ()
     assert crons.history("sweep", 10) == CronHistory([], [])
@@ -549,7 +549,7 @@ def test_a_sync_leaves_an_entry_disabled(crons: CronStore) -> None:
 
 def test_an_entry_of_another_app_is_taken_in_and_one_of_another_origin_is_not(crons: CronStore) -> None:
     crons.sync("code", "shop:engine", declared("a", "b"))
-    mine = crons.add(new_cron("c", schedule="@daily"))
+    (mine,) = crons.add(new_cron("c", schedule="@daily"))
     done = crons.sync("code", "shop.jobs:engine", declared("a", "c"))
     assert (done.changed, done.taken, done.orphaned) == (["a"], ["c"], [])
     assert crons.entry("a").app == "shop.jobs:engine"

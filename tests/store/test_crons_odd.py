@@ -142,7 +142,7 @@ def test_new_entries_are_added_beside_one_with_the_highest_id(path: Path, kept: 
         f"UPDATE mpdispatch_crons SET id = {2**63 - 1} WHERE name = 'odd'",
         f"UPDATE mpdispatch_cron_slots SET cron_id = {2**63 - 1} WHERE cron_id = 2",
     )
-    entry = kept.crons.add(new_cron("new"))
+    (entry,) = kept.crons.add(new_cron("new"))
     assert entry.id == 2
     assert kept.crons.decide(decision(entry, slot(5)))
     assert kept.crons.decide(decision(kept.crons.entry("odd"), slot(5)))

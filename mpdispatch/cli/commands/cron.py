@@ -25,7 +25,7 @@ from mpdispatch.cli.output import (
 from mpdispatch.cli.parameters import complete_cron
 from mpdispatch.cli.program import Options
 from mpdispatch.engine.client import JobClient
-from mpdispatch.engine.cron_values import Cron, CronSlot
+from mpdispatch.engine.cron_values import Cron, PastSlot
 from mpdispatch.errors import CronNotFoundError
 from mpdispatch.model import COMMAND_JOB, CronEntry
 from mpdispatch.model.json import to_json
@@ -229,6 +229,6 @@ def history(options: Options, name: str, limit: int) -> None:
     print_table(["slot", "until", "at", "job", "skipped because"], map(_history_row, found), right=["job"])
 
 
-def _history_row(slot: CronSlot) -> Sequence[object]:
+def _history_row(slot: PastSlot) -> Sequence[object]:
     until = "" if slot.until == slot.slot else time_text(slot.until)
     return time_text(slot.slot), until, time_text(slot.at), slot.job_id, slot.reason

@@ -199,7 +199,7 @@ def import_(
     problems = sorted([*found.problems, *more], key=lambda each: each.line)
     broken = sum(each.kind == "broken" for each in problems)
     is_refused = broken > 0 and not skip_broken
-    made = list[Cron]()
+    made: Sequence[Cron] = ()
     if not dry_run and not is_refused and specs:
         made = open_client_to_fill(options, may_create=create).crons.add_all(specs)
     _print_imported(options, specs, made, problems, is_dry=dry_run)

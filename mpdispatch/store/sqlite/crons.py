@@ -72,17 +72,8 @@ class SQLiteCrons:
 
     # -- declaring ------------------------------------------------------------------------------
 
-    def add(self, new: NewCron) -> CronEntry:
-        """Raises CronExistsError."""
-
-        def work(connection: sqlite3.Connection) -> CronEntry:
-            name = new.spec.name
-            if (there := _found(connection, name)) is not None:
-                raise CronExistsError(name, there.origin)
-            connection.execute(QUERIES["insert_cron"], new_cron_row(new, self._clock.now().wall_us))
-            return _named(connection, name)
-
-        return self._changed(self._create(work, "cron_add"))
+    def add(self, *new: NewCron) -> list[CronEntry]:
+        return self._changed(self._create(lambda c: _add(c, new, self._clock.now()), "cron_add"))
 
     def sync(self, origin: Origin, app: str, declared: Sequence[NewCron]) -> CronSync:
         done = self._create(lambda c: _sync(c, origin, app, declared, self._clock.now()), "cron_sync")
@@ -159,7 +150,15 @@ def _named(connection: sqlite3.Connection, name: str) -> CronEntry:
     return found
 
 
-# ---------------------------------------------------------------- what an app declares
+# ---------------------------------------------------------------- declaring
+
+
+def _add(connection: sqlite3.Connection, added: Iterable[NewCron], now: Instant) -> list[CronEntry]:
+    for new in added:
+        if (there := _found(connection, new.spec.name)) is not None:
+            raise CronExistsError(new.spec.name, there.origin)
+        connection.execute(QUERIES["insert_cron"], new_cron_row(new, now.wall_us))
+    return [_named(connection, new.spec.name) for new in added]
 
 
 def _sync(

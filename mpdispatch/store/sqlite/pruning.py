@@ -142,9 +142,8 @@ def _excess(sources: Sequence[Source], keep: int) -> Steps[dict[Source, Place]]:
         reserve = 0 if size == 1 else size * len(sources)
         if left < size + reserve:
             continue
-        ends = list[
-            tuple[int, bool, int, Source]
-        ]()  # a heap, the latest first; of two at a time, the failed one
+        # A heap, the latest first; of two at one time, the failed one.
+        ends = list[tuple[int, bool, int, Source]]()
         ask = list(sources)
         while True:
             for source in ask:
