@@ -243,7 +243,7 @@ class Dispatcher:
     def _parts(self) -> dict[str, Any]:
         """The fields of the supervisor's plan. This process knows them without a worker's help."""
         engine = self._engine()
-        engine.declared_crons()  # what is wrong with them is told here
+        engine.declared_crons()  # raises what is wrong with them here
         return {
             "store": self._store,
             # The app imported in a worker may not know that `use_store` chose this store.

@@ -146,7 +146,7 @@ def _read_item(key: str, name: str | None, item: object) -> FileCron:
     _require(found, source, name)
     values = found.values
     job = _job_of(values)
-    wanted = values.get("name") if "name" in found.keys else name or "?"  # of which a fault tells already
+    wanted = values.get("name") if "name" in found.keys else name or "?"  # "?": the fault is known already
     spec = spec_of(found, name=wanted, job=job, host_tz=host_zone())
     return FileCron(
         key=key,

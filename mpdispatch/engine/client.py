@@ -265,7 +265,7 @@ class JobClient:
         Args:
             older_than: they ended longer ago than this (seconds).
             state: they are "completed", "failed" or "cancelled".
-            keep: they are not among so many, of this state if one is given, that ended last.
+            keep: they are not among this many (of the state, if one is given) that ended last.
             dry_run: only count them.
 
         Raises UsageError: none of the first three is given, or one of them is not allowed.
@@ -306,7 +306,7 @@ class JobClient:
         Nobody can write meanwhile: some seconds for a large file. A file that this version made becomes smaller by
         itself, as jobs are pruned; this is for older ones.
 
-        Raises StoreError: a supervisor is running, which would lose its jobs by waiting so long.
+        Raises StoreError: a supervisor is running, which would lose its jobs while it waits.
         """
         store = self.store
         if self.has_supervisor():

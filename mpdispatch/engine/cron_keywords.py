@@ -24,11 +24,12 @@ class CronKeywords(TypedDict, total=False):
         "what a slot does while an earlier job of the entry has not ended: allow (it fires), skip, queue (it waits) or"
         " replace (the job is cancelled)",
     ]
-    jitter: Annotated[float | timedelta | str, "a job is due up to so much later than its slot"]
-    starts_at: Annotated[date | str | None, "earlier slots are none; without a zone: on the clocks of tz"]
-    ends_at: Annotated[date | str | None, "later slots are none"]
+    jitter: Annotated[float | timedelta | str, "a job is due up to this much later than its slot"]
+    starts_at: Annotated[date | str | None, "there are no earlier slots; without a zone: on the clocks of tz"]
+    ends_at: Annotated[date | str | None, "there are no later slots"]
     late_after: Annotated[
-        float | timedelta | str | None, "the entry is late without a success for so long; None: for one period"
+        float | timedelta | str | None,
+        "how long the entry may have no success until it is late; None: one period",
     ]
 
 
@@ -40,5 +41,5 @@ class CronAndJobKeywords(CronKeywords, total=False):
     max_retries: Annotated[int | None, "how many times to retry after a failure; 0: never"]
     timeout: Annotated[float | timedelta | str | None, "the longest that one attempt may take; None: no limit"]
     expires: Annotated[
-        float | timedelta | str | None, "a job that has not started so long after it is due is cancelled"
+        float | timedelta | str | None, "how long after its slot a job may still start; then it is cancelled"
     ]

@@ -53,7 +53,7 @@ class Cron(msgspec.Struct, frozen=True, kw_only=True):
     max_retries: int
     timeout: float | None
     expires: float | None
-    """A job of it that is not started so long after it is due is cancelled."""
+    """Seconds after a job is due in which it may start; then it is cancelled."""
     origin: Origin
     """Who declared it: the app's code, a file, or somebody (user)."""
     app: str
@@ -74,7 +74,7 @@ class PreviewedSlot(msgspec.Struct, frozen=True):
     run_at: datetime
     """When its job is due."""
     note: str
-    """What a change of clocks or a downtime does to it; mostly empty."""
+    """What a change of clocks or a downtime does to it. Mostly it is ""."""
 
 
 class PastSlot(msgspec.Struct, frozen=True, kw_only=True):

@@ -131,9 +131,9 @@ class Crons:
     ) -> Sequence[PreviewedSlot]:
         """The next `count` slots of an entry, or of an expression; what a change of clocks does to them is noted.
 
-        `since`: begin there instead of now. For an entry, if that is earlier than now, come first the slots that a
-        supervisor would catch up that starts now and was absent since, and those that it would skip, one for all in a
-        row. `tz`: for an expression (default: that of this machine).
+        `since`: begin there instead of now. For an entry, if that is earlier than now, the slots in between come first,
+        as a supervisor would treat them that starts now after a downtime since then: one item for each that it catches
+        up, and one for all in a row that it skips. `tz`: for an expression (default: that of this machine).
 
         Raises UsageError: `name` is neither that of an entry nor a schedule.
         """
@@ -211,7 +211,7 @@ class Crons:
 
 
 class EngineCrons(Crons):
-    """Those of an engine's store; the engine declares its own here, too."""
+    """The cron entries of an engine's store. The engine declares its own here, too."""
 
     def __init__(self, engine: Engine, on_fire: Callable[[str, Sequence[Job]], object]) -> None:
         super().__init__(engine.store, new_job=engine.new_job, on_fire=on_fire)

@@ -29,7 +29,7 @@ _MAX_LIST = 1000
 
 
 _PRIORITY = "jobs with a higher number run first, within their queue (a 64-bit integer)"
-_EXPIRES = "when it is cancelled unless it has started: so long after its enqueue (seconds, or 30s, 5m, 2h)"
+_EXPIRES = "when it is cancelled unless it has started: this long after its enqueue (seconds, or 30s, 5m, 2h)"
 _MAX_RETRIES = "how many times to retry after a failure; 0: never"
 _Timeout: TypeAlias = Annotated[
     float | timedelta | str | None,

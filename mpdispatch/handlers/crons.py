@@ -29,20 +29,9 @@ def _moment(value: object, is_text: bool) -> datetime:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CronSettings:
-    """The options of a cron entry, as they are given and with their defaults. `spec_of` makes a spec of them.
+    """The options of a cron entry, as they are given and with their defaults. `CronSpec` says what they mean.
 
-    Args:
-        schedule: `0 3 * * *`, `@daily`, `@every 90s` …
-        tz: the IANA name of the zone whose clocks count; None: that of the host.
-        catch_up: which slots fire that passed while no supervisor ran: "skip": none, "latest": the last one, "all".
-        catch_up_limit: most of them that fire under "all", the latest; also most slots that wait under
-            `overlap="queue"`.
-        overlap: what happens to a slot while an earlier job of the entry has not ended: "allow": it fires, "skip": it is
-            skipped, "queue": it waits, "replace": the job is cancelled, and it fires then.
-        jitter: a job is due up to so much later than its slot, always the same for one slot.
-        starts_at: earlier slots are none.
-        ends_at: later slots are none.
-        late_after: the entry is late without a success for so long; None: for one period.
+    `tz`: None: the zone of the host. Durations are seconds.
     """
 
     schedule: str = field(metadata={"read": settings.text})
@@ -114,7 +103,7 @@ def _faults_of_window(found: Settings, tz: str) -> Iterator[Fault]:
 
 
 def new_cron(spec: CronSpec, origin: Origin, app: str, now_us: int) -> NewCron:
-    """The entry as handed to a store: slots up to now are none of its."""
+    """The entry as handed to a store. Its slots begin after now."""
     return NewCron(
         spec=spec,
         origin=origin,

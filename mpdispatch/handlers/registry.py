@@ -32,7 +32,7 @@ class JobDefinition:
     max_retries: int = 3
     timeout_s: float | None = None
     expires_s: float | None = None
-    """A job that has not been started so long after its enqueue, or after its slot, is cancelled."""
+    """How long after its enqueue, or after its slot, a job may be started; then it is cancelled."""
     backoff: BackoffSpec | None = None
     signature: Signature = field(init=False, repr=False)
     is_async: bool = field(init=False, repr=False)

@@ -38,9 +38,9 @@ class CronSpec(msgspec.Struct, frozen=True, kw_only=True):
     jitter_us: int = 0
     """A job is due up to this much after its slot, always the same for one slot."""
     starts_at_us: int | None = None
-    """Earlier slots are none."""
+    """It has no earlier slots."""
     ends_at_us: int | None = None
-    """Later slots are none."""
+    """It has no later slots."""
     late_after_us: int | None = None
     """An entry without a success for this long is late; None: see `policy.cron.late`."""
 
@@ -62,7 +62,7 @@ class NewCron(msgspec.Struct, frozen=True, kw_only=True):
     app: str = ""
     """The app or file that declares it. Only the same one can make the entry an orphan."""
     decided_until_us: int
-    """Slots up to this wall time are none of its: the moment at which it is added."""
+    """When it is added: it has no slots up to this wall time."""
     next_slot_us: int | None
 
 
@@ -87,10 +87,10 @@ class CronEntry(msgspec.Struct, frozen=True, kw_only=True):
     """Grows with every change of the entry; a decision holds only for the revision it was made for."""
     is_enabled: bool
     is_orphan: bool
-    """Its app no longer declares it: it fires no more."""
+    """Its app no longer declares it, so it fires no more."""
     created_at_us: int
     enabled_at_us: int
-    """From when on it has its slots: it was then added, enabled, declared again or given another schedule."""
+    """When it was last added, enabled, declared again or given another schedule: its slots begin after this."""
     decided_until_us: int
     """All slots up to this wall time have fired or were skipped."""
     next_slot_us: int | None

@@ -91,12 +91,10 @@ class CrontabProblem(NamedTuple):
     """The line, cut to 200 characters."""
     reason: str
     kind: Literal["broken", "left_out", "changed"]
-    """It cannot be read; it can be, and is no entry all the same; or entries are without what it says."""
+    """broken: it cannot be read. left_out: it can be read, and makes no entry. changed: entries go without what it says."""
 
 
 class Crontab(NamedTuple):
-    """What a crontab says."""
-
     entries: list[CrontabEntry]
     problems: list[CrontabProblem]
 

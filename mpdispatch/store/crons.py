@@ -67,7 +67,7 @@ class CronStore(CronDecisions, Protocol):
     ) -> CronEntry:
         """Enable an entry, which then begins anew with `decided_until_us`, or disable it: then neither time counts.
 
-        One that is so already stays as it is. Raises CronNotFoundError.
+        If it is enabled or disabled already, nothing changes. Raises CronNotFoundError.
         """
         ...
 

@@ -44,7 +44,7 @@ class PruneFilter(msgspec.Struct, frozen=True, kw_only=True):
     ended_before_us: int | None = None
     """Wall time."""
     keep: int | None = None
-    """Not among so many that ended last; of a failed job counts when its dead letter was replayed or purged."""
+    """Not among this many that ended last. For a failed job counts when its dead letter was replayed or purged."""
 
     def __post_init__(self) -> None:
         if self.state is not None and not self.state.is_terminal:

@@ -31,13 +31,13 @@ from mpdispatch.supervisor.shutdown import Shutdown
 _INTERVAL_US = 5 * SECOND_US
 """The longest between two looks, whatever the poll interval is: a longer one could be taken for an absence."""
 _PATIENCE_US = SECOND_US
-"""For so long after its start a supervisor leaves the entries to its peers, which were present at earlier slots."""
+"""How long after its start a supervisor leaves the entries to its peers, which were present at earlier slots."""
 _WAKE_UP_US = 100_000
 """The shortest between two looks after wake-ups: each enqueue is one."""
 _SHARE = 20
 """Looks after wake-ups take at most one part in this many of the time, however many entries there are."""
 _MOST_US = 10_000
-"""For so long one run goes on with deciding; then the loop serves jobs, and the next run does the rest."""
+"""How long one run goes on with deciding. Then the loop serves jobs, and the next run does the rest."""
 _AGAIN_US = 5_000
 """How soon to look again at an entry that was changed, by us or by somebody else."""
 

@@ -61,18 +61,22 @@ entry_options = given(
         type=click.Choice(get_args(Overlap)),
         help="What a slot does while an earlier job of the entry has not ended (allow).",
     ),
-    click.option("--jitter", type=DURATION, help="A job is due up to so much later than its slot."),
-    click.option("--starts-at", metavar="TIME", help="Earlier slots are none (2026-12-01, 2026-12-01T08:00)."),
-    click.option("--ends-at", metavar="TIME", help="Later slots are none."),
+    click.option("--jitter", type=DURATION, help="A job is due up to this much later than its slot."),
     click.option(
-        "--late-after", type=DURATION, help="Late without a success for so long. Without it: for one period."
+        "--starts-at", metavar="TIME", help="There are no earlier slots (2026-12-01, 2026-12-01T08:00)."
+    ),
+    click.option("--ends-at", metavar="TIME", help="There are no later slots."),
+    click.option(
+        "--late-after",
+        type=DURATION,
+        help="How long it may have no success until it is late. Without it: one period.",
     ),
     click.option("--queue", metavar="QUEUE", help="The queue of its jobs.", shell_complete=complete_queue),
     click.option("--priority", type=int, help="Jobs with a higher number run first, within their queue."),
     click.option("--max-retries", type=int, help="How many times to retry after a failure; 0: never."),
     click.option("--timeout", type=DURATION, help="The longest that one attempt may take."),
     click.option(
-        "--expires", type=DURATION, help="A job that has not started so long after it is due is cancelled."
+        "--expires", type=DURATION, help="How long after its slot a job may still start; then it is cancelled."
     ),
 )
 """The options of an entry and of its jobs; the command gets them as `tz`, `catch_up` …, None if not given."""
@@ -228,7 +232,7 @@ def _specs_of(
     prefix: str,
     wished: Mapping[str, Any],
 ) -> tuple[list[CronSpec], list[CrontabProblem]]:
-    """The entries that these lines make, and those that make none. Raises UsageError: an option is not allowed."""
+    """The entries that these lines make, and the lines that make none. Raises UsageError: an option is not allowed."""
     specs, problems = list[CronSpec](), list[CrontabProblem]()
     of_entries, of_jobs = split_options(wished)
     max_bytes = find_config(options).max_payload_bytes

@@ -12,8 +12,8 @@ from mpdispatch.policy.cron.schedule import Event, Schedule
 from mpdispatch.policy.waits import STEP_US
 
 MAX_FIRES = 1000
-"""Of one decision; the other slots come with the next one. Also the most that `catch_up_limit` may be: each look at an
-entry finds as many slots again, at 40 µs each."""
+"""The most firings of one decision; other slots come with the next one. Also the most that `catch_up_limit` may be, since
+each look at an entry finds as many slots again, at 40 µs each."""
 PRESENCE_GAP_US = 10 * SECOND_US
 """A supervisor that has not looked for longer than this begins its presence anew."""
 
@@ -45,7 +45,7 @@ class Due:
     until_us: int
     """All due slots up to this moment are in `slots` or in `skips`."""
     missed: int = 0
-    """So many of `slots`, the first ones, were missed."""
+    """How many of `slots`, the first ones, were missed."""
     skips: list[SkippedSlots] = field(default_factory=list)
     waiting: list[int] = field(default_factory=list)
     """Slots taken out of `slots` that stay undecided; no others are later."""

@@ -22,7 +22,7 @@ def last_success_us(entry: CronEntry) -> int | None:
 def late_at_us(entry: CronEntry) -> int | None:
     """From when on an entry is late if it has no success before; None: never.
 
-    With `late_after_us`: so long after its last success, after it was enabled or after `starts_at_us`, whichever is the
+    With `late_after_us`: that long after its last success, after it was enabled or after `starts_at_us`, whichever is the
     latest. Without: when the slot after the first one since then comes, and with the most that the jitter may take.
     An `@once` counts from its slot; `@startup` and `@reboot` are late by `late_after_us` only.
     """

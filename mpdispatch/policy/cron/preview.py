@@ -25,14 +25,14 @@ class Preview(NamedTuple):
     run_at_us: int
     """When its job is due."""
     note: str
-    """What a change of clocks or a downtime does to it; mostly empty."""
+    """What a change of clocks or a downtime does to it. Mostly it is ""."""
 
 
 def preview(of: CronSpec | CronEntry, *, count: int, since_us: int, now_us: int) -> list[Preview]:
     """The first `count` slots after now, or after `since_us` if that is later. None for `@startup` and `@reboot`.
 
-    If `since_us` is earlier than now, they come after those that would be caught up, or not, by a supervisor that
-    starts now, if none was running since then: each one that fires, and one line for all that are skipped in a row.
+    If `since_us` is earlier than now, the slots in between come first, as a supervisor would treat them that starts now
+    after a downtime since then: one item for each that fires, and one for all that are skipped in a row.
 
     An `@every` goes on from the next slot of an entry; with a spec it begins at the earlier of the two moments.
     """

@@ -70,7 +70,7 @@ class Schedule(ABC):
         return None if before_us is None or after_us is None else after_us - before_us
 
     def note(self, slot_us: int) -> str:
-        """What a change of clocks does to a slot, in words; mostly nothing: ""."""
+        """What a change of clocks does to a slot, in words. Mostly it is ""."""
         return ""
 
 

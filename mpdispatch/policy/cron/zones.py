@@ -28,12 +28,8 @@ def zone_of(name: object) -> ZoneInfo:
     if isinstance(name, str) and name and not name.startswith("right/"):
         try:
             return ZoneInfo(name)
-        except (
-            OSError,
-            ValueError,
-            LookupError,
-        ):  # no such file, a folder, a path that leads out, another file
-            pass
+        except (OSError, ValueError, LookupError):
+            pass  # no such file, a folder, a path that leads out, another file
     alike = nearest(name, available_timezones()) if isinstance(name, str) else None
     hint = f"; did you mean {alike!r}?" if alike else ""
     raise UsageError(
@@ -116,7 +112,7 @@ def clock_text(reading: int) -> str:
 
 
 def change_note(zone: ZoneInfo, at: int, reading: int) -> str:
-    """What a change of clocks does to the slot of a reading at an instant, in words; mostly nothing: ""."""
+    """What a change of clocks does to the slot of a reading at an instant, in words. Mostly it is ""."""
     if at + offset(zone, at) != reading:
         return f"{clock_text(reading)} does not exist that day"
     if repeats := repeated_at(zone, at):
@@ -135,7 +131,7 @@ def moment_text(tz: str, at_us: int) -> str:
 
 
 def skipped_readings(zone: ZoneInfo, at: int) -> range:
-    """The readings that clocks skip at an instant; mostly none."""
+    """The readings that clocks skip at an instant. At most instants it is empty."""
     return range(at + offset(zone, at - 1), at + offset(zone, at))
 
 
@@ -161,7 +157,7 @@ def _year(at: int) -> int:
 def _changes(zone: ZoneInfo, year: int) -> tuple[int, ...]:
     """The instants of a year (of UTC) at which the offset changes. 0.3 ms.
 
-    Looks once a day: two changes of less than a day that undo one another would not be seen; there are none.
+    Compares days: it would not see two changes within a day that undo one another, but no zone has them.
     """
     start = reading_of(datetime(year, 1, 1))  # noqa: DTZ001 - a reading of UTC
     end = start + (366 if year % 4 == 0 and (year % 100 or year % 400 == 0) else 365) * DAY_S

@@ -59,7 +59,7 @@ UPDATE mpdispatch_crons SET is_orphan = 1, next_slot_us = NULL, late_since_us = 
 WHERE id = ?;
 
 -- name: enable_cron
--- Slots that passed while it was disabled are none of its. An orphan has no next one.
+-- Its slots begin anew after it was disabled. An orphan has no next one.
 UPDATE mpdispatch_crons SET
     is_enabled = 1,
     enabled_at_us = ?,
@@ -151,7 +151,7 @@ DELETE FROM mpdispatch_cron_skips WHERE (cron_id, first_us, at_us) IN (
 );
 
 -- name: crons_of_job
--- The entry whose slot a job was made for, by the index of jobs. Nearly always none.
+-- The entry whose slot a job was made for, by the index of jobs. Most jobs have none.
 SELECT cron_id FROM mpdispatch_cron_slots WHERE job_id = ?;
 
 -- name: take_slot

@@ -39,7 +39,7 @@ WHERE d.closed_at_us >= :at AND (d.closed_at_us > :at OR d.id > :id)
 ORDER BY d.closed_at_us, d.id LIMIT :limit;
 
 -- name: ended_before
--- Backwards by the index alone: the place of the last of so many jobs that ended before this place.
+-- Backwards by the index alone: the place that is some number of jobs earlier than this one.
 SELECT completed_at_us, id FROM mpdispatch_jobs
 WHERE state = :state AND queue = CAST(:queue AS TEXT)
     AND completed_at_us <= :at AND (completed_at_us < :at OR id < :id)

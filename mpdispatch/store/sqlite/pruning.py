@@ -32,7 +32,7 @@ Place = tuple[int, int]
 """Where a job is in its source: when it ended or its dead letter was closed, and an id."""
 
 _BUDGET_S = 0.003
-"""Once a transaction has deleted for so long, it ends. A claim waits for it."""
+"""A transaction that has deleted for this long ends, since a claim waits for it."""
 _PORTION = 50
 """Jobs deleted between two looks at the time."""
 _READ = 1000

@@ -48,7 +48,7 @@ class Round(Generic[T]):
         return self._next is None
 
     def run(self, run: Callable[[Step], Any], for_s: float) -> None:
-        """Run steps for so long, but no more after one that writes. A step that raises is the next one again."""
+        """Run steps for this long, at most up to one that writes. A step that raises is the next one again."""
         until = time.monotonic() + for_s
         while (step := self._next) is not None:
             self._go_on(run(step))

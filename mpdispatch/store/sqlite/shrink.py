@@ -19,7 +19,7 @@ _BUDGET_S = 0.003
 _SPARE_PAGES = 256
 """Free pages that stay, 1 MiB: the next jobs need them."""
 _REWRITE_PAGES = 2048
-"""A file with so many pages in use (8 MiB) is rewritten in some 50 ms."""
+"""A file with at most this many pages in use (8 MiB) is rewritten, in some 50 ms."""
 _INCREMENTAL = 2
 
 
