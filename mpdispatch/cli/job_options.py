@@ -13,9 +13,21 @@ from mpdispatch.engine.new_job import PlainDefaults, new_job
 from mpdispatch.engine.options import EnqueueKeywords, EnqueueOptions, meanings
 from mpdispatch.model import NewJob
 
-_MEANS = {
-    name: text[0].upper() + text[1:].partition("; None")[0] for name, text in meanings(EnqueueKeywords).items()
-}
+
+def help_texts(keywords: type) -> dict[str, str]:
+    """What each keyword means, as the help of an option says it, without a full stop."""
+    return {
+        name: text[0].upper() + text[1:].partition("; None")[0] for name, text in meanings(keywords).items()
+    }
+
+
+create_option = click.option(
+    "--create",
+    is_flag=True,
+    help="Create mpdispatch.db in this folder if no store is named and it is not there.",
+)
+
+_MEANS = help_texts(EnqueueKeywords)
 
 job_options = given(
     click.option(
@@ -31,11 +43,7 @@ job_options = given(
     click.option("--timeout", type=DURATION, help=f"{_MEANS['timeout']}."),
     click.option("--expires", type=EXPIRES, help=f"{_MEANS['expires']}."),
     click.option("--idempotency-key", metavar="KEY", help=f"{_MEANS['idempotency_key']}."),
-    click.option(
-        "--create",
-        is_flag=True,
-        help="Create mpdispatch.db in this folder if no store is named and it is not there.",
-    ),
+    create_option,
     click.option("--wait", is_flag=True, help="Wait until the job has ended; exit 1 if it did not complete."),
 )
 """The options of a new job; a command gets them as `create`, `wait`, and `queue`, `priority`, `delay` …"""

@@ -11,25 +11,27 @@ from mpdispatch.model import CatchUp, Overlap
 class CronKeywords(TypedDict, total=False):
     """The options of a cron entry, each with what it means."""
 
-    tz: Annotated[str | None, "the IANA name of the zone whose clocks count; None: that of this machine"]
+    tz: Annotated[str | None, "the IANA name of the zone whose clocks count (by default that of this machine)"]
     catch_up: Annotated[
         CatchUp,
-        "which slots fire that passed while no supervisor ran: skip (none), latest (the last one) or all",
+        "which slots fire that passed while no supervisor ran: skip (none), latest (the last one, the default) or all",
     ]
     catch_up_limit: Annotated[
         int, "the most of them that fire under all, and the most slots that wait under queue (100)"
     ]
     overlap: Annotated[
         Overlap,
-        "what a slot does while an earlier job of the entry has not ended: allow (it fires), skip, queue (it waits) or"
-        " replace (the job is cancelled)",
+        "what a slot does while an earlier job of the entry has not ended: allow (it fires, the default), skip, queue (it"
+        " waits) or replace (the job is cancelled)",
     ]
     jitter: Annotated[float | timedelta | str, "a job is due up to this much later than its slot"]
-    starts_at: Annotated[date | str | None, "there are no earlier slots; without a zone: on the clocks of tz"]
+    starts_at: Annotated[
+        date | str | None, "there are no earlier slots (without an offset: on the clocks of tz)"
+    ]
     ends_at: Annotated[date | str | None, "there are no later slots"]
     late_after: Annotated[
         float | timedelta | str | None,
-        "how long the entry may have no success until it is late; None: one period",
+        "how long the entry may have no success until it is late (by default one period)",
     ]
 
 

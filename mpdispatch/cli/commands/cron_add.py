@@ -14,13 +14,14 @@ import msgspec
 
 from mpdispatch.cli.clients import open_client_to_fill
 from mpdispatch.cli.commands.cron_group import cron, next_text
-from mpdispatch.cli.job_options import unchecked_job
+from mpdispatch.cli.job_options import create_option, help_texts, unchecked_job
 from mpdispatch.cli.locate import find_config
 from mpdispatch.cli.output import complain, print_answer, print_json, print_table
 from mpdispatch.cli.parameters import complete_queue, given
 from mpdispatch.cli.program import Command as CliCommand
 from mpdispatch.cli.program import Options
 from mpdispatch.cli.values import DURATION, arguments_of
+from mpdispatch.engine.cron_keywords import CronAndJobKeywords
 from mpdispatch.engine.cron_options import checked_spec, split_options
 from mpdispatch.engine.cron_values import Cron
 from mpdispatch.engine.new_job import PlainDefaults
@@ -46,40 +47,25 @@ class CommandWithProgram(CliCommand):
         return super().parse_args(ctx, args)
 
 
+_MEANS = help_texts(CronAndJobKeywords)
+
 entry_options = given(
-    click.option("--tz", metavar="ZONE", help="The zone whose clocks count. Without it: that of this machine."),
-    click.option(
-        "--catch-up",
-        type=click.Choice(get_args(CatchUp)),
-        help="Which slots fire that passed while no supervisor ran (latest).",
-    ),
-    click.option(
-        "--catch-up-limit", metavar="N", type=int, help="The most of them that fire, with --catch-up all (100)."
-    ),
-    click.option(
-        "--overlap",
-        type=click.Choice(get_args(Overlap)),
-        help="What a slot does while an earlier job of the entry has not ended (allow).",
-    ),
-    click.option("--jitter", type=DURATION, help="A job is due up to this much later than its slot."),
-    click.option(
-        "--starts-at", metavar="TIME", help="There are no earlier slots (2026-12-01, 2026-12-01T08:00)."
-    ),
-    click.option("--ends-at", metavar="TIME", help="There are no later slots."),
-    click.option(
-        "--late-after",
-        type=DURATION,
-        help="How long it may have no success until it is late. Without it: one period.",
-    ),
-    click.option("--queue", metavar="QUEUE", help="The queue of its jobs.", shell_complete=complete_queue),
-    click.option("--priority", type=int, help="Jobs with a higher number run first, within their queue."),
-    click.option("--max-retries", type=int, help="How many times to retry after a failure; 0: never."),
-    click.option("--timeout", type=DURATION, help="The longest that one attempt may take."),
-    click.option(
-        "--expires", type=DURATION, help="How long after its slot a job may still start; then it is cancelled."
-    ),
+    click.option("--tz", metavar="ZONE", help=f"{_MEANS['tz']}."),
+    click.option("--catch-up", type=click.Choice(get_args(CatchUp)), help=f"{_MEANS['catch_up']}."),
+    click.option("--catch-up-limit", metavar="N", type=int, help=f"{_MEANS['catch_up_limit']}."),
+    click.option("--overlap", type=click.Choice(get_args(Overlap)), help=f"{_MEANS['overlap']}."),
+    click.option("--jitter", type=DURATION, help=f"{_MEANS['jitter']}."),
+    click.option("--starts-at", metavar="TIME", help=f"{_MEANS['starts_at']}."),
+    click.option("--ends-at", metavar="TIME", help=f"{_MEANS['ends_at']}."),
+    click.option("--late-after", type=DURATION, help=f"{_MEANS['late_after']}."),
+    click.option("--queue", metavar="QUEUE", help=f"{_MEANS['queue']}.", shell_complete=complete_queue),
+    click.option("--priority", type=int, help=f"{_MEANS['priority']}."),
+    click.option("--max-retries", type=int, help=f"{_MEANS['max_retries']}."),
+    click.option("--timeout", type=DURATION, help=f"{_MEANS['timeout']}."),
+    click.option("--expires", type=DURATION, help=f"{_MEANS['expires']}."),
+    create_option,
 )
-"""The options of an entry and of its jobs; the command gets them as `tz`, `catch_up` …, None if not given."""
+"""The options of an entry and of its jobs; the command gets them as `tz`, `catch_up` …, None if not given, and `create`."""
 
 
 @cron.add(
@@ -108,7 +94,6 @@ entry_options = given(
     help="A further environment variable for CMD; may be repeated.",
 )
 @entry_options
-@click.option("--create", is_flag=True, help="Create mpdispatch.db in this folder if no store is named.")
 def add(
     options: Options,
     name: str,
@@ -177,7 +162,6 @@ def _command_job(
 @click.option("--prefix", metavar="TEXT", default="", help="Begin the names of the entries with this.")
 @click.option("--skip-broken", is_flag=True, help="Add the other lines if some cannot be read.")
 @entry_options
-@click.option("--create", is_flag=True, help="Create mpdispatch.db in this folder if no store is named.")
 def import_(
     options: Options,
     file: str,
