@@ -5,6 +5,8 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -100,3 +102,33 @@ def test_an_interrupt_that_comes_with_the_lock_does_not_keep_it(
     monkeypatch.undo()
     assert not _is_taken(tmp_path / "side" / "lock")
     assert not _is_taken(tmp_path / "side" / "queue")
+
+
+ENDS = """
+import sys
+from mpdispatch import Engine
+engine = Engine.open(sys.argv[1])
+@engine.job
+def a(): pass
+a.enqueue()
+print("enqueued", flush=True)
+sys.stdin.readline()
+"""
+
+
+def test_a_process_ends_without_a_word_while_another_holds_the_lock(tmp_path: Path) -> None:
+    path = tmp_path / "jobs.db"
+    with subprocess.Popen(
+        [sys.executable, "-c", ENDS, str(path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "enqueued\n"
+        holder = FileLock(tmp_path / "jobs.db-mpd")
+        assert holder.acquire(_soon())
+        _, complaints = process.communicate("\n", timeout=30)
+        holder.close()
+    assert (process.returncode, complaints) == (0, "")

@@ -35,9 +35,9 @@ class Pauses:
         left = until - time.monotonic()
         if left <= 0:
             return False
-        import random  # few need to wait
-
-        time.sleep(min(left, min(self._next_s, at_most_s) * random.uniform(0.5, 1.5)))
+        # Not `random`: few need to wait, and a process that ends waits, too, when it can import no more.
+        jitter = 0.5 + os.urandom(1)[0] / 255
+        time.sleep(min(left, min(self._next_s, at_most_s) * jitter))
         self._next_s = min(self._next_s * 1.5, 0.002)
         return True
 
