@@ -45,7 +45,8 @@ _SETTING_NOTES = {
 
 # Programs that run the one that an entry is named after, and commands that only prepare for it.
 _WRAPPERS = {"chronic", "env", "exec", "flock", "ionice", "nice", "nohup", "sudo", "time", "timeout"}
-_PREPARATIONS = {"", "cd", "command", "export", "if", "set", "sleep", "source", "test", "then", "umask"}
+_WRAPPERS |= {"if", "then", "elif", "else", "fi", "while", "until", "do", "done"}  # words of the shell
+_PREPARATIONS = {"", "cd", "command", "export", "set", "sleep", "source", "test", "umask"}
 
 
 class CrontabEntry(NamedTuple):
@@ -139,6 +140,8 @@ class _Reader:
 
     def read(self, number: int, line: str) -> None:
         try:
+            if "\0" in line:
+                raise _Left("it holds a NUL, which no program can be given")
             if (setting := _SETTING.match(line)) is not None:
                 self._set(number, line, setting)
             else:

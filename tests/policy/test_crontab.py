@@ -136,6 +136,8 @@ BROKEN = [
     ("* * * * *", "there is no command"),
     ("* * * * *   %text", "there is no command"),
     ("@daily", "there is no command"),
+    ("* * * * * a\0b", "it holds a NUL"),
+    ("X=a\0b", "it holds a NUL"),
     ("@Daily x", "must be one of @yearly"),
     (
         "@every 5m x",
@@ -254,6 +256,7 @@ NAMES = [
     ('"/opt/my job"', "my"),
     ("$HOME/bin/x..y", "x.y"),
     ("command -v x > /dev/null && x", "x"),
+    ("[ -x /usr/a ] && if [ ! -d /run/b ]; then /usr/a; fi", "a"),
     ("/usr/bin/", "line-1"),
     ("été", "été"),
     ("x" * 500, "x" * 100),
