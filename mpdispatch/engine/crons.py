@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from mpdispatch.engine.engine import Engine
     from mpdispatch.engine.explain import Reason
 
+_MOST_NAMED = 20
 _CHUNK = 500
 
 
@@ -206,8 +207,14 @@ class Crons:
         except CronNotFoundError:
             known = [each.spec.name for each in self._store.crons.entries()]
             alike = nearest(name, known)
-            hint = f"; did you mean {alike!r}?" if alike else f"; there are: {', '.join(known) or 'none'}"
+            hint = f"; did you mean {alike!r}?" if alike else f"; there are: {_some(known)}"
             raise CronNotFoundError(name, hint) from None
+
+
+def _some(names: Sequence[str]) -> str:
+    """The names for a message; only the first ones if there are many, as after the import of a long crontab."""
+    more = len(names) - _MOST_NAMED
+    return ", ".join(names[:_MOST_NAMED]) + (f" and {more:,} more" if more > 0 else "") or "none"
 
 
 class EngineCrons(Crons):
