@@ -153,7 +153,7 @@ def test_a_wrong_name_gets_a_hint(engine: Engine, call: Callable[[Any], object])
 def test_an_unknown_name_gets_the_names_of_some_entries(engine: Engine) -> None:
     for number in range(22):
         engine.crons.add(f"entry-{number:02}", "@daily", job="report")
-    with pytest.raises(CronNotFoundError, match="there are: entry-00, .*entry-19 and 2 more$"):
+    with pytest.raises(CronNotFoundError, match=r"there are: entry-00, .*entry-19 and 2 more$"):
         engine.crons.get("quite another one")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import subprocess
@@ -173,6 +174,29 @@ def test_a_folder_without_permission_is_refused(file_store: SQLiteStore, folder:
     folder.chmod(0o500)
     with pytest.raises(StorePermission):
         file_store.backup(folder / "a.db")
+
+
+def test_a_read_only_file_system_is_named_with_the_destination(
+    file_store: SQLiteStore, copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make, delete = os.open, os.unlink
+
+    def refuse(path: str | Path) -> None:
+        if Path(path).parent == copy.parent:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    def open_elsewhere(path: str | Path, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        refuse(path)
+        return make(path, flags, mode, dir_fd=dir_fd)
+
+    def delete_elsewhere(path: str | Path) -> None:
+        refuse(path)
+        delete(path)
+
+    monkeypatch.setattr(os, "open", open_elsewhere)
+    monkeypatch.setattr(os, "unlink", delete_elsewhere)
+    with pytest.raises(StorePermission, match=r"jobs\.db: the copy cannot be written: Read-only file system"):
+        file_store.backup(copy)
 
 
 @pytest.mark.parametrize("point", ["backup.step", "backup.copied"])

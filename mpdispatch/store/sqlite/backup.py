@@ -12,7 +12,6 @@ that its registration is gone.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import secrets
@@ -107,9 +106,10 @@ def _temporary(destination: Path) -> Iterator[Path]:
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
         yield path
     finally:
-        for suffix in _BESIDE:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(f"{path}{suffix}")
+        for each in (f"{path}{suffix}" for suffix in _BESIDE):
+            # A file system that cannot be written to refuses also to delete what is not there.
+            if os.path.lexists(each):
+                os.unlink(each)
 
 
 @contextmanager
