@@ -55,6 +55,34 @@ def test_each_value_is_told_with_its_source(cli: Cli, tmp_path: Path) -> None:
     assert cli("config", "check").stdout.endswith("file: forge.yaml, key extensions.dispatch\n")
 
 
+def test_the_entries_of_a_file_are_shown_as_it_may_write_them(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "mpdispatch.yaml").write_text(
+        """
+dispatch:
+  crons:
+    nightly: {schedule: "0 3 * * *", tz: Europe/Berlin, job: report, args: {day: 2026-11-01}, queue: bulk,
+              expires: 2h, starts_at: 2026-12-01}
+    tidy: {schedule: "@hourly", tz: UTC, command: "true", env: {A: b}, overlap: skip, jitter: 5}
+"""
+    )
+    common = {"catch_up": "latest", "catch_up_limit": 100, "overlap": "allow", "jitter": 0.0}
+    crons = settings(cli)["crons"]
+    assert crons["source"] == "mpdispatch.yaml: dispatch.crons"
+    nightly = {"name": "nightly", "schedule": "0 3 * * *", "tz": "Europe/Berlin", "job": "report"} | common
+    tidy = {"name": "tidy", "schedule": "@hourly", "tz": "UTC", "command": ["true"], "env": {"A": "b"}} | common
+    assert crons["value"] == [
+        nightly
+        | {"args": {"day": "2026-11-01"}, "queue": "bulk", "expires": 7200.0}
+        | {"starts_at": "2026-11-30T23:00:00.000000Z"},
+        tidy | {"overlap": "skip", "jitter": 5.0},
+    ]
+    (tmp_path / "mpdispatch.yaml").write_text(json.dumps({"dispatch": {"crons": crons["value"]}}))
+    assert settings(cli)["crons"] == crons
+    table = cli("config", "check")
+    assert (table.returncode, table.stderr) == (0, "")
+    assert '"schedule": "0 3 * * *"' in table.stdout
+
+
 def test_every_fault_is_a_line_and_the_exit_code_is_78(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(
         "dispatch:\n  concurency: 4\n  base_path: x\n  shutdown_timeout: soon\n  disable_migrate: 3\n  supervise: never\n"

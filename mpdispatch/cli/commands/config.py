@@ -7,11 +7,16 @@ import json
 import os
 from typing import Any
 
+import msgspec
+
 from mpdispatch.cli.locate import DEFAULT_STORE, app_on_command_line
 from mpdispatch.cli.output import print_json, print_line, print_table
 from mpdispatch.cli.program import Options, command_group
+from mpdispatch.clock import SECOND_US
 from mpdispatch.config import QueueConfig
 from mpdispatch.configfile import effective
+from mpdispatch.handlers.file_crons import FileCron
+from mpdispatch.model.json import moment_of, time_to_json
 from mpdispatch.store.display import without_password
 
 
@@ -74,4 +79,35 @@ def _plain(value: Any) -> Any:
         return [_plain(item) for item in value]
     if isinstance(value, QueueConfig):
         return {key: each for key, each in dataclasses.asdict(value).items() if each is not None}
-    return value
+    return _plain_cron(value) if isinstance(value, FileCron) else value
+
+
+def _plain_cron(item: FileCron) -> dict[str, Any]:
+    spec, job = item.spec, item.spec.job
+    of_the_job = {
+        "job": None if item.command else job.name,
+        "args": msgspec.to_builtins(item.args) or None,  # a YAML date is text in JSON
+        "command": list(item.command) or None,
+        "cwd": item.cwd,
+        "env": item.env or None,
+        "timeout": _seconds(job.timeout_us),
+        "expires": _seconds(job.expires_us),
+        **{each: getattr(job, each) for each in item.given - {"timeout", "expires"}},
+    }
+    times = {each: getattr(spec, f"{each}_us") for each in ("starts_at", "ends_at")}
+    of_the_entry = {
+        "name": spec.name,
+        "schedule": spec.schedule,
+        "tz": spec.tz,
+        "catch_up": spec.catch_up,
+        "catch_up_limit": spec.catch_up_limit,
+        "overlap": spec.overlap,
+        "jitter": _seconds(spec.jitter_us),
+        "late_after": _seconds(spec.late_after_us),
+        **{each: None if us is None else time_to_json(moment_of(us)) for each, us in times.items()},
+    }
+    return {key: each for key, each in (of_the_entry | of_the_job).items() if each is not None}
+
+
+def _seconds(us: int | None) -> float | None:
+    return None if us is None else us / SECOND_US
