@@ -95,17 +95,17 @@ class CronEntry(msgspec.Struct, frozen=True, kw_only=True):
     """All slots up to this wall time have fired or were skipped."""
     next_slot_us: int | None
     """The first slot after that; None: there is none."""
-    boot_id: str | None
+    boot_id: str | None = None
     """The boot in which an `@reboot` entry last fired."""
-    last_slot_us: int | None
+    last_slot_us: int | None = None
     """The slot that fired last; by hand, that may be one of long ago."""
-    last_fired_us: int | None
+    last_fired_us: int | None = None
     """When that was."""
-    last_job_id: int | None
+    last_job_id: int | None = None
     """The job of that slot."""
-    last_success_us: int | None
+    last_success_us: int | None = None
     """When a job of it last completed, as far as decisions have seen it."""
-    late_since_us: int | None
+    late_since_us: int | None = None
     open: tuple[OpenFiring, ...] = ()
     """Oldest slot first, at most 1000."""
     unreadable: str = ""

@@ -124,12 +124,6 @@ class Crons:
                 enabled_at_us=new.decided_until_us,
                 decided_until_us=new.decided_until_us,
                 next_slot_us=new.next_slot_us,
-                boot_id=None,
-                last_slot_us=None,
-                last_fired_us=None,
-                last_job_id=None,
-                last_success_us=None,
-                late_since_us=None,
             )
         )
         return self.entry(name)

@@ -31,12 +31,6 @@ def entry_of(schedule="* * * * *", *, at_us=NOON, tz="UTC", name="nightly", entr
         enabled_at_us=at_us,
         decided_until_us=at_us,
         next_slot_us=next_slot_us(spec, parse(schedule, tz, anchor_us=at_us), at_us),
-        boot_id=None,
-        last_slot_us=None,
-        last_fired_us=None,
-        last_job_id=None,
-        last_success_us=None,
-        late_since_us=None,
     )
     return msgspec.structs.replace(made, **(entry or {}))
 

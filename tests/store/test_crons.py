@@ -112,12 +112,6 @@ def test_an_entry_is_kept_as_it_was_added(crons: CronStore, store: Store) -> Non
         enabled_at_us=START_US,
         decided_until_us=START_US,
         next_slot_us=START_US + HOUR_US,
-        boot_id=None,
-        last_slot_us=None,
-        last_fired_us=None,
-        last_job_id=None,
-        last_success_us=None,
-        late_since_us=None,
     )
     for face in (store.crons, crons):
         assert face.entry("sweep") == entry

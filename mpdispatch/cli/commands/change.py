@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from mpdispatch.cli.clients import open_client, open_client_with_hooks
 from mpdispatch.cli.output import complain, print_json, print_line
 from mpdispatch.cli.parameters import complete_job_in, complete_living, ids_argument
 from mpdispatch.cli.program import Options, command
-from mpdispatch.errors import InvalidStateError, JobNotFoundError
+from mpdispatch.errors import CronNotFoundError, InvalidStateError, JobNotFoundError
 from mpdispatch.model import Job, JobState
 from mpdispatch.model.json import to_json
+
+K = TypeVar("K")
+T = TypeVar("T")
 
 _AGAIN = (JobState.FAILED, JobState.CANCELLED, JobState.RETRYING, JobState.SCHEDULED)
 
@@ -47,20 +51,20 @@ def retry(options: Options, ids: Sequence[int]) -> int:
 
 
 def each_of(
-    options: Options, ids: Sequence[int], change: Callable[[int], Job], message_of: Callable[[Job, int], str]
+    options: Options, keys: Sequence[K], change: Callable[[K], T], message_of: Callable[[T, K], str]
 ) -> int:
-    """Change one job after the other. A job that cannot be changed does not stop the others."""
+    """Change one job or cron entry after the other. One that cannot be changed does not stop the others."""
     code, changed = 0, []
-    for job_id in ids:
+    for key in keys:
         try:
-            job = change(job_id)
-        except (JobNotFoundError, InvalidStateError) as error:
+            result = change(key)
+        except (JobNotFoundError, InvalidStateError, CronNotFoundError) as error:
             complain(str(error))
             code = error.exit_code
             continue
-        changed.append(to_json(job))
+        changed.append(to_json(result))
         if not options.json:
-            print_line(message_of(job, job_id))
+            print_line(message_of(result, key))
     if options.json:
         print_json(changed)
     return code

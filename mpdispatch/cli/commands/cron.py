@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Sequence
 from zoneinfo import ZoneInfo
 
 import click
 
 from mpdispatch.cli.clients import open_client, open_client_with_hooks
 from mpdispatch.cli.commands import cron_add  # noqa: F401 - its commands join the group
+from mpdispatch.cli.commands.change import each_of
 from mpdispatch.cli.commands.cron_group import cron, name_argument, names_argument, next_text
 from mpdispatch.cli.locate import find_store
 from mpdispatch.cli.output import (
@@ -26,12 +26,9 @@ from mpdispatch.cli.parameters import complete_cron
 from mpdispatch.cli.program import Options
 from mpdispatch.engine.client import JobClient
 from mpdispatch.engine.cron_values import Cron, PastSlot
-from mpdispatch.errors import CronNotFoundError
 from mpdispatch.model import COMMAND_JOB, CronEntry
 from mpdispatch.model.json import to_json
 from mpdispatch.policy.names import cut
-
-T = TypeVar("T")
 
 
 @cron.add("mpdispatch cron list\nmpdispatch cron list --check\nmpdispatch cron list --json", name="list")
@@ -107,7 +104,7 @@ def remove(options: Options, names: Sequence[str]) -> int:
         crons.delete(name)
         return {"name": name, "removed": True}
 
-    return _each_of(options, names, change, lambda _, name: f"cron entry {name} is removed")
+    return each_of(options, names, change, lambda _, name: f"cron entry {name} is removed")
 
 
 @cron.add("mpdispatch cron enable nightly", name="enable")
@@ -116,10 +113,9 @@ def enable(options: Options, names: Sequence[str]) -> int:
     """Let disabled entries fire again. Slots that passed meanwhile are not caught up."""
     crons = open_client(options).crons
 
-    def message(entry: Cron, name: str) -> str:
-        return f"cron entry {name} is enabled: {next_text(entry)}"
-
-    return _each_of(options, names, crons.enable, message)
+    return each_of(
+        options, names, crons.enable, lambda made, name: f"cron entry {name} is enabled: {next_text(made)}"
+    )
 
 
 @cron.add("mpdispatch cron disable nightly", name="disable")
@@ -127,7 +123,7 @@ def enable(options: Options, names: Sequence[str]) -> int:
 def disable(options: Options, names: Sequence[str]) -> int:
     """Let entries fire no more until they are enabled. Their jobs go on."""
     crons = open_client(options).crons
-    return _each_of(options, names, crons.disable, lambda _, name: f"cron entry {name} is disabled")
+    return each_of(options, names, crons.disable, lambda _, name: f"cron entry {name} is disabled")
 
 
 @cron.add("mpdispatch cron trigger nightly", name="trigger")
@@ -138,30 +134,7 @@ def trigger(options: Options, names: Sequence[str]) -> int:
     The app's hooks are told of the jobs if the app is known: by -A, MPDISPATCH_APP or the configuration file.
     """
     crons = open_client_with_hooks(options).crons
-    return _each_of(options, names, crons.trigger, lambda job, _: str(job.id))
-
-
-def _each_of(
-    options: Options,
-    names: Sequence[str],
-    change: Callable[[str], T],
-    message_of: Callable[[T, str], str],
-) -> int:
-    """Change one entry after the other. A name that there is not does not stop the others."""
-    code, changed = 0, []
-    for name in names:
-        try:
-            result = change(name)
-        except CronNotFoundError as error:
-            complain(str(error))
-            code = error.exit_code
-            continue
-        changed.append(to_json(result))
-        if not options.json:
-            print_line(message_of(result, name))
-    if options.json:
-        print_json(changed)
-    return code
+    return each_of(options, names, crons.trigger, lambda job, _: str(job.id))
 
 
 @cron.add(

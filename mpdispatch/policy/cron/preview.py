@@ -69,12 +69,6 @@ def _absent(spec: CronSpec, schedule: Schedule, since_us: int) -> CronEntry:
         enabled_at_us=since_us,
         decided_until_us=since_us,
         next_slot_us=next_slot_us(spec, schedule, since_us),
-        boot_id=None,
-        last_slot_us=None,
-        last_fired_us=None,
-        last_job_id=None,
-        last_success_us=None,
-        late_since_us=None,
     )
 
 
