@@ -10,7 +10,7 @@ from pathlib import Path
 from mpdispatch import sqlite3
 from mpdispatch.model import Finding, Level
 from mpdispatch.private import not_private
-from mpdispatch.store.sqlite import crons, unreadable
+from mpdispatch.store.sqlite import crons, shrink, unreadable
 from mpdispatch.store.sqlite.connect import filesystem_of
 from mpdispatch.store.sqlite.wal import CHECKPOINT_BYTES
 
@@ -43,11 +43,9 @@ def of_library(*, is_shared: bool) -> Iterator[Finding]:
 
 def of_free_pages(connection: sqlite3.Connection) -> Iterator[Finding]:
     """Find a file of our own that cannot be made smaller while it is in use."""
-    free, size, mode = (
-        int(connection.execute(f"PRAGMA {name}").fetchone()[0])
-        for name in ("freelist_count", "page_size", "auto_vacuum")
-    )
-    if mode != 2:  # INCREMENTAL
+    free, _, is_incremental = shrink.pages(connection)
+    if not is_incremental:
+        size = int(connection.execute("PRAGMA page_size").fetchone()[0])
         yield Finding(
             check="size",
             level=Level.NOTE,

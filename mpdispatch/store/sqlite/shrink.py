@@ -28,7 +28,7 @@ def step(session: Session) -> bool:
 
     Keeps some free pages, since a store that is in use fills them again.
     """
-    free, used, is_incremental = session.read(_pages)
+    free, used, is_incremental = session.read(pages)
     if free <= max(_SPARE_PAGES, used // 4):
         return False
     if is_incremental:
@@ -44,7 +44,7 @@ def rewrite(session: Session) -> None:
     session.write(_rewrite, point="rewrite", checkpoint=False, is_one_statement=True)
 
 
-def _pages(connection: sqlite3.Connection) -> tuple[int, int, bool]:
+def pages(connection: sqlite3.Connection) -> tuple[int, int, bool]:
     """(free pages, pages in use, whether free ones can be given back one by one)."""
     # The mode comes last: a connection learns of another one's rewrite when it reads the file.
     free, total, mode = (
@@ -55,7 +55,7 @@ def _pages(connection: sqlite3.Connection) -> tuple[int, int, bool]:
 
 
 def _give_back(connection: sqlite3.Connection) -> None:
-    free, used, _ = _pages(connection)
+    free, used, _ = pages(connection)
     left = free - max(_SPARE_PAGES, used // 4)
     until = time.monotonic() + _BUDGET_S
     while left > 0 and time.monotonic() < until:
