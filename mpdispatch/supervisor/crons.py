@@ -1,6 +1,6 @@
 """Duty: fire the slots of cron entries that are due. Effects: the store.
 
-    declared entries, at the start and if there are more ─▶ sync
+    declared entries ─▶ cron_syncer ─▶ the store
     entries of the store ─▶ policy.cron.plan ─▶ decide: one transaction, guarded by the entry's revision ─▶ jobs, events
 
 Every supervisor does this for every entry, and the guard lets one of them win; there is no leader. While there are no
@@ -10,18 +10,18 @@ entries, a look is one read: at each poll, and at most ten times a second after 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Sequence
 
 from mpdispatch.clock import SECOND_US, Instant
-from mpdispatch.errors import ConfigError, UsageError
-from mpdispatch.handlers.crons import new_cron
+from mpdispatch.errors import UsageError
 from mpdispatch.ids import boot_id
-from mpdispatch.model import CronDecision, CronEntry, CronSync, DeclaredCrons
+from mpdispatch.model import CronDecision, CronEntry, Job
 from mpdispatch.model.json import moment_of, time_to_json
 from mpdispatch.policy.cron.due import PRESENCE_GAP_US, Look
 from mpdispatch.policy.cron.plan import next_look_us, plan
 from mpdispatch.store.contract import SupervisorStore
 from mpdispatch.supervisor.claimer import Claimer
+from mpdispatch.supervisor.cron_syncer import CronSyncer
 from mpdispatch.supervisor.event_publisher import EventPublisher
 from mpdispatch.supervisor.in_flight import InFlight
 from mpdispatch.supervisor.peers import Peers
@@ -52,29 +52,24 @@ class Crons:
         self,
         runtime: Runtime,
         store: SupervisorStore,
-        declared: Callable[[], tuple[DeclaredCrons, ...]],
+        syncer: CronSyncer,
         in_flight: InFlight,
         claimer: Claimer,
         peers: Peers,
         shutdown: Shutdown,
         publisher: EventPublisher | None,
         *,
-        app: str,
         poll_us: int,
     ) -> None:
         self._clock, self._log, self._repeats = runtime.clock, runtime.log, runtime.repeats
-        self._store, self._in_flight, self._claimer, self._peers = store, in_flight, claimer, peers
-        self._shutdown, self._publisher, self._app = shutdown, publisher, app
-        self._declared = declared
-        self._synced: tuple[DeclaredCrons, ...] | None = None
+        self._store, self._syncer, self._in_flight, self._claimer = store, syncer, in_flight, claimer
+        self._peers, self._shutdown, self._publisher = peers, shutdown, publisher
         self._interval_us = min(poll_us, _INTERVAL_US)
         self._at_us: int | None = None
         self._looked_us, self._gap_us = 0, _WAKE_UP_US
         self._began = Instant(0, 0)
         self._present_since_us = self._looked_wall_us = 0
         """Wall times: since when we look without a long gap, and when we last did."""
-        self._had_peers = False
-        """Whether other supervisors were there when we started."""
         self._started: set[int] = set()
         """The entries for which the slot of our start is decided."""
         self._rest: list[CronEntry] = []
@@ -108,10 +103,9 @@ class Crons:
 
     def run(self, now: Instant) -> None:
         """Bring what is declared up to date, then decide about every entry. Raises StoreError."""
-        self._sync_all()
+        self._syncer.run(self._began.wall_us)
         patience_us = self._began.boot_us + _PATIENCE_US - now.boot_us
         if patience_us > 0 and self._peers.living:
-            self._had_peers = True
             self._at_us = now.boot_us + patience_us
             return
         if self._looked_us == 0 and self._peers.has_met:
@@ -169,26 +163,10 @@ class Crons:
         )
         decision = plan(entry, look)
         if decision is None:
-            look_us = next_look_us(entry, now.wall_us)
-            if look_us is None:
-                return now.boot_us + self._interval_us
-            if look_us <= now.wall_us:  # a slot is due and waits for the end of a job
-                self._is_waiting = True
-                return now.boot_us + self._interval_us
-            return now.boot_us + look_us - now.wall_us
+            return self._look_again_us(entry, now)
         made = self._store.crons.decide(decision)
-        if made is None:
-            return now.boot_us + _AGAIN_US
-        if decision.fires or decision.skips:
-            self._started.add(entry.id)
-        if made:
-            self._claimer.try_now()
-        self._report(entry, decision)
-        if self._publisher is not None:
-            self._publisher.fired(entry.spec.name, made)
-            if decision.late_since_us is not None and entry.late_since_us is None:
-                self._publisher.late(entry, decision.late_since_us)
-            self._publisher.flush()
+        if made is not None:
+            self._report(entry, decision, made)
         return now.boot_us + _AGAIN_US
 
     def _present_since(self, entry: CronEntry) -> int:
@@ -196,13 +174,26 @@ class Crons:
 
         Under `queue` a slot may wait for so long that a newcomer would take it for a missed one.
         """
-        if not self._had_peers or entry.spec.overlap != "queue":
+        if not self._peers.has_met or entry.spec.overlap != "queue":
             return self._present_since_us
         waits_for = (each.slot_us for each in entry.open if not each.state.is_terminal)
         return min([self._present_since_us, *waits_for])
 
-    def _report(self, entry: CronEntry, decision: CronDecision) -> None:
-        name = entry.spec.name
+    def _look_again_us(self, entry: CronEntry, now: Instant) -> int:
+        look_us = next_look_us(entry, now.wall_us)
+        if look_us is not None and look_us > now.wall_us:
+            return now.boot_us + look_us - now.wall_us
+        if look_us is not None:  # a slot is due and waits for the end of a job
+            self._is_waiting = True
+        return now.boot_us + self._interval_us
+
+    def _report(self, entry: CronEntry, decision: CronDecision, made: Sequence[Job]) -> None:
+        """The decision is on disk: claim what it made, and tell the log and the hooks."""
+        name, late_us = entry.spec.name, decision.late_since_us
+        if decision.fires or decision.skips:
+            self._started.add(entry.id)
+        if made:
+            self._claimer.try_now()
         for skip in decision.skips:
             self._log.info(
                 "slots of cron entry %s are skipped: %s",
@@ -210,51 +201,15 @@ class Crons:
                 skip.reason,
                 extra={"first": _text(skip.first_us), "last": _text(skip.last_us)},
             )
-        if decision.late_since_us is not None and entry.late_since_us is None:
-            self._log.warning(
-                "cron entry %s is late: it has had no success since %s",
-                name,
-                _text(entry.last_success_us or entry.enabled_at_us),
-            )
-
-    # -- what is declared -----------------------------------------------------------------------------------
-
-    def _sync_all(self) -> None:
-        """An app may declare more entries after its supervisor has started."""
-        try:
-            declared = self._declared()
-        except ConfigError as error:
-            facts = {"error": str(error)}
-            self._repeats.log("crons", logging.ERROR, "cron entries do not fit the app", extra=facts)
-            return
-        if declared is self._synced:
-            return
-        for each in declared:
-            if self._synced is None or each not in self._synced:
-                self._sync(each)
-        self._synced = declared
-
-    def _sync(self, declared: DeclaredCrons) -> None:
-        app = declared.app or self._app
-        # The slot of `@startup` is our start.
-        until_us = self._began.wall_us - 1 if self._synced is None else self._clock.now().wall_us
-        entries = [new_cron(spec, declared.origin, app, until_us) for spec in declared.specs]
-        self._report_sync(self._store.crons.sync(declared.origin, app, entries), app)
-
-    def _report_sync(self, result: CronSync, app: str) -> None:
-        if result.added or result.changed:
-            names = {"added": ", ".join(result.added), "changed": ", ".join(result.changed)}
-            self._log.info("brought the cron entries of %s up to date", app, extra=names)
-        for name in result.orphaned:
-            self._log.warning("cron entry %s fires no more: %s does not declare it any more", name, app)
-        for name in result.taken:
-            self._log.error(
-                "cron entry %s of %s is not made: there is another one of that name; `mpdispatch cron remove %s`"
-                " removes it",
-                name,
-                app,
-                name,
-            )
+        was_late = entry.late_since_us is not None
+        if late_us is not None and not was_late:
+            success = _text(entry.last_success_us or entry.enabled_at_us)
+            self._log.warning("cron entry %s is late: it has had no success since %s", name, success)
+        if self._publisher is not None:
+            self._publisher.fired(name, made)
+            if late_us is not None and not was_late:
+                self._publisher.late(entry, late_us)
+            self._publisher.flush()
 
 
 def _text(us: int) -> str | None:

@@ -12,6 +12,7 @@ from mpdispatch.supervisor.claim_sync import ClaimSync
 from mpdispatch.supervisor.claimer import Claimer
 from mpdispatch.supervisor.committer import Committer
 from mpdispatch.supervisor.contention import Contention
+from mpdispatch.supervisor.cron_syncer import CronSyncer
 from mpdispatch.supervisor.crons import Crons
 from mpdispatch.supervisor.deadlines import Deadlines
 from mpdispatch.supervisor.decider import Decider
@@ -104,10 +105,9 @@ class Wiring:
         )
         self.stopping = Stopping(runtime, shutdown, in_flight, recall, decider, deadlines, ending)
 
+        syncer = CronSyncer(runtime, store, plan.crons, app=app)
         self.crons = crons = Crons(
-            *(runtime, store, plan.crons, in_flight, claimer, peers, shutdown, publisher),
-            app=app,
-            poll_us=self.poll_us,
+            *(runtime, store, syncer, in_flight, claimer, peers, shutdown, publisher), poll_us=self.poll_us
         )
 
         # Events from outside the loop.
