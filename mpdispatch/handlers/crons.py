@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import get_args
 
 from mpdispatch.clock import SECOND_US
 from mpdispatch.config import setting
@@ -36,9 +37,9 @@ class CronSettings:
 
     schedule: str = field(metadata={"read": settings.text})
     tz: str | None = setting(None, settings.optional(settings.text))
-    catch_up: CatchUp = setting("latest", settings.choice("skip", "latest", "all"))  # noqa: RUF009 - a field
+    catch_up: CatchUp = setting("latest", settings.choice(*get_args(CatchUp)))  # noqa: RUF009 - a field
     catch_up_limit: int = setting(100, settings.whole(1, MAX_FIRES))
-    overlap: Overlap = setting("allow", settings.choice("allow", "skip", "queue", "replace"))  # noqa: RUF009 - a field
+    overlap: Overlap = setting("allow", settings.choice(*get_args(Overlap)))  # noqa: RUF009 - a field
     jitter: float = setting(0.0, settings.duration())
     starts_at: datetime | None = setting(None, settings.optional(_moment))  # noqa: RUF009 - a field
     ends_at: datetime | None = setting(None, settings.optional(_moment))  # noqa: RUF009 - a field

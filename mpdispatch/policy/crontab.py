@@ -11,7 +11,7 @@ A line is broken, too, of which cron would ignore a part without a word (`1-2-3`
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
@@ -100,18 +100,16 @@ class Crontab(NamedTuple):
     problems: list[CrontabProblem]
 
 
-def read_crontab(
-    text: str, *, is_system: bool = False, user: str | None = None, taken: Iterable[str] = ()
-) -> Crontab:
+def read_crontab(text: str, *, is_system: bool = False, user: str | None = None) -> Crontab:
     """What the text of a crontab says.
 
     `is_system`: it has a column for the user, as /etc/crontab and the files of /etc/cron.d have. `user`: leave out the
-    lines that run as somebody else. `taken`: names that no entry may have.
+    lines that run as somebody else.
 
     >>> read_crontab("MAILTO=''\\n5 4 * * sun  /usr/bin/backup --all").entries[0][:5]
     (2, 'backup', '5 4 * * sun', None, '/usr/bin/backup --all')
     """
-    reader = _Reader(is_system, user, set(taken))
+    reader = _Reader(is_system, user)
     for number, line in enumerate(text.split("\n"), 1):
         stripped = line.removesuffix("\r").lstrip(_BLANKS)
         if stripped and not stripped.startswith("#"):
@@ -131,10 +129,11 @@ class _Left(Exception):
 class _Reader:
     is_system: bool
     user: str | None
-    taken: set[str]
     settings: dict[str, str] = field(default_factory=dict)
     bad_zone: int | None = None
     """The line of a CRON_TZ that names no zone."""
+    taken: set[str] = field(default_factory=set)
+    """The names of the entries."""
     entries: list[CrontabEntry] = field(default_factory=list)
     problems: list[CrontabProblem] = field(default_factory=list)
 
