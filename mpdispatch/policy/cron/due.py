@@ -48,7 +48,7 @@ class Due:
     """How many of `slots`, the first ones, were missed."""
     skips: list[SkippedSlots] = field(default_factory=list)
     waiting: list[int] = field(default_factory=list)
-    """Slots taken out of `slots` that stay undecided; no others are later."""
+    """Slots taken out of `slots`, which stay undecided: the latest ones."""
     cancels: list[int] = field(default_factory=list)
     """Jobs to cancel."""
 
@@ -78,14 +78,14 @@ def next_slot_us(spec: CronSpec, schedule: Schedule, after_us: int) -> int | Non
 
 
 def due_slots(entry: CronEntry, schedule: Schedule, look: Look) -> Due | None:
-    """The slots that have passed since the last decision, without those that `catch_up` leaves out. None: none."""
+    """The slots that have passed since the last decision; `catch_up` may skip some of them. None: there are none."""
     spec, now_us = entry.spec, look.now_us
     after_us = begin_us(spec, entry.decided_until_us)
     until_us = now_us if spec.ends_at_us is None else min(now_us, spec.ends_at_us)
     first_us = schedule.next(after_us)
     if first_us is None or first_us > until_us:
         return None
-    # A presence that begins later than now is one of before the clock was set back.
+    # A presence that begins later than now began before the clock was set back.
     was_set_back = look.present_since_us > now_us
     missed_until_us = after_us if was_set_back else min(until_us, look.present_since_us - 1)
     missed, skips = _catch_up(spec, schedule, (after_us, missed_until_us), now_us)

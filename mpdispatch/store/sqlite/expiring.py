@@ -41,7 +41,7 @@ def is_any_past(connection: sqlite3.Connection, now: Instant) -> bool:
 
 
 def end_past(connection: sqlite3.Connection, now: Instant) -> tuple[list[Ended], bool]:
-    """End up to EXPIRE_AT_MOST waiting jobs that have expired, in all queues; and forget when ended ones were to expire.
+    """End up to EXPIRE_AT_MOST waiting jobs that have expired, in all queues, and clear the expiry of as many ended ones.
 
     Returns the jobs, and whether there may be more to do.
     """

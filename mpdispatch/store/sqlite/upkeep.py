@@ -20,8 +20,11 @@ _READ_FOR_S = 0.002
 
 
 class SQLiteUpkeep:
-    """A `StoreUpkeep`. It looks at all rows when a supervisor starts, at waiting ones after the clock was set back, and
-    always for expired ones."""
+    """A `StoreUpkeep`.
+
+    It looks for expired jobs at each step, at all rows when a supervisor starts, at waiting ones after the clock was set
+    back.
+    """
 
     def __init__(self, session: Callable[[], Session], clock: Clock) -> None:
         self._session, self._clock = session, clock
@@ -38,8 +41,9 @@ class SQLiteUpkeep:
         """Rows up to this id were checked; None: all rows."""
 
     def step(self, queues: Sequence[str]) -> UpkeepStep:
-        """One bounded step: end expired jobs; and look at waiting jobs, else at rows that no query finds, else at late
-        cancel requests."""
+        """One bounded step: it ends expired jobs, and looks at one of these: waiting jobs, rows that no query finds, late
+        cancel requests.
+        """
         expired, has_more_expired = self._expire()
         rebased = repaired = 0
         if self._watch_clock() or self._looks_at_waits:

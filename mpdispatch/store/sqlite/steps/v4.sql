@@ -2,7 +2,7 @@
 
 ALTER TABLE mpdispatch_jobs ADD COLUMN slot_us INTEGER;
 
--- Cleared when it passes after a start: the index holds no more than what waits.
+-- Cleared once it has passed and the job has ended: the index holds no more than what waits or runs.
 ALTER TABLE mpdispatch_jobs ADD COLUMN expires_at_us INTEGER;
 
 -- On no column that a plain job touches, as all the other indexes of rare cases.
