@@ -486,6 +486,8 @@ def test_cron_entries_are_completed(store: SQLiteStore, complete: Callable[[str]
         JobClient.of(store).crons.add(name, "@daily", job="render")
     assert complete("mpdispatch cron disable ") == ["nightly", "sweep"]
     assert complete("mpdispatch cron preview n") == ["nightly"]
+    enqueue(store)
+    assert complete("mpdispatch explain ") == ["1", "nightly", "sweep"]
 
 
 def test_completion_without_a_store_offers_nothing_and_creates_nothing(

@@ -40,13 +40,13 @@ def _of_store(items: Callable[[JobClient], Iterable[CompletionItem]]) -> Complet
 
 def complete_job_in(*states: JobState) -> Completer:
     """Ids of the newest jobs, of these states if any are named."""
+    return _of_store(lambda client: _jobs(client, states))
 
-    def items(client: JobClient) -> Iterable[CompletionItem]:
-        jobs = [job for state in states or (None,) for job in client.list_jobs(state=state, limit=_JOBS).items]
-        jobs.sort(key=lambda job: -job.id)
-        return [_item(str(job.id), f"{job.name} ({job.state})") for job in jobs]
 
-    return _of_store(items)
+def _jobs(client: JobClient, states: Iterable[JobState]) -> list[CompletionItem]:
+    jobs = [job for state in states or (None,) for job in client.list_jobs(state=state, limit=_JOBS).items]
+    jobs.sort(key=lambda job: -job.id)
+    return [_item(str(job.id), f"{job.name} ({job.state})") for job in jobs]
 
 
 def _item(value: str, about: str | None = None) -> CompletionItem:
@@ -65,7 +65,7 @@ def _queues(client: JobClient) -> Iterable[CompletionItem]:
     return [_item(name) for name in sorted({*polled, *(each.name for each in client.queue_stats())})]
 
 
-def _crons(client: JobClient) -> Iterable[CompletionItem]:
+def _crons(client: JobClient) -> list[CompletionItem]:
     return [_item(each.name, each.schedule) for each in client.crons.list()]
 
 
@@ -75,7 +75,9 @@ def _names(client: JobClient) -> Iterable[CompletionItem]:
 
 
 complete_job = complete_job_in()
-complete_living = complete_job_in(*(state for state in JobState if not state.is_terminal))
+_LIVING = [state for state in JobState if not state.is_terminal]
+complete_living = complete_job_in(*_LIVING)
+complete_living_or_cron = _of_store(lambda client: [*_jobs(client, _LIVING), *_crons(client)])
 complete_dead_letter = _of_store(_dead_letters)
 complete_queue = _of_store(_queues)
 complete_name = _of_store(_names)

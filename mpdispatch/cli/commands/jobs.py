@@ -23,7 +23,7 @@ from mpdispatch.cli.output import (
 )
 from mpdispatch.cli.parameters import (
     complete_job,
-    complete_living,
+    complete_living_or_cron,
     filter_options,
     id_argument,
     ids_argument,
@@ -118,7 +118,7 @@ def _attempt_row(attempt: Attempt) -> Sequence[object]:
 
 
 @command("mpdispatch explain 41\nmpdispatch explain 41 -A tasks:engine\nmpdispatch explain nightly")
-@click.argument("which", metavar="ID|NAME", shell_complete=complete_living)
+@click.argument("which", metavar="ID|NAME", shell_complete=complete_living_or_cron)
 def explain(options: Options, which: str) -> None:
     """Say why a job is not running yet, or why a cron entry did not fire: what weighs most first, and what to do about it.
 
