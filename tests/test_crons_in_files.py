@@ -179,6 +179,15 @@ def test_a_list_needs_names_each_of_its_own(tmp_path: Path) -> None:
     assert faults_of(tmp_path, twice) == [": the entry 'a' is there twice"]
 
 
+def test_keys_that_are_no_names_are_refused(tmp_path: Path) -> None:
+    entry = '{schedule: "@daily", job: a}'
+    faults = faults_of(tmp_path, f"crons: {{5: {entry}, null: {entry}, yes: {entry}, '': {entry}}}\n")
+    no_text = "must be text, as it is the name of an entry: put it in quotes"
+    assert len(faults) == 4
+    assert {f".5: {no_text}", f".None: {no_text}", f".True: {no_text}"} < set(faults)
+    assert any(each.endswith("name must not be empty") for each in faults)
+
+
 @pytest.mark.parametrize("value", ["5", "nightly", "true"])
 def test_neither_a_mapping_nor_a_list(tmp_path: Path, value: str) -> None:
     (fault,) = faults_of(tmp_path, f"crons: {value}\n")

@@ -107,7 +107,7 @@ def read_crons(value: object, is_text: bool) -> tuple[FileCron, ...]:
     """
     found: list[FileCron] = []
     faults: list[Fault] = []
-    for key, name, item in _items(value):
+    for key, name, item in _items(value, faults):
         try:
             found.append(_read_item(key, name, item))
         except ConfigError as error:
@@ -123,11 +123,16 @@ def read_crons(value: object, is_text: bool) -> tuple[FileCron, ...]:
     return tuple(found)
 
 
-def _items(value: object) -> Iterator[tuple[str, str | None, object]]:
-    """The place of each item, its name if the place gives it, and the item."""
+def _items(value: object, faults: list[Fault]) -> Iterator[tuple[str, str | None, object]]:
+    """The place of each item, its name if the place gives it, and the item. Adds the faults of names."""
     if isinstance(value, Mapping):
         for name, item in value.items():
-            yield f".{name}", str(name), item
+            if isinstance(name, str):
+                yield f".{name}", name, item
+            else:  # in YAML, `5`, `yes` and `null` are no text
+                faults.append(
+                    Fault(f".{name}", "must be text, as it is the name of an entry: put it in quotes")
+                )
     elif isinstance(value, list | tuple):
         for index, item in enumerate(value):
             yield f"[{index}]", None, item
@@ -146,7 +151,8 @@ def _read_item(key: str, name: str | None, item: object) -> FileCron:
     _require(found, source, name)
     values = found.values
     job = _job_of(values)
-    wanted = values.get("name") if "name" in found.keys else name or "?"  # "?": the fault is known already
+    unknown = "?" if name is None else name  # of which a fault tells already, if there is none
+    wanted = values.get("name") if "name" in found.keys else unknown
     spec = spec_of(found, name=wanted, job=job, host_tz=host_zone())
     return FileCron(
         key=key,
