@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -155,6 +157,26 @@ def test_an_unknown_name_gets_the_names_of_some_entries(engine: Engine) -> None:
         engine.crons.add(f"entry-{number:02}", "@daily", job="report")
     with pytest.raises(CronNotFoundError, match=r"there are: entry-00, .*entry-19 and 2 more$"):
         engine.crons.get("quite another one")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("schedule", "61 * * * *"), ("tz", "Europe/Gone")], ids=["schedule", "zone"]
+)
+def test_an_entry_that_cannot_be_read_hides_no_others(
+    engine: Engine, tmp_path: Path, field: str, value: str
+) -> None:
+    for name in ("a", "b", "c"):
+        engine.crons.add(name, "@daily", job="report")
+    with closing(sqlite3.connect(tmp_path / "jobs.db")) as connection, connection:
+        spec = f"json_set(spec, '$.{field}', ?)"
+        connection.execute(f"UPDATE mpdispatch_crons SET spec = {spec} WHERE name = 'b'", (value,))
+    a, b, c = engine.crons.list()
+    assert not a.unreadable
+    assert not c.unreadable
+    assert b.unreadable.startswith(f"{field}: ")
+    assert (b.next_run_at, b.is_late) == (None, False)
+    with pytest.raises(UsageError, match=f"{field}: "):
+        engine.crons.preview("b", since="2026-11-29")
 
 
 # ---------------------------------------------------------------- enabling, firing

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from mpdispatch.clock import SECOND_US
+from mpdispatch.errors import UsageError
 from mpdispatch.model import CatchUp, CronEntry, CronHistory, Origin, Overlap
 from mpdispatch.model.json import moment_of
 from mpdispatch.policy.cron.late import late_since_us
@@ -61,7 +62,7 @@ class Cron(msgspec.Struct, frozen=True, kw_only=True):
     is_orphan: bool
     """Its app or file no longer declares it: it fires no more."""
     unreadable: str
-    """What of its row cannot be read, because another program wrote it; mostly empty. It fires no more, then."""
+    """What of it cannot be read: another program wrote its row, or its zone is gone. Mostly empty; else it does not fire."""
     created_at: datetime
     enabled_at: datetime
     """When it was last added, enabled or declared again."""
@@ -94,9 +95,12 @@ class PastSlot(msgspec.Struct, frozen=True, kw_only=True):
 
 def cron_of(entry: CronEntry, now_us: int) -> Cron:
     """The entry for people. Whether it is late is looked at now, as no supervisor may have done so."""
-    spec, job = entry.spec, entry.spec.job
-    can_fire = entry.may_fire and entry.next_slot_us is not None
-    late_us = None if entry.unreadable else late_since_us(entry, now_us)
+    spec, job, unreadable = entry.spec, entry.spec.job, entry.unreadable
+    try:
+        late_us = None if unreadable else late_since_us(entry, now_us)
+    except UsageError as error:  # also a zone may be gone, with an update of the machine
+        late_us, unreadable = None, str(error)
+    can_fire = entry.may_fire and entry.next_slot_us is not None and not unreadable
     return Cron(
         id=entry.id,
         name=spec.name,
@@ -128,7 +132,7 @@ def cron_of(entry: CronEntry, now_us: int) -> Cron:
         origin=entry.origin,
         app=entry.app,
         is_orphan=entry.is_orphan,
-        unreadable=entry.unreadable,
+        unreadable=unreadable,
         created_at=moment_of(entry.created_at_us),
         enabled_at=moment_of(entry.enabled_at_us),
     )

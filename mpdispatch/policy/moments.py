@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
-from zoneinfo import ZoneInfo
 
 from mpdispatch.errors import UsageError
+from mpdispatch.policy.cron.zones import zone_of
 from mpdispatch.policy.names import shown
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -45,7 +45,7 @@ def moment_us(value: object, zone: str) -> int:
     """
     moment = read_moment(value)
     if moment.utcoffset() is None:
-        moment = moment.replace(tzinfo=ZoneInfo(zone))
+        moment = moment.replace(tzinfo=zone_of(zone))
     try:
         return (moment.astimezone(UTC) - _EPOCH) // _MICROSECOND
     except OverflowError:
