@@ -62,7 +62,7 @@ class Cron(msgspec.Struct, frozen=True, kw_only=True):
     is_orphan: bool
     """Its app or file no longer declares it: it fires no more."""
     unreadable: str
-    """What of it cannot be read: another program wrote its row, or its zone is gone. Mostly empty; else it does not fire."""
+    """What of it cannot be read: another program wrote its row, or its zone is gone. Mostly empty; else nothing fires."""
     created_at: datetime
     enabled_at: datetime
     """When it was last added, enabled or declared again."""
