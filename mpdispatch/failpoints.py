@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import os
 import re
-import time
 from typing import NamedTuple
 
+from mpdispatch.clock import sleep
 from mpdispatch.errors import ConfigError, Fault
 
 VARIABLE = "MPDISPATCH_FAILPOINTS"
@@ -69,6 +69,6 @@ def failpoint(name: str) -> None:
     elif point.action == "stop":
         os.kill(os.getpid(), signal.SIGSTOP)
     elif point.action == "sleep":
-        time.sleep(point.value)
+        sleep(point.value)
     else:
         raise FailpointError(name)

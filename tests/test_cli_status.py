@@ -421,7 +421,7 @@ def test_watch_takes_its_seconds_or_not(store: SQLiteStore, mp: Mp, monkeypatch:
         pauses.append(seconds)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(stats.time, "sleep", sleep)
+    monkeypatch.setattr(stats, "sleep", sleep)
     for args, seconds in (
         (["--watch"], 2),
         (["--watch", "--json"], 2),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from mpdispatch.clock import sleep
 from mpdispatch.errors import WaitTimeoutError
 from mpdispatch.model import JobState
 from mpdispatch.store.contract import Store
@@ -29,7 +30,7 @@ def wait_for_end(store: Store, job_id: int, timeout_s: float | None, why: WhyNot
         left_s = pause_s if until_s is None else until_s - time.monotonic()
         if left_s <= 0:
             raise WaitTimeoutError(job_id, timeout_s or 0.0, state, why(job_id))
-        time.sleep(min(pause_s, left_s))
+        sleep(min(pause_s, left_s))
         pause_s = min(pause_s * _GROWTH, _LAST_PAUSE_S)
     return state
 

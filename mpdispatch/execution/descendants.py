@@ -14,7 +14,9 @@ import sys
 
 # Bound here, because a job may replace these functions.
 from os import kill, listdir, waitid, waitpid
-from time import monotonic, sleep
+from time import monotonic
+
+from mpdispatch.clock import sleep
 
 _PAUSE_S = 0.001
 

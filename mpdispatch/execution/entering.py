@@ -10,8 +10,9 @@ import _thread
 import opcode
 import signal
 import threading
-import time
 from types import FrameType
+
+from mpdispatch.clock import sleep
 
 _CALL = opcode.opmap.get("CALL")
 # None before 3.14, where entering is one instruction that no signal interrupts.
@@ -40,7 +41,7 @@ def _is_entering(frame: FrameType) -> bool:
 
 
 def _strike(signum: int) -> None:
-    time.sleep(_SOON_S)
+    sleep(_SOON_S)
     main = threading.main_thread().ident
     assert main is not None  # it runs
     signal.pthread_kill(main, signum)

@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 
+from mpdispatch.clock import sleep
 from mpdispatch.errors import UsageError
 from mpdispatch.execution.output import OutputSender, Reporter
 from mpdispatch.handlers.arrays import is_array
@@ -218,7 +219,7 @@ class _Later:
 
     def _run(self) -> None:
         while True:
-            time.sleep(_PROGRESS_INTERVAL_S)
+            sleep(_PROGRESS_INTERVAL_S)
             with self._lock:
                 waiting, self._waiting = self._waiting, []
                 if not waiting:

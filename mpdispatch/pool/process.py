@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from mpdispatch.clock import sleep
 from mpdispatch.host.journal_layout import Control
 from mpdispatch.host.kill import NONE_LEFT, DeadWorker, kill_session_leftovers, kill_trees
 from mpdispatch.host.processes import start_at
@@ -340,6 +341,6 @@ def wait_for_ends(workers: Sequence[WorkerProcess], timeout_s: float) -> list[Wo
     """Block until all have ended, at most this long (not on the loop); gives those that have not."""
     deadline = time.monotonic() + timeout_s
     while (alive := [worker for worker in workers if worker.reap() is None]) and time.monotonic() < deadline:
-        time.sleep(0.002)
+        sleep(0.002)
     end_leftovers([worker for worker in workers if worker not in alive])
     return alive

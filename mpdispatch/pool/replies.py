@@ -9,8 +9,7 @@ import threading
 from collections import deque
 
 # Bound here, because a job may replace this function.
-from time import sleep
-
+from mpdispatch.clock import sleep
 from mpdispatch.execution.process_context import is_copy
 from mpdispatch.host.reply_ring import LINE_BYTES, ReplyRingReader, ReplyRingWriter
 from mpdispatch.pool import frames

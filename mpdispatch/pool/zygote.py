@@ -23,6 +23,7 @@ import time
 from collections.abc import Callable
 from typing import NoReturn
 
+from mpdispatch.clock import sleep
 from mpdispatch.execution.app_reference import AppEngine
 from mpdispatch.execution.loading import load
 from mpdispatch.host.kill import WORKER_VARIABLE
@@ -102,7 +103,7 @@ def _become_worker(tag: str, ties: Ties, of_zygote: Ties, app: AppEngine | None)
     # Wait for the adoption, because what ties us to our parent must tie us to the supervisor.
     deadline = time.monotonic() + _ADOPTION_S
     while os.getppid() != ties.supervisor_pid and time.monotonic() < deadline:
-        time.sleep(0.0002)
+        sleep(0.0002)
     os.environ[WORKER_VARIABLE] = tag
     _reseed()
     serve(ties, app)

@@ -8,7 +8,7 @@ import time
 
 import msgspec
 
-from mpdispatch.clock import SECOND_US, Instant
+from mpdispatch.clock import SECOND_US, Instant, sleep
 from mpdispatch.config import Config
 from mpdispatch.errors import StoreBusy, StoreError
 from mpdispatch.host.processes import pid_namespace, process_id
@@ -79,7 +79,7 @@ class Heartbeat:
                 self._store.unregister(self.owner)
             except StoreError as error:
                 if isinstance(error, StoreBusy) and time.monotonic() < until_s:
-                    time.sleep(_LEAVE_PAUSE_S)
+                    sleep(_LEAVE_PAUSE_S)
                     continue
                 self._repeats.log(
                     "not signed off",

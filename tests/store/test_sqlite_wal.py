@@ -50,7 +50,7 @@ def test_a_reader_steps_aside_until_the_log_is_small(
     log: Log, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _set_size(path, 20 * MIB)
-    monkeypatch.setattr("mpdispatch.store.sqlite.wal.time.sleep", lambda _: pytest.fail("it is not that large"))
+    monkeypatch.setattr("mpdispatch.store.sqlite.wal.sleep", lambda _: pytest.fail("it is not that large"))
     log.step_aside()
     _set_size(path, 40 * MIB)
     slept = list[float]()
@@ -59,7 +59,7 @@ def test_a_reader_steps_aside_until_the_log_is_small(
         slept.append(seconds)
         _set_size(path, 0)
 
-    monkeypatch.setattr("mpdispatch.store.sqlite.wal.time.sleep", sleep)
+    monkeypatch.setattr("mpdispatch.store.sqlite.wal.sleep", sleep)
     log.step_aside()
     assert len(slept) == 1
 
@@ -75,7 +75,7 @@ def test_a_reader_steps_aside_for_a_moment_only(
         nonlocal now
         now += seconds
 
-    monkeypatch.setattr("mpdispatch.store.sqlite.wal.time.sleep", sleep)
+    monkeypatch.setattr("mpdispatch.store.sqlite.wal.sleep", sleep)
     monkeypatch.setattr("mpdispatch.store.sqlite.wal.time.monotonic", lambda: now)
     log.step_aside()
     assert now - 1000 == pytest.approx(at_most_s, abs=0.003)

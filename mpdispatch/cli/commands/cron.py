@@ -32,7 +32,7 @@ from mpdispatch.policy.names import cut
 
 
 @cron.add("mpdispatch cron list\nmpdispatch cron list --check\nmpdispatch cron list --json", name="list")
-@click.option("--check", is_flag=True, help="Exit 1 if an entry is late, for monitors.")
+@click.option("--check", is_flag=True, help="Exit 1 if an entry is late or cannot be read, for monitors.")
 def list_(options: Options, check: bool) -> int:
     """List entries: their schedules, and when they fired last and fire next.
 
@@ -44,11 +44,16 @@ def list_(options: Options, check: bool) -> int:
     else:
         columns = ["name", "schedule", "tz", "job", "last run", "last job", "next run", "state"]
         print_table(columns, map(_row, found), right=["last job"])
-    late = [each.name for each in found if each.is_late]
-    if check and late:
-        complain(f"late: {', '.join(late)}")
-        return 1
-    return 0
+    if not check:
+        return 0
+    faults = {
+        "late": [each.name for each in found if each.is_late],
+        "cannot be read": [each.name for each in found if each.unreadable],
+    }
+    for fault, names in faults.items():
+        if names:
+            complain(f"{fault}: {', '.join(names)}")
+    return 1 if any(faults.values()) else 0
 
 
 def _row(entry: Cron) -> Sequence[object]:

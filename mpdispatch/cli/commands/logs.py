@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Sequence
 
 import click
@@ -12,6 +11,7 @@ from mpdispatch.cli.clients import open_client
 from mpdispatch.cli.output import complain, escape, print_json
 from mpdispatch.cli.parameters import complete_job, id_argument
 from mpdispatch.cli.program import Options, command
+from mpdispatch.clock import sleep
 from mpdispatch.engine.client import JobClient
 from mpdispatch.errors import UsageError
 from mpdispatch.model import JobState, Output, Stream
@@ -100,7 +100,7 @@ def _follow(client: JobClient, options: Options, job_id: int, start: int | None,
             if not options.json:
                 _warn_if_nothing(job_id, start, kept)
             return
-        time.sleep(_PAUSE_S)
+        sleep(_PAUSE_S)
 
 
 def _print(stream: Stream, text: str) -> None:

@@ -13,6 +13,7 @@ from mpdispatch.cli.clients import open_client
 from mpdispatch.cli.output import draw_table, print_json, print_line, print_table
 from mpdispatch.cli.program import Options, command
 from mpdispatch.cli.values import DURATION
+from mpdispatch.clock import sleep
 from mpdispatch.engine.client import JobClient
 from mpdispatch.model import JobState
 
@@ -78,7 +79,7 @@ def _looks(client: JobClient, every_s: float) -> Iterator[dict[str, Any]]:
         yield {**whole, "ended_per_s": rate}
         before, before_s = ended, now_s
         due_s = max(due_s + every_s, now_s)
-        time.sleep(due_s - now_s)
+        sleep(due_s - now_s)
 
 
 def _rows(whole: dict[str, Any]) -> list[list[Any]]:

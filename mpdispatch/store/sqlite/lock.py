@@ -14,6 +14,7 @@ import weakref
 from pathlib import Path
 from typing import Protocol
 
+from mpdispatch.clock import sleep
 from mpdispatch.private import open_private
 
 
@@ -37,7 +38,7 @@ class Pauses:
             return False
         # Not `random`: few need to wait, and a process that ends waits, too, when it can import no more.
         jitter = 0.5 + os.urandom(1)[0] / 255
-        time.sleep(min(left, min(self._next_s, at_most_s) * jitter))
+        sleep(min(left, min(self._next_s, at_most_s) * jitter))
         self._next_s = min(self._next_s * 1.5, 0.002)
         return True
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from mpdispatch import sqlite3
-from mpdispatch.clock import Clock, SystemClock
+from mpdispatch.clock import Clock, SystemClock, sleep
 from mpdispatch.errors import DeadLetterNotFoundError, JobNotFoundError, StoreError, UsageError
 from mpdispatch.model import Attempt, DeadLetter, Finding, Job, JobState, NewJob, Output, Page, PeerSupervisor
 from mpdispatch.store.contract import SupervisorStore
@@ -278,7 +278,7 @@ class SQLiteStore:
             began = time.monotonic()
             result = self._sessions.write(step.work, "prune")
             # Half of the time is left to others: a drain beside this goes on at half its rate instead of a fifth.
-            time.sleep(min(time.monotonic() - began, _PAUSE_S))
+            sleep(min(time.monotonic() - began, _PAUSE_S))
             return result
 
         found = Round(pruning.by_filter(where, dry_run=dry_run))
@@ -295,7 +295,7 @@ class SQLiteStore:
         if not isinstance(database, FileDatabase) or database.is_shared:
             return
         while shrink.step(self._sessions.current()):
-            time.sleep(_PAUSE_S)
+            sleep(_PAUSE_S)
         self._sessions.current().checkpoint(truncate=True)
 
     def compact(self) -> tuple[int, int]:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Final
 
 from mpdispatch import sqlite3
+from mpdispatch.clock import sleep
 from mpdispatch.store.sqlite.translate import is_busy
 
 _MIB: Final = 2**20
@@ -177,4 +178,4 @@ class Log:
             began = time.monotonic() if began is None else began
             if time.monotonic() - began > min(_ASIDE_S * excess / _MIB, _ASIDE_AT_MOST_S):
                 return
-            time.sleep(0.002)
+            sleep(0.002)
