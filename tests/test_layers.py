@@ -46,6 +46,7 @@ NEIGHBOURS = {
     ("failpoints", "errors"),  # a variable that arms none is told as every wrong setting is
     ("backoff", "policy"),  # the public name of policy.backoff
     ("repeated", "clock"),
+    ("failpoints", "clock"),  # its pause
     ("errors", "clock"),  # Retry and Snooze take a delay as text
     ("config", "policy"),  # a Config is made of the values policy decides with
     ("middleware", "execution"),  # the public name of execution.middleware
