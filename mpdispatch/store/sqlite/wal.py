@@ -93,8 +93,10 @@ class Log:
             os.close(self._descriptor)
             self._descriptor = -1
 
-    def __del__(self) -> None:
-        self.close()
+    # Bound here: at the end of the interpreter the names of this module may be gone.
+    def __del__(self, _close: Callable[[int], None] = os.close) -> None:
+        if self._descriptor >= 0:
+            _close(self._descriptor)
 
     def is_gone(self) -> bool:
         """Whether somebody has deleted the log, so that nobody else sees our commits.
