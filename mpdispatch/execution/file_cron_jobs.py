@@ -46,11 +46,13 @@ def known_here(registry: Registry, max_bytes: int, on_unknown: Callable[[str], o
 
 
 def known_of(description: AppDescription, max_bytes: int) -> Known:
-    """Asks the description of an app, which only its workers import. They check the arguments when a job runs."""
+    """Asks the description of an app, which only its workers import. They check the types of arguments in a job."""
 
     def known(name: str, args: Mapping[str, Any]) -> tuple[bytes, dict[str, Any]]:
         if name not in description.jobs:
             raise UnknownJobError(name, known=sorted(description.jobs))
+        if faults := description.arguments[name].faults(args):
+            raise PayloadError(name, faults)
         return payload_as_given(name, args, max_bytes), _defaults(
             description.queues.get(name, "default"),
             description.priorities.get(name, 0),

@@ -9,6 +9,7 @@ import msgspec
 
 from mpdispatch.config import Config, QueueConfig
 from mpdispatch.handlers.registry import Registry
+from mpdispatch.handlers.signature import ArgumentNames
 from mpdispatch.model import DeclaredCrons
 from mpdispatch.policy.backoff import BackoffSpec
 from mpdispatch.store.values import Durability
@@ -39,6 +40,8 @@ class AppDescription(msgspec.Struct, frozen=True, kw_only=True):
     """The retries of each handler that has others than 3."""
     expiries: dict[str, float] = {}
     """Seconds after which jobs that were not started expire, for each handler whose jobs do."""
+    arguments: dict[str, ArgumentNames] = {}
+    """The arguments of each handler."""
     crons: tuple[DeclaredCrons, ...] = ()
     """The cron entries that the app declares, and those of a file that it reads."""
     default_timeout_s: float | None = None
@@ -67,6 +70,7 @@ def describe(registry: Registry, *, store: object, **others: Any) -> AppDescript
         queues={each.name: each.queue for each in definitions},
         timeouts={each.name: each.timeout_s for each in definitions if each.timeout_s is not None},
         priorities={each.name: each.priority for each in definitions if each.priority},
+        arguments={each.name: each.signature.named for each in definitions},
         expiries={each.name: each.expires_s for each in definitions if each.expires_s is not None},
         max_retries={each.name: each.max_retries for each in definitions if each.max_retries != 3},
         **others,

@@ -6,7 +6,7 @@ types of the signature, so what was checked is what the worker will see.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -54,6 +54,26 @@ OPTION_NAMES = frozenset(
 _UNKNOWN_SHOWN = 20
 
 _PLAIN = frozenset({str, bool, type(None)})
+
+
+class ArgumentNames(msgspec.Struct, frozen=True):
+    """The names of a handler's arguments: all, and those without a default."""
+
+    names: tuple[str, ...]
+    required: tuple[str, ...]
+
+    def faults(self, given: Collection[str]) -> list[Fault]:
+        """Which of the given names are unknown, and which names are missing."""
+        unknown = islice((name for name in given if name not in self.names), _UNKNOWN_SHOWN)
+        faults = [Fault(cut(name), self._unknown(name)) for name in unknown]
+        return faults + [Fault(name, "is missing") for name in self.required if name not in given]
+
+    def _unknown(self, name: str) -> str:
+        near = nearest(cut(name, 200), self.names)
+        hint = f"did you mean {near}? " if near else ""
+        if not near and name in OPTION_NAMES:
+            hint = f"options of a job are set by .options({name}=...).enqueue(...); "
+        return f"is no argument of this job; {hint}it takes: {', '.join(self.names) or 'none'}"
 
 
 class Signature:
@@ -154,11 +174,13 @@ class Signature:
         except Exception as error:  # noqa: BLE001 - properties and __eq__ of the user's objects run here
             return [Fault(name, fault_of_encoding(error))]
 
+    @property
+    def named(self) -> ArgumentNames:
+        return ArgumentNames(self.names, self._required)
+
     def _explain(self, given: Mapping[str, Any]) -> list[Fault]:
         """Everything wrong with these arguments. Slow: each is tried alone."""
-        unknown = islice((name for name in given if name not in self.names), _UNKNOWN_SHOWN)
-        faults = [Fault(cut(name), self._unknown(name)) for name in unknown]
-        faults += [Fault(name, "is missing") for name in self._required if name not in given]
+        faults = self.named.faults(given)
         for name, decoder in self._decoders.items():
             if name not in given:
                 continue
@@ -171,13 +193,6 @@ class Signature:
                 # NaN was written as null, which is no float: name the NaN instead.
                 faults += self._lost(name, given[name]) or [fault]
         return faults
-
-    def _unknown(self, name: str) -> str:
-        near = nearest(cut(name, 200), self.names)
-        hint = f"did you mean {near}? " if near else ""
-        if not near and name in OPTION_NAMES:
-            hint = f"options of a job are set by .options({name}=...).enqueue(...); "
-        return f"is no argument of this job; {hint}it takes: {', '.join(self.names) or 'none'}"
 
     def _misfit(self, name: str, decoder: msgspec.json.Decoder[Any], value: Any) -> Fault | None:
         """Why one argument does not survive JSON, or None. Raises ArraysTooLarge."""

@@ -264,6 +264,7 @@ def test_entries_of_a_file_live_beside_those_of_the_code_and_of_people(place_of:
     ("crons", "text"),
     [
         ("{a: {schedule: '@daily', job: nope}}", "crons.a.job: no handler 'nope'"),
+        ("{a: {schedule: '@daily', job: plain, args: {d: 1}}}", "crons.a.args.d: is no argument of this job"),
         ("{a: {schedule: '61 * * * *', job: plain}}", "dispatch.crons.a.schedule: the minute must be 0-59"),
         ("{a: {schedule: '@daily', command: no-such-program}}", "crons.a.command: there is no program"),
     ],
