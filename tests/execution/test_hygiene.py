@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import resource
@@ -170,6 +171,7 @@ def test_a_finder_of_a_module_that_a_job_was_first_to_import_stays(
 
 def test_a_copy_that_is_gone_opens_nothing_wrong(tmp_path: Path) -> None:
     """A number of ours that the job has closed can be another file by now: that is not put in the place of stdin."""
+    gc.collect()  # else a descriptor that an earlier test has left is closed here, and its number used again
     kept = os.dup(0)
     before = {number for number in range(256) if _is_open(number)}
     hygiene = Hygiene()
