@@ -129,7 +129,7 @@ def fresh_job(job: NewJob, job_id: int, now_us: int) -> Job:
         timeout=_seconds(job.timeout_us),
         slot=_moment_or_none(job.slot_us),
         expires_at=_moment_or_none(job.expiry_us(now_us)),
-        **{field: decode(getattr(job, field)) for field, decode in _NEW_DECODERS},
+        **dict(zip(_SAME, _taken_over(job), strict=True)),
     )
 
 
@@ -199,7 +199,9 @@ def _decoders(
 
 
 _JOB_DECODERS = _decoders(JOB_COLUMNS, state=JobState, progress=_progress)
-_NEW_DECODERS = [(field, decode) for field, decode in _JOB_DECODERS if field in NEW]
+_SAME = tuple(field for field, _ in _JOB_DECODERS if field in NEW)
+"""Fields that a Job has from its NewJob as they are."""
+_taken_over = attrgetter(*_SAME)
 _ATTEMPT_DECODERS = _decoders(ATTEMPT_COLUMNS, cause=Cause, error=_error)
 
 
