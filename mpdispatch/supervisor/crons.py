@@ -110,7 +110,7 @@ class Crons:
             return
         if self._looked_us == 0 and self._peers.has_met:
             # It was present, and what it did not come to because it was killed is late, not missed.
-            self._present_since_us -= PRESENCE_GAP_US
+            self._present_since_us = self._began.wall_us - PRESENCE_GAP_US
         self._note_presence(now)
         self._written = self._in_flight.written_count
         if not self._rest:
