@@ -27,6 +27,23 @@ create_option = click.option(
     help="Create mpdispatch.db in this folder if no store is named and it is not there.",
 )
 
+program_options = given(
+    click.option(
+        "--cwd",
+        metavar="FOLDER",
+        type=click.Path(exists=True, file_okay=False),
+        help="The folder to run CMD in, if not the current one.",
+    ),
+    click.option(
+        "--env",
+        "chosen",
+        metavar="NAME[=VALUE]",
+        multiple=True,
+        help="A further environment variable for CMD; may be repeated.",
+    ),
+)
+"""How a program runs; a command gets them as `cwd` and `chosen`."""
+
 _MEANS = help_texts(EnqueueKeywords)
 
 job_options = given(

@@ -14,7 +14,7 @@ import msgspec
 
 from mpdispatch.cli.clients import open_client_to_fill
 from mpdispatch.cli.commands.cron_group import cron, next_text
-from mpdispatch.cli.job_options import create_option, help_texts, unchecked_job
+from mpdispatch.cli.job_options import create_option, help_texts, program_options, unchecked_job
 from mpdispatch.cli.locate import find_config
 from mpdispatch.cli.output import complain, print_answer, print_json, print_table
 from mpdispatch.cli.parameters import complete_queue, given
@@ -80,19 +80,7 @@ entry_options = given(
 @click.argument("job", required=False)
 @click.argument("pairs", metavar="[k=TEXT | k:=JSON]... | -- CMD [ARG]...", nargs=-1)
 @click.option("--args", "whole", metavar="JSON", help="The arguments of its jobs as a JSON object.")
-@click.option(
-    "--cwd",
-    metavar="FOLDER",
-    type=click.Path(exists=True, file_okay=False),
-    help="The folder to run CMD in, if not the current one.",
-)
-@click.option(
-    "--env",
-    "chosen",
-    metavar="NAME[=VALUE]",
-    multiple=True,
-    help="A further environment variable for CMD; may be repeated.",
-)
+@program_options
 @entry_options
 def add(
     options: Options,

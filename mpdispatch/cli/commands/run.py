@@ -10,7 +10,7 @@ import click
 
 from mpdispatch.cli.clients import open_client_to_fill
 from mpdispatch.cli.enqueued import print_enqueued
-from mpdispatch.cli.job_options import job_options, unchecked_job
+from mpdispatch.cli.job_options import job_options, program_options, unchecked_job
 from mpdispatch.cli.locate import find_config
 from mpdispatch.cli.program import Options, command
 from mpdispatch.engine.new_job import PlainDefaults
@@ -25,19 +25,7 @@ from mpdispatch.model import COMMAND_JOB
     context_settings={"allow_interspersed_args": False},
 )
 @click.argument("argv", metavar="-- CMD [ARG]...", nargs=-1, required=True, type=click.UNPROCESSED)
-@click.option(
-    "--cwd",
-    metavar="FOLDER",
-    type=click.Path(exists=True, file_okay=False),
-    help="The folder to run it in, if not the current one.",
-)
-@click.option(
-    "--env",
-    "chosen",
-    metavar="NAME[=VALUE]",
-    multiple=True,
-    help="A further environment variable for it; may be repeated.",
-)
+@program_options
 @job_options
 def run(
     options: Options,
