@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from mpdispatch.engine.cron_options import checked_spec
 from mpdispatch.engine.definition import JobHandle, as_handle
-from mpdispatch.engine.enqueueing import PLAIN
 from mpdispatch.engine.new_job import new_job
+from mpdispatch.engine.options import PLAIN
 from mpdispatch.errors import PayloadError, RegistrationError, UsageError
 from mpdispatch.execution.file_cron_jobs import complete, known_here
 from mpdispatch.execution.process_context import in_worker

@@ -12,8 +12,9 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Unpack, overload
 
-from mpdispatch.engine.enqueueing import PLAIN, BoundJob, EnqueuesJobs
+from mpdispatch.engine.enqueueing import BoundJob, EnqueuesJobs
 from mpdispatch.engine.options import (
+    PLAIN,
     EnqueueKeywords,
     EnqueueOptions,
     JobKeywords,

@@ -16,9 +16,9 @@ from mpdispatch.engine.batch import Batch, enqueue_batch
 from mpdispatch.engine.client import JobClient
 from mpdispatch.engine.cron_keywords import CronKeywords
 from mpdispatch.engine.definition import JobHandle, as_handle
-from mpdispatch.engine.enqueueing import PLAIN, BoundJob, EngineOptions, EnqueuesByName
+from mpdispatch.engine.enqueueing import BoundJob, EngineOptions, EnqueuesByName
 from mpdispatch.engine.new_job import new_job
-from mpdispatch.engine.options import EnqueueKeywords, EnqueueOptions, JobKeywords, documented
+from mpdispatch.engine.options import PLAIN, EnqueueKeywords, EnqueueOptions, JobKeywords, documented
 from mpdispatch.engine.settings import EngineSettings
 from mpdispatch.errors import ConfigError, Fault, UsageError
 from mpdispatch.events.publish import Hooks

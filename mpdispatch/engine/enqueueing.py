@@ -19,9 +19,6 @@ P = ParamSpec("P")
 Q = ParamSpec("Q")
 R = TypeVar("R")
 
-PLAIN = EnqueueOptions()
-"""No option given."""
-
 
 class EnqueuesJobs(Generic[P]):
     """The four ways to enqueue jobs of one handler: one or many, from plain or from async code."""

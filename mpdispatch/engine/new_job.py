@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from mpdispatch.clock import SECOND_US, SystemClock
-from mpdispatch.engine.options import EnqueueOptions, Expiry
+from mpdispatch.engine.options import PLAIN, EnqueueOptions, Expiry
 from mpdispatch.errors import UsageError
 from mpdispatch.model import NewJob
 from mpdispatch.model.json import moment_of, time_to_json
@@ -35,6 +35,10 @@ _GIVEN = [
 """Options that a new job takes as they are."""
 
 
+def _given(options: EnqueueOptions) -> dict[str, Any]:
+    return {field: value for field in _GIVEN if (value := getattr(options, field)) is not None}
+
+
 def new_job(
     defaults: JobDefinition | PlainDefaults,
     options: EnqueueOptions,
@@ -55,9 +59,8 @@ def new_job(
         "priority": defaults.priority,
         "max_retries": defaults.max_retries,
     }
-    for field in _GIVEN:
-        if (value := getattr(options, field)) is not None:
-            fields[field] = value
+    if options is not PLAIN:
+        fields |= _given(options)
     if defaults.expires_s is None and not options.expires:  # None, or not given
         return NewJob(name=defaults.name, payload=payload, timeout_us=timeout_us, **fields)
     expiry = options.expires

@@ -126,6 +126,10 @@ class EnqueueOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
         return cls(**{_FIELDS.get(name, name): value for name, value in values.items()})
 
 
+PLAIN = EnqueueOptions()
+"""No option given."""
+
+
 def checked_job_keywords(given: Mapping[str, Any]) -> dict[str, Any]:
     """The keywords of `@engine.job` as fields of a JobDefinition.
 

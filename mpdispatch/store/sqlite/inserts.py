@@ -38,17 +38,15 @@ def insert(
     """Insert one job, or return the one that already has its idempotency key."""
     is_small = len(job.payload) <= INLINE_BYTES
     payload = stored_json(job.payload)
-    cursor = connection.execute(
-        _INSERT if job.idempotency_key is None else _INSERT_UNLESS_KEY_IN_USE,
-        new_job_row(job, payload if is_small else None, now.wall_us, batch_id),
-    )
+    row = new_job_row(job, payload if is_small else None, now.wall_us, batch_id)
+    cursor = connection.execute(_INSERT if job.idempotency_key is None else _INSERT_UNLESS_KEY_IN_USE, row)
     if cursor.rowcount != 1:
         return _older(connection, job)
     job_id = cursor.lastrowid
     assert job_id is not None
     if not is_small:
         connection.execute(QUERIES["insert_payload"], (job_id, payload))
-    return fresh_job(job, job_id, now.wall_us)
+    return fresh_job(job, job_id, row)
 
 
 def _older(connection: sqlite3.Connection | sqlite3.Cursor, job: NewJob) -> Job:

@@ -116,20 +116,26 @@ def new_job_row(
     return (state, lane, run_at_us, now_us, job.expiry_us(now_us), batch_id, *_new(job), payload)
 
 
-def fresh_job(job: NewJob, job_id: int, now_us: int) -> Job:
-    """The Job that `insert_job` has just inserted, without reading it back."""
-    run_at_us = job.due_us(now_us)
-    payload, created_at = _json(job.payload), moment(now_us)
+def fresh_job(job: NewJob, job_id: int, row: Row) -> Job:
+    """The Job that `insert_job` has just inserted with these parameters, without reading it back."""
+    state, _, run_at_us, now_us, expires_at_us, batch_id = row[:6]
+    created_at, payload = moment(now_us), _json(job.payload)
     return Job(
         id=job_id,
-        state=JobState.PENDING if run_at_us <= now_us else JobState.SCHEDULED,
-        payload=_arguments(payload),
+        name=job.name,
+        queue=job.queue,
+        state=JobState.PENDING if state == "pending" else JobState.SCHEDULED,
+        priority=job.priority,
+        payload=payload if isinstance(payload, dict) else _arguments(payload),
+        max_retries=job.max_retries,
         run_at=created_at if run_at_us == now_us else moment(run_at_us),
         created_at=created_at,
-        timeout=_seconds(job.timeout_us),
-        slot=_moment_or_none(job.slot_us),
-        expires_at=_moment_or_none(job.expiry_us(now_us)),
-        **dict(zip(_SAME, _taken_over(job), strict=True)),
+        timeout=None if job.timeout_us is None else job.timeout_us / 1e6,
+        idempotency_key=job.idempotency_key,
+        batch_id=batch_id,
+        retried_from=job.retried_from,
+        slot=None if job.slot_us is None else moment(job.slot_us),
+        expires_at=None if expires_at_us is None else moment(expires_at_us),
     )
 
 
@@ -199,9 +205,6 @@ def _decoders(
 
 
 _JOB_DECODERS = _decoders(JOB_COLUMNS, state=JobState, progress=_progress)
-_SAME = tuple(field for field, _ in _JOB_DECODERS if field in NEW)
-"""Fields that a Job has from its NewJob as they are."""
-_taken_over = attrgetter(*_SAME)
 _ATTEMPT_DECODERS = _decoders(ATTEMPT_COLUMNS, cause=Cause, error=_error)
 
 
