@@ -45,6 +45,7 @@ from mpdispatch import (
 )
 from mpdispatch.engine import batch
 from mpdispatch.execution import process_context
+from mpdispatch.model import Enqueued
 
 
 def render(path: str, dpi: int = 300) -> str:
@@ -249,9 +250,9 @@ def test_a_batch_is_stored_as_its_generator_goes(engine: Engine, small_chunks: N
 
 
 def test_ids_of_a_batch_need_not_follow_each_other(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine.store, "enqueue_many", lambda jobs, *, batch_id: [7, 8, 12, 3][: len(jobs)])
+    monkeypatch.setattr(engine.store, "enqueue_many", lambda jobs, **_: Enqueued(5, [7, 8, 12, 3][: len(jobs)]))
     made = engine.job(render).enqueue_many({"path": "a"} for _ in range(4))
-    assert (made.id, list(made), made.count) == (7, [7, 8, 12, 3], 4)
+    assert (made.id, list(made), made.count) == (5, [7, 8, 12, 3], 4)
 
 
 @given(st.lists(st.integers(-9, 9)))

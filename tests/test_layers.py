@@ -76,6 +76,7 @@ PROTOCOLS_ONLY = {"handlers": _PROTOCOLS, "execution": _PROTOCOLS}
 # What a store asks inside a transaction: pure functions of the request and the facts.
 POLICY_OF_STORES = {
     "mpdispatch.policy.admission",
+    "mpdispatch.policy.batches",
     "mpdispatch.policy.expiry",
     "mpdispatch.policy.rate",
     "mpdispatch.policy.waits",

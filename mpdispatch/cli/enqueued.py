@@ -9,7 +9,7 @@ from mpdispatch.cli.output import print_json, print_line
 from mpdispatch.cli.program import Options
 from mpdispatch.cli.waiting import wait_for
 from mpdispatch.engine.client import JobClient
-from mpdispatch.model import Job, JobState
+from mpdispatch.model import Enqueued, Job, JobState
 from mpdispatch.model.json import to_json
 
 
@@ -32,10 +32,10 @@ def ends_of(
     return code, ended
 
 
-def print_enqueued(options: Options, client: JobClient, made: Job | Sequence[int], *, wait: bool) -> int:
+def print_enqueued(options: Options, client: JobClient, made: Job | Enqueued, *, wait: bool) -> int:
     """Print the id of a new job, or the ids of many, and with `--wait` how they ended; gives the exit code."""
-    ids = [made.id] if isinstance(made, Job) else made
-    answer: Any = {"batch_id": ids[0] if ids else None, "count": len(ids), "ids": list(ids)}
+    ids = [made.id] if isinstance(made, Job) else made.ids
+    answer: Any = {"batch_id": made.batch_id, "count": len(ids), "ids": list(ids)}
     if not options.json:
         for job_id in ids:
             print_line(job_id)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, groupby
-from typing import Any
+from typing import Any, Protocol
 
 from mpdispatch.errors import BatchError, Fault, PayloadError
 from mpdispatch.handlers.signature import Signature
+from mpdispatch.model import Enqueued
 
 CHUNK_JOBS = 5_000
 """Jobs per transaction: enough that a commit costs little, few enough that other writers get in between."""
@@ -36,6 +37,14 @@ class Batch:
         return f"<Batch id={self.id} count={self.count}>"
 
 
+class AddJobs(Protocol):
+    """Stores a chunk in one transaction."""
+
+    def __call__(self, payloads: Sequence[bytes], batch: int | None, /, *, closes: bool) -> Enqueued:
+        """One job for each payload, in this batch (None: a new one). `closes`: it is the last chunk."""
+        ...
+
+
 def compact(ids: Sequence[int]) -> Iterable[range]:
     """The same numbers, in few ranges where they follow each other: a million ids need no list.
 
@@ -50,15 +59,13 @@ def compact(ids: Sequence[int]) -> Iterable[range]:
 
 
 def enqueue_batch(
-    add_jobs: Callable[[Sequence[bytes], int | None], Sequence[int]],
+    add_jobs: AddJobs,
     signature: Signature,
     items: Iterable[Mapping[str, Any]],
     *,
     max_bytes: int,
 ) -> Batch:
     """Store one job for each of the items, chunk by chunk as they come.
-
-    `add_jobs(payloads, batch id)` stores a chunk in one transaction and gives the ids of its jobs.
 
     Raises:
         BatchError: an item does not fit.
@@ -67,32 +74,34 @@ def enqueue_batch(
     ranges: list[range] = []
     chunk: list[bytes] = []
     seen = 0
+    batch_id: int | None = None
 
-    def batch_id() -> int | None:
-        return ranges[0][0] if ranges else None
-
-    def flush() -> None:
-        if chunk:
-            ranges.extend(compact(add_jobs(chunk, batch_id())))
-            chunk.clear()
+    def flush(*, closes: bool) -> None:
+        nonlocal batch_id
+        batch_id, ids = add_jobs(chunk, batch_id, closes=closes)
+        ranges.extend(compact(ids))
+        chunk.clear()
 
     try:
         for item in items:
             chunk.append(_payload(signature, item, max_bytes))
             seen += 1
             if len(chunk) == CHUNK_JOBS:
-                flush()
-        flush()
+                flush(closes=False)
+        if chunk or batch_id is not None:
+            flush(closes=True)
     except PayloadError as error:
         stored = sum(map(len, ranges))
+        if batch_id is not None:
+            add_jobs([], batch_id, closes=True)
         raise BatchError(
-            signature.job_name, error.faults, index=seen, stored=stored, batch_id=batch_id()
+            signature.job_name, error.faults, index=seen, stored=stored, batch_id=batch_id
         ) from None
     except Exception as error:
         if ranges:
-            error.add_note(f"{sum(map(len, ranges)):,} jobs of this batch ({batch_id()}) are enqueued already")
+            error.add_note(f"{sum(map(len, ranges)):,} jobs of this batch ({batch_id}) are enqueued already")
         raise
-    return Batch(batch_id(), ranges)
+    return Batch(batch_id, ranges)
 
 
 def _payload(signature: Signature, item: object, max_bytes: int) -> bytes:

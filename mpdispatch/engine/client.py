@@ -18,7 +18,18 @@ from mpdispatch.engine.options import checked_id, checked_limit, so_long_ago_us
 from mpdispatch.engine.waiting import wait_for_end, wait_for_end_async
 from mpdispatch.errors import JobCancelledError, JobFailedError, StoreError, StoreNotShared, UsageError
 from mpdispatch.execution.process_context import in_worker, refuse_while_importing
-from mpdispatch.model import AlikeJobs, Attempt, Job, JobState, NewJob, Output, Page, SupervisorStatus
+from mpdispatch.model import (
+    AlikeJobs,
+    Attempt,
+    Enqueued,
+    Job,
+    JobState,
+    NewBatch,
+    NewJob,
+    Output,
+    Page,
+    SupervisorStatus,
+)
 from mpdispatch.policy.durations import duration_of
 from mpdispatch.policy.names import check_name, shown
 from mpdispatch.store.contract import Store
@@ -195,16 +206,21 @@ class JobClient:
         return made
 
     def add_jobs(
-        self, template: NewJob, payloads: Sequence[bytes], batch_id: int | None = None
-    ) -> Sequence[int]:
-        """Store one job like `template` per payload, in one transaction, and tell the hooks. Gives the ids."""
-        if not payloads:
-            return range(0)
-        ids = self.store.enqueue_many(AlikeJobs(template, payloads), batch_id=batch_id)
-        if self._hooks is not None:
-            first = ids[0] if batch_id is None else batch_id
-            self._hooks.enqueued_many(template, ids, first, SystemClock().now().wall_us)
-        return ids
+        self,
+        template: NewJob,
+        payloads: Sequence[bytes],
+        batch: NewBatch | int | None = None,
+        *,
+        closes: bool = True,
+    ) -> Enqueued:
+        """Store one job like `template` per payload, in one transaction, and tell the hooks.
+
+        They are members of a batch, see `Store.enqueue_many`.
+        """
+        made = self.store.enqueue_many(AlikeJobs(template, payloads), batch=batch, closes=closes)
+        if self._hooks is not None and made.batch_id is not None:
+            self._hooks.enqueued_many(template, made.ids, made.batch_id, SystemClock().now().wall_us)
+        return made
 
     def wake(self) -> None:
         """Tell supervisors that there is work, for example after the commit of `connection=` enqueues. A hint."""

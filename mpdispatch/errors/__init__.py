@@ -3,6 +3,7 @@
     base ◀── jobs      a job, its handler, the app
          ◀── store     a store
          ◀── crons     a cron entry
+         ◀── batches   a batch, a job that waits for others
     steering           Retry, Snooze, Cancel, which a handler raises; JobTimeout, JobCancelled, raised inside one
 
 An error carries its facts as attributes and builds its text from them: what happened, to which thing, and what to do.
@@ -12,6 +13,7 @@ An error carries its facts as attributes and builds its text from them: what hap
 from typing import TYPE_CHECKING
 
 from mpdispatch.errors.base import *
+from mpdispatch.errors.batches import *
 from mpdispatch.errors.crons import *
 from mpdispatch.errors.jobs import *
 from mpdispatch.errors.steering import *

@@ -3,6 +3,16 @@
 Values only: no I/O, no clock. Not here: what a value leads to (`policy`), and how it is kept (`store`).
 """
 
+from mpdispatch.model.batch import (
+    BATCH_EVENTS,
+    BatchEvent,
+    BatchInfo,
+    Callback,
+    Enqueued,
+    Member,
+    NewBatch,
+    Parent,
+)
 from mpdispatch.model.claim import ClaimFacts, ClaimPlan, ClaimRequest, QueueLimit
 from mpdispatch.model.cron import (
     CatchUp,
@@ -35,6 +45,7 @@ from mpdispatch.model.job import (
     Job,
     JobState,
     NewJob,
+    OnParentFailure,
     Page,
 )
 from mpdispatch.model.outcome import (
@@ -65,6 +76,7 @@ from mpdispatch.model.supervisors import (
 )
 
 __all__ = [
+    "BATCH_EVENTS",
     "COMMAND_JOB",
     "KEPT_BYTES",
     "RESERVED_PREFIX",
@@ -74,6 +86,9 @@ __all__ = [
     "AlikeJobs",
     "Answer",
     "Attempt",
+    "BatchEvent",
+    "BatchInfo",
+    "Callback",
     "Cancelled",
     "CatchUp",
     "Cause",
@@ -90,6 +105,7 @@ __all__ = [
     "CronSync",
     "DeadLetter",
     "DeclaredCrons",
+    "Enqueued",
     "ErrorInfo",
     "Expired",
     "Finding",
@@ -99,15 +115,19 @@ __all__ = [
     "JobState",
     "LeaseLost",
     "Level",
+    "Member",
+    "NewBatch",
     "NewCron",
     "NewJob",
     "NewSupervisor",
+    "OnParentFailure",
     "OpenFiring",
     "Origin",
     "Outcome",
     "Output",
     "Overlap",
     "Page",
+    "Parent",
     "PeerSupervisor",
     "QueueLimit",
     "Raised",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Generic, TypeVar, overload
+from typing import Any, Generic, Literal, TypeVar, overload
 
 import msgspec
 
@@ -29,6 +29,11 @@ class JobState(StrEnum):
 
 
 TERMINAL_STATES = frozenset({JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED})
+
+
+OnParentFailure = Literal["cancel", "run", "wait"]
+"""What a dependent does when a parent fails or is cancelled: it is cancelled; it counts that parent as done; it waits
+until the parent was enqueued again and completes."""
 
 
 UNREADABLE = "UnreadableJob"
@@ -88,6 +93,11 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True):
     """Wall time from which on it is cancelled instead of started for the first time; None: see `expires_us`."""
     expires_us: int | None = None
     """The same as a duration, from its slot, or from the enqueue if it has no slot; None: it does not expire."""
+    batch_id: int | None = None
+    """The batch of which it is a member."""
+    after: tuple[int, ...] = ()
+    """Ids of its parents: the jobs that must have ended before it is due."""
+    on_parent_failure: OnParentFailure = "cancel"
 
     def due_us(self, now_us: int) -> int:
         """Wall time at which it is due if it is enqueued now."""
@@ -188,6 +198,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     """`{"done": …, "total": …, "message": …}` as last reported."""
     batch_id: int | None = None
     retried_from: int | None = None
+    retried_as: int | None = None
+    """The job that has taken its place: it failed or was cancelled, and was enqueued again."""
     blocked_reason: str | None = None
     """Why no running supervisor can run it, if so."""
     worker_pid: int | None = None

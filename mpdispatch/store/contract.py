@@ -20,16 +20,20 @@ from mpdispatch.model import (
     ClaimedJob,
     ClaimRequest,
     DeadLetter,
+    Enqueued,
     Finding,
     Job,
     JobState,
+    NewBatch,
     NewJob,
     NewSupervisor,
     Output,
     Page,
+    Parent,
     PeerSupervisor,
     Transition,
 )
+from mpdispatch.store.batches import BatchStore
 from mpdispatch.store.crons import CronDecisions, CronStore
 from mpdispatch.store.filters import DeadLetterFilter, JobFilter, PruneFilter
 from mpdispatch.store.optional import FileCare, StoreUpkeep, Wake
@@ -95,6 +99,11 @@ class Store(Protocol):
         """The cron entries."""
         ...
 
+    @property
+    def batches(self) -> BatchStore:
+        """The batches."""
+        ...
+
     # -- opening --------------------------------------------------------------------------------
 
     def migrate(self) -> tuple[int, int]:
@@ -122,20 +131,31 @@ class Store(Protocol):
 
     # -- jobs -----------------------------------------------------------------------------------
 
-    def enqueue(self, job: NewJob, *, connection: Any = None) -> Job:
+    def enqueue(self, job: NewJob, *, connection: Any = None, is_synced: bool = True) -> Job:
         """Store one job. It is on disk when this returns; with `connection`, when that connection commits.
 
         If the same job name already uses the idempotency key, returns the older job with `created=False`.
+        `is_synced=False`: it survives the end of any process at once, and a power cut from the next call on that waits
+        for the disk. A job with parents is due once they have ended; if one has failed already, its policy applies at
+        once. Raises BatchNotFoundError, BatchClosedError, UnknownParentError.
         """
         ...
 
-    def enqueue_many(self, jobs: Sequence[NewJob], *, batch_id: int | None = None) -> Sequence[int]:
-        """Store these jobs as one batch, in one transaction. Returns their ids in the order of the jobs.
+    def enqueue_many(
+        self, jobs: Sequence[NewJob], *, batch: NewBatch | int | None = None, closes: bool = True
+    ) -> Enqueued:
+        """Store these jobs as members of a batch, in one transaction.
 
-        For a job whose idempotency key is in use, the id is that of the older job, which stays in its own batch.
-        `batch_id=None` starts a new batch, whose id is that of its first new job. Jobs that differ only in
-        their payloads are passed as `AlikeJobs`.
+        `batch`: a new one, the id of an open one, or None: a new one with the name of the first job, if there is one.
+        Jobs that differ only in their payloads are passed as `AlikeJobs`; their own `batch_id` does not count. A job
+        whose idempotency key is in use is not stored: the older one stays in its own batch. `closes`: the batch takes
+        no more members.
+        Raises BatchNotFoundError, BatchClosedError, UnknownParentError.
         """
+        ...
+
+    def parents(self, job_id: int) -> list[Parent]:
+        """The jobs that this one waits for, or waited for, by id."""
         ...
 
     def get(self, job_id: int) -> Job:

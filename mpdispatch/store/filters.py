@@ -20,6 +20,17 @@ class JobFilter(msgspec.Struct, frozen=True, kw_only=True):
         _check_text(queue=self.queue, name=self.name)
 
 
+class BatchFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Raises UsageError on text that is not valid UTF-8."""
+
+    name: str | None = None
+    has_ended: bool | None = None
+    """None: ended or not."""
+
+    def __post_init__(self) -> None:
+        _check_text(name=self.name)
+
+
 class DeadLetterFilter(msgspec.Struct, frozen=True, kw_only=True):
     """Raises UsageError on text that is not valid UTF-8."""
 

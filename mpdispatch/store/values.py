@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from mpdispatch.model import ClaimedJob, JobState, Output, PeerSupervisor, Transition
+from mpdispatch.model import ClaimedJob, Job, JobState, Output, PeerSupervisor, Transition
 
 Durability = Literal["full", "process"]
 """What an enqueued job survives: `full`, a power loss; `process`, any crash of processes."""
@@ -167,7 +167,10 @@ class CommitResult(msgspec.Struct, frozen=True, kw_only=True):
     """False: this commit only claimed, and a power cut before `FileCare.sync` may undo the claim."""
     ended: Sequence[tuple[ClaimedJob, Transition]] = ()
     """Jobs that the store has ended since the last commit: as `failed`, because their rows are unreadable (each job as
-    far as it is readable), or as `cancelled`, because they have expired. Their `starts` is that of the last start."""
+    far as it is readable), or as `cancelled`, because they have expired, a parent has failed, or their batch was
+    cancelled. Their `starts` is that of the last start."""
+    enqueued: Sequence[Job] = ()
+    """Callbacks of batches that have ended since the last commit."""
 
 
 class HeldJob(NamedTuple):

@@ -182,7 +182,7 @@ class Committer:
         if due.is_synced:
             self._claim_sync.flushed()
         self._in_flight.outputs.written(reports.outputs, due.ended, now_us)
-        self._reporter.ended(result.ended)
+        self._reporter.followed(result)
         if self._reporter.written(items, result):
             self._claimer.try_now()  # a retried or released job may be due before the next poll
         self._claimer.wrote(len(items))
@@ -201,7 +201,7 @@ class Committer:
             [],
             claim=self._claimer.request(min(slots, _MOST_JOBS), ready),
         )
-        self._reporter.ended(result.ended)
+        self._reporter.followed(result)
         self._claimer.took_held_back(result, asked_at)
         if not result.is_synced:
             self._claim_sync.claimed(result)

@@ -101,6 +101,11 @@ class EventPublisher:
             if HOOKS[CronFired] in self._wanted:
                 self._waiting.append(fired(entry, job))
 
+    def called_back(self, jobs: Iterable[Job]) -> None:
+        """Batches have ended: these callbacks are on disk. Offered with the next `flush`."""
+        if HOOKS[JobEnqueued] in self._wanted:
+            self._waiting += [enqueued(job, is_committed=True) for job in jobs]
+
     def late(self, entry: CronEntry, since_us: int) -> None:
         """A cron entry is late now, and that is on disk. Offered with the next `flush`."""
         if HOOKS[CronLate] in self._wanted:

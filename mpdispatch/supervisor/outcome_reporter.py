@@ -83,19 +83,25 @@ class OutcomeReporter:
             extra={"cause": transition.cause.value, "attempt": item.job.attempt},
         )
 
-    def ended(self, ended: Sequence[tuple[ClaimedJob, Transition]]) -> None:
-        """The store has failed jobs whose rows cannot be read, and cancelled jobs that have expired."""
-        if not ended:
-            return
+    def followed(self, result: CommitResult) -> None:
+        """What the store has done besides: jobs it has ended, and callbacks it has enqueued."""
+        if result.enqueued and self._publisher is not None:
+            self._publisher.called_back(result.enqueued)
+            self._publisher.flush()
+        if result.ended:
+            self._ended(result.ended)
+
+    def _ended(self, ended: Sequence[tuple[ClaimedJob, Transition]]) -> None:
         for _, transition in ended:
             self._in_flight.recorded(transition.state)
         if self._publisher is not None:
             for job, transition in ended:
                 self._publisher.recorded(job, transition)
             self._publisher.flush()
-        expired = [transition for _, transition in ended if transition.cause is Cause.EXPIRED]
-        unreadable = [transition for _, transition in ended if transition.cause is not Cause.EXPIRED]
-        self._log_some(logging.WARNING, "job %d was cancelled: %s", "jobs that had expired", expired)
+        cancelled = [transition for _, transition in ended if transition.cause is not Cause.ERROR]
+        unreadable = [transition for _, transition in ended if transition.cause is Cause.ERROR]
+        text = "jobs that had expired, or waited for a failed one, or whose batch was cancelled"
+        self._log_some(logging.WARNING, "job %d was cancelled: %s", text, cancelled)
         text = "a row of the store cannot be read, so job %d failed: %s"
         self._log_some(logging.ERROR, text, "rows that cannot be read", unreadable)
 

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from mpdispatch.errors import DispatchError
-from mpdispatch.model import CronEntry, Job, Page, PeerSupervisor
+from mpdispatch.model import CronEntry, Enqueued, Job, Page, PeerSupervisor
 from mpdispatch.store.values import CommitResult, OtherOwners, Renewal
 
 __all__ = ["Refusal", "answer_of", "compare"]
@@ -65,6 +65,7 @@ def _without_what_is_left_open(answer: Any) -> Any:
             }
             lists = {key: sorted(fields[key]) for key in ("rejected", "cancelled")}
             ended = sorted(answer.ended, key=lambda pair: pair[0].id)
+            lists["enqueued"] = list(answer.enqueued)
             return {**fields, **lists, "claimed": list(answer.claimed), "ended": ended, **held}
         case Renewal():
             return sorted(answer.owned)
@@ -76,8 +77,8 @@ def _without_what_is_left_open(answer: Any) -> Any:
             return msgspec.structs.replace(answer, revision=0)
         case [CronEntry(), *_]:
             return [_without_what_is_left_open(each) for each in answer]
-        case range():
-            return list(answer)
+        case Enqueued():
+            return answer.batch_id, list(answer.ids)
         case Page():
             return [*answer.items, "the end" if answer.next_cursor is None else "more"]
         case [(int(), int(), *_), *_] | [int(), *_]:

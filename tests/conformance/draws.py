@@ -20,6 +20,7 @@ from mpdispatch.model import (
     Firing,
     JobState,
     LeaseLost,
+    NewBatch,
     NewJob,
     NewSupervisor,
     Outcome,
@@ -34,7 +35,7 @@ from mpdispatch.model import (
     TimedOut,
     WorkerDied,
 )
-from mpdispatch.store.filters import DeadLetterFilter, JobFilter
+from mpdispatch.store.filters import BatchFilter, DeadLetterFilter, JobFilter
 from tests.clock import FakeClock
 
 NAMES = ("mail", "resize", "unknown")
@@ -173,6 +174,30 @@ LETTER_FILTERS = [
     )
 ]
 letter_filters = st.sampled_from(LETTER_FILTERS)
+
+# ---------------------------------------------------------------- batches
+
+BATCH_KEYS = ("m", "n")
+_CALLBACK = NewJob(name="mail", payload=b"", queue="slow")
+new_batches = st.builds(
+    NewBatch,
+    name=st.sampled_from(["thumbnails", "sweep"]),
+    callbacks=st.sampled_from(
+        [
+            {},
+            {"on_end": _CALLBACK},
+            {"on_success": _CALLBACK, "on_failure": msgspec.structs.replace(_CALLBACK, name="resize")},
+            {"on_end": _CALLBACK, "on_failure": _CALLBACK},
+        ]
+    ),
+    max_fails=st.sampled_from([None, None, None, 0, 1]),
+    max_fail_share=st.sampled_from([None, None, None, 0.3]),
+    key=st.sampled_from([None, None, None, *BATCH_KEYS]),
+)
+BATCH_FILTERS = [
+    BatchFilter(name=name, has_ended=has_ended)
+    for name, has_ended in product([None, "sweep", "mail"], [None, True, False])
+]
 
 # ---------------------------------------------------------------- cron entries
 

@@ -40,6 +40,7 @@ from tests.clock import FakeClock
 
 from . import draws
 from .answers import Refusal, answer_of, compare
+from .machine_batches import BatchSteps
 from .machine_crons import CronSteps
 from .model import Model
 from .rows import Start
@@ -66,7 +67,7 @@ class Supervisor:
     """Its peers when it last looked, as the store gave them and as the model did."""
 
 
-class Machine(CronSteps, RuleBasedStateMachine):
+class Machine(BatchSteps, CronSteps, RuleBasedStateMachine):
     def __init__(self, store_of: Callable[[Clock], Store], connect: Callable[[], Any] | None = None) -> None:
         """`connect` gives a connection that the store can enqueue on; None: it has no such thing."""
         super().__init__()
@@ -84,6 +85,7 @@ class Machine(CronSteps, RuleBasedStateMachine):
         for each in self.supervisors:
             self.join(each)
         self.begin_crons()
+        self.begin_batches()
 
     # ---------------------------------------------------------------- both at once
 
@@ -147,8 +149,8 @@ class Machine(CronSteps, RuleBasedStateMachine):
         self.many([self.due(job, wait_us, idempotency_key=key) for job, key, wait_us in jobs], batch_id)
 
     def many(self, jobs: Sequence[NewJob], batch_id: int | None) -> None:
-        ids = self.both("enqueue_many", jobs, batch_id=batch_id)
-        self.last_id = max(self.last_id, *ids) if ids else self.last_id
+        made = self.both("enqueue_many", jobs, batch=batch_id, closes=batch_id != 1)
+        self.last_id = max([self.last_id, *(made.ids if made is not None else [])])
 
     @step(1, job=draws.new_jobs, key=draws.keys, is_committed=st.booleans())
     def enqueue_in_a_transaction_of_the_app(self, job: NewJob, key: str | None, is_committed: bool) -> None:
@@ -274,9 +276,13 @@ class Machine(CronSteps, RuleBasedStateMachine):
             rebased, expired = rebased + step.rebased, expired + step.expired
         ours = self.model.upkeep.step(queues)
         compare("upkeep", (rebased, expired), (ours.rebased, ours.expired))
-        for _ in range(2):  # the jobs that have expired are reported by its next commit, once it is registered
-            self.commit(by, [])
+        self.hear(by)
         return rebased
+
+    def hear(self, by: Supervisor) -> None:
+        """What the store has ended, and what followed: its next commit reports it, once it is registered."""
+        for _ in range(2):
+            self.commit(by, [])
 
     # ---------------------------------------------------------------- a supervisor at work
 
@@ -441,6 +447,7 @@ class Machine(CronSteps, RuleBasedStateMachine):
             self.renew(1 - side)
         found = answer_of(by.store.take_over, ours, transitions)
         compare("take_over", found, answer_of(self.model.take_over, theirs, transitions))
+        self.hear(by)
 
     @step(2, side=sides)
     def be_struck_off(self, side: int) -> None:
@@ -465,6 +472,7 @@ class Machine(CronSteps, RuleBasedStateMachine):
         owner = _nth(unknown, at) if unknown and not is_known else self.supervisors[1 - side].owner
         jobs: list[ClaimedJob] = self.both("jobs_of", owner, by=by)
         self.both("take_over", owner, self.decided(cycle(outcomes), jobs)[int(leaves_one) :], by=by)
+        self.hear(by)
 
     @step(1, side=sides)
     def leave(self, side: int) -> None:
@@ -510,13 +518,14 @@ class Machine(CronSteps, RuleBasedStateMachine):
             self.both("held_by", each.owner)
         self.both("outstanding", next(self.queues), by=self.supervisors[0])
         self.all_crons_are_the_same()
+        self.all_batches_are_the_same()
 
     def page_through(self, call: str, where: JobFilter | DeadLetterFilter) -> None:
         # A cursor is its store's own: each gets back what it gave.
         cursors: list[str | None] = [None, None]
         while True:
             pages = [
-                answer_of(getattr(each, call), where, limit=2, cursor=cursor)
+                answer_of(attrgetter(call)(each), where, limit=2, cursor=cursor)
                 for each, cursor in zip((self.store, self.model), cursors, strict=True)
             ]
             compare(call, *pages)

@@ -11,13 +11,14 @@
 A `Model` has the methods of both faces of `mpdispatch.store.contract`, with the same names, arguments and answers. It
 leaves out what is no rule about jobs: opening, durability, locks, wake-ups, checkpoints, rows that somebody else made
 unreadable, and the caps that only keep a transaction short (1000 jobs are staged, parked or counted at once).
-The rules of cron entries are in `model_crons`.
+The rules of batches and of jobs that wait for others are in `model_batches`, those of cron entries in `model_crons`.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import msgspec
@@ -37,12 +38,15 @@ from mpdispatch.model import (
     ClaimPlan,
     ClaimRequest,
     DeadLetter,
+    Enqueued,
     Job,
     JobState,
+    NewBatch,
     NewJob,
     NewSupervisor,
     Output,
     Page,
+    Parent,
     PeerSupervisor,
     Run,
     Transition,
@@ -68,11 +72,13 @@ from mpdispatch.store.values import (
     UpkeepStep,
 )
 
+from .model_batches import Batches, Followed, plain_batch
 from .model_crons import Crons
 from .rows import Letter, Row, Start, attempts_of, claimed_job_of, job_of, letter_of, page_of, tally
 
 __all__ = ["Model", "Upkeep"]
 
+_WAITING_FOR_OTHERS = "waiting for other jobs"
 LATER = (JobState.SCHEDULED, JobState.RETRYING)
 
 
@@ -94,6 +100,8 @@ class Claim:
     taken: list[Row] = field(default_factory=list)
     parked: list[Row] = field(default_factory=list)
     expired: list[tuple[ClaimedJob, Transition]] = field(default_factory=list)
+    followed: Followed = field(default_factory=Followed)
+    """What followed from the end of those."""
     held_back: list[Row] = field(default_factory=list)
     """Of rate-limited queues: they have a token, and want for nothing but a worker that is ready."""
     has_more: bool = False
@@ -110,33 +118,66 @@ class Model:
         """By queue, for those somebody paused, resumed or took a token from."""
         self._buckets: dict[str, int] = {}
         self._supervisors: dict[int, Registration] = {}
-        self._expired = list[tuple[ClaimedJob, Transition]]()
-        """Ended by the upkeep, and not reported yet."""
+        self._followed = Followed()
+        """What followed from ends that the store decided itself, and was not reported yet."""
         self.upkeep = Upkeep(self)
+        self.batches = Batches(self)
         self.crons = Crons(self)
 
     # ------------------------------------------------------------------------------------ enqueue
 
-    def enqueue(self, job: NewJob) -> Job:
+    def enqueue(self, job: NewJob, *, is_synced: bool = True) -> Job:
+        # `is_synced` is about power cuts, which have no place here.
+        with self._all_or_nothing():
+            return self._enqueue(job)
+
+    def _enqueue(self, job: NewJob) -> Job:
         last_id = self._last_id
         row = self._enqueued(job)
         if row.id <= last_id:
             return self._job(row, created=False)
+        if job.after:
+            return self._job(row)
         # An enqueue does not look whether the queue is paused; `get` does.
         return msgspec.structs.replace(self._job(row), blocked_reason=None)
 
-    def enqueue_many(self, jobs: Sequence[NewJob], *, batch_id: int | None = None) -> list[int]:
-        # A batch has the name of its first new job. One that is there already stays in its own.
-        batch_id = self._last_id + 1 if batch_id is None else batch_id
-        return [self._enqueued(job, batch_id=batch_id).id for job in jobs]
+    def enqueue_many(
+        self, jobs: Sequence[NewJob], *, batch: NewBatch | int | None = None, closes: bool = True
+    ) -> Enqueued:
+        if batch is None and not jobs:
+            return Enqueued(None, [])
+        with self._all_or_nothing():
+            if not isinstance(batch, int):
+                batch = self.batches.open(batch or plain_batch(jobs)).id
+            # A job that is there already stays in its own batch.
+            members = [msgspec.structs.replace(job, batch_id=batch) for job in jobs]
+            ids = [self._enqueued(job).id for job in members]
+            if closes:
+                self.batches.close(batch)
+            return Enqueued(batch, ids)
 
-    def _enqueued(self, job: NewJob, *, batch_id: int | None = None) -> Row:
+    @contextmanager
+    def _all_or_nothing(self) -> Iterator[None]:
+        rows, last_id = {**self._rows}, self._last_id
+        try:
+            with self.batches.all_or_nothing():
+                yield
+        except Exception:
+            self._rows, self._last_id = rows, last_id
+            raise
+
+    def _enqueued(self, job: NewJob) -> Row:
         # A key belongs to one job of this name until that job is pruned, whether it has ended or not.
         key = (job.name, job.idempotency_key)
         older = self._first(lambda row: (row.new.name, row.new.idempotency_key) == key)
-        return older if job.idempotency_key is not None and older else self._insert(job, batch_id=batch_id)
+        return older if job.idempotency_key is not None and older else self._insert(job)
 
-    def _insert(self, new: NewJob, *, batch_id: int | None = None) -> Row:
+    def _insert(self, new: NewJob) -> Row:
+        row = self._new_row(new)
+        self.batches.add(row)
+        return row
+
+    def _new_row(self, new: NewJob) -> Row:
         now_us = self._clock.now().wall_us
         run_at_us = now_us + new.delay_us if new.run_at_us is None else new.run_at_us
         # An id is never used again, even if its job was pruned.
@@ -144,7 +185,6 @@ class Model:
         row = Row(
             id=self._last_id,
             new=new,
-            batch_id=batch_id,
             state=JobState.PENDING if run_at_us <= now_us else JobState.SCHEDULED,
             run_at_us=run_at_us,
             expires_at_us=new.expiry_us(now_us),
@@ -162,9 +202,15 @@ class Model:
         if row.state is JobState.RUNNING:
             row.is_cancel_requested = True  # only its supervisor can end it
         else:
-            row.state, row.completed_at_us = JobState.CANCELLED, self._clock.now().wall_us
-            row.blocked_reason = row.expires_at_us = None
+            self._end_waiting(row)
+            self.batches.follow_up([row])
         return self._job(row)
+
+    def _end_waiting(self, row: Row) -> None:
+        """Cancel a job that waits; what follows is the caller's."""
+        row.state, row.completed_at_us = JobState.CANCELLED, self._now.wall_us
+        row.blocked_reason = row.expires_at_us = None
+        row.open_parents = set()
 
     def retry(self, job_id: int) -> Job:
         row = self._rows.get(job_id)
@@ -190,7 +236,7 @@ class Model:
         old = self._rows.get(job_id)
         if old is None or old.state not in (JobState.FAILED, JobState.CANCELLED):
             return None
-        # The idempotency key and the batch stay with the old job: a key names one job, a batch counts it once.
+        # The idempotency key stays with the old job: a key names one. Its place in a batch goes to the new one.
         new = msgspec.structs.replace(
             old.new,
             run_at_us=None,
@@ -198,9 +244,12 @@ class Model:
             expires_at_us=None,
             expires_us=None,
             idempotency_key=None,
+            after=(),
             retried_from=job_id,
         )
-        made = self._insert(new)
+        made = self._new_row(new)
+        self.batches.replaced(old, made)
+        old.retried_as = made.id
         letter = self._letters.get(job_id)
         if letter is not None and letter.closed_at_us is None:
             letter.replayed_at_us = letter.closed_at_us = self._clock.now().wall_us
@@ -344,7 +393,12 @@ class Model:
         ]
 
     def parked(self) -> dict[str, int]:
-        return tally(row.blocked_reason for row in self._rows.values())
+        return tally(
+            _WAITING_FOR_OTHERS if row.open_parents else row.blocked_reason for row in self._rows.values()
+        )
+
+    def parents(self, job_id: int) -> list[Parent]:
+        return self.batches.parents(job_id)
 
     def ahead(self, job_id: int) -> int:
         row = self._rows.get(job_id)
@@ -422,7 +476,7 @@ class Model:
         covered = {(each.job_id, each.starts) for each in transitions}
         if not is_as_seen or not covered.issuperset(row.start for row in self._owned(owner)):
             return False
-        self._record(owner, transitions)
+        self._report([], self._record(owner, transitions)[2])
         self.unregister(owner)
         return True
 
@@ -453,7 +507,7 @@ class Model:
         for output in reports.outputs:
             if (row := self._running(owner, output.job_id, output.starts)) is not None:
                 row.outputs[output.starts, output.stream] = output
-        rejected, cancelled = self._record(owner, transitions)
+        rejected, cancelled, followed = self._record(owner, transitions)
         is_writing = bool(transitions or reports)
         made = Claim()
         due_in_us = token_in_us = None
@@ -464,7 +518,7 @@ class Model:
             made = self._claim(owner, claim, now, may_look_first)
             due_in_us = None if made.has_more else self._due_in_us(claim.queues, now)
             token_in_us = self._token_in_us(claim, now)
-        ended, self._expired = self._expired, []
+        before, self._followed = self._followed, Followed()
         return CommitResult(
             claimed=[claimed_job_of(row) for row in made.taken],
             rejected=rejected,
@@ -477,7 +531,8 @@ class Model:
             held_from=made.held_back[0].place if made.held_back else None,
             # A claim undone by a power cut is only claimed again; an outcome has to last.
             is_synced=not made.taken or is_writing,
-            ended=[*ended, *made.expired],
+            ended=[*before.ended, *followed.ended, *made.expired, *made.followed.ended],
+            enqueued=[*before.callbacks, *followed.callbacks, *made.followed.callbacks],
         )
 
     def _running(self, owner: int, job_id: int, starts: int) -> Row | None:
@@ -487,9 +542,12 @@ class Model:
 
     # -- record
 
-    def _record(self, owner: int, transitions: Iterable[Transition]) -> tuple[list[Start], list[Start]]:
-        """The starts whose outcomes came too late, and the starts whose jobs were cancelled instead of run again."""
-        rejected, cancelled = list[Start](), list[Start]()
+    def _record(
+        self, owner: int, transitions: Iterable[Transition]
+    ) -> tuple[list[Start], list[Start], Followed]:
+        """The starts whose outcomes came too late, the starts whose jobs were cancelled instead of run again, and what
+        followed."""
+        rejected, cancelled, ended = list[Start](), list[Start](), list[Row]()
         for each in transitions:
             row = self._running(owner, each.job_id, each.starts)
             if row is None:
@@ -500,7 +558,9 @@ class Model:
             if is_cancelled:
                 cancelled.append(row.start)
             self._finish(row, each, JobState.CANCELLED if is_cancelled else each.state)
-        return rejected, cancelled
+            if row.state.is_terminal:
+                ended.append(row)
+        return rejected, cancelled, self.batches.follow_up(ended)
 
     def _finish(self, row: Row, ended: Transition, state: JobState) -> None:
         row.state = state
@@ -557,6 +617,7 @@ class Model:
                 # would hold over claims and not over starts.
                 is_late = plan.ready is not None and len(claim.taken) >= plan.ready
                 (claim.held_back if is_late and queue in request.rated else claim.taken).append(row)
+        claim.followed = self.batches.follow_up(self._rows[job.id] for job, _ in claim.expired)
         self._start(claim.taken, owner, now)
         charged = admission.charge(request, facts, tally(row.new.queue for row in claim.taken))
         for queue, bucket in charged.items():
@@ -568,6 +629,7 @@ class Model:
         )
         is_any_left_out = bool(claim.parked or claim.expired)
         claim.has_more = is_all or (is_any_left_out and (is_cut or len(claim.taken) == total))
+        claim.has_more |= claim.followed.has_due
         return claim
 
     def _expire(self, row: Row, now: Instant) -> tuple[ClaimedJob, Transition]:
@@ -575,6 +637,7 @@ class Model:
         job = msgspec.structs.replace(claimed_job_of(row), payload=b"")
         ended = expired(job, now.wall_us)
         row.blocked_reason = None
+        row.open_parents = set()
         self._finish(row, ended, ended.state)
         return job, ended
 
@@ -643,10 +706,20 @@ class Model:
         if pending or running or retrying:
             return Outstanding(pending, running, retrying, left=None)
         scheduled = sum(row.state is JobState.SCHEDULED for row in rows)
-        left = LeftBehind(tally(self._why_blocked(row) for row in rows), scheduled)
+        reasons = (_WAITING_FOR_OTHERS if row.open_parents else self._why_blocked(row) for row in rows)
+        left = LeftBehind(tally(reasons), scheduled)
         return Outstanding(pending, running, retrying, left)
 
     # ------------------------------------------------------------------------------------ rows
+
+    @property
+    def _now(self) -> Instant:
+        return self._clock.now()
+
+    def _report(self, ended: list[tuple[ClaimedJob, Transition]], followed: Followed) -> None:
+        """The next commit says that the store has ended these jobs, and what followed."""
+        self._followed.ended += [*ended, *followed.ended]
+        self._followed.callbacks += followed.callbacks
 
     def _row(self, job_id: int) -> Row:
         if job_id not in self._rows:
@@ -666,6 +739,8 @@ class Model:
         return job_of(row, self._why_blocked(row), created=created)
 
     def _why_blocked(self, row: Row) -> str | None:
+        if count := len(row.open_parents):
+            return f"waiting for {count} {'job' if count == 1 else 'jobs'}"
         if row.is_due and self._is_paused.get(row.new.queue):
             return f"queue {row.new.queue!r} is paused"
         return row.blocked_reason
@@ -681,18 +756,22 @@ class Upkeep:
         # Only what a start has put off waits anew: whoever enqueues a job for later has named a moment and not a wait.
         # A request to cancel a job that has ended meanwhile is none: nobody sees whether it is kept.
         now = self._model._clock.now()
-        now_us, rebased, expired = now.wall_us, 0, self._model._expired
-        count = len(expired)
-        for row in self._model._rows.values():
-            # Of all queues, and whatever keeps it waiting. A job that runs is its supervisor's.
-            if row.state is not JobState.RUNNING and has_expired(row.expires_at_us, now_us):
-                expired.append(self._model._expire(row, now))
+        now_us, rebased = now.wall_us, 0
+        # Of all queues, and whatever keeps it waiting. A job that runs is its supervisor's.
+        expired = [
+            self._model._expire(row, now)
+            for row in [*self._model._rows.values()]
+            if row.state is not JobState.RUNNING and has_expired(row.expires_at_us, now_us)
+        ]
+        self._model._report(
+            expired, self._model.batches.follow_up(self._model._row(job.id) for job, _ in expired)
+        )
         for row in self._model._of(queues):
             if row.state in LATER and row.run_at_us > now_us + STEP_US and row.put_off_us is not None:
                 due_us = rebased_us(row.run_at_us, row.put_off_us, now_us=now_us)
                 rebased += due_us != row.run_at_us
                 row.run_at_us = due_us
-        return UpkeepStep(rebased, 0, has_more=False, expired=len(expired) - count)
+        return UpkeepStep(rebased, 0, has_more=False, expired=len(expired))
 
     def prune(self, retention: Retention) -> PruneStep:
         return PruneStep(self._model._prune_by_age(retention), has_more=False)

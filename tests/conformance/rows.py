@@ -37,7 +37,6 @@ class Row:
     id: int
     new: NewJob
     """As it was enqueued; nothing of it changes."""
-    batch_id: int | None
     state: JobState
     run_at_us: int
     expires_at_us: int | None
@@ -63,10 +62,16 @@ class Row:
     """Every start that ended, but for those whose handler was never called."""
     outputs: dict[tuple[int, Stream], Output] = field(default_factory=dict)
     """By (starts, stream)."""
+    parents: list[int] = field(default_factory=list)
+    """The jobs that it waits or waited for."""
+    open_parents: set[int] = field(default_factory=set)
+    """Those that it still waits for."""
+    retried_as: int | None = None
+    """The job that has taken its place."""
 
     @property
     def is_due(self) -> bool:
-        return self.state is JobState.PENDING and self.blocked_reason is None
+        return self.state is JobState.PENDING and self.blocked_reason is None and not self.open_parents
 
     @property
     def place(self) -> tuple[int, int, int]:
@@ -118,8 +123,8 @@ def job_of(row: Row, blocked_reason: str | None, *, created: bool = True) -> Job
         attempt=row.attempt,
         starts=row.starts,
         max_retries=new.max_retries,
-        run_at=_moment(row.run_at_us),
-        created_at=_moment(row.created_at_us),
+        run_at=moment_of(row.run_at_us),
+        created_at=moment_of(row.created_at_us),
         started_at=_moment_or_none(row.started_at_us),
         completed_at=_moment_or_none(row.completed_at_us),
         timeout=_seconds(new.timeout_us),
@@ -127,8 +132,9 @@ def job_of(row: Row, blocked_reason: str | None, *, created: bool = True) -> Job
         last_error=row.last_error,
         result=None if row.result is None else msgspec.json.decode(row.result),
         progress=None if row.progress is None else msgspec.json.decode(row.progress),
-        batch_id=row.batch_id,
+        batch_id=new.batch_id,
         retried_from=new.retried_from,
+        retried_as=row.retried_as,
         blocked_reason=blocked_reason,
         worker_pid=None if run is None else run.worker_pid,
         cpu_s=None if run is None else _seconds(run.cpu_us),
@@ -170,8 +176,8 @@ def attempts_of(row: Row) -> list[Attempt]:
             starts=ended.starts,
             attempt=ended.claim_attempt,
             cause=ended.cause,
-            started_at=_moment(run.started_us),
-            finished_at=_moment(ended.at_us),
+            started_at=moment_of(run.started_us),
+            finished_at=moment_of(ended.at_us),
             duration_s=_seconds(run.duration_us),
             worker_pid=run.worker_pid,
             error=ended.error,
@@ -191,7 +197,7 @@ def letter_of(letter: Letter, job: Job) -> DeadLetter:
     return DeadLetter(
         id=job.id,
         job=job,
-        failed_at=_moment(letter.failed_at_us),
+        failed_at=moment_of(letter.failed_at_us),
         replayed_at=_moment_or_none(letter.replayed_at_us),
         replayed_as=letter.replayed_as,
     )
@@ -219,12 +225,12 @@ def tally(reasons: Iterable[str | None]) -> dict[str, int]:
     return dict(sorted(found.items(), key=lambda pair: -pair[1]))
 
 
-def _moment(us: int) -> datetime:
+def moment_of(us: int) -> datetime:
     return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=us)
 
 
 def _moment_or_none(us: int | None) -> datetime | None:
-    return None if us is None else _moment(us)
+    return None if us is None else moment_of(us)
 
 
 def _seconds(us: int | None) -> float | None:

@@ -19,12 +19,14 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from mpdispatch import sqlite3
 from mpdispatch.store import SQLiteStore
+from mpdispatch.store.batches import BatchStore
 from mpdispatch.store.contract import Store, SupervisorStore
 from mpdispatch.store.crons import CronDecisions, CronStore
 from mpdispatch.store.optional import StoreUpkeep
 
 from .machine import Machine
 from .model import Model, Upkeep
+from .model_batches import Batches
 from .model_crons import Crons
 
 EXAMPLES = int(os.environ.get("MPDISPATCH_MODEL_EXAMPLES", "0"))
@@ -54,7 +56,7 @@ LEFT_OUT = {
     **dict.fromkeys(("migrate", "check", "close", "close_all"), "opening and closing"),
     "wake": "a hint that may be lost",
     **dict.fromkeys(("file_care", "compact", "backup"), "the file and its lock"),
-    **dict.fromkeys(("upkeep", "crons"), "a face of its own"),
+    **dict.fromkeys(("upkeep", "crons", "batches"), "a face of its own"),
     **dict.fromkeys(("examine", "faults"), "rows that cannot be read: no call of the contract makes one"),
 }
 """What is no rule about jobs, and what it is instead."""
@@ -72,6 +74,7 @@ def calls_of(face: type) -> dict[str, Any]:
         (StoreUpkeep, Upkeep),
         (CronDecisions, Crons),
         (CronStore, Crons),
+        (BatchStore, Batches),
     ],
 )
 def test_the_model_has_every_call_of_the_contract(face: type, model: type) -> None:

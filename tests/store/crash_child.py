@@ -85,7 +85,7 @@ def main() -> None:
         for n in range(2):
             job = store.enqueue(NewJob(name="a", payload=b'{"n":%d}' % n))
             say("enqueued", job.id)
-        batch = store.enqueue_many(AlikeJobs(NewJob(name="a", payload=b""), [b'{"t":' + BIG + b"}"] * 3))
+        batch = store.enqueue_many(AlikeJobs(NewJob(name="a", payload=b""), [b'{"t":' + BIG + b"}"] * 3)).ids
         say("enqueued", *batch)
         result = supervisor_store.commit(owner, [], claim=request(slots=4))
         say("claimed", *[job.id for job in result.claimed])

@@ -100,7 +100,9 @@ def test_any_number_of_queues_is_claimed_in_one_order(store: Store, desk: Desk, 
 
 @pytest.mark.parametrize("count", [1, 7, 8, 9, 63, 64, 65, 200])
 def test_any_number_of_outcomes_is_recorded(store: Store, desk: Desk, now: Instant, count: int) -> None:
-    ids = store.enqueue_many(AlikeJobs(NewJob(name="a", payload=b""), [b'{"n":%d}' % n for n in range(count)]))
+    ids = store.enqueue_many(
+        AlikeJobs(NewJob(name="a", payload=b""), [b'{"n":%d}' % n for n in range(count)])
+    ).ids
     claimed = desk.claim(count)
     assert [job.payload for job in claimed] == [b'{"n":%d}' % n for n in range(count)]
     results = {job.id: msgspec.json.encode(f"result {job.id}") for job in claimed}

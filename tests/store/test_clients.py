@@ -78,20 +78,22 @@ def test_enqueue_many_gives_contiguous_ids_of_one_batch(store: Store, enqueue: E
     enqueue()
     template = NewJob(name="resize", payload=b"", queue="bulk", priority=2, run_at_us=now.wall_us + 5)
     payloads = [msgspec.json.encode({"n": n, "pad": "x" * (n * 500)}) for n in range(5)]
-    ids = store.enqueue_many(AlikeJobs(template, payloads))
-    assert ids == range(ids.start, ids.start + 5)
+    batch_id, ids = store.enqueue_many(AlikeJobs(template, payloads), closes=False)
+    assert ids == range(ids[0], ids[0] + 5)
     jobs = [store.get(job_id) for job_id in ids]
     assert [job.payload["n"] for job in jobs] == [0, 1, 2, 3, 4]
-    assert {job.batch_id for job in jobs} == {ids.start}
+    assert {job.batch_id for job in jobs} == {batch_id}
     assert {(job.queue, job.priority, job.state) for job in jobs} == {("bulk", 2, JobState.SCHEDULED)}
-    more = store.enqueue_many(AlikeJobs(template, payloads[:2]), batch_id=ids.start)
-    assert more.start == ids.stop
-    assert store.get(more.start).batch_id == ids.start
+    more = store.enqueue_many(AlikeJobs(template, payloads[:2]), batch=batch_id)
+    assert (more.batch_id, more.ids[0]) == (batch_id, ids[-1] + 1)
+    assert store.get(more.ids[0]).batch_id == batch_id
 
 
 def test_enqueue_many_of_nothing_is_nothing(store: Store) -> None:
-    assert list(store.enqueue_many([])) == []
-    assert list(store.enqueue_many(AlikeJobs(NewJob(name="a", payload=b""), []))) == []
+    for jobs in ([], AlikeJobs(NewJob(name="a", payload=b""), [])):
+        batch_id, ids = store.enqueue_many(jobs)
+        assert batch_id is None
+        assert list(ids) == []
 
 
 LARGE = b'{"text":"%b"}' % (b"x" * 3000)
@@ -108,10 +110,10 @@ def test_each_of_many_jobs_has_its_own_options_and_key(store: Store, clock: Fake
         NewJob(name="a", payload=b"{}", idempotency_key="new", trace_context='{"traceparent":"00"}'),
         NewJob(name="a", payload=b"{}", idempotency_key="new", queue="elsewhere"),
     ]
-    ids = list(store.enqueue_many(jobs))
+    batch_id, ids = store.enqueue_many(jobs, closes=False)
     assert ids == [older.id, *(older.id + n for n in (1, 2, 3, 4, 4))]
     made = [store.get(job_id) for job_id in ids]
-    assert [job.batch_id for job in made] == [None, *[ids[1]] * 5], "named after the first that is new"
+    assert [job.batch_id for job in made] == [None, *[batch_id] * 5], "an older one stays where it is"
     assert [(job.name, job.queue, job.priority, job.max_retries) for job in made[1:5]] == [
         ("a", "bulk", 0, 3),
         ("a", "bulk", 0, 3),
@@ -120,8 +122,8 @@ def test_each_of_many_jobs_has_its_own_options_and_key(store: Store, clock: Fake
     ]
     assert [job.payload for job in made[1:4]] == [{"n": 1}, {"n": 2}, msgspec.json.decode(LARGE)]
     assert (made[3].state, made[1].timeout, made[4].idempotency_key) == (JobState.SCHEDULED, 5e-6, "new")
-    (again,) = store.enqueue_many([NewJob(name="a", payload=b"{}")], batch_id=ids[1])
-    assert store.get(again).batch_id == ids[1]
+    (again,) = store.enqueue_many([NewJob(name="a", payload=b"{}")], batch=batch_id).ids
+    assert store.get(again).batch_id == batch_id
 
 
 NOBODYS = [41, 0, -1, 1 << 63, 10**30, -(10**30)]
@@ -319,7 +321,7 @@ def test_retry_of_a_failed_job_makes_a_new_one_and_marks_the_dead_letter(
     for same in ("name", "payload", "queue", "priority", "max_retries", "timeout"):
         assert getattr(new, same) == getattr(old, same)
     assert (new.last_error, new.idempotency_key) == (None, None)
-    assert store.get(old.id) == ended
+    assert store.get(old.id) == msgspec.structs.replace(ended, retried_as=new.id)
     assert store.dead_letter_count() == 0
 
 

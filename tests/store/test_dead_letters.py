@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from mpdispatch.errors import (
@@ -113,7 +114,7 @@ def test_replay_makes_a_new_job_and_leaves_the_old_one_as_it_ended(
     job = store.replay(old_id)
     assert (job.created, job.state, job.retried_from, job.priority) == (True, JobState.PENDING, old_id, 4)
     assert (job.payload, job.attempt, job.idempotency_key) == (before.payload, 0, None)
-    assert store.get(old_id) == before
+    assert store.get(old_id) == msgspec.structs.replace(before, retried_as=job.id)
     letter = store.dead_letter(old_id)
     assert letter.replayed_as == job.id
     assert letter.replayed_at == job.created_at

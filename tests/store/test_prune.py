@@ -137,7 +137,7 @@ def test_as_many_stay_as_asked_for_the_last_to_have_ended(
     store: SQLiteStore, enqueue: Callable[..., Job], clock: FakeClock, keep: int
 ) -> None:
     template = [NewJob(name="a", payload=b"{}", queue=queue) for queue in ("a", "b", "c")]
-    ids = store.enqueue_many([template[(at * at // 7) % 3] for at in range(3000)])
+    ids = store.enqueue_many([template[(at * at // 7) % 3] for at in range(3000)]).ids
     connection = store._sessions.current().connection
     connection.execute(
         "UPDATE mpdispatch_jobs SET state = iif(id % 5, 'completed', 'cancelled'), lane = NULL,"
@@ -205,7 +205,7 @@ def test_open_dead_letters_and_open_firings_hide_nothing(
 ) -> None:
     """However many cannot be deleted, what ended later is found in a few steps."""
     connection = file_store._sessions.current().connection
-    ids = file_store.enqueue_many(AlikeJobs(NewJob(name="a", payload=b""), [b"{}"] * 5000))
+    ids = file_store.enqueue_many(AlikeJobs(NewJob(name="a", payload=b""), [b"{}"] * 5000)).ids
     connection.execute("BEGIN IMMEDIATE")
     connection.execute(
         "UPDATE mpdispatch_jobs SET lane = NULL, completed_at_us = id, state = iif(id <= 3000, 'failed', 'completed')"
@@ -314,7 +314,7 @@ def test_an_id_is_never_used_twice_pruned_or_not(
             made = enqueue(idempotency_key="k").id
             assert enqueue(idempotency_key="k").id == made
         case "enqueue_many":
-            made = store.enqueue_many(AlikeJobs(new, [b"{}"] * 3))[0]
+            made = store.enqueue_many(AlikeJobs(new, [b"{}"] * 3)).ids[0]
         case _:
             store.cancel(middle.id)
             made = store.retry(middle.id).id

@@ -118,7 +118,7 @@ def test_a_copy_is_of_one_moment_while_others_write(
 
     def write(point: str) -> None:
         if point == "backup.step":
-            steps.append(other.enqueue_many(AlikeJobs(NEW, [payload] * 2)))
+            steps.append(other.enqueue_many(AlikeJobs(NEW, [payload] * 2)).ids)
 
     monkeypatch.setattr(backups, "failpoint", write)
     made = file_store.backup(copy)

@@ -15,6 +15,7 @@ from mpdispatch.clock import Instant
 from mpdispatch.errors import StoreCorrupt, StoreTooOld
 from mpdispatch.model import JobState, NewJob
 from mpdispatch.store import SQLiteStore
+from mpdispatch.store.filters import BatchFilter
 from mpdispatch.store.sqlite import schema
 from tests.clock import FakeClock
 
@@ -23,7 +24,7 @@ from .odd import ODD, OF_OTHER_TYPES, columns_of, look, tamper
 from .requests import request
 
 SPAWN = multiprocessing.get_context("spawn")
-DUMPS = {version: Path(__file__).with_name(f"version{version}.sql") for version in (1, 2, 3)}
+DUMPS = {version: Path(__file__).with_name(f"version{version}.sql") for version in (1, 2, 3, 4)}
 STATES = (
     JobState.COMPLETED,
     JobState.FAILED,
@@ -164,7 +165,7 @@ def test_eight_processes_migrate_a_store_of_version_1_at_once(old: Path) -> None
     assert [process.exitcode for process in processes] == [0] * 8
     with closing(sqlite3.connect(old)) as connection:
         done = connection.execute("SELECT name FROM mpdispatch_migrations ORDER BY id").fetchall()
-        assert done == [("v1_jobs",), ("v2_token",), ("v3_strict",), ("v4_time",)]
+        assert done == [("v1_jobs",), ("v2_token",), ("v3_strict",), ("v4_time",), ("v5_batches",)]
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         assert connection.execute("SELECT count(*) FROM mpdispatch_jobs").fetchone() == (5,)
 
@@ -253,6 +254,30 @@ def test_a_store_of_version_3_goes_on(last: Path, clock: FakeClock) -> None:
     desk = Desk(store, clock)
     assert [job.id for job in desk.supervisor_store.jobs_of(1)] == [6, 15]
     assert [job.id for job in desk.claim(claim=request(names=frozenset({"render"})))] == [9]
+    desk.close()
+    store.close()
+
+
+def test_a_store_of_version_4_goes_on(path: Path, clock: FakeClock) -> None:
+    """Its batches were numbers of jobs, and a job that was enqueued again did not know by which."""
+    store = SQLiteStore(restored(path, 4), clock=clock)
+    assert store.migrate() == (4, schema.VERSION)
+    found = store.batches.page(BatchFilter(), limit=10, cursor=None).items
+    assert [(each.id, each.name, each.total, each.done, each.is_open) for each in found] == [
+        (23, "resize", 2, 0, False),
+        (20, "resize", 3, 1, False),
+        (18, "broken", 2, 2, False),
+        (13, "mail", 2, 0, False),
+    ]
+    assert found[2].counts[JobState.FAILED] == 2
+    assert [each.ended_at is not None for each in found] == [False, False, True, False]
+    assert (store.get(3).retried_as, store.get(4).retried_as) == (6, None)
+    desk = Desk(store, clock)
+    claimed = desk.claim(claim=request("bulk", names=frozenset({"resize"})))
+    desk.commit(*(completed(job, clock.now()) for job in claimed))
+    ended = store.batches.get(20)
+    assert (ended.counts[JobState.COMPLETED], ended.ended_at is not None) == (2, True)
+    assert store.enqueue_many([NewJob(name="mail", payload=b"{}")]).batch_id == 24, "no number is given twice"
     desk.close()
     store.close()
 

@@ -198,7 +198,8 @@ def test_no_page_reads_the_rows_of_other_states(connection: sqlite3.Connection, 
                 if "LIST SUBQUERY" in plan:
                     ids = plan.partition("LIST SUBQUERY")[2]
                     assert "COVERING INDEX mpdispatch_jobs_" in ids
-                    assert not re.search(r"(SCAN|SEARCH) mpdispatch_jobs(;|$| USING INTEGER)", ids)
+                    # One by one only those that the table of dependents names.
+                    assert not re.search(r"(SCAN|SEARCH) mpdispatch_jobs(;|$| USING INTEGER [^;]*[<>])", ids)
                 else:
                     assert "rowid>?" in first
 
@@ -215,7 +216,7 @@ def test_few_old_waiting_jobs_are_listed_without_reading_what_ended(
     desk = Desk(store, clock)
     if state is JobState.RUNNING:
         desk.claim()
-    many = store.enqueue_many(AlikeJobs(NewJob(name="b", payload=b"", queue="other"), [b"{}"] * 20_000))
+    many = store.enqueue_many(AlikeJobs(NewJob(name="b", payload=b"", queue="other"), [b"{}"] * 20_000)).ids
     connection = desk.supervisor_store._session().connection
     connection.execute(
         "UPDATE mpdispatch_jobs SET state = 'cancelled', lane = NULL, completed_at_us = 1 WHERE id >= ?",
@@ -348,7 +349,7 @@ def test_the_schema_names_no_state_cause_or_stream(connection: sqlite3.Connectio
         row[0] for row in connection.execute("SELECT sql FROM sqlite_master WHERE type <> 'view' AND sql > ''")
     )
     assert not {each for each in (*JobState, *Cause, *Stream) if f"'{each}'" in tables}
-    assert tables.count("STRICT") == tables.count("CREATE TABLE mpdispatch_") == 12
+    assert tables.count("STRICT") == tables.count("CREATE TABLE mpdispatch_") == 16
 
 
 def test_the_key_of_a_table_without_rowid_comes_first(connection: sqlite3.Connection) -> None:

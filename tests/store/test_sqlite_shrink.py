@@ -22,7 +22,7 @@ MIB = 1 << 20
 def fill(store: SQLiteStore, count: int, *, ended: bool) -> None:
     """Add jobs of some 1 KiB."""
     payload = b'{"text":"' + b"x" * 900 + b'"}'
-    ids = store.enqueue_many(AlikeJobs(NewJob(name="a", payload=b""), [payload] * count))
+    ids = store.enqueue_many(AlikeJobs(NewJob(name="a", payload=b""), [payload] * count)).ids
     if ended:
         connection = store._sessions.current().connection
         connection.execute(

@@ -155,7 +155,7 @@ def _requests(house: House) -> int:
 
 def test_requests_that_came_too_late_are_forgotten_those_of_others_too(build: Build) -> None:
     house = build(config={"poll_interval": 60.0})
-    ids = house.store.enqueue_many(AlikeJobs(NewJob(name="noop", payload=b""), [b"{}"] * 3500))
+    ids = house.store.enqueue_many(AlikeJobs(NewJob(name="noop", payload=b""), [b"{}"] * 3500)).ids
     house.until(lambda: house.store.counts()[JobState.COMPLETED] == len(ids), timeout_s=30)
     _execute(house, "UPDATE mpdispatch_jobs SET cancel_requested_us = 1")
     house.steps(5)

@@ -189,7 +189,7 @@ def test_a_job_due_later_starts_when_it_is_due(house: House) -> None:
 
 def test_thousands_of_jobs_run_once_each(build: Build, tmp_path: Path) -> None:
     house = build(config={"concurrency": 2})
-    ids = house.store.enqueue_many(AlikeJobs(NewJob(name="noop", payload=b""), [b"{}"] * 3000))
+    ids = house.store.enqueue_many(AlikeJobs(NewJob(name="noop", payload=b""), [b"{}"] * 3000)).ids
     house.until(lambda: house.store.counts()[JobState.COMPLETED] == len(ids), timeout_s=30)
     assert house.wiring.in_flight.completed == len(ids)
     assert house.wiring.in_flight.stale_writes == 0
@@ -309,10 +309,10 @@ def test_very_short_jobs_are_dealt_in_runs_of_one_handler_within_every_limit(
         dealt.append(({job.name for job in jobs}, len(worker.assigned), worker.jobs_sent))
 
     monkeypatch.setattr(WorkerProcess, "assign", hold)
-    made = [house.store.enqueue_many(AlikeJobs(NewJob(name="noop", payload=b""), [b"{}"] * 30))]
+    made = [house.store.enqueue_many(AlikeJobs(NewJob(name="noop", payload=b""), [b"{}"] * 30)).ids]
     echo = NewJob(name="echo", payload=b"")
-    made.append(house.store.enqueue_many(AlikeJobs(echo, [b'{"value":%d}' % n for n in range(30)])))
-    made.append(house.store.enqueue_many(AlikeJobs(NewJob(name="noop", payload=b""), [b"{}"] * 30)))
+    made.append(house.store.enqueue_many(AlikeJobs(echo, [b'{"value":%d}' % n for n in range(30)])).ids)
+    made.append(house.store.enqueue_many(AlikeJobs(NewJob(name="noop", payload=b""), [b"{}"] * 30)).ids)
     jobs = house.ended(*[job_id for ids in made for job_id in ids])
     assert [job.result for job in jobs] == [None] * 30 + [*range(30)] + [None] * 30
     assert {len(names) for names, _, _ in dealt} == {1}

@@ -21,7 +21,7 @@ from mpdispatch.engine.new_job import PlainDefaults
 from mpdispatch.errors import Fault, PayloadError, UsageError
 from mpdispatch.handlers.names import check_job_name
 from mpdispatch.handlers.safejson import payload_as_given
-from mpdispatch.model import Job
+from mpdispatch.model import Enqueued, Job
 from mpdispatch.model.json import json_from_text
 
 if TYPE_CHECKING:
@@ -159,8 +159,8 @@ def _faults_by_line(faults: Mapping[int, Sequence[str]]) -> Iterator[Fault]:
     yield Fault("", "no job is enqueued")
 
 
-_Stored: TypeAlias = tuple[JobClient, Job | Sequence[int]]
-"""The client, and the job that was stored or the ids of many."""
+_Stored: TypeAlias = tuple[JobClient, Job | Enqueued]
+"""The client, and the job that was stored, or many."""
 
 
 def _checked(options: Options, engine: Engine, jobs: _Jobs, wished: Mapping[str, Any]) -> _Stored:
@@ -178,7 +178,8 @@ def _checked(options: Options, engine: Engine, jobs: _Jobs, wished: Mapping[str,
         raise PayloadError(jobs.name, map(_as_typed, error.faults)) from error
     if jobs.is_one:
         return engine, door.enqueue(jobs.name, **jobs.items[0])
-    return engine, [*door.enqueue_many(jobs.name, jobs.items)]
+    batch = door.enqueue_many(jobs.name, jobs.items)
+    return engine, Enqueued(batch.id, [*batch])
 
 
 def _as_typed(fault: Fault) -> Fault:

@@ -6,7 +6,7 @@ from mpdispatch import sqlite3
 from mpdispatch.clock import Instant
 from mpdispatch.errors import InvalidStateError
 from mpdispatch.model import Job
-from mpdispatch.store.sqlite import reads
+from mpdispatch.store.sqlite import follow_ups, reads
 from mpdispatch.store.sqlite.dead_letters import enqueue_again
 from mpdispatch.store.sqlite.queries import QUERIES
 from mpdispatch.store.sqlite.translate import INTEGRITY_ERRORS, is_no_id_left
@@ -22,13 +22,14 @@ def cancel(connection: sqlite3.Connection, job_id: int, now: Instant) -> Job:
 def request_cancel(connection: sqlite3.Connection, job_id: int, now: Instant) -> bool:
     """Cancel a waiting job, ask the supervisor of a running one to end it. False: it has ended, or is gone."""
     try:
-        touched = (
-            connection.execute(QUERIES["cancel_waiting"], (now.wall_us, job_id)).rowcount
-            or connection.execute(QUERIES["cancel_running"], (now.wall_us, job_id)).rowcount
-        )
+        if connection.execute(QUERIES["cancel_waiting"], (now.wall_us, job_id)).rowcount:
+            follow_ups.run(connection, [job_id], now)
+            return True
+        if connection.execute(QUERIES["cancel_running"], (now.wall_us, job_id)).rowcount:
+            return True
     except INTEGRITY_ERRORS:
-        touched = 0
-    return bool(touched) or _cancel_unreadable(connection, job_id, now)
+        pass
+    return _cancel_unreadable(connection, job_id, now)
 
 
 def _cancel_unreadable(connection: sqlite3.Connection, job_id: int, now: Instant) -> bool:

@@ -37,9 +37,9 @@ from mpdispatch.store.sqlite.candidates import (
     choose,
     claimable_parked,
 )
+from mpdispatch.store.sqlite.follow_ups import Followed
 from mpdispatch.store.sqlite.mending import has_bad_text
 from mpdispatch.store.sqlite.queries import QUERIES
-from mpdispatch.store.sqlite.unreadable import Ended
 
 STAGE_AT_MOST = 1000
 """Per commit: a commit must not hold the write lock for long."""
@@ -54,12 +54,15 @@ class Presence(NamedTuple):
     has_parked: int
     has_paused: int
     """Any queue is paused."""
+    has_followers: int
+    """Any batch has not ended, or any job waits for others."""
 
 
 class Claim(NamedTuple):
     jobs: list[ClaimedJob]
     parked: Mapping[str, int]
-    expired: list[Ended]
+    expired: Followed
+    """Jobs that have expired, and what followed."""
     has_more: bool
     held: HeldBack
 
@@ -183,7 +186,7 @@ def claim(
     facts = read_facts(connection, request, now, seen)
     planned = plan(request, facts)
     if planned.total <= 0:
-        return Claim([], {}, [], False, HeldBack())
+        return Claim([], {}, Followed(), False, HeldBack())
     rows, parked, expired, has_more, held = choose(
         connection, request, planned, now.wall_us, has_parked=bool(seen.has_parked)
     )
@@ -196,19 +199,19 @@ def claim(
     failpoint("claim.before_commit")
     if any(row[PAYLOAD] is None for row in rows):
         rows = [row if row[PAYLOAD] is not None else _with_large(connection, row) for row in rows]
-    return Claim(list(starmap(ClaimedJob, rows)), reasons, ended, has_more, held)
+    return Claim(list(starmap(ClaimedJob, rows)), reasons, ended, has_more or ended.has_due, held)
 
 
 def _leave_out(
     connection: sqlite3.Connection, parked: list[tuple[str, int]], expired: list[ClaimedJob], now: Instant
-) -> tuple[dict[str, int], list[Ended]]:
-    """Park some jobs and end others. Returns the number parked by reason, and those ended."""
+) -> tuple[dict[str, int], Followed]:
+    """Park some jobs and end others. Returns the number parked by reason, and what followed."""
     if parked:
         connection.executemany(QUERIES["park"], parked)
     reasons = dict[str, int]()
     for reason, _ in parked:
         reasons[reason] = reasons.get(reason, 0) + 1
-    return reasons, expiring.end(connection, expired, now) if expired else []
+    return reasons, expiring.end(connection, expired, now) if expired else Followed()
 
 
 def readable(rows: list[Row]) -> list[ClaimedJob]:

@@ -28,6 +28,7 @@ JOB_COLUMNS = (
     Column("progress", "json"),
     Column("batch_id", "integer"),
     Column("retried_from", "integer"),
+    Column("retried_as", "integer"),
     Column("blocked_reason", "text"),
     Column("worker_pid", "integer"),
     Column("cpu_us", "duration", field="cpu_s"),
@@ -90,7 +91,44 @@ CRON_COLUMNS = (
 )
 """Of a cron entry, but for its spec, the payload of its jobs and its open firings."""
 
-_OF_THE_ENQUEUE = ("payload", "run_at_us", "delay_us", "expires_at_us", "expires_us")
+BATCH_COLUMNS = (
+    Column("id", "integer"),
+    Column("name", "text"),
+    Column("created_at_us", "time"),
+    Column("started_at_us", "time"),
+    Column("ended_at_us", "time"),
+    Column("is_open", "integer", least=0, most=1),
+    Column("cancelled_at_us", "time"),
+    Column("max_fails", "integer"),
+    Column("max_fail_share", "real"),
+    Column("total", "integer", least=0),
+    Column("completed", "integer", least=0),
+    Column("failed", "integer", least=0),
+    Column("cancelled", "integer", least=0),
+)
+"""Of a batch, but for its callbacks and the members that have not ended."""
+JUDGED = (
+    "id",
+    "is_open",
+    "cancelled_at_us",
+    "max_fails",
+    "max_fail_share",
+    "total",
+    "completed",
+    "failed",
+    "cancelled",
+)
+"""What decides whether a batch has ended or failed too often."""
+
+_OF_THE_ENQUEUE = (
+    "payload",
+    "run_at_us",
+    "delay_us",
+    "expires_at_us",
+    "expires_us",
+    "after",
+    "on_parent_failure",
+)
 NEW = tuple(name for name in NewJob.__struct_fields__ if name not in _OF_THE_ENQUEUE)
 """Columns that a new job fills with the field of the same name."""
 _COPIED = [name for name in NEW if name not in ("idempotency_key", "retried_from")]
@@ -118,7 +156,7 @@ EXAMINED_COLUMNS = (
     *_columns(
         "lane", "owner", "completed_at_us", "duration_us", "blocked_reason", "created_at_us", "started_at_us"
     ),
-    *_columns("batch_id", "retried_from", "worker_pid", "cpu_us", "max_rss_bytes"),
+    *_columns("batch_id", "retried_from", "retried_as", "worker_pid", "cpu_us", "max_rss_bytes"),
 )
 """Of the query `rows`."""
 
@@ -140,6 +178,8 @@ LISTS = {
     "attempt": _listed(column.name for column in ATTEMPT_COLUMNS),
     "attempt_values": _listed("?" for _ in ATTEMPT_COLUMNS),
     "supervisor": _listed(column.name for column in SUPERVISOR_COLUMNS),
+    "batch": _listed(column.name for column in BATCH_COLUMNS),
+    "judged": _listed(JUDGED),
     "cron": _listed(column.name for column in CRON_COLUMNS),
     # Of an entry; valid whatever number stands there.
     "next_revision": f"(revision & {(1 << 62) - 1}) + 1",

@@ -9,7 +9,8 @@ from mpdispatch import sqlite3
 from mpdispatch.clock import Clock, Instant
 from mpdispatch.failpoints import failpoint
 from mpdispatch.model import ClaimRequest, Transition
-from mpdispatch.store.sqlite import cancels, claim, finish, outputs
+from mpdispatch.store.sqlite import cancels, claim, finish, follow_ups, outputs
+from mpdispatch.store.sqlite.follow_ups import Followed
 from mpdispatch.store.values import CommitResult, Reports
 
 
@@ -34,29 +35,44 @@ class Commit(NamedTuple):
 
 def write(
     connection: sqlite3.Connection, commit: Commit, clock: Clock, *, one_by_one: bool = False
-) -> CommitResult:
-    """Record, stage, claim, in the caller's transaction. Raises LeaseLostError; SomeRejectedError unless `one_by_one`."""
+) -> tuple[CommitResult, bool]:
+    """Record, follow up, stage, claim, in the caller's transaction. Returns also whether a follow-up is due at once.
+
+    Raises LeaseLostError; SomeRejectedError unless `one_by_one`.
+    """
     owner, request = commit.owner, commit.request
     if commit.reports.progress:
         finish.record_progress(connection, owner, commit.reports.progress)
     if commit.reports.outputs:
         outputs.record(connection, owner, commit.reports.outputs)
-    rejected, cancelled = list[tuple[int, int]](), _cancelled_instead(connection, commit)
+    recorded, rejected = commit.transitions, list[tuple[int, int]]()
+    cancelled = _cancelled_instead(connection, commit)
     if commit.transitions and one_by_one:
-        rejected = finish.record_one_by_one(connection, owner, commit.transitions)
+        recorded, rejected = finish.record_one_by_one(connection, owner, commit.transitions)
     elif commit.transitions:
         finish.record(connection, owner, commit.transitions)
     # After recording, since recorded jobs may be due later; if this owner is gone, this rolls back.
     seen = claim.probe(connection, owner)
+    followed = _follow_up(connection, recorded, cancelled, clock) if seen.has_followers else Followed()
     if request is None:
-        return CommitResult(claimed=(), rejected=rejected, cancelled=cancelled, parked={}, has_more=False)
+        result = CommitResult(
+            claimed=(),
+            rejected=rejected,
+            cancelled=cancelled,
+            parked={},
+            has_more=False,
+            ended=followed.ended,
+            enqueued=followed.callbacks,
+        )
+        return result, followed.has_due
     # Read the clock now: we may have waited for the lock, and a token is charged at the time of the claim.
     now = clock.now()
     has_more = claim.stage(connection, request.queues, now, seen)
     failpoint("claim.after_stage")
     made = claim.claim(connection, owner, request, now, seen)
     has_more = has_more or made.has_more
-    return CommitResult(
+    followed.add(made.expired)
+    result = CommitResult(
         claimed=made.jobs,
         rejected=rejected,
         cancelled=cancelled,
@@ -67,8 +83,21 @@ def write(
         held_back=made.held.counts,
         held_from=made.held.first,
         is_synced=commit.is_synced or not made.jobs,
-        ended=made.expired,
+        ended=followed.ended,
+        enqueued=followed.callbacks,
     )
+    return result, followed.has_due
+
+
+def _follow_up(
+    connection: sqlite3.Connection,
+    recorded: Sequence[Transition],
+    cancelled: Sequence[tuple[int, int]],
+    clock: Clock,
+) -> Followed:
+    ended = [each.job_id for each in recorded if each.state.is_terminal]
+    ended += [job_id for job_id, _ in cancelled]
+    return follow_ups.run(connection, ended, clock.now()) if ended else Followed()
 
 
 def _cancelled_instead(connection: sqlite3.Connection, commit: Commit) -> list[tuple[int, int]]:

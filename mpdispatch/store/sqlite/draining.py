@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from mpdispatch import sqlite3
 from mpdispatch.store.sqlite.candidates import as_json
 from mpdispatch.store.sqlite.queries import QUERIES
-from mpdispatch.store.sqlite.rows import reason_of_pause
+from mpdispatch.store.sqlite.rows import WAITING_FOR_PARENTS, reason_of_pause
 from mpdispatch.store.sqlite.status import counted
 from mpdispatch.store.values import LeftBehind, Outstanding
 
@@ -25,6 +25,8 @@ def outstanding(connection: sqlite3.Connection, queues: Iterable[str]) -> Outsta
 
 def _left_behind(connection: sqlite3.Connection, queues: Iterable[str], paused: set[str]) -> LeftBehind:
     held = counted(connection.execute(QUERIES["parked_in"], (as_json(queues),)))
+    if waiting := connection.execute(QUERIES["dependents_in"], (as_json(queues),)).fetchone()[0]:
+        held[WAITING_FOR_PARENTS] = waiting
     for queue in queues:
         if queue in paused and (count := _count(connection, "due_in", queue)):
             held[reason_of_pause(queue)] = count

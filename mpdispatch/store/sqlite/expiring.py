@@ -8,19 +8,20 @@ from mpdispatch import sqlite3
 from mpdispatch.clock import Instant
 from mpdispatch.model import ClaimedJob
 from mpdispatch.policy.expiry import expired
+from mpdispatch.store.sqlite import follow_ups
 from mpdispatch.store.sqlite.candidates import OddRowError, as_json
 from mpdispatch.store.sqlite.columns import RUN_COLUMNS
 from mpdispatch.store.sqlite.finish import record_attempts
+from mpdispatch.store.sqlite.follow_ups import Ended, Followed
 from mpdispatch.store.sqlite.mending import mended
 from mpdispatch.store.sqlite.queries import QUERIES
 from mpdispatch.store.sqlite.text import lenient_text
-from mpdispatch.store.sqlite.unreadable import Ended
 
 EXPIRE_AT_MOST = 500
 """Per step of the upkeep: a transaction must not hold the write lock for long."""
 
 
-def end(connection: sqlite3.Connection, jobs: Sequence[ClaimedJob], now: Instant) -> list[Ended]:
+def end(connection: sqlite3.Connection, jobs: Sequence[ClaimedJob], now: Instant) -> Followed:
     """Cancel these waiting jobs, which have expired, and add that to their histories.
 
     Raises OddRowError: a row is not in the state of a waiting job, though it is in a lane.
@@ -32,7 +33,7 @@ def end(connection: sqlite3.Connection, jobs: Sequence[ClaimedJob], now: Instant
         raise OddRowError(f"{touched} rows of {len(ended)} could expire")
     # Whatever another program has put there: no start of ours has this place.
     record_attempts(connection, [transition for _, transition in ended], insert="INSERT OR REPLACE")
-    return ended
+    return follow_ups.run_for(connection, ended, now)
 
 
 def is_any_past(connection: sqlite3.Connection, now: Instant) -> bool:
@@ -40,14 +41,15 @@ def is_any_past(connection: sqlite3.Connection, now: Instant) -> bool:
     return bool(connection.execute(QUERIES["is_any_expired"], (now.wall_us,)).fetchone()[0])
 
 
-def end_past(connection: sqlite3.Connection, now: Instant) -> tuple[list[Ended], bool]:
+def end_past(connection: sqlite3.Connection, now: Instant) -> tuple[Followed, int, bool]:
     """End up to EXPIRE_AT_MOST waiting jobs that have expired, in all queues, and clear the expiry of as many ended ones.
 
-    Returns the jobs, and whether there may be more to do.
+    Returns what followed, the number of jobs, and whether there may be more to do.
     """
     values = (now.wall_us, EXPIRE_AT_MOST)
     with lenient_text(connection):  # a job that cannot be read expires as any other
         rows = connection.execute(QUERIES["expired_waiting"], values).fetchall()
     jobs = [ClaimedJob(*mended(RUN_COLUMNS[:-1], row)) for row in rows]
     forgotten = connection.execute(QUERIES["forget_expiry"], values).rowcount
-    return end(connection, jobs, now) if jobs else [], EXPIRE_AT_MOST in (len(jobs), forgotten)
+    followed = end(connection, jobs, now) if jobs else Followed()
+    return followed, len(jobs), EXPIRE_AT_MOST in (len(jobs), forgotten)

@@ -105,8 +105,8 @@ def record(connection: sqlite3.Connection, owner: int, transitions: Sequence[Tra
 
 def record_one_by_one(
     connection: sqlite3.Connection, owner: int, transitions: Sequence[Transition]
-) -> list[tuple[int, int]]:
-    """Write the transitions of this owner's jobs. Returns (job id, starts) of the others, which are not written.
+) -> tuple[list[Transition], list[tuple[int, int]]]:
+    """Write the transitions of this owner's jobs. Returns them, and (job id, starts) of the others, not written.
 
     Foreign rows in the place of their records are replaced.
     """
@@ -117,7 +117,7 @@ def record_one_by_one(
         else:
             rejected.append((transition.job_id, transition.starts))
     _record_rest(connection, accepted, insert="INSERT OR REPLACE")
-    return rejected
+    return accepted, rejected
 
 
 def _finish(connection: sqlite3.Connection, owner: int, transition: Transition) -> int:

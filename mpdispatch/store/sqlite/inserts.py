@@ -13,7 +13,7 @@ from mpdispatch import sqlite3
 from mpdispatch.clock import Instant
 from mpdispatch.errors import StoreCorrupt, StoreError, UsageError
 from mpdispatch.model import AlikeJobs, Job, NewJob
-from mpdispatch.store.sqlite import reads
+from mpdispatch.store.sqlite import dependents, members, reads
 from mpdispatch.store.sqlite.bulk import ManyRows
 from mpdispatch.store.sqlite.connection import Session
 from mpdispatch.store.sqlite.mending import lenient
@@ -29,16 +29,22 @@ _INSERT_BATCH = ManyRows(QUERIES["insert_batch"])
 
 def is_one_statement(job: NewJob) -> bool:
     """Whether `insert` needs only one statement for this job."""
-    return job.idempotency_key is None and len(job.payload) <= INLINE_BYTES
+    return (
+        job.idempotency_key is None
+        and len(job.payload) <= INLINE_BYTES
+        and job.batch_id is None
+        and not job.after
+    )
 
 
-def insert(
-    connection: sqlite3.Connection | sqlite3.Cursor, job: NewJob, now: Instant, batch_id: int | None = None
-) -> Job:
-    """Insert one job, or return the one that already has its idempotency key."""
+def insert(connection: sqlite3.Connection | sqlite3.Cursor, job: NewJob, now: Instant) -> Job:
+    """Insert one job, or return the one that already has its idempotency key.
+
+    Raises BatchNotFoundError, BatchClosedError, UnknownParentError.
+    """
     is_small = len(job.payload) <= INLINE_BYTES
     payload = stored_json(job.payload)
-    row = new_job_row(job, payload if is_small else None, now.wall_us, batch_id)
+    row = new_job_row(job, payload if is_small else None, now.wall_us)
     cursor = connection.execute(_INSERT if job.idempotency_key is None else _INSERT_UNLESS_KEY_IN_USE, row)
     if cursor.rowcount != 1:
         return _older(connection, job)
@@ -46,6 +52,11 @@ def insert(
     assert job_id is not None
     if not is_small:
         connection.execute(QUERIES["insert_payload"], (job_id, payload))
+    if job.batch_id is not None:
+        members.add(connection, job.batch_id, 1)
+    if job.after:
+        dependents.add(connection, [job_id], job, now)
+        return reads.job(connection, job_id)
     return fresh_job(job, job_id, row)
 
 
@@ -55,11 +66,12 @@ def _older(connection: sqlite3.Connection | sqlite3.Cursor, job: NewJob) -> Job:
 
 
 def insert_many(
-    connection: sqlite3.Connection, jobs: Sequence[NewJob], now: Instant, batch_id: int | None
+    connection: sqlite3.Connection, jobs: Sequence[NewJob], now: Instant, batch_id: int
 ) -> Sequence[int]:
-    """Insert jobs; returns their ids in order. If an idempotency key is in use, the id is the older job's."""
-    if batch_id is None:
-        batch_id = _last_id(connection) + 1  # the id of the first new job
+    """Insert jobs as members of a batch; returns their ids in order.
+
+    If an idempotency key is in use, the id is the older job's, which stays in its own batch.
+    """
     runs = [_inserted(connection, *run, now, batch_id) for run in _runs(jobs)]
     return runs[0] if len(runs) == 1 else list(chain.from_iterable(runs))
 
@@ -75,19 +87,24 @@ def _runs(jobs: Sequence[NewJob]) -> Iterable[tuple[NewJob, Sequence[bytes]]]:
 def _inserted(
     connection: sqlite3.Connection, template: NewJob, payloads: Sequence[bytes], now: Instant, batch_id: int
 ) -> Sequence[int]:
+    template = msgspec.structs.replace(template, batch_id=batch_id)
     if template.idempotency_key is None and template.retried_from is None:
-        return _insert_alike(connection, template, payloads, now, batch_id)
-    return [insert(connection, job, now, batch_id).id for job in AlikeJobs(template, payloads)]
+        ids = _insert_alike(connection, template, payloads, now)
+        members.add(connection, batch_id, len(ids))
+        if template.after:
+            dependents.add(connection, ids, template, now)
+        return ids
+    return [insert(connection, job, now).id for job in AlikeJobs(template, payloads)]
 
 
 def _insert_alike(
-    connection: sqlite3.Connection, template: NewJob, payloads: Sequence[bytes], now: Instant, batch_id: int
+    connection: sqlite3.Connection, template: NewJob, payloads: Sequence[bytes], now: Instant
 ) -> range:
     """Insert one job per payload, with consecutive ids. The jobs differ in nothing else."""
     first = _last_id(connection) + 1
     if first + len(payloads) > _MOST_ID:
         raise StoreCorrupt(main_file_of(connection), NO_ID_LEFT)
-    *constants, _payload = new_job_row(template, None, now.wall_us, batch_id)
+    *constants, _payload = new_job_row(template, None, now.wall_us)
     values, large = list[Any](), list[tuple[int, str | bytes]]()
     for job_id, payload in enumerate(payloads, first):
         text = stored_json(payload)

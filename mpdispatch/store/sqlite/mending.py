@@ -19,7 +19,7 @@ class Column(NamedTuple):
     """A column and its allowed values. Any may be NULL if the schema allows it."""
 
     name: str
-    kind: Literal["integer", "time", "duration", "text", "json"]
+    kind: Literal["integer", "real", "time", "duration", "text", "json"]
     least: int = _LEAST_INTEGER
     most: int = _MOST_INTEGER
     field: str = ""

@@ -81,6 +81,10 @@ DELETE FROM mpdispatch_attempt_rows WHERE job_id IN (SELECT value FROM json_each
 -- By their key.
 DELETE FROM mpdispatch_outputs WHERE job_id IN (SELECT value FROM json_each(?));
 
+-- name: prune_parents
+-- By their key: what the job has waited for.
+DELETE FROM mpdispatch_parents WHERE job_id IN (SELECT value FROM json_each(?));
+
 -- name: prune_dead_letters
 -- By their key, those whose jobs are gone.
 DELETE FROM mpdispatch_dead_letters

@@ -41,7 +41,7 @@ _QUEUES = 500
 _FIRST: Place = (-(1 << 63), -(1 << 63))
 _LAST: Place = ((1 << 63) - 1, (1 << 63) - 1)
 _NEVER_GIVEN = 1 << 62
-_WITH_JOB = ("prune_payloads", "prune_results", "prune_attempts", "prune_outputs")
+_WITH_JOB = ("prune_payloads", "prune_results", "prune_attempts", "prune_outputs", "prune_parents")
 _BLOCKS = (20_000, 2_000, 200, 20, 1)
 
 

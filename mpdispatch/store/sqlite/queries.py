@@ -14,7 +14,7 @@ SCHEMA = _HERE / "schema.sql"
 _MISPLACED = """
 CASE state
     WHEN 'running' THEN owner IS NULL
-    WHEN 'pending' THEN lane IS NOT 1 AND lane IS NOT 3
+    WHEN 'pending' THEN lane IS NOT 1 AND lane IS NOT 3 AND lane IS NOT 4
     WHEN 'scheduled' THEN lane IS NOT 2
     WHEN 'retrying' THEN lane IS NOT 2
     WHEN 'completed' THEN completed_at_us IS NULL

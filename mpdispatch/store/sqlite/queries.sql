@@ -1,7 +1,7 @@
 -- name: insert_job
 -- For jobs without a key, the common case: checking for a conflict costs as much as an index.
-INSERT INTO mpdispatch_jobs (id, state, lane, run_at_us, created_at_us, expires_at_us, batch_id, $new, payload)
-VALUES ((SELECT id + 1 FROM mpdispatch_last_id), ?, ?, ?, ?, ?, ?, $new_values, ?);
+INSERT INTO mpdispatch_jobs (id, state, lane, run_at_us, created_at_us, expires_at_us, $new, payload)
+VALUES ((SELECT id + 1 FROM mpdispatch_last_id), ?, ?, ?, ?, ?, $new_values, ?);
 
 -- name: unless_key_in_use
 -- The end of that statement for a job with a key: if the same name already uses the key, it inserts nothing and the
@@ -10,8 +10,8 @@ ON CONFLICT (name, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
 
 -- name: insert_batch
 -- With ids we choose, so that they are contiguous and known beforehand. Run by ManyRows.
-INSERT INTO mpdispatch_jobs (state, lane, run_at_us, created_at_us, expires_at_us, batch_id, $new, id, payload)
-SELECT ?, ?, ?, ?, ?, ?, $new_values, new.column1, new.column2 FROM (VALUES (?, ?)) AS new;
+INSERT INTO mpdispatch_jobs (state, lane, run_at_us, created_at_us, expires_at_us, $new, id, payload)
+SELECT ?, ?, ?, ?, ?, $new_values, new.column1, new.column2 FROM (VALUES (?, ?)) AS new;
 
 -- name: last_id
 -- Two seeks.
@@ -40,7 +40,8 @@ SELECT
         )
     ),
     coalesce(j.result, r.result),
-    EXISTS (SELECT 1 FROM mpdispatch_queues AS q WHERE q.name = j.queue AND q.is_paused)
+    EXISTS (SELECT 1 FROM mpdispatch_queues AS q WHERE q.name = j.queue AND q.is_paused),
+    CASE WHEN j.lane = 4 THEN (SELECT d.open_parents FROM mpdispatch_dependents AS d WHERE d.job_id = j.id) END
 FROM mpdispatch_jobs AS j
 LEFT JOIN mpdispatch_payloads AS p ON p.job_id = j.id
 LEFT JOIN mpdispatch_results AS r ON r.job_id = j.id
@@ -62,6 +63,8 @@ UNION ALL
 SELECT queue, 'pending', count(*) FROM mpdispatch_jobs WHERE lane = 1 GROUP BY queue
 UNION ALL
 SELECT queue, 'pending', count(*) FROM mpdispatch_jobs WHERE lane = 3 GROUP BY name, queue
+UNION ALL
+SELECT queue, 'pending', count(*) FROM mpdispatch_dependents GROUP BY queue
 UNION ALL
 SELECT queue, state, count(*) FROM mpdispatch_jobs WHERE lane = 2 GROUP BY queue, state;
 
@@ -99,6 +102,10 @@ WHERE id = ? AND state IN ('scheduled', 'retrying');
 INSERT INTO mpdispatch_jobs (id, state, lane, run_at_us, created_at_us, retried_from, $copied, payload)
 SELECT (SELECT id + 1 FROM mpdispatch_last_id), 'pending', 1, :now, :now, id, $copied, payload
 FROM mpdispatch_jobs WHERE id = :id AND state IN ('failed', 'cancelled');
+
+-- name: mark_retried
+-- The old row changes in nothing else.
+UPDATE mpdispatch_jobs SET retried_as = ? WHERE id = ?;
 
 -- name: copy_payload
 -- For a job enqueued again.

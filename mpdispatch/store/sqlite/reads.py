@@ -83,7 +83,7 @@ def _places(state: JobState) -> Sequence[str]:
         case JobState.RUNNING:
             return ["owner IS NOT NULL"]
         case JobState.PENDING:
-            return ["lane = 1", "lane = 3"]
+            return ["lane = 1", "lane = 3", "id IN (SELECT job_id FROM mpdispatch_dependents)"]
         case JobState.SCHEDULED | JobState.RETRYING:
             return [f"lane = 2 AND state = '{state}'"]
         case _:

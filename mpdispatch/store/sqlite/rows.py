@@ -93,7 +93,7 @@ def _is_deep(value: Any) -> bool:
     return True
 
 
-def _error(stored: Any) -> ErrorInfo | None:
+def error_of(stored: Any) -> ErrorInfo | None:
     if stored is None:
         return None
     try:
@@ -107,18 +107,16 @@ def lane_of(state: JobState) -> int | None:
     return _LANES.get(state)
 
 
-def new_job_row(
-    job: NewJob, payload: str | bytes | None, now_us: int, batch_id: int | None = None
-) -> tuple[Any, ...]:
+def new_job_row(job: NewJob, payload: str | bytes | None, now_us: int) -> tuple[Any, ...]:
     """Parameters of `insert_job`."""
     run_at_us = job.due_us(now_us)
     state, lane = ("pending", 1) if run_at_us <= now_us else ("scheduled", 2)
-    return (state, lane, run_at_us, now_us, job.expiry_us(now_us), batch_id, *_new(job), payload)
+    return (state, lane, run_at_us, now_us, job.expiry_us(now_us), *_new(job), payload)
 
 
 def fresh_job(job: NewJob, job_id: int, row: Row) -> Job:
     """The Job that `insert_job` has just inserted with these parameters, without reading it back."""
-    state, _, run_at_us, now_us, expires_at_us, batch_id = row[:6]
+    state, _, run_at_us, now_us, expires_at_us = row[:5]
     created_at, payload = moment(now_us), _json(job.payload)
     return Job(
         id=job_id,
@@ -132,7 +130,7 @@ def fresh_job(job: NewJob, job_id: int, row: Row) -> Job:
         created_at=created_at,
         timeout=None if job.timeout_us is None else job.timeout_us / 1e6,
         idempotency_key=job.idempotency_key,
-        batch_id=batch_id,
+        batch_id=job.batch_id,
         retried_from=job.retried_from,
         slot=None if job.slot_us is None else moment(job.slot_us),
         expires_at=None if expires_at_us is None else moment(expires_at_us),
@@ -142,6 +140,15 @@ def fresh_job(job: NewJob, job_id: int, row: Row) -> Job:
 def reason_of_pause(queue: str) -> str:
     """Why a due job of a paused queue is not claimed."""
     return f"queue {queue!r} is paused"
+
+
+WAITING_FOR_PARENTS = "waiting for other jobs"
+"""Why several jobs are not due that wait for others."""
+
+
+def reason_of_parents(count: int) -> str:
+    """Why a job that waits for others is not due."""
+    return f"waiting for {count} {'job' if count == 1 else 'jobs'}"
 
 
 def job_of(row: Row, *, created: bool = True) -> Job:
@@ -205,7 +212,7 @@ def _decoders(
 
 
 _JOB_DECODERS = _decoders(JOB_COLUMNS, state=JobState, progress=_progress)
-_ATTEMPT_DECODERS = _decoders(ATTEMPT_COLUMNS, cause=Cause, error=_error)
+_ATTEMPT_DECODERS = _decoders(ATTEMPT_COLUMNS, cause=Cause, error=error_of)
 
 
 def _decoded(decoders: Sequence[tuple[str, Callable[[Any], Any]]], row: Row) -> dict[str, Any]:
@@ -213,16 +220,18 @@ def _decoded(decoders: Sequence[tuple[str, Callable[[Any], Any]]], row: Row) -> 
 
 
 def _job(row: Row, created: bool) -> Job:
-    payload, last_error, result, is_queue_paused = row[_WIDTH:]
+    payload, last_error, result, is_queue_paused, open_parents = row[_WIDTH:]
     fields = _decoded(_JOB_DECODERS, row)
     if fields["blocked_reason"] is None and is_queue_paused and fields["state"] is JobState.PENDING:
         fields["blocked_reason"] = reason_of_pause(fields["queue"])
+    if open_parents is not None:
+        fields["blocked_reason"] = reason_of_parents(open_parents)
     if fields["completed_at"] is not None:
         fields["expires_at"] = None  # the row of a completed job keeps it until upkeep clears it
     return Job(
         **fields,
         payload=_arguments(_json(payload)) if payload is not None else {},
-        last_error=_error(last_error),
+        last_error=error_of(last_error),
         result=_json_or_none(result),
         created=created,
     )

@@ -11,11 +11,16 @@ nothing that can be measured.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from mpdispatch import sqlite3
+from mpdispatch.clock import sleep
+from mpdispatch.errors import StoreError, UsageError
 from mpdispatch.store.sqlite.connection import Flush, Session
+from mpdispatch.store.sqlite.database import Database, FileDatabase
 
 _BUDGET_S = 0.003
+_PAUSE_S = 0.005
 _SPARE_PAGES = 256
 """Free pages that stay, 1 MiB: the next jobs need them."""
 _REWRITE_PAGES = 2048
@@ -42,6 +47,29 @@ def step(session: Session) -> bool:
 def rewrite(session: Session) -> None:
     """Write the whole file anew, without free pages. Nobody can write meanwhile."""
     session.write(_rewrite, point="rewrite", checkpoint=False, is_one_statement=True)
+
+
+def give_back(database: Database, session: Callable[[], Session]) -> None:
+    """Give free pages back to the disk, in steps between which others write; cut the file and its log."""
+    if not isinstance(database, FileDatabase) or database.is_shared:
+        return
+    while step(session()):
+        sleep(_PAUSE_S)
+    session().checkpoint(truncate=True)
+
+
+def compact(database: Database, session: Session) -> tuple[int, int]:
+    """Write the file anew. Returns its size before and after, in bytes. Raises UsageError, StoreError."""
+    if not isinstance(database, FileDatabase):
+        raise UsageError(f"{database.location} has no file to compact")
+    if database.is_shared:
+        text = "is your application's own database: compact it with its own tools, for example VACUUM"
+        raise StoreError(database.location, text)
+    session.checkpoint(truncate=True)
+    before = database.path.stat().st_size
+    rewrite(session)
+    session.checkpoint(truncate=True)
+    return before, database.path.stat().st_size
 
 
 def pages(connection: sqlite3.Connection) -> tuple[int, int, bool]:

@@ -9,11 +9,15 @@ from mpdispatch import sqlite3
 from mpdispatch.ids import boot_id
 from mpdispatch.store.sqlite.mending import texts
 from mpdispatch.store.sqlite.queries import QUERIES
+from mpdispatch.store.sqlite.rows import WAITING_FOR_PARENTS
 from mpdispatch.store.values import QueueState
 
 
 def parked(connection: sqlite3.Connection) -> dict[str, int]:
-    return counted(connection.execute(QUERIES["parked_reasons"]))
+    found = counted(connection.execute(QUERIES["parked_reasons"]))
+    if waiting := connection.execute(QUERIES["waiting_dependents"]).fetchone()[0]:
+        found[WAITING_FOR_PARENTS] = waiting
+    return dict(sorted(found.items(), key=lambda pair: -pair[1]))
 
 
 def ahead(connection: sqlite3.Connection, job_id: int) -> int:

@@ -2,6 +2,10 @@
 -- For people: by the parked index, then the rows for their reasons.
 SELECT blocked_reason, count(*) FROM mpdispatch_jobs WHERE lane = 3 GROUP BY blocked_reason ORDER BY 2 DESC;
 
+-- name: waiting_dependents
+-- Jobs that wait for others.
+SELECT count(*) FROM mpdispatch_dependents;
+
 -- name: ahead
 -- Due jobs of its queue that are claimed before it; capped, as it scans the index. Named parameters: a repeated `?`
 -- is a second value to SQLite, which then does not use the index for the priority.

@@ -11,8 +11,22 @@ from typing import Any, Self
 
 from mpdispatch import sqlite3
 from mpdispatch.clock import Clock, SystemClock, sleep
-from mpdispatch.errors import DeadLetterNotFoundError, JobNotFoundError, StoreError, UsageError
-from mpdispatch.model import Attempt, DeadLetter, Finding, Job, JobState, NewJob, Output, Page, PeerSupervisor
+from mpdispatch.errors import DeadLetterNotFoundError, JobNotFoundError, UsageError
+from mpdispatch.model import (
+    Attempt,
+    DeadLetter,
+    Enqueued,
+    Finding,
+    Job,
+    JobState,
+    NewBatch,
+    NewJob,
+    Output,
+    Page,
+    Parent,
+    PeerSupervisor,
+)
+from mpdispatch.store.batches import BatchStore
 from mpdispatch.store.contract import SupervisorStore
 from mpdispatch.store.crons import CronStore
 from mpdispatch.store.filters import DeadLetterFilter, JobFilter, PruneFilter
@@ -27,10 +41,12 @@ from mpdispatch.store.sqlite import (
     shrink,
     status,
 )
+from mpdispatch.store.sqlite.connection import Flush
 from mpdispatch.store.sqlite.database import CLIENT_PATIENCE_S, Database, FileDatabase, MemoryDatabase
 from mpdispatch.store.sqlite.options import FileOptions
 from mpdispatch.store.sqlite.queries import QUERIES
 from mpdispatch.store.sqlite.rounds import Round, Step
+from mpdispatch.store.sqlite.rows import state_named
 from mpdispatch.store.sqlite.thread_sessions import ThreadSessions
 from mpdispatch.store.values import Backup, Durability, HeldJob, Pruned, QueueState, QueueStats
 
@@ -136,6 +152,13 @@ class SQLiteStore:
         sessions = self._sessions
         return SQLiteCrons(sessions.read, sessions.write, self._clock, self.wake, create=sessions.create)
 
+    @property
+    def batches(self) -> BatchStore:
+        """The batches. Opening one creates the store, as enqueueing does."""
+        from mpdispatch.store.sqlite.batches import SQLiteBatches
+
+        return SQLiteBatches(self._sessions, self._clock, self.wake)
+
     # -- opening --------------------------------------------------------------------------------
 
     def migrate(self) -> tuple[int, int]:
@@ -169,13 +192,16 @@ class SQLiteStore:
 
     # -- jobs -----------------------------------------------------------------------------------
 
-    def enqueue(self, job: NewJob, *, connection: Any = None) -> Job:
+    def enqueue(self, job: NewJob, *, connection: Any = None, is_synced: bool = True) -> Job:
         """Store one job. It is on disk when this returns; with `connection`, when that connection commits."""
         if connection is not None:
             return self._enqueue_on(connection, job)
         is_one_statement = inserts.is_one_statement(job)
         return self._sessions.write_jobs(
-            lambda c: inserts.insert(c, job, self._clock.now()), self.wake, is_one_statement=is_one_statement
+            lambda c: inserts.insert(c, job, self._clock.now()),
+            self.wake,
+            is_one_statement=is_one_statement,
+            flush=Flush.ONCE_RELEASED if is_synced else Flush.LATER,
         )
 
     def _enqueue_on(self, connection: Any, job: NewJob) -> Job:
@@ -190,12 +216,21 @@ class SQLiteStore:
             self._sessions.sync()
         return made
 
-    def enqueue_many(self, jobs: Sequence[NewJob], *, batch_id: int | None = None) -> Sequence[int]:
-        if not jobs:
-            return range(0)
+    def enqueue_many(
+        self, jobs: Sequence[NewJob], *, batch: NewBatch | int | None = None, closes: bool = True
+    ) -> Enqueued:
+        from mpdispatch.store.sqlite import batches  # no single enqueue needs it
+
+        if batch is None and not jobs:
+            return Enqueued(None, [])
         return self._sessions.write_jobs(
-            lambda c: inserts.insert_many(c, jobs, self._clock.now(), batch_id), self.wake
+            lambda c: batches.enqueue(c, jobs, batch, self._clock.now(), closes=closes), self.wake
         )
+
+    def parents(self, job_id: int) -> list[Parent]:
+        _refuse_impossible(job_id)
+        rows = self._sessions.read(lambda c: c.execute(QUERIES["parents"], (job_id,)).fetchall())
+        return [Parent(parent_id, None if state is None else state_named(state)) for parent_id, state in rows]
 
     def get(self, job_id: int) -> Job:
         _refuse_impossible(job_id)
@@ -286,32 +321,12 @@ class SQLiteStore:
             found.run(run, for_s=0)
         assert found.result is not None
         if found.result and not dry_run:
-            self._shrink()
+            shrink.give_back(self._database, self._sessions.current)
         return Pruned(found.result, self._sessions.read(lambda c: pruning.open_failed(c, where)))
-
-    def _shrink(self) -> None:
-        """Give free pages back to the disk, in steps between which others write; cut the file and its log."""
-        database = self._database
-        if not isinstance(database, FileDatabase) or database.is_shared:
-            return
-        while shrink.step(self._sessions.current()):
-            sleep(_PAUSE_S)
-        self._sessions.current().checkpoint(truncate=True)
 
     def compact(self) -> tuple[int, int]:
         """Write the file anew without free pages. Returns its size before and after, in bytes."""
-        database = self._database
-        if not isinstance(database, FileDatabase):
-            raise UsageError(f"{self.display} has no file to compact")
-        if database.is_shared:
-            text = "is your application's own database: compact it with its own tools, for example VACUUM"
-            raise StoreError(self.location, text)
-        session = self._sessions.current()
-        session.checkpoint(truncate=True)
-        before = database.path.stat().st_size
-        shrink.rewrite(session)
-        session.checkpoint(truncate=True)
-        return before, database.path.stat().st_size
+        return shrink.compact(self._database, self._sessions.current())
 
     def backup(self, destination: str | os.PathLike[str]) -> Backup:
         """Copy the store to a new file, while others use it."""

@@ -21,7 +21,7 @@ from mpdispatch.model import (
 )
 from mpdispatch.store.crons import CronDecisions
 from mpdispatch.store.optional import FileCare, NoFileCare
-from mpdispatch.store.sqlite import cancels, draining, reads, unreadable
+from mpdispatch.store.sqlite import cancels, draining, follow_ups, reads, unreadable
 from mpdispatch.store.sqlite import claim as claiming
 from mpdispatch.store.sqlite import commit as committing
 from mpdispatch.store.sqlite import finish as finishing
@@ -30,6 +30,7 @@ from mpdispatch.store.sqlite.connection import Flush, Session
 from mpdispatch.store.sqlite.crons import SQLiteCrons
 from mpdispatch.store.sqlite.database import Database
 from mpdispatch.store.sqlite.file_care import SQLiteFileCare
+from mpdispatch.store.sqlite.follow_ups import Followed
 from mpdispatch.store.sqlite.queries import QUERIES
 from mpdispatch.store.sqlite.upkeep import SQLiteUpkeep
 from mpdispatch.store.values import NO_REPORTS, CommitResult, OtherOwners, Outstanding, Renewal, Reports
@@ -48,7 +49,7 @@ class SQLiteSupervisorStore:
         """`wake` wakes all supervisors of the store."""
         self._database, self._clock, self._wake = database, clock, wake
         self._session_now: Session | None = None
-        self.upkeep = SQLiteUpkeep(self._session, clock)
+        self.upkeep = SQLiteUpkeep(self._session, clock, wake)
         self.crons: CronDecisions = SQLiteCrons(self._read, self._write, clock, wake)
 
     @cached_property
@@ -142,7 +143,7 @@ class SQLiteSupervisorStore:
         A commit that records nothing first checks for work and takes no lock if there is none, unless `skip_idle_check`.
         """
         commit = Commit(owner, transitions, reports, claim)
-        if not commit.is_synced and not skip_idle_check and not self.upkeep.ended:
+        if not commit.is_synced and not skip_idle_check and not self.upkeep.followed:
             idle = self._idle_result(commit)
             if idle is not None:
                 return idle
@@ -158,7 +159,7 @@ class SQLiteSupervisorStore:
             result = self._write_commit(commit._replace(request=None), one_by_one=True)
             result = msgspec.structs.replace(result, has_more=claim is not None)
         self._wake_if_pending(transitions)
-        return self._with_ended(result)
+        return self._with_followed(result)
 
     def _idle_result(self, commit: Commit) -> CommitResult | None:
         try:
@@ -169,17 +170,24 @@ class SQLiteSupervisorStore:
             return None  # the commit itself will meet the error again
 
     def _write_commit(self, commit: Commit, *, one_by_one: bool = False) -> CommitResult:
-        return self._write(
+        result, has_due = self._write(
             lambda c: committing.write(c, commit, self._clock, one_by_one=one_by_one),
             "commit",
             flush=Flush.IN_COMMIT if commit.is_synced else Flush.LATER,
         )
+        if has_due:
+            self._wake()
+        return result
 
-    def _with_ended(self, result: CommitResult) -> CommitResult:
-        if not self.upkeep.ended:
+    def _with_followed(self, result: CommitResult) -> CommitResult:
+        if not (followed := self.upkeep.followed):
             return result
-        ended, self.upkeep.ended = self.upkeep.ended, []
-        return msgspec.structs.replace(result, ended=[*ended, *result.ended])
+        self.upkeep.followed = Followed()
+        return msgspec.structs.replace(
+            result,
+            ended=[*followed.ended, *result.ended],
+            enqueued=[*followed.callbacks, *result.enqueued],
+        )
 
     def _end_unreadable(self, request: ClaimRequest) -> int:
         return self.upkeep.end_unreadable(lambda c, now: unreadable.waiting(c, request, now))
@@ -212,27 +220,26 @@ class SQLiteSupervisorStore:
         """Record these outcomes of a dead supervisor's jobs and delete its registration, in one transaction."""
         covered = {(each.job_id, each.starts) for each in transitions}
         owner, seen = (dead.id, dead.renewed) if isinstance(dead, PeerSupervisor) else (dead, None)
-        ended_here = list[unreadable.Ended]()
+        followed = Followed()
 
         def work(connection: sqlite3.Connection) -> bool:
             now = self._clock.now()
             registered = reads.supervisor(connection, owner, now)
-            if (None if registered is None else registered.renewed) != seen:
-                return False
             owned = _owned(connection, owner)
-            if seen is None and not owned:
+            if (None if registered is None else registered.renewed) != seen or not (owned or registered):
                 return False
-            left = {job_id for job_id, starts in owned if (job_id, starts) not in covered}
-            ended, _ = unreadable.set_aside(connection, left, now, are_claimed=True)
-            ended_here[:] = ended
-            if {job.id for job, _ in ended} != left:
+            left = {job_id for job_id, _ in set(owned) - covered}
+            nonlocal followed
+            followed, _ = unreadable.set_aside(connection, left, now, are_claimed=True)
+            if not left.issubset(job.id for job, _ in followed.ended):
                 return False
-            finishing.record_one_by_one(connection, owner, transitions)
+            recorded, _ = finishing.record_one_by_one(connection, owner, transitions)
+            followed.add(follow_ups.run(connection, [each.job_id for each in recorded], now))
             connection.execute(QUERIES["unregister"], (owner,))
             return True
 
         is_done = self._write(work, "take_over")
-        self.upkeep.ended += ended_here
+        self.upkeep.report(followed)
         if is_done:
             self._wake_if_pending(transitions)
         return is_done

@@ -15,12 +15,14 @@ VALUES (
 
 -- name: probe
 -- In every write transaction of a supervisor: is it registered, and does any rare condition hold? One query instead
--- of four.
+-- of five.
 SELECT
     EXISTS (SELECT 1 FROM mpdispatch_supervisors WHERE id = ?),
     EXISTS (SELECT 1 FROM mpdispatch_jobs WHERE lane = 2),
     EXISTS (SELECT 1 FROM mpdispatch_jobs WHERE lane = 3),
-    EXISTS (SELECT 1 FROM mpdispatch_queues WHERE is_paused);
+    EXISTS (SELECT 1 FROM mpdispatch_queues WHERE is_paused),
+    EXISTS (SELECT 1 FROM mpdispatch_batches WHERE ended_at_us IS NULL)
+    OR EXISTS (SELECT 1 FROM mpdispatch_dependents);
 
 -- name: unregister
 -- Its jobs are finished, released or taken over by then.
@@ -306,3 +308,7 @@ SELECT count(*) FROM mpdispatch_jobs WHERE lane = 2 AND queue = ? AND state = 's
 -- Of these queues, by the parked index, then the rows for their reasons; the commonest first.
 SELECT blocked_reason, count(*) FROM mpdispatch_jobs
 WHERE lane = 3 AND queue IN (SELECT value FROM json_each(?)) GROUP BY blocked_reason ORDER BY 2 DESC;
+
+-- name: dependents_in
+-- Jobs of these queues that wait for others.
+SELECT count(*) FROM mpdispatch_dependents WHERE queue IN (SELECT value FROM json_each(?));

@@ -68,13 +68,20 @@ class ThreadSessions:
         """As `write`; creates the store, or migrates it, if that is needed."""
         return self._call(lambda session: session.write(work, point=point, flush=flush), create=True)
 
-    def write_jobs(self, work: Work[T], wake: Callable[[], None], *, is_one_statement: bool = False) -> T:
+    def write_jobs(
+        self,
+        work: Work[T],
+        wake: Callable[[], None],
+        *,
+        is_one_statement: bool = False,
+        flush: Flush = Flush.ONCE_RELEASED,
+    ) -> T:
         """Write new jobs. Supervisors are woken at once and may start the jobs while the disk still works."""
         return self._call(
             lambda session: session.write(
                 work,
                 point="enqueue",
-                flush=Flush.ONCE_RELEASED,
+                flush=flush,
                 is_one_statement=is_one_statement,
                 on_commit=wake,
             ),

@@ -17,6 +17,7 @@ from mpdispatch.clock import EARLIEST_US, LATEST_US, Instant
 from mpdispatch.model import UNREADABLE, Cause, ClaimedJob, ClaimRequest, ErrorInfo, JobState, Transition
 from mpdispatch.store.sqlite.candidates import PARK_AT_MOST, OddRowError, as_json, claimable_parked
 from mpdispatch.store.sqlite.columns import EXAMINED_COLUMNS, RUN_COLUMNS
+from mpdispatch.store.sqlite.follow_ups import Ended, Followed, run_for
 from mpdispatch.store.sqlite.mending import faults_of, has_bad_text, mended
 from mpdispatch.store.sqlite.queries import QUERIES
 from mpdispatch.store.sqlite.rows import encode_error, stored_json
@@ -28,9 +29,6 @@ INSERT_DEAD_LETTER = QUERIES["insert_dead_letter"].replace("INSERT", "INSERT OR 
 
 SUSPECTS: tuple[type[Exception], ...] = (OddRowError, *INTEGRITY_ERRORS)
 """Errors of a commit that meets such a row: it cannot be claimed, or a constraint refuses it."""
-
-Ended = tuple[ClaimedJob, Transition]
-"""A job ended for its unreadable row, as far as it is readable, and the transition that ended it."""
 
 _STATES = frozenset(state.value for state in JobState)
 _AT_ONCE = 1000
@@ -85,7 +83,7 @@ def _contradictions(row: _Row) -> list[str]:
     state = JobState(row.state)
     lane: int | None = None
     if state is JobState.PENDING:
-        lane = 3 if row.lane == 3 else 1
+        lane = row.lane if row.lane in (3, 4) else 1
     elif state in (JobState.SCHEDULED, JobState.RETRYING):
         lane = 2
     wrong: list[tuple[str, object]] = [] if row.lane == lane else [("lane", row.lane)]
@@ -128,8 +126,8 @@ def _rows(connection: sqlite3.Connection, ids: Iterable[int]) -> list[_Row]:
 
 def set_aside(
     connection: sqlite3.Connection, ids: Iterable[int], now: Instant, *, are_claimed: bool = False
-) -> tuple[list[Ended], int]:
-    """End the unreadable ones of these rows. Returns them, and the number of other rows repaired.
+) -> tuple[Followed, int]:
+    """End the unreadable ones of these rows. Returns them and what followed, and the number of other rows repaired.
 
     Ended jobs keep their outcome and running jobs go on: a repair only takes them out of lanes where they do not belong.
     `are_claimed`: a supervisor owns the rows but does not hold the jobs (any more); then unreadable ones end too.
@@ -149,7 +147,7 @@ def set_aside(
             tidied += done
         else:
             ended.append(done)
-    return ended, tidied
+    return run_for(connection, ended, now), tidied
 
 
 def _set_aside(connection: sqlite3.Connection, row: _Row, now: Instant, is_claimed: bool) -> Ended | int:
@@ -207,7 +205,8 @@ def cancel(connection: sqlite3.Connection, job_id: int, now: Instant) -> bool:
         is_held = state is JobState.RUNNING and row.owner is not None
         if state is None or not (state.is_terminal or is_held):
             faults = _faults(row) + ([] if state is None else _contradictions(row))
-            _end(connection, row, faults or ["it was cancelled"], now, JobState.CANCELLED)
+            ended = _end(connection, row, faults or ["it was cancelled"], now, JobState.CANCELLED)
+            run_for(connection, [ended], now)
             return True
     return False
 

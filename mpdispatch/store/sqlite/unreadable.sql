@@ -15,7 +15,7 @@ SELECT id FROM mpdispatch_jobs WHERE lane = 2 AND queue = ? AND state = ? AND ru
 SELECT
     id, starts, attempt, $claimed,
     state, lane, owner, completed_at_us, duration_us, blocked_reason,
-    created_at_us, started_at_us, batch_id, retried_from, worker_pid, cpu_us, max_rss_bytes
+    created_at_us, started_at_us, batch_id, retried_from, retried_as, worker_pid, cpu_us, max_rss_bytes
 FROM mpdispatch_jobs WHERE id IN (SELECT value FROM json_each(?)) ORDER BY id;
 
 -- name: scan_rows

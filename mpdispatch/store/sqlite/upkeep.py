@@ -8,8 +8,9 @@ from typing import Any
 from mpdispatch import sqlite3
 from mpdispatch.clock import Clock, Instant
 from mpdispatch.policy.waits import was_set_back
-from mpdispatch.store.sqlite import cancels, expiring, pruning, unreadable, waits
+from mpdispatch.store.sqlite import batches, cancels, expiring, pruning, unreadable, waits
 from mpdispatch.store.sqlite.connection import Flush, Session
+from mpdispatch.store.sqlite.follow_ups import Followed
 from mpdispatch.store.sqlite.queries import QUERIES
 from mpdispatch.store.sqlite.rounds import Round, Step
 from mpdispatch.store.values import PruneStep, Retention, UpkeepStep
@@ -26,25 +27,28 @@ class SQLiteUpkeep:
     back.
     """
 
-    def __init__(self, session: Callable[[], Session], clock: Clock) -> None:
-        self._session, self._clock = session, clock
+    def __init__(self, session: Callable[[], Session], clock: Clock, wake: Callable[[], None]) -> None:
+        """`wake` wakes all supervisors of the store."""
+        self._session, self._clock, self._wake = session, clock, wake
         self.has_late_cancels = False
         """Whether the last read of the cancel requests has found some of ended jobs."""
-        self.ended = list[unreadable.Ended]()
-        """Jobs that have expired, or whose rows cannot be read, until a commit has reported them."""
+        self.followed = Followed()
+        """Jobs that the store has ended, and what followed, until a commit has reported them."""
         self._latest = Instant(0, 0)
         """When the wall clock was furthest ahead of boottime since it was last set back."""
         self._looks_at_waits = True
         self._waits_seen: waits.Seen | None = None
         self._pruning: Round[int] | None = None
+        self._cancelling: Round[int] | None = None
         self._rows_seen: int | None = _LOWEST_ID
         """Rows up to this id were checked; None: all rows."""
 
     def step(self, queues: Sequence[str]) -> UpkeepStep:
-        """One bounded step: it ends expired jobs, and looks at one of these: waiting jobs, rows that no query finds, late
-        cancel requests.
+        """One bounded step: it ends expired jobs and members of cancelled batches, and looks at one of these: waiting jobs,
+        rows that no query finds, late cancel requests.
         """
         expired, has_more_expired = self._expire()
+        is_cancelling = self._cancel_members()
         rebased = repaired = 0
         if self._watch_clock() or self._looks_at_waits:
             rebased = self._rebase(queues)
@@ -56,18 +60,41 @@ class SQLiteUpkeep:
             )
             self.has_late_cancels = gone >= cancels.FORGET_AT_ONCE
         has_more = self._looks_at_waits or self._rows_seen is not None or self.has_late_cancels
-        return UpkeepStep(rebased, repaired, has_more or has_more_expired, expired)
+        return UpkeepStep(rebased, repaired, has_more or has_more_expired or is_cancelling, expired)
 
     def _expire(self) -> tuple[int, bool]:
         """How many jobs have expired that nobody has claimed; and whether there may be more."""
         session, now = self._session(), self._clock.now()
         if not session.read(lambda c: expiring.is_any_past(c, now)):
             return 0, False
-        ended, has_more = session.write(
+        followed, count, has_more = session.write(
             lambda c: expiring.end_past(c, now), point="expire", checkpoint=False, flush=Flush.LATER
         )
-        self.ended += ended
-        return len(ended), has_more
+        self.report(followed)
+        return count, has_more
+
+    def _cancel_members(self) -> bool:
+        """One step of cancelling the members of a batch. Returns whether there may be more."""
+        if self._cancelling is None:
+            row = self._session().read(lambda c: c.execute(QUERIES["cancelling_batch"]).fetchone())
+            if row is None:
+                return False
+            self._cancelling = Round(batches.cancelling(row[0], self._clock, self.report))
+        self._cancelling.run(self._run("cancel_members"), for_s=0)
+        if self._cancelling.is_done:
+            self._cancelling = None
+        return True
+
+    def _run(self, point: str) -> Callable[[Step], Any]:
+        session = self._session()
+
+        def run(step: Step) -> Any:
+            if not step.is_write:
+                return session.read(step.work)
+            # A power cut undoes the last steps, and they are repeated.
+            return session.write(step.work, point=point, checkpoint=False, flush=Flush.LATER)
+
+        return run
 
     def _watch_clock(self) -> bool:
         """Whether the wall clock was set back since the last step. Then all waiting jobs are looked at anew."""
@@ -97,17 +124,10 @@ class SQLiteUpkeep:
 
     def prune(self, retention: Retention) -> PruneStep:
         """Some reads and at most one transaction of a round. A round begins with the first call after the last one."""
-        session, found = self._session(), self._pruning
-
-        def run(step: Step) -> Any:
-            if not step.is_write:
-                return session.read(step.work)
-            # A power cut undoes the last deletions, and the next round repeats them.
-            return session.write(step.work, point="prune", checkpoint=False, flush=Flush.LATER)
-
+        found = self._pruning
         if found is None:
             found = self._pruning = Round(pruning.by_retention(retention, self._clock.now().wall_us))
-        found.run(run, for_s=_READ_FOR_S)
+        found.run(self._run("prune"), for_s=_READ_FOR_S)
         if found.result is None:
             return PruneStep(0, has_more=True)
         self._pruning = None
@@ -127,10 +147,16 @@ class SQLiteUpkeep:
     ) -> int:
         """End the unreadable ones of these rows; the next commit reports them. Returns the number changed."""
 
-        def work(connection: sqlite3.Connection) -> tuple[list[unreadable.Ended], int]:
+        def work(connection: sqlite3.Connection) -> tuple[Followed, int]:
             now = self._clock.now()
             return unreadable.set_aside(connection, find(connection, now), now, are_claimed=are_claimed)
 
-        ended, tidied = self._session().write(work, point="set_aside", checkpoint=False)
-        self.ended += ended
-        return len(ended) + tidied
+        followed, tidied = self._session().write(work, point="set_aside", checkpoint=False)
+        self.report(followed)
+        return len(followed.ended) + tidied
+
+    def report(self, followed: Followed) -> None:
+        """Have the next commit report this."""
+        self.followed.add(followed)
+        if followed.has_due:
+            self._wake()

@@ -26,12 +26,17 @@ class Step(NamedTuple):
 
 BASE = 3
 """The version of `schema.sql`."""
-LATEST = 4
+LATEST = 5
 """The version after all steps."""
 
 
 def steps() -> tuple[Step, ...]:
     """All steps in order. Loaded when a store is created or migrated: no other use of a store pays for them."""
-    from mpdispatch.store.sqlite.steps import v2, v3, v4
+    from mpdispatch.store.sqlite.steps import v2, v3, v4, v5
 
-    return Step(2, "v2_token", v2.run), Step(3, "v3_strict", v3.run), Step(4, "v4_time", v4.run)
+    return (
+        Step(2, "v2_token", v2.run),
+        Step(3, "v3_strict", v3.run),
+        Step(4, "v4_time", v4.run),
+        Step(5, "v5_batches", v5.run),
+    )

@@ -1,0 +1,41 @@
+"""Errors about batches, and about jobs that wait for others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mpdispatch.errors.base import DispatchError, UsageError
+
+__all__ = ["BatchClosedError", "BatchNotFoundError", "UnknownParentError"]
+
+_SHOWN = 5
+
+
+class BatchNotFoundError(DispatchError):
+    """There is no batch with this id (it never existed, or was pruned)."""
+
+    def __init__(self, batch_id: int) -> None:
+        self.batch_id = batch_id
+        super().__init__(f"batch {batch_id} not found")
+
+
+class BatchClosedError(UsageError):
+    """The batch takes no more members: it is closed, or was cancelled."""
+
+    def __init__(self, batch_id: int, *, is_cancelled: bool) -> None:
+        self.batch_id, self.is_cancelled = batch_id, is_cancelled
+        super().__init__(
+            f"batch {batch_id} {'was cancelled' if is_cancelled else 'is closed'}: it takes no more members"
+        )
+
+
+class UnknownParentError(UsageError):
+    """A job is to wait for jobs that the store does not have."""
+
+    def __init__(self, ids: Sequence[int]) -> None:
+        self.ids = tuple(ids)
+        shown = ", ".join(map(str, ids[:_SHOWN])) + (
+            f" and {len(ids) - _SHOWN:,} more" if len(ids) > _SHOWN else ""
+        )
+        which = f"there is no job {shown}" if len(ids) == 1 else f"there are no jobs {shown}"
+        super().__init__(f"after: {which} in this store (never enqueued, or pruned)")

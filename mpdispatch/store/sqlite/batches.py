@@ -1,0 +1,291 @@
+"""Batches of the SQLite store: what `store.batches.BatchStore` promises."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from mpdispatch import sqlite3
+from mpdispatch.clock import Clock, Instant
+from mpdispatch.errors import BatchNotFoundError
+from mpdispatch.model import (
+    BATCH_EVENTS,
+    BatchInfo,
+    Callback,
+    Enqueued,
+    JobState,
+    Member,
+    NewBatch,
+    NewJob,
+    Page,
+)
+from mpdispatch.model.batch import counts_of
+from mpdispatch.store.filters import BatchFilter
+from mpdispatch.store.sqlite import dead_letters, follow_ups, inserts, reads
+from mpdispatch.store.sqlite.candidates import as_json
+from mpdispatch.store.sqlite.columns import BATCH_COLUMNS
+from mpdispatch.store.sqlite.follow_ups import Followed, Judged
+from mpdispatch.store.sqlite.mending import mended
+from mpdispatch.store.sqlite.queries import QUERIES
+from mpdispatch.store.sqlite.rounds import Round, Step, Steps, read_step
+from mpdispatch.store.sqlite.rows import moment, state_named
+from mpdispatch.store.sqlite.thread_sessions import ThreadSessions
+
+_AT_ONCE = 500
+"""Jobs enqueued again per transaction."""
+_BY_ID = QUERIES["batches"] + "\nWHERE id = ?"
+_FIELDS = tuple(column.name for column in BATCH_COLUMNS)
+_FIRST_ID = -(1 << 63)
+
+
+class SQLiteBatches:
+    """A `BatchStore` on the sessions of a store's clients."""
+
+    def __init__(self, sessions: ThreadSessions, clock: Clock, wake: Callable[[], None]) -> None:
+        self._sessions, self._clock, self._wake = sessions, clock, wake
+
+    def open(self, new: NewBatch) -> BatchInfo:
+        def work(connection: sqlite3.Connection) -> BatchInfo:
+            now = self._clock.now()
+            return get(connection, open_batch(connection, new, now), now)
+
+        return self._sessions.create(work, "open_batch")
+
+    def close(self, batch_id: int) -> BatchInfo:
+        def work(connection: sqlite3.Connection) -> tuple[BatchInfo, bool]:
+            now = self._clock.now()
+            has_due = close(connection, batch_id, now).has_due
+            return get(connection, batch_id, now), has_due
+
+        found, has_due = self._sessions.write(work, "close_batch")
+        if has_due:
+            self._wake()
+        return found
+
+    def get(self, batch_id: int) -> BatchInfo:
+        return self._sessions.read(lambda c: get(c, batch_id, self._clock.now()))
+
+    def with_key(self, key: str) -> BatchInfo | None:
+        def work(connection: sqlite3.Connection) -> BatchInfo | None:
+            row = connection.execute(QUERIES["batch_of_key"], (key,)).fetchone()
+            return None if row is None else get(connection, row[0], self._clock.now())
+
+        return self._sessions.read(work)
+
+    def page(self, where: BatchFilter, *, limit: int, cursor: str | None) -> Page[BatchInfo]:
+        before_id = reads.place_of(cursor, limit)
+        terms, values = ["1"], list[Any]()
+        for term, value in (("name = ?", where.name), ("id < ?", before_id)):
+            if value is not None:
+                terms.append(term)
+                values.append(value)
+        if where.has_ended is not None:
+            terms.append(f"ended_at_us IS {'NOT ' if where.has_ended else ''}NULL")
+        text = f"{QUERIES['batches']}\nWHERE {' AND '.join(terms)}\nORDER BY id DESC LIMIT ?"
+
+        def work(connection: sqlite3.Connection) -> Page[BatchInfo]:
+            rows = connection.execute(text, [*values, limit + 1]).fetchall()
+            found = _infos(connection, rows[:limit], self._clock.now())
+            return Page(items=found, next_cursor=str(found[-1].id) if len(rows) > limit else None)
+
+        return self._sessions.read(work)
+
+    def cancel(self, batch_id: int) -> BatchInfo:
+        def mark(connection: sqlite3.Connection) -> None:
+            now = self._clock.now()
+            get(connection, batch_id, now)
+            connection.execute(QUERIES["mark_cancelled"], (now.wall_us, batch_id))
+
+        self._sessions.write(mark, "cancel_batch")
+        self._run(Round(cancelling(batch_id, self._clock, lambda _: None)))
+        self._wake()
+        return self.get(batch_id)
+
+    def retry(self, batch_id: int) -> int:
+        self.get(batch_id)
+        found = Round(retrying(batch_id, self._clock))
+        self._run(found)
+        self._wake()
+        return found.result or 0
+
+    def _run(self, found: Round[Any]) -> None:
+        while not found.is_done:
+            found.run(self._step, for_s=0)
+
+    def _step(self, step: Step) -> Any:
+        if step.is_write:
+            return self._sessions.write(step.work, "batch_step")
+        return self._sessions.read(step.work)
+
+    def members(self, batch_id: int, *, after_id: int, limit: int) -> list[Member]:
+        rows = self._sessions.read(
+            lambda c: c.execute(QUERIES["members"], (batch_id, after_id, limit)).fetchall()
+        )
+        return [Member(row[0], state_named(row[1]), *row[2:]) for row in rows]
+
+
+# ---------------------------------------------------------------- opening and closing
+
+
+def open_batch(connection: sqlite3.Connection, new: NewBatch, now: Instant) -> int:
+    """The id of a new batch, or of the one that has its key."""
+    if new.key is not None and (row := connection.execute(QUERIES["batch_of_key"], (new.key,)).fetchone()):
+        return int(row[0])
+    values = (new.name, new.key, new.max_fails, new.max_fail_share, now.wall_us)
+    batch_id = connection.execute(QUERIES["open_batch"], values).lastrowid
+    assert batch_id is not None
+    rows = [
+        (batch_id, event, job.name, msgspec.json.encode(msgspec.structs.replace(job, payload=b"")).decode())
+        for event, job in new.callbacks.items()
+    ]
+    connection.executemany(QUERIES["insert_callback"], rows)
+    return batch_id
+
+
+def enqueue(
+    connection: sqlite3.Connection,
+    jobs: Sequence[NewJob],
+    batch: NewBatch | int | None,
+    now: Instant,
+    *,
+    closes: bool,
+) -> Enqueued:
+    """Insert jobs as members of this batch, a new one if it is not a number."""
+    if batch is None:
+        batch = NewBatch(name=jobs[0].name)
+    batch_id = batch if isinstance(batch, int) else open_batch(connection, batch, now)
+    ids = inserts.insert_many(connection, jobs, now, batch_id) if jobs else []
+    if closes:
+        close(connection, batch_id, now)
+    return Enqueued(batch_id, ids)
+
+
+def close(connection: sqlite3.Connection, batch_id: int, now: Instant) -> Followed:
+    """The batch takes no more members. It may have ended by that, or failed too often."""
+    followed = Followed()
+    connection.execute(QUERIES["close_batch"], (batch_id,))
+    row = connection.execute(QUERIES["judged_batch"], (batch_id,)).fetchone()
+    if row is None:
+        raise BatchNotFoundError(batch_id)
+    cancelled = follow_ups.judge(connection, Judged(*row), now, followed)
+    more = follow_ups.run(connection, cancelled, now)
+    followed.has_due = followed.has_due or more.has_due
+    return followed
+
+
+# ---------------------------------------------------------------- steps over many members
+
+
+def cancelling(batch_id: int, clock: Clock, report: Callable[[Followed], None]) -> Steps[int]:
+    """Cancels the members of a batch that is marked as cancelled. Comes to the number of jobs cancelled.
+
+    What each step has ended goes to `report`, once it is committed.
+
+    Looks at all members, again and again until it finds none to cancel: one that is claimed meanwhile may run again.
+    """
+    total = 0
+    while True:
+        found = 0
+        before: int | None = follow_ups.AFTER_ALL
+        while before is not None:
+
+            def step(connection: sqlite3.Connection, before: int = before) -> tuple[follow_ups.Pass, Followed]:
+                now = clock.now()
+                made = follow_ups.cancel_members(connection, batch_id, before, now)
+                return made, follow_ups.run_after(connection, made.cancelled, now)
+
+            made, more = yield Step(step, is_write=True)
+            report(more)
+            found += len(made.cancelled) + made.asked
+            total += len(made.cancelled)
+            before = made.before
+        if not found:
+            yield Step(lambda c: c.execute(QUERIES["stop_cancelling"], (batch_id,)), is_write=True)
+            return total
+
+
+def retrying(batch_id: int, clock: Clock) -> Steps[int]:
+    """Enqueues the failed members of a batch again. Comes to their number."""
+    total, after = 0, _FIRST_ID
+    while True:
+        values = {"id": batch_id, "after": after, "limit": _AT_ONCE}
+        ids = [row[0] for row in (yield read_step("failed_members", values))]
+        if not ids:
+            return total
+
+        def step(connection: sqlite3.Connection, ids: Sequence[int] = ids) -> int:
+            made = [dead_letters.enqueue_again(connection, each, clock.now()) for each in ids]
+            return sum(job is not None and job.created for job in made)
+
+        total += yield Step(step, is_write=True)
+        after = ids[-1]
+
+
+# ---------------------------------------------------------------- reading
+
+
+def get(connection: sqlite3.Connection, batch_id: int, now: Instant) -> BatchInfo:
+    """Raises BatchNotFoundError."""
+    if not 0 < batch_id < 1 << 63:
+        raise BatchNotFoundError(batch_id)
+    rows = connection.execute(_BY_ID, (batch_id,)).fetchall()
+    if not rows:
+        raise BatchNotFoundError(batch_id)
+    return _infos(connection, rows, now)[0]
+
+
+def _infos(connection: sqlite3.Connection, rows: Iterable[Sequence[Any]], now: Instant) -> list[BatchInfo]:
+    found = [dict(zip(_FIELDS, mended(BATCH_COLUMNS, row), strict=True)) for row in rows]
+    current = [each["id"] for each in found if each["ended_at_us"] is None]
+    running = dict[int, tuple[int, int | None]]()
+    later = dict[int, dict[JobState, int]]()
+    if current:
+        for batch_id, count, started_at_us in connection.execute(QUERIES["running_members"]):
+            running[batch_id] = count, started_at_us
+        if connection.execute(QUERIES["has_later_members"]).fetchone()[0]:
+            for batch_id, state, count in connection.execute(QUERIES["later_members"], (as_json(current),)):
+                later.setdefault(batch_id, {})[state_named(state)] = count
+    callbacks = dict[int, dict[str, Callback]]()
+    for batch_id, event, name, job_id in connection.execute(
+        QUERIES["callbacks_of"], (as_json(each["id"] for each in found),)
+    ):
+        callbacks.setdefault(batch_id, {})[event] = Callback(name, job_id)
+    return [
+        _info(
+            each,
+            running.get(each["id"], (0, None)),
+            later.get(each["id"], {}),
+            callbacks.get(each["id"], {}),
+            now,
+        )
+        for each in found
+    ]
+
+
+def _info(
+    row: dict[str, Any],
+    running: tuple[int, int | None],
+    later: dict[JobState, int],
+    callbacks: dict[str, Callback],
+    now: Instant,
+) -> BatchInfo:
+    count, running_since_us = running
+    ended = {JobState(state): row[state] for state in ("completed", "failed", "cancelled")}
+    starts = [us for us in (row["started_at_us"], running_since_us) if us is not None]
+    return BatchInfo(
+        id=row["id"],
+        name=row["name"],
+        created_at=moment(row["created_at_us"]),
+        started_at=moment(min(starts)) if starts else None,
+        ended_at=None if row["ended_at_us"] is None else moment(row["ended_at_us"]),
+        is_open=bool(row["is_open"]),
+        cancelled_at=None if row["cancelled_at_us"] is None else moment(row["cancelled_at_us"]),
+        total=row["total"],
+        counts=counts_of(total=row["total"], ended=ended, running=count, later=later),
+        callbacks={event: callbacks[event] for event in BATCH_EVENTS if event in callbacks},
+        max_fails=row["max_fails"],
+        max_fail_share=row["max_fail_share"],
+        read_at=moment(now.wall_us),
+    )

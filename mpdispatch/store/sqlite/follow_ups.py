@@ -1,0 +1,270 @@
+"""What the end of jobs does to the batches they are members of, and to the jobs that wait for them.
+
+    jobs have ended ─▶ batches count them ─▶ a batch ends ─▶ its callbacks are enqueued
+                    │                     └▶ it has failed too often ─▶ its other members are cancelled ─┐
+                    └▶ dependents become due, or are cancelled ─────────────────────────────────────────┤
+          ▲                                                                                              │
+          └──────────────────────────────── these have ended, too ◀─────────────────────────────────────┘
+
+Every transaction that ends jobs calls `run`. In a store without batches and dependents it costs two seeks.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import msgspec
+
+from mpdispatch import sqlite3
+from mpdispatch.clock import Instant
+from mpdispatch.failpoints import failpoint
+from mpdispatch.model import Cause, ClaimedJob, ErrorInfo, Job, JobState, NewJob, Transition
+from mpdispatch.model.batch import callback_payload
+from mpdispatch.policy.batches import exceeds
+from mpdispatch.store.sqlite import dependents
+from mpdispatch.store.sqlite.candidates import as_json
+from mpdispatch.store.sqlite.columns import RUN_COLUMNS
+from mpdispatch.store.sqlite.mending import mended
+from mpdispatch.store.sqlite.queries import QUERIES
+from mpdispatch.store.sqlite.rows import error_of
+
+CANCEL_AT_ONCE = 2000
+"""Members looked at per transaction: it must not hold the write lock for long (some 8 ms)."""
+AFTER_ALL = 1 << 62
+"""An id after those of all members."""
+_decode_job = msgspec.json.Decoder(NewJob).decode
+_LOG = logging.getLogger(__name__)
+
+Executes = sqlite3.Connection | sqlite3.Cursor
+Ended = tuple[ClaimedJob, Transition]
+"""A job that the store has ended, as far as it is readable, and the transition that ended it."""
+
+
+@dataclass(slots=True)
+class Followed:
+    """What the store did by itself, and a supervisor has to report."""
+
+    ended: list[Ended] = field(default_factory=list)
+    """Members and dependents that were cancelled; before them the jobs whose end began it, if nobody else reports them."""
+    callbacks: list[Job] = field(default_factory=list)
+    has_due: bool = False
+    """Some jobs are due now: callbacks or dependents."""
+
+    def __bool__(self) -> bool:
+        return bool(self.ended or self.callbacks)
+
+    def add(self, other: Followed) -> None:
+        self.ended += other.ended
+        self.callbacks += other.callbacks
+        self.has_due = self.has_due or other.has_due
+
+
+class Judged(NamedTuple):
+    """What decides about a batch: the columns `columns.JUDGED`."""
+
+    id: int
+    is_open: int
+    cancelled_at_us: int | None
+    max_fails: int | None
+    max_fail_share: float | None
+    total: int
+    completed: int
+    failed: int
+    cancelled: int
+
+    @property
+    def has_ended(self) -> bool:
+        return not self.is_open and self.completed + self.failed + self.cancelled >= self.total
+
+
+def run_for(connection: Executes, ended: list[Ended], now: Instant) -> Followed:
+    """As `run`, for jobs that the store has ended; they stand first in what it returns."""
+    followed = Followed(ended)
+    if ended:
+        followed.add(run(connection, [job.id for job, _ in ended], now))
+    return followed
+
+
+def run_after(connection: Executes, cancelled: Sequence[int], now: Instant) -> Followed:
+    """As `run`, for jobs that the store has cancelled itself; they stand first in what it returns."""
+    return run_for(connection, _reported(connection, cancelled, now), now)
+
+
+def run(connection: Executes, ended: Iterable[int], now: Instant) -> Followed:
+    """Do what follows from the end of these jobs, and from the ends that this causes in turn.
+
+    A job among them that has not ended does not count.
+    """
+    followed = Followed()
+    ids: Sequence[int] = list(ended)
+    while ids:
+        has_batches, has_dependents = connection.execute(QUERIES["has_followers"]).fetchone()
+        more = list[int]()
+        if has_batches:
+            more += _count(connection, ids, now, followed)
+        if has_dependents:
+            more += _dependents(connection, ids, now, followed)
+        followed.ended += _reported(connection, more, now)
+        ids = more
+    return followed
+
+
+def _reported(connection: Executes, ids: Sequence[int], now: Instant) -> list[Ended]:
+    """These cancelled jobs, for a supervisor's log and hooks."""
+    if not ids:
+        return []
+    rows = connection.execute(QUERIES["cancelled_jobs"], (as_json(ids),)).fetchall()
+    found = list[Ended]()
+    for *row, error in rows:
+        job = ClaimedJob(*mended(RUN_COLUMNS[:-1], row))
+        message = ErrorInfo(type="JobCancelledError", message="its batch was cancelled")
+        transition = Transition(
+            job_id=job.id,
+            starts=job.starts,
+            state=JobState.CANCELLED,
+            attempt=job.attempt,
+            cause=Cause.CANCELLED,
+            at_us=now.wall_us,
+            error=message if error is None else error_of(error) or message,
+            claim_attempt=job.attempt,
+        )
+        found.append((job, transition))
+    return found
+
+
+# ---------------------------------------------------------------- batches
+
+
+def _count(connection: Executes, ids: Sequence[int], now: Instant, followed: Followed) -> list[int]:
+    """Count ended members. Returns those that are cancelled because of it."""
+    changes = dict[int, dict[str, int | None]]()
+    for batch_id, state, count, started_at_us in connection.execute(QUERIES["ended_members"], (as_json(ids),)):
+        change = changes.setdefault(
+            batch_id, {"id": batch_id, "completed": 0, "failed": 0, "cancelled": 0, "started_at_us": None}
+        )
+        change[state] = count
+        starts = [us for us in (change["started_at_us"], started_at_us) if us is not None]
+        change["started_at_us"] = min(starts, default=None)
+    cancelled = list[int]()
+    for change in changes.values():
+        row = connection.execute(QUERIES["count_ended"], change).fetchone()
+        if row is not None:  # else an older mpdispatch has made it
+            cancelled += judge(connection, Judged(*row), now, followed)
+    return cancelled
+
+
+def judge(connection: Executes, batch: Judged, now: Instant, followed: Followed) -> list[int]:
+    """End the batch, or cancel what is left of it, if that is due. Returns the members that were cancelled."""
+    if batch.has_ended:
+        _end(connection, batch, now, followed)
+        return []
+    if batch.cancelled_at_us is not None or not exceeds(
+        failed=batch.failed,
+        total=batch.total,
+        is_open=bool(batch.is_open),
+        max_fails=batch.max_fails,
+        share=batch.max_fail_share,
+    ):
+        return []
+    connection.execute(QUERIES["mark_cancelled"], (now.wall_us, batch.id))
+    # A small batch is done with at once; of a large one the upkeep cancels the rest in steps.
+    made = cancel_members(connection, batch.id, AFTER_ALL, now)
+    if made.before is None:
+        connection.execute(QUERIES["stop_cancelling"], (batch.id,))
+    return made.cancelled
+
+
+def _end(connection: Executes, batch: Judged, now: Instant, followed: Followed) -> None:
+    if not connection.execute(QUERIES["end_batch"], (now.wall_us, batch.id)).rowcount:
+        return
+    is_success = batch.completed == batch.total
+    for event, job in connection.execute(QUERIES["open_callbacks"], (batch.id,)).fetchall():
+        if event == "on_end" or event == ("on_success" if is_success else "on_failure"):
+            _call_back(connection, batch.id, event, job, now, followed)
+    failpoint("batch.ended")
+
+
+def _call_back(
+    connection: Executes, batch_id: int, event: str, stored: str | bytes, now: Instant, followed: Followed
+) -> None:
+    from mpdispatch.store.sqlite.inserts import insert  # which imports what ends jobs
+
+    try:
+        job = msgspec.structs.replace(_decode_job(stored), payload=callback_payload(batch_id))
+    except (msgspec.DecodeError, UnicodeError) as error:
+        # Written by somebody else. The batch has ended all the same.
+        _LOG.warning("batch %d: its callback %s cannot be read: %s", batch_id, event, error)
+        return
+    made = insert(connection, job, now)
+    if connection.execute(QUERIES["called_back"], (made.id, batch_id, event)).rowcount:
+        followed.callbacks.append(made)
+        followed.has_due = True
+
+
+class Pass(NamedTuple):
+    """A step of cancelling the members of a batch."""
+
+    cancelled: list[int]
+    asked: int
+    """Number of running members that are asked to end."""
+    before: int | None
+    """Where the next step goes on; None: all members were looked at."""
+
+
+def cancel_members(connection: Executes, batch_id: int, before: int, now: Instant) -> Pass:
+    """Cancel the waiting ones among the next members before this id, and ask running members to end."""
+    values = {"id": batch_id, "before": before, "limit": CANCEL_AT_ONCE}
+    found = connection.execute(QUERIES["last_members"], values).fetchall()
+    waiting = [job_id for job_id, is_waiting in found if is_waiting]
+    if waiting:
+        connection.execute(QUERIES["cancel_these"], (now.wall_us, as_json(waiting)))
+        connection.execute(QUERIES["forget_dependents"], (as_json(waiting),))
+    asked = connection.execute(QUERIES["cancel_running_members"], (now.wall_us, batch_id)).rowcount
+    is_all = len(found) < CANCEL_AT_ONCE
+    return Pass(waiting, asked, None if is_all else found[-1][0])
+
+
+# ---------------------------------------------------------------- dependents
+
+
+def _dependents(connection: Executes, ids: Sequence[int], now: Instant, followed: Followed) -> list[int]:
+    """Go on with the jobs that wait for these. Returns the dependents that are cancelled."""
+    connection.execute(QUERIES["forget_dependents"], (as_json(ids),))
+    pairs = connection.execute(QUERIES["dependents_of"], (as_json(ids),)).fetchall()
+    if not pairs:
+        return []
+    parents = as_json({parent_id for *_, parent_id in pairs})
+    states: dict[int, str] = dict(connection.execute(QUERIES["ended_states"], (parents,)).fetchall())
+    left, blamed = _after(pairs, states)
+    due = [job_id for job_id, count in left.items() if count <= 0]
+    if due:
+        values = {"now": now.wall_us, "ids": as_json(due)}
+        connection.execute(QUERIES["all_parents_ended"], values)
+        followed.has_due = True
+    if blamed:
+        dependents.cancel(connection, blamed, states, now)
+    if due or blamed:
+        connection.execute(QUERIES["forget_dependents"], (as_json([*due, *blamed]),))
+    fewer = [(count, job_id) for job_id, count in left.items() if count > 0]
+    connection.executemany(QUERIES["wait_for_fewer"], fewer)
+    return list(blamed)
+
+
+def _after(
+    pairs: Iterable[tuple[int, int, str, int]], states: Mapping[int, str]
+) -> tuple[dict[int, int], dict[int, int]]:
+    """How many parents each dependent still waits for; and the parent that is to blame, for those to be cancelled."""
+    left, blamed = dict[int, int](), dict[int, int]()
+    for job_id, open_parents, on_failure, parent_id in pairs:
+        state = states.get(parent_id)  # None: it has not ended
+        left.setdefault(job_id, open_parents)
+        if state == "completed" or (state is not None and on_failure == "run"):
+            left[job_id] -= 1
+        elif state is not None and on_failure == "cancel":
+            blamed[job_id] = min(parent_id, blamed.get(job_id, parent_id))
+    for job_id in blamed:
+        del left[job_id]
+    return left, blamed

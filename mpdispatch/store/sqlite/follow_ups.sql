@@ -1,0 +1,129 @@
+-- name: has_followers
+-- Whether the end of a job may concern anything else: two seeks, in every transaction that ends jobs.
+SELECT
+    EXISTS (SELECT 1 FROM mpdispatch_batches WHERE ended_at_us IS NULL),
+    EXISTS (SELECT 1 FROM mpdispatch_dependents);
+
+-- name: ended_members
+-- By primary key: which batches these jobs are members of, and how many of each ended in which state.
+SELECT batch_id, state, count(*), min(started_at_us) FROM mpdispatch_jobs
+WHERE id IN (SELECT value FROM json_each(?)) AND batch_id IS NOT NULL AND completed_at_us IS NOT NULL
+GROUP BY batch_id, state;
+
+-- name: count_ended
+-- What a batch needs to be judged comes back with it.
+UPDATE mpdispatch_batches SET
+    completed = completed + :completed,
+    failed = failed + :failed,
+    cancelled = cancelled + :cancelled,
+    started_at_us = coalesce(min(started_at_us, :started_at_us), started_at_us, :started_at_us)
+WHERE id = :id
+RETURNING $judged;
+
+-- name: judged_batch
+-- The same of a batch as it is.
+SELECT $judged FROM mpdispatch_batches WHERE id = ?;
+
+-- name: end_batch
+-- Once only: a batch that has ended is not ended again.
+UPDATE mpdispatch_batches SET ended_at_us = ? WHERE id = ? AND ended_at_us IS NULL;
+
+-- name: open_callbacks
+-- By the key: what is still to be enqueued at the events of a batch.
+SELECT event, job FROM mpdispatch_callbacks WHERE batch_id = ? AND job_id IS NULL;
+
+-- name: called_back
+-- Exactly once: the job's insert is undone if this touches no row.
+UPDATE mpdispatch_callbacks SET job_id = ? WHERE batch_id = ? AND event = ? AND job_id IS NULL;
+
+-- name: mark_cancelled
+-- From now on it takes no members, and the waiting ones are to be cancelled.
+UPDATE mpdispatch_batches SET cancelled_at_us = coalesce(cancelled_at_us, ?), is_cancelling = 1 WHERE id = ?;
+
+-- name: stop_cancelling
+-- No member waits any more.
+UPDATE mpdispatch_batches SET is_cancelling = NULL WHERE id = ?;
+
+-- name: cancelling_batch
+-- By a partial index that is nearly always empty.
+SELECT id FROM mpdispatch_batches WHERE is_cancelling = 1 LIMIT 1;
+
+-- name: last_members
+-- By the index of members, backwards: the next ones before a given id, and whether each waits. Jobs enqueued last are
+-- the likeliest to wait.
+SELECT id, lane IS NOT NULL FROM mpdispatch_jobs
+WHERE batch_id = :id AND id < :before ORDER BY id DESC LIMIT :limit;
+
+-- name: cancel_these
+-- Whichever lane each waits in.
+UPDATE mpdispatch_jobs SET
+    state = 'cancelled', lane = NULL, blocked_reason = NULL, completed_at_us = ?, expires_at_us = NULL
+WHERE id IN (SELECT value FROM json_each(?)) AND lane IS NOT NULL;
+
+-- name: cancel_running_members
+-- By the index of running jobs, which are few. Their supervisors end them.
+UPDATE mpdispatch_jobs SET cancel_requested_us = ?
+WHERE owner IS NOT NULL AND +batch_id = ? AND cancel_requested_us IS NULL;
+
+-- name: dependents_of
+-- By the index of parents: the jobs that still wait for these, one row for each pair.
+SELECT d.job_id, d.open_parents, d.on_parent_failure, p.parent_id
+FROM json_each(?) AS ended
+CROSS JOIN mpdispatch_parents AS p ON p.parent_id = ended.value
+CROSS JOIN mpdispatch_dependents AS d ON d.job_id = p.job_id;
+
+-- name: ended_states
+-- By primary key.
+SELECT id, state FROM mpdispatch_jobs WHERE id IN (SELECT value FROM json_each(?)) AND completed_at_us IS NOT NULL;
+
+-- name: wait_for_fewer
+-- Some parents have ended, not all.
+UPDATE mpdispatch_dependents SET open_parents = ? WHERE job_id = ?;
+
+-- name: forget_dependents
+-- They wait for no parent any more: due, or ended.
+DELETE FROM mpdispatch_dependents WHERE job_id IN (SELECT value FROM json_each(?));
+
+-- name: all_parents_ended
+-- It keeps its priority and its run_at, and so its place.
+UPDATE mpdispatch_jobs SET
+    state = CASE WHEN run_at_us > :now THEN 'scheduled' ELSE 'pending' END,
+    lane = CASE WHEN run_at_us > :now THEN 2 ELSE 1 END
+WHERE id IN (SELECT value FROM json_each(:ids)) AND lane = 4;
+
+-- name: parent_failed
+-- With the reason as its last error.
+UPDATE mpdispatch_jobs SET
+    state = 'cancelled', lane = NULL, completed_at_us = ?, last_error = ?, expires_at_us = NULL
+WHERE id = ? AND lane = 4;
+
+-- name: parents_states
+-- Of a new job: which of its parents are there, how each stands, and what has taken the place of a failed one.
+SELECT id, state, retried_as FROM mpdispatch_jobs WHERE id IN (SELECT value FROM json_each(?));
+
+-- name: insert_parent
+-- One for each pair.
+INSERT OR IGNORE INTO mpdispatch_parents (job_id, parent_id) VALUES (?, ?);
+
+-- name: insert_dependent
+-- With its job, in lane 4.
+INSERT INTO mpdispatch_dependents (job_id, queue, open_parents, on_parent_failure) VALUES (?, ?, ?, ?);
+
+-- name: wait_in_lane_4
+-- A new job is inserted as a due or a scheduled one.
+UPDATE mpdispatch_jobs SET state = 'pending', lane = 4 WHERE id = ?;
+
+-- name: wait_for_the_retry
+-- Whoever still waits for a parent that failed waits for the job that takes its place.
+UPDATE OR IGNORE mpdispatch_parents SET parent_id = :new_id
+WHERE parent_id = :old_id
+    AND job_id IN (SELECT job_id FROM mpdispatch_dependents WHERE on_parent_failure = 'wait');
+
+-- name: parents
+-- By the key, with the state of each that is still there.
+SELECT p.parent_id, j.state FROM mpdispatch_parents AS p LEFT JOIN mpdispatch_jobs AS j ON j.id = p.parent_id
+WHERE p.job_id = ? ORDER BY p.parent_id;
+
+-- name: cancelled_jobs
+-- The columns of a ClaimedJob but for the payload, and why.
+SELECT id, starts, attempt, $claimed, last_error FROM mpdispatch_jobs WHERE id IN (SELECT value FROM json_each(?));
