@@ -43,7 +43,7 @@ from mpdispatch import (
     job,
     middleware,
 )
-from mpdispatch.engine import batch
+from mpdispatch.engine import bulk
 from mpdispatch.execution import process_context
 from mpdispatch.model import Enqueued
 
@@ -228,7 +228,7 @@ def test_an_enqueue_on_the_callers_connection_goes_with_its_transaction(engine: 
 
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch, "CHUNK_JOBS", 3)
+    monkeypatch.setattr(bulk, "CHUNK_JOBS", 3)
 
 
 def test_a_batch_is_stored_as_its_generator_goes(engine: Engine, small_chunks: None) -> None:
@@ -257,11 +257,11 @@ def test_ids_of_a_batch_need_not_follow_each_other(engine: Engine, monkeypatch: 
 
 @given(st.lists(st.integers(-9, 9)))
 def test_numbers_are_the_same_in_ranges(ids: list[int]) -> None:
-    ranges = list(batch.compact(ids))
+    ranges = list(bulk.compact(ids))
     assert [*chain.from_iterable(ranges)] == ids
     assert all(len(each) > 0 for each in ranges)
     assert all(before.stop != each.start for before, each in pairwise(ranges))
-    assert batch.compact(range(5, 9)) == [range(5, 9)]
+    assert bulk.compact(range(5, 9)) == [range(5, 9)]
 
 
 def test_an_empty_batch_is_no_error(engine: Engine) -> None:

@@ -1,111 +1,237 @@
-"""`Batch`, the jobs of one `enqueue_many`, and how they are stored in chunks."""
+"""`Batch`: jobs that belong together, in the hands of people."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain, groupby
-from typing import Any, Protocol
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime, timedelta
+from itertools import chain
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mpdispatch.errors import BatchError, Fault, PayloadError
-from mpdispatch.handlers.signature import Signature
-from mpdispatch.model import Enqueued
+import msgspec
 
-CHUNK_JOBS = 5_000
-"""Jobs per transaction: enough that a commit costs little, few enough that other writers get in between."""
+from mpdispatch.errors import JobNotFoundError, UsageError
+from mpdispatch.execution.process_context import refuse_while_importing
+from mpdispatch.model import BatchInfo, Job, JobState, Member
+
+if TYPE_CHECKING:  # which import this module
+    from mpdispatch.engine.client import JobClient
+    from mpdispatch.engine.engine import Engine
+    from mpdispatch.engine.enqueueing import Enqueueable
+
+_PAGE = 1_000
+_BEFORE_ALL = -(1 << 63)
+
+
+class BatchResult(NamedTuple):
+    """What a completed member was given, and what it returned, both as JSON data."""
+
+    job_id: int
+    arguments: dict[str, Any]
+    result: Any
 
 
 class Batch:
-    """Jobs enqueued together. `id` is None if there were none; iterating gives the job ids, in the order of the items."""
+    """Jobs that belong together: its *members*. From `engine.batch`, `engine.batches.get` and `enqueue_many`.
 
-    __slots__ = ("_ranges", "id")
+    What it says is read from the store at each use; `status()` gives all of one moment. It ends once it is closed and
+    every member has ended. A failed or cancelled member that is enqueued again (`retry`, `retry_failed`, a replayed dead
+    letter) is no member any more; the new job is, and the batch has not ended then.
 
-    def __init__(self, batch_id: int | None, ranges: Iterable[range]) -> None:
-        self.id = batch_id
-        self._ranges = tuple(ranges)
+    Iterating gives the ids of its jobs; of one that `enqueue_many` gave, those that were enqueued then, in the order of
+    the items and without reading the store.
+    """
+
+    __slots__ = ("_client", "_ranges", "id", "name", "store")
+
+    def __init__(
+        self, client: JobClient, batch_id: int, name: str, ranges: Iterable[range] | None = None
+    ) -> None:
+        self.id, self.name = batch_id, name
+        self._client = client
+        self.store = client.store  # a batch stays where it is, if the engine is given another store
+        self._ranges = None if ranges is None else tuple(ranges)
+
+    def __repr__(self) -> str:
+        return f"<Batch id={self.id} name={self.name!r}>"
+
+    # ---------------------------------------------------------------- how it stands
+
+    def status(self) -> BatchInfo:
+        """All that is known of it, at one moment. Raises BatchNotFoundError: it was pruned."""
+        return self.store.batches.get(self.id)
+
+    @property
+    def total(self) -> int:
+        """Number of its members now."""
+        return self.status().total
+
+    @property
+    def counts(self) -> Mapping[JobState, int]:
+        """Number of members in each state, zeros included: `batch.counts["failed"]`."""
+        return self.status().counts
+
+    @property
+    def progress(self) -> float:
+        """The share of members that have ended: 0 to 1."""
+        return self.status().progress
+
+    @property
+    def rate(self) -> float | None:
+        """Members that ended per second, since the first one started; None: none has ended."""
+        return self.status().rate
+
+    @property
+    def eta(self) -> float | None:
+        """Seconds until all present members have ended, at this rate; 0 once it has ended, None if unknown."""
+        return self.status().eta_s
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it takes more members. It does not end before it is closed."""
+        return self.status().is_open
+
+    @property
+    def created_at(self) -> datetime:
+        return self.status().created_at
+
+    @property
+    def started_at(self) -> datetime | None:
+        """When its first member started."""
+        return self.status().started_at
+
+    @property
+    def ended_at(self) -> datetime | None:
+        """When its last member ended; None: it has not ended."""
+        return self.status().ended_at
 
     @property
     def count(self) -> int:
-        return sum(map(len, self._ranges))
+        """Number of the ids that iterating gives."""
+        return self.total if self._ranges is None else sum(map(len, self._ranges))
 
     def __len__(self) -> int:
         return self.count
 
     def __iter__(self) -> Iterator[int]:
+        if self._ranges is None:
+            return (each.id for each in self._members())
         return chain.from_iterable(self._ranges)
 
-    def __repr__(self) -> str:
-        return f"<Batch id={self.id} count={self.count}>"
+    # ---------------------------------------------------------------- its members
 
+    def _members(self) -> Iterator[Member]:
+        """All in order of their ids, without those whose places other jobs have taken; read by the page."""
+        batches, after_id = self.store.batches, _BEFORE_ALL
+        while page := batches.members(self.id, after_id=after_id, limit=_PAGE):
+            yield from (each for each in page if each.retried_as is None)
+            after_id = page[-1].id
 
-class AddJobs(Protocol):
-    """Stores a chunk in one transaction."""
+    def jobs(self, state: JobState | str | None = None) -> Iterator[Job]:
+        """Its members in order of their ids, those in one state or all. Read as they are asked for.
 
-    def __call__(self, payloads: Sequence[bytes], batch: int | None, /, *, closes: bool) -> Enqueued:
-        """One job for each payload, in this batch (None: a new one). `closes`: it is the last chunk."""
-        ...
+        Raises UsageError: there is no such state.
+        """
+        from mpdispatch.engine.options import checked_state
 
+        wanted = checked_state(state)
+        return self._jobs(wanted)
 
-def compact(ids: Sequence[int]) -> Iterable[range]:
-    """The same numbers, in few ranges where they follow each other: a million ids need no list.
+    def _jobs(self, state: JobState | None) -> Iterator[Job]:
+        for member in self._members():
+            if state is None or member.state is state:
+                try:
+                    yield self.store.get(member.id)
+                except JobNotFoundError:
+                    continue  # it was pruned since its page was read
 
-    >>> list(compact([4, 5, 6, 9, 2, 3]))
-    [range(4, 7), range(9, 10), range(2, 4)]
-    """
-    if isinstance(ids, range) and ids.step == 1:
-        return [ids]
-    # Where it grows by one with each id, they follow each other.
-    runs = (list(run) for _, run in groupby(enumerate(ids), key=lambda pair: pair[1] - pair[0]))
-    return [range(run[0][1], run[-1][1] + 1) for run in runs]
+    def results(self) -> Iterator[BatchResult]:
+        """(job id, arguments, result) of every member that has completed by now, in order of their ids.
 
+        Read as they are asked for, so any number of them takes little memory. It does not wait: `batch.wait()` does.
+        """
+        for member in self._members():
+            if member.state is JobState.COMPLETED:
+                result = None if member.result is None else msgspec.json.decode(member.result)
+                yield BatchResult(member.id, msgspec.json.decode(member.payload), result)
 
-def enqueue_batch(
-    add_jobs: AddJobs,
-    signature: Signature,
-    items: Iterable[Mapping[str, Any]],
-    *,
-    max_bytes: int,
-) -> Batch:
-    """Store one job for each of the items, chunk by chunk as they come.
+    def wait(self, timeout: float | timedelta | str | None = None) -> BatchInfo:
+        """Block until it has ended; gives how it stands then. Members that failed raise nothing: see `counts`.
 
-    Raises:
-        BatchError: an item does not fit.
-        StoreError: a chunk could not be stored; a note of the error says how many jobs are.
-    """
-    ranges: list[range] = []
-    chunk: list[bytes] = []
-    seen = 0
-    batch_id: int | None = None
+        Raises:
+            BatchTimeoutError: it has not ended within `timeout` seconds; its jobs go on.
+            BatchNotFoundError: it was pruned.
+            UsageError: called inside its own `with`, which closes it only at its end.
+        """
+        from mpdispatch.engine.batch_waiting import wait_for_batch
 
-    def flush(*, closes: bool) -> None:
-        nonlocal batch_id
-        batch_id, ids = add_jobs(chunk, batch_id, closes=closes)
-        ranges.extend(compact(ids))
-        chunk.clear()
+        refuse_while_importing("wait")
+        return wait_for_batch(self._client, self.store, self.id, timeout)
 
-    try:
-        for item in items:
-            chunk.append(_payload(signature, item, max_bytes))
-            seen += 1
-            if len(chunk) == CHUNK_JOBS:
-                flush(closes=False)
-        if chunk or batch_id is not None:
-            flush(closes=True)
-    except PayloadError as error:
-        stored = sum(map(len, ranges))
-        if batch_id is not None:
-            add_jobs([], batch_id, closes=True)
-        raise BatchError(
-            signature.job_name, error.faults, index=seen, stored=stored, batch_id=batch_id
-        ) from None
-    except Exception as error:
-        if ranges:
-            error.add_note(f"{sum(map(len, ranges)):,} jobs of this batch ({batch_id}) are enqueued already")
-        raise
-    return Batch(batch_id, ranges)
+    async def wait_async(self, timeout: float | timedelta | str | None = None) -> BatchInfo:
+        """As `wait`, from async code. Never blocks the event loop."""
+        from mpdispatch.engine.batch_waiting import wait_for_batch_async
 
+        return await wait_for_batch_async(self._client, self.store, self.id, timeout)
 
-def _payload(signature: Signature, item: object, max_bytes: int) -> bytes:
-    if not isinstance(item, Mapping) or not all(isinstance(name, str) for name in item):
-        text = f"must be a mapping of argument names to values, not {type(item).__name__}"
-        raise PayloadError(signature.job_name, [Fault("", text)])
-    return signature.encode((), item, max_bytes=max_bytes)
+    # ---------------------------------------------------------------- what is done to it
+
+    def add(self, job: Enqueueable, /, *args: Any, **kwargs: Any) -> Job:
+        """Enqueue one more member: `batch.add(thumbnail, "a.jpg")`; on disk when it returns.
+
+        `job`: a handler, its name, or one with options: `thumbnail.options(priority=5)`.
+
+        Raises:
+            BatchClosedError: it is closed, or was cancelled.
+            PayloadError, UnknownJobError: the arguments do not fit the handler, or there is none of this name.
+        """
+        from mpdispatch.engine.batch_block import Block
+
+        engine = self._engine("add")
+        definition, options = engine.target_of("job", job)
+        with Block(engine, self, synced_every=1):
+            return engine.enqueue_as(definition, options, args, kwargs)
+
+    def add_many(self, job: Enqueueable, items: Iterable[Mapping[str, Any]], /) -> Batch:
+        """Enqueue more members, as `enqueue_many` does; iterating what it gives are the ids of the new ones.
+
+        Raises as `add`; BatchError: an item does not fit.
+        """
+        from mpdispatch.engine.batch_block import Block
+
+        engine = self._engine("add_many")
+        definition, options = engine.target_of("job", job)
+        with Block(engine, self, synced_every=1):
+            return engine.enqueue_many_as(definition, options, items)
+
+    def close(self) -> BatchInfo:
+        """It takes no more members, and ends once all have ended; at once if they have. Twice is the same as once."""
+        refuse_while_importing("close")
+        return self.store.batches.close(self.id)
+
+    def cancel(self) -> BatchInfo:
+        """Cancel the members that wait, ask running ones to end, and close it. Nothing happens to one that has ended.
+
+        It takes no more members then, but `retry_failed` runs failed ones again. Members are cancelled in short
+        transactions; if this process dies, a supervisor goes on.
+        """
+        refuse_while_importing("cancel")
+        info = self.store.batches.cancel(self.id)
+        return self.store.batches.close(self.id) if info.is_open else info
+
+    def retry_failed(self) -> int:
+        """Enqueue the members that have failed again, each as a new job in the place of the old one; gives how many.
+
+        Members that were cancelled stay so. Doing it twice enqueues each once. If then all complete, `on_success` is
+        enqueued, unless it was before.
+        """
+        refuse_while_importing("retry_failed")
+        return self.store.batches.retry(self.id, on_retry=self._client.tell_all)
+
+    def _engine(self, call: str) -> Engine:
+        from mpdispatch.engine.engine import Engine
+
+        if not isinstance(self._client, Engine):
+            raise UsageError(
+                f"{call}: needs an engine, which knows the handlers: engine.batches.get({self.id})"
+            )
+        return self._client

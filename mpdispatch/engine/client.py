@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 from mpdispatch.clock import SystemClock
 from mpdispatch.config import QueueConfig
 from mpdispatch.engine.dead_letters import DeadLetters
-from mpdispatch.engine.options import checked_id, checked_limit, so_long_ago_us
+from mpdispatch.engine.options import checked_id, checked_limit, checked_state, so_long_ago_us
 from mpdispatch.engine.waiting import wait_for_end, wait_for_end_async
 from mpdispatch.errors import JobCancelledError, JobFailedError, StoreError, StoreNotShared, UsageError
 from mpdispatch.execution.process_context import in_worker, refuse_while_importing
@@ -37,6 +37,7 @@ from mpdispatch.store.filters import JobFilter, PruneFilter
 from mpdispatch.store.values import Backup, Pruned, QueueStats
 
 if TYPE_CHECKING:
+    from mpdispatch.engine.batches import Batches
     from mpdispatch.engine.crons import Crons
     from mpdispatch.engine.explain import Reason
     from mpdispatch.events.publish import Hooks
@@ -93,7 +94,7 @@ class JobClient:
 
         Raises UsageError: there is no such state, or `limit` or `cursor` is not allowed.
         """
-        where = JobFilter(state=_checked_state(state), queue=queue, name=name)
+        where = JobFilter(state=checked_state(state), queue=queue, name=name)
         return self.store.list_jobs(where, limit=checked_limit(limit), cursor=cursor)
 
     def outputs(self, job_id: int) -> list[Output]:
@@ -178,6 +179,18 @@ class JobClient:
         if self._hooks is not None:
             self._hooks.enqueued(job)
 
+    def tell_all(self, jobs: Iterable[Job]) -> None:
+        """Tell the hooks of new jobs. For batches."""
+        for job in jobs:
+            self._tell(job)
+
+    @property
+    def batches(self) -> Batches:
+        """The batches: get, list."""
+        from mpdispatch.engine.batches import Batches
+
+        return Batches(self)
+
     @property
     def dead_letters(self) -> DeadLetters:
         """The jobs that failed for good: list, get, count, replay, purge."""
@@ -198,9 +211,9 @@ class JobClient:
 
     # ---------------------------------------------------------------- new jobs, for the doors
 
-    def add_job(self, job: NewJob, *, connection: Any = None) -> Job:
+    def add_job(self, job: NewJob, *, connection: Any = None, is_synced: bool = True) -> Job:
         """Store one job as it is and tell the hooks. `Engine.enqueue` checks name and arguments first."""
-        made = self.store.enqueue(job, connection=connection)
+        made = self.store.enqueue(job, connection=connection, is_synced=is_synced)
         if self._hooks is not None:
             self._hooks.enqueued(made, is_committed=connection is None)
         return made
@@ -302,7 +315,7 @@ class JobClient:
         if keep is not None and (isinstance(keep, bool) or not isinstance(keep, int) or keep < 0):
             raise UsageError(f"keep: must be a whole number from 0, not {shown(keep)}")
         before_us = None if older_than is None else so_long_ago_us(older_than)
-        where = PruneFilter(state=_checked_state(state), ended_before_us=before_us, keep=keep)
+        where = PruneFilter(state=checked_state(state), ended_before_us=before_us, keep=keep)
         return self.store.prune(where, dry_run=dry_run)
 
     def backup(self, destination: str | os.PathLike[str]) -> Backup:
@@ -338,11 +351,3 @@ def _completed(job: Job) -> Job:
     if job.state is JobState.CANCELLED:
         raise JobCancelledError(job)
     return job
-
-
-def _checked_state(state: object) -> JobState | None:
-    try:
-        return None if state is None else JobState(state)  # type: ignore[arg-type]  # a wrong type is reported
-    except ValueError:
-        states = ", ".join(each.value for each in JobState)
-        raise UsageError(f"state: must be one of {states}, not {shown(state)}") from None

@@ -12,11 +12,13 @@ import msgspec
 
 from mpdispatch.config import QueueConfig
 from mpdispatch.dispatcher import Dispatcher
-from mpdispatch.engine.batch import Batch, enqueue_batch
+from mpdispatch.engine.batch import Batch
+from mpdispatch.engine.batch_block import BatchContext, block_of
+from mpdispatch.engine.bulk import enqueue_batch
 from mpdispatch.engine.client import JobClient
 from mpdispatch.engine.cron_keywords import CronKeywords
 from mpdispatch.engine.definition import JobHandle, as_handle
-from mpdispatch.engine.enqueueing import BoundJob, EngineOptions, EnqueuesByName
+from mpdispatch.engine.enqueueing import BoundJob, EngineOptions, Enqueueable, EnqueuesByName, EnqueuesJobs
 from mpdispatch.engine.new_job import new_job
 from mpdispatch.engine.options import PLAIN, EnqueueKeywords, EnqueueOptions, JobKeywords, documented
 from mpdispatch.engine.settings import EngineSettings
@@ -30,7 +32,7 @@ from mpdispatch.execution.telemetry import Telemetry
 from mpdispatch.handlers.description import AppDescription, describe
 from mpdispatch.handlers.registry import JobDefinition, Registry
 from mpdispatch.hooks import Extension
-from mpdispatch.model import DeclaredCrons, Job, NewJob
+from mpdispatch.model import DeclaredCrons, Job, NewBatch, NewJob
 from mpdispatch.policy.backoff import BackoffSpec
 from mpdispatch.policy.names import shown
 from mpdispatch.store import open_store
@@ -192,7 +194,7 @@ class Engine(JobClient, EnqueuesByName):
         """The job that an enqueue with these arguments would store. Raises UnknownJobError, PayloadError, UsageError."""
         definition = self.registry.get(job.name if isinstance(job, JobHandle) else job)
         payload = definition.signature.encode((), args, max_bytes=self._max_payload_bytes)
-        return new_job(definition, options, payload, self._default_timeout_s)
+        return self.new_job_as(definition, options, payload)
 
     def register(self, handler: Callable[P, R]) -> JobHandle[P, R]:
         """Take in a stand-alone `@job` (or a plain function, with every option at its default).
@@ -235,10 +237,13 @@ class Engine(JobClient, EnqueuesByName):
         refuse_while_importing("enqueue")
         payload = definition.signature.encode(args, kwargs, max_bytes=self._max_payload_bytes)
         wanted = new_job(definition, options, payload, self._default_timeout_s)
+        is_synced = True
+        if (block := block_of(self)) is not None:
+            wanted, is_synced = block.member(wanted, options)
         if not self.telemetry.is_tracing:
-            return self.add_job(wanted, connection=options.connection)
+            return self.add_job(wanted, connection=options.connection, is_synced=is_synced)
         with self._traced(wanted) as traced:
-            return self.add_job(traced, connection=options.connection)
+            return self.add_job(traced, connection=options.connection, is_synced=is_synced)
 
     def enqueue_many_as(
         self, definition: JobDefinition, options: EnqueueOptions, items: Iterable[Mapping[str, Any]]
@@ -250,9 +255,63 @@ class Engine(JobClient, EnqueuesByName):
         for field in ("idempotency_key", "connection"):
             if getattr(options, field) is not None:
                 raise UsageError(f"{field}: enqueue_many takes none; enqueue the jobs one by one")
-        with self._traced(new_job(definition, options, b"{}", self._default_timeout_s)) as template:
+        into: NewBatch | int = NewBatch(name=definition.name)
+        name = definition.name
+        if (block := block_of(self)) is not None:
+            block.refuse_other_store()
+            into, name = block.batch.id, block.batch.name
+        with self._traced(self.new_job_as(definition, options, b"{}")) as template:
             add_jobs = functools.partial(self.add_jobs, template)
-            return enqueue_batch(add_jobs, definition.signature, items, max_bytes=self._max_payload_bytes)
+            batch_id, ids = enqueue_batch(
+                add_jobs, definition.signature, items, batch=into, max_bytes=self._max_payload_bytes
+            )
+        return Batch(self, batch_id, name, ids)
+
+    def new_job_as(self, definition: JobDefinition, options: EnqueueOptions, payload: bytes) -> NewJob:
+        """The job that an enqueue with this payload would store. Raises UsageError."""
+        return new_job(definition, options, payload, self._default_timeout_s)
+
+    def target_of(self, field: str, job: Enqueueable) -> tuple[JobDefinition, EnqueueOptions]:
+        """The handler and the options that are meant. Raises UsageError, which names the field; UnknownJobError."""
+        if isinstance(job, EnqueuesJobs):
+            return job.target_in(self, field)
+        if not isinstance(job, str):
+            raise UsageError(f"{field}: must be a handler or the name of one, not {shown(job)}")
+        return self.registry.get(job), PLAIN
+
+    def batch(
+        self,
+        name: str,
+        *,
+        on_success: Enqueueable | None = None,
+        on_failure: Enqueueable | None = None,
+        on_end: Enqueueable | None = None,
+        max_fails: float | None = None,
+        open: bool = False,  # noqa: A002 - what people call it
+    ) -> BatchContext:
+        """A batch of all jobs that are enqueued inside: `with engine.batch("thumbnails", on_success=report) as batch:`.
+
+        Every enqueue into this engine inside the `with` (or `async with`) makes a member, of the innermost batch if they
+        are nested. Members may start at once; they are on disk at the latest at the end of the `with`, which also closes
+        the batch. An exception leaves it open, and its note says what to do then. A thread that is started inside takes
+        no part; it may call `batch.add(…)`.
+
+        Args:
+            name: what people call it.
+            on_success: enqueued, once, when all members have completed: a handler, its name, or one with options. It is
+                given the id of the batch as its argument `batch`.
+            on_failure: likewise, when all members have ended and some failed or were cancelled.
+            on_end: likewise, when all members have ended.
+            max_fails: after more failed members than this the rest is cancelled; a float between 0 and 1 is a share of
+                all members, and counts once the batch is closed.
+            open: leave it open at the end of the `with`: it takes more members (`batch.add`) until `batch.close()`.
+
+        Raises UsageError: names the argument that is not allowed; nothing is stored.
+        """
+        from mpdispatch.engine.batch_arguments import checked_batch
+
+        new = checked_batch(self, name, on_success, on_failure, on_end, max_fails)
+        return BatchContext(self, new, stays_open=open)
 
     @contextmanager
     def _traced(self, job: NewJob) -> Iterator[NewJob]:

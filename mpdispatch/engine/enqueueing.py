@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeAlias, TypeVar
 
 from mpdispatch.engine.batch import Batch
 from mpdispatch.engine.offload import StandstillError, offload
@@ -20,11 +20,22 @@ Q = ParamSpec("Q")
 R = TypeVar("R")
 
 
+Enqueueable: TypeAlias = "str | EnqueuesJobs[...]"
+"""A handler by its name, a handler, or one with options."""
+
+
 class EnqueuesJobs(Generic[P]):
     """The four ways to enqueue jobs of one handler: one or many, from plain or from async code."""
 
     def _target(self) -> tuple[Engine, JobDefinition, EnqueueOptions]:
         """What they go into, for which handler, with which options."""
+        raise NotImplementedError
+
+    def target_in(self, engine: Engine, field: str) -> tuple[JobDefinition, EnqueueOptions]:
+        """The handler and the options, for an enqueue into this engine.
+
+        Raises UnknownJobError: it has no such handler; UsageError: the options are for another engine's jobs.
+        """
         raise NotImplementedError
 
     def enqueue(self, /, *args: P.args, **kwargs: P.kwargs) -> Job:
@@ -52,7 +63,7 @@ class EnqueuesJobs(Generic[P]):
             raise UsageError(
                 "connection: enqueue_async takes none, it runs on another thread; call enqueue() instead"
             )
-        return await _offloaded(engine, engine.enqueue_as, definition, options, args, kwargs)
+        return await offloaded(engine, engine.enqueue_as, definition, options, args, kwargs)
 
     def enqueue_many(self, items: Iterable[Mapping[str, Any]]) -> Batch:
         """Keep one job per mapping of arguments, in chunks of 5,000, each in one transaction.
@@ -68,7 +79,7 @@ class EnqueuesJobs(Generic[P]):
     async def enqueue_many_async(self, items: Iterable[Mapping[str, Any]]) -> Batch:
         """As `enqueue_many`, from async code. The items are consumed on another thread."""
         engine, definition, options = self._target()
-        return await _offloaded(engine, engine.enqueue_many_as, definition, options, items)
+        return await offloaded(engine, engine.enqueue_many_as, definition, options, items)
 
 
 class BoundJob(EnqueuesJobs[P]):
@@ -79,6 +90,12 @@ class BoundJob(EnqueuesJobs[P]):
 
     def _target(self) -> tuple[Engine, JobDefinition, EnqueueOptions]:
         return self._bound_to
+
+    def target_in(self, engine: Engine, field: str) -> tuple[JobDefinition, EnqueueOptions]:
+        bound_to, definition, options = self._bound_to
+        if bound_to is not engine:
+            raise UsageError(f"{field}: {definition.name!r} with options is of another engine, {bound_to!r}")
+        return definition, options
 
 
 class EnqueuesByName:
@@ -115,7 +132,7 @@ class EngineOptions(EnqueuesByName):
         return BoundJob(self._engine, self._engine.registry.get(name), self._options)
 
 
-async def _offloaded(engine: Engine, function: Callable[Q, R], /, *args: Q.args, **kwargs: Q.kwargs) -> R:
+async def offloaded(engine: Engine, function: Callable[Q, R], /, *args: Q.args, **kwargs: Q.kwargs) -> R:
     """What the function returns, called on another thread. Raises StoreBusy after 30 s without any progress."""
     try:
         return await offload(function, *args, **kwargs)

@@ -14,7 +14,7 @@ import msgspec
 
 from mpdispatch.clock import SECOND_US, SystemClock
 from mpdispatch.errors import ConfigError, Fault, UsageError
-from mpdispatch.model import Job
+from mpdispatch.model import Job, JobState
 from mpdispatch.model.json import time_from_text
 from mpdispatch.policy.backoff import BackoffSpec
 from mpdispatch.policy.durations import duration_of, parse_duration
@@ -166,12 +166,21 @@ def checked_backoff(value: object) -> BackoffSpec | None:
         raise ConfigError([Fault("backoff", str(error).removeprefix("backoff: "))]) from None
 
 
-def checked_id(job_id: object) -> int:
-    """The id of a job. Raises UsageError."""
+def checked_id(job_id: object, field: str = "job_id") -> int:
+    """The id of a job or of a batch. Raises UsageError."""
     if isinstance(job_id, bool) or not isinstance(job_id, int):
         hint = "; pass job.id" if isinstance(job_id, Job) else ""
-        raise UsageError(f"job_id: must be a whole number, not {shown(job_id)}{hint}")
+        raise UsageError(f"{field}: must be a whole number, not {shown(job_id)}{hint}")
     return job_id
+
+
+def checked_state(state: object) -> JobState | None:
+    """The state of this name; None stays None. Raises UsageError."""
+    try:
+        return None if state is None else JobState(state)  # type: ignore[arg-type]  # a wrong type is reported
+    except ValueError:
+        states = ", ".join(each.value for each in JobState)
+        raise UsageError(f"state: must be one of {states}, not {shown(state)}") from None
 
 
 def checked_limit(limit: object, field: str = "limit") -> int:

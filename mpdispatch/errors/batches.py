@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from mpdispatch.errors.base import DispatchError, UsageError
 
-__all__ = ["BatchClosedError", "BatchNotFoundError", "UnknownParentError"]
+__all__ = ["BatchClosedError", "BatchNotFoundError", "BatchTimeoutError", "UnknownParentError"]
 
 _SHOWN = 5
 
@@ -26,6 +26,17 @@ class BatchClosedError(UsageError):
         self.batch_id, self.is_cancelled = batch_id, is_cancelled
         super().__init__(
             f"batch {batch_id} {'was cancelled' if is_cancelled else 'is closed'}: it takes no more members"
+        )
+
+
+class BatchTimeoutError(DispatchError, TimeoutError):
+    """`wait()` gave up before the batch ended; its jobs go on."""
+
+    def __init__(self, batch_id: int, timeout_s: float, *, done: int, total: int, why: str = "") -> None:
+        self.batch_id, self.timeout_s, self.done, self.total, self.why = batch_id, timeout_s, done, total, why
+        super().__init__(
+            f"batch {batch_id} has not ended after {timeout_s:g} s: {done:,} of {total:,} jobs have"
+            + (f"; {why}" if why else "")
         )
 
 

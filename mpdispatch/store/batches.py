@@ -7,9 +7,10 @@ batch that had ended has not then.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from mpdispatch.model import BatchInfo, Member, NewBatch, Page
+from mpdispatch.model import BatchInfo, Job, Member, NewBatch, Page
 from mpdispatch.store.filters import BatchFilter
 
 
@@ -47,8 +48,11 @@ class BatchStore(Protocol):
         """
         ...
 
-    def retry(self, batch_id: int) -> int:
-        """Enqueue the failed members again, in short transactions. Returns their number. Raises BatchNotFoundError."""
+    def retry(self, batch_id: int, *, on_retry: Callable[[Sequence[Job]], object] | None = None) -> int:
+        """Enqueue the failed members again, in short transactions. Returns their number. Raises BatchNotFoundError.
+
+        `on_retry` is called with the new jobs of each transaction, once they are stored.
+        """
         ...
 
     def members(self, batch_id: int, *, after_id: int, limit: int) -> list[Member]:

@@ -141,6 +141,10 @@ class Store(Protocol):
         """
         ...
 
+    def sync(self) -> None:
+        """Return once all that was stored in this process is on disk, also with `is_synced=False`."""
+        ...
+
     def enqueue_many(
         self, jobs: Sequence[NewJob], *, batch: NewBatch | int | None = None, closes: bool = True
     ) -> Enqueued:

@@ -15,6 +15,7 @@ from mpdispatch.model import (
     BatchInfo,
     Callback,
     Enqueued,
+    Job,
     JobState,
     Member,
     NewBatch,
@@ -103,9 +104,9 @@ class SQLiteBatches:
         self._wake()
         return self.get(batch_id)
 
-    def retry(self, batch_id: int) -> int:
+    def retry(self, batch_id: int, *, on_retry: Callable[[Sequence[Job]], object] | None = None) -> int:
         self.get(batch_id)
-        found = Round(retrying(batch_id, self._clock))
+        found = Round(retrying(batch_id, self._clock, on_retry))
         self._run(found)
         self._wake()
         return found.result or 0
@@ -206,8 +207,10 @@ def cancelling(batch_id: int, clock: Clock, report: Callable[[Followed], None]) 
             return total
 
 
-def retrying(batch_id: int, clock: Clock) -> Steps[int]:
-    """Enqueues the failed members of a batch again. Comes to their number."""
+def retrying(
+    batch_id: int, clock: Clock, on_retry: Callable[[Sequence[Job]], object] | None = None
+) -> Steps[int]:
+    """Enqueues the failed members of a batch again. Comes to their number; `on_retry` is told of the new jobs."""
     total, after = 0, _FIRST_ID
     while True:
         values = {"id": batch_id, "after": after, "limit": _AT_ONCE}
@@ -215,11 +218,14 @@ def retrying(batch_id: int, clock: Clock) -> Steps[int]:
         if not ids:
             return total
 
-        def step(connection: sqlite3.Connection, ids: Sequence[int] = ids) -> int:
+        def step(connection: sqlite3.Connection, ids: Sequence[int] = ids) -> list[Job]:
             made = [dead_letters.enqueue_again(connection, each, clock.now()) for each in ids]
-            return sum(job is not None and job.created for job in made)
+            return [job for job in made if job is not None and job.created]
 
-        total += yield Step(step, is_write=True)
+        made = yield Step(step, is_write=True)
+        if on_retry is not None:
+            on_retry(made)
+        total += len(made)
         after = ids[-1]
 
 

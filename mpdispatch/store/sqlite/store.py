@@ -216,6 +216,10 @@ class SQLiteStore:
             self._sessions.sync()
         return made
 
+    def sync(self) -> None:
+        """Return once all that was stored so far is on disk, whoever stored it."""
+        self._sessions.sync()
+
     def enqueue_many(
         self, jobs: Sequence[NewJob], *, batch: NewBatch | int | None = None, closes: bool = True
     ) -> Enqueued:
