@@ -11,7 +11,6 @@ Every transaction that ends jobs calls `run`. In a store without batches and dep
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -36,7 +35,6 @@ CANCEL_AT_ONCE = 2000
 AFTER_ALL = 1 << 62
 """An id after those of all members."""
 _decode_job = msgspec.json.Decoder(NewJob).decode
-_LOG = logging.getLogger(__name__)
 
 Executes = sqlite3.Connection | sqlite3.Cursor
 Ended = tuple[ClaimedJob, Transition]
@@ -195,8 +193,10 @@ def _call_back(
     try:
         job = msgspec.structs.replace(_decode_job(stored), payload=callback_payload(batch_id))
     except (msgspec.DecodeError, UnicodeError) as error:
+        import logging  # no enqueuer needs it
+
         # Written by somebody else. The batch has ended all the same.
-        _LOG.warning("batch %d: its callback %s cannot be read: %s", batch_id, event, error)
+        logging.getLogger(__name__).warning("batch %d: its callback %s cannot be read: %s", batch_id, event, error)
         return
     made = insert(connection, job, now)
     if connection.execute(QUERIES["called_back"], (made.id, batch_id, event)).rowcount:
