@@ -69,6 +69,15 @@ def _crons(client: JobClient) -> list[CompletionItem]:
     return [_item(each.name, each.schedule) for each in client.crons.list()]
 
 
+def _batches(client: JobClient) -> Iterable[CompletionItem]:
+    for batch in client.batches.list(limit=_JOBS).items:
+        yield _item(str(batch.id), f"{batch.name} ({batch.done:,} of {batch.total:,})")
+
+
+def _batch_names(client: JobClient) -> Iterable[CompletionItem]:
+    return [_item(name) for name in sorted({each.name for each in client.batches.list(limit=1000).items})]
+
+
 def _names(client: JobClient) -> Iterable[CompletionItem]:
     jobs = client.list_jobs(limit=1000).items
     return [_item(name) for name in sorted({job.name for job in jobs})]
@@ -82,6 +91,8 @@ complete_dead_letter = _of_store(_dead_letters)
 complete_queue = _of_store(_queues)
 complete_name = _of_store(_names)
 complete_cron = _of_store(_crons)
+complete_batch = _of_store(_batches)
+complete_batch_name = _of_store(_batch_names)
 
 
 def given(*parameters: Callable[[F], F]) -> Callable[[F], F]:

@@ -42,6 +42,8 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "wait": ("jobs:wait", "Wait until jobs have ended."),
     "cancel": ("change:cancel", "Cancel jobs, running ones too."),
     "retry": ("change:retry", "Run waiting jobs now, or failed and cancelled ones again."),
+    "batches": ("batches:batches", "List batches, newest first."),
+    "batch": ("batches:batch", "Show or watch a batch; cancel, close or retry it."),
     "cron": ("cron:cron", "Put jobs into their queues at the times of a schedule."),
     "queues": ("queues:queues", "List queues."),
     "pause": ("queues:pause", "Stop claiming from a queue."),

@@ -57,6 +57,8 @@ CONCURRENCY = _Type("n|auto", _concurrency)
 """A number of worker processes, or `auto`."""
 JOB_ID = click.IntRange(min=1)
 JOB_ID.name = "job id"
+BATCH_ID = click.IntRange(min=1)
+BATCH_ID.name = "batch id"
 
 
 def arguments_of(pairs: Sequence[str], whole: str | None) -> dict[str, Any]:

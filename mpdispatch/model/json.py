@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 import msgspec
 
 from mpdispatch.errors import UsageError
+from mpdispatch.model.batch import BatchInfo
 from mpdispatch.model.job import DeadLetter
 from mpdispatch.model.supervisors import SupervisorStatus
 
@@ -117,6 +118,27 @@ def dead_letter_to_json(letter: DeadLetter) -> dict[str, Any]:
         "retried_from": job["retried_from"],
         "replayed_at": time_to_json(letter.replayed_at),
         "replayed_as": letter.replayed_as,
+    }
+
+
+def batch_to_json(batch: BatchInfo) -> dict[str, Any]:
+    """A batch as it stands; `counts` by state, `callbacks` by event, each with `name` and `job_id`."""
+    return {
+        "id": batch.id,
+        "name": batch.name,
+        "created_at": time_to_json(batch.created_at),
+        "ended_at": time_to_json(batch.ended_at),
+        "total": batch.total,
+        "counts": {state.value: count for state, count in batch.counts.items()},
+        "progress": batch.progress,
+        "eta_s": batch.eta_s,
+        "callbacks": {event: each._asdict() for event, each in batch.callbacks.items()},
+        "started_at": time_to_json(batch.started_at),
+        "is_open": batch.is_open,
+        "cancelled_at": time_to_json(batch.cancelled_at),
+        "rate": batch.rate,
+        "max_fails": batch.max_fails,
+        "max_fail_share": batch.max_fail_share,
     }
 
 

@@ -64,3 +64,23 @@ def duration_of(field: str, value: object) -> float:
         return parse_duration(value)
     except UsageError as error:
         raise UsageError(f"{field}: {error}") from None
+
+
+def duration_text(seconds: float) -> str:
+    """A duration for people, to two or three digits; `parse_duration` reads it again.
+
+    >>> [duration_text(each) for each in (0.0421, 3.25, 59.6, 200, 3900, 200_000)]
+    ['42ms', '3.2s', '1m00s', '3m20s', '1h05m', '2d08h']
+    """
+    if seconds < 0.9995:
+        return f"{seconds * 1000:.0f}ms"
+    if seconds < 9.95:
+        return f"{seconds:.1f}s"
+    if (whole_s := round(seconds)) < 60:
+        return f"{whole_s}s"
+    if whole_s < 3600:
+        return f"{whole_s // 60}m{whole_s % 60:02}s"
+    if (whole_m := round(seconds / 60)) < 1440:
+        return f"{whole_m // 60}h{whole_m % 60:02}m"
+    whole_h = round(seconds / 3600)
+    return f"{whole_h // 24}d{whole_h % 24:02}h"

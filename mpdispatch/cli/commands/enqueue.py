@@ -21,7 +21,7 @@ from mpdispatch.engine.new_job import PlainDefaults
 from mpdispatch.errors import Fault, PayloadError, UsageError
 from mpdispatch.handlers.names import check_job_name
 from mpdispatch.handlers.safejson import payload_as_given
-from mpdispatch.model import Enqueued, Job
+from mpdispatch.model import Enqueued, Job, NewBatch
 from mpdispatch.model.json import json_from_text
 
 if TYPE_CHECKING:
@@ -196,4 +196,6 @@ def _as_given(options: Options, jobs: _Jobs, wished: Mapping[str, Any], *, may_c
     payloads = jobs.read(lambda arguments: payload_as_given(jobs.name, arguments, config.max_payload_bytes))
     job = unchecked_job(PlainDefaults(name=jobs.name), payloads[0] if payloads else b"{}", wished)
     client = open_client_to_fill(options, may_create=may_create)
-    return client, client.add_job(job) if jobs.is_one else client.add_jobs(job, payloads)
+    return client, client.add_job(job) if jobs.is_one else client.add_jobs(
+        job, payloads, NewBatch(name=job.name)
+    )

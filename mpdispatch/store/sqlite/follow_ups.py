@@ -196,7 +196,9 @@ def _call_back(
         import logging  # no enqueuer needs it
 
         # Written by somebody else. The batch has ended all the same.
-        logging.getLogger(__name__).warning("batch %d: its callback %s cannot be read: %s", batch_id, event, error)
+        logging.getLogger(__name__).warning(
+            "batch %d: its callback %s cannot be read: %s", batch_id, event, error
+        )
         return
     made = insert(connection, job, now)
     if connection.execute(QUERIES["called_back"], (made.id, batch_id, event)).rowcount:
