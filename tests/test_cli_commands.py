@@ -243,7 +243,7 @@ def test_no_line_of_stdin_is_no_job(cli: Cli) -> None:
 
 def test_enqueue_count_prints_every_id(cli: Cli) -> None:
     assert cli("enqueue", "--create", "x", "--count", "3").stdout == "1\n2\n3\n"
-    assert loaded(cli("enqueue", "x", "--count", "2", "--json")) == {"batch_id": 4, "count": 2, "ids": [4, 5]}
+    assert loaded(cli("enqueue", "x", "--count", "2", "--json")) == {"batch_id": 2, "count": 2, "ids": [4, 5]}
 
 
 @pytest.mark.parametrize(
