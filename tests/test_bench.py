@@ -19,7 +19,11 @@ BLOCKS = runpy.run_path(str(BENCHMARKS / "blocks.py"))
 
 # mode: (name of a figure (its beginning), has a reference, has a target)
 EXPECTED = {
-    "drain": [("200 no-ops", True, True), ("largest WAL", False, True)],
+    "drain": [
+        ("200 no-ops", True, True),
+        ("largest WAL", False, True),
+        ("200 no-ops of a batch", True, True),
+    ],
     "enqueue": [
         ("single", True, True),
         ("bulk, 200 jobs", True, True),

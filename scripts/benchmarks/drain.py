@@ -85,3 +85,24 @@ def measure(run: Run) -> Iterator[Figure]:
         unit="MiB",
         target=Target("value", "≤", 64),
     )
+    yield members(run)
+
+
+def members(run: Run) -> Figure:
+    """What it costs a drain that its jobs are members of a batch: it counts them as they end."""
+    jobs = run.size.drain_jobs
+    with run.service("members") as service:
+        blocks = interleave(
+            lambda: jobs / service.drain("noop", jobs, are_members=False),
+            {"members": lambda: jobs / service.drain("noop", jobs)},
+            run.size.blocks,
+        )
+    return from_blocks(
+        "drain",
+        f"{jobs:,} no-ops of a batch",
+        "jobs/s",
+        blocks,
+        "members",
+        reference_name="no-ops of no batch",
+        target=Target("ratio", "≥", 0.95),
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from app import engine_on
 from sizes import WORKERS
 
 from mpdispatch import Engine, JobState
+from mpdispatch.model import NewJob
 
 HERE = Path(__file__).resolve().parent
 QUEUE = "default"
@@ -154,9 +156,14 @@ class Service:
 
     # -- jobs -------------------------------------------------------------------------------------------
 
-    def enqueue(self, name: str, count: int, **args: Any) -> Sequence[int]:
-        """Their ids, in the order they will be claimed."""
-        return list(self.engine.enqueue_many(name, (args for _ in range(count))))
+    def enqueue(self, name: str, count: int, *, are_members: bool = True, **args: Any) -> Sequence[int]:
+        """Their ids, in the order they will be claimed. `are_members`: of a batch."""
+        if are_members:
+            return list(self.engine.enqueue_many(name, (args for _ in range(count))))
+        store, job = self.engine.store, NewJob(name=name, payload=json.dumps(args).encode())
+        ids = [store.enqueue(job, is_synced=False).id for _ in range(count)]
+        store.sync()
+        return ids
 
     def finish(self, ids: Sequence[int], *, every_s: float = 0.002) -> None:
         """Wait until all are on disk as ended. Looks at one row, then at two indexes, so it hardly disturbs.
@@ -190,11 +197,11 @@ class Service:
         self._least_s[kind] = min(self._least_s.get(kind, elapsed_s), elapsed_s / len(ids))
         return elapsed_s
 
-    def drain(self, name: str, count: int, **args: Any) -> float:
+    def drain(self, name: str, count: int, *, are_members: bool = True, **args: Any) -> float:
         """Seconds to run that many jobs, which wait in a paused queue of a warm supervisor before the clock starts."""
         self.engine.pause_queue(QUEUE)
         before = self.engine.counts()[JobState.COMPLETED]
-        ids = self.enqueue(name, count, **args)
+        ids = self.enqueue(name, count, are_members=are_members, **args)
         elapsed_s = self.timed_drain(ids, f"{name} {args}")
         done = self.engine.counts()[JobState.COMPLETED] - before
         if done != count:
