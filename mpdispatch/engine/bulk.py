@@ -82,11 +82,11 @@ def enqueue_batch(
     seen = 0
     try:
         for item in items:
-            if len(chunk) == CHUNK_JOBS:  # only now is it known that this chunk is not the last
-                chunks.add(chunk, is_last=False)
-                chunk = []
             chunk.append(_payload(signature, item, max_bytes))
             seen += 1
+            if len(chunk) == CHUNK_JOBS:
+                chunks.add(chunk, is_last=False)
+                chunk = []
         return chunks.add(chunk, is_last=True), chunks.ranges
     except PayloadError as error:
         if chunks.is_new and chunks.batch_id is not None:

@@ -43,10 +43,16 @@ class BatchTimeoutError(DispatchError, TimeoutError):
 class UnknownParentError(UsageError):
     """A job is to wait for jobs that the store does not have."""
 
-    def __init__(self, ids: Sequence[int]) -> None:
-        self.ids = tuple(ids)
+    def __init__(self, ids: Sequence[int], *, are_elsewhere: bool = False) -> None:
+        """`are_elsewhere`: these are jobs of another store; this one has given their ids to others."""
+        self.ids, self.are_elsewhere = tuple(ids), are_elsewhere
         shown = ", ".join(map(str, ids[:_SHOWN])) + (
             f" and {len(ids) - _SHOWN:,} more" if len(ids) > _SHOWN else ""
         )
-        which = f"there is no job {shown}" if len(ids) == 1 else f"there are no jobs {shown}"
-        super().__init__(f"after: {which} in this store (never enqueued, or pruned)")
+        if are_elsewhere:
+            text = f"job {shown} is" if len(ids) == 1 else f"jobs {shown} are"
+            text += " of another store; a job can only wait for jobs of its own"
+        else:
+            text = f"there is no job {shown}" if len(ids) == 1 else f"there are no jobs {shown}"
+            text += " in this store (never enqueued, or pruned)"
+        super().__init__(f"after: {text}")

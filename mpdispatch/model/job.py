@@ -97,6 +97,8 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True):
     """The batch of which it is a member."""
     after: tuple[int, ...] = ()
     """Ids of its parents: the jobs that must have ended before it is due."""
+    parents_created_us: tuple[tuple[int, int], ...] = ()
+    """Id and time of creation of some of them, as far as they are known: a job of another store has another time."""
     on_parent_failure: OnParentFailure = "cancel"
 
     def due_us(self, now_us: int) -> int:

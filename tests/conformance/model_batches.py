@@ -183,7 +183,7 @@ class Batches:
         self._wait(row)
 
     def _wait(self, row: Row) -> None:
-        parents = {self._latest(each).id for each in row.new.after}
+        parents = {self._latest(each, row.id).id for each in row.new.after}
         row.parents = sorted(parents)
         failed = [
             each for each in parents if self._model.state_of(each) in (JobState.FAILED, JobState.CANCELLED)
@@ -197,9 +197,9 @@ class Batches:
         if row.open_parents:
             row.state = JobState.PENDING  # its time is looked at once they have ended
 
-    def _latest(self, job_id: int) -> Row:
-        """The job itself, or what has taken its place."""
-        rows = {row.id: row for row in [*self._model._rows.values()]}
+    def _latest(self, job_id: int, before_id: int) -> Row:
+        """The job itself, or what has taken its place. Parents are older than their dependents: there are no cycles."""
+        rows = {row.id: row for row in [*self._model._rows.values()] if row.id < before_id}
         while job_id in rows and (after := rows[job_id].retried_as) is not None:
             job_id = after
         if job_id not in rows:

@@ -127,6 +127,7 @@ _OF_THE_ENQUEUE = (
     "expires_at_us",
     "expires_us",
     "after",
+    "parents_created_us",
     "on_parent_failure",
 )
 NEW = tuple(name for name in NewJob.__struct_fields__ if name not in _OF_THE_ENQUEUE)

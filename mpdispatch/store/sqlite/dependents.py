@@ -5,7 +5,7 @@ They are pending in lane 4, which no claim reads, and have a row that counts the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from mpdispatch import sqlite3
@@ -23,6 +23,15 @@ class _Parent(NamedTuple):
     id: int
     state: str
     retried_as: int | None
+    created_at_us: int
+
+    @property
+    def has_failed(self) -> bool:
+        return self.state in ("failed", "cancelled")
+
+    def is_open(self, on_parent_failure: OnParentFailure) -> bool:
+        """Whether a job with this policy waits for it."""
+        return on_parent_failure == "wait" if self.has_failed else self.state != "completed"
 
 
 def add(connection: Executes, ids: Sequence[int], job: NewJob, now: Instant) -> None:
@@ -30,43 +39,60 @@ def add(connection: Executes, ids: Sequence[int], job: NewJob, now: Instant) -> 
 
     If a parent has failed or was cancelled already, its policy applies at once. Raises UnknownParentError.
     """
-    parents = list(_parents(connection, job.after))
+    policy = job.on_parent_failure
+    parents = _parents(connection, job, ids[0])
     pairs = [(job_id, parent.id) for job_id in ids for parent in parents]
     connection.executemany(QUERIES["insert_parent"], pairs)
-    failed = {each.id: each.state for each in parents if each.state in ("failed", "cancelled")}
-    if failed and job.on_parent_failure == "cancel":
-        _cancel_at_once(connection, ids, failed, now)
-    elif count := sum(_is_open(each, job.on_parent_failure) for each in parents):
+    failed = min((each for each in parents if each.has_failed), key=lambda each: each.id, default=None)
+    if failed is not None and policy == "cancel":
+        _cancel_new(connection, ids, failed, now)
+    elif count := sum(each.is_open(policy) for each in parents):
         connection.executemany(QUERIES["wait_in_lane_4"], [(job_id,) for job_id in ids])
-        rows = [(job_id, job.queue, count, job.on_parent_failure) for job_id in ids]
+        rows = [(job_id, job.queue, count, policy) for job_id in ids]
         connection.executemany(QUERIES["insert_dependent"], rows)
 
 
-def _is_open(parent: _Parent, on_failure: OnParentFailure) -> bool:
-    if parent.state in ("failed", "cancelled"):
-        return on_failure == "wait"
-    return parent.state != "completed"
-
-
-def _cancel_at_once(connection: Executes, ids: Sequence[int], failed: dict[int, str], now: Instant) -> None:
+def _cancel_new(connection: Executes, ids: Sequence[int], failed: _Parent, now: Instant) -> None:
     from mpdispatch.store.sqlite import follow_ups  # which inserts jobs itself
 
     connection.executemany(QUERIES["wait_in_lane_4"], [(job_id,) for job_id in ids])
-    cancel(connection, dict.fromkeys(ids, min(failed)), failed, now)
+    cancel(connection, dict.fromkeys(ids, failed.id), {failed.id: failed.state}, now)
     follow_ups.run(connection, ids, now)
 
 
-def _parents(connection: Executes, ids: Sequence[int]) -> Iterator[_Parent]:
-    """The parents as they stand now: of one that was enqueued again, the job that has taken its place."""
-    left = set(ids)
-    seen = set[int]()
-    while left:
-        found = [_Parent(*row) for row in connection.execute(QUERIES["parents_states"], (as_json(left),))]
-        if unknown := left - {each.id for each in found}:
-            raise UnknownParentError(sorted(unknown))
-        seen |= left
-        yield from (each for each in found if each.retried_as is None)
-        left = {each.retried_as for each in found if each.retried_as is not None} - seen
+def _parents(connection: Executes, job: NewJob, before_id: int) -> list[_Parent]:
+    """The parents as they stand now: of one that was enqueued again, the job that has taken its place.
+
+    A parent is older than its dependents, so that no job waits for itself. Raises UnknownParentError, also if the job
+    that has taken a place was pruned: nobody knows how it ended.
+    """
+    found = _read(connection, [each for each in job.after if each < before_id])
+    _refuse_others(job, found)
+    places = {job_id: job_id for job_id in job.after}
+    while again := _replaced(places, found):
+        places |= again
+        found |= _read(connection, set(again.values()))
+    if unknown := [each for each, place in places.items() if place not in found]:
+        raise UnknownParentError(sorted(unknown))
+    return list({place: found[place] for place in places.values()}.values())
+
+
+def _refuse_others(job: NewJob, found: Mapping[int, _Parent]) -> None:
+    """Raise UnknownParentError: some of the parents found are not the jobs that were meant, but only have their ids."""
+    there = ((found[job_id], us) for job_id, us in job.parents_created_us if job_id in found)
+    if others := [each.id for each, us in there if each.created_at_us != us]:
+        raise UnknownParentError(sorted(others), are_elsewhere=True)
+
+
+def _replaced(places: Mapping[int, int], found: Mapping[int, _Parent]) -> dict[int, int]:
+    """Those of these places that another job has taken, and the job."""
+    seen = ((each, found[place]) for each, place in places.items() if place in found)
+    return {each: at.retried_as for each, at in seen if at.retried_as is not None and at.retried_as > at.id}
+
+
+def _read(connection: Executes, ids: Iterable[int]) -> dict[int, _Parent]:
+    rows = connection.execute(QUERIES["parents_states"], (as_json(ids),))
+    return {row[0]: _Parent(*row) for row in rows}
 
 
 def cancel(connection: Executes, blamed: dict[int, int], states: dict[int, str], now: Instant) -> None:

@@ -98,8 +98,9 @@ UPDATE mpdispatch_jobs SET
 WHERE id = ? AND lane = 4;
 
 -- name: parents_states
--- Of a new job: which of its parents are there, how each stands, and what has taken the place of a failed one.
-SELECT id, state, retried_as FROM mpdispatch_jobs WHERE id IN (SELECT value FROM json_each(?));
+-- Of a new job: which of its parents are there, how each stands, what has taken the place of a failed one, and when
+-- each was made.
+SELECT id, state, retried_as, created_at_us FROM mpdispatch_jobs WHERE id IN (SELECT value FROM json_each(?));
 
 -- name: insert_parent
 -- One for each pair.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import chain, groupby
 from typing import Any
 
@@ -169,12 +170,18 @@ def refuse_other_file(connection: sqlite3.Connection, session: Session) -> None:
 
 
 def insert_on(connection: sqlite3.Connection, job: NewJob, now: Instant) -> Job:
-    """Insert on the caller's connection, in its current transaction if any. Runs only the INSERT."""
+    """Insert on the caller's connection, in its current transaction if any.
+
+    Runs only the INSERT, but for a job with parents or in a batch: that takes several statements, and reading.
+    """
     cursor = connection.cursor()
     cursor.row_factory = None
     text_factory, connection.text_factory = connection.text_factory, lenient
     try:
-        return insert(cursor, job, now)
+        if not job.after and job.batch_id is None:
+            return insert(cursor, job, now)
+        with _all_or_nothing(connection, cursor):
+            return insert(cursor, job, now)
     except sqlite3.ERRORS as error:
         problem = translated(error, "connection=")
         if isinstance(problem, StoreError):
@@ -182,3 +189,28 @@ def insert_on(connection: sqlite3.Connection, job: NewJob, now: Instant) -> Job:
         raise
     finally:
         connection.text_factory = text_factory
+
+
+@contextmanager
+def _all_or_nothing(connection: sqlite3.Connection, cursor: sqlite3.Cursor) -> Iterator[None]:
+    """Whatever is raised, nothing of this stays in the caller's transaction.
+
+    If there is none, one begins: it is committed here if the connection commits each statement by itself, and else it is
+    the caller's to commit, as one that the sqlite3 module begins.
+    """
+    is_ours = not connection.in_transaction
+    if is_ours:
+        cursor.execute("BEGIN IMMEDIATE")
+    cursor.execute("SAVEPOINT mpdispatch_enqueue")
+    try:
+        yield
+    except BaseException:
+        if connection.in_transaction:  # else SQLite has rolled it back itself, as when the disk is full
+            cursor.execute("ROLLBACK TO mpdispatch_enqueue")
+            cursor.execute("RELEASE mpdispatch_enqueue")
+            if is_ours:
+                cursor.execute("ROLLBACK")
+        raise
+    cursor.execute("RELEASE mpdispatch_enqueue")
+    if is_ours and (connection.isolation_level is None or getattr(connection, "autocommit", None) is True):
+        cursor.execute("COMMIT")
