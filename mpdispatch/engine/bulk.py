@@ -68,10 +68,12 @@ def enqueue_batch(
     *,
     batch: NewBatch | int,
     max_bytes: int,
+    at_most: int | None = None,
 ) -> tuple[int, Sequence[range]]:
     """Store one job for each of the items, chunk by chunk as they come; gives the id of the batch and those of the jobs.
 
-    `batch`: a new one, which is closed with the last item, or one that takes members and stays open.
+    `batch`: a new one, which is closed with the last item, or one that takes members and stays open. `at_most`: so many
+    jobs per chunk.
 
     Raises:
         BatchError: an item does not fit.
@@ -79,12 +81,12 @@ def enqueue_batch(
     """
     chunks = _Chunks(add_jobs, batch)
     chunk: list[bytes] = []
-    seen = 0
+    seen, most = 0, min(CHUNK_JOBS, at_most or CHUNK_JOBS)
     try:
         for item in items:
             chunk.append(_payload(signature, item, max_bytes))
             seen += 1
-            if len(chunk) == CHUNK_JOBS:
+            if len(chunk) == most:
                 chunks.add(chunk, is_last=False)
                 chunk = []
         return chunks.add(chunk, is_last=True), chunks.ranges

@@ -263,7 +263,12 @@ class Engine(JobClient, EnqueuesByName):
         with self._traced(self.new_job_as(definition, options, b"{}")) as template:
             add_jobs = functools.partial(self.add_jobs, template)
             batch_id, ids = enqueue_batch(
-                add_jobs, definition.signature, items, batch=into, max_bytes=self._max_payload_bytes
+                add_jobs,
+                definition.signature,
+                items,
+                batch=into,
+                max_bytes=self._max_payload_bytes,
+                at_most=None if options.after is None else options.after.jobs_at_once(),
             )
         return Batch(self, batch_id, name, ids)
 

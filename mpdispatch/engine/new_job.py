@@ -30,13 +30,16 @@ class PlainDefaults(msgspec.Struct, frozen=True, kw_only=True):
 _GIVEN = [
     field
     for field in EnqueueOptions.__struct_fields__
-    if field in NewJob.__struct_fields__ and field != "timeout_us"
+    if field in NewJob.__struct_fields__ and field not in ("timeout_us", "after")
 ]
 """Options that a new job takes as they are."""
 
 
 def _given(options: EnqueueOptions) -> dict[str, Any]:
-    return {field: value for field in _GIVEN if (value := getattr(options, field)) is not None}
+    given = {field: value for field in _GIVEN if (value := getattr(options, field)) is not None}
+    if options.after is not None:
+        given |= {"after": options.after.ids, "parents_created_us": options.after.created_us}
+    return given
 
 
 def new_job(

@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from inspect import cleandoc
-from typing import Annotated, Any, TypeAlias, TypedDict, TypeVar, get_type_hints
+from typing import Annotated, Any, TypeAlias, TypedDict, TypeVar, get_args, get_type_hints
 
 import msgspec
 
 from mpdispatch.clock import SECOND_US, SystemClock
+from mpdispatch.engine import parents
 from mpdispatch.errors import ConfigError, Fault, UsageError
-from mpdispatch.model import Job, JobState
+from mpdispatch.model import Job, JobState, OnParentFailure
 from mpdispatch.model.json import time_from_text
 from mpdispatch.policy.backoff import BackoffSpec
 from mpdispatch.policy.durations import duration_of, parse_duration
@@ -74,6 +75,16 @@ class EnqueueKeywords(TypedDict, total=False):
         str | None,
         "if the store has a job of this name with this key, return that job and make no new one (1 to 200 characters)",
     ]
+    after: Annotated[
+        parents.After | None,
+        "the jobs that must have ended before it may run, its parents: a Job, an id, a Batch, or a list of these. They are"
+        " in the store already, so jobs never wait for each other in a circle",
+    ]
+    on_parent_failure: Annotated[
+        OnParentFailure | None,
+        "what it does when one of them fails or is cancelled: cancel (it is cancelled as well; without this option), run"
+        " (it counts as done), wait (until somebody has retried it and it completes)",
+    ]
     connection: Annotated[Any, "an open connection to the store's file; the job is stored in its transaction"]
 
 
@@ -112,6 +123,8 @@ class EnqueueOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     timeout_us: int | msgspec.UnsetType | None = msgspec.UNSET
     expires: Expiry | msgspec.UnsetType | None = msgspec.UNSET
     idempotency_key: str | None = None
+    after: parents.Parents | None = None
+    on_parent_failure: OnParentFailure | None = None
     connection: Any = None
 
     @classmethod
@@ -120,9 +133,12 @@ class EnqueueOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
 
         Raises UsageError: names every keyword that is unknown or whose value is not allowed.
         """
-        is_doubled = given.get("run_at") is not None and given.get("delay") is not None
-        doubled = ["run_at and delay: give one of them, not both"] if is_doubled else []
-        values = _read(given, EnqueueKeywords.__annotations__, doubled)
+        faults = list[str]()
+        if given.get("run_at") is not None and given.get("delay") is not None:
+            faults.append("run_at and delay: give one of them, not both")
+        if given.get("on_parent_failure") is not None and "after" not in given:
+            faults.append("on_parent_failure: only together with after, which names the parents")
+        values = _read(given, EnqueueKeywords.__annotations__, faults)
         return cls(**{_FIELDS.get(name, name): value for name, value in values.items()})
 
 
@@ -273,6 +289,14 @@ def _idempotency_key(value: object) -> str:
     return value
 
 
+def _on_parent_failure(value: object) -> object:
+    if value not in get_args(OnParentFailure):
+        raise UsageError(
+            f"on_parent_failure: must be one of {', '.join(get_args(OnParentFailure))}, not {shown(value)}"
+        )
+    return value
+
+
 def _backoff(value: object) -> BackoffSpec:
     if not isinstance(value, BackoffSpec):
         raise UsageError(
@@ -290,6 +314,8 @@ _READERS: dict[str, _Reader] = {
     "timeout": _timeout,
     "expires": _expires,
     "idempotency_key": _idempotency_key,
+    "after": parents.read,
+    "on_parent_failure": _on_parent_failure,
     "connection": lambda value: value,
     "backoff": _backoff,
 }

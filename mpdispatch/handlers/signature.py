@@ -46,6 +46,8 @@ OPTION_NAMES = frozenset(
         "timeout",
         "expires",
         "idempotency_key",
+        "after",
+        "on_parent_failure",
         "connection",
     )
 )
