@@ -24,6 +24,7 @@ from mpdispatch.engine.explain import explain
 from mpdispatch.host.processes import pid_namespace, process_id
 from mpdispatch.ids import boot_id, host_name, machine_id
 from mpdispatch.model import AlikeJobs, ClaimRequest, Finding, Level, NewJob, NewSupervisor
+from mpdispatch.model.json import time_to_json
 from mpdispatch.store import SQLiteStore
 from mpdispatch.store.sqlite import health
 from tests.clock import FakeClock
@@ -532,3 +533,99 @@ def test_queue_configs_of_the_file_limit_what_the_app_does_not(cli: Cli, tmp_pat
     assert cli("supervise", "--drain").returncode == 0
     assert (tmp_path / "file").read_text() == "+-" * 4
     assert "++" in (tmp_path / "app").read_text(), "the app's own word counts for its queue"
+
+
+# ---------------------------------------------------------------- jobs that wait for others
+
+
+def explained(mp: Mp, job_id: int) -> list[dict[str, str]]:
+    found: list[dict[str, str]] = json.loads(mp("explain", str(job_id), "--json")[1])["reasons"]
+    return found
+
+
+def test_explain_names_what_a_job_waits_for(store: SQLiteStore, mp: Mp) -> None:
+    owner = register(store)
+    running = enqueue(store)
+    claim(store, owner)
+    failed, due = enqueue(store), enqueue(store)
+    store.cancel(failed)
+    job_id = enqueue(store, after=(running, failed, due), on_parent_failure="wait")
+    (reason,) = explained(mp, job_id)
+    text = f"it waits for 3 jobs: {failed} (cancelled: it waits until somebody retries it), {running} (running)"
+    text += f", {due} (pending)"
+    assert reason == {"code": "parents", "text": text, "remedy": f"mpdispatch retry {failed}"}
+    out = mp("jobs")[1]
+    assert "waiting for 3 jobs" in out
+
+
+def test_explain_says_what_holds_a_parent_back(store: SQLiteStore, mp: Mp) -> None:
+    register(store)
+    unpolled, parked = enqueue(store, queue="bulk"), enqueue(store, run_at_us=now().wall_us + 10**10)
+    middle = enqueue(store, after=(unpolled, parked))
+    last = enqueue(store, after=(middle,))
+    assert [(each["code"], each["text"].partition(", in ")[0]) for each in explained(mp, middle)] == [
+        ("parents", f"it waits for 2 jobs: {unpolled} (pending), {parked} (scheduled)"),
+        (
+            "parent",
+            f"job {unpolled} waits in turn: no running supervisor polls queue 'bulk'; they poll default",
+        ),
+        ("parent", f"job {parked} waits in turn: it is due at {time_to_json(store.get(parked).run_at)}"),
+    ]
+    assert [each["text"] for each in explained(mp, last)] == [
+        f"it waits for 1 job: {middle} (pending)",
+        f"job {middle} waits in turn: it is waiting for 2 jobs itself",
+    ]
+
+
+def test_explain_says_once_that_nobody_is_there(store: SQLiteStore, mp: Mp) -> None:
+    parents = tuple(enqueue(store) for _ in range(9))
+    job_id = enqueue(store, after=parents, run_at_us=now().wall_us + 10**10)
+    first, later, nobody = explained(mp, job_id)
+    assert first["text"] == (
+        "it waits for 9 jobs: 1 (pending), 2 (pending), 3 (pending), 4 (pending), 5 (pending) and 4 more"
+    )
+    assert (later["code"], later["remedy"]) == ("later", None)  # `retry` would refuse it
+    assert (nobody["code"], nobody["text"]) == ("no_supervisor", "no supervisor is running")
+    mp("pause", "default")
+    assert [each["code"] for each in explained(mp, job_id)] == ["parents", "later", "paused", "no_supervisor"]
+
+
+def test_show_lists_parents_and_counts_dependents(store: SQLiteStore, mp: Mp) -> None:
+    first, second = enqueue(store), enqueue(store)
+    job_id = enqueue(store, after=(first, second), on_parent_failure="run")
+    other = enqueue(store, after=(first,))
+    store.cancel(first)
+    assert "parents         1 (cancelled), 2 (pending)\n" in mp("show", str(job_id))[1]
+    assert "dependents    2 (1 waiting)\n" in mp("show", str(first))[1]
+    shown = json.loads(mp("show", str(job_id), "--json")[1])
+    assert shown["parents"] == [{"id": first, "state": "cancelled"}, {"id": second, "state": "pending"}]
+    assert [json.loads(mp("show", str(each), "--json")[1])["dependents"] for each in (first, job_id)] == [2, 0]
+    assert "ParentFailedError: job 1, which it waited for, was cancelled" in mp("explain", str(other))[1]
+    assert "parents" not in mp("show", str(second))[1]
+
+
+def test_enqueue_and_run_take_parents(store: SQLiteStore, mp: Mp) -> None:
+    def waits(*args: str) -> list[int]:
+        code, out, err = mp(*args)
+        assert code == 0, err
+        return [each.id for each in store.parents(int(out.split()[-1]))]
+
+    enqueue(store)
+    assert waits("enqueue", "a", "--after", "1") == [1]
+    assert waits("enqueue", "a", "--after", "1, 2", "--on-parent-failure", "wait", "--count", "3") == [1, 2]
+    assert waits("run", "--after", "2", "--on-parent-failure", "run", "--", "true") == [2]
+    assert mp("enqueue", "a", "--after", "99") == (
+        2,
+        "",
+        "mpdispatch: after: there is no job 99 in this store (never enqueued, or pruned)\n",
+    )
+    for bad in ("x", "0", "-1", "1,", "1,,2", "9223372036854775808"):
+        code, _, err = mp("enqueue", "a", f"--after={bad}")
+        assert (code, "no id of a job" in err) == (2, True), err
+    assert "one of" in mp("enqueue", "a", "--after", "1", "--on-parent-failure", "stop")[2]
+    code, _, err = mp("enqueue", "a", "--on-parent-failure", "run")
+    assert (code, "only together with after" in err) == (2, True)
+    ids = ",".join(map(str, range(1, 102)))
+    for _ in range(95):
+        enqueue(store)
+    assert "at most 100 jobs if many wait" in mp("enqueue", "a", "--count", "2", "--after", ids)[2]

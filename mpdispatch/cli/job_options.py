@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 import click
 
-from mpdispatch.cli.parameters import complete_queue, given
-from mpdispatch.cli.values import DURATION, EXPIRES, RFC3339
+from mpdispatch.cli.parameters import complete_job, complete_queue, given
+from mpdispatch.cli.values import DURATION, EXPIRES, JOB_IDS, RFC3339
 from mpdispatch.engine.new_job import PlainDefaults, new_job
 from mpdispatch.engine.options import EnqueueKeywords, EnqueueOptions, meanings
-from mpdispatch.model import NewJob
+from mpdispatch.model import NewJob, OnParentFailure
 
 
 def help_texts(keywords: type) -> dict[str, str]:
@@ -59,6 +59,18 @@ job_options = given(
     click.option("--max-retries", type=int, help=f"{_MEANS['max_retries']}."),
     click.option("--timeout", type=DURATION, help=f"{_MEANS['timeout']}."),
     click.option("--expires", type=EXPIRES, help=f"{_MEANS['expires']}."),
+    click.option(
+        "--after",
+        metavar="ID[,ID...]",
+        type=JOB_IDS,
+        help="The jobs that must have ended before it may run.",
+        shell_complete=complete_job,
+    ),
+    click.option(
+        "--on-parent-failure",
+        type=click.Choice(get_args(OnParentFailure)),
+        help=f"{_MEANS['on_parent_failure']}.",
+    ),
     click.option("--idempotency-key", metavar="KEY", help=f"{_MEANS['idempotency_key']}."),
     create_option,
     click.option("--wait", is_flag=True, help="Wait until the job has ended; exit 1 if it did not complete."),

@@ -16,6 +16,8 @@ from mpdispatch.policy.names import shown
 
 T = TypeVar("T")
 
+_MOST_ID = (1 << 63) - 1
+
 
 class _Type(click.ParamType[T]):
     """The values that a function makes of texts; what it refuses with a UsageError is refused."""
@@ -37,6 +39,16 @@ def _age(value: Any) -> float:
     return parse_duration(value)
 
 
+def _job_ids(value: Any) -> list[int]:
+    if not isinstance(value, str):
+        return [*value]
+    texts = [text.strip() for text in value.split(",")]
+    for text in texts:
+        if not (text.isascii() and text.isdecimal() and 0 < int(text[:20]) <= _MOST_ID):
+            raise UsageError(f"{shown(text)} is no id of a job; write 12 or 12,13,14")
+    return [int(text) for text in texts]
+
+
 def _concurrency(value: Any) -> int | str:
     if value == "auto":
         return "auto"
@@ -55,6 +67,8 @@ EXPIRES = _Type("duration|time", expires_from_text)
 """As `DURATION` or `RFC3339`."""
 CONCURRENCY = _Type("n|auto", _concurrency)
 """A number of worker processes, or `auto`."""
+JOB_IDS = _Type("id[,id...]", _job_ids)
+"""Ids of jobs."""
 JOB_ID = click.IntRange(min=1)
 JOB_ID.name = "job id"
 BATCH_ID = click.IntRange(min=1)

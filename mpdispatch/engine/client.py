@@ -28,13 +28,14 @@ from mpdispatch.model import (
     NewJob,
     Output,
     Page,
+    Parent,
     SupervisorStatus,
 )
 from mpdispatch.policy.durations import duration_of
 from mpdispatch.policy.names import check_name, shown
 from mpdispatch.store.contract import Store
 from mpdispatch.store.filters import JobFilter, PruneFilter
-from mpdispatch.store.values import Backup, Pruned, QueueStats
+from mpdispatch.store.values import Backup, Dependents, Pruned, QueueStats
 
 if TYPE_CHECKING:
     from mpdispatch.engine.batches import Batches
@@ -80,6 +81,14 @@ class JobClient:
     def attempts(self, job_id: int) -> list[Attempt]:
         """How each start of the job ended, oldest first. Raises JobNotFoundError."""
         return self.store.attempts(checked_id(job_id))
+
+    def parents(self, job_id: int) -> list[Parent]:
+        """The jobs that this one waits for, or waited for (`after`), by id. Of one that was pruned, the state is None."""
+        return self.store.parents(checked_id(job_id))
+
+    def dependents(self, job_id: int) -> Dependents:
+        """How many jobs wait for this one: `waiting` of `total`, the others are due or have ended."""
+        return self.store.dependents(checked_id(job_id))
 
     def list_jobs(
         self,

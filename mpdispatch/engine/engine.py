@@ -21,6 +21,7 @@ from mpdispatch.engine.definition import JobHandle, as_handle
 from mpdispatch.engine.enqueueing import BoundJob, EngineOptions, Enqueueable, EnqueuesByName, EnqueuesJobs
 from mpdispatch.engine.new_job import new_job
 from mpdispatch.engine.options import PLAIN, EnqueueKeywords, EnqueueOptions, JobKeywords, documented
+from mpdispatch.engine.parents import jobs_at_once
 from mpdispatch.engine.settings import EngineSettings
 from mpdispatch.errors import ConfigError, Fault, UsageError
 from mpdispatch.events.publish import Hooks
@@ -268,7 +269,7 @@ class Engine(JobClient, EnqueuesByName):
                 items,
                 batch=into,
                 max_bytes=self._max_payload_bytes,
-                at_most=None if options.after is None else options.after.jobs_at_once(),
+                at_most=None if options.after is None else jobs_at_once(options.after.ids),
             )
         return Batch(self, batch_id, name, ids)
 

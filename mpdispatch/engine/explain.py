@@ -6,7 +6,7 @@ supervisors no enqueuer needs.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -14,7 +14,7 @@ from functools import cached_property
 from mpdispatch.clock import SECOND_US, Instant
 from mpdispatch.config import QueueConfig
 from mpdispatch.engine.supervisors import supervisors_of
-from mpdispatch.model import COMMAND_JOB, UNREADABLE, Job, JobState, SupervisorStatus
+from mpdispatch.model import COMMAND_JOB, UNREADABLE, Job, JobState, Parent, SupervisorStatus
 from mpdispatch.model.json import moment_of, time_to_json
 from mpdispatch.policy.rate import Rate
 from mpdispatch.store.contract import Store
@@ -26,8 +26,8 @@ class Reason:
     """One thing that holds a job back, or the state it is in."""
 
     code: str
-    """`ended, running, cancelling, later, parked, paused, no_supervisor, not_polled, supervisor_gone, queue_limit,
-    rate_limit, busy, turn, unreadable, due, expiring` or `expired`."""
+    """`ended, running, cancelling, later, parents, parent, parked, paused, no_supervisor, not_polled, supervisor_gone,
+    queue_limit, rate_limit, busy, turn, unreadable, due, expiring` or `expired`."""
     text: str
     remedy: str | None = None
 
@@ -38,13 +38,32 @@ class Reason:
 class _Facts:
     """What the reasons are made of; each is read when it is first needed."""
 
-    def __init__(self, store: Store, job: Job, now: Instant, queue_configs: Iterable[QueueConfig]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        job: Job,
+        now: Instant,
+        queue_configs: Sequence[QueueConfig],
+        dependent: _Facts | None = None,
+    ) -> None:
+        """`dependent`: of a job that waits for this one."""
         self.store, self.job, self.now = store, job, now
         self.limits = next((each for each in queue_configs if each.name == job.queue), None)
+        self.queue_configs, self.dependent = queue_configs, dependent
+
+    def of_parent(self, job_id: int) -> _Facts:
+        return _Facts(self.store, self.store.get(job_id), self.now, self.queue_configs, self)
 
     @cached_property
     def supervisors(self) -> list[SupervisorStatus]:
+        if self.dependent is not None:
+            return self.dependent.supervisors
         return supervisors_of(self.store, self.now)
+
+    @cached_property
+    def awaited(self) -> list[Parent]:
+        is_possible = self.job.state is JobState.PENDING and self.job.blocked_reason is not None
+        return self.store.awaited(self.job.id) if is_possible else []
 
     @cached_property
     def queue(self) -> QueueState:
@@ -73,7 +92,7 @@ def explain(
     Raises JobNotFoundError: there is no such job.
     """
     job = store.get(job_id)
-    return job, list(_reasons(_Facts(store, job, now, queue_configs)))
+    return job, list(_reasons(_Facts(store, job, now, tuple(queue_configs))))
 
 
 def _reasons(facts: _Facts) -> Iterator[Reason]:
@@ -176,13 +195,12 @@ def _seconds(since: datetime | None, now: Instant) -> str:
 
 def _held_back(facts: _Facts) -> Iterator[Reason]:
     job = facts.job
-    if job.state in (JobState.SCHEDULED, JobState.RETRYING):
+    of_queue = list(_of_queue(facts))
+    if facts.awaited:
+        yield from _parents(facts, {each.text for each in of_queue})
+    if facts.awaited or job.state in (JobState.SCHEDULED, JobState.RETRYING):
         yield from _later(facts)
-    if facts.queue.is_paused:
-        yield Reason("paused", f"queue {job.queue!r} is paused", remedy=f"mpdispatch resume {job.queue}")
-    elif job.blocked_reason is not None:
-        yield Reason("parked", f"no supervisor could run it: {job.blocked_reason}", remedy=_parked(job))
-    yield from _nobody(facts)
+    yield from of_queue
     if job.state is JobState.PENDING and job.blocked_reason is None:
         yield from _limits(facts)
         yield from _busy(facts)
@@ -192,6 +210,31 @@ def _held_back(facts: _Facts) -> Iterator[Reason]:
             yield Reason("turn", f"{text} first")
 
 
+def _of_queue(facts: _Facts) -> Iterator[Reason]:
+    """What holds it back whether it is due or not."""
+    job = facts.job
+    if facts.queue.is_paused:
+        yield Reason("paused", f"queue {job.queue!r} is paused", remedy=f"mpdispatch resume {job.queue}")
+    elif job.blocked_reason is not None and not facts.awaited:
+        yield Reason("parked", f"no supervisor could run it: {job.blocked_reason}", remedy=_parked(job))
+    yield from _nobody(facts)
+
+
+def _parents(facts: _Facts, known: set[str]) -> Iterator[Reason]:
+    """The parents it waits for and what holds these back, but not what these wait for in turn.
+
+    `known`: texts of reasons that need not be repeated.
+    """
+    if facts.dependent is not None:
+        yield Reason("parents", f"it is {facts.job.blocked_reason} itself")
+        return
+    from mpdispatch.engine import explain_parents  # of few jobs, and it imports this module
+
+    yield from explain_parents.reasons(
+        facts.awaited, lambda job_id: list(_reasons(facts.of_parent(job_id))), known
+    )
+
+
 def _later(facts: _Facts) -> Iterator[Reason]:
     job, now = facts.job, moment_of(facts.now.wall_us)
     if job.run_at <= now:
@@ -199,7 +242,8 @@ def _later(facts: _Facts) -> Iterator[Reason]:
     text = f"it is due at {time_to_json(job.run_at)}, in {_span(job.run_at, now)}"
     if job.state is JobState.RETRYING:
         text += f"; attempt {job.attempt} ended with {job.last_error or 'no error kept'}"
-    yield Reason("later", text, remedy=f"mpdispatch retry {job.id} (runs it now)")
+    remedy = None if facts.awaited else f"mpdispatch retry {job.id} (runs it now)"
+    yield Reason("later", text, remedy=remedy)
 
 
 def _span(later: datetime, now: datetime) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TypeAlias, TypeGuard
 
@@ -15,7 +15,7 @@ from mpdispatch.policy.names import shown
 MOST = 100_000
 """Parents of one job: storing them takes half a second, in which nobody else writes."""
 MOST_OF_MANY = 100
-"""Parents of each job of an `enqueue_many`."""
+"""Parents of each of many jobs that are alike."""
 _PAIRS_AT_ONCE = 50_000
 """Pairs of parent and job per transaction: 0.1 s."""
 _MOST_ID = (1 << 63) - 1
@@ -34,17 +34,18 @@ class Parents(msgspec.Struct, frozen=True):
     created_us: tuple[tuple[int, int], ...]
     """Id and wall time of creation of those given as a Job: a job of another store has another time."""
 
-    def jobs_at_once(self) -> int:
-        """How many jobs with these parents may be stored per transaction.
 
-        Raises UsageError: the pairs of so many parents with many jobs would fill the disk.
-        """
-        if len(self.ids) > MOST_OF_MANY:
-            raise UsageError(
-                f"after: must be at most {MOST_OF_MANY} jobs for each job of enqueue_many, not {len(self.ids):,}; have one"
-                " job wait for all of these, and the many for that one"
-            )
-        return _PAIRS_AT_ONCE // max(1, len(self.ids))
+def jobs_at_once(parents: Sequence[int]) -> int:
+    """How many jobs with these parents may be stored per transaction.
+
+    Raises UsageError: the pairs of so many parents with many jobs would fill the disk.
+    """
+    if len(parents) > MOST_OF_MANY:
+        raise UsageError(
+            f"after: must be at most {MOST_OF_MANY} jobs if many wait for them, not {len(parents):,}; have one job wait for"
+            " all of these, and the many for that one"
+        )
+    return _PAIRS_AT_ONCE // max(1, len(parents))
 
 
 def read(value: object) -> Parents:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Any, NoReturn
@@ -10,8 +11,8 @@ from typing import Any, NoReturn
 import msgspec
 
 from mpdispatch.errors import UsageError
-from mpdispatch.model.batch import BatchInfo
-from mpdispatch.model.job import DeadLetter
+from mpdispatch.model.batch import BatchInfo, Parent
+from mpdispatch.model.job import Attempt, DeadLetter, Job
 from mpdispatch.model.supervisors import SupervisorStatus
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -90,6 +91,18 @@ def to_json(value: Any) -> Any:
             return {name: to_json(getattr(value, name)) for name in value.__struct_fields__}
         case _:
             return value
+
+
+def shown_job_to_json(
+    job: Job, attempts: Sequence[Attempt], parents: Sequence[Parent], dependents: int
+) -> dict[str, Any]:
+    """One job alone: its own keys, and what it has to do with others. `dependents`: how many jobs have it as a parent."""
+    return {
+        **to_json(job),
+        "attempts": [to_json(each) for each in attempts],
+        "parents": [{"id": each.id, "state": to_json(each.state)} for each in parents],
+        "dependents": dependents,
+    }
 
 
 _OF_THE_JOB = (

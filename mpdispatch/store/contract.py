@@ -41,6 +41,7 @@ from mpdispatch.store.values import (
     NO_REPORTS,
     Backup,
     CommitResult,
+    Dependents,
     Durability,
     HeldJob,
     OtherOwners,
@@ -160,6 +161,14 @@ class Store(Protocol):
 
     def parents(self, job_id: int) -> list[Parent]:
         """The jobs that this one waits for, or waited for, by id."""
+        ...
+
+    def awaited(self, job_id: int) -> list[Parent]:
+        """Those of its parents that it still waits for, by id. Empty for any job that does not wait for parents."""
+        ...
+
+    def dependents(self, job_id: int) -> Dependents:
+        """How many jobs wait for this one, or have waited for it."""
         ...
 
     def get(self, job_id: int) -> Job:

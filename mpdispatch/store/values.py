@@ -22,6 +22,14 @@ class QueueStats(msgspec.Struct, frozen=True, kw_only=True):
     jobs: Mapping[str, int]
 
 
+class Dependents(NamedTuple):
+    """How many jobs have this one as a parent."""
+
+    waiting: int
+    """Of these, the ones that still wait for some parent, this one or another."""
+    total: int
+
+
 class QueueState(NamedTuple):
     """What holds a queue's jobs back, beside its configuration."""
 

@@ -17,7 +17,7 @@ from mpdispatch.engine import Engine
 from mpdispatch.engine.options import EnqueueKeywords, expires_from_text
 from mpdispatch.errors import UsageError
 from mpdispatch.model import Job, Page
-from mpdispatch.model.json import json_from_text, time_from_text, to_json
+from mpdispatch.model.json import json_from_text, shown_job_to_json, time_from_text, to_json
 from mpdispatch.policy.durations import parse_duration
 from mpdispatch.policy.names import shown
 
@@ -42,8 +42,9 @@ def job_routes(engine: Engine) -> list[Route]:
     def show(request: Request) -> Response:
         job_id = _job_id(request)
         # The job is read first: if it has ended, its attempts are complete.
-        job = to_json(engine.get_job(job_id))
-        return JSONResponse({**job, "attempts": [to_json(each) for each in engine.attempts(job_id)]})
+        job, attempts = engine.get_job(job_id), engine.attempts(job_id)
+        parents, dependents = engine.parents(job_id), engine.dependents(job_id)
+        return JSONResponse(shown_job_to_json(job, attempts, parents, dependents.total))
 
     async def enqueue(request: Request) -> Response:
         most_bytes = engine.dispatcher.config.max_payload_bytes + _ENVELOPE_BYTES

@@ -92,7 +92,20 @@ def test_jobs_are_filtered_and_paged(client: TestClient, engine: Engine) -> None
 
 def test_a_job_is_shown_with_its_attempts(client: TestClient, engine: Engine) -> None:
     job = engine.enqueue("render", "a.pdf")
-    assert client.get(f"/v1/jobs/{job.id}").json() == {**to_json(engine.get_job(job.id)), "attempts": []}
+    nothing = {"attempts": [], "parents": [], "dependents": 0}
+    assert client.get(f"/v1/jobs/{job.id}").json() == {**to_json(engine.get_job(job.id)), **nothing}
+
+
+def test_a_job_may_wait_for_others(client: TestClient, engine: Engine) -> None:
+    parent = engine.enqueue("render", path="a")
+    wish = {"name": "render", "payload": {"path": "b"}, "after": [parent.id], "on_parent_failure": "run"}
+    made = client.post("/v1/jobs", json=wish)
+    assert (made.status_code, made.json()["blocked_reason"]) == (201, "waiting for 1 job")
+    shown = client.get(f"/v1/jobs/{made.json()['id']}").json()
+    assert shown["parents"] == [{"id": parent.id, "state": "pending"}]
+    assert client.get(f"/v1/jobs/{parent.id}").json()["dependents"] == 1
+    assert client.post("/v1/jobs", json={**wish, "after": ["x"]}).status_code == 422
+    assert "after: there is no job 99" in client.post("/v1/jobs", json={**wish, "after": 99}).json()["error"]
 
 
 def test_a_job_shown_as_ended_has_its_attempts(

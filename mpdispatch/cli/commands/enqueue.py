@@ -18,10 +18,11 @@ from mpdispatch.cli.program import Options, command
 from mpdispatch.cli.values import arguments_of, arguments_of_pairs
 from mpdispatch.engine.client import JobClient
 from mpdispatch.engine.new_job import PlainDefaults
+from mpdispatch.engine.parents import jobs_at_once
 from mpdispatch.errors import Fault, PayloadError, UsageError
 from mpdispatch.handlers.names import check_job_name
 from mpdispatch.handlers.safejson import payload_as_given
-from mpdispatch.model import Enqueued, Job, NewBatch
+from mpdispatch.model import Enqueued, Job, NewBatch, NewJob
 from mpdispatch.model.json import json_from_text
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ _LINES_SHOWN = 20
     "mpdispatch enqueue render path=a.pdf pages:=7 -A tasks:engine\n"
     'mpdispatch enqueue render --args \'{"path": "a.pdf"}\' --queue bulk --delay 5m\n'
     "mpdispatch enqueue render path=a.pdf --wait\n"
+    "mpdispatch enqueue bind --after 41,42 --on-parent-failure run\n"
     "mpdispatch enqueue render --args - < pages.jsonl"
 )
 @click.argument("name", shell_complete=complete_name)
@@ -196,6 +198,17 @@ def _as_given(options: Options, jobs: _Jobs, wished: Mapping[str, Any], *, may_c
     payloads = jobs.read(lambda arguments: payload_as_given(jobs.name, arguments, config.max_payload_bytes))
     job = unchecked_job(PlainDefaults(name=jobs.name), payloads[0] if payloads else b"{}", wished)
     client = open_client_to_fill(options, may_create=may_create)
-    return client, client.add_job(job) if jobs.is_one else client.add_jobs(
-        job, payloads, NewBatch(name=job.name)
-    )
+    return client, client.add_job(job) if jobs.is_one else _add_many(client, job, payloads)
+
+
+def _add_many(client: JobClient, job: NewJob, payloads: Sequence[bytes]) -> Enqueued:
+    at_once = jobs_at_once(job.after) if job.after else len(payloads)
+    batch: NewBatch | int = NewBatch(name=job.name)
+    ids = list[int]()
+    for at in range(0, max(len(payloads), 1), max(at_once, 1)):
+        is_last = at + at_once >= len(payloads)
+        made = client.add_jobs(job, payloads[at : at + at_once], batch, closes=is_last)
+        assert made.batch_id is not None  # a batch is named
+        batch = made.batch_id
+        ids += made.ids
+    return Enqueued(made.batch_id, ids)

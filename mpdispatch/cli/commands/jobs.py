@@ -30,10 +30,11 @@ from mpdispatch.cli.parameters import (
     paging_options,
 )
 from mpdispatch.cli.program import Options, command
+from mpdispatch.cli.relations import relations
 from mpdispatch.cli.values import DURATION
 from mpdispatch.config import QueueConfig
 from mpdispatch.model import Attempt, ErrorInfo, Job, JobState
-from mpdispatch.model.json import to_json
+from mpdispatch.model.json import shown_job_to_json, to_json
 from mpdispatch.policy.names import cut
 
 _LINES_SHOWN = 20
@@ -71,10 +72,11 @@ def show(options: Options, job_id: int) -> None:
     """Show one job: its arguments, its outcome, and every start of it."""
     client = open_client(options)
     job, attempts = client.get_job(job_id), client.attempts(job_id)
+    parents, dependents = client.parents(job_id), client.dependents(job_id)
     if options.json:
-        print_json({**to_json(job), "attempts": [to_json(attempt) for attempt in attempts]})
+        print_json(shown_job_to_json(job, attempts, parents, dependents.total))
         return
-    print_job(to_json(job), attempts, job.last_error)
+    print_job({**to_json(job), **relations(parents, dependents)}, attempts, job.last_error)
 
 
 def print_job(facts: Mapping[str, Any], attempts: Sequence[Attempt], error: ErrorInfo | None) -> None:

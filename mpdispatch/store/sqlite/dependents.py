@@ -11,10 +11,10 @@ from typing import NamedTuple
 from mpdispatch import sqlite3
 from mpdispatch.clock import Instant
 from mpdispatch.errors import UnknownParentError
-from mpdispatch.model import ErrorInfo, NewJob, OnParentFailure
+from mpdispatch.model import ErrorInfo, NewJob, OnParentFailure, Parent
 from mpdispatch.store.sqlite.candidates import as_json
 from mpdispatch.store.sqlite.queries import QUERIES
-from mpdispatch.store.sqlite.rows import encode_error, stored_json
+from mpdispatch.store.sqlite.rows import encode_error, state_named, stored_json
 
 Executes = sqlite3.Connection | sqlite3.Cursor
 
@@ -43,7 +43,7 @@ def add(connection: Executes, ids: Sequence[int], job: NewJob, now: Instant) -> 
     parents = _parents(connection, job, ids[0])
     pairs = [(job_id, parent.id) for job_id in ids for parent in parents]
     connection.executemany(QUERIES["insert_parent"], pairs)
-    failed = min((each for each in parents if each.has_failed), key=lambda each: each.id, default=None)
+    failed = min((each for each in parents if each.has_failed), default=None)  # by id
     if failed is not None and policy == "cancel":
         _cancel_new(connection, ids, failed, now)
     elif count := sum(each.is_open(policy) for each in parents):
@@ -103,3 +103,27 @@ def cancel(connection: Executes, blamed: dict[int, int], states: dict[int, str],
         error = ErrorInfo(type="ParentFailedError", message=f"job {parent_id}, which it waited for, {how}")
         rows.append((now.wall_us, stored_json(encode_error(error)), job_id))
     connection.executemany(QUERIES["parent_failed"], rows)
+
+
+# ---------------------------------------------------------------- reading
+
+
+def parents(connection: Executes, job_id: int) -> list[Parent]:
+    """The jobs that this one waits for, or waited for, by id."""
+    rows = connection.execute(QUERIES["parents"], (job_id,)).fetchall()
+    return [Parent(parent_id, None if state is None else state_named(state)) for parent_id, state in rows]
+
+
+def awaited(connection: Executes, job_id: int) -> list[Parent]:
+    """Those of them that it still waits for."""
+    row = connection.execute(QUERIES["policy_of"], (job_id,)).fetchone()
+    if row is None:
+        return []
+    is_done = {"completed"} if row[0] == "wait" else {"completed", "failed", "cancelled"}
+    return [each for each in parents(connection, job_id) if each.state not in is_done]
+
+
+def count_of(connection: Executes, job_id: int) -> tuple[int, int]:
+    """Number of jobs that wait for this one, and of those that wait or have waited for it."""
+    waiting, total = connection.execute(QUERIES["dependents_count"], (job_id,)).fetchone()
+    return waiting, total

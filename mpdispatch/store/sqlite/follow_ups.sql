@@ -125,6 +125,16 @@ WHERE parent_id = :old_id
 SELECT p.parent_id, j.state FROM mpdispatch_parents AS p LEFT JOIN mpdispatch_jobs AS j ON j.id = p.parent_id
 WHERE p.job_id = ? ORDER BY p.parent_id;
 
+-- name: policy_of
+-- By the key: of a job that waits for others.
+SELECT on_parent_failure FROM mpdispatch_dependents WHERE job_id = ?;
+
+-- name: dependents_count
+-- By the index of parents: how many jobs wait for this one, and how many wait or have waited.
+SELECT count(d.job_id), count(*)
+FROM mpdispatch_parents AS p LEFT JOIN mpdispatch_dependents AS d ON d.job_id = p.job_id
+WHERE p.parent_id = ?;
+
 -- name: cancelled_jobs
 -- The columns of a ClaimedJob but for the payload, and why.
 SELECT id, starts, attempt, $claimed, last_error FROM mpdispatch_jobs WHERE id IN (SELECT value FROM json_each(?));

@@ -34,6 +34,7 @@ from mpdispatch.store.optional import Wake
 from mpdispatch.store.sqlite import (
     changes,
     dead_letters,
+    dependents,
     inserts,
     outputs,
     pruning,
@@ -46,9 +47,8 @@ from mpdispatch.store.sqlite.database import CLIENT_PATIENCE_S, Database, FileDa
 from mpdispatch.store.sqlite.options import FileOptions
 from mpdispatch.store.sqlite.queries import QUERIES
 from mpdispatch.store.sqlite.rounds import Round, Step
-from mpdispatch.store.sqlite.rows import state_named
 from mpdispatch.store.sqlite.thread_sessions import ThreadSessions
-from mpdispatch.store.values import Backup, Durability, HeldJob, Pruned, QueueState, QueueStats
+from mpdispatch.store.values import Backup, Dependents, Durability, HeldJob, Pruned, QueueState, QueueStats
 
 _MOST_ID = (1 << 63) - 1
 _PAUSE_S = 0.005
@@ -233,8 +233,15 @@ class SQLiteStore:
 
     def parents(self, job_id: int) -> list[Parent]:
         _refuse_impossible(job_id)
-        rows = self._sessions.read(lambda c: c.execute(QUERIES["parents"], (job_id,)).fetchall())
-        return [Parent(parent_id, None if state is None else state_named(state)) for parent_id, state in rows]
+        return self._sessions.read(lambda c: dependents.parents(c, job_id))
+
+    def awaited(self, job_id: int) -> list[Parent]:
+        _refuse_impossible(job_id)
+        return self._sessions.read(lambda c: dependents.awaited(c, job_id))
+
+    def dependents(self, job_id: int) -> Dependents:
+        _refuse_impossible(job_id)
+        return Dependents(*self._sessions.read(lambda c: dependents.count_of(c, job_id)))
 
     def get(self, job_id: int) -> Job:
         _refuse_impossible(job_id)
