@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -267,7 +267,56 @@ def test_a_parent_may_be_of_the_same_transaction(engine: Engine) -> None:
     assert [each.blocked_reason for each in engine.list_jobs().items] == ["waiting for 1 job", None]
 
 
+# ---------------------------------------------------------------- retry
+
+
 def test_a_job_that_waits_is_not_run_by_retry(engine: Engine) -> None:
-    job = engine.options(after=engine.enqueue("render")).enqueue("render")
-    with pytest.raises(InvalidStateError):
+    job = engine.options(after=engine.enqueue("render"), delay=60).enqueue("render")
+    with pytest.raises(InvalidStateError, match="job 2 is pending; waiting for 1 job, 1 the first of them"):
         engine.retry(job.id)
+    assert engine.get_job(job.id) == job
+
+
+@pytest.mark.parametrize("order", [(1, 2, 3), (3, 2, 1), (2, 3, 1)])
+@pytest.mark.parametrize("policy", ["cancel", "wait"])
+def test_a_chain_that_was_cancelled_is_retried_in_any_order(
+    engine: Engine, order: Sequence[int], policy: Any
+) -> None:
+    """Each of the new jobs waits for the one that has taken the place of its parent."""
+    first = engine.enqueue("render")
+    second = engine.options(after=first, on_parent_failure=policy).enqueue("render")
+    third = engine.options(after=second, on_parent_failure=policy).enqueue("render")
+    for each in (first, second, third):
+        if not engine.get_job(each.id).state.is_terminal:
+            engine.cancel(each.id)
+    new = {job_id: engine.retry(job_id) for job_id in order}
+    reasons = [engine.get_job(new[each].id).blocked_reason for each in (1, 2, 3)]
+    assert reasons == [None, "waiting for 1 job", "waiting for 1 job"]
+    assert parents_of(engine, new[2]) == [new[1].id]
+    assert parents_of(engine, new[3]) == [new[2].id]
+
+
+def test_a_retry_does_not_wait_for_a_failed_parent_if_the_job_ran_without_it(engine: Engine) -> None:
+    gone = engine.enqueue("render")
+    engine.cancel(gone.id)
+    job = engine.options(after=gone, on_parent_failure="run").enqueue("render")
+    engine.cancel(job.id)
+    again = engine.retry(job.id)
+    assert (again.blocked_reason, parents_of(engine, again)) == (None, [gone.id])
+    engine.cancel(again.id)
+    new_parent = engine.retry(gone.id)
+    last = engine.retry(again.id)
+    assert (last.blocked_reason, parents_of(engine, last)) == ("waiting for 1 job", [new_parent.id])
+
+
+def test_a_retry_does_not_wait_for_pruned_parents(engine: Engine) -> None:
+    first, second = engine.enqueue("render"), engine.enqueue("render")
+    job = engine.options(after=[first, second], on_parent_failure="wait").enqueue("render")
+    for each in (first, second, job):
+        engine.cancel(each.id)
+    connection = sqlite3.connect(engine.store.location)
+    connection.execute("DELETE FROM mpdispatch_jobs WHERE id = ?", (first.id,))
+    connection.commit()
+    connection.close()
+    again = engine.retry(job.id)
+    assert (again.blocked_reason, parents_of(engine, again)) == ("waiting for 1 job", [second.id])

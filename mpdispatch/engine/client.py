@@ -175,8 +175,11 @@ class JobClient:
         The new job has `retried_from`; the old one stays as it ended, and its dead letter is marked replayed. A second
         `retry` of the same ended job gives the job of the first, with `created=False`: retry that one.
 
+        A job that had parents waits again, for the jobs that are in their places now, and for the retry of one that has
+        failed: retry a job and those that were cancelled for it in any order, and they run in the right one.
+
         Raises:
-            InvalidStateError: it is pending, running or completed.
+            InvalidStateError: it is pending (also if it waits for parents), running or completed.
             JobNotFoundError: there is no such job.
         """
         job = self.store.retry(checked_id(job_id))

@@ -233,7 +233,8 @@ class Store(Protocol):
     def retry(self, job_id: int) -> Job:
         """Run a waiting job now, or enqueue a failed or cancelled job again as a new job.
 
-        An ended job is enqueued again only once: a second call returns the job of the first, with `created=False`.
+        An ended job is enqueued again only once: a second call returns the job of the first, with `created=False`. One
+        that had parents waits again, for those in their places now; one with `cancel` waits for the retry of a failed one.
         Raises InvalidStateError (pending, running or completed), JobNotFoundError.
         """
         ...

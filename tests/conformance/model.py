@@ -247,9 +247,13 @@ class Model:
             after=(),
             retried_from=job_id,
         )
+        if new.on_parent_failure == "cancel":
+            # Whoever enqueues a job again that was cancelled for a parent wants it to wait for that one's retry.
+            new = msgspec.structs.replace(new, on_parent_failure="wait")
         made = self._new_row(new)
         self.batches.replaced(old, made)
         old.retried_as = made.id
+        self.batches.wait_again(old, made)
         letter = self._letters.get(job_id)
         if letter is not None and letter.closed_at_us is None:
             letter.replayed_at_us = letter.closed_at_us = self._clock.now().wall_us

@@ -183,7 +183,14 @@ class Batches:
         self._wait(row)
 
     def _wait(self, row: Row) -> None:
-        parents = {self._latest(each, row.id).id for each in row.new.after}
+        self._wait_for({self._latest(each, row.id).id for each in row.new.after}, row)
+
+    def wait_again(self, old: Row, new: Row) -> None:
+        """A job that is enqueued again waits for what is in the places of its parents now, without pruned ones."""
+        there = [each for each in old.parents if each in self._model._rows]
+        self._wait_for({self._latest(each, new.id).id for each in there}, new)
+
+    def _wait_for(self, parents: set[int], row: Row) -> None:
         row.parents = sorted(parents)
         failed = [
             each for each in parents if self._model.state_of(each) in (JobState.FAILED, JobState.CANCELLED)

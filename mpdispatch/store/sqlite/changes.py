@@ -6,9 +6,10 @@ from mpdispatch import sqlite3
 from mpdispatch.clock import Instant
 from mpdispatch.errors import InvalidStateError
 from mpdispatch.model import Job
-from mpdispatch.store.sqlite import follow_ups, reads
+from mpdispatch.store.sqlite import dependents, follow_ups, reads
 from mpdispatch.store.sqlite.dead_letters import enqueue_again
 from mpdispatch.store.sqlite.queries import QUERIES
+from mpdispatch.store.sqlite.rows import reason_of_parents
 from mpdispatch.store.sqlite.translate import INTEGRITY_ERRORS, is_no_id_left
 
 
@@ -50,7 +51,8 @@ def retry(connection: sqlite3.Connection, job_id: int, now: Instant) -> Job:
         raise InvalidStateError(job_id, "unreadable", reason) from error
     if job is None:
         state = reads.state_of(connection, job_id)
-        raise InvalidStateError(
-            job_id, state, "only a scheduled, retrying, failed or cancelled job can be retried"
-        )
+        reason = "only a scheduled, retrying, failed or cancelled job can be retried"
+        if awaited := dependents.awaited(connection, job_id):
+            reason = f"{reason_of_parents(len(awaited))}, {awaited[0].id} the first of them; it runs once they have ended"
+        raise InvalidStateError(job_id, state, reason)
     return job

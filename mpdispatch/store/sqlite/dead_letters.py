@@ -11,7 +11,7 @@ from mpdispatch.errors import DeadLetterNotFoundError, JobNotFoundError
 from mpdispatch.failpoints import failpoint
 from mpdispatch.model import DeadLetter, Job, Page
 from mpdispatch.store.filters import DeadLetterFilter
-from mpdispatch.store.sqlite import cron_slots, members, reads
+from mpdispatch.store.sqlite import cron_slots, dependents, members, reads
 from mpdispatch.store.sqlite.mending import Column, mended
 from mpdispatch.store.sqlite.queries import QUERIES
 from mpdispatch.store.sqlite.rows import Row, moment
@@ -115,6 +115,7 @@ def enqueue_again(connection: sqlite3.Connection, job_id: int, now: Instant) -> 
     connection.execute(QUERIES["copy_payload"], (new_id, job_id))
     members.replace(connection, job_id)
     connection.execute(QUERIES["mark_retried"], (new_id, job_id))
+    dependents.add_again(connection, job_id, new_id)
     connection.execute(QUERIES["wait_for_the_retry"], {"old_id": job_id, "new_id": new_id})
     failpoint("retry.after_insert")
     connection.execute(QUERIES["replay_dead_letter"], {"now": now.wall_us, "new_id": new_id, "job_id": job_id})

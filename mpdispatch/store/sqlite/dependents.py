@@ -39,17 +39,43 @@ def add(connection: Executes, ids: Sequence[int], job: NewJob, now: Instant) -> 
 
     If a parent has failed or was cancelled already, its policy applies at once. Raises UnknownParentError.
     """
-    policy = job.on_parent_failure
     parents = _parents(connection, job, ids[0])
-    pairs = [(job_id, parent.id) for job_id in ids for parent in parents]
-    connection.executemany(QUERIES["insert_parent"], pairs)
     failed = min((each for each in parents if each.has_failed), default=None)  # by id
-    if failed is not None and policy == "cancel":
+    if failed is not None and job.on_parent_failure == "cancel":
+        _insert_pairs(connection, ids, parents, job.on_parent_failure)
         _cancel_new(connection, ids, failed, now)
-    elif count := sum(each.is_open(policy) for each in parents):
+    else:
+        _wait(connection, ids, job.queue, parents, job.on_parent_failure)
+
+
+def add_again(connection: Executes, old_id: int, new_id: int) -> None:
+    """Have a job that is enqueued again wait as the old one did, for its parents as they stand now.
+
+    If a parent has failed, it waits until that one is retried: whoever retries a job that was cancelled for it wants that.
+    Parents that were pruned do not count.
+    """
+    rows = connection.execute(QUERIES["waited_for"], (old_id,)).fetchall()
+    if rows:
+        _, policy, queue = rows[0]
+        found = _read(connection, [row[0] for row in rows])
+        parents = _latest(connection, {job_id: job_id for job_id in found}, found)
+        _wait(connection, [new_id], queue, parents, "wait" if policy == "cancel" else policy)
+
+
+def _wait(
+    connection: Executes, ids: Sequence[int], queue: str, parents: Sequence[_Parent], policy: OnParentFailure
+) -> None:
+    _insert_pairs(connection, ids, parents, policy)
+    if count := sum(each.is_open(policy) for each in parents):
         connection.executemany(QUERIES["wait_in_lane_4"], [(job_id,) for job_id in ids])
-        rows = [(job_id, job.queue, count, policy) for job_id in ids]
-        connection.executemany(QUERIES["insert_dependent"], rows)
+        connection.executemany(QUERIES["insert_dependent"], [(job_id, queue, count, policy) for job_id in ids])
+
+
+def _insert_pairs(
+    connection: Executes, ids: Sequence[int], parents: Sequence[_Parent], policy: OnParentFailure
+) -> None:
+    pairs = [(job_id, parent.id, policy) for job_id in ids for parent in parents]
+    connection.executemany(QUERIES["insert_parent"], pairs)
 
 
 def _cancel_new(connection: Executes, ids: Sequence[int], failed: _Parent, now: Instant) -> None:
@@ -69,12 +95,21 @@ def _parents(connection: Executes, job: NewJob, before_id: int) -> list[_Parent]
     found = _read(connection, [each for each in job.after if each < before_id])
     _refuse_others(job, found)
     places = {job_id: job_id for job_id in job.after}
+    parents = _latest(connection, places, found)
+    if unknown := [each for each, place in places.items() if place not in found]:
+        raise UnknownParentError(sorted(unknown))
+    return parents
+
+
+def _latest(connection: Executes, places: dict[int, int], found: dict[int, _Parent]) -> list[_Parent]:
+    """The jobs that are in these places now, those that are still there; `found` has the first ones.
+
+    Writes those to `places` and `found`.
+    """
     while again := _replaced(places, found):
         places |= again
         found |= _read(connection, set(again.values()))
-    if unknown := [each for each, place in places.items() if place not in found]:
-        raise UnknownParentError(sorted(unknown))
-    return list({place: found[place] for place in places.values()}.values())
+    return list({place: found[place] for place in places.values() if place in found}.values())
 
 
 def _refuse_others(job: NewJob, found: Mapping[int, _Parent]) -> None:

@@ -104,7 +104,7 @@ SELECT id, state, retried_as, created_at_us FROM mpdispatch_jobs WHERE id IN (SE
 
 -- name: insert_parent
 -- One for each pair.
-INSERT OR IGNORE INTO mpdispatch_parents (job_id, parent_id) VALUES (?, ?);
+INSERT OR IGNORE INTO mpdispatch_parents (job_id, parent_id, on_parent_failure) VALUES (?, ?, ?);
 
 -- name: insert_dependent
 -- With its job, in lane 4.
@@ -124,6 +124,11 @@ WHERE parent_id = :old_id
 -- By the key, with the state of each that is still there.
 SELECT p.parent_id, j.state FROM mpdispatch_parents AS p LEFT JOIN mpdispatch_jobs AS j ON j.id = p.parent_id
 WHERE p.job_id = ? ORDER BY p.parent_id;
+
+-- name: waited_for
+-- By the key: the parents of a job that is enqueued again, and its queue.
+SELECT p.parent_id, p.on_parent_failure, j.queue FROM mpdispatch_parents AS p JOIN mpdispatch_jobs AS j ON j.id = p.job_id
+WHERE p.job_id = ?;
 
 -- name: policy_of
 -- By the key: of a job that waits for others.

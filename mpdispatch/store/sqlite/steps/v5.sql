@@ -59,10 +59,11 @@ CREATE TABLE mpdispatch_dependents (
 
 CREATE INDEX mpdispatch_dependents_queue ON mpdispatch_dependents (queue);
 
--- What each waits or waited for.
+-- What each waits or waited for, and how: a job that is enqueued again waits in the same way.
 CREATE TABLE mpdispatch_parents (
     job_id INTEGER NOT NULL,
     parent_id INTEGER NOT NULL,
+    on_parent_failure TEXT NOT NULL,
     PRIMARY KEY (job_id, parent_id)
 ) STRICT, WITHOUT ROWID;
 
