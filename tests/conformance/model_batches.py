@@ -11,7 +11,7 @@ All of it happens in the transaction that ends a job.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from copy import copy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -187,8 +187,11 @@ class Batches:
 
     def wait_again(self, old: Row, new: Row) -> None:
         """A job that is enqueued again waits for what is in the places of its parents now, without pruned ones."""
-        there = [each for each in old.parents if each in self._model._rows]
-        self._wait_for({self._latest(each, new.id).id for each in there}, new)
+        parents = set[int]()
+        for each in old.parents:
+            with suppress(UnknownParentError):
+                parents.add(self._latest(each, new.id).id)
+        self._wait_for(parents, new)
 
     def _wait_for(self, parents: set[int], row: Row) -> None:
         row.parents = sorted(parents)
