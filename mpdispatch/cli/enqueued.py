@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from mpdispatch.cli.output import print_json, print_line
@@ -10,7 +11,12 @@ from mpdispatch.cli.program import Options
 from mpdispatch.cli.waiting import wait_for
 from mpdispatch.engine.client import JobClient
 from mpdispatch.model import Enqueued, Job, JobState
-from mpdispatch.model.json import to_json
+from mpdispatch.model.json import job_to_json
+
+
+def job_json(job: Job) -> dict[str, Any]:
+    """The JSON of a job as it is now."""
+    return job_to_json(job, datetime.now(UTC))
 
 
 def ends_of(
@@ -25,7 +31,7 @@ def ends_of(
         if not is_completed:
             code = 1
         if options.json:
-            ended.append(to_json(job))
+            ended.append(job_json(job))
             continue
         outcome = json.dumps(job.result) if is_completed else job.last_error
         print_line(f"{job.id} {job.state}" + (f" {outcome}" if outcome is not None else ""))
@@ -43,7 +49,7 @@ def print_enqueued(options: Options, client: JobClient, made: Job | Enqueued, *,
     if wait:
         code, answer = ends_of(options, client, ids)
     elif isinstance(made, Job):
-        answer = [to_json(made)]
+        answer = [job_json(made)]
     if options.json:
         print_json(answer[0] if isinstance(made, Job) else answer)
     return code

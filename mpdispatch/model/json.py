@@ -13,6 +13,7 @@ import msgspec
 from mpdispatch.errors import UsageError
 from mpdispatch.model.batch import BatchInfo, Parent
 from mpdispatch.model.job import Attempt, DeadLetter, Job
+from mpdispatch.model.progress import progress_of, run_s
 from mpdispatch.model.supervisors import SupervisorStatus
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -94,15 +95,27 @@ def to_json(value: Any) -> Any:
 
 
 def shown_job_to_json(
-    job: Job, attempts: Sequence[Attempt], parents: Sequence[Parent], dependents: int
+    job: Job, attempts: Sequence[Attempt], parents: Sequence[Parent], dependents: int, now: datetime
 ) -> dict[str, Any]:
     """One job alone: its own keys, and what it has to do with others. `dependents`: how many jobs have it as a parent."""
     return {
-        **to_json(job),
+        **job_to_json(job, now),
         "attempts": [to_json(each) for each in attempts],
         "parents": [{"id": each.id, "state": to_json(each.state)} for each in parents],
         "dependents": dependents,
     }
+
+
+def job_to_json(job: Job, now: datetime) -> dict[str, Any]:
+    """A job, with `duration_s` (of its last start, see `run_s`) and `eta_s` (of a running job that reports progress)."""
+    progress = progress_of(job, now)
+    eta_s = None if progress is None else progress.eta_s
+    return {**to_json(job), "duration_s": _rounded(run_s(job, now)), "eta_s": _rounded(eta_s)}
+
+
+def _rounded(seconds: float | None) -> float | None:
+    """To the microsecond, as times are."""
+    return None if seconds is None else round(seconds, 6)
 
 
 _OF_THE_JOB = (
@@ -126,6 +139,7 @@ def dead_letter_to_json(letter: DeadLetter) -> dict[str, Any]:
         "job_id": letter.id,
         **{key: job[key] for key in _OF_THE_JOB},
         "failed_at": time_to_json(letter.failed_at),
+        "duration_s": _rounded(run_s(letter.job, letter.failed_at)),
         "last_error": job["last_error"],
         "batch_id": job["batch_id"],
         "retried_from": job["retried_from"],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, cast
 from urllib.parse import urlencode
 
@@ -17,7 +17,7 @@ from mpdispatch.engine import Engine
 from mpdispatch.engine.options import EnqueueKeywords, expires_from_text
 from mpdispatch.errors import UsageError
 from mpdispatch.model import Job, Page
-from mpdispatch.model.json import json_from_text, shown_job_to_json, time_from_text, to_json
+from mpdispatch.model.json import job_to_json, json_from_text, shown_job_to_json, time_from_text
 from mpdispatch.policy.durations import parse_duration
 from mpdispatch.policy.names import shown
 
@@ -37,21 +37,22 @@ def job_routes(engine: Engine) -> list[Route]:
             # The body is an array, as `mpdispatch jobs --json` prints it. Headers tell where the list goes on.
             more = urlencode({**request.query_params, "cursor": page.next_cursor})
             headers = {"Link": f'<{request.url.path}?{more}>; rel="next"', "X-Next-Cursor": page.next_cursor}
-        return JSONResponse([to_json(job) for job in page.items], headers=headers)
+        now = datetime.now(UTC)
+        return JSONResponse([job_to_json(job, now) for job in page.items], headers=headers)
 
     def show(request: Request) -> Response:
         job_id = _job_id(request)
         # The job is read first: if it has ended, its attempts are complete.
         job, attempts = engine.get_job(job_id), engine.attempts(job_id)
         parents, dependents = engine.parents(job_id), engine.dependents(job_id)
-        return JSONResponse(shown_job_to_json(job, attempts, parents, dependents.total))
+        return JSONResponse(shown_job_to_json(job, attempts, parents, dependents.total, datetime.now(UTC)))
 
     async def enqueue(request: Request) -> Response:
         most_bytes = engine.dispatcher.config.max_payload_bytes + _ENVELOPE_BYTES
         wished = _Wish(await _read_object(request, most_bytes))
         job: Job = await run_in_threadpool(wished.enqueue, engine)
         here = {"Location": f"{request.url.path.rstrip('/')}/{job.id}"}
-        return JSONResponse(to_json(job), 201 if job.created else 200, here)
+        return JSONResponse(job_to_json(job, datetime.now(UTC)), 201 if job.created else 200, here)
 
     return [
         Route("/v1/jobs", list_jobs, methods=["GET"]),

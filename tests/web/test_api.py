@@ -16,7 +16,9 @@ from starlette.testclient import TestClient
 from mpdispatch import StoreIOError
 from mpdispatch.engine import Engine
 from mpdispatch.extension import DispatchExtension
-from mpdispatch.model.json import to_json
+from mpdispatch.model.json import job_to_json
+
+NOW = datetime(2026, 5, 1, tzinfo=UTC)  # no job of these tests has started: it has no duration yet
 
 
 def render(path: str, dpi: int = 300) -> str:
@@ -71,7 +73,7 @@ def test_stats_are_those_of_the_engine(client: TestClient, engine: Engine) -> No
 def test_jobs_are_an_array_of_jobs_newest_first(client: TestClient, engine: Engine) -> None:
     jobs = [engine.enqueue("render", f"{n}.pdf") for n in range(3)]
     answer = client.get("/v1/jobs")
-    assert answer.json() == [to_json(engine.get_job(job.id)) for job in reversed(jobs)]
+    assert answer.json() == [job_to_json(engine.get_job(job.id), NOW) for job in reversed(jobs)]
     assert "link" not in answer.headers
 
 
@@ -93,7 +95,10 @@ def test_jobs_are_filtered_and_paged(client: TestClient, engine: Engine) -> None
 def test_a_job_is_shown_with_its_attempts(client: TestClient, engine: Engine) -> None:
     job = engine.enqueue("render", "a.pdf")
     nothing = {"attempts": [], "parents": [], "dependents": 0}
-    assert client.get(f"/v1/jobs/{job.id}").json() == {**to_json(engine.get_job(job.id)), **nothing}
+    assert client.get(f"/v1/jobs/{job.id}").json() == {
+        **job_to_json(engine.get_job(job.id), NOW),
+        **nothing,
+    }
 
 
 def test_a_job_may_wait_for_others(client: TestClient, engine: Engine) -> None:
@@ -189,7 +194,7 @@ def test_a_job_is_enqueued_and_given_back(client: TestClient, engine: Engine) ->
     answer = post(client, name="render", payload={"path": "a.pdf"})
     assert answer.status_code == 201
     job = engine.get_job(1)
-    assert answer.json() == to_json(job)
+    assert answer.json() == job_to_json(job, NOW)
     assert answer.headers["location"] == "/v1/jobs/1"
     assert job.payload == {"path": "a.pdf"}
 

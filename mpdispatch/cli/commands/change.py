@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from mpdispatch.cli.clients import open_client, open_client_with_hooks
+from mpdispatch.cli.enqueued import job_json
 from mpdispatch.cli.output import complain, print_json, print_line
 from mpdispatch.cli.parameters import complete_job_in, complete_living, ids_argument
 from mpdispatch.cli.program import Options, command
@@ -62,7 +63,7 @@ def each_of(
             complain(str(error))
             code = error.exit_code
             continue
-        changed.append(to_json(result))
+        changed.append(job_json(result) if isinstance(result, Job) else to_json(result))
         if not options.json:
             print_line(message_of(result, key))
     if options.json:

@@ -11,7 +11,7 @@ import click
 
 from mpdispatch.cli.clients import open_client, open_client_with_hooks
 from mpdispatch.cli.commands.change import each_of
-from mpdispatch.cli.commands.jobs import print_job
+from mpdispatch.cli.commands.jobs import for_people, print_job
 from mpdispatch.cli.output import print_answer, print_json, print_pages, time_text
 from mpdispatch.cli.parameters import (
     complete_dead_letter,
@@ -65,6 +65,7 @@ def show(options: Options, job_id: int) -> None:
         print_json({**facts, "attempts": [to_json(attempt) for attempt in attempts]})
         return
     del facts["job_id"]
+    for_people(facts)
     print_job(facts, attempts, letter.job.last_error)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -30,11 +31,14 @@ from mpdispatch.cli.parameters import (
     paging_options,
 )
 from mpdispatch.cli.program import Options, command
+from mpdispatch.cli.progress import progress_text
 from mpdispatch.cli.relations import relations
 from mpdispatch.cli.values import DURATION
 from mpdispatch.config import QueueConfig
 from mpdispatch.model import Attempt, ErrorInfo, Job, JobState
-from mpdispatch.model.json import shown_job_to_json, to_json
+from mpdispatch.model.json import job_to_json, shown_job_to_json, to_json
+from mpdispatch.model.progress import JobProgress, progress_of
+from mpdispatch.policy.durations import duration_text
 from mpdispatch.policy.names import cut
 
 _LINES_SHOWN = 20
@@ -73,10 +77,23 @@ def show(options: Options, job_id: int) -> None:
     client = open_client(options)
     job, attempts = client.get_job(job_id), client.attempts(job_id)
     parents, dependents = client.parents(job_id), client.dependents(job_id)
+    now = datetime.now(UTC)
     if options.json:
-        print_json(shown_job_to_json(job, attempts, parents, dependents.total))
+        print_json(shown_job_to_json(job, attempts, parents, dependents.total, now))
         return
-    print_job({**to_json(job), **relations(parents, dependents)}, attempts, job.last_error)
+    facts = job_to_json(job, now)
+    del facts["created"]  # which says something only where a job is made
+    for_people(facts, progress_of(job, now))
+    print_job({**facts, **relations(parents, dependents)}, attempts, job.last_error)
+
+
+def for_people(facts: dict[str, Any], progress: JobProgress | None = None) -> None:
+    """Put the duration and the progress of a job into words."""
+    facts.pop("eta_s", None)
+    if (duration_s := facts.pop("duration_s")) is not None:
+        facts["duration"] = duration_text(duration_s)
+    if progress is not None:
+        facts["progress"] = progress_text(progress)
 
 
 def print_job(facts: Mapping[str, Any], attempts: Sequence[Attempt], error: ErrorInfo | None) -> None:
