@@ -18,6 +18,7 @@ from mpdispatch.store import SQLiteStore
 from mpdispatch.store.values import Progress
 
 from .store.conftest import Desk, completed, failed, retrying
+from .terminal import on_terminal
 
 Mp = Callable[..., tuple[int, str, str]]
 
@@ -117,3 +118,73 @@ def test_show_leaves_out_what_says_nothing_of_the_job(house: House, mp: Mp) -> N
         assert f"\n{key}" not in shown
     assert "\ncreated_at " in shown
     assert json.loads(mp("show", str(job_id), "--json")[1])["created"] is True
+
+
+# ---------------------------------------------------------------- lists, at the width of the terminal
+
+LONG = (
+    "ConnectionError: cannot reach mail.example.org:25 after 3 tries; the last answer was 421 too busy, go away"
+)
+
+
+def test_lists_in_a_pipe_show_arguments_duration_and_the_whole_error(house: House, mp: Mp) -> None:
+    payload = {"path": "x" * 200, "title": "so far", "dpi": 300, "tags": ["a"]}
+    house.failed(LONG, payload=payload)
+    for command in (["jobs"], ["dlq", "list"]):
+        head, row = mp(*command)[1].splitlines()
+        assert {"id", "name", "queue", "attempt", "duration", "arguments"} <= {*head.split()}
+        assert row.endswith(LONG), row
+        assert f"path={'x' * 200} 'title=so far' dpi:=300 'tags:=[\"a\"]'" in row
+        (letter,) = json.loads(mp(*command, "--json")[1])
+        assert f"{letter['last_error']['type']}: {letter['last_error']['message']}" == LONG
+        assert letter["payload"] == payload
+        assert letter["duration_s"] > 0
+
+
+@pytest.mark.parametrize("columns", [60, 80, 100, 140, 330])
+@pytest.mark.parametrize("command", [["jobs"], ["dlq", "list"], ["dlq", "list", "--replayed"]])
+def test_a_list_on_a_terminal_fits_it_and_keeps_the_whole_error(
+    house: House, tmp_path: Path, columns: int, command: list[str]
+) -> None:
+    house.failed(LONG, payload={"path": "x" * 120})
+    lines = on_terminal(tmp_path, *command, columns=columns)
+    assert max(map(len, lines)) <= columns
+    head = lines[0].split()
+    assert {"id", "name", "arguments"} <= {*head}
+    assert ("queue" in head) == (columns >= 140) or columns in (80, 100)
+    assert ("…" in lines[2]) == (columns < 330)  # of the x
+    # The error is the last column: wrapped, with nothing left out.
+    at = lines[0].index(head[-1])
+    assert "".join(line[at:].strip() for line in lines[2:]).replace(" ", "") == LONG.replace(" ", "")
+
+
+def test_a_list_on_a_very_narrow_terminal_still_shows_each_job(house: House, tmp_path: Path) -> None:
+    house.failed(LONG)
+    lines = on_terminal(tmp_path, "jobs", columns=20)
+    assert max(map(len, lines)) <= 20
+    assert any("1" in line for line in lines[2:])
+
+
+def test_the_note_of_a_job_says_when_it_is_due_how_far_it_is_or_why_it_failed(house: House, mp: Mp) -> None:
+    running = house.started("sum")
+    house.report(running, 2, 4)
+    house.retrying("OSError: gone", "copy")
+    house.store.enqueue(NewJob(name="later", payload=b"{}", delay_us=3_600_000_000))
+    house.failed("shop.errors.Broken: in two", "cut")
+    notes = {line.split()[1]: line for line in mp("jobs")[1].splitlines()[1:]}
+    assert "50 % (2/4), " in notes["sum"]
+    assert notes["copy"].endswith("; OSError: gone")
+    assert "due in 1m00s" in notes["copy"] or "due in 59s" in notes["copy"]
+    assert notes["later"].endswith(("due in 1h00m", "due in 59m59s"))
+    assert notes["cut"].endswith("  Broken: in two")
+
+
+def test_the_arguments_of_a_program_are_the_line_that_runs_it(tmp_path: Path, mp: Mp) -> None:
+    mp("run", "--create", "--", "convert", "a b.jpg", "-resize", "10%")
+    assert "convert 'a b.jpg' -resize 10%" in mp("jobs")[1]
+
+
+def test_show_has_the_whole_error_of_each_start(house: House, mp: Mp) -> None:
+    job_id = house.failed(LONG)
+    rows = [line for line in mp("show", str(job_id))[1].splitlines() if "error " in line]
+    assert any(row.endswith(LONG) for row in rows)

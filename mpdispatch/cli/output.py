@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from mpdispatch.cli.columns import GAP, Column, fit
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _PAGE = 1000
+_ALIGNED = 60
+"""The widest column, in characters, outside a terminal; cells may be longer."""
 
 
 def escape(text: str) -> str:
@@ -85,10 +89,9 @@ def print_answer(value: Any, line: object, *, as_json: bool) -> None:
 def print_pages(
     pages: Callable[..., Page[T]],
     to_json: Callable[[T], Any],
-    columns: Sequence[str],
+    columns: Sequence[Column | str],
     row: Callable[[T], Sequence[object]],
     *,
-    right: Iterable[str],
     as_json: bool,
     limit: int,
     cursor: str | None,
@@ -102,7 +105,7 @@ def print_pages(
     if as_json:
         print_json_array(map(to_json, items))
     else:
-        print_table(columns, map(row, items), right=right)
+        print_table(columns, map(row, items))
     if more is not None:
         print(f"there are more: --cursor {escape(more)}, or --all", file=sys.stderr)
 
@@ -115,44 +118,75 @@ def _every_item(pages: Callable[..., Page[T]], cursor: str | None) -> Iterator[T
             return
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Iterable[str] = ()) -> None:
-    """Print a table on stdout: drawn on a terminal, plain and aligned elsewhere. `right` names the columns of numbers."""
+def print_table(
+    columns: Sequence[Column | str], rows: Iterable[Sequence[object]], *, right: Iterable[str] = ()
+) -> None:
+    """Print a table on stdout: fitted to a terminal, whole and aligned elsewhere. `right` names columns of numbers."""
+    columns = _columns(columns, right)
     texts = [[escape("" if cell is None else str(cell)) for cell in row] for row in rows]
     if sys.stdout is not None and sys.stdout.isatty():
         from rich.console import Console
 
-        Console().print(_table(columns, texts, frozenset(right)))
+        console = Console()
+        console.print(_fitted(columns, texts, console.width))
         return
-    widths = [max(map(len, column)) for column in zip(columns, *texts, strict=True)]
-    for row in [list(columns), *texts]:
+    names = [column.name for column in columns]
+    # A cell longer than this moves the rest of its own row, instead of every row.
+    widths = [min(_ALIGNED, max(map(len, cells))) for cells in zip(names, *texts, strict=True)]
+    for row in [names, *texts]:
         cells = [
-            text.rjust(width) if name in right else text.ljust(width)
-            for name, text, width in zip(columns, row, widths, strict=True)
+            text.rjust(width) if column.is_right else text.ljust(width)
+            for column, text, width in zip(columns, row, widths, strict=True)
         ]
         print("  ".join(cells).rstrip())
 
 
-def draw_table(frames: Iterable[tuple[Sequence[str], Iterable[Sequence[object]], str]]) -> None:
-    """Draw a table on a terminal again for each frame: columns, rows, and a line below. All columns but the first are
-    numbers."""
+def _columns(columns: Sequence[Column | str], right: Iterable[str] = ()) -> list[Column]:
+    named = frozenset(right)
+    return [each if isinstance(each, Column) else Column(name=each, is_right=each in named) for each in columns]
+
+
+def draw_table(frames: Iterable[tuple[Sequence[Column | str], Iterable[Sequence[object]], str]]) -> None:
+    """Draw a table on a terminal again for each frame: columns, rows, and what stands below. All columns but the first
+    are numbers."""
     from rich.console import Console, Group
     from rich.live import Live
     from rich.text import Text
 
-    with Live(console=Console(), auto_refresh=False) as live:
+    console = Console()
+    with Live(console=console, auto_refresh=False) as live:
         for columns, rows, foot in frames:
             texts = [[escape(str(cell)) for cell in row] for row in rows]
-            live.update(Group(_table(columns, texts, frozenset(columns[1:])), Text(escape(foot))), refresh=True)
+            table = _fitted(_columns(columns, map(str, columns[1:])), texts, console.width)
+            live.update(Group(table, Text(escape(foot))), refresh=True)
 
 
-def _table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: frozenset[str]) -> Table:
+def _fitted(columns: Sequence[Column], rows: Sequence[Sequence[str]], room: int) -> Table:
+    """The table with the columns that fit into `room` characters."""
     from rich import box
+    from rich.cells import cell_len
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
-    for name in columns:
-        table.add_column(name, justify="right" if name in right else "left", overflow="fold")
+    table = Table(
+        box=box.SIMPLE_HEAD, header_style="bold", show_edge=False, pad_edge=False, padding=(0, GAP - 1, 0, 0)
+    )
+    names = [column.name for column in columns]
+    # No column is wider than the terminal: a text of a megabyte is not measured to its end.
+    widths = [
+        max(min(room, cell_len(cell[:room])) for cell in cells) for cells in zip(names, *rows, strict=True)
+    ]
+    shown = fit(columns, widths, room)
+    for at, width in shown:
+        column = columns[at]
+        table.add_column(
+            column.name,
+            justify="right" if column.is_right else "left",
+            overflow="ellipsis" if column.is_cut else "fold",
+            no_wrap=column.is_cut,
+            width=width,
+        )
     for row in rows:
-        table.add_row(*map(Text, row))  # as Text, so that a job called "[red]" is no markup
+        cells = [row[at][:room] if columns[at].is_cut else row[at] for at, _ in shown]
+        table.add_row(*map(Text, cells))  # as Text, so that a job called "[red]" is no markup
     return table

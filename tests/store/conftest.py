@@ -185,12 +185,12 @@ def completed(job: ClaimedJob, at: Instant, result: bytes = b'{"pages":3}', **ch
 
 
 def failed(job: ClaimedJob, at: Instant, **changes: Any) -> Transition:
-    return ended(job, JobState.FAILED, Cause.ERROR, at, error=ERROR, **changes)
+    return ended(job, JobState.FAILED, Cause.ERROR, at, **{"error": ERROR, **changes})
 
 
 def retrying(job: ClaimedJob, at: Instant, in_s: float = 60, **changes: Any) -> Transition:
     run_at_us = at.wall_us + round(in_s * 1e6)
-    return ended(job, JobState.RETRYING, Cause.ERROR, at, error=ERROR, run_at_us=run_at_us, **changes)
+    return ended(job, JobState.RETRYING, Cause.ERROR, at, **{"error": ERROR, "run_at_us": run_at_us, **changes})
 
 
 def released(job: ClaimedJob, at: Instant) -> Transition:

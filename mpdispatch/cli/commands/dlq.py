@@ -10,8 +10,10 @@ from typing import Any
 import click
 
 from mpdispatch.cli.clients import open_client, open_client_with_hooks
+from mpdispatch.cli.columns import Column
 from mpdispatch.cli.commands.change import each_of
 from mpdispatch.cli.commands.jobs import for_people, print_job
+from mpdispatch.cli.job_texts import arguments_text, duration_cell
 from mpdispatch.cli.output import print_answer, print_json, print_pages, time_text
 from mpdispatch.cli.parameters import (
     complete_dead_letter,
@@ -24,7 +26,6 @@ from mpdispatch.cli.program import Options, command_group
 from mpdispatch.cli.values import AGE
 from mpdispatch.model import DeadLetter, Job
 from mpdispatch.model.json import dead_letter_to_json, to_json
-from mpdispatch.policy.names import cut
 
 
 @command_group("mpdispatch dlq list\nmpdispatch dlq replay 41", name="dlq")
@@ -40,15 +41,31 @@ def list_(options: Options, queue: str | None, name: str | None, replayed: bool,
     """List dead letters, the last failed first."""
     letters = open_client(options).dead_letters
     pages = partial(letters.list, queue=queue, name=name, replayed=None if replayed else False)
-    columns = ["id", "name", "queue", "attempt", "failed at", "replayed as", "error"]
-    right = ["id", "attempt", "replayed as"]
-    print_pages(pages, dead_letter_to_json, columns, _row, right=right, as_json=options.json, **paging)
+    columns = [*_COLUMNS, _REPLAYED_AS, _ERROR] if replayed else [*_COLUMNS, _ERROR]
+
+    def row(letter: DeadLetter) -> Sequence[object]:
+        return *_row(letter), *([letter.replayed_as] if replayed else []), letter.job.last_error
+
+    print_pages(pages, dead_letter_to_json, columns, row, as_json=options.json, **paging)
+
+
+_COLUMNS = (
+    Column(name="id", is_right=True),
+    Column(name="name", least=16),
+    Column(name="queue", least=12, rank=3),
+    Column(name="attempt", is_right=True, rank=4),
+    Column(name="failed at", rank=1),
+    Column(name="duration", is_right=True),
+    Column(name="arguments", least=20, is_cut=True),
+)
+_REPLAYED_AS = Column(name="replayed as", is_right=True)
+_ERROR = Column(name="error", least=32)
 
 
 def _row(letter: DeadLetter) -> Sequence[object]:
     job = letter.job
-    error = cut(str(job.last_error or ""))
-    return letter.id, job.name, job.queue, job.attempt, time_text(letter.failed_at), letter.replayed_as, error
+    when, duration = time_text(letter.failed_at), duration_cell(job, letter.failed_at)
+    return letter.id, job.name, job.queue, job.attempt, when, duration, arguments_text(job)
 
 
 @dlq.add("mpdispatch dlq show 41", name="show")

@@ -12,7 +12,9 @@ from typing import Any
 import click
 
 from mpdispatch.cli.clients import open_client
-from mpdispatch.cli.enqueued import ends_of
+from mpdispatch.cli.columns import Column
+from mpdispatch.cli.enqueued import ends_of, job_json
+from mpdispatch.cli.job_texts import arguments_text, brief, duration_cell, note_of
 from mpdispatch.cli.locate import app_on_command_line, find_settings
 from mpdispatch.cli.output import (
     print_json,
@@ -39,7 +41,6 @@ from mpdispatch.model import Attempt, ErrorInfo, Job, JobState
 from mpdispatch.model.json import job_to_json, shown_job_to_json, to_json
 from mpdispatch.model.progress import JobProgress, progress_of
 from mpdispatch.policy.durations import duration_text
-from mpdispatch.policy.names import cut
 
 _LINES_SHOWN = 20
 
@@ -55,19 +56,27 @@ _LINES_SHOWN = 20
 def jobs(options: Options, state: str | None, queue: str | None, name: str | None, **paging: Any) -> None:
     """List jobs, newest first."""
     pages = partial(open_client(options).list_jobs, state=state, queue=queue, name=name)
-    columns = ["id", "name", "queue", "state", "attempt", "run at", "note"]
-    right = ["id", "attempt"]
-    print_pages(pages, to_json, columns, _row, right=right, as_json=options.json, **paging)
+    print_pages(pages, job_json, _COLUMNS, _row, as_json=options.json, **paging)
 
 
-def _brief(error: ErrorInfo | None) -> str:
-    """The error for a column: its class without the module."""
-    return "" if error is None else f"{error.type.rpartition('.')[2]}: {error.message}"
+_COLUMNS = (
+    Column(name="id", is_right=True),
+    Column(name="name", least=16),
+    Column(name="state"),
+    Column(name="queue", least=12, rank=2),
+    Column(name="attempt", is_right=True, rank=3),
+    Column(name="run at", rank=4),
+    Column(name="duration", is_right=True),
+    Column(name="arguments", least=20, is_cut=True),
+    Column(name="note", least=32),
+)
 
 
 def _row(job: Job) -> Sequence[object]:
-    note = job.blocked_reason or _brief(job.last_error)
-    return job.id, job.name, job.queue, job.state, job.attempt, time_text(job.run_at), cut(note)
+    now = datetime.now(UTC)
+    when, duration = time_text(job.run_at), duration_cell(job, now)
+    about = arguments_text(job), note_of(job, now)
+    return job.id, job.name, job.state, job.queue, job.attempt, when, duration, *about
 
 
 @command("mpdispatch show 41\nmpdispatch show 41 --json")
@@ -106,8 +115,7 @@ def print_job(facts: Mapping[str, Any], attempts: Sequence[Attempt], error: Erro
         )
     if attempts:
         click.echo()
-        columns = ["start", "attempt", "cause", "started", "seconds", "pid", "error"]
-        print_table(columns, map(_attempt_row, attempts), right=["start", "attempt", "seconds", "pid"])
+        print_table(_ATTEMPT_COLUMNS, map(_attempt_row, attempts))
     if attempts:
         _print_output(attempts[-1])
     if error is not None:
@@ -128,12 +136,23 @@ def _print_output(attempt: Attempt) -> None:
             print_line(line)
 
 
+_ATTEMPT_COLUMNS = (
+    Column(name="start", is_right=True),
+    Column(name="attempt", is_right=True, rank=2),
+    Column(name="cause"),
+    Column(name="started", rank=1),
+    Column(name="seconds", is_right=True),
+    Column(name="pid", is_right=True, rank=3),
+    Column(name="error", least=32),
+)
+
+
 def _attempt_row(attempt: Attempt) -> Sequence[object]:
     seconds = "" if attempt.duration_s is None else f"{attempt.duration_s:.3f}"
-    note = _brief(attempt.error) or attempt.signal or ""
+    note = brief(attempt.error) or attempt.signal
     started = time_text(attempt.started_at)
     pid = attempt.worker_pid
-    return attempt.starts, attempt.attempt, attempt.cause, started, seconds, pid, cut(note)
+    return attempt.starts, attempt.attempt, attempt.cause, started, seconds, pid, note
 
 
 @command("mpdispatch explain 41\nmpdispatch explain 41 -A tasks:engine\nmpdispatch explain nightly")
