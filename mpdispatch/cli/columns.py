@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 GAP = 2
@@ -37,23 +37,32 @@ def fit(columns: Sequence[Column], widths: Sequence[int], room: int) -> list[tup
 
     If nothing more can be left out, the columns may need more than there is.
     """
-    shown = list(range(len(columns)))
-    least = [
-        width if column.least is None else min(width, column.least)
-        for column, width in zip(columns, widths, strict=True)
-    ]
-    while (spare := room - sum(least[at] for at in shown) - GAP * (len(shown) - 1)) < 0:
-        optional = [at for at in shown if columns[at].rank]
-        if not optional:
+    given = {
+        at: width if column.least is None else min(width, column.least)
+        for at, (column, width) in enumerate(zip(columns, widths, strict=True))
+    }
+    _leave_out(columns, given, room)
+    narrow = [at for at in given if columns[at].least is not None]
+    while _spare(given, room) < 0 and (wide := max(narrow, key=given.__getitem__, default=None)) is not None:
+        if given[wide] <= _FEWEST:
             break
-        shown.remove(max(optional, key=lambda at: columns[at].rank))
-    while spare < 0 and (wide := [at for at in shown if columns[at].least is not None and least[at] > _FEWEST]):
-        least[max(wide, key=lambda at: least[at])] -= 1  # rather too narrow than beyond the edge
-        spare += 1
-    # Each narrowed column gets an equal part of what is left, and no more than it needs.
-    narrowed = sorted((at for at in shown if least[at] < widths[at]), key=lambda at: widths[at] - least[at])
-    for index, at in enumerate(narrowed):
-        more = min(widths[at] - least[at], max(0, spare) // (len(narrowed) - index))
-        least[at] += more
+        given[wide] -= 1  # rather too narrow than beyond the edge
+    spare = max(0, _spare(given, room))
+    # Each gets an equal part of what is left, and no more than it needs.
+    narrow.sort(key=lambda at: widths[at] - given[at])
+    for index, at in enumerate(narrow):
+        more = min(widths[at] - given[at], spare // (len(narrow) - index))
+        given[at] += more
         spare -= more
-    return [(at, least[at]) for at in shown]
+    return list(given.items())
+
+
+def _leave_out(columns: Sequence[Column], given: dict[int, int], room: int) -> None:
+    """Leave columns out until the others fit, or none is left that may be left out."""
+    optional = sorted((at for at in given if columns[at].rank), key=lambda at: columns[at].rank)
+    while optional and _spare(given, room) < 0:
+        del given[optional.pop()]
+
+
+def _spare(given: Mapping[int, int], room: int) -> int:
+    return room - sum(given.values()) - GAP * (len(given) - 1)
