@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 GAP = 2
 """Characters between two columns."""
@@ -11,8 +11,7 @@ _FEWEST = 4
 """A column is not made narrower, whatever the terminal."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Column:
+class Column(NamedTuple):  # no dataclass: dataclasses is 7 ms that enqueueing would wait for
     """A column of a table.
 
     On a terminal that is too narrow, it is narrowed down to `least` characters (None: it keeps its width), and its cells
