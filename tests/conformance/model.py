@@ -383,11 +383,14 @@ class Model:
         return page_of([(row.id, self._job(row)) for row in found], limit, cursor)
 
     def counts(self) -> dict[JobState, int]:
-        return {state: self._count(lambda row, state=state: row.state is state) for state in JobState}
+        # A failure that was enqueued again is none any more.
+        states = [row.state for row in self._rows.values() if not row.is_dealt_with]
+        return {state: states.count(state) for state in JobState}
 
     def queue_stats(self) -> list[QueueStats]:
         def jobs(queue: str) -> dict[str, int]:
-            states = [row.state for row in self._rows.values() if row.new.queue == queue]
+            rows = [row for row in self._rows.values() if row.new.queue == queue]
+            states = [row.state for row in rows if not row.is_dealt_with]
             return {str(state): states.count(state) for state in JobState}
 
         queues = sorted({*self._is_paused, *(row.new.queue for row in self._rows.values())})

@@ -74,6 +74,11 @@ class Row:
         return self.state is JobState.PENDING and self.blocked_reason is None and not self.open_parents
 
     @property
+    def is_dealt_with(self) -> bool:
+        """It failed, and was enqueued again."""
+        return self.state is JobState.FAILED and self.retried_as is not None
+
+    @property
     def place(self) -> tuple[int, int, int]:
         """Jobs are claimed in this order: highest priority first, then the longest due, then the oldest."""
         return -self.new.priority, self.run_at_us, self.id

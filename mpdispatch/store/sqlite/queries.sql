@@ -55,8 +55,11 @@ SELECT state FROM mpdispatch_jobs WHERE id = ?;
 SELECT $attempt FROM mpdispatch_attempts WHERE job_id = ? ORDER BY starts;
 
 -- name: counts
--- Scans indexes only, each in its order; reads no table row. A million entries: some 0.1 s.
+-- A failure that was enqueued again does not count. Scans indexes only, each in its order; reads no table row. A million entries: some 0.1 s.
 SELECT queue, state, count(*) FROM mpdispatch_jobs WHERE completed_at_us IS NOT NULL GROUP BY state, queue
+UNION ALL
+SELECT queue, state, -count(*) FROM mpdispatch_jobs
+WHERE retried_as IS NOT NULL AND state = 'failed' GROUP BY queue
 UNION ALL
 SELECT queue, 'running', count(*) FROM mpdispatch_jobs WHERE owner IS NOT NULL GROUP BY owner, queue
 UNION ALL
