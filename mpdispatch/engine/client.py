@@ -29,6 +29,7 @@ from mpdispatch.model import (
     Output,
     Page,
     Parent,
+    Retried,
     SupervisorStatus,
 )
 from mpdispatch.policy.durations import duration_of
@@ -96,14 +97,17 @@ class JobClient:
         state: JobState | str | None = None,
         queue: str | None = None,
         name: str | None = None,
+        batch: int | None = None,
         limit: int = 50,
         cursor: str | None = None,
     ) -> Page[Job]:
         """Jobs, newest first: `items` (at most `limit`, 1 to 1000) and the `next_cursor` (None at the end).
 
-        Raises UsageError: there is no such state, or `limit` or `cursor` is not allowed.
+        `batch`: the id of the batch of which they are members.
+
+        Raises UsageError: there is no such state, or `batch`, `limit` or `cursor` is not allowed.
         """
-        where = JobFilter(state=checked_state(state), queue=queue, name=name)
+        where = JobFilter(state=checked_state(state), queue=queue, name=name, batch_id=batch)
         return self.store.list_jobs(where, limit=checked_limit(limit), cursor=cursor)
 
     def outputs(self, job_id: int) -> list[Output]:
@@ -111,7 +115,7 @@ class JobClient:
         return self.store.outputs(checked_id(job_id))
 
     def counts(self) -> dict[JobState, int]:
-        """How many jobs are in each state, 0 included."""
+        """How many jobs are in each state, 0 included. A failed job that was enqueued again does not count."""
         return self.store.counts()
 
     def wait(self, job_id: int, timeout: float | timedelta | str | None = None) -> Job:
@@ -186,6 +190,41 @@ class JobClient:
         if job.id != job_id:
             self._tell(job)
         return job
+
+    def retry_all(
+        self,
+        *,
+        state: JobState | str | None = None,
+        queue: str | None = None,
+        name: str | None = None,
+        batch: int | None = None,
+        error: str | None = None,
+        everything: bool = False,
+        on_selected: Callable[[int], object] | None = None,
+    ) -> Retried:
+        """As `retry` of each job for which all that is given holds, the oldest first: `count` and `errors`.
+
+        Those that are there at the beginning, in short transactions, so supervisors go on claiming. A failed job is left
+        out if its dead letter was replayed or purged, a cancelled one if it was enqueued again already.
+
+        Args:
+            state: failed, retrying, scheduled or cancelled; None: failed and retrying.
+            batch: the id of the batch of which they are members.
+            error: stands in their last error, as `type: message`.
+            everything: all jobs in these states. Needed if none of `queue`, `name`, `batch` and `error` says which.
+            on_selected: called with their number before the first is retried. If it raises, none is.
+
+        Raises UsageError: nothing says which, or what says so is not allowed.
+        """
+        from mpdispatch.engine import again  # no single retry needs it
+
+        where = JobFilter(queue=queue, name=name, batch_id=batch)
+        again.refuse_everything(where, everything or error is not None)
+        states = again.checked_states(state)
+        ids = [job_id for each in states for job_id in again.ids_in(self.store, each, where, error)]
+        if on_selected is not None:
+            on_selected(len(ids))
+        return again.run_again(self.store, ids, self._tell)
 
     def _tell(self, job: Job) -> None:
         if self._hooks is not None:

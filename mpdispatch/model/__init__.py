@@ -30,6 +30,7 @@ from mpdispatch.model.cron import (
     Overlap,
     SkippedSlots,
 )
+from mpdispatch.model.failure import Failure, FailureGroup, Retried
 from mpdispatch.model.job import (
     COMMAND_JOB,
     RESERVED_PREFIX,
@@ -108,6 +109,8 @@ __all__ = [
     "Enqueued",
     "ErrorInfo",
     "Expired",
+    "Failure",
+    "FailureGroup",
     "Finding",
     "FiredSlot",
     "Firing",
@@ -132,6 +135,7 @@ __all__ = [
     "QueueLimit",
     "Raised",
     "Released",
+    "Retried",
     "RetryAsked",
     "Run",
     "SkippedSlots",

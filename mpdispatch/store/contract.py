@@ -21,6 +21,7 @@ from mpdispatch.model import (
     ClaimRequest,
     DeadLetter,
     Enqueued,
+    Failure,
     Finding,
     Job,
     JobState,
@@ -192,7 +193,7 @@ class Store(Protocol):
         ...
 
     def counts(self) -> dict[JobState, int]:
-        """Number of jobs in every state, zeros included."""
+        """Number of jobs in every state, zeros included. A failed job that was enqueued again does not count."""
         ...
 
     def dead_letter_count(self, queue: str | None = None) -> int:
@@ -205,6 +206,10 @@ class Store(Protocol):
 
     def dead_letter(self, job_id: int) -> DeadLetter:
         """Raises DeadLetterNotFoundError."""
+        ...
+
+    def failures(self, where: DeadLetterFilter, *, limit: int, cursor: str | None) -> Page[Failure]:
+        """As `dead_letters`, for reading very many: without the jobs and the tracebacks."""
         ...
 
     def replay(self, job_id: int) -> Job:
@@ -221,7 +226,9 @@ class Store(Protocol):
         """
         ...
 
-    def queue_stats(self) -> list[QueueStats]: ...
+    def queue_stats(self) -> list[QueueStats]:
+        """Each queue that has jobs or is paused, with the counts of its jobs as in `counts`."""
+        ...
 
     def cancel(self, job_id: int) -> Job:
         """Cancel a job that is not running; ask the supervisor to end a running one.
@@ -236,6 +243,15 @@ class Store(Protocol):
         An ended job is enqueued again only once: a second call returns the job of the first, with `created=False`. One
         that had parents waits again, for those in their places now; one with `cancel` waits for the retry of a failed one.
         Raises InvalidStateError (pending, running or completed), JobNotFoundError.
+        """
+        ...
+
+    def retry_many(self, job_ids: Sequence[int]) -> tuple[list[Job], dict[int, str]]:
+        """As `retry` of each, in one transaction: a caller with very many passes a few hundred at a time.
+
+        Leaves out ended jobs that were enqueued again already, failed ones without an open dead letter, and all that
+        `retry` refuses for their state: somebody was quicker. Returns the jobs that run again, and by id why others
+        cannot.
         """
         ...
 

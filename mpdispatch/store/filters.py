@@ -10,14 +10,17 @@ from mpdispatch.model import JobState
 
 
 class JobFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """Raises UsageError on text that is not valid UTF-8."""
+    """Raises UsageError on text that is not valid UTF-8, and on what cannot be the id of a batch."""
 
     state: JobState | None = None
     queue: str | None = None
     name: str | None = None
+    batch_id: int | None = None
+    """A member of this batch, unless another job has taken its place."""
 
     def __post_init__(self) -> None:
         _check_text(queue=self.queue, name=self.name)
+        _check_batch(self.batch_id)
 
 
 class BatchFilter(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,7 +35,7 @@ class BatchFilter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DeadLetterFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """Raises UsageError on text that is not valid UTF-8."""
+    """Raises UsageError on text that is not valid UTF-8, and on what cannot be the id of a batch."""
 
     queue: str | None = None
     name: str | None = None
@@ -40,9 +43,16 @@ class DeadLetterFilter(msgspec.Struct, frozen=True, kw_only=True):
     """None: replayed or not."""
     failed_before_us: int | None = None
     """Wall time."""
+    batch_id: int | None = None
+    """Of a member of this batch."""
+    error: str | None = None
+    """Stands in the error, as `type: message`."""
 
     def __post_init__(self) -> None:
-        _check_text(queue=self.queue, name=self.name)
+        _check_text(queue=self.queue, name=self.name, error=self.error)
+        _check_batch(self.batch_id)
+        if self.error == "":
+            raise UsageError("error: must not be empty, or it stands in every error")
 
 
 class PruneFilter(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,5 +81,14 @@ def _check_text(**fields: object) -> None:
             raise UsageError(f"{field}: must be text that is valid UTF-8, not {_brief(value)}")
 
 
+def _check_batch(batch_id: object) -> None:
+    if batch_id is None:
+        return
+    if isinstance(batch_id, bool) or not isinstance(batch_id, int) or not 0 < batch_id < 1 << 63:
+        raise UsageError(f"batch: must be the id of a batch, a whole number from 1, not {_brief(batch_id)}")
+
+
 def _brief(value: object) -> str:
-    return repr(value[:60]) if isinstance(value, str) else f"of type {type(value).__name__}"
+    if isinstance(value, str | int):
+        return repr(value)[:60]
+    return f"of type {type(value).__name__}"

@@ -18,15 +18,15 @@ from mpdispatch.errors import (
     StoreBusy,
     UsageError,
 )
-from mpdispatch.model import AlikeJobs, Job, JobState, NewJob
+from mpdispatch.model import AlikeJobs, ErrorInfo, Failure, Job, JobState, NewBatch, NewJob
 from mpdispatch.store import SQLiteStore
 from mpdispatch.store.contract import Store
-from mpdispatch.store.filters import DeadLetterFilter
+from mpdispatch.store.filters import DeadLetterFilter, JobFilter
 from mpdispatch.store.sqlite import dead_letters
 from mpdispatch.store.sqlite.queries import QUERIES
 from tests.clock import FakeClock
 
-from .conftest import Desk, failed, retrying
+from .conftest import ERROR, Desk, Woken, completed, failed, retrying
 
 OPEN = DeadLetterFilter()
 ALL = DeadLetterFilter(is_replayed=None)
@@ -36,11 +36,11 @@ ALL = DeadLetterFilter(is_replayed=None)
 def fail(desk: Desk, enqueue: Callable[..., Job], clock: FakeClock) -> Callable[..., int]:
     """Enqueues a job, has it fail a second later, and gives its id."""
 
-    def make(name: str = "render", **options: object) -> int:
+    def make(name: str = "render", error: ErrorInfo = ERROR, **options: object) -> int:
         job = enqueue(name, **options)
         (claimed,) = desk.claim()
         clock.advance(1)
-        desk.commit(failed(claimed, clock.now()))
+        desk.commit(failed(claimed, clock.now(), error=error))
         return job.id
 
     return make
@@ -65,6 +65,159 @@ def test_letters_are_listed_last_failed_first_and_by_filter(store: Store, fail: 
     assert ids(store, DeadLetterFilter(name="mail")) == [second]
     assert ids(store, DeadLetterFilter(queue="nowhere")) == []
     assert ids(store, DeadLetterFilter(queue="default", name="render")) == [third, first]
+
+
+BUSY = ErrorInfo(type="shop.Busy", message='say "please" – 421', traceback="Traceback … ValueError")
+
+
+def test_letters_are_found_by_a_part_of_their_error(store: Store, fail: Callable[..., int]) -> None:
+    first, busy, last = fail(), fail(error=BUSY), fail()
+    quiet = fail(error=ErrorInfo(type="MemoryError", message=""))
+    for text, wanted in (
+        ("no such", [last, first]),
+        ("ValueError: no", [last, first]),  # of type and message, not of the traceback
+        ('shop.Busy: say "please" –', [busy]),
+        ("MemoryError", [quiet]),
+        ("valueerror", []),
+        ("%", []),
+    ):
+        assert ids(store, DeadLetterFilter(error=text)) == wanted, text
+    page = store.dead_letters(DeadLetterFilter(error="no such"), limit=1, cursor=None)
+    assert [each.id for each in page.items] == [last]
+    rest = store.dead_letters(DeadLetterFilter(error="no such"), limit=5, cursor=page.next_cursor)
+    assert ([each.id for each in rest.items], rest.next_cursor) == ([first], None)
+    assert store.purge_dead_letters(DeadLetterFilter(is_replayed=None, error="Busy")) == 1
+    assert ids(store) == [quiet, last, first]
+
+
+def test_letters_and_jobs_are_found_by_their_batch(store: Store, fail: Callable[..., int]) -> None:
+    one, other = (store.batches.open(NewBatch(name=name)).id for name in ("one", "other"))
+    mine, _, second = fail(batch_id=one), fail(batch_id=other), fail(batch_id=one)
+    alone = fail()
+    assert ids(store, DeadLetterFilter(batch_id=one)) == [second, mine]
+    new = store.replay(mine)
+
+    def members(**more: object) -> list[int]:
+        where = JobFilter(batch_id=one, **more)  # type: ignore[arg-type]
+        return [job.id for job in store.list_jobs(where, limit=9, cursor=None).items]
+
+    assert members() == [new.id, second], "not the job whose place another has taken"
+    assert members(state=JobState.FAILED) == [second]
+    assert members(state=JobState.PENDING) == [new.id]
+    assert members(name="else") == []
+    assert ids(store) == [alone, second, second - 1]
+
+
+@pytest.mark.parametrize("batch_id", [0, -1, 1 << 63, True, "1", 1.5])
+def test_what_is_no_id_of_a_batch_is_refused(batch_id: object) -> None:
+    for kind in (DeadLetterFilter, JobFilter):
+        with pytest.raises(UsageError, match="batch: must be the id of a batch"):
+            kind(batch_id=batch_id)  # type: ignore[arg-type]
+
+
+def test_an_empty_text_finds_no_error() -> None:
+    with pytest.raises(UsageError, match="error: must not be empty"):
+        DeadLetterFilter(error="")
+
+
+def test_failures_are_letters_without_arguments_and_traceback(store: Store, fail: Callable[..., int]) -> None:
+    first, busy = fail(), fail("mail", error=BUSY)
+    page = store.failures(OPEN, limit=1, cursor=None)
+    letter = store.dead_letter(busy)
+    (found,) = page.items
+    assert found == Failure(
+        id=busy,
+        name="mail",
+        failed_at_us=round(letter.failed_at.timestamp() * 1_000_000),
+        type="shop.Busy",
+        message='say "please" – 421',
+    )
+    rest = store.failures(OPEN, limit=1, cursor=page.next_cursor)
+    assert ([each.id for each in rest.items], rest.next_cursor) == ([first], None)
+    store.replay(first)
+    assert [each.id for each in store.failures(OPEN, limit=9, cursor=None).items] == [busy]
+    assert [each.id for each in store.failures(ALL, limit=9, cursor=None).items] == [busy, first]
+
+
+def test_a_failure_that_runs_again_does_not_count_as_failed(
+    store: Store, desk: Desk, fail: Callable[..., int], clock: FakeClock
+) -> None:
+    first, second, bulk = fail(), fail(), fail(queue="default", name="mail")
+    assert store.counts()[JobState.FAILED] == 3
+    new = store.replay(first)
+    store.retry(bulk)
+    assert (store.counts()[JobState.FAILED], store.counts()[JobState.PENDING]) == (1, 2)
+    (queue,) = store.queue_stats()
+    assert queue.jobs["failed"] == 1
+    assert store.get(first).retried_as == new.id
+    assert store.get(second).retried_as is None
+    # It fails again: that one counts.
+    claimed = next(job for job in desk.claim() if job.id == new.id)
+    desk.commit(failed(claimed, clock.now()))
+    assert store.counts()[JobState.FAILED] == 2
+    # A purged letter is no replay, and a retry after it is one.
+    store.purge_dead_letters(ALL)
+    assert store.counts()[JobState.FAILED] == 2
+    store.retry(second)
+    assert store.counts()[JobState.FAILED] == 1
+
+
+def test_a_cancelled_job_that_runs_again_still_counts_as_cancelled(
+    store: Store, enqueue: Callable[..., Job]
+) -> None:
+    job = store.cancel(enqueue().id)
+    store.retry(job.id)
+    assert store.counts()[JobState.CANCELLED] == 1
+
+
+# ---------------------------------------------------------------- many again
+
+
+def test_many_run_again_each_once(
+    store: Store, desk: Desk, fail: Callable[..., int], enqueue: Callable[..., Job], clock: FakeClock
+) -> None:
+    failures = [fail(payload={"n": n}) for n in range(3)]
+    enqueue("later", delay_us=60_000_000)
+    job = enqueue("again")
+    (claimed,) = desk.claim()
+    desk.commit(retrying(claimed, clock.now()))
+    cancelled = store.cancel(enqueue().id).id
+    later, waiting, done = job.id - 1, enqueue("else").id, enqueue().id
+    for each in desk.claim():
+        if each.id == done:
+            desk.commit(completed(each, clock.now()))
+    jobs, errors = store.retry_many([*failures, later, job.id, cancelled, waiting, done, 999])
+    assert errors == {}
+    assert [each.retried_from or each.id for each in jobs] == [*failures, later, job.id, cancelled]
+    assert [each.payload for each in jobs[:3]] == [{"n": n} for n in range(3)]
+    assert {each.state for each in jobs} == {JobState.PENDING}
+    assert [store.get(each).retried_as for each in failures] == [each.id for each in jobs[:3]]
+    assert ids(store) == []
+    # What runs again already, waits or has completed is left out.
+    assert store.retry_many([*failures, later, job.id, cancelled, waiting, done]) == ([], {})
+
+
+def test_a_failure_whose_letter_was_purged_is_not_among_many(store: Store, fail: Callable[..., int]) -> None:
+    gone = fail()
+    store.purge_dead_letters(ALL)
+    left = fail()
+    jobs, errors = store.retry_many([gone, left])
+    assert ([job.retried_from for job in jobs], errors) == ([left], {})
+
+
+def test_many_again_wake_supervisors_once_and_are_members_of_their_batch(
+    store: Store, fail: Callable[..., int]
+) -> None:
+    batch = store.batches.open(NewBatch(name="b")).id
+    made = [fail(batch_id=batch) for _ in range(3)]
+    store.batches.close(batch)
+    assert store.batches.get(batch).ended_at is not None
+    woken = Woken(store)
+    jobs, _ = store.retry_many(made)
+    assert woken.times() == 1
+    info = store.batches.get(batch)
+    assert (info.ended_at, info.total, info.counts["failed"], info.counts["pending"]) == (None, 3, 0, 3)
+    assert {job.batch_id for job in jobs} == {batch}
 
 
 def test_pages_meet_every_letter_once_also_while_others_fail(store: Store, fail: Callable[..., int]) -> None:
@@ -282,6 +435,11 @@ def test_every_statement_is_used_and_found_by_an_index(store: Store, desk: Desk)
 
     assert "mpdispatch_jobs_retried (retried_from=?)" in plan(QUERIES["retried_as"], 1)
     assert "mpdispatch_dead_letters_open" in plan(QUERIES["count_open"], "q")
-    for where in (OPEN, ALL, DeadLetterFilter(queue="q"), DeadLetterFilter(failed_before_us=1)):
-        statement, values = dead_letters.page_statement(where, 7, 3)
-        assert "TEMP B-TREE" not in plan(statement, *values), where
+    odd = DeadLetterFilter(batch_id=3, error="x")
+    assert "SEARCH j USING INTEGER PRIMARY KEY" in plan(QUERIES["retriable"], "[1]")
+    for where in (OPEN, ALL, DeadLetterFilter(queue="q"), DeadLetterFilter(failed_before_us=1), odd):
+        for with_error in (False, True):
+            statement, values = dead_letters.page_statement(where, 7, with_error=with_error)
+            found = plan(statement, *values)
+            assert "TEMP B-TREE FOR ORDER BY" not in found.partition("CORRELATED")[0], (where, found)
+            assert "SCAN j" not in found

@@ -14,6 +14,7 @@ import click
 
 from mpdispatch.cli import batch_texts as texts
 from mpdispatch.cli.clients import open_client, open_client_with_hooks
+from mpdispatch.cli.columns import Column
 from mpdispatch.cli.output import complain, print_json, print_line, print_pages, print_table, time_text
 from mpdispatch.cli.parameters import complete_batch, complete_batch_name, paging_options
 from mpdispatch.cli.program import Options, command
@@ -27,6 +28,16 @@ from mpdispatch.policy.names import cut
 if TYPE_CHECKING:
     from mpdispatch.engine.batch import Batch
 
+_COLUMNS = (
+    Column("id", is_right=True),
+    Column("name", least=12),
+    Column("progress"),
+    Column("jobs", least=20),
+    Column("rate", is_right=True, rank=1),
+    Column("left", is_right=True),
+    Column("started", rank=2),
+    Column("ended", rank=3),
+)
 _FAILED_SHOWN = 10
 _FAILED_READ = 1_000
 """Failed members that are read to count their errors; a batch may have very many."""
@@ -45,9 +56,7 @@ def batches(options: Options, name: str | None, ended: bool | None, **paging: An
     def pages(**page: Any) -> Any:
         return client.batches.list(name=name, ended=ended, **page)
 
-    columns = ["id", "name", "progress", "jobs", "rate", "left", "started", "ended"]
-    right = ["id", "rate", "left"]
-    print_pages(pages, batch_to_json, columns, _row, right=right, as_json=options.json, **paging)
+    print_pages(pages, batch_to_json, _COLUMNS, _row, as_json=options.json, **paging)
 
 
 def _row(batch: BatchInfo) -> Sequence[object]:

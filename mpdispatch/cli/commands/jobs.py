@@ -38,7 +38,7 @@ from mpdispatch.cli.relations import relations
 from mpdispatch.cli.values import DURATION
 from mpdispatch.config import QueueConfig
 from mpdispatch.model import Attempt, ErrorInfo, Job, JobState
-from mpdispatch.model.json import job_to_json, shown_job_to_json, to_json
+from mpdispatch.model.json import job_to_json, shown_job_to_json
 from mpdispatch.model.progress import JobProgress, progress_of
 from mpdispatch.policy.durations import duration_text
 

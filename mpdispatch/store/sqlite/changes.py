@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from mpdispatch import sqlite3
 from mpdispatch.clock import Instant
 from mpdispatch.errors import InvalidStateError
 from mpdispatch.model import Job
 from mpdispatch.store.sqlite import dependents, follow_ups, reads
+from mpdispatch.store.sqlite.candidates import as_json
 from mpdispatch.store.sqlite.dead_letters import enqueue_again
 from mpdispatch.store.sqlite.queries import QUERIES
 from mpdispatch.store.sqlite.rows import reason_of_parents
@@ -56,3 +59,25 @@ def retry(connection: sqlite3.Connection, job_id: int, now: Instant) -> Job:
             reason = f"{reason_of_parents(len(awaited))}, {awaited[0].id} the first of them; it runs once they have ended"
         raise InvalidStateError(job_id, state, reason)
     return job
+
+
+def retry_many(
+    connection: sqlite3.Connection, job_ids: Sequence[int], now: Instant
+) -> tuple[list[Job], dict[int, str]]:
+    """As `retry` of each that may run again. Returns the jobs that do, and by id why others cannot."""
+    jobs, errors = list[Job](), dict[int, str]()
+    found = {job_id for (job_id,) in connection.execute(QUERIES["retriable"], (as_json(job_ids),))}
+    for job_id in job_ids:
+        if job_id not in found:
+            continue
+        connection.execute("SAVEPOINT one")
+        try:
+            job = retry(connection, job_id, now)
+        except InvalidStateError as error:
+            connection.execute("ROLLBACK TO one")
+            errors[job_id] = str(error)
+        else:
+            if job.created:
+                jobs.append(job)
+        connection.execute("RELEASE one")
+    return jobs, errors

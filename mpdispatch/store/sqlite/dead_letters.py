@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 from typing import Any, TypeVar
 
 from mpdispatch import sqlite3
 from mpdispatch.clock import Clock, Instant
 from mpdispatch.errors import DeadLetterNotFoundError, JobNotFoundError
 from mpdispatch.failpoints import failpoint
-from mpdispatch.model import DeadLetter, Job, Page
+from mpdispatch.model import DeadLetter, Failure, Job, Page
 from mpdispatch.store.filters import DeadLetterFilter
 from mpdispatch.store.sqlite import cron_slots, dependents, members, reads
 from mpdispatch.store.sqlite.mending import Column, mended
 from mpdispatch.store.sqlite.queries import QUERIES
-from mpdispatch.store.sqlite.rows import Row, moment
+from mpdispatch.store.sqlite.rows import Row, error_of, moment
 
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]
@@ -25,6 +26,8 @@ _LETTER_COLUMNS = (
     Column("closed_at_us", "time", field="replayed_at"),
     Column("replayed_as", "integer"),
 )
+_FAILURE_COLUMNS = (*_LETTER_COLUMNS, Column("id", "integer"), Column("name", "text"))
+_MEMBER = "(SELECT j.batch_id FROM mpdispatch_jobs AS j WHERE j.id = job_id) = ?"
 _SHOWN = {
     False: "closed_at_us IS NULL",
     True: "replayed_as IS NOT NULL",
@@ -38,31 +41,72 @@ _PURGE_AT_ONCE = 500
 # ---------------------------------------------------------------- reading
 
 
-def page_statement(where: DeadLetterFilter, before_id: int | None, limit: int) -> tuple[str, list[Any]]:
-    """The statement of one page and its parameters. Column names are ours, values are bound."""
+def page_statement(
+    where: DeadLetterFilter, before_id: int | None, *, with_error: bool = False
+) -> tuple[str, list[Any]]:
+    """The statement that finds the letters, and its parameters. Column names are ours, values are bound."""
     terms, values = [_SHOWN[where.is_replayed]], list[Any]()
     for term, value in (
         ("queue = ?", where.queue),
         ("name = ?", where.name),
         ("failed_at_us < ?", where.failed_before_us),
+        (_MEMBER, where.batch_id),
         ("id < ?", before_id),
     ):
         if value is not None:
             terms.append(term)
             values.append(value)
-    statement = QUERIES["letters"] + "\nWHERE " + " AND ".join(terms)
-    return statement + "\nORDER BY id DESC LIMIT ?", [*values, limit]
+    columns = QUERIES["failures" if with_error else "letters"]
+    return f"{columns}\nWHERE {' AND '.join(terms)}\nORDER BY id DESC", values
+
+
+def _rows(
+    connection: sqlite3.Connection,
+    where: DeadLetterFilter,
+    before_id: int | None,
+    limit: int,
+    *,
+    with_error: bool = False,
+) -> list[Row]:
+    """The next letters, at most `limit`. The error is looked at row by row, so that few are in memory at a time."""
+    with_error = with_error or where.error is not None
+    statement, values = page_statement(where, before_id, with_error=with_error)
+    rows: Iterable[Row] = connection.execute(statement, values)
+    if where.error is not None:
+        error = where.error
+        rows = (row for row in rows if error in str(error_of(row[6]) or ""))
+    return list(islice(rows, limit))
 
 
 def page(
     connection: sqlite3.Connection, where: DeadLetterFilter, limit: int, cursor: str | None
 ) -> Page[DeadLetter]:
-    statement, values = page_statement(where, reads.place_of(cursor, limit), limit + 1)
-    rows = connection.execute(statement, values).fetchall()
-    has_more = len(rows) > limit
-    rows = rows[:limit]
-    letters = [found for row in rows if (found := _letter(connection, row)) is not None]
-    return Page(items=letters, next_cursor=str(rows[-1][4]) if has_more else None)
+    rows = _rows(connection, where, reads.place_of(cursor, limit), limit + 1)
+    letters = [found for row in rows[:limit] if (found := _letter(connection, row)) is not None]
+    return Page(items=letters, next_cursor=_next_cursor(rows, limit))
+
+
+def failures(
+    connection: sqlite3.Connection, where: DeadLetterFilter, limit: int, cursor: str | None
+) -> Page[Failure]:
+    rows = _rows(connection, where, reads.place_of(cursor, limit), limit + 1, with_error=True)
+    return Page(items=[_failure(row) for row in rows[:limit]], next_cursor=_next_cursor(rows, limit))
+
+
+def _next_cursor(rows: Sequence[Row], limit: int) -> str | None:
+    return str(rows[limit - 1][4]) if len(rows) > limit else None
+
+
+def _failure(row: Row) -> Failure:
+    error = error_of(row[6])
+    job_id, failed_at_us, *_, name = mended(_FAILURE_COLUMNS, row[:6])
+    return Failure(
+        id=job_id,
+        name=name,
+        failed_at_us=failed_at_us,
+        type="" if error is None else error.type,
+        message="" if error is None else error.message,
+    )
 
 
 def _letter(connection: sqlite3.Connection, row: Row) -> DeadLetter | None:
@@ -147,7 +191,7 @@ def purge(
     """
 
     def found(connection: sqlite3.Connection) -> list[int]:
-        return [row[4] for row in connection.execute(*page_statement(where, before, _PURGE_AT_ONCE))]
+        return [row[4] for row in _rows(connection, where, before, _PURGE_AT_ONCE)]
 
     def close(connection: sqlite3.Connection) -> int:
         now_us = clock.now().wall_us

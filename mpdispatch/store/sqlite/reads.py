@@ -53,10 +53,12 @@ def page_statements(where: JobFilter, before_id: int | None, limit: int) -> list
     Column names are ours, values are bound.
     """
     terms, values = list[str](), list[Any]()
-    for column, value in (("queue", where.queue), ("name", where.name)):
+    for column, value in (("queue", where.queue), ("name", where.name), ("batch_id", where.batch_id)):
         if value is not None:
             terms.append(f"{column} = ?")
             values.append(value)
+    if where.batch_id is not None:
+        terms.append("retried_as IS NULL")
     # `+id` in statements that use an index with another order: else SQLite scans the table by this term.
     in_place = list(terms)
     if before_id is not None:

@@ -16,6 +16,7 @@ from mpdispatch.model import (
     Attempt,
     DeadLetter,
     Enqueued,
+    Failure,
     Finding,
     Job,
     JobState,
@@ -282,6 +283,9 @@ class SQLiteStore:
         _refuse_impossible(job_id, DeadLetterNotFoundError)
         return self._sessions.read(lambda c: dead_letters.letter(c, job_id))
 
+    def failures(self, where: DeadLetterFilter, *, limit: int, cursor: str | None) -> Page[Failure]:
+        return self._sessions.read(lambda c: dead_letters.failures(c, where, limit, cursor))
+
     def replay(self, job_id: int) -> Job:
         _refuse_impossible(job_id, DeadLetterNotFoundError)
         return self._change(lambda c: dead_letters.replay(c, job_id, self._clock.now()), "replay")
@@ -309,6 +313,11 @@ class SQLiteStore:
     def retry(self, job_id: int) -> Job:
         _refuse_impossible(job_id)
         return self._change(lambda c: changes.retry(c, job_id, self._clock.now()), "retry")
+
+    def retry_many(self, job_ids: Sequence[int]) -> tuple[list[Job], dict[int, str]]:
+        done = self._sessions.write(lambda c: changes.retry_many(c, job_ids, self._clock.now()), "retry")
+        self.wake()
+        return done
 
     def set_paused(self, queue: str, paused: bool) -> None:
         self._sessions.write(lambda c: c.execute(QUERIES["set_paused"], (queue, int(paused))), "set_paused")
