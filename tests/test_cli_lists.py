@@ -13,12 +13,12 @@ import pytest
 
 from mpdispatch.cli.main import main
 from mpdispatch.clock import SystemClock
-from mpdispatch.model import ClaimedJob, ErrorInfo, NewJob
+from mpdispatch.model import ClaimedJob, ErrorInfo, NewBatch, NewJob
 from mpdispatch.store import SQLiteStore
 from mpdispatch.store.values import Progress
 
 from .store.conftest import Desk, completed, failed, retrying
-from .terminal import on_terminal
+from .terminal import Terminal, on_terminal
 
 Mp = Callable[..., tuple[int, str, str]]
 
@@ -188,3 +188,143 @@ def test_show_has_the_whole_error_of_each_start(house: House, mp: Mp) -> None:
     job_id = house.failed(LONG)
     rows = [line for line in mp("show", str(job_id))[1].splitlines() if "error " in line]
     assert any(row.endswith(LONG) for row in rows)
+
+
+# ---------------------------------------------------------------- failures by the many
+
+
+def test_jobs_and_letters_are_listed_by_batch_and_letters_by_error(house: House, mp: Mp) -> None:
+    batch = house.store.batches.open(NewBatch(name="b")).id
+    mine, done = house.failed("OSError: gone", batch_id=batch), house.completed(batch_id=batch)
+    other = house.failed()
+
+    def found(*args: str) -> list[int]:
+        return [each["id"] for each in json.loads(mp(*args, "--json")[1])]
+
+    assert found("jobs", "--batch", str(batch)) == [done, mine]
+    assert found("jobs", "--batch", str(batch), "--state", "failed") == [mine]
+    assert found("dlq", "list", "--batch", str(batch)) == [mine]
+    assert found("dlq", "list", "--error", "no such") == [other]
+    assert mp("jobs", "--batch", "0")[0] == 2
+    assert "error: must not be empty" in mp("dlq", "list", "--error", "")[2]
+
+
+def test_failures_are_counted_by_name_and_error(house: House, mp: Mp, tmp_path: Path) -> None:
+    for n in range(3):
+        house.failed(f"KeyError: no page {n} in /srv/{n}.pdf")
+    last = house.failed("OSError: gone", "mail")
+    groups = json.loads(mp("dlq", "list", "--group", "--json")[1])
+    assert [(each["name"], each["type"], each["message"], each["count"]) for each in groups] == [
+        ("render", "KeyError", "no page <n> in <path>", 3),
+        ("mail", "OSError", "gone", 1),
+    ]
+    assert groups[1]["first_failed_at"] == groups[1]["last_failed_at"]
+    assert (groups[1]["example_id"], groups[0]["example_id"]) == (last, last - 1)
+    head, first, second = mp("dlq", "list", "--group")[1].splitlines()
+    assert head.split() == ["count", "name", "first", "last", "example", "error"]
+    assert first.split()[:2] == ["3", "render"]
+    assert first.endswith("KeyError: no page <n> in <path>")
+    assert second.endswith("OSError: gone")
+    lines = on_terminal(tmp_path, "dlq", "list", "--group", columns=60)
+    assert max(map(len, lines)) <= 60
+    code, out, err = mp("dlq", "list", "--group", "--limit", "1")
+    assert (code, len(out.splitlines()), err) == (0, 2, "there are 1 more groups: --limit, or --all\n")
+    assert mp("dlq", "list", "--group", "--limit", "1", "--all")[2] == ""
+    assert mp("dlq", "list", "--group", "--cursor", "3")[0] == 2
+    assert mp("dlq", "list", "--group", "--name", "mail")[1].count("\n") == 2
+
+
+@pytest.mark.parametrize(("command", "word"), [(["dlq", "replay"], "replayed"), (["retry"], "retried")])
+def test_many_failures_run_again_by_what_the_options_select(
+    house: House, mp: Mp, command: list[str], word: str
+) -> None:
+    batch = house.store.batches.open(NewBatch(name="b")).id
+    first = house.failed("OSError: gone", batch_id=batch)
+    house.failed("OSError: gone", "mail")
+    third, fourth = house.failed(), house.failed()
+    assert mp(*command, "--name", "mail", "--error", "no such")[:2] == (0, f"{word}: 0, errors: 0\n")
+    assert mp(*command, "--batch", str(batch))[:2] == (0, f"{word}: 1, errors: 0\n")
+    assert json.loads(mp(*command, "--error", "gone", "--json")[1]) == {word: 1, "errors": 0}
+    assert mp(*command, str(third))[1] == f"job {third} runs again as job {fourth + 3}\n"
+    assert mp(*command, "--all", "--queue", "nowhere")[1] == f"{word}: 0, errors: 0\n"
+    assert mp(*command, "--all")[1] == f"{word}: 1, errors: 0\n"
+    assert house.store.get(first).retried_as == fourth + 1
+    assert house.store.dead_letter_count() == 0
+
+
+@pytest.mark.parametrize("command", [["dlq", "replay"], ["retry"]])
+def test_it_must_be_said_what_runs_again(house: House, mp: Mp, command: list[str]) -> None:
+    house.failed()
+    for args in ([], ["--yes"]):
+        code, out, err = mp(*command, *args)
+        assert (code, out) == (2, "")
+        assert "say which jobs: ids, --queue, --name, --batch, --error or --all" in err
+    for args in (["--all"], ["--name", "render"], ["--batch", "3"], ["--error", "x"]):
+        assert mp(*command, "1", *args)[0] == 2, args
+    if command == ["retry"]:
+        assert mp(*command, "--state", "failed")[0] == 2
+        assert mp(*command, "--state", "completed", "--all")[0] == 2
+    assert house.store.dead_letter_count() == 1
+
+
+def test_retry_takes_another_state_if_it_is_named(house: House, mp: Mp) -> None:
+    house.retrying("OSError: gone")
+    house.store.enqueue(NewJob(name="later", payload=b"{}", delay_us=3_600_000_000))
+    assert mp("retry", "--all")[1] == "retried: 1, errors: 0\n"
+    assert mp("retry", "--all")[1] == "retried: 0, errors: 0\n"
+    assert mp("retry", "--all", "--state", "scheduled")[1] == "retried: 1, errors: 0\n"
+
+
+@pytest.mark.parametrize(("answer", "code", "left"), [("n", 130, 2), ("y", 0, 0)])
+def test_a_terminal_asks_before_many_run_again(
+    house: House, tmp_path: Path, answer: str, code: int, left: int
+) -> None:
+    for _ in range(2):
+        house.failed()
+    with Terminal(tmp_path, "dlq", "replay", "--all") as terminal:
+        assert "2 jobs will run again. Go on?" in terminal.read_until(lambda text: "Go on?" in text)
+        terminal.type(f"{answer}\n")
+        terminal.rest()
+        assert terminal.process.returncode == code
+    assert house.store.dead_letter_count() == left
+
+
+def test_a_terminal_does_not_ask_with_yes_or_if_there_are_none(house: House, tmp_path: Path) -> None:
+    house.failed()
+    assert on_terminal(tmp_path, "dlq", "replay", "--all", "--yes")[-1] == "replayed: 1, errors: 0"
+    assert on_terminal(tmp_path, "dlq", "replay", "--all")[-1] == "replayed: 0, errors: 0"
+
+
+def test_what_cannot_run_again_is_named_and_the_command_exits_1(house: House, mp: Mp) -> None:
+    bad, good = house.failed(), house.failed()
+    connection = house.store._sessions.current().connection
+    connection.execute("PRAGMA ignore_check_constraints = ON")
+    connection.execute("UPDATE mpdispatch_jobs SET max_retries = -1 WHERE id = ?", (bad,))
+    connection.execute("PRAGMA ignore_check_constraints = OFF")
+    code, out, err = mp("dlq", "replay", "--all")
+    assert (code, out) == (1, "replayed: 1, errors: 1\n")
+    assert f"job {bad} is unreadable" in err
+    assert house.store.get(good).retried_as is not None
+
+
+def test_a_replayed_failure_says_by_which_job_and_is_no_failure_in_stats(house: House, mp: Mp) -> None:
+    old, queue = house.failed("OSError: gone"), "default"
+    before = json.loads(mp("stats", "--json")[1])
+    assert (before["jobs"]["failed"], before["queues"][queue]["jobs"]["failed"]) == (1, 1)
+    new = json.loads(mp("dlq", "replay", str(old), "--json")[1])[0]["id"]
+    after = json.loads(mp("stats", "--json")[1])
+    assert (after["jobs"]["failed"], after["queues"][queue]["jobs"]["failed"]) == (0, 0)
+    assert [each["jobs"]["failed"] for each in json.loads(mp("queues", "--json")[1])] == [0]
+    assert json.loads(mp("show", str(old), "--json")[1])["retried_as"] == new
+    assert f"retried_as     {new}" in mp("show", str(old))[1]
+    assert mp("jobs", "--state", "failed")[1].splitlines()[1].endswith(f"retried as {new}; OSError: gone")
+    (letter,) = json.loads(mp("dlq", "list", "--replayed", "--json")[1])
+    assert (letter["retried_as"], letter["replayed_as"]) == (new, new)
+    assert f"retried_as   {new}" in mp("dlq", "show", str(old))[1]
+
+
+def test_letters_are_purged_by_error(house: House, mp: Mp) -> None:
+    house.failed("OSError: gone")
+    house.failed()
+    assert mp("dlq", "purge", "--error", "gone")[1] == "purged: 1\n"
+    assert house.store.dead_letter_count() == 1

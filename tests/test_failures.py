@@ -155,7 +155,7 @@ def test_nothing_said_is_refused_and_so_is_what_cannot_be(engine: Engine, make: 
     for part in call.split("."):
         act = getattr(act, part)
     for keywords, text in (
-        ({}, "say which jobs: queue, name, batch_id or error; or everything=True"),
+        ({}, "say which jobs: queue, name, batch or error; or everything=True"),
         ({"batch": 0}, "batch: must be the id of a batch"),
         ({"error": ""}, "error: must not be empty"),
         ({"error": 5}, "error: must be text"),

@@ -57,8 +57,8 @@ def duration_cell(job: Job, now: datetime) -> str:
 
 
 def note_of(job: Job, now: datetime) -> str:
-    """What there is to say of a job now: why it waits, how far it is, why it failed."""
-    parts = [job.blocked_reason or ""]
+    """What there is to say of a job now: why it waits, how far it is, why it failed, what took its place."""
+    parts = [job.blocked_reason or "", "" if job.retried_as is None else f"retried as {job.retried_as}"]
     if job.state in (JobState.SCHEDULED, JobState.RETRYING):
         left_s = (job.run_at - now).total_seconds()
         parts.append(f"due in {duration_text(left_s)}" if left_s > 0 else "due")

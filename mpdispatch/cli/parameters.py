@@ -12,7 +12,7 @@ import click
 
 from mpdispatch.cli.clients import open_client
 from mpdispatch.cli.program import Options
-from mpdispatch.cli.values import JOB_ID
+from mpdispatch.cli.values import BATCH_ID, JOB_ID
 from mpdispatch.engine.client import JobClient
 from mpdispatch.errors import DispatchError
 from mpdispatch.model import JobState
@@ -111,9 +111,12 @@ def id_argument(complete: Completer) -> Callable[[F], F]:
     return click.argument("job_id", metavar="ID", type=JOB_ID, shell_complete=complete)
 
 
-def ids_argument(complete: Completer) -> Callable[[F], F]:
+def ids_argument(complete: Completer, *, required: bool = True) -> Callable[[F], F]:
     """The ids of some jobs; the command gets them as `ids`."""
-    return click.argument("ids", metavar="ID...", nargs=-1, required=True, type=JOB_ID, shell_complete=complete)
+    metavar = "ID..." if required else "[ID]..."
+    return click.argument(
+        "ids", metavar=metavar, nargs=-1, required=required, type=JOB_ID, shell_complete=complete
+    )
 
 
 filter_options = given(
@@ -121,6 +124,22 @@ filter_options = given(
     click.option("--name", metavar="NAME", help="Only those of this name.", shell_complete=complete_name),
 )
 """Which jobs; the command gets them as `queue` and `name`."""
+
+batch_option = click.option(
+    "--batch", metavar="BATCH", type=BATCH_ID, help="Only members of this batch, by its id."
+)
+error_option = click.option(
+    "--error", metavar="TEXT", help="Only those with this text in their error, which is type: message."
+)
+letter_filter_options = given(filter_options, batch_option, error_option)
+"""Which failures; the command gets them as `queue`, `name`, `batch` and `error`."""
+
+many_options = given(
+    letter_filter_options,
+    click.option("--all", "everything", is_flag=True, help="All of them."),
+    click.option("--yes", is_flag=True, help="Do not ask, on a terminal."),
+)
+"""Which of very many jobs are to be changed; as `letter_filter_options`, and `everything` and `yes`."""
 
 paging_options = given(
     click.option(

@@ -25,7 +25,7 @@ def refuse_everything(selection: DeadLetterFilter | JobFilter, everything: bool)
     """Raises UsageError if nothing says which jobs, and it is not said that all are meant."""
     names = ("queue", "name", "batch_id", "error")
     if not everything and all(getattr(selection, name, None) is None for name in names):
-        raise UsageError("say which jobs: queue, name, batch_id or error; or everything=True")
+        raise UsageError("say which jobs: queue, name, batch or error; or everything=True")
 
 
 def failures(store: Store, where: DeadLetterFilter) -> Iterator[Failure]:

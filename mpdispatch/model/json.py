@@ -145,6 +145,7 @@ def dead_letter_to_json(letter: DeadLetter) -> dict[str, Any]:
         "retried_from": job["retried_from"],
         "replayed_at": time_to_json(letter.replayed_at),
         "replayed_as": letter.replayed_as,
+        "retried_as": job["retried_as"],
     }
 
 

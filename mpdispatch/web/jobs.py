@@ -21,7 +21,7 @@ from mpdispatch.model.json import job_to_json, json_from_text, shown_job_to_json
 from mpdispatch.policy.durations import parse_duration
 from mpdispatch.policy.names import shown
 
-_FILTERS = ("state", "queue", "name", "limit", "cursor")
+_FILTERS = ("state", "queue", "name", "batch", "limit", "cursor")
 _ENVELOPE_BYTES = 16 * 1024
 """The size of a body beyond its payload: names, options, white space."""
 _MOST_ID = (1 << 63) - 1
@@ -110,12 +110,12 @@ def _page(engine: Engine, request: Request) -> Page[Job]:
     """The requested page of jobs. Raises UsageError, which names every wrong parameter."""
     given, faults = _query_of(request, _FILTERS)
     wished: dict[str, Any] = {**given}
-    if "limit" in given:
+    for number in [each for each in ("batch", "limit") if each in given]:
         try:
-            wished["limit"] = _whole("limit", given["limit"])
+            wished[number] = _whole(number, given[number])
         except UsageError as error:
             faults.append(str(error))
-            del wished["limit"]
+            del wished[number]
     if not faults:
         try:
             return engine.list_jobs(**wished)

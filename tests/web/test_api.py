@@ -16,6 +16,7 @@ from starlette.testclient import TestClient
 from mpdispatch import StoreIOError
 from mpdispatch.engine import Engine
 from mpdispatch.extension import DispatchExtension
+from mpdispatch.model import NewBatch, NewJob
 from mpdispatch.model.json import job_to_json
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)  # no job of these tests has started: it has no duration yet
@@ -83,6 +84,10 @@ def test_jobs_are_filtered_and_paged(client: TestClient, engine: Engine) -> None
     assert len(client.get("/v1/jobs?queue=bulk").json()) == 2
     assert client.get("/v1/jobs?state=failed").json() == []
     assert len(client.get("/v1/jobs?name=render&state=pending&queue=").json()) == 5
+    batch = engine.store.batches.open(NewBatch(name="b")).id
+    member = engine.store.enqueue(NewJob(name="member", payload=b"{}", batch_id=batch)).id
+    assert [job["id"] for job in client.get(f"/v1/jobs?batch={batch}").json()] == [member]
+    assert client.get(f"/v1/jobs?batch={batch}&state=failed").json() == []
     seen, url = [], "/v1/jobs?limit=2&name=render"
     while url:
         answer = client.get(url)
@@ -141,8 +146,10 @@ def test_a_job_that_is_not_there_is_404(client: TestClient, job_id: str) -> None
         ("limit=0", "limit: must be a whole number from 1 to 1,000"),
         ("limit=1001", "limit: must be"),
         ("limit=ten", "limit: must be a whole number, not 'ten'"),
+        ("batch=ten", "batch: must be a whole number, not 'ten'"),
+        ("batch=0", "batch: must be the id of a batch"),
         ("cursor=x", "cursor"),
-        ("quueue=a", "quueue: no such parameter; there are state, queue, name, limit, cursor"),
+        ("quueue=a", "quueue: no such parameter; there are state, queue, name, batch, limit, cursor"),
         ("queue=a&queue=b", "queue: is there twice"),
     ],
 )

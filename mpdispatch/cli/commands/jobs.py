@@ -25,6 +25,7 @@ from mpdispatch.cli.output import (
     time_text,
 )
 from mpdispatch.cli.parameters import (
+    batch_option,
     complete_job,
     complete_living_or_cron,
     filter_options,
@@ -45,17 +46,18 @@ from mpdispatch.policy.durations import duration_text
 _LINES_SHOWN = 20
 
 
-@command(
-    "mpdispatch jobs --state failed\nmpdispatch jobs --queue bulk --limit 200\nmpdispatch jobs --all --json"
-)
+@command("mpdispatch jobs --state failed\nmpdispatch jobs --batch 7 --limit 200\nmpdispatch jobs --all --json")
 @click.option(
     "--state", type=click.Choice([state.value for state in JobState]), help="Only jobs in this state."
 )
 @filter_options
+@batch_option
 @paging_options
-def jobs(options: Options, state: str | None, queue: str | None, name: str | None, **paging: Any) -> None:
+def jobs(
+    options: Options, state: str | None, queue: str | None, name: str | None, batch: int | None, **paging: Any
+) -> None:
     """List jobs, newest first."""
-    pages = partial(open_client(options).list_jobs, state=state, queue=queue, name=name)
+    pages = partial(open_client(options).list_jobs, state=state, queue=queue, name=name, batch=batch)
     print_pages(pages, job_json, _COLUMNS, _row, as_json=options.json, **paging)
 
 
