@@ -95,7 +95,7 @@ def plan_of(connection: sqlite3.Connection, statement: str, values: Any = None) 
         ("scheduled_in", "COVERING INDEX mpdispatch_jobs_later (lane=? AND queue=? AND state=?)"),
         ("state_of", "SEARCH mpdispatch_jobs USING INTEGER PRIMARY KEY (rowid=?)"),
         ("counts", "SCAN mpdispatch_jobs USING COVERING INDEX mpdispatch_jobs_ended"),
-        ("counts", "COVERING INDEX mpdispatch_jobs_again (state=?)"),
+        ("counts", "COVERING INDEX mpdispatch_jobs_dealt_with (state=?)"),
         ("dead_letter_count", "USING COVERING INDEX mpdispatch_dead_letters_open"),
         ("crons", "COVERING INDEX mpdispatch_cron_slots_open (cron_id=? AND is_open=?)"),
         ("has_fired", "SEARCH mpdispatch_cron_slots USING PRIMARY KEY (cron_id=? AND slot_us=?)"),

@@ -6,9 +6,8 @@ ALTER TABLE mpdispatch_jobs ADD COLUMN retried_as INTEGER;
 UPDATE mpdispatch_jobs SET retried_as = (SELECT a.id FROM mpdispatch_jobs AS a WHERE a.retried_from = mpdispatch_jobs.id)
 WHERE id IN (SELECT retried_from FROM mpdispatch_jobs WHERE retried_from IS NOT NULL);
 
--- Ended jobs that were enqueued again: such a failure is not counted as failed. With its condition in the key: without
--- it SQLite 3.40 reads every row to count them. It costs a claim or an outcome 0.05 us.
-CREATE INDEX mpdispatch_jobs_again ON mpdispatch_jobs (state, queue, retried_as) WHERE retried_as IS NOT NULL;
+-- Failures that somebody has dealt with: they are not counted as failed.
+CREATE INDEX mpdispatch_jobs_dealt_with ON mpdispatch_jobs (state, queue, retried_as) WHERE retried_as IS NOT NULL;
 
 -- On a column that nothing changes once a job is stored: claims and outcomes do not touch it.
 CREATE INDEX mpdispatch_jobs_batch ON mpdispatch_jobs (batch_id) WHERE batch_id IS NOT NULL;
