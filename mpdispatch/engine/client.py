@@ -15,7 +15,7 @@ from mpdispatch.clock import SystemClock
 from mpdispatch.config import QueueConfig
 from mpdispatch.engine.dead_letters import DeadLetters
 from mpdispatch.engine.options import checked_id, checked_limit, checked_state, so_long_ago_us
-from mpdispatch.engine.waiting import wait_for_end, wait_for_end_async
+from mpdispatch.engine.waiting import wait_for_end
 from mpdispatch.errors import JobCancelledError, JobFailedError, StoreError, StoreNotShared, UsageError
 from mpdispatch.execution.process_context import in_worker, refuse_while_importing
 from mpdispatch.model import (
@@ -137,6 +137,7 @@ class JobClient:
 
         Cancelling it ends the waiting, not the job.
         """
+        from mpdispatch.engine.loop_watch import wait_for_end_async  # asyncio, which few need
         from mpdispatch.engine.offload import offload_read
 
         timeout_s = None if timeout is None else duration_of("timeout", timeout)

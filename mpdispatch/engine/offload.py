@@ -52,6 +52,23 @@ async def offload_read(function: Callable[P, R], /, *args: P.args, **kwargs: P.k
     return await asyncio.get_running_loop().run_in_executor(_threads("read"), run, call)
 
 
+def read_then(
+    loop: AbstractEventLoop,
+    then: Callable[[Call[R]], object],
+    function: Callable[P, R],
+    /,
+    *args: P.args,
+    **kwargs: P.kwargs,
+) -> None:
+    """As `offload_read`, for code that does not await it: the event loop calls `then` with the done call."""
+
+    def hand_over(call: Call[R]) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed, so nobody waits
+            loop.call_soon_threadsafe(then, call)
+
+    _threads("read").submit(function, *args, **kwargs).add_done_callback(hand_over)
+
+
 async def offload(function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
     """Call the function on another thread, with the context variables of the caller; gives its result.
 

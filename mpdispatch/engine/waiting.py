@@ -1,20 +1,114 @@
-"""Waits for a job to end, by polling its state. `wait_for_end` blocks."""
+"""Waits for jobs to end: on wake-ups where the store has them, else by polling. Blocks; see `loop_watch` for async code."""
 
 from __future__ import annotations
 
+import select
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
+from types import TracebackType
+from typing import Self, TypeVar
 
 from mpdispatch.clock import sleep
-from mpdispatch.errors import WaitTimeoutError
+from mpdispatch.errors import JobNotFoundError, WaitTimeoutError
 from mpdispatch.model import JobState
 from mpdispatch.store.contract import Store
+from mpdispatch.store.optional import WakeListener
 
-# Often at first, for short jobs; then at most 100 times a second. A look costs some 20 µs.
-_FIRST_PAUSE_S, _LAST_PAUSE_S, _GROWTH = 0.002, 0.010, 1.3
+T = TypeVar("T")
 WhyNotEnded = Callable[[int], str]
+
+NET_S = 1.0
+"""How often to look without a wake-up, where there are wake-ups: they may be lost."""
+_FIRST_PAUSE_S, _LAST_PAUSE_S, _GROWTH = 0.002, 0.010, 1.3
 _LOOKS_PART = 4
-"""An async waiter sleeps at least this many times as long as its last look took."""
+"""After a look, the least pause is this many times as long as the look took."""
+
+
+class Pace:
+    """How soon to look again: often at first, for short jobs, then at most 100 times a second; after quiet, at once."""
+
+    def __init__(self) -> None:
+        self._pause_s, self._cost_s, self._looks_at_s = _FIRST_PAUSE_S, 0.0, float("-inf")
+
+    def rest_s(self) -> float:
+        """How long to go on resting before the next look, which is then taken for granted."""
+        now_s = time.monotonic()
+        least_s = _LOOKS_PART * self._cost_s
+        if now_s - self._looks_at_s > 2 * max(_LAST_PAUSE_S, least_s):
+            self._pause_s, self._looks_at_s = _FIRST_PAUSE_S, now_s
+            return 0.0
+        rest_s = max(0.0, self._looks_at_s + max(self._pause_s, least_s) - now_s)
+        self._pause_s = min(self._pause_s * _GROWTH, _LAST_PAUSE_S)
+        self._looks_at_s = now_s + rest_s
+        return rest_s
+
+    def looked(self, began_s: float) -> None:
+        self._cost_s = time.monotonic() - began_s
+
+
+class EndWatch:
+    """Where one thread waits for jobs of a store to end. A context: it holds a listener."""
+
+    def __init__(self, store: Store) -> None:
+        self._store, self._pace = store, Pace()
+        self._listener: WakeListener | None = None
+        self._poll = select.poll()
+        self._listen()
+
+    def _listen(self) -> None:
+        wake_ups = self._store.wake_ups
+        self._listener = None if wake_ups is None else wake_ups.listen_for_ends()
+        if self._listener is not None:
+            self._poll.register(self._listener.fileno(), select.POLLIN)
+
+    def look(self, read: Callable[[], T]) -> T:
+        """What `read` gives. The longer it takes, the longer is the next pause."""
+        began_s = time.monotonic()
+        try:
+            return read()
+        finally:
+            self._pace.looked(began_s)
+
+    def pause(self, most_s: float) -> None:
+        """Returns when jobs may have ended, at the latest after `most_s` seconds."""
+        until_s = time.monotonic() + most_s
+        if self._listener is not None and not self._poll.poll(1000 * min(NET_S, most_s)):
+            if not self._listener.is_in_place():
+                self._close()
+                self._listen()
+            return
+        sleep(min(self._pace.rest_s(), until_s - time.monotonic()))
+        if self._listener is not None:
+            self._listener.drain()
+
+    def _close(self) -> None:
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            self._poll.unregister(listener.fileno())
+            listener.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close()
+
+
+class Deadline:
+    """When a wait ends. `timeout_s=None`: never."""
+
+    def __init__(self, timeout_s: float | None) -> None:
+        self._timeout_s = timeout_s
+        self._until_s = None if timeout_s is None else time.monotonic() + timeout_s
+
+    def left_s(self) -> float:
+        return float("inf") if self._until_s is None else self._until_s - time.monotonic()
+
+    def passed(self, job_id: int, state: JobState, why: str, others: int = 0) -> WaitTimeoutError:
+        """The error for this job, and for the number of others that have not ended either."""
+        return WaitTimeoutError(job_id, self._timeout_s or 0.0, state, why, others=others)
 
 
 def wait_for_end(store: Store, job_id: int, timeout_s: float | None, why: WhyNotEnded) -> JobState:
@@ -24,33 +118,42 @@ def wait_for_end(store: Store, job_id: int, timeout_s: float | None, why: WhyNot
         WaitTimeoutError: it has none after `timeout_s` seconds; `why(job_id)` says the reason.
         JobNotFoundError: there is no such job (any more).
     """
-    until_s = None if timeout_s is None else time.monotonic() + timeout_s
-    pause_s = _FIRST_PAUSE_S
-    while not (state := store.state_of(job_id)).is_terminal:
-        left_s = pause_s if until_s is None else until_s - time.monotonic()
-        if left_s <= 0:
-            raise WaitTimeoutError(job_id, timeout_s or 0.0, state, why(job_id))
-        sleep(min(pause_s, left_s))
-        pause_s = min(pause_s * _GROWTH, _LAST_PAUSE_S)
+    deadline = Deadline(timeout_s)
+    if (state := store.state_of(job_id)).is_terminal:
+        return state
+    with EndWatch(store) as watch:
+        # Again, now that an end cannot be missed.
+        while not (state := watch.look(lambda: store.state_of(job_id))).is_terminal:
+            if (left_s := deadline.left_s()) <= 0:
+                raise deadline.passed(job_id, state, why(job_id))
+            watch.pause(left_s)
     return state
 
 
-async def wait_for_end_async(store: Store, job_id: int, timeout_s: float | None, why: WhyNotEnded) -> JobState:
-    """As `wait_for_end`, from async code: it looks on another thread, and sleeps on the event loop."""
-    import asyncio
+def ends_of(store: Store, job_ids: Collection[int], timeout_s: float | None, why: WhyNotEnded) -> Iterator[int]:
+    """The ids of these jobs, each as its job has ended. Those that have ended meanwhile come in the order given.
 
-    from mpdispatch.engine.offload import offload_read
+    Raises as `wait_for_end`; a timeout names the first of those that are left.
+    """
+    deadline, left = Deadline(timeout_s), dict.fromkeys(job_ids)
+    yield from taken(left, store.ended(left))
+    if not left:
+        return
+    with EndWatch(store) as watch:
+        while True:
+            yield from taken(left, watch.look(lambda: store.ended(left)))
+            if not left:
+                return
+            if (left_s := deadline.left_s()) <= 0:
+                first = next(iter(left))
+                raise deadline.passed(first, store.state_of(first), why(first), len(left) - 1)
+            watch.pause(left_s)
 
-    until_s = None if timeout_s is None else time.monotonic() + timeout_s
-    pause_s = _FIRST_PAUSE_S
-    while True:
-        asked_s = time.monotonic()
-        if (state := await offload_read(store.state_of, job_id)).is_terminal:
-            return state
-        # With a thousand waiters each looks less often, or the process would do nothing else.
-        pause_s = max(pause_s, _LOOKS_PART * (time.monotonic() - asked_s))
-        left_s = pause_s if until_s is None else until_s - time.monotonic()
-        if left_s <= 0:
-            raise WaitTimeoutError(job_id, timeout_s or 0.0, state, await offload_read(why, job_id))
-        await asyncio.sleep(min(pause_s, left_s))
-        pause_s = min(pause_s * _GROWTH, _LAST_PAUSE_S)
+
+def taken(left: dict[int, None], found: dict[int, JobState | None]) -> Iterator[int]:
+    """Those that were found, in the order of `left`, from which each is removed. Raises JobNotFoundError."""
+    for job_id in [each for each in left if each in found] if found else ():
+        if found[job_id] is None:
+            raise JobNotFoundError(job_id)
+        del left[job_id]
+        yield job_id

@@ -127,11 +127,15 @@ class JobCancelledError(DispatchError):
 
 
 class WaitTimeoutError(DispatchError, TimeoutError):
-    """`wait()` gave up before the job ended; the job itself goes on."""
+    """`wait()` gave up before the job ended; the job itself goes on. `others`: how many more have not ended either."""
 
-    def __init__(self, job_id: int, timeout_s: float, state: str, why: str = "") -> None:
+    def __init__(self, job_id: int, timeout_s: float, state: str, why: str = "", *, others: int = 0) -> None:
         self.job_id, self.timeout_s, self.state, self.why = job_id, timeout_s, state, why
-        super().__init__(f"job {job_id} is still {state} after {timeout_s:g} s" + (f": {why}" if why else ""))
+        self.others = others
+        more = f" (and {others:,} more have not ended)" if others else ""
+        super().__init__(
+            f"job {job_id} is still {state} after {timeout_s:g} s{more}" + (f": {why}" if why else "")
+        )
 
 
 class AppReferenceError(DispatchError):

@@ -11,7 +11,7 @@ Every write to a running job has owner **and** `starts` in its WHERE and checks 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -180,6 +180,13 @@ class Store(Protocol):
         """Cheap enough to poll. Raises JobNotFoundError."""
         ...
 
+    def ended(self, job_ids: Collection[int]) -> dict[int, JobState | None]:
+        """Those of these jobs that have ended, with their states, and with None those that are not there.
+
+        One call for ten thousand ids is cheap enough to poll.
+        """
+        ...
+
     def attempts(self, job_id: int) -> list[Attempt]:
         """The job's attempts, oldest first, with the output of each."""
         ...
@@ -314,7 +321,8 @@ class Store(Protocol):
         """Wake every supervisor of this store through `wake_ups`. A hint: never blocks or raises, may be lost.
 
         The store calls this itself after an enqueue, when a supervisor releases jobs or takes over a dead
-        supervisor's, and when a cron entry changes or fires.
+        supervisor's, and when a cron entry changes or fires. After each commit that ended jobs, and after a client
+        has ended one, it calls `wake_ups.notify_of_ends`.
         """
         ...
 

@@ -9,7 +9,7 @@ from mpdispatch.store.values import PruneStep, Retention, UpkeepStep
 
 
 class WakeListener(Protocol):
-    """A supervisor's end of the wake-ups."""
+    """The end of the wake-ups at which a supervisor, or a client that waits, hears them."""
 
     def fileno(self) -> int:
         """A descriptor that becomes readable when there may be work."""
@@ -27,7 +27,10 @@ class WakeListener(Protocol):
 
 
 class Wake(Protocol):
-    """Tells supervisors at once that there may be work. Optional: without it they poll at every poll interval."""
+    """Tells supervisors at once that there may be work, and waiting clients that jobs have ended.
+
+    Optional: without it a supervisor polls at every poll interval, and a client up to 100 times a second.
+    """
 
     def notify(self) -> None:
         """Wake all supervisors. A hint: never blocks or raises, may be lost. Any thread, before and after a fork."""
@@ -35,6 +38,14 @@ class Wake(Protocol):
 
     def listen(self, owner: int) -> WakeListener | None:
         """A listener for the supervisor with this id; None: not possible here, so the supervisor polls."""
+        ...
+
+    def notify_of_ends(self) -> None:
+        """Wake all clients that wait for jobs to end. A hint, as `notify`. Cheap while nobody waits."""
+        ...
+
+    def listen_for_ends(self) -> WakeListener | None:
+        """A listener for one client that waits; None: not possible here, so the client polls."""
         ...
 
     def close(self) -> None:

@@ -509,6 +509,7 @@ class Machine(BatchSteps, CronSteps, RuleBasedStateMachine):
         for job_id in range(1, self.last_id + 1):
             for call in ("get", "state_of", "attempts", "outputs", "ahead", "dead_letter"):
                 self.both(call, job_id)
+        self.both("ended", range(self.last_id + 2))
         for queue in draws.QUEUES:
             self.both("queue_state", queue)
             self.both("dead_letter_count", queue)

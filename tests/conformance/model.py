@@ -366,6 +366,10 @@ class Model:
     def state_of(self, job_id: int) -> JobState:
         return self._row(job_id).state
 
+    def ended(self, job_ids: Collection[int]) -> dict[int, JobState | None]:
+        states = {job_id: row.state if (row := self._rows.get(job_id)) else None for job_id in job_ids}
+        return {job_id: state for job_id, state in states.items() if state is None or state.is_terminal}
+
     def attempts(self, job_id: int) -> list[Attempt]:
         return attempts_of(self._row(job_id))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -107,6 +108,90 @@ def test_a_forked_child_wakes_as_its_parent_does(wake: FifoWake) -> None:
     assert os.waitpid(child, 0)[1] == 0
     assert is_awake(listener)
     listener.close()
+
+
+def waiting(wake: FifoWake) -> FifoListener:
+    listener = wake.listen_for_ends()
+    assert listener is not None
+    return listener
+
+
+def test_who_waits_hears_of_ends_and_supervisors_of_work(wake: FifoWake, folder: Path) -> None:
+    wake.notify_of_ends()
+    assert not folder.exists(), "where no supervisor was, nobody ends jobs"
+    waiters, supervisor = [waiting(wake), waiting(wake)], listening(wake, 1)
+    wake.notify()
+    assert [is_awake(each) for each in (*waiters, supervisor)] == [False, False, True]
+    wake.notify_of_ends()
+    assert [is_awake(each) for each in (*waiters, supervisor)] == [True, True, False]
+    for each in (*waiters, supervisor):
+        each.close()
+    assert [each.name for each in folder.rglob("*")] == ["waiting"]
+
+
+def test_one_that_begins_to_wait_is_found_at_once_however_many_do(wake: FifoWake) -> None:
+    for _ in range(50):
+        waiter = waiting(wake)
+        wake.notify_of_ends()
+        assert is_awake(waiter)
+        waiter.close()
+
+
+def test_while_nobody_waits_a_notice_is_one_look_at_the_folder(
+    wake: FifoWake, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting(wake).close()
+    past = time.time() - 10
+    os.utime(folder / "waiting", (past, past))
+    wake.notify_of_ends()
+    calls = list[str]()
+
+    def count(name: str) -> None:
+        act = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *args, **options: calls.append(name) or act(*args, **options))
+
+    for name in ("open", "listdir", "stat", "fstat", "write", "mkdir"):
+        count(name)
+    wake.notify_of_ends()
+    monkeypatch.undo()
+    assert calls == ["fstat"]
+
+
+def test_what_a_dead_waiter_left_is_removed_once_no_reader_can_come(wake: FifoWake, folder: Path) -> None:
+    alive = waiting(wake)
+    left = folder / "waiting" / "7.left"
+    os.mkfifo(left, 0o600)
+    wake.notify_of_ends()
+    assert left.exists(), "its reader may be about to open it"
+    reader = os.open(left, os.O_RDWR | os.O_NONBLOCK)
+    wake.notify_of_ends()
+    assert os.read(reader, 9) == b"!", "and is heard of then, though the folder did not change"
+    os.close(reader)
+    past = time.time() - 2
+    os.utime(left, (past, past))
+    (folder / "waiting" / "changed").touch()
+    wake.notify_of_ends()
+    assert not left.exists()
+    assert is_awake(alive)
+    alive.close()
+
+
+def test_a_waiter_whose_folder_was_removed_knows_it(wake: FifoWake, folder: Path) -> None:
+    gone = waiting(wake)
+    assert gone.is_in_place()
+    shutil.rmtree(folder)
+    assert not gone.is_in_place()
+    here = waiting(wake)
+    gone.close()
+    wake.notify_of_ends()
+    assert is_awake(here)
+    here.close()
+
+
+def test_where_there_can_be_no_fifo_nobody_waits_for_one(wake: FifoWake, folder: Path) -> None:
+    folder.write_text("no folder")
+    assert wake.listen_for_ends() is None
+    wake.notify_of_ends()
 
 
 @pytest.mark.parametrize("kind", ["file", "memory"])

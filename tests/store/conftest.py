@@ -117,7 +117,7 @@ class Woken:
     """The wake-ups of a store, and how often it has used them."""
 
     def __init__(self, store: Store) -> None:
-        self._times = 0
+        self._times = self._ends = 0
         store.wake_ups = self
 
     def notify(self) -> None:
@@ -125,11 +125,21 @@ class Woken:
 
     def listen(self, owner: int) -> None: ...
 
+    def notify_of_ends(self) -> None:
+        self._ends += 1
+
+    def listen_for_ends(self) -> None: ...
+
     def close(self) -> None: ...
 
     def times(self) -> int:
         """How often since this was last asked."""
         times, self._times = self._times, 0
+        return times
+
+    def times_of_ends(self) -> int:
+        """How often since this was last asked waiting clients were told."""
+        times, self._ends = self._ends, 0
         return times
 
 

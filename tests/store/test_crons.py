@@ -566,8 +566,9 @@ def test_supervisors_are_woken_by_what_makes_a_slot_or_a_job_due(
     assert woken.times() == 0, "nothing to do"
     (job,) = crons.decide(decision(only(crons), slot(-1)))
     assert woken.times() == 1
+    assert woken.times_of_ends() == 0
     crons.decide(decision(only(crons), cancels=[job.id]))
-    assert woken.times() == 1
+    assert (woken.times(), woken.times_of_ends()) == (1, 1)
     crons.fire("sweep", [Firing(slot(3), slot(0))])
     assert woken.times() == 1
     crons.entries()

@@ -155,21 +155,28 @@ def test_a_journal_another_wrote_in_our_folder_proves_nothing(side_dir: Path) ->
 def test_nobody_is_woken_through_it_or_listens_there(
     side_dir: Path, forge: Callable[[Path], None], why: str
 ) -> None:
-    listener = FifoListener(side_dir, 1)
     wake = FifoWake(lambda: side_dir)
+    listeners = [wake.listen(1), wake.listen_for_ends()]
     wake.notify()
-    assert os.read(listener.fileno(), 9) == b"!"
+    wake.notify_of_ends()
+    for each in listeners:
+        assert each is not None
+        assert os.read(each.fileno(), 9) == b"!"
     wake.close()
     forge(side_dir)
     late = FifoWake(lambda: side_dir)
     late.notify()
-    with pytest.raises(BlockingIOError):
-        os.read(listener.fileno(), 9)
+    late.notify_of_ends()
+    for each in listeners:
+        assert each is not None
+        with pytest.raises(BlockingIOError):
+            os.read(each.fileno(), 9)
+        each.close()
     with pytest.raises(NotPrivateError):
-        FifoListener(side_dir, 2)
+        FifoListener(side_dir / "wake.2")
     assert late.listen(2) is None
+    assert late.listen_for_ends() is None
     late.close()
-    listener.close()
 
 
 @as_root

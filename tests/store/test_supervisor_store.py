@@ -720,6 +720,51 @@ def test_what_is_taken_over_and_may_run_at_once_wakes_the_others(
     assert woken.times() == 1
 
 
+def test_who_waits_is_told_of_every_end(
+    store: Store, enqueue: Enqueue, new_desk: NewDesk, now: Instant, clock: FakeClock
+) -> None:
+    desk, dead = new_desk(), new_desk()
+    enqueue()
+    woken = Woken(store)
+    (job,) = desk.claim()
+    assert woken.times_of_ends() == 0, "nothing has ended"
+    desk.commit(completed(job, now))
+    assert woken.times_of_ends() == 1
+    store.cancel(enqueue().id)
+    assert woken.times_of_ends() == 1
+    enqueue()
+    (job,) = dead.claim()
+    assert woken.times_of_ends() == 0
+    (seen,) = [each for each in desk.supervisor_store.peers(desk.owner).registered if each.id == dead.owner]
+    assert desk.supervisor_store.take_over(seen, [failed(job, now)])
+    assert woken.times_of_ends() == 1
+    for by_claim in (False, True):
+        late = enqueue(expires_us=1)
+        clock.advance(1)
+        if by_claim:
+            desk.claim()
+        else:
+            assert desk.supervisor_store.upkeep.step(["default"]).expired == 1
+        assert store.state_of(late.id) is JobState.CANCELLED
+        assert woken.times_of_ends() == 1
+
+
+def test_ends_are_read_for_many_jobs_at_once(
+    store: Store, enqueue: Enqueue, desk: Desk, now: Instant, clock: FakeClock
+) -> None:
+    ids = store.enqueue_many(AlikeJobs(NewJob(name="a", payload=b""), [b"{}"] * 25_000))
+    done, bad, *_ = desk.claim(slots=800)
+    desk.commit(completed(done, now), failed(bad, now))
+    store.cancel(ids[-1])
+    states = {done.id: JobState.COMPLETED, bad.id: JobState.FAILED, ids[-1]: JobState.CANCELLED}
+    assert store.ended(ids) == states
+    assert store.ended([*ids, 0, ids[-1] + 1, 1 << 63, (1 << 63) + 1]) == {
+        **states,
+        **dict.fromkeys([0, ids[-1] + 1, 1 << 63, (1 << 63) + 1]),
+    }
+    assert store.ended([]) == {}
+
+
 def test_caring_for_a_store_that_needs_nothing_changes_nothing(desk: Desk, enqueue: Enqueue) -> None:
     job, care = enqueue(), desk.supervisor_store.file_care
     care.verify()

@@ -47,11 +47,20 @@ class SQLiteCrons:
     """A `CronStore` on the sessions of either face of the store."""
 
     def __init__(
-        self, read: Read, write: Write, clock: Clock, wake: Callable[[], None], *, create: Write | None = None
+        self,
+        read: Read,
+        write: Write,
+        clock: Clock,
+        wake: Callable[[], None],
+        tell_of_ends: Callable[[], None],
+        *,
+        create: Write | None = None,
     ) -> None:
-        """`wake` wakes all supervisors of the store. `create`: as `write`, but creates a store that is not there."""
+        """`wake` wakes all supervisors of the store, `tell_of_ends` all clients that wait. `create`: as `write`, but
+        creates a store that is not there.
+        """
         self._read, self._write, self._create = read, write, create or write
-        self._clock, self._wake = clock, wake
+        self._clock, self._wake, self._tell_of_ends = clock, wake, tell_of_ends
 
     # -- reading --------------------------------------------------------------------------------
 
@@ -122,6 +131,8 @@ class SQLiteCrons:
         )
         if made or (made is not None and decision.cancels):
             self._wake()
+        if made is not None and decision.cancels:
+            self._tell_of_ends()
         return made
 
     def fire(self, name: str, slots: Sequence[Firing]) -> list[Job]:

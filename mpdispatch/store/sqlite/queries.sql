@@ -50,6 +50,12 @@ LEFT JOIN mpdispatch_results AS r ON r.job_id = j.id
 -- Polled by clients that wait for a job: one seek.
 SELECT state FROM mpdispatch_jobs WHERE id = ?;
 
+-- name: ended
+-- Polled by clients that wait for many jobs: one seek for each. A row with a state that is none counts as ended.
+SELECT given.value, j.id IS NOT NULL, j.state
+FROM json_each(?) AS given LEFT JOIN mpdispatch_jobs AS j ON j.id = given.value
+WHERE j.id IS NULL OR j.state NOT IN ('scheduled', 'pending', 'running', 'retrying');
+
 -- name: attempts
 -- The history, oldest first, as the table is ordered.
 SELECT $attempt FROM mpdispatch_attempts WHERE job_id = ? ORDER BY starts;

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 from mpdispatch import sqlite3
@@ -23,6 +24,7 @@ _IDS = "SELECT id FROM mpdispatch_jobs"
 _ARM = "SELECT id FROM ({})"
 # A page of one state is first searched in this many of the newest rows: 1 ms.
 _NEWEST = 5000
+_IDS_AT_ONCE, _MOST_ID = 10_000, (1 << 63) - 1
 _BY_ID = _JOBS + "\nWHERE id = ?"
 
 
@@ -38,6 +40,22 @@ def state_of(connection: Executes, job_id: int) -> JobState:
     if row is None:
         raise JobNotFoundError(job_id)
     return state_named(row[0])
+
+
+def ended(connection: Executes, job_ids: Collection[int]) -> dict[int, JobState | None]:
+    # JSON's numbers would not keep them, and no row can have them.
+    found: dict[int, JobState | None] = {job_id: None for job_id in job_ids if job_id > _MOST_ID}
+    for some in _chunks(job_ids):
+        for job_id, is_there, state in connection.execute(QUERIES["ended"], (some,)):
+            found[job_id] = state_named(state) if is_there else None
+    return found
+
+
+def _chunks(job_ids: Collection[int]) -> Iterator[str]:
+    """The ids as texts of JSON, which name at most some thousand each: a read keeps the log from being cut."""
+    ids = iter(job_ids)
+    while some := list(islice(ids, _IDS_AT_ONCE)):
+        yield str(some)
 
 
 def attempts(connection: Executes, job_id: int) -> list[Attempt]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -111,7 +111,7 @@ class SQLiteStore:
         """The durability asked for explicitly; None means none was, so it is full."""
         self._sessions = ThreadSessions(self._database)
         self.wake_ups: Wake | None = None
-        """Wakes supervisors; None: they are not woken and poll."""
+        """Wakes supervisors and clients that wait; None: they are not woken and poll."""
 
     def __repr__(self) -> str:
         return f"SQLiteStore({self.display!r})"
@@ -151,7 +151,14 @@ class SQLiteStore:
         from mpdispatch.store.sqlite.crons import SQLiteCrons
 
         sessions = self._sessions
-        return SQLiteCrons(sessions.read, sessions.write, self._clock, self.wake, create=sessions.create)
+        return SQLiteCrons(
+            sessions.read,
+            sessions.write,
+            self._clock,
+            self.wake,
+            self._tell_of_ends,
+            create=sessions.create,
+        )
 
     @property
     def batches(self) -> BatchStore:
@@ -189,7 +196,7 @@ class SQLiteStore:
         # Not with every client: it is a third of the room.
         from mpdispatch.store.sqlite.supervisor_store import SQLiteSupervisorStore
 
-        return SQLiteSupervisorStore(self._database, self._clock, self.wake)
+        return SQLiteSupervisorStore(self._database, self._clock, self.wake, self._tell_of_ends)
 
     # -- jobs -----------------------------------------------------------------------------------
 
@@ -252,6 +259,9 @@ class SQLiteStore:
         _refuse_impossible(job_id)
         return self._sessions.read(lambda c: reads.state_of(c, job_id))
 
+    def ended(self, job_ids: Collection[int]) -> dict[int, JobState | None]:
+        return self._sessions.read(lambda c: reads.ended(c, job_ids))
+
     def attempts(self, job_id: int) -> list[Attempt]:
         _refuse_impossible(job_id)
 
@@ -308,7 +318,9 @@ class SQLiteStore:
 
     def cancel(self, job_id: int) -> Job:
         _refuse_impossible(job_id)
-        return self._change(lambda c: changes.cancel(c, job_id, self._clock.now()), "cancel")
+        job = self._change(lambda c: changes.cancel(c, job_id, self._clock.now()), "cancel")
+        self._tell_of_ends()
+        return job
 
     def retry(self, job_id: int) -> Job:
         _refuse_impossible(job_id)
@@ -407,6 +419,11 @@ class SQLiteStore:
         """Wake every supervisor of this store. A hint: never blocks or raises."""
         if self.wake_ups is not None:
             self.wake_ups.notify()
+
+    def _tell_of_ends(self) -> None:
+        """Wake every client that waits for jobs to end. A hint, as `wake`."""
+        if self.wake_ups is not None:
+            self.wake_ups.notify_of_ends()
 
 
 def _refuse_impossible(job_id: int, error: type[JobNotFoundError] = JobNotFoundError) -> None:

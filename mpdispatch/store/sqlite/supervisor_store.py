@@ -45,12 +45,18 @@ clients: 3000 of 3400 commits were refused; with 10 ms, 25 of 5800."""
 class SQLiteSupervisorStore:
     """Made by `SQLiteStore.supervisor_store()`; opens on first use and creates nothing."""
 
-    def __init__(self, database: Database, clock: Clock, wake: Callable[[], None]) -> None:
-        """`wake` wakes all supervisors of the store."""
-        self._database, self._clock, self._wake = database, clock, wake
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        wake: Callable[[], None],
+        tell_of_ends: Callable[[], None],
+    ) -> None:
+        """`wake` wakes all supervisors of the store, `tell_of_ends` all clients that wait for jobs to end."""
+        self._database, self._clock, self._wake, self._tell_of_ends = database, clock, wake, tell_of_ends
         self._session_now: Session | None = None
-        self.upkeep = SQLiteUpkeep(self._session, clock, wake)
-        self.crons: CronDecisions = SQLiteCrons(self._read, self._write, clock, wake)
+        self.upkeep = SQLiteUpkeep(self._session, clock, wake, tell_of_ends)
+        self.crons: CronDecisions = SQLiteCrons(self._read, self._write, clock, wake, tell_of_ends)
 
     @cached_property
     def file_care(self) -> FileCare:
@@ -158,6 +164,8 @@ class SQLiteSupervisorStore:
                 raise  # no unreadable row: the cause is something else
             result = self._write_commit(commit._replace(request=None), one_by_one=True)
             result = msgspec.structs.replace(result, has_more=claim is not None)
+        if transitions or result.ended:
+            self._tell_of_ends()
         self._wake_if_pending(transitions)
         return self._with_followed(result)
 
@@ -240,6 +248,8 @@ class SQLiteSupervisorStore:
 
         is_done = self._write(work, "take_over")
         self.upkeep.report(followed)
+        if is_done:
+            self._tell_of_ends()
         if is_done:
             self._wake_if_pending(transitions)
         return is_done

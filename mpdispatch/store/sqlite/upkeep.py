@@ -27,9 +27,16 @@ class SQLiteUpkeep:
     back.
     """
 
-    def __init__(self, session: Callable[[], Session], clock: Clock, wake: Callable[[], None]) -> None:
-        """`wake` wakes all supervisors of the store."""
-        self._session, self._clock, self._wake = session, clock, wake
+    def __init__(
+        self,
+        session: Callable[[], Session],
+        clock: Clock,
+        wake: Callable[[], None],
+        tell_of_ends: Callable[[], None],
+    ) -> None:
+        """`wake` wakes all supervisors of the store, `tell_of_ends` all clients that wait for jobs to end."""
+        self._session, self._clock = session, clock
+        self._wake, self._tell_of_ends = wake, tell_of_ends
         self.has_late_cancels = False
         """Whether the last read of the cancel requests has found some of ended jobs."""
         self.followed = Followed()
@@ -156,7 +163,9 @@ class SQLiteUpkeep:
         return len(followed.ended) + tidied
 
     def report(self, followed: Followed) -> None:
-        """Have the next commit report this."""
+        """The store has done this: the next commit reports it, and who waits for it hears of it now."""
         self.followed.add(followed)
+        if followed:
+            self._tell_of_ends()
         if followed.has_due:
             self._wake()
