@@ -139,7 +139,7 @@ LIBRARY: dict[str, tuple[Callable[[Engine], object], list[str]]] = {
     "a dict for a batch": (lambda e: e.enqueue_many("render", cast("Any", {"path": "a"})), ["iterable of mappings"]),
     "a typo in a batch": (lambda e: e.enqueue_many("render", [{"pth": "a"}]), ["[0].pth", "did you mean path?"]),
     "an id as text": (lambda e: e.get_job(cast("Any", "5")), ["job_id: must be a whole number, not '5'"]),
-    "a job for its id": (lambda e: e.wait(cast("Any", e.enqueue("render", "a"))), ["pass job.id"]),
+    "a job for its id": (lambda e: e.cancel(cast("Any", e.enqueue("render", "a"))), ["pass job.id"]),
     "an unknown state": (lambda e: e.list_jobs(state="done"), ["must be one of scheduled, pending", "'done'"]),
     "current_job outside": (lambda _: process_context.current_job(), ["only inside a handler"]),
     "two engines of one dispatcher": (lambda _: two_engines(), ["several engines", "its own dispatcher"]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import threading
 import time
@@ -12,12 +13,24 @@ from typing import Any
 
 import pytest
 
-from mpdispatch import Engine, SQLiteStore, WaitTimeoutError
+from mpdispatch import (
+    Engine,
+    Job,
+    JobCancelledError,
+    JobNotFoundError,
+    JobState,
+    SQLiteStore,
+    UsageError,
+    WaitTimeoutError,
+)
+from mpdispatch.clock import Instant
 from mpdispatch.engine import loop_watch, waiting
 from mpdispatch.engine.client import JobClient
-from mpdispatch.model import NewJob
+from mpdispatch.model import Cause, ClaimedJob, NewJob, Transition
 from tests.clock import FakeClock
 from tests.store.conftest import Desk, completed
+from tests.store.conftest import ended as ended_by
+from tests.store.conftest import failed as failed_by
 from tests.whole.harness import until
 
 JOB = NewJob(name="a", payload=b"{}")
@@ -80,6 +93,10 @@ def no_net(monkeypatch: pytest.MonkeyPatch) -> None:
     """No look without a wake-up."""
     monkeypatch.setattr(waiting, "NET_S", LONG_S)
     monkeypatch.setattr(loop_watch, "NET_S", LONG_S)
+
+
+def cancelled_by(job: ClaimedJob, at: Instant) -> Transition:
+    return ended_by(job, JobState.CANCELLED, Cause.CANCELLED, at)
 
 
 def end(desk: Desk, count: int = 1) -> None:
@@ -253,3 +270,137 @@ def test_a_child_of_a_process_that_waits_waits_for_itself(place: Place) -> None:
     end(desk, 2)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert waiter.result().result == 5
+
+
+# ---------------------------------------------------------------- many
+
+
+def completed_plain(engine: Engine, jobs: Any, timeout: float | None = 10) -> Iterator[Job]:
+    return engine.as_completed(jobs, timeout)
+
+
+def completed_async(engine: Engine, jobs: Any, timeout: float | None = 10) -> Iterator[Job]:
+    """From async code, and each as soon as it comes."""
+    found = engine.as_completed_async(jobs, timeout)
+    loop = asyncio.new_event_loop()
+    try:
+        while True:
+            try:
+                yield loop.run_until_complete(anext(found))
+            except StopAsyncIteration:
+                return
+    finally:
+        loop.run_until_complete(found.aclose())
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.close()
+
+
+MANY = pytest.mark.parametrize("as_completed", [completed_plain, completed_async], ids=["plain", "async"])
+AsCompleted = Callable[..., Iterator[Job]]
+
+
+@MANY
+@pytest.mark.usefixtures("no_net")
+def test_each_job_is_given_once_as_it_ends_however_it_ends(place: Place, as_completed: AsCompleted) -> None:
+    slow, quick, bad, off = (place.store.enqueue(NewJob(name=name, payload=b"{}")) for name in "abcd")
+    desk = place.desk()
+    claimed = {job.id: job for job in desk.claim()}
+    now = desk.clock.now()
+    found = as_completed(place.engine, [slow, quick.id, bad, slow, off.id])
+    desk.commit(completed(claimed[quick.id], now))
+    assert next(found).id == quick.id
+    desk.commit(failed_by(claimed[bad.id], now))
+    assert (failed := next(found)).id == bad.id
+    assert failed.state is JobState.FAILED, "which it says itself"
+    waiter = Waiter(lambda: next(found).id)
+    until(place.waiters, "it waits")
+    desk.commit(completed(claimed[slow.id], now))
+    assert waiter.result() == slow.id
+    desk.commit(cancelled_by(claimed[off.id], now))
+    assert [(job.id, job.state) for job in found] == [(off.id, JobState.CANCELLED)]
+    assert place.waiters() == 0
+
+
+@MANY
+def test_of_ten_thousand_jobs_a_look_is_one_read(place: Place, as_completed: AsCompleted) -> None:
+    batch = place.engine.register(nothing).enqueue_many({} for _ in range(10_000))
+    ended = set[int]()
+
+    def ends() -> None:
+        desk = place.desk()
+        while claimed := desk.claim(slots=800):
+            desk.commit(*(completed(job, desk.clock.now()) for job in claimed))
+
+    ender = Waiter(ends)
+    for job in as_completed(place.engine, batch, 60):
+        assert job.state is JobState.COMPLETED
+        ended.add(job.id)
+    ender.result()
+    assert ended == set(batch)
+    assert place.looks.count < 100
+
+
+@MANY
+def test_what_is_left_when_the_time_is_over_is_said(place: Place, as_completed: AsCompleted) -> None:
+    jobs = [place.store.enqueue(JOB) for _ in range(4)]
+    end(place.desk())
+    found = as_completed(place.engine, jobs, 0.1)
+    assert next(found).id == jobs[0].id
+    with pytest.raises(WaitTimeoutError, match=r"job 2 is still pending after 0\.1 s \(and 2 more") as timeout:
+        next(found)
+    assert (timeout.value.job_id, timeout.value.others) == (2, 2)
+    assert place.waiters() == 0
+
+
+@MANY
+def test_a_job_that_is_not_there_is_said(place: Place, as_completed: AsCompleted) -> None:
+    job = place.store.enqueue(JOB)
+    with pytest.raises(JobNotFoundError, match="job 99 not found"):
+        list(as_completed(place.engine, [job.id, 99]))
+    with pytest.raises(UsageError, match="job_id: must be a whole number, not '1'"):
+        list(as_completed(place.engine, ["1"]))
+    with pytest.raises(UsageError, match="jobs: must be several jobs or ids, or a Batch, not 7"):
+        list(as_completed(place.engine, 7))
+    assert list(as_completed(place.engine, [])) == []
+
+
+def test_who_takes_no_more_of_them_leaves_nothing(place: Place) -> None:
+    jobs = [place.store.enqueue(JOB) for _ in range(3)]
+    end(place.desk())
+    found = place.engine.as_completed(jobs, 0.2)
+    next(found)
+    with pytest.raises(WaitTimeoutError):
+        next(found)
+    again = place.engine.as_completed(jobs, 10)
+    assert next(again).id == jobs[0].id
+    waiter = Waiter(functools.partial(next, again))
+    until(place.waiters, "it waits")
+    end(place.desk())
+    waiter.result()
+    assert place.waiters() == 1, "it is going to ask for more"
+    del again, waiter
+    until(lambda: not place.waiters(), "it is gone")
+
+
+@pytest.mark.usefixtures("no_net")
+def test_the_first_that_ends_is_given(place: Place) -> None:
+    async def first(jobs: list[Job]) -> Job:
+        return await place.engine.wait_first_async(jobs, 10)
+
+    for is_async in (False, True):
+        other, *jobs = (place.store.enqueue(JOB) for _ in range(3))
+        wait = (lambda jobs: asyncio.run(first(jobs))) if is_async else place.engine.wait_first
+        waiter = Waiter(functools.partial(wait, jobs))
+        until(place.waiters, "it waits")
+        place.store.cancel(other.id)
+        assert waiter.is_alive(), "that was another one"
+        place.store.cancel(jobs[1].id)
+        found = waiter.result()
+        assert (found.id, found.state) == (jobs[1].id, JobState.CANCELLED)
+        with pytest.raises(JobCancelledError):
+            found.wait(timeout=1)
+    with pytest.raises(UsageError, match="wait_first: jobs: there are none to wait for"):
+        place.engine.wait_first([])
+
+
+def nothing() -> None: ...

@@ -15,9 +15,9 @@ from mpdispatch.clock import SystemClock
 from mpdispatch.config import QueueConfig
 from mpdispatch.engine.dead_letters import DeadLetters
 from mpdispatch.engine.options import checked_id, checked_limit, checked_state, so_long_ago_us
-from mpdispatch.engine.waiting import wait_for_end
-from mpdispatch.errors import JobCancelledError, JobFailedError, StoreError, StoreNotShared, UsageError
-from mpdispatch.execution.process_context import in_worker, refuse_while_importing
+from mpdispatch.engine.waits import WaitsForJobs
+from mpdispatch.errors import StoreError, StoreNotShared, UsageError
+from mpdispatch.execution.process_context import in_worker
 from mpdispatch.model import (
     AlikeJobs,
     Attempt,
@@ -32,7 +32,6 @@ from mpdispatch.model import (
     Retried,
     SupervisorStatus,
 )
-from mpdispatch.policy.durations import duration_of
 from mpdispatch.policy.names import check_name, shown
 from mpdispatch.store.contract import Store
 from mpdispatch.store.filters import JobFilter, PruneFilter
@@ -45,7 +44,7 @@ if TYPE_CHECKING:
     from mpdispatch.events.publish import Hooks
 
 
-class JobClient:
+class JobClient(WaitsForJobs):
     """The jobs of a store. Safe from any thread."""
 
     queue_configs: tuple[QueueConfig, ...] = ()
@@ -73,7 +72,7 @@ class JobClient:
 
     def get_job(self, job_id: int) -> Job:
         """Raises JobNotFoundError."""
-        return self.store.get(checked_id(job_id))
+        return self.store.get(checked_id(job_id)).known_to(self)
 
     def state_of(self, job_id: int) -> JobState:
         """The job's state alone: cheap enough to poll. Raises JobNotFoundError."""
@@ -118,32 +117,6 @@ class JobClient:
         """How many jobs are in each state, 0 included. A failed job that was enqueued again does not count."""
         return self.store.counts()
 
-    def wait(self, job_id: int, timeout: float | timedelta | str | None = None) -> Job:
-        """Block until the job has ended; gives it completed.
-
-        Raises:
-            JobFailedError: it failed; carries the job and the handler's ErrorInfo.
-            JobCancelledError: it was cancelled.
-            WaitTimeoutError: it has not ended within `timeout` seconds; the job itself goes on.
-            JobNotFoundError: there is no such job (any more).
-        """
-        refuse_while_importing("wait")
-        timeout_s = None if timeout is None else duration_of("timeout", timeout)
-        wait_for_end(self.store, checked_id(job_id), timeout_s, self._why_not_ended)
-        return _completed(self.store.get(job_id))
-
-    async def wait_async(self, job_id: int, timeout: float | timedelta | str | None = None) -> Job:
-        """As `wait`, from async code: `await engine.wait_async(job.id)`. Never blocks the event loop.
-
-        Cancelling it ends the waiting, not the job.
-        """
-        from mpdispatch.engine.loop_watch import wait_for_end_async  # asyncio, which few need
-        from mpdispatch.engine.offload import offload_read
-
-        timeout_s = None if timeout is None else duration_of("timeout", timeout)
-        await wait_for_end_async(self.store, checked_id(job_id), timeout_s, self._why_not_ended)
-        return _completed(await offload_read(self.store.get, job_id))
-
     def explain(self, job_id: int, *, queue_configs: Iterable[QueueConfig] = ()) -> tuple[Job, list[Reason]]:
         """The job, and all that keeps it from running, what weighs most first; never empty.
 
@@ -172,7 +145,7 @@ class JobClient:
             InvalidStateError: it has ended already.
             JobNotFoundError: there is no such job.
         """
-        return self.store.cancel(checked_id(job_id))
+        return self.store.cancel(checked_id(job_id)).known_to(self)
 
     def retry(self, job_id: int) -> Job:
         """Run a retrying or scheduled job now; enqueue a failed or cancelled one again as a **new** job.
@@ -187,7 +160,7 @@ class JobClient:
             InvalidStateError: it is pending (also if it waits for parents), running or completed.
             JobNotFoundError: there is no such job.
         """
-        job = self.store.retry(checked_id(job_id))
+        job = self.store.retry(checked_id(job_id)).known_to(self)
         if job.id != job_id:
             self._tell(job)
         return job
@@ -265,7 +238,7 @@ class JobClient:
 
     def add_job(self, job: NewJob, *, connection: Any = None, is_synced: bool = True) -> Job:
         """Store one job as it is and tell the hooks. `Engine.enqueue` checks name and arguments first."""
-        made = self.store.enqueue(job, connection=connection, is_synced=is_synced)
+        made = self.store.enqueue(job, connection=connection, is_synced=is_synced).known_to(self)
         if self._hooks is not None:
             self._hooks.enqueued(made, is_committed=connection is None)
         return made
@@ -395,11 +368,3 @@ class JobClient:
                 store.display, "has a running supervisor, which cannot wait so long; stop it first"
             )
         return store.compact()
-
-
-def _completed(job: Job) -> Job:
-    if job.state is JobState.FAILED:
-        raise JobFailedError(job, job.last_error)
-    if job.state is JobState.CANCELLED:
-        raise JobCancelledError(job)
-    return job

@@ -33,7 +33,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class JobHandle(EnqueuesJobs[P], Generic[P, R]):
+class JobHandle(EnqueuesJobs[P, R], Generic[P, R]):
     """A handler. Call it as a plain function, or enqueue a job for it."""
 
     __wrapped__: Callable[P, R]
@@ -73,7 +73,7 @@ class JobHandle(EnqueuesJobs[P], Generic[P, R]):
     __name__: str
 
     @documented(EnqueueKeywords)
-    def options(self, **options: Unpack[EnqueueKeywords]) -> BoundJob[P]:
+    def options(self, **options: Unpack[EnqueueKeywords]) -> BoundJob[P, R]:
         """This handler with options for its next enqueues: `render.options(delay=60).enqueue("a.pdf")`.
 
         An option that is not given (or None, except `timeout` and `expires`) is that of the handler.

@@ -215,7 +215,7 @@ class Engine(JobClient, EnqueuesByName):
 
     # ---------------------------------------------------------------- enqueueing
 
-    def _named(self, name: str) -> BoundJob[...]:
+    def _named(self, name: str) -> BoundJob[..., Any]:
         return BoundJob(self, self.registry.get(name), PLAIN)
 
     @documented(EnqueueKeywords)
@@ -327,6 +327,10 @@ class Engine(JobClient, EnqueuesByName):
             return
         with self.telemetry.enqueueing(job.name, job.queue) as context:
             yield msgspec.structs.replace(job, trace_context=context)
+
+    def _returned_by(self, job: Job) -> Any:
+        definition = self.registry.find(job.name)
+        return job.result if definition is None else definition.returns.read(job.result)
 
     # ---------------------------------------------------------------- for workers and supervisors
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeAlias, TypeVar
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeAlias, TypeVar, overload
 
 from mpdispatch.engine.batch import Batch
 from mpdispatch.engine.offload import StandstillError, offload
@@ -18,13 +18,14 @@ if TYPE_CHECKING:  # an engine is one of these
 P = ParamSpec("P")
 Q = ParamSpec("Q")
 R = TypeVar("R")
+T = TypeVar("T")
 
 
-Enqueueable: TypeAlias = "str | EnqueuesJobs[...]"
+Enqueueable: TypeAlias = "str | EnqueuesJobs[..., Any]"
 """A handler by its name, a handler, or one with options."""
 
 
-class EnqueuesJobs(Generic[P]):
+class EnqueuesJobs(Generic[P, R]):
     """The four ways to enqueue jobs of one handler: one or many, from plain or from async code."""
 
     def _target(self) -> tuple[Engine, JobDefinition, EnqueueOptions]:
@@ -38,7 +39,14 @@ class EnqueuesJobs(Generic[P]):
         """
         raise NotImplementedError
 
-    def enqueue(self, /, *args: P.args, **kwargs: P.kwargs) -> Job:
+    # The result of a handler that gives a coroutine is what that gives.
+    @overload
+    def enqueue(
+        self: EnqueuesJobs[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Job[T]: ...
+    @overload
+    def enqueue(self, /, *args: P.args, **kwargs: P.kwargs) -> Job[R]: ...
+    def enqueue(self, /, *args: P.args, **kwargs: P.kwargs) -> Job[Any]:
         """Keep a job that calls the handler with these arguments; on disk when it returns.
 
         Raises:
@@ -48,7 +56,13 @@ class EnqueuesJobs(Generic[P]):
         engine, definition, options = self._target()
         return engine.enqueue_as(definition, options, args, kwargs)
 
-    async def enqueue_async(self, /, *args: P.args, **kwargs: P.kwargs) -> Job:
+    @overload
+    async def enqueue_async(
+        self: EnqueuesJobs[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Job[T]: ...
+    @overload
+    async def enqueue_async(self, /, *args: P.args, **kwargs: P.kwargs) -> Job[R]: ...
+    async def enqueue_async(self, /, *args: P.args, **kwargs: P.kwargs) -> Job[Any]:
         """As `enqueue`, from async code: `await f.enqueue_async(…)`. Never blocks the event loop.
 
         However many are called at once, four threads do them all. Cancelled while it waits for the store, it may or may
@@ -82,7 +96,7 @@ class EnqueuesJobs(Generic[P]):
         return await offloaded(engine, engine.enqueue_many_as, definition, options, items)
 
 
-class BoundJob(EnqueuesJobs[P]):
+class BoundJob(EnqueuesJobs[P, R]):
     """A handler with options for the jobs that are enqueued through it."""
 
     def __init__(self, engine: Engine, definition: JobDefinition, options: EnqueueOptions) -> None:
@@ -101,7 +115,7 @@ class BoundJob(EnqueuesJobs[P]):
 class EnqueuesByName:
     """The same four ways, with the handler's name as the first argument."""
 
-    def _named(self, name: str) -> BoundJob[...]:
+    def _named(self, name: str) -> BoundJob[..., Any]:
         """The handler of this name, with options. Raises UnknownJobError."""
         raise NotImplementedError
 
@@ -128,7 +142,7 @@ class EngineOptions(EnqueuesByName):
     def __init__(self, engine: Engine, options: EnqueueOptions) -> None:
         self._engine, self._options = engine, options
 
-    def _named(self, name: str) -> BoundJob[...]:
+    def _named(self, name: str) -> BoundJob[..., Any]:
         return BoundJob(self._engine, self._engine.registry.get(name), self._options)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 import weakref
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncGenerator, Collection
 from concurrent.futures import Future as Call
 from itertools import chain
 
@@ -45,7 +45,7 @@ async def wait_for_end_async(store: Store, job_id: int, timeout_s: float | None,
 
 async def ends_of_async(
     store: Store, job_ids: Collection[int], timeout_s: float | None, why: WhyNotEnded
-) -> AsyncIterator[int]:
+) -> AsyncGenerator[int, None]:
     """As `ends_of`, from async code."""
     deadline, left = Deadline(timeout_s), dict.fromkeys(job_ids)
     found = await offload_read(store.ended, left)

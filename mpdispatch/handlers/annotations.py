@@ -73,7 +73,7 @@ def type_info(job_name: str, name: str, hint: Any) -> model.Type:
     try:
         info = model.type_info(hint)
         msgspec.json.Decoder(hint)
-        foreign = next((node.cls for node in nodes_of(info) if _is_foreign(node)), None)
+        foreign = next((node.cls for node in nodes_of(info) if is_foreign(node)), None)
         if foreign is None:
             return info
         reason = f"{getattr(foreign, '__qualname__', foreign)} cannot be rebuilt from JSON"
@@ -109,7 +109,8 @@ def choices_of(info: model.Type) -> str:
     return ", ".join(map(repr, values))
 
 
-def _is_foreign(node: object) -> bool:
+def is_foreign(node: object) -> bool:
+    """Whether this is a type of which no value can be built from JSON."""
     return isinstance(node, model.CustomType) and not (
         isinstance(node.cls, type) and (issubclass(node.cls, HOOKED_TYPES) or is_model(node.cls))
     )

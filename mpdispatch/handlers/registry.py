@@ -11,6 +11,7 @@ from typing import Any
 
 from mpdispatch.errors import DuplicateJobError, RegistrationError, UnknownJobError, UsageError
 from mpdispatch.handlers.names import check_job_name
+from mpdispatch.handlers.returns import Returned
 from mpdispatch.handlers.signature import Signature
 from mpdispatch.model import RESERVED_PREFIX
 from mpdispatch.policy.backoff import BackoffSpec
@@ -35,6 +36,7 @@ class JobDefinition:
     """How long after its enqueue, or after its slot, a job may be started; then it is cancelled."""
     backoff: BackoffSpec | None = None
     signature: Signature = field(init=False, repr=False)
+    returns: Returned = field(init=False, repr=False)
     is_async: bool = field(init=False, repr=False)
     """Whether a call gives something to await; the worker's event loop awaits it."""
 
@@ -45,6 +47,7 @@ class JobDefinition:
             raise RegistrationError(str(error)) from error
         _refuse_unrunnable(self.name, self.function)
         object.__setattr__(self, "signature", Signature(self.name, self.function))
+        object.__setattr__(self, "returns", Returned(self.name, self.function))
         object.__setattr__(self, "is_async", is_async(self.function))
 
     @property

@@ -5,11 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Generic, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, Self, TypeVar, overload
 
 import msgspec
 
+from mpdispatch.errors import UsageError
+
 T = TypeVar("T")
+if TYPE_CHECKING:  # its default (PEP 696): a Job of which nothing is said may have any result
+    from datetime import timedelta
+
+    from typing_extensions import TypeVar as TypeVarWithDefault
+
+    R = TypeVarWithDefault("R", default=Any, covariant=True)
+else:
+    R = TypeVar("R", covariant=True)
 
 
 class JobState(StrEnum):
@@ -170,9 +180,22 @@ class ClaimedJob(msgspec.Struct, frozen=True, gc=False):
     payload: bytes = b""
 
 
-# A struct as well: every enqueue returns one (0.7 µs instead of 8).
-class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """A job as the store has it now. Times are aware UTC datetimes."""
+class Waits(Protocol):
+    """The client of a job's store, as a job knows it."""
+
+    def result_of(self, job: Job, timeout: float | timedelta | str | None = None) -> Any:
+        """What `Job.wait` gives."""
+        ...
+
+    async def result_of_async(self, job: Job, timeout: float | timedelta | str | None = None) -> Any:
+        """What `Job.wait_async` gives."""
+        ...
+
+
+# A struct as well: every enqueue returns one (0.7 µs instead of 8). Its client is in its `__dict__`: so it is no field,
+# which JSON or `==` would look at, and setting it costs 0.1 µs.
+class Job(msgspec.Struct, Generic[R], frozen=True, kw_only=True, dict=True):
+    """A job as the store has it now; `Job[R]`: its handler returns an R. Times are aware UTC datetimes."""
 
     id: int
     name: str
@@ -220,6 +243,39 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
             f"Job(id={self.id}, name={self.name!r}, queue={self.queue!r}, state={self.state.value!r},"
             f" attempt={self.attempt})"
         )
+
+    def wait(self, timeout: float | timedelta | str | None = None) -> R:
+        """Block until it has ended, at most `timeout` seconds; gives what the handler returned.
+
+        It is read back as the handler's return annotation says: a dataclass, a datetime … Without one, or in a client
+        without the handler, it is plain data, as `result` is.
+
+        Raises:
+            JobFailedError: it failed; carries the job and the handler's ErrorInfo.
+            JobCancelledError: it was cancelled.
+            WaitTimeoutError: it has not ended in time; the job itself goes on.
+            JobNotFoundError: there is no such job (any more).
+            ResultError: what it returned does not fit the annotation.
+        """
+        found: R = self._client().result_of(self, timeout)
+        return found
+
+    async def wait_async(self, timeout: float | timedelta | str | None = None) -> R:
+        """As `wait`, from async code. Never blocks the event loop."""
+        found: R = await self._client().result_of_async(self, timeout)
+        return found
+
+    def _client(self) -> Waits:
+        client: Waits | None = self.__dict__.get("client")
+        if client is None:
+            text = f"job {self.id} was read from a store, not by an engine"
+            raise UsageError(f"{text}; engine.wait({self.id}) waits for it")
+        return client
+
+    def known_to(self, client: Waits) -> Self:
+        """The same job, which knows from now on the client that waits for it."""
+        self.__dict__["client"] = client
+        return self
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
