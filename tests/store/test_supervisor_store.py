@@ -752,7 +752,7 @@ def test_who_waits_is_told_of_every_end(
 def test_ends_are_read_for_many_jobs_at_once(
     store: Store, enqueue: Enqueue, desk: Desk, now: Instant, clock: FakeClock
 ) -> None:
-    ids = store.enqueue_many(AlikeJobs(NewJob(name="a", payload=b""), [b"{}"] * 25_000))
+    ids = store.enqueue_many(AlikeJobs(NewJob(name="a", payload=b""), [b"{}"] * 25_000)).ids
     done, bad, *_ = desk.claim(slots=800)
     desk.commit(completed(done, now), failed(bad, now))
     store.cancel(ids[-1])

@@ -44,8 +44,15 @@ _FIRST_ID = -(1 << 63)
 class SQLiteBatches:
     """A `BatchStore` on the sessions of a store's clients."""
 
-    def __init__(self, sessions: ThreadSessions, clock: Clock, wake: Callable[[], None]) -> None:
-        self._sessions, self._clock, self._wake = sessions, clock, wake
+    def __init__(
+        self,
+        sessions: ThreadSessions,
+        clock: Clock,
+        wake: Callable[[], None],
+        tell_of_ends: Callable[[], None],
+    ) -> None:
+        """`wake` wakes all supervisors of the store, `tell_of_ends` all clients that wait for jobs to end."""
+        self._sessions, self._clock, self._wake, self._tell_of_ends = sessions, clock, wake, tell_of_ends
 
     def open(self, new: NewBatch) -> BatchInfo:
         def work(connection: sqlite3.Connection) -> BatchInfo:
@@ -63,6 +70,7 @@ class SQLiteBatches:
         found, has_due = self._sessions.write(work, "close_batch")
         if has_due:
             self._wake()
+        self._tell_of_ends()
         return found
 
     def get(self, batch_id: int) -> BatchInfo:
@@ -102,6 +110,7 @@ class SQLiteBatches:
         self._sessions.write(mark, "cancel_batch")
         self._run(Round(cancelling(batch_id, self._clock, lambda _: None)))
         self._wake()
+        self._tell_of_ends()
         return self.get(batch_id)
 
     def retry(self, batch_id: int, *, on_retry: Callable[[Sequence[Job]], object] | None = None) -> int:

@@ -165,7 +165,7 @@ class SQLiteStore:
         """The batches. Opening one creates the store, as enqueueing does."""
         from mpdispatch.store.sqlite.batches import SQLiteBatches
 
-        return SQLiteBatches(self._sessions, self._clock, self.wake)
+        return SQLiteBatches(self._sessions, self._clock, self.wake, self._tell_of_ends)
 
     # -- opening --------------------------------------------------------------------------------
 
@@ -205,12 +205,15 @@ class SQLiteStore:
         if connection is not None:
             return self._enqueue_on(connection, job)
         is_one_statement = inserts.is_one_statement(job)
-        return self._sessions.write_jobs(
+        made = self._sessions.write_jobs(
             lambda c: inserts.insert(c, job, self._clock.now()),
             self.wake,
             is_one_statement=is_one_statement,
             flush=Flush.ONCE_RELEASED if is_synced else Flush.LATER,
         )
+        if job.after:
+            self._tell_of_ends()  # a parent that has failed may have cancelled it, and ended its batch
+        return made
 
     def _enqueue_on(self, connection: Any, job: NewJob) -> Job:
         inserts.refuse_other_sqlite(connection, self._copy)
@@ -235,9 +238,11 @@ class SQLiteStore:
 
         if batch is None and not jobs:
             return Enqueued(None, [])
-        return self._sessions.write_jobs(
+        made = self._sessions.write_jobs(
             lambda c: batches.enqueue(c, jobs, batch, self._clock.now(), closes=closes), self.wake
         )
+        self._tell_of_ends()  # a batch that is closed may have ended, and its dependents with it
+        return made
 
     def parents(self, job_id: int) -> list[Parent]:
         _refuse_impossible(job_id)
