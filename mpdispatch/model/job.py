@@ -340,11 +340,16 @@ COMMAND_JOB = "mpdispatch.command"
 """A program to run, put there by `mpdispatch run`; only a supervisor with `--allow-commands` claims it."""
 
 
-class Command(msgspec.Struct, frozen=True, kw_only=True):
+class Command(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The payload of a command job. The program gets `argv` itself; no shell reads it."""
 
     argv: list[str]
     cwd: str
     """Absolute."""
-    env: dict[str, str]
-    """Its whole environment, except MPDISPATCH_JOB_ID, MPDISPATCH_ATTEMPT and MPDISPATCH_SLOT, which the worker adds."""
+    env: dict[str, str] | None
+    """Its whole environment, except MPDISPATCH_JOB_ID, MPDISPATCH_ATTEMPT and MPDISPATCH_SLOT, which the worker adds.
+    None: that of the supervisor."""
+    spool: str | None = None
+    """An absolute folder on this machine for all that it writes (see `execution.spool`); None: the end of it is stored."""
+    is_bytes: bool = False
+    """Whether each character of `argv` stands for one byte (Latin-1), because an argument is no UTF-8."""

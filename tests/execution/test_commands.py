@@ -27,6 +27,7 @@ from mpdispatch.execution import catalog, commands
 from mpdispatch.execution.commands import environment_of, payload_of, run_command
 from mpdispatch.execution.job_context import JobContext
 from mpdispatch.execution.process_context import set_current_job
+from mpdispatch.execution.spool import INLINE_BYTES, spool_file
 from mpdispatch.handlers.description import describe
 from mpdispatch.handlers.registry import JobDefinition, Registry, check_job_name
 from mpdispatch.host.kill import WORKER_VARIABLE
@@ -70,10 +71,10 @@ class Job:
         self.wire = Wire()
         self.context = JobContext(job, reporter=self.wire, deadline=None)
 
-    def run(self, *argv: str, cwd: str = "/", env: dict[str, str] = ENV) -> Any:
+    def run(self, *argv: str, cwd: str = "/", env: dict[str, str] | None = ENV, **more: Any) -> Any:
         set_current_job(self.context)
         try:
-            return run_command(list(argv), cwd, env)
+            return run_command(list(argv), cwd, env, **more)
         finally:
             self.context.close()
             set_current_job(None)
@@ -226,12 +227,12 @@ def test_it_does_not_wait_for_what_the_program_left_in_the_background(job: Job) 
 
 
 @pytest.fixture
-def interrupt() -> Iterator[Callable[[type[BaseException]], None]]:
-    """Has the main thread raise this a moment after output came, as the worker's signal handler does."""
+def interrupt() -> Iterator[Callable[[type[BaseException], Callable[[], bool]], None]]:
+    """Has the main thread raise this once the program has written, as the worker's signal handler does."""
 
-    def arm(kind: type[BaseException], wire: Wire) -> None:
+    def arm(kind: type[BaseException], wrote: Callable[[], bool]) -> None:
         def strike() -> None:
-            until(lambda: bool(wire.pieces))
+            until(wrote)
             os.kill(os.getpid(), signal.SIGUSR1)
 
         def raise_it(*_: object) -> None:
@@ -250,7 +251,7 @@ def interrupt() -> Iterator[Callable[[type[BaseException]], None]]:
 
 def test_a_timeout_ends_the_whole_group_even_if_it_ignores_sigterm(job: Job, interrupt: Any) -> None:
     script = "trap '' TERM; sh -c 'trap \"\" TERM; echo $$; while :; do sleep 0.05; done' & echo $$; wait; wait; sleep 60"
-    interrupt(JobTimeout, job.wire)
+    interrupt(JobTimeout, lambda: bool(job.wire.pieces))
     began = time.monotonic()
     with pytest.raises(JobTimeout):
         job.run("sh", "-c", script)
@@ -268,7 +269,7 @@ def test_a_cancel_lets_the_program_end_in_its_own_time_and_keeps_its_last_words(
         "def end(*_):\n    time.sleep(0.3); os.write(1, b'cleaned up\\n'); sys.exit(0)\n"
         "signal.signal(signal.SIGTERM, end)\nprint('ready', flush=True)\nwhile True: time.sleep(1)"
     )
-    interrupt(JobCancelled, job.wire)
+    interrupt(JobCancelled, lambda: bool(job.wire.pieces))
     with pytest.raises(JobCancelled):
         job.run(sys.executable, "-c", code)
     assert job.wire.text(Stream.STDOUT) == "ready\ncleaned up\n"
@@ -286,6 +287,71 @@ def test_output_comes_while_the_program_runs(job: Job, tmp_path: Path) -> None:
     job.run("sh", "-c", f"echo first; while [ ! -e {go} ]; do sleep 0.01; done; echo second")
     thread.join()
     assert job.wire.text(Stream.STDOUT) == "first\nsecond\n"
+
+
+# ---------------------------------------------------------------- with a spool
+
+
+def spooled(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_short_output_travels_in_the_result_and_leaves_no_file(job: Job, tmp_path: Path) -> None:
+    result = job.run("sh", "-c", "printf 'a\\r\\né\\0'; echo oops >&2", spool=str(tmp_path))
+    assert result == {"exit_status": 0, "stdout": "a\r\né\0", "stderr": "oops\n"}
+    assert spooled(tmp_path) == {}
+    assert job.wire.pieces == []
+
+
+@pytest.mark.parametrize("data", [b"x" * (INLINE_BYTES + 1), b"\xff", b"0123456789" * 1_000_000])
+def test_long_output_and_what_is_no_text_stays_in_the_spool(job: Job, tmp_path: Path, data: bytes) -> None:
+    source, folder = tmp_path / "in", tmp_path / "spool"
+    source.write_bytes(data)
+    folder.mkdir()
+    result = job.run("cat", str(source), spool=str(folder))
+    assert result == {"exit_status": 0, "stdout": None, "stderr": ""}
+    assert spooled(folder) == {"7.2.stdout": data}
+    assert spool_file(str(folder), 7, 2, Stream.STDOUT) == str(folder / "7.2.stdout")
+
+
+def test_of_a_failed_program_both_files_stay_and_their_ends_are_reported(job: Job, tmp_path: Path) -> None:
+    with pytest.raises(CommandFailedError, match=r"^sh: exit status 3: no such page$"):
+        job.run("sh", "-c", "echo out; echo 'no such page' >&2; exit 3", spool=str(tmp_path))
+    assert spooled(tmp_path) == {"7.2.stdout": b"out\n", "7.2.stderr": b"no such page\n"}
+    assert job.wire.text(Stream.STDERR) == "no such page\n"
+    with pytest.raises(CommandFailedError, match="exit status 1"):
+        Job().run("false", spool=str(tmp_path))
+    assert len(spooled(tmp_path)) == 0  # those of the same start are written anew
+
+
+def test_without_the_folder_it_fails_and_says_so(job: Job, tmp_path: Path) -> None:
+    with pytest.raises(CommandFailedError, match="no file for its output: No such file") as failed:
+        job.run("true", spool=str(tmp_path / "gone"))
+    assert failed.value.exit_status == 73
+
+
+def test_a_timeout_keeps_what_was_written_before(job: Job, interrupt: Any, tmp_path: Path) -> None:
+    def written() -> bool:
+        return b"first\n" in spooled(tmp_path).values()
+
+    interrupt(JobTimeout, written)
+    with pytest.raises(JobTimeout):
+        job.run("sh", "-c", "echo first; sleep 60", spool=str(tmp_path))
+    assert spooled(tmp_path) == {"7.2.stdout": b"first\n"}
+
+
+def test_its_environment_is_that_of_the_worker_unless_one_is_given(
+    job: Job, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("MINE", "x")
+    result = job.run("sh", "-c", "echo $MINE $MPDISPATCH_JOB_ID", env=None, spool=str(tmp_path))
+    assert result["stdout"] == "x 7\n"
+
+
+def test_arguments_may_be_any_bytes(job: Job, tmp_path: Path) -> None:
+    result = job.run("printf", "%s", b"\xff\xc3\xa9".decode("latin-1"), is_bytes=True, spool=str(tmp_path))
+    assert result["stdout"] is None
+    assert spooled(tmp_path) == {"7.2.stdout": b"\xff\xc3\xa9"}
 
 
 # ---------------------------------------------------------------- who may
