@@ -13,6 +13,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from mpdispatch.events.notices import Notice, events_of
 from mpdispatch.hooks import HOOKS, Event, Extension, overridden
@@ -23,6 +24,18 @@ _LOG_EVERY_S = 10.0
 """How often dropped events are logged while events are being dropped."""
 
 Deliver = Callable[[Sequence[Notice]], None]
+
+
+class NoticeQueue(Protocol):
+    """What takes the notices of a supervisor in its own process."""
+
+    def offer(self, notices: Sequence[Notice], count: int) -> None:
+        """Take these notices of about `count` events; returns at once."""
+        ...
+
+    def drain(self, timeout_s: float) -> bool:
+        """Wait, at most this long, until everything offered so far is delivered. False: it is not."""
+        ...
 
 
 class Subscribers:

@@ -13,7 +13,7 @@ from typing import Protocol
 from mpdispatch.clock import Clock
 from mpdispatch.events.notices import Began, Forwarded, Notice, Recorded, ended, enqueued, fired, late
 from mpdispatch.events.publish import DRAIN_S
-from mpdispatch.events.queue import HookQueue
+from mpdispatch.events.queue import HookQueue, NoticeQueue
 from mpdispatch.hooks import HOOKS, CronFired, CronLate, JobEnqueued, JobStarted
 from mpdispatch.model import ClaimedJob, CronEntry, Job, Transition
 from mpdispatch.pool.hook_process import HookProcess
@@ -32,7 +32,7 @@ class Sink(Protocol):
 class LocalSink:
     """Hooks in this process: the engine's own hook queue."""
 
-    def __init__(self, queue: HookQueue) -> None:
+    def __init__(self, queue: NoticeQueue) -> None:
         self._queue = queue
         self.offer = queue.offer
 

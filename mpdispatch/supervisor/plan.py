@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from mpdispatch.config import Config, QueueConfig
-from mpdispatch.events.queue import HookQueue
+from mpdispatch.events.queue import NoticeQueue
 from mpdispatch.execution.catalog import Catalog
 from mpdispatch.model import DeclaredCrons
 from mpdispatch.store.contract import Store
@@ -26,8 +26,8 @@ class Plan:
     """The timeout of jobs without one."""
     hooks: frozenset[str] = frozenset()
     """The hooks that extensions have."""
-    hook_queue: HookQueue | None = None
-    """Calls the hooks, if they are in this process; None: a separate process does."""
+    hook_queue: NoticeQueue | None = None
+    """Takes what happened, if the hooks are in this process; None: a separate process calls them."""
     crons: Callable[[], tuple[DeclaredCrons, ...]] = tuple
     """Gives the cron entries that the app and files declare; the same tuple until there are others."""
     is_traced: bool = False

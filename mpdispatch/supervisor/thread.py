@@ -8,6 +8,7 @@ from collections import deque
 
 from mpdispatch.errors import DispatchError
 from mpdispatch.execution.app_reference import AppReference
+from mpdispatch.host.linux import become_subreaper
 from mpdispatch.supervisor.plan import Plan
 from mpdispatch.supervisor.runtime import Runtime
 from mpdispatch.supervisor.shutdown import RunReport
@@ -15,10 +16,15 @@ from mpdispatch.supervisor.startup import run
 
 
 class SupervisorThread:
-    """Runs a supervisor on a thread of the process that has the app: no signal handlers, no subreaper."""
+    """Runs a supervisor on a thread of the process that has the app: no signal handlers.
 
-    def __init__(self, app: AppReference, plan: Plan, *, log: logging.Logger) -> None:
-        self._app, self._plan, self._log = app, plan, log
+    `owns_process`: all children of this process are ours, so orphans may be adopted and killed (see `run_foreground`).
+    """
+
+    def __init__(
+        self, app: AppReference, plan: Plan, *, log: logging.Logger, owns_process: bool = False
+    ) -> None:
+        self._app, self._plan, self._log, self._owns_process = app, plan, log, owns_process
         self._is_decided = threading.Event()
         """Set once the supervisor is up, or has ended before that."""
         self._is_up = False
@@ -92,7 +98,9 @@ class SupervisorThread:
 
     def _main(self) -> None:
         try:
-            self._runtime = Runtime.assemble(self._app, log=self._log)
+            if self._owns_process:
+                become_subreaper()
+            self._runtime = Runtime.assemble(self._app, log=self._log, is_subreaper=self._owns_process)
             try:
                 self._pass_stops_on()
                 self.report = run(self._runtime, self._app, self._plan, on_start=self._came_up)
