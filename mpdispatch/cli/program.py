@@ -35,6 +35,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "supervise": ("supervise:supervise_command", "Run the supervisor: claim jobs and run them."),
     "enqueue": ("enqueue:enqueue", "Put a job into the store."),
     "run": ("run:run", "Put a program into the store, as a job."),
+    "map": ("map:map_command", "Run a program once per input, and print what it writes."),
     "jobs": ("jobs:jobs", "List jobs, newest first."),
     "show": ("jobs:show", "Show one job and its attempts."),
     "logs": ("logs:logs", "Print what a job wrote."),

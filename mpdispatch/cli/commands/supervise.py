@@ -9,6 +9,7 @@ import click
 
 from mpdispatch.cli.locate import find_app, find_config, find_settings, find_store, reference_of
 from mpdispatch.cli.logs import log_to_stderr
+from mpdispatch.cli.map.supervision import NO_APP
 from mpdispatch.cli.output import keep_stdout, print_json, print_line
 from mpdispatch.cli.program import Options, command
 from mpdispatch.cli.values import CONCURRENCY
@@ -16,9 +17,6 @@ from mpdispatch.errors import UsageError
 from mpdispatch.execution.app_reference import reference_to
 from mpdispatch.policy.names import check_name
 from mpdispatch.supervisor import RunReport, supervise
-
-NO_APP = "mpdispatch.execution.empty_app:app"
-"""The app that workers load if none is named."""
 
 
 @command(

@@ -64,9 +64,9 @@ class MapFolder:
         with contextlib.suppress(FileExistsError):
             self.spool.mkdir(mode=0o700)
 
-    def has_printed_all(self, run: int) -> bool:
-        """Whether the map of this number ended its work: its record is removed last."""
-        return not self._record(run).exists()
+    def has_record(self, run: int) -> bool:
+        """Whether there is a record of what the map of this number has printed; none, if that is all."""
+        return self._record(run).exists()
 
     def printed(self, run: int, total: int, stdout: int) -> Printed:
         """The record of what the map of this number has printed. `stdout`: the descriptor that it prints to."""
@@ -141,6 +141,10 @@ class Printed:
     def end(self, position: int) -> None:
         """All of this job is printed."""
         self._map[_FLAGS_AT + position] = 1
+
+    def again(self, position: int) -> None:
+        """This job runs again, and is printed again."""
+        self._map[_FLAGS_AT + position] = 0
 
     def close(self) -> None:
         self._words.release()

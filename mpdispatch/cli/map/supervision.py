@@ -14,7 +14,7 @@ from mpdispatch.store.contract import Store
 from mpdispatch.supervisor import Plan, SupervisorThread
 
 NO_APP = "mpdispatch.execution.empty_app:app"
-"""The app that workers load if none is named."""
+"""An app without handlers, which runs command jobs only."""
 
 
 def supervisor_of(store: Store, config: Config, ends: EndQueue, log: logging.Logger) -> SupervisorThread:

@@ -1,0 +1,133 @@
+"""The jobs of a map in their store: members of one batch, in a queue of their own. Effects: the store."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+from mpdispatch.cli.map.ends import CUT_OFF, End, end_in_store
+from mpdispatch.errors import UsageError
+from mpdispatch.model import COMMAND_JOB, AlikeJobs, Command, JobState, NewBatch, NewJob
+from mpdispatch.policy.names import cut, shown
+from mpdispatch.store.contract import Store
+from mpdispatch.store.filters import JobFilter
+
+_PAGE = 5_000
+_NAME_CHARS = 60
+
+
+def queue_of(template: Sequence[str], inputs: Sequence[Sequence[str]], cwd: str) -> str:
+    """The queue of a map, and the name of its folder: the same for the same template, inputs and working folder."""
+    digest = hashlib.blake2b(digest_size=8)
+    for words in (template, *inputs, (cwd,)):
+        for word in words:
+            digest.update(os.fsencode(word) + b"\0")
+        digest.update(b"\0")
+    return f"map-{digest.hexdigest()}"
+
+
+def payload_of_words(words: Sequence[str], *, cwd: str, spool: str, max_bytes: int) -> bytes:
+    """The payload of the command job with this argv, in the environment of the supervisor.
+
+    Raises UsageError: it is too large.
+    """
+    try:
+        payload = msgspec.json.encode(Command(argv=list(words), cwd=cwd, env=None, spool=spool))
+    except UnicodeEncodeError:  # names of files are bytes
+        argv = [os.fsencode(word).decode("latin-1") for word in words]
+        payload = msgspec.json.encode(Command(argv=argv, cwd=cwd, env=None, spool=spool, is_bytes=True))
+    if len(payload) > max_bytes:
+        raise UsageError(
+            f"inputs: the command {shown(' '.join(words))} is {len(payload):,} bytes of JSON, at most {max_bytes:,}"
+            " are allowed (max_payload_bytes)"
+        )
+    return payload
+
+
+class MapJobs:
+    """The jobs of a map, by position: the input that each is for, from 0."""
+
+    def __init__(self, store: Store, queue: str) -> None:
+        self._store, self.queue = store, queue
+        self.batch_id = 0
+        self._positions: dict[int, int] = {}
+
+    def position_of(self, job_id: int) -> int | None:
+        """None: it is no job of this map."""
+        return self._positions.get(job_id)
+
+    def enqueue(
+        self, line: str, payloads: Sequence[bytes], *, max_retries: int, timeout_us: int | None
+    ) -> None:
+        """Store a job for each payload, as a new batch, in one transaction. `line` names it to people."""
+        template = NewJob(
+            name=COMMAND_JOB,
+            payload=b"{}",
+            queue=self.queue,
+            max_retries=max_retries,
+            timeout_us=timeout_us,
+        )
+        name = cut("map " + "".join(c if c.isprintable() else "?" for c in line), _NAME_CHARS)
+        made = self._store.enqueue_many(AlikeJobs(template, payloads), batch=NewBatch(name=name))
+        assert made.batch_id is not None  # a named batch is made even without jobs
+        self.batch_id = made.batch_id
+        self._positions = {job_id: position for position, job_id in enumerate(made.ids)}
+
+    def find(self, total: int) -> bool:
+        """Find the last map of this queue. False: there is none, or some of its jobs were deleted."""
+        page = self._store.list_jobs(JobFilter(queue=self.queue), limit=1, cursor=None)
+        if not page.items or page.items[0].batch_id is None:
+            return False
+        self.batch_id = page.items[0].batch_id
+        # A job that took another's place has a higher id, so the first ones are as they were enqueued.
+        positions: dict[int, int] = {}
+        for job_id, _, retried_as in self._members():
+            position = positions.setdefault(job_id, len(positions))
+            if retried_as is not None:
+                positions[retried_as] = position
+        self._positions = positions
+        return len(set(positions.values())) == total
+
+    def discard(self) -> None:
+        """Cancel what an earlier map of this queue has left waiting."""
+        page = self._store.list_jobs(JobFilter(queue=self.queue), limit=1, cursor=None)
+        if page.items and page.items[0].batch_id is not None:
+            self._store.batches.cancel(page.items[0].batch_id)
+
+    def _members(self) -> Iterator[tuple[int, JobState, int | None]]:
+        after_id = 0
+        while members := self._store.batches.members(self.batch_id, after_id=after_id, limit=_PAGE):
+            for member in members:
+                yield member.id, member.state, member.retried_as
+            after_id = members[-1].id
+
+    def ended(self) -> Iterator[tuple[int, int, bool]]:
+        """Of each job that has ended: position, id, and whether it completed."""
+        for job_id, state, retried_as in list(self._members()):
+            if state.is_terminal and retried_as is None:
+                yield self._positions[job_id], job_id, state is JobState.COMPLETED
+
+    def end(self, job_id: int) -> End:
+        """How a job has ended, as the store has it."""
+        return end_in_store(self._store.get(job_id), self._store.attempts(job_id))
+
+    def run_again(self, end: End) -> None:
+        """Enqueue a failed or cancelled job again, in its place."""
+        job = self._store.retry(end.job_id)
+        self._positions[job.id] = self._positions[end.job_id]
+
+    def resume(self, *, with_failed: bool) -> Iterator[tuple[int, End | None]]:
+        """The position of each job that has ended, with its end; None: it runs again, because it was cut off.
+
+        `with_failed`: those that failed by themselves run again, too.
+        """
+        for position, job_id, is_completed in self.ended():
+            end = self.end(job_id)
+            if is_completed or not (with_failed or end.cause in CUT_OFF):
+                yield position, end
+            else:
+                self.run_again(end)
+                yield position, None
