@@ -64,13 +64,12 @@ class MapFolder:
         with contextlib.suppress(FileExistsError):
             self.spool.mkdir(mode=0o700)
 
-    def has_record(self, run: int) -> bool:
-        """Whether there is a record of what the map of this number has printed; none, if that is all."""
-        return self._record(run).exists()
+    def printed(self, run: int, total: int, stdout: int, *, is_resumed: bool) -> Printed:
+        """The record of what the map of this number has printed. `stdout`: the descriptor that it prints to.
 
-    def printed(self, run: int, total: int, stdout: int) -> Printed:
-        """The record of what the map of this number has printed. `stdout`: the descriptor that it prints to."""
-        return Printed(self._record(run), total, stdout)
+        The record is removed when all is printed: a map that is resumed and has none has printed all.
+        """
+        return Printed(self._record(run), total, stdout, is_all=is_resumed)
 
     def _record(self, run: int) -> Path:
         return self.path / f"printed.{run}"
@@ -91,18 +90,19 @@ class Printed:
     shows after a crash how much of the output it got; of a pipe, only what was counted is known.
     """
 
-    def __init__(self, path: Path, total: int, stdout: int) -> None:
+    def __init__(self, path: Path, total: int, stdout: int, *, is_all: bool) -> None:
+        """Open the record; `is_all`: a new one says that all is printed."""
         self._stdout = stdout
         found = os.fstat(stdout)
         self._is_file = stat.S_ISREG(found.st_mode)
         self._device, self._inode = found.st_dev, found.st_ino
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
+        if not path.exists():
+            new = path.with_suffix(".new")
             size = -(-(_FLAGS_AT + total) // 8) * 8
-            os.posix_fallocate(descriptor, 0, size)  # or a full disk would be a SIGBUS later
-            self._map = mmap.mmap(descriptor, size)
-        finally:
-            os.close(descriptor)
+            new.write_bytes(bytes(_FLAGS_AT) + bytes([is_all]) * (size - _FLAGS_AT))
+            new.rename(path)
+        with path.open("r+b") as file:
+            self._map = mmap.mmap(file.fileno(), 0)
         # As words, each written in one access: a kill leaves the old or the new number.
         self._words = memoryview(self._map).cast("Q")
 

@@ -95,12 +95,6 @@ class Printer:
         if not stat.S_ISREG(os.fstat(stdout).st_mode):
             self._poll = select.poll()
             self._poll.register(stdout, 0)  # errors are reported without being asked for
-        self.skip_printed()
-
-    def skip_printed(self) -> None:
-        """Go on to the first job that is not printed."""
-        while self._next < self._total and self._next in self._printed:
-            self._next += 1
 
     def add(self, position: int, end: End) -> None:
         """A job has ended: print it, and what waits for it, if it is its turn.
@@ -118,11 +112,18 @@ class Printer:
         self._held_bytes += size
         self._ends[position] = end
         heapq.heappush(self._waiting, (position, size))
-        while self._waiting and self._waiting[0][0] == self._next:
+        self.print_ready()
+
+    def print_ready(self) -> None:
+        """Print what has its turn now. Raises as `add`."""
+        while True:
+            while self._next < self._total and self._next in self._printed:
+                self._next += 1
+            if not self._waiting or self._waiting[0][0] != self._next:
+                return
             position, size = heapq.heappop(self._waiting)
             self._held_bytes -= size
             self._print(position, self._ends.pop(position))
-            self.skip_printed()
 
     def check(self) -> None:
         """Raises BrokenPipeError: nobody reads stdout any more."""

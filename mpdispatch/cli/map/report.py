@@ -93,7 +93,7 @@ class Bar:
     def clear(self) -> None:
         """Remove it from the screen."""
         if self._is_shown:
-            self._is_shown, self._drawn_s = False, 0.0
+            self._is_shown = False
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
 

@@ -1,64 +1,26 @@
-"""Runs the jobs of a map to their ends, and prints them. Effects: the supervisor, stdout, stderr, the joblog."""
+"""Runs the jobs of a map to their ends, and prints them. Effects: a thread, signals, stdout, stderr."""
 
 from __future__ import annotations
 
-import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 from mpdispatch.cli.map.ends import CUT_OFF, End, EndQueue
 from mpdispatch.cli.map.halt import Halt
-from mpdispatch.cli.map.joblog import HEADER, JobLogLine, signal_number
+from mpdispatch.cli.map.joblog_file import JobLog
 from mpdispatch.cli.map.jobs import MapJobs
 from mpdispatch.cli.map.printer import Outputs, Printer
 from mpdispatch.cli.map.report import MOST_FAILURES, Bar, Failure, detail_of, how_it_ended
-from mpdispatch.errors import UsageError
 from mpdispatch.model import Cause
 from mpdispatch.supervisor import SupervisorThread
 
 _LOOK_S = 0.25
 """How often a reader of stdout is looked for, while no job ends."""
+_FOR_EVER_S = 10 * 365 * 86400.0
+"""How long running jobs may take to finish after `--halt soon`."""
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-
-class JobLog:
-    """A joblog that is written: a line per job as it ends."""
-
-    def __init__(
-        self, path: str, outputs: Outputs, line_of: Callable[[int], str], *, is_appended: bool
-    ) -> None:
-        """`line_of`: the command of a job, quoted. Raises UsageError: it cannot be written."""
-        self._outputs, self._line_of = outputs, line_of
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | (0 if is_appended else os.O_TRUNC)
-        try:
-            self._file = os.open(path, flags, 0o666)
-        except OSError as error:
-            raise UsageError(f"--joblog: {path} cannot be written: {error.strerror}") from error
-        if os.fstat(self._file).st_size == 0:
-            self._write(HEADER)
-
-    def add(self, position: int, end: End) -> None:
-        status = end.exit_status
-        if status is None:
-            status = 0 if end.is_success or end.signal is not None else -1  # as GNU parallel after a timeout
-        line = JobLogLine(
-            number=position + 1,
-            started_s=end.started_s,
-            duration_s=end.duration_s,
-            received_bytes=self._outputs.size(end),
-            exit_status=status,
-            signal=signal_number(end.signal),
-            command=self._line_of(position),
-        )
-        self._write(str(line))
-
-    def _write(self, text: str) -> None:
-        os.write(self._file, os.fsencode(text) + b"\n")
-
-    def close(self) -> None:
-        os.close(self._file)
 
 
 class MapRun:
@@ -68,15 +30,17 @@ class MapRun:
         self,
         jobs: MapJobs,
         ends: EndQueue,
+        outputs: Outputs,
         printer: Printer,
-        name_of: Callable[[int], str],
         *,
+        name_of: Callable[[int], str],
         total: int,
         halt: Halt | None,
         joblog: JobLog | None,
     ) -> None:
-        self._jobs, self._ends, self._printer, self._name_of = jobs, ends, printer, name_of
-        self._halt, self._joblog = halt, joblog
+        """`name_of`: the input of a job, by its position."""
+        self._jobs, self._ends, self._outputs, self._printer = jobs, ends, outputs, printer
+        self._name_of, self._halt, self._joblog = name_of, halt, joblog
         self.total = total
         self.succeeded = self.failed = 0
         self.failures: list[Failure] = []
@@ -89,8 +53,8 @@ class MapRun:
     def ended(self) -> int:
         return self.succeeded + self.failed
 
-    def take(self, position: int, end: End, *, is_logged: bool = False) -> None:
-        """A job has ended. `is_logged`: the joblog has it already."""
+    def take(self, position: int, end: End) -> None:
+        """A job has ended: count it, log it, and print it if it is its turn."""
         if end.is_success:
             self.succeeded += 1
         else:
@@ -98,8 +62,8 @@ class MapRun:
             if len(self.failures) < MOST_FAILURES:
                 name = self._name_of(position)
                 self.failures.append(Failure(position, name, how_it_ended(end), end.attempt, detail_of(end)))
-        if self._joblog is not None and not is_logged:
-            self._joblog.add(position, end)
+        if self._joblog is not None and position not in self._joblog:
+            self._joblog.add(position, end, self._outputs.size(end))
         if self.bar is not None:
             self.bar.clear()
         self._printer.add(position, end)
@@ -171,11 +135,3 @@ class MapRun:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-
-
-_FOR_EVER_S = 10 * 365 * 86400.0
-
-
-def names_of(inputs: Sequence[Sequence[str]]) -> Callable[[int], str]:
-    """The name of a job for people: its inputs."""
-    return lambda position: " ".join(inputs[position])

@@ -1,0 +1,61 @@
+"""The joblog that `map` writes, and reads when it is resumed. Effects: a file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from mpdispatch.cli.map.ends import End
+from mpdispatch.cli.map.joblog import HEADER, JobLogLine, parse_joblog, signal_number
+from mpdispatch.errors import UsageError
+
+
+class JobLog:
+    """A joblog to which lines are added, one per job as it ends."""
+
+    def __init__(self, path: str, line_of: Callable[[int], str], *, is_resumed: bool) -> None:
+        """Open it, anew or to go on with it. `line_of`: the command of a job, quoted, by its position.
+
+        Raises UsageError: it cannot be written, or is no joblog.
+        """
+        self._line_of = line_of
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | (0 if is_resumed else os.O_TRUNC)
+        try:
+            self._file = os.open(path, flags, 0o666)
+            with open(self._file, encoding="utf-8", errors="surrogateescape", closefd=False) as lines:
+                # Without the end of a line that a kill or a full disk has cut.
+                self._known = set(parse_joblog(line for line in lines if line.endswith("\n")))
+        except OSError as error:
+            raise UsageError(f"--joblog: {path} cannot be written: {error.strerror}") from error
+        if os.fstat(self._file).st_size == 0:
+            self._write(HEADER)
+
+    def __contains__(self, position: int) -> bool:
+        """Whether it has a line of this job."""
+        return position + 1 in self._known
+
+    def runs_again(self, position: int) -> None:
+        """A further line of this job will follow."""
+        self._known.discard(position + 1)
+
+    def add(self, position: int, end: End, received_bytes: int) -> None:
+        """A job has ended, and has written so much to stdout."""
+        status = end.exit_status
+        if status is None:
+            status = 0 if end.is_success or end.signal is not None else -1  # as GNU parallel after a timeout
+        line = JobLogLine(
+            number=position + 1,
+            started_s=end.started_s,
+            duration_s=end.duration_s,
+            received_bytes=received_bytes,
+            exit_status=status,
+            signal=signal_number(end.signal),
+            command=self._line_of(position),
+        )
+        self._write(str(line))
+
+    def _write(self, text: str) -> None:
+        os.write(self._file, os.fsencode(text) + b"\n")
+
+    def close(self) -> None:
+        os.close(self._file)

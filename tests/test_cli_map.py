@@ -1,0 +1,434 @@
+"""`mpdispatch map` as people use it: real programs, real kills."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from shutil import which
+from typing import Any
+
+import pytest
+
+from mpdispatch.cli.map.joblog import parse_joblog
+from mpdispatch.model import JobState
+from mpdispatch.store import SQLiteStore
+from mpdispatch.store.filters import JobFilter
+
+from .conftest import ROOT
+
+MAP = [sys.executable, "-m", "mpdispatch", "map"]
+
+
+class Maps:
+    """Runs maps in a folder; their state is beside it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.here, self.state = folder / "here", folder / "state"
+        self.processes: list[subprocess.Popen[bytes]] = []
+        self.here.mkdir()
+        clean = {key: value for key, value in os.environ.items() if not key.startswith("MPDISPATCH_")}
+        self.env = {**clean, "PYTHONPATH": ROOT, "XDG_STATE_HOME": str(self.state)}
+
+    def start(self, *args: str, **more: Any) -> subprocess.Popen[bytes]:
+        kinds = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **more}
+        process = subprocess.Popen([*MAP, *args], cwd=self.here, env=self.env, **kinds)
+        self.processes.append(process)
+        return process
+
+    def __call__(self, *args: str, stdin: bytes = b"", code: int = 0) -> tuple[str, str]:
+        process = self.start(*args, stdin=subprocess.PIPE)
+        out, err = process.communicate(stdin, timeout=100)
+        assert process.returncode == code, err
+        return os.fsdecode(out), os.fsdecode(err)
+
+    def store(self) -> SQLiteStore:
+        (path,) = self.state.glob("mpdispatch/map/*/jobs.db")
+        return SQLiteStore(path)
+
+    def left(self) -> list[str]:
+        """What maps have left beside the store, besides its own files."""
+        return sorted(str(path.name) for path in self.state.glob("mpdispatch/map/*/jobs.db-mpd/map-*"))
+
+
+@pytest.fixture
+def maps(tmp_path: Path) -> Iterator[Maps]:
+    made = Maps(tmp_path)
+    yield made
+    for process in made.processes:
+        process.kill()
+        process.wait()
+        for pipe in (process.stdin, process.stdout, process.stderr):
+            if pipe is not None:
+                pipe.close()
+
+
+def until(claim: Callable[[], Any], seconds: float = 30) -> Any:
+    end = time.monotonic() + seconds
+    while not (found := claim()):
+        assert time.monotonic() < end, "it did not come true"
+        time.sleep(0.01)
+    return found
+
+
+# ---------------------------------------------------------------- outputs
+
+
+def test_outputs_are_printed_in_the_order_of_the_inputs_and_nothing_is_left(maps: Maps) -> None:
+    script = 'if [ "$1" = 1 ]; then sleep 0.7; fi; echo "$1"; echo "$2"'
+    out, err = maps("-j", "4", "sh", "-c", script, "sh", "{}", "{.} {#}", ":::", "1", "2.x", "3", "a b")
+    assert out == "1\n1 1\n2.x\n2 2\n3\n3 3\na b\na b 4\n"
+    assert err == ""
+    assert maps.left() == []
+    assert list(maps.here.iterdir()) == []
+
+
+def test_unordered_outputs_come_as_jobs_end(maps: Maps) -> None:
+    script = 'if [ "$1" = slow ]; then until [ -e go ]; do sleep 0.01; done; fi; echo $1'
+    process = maps.start("-j2", "--unordered", "sh", "-c", script, "sh", ":::", "slow", "quick")
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"quick\n"
+    (maps.here / "go").touch()
+    assert process.stdout.read() == b"slow\n"
+    assert process.wait(20) == 0
+
+
+def test_inputs_are_no_shell_text(maps: Maps) -> None:
+    odd = ["a b", "$(touch owned)", "`id`", "*", "'", '"', "\\", "; exit 3", "-n", "", "é\n"]
+    out, _ = maps("printf [%s]", "-0", stdin="\0".join([*odd, ""]).encode())
+    assert out == "".join(f"[{each}]" for each in odd)
+    assert list(maps.here.iterdir()) == []
+
+
+def test_names_that_are_no_utf8_reach_the_program(maps: Maps) -> None:
+    name = os.fsdecode(b"\xff\xc3\xa9.txt")
+    (maps.here / name).write_text("found\n")
+    assert maps("cat {}", ":::", name)[0] == "found\n"
+    assert maps("--dry-run", "cat {}", ":::", name)[0] == f"cat '{name}'\n"
+
+
+def test_lines_of_stdin_and_files_are_inputs(maps: Maps) -> None:
+    (maps.here / "list").write_text("a\nb c\n")
+    assert maps("echo {#}", "-", stdin=b"x\ny\n")[0] == "1\n2\n"
+    assert maps("echo", stdin=b"x\n")[0] == "x\n"
+    assert maps("-a", "list", "echo {}")[0] == "a\nb c\n"
+    assert maps("echo {2}-{1}", "::::", "list", ":::", "1", "2")[0] == "1-a\n2-a\n1-b c\n2-b c\n"
+    assert maps("echo", ":::") == ("", "")
+
+
+@pytest.mark.parametrize("size", [5_000, 30_000_000])
+def test_output_of_any_size_is_printed_whole(maps: Maps, size: int) -> None:
+    out, err = maps("-j2", "sh", "-c", f"head -c {size} /dev/zero | tr '\\0' x; echo $0", ":::", "a", "b")
+    assert out == ("x" * size + "a\n") + ("x" * size + "b\n")
+    assert err == ""
+    assert maps.left() == []
+
+
+def test_stderr_has_the_input_before_each_line(maps: Maps) -> None:
+    out, err = maps("sh", "-c", "echo out; echo one >&2; printf two >&2", ":::", "a b", "c")
+    assert out == "out\nout\n"
+    assert err == "a b: one\na b: two\nc: one\nc: two\n"
+
+
+def test_programs_have_this_environment_and_an_empty_stdin(maps: Maps) -> None:
+    maps.env["OF_MINE"] = "x y"
+    assert maps("sh", "-c", 'cat; echo "$OF_MINE"; pwd', ":::", "a")[0] == f"x y\n{maps.here}\n"
+
+
+def test_as_gnu_parallel_does(maps: Maps) -> None:
+    if which("parallel") is None:
+        pytest.skip("GNU parallel is not installed")
+    inputs = [f"dir {n}/file {n % 7}.tar.gz" for n in range(60)]
+    lines = "\n".join([*inputs, ""]).encode()
+    for words in (
+        ["echo", "{}", "{.}", "{/}", "{//}", "{/.}", "{#}"],
+        ["printf", "%s|"],
+        ["expr", "1", "+", "{#}"],
+    ):
+        theirs = subprocess.run(
+            ["parallel", "-q", "-k", "-j2", *words],
+            input=lines,
+            capture_output=True,
+            env={**maps.env, "HOME": str(maps.here)},
+        )
+        assert maps("-j2", *words, "-", stdin=lines)[0] == theirs.stdout.decode()
+
+
+# ---------------------------------------------------------------- failures
+
+
+def test_failed_jobs_are_a_table_and_exit_1(maps: Maps) -> None:
+    script = 'echo out $1; case $1 in bad) echo "no such page" >&2; exit 3;; killed) kill -9 $$;; esac'
+    out, err = maps("-j2", "sh", "-c", script, "sh", ":::", "good", "bad", "killed", code=1)
+    assert out == "out good\nout bad\nout killed\n"
+    assert err.splitlines() == [
+        "bad: no such page",
+        "input   ended    attempts  last line of stderr",
+        "bad     exit 3   1         no such page",
+        "killed  SIGKILL  1",
+        "mpdispatch: 2 of 3 jobs failed",
+    ]
+    assert maps.left() == []
+
+
+def test_a_joblog_is_that_of_gnu_parallel(maps: Maps) -> None:
+    maps("-j1", "--joblog", "log", "sh", "-c", "echo 12345; exit $0", ":::", "0", "7", code=1)
+    lines = (maps.here / "log").read_text().splitlines()
+    assert lines[0] == "Seq\tHost\tStarttime\tJobRuntime\tSend\tReceive\tExitval\tSignal\tCommand"
+    found = parse_joblog(lines)
+    assert {n: (line.exit_status, line.received_bytes) for n, line in found.items()} == {1: (0, 6), 2: (7, 6)}
+    assert found[2].command == "sh -c 'echo 12345; exit $0' 7"
+    assert abs(found[2].started_s - time.time()) < 60
+
+
+def test_retries_and_timeouts(maps: Maps) -> None:
+    script = 'echo "$1 $MPDISPATCH_ATTEMPT"; [ $MPDISPATCH_ATTEMPT = 2 ]'
+    assert maps("--retries", "1", "sh", "-c", script, "sh", ":::", "a")[0] == "a 2\n"
+    began = time.monotonic()
+    out, err = maps(
+        "--timeout", "0.3", "--joblog", "log", "sh", "-c", "echo begun; sleep 60", ":::", "a", code=1
+    )
+    assert time.monotonic() - began < 20
+    assert out == "begun\n"
+    assert "a      timeout  1" in err
+    assert parse_joblog((maps.here / "log").read_text().splitlines())[1].exit_status == -1
+
+
+@pytest.mark.parametrize(
+    ("rule", "code", "out"),
+    [
+        ("now,fail=1", 1, "1\n2\n"),
+        ("soon,fail=1", 1, "1\n2\n"),
+        ("now,success=1", 0, "1\n"),
+        ("now,done=2", 1, "1\n2\n"),
+    ],
+)
+def test_a_halt_ends_it_early_and_resume_goes_on(maps: Maps, rule: str, code: int, out: str) -> None:
+    command = ["sh", "-c", "[ $0 = 3 ] && [ ! -e go ] && sleep 2; echo $0; [ $0 != 2 ]", ":::", *"123456"]
+    printed, err = maps("-j1", "--halt", rule, *command, code=code)
+    assert printed.startswith(out)
+    assert "--resume goes on" in err
+    (maps.here / "go").touch()
+    rest, err = maps("-j1", "--resume", *command, code=1)
+    assert printed + rest == "1\n2\n3\n4\n5\n6\n"
+    assert "1 of 6 jobs failed" in err
+    assert maps.left() == []
+
+
+def test_resume_failed_runs_failed_jobs_again(maps: Maps) -> None:
+    command = ["sh", "-c", "echo $0; [ -e go ] || [ $0 = a ]", ":::", "a", "b", "c"]
+    assert maps(*command, code=1)[0] == "a\nb\nc\n"
+    out, err = maps("--resume", *command, code=1)
+    assert (out, "2 of 3 jobs failed" in err) == ("", True)
+    (maps.here / "go").touch()
+    assert maps("--resume-failed", *command) == ("b\nc\n", "")
+    assert maps("--resume", *command) == ("", "")
+
+
+# ---------------------------------------------------------------- ends that nobody wants
+
+
+def _numbers(out: Path) -> list[int]:
+    return [int(line) for line in out.read_text().splitlines()]
+
+
+@pytest.mark.parametrize("after", [1, 30, 100])
+@pytest.mark.parametrize("order", ["--keep-order", "--unordered"])
+def test_after_a_kill_resume_prints_each_output_exactly_once(maps: Maps, after: int, order: str) -> None:
+    inputs = [str(n) for n in range(150)]
+    command = [
+        "-j2",
+        order,
+        "--joblog",
+        "log",
+        "sh",
+        "-c",
+        "echo $0 >> began; sleep 0.00$(($0 % 7)); echo $0",
+        ":::",
+    ]
+    out = maps.here / "out"
+    with out.open("ab") as file:
+        process = maps.start(*command, *inputs, stdout=file)
+        until(lambda: len(_numbers(out)) >= after)
+        process.kill()
+        process.wait()
+        assert len(_numbers(out)) < len(inputs)
+        again = maps.start("--resume", *command, *inputs, stdout=file)
+        _, err = again.communicate(timeout=60)
+    assert (again.returncode, err) == (0, b"")
+    printed = _numbers(out)
+    assert sorted(printed) == list(range(150))
+    if order == "--keep-order":
+        assert printed == list(range(150))
+    # Only what was running ran again.
+    assert len((maps.here / "began").read_text().splitlines()) <= 150 + 2
+    assert sorted(parse_joblog((maps.here / "log").read_text().splitlines())) == list(range(1, 151))
+    assert maps.left() == []
+
+
+def test_a_killed_map_leaves_long_outputs_to_resume(maps: Maps) -> None:
+    script = "head -c 200000 /dev/zero | tr '\\0' $0; [ $0 = a ] && until [ -e go ]; do sleep 0.01; done; echo"
+    command = ["-j2", "sh", "-c", script, ":::", "a", "b", "c"]
+    process = maps.start(*command)
+    until(
+        lambda: (
+            sum(p.stat().st_size == 200_001 for p in maps.state.glob("mpdispatch/map/*/*/map-*/spool/*")) == 2
+        )
+    )
+    process.kill()
+    assert process.communicate() == (b"", b"")
+    (maps.here / "go").touch()
+    assert maps("--resume", *command)[0] == "".join(c * 200_000 + "\n" for c in "abc")
+
+
+def test_ctrl_c_ends_it_quickly_and_says_how_to_go_on(maps: Maps) -> None:
+    command = [
+        "-j2",
+        "sh",
+        "-c",
+        "touch began.$0; [ $0 = 1 ] || [ -e go ] || sleep 60; echo $0",
+        ":::",
+        "1",
+        "2",
+        "3",
+        "4",
+    ]
+    process = maps.start(*command)
+    until(lambda: len(list(maps.here.glob("began.*"))) == 3)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=10)
+    assert process.returncode == 130
+    assert out == b"1\n"
+    assert err == b"mpdispatch: interrupted: 1 of 4 jobs have ended; the same command with --resume goes on\n"
+    (maps.here / "go").touch()
+    assert maps("--resume", *command) == ("2\n3\n4\n", "")
+
+
+def test_a_reader_that_goes_ends_it_quietly(maps: Maps) -> None:
+    process = maps.start("-j2", "sh", "-c", "sleep 0.0$(($0 % 3)); echo $0", ":::", *map(str, range(500)))
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"0\n"
+    process.stdout.close()
+    assert process.wait(20) == 141
+    assert process.stderr is not None
+    assert process.stderr.read() == b""
+
+
+def test_a_reader_that_goes_is_noticed_while_no_job_ends(maps: Maps) -> None:
+    process = maps.start("-j2", "sh", "-c", "echo $0; [ $0 = a ] || { touch slow; sleep 60; }", ":::", "a", "b")
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"a\n"
+    until((maps.here / "slow").exists)
+    process.stdout.close()
+    assert process.wait(20) == 141
+
+
+def test_a_new_run_gives_the_old_one_up(maps: Maps) -> None:
+    command = ["-j1", "sh", "-c", "echo $0 >> began; [ -e go ] || sleep 60; echo $0", ":::", "1", "2"]
+    process = maps.start(*command)
+    until((maps.here / "began").exists)
+    process.kill()
+    process.wait()
+    (maps.here / "go").touch()
+    assert maps(*command)[0] == "1\n2\n"
+    assert (maps.here / "began").read_text() == "1\n1\n2\n"
+    assert maps.store().counts()[JobState.PENDING] == 0
+
+
+def test_the_same_map_twice_at_once_is_refused(maps: Maps) -> None:
+    command = ["sh", "-c", "touch began; until [ -e go ]; do sleep 0.01; done", ":::", "1"]
+    process = maps.start(*command)
+    until((maps.here / "began").exists)
+    assert "another process is at work" in maps(*command, code=2)[1]
+    (maps.here / "go").touch()
+    assert process.wait(20) == 0
+
+
+# ---------------------------------------------------------------- where and how
+
+
+def test_jobs_are_members_of_a_batch_in_a_named_store(maps: Maps) -> None:
+    maps("--store", "my.db", "echo {}", ":::", "a", "b")
+    store = SQLiteStore(maps.here / "my.db")
+    jobs = store.list_jobs(JobFilter(), limit=10, cursor=None).items
+    assert len({job.batch_id for job in jobs}) == 1
+    batch = store.batches.get(jobs[0].batch_id or 0)
+    assert (batch.name, batch.total, batch.counts[JobState.COMPLETED]) == ("map echo {}", 2, 2)
+    assert batch.ended_at is not None
+    assert not maps.state.exists()
+    assert sorted(path.name for path in (maps.here / "my.db-mpd").glob("map-*")) == []
+
+
+def test_a_dry_run_prints_the_commands_and_makes_nothing(maps: Maps) -> None:
+    out, _ = maps("--dry-run", "cp {} {.}.bak", ":::", "a b.c", "it's")
+    assert out == "cp 'a b.c' 'a b.bak'\ncp 'it'\"'\"'s' 'it'\"'\"'s.bak'\n"
+    assert not maps.state.exists()
+
+
+def test_a_bar_is_drawn_if_asked_for(maps: Maps) -> None:
+    _, err = maps("--bar", "-j1", "sleep", ":::", "0.3", "0.3", "0.3")
+    assert "/3" in err and "ETA" in err  # noqa: PT018
+    assert err.endswith("\r\x1b[K")
+    assert maps("-j1", "true", ":::", "a") == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (["-j", "0", "echo", ":::", "a"], "'-j'"),
+        (["-j", "-3", "echo", ":::", "a"], "'-j'"),
+        (["-j", "x", "echo", ":::", "a"], "'-j'"),
+        (["--retries", "-1", "echo", ":::", "a"], "--retries"),
+        (["--timeout", "-1", "echo", ":::", "a"], "--timeout"),
+        (["--halt", "later", "echo", ":::", "a"], "now or soon"),
+        (["", ":::", "a"], "template: it is empty"),
+        ([":::", "a"], "template: it is empty"),
+        (["echo {%}", ":::", "a"], "{%}"),
+        (["echo {3}", ":::", "a", ":::", "b"], "list 3"),
+        (["echo 'a", ":::", "a"], "quot"),
+        (["no-such-program-at-all {}", ":::", "a"], "no program 'no-such-program-at-all' on PATH"),
+        (["./here.sh", ":::", "a"], "no program './here.sh'"),
+        (["-a", "not-there", "echo"], "not-there cannot be read"),
+        (["echo", "::::", "."], ". cannot be read"),
+        (["echo", "::::"], ":::: needs a file"),
+        (["echo", ":::", "a", ":::+", "b"], ":::+"),
+        (["--joblog", "no/such/folder", "echo", ":::", "a"], "no/such/folder cannot be written"),
+        (["--json", "echo", ":::", "a"], "--json"),
+        ([], "Missing argument"),
+    ],
+)
+def test_bad_input_is_refused_at_once_and_nothing_is_enqueued(
+    maps: Maps, args: Sequence[str], says: str
+) -> None:
+    out, err = maps(*args, code=2)
+    assert says in err
+    assert out == ""
+    assert not list(maps.state.glob("mpdispatch/map/*/jobs.db")) or not any(maps.store().counts().values())
+
+
+def test_a_nul_in_a_line_is_named(maps: Maps) -> None:
+    assert "line 2 of stdin has a NUL" in maps("echo", "-", stdin=b"a\nb\0c\n", code=2)[1]
+
+
+def test_a_hundred_thousand_inputs_take_seconds(maps: Maps) -> None:
+    lines = "".join(f"some/folder/of/mine/{n}.jpg\n" for n in range(100_000)).encode()
+    began = time.monotonic()
+    _, err = maps("-j1", "--halt", "now,done=1", "true", "-", stdin=lines, code=0)
+    assert time.monotonic() - began < 30
+    assert "of 100,000 jobs have ended" in err
+
+
+def test_programs_that_leave_processes_behind_do_not_hold_it_up(maps: Maps) -> None:
+    out, _ = maps("sh", "-c", "sleep 60 & echo $!", ":::", "a")
+    until(lambda: not Path(f"/proc/{int(out)}").exists())
+
+
+def test_results_hold_short_outputs(maps: Maps) -> None:
+    maps("echo", ":::", "a")
+    assert maps.store().get(1).result == {"exit_status": 0, "stdout": "a\n", "stderr": ""}
+    assert json.loads(json.dumps(maps.store().get(1).payload))["argv"] == ["echo", "a"]
