@@ -75,6 +75,7 @@ EXPECTED = {
         ("PSS of four workers", True, False),
         ("PSS of supervisor, zygote, four workers", True, False),
     ],
+    "map": [("20 commands, 2 at once", True, False), ("2 sleeps, 2 at once", True, False)],
     "profile": [
         ("CPU of supervisor", True, False),
         ("CPU of workers", False, False),

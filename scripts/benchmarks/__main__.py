@@ -29,9 +29,10 @@ MODES = (
     "start",
     "forkserver",
     "cron",
+    "map",
     "profile",
 )
-PEERS = ("huey", "apscheduler", "celery")
+PEERS = ("huey", "apscheduler", "celery", "parallel")
 SIZES = ("full", "quick", "smallest")
 
 

@@ -17,9 +17,10 @@ import enqueue
 import footprint
 import forkserver
 import latency
+import mapping
 import retention
 import start
-from peers import KNOWN, SCHEDULERS, scheduler
+from peers import KNOWN, SCHEDULERS, parallel, scheduler
 from report import Figure, Report, facts, header
 from run import Run
 from sizes import SIZES
@@ -35,6 +36,7 @@ MODES: Mapping[str, Callable[[Run], Iterator[Figure]]] = {
     "start": start.measure,
     "forkserver": forkserver.measure,
     "cron": cron.measure,
+    "map": mapping.measure,
     "profile": costs.measure,
 }
 
@@ -47,8 +49,9 @@ def run(
     found = Run(
         folder,
         SIZES[size],
-        [KNOWN[name](folder) for name in names if name in KNOWN and wanted != ["cron"]],
+        [KNOWN[name](folder) for name in names if name in KNOWN and set(wanted) - {"cron", "map"}],
         [scheduler(name, folder) for name in names if name in SCHEDULERS and "cron" in wanted],
+        parallel() if "parallel" in names else None,
     )
     report = Report(facts(command, size, folder, found.peers))
     say = sys.stderr if is_json else sys.stdout

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -87,6 +88,14 @@ def huey(folder: Path) -> Peer:
 def scheduler(name: str, folder: Path) -> Scheduler:
     """One of `SCHEDULERS`, in an environment of its own."""
     return Scheduler(name, *_environment(folder / f"{name}-cron-env", *SCHEDULERS[name]))
+
+
+def parallel() -> str:
+    """GNU parallel. It is no package: whoever asks for it has installed it."""
+    found = shutil.which("parallel")
+    if found is None:
+        raise SystemExit("GNU parallel is not installed (Debian, Ubuntu: apt install parallel)")
+    return found
 
 
 KNOWN: Mapping[str, Callable[[Path], Peer]] = {"huey": huey}

@@ -21,6 +21,8 @@ class Run:
     size: Size
     peers: Sequence[Peer] = ()
     schedulers: Sequence[Scheduler] = ()
+    parallel: str | None = None
+    """GNU parallel, if the mode `map` measures beside it."""
     _numbers: itertools.count[int] = field(default_factory=itertools.count)
 
     def service(self, name: str, **options: Any) -> Service:

@@ -31,6 +31,9 @@ class Size:
     cron_s: float
     cron_minutes: int
     """How long other schedulers are watched."""
+    map_jobs: int
+    map_sleeps: int
+    map_sleep_s: float
 
 
 SIZES = {
@@ -52,6 +55,9 @@ SIZES = {
         profile_jobs=20_000,
         cron_s=60.0,
         cron_minutes=5,
+        map_jobs=2_000,
+        map_sleeps=20,
+        map_sleep_s=1.0,
     ),
     "quick": Size(
         blocks=3,
@@ -71,6 +77,9 @@ SIZES = {
         profile_jobs=5_000,
         cron_s=15.0,
         cron_minutes=2,
+        map_jobs=1_000,
+        map_sleeps=10,
+        map_sleep_s=1.0,
     ),
     "smallest": Size(
         blocks=1,
@@ -90,5 +99,8 @@ SIZES = {
         profile_jobs=200,
         cron_s=2.0,
         cron_minutes=1,
+        map_jobs=20,
+        map_sleeps=2,
+        map_sleep_s=0.1,
     ),
 }
