@@ -237,36 +237,32 @@ def _numbers(out: Path) -> list[int]:
     return [int(line) for line in out.read_text().splitlines()]
 
 
-@pytest.mark.parametrize("after", [1, 30, 100])
+@pytest.mark.parametrize("kills", [[1], [100], [30, 60, 90]])
 @pytest.mark.parametrize("order", ["--keep-order", "--unordered"])
-def test_after_a_kill_resume_prints_each_output_exactly_once(maps: Maps, after: int, order: str) -> None:
+def test_after_a_kill_resume_prints_each_output_exactly_once(
+    maps: Maps, kills: Sequence[int], order: str
+) -> None:
     inputs = [str(n) for n in range(150)]
-    command = [
-        "-j2",
-        order,
-        "--joblog",
-        "log",
-        "sh",
-        "-c",
-        "echo $0 >> began; sleep 0.00$(($0 % 7)); echo $0",
-        ":::",
-    ]
+    script = "echo $0 >> began; sleep 0.0$(($0 % 4)); echo $0; [ $(($0 % 50)) != 7 ]"
+    command = ["--resume", "-j2", order, "--joblog", "log", "sh", "-c", script, ":::", *inputs]
     out = maps.here / "out"
     with out.open("ab") as file:
-        process = maps.start(*command, *inputs, stdout=file)
-        until(lambda: len(_numbers(out)) >= after)
-        process.kill()
-        process.wait()
-        assert len(_numbers(out)) < len(inputs)
-        again = maps.start("--resume", *command, *inputs, stdout=file)
-        _, err = again.communicate(timeout=60)
-    assert (again.returncode, err) == (0, b"")
+        for count in kills:
+            process = maps.start(*command, stdout=file)
+            until(lambda count=count: len(_numbers(out)) >= count)  # type: ignore[misc]
+            process.kill()
+            process.wait()
+            assert len(_numbers(out)) < len(inputs)
+        last = maps.start(*command, stdout=file)
+        _, err = last.communicate(timeout=60)
+    assert last.returncode == 1
+    assert err.endswith(b"3 of 150 jobs failed\n")
     printed = _numbers(out)
     assert sorted(printed) == list(range(150))
     if order == "--keep-order":
         assert printed == list(range(150))
     # Only what was running ran again.
-    assert len((maps.here / "began").read_text().splitlines()) <= 150 + 2
+    assert len((maps.here / "began").read_text().splitlines()) <= 150 + 2 * len(kills)
     assert sorted(parse_joblog((maps.here / "log").read_text().splitlines())) == list(range(1, 151))
     assert maps.left() == []
 

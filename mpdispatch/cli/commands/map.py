@@ -119,6 +119,8 @@ def map_command(
             sys.stdout.buffer.write(os.fsencode(commands.line_of(position)) + b"\n")
         return 0
     _refuse_missing(commands)
+    if not commands.inputs:
+        return 0
     store = _store(options, commands.cwd)
     # As arguments, so that neither file nor environment have the supervisor take other jobs, too.
     config = find_config(options, {"concurrency": slots or usable_cpus(), "queues": [commands.queue]})

@@ -48,21 +48,35 @@ def payload_of_words(words: Sequence[str], *, cwd: str, spool: str, max_bytes: i
 
 
 class MapJobs:
-    """The jobs of a map, by position: the input that each is for, from 0."""
+    """The jobs of a map, by position: the input that each is for, from 0. They are enqueued in parts, in order."""
 
     def __init__(self, store: Store, queue: str) -> None:
         self._store, self.queue = store, queue
-        self.batch_id = 0
+        self._batch: NewBatch | int = 0
+        self.count = 0
+        """How many are enqueued: those of the first inputs."""
         self._positions: dict[int, int] = {}
 
     def position_of(self, job_id: int) -> int | None:
         """None: it is no job of this map."""
         return self._positions.get(job_id)
 
+    @property
+    def batch_id(self) -> int:
+        """The batch of the jobs. Only after some were enqueued, or found."""
+        assert isinstance(self._batch, int)
+        return self._batch
+
+    def begin(self, line: str) -> None:
+        """Start a new map with the next jobs that are enqueued. `line` names it to people."""
+        name = cut("map " + "".join(c if c.isprintable() else "?" for c in line), _NAME_CHARS)
+        self._batch = NewBatch(name=name)
+        self.count, self._positions = 0, {}
+
     def enqueue(
-        self, line: str, payloads: Sequence[bytes], *, max_retries: int, timeout_us: int | None
+        self, payloads: Sequence[bytes], *, max_retries: int, timeout_us: int | None, is_last: bool
     ) -> None:
-        """Store a job for each payload, as a new batch, in one transaction. `line` names it to people."""
+        """Store a job for each payload, for the next inputs, in one transaction. `is_last`: there are no more inputs."""
         template = NewJob(
             name=COMMAND_JOB,
             payload=b"{}",
@@ -70,32 +84,40 @@ class MapJobs:
             max_retries=max_retries,
             timeout_us=timeout_us,
         )
-        name = cut("map " + "".join(c if c.isprintable() else "?" for c in line), _NAME_CHARS)
-        made = self._store.enqueue_many(AlikeJobs(template, payloads), batch=NewBatch(name=name))
-        assert made.batch_id is not None  # a named batch is made even without jobs
-        self.batch_id = made.batch_id
-        self._positions = {job_id: position for position, job_id in enumerate(made.ids)}
+        made = self._store.enqueue_many(AlikeJobs(template, payloads), batch=self._batch, closes=is_last)
+        assert made.batch_id is not None  # a batch is named
+        self._batch = made.batch_id
+        self._positions.update((job_id, self.count + n) for n, job_id in enumerate(made.ids))
+        self.count += len(payloads)
 
     def find(self, total: int) -> bool:
-        """Find the last map of this queue. False: there is none, or some of its jobs were deleted."""
-        page = self._store.list_jobs(JobFilter(queue=self.queue), limit=1, cursor=None)
-        if not page.items or page.items[0].batch_id is None:
+        """Find the last map of this queue. False: there is none, or jobs of it were deleted."""
+        batch_id = self._last_batch()
+        if batch_id is None:
             return False
-        self.batch_id = page.items[0].batch_id
+        self._batch = batch_id
         # A job that took another's place has a higher id, so the first ones are as they were enqueued.
         positions: dict[int, int] = {}
+        self.count = 0
         for job_id, _, retried_as in self._members():
-            position = positions.setdefault(job_id, len(positions))
+            if job_id not in positions:
+                positions[job_id] = self.count
+                self.count += 1
             if retried_as is not None:
-                positions[retried_as] = position
+                positions[retried_as] = positions[job_id]
         self._positions = positions
-        return len(set(positions.values())) == total
+        batch = self._store.batches.get(batch_id)
+        return self.count == total if not batch.is_open else self.count == batch.total <= total
+
+    def _last_batch(self) -> int | None:
+        page = self._store.list_jobs(JobFilter(queue=self.queue), limit=1, cursor=None)
+        return page.items[0].batch_id if page.items else None
 
     def discard(self) -> None:
         """Cancel what an earlier map of this queue has left waiting."""
-        page = self._store.list_jobs(JobFilter(queue=self.queue), limit=1, cursor=None)
-        if page.items and page.items[0].batch_id is not None:
-            self._store.batches.cancel(page.items[0].batch_id)
+        if (batch_id := self._last_batch()) is not None:
+            self._store.batches.cancel(batch_id)
+            self._store.batches.close(batch_id)
 
     def _members(self) -> Iterator[tuple[int, JobState, int | None]]:
         after_id = 0

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from mpdispatch.cli.map.ends import CUT_OFF, End, EndQueue
+from mpdispatch.cli.map.feed import Feed
 from mpdispatch.cli.map.halt import Halt
 from mpdispatch.cli.map.joblog_file import JobLog
 from mpdispatch.cli.map.jobs import MapJobs
@@ -32,6 +33,7 @@ class MapRun:
         ends: EndQueue,
         outputs: Outputs,
         printer: Printer,
+        feed: Feed,
         *,
         name_of: Callable[[int], str],
         total: int,
@@ -39,7 +41,7 @@ class MapRun:
         joblog: JobLog | None,
     ) -> None:
         """`name_of`: the input of a job, by its position."""
-        self._jobs, self._ends, self._outputs, self._printer = jobs, ends, outputs, printer
+        self._jobs, self._ends, self._outputs, self._printer, self._feed = jobs, ends, outputs, printer, feed
         self._name_of, self._halt, self._joblog = name_of, halt, joblog
         self.total = total
         self.succeeded = self.failed = 0
@@ -74,11 +76,13 @@ class MapRun:
         Raises BrokenPipeError: nobody reads stdout. DispatchError: the supervisor cannot go on.
         """
         with self._signals_stop(supervisor):
+            self._feed.fill(self.ended)
             supervisor.start()
             patience_s: float | None = 0.0
             try:
                 while self.ended < self.total and self.stop_signal is None and supervisor.is_alive:
                     self._take_next()
+                    self._feed.fill(self.ended)
                     if self._is_halt_due():
                         patience_s = 0.0 if self._halt is not None and self._halt.is_now else _FOR_EVER_S
                         break

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from typing import NamedTuple
 
 from mpdispatch.cli.map.ends import EndQueue
+from mpdispatch.cli.map.feed import Feed
 from mpdispatch.cli.map.folder import MapFolder
 from mpdispatch.cli.map.halt import Halt
 from mpdispatch.cli.map.joblog_file import JobLog
@@ -79,7 +80,7 @@ class MapSession:
 
         Raises UsageError: another process works on this map; the joblog cannot be written. StoreError.
         """
-        self._store, self._commands, self._wishes = store, commands, wishes
+        self._store, self._config, self._commands, self._wishes = store, config, commands, wishes
         self._total = len(commands.inputs)
         self._closing = ExitStack()
         with ExitStack() as closing:  # of what is open when something fails here
@@ -92,7 +93,7 @@ class MapSession:
                 self._joblog = JobLog(wishes.joblog, commands.line_of, is_resumed=self._is_resumed)
                 closing.callback(self._joblog.close)
             if not self._is_resumed:
-                self._begin(config.max_payload_bytes)
+                self._begin()
             self._closing = closing.pop_all()
         self._ends = EndQueue()
         self._supervisor = supervisor_of(store, config, self._ends, log)
@@ -100,17 +101,21 @@ class MapSession:
     def close(self) -> None:
         self._closing.close()
 
-    def _begin(self, max_bytes: int) -> None:
-        """Give up what an earlier map has left, and enqueue the jobs of this one."""
-        commands, wishes, spool = self._commands, self._wishes, str(self._folder.spool)
-        payloads = [
-            payload_of_words(commands.words_of(position), cwd=commands.cwd, spool=spool, max_bytes=max_bytes)
-            for position in range(self._total)
-        ]
+    def _begin(self) -> None:
+        """Give up what an earlier map has left, and begin this one."""
+        for position in range(self._total):
+            self._payload_of(position)  # so that one that is too large is refused before any job is enqueued
         self._jobs.discard()
         self._folder.clear()
-        timeout_us = None if wishes.timeout_s is None else round(wishes.timeout_s * SECOND_US)
-        self._jobs.enqueue(commands.text, payloads, max_retries=wishes.max_retries, timeout_us=timeout_us)
+        self._jobs.begin(self._commands.text)
+
+    def _payload_of(self, position: int) -> bytes:
+        return payload_of_words(
+            self._commands.words_of(position),
+            cwd=self._commands.cwd,
+            spool=str(self._folder.spool),
+            max_bytes=self._config.max_payload_bytes,
+        )
 
     def run(self) -> int:
         """Run the jobs that have not ended, and print what is not printed; gives the exit code.
@@ -120,6 +125,17 @@ class MapSession:
         keep_stdout()  # or workers would hold it open
         stdout = sys.stdout.fileno()
         self._folder.make_spool()
+        timeout_s = self._wishes.timeout_s
+        feed = Feed(
+            self._jobs,
+            self._payload_of,
+            total=self._total,
+            slots=self._config.slots,
+            max_retries=self._wishes.max_retries,
+            timeout_us=None if timeout_s is None else round(timeout_s * SECOND_US),
+        )
+        if not self._is_resumed:
+            feed.fill(0)
         outputs = Outputs(self._store, self._folder.spool)
         printed = self._folder.printed(self._jobs.batch_id, self._total, stdout, is_resumed=self._is_resumed)
         self._closing.callback(printed.close)
@@ -132,6 +148,7 @@ class MapSession:
             self._ends,
             outputs,
             printer,
+            feed,
             name_of=name_of,
             total=self._total,
             halt=self._wishes.halt,
