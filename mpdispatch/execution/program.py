@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from mpdispatch.errors import CommandFailedError
@@ -48,16 +48,17 @@ def start(
         raise CommandFailedError("", exit_status=127, detail="there is no program to run")
     program = os.fsdecode(argv[0])
     try:
-        return subprocess.Popen(
-            argv,
-            cwd=cwd,
-            env=env,
-            stdin=subprocess.DEVNULL,
-            stdout=stdout,
-            stderr=stderr,
-            bufsize=0,
-            process_group=0,
-        )
+        with _default_interrupt():
+            return subprocess.Popen(
+                argv,
+                cwd=cwd,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=stderr,
+                bufsize=0,
+                process_group=0,
+            )
     except (OSError, ValueError) as error:
         if isinstance(error, OSError) and error.filename == cwd:
             detail = f"its folder {cwd} cannot be entered: {error.strerror}"
@@ -68,6 +69,19 @@ def start(
         # As in a shell: 127 is not found, 126 is found but cannot be run.
         status = 127 if isinstance(error, FileNotFoundError) else 126
         raise CommandFailedError(program, exit_status=status, detail=detail) from None
+
+
+@contextlib.contextmanager
+def _default_interrupt() -> Iterator[None]:
+    """Inside it, a program is started with the default action of SIGINT, which this worker ignores.
+
+    It would inherit that, and a shell cannot trap what it was started to ignore. A handler, however, is not inherited.
+    """
+    before = signal.signal(signal.SIGINT, lambda *_: None)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def end(process: subprocess.Popen[bytes], listener: Listener, *, patience_s: float) -> None:

@@ -215,6 +215,17 @@ def test_a_stream_nothing_was_written_to_is_empty_not_unknown(job: Job) -> None:
     assert job.wire.text(Stream.STDOUT) == job.wire.text(Stream.STDERR) == ""
 
 
+def test_a_program_may_be_interrupted_though_the_worker_ignores_it(job: Job) -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with pytest.raises(CommandFailedError) as failed:
+            job.run("sh", "-c", "kill -INT $$; echo goes on")
+        assert failed.value.signal == "SIGINT"
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_stdin_is_empty(job: Job) -> None:
     job.run("cat")
 
