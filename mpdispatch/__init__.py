@@ -25,6 +25,7 @@ What people use:
     Job, JobState, Batch, DeadLetter, ErrorInfo   what an engine gives
     SQLiteStore, open_store   where jobs are kept
     backoff, middleware, hooks   when to try again; code around every handler; to be told what happened
+    testing             for the tests of an app: jobs run in the test's process, on a store and a clock of its own
 
 Every error of a call is a DispatchError and can be imported from here; help(mpdispatch.errors) lists them. All else is
 loaded on first use, so importing this package is quick.
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from mpdispatch import backoff as backoff
     from mpdispatch import hooks as hooks
     from mpdispatch import middleware as middleware
+    from mpdispatch import testing as testing
     from mpdispatch.config import Config as Config
     from mpdispatch.config import QueueConfig as QueueConfig
     from mpdispatch.dispatcher import Dispatcher as Dispatcher
@@ -70,7 +72,7 @@ _HOMES = {
     **dict.fromkeys(("SQLiteStore", "open_store"), "store"),
 }
 """Where the names that are not in `errors` live."""
-_MODULES = frozenset({"backoff", "hooks", "middleware"})
+_MODULES = frozenset({"backoff", "hooks", "middleware", "testing"})
 
 if not TYPE_CHECKING:  # type checkers have the imports above; they understand no computed list
     __all__ = [name for names in (_HOMES, _MODULES, errors.__all__) for name in sorted(names)]

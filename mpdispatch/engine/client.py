@@ -145,7 +145,9 @@ class JobClient(WaitsForJobs):
             InvalidStateError: it has ended already.
             JobNotFoundError: there is no such job.
         """
-        return self.store.cancel(checked_id(job_id)).known_to(self)
+        job = self.store.cancel(checked_id(job_id)).known_to(self)
+        self._settle()
+        return job
 
     def retry(self, job_id: int) -> Job:
         """Run a retrying or scheduled job now; enqueue a failed or cancelled one again as a **new** job.
@@ -162,8 +164,8 @@ class JobClient(WaitsForJobs):
         """
         job = self.store.retry(checked_id(job_id)).known_to(self)
         if job.id != job_id:
-            self._tell(job)
-        return job
+            return self._tell(job)
+        return job if self.in_process is None else self.in_process.made(job)
 
     def retry_all(
         self,
@@ -200,9 +202,18 @@ class JobClient(WaitsForJobs):
             on_selected(len(ids))
         return again.run_again(self.store, ids, self._tell)
 
-    def _tell(self, job: Job) -> None:
+    def _tell(self, job: Job, *, is_committed: bool = True) -> Job:
+        """Tell the hooks of a new job, and give it: in tests, where jobs run in this process, as it ended."""
         if self._hooks is not None:
-            self._hooks.enqueued(job)
+            self._hooks.enqueued(job, is_committed=is_committed)
+        if self.in_process is None or not is_committed:
+            return job
+        return self.in_process.made(job)
+
+    def _settle(self) -> None:
+        """Jobs may have been made or become due."""
+        if self.in_process is not None:
+            self.in_process.settle()
 
     def tell_all(self, jobs: Iterable[Job]) -> None:
         """Tell the hooks of new jobs. For batches."""
@@ -233,15 +244,14 @@ class JobClient(WaitsForJobs):
         if self._hooks is not None:
             for job in jobs:
                 self._hooks.fired(entry, job)
+        self._settle()
 
     # ---------------------------------------------------------------- new jobs, for the doors
 
     def add_job(self, job: NewJob, *, connection: Any = None, is_synced: bool = True) -> Job:
         """Store one job as it is and tell the hooks. `Engine.enqueue` checks name and arguments first."""
         made = self.store.enqueue(job, connection=connection, is_synced=is_synced).known_to(self)
-        if self._hooks is not None:
-            self._hooks.enqueued(made, is_committed=connection is None)
-        return made
+        return self._tell(made, is_committed=connection is None)
 
     def add_jobs(
         self,
@@ -258,11 +268,13 @@ class JobClient(WaitsForJobs):
         made = self.store.enqueue_many(AlikeJobs(template, payloads), batch=batch, closes=closes)
         if self._hooks is not None and made.batch_id is not None:
             self._hooks.enqueued_many(template, made.ids, made.batch_id, SystemClock().now().wall_us)
+        self._settle()
         return made
 
     def wake(self) -> None:
         """Tell supervisors that there is work, for example after the commit of `connection=` enqueues. A hint."""
         self.store.wake()
+        self._settle()
 
     # ---------------------------------------------------------------- the whole
 
@@ -272,6 +284,7 @@ class JobClient(WaitsForJobs):
 
     def resume_queue(self, queue: str) -> None:
         self.store.set_paused(check_name("queue", queue), False)
+        self._settle()
 
     def queue_stats(self) -> list[QueueStats]:
         """Every queue that has jobs or is paused."""

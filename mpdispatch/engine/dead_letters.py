@@ -18,7 +18,8 @@ class DeadLetters:
     `error` (a text that stands in `type: message` of the error); those are meant for which all that is given holds.
     """
 
-    def __init__(self, store: Store, *, on_replay: Callable[[Job], object]) -> None:
+    def __init__(self, store: Store, *, on_replay: Callable[[Job], Job]) -> None:
+        """`on_replay` is told of each new job, and gives it."""
         self._store, self._on_replay = store, on_replay
 
     def list(
@@ -76,9 +77,7 @@ class DeadLetters:
 
         Raises DeadLetterNotFoundError: the job did not fail, or its dead letter was purged.
         """
-        job = self._store.replay(checked_id(job_id))
-        self._on_replay(job)
-        return job
+        return self._on_replay(self._store.replay(checked_id(job_id)))
 
     def replay_all(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Iterable, Iterator
 from contextlib import aclosing
 from datetime import timedelta
-from typing import Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from mpdispatch.engine.options import checked_id
 from mpdispatch.engine.waiting import ends_of, wait_for_end
@@ -16,12 +16,18 @@ from mpdispatch.policy.durations import duration_of
 from mpdispatch.policy.names import shown
 from mpdispatch.store.contract import Store
 
+if TYPE_CHECKING:
+    from mpdispatch.engine.in_process import InProcess
+
 R = TypeVar("R")
 Timeout = float | timedelta | str | None
 
 
 class WaitsForJobs:
     """Waits for jobs of its store. Each call takes jobs or their ids."""
+
+    in_process: InProcess | None = None
+    """Who runs the jobs in this process, in tests; None: supervisors do."""
 
     @property
     def store(self) -> Store:
@@ -52,6 +58,8 @@ class WaitsForJobs:
         """
         refuse_while_importing("wait")
         job_id, store = _id_of(job), self.store
+        if self.in_process is not None:
+            self.in_process.awaited(job_id)
         wait_for_end(store, job_id, _seconds(timeout), self._why_not_ended)
         return completed(store.get(job_id).known_to(self))
 
@@ -68,6 +76,8 @@ class WaitsForJobs:
         from mpdispatch.engine.offload import offload_read
 
         job_id, store = _id_of(job), self.store
+        if self.in_process is not None:
+            await self.in_process.awaited_async(job_id)
         await wait_for_end_async(store, job_id, _seconds(timeout), self._why_not_ended)
         return completed((await offload_read(store.get, job_id)).known_to(self))
 
@@ -95,8 +105,11 @@ class WaitsForJobs:
             JobNotFoundError: one of them is not there (any more).
         """
         refuse_while_importing("as_completed")
-        store = self.store
-        ids = ends_of(store, _ids_of(jobs, "as_completed"), _seconds(timeout), self._why_not_ended)
+        store, job_ids = self.store, _ids_of(jobs, "as_completed")
+        if self.in_process is not None:
+            for job_id in job_ids:
+                self.in_process.awaited(job_id)
+        ids = ends_of(store, job_ids, _seconds(timeout), self._why_not_ended)
         return (store.get(job_id).known_to(self) for job_id in ids)
 
     @overload

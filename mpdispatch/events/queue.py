@@ -20,6 +20,7 @@ from mpdispatch.hooks import HOOKS, Event, Extension, overridden
 
 MOST_WAITING = 10_000
 """The most events that wait (the last offer may exceed it)."""
+THREAD_NAME = "mpdispatch-hooks"
 _LOG_EVERY_S = 10.0
 """How often dropped events are logged while events are being dropped."""
 
@@ -117,9 +118,7 @@ class HookQueue:
                 return
             self._queue = queue.SimpleQueue()
             self._offered = self._done = 0
-            threading.Thread(
-                target=self._main, args=(self._queue,), name="mpdispatch-hooks", daemon=True
-            ).start()
+            threading.Thread(target=self._main, args=(self._queue,), name=THREAD_NAME, daemon=True).start()
             self._pid = os.getpid()
 
     def _drop(self, count: int) -> None:

@@ -33,7 +33,7 @@ MAX_MESSAGE_CHARS = 8 * 1024
 
 _PACKAGE = f"{Path(__file__).parents[1]}{os.sep}"
 _OWN_FOLDERS = tuple(
-    f"{Path(__file__).parents[1] / room}{os.sep}" for room in ("execution", "handlers", "pool")
+    f"{Path(__file__).parents[1] / room}{os.sep}" for room in ("execution", "handlers", "pool", "testing")
 )
 
 

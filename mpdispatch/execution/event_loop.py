@@ -12,13 +12,15 @@ from __future__ import annotations
 
 import functools
 import inspect
+import itertools
 import logging
 import os
 import signal
 import socket
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from mpdispatch.errors import JobInterrupt
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 _LEFTOVERS_S = 1.0
 """How long tasks and threads that a handler left running may take to end."""
 _THREAD_PREFIX = "mpdispatch-loop"
+_numbers = itertools.count(1)
 
 _log = logging.getLogger("mpdispatch.job")
 
@@ -81,6 +84,7 @@ class _Runner:
             end.setblocking(False)
         self.loop.add_reader(self._wakeup_receiver.fileno(), self._drain)
         self._executor: ThreadPoolExecutor | None = None
+        self._thread_prefix = f"{_THREAD_PREFIX}-{next(_numbers)}"
 
     def _drain(self) -> None:
         try:
@@ -94,7 +98,7 @@ class _Runner:
             from concurrent.futures import ThreadPoolExecutor
 
             # Our own, because a loop's default executor can be shut down only once.
-            self._executor = ThreadPoolExecutor(thread_name_prefix=_THREAD_PREFIX)
+            self._executor = ThreadPoolExecutor(thread_name_prefix=self._thread_prefix)
             self.loop.set_default_executor(self._executor)
         if threading.current_thread() is not threading.main_thread():
             return self.loop.run_until_complete(driven.settle(begin))
@@ -131,7 +135,7 @@ class _Runner:
         return sorted(map(_name_of, left))
 
     def _end_threads(self, until_s: float) -> list[str]:
-        threads = [each for each in threading.enumerate() if each.name.startswith(_THREAD_PREFIX)]
+        threads = [each for each in threading.enumerate() if each.name.startswith(f"{self._thread_prefix}_")]
         if not threads or self._executor is None:
             return []
         self._executor.shutdown(wait=False, cancel_futures=True)
@@ -224,6 +228,19 @@ def take_reasons() -> list[str]:
     found = list(_reasons)
     _reasons.clear()
     return found
+
+
+@contextmanager
+def set_aside() -> Iterator[None]:
+    """Inside it, jobs run on a loop of their own, which is closed at the end. The present loop may be running."""
+    global _driven, _runner
+    before = _driven, _runner
+    _driven = _runner = None
+    try:
+        yield
+    finally:
+        close()
+        _driven, _runner = before
 
 
 def close() -> None:

@@ -71,6 +71,23 @@ def serving(engine: Any) -> Iterator[None]:
         _serving.reset(token)
 
 
+@contextmanager
+def running_here(engine: Any) -> Iterator[None]:
+    """Inside it, this process runs a job of this engine, which is no worker's. Jobs may be inside of each other.
+
+    `current_engine()` gives this engine in all threads, and what `current_job()` gave before is put back at the end.
+    """
+    global _engine
+    job_before, engine_before = _current, _engine
+    _engine = engine
+    try:
+        with serving(engine):
+            yield
+    finally:
+        set_current_job(job_before)
+        _engine = engine_before
+
+
 def release_current_engine(engine: Any) -> None:
     """Unset the engine of this process, if it is this one."""
     global _engine

@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from mpdispatch.clock import SECOND_US, Instant
+from mpdispatch.execution.catalog import Catalog
 from mpdispatch.model import ClaimedJob, ClaimRequest, QueueLimit
 from mpdispatch.policy.admission import refusal
 from mpdispatch.store.values import CommitResult
@@ -92,7 +93,8 @@ class Claimer:
         """Put the jobs claimed by a commit at `asked_at` into the backlog, and set when to claim next."""
         rated, now_us = self._in_flight.rated, asked_at.boot_us
         if result.claimed:
-            self._in_flight.put_back(self._with_timeouts(result.claimed), now_us)
+            jobs = with_timeouts(result.claimed, self._catalog, self._default_timeout_us)
+            self._in_flight.put_back(jobs, now_us)
         if rated.rates:
             rated.claimed(result.claimed)
             rated.answered(result.held_back, result.held_from, now_us)
@@ -144,17 +146,6 @@ class Claimer:
         if count and self._request.limited:
             self.try_now()
 
-    def _with_timeouts(self, jobs: Sequence[ClaimedJob]) -> Sequence[ClaimedJob]:
-        """The same jobs; a job without a timeout gets its handler's, else the default."""
-        names = {job.name for job in jobs if job.timeout_us is None}
-        limits = {name: self._catalog.timeout_us_for(name) or self._default_timeout_us for name in names}
-        if not any(limits.values()):
-            return jobs
-        return [
-            job if job.timeout_us is not None else msgspec.structs.replace(job, timeout_us=limits[job.name])
-            for job in jobs
-        ]
-
     def request(self, slots: int, ready: int | None) -> ClaimRequest:
         """A claim of `slots` jobs with the handler names known now; more may be registered later."""
         names = self._catalog.names()
@@ -185,3 +176,17 @@ class Claimer:
         if self._due_wall_us is None:
             return poll_us
         return min(poll_us, now.boot_us + max(1, self._due_wall_us - now.wall_us))
+
+
+def with_timeouts(
+    jobs: Sequence[ClaimedJob], catalog: Catalog, default_timeout_us: int | None
+) -> Sequence[ClaimedJob]:
+    """The same jobs; a job without a timeout gets its handler's, else the default."""
+    names = {job.name for job in jobs if job.timeout_us is None}
+    limits = {name: catalog.timeout_us_for(name) or default_timeout_us for name in names}
+    if not any(limits.values()):
+        return jobs
+    return [
+        job if job.timeout_us is not None else msgspec.structs.replace(job, timeout_us=limits[job.name])
+        for job in jobs
+    ]

@@ -26,6 +26,23 @@ _LEAVE_S = 2.0
 _LEAVE_PAUSE_S = 0.02
 
 
+def this_process(queues: tuple[str, ...], concurrency: int, app: str) -> NewSupervisor:
+    """What a supervisor in this process registers itself with, without a token."""
+    me = process_id()
+    return NewSupervisor(
+        host=host_name(),
+        machine_id=machine_id(),
+        boot_id=boot_id(),
+        pid=os.getpid(),
+        pid_start=me.start,
+        pid_namespace=pid_namespace(),
+        queues=queues,
+        concurrency=concurrency,
+        app=app,
+        version=__version__,
+    )
+
+
 class Heartbeat:
     """Our registration in the store. `owner` is its id; a new registration gets a new id."""
 
@@ -33,19 +50,7 @@ class Heartbeat:
         self._store, self._clock, self._repeats = store, runtime.clock, runtime.repeats
         self._threshold_us = round(config.stale_job_threshold * SECOND_US)
         self._every_us = renew_every_us(round(config.heartbeat_interval * SECOND_US), self._threshold_us)
-        me = process_id()
-        self._who = NewSupervisor(
-            host=host_name(),
-            machine_id=machine_id(),
-            boot_id=boot_id(),
-            pid=os.getpid(),
-            pid_start=me.start,
-            pid_namespace=pid_namespace(),
-            queues=tuple(config.queues),
-            concurrency=config.slots,
-            app=app,
-            version=__version__,
-        )
+        self._who = this_process(tuple(config.queues), config.slots, app)
         self.owner = 0
         self.token = ""
         """The token of the registration; the tag of every process started for it begins with it."""

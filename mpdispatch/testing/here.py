@@ -1,0 +1,244 @@
+"""Who runs an engine's jobs in this process, and when: `inline` at once, `drain` when it is called."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar, copy_context
+from datetime import timedelta
+
+import msgspec
+
+from mpdispatch.clock import SECOND_US, sleep
+from mpdispatch.engine.engine import Engine
+from mpdispatch.errors import JobFailedError, UsageError
+from mpdispatch.events.queue import THREAD_NAME
+from mpdispatch.model import COMMAND_JOB, Job, JobState
+from mpdispatch.policy.durations import duration_of
+from mpdispatch.testing.execute import nested
+from mpdispatch.testing.fake_clock import FakeClock
+from mpdispatch.testing.isolation import clock, drain_hooks, engine_of, fake_clock_of, isolated
+from mpdispatch.testing.runner import Ended, Runner
+
+_is_ours: ContextVar[bool] = ContextVar("mpdispatch_testing", default=False)
+"""Whether this is the test's own code, or a thread that has its context variables."""
+_LATER = (JobState.SCHEDULED, JobState.RETRYING)
+
+
+@contextmanager
+def inline(engine: Engine, *, raises: bool = True) -> Iterator[FakeClock]:
+    """Inside the block, an enqueue runs its job at once, in this process, and gives the Job as it ended.
+
+        with testing.inline(engine):
+            assert render.enqueue("a.pdf").result == {"pages": 3}
+
+    The job takes the way that it takes in a worker: arguments and result become JSON and come back, middleware and hooks
+    are called, a failure is retried after its backoff, `Retry`, `Snooze` and `Cancel` do what they do, and after the last
+    retry there is a dead letter. Where it would wait, the clock is advanced. A timeout is real time, and interrupts the
+    handler in the main thread only.
+
+    Jobs that a handler enqueues run after it, as do all that are due: if they are due later, with the clock
+    (`testing.drain`). `wait` runs the job that it waits for. A job that no supervisor could run now (a paused queue) stays
+    as it is; command jobs are refused.
+
+    Outside of `isolated` the block has a store of its own, in memory. Gives the store's clock.
+
+    Args:
+        raises: whether a job that failed for good raises JobFailedError where it was enqueued, from what its handler
+            raised. With False the caller goes on with the failed Job.
+    """
+    engine = engine_of(engine)
+    with ExitStack() as stack:
+        found = fake_clock_of(engine.store)
+        if found is None:
+            found = stack.enter_context(isolated(engine))
+        stack.enter_context(_in_process(engine, Here(engine, is_inline=True, raises=raises)))
+        yield found
+
+
+def drain(
+    engine: Engine,
+    *,
+    until: Callable[[], object] | None = None,
+    advance: float | timedelta | str | None = None,
+) -> list[Job]:
+    """Run what is due in this process, in the order of a supervisor, until nothing is. Gives the jobs that ended.
+
+    They are in the order in which they ended, each as it ended: a job that failed for good does not raise. Jobs run as in
+    `inline`, on the engine's present store, of all queues, and those that handlers enqueue meanwhile run too.
+
+    Args:
+        until: called before each job; once what it gives is true, no further job is started.
+        advance: let so much time pass (seconds, a timedelta, or text such as `"2h"`). Jobs that become due meanwhile run
+            when they are due. None: scheduled and retrying jobs that are not due stay.
+
+    Raises:
+        UsageError: `advance` is given, and the clock of the store is the machine's; or a handler calls it.
+    """
+    engine = engine_of(engine)
+    if nested.get() is not None:
+        raise UsageError("drain() was called in a handler; engine.wait(id) runs the job that it waits for")
+    total_us = None if advance is None else round(duration_of("advance", advance) * SECOND_US)
+    if total_us is not None:
+        clock(engine)  # raises if it cannot be advanced
+    here = engine.in_process
+    if isinstance(here, Here):
+        return here.drain(until, total_us)
+    here = Here(engine, is_inline=False, raises=False)
+    with _in_process(engine, here):
+        return here.drain(until, total_us)
+
+
+@contextmanager
+def _in_process(engine: Engine, here: Here) -> Iterator[None]:
+    before, was_ours = engine.in_process, _is_ours.get()
+    engine.in_process = here
+    _is_ours.set(True)
+    try:
+        yield
+    finally:
+        engine.in_process = before
+        _is_ours.set(was_ours)  # no reset by a token: the end of an async fixture has other context variables
+
+
+class Here:
+    """Runs the jobs of an engine in this process (see `engine.in_process`). For any thread; one job runs at a time."""
+
+    def __init__(self, engine: Engine, *, is_inline: bool, raises: bool) -> None:
+        self._engine, self._is_inline, self._raises = engine, is_inline, raises
+        self._store = engine.store
+        self._clock = fake_clock_of(self._store)
+        self._runner = Runner(engine)
+        self._lock = threading.Lock()
+        """Held while jobs run that are not inside of a handler."""
+        self._strays = threading.Lock()
+        """The same for threads that handlers have started."""
+        self._has_more = False
+        """Whether jobs were made that whoever runs jobs now may not have seen."""
+        self._ended = Ended()
+        """Of what runs now, also inside of handlers."""
+
+    # -- what the engine asks ---------------------------------------------------------------------------
+
+    def made(self, job: Job) -> Job:
+        if not self._enters():
+            return job
+        self._run(job.id)
+        after = self._store.get(job.id)
+        if after.name == COMMAND_JOB and not after.state.is_terminal:
+            raise UsageError(
+                f"job {job.id} is a program: it runs under a supervisor with --allow-commands, and not in this process"
+            )
+        return msgspec.structs.replace(after, created=job.created)
+
+    def settle(self) -> None:
+        if self._enters():
+            self._run(None)
+
+    def awaited(self, job_id: int) -> None:
+        if self._store.state_of(job_id).is_terminal:
+            return
+        if self._enters():
+            self._run(job_id)
+        else:
+            # In a handler, on its thread or on one that it has started.
+            with nested.get() or self._strays:
+                self._run_until_ended(job_id)
+            self._ended.seen.add(job_id)
+        self._refuse_endless(job_id)
+
+    async def awaited_async(self, job_id: int) -> None:
+        import asyncio
+        from concurrent.futures import ThreadPoolExecutor
+
+        thread = ThreadPoolExecutor(1, thread_name_prefix="mpdispatch-testing")
+        try:
+            call = copy_context().run
+            await asyncio.get_running_loop().run_in_executor(thread, call, self.awaited, job_id)
+        finally:
+            thread.shutdown(wait=False)
+
+    def _refuse_endless(self, job_id: int) -> None:
+        if self._store.state_of(job_id).is_terminal:
+            return
+        job, reasons = self._engine.explain(job_id)
+        why = "; ".join(each.text for each in reasons if each.code != "no_supervisor")
+        raise UsageError(f"job {job_id} is {job.state}, and nothing in this process will end it: {why}")
+
+    # -- running ----------------------------------------------------------------------------------------
+
+    def _enters(self) -> bool:
+        """Whether the caller may run jobs now; it holds the lock then. Else whoever holds it does."""
+        self._has_more = True
+        is_in_handler = nested.get() is not None or threading.current_thread().name == THREAD_NAME
+        if not self._is_inline or is_in_handler:
+            return False
+        # The thread of an app, or one that a handler has started: that one must not wait for the handler's end.
+        return self._lock.acquire(blocking=_is_ours.get())
+
+    def _run(self, job_id: int | None) -> None:
+        """Run what is due, and this job until it has ended. Releases the lock."""
+        ended = self._ended = Ended()
+        try:
+            self._repeat(lambda: self._run_until_ended(job_id))
+        finally:
+            self._lock.release()
+        if self._raises:
+            _raise_failed(ended)
+
+    def _run_until_ended(self, job_id: int | None) -> None:
+        self._runner.run(self._ended, lambda: False, lambda due_us: self._passes(job_id, due_us))
+
+    def _passes(self, job_id: int | None, due_us: int) -> bool:
+        """Let time pass, if this job waits for that."""
+        if job_id is None or self._store.state_of(job_id) not in _LATER:
+            return False
+        self._advance(due_us)
+        return True
+
+    def _advance(self, microseconds: int) -> None:
+        if self._clock is None:
+            sleep(microseconds / SECOND_US)
+        else:
+            self._clock.advance_us(microseconds)
+
+    def _repeat(self, run: Callable[[], None]) -> None:
+        """Run, tell the hooks, and run again if meanwhile, or on other threads, jobs were made."""
+        self._has_more = True
+        while self._has_more:
+            self._has_more = False
+            run()
+            drain_hooks(self._engine)
+
+    def drain(self, until: Callable[[], object] | None, total_us: int | None) -> list[Job]:
+        is_over = until or (lambda: False)
+        end_us = None if self._clock is None or total_us is None else self._clock.now().boot_us + total_us
+
+        def left_us() -> int:
+            assert self._clock is not None
+            return 0 if end_us is None else max(0, end_us - self._clock.now().boot_us)
+
+        def advances(due_us: int) -> bool:
+            if end_us is None or due_us > left_us():
+                return False
+            self._advance(due_us)
+            return True
+
+        with self._lock:
+            ended = self._ended = Ended()
+            self._repeat(lambda: self._runner.run(ended, lambda: bool(is_over()), advances))
+            if end_us is not None and not is_over():
+                self._advance(left_us())
+        return ended.jobs
+
+
+def _raise_failed(ended: Ended) -> None:
+    """Raises JobFailedError for the first failed job, from what its handler has raised."""
+    failed = [job for job in ended.jobs if job.state is JobState.FAILED and job.id not in ended.seen]
+    if not failed:
+        return
+    error = JobFailedError(failed[0], failed[0].last_error)
+    for job in failed[1:]:
+        error.add_note(f"job {job.id} ({job.name}) failed, too: {job.last_error}")
+    raise error from ended.errors.get(failed[0].id)

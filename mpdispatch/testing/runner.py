@@ -1,0 +1,148 @@
+"""Runs an engine's due jobs in this process, one after the other, as a supervisor with one worker would.
+
+    claim (store) ▸ execute (execution.Executor) ▸ decide (policy) ▸ commit (store) ▸ hooks
+
+Every part is the one that a supervisor or a worker uses. Limits of queues do not count: one job runs at a time.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import msgspec
+
+from mpdispatch.clock import SECOND_US, SystemClock
+from mpdispatch.engine.engine import Engine
+from mpdispatch.errors import DispatchError
+from mpdispatch.execution.middleware import default_timeout_s
+from mpdispatch.model import ClaimedJob, Job, JobState, Outcome, Transition
+from mpdispatch.policy.decide import RetryRules, decide
+from mpdispatch.store.contract import Store
+from mpdispatch.store.values import CommitResult
+from mpdispatch.supervisor.claimer import with_timeouts
+from mpdispatch.supervisor.event_publisher import EventPublisher, LocalSink
+from mpdispatch.testing.desk import Desk
+from mpdispatch.testing.execute import Execution
+from mpdispatch.testing.isolation import fake_clock_of
+
+MOST_STARTS = 10_000
+"""Of one run. A job that always snoozes, or always enqueues another, would never end it."""
+
+
+class Ended:
+    """The jobs that ended, in this order, and what the handlers of the failed ones raised last."""
+
+    def __init__(self) -> None:
+        self.jobs: list[Job] = []
+        self.errors: dict[int, BaseException] = {}
+        self.seen: set[int] = set()
+        """Jobs for whose end a handler has waited: it was told how they ended."""
+
+
+class Runner:
+    """May be used again inside of a handler that it runs."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.store: Store = engine.store
+        self._clock = fake_clock_of(self.store) or SystemClock()
+        timeout_s = default_timeout_s(engine.middleware)
+        self._default_timeout_us = None if timeout_s is None else round(timeout_s * SECOND_US)
+
+    def run(self, ended: Ended, is_over: Callable[[], bool], advances: Callable[[int], bool]) -> None:
+        """Run due jobs until `is_over()`, which is asked before each, or until none is due. Adds to `ended`.
+
+        `advances(due_us)` is asked when none is due, and a scheduled or retrying one will be in so many µs. It lets the
+        time pass and gives True, or gives False, which ends the run.
+
+        Raises DispatchError: there were 10,000 starts.
+        """
+        starts = 0
+        with self._registered() as desk:
+            while not is_over():
+                result = desk.claim()
+                self._take_in(result, ended)
+                for job in with_timeouts(result.claimed, self._engine.catalog, self._default_timeout_us):
+                    self._start(desk, job, ended)
+                    starts += 1
+                    _refuse_endless(starts, job)
+                if result.claimed or result.has_more or desk.has_new_queues():
+                    continue
+                if result.due_in_us is None or not advances(result.due_in_us):
+                    return
+
+    @contextmanager
+    def _registered(self) -> Iterator[Desk]:
+        self.store.check(create=True)
+        store = self.store.supervisor_store()
+        try:
+            with self._engine.dispatcher.hold_store():
+                desk = Desk(self._engine, store)
+                try:
+                    yield desk
+                finally:
+                    desk.leave()
+        finally:
+            store.close()
+
+    def _start(self, desk: Desk, job: ClaimedJob, ended: Ended) -> None:
+        now = self._clock.now()
+        publisher = self._publisher()
+        if publisher is not None:
+            publisher.started(job, now.wall_us, os.getpid())
+            publisher.flush()
+        execution = Execution(self._engine, job, now)
+        transition = self._decide(job, execution.run())
+        result = desk.commit(transition, execution.reports())
+        start = job.id, job.starts
+        if start in result.rejected:
+            return  # another supervisor has taken the job over
+        if start in result.cancelled:
+            transition = msgspec.structs.replace(transition, state=JobState.CANCELLED)
+        if publisher is not None:
+            publisher.recorded(job, transition)
+            publisher.flush()
+        if transition.state.is_terminal:
+            ended.jobs.append(self.store.get(job.id))
+        if execution.raised is not None:
+            _raise_what_ends_the_test(execution.raised)
+            if transition.state is JobState.FAILED:
+                ended.errors[job.id] = execution.raised
+
+    def _decide(self, job: ClaimedJob, outcome: Outcome) -> Transition:
+        rules = RetryRules(backoff=self._engine.catalog.backoff_for(job.name))
+        return decide(job, outcome, rules, now_us=self._clock.now().wall_us, jitter=random.random())
+
+    def _take_in(self, result: CommitResult, ended: Ended) -> None:
+        """The jobs that the store itself has ended."""
+        publisher = self._publisher()
+        for job, transition in result.ended:
+            if publisher is not None:
+                publisher.recorded(job, transition)
+                publisher.flush()
+            ended.jobs.append(self.store.get(job.id))
+
+    def _publisher(self) -> EventPublisher | None:
+        hooks = self._engine.hooks
+        if not (wanted := hooks.wanted()):
+            return None
+        return EventPublisher(LocalSink(hooks.queue()), wanted, self._clock)
+
+
+def _refuse_endless(starts: int, job: ClaimedJob) -> None:
+    if starts >= MOST_STARTS:
+        raise DispatchError(
+            f"{starts:,} starts and no end, the last of job {job.id} ({job.name}): does it always snooze, or enqueue"
+            " another?"
+        )
+
+
+def _raise_what_ends_the_test(error: BaseException) -> None:
+    """Pass on Ctrl-C, and what pytest.fail() and pytest.skip() raise. A worker makes failures of them."""
+    if isinstance(error, KeyboardInterrupt) or any(
+        each.__module__ == "_pytest.outcomes" for each in type(error).__mro__
+    ):
+        raise error
