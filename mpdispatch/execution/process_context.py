@@ -73,15 +73,16 @@ def serving(engine: Any) -> Iterator[None]:
 
 @contextmanager
 def running_here(engine: Any) -> Iterator[None]:
-    """Inside it, this process runs a job of this engine, which is no worker's. Jobs may be inside of each other.
+    """Inside it, this process runs a job of this engine, though it is no worker. Jobs may be inside of each other.
 
-    `current_engine()` gives this engine in all threads, and what `current_job()` gave before is put back at the end.
+    `current_engine()` gives this engine in all threads (None: the one it gave before). What `current_job()` gave before
+    is put back at the end.
     """
     global _engine
     job_before, engine_before = _current, _engine
-    _engine = engine
+    _engine = engine_before if engine is None else engine
     try:
-        with serving(engine):
+        with serving(_serving.get() if engine is None else engine):
             yield
     finally:
         set_current_job(job_before)

@@ -192,10 +192,20 @@ class Here:
 
     def _passes(self, job_id: int | None, due_us: int) -> bool:
         """Let time pass, if this job waits for that."""
-        if job_id is None or self._store.state_of(job_id) not in _LATER:
+        if job_id is None or not self._is_later(job_id):
             return False
         self._advance(due_us)
         return True
+
+    def _is_later(self, job_id: int) -> bool:
+        """Whether this job is due later, or waits for one that is."""
+        state = self._store.state_of(job_id)
+        if state is not JobState.PENDING:
+            return state in _LATER
+        return any(
+            each.state in _LATER or (each.state is JobState.PENDING and self._is_later(each.id))
+            for each in self._store.parents(job_id)
+        )
 
     def _advance(self, microseconds: int) -> None:
         if self._clock is None:

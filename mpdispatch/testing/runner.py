@@ -107,6 +107,7 @@ class Runner:
             publisher.flush()
         if transition.state.is_terminal:
             ended.jobs.append(self.store.get(job.id))
+        self._take_in(result, ended)
         if execution.raised is not None:
             _raise_what_ends_the_test(execution.raised)
             if transition.state is JobState.FAILED:
@@ -117,13 +118,14 @@ class Runner:
         return decide(job, outcome, rules, now_us=self._clock.now().wall_us, jitter=random.random())
 
     def _take_in(self, result: CommitResult, ended: Ended) -> None:
-        """The jobs that the store itself has ended."""
-        publisher = self._publisher()
-        for job, transition in result.ended:
-            if publisher is not None:
+        """What the store has done besides: jobs it has ended, and callbacks it has enqueued."""
+        publisher = self._publisher() if result.ended or result.enqueued else None
+        if publisher is not None:
+            publisher.called_back(result.enqueued)
+            for job, transition in result.ended:
                 publisher.recorded(job, transition)
-                publisher.flush()
-            ended.jobs.append(self.store.get(job.id))
+            publisher.flush()
+        ended.jobs += [self.store.get(job.id) for job, _ in result.ended]
 
     def _publisher(self) -> EventPublisher | None:
         hooks = self._engine.hooks

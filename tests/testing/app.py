@@ -198,3 +198,27 @@ def skipping() -> None:
 @engine.job(max_retries=0)
 def draining() -> None:
     testing.drain(engine)
+
+
+@engine.job
+def move(queue: str) -> None:
+    """It has an argument with the name of an option."""
+
+
+@engine.job(max_retries=0)
+def gather(parents: list[int]) -> list[Any]:
+    return [engine.get_job(each).result for each in parents]
+
+
+@engine.job(max_retries=0)
+def report(batch: int) -> str:
+    found = engine.store.batches.get(batch)
+    log.append(("report", batch, found.counts["completed"], found.counts["failed"]))
+    return f"{found.done} of {found.total}"
+
+
+@engine.job(max_retries=0)
+def picky(number: int) -> int:
+    if number < 0:
+        raise ValueError(number)
+    return number
