@@ -18,7 +18,7 @@ from mpdispatch.handlers.signature import ArgumentNames
 from mpdispatch.model import COMMAND_JOB, Job, JobState
 from mpdispatch.policy.durations import duration_of
 from mpdispatch.policy.names import cut, nearest, shown
-from mpdispatch.testing.isolation import engine_of
+from mpdispatch.testing.isolation import AnyEngine, engine_of
 
 TOLERANCE_S = 1.0
 """How far `delay` and `run_at` may be off."""
@@ -27,7 +27,7 @@ _SHOWN_CHARS = 120
 
 
 def assert_enqueued(
-    engine: Engine,
+    engine: AnyEngine,
     job: str | JobHandle[..., Any],
     /,
     *,
@@ -63,7 +63,7 @@ def assert_enqueued(
 
 
 def refute_enqueued(
-    engine: Engine,
+    engine: AnyEngine,
     job: str | JobHandle[..., Any],
     /,
     *,
@@ -79,7 +79,7 @@ def refute_enqueued(
 
 
 def all_enqueued(
-    engine: Engine,
+    engine: AnyEngine,
     job: str | JobHandle[..., Any] | None = None,
     /,
     *,
@@ -95,7 +95,7 @@ class _Search:
 
     def __init__(
         self,
-        engine: Engine,
+        engine: AnyEngine,
         job: str | JobHandle[..., Any] | None,
         args: Mapping[str, Any] | None,
         wanted: Mapping[str, Any],

@@ -42,6 +42,15 @@ class Desk:
         before, self._queues = self._queues, self._all_queues()
         return self._queues != before
 
+    def tend(self) -> bool:
+        """Do all that the store has to do for its rows. Whether jobs may have become due or ended by that."""
+        found = False
+        while True:
+            step = _patiently(lambda: self._store.upkeep.step(self._queues))
+            found = found or step.has_more or step.rebased + step.repaired + step.expired > 0
+            if not step.has_more:
+                return found
+
     def claim(self) -> CommitResult:
         """Stage what is due, and claim the first job in order."""
         names = self._engine.catalog.names()

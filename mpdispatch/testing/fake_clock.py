@@ -14,6 +14,8 @@ from mpdispatch.policy.durations import duration_of
 class FakeClock:
     """Goes as the machine's clock does, and ahead of it by all that was added with `advance`.
 
+    Only the store goes by it: `datetime.now()` and `time.time()` in the code under test give the machine's time.
+
     >>> clock = FakeClock()
     >>> before = clock.time
     >>> clock.advance("2h")

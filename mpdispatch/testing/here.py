@@ -18,7 +18,7 @@ from mpdispatch.model import COMMAND_JOB, Job, JobState
 from mpdispatch.policy.durations import duration_of
 from mpdispatch.testing.execute import nested
 from mpdispatch.testing.fake_clock import FakeClock
-from mpdispatch.testing.isolation import clock, drain_hooks, engine_of, fake_clock_of, isolated
+from mpdispatch.testing.isolation import AnyEngine, clock, drain_hooks, engine_of, fake_clock_of, isolated
 from mpdispatch.testing.runner import Ended, Runner
 
 _is_ours: ContextVar[bool] = ContextVar("mpdispatch_testing", default=False)
@@ -27,7 +27,7 @@ _LATER = (JobState.SCHEDULED, JobState.RETRYING)
 
 
 @contextmanager
-def inline(engine: Engine, *, raises: bool = True) -> Iterator[FakeClock]:
+def inline(engine: AnyEngine, *, raises: bool = True) -> Iterator[FakeClock]:
     """Inside the block, an enqueue runs its job at once, in this process, and gives the Job as it ended.
 
         with testing.inline(engine):
@@ -58,7 +58,7 @@ def inline(engine: Engine, *, raises: bool = True) -> Iterator[FakeClock]:
 
 
 def drain(
-    engine: Engine,
+    engine: AnyEngine,
     *,
     until: Callable[[], object] | None = None,
     advance: float | timedelta | str | None = None,
@@ -222,8 +222,10 @@ class Here:
             drain_hooks(self._engine)
 
     def drain(self, until: Callable[[], object] | None, total_us: int | None) -> list[Job]:
-        is_over = until or (lambda: False)
         end_us = None if self._clock is None or total_us is None else self._clock.now().boot_us + total_us
+
+        def is_over() -> bool:
+            return until is not None and bool(until())
 
         def left_us() -> int:
             assert self._clock is not None
@@ -237,7 +239,7 @@ class Here:
 
         with self._lock:
             ended = self._ended = Ended()
-            self._repeat(lambda: self._runner.run(ended, lambda: bool(is_over()), advances))
+            self._repeat(lambda: self._runner.run(ended, is_over, advances, tends=True))
             if end_us is not None and not is_over():
                 self._advance(left_us())
         return ended.jobs

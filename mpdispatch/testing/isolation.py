@@ -6,6 +6,7 @@ import os
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol, TypeAlias
 
 from mpdispatch.engine.engine import Engine
 from mpdispatch.errors import UsageError
@@ -14,11 +15,23 @@ from mpdispatch.store import SQLiteStore
 from mpdispatch.store.contract import Store
 from mpdispatch.testing.fake_clock import FakeClock
 
+
+class HasEngine(Protocol):
+    """An extension."""
+
+    @property
+    def engine(self) -> Engine: ...
+
+
+AnyEngine: TypeAlias = Engine | HasEngine
+
 _clocks: weakref.WeakKeyDictionary[Store, FakeClock] = weakref.WeakKeyDictionary()
 
 
 @contextmanager
-def isolated(engine: Engine, path: str | os.PathLike[str] | None = None) -> Iterator[FakeClock]:
+def isolated(
+    engine: AnyEngine, path: str | os.PathLike[str] | None = None, *, shared: bool = False
+) -> Iterator[FakeClock]:
     """Inside the block, the engine uses a new store in memory, or the file `path`; afterwards its own one again.
 
         with testing.isolated(engine) as clock:
@@ -27,13 +40,15 @@ def isolated(engine: Engine, path: str | os.PathLike[str] | None = None) -> Iter
             assert testing.drain(engine)[0].state == "completed"
 
     Gives the clock of that store, which `testing.clock(engine)` gives too. A file is needed for the option `connection`
-    and for other processes; it stays when the block ends.
+    and for other processes; it stays when the block ends. `shared`: it is the app's own database, as in `SQLiteStore`.
 
-    Raises UsageError: the engine's dispatcher supervises its store now.
+    Raises UsageError: the engine's dispatcher supervises its store now, or `shared` is given without a file.
     """
     engine = engine_of(engine)
+    if shared and path is None:
+        raise UsageError("shared: give the file of the app's database, too")
     clock = FakeClock()
-    store = SQLiteStore(":memory:" if path is None else path, clock=clock)
+    store = SQLiteStore(":memory:" if path is None else path, shared=shared, clock=clock)
     with engine.dispatcher.on_store(store):
         store.check(create=True)
         _clocks[store] = clock
@@ -44,7 +59,7 @@ def isolated(engine: Engine, path: str | os.PathLike[str] | None = None) -> Iter
             store.close_all()
 
 
-def clock(engine: Engine) -> FakeClock:
+def clock(engine: AnyEngine) -> FakeClock:
     """The clock of the engine's store, to be advanced: inside `isolated`, `inline` and the fixture `isolated_engine`.
 
     Raises UsageError: the engine uses its own store, whose clock is the machine's.

@@ -3,30 +3,36 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import pytest
 
 from mpdispatch import testing
 
 if TYPE_CHECKING:
-    from mpdispatch.engine.engine import Engine
+    from mpdispatch.testing.isolation import AnyEngine
 
-    IsolatedEngine: TypeAlias = Callable[..., Engine]
+E = TypeVar("E", bound="AnyEngine")
+
+
+class IsolatedEngine(Protocol):
+    """Gives an engine a store of its own until the end of the test; returns the engine."""
+
+    def __call__(self, engine: E, path: str | os.PathLike[str] | None = None, *, shared: bool = False) -> E: ...
 
 
 @pytest.fixture
 def isolated_engine() -> Iterator[IsolatedEngine]:
     """Gives an engine a store of its own until the end of the test: `isolated_engine(engine, path=None)`.
 
-    In memory, or in the file `path`. Returns the engine. `testing.clock(engine)` is its clock.
+    As `testing.isolated`. Returns the engine; `testing.clock(engine)` is the clock of the store.
     """
     with ExitStack() as stack:
 
-        def isolate(engine: Engine, path: str | os.PathLike[str] | None = None) -> Engine:
-            stack.enter_context(testing.isolated(engine, path))
+        def isolate(engine: E, path: str | os.PathLike[str] | None = None, *, shared: bool = False) -> E:
+            stack.enter_context(testing.isolated(engine, path, shared=shared))
             return engine
 
         yield isolate

@@ -7,13 +7,12 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
-from mpdispatch.engine.engine import Engine
 from mpdispatch.errors import UsageError
 from mpdispatch.execution.job_context import JobContext
 from mpdispatch.execution.process_context import running_here, set_current_job
 from mpdispatch.model import ClaimedJob, Stream
 from mpdispatch.policy.names import shown
-from mpdispatch.testing.isolation import engine_of
+from mpdispatch.testing.isolation import AnyEngine, engine_of
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -67,7 +66,7 @@ def job_context(
     idempotency_key: str | None = None,
     slot: datetime | None = None,
     is_cancelled: bool = False,
-    engine: Engine | None = None,
+    engine: AnyEngine | None = None,
 ) -> Iterator[RecordedJob]:
     """Inside the block, `current_job()` gives a job that does not exist, so that a handler can be called directly.
 

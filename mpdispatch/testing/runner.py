@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import random
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -28,8 +29,8 @@ from mpdispatch.testing.desk import Desk
 from mpdispatch.testing.execute import Execution
 from mpdispatch.testing.isolation import fake_clock_of
 
-MOST_STARTS = 10_000
-"""Of one run. A job that always snoozes, or always enqueues another, would never end it."""
+MOST_STARTS, MOST_JOBS = 1_000, 100_000
+"""In one run. A job that always snoozes, or always enqueues another, would never end it."""
 
 
 class Ended:
@@ -52,24 +53,34 @@ class Runner:
         timeout_s = default_timeout_s(engine.middleware)
         self._default_timeout_us = None if timeout_s is None else round(timeout_s * SECOND_US)
 
-    def run(self, ended: Ended, is_over: Callable[[], bool], advances: Callable[[int], bool]) -> None:
+    def run(
+        self,
+        ended: Ended,
+        is_over: Callable[[], bool],
+        advances: Callable[[int], bool],
+        *,
+        tends: bool = False,
+    ) -> None:
         """Run due jobs until `is_over()`, which is asked before each, or until none is due. Adds to `ended`.
 
+        `tends`: have the store look after its rows, too, as supervisors do. It looks at all of them at first.
         `advances(due_us)` is asked when none is due, and a scheduled or retrying one will be in so many µs. It lets the
         time pass and gives True, or gives False, which ends the run.
 
-        Raises DispatchError: there were 10,000 starts.
+        Raises DispatchError: one job was started 1,000 times, or 100,000 jobs ran.
         """
-        starts = 0
+        starts = Counter[int]()
         with self._registered() as desk:
             while not is_over():
                 result = desk.claim()
                 self._take_in(result, ended)
                 for job in with_timeouts(result.claimed, self._engine.catalog, self._default_timeout_us):
                     self._start(desk, job, ended)
-                    starts += 1
+                    starts[job.id] += 1
                     _refuse_endless(starts, job)
                 if result.claimed or result.has_more or desk.has_new_queues():
+                    continue
+                if tends and desk.tend():
                     continue
                 if result.due_in_us is None or not advances(result.due_in_us):
                     return
@@ -134,10 +145,12 @@ class Runner:
         return EventPublisher(LocalSink(hooks.queue()), wanted, self._clock)
 
 
-def _refuse_endless(starts: int, job: ClaimedJob) -> None:
-    if starts >= MOST_STARTS:
+def _refuse_endless(starts: Counter[int], job: ClaimedJob) -> None:
+    if starts[job.id] >= MOST_STARTS:
+        raise DispatchError(f"job {job.id} ({job.name}) was started {starts[job.id]:,} times and has not ended")
+    if len(starts) >= MOST_JOBS:
         raise DispatchError(
-            f"{starts:,} starts and no end, the last of job {job.id} ({job.name}): does it always snooze, or enqueue"
+            f"{len(starts):,} jobs ran and more are due, the last was job {job.id} ({job.name}): does it always enqueue"
             " another?"
         )
 

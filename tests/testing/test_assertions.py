@@ -10,12 +10,13 @@ import pytest
 
 from mpdispatch import UnknownJobError, UsageError, testing
 from mpdispatch.model import COMMAND_JOB, NewJob
+from mpdispatch.testing.plugin import IsolatedEngine
 from tests.testing import app
 from tests.testing.app import add, engine, render
 
 
 @pytest.fixture(autouse=True)
-def own_store(isolated_engine: testing.plugin.IsolatedEngine) -> None:  # type: ignore[name-defined]
+def own_store(isolated_engine: IsolatedEngine) -> None:
     isolated_engine(engine)
 
 

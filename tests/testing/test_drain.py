@@ -115,3 +115,11 @@ def test_each_block_has_a_store_of_its_own() -> None:
         with testing.isolated(engine):
             assert sum(engine.counts().values()) == 0
         assert sum(engine.counts().values()) == 1
+
+
+def test_what_a_supervisor_does_for_waiting_rows_is_done_too() -> None:
+    with testing.isolated(engine) as clock:
+        engine.pause_queue("default")
+        job = add.options(expires=60).enqueue(1)
+        clock.advance(61)
+        assert [(each.id, each.state) for each in testing.drain(engine)] == [(job.id, JobState.CANCELLED)]
