@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar, copy_context
+from contextvars import Context, ContextVar
 from types import FrameType
 from typing import Any
 
@@ -61,15 +61,16 @@ class Execution:
 
     def run(self) -> Outcome:
         """Call the handler, and give its outcome with times by the test's clock. On a thread if a loop runs in this one."""
+        # As in a worker, the handler sees no context variables of who enqueued the job.
+        context = Context()
         if _is_loop_running():
             answers: list[Answer] = []
-            context = copy_context()
             thread = threading.Thread(target=lambda: answers.append(context.run(self._run)))
             thread.start()
             thread.join()
             (answer,) = answers
         else:
-            answer = self._run()
+            answer = context.run(self._run)
         run = answer.run
         if run is not None:
             run = msgspec.structs.replace(run, started_us=self._now.wall_us)
@@ -78,12 +79,9 @@ class Execution:
         return from_reply(answer, reason, self._job.timeout_us)
 
     def _run(self) -> Answer:
-        token = nested.set(threading.Lock())
-        try:
-            with running_here(self._engine), event_loop.set_aside(), self._timeout():
-                return self._executor.run(self._job)
-        finally:
-            nested.reset(token)
+        nested.set(threading.Lock())
+        with running_here(self._engine), event_loop.set_aside(), self._timeout():
+            return self._executor.run(self._job)
 
     @contextmanager
     def _timeout(self) -> Iterator[None]:

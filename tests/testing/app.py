@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 import time
+from contextvars import ContextVar
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,9 @@ from mpdispatch import (
 from mpdispatch.middleware import JobContext
 
 STORE = Path("/nonexistent/never-opened/jobs.db")
+
+request: ContextVar[str] = ContextVar("request", default="none")
+"""As a web framework has one for the request that it serves."""
 
 log: list[Any] = []
 """What handlers, middleware and hooks did; emptied before each test."""
@@ -176,8 +179,10 @@ async def async_slow() -> None:
 
 
 @engine.job
-def where() -> Any:
-    return [os.getpid(), current_job().deadline is None]
+def which_request() -> Any:
+    before = request.get()
+    request.set("of a handler")
+    return before
 
 
 @engine.job(max_retries=0)

@@ -214,6 +214,18 @@ def test_a_timeout_interrupts_the_handler(handler: object) -> None:
     assert signal.getsignal(signal.SIGUSR1) is before
 
 
+def test_a_handler_sees_no_context_variables_of_who_enqueued_its_job() -> None:
+    async def test() -> object:
+        return app.which_request.enqueue().result  # on a thread, as this one runs a loop
+
+    token = app.request.set("of the test")
+    with testing.inline(engine):
+        assert app.which_request.enqueue().result == "none"
+        assert asyncio.run(test()) == "none"
+    assert app.request.get() == "of the test"
+    app.request.reset(token)
+
+
 def test_a_paused_queue_keeps_its_job_and_wait_says_why() -> None:
     with testing.inline(engine):
         engine.pause_queue("default")
