@@ -27,13 +27,13 @@ What there is:
     isolated            a block in which an engine has a store and a clock of its own
     clock, FakeClock    the clock of that store: advance("1h")
     inline              a block in which an enqueue runs its job, and gives it as it ended
-    drain               runs what is due, and with advance="1h" what becomes due
+    drain               runs what is due, with advance="1h" what becomes due, with crons=True what schedules make
     assert_enqueued, refute_enqueued, all_enqueued   what was enqueued
     job_context, RecordedJob   call a handler directly; what it reported
     isolated_engine     the pytest fixture: `isolated`, until the end of the test
 
 Nothing here starts a process: a handler that a timeout does not interrupt goes on, and what it does to the process stays.
-Limits of queues do not count, as jobs run one after the other, and cron entries do not fire (`engine.crons.trigger`).
+Limits of queues do not count, as jobs run one after the other.
 """
 
 import importlib

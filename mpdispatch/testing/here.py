@@ -62,6 +62,7 @@ def drain(
     *,
     until: Callable[[], object] | None = None,
     advance: float | timedelta | str | None = None,
+    crons: bool = False,
 ) -> list[Job]:
     """Run what is due in this process, in the order of a supervisor, until nothing is. Gives the jobs that ended.
 
@@ -72,22 +73,24 @@ def drain(
         until: called before each job; once what it gives is true, no further job is started.
         advance: let so much time pass (seconds, a timedelta, or text such as `"2h"`). Jobs that become due meanwhile run
             when they are due. None: scheduled and retrying jobs that are not due stay.
+        crons: fire the cron entries that the app declares, and those that were added, as a supervisor would that starts
+            now and runs for that time.
 
     Raises:
-        UsageError: `advance` is given, and the clock of the store is the machine's; or a handler calls it.
+        UsageError: `advance` or `crons` is given, and the clock of the store is the machine's; or a handler calls it.
     """
     engine = engine_of(engine)
     if nested.get() is not None:
         raise UsageError("drain() was called in a handler; engine.wait(id) runs the job that it waits for")
     total_us = None if advance is None else round(duration_of("advance", advance) * SECOND_US)
-    if total_us is not None:
-        clock(engine)  # raises if it cannot be advanced
+    if total_us is not None or crons:
+        clock(engine)  # raises on a store that is not the test's
     here = engine.in_process
     if isinstance(here, Here):
-        return here.drain(until, total_us)
+        return here.drain(until, total_us, fires=crons)
     here = Here(engine, is_inline=False, raises=False)
     with _in_process(engine, here):
-        return here.drain(until, total_us)
+        return here.drain(until, total_us, fires=crons)
 
 
 @contextmanager
@@ -221,7 +224,7 @@ class Here:
             run()
             drain_hooks(self._engine)
 
-    def drain(self, until: Callable[[], object] | None, total_us: int | None) -> list[Job]:
+    def drain(self, until: Callable[[], object] | None, total_us: int | None, *, fires: bool) -> list[Job]:
         end_us = None if self._clock is None or total_us is None else self._clock.now().boot_us + total_us
 
         def is_over() -> bool:
@@ -239,7 +242,7 @@ class Here:
 
         with self._lock:
             ended = self._ended = Ended()
-            self._repeat(lambda: self._runner.run(ended, is_over, advances, tends=True))
+            self._repeat(lambda: self._runner.run(ended, is_over, advances, tends=True, fires=fires))
             if end_us is not None and not is_over():
                 self._advance(left_us())
         return ended.jobs

@@ -27,6 +27,7 @@ from mpdispatch.supervisor.claimer import with_timeouts
 from mpdispatch.supervisor.event_publisher import EventPublisher, LocalSink
 from mpdispatch.testing.desk import Desk
 from mpdispatch.testing.execute import Execution
+from mpdispatch.testing.firing import Firing
 from mpdispatch.testing.isolation import fake_clock_of
 
 MOST_STARTS, MOST_JOBS = 1_000, 100_000
@@ -60,17 +61,20 @@ class Runner:
         advances: Callable[[int], bool],
         *,
         tends: bool = False,
+        fires: bool = False,
     ) -> None:
         """Run due jobs until `is_over()`, which is asked before each, or until none is due. Adds to `ended`.
 
         `tends`: have the store look after its rows, too, as supervisors do. It looks at all of them at first.
-        `advances(due_us)` is asked when none is due, and a scheduled or retrying one will be in so many µs. It lets the
+        `fires`: fire cron entries, too.
+        `advances(due_us)` is asked when none is due, and a job or a slot will be in so many µs. It lets the
         time pass and gives True, or gives False, which ends the run.
 
         Raises DispatchError: one job was started 1,000 times, or 100,000 jobs ran.
         """
         starts = Counter[int]()
         with self._registered() as desk:
+            firing = self._firing(desk) if fires else None
             while not is_over():
                 result = desk.claim()
                 self._take_in(result, ended)
@@ -82,8 +86,15 @@ class Runner:
                     continue
                 if tends and desk.tend():
                     continue
-                if result.due_in_us is None or not advances(result.due_in_us):
+                is_decided, slot_in_us = (False, None) if firing is None else firing.fire()
+                if is_decided:
+                    continue
+                due_in_us = _sooner(result.due_in_us, slot_in_us)
+                if due_in_us is None or not advances(due_in_us):
                     return
+
+    def _firing(self, desk: Desk) -> Firing:
+        return Firing(self._engine, desk.crons, self._clock, self._publisher())
 
     @contextmanager
     def _registered(self) -> Iterator[Desk]:
@@ -143,6 +154,10 @@ class Runner:
         if not (wanted := hooks.wanted()):
             return None
         return EventPublisher(LocalSink(hooks.queue()), wanted, self._clock)
+
+
+def _sooner(one: int | None, other: int | None) -> int | None:
+    return min((each for each in (one, other) if each is not None), default=None)
 
 
 def _refuse_endless(starts: Counter[int], job: ClaimedJob) -> None:

@@ -227,3 +227,21 @@ def picky(number: int) -> int:
     if number < 0:
         raise ValueError(number)
     return number
+
+
+nightly_engine = Engine.build(Dispatcher(store=SQLiteStore(STORE)), extensions=[recorder])
+"""Another one, whose schedules are not in the way of the other tests."""
+
+
+@nightly_engine.cron("0 3 * * *", tz="Europe/Berlin", overlap="skip")
+@nightly_engine.job
+def nightly() -> str:
+    slot = current_job().slot
+    assert slot is not None
+    return slot.isoformat()
+
+
+@nightly_engine.cron("@startup")
+@nightly_engine.job
+def at_start() -> None:
+    pass
