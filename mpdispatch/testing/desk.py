@@ -26,8 +26,9 @@ _PAUSE_S = 0.005
 class Desk:
     """One registration. Unlike a supervisor it polls every queue there is. For the calling thread only."""
 
-    def __init__(self, engine: Engine, store: SupervisorStore) -> None:
-        self._engine, self._store = engine, store
+    def __init__(self, engine: Engine, store: SupervisorStore, *, tends: bool) -> None:
+        """`tends`: have the store look after its rows, too."""
+        self._engine, self._store, self._tends = engine, store, tends
         self._queues = self._all_queues()
         who = this_process(self._queues, 1, "mpdispatch.testing")
         self._owner = _patiently(lambda: store.register(who, _LEASE_US))
@@ -38,12 +39,12 @@ class Desk:
         found = {each.name for each in engine.store.queue_stats()}
         return tuple(sorted({*engine.dispatcher.config.queues, *declared, *found}))
 
-    def has_new_queues(self) -> bool:
-        """Whether there are queues by now that `claim` has not polled. From now on it does."""
+    def finds_more(self) -> bool:
+        """Whether there may be jobs to claim after a claim has found none."""
         before, self._queues = self._queues, self._all_queues()
-        return self._queues != before
+        return self._queues != before or (self._tends and self._tend())
 
-    def tend(self) -> bool:
+    def _tend(self) -> bool:
         """Do all that the store has to do for its rows. Whether jobs may have become due or ended by that."""
         found = False
         while True:

@@ -73,7 +73,7 @@ class Runner:
         Raises DispatchError: one job was started 1,000 times, or 100,000 jobs ran.
         """
         starts = Counter[int]()
-        with self._registered() as desk:
+        with self._registered(tends) as desk:
             firing = self._firing(desk) if fires else None
             while not is_over():
                 result = desk.claim()
@@ -82,27 +82,23 @@ class Runner:
                     self._start(desk, job, ended)
                     starts[job.id] += 1
                     _refuse_endless(starts, job)
-                if result.claimed or result.has_more or desk.has_new_queues():
-                    continue
-                if tends and desk.tend():
+                if result.claimed or result.has_more or desk.finds_more():
                     continue
                 is_decided, slot_in_us = (False, None) if firing is None else firing.fire()
-                if is_decided:
-                    continue
                 due_in_us = _sooner(result.due_in_us, slot_in_us)
-                if due_in_us is None or not advances(due_in_us):
+                if not is_decided and (due_in_us is None or not advances(due_in_us)):
                     return
 
     def _firing(self, desk: Desk) -> Firing:
         return Firing(self._engine, desk.crons, self._clock, self._publisher())
 
     @contextmanager
-    def _registered(self) -> Iterator[Desk]:
+    def _registered(self, tends: bool) -> Iterator[Desk]:
         self.store.check(create=True)
         store = self.store.supervisor_store()
         try:
             with self._engine.dispatcher.hold_store():
-                desk = Desk(self._engine, store)
+                desk = Desk(self._engine, store, tends=tends)
                 try:
                     yield desk
                 finally:
