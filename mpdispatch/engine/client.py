@@ -146,7 +146,7 @@ class JobClient(WaitsForJobs):
             JobNotFoundError: there is no such job.
         """
         job = self.store.cancel(checked_id(job_id)).known_to(self)
-        self._settle()
+        self.settle()
         return job
 
     def retry(self, job_id: int) -> Job:
@@ -210,15 +210,16 @@ class JobClient(WaitsForJobs):
             return job
         return self.in_process.made(job)
 
-    def _settle(self) -> None:
-        """Jobs may have been made or become due."""
+    def settle(self) -> None:
+        """Jobs may have been made or become due. In tests they run now."""
         if self.in_process is not None:
             self.in_process.settle()
 
     def tell_all(self, jobs: Iterable[Job]) -> None:
-        """Tell the hooks of new jobs. For batches."""
-        for job in jobs:
-            self._tell(job)
+        """Tell the hooks of new jobs. For batches, which call `settle` when they have made all."""
+        if self._hooks is not None:
+            for job in jobs:
+                self._hooks.enqueued(job)
 
     @property
     def batches(self) -> Batches:
@@ -244,7 +245,7 @@ class JobClient(WaitsForJobs):
         if self._hooks is not None:
             for job in jobs:
                 self._hooks.fired(entry, job)
-        self._settle()
+        self.settle()
 
     # ---------------------------------------------------------------- new jobs, for the doors
 
@@ -268,13 +269,13 @@ class JobClient(WaitsForJobs):
         made = self.store.enqueue_many(AlikeJobs(template, payloads), batch=batch, closes=closes)
         if self._hooks is not None and made.batch_id is not None:
             self._hooks.enqueued_many(template, made.ids, made.batch_id, SystemClock().now().wall_us)
-        self._settle()
+        self.settle()
         return made
 
     def wake(self) -> None:
         """Tell supervisors that there is work, for example after the commit of `connection=` enqueues. A hint."""
         self.store.wake()
-        self._settle()
+        self.settle()
 
     # ---------------------------------------------------------------- the whole
 
@@ -284,7 +285,7 @@ class JobClient(WaitsForJobs):
 
     def resume_queue(self, queue: str) -> None:
         self.store.set_paused(check_name("queue", queue), False)
-        self._settle()
+        self.settle()
 
     def queue_stats(self) -> list[QueueStats]:
         """Every queue that has jobs or is paused."""

@@ -1,7 +1,9 @@
-"""What an engine asks of whoever runs its jobs in this process: a protocol only. Tests do so (`mpdispatch.testing`)."""
+"""What an engine asks of whoever runs its jobs in this process: tests do so (`mpdispatch.testing`)."""
 
 from __future__ import annotations
 
+import contextvars
+from collections.abc import Callable
 from typing import Protocol
 
 from mpdispatch.model import Job
@@ -25,6 +27,19 @@ class InProcess(Protocol):
         """
         ...
 
-    async def awaited_async(self, job_id: int) -> None:
-        """As `awaited`, from async code: runs on a thread of its own."""
+    def batch_awaited(self, batch_id: int) -> None:
+        """As `awaited`, for a batch."""
         ...
+
+
+async def on_thread(call: Callable[[int], None], number: int) -> None:
+    """Make the call from async code, on a thread of its own: jobs may run in it for long, and wait for others."""
+    import asyncio
+    from concurrent.futures import ThreadPoolExecutor
+
+    thread = ThreadPoolExecutor(1, thread_name_prefix="mpdispatch-in-process")
+    try:
+        run = contextvars.copy_context().run
+        await asyncio.get_running_loop().run_in_executor(thread, run, call, number)
+    finally:
+        thread.shutdown(wait=False)

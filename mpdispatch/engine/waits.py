@@ -77,7 +77,9 @@ class WaitsForJobs:
 
         job_id, store = _id_of(job), self.store
         if self.in_process is not None:
-            await self.in_process.awaited_async(job_id)
+            from mpdispatch.engine.in_process import on_thread
+
+            await on_thread(self.in_process.awaited, job_id)
         await wait_for_end_async(store, job_id, _seconds(timeout), self._why_not_ended)
         return completed((await offload_read(store.get, job_id)).known_to(self))
 

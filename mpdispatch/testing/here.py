@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from contextvars import ContextVar, copy_context
+from contextvars import ContextVar
 from datetime import timedelta
 
 import msgspec
@@ -18,12 +18,12 @@ from mpdispatch.model import COMMAND_JOB, Job, JobState
 from mpdispatch.policy.durations import duration_of
 from mpdispatch.testing.execute import nested
 from mpdispatch.testing.fake_clock import FakeClock
+from mpdispatch.testing.goals import BatchGoal, Goal, JobGoal
 from mpdispatch.testing.isolation import AnyEngine, clock, drain_hooks, engine_of, fake_clock_of, isolated
 from mpdispatch.testing.runner import Ended, Runner
 
 _is_ours: ContextVar[bool] = ContextVar("mpdispatch_testing", default=False)
 """Whether this is the test's own code, or a thread that has its context variables."""
-_LATER = (JobState.SCHEDULED, JobState.RETRYING)
 
 
 @contextmanager
@@ -127,7 +127,7 @@ class Here:
     def made(self, job: Job) -> Job:
         if not self._enters():
             return job
-        self._run(job.id)
+        self._run(JobGoal(self._store, job.id))
         after = self._store.get(job.id)
         if after.name == COMMAND_JOB and not after.state.is_terminal:
             raise UsageError(
@@ -140,34 +140,21 @@ class Here:
             self._run(None)
 
     def awaited(self, job_id: int) -> None:
-        if self._store.state_of(job_id).is_terminal:
-            return
-        if self._enters():
-            self._run(job_id)
-        else:
-            # In a handler, on its thread or on one that it has started.
-            with nested.get() or self._strays:
-                self._run_until_ended(job_id)
-            self._ended.seen.add(job_id)
-        self._refuse_endless(job_id)
+        goal = JobGoal(self._store, job_id)
+        self._reach(goal)
+        self._ended.seen.add(job_id)
+        if not goal.is_reached():
+            job, reasons = self._engine.explain(job_id)
+            why = "; ".join(each.text for each in reasons if each.code != "no_supervisor")
+            raise UsageError(f"job {job_id} is {job.state}, and nothing in this process will end it: {why}")
 
-    async def awaited_async(self, job_id: int) -> None:
-        import asyncio
-        from concurrent.futures import ThreadPoolExecutor
-
-        thread = ThreadPoolExecutor(1, thread_name_prefix="mpdispatch-testing")
-        try:
-            call = copy_context().run
-            await asyncio.get_running_loop().run_in_executor(thread, call, self.awaited, job_id)
-        finally:
-            thread.shutdown(wait=False)
-
-    def _refuse_endless(self, job_id: int) -> None:
-        if self._store.state_of(job_id).is_terminal:
-            return
-        job, reasons = self._engine.explain(job_id)
-        why = "; ".join(each.text for each in reasons if each.code != "no_supervisor")
-        raise UsageError(f"job {job_id} is {job.state}, and nothing in this process will end it: {why}")
+    def batch_awaited(self, batch_id: int) -> None:
+        goal = BatchGoal(self._store, batch_id)
+        self._reach(goal)
+        if not goal.is_reached():
+            info = self._store.batches.get(batch_id)
+            why = "it is open" if info.is_open else f"{info.total - info.done} of its jobs have not ended"
+            raise UsageError(f"nothing in this process will end batch {batch_id}: {why}")
 
     # -- running ----------------------------------------------------------------------------------------
 
@@ -180,35 +167,36 @@ class Here:
         # The thread of an app, or one that a handler has started: that one must not wait for the handler's end.
         return self._lock.acquire(blocking=_is_ours.get())
 
-    def _run(self, job_id: int | None) -> None:
-        """Run what is due, and this job until it has ended. Releases the lock."""
+    def _reach(self, goal: Goal) -> None:
+        """Run jobs until this is so, if they can do it."""
+        if goal.is_reached():
+            return
+        if self._enters():
+            self._run(goal)
+            return
+        # In a handler, on its thread or on one that it has started.
+        with nested.get() or self._strays:
+            self._run_towards(goal)
+
+    def _run(self, goal: Goal | None) -> None:
+        """Run what is due, and what leads to this goal. Releases the lock."""
         ended = self._ended = Ended()
         try:
-            self._repeat(lambda: self._run_until_ended(job_id))
+            self._repeat(lambda: self._run_towards(goal))
         finally:
             self._lock.release()
         if self._raises:
             _raise_failed(ended)
 
-    def _run_until_ended(self, job_id: int | None) -> None:
-        self._runner.run(self._ended, lambda: False, lambda due_us: self._passes(job_id, due_us))
+    def _run_towards(self, goal: Goal | None) -> None:
+        def advances(due_us: int) -> bool:
+            """Let time pass if that is what the goal waits for."""
+            if goal is None or not goal.is_later():
+                return False
+            self._advance(due_us)
+            return True
 
-    def _passes(self, job_id: int | None, due_us: int) -> bool:
-        """Let time pass, if this job waits for that."""
-        if job_id is None or not self._is_later(job_id):
-            return False
-        self._advance(due_us)
-        return True
-
-    def _is_later(self, job_id: int) -> bool:
-        """Whether this job is due later, or waits for one that is."""
-        state = self._store.state_of(job_id)
-        if state is not JobState.PENDING:
-            return state in _LATER
-        return any(
-            each.state in _LATER or (each.state is JobState.PENDING and self._is_later(each.id))
-            for each in self._store.parents(job_id)
-        )
+        self._runner.run(self._ended, lambda: False, advances)
 
     def _advance(self, microseconds: int) -> None:
         if self._clock is None:

@@ -245,3 +245,19 @@ def nightly() -> str:
 @nightly_engine.job
 def at_start() -> None:
     pass
+
+
+is_mended: list[bool] = []
+
+
+@engine.job(max_retries=0)
+def fragile() -> None:
+    if not is_mended:
+        raise ValueError("still broken")
+
+
+@engine.job
+def adding_many(count: int) -> Any:
+    batch = engine.enqueue_many("add", ({"a": number} for number in range(count)))
+    batch.wait()
+    return [each.result for each in batch.results()]
