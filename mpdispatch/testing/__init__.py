@@ -1,26 +1,50 @@
 """Help for the tests of an app: its jobs run in the test's own process, on a store and a clock of the test.
 
-    # tests/conftest.py: every test has a store of its own, in memory
-    @pytest.fixture(autouse=True)
-    def jobs(isolated_engine):                     # a fixture that mpdispatch brings
-        return isolated_engine(tasks.engine)
+    # shop.py
+    from mpdispatch import Engine, current_job
 
-    # tests/test_orders.py
-    def test_an_order_enqueues_its_confirmation():
-        place_order(7)                             # the code under test calls confirm.enqueue(7)
-        testing.assert_enqueued(tasks.engine, "confirm", order=7, delay="5m")
-        assert testing.drain(tasks.engine) == []   # it is not due yet
-        (job,) = testing.drain(tasks.engine, advance="5m")
+    engine = Engine.open("shop.db")
+
+    @engine.job
+    def confirm(order: int) -> str:
+        if current_job().attempt == 1:
+            raise ConnectionError("the mail server is away")
+        current_job().log(f"sent for order {order}")
+        return f"order {order} is confirmed"
+
+    def place_order(number: int) -> None:
+        confirm.options(delay="5m").enqueue(number)
+
+    # conftest.py
+    import pytest
+    import shop
+
+    @pytest.fixture(autouse=True)                # every test has an empty store of its own, in memory
+    def jobs(isolated_engine):                   # a fixture that mpdispatch brings
+        return isolated_engine(shop.engine)
+
+    # test_shop.py
+    import pytest
+    import shop
+    from mpdispatch import JobFailedError, testing
+
+    def test_an_order_is_confirmed_later():
+        shop.place_order(7)
+        testing.assert_enqueued(shop.engine, "confirm", order=7, delay="5m")
+        assert testing.drain(shop.engine) == []                        # nothing is due yet
+        (job,) = testing.drain(shop.engine, advance="10m")             # its retry included
         assert job.result == "order 7 is confirmed"
 
-    def test_a_confirmation_is_sent_again():
-        with testing.inline(tasks.engine):         # an enqueue runs its job at once, retries included
-            assert tasks.confirm.enqueue(8).attempt == 2
+    def test_a_confirmation_is_tried_again():
+        with testing.inline(shop.engine):                              # an enqueue runs its job at once
+            assert shop.confirm.enqueue(8).attempt == 2
+            with pytest.raises(JobFailedError, match="mail server"):
+                shop.confirm.options(max_retries=0).enqueue(9)
 
     def test_the_handler_alone():
         with testing.job_context(attempt=2) as job:
-            tasks.confirm(9)
-        assert job.logged == ["sent again"]
+            assert shop.confirm(9) == "order 9 is confirmed"
+        assert job.logged == ["sent for order 9"]
 
 What there is:
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
+
+from mpdispatch import testing
 
 TESTS = """
     import pytest
@@ -41,11 +44,9 @@ TASKS = """
 """
 
 
-def run(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
-    (folder / "tasks.py").write_text(textwrap.dedent(TASKS))
-    (folder / "test_tasks.py").write_text(textwrap.dedent(TESTS))
+def pytest_in(folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *args],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"],
         cwd=folder,
         capture_output=True,
         text=True,
@@ -54,10 +55,22 @@ def run(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_fixture_gives_each_test_a_store_and_puts_the_engines_back(tmp_path: Path) -> None:
-    done = run(tmp_path)
+    (tmp_path / "tasks.py").write_text(textwrap.dedent(TASKS))
+    (tmp_path / "test_tasks.py").write_text(textwrap.dedent(TESTS))
+    done = pytest_in(tmp_path)
     assert done.returncode == 0, done.stdout
     assert "4 passed" in done.stdout
     assert not (tmp_path / "jobs.db").exists()
+
+
+def test_the_example_of_the_module_is_whole(tmp_path: Path) -> None:
+    text = textwrap.dedent(testing.__doc__.partition("\n\n")[2].partition("What there is:")[0])  # type: ignore[union-attr]
+    _, *files = re.split(r"^# (\w+\.py)\n", text, flags=re.MULTILINE)
+    assert files[::2] == ["shop.py", "conftest.py", "test_shop.py"]
+    for name, content in zip(files[::2], files[1::2], strict=True):
+        (tmp_path / name).write_text(content)
+    done = pytest_in(tmp_path)
+    assert "3 passed" in done.stdout, done.stdout
 
 
 def test_pytest_loads_little_for_those_who_do_not_use_it(tmp_path: Path) -> None:
