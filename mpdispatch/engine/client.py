@@ -241,11 +241,14 @@ class JobClient(WaitsForJobs):
 
         return Crons(self.store, new_job=job_as_given, on_fire=self._tell_fired)
 
-    def _tell_fired(self, entry: str, jobs: Iterable[Job]) -> None:
+    def _tell_fired(self, entry: str, jobs: Sequence[Job]) -> Sequence[Job]:
         if self._hooks is not None:
             for job in jobs:
                 self._hooks.fired(entry, job)
-        self.settle()
+        if self.in_process is None:
+            return jobs
+        self.in_process.settle()
+        return [self.store.get(job.id) for job in jobs]
 
     # ---------------------------------------------------------------- new jobs, for the doors
 

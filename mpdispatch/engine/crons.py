@@ -38,8 +38,9 @@ class Crons:
     """The cron entries of a store, each by its name. Safe from any thread."""
 
     def __init__(
-        self, store: Store, *, new_job: NewCronJob, on_fire: Callable[[str, Sequence[Job]], object]
+        self, store: Store, *, new_job: NewCronJob, on_fire: Callable[[str, Sequence[Job]], Sequence[Job]]
     ) -> None:
+        """`on_fire` is told of the entry and its new jobs, and gives them."""
         self._store, self._new_job, self._on_fire = store, new_job, on_fire
 
     @documented(CronAndJobKeywords)
@@ -197,9 +198,7 @@ class Crons:
 
     def _fire(self, name: str, slots: Sequence[Firing]) -> Sequence[Job]:
         made = self._store.crons.fire(name, slots)
-        if made:
-            self._on_fire(name, made)
-        return made
+        return self._on_fire(name, made) if made else made
 
     def _entry(self, name: str) -> CronEntry:
         try:
@@ -220,7 +219,7 @@ def _some(names: Sequence[str]) -> str:
 class EngineCrons(Crons):
     """The cron entries of an engine's store. The engine declares its own here, too."""
 
-    def __init__(self, engine: Engine, on_fire: Callable[[str, Sequence[Job]], object]) -> None:
+    def __init__(self, engine: Engine, on_fire: Callable[[str, Sequence[Job]], Sequence[Job]]) -> None:
         super().__init__(engine.store, new_job=engine.new_job, on_fire=on_fire)
         self._engine = engine
 

@@ -11,7 +11,6 @@ from mpdispatch.engine.engine import Engine
 from mpdispatch.errors import StoreBusy
 from mpdispatch.model import ClaimRequest, Transition
 from mpdispatch.store.contract import SupervisorStore
-from mpdispatch.store.crons import CronDecisions
 from mpdispatch.store.values import CommitResult, Reports
 from mpdispatch.supervisor.heartbeat import this_process
 
@@ -52,11 +51,6 @@ class Desk:
             found = found or step.has_more or step.rebased + step.repaired + step.expired > 0
             if not step.has_more:
                 return found
-
-    @property
-    def crons(self) -> CronDecisions:
-        """The cron entries of the store."""
-        return self._store.crons
 
     def claim(self) -> CommitResult:
         """Stage what is due, and claim the first job in order."""

@@ -18,16 +18,15 @@ _APP = "mpdispatch.testing"
 class Firing:
     """One supervisor's time: the slots from its making on are those at which it was there. For one thread."""
 
-    def __init__(
-        self, engine: Engine, store: CronDecisions, clock: Clock, publisher: EventPublisher | None
-    ) -> None:
+    def __init__(self, engine: Engine, clock: Clock, publisher: EventPublisher | None) -> None:
         """Brings the entries that the app declares into the store. Raises ConfigError."""
-        self._store, self._clock, self._publisher = store, clock, publisher
+        self._store: CronDecisions = engine.store.crons
+        self._clock, self._publisher = clock, publisher
         self._began = clock.now()
         self._started: set[int] = set()
         for each in engine.declared_crons():
             entries = [new_cron(spec, each.origin, _APP, self._began.wall_us - 1) for spec in each.specs]
-            store.sync(each.origin, each.app or _APP, entries)
+            self._store.sync(each.origin, each.app or _APP, entries)
 
     def fire(self) -> tuple[bool, int | None]:
         """Decide about all entries. Gives whether slots were decided, and in how many µs the next is due (None: none)."""

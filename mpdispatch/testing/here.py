@@ -16,6 +16,7 @@ from mpdispatch.errors import JobFailedError, UsageError
 from mpdispatch.events.queue import THREAD_NAME
 from mpdispatch.model import COMMAND_JOB, Job, JobState
 from mpdispatch.policy.durations import duration_of
+from mpdispatch.store.contract import Store
 from mpdispatch.testing.execute import nested
 from mpdispatch.testing.fake_clock import FakeClock
 from mpdispatch.testing.goals import BatchGoal, Goal, JobGoal
@@ -80,8 +81,10 @@ def drain(
         UsageError: `advance` or `crons` is given, and the clock of the store is the machine's; or a handler calls it.
     """
     engine = engine_of(engine)
-    if nested.get() is not None:
-        raise UsageError("drain() was called in a handler; engine.wait(id) runs the job that it waits for")
+    if _is_in_handler():
+        raise UsageError(
+            "drain() was called in a handler or a hook; engine.wait(id) runs the job that it waits for"
+        )
     total_us = None if advance is None else round(duration_of("advance", advance) * SECOND_US)
     if total_us is not None or crons:
         clock(engine)  # raises on a store that is not the test's
@@ -105,14 +108,16 @@ def _in_process(engine: Engine, here: Here) -> Iterator[None]:
         _is_ours.set(was_ours)  # no reset by a token: the end of an async fixture has other context variables
 
 
+def _is_in_handler() -> bool:
+    """Whether a handler makes this call, or a hook."""
+    return nested.get() is not None or threading.current_thread().name == THREAD_NAME
+
+
 class Here:
     """Runs the jobs of an engine in this process (see `engine.in_process`). For any thread; one job runs at a time."""
 
     def __init__(self, engine: Engine, *, is_inline: bool, raises: bool) -> None:
         self._engine, self._is_inline, self._raises = engine, is_inline, raises
-        self._store = engine.store
-        self._clock = fake_clock_of(self._store)
-        self._runner = Runner(engine)
         self._lock = threading.Lock()
         """Held while jobs run that are not inside of a handler."""
         self._strays = threading.Lock()
@@ -121,6 +126,11 @@ class Here:
         """Whether jobs were made that whoever runs jobs now may not have seen."""
         self._ended = Ended()
         """Of what runs now, also inside of handlers."""
+
+    @property
+    def _store(self) -> Store:
+        """The present one: `isolated` may be inside of `inline`."""
+        return self._engine.store
 
     # -- what the engine asks ---------------------------------------------------------------------------
 
@@ -161,8 +171,7 @@ class Here:
     def _enters(self) -> bool:
         """Whether the caller may run jobs now; it holds the lock then. Else whoever holds it does."""
         self._has_more = True
-        is_in_handler = nested.get() is not None or threading.current_thread().name == THREAD_NAME
-        if not self._is_inline or is_in_handler:
+        if not self._is_inline or _is_in_handler():
             return False
         # The thread of an app, or one that a handler has started: that one must not wait for the handler's end.
         return self._lock.acquire(blocking=_is_ours.get())
@@ -196,13 +205,13 @@ class Here:
             self._advance(due_us)
             return True
 
-        self._runner.run(self._ended, lambda: False, advances)
+        Runner(self._engine).run(self._ended, lambda: False, advances)
 
     def _advance(self, microseconds: int) -> None:
-        if self._clock is None:
+        if (fake := fake_clock_of(self._store)) is None:
             sleep(microseconds / SECOND_US)
         else:
-            self._clock.advance_us(microseconds)
+            fake.advance_us(microseconds)
 
     def _repeat(self, run: Callable[[], None]) -> None:
         """Run, tell the hooks, and run again if meanwhile, or on other threads, jobs were made."""
@@ -213,25 +222,28 @@ class Here:
             drain_hooks(self._engine)
 
     def drain(self, until: Callable[[], object] | None, total_us: int | None, *, fires: bool) -> list[Job]:
-        end_us = None if self._clock is None or total_us is None else self._clock.now().boot_us + total_us
+        """As `drain`. With `total_us` the store has a fake clock."""
+        fake = fake_clock_of(self._store)
+        end_us = 0 if fake is None or total_us is None else fake.now().boot_us + total_us
 
         def is_over() -> bool:
             return until is not None and bool(until())
 
         def left_us() -> int:
-            assert self._clock is not None
-            return 0 if end_us is None else max(0, end_us - self._clock.now().boot_us)
+            return 0 if fake is None else max(0, end_us - fake.now().boot_us)
 
         def advances(due_us: int) -> bool:
-            if end_us is None or due_us > left_us():
+            if due_us > left_us():
                 return False
             self._advance(due_us)
             return True
 
         with self._lock:
-            ended = self._ended = Ended()
-            self._repeat(lambda: self._runner.run(ended, is_over, advances, tends=True, fires=fires))
-            if end_us is not None and not is_over():
+            ended, runner = Ended(), Runner(self._engine)
+            self._ended = ended
+            firing = runner.firing() if fires else None
+            self._repeat(lambda: runner.run(ended, is_over, advances, tends=True, firing=firing))
+            if left_us() and not is_over():
                 self._advance(left_us())
         return ended.jobs
 

@@ -45,7 +45,7 @@ class Ended:
 
 
 class Runner:
-    """May be used again inside of a handler that it runs."""
+    """On the engine's present store. May be used again inside of a handler that it runs."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -61,12 +61,12 @@ class Runner:
         advances: Callable[[int], bool],
         *,
         tends: bool = False,
-        fires: bool = False,
+        firing: Firing | None = None,
     ) -> None:
         """Run due jobs until `is_over()`, which is asked before each, or until none is due. Adds to `ended`.
 
         `tends`: have the store look after its rows, too, as supervisors do. It looks at all of them at first.
-        `fires`: fire cron entries, too.
+        `firing`: fires cron entries, too.
         `advances(due_us)` is asked when none is due, and a job or a slot will be in so many µs. It lets the
         time pass and gives True, or gives False, which ends the run.
 
@@ -74,7 +74,6 @@ class Runner:
         """
         starts = Counter[int]()
         with self._registered(tends) as desk:
-            firing = self._firing(desk) if fires else None
             while not is_over():
                 result = desk.claim()
                 self._take_in(result, ended)
@@ -89,8 +88,9 @@ class Runner:
                 if not is_decided and (due_in_us is None or not advances(due_in_us)):
                     return
 
-    def _firing(self, desk: Desk) -> Firing:
-        return Firing(self._engine, desk.crons, self._clock, self._publisher())
+    def firing(self) -> Firing:
+        """For one or more runs that are the time of one supervisor. Raises ConfigError."""
+        return Firing(self._engine, self._clock, self._publisher())
 
     @contextmanager
     def _registered(self, tends: bool) -> Iterator[Desk]:

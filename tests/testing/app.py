@@ -261,3 +261,8 @@ def adding_many(count: int) -> Any:
     batch = engine.enqueue_many("add", ({"a": number} for number in range(count)))
     batch.wait()
     return [each.result for each in batch.results()]
+
+
+@nightly_engine.job
+def enqueuing() -> None:
+    at_start.enqueue()

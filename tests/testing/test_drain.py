@@ -88,7 +88,7 @@ def test_a_handler_cannot_drain() -> None:
         app.draining.enqueue()
         (job,) = testing.drain(engine)
     assert job.last_error is not None
-    assert "drain() was called in a handler" in job.last_error.message
+    assert "drain() was called in a handler or a hook" in job.last_error.message
 
 
 @pytest.mark.parametrize("advance", [-1, "soon", float("inf"), True])

@@ -28,6 +28,13 @@ def test_each_slot_of_the_time_makes_one_job_when_it_is_due() -> None:
         assert ("enqueued", nights[0].id) in app.recorder.told
 
 
+def test_a_start_fires_once_whatever_its_jobs_enqueue() -> None:
+    with testing.isolated(nightly_engine):
+        nightly_engine.crons.add("enqueues", "@startup", job="enqueuing")
+        names = [job.name for job in testing.drain(nightly_engine, crons=True)]
+        assert sorted(names) == ["at_start", "at_start", "enqueuing"]
+
+
 def test_slots_that_passed_before_catch_up_as_the_entry_says() -> None:
     with testing.isolated(nightly_engine) as clock:
         testing.drain(nightly_engine, crons=True)

@@ -278,6 +278,22 @@ def test_a_handler_may_skip_the_test() -> None:
         app.skipping.enqueue()
 
 
+def test_a_store_that_is_isolated_inside_runs_inline_too() -> None:
+    with testing.inline(engine):
+        add.enqueue(1)
+        with testing.isolated(engine) as clock:
+            assert add.options(delay=60).enqueue(2).result == 4
+            assert sum(engine.counts().values()) == 1
+            assert testing.clock(engine) is clock
+        assert sum(engine.counts().values()) == 1
+
+
+def test_what_an_entry_makes_when_it_is_triggered_has_run() -> None:
+    with testing.inline(engine):
+        engine.crons.add("adding", "@daily", job="add", args={"a": 1})
+        assert engine.crons.trigger("adding").result == 3
+
+
 def test_something_else_than_an_engine_is_refused() -> None:
     with pytest.raises(UsageError, match="engine: must be an Engine, not of type str"), testing.inline("x"):  # type: ignore[arg-type]
         pass
