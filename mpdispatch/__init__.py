@@ -15,14 +15,14 @@
 
 What people use:
 
-    Engine              handlers and their jobs: job, enqueue, options, wait, retry, cancel, list_jobs, explain …
+    Engine              handlers and their jobs: job, enqueue, options, batch, wait, retry, cancel, list_jobs …
     Dispatcher          runs the jobs of an engine: start and stop, or run
     Config              every setting with its default; QueueConfig: the limits of a queue
     current_job         in a handler: the JobContext of the job it runs (progress, log, deadline …)
     current_engine      in a handler: the engine it belongs to
     Retry, Snooze, Cancel   raised in a handler: try again, run later, give up
     job                 makes a handler that an engine takes in later, by engine.register
-    Job, JobState, Batch, DeadLetter, ErrorInfo   what an engine gives
+    Job, JobState, Batch, BatchInfo, DeadLetter, ErrorInfo   what an engine gives
     SQLiteStore, open_store   where jobs are kept
     backoff, middleware, hooks   when to try again; code around every handler; to be told what happened
     testing             for the tests of an app: jobs run in the test's process, on a store and a clock of its own
@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from mpdispatch.engine import job as job
     from mpdispatch.execution.process_context import current_engine as current_engine
     from mpdispatch.execution.process_context import current_job as current_job
+    from mpdispatch.model import BatchInfo as BatchInfo
     from mpdispatch.model import DeadLetter as DeadLetter
     from mpdispatch.model import ErrorInfo as ErrorInfo
     from mpdispatch.model import Job as Job
@@ -68,7 +69,7 @@ _HOMES = {
     "Dispatcher": "dispatcher",
     **dict.fromkeys(("Batch", "Engine", "job"), "engine"),
     **dict.fromkeys(("current_engine", "current_job"), "execution.process_context"),
-    **dict.fromkeys(("DeadLetter", "ErrorInfo", "Job", "JobState"), "model"),
+    **dict.fromkeys(("BatchInfo", "DeadLetter", "ErrorInfo", "Job", "JobState"), "model"),
     **dict.fromkeys(("SQLiteStore", "open_store"), "store"),
 }
 """Where the names that are not in `errors` live."""
