@@ -27,6 +27,7 @@ from mpdispatch import (
     JobState,
     PayloadError,
     SQLiteStore,
+    StoreBusy,
     UnknownJobError,
     UsageError,
 )
@@ -236,6 +237,31 @@ def test_an_item_that_does_not_fit_leaves_an_open_batch_open(engine: Engine) -> 
         batch.add(render, "a")  # type: ignore[arg-type]
 
 
+def test_a_job_that_is_there_already_stays_where_it_is(engine: Engine) -> None:
+    keyed = engine.options(idempotency_key="k")
+    older = keyed.enqueue("render", path="a")
+    with engine.batch("x") as batch:
+        found = keyed.enqueue("render", path="a")
+        one = engine.options(idempotency_key="other").enqueue("render", path="b")
+        engine.options(idempotency_key="other").enqueue("render", path="b")
+    assert (found.id, found.created, found.batch_id) == (older.id, False, None)
+    assert list(batch) == [one.id]
+
+
+def test_a_batch_that_cannot_be_closed_says_what_to_do(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def cannot(batch: Batch) -> None:
+        raise StoreBusy("jobs.db")
+
+    def enqueue_some() -> None:
+        with engine.batch("x"):
+            engine.enqueue("render", path="a")
+
+    monkeypatch.setattr(Batch, "close", cannot)
+    with pytest.raises(StoreBusy) as caught:
+        enqueue_some()
+    assert "batch 1 is left open: add the rest and close it" in caught.value.__notes__[0]
+
+
 # ---------------------------------------------------------------- what is refused
 
 
@@ -287,6 +313,12 @@ def test_callbacks_are_handlers_names_or_bound(engine: Engine) -> None:
         assert job_id is not None
         assert engine.get_job(job_id).payload == {"batch": batch.id}
         assert engine.get_job(job_id).batch_id is None
+    with engine.batch("y", on_failure=bound, open=True) as failing:
+        engine.enqueue("render", path="a")
+    job_id = failing.cancel().callbacks["on_failure"].job_id
+    assert job_id is not None
+    job = engine.get_job(job_id)
+    assert (job.queue, job.priority, job.payload) == ("late", 3, {"batch": failing.id})
     with pytest.raises(UsageError, match="on_end: a callback takes no option idempotency_key"):
         engine.batch("x", on_end=handle.options(idempotency_key="k"))
 
@@ -452,11 +484,21 @@ def test_hooks_are_told_of_members(tmp_path: Path) -> None:
 
     engine = Engine.build(Dispatcher(SQLiteStore(tmp_path / "jobs.db")), extensions=[Listener()])
     engine.job(render)
+    engine.job(report)
     with engine.batch("x") as batch:
         engine.enqueue("render", path="a")
         engine.enqueue_many("render", [{"path": "b"}])
+    with engine.batch("empty", on_end="report") as empty:
+        pass
+    empty.close()
+    with engine.batch("cancelled", on_failure="report") as cancelled:
+        engine.enqueue("render", path="c")
+        cancelled.cancel()
     assert engine.hooks.queue().drain(10)
-    assert [(each.job_id, each.batch_id) for each in told] == [(job_id, batch.id) for job_id in batch]
+    members = [(job_id, batch.id) for job_id in batch]
+    callback, failure = empty.status().callbacks["on_end"], cancelled.status().callbacks["on_failure"]
+    last = [(callback.job_id, None), (*cancelled, cancelled.id), (failure.job_id, None)]
+    assert [(each.job_id, each.batch_id) for each in told] == [*members, *last]
 
 
 def test_a_hundred_thousand_items_take_little_memory(engine: Engine) -> None:

@@ -211,7 +211,12 @@ class Batch:
     def close(self) -> BatchInfo:
         """It takes no more members, and ends once all have ended; at once if they have. Twice is the same as once."""
         refuse_while_importing("close")
+        was_open = self.is_open
         info = self.store.batches.close(self.id)
+        if was_open and info.ended_at is not None:
+            # Only a close ends an open batch: nobody else has told the hooks of its callbacks.
+            made = [each.job_id for each in info.callbacks.values() if each.job_id is not None]
+            self._client.tell_all(map(self.store.get, made))
         return self._settled(info)
 
     def cancel(self) -> BatchInfo:
@@ -222,7 +227,7 @@ class Batch:
         """
         refuse_while_importing("cancel")
         info = self.store.batches.cancel(self.id)
-        return self._settled(self.store.batches.close(self.id) if info.is_open else info)
+        return self.close() if info.is_open else self._settled(info)
 
     def retry_failed(self) -> int:
         """Enqueue the members that have failed again, each as a new job in the place of the old one; gives how many.

@@ -156,10 +156,14 @@ class BatchContext:
             error.add_note(f"{has}, and {'was cancelled' if info.cancelled_at else 'is closed'}")
 
     def _close(self, batch: Batch) -> None:
-        if self._stays_open:
-            batch.store.sync()
-        else:
-            batch.close()
+        try:
+            if self._stays_open:
+                batch.store.sync()
+            else:
+                batch.close()
+        except StoreError as error:
+            error.add_note(left_open(batch.id))
+            raise
 
     def _left_open(self, batch: Batch) -> BatchInfo:
         """How it stands, its members on disk. One that was cancelled takes no more: it is closed, so that it ends."""

@@ -15,7 +15,7 @@ import click
 from mpdispatch.cli import batch_texts as texts
 from mpdispatch.cli.clients import open_client, open_client_with_hooks
 from mpdispatch.cli.columns import Column
-from mpdispatch.cli.output import complain, print_json, print_line, print_pages, print_table, time_text
+from mpdispatch.cli.output import complain, escape, print_json, print_line, print_pages, print_table, time_text
 from mpdispatch.cli.parameters import complete_batch, complete_batch_name, paging_options
 from mpdispatch.cli.program import Options, command
 from mpdispatch.cli.values import BATCH_ID
@@ -157,7 +157,9 @@ def _live_bar(info: BatchInfo) -> Iterator[Callable[[BatchInfo], object]]:
         TextColumn("{task.fields[note]}", markup=False),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True, expand=True) as progress:
-        task = progress.add_task("", total=info.total, completed=info.done, name=cut(info.name, 30), note="")
+        task = progress.add_task(
+            "", total=info.total, completed=info.done, name=escape(cut(info.name, 30)), note=""
+        )
 
         def update(now: BatchInfo) -> None:
             failed, left = now.counts[JobState.FAILED], texts.eta_text(now)
