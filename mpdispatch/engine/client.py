@@ -86,6 +86,15 @@ class JobClient(WaitsForJobs):
         """The jobs that this one waits for, or waited for (`after`), by id. Of one that was pruned, the state is None."""
         return self.store.parents(checked_id(job_id))
 
+    def parent_results(self, job_id: int) -> dict[int, Any]:
+        """What the parents of this job have returned, by their ids; without those that did not complete.
+
+        In a handler: `current_engine().parent_results(current_job().id)`. A parent that was retried stands under the id of
+        the retry. They are there: a parent is not pruned before its dependents have ended.
+        """
+        parents = self.parents(job_id)
+        return {each.id: self.store.get(each.id).result for each in parents if each.state is JobState.COMPLETED}
+
     def dependents(self, job_id: int) -> Dependents:
         """How many jobs wait for this one: `waiting` of `total`, the others are due or have ended."""
         return self.store.dependents(checked_id(job_id))

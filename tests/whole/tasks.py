@@ -19,7 +19,18 @@ from itertools import repeat
 from pathlib import Path
 from typing import Any
 
-from mpdispatch import Cancel, Dispatcher, Engine, QueueConfig, Retry, Snooze, SQLiteStore, backoff, current_job
+from mpdispatch import (
+    Cancel,
+    Dispatcher,
+    Engine,
+    QueueConfig,
+    Retry,
+    Snooze,
+    SQLiteStore,
+    backoff,
+    current_engine,
+    current_job,
+)
 
 HERE = Path(__file__).resolve().parent
 RECORDS = HERE / "records"
@@ -286,6 +297,18 @@ def snooze_once(delay: float = 0.1) -> int:
 def raise_cancel() -> None:
     note("start")
     raise Cancel("not needed any more")
+
+
+@engine.job(max_retries=50)
+def join(s: float = 0.0, gives_up: bool = False) -> int:
+    """One more than its parents' results together."""
+    note("start")
+    found = current_engine().parent_results(current_job().id)
+    time.sleep(s)
+    note("end")
+    if gives_up:
+        raise Cancel("as told")
+    return 1 + sum(found.values())
 
 
 @engine.job()
