@@ -328,3 +328,46 @@ def test_letters_are_purged_by_error(house: House, mp: Mp) -> None:
     house.failed()
     assert mp("dlq", "purge", "--error", "gone")[1] == "purged: 1\n"
     assert house.store.dead_letter_count() == 1
+
+
+# ---------------------------------------------------------------- progress, as it goes on
+
+
+def test_wait_shows_the_progress_of_the_job_on_a_terminal(house: House, tmp_path: Path) -> None:
+    job = house.started("sum")
+    house.report(job, 1, 4, "page [red]1")
+    reader, writer = os.pipe()
+    with Terminal(tmp_path, "wait", str(job.id), columns=120, stdout=writer) as terminal:
+        os.close(writer)
+        seen = terminal.read_until(lambda text: "25 %" in text)
+        assert f"job {job.id} (sum)" in seen
+        assert "25 % (1/4), " in seen
+        assert "left: page [red]1" in seen
+        house.report(job, 3, 4)
+        assert "75 % (3/4), " in terminal.read_until(lambda text: "75 %" in text)
+        house.desk.commit(completed(job, house.clock.now()))
+        terminal.rest()
+        assert terminal.process.returncode == 0
+    with open(reader) as out:
+        assert out.read() == f'{job.id} completed {{"pages": 3}}\n', "no bar gets into what a program reads"
+
+
+def test_wait_says_why_a_job_does_not_run_and_how_long_one_runs(house: House, tmp_path: Path) -> None:
+    running = house.started("sum")
+    waiting = house.store.enqueue(NewJob(name="later", payload=b"{}", delay_us=3_600_000_000)).id
+    with Terminal(tmp_path, "wait", str(running.id), str(waiting), columns=160) as terminal:
+        seen = terminal.read_until(lambda text: "runs for" in text)
+        assert "0/2" in seen
+        house.desk.commit(completed(running, house.clock.now()))
+        seen = terminal.read_until(lambda text: "it is due at" in text)
+        assert "1/2" in seen
+        house.store.cancel(waiting)
+        assert f"{waiting} cancelled\n" in terminal.rest()
+        assert terminal.process.returncode == 1
+
+
+def test_wait_on_a_terminal_gives_up_in_time(house: House, tmp_path: Path) -> None:
+    job = house.started()
+    with Terminal(tmp_path, "wait", str(job.id), "--for", "600ms", columns=160) as terminal:
+        assert f"job {job.id} is still running after 0.6 s" in terminal.rest()
+        assert terminal.process.returncode == 1

@@ -92,6 +92,7 @@ def print_pages(
     columns: Sequence[Column | str],
     row: Callable[[T], Sequence[object]],
     *,
+    right: Iterable[str] = (),
     as_json: bool,
     limit: int,
     cursor: str | None,
@@ -105,7 +106,7 @@ def print_pages(
     if as_json:
         print_json_array(map(to_json, items))
     else:
-        print_table(columns, map(row, items))
+        print_table(columns, map(row, items), right=right)
     if more is not None:
         print(f"there are more: --cursor {escape(more)}, or --all", file=sys.stderr)
 
