@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -371,3 +373,43 @@ def test_wait_on_a_terminal_gives_up_in_time(house: House, tmp_path: Path) -> No
     with Terminal(tmp_path, "wait", str(job.id), "--for", "600ms", columns=160) as terminal:
         assert f"job {job.id} is still running after 0.6 s" in terminal.rest()
         assert terminal.process.returncode == 1
+
+
+def test_stats_watch_shows_the_progress_of_running_jobs(house: House, tmp_path: Path) -> None:
+    first, second, third = house.started("sum"), house.started("count"), house.started("quiet")
+    house.report(first, 1, 4, "page 1")
+    house.report(second, 12)
+    with Terminal(tmp_path, "stats", "--watch", "0.1", columns=100) as terminal:
+        seen = terminal.read_until(lambda text: "dead letters" in text)
+        assert f"{first.id} sum  █████░░░░░░░░░░░░░░░ 25 % (1/4), " in seen
+        assert f"{second.id} count  12 done" in seen
+        assert f"{third.id} quiet" not in seen
+        house.report(first, 3, 4)
+        assert "75 % (3/4), " in terminal.read_until(lambda text: "75 %" in text)
+        house.desk.commit(*(completed(each, house.clock.now()) for each in (first, second, third)))
+        at = len(terminal.text)
+        terminal.read_until(lambda text: "ended: " in text[at:] and "done" not in text[text.rindex("queue") :])
+        terminal.process.send_signal(2)
+        terminal.rest()
+        assert terminal.process.returncode == 0
+
+
+def test_stats_watch_gives_programs_the_progress_of_running_jobs(house: House, tmp_path: Path) -> None:
+    job = house.started("sum")
+    house.report(job, 1, 4, "page 1")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mpdispatch", "stats", "--json", "--watch", "50ms"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    try:
+        ((facts),) = json.loads(process.stdout.readline())["progress"]
+    finally:
+        process.kill()
+        process.communicate()
+    eta_s = facts.pop("eta_s")
+    assert facts == {"id": job.id, "name": "sum", "done": 1, "total": 4, "message": "page 1", "share": 0.25}
+    assert eta_s > 0

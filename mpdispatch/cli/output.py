@@ -147,8 +147,10 @@ def _columns(columns: Sequence[Column | str], right: Iterable[str] = ()) -> list
     return [each if isinstance(each, Column) else Column(name=each, is_right=each in named) for each in columns]
 
 
-def draw_table(frames: Iterable[tuple[Sequence[Column | str], Iterable[Sequence[object]], str]]) -> None:
-    """Draw a table on a terminal again for each frame: columns, rows, and what stands below. All columns but the first
+def draw_table(
+    frames: Iterable[tuple[Sequence[Column | str], Iterable[Sequence[object]], Sequence[str]]],
+) -> None:
+    """Draw a table on a terminal again for each frame: columns, rows, and the lines below. All columns but the first
     are numbers."""
     from rich.console import Console, Group
     from rich.live import Live
@@ -156,10 +158,10 @@ def draw_table(frames: Iterable[tuple[Sequence[Column | str], Iterable[Sequence[
 
     console = Console()
     with Live(console=console, auto_refresh=False) as live:
-        for columns, rows, foot in frames:
+        for columns, rows, lines in frames:
             texts = [[escape(str(cell)) for cell in row] for row in rows]
             table = _fitted(_columns(columns, map(str, columns[1:])), texts, console.width)
-            live.update(Group(table, Text(escape(foot))), refresh=True)
+            live.update(Group(table, *(Text(escape(line)) for line in lines)), refresh=True)
 
 
 def _fitted(columns: Sequence[Column], rows: Sequence[Sequence[str]], room: int) -> Table:
