@@ -1,7 +1,11 @@
-"""The parts of `mpdispatch map`: one command job per input, under a supervisor of its own.
+"""The parts of `mpdispatch map`: one command job per input, under a supervisor of this process.
 
-    template, inputs ▸ commands ▸ store ▸ supervisor of this process ▸ ends ▸ printer (stdout, stderr), joblog, halt, bar
+    template, inputs ▸ feed ▸ store ▸ supervisor (a thread) ▸ ends ▸ run ▸ printer, joblog_file, halt, report
 
-- Pure: `template` (words and placeholders), `inputs` (lists and lines), `joblog` (GNU parallel's format), `halt`.
-- `commands/map.py` reads the command line and puts these together.
+- Pure: `template` (words and placeholders), `joblog` (GNU parallel's format), `halt`; `inputs` but for reading files.
+- `session` puts the parts together, from the command line to the exit code; `run` is the loop of its main thread.
+- `jobs` are members of a batch in a queue of their own; `feed` enqueues them while they run.
+- `folder` has what a kill leaves behind, for `--resume`: the spool, and the record of what is printed.
+
+Not here: how a program runs and where it writes (`execution.commands`, `execution.spool`).
 """
