@@ -24,7 +24,7 @@ from mpdispatch.model import (
     Run,
     Transition,
 )
-from mpdispatch.store.contract import SupervisorStore
+from mpdispatch.store.supervisor_contract import SupervisorStore
 
 COMPLETED, FAILED, CANCELLED, PENDING = (
     JobState.COMPLETED,

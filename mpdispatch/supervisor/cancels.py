@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mpdispatch.clock import Instant
-from mpdispatch.store.contract import SupervisorStore
+from mpdispatch.store.supervisor_contract import SupervisorStore
 from mpdispatch.supervisor.heartbeat import Heartbeat
 from mpdispatch.supervisor.reconcile import Reconciler
 from mpdispatch.supervisor.upkeep import Upkeep

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mpdispatch.clock import Clock, Instant
-from mpdispatch.store.contract import SupervisorStore
+from mpdispatch.store.supervisor_contract import SupervisorStore
 from mpdispatch.supervisor.cancels import Cancels
 from mpdispatch.supervisor.claimer import Claimer
 from mpdispatch.supervisor.in_flight import InFlight

@@ -8,7 +8,7 @@ before.
 from __future__ import annotations
 
 from mpdispatch.clock import Clock, Instant
-from mpdispatch.store.contract import SupervisorStore
+from mpdispatch.store.supervisor_contract import SupervisorStore
 from mpdispatch.store.values import CommitResult
 
 _DELAY_US = 4_000

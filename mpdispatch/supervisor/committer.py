@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from mpdispatch.clock import Instant
 from mpdispatch.failpoints import failpoint
-from mpdispatch.store.contract import SupervisorStore
+from mpdispatch.store.supervisor_contract import SupervisorStore
 from mpdispatch.store.values import CommitResult, Reports
 from mpdispatch.supervisor.assign import Assigner
 from mpdispatch.supervisor.claim_sync import ClaimSync

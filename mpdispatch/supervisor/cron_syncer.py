@@ -8,7 +8,7 @@ from collections.abc import Callable
 from mpdispatch.errors import ConfigError
 from mpdispatch.handlers.crons import new_cron
 from mpdispatch.model import CronSync, DeclaredCrons
-from mpdispatch.store.contract import SupervisorStore
+from mpdispatch.store.supervisor_contract import SupervisorStore
 from mpdispatch.supervisor.runtime import Runtime
 
 

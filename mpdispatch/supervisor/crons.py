@@ -19,7 +19,7 @@ from mpdispatch.model import CronDecision, CronEntry, Job
 from mpdispatch.model.json import moment_of, time_to_json
 from mpdispatch.policy.cron.due import PRESENCE_GAP_US, Look
 from mpdispatch.policy.cron.plan import next_look_us, plan
-from mpdispatch.store.contract import SupervisorStore
+from mpdispatch.store.supervisor_contract import SupervisorStore
 from mpdispatch.supervisor.claimer import Claimer
 from mpdispatch.supervisor.cron_syncer import CronSyncer
 from mpdispatch.supervisor.event_publisher import EventPublisher

@@ -15,7 +15,7 @@ from mpdispatch.host.processes import pid_namespace, process_id
 from mpdispatch.ids import boot_id, host_name, machine_id
 from mpdispatch.model import NewSupervisor
 from mpdispatch.policy.lease import margin_us, renew_every_us, trusted_until_boot_us
-from mpdispatch.store.contract import SupervisorStore
+from mpdispatch.store.supervisor_contract import SupervisorStore
 from mpdispatch.store.values import Renewal
 from mpdispatch.supervisor.runtime import Runtime
 from mpdispatch.version import __version__

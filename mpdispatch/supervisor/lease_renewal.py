@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mpdispatch.clock import Instant
-from mpdispatch.store.contract import SupervisorStore
+from mpdispatch.store.supervisor_contract import SupervisorStore
 from mpdispatch.supervisor.cancels import Cancels
 from mpdispatch.supervisor.heartbeat import Heartbeat
 from mpdispatch.supervisor.orphans import Orphans

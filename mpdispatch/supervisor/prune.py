@@ -6,7 +6,7 @@ import logging
 
 from mpdispatch.clock import SECOND_US, Instant
 from mpdispatch.config import Config
-from mpdispatch.store.contract import SupervisorStore
+from mpdispatch.store.supervisor_contract import SupervisorStore
 from mpdispatch.store.values import Retention
 
 _ROUND_US = 60 * SECOND_US

@@ -13,7 +13,7 @@ from mpdispatch.model import Cancelled, ErrorInfo, Released
 from mpdispatch.pool.pool import Pool
 from mpdispatch.pool.process import Assignment, WorkerProcess
 from mpdispatch.repeated import Repeated
-from mpdispatch.store.contract import SupervisorStore
+from mpdispatch.store.supervisor_contract import SupervisorStore
 from mpdispatch.supervisor.claimer import Claimer
 from mpdispatch.supervisor.deadlines import Deadlines
 from mpdispatch.supervisor.decider import Decider

@@ -44,7 +44,7 @@ from mpdispatch.policy.lease import PeerVerdict
 from mpdispatch.pool.outcomes import from_reply
 from mpdispatch.pool.recovered import Answered, Recovered, Start, recover
 from mpdispatch.repeated import Repeated
-from mpdispatch.store.contract import SupervisorStore
+from mpdispatch.store.supervisor_contract import SupervisorStore
 from mpdispatch.supervisor.dead_peer import leads, loss_of, own_journal, remove_journal, stand_in
 from mpdispatch.supervisor.event_publisher import EventPublisher
 from mpdispatch.supervisor.in_flight import InFlight

@@ -10,7 +10,7 @@ from mpdispatch.errors import StoreBusy, StoreError
 from mpdispatch.host.kill import is_our_user, kill_process
 from mpdispatch.host.processes import ProcessId, process_start, process_state
 from mpdispatch.repeated import Repeated
-from mpdispatch.store.contract import SupervisorStore
+from mpdispatch.store.supervisor_contract import SupervisorStore
 
 _BUSY_US = 20_000
 _RETRY_US = 500_000

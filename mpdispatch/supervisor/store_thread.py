@@ -33,9 +33,9 @@ from mpdispatch.model import (
     Transition,
 )
 from mpdispatch.pool.selector import Selector
-from mpdispatch.store.contract import SupervisorStore
 from mpdispatch.store.crons import CronDecisions
 from mpdispatch.store.optional import FileCare, StoreUpkeep
+from mpdispatch.store.supervisor_contract import SupervisorStore
 from mpdispatch.store.values import (
     NO_REPORTS,
     CommitResult,

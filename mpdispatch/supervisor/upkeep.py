@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mpdispatch.clock import SECOND_US, Instant
 from mpdispatch.config import Config
-from mpdispatch.store.contract import SupervisorStore
+from mpdispatch.store.supervisor_contract import SupervisorStore
 from mpdispatch.supervisor.claimer import Claimer
 from mpdispatch.supervisor.peers import Peers
 from mpdispatch.supervisor.runtime import Runtime

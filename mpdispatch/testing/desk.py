@@ -10,7 +10,7 @@ from mpdispatch.clock import SECOND_US, sleep
 from mpdispatch.engine.engine import Engine
 from mpdispatch.errors import StoreBusy
 from mpdispatch.model import ClaimRequest, Transition
-from mpdispatch.store.contract import SupervisorStore
+from mpdispatch.store.supervisor_contract import SupervisorStore
 from mpdispatch.store.values import CommitResult, Reports
 from mpdispatch.supervisor.heartbeat import this_process
 

@@ -33,8 +33,9 @@ from mpdispatch.model import (
     Transition,
 )
 from mpdispatch.policy.decide import RetryRules, decide
-from mpdispatch.store.contract import Store, SupervisorStore
+from mpdispatch.store.contract import Store
 from mpdispatch.store.filters import DeadLetterFilter, JobFilter, PruneFilter
+from mpdispatch.store.supervisor_contract import SupervisorStore
 from mpdispatch.store.values import NO_REPORTS, CommitResult, Progress, Reports, Retention, UpkeepStep
 from tests.clock import FakeClock
 

@@ -107,7 +107,7 @@ class Batches:
 
     def cancel(self, batch_id: int) -> BatchInfo:
         batch = self._batch(batch_id)
-        if batch.cancelled_us is None:
+        if batch.cancelled_us is None and batch.ended_us is None:
             batch.cancelled_us = self._model._now.wall_us
         self.follow_up(self._cancel_members(batch))
         return self.get(batch_id)

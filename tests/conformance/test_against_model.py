@@ -20,9 +20,10 @@ from hypothesis.stateful import run_state_machine_as_test
 from mpdispatch import sqlite3
 from mpdispatch.store import SQLiteStore
 from mpdispatch.store.batches import BatchStore
-from mpdispatch.store.contract import Store, SupervisorStore
+from mpdispatch.store.contract import Store
 from mpdispatch.store.crons import CronDecisions, CronStore
 from mpdispatch.store.optional import StoreUpkeep
+from mpdispatch.store.supervisor_contract import SupervisorStore
 
 from .machine import Machine
 from .model import Model, Upkeep

@@ -24,7 +24,8 @@ from mpdispatch.model import (
     Transition,
 )
 from mpdispatch.store import SQLiteStore
-from mpdispatch.store.contract import Store, SupervisorStore
+from mpdispatch.store.contract import Store
+from mpdispatch.store.supervisor_contract import SupervisorStore
 from mpdispatch.store.values import CommitResult, Progress, Reports
 from tests.clock import FakeClock
 

@@ -12,8 +12,8 @@ from mpdispatch import sqlite3
 from mpdispatch.errors import StoreError, UsageError
 from mpdispatch.model import AlikeJobs, NewJob
 from mpdispatch.store import SQLiteStore
-from mpdispatch.store.contract import SupervisorStore
 from mpdispatch.store.filters import PruneFilter
+from mpdispatch.store.supervisor_contract import SupervisorStore
 from mpdispatch.store.values import Retention
 
 MIB = 1 << 20

@@ -27,9 +27,9 @@ from mpdispatch.model import (
     Transition,
 )
 from mpdispatch.pool.process import WorkerProcess
-from mpdispatch.store.contract import SupervisorStore
 from mpdispatch.store.sqlite import SQLiteStore
 from mpdispatch.store.sqlite.supervisor_store import SQLiteSupervisorStore
+from mpdispatch.store.supervisor_contract import SupervisorStore
 from mpdispatch.supervisor.event_publisher import EventPublisher
 from mpdispatch.supervisor.loop import Supervisor
 from mpdispatch.supervisor.plan import Plan

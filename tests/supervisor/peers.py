@@ -21,8 +21,8 @@ from mpdispatch.host.worker_record import WorkerRecord
 from mpdispatch.ids import boot_id, host_name, machine_id
 from mpdispatch.model import ClaimedJob, ClaimRequest, NewJob, NewSupervisor
 from mpdispatch.pool.frames import FromWorker, encode
-from mpdispatch.store.contract import SupervisorStore
 from mpdispatch.store.sqlite import SQLiteStore
+from mpdispatch.store.supervisor_contract import SupervisorStore
 from tests.host import tree
 from tests.pool.probes import pid_in, state_of, until
 

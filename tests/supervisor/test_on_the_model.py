@@ -12,9 +12,10 @@ import pytest
 from mpdispatch.clock import SECOND_US
 from mpdispatch.config import QueueConfig
 from mpdispatch.model import Cause, JobState
-from mpdispatch.store.contract import Store, SupervisorStore
+from mpdispatch.store.contract import Store
 from mpdispatch.store.filters import DeadLetterFilter
 from mpdispatch.store.optional import NoUpkeep
+from mpdispatch.store.supervisor_contract import SupervisorStore
 from tests.conformance.model_store import ModelStore
 from tests.supervisor.conftest import Build
 from tests.supervisor.house import ShiftedClock

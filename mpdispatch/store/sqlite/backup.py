@@ -27,10 +27,12 @@ from mpdispatch.errors import (
     StoreFull,
     StoreIOError,
     StorePermission,
+    UsageError,
 )
 from mpdispatch.failpoints import failpoint
 from mpdispatch.fstext import percent_encoded
 from mpdispatch.store.sqlite.connection import Session
+from mpdispatch.store.sqlite.database import CLIENT_PATIENCE_S, Database, FileDatabase
 from mpdispatch.store.sqlite.queries import QUERIES
 from mpdispatch.store.sqlite.room import NO_ROOM, diagnosed
 from mpdispatch.store.values import Backup
@@ -53,7 +55,23 @@ _BY_ERRNO: dict[int, type[StoreError]] = {
 }
 
 
-def backup(session: Session, destination: Path) -> Backup:
+def backup(database: Database, destination: str | os.PathLike[str]) -> Backup:
+    """Copy the store to a new file, while others use it. Raises UsageError, StoreError."""
+    path = os.fspath(destination)
+    if not isinstance(path, str) or not path or "\0" in path:
+        raise UsageError(f"destination: must be text that names a file, not {path!r}")
+    if not isinstance(database, FileDatabase):
+        raise UsageError(f"{database.location} has no file to copy")
+    # A connection of its own: this thread may go on in a hook or a signal handler.
+    session = database.open(patience_s=CLIENT_PATIENCE_S, create=False)
+    try:
+        with session.use:
+            return _backup(session, Path(os.path.abspath(path)))
+    finally:
+        database.close(session)
+
+
+def _backup(session: Session, destination: Path) -> Backup:
     """Copy the session's database to a path that does not exist. The session is in use until then.
 
     Raises StoreCannotCreate, StorePermission, StoreFull, StoreIOError: about the destination, of which nothing is left;

@@ -30,7 +30,7 @@ from mpdispatch.store.sqlite.columns import BATCH_COLUMNS
 from mpdispatch.store.sqlite.follow_ups import Followed, Judged
 from mpdispatch.store.sqlite.mending import mended
 from mpdispatch.store.sqlite.queries import QUERIES
-from mpdispatch.store.sqlite.rounds import Round, Step, Steps, read_step
+from mpdispatch.store.sqlite.rounds import Step, Steps, read_step
 from mpdispatch.store.sqlite.rows import moment, state_named
 from mpdispatch.store.sqlite.thread_sessions import ThreadSessions
 
@@ -104,30 +104,20 @@ class SQLiteBatches:
     def cancel(self, batch_id: int) -> BatchInfo:
         def mark(connection: sqlite3.Connection) -> None:
             now = self._clock.now()
-            get(connection, batch_id, now)
-            connection.execute(QUERIES["mark_cancelled"], (now.wall_us, batch_id))
+            if get(connection, batch_id, now).ended_at is None:
+                connection.execute(QUERIES["mark_cancelled"], (now.wall_us, batch_id))
 
         self._sessions.write(mark, "cancel_batch")
-        self._run(Round(cancelling(batch_id, self._clock, lambda _: None)))
+        self._sessions.run(cancelling(batch_id, self._clock, lambda _: None), "cancel_members")
         self._wake()
         self._tell_of_ends()
         return self.get(batch_id)
 
     def retry(self, batch_id: int, *, on_retry: Callable[[Sequence[Job]], object] | None = None) -> int:
         self.get(batch_id)
-        found = Round(retrying(batch_id, self._clock, on_retry))
-        self._run(found)
+        count = self._sessions.run(retrying(batch_id, self._clock, on_retry), "retry_members")
         self._wake()
-        return found.result or 0
-
-    def _run(self, found: Round[Any]) -> None:
-        while not found.is_done:
-            found.run(self._step, for_s=0)
-
-    def _step(self, step: Step) -> Any:
-        if step.is_write:
-            return self._sessions.write(step.work, "batch_step")
-        return self._sessions.read(step.work)
+        return count
 
     def members(self, batch_id: int, *, after_id: int, limit: int) -> list[Member]:
         rows = self._sessions.read(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from mpdispatch import sqlite3
@@ -12,6 +12,7 @@ from mpdispatch.model import Finding, Level
 from mpdispatch.private import not_private
 from mpdispatch.store.sqlite import crons, shrink, unreadable
 from mpdispatch.store.sqlite.connect import filesystem_of
+from mpdispatch.store.sqlite.database import Database, FileDatabase
 from mpdispatch.store.sqlite.wal import CHECKPOINT_BYTES
 
 _MIB = 1 << 20
@@ -24,6 +25,22 @@ _BY_HAND = "CHECK constraint failed in mpdispatch_"
 _FLEETING = {"tmpfs", "ramfs"}
 _COPY_ON_WRITE = {"btrfs", "zfs", "bcachefs", "overlay"}
 """An overlay may lie on one of the others, which is not visible from inside."""
+
+
+def of_store(
+    database: Database, read: Callable[[Callable[[sqlite3.Connection], list[Finding]]], list[Finding]]
+) -> list[Finding]:
+    """All of it: the library, the file and its content."""
+    content = read(lambda c: list(of_content(c)))
+    if not isinstance(database, FileDatabase):
+        return content
+    return [
+        *of_library(is_shared=database.is_shared),
+        *of_file(database.path, database.options.durability or "full"),
+        *of_side_folder(database.side_dir),
+        *([] if database.is_shared else read(lambda c: list(of_free_pages(c)))),
+        *content,
+    ]
 
 
 def of_library(*, is_shared: bool) -> Iterator[Finding]:

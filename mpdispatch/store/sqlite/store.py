@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import time
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 from mpdispatch import sqlite3
-from mpdispatch.clock import Clock, SystemClock, sleep
+from mpdispatch.clock import Clock, SystemClock
 from mpdispatch.errors import DeadLetterNotFoundError, JobNotFoundError, UsageError
 from mpdispatch.model import (
     Attempt,
@@ -28,7 +27,6 @@ from mpdispatch.model import (
     PeerSupervisor,
 )
 from mpdispatch.store.batches import BatchStore
-from mpdispatch.store.contract import SupervisorStore
 from mpdispatch.store.crons import CronStore
 from mpdispatch.store.filters import DeadLetterFilter, JobFilter, PruneFilter
 from mpdispatch.store.optional import Wake
@@ -44,11 +42,11 @@ from mpdispatch.store.sqlite import (
     status,
 )
 from mpdispatch.store.sqlite.connection import Flush
-from mpdispatch.store.sqlite.database import CLIENT_PATIENCE_S, Database, FileDatabase, MemoryDatabase
+from mpdispatch.store.sqlite.database import Database, FileDatabase, MemoryDatabase
 from mpdispatch.store.sqlite.options import FileOptions
 from mpdispatch.store.sqlite.queries import QUERIES
-from mpdispatch.store.sqlite.rounds import Round, Step
 from mpdispatch.store.sqlite.thread_sessions import ThreadSessions
+from mpdispatch.store.supervisor_contract import SupervisorStore
 from mpdispatch.store.values import Backup, Dependents, Durability, HeldJob, Pruned, QueueState, QueueStats
 
 _MOST_ID = (1 << 63) - 1
@@ -343,44 +341,19 @@ class SQLiteStore:
 
     def prune(self, where: PruneFilter, *, dry_run: bool = False) -> Pruned:
         """Delete ended jobs, a few hundred per transaction."""
-
-        def run(step: Step) -> Any:
-            if not step.is_write:
-                return self._sessions.read(step.work)
-            began = time.monotonic()
-            result = self._sessions.write(step.work, "prune")
-            # Half of the time is left to others: a drain beside this goes on at half its rate instead of a fifth.
-            sleep(min(time.monotonic() - began, _PAUSE_S))
-            return result
-
-        found = Round(pruning.by_filter(where, dry_run=dry_run))
-        while not found.is_done:
-            found.run(run, for_s=0)
-        assert found.result is not None
-        if found.result and not dry_run:
+        by_state = self._sessions.run(pruning.by_filter(where, dry_run=dry_run), "prune", shares=True)
+        if by_state and not dry_run:
             shrink.give_back(self._database, self._sessions.current)
-        return Pruned(found.result, self._sessions.read(lambda c: pruning.open_failed(c, where)))
+        return Pruned(by_state, self._sessions.read(lambda c: pruning.open_failed(c, where)))
 
     def compact(self) -> tuple[int, int]:
-        """Write the file anew without free pages. Returns its size before and after, in bytes."""
         return shrink.compact(self._database, self._sessions.current())
 
     def backup(self, destination: str | os.PathLike[str]) -> Backup:
         """Copy the store to a new file, while others use it."""
         from mpdispatch.store.sqlite.backup import backup
 
-        path = os.fspath(destination)
-        if not isinstance(path, str) or not path or "\0" in path:
-            raise UsageError(f"destination: must be text that names a file, not {path!r}")
-        if not isinstance(self._database, FileDatabase):
-            raise UsageError(f"{self.display} has no file to copy")
-        # A connection of its own: this thread may go on in a hook or a signal handler.
-        session = self._database.open(patience_s=CLIENT_PATIENCE_S, create=False)
-        try:
-            with session.use:
-                return backup(session, Path(os.path.abspath(path)))
-        finally:
-            self._database.close(session)
+        return backup(self._database, destination)
 
     def supervisors(self) -> list[PeerSupervisor]:
         return self._sessions.read(lambda c: reads.supervisors(c, self._clock.now()))
@@ -406,19 +379,9 @@ class SQLiteStore:
 
     def examine(self) -> list[Finding]:
         """Check the SQLite library, the file and its content. Reads all of it."""
-        database = self._database
         from mpdispatch.store.sqlite import health
 
-        content = self._sessions.read(lambda c: list(health.of_content(c)))
-        if not isinstance(database, FileDatabase):
-            return content
-        return [
-            *health.of_library(is_shared=database.is_shared),
-            *health.of_file(database.path, database.options.durability or "full"),
-            *health.of_side_folder(database.side_dir),
-            *([] if database.is_shared else self._sessions.read(lambda c: list(health.of_free_pages(c)))),
-            *content,
-        ]
+        return health.of_store(self._database, self._sessions.read)
 
     def wake(self) -> None:
         """Wake every supervisor of this store. A hint: never blocks or raises."""

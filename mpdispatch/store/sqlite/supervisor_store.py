@@ -250,7 +250,6 @@ class SQLiteSupervisorStore:
         self.upkeep.report(followed)
         if is_done:
             self._tell_of_ends()
-        if is_done:
             self._wake_if_pending(transitions)
         return is_done
 
