@@ -194,7 +194,8 @@ def test_a_round_that_the_store_was_busy_for_goes_on_where_it_was(
     upkeep, retention = file_desk.supervisor_store.upkeep, Retention(0, None, None)
     for _ in range(3):
         with pytest.raises(StoreBusy):
-            upkeep.prune(retention)
+            while True:  # on a busy machine the first steps may only read
+                upkeep.prune(retention)
     other.execute("COMMIT")
     other.close()
     assert prune_by_age(file_desk, 0) == 300

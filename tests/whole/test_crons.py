@@ -57,10 +57,10 @@ def cron(place: Place, *args: str) -> Any:
 def slots(place: Place, name: str | None = None) -> list[tuple[str, int]]:
     """Entry and second of each slot that has fired, in order."""
     sql = """SELECT c.name, s.slot_us FROM mpdispatch_cron_slots AS s JOIN mpdispatch_crons AS c ON c.id = s.cron_id
-             WHERE c.name = ?1 OR ?1 IS NULL ORDER BY c.name, s.slot_us"""
+             WHERE c.name = ? OR ? IS NULL ORDER BY c.name, s.slot_us"""
     try:
         with closing(sqlite3.connect(f"file:{place.db}?mode=ro", uri=True)) as connection:
-            return [(entry, slot_us // 1_000_000) for entry, slot_us in connection.execute(sql, (name,))]
+            return [(entry, slot_us // 1_000_000) for entry, slot_us in connection.execute(sql, (name, name))]
     except sqlite3.OperationalError:
         return []  # a supervisor is about to make the store
 
