@@ -192,10 +192,14 @@ def test_a_round_that_the_store_was_busy_for_goes_on_where_it_was(
     other = sqlite3.connect(str(path), isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     upkeep, retention = file_desk.supervisor_store.upkeep, Retention(0, None, None)
+
+    def prune_until_it_writes() -> None:
+        while True:  # on a busy machine the first steps may only read
+            upkeep.prune(retention)
+
     for _ in range(3):
         with pytest.raises(StoreBusy):
-            while True:  # on a busy machine the first steps may only read
-                upkeep.prune(retention)
+            prune_until_it_writes()
     other.execute("COMMIT")
     other.close()
     assert prune_by_age(file_desk, 0) == 300

@@ -104,11 +104,16 @@ class SQLiteBatches:
     def cancel(self, batch_id: int) -> BatchInfo:
         def mark(connection: sqlite3.Connection) -> None:
             now = self._clock.now()
-            if get(connection, batch_id, now).ended_at is None:
-                connection.execute(QUERIES["mark_cancelled"], (now.wall_us, batch_id))
+            get(connection, batch_id, now)
+            connection.execute(QUERIES["mark_cancelled"], (now.wall_us, batch_id))
 
         self._sessions.write(mark, "cancel_batch")
-        self._sessions.run(cancelling(batch_id, self._clock, lambda _: None), "cancel_members")
+
+        def step(connection: sqlite3.Connection) -> bool:
+            return follow_ups.cancel_some(connection, self._clock.now(), batch_id)[1]
+
+        while self._sessions.write(step, "cancel_members"):
+            pass  # in short transactions, so that others can write
         self._wake()
         self._tell_of_ends()
         return self.get(batch_id)
@@ -176,34 +181,6 @@ def close(connection: sqlite3.Connection, batch_id: int, now: Instant) -> Follow
 
 
 # ---------------------------------------------------------------- steps over many members
-
-
-def cancelling(batch_id: int, clock: Clock, report: Callable[[Followed], None]) -> Steps[int]:
-    """Cancels the members of a batch that is marked as cancelled. Comes to the number of jobs cancelled.
-
-    What each step has ended goes to `report`, once it is committed.
-
-    Looks at all members, again and again until it finds none to cancel: one that is claimed meanwhile may run again.
-    """
-    total = 0
-    while True:
-        found = 0
-        before: int | None = follow_ups.AFTER_ALL
-        while before is not None:
-
-            def step(connection: sqlite3.Connection, before: int = before) -> tuple[follow_ups.Pass, Followed]:
-                now = clock.now()
-                made = follow_ups.cancel_members(connection, batch_id, before, now)
-                return made, follow_ups.run_after(connection, made.cancelled, now)
-
-            made, more = yield Step(step, is_write=True)
-            report(more)
-            found += len(made.cancelled) + made.asked
-            total += len(made.cancelled)
-            before = made.before
-        if not found:
-            yield Step(lambda c: c.execute(QUERIES["stop_cancelling"], (batch_id,)), is_write=True)
-            return total
 
 
 def retrying(

@@ -64,7 +64,7 @@ UPDATE mpdispatch_batches SET
     failed = failed - (NOT :is_retried AND :state = 'failed'),
     cancelled = cancelled - (NOT :is_retried AND :state = 'cancelled'),
     ended_at_us = NULL,
-    cancelled_at_us = CASE WHEN is_cancelling = 1 THEN cancelled_at_us END
+    cancelled_at_us = CASE WHEN cancelling_before IS NOT NULL THEN cancelled_at_us END
 WHERE id = :id;
 
 -- name: member_of

@@ -56,6 +56,8 @@ class Presence(NamedTuple):
     """Any queue is paused."""
     has_followers: int
     """Any batch has not ended, or any job waits for others."""
+    has_cancelling: int
+    """The members of any batch are being cancelled."""
 
 
 class Claim(NamedTuple):

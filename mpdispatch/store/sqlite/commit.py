@@ -54,6 +54,8 @@ def write(
     # After recording, since recorded jobs may be due later; if this owner is gone, this rolls back.
     seen = claim.probe(connection, owner)
     followed = _follow_up(connection, recorded, cancelled, clock) if seen.has_followers else Followed()
+    if seen.has_cancelling:
+        followed.add(follow_ups.cancel_some(connection, clock.now())[0])
     if request is None:
         result = CommitResult(
             claimed=(),

@@ -32,7 +32,7 @@ from mpdispatch.store.sqlite.rows import error_of
 
 CANCEL_AT_ONCE = 2000
 """Members looked at per transaction: it must not hold the write lock for long (some 8 ms)."""
-AFTER_ALL = 1 << 62
+_AFTER_ALL = 1 << 62
 """An id after those of all members."""
 _decode_job = msgspec.json.Decoder(NewJob).decode
 
@@ -84,11 +84,6 @@ def run_for(connection: Executes, ended: list[Ended], now: Instant) -> Followed:
     if ended:
         followed.add(run(connection, [job.id for job, _ in ended], now))
     return followed
-
-
-def run_after(connection: Executes, cancelled: Sequence[int], now: Instant) -> Followed:
-    """As `run`, for jobs that the store has cancelled itself; they stand first in what it returns."""
-    return run_for(connection, _reported(connection, cancelled, now), now)
 
 
 def run(connection: Executes, ended: Iterable[int], now: Instant) -> Followed:
@@ -168,11 +163,8 @@ def judge(connection: Executes, batch: Judged, now: Instant, followed: Followed)
     ):
         return []
     connection.execute(QUERIES["mark_cancelled"], (now.wall_us, batch.id))
-    # A small batch is done with at once; of a large one the upkeep cancels the rest in steps.
-    made = cancel_members(connection, batch.id, AFTER_ALL, now)
-    if made.before is None:
-        connection.execute(QUERIES["stop_cancelling"], (batch.id,))
-    return made.cancelled
+    # A small batch is done with at once; of a large one the next commits and upkeep cancel the rest.
+    return _cancel_members(connection, batch.id, _AFTER_ALL, now)
 
 
 def _end(connection: Executes, batch: Judged, now: Instant, followed: Followed) -> None:
@@ -206,27 +198,35 @@ def _call_back(
         followed.has_due = True
 
 
-class Pass(NamedTuple):
-    """A step of cancelling the members of a batch."""
+def cancel_some(connection: Executes, now: Instant, batch_id: int | None = None) -> tuple[Followed, bool]:
+    """One step of cancelling the members of a batch that was cancelled: of this one, or of any.
 
-    cancelled: list[int]
-    asked: int
-    """Number of running members that are asked to end."""
-    before: int | None
-    """Where the next step goes on; None: all members were looked at."""
+    Returns what followed, and False if there was nothing to do.
+    """
+    row = connection.execute(QUERIES["cancelling_batch"], {"id": batch_id}).fetchone()
+    if row is None:
+        return Followed(), False
+    found_id, before = row
+    cancelled = _cancel_members(connection, found_id, before, now)
+    return run_for(connection, _reported(connection, cancelled, now), now), True
 
 
-def cancel_members(connection: Executes, batch_id: int, before: int, now: Instant) -> Pass:
-    """Cancel the waiting ones among the next members before this id, and ask running members to end."""
+def _cancel_members(connection: Executes, batch_id: int, before: int, now: Instant) -> list[int]:
+    """Cancel the waiting ones among the next members before this id, and ask running members to end.
+
+    A member may be claimed, run and wait again between two steps. But whoever runs at any step is asked to end, and is
+    not run again then: one pass over all members is enough.
+    """
     values = {"id": batch_id, "before": before, "limit": CANCEL_AT_ONCE}
     found = connection.execute(QUERIES["last_members"], values).fetchall()
     waiting = [job_id for job_id, is_waiting in found if is_waiting]
     if waiting:
         connection.execute(QUERIES["cancel_these"], (now.wall_us, as_json(waiting)))
         connection.execute(QUERIES["forget_dependents"], (as_json(waiting),))
-    asked = connection.execute(QUERIES["cancel_running_members"], (now.wall_us, batch_id)).rowcount
-    is_all = len(found) < CANCEL_AT_ONCE
-    return Pass(waiting, asked, None if is_all else found[-1][0])
+    connection.execute(QUERIES["cancel_running_members"], (now.wall_us, batch_id))
+    goes_on_before = None if len(found) < CANCEL_AT_ONCE else found[-1][0]
+    connection.execute(QUERIES["cancel_before"], (goes_on_before, batch_id))
+    return waiting
 
 
 # ---------------------------------------------------------------- dependents

@@ -38,15 +38,17 @@ UPDATE mpdispatch_callbacks SET job_id = ? WHERE batch_id = ? AND event = ? AND 
 
 -- name: mark_cancelled
 -- From now on it takes no members, and the waiting ones are to be cancelled.
-UPDATE mpdispatch_batches SET cancelled_at_us = coalesce(cancelled_at_us, ?), is_cancelling = 1 WHERE id = ?;
+UPDATE mpdispatch_batches SET cancelled_at_us = coalesce(cancelled_at_us, ?), cancelling_before = 1 << 62
+WHERE id = ? AND ended_at_us IS NULL;
 
--- name: stop_cancelling
--- No member waits any more.
-UPDATE mpdispatch_batches SET is_cancelling = NULL WHERE id = ?;
+-- name: cancel_before
+-- Where the next step goes on; NULL: no member waits any more.
+UPDATE mpdispatch_batches SET cancelling_before = ? WHERE id = ?;
 
 -- name: cancelling_batch
--- By a partial index that is nearly always empty.
-SELECT id FROM mpdispatch_batches WHERE is_cancelling = 1 LIMIT 1;
+-- By a partial index that is nearly always empty: this batch or any.
+SELECT id, cancelling_before FROM mpdispatch_batches
+WHERE cancelling_before IS NOT NULL AND id = coalesce(:id, id) LIMIT 1;
 
 -- name: last_members
 -- By the index of members, backwards: the next ones before a given id, and whether each waits. Jobs enqueued last are

@@ -15,14 +15,15 @@ VALUES (
 
 -- name: probe
 -- In every write transaction of a supervisor: is it registered, and does any rare condition hold? One query instead
--- of five.
+-- of six.
 SELECT
     EXISTS (SELECT 1 FROM mpdispatch_supervisors WHERE id = ?),
     EXISTS (SELECT 1 FROM mpdispatch_jobs WHERE lane = 2),
     EXISTS (SELECT 1 FROM mpdispatch_jobs WHERE lane = 3),
     EXISTS (SELECT 1 FROM mpdispatch_queues WHERE is_paused),
     EXISTS (SELECT 1 FROM mpdispatch_batches WHERE ended_at_us IS NULL)
-    OR EXISTS (SELECT 1 FROM mpdispatch_dependents);
+    OR EXISTS (SELECT 1 FROM mpdispatch_dependents),
+    EXISTS (SELECT 1 FROM mpdispatch_batches WHERE cancelling_before IS NOT NULL);
 
 -- name: unregister
 -- Its jobs are finished, released or taken over by then.

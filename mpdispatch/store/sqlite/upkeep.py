@@ -8,7 +8,7 @@ from typing import Any
 from mpdispatch import sqlite3
 from mpdispatch.clock import Clock, Instant
 from mpdispatch.policy.waits import was_set_back
-from mpdispatch.store.sqlite import batches, cancels, expiring, pruning, unreadable, waits
+from mpdispatch.store.sqlite import cancels, expiring, follow_ups, pruning, unreadable, waits
 from mpdispatch.store.sqlite.connection import Flush, Session
 from mpdispatch.store.sqlite.follow_ups import Followed
 from mpdispatch.store.sqlite.queries import QUERIES
@@ -46,7 +46,6 @@ class SQLiteUpkeep:
         self._looks_at_waits = True
         self._waits_seen: waits.Seen | None = None
         self._pruning: Round[int] | None = None
-        self._cancelling: Round[int] | None = None
         self._rows_seen: int | None = _LOWEST_ID
         """Rows up to this id were checked; None: all rows."""
 
@@ -82,15 +81,17 @@ class SQLiteUpkeep:
 
     def _cancel_members(self) -> bool:
         """One step of cancelling the members of a batch. Returns whether there may be more."""
-        if self._cancelling is None:
-            row = self._session().read(lambda c: c.execute(QUERIES["cancelling_batch"]).fetchone())
-            if row is None:
-                return False
-            self._cancelling = Round(batches.cancelling(row[0], self._clock, self.report))
-        self._cancelling.run(self._run("cancel_members"), for_s=0)
-        if self._cancelling.is_done:
-            self._cancelling = None
-        return True
+        session = self._session()
+        if session.read(lambda c: c.execute(QUERIES["cancelling_batch"], {"id": None}).fetchone()) is None:
+            return False
+        followed, has_more = session.write(
+            lambda c: follow_ups.cancel_some(c, self._clock.now()),
+            point="cancel_members",
+            checkpoint=False,
+            flush=Flush.LATER,
+        )
+        self.report(followed)
+        return has_more
 
     def _run(self, point: str) -> Callable[[Step], Any]:
         session = self._session()

@@ -24,8 +24,8 @@ CREATE TABLE mpdispatch_batches (
     started_at_us INTEGER,
     ended_at_us INTEGER,
     cancelled_at_us INTEGER,
-    -- 1 until every waiting member is cancelled, then NULL.
-    is_cancelling INTEGER CHECK (is_cancelling = 1),
+    -- While its members are cancelled, the last ones first: an id before which some may wait. Else NULL.
+    cancelling_before INTEGER,
     total INTEGER NOT NULL DEFAULT 0,
     completed INTEGER NOT NULL DEFAULT 0,
     failed INTEGER NOT NULL DEFAULT 0,
@@ -37,7 +37,8 @@ CREATE UNIQUE INDEX mpdispatch_batches_key ON mpdispatch_batches (key) WHERE key
 -- Batches that have not ended: without any, a commit does not look for members.
 CREATE INDEX mpdispatch_batches_current ON mpdispatch_batches (ended_at_us) WHERE ended_at_us IS NULL;
 
-CREATE INDEX mpdispatch_batches_cancelling ON mpdispatch_batches (is_cancelling) WHERE is_cancelling = 1;
+CREATE INDEX mpdispatch_batches_cancelling ON mpdispatch_batches (cancelling_before)
+WHERE cancelling_before IS NOT NULL;
 
 -- `job` is a NewJob as JSON, without its payload; `job_id` the job it became.
 CREATE TABLE mpdispatch_callbacks (
