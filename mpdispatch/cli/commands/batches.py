@@ -19,8 +19,9 @@ from mpdispatch.cli.output import complain, escape, print_json, print_line, prin
 from mpdispatch.cli.parameters import complete_batch, complete_batch_name, paging_options
 from mpdispatch.cli.program import Options, command
 from mpdispatch.cli.values import BATCH_ID
+from mpdispatch.clock import sleep
 from mpdispatch.engine.client import JobClient
-from mpdispatch.errors import BatchTimeoutError, UsageError
+from mpdispatch.errors import UsageError
 from mpdispatch.model import BatchInfo, Job, JobState
 from mpdispatch.model.json import batch_to_json
 from mpdispatch.policy.names import cut
@@ -133,10 +134,8 @@ def _watched(client: JobClient, batch: Batch) -> int:
             complain("no supervisor is running; `mpdispatch supervise` starts one (waiting)")
     with _live_bar(info) as update:
         while info.ended_at is None:
-            try:
-                info = batch.wait(_LOOK_S)
-            except BatchTimeoutError:
-                info = batch.status()
+            sleep(_LOOK_S)
+            info = batch.status()
             update(info)
     return 1 if texts.has_losses(info) else 0
 
