@@ -183,7 +183,10 @@ def _call_back(
     from mpdispatch.store.sqlite.inserts import insert  # which imports what ends jobs
 
     try:
-        job = msgspec.structs.replace(_decode_job(stored), payload=callback_payload(batch_id))
+        # Without what could be refused: the batch has to end.
+        job = msgspec.structs.replace(
+            _decode_job(stored), payload=callback_payload(batch_id), batch_id=None, after=()
+        )
     except (msgspec.DecodeError, UnicodeError) as error:
         import logging  # no enqueuer needs it
 
