@@ -66,4 +66,7 @@ def _callback(engine: Engine, event: BatchEvent, job: Enqueueable) -> NewJob:
             f"{event}: handler {definition.name!r} must take the id of the batch, as `batch: int`, and no other argument"
             f" without a default: {faults}"
         ) from None
-    return engine.new_job_as(definition, options, b"")
+    made = engine.new_job_as(definition, options, b"")
+    if made.after:
+        raise UsageError(f"{event}: a callback takes no option after; it is enqueued once the batch has ended")
+    return made
