@@ -15,10 +15,11 @@ SELECT CAST(queue AS BLOB) FROM place WHERE queue IS NOT NULL LIMIT :limit;
 
 -- name: ended_jobs
 -- Those of a state and queue in the order in which they ended, between two places: when, id, id, whether it may be
--- deleted. By the index alone. A job of a cron entry stays until a decision has seen its end.
+-- deleted. By the index alone. A job of a cron entry stays until a decision has seen its end, a parent until its
+-- dependents have ended.
 SELECT
     j.completed_at_us, j.id, j.id,
-    j.completed_at_us < :ended_before AND NOT $has_open_firing
+    j.completed_at_us < :ended_before AND NOT $has_open_firing AND NOT $has_dependent
 FROM mpdispatch_jobs AS j
 WHERE j.state = :state AND j.queue = CAST(:queue AS TEXT)
     AND j.completed_at_us >= :at AND (j.completed_at_us > :at OR j.id > :id)
@@ -31,7 +32,7 @@ ORDER BY j.completed_at_us, j.id LIMIT :limit;
 SELECT
     d.closed_at_us, d.id, d.job_id,
     j.id IS NULL OR (
-        j.completed_at_us < :ended_before AND NOT $has_open_firing
+        j.completed_at_us < :ended_before AND NOT $has_open_firing AND NOT $has_dependent
     )
 FROM mpdispatch_dead_letters AS d LEFT JOIN mpdispatch_jobs AS j ON j.id = d.job_id
 WHERE d.closed_at_us >= :at AND (d.closed_at_us > :at OR d.id > :id)
@@ -56,9 +57,9 @@ ORDER BY closed_at_us DESC, id DESC LIMIT 1 OFFSET :skip;
 SELECT count(*) FROM mpdispatch_dead_letters WHERE closed_at_us IS NULL AND failed_at_us < ?;
 
 -- name: prune_jobs
--- The guard: the job is still ended.
-DELETE FROM mpdispatch_jobs
-WHERE id IN (SELECT value FROM json_each(?)) AND completed_at_us IS NOT NULL RETURNING id;
+-- The guard: the job is still ended, and no job was enqueued meanwhile that may read its result.
+DELETE FROM mpdispatch_jobs AS j
+WHERE j.id IN (SELECT value FROM json_each(?)) AND j.completed_at_us IS NOT NULL AND NOT $has_dependent RETURNING id;
 
 -- name: prune_up_to
 -- Keeps the highest deleted id, since an id is never used twice.
@@ -90,6 +91,25 @@ DELETE FROM mpdispatch_parents WHERE job_id IN (SELECT value FROM json_each(?));
 DELETE FROM mpdispatch_dead_letters
 WHERE job_id IN (SELECT value FROM json_each(?))
     AND NOT EXISTS (SELECT 1 FROM mpdispatch_jobs AS j WHERE j.id = mpdispatch_dead_letters.job_id);
+
+-- name: old_batches
+-- By the key: the next batches after a given one that were made before a moment, and whether each may be deleted: it
+-- ended before then, and no member is left.
+SELECT
+    b.id, b.created_at_us < :before,
+    b.ended_at_us < :before AND NOT EXISTS (SELECT 1 FROM mpdispatch_jobs AS j WHERE j.batch_id = b.id)
+FROM mpdispatch_batches AS b WHERE b.id > :after ORDER BY b.id LIMIT :limit;
+
+-- name: prune_batches
+-- It is still so: a member may have been enqueued again.
+DELETE FROM mpdispatch_batches AS b
+WHERE b.id IN (SELECT value FROM json_each(?)) AND b.ended_at_us IS NOT NULL
+    AND NOT EXISTS (SELECT 1 FROM mpdispatch_jobs AS j WHERE j.batch_id = b.id)
+RETURNING id;
+
+-- name: prune_callbacks
+-- By their key, with their batches.
+DELETE FROM mpdispatch_callbacks WHERE batch_id IN (SELECT value FROM json_each(?));
 
 -- name: crons_with_history
 -- Entries after a given one that have slots or skips, deleted ones too: a step of each key. With each: whether it is

@@ -23,7 +23,7 @@ from mpdispatch import sqlite3
 from mpdispatch.failpoints import failpoint
 from mpdispatch.model import JobState
 from mpdispatch.store.filters import PruneFilter
-from mpdispatch.store.sqlite import cron_pruning
+from mpdispatch.store.sqlite import batch_pruning, cron_pruning
 from mpdispatch.store.sqlite.queries import QUERIES
 from mpdispatch.store.sqlite.rounds import Step, Steps, read_step
 from mpdispatch.store.values import Retention
@@ -87,7 +87,10 @@ def by_retention(retention: Retention, now_us: int) -> Steps[int]:
         for source, before in (yield from _excess(sources, retention.limit)).items():
             yield from _sweep(source, before, gone=gone)
     if retention.ended_us is not None:
+        yield from batch_pruning.steps(now_us - retention.ended_us)
         yield from cron_pruning.steps(now_us - retention.ended_us)
+    elif retention.limit is not None:
+        yield from batch_pruning.steps(_LAST[0])
     return gone.total()
 
 
@@ -104,6 +107,8 @@ def by_filter(where: PruneFilter, *, dry_run: bool) -> Steps[Counter[JobState]]:
         if source.queue is not None:
             before = min(before, (ended_before_us, _FIRST[1]))
         yield from _sweep(source, before, ended_before_us, dry_run=dry_run, gone=gone)
+    if not dry_run:
+        yield from batch_pruning.steps(ended_before_us)
     return +gone
 
 

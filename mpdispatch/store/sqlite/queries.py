@@ -34,9 +34,21 @@ EXISTS (
     WHERE s.job_id = j.id AND s.is_open = 1 AND c.is_enabled AND NOT c.is_orphan
 )
 """
+# Whether a job that has not ended has j as a parent, and may read its result.
+_HAS_DEPENDENT = """
+EXISTS (
+    SELECT 1 FROM mpdispatch_parents AS p CROSS JOIN mpdispatch_jobs AS d ON d.id = p.job_id
+    WHERE p.parent_id = j.id AND d.completed_at_us IS NULL
+)
+"""
 QUERIES = Queries(
     *(file for file in sorted(_HERE.glob("*.sql")) if file != SCHEMA),
-    lists={**LISTS, "misplaced": f"({_MISPLACED.strip()})", "has_open_firing": _HAS_OPEN_FIRING.strip()},
+    lists={
+        **LISTS,
+        "misplaced": f"({_MISPLACED.strip()})",
+        "has_open_firing": _HAS_OPEN_FIRING.strip(),
+        "has_dependent": _HAS_DEPENDENT.strip(),
+    },
 )
 
 
