@@ -116,4 +116,5 @@ class BatchSteps:
             self.batches("with_key", key)
         self.page_through("batches.page", next(self.batch_filters))
         for job_id in range(1, self.last_id + 1):
-            self.both("parents", job_id)
+            for call in ("parents", "awaited", "dependents"):
+                self.both(call, job_id)

@@ -58,6 +58,7 @@ from mpdispatch.store.filters import DeadLetterFilter, JobFilter, PruneFilter
 from mpdispatch.store.values import (
     NO_REPORTS,
     CommitResult,
+    Dependents,
     HeldJob,
     LeftBehind,
     OtherOwners,
@@ -272,10 +273,11 @@ class Model:
             row
             for row in settled[: max(0, len(settled) - (where.keep or 0))]
             if where.ended_before_us is None or (row.completed_at_us or 0) < where.ended_before_us
-            if not self.crons.keeps(row.id)
+            if not self._is_kept(row)
         ]
         if not dry_run:
             self._remove(old)
+            self.batches.prune(where.ended_before_us)
         stay = [
             letter
             for letter in self._matching(
@@ -293,12 +295,18 @@ class Model:
             return age_us is not None and self._settled_at(row)[0] < now_us - age_us
 
         before = len(self._rows)
-        self._remove([row for row in self._settled(None) if is_old(row) and not self.crons.keeps(row.id)])
+        self._remove([row for row in self._settled(None) if is_old(row) and not self._is_kept(row)])
         if retention.limit is not None:
-            self._remove(
-                [row for row in self._settled(None)[: -retention.limit] if not self.crons.keeps(row.id)]
-            )
+            self._remove([row for row in self._settled(None)[: -retention.limit] if not self._is_kept(row)])
+        if retention.ended_us is not None:
+            self.batches.prune(now_us - retention.ended_us)
+        elif retention.limit is not None:
+            self.batches.prune(None)
         return before - len(self._rows)
+
+    def _is_kept(self, row: Row) -> bool:
+        """Whether somebody is yet to see how this job ended: a cron entry, or a dependent."""
+        return self.crons.keeps(row.id) or self.batches.keeps(row.id)
 
     def _settled(self, state: JobState | None) -> list[Row]:
         """Jobs that nobody needs to see to any more, the first to have ended first. A failed job is none while its dead
@@ -410,6 +418,12 @@ class Model:
 
     def parents(self, job_id: int) -> list[Parent]:
         return self.batches.parents(job_id)
+
+    def awaited(self, job_id: int) -> list[Parent]:
+        return self.batches.awaited(job_id)
+
+    def dependents(self, job_id: int) -> Dependents:
+        return self.batches.dependents(job_id)
 
     def ahead(self, job_id: int) -> int:
         row = self._rows.get(job_id)

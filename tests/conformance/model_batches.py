@@ -36,6 +36,7 @@ from mpdispatch.model import (
     Transition,
 )
 from mpdispatch.store.filters import BatchFilter
+from mpdispatch.store.values import Dependents
 
 from .rows import Row, claimed_job_of, moment_of, page_of
 
@@ -171,6 +172,20 @@ class Batches:
     def _members(self, batch_id: int) -> list[Row]:
         return [row for row in [*self._model._rows.values()] if row.new.batch_id == batch_id]
 
+    # ------------------------------------------------------------------------------------ away
+
+    def keeps(self, job_id: int) -> bool:
+        """Whether a job that has not ended may read the result of this one: it is a parent of it."""
+        rows = [*self._model._rows.values()]
+        return any(job_id in row.parents and not row.state.is_terminal for row in rows)
+
+    def prune(self, before_us: int | None) -> None:
+        """Batches that ended before this, and whose members are all pruned."""
+        for batch in [*self._kept.values()]:
+            is_old = batch.ended_us is not None and (before_us is None or batch.ended_us < before_us)
+            if is_old and not self._members(batch.id):
+                del self._kept[batch.id]
+
     # ------------------------------------------------------------------------------------ new jobs
 
     def add(self, row: Row) -> None:
@@ -234,6 +249,15 @@ class Batches:
         rows = {row.id: row for row in [*self._model._rows.values()]}
         mine = rows[job_id].parents if job_id in rows else []
         return [Parent(each, rows[each].state if each in rows else None) for each in mine]
+
+    def awaited(self, job_id: int) -> list[Parent]:
+        rows = {row.id: row for row in [*self._model._rows.values()]}
+        still = rows[job_id].open_parents if job_id in rows else ()
+        return [each for each in self.parents(job_id) if each.id in still]
+
+    def dependents(self, job_id: int) -> Dependents:
+        found = [row for row in [*self._model._rows.values()] if job_id in row.parents]
+        return Dependents(sum(bool(row.open_parents) for row in found), len(found))
 
     # ------------------------------------------------------------------------------------ follow-ups
 
