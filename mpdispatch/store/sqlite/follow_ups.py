@@ -222,14 +222,15 @@ def _cancel_members(connection: Executes, batch_id: int, before: int, now: Insta
     """
     values = {"id": batch_id, "before": before, "limit": CANCEL_AT_ONCE}
     found = connection.execute(QUERIES["last_members"], values).fetchall()
-    waiting = [job_id for job_id, is_waiting in found if is_waiting]
-    if waiting:
-        connection.execute(QUERIES["cancel_these"], (now.wall_us, as_json(waiting)))
-        connection.execute(QUERIES["forget_dependents"], (as_json(waiting),))
+    cancelled = list[int]()
+    if waiting := [job_id for job_id, is_waiting in found if is_waiting]:
+        rows = connection.execute(QUERIES["cancel_these"], (now.wall_us, as_json(waiting))).fetchall()
+        cancelled = [row[0] for row in rows]
+        connection.execute(QUERIES["forget_dependents"], (as_json(cancelled),))
     connection.execute(QUERIES["cancel_running_members"], (now.wall_us, batch_id))
     goes_on_before = None if len(found) < CANCEL_AT_ONCE else found[-1][0]
     connection.execute(QUERIES["cancel_before"], (goes_on_before, batch_id))
-    return waiting
+    return cancelled
 
 
 # ---------------------------------------------------------------- dependents

@@ -57,10 +57,12 @@ SELECT id, lane IS NOT NULL FROM mpdispatch_jobs
 WHERE batch_id = :id AND id < :before ORDER BY id DESC LIMIT :limit;
 
 -- name: cancel_these
--- Whichever lane each waits in.
+-- Whichever lane each waits in; not one whose row contradicts that.
 UPDATE mpdispatch_jobs SET
     state = 'cancelled', lane = NULL, blocked_reason = NULL, completed_at_us = ?, expires_at_us = NULL
-WHERE id IN (SELECT value FROM json_each(?)) AND lane IS NOT NULL;
+WHERE id IN (SELECT value FROM json_each(?)) AND lane IS NOT NULL AND +owner IS NULL AND +completed_at_us IS NULL
+    AND +state IN ('scheduled', 'pending', 'retrying')
+RETURNING id;
 
 -- name: cancel_running_members
 -- By the index of running jobs, which are few. Their supervisors end them.
@@ -87,17 +89,18 @@ UPDATE mpdispatch_dependents SET open_parents = ? WHERE job_id = ?;
 DELETE FROM mpdispatch_dependents WHERE job_id IN (SELECT value FROM json_each(?));
 
 -- name: all_parents_ended
--- It keeps its priority and its run_at, and so its place.
+-- It keeps its priority and its run_at, and so its place. A row that contradicts itself is left for whoever looks for
+-- such rows: another program wrote it.
 UPDATE mpdispatch_jobs SET
     state = CASE WHEN run_at_us > :now THEN 'scheduled' ELSE 'pending' END,
     lane = CASE WHEN run_at_us > :now THEN 2 ELSE 1 END
-WHERE id IN (SELECT value FROM json_each(:ids)) AND lane = 4;
+WHERE id IN (SELECT value FROM json_each(:ids)) AND $waits_for_parents;
 
 -- name: parent_failed
--- With the reason as its last error.
+-- With the reason as its last error. Of rows that contradict themselves, see above.
 UPDATE mpdispatch_jobs SET
     state = 'cancelled', lane = NULL, completed_at_us = ?, last_error = ?, expires_at_us = NULL
-WHERE id = ? AND lane = 4;
+WHERE id = ? AND $waits_for_parents;
 
 -- name: parents_states
 -- Of a new job: which of its parents are there, how each stands, what has taken the place of a failed one, and when
@@ -144,4 +147,5 @@ WHERE p.parent_id = ?;
 
 -- name: cancelled_jobs
 -- The columns of a ClaimedJob but for the payload, and why.
-SELECT id, starts, attempt, $claimed, last_error FROM mpdispatch_jobs WHERE id IN (SELECT value FROM json_each(?));
+SELECT id, starts, attempt, $claimed, last_error FROM mpdispatch_jobs
+WHERE id IN (SELECT value FROM json_each(?)) AND state = 'cancelled';

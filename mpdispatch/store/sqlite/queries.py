@@ -34,6 +34,9 @@ EXISTS (
     WHERE s.job_id = j.id AND s.is_open = 1 AND c.is_enabled AND NOT c.is_orphan
 )
 """
+_WAITS_FOR_PARENTS = """
++lane = 4 AND +state = 'pending' AND +owner IS NULL AND +completed_at_us IS NULL AND blocked_reason IS NULL
+"""
 # Whether a job that has not ended has j as a parent, and may read its result.
 _HAS_DEPENDENT = """
 EXISTS (
@@ -48,6 +51,7 @@ QUERIES = Queries(
         "misplaced": f"({_MISPLACED.strip()})",
         "has_open_firing": _HAS_OPEN_FIRING.strip(),
         "has_dependent": _HAS_DEPENDENT.strip(),
+        "waits_for_parents": _WAITS_FOR_PARENTS.strip(),
     },
 )
 
