@@ -266,7 +266,8 @@ def test_numbers_are_the_same_in_ranges(ids: list[int]) -> None:
 
 def test_an_empty_batch_is_no_error(engine: Engine) -> None:
     made = engine.job(render).enqueue_many([])
-    assert (made.id, made.count, list(made)) == (None, 0, [])
+    assert (made.count, list(made)) == (0, [])
+    assert engine.batches.get(made.id).ended_at is not None
 
 
 @pytest.mark.parametrize("bad", [{"path": 5}, {}, {"path": "a", "dip": 1}, "path", None, {5: 1}])
