@@ -114,7 +114,7 @@ class CommandGroup(Command, click.Group):
 
 
 @contextmanager
-def _without_gc() -> Iterator[None]:
+def without_gc() -> Iterator[None]:
     """Inside it, no garbage is collected: an import makes many objects and no garbage."""
     was_enabled = gc.isenabled()
     gc.disable()
@@ -135,7 +135,7 @@ class Program(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module, _, attribute = COMMANDS[cmd_name][0].partition(":")
-        with _without_gc():
+        with without_gc():
             command = getattr(importlib.import_module(f"mpdispatch.cli.commands.{module}"), attribute)
         assert isinstance(command, click.Command)
         return command

@@ -21,10 +21,11 @@ import msgspec
 from mpdispatch.host.kill import WORKER_VARIABLE
 from mpdispatch.host.processes import ProcessId, process_start, signal_name
 from mpdispatch.pool.channel import Channel, channel_pair
-from mpdispatch.pool.job_channel import StartPermits
+from mpdispatch.pool.permits import StartPermits
 from mpdispatch.pool.sigterm import sigterm_blocked
 
 _MAIN = "from mpdispatch.pool.worker import main; main()"
+_ZYGOTE = "from mpdispatch.pool.zygote import main; main()"
 # -c and not -m, so that the package is found even if only our sys.path has it (a checkout, a zip).
 _FIND_PACKAGE = "import sys; sys.path.append(sys.argv[1]); "
 _PACKAGE_PARENT = str(Path(__file__).resolve().parents[2])
@@ -103,6 +104,33 @@ def launch(tag: str, main: str = _MAIN, *, takes_jobs: bool = True) -> Launched:
     Raises OSError if the system has no free process or descriptor.
     """
     return connected(lambda descriptors: _exec(main, descriptors, tag), takes_jobs=takes_jobs)
+
+
+def launch_zygote(token: str) -> Launched:
+    """Start the zygote of a supervisor with this token. Raises OSError."""
+    return launch(f"{token}.0", _ZYGOTE, takes_jobs=False)
+
+
+class EarlyZygote(NamedTuple):
+    """A zygote that imports what workers need while this process still imports what its supervisor needs."""
+
+    token: str
+    """That of the supervisor to be."""
+    launched: Launched
+
+
+def launch_early() -> EarlyZygote | None:
+    """Start a zygote for a supervisor that this process will have; None: this system has none, or no process is free.
+
+    It ends with this process.
+    """
+    if sys.platform != "linux":
+        return None
+    token = os.urandom(16).hex()
+    try:
+        return EarlyZygote(token, launch_zygote(token))
+    except OSError:
+        return None  # the supervisor tries again, and says why
 
 
 def connected(start: Callable[[tuple[int, int, int]], int], *, takes_jobs: bool = True) -> Launched:

@@ -17,10 +17,9 @@ from mpdispatch.execution.app_reference import AppReference
 from mpdispatch.host.kill import kill_tree
 from mpdispatch.pool import frames
 from mpdispatch.pool.channel import ChannelBroken
-from mpdispatch.pool.exec import Launched, connected, launch
+from mpdispatch.pool.exec import Launched, connected, launch, launch_zygote
 from mpdispatch.pool.selector import Selector
 
-_MAIN = "from mpdispatch.pool.zygote import main; main()"
 _WARM_S = 5.0
 """The longest wait for the zygote to import the app."""
 _PATIENCE_S = 0.1
@@ -36,9 +35,9 @@ class ZygoteFailedError(OSError):
 class Zygote:
     """The zygote process, and the channel to it. Not thread-safe."""
 
-    def __init__(self, tag: str) -> None:
-        """Start it. Raises OSError."""
-        self._launched = launch(tag, _MAIN, takes_jobs=False)
+    def __init__(self, launched: Launched) -> None:
+        """`launched`: a process just started by `launch_zygote`."""
+        self._launched = launched
         self.channel, self.pid = self._launched.channel, self._launched.process.pid
         self.asked_at = time.monotonic()
         self.was_asked = self.is_ready = False
@@ -99,12 +98,21 @@ class Zygote:
 class Spawner:
     """Starts workers, in the fastest way that is ready."""
 
-    def __init__(self, token: str, selector: Selector, log: logging.Logger, *, zygote: bool) -> None:
-        """`zygote`: use one. Requires that this process adopts its orphans."""
+    def __init__(
+        self,
+        token: str,
+        selector: Selector,
+        log: logging.Logger,
+        *,
+        zygote: bool,
+        launched: Launched | None = None,
+    ) -> None:
+        """`zygote`: use one, `launched` if it is started already. Requires that this process adopts its orphans."""
         self._token, self._selector, self._log = token, selector, log
         self._wants_zygote = zygote and sys.platform == "linux"
         self._start_method = "forkserver"
         self._zygote: Zygote | None = None
+        self._launched = launched
         self._number = self._bad_forks = 0
         self._may_preload = True
         """Whether the zygote may import the app, as far as is known."""
@@ -136,7 +144,8 @@ class Spawner:
         if not self._wants_zygote or self._start_method == "spawn" or self._zygote is not None:
             return
         try:
-            self._zygote = Zygote(f"{self._token}.0")
+            self._zygote = Zygote(self._launched or launch_zygote(self._token))
+            self._launched = None
         except OSError as error:
             self._log.debug("no zygote, workers are exec'ed", extra={"error": str(error)})
             return
@@ -210,6 +219,9 @@ class Spawner:
         self.warm_up()
 
     def close(self) -> None:
+        if self._launched is not None:
+            Zygote(self._launched).close()
+            self._launched = None
         if self._zygote is not None:
             self._selector.unregister(self._zygote.channel)
             self._zygote.close()

@@ -40,8 +40,9 @@ from mpdispatch.model import Answer, Completed, ErrorInfo, Raised, Run, Stream
 from mpdispatch.pool import frames
 from mpdispatch.pool.channel import EXIT_CHANNEL_LOST, Channel, ChannelBroken
 from mpdispatch.pool.fork_safety import fork_hazards, open_descriptors
-from mpdispatch.pool.job_channel import JobReceiver, StartPermits
+from mpdispatch.pool.job_channel import JobReceiver
 from mpdispatch.pool.job_frames import UnreadableJob
+from mpdispatch.pool.permits import StartPermits
 from mpdispatch.pool.replies import ReplyWriter
 from mpdispatch.pool.sigterm import leave_sigterm_to_supervisor, restore_sigterm_in_forks
 from mpdispatch.pool.started import Ties, receive, settle_in, ties_of_exec

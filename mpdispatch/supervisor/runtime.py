@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from mpdispatch.clock import Clock, SystemClock
 from mpdispatch.execution.app_reference import AppReference
+from mpdispatch.pool.exec import EarlyZygote
 from mpdispatch.pool.frames import Boot
 from mpdispatch.pool.pool import Pool
 from mpdispatch.pool.selector import Selector
@@ -32,15 +33,22 @@ class Runtime:
 
     @classmethod
     def assemble(
-        cls, app: AppReference, *, log: logging.Logger, clock: Clock | None = None, is_subreaper: bool = False
+        cls,
+        app: AppReference,
+        *,
+        log: logging.Logger,
+        clock: Clock | None = None,
+        is_subreaper: bool = False,
+        zygote: EarlyZygote | None = None,
     ) -> Runtime:
-        """`log` is the user's logger; the supervisor writes to its child `supervisor`."""
+        """`log` is the user's logger; the supervisor writes to its child `supervisor`. `zygote`: one started already."""
         clock = clock or SystemClock()
         selector = Selector()
         # Not `secrets`: it loads OpenSSL, a megabyte in every process.
-        token = os.urandom(16).hex()
+        token = os.urandom(16).hex() if zygote is None else zygote.token
         boot = Boot(app=app, log_level=log.getEffectiveLevel())
-        spawner = Spawner(token, selector, log, zygote=is_subreaper)
+        launched = None if zygote is None else zygote.launched
+        spawner = Spawner(token, selector, log, zygote=is_subreaper, launched=launched)
         pool = Pool(boot, spawner=spawner, selector=selector, clock=clock)
         ours = log.getChild("supervisor")
         return cls(

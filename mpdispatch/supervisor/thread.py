@@ -9,6 +9,7 @@ from collections import deque
 from mpdispatch.errors import DispatchError
 from mpdispatch.execution.app_reference import AppReference
 from mpdispatch.host.linux import become_subreaper
+from mpdispatch.pool.exec import EarlyZygote
 from mpdispatch.supervisor.plan import Plan
 from mpdispatch.supervisor.runtime import Runtime
 from mpdispatch.supervisor.shutdown import RunReport
@@ -18,13 +19,21 @@ from mpdispatch.supervisor.startup import run
 class SupervisorThread:
     """Runs a supervisor on a thread of the process that has the app: no signal handlers.
 
-    `owns_process`: all children of this process are ours, so orphans may be adopted and killed (see `run_foreground`).
+    `owns_process`: all children of this process are ours, so orphans may be adopted and killed (see `run_foreground`);
+    `zygote` is then one that was started before.
     """
 
     def __init__(
-        self, app: AppReference, plan: Plan, *, log: logging.Logger, owns_process: bool = False
+        self,
+        app: AppReference,
+        plan: Plan,
+        *,
+        log: logging.Logger,
+        owns_process: bool = False,
+        zygote: EarlyZygote | None = None,
     ) -> None:
-        self._app, self._plan, self._log, self._owns_process = app, plan, log, owns_process
+        self._app, self._plan, self._log = app, plan, log
+        self._owns_process, self._zygote = owns_process, zygote
         self._is_decided = threading.Event()
         """Set once the supervisor is up, or has ended before that."""
         self._is_up = False
@@ -98,9 +107,7 @@ class SupervisorThread:
 
     def _main(self) -> None:
         try:
-            if self._owns_process:
-                become_subreaper()
-            self._runtime = Runtime.assemble(self._app, log=self._log, is_subreaper=self._owns_process)
+            self._runtime = self._assembled()
             try:
                 self._pass_stops_on()
                 self.report = run(self._runtime, self._app, self._plan, on_start=self._came_up)
@@ -118,6 +125,15 @@ class SupervisorThread:
                 )
         finally:
             self._is_decided.set()
+
+    def _assembled(self) -> Runtime:
+        if not self._owns_process:
+            return Runtime.assemble(self._app, log=self._log)
+        become_subreaper()
+        runtime = Runtime.assemble(self._app, log=self._log, is_subreaper=True, zygote=self._zygote)
+        runtime.pool.spawner.use(self._plan.config.start_method)
+        runtime.pool.spawner.warm_up()
+        return runtime
 
     def _came_up(self) -> None:
         self._is_up = True

@@ -20,8 +20,9 @@ from mpdispatch.model import ClaimedJob
 from mpdispatch.pool import job_channel as inboxes
 from mpdispatch.pool.channel import Channel, ChannelBroken, channel_pair
 from mpdispatch.pool.frames import Stop, encode
-from mpdispatch.pool.job_channel import JobReceiver, JobSender, StartPermits
+from mpdispatch.pool.job_channel import JobReceiver, JobSender
 from mpdispatch.pool.job_frames import JobToSend
+from mpdispatch.pool.permits import StartPermits
 
 _STEPS = 5000
 

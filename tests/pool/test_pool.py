@@ -15,7 +15,7 @@ from mpdispatch.host.kill import WORKER_VARIABLE
 from mpdispatch.model import ClaimedJob, Completed, Raised, WorkerDied
 from mpdispatch.pool import exec as launching
 from mpdispatch.pool.channel import Channel, ChannelBroken
-from mpdispatch.pool.job_channel import StartPermits
+from mpdispatch.pool.permits import StartPermits
 from mpdispatch.pool.process import StopReason, WorkerProcess, WorkerState
 from tests.pool.probes import lives, pid_in, state_of, until
 from tests.pool.rig import TOKEN, BootFault, Gone, Progressed, Ready, Returned, Rig, Settled

@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
-import logging
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import click
 
-from mpdispatch.cli.locate import find_config, find_store, is_default_store
-from mpdispatch.cli.logs import log_to_stderr
 from mpdispatch.cli.map.halt import Halt
 from mpdispatch.cli.map.inputs import combined, read_lists, sorted_words
-from mpdispatch.cli.map.session import Commands, MapSession, Wishes
+from mpdispatch.cli.map.request import Commands, Wishes
 from mpdispatch.cli.map.template import Template
-from mpdispatch.cli.program import Options, command
+from mpdispatch.cli.output import keep_stdout
+from mpdispatch.cli.program import Options, command, without_gc
 from mpdispatch.cli.values import DURATION
 from mpdispatch.cpus import usable_cpus
-from mpdispatch.errors import StoreCannotCreate, UsageError
-from mpdispatch.execution.commands import why_not_there
-from mpdispatch.store.contract import Store
+from mpdispatch.errors import UsageError
+from mpdispatch.pool.exec import launch_early
 
 
 @command(
@@ -91,7 +86,6 @@ def map_command(
     options: Options,
     words: Sequence[str],
     files: Sequence[str],
-    slots: int | None,
     by_nul: bool,
     dry_run: bool,
     **wished: Any,
@@ -118,25 +112,19 @@ def map_command(
         for position in range(len(commands.inputs)):
             sys.stdout.buffer.write(os.fsencode(commands.line_of(position)) + b"\n")
         return 0
-    _refuse_missing(commands)
     if not commands.inputs:
         return 0
-    store = _store(options, commands.cwd)
-    # As arguments, so that neither file nor environment have the supervisor take other jobs, too.
-    config = find_config(options, {"concurrency": slots or usable_cpus(), "queues": [commands.queue]})
-    store.check(create=True)
-    log = log_to_stderr(verbose=options.verbose)
-    if not options.verbose:
-        log.setLevel(logging.ERROR)  # failed jobs are in the table
-    session = MapSession(store, config, commands, wishes, log)
-    try:
-        return session.run()
-    finally:
-        session.close()
+    keep_stdout()  # or workers and programs would hold it open
+    # While it gets ready, this process imports the rest: together they take most of the time of a short map.
+    zygote = launch_early()
+    with without_gc():
+        from mpdispatch.cli.map.session import run_map
+    return run_map(options, commands, wishes, zygote)
 
 
 def _wishes(
     *,
+    slots: int | None,
     max_retries: int,
     timeout: float | None,
     keeps_order: bool,
@@ -148,6 +136,7 @@ def _wishes(
 ) -> Wishes:
     is_terminal = sys.stderr is not None and sys.stderr.isatty()
     return Wishes(
+        slots=slots or usable_cpus(),
         max_retries=max_retries,
         timeout_s=timeout,
         joblog=joblog,
@@ -165,29 +154,3 @@ def _commands(words: Sequence[str], files: Sequence[str], *, by_nul: bool) -> Co
         Template.parse([])  # refuses it before stdin is read
     lists = read_lists(line, files, by_nul=by_nul)
     return Commands(Template.parse(line.template, len(lists)), line.template, combined(lists), os.getcwd())
-
-
-def _refuse_missing(commands: Commands) -> None:
-    """Refuse a program that is not there, unless the inputs say which it is."""
-    program = commands.template.program
-    if program is not None:
-        why = why_not_there(program, cwd=commands.cwd, path=os.environ.get("PATH"))
-        if why is not None:
-            raise UsageError(f"template: {why}")
-
-
-def _store(options: Options, cwd: str) -> Store:
-    """The store that is named, else that of the working folder, below the state folder of this user."""
-    if not is_default_store(options):
-        return find_store(options)
-    base = os.environ.get("XDG_STATE_HOME", "")
-    state = Path(base) if os.path.isabs(base) else Path.home() / ".local" / "state"
-    digest = hashlib.blake2b(os.fsencode(cwd), digest_size=8).hexdigest()
-    folder = state / "mpdispatch" / "map" / digest
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise StoreCannotCreate(
-            str(folder), f"cannot be made: {error.strerror}; name a store (--store)"
-        ) from error
-    return find_store(Options(store=str(folder / "jobs.db"), config=options.config))

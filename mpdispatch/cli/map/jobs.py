@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterator, Sequence
 
@@ -17,16 +16,6 @@ from mpdispatch.store.filters import JobFilter
 
 _PAGE = 5_000
 _NAME_CHARS = 60
-
-
-def queue_of(template: Sequence[str], inputs: Sequence[Sequence[str]], cwd: str) -> str:
-    """The queue of a map, and the name of its folder: the same for the same template, inputs and working folder."""
-    digest = hashlib.blake2b(digest_size=8)
-    for words in (template, *inputs, (cwd,)):
-        for word in words:
-            digest.update(os.fsencode(word) + b"\0")
-        digest.update(b"\0")
-    return f"map-{digest.hexdigest()}"
 
 
 def payload_of_words(words: Sequence[str], *, cwd: str, spool: str, max_bytes: int) -> bytes:

@@ -2,79 +2,95 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import os
 import sys
-from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import NamedTuple
+from pathlib import Path
 
+from mpdispatch.cli.locate import find_config, find_store, is_default_store
+from mpdispatch.cli.logs import log_to_stderr
 from mpdispatch.cli.map.ends import EndQueue
 from mpdispatch.cli.map.feed import Feed
 from mpdispatch.cli.map.folder import MapFolder
 from mpdispatch.cli.map.halt import Halt
 from mpdispatch.cli.map.joblog_file import JobLog
-from mpdispatch.cli.map.jobs import MapJobs, payload_of_words, queue_of
+from mpdispatch.cli.map.jobs import MapJobs, payload_of_words
 from mpdispatch.cli.map.printer import Outputs, Printer
 from mpdispatch.cli.map.report import Bar, print_failures
+from mpdispatch.cli.map.request import Commands, Wishes
 from mpdispatch.cli.map.run import MapRun
 from mpdispatch.cli.map.supervision import supervisor_of
-from mpdispatch.cli.map.template import Template, quoted
-from mpdispatch.cli.output import complain, keep_stdout
+from mpdispatch.cli.output import complain
+from mpdispatch.cli.program import Options
 from mpdispatch.clock import SECOND_US
 from mpdispatch.config import Config
+from mpdispatch.errors import StoreCannotCreate, UsageError
+from mpdispatch.execution.commands import why_not_there
 from mpdispatch.host.runtime_folder import runtime_folder
+from mpdispatch.pool.exec import EarlyZygote
 from mpdispatch.store.contract import Store
 from mpdispatch.supervisor import SupervisorThread
 
 
-class Commands(NamedTuple):
-    """What is to be run. A position counts the inputs from 0."""
+def run_map(options: Options, commands: Commands, wishes: Wishes, zygote: EarlyZygote | None) -> int:
+    """Run a map, or go on with it, to its exit code. `zygote`: that of its supervisor, started already.
 
-    template: Template
-    words: Sequence[str]
-    """The template as it was given."""
-    inputs: Sequence[tuple[str, ...]]
-    cwd: str
-
-    @property
-    def queue(self) -> str:
-        """The queue of its jobs."""
-        return queue_of(self.words, self.inputs, self.cwd)
-
-    @property
-    def text(self) -> str:
-        """The template as a line."""
-        return self.words[0] if len(self.words) == 1 else quoted(self.words)
-
-    def words_of(self, position: int) -> list[str]:
-        return self.template.words_of(position + 1, self.inputs[position])
-
-    def line_of(self, position: int) -> str:
-        return quoted(self.words_of(position))
-
-    def name_of(self, position: int) -> str:
-        """The name of a job for people: its inputs."""
-        return " ".join(self.inputs[position])
+    Raises DispatchError; BrokenPipeError: nobody reads stdout any more.
+    """
+    _refuse_missing(commands)
+    store = _store(options, commands.cwd)
+    # As arguments, so that neither file nor environment have the supervisor take other jobs, too.
+    config = find_config(options, {"concurrency": wishes.slots, "queues": [commands.queue]})
+    store.check(create=True)
+    log = log_to_stderr(verbose=options.verbose)
+    if not options.verbose:
+        log.setLevel(logging.ERROR)  # failed jobs are in the table
+    session = MapSession(store, config, commands, wishes, log, zygote)
+    try:
+        return session.run()
+    finally:
+        session.close()
 
 
-class Wishes(NamedTuple):
-    """The options of a map."""
+def _refuse_missing(commands: Commands) -> None:
+    """Refuse a program that is not there, unless the inputs say which it is."""
+    program = commands.template.program
+    if program is not None:
+        why = why_not_there(program, cwd=commands.cwd, path=os.environ.get("PATH"))
+        if why is not None:
+            raise UsageError(f"template: {why}")
 
-    max_retries: int
-    timeout_s: float | None
-    joblog: str | None
-    halt: Halt | None
-    keeps_order: bool
-    shows_bar: bool
-    resumes: bool
-    resumes_failed: bool
+
+def _store(options: Options, cwd: str) -> Store:
+    """The store that is named, else that of the working folder, below the state folder of this user."""
+    if not is_default_store(options):
+        return find_store(options)
+    base = os.environ.get("XDG_STATE_HOME", "")
+    state = Path(base) if os.path.isabs(base) else Path.home() / ".local" / "state"
+    digest = hashlib.blake2b(os.fsencode(cwd), digest_size=8).hexdigest()
+    folder = state / "mpdispatch" / "map" / digest
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreCannotCreate(
+            str(folder), f"cannot be made: {error.strerror}; name a store (--store)"
+        ) from error
+    return find_store(Options(store=str(folder / "jobs.db"), config=options.config))
 
 
 class MapSession:
     """One run of `mpdispatch map`. Close it."""
 
     def __init__(
-        self, store: Store, config: Config, commands: Commands, wishes: Wishes, log: logging.Logger
+        self,
+        store: Store,
+        config: Config,
+        commands: Commands,
+        wishes: Wishes,
+        log: logging.Logger,
+        zygote: EarlyZygote | None,
     ) -> None:
         """Make the jobs of the map, or find those of the last one if it is to be resumed.
 
@@ -96,7 +112,7 @@ class MapSession:
                 self._begin()
             self._closing = closing.pop_all()
         self._ends = EndQueue()
-        self._supervisor = supervisor_of(store, config, self._ends, log)
+        self._supervisor = supervisor_of(store, config, self._ends, log, zygote)
 
     def close(self) -> None:
         self._closing.close()
@@ -122,7 +138,6 @@ class MapSession:
 
         Raises BrokenPipeError: nobody reads stdout any more. DispatchError: the supervisor cannot go on.
         """
-        keep_stdout()  # or workers would hold it open
         stdout = sys.stdout.fileno()
         self._folder.make_spool()
         timeout_s = self._wishes.timeout_s

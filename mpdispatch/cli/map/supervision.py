@@ -10,6 +10,7 @@ from mpdispatch.execution.app_reference import reference_to
 from mpdispatch.execution.catalog import DescribedCatalog
 from mpdispatch.handlers.description import describe
 from mpdispatch.handlers.registry import Registry
+from mpdispatch.pool.exec import EarlyZygote
 from mpdispatch.store.contract import Store
 from mpdispatch.supervisor import Plan, SupervisorThread
 
@@ -17,7 +18,9 @@ NO_APP = "mpdispatch.execution.empty_app:app"
 """An app without handlers, which runs command jobs only."""
 
 
-def supervisor_of(store: Store, config: Config, ends: EndQueue, log: logging.Logger) -> SupervisorThread:
+def supervisor_of(
+    store: Store, config: Config, ends: EndQueue, log: logging.Logger, zygote: EarlyZygote | None
+) -> SupervisorThread:
     """A supervisor of the queues of this configuration that runs command jobs and tells `ends` of their ends."""
     nothing = describe(Registry(), store=store, config=config)
     plan = Plan(
@@ -27,4 +30,4 @@ def supervisor_of(store: Store, config: Config, ends: EndQueue, log: logging.Log
         hooks=frozenset({HOOK}),
         hook_queue=ends,
     )
-    return SupervisorThread(reference_to(NO_APP), plan, log=log, owns_process=True)
+    return SupervisorThread(reference_to(NO_APP), plan, log=log, owns_process=True, zygote=zygote)
