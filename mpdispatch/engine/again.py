@@ -71,8 +71,8 @@ def checked_states(state: JobState | str | None) -> Sequence[JobState]:
     return (JobState(state),)
 
 
-def run_again(store: Store, ids: Sequence[int], tell: Callable[[Job], object]) -> Retried:
-    """Run these jobs again in short transactions, in this order; `tell` is called with each new job."""
+def run_again(store: Store, ids: Sequence[int], tell_all: Callable[[Sequence[Job]], object]) -> Retried:
+    """Run these jobs again in short transactions, in this order; `tell_all` is called with the new jobs of each."""
     count, errors = 0, dict[int, str]()
     for start in range(0, len(ids), _AT_ONCE):
         part = ids[start : start + _AT_ONCE]
@@ -81,9 +81,7 @@ def run_again(store: Store, ids: Sequence[int], tell: Callable[[Job], object]) -
         count += len(jobs)
         errors |= refused
         old = frozenset(part)
-        for job in jobs:
-            if job.id not in old:
-                tell(job)
+        tell_all([job for job in jobs if job.id not in old])
         # Half of the time is left to others: to supervisors that claim.
         sleep(min(time.monotonic() - began_s, _PAUSE_S) if start + _AT_ONCE < len(ids) else 0)
     return Retried(count=count, errors=errors)

@@ -171,10 +171,10 @@ class JobClient(WaitsForJobs):
             InvalidStateError: it is pending (also if it waits for parents), running or completed.
             JobNotFoundError: there is no such job.
         """
-        job = self.store.retry(checked_id(job_id)).known_to(self)
+        job = self.store.retry(checked_id(job_id))
         if job.id != job_id:
-            return self._tell(job)
-        return job if self.in_process is None else self.in_process.made(job)
+            return self.tell(job)
+        return (job if self.in_process is None else self.in_process.made(job)).known_to(self)
 
     def retry_all(
         self,
@@ -209,15 +209,17 @@ class JobClient(WaitsForJobs):
         ids = [job_id for each in states for job_id in again.ids_in(self.store, each, where, error)]
         if on_selected is not None:
             on_selected(len(ids))
-        return again.run_again(self.store, ids, self._tell)
+        retried = again.run_again(self.store, ids, self.tell_all)
+        self.settle()
+        return retried
 
-    def _tell(self, job: Job, *, is_committed: bool = True) -> Job:
+    def tell(self, job: Job, *, is_committed: bool = True) -> Job:
         """Tell the hooks of a new job, and give it: in tests, where jobs run in this process, as it ended."""
         if self._hooks is not None:
             self._hooks.enqueued(job, is_committed=is_committed)
-        if self.in_process is None or not is_committed:
-            return job
-        return self.in_process.made(job)
+        if self.in_process is not None and is_committed:
+            job = self.in_process.made(job)
+        return job.known_to(self)
 
     def settle(self) -> None:
         """Jobs may have been made or become due. In tests they run now."""
@@ -225,7 +227,7 @@ class JobClient(WaitsForJobs):
             self.in_process.settle()
 
     def tell_all(self, jobs: Iterable[Job]) -> None:
-        """Tell the hooks of new jobs. For batches, which call `settle` when they have made all."""
+        """Tell the hooks of new jobs. Whoever has made them calls `settle` after the last."""
         if self._hooks is not None:
             for job in jobs:
                 self._hooks.enqueued(job)
@@ -240,7 +242,7 @@ class JobClient(WaitsForJobs):
     @property
     def dead_letters(self) -> DeadLetters:
         """The jobs that failed for good: list, get, count, replay, purge."""
-        return DeadLetters(self.store, on_replay=self._tell)
+        return DeadLetters(self)
 
     @property
     def crons(self) -> Crons:
@@ -263,8 +265,8 @@ class JobClient(WaitsForJobs):
 
     def add_job(self, job: NewJob, *, connection: Any = None, is_synced: bool = True) -> Job:
         """Store one job as it is and tell the hooks. `Engine.enqueue` checks name and arguments first."""
-        made = self.store.enqueue(job, connection=connection, is_synced=is_synced).known_to(self)
-        return self._tell(made, is_committed=connection is None)
+        made = self.store.enqueue(job, connection=connection, is_synced=is_synced)
+        return self.tell(made, is_committed=connection is None)
 
     def add_jobs(
         self,

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from mpdispatch.engine.options import checked_id, checked_limit, so_long_ago_us
 from mpdispatch.model import DeadLetter, FailureGroup, Job, Page, Retried
-from mpdispatch.store.contract import Store
 from mpdispatch.store.filters import DeadLetterFilter
+
+if TYPE_CHECKING:  # which loads this module
+    from mpdispatch.engine.client import JobClient
 
 
 class DeadLetters:
@@ -18,9 +21,8 @@ class DeadLetters:
     `error` (a text that stands in `type: message` of the error); those are meant for which all that is given holds.
     """
 
-    def __init__(self, store: Store, *, on_replay: Callable[[Job], Job]) -> None:
-        """`on_replay` is told of each new job, and gives it."""
-        self._store, self._on_replay = store, on_replay
+    def __init__(self, client: JobClient) -> None:
+        self._client, self._store = client, client.store
 
     def list(
         self,
@@ -77,7 +79,7 @@ class DeadLetters:
 
         Raises DeadLetterNotFoundError: the job did not fail, or its dead letter was purged.
         """
-        return self._on_replay(self._store.replay(checked_id(job_id)))
+        return self._client.tell(self._store.replay(checked_id(job_id)))
 
     def replay_all(
         self,
@@ -107,7 +109,9 @@ class DeadLetters:
         ids = failed_ids(self._store, where)
         if on_selected is not None:
             on_selected(len(ids))
-        return run_again(self._store, ids, self._on_replay)
+        retried = run_again(self._store, ids, self._client.tell_all)
+        self._client.settle()
+        return retried
 
     def purge(
         self,

@@ -134,6 +134,11 @@ class WaitsForJobs:
         ends = ends_of_async(store, job_ids, _seconds(timeout), self._why_not_ended)
 
         async def found() -> AsyncGenerator[Job[Any], None]:
+            if self.in_process is not None:
+                from mpdispatch.engine.in_process import on_thread
+
+                for job_id in job_ids:
+                    await on_thread(self.in_process.awaited, job_id)
             async with aclosing(ends):
                 async for job_id in ends:
                     yield (await offload_read(store.get, job_id)).known_to(self)

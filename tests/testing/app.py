@@ -266,3 +266,9 @@ def adding_many(count: int) -> Any:
 @nightly_engine.job
 def enqueuing() -> None:
     at_start.enqueue()
+
+
+@engine.job
+def as_they_end(count: int) -> Any:
+    jobs = [add.enqueue(number) for number in range(count)]
+    return [job.result for job in engine.as_completed(jobs)]

@@ -278,6 +278,70 @@ def test_a_handler_may_skip_the_test() -> None:
         app.skipping.enqueue()
 
 
+def test_a_job_that_has_run_can_be_waited_for() -> None:
+    async def test() -> None:
+        job = await add.enqueue_async(1)
+        assert await job.wait_async() == 3
+        assert [each.result async for each in engine.as_completed_async([job, add.enqueue(2)])] == [3, 4]
+
+    with testing.inline(engine, raises=False):
+        assert add.enqueue(1).wait() == 3
+        assert engine.wait(add.enqueue(2)).result == 4
+        failed = app.alarming.enqueue()
+        with pytest.raises(JobFailedError):
+            failed.wait()
+        with pytest.raises(JobFailedError):
+            engine.retry(failed.id).wait()
+        third = add.enqueue(3)
+        assert [job.id for job in engine.as_completed([failed, third])] == [failed.id, third.id]
+        assert engine.wait_first([add.enqueue(4)]).result == 6
+        asyncio.run(test())
+
+
+def test_a_handler_waits_for_each_of_many() -> None:
+    with testing.isolated(engine):
+        app.as_they_end.enqueue(3)
+        assert testing.drain(engine)[-1].result == [2, 3, 4]
+
+
+@pytest.mark.parametrize("is_replay", [True, False])
+def test_many_that_run_again_all_run_before_one_raises(is_replay: bool) -> None:
+    with testing.inline(engine, raises=False):
+        for _ in range(3):
+            app.fragile.enqueue()
+        app.is_mended.append(True)
+        if is_replay:
+            retried = engine.dead_letters.replay_all(everything=True)
+        else:
+            retried = engine.retry_all(name="fragile")
+        app.is_mended.clear()
+        assert (retried.count, engine.counts()[JobState.COMPLETED]) == (3, 3)
+    with testing.isolated(engine):
+        with testing.inline(engine, raises=False):
+            app.fragile.enqueue_many([{}] * 3)
+        with testing.inline(engine), pytest.raises(JobFailedError):
+            engine.retry_all(name="fragile")
+        assert engine.dead_letters.count() == 3
+        assert len(testing.all_enqueued(engine, "fragile")) == 6
+
+
+def test_a_job_runs_after_those_that_it_names() -> None:
+    with testing.inline(engine) as clock:
+        first = add.enqueue(1)
+        assert app.gather.options(after=[first]).enqueue([first.id]).wait() == [3]
+        engine.pause_queue("bulk")
+        held = add.options(queue="bulk").enqueue(2)
+        last = app.gather.options(after=[first, held]).enqueue([held.id])
+        assert last.state is JobState.PENDING
+        with pytest.raises(
+            UsageError, match=r"job \d+ is pending, and nothing in this process will end it: .*wait"
+        ):
+            last.wait()
+        engine.resume_queue("bulk")
+        assert last.wait() == [4]
+        assert clock is testing.clock(engine)
+
+
 def test_a_store_that_is_isolated_inside_runs_inline_too() -> None:
     with testing.inline(engine):
         add.enqueue(1)
