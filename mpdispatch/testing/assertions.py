@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from datetime import datetime
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -16,12 +15,10 @@ from mpdispatch.errors import PayloadError, UsageError
 from mpdispatch.handlers.registry import JobDefinition
 from mpdispatch.handlers.signature import ArgumentNames
 from mpdispatch.model import COMMAND_JOB, Job, JobState
-from mpdispatch.policy.durations import duration_of
 from mpdispatch.policy.names import cut, nearest, shown
 from mpdispatch.testing.isolation import AnyEngine, engine_of
+from mpdispatch.testing.job_options import OPTIONS, TOLERANCE_S, delay_s, equal
 
-TOLERANCE_S = 1.0
-"""How far `delay` and `run_at` may be off."""
 _SHOWN = 10
 _SHOWN_CHARS = 120
 
@@ -40,9 +37,9 @@ def assert_enqueued(
         testing.assert_enqueued(engine, "render", path="a.pdf", queue="bulk", delay=60)
 
     Keywords are arguments of the handler, of which those that are given must be equal, and options of the job: queue,
-    priority, max_retries, timeout, idempotency_key, state, batch_id, and within a second run_at (a datetime) and delay
-    (how long after its enqueue it is or was last due: seconds, or `"5m"`). With `args`, a mapping, all arguments are in
-    there; a handler that has an argument of such a name needs that. `count`: exactly so many.
+    priority, max_retries, timeout, idempotency_key, state, batch_id, after (its parents), and within a second run_at (a
+    datetime) and delay (how long after its enqueue it is or was last due: seconds, or `"5m"`). With `args`, a mapping,
+    all arguments are in there; a handler that has an argument of such a name needs that. `count`: exactly so many.
 
     Raises:
         AssertionError: there is none, or another number; lists what was enqueued.
@@ -106,14 +103,14 @@ class _Search:
         names = () if self._definition is None else self._definition.signature.names
         if args is None:
             _refuse_ambiguous(names, wanted)
-            args = {name: value for name, value in wanted.items() if name not in _OPTIONS}
-            wanted = {name: value for name, value in wanted.items() if name in _OPTIONS}
+            args = {name: value for name, value in wanted.items() if name not in OPTIONS}
+            wanted = {name: value for name, value in wanted.items() if name in OPTIONS}
         self._arguments = dict(args)
         self._options = dict(wanted)
         self._refuse_unknown(names)
 
     def _refuse_unknown(self, names: tuple[str, ...]) -> None:
-        faults = [_no_option(name) for name in self._options if name not in _OPTIONS]
+        faults = [_no_option(name) for name in self._options if name not in OPTIONS]
         if self._definition is not None:
             faults += [str(fault) for fault in ArgumentNames(names, ()).faults(self._arguments)]
         elif self._name is None and self._arguments:
@@ -121,7 +118,7 @@ class _Search:
         if faults:
             raise UsageError("; ".join(faults))
         for name, value in self._options.items():
-            _OPTIONS[name].check(value)
+            OPTIONS[name].check(value)
 
     def __str__(self) -> str:
         options = ", ".join(f"{name}={value!r}" for name, value in self._options.items())
@@ -148,11 +145,11 @@ class _Search:
             value = given.get(name, in_json)
             if value is msgspec.UNSET:
                 yield f"{name} was not given"
-            elif not (_equal(value, wanted) or _equal(in_json, wanted)):
+            elif not (equal(value, wanted) or equal(in_json, wanted)):
                 yield f"{name} is {_brief(value)}"
         for name, wanted in self._options.items():
-            option = _OPTIONS[name]
-            if not option.is_met(value := option.of(job), wanted):
+            option = OPTIONS[name]
+            if not option.is_met(value := option.of(job, self._engine.store), wanted):
                 yield f"{name} is {_brief(value)}"
 
     def _passed(self, job: Job) -> dict[str, Any]:
@@ -190,7 +187,7 @@ def _definition(engine: Engine, name: object) -> JobDefinition | None:
 
 
 def _refuse_ambiguous(names: tuple[str, ...], wanted: Mapping[str, Any]) -> None:
-    if both := [name for name in wanted if name in _OPTIONS and name in names]:
+    if both := [name for name in wanted if name in OPTIONS and name in names]:
         raise UsageError(
             f"{', '.join(both)}: is an option of a job, and an argument of this handler; give the arguments as"
             " args={...}, and options as keywords"
@@ -198,69 +195,12 @@ def _refuse_ambiguous(names: tuple[str, ...], wanted: Mapping[str, Any]) -> None
 
 
 def _no_option(name: str) -> str:
-    near = nearest(cut(name, 200), _OPTIONS)
-    hint = f"did you mean {near}?" if near else f"there are {', '.join(_OPTIONS)}"
+    near = nearest(cut(name, 200), OPTIONS)
+    hint = f"did you mean {near}?" if near else f"there are {', '.join(OPTIONS)}"
     return f"{cut(name)}: no such option; {hint}"
 
 
-# ---------------------------------------------------------------- options
-
-
-class _Option(msgspec.Struct, frozen=True):
-    of: Callable[[Job], Any]
-    is_met: Callable[[Any, Any], bool] = lambda value, wanted: _equal(value, wanted)
-    check: Callable[[Any], object] = lambda wanted: None
-
-
-def _delay_s(job: Job) -> float:
-    return (job.run_at - job.created_at).total_seconds()
-
-
-def _check_moment(value: object) -> None:
-    if not isinstance(value, datetime) or value.utcoffset() is None:
-        raise UsageError(f"run_at: must be an aware datetime, not {shown(value)}")
-
-
-def _check_state(value: object) -> None:
-    if value not in list(JobState):
-        raise UsageError(f"state: must be one of {', '.join(JobState)}, not {shown(value)}")
-
-
-_OPTIONS: dict[str, _Option] = {
-    "queue": _Option(lambda job: job.queue),
-    "priority": _Option(lambda job: job.priority),
-    "max_retries": _Option(lambda job: job.max_retries),
-    "timeout": _Option(
-        lambda job: job.timeout,
-        lambda value, wanted: (
-            value == wanted if None in (value, wanted) else value == duration_of("timeout", wanted)
-        ),
-        lambda wanted: None if wanted is None else duration_of("timeout", wanted),
-    ),
-    "idempotency_key": _Option(lambda job: job.idempotency_key),
-    "state": _Option(lambda job: job.state, check=_check_state),
-    "batch_id": _Option(lambda job: job.batch_id),
-    "run_at": _Option(
-        lambda job: job.run_at,
-        lambda value, wanted: abs((value - wanted).total_seconds()) <= TOLERANCE_S,
-        _check_moment,
-    ),
-    "delay": _Option(
-        _delay_s,
-        lambda value, wanted: abs(value - duration_of("delay", wanted)) <= TOLERANCE_S,
-        lambda wanted: duration_of("delay", wanted),
-    ),
-}
-
-
 # ---------------------------------------------------------------- texts
-
-
-def _equal(value: object, wanted: object) -> bool:
-    try:
-        return bool(value == wanted)
-    except Exception:  # noqa: BLE001 - the user's __eq__ may raise anything; arrays have no single truth
-        return False
 
 
 def _call(name: str, arguments: Mapping[str, Any]) -> str:
@@ -271,8 +211,8 @@ def _line(job: Job) -> str:
     facts = [str(job.state)]
     if job.queue != "default":
         facts.append(f"queue {job.queue}")
-    if (delay_s := _delay_s(job)) >= TOLERANCE_S:
-        facts.append(f"delay {delay_s:g} s")
+    if (late_s := delay_s(job)) >= TOLERANCE_S:
+        facts.append(f"delay {late_s:g} s")
     return f"job {job.id} {_call(job.name, job.payload)} ({', '.join(facts)})"
 
 

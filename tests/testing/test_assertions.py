@@ -40,6 +40,18 @@ def test_arguments_are_equal_as_the_handler_gets_them_or_as_json() -> None:
     testing.refute_enqueued(engine, render, dpi=301)
 
 
+def test_a_dependent_is_found_by_its_parents() -> None:
+    first, second = add.enqueue(1), add.enqueue(2)
+    app.gather.options(after=[second, first]).enqueue([])
+    testing.assert_enqueued(engine, app.gather, after=[first, second.id])
+    testing.refute_enqueued(engine, app.gather, after=first)
+    with pytest.raises(AssertionError, match=r"after is \[1, 2\]"):
+        testing.assert_enqueued(engine, app.gather, after=second.id)
+    testing.drain(engine)
+    testing.assert_enqueued(engine, app.gather, after=[first, second], state="completed")
+    testing.assert_enqueued(engine, add, after=[], count=2)
+
+
 def test_a_time_may_be_off_by_a_second() -> None:
     at = datetime.now(UTC) + timedelta(hours=1)
     add.options(run_at=at).enqueue(1)
@@ -112,6 +124,7 @@ def test_a_program_is_found() -> None:
         ("render", {"delay": "soon"}, "delay: must be a duration"),
         ("render", {"run_at": datetime(2026, 1, 1)}, "run_at: must be an aware datetime"),
         ("render", {"state": "done"}, "state: must be one of scheduled, pending"),
+        ("render", {"after": "all"}, "after: must be a Job"),
         ("move", {"queue": "a"}, "queue: is an option of a job, and an argument of this handler"),
     ],
 )
