@@ -72,16 +72,7 @@ class OutcomeReporter:
         state = transition.state
         if (transition.job_id, transition.starts) in result.cancelled:
             state = JobState.CANCELLED
-        # All facts in the text: other formatters do not show `extra`.
-        self._log.log(
-            logging.WARNING if transition.error is not None else logging.DEBUG,
-            "job %d (%s) %s: %s",
-            transition.job_id,
-            item.job.name,
-            _BECAME.get(state, "runs again"),
-            transition.error or transition.cause.value,
-            extra={"cause": transition.cause.value, "attempt": item.job.attempt},
-        )
+        log_outcome(self._log, item.job, transition, state)
 
     def followed(self, result: CommitResult) -> None:
         """What the store has done besides: jobs it has ended, and callbacks it has enqueued."""
@@ -110,3 +101,17 @@ class OutcomeReporter:
             self._log.log(level, text, each.job_id, each.error)
         if (more := len(transitions) - _NAMED) > 0:
             self._log.log(level, "and %d more %s", more, what)
+
+
+def log_outcome(log: logging.Logger, job: ClaimedJob, transition: Transition, state: JobState) -> None:
+    """Log a start that did not complete, and the state of its job now."""
+    # All facts in the text: other formatters do not show `extra`.
+    log.log(
+        logging.WARNING if transition.error is not None else logging.DEBUG,
+        "job %d (%s) %s: %s",
+        job.id,
+        job.name,
+        _BECAME.get(state, "runs again"),
+        transition.error or transition.cause.value,
+        extra={"cause": transition.cause.value, "attempt": job.attempt},
+    )

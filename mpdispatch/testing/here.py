@@ -27,6 +27,10 @@ _is_ours: ContextVar[bool] = ContextVar("mpdispatch_testing", default=False)
 """Whether this is the test's own code, or a thread that has its context variables."""
 
 
+_BESIDE_S = 0.2
+"""A job that runs on for so long while another thread waits for a job is taken to wait for that thread."""
+
+
 @contextmanager
 def inline(engine: AnyEngine, *, raises: bool = True) -> Iterator[FakeClock]:
     """Inside the block, an enqueue runs its job at once, in this process, and gives the Job as it ended.
@@ -42,6 +46,9 @@ def inline(engine: AnyEngine, *, raises: bool = True) -> Iterator[FakeClock]:
     Jobs that a handler enqueues run after it, as do all that are due: if they are due later, with the clock
     (`testing.drain`). `wait` runs the job that it waits for. A job that no supervisor could run now (a paused queue) stays
     as it is; command jobs are refused.
+
+    Async code and threads may enqueue, too: jobs still run one at a time. A thread without the test's context variables
+    gets its job as it was made if another one runs just then.
 
     Outside of `isolated` the block has a store of its own, in memory. Gives the store's clock.
 
@@ -121,7 +128,7 @@ class Here:
         self._lock = threading.Lock()
         """Held while jobs run that are not inside of a handler."""
         self._strays = threading.Lock()
-        """The same for threads that handlers have started."""
+        """The same for threads for which a handler waits."""
         self._has_more = False
         """Whether jobs were made that whoever runs jobs now may not have seen."""
         self._ended = Ended()
@@ -182,10 +189,25 @@ class Here:
             return
         if self._enters():
             self._run(goal)
-            return
-        # In a handler, on its thread or on one that it has started.
-        with nested.get() or self._strays:
-            self._run_towards(goal)
+        elif (inside := nested.get()) is not None:
+            with inside:
+                self._run_towards(goal)
+        else:
+            self._reach_beside(goal)
+
+    def _reach_beside(self, goal: Goal) -> None:
+        """As `_reach`, on a thread that may be a handler's: the job that runs now may wait for it, or not know it."""
+        before = None
+        while not goal.is_reached():
+            if self._lock.acquire(timeout=_BESIDE_S):
+                self._run(goal)
+                return
+            now = self._ended, self._ended.starts
+            if now == before:
+                with self._strays:
+                    self._run_towards(goal)
+                return
+            before = now
 
     def _run(self, goal: Goal | None) -> None:
         """Run what is due, and what leads to this goal. Releases the lock."""

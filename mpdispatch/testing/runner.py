@@ -19,12 +19,13 @@ from mpdispatch.clock import SECOND_US, SystemClock
 from mpdispatch.engine.engine import Engine
 from mpdispatch.errors import DispatchError
 from mpdispatch.execution.middleware import default_timeout_s
-from mpdispatch.model import ClaimedJob, Job, JobState, Outcome, Transition
+from mpdispatch.model import Cause, ClaimedJob, Job, JobState, Outcome, Transition
 from mpdispatch.policy.decide import RetryRules, decide
 from mpdispatch.store.contract import Store
 from mpdispatch.store.values import CommitResult
 from mpdispatch.supervisor.claimer import with_timeouts
 from mpdispatch.supervisor.event_publisher import EventPublisher, LocalSink
+from mpdispatch.supervisor.outcome_reporter import log_outcome
 from mpdispatch.testing.desk import Desk
 from mpdispatch.testing.execute import Execution
 from mpdispatch.testing.firing import Firing
@@ -40,6 +41,8 @@ class Ended:
     def __init__(self) -> None:
         self.jobs: list[Job] = []
         self.errors: dict[int, BaseException] = {}
+        self.starts = 0
+        """How many starts there were."""
         self.seen: set[int] = set()
         """Jobs for whose end a handler has waited: it was told how they ended."""
 
@@ -51,6 +54,7 @@ class Runner:
         self._engine = engine
         self.store: Store = engine.store
         self._clock = fake_clock_of(self.store) or SystemClock()
+        self._log = engine.dispatcher.logger.getChild("testing")
         timeout_s = default_timeout_s(engine.middleware)
         self._default_timeout_us = None if timeout_s is None else round(timeout_s * SECOND_US)
 
@@ -107,6 +111,7 @@ class Runner:
             store.close()
 
     def _start(self, desk: Desk, job: ClaimedJob, ended: Ended) -> None:
+        ended.starts += 1
         now = self._clock.now()
         publisher = self._publisher()
         if publisher is not None:
@@ -123,6 +128,8 @@ class Runner:
         if publisher is not None:
             publisher.recorded(job, transition)
             publisher.flush()
+        if transition.cause is not Cause.COMPLETED:
+            log_outcome(self._log, job, transition, transition.state)
         if transition.state.is_terminal:
             ended.jobs.append(self.store.get(job.id))
         self._take_in(result, ended)

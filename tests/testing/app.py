@@ -272,3 +272,16 @@ def enqueuing() -> None:
 def as_they_end(count: int) -> Any:
     jobs = [add.enqueue(number) for number in range(count)]
     return [job.result for job in engine.as_completed(jobs)]
+
+
+_alone = threading.Lock()
+
+
+@engine.job(max_retries=0)
+def alone(number: int) -> int:
+    """Fails if another one runs."""
+    assert _alone.acquire(blocking=False)
+    time.sleep(0.0005)
+    assert current_job().name == "alone"
+    _alone.release()
+    return number

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import threading
 import time
+from contextvars import copy_context
 from itertools import pairwise
 from pathlib import Path
 
@@ -100,6 +102,40 @@ def test_a_handler_steers_its_job(how: str, state: JobState, result: str | None)
     with testing.inline(engine, raises=False):
         job = app.steered.enqueue(how)
     assert (job.state, job.result) == (state, result)
+
+
+def test_failed_attempts_are_logged_as_a_supervisor_does(caplog: pytest.LogCaptureFixture) -> None:
+    with testing.inline(engine, raises=False):
+        app.flaky.enqueue(1)
+        app.alarming.enqueue()
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
+        "job 1 (flaky) runs again: ConnectionError: attempt 1",
+        "job 2 (alarming) failed: LookupError: nothing there",
+    ]
+
+
+def test_many_threads_enqueue_and_one_job_runs_at_a_time() -> None:
+    results = dict[int, int]()
+
+    def enqueue(number: int) -> None:
+        for each in range(number, number + 20):
+            job = app.alone.enqueue(each)
+            results[each] = engine.wait(job.id).result
+
+    with testing.inline(engine):
+        threads = [threading.Thread(target=enqueue, args=(100 * number,)) for number in range(4)]
+        contexts = [copy_context() for _ in range(4)]
+        threads += [
+            threading.Thread(target=context.run, args=(enqueue, 1000 + 100 * number))
+            for number, context in enumerate(contexts)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert engine.counts()[JobState.COMPLETED] == 160
+    assert results == {each: each for each in results}
+    assert len(results) == 160
 
 
 def test_hooks_were_told_when_the_enqueue_returns() -> None:
