@@ -161,7 +161,7 @@ def _astray(facts: _Facts) -> Reason:
     return Reason(
         "unreadable",
         f"its row cannot be claimed: {'; '.join(facts.faults)}",
-        remedy=f"mpdispatch cancel {facts.job.id} ends it, and so does a supervisor of its queue when it is started",
+        remedy=f"mpdispatch cancel {facts.job.id} ends it; a supervisor of its queue ends or mends it when it is started",
     )
 
 
@@ -215,7 +215,7 @@ def _of_queue(facts: _Facts) -> Iterator[Reason]:
     job = facts.job
     if facts.queue.is_paused:
         yield Reason("paused", f"queue {job.queue!r} is paused", remedy=f"mpdispatch resume {job.queue}")
-    elif job.blocked_reason is not None and not facts.awaited:
+    elif job.blocked_reason is not None and not facts.awaited and not facts.faults:
         yield Reason("parked", f"no supervisor could run it: {job.blocked_reason}", remedy=_parked(job))
     yield from _nobody(facts)
 

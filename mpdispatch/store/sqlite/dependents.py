@@ -62,6 +62,26 @@ def add_again(connection: Executes, old_id: int, new_id: int) -> None:
         _wait(connection, [new_id], queue, parents, "wait" if policy == "cancel" else policy)
 
 
+def mend(connection: Executes, job_id: int, queue: str) -> int | None:
+    """Have this job in lane 4 wait for its parents as they stand now, or be due if there are none left.
+
+    Returns the failed parent for which it is to be cancelled instead.
+    """
+    row = connection.execute(QUERIES["policy_of"], (job_id,)).fetchone()
+    rows = connection.execute(QUERIES["waited_for"], (job_id,)).fetchall()
+    policy: OnParentFailure = "cancel"
+    if row is not None or rows:
+        policy = rows[0][1] if row is None else row[0]
+    found = _read(connection, [row[0] for row in rows])
+    parents = _latest(connection, {parent_id: parent_id for parent_id in found}, found)
+    connection.execute(QUERIES["forget_dependents"], (as_json([job_id]),))
+    failed = min((each.id for each in parents if each.has_failed), default=None)
+    if failed is not None and policy == "cancel":
+        return failed
+    _wait(connection, [job_id], queue, parents, policy)
+    return None
+
+
 def _wait(
     connection: Executes, ids: Sequence[int], queue: str, parents: Sequence[_Parent], policy: OnParentFailure
 ) -> None:

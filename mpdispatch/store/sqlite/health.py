@@ -10,7 +10,7 @@ from pathlib import Path
 from mpdispatch import sqlite3
 from mpdispatch.model import Finding, Level
 from mpdispatch.private import not_private
-from mpdispatch.store.sqlite import crons, shrink, unreadable
+from mpdispatch.store.sqlite import crons, lost_dependents, shrink, unreadable
 from mpdispatch.store.sqlite.connect import filesystem_of
 from mpdispatch.store.sqlite.database import Database, FileDatabase
 from mpdispatch.store.sqlite.wal import CHECKPOINT_BYTES
@@ -89,6 +89,7 @@ def of_content(connection: sqlite3.Connection) -> Iterator[Finding]:
     yield Finding(check="content", level=Level.OK, message="quick_check finds nothing wrong")
     yield from _ids(connection)
     yield from _rows(connection)
+    yield from _lost_dependents(connection)
     yield from _crons(connection)
 
 
@@ -137,6 +138,20 @@ def _rows(connection: sqlite3.Connection) -> Iterator[Finding]:
             level=Level.NOTE,
             message=f"jobs that have ended, and whose rows cannot be read (any more): {_named(ended)}",
             remedy="they are kept as they are; mpdispatch dlq purge and mpdispatch prune take them away",
+        )
+
+
+def _lost_dependents(connection: sqlite3.Connection) -> Iterator[Finding]:
+    """Find jobs that would wait for ever."""
+    found = lost_dependents.all_lost(connection)
+    if found:
+        more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+        yield Finding(
+            check="rows",
+            level=Level.WARNING,
+            message="jobs that wait for others, none of which is left whose end would release them:"
+            f" {', '.join(map(str, found[:_NAMED]))}{more}",
+            remedy="another program has written to the store; a supervisor mends them when it is started",
         )
 
 

@@ -15,6 +15,7 @@ import msgspec
 from mpdispatch import sqlite3
 from mpdispatch.clock import EARLIEST_US, LATEST_US, Instant
 from mpdispatch.model import UNREADABLE, Cause, ClaimedJob, ClaimRequest, ErrorInfo, JobState, Transition
+from mpdispatch.store.sqlite import lost_dependents
 from mpdispatch.store.sqlite.candidates import PARK_AT_MOST, OddRowError, as_json, claimable_parked
 from mpdispatch.store.sqlite.columns import EXAMINED_COLUMNS, RUN_COLUMNS
 from mpdispatch.store.sqlite.follow_ups import Ended, Followed, run_for
@@ -30,6 +31,7 @@ INSERT_DEAD_LETTER = QUERIES["insert_dead_letter"].replace("INSERT", "INSERT OR 
 SUSPECTS: tuple[type[Exception], ...] = (OddRowError, *INTEGRITY_ERRORS)
 """Errors of a commit that meets such a row: it cannot be claimed, or a constraint refuses it."""
 
+LOST = "it waits for other jobs, but none is left whose end would release it"
 _STATES = frozenset(state.value for state in JobState)
 _AT_ONCE = 1000
 LOOK_AT_MOST = 2000
@@ -214,19 +216,29 @@ def cancel(connection: sqlite3.Connection, job_id: int, now: Instant) -> bool:
 # ---------------------------------------------------------------- looking for them
 
 
-def astray(connection: sqlite3.Connection, queues: Sequence[str], after: int) -> tuple[list[int], int | None]:
-    """Ids of rows that no query finds, among the next rows by id; and the last id checked (None: no more rows).
+class Astray(NamedTuple):
+    """Ids of rows that no query finds, among the next rows by id."""
 
-    A drain waits for such a row or overlooks it; a claim never reads it. Some 1 ms.
-    """
+    rows: list[int]
+    """A drain waits for such a row or overlooks it; a claim never reads it."""
+    dependents: list[int]
+    """They wait for parents, and nothing would release them."""
+    last: int | None
+    """The last id checked; None: there are no more rows."""
+
+
+def astray(connection: sqlite3.Connection, queues: Sequence[str], after: int) -> Astray:
+    """Look at the next rows by id. Some 1 ms."""
     values = (as_json(queues), after, LOOK_AT_MOST)
-    last, count, found = connection.execute(QUERIES["astray"], values).fetchone()
-    return msgspec.json.decode(found, type=list[int]), last if count == LOOK_AT_MOST else None
+    last, count, *found = connection.execute(QUERIES["astray"], values).fetchone()
+    rows, dependents = (msgspec.json.decode(each, type=list[int]) for each in found)
+    return Astray(rows, dependents, last if count == LOOK_AT_MOST else None)
 
 
 def faults(connection: sqlite3.Connection, job_id: int) -> list[str]:
     """Faults that keep a claim from reading or finding this job's row."""
-    return [fault for row in _rows(connection, [job_id]) for fault in _faults_shown(row)]
+    found = [fault for row in _rows(connection, [job_id]) for fault in _faults_shown(row)]
+    return found or ([LOST] if lost_dependents.is_lost(connection, job_id) else [])
 
 
 def _faults_shown(row: _Row) -> list[str]:

@@ -69,13 +69,42 @@ UPDATE mpdispatch_jobs SET
 WHERE id = ? AND state = 'running';
 
 -- name: astray
--- Of the next rows by id: the last one, and those of these queues that an index wrongly lacks or wrongly contains.
--- Parameters: the queues, the id to continue after, the number of rows. Reads only the head of each row.
+-- Of the next rows by id: the last one, those of these queues that an index wrongly lacks or wrongly contains, and those
+-- that wait for parents without a row that says so. Parameters: the queues, the id to continue after, the number of rows.
+-- Reads only the head of each row.
 SELECT
     max(id),
     count(*),
-    json_group_array(id) FILTER (WHERE $misplaced AND queue IN (SELECT value FROM json_each(?)))
+    json_group_array(id) FILTER (WHERE $misplaced AND queue IN (SELECT value FROM json_each(?))),
+    json_group_array(id) FILTER (
+        WHERE lane = 4 AND NOT EXISTS (SELECT 1 FROM mpdispatch_dependents AS d WHERE d.job_id = id)
+    )
 FROM (
     SELECT id, queue, state, lane, owner, completed_at_us, duration_us, blocked_reason
     FROM mpdispatch_jobs WHERE id > ? ORDER BY id LIMIT ?
 );
+
+-- name: lost_dependents
+-- Of the next dependents by id: the last one, and those that are in no lane of dependents, or whose parents have all
+-- ended: nothing would release them.
+SELECT max(job_id), count(*), json_group_array(job_id) FILTER (WHERE is_lost)
+FROM (
+    SELECT
+        d.job_id AS job_id,
+        NOT EXISTS (SELECT 1 FROM mpdispatch_jobs AS j WHERE j.id = d.job_id AND j.lane = 4)
+        OR NOT EXISTS (
+            SELECT 1 FROM mpdispatch_parents AS p CROSS JOIN mpdispatch_jobs AS j ON j.id = p.parent_id
+            WHERE p.job_id = d.job_id
+                AND (j.completed_at_us IS NULL OR (j.state <> 'completed' AND d.on_parent_failure = 'wait'))
+        ) AS is_lost
+    FROM mpdispatch_dependents AS d WHERE d.job_id > ? ORDER BY d.job_id LIMIT ?
+);
+
+-- name: without_dependent
+-- For examining the store: reads all rows.
+SELECT id FROM mpdispatch_jobs
+WHERE lane = 4 AND NOT EXISTS (SELECT 1 FROM mpdispatch_dependents AS d WHERE d.job_id = id) ORDER BY id;
+
+-- name: is_in_lane_4
+-- By primary key: the queue of a job that waits for parents.
+SELECT queue FROM mpdispatch_jobs WHERE id = ? AND $waits_for_parents;

@@ -8,7 +8,7 @@ from typing import Any
 from mpdispatch import sqlite3
 from mpdispatch.clock import Clock, Instant
 from mpdispatch.policy.waits import was_set_back
-from mpdispatch.store.sqlite import cancels, expiring, follow_ups, pruning, unreadable, waits
+from mpdispatch.store.sqlite import cancels, expiring, follow_ups, lost_dependents, pruning, unreadable, waits
 from mpdispatch.store.sqlite.connection import Flush, Session
 from mpdispatch.store.sqlite.follow_ups import Followed
 from mpdispatch.store.sqlite.queries import QUERIES
@@ -48,6 +48,8 @@ class SQLiteUpkeep:
         self._pruning: Round[int] | None = None
         self._rows_seen: int | None = _LOWEST_ID
         """Rows up to this id were checked; None: all rows."""
+        self._dependents_seen: int | None = _LOWEST_ID
+        """The same of jobs that wait for others."""
 
     def step(self, queues: Sequence[str]) -> UpkeepStep:
         """One bounded step: it ends expired jobs and members of cancelled batches, and looks at one of these: waiting jobs,
@@ -60,12 +62,15 @@ class SQLiteUpkeep:
             rebased = self._rebase(queues)
         elif self._rows_seen is not None:
             repaired = self._repair(queues, self._rows_seen)
+        elif self._dependents_seen is not None:
+            repaired = self._repair_dependents(self._dependents_seen)
         elif self.has_late_cancels:
             gone = self._session().write(
                 cancels.forget_late, point="cancels", checkpoint=False, flush=Flush.LATER
             )
             self.has_late_cancels = gone >= cancels.FORGET_AT_ONCE
-        has_more = self._looks_at_waits or self._rows_seen is not None or self.has_late_cancels
+        unseen = self._rows_seen is not None or self._dependents_seen is not None
+        has_more = self._looks_at_waits or unseen or self.has_late_cancels
         return UpkeepStep(rebased, repaired, has_more or has_more_expired or is_cancelling, expired)
 
     def _expire(self) -> tuple[int, bool]:
@@ -125,9 +130,24 @@ class SQLiteUpkeep:
         return changed
 
     def _repair(self, queues: Sequence[str], after: int) -> int:
-        found, last = self._session().read(lambda c: unreadable.astray(c, queues, after))
-        count = self.end_unreadable(lambda *_: found) if found else 0
-        self._rows_seen = last
+        found = self._session().read(lambda c: unreadable.astray(c, queues, after))
+        count = self.end_unreadable(lambda *_: found.rows) if found.rows else 0
+        if found.dependents:
+            count += self._mend_dependents(found.dependents)
+        self._rows_seen = found.last
+        return count
+
+    def _repair_dependents(self, after: int) -> int:
+        found, last = self._session().read(lambda c: lost_dependents.look(c, after))
+        count = self._mend_dependents(found) if found else 0
+        self._dependents_seen = last
+        return count
+
+    def _mend_dependents(self, ids: Sequence[int]) -> int:
+        followed, count = self._session().write(
+            lambda c: lost_dependents.mend(c, ids, self._clock.now()), point="mend_dependents", checkpoint=False
+        )
+        self.report(followed)
         return count
 
     def prune(self, retention: Retention) -> PruneStep:
