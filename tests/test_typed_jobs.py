@@ -109,6 +109,11 @@ def test_what_type_checkers_say(engine: Engine) -> None:
         for one in engine.as_completed(measure.enqueue_many([])):
             assert_type(one, Job[Any])
 
+        for size in engine.map(measure, ["a.png"], ordered=False):
+            assert_type(size, Size)
+        assert_type(next(engine.map(count.options(priority=1), ["a.png"])), int)
+        assert_type(list(engine.map("measure", ["a.png"])), list[Any])
+
     async def waits_async() -> None:
         assert_type(await measure.enqueue_async("a.png"), Job[Size])
         assert_type(await count.enqueue_async("a.png"), Job[int])

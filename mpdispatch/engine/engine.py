@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, Unpack, overload
 
@@ -19,6 +19,7 @@ from mpdispatch.engine.client import JobClient
 from mpdispatch.engine.cron_keywords import CronKeywords
 from mpdispatch.engine.definition import JobHandle, as_handle
 from mpdispatch.engine.enqueueing import BoundJob, EngineOptions, Enqueueable, EnqueuesByName, EnqueuesJobs
+from mpdispatch.engine.maps import MapsItems
 from mpdispatch.engine.new_job import new_job
 from mpdispatch.engine.options import PLAIN, EnqueueKeywords, EnqueueOptions, JobKeywords, documented
 from mpdispatch.engine.parents import jobs_at_once
@@ -33,7 +34,7 @@ from mpdispatch.execution.telemetry import Telemetry
 from mpdispatch.handlers.description import AppDescription, describe
 from mpdispatch.handlers.registry import JobDefinition, Registry
 from mpdispatch.hooks import Extension
-from mpdispatch.model import DeclaredCrons, Job, NewBatch, NewJob
+from mpdispatch.model import DeclaredCrons, Enqueued, Job, NewBatch, NewJob
 from mpdispatch.policy.backoff import BackoffSpec
 from mpdispatch.policy.names import shown
 from mpdispatch.store import open_store
@@ -48,7 +49,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class Engine(JobClient, EnqueuesByName):
+class Engine(JobClient, EnqueuesByName, MapsItems):
     """Handlers by name, and their jobs in a dispatcher's store. Made by `Engine.build` or `Engine.open`.
 
     Making one does no I/O. Safe from any thread, and after a fork.
@@ -70,7 +71,7 @@ class Engine(JobClient, EnqueuesByName):
         super().__init__(lambda: dispatcher.store, self.hooks)
         self._default_timeout_s = default_timeout_s(self.middleware)
         self.catalog = LiveCatalog(self.registry, self.backoff)
-        self._max_payload_bytes = dispatcher.config.max_payload_bytes
+        self.max_payload_bytes = dispatcher.config.max_payload_bytes
         self._declared: CronDeclarations | None = None
         self.file_crons: FileCrons | None = None
         """The cron entries of the app's own configuration file."""
@@ -194,7 +195,7 @@ class Engine(JobClient, EnqueuesByName):
     ) -> NewJob:
         """The job that an enqueue with these arguments would store. Raises UnknownJobError, PayloadError, UsageError."""
         definition = self.registry.get(job.name if isinstance(job, JobHandle) else job)
-        payload = definition.signature.encode((), args, max_bytes=self._max_payload_bytes)
+        payload = definition.signature.encode((), args, max_bytes=self.max_payload_bytes)
         return self.new_job_as(definition, options, payload)
 
     def register(self, handler: Callable[P, R]) -> JobHandle[P, R]:
@@ -236,7 +237,7 @@ class Engine(JobClient, EnqueuesByName):
         kwargs: Mapping[str, Any],
     ) -> Job:
         refuse_while_importing("enqueue")
-        payload = definition.signature.encode(args, kwargs, max_bytes=self._max_payload_bytes)
+        payload = definition.signature.encode(args, kwargs, max_bytes=self.max_payload_bytes)
         wanted = new_job(definition, options, payload, self._default_timeout_s)
         is_synced = True
         if (block := block_of(self)) is not None:
@@ -268,7 +269,7 @@ class Engine(JobClient, EnqueuesByName):
                 definition.signature,
                 items,
                 batch=into,
-                max_bytes=self._max_payload_bytes,
+                max_bytes=self.max_payload_bytes,
                 at_most=None if options.after is None else jobs_at_once(options.after.ids),
             )
         return Batch(self, batch_id, name, ids)
@@ -318,6 +319,19 @@ class Engine(JobClient, EnqueuesByName):
 
         new = checked_batch(self, name, on_success, on_failure, on_end, max_fails)
         return BatchContext(self, new, stays_open=open)
+
+    def add_alike(
+        self,
+        definition: JobDefinition,
+        options: EnqueueOptions,
+        payloads: Sequence[bytes],
+        batch: NewBatch | int,
+        *,
+        closes: bool,
+    ) -> Enqueued:
+        """Store one job per payload as members of this batch, in one transaction; `closes`: they are the last ones."""
+        with self._traced(self.new_job_as(definition, options, b"{}")) as template:
+            return self.add_jobs(template, payloads, batch, closes=closes)
 
     @contextmanager
     def _traced(self, job: NewJob) -> Iterator[NewJob]:

@@ -74,14 +74,14 @@ class EndWatch:
         until_s = time.monotonic() + most_s
         if self._listener is not None and not self._poll.poll(1000 * min(NET_S, most_s)):
             if not self._listener.is_in_place():
-                self._close()
+                self.close()
                 self._listen()
             return
         sleep(min(self._pace.rest_s(), until_s - time.monotonic()))
         if self._listener is not None:
             self._listener.drain()
 
-    def _close(self) -> None:
+    def close(self) -> None:
         listener, self._listener = self._listener, None
         if listener is not None:
             self._poll.unregister(listener.fileno())
@@ -93,7 +93,7 @@ class EndWatch:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._close()
+        self.close()
 
 
 class Deadline:

@@ -1,11 +1,14 @@
 """The lock that selects one supervising extension per store: a flock in the store's runtime folder. Effects.
 
+Under other names the same lock serves other purposes.
+
 The kernel releases it when the holder dies, however that happens. The file names the holder, so that others can
 wait for that process to end instead of polling every half second.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import weakref
@@ -20,8 +23,9 @@ NAME = "supervising"
 class SupervisorLock:
     """Never waits for the lock. Not inherited: a fork of the holder does not hold it."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, name: str = NAME) -> None:
+        """`name`: of its file."""
+        self._folder, self._name = folder, name
         self._fd = -1
         _all.add(self)
 
@@ -36,7 +40,7 @@ class SupervisorLock:
                 return True
             self.release()  # The folder was removed: another process would lock another file.
         me = process_id()
-        fd = open_private(self._folder / NAME, os.O_RDWR | os.O_CREAT, create_folder=True)
+        fd = open_private(self._folder / self._name, os.O_RDWR | os.O_CREAT, create_folder=True)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.fstat(fd).st_nlink:  # else the folder was removed meanwhile; the next try makes it again
@@ -53,11 +57,18 @@ class SupervisorLock:
     def holder(self) -> ProcessId | None:
         """The process that last took the lock, which may have ended since; None if unreadable."""
         try:
-            with open(open_private(self._folder / NAME, os.O_RDONLY)) as file:
+            with open(open_private(self._folder / self._name, os.O_RDONLY)) as file:
                 pid, start = file.read().split()
             return ProcessId(int(pid), int(start))
         except (OSError, ValueError):
             return None
+
+    def remove(self) -> None:
+        """Release it and leave no file behind, if this process holds it."""
+        if self._fd >= 0:
+            with contextlib.suppress(OSError):  # its folder was removed
+                os.unlink(self._folder / self._name)
+            self.release()
 
     def release(self) -> None:
         fd, self._fd = self._fd, -1
