@@ -24,6 +24,10 @@ EXPECTED = {
         ("largest WAL", False, True),
         ("200 no-ops of a batch", True, True),
     ],
+    "map-results": [
+        ("200 no-ops, results in order", True, True),
+        ("200 no-ops, results as they come", True, True),
+    ],
     "enqueue": [
         ("single", True, True),
         ("bulk, 200 jobs", True, True),

@@ -20,6 +20,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 MODES = (
     "drain",
+    "map-results",
     "enqueue",
     "latency",
     "cpu",

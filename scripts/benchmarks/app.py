@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from sizes import WORKERS
-from work import burn, nap, noop, stamp
+from work import burn, nap, noop, same, stamp
 
 from mpdispatch import Dispatcher, Engine, SQLiteStore, backoff, current_job, job
 
@@ -38,7 +38,7 @@ def hold(seconds: float, pid_file: str) -> int:
 def engine_on(store: str | Path) -> Engine:
     """An engine with all handlers of the benchmarks, `WORKERS` workers and every default."""
     engine = Engine.build(Dispatcher(store=SQLiteStore(store), concurrency=WORKERS))
-    for handler in (noop, stamp, nap, burn, add, hold, mark):
+    for handler in (noop, same, stamp, nap, burn, add, hold, mark):
         engine.register(handler)
     return engine
 

@@ -17,6 +17,7 @@ import enqueue
 import footprint
 import forkserver
 import latency
+import map_results
 import mapping
 import retention
 import start
@@ -27,6 +28,7 @@ from sizes import SIZES
 
 MODES: Mapping[str, Callable[[Run], Iterator[Figure]]] = {
     "drain": drain.measure,
+    "map-results": map_results.measure,
     "enqueue": enqueue.measure,
     "latency": latency.measure,
     "cpu": cpu.measure,

@@ -9,6 +9,11 @@ def noop() -> None:
     """Nothing."""
 
 
+def same(value: int) -> int:
+    """What it was given."""
+    return value
+
+
 def stamp() -> int:
     """When its first line ran: `time.monotonic_ns()`, which all processes of a host share."""
     return time.monotonic_ns()
