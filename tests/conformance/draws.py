@@ -159,10 +159,13 @@ TEXTS = ("", "one line\n", "é" * 700)
 sayings = st.tuples(st.sampled_from(PROGRESS), st.sampled_from(Stream), st.sampled_from(TEXTS))
 """What a job says of itself: its progress, and what it wrote to which stream."""
 
-# One of each at every look. They are of lengths that share no factor with the number of steps.
+# One of each at every look, see `Machine.one_of_all`.
 JOB_FILTERS = [
     JobFilter(state=state, queue=queue, name=name)
     for state, queue, name in product([None, *JobState], [None, "default", "slow"], [None, "mail", "resize"])
+]
+JOB_FILTERS += [
+    JobFilter(state=state, batch_id=batch_id) for state, batch_id in product([None, *JobState], [1, 2])
 ]
 LETTER_FILTERS = [
     DeadLetterFilter(is_replayed=is_replayed, queue=queue, name=name, failed_before_us=before_us)
@@ -171,6 +174,12 @@ LETTER_FILTERS = [
         [None, False, True],
         [None, "default"],
         [None, "mail"],
+    )
+]
+LETTER_FILTERS += [
+    DeadLetterFilter(is_replayed=is_replayed, batch_id=batch_id, error=error)
+    for is_replayed, batch_id, error in product(
+        [None, False], [None, 1, 2], ["Error: no such", "Lost", "absent"]
     )
 ]
 letter_filters = st.sampled_from(LETTER_FILTERS)

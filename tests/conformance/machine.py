@@ -80,7 +80,7 @@ class Machine(BatchSteps, CronSteps, RuleBasedStateMachine):
         self.last_id = 0
         self.past: list[ClaimedJob] = []
         """Starts that ended, or that were lost with their supervisor; the newest first."""
-        self.job_filters, self.letter_filters = cycle(draws.JOB_FILTERS), cycle(draws.LETTER_FILTERS)
+        self.looks = 0
         self.queues = cycle(request.queues for request in draws.REQUESTS.values())
         self.supervisors = [Supervisor(self.store.supervisor_store()) for _ in range(2)]
         for each in self.supervisors:
@@ -193,6 +193,16 @@ class Machine(BatchSteps, CronSteps, RuleBasedStateMachine):
     def run_again(self, at: int, what: tuple[str, tuple[JobState, ...]]) -> None:
         call, states = what
         self.both(call, self.one_of(states, at))
+
+    @step(
+        3,
+        which=st.lists(
+            st.tuples(st.sampled_from([(JobState.FAILED,), AGAIN, (*JobState,)]), places), max_size=4
+        ),
+    )
+    def run_many_again(self, which: list[tuple[tuple[JobState, ...], int]]) -> None:
+        made = self.both("retry_many", [self.one_of(states, at) for states, at in which])
+        self.saw(made[0])
 
     @step(1, queue=st.sampled_from(draws.QUEUES), is_paused=st.sampled_from([True, False, False]))
     def pause(self, queue: str, is_paused: bool) -> None:
@@ -501,8 +511,11 @@ class Machine(BatchSteps, CronSteps, RuleBasedStateMachine):
     @invariant()
     def all_there_is_to_see_is_the_same(self) -> None:
         self.both("list_jobs", JobFilter(), limit=1000, cursor=None)
-        self.page_through("list_jobs", next(self.job_filters))
-        self.page_through("dead_letters", next(self.letter_filters))
+        self.looks += 1
+        self.page_through("list_jobs", self.one_of_all(draws.JOB_FILTERS))
+        letters = self.one_of_all(draws.LETTER_FILTERS)
+        self.page_through("dead_letters", letters)
+        self.page_through("failures", letters)
         for call in ("counts", "queue_stats", "supervisors", "dead_letter_count"):
             self.both(call)
         parked = self.both("parked")
@@ -521,6 +534,11 @@ class Machine(BatchSteps, CronSteps, RuleBasedStateMachine):
         self.both("outstanding", next(self.queues), by=self.supervisors[0])
         self.all_crons_are_the_same()
         self.all_batches_are_the_same()
+
+    def one_of_all(self, filters: Sequence[T]) -> T:
+        """Another one at each look, and in examples with other jobs other ones: an example has fewer looks than there
+        are filters."""
+        return _nth(filters, self.looks + 37 * self.last_id)
 
     def page_through(self, call: str, where: JobFilter | DeadLetterFilter) -> None:
         # A cursor is its store's own: each gets back what it gave.

@@ -51,6 +51,7 @@ from mpdispatch.model import (
     Run,
     Transition,
 )
+from mpdispatch.model.failure import Failure
 from mpdispatch.policy import admission
 from mpdispatch.policy.expiry import expired, has_expired
 from mpdispatch.policy.waits import STEP_US, rebased_us
@@ -75,7 +76,7 @@ from mpdispatch.store.values import (
 
 from .model_batches import Batches, Followed, plain_batch
 from .model_crons import Crons
-from .rows import Letter, Row, Start, attempts_of, claimed_job_of, job_of, letter_of, page_of, tally
+from .rows import Letter, Row, Start, attempts_of, claimed_job_of, failure_of, job_of, letter_of, page_of, tally
 
 __all__ = ["Model", "Upkeep"]
 
@@ -223,6 +224,19 @@ class Model:
             raise InvalidStateError(job_id, self.state_of(job_id), "it is pending, running or completed")
         return job
 
+    def retry_many(self, job_ids: Sequence[int]) -> tuple[list[Job], dict[int, str]]:
+        # Whoever selects very many means those that nobody has seen to meanwhile.
+        jobs = [self.retry(job_id) for job_id in dict.fromkeys(job_ids) if self._may_run_again(job_id)]
+        return [job for job in jobs if job.created], {}
+
+    def _may_run_again(self, job_id: int) -> bool:
+        row, letter = self._rows.get(job_id), self._letters.get(job_id)
+        if row is None:
+            return False
+        if row.state is JobState.CANCELLED:
+            return row.retried_as is None
+        return row.state in LATER or (letter is not None and letter.closed_at_us is None)
+
     def replay(self, job_id: int) -> Job:
         self.dead_letter(job_id)
         job = self._enqueue_again(job_id)
@@ -343,6 +357,10 @@ class Model:
         found = reversed(self._matching(where))
         return page_of([(each.number, self.dead_letter(each.row.id)) for each in found], limit, cursor)
 
+    def failures(self, where: DeadLetterFilter, *, limit: int, cursor: str | None) -> Page[Failure]:
+        found = reversed(self._matching(where))
+        return page_of([(each.number, failure_of(each)) for each in found], limit, cursor)
+
     def dead_letter_count(self, queue: str | None = None) -> int:
         return len(self._matching(DeadLetterFilter(queue=queue, is_replayed=False)))
 
@@ -364,6 +382,8 @@ class Model:
             and where.name in (None, each.row.new.name)
             and where.is_replayed in (None, each.is_replayed)
             and (where.failed_before_us is None or each.failed_at_us < where.failed_before_us)
+            and where.batch_id in (None, each.row.new.batch_id)
+            and (where.error is None or where.error in str(each.row.last_error or ""))
         ]
 
     # ------------------------------------------------------------------------------------ reading
@@ -391,6 +411,8 @@ class Model:
             if where.state in (None, row.state)
             and where.queue in (None, row.new.queue)
             and where.name in (None, row.new.name)
+            # The job that has taken the place of another is the member.
+            and (where.batch_id is None or (row.new.batch_id == where.batch_id and row.retried_as is None))
         )
         return page_of([(row.id, self._job(row)) for row in found], limit, cursor)
 

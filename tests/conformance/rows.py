@@ -15,6 +15,7 @@ from mpdispatch.model import (
     ClaimedJob,
     DeadLetter,
     ErrorInfo,
+    Failure,
     Job,
     JobState,
     NewJob,
@@ -205,6 +206,17 @@ def letter_of(letter: Letter, job: Job) -> DeadLetter:
         failed_at=moment_of(letter.failed_at_us),
         replayed_at=_moment_or_none(letter.replayed_at_us),
         replayed_as=letter.replayed_as,
+    )
+
+
+def failure_of(letter: Letter) -> Failure:
+    error = letter.row.last_error
+    return Failure(
+        id=letter.row.id,
+        name=letter.row.new.name,
+        failed_at_us=letter.failed_at_us,
+        type="" if error is None else error.type,
+        message="" if error is None else error.message,
     )
 
 

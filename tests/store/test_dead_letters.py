@@ -186,7 +186,7 @@ def test_many_run_again_each_once(
     for each in desk.claim():
         if each.id == done:
             desk.commit(completed(each, clock.now()))
-    jobs, errors = store.retry_many([*failures, later, job.id, cancelled, waiting, done, 999])
+    jobs, errors = store.retry_many([*failures, later, later, job.id, cancelled, waiting, done, 999])
     assert errors == {}
     assert [each.retried_from or each.id for each in jobs] == [*failures, later, job.id, cancelled]
     assert [each.payload for each in jobs[:3]] == [{"n": n} for n in range(3)]

@@ -67,7 +67,7 @@ def retry_many(
     """As `retry` of each that may run again. Returns the jobs that do, and by id why others cannot."""
     jobs, errors = list[Job](), dict[int, str]()
     found = {job_id for (job_id,) in connection.execute(QUERIES["retriable"], (as_json(job_ids),))}
-    for job_id in job_ids:
+    for job_id in dict.fromkeys(job_ids):
         if job_id not in found:
             continue
         connection.execute("SAVEPOINT one")
