@@ -116,6 +116,7 @@ def test_lines_of_stdin_and_files_are_inputs(maps: Maps) -> None:
     (maps.here / "list").write_text("a\nb c\n")
     assert maps("echo {#}", "-", stdin=b"x\ny\n")[0] == "1\n2\n"
     assert maps("echo", stdin=b"x\n")[0] == "x\n"
+    assert maps("-0", "echo", "{}", stdin=b"x\0y z\0")[0] == "x\ny z\n"
     assert maps("-a", "list", "echo {}")[0] == "a\nb c\n"
     assert maps("echo {2}-{1}", "::::", "list", ":::", "1", "2")[0] == "1-a\n2-a\n1-b c\n2-b c\n"
     assert maps("echo", ":::") == ("", "")
@@ -214,7 +215,8 @@ def test_a_halt_ends_it_early_and_resume_goes_on(maps: Maps, rule: str, code: in
     assert printed.startswith(out)
     assert "--resume goes on" in err
     (maps.here / "go").touch()
-    rest, err = maps("-j1", "--resume", *command, code=1)
+    # What ended before does not count for a halt.
+    rest, err = maps("-j1", "--resume", "--halt", "now,fail=2", *command, code=1)
     assert printed + rest == "1\n2\n3\n4\n5\n6\n"
     assert "1 of 6 jobs failed" in err
     assert maps.left() == []
@@ -305,6 +307,24 @@ def test_ctrl_c_ends_it_quickly_and_says_how_to_go_on(maps: Maps) -> None:
     assert maps("--resume", *command) == ("2\n3\n4\n", "")
 
 
+def test_a_second_ctrl_c_ends_it_at_once(maps: Maps) -> None:
+    process = maps.start("sh", "-c", "trap '' TERM; touch began; while :; do sleep 0.05; done", ":::", "1")
+    until((maps.here / "began").exists)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.3)  # while it waits for the program, which does not end
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    assert process.wait(3) == 130
+
+
+def test_sigterm_ends_it_as_ctrl_c_does(maps: Maps) -> None:
+    process = maps.start("sh", "-c", "touch began; sleep 60", ":::", "1")
+    until((maps.here / "began").exists)
+    process.terminate()
+    assert b"interrupted: 0 of 1 jobs have ended" in process.communicate(timeout=10)[1]
+    assert process.returncode == 143
+
+
 def test_a_reader_that_goes_ends_it_quietly(maps: Maps) -> None:
     process = maps.start("-j2", "sh", "-c", "sleep 0.0$(($0 % 3)); echo $0", ":::", *map(str, range(500)))
     assert process.stdout is not None
@@ -381,6 +401,7 @@ def test_a_bar_is_drawn_if_asked_for(maps: Maps) -> None:
         (["-j", "x", "echo", ":::", "a"], "'-j'"),
         (["--retries", "-1", "echo", ":::", "a"], "--retries"),
         (["--timeout", "-1", "echo", ":::", "a"], "--timeout"),
+        (["--timeout", "0", "echo", ":::", "a"], "--timeout"),
         (["--halt", "later", "echo", ":::", "a"], "now or soon"),
         (["", ":::", "a"], "template: it is empty"),
         ([":::", "a"], "template: it is empty"),

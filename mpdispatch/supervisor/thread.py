@@ -93,6 +93,10 @@ class SupervisorThread:
         self.ask_to_stop(timeout)
         if self._starter == threading.get_ident():
             return None
+        return self.wait()
+
+    def wait(self) -> RunReport | None:
+        """Wait for the end, after `ask_to_stop`. Raises the error that ended the supervisor, if any."""
         self._is_decided.wait()
         if self._thread.is_alive():
             self._thread.join()

@@ -56,7 +56,7 @@ SIZES = {
         cron_s=60.0,
         cron_minutes=5,
         map_jobs=2_000,
-        map_sleeps=20,
+        map_sleeps=40,
         map_sleep_s=1.0,
     ),
     "quick": Size(
@@ -78,7 +78,7 @@ SIZES = {
         cron_s=15.0,
         cron_minutes=2,
         map_jobs=1_000,
-        map_sleeps=10,
+        map_sleeps=20,
         map_sleep_s=1.0,
     ),
     "smallest": Size(

@@ -134,6 +134,8 @@ def _wishes(
     resume_failed: bool,
     bar: bool | None,
 ) -> Wishes:
+    if timeout is not None and timeout <= 0:
+        raise UsageError("--timeout: must be more than 0")
     is_terminal = sys.stderr is not None and sys.stderr.isatty()
     return Wishes(
         slots=slots or usable_cpus(),

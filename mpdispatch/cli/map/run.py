@@ -45,9 +45,11 @@ class MapRun:
         self._name_of, self._halt, self._joblog = name_of, halt, joblog
         self.total = total
         self.succeeded = self.failed = 0
+        self._before = 0, 0
+        """Those of earlier runs of a map that is resumed. `halt` does not count them."""
         self.failures: list[Failure] = []
         self.bar: Bar | None = None
-        self.is_halted = False
+        self.is_halted = self._is_stopping = False
         self.stop_signal: int | None = None
         """The signal that asked this process to end."""
 
@@ -75,19 +77,21 @@ class MapRun:
 
         Raises BrokenPipeError: nobody reads stdout. DispatchError: the supervisor cannot go on.
         """
+        self._before = self.succeeded, self.failed
         with self._signals_stop(supervisor):
             self._feed.fill(self.ended)
             supervisor.start()
-            patience_s: float | None = 0.0
             try:
                 while self.ended < self.total and self.stop_signal is None and supervisor.is_alive:
                     self._take_next()
                     self._feed.fill(self.ended)
                     if self._is_halt_due():
-                        patience_s = 0.0 if self._halt is not None and self._halt.is_now else _FOR_EVER_S
                         break
             finally:
-                supervisor.stop(patience_s)
+                self._is_stopping = True
+                if self.stop_signal is None:
+                    supervisor.ask_to_stop(_FOR_EVER_S if self._lets_finish else 0.0)
+                supervisor.wait()
             self._take_rest()
 
     def _take_next(self) -> None:
@@ -112,21 +116,31 @@ class MapRun:
         elif end.cause is Cause.LEASE_LOST:
             self._jobs.run_again(end)  # it ran when the last supervisor was killed
 
+    @property
+    def _lets_finish(self) -> bool:
+        """Whether a halt lets running jobs finish."""
+        return self.is_halted and self._halt is not None and not self._halt.is_now
+
     def _is_halt_due(self) -> bool:
         if self._halt is None or self.is_halted:
             return False
-        self.is_halted = self._halt.is_met(failed=self.failed, succeeded=self.succeeded, total=self.total)
+        succeeded, failed = self.succeeded - self._before[0], self.failed - self._before[1]
+        self.is_halted = self._halt.is_met(failed=failed, succeeded=succeeded, total=self.total)
         return self.is_halted
 
     @contextmanager
     def _signals_stop(self, supervisor: SupervisorThread) -> Iterator[None]:
-        """Inside it, Ctrl-C and SIGTERM end the jobs; a second one, this process at once."""
+        """Inside it, Ctrl-C and SIGTERM ask the jobs to end; a second one kills them, and a third this process."""
+        count = 0
 
         def stop(number: int, frame: FrameType | None) -> None:
-            was_asked, self.stop_signal = self.stop_signal is not None, number
+            nonlocal count
+            count += 1
+            self.stop_signal = number
             supervisor.ask_to_stop(0.0)
             self._ends.wake()
-            if was_asked:
+            # The main thread waits for the supervisor, or to be woken; but it may print to a reader that does not read.
+            if count > 2 or (count > 1 and not self._is_stopping):
                 raise KeyboardInterrupt
 
         before = {

@@ -33,6 +33,9 @@ from mpdispatch.pool.exec import EarlyZygote
 from mpdispatch.store.contract import Store
 from mpdispatch.supervisor import SupervisorThread
 
+_KEPT_S = 90 * 86400.0
+"""How long ended jobs are kept where no store is named: a map can be resumed as long after its first job ended."""
+
 
 def run_map(options: Options, commands: Commands, wishes: Wishes, zygote: EarlyZygote | None) -> int:
     """Run a map, or go on with it, to its exit code. `zygote`: that of its supervisor, started already.
@@ -42,7 +45,10 @@ def run_map(options: Options, commands: Commands, wishes: Wishes, zygote: EarlyZ
     _refuse_missing(commands)
     store = _store(options, commands.cwd)
     # As arguments, so that neither file nor environment have the supervisor take other jobs, too.
-    config = find_config(options, {"concurrency": wishes.slots, "queues": [commands.queue]})
+    settings: dict[str, object] = {"concurrency": wishes.slots, "queues": [commands.queue]}
+    if is_default_store(options):
+        settings["retention"] = _KEPT_S
+    config = find_config(options, settings)
     store.check(create=True)
     log = log_to_stderr(verbose=options.verbose)
     if not options.verbose:
