@@ -285,3 +285,21 @@ def alone(number: int) -> int:
     assert current_job().name == "alone"
     _alone.release()
     return number
+
+
+@engine.job
+def scripted(steps: list[str]) -> int:
+    """Ends its starts as the steps say, one after the other, and returns at the first start after them."""
+    start = current_job().fencing_token
+    if start > len(steps):
+        return start
+    match steps[start - 1]:
+        case "fail":
+            raise ValueError(f"start {start}")
+        case "retry":
+            raise Retry(delay=start)
+        case "snooze":
+            raise Snooze(start)
+        case "cancel":
+            raise Cancel("as scripted")
+    raise AssertionError(steps)

@@ -227,7 +227,7 @@ def test_an_async_handler_enqueues_and_waits() -> None:
     began = time.monotonic()
     with testing.inline(engine):
         assert app.gathering.enqueue(3).result == [[1, 2, 3], 11, "gathering"]
-    assert time.monotonic() - began < 0.9  # nobody waited for threads of the loop outside, which takes 1 s
+    assert time.monotonic() - began < 3  # nobody waited for threads of the loop outside: four times 1 s
 
 
 def test_async_code_enqueues_and_waits() -> None:
