@@ -256,10 +256,10 @@ class JobClient(WaitsForJobs):
         if self._hooks is not None:
             for job in jobs:
                 self._hooks.fired(entry, job)
-        if self.in_process is None:
-            return jobs
-        self.in_process.settle()
-        return [self.store.get(job.id) for job in jobs]
+        if self.in_process is not None:
+            self.in_process.settle()
+            jobs = [self.store.get(job.id) for job in jobs]
+        return [job.known_to(self) for job in jobs]
 
     # ---------------------------------------------------------------- new jobs, for the doors
 

@@ -392,6 +392,7 @@ def test_what_an_entry_makes_when_it_is_triggered_has_run() -> None:
     with testing.inline(engine):
         engine.crons.add("adding", "@daily", job="add", args={"a": 1})
         assert engine.crons.trigger("adding").result == 3
+        assert engine.crons.trigger("adding").wait() == 3
 
 
 def test_something_else_than_an_engine_is_refused() -> None:
