@@ -121,7 +121,7 @@ def test_a_bar_moves_on_a_terminal(tmp_path: Path) -> None:
 def test_an_example_is_read_in_a_minute(name: str) -> None:
     text = (EXAMPLES / name).read_text()
     assert text.count("\n") <= 40
-    assert "Progress()" in text
+    assert "track(" in text
     assert name in text or name == "sweep.py"
 
 

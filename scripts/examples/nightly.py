@@ -1,12 +1,12 @@
 """Checksums of a folder, every night: `mpdispatch supervise nightly:engine`; or at once: `python nightly.py`."""
 
 import hashlib
-import time
+from datetime import date
 from pathlib import Path
 
-from rich.progress import Progress
+from rich.progress import track
 
-from mpdispatch import Engine, current_job
+from mpdispatch import Engine
 
 engine = Engine.open("nightly.db", concurrency="auto")
 
@@ -25,16 +25,15 @@ def report(batch: int) -> int:
 @engine.cron("30 2 * * *", overlap="skip", late_after="25h")
 @engine.job(expires="4h")
 def nightly() -> int:
-    with engine.batch(f"checksums of {current_job().slot:%F}", on_end=report) as batch:
+    with engine.batch(f"checksums of {date.today()}", on_end=report) as batch:
         checksum.enqueue_many({"path": path.absolute()} for path in sorted(Path("data").iterdir()))
     return batch.id
 
 
 if __name__ == "__main__":
-    with engine.dispatcher, Progress() as bar:
-        batch = engine.batches.get(engine.wait(engine.crons.trigger("nightly").id).result)
-        task = bar.add_task(batch.name, total=batch.total)
-        while not bar.finished:
-            bar.update(task, completed=batch.status().done)
-            time.sleep(0.05)
+    with engine.dispatcher:
+        batch = engine.batches.get(nightly.enqueue().wait())
+        for job in track(engine.as_completed(batch), batch.name, batch.total):
+            if job.last_error is not None:
+                print(f"{job.payload['path']}: {job.last_error}")
         engine.wait(batch.status().callbacks["on_end"].job_id)

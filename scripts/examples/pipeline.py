@@ -2,11 +2,10 @@
 
 import re
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 
-from rich.progress import Progress
+from rich.progress import track
 
 from mpdispatch import Engine, current_engine
 
@@ -29,12 +28,9 @@ def rank(batch: int) -> list[tuple[str, int]]:
 if __name__ == "__main__":
     with engine.batch("words", on_success=rank) as batch:
         count.enqueue_many({"path": path.absolute()} for path in sorted(Path(sys.argv[1]).rglob("*.txt")))
-    with engine.dispatcher, Progress() as bar:
-        task = bar.add_task(batch.name, total=batch.total)
-        while not bar.finished:
-            bar.update(task, completed=batch.status().done)
-            time.sleep(0.05)
-        if batch.counts["failed"]:
-            sys.exit("mpdispatch dlq list --store pipeline.db shows what failed")
+    with engine.dispatcher:
+        for job in track(engine.as_completed(batch), batch.name, batch.total):
+            if job.last_error is not None:
+                sys.exit(f"{job.payload['path']}: {job.last_error}")
         ranked = engine.wait(batch.status().callbacks["on_success"].job_id)
     print(*(f"{number:6} {word}" for word, number in ranked.result), sep="\n")

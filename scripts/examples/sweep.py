@@ -1,9 +1,7 @@
 """A parameter sweep into a table: how many are ill at once in an epidemic, by contagion and recovery."""
 
-import time
-
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import track
 from rich.table import Table
 
 from mpdispatch import Engine
@@ -25,13 +23,11 @@ def peak(contagion: float, recovery: float, days: int = 365) -> float:
 
 if __name__ == "__main__":
     batch = engine.enqueue_many("peak", ({"contagion": c, "recovery": r} for c in CONTAGION for r in RECOVERY))
-    with engine.dispatcher, Progress() as bar:
-        task = bar.add_task("sweep", total=batch.total)
-        while not bar.finished:
-            bar.update(task, completed=batch.status().done)
-            time.sleep(0.05)
-    found = {(each.arguments["contagion"], each.arguments["recovery"]): each.result for each in batch.results()}
+    found = {}
+    with engine.dispatcher:
+        for job in track(engine.as_completed(batch), "sweep", batch.total):
+            found[job.payload["contagion"], job.payload["recovery"]] = job.result
     table = Table("contagion", *(f"recovery {r}" for r in RECOVERY))
     for c in CONTAGION:
-        table.add_row(str(c), *(f"{found[c, r]:.1%}" if (c, r) in found else "failed" for r in RECOVERY))
+        table.add_row(str(c), *(f"{found[c, r]:.1%}" for r in RECOVERY))
     Console().print(table)

@@ -1,11 +1,10 @@
 """Thumbnails of the pictures in a folder, one job each: `python thumbnails.py PICTURES THUMBNAILS`."""
 
 import sys
-import time
 from pathlib import Path
 
 from PIL import Image
-from rich.progress import Progress
+from rich.progress import track
 
 from mpdispatch import Engine
 
@@ -25,13 +24,10 @@ def main(pictures: str, thumbnails: str) -> int:
     with engine.batch("thumbnails") as batch:
         for source in sorted(Path(pictures).glob("*.[jp][pn]g")):
             thumbnail.enqueue(source.absolute(), Path(thumbnails, f"{source.stem}.jpg").absolute())
-    with engine.dispatcher, Progress() as bar:
-        task = bar.add_task(batch.name, total=batch.total)
-        while not bar.finished:
-            bar.update(task, completed=batch.status().done)
-            time.sleep(0.05)
-    for job in batch.jobs("failed"):
-        print(f"{job.payload['source']}: {job.last_error}")
+    with engine.dispatcher:
+        for job in track(engine.as_completed(batch), batch.name, batch.total):
+            if job.last_error is not None:
+                print(f"{job.payload['source']}: {job.last_error}")
     return 1 if batch.counts["failed"] else 0
 
 
