@@ -11,7 +11,7 @@ import sys
 import pytest
 
 import mpdispatch
-from mpdispatch import Engine, errors
+from mpdispatch import Engine, errors, testing
 from mpdispatch.engine import JobHandle
 from mpdispatch.engine.options import EnqueueKeywords, JobKeywords
 from mpdispatch.middleware import JobContext
@@ -29,6 +29,13 @@ def test_an_error_is_named_by_the_module_it_is_imported_from() -> None:
 @pytest.mark.parametrize("name", mpdispatch.__all__)
 def test_public_name_is_there(name: str) -> None:
     assert getattr(mpdispatch, name) is not None
+
+
+@pytest.mark.parametrize("name", testing.__all__)
+def test_help_for_tests_is_there_and_explained(name: str) -> None:
+    assert name in dir(testing)
+    assert inspect.getdoc(getattr(testing, name))
+    assert re.search(rf"^    .*\b{name}\b", testing.__doc__ or "", re.MULTILINE)
 
 
 def test_a_misspelt_name_is_an_attribute_error() -> None:

@@ -98,3 +98,7 @@ if not TYPE_CHECKING:  # or a type checker would believe that this module has an
         if name not in _HOMES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+    def __dir__() -> list[str]:
+        """What `help` shows and a shell completes."""
+        return sorted({*globals(), *__all__})
