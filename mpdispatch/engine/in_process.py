@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextvars
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from mpdispatch.model import Job
+
+T = TypeVar("T")
 
 
 class InProcess(Protocol):
@@ -32,14 +34,14 @@ class InProcess(Protocol):
         ...
 
 
-async def on_thread(call: Callable[[int], None], number: int) -> None:
-    """Make the call from async code, on a thread of its own: jobs may run in it for long, and wait for others."""
+async def on_thread(call: Callable[[int], T], number: int) -> T:
+    """What the call gives, from async code, on a thread of its own: jobs may run in it for long, and wait for others."""
     import asyncio
     from concurrent.futures import ThreadPoolExecutor
 
     thread = ThreadPoolExecutor(1, thread_name_prefix="mpdispatch-in-process")
     try:
         run = contextvars.copy_context().run
-        await asyncio.get_running_loop().run_in_executor(thread, run, call, number)
+        return await asyncio.get_running_loop().run_in_executor(thread, run, call, number)
     finally:
         thread.shutdown(wait=False)

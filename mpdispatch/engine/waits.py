@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from contextlib import aclosing
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar, overload
@@ -109,10 +109,20 @@ class WaitsForJobs:
         refuse_while_importing("as_completed")
         store, job_ids = self.store, _ids_of(jobs, "as_completed")
         if self.in_process is not None:
-            for job_id in job_ids:
-                self.in_process.awaited(job_id)
+            return map(self._run_here(self.in_process), self._ended_first(job_ids))
         ids = ends_of(store, job_ids, _seconds(timeout), self._why_not_ended)
         return (store.get(job_id).known_to(self) for job_id in ids)
+
+    def _ended_first(self, job_ids: Iterable[int]) -> list[int]:
+        """Each once. Raises JobNotFoundError."""
+        return sorted(dict.fromkeys(job_ids), key=lambda job_id: not self.store.state_of(job_id).is_terminal)
+
+    def _run_here(self, here: InProcess) -> Callable[[int], Job[Any]]:
+        def run(job_id: int) -> Job[Any]:
+            here.awaited(job_id)
+            return self.store.get(job_id).known_to(self)
+
+        return run
 
     @overload
     def as_completed_async(
@@ -134,11 +144,12 @@ class WaitsForJobs:
         ends = ends_of_async(store, job_ids, _seconds(timeout), self._why_not_ended)
 
         async def found() -> AsyncGenerator[Job[Any], None]:
-            if self.in_process is not None:
+            if (here := self.in_process) is not None:
                 from mpdispatch.engine.in_process import on_thread
 
-                for job_id in job_ids:
-                    await on_thread(self.in_process.awaited, job_id)
+                for job_id in await offload_read(self._ended_first, job_ids):
+                    yield await on_thread(self._run_here(here), job_id)
+                return
             async with aclosing(ends):
                 async for job_id in ends:
                     yield (await offload_read(store.get, job_id)).known_to(self)

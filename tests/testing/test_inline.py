@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from mpdispatch import DispatchError, JobFailedError, JobState, UsageError, testing
+from mpdispatch import DispatchError, Job, JobFailedError, JobState, UsageError, testing
 from mpdispatch.model import COMMAND_JOB, NewJob
 from tests.testing import app
 from tests.testing.app import add, engine, recorder
@@ -332,6 +332,21 @@ def test_a_job_that_has_run_can_be_waited_for() -> None:
         assert [job.id for job in engine.as_completed([failed, third])] == [failed.id, third.id]
         assert engine.wait_first([add.enqueue(4)]).result == 6
         asyncio.run(test())
+
+
+def test_the_first_of_many_need_not_wait_for_those_that_are_held() -> None:
+    async def first(*jobs: Job) -> int:
+        return (await engine.wait_first_async(jobs)).id
+
+    with testing.inline(engine):
+        engine.pause_queue("bulk")
+        held, free = add.options(queue="bulk").enqueue(1), add.enqueue(2)
+        assert engine.wait_first([held, free, free]).id == free.id
+        assert asyncio.run(first(held, free)) == free.id
+        ends = engine.as_completed([held, free, free])
+        assert next(ends).id == free.id
+        with pytest.raises(UsageError, match="nothing in this process will end it"):
+            next(ends)
 
 
 def test_a_handler_waits_for_each_of_many() -> None:
