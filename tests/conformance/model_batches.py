@@ -10,7 +10,7 @@ All of it happens in the transaction that ends a job.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from copy import copy
 from dataclasses import dataclass, field
@@ -113,12 +113,15 @@ class Batches:
         self.follow_up(self._cancel_members(batch))
         return self.get(batch_id)
 
-    def retry(self, batch_id: int) -> int:
+    def retry(self, batch_id: int, *, on_retry: Callable[[Sequence[Job]], object] | None = None) -> int:
         self._batch(batch_id)
         failed = [
             row for row in self._members(batch_id) if row.state is JobState.FAILED and row.retried_as is None
         ]
-        return sum(self._model.retry(row.id).created for row in failed)
+        jobs = [job for row in failed if (job := self._model.retry(row.id)).created]
+        if on_retry is not None and jobs:
+            on_retry(jobs)
+        return len(jobs)
 
     # ------------------------------------------------------------------------------------ reading
 

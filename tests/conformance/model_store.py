@@ -26,6 +26,8 @@ class ModelStore(Model):
         super().__init__(clock)
         self.wake_ups: Wake | None = None
 
+    def sync(self) -> None: ...
+
     def prefer_durability(self, durability: Durability) -> Durability:
         return durability
 

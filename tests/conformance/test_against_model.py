@@ -53,7 +53,7 @@ def drive(machine: Callable[[], Machine], number: int) -> None:
 
 LEFT_OUT = {
     **dict.fromkeys(("location", "display", "is_shared", "file", "supervisor_store"), "where it is"),
-    **dict.fromkeys(("said_durability", "prefer_durability"), "what outlasts a power cut"),
+    **dict.fromkeys(("said_durability", "prefer_durability", "sync"), "what outlasts a power cut"),
     **dict.fromkeys(("migrate", "check", "close", "close_all"), "opening and closing"),
     "wake": "a hint that may be lost",
     **dict.fromkeys(("file_care", "compact", "backup"), "the file and its lock"),
