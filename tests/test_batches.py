@@ -9,6 +9,7 @@ import asyncio
 import contextvars
 import sqlite3
 import threading
+import time
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ from mpdispatch import (
     Batch,
     BatchClosedError,
     BatchError,
+    BatchInfo,
     BatchNotFoundError,
     BatchTimeoutError,
     Dispatcher,
@@ -33,6 +35,8 @@ from mpdispatch import (
 )
 from mpdispatch.engine.client import JobClient
 from mpdispatch.hooks import Extension, JobEnqueued
+from mpdispatch.host.wake import bring_wake_ups
+from mpdispatch.store.sqlite.batches import SQLiteBatches
 
 
 def render(path: str, dpi: int = 300) -> str:
@@ -457,6 +461,43 @@ def test_a_wait_that_is_too_short_says_what_is_missing(engine: Engine) -> None:
         pass
     with pytest.raises(BatchTimeoutError, match="0 of 0 jobs have; it is open"):
         asyncio.run(opened.wait_async(timeout="50ms"))
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_wait_is_woken_instead_of_looking_all_the_time(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, is_async: bool
+) -> None:
+    batch = engine.enqueue_many("render", [{"path": "a"}] * 3)
+    looks, get = list[float](), SQLiteBatches.get
+
+    def counted(batches: SQLiteBatches, batch_id: int) -> BatchInfo:
+        looks.append(time.monotonic())
+        return get(batches, batch_id)
+
+    def wait(timeout: float) -> BatchInfo:
+        return asyncio.run(batch.wait_async(timeout)) if is_async else batch.wait(timeout)
+
+    monkeypatch.setattr(SQLiteBatches, "get", counted)
+    with pytest.raises(BatchTimeoutError):
+        wait(1.5)
+    assert len(looks) <= 6
+    ended_s = list[float]()
+
+    def cancel_soon() -> None:
+        time.sleep(0.3)
+        store = SQLiteStore(engine.store.location)
+        bring_wake_ups(store)
+        for job_id in batch:
+            store.cancel(job_id)
+        ended_s.append(time.monotonic())
+        store.close()
+
+    thread = threading.Thread(target=cancel_soon)
+    thread.start()
+    assert wait(30).counts["cancelled"] == 3  # type: ignore[index]
+    returned_s = time.monotonic()
+    thread.join()
+    assert returned_s - ended_s[0] < 0.7  # without being woken it looks once a second
 
 
 def test_a_client_without_handlers_does_all_but_add(engine: Engine, tmp_path: Path) -> None:
