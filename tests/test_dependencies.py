@@ -115,6 +115,40 @@ def test_many_jobs_with_very_many_parents_are_refused(engine: Engine) -> None:
     assert count(engine) == 101
 
 
+def test_a_batch_of_another_store_is_refused(engine: Engine, tmp_path: Path) -> None:
+    batch = engine.enqueue_many("render", [{}] * 3)
+    for location in (tmp_path / "other.db", ":memory:"):
+        with _opened(location) as other:
+            other.enqueue_many("render", [{}] * 3)
+            for after in (batch, [1, batch]):
+                with pytest.raises(UsageError, match=r"after: batch 1 is of another store .*jobs\.db"):
+                    other.options(after=after).enqueue("render")
+                with pytest.raises(UsageError, match="after: batch 1 is of another store"):
+                    other.options(after=after).enqueue_many("render", [{}])
+            assert count(other) == 3
+    with _opened(tmp_path / "jobs.db") as same:
+        assert parents_of(same, same.options(after=batch).enqueue("render")) == [1, 2, 3]
+
+
+def test_a_batch_of_the_store_stands_for_its_members_now(engine: Engine) -> None:
+    with engine.batch("some", open=True) as batch:
+        first = engine.enqueue("render")
+    engine.cancel(first.id)
+    again = engine.retry(first.id)
+    job = engine.options(after=engine.batches.get(batch.id)).enqueue("render")
+    batch.add("render")
+    assert parents_of(engine, job) == [again.id]
+
+
+def test_a_callback_of_a_batch_takes_no_parents(engine: Engine) -> None:
+    job = engine.job(name="report")(lambda batch: None)
+    with (
+        pytest.raises(UsageError, match="on_end: a callback takes no option after"),
+        engine.batch("some", on_end=job.options(after=1)),
+    ):
+        raise AssertionError("it is refused before")
+
+
 # ---------------------------------------------------------------- unknown parents
 
 

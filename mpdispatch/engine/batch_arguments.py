@@ -13,7 +13,7 @@ from mpdispatch.policy.names import check_name, shown
 if TYPE_CHECKING:  # which imports this module
     from mpdispatch.engine.engine import Engine
 
-_NO_OPTIONS = ("connection", "idempotency_key")
+_NO_OPTIONS = ("connection", "idempotency_key", "after")
 
 
 def checked_batch(

@@ -238,7 +238,7 @@ class Engine(JobClient, EnqueuesByName, MapsItems):
     ) -> Job:
         refuse_while_importing("enqueue")
         payload = definition.signature.encode(args, kwargs, max_bytes=self.max_payload_bytes)
-        wanted = new_job(definition, options, payload, self._default_timeout_s)
+        wanted = self.new_job_as(definition, options, payload)
         is_synced = True
         if (block := block_of(self)) is not None:
             wanted, is_synced = block.member(wanted, options)
@@ -276,6 +276,8 @@ class Engine(JobClient, EnqueuesByName, MapsItems):
 
     def new_job_as(self, definition: JobDefinition, options: EnqueueOptions, payload: bytes) -> NewJob:
         """The job that an enqueue with this payload would store. Raises UsageError."""
+        if options.after is not None:
+            options.after.refuse_other_store(self.store)
         return new_job(definition, options, payload, self._default_timeout_s)
 
     def target_of(self, field: str, job: Enqueueable) -> tuple[JobDefinition, EnqueueOptions]:

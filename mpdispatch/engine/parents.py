@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TypeAlias, TypeGuard
+from typing import TYPE_CHECKING, TypeAlias, TypeGuard
 
 import msgspec
 
 from mpdispatch.errors import UsageError
 from mpdispatch.model import Job
 from mpdispatch.policy.names import shown
+
+if TYPE_CHECKING:
+    from mpdispatch.engine.batch import Batch
+    from mpdispatch.store.contract import Store
 
 MOST = 100_000
 """Parents of one job: storing them takes half a second, in which nobody else writes."""
@@ -31,8 +35,20 @@ class Parents(msgspec.Struct, frozen=True):
 
     ids: tuple[int, ...]
     """Each once, in the order given."""
-    created_us: tuple[tuple[int, int], ...]
+    created_us: tuple[tuple[int, int], ...] = ()
     """Id and wall time of creation of those given as a Job: a job of another store has another time."""
+    batches: tuple[Batch, ...] = ()
+    """Those that were given, whose jobs are among them."""
+
+    def refuse_other_store(self, store: Store) -> None:
+        """Raise UsageError: a batch is of another store."""
+        for batch in self.batches:
+            if batch.store is not store and (store.file is None or batch.store.file != store.file):
+                where, own = batch.store.display, store.display
+                text = (
+                    f"batch {batch.id} is of another store ({where}); a job can only wait for jobs of its own"
+                )
+                raise UsageError(f"after: {text} ({own})")
 
 
 def jobs_at_once(parents: Sequence[int]) -> int:
@@ -55,7 +71,8 @@ def read(value: object) -> Parents:
     (3, 5, 6)
     """
     ids, created_us = dict[int, None](), dict[int, int]()
-    for each in _flat(value):
+    batches: list[Batch] = []
+    for each in _flat(value, batches):
         if type(each) is int and 0 < each <= _MOST_ID:
             ids[each] = None
         elif isinstance(each, Job):
@@ -70,18 +87,26 @@ def read(value: object) -> Parents:
             raise UsageError(
                 f"after: must be at most {MOST:,} jobs; of more, make a batch, and this job its callback"
             )
-    return Parents(tuple(ids), tuple(created_us.items()))
+    return Parents(tuple(ids), tuple(created_us.items()), tuple(batches))
 
 
-def _flat(value: object) -> Iterator[object]:
-    if not _is_list(value):
+def _flat(value: object, batches: list[Batch], depth: int = 0) -> Iterator[object]:
+    """The items, also of lists among them. Adds the batches met."""
+    if not _is_list(value) or depth == 2:
         yield value
         return
+    if _is_batch(value):
+        batches.append(value)
     for each in value:
-        if _is_list(each):
-            yield from each
-        else:
-            yield each
+        yield from _flat(each, batches, depth + 1) if _is_list(each) else (each,)
+
+
+def _is_batch(value: Iterable[object]) -> TypeGuard[Batch]:
+    if isinstance(value, list | tuple | set | frozenset | range | Iterator):
+        return False
+    from mpdispatch.engine.batch import Batch  # few jobs wait for one, and it imports much
+
+    return isinstance(value, Batch)
 
 
 def _is_list(value: object) -> TypeGuard[Iterable[object]]:
