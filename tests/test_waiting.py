@@ -404,3 +404,55 @@ def test_the_first_that_ends_is_given(place: Place) -> None:
 
 
 def nothing() -> None: ...
+
+
+@pytest.mark.usefixtures("no_net")
+def test_whatever_ends_may_bring_is_waited_for_alike(place: Place) -> None:
+    job = place.store.enqueue(JOB)
+
+    def ended() -> int | None:
+        return 5 if place.store.state_of(job.id).is_terminal else None
+
+    for wait in (
+        lambda: waiting.wait_until(place.store, ended, 0.05),
+        lambda: asyncio.run(loop_watch.wait_until_async(place.store, ended, 0.05)),
+    ):
+        with pytest.raises(TimeoutError):
+            wait()
+    waiters = [
+        Waiter(lambda: waiting.wait_until(place.store, ended, 10)),
+        Waiter(lambda: asyncio.run(loop_watch.wait_until_async(place.store, ended, 10))),
+    ]
+    until(lambda: place.waiters() == 2, "they wait")
+    end(place.desk())
+    assert [each.result() for each in waiters] == [5, 5]
+
+    def breaks() -> None:
+        raise JobNotFoundError(7)
+
+    with pytest.raises(JobNotFoundError):
+        waiting.wait_until(place.store, breaks, 1)
+    assert place.waiters() == 0
+
+
+@pytest.mark.usefixtures("no_net")
+def test_what_one_of_them_raises_does_not_reach_the_others(place: Place) -> None:
+    job, reads = place.store.enqueue(JOB), 0
+
+    def breaks() -> None:
+        nonlocal reads
+        reads += 1
+        if reads > 2:
+            raise JobNotFoundError(7)
+
+    async def main() -> None:
+        other = asyncio.create_task(place.engine.wait_async(job.id, 10))
+        bad = asyncio.create_task(loop_watch.wait_until_async(place.store, breaks, 10))
+        await asyncio.sleep(0.1)
+        place.store.wake_ups.notify_of_ends()
+        with pytest.raises(JobNotFoundError):
+            await asyncio.wait_for(bad, 5)
+        await asyncio.to_thread(lambda: end(place.desk()))
+        assert (await other).result == 5
+
+    asyncio.run(main())

@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 import time
 import weakref
-from collections.abc import AsyncGenerator, Collection
+from collections.abc import AsyncGenerator, Callable, Collection, Iterator
 from concurrent.futures import Future as Call
 from itertools import chain
+from typing import Any, TypeVar
 
 from mpdispatch.engine.offload import offload_read, read_then
 from mpdispatch.engine.waiting import NET_S, Deadline, Pace, WhyNotEnded, taken
@@ -19,8 +20,11 @@ from mpdispatch.model import JobState
 from mpdispatch.store.contract import Store
 from mpdispatch.store.optional import WakeListener
 
+T = TypeVar("T")
 Found = dict[int, JobState | None]
-_Waiter = asyncio.Future[Found]
+Ask = Callable[[], Any]
+"""What a waiter reads at each look; None: it goes on waiting."""
+_Waiter = asyncio.Future[Any]
 
 _watches: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[int, _Watch]] = weakref.WeakKeyDictionary()
 """Of each event loop, by the identity of the store, while somebody waits."""
@@ -62,21 +66,40 @@ async def ends_of_async(
             raise deadline.passed(first, state, await offload_read(why, first), len(left) - 1) from None
 
 
+async def wait_until_async(store: Store, read: Callable[[], T | None], timeout_s: float | None) -> T:
+    """As `wait_until`, from async code; `read` is called on another thread."""
+    deadline = Deadline(timeout_s)
+    if (first := await offload_read(read)) is not None:
+        return first
+    try:
+        found: T = await _asked(store, read, deadline)
+    except TimeoutError:
+        if (last := await offload_read(read)) is None:
+            raise
+        return last
+    return found
+
+
 async def _some_of(store: Store, job_ids: Collection[int], deadline: Deadline) -> Found:
     """Those of the jobs that have ended or are not there, as soon as there is one. Raises TimeoutError, StoreError."""
+    found: Found = await _asked(store, job_ids, deadline)
+    return found
+
+
+async def _asked(store: Store, ask: Collection[int] | Ask, deadline: Deadline) -> Any:
     loop = asyncio.get_running_loop()
     watches = _watches.setdefault(loop, {})
     watch = watches.get(id(store))
     if watch is None:
         watch = watches[id(store)] = _Watch(store, loop)
-    waiter = watch.join(job_ids)
+    waiter = watch.join(ask)
     try:
         left_s = deadline.left_s()
         async with asyncio.timeout(None if left_s == float("inf") else left_s):
             return await waiter
     finally:
-        if watch.leave(waiter):
-            watches.pop(id(store), None)
+        if watch.leave(waiter) and watches.get(id(store)) is watch:
+            del watches[id(store)]
 
 
 class _Watch:
@@ -84,7 +107,7 @@ class _Watch:
 
     def __init__(self, store: Store, loop: asyncio.AbstractEventLoop) -> None:
         self._store, self._loop, self._pace = store, loop, Pace()
-        self._waiters: dict[_Waiter, Collection[int]] = {}
+        self._waiters: dict[_Waiter, Collection[int] | Ask] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._is_due = self._is_looking = self._hears = False
         """Whether a look is due soon; whether one is being taken; whether the loop reads the listener."""
@@ -96,9 +119,10 @@ class _Watch:
         wake_ups = self._store.wake_ups
         self._listener, self._hears = None if wake_ups is None else wake_ups.listen_for_ends(), False
 
-    def join(self, job_ids: Collection[int]) -> _Waiter:
+    def join(self, ask: Collection[int] | Ask) -> _Waiter:
+        """A future of what is asked for: those of these jobs that have ended, or what the function reads."""
         waiter: _Waiter = self._loop.create_future()
-        self._waiters[waiter] = job_ids
+        self._waiters[waiter] = ask
         self._look_soon()
         return waiter
 
@@ -147,23 +171,50 @@ class _Watch:
                 self._hears = True
                 self._loop.add_reader(self._listener.fileno(), self._hear)
         self._began_s = time.monotonic()
-        read_then(self._loop, self._looked, self._store.ended, set(chain.from_iterable(self._waiters.values())))
+        read_then(self._loop, self._looked, _answers, self._store, list(self._waiters.items()))
 
-    def _looked(self, call: Call[Found]) -> None:
+    def _looked(self, call: Call[list[Answer]]) -> None:
         self._is_looking = False
         self._pace.looked(self._began_s)
-        if not self._waiters:
-            return
-        for waiter, job_ids in self._waiters.items():
-            if not waiter.done():
-                _answer(waiter, job_ids, call)
-        self._look_after(self._pace.rest_s() if self._is_due or self._listener is None else NET_S)
+        for waiter, value, error in call.result():
+            # No look may read any more what it asks for: its owner goes on to change that.
+            if self._waiters.pop(waiter, None) is None or waiter.done():
+                continue
+            if error is not None:
+                waiter.set_exception(error)
+            else:
+                waiter.set_result(value)
+        if self._waiters:
+            self._look_after(self._pace.rest_s() if self._is_due or self._listener is None else NET_S)
 
 
-def _answer(waiter: _Waiter, job_ids: Collection[int], call: Call[Found]) -> None:
-    if (error := call.exception()) is not None:
-        waiter.set_exception(error)
+Answer = tuple[_Waiter, Any, Exception | None]
+
+
+def _answers(store: Store, asked: list[tuple[_Waiter, Collection[int] | Ask]]) -> list[Answer]:
+    """The answers there are by now. Never raises. Runs on another thread."""
+    answers, by_id = list[Answer](), list[tuple[_Waiter, Collection[int]]]()
+    for waiter, ask in asked:
+        if not callable(ask):
+            by_id.append((waiter, ask))
+            continue
+        try:
+            if (value := ask()) is not None:
+                answers.append((waiter, value, None))
+        except Exception as error:  # noqa: BLE001 - it is raised where it is waited for
+            answers.append((waiter, None, error))
+    if by_id:
+        answers += _ends(store, by_id)
+    return answers
+
+
+def _ends(store: Store, asked: list[tuple[_Waiter, Collection[int]]]) -> Iterator[Answer]:
+    """For those that wait for jobs: one read for all of them."""
+    try:
+        found = store.ended(set(chain.from_iterable(job_ids for _, job_ids in asked)))
+    except Exception as error:  # noqa: BLE001 - as above
+        yield from ((waiter, None, error) for waiter, _ in asked)
         return
-    found = call.result()
-    if theirs := {job_id: found[job_id] for job_id in job_ids if job_id in found} if found else {}:
-        waiter.set_result(theirs)
+    for waiter, job_ids in asked if found else ():
+        if theirs := {job_id: found[job_id] for job_id in job_ids if job_id in found}:
+            yield waiter, theirs, None

@@ -130,6 +130,22 @@ def wait_for_end(store: Store, job_id: int, timeout_s: float | None, why: WhyNot
     return state
 
 
+def wait_until(store: Store, read: Callable[[], T | None], timeout_s: float | None) -> T:
+    """What `read` gives, once it gives something. It is called whenever jobs of the store have ended.
+
+    Raises TimeoutError: it gave nothing for `timeout_s` seconds; and what `read` raises.
+    """
+    deadline = Deadline(timeout_s)
+    if (found := read()) is not None:
+        return found
+    with EndWatch(store) as watch:
+        while (found := watch.look(read)) is None:
+            if (left_s := deadline.left_s()) <= 0:
+                raise TimeoutError
+            watch.pause(left_s)
+    return found
+
+
 def ends_of(store: Store, job_ids: Collection[int], timeout_s: float | None, why: WhyNotEnded) -> Iterator[int]:
     """The ids of these jobs, each as its job has ended. Those that have ended meanwhile come in the order given.
 
