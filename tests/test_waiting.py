@@ -456,3 +456,25 @@ def test_what_one_of_them_raises_does_not_reach_the_others(place: Place) -> None
         assert (await other).result == 5
 
     asyncio.run(main())
+
+
+@pytest.mark.usefixtures("no_net")
+def test_one_that_comes_as_the_last_one_goes_is_looked_for(place: Place) -> None:
+    jobs = [place.store.enqueue(JOB) for _ in range(300)]
+
+    async def one_by_one(mine: list[Job]) -> None:
+        for job in mine:
+            await place.engine.wait_async(job, 20)
+
+    def ends() -> None:
+        desk = place.desk()
+        for _ in jobs:
+            end(desk)
+
+    async def main() -> None:
+        crowd = [asyncio.create_task(one_by_one(jobs[n::3])) for n in range(3)]
+        await asyncio.to_thread(ends)
+        await asyncio.gather(*crowd)
+
+    asyncio.run(main())
+    assert place.waiters() == 0

@@ -184,7 +184,9 @@ class _Watch:
                 waiter.set_exception(error)
             else:
                 waiter.set_result(value)
-        if self._waiters:
+        if not self._waiters:
+            self._is_due = False  # who comes now asks for a look
+        else:
             self._look_after(self._pace.rest_s() if self._is_due or self._listener is None else NET_S)
 
 
