@@ -322,6 +322,8 @@ def test_a_replayed_failure_says_by_which_job_and_is_no_failure_in_stats(house: 
     assert mp("jobs", "--state", "failed")[1].splitlines()[1].endswith(f"retried as {new}; OSError: gone")
     (letter,) = json.loads(mp("dlq", "list", "--replayed", "--json")[1])
     assert (letter["retried_as"], letter["replayed_as"]) == (new, new)
+    explained = mp("explain", str(old))[1]
+    assert f"OSError: gone; job {new} has taken its place ▸ mpdispatch explain {new}" in explained
     assert f"retried_as   {new}" in mp("dlq", "show", str(old))[1]
 
 

@@ -141,6 +141,9 @@ def _ended(job: Job) -> Reason:
     error = f": {job.last_error}" if job.last_error is not None else ""
     ended = "was cancelled" if job.state is JobState.CANCELLED else job.state
     text = f"it {ended} at {time_to_json(job.completed_at)}{error}"
+    if job.retried_as is not None:
+        again = f"{text}; job {job.retried_as} has taken its place"
+        return Reason("ended", again, remedy=f"mpdispatch explain {job.retried_as}")
     remedy = None if job.state is JobState.COMPLETED else f"mpdispatch retry {job.id}"
     return Reason("ended", text, remedy=remedy)
 
