@@ -244,12 +244,12 @@ def test_many_failures_run_again_by_what_the_options_select(
     first = house.failed("OSError: gone", batch_id=batch)
     house.failed("OSError: gone", "mail")
     third, fourth = house.failed(), house.failed()
-    assert mp(*command, "--name", "mail", "--error", "no such")[:2] == (0, f"{word}: 0, errors: 0\n")
-    assert mp(*command, "--batch", str(batch))[:2] == (0, f"{word}: 1, errors: 0\n")
+    assert mp(*command, "--name", "mail", "--error", "no such")[:2] == (0, f"{word} 0, 0 errors\n")
+    assert mp(*command, "--batch", str(batch))[:2] == (0, f"{word} 1, 0 errors\n")
     assert json.loads(mp(*command, "--error", "gone", "--json")[1]) == {word: 1, "errors": 0}
     assert mp(*command, str(third))[1] == f"job {third} runs again as job {fourth + 3}\n"
-    assert mp(*command, "--all", "--queue", "nowhere")[1] == f"{word}: 0, errors: 0\n"
-    assert mp(*command, "--all")[1] == f"{word}: 1, errors: 0\n"
+    assert mp(*command, "--all", "--queue", "nowhere")[1] == f"{word} 0, 0 errors\n"
+    assert mp(*command, "--all")[1] == f"{word} 1, 0 errors\n"
     assert house.store.get(first).retried_as == fourth + 1
     assert house.store.dead_letter_count() == 0
 
@@ -272,9 +272,9 @@ def test_it_must_be_said_what_runs_again(house: House, mp: Mp, command: list[str
 def test_retry_takes_another_state_if_it_is_named(house: House, mp: Mp) -> None:
     house.retrying("OSError: gone")
     house.store.enqueue(NewJob(name="later", payload=b"{}", delay_us=3_600_000_000))
-    assert mp("retry", "--all")[1] == "retried: 1, errors: 0\n"
-    assert mp("retry", "--all")[1] == "retried: 0, errors: 0\n"
-    assert mp("retry", "--all", "--state", "scheduled")[1] == "retried: 1, errors: 0\n"
+    assert mp("retry", "--all")[1] == "retried 1, 0 errors\n"
+    assert mp("retry", "--all")[1] == "retried 0, 0 errors\n"
+    assert mp("retry", "--all", "--state", "scheduled")[1] == "retried 1, 0 errors\n"
 
 
 @pytest.mark.parametrize(("answer", "code", "left"), [("n", 130, 2), ("y", 0, 0)])
@@ -293,8 +293,8 @@ def test_a_terminal_asks_before_many_run_again(
 
 def test_a_terminal_does_not_ask_with_yes_or_if_there_are_none(house: House, tmp_path: Path) -> None:
     house.failed()
-    assert on_terminal(tmp_path, "dlq", "replay", "--all", "--yes")[-1] == "replayed: 1, errors: 0"
-    assert on_terminal(tmp_path, "dlq", "replay", "--all")[-1] == "replayed: 0, errors: 0"
+    assert on_terminal(tmp_path, "dlq", "replay", "--all", "--yes")[-1] == "replayed 1, 0 errors"
+    assert on_terminal(tmp_path, "dlq", "replay", "--all")[-1] == "replayed 0, 0 errors"
 
 
 def test_what_cannot_run_again_is_named_and_the_command_exits_1(house: House, mp: Mp) -> None:
@@ -304,7 +304,7 @@ def test_what_cannot_run_again_is_named_and_the_command_exits_1(house: House, mp
     connection.execute("UPDATE mpdispatch_jobs SET max_retries = -1 WHERE id = ?", (bad,))
     connection.execute("PRAGMA ignore_check_constraints = OFF")
     code, out, err = mp("dlq", "replay", "--all")
-    assert (code, out) == (1, "replayed: 1, errors: 1\n")
+    assert (code, out) == (1, "replayed 1, 1 error\n")
     assert f"job {bad} is unreadable" in err
     assert house.store.get(good).retried_as is not None
 

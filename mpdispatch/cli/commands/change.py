@@ -95,7 +95,8 @@ def many_again(
     if (more := len(done.errors) - _ERRORS_SHOWN) > 0:
         complain(f"and {more:,} more")
     answer = {done_word: done.count, "errors": len(done.errors)}
-    print_answer(answer, f"{done_word}: {done.count}, errors: {len(done.errors)}", as_json=options.json)
+    errors = "1 error" if len(done.errors) == 1 else f"{len(done.errors):,} errors"
+    print_answer(answer, f"{done_word} {done.count:,}, {errors}", as_json=options.json)
     return 1 if done.errors else 0
 
 
