@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mpdispatch.cli.columns import GAP, Column, fit
-from mpdispatch.cli.job_texts import arguments_text, pairs_text
+from mpdispatch.cli.job_texts import arguments_text, brief, pairs_text
 from mpdispatch.cli.values import arguments_of
-from mpdispatch.model import COMMAND_JOB, Job, JobState
+from mpdispatch.model import COMMAND_JOB, ErrorInfo, Job, JobState
 
 COLUMNS = st.lists(
     st.tuples(
@@ -79,3 +79,9 @@ def test_the_arguments_of_a_program_are_quoted_for_a_shell() -> None:
         created_at=moment,
     )
     assert arguments_text(job) == "convert 'a b.jpg'"
+
+
+def test_an_error_in_a_column_has_its_class_and_what_it_says() -> None:
+    assert brief(ErrorInfo(type="shop.errors.Broken", message="in two")) == "Broken: in two"
+    assert brief(ErrorInfo(type="MemoryError", message="")) == "MemoryError"
+    assert brief(None) == ""

@@ -47,7 +47,9 @@ def _json(value: Any) -> str:
 
 def brief(error: ErrorInfo | None) -> str:
     """The error with its class without the module."""
-    return "" if error is None else f"{error.type.rpartition('.')[2]}: {error.message}"
+    if error is None:
+        return ""
+    return ": ".join(filter(None, (error.type.rpartition(".")[2], error.message)))
 
 
 def duration_cell(job: Job, now: datetime) -> str:
