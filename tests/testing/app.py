@@ -69,7 +69,7 @@ class Recorder(hooks.Extension):
 
 recorder = Recorder()
 engine = Engine.build(
-    Dispatcher(store=SQLiteStore(STORE)),
+    Dispatcher(store=SQLiteStore(STORE), queues=["default", "bulk"], concurrency=2),
     middleware=[noted],
     extensions=[recorder],
     backoff=backoff.Constant(60),
@@ -303,3 +303,16 @@ def scripted(steps: list[str]) -> int:
         case "cancel":
             raise Cancel("as scripted")
     raise AssertionError(steps)
+
+
+@engine.job(max_retries=2, backoff=backoff.Constant(0))
+def unsteady() -> str:
+    current_job().log(f"attempt {current_job().attempt}")
+    if current_job().attempt < 3:
+        raise TimeoutError(f"no answer to attempt {current_job().attempt}")
+    return "answered"
+
+
+@engine.job(max_retries=1, backoff=backoff.Constant(0))
+def hopeless() -> None:
+    raise KeyError("nothing")
