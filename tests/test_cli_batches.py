@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mpdispatch.cli import batch_texts as texts
+from mpdispatch.cli.progress import bar
 from mpdispatch.model import BatchInfo, JobState
 from mpdispatch.model.json import moment_of
 
@@ -102,9 +103,21 @@ def test_a_batch_from_its_beginning_to_its_end(cli: Cli, folder: Path) -> None:
     )
     assert facts["on_end"] == "report, as job 31"
     failed = lines[lines.index("") + 1 :]
-    assert failed[0] == "3 failed: 2 ValueError, 1 OSError"
-    assert failed[2].split() == ["8", "measure", '{"n":', "7}", "ValueError:", "no", "7"]
-    assert len(failed) == 5
+    assert failed[0].split() == ["failed", "name", "arguments", "error"]
+    assert failed[1].split() == ["8", "measure", "n:=7", "ValueError:", "no", "7"]
+    assert len(failed) == 4
+
+
+def test_of_many_failures_the_first_are_shown_and_all_are_counted(cli: Cli, folder: Path) -> None:
+    program(folder, "measure.enqueue_many({'n': 10 * n + 7} for n in range(40))")
+    cli("supervise", "tasks:engine", "--drain")
+    lines = cli("batch", "1", *STORE).stdout.splitlines()
+    groups, members = lines[lines.index("") + 1 :][:3], lines[-12:]
+    assert [line.split()[0] for line in groups] == ["count", "39", "1"]
+    assert ("ValueError: no" in groups[1], "OSError: no" in groups[2]) == (True, True)
+    assert [line.split()[0] for line in members[:-1]] == ["failed", *map(str, range(1, 11))]
+    assert members[-1] == "and 30 more: mpdispatch jobs --batch 1 --state failed --all"
+    assert len(shown(cli, *members[-1].partition("mpdispatch ")[2].split())) == 40
 
 
 def test_watching_gives_the_outcome_as_exit_code(cli: Cli, folder: Path) -> None:
@@ -259,7 +272,7 @@ def info(counts: dict[JobState, int], **fields: Any) -> BatchInfo:
 @given(st.dictionaries(st.sampled_from(JobState), st.integers(0, 10**6)))
 def test_a_bar_is_full_only_once_all_have_ended(counts: dict[JobState, int]) -> None:
     batch = info(counts)
-    drawn = texts.bar(batch.progress, 20)
+    drawn = bar(batch.progress, 20)
     assert len(drawn) == 20
     is_done = 0 < batch.total == batch.done
     assert (drawn == "█" * 20) == (texts.share_text(batch) == "100 %") == is_done

@@ -2,23 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from mpdispatch.cli.output import time_text
-from mpdispatch.model import BatchInfo, Job, JobState
+from mpdispatch.model import BatchInfo, JobState
 from mpdispatch.policy.durations import duration_text
-
-
-def bar(share: float, width: int, *, encoding: str = "utf-8") -> str:
-    """A bar of `width` characters, `share` of which are full.
-
-    >>> bar(0.3, 10), bar(0.999, 10, encoding="ascii")
-    ('███░░░░░░░', '#########-')
-    """
-    full, empty = ("█", "░") if encoding.lower().replace("-", "") == "utf8" else ("#", "-")
-    count = int(share * width)  # full only once all is done
-    return full * count + empty * (width - count)
 
 
 def share_text(batch: BatchInfo) -> str:
@@ -82,16 +70,6 @@ def facts(batch: BatchInfo) -> Iterable[tuple[str, str]]:
     for event, callback in batch.callbacks.items():
         job = "" if callback.job_id is None else f", as job {callback.job_id}"
         yield event, f"{callback.name}{job}"
-
-
-def errors_text(jobs: Sequence[Job]) -> str:
-    """Which errors these failed jobs ended with, and how often, the commonest first: `12 ValueError, 1 OSError`."""
-    kinds = Counter("unknown" if job.last_error is None else _kind(job.last_error.type) for job in jobs)
-    return ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common())
-
-
-def _kind(error_type: str) -> str:
-    return error_type.rpartition(".")[2]
 
 
 def has_losses(batch: BatchInfo) -> bool:

@@ -126,7 +126,11 @@ filter_options = given(
 """Which jobs; the command gets them as `queue` and `name`."""
 
 batch_option = click.option(
-    "--batch", metavar="BATCH", type=BATCH_ID, help="Only members of this batch, by its id."
+    "--batch",
+    metavar="BATCH",
+    type=BATCH_ID,
+    help="Only members of this batch, by its id.",
+    shell_complete=complete_batch,
 )
 error_option = click.option(
     "--error", metavar="TEXT", help="Only those with this text in their error, which is type: message."

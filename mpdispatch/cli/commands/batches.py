@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -15,14 +14,16 @@ import click
 from mpdispatch.cli import batch_texts as texts
 from mpdispatch.cli.clients import open_client, open_client_with_hooks
 from mpdispatch.cli.columns import Column
+from mpdispatch.cli.job_texts import arguments_text
 from mpdispatch.cli.output import complain, escape, print_json, print_line, print_pages, print_table, time_text
 from mpdispatch.cli.parameters import complete_batch, complete_batch_name, paging_options
 from mpdispatch.cli.program import Options, command
+from mpdispatch.cli.progress import bar
 from mpdispatch.cli.values import BATCH_ID
 from mpdispatch.clock import sleep
 from mpdispatch.engine.client import JobClient
 from mpdispatch.errors import UsageError
-from mpdispatch.model import BatchInfo, Job, JobState
+from mpdispatch.model import BatchInfo, JobState
 from mpdispatch.model.json import batch_to_json
 from mpdispatch.policy.names import cut
 
@@ -39,9 +40,14 @@ _COLUMNS = (
     Column("started", rank=2),
     Column("ended", rank=3),
 )
+_FAILED = (
+    Column("failed", is_right=True),
+    Column("name", least=12),
+    Column("arguments", least=20, is_cut=True),
+    Column("error", least=32),
+)
+_GROUPS = (Column("count", is_right=True), Column("example", is_right=True), Column("error", least=32))
 _FAILED_SHOWN = 10
-_FAILED_READ = 1_000
-"""Failed members that are read to count their errors; a batch may have very many."""
 _LOOK_S = 0.2
 """How often a bar moves."""
 
@@ -72,7 +78,7 @@ def _progress(batch: BatchInfo) -> str:
     if sys.stdout is None or not sys.stdout.isatty():
         return share
     width = max(5, min(20, (shutil.get_terminal_size().columns - 80) // 4))
-    return f"{texts.bar(batch.progress, width, encoding=sys.stdout.encoding)} {share:>5}"
+    return f"{bar(batch.progress, width, encoding=sys.stdout.encoding)} {share:>5}"
 
 
 @command(
@@ -103,7 +109,7 @@ def batch(options: Options, batch_id: int, watch: bool, cancel: bool, retry_fail
     if options.json:
         print_json(batch_to_json(found.status()))
     elif said is None or watch:
-        _print(found, found.status())
+        _print(client, found, found.status())
     return code
 
 
@@ -173,25 +179,23 @@ def _live_bar(info: BatchInfo) -> Iterator[Callable[[BatchInfo], object]]:
         yield update
 
 
-def _print(batch: Batch, info: BatchInfo) -> None:
+def _print(client: JobClient, batch: Batch, info: BatchInfo) -> None:
     lines = list(texts.facts(info))
     width = max(len(key) for key, _ in lines)
     for key, value in lines:
         print_line(f"{key:<{width}}  {value}")
     if info.counts[JobState.FAILED]:
-        _print_failed(info, list(islice(batch.jobs(JobState.FAILED), _FAILED_READ)))
+        _print_failed(client, batch, info.counts[JobState.FAILED])
 
 
-def _print_failed(info: BatchInfo, failed: Sequence[Job]) -> None:
-    """The first failed members, and which errors they and others ended with."""
-    count = info.counts[JobState.FAILED]
+def _print_failed(client: JobClient, batch: Batch, count: int) -> None:
+    """The first failed members; of many, also how often each error came."""
+    if count > _FAILED_SHOWN:
+        click.echo()
+        groups = client.dead_letters.groups(batch=batch.id)
+        print_table(_GROUPS, ((each.count, each.example_id, f"{each.type}: {each.message}") for each in groups))
     click.echo()
-    of = f", of the first {len(failed):,}" if len(failed) < count else ""
-    print_line(f"{count:,} failed{of}: {texts.errors_text(failed)}")
-    rows = [
-        (job.id, job.name, cut(json.dumps(job.payload, ensure_ascii=False)), cut(str(job.last_error or "")))
-        for job in failed[:_FAILED_SHOWN]
-    ]
-    print_table(["id", "name", "arguments", "error"], rows, right=["id"])
-    if count > len(rows):
-        print_line(f"and {count - len(rows):,} more")
+    failed = list(islice(batch.jobs(JobState.FAILED), _FAILED_SHOWN))
+    print_table(_FAILED, ((job.id, job.name, arguments_text(job), job.last_error) for job in failed))
+    if (more := count - len(failed)) > 0:
+        print_line(f"and {more:,} more: mpdispatch jobs --batch {batch.id} --state failed --all")
