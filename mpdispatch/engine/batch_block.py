@@ -34,7 +34,7 @@ class Block:
 
     __slots__ = ("_enqueued", "_synced_every", "batch", "engine", "is_over", "outer")
 
-    def __init__(self, engine: Engine, batch: Batch, *, synced_every: int = SYNCED_EVERY) -> None:
+    def __init__(self, engine: Engine, batch: Batch, *, synced_every: int) -> None:
         self.engine, self.batch = engine, batch
         self.outer: Block | None = None
         self.is_over = False
@@ -130,7 +130,7 @@ class BatchContext:
         return Batch(self._engine, self._engine.store.batches.open(self._new).id, self._new.name)
 
     def _entered(self, batch: Batch) -> Batch:
-        self._block = Block(self._engine, batch)
+        self._block = Block(self._engine, batch, synced_every=SYNCED_EVERY)
         self._block.__enter__()
         return batch
 
