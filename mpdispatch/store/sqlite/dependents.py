@@ -150,7 +150,7 @@ def _read(connection: Executes, ids: Iterable[int]) -> dict[int, _Parent]:
     return {row[0]: _Parent(*row) for row in rows}
 
 
-def cancel(connection: Executes, blamed: dict[int, int], states: dict[int, str], now: Instant) -> None:
+def cancel(connection: Executes, blamed: Mapping[int, int], states: Mapping[int, str], now: Instant) -> None:
     """Cancel these dependents, each with the parent that is to blame."""
     rows = list[tuple[int, str | bytes, int]]()
     for job_id, parent_id in blamed.items():

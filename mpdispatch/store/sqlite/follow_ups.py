@@ -244,38 +244,23 @@ def _cancel_members(connection: Executes, batch_id: int, before: int, now: Insta
 def _dependents(connection: Executes, ids: Sequence[int], now: Instant, followed: Followed) -> list[int]:
     """Go on with the jobs that wait for these. Returns the dependents that are cancelled."""
     connection.execute(QUERIES["forget_dependents"], (as_json(ids),))
-    pairs = connection.execute(QUERIES["dependents_of"], (as_json(ids),)).fetchall()
-    if not pairs:
+    found = connection.execute(QUERIES["dependents_of"], (as_json(ids),)).fetchall()
+    if not found:
         return []
-    parents = as_json({parent_id for *_, parent_id in pairs})
-    states: dict[int, str] = dict(connection.execute(QUERIES["ended_states"], (parents,)).fetchall())
-    left, blamed = _after(pairs, states)
-    due = [job_id for job_id, count in left.items() if count <= 0]
-    if due:
-        values = {"now": now.wall_us, "ids": as_json(due)}
-        connection.execute(QUERIES["all_parents_ended"], values)
-        followed.has_due = True
-    if blamed:
-        dependents.cancel(connection, blamed, states, now)
+    blamed: dict[int, int] = {job_id: parent_id for job_id, _, parent_id in found if parent_id is not None}
+    left = [(count, job_id) for job_id, count, parent_id in found if parent_id is None]
+    due = [job_id for count, job_id in left if count <= 0]
     if due or blamed:
-        connection.execute(QUERIES["forget_dependents"], (as_json([*due, *blamed]),))
-    fewer = [(count, job_id) for job_id, count in left.items() if count > 0]
-    connection.executemany(QUERIES["wait_for_fewer"], fewer)
+        _go_on(connection, due, blamed, now)
+    followed.has_due |= bool(due)
+    connection.executemany(QUERIES["wait_for_fewer"], [each for each in left if each[0] > 0])
     return list(blamed)
 
 
-def _after(
-    pairs: Iterable[tuple[int, int, str, int]], states: Mapping[int, str]
-) -> tuple[dict[int, int], dict[int, int]]:
-    """How many parents each dependent still waits for; and the parent that is to blame, for those to be cancelled."""
-    left, blamed = dict[int, int](), dict[int, int]()
-    for job_id, open_parents, on_failure, parent_id in pairs:
-        state = states.get(parent_id)  # None: it has not ended
-        left.setdefault(job_id, open_parents)
-        if state == "completed" or (state is not None and on_failure == "run"):
-            left[job_id] -= 1
-        elif state is not None and on_failure == "cancel":
-            blamed[job_id] = min(parent_id, blamed.get(job_id, parent_id))
-    for job_id in blamed:
-        del left[job_id]
-    return left, blamed
+def _go_on(connection: Executes, due: Sequence[int], blamed: Mapping[int, int], now: Instant) -> None:
+    """These dependents are due; others are cancelled, each for the parent that is to blame."""
+    connection.execute(QUERIES["all_parents_ended"], {"now": now.wall_us, "ids": as_json(due)})
+    if blamed:
+        states = connection.execute(QUERIES["ended_states"], (as_json({*blamed.values()}),)).fetchall()
+        dependents.cancel(connection, blamed, dict(states), now)
+    connection.execute(QUERIES["forget_dependents"], (as_json([*due, *blamed]),))

@@ -70,11 +70,17 @@ UPDATE mpdispatch_jobs SET cancel_requested_us = ?
 WHERE owner IS NOT NULL AND +batch_id = ? AND cancel_requested_us IS NULL;
 
 -- name: dependents_of
--- By the index of parents: the jobs that still wait for these, one row for each pair.
-SELECT d.job_id, d.open_parents, d.on_parent_failure, p.parent_id
+-- By the index of parents: the jobs that wait for these, once they have ended; how many parents each still waits for; and
+-- the parent that is to blame, if it is to be cancelled.
+SELECT
+    d.job_id,
+    d.open_parents - count(*) FILTER (WHERE j.state = 'completed' OR d.on_parent_failure = 'run'),
+    min(j.id) FILTER (WHERE j.state <> 'completed' AND d.on_parent_failure = 'cancel')
 FROM json_each(?) AS ended
 CROSS JOIN mpdispatch_parents AS p ON p.parent_id = ended.value
-CROSS JOIN mpdispatch_dependents AS d ON d.job_id = p.job_id;
+CROSS JOIN mpdispatch_dependents AS d ON d.job_id = p.job_id
+CROSS JOIN mpdispatch_jobs AS j ON j.id = p.parent_id AND j.completed_at_us IS NOT NULL
+GROUP BY d.job_id;
 
 -- name: ended_states
 -- By primary key.
