@@ -11,11 +11,11 @@
 
     job = render.enqueue("a.pdf", dpi=600)      # on disk when it returns
     with engine.dispatcher:                     # or `mpdispatch supervise module:engine` in a shell
-        print(engine.wait(job.id).result)
+        print(job.wait())                       # what render returned
 
 What people use:
 
-    Engine              handlers and their jobs: job, enqueue, options, batch, wait, retry, cancel, list_jobs …
+    Engine              handlers and their jobs: job, enqueue, batch, map, wait, as_completed, retry, cancel …
     Dispatcher          runs the jobs of an engine: start and stop, or run
     Config              every setting with its default; QueueConfig: the limits of a queue
     current_job         in a handler: the JobContext of the job it runs (progress, log, deadline …)

@@ -3,9 +3,10 @@
 function ──definition──▶ JobHandle ──enqueue(…)──▶ engine (options, enqueueing, bulk, batch_block) ──▶ store
                                                      └── client: get, list, wait, cancel, retry … ──▶ store
 
-`client.JobClient` is the engine without handlers: command line and HTTP speak to it too. `crons` are the cron entries of
-a store, and `declared` those of an app's code. `batch.Batch` are jobs that belong together; `batch_block` makes such of
-what is enqueued inside `with engine.batch(…)`.
+`client.JobClient` is the engine without handlers: command line and HTTP speak to it too. `waits` is its waiting, by
+`waiting` and `loop_watch`. `batch.Batch` are jobs that belong together; `batch_block` makes such of what is enqueued inside
+`with engine.batch(…)`. `maps` is `engine.map`: `map_places` enqueues, `map_results` gives. `crons` are the cron entries of
+a store, and `declared` those of an app's code.
 What is named here is loaded on first use: a client of a store needs no handlers, and starts in half the time.
 Not here: running jobs (`dispatcher`, `supervisor`), and how arguments become JSON (`handlers`).
 """
