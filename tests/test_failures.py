@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
-from mpdispatch import Dispatcher, Engine, UsageError
+from mpdispatch import Dispatcher, Engine, StoreBusy, UsageError
 from mpdispatch.clock import SystemClock
 from mpdispatch.hooks import Extension, JobEnqueued
 from mpdispatch.model import ClaimedJob, ErrorInfo, JobState, NewBatch, NewJob, Retried
 from mpdispatch.store import SQLiteStore
 
+from .conftest import Cli
 from .store.conftest import Desk, failed, retrying
 from .whole.harness import until
 
@@ -211,3 +215,44 @@ def test_a_job_that_cannot_run_again_is_named_and_stops_no_other(engine: Engine,
     assert engine.dead_letters.count() == 1
     json = msgspec.to_builtins(done)
     assert json["count"] == 2
+
+
+def test_a_replay_of_many_that_is_killed_goes_on_where_it_was(
+    engine: Engine, desk: Desk, cli: Cli, tmp_path: Path
+) -> None:
+    engine.store.enqueue_many([NewJob(name="a", payload=b'{"n":%d}' % n) for n in range(250)])
+    claimed = [job for _ in range(3) for job in desk.claim()]
+    desk.commit(*(failed(job, SystemClock().now()) for job in claimed))
+    # In the second transaction: the first 100 are replayed, and of the next none is.
+    armed = {"MPDISPATCH_FAILPOINTS": "retry.after_insert:kill@150"}
+    command = ["dlq", "replay", "--all", "--store", "jobs.db"]
+    assert cli(*command, env=armed).returncode == -9
+    assert (engine.dead_letters.count(), engine.counts()[JobState.PENDING]) == (150, 100)
+    assert cli(*command).stdout == "replayed 150, 0 errors\n"
+    made = engine.list_jobs(state="pending", limit=1000).items
+    assert sorted(job.payload["n"] for job in made) == [*range(250)], "each once"
+    assert engine.counts()[JobState.FAILED] == 0
+
+
+@pytest.mark.serial
+def test_a_replay_of_very_many_never_holds_a_claim_up(engine: Engine, desk: Desk) -> None:
+    engine.store.enqueue_many([NewJob(name="a", payload=b"{}") for _ in range(3000)])
+    while claimed := desk.claim(500):
+        desk.commit(*(failed(job, SystemClock().now()) for job in claimed))
+    longest, taken, done = 0.0, 0, threading.Event()
+
+    def replay() -> None:
+        assert engine.dead_letters.replay_all(everything=True).count == 3000
+        engine.store.close()
+        done.set()
+
+    thread = threading.Thread(target=replay)
+    thread.start()
+    while not done.is_set():
+        began_s = time.perf_counter()
+        with suppress(StoreBusy):  # a busy answer comes within 50 ms too
+            taken += len(desk.claim(4))
+        longest = max(longest, time.perf_counter() - began_s)
+    thread.join()
+    assert taken > 0
+    assert longest < 0.25, "some ten milliseconds by itself; the rest is what a busy machine adds"
