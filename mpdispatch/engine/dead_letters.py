@@ -56,7 +56,7 @@ class DeadLetters:
         """The dead letters by job name and error, the largest group first.
 
         Errors whose messages differ in numbers, ids, paths and the like are in one group. Reads the dead letters in
-        steps, without arguments and tracebacks: some second for 100,000.
+        steps, without arguments and tracebacks: some seconds for 100,000.
         """
         from mpdispatch.engine.again import failures  # these are for looking at many
         from mpdispatch.engine.failure_groups import grouped
