@@ -121,9 +121,9 @@ class MapResults(Generic[R]):
             raise
 
     def _supervise(self) -> None:
-        """Run a supervisor unless one lives. Raises what `Dispatcher.start` does."""
+        """Run a supervisor unless one lives, or jobs run in this process. Raises what `Dispatcher.start` does."""
         self._looked_s = time.monotonic()
-        if not self._engine.has_supervisor():
+        if self._engine.in_process is None and not self._engine.has_supervisor():
             dispatcher = self._engine.dispatcher
             dispatcher.start()
             self._stop_supervising = dispatcher.stop
@@ -141,11 +141,18 @@ class MapResults(Generic[R]):
         if not places.is_over and self._has_room():
             self._running.update(dict.fromkeys(places.take()))
         elif self._running and not self._ready and not self._ended:
-            watch.pause(_LOOK_S)
+            self._pause(watch)
         self._look(watch)
         if not self._ready:
             self._read()
         return bool(self._ready or self._running or not places.is_over)
+
+    def _pause(self, watch: EndWatch) -> None:
+        """Returns when jobs may have ended."""
+        if (here := self._engine.in_process) is None:
+            watch.pause(_LOOK_S)
+        else:
+            here.awaited(next(iter(self._running)))
 
     def _look(self, watch: EndWatch) -> None:
         if not self._running:

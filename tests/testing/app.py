@@ -316,3 +316,8 @@ def unsteady() -> str:
 @engine.job(max_retries=1, backoff=backoff.Constant(0))
 def hopeless() -> None:
     raise KeyError("nothing")
+
+
+@engine.job
+def mapping(count: int) -> list[int]:
+    return list(engine.map(add, range(count)))
