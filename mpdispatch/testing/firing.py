@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mpdispatch.clock import Clock
+from mpdispatch.clock import Clock, Instant
 from mpdispatch.engine.engine import Engine
 from mpdispatch.handlers.crons import new_cron
 from mpdispatch.ids import boot_id
@@ -15,6 +15,15 @@ from mpdispatch.supervisor.event_publisher import EventPublisher
 _APP = "mpdispatch.testing"
 
 
+def bring_declared(engine: Engine, now: Instant) -> None:
+    """Bring the entries that the app declares into its present store. Their slots begin now. Raises ConfigError."""
+    for each in engine.declared_crons():
+        app = each.app or _APP
+        entries = [new_cron(spec, each.origin, app, now.wall_us - 1) for spec in each.specs]
+        if entries:
+            engine.store.crons.sync(each.origin, app, entries)
+
+
 class Firing:
     """One supervisor's time: the slots from its making on are those at which it was there. For one thread."""
 
@@ -24,9 +33,7 @@ class Firing:
         self._clock, self._publisher = clock, publisher
         self._began = clock.now()
         self._started: set[int] = set()
-        for each in engine.declared_crons():
-            entries = [new_cron(spec, each.origin, _APP, self._began.wall_us - 1) for spec in each.specs]
-            self._store.sync(each.origin, each.app or _APP, entries)
+        bring_declared(engine, self._began)
 
     def fire(self) -> tuple[bool, int | None]:
         """Decide about all entries. Gives whether slots were decided, and in how many µs the next is due (None: none)."""

@@ -14,6 +14,7 @@ from mpdispatch.events.publish import DRAIN_S
 from mpdispatch.store import SQLiteStore
 from mpdispatch.store.contract import Store
 from mpdispatch.testing.fake_clock import FakeClock
+from mpdispatch.testing.firing import bring_declared
 
 
 class HasEngine(Protocol):
@@ -39,10 +40,12 @@ def isolated(
             clock.advance("1h")
             assert testing.drain(engine)[0].state == "completed"
 
-    Gives the clock of that store, which `testing.clock(engine)` gives too. A file is needed for the option `connection`
-    and for other processes; it stays when the block ends. `shared`: it is the app's own database, as in `SQLiteStore`.
+    Gives the clock of that store, which `testing.clock(engine)` gives too. The cron entries that the app declares are in
+    it. A file is needed for the option `connection` and for other processes; it stays when the block ends. `shared`: it
+    is the app's own database, as in `SQLiteStore`.
 
-    Raises UsageError: the engine's dispatcher supervises its store now, or `shared` is given without a file.
+    Raises UsageError: the engine's dispatcher supervises its store now, or `shared` is given without a file;
+    ConfigError: the entries that the app declares do not fit it.
     """
     engine = engine_of(engine)
     if shared and path is None:
@@ -51,6 +54,7 @@ def isolated(
     store = SQLiteStore(":memory:" if path is None else path, shared=shared, clock=clock)
     with engine.dispatcher.on_store(store):
         store.check(create=True)
+        bring_declared(engine, clock.now())
         _clocks[store] = clock
         try:
             yield clock

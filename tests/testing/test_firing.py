@@ -43,6 +43,14 @@ def test_slots_that_passed_before_catch_up_as_the_entry_says() -> None:
         assert len(ended) == 1
 
 
+def test_a_declared_entry_can_be_triggered() -> None:
+    with testing.inline(nightly_engine):
+        assert (
+            nightly_engine.crons.trigger("nightly").result
+            == nightly_engine.crons.history("nightly")[0].slot.isoformat()
+        )
+
+
 def test_an_entry_that_was_added_fires_too() -> None:
     with testing.isolated(nightly_engine):
         nightly_engine.crons.add("often", "@every 10m", job="at_start")
