@@ -96,7 +96,7 @@ def test_a_hook_is_told_the_same_of_retry_and_replay_by_every_door(shop: Shop) -
     shop.heard()
 
     def of(job_id: int) -> list[object]:
-        return ["fail", "bulk", 0, None, job_id, False, True]
+        return ["fail", "bulk", 0, None, job_id, True, True]  # it takes the place of the old one in its batch
 
     shop.python("engine.retry(1); engine.dead_letters.replay(2)")
     assert shop.heard() == [of(1), of(2)]
