@@ -14,7 +14,7 @@ import tracemalloc
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, assert_type
 
 import pytest
 
@@ -27,6 +27,8 @@ from mpdispatch import (
     BatchTimeoutError,
     Dispatcher,
     Engine,
+    Job,
+    JobCancelledError,
     JobState,
     PayloadError,
     SQLiteStore,
@@ -248,7 +250,8 @@ def test_a_batch_made_by_one_process_is_added_to_by_another(engine: Engine, tmp_
     rendering = other.job(render)
     same = other.batches.get(batch.id)
     assert same.add("render", path="b").batch_id == batch.id
-    assert same.add(rendering.options(priority=7), "c").priority == 7
+    typed = assert_type(same.add(rendering.options(priority=7), "c"), Job[str])
+    assert typed.priority == 7
     added = same.add_many("render", [{"path": "d"}, {"path": "e"}])
     assert (added.id, len(added), batch.total, batch.name, same.name) == (batch.id, 2, 5, "open", "open")
     assert (same.close().is_open, same.close().is_open) == (False, False)
@@ -451,6 +454,8 @@ def test_a_cancelled_member_that_is_retried_hands_over_its_place(engine: Engine)
     assert [each.id for each in found.jobs("pending")] == [new.id]
     assert [each.id for each in found.jobs(JobState.CANCELLED)] == [each for each in batch if each != old]
     assert len(list(found.jobs())) == 5
+    with pytest.raises(JobCancelledError):
+        next(found.jobs("cancelled")).wait()
     assert old in list(batch)  # what `enqueue_many` gave
 
 

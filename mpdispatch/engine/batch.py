@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Coroutine, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from itertools import chain
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar, overload
 
 import msgspec
 
@@ -16,7 +16,11 @@ from mpdispatch.model import BatchInfo, Job, JobState, Member
 if TYPE_CHECKING:  # which import this module
     from mpdispatch.engine.client import JobClient
     from mpdispatch.engine.engine import Engine
-    from mpdispatch.engine.enqueueing import Enqueueable
+    from mpdispatch.engine.enqueueing import Enqueueable, EnqueuesJobs
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
 
 _PAGE = 1_000
 _BEFORE_ALL = -(1 << 63)
@@ -140,7 +144,7 @@ class Batch:
         for member in self._members():
             if state is None or member.state is state:
                 try:
-                    yield self.store.get(member.id)
+                    yield self.store.get(member.id).known_to(self._client)
                 except JobNotFoundError:
                     continue  # it was pruned since its page was read
 
@@ -180,6 +184,14 @@ class Batch:
 
     # ---------------------------------------------------------------- what is done to it
 
+    @overload
+    def add(
+        self, job: EnqueuesJobs[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Job[T]: ...
+    @overload
+    def add(self, job: EnqueuesJobs[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Job[R]: ...
+    @overload
+    def add(self, job: str, /, *args: Any, **kwargs: Any) -> Job: ...
     def add(self, job: Enqueueable, /, *args: Any, **kwargs: Any) -> Job:
         """Enqueue one more member: `batch.add(thumbnail, "a.jpg")`; on disk when it returns.
 
