@@ -260,6 +260,29 @@ def test_a_batch_made_by_one_process_is_added_to_by_another(engine: Engine, tmp_
     other.store.close()
 
 
+def test_whoever_adds_while_another_closes_is_in_it_or_is_told(engine: Engine) -> None:
+    with engine.batch("raced", open=True) as batch:
+        pass
+    added = list[int]()
+
+    def add_until_closed() -> None:
+        with suppress(BatchClosedError):
+            while True:
+                added.append(batch.add("render", "a").id)
+                added.extend(batch.add_many("render", [{"path": "b"}] * 3))
+
+    threads = [threading.Thread(target=add_until_closed) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    while len(added) < 40:
+        time.sleep(0.001)
+    batch.close()
+    for thread in threads:
+        thread.join()
+    assert sorted(added) == list(batch)
+    assert batch.total == len(added)
+
+
 def test_an_item_that_does_not_fit_leaves_an_open_batch_open(engine: Engine) -> None:
     with engine.batch("open", open=True) as batch, pytest.raises(BatchError, match=r"\[1\]"):
         batch.add_many("render", [{"path": "a"}, {"path": 5}])
