@@ -145,10 +145,10 @@ def connected(start: Callable[[tuple[int, int, int]], int], *, takes_jobs: bool 
         undo.callback(theirs.close)
         death_read, death_write = os.pipe()
         undo.callback(os.close, death_write)  # closing it kills the process, if there is one
-        permits = StartPermits.make() if takes_jobs else None
-        if permits is not None:
-            undo.callback(permits.close)
         try:
+            permits = StartPermits.make() if takes_jobs else None
+            if permits is not None:
+                undo.callback(permits.close)
             pid = start((theirs.fileno(), death_read, -1 if permits is None else permits.fd))
         finally:
             os.close(death_read)
