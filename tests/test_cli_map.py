@@ -308,7 +308,9 @@ def test_ctrl_c_ends_it_quickly_and_says_how_to_go_on(maps: Maps) -> None:
 
 
 def test_a_second_ctrl_c_ends_it_at_once(maps: Maps) -> None:
-    process = maps.start("sh", "-c", "trap '' TERM; touch began; while :; do sleep 0.05; done", ":::", "1")
+    process = maps.start(
+        "sh", "-c", "trap '' TERM; sleep 0.5; touch began; while :; do sleep 0.05; done", ":::", "1"
+    )
     until((maps.here / "began").exists)
     process.send_signal(signal.SIGINT)
     time.sleep(0.3)  # while it waits for the program, which does not end

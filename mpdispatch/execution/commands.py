@@ -149,7 +149,7 @@ def _spool_output(
             raise _failure(argv, code, spool.last_error_line())
         except BaseException:
             for stream, text in spool.keep().items():
-                context.write(stream, text)
+                context.write(stream, text, is_last=True)
             raise
         finally:
             listener.close()

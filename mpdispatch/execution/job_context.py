@@ -138,15 +138,19 @@ class JobContext:
         logger.info("%s", text, extra=facts)
         self.write(Stream.LOG, printable(str(text)) + "\n")
 
-    def write(self, stream: Stream, text: str) -> None:
-        """Report what a command wrote to a stream. Does nothing once the job has ended."""
+    def write(self, stream: Stream, text: str, *, is_last: bool = False) -> None:
+        """Report what a command wrote to a stream. Does nothing once the job has ended.
+
+        `is_last`: the command has ended, so that this goes along with the outcome, and wakes the supervisor once.
+        """
         with self._lock:
             if self._reporter is None:
                 return
             if self._output is None:
                 self._output = OutputSender(self._reporter, self.id, self.fencing_token)
-            self._output.write(stream, text)
-            self._schedule_flush()
+            self._output.write(stream, text, is_last=is_last)
+            if not is_last:
+                self._schedule_flush()
 
     def _send_progress_if_due(self) -> None:
         now_s = time.monotonic()
@@ -186,7 +190,7 @@ class JobContext:
             unsent, self._unsent = self._unsent, None
             output, self._output = self._output, None
         if reporter is not None and output is not None:
-            output.send()
+            output.send(is_last=True)
         if reporter is not None and unsent is not None:
             reporter.progress(self._job.id, self._job.starts, unsent)
 

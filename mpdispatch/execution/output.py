@@ -21,8 +21,11 @@ class Reporter(Protocol):
         """`data` is the JSON of done, total and message."""
         ...
 
-    def output(self, job_id: int, starts: int, stream: Stream, text: str, written: int) -> None:
-        """`text` was written to the stream, `written` characters in total so far."""
+    def output(
+        self, job_id: int, starts: int, stream: Stream, text: str, written: int, *, is_last: bool
+    ) -> None:
+        """`text` was written to the stream, `written` characters in total so far. `is_last`: the job has ended, and its
+        outcome follows."""
         ...
 
 
@@ -37,10 +40,12 @@ class OutputSender:
         self._written: dict[Stream, int] = {}
         self._budget, self._at_s = _BURST, time.monotonic()
 
-    def write(self, stream: Stream, text: str) -> None:
+    def write(self, stream: Stream, text: str, *, is_last: bool = False) -> None:
+        """Send the text, if the rate allows it. `is_last`: hold it back, because the job ends now."""
         self._written[stream] = self._written.get(stream, 0) + len(text)
         self._unsent[stream] = tail(self._unsent.get(stream, "") + text)
-        self.send_if_due()
+        if not is_last:
+            self.send_if_due()
 
     def send_if_due(self) -> None:
         """Send what is held back, if the rate allows it."""
@@ -57,8 +62,9 @@ class OutputSender:
     def holds_back(self) -> bool:
         return bool(self._unsent)
 
-    def send(self) -> None:
-        """Send all that is held back."""
+    def send(self, *, is_last: bool = False) -> None:
+        """Send all that is held back. `is_last`: the job has ended."""
         unsent, self._unsent = self._unsent, {}
         for stream, text in unsent.items():
-            self._reporter.output(self._id, self._starts, stream, text, self._written[stream])
+            written = self._written[stream]
+            self._reporter.output(self._id, self._starts, stream, text, written, is_last=is_last)

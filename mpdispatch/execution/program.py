@@ -140,6 +140,7 @@ class PipeReader:
         self._decoders: dict[Stream, codecs.IncrementalDecoder] = {}
         self._silent = {Stream.STDOUT, Stream.STDERR}
         self._last_error = ""
+        self._has_ended = False
         for stream, pipe in ((Stream.STDOUT, process.stdout), (Stream.STDERR, process.stderr)):
             assert pipe is not None  # both are pipes
             os.set_blocking(pipe.fileno(), False)
@@ -158,6 +159,7 @@ class PipeReader:
             for key, _ in self._selector.select(left_s):
                 if key.data is not None:
                     self._read(key.fileobj, key.data)
+        self._has_ended = True
         self._drain()
         return code
 
@@ -182,7 +184,7 @@ class PipeReader:
             if stream is Stream.STDERR:
                 self._last_error = (self._last_error + text)[-1000:]
             self._silent.discard(stream)
-            self._context.write(stream, text)
+            self._context.write(stream, text, is_last=self._has_ended)
         return len(data)
 
     def last_error_line(self) -> str:
@@ -190,7 +192,7 @@ class PipeReader:
 
     def close(self) -> None:
         for stream in self._silent:
-            self._context.write(stream, "")  # an unused stream is empty, not unknown
+            self._context.write(stream, "", is_last=True)  # an unused stream is empty, not unknown
         self._selector.close()
         if self._pidfd is not None:
             os.close(self._pidfd)

@@ -258,8 +258,11 @@ class _Loop:
     def _note(self, events: bytes, count: int) -> None:
         self._replies.write(frames.encode(frames.EnqueuedEvents(msgspec.Raw(events), count)), is_urgent=True)
 
-    def output(self, job_id: int, starts: int, stream: Stream, text: str, written: int) -> None:
-        self._replies.write(frames.encode(frames.Wrote(job_id, starts, stream, text, written)), is_urgent=True)
+    def output(
+        self, job_id: int, starts: int, stream: Stream, text: str, written: int, *, is_last: bool
+    ) -> None:
+        frame = frames.encode(frames.Wrote(job_id, starts, stream, text, written))
+        self._replies.write(frame, is_urgent=not is_last)
 
     def progress(self, job_id: int, starts: int, data: bytes) -> None:
         self._replies.write(

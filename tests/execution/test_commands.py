@@ -45,7 +45,9 @@ class Wire:
 
     def progress(self, job_id: int, starts: int, data: bytes) -> None: ...
 
-    def output(self, job_id: int, starts: int, stream: Stream, text: str, written: int) -> None:
+    def output(
+        self, job_id: int, starts: int, stream: Stream, text: str, written: int, *, is_last: bool
+    ) -> None:
         self.pieces.append((stream, text, written))
 
     def text(self, stream: Stream) -> str:

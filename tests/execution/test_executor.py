@@ -42,7 +42,9 @@ class Reports:
     def progress(self, job_id: int, starts: int, data: bytes) -> None:
         self.progressed.append((job_id, starts, msgspec.json.decode(data)))
 
-    def output(self, job_id: int, starts: int, stream: Stream, text: str, written: int) -> None:
+    def output(
+        self, job_id: int, starts: int, stream: Stream, text: str, written: int, *, is_last: bool
+    ) -> None:
         self.text += text
 
 

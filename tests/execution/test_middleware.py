@@ -23,7 +23,9 @@ from mpdispatch.model import ClaimedJob, Completed, Raised, RetryAsked
 
 class Silent:
     def progress(self, job_id: int, starts: int, data: bytes) -> None: ...
-    def output(self, job_id: int, starts: int, stream: Any, text: str, written: int) -> None: ...
+    def output(
+        self, job_id: int, starts: int, stream: Any, text: str, written: int, *, is_last: bool
+    ) -> None: ...
 
 
 def run(function: Callable[..., Any], *around: Any, payload: bytes = b"{}") -> Any:

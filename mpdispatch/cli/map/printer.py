@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import heapq
+import io
 import json
 import os
 import select
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -64,8 +65,7 @@ class Outputs:
 
     def remove(self, end: End) -> None:
         """All of it is printed: remove its files, and those of starts that were retried."""
-        first = 1 if not end.is_success or end.starts > 1 or end.result is None else end.starts
-        for starts in range(first, end.starts + 1):
+        for starts in range(1, end.starts + 1):
             for stream in (Stream.STDOUT, Stream.STDERR):
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(spool_file(self._spool, end.job_id, starts, stream))
@@ -146,9 +146,10 @@ class Printer:
                 if file is not None:
                     self._write_stderr(position, _lines_of(file))
         elif stderr:
-            self._write_stderr(position, stderr.splitlines(keepends=True))
+            self._write_stderr(position, io.BytesIO(stderr))
         self._printed.end(position)
-        self._outputs.remove(end)
+        if stdout is None or stderr is None or end.starts > 1:  # else there are no files
+            self._outputs.remove(end)
 
     def _write_stdout(self, data: bytes, done: int) -> int:
         """Write all of it; gives how many bytes of this output are printed now."""
@@ -160,21 +161,21 @@ class Printer:
             left = left[count:]
         return done
 
-    def _write_stderr(self, position: int, lines: Iterator[bytes] | list[bytes]) -> None:
+    def _write_stderr(self, position: int, lines: Iterable[bytes]) -> None:
         name = os.fsencode(self._name_of(position)).replace(b"\n", b" ")
         gathered = bytearray()
-        for line in lines:
-            gathered += name + b": " + line + (b"" if line.endswith(b"\n") else b"\n")
+        is_start = True
+        for piece in lines:
+            gathered += name + b": " + piece if is_start else piece
+            is_start = piece.endswith(b"\n")
             if len(gathered) > _PIECE_BYTES:
                 _write_all(_STDERR, gathered)
                 gathered.clear()
-        _write_all(_STDERR, gathered)
+        _write_all(_STDERR, gathered if is_start else gathered + b"\n")
 
 
 def _lines_of(file: BinaryIO) -> Iterator[bytes]:
     """Its lines; longer ones than 64 KiB in pieces, so that memory stays bounded."""
-    import io
-
     reader = io.BufferedReader(file)  # type: ignore[type-var]
     while line := reader.readline(1 << 16):
         yield line
