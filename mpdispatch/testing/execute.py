@@ -118,7 +118,9 @@ class Execution:
         with self._lock:
             self._progress[job_id, starts] = Progress(job_id=job_id, starts=starts, data=data)
 
-    def output(self, job_id: int, starts: int, stream: Stream, text: str, written: int) -> None:
+    def output(
+        self, job_id: int, starts: int, stream: Stream, text: str, written: int, *, is_last: bool
+    ) -> None:
         with self._lock:
             self._outputs.add(job_id, starts, stream, text, written, now_us=0)
 

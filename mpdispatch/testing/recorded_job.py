@@ -50,7 +50,9 @@ class RecordedJob(JobContext):
 class _Nobody:
     def progress(self, job_id: int, starts: int, data: bytes) -> None: ...
 
-    def output(self, job_id: int, starts: int, stream: Stream, text: str, written: int) -> None: ...
+    def output(
+        self, job_id: int, starts: int, stream: Stream, text: str, written: int, *, is_last: bool
+    ) -> None: ...
 
 
 @contextmanager
