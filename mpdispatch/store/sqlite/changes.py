@@ -12,7 +12,6 @@ from mpdispatch.store.sqlite import dependents, follow_ups, reads
 from mpdispatch.store.sqlite.candidates import as_json
 from mpdispatch.store.sqlite.dead_letters import enqueue_again
 from mpdispatch.store.sqlite.queries import QUERIES
-from mpdispatch.store.sqlite.rows import reason_of_parents
 from mpdispatch.store.sqlite.translate import INTEGRITY_ERRORS, is_no_id_left
 
 
@@ -56,7 +55,8 @@ def retry(connection: sqlite3.Connection, job_id: int, now: Instant) -> Job:
         state = reads.state_of(connection, job_id)
         reason = "only a scheduled, retrying, failed or cancelled job can be retried"
         if awaited := dependents.awaited(connection, job_id):
-            reason = f"{reason_of_parents(len(awaited))}, {awaited[0].id} the first of them; it runs once they have ended"
+            more = f" and {len(awaited) - 1:,} more" if len(awaited) > 1 else ""
+            reason = f"it waits for job {awaited[0].id}{more}, and is due once that has ended"
         raise InvalidStateError(job_id, state, reason)
     return job
 
