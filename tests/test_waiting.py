@@ -170,8 +170,10 @@ def test_who_waits_for_long_hardly_looks(place: Place, wait: Wait, monkeypatch: 
     monkeypatch.setattr(loop_watch, "NET_S", 0.5)
     job = place.store.enqueue(JOB)
     waiter = Waiter(lambda: wait(place, job.id))
-    time.sleep(1.2)
-    assert 3 <= place.looks.count <= 5, "two at first, and the net"
+    until(lambda: place.looks.count >= 2, "it looks at first, and again once it listens")
+    before_s, before = time.monotonic(), place.looks.count
+    until(lambda: place.looks.count >= before + 2, "the net looks")
+    assert time.monotonic() - before_s > 0.5, "and nothing else does"
     end(place.desk())
     waiter.result()
 
@@ -188,8 +190,7 @@ def test_the_ends_of_others_make_at_most_some_hundred_looks_a_second(place: Plac
         commits += 1
         time.sleep(0.001)
     looks = place.looks.count - before
-    assert commits > 300, "the machine stood still"
-    assert 10 <= looks <= 130
+    assert 3 <= looks <= min(130, commits)
     end(desk)
     waiter.result()
 
