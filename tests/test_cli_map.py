@@ -112,6 +112,15 @@ def test_names_that_are_no_utf8_reach_the_program(maps: Maps) -> None:
     assert maps("--dry-run", "cat {}", ":::", name)[0] == f"cat '{name}'\n"
 
 
+def test_a_folder_that_is_no_utf8_and_a_locale_without_it(maps: Maps) -> None:
+    maps.here = maps.here / os.fsdecode(b"\xff")
+    maps.here.mkdir()
+    maps.env |= {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    out, err = maps("sh", "-c", 'printf %s "$0"; touch here; echo x >&2; exit 1', ":::", "é", code=1)
+    assert (out, (maps.here / "here").exists()) == ("é", True)
+    assert "é: x\n" in err
+
+
 def test_lines_of_stdin_and_files_are_inputs(maps: Maps) -> None:
     (maps.here / "list").write_text("a\nb c\n")
     assert maps("echo {#}", "-", stdin=b"x\ny\n")[0] == "1\n2\n"

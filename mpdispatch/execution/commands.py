@@ -100,11 +100,17 @@ def run_command(
     Raises CommandFailedError: it cannot be started, exits with another status than 0, or a signal ended it.
     """
     context = current_job()
-    words: list[str] | list[bytes] = [word.encode("latin-1") for word in argv] if is_bytes else argv
+    if is_bytes:
+        argv, cwd, spool = list(map(_of_bytes, argv)), _of_bytes(cwd), spool and _of_bytes(spool)
     environment = _with_marks(env, context)
     if spool is None:
-        return _report_output(words, cwd, environment, context)
-    return _spool_output(words, cwd, environment, context, spool)
+        return _report_output(argv, cwd, environment, context)
+    return _spool_output(argv, cwd, environment, context, spool)
+
+
+def _of_bytes(text: str) -> str:
+    """As the file system has it: each character stands for a byte."""
+    return os.fsdecode(text.encode("latin-1"))
 
 
 def _with_marks(env: Mapping[str, str] | None, context: JobContext) -> dict[str, str]:
@@ -120,7 +126,7 @@ def _with_marks(env: Mapping[str, str] | None, context: JobContext) -> dict[str,
 
 
 def _report_output(
-    argv: Sequence[str | bytes], cwd: str, env: Mapping[str, str], context: JobContext
+    argv: Sequence[str], cwd: str, env: Mapping[str, str], context: JobContext
 ) -> dict[str, Any]:
     """Run the program, and report the end of what it writes while it runs."""
     process = start(argv, cwd, env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -135,7 +141,7 @@ def _report_output(
 
 
 def _spool_output(
-    argv: Sequence[str | bytes], cwd: str, env: Mapping[str, str], context: JobContext, folder: str
+    argv: Sequence[str], cwd: str, env: Mapping[str, str], context: JobContext, folder: str
 ) -> dict[str, Any]:
     """Run the program with files of the folder as its stdout and stderr. Of a failed one they stay there."""
     spool = Spool(folder, context.id, context.fencing_token)
@@ -167,9 +173,9 @@ def _heard_to_its_end(process: subprocess.Popen[bytes], listener: Listener) -> i
     return code
 
 
-def _failure(argv: Sequence[str | bytes], code: int, detail: str) -> CommandFailedError:
+def _failure(argv: Sequence[str], code: int, detail: str) -> CommandFailedError:
     return CommandFailedError(
-        os.fsdecode(argv[0]),
+        argv[0],
         exit_status=code if code > 0 else None,
         signal=signal_name(-code) if code < 0 else None,
         detail=detail,

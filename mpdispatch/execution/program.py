@@ -38,7 +38,7 @@ class Listener(Protocol):
 
 
 def start(
-    argv: Sequence[str | bytes], cwd: str, env: Mapping[str, str] | None, *, stdout: int, stderr: int
+    argv: Sequence[str], cwd: str, env: Mapping[str, str] | None, *, stdout: int, stderr: int
 ) -> subprocess.Popen[bytes]:
     """Start the program in a process group of its own. `env=None`: this process's. `stdout`, `stderr`: as for Popen.
 
@@ -46,7 +46,7 @@ def start(
     """
     if not argv or not argv[0]:
         raise CommandFailedError("", exit_status=127, detail="there is no program to run")
-    program = os.fsdecode(argv[0])
+    program = argv[0]
     try:
         with _default_interrupt():
             return subprocess.Popen(

@@ -352,4 +352,4 @@ class Command(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     spool: str | None = None
     """An absolute folder on this machine for all that it writes (see `execution.spool`); None: the end of it is stored."""
     is_bytes: bool = False
-    """Whether each character of `argv` stands for one byte (Latin-1), because an argument is no UTF-8."""
+    """Whether each character of `argv`, `cwd` and `spool` stands for one byte (Latin-1), because one is no UTF-8."""

@@ -26,14 +26,19 @@ def payload_of_words(words: Sequence[str], *, cwd: str, spool: str, max_bytes: i
     try:
         payload = msgspec.json.encode(Command(argv=list(words), cwd=cwd, env=None, spool=spool))
     except UnicodeEncodeError:  # names of files are bytes
-        argv = [os.fsencode(word).decode("latin-1") for word in words]
-        payload = msgspec.json.encode(Command(argv=argv, cwd=cwd, env=None, spool=spool, is_bytes=True))
+        argv, folder, files = list(map(_as_bytes, words)), _as_bytes(cwd), _as_bytes(spool)
+        payload = msgspec.json.encode(Command(argv=argv, cwd=folder, env=None, spool=files, is_bytes=True))
     if len(payload) > max_bytes:
         raise UsageError(
             f"inputs: the command {shown(' '.join(words))} is {len(payload):,} bytes of JSON, at most {max_bytes:,}"
             " are allowed (max_payload_bytes)"
         )
     return payload
+
+
+def _as_bytes(text: str) -> str:
+    """A character for each byte that the file system has."""
+    return os.fsencode(text).decode("latin-1")
 
 
 class MapJobs:
