@@ -33,6 +33,7 @@ from mpdispatch.store.sqlite.queries import QUERIES
 from mpdispatch.store.sqlite.rounds import Step, Steps, read_step
 from mpdispatch.store.sqlite.rows import moment, state_named
 from mpdispatch.store.sqlite.thread_sessions import ThreadSessions
+from mpdispatch.store.sqlite.wakes import Wakes
 
 _AT_ONCE = 500
 """Jobs enqueued again per transaction."""
@@ -44,15 +45,8 @@ _FIRST_ID = -(1 << 63)
 class SQLiteBatches:
     """A `BatchStore` on the sessions of a store's clients."""
 
-    def __init__(
-        self,
-        sessions: ThreadSessions,
-        clock: Clock,
-        wake: Callable[[], None],
-        tell_of_ends: Callable[[], None],
-    ) -> None:
-        """`wake` wakes all supervisors of the store, `tell_of_ends` all clients that wait for jobs to end."""
-        self._sessions, self._clock, self._wake, self._tell_of_ends = sessions, clock, wake, tell_of_ends
+    def __init__(self, sessions: ThreadSessions, clock: Clock, wakes: Wakes) -> None:
+        self._sessions, self._clock, self._wakes = sessions, clock, wakes
 
     def open(self, new: NewBatch) -> BatchInfo:
         def work(connection: sqlite3.Connection) -> BatchInfo:
@@ -69,8 +63,8 @@ class SQLiteBatches:
 
         found, has_due = self._sessions.write(work, "close_batch")
         if has_due:
-            self._wake()
-        self._tell_of_ends()
+            self._wakes.supervisors()
+        self._wakes.waiting_clients()
         return found
 
     def get(self, batch_id: int) -> BatchInfo:
@@ -114,14 +108,14 @@ class SQLiteBatches:
 
         while self._sessions.write(step, "cancel_members"):
             pass  # in short transactions, so that others can write
-        self._wake()
-        self._tell_of_ends()
+        self._wakes.supervisors()
+        self._wakes.waiting_clients()
         return self.get(batch_id)
 
     def retry(self, batch_id: int, *, on_retry: Callable[[Sequence[Job]], object] | None = None) -> int:
         self.get(batch_id)
         count = self._sessions.run(retrying(batch_id, self._clock, on_retry), "retry_members")
-        self._wake()
+        self._wakes.supervisors()
         return count
 
     def members(self, batch_id: int, *, after_id: int, limit: int) -> list[Member]:

@@ -26,6 +26,7 @@ from mpdispatch.store.sqlite import changes, cron_slots, inserts
 from mpdispatch.store.sqlite.connection import Flush
 from mpdispatch.store.sqlite.cron_rows import entry_of, history_of, job_for, new_cron_row, spec_row
 from mpdispatch.store.sqlite.queries import QUERIES
+from mpdispatch.store.sqlite.wakes import Wakes
 
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]
@@ -51,16 +52,13 @@ class SQLiteCrons:
         read: Read,
         write: Write,
         clock: Clock,
-        wake: Callable[[], None],
-        tell_of_ends: Callable[[], None],
+        wakes: Wakes,
         *,
         create: Write | None = None,
     ) -> None:
-        """`wake` wakes all supervisors of the store, `tell_of_ends` all clients that wait. `create`: as `write`, but
-        creates a store that is not there.
-        """
+        """`create`: as `write`, but creates a store that is not there."""
         self._read, self._write, self._create = read, write, create or write
-        self._clock, self._wake, self._tell_of_ends = clock, wake, tell_of_ends
+        self._clock, self._wakes = clock, wakes
 
     # -- reading --------------------------------------------------------------------------------
 
@@ -116,7 +114,7 @@ class SQLiteCrons:
 
     def _changed(self, result: T) -> T:
         # A slot may be due sooner than a supervisor would look.
-        self._wake()
+        self._wakes.supervisors()
         return result
 
     # -- firing ---------------------------------------------------------------------------------
@@ -130,9 +128,9 @@ class SQLiteCrons:
             flush=Flush.IN_COMMIT if is_lasting else Flush.LATER,
         )
         if made or (made is not None and decision.cancels):
-            self._wake()
+            self._wakes.supervisors()
         if made is not None and decision.cancels:
-            self._tell_of_ends()
+            self._wakes.waiting_clients()
         return made
 
     def fire(self, name: str, slots: Sequence[Firing]) -> list[Job]:

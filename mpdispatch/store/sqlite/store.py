@@ -46,6 +46,7 @@ from mpdispatch.store.sqlite.database import Database, FileDatabase, MemoryDatab
 from mpdispatch.store.sqlite.options import FileOptions
 from mpdispatch.store.sqlite.queries import QUERIES
 from mpdispatch.store.sqlite.thread_sessions import ThreadSessions
+from mpdispatch.store.sqlite.wakes import Wakes
 from mpdispatch.store.supervisor_contract import SupervisorStore
 from mpdispatch.store.values import Backup, Dependents, Durability, HeldJob, Pruned, QueueState, QueueStats
 
@@ -149,21 +150,14 @@ class SQLiteStore:
         from mpdispatch.store.sqlite.crons import SQLiteCrons
 
         sessions = self._sessions
-        return SQLiteCrons(
-            sessions.read,
-            sessions.write,
-            self._clock,
-            self.wake,
-            self._tell_of_ends,
-            create=sessions.create,
-        )
+        return SQLiteCrons(sessions.read, sessions.write, self._clock, self._wakes, create=sessions.create)
 
     @property
     def batches(self) -> BatchStore:
         """The batches. Opening one creates the store, as enqueueing does."""
         from mpdispatch.store.sqlite.batches import SQLiteBatches
 
-        return SQLiteBatches(self._sessions, self._clock, self.wake, self._tell_of_ends)
+        return SQLiteBatches(self._sessions, self._clock, self._wakes)
 
     # -- opening --------------------------------------------------------------------------------
 
@@ -194,7 +188,7 @@ class SQLiteStore:
         # Not with every client: it is a third of the room.
         from mpdispatch.store.sqlite.supervisor_store import SQLiteSupervisorStore
 
-        return SQLiteSupervisorStore(self._database, self._clock, self.wake, self._tell_of_ends)
+        return SQLiteSupervisorStore(self._database, self._clock, self._wakes)
 
     # -- jobs -----------------------------------------------------------------------------------
 
@@ -210,7 +204,7 @@ class SQLiteStore:
             flush=Flush.ONCE_RELEASED if is_synced else Flush.LATER,
         )
         if job.after:
-            self._tell_of_ends()  # a parent that has failed may have cancelled it, and ended its batch
+            self._wake_waiting_clients()  # a parent that has failed may have cancelled it, and ended its batch
         return made
 
     def _enqueue_on(self, connection: Any, job: NewJob) -> Job:
@@ -239,7 +233,7 @@ class SQLiteStore:
         made = self._sessions.write_jobs(
             lambda c: batches.enqueue(c, jobs, batch, self._clock.now(), closes=closes), self.wake
         )
-        self._tell_of_ends()  # a batch that is closed may have ended, and its dependents with it
+        self._wake_waiting_clients()  # a batch that is closed may have ended, and its dependents with it
         return made
 
     def parents(self, job_id: int) -> list[Parent]:
@@ -322,7 +316,7 @@ class SQLiteStore:
     def cancel(self, job_id: int) -> Job:
         _refuse_impossible(job_id)
         job = self._change(lambda c: changes.cancel(c, job_id, self._clock.now()), "cancel")
-        self._tell_of_ends()
+        self._wake_waiting_clients()
         return job
 
     def retry(self, job_id: int) -> Job:
@@ -383,12 +377,16 @@ class SQLiteStore:
 
         return health.of_store(self._database, self._sessions.read)
 
+    @property
+    def _wakes(self) -> Wakes:
+        return Wakes(self.wake, self._wake_waiting_clients)
+
     def wake(self) -> None:
         """Wake every supervisor of this store. A hint: never blocks or raises."""
         if self.wake_ups is not None:
             self.wake_ups.notify()
 
-    def _tell_of_ends(self) -> None:
+    def _wake_waiting_clients(self) -> None:
         """Wake every client that waits for jobs to end. A hint, as `wake`."""
         if self.wake_ups is not None:
             self.wake_ups.notify_of_ends()

@@ -33,6 +33,7 @@ from mpdispatch.store.sqlite.file_care import SQLiteFileCare
 from mpdispatch.store.sqlite.follow_ups import Followed
 from mpdispatch.store.sqlite.queries import QUERIES
 from mpdispatch.store.sqlite.upkeep import SQLiteUpkeep
+from mpdispatch.store.sqlite.wakes import Wakes
 from mpdispatch.store.values import NO_REPORTS, CommitResult, OtherOwners, Outstanding, Renewal, Reports
 
 T = TypeVar("T")
@@ -45,18 +46,11 @@ clients: 3000 of 3400 commits were refused; with 10 ms, 25 of 5800."""
 class SQLiteSupervisorStore:
     """Made by `SQLiteStore.supervisor_store()`; opens on first use and creates nothing."""
 
-    def __init__(
-        self,
-        database: Database,
-        clock: Clock,
-        wake: Callable[[], None],
-        tell_of_ends: Callable[[], None],
-    ) -> None:
-        """`wake` wakes all supervisors of the store, `tell_of_ends` all clients that wait for jobs to end."""
-        self._database, self._clock, self._wake, self._tell_of_ends = database, clock, wake, tell_of_ends
+    def __init__(self, database: Database, clock: Clock, wakes: Wakes) -> None:
+        self._database, self._clock, self._wakes = database, clock, wakes
         self._session_now: Session | None = None
-        self.upkeep = SQLiteUpkeep(self._session, clock, wake, tell_of_ends)
-        self.crons: CronDecisions = SQLiteCrons(self._read, self._write, clock, wake, tell_of_ends)
+        self.upkeep = SQLiteUpkeep(self._session, clock, wakes)
+        self.crons: CronDecisions = SQLiteCrons(self._read, self._write, clock, wakes)
 
     @cached_property
     def file_care(self) -> FileCare:
@@ -165,7 +159,7 @@ class SQLiteSupervisorStore:
             result = self._write_commit(commit._replace(request=None), one_by_one=True)
             result = msgspec.structs.replace(result, has_more=claim is not None)
         if transitions or result.ended:
-            self._tell_of_ends()
+            self._wakes.waiting_clients()
         self._wake_if_pending(transitions)
         return self._with_followed(result)
 
@@ -184,7 +178,7 @@ class SQLiteSupervisorStore:
             flush=Flush.IN_COMMIT if commit.is_synced else Flush.LATER,
         )
         if has_due:
-            self._wake()
+            self._wakes.supervisors()
         return result
 
     def _with_followed(self, result: CommitResult) -> CommitResult:
@@ -203,7 +197,7 @@ class SQLiteSupervisorStore:
     def _wake_if_pending(self, transitions: Sequence[Transition]) -> None:
         """Wake all supervisors if any of these jobs may be claimed again at once."""
         if any(each.state is JobState.PENDING for each in transitions):
-            self._wake()
+            self._wakes.supervisors()
 
     # -- other supervisors ----------------------------------------------------------------------
 
@@ -249,7 +243,7 @@ class SQLiteSupervisorStore:
         is_done = self._write(work, "take_over")
         self.upkeep.report(followed)
         if is_done:
-            self._tell_of_ends()
+            self._wakes.waiting_clients()
             self._wake_if_pending(transitions)
         return is_done
 

@@ -13,6 +13,7 @@ from mpdispatch.store.sqlite.connection import Flush, Session
 from mpdispatch.store.sqlite.follow_ups import Followed
 from mpdispatch.store.sqlite.queries import QUERIES
 from mpdispatch.store.sqlite.rounds import Round, Step
+from mpdispatch.store.sqlite.wakes import Wakes
 from mpdispatch.store.values import PruneStep, Retention, UpkeepStep
 
 _LOWEST_ID = -(1 << 63)
@@ -27,16 +28,8 @@ class SQLiteUpkeep:
     back.
     """
 
-    def __init__(
-        self,
-        session: Callable[[], Session],
-        clock: Clock,
-        wake: Callable[[], None],
-        tell_of_ends: Callable[[], None],
-    ) -> None:
-        """`wake` wakes all supervisors of the store, `tell_of_ends` all clients that wait for jobs to end."""
-        self._session, self._clock = session, clock
-        self._wake, self._tell_of_ends = wake, tell_of_ends
+    def __init__(self, session: Callable[[], Session], clock: Clock, wakes: Wakes) -> None:
+        self._session, self._clock, self._wakes = session, clock, wakes
         self.has_late_cancels = False
         """Whether the last read of the cancel requests has found some of ended jobs."""
         self.followed = Followed()
@@ -187,6 +180,6 @@ class SQLiteUpkeep:
         """The store has done this: the next commit reports it, and who waits for it hears of it now."""
         self.followed.add(followed)
         if followed:
-            self._tell_of_ends()
+            self._wakes.waiting_clients()
         if followed.has_due:
-            self._wake()
+            self._wakes.supervisors()
