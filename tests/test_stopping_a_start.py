@@ -141,10 +141,10 @@ def test_an_elected_one_that_takes_over_stops_while_it_starts(tmp_path: Path) ->
     if __name__ == "__main__":
         import subprocess
         from mpdispatch.host.runtime_folder import runtime_folder
-        from mpdispatch.host.supervising_lock import SupervisorLock
+        from mpdispatch.host.process_lock import SUPERVISING, ProcessLock
 
         ext.store.migrate()
-        lock = SupervisorLock(runtime_folder(ext.store))
+        lock = ProcessLock(runtime_folder(ext.store), SUPERVISING)
         assert lock.try_acquire()
         if os.fork() == 0:
             lock = None

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 
 from mpdispatch.errors import UsageError
+from mpdispatch.host.process_lock import ProcessLock
 from mpdispatch.host.runtime_folder import runtime_folder
-from mpdispatch.host.supervising_lock import SupervisorLock
 from mpdispatch.store.contract import Store
 
 
@@ -16,7 +16,7 @@ class MapLock:
     def __init__(self, store: Store, name: str) -> None:
         """Raises UsageError: somebody else maps under this name at this moment; OSError."""
         digest = hashlib.sha256(name.encode()).hexdigest()[:16]
-        self._lock = SupervisorLock(runtime_folder(store), f"map.{digest}")
+        self._lock = ProcessLock(runtime_folder(store), f"map.{digest}")
         if not self._lock.try_acquire():
             holder = self._lock.holder()
             who = "another process" if holder is None else f"process {holder.pid}"

@@ -19,9 +19,9 @@ from collections.abc import Iterable, Iterator
 from mpdispatch.dispatcher import Dispatcher
 from mpdispatch.engine.supervisors import living_supervisors
 from mpdispatch.errors import DispatchError, StoreError, StorePermission
+from mpdispatch.host.process_lock import SUPERVISING, ProcessLock
 from mpdispatch.host.processes import ProcessId, pid_namespace, process_id, process_start
 from mpdispatch.host.runtime_folder import runtime_folder
-from mpdispatch.host.supervising_lock import SupervisorLock
 from mpdispatch.ids import boot_id
 from mpdispatch.model import PeerSupervisor
 from mpdispatch.policy.staffing import boot_backoff_s
@@ -37,7 +37,7 @@ class Election:
 
     def __init__(self, dispatcher: Dispatcher, log: logging.Logger) -> None:
         self._dispatcher, self._store, self._log = dispatcher, dispatcher.store, log
-        self._lock = SupervisorLock(runtime_folder(self._store)) if self._store.is_shared else None
+        self._lock = ProcessLock(runtime_folder(self._store), SUPERVISING) if self._store.is_shared else None
         self._held = contextlib.ExitStack()
         self._me = process_id()
         self._failures = 0

@@ -19,9 +19,9 @@ from mpdispatch.engine import Engine
 from mpdispatch.errors import StorePermission
 from mpdispatch.extension import DispatchExtension
 from mpdispatch.extension.election import Election
+from mpdispatch.host.process_lock import SUPERVISING, ProcessLock
 from mpdispatch.host.processes import process_id
 from mpdispatch.host.runtime_folder import runtime_folder
-from mpdispatch.host.supervising_lock import SupervisorLock
 from tests.extension import apps
 from tests.extension.server import Place, end, until
 
@@ -156,14 +156,14 @@ def test_what_keeps_it_from_supervising_is_raised_at_start_and_lets_go_of_the_lo
     monkeypatch.setattr(Dispatcher, "start", fail)
     with pytest.raises(AppImportError):
         election.start()
-    assert SupervisorLock(runtime_folder(store)).try_acquire()
+    assert ProcessLock(runtime_folder(store), SUPERVISING).try_acquire()
 
 
 def test_a_side_folder_that_others_may_write_elects_nobody(tmp_path: Path) -> None:
     store = SQLiteStore(tmp_path / "jobs.db")
     store.migrate()
     folder = runtime_folder(store)
-    lock = SupervisorLock(folder)
+    lock = ProcessLock(folder, SUPERVISING)
     assert lock.try_acquire()
     assert lock.holder() == process_id()
     lock.release()
@@ -178,7 +178,7 @@ def test_trouble_later_on_is_told_by_health_logged_once_and_tried_again(
 ) -> None:
     store = SQLiteStore(tmp_path / "jobs.db")
     store.migrate()
-    holder = SupervisorLock(runtime_folder(store))
+    holder = ProcessLock(runtime_folder(store), SUPERVISING)
     assert holder.try_acquire()
     election = elected(store)
     tries = []
@@ -236,9 +236,9 @@ def test_a_lock_that_cannot_be_signed_is_let_go_of(tmp_path: Path, monkeypatch: 
     def full(*_: object) -> int:
         raise OSError(errno.ENOSPC, "no space left")
 
-    first, second = SupervisorLock(tmp_path / "side"), SupervisorLock(tmp_path / "side")
+    first, second = ProcessLock(tmp_path / "side", SUPERVISING), ProcessLock(tmp_path / "side", SUPERVISING)
     with monkeypatch.context() as patched:
-        patched.setattr("mpdispatch.host.supervising_lock.os.pwrite", full)
+        patched.setattr("mpdispatch.host.process_lock.os.pwrite", full)
         with pytest.raises(OSError, match="no space"):
             first.try_acquire()
     assert not first.is_held
@@ -247,7 +247,7 @@ def test_a_lock_that_cannot_be_signed_is_let_go_of(tmp_path: Path, monkeypatch: 
 
 
 def test_one_holds_the_lock_and_the_file_says_who(tmp_path: Path) -> None:
-    first, second = SupervisorLock(tmp_path / "side"), SupervisorLock(tmp_path / "side")
+    first, second = ProcessLock(tmp_path / "side", SUPERVISING), ProcessLock(tmp_path / "side", SUPERVISING)
     assert first.holder() is None
     assert first.try_acquire()
     assert first.try_acquire(), "we hold it already"
@@ -259,7 +259,7 @@ def test_one_holds_the_lock_and_the_file_says_who(tmp_path: Path) -> None:
 
 
 def test_a_fork_of_the_holder_does_not_hold_the_lock(tmp_path: Path) -> None:
-    lock = SupervisorLock(tmp_path / "side")
+    lock = ProcessLock(tmp_path / "side", SUPERVISING)
     assert lock.try_acquire()
     forked, told = os.pipe()
     read, write = os.pipe()
@@ -271,7 +271,7 @@ def test_a_fork_of_the_holder_does_not_hold_the_lock(tmp_path: Path) -> None:
         os._exit(0)
     assert os.read(forked, 1)
     lock.release()
-    other = SupervisorLock(tmp_path / "side")
+    other = ProcessLock(tmp_path / "side", SUPERVISING)
     assert other.try_acquire(), "the child keeps the lock of its parent"
     other.release()
     os.close(write)
@@ -281,7 +281,7 @@ def test_a_fork_of_the_holder_does_not_hold_the_lock(tmp_path: Path) -> None:
 
 
 def test_a_lock_in_a_removed_folder_counts_for_nothing(tmp_path: Path) -> None:
-    first, second = SupervisorLock(tmp_path / "side"), SupervisorLock(tmp_path / "side")
+    first, second = ProcessLock(tmp_path / "side", SUPERVISING), ProcessLock(tmp_path / "side", SUPERVISING)
     assert first.try_acquire()
     (tmp_path / "side" / "supervising").unlink()
     assert second.try_acquire()
@@ -290,7 +290,7 @@ def test_a_lock_in_a_removed_folder_counts_for_nothing(tmp_path: Path) -> None:
 
 
 def test_a_holder_whose_folder_was_removed_locks_what_is_there_now(tmp_path: Path) -> None:
-    first, second = SupervisorLock(tmp_path / "side"), SupervisorLock(tmp_path / "side")
+    first, second = ProcessLock(tmp_path / "side", SUPERVISING), ProcessLock(tmp_path / "side", SUPERVISING)
     assert first.try_acquire()
     shutil.rmtree(tmp_path / "side")
     assert first.try_acquire()
@@ -309,7 +309,7 @@ def test_whoever_was_slower_to_lock_anew_hands_over(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(Dispatcher, "start", lambda _: at_work.append(True))
     monkeypatch.setattr(Dispatcher, "stop", lambda *_: at_work.append(False))
     monkeypatch.setattr(Dispatcher, "is_supervising", property(lambda _: at_work[-1]))
-    election, other = elected(store), SupervisorLock(side)
+    election, other = elected(store), ProcessLock(side, SUPERVISING)
     election.start()
     assert at_work[-1]
     (side / "supervising").unlink()

@@ -1,6 +1,4 @@
-"""The lock that selects one supervising extension per store: a flock in the store's runtime folder. Effects.
-
-Under other names the same lock serves other purposes.
+"""Locks of which one process of this machine at a time holds each: flocks in a store's runtime folder. Effects.
 
 The kernel releases it when the holder dies, however that happens. The file names the holder, so that others can
 wait for that process to end instead of polling every half second.
@@ -17,14 +15,15 @@ from pathlib import Path
 from mpdispatch.host.processes import ProcessId, process_id
 from mpdispatch.private import open_private
 
-NAME = "supervising"
+SUPERVISING = "supervising"
+"""The lock that selects one supervising extension per store."""
 
 
-class SupervisorLock:
-    """Never waits for the lock. Not inherited: a fork of the holder does not hold it."""
+class ProcessLock:
+    """A lock by its name. Never waits for it. Not inherited: a fork of the holder does not hold it."""
 
-    def __init__(self, folder: Path, name: str = NAME) -> None:
-        """`name`: of its file."""
+    def __init__(self, folder: Path, name: str) -> None:
+        """`name`: of its file in the folder."""
         self._folder, self._name = folder, name
         self._fd = -1
         _all.add(self)
@@ -76,7 +75,7 @@ class SupervisorLock:
             os.close(fd)
 
 
-_all: weakref.WeakSet[SupervisorLock] = weakref.WeakSet()
+_all: weakref.WeakSet[ProcessLock] = weakref.WeakSet()
 
 
 def _close_inherited() -> None:
