@@ -26,7 +26,7 @@ from mpdispatch import (
 from mpdispatch.engine import JobHandle
 from mpdispatch.engine.map_places import KEY
 from mpdispatch.model import Cause, ClaimedJob, Transition
-from mpdispatch.store.contract import SupervisorStore
+from mpdispatch.store.contract import Store, SupervisorStore
 from tests.clock import FakeClock
 from tests.store.conftest import Desk, completed, ended, failed
 from tests.whole.harness import until
@@ -47,7 +47,7 @@ class Workers(threading.Thread):
     def run(self) -> None:
         store = Engine.open(self._location).store
         store.check(create=True)
-        desk = Desk(store, FakeClock())
+        desk = _registered(store)
         outcomes = list[Transition]()
         while not self._off.wait(0.001):
             with contextlib.suppress(StoreBusy):  # it tries again
@@ -70,6 +70,12 @@ class Workers(threading.Thread):
     def stop(self) -> None:
         self._off.set()
         self.join()
+
+
+def _registered(store: Store) -> Desk:
+    while True:
+        with contextlib.suppress(StoreBusy):  # the map enqueues just then; a supervisor tries again
+            return Desk(store, FakeClock())
 
 
 @pytest.fixture
