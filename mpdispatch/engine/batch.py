@@ -12,6 +12,7 @@ import msgspec
 from mpdispatch.errors import JobNotFoundError, UsageError
 from mpdispatch.execution.process_context import refuse_while_importing
 from mpdispatch.model import BatchInfo, Job, JobState, Member
+from mpdispatch.store.batches import every_member
 
 if TYPE_CHECKING:  # which import this module
     from mpdispatch.engine.client import JobClient
@@ -23,7 +24,6 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 _PAGE = 1_000
-_BEFORE_ALL = -(1 << 63)
 
 
 class BatchResult(NamedTuple):
@@ -96,6 +96,7 @@ class Batch:
 
     @property
     def created_at(self) -> datetime:
+        """When it was opened."""
         return self.status().created_at
 
     @property
@@ -125,10 +126,8 @@ class Batch:
 
     def _members(self) -> Iterator[Member]:
         """All in order of their ids, without those whose places other jobs have taken; read by the page."""
-        batches, after_id = self.store.batches, _BEFORE_ALL
-        while page := batches.members(self.id, after_id=after_id, limit=_PAGE):
-            yield from (each for each in page if each.retried_as is None)
-            after_id = page[-1].id
+        found = every_member(self.store.batches, self.id, at_once=_PAGE)
+        return (each for each in found if each.retried_as is None)
 
     def jobs(self, state: JobState | str | None = None) -> Iterator[Job]:
         """Its members in order of their ids, those in one state or all. Read as they are asked for.

@@ -14,6 +14,7 @@ from mpdispatch.errors import PayloadError, UsageError
 from mpdispatch.handlers.registry import JobDefinition
 from mpdispatch.model import BatchInfo, NewBatch
 from mpdispatch.policy.names import cut
+from mpdispatch.store.batches import every_member
 from mpdispatch.store.contract import Store
 
 if TYPE_CHECKING:  # which loads this module
@@ -24,7 +25,6 @@ _GATHERS_S = 0.1
 _FIRST_CHUNK = 100
 """So that workers begin soon; each further chunk is twice as large as the one before."""
 _PAGE = 500
-_BEFORE_ALL = -(1 << 63)
 KEY = "map:{}"
 """Of the batch of a map with a name."""
 
@@ -168,18 +168,16 @@ class Places:
 
 def _kept(store: Store, batch_id: int) -> Iterator[_Kept]:
     """The places of a batch, in the order in which they were enqueued."""
-    after_id, replacements = _BEFORE_ALL, set[int]()
-    while page := store.batches.members(batch_id, after_id=after_id, limit=_PAGE):
-        for member in page:
-            if member.id in replacements:
-                replacements.remove(member.id)
-                continue
-            job_id, later = member.id, member.retried_as
-            while later is not None:
-                replacements.add(later)
-                job_id, later = later, store.get(later).retried_as
-            yield _Kept(job_id, member.payload)
-        after_id = page[-1].id
+    replacements = set[int]()
+    for member in every_member(store.batches, batch_id, at_once=_PAGE):
+        if member.id in replacements:
+            replacements.remove(member.id)
+            continue
+        job_id, later = member.id, member.retried_as
+        while later is not None:
+            replacements.add(later)
+            job_id, later = later, store.get(later).retried_as
+        yield _Kept(job_id, member.payload)
 
 
 def _is_same(payload: bytes, kept: bytes) -> bool:

@@ -7,11 +7,13 @@ batch that had ended has not then.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from mpdispatch.model import BatchInfo, Job, Member, NewBatch, Page
 from mpdispatch.store.filters import BatchFilter
+
+_BEFORE_ALL = -(1 << 63)
 
 
 class BatchStore(Protocol):
@@ -58,3 +60,11 @@ class BatchStore(Protocol):
     def members(self, batch_id: int, *, after_id: int, limit: int) -> list[Member]:
         """The next members by id, also those whose places other jobs have taken. For reading very many."""
         ...
+
+
+def every_member(batches: BatchStore, batch_id: int, *, at_once: int) -> Iterator[Member]:
+    """All that `BatchStore.members` gives, read as they are asked for, `at_once` per call."""
+    after_id = _BEFORE_ALL
+    while page := batches.members(batch_id, after_id=after_id, limit=at_once):
+        yield from page
+        after_id = page[-1].id

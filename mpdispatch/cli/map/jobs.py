@@ -9,8 +9,9 @@ import msgspec
 
 from mpdispatch.cli.map.ends import CUT_OFF, End, end_in_store
 from mpdispatch.errors import UsageError
-from mpdispatch.model import COMMAND_JOB, AlikeJobs, Command, JobState, NewBatch, NewJob
+from mpdispatch.model import COMMAND_JOB, AlikeJobs, Command, JobState, Member, NewBatch, NewJob
 from mpdispatch.policy.names import cut, shown
+from mpdispatch.store.batches import every_member
 from mpdispatch.store.contract import Store
 from mpdispatch.store.filters import JobFilter
 
@@ -93,12 +94,12 @@ class MapJobs:
         # A job that took another's place has a higher id, so the first ones are as they were enqueued.
         positions: dict[int, int] = {}
         self.count = 0
-        for job_id, _, retried_as in self._members():
-            if job_id not in positions:
-                positions[job_id] = self.count
+        for member in self._members():
+            if member.id not in positions:
+                positions[member.id] = self.count
                 self.count += 1
-            if retried_as is not None:
-                positions[retried_as] = positions[job_id]
+            if member.retried_as is not None:
+                positions[member.retried_as] = positions[member.id]
         self._positions = positions
         batch = self._store.batches.get(batch_id)
         return self.count == total if not batch.is_open else self.count == batch.total <= total
@@ -113,17 +114,15 @@ class MapJobs:
             self._store.batches.cancel(batch_id)
             self._store.batches.close(batch_id)
 
-    def _members(self) -> Iterator[tuple[int, JobState, int | None]]:
-        after_id = 0
-        while members := self._store.batches.members(self.batch_id, after_id=after_id, limit=_PAGE):
-            for member in members:
-                yield member.id, member.state, member.retried_as
-            after_id = members[-1].id
+    def _members(self) -> Iterator[Member]:
+        return every_member(self._store.batches, self.batch_id, at_once=_PAGE)
 
     def ended(self) -> Iterator[tuple[int, int, bool]]:
         """Of each job that has ended: position, id, and whether it completed."""
-        for job_id, state, retried_as in list(self._members()):
-            if state.is_terminal and retried_as is None:
+        # Of each only what is needed: its payload may be large.
+        members = [(each.id, each.state) for each in self._members() if each.retried_as is None]
+        for job_id, state in members:
+            if state.is_terminal:
                 yield self._positions[job_id], job_id, state is JobState.COMPLETED
 
     def end(self, job_id: int) -> End:
