@@ -257,11 +257,11 @@ def test_ids_of_a_batch_need_not_follow_each_other(engine: Engine, monkeypatch: 
 
 @given(st.lists(st.integers(-9, 9)))
 def test_numbers_are_the_same_in_ranges(ids: list[int]) -> None:
-    ranges = list(bulk.compact(ids))
+    ranges = list(bulk.as_ranges(ids))
     assert [*chain.from_iterable(ranges)] == ids
     assert all(len(each) > 0 for each in ranges)
     assert all(before.stop != each.start for before, each in pairwise(ranges))
-    assert bulk.compact(range(5, 9)) == [range(5, 9)]
+    assert bulk.as_ranges(range(5, 9)) == [range(5, 9)]
 
 
 def test_an_empty_batch_is_no_error(engine: Engine) -> None:

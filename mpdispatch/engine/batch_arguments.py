@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # which imports this module
     from mpdispatch.engine.engine import Engine
 
 _NO_OPTIONS = ("connection", "idempotency_key", "after")
+"""Options that a callback cannot have. It needs no parents: it is enqueued once the batch has ended."""
 
 
 def checked_batch(
@@ -66,7 +67,4 @@ def _callback(engine: Engine, event: BatchEvent, job: Enqueueable) -> NewJob:
             f"{event}: handler {definition.name!r} must take the id of the batch, as `batch: int`, and no other argument"
             f" without a default: {faults}"
         ) from None
-    made = engine.new_job_as(definition, options, b"")
-    if made.after:
-        raise UsageError(f"{event}: a callback takes no option after; it is enqueued once the batch has ended")
-    return made
+    return engine.new_job_as(definition, options, b"")

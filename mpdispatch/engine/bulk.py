@@ -22,10 +22,10 @@ class AddJobs(Protocol):
         ...
 
 
-def compact(ids: Sequence[int]) -> Iterable[range]:
+def as_ranges(ids: Sequence[int]) -> Iterable[range]:
     """The same numbers, in few ranges where they follow each other: a million ids need no list.
 
-    >>> list(compact([4, 5, 6, 9, 2, 3]))
+    >>> list(as_ranges([4, 5, 6, 9, 2, 3]))
     [range(4, 7), range(9, 10), range(2, 4)]
     """
     if isinstance(ids, range) and ids.step == 1:
@@ -57,7 +57,7 @@ class _Chunks:
         made = self._add_jobs(chunk, self._into, closes=is_last and self.is_new)
         assert made.batch_id is not None  # a batch is named
         self._into = made.batch_id
-        self.ranges.extend(compact(made.ids))
+        self.ranges.extend(as_ranges(made.ids))
         return made.batch_id
 
 

@@ -39,7 +39,9 @@ _LOOK_S = 2.0
 """How often to look whether a supervisor lives, while nothing ends."""
 
 
-class _Outcome(NamedTuple):
+class _Result(NamedTuple):
+    """What is to be given for a job that has ended, as it is stored."""
+
     job_id: int
     result: bytes | None
     is_completed: bool
@@ -73,7 +75,7 @@ class MapResults(Generic[R]):
         self._stop_supervising: Callable[[], None] | None = None
         self._running, self._ended = dict[int, None](), deque[int]()
         """Ids of jobs that have not ended as far as is known, and of those that have, in the order to be given."""
-        self._ready = deque[_Outcome]()
+        self._ready = deque[_Result]()
         self._most_read = 16
         self._looked_s = 0.0
         self._pid = os.getpid()
@@ -98,11 +100,11 @@ class MapResults(Generic[R]):
                     if self._places.error is not None:
                         raise self._places.error
                     raise StopIteration
-            outcome = self._ready.popleft()
+            ready = self._ready.popleft()
         except Exception:
             self.close()
             raise
-        return self._given(outcome)
+        return self._given(ready)
 
     # ---------------------------------------------------------------- its steps
 
@@ -176,7 +178,7 @@ class MapResults(Generic[R]):
         if not wanted:
             return
         found = self._members(sorted(wanted))
-        self._ready.extend(self._outcome(job_id, found.get(job_id)) for job_id in wanted)
+        self._ready.extend(self._result(job_id, found.get(job_id)) for job_id in wanted)
         size = sum(len(each.result or b"") for each in self._ready)
         most = self._most_read * 2 if size < _READ_BYTES else self._most_read // 2
         self._most_read = max(1, min(most, _MOST_READ))
@@ -192,22 +194,22 @@ class MapResults(Generic[R]):
             wanted = [job_id for job_id in wanted if job_id not in found and job_id != first]
         return found
 
-    def _outcome(self, job_id: int, member: Member | None) -> _Outcome:
+    def _result(self, job_id: int, member: Member | None) -> _Result:
         if member is not None:
-            return _Outcome(job_id, member.result, member.state is JobState.COMPLETED)
+            return _Result(job_id, member.result, member.state is JobState.COMPLETED)
         # It is in no batch of ours: another job that a key has named.
         with contextlib.suppress(JobNotFoundError):
             job = self._engine.store.get(job_id)
             if job.state is JobState.COMPLETED:
-                return _Outcome(job_id, msgspec.json.encode(job.result), is_completed=True)
-        return _Outcome(job_id, None, is_completed=False)
+                return _Result(job_id, msgspec.json.encode(job.result), is_completed=True)
+        return _Result(job_id, None, is_completed=False)
 
-    def _given(self, outcome: _Outcome) -> R:
-        if not outcome.is_completed:
-            job = self._engine.get_job(outcome.job_id)
+    def _given(self, ready: _Result) -> R:
+        if not ready.is_completed:
+            job = self._engine.get_job(ready.job_id)
             found: R = completed(job).result  # raises, as it has failed or was cancelled
             return found
-        stored = None if outcome.result is None else msgspec.json.decode(outcome.result)
+        stored = None if ready.result is None else msgspec.json.decode(ready.result)
         result: R = self._definition.returns.read(stored)
         return result
 
