@@ -1,8 +1,8 @@
 """The results of a map, as an iterator: it enqueues ahead, waits for ends, and reads what was returned.
 
-items ──places──▶ enqueued ──▶ ended ──read, some at a time──▶ ready ──▶ given
+items ──places──▶ running ──▶ ended ──read, some at a time──▶ ready ──▶ given
 
-At most `window` jobs are between items and given.
+At most `window` jobs are running (enqueued, and not seen to have ended), ended or ready.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from mpdispatch.engine.map_places import Places
 from mpdispatch.engine.options import EnqueueOptions
 from mpdispatch.engine.waiting import EndWatch
 from mpdispatch.engine.waits import completed
-from mpdispatch.errors import JobNotFoundError
 from mpdispatch.handlers.registry import JobDefinition
 from mpdispatch.model import JobState, Member
 
@@ -32,7 +31,7 @@ if TYPE_CHECKING:  # which loads this module
 R = TypeVar("R", covariant=True)
 
 _PARTS = 2
-"""A chunk is at most this part of the window: while one is enqueued, workers run the other."""
+"""A chunk is half of the window at most: while one half is enqueued, workers run the other."""
 _MOST_READ, _READ_BYTES = 500, 1 << 20
 """At most so many results are read at once, and fewer if they are larger than this together."""
 _LOOK_S = 2.0
@@ -50,7 +49,7 @@ class _Result(NamedTuple):
 class MapResults(Generic[R]):
     """What `engine.map` gives: an iterator over the results. One thread at a time.
 
-    It can be closed, and is a context that closes it. Whoever lets go of it closes it, too.
+    `close()` ends it, as does leaving it as a context, or dropping the last reference to it.
     """
 
     def __init__(
@@ -195,19 +194,14 @@ class MapResults(Generic[R]):
         return found
 
     def _result(self, job_id: int, member: Member | None) -> _Result:
-        if member is not None:
-            return _Result(job_id, member.result, member.state is JobState.COMPLETED)
-        # It is in no batch of ours: another job that a key has named.
-        with contextlib.suppress(JobNotFoundError):
-            job = self._engine.store.get(job_id)
-            if job.state is JobState.COMPLETED:
-                return _Result(job_id, msgspec.json.encode(job.result), is_completed=True)
-        return _Result(job_id, None, is_completed=False)
+        if member is None:  # it was pruned
+            return _Result(job_id, None, is_completed=False)
+        return _Result(job_id, member.result, member.state is JobState.COMPLETED)
 
     def _given(self, ready: _Result) -> R:
         if not ready.is_completed:
             job = self._engine.get_job(ready.job_id)
-            found: R = completed(job).result  # raises, as it has failed or was cancelled
+            found: R = completed(job).result  # raises: it has failed, was cancelled or was pruned
             return found
         stored = None if ready.result is None else msgspec.json.decode(ready.result)
         result: R = self._definition.returns.read(stored)
@@ -216,7 +210,7 @@ class MapResults(Generic[R]):
     # ---------------------------------------------------------------- the end
 
     def close(self) -> None:
-        """Give no more. Without a name, cancel what has not ended; with one, it can be gone on with."""
+        """Give no more. Without a name, cancel what has not ended; with one, the same call goes on later."""
         self._begin = None
         if self._pid != os.getpid():
             return  # a forked child has a copy: nothing of it is its own
