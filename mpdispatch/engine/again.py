@@ -1,4 +1,4 @@
-"""Runs very many jobs again: finds them without their arguments, and then a few hundred per transaction."""
+"""Runs very many jobs again: finds their ids first, without their arguments, then a hundred per transaction."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from mpdispatch.store.filters import DeadLetterFilter, JobFilter
 
 _PAGE = 1000
 _AT_ONCE = 100
-"""Jobs per transaction: a claim waits some 10 ms for it."""
+"""Jobs per transaction. A claim waits some 10 ms for such a transaction."""
 _PAUSE_S = 0.01
-"""Longest pause between two of them."""
+"""Longest pause between two transactions."""
 RETRIABLE = (JobState.FAILED, JobState.RETRYING, JobState.SCHEDULED, JobState.CANCELLED)
 """States of jobs that can be told to run (again)."""
 

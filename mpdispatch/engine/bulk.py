@@ -1,4 +1,4 @@
-"""How many jobs are stored: in chunks, as a generator goes."""
+"""Stores very many jobs: in chunks, as a generator gives their arguments."""
 
 from __future__ import annotations
 
@@ -72,8 +72,8 @@ def enqueue_batch(
 ) -> tuple[int, Sequence[range]]:
     """Store one job for each of the items, chunk by chunk as they come; gives the id of the batch and those of the jobs.
 
-    `batch`: a new one, which is closed with the last item, or one that takes members and stays open. `at_most`: so many
-    jobs per chunk.
+    `batch`: a new one, which is closed with the last item, or the id of an open one, which stays open. `at_most`: the most
+    jobs per chunk, if fewer than CHUNK_JOBS.
 
     Raises:
         BatchError: an item does not fit.

@@ -18,20 +18,20 @@ T = TypeVar("T")
 WhyNotEnded = Callable[[int], str]
 
 NET_S = 1.0
-"""How often to look without a wake-up, where there are wake-ups: they may be lost."""
+"""Seconds between two looks without a wake-up, where there are wake-ups: one may be lost."""
 _FIRST_PAUSE_S, _LAST_PAUSE_S, _GROWTH = 0.002, 0.010, 1.3
 _LOOKS_PART = 4
 """After a look, the least pause is this many times as long as the look took."""
 
 
 class Pace:
-    """How soon to look again: often at first, for short jobs, then at most 100 times a second; after quiet, at once."""
+    """How soon to look again: at once after a quiet time, then often, for short jobs, and at last 100 times a second."""
 
     def __init__(self) -> None:
         self._pause_s, self._cost_s, self._looks_at_s = _FIRST_PAUSE_S, 0.0, float("-inf")
 
     def rest_s(self) -> float:
-        """How long to go on resting before the next look, which is then taken for granted."""
+        """Seconds to pause before the next look. The caller takes that look: it counts from here on."""
         now_s = time.monotonic()
         least_s = _LOOKS_PART * self._cost_s
         if now_s - self._looks_at_s > 2 * max(_LAST_PAUSE_S, least_s):
@@ -43,6 +43,7 @@ class Pace:
         return rest_s
 
     def looked(self, began_s: float) -> None:
+        """A look that began then (monotonic) is done. The longer it took, the longer is the next pause."""
         self._cost_s = time.monotonic() - began_s
 
 

@@ -1,4 +1,4 @@
-"""Batches: jobs that belong together, and what follows when all of them have ended. Values only."""
+"""Batches: jobs that belong together, and what follows when all of them have ended. Parents of jobs. Values only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Failures, for looking at very many: without arguments and tracebacks, and in groups. Values only."""
+"""Failures by the many: without arguments and tracebacks, in groups, and what became of those run again. Values only."""
 
 from __future__ import annotations
 
@@ -39,6 +39,6 @@ class Retried(msgspec.Struct, frozen=True, kw_only=True):
     """What became of many jobs that were to run again."""
 
     count: int
-    """How many run again. Jobs that somebody else has run again, cancelled or purged meanwhile do not count."""
+    """How many run again. Those that somebody else was quicker to run again, cancel or purge do not count."""
     errors: dict[int, str]
-    """Why others do not, by id."""
+    """By id of each that cannot run again, the reason."""

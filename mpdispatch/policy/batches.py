@@ -1,4 +1,4 @@
-"""When a batch has failed too often, and when it has ended. Pure."""
+"""When a batch has failed too often. Pure."""
 
 from __future__ import annotations
 
