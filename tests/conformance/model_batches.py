@@ -273,7 +273,9 @@ class Batches:
                 row.open_parents = set()
                 if row.new.batch_id is not None:
                     batches.append(self._counted(row))
-            cancelled = [row for batch in batches for row in self._judge(batch, followed)]
+            # In the order of their ids, and so are the callbacks of several that end in one transaction.
+            concerned = sorted({batch.id for batch in batches})
+            cancelled = [row for each in concerned for row in self._judge(self._kept[each], followed)]
             for each in self._waiting_for(rows):
                 cancelled += self._go_on(each, rows)
                 followed.has_due |= not (each.open_parents or each.state.is_terminal)
