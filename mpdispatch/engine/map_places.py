@@ -22,8 +22,8 @@ if TYPE_CHECKING:  # which loads this module
 
 _GATHERS_S = 0.1
 """Items that come slowly are enqueued after this time, however few they are."""
-_FIRST_CHUNK = 100
-"""So that workers begin soon; each further chunk is twice as large as the one before."""
+_FIRST_CHUNK = 250
+"""So that workers begin soon; each further chunk is four times as large as the one before."""
 _PAGE = 500
 KEY = "map:{}"
 """Of the batch of a map with a name."""
@@ -79,7 +79,7 @@ class Places:
         if self._kept is not None and (found := self._compared(self._kept)):
             return found
         payloads = self._gathered()
-        self._chunk = min(2 * self._chunk, self._most)
+        self._chunk = min(4 * self._chunk, self._most)
         if not payloads:
             self._close()
             return []

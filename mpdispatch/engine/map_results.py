@@ -12,6 +12,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from itertools import islice
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Self, TypeVar
 
@@ -34,6 +35,8 @@ _PARTS = 2
 """A chunk is half of the window at most: while one half is enqueued, workers run the other."""
 _MOST_READ, _READ_BYTES = 500, 1 << 20
 """At most so many results are read at once, and fewer if they are larger than this together."""
+_MOST_ASKED = 1_000
+"""Of jobs whose results are to be given in order, so many at most are asked for at each look."""
 _LOOK_S = 2.0
 """How often to look whether a supervisor lives, while nothing ends."""
 
@@ -158,13 +161,15 @@ class MapResults(Generic[R]):
     def _look(self, watch: EndWatch) -> None:
         if not self._running:
             return
-        found = watch.look(lambda: self._engine.store.ended(self._running))
+        # In order, those far behind cannot be given yet.
+        asked = list(islice(self._running, _MOST_ASKED if self._is_ordered else None))
+        found = watch.look(lambda: self._engine.store.ended(asked))
         if not found:
             if time.monotonic() - self._looked_s > _LOOK_S:
                 self._supervise()
             return
         self._looked_s = time.monotonic()
-        for job_id in list(self._running):
+        for job_id in asked:
             if job_id in found:
                 del self._running[job_id]
                 self._ended.append(job_id)
