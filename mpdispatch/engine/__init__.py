@@ -3,10 +3,18 @@
 function ──definition──▶ JobHandle ──enqueue(…)──▶ engine (options, enqueueing, bulk, batch_block) ──▶ store
                                                      └── client: get, list, wait, cancel, retry … ──▶ store
 
-`client.JobClient` is the engine without handlers: command line and HTTP speak to it too. `waits` is its waiting, by
-`waiting` and `loop_watch`. `batch.Batch` are jobs that belong together; `batch_block` makes such of what is enqueued inside
-`with engine.batch(…)`. `maps` is `engine.map`: `map_places` enqueues, `map_results` gives. `crons` are the cron entries of
-a store, and `declared` those of an app's code.
+- `client.JobClient` is the engine without handlers: command line and HTTP speak to it too. `settings` checks what an engine
+  is made of, `remade` builds it again in a worker; `doctor` and `supervisors` look at a whole store.
+- One job: `definition` (a handler), `options` and `parents` (checked), `new_job`, `enqueueing`; many: `bulk`.
+- `batch.Batch` are jobs that belong together. `batch_arguments` checks those of `engine.batch`, `batch_block` makes members
+  of what is enqueued inside it, `batch_waiting` waits for the end; `batches` finds them again.
+- Waiting: `waits` is what a client offers; `waiting` blocks a thread, `loop_watch` an event loop's tasks. `offload` makes
+  calls to the store from async code. `in_process`: tests run the jobs where somebody waits for them.
+- `maps` is `engine.map`: `map_places` makes or finds its jobs, `map_results` gives what they returned, `map_lock`.
+- Failures: `dead_letters`, `failure_groups`; `again` retries and replays by the many.
+- `explain` says why a job waits; `explain_parents` and `explain_cron` are parts of it.
+- `crons` are the cron entries of a store, `cron_declarations` those of an app's code; `cron_*` are their parts.
+
 What is named here is loaded on first use: a client of a store needs no handlers, and starts in half the time.
 Not here: running jobs (`dispatcher`, `supervisor`), and how arguments become JSON (`handlers`).
 """
