@@ -1,7 +1,7 @@
 """The client of a store's jobs. Every door uses it: an engine is a client, command line and HTTP have one.
 
-It needs a store and no handlers. Jobs are made only by `add_job`, `add_jobs`, `retry` and `dead_letters.replay`, which
-tell the hooks, so that hooks are told the same whichever door is used.
+It needs a store and no handlers. All that makes jobs, here, in `batch`, `crons` and `dead_letters`, tells the hooks through
+this object (`tell`, `tell_all`, `add_jobs`), so that hooks are told the same whichever door is used.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class JobClient(WaitsForJobs):
         return {each.id: self.store.get(each.id).result for each in parents if each.state is JobState.COMPLETED}
 
     def dependents(self, job_id: int) -> Dependents:
-        """How many jobs wait for this one: `waiting` of `total`, the others are due or have ended."""
+        """How many jobs have this one as a parent, `total`, and how many of them still wait, `waiting`."""
         return self.store.dependents(checked_id(job_id))
 
     def list_jobs(
@@ -227,7 +227,7 @@ class JobClient(WaitsForJobs):
             self.in_process.settle()
 
     def tell_all(self, jobs: Iterable[Job]) -> None:
-        """Tell the hooks of new jobs. Whoever has made them calls `settle` after the last."""
+        """Tell the hooks of new jobs. Whoever has made them calls `settle` after the last, for tests that run jobs."""
         if self._hooks is not None:
             for job in jobs:
                 self._hooks.enqueued(job)
@@ -298,6 +298,7 @@ class JobClient(WaitsForJobs):
         self.store.set_paused(check_name("queue", queue), True)
 
     def resume_queue(self, queue: str) -> None:
+        """Jobs of this queue are started again."""
         self.store.set_paused(check_name("queue", queue), False)
         self.settle()
 

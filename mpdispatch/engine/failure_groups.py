@@ -10,7 +10,7 @@ from mpdispatch.model.json import moment_of
 from mpdispatch.policy.alike import pattern_of
 
 _MOST_PATTERNS = 10_000
-"""Of messages whose pattern is kept, since most failures say the same."""
+"""The most messages whose pattern is kept, so that failures that say the same need it computed once."""
 
 
 @dataclass(slots=True)

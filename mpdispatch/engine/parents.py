@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from mpdispatch.store.contract import Store
 
 MOST = 100_000
-"""Parents of one job: storing them takes half a second, in which nobody else writes."""
+"""The most parents of one job. Storing them takes half a second, in which nobody else writes."""
 MOST_OF_MANY = 100
-"""Parents of each of many jobs that are alike."""
+"""The most parents of each of many jobs that are enqueued at once."""
 _PAIRS_AT_ONCE = 50_000
-"""Pairs of parent and job per transaction: 0.1 s."""
+"""The most pairs of parent and job per transaction, which take 0.1 s."""
 _MOST_ID = (1 << 63) - 1
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)

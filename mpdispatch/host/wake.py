@@ -81,9 +81,11 @@ def remove_listener(folder: Path, owner: int) -> None:
 class _Fifos:
     """The writing ends of the FIFOs in a folder, kept open between wake-ups. One thread at a time."""
 
-    def __init__(self, find_folder: Callable[[], Path], prefix: str, *, is_ours: bool) -> None:
-        """`is_ours`: the folder is made in the runtime folder, if that is there; FIFOs that nobody reads are removed."""
-        self._find_folder, self._prefix, self._is_ours = find_folder, prefix, is_ours
+    def __init__(self, find_folder: Callable[[], Path], prefix: str, *, owns_folder: bool) -> None:
+        """`owns_folder`: it is for these FIFOs alone, a folder of the runtime folder. Then it is made if the runtime folder
+        is there, and FIFOs that nobody reads are removed.
+        """
+        self._find_folder, self._prefix, self._owns_folder = find_folder, prefix, owns_folder
         self._folder: Path | None = None
         self._folder_fd = -1
         self._fds = list[int]()
@@ -102,10 +104,10 @@ class _Fifos:
         if self._folder is None:
             self._folder = self._find_folder()
         if self._folder_fd < 0:
-            if self._is_ours:
+            if self._owns_folder:
                 os.close(open_folder(self._folder.parent))  # it must be private too
             # Made, because to find a folder unchanged costs less than to find none.
-            self._folder_fd = open_folder(self._folder, create=self._is_ours)
+            self._folder_fd = open_folder(self._folder, create=self._owns_folder)
         # fstat costs half as much as a stat by path, and every enqueue does this.
         found = os.fstat(self._folder_fd)
         mtime_ns = found.st_mtime_ns
@@ -130,7 +132,7 @@ class _Fifos:
             self._fds.append(open_in(self._folder_fd, self._folder / entry, flags))
         except OSError as error:
             # ENXIO: no reader. ENOENT: the FIFO was just removed.
-            return error.errno != errno.ENXIO or not self._is_ours or self._remove_if_old(entry)
+            return error.errno != errno.ENXIO or not self._owns_folder or self._remove_if_old(entry)
         return True
 
     def _remove_if_old(self, entry: str) -> bool:
@@ -172,8 +174,8 @@ class FifoWake:
         self._find_folder = find_folder
         self._pid = os.getpid()
         self._lock = threading.RLock()  # a signal handler may notify as well
-        self._supervisors = _Fifos(find_folder, _PREFIX, is_ours=False)
-        self._waiters = _Fifos(lambda: find_folder() / _WAITING, "", is_ours=True)
+        self._supervisors = _Fifos(find_folder, _PREFIX, owns_folder=False)
+        self._waiters = _Fifos(lambda: find_folder() / _WAITING, "", owns_folder=True)
 
     def listen(self, owner: int) -> FifoListener | None:
         """A listener for the supervisor with this id. None: no FIFO is possible, so the supervisor has to poll."""

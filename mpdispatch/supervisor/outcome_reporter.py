@@ -75,7 +75,7 @@ class OutcomeReporter:
         log_outcome(self._log, item.job, transition, state)
 
     def followed(self, result: CommitResult) -> None:
-        """What the store has done besides: jobs it has ended, and callbacks it has enqueued."""
+        """Tell of what the store did by itself: jobs it has ended, and callbacks it has enqueued."""
         if result.enqueued and self._publisher is not None:
             self._publisher.called_back(result.enqueued)
             self._publisher.flush()

@@ -18,8 +18,8 @@ _DRAW_EVERY_S = 0.2
 _BAR_CHARS = 24
 
 
-class Failure(NamedTuple):
-    """A line of the table."""
+class FailedJob(NamedTuple):
+    """A failed job, as a line of the table shows it."""
 
     position: int
     name: str
@@ -52,7 +52,7 @@ def detail_of(end: End) -> str:
     return end.error.message.partition(f": {how}: ")[2]
 
 
-def print_failures(failures: Sequence[Failure], count: int, total: int) -> None:
+def print_failures(failures: Sequence[FailedJob], count: int, total: int) -> None:
     """Print the table of the failed jobs, and how many there are."""
     columns = ("input", "ended", "attempts", "last line of stderr")
     rows = [

@@ -13,7 +13,7 @@ from mpdispatch.cli.map.halt import Halt
 from mpdispatch.cli.map.joblog_file import JobLog
 from mpdispatch.cli.map.jobs import MapJobs
 from mpdispatch.cli.map.printer import Outputs, Printer
-from mpdispatch.cli.map.report import MOST_FAILURES, Bar, Failure, detail_of, how_it_ended
+from mpdispatch.cli.map.report import MOST_FAILURES, Bar, FailedJob, detail_of, how_it_ended
 from mpdispatch.model import Cause
 from mpdispatch.supervisor import SupervisorThread
 
@@ -47,7 +47,7 @@ class MapRun:
         self.succeeded = self.failed = 0
         self._before = 0, 0
         """Those of earlier runs of a map that is resumed. `halt` does not count them."""
-        self.failures: list[Failure] = []
+        self.failures: list[FailedJob] = []
         self.bar: Bar | None = None
         self.is_halted = self._is_stopping = False
         self.stop_signal: int | None = None
@@ -65,7 +65,7 @@ class MapRun:
             self.failed += 1
             if len(self.failures) < MOST_FAILURES:
                 name = self._name_of(position)
-                self.failures.append(Failure(position, name, how_it_ended(end), end.attempt, detail_of(end)))
+                self.failures.append(FailedJob(position, name, how_it_ended(end), end.attempt, detail_of(end)))
         if self._joblog is not None and position not in self._joblog:
             self._joblog.add(position, end, self._outputs.size(end))
         if self.bar is not None:

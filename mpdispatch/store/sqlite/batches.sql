@@ -11,7 +11,7 @@ SELECT id FROM mpdispatch_batches WHERE key = ?;
 INSERT INTO mpdispatch_callbacks (batch_id, event, name, job) VALUES (?, ?, ?, ?);
 
 -- name: add_members
--- Only to an open batch that was not cancelled.
+-- Touches no row if the batch is closed or was cancelled.
 UPDATE mpdispatch_batches SET total = total + ? WHERE id = ? AND is_open = 1 AND cancelled_at_us IS NULL;
 
 -- name: close_batch
@@ -57,8 +57,8 @@ WHERE j.batch_id = :id AND j.id > :after AND +j.state = 'failed' AND j.retried_a
 ORDER BY j.id LIMIT :limit;
 
 -- name: retry_member
--- Its place goes to the new job: of all members one less has ended. If that has happened before, and the job that took
--- its place is pruned, there is one member more. A batch that was cancelled takes members again.
+-- Its place goes to the new job, so one member fewer has ended. If its place had gone to another job before, which is
+-- pruned by now, there is one member more instead. A batch that was cancelled takes members again.
 UPDATE mpdispatch_batches SET
     total = total + :is_retried,
     failed = failed - (NOT :is_retried AND :state = 'failed'),
