@@ -106,7 +106,9 @@ def test_a_job_that_stands_still_has_an_eta_that_grows(elapsed: list[float]) -> 
     first, then = (progress_of(stuck, at(each)) for each in (early, late))
     assert first is not None
     assert then is not None
-    assert (first.eta_s or 0) <= (then.eta_s or 0)
+    assert first.eta_s is not None
+    assert then.eta_s is not None
+    assert 0 < first.eta_s <= then.eta_s
 
 
 @pytest.mark.parametrize("state", [each for each in JobState if each is not JobState.RUNNING])
