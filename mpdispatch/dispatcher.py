@@ -265,7 +265,7 @@ class Dispatcher:
             "default_timeout_s": default_timeout_s(engine.middleware),
             "crons": engine.declared_crons,
             "hooks": (wanted := engine.hooks.wanted()),
-            "hook_queue": engine.hooks.queue() if wanted else None,
+            "notice_queue": engine.hooks.queue() if wanted else None,
             "is_traced": engine.telemetry.is_tracing,
         }
 

@@ -26,7 +26,7 @@ class Plan:
     """The timeout of jobs without one."""
     hooks: frozenset[str] = frozenset()
     """The hooks that extensions have."""
-    hook_queue: NoticeQueue | None = None
+    notice_queue: NoticeQueue | None = None
     """Takes what happened, if the hooks are in this process; None: a separate process calls them."""
     crons: Callable[[], tuple[DeclaredCrons, ...]] = tuple
     """Gives the cron entries that the app and files declare; the same tuple until there are others."""

@@ -200,8 +200,8 @@ def _publisher(runtime: Runtime, app: AppReference, plan: Plan) -> EventPublishe
     if not plan.hooks:
         return None
     log = runtime.log.parent or runtime.log
-    if plan.hook_queue is not None:
-        return EventPublisher(LocalSink(plan.hook_queue), plan.hooks, runtime.clock)
+    if plan.notice_queue is not None:
+        return EventPublisher(LocalSink(plan.notice_queue), plan.hooks, runtime.clock)
     process = HookProcess(
         app,
         wanted=plan.hooks,

@@ -28,6 +28,6 @@ def supervisor_of(
         config=config,
         catalog=DescribedCatalog(nothing, allow_commands=True),
         hooks=frozenset({HOOK}),
-        hook_queue=ends,
+        notice_queue=ends,
     )
     return SupervisorThread(reference_to(NO_APP), plan, log=log, owns_process=True, zygote=zygote)
