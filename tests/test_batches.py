@@ -384,7 +384,7 @@ def test_callbacks_are_handlers_names_or_bound(engine: Engine) -> None:
 def test_a_callback_of_another_engine_is_refused(engine: Engine, tmp_path: Path) -> None:
     other = Engine.open(tmp_path / "other.db")
     bound = other.job(report).options(priority=1)
-    with pytest.raises(UsageError, match="on_end: 'report' with options is of another engine"):
+    with pytest.raises(UsageError, match="on_end: 'report' is a handler of another engine"):
         engine.batch("x", on_end=bound)
 
 

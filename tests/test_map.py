@@ -25,7 +25,8 @@ from mpdispatch import (
 from mpdispatch.engine import JobHandle
 from mpdispatch.engine.map_places import KEY
 from mpdispatch.model import Cause, ClaimedJob, Transition
-from mpdispatch.store.contract import Store, SupervisorStore
+from mpdispatch.store.contract import Store
+from mpdispatch.store.supervisor_contract import SupervisorStore
 from tests.clock import FakeClock
 from tests.store.conftest import Desk, completed, ended, failed
 from tests.whole.harness import until
@@ -396,5 +397,13 @@ def test_what_cannot_be_is_said_at_once(
 
 
 def test_a_handler_of_another_engine_is_refused(engine: Engine, double: JobHandle[[Any], Any]) -> None:
-    with pytest.raises(UsageError, match="'double' is of another engine"):
-        Engine.open(":memory:").map(double, [1])
+    other = Engine.open(":memory:")
+    with pytest.raises(UnknownJobError):
+        other.map(double, [1])
+
+    @other.job(name="double")
+    def other_double(n: int) -> int:
+        return n
+
+    with pytest.raises(UsageError, match="map: job: 'double' is a handler of another engine"):
+        other.map(double, [1])

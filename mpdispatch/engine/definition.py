@@ -67,9 +67,6 @@ class JobHandle(EnqueuesJobs[P, R], Generic[P, R]):
     def _target(self) -> tuple[Engine, JobDefinition, EnqueueOptions]:
         return self._bound_engine(), self.definition, PLAIN
 
-    def target_in(self, engine: Engine, field: str) -> tuple[JobDefinition, EnqueueOptions]:
-        return engine.registry.get(self.name), PLAIN
-
     __name__: str
 
     @documented(EnqueueKeywords)

@@ -35,9 +35,12 @@ class EnqueuesJobs(Generic[P, R]):
     def target_in(self, engine: Engine, field: str) -> tuple[JobDefinition, EnqueueOptions]:
         """The handler and the options, for an enqueue into this engine.
 
-        Raises UnknownJobError: it has no such handler; UsageError: the options are for another engine's jobs.
+        Raises UnknownJobError: it has no handler of that name; UsageError: it has another one.
         """
-        raise NotImplementedError
+        _, definition, options = self._target()
+        if engine.registry.get(definition.name) is not definition:
+            raise UsageError(f"{field}: {definition.name!r} is a handler of another engine")
+        return definition, options
 
     # The result of a handler that gives a coroutine is what that gives.
     @overload
@@ -104,12 +107,6 @@ class BoundJob(EnqueuesJobs[P, R]):
 
     def _target(self) -> tuple[Engine, JobDefinition, EnqueueOptions]:
         return self._bound_to
-
-    def target_in(self, engine: Engine, field: str) -> tuple[JobDefinition, EnqueueOptions]:
-        bound_to, definition, options = self._bound_to
-        if bound_to is not engine:
-            raise UsageError(f"{field}: {definition.name!r} with options is of another engine, {bound_to!r}")
-        return definition, options
 
 
 class EnqueuesByName:

@@ -6,14 +6,11 @@ from collections.abc import Coroutine, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from mpdispatch.engine.enqueueing import EnqueuesJobs
-from mpdispatch.engine.options import PLAIN, EnqueueOptions
 from mpdispatch.errors import UsageError
 from mpdispatch.execution.process_context import refuse_while_importing
-from mpdispatch.handlers.registry import JobDefinition
 from mpdispatch.policy.names import check_name, shown
 
 if TYPE_CHECKING:  # which is one of these
-    from mpdispatch.engine.engine import Engine
     from mpdispatch.engine.map_results import MapResults
 
 R = TypeVar("R")
@@ -89,7 +86,7 @@ class MapsItems:
 
         refuse_while_importing("map")
         assert isinstance(self, Engine)
-        definition, options = _target(self, job)
+        definition, options = self.target_of("map: job", job)
         for field in ("idempotency_key", "connection"):
             if getattr(options, field) is not None:
                 raise UsageError(f"{field}: map takes none")
@@ -104,14 +101,3 @@ class MapsItems:
             check_name("name", name)
         items = zip(*iterables, strict=False)
         return MapResults(self, definition, options, items, is_ordered=bool(ordered), name=name, window=window)
-
-
-def _target(engine: Engine, job: object) -> tuple[JobDefinition, EnqueueOptions]:
-    if isinstance(job, str):
-        return engine.registry.get(job), PLAIN
-    if not isinstance(job, EnqueuesJobs):
-        raise UsageError(f"map: job: must be a handler or the name of one, not {shown(job)}")
-    bound_to, definition, options = job._target()
-    if bound_to is not engine:
-        raise UsageError(f"map: job: {definition.name!r} is of another engine, {bound_to!r}")
-    return definition, options
