@@ -32,6 +32,12 @@ from tests.store.conftest import Desk, completed, ended, failed
 from tests.whole.harness import until
 
 
+def registered(store: Store) -> Desk | None:
+    with contextlib.suppress(StoreBusy):
+        return Desk(store, FakeClock())
+    return None
+
+
 class Workers(threading.Thread):
     """A supervisor that runs what it claims here: 'boom' fails, 'never' goes on, anything else gives its double."""
 
@@ -47,7 +53,7 @@ class Workers(threading.Thread):
     def run(self) -> None:
         store = Engine.open(self._location).store
         store.check(create=True)
-        desk = _registered(store)
+        desk = until(lambda: registered(store), "it is registered")
         outcomes = list[Transition]()
         while not self._off.wait(0.001):
             with contextlib.suppress(StoreBusy):  # it tries again
@@ -70,12 +76,6 @@ class Workers(threading.Thread):
     def stop(self) -> None:
         self._off.set()
         self.join()
-
-
-def _registered(store: Store) -> Desk:
-    while True:
-        with contextlib.suppress(StoreBusy):  # the map enqueues just then; a supervisor tries again
-            return Desk(store, FakeClock())
 
 
 @pytest.fixture
@@ -177,6 +177,22 @@ def test_no_more_than_the_window_is_taken_ahead(
         next(found)
     found.close()
     assert next(found, "over") == "over"
+
+
+def test_large_items_are_held_a_few_at_a_time(
+    engine: Engine, workers: Workers, double: JobHandle[[Any], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chunks, add = list[int](), engine.add_alike
+
+    def counted(*args: Any, **options: Any) -> Any:
+        chunks.append(sum(map(len, args[2])))
+        return add(*args, **options)
+
+    monkeypatch.setattr(engine, "add_alike", counted)
+    found = engine.map(double, ("x" * 500_000 for _ in range(60)))
+    assert [len(each) for each in found] == [1_000_000] * 60
+    assert sum(chunks) > 30_000_000
+    assert max(chunks) < 9_000_000
 
 
 def test_a_failure_is_raised_at_its_place_and_the_next_goes_on(

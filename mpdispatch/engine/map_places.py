@@ -22,6 +22,8 @@ if TYPE_CHECKING:  # which loads this module
 
 _GATHERS_S = 0.1
 """Items that come slowly are enqueued after this time, however few they are."""
+_GATHERS_BYTES = 8 << 20
+"""Large items are enqueued when so many bytes have gathered, however few they are."""
 _FIRST_CHUNK = 250
 """So that workers begin soon; each further chunk is four times as large as the one before."""
 _PAGE = 500
@@ -98,13 +100,13 @@ class Places:
 
     def _gathered(self) -> list[bytes]:
         """The arguments of the next chunk of items."""
-        found, began_s = list[bytes](), time.monotonic()
-        while not self.is_over and len(found) < self._chunk:
+        found, size, began_s = list[bytes](), 0, time.monotonic()
+        self.is_slow = False
+        while not (self.is_over or self.is_slow or len(found) >= self._chunk or size >= _GATHERS_BYTES):
             if (payload := self._next()) is not None:
                 found.append(payload)
-                if time.monotonic() - began_s > _GATHERS_S:
-                    break
-        self.is_slow = not self.is_over and len(found) < self._chunk
+                size += len(payload)
+                self.is_slow = time.monotonic() - began_s > _GATHERS_S
         return found
 
     def _next(self) -> bytes | None:

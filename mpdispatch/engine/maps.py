@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # which is one of these
 R = TypeVar("R")
 T = TypeVar("T")
 
-_WINDOW, _MOST_WINDOW = 4_000, 1_000_000
+_WINDOW, _MOST_WINDOW = 8_000, 1_000_000
 
 
 class MapsItems:
