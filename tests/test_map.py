@@ -372,6 +372,7 @@ def test_two_at_once_under_one_name_are_refused(
     assert engine.store.batches.with_key(KEY.format("sweep")) is not None
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # a threaded process forks: that is the point
 def test_a_child_of_a_fork_leaves_it_alone(
     engine: Engine, workers: Workers, double: JobHandle[[Any], Any]
 ) -> None:

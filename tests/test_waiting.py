@@ -257,6 +257,7 @@ def test_a_loop_that_is_closed_after_a_wait_leaves_nothing(place: Place) -> None
 
 
 @pytest.mark.usefixtures("no_net")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # a threaded process forks: that is the point
 def test_a_child_of_a_process_that_waits_waits_for_itself(place: Place) -> None:
     jobs, desk = [place.store.enqueue(JOB) for _ in range(2)], place.desk()
     waiter = Waiter(lambda: place.engine.wait(jobs[0].id, LONG_S))
