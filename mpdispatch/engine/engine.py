@@ -309,7 +309,7 @@ class Engine(JobClient, EnqueuesByName, MapsItems):
             name: what people call it.
             on_success: enqueued, once, when all members have completed: a handler, its name, or one with options. It is
                 given the id of the batch as its argument `batch`.
-            on_failure: likewise, when all members have ended and some failed or were cancelled.
+            on_failure: likewise, when all members have ended and some failed or were cancelled, or the batch was.
             on_end: likewise, when all members have ended.
             max_fails: after more failed members than this the rest is cancelled; a float between 0 and 1 is a share of
                 all members, and counts once the batch is closed.

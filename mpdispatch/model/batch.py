@@ -11,7 +11,8 @@ import msgspec
 from mpdispatch.model.job import JobState, NewJob
 
 BatchEvent = Literal["on_success", "on_failure", "on_end"]
-"""`on_end`: every member has ended; `on_success`: and all completed; `on_failure`: and some did not."""
+"""`on_end`: every member has ended; `on_success`: and all completed; `on_failure`: and some did not, or the batch was
+cancelled."""
 BATCH_EVENTS: tuple[BatchEvent, ...] = get_args(BatchEvent)
 
 

@@ -304,7 +304,9 @@ class Batches:
 
     def _end(self, batch: Kept, followed: Followed) -> None:
         batch.ended_us = self._model._now.wall_us
-        result = "on_success" if batch.ended[JobState.COMPLETED] == batch.total else "on_failure"
+        # Whoever cancels a batch, even one whose members have all completed by then, does not get what it was for.
+        is_success = batch.ended[JobState.COMPLETED] == batch.total and batch.cancelled_us is None
+        result = "on_success" if is_success else "on_failure"
         for event, job in sorted(batch.new.callbacks.items()):
             # Once in its life, however often it ends.
             if event in ("on_end", result) and event not in batch.called_back:

@@ -175,7 +175,7 @@ def judge(connection: Executes, batch: Judged, now: Instant, followed: Followed)
 def _end(connection: Executes, batch: Judged, now: Instant, followed: Followed) -> None:
     if not connection.execute(QUERIES["end_batch"], (now.wall_us, batch.id)).rowcount:
         return
-    is_success = batch.completed == batch.total
+    is_success = batch.completed == batch.total and batch.cancelled_at_us is None
     for event, job in connection.execute(QUERIES["open_callbacks"], (batch.id,)).fetchall():
         if event == "on_end" or event == ("on_success" if is_success else "on_failure"):
             _call_back(connection, batch.id, event, job, now, followed)
