@@ -22,6 +22,7 @@ from mpdispatch.model import BatchInfo, NewBatch, NewJob
 if TYPE_CHECKING:  # which imports this module
     from mpdispatch.engine.engine import Engine
     from mpdispatch.engine.options import EnqueueOptions
+    from mpdispatch.store.contract import Store
 
 SYNCED_EVERY = 1_000
 """Members that are enqueued one by one reach the disk together, at least this often."""
@@ -79,11 +80,11 @@ def block_of(engine: Engine) -> Block | None:
     return block
 
 
-def is_in_block_of(batch_id: int, location: str) -> bool:
+def is_in_block_of(batch_id: int, store: Store) -> bool:
     """Whether the caller is in a block of this batch, which is closed only at its end."""
     block = _innermost.get()
     while block is not None:
-        is_it = block.batch.id == batch_id and block.batch.store.location == location
+        is_it = block.batch.id == batch_id and block.batch.store.display == store.display
         if is_it and not block.is_over:
             return True
         block = block.outer

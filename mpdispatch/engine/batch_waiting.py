@@ -24,7 +24,7 @@ class _Wait:
     def __init__(self, client: JobClient, store: Store, batch_id: int, timeout: Timeout) -> None:
         self._client, self._store, self._batch_id = client, store, batch_id
         self.timeout_s = None if timeout is None else duration_of("timeout", timeout)
-        if is_in_block_of(batch_id, store.location):
+        if is_in_block_of(batch_id, store):
             raise UsageError(
                 f"wait: batch {batch_id} is closed only at the end of its `with`; wait for it after that"
             )

@@ -7,6 +7,8 @@ from typing import Any
 
 from mpdispatch.errors.base import DispatchError, Fault
 
+_NAMES_SHOWN = 20
+
 
 class RegistrationError(DispatchError):
     """A function cannot become a handler (its signature, name or options do not allow it)."""
@@ -35,7 +37,9 @@ class UnknownJobError(DispatchError):
         text = str(name)[:200]  # whoever asks for one may give a megabyte
         near = get_close_matches(text, known, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
-        names = ", ".join(sorted(known)) or "none"
+        names = ", ".join(sorted(known)[:_NAMES_SHOWN]) or "none"
+        if (more := len(known) - _NAMES_SHOWN) > 0:
+            names += f" and {more} more"
         super().__init__(f"no handler {text!r} in {where}; {hint}registered: {names}")
 
 

@@ -269,13 +269,20 @@ class Batches:
         followed = Followed()
         rows, batches = list(ended), list(judged)
         while rows or batches:
+            # One that had too many failures, of which others were enqueued again, is judged anew at the next failure.
+            worse = {
+                *(each.id for each in batches),
+                *(row.new.batch_id for row in rows if row.state is JobState.FAILED),
+            }
             for row in rows:
                 row.open_parents = set()
                 if row.new.batch_id is not None:
                     batches.append(self._counted(row))
             # In the order of their ids, and so are the callbacks of several that end in one transaction.
             concerned = sorted({batch.id for batch in batches})
-            cancelled = [row for each in concerned for row in self._judge(self._kept[each], followed)]
+            cancelled = [
+                row for each in concerned for row in self._judge(self._kept[each], followed, each in worse)
+            ]
             for each in self._waiting_for(rows):
                 cancelled += self._go_on(each, rows)
                 followed.has_due |= not (each.open_parents or each.state.is_terminal)
@@ -291,13 +298,13 @@ class Batches:
         batch.started_us = min(starts, default=None)
         return batch
 
-    def _judge(self, batch: Kept, followed: Followed) -> list[Row]:
+    def _judge(self, batch: Kept, followed: Followed, is_worse: bool) -> list[Row]:
         """End it, or cancel its members, if that is due; gives those."""
         if not batch.is_open and sum(batch.ended.values()) >= batch.total:
             if batch.ended_us is None:
                 self._end(batch, followed)
             return []
-        if batch.cancelled_us is None and batch.has_too_many_failures:
+        if is_worse and batch.cancelled_us is None and batch.has_too_many_failures:
             batch.cancelled_us = self._model._now.wall_us
             return self._cancel_members(batch)
         return []

@@ -107,7 +107,7 @@ def test_retrying_a_failed_job_makes_a_new_one_and_leaves_the_old(place: Place) 
     assert new.id != old
     assert new.retried_from == old
     assert (new.attempt, new.payload) == (0, {"text": "no"})
-    assert place.show(old) == before
+    assert place.show(old) == {**before, "retried_as": new.id}
 
 
 def test_retrying_a_scheduled_job_runs_it_now(place: Place) -> None:

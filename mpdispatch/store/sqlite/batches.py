@@ -168,7 +168,7 @@ def close(connection: sqlite3.Connection, batch_id: int, now: Instant) -> Follow
     row = connection.execute(QUERIES["judged_batch"], (batch_id,)).fetchone()
     if row is None:
         raise BatchNotFoundError(batch_id)
-    cancelled = follow_ups.judge(connection, Judged(*row), now, followed)
+    cancelled = follow_ups.judge(connection, Judged(*row), now, followed, is_worse=True)
     more = follow_ups.run(connection, cancelled, now)
     followed.has_due = followed.has_due or more.has_due
     return followed

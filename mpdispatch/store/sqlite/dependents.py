@@ -56,7 +56,8 @@ def add_again(connection: Executes, old_id: int, new_id: int) -> None:
     """
     rows = connection.execute(QUERIES["waited_for"], (old_id,)).fetchall()
     if rows:
-        _, policy, queue = rows[0]
+        _, stored, queue = rows[0]
+        policy = _policy(stored)
         found = _read(connection, [row[0] for row in rows])
         parents = _latest(connection, {job_id: job_id for job_id in found}, found)
         _wait(connection, [new_id], queue, parents, "wait" if policy == "cancel" else policy)
@@ -69,9 +70,7 @@ def mend(connection: Executes, job_id: int, queue: str) -> int | None:
     """
     row = connection.execute(QUERIES["policy_of"], (job_id,)).fetchone()
     rows = connection.execute(QUERIES["waited_for"], (job_id,)).fetchall()
-    policy: OnParentFailure = "cancel"
-    if row is not None or rows:
-        policy = rows[0][1] if row is None else row[0]
+    policy = _policy(row[0] if row is not None else rows[0][1] if rows else None)
     found = _read(connection, [row[0] for row in rows])
     parents = _latest(connection, {parent_id: parent_id for parent_id in found}, found)
     connection.execute(QUERIES["forget_dependents"], (as_json([job_id]),))
@@ -80,6 +79,11 @@ def mend(connection: Executes, job_id: int, queue: str) -> int | None:
         return failed
     _wait(connection, [job_id], queue, parents, policy)
     return None
+
+
+def _policy(stored: object) -> OnParentFailure:
+    """The policy that stands in a row; of a word that is none, the default."""
+    return stored if stored in ("run", "wait") else "cancel"
 
 
 def _wait(

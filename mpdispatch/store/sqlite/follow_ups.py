@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -29,11 +29,20 @@ from mpdispatch.store.sqlite.columns import RUN_COLUMNS
 from mpdispatch.store.sqlite.mending import mended
 from mpdispatch.store.sqlite.queries import QUERIES
 from mpdispatch.store.sqlite.rows import error_of
+from mpdispatch.store.sqlite.translate import INTEGRITY_ERRORS
 
 CANCEL_AT_ONCE = 2000
 """Members looked at per transaction: it must not hold the write lock for long (some 8 ms)."""
 _AFTER_ALL = 1 << 62
 """An id after those of all members."""
+_NO_JOB: tuple[type[Exception], ...] = (
+    msgspec.DecodeError,
+    TypeError,
+    ValueError,
+    OverflowError,
+    *INTEGRITY_ERRORS,
+)
+"""What comes of a stored callback that another program has changed."""
 _decode_job = msgspec.json.Decoder(NewJob).decode
 
 Executes = sqlite3.Connection | sqlite3.Cursor
@@ -150,22 +159,28 @@ def _count(connection: Executes, ids: Sequence[int], now: Instant, followed: Fol
     for change in changes.values():
         row = connection.execute(QUERIES["count_ended"], change).fetchone()
         if row is not None:  # else an older mpdispatch has made it
-            cancelled += judge(connection, Judged(*row), now, followed)
+            cancelled += judge(connection, Judged(*row), now, followed, is_worse=bool(change["failed"]))
     return cancelled
 
 
-def judge(connection: Executes, batch: Judged, now: Instant, followed: Followed) -> list[int]:
-    """End the batch, or cancel what is left of it, if that is due. Returns the members that were cancelled."""
+def judge(
+    connection: Executes, batch: Judged, now: Instant, followed: Followed, *, is_worse: bool
+) -> list[int]:
+    """End the batch, or cancel what is left of it, if that is due. Returns the members that were cancelled.
+
+    `is_worse`: its failures are more, or more of all, than they were. Else what was enqueued again after too many goes on.
+    """
     if batch.has_ended:
         _end(connection, batch, now, followed)
         return []
-    if batch.cancelled_at_us is not None or not exceeds(
+    is_too_bad = is_worse and exceeds(
         failed=batch.failed,
         total=batch.total,
         is_open=bool(batch.is_open),
         max_fails=batch.max_fails,
         share=batch.max_fail_share,
-    ):
+    )
+    if batch.cancelled_at_us is not None or not is_too_bad:
         return []
     connection.execute(QUERIES["mark_cancelled"], (now.wall_us, batch.id))
     # A small batch is done with at once; of a large one the next commits and upkeep cancel the rest.
@@ -183,27 +198,29 @@ def _end(connection: Executes, batch: Judged, now: Instant, followed: Followed) 
 
 
 def _call_back(
-    connection: Executes, batch_id: int, event: str, stored: str | bytes, now: Instant, followed: Followed
+    connection: Executes, batch_id: int, event: str, stored: Any, now: Instant, followed: Followed
 ) -> None:
     from mpdispatch.store.sqlite.inserts import insert  # which imports what ends jobs
 
+    connection.execute("SAVEPOINT mpdispatch_callback")
     try:
         # Without what could be refused: the batch has to end.
         job = msgspec.structs.replace(
             _decode_job(stored), payload=callback_payload(batch_id), batch_id=None, after=()
         )
-    except (msgspec.DecodeError, UnicodeError) as error:
+        made = insert(connection, job, now)
+        is_first = connection.execute(QUERIES["called_back"], (made.id, batch_id, event)).rowcount
+    except _NO_JOB as error:
         import logging  # no enqueuer needs it
 
         # Written by somebody else. The batch has ended all the same.
-        logging.getLogger(__name__).warning(
-            "batch %d: its callback %s cannot be read: %s", batch_id, event, error
-        )
-        return
-    made = insert(connection, job, now)
-    if connection.execute(QUERIES["called_back"], (made.id, batch_id, event)).rowcount:
-        followed.callbacks.append(made)
-        followed.has_due = True
+        connection.execute("ROLLBACK TO mpdispatch_callback")
+        logging.getLogger(__name__).warning("batch %d: its callback %s is no job: %s", batch_id, event, error)
+    else:
+        if is_first:
+            followed.callbacks.append(made)
+            followed.has_due = True
+    connection.execute("RELEASE mpdispatch_callback")
 
 
 def cancel_some(connection: Executes, now: Instant, batch_id: int | None = None) -> tuple[Followed, bool]:

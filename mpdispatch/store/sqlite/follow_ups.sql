@@ -11,11 +11,11 @@ WHERE id IN (SELECT value FROM json_each(?)) AND batch_id IS NOT NULL AND comple
 GROUP BY batch_id, state;
 
 -- name: count_ended
--- What a batch needs to be judged comes back with it.
+-- What a batch needs to be judged comes back with it. The limits are for numbers that another program wrote.
 UPDATE mpdispatch_batches SET
-    completed = completed + :completed,
-    failed = failed + :failed,
-    cancelled = cancelled + :cancelled,
+    completed = min(completed + :completed, 1 << 62),
+    failed = min(failed + :failed, 1 << 62),
+    cancelled = min(cancelled + :cancelled, 1 << 62),
     started_at_us = coalesce(min(started_at_us, :started_at_us), started_at_us, :started_at_us)
 WHERE id = :id
 RETURNING $judged;
