@@ -320,6 +320,8 @@ class Engine(JobClient, EnqueuesByName, MapsItems):
         from mpdispatch.engine.batch_arguments import checked_batch
 
         new = checked_batch(self, name, on_success, on_failure, on_end, max_fails)
+        if not isinstance(open, bool):
+            raise UsageError(f"open: must be True or False, not {shown(open)}")
         return BatchContext(self, new, stays_open=open)
 
     def add_alike(

@@ -85,6 +85,10 @@ class Places:
         if not payloads:
             self._close()
             return []
+        if self._info is not None and self._info.cancelled_at is not None:
+            raise UsageError(
+                f"map {self._name!r}: its batch {self.batch_id} was cancelled and takes no more jobs; choose another name"
+            )
         if self._info is not None and not self._info.is_open:
             raise self._differs(f"it was complete with {self._info.total:,} items, and more are passed now")
         into = self.batch_id
