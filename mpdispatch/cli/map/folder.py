@@ -20,6 +20,7 @@ from mpdispatch.private import open_folder, open_in
 _WORDS = 5
 _CURRENT, _DONE, _LENGTH, _DEVICE, _INODE = range(_WORDS)
 _FLAGS_AT = 8 * _WORDS
+_NEXT = "next"
 
 
 class MapFolder:
@@ -53,23 +54,53 @@ class MapFolder:
                     return
             os.close(self._lock)
 
-    def clear(self) -> None:
-        """Remove what an earlier map has left, and make an empty spool."""
+    def announce(self, last: int, total: int) -> None:
+        """A map of so many jobs comes next. `last`: the number of the last one, which stays as it is; 0: there is none.
+
+        The mark that this leaves becomes the new map's record in `take_over`. Until then it tells, whatever is killed in
+        between, that a map with another number than `last` has printed nothing.
+        """
+        for mark in self._marks():
+            mark.unlink()
+        _make_record(self.path / f"{_NEXT}.{last}", total, is_all=False)
+
+    def given_up(self, run: int) -> int | None:
+        """The number of the map (0: of none) whose place that of this number has yet to take over; None: it has."""
+        numbers = (int(mark.suffix[1:]) for mark in self._marks())
+        return next((number for number in numbers if number != run), None)
+
+    def take_over(self, run: int) -> None:
+        """The map of this number is stored: remove what an earlier one has left, and make its record of the mark."""
         shutil.rmtree(self.spool, ignore_errors=True)
-        for left in self.path.glob("printed.*"):
-            left.unlink(missing_ok=True)
-        self.make_spool()
+        for left in self._records():
+            left.unlink()
+        for mark in self._marks():
+            mark.rename(self._record(run))
+
+    def _marks(self) -> list[Path]:
+        return [path for path in self.path.glob(f"{_NEXT}.*") if path.suffix[1:].isdecimal()]
+
+    @property
+    def has_record(self) -> bool:
+        """Whether a map has begun here, and has not printed all."""
+        return bool(self._records())
+
+    def _records(self) -> list[Path]:
+        return list(self.path.glob("printed.*"))
 
     def make_spool(self) -> None:
         with contextlib.suppress(FileExistsError):
             self.spool.mkdir(mode=0o700)
 
-    def printed(self, run: int, total: int, stdout: int, *, is_resumed: bool) -> Printed:
+    def printed(self, run: int, total: int, stdout: int) -> Printed:
         """The record of what the map of this number has printed. `stdout`: the descriptor that it prints to.
 
-        The record is removed when all is printed: a map that is resumed and has none has printed all.
+        The record is removed when all is printed: a map that has taken over and has none has printed all.
         """
-        return Printed(self._record(run), total, stdout, is_all=is_resumed)
+        path = self._record(run)
+        if not path.exists():
+            _make_record(path, total, is_all=True)
+        return Printed(path, stdout)
 
     def _record(self, run: int) -> Path:
         return self.path / f"printed.{run}"
@@ -82,6 +113,14 @@ class MapFolder:
         os.close(self._lock)
 
 
+def _make_record(path: Path, total: int, *, is_all: bool) -> None:
+    """Make the record of a map that has printed all, or nothing."""
+    new = path.with_name("new")
+    size = -(-(_FLAGS_AT + total) // 8) * 8
+    new.write_bytes(bytes(_FLAGS_AT) + bytes([is_all]) * (size - _FLAGS_AT))
+    new.rename(path)
+
+
 class Printed:
     """Which outputs are printed, in a file that survives this process, whatever kills it.
 
@@ -90,17 +129,11 @@ class Printed:
     shows after a crash how much of the output it got; of a pipe, only what was counted is known.
     """
 
-    def __init__(self, path: Path, total: int, stdout: int, *, is_all: bool) -> None:
-        """Open the record; `is_all`: a new one says that all is printed."""
+    def __init__(self, path: Path, stdout: int) -> None:
         self._stdout = stdout
         found = os.fstat(stdout)
         self._is_file = stat.S_ISREG(found.st_mode)
         self._device, self._inode = found.st_dev, found.st_ino
-        if not path.exists():
-            new = path.with_suffix(".new")
-            size = -(-(_FLAGS_AT + total) // 8) * 8
-            new.write_bytes(bytes(_FLAGS_AT) + bytes([is_all]) * (size - _FLAGS_AT))
-            new.rename(path)
         with path.open("r+b") as file:
             self._map = mmap.mmap(file.fileno(), 0)
         # As words, each written in one access: a kill leaves the old or the new number.

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator, Sequence
 
 import msgspec
 
 from mpdispatch.cli.map.ends import CUT_OFF, End, end_in_store
-from mpdispatch.errors import UsageError
+from mpdispatch.errors import BatchNotFoundError, UsageError
 from mpdispatch.model import COMMAND_JOB, AlikeJobs, Command, JobState, Member, NewBatch, NewJob
 from mpdispatch.policy.names import cut, shown
 from mpdispatch.store.batches import every_member
@@ -87,8 +88,8 @@ class MapJobs:
 
     def find(self, total: int) -> bool:
         """Find the last map of this queue. False: there is none, or jobs of it were deleted."""
-        batch_id = self._last_batch()
-        if batch_id is None:
+        batch_id = self.last()
+        if not batch_id:
             return False
         self._batch = batch_id
         # A job that took another's place has a higher id, so the first ones are as they were enqueued.
@@ -104,13 +105,14 @@ class MapJobs:
         batch = self._store.batches.get(batch_id)
         return self.count == total if not batch.is_open else self.count == batch.total <= total
 
-    def _last_batch(self) -> int | None:
+    def last(self) -> int:
+        """The batch of the last map of this queue; 0: there is none."""
         page = self._store.list_jobs(JobFilter(queue=self.queue), limit=1, cursor=None)
-        return page.items[0].batch_id if page.items else None
+        return (page.items[0].batch_id if page.items else None) or 0
 
-    def discard(self) -> None:
-        """Cancel what an earlier map of this queue has left waiting."""
-        if (batch_id := self._last_batch()) is not None:
+    def discard(self, batch_id: int) -> None:
+        """Cancel what an earlier map has left waiting; its batch may have been pruned."""
+        with contextlib.suppress(BatchNotFoundError):
             self._store.batches.cancel(batch_id)
             self._store.batches.close(batch_id)
 

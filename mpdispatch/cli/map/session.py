@@ -115,7 +115,7 @@ class MapSession:
                 self._joblog = JobLog(wishes.joblog, commands.line_of, is_resumed=self._is_resumed)
                 closing.callback(self._joblog.close)
             if not self._is_resumed:
-                self._begin()
+                self._announce()
             self._closing = closing.pop_all()
         self._ends = EndQueue()
         self._supervisor = supervisor_of(store, config, self._ends, log, zygote)
@@ -123,13 +123,22 @@ class MapSession:
     def close(self) -> None:
         self._closing.close()
 
-    def _begin(self) -> None:
-        """Give up what an earlier map has left, and begin this one."""
+    def _announce(self) -> None:
+        """Get ready to begin. What an earlier map has left stays until jobs of this one are stored: see `_take_over`."""
         for position in range(self._total):
             self._payload_of(position)  # so that one that is too large is refused before any job is enqueued
-        self._jobs.discard()
-        self._folder.clear()
+        last = self._jobs.last()
+        if last:
+            self._take_over(last)
+        self._folder.announce(last, self._total)
         self._jobs.begin(self._commands.text)
+
+    def _take_over(self, batch_id: int) -> None:
+        """The map of this batch is stored: give up the one before it, if that was not done yet."""
+        given_up = self._folder.given_up(batch_id)
+        if given_up is not None:
+            self._jobs.discard(given_up)
+            self._folder.take_over(batch_id)
 
     def _payload_of(self, position: int) -> bytes:
         return payload_of_words(
@@ -145,7 +154,6 @@ class MapSession:
         Raises BrokenPipeError: nobody reads stdout any more. DispatchError: the supervisor cannot go on.
         """
         stdout = sys.stdout.fileno()
-        self._folder.make_spool()
         timeout_s = self._wishes.timeout_s
         feed = Feed(
             self._jobs,
@@ -157,8 +165,10 @@ class MapSession:
         )
         if not self._is_resumed:
             feed.fill(0)
+        self._take_over(self._jobs.batch_id)
+        self._folder.make_spool()
         outputs = Outputs(self._store, self._folder.spool)
-        printed = self._folder.printed(self._jobs.batch_id, self._total, stdout, is_resumed=self._is_resumed)
+        printed = self._folder.printed(self._jobs.batch_id, self._total, stdout)
         self._closing.callback(printed.close)
         name_of = self._commands.name_of
         printer = Printer(
