@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from mpdispatch.cli.map.joblog import parse_joblog
+from mpdispatch.cli.map.joblog import HEADER, parse_joblog
 from mpdispatch.model import JobState
 from mpdispatch.store import SQLiteStore
 from mpdispatch.store.filters import JobFilter
@@ -194,6 +194,58 @@ def test_a_joblog_is_that_of_gnu_parallel(maps: Maps) -> None:
     assert {n: (line.exit_status, line.received_bytes) for n, line in found.items()} == {1: (0, 6), 2: (7, 6)}
     assert found[2].command == "sh -c 'echo 12345; exit $0' 7"
     assert abs(found[2].started_s - time.time()) < 60
+
+
+@pytest.mark.parametrize("options", [[], ["--resume"]])
+def test_a_joblog_may_be_a_pipe_that_is_not_read_from(maps: Maps, options: Sequence[str]) -> None:
+    out, err = maps(*options, "--joblog", "/dev/stderr", "echo", ":::", "a", "b")
+    assert out == "a\nb\n"
+    assert sorted(parse_joblog(err.splitlines())) == [1, 2]
+    os.mkfifo(maps.here / "fifo")
+    process = maps.start(*options, "--joblog", "fifo", "echo", ":::", "b")
+    assert sorted(parse_joblog((maps.here / "fifo").read_text().splitlines())) == [1]
+    assert process.wait(20) == 0
+
+
+def test_a_joblog_on_a_full_disk_is_refused(maps: Maps) -> None:
+    assert (
+        "/dev/full cannot be written: No space left"
+        in maps("--joblog", "/dev/full", "echo", ":::", "a", code=2)[1]
+    )
+
+
+@pytest.mark.parametrize("options", [[], ["--resume"]])
+@pytest.mark.parametrize("text", ["my thesis\n", "x", f"{HEADER}x\n"])
+def test_a_file_that_is_no_joblog_is_kept(maps: Maps, options: Sequence[str], text: str) -> None:
+    maps("echo", ":::", "a")
+    file = maps.here / "thesis"
+    file.write_text(text)
+    assert "thesis is not empty" in maps(*options, "--joblog", "thesis", "echo", ":::", "a", code=2)[1]
+    assert file.read_text() == text
+    assert sum(maps.store().counts().values()) == 1
+
+
+def test_a_joblog_is_written_anew_or_gone_on_with(maps: Maps) -> None:
+    def lines() -> list[str]:
+        return (maps.here / "log").read_text().splitlines()
+
+    (maps.here / "log").touch()
+    maps("--joblog", "log", "echo", ":::", "a", "b")
+    first = lines()
+    assert [len(first), first[0]] == [3, HEADER]
+    maps("--resume", "--joblog", "log", "echo", ":::", "a", "b")
+    assert lines() == first
+    maps("--joblog", "log", "echo", ":::", "c")
+    assert [len(lines()), lines()[0]] == [2, HEADER]
+
+
+@pytest.mark.parametrize("lists", [["-a", "./list", "echo"], ["echo", "::::", "list"]])
+def test_a_file_of_inputs_is_no_joblog(maps: Maps, lists: Sequence[str]) -> None:
+    for text in ("", "a\n", f"{HEADER}\n"):
+        (maps.here / "list").write_text(text)
+        assert "list is a file of inputs, too" in maps("--joblog", "list", *lists, code=2)[1]
+        assert (maps.here / "list").read_text() == text
+    assert not maps.state.exists()
 
 
 def test_retries_and_timeouts(maps: Maps) -> None:

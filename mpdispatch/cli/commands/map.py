@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from mpdispatch.cli.map.halt import Halt
-from mpdispatch.cli.map.inputs import combined, read_lists, sorted_words
+from mpdispatch.cli.map.inputs import combined, read_lists, refuse_own_list, sorted_words
 from mpdispatch.cli.map.request import Commands, Wishes
 from mpdispatch.cli.map.template import Template
 from mpdispatch.cli.output import keep_stdout
@@ -107,7 +107,7 @@ def map_command(
     if options.json:
         raise UsageError("--json: map prints what the programs write; --joblog writes a table for programs")
     wishes = _wishes(**wished)
-    commands = _commands(words, files, by_nul=by_nul)
+    commands = _commands(words, files, by_nul=by_nul, joblog=wishes.joblog)
     if dry_run:
         for position in range(len(commands.inputs)):
             sys.stdout.buffer.write(os.fsencode(commands.line_of(position)) + b"\n")
@@ -150,9 +150,11 @@ def _wishes(
     )
 
 
-def _commands(words: Sequence[str], files: Sequence[str], *, by_nul: bool) -> Commands:
+def _commands(words: Sequence[str], files: Sequence[str], *, by_nul: bool, joblog: str | None) -> Commands:
     line = sorted_words(words)
     if not line.template:
         Template.parse([])  # refuses it before stdin is read
+    if joblog is not None:
+        refuse_own_list(joblog, line, files)
     lists = read_lists(line, files, by_nul=by_nul)
     return Commands(Template.parse(line.template, len(lists)), line.template, combined(lists), os.getcwd())

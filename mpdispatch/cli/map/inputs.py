@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import sys
@@ -71,6 +72,14 @@ def read_lists(line: CommandLine, files: Sequence[str], *, by_nul: bool) -> list
             raise UsageError("no inputs: give them after :::, by -a FILE, or as lines of stdin (- at the end)")
         lists.append(_lines_of("-", by_nul=by_nul or bool(line.stdin)))
     return lists
+
+
+def refuse_own_list(joblog: str, line: CommandLine, files: Sequence[str]) -> None:
+    """Refuse a joblog that is a file of inputs, which it would overwrite. Raises UsageError."""
+    for file in [*files, *(word for kind, words in line.lists if kind == _FILES for word in words)]:
+        with contextlib.suppress(OSError):  # one of them is not there, or is stdin
+            if os.path.isfile(file) and os.path.samefile(file, joblog):
+                raise UsageError(f"--joblog: {joblog} is a file of inputs, too; name another one")
 
 
 def combined(lists: Sequence[Sequence[str]]) -> list[tuple[str, ...]]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable
+from contextlib import ExitStack
 
 from mpdispatch.cli.map.ends import End
 from mpdispatch.cli.map.joblog import HEADER, JobLogLine, parse_joblog, signal_number
@@ -16,19 +18,28 @@ class JobLog:
     def __init__(self, path: str, line_of: Callable[[int], str], *, is_resumed: bool) -> None:
         """Open it, anew or to go on with it. `line_of`: the command of a job, quoted, by its position.
 
+        Only a file is read, and only a joblog is written to: another file that is not empty is kept as it is.
+
         Raises UsageError: it cannot be written, or is no joblog.
         """
         self._line_of = line_of
-        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | (0 if is_resumed else os.O_TRUNC)
-        try:
-            self._file = os.open(path, flags, 0o666)
-            with open(self._file, encoding="utf-8", errors="surrogateescape", closefd=False) as lines:
-                # Without the end of a line that a kill or a full disk has cut.
-                self._known = set(parse_joblog(line for line in lines if line.endswith("\n")))
-        except OSError as error:
-            raise UsageError(f"--joblog: {path} cannot be written: {error.strerror}") from error
-        if os.fstat(self._file).st_size == 0:
-            self._write(HEADER)
+        self._known = set[int]()
+        with ExitStack() as undo:
+            try:
+                # Not to be read: a pipe or a terminal would be waited for.
+                self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+                undo.callback(os.close, self._file)
+                found = os.fstat(self._file)
+                if stat.S_ISREG(found.st_mode) and found.st_size:
+                    self._known = _known(path)
+                    if not is_resumed:
+                        os.truncate(self._file, 0)
+                        self._known.clear()
+                if not stat.S_ISREG(found.st_mode) or os.fstat(self._file).st_size == 0:
+                    self._write(HEADER)
+            except OSError as error:
+                raise UsageError(f"--joblog: {path} cannot be written: {error.strerror}") from error
+            undo.pop_all()
 
     def __contains__(self, position: int) -> bool:
         """Whether it has a line of this job."""
@@ -59,3 +70,14 @@ class JobLog:
 
     def close(self) -> None:
         os.close(self._file)
+
+
+def _known(path: str) -> set[int]:
+    """The numbers of the jobs that a joblog has lines of. Raises UsageError: the file is none."""
+    with open(path, encoding="utf-8", errors="surrogateescape", newline="\n") as lines:
+        if lines.readline(len(HEADER) + 1) != f"{HEADER}\n":
+            raise UsageError(
+                f"--joblog: {path} is not empty and does not begin as a joblog does; name another file, or remove it"
+            )
+        # Without the end of a line that a kill or a full disk has cut.
+        return set(parse_joblog(line for line in lines if line.endswith("\n")))

@@ -110,6 +110,11 @@ class MapSession:
             closing.callback(self._folder.close)
             self._jobs = MapJobs(store, commands.queue)
             self._is_resumed = wishes.resumes and self._jobs.find(self._total)
+            if not self._is_resumed:
+                for position in range(self._total):
+                    self._payload_of(
+                        position
+                    )  # so that one that is too large is refused before anything is changed
             self._joblog: JobLog | None = None
             if wishes.joblog is not None:
                 self._joblog = JobLog(wishes.joblog, commands.line_of, is_resumed=self._is_resumed)
@@ -125,8 +130,6 @@ class MapSession:
 
     def _announce(self) -> None:
         """Get ready to begin. What an earlier map has left stays until jobs of this one are stored: see `_take_over`."""
-        for position in range(self._total):
-            self._payload_of(position)  # so that one that is too large is refused before any job is enqueued
         last = self._jobs.last()
         if last:
             self._take_over(last)
