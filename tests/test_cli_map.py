@@ -18,7 +18,7 @@ import pytest
 from mpdispatch.cli.map.joblog import HEADER, parse_joblog
 from mpdispatch.model import JobState
 from mpdispatch.store import SQLiteStore
-from mpdispatch.store.filters import JobFilter
+from mpdispatch.store.filters import JobFilter, PruneFilter
 
 from .conftest import ROOT
 
@@ -377,6 +377,37 @@ def test_a_kill_in_the_start_of_a_new_map_loses_no_output(maps: Maps, point: str
     )
     assert maps("--resume", *command) == ("", "")
     assert maps.left() == []
+
+
+@pytest.mark.parametrize("deleted", [JobState.COMPLETED, JobState.FAILED, None])
+def test_a_map_whose_jobs_were_deleted_does_not_begin_anew(maps: Maps, deleted: JobState | None) -> None:
+    script = "echo $0 >> began; echo $0; [ -e go ] || [ $0 != b ]"
+    command = ["-j1", "sh", "-c", script, ":::", "a", "b", "c"]
+    maps(*command, code=1)
+    (maps.here / "go").touch()
+    maps("--resume-failed", *command)  # another job takes the place of that of b
+    maps.store().prune(PruneFilter(state=deleted, keep=1 if deleted is JobState.COMPLETED else 0))
+    began = (maps.here / "began").read_text()
+    if deleted is not None:
+        for option in ("--resume", "--resume-failed"):
+            out, err = maps(option, *command, code=2)
+            assert out == ""
+            assert "jobs are not there any more. Without --resume" in err
+        assert (maps.here / "began").read_text() == began
+        assert "2 of its 3 jobs" in err or deleted is JobState.FAILED
+        assert maps(*command)[0] == "a\nb\nc\n"
+    else:
+        assert maps("--resume", *command)[0] == "a\nb\nc\n"  # there is no trace of it
+
+
+def test_a_map_that_had_not_ended_and_whose_jobs_were_all_deleted_does_not_begin_anew(maps: Maps) -> None:
+    command = ["-j1", "--halt", "soon,done=1", "sh", "-c", "sleep 0.1; echo $0", ":::", "a", "b", "c"]
+    maps(*command)
+    store = maps.store()
+    store.batches.cancel(store.list_jobs(JobFilter(), limit=1, cursor=None).items[0].batch_id or 0)
+    store.prune(PruneFilter(keep=0))
+    assert store.list_jobs(JobFilter(), limit=1, cursor=None).items == []
+    assert "its jobs are not there any more" in maps("--resume", *command, code=2)[1]
 
 
 def test_ctrl_c_ends_it_quickly_and_says_how_to_go_on(maps: Maps) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
@@ -36,6 +36,20 @@ def payload_of_words(words: Sequence[str], *, cwd: str, spool: str, max_bytes: i
             " are allowed (max_payload_bytes)"
         )
     return payload
+
+
+def _is_for(payload: bytes, words: Sequence[str]) -> bool:
+    """Whether it is the payload of a job that runs this command."""
+    command = msgspec.json.decode(payload, type=Command)
+    return command.argv == (list(map(_as_bytes, words)) if command.is_bytes else list(words))
+
+
+def lost(how: str) -> UsageError:
+    """The error of a map that cannot be resumed."""
+    return UsageError(
+        f"--resume: the last map of this template and these inputs cannot go on: {how}. Without --resume the same"
+        " command begins anew and runs all of them again"
+    )
 
 
 def _as_bytes(text: str) -> str:
@@ -86,8 +100,11 @@ class MapJobs:
         self._positions.update((job_id, self.count + n) for n, job_id in enumerate(made.ids))
         self.count += len(payloads)
 
-    def find(self, total: int) -> bool:
-        """Find the last map of this queue. False: there is none, or jobs of it were deleted."""
+    def find(self, words_of: Callable[[int], Sequence[str]], total: int) -> bool:
+        """Find the last map of this queue. False: there is none. `words_of`: the command of a job, by its position.
+
+        Raises UsageError: jobs of it are not there any more, or will never be.
+        """
         batch_id = self.last()
         if not batch_id:
             return False
@@ -95,15 +112,25 @@ class MapJobs:
         # A job that took another's place has a higher id, so the first ones are as they were enqueued.
         positions: dict[int, int] = {}
         self.count = 0
+        is_whole = True
         for member in self._members():
             if member.id not in positions:
+                # One whose predecessor was deleted would stand at a later place than its own.
+                is_whole = is_whole and self.count < total and _is_for(member.payload, words_of(self.count))
                 positions[member.id] = self.count
                 self.count += 1
             if member.retried_as is not None:
                 positions[member.retried_as] = positions[member.id]
         self._positions = positions
         batch = self._store.batches.get(batch_id)
-        return self.count == total if not batch.is_open else self.count == batch.total <= total
+        if self.count < batch.total:
+            raise lost(f"{batch.total - self.count:,} of its {batch.total:,} jobs are not there any more")
+        if not is_whole:
+            raise lost("some of its jobs are not there any more")
+        if self.count < total and not batch.is_open:
+            text = f"its batch {batch_id} was closed when {self.count:,} of {total:,} jobs were enqueued"
+            raise lost(text)
+        return True
 
     def last(self) -> int:
         """The batch of the last map of this queue; 0: there is none."""

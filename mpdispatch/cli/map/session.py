@@ -16,7 +16,7 @@ from mpdispatch.cli.map.feed import Feed
 from mpdispatch.cli.map.folder import MapFolder
 from mpdispatch.cli.map.halt import Halt
 from mpdispatch.cli.map.joblog_file import JobLog
-from mpdispatch.cli.map.jobs import MapJobs, payload_of_words
+from mpdispatch.cli.map.jobs import MapJobs, lost, payload_of_words
 from mpdispatch.cli.map.printer import Outputs, Printer
 from mpdispatch.cli.map.report import Bar, print_failures
 from mpdispatch.cli.map.request import Commands, Wishes
@@ -109,7 +109,7 @@ class MapSession:
             self._folder = MapFolder(runtime_folder(store) / commands.queue)
             closing.callback(self._folder.close)
             self._jobs = MapJobs(store, commands.queue)
-            self._is_resumed = wishes.resumes and self._jobs.find(self._total)
+            self._is_resumed = wishes.resumes and self._find()
             if not self._is_resumed:
                 for position in range(self._total):
                     self._payload_of(
@@ -127,6 +127,14 @@ class MapSession:
 
     def close(self) -> None:
         self._closing.close()
+
+    def _find(self) -> bool:
+        """Find the map that is to go on; False: there is none. Raises UsageError: it cannot go on."""
+        if self._jobs.find(self._commands.words_of, self._total):
+            return True
+        if self._folder.has_record:
+            raise lost("its jobs are not there any more")
+        return False
 
     def _announce(self) -> None:
         """Get ready to begin. What an earlier map has left stays until jobs of this one are stored: see `_take_over`."""
