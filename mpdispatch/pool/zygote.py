@@ -48,19 +48,17 @@ def main() -> NoReturn:
         importlib.import_module(name)
     control = socket.socket(fileno=ties.channel_fd)
     control.setblocking(True)  # whatever the default is
-    control.send(encode(ZygoteReady()))
+    _send(control, encode(ZygoteReady()))
     app: AppEngine | None = None
     while True:
-        frame, descriptors, _, _ = socket.recv_fds(control, 64 * 1024, _FDS_PER_FORK)
-        if not frame:
-            os._exit(0)
+        frame, descriptors = _receive(control)
         message = decode_to_zygote(frame)
         if isinstance(message, Preload):
             before = open_descriptors()
             app = load(message.app)
             leave_sigterm_to_supervisor()
             hazards = fork_hazards(before)
-            control.send(encode(Preloaded(hazards=tuple(hazards))))
+            _send(control, encode(Preloaded(hazards=tuple(hazards))))
             # Present objects are exempt from garbage collection in children, which would write to shared pages.
             gc.collect()
             gc.freeze()
@@ -71,7 +69,26 @@ def main() -> NoReturn:
         pid = _fork_twice(functools.partial(_become_worker, message.tag, of_worker, ties, app))
         for descriptor in descriptors:
             os.close(descriptor)
-        control.send(encode(Forked(pid)))
+        _send(control, encode(Forked(pid)))
+
+
+def _receive(control: socket.socket) -> tuple[bytes, list[int]]:
+    """The next message and its descriptors. Ends this process at the end of the channel."""
+    # It is reset, and not just at its end, if the supervisor ended before it had read all from us.
+    frame, descriptors = b"", list[int]()
+    with contextlib.suppress(ConnectionResetError):
+        frame, descriptors, _, _ = socket.recv_fds(control, 64 * 1024, _FDS_PER_FORK)
+    if not frame:
+        os._exit(0)
+    return frame, descriptors
+
+
+def _send(control: socket.socket, frame: bytes) -> None:
+    """Send a message. Ends this process at the end of the channel."""
+    try:
+        control.send(frame)
+    except (BrokenPipeError, ConnectionResetError):
+        os._exit(0)
 
 
 def _fork_twice(body: Callable[[], None]) -> int:
