@@ -514,6 +514,15 @@ def test_a_dry_run_prints_the_commands_and_makes_nothing(maps: Maps) -> None:
     assert not maps.state.exists()
 
 
+@pytest.mark.parametrize("closed", [">&-", ">&- <&-"])
+def test_a_closed_stdout_is_printed_to_in_vain(maps: Maps, closed: str) -> None:
+    for options in (["--dry-run"], [], ["--resume"]):
+        line = ["sh", "-c", f'exec "$@" {closed}', "sh", *MAP, *options, "sh", "-c", "echo $0; echo $0 >> ran"]
+        done = subprocess.run([*line, ":::", "a"], cwd=maps.here, env=maps.env, capture_output=True)
+        assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    assert (maps.here / "ran").read_text() == "a\n"
+
+
 def test_a_bar_is_drawn_if_asked_for(maps: Maps) -> None:
     _, err = maps("--bar", "-j1", "sleep", ":::", "0.3", "0.3", "0.3")
     assert "/3" in err and "ETA" in err  # noqa: PT018

@@ -48,11 +48,17 @@ def complain(message: str) -> None:
 
 
 def keep_stdout() -> None:
-    """Keep stdout for this process: workers, and the processes that they start, write to stderr instead."""
-    sys.stdout.flush()
-    own = os.dup(sys.stdout.fileno())
+    """Keep stdout for this process: workers, and the processes that they start, write to stderr instead.
+
+    If it was closed, sys.stdout is a file afterwards that leads nowhere.
+    """
+    descriptor, encoding = 1, "utf-8"  # those of a closed one: the program has opened it, to /dev/null
+    if sys.stdout is not None:
+        sys.stdout.flush()
+        descriptor, encoding = sys.stdout.fileno(), sys.stdout.encoding
+    own = os.dup(descriptor)
     os.dup2(2, 1)
-    sys.stdout = os.fdopen(own, "w", encoding=sys.stdout.encoding, errors="backslashreplace", closefd=False)
+    sys.stdout = os.fdopen(own, "w", encoding=encoding, errors="backslashreplace", closefd=False)
 
 
 def print_line(value: object) -> None:

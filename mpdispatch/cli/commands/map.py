@@ -109,8 +109,9 @@ def map_command(
     wishes = _wishes(**wished)
     commands = _commands(words, files, by_nul=by_nul, joblog=wishes.joblog)
     if dry_run:
-        for position in range(len(commands.inputs)):
-            sys.stdout.buffer.write(os.fsencode(commands.line_of(position)) + b"\n")
+        if sys.stdout is not None:  # it is open
+            lines = (os.fsencode(commands.line_of(position)) for position in range(len(commands.inputs)))
+            sys.stdout.buffer.writelines(line + b"\n" for line in lines)
         return 0
     if not commands.inputs:
         return 0
