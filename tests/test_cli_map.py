@@ -207,6 +207,21 @@ def test_a_joblog_may_be_a_pipe_that_is_not_read_from(maps: Maps, options: Seque
     assert process.wait(20) == 0
 
 
+def test_a_joblog_that_is_not_read_any_more_ends_it_with_an_error(maps: Maps) -> None:
+    os.mkfifo(maps.here / "fifo")
+    command = ["sh", "-c", "until [ -e go ]; do sleep 0.01; done; echo $0", ":::", "b"]
+    process = maps.start("--joblog", "fifo", *command)
+    with (maps.here / "fifo").open() as fifo:
+        assert fifo.readline() == f"{HEADER}\n"
+    (maps.here / "go").touch()
+    assert process.communicate(timeout=20) == (
+        b"",
+        b"mpdispatch: --joblog: fifo cannot be written: Broken pipe\n",
+    )
+    assert process.returncode == 74
+    assert maps("--resume", *command)[0] == "b\n"
+
+
 def test_a_joblog_on_a_full_disk_is_refused(maps: Maps) -> None:
     assert (
         "/dev/full cannot be written: No space left"

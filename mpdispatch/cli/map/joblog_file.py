@@ -22,7 +22,7 @@ class JobLog:
 
         Raises UsageError: it cannot be written, or is no joblog.
         """
-        self._line_of = line_of
+        self._path, self._line_of = path, line_of
         self._known = set[int]()
         with ExitStack() as undo:
             try:
@@ -50,7 +50,7 @@ class JobLog:
         self._known.discard(position + 1)
 
     def add(self, position: int, end: End, received_bytes: int) -> None:
-        """A job has ended, and has written so much to stdout."""
+        """A job has ended, and has written so much to stdout. Raises OSError: the line cannot be written."""
         status = end.exit_status
         if status is None:
             status = 0 if end.is_success or end.signal is not None else -1  # as GNU parallel after a timeout
@@ -63,7 +63,11 @@ class JobLog:
             signal=signal_number(end.signal),
             command=self._line_of(position),
         )
-        self._write(str(line))
+        try:
+            self._write(str(line))
+        except OSError as error:
+            # No BrokenPipeError, which would say that nobody reads stdout.
+            raise OSError(f"--joblog: {self._path} cannot be written: {error.strerror}") from error
 
     def _write(self, text: str) -> None:
         os.write(self._file, os.fsencode(text) + b"\n")
