@@ -9,9 +9,9 @@ import click
 
 from mpdispatch.cli.parameters import complete_job, complete_queue, given
 from mpdispatch.cli.values import DURATION, EXPIRES, JOB_IDS, RFC3339
-from mpdispatch.engine.new_job import PlainDefaults, new_job
+from mpdispatch.engine.new_job import new_job
 from mpdispatch.engine.options import EnqueueKeywords, EnqueueOptions, meanings
-from mpdispatch.model import NewJob, OnParentFailure
+from mpdispatch.model import COMMAND_JOB, NewJob, OnParentFailure
 
 
 def help_texts(keywords: type) -> dict[str, str]:
@@ -78,10 +78,13 @@ job_options = given(
 """The options of a new job; a command gets them as `create`, `wait`, and `queue`, `priority`, `delay` …"""
 
 
-def unchecked_job(defaults: PlainDefaults, payload: bytes, wished: Mapping[str, Any]) -> NewJob:
-    """The job of a name whose handler is not known here.
+def unchecked_job(name: str, payload: bytes, wished: Mapping[str, Any]) -> NewJob:
+    """The job of a name whose handler is not known here. A command that fails is not retried unless that is wished.
 
     Raises UsageError: names every option whose value is not allowed.
     """
     options = EnqueueOptions.read({key: value for key, value in wished.items() if value is not None})
-    return new_job(defaults, options, payload)
+    plain = (
+        NewJob(name=name, payload=b"", max_retries=0) if name == COMMAND_JOB else NewJob(name=name, payload=b"")
+    )
+    return new_job(plain, options, payload)

@@ -47,7 +47,7 @@ class _Declaration:
 
     def spec(self) -> CronSpec:
         """Raises UsageError. A timeout for all jobs is not kept with it: a claim adds that."""
-        job = new_job(self.definition, PLAIN, self.payload)
+        job = new_job(self.definition.plain_job, PLAIN, self.payload)
         return checked_spec(self.entry_name, self.schedule, job, self.options)
 
 

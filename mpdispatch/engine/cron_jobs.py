@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from mpdispatch.config import Config
 from mpdispatch.engine.definition import JobHandle
-from mpdispatch.engine.new_job import PlainDefaults, new_job
+from mpdispatch.engine.new_job import new_job
 from mpdispatch.engine.options import EnqueueOptions
 from mpdispatch.handlers.names import check_job_name
 from mpdispatch.handlers.safejson import payload_as_given
@@ -26,4 +26,4 @@ def job_as_given(job: str | JobHandle[..., Any], args: Mapping[str, Any], option
     """The job of an entry for a client that knows no handlers: name and arguments are not checked against any."""
     name = check_job_name(job.name if isinstance(job, JobHandle) else job)
     payload = payload_as_given(name, args, Config().max_payload_bytes)
-    return new_job(PlainDefaults(name=name), options, payload)
+    return new_job(NewJob(name=name, payload=b""), options, payload)

@@ -278,7 +278,7 @@ class Engine(JobClient, EnqueuesByName, MapsItems):
         """The job that an enqueue with this payload would store. Raises UsageError."""
         if options.after is not None:
             options.after.refuse_other_store(self.store)
-        return new_job(definition, options, payload, self._default_timeout_s)
+        return new_job(definition.plain_job, options, payload, self._default_timeout_s)
 
     def target_of(self, field: str, job: Enqueueable) -> tuple[JobDefinition, EnqueueOptions]:
         """The handler and the options that are meant. Raises UsageError, which names the field; UnknownJobError."""

@@ -75,12 +75,12 @@ class Telemetry:
 
     @property
     def is_tracing(self) -> bool:
+        if self._tracer_provider is None and "opentelemetry.trace" not in sys.modules:
+            return False  # the quick way out, for every enqueue comes here
         return self._find_tracer() is not None
 
     def _find_tracer(self) -> Any:
         if self._tracer is None:
-            if self._tracer_provider is None and "opentelemetry.trace" not in sys.modules:
-                return None  # the quick way out, for every enqueue comes here
             provider = _first(self._tracer_provider, _global_provider("trace", "get_tracer_provider"))
             if provider is not None and _module("trace") is not None:
                 self._tracer = provider.get_tracer(_SCOPE)

@@ -9,11 +9,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from mpdispatch.clock import SECOND_US
 from mpdispatch.errors import DuplicateJobError, RegistrationError, UnknownJobError, UsageError
 from mpdispatch.handlers.names import check_job_name
 from mpdispatch.handlers.returns import Returned
 from mpdispatch.handlers.signature import Signature
-from mpdispatch.model import RESERVED_PREFIX
+from mpdispatch.model import RESERVED_PREFIX, NewJob
 from mpdispatch.policy.backoff import BackoffSpec
 from mpdispatch.policy.names import check_name
 
@@ -35,6 +36,8 @@ class JobDefinition:
     expires_s: float | None = None
     """How long after its enqueue, or after its slot, a job may be started; then it is cancelled."""
     backoff: BackoffSpec | None = None
+    plain_job: NewJob = field(init=False, repr=False)
+    """The job that an enqueue without options makes, with no payload yet."""
     signature: Signature = field(init=False, repr=False)
     returns: Returned = field(init=False, repr=False)
     is_async: bool = field(init=False, repr=False)
@@ -46,9 +49,25 @@ class JobDefinition:
         except UsageError as error:
             raise RegistrationError(str(error)) from error
         _refuse_unrunnable(self.name, self.function)
+        object.__setattr__(self, "plain_job", self._plain_job())
         object.__setattr__(self, "signature", Signature(self.name, self.function))
         object.__setattr__(self, "returns", Returned(self.name, self.function))
         object.__setattr__(self, "is_async", is_async(self.function))
+
+    def _plain_job(self) -> NewJob:
+        timeout_us, expires_us = (
+            None if given_s is None else round(given_s * SECOND_US)
+            for given_s in (self.timeout_s, self.expires_s)
+        )
+        return NewJob(
+            name=self.name,
+            payload=b"",
+            queue=self.queue,
+            priority=self.priority,
+            max_retries=self.max_retries,
+            timeout_us=timeout_us,
+            expires_us=expires_us,
+        )
 
     @property
     def where(self) -> str:

@@ -94,29 +94,30 @@ class _Fifos:
     def write(self) -> None:
         """Wake all readers. Never blocks or raises."""
         try:
-            self._look_around()
+            if self._folder_fd < 0:
+                self._open_folder()
+            # fstat costs half as much as a stat by path, and every enqueue does this.
+            found = os.fstat(self._folder_fd)
+            if found.st_nlink == 0:  # The folder was removed; there may be a new one.
+                self.forget()
+                self._open_folder()
+                found = os.fstat(self._folder_fd)
+            if found.st_mtime_ns != self._seen_mtime_ns:
+                self._look_around(found.st_mtime_ns)
         except OSError:
             self.forget()  # no folder, or not private to us: nobody to wake
         if self._fds:
             self._fds = [fd for fd in self._fds if self._write(fd)]
 
-    def _look_around(self) -> None:
+    def _open_folder(self) -> None:
         if self._folder is None:
             self._folder = self._find_folder()
-        if self._folder_fd < 0:
-            if self._owns_folder:
-                os.close(open_folder(self._folder.parent))  # it must be private too
-            # Made, because to find a folder unchanged costs less than to find none.
-            self._folder_fd = open_folder(self._folder, create=self._owns_folder)
-        # fstat costs half as much as a stat by path, and every enqueue does this.
-        found = os.fstat(self._folder_fd)
-        mtime_ns = found.st_mtime_ns
-        if found.st_nlink == 0:  # The folder was removed; there may be a new one.
-            self.forget()
-            self._look_around()
-            return
-        if mtime_ns == self._seen_mtime_ns:
-            return
+        if self._owns_folder:
+            os.close(open_folder(self._folder.parent))  # it must be private too
+        # Made, because to find a folder unchanged costs less than to find none.
+        self._folder_fd = open_folder(self._folder, create=self._owns_folder)
+
+    def _look_around(self, mtime_ns: int) -> None:
         self._forget_fifos()
         is_settled = time.time_ns() - mtime_ns > _MTIME_GRAIN_NS
         for entry in os.listdir(self._folder_fd):

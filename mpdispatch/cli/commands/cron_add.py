@@ -24,7 +24,6 @@ from mpdispatch.cli.values import DURATION, arguments_of
 from mpdispatch.engine.cron_keywords import CronAndJobKeywords
 from mpdispatch.engine.cron_options import checked_spec, split_options
 from mpdispatch.engine.cron_values import Cron
-from mpdispatch.engine.new_job import PlainDefaults
 from mpdispatch.errors import UsageError
 from mpdispatch.execution.commands import environment_of, payload_of, why_not_there
 from mpdispatch.model import COMMAND_JOB, CatchUp, Command, CronSpec, NewJob, Overlap
@@ -130,7 +129,7 @@ def _command_job(
     if (missing := why_not_there(argv[0], cwd=folder, path=env.get("PATH"))) is not None:
         raise UsageError(f"command: {missing}")
     payload = payload_of(argv, cwd=folder, env=env, max_bytes=find_config(options).max_payload_bytes)
-    return unchecked_job(PlainDefaults(name=COMMAND_JOB, max_retries=0), payload, split_options(wished)[1])
+    return unchecked_job(COMMAND_JOB, payload, split_options(wished)[1])
 
 
 # ---------------------------------------------------------------- import
@@ -234,7 +233,7 @@ def _job_of_line(
     if (missing := why_not_there(line.shell, cwd=cwd, path=env["PATH"])) is not None:
         return missing
     payload = payload_of(line.argv, cwd=cwd, env=env, max_bytes=max_bytes)
-    return unchecked_job(PlainDefaults(name=COMMAND_JOB, max_retries=0), payload, of_jobs)
+    return unchecked_job(COMMAND_JOB, payload, of_jobs)
 
 
 def _print_imported(

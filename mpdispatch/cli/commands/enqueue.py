@@ -17,7 +17,6 @@ from mpdispatch.cli.parameters import complete_name
 from mpdispatch.cli.program import Options, command
 from mpdispatch.cli.values import arguments_of, arguments_of_pairs
 from mpdispatch.engine.client import JobClient
-from mpdispatch.engine.new_job import PlainDefaults
 from mpdispatch.engine.parents import jobs_at_once
 from mpdispatch.errors import Fault, PayloadError, UsageError
 from mpdispatch.handlers.names import check_job_name
@@ -196,7 +195,7 @@ def _as_given(options: Options, jobs: _Jobs, wished: Mapping[str, Any], *, may_c
     config = find_config(options)
     check_job_name(jobs.name)
     payloads = jobs.read(lambda arguments: payload_as_given(jobs.name, arguments, config.max_payload_bytes))
-    job = unchecked_job(PlainDefaults(name=jobs.name), payloads[0] if payloads else b"{}", wished)
+    job = unchecked_job(jobs.name, payloads[0] if payloads else b"{}", wished)
     client = open_client_to_fill(options, may_create=may_create)
     return client, client.add_job(job) if jobs.is_one else _add_many(client, job, payloads)
 

@@ -13,7 +13,6 @@ from mpdispatch.cli.enqueued import print_enqueued
 from mpdispatch.cli.job_options import job_options, program_options, unchecked_job
 from mpdispatch.cli.locate import find_config
 from mpdispatch.cli.program import Options, command
-from mpdispatch.engine.new_job import PlainDefaults
 from mpdispatch.execution.commands import environment_of, payload_of
 from mpdispatch.model import COMMAND_JOB
 
@@ -54,7 +53,7 @@ def run(
         max_bytes=find_config(options).max_payload_bytes,
     )
     # Programs, unlike handlers, are not written to run twice: they are retried only on request.
-    wanted = unchecked_job(PlainDefaults(name=COMMAND_JOB, max_retries=0), payload, wishes)
+    wanted = unchecked_job(COMMAND_JOB, payload, wishes)
     client = open_client_to_fill(options, may_create=create)
     job = client.add_job(wanted)
     return print_enqueued(options, client, job, wait=wait)

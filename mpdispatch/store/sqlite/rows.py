@@ -123,7 +123,7 @@ def fresh_job(job: NewJob, job_id: int, row: Row) -> Job:
         id=job_id,
         name=job.name,
         queue=job.queue,
-        state=JobState.PENDING if state == "pending" else JobState.SCHEDULED,
+        state=_STATES[state],
         priority=job.priority,
         payload=payload if isinstance(payload, dict) else _arguments(payload),
         max_retries=job.max_retries,

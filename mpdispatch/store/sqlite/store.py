@@ -41,7 +41,6 @@ from mpdispatch.store.sqlite import (
     shrink,
     status,
 )
-from mpdispatch.store.sqlite.connection import Flush
 from mpdispatch.store.sqlite.database import Database, FileDatabase, MemoryDatabase
 from mpdispatch.store.sqlite.options import FileOptions
 from mpdispatch.store.sqlite.queries import QUERIES
@@ -201,7 +200,7 @@ class SQLiteStore:
             lambda c: inserts.insert(c, job, self._clock.now()),
             self.wake,
             is_one_statement=is_one_statement,
-            flush=Flush.ONCE_RELEASED if is_synced else Flush.LATER,
+            is_synced=is_synced,
         )
         if job.after:
             self._wake_waiting_clients()  # a parent that has failed may have cancelled it, and ended its batch
