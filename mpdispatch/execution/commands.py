@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from mpdispatch.errors import CommandFailedError, Fault, JobTimeout, PayloadError, UsageError
+from mpdispatch.execution.environment import environment
 from mpdispatch.execution.job_context import JobContext
 from mpdispatch.execution.process_context import current_job
 from mpdispatch.execution.program import EndListener, Listener, PipeReader, end, start
@@ -113,20 +114,24 @@ def _of_bytes(text: str) -> str:
     return os.fsdecode(text.encode("latin-1"))
 
 
-def _with_marks(env: Mapping[str, str] | None, context: JobContext) -> dict[str, str]:
+def _with_marks(env: Mapping[str, str] | None, context: JobContext) -> dict[bytes, bytes]:
     """The environment of the program: the given one, or this worker's, and what tells of the job."""
     added = {"MPDISPATCH_JOB_ID": str(context.id), "MPDISPATCH_ATTEMPT": str(context.attempt)}
     if context.slot is not None:
         added["MPDISPATCH_SLOT"] = time_to_json(context.slot) or ""
     if env is None:
-        return {**os.environ, **added}
+        return {**environment(), **_in_bytes(added)}
     if WORKER_VARIABLE in os.environ:  # by which a supervisor finds what a dead worker left running
         added[WORKER_VARIABLE] = os.environ[WORKER_VARIABLE]
-    return {**env, **added}
+    return _in_bytes({**env, **added})
+
+
+def _in_bytes(variables: Mapping[str, str]) -> dict[bytes, bytes]:
+    return {os.fsencode(name): os.fsencode(value) for name, value in variables.items()}
 
 
 def _report_output(
-    argv: Sequence[str], cwd: str, env: Mapping[str, str], context: JobContext
+    argv: Sequence[str], cwd: str, env: Mapping[bytes, bytes], context: JobContext
 ) -> dict[str, Any]:
     """Run the program, and report the end of what it writes while it runs."""
     process = start(argv, cwd, env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -141,7 +146,7 @@ def _report_output(
 
 
 def _spool_output(
-    argv: Sequence[str], cwd: str, env: Mapping[str, str], context: JobContext, folder: str
+    argv: Sequence[str], cwd: str, env: Mapping[bytes, bytes], context: JobContext, folder: str
 ) -> dict[str, Any]:
     """Run the program with files of the folder as its stdout and stderr. Of a failed one they stay there."""
     spool = Spool(folder, context.id, context.fencing_token)

@@ -38,9 +38,9 @@ class Listener(Protocol):
 
 
 def start(
-    argv: Sequence[str], cwd: str, env: Mapping[str, str] | None, *, stdout: int, stderr: int
+    argv: Sequence[str], cwd: str, env: Mapping[bytes, bytes], *, stdout: int, stderr: int
 ) -> subprocess.Popen[bytes]:
-    """Start the program in a process group of its own. `env=None`: this process's. `stdout`, `stderr`: as for Popen.
+    """Start the program in a process group of its own. `stdout`, `stderr`: as for Popen.
 
     Raises CommandFailedError: it cannot be started; its exit status is that of a shell (126, 127).
     """

@@ -36,7 +36,7 @@ from mpdispatch.execution.usage import BRIEF_US, EVERY
 from mpdispatch.fstext import unpacked
 from mpdispatch.host.linux import become_subreaper, give_back_memory, set_oom_score
 from mpdispatch.host.worker_record import WorkerRecord
-from mpdispatch.model import Answer, Completed, ErrorInfo, Raised, Run, Stream
+from mpdispatch.model import COMMAND_JOB, Answer, Completed, ErrorInfo, Raised, Run, Stream
 from mpdispatch.pool import frames
 from mpdispatch.pool.channel import EXIT_CHANNEL_LOST, Channel, ChannelBroken
 from mpdispatch.pool.fork_safety import fork_hazards, open_descriptors
@@ -155,13 +155,16 @@ class _Loop:
         self._replies = ReplyWriter(channel, record.reply_writer())
         self._kills_children = attach.kills_children
         self._pid = getpid()
+        middleware = app.telemetry.around_handlers(app.middleware)
         self._executor = Executor(
             app.registry,
             limits=Limits(max_payload_bytes=attach.max_payload_bytes, max_result_bytes=attach.max_result_bytes),
             reporter=self,
             on_start=self._mark,
-            middleware=app.telemetry.around_handlers(app.middleware),
+            middleware=middleware,
         )
+        # A command job runs no code of the app in this process, unless a middleware is around it.
+        self._changes_nothing = "" if middleware else COMMAND_JOB
         app.hooks.route(self._note)
         signal.signal(signal.SIGUSR1, self._interrupt)
         self._hygiene = Hygiene()
@@ -195,7 +198,8 @@ class _Loop:
         if not self._unchecked:
             self._end_children(reasons)
         if changed := self._hygiene.restore(
-            was_brief=self._unchecked > 0, goes_on=self._receiver.has_next(name)
+            was_brief=self._unchecked > 0 or name == self._changes_nothing,
+            goes_on=self._receiver.has_next(name),
         ):
             _log.debug("put back what a job changed", extra={"changed": ", ".join(changed)})
         if not _flush_output() and self._has_output:
