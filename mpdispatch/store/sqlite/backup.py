@@ -12,7 +12,6 @@ that its registration is gone.
 
 from __future__ import annotations
 
-import errno
 import os
 import secrets
 from collections.abc import Iterator
@@ -23,10 +22,6 @@ from mpdispatch import sqlite3
 from mpdispatch.errors import (
     StoreCannotCreate,
     StoreCorrupt,
-    StoreError,
-    StoreFull,
-    StoreIOError,
-    StorePermission,
     UsageError,
 )
 from mpdispatch.failpoints import failpoint
@@ -34,7 +29,7 @@ from mpdispatch.fstext import percent_encoded
 from mpdispatch.store.sqlite.connection import Session
 from mpdispatch.store.sqlite.database import CLIENT_PATIENCE_S, Database, FileDatabase
 from mpdispatch.store.sqlite.queries import QUERIES
-from mpdispatch.store.sqlite.room import NO_ROOM, diagnosed
+from mpdispatch.store.sqlite.room import BY_ERRNO, diagnosed
 from mpdispatch.store.values import Backup
 
 _PAGES = 256
@@ -48,11 +43,6 @@ _OF_THE_SOURCE = (
     "SQLITE_LOCKED",
     "SQLITE_CORRUPT",
 )
-_BY_ERRNO: dict[int, type[StoreError]] = {
-    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), StorePermission),
-    **dict.fromkeys(NO_ROOM, StoreFull),
-    errno.EIO: StoreIOError,
-}
 
 
 def backup(database: Database, destination: str | os.PathLike[str]) -> Backup:
@@ -103,7 +93,7 @@ def _refuse_taken(destination: Path, session: Session) -> None:
             raise StoreCannotCreate(str(destination), detail) from None
         return
     except OSError as error:
-        kind = _BY_ERRNO.get(error.errno or 0, StoreCannotCreate)
+        kind = BY_ERRNO.get(error.errno or 0, StoreCannotCreate)
         raise kind(str(destination), f"cannot be reached: {error.strerror}") from error
     if session.path is not None and destination.exists() and destination.samefile(session.path):
         detail = "is the store itself; name another file for the copy"
@@ -136,7 +126,7 @@ def _blaming(destination: Path, path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        kind = _BY_ERRNO.get(error.errno or 0, StoreCannotCreate)
+        kind = BY_ERRNO.get(error.errno or 0, StoreCannotCreate)
         raise kind(
             str(destination), f"the copy cannot be written: {error.strerror}; nothing is left of it"
         ) from error

@@ -21,7 +21,6 @@ from mpdispatch.errors import (
     StoreBusy,
     StoreCorrupt,
     StoreError,
-    StoreFull,
     StoreIOError,
     StorePermission,
     StoreVanished,
@@ -31,7 +30,7 @@ from mpdispatch.failpoints import failpoint
 from mpdispatch.private import NotPrivateError
 from mpdispatch.store.sqlite import forks
 from mpdispatch.store.sqlite.lock import Pauses, WriteLock
-from mpdispatch.store.sqlite.room import NO_ROOM, diagnosed
+from mpdispatch.store.sqlite.room import BY_ERRNO, diagnosed
 from mpdispatch.store.sqlite.text import is_bad_text, lenient_text
 from mpdispatch.store.sqlite.wal import Log
 
@@ -41,10 +40,7 @@ T = TypeVar("T")
 BUSY_TIMEOUT_MS = 20
 
 # Errors of opening the lock file; ELOOP: a symlink in its place.
-_BY_ERRNO: dict[int, type[StoreError]] = {
-    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS, errno.ELOOP, errno.ENOTDIR), StorePermission),
-    **dict.fromkeys(NO_ROOM, StoreFull),
-}
+_BY_ERRNO = {**BY_ERRNO, errno.ELOOP: StorePermission, errno.ENOTDIR: StorePermission}
 
 _VERIFY_LOG_EVERY_S = 1.0
 """It costs 2 us, and an enqueue 30."""
@@ -243,7 +239,7 @@ class Session:
         except NotPrivateError as error:
             raise StorePermission(self.location, f"its lock file cannot be trusted: {error}") from error
         except OSError as error:
-            kind: type[StoreError] = _BY_ERRNO.get(error.errno or 0, StoreIOError)
+            kind = _BY_ERRNO.get(error.errno or 0, StoreIOError)
             raise kind(self.location, f"its lock file: {error}") from error
 
     def _transaction(self, work: Callable[[sqlite3.Connection], T], point: str) -> T:

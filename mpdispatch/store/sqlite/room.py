@@ -12,10 +12,17 @@ import os
 from pathlib import Path
 
 from mpdispatch import sqlite3
-from mpdispatch.errors import StoreError, StoreFull
+from mpdispatch.errors import StoreError, StoreFull, StoreIOError, StorePermission
 from mpdispatch.store.sqlite.translate import translated
 
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+BY_ERRNO: dict[int, type[StoreError]] = {
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), StorePermission),
+    **dict.fromkeys(NO_ROOM, StoreFull),
+    errno.EIO: StoreIOError,
+}
+"""The error that one of the system's means, for a file of ours."""
 
 _PROBE_BYTES = 256 * 1024
 """More than SQLite allocates at once (a page, or 32 KiB of shared memory): if that failed, this fails too."""
