@@ -21,11 +21,14 @@ from mpdispatch.store import SQLiteStore
 from mpdispatch.store.contract import Store
 from tests.servers.fixtures import Place, empty
 
-__all__ = ["StoreKind", "kinds_of_test", "store_kind"]
+__all__ = ["StoreKind", "kinds_of_test", "sqlite_only", "store_kind"]
 
 DEFAULT = ("file", "memory")
 """What is tested without MPDISPATCH_TEST_KINDS."""
 ALL = ("file", "memory", "postgres", "redis", "valkey")
+
+sqlite_only = pytest.mark.kinds("file", "memory")
+"""A test that looks past the store's face, by SQL or at a limit within its modules."""
 
 
 class StoreKind(Protocol):
