@@ -72,7 +72,9 @@ def refuse_server(server: Server, location: str) -> None:
     """Raise the error for a server, or a store on it, that this version cannot use and cannot migrate."""
     if server.version < OLDEST_SERVER * 10_000:
         shown = f"{server.version // 10_000}.{server.version % 10_000}"
-        raise StoreError(location, f"its server is PostgreSQL {shown}; mpdispatch needs {OLDEST_SERVER} or newer")
+        raise StoreError(
+            location, f"its server is PostgreSQL {shown}; mpdispatch needs {OLDEST_SERVER} or newer"
+        )
     if server.encoding != "UTF8":
         raise StoreNotUTF8(location, server.encoding)
     if server.schema_version > VERSION:

@@ -189,7 +189,9 @@ class Session:
             raise
         if answer[-1].command_status != b"COMMIT":
             # Some statement has failed, and the work went on as if it had not.
-            raise StoreError(self.location, "a transaction was rolled back, since one of its statements had failed")
+            raise StoreError(
+                self.location, "a transaction was rolled back, since one of its statements had failed"
+            )
 
     def _roll_back(self) -> None:
         """Leave the transaction. What goes wrong with that costs the connection, and no more."""
@@ -221,7 +223,9 @@ class Session:
             try:
                 failpoint(f"{point}.before_commit")
                 if needs_setting:
-                    self.wire.exchange(f"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE{needs_setting}".encode())
+                    self.wire.exchange(
+                        f"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE{needs_setting}".encode()
+                    )
                 result = work(self.connection)
                 if needs_setting:
                     self.wire.exchange(b"COMMIT")
@@ -295,4 +299,3 @@ class Session:
 
 def _unknown(error: psycopg.Error) -> str:
     return f"the connection was lost during a commit ({shown(error)})"
-

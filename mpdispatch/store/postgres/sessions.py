@@ -247,9 +247,7 @@ class ClientSessions:
             for session in self._in_use:
                 session.is_kept = False
             mine = getattr(self._threads, "session", None)
-            self._changed.wait_for(
-                lambda: self._in_use <= {mine}, timeout=max(0.0, until_s - time.monotonic())
-            )
+            self._changed.wait_for(lambda: self._in_use <= {mine}, timeout=max(0.0, until_s - time.monotonic()))
 
 
 class SupervisorSession:

@@ -156,9 +156,7 @@ class Wire:
             return Ready.RW if can_read else Ready.W
         return Ready.R
 
-    def _drive(
-        self, gen: Generator[Any, Any, T], interval: float = 0.0, timeout: float | None = None
-    ) -> T:
+    def _drive(self, gen: Generator[Any, Any, T], interval: float = 0.0, timeout: float | None = None) -> T:
         """Run an operation of the driver's; in place of `psycopg.Connection.wait`."""
         try:
             self.settle()
@@ -208,7 +206,9 @@ def connect(dsn: str, *, patience_s: float) -> Wire:
         given = conninfo_to_dict(dsn)
     except psycopg.Error:
         # Not `from error`: its text may repeat a password.
-        raise UsageError("the URL of the store has parameters that PostgreSQL's library does not know") from None
+        raise UsageError(
+            "the URL of the store has parameters that PostgreSQL's library does not know"
+        ) from None
     defaults = {name: value for name, value in _DEFAULTS.items() if name not in given}
     # Whole seconds, and 2 at least: libpq's rule. With several hosts, for each.
     defaults.setdefault("connect_timeout", given.get("connect_timeout") or max(2, round(patience_s)))
