@@ -209,7 +209,7 @@ class ClientSessions:
             each.close()
 
     def notify(self, channel: str) -> None:
-        """NOTIFY this channel, without waiting for the answer. A hint: never raises; opens no connection if it must wait."""
+        """NOTIFY this channel, without waiting for the answer. A hint: never raises."""
         session: Session | None = getattr(self._threads, "session", None)
         if session is not None:
             session.notify(channel)
@@ -247,9 +247,7 @@ class ClientSessions:
             for session in self._in_use:
                 session.is_kept = False
             mine = getattr(self._threads, "session", None)
-            self._changed.wait_for(
-                lambda: self._in_use <= {mine}, timeout=max(0.0, until_s - time.monotonic())
-            )
+            self._changed.wait_for(lambda: self._in_use <= {mine}, timeout=max(0.0, until_s - time.monotonic()))
 
 
 class SupervisorSession:
