@@ -33,7 +33,9 @@ IDLE_S = 5
 """A transaction of ours that its client leaves alone for so long is ended by the server: it holds the lock, and its client
 is stopped or cut off. Ours take milliseconds between two statements."""
 _SYNC_ON, _SYNC_OFF = ";SET LOCAL synchronous_commit = on", ";SET LOCAL synchronous_commit = off"
-_FLUSH = b"BEGIN READ WRITE" + _SYNC_ON.encode() + b";SELECT pg_logical_emit_message(true, 'mpdispatch', '');COMMIT"
+_FLUSH = (
+    b"BEGIN READ WRITE" + _SYNC_ON.encode() + b";SELECT pg_logical_emit_message(true, 'mpdispatch', '');COMMIT"
+)
 """A commit that waits for the disk, and with it for all commits before it, whoever made them."""
 
 

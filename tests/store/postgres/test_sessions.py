@@ -141,7 +141,12 @@ def end_backends(place: Place) -> None:
 @by_flush
 @pytest.mark.parametrize("how", ["drop request", "drop reply"])
 def test_a_commit_whose_answer_is_lost_is_carried_out_once(
-    through_proxy: ClientSessions, sessions: ClientSessions, database: Database, proxy: Proxy, how: str, flush: Flush
+    through_proxy: ClientSessions,
+    sessions: ClientSessions,
+    database: Database,
+    proxy: Proxy,
+    how: str,
+    flush: Flush,
 ) -> None:
     calls = list[int]()
 
