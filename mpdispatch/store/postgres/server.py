@@ -25,7 +25,9 @@ _MOST_CONNECT_S = 10.0
 class Database:
     """A schema on a server: what opens sessions of it."""
 
-    def __init__(self, place: Place, translate: Callable[[str], str], *, connect: Connect | None = None) -> None:
+    def __init__(
+        self, place: Place, translate: Callable[[str], str], *, connect: Connect | None = None
+    ) -> None:
         """`connect`: how the application makes a connection; None: by the place's URL. Does no I/O."""
         self.place, self.clock = place, ServerClock()
         self._translate, self._connect = translate, connect

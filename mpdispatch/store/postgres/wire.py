@@ -156,9 +156,7 @@ class Wire:
             return Ready.RW if can_read else Ready.W
         return Ready.R
 
-    def _drive(
-        self, gen: Generator[Any, Any, T], interval: float = 0.0, timeout: float | None = None
-    ) -> T:
+    def _drive(self, gen: Generator[Any, Any, T], interval: float = 0.0, timeout: float | None = None) -> T:
         """Run an operation of the driver's; in place of `psycopg.Connection.wait`."""
         try:
             self.settle()
@@ -168,9 +166,12 @@ class Wire:
         except StopIteration as stop:
             result: T = stop.value
             return result
+        except psycopg.Error:
+            if self.raw.pgconn.transaction_status == pq.TransactionStatus.ACTIVE:
+                self.close()  # the rest of the answer may come, or never
+            raise
         except BaseException:
-            # Half an answer has come in, if any: also after Ctrl-C.
-            self.close()
+            self.close()  # half an answer has come in, if any: also after Ctrl-C
             raise
 
     def close(self) -> None:
@@ -208,7 +209,9 @@ def connect(dsn: str, *, patience_s: float) -> Wire:
         given = conninfo_to_dict(dsn)
     except psycopg.Error:
         # Not `from error`: its text may repeat a password.
-        raise UsageError("the URL of the store has parameters that PostgreSQL's library does not know") from None
+        raise UsageError(
+            "the URL of the store has parameters that PostgreSQL's library does not know"
+        ) from None
     defaults = {name: value for name, value in _DEFAULTS.items() if name not in given}
     # Whole seconds, and 2 at least: libpq's rule. With several hosts, for each.
     defaults.setdefault("connect_timeout", given.get("connect_timeout") or max(2, round(patience_s)))
