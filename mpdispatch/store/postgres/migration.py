@@ -51,7 +51,7 @@ def look(wire: Wire, options: ServerOptions) -> Server:
     if has_meta == "t":
         row = first_row(
             wire.exchange(
-                f"SELECT value FROM {options.quoted_schema}.mpdispatch_meta WHERE key = 'schema_version'".encode()  # noqa: S608
+                f"SELECT value FROM {options.quoted_schema}.mpdispatch_meta WHERE key = 'schema_version'".encode()
             )
         )
         found = int(row[0]) if row and str(row[0]).isdecimal() else 0
@@ -120,7 +120,7 @@ def _statements(options: ServerOptions, found: int) -> list[str]:
     texts = [(_HERE / name).read_text(encoding="utf-8") for name in _FILES if (_HERE / name).is_file()]
     made = [each for text in texts for each in statements(text.replace("{schema}", schema))]
     version = (
-        f"INSERT INTO {schema}.mpdispatch_meta (key, value) VALUES ('schema_version', '{VERSION}')"  # noqa: S608
+        f"INSERT INTO {schema}.mpdispatch_meta (key, value) VALUES ('schema_version', '{VERSION}')"
         " ON CONFLICT (key) DO UPDATE SET value = excluded.value"
     )
     return [_schema_statement(options), *made, version]
@@ -133,7 +133,7 @@ def _schema_statement(options: ServerOptions) -> str:
     IF NOT EXISTS (SELECT FROM pg_namespace WHERE nspname = {name}) THEN
         CREATE SCHEMA {quoted};
     END IF;
-END $do$"""  # noqa: S608 - quoted names
+END $do$"""
     if "$do$" in options.schema:
         return f"CREATE SCHEMA IF NOT EXISTS {quoted}"
     return text

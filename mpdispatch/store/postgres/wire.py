@@ -166,9 +166,12 @@ class Wire:
         except StopIteration as stop:
             result: T = stop.value
             return result
+        except psycopg.Error:
+            if self.raw.pgconn.transaction_status == pq.TransactionStatus.ACTIVE:
+                self.close()  # the rest of the answer may come, or never
+            raise
         except BaseException:
-            # Half an answer has come in, if any: also after Ctrl-C.
-            self.close()
+            self.close()  # half an answer has come in, if any: also after Ctrl-C
             raise
 
     def close(self) -> None:
