@@ -53,8 +53,8 @@ class RedisStore:
     server should never drop keys (`maxmemory-policy noeviction`). `examine` says how it is set.
 
     Args:
-        server: a URL (see `location`), or an app's client of redis-py or valkey-py, of whose connections this store makes
-            its own.
+        server: a URL (see `location`), or an app's client or pool of redis-py or valkey-py, of whose connections this store
+            makes its own.
         prefix: of all keys; None: that of the URL, else "mpdispatch".
         clock: decides when jobs are due and leases expire; None: the server's clock. For tests.
     """
@@ -67,7 +67,7 @@ class RedisStore:
         given: dict[str, Any] | None = None
         if isinstance(server, str):
             location = Location.read(server, prefix)
-        elif (pool := getattr(server, "connection_pool", None)) is not None:
+        elif hasattr(pool := getattr(server, "connection_pool", server), "connection_kwargs"):
             given = dict(pool.connection_kwargs)
             is_tls = "SSL" in getattr(pool.connection_class, "__name__", "")
             location = Location.of_client(given, prefix, is_tls=is_tls)
