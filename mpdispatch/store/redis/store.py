@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from mpdispatch.clock import Clock
 from mpdispatch.errors import DeadLetterNotFoundError, JobNotFoundError, UsageError
@@ -53,30 +53,39 @@ class RedisStore:
     server should never drop keys (`maxmemory-policy noeviction`). `examine` says how it is set.
 
     Args:
-        server: a URL (see `location`), or an app's client or pool of redis-py or valkey-py, of whose connections this store
-            makes its own.
+        url: of the server, see `location`. `RedisStore.of` takes an app's own client.
         prefix: of all keys; None: that of the URL, else "mpdispatch".
         clock: decides when jobs are due and leases expire; None: the server's clock. For tests.
     """
 
-    said_durability: Durability | None = None
     is_shared = True
     file: Path | None = None
 
-    def __init__(self, server: Any, *, prefix: str | None = None, clock: Clock | None = None) -> None:
-        given: dict[str, Any] | None = None
-        if isinstance(server, str):
-            location = Location.read(server, prefix)
-        elif hasattr(pool := getattr(server, "connection_pool", server), "connection_kwargs"):
-            given = dict(pool.connection_kwargs)
-            is_tls = "SSL" in getattr(pool.connection_class, "__name__", "")
-            location = Location.of_client(given, prefix, is_tls=is_tls)
-        else:
-            raise UsageError(f"server: must be a URL or a client of Redis, not a {type(server).__name__}")
-        self._link = Link(location, clock, given)
-        self.wake_ups: Wake | None = RedisWakes(self._link)
+    def __init__(self, url: str, *, prefix: str | None = None, clock: Clock | None = None) -> None:
+        self._set_up(Link(Location.read(url, prefix), clock))
+
+    @classmethod
+    def of(cls, client: Any, *, prefix: str | None = None, clock: Clock | None = None) -> Self:
+        """The store on the server of an app's client or pool of redis-py or valkey-py. It makes its own connections."""
+        if isinstance(client, str):
+            return cls(client, prefix=prefix, clock=clock)
+        pool = getattr(client, "connection_pool", client)
+        if not hasattr(pool, "connection_kwargs"):
+            raise UsageError(
+                f"client: must be a client or a URL of a Redis server, not a {type(client).__name__}"
+            )
+        given = dict(pool.connection_kwargs)
+        location = Location.of_client(given, prefix, is_tls="SSL" in pool.connection_class.__name__)
+        store = cls.__new__(cls)
+        store._set_up(Link(location, clock, given))
+        return store
+
+    def _set_up(self, link: Link) -> None:
+        self._link = link
+        self.said_durability: Durability | None = None
+        self._own_wake_ups = RedisWakes(link)
+        self.wake_ups: Wake | None = self._own_wake_ups
         """Wakes supervisors and clients that wait. Its own are published by the server."""
-        self._own_wake_ups = self.wake_ups
 
     def __repr__(self) -> str:
         return f"RedisStore({self.display!r})"
@@ -155,7 +164,10 @@ class RedisStore:
             "enqueue_many", create=True, closes=closes, **which, **arguments.new_jobs(jobs)
         )
         self._tell(work=True, ends=True)
-        return Enqueued(reply.said["batch"], reply.said["ids"])
+        said = reply.said
+        if "first" in said:
+            return Enqueued(said["batch"], range(said["first"], said["first"] + said["count"]))
+        return Enqueued(said["batch"], said["ids"])
 
     def parents(self, job_id: int) -> list[Parent]:
         return self._parents(job_id, only_open=False)

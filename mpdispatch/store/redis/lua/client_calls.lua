@@ -38,7 +38,11 @@ function calls.enqueue_many(args)
     follow.judged(batch)
     work.flush()
   end
-  return { batch = batch.id, ids = made }
+  local is_run = #made > 0 and made[#made] - made[1] == #made - 1
+  for place = 2, #made do
+    is_run = is_run and made[place] == made[1] + place - 1
+  end
+  return { batch = batch.id, ids = not is_run and made or nil, first = is_run and made[1] or nil, count = #made }
 end
 
 function calls.get(args)
