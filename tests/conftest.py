@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.kinds import kinds_of_test as pytest_generate_tests  # noqa: F401
+from tests.kinds import store_kind as store_kind
 from tests.servers.fixtures import new_place as new_place
 from tests.servers.fixtures import new_server as new_server
 from tests.servers.fixtures import postgres_server as postgres_server

@@ -68,24 +68,23 @@ class SQLSupervisorStore(ABC):
 
         def work(connection: Connection) -> int:
             now = self._clock.now()
-            values = (
-                now.wall_us,
-                who.host,
-                who.machine_id,
-                who.boot_id,
-                who.pid,
-                who.pid_start,
-                who.pid_namespace,
-                msgspec.json.encode(who.queues).decode(),
-                who.concurrency,
-                who.app,
-                who.version,
-                now.wall_us,
-                now.wall_us,
-                now.wall_us + ttl_us,
-                now.boot_us + ttl_us,
-                who.token,
-            )
+            values = {
+                "host": who.host,
+                "machine_id": who.machine_id,
+                "boot_id": who.boot_id,
+                "pid": who.pid,
+                "pid_start": who.pid_start,
+                "pid_namespace": who.pid_namespace,
+                "queues": msgspec.json.encode(who.queues).decode(),
+                "concurrency": who.concurrency,
+                "app": who.app,
+                "version": who.version,
+                "started_us": now.wall_us,
+                "heartbeat_us": now.wall_us,
+                "lease_until_wall_us": now.wall_us + ttl_us,
+                "lease_until_boot_us": now.boot_us + ttl_us,
+                "token": who.token,
+            }
             owner = connection.execute(QUERIES["register"], values).lastrowid
             assert owner is not None
             return owner
