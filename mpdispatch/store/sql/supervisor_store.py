@@ -38,6 +38,9 @@ from mpdispatch.store.values import NO_REPORTS, CommitResult, OtherOwners, Outst
 class SQLSupervisorStore(ABC):
     """Works on one session, which opens on first use and creates nothing."""
 
+    is_remote = True
+    """Of a backend on a server; one in a file says otherwise."""
+
     def __init__(
         self,
         session: SupervisorSession,

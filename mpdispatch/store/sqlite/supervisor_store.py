@@ -70,6 +70,8 @@ class SQLiteSupervisorStore(SQLSupervisorStore):
 
     upkeep: SQLiteUpkeep
 
+    is_remote = False
+
     def __init__(self, database: Database, clock: Clock, wakes: Wakes) -> None:
         self._database, self._own = database, OwnSession(database)
         upkeep = SQLiteUpkeep(self._own, clock, wakes)
