@@ -15,8 +15,9 @@ from urllib.parse import parse_qsl, unquote
 from mpdispatch import sqlite3
 from mpdispatch.errors import UsageError
 from mpdispatch.store import SQLiteStore, open_store
+from mpdispatch.store.callers import names_of
 from mpdispatch.store.contract import Store
-from mpdispatch.store.servers import POSTGRES, REDIS, SCHEMES, Product, scheme_of, store_of
+from mpdispatch.store.servers import POSTGRES, REDIS, SCHEMES, Product, open_server, scheme_of
 from mpdispatch.store.sqlite import main_file_of
 from mpdispatch.store.sqlite.options import FileOptions
 from mpdispatch.store.thirdparty import third_party_store
@@ -60,11 +61,6 @@ def kind_of_type(kind: type) -> Kind | None:
     return Kind.KV if roots & _REDIS else None
 
 
-def names_of(kind: type) -> frozenset[str]:
-    """`package.Class` of a type and of all its bases."""
-    return frozenset(f"{base.__module__.partition('.')[0]}.{base.__name__}" for base in kind.__mro__)
-
-
 def detect(thing: Any) -> Detected | None:
     """The resource that this object is; None: it can hold no jobs."""
     if callable(getattr(thing, "supervisor_store", None)) and not isinstance(thing, type):
@@ -93,7 +89,7 @@ def detect(thing: Any) -> Detected | None:
 
 
 def _on_server(product: Product, thing: Any) -> Callable[[FileOptions], Store]:
-    return lambda _: store_of(product, thing)
+    return lambda _: open_server(product, thing)
 
 
 def _location(text: str) -> Detected:

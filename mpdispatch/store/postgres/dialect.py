@@ -67,7 +67,7 @@ class Dialect:
         self._starts = {QUERIES[name]: OWN[name] for name in OWN if name in QUERIES}
         for name, text in QUERIES.items():
             self._known[text] = self._own(name)
-        for name, text in OWN.items():
+        for text in OWN.values():
             self._known.setdefault(text, self._finished(text))
         self._known[INSERT_UNLESS_KEY_IN_USE] = self._finished(
             f"{OWN['insert_job']}\n{QUERIES['unless_key_in_use']}\nRETURNING id"

@@ -127,4 +127,7 @@ def insert_alike(
     *constants, _payload = new_job_row(template, None, now.wall_us)
     # A large one need not stand apart: PostgreSQL itself keeps it out of the row.
     texts_ = texts([payload.decode() for payload in payloads])
-    return [row[0] for row in connection.execute(OWN["insert_alike"], (*constants, texts_)).fetchall()]
+    ids = [row[0] for row in connection.execute(OWN["insert_alike"], (*constants, texts_)).fetchall()]
+    # Mostly; single jobs that others enqueue at the same time may take some in between.
+    is_gapless = ids[-1] - ids[0] == len(ids) - 1
+    return range(ids[0], ids[-1] + 1) if is_gapless else ids
