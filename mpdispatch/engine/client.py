@@ -199,12 +199,13 @@ class JobClient(WaitsForJobs):
             everything: all jobs in these states. Needed if none of `queue`, `name`, `batch` and `error` says which.
             on_selected: called with their number before the first is retried. If it raises, none is.
 
-        Raises UsageError: nothing says which, or what says so is not allowed.
+        Raises BatchNotFoundError; UsageError: nothing says which, or what says so is not allowed.
         """
         from mpdispatch.engine import again  # no single retry needs it
 
         where = JobFilter(queue=queue, name=name, batch_id=batch)
         again.refuse_everything(where, everything or error is not None)
+        again.refuse_unknown_batch(self.store, where)
         states = again.checked_states(state)
         ids = [job_id for each in states for job_id in again.ids_in(self.store, each, where, error)]
         if on_selected is not None:
