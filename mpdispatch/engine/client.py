@@ -15,7 +15,7 @@ from mpdispatch.clock import SystemClock
 from mpdispatch.config import QueueConfig
 from mpdispatch.engine.dead_letters import DeadLetters
 from mpdispatch.engine.options import checked_id, checked_limit, checked_state, so_long_ago_us
-from mpdispatch.engine.waits import WaitsForJobs
+from mpdispatch.engine.waiting.waits import WaitsForJobs
 from mpdispatch.errors import StoreError, StoreNotShared, UsageError
 from mpdispatch.execution.process_context import in_worker
 from mpdispatch.model import (
@@ -38,8 +38,8 @@ from mpdispatch.store.filters import JobFilter, PruneFilter
 from mpdispatch.store.values import Backup, Dependents, Pruned, QueueStats
 
 if TYPE_CHECKING:
-    from mpdispatch.engine.batches import Batches
-    from mpdispatch.engine.crons import Crons
+    from mpdispatch.engine.batches.listing import Batches
+    from mpdispatch.engine.crons.entries import Crons
     from mpdispatch.engine.explain import Reason
     from mpdispatch.events.publish import Hooks
 
@@ -236,7 +236,7 @@ class JobClient(WaitsForJobs):
     @property
     def batches(self) -> Batches:
         """The batches: get, list."""
-        from mpdispatch.engine.batches import Batches
+        from mpdispatch.engine.batches.listing import Batches
 
         return Batches(self)
 
@@ -248,8 +248,8 @@ class JobClient(WaitsForJobs):
     @property
     def crons(self) -> Crons:
         """The cron entries: add, list, get, enable, disable, delete, trigger, preview, backfill, explain, history."""
-        from mpdispatch.engine.cron_jobs import job_as_given  # these import much that no enqueuer needs
-        from mpdispatch.engine.crons import Crons
+        from mpdispatch.engine.crons.entries import Crons
+        from mpdispatch.engine.crons.jobs import job_as_given  # these import much that no enqueuer needs
 
         return Crons(self.store, new_job=job_as_given, on_fire=self._tell_fired)
 

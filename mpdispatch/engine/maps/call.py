@@ -11,7 +11,7 @@ from mpdispatch.execution.process_context import refuse_while_importing
 from mpdispatch.policy.names import check_name, shown
 
 if TYPE_CHECKING:  # which is one of these
-    from mpdispatch.engine.map_results import MapResults
+    from mpdispatch.engine.maps.results import MapResults
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -82,7 +82,7 @@ class MapsItems:
             PayloadError: at its place, an item does not fit the handler.
         """
         from mpdispatch.engine.engine import Engine
-        from mpdispatch.engine.map_results import MapResults
+        from mpdispatch.engine.maps.results import MapResults
 
         refuse_while_importing("map")
         assert isinstance(self, Engine)
