@@ -74,7 +74,7 @@ from mpdispatch.pool.exec import launch_early
 @click.option(
     "--halt",
     metavar="WHEN",
-    help="End early: now or soon, then fail=N, success=N, done=N or a share: soon,fail=10%.",
+    help="End early: now or soon, then fail=N, success=N (exits with 0), done=N or a share: soon,fail=10%.",
 )
 @click.option(
     "--resume", is_flag=True, help="Go on with the last map of this template and these inputs, where it ended."
