@@ -83,7 +83,8 @@ def _set(options: Options, queue: str, *, paused: bool) -> None:
 def workers(options: Options) -> None:
     """Show supervisors and their workers: what each runs, and since when.
 
-    Workers are seen on their own host only.
+    Last stands how many jobs a supervisor has claimed, and how many it runs at once: busy workers hold short ones
+    ahead, which count as running. Workers are seen on their own host only.
     """
     found = open_client(options).workers()
     if options.json:
@@ -95,7 +96,7 @@ def workers(options: Options) -> None:
 
 def _worker_rows(supervisors: list[SupervisorStatus]) -> Iterator[Sequence[object]]:
     for each in supervisors:
-        about = f"{each.app} on {each.host}, queues {','.join(each.queues)}, {each.jobs} of {each.concurrency}"
+        about = f"{each.app} on {each.host}, queues {','.join(each.queues)}, {each.jobs} jobs, {each.concurrency} at once"
         yield each.id, each.pid, each.state, None, None, time_text(each.started_at), about
         for worker in each.workers:
             state = "idle" if worker.job_id is None else "running"
