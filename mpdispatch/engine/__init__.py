@@ -3,9 +3,9 @@
 function ──definition──▶ JobHandle ──enqueue(…)──▶ engine (options, enqueueing, batches) ──▶ store
                                                      └── client: get, list, wait, cancel, retry … ──▶ store
 
-- `client.JobClient` is the engine without handlers: command line and HTTP speak to it too; `operating` is what it does with a
-  whole store, which `doctor` and `supervisors` look at. `settings` checks what an engine
-  is made of, `remade` builds it again in a worker.
+- `client.JobClient` is the engine without handlers: command line and HTTP speak to it too. `operating` is what it does with
+  a whole store, which `doctor` and `supervisors` look at. `settings` checks what an engine is made of, `remade` builds it
+  again in a worker.
 - One job: `definition` (a handler), `options` and `parents` (checked), `new_job`, `enqueueing`. Many: `batches`, `maps`.
 - `waiting` for their end. `offload` makes calls to the store from async code. `in_process`: tests run the jobs where
   somebody waits for them.
