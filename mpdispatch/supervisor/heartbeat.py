@@ -99,6 +99,11 @@ class Heartbeat:
         """Whether our jobs are certainly still ours; if not, nothing may be written or claimed."""
         return now_us < self._trusted_until_us
 
+    @property
+    def trusted_until_us(self) -> int:
+        """Boottime until which our jobs are certainly ours."""
+        return self._trusted_until_us
+
     def distrust(self) -> None:
         """Our registration is gone or useless."""
         self._trusted_until_us, self.is_lost = 0, True

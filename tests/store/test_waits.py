@@ -12,9 +12,10 @@ from mpdispatch.model import AlikeJobs, Cause, ClaimedJob, Job, JobState, NewJob
 from mpdispatch.store import SQLiteStore
 from mpdispatch.store.contract import Store
 from mpdispatch.store.filters import JobFilter
-from mpdispatch.store.sqlite import waits
+from mpdispatch.store.sql import waits
 from mpdispatch.store.values import UpkeepStep
 from tests.clock import FakeClock
+from tests.kinds import sqlite_only
 
 from .conftest import Desk, ended, retrying
 from .odd import ODD, tamper
@@ -110,6 +111,7 @@ def test_many_are_looked_at_a_thousand_at_a_time_and_ties_are_not_overlooked(
     store.close()
 
 
+@sqlite_only
 @pytest.mark.parametrize("most", [1, 2, 3])
 def test_looks_of_any_size_find_each_wait_once(
     enqueue: Enqueue, desk: Desk, monkeypatch: pytest.MonkeyPatch, most: int
@@ -122,7 +124,7 @@ def test_looks_of_any_size_find_each_wait_once(
         run_at_us = desk.clock.now().wall_us + wait_s * 1_000_000
         state, cause = [(JobState.RETRYING, Cause.ERROR), (JobState.SCHEDULED, Cause.SNOOZE)][number // 2 % 2]
         desk.commit(ended(job, state, cause, desk.clock.now(), run_at_us=run_at_us, attempt=0))
-    monkeypatch.setattr("mpdispatch.store.sqlite.waits.LOOK_AT_MOST", most)
+    monkeypatch.setattr("mpdispatch.store.sql.waits.LOOK_AT_MOST", most)
     desk.clock.jump_wall(-DAY_S)
     sizes = _rebase(desk, queues)
     assert max(sizes) <= most
