@@ -28,7 +28,7 @@ from mpdispatch.store.batches import BatchStore
 from mpdispatch.store.crons import CronStore
 from mpdispatch.store.filters import DeadLetterFilter, JobFilter, PruneFilter
 from mpdispatch.store.optional import Wake
-from mpdispatch.store.redis import arguments, pruning, status
+from mpdispatch.store.redis import arguments, letters, pruning, status
 from mpdispatch.store.redis.link import Link, Reply
 from mpdispatch.store.redis.location import Location
 from mpdispatch.store.redis.outputs import by_place, outputs_of
@@ -40,7 +40,6 @@ from mpdispatch.store.supervisor_contract import SupervisorStore
 from mpdispatch.store.values import Backup, Dependents, Durability, HeldJob, Pruned, QueueState, QueueStats
 
 _AT_ONCE = 1000
-_PURGE_AT_ONCE = 200
 
 
 class RedisStore:
@@ -256,26 +255,13 @@ class RedisStore:
     # -- dead letters ---------------------------------------------------------------------------
 
     def dead_letter_count(self, queue: str | None = None) -> int:
-        count: int = self._link.read("letter_count", queue=queue).said["count"]
-        return count
+        return letters.count(self._link, queue)
 
     def dead_letters(self, where: DeadLetterFilter, *, limit: int, cursor: str | None) -> Page[DeadLetter]:
-        def step(before: int | None, most: int) -> tuple[list[DeadLetter], int | None]:
-            reply = self._letters(where, before, most)
-            shown = [letter_of(each, reply.extra_at(place)) for place, each in enumerate(reply.records)]
-            return shown, reply.said["before"] or None
-
-        return page(step, limit=limit, cursor=cursor)
+        return page(letters.step(self._link, where, letter_of), limit=limit, cursor=cursor)
 
     def failures(self, where: DeadLetterFilter, *, limit: int, cursor: str | None) -> Page[Failure]:
-        def step(before: int | None, most: int) -> tuple[list[Failure], int | None]:
-            reply = self._letters(where, before, most)
-            return [failure_of(each) for each in reply.records], reply.said["before"] or None
-
-        return page(step, limit=limit, cursor=cursor)
-
-    def _letters(self, where: DeadLetterFilter, before: int | None, limit: int) -> Reply:
-        return self._link.read("letters", where=arguments.where_letters(where), before=before, limit=limit)
+        return page(letters.step(self._link, where, failure_of), limit=limit, cursor=cursor)
 
     def dead_letter(self, job_id: int) -> DeadLetter:
         _refuse_impossible(job_id, DeadLetterNotFoundError)
@@ -283,14 +269,7 @@ class RedisStore:
         return letter_of(reply.records[0], reply.extra_at(0))
 
     def purge_dead_letters(self, where: DeadLetterFilter) -> int:
-        before: int | None = None
-        purged, terms = 0, arguments.where_letters(where)
-        while True:
-            said = self._link.write("purge", where=terms, before=before, limit=_PURGE_AT_ONCE).said
-            purged += int(said["count"])
-            before = said["before"] or None
-            if before is None:
-                return purged
+        return letters.purge(self._link, where)
 
     # -- the whole ------------------------------------------------------------------------------
 
@@ -309,22 +288,7 @@ class RedisStore:
 
     def prune(self, where: PruneFilter, *, dry_run: bool = False) -> Pruned:
         by_state = pruning.by_filter(self._link, where, dry_run=dry_run)
-        return Pruned(by_state, self._open_failed(where))
-
-    def _open_failed(self, where: PruneFilter) -> int:
-        """Number of failed jobs that only an open dead letter keeps."""
-        if where.state not in (None, JobState.FAILED):
-            return 0
-        if where.ended_before_us is None:
-            return self.dead_letter_count()
-        before: int | None = None
-        terms, count = DeadLetterFilter(failed_before_us=where.ended_before_us), 0
-        while True:
-            reply = self._letters(terms, before, _AT_ONCE)
-            count += len(reply.records)
-            before = reply.said["before"] or None
-            if before is None:
-                return count
+        return Pruned(by_state, letters.open_failed(self._link, where))
 
     def compact(self) -> tuple[int, int]:
         raise UsageError(f"{self.display}: there is no file to compact; the server sees to its memory itself")

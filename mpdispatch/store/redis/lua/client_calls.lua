@@ -25,9 +25,12 @@ local function each_of(args)
 end
 
 function calls.enqueue_many(args)
+  local all, made = each_of(args), {}
+  if args.batch_id and #all == 0 and not args.closes then
+    return { batch = args.batch_id, ids = made } -- nothing is done to it: nobody looks whether it is there
+  end
   local batch = args.batch_id and batches.need(args.batch_id) or batches.open(args.batch)
-  local made = {}
-  for place, new in ipairs(each_of(args)) do
+  for place, new in ipairs(all) do
     new.batch = batch.id
     made[place] = jobs.enqueue(new).id
   end
