@@ -10,7 +10,8 @@ from mpdispatch.clock import Clock, SystemClock
 from mpdispatch.execution.app_reference import AppReference
 from mpdispatch.pool.exec import EarlyZygote
 from mpdispatch.pool.frames import Boot
-from mpdispatch.pool.pool import Pool
+from mpdispatch.pool.pool import ProcessPool
+from mpdispatch.pool.protocol import Pool
 from mpdispatch.pool.selector import Selector
 from mpdispatch.pool.spawner import Spawner
 from mpdispatch.repeated import Repeated
@@ -49,7 +50,7 @@ class Runtime:
         boot = Boot(app=app, log_level=log.getEffectiveLevel())
         launched = None if zygote is None else zygote.launched
         spawner = Spawner(token, selector, log, zygote=is_subreaper, launched=launched)
-        pool = Pool(boot, spawner=spawner, selector=selector, clock=clock)
+        pool = ProcessPool(boot, spawner=spawner, selector=selector, clock=clock)
         ours = log.getChild("supervisor")
         return cls(
             selector, StopSignal(selector), pool, token, clock, ours, is_subreaper, Repeated(ours, clock)
@@ -62,11 +63,11 @@ class Runtime:
     def renew_token(self) -> None:
         """Give the workers of a new registration other tags, so that killing the old one's leftovers spares them."""
         self.token = os.urandom(16).hex()
-        self.pool.spawner.renew(self.token)
+        self.pool.renew(self.token)
 
     def close(self) -> None:
         self.pool.kill_all()
         self.repeats.close()
-        self.pool.spawner.close()
+        self.pool.close()
         self.stop_signal.close()
         self.selector.close()

@@ -54,7 +54,7 @@ def _bring_up(
     """
     fault: BootFault | None = None
     slow_imports = SlowImports(runtime.pool, runtime.log, timeout_s=boot_timeout_s)
-    runtime.pool.spawner.warm_up()
+    runtime.pool.warm_up()
     _wait_until_warm(runtime)
     for failures in range(1, BOOT_TRIES + 1):
         runtime.pool.spawn()
@@ -89,7 +89,7 @@ def _pause(runtime: Runtime, pause_s: float) -> None:
 
 def _wait_until_warm(runtime: Runtime) -> None:
     """Wait for the zygote: a first worker forked from it is ready as soon as one started by exec."""
-    while runtime.pool.spawner.is_warming and not runtime.stop_signal.requests:
+    while runtime.pool.is_warming and not runtime.stop_signal.requests:
         runtime.idle(0.5)
 
 
@@ -155,8 +155,8 @@ def run(
         if description is None:
             return None
         chosen = plan(description)
-        runtime.pool.spawner.use(chosen.config.start_method)
-        runtime.pool.spawner.warm_up()
+        runtime.pool.use(chosen.config.start_method)
+        runtime.pool.warm_up()
     wait_for_room = RoomWaiter(runtime, on_start)
     try:
         wait_for_room(lambda: chosen.store.check(create=True))
@@ -238,7 +238,7 @@ def run_foreground(
         become_subreaper()
     runtime = Runtime.assemble(app, log=log, is_subreaper=owns_process)
     try:
-        runtime.pool.spawner.use(start_method)
+        runtime.pool.use(start_method)
         runtime.stop_signal.listen_to_signals()
         report = run(runtime, app, plan, drain=drain, boot_timeout_s=boot_timeout_s)
         return report or RunReport(exit_code=0)

@@ -135,8 +135,8 @@ class SupervisorThread:
             return Runtime.assemble(self._app, log=self._log)
         become_subreaper()
         runtime = Runtime.assemble(self._app, log=self._log, is_subreaper=True, zygote=self._zygote)
-        runtime.pool.spawner.use(self._plan.config.start_method)
-        runtime.pool.spawner.warm_up()
+        runtime.pool.use(self._plan.config.start_method)
+        runtime.pool.warm_up()
         return runtime
 
     def _came_up(self) -> None:

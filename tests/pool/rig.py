@@ -19,7 +19,7 @@ from mpdispatch.host.start_journal import Journal, journal_path
 from mpdispatch.model import ClaimedJob
 from mpdispatch.pool.events import BootFault, Event, Gone, Progressed, Ready, Returned, Settled
 from mpdispatch.pool.frames import Attach, Boot
-from mpdispatch.pool.pool import Pool
+from mpdispatch.pool.pool import ProcessPool
 from mpdispatch.pool.process import WorkerProcess
 from mpdispatch.pool.selector import Selector
 from mpdispatch.pool.spawner import Spawner
@@ -41,7 +41,7 @@ class Rig:
     def __init__(self, folder: Path, *, target: str = "tests.pool.app:engine", records: int = 4) -> None:
         self.folder = folder
         self.selector = Selector()
-        self.pool = Pool(
+        self.pool = ProcessPool(
             Boot(app=app_reference(target), log_level=logging.CRITICAL),
             spawner=Spawner(TOKEN, self.selector, logging.getLogger("mpdispatch.tests"), zygote=False),
             selector=self.selector,
