@@ -100,8 +100,6 @@ class Worker(Protocol):
 class Pool(Protocol):
     """All workers of a supervisor. One thread."""
 
-    capacity: int
-    """Most workers that it could have now."""
     may_prefetch: bool
     """Whether a worker may hold more than the job that it runs, because those can be recalled."""
     helper_pids: set[int]
@@ -139,6 +137,11 @@ class Pool(Protocol):
         ...
 
     def assignments(self) -> Iterator[tuple[Worker, Assignment]]: ...
+
+    @property
+    def capacity(self) -> int:
+        """Most workers that it could have now."""
+        ...
 
     # -- starting -------------------------------------------------------------------------------------
 
