@@ -17,12 +17,13 @@ _DEFAULT_PORT = 8786
 _CLUSTER = re.compile(r"(dask|dask\+tls)://([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?/?")
 
 NOT_PROMISED = (
-    "a job that does not end at its timeout or cancel is ended by killing its dask worker, which ends what else runs"
-    " there; without a nanny, or if the nanny does not answer, it may run on, also while the job runs again",
-    "after the death of this supervisor, or the loss of the dask scheduler, a handler is asked to end and may run on",
-    "processes that a handler started, and what it changed in its process, stay when its job ends",
-    "cpu_s and max_rss_bytes are those of the dask worker's process, with all else that runs there",
-    "the cluster runs whatever code reaches its scheduler: keep that to yourselves, or use dask+tls://",
+    "a hard end: a job that goes on after its timeout or cancel is ended by killing its dask worker, with all else that"
+    " runs there. If that has no nanny, or the nanny does not answer, the job may go on while it runs again elsewhere",
+    "an end with the supervisor: if this or the dask scheduler dies, a handler gets JobCancelled, and one that does not"
+    " end may go on while its job runs again",
+    "a clean process: what a handler started or changed there stays",
+    "exact resources: cpu_s and max_rss_bytes are those of the dask worker with all that runs there",
+    "safety from those who reach the scheduler: they may run any code, so keep it to yourselves, or use dask+tls://",
 )
 """What holds for worker processes and not on a cluster. Outcomes are recorded exactly once all the same."""
 

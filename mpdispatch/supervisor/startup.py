@@ -56,10 +56,10 @@ def _bring_up(
     fault: BootFault | None = None
     slow_imports = SlowImports(runtime.pool, runtime.log, timeout_s=boot_timeout_s)
     runtime.pool.warm_up()
-    _wait_until_warm(runtime, meanwhile)
-    if runtime.stop_signal.requests:
-        return None
     for failures in range(1, BOOT_TRIES + 1):
+        _wait_until_warm(runtime, meanwhile)
+        if runtime.stop_signal.requests:
+            return None
         runtime.pool.spawn()
         fault = None
         while fault is None:

@@ -36,8 +36,8 @@ from mpdispatch.pool.protocol import Worker
 from mpdispatch.pool.selector import Selected, Selector
 from mpdispatch.version import __version__
 
-_BUSY_US, _BAD_US = SECOND_US, 10 * SECOND_US
-"""How long a dask worker is not asked again that was busy with another's job, or could not import the app."""
+_BUSY_US, _DEAF_US = SECOND_US, 10 * SECOND_US
+"""How long a dask worker is not asked again that is busy, or could not import the app; and one that began no job."""
 _LAST_S = 2.0
 
 
@@ -84,7 +84,7 @@ class DaskPool:
     def is_warming(self) -> bool:
         if self.workers or self.capacity:
             return False
-        if not self._is_warned:
+        if not (self._is_warned or self._addresses):
             self._is_warned = True
             self._log.warning("the dask cluster has no worker; waiting for one")
         return True
@@ -185,25 +185,29 @@ class DaskPool:
             case Left(address, why):
                 self._addresses.pop(address, None)
                 self._doomed.discard(address)
-                for worker in [each for each in self.workers if each.address == address]:
-                    yield from self._ended(worker, why)
+                yield from self._gone([each for each in self.workers if each.address == address], why)
             case Disconnected(why):
                 self._log.error("the dask cluster is lost: %s; connecting again", why)
                 self._addresses.clear()
                 self._doomed.clear()
-                for worker in list(self.workers):
-                    yield from self._ended(worker, why)
+                yield from self._gone(list(self.workers), why)
             case Reported(frame):
                 yield from self._reported(frame)
             case Answered() | Revoked():
-                if (found := self._of_number(notice.number)) is None:
-                    return  # it was given up
-                if isinstance(notice, Revoked):
-                    yield from self._revoked(found, is_certain=notice.is_certain)
-                elif found.state is WorkerState.BOOTING or not found.process:
-                    yield from self._booted(found, notice)
-                else:
-                    yield from self._answered(found, notice)
+                if (found := self._of_number(notice.number)) is not None:  # else it was given up
+                    yield from self._heard(found, notice)
+
+    def _gone(self, workers: list[DaskWorker], why: str) -> Iterator[Event]:
+        for worker in workers:
+            yield from self._ended(worker, why)
+
+    def _heard(self, worker: DaskWorker, notice: Answered | Revoked) -> Iterator[Event]:
+        if isinstance(notice, Revoked):
+            yield from self._revoked(worker, is_certain=notice.is_certain)
+        elif not worker.process:
+            yield from self._booted(worker, notice)
+        else:
+            yield from self._answered(worker, notice)
 
     def _of_number(self, number: int) -> DaskWorker | None:
         return next((worker for worker in self.workers if worker.number == number), None)
@@ -222,7 +226,7 @@ class DaskPool:
             yield self._no_boot(worker, message.reason, message.traceback)
 
     def _no_boot(self, worker: DaskWorker, reason: str, traceback: str = "") -> BootFault:
-        self._drop(worker, pause_us=_BAD_US)
+        self._drop(worker, pause_us=_BUSY_US)
         return BootFault(f"{reason} (on the dask worker {worker.address})", traceback)
 
     def _answered(self, worker: DaskWorker, notice: Answered) -> Iterator[Event]:
@@ -303,7 +307,7 @@ class DaskPool:
 
     def _revoked(self, worker: DaskWorker, *, is_certain: bool) -> Iterator[Event]:
         if is_certain:
-            yield from self._unbegun(worker, pause_us=_BAD_US)
+            yield from self._unbegun(worker, pause_us=_DEAF_US)
         elif worker.assigned:
             self._end(worker)
         else:

@@ -42,6 +42,8 @@ _PROCESS = os.urandom(8).hex()
 """Names this process. A task that names another one came here by a restart, and must not run."""
 _LOOK_S = 0.25
 """How often to look whether the task of a running job is still wanted: the supervisor may be gone."""
+_OVER = ("closing", "closed", "failed")
+"""Of a dask worker that has lost its scheduler, or is ended."""
 _REVOKED_KEPT = 10_000
 
 
@@ -60,12 +62,22 @@ class _Running:
     """The interrupt that came before there was an executor."""
 
 
+@dataclass(slots=True)
+class _App:
+    """An app that this process has imported."""
+
+    engine: AppEngine
+    own_store: str
+    store: str
+    """Into which it enqueues now: supervisors of several stores may use the same app here."""
+
+
 class _Process:
     """What this process knows: its apps, and its one running job. `lock` guards the latter."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.apps: dict[bytes, AppEngine] = {}
+        self.apps: dict[bytes, _App] = {}
         self.boot_lock = threading.Lock()
         self.running: _Running | None = None
         self.begun: dict[tuple[str, int, int], None] = {}
@@ -119,9 +131,11 @@ def _booted(version: str, frame: bytes) -> frames.WorkerReady | frames.BootFaile
         if app is None:
             asked = frames.decode_boot(frame)
             enter_worker()
-            app = _process.apps[frame] = load(_as_found_here(asked.app))
+            engine = load(_as_found_here(asked.app))
             complete_logging(asked.log_level)
-        return frames.WorkerReady(pid=os.getpid(), app=app.describe())
+            store = engine.describe().store
+            app = _process.apps[frame] = _App(engine, own_store=store, store=store)
+        return frames.WorkerReady(pid=os.getpid(), app=app.engine.describe())
     except DispatchError as error:
         reason = error.reason if isinstance(error, (AppImportError, AppReferenceError)) else str(error)
         traceback = error.traceback if isinstance(error, AppImportError) else ""
@@ -189,18 +203,21 @@ def _frame_of(job_id: int, starts: int, answer: Answer) -> bytes:
     return frames.encode(frames.Ended(job_id, starts, answer))
 
 
-def _executor(app: AppEngine, attach_frame: bytes, reporter: _Reporter) -> Executor:
-    attach = frames.decode_attach(attach_frame)
-    if attach.store is not None:
-        app.use_store(attach.store)
-    set_current_engine(app)
-    app.hooks.route(reporter.enqueued)
+def _executor(app: _App, attach_frame: bytes, reporter: _Reporter) -> Executor:
+    attach, engine = frames.decode_attach(attach_frame), app.engine
+    store = attach.store or app.own_store
+    if store != app.store:
+        set_current_engine(None)  # a handler may not do what follows
+        engine.use_store(store)
+        app.store = store
+    set_current_engine(engine)
+    engine.hooks.route(reporter.enqueued)
     return Executor(
-        app.registry,
+        engine.registry,
         limits=Limits(max_payload_bytes=attach.max_payload_bytes, max_result_bytes=attach.max_result_bytes),
         reporter=reporter,
         on_start=lambda job_id, starts: None,
-        middleware=app.telemetry.around_handlers(app.middleware),
+        middleware=engine.telemetry.around_handlers(engine.middleware),
     )
 
 
@@ -282,7 +299,7 @@ def _look(worker: Any) -> None:
         if (running := _process.running) is None or running.key == told:
             continue
         task = worker.state.tasks.get(running.key)
-        if task is None or task.state == "cancelled":
+        if task is None or task.state == "cancelled" or worker.status.name in _OVER:
             told = running.key
             interrupt(running.token, running.id, running.starts, is_timeout=False)
 
