@@ -40,7 +40,7 @@ from mpdispatch.engine.batches import block as batch_block
 from mpdispatch.engine.client import JobClient
 from mpdispatch.hooks import Extension, JobEnqueued
 from mpdispatch.host.wake import bring_wake_ups
-from mpdispatch.store.sqlite.batches import SQLiteBatches
+from mpdispatch.store.sql.batches import SQLBatches
 from mpdispatch.store.sqlite.wal import Log
 
 
@@ -524,16 +524,16 @@ def test_a_wait_is_woken_instead_of_looking_all_the_time(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, is_async: bool
 ) -> None:
     batch = engine.enqueue_many("render", [{"path": "a"}] * 3)
-    looks, get = list[float](), SQLiteBatches.get
+    looks, get = list[float](), SQLBatches.get
 
-    def counted(batches: SQLiteBatches, batch_id: int) -> BatchInfo:
+    def counted(batches: SQLBatches, batch_id: int) -> BatchInfo:
         looks.append(time.monotonic())
         return get(batches, batch_id)
 
     def wait(timeout: float) -> BatchInfo:
         return asyncio.run(batch.wait_async(timeout)) if is_async else batch.wait(timeout)
 
-    monkeypatch.setattr(SQLiteBatches, "get", counted)
+    monkeypatch.setattr(SQLBatches, "get", counted)
     with pytest.raises(BatchTimeoutError):
         wait(1.5)
     assert len(looks) <= 6

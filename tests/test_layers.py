@@ -73,6 +73,12 @@ LATE_IMPORTS = {
 _PROTOCOLS = {"mpdispatch.store.contract", "mpdispatch.store.values"}
 PROTOCOLS_ONLY = {"handlers": _PROTOCOLS, "execution": _PROTOCOLS}
 
+# Rooms within the room of stores: what each may import of the others. Its own values everybody may.
+BACKENDS = {"sqlite", "postgres", "redis"}
+OF_STORES = {"sqlite": {"sql"}, "postgres": {"sql"}, "redis": set[str](), "sql": set[str]()}
+# Rooms that know the backends by name, to open one.
+OPENERS = {"mpdispatch.store", "mpdispatch.store.open"}
+
 # What a store asks inside a transaction: pure functions of the request and the facts.
 POLICY_OF_STORES = {
     "mpdispatch.policy.admission",
@@ -168,7 +174,7 @@ def import_faults(tree: ast.AST, module: str, *, is_package: bool) -> Iterator[s
 def first_party_fault(module: str, room: str, found: Import) -> str | None:
     target_room = room_of(found.target)
     if target_room == room and room:
-        return None
+        return backend_fault(module, found) if room == "store" else None
     if found.function is not None:
         if target_room in LATE_IMPORTS.get((module, found.function), ()):
             return None
@@ -193,6 +199,16 @@ def first_party_fault(module: str, room: str, found: Import) -> str | None:
     ):
         return f"{room} and {target_room} share floor {floor} and do not know each other"
     return None
+
+
+def backend_fault(module: str, found: Import) -> str | None:
+    """A backend and what the SQL stores share know no other backend; only what opens a store knows them."""
+    here, there = (place.split(".")[2:3] for place in (module, found.target))
+    if here == there or there[0:1] == [] or there[0] not in {*BACKENDS, "sql"}:
+        return None
+    if module in OPENERS or (here and there[0] in OF_STORES.get(here[0], ())):
+        return None
+    return f"{module} knows no {found.target}: only a backend knows store.sql, and only store.open a backend"
 
 
 def dotted(node: ast.AST) -> str:
@@ -290,6 +306,11 @@ MADE_UP = [
     ),
     ("mpdispatch.store.sqlite", "from mpdispatch.policy.decide import decide", "and nothing else"),
     ("mpdispatch.store.sqlite", "from mpdispatch.host.wake import FifoWake", "do not know each other"),
+    ("mpdispatch.store.sql.reads", "from mpdispatch.store.sqlite.room import has_room", "knows no"),
+    ("mpdispatch.store.sql.reads", "from mpdispatch.store.postgres import PostgresStore", "knows no"),
+    ("mpdispatch.store.postgres.store", "from mpdispatch.store.sqlite.room import has_room", "knows no"),
+    ("mpdispatch.store.redis.store", "from mpdispatch.store.sql.rows import moment", "knows no"),
+    ("mpdispatch.store.contract", "from mpdispatch.store.sqlite import SQLiteStore", "knows no"),
     ("mpdispatch.host.wake", "from mpdispatch.store.contract import Store", "do not know each other"),
     (
         "mpdispatch.host.wake",
@@ -327,6 +348,8 @@ ALLOWED = [
     ("mpdispatch.execution.codec", "from mpdispatch.store.contract import Store"),
     ("mpdispatch.store.sqlite", "from .contract import Store\ndb.execute('BEGIN IMMEDIATE')"),
     ("mpdispatch.store.sqlite", "from mpdispatch.policy.admission import plan"),
+    ("mpdispatch.store.sqlite.store", "from mpdispatch.store.sql.store import SQLStore"),
+    ("mpdispatch.store.open", "from mpdispatch.store.sqlite import SQLiteStore"),
     ("mpdispatch.ids", "def f():\n    import psutil"),
     ("mpdispatch", "from mpdispatch.engine import Engine"),
     ("mpdispatch.cli.jobs", "from mpdispatch import Engine"),

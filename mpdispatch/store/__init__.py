@@ -1,4 +1,5 @@
-"""Persistence. `contract` says what a store must do, `sqlite` implements it, `open` opens the store at a location.
+"""Persistence. `contract` says what a store must do, `sqlite` does it on `sql`, which SQL stores share, `open` opens
+a store.
 
 Every method of the contract is one transaction and one transition of values.
 Not here: decisions about jobs (`policy`), hosts and processes (`host`), waiting for a job to end (`engine`).

@@ -14,7 +14,7 @@ Enqueue = Callable[..., Job]
 
 
 def _requests(desk: Desk) -> int:
-    connection = desk.supervisor_store._session().connection  # type: ignore[attr-defined]
+    connection = desk.supervisor_store._own.current().connection  # type: ignore[attr-defined]
     found: tuple[int] = connection.execute(
         "SELECT count(*) FROM mpdispatch_jobs WHERE cancel_requested_us IS NOT NULL"
     ).fetchone()
@@ -62,7 +62,7 @@ def test_those_of_running_jobs_of_others_stay(
 def test_many_are_forgotten_a_thousand_at_a_time(store: Store, desk: Desk, clock: FakeClock) -> None:
     store.enqueue_many(AlikeJobs(NewJob(name="a", payload=b""), [b"{}"] * 2100))
     desk.commit(*[completed(job, clock.now()) for job in desk.claim(3000)])
-    desk.supervisor_store._session().connection.execute(  # type: ignore[attr-defined]
+    desk.supervisor_store._own.current().connection.execute(  # type: ignore[attr-defined]
         "UPDATE mpdispatch_jobs SET cancel_requested_us = 1"
     )
     _look_after(desk)

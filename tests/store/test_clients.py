@@ -13,7 +13,7 @@ from mpdispatch.errors import InvalidStateError, JobNotFoundError, UsageError
 from mpdispatch.model import AlikeJobs, Job, JobState, NewJob
 from mpdispatch.store.contract import Store
 from mpdispatch.store.filters import JobFilter
-from mpdispatch.store.sqlite.rows import moment
+from mpdispatch.store.sql.rows import moment
 from tests.clock import FakeClock
 
 from .conftest import ERROR, MINUTE_US, Desk, completed, failed, released, retrying

@@ -22,8 +22,8 @@ from mpdispatch.model import AlikeJobs, ErrorInfo, Failure, Job, JobState, NewBa
 from mpdispatch.store import SQLiteStore
 from mpdispatch.store.contract import Store
 from mpdispatch.store.filters import DeadLetterFilter, JobFilter
-from mpdispatch.store.sqlite import dead_letters
-from mpdispatch.store.sqlite.queries import QUERIES
+from mpdispatch.store.sql import dead_letters
+from mpdispatch.store.sql.queries import QUERIES
 from tests.clock import FakeClock
 
 from .conftest import ERROR, Desk, Woken, completed, failed, retrying

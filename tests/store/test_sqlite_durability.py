@@ -15,8 +15,9 @@ from mpdispatch import sqlite3
 from mpdispatch.errors import StoreIOError, UsageError
 from mpdispatch.model import AlikeJobs, NewJob
 from mpdispatch.store import SQLiteStore
+from mpdispatch.store.sql.sessions import Flush
 from mpdispatch.store.sqlite import wal
-from mpdispatch.store.sqlite.connection import Flush, Session
+from mpdispatch.store.sqlite.connection import Session
 from mpdispatch.store.sqlite.lock import FileLock
 from mpdispatch.store.sqlite.wal import Log, _begin_writing
 from tests.clock import FakeClock

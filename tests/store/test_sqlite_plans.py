@@ -24,16 +24,19 @@ from mpdispatch.model import (
 )
 from mpdispatch.store import SQLiteStore
 from mpdispatch.store.filters import JobFilter
-from mpdispatch.store.sql import Queries
-from mpdispatch.store.sqlite import candidates, reads, schema
-from mpdispatch.store.sqlite.queries import QUERIES
-from mpdispatch.store.sqlite.rows import new_job_row
+from mpdispatch.store.sql import candidates, reads
+from mpdispatch.store.sql.named import Queries
+from mpdispatch.store.sql.queries import QUERIES as SHARED
+from mpdispatch.store.sql.rows import new_job_row
+from mpdispatch.store.sqlite import schema
+from mpdispatch.store.sqlite.queries import QUERIES as OURS
 from tests.clock import FakeClock
 
 from .conftest import Desk, completed, failed
 from .requests import request
 
-SQLITE = Path(mpdispatch.__file__).parent / "store" / "sqlite"
+STORE = Path(mpdispatch.__file__).parent / "store"
+QUERIES = {**SHARED, **OURS}
 
 
 @pytest.fixture
@@ -135,7 +138,7 @@ def test_entries_are_read_without_what_they_have_fired_long_ago(path: Path, cloc
     store.crons.add(NewCron(spec=spec, origin="user", decided_until_us=0, next_slot_us=1))
     desk = Desk(store, clock)
     store.crons.fire("a", [Firing(slot_us, slot_us) for slot_us in range(3000)])
-    connection = desk.supervisor_store._session().connection
+    connection = desk.supervisor_store._own.current().connection
     connection.execute("UPDATE mpdispatch_cron_slots SET is_open = NULL WHERE slot_us < 2997")
     steps = _vm_steps(desk.supervisor_store, lambda: desk.supervisor_store.crons.entries())
     assert [firing.slot_us for firing in desk.supervisor_store.crons.entry("a").open] == [2997, 2998, 2999]
@@ -218,7 +221,7 @@ def test_few_old_waiting_jobs_are_listed_without_reading_what_ended(
     if state is JobState.RUNNING:
         desk.claim()
     many = store.enqueue_many(AlikeJobs(NewJob(name="b", payload=b"", queue="other"), [b"{}"] * 20_000)).ids
-    connection = desk.supervisor_store._session().connection
+    connection = desk.supervisor_store._own.current().connection
     connection.execute(
         "UPDATE mpdispatch_jobs SET state = 'cancelled', lane = NULL, completed_at_us = 1 WHERE id >= ?",
         (many[0],),
@@ -271,7 +274,7 @@ def test_large_payloads_and_results_stand_apart_from_the_row(path: Path, clock: 
     store.enqueue_many(AlikeJobs(NewJob(name="a", payload=b""), [body, b"{}"]))
     desk = Desk(store, clock)
     desk.commit(*[completed(job, now, result=job.payload) for job in desk.claim()])
-    connection = desk.supervisor_store._session().connection
+    connection = desk.supervisor_store._own.current().connection
     rows = connection.execute("SELECT payload, result FROM mpdispatch_jobs ORDER BY id").fetchall()
     assert rows == [(None, None), (None, None), ("{}", "{}")]
     assert [store.get(n).result for n in (1, 2)] == [{"x": "x" * 5000}] * 2
@@ -286,7 +289,7 @@ def test_an_outcome_takes_its_request_to_cancel_out_of_the_index(path: Path, clo
     (claimed,) = desk.claim()
     store.cancel(job.id)
     desk.commit(failed(claimed, clock.now()))
-    connection = desk.supervisor_store._session().connection
+    connection = desk.supervisor_store._own.current().connection
     assert connection.execute(
         "SELECT sum(cancel_requested_us IS NOT NULL) FROM mpdispatch_jobs"
     ).fetchone() == (0,)
@@ -300,7 +303,9 @@ def test_requests_to_cancel_that_came_too_late_are_not_walked_through(path: Path
     store.enqueue_many(AlikeJobs(NewJob(name="a", payload=b""), [b"{}"] * 5000))
     desk = Desk(store, clock)
     desk.commit(*[completed(job, now) for job in desk.claim(5000)])
-    desk.supervisor_store._session().connection.execute("UPDATE mpdispatch_jobs SET cancel_requested_us = id")
+    desk.supervisor_store._own.current().connection.execute(
+        "UPDATE mpdispatch_jobs SET cancel_requested_us = id"
+    )
     job = store.enqueue(NewJob(name="a", payload=b"{}"))
     (claimed,) = desk.claim()
     store.cancel(job.id)
@@ -317,7 +322,7 @@ def test_requests_to_cancel_that_came_too_late_are_not_walked_through(path: Path
 
 def _vm_steps(supervisor_store: Any, act: Callable[[], object]) -> int:
     """How many instructions SQLite's machine executed, to the next hundred."""
-    connection = supervisor_store._session().connection
+    connection = supervisor_store._own.current().connection
     count = 0
 
     def tick() -> int:
@@ -337,7 +342,7 @@ def _vm_steps(supervisor_store: Any, act: Callable[[], object]) -> int:
 
 
 def test_every_transaction_begins_immediate() -> None:
-    for file in (SQLITE.parent).rglob("*.*"):
+    for file in STORE.rglob("*.*"):
         if file.suffix in (".py", ".sql"):
             for line in file.read_text().splitlines():
                 if re.search(r"""["']\s*BEGIN\b""", line):
@@ -419,8 +424,9 @@ def test_values_of_other_types_are_refused_by_the_schema(connection: sqlite3.Con
 
 
 def test_every_query_says_why_and_is_used() -> None:
-    text = "".join(file.read_text() for file in SQLITE.glob("*.sql"))
-    code = "".join(file.read_text() for file in SQLITE.glob("*.py"))
+    rooms = [STORE / "sql", STORE / "sqlite"]
+    text = "".join(file.read_text() for room in rooms for file in room.glob("*.sql"))
+    code = "".join(file.read_text() for room in rooms for file in room.glob("*.py"))
     assert text.count("-- name: ") == len(QUERIES), "two files name a query alike"
     for name in QUERIES:
         assert f'"{name}"' in code, f"{name} is used nowhere"
@@ -429,7 +435,7 @@ def test_every_query_says_why_and_is_used() -> None:
 
 def test_no_parameter_is_numbered() -> None:
     """Python 3.12.0 to 3.12.3 warn of each that is bound to a sequence."""
-    for file in SQLITE.parent.rglob("*.*"):
+    for file in STORE.rglob("*.*"):
         if file.suffix in (".py", ".sql"):
             assert not re.search(r"\?\d", file.read_text()), file.name
 

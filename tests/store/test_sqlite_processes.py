@@ -25,7 +25,8 @@ from mpdispatch.errors import StoreBusy, StorePermission
 from mpdispatch.model import AlikeJobs, Job, JobState, NewJob
 from mpdispatch.private import folder_beside
 from mpdispatch.store import SQLiteStore
-from mpdispatch.store.sqlite import forks, inserts
+from mpdispatch.store.sql import inserts
+from mpdispatch.store.sqlite import forks
 from mpdispatch.store.sqlite.lock import _MOST_IN_A_ROW, FileLock
 from mpdispatch.store.sqlite.wal import CHECKPOINT_BYTES
 from tests.clock import FakeClock

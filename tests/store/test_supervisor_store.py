@@ -15,7 +15,7 @@ from mpdispatch.ids import boot_id
 from mpdispatch.model import AlikeJobs, Cause, ClaimedJob, ErrorInfo, Job, JobState, NewJob
 from mpdispatch.store import SQLiteStore
 from mpdispatch.store.contract import Store
-from mpdispatch.store.sqlite.rows import moment
+from mpdispatch.store.sql.rows import moment
 from mpdispatch.store.values import Progress
 from tests.clock import FakeClock
 
@@ -250,7 +250,7 @@ def test_a_bucket_of_another_boot_counts_as_fresh(
     wanted = request("bulk", bursts={"bulk": 2})
     assert len(desk.claim(9, wanted)) == 2
     assert len(desk.claim(9, wanted)) == 0
-    monkeypatch.setattr("mpdispatch.store.sqlite.claim.boot_id", lambda: "another boot")
+    monkeypatch.setattr("mpdispatch.store.sql.claim.boot_id", lambda: "another boot")
     assert len(desk.claim(9, wanted)) == 2
 
 
@@ -310,7 +310,7 @@ def test_a_parked_job_can_be_cancelled(store: Store, enqueue: Enqueue, desk: Des
 def test_very_many_refused_jobs_are_parked_over_several_turns(
     store: Store, desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mpdispatch.store.sqlite.candidates.PARK_AT_MOST", 10)
+    monkeypatch.setattr("mpdispatch.store.sql.candidates.PARK_AT_MOST", 10)
     store.enqueue_many(AlikeJobs(NewJob(name="b", payload=b""), [b"{}"] * 25))
     wanted = request(names=frozenset())
     turns = [desk.commit(slots=5, claim=wanted) for _ in range(4)]
@@ -359,7 +359,7 @@ def test_what_is_due_is_staged_even_when_there_is_no_slot(
 def test_very_many_due_jobs_are_staged_over_several_turns(
     store: Store, desk: Desk, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mpdispatch.store.sqlite.claim.STAGE_AT_MOST", 10)
+    monkeypatch.setattr("mpdispatch.store.sql.claim.STAGE_AT_MOST", 10)
     at = clock.now().wall_us + 1
     store.enqueue_many(AlikeJobs(NewJob(name="a", payload=b"", run_at_us=at), [b"{}"] * 15))
     clock.advance(1)

@@ -12,7 +12,7 @@ from mpdispatch.model import AlikeJobs, Cause, ClaimedJob, Job, JobState, NewJob
 from mpdispatch.store import SQLiteStore
 from mpdispatch.store.contract import Store
 from mpdispatch.store.filters import JobFilter
-from mpdispatch.store.sqlite import waits
+from mpdispatch.store.sql import waits
 from mpdispatch.store.values import UpkeepStep
 from tests.clock import FakeClock
 
@@ -122,7 +122,7 @@ def test_looks_of_any_size_find_each_wait_once(
         run_at_us = desk.clock.now().wall_us + wait_s * 1_000_000
         state, cause = [(JobState.RETRYING, Cause.ERROR), (JobState.SCHEDULED, Cause.SNOOZE)][number // 2 % 2]
         desk.commit(ended(job, state, cause, desk.clock.now(), run_at_us=run_at_us, attempt=0))
-    monkeypatch.setattr("mpdispatch.store.sqlite.waits.LOOK_AT_MOST", most)
+    monkeypatch.setattr("mpdispatch.store.sql.waits.LOOK_AT_MOST", most)
     desk.clock.jump_wall(-DAY_S)
     sizes = _rebase(desk, queues)
     assert max(sizes) <= most

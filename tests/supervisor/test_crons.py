@@ -17,8 +17,8 @@ from mpdispatch.events.notices import events_of
 from mpdispatch.handlers.crons import new_cron
 from mpdispatch.hooks import HOOKS
 from mpdispatch.model import CronEntry, CronSpec, DeclaredCrons, Job, JobState, NewCron, NewJob
+from mpdispatch.store.sql.crons import SQLCrons
 from mpdispatch.store.sqlite import SQLiteStore
-from mpdispatch.store.sqlite.crons import SQLiteCrons
 from mpdispatch.supervisor.event_publisher import EventPublisher
 from tests.supervisor.conftest import Build
 from tests.supervisor.house import House, ShiftedClock
@@ -433,9 +433,9 @@ def test_many_entries_of_one_slot_are_decided_in_several_runs_and_read_once(buil
     house.ready()
     add(house.store, house.clock, *(spec(f"e{number:02}") for number in range(20)))
     reads: list[int] = []
-    looked = SQLiteCrons.entries
+    looked = SQLCrons.entries
 
-    def counted(crons: SQLiteCrons) -> list[CronEntry]:
+    def counted(crons: SQLCrons) -> list[CronEntry]:
         reads.append(1)
         return looked(crons)
 
@@ -451,13 +451,13 @@ def test_many_entries_of_one_slot_are_decided_in_several_runs_and_read_once(buil
 
 def test_without_entries_a_look_is_rare_however_often_somebody_enqueues(build: Build) -> None:
     calls: list[int] = []
-    looked = SQLiteCrons.entries
+    looked = SQLCrons.entries
 
-    def counted(crons: SQLiteCrons) -> list[CronEntry]:
+    def counted(crons: SQLCrons) -> list[CronEntry]:
         calls.append(1)
         return looked(crons)
 
-    with patch.object(SQLiteCrons, "entries", counted):
+    with patch.object(SQLCrons, "entries", counted):
         house = started(build)
         house.ready()
         calls.clear()

@@ -1,8 +1,8 @@
 """The SQLite store: one file (or this process's memory), WAL, leases, group commit.
 
 client threads                     supervisor's thread
-SQLiteStore ── inserts, changes,   SQLiteSupervisorStore ── finish, claim
-    │            reads                 │
+SQLiteStore                        SQLiteSupervisorStore     (both on `store/sql`, which has the statements)
+    │                                  │
     └────────────▶ Session ◀───────────┘      one connection each; BEGIN IMMEDIATE under …
                     │    └──── lock           … the flock in `<path>-mpd/`
                   database ── connect, schema    opens connections

@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, Final
 
-from mpdispatch import sqlite3
+from mpdispatch.store.sql.connection import Connection
 
 # More in one statement gains nothing; SQLite before 3.32 takes 999 parameters at most.
 _CHUNKS: Final = (64, 8, 1)
@@ -31,7 +31,7 @@ class ManyRows:
 
     def execute(
         self,
-        connection: sqlite3.Connection,
+        connection: Connection,
         values: Sequence[Any],
         *,
         before: Sequence[Any] = (),

@@ -12,7 +12,6 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from enum import Enum, auto
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -28,10 +27,12 @@ from mpdispatch.errors import (
 )
 from mpdispatch.failpoints import failpoint
 from mpdispatch.private import NotPrivateError
+from mpdispatch.store.sql.sessions import Flush
+from mpdispatch.store.sql.text import lenient_text
 from mpdispatch.store.sqlite import forks
 from mpdispatch.store.sqlite.lock import Pauses, WriteLock
 from mpdispatch.store.sqlite.room import BY_ERRNO, diagnosed
-from mpdispatch.store.sqlite.text import is_bad_text, lenient_text
+from mpdispatch.store.sqlite.text import is_bad_text
 from mpdispatch.store.sqlite.wal import Log
 
 P = ParamSpec("P")
@@ -46,21 +47,6 @@ _VERIFY_LOG_EVERY_S = 1.0
 """It costs 2 us, and an enqueue 30."""
 
 FileIdentity = tuple[int, int]
-
-
-class Flush(Enum):
-    """When a commit is flushed to disk, in a store of full durability."""
-
-    IN_COMMIT = auto()
-    """The commit survives a power cut before others see it. Other writers wait, as the lock is held."""
-    ONCE_RELEASED = auto()
-    """Before `write` returns but after releasing the lock: others see the commit and go on while the disk works.
-
-    For data that nobody relies on until the call returns, such as a new job: a power cut loses it and all later
-    commits. Enqueue to first line on an idle system: 1.28 instead of 1.51 × the sum of its parts.
-    """
-    LATER = auto()
-    """By `sync`, or with the next commit that is flushed."""
 
 
 _ONCE_RELEASED = Flush.ONCE_RELEASED  # the name of an enum's member costs 0.1 us to look up

@@ -10,7 +10,8 @@ from pathlib import Path
 from mpdispatch import sqlite3
 from mpdispatch.model import Finding, Level
 from mpdispatch.private import not_private
-from mpdispatch.store.sqlite import crons, lost_dependents, shrink, unreadable
+from mpdispatch.store.sql import crons, lost_dependents
+from mpdispatch.store.sqlite import shrink, unreadable
 from mpdispatch.store.sqlite.connect import filesystem_of
 from mpdispatch.store.sqlite.database import Database, FileDatabase
 from mpdispatch.store.sqlite.wal import CHECKPOINT_BYTES

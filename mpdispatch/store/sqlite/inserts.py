@@ -1,110 +1,35 @@
-"""Inserts jobs, on our connection or the caller's."""
+"""Inserts many jobs at once, and jobs on the caller's own connection."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import chain, groupby
-from typing import Any
-
-import msgspec
+from typing import Any, cast
 
 from mpdispatch import sqlite3
 from mpdispatch.clock import Instant
 from mpdispatch.errors import StoreCorrupt, StoreError, UsageError
-from mpdispatch.model import AlikeJobs, Job, NewJob
-from mpdispatch.store.sqlite import dependents, members, reads
+from mpdispatch.model import Job, NewJob
+from mpdispatch.store.sql.connection import Connection
+from mpdispatch.store.sql.inserts import insert
+from mpdispatch.store.sql.mending import lenient
+from mpdispatch.store.sql.queries import QUERIES
+from mpdispatch.store.sql.rows import INLINE_BYTES, new_job_row, stored_json
 from mpdispatch.store.sqlite.bulk import ManyRows
 from mpdispatch.store.sqlite.connection import Session
-from mpdispatch.store.sqlite.mending import lenient
-from mpdispatch.store.sqlite.queries import QUERIES
-from mpdispatch.store.sqlite.rows import INLINE_BYTES, fresh_job, new_job_row, stored_json
+from mpdispatch.store.sqlite.queries import QUERIES as OURS
 from mpdispatch.store.sqlite.translate import NO_ID_LEFT, translated
 
-_INSERT = QUERIES["insert_job"]
-_INSERT_UNLESS_KEY_IN_USE = _INSERT + "\n" + QUERIES["unless_key_in_use"]
 _MOST_ID = (1 << 63) - 1
-_INSERT_BATCH = ManyRows(QUERIES["insert_batch"])
+_INSERT_BATCH = ManyRows(OURS["insert_batch"])
 
 
-def is_one_statement(job: NewJob) -> bool:
-    """Whether `insert` needs only one statement for this job."""
-    return (
-        job.idempotency_key is None
-        and len(job.payload) <= INLINE_BYTES
-        and job.batch_id is None
-        and not job.after
-    )
-
-
-def insert(connection: sqlite3.Connection | sqlite3.Cursor, job: NewJob, now: Instant) -> Job:
-    """Insert one job, or return the one that already has its idempotency key.
-
-    Raises BatchNotFoundError, BatchClosedError, UnknownParentError.
-    """
-    is_small = len(job.payload) <= INLINE_BYTES
-    payload = stored_json(job.payload)
-    row = new_job_row(job, payload if is_small else None, now.wall_us)
-    cursor = connection.execute(_INSERT if job.idempotency_key is None else _INSERT_UNLESS_KEY_IN_USE, row)
-    if cursor.rowcount != 1:
-        return _older(connection, job)
-    job_id = cursor.lastrowid
-    assert job_id is not None
-    if not is_small:
-        connection.execute(QUERIES["insert_payload"], (job_id, payload))
-    if job.batch_id is not None:
-        members.add(connection, job.batch_id, 1)
-    if job.after:
-        dependents.add(connection, [job_id], job, now)
-        return reads.job(connection, job_id)
-    return fresh_job(job, job_id, row)
-
-
-def _older(connection: sqlite3.Connection | sqlite3.Cursor, job: NewJob) -> Job:
-    row = connection.execute(QUERIES["id_of_key"], (job.name, job.idempotency_key)).fetchone()
-    return reads.job(connection, row[0], created=False)
-
-
-def insert_many(
-    connection: sqlite3.Connection, jobs: Sequence[NewJob], now: Instant, batch_id: int
-) -> Sequence[int]:
-    """Insert jobs as members of a batch; returns their ids in order.
-
-    If an idempotency key is in use, the id is the older job's, which stays in its own batch.
-    """
-    runs = [_inserted(connection, *run, now, batch_id) for run in _runs(jobs)]
-    return runs[0] if len(runs) == 1 else list(chain.from_iterable(runs))
-
-
-def _runs(jobs: Sequence[NewJob]) -> Iterable[tuple[NewJob, Sequence[bytes]]]:
-    """Groups of consecutive jobs that differ only in payload: one job of each group, and all its payloads."""
-    if isinstance(jobs, AlikeJobs):
-        return [(jobs.template, jobs.payloads)]
-    alike = groupby(jobs, key=lambda job: msgspec.structs.replace(job, payload=b""))
-    return ((template, [job.payload for job in some]) for template, some in alike)
-
-
-def _inserted(
-    connection: sqlite3.Connection, template: NewJob, payloads: Sequence[bytes], now: Instant, batch_id: int
-) -> Sequence[int]:
-    template = msgspec.structs.replace(template, batch_id=batch_id)
-    if template.idempotency_key is None and template.retried_from is None:
-        ids = _insert_alike(connection, template, payloads, now)
-        members.add(connection, batch_id, len(ids))
-        if template.after:
-            dependents.add(connection, ids, template, now)
-        return ids
-    return [insert(connection, job, now).id for job in AlikeJobs(template, payloads)]
-
-
-def _insert_alike(
-    connection: sqlite3.Connection, template: NewJob, payloads: Sequence[bytes], now: Instant
-) -> range:
+def insert_alike(connection: Connection, template: NewJob, payloads: Sequence[bytes], now: Instant) -> range:
     """Insert one job per payload, with consecutive ids. The jobs differ in nothing else."""
-    first = _last_id(connection) + 1
+    first = connection.execute(OURS["last_id"]).fetchone()[0] + 1
     if first + len(payloads) > _MOST_ID:
-        raise StoreCorrupt(main_file_of(connection), NO_ID_LEFT)
+        raise StoreCorrupt(main_file_of(cast(sqlite3.Connection, connection)), NO_ID_LEFT)
     *constants, _payload = new_job_row(template, None, now.wall_us)
     values, large = list[Any](), list[tuple[int, str | bytes]]()
     for job_id, payload in enumerate(payloads, first):
@@ -118,11 +43,6 @@ def _insert_alike(
     if large:
         connection.executemany(QUERIES["insert_payload"], large)
     return range(first, first + len(payloads))
-
-
-def _last_id(connection: sqlite3.Connection) -> int:
-    found: int = connection.execute(QUERIES["last_id"]).fetchone()[0]
-    return found
 
 
 # ---------------------------------------------------------------- the caller's own connection
@@ -169,6 +89,17 @@ def refuse_other_file(connection: sqlite3.Connection, session: Session) -> None:
         raise UsageError(f"connection= is open on {name or 'no file'}, the store is {session.path}")
 
 
+class _Borrowed:
+    """A cursor of the caller's connection, with the face of a connection."""
+
+    __slots__ = ("IntegrityError", "execute", "executemany", "text_factory")
+
+    def __init__(self, cursor: sqlite3.Cursor) -> None:
+        self.execute, self.executemany = cursor.execute, cursor.executemany
+        self.text_factory: Any = lenient
+        self.IntegrityError: type[Exception] = cursor.connection.IntegrityError
+
+
 def insert_on(connection: sqlite3.Connection, job: NewJob, now: Instant) -> Job:
     """Insert on the caller's connection, in its current transaction if any.
 
@@ -179,9 +110,9 @@ def insert_on(connection: sqlite3.Connection, job: NewJob, now: Instant) -> Job:
     text_factory, connection.text_factory = connection.text_factory, lenient
     try:
         if not job.after and job.batch_id is None:
-            return insert(cursor, job, now)
+            return insert(_Borrowed(cursor), job, now)
         with _all_or_nothing(connection, cursor):
-            return insert(cursor, job, now)
+            return insert(_Borrowed(cursor), job, now)
     except sqlite3.ERRORS as error:
         problem = translated(error, "connection=")
         if isinstance(problem, StoreError):

@@ -16,7 +16,8 @@ from collections.abc import Callable
 from mpdispatch import sqlite3
 from mpdispatch.clock import sleep
 from mpdispatch.errors import StoreError, UsageError
-from mpdispatch.store.sqlite.connection import Flush, Session
+from mpdispatch.store.sql.sessions import Flush
+from mpdispatch.store.sqlite.connection import Session
 from mpdispatch.store.sqlite.database import Database, FileDatabase
 
 _BUDGET_S = 0.003

@@ -9,23 +9,20 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import TypeVar
 
 from mpdispatch import sqlite3
-from mpdispatch.clock import sleep
 from mpdispatch.errors import StoreError
+from mpdispatch.store.sql.sessions import Flush
 from mpdispatch.store.sqlite import forks
-from mpdispatch.store.sqlite.connection import Flush, Session, SessionClosed
+from mpdispatch.store.sqlite.connection import Session, SessionClosed
 from mpdispatch.store.sqlite.database import CLIENT_PATIENCE_S, Database
-from mpdispatch.store.sqlite.rounds import Round, Step, Steps
 
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]
 
 _ONCE_RELEASED = Flush.ONCE_RELEASED
 _PATIENCE_S = 1.0
-_PAUSE_S = 0.005
-"""Longest pause between two steps."""
 
 
 class ThreadSessions:
@@ -90,23 +87,6 @@ class ThreadSessions:
                 )
             except SessionClosed:
                 continue
-
-    def run(self, steps: Steps[T], point: str, *, shares: bool = False) -> T:
-        """Run all of these steps; gives what they come to. `shares`: others get half of the time to write."""
-
-        def step(step: Step) -> Any:
-            if not step.is_write:
-                return self.read(step.work)
-            began = time.monotonic()
-            result = self.write(step.work, point)
-            if shares:  # a drain beside this goes on at half its rate instead of a fifth
-                sleep(min(time.monotonic() - began, _PAUSE_S))
-            return result
-
-        found = Round(steps)
-        while not found.is_done:
-            found.run(step, for_s=0)
-        return cast(T, found.result)
 
     def sync(self) -> None:
         self._call(lambda session: session.sync())

@@ -12,20 +12,22 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from mpdispatch import sqlite3
 from mpdispatch.clock import EARLIEST_US, LATEST_US, Instant
 from mpdispatch.model import UNREADABLE, Cause, ClaimedJob, ClaimRequest, ErrorInfo, JobState, Transition
-from mpdispatch.store.sqlite import lost_dependents
-from mpdispatch.store.sqlite.candidates import PARK_AT_MOST, OddRowError, as_json, claimable_parked
-from mpdispatch.store.sqlite.columns import EXAMINED_COLUMNS, RUN_COLUMNS
-from mpdispatch.store.sqlite.follow_ups import Ended, Followed, run_for
-from mpdispatch.store.sqlite.mending import faults_of, has_bad_text, mended
+from mpdispatch.store.sql import lost_dependents
+from mpdispatch.store.sql.candidates import PARK_AT_MOST, OddRowError, as_json, claimable_parked
+from mpdispatch.store.sql.columns import EXAMINED_COLUMNS, RUN_COLUMNS
+from mpdispatch.store.sql.connection import Connection
+from mpdispatch.store.sql.finish import tidy_running
+from mpdispatch.store.sql.follow_ups import Ended, Followed, run_for
+from mpdispatch.store.sql.mending import faults_of, has_bad_text, mended
+from mpdispatch.store.sql.queries import QUERIES as SHARED
+from mpdispatch.store.sql.rows import encode_error, stored_json
+from mpdispatch.store.sql.text import lenient_text
 from mpdispatch.store.sqlite.queries import QUERIES
-from mpdispatch.store.sqlite.rows import encode_error, stored_json
-from mpdispatch.store.sqlite.text import lenient_text
 from mpdispatch.store.sqlite.translate import INTEGRITY_ERRORS
 
-INSERT_DEAD_LETTER = QUERIES["insert_dead_letter"].replace("INSERT", "INSERT OR IGNORE", 1)
+INSERT_DEAD_LETTER = SHARED["insert_dead_letter"].replace("INSERT", "INSERT OR IGNORE", 1)
 """Unless the job already has one."""
 
 SUSPECTS: tuple[type[Exception], ...] = (OddRowError, *INTEGRITY_ERRORS)
@@ -103,7 +105,7 @@ def _contradictions(row: _Row) -> list[str]:
 # ---------------------------------------------------------------- ending them
 
 
-def waiting(connection: sqlite3.Connection, request: ClaimRequest, now: Instant) -> set[int]:
+def waiting(connection: Connection, request: ClaimRequest, now: Instant) -> set[int]:
     """Ids of the rows a commit would read: due, to be staged, or parked and able to run here."""
     found = set[int]()
 
@@ -120,14 +122,14 @@ def waiting(connection: sqlite3.Connection, request: ClaimRequest, now: Instant)
     return found
 
 
-def _rows(connection: sqlite3.Connection, ids: Iterable[int]) -> list[_Row]:
+def _rows(connection: Connection, ids: Iterable[int]) -> list[_Row]:
     with lenient_text(connection):
         found = connection.execute(QUERIES["examined_rows"], (as_json(ids),))
         return [_Row(*row[:_WIDTH]) for row in found]
 
 
 def set_aside(
-    connection: sqlite3.Connection, ids: Iterable[int], now: Instant, *, are_claimed: bool = False
+    connection: Connection, ids: Iterable[int], now: Instant, *, are_claimed: bool = False
 ) -> tuple[Followed, int]:
     """End the unreadable ones of these rows. Returns them and what followed, and the number of other rows repaired.
 
@@ -152,7 +154,7 @@ def set_aside(
     return run_for(connection, ended, now), tidied
 
 
-def _set_aside(connection: sqlite3.Connection, row: _Row, now: Instant, is_claimed: bool) -> Ended | int:
+def _set_aside(connection: Connection, row: _Row, now: Instant, is_claimed: bool) -> Ended | int:
     """`set_aside` for one row: how it was ended, or the number of rows repaired."""
     state = JobState(row.state) if row.state in _STATES else None
     if state is not None and state.is_terminal:
@@ -168,13 +170,8 @@ def _set_aside(connection: sqlite3.Connection, row: _Row, now: Instant, is_claim
     return _end(connection, row, faults, now) if faults else 0
 
 
-def tidy_running(connection: sqlite3.Connection, job_id: int) -> int:
-    """Clear values of a running row that only other states may have. Returns the number of rows changed."""
-    return connection.execute(QUERIES["tidy_running"], (job_id,)).rowcount
-
-
 def _end(
-    connection: sqlite3.Connection,
+    connection: Connection,
     row: _Row,
     faults: Sequence[str],
     now: Instant,
@@ -200,7 +197,7 @@ def _end(
     return job, transition
 
 
-def cancel(connection: sqlite3.Connection, job_id: int, now: Instant) -> bool:
+def cancel(connection: Connection, job_id: int, now: Instant) -> bool:
     """Cancel a row with an invalid state; False: the state is valid, or there is no such row."""
     for row in _rows(connection, [job_id]):
         state = JobState(row.state) if row.state in _STATES else None
@@ -227,7 +224,7 @@ class Astray(NamedTuple):
     """The last id checked; None: there are no more rows."""
 
 
-def astray(connection: sqlite3.Connection, queues: Sequence[str], after: int) -> Astray:
+def astray(connection: Connection, queues: Sequence[str], after: int) -> Astray:
     """Look at the next rows by id. Some 1 ms."""
     values = (as_json(queues), after, LOOK_AT_MOST)
     last, count, *found = connection.execute(QUERIES["astray"], values).fetchone()
@@ -235,7 +232,7 @@ def astray(connection: sqlite3.Connection, queues: Sequence[str], after: int) ->
     return Astray(rows, dependents, last if count == LOOK_AT_MOST else None)
 
 
-def faults(connection: sqlite3.Connection, job_id: int) -> list[str]:
+def faults(connection: Connection, job_id: int) -> list[str]:
     """Faults that keep a claim from reading or finding this job's row."""
     found = [fault for row in _rows(connection, [job_id]) for fault in _faults_shown(row)]
     return found or ([LOST] if lost_dependents.is_lost(connection, job_id) else [])
@@ -253,7 +250,7 @@ class Found(NamedTuple):
     has_ended: bool
 
 
-def examined(connection: sqlite3.Connection) -> Iterator[Found]:
+def examined(connection: Connection) -> Iterator[Found]:
     """All unreadable rows, in the order of their ids. Reads the whole table: some 1 s for a million rows."""
     scanned = connection.execute(QUERIES["scan_rows"], {"earliest": EARLIEST_US, "latest": LATEST_US})
     odd = [row[0] for row in scanned if row[-1] or has_bad_text(row)]

@@ -57,17 +57,6 @@ UPDATE mpdispatch_jobs SET
     duration_us = CASE WHEN state = 'completed' THEN duration_us END
 WHERE id = ?;
 
--- name: tidy_running
--- A running row with values that only other states may have: no outcome could be recorded for it.
--- A row without an owner gets owner 0, which no supervisor has, so that it is taken over.
-UPDATE mpdispatch_jobs SET
-    lane = NULL,
-    blocked_reason = NULL,
-    duration_us = NULL,
-    completed_at_us = NULL,
-    owner = coalesce(owner, 0)
-WHERE id = ? AND state = 'running';
-
 -- name: astray
 -- Of the next rows by id: the last one, those of these queues that an index wrongly lacks or wrongly contains, and those
 -- that wait for parents without a row that says so. Parameters: the queues, the id to continue after, the number of rows.
@@ -83,28 +72,3 @@ FROM (
     SELECT id, queue, state, lane, owner, completed_at_us, duration_us, blocked_reason
     FROM mpdispatch_jobs WHERE id > ? ORDER BY id LIMIT ?
 );
-
--- name: lost_dependents
--- Of the next dependents by id: the last one, and those that are in no lane of dependents, or whose parents have all
--- ended: nothing would release them.
-SELECT max(job_id), count(*), json_group_array(job_id) FILTER (WHERE is_lost)
-FROM (
-    SELECT
-        d.job_id AS job_id,
-        NOT EXISTS (SELECT 1 FROM mpdispatch_jobs AS j WHERE j.id = d.job_id AND j.lane = 4)
-        OR NOT EXISTS (
-            SELECT 1 FROM mpdispatch_parents AS p CROSS JOIN mpdispatch_jobs AS j ON j.id = p.parent_id
-            WHERE p.job_id = d.job_id
-                AND (j.completed_at_us IS NULL OR (j.state <> 'completed' AND d.on_parent_failure = 'wait'))
-        ) AS is_lost
-    FROM mpdispatch_dependents AS d WHERE d.job_id > ? ORDER BY d.job_id LIMIT ?
-);
-
--- name: without_dependent
--- For examining the store: reads all rows.
-SELECT id FROM mpdispatch_jobs
-WHERE lane = 4 AND NOT EXISTS (SELECT 1 FROM mpdispatch_dependents AS d WHERE d.job_id = id) ORDER BY id;
-
--- name: is_in_lane_4
--- By primary key: the queue of a job that waits for parents.
-SELECT queue FROM mpdispatch_jobs WHERE id = ? AND $waits_for_parents;

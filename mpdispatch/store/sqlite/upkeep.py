@@ -1,185 +1,59 @@
-"""What the SQLite store does for its rows in small steps, between the commits of a supervisor. One thread."""
+"""What the SQLite store does besides for its rows: it ends those that cannot be read. One thread."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import Any
 
-from mpdispatch import sqlite3
 from mpdispatch.clock import Clock, Instant
-from mpdispatch.policy.waits import was_set_back
-from mpdispatch.store.sqlite import cancels, expiring, follow_ups, lost_dependents, pruning, unreadable, waits
-from mpdispatch.store.sqlite.connection import Flush, Session
-from mpdispatch.store.sqlite.follow_ups import Followed
-from mpdispatch.store.sqlite.queries import QUERIES
-from mpdispatch.store.sqlite.rounds import Round, Step
-from mpdispatch.store.sqlite.wakes import Wakes
-from mpdispatch.store.values import PruneStep, Retention, UpkeepStep
-
-_LOWEST_ID = -(1 << 63)
-_READ_FOR_S = 0.002
-"""A step of pruning reads no longer than this, and a read takes up to 1 ms."""
+from mpdispatch.store.sql.connection import Connection
+from mpdispatch.store.sql.follow_ups import Followed
+from mpdispatch.store.sql.queries import QUERIES
+from mpdispatch.store.sql.sessions import SupervisorSession
+from mpdispatch.store.sql.upkeep import LOWEST_ID, SQLUpkeep
+from mpdispatch.store.sql.wakes import Wakes
+from mpdispatch.store.sqlite import unreadable
 
 
-class SQLiteUpkeep:
-    """A `StoreUpkeep`.
+class SQLiteUpkeep(SQLUpkeep):
+    """It also looks at all rows when a supervisor starts."""
 
-    It looks for expired jobs at each step, at all rows when a supervisor starts, at waiting ones after the clock was set
-    back.
-    """
-
-    def __init__(self, session: Callable[[], Session], clock: Clock, wakes: Wakes) -> None:
-        self._session, self._clock, self._wakes = session, clock, wakes
-        self.has_late_cancels = False
-        """Whether the last read of the cancel requests has found some of ended jobs."""
-        self.followed = Followed()
-        """Jobs that the store has ended, and what followed, until a commit has reported them."""
-        self._latest = Instant(0, 0)
-        """When the wall clock was furthest ahead of boottime since it was last set back."""
-        self._looks_at_waits = True
-        self._waits_seen: waits.Seen | None = None
-        self._pruning: Round[int] | None = None
-        self._rows_seen: int | None = _LOWEST_ID
+    def __init__(self, session: SupervisorSession, clock: Clock, wakes: Wakes) -> None:
+        super().__init__(session, clock, wakes)
+        self._rows_seen: int | None = LOWEST_ID
         """Rows up to this id were checked; None: all rows."""
-        self._dependents_seen: int | None = _LOWEST_ID
-        """The same of jobs that wait for others."""
 
-    def step(self, queues: Sequence[str]) -> UpkeepStep:
-        """One bounded step: it ends expired jobs and members of cancelled batches, and looks at one of these: waiting jobs,
-        rows that no query finds, late cancel requests.
-        """
-        expired, has_more_expired = self._expire()
-        is_cancelling = self._cancel_members()
-        rebased = repaired = 0
-        if self._watch_clock() or self._looks_at_waits:
-            rebased = self._rebase(queues)
-        elif self._rows_seen is not None:
-            repaired = self._repair(queues, self._rows_seen)
-        elif self._dependents_seen is not None:
-            repaired = self._repair_dependents(self._dependents_seen)
-        elif self.has_late_cancels:
-            gone = self._session().write(
-                cancels.forget_late, point="cancels", checkpoint=False, flush=Flush.LATER
-            )
-            self.has_late_cancels = gone >= cancels.FORGET_AT_ONCE
-        unseen = self._rows_seen is not None or self._dependents_seen is not None
-        has_more = self._looks_at_waits or unseen or self.has_late_cancels
-        return UpkeepStep(rebased, repaired, has_more or has_more_expired or is_cancelling, expired)
+    def _has_unseen(self) -> bool:
+        return self._rows_seen is not None or super()._has_unseen()
 
-    def _expire(self) -> tuple[int, bool]:
-        """How many jobs have expired that nobody has claimed; and whether there may be more."""
-        session, now = self._session(), self._clock.now()
-        if not session.read(lambda c: expiring.is_any_past(c, now)):
-            return 0, False
-        followed, count, has_more = session.write(
-            lambda c: expiring.end_past(c, now), point="expire", checkpoint=False, flush=Flush.LATER
-        )
-        self.report(followed)
-        return count, has_more
-
-    def _cancel_members(self) -> bool:
-        """One step of cancelling the members of a batch. Returns whether there may be more."""
-        session = self._session()
-        if session.read(lambda c: c.execute(QUERIES["cancelling_batch"], {"id": None}).fetchone()) is None:
-            return False
-        followed, has_more = session.write(
-            lambda c: follow_ups.cancel_some(c, self._clock.now()),
-            point="cancel_members",
-            checkpoint=False,
-            flush=Flush.LATER,
-        )
-        self.report(followed)
-        return has_more
-
-    def _run(self, point: str) -> Callable[[Step], Any]:
-        session = self._session()
-
-        def run(step: Step) -> Any:
-            if not step.is_write:
-                return session.read(step.work)
-            # A power cut undoes the last steps, and they are repeated.
-            return session.write(step.work, point=point, checkpoint=False, flush=Flush.LATER)
-
-        return run
-
-    def _watch_clock(self) -> bool:
-        """Whether the wall clock was set back since the last step. Then all waiting jobs are looked at anew."""
-        now = self._clock.now()
-        is_back = was_set_back(self._latest, now)
-        if is_back:
-            self._looks_at_waits, self._waits_seen = True, None
-        if is_back or now.wall_us - now.boot_us > self._latest.wall_us - self._latest.boot_us:
-            self._latest = now
-        return is_back
-
-    def _rebase(self, queues: Sequence[str]) -> int:
-        session, now, changed = self._session(), self._clock.now(), 0
-        changes, seen = session.read(lambda c: waits.outdated(c, queues, now, self._waits_seen))
-        if changes:
-            changed = session.write(
-                lambda c: waits.rebase(c, changes), point="rebase", checkpoint=False, flush=Flush.LATER
-            )
-        self._waits_seen, self._looks_at_waits = seen, seen is not None
-        return changed
-
-    def _repair(self, queues: Sequence[str], after: int) -> int:
-        found = self._session().read(lambda c: unreadable.astray(c, queues, after))
+    def _repair(self, queues: Sequence[str]) -> int:
+        after = self._rows_seen
+        if after is None:
+            return super()._repair(queues)
+        found = self._session.read(lambda c: unreadable.astray(c, queues, after))
         count = self.end_unreadable(lambda *_: found.rows) if found.rows else 0
         if found.dependents:
-            count += self._mend_dependents(found.dependents)
+            count += self.mend_dependents(found.dependents)
         self._rows_seen = found.last
         return count
-
-    def _repair_dependents(self, after: int) -> int:
-        found, last = self._session().read(lambda c: lost_dependents.look(c, after))
-        count = self._mend_dependents(found) if found else 0
-        self._dependents_seen = last
-        return count
-
-    def _mend_dependents(self, ids: Sequence[int]) -> int:
-        followed, count = self._session().write(
-            lambda c: lost_dependents.mend(c, ids, self._clock.now()), point="mend_dependents", checkpoint=False
-        )
-        self.report(followed)
-        return count
-
-    def prune(self, retention: Retention) -> PruneStep:
-        """Some reads and at most one transaction of a round. A round begins with the first call after the last one."""
-        found = self._pruning
-        if found is None:
-            found = self._pruning = Round(pruning.by_retention(retention, self._clock.now().wall_us))
-        found.run(self._run("prune"), for_s=_READ_FOR_S)
-        if found.result is None:
-            return PruneStep(0, has_more=True)
-        self._pruning = None
-        return PruneStep(found.result, has_more=False)
 
     def set_aside(self, owner: int, job_ids: Collection[int]) -> None:
         """End the unreadable ones among these running jobs of this owner; the next commit reports them."""
 
-        def still_owned(connection: sqlite3.Connection, _: Instant) -> list[int]:
+        def still_owned(connection: Connection, _: Instant) -> list[int]:
             owned = connection.execute(QUERIES["owned"], (owner,))
             return [job_id for job_id, _ in owned if job_id in job_ids]
 
         self.end_unreadable(still_owned, are_claimed=True)
 
     def end_unreadable(
-        self, find: Callable[[sqlite3.Connection, Instant], Iterable[int]], *, are_claimed: bool = False
+        self, find: Callable[[Connection, Instant], Iterable[int]], *, are_claimed: bool = False
     ) -> int:
         """End the unreadable ones of these rows; the next commit reports them. Returns the number changed."""
 
-        def work(connection: sqlite3.Connection) -> tuple[Followed, int]:
+        def work(connection: Connection) -> tuple[Followed, int]:
             now = self._clock.now()
             return unreadable.set_aside(connection, find(connection, now), now, are_claimed=are_claimed)
 
-        followed, tidied = self._session().write(work, point="set_aside", checkpoint=False)
+        followed, tidied = self._session.write(work, "set_aside")
         self.report(followed)
         return len(followed.ended) + tidied
-
-    def report(self, followed: Followed) -> None:
-        """The store has done this: the next commit reports it, and who waits for it hears of it now."""
-        self.followed.add(followed)
-        if followed:
-            self._wakes.waiting_clients()
-        if followed.has_due:
-            self._wakes.supervisors()

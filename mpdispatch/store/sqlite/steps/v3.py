@@ -24,10 +24,10 @@ from typing import Any, NamedTuple
 from mpdispatch import sqlite3
 from mpdispatch.errors import StoreCorrupt
 from mpdispatch.model import UNREADABLE, ErrorInfo
+from mpdispatch.store.sql.rows import encode_error, stored_json
+from mpdispatch.store.sql.text import lenient_text
 from mpdispatch.store.sqlite.queries import SCHEMA, statements
-from mpdispatch.store.sqlite.rows import encode_error, stored_json
 from mpdispatch.store.sqlite.steps.renaming import rename_columns, writable_schema
-from mpdispatch.store.sqlite.text import lenient_text
 from mpdispatch.store.sqlite.unreadable import INSERT_DEAD_LETTER
 
 _RENAMED = (
