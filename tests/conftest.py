@@ -13,6 +13,13 @@ import pytest
 from hypothesis import settings
 
 from mpdispatch.store import SQLiteStore
+from tests.kinds import kinds_of_test as pytest_generate_tests  # noqa: F401
+from tests.kinds import store_kind as store_kind
+from tests.servers.fixtures import new_place as new_place
+from tests.servers.fixtures import new_server as new_server
+from tests.servers.fixtures import postgres_server as postgres_server
+from tests.servers.fixtures import redis_server as redis_server
+from tests.servers.fixtures import valkey_server as valkey_server
 
 # Two busy cores make any example slow now and then; a hang is caught by pytest's own timeout.
 settings.register_profile("mpdispatch", deadline=None)

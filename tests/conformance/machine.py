@@ -69,12 +69,14 @@ class Supervisor:
 
 
 class Machine(BatchSteps, CronSteps, RuleBasedStateMachine):
-    def __init__(self, store_of: Callable[[Clock], Store], connect: Callable[[], Any] | None = None) -> None:
-        """`connect` gives a connection that the store can enqueue on; None: it has no such thing."""
+    def __init__(
+        self, store_of: Callable[[Clock], Store], connect: Callable[[Store], Any] | None = None
+    ) -> None:
+        """`connect` gives a connection that the store can enqueue on, or None if it has no such thing."""
         super().__init__()
         self.clock = FakeClock()
         self.store, self.model = store_of(self.clock), Model(self.clock)
-        self.app = None if connect is None else connect()
+        self.app = None if connect is None else connect(self.store)
         """The connection of an application that keeps its jobs in its own transactions."""
         self.is_set_back = False
         self.last_id = 0
@@ -160,7 +162,7 @@ class Machine(BatchSteps, CronSteps, RuleBasedStateMachine):
             return
         before = copy.deepcopy(self.model, {id(self.clock): self.clock})  # of the same clock
         new = self.due(job, None, idempotency_key=key)
-        self.app.execute("BEGIN IMMEDIATE")
+        self.app.execute("BEGIN")
         found = answer_of(self.store.enqueue, new, connection=self.app)
         self.app.execute("COMMIT" if is_committed else "ROLLBACK")
         compare("enqueue", found, answer_of(self.model.enqueue, new))

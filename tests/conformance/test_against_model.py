@@ -7,23 +7,19 @@ from __future__ import annotations
 
 import inspect
 import os
-import shutil
-from collections.abc import Callable, Iterator
-from itertools import count
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from mpdispatch import sqlite3
-from mpdispatch.store import SQLiteStore
 from mpdispatch.store.batches import BatchStore
 from mpdispatch.store.contract import Store
 from mpdispatch.store.crons import CronDecisions, CronStore
 from mpdispatch.store.optional import StoreUpkeep
 from mpdispatch.store.supervisor_contract import SupervisorStore
+from tests.kinds import StoreKind
 
 from .machine import Machine
 from .model import Model, Upkeep
@@ -95,33 +91,16 @@ def test_the_face_of_supervisors_stays_small() -> None:
     assert len(calls_of(SupervisorStore).keys() - {"file_care", "upkeep", "crons"}) <= 10
 
 
-def test_a_store_in_memory_answers_as_the_model_does() -> None:
-    drive(lambda: Machine(lambda clock: SQLiteStore(":memory:", clock=clock)), number=2)
+NUMBERS = {"memory": 2, "file": 3, "postgres": 4, "redis": 5, "valkey": 6}
 
 
-@pytest.fixture
-def paths(tmp_path: Path) -> Iterator[Path]:
-    """Paths of new stores, each a copy of an empty one: that is faster than to make its schema anew."""
+def test_a_store_answers_as_the_model_does(store_kind: StoreKind) -> None:
+    class MachineOfKind(Machine):
+        def __init__(self) -> None:
+            super().__init__(store_kind.make, store_kind.app_connection)
 
-    def copies() -> Iterator[Path]:
-        empty = tmp_path / "empty.db"
-        SQLiteStore(empty).migrate()
-        for number in count():
-            path = tmp_path / f"{number}.db"
-            shutil.copy(empty, path)
-            yield path
-            shutil.rmtree(f"{path}-mpd", ignore_errors=True)
-            path.unlink()
+        def teardown(self) -> None:
+            super().teardown()
+            store_kind.discard(self.store)
 
-    return copies()
-
-
-def test_a_store_in_a_file_answers_as_the_model_does(paths: Iterator[Path]) -> None:
-    def machine() -> Machine:
-        path = next(paths)
-        return Machine(
-            lambda clock: SQLiteStore(path, durability="process", clock=clock),
-            lambda: sqlite3.module.connect(path, isolation_level=None),
-        )
-
-    drive(machine, number=3)
+    drive(MachineOfKind, NUMBERS[store_kind.name])

@@ -28,6 +28,7 @@ from mpdispatch.store.contract import Store
 from mpdispatch.store.supervisor_contract import SupervisorStore
 from mpdispatch.store.values import CommitResult, Progress, Reports
 from tests.clock import FakeClock
+from tests.kinds import StoreKind
 
 from .requests import request
 
@@ -58,13 +59,12 @@ def file_store(path: Path, clock: FakeClock) -> Iterator[SQLiteStore]:
     store.close()
 
 
-@pytest.fixture(params=["file", "memory"])
-def store(request: pytest.FixtureRequest, path: Path, clock: FakeClock) -> Iterator[Store]:
+@pytest.fixture
+def store(store_kind: StoreKind, clock: FakeClock) -> Iterator[Store]:
     """Every kind of store; what a test of it says holds for each."""
-    store = SQLiteStore(path if request.param == "file" else ":memory:", clock=clock)
-    store.check(create=True)
+    store = store_kind.make(clock)
     yield store
-    store.close()
+    store_kind.discard(store)
 
 
 def registration(**changes: Any) -> NewSupervisor:

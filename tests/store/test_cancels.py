@@ -7,6 +7,7 @@ from collections.abc import Callable
 from mpdispatch.model import AlikeJobs, Job, JobState, NewJob
 from mpdispatch.store.contract import Store
 from tests.clock import FakeClock
+from tests.kinds import sqlite_only
 
 from .conftest import Desk, completed, retrying
 
@@ -27,6 +28,7 @@ def _look_after(desk: Desk) -> None:
         continue
 
 
+@sqlite_only
 def test_it_is_forgotten_once_it_was_met_and_the_job_stays_completed(
     store: Store, enqueue: Enqueue, desk: Desk, clock: FakeClock
 ) -> None:
@@ -59,6 +61,7 @@ def test_those_of_running_jobs_of_others_stay(
     assert list(other.commit(retrying(theirs, clock.now())).cancelled) == [(theirs.id, 1)]
 
 
+@sqlite_only
 def test_many_are_forgotten_a_thousand_at_a_time(store: Store, desk: Desk, clock: FakeClock) -> None:
     store.enqueue_many(AlikeJobs(NewJob(name="a", payload=b""), [b"{}"] * 2100))
     desk.commit(*[completed(job, clock.now()) for job in desk.claim(3000)])

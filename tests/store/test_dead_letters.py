@@ -25,6 +25,7 @@ from mpdispatch.store.filters import DeadLetterFilter, JobFilter
 from mpdispatch.store.sql import dead_letters
 from mpdispatch.store.sql.queries import QUERIES
 from tests.clock import FakeClock
+from tests.kinds import sqlite_only
 
 from .conftest import ERROR, Desk, Woken, completed, failed, retrying
 
@@ -427,6 +428,7 @@ def test_purging_very_many_takes_only_those_there_were_and_never_holds_a_claim_u
     store.close()
 
 
+@sqlite_only
 def test_every_statement_is_used_and_found_by_an_index(store: Store, desk: Desk) -> None:
     connection = store._sessions.current().connection  # type: ignore[attr-defined]
 

@@ -15,6 +15,7 @@ from mpdispatch.store.contract import Store
 from mpdispatch.store.filters import DeadLetterFilter, PruneFilter
 from mpdispatch.store.values import Pruned, Retention
 from tests.clock import FakeClock
+from tests.kinds import sqlite_only
 
 from .conftest import Desk, completed, failed
 
@@ -132,6 +133,7 @@ KINDS = [
 ]
 
 
+@sqlite_only
 @pytest.mark.parametrize("keep", [0, 1, 19, 20, 21, 199, 1500, 2999, 3000, 3001])
 def test_as_many_stay_as_asked_for_the_last_to_have_ended(
     store: SQLiteStore, enqueue: Callable[..., Job], clock: FakeClock, keep: int

@@ -18,6 +18,7 @@ from mpdispatch.store.contract import Store
 from mpdispatch.store.sql.rows import moment
 from mpdispatch.store.values import Progress
 from tests.clock import FakeClock
+from tests.kinds import sqlite_only
 
 from .conftest import (
     ERROR,
@@ -242,6 +243,7 @@ def test_tokens_are_charged_once_and_seen_by_every_supervisor(
     assert [stats.is_paused for stats in store.queue_stats()] == [False]
 
 
+@sqlite_only
 def test_a_bucket_of_another_boot_counts_as_fresh(
     enqueue: Enqueue, desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -307,6 +309,7 @@ def test_a_parked_job_can_be_cancelled(store: Store, enqueue: Enqueue, desk: Des
     assert (cancelled.state, cancelled.blocked_reason) == (JobState.CANCELLED, None)
 
 
+@sqlite_only
 def test_very_many_refused_jobs_are_parked_over_several_turns(
     store: Store, desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -356,6 +359,7 @@ def test_what_is_due_is_staged_even_when_there_is_no_slot(
     assert store.state_of(job.id) is JobState.PENDING
 
 
+@sqlite_only
 def test_very_many_due_jobs_are_staged_over_several_turns(
     store: Store, desk: Desk, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -610,6 +614,7 @@ def test_owners_of_running_jobs_that_are_registered_are_known(enqueue: Enqueue, 
     assert one.supervisor_store.peers(one.owner).unregistered == []
 
 
+@sqlite_only
 @pytest.mark.parametrize(
     ("value", "owner"),
     [

@@ -15,6 +15,7 @@ from mpdispatch.store.filters import JobFilter
 from mpdispatch.store.sql import waits
 from mpdispatch.store.values import UpkeepStep
 from tests.clock import FakeClock
+from tests.kinds import sqlite_only
 
 from .conftest import Desk, ended, retrying
 from .odd import ODD, tamper
@@ -110,6 +111,7 @@ def test_many_are_looked_at_a_thousand_at_a_time_and_ties_are_not_overlooked(
     store.close()
 
 
+@sqlite_only
 @pytest.mark.parametrize("most", [1, 2, 3])
 def test_looks_of_any_size_find_each_wait_once(
     enqueue: Enqueue, desk: Desk, monkeypatch: pytest.MonkeyPatch, most: int

@@ -1,0 +1,192 @@
+"""The kinds of stores that the tests of all stores run on: the fixture `store_kind`, once for each kind.
+
+`MPDISPATCH_TEST_KINDS="postgres redis"` chooses the kinds. A test that holds for some kinds only says which:
+`@pytest.mark.kinds("file", "memory")`.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+
+from mpdispatch import sqlite3
+from mpdispatch.clock import Clock
+from mpdispatch.store import SQLiteStore
+from mpdispatch.store.contract import Store
+from tests.servers.fixtures import Place, empty
+
+__all__ = ["StoreKind", "kinds_of_test", "sqlite_only", "store_kind"]
+
+DEFAULT = ("file", "memory")
+"""What is tested without MPDISPATCH_TEST_KINDS."""
+ALL = ("file", "memory", "postgres", "redis", "valkey")
+
+sqlite_only = pytest.mark.kinds("file", "memory")
+"""A test that looks past the store's face, by SQL or at a limit within its modules."""
+
+
+class StoreKind(Protocol):
+    """Makes stores of one kind, each in an empty place of its own."""
+
+    name: str
+
+    def make(self, clock: Clock | None = None) -> Store:
+        """A new store, empty and ready. Its writes need not outlast a power cut."""
+        ...
+
+    def again(self, store: Store, clock: Clock | None = None) -> Store:
+        """Another object for the same store, as another process has it; where there can be none, the store itself."""
+        ...
+
+    def app_connection(self, store: Store) -> Any:
+        """A connection of an application that this store enqueues on, in autocommit; None: it has no such thing."""
+        ...
+
+    def discard(self, store: Store) -> None:
+        """Close it and remove all it kept. What a test leaves is removed after it."""
+        ...
+
+
+class FileKind:
+    """SQLite in a file: each is a copy of an empty one, which is faster than to make its schema anew."""
+
+    name = "file"
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._numbers = folder, count()
+        self._empty: Path | None = None
+
+    def make(self, clock: Clock | None = None) -> Store:
+        if self._empty is None:
+            self._folder.mkdir(exist_ok=True)
+            self._empty = self._folder / "empty.db"
+            SQLiteStore(self._empty).migrate()
+        path = self._folder / f"{next(self._numbers)}.db"
+        shutil.copy(self._empty, path)
+        return SQLiteStore(path, durability="process", clock=clock)
+
+    def again(self, store: Store, clock: Clock | None = None) -> Store:
+        return SQLiteStore(_path(store), durability="process", clock=clock)
+
+    def app_connection(self, store: Store) -> Any:
+        return sqlite3.module.connect(_path(store), isolation_level=None)
+
+    def discard(self, store: Store) -> None:
+        store.close_all()
+        path = _path(store)
+        shutil.rmtree(f"{path}-mpd", ignore_errors=True)
+        for each in (path, f"{path}-wal", f"{path}-shm"):
+            Path(each).unlink(missing_ok=True)
+
+
+def _path(store: Store) -> Path:
+    assert store.file is not None
+    return store.file
+
+
+class MemoryKind:
+    name = "memory"
+
+    def make(self, clock: Clock | None = None) -> Store:
+        store = SQLiteStore(":memory:", clock=clock)
+        store.check(create=True)
+        return store
+
+    def again(self, store: Store, clock: Clock | None = None) -> Store:
+        return store
+
+    def app_connection(self, store: Store) -> Any:
+        return None
+
+    def discard(self, store: Store) -> None:
+        store.close_all()
+
+
+class _ServerKind:
+    """A store on the server that all tests of this worker share."""
+
+    name: str
+
+    def __init__(self, new_place: Callable[[str], Place]) -> None:
+        self._new_place = new_place
+        self._places: dict[str, Place] = {}
+
+    def open(self, location: str, clock: Clock | None) -> Store:
+        raise NotImplementedError
+
+    def make(self, clock: Clock | None = None) -> Store:
+        place = self._new_place(self.name)
+        store = self.open(place.location, clock)
+        self._places[store.location] = place
+        store.check(create=True)
+        return store
+
+    def again(self, store: Store, clock: Clock | None = None) -> Store:
+        return self.open(self._places[store.location].location, clock)
+
+    def app_connection(self, store: Store) -> Any:
+        return None
+
+    def discard(self, store: Store) -> None:
+        store.close_all()
+        empty(self._places[store.location])
+
+
+class PostgresKind(_ServerKind):
+    name = "postgres"
+
+    def open(self, location: str, clock: Clock | None) -> Store:
+        from mpdispatch.store.postgres import PostgresStore
+
+        return PostgresStore(location, clock=clock)
+
+    def app_connection(self, store: Store) -> Any:
+        import psycopg
+
+        return psycopg.connect(self._places[store.location].dsn, autocommit=True)
+
+
+class RedisKind(_ServerKind):
+    name = "redis"
+
+    def open(self, location: str, clock: Clock | None) -> Store:
+        from mpdispatch.store.redis import RedisStore
+
+        return RedisStore(location, clock=clock)
+
+
+class ValkeyKind(RedisKind):
+    name = "valkey"
+
+
+def kinds_of_test(metafunc: pytest.Metafunc) -> None:
+    """Run a test of `store_kind` once for each kind that it is for; called by `pytest_generate_tests`."""
+    if "store_kind" not in metafunc.fixturenames:
+        return
+    chosen = os.environ.get("MPDISPATCH_TEST_KINDS", "").replace(",", " ").split() or list(DEFAULT)
+    if unknown := set(chosen) - set(ALL):
+        raise pytest.UsageError(
+            f"MPDISPATCH_TEST_KINDS: no kind of store is called {', '.join(sorted(unknown))}"
+        )
+    mark = metafunc.definition.get_closest_marker("kinds")
+    wanted = ALL if mark is None else mark.args
+    metafunc.parametrize("store_kind", [each for each in chosen if each in wanted], indirect=True)
+
+
+@pytest.fixture
+def store_kind(request: pytest.FixtureRequest, tmp_path: Path) -> StoreKind:
+    """The kind of store that this run of the test is about."""
+    match request.param:
+        case "file":
+            return FileKind(tmp_path / "stores")
+        case "memory":
+            return MemoryKind()
+    kinds = {each.name: each for each in (PostgresKind, RedisKind, ValkeyKind)}
+    made: StoreKind = kinds[request.param](request.getfixturevalue("new_place"))
+    return made

@@ -1,0 +1,133 @@
+"""Fixtures: a server of each kind for a pytest worker, servers of a test's own, and an empty place on a server."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
+from typing import NamedTuple, NoReturn
+
+import pytest
+
+from .binaries import Absent, redis_binary, valkey_binary
+from .keyvalue import KeyValueServer
+from .postgres import PostgresServer
+from .process import ForeignServer, Server
+
+AnyServer = Server | ForeignServer
+NewServer = Callable[..., Server]
+
+_numbers = count(1)
+
+
+class Place(NamedTuple):
+    """Where on a server nobody has kept anything yet."""
+
+    kind: str
+    """`postgres`, `valkey` or `redis`."""
+    dsn: str
+    """The server's, without what follows."""
+    name: str
+    """A schema of PostgreSQL's, or the prefix of keys."""
+
+    @property
+    def location(self) -> str:
+        """What `open_store` takes."""
+        mark = "&" if "?" in self.dsn else "?"
+        return f"{self.dsn}{mark}{'schema' if self.kind == 'postgres' else 'prefix'}={self.name}"
+
+
+def absent(reason: str) -> NoReturn:
+    """Skip the test; with MPDISPATCH_REQUIRE_SERVERS, fail it."""
+    if os.environ.get("MPDISPATCH_REQUIRE_SERVERS", "") not in ("", "0"):
+        pytest.fail(f"MPDISPATCH_REQUIRE_SERVERS is set, and {reason}")
+    pytest.skip(reason)
+
+
+def start_server(kind: str, address: str = "", **settings: str) -> Server:
+    """A new server of this kind. Skips where there is none, as `absent` says."""
+    given = os.environ.get(f"MPDISPATCH_TEST_{kind.upper()}", "")
+    binary = Path(given) if given.startswith("/") else None
+    try:
+        if kind == "postgres":
+            return PostgresServer(binary, address, **settings)
+        found = binary or (valkey_binary() if kind == "valkey" else redis_binary())
+        return KeyValueServer(found, address, **settings)
+    except Absent as error:
+        absent(str(error))
+
+
+def _shared(kind: str) -> Iterator[AnyServer]:
+    variable = f"MPDISPATCH_TEST_{kind.upper()}"
+    given = os.environ.get(variable, "")
+    server: AnyServer
+    server = ForeignServer(given, variable) if "://" in given else start_server(kind)
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[AnyServer]:
+    """PostgreSQL for all tests of this worker; `MPDISPATCH_TEST_POSTGRES` is a DSN, or the folder of its programs."""
+    yield from _shared("postgres")
+
+
+@pytest.fixture(scope="session")
+def valkey_server() -> Iterator[AnyServer]:
+    """Valkey for all tests of this worker; `MPDISPATCH_TEST_VALKEY` is a DSN, or the path of its program."""
+    yield from _shared("valkey")
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[AnyServer]:
+    """Redis for all tests of this worker; `MPDISPATCH_TEST_REDIS` is a DSN, or the path of its program."""
+    yield from _shared("redis")
+
+
+@pytest.fixture
+def new_server() -> Iterator[NewServer]:
+    """`new_server("postgres")` starts a server that only this test has: to be killed, or with settings of its own."""
+    servers: list[Server] = []
+
+    def start(kind: str, address: str = "", **settings: str) -> Server:
+        servers.append(start_server(kind, address, **settings))
+        return servers[-1]
+
+    yield start
+    for each in servers:
+        each.close()
+
+
+@pytest.fixture
+def new_place(request: pytest.FixtureRequest) -> Iterator[Callable[[str], Place]]:
+    """`new_place("valkey")` gives an empty place on this worker's server; it is emptied after the test."""
+    places: list[Place] = []
+
+    def make(kind: str, *, is_quick: bool = True) -> Place:
+        """`is_quick`: commits of PostgreSQL do not wait for the disk."""
+        server: AnyServer = request.getfixturevalue(f"{kind}_server")
+        dsn = server.quick_dsn if is_quick and isinstance(server, PostgresServer) else server.dsn
+        places.append(Place(kind, dsn, f"t{os.getpid()}_{next(_numbers)}"))
+        return places[-1]
+
+    yield make
+    for each in places:
+        empty(each)
+
+
+def empty(place: Place) -> None:
+    """Remove all that is kept in a place."""
+    if place.kind == "postgres":
+        import psycopg
+
+        with psycopg.connect(place.dsn, autocommit=True) as connection:
+            connection.execute(f'DROP SCHEMA IF EXISTS "{place.name}" CASCADE')
+        return
+    import redis
+
+    with redis.Redis.from_url(place.dsn) as client:
+        # Where the prefix stands between braces as well: `{prefix}:jobs`.
+        for keys in (f"{place.name}:*", f"{{{place.name}}}*"):
+            if found := list(client.scan_iter(keys, count=1000)):
+                client.unlink(*found)
