@@ -122,7 +122,10 @@ class SQLTransfer(ABC):
             self._replace_mark(connection, before, now)
             if rows:
                 connection.execute(MARKS["mark"], (WRITES, now.move))
-                connection.executemany(text, rows)
+                try:
+                    connection.executemany(text, rows)
+                except connection.IntegrityError as error:
+                    raise StoreError(self._location, _refused(table, error)) from error
                 connection.execute(MARKS["unmark"], (WRITES,))
 
         self._write(work)
@@ -163,6 +166,13 @@ class SQLTransfer(ABC):
     @abstractmethod
     def _never_give_again(self, connection: Connection, last_ids: Mapping[str, int]) -> None:
         """From now on new ids are higher than these, and than those of all rows."""
+
+
+def _refused(table: Table, error: Exception) -> str:
+    return (
+        f"refuses a row of the table {table.name} ({error}): another program has written it to the old store, where"
+        " `mpdispatch doctor` names rows that cannot be read; repair or delete it there, after --abandon"
+    )
 
 
 def _json(mark: Outgoing | Incoming) -> str:
