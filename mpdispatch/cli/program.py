@@ -56,6 +56,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "backup": ("store:backup", "Copy the store, while it is in use."),
     "config": ("config:config", "Check the configuration: every setting and its source."),
     "migrate": ("store:migrate", "Create the store or bring its schema up to date."),
+    "migrate-store": ("migrate_store:migrate_store", "Move all of a store to another one, of any kind."),
     "doctor": ("doctor:doctor", "Examine the store and this machine, with remedies."),
     "token": ("store:token", "Print the store's own HTTP token."),
     "completion": ("completion:completion", "Print the completion script of a shell."),

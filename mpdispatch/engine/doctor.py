@@ -29,6 +29,7 @@ def checkup(store: Store, config: Config, *, now: Instant) -> list[Finding]:
     supervisors = supervisors_of(store, now)
     return [
         *store.examine(),
+        *_moved(store),
         _clock(store, supervisors, now),
         *_limits(config),
         *_pools(supervisors, config),
@@ -38,6 +39,20 @@ def checkup(store: Store, config: Config, *, now: Instant) -> list[Finding]:
         *_parked(store),
         *_dead_letters(store),
     ]
+
+
+def _moved(store: Store) -> Iterator[Finding]:
+    transfer = getattr(store, "transfer", None)  # a store of another package may have none
+    if transfer is None:
+        return
+    found = transfer.standing()
+    if found.outgoing is not None:
+        remedy = f"use {found.outgoing.to}" if found.outgoing.is_done else "finish the move, or give it up"
+        yield Finding(check="move", level=Level.WARNING, message=found.outgoing.detail, remedy=remedy)
+    if found.incoming is not None and not found.incoming.is_done:
+        yield Finding(
+            check="move", level=Level.WARNING, message=found.incoming.detail, remedy="finish the move"
+        )
 
 
 def _clock(store: Store, supervisors: list[SupervisorStatus], now: Instant) -> Finding:
