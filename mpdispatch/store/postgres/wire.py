@@ -116,6 +116,9 @@ class Wire:
         for result in results:
             if result.status == pq.ExecStatus.FATAL_ERROR:
                 raise error_from_result(result)
+        if not results:  # libpq has found the connection closed
+            self.close()
+            raise psycopg.OperationalError("the connection was lost")
         return results
 
     def send(self, statements: bytes) -> None:
