@@ -44,7 +44,9 @@ def look(wire: Wire, options: ServerOptions) -> Server:
         wire.exchange(
             "SELECT pg_backend_pid(), current_setting('server_version_num'), current_setting('synchronous_commit'),"
             " current_setting('server_encoding'), (extract(epoch FROM clock_timestamp()) * 1000000)::bigint,"
-            f" to_regclass({_literal(f'{options.quoted_schema}.mpdispatch_meta')}) IS NOT NULL".encode()
+            # Not to_regclass: within a transaction that has waited for a lock it may not see what others have made.
+            " EXISTS (SELECT FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace"
+            f" WHERE n.nspname = {_literal(options.schema)} AND c.relname = 'mpdispatch_meta')".encode()
         )
     )
     found = 0

@@ -37,6 +37,8 @@ from mpdispatch.store.values import (
 class RedisSupervisorStore:
     """Made by `RedisStore.supervisor_store()`. Creates nothing."""
 
+    is_remote = True
+
     def __init__(self, link: Link, tell: Callable[..., None]) -> None:
         self._link, self._tell, self._caller = link, tell, Caller()
         self.file_care: FileCare = NoFileCare()
