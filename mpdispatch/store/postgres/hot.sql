@@ -65,7 +65,7 @@ WHERE id IN (
 RETURNING id;
 
 -- name: complete
--- All plain completions of a commit, as arrays.
+-- All plain completions of a commit, as arrays. By the key: `+ 0` keeps the index of running jobs out.
 UPDATE mpdispatch_jobs AS j SET
     state = 'completed',
     completed_at_us = d.at_us,
@@ -80,7 +80,7 @@ FROM unnest(
     :ids::bigint[], :starts::bigint[], :at::bigint[], :started::bigint[], :results::text[], :pids::bigint[],
     :durations::bigint[], :cpu::bigint[], :rss::bigint[]
 ) AS d (id, starts, at_us, started_at_us, result, worker_pid, duration_us, cpu_us, max_rss_bytes)
-WHERE j.id = d.id AND j.starts = d.starts AND j.owner = :owner;
+WHERE j.id = d.id AND j.starts = d.starts AND j.owner + 0 = :owner;
 
 -- name: commit
 -- The same, and with it: the flags of the query `probe`, the batches that have these members, and the next jobs of a queue
@@ -100,7 +100,7 @@ WITH done AS (
         :ids::bigint[], :starts::bigint[], :at::bigint[], :started::bigint[], :results::text[], :pids::bigint[],
         :durations::bigint[], :cpu::bigint[], :rss::bigint[]
     ) AS d (id, starts, at_us, started_at_us, result, worker_pid, duration_us, cpu_us, max_rss_bytes)
-    WHERE j.id = d.id AND j.starts = d.starts AND j.owner = :owner
+    WHERE j.id = d.id AND j.starts = d.starts AND j.owner + 0 = :owner
     RETURNING j.batch_id, j.started_at_us
 ),
 seen AS (
@@ -148,7 +148,7 @@ taken AS (
         WHERE lane = 1 AND queue = :queue AND (SELECT is_open FROM plain)
         ORDER BY priority DESC, run_at_us, id LIMIT :slots
     ) AS due
-    WHERE j.id = due.id AND j.lane = 1
+    WHERE j.id = due.id AND j.lane + 0 = 1
     RETURNING j.id, starts, attempt, $claimed, convert_to(payload, 'UTF8') AS payload
 )
 SELECT
