@@ -17,7 +17,7 @@ from mpdispatch.errors import UsageError
 from mpdispatch.store import SQLiteStore, open_store
 from mpdispatch.store.callers import names_of
 from mpdispatch.store.contract import Store
-from mpdispatch.store.servers import POSTGRES, REDIS, SCHEMES, Product, open_server, scheme_of
+from mpdispatch.store.servers import POSTGRES, REDIS, SCHEMES, Product, scheme_of, store_of
 from mpdispatch.store.sqlite import main_file_of
 from mpdispatch.store.sqlite.options import FileOptions
 from mpdispatch.store.thirdparty import third_party_store
@@ -89,7 +89,7 @@ def detect(thing: Any) -> Detected | None:
 
 
 def _on_server(product: Product, thing: Any) -> Callable[[FileOptions], Store]:
-    return lambda _: open_server(product, thing)
+    return lambda _: store_of(product, thing)
 
 
 def _location(text: str) -> Detected:

@@ -21,7 +21,7 @@ class Product(NamedTuple):
     """Packages of which one is needed, the usual one first."""
     module: str
     store: str
-    """The name of the class in `module`. It is called with a URL, or with an app's resource."""
+    """The name of the class in `module`. It is called with a URL, and its method `of` with an app's resource."""
 
 
 POSTGRES = Product("PostgreSQL", "postgres", ("psycopg",), "mpdispatch.store.postgres", "PostgresStore")
@@ -44,12 +44,14 @@ def scheme_of(location: str) -> str:
     return scheme.lower().partition("+")[0] if colon else ""
 
 
-def open_server(product: Product, where: Any) -> Store:
-    """The store at a URL, or on the server of an app's pool, engine, connection or client. Does no I/O.
+def open_server(product: Product, location: str) -> Store:
+    """The store at this URL. Does no I/O. Raises UsageError: the URL is malformed, or the driver is missing."""
+    return cast(Store, _store_class(product)(location))
 
-    Raises UsageError: the URL is malformed, no connections can be made of the resource, or the driver is missing.
-    """
-    return cast(Store, _store_class(product)(where))
+
+def store_of(product: Product, resource: Any) -> Store:
+    """The store on the server of an app's pool, engine, connection or client. Does no I/O. Raises UsageError."""
+    return cast(Store, _store_class(product).of(resource))
 
 
 def _store_class(product: Product) -> Any:

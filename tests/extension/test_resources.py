@@ -76,7 +76,7 @@ def test_resources_on_servers_are_recognised_without_their_drivers(
 ) -> None:
     given = list[tuple[str, Any]]()
     monkeypatch.setattr(
-        "mpdispatch.extension.detect.open_server", lambda product, thing: given.append((product, thing))
+        "mpdispatch.extension.detect.store_of", lambda product, thing: given.append((product, thing))
     )
     monkeypatch.setattr("mpdispatch.store.open.open_server", lambda product, url: given.append((product, url)))
     thing = make()
@@ -89,7 +89,7 @@ def test_resources_on_servers_are_recognised_without_their_drivers(
 
 def test_the_sync_engine_of_an_async_one_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
     given = list[Any]()
-    monkeypatch.setattr("mpdispatch.extension.detect.open_server", lambda product, thing: given.append(thing))
+    monkeypatch.setattr("mpdispatch.extension.detect.store_of", lambda product, thing: given.append(thing))
     inner = postgres_engine()
     found = detect(stand_in("sqlalchemy.ext.asyncio.engine", "AsyncEngine", sync_engine=inner))
     assert found is not None

@@ -216,7 +216,7 @@ def backends(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """A database and a key-value store; which of them counts is what matters, so neither has a server."""
     db, kv = AnyStore("from-database.db"), AnyStore("from-kv.db")
     monkeypatch.setattr(
-        "mpdispatch.extension.detect.open_server", lambda product, _: db if product is POSTGRES else kv
+        "mpdispatch.extension.detect.store_of", lambda product, _: db if product is POSTGRES else kv
     )
     return {"": postgres_engine(), "jobs": postgres_engine(), "cache": redis_client()}
 

@@ -16,7 +16,6 @@ from mpdispatch.store.postgres.dialect import Dialect
 from mpdispatch.store.postgres.options import Place, ServerOptions
 from mpdispatch.store.postgres.server import Database
 from mpdispatch.store.postgres.sessions import CLIENT_PATIENCE_S, ClientSessions
-from mpdispatch.store.postgres.sources import place_and_way
 from mpdispatch.store.postgres.wake import PostgresWake
 from mpdispatch.store.postgres.wire import Connect
 from mpdispatch.store.sql import inserts
@@ -34,8 +33,7 @@ class PostgresStore(SQLStore):
     create the tables; reading never does. The store may be used before and after `os.fork()`, in parent and child.
 
     Args:
-        location: `postgresql://user@host/database`, with libpq's parameters and the options below (`?schema=jobs`);
-            or an application's own resource on that database, see `sources`.
+        location: `postgresql://user@host/database`, with libpq's parameters and the options below (`?schema=jobs`).
         durability: `"full"`: enqueued jobs survive a power loss of the server. `"process"`: they survive any crash of
             processes; power loss may cost the last moments. Not given: taken from the configuration, else full.
         schema: holds our tables, all named `mpdispatch_*`; made if it is not there.
@@ -46,7 +44,7 @@ class PostgresStore(SQLStore):
 
     def __init__(
         self,
-        location: Any,
+        location: str,
         durability: Durability | None = None,
         *,
         schema: str | None = None,
@@ -56,8 +54,7 @@ class PostgresStore(SQLStore):
     ) -> None:
         given = {"durability": durability, "schema": schema, "pool_size": pool_size, "proxy": proxy}
         options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-        place, connect = place_and_way(location, ServerOptions(**options))
-        self._set_up(place, connect, clock)
+        self._set_up(Place.read(location, defaults=ServerOptions(**options)), None, clock)
 
     def _set_up(self, place: Place, connect: Connect | None, clock: Clock | None) -> None:
         self._dialect = Dialect(place.options.quoted_schema)
@@ -76,6 +73,13 @@ class PostgresStore(SQLStore):
         store = cls.__new__(cls)
         store._set_up(place, connect, None)
         return store
+
+    @classmethod
+    def of(cls, resource: Any) -> Self:
+        """The store in the database of an app's psycopg connection or pool, or SQLAlchemy engine. Raises UsageError."""
+        from mpdispatch.store.postgres.sources import source_of
+
+        return cls.at(*source_of(resource))
 
     def __repr__(self) -> str:
         return f"PostgresStore({self.display!r})"

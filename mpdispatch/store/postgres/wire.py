@@ -28,7 +28,7 @@ T = TypeVar("T")
 Raw = psycopg.Connection[Any]
 Connect = Callable[[], Raw]
 
-_DEFAULTS: dict[str, str | int] = {
+DEFAULTS: dict[str, str | int] = {
     "client_encoding": "UTF8",
     "fallback_application_name": "mpdispatch",
     # A peer that is gone without a word is noticed within half a minute. Sockets of this machine ignore these.
@@ -230,7 +230,7 @@ def connect(dsn: str, *, patience_s: float) -> Wire:
         raise UsageError(
             "the URL of the store has parameters that PostgreSQL's library does not know"
         ) from None
-    defaults = {name: value for name, value in _DEFAULTS.items() if name not in given}
+    defaults = {name: value for name, value in DEFAULTS.items() if name not in given}
     # Whole seconds, and 2 at least: libpq's rule. With several hosts, for each.
     defaults.setdefault("connect_timeout", given.get("connect_timeout") or max(2, round(patience_s)))
     return prepared(psycopg.connect(dsn, autocommit=True, **defaults))  # type: ignore[arg-type]

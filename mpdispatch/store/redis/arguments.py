@@ -95,7 +95,9 @@ def new_batch(batch: NewBatch) -> dict[str, Any]:
 
 
 # A struct: hundreds are made in a commit.
-class _Ended(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+class Ended(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """An outcome."""
+
     id: int
     starts: int
     state: JobState
@@ -114,7 +116,7 @@ class _Ended(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """None: its record says it all, or there is nothing to say."""
 
 
-def ended(transition: Transition) -> _Ended:
+def ended(transition: Transition) -> Ended:
     """An outcome, with what its job's history keeps of it."""
     run, result = transition.run, transition.result
     if run is None:
@@ -128,7 +130,7 @@ def ended(transition: Transition) -> _Ended:
             run.max_rss_bytes,
         )
     error = None if transition.error is None else _json(transition.error).decode("utf-8", "replace")
-    return _Ended(
+    return Ended(
         transition.job_id,
         transition.starts,
         transition.state,

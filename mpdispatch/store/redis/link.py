@@ -56,7 +56,7 @@ class Call(NamedTuple):
 
 
 class Caller:
-    """Numbers the calls of one thread or supervisor. A process made by fork is another one."""
+    """Numbers the calls of one thread. A process made by fork is another one."""
 
     def __init__(self) -> None:
         self._pid, self._name, self._number = os.getpid(), secrets.token_hex(8), 0
@@ -79,7 +79,7 @@ class Link:
         self._client: Any = None
         self._lock = threading.Lock()
         self._uses_functions = True
-        self._is_open = False
+        self._is_open = self._has_warned = False
         self._callers = threading.local()
 
     @property
@@ -134,6 +134,18 @@ class Link:
         is_new = self.command("HSETNX", f"{self.tag}:meta", "version", VERSION)
         return (0 if is_new else VERSION), self.version()
 
+    def warn_once(self) -> None:
+        """A UserWarning if this server may lose jobs: once for each store object of a process."""
+        if self._has_warned:
+            return
+        self._has_warned = True
+        from mpdispatch.store.redis.health import warnings_of
+
+        if found := warnings_of(self):
+            import warnings
+
+            warnings.warn("; ".join(found), stacklevel=4)
+
     # -- calls ----------------------------------------------------------------------------------
 
     def read(self, name: str, /, **arguments: Any) -> Reply:
@@ -144,10 +156,14 @@ class Link:
     def write(self, name: str, /, *, create: bool = False, **arguments: Any) -> Reply:
         """A call of a client that changes the store; tried again for up to PATIENCE_S if the server is lost."""
         self.open(create=create)
+        return self.run(self.numbered(name, arguments))
+
+    def numbered(self, name: str, arguments: Mapping[str, Any]) -> Call:
+        """A call that changes the store, with a number of its own."""
         caller = getattr(self._callers, "own", None)
         if caller is None:
             caller = self._callers.own = Caller()
-        return self.run(self.call(name, arguments, caller.next()))
+        return self.call(name, arguments, caller.next())
 
     def call(self, name: str, arguments: Mapping[str, Any], caller: tuple[str, ...]) -> Call:
         if self._clock is not None:
@@ -155,14 +171,15 @@ class Link:
         return Call(name, _encode(arguments), caller)
 
     def run(self, call: Call, *, patience_s: float = PATIENCE_S) -> Reply:
-        """Raises StoreUnreachable after that time."""
-        return _reply(self._patiently(lambda: self._once(call), patience_s), self.display)
+        """Raises StoreUnreachable after that time. The same call may be run again: it is carried out once."""
+        unknown = "; nobody knows whether it has carried out the call" if call.caller else ""
+        return _reply(self._patiently(lambda: self._once(call), patience_s, unknown))
 
     def command(self, *words: Any) -> Any:
         """A command of the server that may be repeated."""
         return self._patiently(lambda: self.client.execute_command(*words), PATIENCE_S)
 
-    def _patiently(self, ask: Callable[[], Any], patience_s: float) -> Any:
+    def _patiently(self, ask: Callable[[], Any], patience_s: float, unknown: str = "") -> Any:
         until_s, pause_s = time.monotonic() + patience_s, _FIRST_PAUSE_S
         while True:
             try:
@@ -172,7 +189,8 @@ class Link:
                     raise clients.translated(error, self.display) from error
                 wait_s = pause_s * random.uniform(0.5, 1.0)
                 if time.monotonic() + wait_s >= until_s:
-                    raise StoreUnreachable(self.display, f"the server cannot be reached: {error}") from error
+                    text = f"the server cannot be reached: {error}{unknown}"
+                    raise StoreUnreachable(self.display, text) from error
             sleep(wait_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
@@ -205,7 +223,7 @@ class Link:
         return self._uses_functions
 
 
-def _reply(found: Any, display: str) -> Reply:
+def _reply(found: Any) -> Reply:
     said = _decode(found[0]) or {}  # an empty table of Lua is a list
     if "refusal" in said:
         raise_refusal(said["refusal"], said["about"])

@@ -247,7 +247,7 @@ def letter_of(record: JobRecord, extra: Extra) -> DeadLetter:
     )
 
 
-def failure_of(record: JobRecord) -> Failure:
+def failure_of(record: JobRecord, _: Extra) -> Failure:
     assert record.failed is not None
     error = error_of(record.error)
     return Failure(

@@ -39,6 +39,7 @@ _ERRORS: dict[str, Callable[[Any], Exception]] = {
     "invalid_state": lambda about: _invalid_state(*about),
     "lease_lost": LeaseLostError,
     "cron_not_found": CronNotFoundError,
+    "call_is_past": lambda number: RuntimeError(f"call {number} was sent again after a later one"),
     "cron_exists": lambda about: CronExistsError(*about),
 }
 

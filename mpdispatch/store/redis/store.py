@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from mpdispatch.clock import Clock
 from mpdispatch.errors import DeadLetterNotFoundError, JobNotFoundError, UsageError
@@ -28,7 +28,7 @@ from mpdispatch.store.batches import BatchStore
 from mpdispatch.store.crons import CronStore
 from mpdispatch.store.filters import DeadLetterFilter, JobFilter, PruneFilter
 from mpdispatch.store.optional import Wake
-from mpdispatch.store.redis import arguments, pruning, status
+from mpdispatch.store.redis import arguments, letters, pruning, status
 from mpdispatch.store.redis.link import Link, Reply
 from mpdispatch.store.redis.location import Location
 from mpdispatch.store.redis.outputs import by_place, outputs_of
@@ -40,7 +40,6 @@ from mpdispatch.store.supervisor_contract import SupervisorStore
 from mpdispatch.store.values import Backup, Dependents, Durability, HeldJob, Pruned, QueueState, QueueStats
 
 _AT_ONCE = 1000
-_PURGE_AT_ONCE = 200
 
 
 class RedisStore:
@@ -53,30 +52,39 @@ class RedisStore:
     server should never drop keys (`maxmemory-policy noeviction`). `examine` says how it is set.
 
     Args:
-        server: a URL (see `location`), or an app's client or pool of redis-py or valkey-py, of whose connections this store
-            makes its own.
+        url: of the server, see `location`. `RedisStore.of` takes an app's own client.
         prefix: of all keys; None: that of the URL, else "mpdispatch".
         clock: decides when jobs are due and leases expire; None: the server's clock. For tests.
     """
 
-    said_durability: Durability | None = None
     is_shared = True
     file: Path | None = None
 
-    def __init__(self, server: Any, *, prefix: str | None = None, clock: Clock | None = None) -> None:
-        given: dict[str, Any] | None = None
-        if isinstance(server, str):
-            location = Location.read(server, prefix)
-        elif hasattr(pool := getattr(server, "connection_pool", server), "connection_kwargs"):
-            given = dict(pool.connection_kwargs)
-            is_tls = "SSL" in getattr(pool.connection_class, "__name__", "")
-            location = Location.of_client(given, prefix, is_tls=is_tls)
-        else:
-            raise UsageError(f"server: must be a URL or a client of Redis, not a {type(server).__name__}")
-        self._link = Link(location, clock, given)
-        self.wake_ups: Wake | None = RedisWakes(self._link)
+    def __init__(self, url: str, *, prefix: str | None = None, clock: Clock | None = None) -> None:
+        self._set_up(Link(Location.read(url, prefix), clock))
+
+    @classmethod
+    def of(cls, client: Any, *, prefix: str | None = None, clock: Clock | None = None) -> Self:
+        """The store on the server of an app's client or pool of redis-py or valkey-py. It makes its own connections."""
+        if isinstance(client, str):
+            return cls(client, prefix=prefix, clock=clock)
+        pool = getattr(client, "connection_pool", client)
+        if not hasattr(pool, "connection_kwargs"):
+            raise UsageError(
+                f"client: must be a client or a URL of a Redis server, not a {type(client).__name__}"
+            )
+        given = dict(pool.connection_kwargs)
+        location = Location.of_client(given, prefix, is_tls="SSL" in pool.connection_class.__name__)
+        store = cls.__new__(cls)
+        store._set_up(Link(location, clock, given))
+        return store
+
+    def _set_up(self, link: Link) -> None:
+        self._link = link
+        self.said_durability: Durability | None = None
+        self._own_wake_ups = RedisWakes(link)
+        self.wake_ups: Wake | None = self._own_wake_ups
         """Wakes supervisors and clients that wait. Its own are published by the server."""
-        self._own_wake_ups = self.wake_ups
 
     def __repr__(self) -> str:
         return f"RedisStore({self.display!r})"
@@ -155,7 +163,10 @@ class RedisStore:
             "enqueue_many", create=True, closes=closes, **which, **arguments.new_jobs(jobs)
         )
         self._tell(work=True, ends=True)
-        return Enqueued(reply.said["batch"], reply.said["ids"])
+        said = reply.said
+        if "first" in said:
+            return Enqueued(said["batch"], range(said["first"], said["first"] + said["count"]))
+        return Enqueued(said["batch"], said["ids"])
 
     def parents(self, job_id: int) -> list[Parent]:
         return self._parents(job_id, only_open=False)
@@ -244,26 +255,13 @@ class RedisStore:
     # -- dead letters ---------------------------------------------------------------------------
 
     def dead_letter_count(self, queue: str | None = None) -> int:
-        count: int = self._link.read("letter_count", queue=queue).said["count"]
-        return count
+        return letters.count(self._link, queue)
 
     def dead_letters(self, where: DeadLetterFilter, *, limit: int, cursor: str | None) -> Page[DeadLetter]:
-        def step(before: int | None, most: int) -> tuple[list[DeadLetter], int | None]:
-            reply = self._letters(where, before, most)
-            shown = [letter_of(each, reply.extra_at(place)) for place, each in enumerate(reply.records)]
-            return shown, reply.said["before"] or None
-
-        return page(step, limit=limit, cursor=cursor)
+        return page(letters.step(self._link, where, letter_of), limit=limit, cursor=cursor)
 
     def failures(self, where: DeadLetterFilter, *, limit: int, cursor: str | None) -> Page[Failure]:
-        def step(before: int | None, most: int) -> tuple[list[Failure], int | None]:
-            reply = self._letters(where, before, most)
-            return [failure_of(each) for each in reply.records], reply.said["before"] or None
-
-        return page(step, limit=limit, cursor=cursor)
-
-    def _letters(self, where: DeadLetterFilter, before: int | None, limit: int) -> Reply:
-        return self._link.read("letters", where=arguments.where_letters(where), before=before, limit=limit)
+        return page(letters.step(self._link, where, failure_of), limit=limit, cursor=cursor)
 
     def dead_letter(self, job_id: int) -> DeadLetter:
         _refuse_impossible(job_id, DeadLetterNotFoundError)
@@ -271,14 +269,7 @@ class RedisStore:
         return letter_of(reply.records[0], reply.extra_at(0))
 
     def purge_dead_letters(self, where: DeadLetterFilter) -> int:
-        before: int | None = None
-        purged, terms = 0, arguments.where_letters(where)
-        while True:
-            said = self._link.write("purge", where=terms, before=before, limit=_PURGE_AT_ONCE).said
-            purged += int(said["count"])
-            before = said["before"] or None
-            if before is None:
-                return purged
+        return letters.purge(self._link, where)
 
     # -- the whole ------------------------------------------------------------------------------
 
@@ -297,22 +288,7 @@ class RedisStore:
 
     def prune(self, where: PruneFilter, *, dry_run: bool = False) -> Pruned:
         by_state = pruning.by_filter(self._link, where, dry_run=dry_run)
-        return Pruned(by_state, self._open_failed(where))
-
-    def _open_failed(self, where: PruneFilter) -> int:
-        """Number of failed jobs that only an open dead letter keeps."""
-        if where.state not in (None, JobState.FAILED):
-            return 0
-        if where.ended_before_us is None:
-            return self.dead_letter_count()
-        before: int | None = None
-        terms, count = DeadLetterFilter(failed_before_us=where.ended_before_us), 0
-        while True:
-            reply = self._letters(terms, before, _AT_ONCE)
-            count += len(reply.records)
-            before = reply.said["before"] or None
-            if before is None:
-                return count
+        return Pruned(by_state, letters.open_failed(self._link, where))
 
     def compact(self) -> tuple[int, int]:
         raise UsageError(f"{self.display}: there is no file to compact; the server sees to its memory itself")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
+
+import msgspec
 
 from mpdispatch.model import (
     ClaimedJob,
@@ -18,9 +20,10 @@ from mpdispatch.store.crons import CronDecisions
 from mpdispatch.store.optional import FileCare, NoFileCare
 from mpdispatch.store.redis import arguments, outputs, status
 from mpdispatch.store.redis.crons import RedisCrons
-from mpdispatch.store.redis.link import Caller, Link, Reply
+from mpdispatch.store.redis.link import Link, Reply
 from mpdispatch.store.redis.reasons import reason_of_pause
 from mpdispatch.store.redis.records import claimed
+from mpdispatch.store.redis.supervisor_calls import Lost, SupervisorCalls
 from mpdispatch.store.redis.supervisors import stored, supervisors_of
 from mpdispatch.store.redis.upkeep import RedisUpkeep
 from mpdispatch.store.values import (
@@ -34,39 +37,51 @@ from mpdispatch.store.values import (
 )
 
 
+class Recovered(NamedTuple):
+    """A commit whose reply was lost, and came when the call was sent again."""
+
+    owner: int
+    transitions: Sequence[arguments.Ended]
+    reply: Reply
+
+
 class RedisSupervisorStore:
     """Made by `RedisStore.supervisor_store()`. Creates nothing."""
 
     is_remote = True
 
     def __init__(self, link: Link, tell: Callable[..., None]) -> None:
-        self._link, self._tell, self._caller = link, tell, Caller()
+        self._link, self._tell = link, tell
+        self._calls = SupervisorCalls(link, self._settled)
+        self._recovered = list[Recovered]()
+        """Commits whose replies came late."""
         self.file_care: FileCare = NoFileCare()
-        self.upkeep = RedisUpkeep(self._write, link.now, tell)
-        self.crons: CronDecisions = RedisCrons(self._read, self._write, tell)
+        self.upkeep = RedisUpkeep(self._calls.write, link.now, tell)
+        self.crons: CronDecisions = RedisCrons(self._calls.read, self._calls.write, tell)
 
-    def _read(self, name: str, /, **values: Any) -> Reply:
-        self._link.open(create=False)
-        return self._link.run(self._link.call(name, values, ()), patience_s=0)
-
-    def _write(self, name: str, /, *, create: bool = False, **values: Any) -> Reply:
-        self._link.open(create=create)
-        return self._link.run(self._link.call(name, values, self._caller.next()), patience_s=0)
+    def _settled(self, lost: Lost, reply: Reply) -> None:
+        if lost.call.name == "register":
+            self._calls.write("unregister", owner=reply.said["owner"])  # its caller registers anew
+        elif lost.call.name == "commit":
+            self._recovered.append(Recovered(lost.values["owner"], lost.values.get("transitions", ()), reply))
+        elif "now" in reply.said:
+            self.upkeep.followed.add(reply)
 
     # -- the lease ------------------------------------------------------------------------------
 
     def register(self, who: NewSupervisor, ttl_us: int) -> int:
-        owner: int = self._write("register", who=stored(who), ttl=ttl_us).said["owner"]
+        self._link.warn_once()
+        owner: int = self._calls.write("register", who=stored(who), ttl=ttl_us).said["owner"]
         return owner
 
     def unregister(self, owner: int) -> None:
-        self._write("unregister", owner=owner)
+        self._calls.write("unregister", owner=owner)
 
     def renew(self, owner: int, ttl_us: int) -> Renewal:
-        return Renewal(owned=tuple(_starts(self._write("renew", owner=owner, ttl=ttl_us).said["owned"])))
+        return Renewal(owned=tuple(_starts(self._calls.write("renew", owner=owner, ttl=ttl_us).said["owned"])))
 
     def cancel_requests(self, owner: int) -> list[tuple[int, int]]:
-        return _starts(self._read("cancel_requests", owner=owner).said["starts"])
+        return _starts(self._calls.read("cancel_requests", owner=owner).said["starts"])
 
     # -- commit ---------------------------------------------------------------------------------
 
@@ -79,14 +94,25 @@ class RedisSupervisorStore:
         claim: ClaimRequest | None = None,
         skip_idle_check: bool = False,
     ) -> CommitResult:
-        reply = self._write("commit", **_arguments(owner, transitions, reports, claim, skip_idle_check))
+        values = _arguments(owner, transitions, reports, claim, skip_idle_check)
+        self._calls.settle(values)
+        if recovered := [each for each in self._recovered if each.owner == owner]:
+            values = _without(values, recovered)
+        reply = self._calls.write("commit", **values)
+        result = self._result(reply, claim, is_writing=bool(transitions or reports))
+        for each in recovered:
+            result = _with(result, self._result(each.reply, claim, is_writing=True), transitions)
+        self._recovered.clear()
+        self._tell(
+            work=any(each.state is JobState.PENDING for each in transitions),
+            ends=bool(transitions or result.ended),
+        )
+        return result
+
+    def _result(self, reply: Reply, claim: ClaimRequest | None, *, is_writing: bool) -> CommitResult:
         said, taken = reply.said, reply.said["taken"]
         self.upkeep.followed.add(reply, taken)
         followed = self.upkeep.followed.take()
-        self._tell(
-            work=any(each.state is JobState.PENDING for each in transitions),
-            ends=bool(transitions or followed.ended),
-        )
         held_from = said.get("held_from")
         return CommitResult(
             claimed=[claimed(reply.records[place], reply.extra_at(place)) for place in range(taken)],
@@ -98,7 +124,7 @@ class RedisSupervisorStore:
             token_in_us=said.get("token_in"),
             held_back=said.get("held", {}),
             held_from=None if held_from is None else tuple(held_from),
-            is_synced=bool(transitions or reports) or not taken,
+            is_synced=is_writing or not taken,
             ended=followed.ended,
             enqueued=followed.callbacks,
         )
@@ -106,14 +132,14 @@ class RedisSupervisorStore:
     # -- other supervisors ----------------------------------------------------------------------
 
     def peers(self, owner: int) -> OtherOwners:
-        said = self._read("supervisors", unknown=True).said
+        said = self._calls.read("supervisors", unknown=True).said
         return OtherOwners(
             [each for each in supervisors_of(said["all"]) if each.id != owner],
             [each for each in said["unknown"] if each != owner],
         )
 
     def jobs_of(self, owner: int) -> list[ClaimedJob]:
-        reply = self._read("jobs_of", owner=owner)
+        reply = self._calls.read("jobs_of", owner=owner)
         return [claimed(each, reply.extra_at(place)) for place, each in enumerate(reply.records)]
 
     def take_over(self, dead: PeerSupervisor | int, transitions: Sequence[Transition]) -> bool:
@@ -122,7 +148,7 @@ class RedisSupervisorStore:
             "owner": owner,
             "transitions": [arguments.ended(each) for each in transitions],
         }
-        reply = self._write("take_over", **values, renewed=renewed)
+        reply = self._calls.write("take_over", **values, renewed=renewed)
         self.upkeep.followed.add(reply)
         is_done: bool = reply.said["is_done"]
         if is_done:
@@ -131,7 +157,7 @@ class RedisSupervisorStore:
         return is_done
 
     def outstanding(self, queues: Sequence[str]) -> Outstanding:
-        said = self._read("outstanding", queues=queues).said
+        said = self._calls.read("outstanding", queues=queues).said
         left = None
         if "scheduled" in said:
             held = status.held(said["parked"], said["waiting"])
@@ -162,6 +188,28 @@ def _arguments(
     if claim is not None:
         values["claim"] = arguments.claim(claim, skips_look=skips_look)
     return values
+
+
+def _without(values: dict[str, Any], recovered: Iterable[Recovered]) -> dict[str, Any]:
+    """A commit without the outcomes that others have recorded, and without a claim: they have claimed already."""
+    done = {(each.id, each.starts) for commit in recovered for each in commit.transitions}
+    left = [each for each in values.get("transitions", ()) if (each.id, each.starts) not in done]
+    return {**{name: value for name, value in values.items() if name != "claim"}, "transitions": left}
+
+
+def _with(result: CommitResult, before: CommitResult, transitions: Iterable[Transition]) -> CommitResult:
+    """The result with that of an earlier commit. What was claimed then, and is given back by now, is not claimed."""
+    ended = {(each.job_id, each.starts) for each in transitions}
+    return msgspec.structs.replace(
+        result,
+        claimed=[*(each for each in before.claimed if (each.id, each.starts) not in ended), *result.claimed],
+        rejected=[*before.rejected, *result.rejected],
+        cancelled=[*before.cancelled, *result.cancelled],
+        parked={**before.parked, **result.parked},
+        ended=[*before.ended, *result.ended],
+        enqueued=[*before.enqueued, *result.enqueued],
+        has_more=True,
+    )
 
 
 def _parked(names: Mapping[str, int], claim: ClaimRequest | None) -> dict[str, int]:

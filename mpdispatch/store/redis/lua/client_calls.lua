@@ -25,9 +25,12 @@ local function each_of(args)
 end
 
 function calls.enqueue_many(args)
+  local all, made = each_of(args), {}
+  if args.batch_id and #all == 0 and not args.closes then
+    return { batch = args.batch_id, ids = made } -- nothing is done to it: nobody looks whether it is there
+  end
   local batch = args.batch_id and batches.need(args.batch_id) or batches.open(args.batch)
-  local made = {}
-  for place, new in ipairs(each_of(args)) do
+  for place, new in ipairs(all) do
     new.batch = batch.id
     made[place] = jobs.enqueue(new).id
   end
@@ -38,7 +41,11 @@ function calls.enqueue_many(args)
     follow.judged(batch)
     work.flush()
   end
-  return { batch = batch.id, ids = made }
+  local is_run = #made > 0 and made[#made] - made[1] == #made - 1
+  for place = 2, #made do
+    is_run = is_run and made[place] == made[1] + place - 1
+  end
+  return { batch = batch.id, ids = not is_run and made or nil, first = is_run and made[1] or nil, count = #made }
 end
 
 function calls.get(args)

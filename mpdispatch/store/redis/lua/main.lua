@@ -7,6 +7,9 @@ local function kept(caller, number)
   local found = call('GET', P .. 'reply:' .. caller)
   if found then
     local before, reply = unpack(unpacked(found))
+    if before > number then
+      refuse('call_is_past', number) -- the caller has gone on since: this copy of the call comes too late
+    end
     return before == number and reply or nil
   end
 end
@@ -34,12 +37,7 @@ local function set_clock(given)
   now.boot = now.wall
 end
 
--- keys: the store, as `{prefix}`. arguments: the name of a call, its arguments packed, and for a call that changes the store
--- the caller's own name and the number of the call.
-local function main(keys, arguments)
-  call, pack, unpacked = redis.call, cmsgpack.pack, cmsgpack.unpack
-  local name, args, caller, number = arguments[1], unpacked(arguments[2]), arguments[3], tonumber(arguments[4])
-  P = keys[1] .. ':'
+local function carry_out(name, args, caller, number)
   local reply = caller and kept(caller, number)
   if reply then
     return reply
@@ -48,17 +46,25 @@ local function main(keys, arguments)
   work.begin()
   queues.begin()
   view.begin()
-  local is_fine, said = pcall(calls[name], args)
-  if not is_fine then
-    if type(said) == 'table' and said.refusal then
-      return { pack({ refusal = said.refusal, about = said.about }) }
-    end
-    return redis.error_reply('ERR ' .. name .. ': ' .. (type(said) == 'table' and said.err or tostring(said)))
-  end
-  reply = view.reply(said)
+  reply = view.reply(calls[name](args))
   if caller and work.has_written then
     keep(caller, number, reply)
     tell()
   end
   return reply
+end
+
+-- keys: the store, as `{prefix}`. arguments: the name of a call, its arguments packed, and for a call that changes the store
+-- the caller's own name and the number of the call.
+local function main(keys, arguments)
+  call, pack, unpacked = redis.call, cmsgpack.pack, cmsgpack.unpack
+  P = keys[1] .. ':'
+  local is_fine, reply = pcall(carry_out, arguments[1], unpacked(arguments[2]), arguments[3], tonumber(arguments[4]))
+  if is_fine then
+    return reply
+  elseif type(reply) == 'table' and reply.refusal then
+    return { pack({ refusal = reply.refusal, about = reply.about }) }
+  end
+  local text = type(reply) == 'table' and reply.err or tostring(reply)
+  return redis.error_reply('ERR ' .. arguments[1] .. ': ' .. text)
 end
