@@ -41,8 +41,7 @@ class PostgresConnection:
 
     def execute(self, sql: str, parameters: Any = (), /) -> Cursor:
         cursor = OurCursor(self._raw)
-        # Without parameters a % in the text would be one itself.
-        cursor.execute(self._translate(sql), parameters or None)
+        cursor.execute(self._translate(sql), parameters)
         return cursor
 
     def executemany(self, sql: str, parameters: Iterable[Any], /) -> Cursor:

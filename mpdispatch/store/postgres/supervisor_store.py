@@ -6,25 +6,19 @@ and then told with that one's result (see `store.unsettled`).
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
-<<<<<<< HEAD
+from typing import NamedTuple
 
 import msgspec
 
-from mpdispatch.clock import Clock
-from mpdispatch.model import ClaimRequest, Transition
-from mpdispatch.store.postgres.server import Database
-from mpdispatch.store.postgres.session import CommitUnknown
-from mpdispatch.store.postgres.sessions import SupervisorSession
-=======
-from typing import NamedTuple
-
 from mpdispatch.clock import SECOND_US, Clock
+from mpdispatch.errors import StoreBusy
 from mpdispatch.model import ClaimRequest, NewSupervisor, Transition
+from mpdispatch.store.postgres import commit as plain
 from mpdispatch.store.postgres.server import Database
 from mpdispatch.store.postgres.session import CommitUnknown
 from mpdispatch.store.postgres.sessions import SUPERVISOR_PATIENCE_S, SupervisorSession
->>>>>>> int14
 from mpdispatch.store.postgres.ways import WAYS
 from mpdispatch.store.sql import commit as committing
 from mpdispatch.store.sql.commit import Commit
@@ -32,13 +26,10 @@ from mpdispatch.store.sql.connection import Connection
 from mpdispatch.store.sql.supervisor_store import SQLSupervisorStore
 from mpdispatch.store.sql.wakes import Wakes
 from mpdispatch.store.unsettled import Untold
-<<<<<<< HEAD
-from mpdispatch.store.values import NO_REPORTS, CommitResult, Reports
-
-_SHOWN_NUL = "\u2400"
-=======
 from mpdispatch.store.values import NO_REPORTS, CommitResult, Renewal, Reports
 
+_SHOWN_NUL = "\u2400"
+_CAREFUL_S = 1.0
 _LEAST_PATIENCE_S = 0.5
 _PARTS_OF_LEASE = 3
 """A server that is silent for this part of a lease is called on another connection, while the lease lasts."""
@@ -47,7 +38,6 @@ _PARTS_OF_LEASE = 3
 class _Unknown(NamedTuple):
     error: CommitUnknown
     transitions: Sequence[Transition]
->>>>>>> int14
 
 
 class PostgresSupervisorStore(SQLSupervisorStore):
@@ -56,77 +46,20 @@ class PostgresSupervisorStore(SQLSupervisorStore):
     _session: SupervisorSession
 
     def __init__(self, database: Database, clock: Clock, wakes: Wakes) -> None:
-<<<<<<< HEAD
-        self._own = SupervisorSession(database)
-        super().__init__(self._own, clock, wakes)
-        self._unknown: tuple[Commit, CommitUnknown] | None = None
-        """The last commit, if its answer was lost."""
-        self._untold: Untold | None = None
-
-    def commit(
-        self,
-        owner: int,
-        transitions: Sequence[Transition],
-        reports: Reports = NO_REPORTS,
-        *,
-        claim: ClaimRequest | None = None,
-        skip_idle_check: bool = False,
-    ) -> CommitResult:
-        """As `SupervisorStore.commit`. What a commit has done whose answer was lost is told with the next one."""
-        self._settle()
-        untold = self._untold
-        if untold is None or untold.owner != owner:
-            return super().commit(owner, transitions, reports, claim=claim, skip_idle_check=skip_idle_check)
-        left = untold.left_of(transitions)
-        result = super().commit(
-            owner, left, reports, claim=untold.claims(claim), skip_idle_check=skip_idle_check
-        )
-        result = untold.told(transitions, result)
-        if not untold:
-            self._untold = None
-        return result
-
-    def _settle(self) -> None:
-        """Ask what came of a commit whose answer was lost, if there is one. Raises StoreBusy, StoreError."""
-        if self._unknown is None:
-            return
-        commit, unknown = self._unknown
-        was_committed = self._own.was_committed(unknown)
-        self._unknown = None
-        if was_committed:
-            if self._untold is None or self._untold.owner != commit.owner:
-                self._untold = Untold(commit.owner)
-            result, _ = unknown.result
-            self._untold.carried_out(commit.transitions, result)
-
-    def _write_commit(self, commit: Commit, *, one_by_one: bool = False) -> CommitResult:
-        try:
-            return super()._write_commit(commit, one_by_one=one_by_one)
-        except CommitUnknown as unknown:
-            self._unknown = commit, unknown
-            raise
-=======
         super().__init__(SupervisorSession(database), clock, wakes)
         self._untold = Untold(0)
         self._unknown: _Unknown | None = None
->>>>>>> int14
+        self._is_careful, self._careful_until_s = False, 0.0
 
     def _commit_in(
         self, connection: Connection, commit: Commit, *, one_by_one: bool
     ) -> tuple[CommitResult, bool]:
         if any("\0" in each.text for each in commit.reports.outputs):
             commit = commit._replace(reports=_without_nul(commit.reports))
+        if not (one_by_one or self._is_careful) and plain.is_plain(commit):
+            return plain.write(connection, commit, self._clock)
         return committing.write(connection, commit, self._clock, WAYS, one_by_one=one_by_one)
 
-<<<<<<< HEAD
-
-def _without_nul(reports: Reports) -> Reports:
-    """With U+2400, the picture of a NUL, in its place: PostgreSQL has no text with one."""
-    outputs = [
-        msgspec.structs.replace(each, text=each.text.replace("\0", _SHOWN_NUL)) for each in reports.outputs
-    ]
-    return reports._replace(outputs=outputs)
-=======
     # -- the lease ------------------------------------------------------------------------------
 
     def register(self, who: NewSupervisor, ttl_us: int) -> int:
@@ -178,6 +111,18 @@ def _without_nul(reports: Reports) -> Reports:
             raise
         return untold.told(transitions, result) if untold else result
 
+    def _write_commit(self, commit: Commit, *, one_by_one: bool = False) -> CommitResult:
+        self._is_careful = time.monotonic() < self._careful_until_s
+        try:
+            return super()._write_commit(commit, one_by_one=one_by_one)
+        except plain.NotPlainError:
+            self._is_careful = True
+            return super()._write_commit(commit, one_by_one=one_by_one)
+        except StoreBusy:
+            # Another transaction may hold a row that is due: the other way leaves it out.
+            self._careful_until_s = time.monotonic() + _CAREFUL_S
+            raise
+
     def _settle(self) -> None:
         """Learn what came of the last commit, if its answer was lost. Raises StoreError: nobody says so yet."""
         if self._unknown is None:
@@ -188,4 +133,11 @@ def _without_nul(reports: Reports) -> Reports:
             self._wakes.supervisors()
             self._wakes.waiting_clients()
         self._unknown = None
->>>>>>> int14
+
+
+def _without_nul(reports: Reports) -> Reports:
+    """With U+2400, the picture of a NUL, in its place: PostgreSQL has no text with one."""
+    outputs = [
+        msgspec.structs.replace(each, text=each.text.replace("\0", _SHOWN_NUL)) for each in reports.outputs
+    ]
+    return reports._replace(outputs=outputs)

@@ -17,6 +17,7 @@ from psycopg import pq
 from psycopg.adapt import AdaptersMap, Dumper
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.errors import error_from_result
+from psycopg.rows import tuple_row
 from psycopg.types.numeric import FloatLoader, Int8Dumper, IntLoader
 from psycopg.types.string import TextLoader
 from psycopg.waiting import Ready, Wait
@@ -116,6 +117,9 @@ class Wire:
         for result in results:
             if result.status == pq.ExecStatus.FATAL_ERROR:
                 raise error_from_result(result)
+        if not results:  # libpq has found the connection closed
+            self.close()
+            raise psycopg.OperationalError("the connection was lost")
         return results
 
     def send(self, statements: bytes) -> None:
@@ -236,6 +240,7 @@ def prepared(raw: Raw) -> Wire:
     """A fresh connection of whoever made it, set up for our statements."""
     if not raw.autocommit:
         raw.autocommit = True
+    raw.row_factory = tuple_row
     adapt(raw.adapters)
     return Wire(raw)
 
