@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 _FOLDER = Path(__file__).parent / "lua"
+FOREIGN = "mpdispatch_enqueue"
+"""The function that programs in other languages call, see lua/foreign.lua."""
 _BASE = "base"
 _PARTS = (
     *("work", "queues", "places", "jobs", "batches", "parents", "follow", "finish", "rates", "claim"),
@@ -30,6 +32,8 @@ class Library(NamedTuple):
     """For EVAL, where a server has no functions or does not allow them."""
     script_sum: str
     """For EVALSHA."""
+    foreign: str
+    """For FUNCTION LOAD: what programs in other languages call, under a name that stays. `migrate` loads it."""
 
 
 @cache
@@ -38,6 +42,7 @@ def library() -> Library:
     # A block for each part, so that its local names are its own; a function can have no more than 200 of them.
     parts = [f"do\n{_read(name)}end\n" for name in _PARTS]
     body = "".join([_read(_BASE), *parts, _read("main")])
+    foreign = f"{body}{_read('foreign')}redis.register_function('{FOREIGN}', {FOREIGN})\n"
     name = f"mpdispatch_{hashlib.sha256(body.encode()).hexdigest()[:12]}"
     script = f"{body}return main(KEYS, ARGV)\n"
     return Library(
@@ -45,6 +50,7 @@ def library() -> Library:
         f"#!lua name={name}\n{body}redis.register_function('{name}', main)\n",
         script,
         hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest(),
+        f"#!lua name=mpdispatch\n{foreign}",
     )
 
 

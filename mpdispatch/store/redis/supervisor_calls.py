@@ -31,11 +31,11 @@ class SupervisorCalls:
         self._lost: Lost | None = None
 
     def read(self, name: str, /, **values: Any) -> Reply:
-        self._link.open(create=False)
+        self._link.open(create=False, patience_s=0)
         return self._link.run(self._link.call(name, values, ()), patience_s=0)
 
     def write(self, name: str, /, *, create: bool = False, **values: Any) -> Reply:
-        self._link.open(create=create)
+        self._link.open(create=create, patience_s=0)
         lost = self._lost
         if lost is not None and (lost.call.name, lost.values) == (name, values):
             return self._sent(lost)
