@@ -38,6 +38,7 @@ def connect(url: str, arguments: dict[str, Any] | None = None) -> Any:
     retry = library.retry.Retry(library.backoff.NoBackoff(), 0)
     ours = {
         "decode_responses": False,
+        "protocol": 2,
         "socket_connect_timeout": CONNECT_S,
         "socket_timeout": ANSWER_S,
         "socket_keepalive": True,

@@ -20,7 +20,7 @@ import msgspec
 from mpdispatch.clock import Clock, Instant, sleep
 from mpdispatch.errors import StoreError, StoreMissing, StoreTooNew, StoreTooOld, StoreUnreachable
 from mpdispatch.store.redis import client as clients
-from mpdispatch.store.redis.library import library
+from mpdispatch.store.redis.library import READS, SPARES, library
 from mpdispatch.store.redis.location import Location
 from mpdispatch.store.redis.records import NO_EXTRA, Extra, JobRecord, record_of
 from mpdispatch.store.redis.refusals import raise_refusal
@@ -28,6 +28,8 @@ from mpdispatch.store.redis.refusals import raise_refusal
 VERSION = 5
 """Of what is stored: the number that the SQL stores have for the same content."""
 PATIENCE_S = 30.0
+_FREEING = frozenset({"excess", "prune", "prune_batches", "purge", "cancel", "batch_cancel"})
+"""Calls of clients that a full server should carry out."""
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 2.0
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -54,6 +56,8 @@ class Call(NamedTuple):
     arguments: bytes
     caller: tuple[str, ...]
     """The caller's name and the number of the call; empty: it changes nothing."""
+    function: str = ""
+    """The end of the name of the function that carries it out, see `library`."""
 
 
 class Caller:
@@ -154,24 +158,26 @@ class Link:
     def read(self, name: str, /, **arguments: Any) -> Reply:
         """A call that changes nothing."""
         self.open(create=False)
-        return self.run(self.call(name, arguments, ()))
+        return self.run(self.call(name, arguments))
 
     def write(self, name: str, /, *, create: bool = False, **arguments: Any) -> Reply:
         """A call of a client that changes the store; tried again for up to PATIENCE_S if the server is lost."""
         self.open(create=create)
-        return self.run(self.numbered(name, arguments))
+        return self.run(self.numbered(name, arguments, SPARES if name in _FREEING else ""))
 
-    def numbered(self, name: str, arguments: Mapping[str, Any]) -> Call:
+    def numbered(self, name: str, arguments: Mapping[str, Any], function: str) -> Call:
         """A call that changes the store, with a number of its own."""
         caller = getattr(self._callers, "own", None)
         if caller is None:
             caller = self._callers.own = Caller()
-        return self.call(name, arguments, caller.next())
+        return self.call(name, arguments, caller.next(), function)
 
-    def call(self, name: str, arguments: Mapping[str, Any], caller: tuple[str, ...]) -> Call:
+    def call(
+        self, name: str, arguments: Mapping[str, Any], caller: tuple[str, ...] = (), function: str = READS
+    ) -> Call:
         if self._clock is not None:
             arguments = {**arguments, "now": self._clock.now()}
-        return Call(name, _encode(arguments), caller)
+        return Call(name, _encode(arguments), caller, function)
 
     def run(self, call: Call, *, patience_s: float = PATIENCE_S) -> Reply:
         """Raises StoreUnreachable after that time. The same call may be run again: it is carried out once."""
@@ -203,7 +209,7 @@ class Link:
         errors = clients.module().exceptions
         if self._uses_functions:
             try:
-                return self._with_functions(words)
+                return self._with_functions(call.function, words)
             except errors.ResponseError as error:
                 if not clients.is_unknown_command(error):
                     raise
@@ -213,15 +219,15 @@ class Link:
         except errors.NoScriptError:
             return self.client.execute_command("EVAL", text.script, *words)
 
-    def _with_functions(self, words: tuple[Any, ...]) -> Any:
+    def _with_functions(self, end: str, words: tuple[Any, ...]) -> Any:
         text, errors = library(), clients.module().exceptions
         try:
-            return self.client.execute_command("FCALL", text.name, *words)
+            return self.client.execute_command("FCALL", text.name + end, *words)
         except errors.ResponseError as error:
             if "Function not found" not in str(error):
                 raise
         self.client.execute_command("FUNCTION", "LOAD", "REPLACE", text.text)
-        return self.client.execute_command("FCALL", text.name, *words)
+        return self.client.execute_command("FCALL", text.name + end, *words)
 
 
 def _reply(found: Any) -> Reply:

@@ -104,7 +104,21 @@ def test_outcomes_of_a_lost_commit_are_recorded_once(
     assert [len(store.attempts(each)) for each in ids[:2]] == [1, 1]
 
 
-def test_a_heartbeat_after_a_lost_commit_loses_no_claimed_job(
+def test_a_heartbeat_after_a_lost_commit_does_not_give_back_what_it_claimed(
+    supervisor: SupervisorStore, proxy: Proxy, store: RedisStore
+) -> None:
+    owner = supervisor.register(registration(), TTL_US)
+    ids = [store.enqueue(new_job()).id for _ in range(2)]
+    proxy.lose(b"commit")
+    with pytest.raises(StoreUnreachable):
+        supervisor.commit(owner, [], claim=CLAIM)
+    # Whoever reconciles gives back what it owns and does not hold.
+    assert supervisor.renew(owner, TTL_US).owned == ()
+    assert [job.id for job in supervisor.commit(owner, []).claimed] == ids
+    assert supervisor.renew(owner, TTL_US).owned == tuple((each, 1) for each in ids)
+
+
+def test_a_job_of_a_lost_commit_that_was_given_back_is_not_claimed(
     supervisor: SupervisorStore, proxy: Proxy, store: RedisStore
 ) -> None:
     owner = supervisor.register(registration(), TTL_US)
@@ -112,8 +126,6 @@ def test_a_heartbeat_after_a_lost_commit_loses_no_claimed_job(
     proxy.lose(b"commit")
     with pytest.raises(StoreUnreachable):
         supervisor.commit(owner, [], claim=CLAIM)
-    assert supervisor.renew(owner, TTL_US).owned == ((first, 1), (second, 1))
-    # It knows nothing of these jobs and gives one of them back; the other is told as claimed.
     [mine] = [job for job in supervisor.jobs_of(owner) if job.id == first]
     result = supervisor.commit(owner, [released(mine, SystemClock().now())])
     assert [job.id for job in result.claimed] == [second]

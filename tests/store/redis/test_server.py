@@ -215,15 +215,20 @@ def test_a_server_that_is_not_there_is_named_without_its_password() -> None:
         nobody.supervisor_store().jobs_of(1)  # a supervisor does not wait for it
 
 
-def test_a_full_server_stores_nothing(new_server: NewServer) -> None:
-    full = new_server("valkey", maxmemory="3mb")
-    store = RedisStore(full.dsn)
+def test_a_full_server_refuses_new_jobs_and_ends_those_it_has(new_server: NewServer) -> None:
+    store = RedisStore(new_server("valkey", maxmemory="12mb").dsn)
     store.migrate()
     payload = b'{"t":"' + b"x" * 100_000 + b'"}'
     with pytest.raises(StoreFull):
-        [store.enqueue(new_job(payload=payload)) for _ in range(100)]
+        [store.enqueue(new_job(payload=payload)) for _ in range(300)]
     kept = store.counts()[JobState.PENDING]
-    assert kept == len(store.list_jobs(JobFilter(), limit=200, cursor=None).items) > 0
+    assert kept == len(store.list_jobs(JobFilter(), limit=1000, cursor=None).items) > 0
+    supervisor = store.supervisor_store()
+    owner = supervisor.register(registration(), TTL_US)
+    while jobs := supervisor.commit(owner, [], claim=CLAIM).claimed:
+        supervisor.commit(owner, [completed(job, SystemClock().now()) for job in jobs])
+    assert store.prune(PruneFilter()).by_state == {JobState.COMPLETED: kept}
+    assert store.enqueue(new_job(payload=payload)).created
     store.close_all()
 
 
@@ -310,9 +315,12 @@ def test_a_listener_whose_server_ends_is_not_in_place(new_server: NewServer) -> 
     assert listener is not None
     assert listener.is_in_place()
     server.kill()
+    fd = listener.fileno()
     assert _hears(listener)  # the end of the connection
-    listener.drain()
+    for _ in range(2):
+        listener.drain()
     assert not listener.is_in_place()
+    assert (listener.fileno(), _hears(listener, 0)) == (fd, False)  # whoever selects on it is left in peace
     listener.close()
     assert store.wake_ups.listen(1) is None
     store.close_all()
