@@ -114,6 +114,13 @@ class Store(Protocol):
         """
         ...
 
+    def script(self) -> str:
+        """The SQL that `migrate` runs to make the store, and in comments how other programs enqueue. Opens nothing.
+
+        Raises UsageError: a store of this kind has no SQL.
+        """
+        ...
+
     def check(self, *, create: bool = False) -> None:
         """Open the store and check that it is usable, or raise a StoreError. `create=True` migrates first."""
         ...
