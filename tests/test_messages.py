@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+import sqlalchemy
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from mpdispatch import (
     Dispatcher,
@@ -115,6 +117,18 @@ LIBRARY: dict[str, tuple[Callable[[Engine], object], list[str]]] = {
     "a path for a dispatcher": (
         lambda _: Engine.build("jobs.db"),  # type: ignore[arg-type]
         ["dispatcher: must be a Dispatcher", "Engine.open('jobs.db')"],
+    ),
+    "an engine for its connection": (
+        lambda e: e.options(connection=sqlalchemy.create_engine("sqlite://")).enqueue("render", "a"),
+        ["connection= is the Engine, which makes connections", "Connection or Session of SQLAlchemy", "of Django"],
+    ),
+    "a session that is awaited": (
+        lambda e: e.options(connection=AsyncSession()).enqueue("render", "a"),
+        ["connection= is the AsyncSession, where statements are awaited", "when the transaction has been committed"],
+    ),
+    "no connection at all": (
+        lambda e: e.options(connection="jobs.db").enqueue("render", "a"),
+        ["connection= is a builtins.str", "to the store's file", "what SQLAlchemy or Django work with"],
     ),
     "no path": (lambda _: open_store(cast("Any", None)), ["location: must be a path or URL"]),
     "a missing folder": (lambda _: into_missing_folder(), ["cannot be created", "there is no folder", "no/such"]),

@@ -14,6 +14,7 @@ from mpdispatch.host.runtime_folder import runtime_folder
 from mpdispatch.host.start_journal import journal_path
 from mpdispatch.model import Finding, JobState, Level, SupervisorStatus
 from mpdispatch.model.json import moment_of, time_to_json
+from mpdispatch.policy.pools import NOT_PROMISED, is_cluster
 from mpdispatch.store.contract import Store
 from mpdispatch.store.filters import JobFilter
 
@@ -31,6 +32,7 @@ def checkup(store: Store, config: Config, *, now: Instant) -> list[Finding]:
         *_moved(store),
         _clock(store, supervisors, now),
         *_limits(config),
+        *_pools(supervisors, config),
         *_supervisors(supervisors),
         *_side_folder(store, supervisors),
         *_waiting(store, supervisors),
@@ -68,7 +70,22 @@ def _clock(store: Store, supervisors: list[SupervisorStatus], now: Instant) -> F
     return Finding(check="clock", level=Level.OK, message=f"{time_to_json(moment_of(now.wall_us))}")
 
 
+def _pools(supervisors: list[SupervisorStatus], config: Config) -> Iterator[Finding]:
+    """Says what a cluster does not promise that runs jobs here, or is to."""
+    used = {each.pool for each in supervisors if each.is_alive} | {config.pool}
+    for pool in sorted(filter(is_cluster, used)):
+        yield Finding(
+            check="pool",
+            level=Level.OK,
+            message=f"jobs run on {pool}; starts are counted and outcomes recorded exactly once, as by worker processes",
+        )
+        for text in NOT_PROMISED:
+            yield Finding(check="pool", level=Level.NOTE, message=f"not promised by a cluster: {text}")
+
+
 def _limits(config: Config) -> Iterator[Finding]:
+    if is_cluster(config.pool):
+        return
     slots, cpus = config.slots, usable_cpus()
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = _FILES_OWN + 2 * slots * _FILES_PER_WORKER

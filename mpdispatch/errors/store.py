@@ -25,6 +25,16 @@ class StoreBusy(StoreError):
     _what = "another process holds the write lock"
 
 
+class StoreUnreachable(StoreError):
+    """The store's server does not answer, or was lost. It is asked again: servers are restarted, networks mended.
+
+    A call that wrote was not carried out, unless `detail` says that this is unknown.
+    """
+
+    exit_code = 74
+    _what = "the server cannot be reached"
+
+
 class StoreMissing(StoreError):
     """There is no store here, and this command does not create one."""
 

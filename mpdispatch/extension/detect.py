@@ -15,8 +15,9 @@ from urllib.parse import parse_qsl, unquote
 from mpdispatch import sqlite3
 from mpdispatch.errors import UsageError
 from mpdispatch.store import SQLiteStore, open_store
+from mpdispatch.store.callers import names_of
 from mpdispatch.store.contract import Store
-from mpdispatch.store.open import NOT_YET, refuse_for_now
+from mpdispatch.store.servers import POSTGRES, REDIS, SCHEMES, Product, scheme_of, store_of
 from mpdispatch.store.sqlite import main_file_of
 from mpdispatch.store.sqlite.options import FileOptions
 from mpdispatch.store.thirdparty import third_party_store
@@ -60,11 +61,6 @@ def kind_of_type(kind: type) -> Kind | None:
     return Kind.KV if roots & _REDIS else None
 
 
-def names_of(kind: type) -> frozenset[str]:
-    """`package.Class` of a type and of all its bases."""
-    return frozenset(f"{base.__module__.partition('.')[0]}.{base.__name__}" for base in kind.__mro__)
-
-
 def detect(thing: Any) -> Detected | None:
     """The resource that this object is; None: it can hold no jobs."""
     if callable(getattr(thing, "supervisor_store", None)) and not isinstance(thing, type):
@@ -82,9 +78,9 @@ def detect(thing: Any) -> Detected | None:
     if sqlite3.copy_of(thing) is not None:
         return Detected(Kind.DATABASE, "SQLite connection", lambda o: _of_connection(thing, o))
     if roots & _POSTGRES:
-        return Detected(Kind.DATABASE, f"PostgreSQL {type(thing).__name__}", _not_yet("PostgreSQL"))
+        return Detected(Kind.DATABASE, f"PostgreSQL {type(thing).__name__}", _on_server(POSTGRES, thing))
     if roots & _REDIS:
-        return Detected(Kind.KV, f"Redis {type(thing).__name__}", _not_yet("Redis"))
+        return Detected(Kind.KV, f"Redis {type(thing).__name__}", _on_server(REDIS, thing))
     store = third_party_store(sorted(roots - {"builtins"}), thing)
     return None if store is None else Detected(None, type(thing).__qualname__, lambda _: store)
 
@@ -92,16 +88,13 @@ def detect(thing: Any) -> Detected | None:
 # ---------------------------------------------------------------- the kinds
 
 
-def _not_yet(kind: str) -> Callable[[FileOptions], Store]:
-    def refuse(_: FileOptions) -> Store:
-        raise refuse_for_now(kind)
-
-    return refuse
+def _on_server(product: Product, thing: Any) -> Callable[[FileOptions], Store]:
+    return lambda _: store_of(product, thing)
 
 
 def _location(text: str) -> Detected:
-    scheme = text.partition("://")[0].lower().partition("+")[0] if "://" in text else "sqlite"
-    kind = Kind.KV if NOT_YET.get(scheme) == "Redis" else Kind.DATABASE
+    scheme = scheme_of(text) if "://" in text else "sqlite"
+    kind = Kind.KV if SCHEMES.get(scheme) is REDIS else Kind.DATABASE
 
     def opened(options: FileOptions) -> Store:
         # The options in a DSN count. Unless it says otherwise, the file is the application's own database.
@@ -121,13 +114,13 @@ def _sqlalchemy(engine: Any) -> Detected:
     what = f"SQLAlchemy engine ({dialect})"
     if dialect == "sqlite":
         return Detected(Kind.DATABASE, what, lambda options: _of_sqlalchemy(engine, options))
-    if dialect in NOT_YET:
-        return Detected(Kind.DATABASE, what, _not_yet(NOT_YET[dialect]))
+    if SCHEMES.get(dialect) is POSTGRES:
+        return Detected(Kind.DATABASE, what, _on_server(POSTGRES, engine))
 
     def opened(_: FileOptions) -> Store:
         store = third_party_store([dialect], engine)
         if store is None:
-            raise UsageError(f"there is no store for {dialect}; use a path or sqlite:///…")
+            raise UsageError(f"there is no store for {dialect}; use SQLite, PostgreSQL or a path")
         return store
 
     return Detected(Kind.DATABASE, what, opened)

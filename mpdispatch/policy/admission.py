@@ -82,12 +82,24 @@ def refusal(request: ClaimRequest, name: str) -> str | None:
     >>> refusal(request, "send_mail")
     "no handler 'send_mail' in app 'shop:engine'; registered: resize"
     """
-    if request.knows(name):
-        return None
+    return None if request.knows(name) else refusal_text(name, refusing_app(request))
+
+
+def refusing_app(request: ClaimRequest) -> str:
+    """What of the reason is the same for all jobs that this request refuses."""
+    where = f"app {request.app!r}" if request.app else "this engine"
+    return f"{where}; registered: {_listed(request.names or frozenset())}"
+
+
+def refusal_text(name: str, app: str) -> str:
+    """The whole reason; `app` is what `refusing_app` gives.
+
+    >>> refusal_text("send_mail", "app 'shop:engine'; registered: resize")
+    "no handler 'send_mail' in app 'shop:engine'; registered: resize"
+    """
     if name == COMMAND_JOB:
         return "command jobs run only under a supervisor started with --allow-commands"
-    where = f"app {request.app!r}" if request.app else "this engine"
-    return f"no handler {shown(name)} in {where}; registered: {_listed(request.names or frozenset())}"
+    return f"no handler {shown(name)} in {app}"
 
 
 @lru_cache(maxsize=8)

@@ -9,6 +9,7 @@ saves up one full bucket and no more.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from mpdispatch.clock import SECOND_US
 from mpdispatch.errors import UsageError
@@ -22,6 +23,21 @@ _SLACK_PER_S = 50
 
 _FOREIGN_US = 60 * SECOND_US
 """A value ahead of the clock by more than a full bucket and this comes from an earlier boot or a far slower limit."""
+
+
+class RateTable(NamedTuple):
+    """What decides about the bucket of a `Rate`, in whole µs, for 1, 2, 3 … jobs.
+
+    >>> Rate(2.0, burst=2).table(2)
+    RateTable(within=[520000, 20000], costs=[500000, 1000000], foreign=61020001)
+    """
+
+    within: list[int]
+    """So many jobs may start while the bucket is ahead of the clock by this at most; no more jobs than are here."""
+    costs: list[int]
+    """By this the bucket moves on when so many start."""
+    foreign: int
+    """A bucket that is ahead by more counts as not used yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +101,16 @@ class Rate:
         """Boottime from which at least one job may start; `now_us` if one may now."""
         missing = self._job - self._full - self._elapsed(bucket, now_us) * self._us
         return max(now_us, now_us - (-missing // self._us))
+
+    def table(self, most: int) -> RateTable:
+        """The same rule for up to `most` jobs, as a store applies it that has no integers of any size."""
+        counts = range(1, most + 1)
+        within = [(self._full - count * self._job) // self._us for count in counts]
+        return RateTable(
+            within=[each for each in within if each >= 0],
+            costs=[-(-count * self._job // self._us) for count in counts],
+            foreign=_FOREIGN_US + (self._full + self._us) // self._us,
+        )
 
     def _elapsed(self, bucket: int | None, now_us: int) -> int:
         """µs from the bucket's time to now, if that is ahead (negative), else 0: idle time saves nothing."""

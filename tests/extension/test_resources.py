@@ -15,10 +15,11 @@ import sqlalchemy
 import sqlite_utils
 import svcs
 
-from mpdispatch import ConfigError, SQLiteStore, UsageError
+from mpdispatch import ConfigError, SQLiteStore, UsageError, open_store
 from mpdispatch.extension import DispatchExtension
 from mpdispatch.extension.detect import Kind, detect, kind_of_type
 from mpdispatch.extension.resources import as_resources
+from mpdispatch.store.servers import POSTGRES, REDIS
 from mpdispatch.store.sqlite.options import FileOptions
 from tests.extension.stand_ins import (
     Dialect,
@@ -65,23 +66,81 @@ def connection(app_db: Path) -> Iterator[sqlite3.Connection]:
         (lambda: "redis://localhost/0", Kind.KV, "redis DSN"),
         (lambda: "valkey://localhost/0", Kind.KV, "valkey DSN"),
         (lambda: "rediss://:secret@host", Kind.KV, "rediss DSN"),
+        (lambda: "valkeys://host", Kind.KV, "valkeys DSN"),
+        (lambda: "unix:///run/valkey.sock?db=1", Kind.KV, "unix DSN"),
+        (lambda: "redis+unix:///run/redis.sock", Kind.KV, "redis DSN"),
     ],
 )  # fmt: skip
-def test_kinds_that_follow_later_are_recognised_and_refused(make: Any, kind: Kind, what: str) -> None:
-    found = detect(make())
+def test_resources_on_servers_are_recognised_without_their_drivers(
+    make: Any, kind: Kind, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = list[tuple[str, Any]]()
+    monkeypatch.setattr(
+        "mpdispatch.extension.detect.store_of", lambda product, thing: given.append((product, thing))
+    )
+    monkeypatch.setattr("mpdispatch.store.open.open_server", lambda product, url: given.append((product, url)))
+    thing = make()
+    found = detect(thing)
     assert found is not None
     assert (found.kind, found.what) == (kind, what)
-    with pytest.raises(UsageError, match=r"this version of mpdispatch has no (PostgreSQL|Redis) store"):
+    found.open(SHARED)
+    assert given == [(POSTGRES if kind is Kind.DATABASE else REDIS, thing)]
+
+
+def test_the_sync_engine_of_an_async_one_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = list[Any]()
+    monkeypatch.setattr("mpdispatch.extension.detect.store_of", lambda product, thing: given.append(thing))
+    inner = postgres_engine()
+    found = detect(stand_in("sqlalchemy.ext.asyncio.engine", "AsyncEngine", sync_engine=inner))
+    assert found is not None
+    assert found.what == "SQLAlchemy engine (postgresql)"
+    found.open(SHARED)
+    assert given == [inner]
+
+
+@pytest.mark.parametrize(
+    ("make", "drivers", "extra"),
+    [
+        (postgres_engine, ["psycopg"], "postgres"),
+        (lambda: "postgresql://me:secret@host/db", ["psycopg"], "postgres"),
+        (redis_client, ["redis", "valkey"], "redis"),
+        (lambda: "valkeys://:secret@host", ["redis", "valkey"], "redis"),
+    ],
+)
+def test_a_missing_extra_is_named_with_the_line_that_brings_it(
+    make: Any, drivers: list[str], extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in drivers:
+        monkeypatch.setitem(sys.modules, name, None)
+    found = detect(make())
+    assert found is not None
+    with pytest.raises(UsageError, match=rf"pip install 'mpdispatch\[{extra}\]'") as raised:
         found.open(SHARED)
+    assert f"needs the package {drivers[0]}, which is not installed" in str(raised.value)
+    with pytest.raises(
+        ConfigError, match=rf"grove_{found.kind}: .*pip install 'mpdispatch\[{extra}\]'"
+    ) as told:
+        DispatchExtension(**{f"grove_{found.kind}": ""}, resources={"": make()})
+    assert "secret" not in str(raised.value) + str(told.value)
+
+
+def test_a_driver_that_cannot_be_used_is_named_with_the_reason(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "psycopg.py").write_text("raise ImportError('no pq wrapper available.\\nAttempts made: 3')")
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.delitem(sys.modules, "psycopg", raising=False)
+    with pytest.raises(
+        UsageError, match=r"cannot use the package psycopg \(no pq wrapper available\): pip install"
+    ):
+        open_store("postgresql://host/db")
 
 
 def test_the_text_of_a_dsn_is_never_shown() -> None:
-    with pytest.raises(ConfigError) as raised:
-        DispatchExtension(grove_database="x", resources={"": "postgresql://me:secret@host/db"})
-    assert "secret" not in str(raised.value)
-    with pytest.raises(ConfigError) as raised:
-        DispatchExtension(grove_database="", resources={"": "postgresql://me:secret@host/db"})
-    assert "secret" not in str(raised.value)
+    for name in ("x", ""):
+        with pytest.raises(ConfigError) as raised:
+            DispatchExtension(grove_database=name, resources={"": "postgresql://me:secret@host:port/db#"})
+        assert "secret" not in str(raised.value)
 
 
 def test_sqlite_in_every_form_gives_a_store_on_its_file(app_db: Path, connection: sqlite3.Connection) -> None:

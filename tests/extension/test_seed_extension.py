@@ -17,6 +17,7 @@ from mpdispatch import ConfigError, SQLiteStore, StoreMissing, StoreTooOld, back
 from mpdispatch.extension import DispatchExtension
 from mpdispatch.extension.detect import Kind
 from mpdispatch.hooks import Extension, JobEnqueued
+from mpdispatch.store.servers import POSTGRES
 from mpdispatch.store.sqlite import schema
 from tests.extension.server import until
 from tests.extension.stand_ins import postgres_engine, redis_client
@@ -186,18 +187,6 @@ def test_a_named_grove_database_is_resolved_by_its_name(folder: Path) -> None:
         )
 
 
-def test_the_default_grove_kv_store_is_recognised_and_refused_for_now() -> None:
-    with pytest.raises(
-        ConfigError, match="grove_kv: Redis Redis: this version of mpdispatch has no Redis store"
-    ):
-        DispatchExtension(grove_kv="", resources={"": redis_client()})
-
-
-def test_a_named_grove_kv_store_is_recognised_and_refused_for_now() -> None:
-    with pytest.raises(ConfigError, match="no Redis store"):
-        DispatchExtension(grove_kv="dispatch-kv", resources={"dispatch-kv": redis_client()})
-
-
 def test_a_missing_named_grove_database_is_an_error_listing_what_there_is() -> None:
     resources = {"": postgres_engine(), "audit": "sqlite:///audit.db", "cache": redis_client()}
     with pytest.raises(ConfigError) as raised:
@@ -219,15 +208,15 @@ def test_a_missing_named_grove_kv_store_is_an_error_listing_what_there_is() -> N
 
 
 class AnyStore(SQLiteStore):
-    """Stands in for the stores that are to come: whatever it is given."""
+    """Stands in for the stores on servers."""
 
 
 @pytest.fixture
 def backends(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """A database and a key-value store that have stores of their own, as PostgreSQL and Redis will."""
+    """A database and a key-value store; which of them counts is what matters, so neither has a server."""
     db, kv = AnyStore("from-database.db"), AnyStore("from-kv.db")
     monkeypatch.setattr(
-        "mpdispatch.extension.detect._not_yet", lambda kind: lambda _: db if kind == "PostgreSQL" else kv
+        "mpdispatch.extension.detect.store_of", lambda product, _: db if product is POSTGRES else kv
     )
     return {"": postgres_engine(), "jobs": postgres_engine(), "cache": redis_client()}
 
@@ -336,10 +325,9 @@ def test_yaml_configuration_reference_row(key: str, value: Any, default: Any) ->
     assert ext.settings.origins[key] == f"forge.yaml: dispatch.{key}"
 
 
-def test_grove_names_of_the_file_choose_the_store() -> None:
+def test_grove_names_of_the_file_choose_the_store(backends: dict[str, Any]) -> None:
     write("dispatch: {grove_kv: cache}")
-    with pytest.raises(ConfigError, match=r"forge.yaml: dispatch.grove_kv: Redis Redis: this version"):
-        DispatchExtension(resources={"cache": redis_client()})
+    assert DispatchExtension(resources=backends).store.location.endswith("from-kv.db")
 
 
 def test_kinds_of_resources_are_database_and_kv() -> None:

@@ -18,6 +18,8 @@ from .process import ForeignServer, Server
 AnyServer = Server | ForeignServer
 NewServer = Callable[..., Server]
 
+ENVIRONMENT = dict(os.environ)
+"""As it was when the tests were begun: some of them clear it of our variables."""
 _numbers = count(1)
 
 
@@ -40,14 +42,14 @@ class Place(NamedTuple):
 
 def absent(reason: str) -> NoReturn:
     """Skip the test; with MPDISPATCH_REQUIRE_SERVERS, fail it."""
-    if os.environ.get("MPDISPATCH_REQUIRE_SERVERS", "") not in ("", "0"):
+    if ENVIRONMENT.get("MPDISPATCH_REQUIRE_SERVERS", "") not in ("", "0"):
         pytest.fail(f"MPDISPATCH_REQUIRE_SERVERS is set, and {reason}")
     pytest.skip(reason)
 
 
 def start_server(kind: str, address: str = "", **settings: str) -> Server:
     """A new server of this kind. Skips where there is none, as `absent` says."""
-    given = os.environ.get(f"MPDISPATCH_TEST_{kind.upper()}", "")
+    given = ENVIRONMENT.get(f"MPDISPATCH_TEST_{kind.upper()}", "")
     binary = Path(given) if given.startswith("/") else None
     try:
         if kind == "postgres":
@@ -60,7 +62,7 @@ def start_server(kind: str, address: str = "", **settings: str) -> Server:
 
 def _shared(kind: str) -> Iterator[AnyServer]:
     variable = f"MPDISPATCH_TEST_{kind.upper()}"
-    given = os.environ.get(variable, "")
+    given = ENVIRONMENT.get(variable, "")
     server: AnyServer
     server = ForeignServer(given, variable) if "://" in given else start_server(kind)
     yield server

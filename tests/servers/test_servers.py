@@ -18,7 +18,7 @@ import pytest
 import redis
 
 from tests.servers import binaries
-from tests.servers.fixtures import AnyServer, NewServer, Place, absent
+from tests.servers.fixtures import ENVIRONMENT, AnyServer, NewServer, Place, absent
 from tests.servers.postgres import PostgresServer
 from tests.servers.process import Server
 
@@ -184,13 +184,13 @@ def test_programs_that_the_servers_user_cannot_reach_are_copied(tmp_path: Path) 
 
 
 def test_an_absent_server_skips_the_test_visibly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("MPDISPATCH_REQUIRE_SERVERS", raising=False)
+    monkeypatch.delitem(ENVIRONMENT, "MPDISPATCH_REQUIRE_SERVERS", raising=False)
     with pytest.raises(pytest.skip.Exception, match="neither the wheel"):
         absent("neither the wheel nor a binary is there")
 
 
 def test_where_servers_are_required_an_absent_one_fails_the_test(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MPDISPATCH_REQUIRE_SERVERS", "1")
+    monkeypatch.setitem(ENVIRONMENT, "MPDISPATCH_REQUIRE_SERVERS", "1")
     with pytest.raises(pytest.fail.Exception, match="REQUIRE_SERVERS is set, and neither the wheel"):
         absent("neither the wheel nor a binary is there")
 

@@ -319,14 +319,6 @@ def test_memory_has_three_names(location: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "scheme", ["postgresql", "postgres", "postgresql+psycopg", "redis", "rediss", "valkey"]
-)
-def test_stores_of_a_later_version_are_named_as_such(scheme: str) -> None:
-    with pytest.raises(UsageError, match=r"this version of mpdispatch has no (PostgreSQL|Redis) store"):
-        open_store(f"{scheme}://host/db")
-
-
-@pytest.mark.parametrize(
     "location",
     [
         "mysql://host/db",

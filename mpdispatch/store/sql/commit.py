@@ -10,8 +10,8 @@ from mpdispatch.failpoints import failpoint
 from mpdispatch.model import ClaimRequest, Transition
 from mpdispatch.store.sql import cancels, claim, finish, follow_ups, outputs
 from mpdispatch.store.sql.connection import Connection
-from mpdispatch.store.sql.finish import Record
 from mpdispatch.store.sql.follow_ups import Followed
+from mpdispatch.store.sql.ways import Ways
 from mpdispatch.store.values import CommitResult, Reports
 
 
@@ -35,7 +35,7 @@ class Commit(NamedTuple):
 
 
 def write(
-    connection: Connection, commit: Commit, clock: Clock, record: Record, *, one_by_one: bool = False
+    connection: Connection, commit: Commit, clock: Clock, ways: Ways, *, one_by_one: bool = False
 ) -> tuple[CommitResult, bool]:
     """Record, follow up, stage, claim, in the caller's transaction. Returns also whether a follow-up is due at once.
 
@@ -51,7 +51,7 @@ def write(
     if commit.transitions and one_by_one:
         recorded, rejected = finish.record_one_by_one(connection, owner, commit.transitions)
     elif commit.transitions:
-        record(connection, owner, commit.transitions)
+        ways.record(connection, owner, commit.transitions)
     # After recording, since recorded jobs may be due later; if this owner is gone, this rolls back.
     seen = claim.probe(connection, owner)
     followed = _follow_up(connection, recorded, cancelled, clock) if seen.has_followers else Followed()
@@ -72,7 +72,7 @@ def write(
     now = clock.now()
     has_more = claim.stage(connection, request.queues, now, seen)
     failpoint("claim.after_stage")
-    made = claim.claim(connection, owner, request, now, seen)
+    made = claim.claim(connection, owner, request, now, seen, ways)
     has_more = has_more or made.has_more
     followed.add(made.expired)
     result = CommitResult(

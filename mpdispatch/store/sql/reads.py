@@ -19,7 +19,7 @@ from mpdispatch.store.values import QueueStats
 
 _JOBS = QUERIES["jobs"]
 _IDS = "SELECT id FROM mpdispatch_jobs"
-_ARM = "SELECT id FROM ({})"
+_ARM = "SELECT id FROM ({}) AS arm"
 # A page of one state is first searched in this many of the newest rows: 1 ms.
 _NEWEST = 5000
 _IDS_AT_ONCE, _MOST_ID = 10_000, (1 << 63) - 1

@@ -26,6 +26,7 @@ from mpdispatch.model import (
     PeerSupervisor,
 )
 from mpdispatch.store.batches import BatchStore
+from mpdispatch.store.callers import driver_connection
 from mpdispatch.store.crons import CronStore
 from mpdispatch.store.filters import DeadLetterFilter, JobFilter, PruneFilter
 from mpdispatch.store.optional import Wake
@@ -113,7 +114,7 @@ class SQLStore(ABC):
     def enqueue(self, job: NewJob, *, connection: Any = None, is_synced: bool = True) -> Job:
         """Store one job. It is on disk when this returns; with `connection`, when that connection commits."""
         if connection is not None:
-            return self._enqueue_on(connection, job)
+            return self._enqueue_on(driver_connection(connection), job)
         is_one_statement = inserts.is_one_statement(job)
         made = self._sessions.write_jobs(
             lambda c: inserts.insert(c, job, self._clock.now()),

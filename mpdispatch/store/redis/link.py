@@ -1,0 +1,230 @@
+"""Calls of the Lua library over a client: loading it, repeating calls whose replies were lost, reading replies.
+
+A call that changes the store has a number of its caller. The server keeps a caller's last reply for some minutes: so a call
+that is repeated after its reply was lost gives that reply and does nothing a second time.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import secrets
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import msgspec
+
+from mpdispatch.clock import Clock, Instant, sleep
+from mpdispatch.errors import StoreMissing, StoreTooNew, StoreTooOld, StoreUnreachable
+from mpdispatch.store.redis import client as clients
+from mpdispatch.store.redis.library import library
+from mpdispatch.store.redis.location import Location
+from mpdispatch.store.redis.records import NO_EXTRA, Extra, JobRecord, record_of
+from mpdispatch.store.redis.refusals import raise_refusal
+
+VERSION = 5
+"""Of what is stored: the number that the SQL stores have for the same content."""
+PATIENCE_S = 30.0
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 2.0
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder().decode
+
+
+class Reply(NamedTuple):
+    """What a call gave."""
+
+    said: dict[str, Any]
+    records: list[JobRecord]
+    extras: Mapping[str, Mapping[str, Any]]
+
+    def extra_at(self, place: int) -> Extra:
+        """What of the record at this place is not in it."""
+        found = self.extras.get(f"#{place + 1}")
+        return NO_EXTRA if found is None else msgspec.convert(found, Extra)
+
+
+class Call(NamedTuple):
+    """A call as it is sent, and sent again."""
+
+    name: str
+    arguments: bytes
+    caller: tuple[str, ...]
+    """The caller's name and the number of the call; empty: it changes nothing."""
+
+
+class Caller:
+    """Numbers the calls of one thread. A process made by fork is another one."""
+
+    def __init__(self) -> None:
+        self._pid, self._name, self._number = os.getpid(), secrets.token_hex(8), 0
+
+    def next(self) -> tuple[str, str]:
+        if self._pid != os.getpid():
+            self.__init__()  # type: ignore[misc]
+        self._number += 1
+        return self._name, str(self._number)
+
+
+class Link:
+    """The server of a store. Thread-safe; connects on first use."""
+
+    def __init__(
+        self, location: Location, clock: Clock | None, arguments: dict[str, Any] | None = None
+    ) -> None:
+        """`clock`: used instead of the server's. `arguments`: of an app's own connections."""
+        self.location, self._clock, self._arguments = location, clock, arguments
+        self._client: Any = None
+        self._lock = threading.Lock()
+        self._uses_functions = True
+        self._is_open = self._has_warned = False
+        self._callers = threading.local()
+
+    @property
+    def display(self) -> str:
+        return self.location.display
+
+    @property
+    def client(self) -> Any:
+        with self._lock:
+            if self._client is None:
+                self._client = clients.connect(self.location.url, self._arguments)
+            return self._client
+
+    @property
+    def tag(self) -> str:
+        """What all keys begin with. The braces keep them on one node of a cluster."""
+        return "{" + self.location.prefix + "}"
+
+    def now(self) -> Instant | None:
+        """What the given clock says; None: the server's own is used."""
+        return None if self._clock is None else self._clock.now()
+
+    def close(self) -> None:
+        with self._lock:
+            client, self._client, self._is_open = self._client, None, False
+        if client is not None:
+            client.connection_pool.disconnect()
+
+    # -- opening --------------------------------------------------------------------------------
+
+    def open(self, *, create: bool) -> None:
+        """Check that the store is there and of this version, once. Raises StoreMissing, StoreTooNew, StoreTooOld."""
+        if self._is_open:
+            return
+        found = self.version()
+        if found == 0 and create:
+            found = self.migrate()[1]
+        if found == 0:
+            raise StoreMissing(self.display)
+        if found > VERSION:
+            raise StoreTooNew(self.display, found, VERSION)
+        if found < VERSION:
+            raise StoreTooOld(self.display, found, VERSION)
+        self._is_open = True
+
+    def version(self) -> int:
+        """The version of the store; 0: there is none."""
+        return int(self.command("HGET", f"{self.tag}:meta", "version") or 0)
+
+    def migrate(self) -> tuple[int, int]:
+        """Make the store. Gives its version before and now."""
+        is_new = self.command("HSETNX", f"{self.tag}:meta", "version", VERSION)
+        return (0 if is_new else VERSION), self.version()
+
+    def warn_once(self) -> None:
+        """A UserWarning if this server may lose jobs: once for each store object of a process."""
+        if self._has_warned:
+            return
+        self._has_warned = True
+        from mpdispatch.store.redis.health import warnings_of
+
+        if found := warnings_of(self):
+            import warnings
+
+            warnings.warn("; ".join(found), stacklevel=4)
+
+    # -- calls ----------------------------------------------------------------------------------
+
+    def read(self, name: str, /, **arguments: Any) -> Reply:
+        """A call that changes nothing."""
+        self.open(create=False)
+        return self.run(self.call(name, arguments, ()))
+
+    def write(self, name: str, /, *, create: bool = False, **arguments: Any) -> Reply:
+        """A call of a client that changes the store; tried again for up to PATIENCE_S if the server is lost."""
+        self.open(create=create)
+        return self.run(self.numbered(name, arguments))
+
+    def numbered(self, name: str, arguments: Mapping[str, Any]) -> Call:
+        """A call that changes the store, with a number of its own."""
+        caller = getattr(self._callers, "own", None)
+        if caller is None:
+            caller = self._callers.own = Caller()
+        return self.call(name, arguments, caller.next())
+
+    def call(self, name: str, arguments: Mapping[str, Any], caller: tuple[str, ...]) -> Call:
+        if self._clock is not None:
+            arguments = {**arguments, "now": self._clock.now()}
+        return Call(name, _encode(arguments), caller)
+
+    def run(self, call: Call, *, patience_s: float = PATIENCE_S) -> Reply:
+        """Raises StoreUnreachable after that time. The same call may be run again: it is carried out once."""
+        unknown = "; nobody knows whether it has carried out the call" if call.caller else ""
+        return _reply(self._patiently(lambda: self._once(call), patience_s, unknown))
+
+    def command(self, *words: Any) -> Any:
+        """A command of the server that may be repeated."""
+        return self._patiently(lambda: self.client.execute_command(*words), PATIENCE_S)
+
+    def _patiently(self, ask: Callable[[], Any], patience_s: float, unknown: str = "") -> Any:
+        until_s, pause_s = time.monotonic() + patience_s, _FIRST_PAUSE_S
+        while True:
+            try:
+                return ask()
+            except clients.module().exceptions.RedisError as error:
+                if not clients.is_lost(error):
+                    raise clients.translated(error, self.display) from error
+                wait_s = pause_s * random.uniform(0.5, 1.0)
+                if time.monotonic() + wait_s >= until_s:
+                    text = f"the server cannot be reached: {error}{unknown}"
+                    raise StoreUnreachable(self.display, text) from error
+            sleep(wait_s)
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+    def _once(self, call: Call) -> Any:
+        words = (1, self.tag, call.name, call.arguments, *call.caller)
+        text = library()
+        errors = clients.module().exceptions
+        if self._uses_functions:
+            try:
+                return self.client.execute_command("FCALL", text.name, *words)
+            except errors.ResponseError as error:
+                if "Function not found" not in str(error):
+                    raise
+            if self._load():
+                return self.client.execute_command("FCALL", text.name, *words)
+        try:
+            return self.client.execute_command("EVALSHA", text.script_sum, *words)
+        except errors.NoScriptError:
+            return self.client.execute_command("EVAL", text.script, *words)
+
+    def _load(self) -> bool:
+        """Whether the server takes the library as functions."""
+        errors = clients.module().exceptions
+        try:
+            self.client.execute_command("FUNCTION", "LOAD", "REPLACE", library().text)
+        except errors.ResponseError as error:
+            if not str(error).startswith(("NOPERM", "ERR unknown command", "unknown command")):
+                raise
+            self._uses_functions = False
+        return self._uses_functions
+
+
+def _reply(found: Any) -> Reply:
+    said = _decode(found[0]) or {}  # an empty table of Lua is a list
+    if "refusal" in said:
+        raise_refusal(said["refusal"], said["about"])
+    return Reply(said, [record_of(each) for each in found[1:]], said.get("extras") or {})
