@@ -97,10 +97,12 @@ NUMBERS = {"memory": 2, "file": 3, "postgres": 4, "redis": 5, "valkey": 6}
 def test_a_store_answers_as_the_model_does(store_kind: StoreKind) -> None:
     class MachineOfKind(Machine):
         def __init__(self) -> None:
-            super().__init__(store_kind.make, store_kind.app_connection)
+            super().__init__(store_kind.make, store_kind.app_connection, store_kind.ids)
 
         def teardown(self) -> None:
             super().teardown()
+            if self.ids is not None:
+                self.ids.close()
             store_kind.discard(self.store)
 
     drive(MachineOfKind, NUMBERS[store_kind.name])

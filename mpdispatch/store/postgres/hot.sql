@@ -9,6 +9,19 @@ RETURNING id;
 -- The job that an earlier try has inserted.
 SELECT id FROM mpdispatch_jobs WHERE enqueue_key = ?;
 
+-- name: insert_unless_key_in_use
+-- Takes no id of the sequence if the key is in use, unless another transaction has used it meanwhile.
+INSERT INTO mpdispatch_jobs (state, lane, run_at_us, created_at_us, expires_at_us, $new, payload)
+SELECT * FROM (
+    VALUES (?, ?::bigint, ?::bigint, ?::bigint, ?::bigint, $new_typed, ?)
+) AS given (state, lane, run_at_us, created_at_us, expires_at_us, $new, payload)
+WHERE NOT EXISTS (
+    SELECT 1 FROM mpdispatch_jobs AS j
+    WHERE j.name = given.name AND j.idempotency_key = given.idempotency_key
+)
+ON CONFLICT (name, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
+RETURNING id;
+
 -- name: insert_alike
 -- Jobs that differ in nothing but their payloads, with the ids of the sequence in their order.
 INSERT INTO mpdispatch_jobs (state, lane, run_at_us, created_at_us, expires_at_us, $new, payload)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict
 
 from mpdispatch.errors import StoreError, StoreMissing, StoreTooOld, UsageError
 from mpdispatch.store.postgres import migration
@@ -38,6 +39,13 @@ class Database:
     def location(self) -> str:
         """As it is shown to people."""
         return self.place.display
+
+    @property
+    def name(self) -> str:
+        """Of the database; empty: as the user, or as the application's own connections have it."""
+        if self._connect is not None:
+            return ""
+        return str(conninfo_to_dict(self.place.dsn).get("dbname") or "")
 
     @property
     def durability(self) -> Durability:

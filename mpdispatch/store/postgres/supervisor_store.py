@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import msgspec
+
 from mpdispatch.clock import SECOND_US, Clock
 from mpdispatch.model import ClaimRequest, NewSupervisor, Transition
 from mpdispatch.store.postgres.server import Database
@@ -23,6 +25,7 @@ from mpdispatch.store.sql.wakes import Wakes
 from mpdispatch.store.unsettled import Untold
 from mpdispatch.store.values import NO_REPORTS, CommitResult, Renewal, Reports
 
+_SHOWN_NUL = "\u2400"
 _LEAST_PATIENCE_S = 0.5
 _PARTS_OF_LEASE = 3
 """A server that is silent for this part of a lease is called on another connection, while the lease lasts."""
@@ -46,6 +49,8 @@ class PostgresSupervisorStore(SQLSupervisorStore):
     def _commit_in(
         self, connection: Connection, commit: Commit, *, one_by_one: bool
     ) -> tuple[CommitResult, bool]:
+        if any("\0" in each.text for each in commit.reports.outputs):
+            commit = commit._replace(reports=_without_nul(commit.reports))
         return committing.write(connection, commit, self._clock, WAYS, one_by_one=one_by_one)
 
     # -- the lease ------------------------------------------------------------------------------
@@ -109,3 +114,11 @@ class PostgresSupervisorStore(SQLSupervisorStore):
             self._wakes.supervisors()
             self._wakes.waiting_clients()
         self._unknown = None
+
+
+def _without_nul(reports: Reports) -> Reports:
+    """With U+2400, the picture of a NUL, in its place: PostgreSQL has no text with one."""
+    outputs = [
+        msgspec.structs.replace(each, text=each.text.replace("\0", _SHOWN_NUL)) for each in reports.outputs
+    ]
+    return reports._replace(outputs=outputs)

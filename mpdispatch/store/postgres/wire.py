@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import psycopg
 from psycopg import pq
+from psycopg.adapt import AdaptersMap, Dumper
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.errors import error_from_result
 from psycopg.types.numeric import FloatLoader, Int8Dumper, IntLoader
@@ -53,6 +54,19 @@ class _NumericLoader(FloatLoader):
     def load(self, data: Any) -> Any:
         text = bytes(data)
         return float(text) if b"." in text or b"n" in text.lower() else int(text)
+
+
+class _TextOfBytesDumper(Dumper):
+    """For a column of any type, as the text of an argument is."""
+
+    def dump(self, obj: Any) -> bytes:
+        try:
+            bytes(obj).decode()
+        except UnicodeDecodeError as error:
+            raise psycopg.DataError(f"text that is not UTF-8 ({error})") from error
+        if b"\0" in obj:
+            raise psycopg.DataError("text with a NUL")
+        return bytes(obj)
 
 
 class _BoolLoader(IntLoader):
@@ -222,11 +236,15 @@ def prepared(raw: Raw) -> Wire:
     """A fresh connection of whoever made it, set up for our statements."""
     if not raw.autocommit:
         raw.autocommit = True
-    adapters = raw.adapters
-    # As SQLite: integers of one size, JSON as text, truth as a number.
+    adapt(raw.adapters)
+    return Wire(raw)
+
+
+def adapt(adapters: AdaptersMap) -> None:
+    """As SQLite: integers of one size, JSON as text, truth as a number. Bytes are the text they encode."""
     adapters.register_dumper(int, Int8Dumper)
+    adapters.register_dumper(bytes, _TextOfBytesDumper)
     for oid in (_OID_JSON, _OID_JSONB):
         adapters.register_loader(oid, TextLoader)
     adapters.register_loader(_OID_NUMERIC, _NumericLoader)
     adapters.register_loader(_OID_BOOL, _BoolLoader)
-    return Wire(raw)
