@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from mpdispatch.store.filters import JobFilter, PruneFilter
 from mpdispatch.store.sqlite.script import script
 
 from .conftest import Cli, Mp
+from .servers.fixtures import Place
 
 APP = """
 from mpdispatch import Engine
@@ -136,3 +138,73 @@ def test_an_id_of_a_pruned_job_is_not_used_again(tmp_path: Path) -> None:
     by_sqlite3(tmp_path / "jobs.db", insert)
     assert [job.id for job in jobs(store)] == [2]
     store.close()
+
+
+# ---------------------------------------------------------------- on a server
+
+
+def by_psql(place: Place, sql: str) -> str:
+    """What the program psql prints."""
+    program = shutil.which("psql")
+    if program is None:
+        pytest.skip("the program psql is not here")
+    done = subprocess.run(
+        [program, place.dsn, "-X", "-q", "-t", "-A", "-v", "ON_ERROR_STOP=1"],
+        input=sql,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, ""), done
+    return done.stdout
+
+
+_COLUMNS = """
+SELECT table_name, column_name, data_type, is_nullable, coalesce(column_default, ''), is_identity
+FROM information_schema.columns WHERE table_schema = '$schema' ORDER BY 1, 2;
+SELECT replace(indexdef, '$schema.', '') FROM pg_indexes WHERE schemaname = '$schema' ORDER BY indexname;
+"""
+
+
+def test_the_printed_schema_is_the_one_that_is_made_on_a_server(
+    mp: Mp, new_place: Callable[[str], Place]
+) -> None:
+    printed, made = new_place("postgres"), new_place("postgres")
+    code, sql, err = mp("migrate", "--print", "--store", printed.location)
+    assert (code, err) == (0, "")
+    by_psql(printed, sql)
+    assert mp("migrate", "--store", made.location)[0] == 0
+    found, wanted = (by_psql(each, _COLUMNS.replace("$schema", each.name)) for each in (printed, made))
+    assert found == wanted
+    assert "mpdispatch_jobs|payload" in found
+    code, out, _ = mp("migrate", "--store", printed.location)
+    assert (code, out.endswith("schema version 5, nothing to do\n")) == (0, True)
+    assert mp("enqueue", "render", "--store", printed.location) == (0, "1\n", "")
+
+
+def test_the_program_psql_enqueues_as_it_is_documented(
+    cli: Cli, new_place: Callable[[str], Place], tmp_path: Path
+) -> None:
+    place = new_place("postgres")
+    store = open_store(place.location)
+    store.migrate()
+    insert = documented_insert(store.script())
+    conflict = "\nON CONFLICT (name, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING;"
+    with_key = insert.replace("payload)", "payload, idempotency_key)").replace("}'\n", "}', 'k''1'\n")
+    with_key = with_key.replace(";", conflict)
+    later = insert.replace("'pending', 1", "'scheduled', 2").replace(NOW, "now.us + 3600000000, 3, now.us")
+    notify = next(line for line in store.script().splitlines() if "NOTIFY" in line).split()[2]
+    by_psql(place, f"BEGIN; {insert} NOTIFY {notify} COMMIT;")
+    by_psql(place, with_key + with_key + later)
+    last, keyed, first = store.list_jobs(JobFilter(), limit=9, cursor=None).items
+    assert first.id < keyed.id < last.id
+    assert (first.name, first.queue, first.payload) == ("render", "default", {"path": "a.pdf"})
+    assert keyed.idempotency_key == "k'1"
+    assert (last.state, round((last.run_at - last.created_at).total_seconds())) == (JobState.SCHEDULED, 3600)
+    (tmp_path / "tasks.py").write_text(APP.format(place.location))
+    done = cli("supervise", "tasks:engine", "--drain")
+    assert done.returncode == 0, done.stderr
+    ended = store.list_jobs(JobFilter(), limit=9, cursor=None).items[1:]
+    assert [(job.state, job.result) for job in ended] == [(JobState.COMPLETED, "A.PDF")] * 2
+    store.close_all()
