@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import subprocess
 import time
@@ -208,3 +209,23 @@ def test_the_program_psql_enqueues_as_it_is_documented(
     ended = store.list_jobs(JobFilter(), limit=9, cursor=None).items[1:]
     assert [(job.state, job.result) for job in ended] == [(JobState.COMPLETED, "A.PDF")] * 2
     store.close_all()
+
+
+@pytest.mark.parametrize("kind", ["redis", "valkey"])
+def test_the_printed_functions_are_loaded_and_called_as_they_are_documented(
+    mp: Mp, new_place: Callable[[str], Place], kind: str
+) -> None:
+    import redis
+
+    place = new_place(kind)
+    code, text, err = mp("migrate", "--print", "--store", place.location)
+    assert (code, err) == (0, "")
+    mp("migrate", "--store", place.location)
+    call = next(line for line in text.splitlines() if "FCALL mpdispatch_enqueue" in line).removeprefix("--")
+    server = redis.Redis.from_url(place.dsn)
+    server.function_load(text, replace=True)
+    assert server.execute_command(*shlex.split(call)) == 1
+    server.close()
+    code, out, _ = mp("show", "1", "--store", place.location, "--json")
+    found = json.loads(out)
+    assert (found["name"], found["queue"], found["payload"]) == ("render", "default", {"path": "a.pdf"})

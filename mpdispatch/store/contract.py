@@ -115,9 +115,9 @@ class Store(Protocol):
         ...
 
     def script(self) -> str:
-        """The SQL that `migrate` runs to make the store, and in comments how other programs enqueue. Opens nothing.
+        """What makes the store, as text: SQL, or functions of a server; and in comments how other programs enqueue.
 
-        Raises UsageError: a store of this kind has no SQL.
+        Opens nothing.
         """
         ...
 

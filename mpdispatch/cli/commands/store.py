@@ -22,13 +22,19 @@ _ENDED = [state.value for state in JobState if state.is_terminal]
 
 
 @command("mpdispatch migrate --store jobs.db\nmpdispatch migrate --store postgresql://db/jobs --print")
-@click.option("--print", "is_printed", is_flag=True, help="Print the SQL that makes a store, and do nothing.")
+@click.option(
+    "--print",
+    "is_printed",
+    is_flag=True,
+    help="Print the SQL (of Redis: the functions) that makes a store, and do nothing.",
+)
 def migrate(options: Options, is_printed: bool) -> None:
     """Create the store or bring its schema up to date.
 
     Safe to run any number of times, also while others use the store.
 
-    With --print, the comments at the top also say how a program in another language enqueues a job: with an INSERT.
+    With --print, the comments at the top also say how a program in another language enqueues a job: with an INSERT, or
+    with one call of a function in Redis.
     """
     store = find_store(options)
     if is_printed:
