@@ -34,7 +34,6 @@ from mpdispatch.store.contract import Store
 from mpdispatch.store.crons import CronStore
 from mpdispatch.store.filters import PruneFilter
 from tests.clock import FakeClock
-from tests.kinds import sqlite_only
 
 from .conftest import Desk, Woken, completed, failed
 

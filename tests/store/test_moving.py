@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,7 +41,7 @@ class Pair(NamedTuple):
 
 
 @pytest.fixture(params=PAIRS, ids="-".join)
-def pair(request: pytest.FixtureRequest, tmp_path: Path, clock: FakeClock) -> Pair:
+def pair(request: pytest.FixtureRequest, tmp_path: Path, clock: FakeClock) -> Iterator[Pair]:
     one, other = (
         kind_named(name, request, tmp_path / folder)
         for name, folder in zip(request.param, ("one", "other"), strict=True)
@@ -50,7 +50,9 @@ def pair(request: pytest.FixtureRequest, tmp_path: Path, clock: FakeClock) -> Pa
     if source.transfer is None or target.transfer is None:
         pytest.skip("this kind of store cannot be moved yet")
     furnish(source, clock)
-    return Pair(source, target, one, other)
+    yield Pair(source, target, one, other)
+    one.discard(source)
+    other.discard(target)
 
 
 def transfer_of(store: Store) -> Transfer:
@@ -316,6 +318,7 @@ def test_one_store_is_not_moved_to_itself(pair: Pair, tmp_path: Path) -> None:
     again = pair.source_kind.again(pair.source)
     with pytest.raises(UsageError, match="are one store"):
         move_store(pair.source, again)
+    again.close_all()
     assert pair.source.enqueue(new()).id > 0
 
 
@@ -339,6 +342,7 @@ def test_another_name_of_the_store_is_found_out(pair: Pair) -> None:
         assert empty.enqueue(new()).id == 1
         alias.close()
     other.close()
+    pair.target_kind.discard(empty)
 
 
 def test_an_older_schema_is_not_moved(tmp_path: Path) -> None:

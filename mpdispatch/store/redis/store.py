@@ -114,7 +114,16 @@ class RedisStore:
 
         return RedisBatches(self._link, self._tell)
 
+    transfer = None
+    """Nothing converts its records to the rows that travel yet, see `store.tables`."""
+
     # -- opening --------------------------------------------------------------------------------
+
+    def script(self) -> str:
+        """The library of functions that other programs call, and in comments how they enqueue."""
+        from mpdispatch.store.redis.library import script  # for people
+
+        return script(self._link.location.prefix)
 
     def migrate(self) -> tuple[int, int]:
         return self._link.migrate()
