@@ -21,7 +21,7 @@ from mpdispatch.pool.dask import messages, remote
 from mpdispatch.pool.events import Gone, Progressed, Returned, Settled
 from mpdispatch.pool.job_frames import encode_jobs
 from mpdispatch.pool.process import CONTROL_CANCEL, CONTROL_TIMEOUT
-from tests.dask.cluster import THREADS, Cluster
+from tests.dask.cluster import THREADS, Cluster, cluster
 from tests.dask.rig import DaskRig
 from tests.pool.probes import lives, pid_in, until
 from tests.pool.rig import Rig
@@ -226,6 +226,23 @@ def test_no_start_begins_twice_and_none_in_another_process(
     assert answers[0] != messages.NOT_BEGUN
     assert answers[1] == messages.NOT_BEGUN
     assert len(signed.read_text().split()) == 1
+
+
+def test_a_job_that_nobody_can_end_is_decided_as_if_it_had_ended(tmp_path: Path) -> None:
+    """A dask worker without a nanny: its process cannot be killed from here, and nothing waits for it."""
+    with cluster(tmp_path, 1, "--no-nanny") as own:
+        rig = DaskRig(tmp_path, own.pool, workers=1)
+        try:
+            rig.open()
+            worker = rig.ready()
+            job = rig.give(worker, "sleep", seconds=600)
+            stop(worker, begun(rig, worker), StopReason.TIMEOUT)
+            rig.pool.kill([worker])
+            assert type(rig.settled(job).outcome) is TimedOut
+            assert lives(worker.pid)
+            assert rig.pool.capacity == 0  # it gets no other job
+        finally:
+            rig.close()
 
 
 def test_what_is_given_up_is_ended(rig: DaskRig, tmp_path: Path) -> None:
