@@ -13,7 +13,7 @@ import os
 import random
 import threading
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from typing import Any, NamedTuple, TypeAlias
 
 from distributed import Client
@@ -28,6 +28,8 @@ _LOOK_S = 0.2
 _MOST_PAUSE_S = 10.0
 _END_S = 10.0
 """How long a dask worker that was killed may be listed by the scheduler."""
+_LOST = "scheduler-connection-lost"
+"""Why dask cancels futures, if it does so for that; `Disconnected` follows."""
 _SOON_S, _AGAIN_S = 0.02, 30.0
 _ASK_S = 5.0
 """How long a dask worker may take to answer a call of its loop. It cannot while a handler holds the GIL."""
@@ -234,7 +236,7 @@ class Cluster:
             for topic in (self._topic, "all"):
                 with contextlib.suppress(Exception):
                     client.unsubscribe_topic(topic)  # or it would be told of its own end, and dask complain
-            with contextlib.suppress(Exception, asyncio.TimeoutError):
+            with contextlib.suppress(Exception), _quiet():
                 await asyncio.wait_for(client.close(timeout=1), 2)
 
     def _note(self, notice: Notice) -> None:
@@ -278,8 +280,11 @@ class Cluster:
                 function, *arguments, key=key, workers=[address], allow_other_workers=False, pure=False
             )
             self._note(Answered(number, bytes(await future)))
-        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - of any kind, as above
-            self._note(Answered(number, b"", _said(error)))
+        except asyncio.CancelledError:
+            pass  # its dask worker is gone, or the scheduler, or we are: another notice says so
+        except Exception as error:  # noqa: BLE001 - of any kind: dask raises what its workers raise
+            if getattr(error, "reason", "") != _LOST:
+                self._note(Answered(number, b"", _said(error)))
         finally:
             self._tasks.get(address, set()).discard(task)
 
@@ -321,6 +326,21 @@ class Cluster:
             await asyncio.sleep(_AGAIN_S)  # it may have become idle by then; if not, it refuses the next job
             if self._client is not None and address in await self._client.nthreads():
                 self._join(address)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Inside it, dask's client does not log that the scheduler is lost, which we have said."""
+    log = logging.getLogger("distributed.client")
+    log.addFilter(_nothing)
+    try:
+        yield
+    finally:
+        log.removeFilter(_nothing)
+
+
+def _nothing(record: logging.LogRecord) -> bool:
+    return False
 
 
 def _said(error: BaseException) -> str:
