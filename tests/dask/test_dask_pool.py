@@ -228,6 +228,21 @@ def test_no_start_begins_twice_and_none_in_another_process(
     assert len(signed.read_text().split()) == 1
 
 
+def test_a_retired_worker_ends_after_its_job_and_the_cluster_gets_another(rig: DaskRig, tmp_path: Path) -> None:
+    """As after `max_jobs_per_worker`, or a job that ran out of memory."""
+    worker = rig.ready()
+    pid, gate = worker.pid, tmp_path / "gate"
+    job = rig.give(worker, "hold", started=tmp_path / "started", gate=gate)
+    worker.retire()
+    begun(rig, worker)
+    assert lives(pid)
+    gate.touch()
+    assert isinstance(rig.settled(job).outcome, Completed)
+    rig.wait_for(Gone)
+    until(lambda: not lives(pid), what="the end of the dask worker")
+    rig.count_workers(2)
+
+
 def test_a_job_that_nobody_can_end_is_decided_as_if_it_had_ended(tmp_path: Path) -> None:
     """A dask worker without a nanny: its process cannot be killed from here, and nothing waits for it."""
     with cluster(tmp_path, 1, "--no-nanny") as own:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import distributed
 import pytest
 
 from mpdispatch import AppImportError, Config, Engine, JobState, PoolUnavailable, SQLiteStore
@@ -21,6 +22,7 @@ from mpdispatch.supervisor.runtime import Runtime
 from tests.conftest import Cli, Mp
 from tests.dask.app import engine as app
 from tests.dask.cluster import ROOT, Cluster, cluster
+from tests.dask.rig import DaskRig
 from tests.pool.probes import until
 from tests.pool.rig import app_reference
 from tests.supervisor.house import LOG
@@ -218,6 +220,22 @@ def test_without_the_package_the_extra_is_named(cli: Cli, tmp_path: Path) -> Non
     )
     assert found.returncode == 69
     assert "pip install 'mpdispatch[dask]'" in found.stderr
+
+
+def test_the_scheduler_does_not_keep_what_jobs_have_reported(
+    shared: Cluster, rig: DaskRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "_TOLD_BYTES", 100)
+    worker = rig.ready()
+    with distributed.Client(shared.address, set_as_default=False) as client:
+
+        def kept() -> int:
+            rig.settled(rig.give(worker, "noop"))
+            events = client.get_events()
+            return sum(isinstance(message, bytes) for topic in events.values() for _, message in topic)
+
+        counts = [kept() for _ in range(30)]
+        assert max(counts) < 20
 
 
 def test_a_scheduler_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

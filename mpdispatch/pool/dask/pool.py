@@ -55,9 +55,9 @@ class DaskPool:
         clock: Clock,
         log: logging.Logger,
     ) -> None:
-        """`cluster` is connected; `token` is its topic."""
+        """`cluster` is connected. `token`: starts of this supervisor are told by it from those of others."""
         self._cluster, self._selector, self._clock, self._log = cluster, selector, clock, log
-        self._boot, self._topic, self._token = frames.encode(boot), token, token
+        self._boot, self._token = frames.encode(boot), token
         self._numbers = itertools.count(1)
         self._records = Records()
         self._addresses: dict[str, int] = {}
@@ -377,6 +377,6 @@ def open_dask_pool(
     pool: str, boot: frames.Boot, token: str, *, selector: Selector, clock: Clock, log: logging.Logger
 ) -> DaskPool:
     """Connect to the cluster. Raises PoolUnavailable."""
-    cluster = Cluster(pool, token, log)
+    cluster = Cluster(pool, log)
     cluster.connect()
     return DaskPool(cluster, boot, token, selector=selector, clock=clock, log=log)
