@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 
@@ -47,3 +48,14 @@ def wait(folder: str) -> int:
         sign(f"{folder}/cancelled")
         raise
     return os.getpid()
+
+
+@engine.job
+async def doze(folder: str) -> None:
+    """As `wait`, on an event loop, and without a gate."""
+    sign(f"{folder}/began")
+    try:
+        await asyncio.sleep(600)
+    except asyncio.CancelledError:
+        sign(f"{folder}/cancelled")
+        raise

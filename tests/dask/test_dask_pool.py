@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +22,7 @@ from mpdispatch.pool.job_frames import encode_jobs
 from mpdispatch.pool.process import CONTROL_CANCEL, CONTROL_TIMEOUT
 from tests.dask.cluster import THREADS, Cluster, cluster
 from tests.dask.rig import DaskRig
+from tests.pool.app import wait_for
 from tests.pool.probes import lives, pid_in, until
 from tests.pool.rig import Rig
 
@@ -180,13 +180,14 @@ def test_a_job_that_waits_in_dask_is_taken_back_and_never_begins(rig: DaskRig, t
 
 
 @contextmanager
-def occupied(rig: DaskRig, worker: Any, shared: Cluster, seconds: float) -> Iterator[None]:
+def occupied(worker: Any, shared: Cluster, gate: Path) -> Iterator[None]:
     """Inside it, tasks of somebody else fill the threads of this dask worker."""
+    pinned: dict[str, Any] = {"workers": [worker.address], "pure": False}
     with distributed.Client(shared.address, set_as_default=False) as client:
-        fillers = [
-            client.submit(time.sleep, seconds, workers=[worker.address], pure=False) for _ in range(THREADS)
-        ]
+        fillers = [client.submit(wait_for, str(gate), **pinned) for _ in range(THREADS)]
+        until(lambda: len(client.processing()[worker.address]) == THREADS, what="a full worker")
         yield
+        gate.touch()
         for each in fillers:
             each.result(20)
 
@@ -195,7 +196,7 @@ def test_a_job_that_waits_for_a_thread_is_taken_back_and_never_begins(
     rig: DaskRig, shared: Cluster, tmp_path: Path
 ) -> None:
     worker = rig.ready()
-    with occupied(rig, worker, shared, 1.0):
+    with occupied(worker, shared, tmp_path / "gate"):
         job = rig.give(worker, "whoami", path=tmp_path / "signed")
         rig.pool.kill([worker])
         assert rig.wait_for(Returned).jobs == [job]
