@@ -14,6 +14,7 @@ from functools import cached_property
 from mpdispatch.clock import SECOND_US, Instant
 from mpdispatch.config import QueueConfig
 from mpdispatch.engine.supervisors import supervisors_of
+from mpdispatch.errors import BatchNotFoundError
 from mpdispatch.model import COMMAND_JOB, UNREADABLE, Job, JobState, Parent, SupervisorStatus
 from mpdispatch.model.json import moment_of, time_to_json
 from mpdispatch.policy.rate import Rate
@@ -98,7 +99,7 @@ def explain(
 def _reasons(facts: _Facts) -> Iterator[Reason]:
     job = facts.job
     if job.state.is_terminal and (job.completed_at is not None or not _is_unreadable(job)):
-        yield _ended(job)
+        yield _ended(facts)
         return
     if _is_unreadable(job):
         yield _unreadable(job)
@@ -137,8 +138,9 @@ def _expiry(facts: _Facts) -> Reason | None:
     return Reason("expiring", f"unless it has started by {at}, in {_span(expires_at, now)}, it is cancelled")
 
 
-def _ended(job: Job) -> Reason:
-    error = f": {job.last_error}" if job.last_error is not None else ""
+def _ended(facts: _Facts) -> Reason:
+    job = facts.job
+    error = f": {job.last_error}" if job.last_error is not None else _with_its_batch(facts)
     ended = "was cancelled" if job.state is JobState.CANCELLED else job.state
     text = f"it {ended} at {time_to_json(job.completed_at)}{error}"
     if job.retried_as is not None:
@@ -146,6 +148,20 @@ def _ended(job: Job) -> Reason:
         return Reason("ended", again, remedy=f"mpdispatch explain {job.retried_as}")
     remedy = None if job.state is JobState.COMPLETED else f"mpdispatch retry {job.id}"
     return Reason("ended", text, remedy=remedy)
+
+
+def _with_its_batch(facts: _Facts) -> str:
+    """That it was cancelled with its batch; nothing if it was not."""
+    job = facts.job
+    if job.state is not JobState.CANCELLED or job.batch_id is None or job.completed_at is None:
+        return ""
+    try:
+        batch = facts.store.batches.get(job.batch_id)
+    except BatchNotFoundError:
+        return ""
+    if batch.cancelled_at is None or batch.cancelled_at > job.completed_at:
+        return ""
+    return f", with its batch {batch.id}"
 
 
 def _is_unreadable(job: Job) -> bool:

@@ -5,25 +5,27 @@ Nothing here blocks or decides about a job: `receive` gives events, and the supe
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Set
 
 import msgspec
 
 from mpdispatch.clock import Clock
+from mpdispatch.host.linux import have_recall
 from mpdispatch.host.start_journal import Journal
 from mpdispatch.model import ClaimedJob, Completed, Run
 from mpdispatch.pool import frames
+from mpdispatch.pool.assigned import Assignment, WorkerState
 from mpdispatch.pool.events import BootFault, Enqueued, Event, Gone, Progressed, Ready, Returned, Settled
 from mpdispatch.pool.exec import ExitStatus
 from mpdispatch.pool.outcomes import from_exit, from_reply
 from mpdispatch.pool.process import (
-    Assignment,
     WorkerProcess,
-    WorkerState,
     end_leftovers,
     kill_workers,
     wait_for_ends,
 )
+from mpdispatch.pool.protocol import Worker
 from mpdispatch.pool.selector import Selected, Selector
 from mpdispatch.pool.spawner import Spawner
 
@@ -35,8 +37,8 @@ class Touch(msgspec.Struct, frozen=True):
     is_end: bool
 
 
-class Pool:
-    """All workers of a supervisor. One thread."""
+class ProcessPool:
+    """The pool of a supervisor on this machine: its workers are child processes. One thread."""
 
     def __init__(self, boot: frames.Boot, *, spawner: Spawner, selector: Selector, clock: Clock) -> None:
         self._app = boot.app
@@ -51,6 +53,10 @@ class Pool:
         self._given_up: list[WorkerProcess] = []
         """Killed, forgotten, and not seen to have ended."""
         self.workers: list[WorkerProcess] = []
+        self.capacity = sys.maxsize
+        """Most workers that it could have now."""
+        self.may_prefetch = have_recall
+        """Whether a worker may hold more than the job that it runs."""
         self.helper_pids: set[int] = set()
         """Pids of our other child processes."""
 
@@ -61,6 +67,28 @@ class Pool:
         self._journal, self._attach = journal, attach
         for worker in self.workers:
             self._attach_worker(worker)
+
+    def use(self, start_method: str) -> None:
+        """Start workers in this way from now on, see `Config.start_method`."""
+        self.spawner.use(start_method)
+
+    def warm_up(self) -> None:
+        """Prepare for the first `spawn`, without a wait."""
+        self.spawner.warm_up()
+
+    @property
+    def is_warming(self) -> bool:
+        """Whether a worker started in a moment would be ready sooner than one started now."""
+        return self.spawner.is_warming
+
+    @property
+    def has_app(self) -> bool:
+        """Whether a worker started now shares the memory of an imported app."""
+        return self.spawner.has_app
+
+    def renew(self, token: str) -> None:
+        """Mark processes that are started from now on with this token."""
+        self.spawner.renew(token)
 
     def spawn(self) -> WorkerProcess:
         """Start one worker. Raises OSError if the system has no free process or descriptor."""
@@ -321,9 +349,9 @@ class Pool:
             worker.retire()
         wait_for_ends(idle, wait_s)
 
-    def kill(self, workers: Iterable[WorkerProcess]) -> None:
+    def kill(self, workers: Iterable[Worker]) -> None:
         """SIGKILL these and all they started. Their ends are events as any other."""
-        kill_workers(workers)
+        kill_workers(worker for worker in workers if isinstance(worker, WorkerProcess))
 
     def give_up_all(self) -> None:
         """SIGKILL every worker and forget it with its jobs, which a rescuer decides about. Waits for none of them.
@@ -360,3 +388,7 @@ class Pool:
         self._bury()
         for worker in list(self._given_up):
             self._let_go_of(worker)
+
+    def close(self) -> None:
+        """After `kill_all`: end what else it has started."""
+        self.spawner.close()

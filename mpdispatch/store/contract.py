@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from mpdispatch.model import (
     Attempt,
@@ -44,6 +44,9 @@ from mpdispatch.store.values import (
     QueueState,
     QueueStats,
 )
+
+if TYPE_CHECKING:  # a rare use
+    from mpdispatch.store.transfer import Transfer
 
 
 class Store(Protocol):
@@ -95,6 +98,11 @@ class Store(Protocol):
     @property
     def batches(self) -> BatchStore:
         """The batches."""
+        ...
+
+    @property
+    def transfer(self) -> Transfer | None:
+        """For moving all of it to another store, or from one; None: this kind of store cannot be moved."""
         ...
 
     # -- opening --------------------------------------------------------------------------------

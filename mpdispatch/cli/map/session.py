@@ -226,14 +226,16 @@ def exit_code_of(run: MapRun, supervisor: SupervisorThread, halt: Halt | None) -
     """The exit code of a map that has ended or was ended. Says on stderr why, and which jobs failed."""
     if run.failed:
         print_failures(run.failures, run.failed, run.total)
+    has_won = run.is_halted and halt is not None and halt.of == "success"
+    status = 1 if run.failed and not has_won else 0
     if run.ended == run.total:
-        return 1 if run.failed else 0
+        return status
     counted = f"{run.ended:,} of {run.total:,} jobs have ended; the same command with --resume goes on"
     if run.stop_signal is not None:
         complain(f"interrupted: {counted}")
         return 128 + run.stop_signal
-    if run.is_halted and halt is not None:
+    if run.is_halted:
         complain(f"halted: {counted}")
-        return 1 if run.failed and halt.of != "success" else 0
+        return status
     complain(f"the supervisor ended: {counted}")
     return (supervisor.report and supervisor.report.exit_code) or 75

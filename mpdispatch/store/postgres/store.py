@@ -156,5 +156,10 @@ class PostgresStore(SQLStore):
         raise UsageError(f"{self.display} has no file to copy; use pg_dump")
 
     def examine(self) -> list[Finding]:
-        """Check the server and its settings."""
-        return []
+        """Check the server, its settings and the store's rows. Reads all of it."""
+        from mpdispatch.store.postgres import health
+
+        durability, database = self._database.durability, self._database
+        return self._sessions.read(
+            lambda c: list(health.of_store(c, durability=durability, is_proxied=database.is_proxied))
+        )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mpdispatch.clock import Clock, Instant
 from mpdispatch.errors import DeadLetterNotFoundError, JobNotFoundError
@@ -47,6 +47,9 @@ from mpdispatch.store.sql.sessions import ClientSessions
 from mpdispatch.store.sql.wakes import Wakes
 from mpdispatch.store.values import Dependents, HeldJob, Pruned, QueueState, QueueStats
 
+if TYPE_CHECKING:  # a rare use
+    from mpdispatch.store.transfer import Transfer
+
 _MOST_ID = (1 << 63) - 1
 
 
@@ -80,6 +83,11 @@ class SQLStore(ABC):
         from mpdispatch.store.sql.batches import SQLBatches
 
         return SQLBatches(self._sessions, self._clock, self._wakes)
+
+    @property
+    def transfer(self) -> Transfer | None:
+        """For moving all of it; None until the backend has one."""
+        return None
 
     # -- opening --------------------------------------------------------------------------------
 

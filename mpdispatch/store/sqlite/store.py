@@ -6,7 +6,7 @@ import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from mpdispatch.clock import Clock, Instant, SystemClock
 from mpdispatch.errors import UsageError
@@ -20,6 +20,9 @@ from mpdispatch.store.sqlite.options import FileOptions
 from mpdispatch.store.sqlite.thread_sessions import ThreadSessions
 from mpdispatch.store.supervisor_contract import SupervisorStore
 from mpdispatch.store.values import Backup, Durability, Pruned
+
+if TYPE_CHECKING:  # a rare use
+    from mpdispatch.store.transfer import Transfer
 
 
 class SQLiteStore(SQLStore):
@@ -107,6 +110,13 @@ class SQLiteStore(SQLStore):
             if isinstance(self._database, FileDatabase):
                 self._database.options = dataclasses.replace(self._database.options, durability=durability)
         return self.said_durability
+
+    @property
+    def transfer(self) -> Transfer:
+        """For moving all of it to another store, or from one."""
+        from mpdispatch.store.sqlite.transfer import SQLiteTransfer  # a rare use
+
+        return SQLiteTransfer(self._sessions, self.display)
 
     # -- opening --------------------------------------------------------------------------------
 
