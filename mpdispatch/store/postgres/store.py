@@ -11,7 +11,7 @@ from typing import Any, Self
 from mpdispatch.clock import Clock, Instant
 from mpdispatch.errors import UsageError
 from mpdispatch.model import Finding, Job, NewJob
-from mpdispatch.store.postgres import ways
+from mpdispatch.store.postgres import callers, ways
 from mpdispatch.store.postgres.dialect import Dialect
 from mpdispatch.store.postgres.options import Place, ServerOptions
 from mpdispatch.store.postgres.server import Database
@@ -57,7 +57,10 @@ class PostgresStore(SQLStore):
         self._set_up(Place.read(location, defaults=ServerOptions(**options)), None, clock)
 
     def _set_up(self, place: Place, connect: Connect | None, clock: Clock | None) -> None:
-        self._database = Database(place, Dialect(place.options.quoted_schema), connect=connect)
+        self._dialect = Dialect(place.options.quoted_schema)
+        self._database = Database(place, self._dialect, connect=connect)
+        self._is_there = False
+        """Whether the tables are, and the server's clock was read."""
         self.said_durability: Durability | None = place.options.durability
         """The durability asked for explicitly; None means none was, so it is full."""
         self._sessions: ClientSessions = ClientSessions(self._database)
@@ -140,7 +143,11 @@ class PostgresStore(SQLStore):
         return fresh_job(job, job_id, row)
 
     def _enqueue_on(self, connection: Any, job: NewJob) -> Job:
-        raise UsageError("connection= is not possible with this store yet")
+        callers.refuse_other(connection, self._database.name)
+        if not self._is_there:
+            self._sessions.check(create=True)  # on a connection of ours: the tables, and the server's time
+            self._is_there = True
+        return callers.insert_on(connection, job, self._clock.now(), self._dialect, self.display)
 
     def _insert_alike(
         self, connection: Connection, template: NewJob, payloads: Sequence[bytes], now: Instant

@@ -17,6 +17,7 @@ from mpdispatch.errors import (
     StorePermission,
     StoreUnreachable,
     StoreVanished,
+    UsageError,
 )
 
 _SECRET = re.compile(r"(?i)(passw\w*\s*[=:]\s*)('[^']*'|\S+)|(\w+://[^\s:/@]*:)[^\s@]*@")
@@ -74,6 +75,10 @@ def translated(error: psycopg.Error, location: str) -> Exception:
     Its text holds no password.
     """
     code = error.sqlstate or ""
+    if not code and isinstance(error, psycopg.DataError):  # of the driver: a NUL, or bytes that are no text
+        return UsageError(
+            f"{location}: PostgreSQL stores text in UTF-8 without NUL, and here is {shown(error)}"
+        )
     if not code:
         lost = isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
         kind: type[StoreError] | None = StoreUnreachable if lost else None
