@@ -41,9 +41,14 @@ class Untold:
         """Those that are yet to be recorded."""
         return [each for each in transitions if (each.job_id, each.starts) not in self._recorded]
 
+    @property
+    def claimed(self) -> set[Key]:
+        """The jobs that were claimed, and that the caller does not know of."""
+        return set() if self._result is None else {(each.id, each.starts) for each in self._result.claimed}
+
     def claims(self, claim: ClaimRequest | None) -> ClaimRequest | None:
         """What the next commit may claim: nothing, if there are jobs that the caller does not know of."""
-        return None if self._result is not None and self._result.claimed else claim
+        return None if self.claimed else claim
 
     def told(self, transitions: Sequence[Transition], result: CommitResult) -> CommitResult:
         """The result for a caller that has passed these outcomes, where only those left were passed on."""

@@ -18,7 +18,7 @@ _HERE = Path(__file__).parent
 _TYPED = ", ".join(f"?::{'text' if column.kind == 'text' else 'bigint'}" for column in NEW_COLUMNS)
 OWN = Queries(_HERE / "own.sql", _HERE / "hot.sql", lists={**LISTS, "new_typed": _TYPED})
 """Statements of this room, some in place of shared ones of the same name; PostgreSQL's but for `?` and `:name`."""
-_RETURNS_ID = ("open_batch", "enqueue_again", "insert_job", "register")
+_RETURNS_ID = ("open_batch", "enqueue_again", "register")
 _BOUND = 4096
 """Texts remembered: shared ones are composed in some hundred ways."""
 
@@ -47,7 +47,7 @@ _RULES = tuple(
         (r"\bjson_each\((\S+?)\) AS (\w+)", rf"(SELECT {_ELEMENTS}::bigint AS value) AS \2"),
         # A sign that keeps SQLite from using an index.
         (r"(?<=[\s(,])\+(?=[a-z])", ""),
-        (r"CAST\((:\w+) AS TEXT\)", r"convert_from(\1, 'UTF8')"),
+        (r"CAST\((:\w+) AS TEXT\)", r"\1::text"),
         (r"\bAS INTEGER\)", "AS bigint)"),
         (r"\b1 << 62\b", str(1 << 62)),
         (r"x''", "''::bytea"),
@@ -69,9 +69,7 @@ class Dialect:
             self._known[text] = self._own(name)
         for text in OWN.values():
             self._known.setdefault(text, self._finished(text))
-        self._known[INSERT_UNLESS_KEY_IN_USE] = self._finished(
-            f"{OWN['insert_job']}\n{QUERIES['unless_key_in_use']}\nRETURNING id"
-        )
+        self._known[INSERT_UNLESS_KEY_IN_USE] = self._finished(OWN["insert_unless_key_in_use"])
 
     def __call__(self, text: str) -> str:
         """The statement for PostgreSQL, with placeholders as psycopg has them."""

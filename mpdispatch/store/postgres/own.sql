@@ -1,7 +1,8 @@
 -- name: insert_job
--- The id comes from the sequence; the end of the statement is appended.
+-- The id comes from the sequence.
 INSERT INTO mpdispatch_jobs (state, lane, run_at_us, created_at_us, expires_at_us, $new, payload)
 VALUES (?, ?, ?, ?, ?, $new_values, ?)
+RETURNING id;
 
 -- name: enqueue_again
 -- As SQLite's, with the next id of the sequence.
@@ -105,14 +106,14 @@ FROM entry LEFT JOIN mpdispatch_crons AS c ON c.id = entry.id
 WHERE entry.id IS NOT NULL LIMIT :limit;
 
 -- name: ended_queues
--- A step of the index for each. As bytes, since the next step compares by the order of bytes.
+-- A step of the index for each. Text is in the order of its bytes.
 WITH RECURSIVE place (queue) AS (
-    SELECT min(queue COLLATE "C") FROM mpdispatch_jobs
-    WHERE completed_at_us IS NOT NULL AND state = :state AND queue COLLATE "C" > convert_from(:after, 'UTF8')
+    SELECT min(queue) FROM mpdispatch_jobs
+    WHERE completed_at_us IS NOT NULL AND state = :state AND queue > :after::text
     UNION ALL
     SELECT (
-        SELECT min(j.queue COLLATE "C") FROM mpdispatch_jobs AS j
-        WHERE j.completed_at_us IS NOT NULL AND j.state = :state AND j.queue COLLATE "C" > place.queue
+        SELECT min(j.queue) FROM mpdispatch_jobs AS j
+        WHERE j.completed_at_us IS NOT NULL AND j.state = :state AND j.queue > place.queue
     )
     FROM place WHERE place.queue IS NOT NULL
 )
@@ -165,6 +166,11 @@ SELECT
         SELECT tat_us FROM mpdispatch_queues
         WHERE name = :queue AND tat_boot_id = 'server' AND :boot_id::text IS NOT NULL
     );
+
+-- name: lock_parents
+-- On a connection of the caller's, whose transaction may last: until it ends, none of these jobs ends.
+SELECT id FROM mpdispatch_jobs WHERE id = ANY(ARRAY(SELECT jsonb_array_elements_text(?::jsonb)::bigint))
+ORDER BY id FOR SHARE;
 
 -- name: finish
 -- Every outcome that is recorded by itself, see SQLite's for its values.

@@ -6,12 +6,12 @@ import os
 import random
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from mpdispatch.clock import Clock, Instant
 from mpdispatch.errors import UsageError
 from mpdispatch.model import Finding, Job, NewJob
-from mpdispatch.store.postgres import ways
+from mpdispatch.store.postgres import callers, ways
 from mpdispatch.store.postgres.dialect import Dialect
 from mpdispatch.store.postgres.options import Place, ServerOptions
 from mpdispatch.store.postgres.server import Database
@@ -24,6 +24,9 @@ from mpdispatch.store.sql.rows import fresh_job
 from mpdispatch.store.sql.store import SQLStore
 from mpdispatch.store.supervisor_contract import SupervisorStore
 from mpdispatch.store.values import Backup, Durability
+
+if TYPE_CHECKING:  # a rare use
+    from mpdispatch.store.transfer import Transfer
 
 
 class PostgresStore(SQLStore):
@@ -57,7 +60,10 @@ class PostgresStore(SQLStore):
         self._set_up(Place.read(location, defaults=ServerOptions(**options)), None, clock)
 
     def _set_up(self, place: Place, connect: Connect | None, clock: Clock | None) -> None:
-        self._database = Database(place, Dialect(place.options.quoted_schema), connect=connect)
+        self._dialect = Dialect(place.options.quoted_schema)
+        self._database = Database(place, self._dialect, connect=connect)
+        self._is_there = False
+        """Whether the tables are, and the server's clock was read."""
         self.said_durability: Durability | None = place.options.durability
         """The durability asked for explicitly; None means none was, so it is full."""
         self._sessions: ClientSessions = ClientSessions(self._database)
@@ -108,11 +114,24 @@ class PostgresStore(SQLStore):
             self._database.prefer_durability(durability)
         return self.said_durability
 
+    @property
+    def transfer(self) -> Transfer:
+        """For moving all of it to another store, or from one."""
+        from mpdispatch.store.postgres.transfer import PostgresTransfer  # a rare use
+
+        return PostgresTransfer(self._sessions, self.display, self._database.place.options.quoted_schema)
+
     # -- opening --------------------------------------------------------------------------------
 
     def migrate(self) -> tuple[int, int]:
         """Create the tables or bring them up to date. Returns (version before, version now)."""
         return self._database.migrate(patience_s=CLIENT_PATIENCE_S)
+
+    def script(self) -> str:
+        """The SQL that makes such a store, and in comments how other programs enqueue."""
+        from mpdispatch.store.postgres.script import script  # for people
+
+        return script(self._database.place.options)
 
     def check(self, *, create: bool = False) -> None:
         """Open the store and check that it is usable, or raise a StoreError. `create=True` migrates first."""
@@ -140,7 +159,11 @@ class PostgresStore(SQLStore):
         return fresh_job(job, job_id, row)
 
     def _enqueue_on(self, connection: Any, job: NewJob) -> Job:
-        raise UsageError("connection= is not possible with this store yet")
+        callers.refuse_other(connection, self._database.name)
+        if not self._is_there:
+            self._sessions.check(create=True)  # on a connection of ours: the tables, and the server's time
+            self._is_there = True
+        return callers.insert_on(connection, job, self._clock.now(), self._dialect, self.display)
 
     def _insert_alike(
         self, connection: Connection, template: NewJob, payloads: Sequence[bytes], now: Instant
@@ -156,5 +179,10 @@ class PostgresStore(SQLStore):
         raise UsageError(f"{self.display} has no file to copy; use pg_dump")
 
     def examine(self) -> list[Finding]:
-        """Check the server and its settings."""
-        return []
+        """Check the server, its settings and the store's rows. Reads all of it."""
+        from mpdispatch.store.postgres import health
+
+        durability, database = self._database.durability, self._database
+        return self._sessions.read(
+            lambda c: list(health.of_store(c, durability=durability, is_proxied=database.is_proxied))
+        )

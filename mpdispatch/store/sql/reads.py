@@ -41,9 +41,12 @@ def state_of(connection: Connection, job_id: int) -> JobState:
 
 
 def ended(connection: Connection, job_ids: Collection[int]) -> dict[int, JobState | None]:
-    # JSON's numbers would not keep them, and no row can have them.
-    found: dict[int, JobState | None] = {job_id: None for job_id in job_ids if job_id > _MOST_ID}
-    for some in _chunks(job_ids):
+    # No row can have the others.
+    possible = [job_id for job_id in job_ids if abs(job_id) <= _MOST_ID]
+    found: dict[int, JobState | None] = {}
+    if len(possible) < len(job_ids):
+        found = dict.fromkeys(set(job_ids).difference(possible))
+    for some in _chunks(possible):
         for job_id, is_there, state in connection.execute(QUERIES["ended"], (some,)):
             found[job_id] = state_named(state) if is_there else None
     return found

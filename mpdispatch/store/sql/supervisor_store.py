@@ -40,6 +40,9 @@ class SQLSupervisorStore(ABC):
 
     is_remote = True
     """Of a backend on a server; one in a file says otherwise."""
+    syncs_claims = True
+    """Whether a commit that only claims waits for the disk. A server may crash while its supervisors live on: of a claim
+    that is lost then, one would run the job, and others could claim it. Where both end together, nobody is left to."""
 
     def __init__(
         self,
@@ -152,10 +155,12 @@ class SQLSupervisorStore(ABC):
         result, has_due = self._session.write(
             lambda c: self._commit_in(c, commit, one_by_one=one_by_one),
             "commit",
-            flush=Flush.IN_COMMIT if commit.is_synced else Flush.LATER,
+            flush=Flush.IN_COMMIT if commit.is_synced or self.syncs_claims else Flush.LATER,
         )
         if has_due:
             self._wakes.supervisors()
+        if self.syncs_claims and not result.is_synced:
+            return msgspec.structs.replace(result, is_synced=True)
         return result
 
     @abstractmethod

@@ -70,7 +70,7 @@ class SQLiteSupervisorStore(SQLSupervisorStore):
 
     upkeep: SQLiteUpkeep
 
-    is_remote = False
+    is_remote = syncs_claims = False
 
     def __init__(self, database: Database, clock: Clock, wakes: Wakes) -> None:
         self._database, self._own = database, OwnSession(database)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote
 
@@ -32,7 +33,8 @@ class Proxy:
         """Lets a message go on that is held."""
         self._is_cut = False
         self._sockets = list[socket.socket]()
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._threads = list[threading.Thread]()
+        self._begin(self._accept)
 
     def trip(self, pattern: bytes, how: str, times: int = 1) -> None:
         """The next messages of clients that hold `pattern` are treated like this:
@@ -53,9 +55,17 @@ class Proxy:
 
     def close(self) -> None:
         self.release.set()
-        self._listener.close()
-        for each in self._sockets:
-            _end(each)
+        _end(self._listener)
+        for side in self._sockets:
+            _end(side)
+        for thread in self._threads:
+            thread.join(10)
+        for side in (self._listener, *self._sockets):
+            side.close()
+
+    def _begin(self, work: Callable[..., None], *sides: socket.socket) -> None:
+        self._threads.append(threading.Thread(target=work, args=sides, daemon=True))
+        self._threads[-1].start()
 
     def _accept(self) -> None:
         while True:
@@ -71,8 +81,8 @@ class Proxy:
                 server.close()
                 continue
             self._sockets += [client, server]
-            threading.Thread(target=self._requests, args=(client, server), daemon=True).start()
-            threading.Thread(target=self._replies, args=(client, server), daemon=True).start()
+            self._begin(self._requests, client, server)
+            self._begin(self._replies, client, server)
 
     def _requests(self, client: socket.socket, server: socket.socket) -> None:
         with contextlib.suppress(OSError):
