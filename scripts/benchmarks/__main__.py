@@ -128,7 +128,8 @@ def run(asked: argparse.Namespace, wanted: list[str], folder: Path, store: str, 
     # The app, here and in workers, has its store by this name; it is made when `bench` is imported.
     os.environ["BENCH_STORE"] = store
     bench = importlib.import_module("bench")
-    command = shlex.join(["scripts/bench", *sys.argv[1:]])
+    without_password = importlib.import_module("mpdispatch.store.display").without_password
+    command = shlex.join(["scripts/bench", *map(without_password, sys.argv[1:])])
     return int(
         bench.run(wanted, asked.peer, asked.size, folder, server=server, command=command, is_json=asked.json)
     )

@@ -16,6 +16,8 @@ from urllib.parse import urlsplit, urlunsplit
 import psycopg
 import redis
 
+from mpdispatch.store.display import without_password
+
 KINDS = ("postgres", "redis", "valkey")
 _KINDS_OF = {"postgresql": "postgres", "postgres": "postgres", "redis": "redis", "valkey": "valkey"}
 ADDRESS = "127.0.0.1"
@@ -79,7 +81,7 @@ def kind_of(store: str) -> str:
     except KeyError:
         names = ", ".join(KINDS)
         raise ServerProblem(
-            f"a store is {names}, postgresql://… or redis://…, not {store.partition('@')[0]}"
+            f"a store is {names}, postgresql://… or redis://…, not {without_password(store)}"
         ) from None
 
 
