@@ -70,6 +70,7 @@ KNOWN = {
         ("dramatiq[redis]",),
         10.0,
         "two processes of 8 threads; a message is acknowledged once executed, and put back if its worker is gone",
+        is_quick=True,
     ),
 }
 
