@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import random
 from collections.abc import Sequence
@@ -55,9 +56,8 @@ class PostgresStore(SQLStore):
         proxy: bool | None = None,
         clock: Clock | None = None,
     ) -> None:
-        given = {"durability": durability, "schema": schema, "pool_size": pool_size, "proxy": proxy}
-        options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-        self._set_up(Place.read(location, defaults=ServerOptions(**options)), None, clock)
+        options = _options(durability, schema, pool_size, proxy)
+        self._set_up(Place.read(location, defaults=options), None, clock)
 
     def _set_up(self, place: Place, connect: Connect | None, clock: Clock | None) -> None:
         self._dialect = Dialect(place.options.quoted_schema)
@@ -78,11 +78,24 @@ class PostgresStore(SQLStore):
         return store
 
     @classmethod
-    def of(cls, resource: Any) -> Self:
-        """The store in the database of an app's psycopg connection or pool, or SQLAlchemy engine. Raises UsageError."""
+    def of(
+        cls,
+        resource: Any,
+        durability: Durability | None = None,
+        *,
+        schema: str | None = None,
+        pool_size: int | None = None,
+        proxy: bool | None = None,
+    ) -> Self:
+        """The store in the database of an app's psycopg connection or pool, or SQLAlchemy engine. Raises UsageError.
+
+        It makes its own connections, as the resource makes them, and takes none away from it. Options as in the class.
+        """
         from mpdispatch.store.postgres.sources import source_of
 
-        return cls.at(*source_of(resource))
+        place, connect = source_of(resource)
+        options = _options(durability, schema, pool_size, proxy)
+        return cls.at(dataclasses.replace(place, options=options), connect)
 
     def __repr__(self) -> str:
         return f"PostgresStore({self.display!r})"
@@ -186,3 +199,11 @@ class PostgresStore(SQLStore):
         return self._sessions.read(
             lambda c: list(health.of_store(c, durability=durability, is_proxied=database.is_proxied))
         )
+
+
+def _options(
+    durability: Durability | None, schema: str | None, pool_size: int | None, proxy: bool | None
+) -> ServerOptions:
+    given = {"durability": durability, "schema": schema, "pool_size": pool_size, "proxy": proxy}
+    options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    return ServerOptions(**options)
