@@ -134,7 +134,8 @@ def _claimed(
     has_more = len(rows) >= request.slots
     result = CommitResult(
         claimed=list(starmap(ClaimedJob, rows)),
-        rejected=(),
+        rejected=[],
+        cancelled=[],
         parked={},
         has_more=has_more,
         due_in_us=None if has_more else claim.due_in_us(connection, request.queues, now, found.seen),

@@ -233,7 +233,10 @@ def connect(dsn: str, *, patience_s: float) -> Wire:
     defaults = {name: value for name, value in DEFAULTS.items() if name not in given}
     # Whole seconds, and 2 at least: libpq's rule. With several hosts, for each.
     defaults.setdefault("connect_timeout", given.get("connect_timeout") or max(2, round(patience_s)))
-    return prepared(psycopg.connect(dsn, autocommit=True, **defaults))  # type: ignore[arg-type]
+    raw = psycopg.connect(dsn, autocommit=True, **defaults)  # type: ignore[arg-type]
+    # As one of a pool: who drops a store without closing it is not warned of each connection, which is closed then.
+    raw._pool = None
+    return prepared(raw)
 
 
 def prepared(raw: Raw) -> Wire:
