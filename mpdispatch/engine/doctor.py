@@ -10,8 +10,10 @@ from mpdispatch.clock import SECOND_US, Instant
 from mpdispatch.config import Config
 from mpdispatch.cpus import usable_cpus
 from mpdispatch.engine.supervisors import supervisors_of
+from mpdispatch.host.processes import pid_namespace
 from mpdispatch.host.runtime_folder import runtime_folder
 from mpdispatch.host.start_journal import journal_path
+from mpdispatch.ids import boot_id
 from mpdispatch.model import Finding, JobState, Level, SupervisorStatus
 from mpdispatch.model.json import moment_of, time_to_json
 from mpdispatch.store.contract import Store
@@ -103,10 +105,10 @@ def _supervisors(supervisors: list[SupervisorStatus]) -> Iterator[Finding]:
 
 def _side_folder(store: Store, supervisors: list[SupervisorStatus]) -> Iterator[Finding]:
     """Check that the files of running supervisors on this machine exist."""
-    folder = runtime_folder(store)
+    folder, here = runtime_folder(store), _here(store)
     for each in supervisors:
         path = journal_path(folder, each.id)
-        if each.is_alive and not path.exists():
+        if each.is_alive and each.id in here and not path.exists():
             what = path if folder.is_dir() else folder
             yield Finding(
                 check="side folder",
@@ -116,6 +118,16 @@ def _side_folder(store: Store, supervisors: list[SupervisorStatus]) -> Iterator[
                 remedy="it makes that anew with its next heartbeat; look again, restart it if this stays, and let"
                 " nothing delete what lies beside the store",
             )
+
+
+def _here(store: Store) -> set[int]:
+    """The supervisors whose folder is ours: a container has its own, unless it lies beside the store's file."""
+    namespace, boot = pid_namespace(), boot_id()
+    return {
+        each.id
+        for each in store.supervisors()
+        if each.boot_id == boot and (store.file is not None or each.pid_namespace == namespace)
+    }
 
 
 def _waiting(store: Store, supervisors: list[SupervisorStatus]) -> Iterator[Finding]:

@@ -106,6 +106,13 @@ class Store(Protocol):
         """
         ...
 
+    def migration(self) -> str:
+        """The SQL that `migrate` would run now, for people to look at or to run; empty: nothing need be done.
+
+        Changes nothing. Raises UsageError: it has no SQL.
+        """
+        ...
+
     def check(self, *, create: bool = False) -> None:
         """Open the store and check that it is usable, or raise a StoreError. `create=True` migrates first."""
         ...

@@ -10,7 +10,7 @@ import click
 
 from mpdispatch.cli.clients import open_client
 from mpdispatch.cli.locate import find_store
-from mpdispatch.cli.output import print_answer
+from mpdispatch.cli.output import print_answer, print_json, print_line
 from mpdispatch.cli.program import Options, command
 from mpdispatch.cli.values import AGE
 from mpdispatch.host.http_token import HttpToken
@@ -21,13 +21,22 @@ _MIB = 1 << 20
 _ENDED = [state.value for state in JobState if state.is_terminal]
 
 
-@command("mpdispatch migrate --store jobs.db")
-def migrate(options: Options) -> None:
+@command("mpdispatch migrate --store jobs.db\nmpdispatch migrate --store postgresql://db/app --print | psql …")
+@click.option("--print", "prints", is_flag=True, help="Only print the SQL that it would run.")
+def migrate(options: Options, prints: bool) -> None:
     """Create the store or bring its schema up to date.
 
-    Safe to run any number of times, also while others use the store.
+    Safe to run any number of times, also while others use the store. With `--print` nothing is changed: where an
+    application may make no tables, somebody else runs what it prints, in one transaction.
     """
     store = find_store(options)
+    if prints:
+        sql = store.migration()
+        if options.json:
+            print_json({"store": store.display, "sql": sql})
+        for line in [] if options.json else sql.splitlines():
+            print_line(line)
+        return
     before, after = store.migrate()
     if before == after:
         text = f"schema version {after}, nothing to do"

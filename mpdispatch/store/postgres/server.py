@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable
+from typing import TypeVar
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
@@ -18,6 +19,8 @@ from mpdispatch.store.postgres.session import PLANS, ConnectionLost, Session
 from mpdispatch.store.postgres.translate import is_lost, shown, translated
 from mpdispatch.store.postgres.wire import Connect, Wire, connect, prepared
 from mpdispatch.store.values import Durability
+
+T = TypeVar("T")
 
 _MIGRATION_S = 3600.0
 _MOST_CONNECT_S = 10.0
@@ -143,14 +146,26 @@ class Database:
             return ConnectionLost(self.location, f"the server cannot be reached ({shown(error)})")
         return translated(error, self.location)
 
+    def migration(self, *, patience_s: float) -> str:
+        """The SQL that `migrate` would run now; empty: nothing need be done."""
+
+        def look(wire: Wire) -> str:
+            return migration.script(self.place.options, self._look(wire).schema_version)
+
+        return self._once(look, patience_s)
+
     def migrate(self, *, patience_s: float) -> tuple[int, int]:
         """Create the store or bring its schema up to date. Returns (version before, version now)."""
+        return self._once(self._migrate, patience_s)
+
+    def _once(self, work: Callable[[Wire], T], patience_s: float) -> T:
+        """Call this with a connection of its own, again if that is lost."""
         patience = Patience(patience_s)
         while True:
             try:
                 wire = self.wire(patience_s=max(1.0, patience.left_s()))
                 try:
-                    return self._migrate(wire)
+                    return work(wire)
                 finally:
                     wire.close()
             except ConnectionLost:

@@ -117,6 +117,10 @@ class PostgresStore(SQLStore):
         """Create the tables or bring them up to date. Returns (version before, version now)."""
         return self._database.migrate(patience_s=CLIENT_PATIENCE_S)
 
+    def migration(self) -> str:
+        """The SQL that `migrate` would run now; empty: nothing need be done."""
+        return self._database.migration(patience_s=CLIENT_PATIENCE_S)
+
     def check(self, *, create: bool = False) -> None:
         """Open the store and check that it is usable, or raise a StoreError. `create=True` migrates first."""
         self._sessions.check(create=create)

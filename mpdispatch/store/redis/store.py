@@ -119,6 +119,9 @@ class RedisStore:
     def migrate(self) -> tuple[int, int]:
         return self._link.migrate()
 
+    def migration(self) -> str:
+        raise UsageError(f"{self.display} has no SQL")
+
     def check(self, *, create: bool = False) -> None:
         self._link.open(create=create)
         self._link.version()

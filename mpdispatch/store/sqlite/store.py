@@ -114,6 +114,10 @@ class SQLiteStore(SQLStore):
         """Create the store or bring its schema up to date. Returns (version before, version now)."""
         return self._database.migrate()
 
+    def migration(self) -> str:
+        """The SQL that `migrate` would run now; empty: nothing need be done."""
+        return self._database.migration()
+
     def check(self, *, create: bool = False) -> None:
         """Open the store and check that it is usable, or raise a StoreError. `create=True` migrates first."""
         self._sessions.current(create=create).verify()
