@@ -7,7 +7,9 @@ import re
 from mpdispatch import sqlite3
 from mpdispatch.store.sqlite import schema
 
-_CHANGES = re.compile(r"\s*(PRAGMA writable_schema|CREATE|ALTER|DROP|INSERT|UPDATE|DELETE|REPLACE)\b", re.IGNORECASE)
+_CHANGES = re.compile(
+    r"\s*(PRAGMA writable_schema|CREATE|ALTER|DROP|INSERT|UPDATE|DELETE|REPLACE)\b", re.IGNORECASE
+)
 
 
 def of_new_store(location: str) -> str:
