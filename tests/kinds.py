@@ -237,11 +237,15 @@ class ValkeyKind(RedisKind):
     name = "valkey"
 
 
+def chosen_kinds() -> list[str]:
+    return os.environ.get("MPDISPATCH_TEST_KINDS", "").replace(",", " ").split() or list(DEFAULT)
+
+
 def kinds_of_test(metafunc: pytest.Metafunc) -> None:
     """Run a test of `store_kind` once for each kind that it is for; called by `pytest_generate_tests`."""
     if "store_kind" not in metafunc.fixturenames:
         return
-    chosen = os.environ.get("MPDISPATCH_TEST_KINDS", "").replace(",", " ").split() or list(DEFAULT)
+    chosen = chosen_kinds()
     if unknown := set(chosen) - set(ALL):
         raise pytest.UsageError(
             f"MPDISPATCH_TEST_KINDS: no kind of store is called {', '.join(sorted(unknown))}"
@@ -254,16 +258,19 @@ def kinds_of_test(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture
 def store_kind(request: pytest.FixtureRequest, tmp_path: Path) -> StoreKind:
     """The kind of store that this run of the test is about."""
-    match request.param:
+    return kind_named(request.param, request, tmp_path / "stores")
+
+
+def kind_named(name: str, request: pytest.FixtureRequest, folder: Path) -> StoreKind:
+    """The kind of this name; `folder` is for its files."""
+    match name:
         case "file":
-            return FileKind(tmp_path / "stores")
+            return FileKind(folder)
         case "memory":
             return MemoryKind()
         case "postgres":
             return PostgresKind(
                 request.getfixturevalue("new_place"), request.getfixturevalue("postgres_schemas")
             )
-    made: StoreKind = {"redis": RedisKind, "valkey": ValkeyKind}[request.param](
-        request.getfixturevalue("new_place")
-    )
+    made: StoreKind = {"redis": RedisKind, "valkey": ValkeyKind}[name](request.getfixturevalue("new_place"))
     return made

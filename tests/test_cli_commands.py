@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,6 @@ from typing import Any
 import pytest
 
 from mpdispatch.store import SQLiteStore
-from mpdispatch.store.sqlite.steps import LATEST
 
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -381,23 +378,6 @@ def test_migrate_creates_once_and_says_so(cli: Cli) -> None:
     first, again = loaded(cli("migrate", "--json")), loaded(cli("migrate", "--json"))
     assert first["from"] == 0
     assert again["from"] == again["to"] == first["to"]
-
-
-def test_what_a_migration_would_run_is_printed_and_makes_the_same_store(cli: Cli, tmp_path: Path) -> None:
-    printed = cli("migrate", "--print").stdout
-    assert not (tmp_path / "jobs.db").exists()
-    by_hand, by_us = tmp_path / "by-hand.db", tmp_path / "by-us.db"
-    with closing(sqlite3.connect(by_hand)) as connection:
-        connection.executescript(printed)
-    SQLiteStore(by_us).migrate()
-    assert objects_in(by_hand) == objects_in(by_us)
-    assert loaded(cli("migrate", "--store", str(by_hand), "--json"))["from"] == LATEST
-    assert cli("migrate", "--print", "--store", str(by_us)).stdout.strip() == ""
-
-
-def objects_in(path: Path) -> list[tuple[str, str]]:
-    with closing(sqlite3.connect(path)) as connection:
-        return sorted(connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"))
 
 
 # ---------------------------------------------------------------- where the store is found

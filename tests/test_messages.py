@@ -6,6 +6,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -241,7 +242,7 @@ def test_waiting_in_vain_tells_what_explain_tells(engine: Engine) -> None:
     assert "queue 'default' is paused ▸ mpdispatch resume default" in both_say(waiting, "paused")
     engine.resume_queue("default")
     claimed, *_ = desk.claim()
-    assert "a supervisor claimed it at" in both_say(waiting, "running")
+    assert "supervisor 1 (pid 4711 on here) claimed it at" in both_say(waiting, "running")
     desk.commit(retrying(claimed, desk.clock.now()))
     assert "attempt 1 ended with ValueError: no such page" in both_say(waiting, "later")
     desk.close()
@@ -252,6 +253,17 @@ def test_explain_tells_when_and_how_a_job_ended(engine: Engine) -> None:
     engine.cancel(job_id)
     (reason,) = engine.explain(job_id)[1]
     assert str(reason).startswith("it was cancelled at 20")
+
+
+def test_explain_tells_a_job_cancelled_with_its_batch(engine: Engine) -> None:
+    with engine.batch("pages") as batch:
+        alone, together = (engine.enqueue("render", path).id for path in "ab")
+    engine.cancel(alone)
+    time.sleep(0.002)  # so that the batch is cancelled later
+    batch.cancel()
+    told = [str(engine.explain(job_id)[1][0]) for job_id in (alone, together)]
+    assert ["with its batch" in text for text in told] == [False, True]
+    assert f"Z, with its batch {batch.id} ▸ mpdispatch retry {together}" in told[1]
 
 
 # ---------------------------------------------------------------- whole programs

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from mpdispatch.model import (
     Attempt,
@@ -44,6 +44,9 @@ from mpdispatch.store.values import (
     QueueState,
     QueueStats,
 )
+
+if TYPE_CHECKING:  # a rare use
+    from mpdispatch.store.transfer import Transfer
 
 
 class Store(Protocol):
@@ -97,6 +100,11 @@ class Store(Protocol):
         """The batches."""
         ...
 
+    @property
+    def transfer(self) -> Transfer | None:
+        """For moving all of it to another store, or from one; None: this kind of store cannot be moved."""
+        ...
+
     # -- opening --------------------------------------------------------------------------------
 
     def migrate(self) -> tuple[int, int]:
@@ -106,10 +114,10 @@ class Store(Protocol):
         """
         ...
 
-    def migration(self) -> str:
-        """The SQL that `migrate` would run now, for people to look at or to run; empty: nothing need be done.
+    def script(self) -> str:
+        """What makes the store, as text: SQL, or functions of a server; and in comments how other programs enqueue.
 
-        Changes nothing. Raises UsageError: it has no SQL.
+        Opens nothing.
         """
         ...
 

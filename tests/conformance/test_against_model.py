@@ -52,7 +52,7 @@ LEFT_OUT = {
         ("location", "display", "is_shared", "is_remote", "file", "supervisor_store"), "where it is"
     ),
     **dict.fromkeys(("said_durability", "prefer_durability", "sync"), "what outlasts a power cut"),
-    **dict.fromkeys(("migrate", "migration", "check", "close", "close_all"), "opening and closing"),
+    **dict.fromkeys(("migrate", "check", "close", "close_all"), "opening and closing"),
     "wake": "a hint that may be lost",
     **dict.fromkeys(("file_care", "compact", "backup"), "the file and its lock"),
     **dict.fromkeys(("upkeep", "crons", "batches"), "a face of its own"),

@@ -142,3 +142,16 @@ def test_a_bad_rate_is_refused_by_name(per_s):
 def test_a_bad_burst_is_refused_by_name(burst):
     with pytest.raises(UsageError, match=r"^burst: "):
         Rate(1, burst)
+
+
+@given(RATES, NOWS, st.integers(-10 * S, 120 * S), st.integers(1, 30))
+def test_the_table_says_what_the_rate_says(rate, now_us, ahead_us, most):
+    table, bucket = rate.table(most), max(0, now_us + ahead_us)
+    ahead_us = max(0, bucket - now_us)
+    if bucket <= now_us or ahead_us > table.foreign:
+        ahead_us = 0
+    free = rate.available(bucket, now_us=now_us)
+    assert sum(ahead_us <= each for each in table.within) == min(free, most)
+    for count in range(1, min(free, most) + 1):
+        assert now_us + ahead_us + table.costs[count - 1] == rate.take(bucket, count, now_us=now_us)
+    assert now_us + max(0, ahead_us - table.within[0]) == rate.next_due_us(bucket, now_us=now_us)

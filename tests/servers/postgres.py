@@ -59,6 +59,8 @@ class PostgresServer(Server):
             )
             with (folder / "data" / "postgresql.conf").open("a") as config:
                 config.write("include 'mpdispatch.conf'\n")
+            with (folder / "data" / "pg_hba.conf").open("a") as rules:
+                rules.write("host all all samenet trust\n")  # hosts at the same bridge as its address
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise

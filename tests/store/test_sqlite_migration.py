@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import shutil
 import sqlite3
 from contextlib import closing
 from multiprocessing.synchronize import Barrier
@@ -96,19 +95,6 @@ def definitions(path: Path) -> set[tuple[str, str, str]]:
 def is_sound(path: Path) -> bool:
     with closing(sqlite3.connect(path)) as connection:
         return connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-
-
-def test_the_sql_of_an_upgrade_does_what_the_upgrade_does(old: Path) -> None:
-    """It is found out on tables without rows: what is done to rows is done by statements."""
-    by_hand = old.with_name("by-hand.db")
-    shutil.copy(old, by_hand)
-    store = SQLiteStore(old)
-    with closing(sqlite3.connect(by_hand)) as connection:
-        connection.executescript(f"BEGIN;{store.migration()}COMMIT;")
-    store.migrate()
-    assert definitions(by_hand) == definitions(old)
-    assert store.migration() == ""
-    store.close()
 
 
 def test_a_store_of_version_1_is_migrated_and_works(old: Path, clock: FakeClock, now: Instant) -> None:

@@ -146,14 +146,6 @@ class Database:
             return ConnectionLost(self.location, f"the server cannot be reached ({shown(error)})")
         return translated(error, self.location)
 
-    def migration(self, *, patience_s: float) -> str:
-        """The SQL that `migrate` would run now; empty: nothing need be done."""
-
-        def look(wire: Wire) -> str:
-            return migration.script(self.place.options, self._look(wire).schema_version)
-
-        return self._once(look, patience_s)
-
     def migrate(self, *, patience_s: float) -> tuple[int, int]:
         """Create the store or bring its schema up to date. Returns (version before, version now)."""
         return self._once(self._migrate, patience_s)

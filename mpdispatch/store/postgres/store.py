@@ -6,7 +6,7 @@ import os
 import random
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from mpdispatch.clock import Clock, Instant
 from mpdispatch.errors import UsageError
@@ -24,6 +24,9 @@ from mpdispatch.store.sql.rows import fresh_job
 from mpdispatch.store.sql.store import SQLStore
 from mpdispatch.store.supervisor_contract import SupervisorStore
 from mpdispatch.store.values import Backup, Durability
+
+if TYPE_CHECKING:  # a rare use
+    from mpdispatch.store.transfer import Transfer
 
 
 class PostgresStore(SQLStore):
@@ -114,15 +117,24 @@ class PostgresStore(SQLStore):
             self._database.prefer_durability(durability)
         return self.said_durability
 
+    @property
+    def transfer(self) -> Transfer:
+        """For moving all of it to another store, or from one."""
+        from mpdispatch.store.postgres.transfer import PostgresTransfer  # a rare use
+
+        return PostgresTransfer(self._sessions, self.display, self._database.place.options.quoted_schema)
+
     # -- opening --------------------------------------------------------------------------------
 
     def migrate(self) -> tuple[int, int]:
         """Create the tables or bring them up to date. Returns (version before, version now)."""
         return self._database.migrate(patience_s=CLIENT_PATIENCE_S)
 
-    def migration(self) -> str:
-        """The SQL that `migrate` would run now; empty: nothing need be done."""
-        return self._database.migration(patience_s=CLIENT_PATIENCE_S)
+    def script(self) -> str:
+        """The SQL that makes such a store, and in comments how other programs enqueue."""
+        from mpdispatch.store.postgres.script import script  # for people
+
+        return script(self._database.place.options)
 
     def check(self, *, create: bool = False) -> None:
         """Open the store and check that it is usable, or raise a StoreError. `create=True` migrates first."""

@@ -4,6 +4,10 @@ Every transition is one call of one Lua function: `lua/*.lua` are its parts, `li
 calls it. The server runs one call at a time, so each is a transaction; and a call keeps all that it changes in a unit of
 work (`lua/work.lua`) and writes it at its end, so one that is refused has changed nothing. Times are those of the server.
 
+Programs in other languages enqueue with one call, see lua/foreign.lua:
+
+    FCALL mpdispatch_enqueue 1 {mpdispatch} render '{"path":"a.pdf"}' queue bulk priority 5
+
 Keys
 ====
 

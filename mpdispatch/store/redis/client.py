@@ -38,6 +38,7 @@ def connect(url: str, arguments: dict[str, Any] | None = None) -> Any:
     retry = library.retry.Retry(library.backoff.NoBackoff(), 0)
     ours = {
         "decode_responses": False,
+        "protocol": 2,
         "socket_connect_timeout": CONNECT_S,
         "socket_timeout": ANSWER_S,
         "socket_keepalive": True,
@@ -64,6 +65,12 @@ def is_lost(error: Exception) -> bool:
     return str(error).startswith(("LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY "))
 
 
+def is_unknown_command(error: Exception) -> bool:
+    """Whether the server does not have the command, or does not let this user have it."""
+    is_refused = isinstance(error, module().exceptions.NoPermissionError)
+    return is_refused or "unknown command" in str(error).lower()
+
+
 def translated(error: Exception, display: str) -> DispatchError:
     """What an answer of the server means that refuses a call."""
     errors, text = module().exceptions, str(error)
@@ -71,7 +78,8 @@ def translated(error: Exception, display: str) -> DispatchError:
         return StoreFull(display, f"the server has reached its maxmemory; nothing was stored ({text})")
     if text.startswith(("MISCONF", "NOREPLICAS")):
         return StoreIOError(display, text)
-    is_refused = isinstance(error, errors.AuthenticationError | errors.AuthorizationError)
+    refused = (errors.AuthenticationError, errors.AuthorizationError, errors.NoPermissionError)
+    is_refused = isinstance(error, refused)
     if is_refused or text.startswith(("NOAUTH", "WRONGPASS", "NOPERM", "invalid username-password")):
         return StorePermission(display, text)
     return StoreError(display, text)

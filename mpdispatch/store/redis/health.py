@@ -46,7 +46,7 @@ def settings_of(link: Link) -> Settings:
 
 def _setting(link: Link, name: str) -> str | None:
     try:
-        found: Any = link.command("CONFIG", "GET", name)
+        found: Any = link.command("CONFIG", "GET", name, patience_s=1)
     except DispatchError:
         return None
     pairs = found if isinstance(found, dict) else dict(zip(found[::2], found[1::2], strict=False))

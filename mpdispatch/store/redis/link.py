@@ -6,6 +6,7 @@ that is repeated after its reply was lost gives that reply and does nothing a se
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import secrets
@@ -17,9 +18,9 @@ from typing import Any, NamedTuple
 import msgspec
 
 from mpdispatch.clock import Clock, Instant, sleep
-from mpdispatch.errors import StoreMissing, StoreTooNew, StoreTooOld, StoreUnreachable
+from mpdispatch.errors import StoreError, StoreMissing, StoreTooNew, StoreTooOld, StoreUnreachable
 from mpdispatch.store.redis import client as clients
-from mpdispatch.store.redis.library import library
+from mpdispatch.store.redis.library import READS, SPARES, library
 from mpdispatch.store.redis.location import Location
 from mpdispatch.store.redis.records import NO_EXTRA, Extra, JobRecord, record_of
 from mpdispatch.store.redis.refusals import raise_refusal
@@ -27,6 +28,8 @@ from mpdispatch.store.redis.refusals import raise_refusal
 VERSION = 5
 """Of what is stored: the number that the SQL stores have for the same content."""
 PATIENCE_S = 30.0
+_FREEING = frozenset({"excess", "prune", "prune_batches", "purge", "cancel", "batch_cancel"})
+"""Calls of clients that a full server should carry out."""
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 2.0
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -53,6 +56,8 @@ class Call(NamedTuple):
     arguments: bytes
     caller: tuple[str, ...]
     """The caller's name and the number of the call; empty: it changes nothing."""
+    function: str = ""
+    """The end of the name of the function that carries it out, see `library`."""
 
 
 class Caller:
@@ -110,11 +115,11 @@ class Link:
 
     # -- opening --------------------------------------------------------------------------------
 
-    def open(self, *, create: bool) -> None:
+    def open(self, *, create: bool, patience_s: float = PATIENCE_S) -> None:
         """Check that the store is there and of this version, once. Raises StoreMissing, StoreTooNew, StoreTooOld."""
         if self._is_open:
             return
-        found = self.version()
+        found = self.version(patience_s)
         if found == 0 and create:
             found = self.migrate()[1]
         if found == 0:
@@ -125,12 +130,14 @@ class Link:
             raise StoreTooOld(self.display, found, VERSION)
         self._is_open = True
 
-    def version(self) -> int:
+    def version(self, patience_s: float = PATIENCE_S) -> int:
         """The version of the store; 0: there is none."""
-        return int(self.command("HGET", f"{self.tag}:meta", "version") or 0)
+        return int(self.command("HGET", f"{self.tag}:meta", "version", patience_s=patience_s) or 0)
 
     def migrate(self) -> tuple[int, int]:
-        """Make the store. Gives its version before and now."""
+        """Make the store, and load what programs in other languages call. Gives its version before and now."""
+        with contextlib.suppress(StoreError):  # a server without functions
+            self.command("FUNCTION", "LOAD", "REPLACE", library().foreign)
         is_new = self.command("HSETNX", f"{self.tag}:meta", "version", VERSION)
         return (0 if is_new else VERSION), self.version()
 
@@ -151,33 +158,35 @@ class Link:
     def read(self, name: str, /, **arguments: Any) -> Reply:
         """A call that changes nothing."""
         self.open(create=False)
-        return self.run(self.call(name, arguments, ()))
+        return self.run(self.call(name, arguments))
 
     def write(self, name: str, /, *, create: bool = False, **arguments: Any) -> Reply:
         """A call of a client that changes the store; tried again for up to PATIENCE_S if the server is lost."""
         self.open(create=create)
-        return self.run(self.numbered(name, arguments))
+        return self.run(self.numbered(name, arguments, SPARES if name in _FREEING else ""))
 
-    def numbered(self, name: str, arguments: Mapping[str, Any]) -> Call:
+    def numbered(self, name: str, arguments: Mapping[str, Any], function: str) -> Call:
         """A call that changes the store, with a number of its own."""
         caller = getattr(self._callers, "own", None)
         if caller is None:
             caller = self._callers.own = Caller()
-        return self.call(name, arguments, caller.next())
+        return self.call(name, arguments, caller.next(), function)
 
-    def call(self, name: str, arguments: Mapping[str, Any], caller: tuple[str, ...]) -> Call:
+    def call(
+        self, name: str, arguments: Mapping[str, Any], caller: tuple[str, ...] = (), function: str = READS
+    ) -> Call:
         if self._clock is not None:
             arguments = {**arguments, "now": self._clock.now()}
-        return Call(name, _encode(arguments), caller)
+        return Call(name, _encode(arguments), caller, function)
 
     def run(self, call: Call, *, patience_s: float = PATIENCE_S) -> Reply:
         """Raises StoreUnreachable after that time. The same call may be run again: it is carried out once."""
         unknown = "; nobody knows whether it has carried out the call" if call.caller else ""
         return _reply(self._patiently(lambda: self._once(call), patience_s, unknown))
 
-    def command(self, *words: Any) -> Any:
+    def command(self, *words: Any, patience_s: float = PATIENCE_S) -> Any:
         """A command of the server that may be repeated."""
-        return self._patiently(lambda: self.client.execute_command(*words), PATIENCE_S)
+        return self._patiently(lambda: self.client.execute_command(*words), patience_s)
 
     def _patiently(self, ask: Callable[[], Any], patience_s: float, unknown: str = "") -> Any:
         until_s, pause_s = time.monotonic() + patience_s, _FIRST_PAUSE_S
@@ -200,27 +209,25 @@ class Link:
         errors = clients.module().exceptions
         if self._uses_functions:
             try:
-                return self.client.execute_command("FCALL", text.name, *words)
+                return self._with_functions(call.function, words)
             except errors.ResponseError as error:
-                if "Function not found" not in str(error):
+                if not clients.is_unknown_command(error):
                     raise
-            if self._load():
-                return self.client.execute_command("FCALL", text.name, *words)
+                self._uses_functions = False
         try:
             return self.client.execute_command("EVALSHA", text.script_sum, *words)
         except errors.NoScriptError:
             return self.client.execute_command("EVAL", text.script, *words)
 
-    def _load(self) -> bool:
-        """Whether the server takes the library as functions."""
-        errors = clients.module().exceptions
+    def _with_functions(self, end: str, words: tuple[Any, ...]) -> Any:
+        text, errors = library(), clients.module().exceptions
         try:
-            self.client.execute_command("FUNCTION", "LOAD", "REPLACE", library().text)
+            return self.client.execute_command("FCALL", text.name + end, *words)
         except errors.ResponseError as error:
-            if not str(error).startswith(("NOPERM", "ERR unknown command", "unknown command")):
+            if "Function not found" not in str(error):
                 raise
-            self._uses_functions = False
-        return self._uses_functions
+        self.client.execute_command("FUNCTION", "LOAD", "REPLACE", text.text)
+        return self.client.execute_command("FCALL", text.name + end, *words)
 
 
 def _reply(found: Any) -> Reply:

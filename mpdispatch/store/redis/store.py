@@ -114,13 +114,19 @@ class RedisStore:
 
         return RedisBatches(self._link, self._tell)
 
+    transfer = None
+    """Nothing converts its records to the rows that travel yet, see `store.tables`."""
+
     # -- opening --------------------------------------------------------------------------------
+
+    def script(self) -> str:
+        """The library of functions that other programs call, and in comments how they enqueue."""
+        from mpdispatch.store.redis.library import script  # for people
+
+        return script(self._link.location.prefix)
 
     def migrate(self) -> tuple[int, int]:
         return self._link.migrate()
-
-    def migration(self) -> str:
-        raise UsageError(f"{self.display} has no SQL")
 
     def check(self, *, create: bool = False) -> None:
         self._link.open(create=create)
@@ -322,7 +328,7 @@ class RedisStore:
 
     def queue_state(self, queue: str) -> QueueState:
         said = self._link.read("queue_state", queue=queue).said
-        return QueueState(said["paused"], said["running"], said["bucket"] or None)
+        return QueueState(said["paused"], said["running"], said["bucket"] or None, said["now"])
 
     def examine(self) -> list[Finding]:
         from mpdispatch.store.redis import health

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from mpdispatch.errors import DispatchError, StoreUnreachable
+from mpdispatch.store.redis.library import SPARES
 from mpdispatch.store.redis.link import Call, Link, Reply
 
 
@@ -23,7 +24,7 @@ class Lost(NamedTuple):
 
 
 class SupervisorCalls:
-    """One thread at a time."""
+    """One thread at a time. A full server carries them out: they end jobs, and add none but callbacks."""
 
     def __init__(self, link: Link, settled: Callable[[Lost, Reply], None]) -> None:
         """`settled` is told the reply of a lost call, unless the caller has repeated that call."""
@@ -31,16 +32,16 @@ class SupervisorCalls:
         self._lost: Lost | None = None
 
     def read(self, name: str, /, **values: Any) -> Reply:
-        self._link.open(create=False)
-        return self._link.run(self._link.call(name, values, ()), patience_s=0)
+        self._link.open(create=False, patience_s=0)
+        return self._link.run(self._link.call(name, values), patience_s=0)
 
     def write(self, name: str, /, *, create: bool = False, **values: Any) -> Reply:
-        self._link.open(create=create)
+        self._link.open(create=create, patience_s=0)
         lost = self._lost
         if lost is not None and (lost.call.name, lost.values) == (name, values):
             return self._sent(lost)
         self.settle(values)
-        return self._sent(Lost(self._link.numbered(name, values), values))
+        return self._sent(Lost(self._link.numbered(name, values, SPARES), values))
 
     def settle(self, values: dict[str, Any]) -> None:
         """Send a lost call again, unless it has these arguments: then its caller is about to repeat it."""

@@ -44,6 +44,10 @@ class Recovered(NamedTuple):
     transitions: Sequence[arguments.Ended]
     reply: Reply
 
+    @property
+    def claimed(self) -> list[tuple[int, int]]:
+        return [(each.id, each.starts) for each in self.reply.records[: self.reply.said["taken"]]]
+
 
 class RedisSupervisorStore:
     """Made by `RedisStore.supervisor_store()`. Creates nothing."""
@@ -78,7 +82,10 @@ class RedisSupervisorStore:
         self._calls.write("unregister", owner=owner)
 
     def renew(self, owner: int, ttl_us: int) -> Renewal:
-        return Renewal(owned=tuple(_starts(self._calls.write("renew", owner=owner, ttl=ttl_us).said["owned"])))
+        owned = _starts(self._calls.write("renew", owner=owner, ttl=ttl_us).said["owned"])
+        # It is told of these by the next commit.
+        late = {start for each in self._recovered for start in each.claimed}
+        return Renewal(owned=tuple(each for each in owned if each not in late))
 
     def cancel_requests(self, owner: int) -> list[tuple[int, int]]:
         return _starts(self._calls.read("cancel_requests", owner=owner).said["starts"])

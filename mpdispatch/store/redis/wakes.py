@@ -6,47 +6,73 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import select
 from typing import Any
 
 from mpdispatch.store.redis import client as clients
 from mpdispatch.store.redis.link import Link
 
 _QUICK_S = 1.0
-"""A supervisor that begins to listen does not wait longer than this for the server."""
+"""Who begins to listen does not wait longer than this for the server's word."""
 
 
 class RedisListener:
-    """A connection that subscribed to one channel."""
+    """A connection that subscribed to one channel. What comes is never looked at: that it comes is the wake-up."""
 
     def __init__(self, link: Link, channel: str) -> None:
-        """Raises an error of the client library."""
-        self._subscription = link.client.pubsub(ignore_subscribe_messages=True)
-        self._subscription.subscribe(channel)
-        self._subscription.get_message(timeout=_QUICK_S)
+        """Raises an error of the client library, or OSError."""
+        self._connection = link.client.connection_pool.make_connection()
+        self._connection.connect()
+        try:
+            self._connection.send_command("SUBSCRIBE", channel)
+            # A descriptor of our own, which stays what it is when the library closes its socket.
+            self._fd = os.dup(self._connection._sock.fileno())
+        except BaseException:
+            self._connection.disconnect()
+            raise
+        os.set_blocking(self._fd, False)
         self._is_lost = False
+        if not select.select([self._fd], [], [], _QUICK_S)[0] or os.read(self._fd, 4096).startswith(b"-"):
+            self.close()
+            raise OSError(f"the server gives no wake-ups of {channel}")
 
     def fileno(self) -> int:
-        connection = self._subscription.connection
-        socket = None if connection is None else getattr(connection, "_sock", None)
-        return -1 if socket is None else int(socket.fileno())
+        return self._fd
 
     def drain(self) -> None:
-        errors = clients.module().exceptions
+        if self._is_lost:
+            return
         try:
-            while self._subscription.get_message(timeout=0) is not None or self._has_more():
-                pass
-        except (errors.RedisError, OSError):
-            self._is_lost = True
+            while data := os.read(self._fd, 4096):
+                if len(data) < 4096:
+                    return
+        except BlockingIOError:
+            return
+        except OSError:
+            pass
+        self._lose()
 
-    def _has_more(self) -> bool:
-        return self.fileno() >= 0 and bool(self._subscription.connection.can_read(timeout=0))
+    def _lose(self) -> None:
+        """The server is gone. A descriptor at its end is readable for ever: one that never is takes its place."""
+        self._is_lost = True
+        quiet, other = os.pipe()
+        os.dup2(quiet, self._fd, inheritable=False)
+        os.close(quiet)
+        self._other = other  # open, or the first were at its end
 
     def is_in_place(self) -> bool:
-        return not self._is_lost and self.fileno() >= 0
+        return not self._is_lost
 
     def close(self) -> None:
         with contextlib.suppress(Exception):
-            self._subscription.close()
+            self._connection.disconnect()
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+        if self._is_lost and self._other >= 0:
+            os.close(self._other)
+            self._other = -1
 
 
 class RedisWakes:

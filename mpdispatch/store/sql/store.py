@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mpdispatch.clock import Clock, Instant
 from mpdispatch.errors import DeadLetterNotFoundError, JobNotFoundError
@@ -47,6 +47,9 @@ from mpdispatch.store.sql.sessions import ClientSessions
 from mpdispatch.store.sql.wakes import Wakes
 from mpdispatch.store.values import Dependents, HeldJob, Pruned, QueueState, QueueStats
 
+if TYPE_CHECKING:  # a rare use
+    from mpdispatch.store.transfer import Transfer
+
 _MOST_ID = (1 << 63) - 1
 
 
@@ -81,7 +84,16 @@ class SQLStore(ABC):
 
         return SQLBatches(self._sessions, self._clock, self._wakes)
 
+    @property
+    def transfer(self) -> Transfer | None:
+        """For moving all of it; None until the backend has one."""
+        return None
+
     # -- opening --------------------------------------------------------------------------------
+
+    @abstractmethod
+    def script(self) -> str:
+        """The SQL that makes such a store, and in comments how other programs enqueue."""
 
     def close(self) -> None:
         """Close this thread's connection, unless it is in use and this is called from a signal handler.
@@ -258,7 +270,7 @@ class SQLStore(ABC):
         return self._sessions.read(lambda c: status.ahead(c, job_id))
 
     def queue_state(self, queue: str) -> QueueState:
-        return self._sessions.read(lambda c: status.queue_state(c, queue))
+        return self._sessions.read(lambda c: status.queue_state(c, queue, self._clock.now()))
 
     # -- what a backend does in its own way -------------------------------------------------------
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from mpdispatch import sqlite3
-from mpdispatch.errors import StoreBusy, StoreError, StoreForeign, StoreMissing, StoreNotShared, StoreTooNew
+from mpdispatch.errors import StoreBusy, StoreError, StoreForeign, StoreNotShared, StoreTooNew
 from mpdispatch.private import folder_beside
 from mpdispatch.store.sqlite import connect, forks, schema
 from mpdispatch.store.sqlite.connection import FileIdentity, Session, identity_of
@@ -43,8 +43,6 @@ class Database(Protocol):
     def close(self, session: Session) -> None: ...
 
     def migrate(self) -> tuple[int, int]: ...
-
-    def migration(self) -> str: ...
 
 
 class FileDatabase:
@@ -86,23 +84,6 @@ class FileDatabase:
                 return self._migrate(session)
             finally:
                 self.close(session)
-
-    def migration(self) -> str:
-        """The SQL that `migrate` would run now; empty: nothing need be done."""
-        from mpdispatch.store.sqlite import script  # with it comes sqlite-utils
-
-        try:
-            with forks.gate, self._connected(CLIENT_PATIENCE_S, create=False) as session:
-                try:
-                    found = session.read(lambda connection: schema.version_of(connection, self.location))
-                    self._refuse_to_touch(found)
-                    if found == schema.VERSION:
-                        return ""
-                    return session.read(lambda c: script.of_upgrade(c, found or 0, self.location))
-                finally:
-                    self.close(session)
-        except StoreMissing:
-            return script.of_new_store(self.location)
 
     @contextmanager
     def _connected(self, patience_s: float, *, create: bool) -> Iterator[Session]:
@@ -273,9 +254,6 @@ class MemoryDatabase:
         )
 
     def close(self, session: Session) -> None: ...
-
-    def migration(self) -> str:
-        return ""
 
     def migrate(self) -> tuple[int, int]:
         was_there = self._connection is not None

@@ -18,9 +18,9 @@ function letters.close(job)
   jobs.changed(job)
 end
 
--- Among jobs that settled at one time the failed ones come last, in the order in which they failed.
+-- Among letters that were closed at one time: in the order in which their jobs failed.
 function letters.settled_member(job)
-  return string.format('1%016.0f:%.0f', job.letter, job.id)
+  return struct.pack('>I8I8', job.letter, job.id)
 end
 
 function letters.is_there(job)

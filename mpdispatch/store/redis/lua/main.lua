@@ -45,6 +45,7 @@ local function carry_out(name, args, caller, number)
   set_clock(args.now)
   work.begin()
   queues.begin()
+  places.begin()
   view.begin()
   reply = view.reply(calls[name](args))
   if caller and work.has_written then

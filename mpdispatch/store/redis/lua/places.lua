@@ -16,13 +16,44 @@ function places.is_due(job)
   return job.state == 'pending' and not job.blocked and not job.open
 end
 
+local names = {} -- of keys, made once in a call: a commit asks for the same ones hundreds of times
+
+function places.begin()
+  names = {}
+end
+
+local function name_of(kind, of)
+  local of_kind = names[kind]
+  if not of_kind then
+    of_kind = {}
+    names[kind] = of_kind
+  end
+  local found = of_kind[of]
+  if not found then
+    found = kind .. of
+    of_kind[of] = found
+  end
+  return found
+end
+
 -- By id: the jobs of one state and queue. A failed job that was enqueued again is `replaced`, and in no count.
 function places.list(state, queue)
   return 'jobs:' .. state .. ':' .. queue
 end
 
 local function list_of(job)
-  return places.list(job.state == 'failed' and job.again and 'replaced' or job.state, job.queue)
+  local state = job.state == 'failed' and job.again and 'replaced' or job.state
+  local of_queue = names[state]
+  if not of_queue then
+    of_queue = {}
+    names[state] = of_queue
+  end
+  local found = of_queue[job.queue]
+  if not found then
+    found = places.list(state, job.queue)
+    of_queue[job.queue] = found
+  end
+  return found
 end
 
 local function parked_key(job)
@@ -34,22 +65,22 @@ local function parked_field(job)
   return job.name .. '\n' .. job.blocked
 end
 
--- Of ended jobs, the first to have ended first.
+-- Among jobs that ended at one time: by id.
 function places.settled_member(id)
-  return string.format('0%016.0f', id)
+  return struct.pack('>I8', id)
 end
 
 local function change_waiting(job, is_there)
   local score = is_there and -(job.priority or 0)
   if LATER[job.state] then
-    work.place('later:' .. job.queue, job.id, is_there and job.run)
+    work.place(name_of('later:', job.queue), job.id, is_there and job.run)
   elseif job.open then
     work.count('waiting', job.queue, is_there and 1 or -1)
   elseif job.blocked then
     work.place(parked_key(job), places.member(job.run, job.id), score)
     work.count('parked:' .. job.queue, parked_field(job), is_there and 1 or -1)
   else
-    work.place('due:' .. job.queue, places.member(job.run, job.id), score)
+    work.place(name_of('due:', job.queue), places.member(job.run, job.id), score)
   end
   if job.expires then
     work.place('expiring', job.id, is_there and job.expires)
@@ -57,12 +88,12 @@ local function change_waiting(job, is_there)
 end
 
 local function change_running(job, is_there)
-  work.place('owned:' .. job.owner, job.id, is_there and job.starts)
+  work.place(name_of('owned:', job.owner), job.id, is_there and job.starts)
   if job.batch then
-    work.place('active:' .. job.batch, job.id, is_there and job.began)
+    work.place(name_of('active:', job.batch), job.id, is_there and job.began)
   end
   if job.asked then
-    work.place('asked:' .. job.owner, job.id, is_there and job.starts)
+    work.place(name_of('asked:', job.owner), job.id, is_there and job.starts)
   end
 end
 
@@ -73,7 +104,7 @@ local function change(job, is_there)
   elseif not ENDED[job.state] then
     change_waiting(job, is_there)
   elseif job.state ~= 'failed' then
-    work.place('settled:' .. job.state, places.settled_member(job.id), is_there and job.done)
+    work.place(name_of('settled:', job.state), places.settled_member(job.id), is_there and job.done)
   end
 end
 

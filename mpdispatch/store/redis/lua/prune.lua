@@ -44,7 +44,7 @@ function prune.excess(states, keep)
   local ties, more = {}, count_from(states, at) - keep
   for _, state in ipairs(states) do
     for _, member in ipairs(call('ZRANGEBYSCORE', key_of(state), text(at), text(at))) do
-      ties[#ties + 1] = { member, state }
+      ties[#ties + 1] = { (state == 'failed' and '1' or '0') .. member, state } -- failed ones come last
     end
   end
   table.sort(ties, function(one, other) return one[1] < other[1] end)
@@ -60,7 +60,7 @@ function prune.older(state, before)
 end
 
 local function id_of(member)
-  return tonumber(string.match(member, ':(.*)$') or string.sub(member, 2))
+  return (struct.unpack('>I8', string.sub(member, -8)))
 end
 
 -- Out of everything that is kept of it. Its parents still count it until then, its batch goes on counting it.

@@ -1,54 +1,47 @@
 -- Queues: the hash `queues` has every queue that has or had jobs: '' , or '1' and '0' for one that was paused, or was
 -- resumed or charged. Buckets are in `buckets`.
 
-local known
+local known -- by name, as far as this call has looked; false: there is none
 
 function queues.begin()
-  known = nil
+  known = {}
 end
 
-local function all()
-  if not known then
-    known = {}
-    local found = call('HGETALL', P .. 'queues')
-    for at = 1, #found, 2 do
-      known[found[at]] = found[at + 1]
-    end
+local function value_of(name)
+  if known[name] == nil then
+    known[name] = work.hget('queues', name)
   end
-  return known
+  return known[name]
 end
 
 function queues.names()
-  local names = {}
-  for name in pairs(all()) do
-    names[#names + 1] = name
-  end
+  local names = call('HKEYS', P .. 'queues')
   table.sort(names)
   return names
 end
 
 function queues.know(name)
-  if not all()[name] then
+  if not value_of(name) then
     queues.set(name, '')
   end
 end
 
 function queues.set(name, value)
-  all()[name] = value
+  known[name] = value
   work.hset('queues', name, value)
 end
 
 -- nil: nobody has paused, resumed or charged it.
 function queues.pause_of(name)
-  local value = all()[name]
-  if value == nil or value == '' then
+  local value = value_of(name)
+  if not value or value == '' then
     return nil
   end
   return value == '1'
 end
 
 function queues.is_paused(name)
-  return all()[name] == '1'
+  return value_of(name) == '1'
 end
 
 function queues.charge(name, bucket)

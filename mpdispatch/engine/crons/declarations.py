@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from mpdispatch.engine.cron_options import checked_spec
+from mpdispatch.engine.crons.options import checked_spec
 from mpdispatch.engine.definition import JobHandle, as_handle
 from mpdispatch.engine.new_job import new_job
 from mpdispatch.engine.options import PLAIN

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from mpdispatch.engine.options import checked_id
-from mpdispatch.engine.waiting import ends_of, wait_for_end
+from mpdispatch.engine.waiting.blocking import ends_of, wait_for_end
 from mpdispatch.errors import JobCancelledError, JobFailedError, UsageError
 from mpdispatch.execution.process_context import refuse_while_importing
 from mpdispatch.model import Job, JobState
@@ -72,8 +72,8 @@ class WaitsForJobs:
 
         Cancelling it ends the waiting, not the job.
         """
-        from mpdispatch.engine.loop_watch import wait_for_end_async  # asyncio, which few need
         from mpdispatch.engine.offload import offload_read
+        from mpdispatch.engine.waiting.loop_watch import wait_for_end_async  # asyncio, which few need
 
         job_id, store = _id_of(job), self.store
         if self.in_process is not None:
@@ -136,8 +136,8 @@ class WaitsForJobs:
         self, jobs: Iterable[Job[Any] | int], timeout: Timeout = None
     ) -> AsyncGenerator[Job[Any], None]:
         """As `as_completed`, from async code: `async for job in engine.as_completed_async(jobs)`."""
-        from mpdispatch.engine.loop_watch import ends_of_async
         from mpdispatch.engine.offload import offload_read
+        from mpdispatch.engine.waiting.loop_watch import ends_of_async
 
         store = self.store
         job_ids = _ids_of(jobs, "as_completed_async")

@@ -11,7 +11,7 @@ from mpdispatch.execution.process_context import refuse_while_importing
 from mpdispatch.policy.names import check_name, shown
 
 if TYPE_CHECKING:  # which is one of these
-    from mpdispatch.engine.map_results import MapResults
+    from mpdispatch.engine.maps.results import MapResults
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -72,9 +72,9 @@ class MapsItems:
             job: a handler, its name, or one with options: `measure.options(priority=5)`.
             iterables: of its positional arguments; the shortest one decides how many items there are.
             ordered: in the order of the items; False: as they come.
-            name: whoever maps the same items under the same name again goes on where this one stopped or died: finished
-                results are given again, and nothing runs twice. Without a name, closing it early (`close()`, a `break` out
-                of the loop) cancels what is left.
+            name: whoever maps the same items under the same name again goes on where this one stopped or died: what has
+                ended is given again, not run again. Without a name, closing it early (`close()`, a `break` out of the loop)
+                cancels what is left.
             window: how many jobs at most are enqueued ahead of what was given.
 
         Raises:
@@ -82,7 +82,7 @@ class MapsItems:
             PayloadError: at its place, an item does not fit the handler.
         """
         from mpdispatch.engine.engine import Engine
-        from mpdispatch.engine.map_results import MapResults
+        from mpdispatch.engine.maps.results import MapResults
 
         refuse_while_importing("map")
         assert isinstance(self, Engine)

@@ -1,4 +1,4 @@
-"""The place of a test at a store: it registers as a supervisor does, claims one job at a time, and commits outcomes."""
+"""The registration of a test at a store: as a supervisor it claims one job at a time and commits outcomes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _PATIENCE_S = 30.0
 _PAUSE_S = 0.005
 
 
-class Desk:
+class Registration:
     """One registration. Unlike a supervisor it polls every queue there is. For the calling thread only."""
 
     def __init__(self, engine: Engine, store: SupervisorStore, *, tends: bool) -> None:

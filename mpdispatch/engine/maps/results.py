@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Self, TypeVar
 
 import msgspec
 
-from mpdispatch.engine.map_lock import MapLock
-from mpdispatch.engine.map_places import Places
+from mpdispatch.engine.maps.lock import MapLock
+from mpdispatch.engine.maps.places import Places
 from mpdispatch.engine.options import EnqueueOptions
-from mpdispatch.engine.waiting import EndWatch
-from mpdispatch.engine.waits import completed
+from mpdispatch.engine.waiting.blocking import EndWatch
+from mpdispatch.engine.waiting.waits import completed
 from mpdispatch.handlers.registry import JobDefinition
 from mpdispatch.model import JobState, Member
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mpdispatch.engine.batch import Batch
+from mpdispatch.engine.batches.batch import Batch
 from mpdispatch.engine.options import checked_id, checked_limit
 from mpdispatch.model import BatchInfo, Page
 from mpdispatch.store.filters import BatchFilter

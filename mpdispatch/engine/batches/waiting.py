@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from mpdispatch.engine.batch_block import is_in_block_of
-from mpdispatch.engine.waiting import wait_until
+from mpdispatch.engine.batches.block import is_in_block_of
+from mpdispatch.engine.waiting.blocking import wait_until
 from mpdispatch.errors import BatchTimeoutError, UsageError
 from mpdispatch.model import BatchInfo
 from mpdispatch.policy.durations import duration_of
@@ -62,8 +62,8 @@ def wait_for_batch(client: JobClient, store: Store, batch_id: int, timeout: Time
 
 async def wait_for_batch_async(client: JobClient, store: Store, batch_id: int, timeout: Timeout) -> BatchInfo:
     """As `wait_for_batch`, from async code."""
-    from mpdispatch.engine.loop_watch import wait_until_async  # asyncio, which few need
     from mpdispatch.engine.offload import offload_read
+    from mpdispatch.engine.waiting.loop_watch import wait_until_async  # asyncio, which few need
 
     wait = _Wait(client, store, batch_id, timeout)
     try:

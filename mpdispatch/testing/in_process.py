@@ -61,7 +61,7 @@ def inline(engine: AnyEngine, *, raises: bool = True) -> Iterator[FakeClock]:
         found = fake_clock_of(engine.store)
         if found is None:
             found = stack.enter_context(isolated(engine))
-        stack.enter_context(_in_process(engine, Here(engine, is_inline=True, raises=raises)))
+        stack.enter_context(_in_process(engine, InProcessJobs(engine, is_inline=True, raises=raises)))
         yield found
 
 
@@ -95,18 +95,18 @@ def drain(
     total_us = None if advance is None else round(duration_of("advance", advance) * SECOND_US)
     if total_us is not None or crons:
         clock(engine)  # raises on a store that is not the test's
-    here = engine.in_process
-    if isinstance(here, Here):
-        return here.drain(until, total_us, fires=crons)
-    here = Here(engine, is_inline=False, raises=False)
-    with _in_process(engine, here):
-        return here.drain(until, total_us, fires=crons)
+    jobs = engine.in_process
+    if isinstance(jobs, InProcessJobs):
+        return jobs.drain(until, total_us, fires=crons)
+    jobs = InProcessJobs(engine, is_inline=False, raises=False)
+    with _in_process(engine, jobs):
+        return jobs.drain(until, total_us, fires=crons)
 
 
 @contextmanager
-def _in_process(engine: Engine, here: Here) -> Iterator[None]:
+def _in_process(engine: Engine, jobs: InProcessJobs) -> Iterator[None]:
     before, was_ours = engine.in_process, _is_ours.get()
-    engine.in_process = here
+    engine.in_process = jobs
     _is_ours.set(True)
     try:
         yield
@@ -120,7 +120,7 @@ def _is_in_handler() -> bool:
     return nested.get() is not None or threading.current_thread().name == THREAD_NAME
 
 
-class Here:
+class InProcessJobs:
     """Runs the jobs of an engine in this process (see `engine.in_process`). For any thread; one job runs at a time."""
 
     def __init__(self, engine: Engine, *, is_inline: bool, raises: bool) -> None:

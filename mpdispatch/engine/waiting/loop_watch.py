@@ -14,7 +14,7 @@ from itertools import chain
 from typing import Any, TypeVar
 
 from mpdispatch.engine.offload import offload_read, read_then
-from mpdispatch.engine.waiting import NET_S, Deadline, Pace, WhyNotEnded, taken
+from mpdispatch.engine.waiting.blocking import NET_S, Deadline, Pace, WhyNotEnded, taken
 from mpdispatch.errors import JobNotFoundError
 from mpdispatch.model import JobState
 from mpdispatch.store.contract import Store

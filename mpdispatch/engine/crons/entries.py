@@ -9,11 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Unpack
 
 from mpdispatch.clock import SystemClock
-from mpdispatch.engine.cron_jobs import NewCronJob
-from mpdispatch.engine.cron_keywords import CronAndJobKeywords, CronKeywords
-from mpdispatch.engine.cron_options import checked_spec, job_options, split_options
-from mpdispatch.engine.cron_slots import Moment, is_event, slots_between
-from mpdispatch.engine.cron_values import Cron, PastSlot, PreviewedSlot, cron_of, history_of
+from mpdispatch.engine.crons.jobs import NewCronJob
+from mpdispatch.engine.crons.keywords import CronAndJobKeywords, CronKeywords
+from mpdispatch.engine.crons.options import checked_spec, job_options, split_options
+from mpdispatch.engine.crons.slots import Moment, is_event, slots_between
+from mpdispatch.engine.crons.values import Cron, PastSlot, PreviewedSlot, cron_of, history_of
 from mpdispatch.engine.definition import JobHandle
 from mpdispatch.engine.options import checked_limit, documented
 from mpdispatch.errors import CronNotFoundError, StoreMissing, UsageError

@@ -165,7 +165,7 @@ class Batch:
             BatchNotFoundError: it was pruned.
             UsageError: called inside its own `with`, which closes it only at its end.
         """
-        from mpdispatch.engine.batch_waiting import wait_for_batch
+        from mpdispatch.engine.batches.waiting import wait_for_batch
 
         refuse_while_importing("wait")
         if (here := self._client.in_process) is not None:
@@ -174,7 +174,7 @@ class Batch:
 
     async def wait_async(self, timeout: float | timedelta | str | None = None) -> BatchInfo:
         """As `wait`, from async code. Never blocks the event loop."""
-        from mpdispatch.engine.batch_waiting import wait_for_batch_async
+        from mpdispatch.engine.batches.waiting import wait_for_batch_async
         from mpdispatch.engine.in_process import on_thread
 
         if (here := self._client.in_process) is not None:
@@ -200,7 +200,7 @@ class Batch:
             BatchClosedError: it is closed, or was cancelled.
             PayloadError, UnknownJobError: the arguments do not fit the handler, or there is none of this name.
         """
-        from mpdispatch.engine.batch_block import Block
+        from mpdispatch.engine.batches.block import Block
 
         engine = self._engine("add")
         definition, options = engine.target_of("job", job)
@@ -212,7 +212,7 @@ class Batch:
 
         Raises as `add`; BatchError: an item does not fit.
         """
-        from mpdispatch.engine.batch_block import Block
+        from mpdispatch.engine.batches.block import Block
 
         engine = self._engine("add_many")
         definition, options = engine.target_of("job", job)

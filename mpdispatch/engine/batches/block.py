@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Self
 
 import msgspec
 
-from mpdispatch.engine.batch import Batch
-from mpdispatch.engine.bulk import left_open
+from mpdispatch.engine.batches.batch import Batch
+from mpdispatch.engine.batches.bulk import left_open
 from mpdispatch.errors import StoreError, UsageError
 from mpdispatch.execution.process_context import refuse_while_importing
 from mpdispatch.model import BatchInfo, NewBatch, NewJob
