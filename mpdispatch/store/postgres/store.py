@@ -42,7 +42,9 @@ class PostgresStore(SQLStore):
             processes; power loss may cost the last moments. Not given: taken from the configuration, else full.
         schema: holds our tables, all named `mpdispatch_*`; made if it is not there.
         pool_size: most connections of all client threads of this process together.
-        proxy: whether a proxy that pools transactions stands between; None: each connection finds out by itself.
+        proxy: whether a proxy that pools transactions (PgBouncer) stands between; None: each connection finds out by
+            itself. Behind one no statement is prepared in advance, and there is no LISTEN: supervisors look for jobs at
+            each poll interval, waiting clients again and again; with `True`, those of this machine wake each other.
         clock: decides when jobs are due and leases expire; None: the server's clock. For tests.
     """
 
@@ -68,7 +70,8 @@ class PostgresStore(SQLStore):
         """The durability asked for explicitly; None means none was, so it is full."""
         self._sessions: ClientSessions = ClientSessions(self._database)
         super().__init__(self._sessions, clock or self._database.clock)
-        self.wake_ups = PostgresWake(self._database, self._sessions)
+        if not place.options.proxy:
+            self.wake_ups = PostgresWake(self._database, self._sessions)
 
     @classmethod
     def at(cls, place: Place, connect: Connect | None = None) -> Self:
