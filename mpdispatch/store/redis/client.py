@@ -60,9 +60,14 @@ def is_lost(error: Exception) -> bool:
     errors = module().exceptions
     if isinstance(error, errors.AuthenticationError | errors.AuthorizationError):
         return False
-    if isinstance(error, errors.ConnectionError | errors.TimeoutError):
+    if isinstance(error, errors.ConnectionError | errors.TimeoutError | errors.AskError):
         return True
     return str(error).startswith(("LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY "))
+
+
+def is_elsewhere(error: Exception) -> bool:
+    """Whether another node of a cluster has the keys: its `host` and `port` say which."""
+    return isinstance(error, module().exceptions.MovedError)
 
 
 def is_unknown_command(error: Exception) -> bool:

@@ -12,17 +12,18 @@ import random
 import secrets
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 
 from mpdispatch.clock import Clock, Instant, sleep
 from mpdispatch.errors import StoreError, StoreMissing, StoreTooNew, StoreTooOld, StoreUnreachable
+from mpdispatch.model import JobState
 from mpdispatch.store.redis import client as clients
 from mpdispatch.store.redis.library import READS, SPARES, library
 from mpdispatch.store.redis.location import Location
-from mpdispatch.store.redis.records import NO_EXTRA, Extra, JobRecord, record_of
+from mpdispatch.store.redis.records import NO_EXTRA, Extra, JobRecord, record_of, state_of
 from mpdispatch.store.redis.refusals import raise_refusal
 
 VERSION = 5
@@ -30,6 +31,8 @@ VERSION = 5
 PATIENCE_S = 30.0
 _FREEING = frozenset({"excess", "prune", "prune_batches", "purge", "cancel", "batch_cancel"})
 """Calls of clients that a full server should carry out."""
+_FOLLOWS_AT_MOST = 3
+"""Nodes of a cluster that a call is sent on to."""
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 2.0
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -84,7 +87,7 @@ class Link:
         self._client: Any = None
         self._lock = threading.Lock()
         self._uses_functions = True
-        self._is_open = self._has_warned = False
+        self._is_open = self._has_warned = self._is_elsewhere = False
         self._callers = threading.local()
 
     @property
@@ -108,10 +111,27 @@ class Link:
         return None if self._clock is None else self._clock.now()
 
     def close(self) -> None:
+        self._is_open = False
+        self._forget()
+
+    def _forget(self) -> None:
         with self._lock:
-            client, self._client, self._is_open = self._client, None, False
+            client, self._client, self._is_elsewhere = self._client, None, False
         if client is not None:
             client.connection_pool.disconnect()
+
+    def _forget_if_elsewhere(self) -> None:
+        """A node may be gone for good: the first one knows which has taken its place."""
+        if self._is_elsewhere:
+            self._forget()
+
+    def _follow(self, error: Any) -> None:
+        """Go on with the node of a cluster that has our keys."""
+        self._forget()
+        client = clients.connect(self.location.url, self._arguments)
+        client.connection_pool.connection_kwargs |= {"host": error.host, "port": error.port}
+        with self._lock:
+            self._client, self._is_elsewhere = client, True
 
     # -- opening --------------------------------------------------------------------------------
 
@@ -160,6 +180,15 @@ class Link:
         self.open(create=False)
         return self.run(self.call(name, arguments))
 
+    def states_of(self, job_ids: Sequence[int]) -> dict[int, JobState | None]:
+        """The states of these jobs, None of those that are not there. Ten times as cheap for the server as a call."""
+        self.open(create=False)
+        found = self.command("MGET", *(f"{self.tag}:job:{each}" for each in job_ids)) if job_ids else ()
+        return {
+            job_id: None if packed is None else state_of(packed)
+            for job_id, packed in zip(job_ids, found, strict=True)
+        }
+
     def write(self, name: str, /, *, create: bool = False, **arguments: Any) -> Reply:
         """A call of a client that changes the store; tried again for up to PATIENCE_S if the server is lost."""
         self.open(create=create)
@@ -189,13 +218,18 @@ class Link:
         return self._patiently(lambda: self.client.execute_command(*words), patience_s)
 
     def _patiently(self, ask: Callable[[], Any], patience_s: float, unknown: str = "") -> Any:
-        until_s, pause_s = time.monotonic() + patience_s, _FIRST_PAUSE_S
+        until_s, pause_s, follows = time.monotonic() + patience_s, _FIRST_PAUSE_S, 0
         while True:
             try:
                 return ask()
             except clients.module().exceptions.RedisError as error:
+                if clients.is_elsewhere(error) and follows < _FOLLOWS_AT_MOST:
+                    self._follow(error)
+                    follows += 1
+                    continue
                 if not clients.is_lost(error):
                     raise clients.translated(error, self.display) from error
+                self._forget_if_elsewhere()
                 wait_s = pause_s * random.uniform(0.5, 1.0)
                 if time.monotonic() + wait_s >= until_s:
                     text = f"the server cannot be reached: {error}{unknown}"

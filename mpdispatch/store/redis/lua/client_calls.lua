@@ -57,16 +57,6 @@ function calls.state_of(args)
   return { state = jobs.need(args.id).state }
 end
 
-function calls.ended(args)
-  local states = {}
-  jobs.fetch(args.ids)
-  for place, id in ipairs(args.ids) do
-    local job = jobs.get(id)
-    states[place] = job and job.state or false
-  end
-  return { states = states }
-end
-
 local function outputs_of(id)
   local found, list = call('HGETALL', P .. 'outputs:' .. id), {}
   for at = 1, #found, 2 do
