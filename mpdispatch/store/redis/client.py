@@ -70,7 +70,7 @@ def is_elsewhere(error: Exception) -> bool:
     return isinstance(error, module().exceptions.MovedError)
 
 
-def is_unknown_command(error: Exception) -> bool:
+def is_unknown_command(error: BaseException) -> bool:
     """Whether the server does not have the command, or does not let this user have it."""
     is_refused = isinstance(error, module().exceptions.NoPermissionError)
     return is_refused or "unknown command" in str(error).lower()
