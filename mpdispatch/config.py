@@ -15,8 +15,9 @@ from mpdispatch.cpus import usable_cpus
 from mpdispatch.errors import ConfigError, Fault, UsageError
 from mpdispatch.policy import settings
 from mpdispatch.policy.names import MAX_NAME_CHARS, shown
+from mpdispatch.policy.pools import MOST_OF_CLUSTER, PROCESSES, is_cluster, read_pool
 from mpdispatch.policy.rate import MAX_BURST, MAX_RATE, MIN_RATE
-from mpdispatch.policy.sources import Settings, Source, arguments, collect, environment, section
+from mpdispatch.policy.sources import DEFAULT_ORIGIN, Settings, Source, arguments, collect, environment, section
 
 ENV_PREFIX = "MPDISPATCH_"
 MIB = 1 << 20
@@ -36,8 +37,11 @@ class Config:
 
     Args:
         concurrency: most jobs at once = most worker processes (10), started on demand; "auto": as many as there are
-            usable CPUs (affinity and cgroup quota).
+            usable CPUs (affinity and cgroup quota). On a cluster it is "auto" unless given: as many as it has workers.
         queues: queues to poll (["default"]).
+        pool: where handlers run: "processes" (default): worker processes of this machine; "dask://HOST:8786": the
+            workers of a dask.distributed cluster, by its scheduler (`pip install 'mpdispatch[dask]'`). What cannot be
+            promised there, `mpdispatch doctor` says.
         poll_interval: how often to look without a wake-up (1 s). An enqueue on the same host is seen at once.
         shutdown_timeout: how long a stop waits for running jobs (30 s); then they are cancelled, and go back.
         heartbeat_interval: how often a supervisor renews the lease of its jobs (10 s).
@@ -77,6 +81,7 @@ class Config:
 
     concurrency: int | Literal["auto"] = setting(10, settings.whole(1, 10_000, words=["auto"]))
     queues: tuple[str, ...] = setting(("default",), settings.names("queue name"))
+    pool: str = setting(PROCESSES, read_pool)
     poll_interval: float = setting(1.0, settings.duration(low=0.001))
     shutdown_timeout: float = setting(30.0, settings.duration())
     heartbeat_interval: float = setting(10.0, settings.duration(low=0.01))
@@ -104,6 +109,7 @@ class Config:
             *,
             concurrency: int | Literal["auto"] = ...,
             queues: Sequence[str] | frozenset[str] | set[str] = ...,
+            pool: str = ...,
             poll_interval: float | timedelta | str = ...,
             shutdown_timeout: float | timedelta | str = ...,
             heartbeat_interval: float | timedelta | str = ...,
@@ -128,7 +134,7 @@ class Config:
 
         def __init__(self, **given: object) -> None:
             found = read_settings([arguments(given)], Config)
-            _check_lease(found)
+            _settle(found)
             _fill(self, found)
 
     @classmethod
@@ -175,15 +181,18 @@ class Config:
     @classmethod
     def of(cls, found: Settings) -> Config:
         """The configuration in these settings, which may hold others too. Raises ConfigError: every fault of all."""
-        _check_lease(found)
+        _settle(found)
         config = object.__new__(cls)
         _fill(config, found)
         return config
 
     @property
     def slots(self) -> int:
-        """`concurrency` as a number: most jobs at once. "auto" reads affinity and cgroup quota each time."""
-        return usable_cpus() if self.concurrency == "auto" else self.concurrency
+        """`concurrency` as a number: most jobs at once. "auto" reads affinity and cgroup quota each time; for a
+        cluster it is a limit that few have workers for."""
+        if self.concurrency != "auto":
+            return self.concurrency
+        return MOST_OF_CLUSTER if is_cluster(self.pool) else usable_cpus()
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +275,13 @@ def _fill(config: Config | QueueConfig, found: Settings) -> None:
         raise ConfigError(found.faults)
     for each in fields(config):
         object.__setattr__(config, each.name, found.values[each.name])  # the one moment before it is frozen
+
+
+def _settle(found: Settings) -> None:
+    """What one setting says about another."""
+    if is_cluster(found.values.get("pool", PROCESSES)) and found.origins.get("concurrency") == DEFAULT_ORIGIN:
+        found.values["concurrency"] = "auto"
+    _check_lease(found)
 
 
 def _check_lease(found: Settings) -> None:

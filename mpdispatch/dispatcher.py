@@ -224,7 +224,12 @@ class Dispatcher:
         with self.hold_store():
             plan = Plan(**self._parts())
             return run_foreground(
-                reference, lambda _: plan, log=self.logger, drain=drain, boot_timeout_s=plan.config.boot_timeout
+                reference,
+                lambda _: plan,
+                log=self.logger,
+                drain=drain,
+                boot_timeout_s=plan.config.boot_timeout,
+                pool=plan.config.pool,
             )
 
     def __enter__(self) -> Self:

@@ -6,16 +6,18 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from mpdispatch.store import SQLiteStore
 from tests.kinds import kinds_of_test as pytest_generate_tests  # noqa: F401
 from tests.kinds import store_kind as store_kind
 from tests.servers.fixtures import new_place as new_place
 from tests.servers.fixtures import new_server as new_server
+from tests.servers.fixtures import postgres_schemas as postgres_schemas
 from tests.servers.fixtures import postgres_server as postgres_server
 from tests.servers.fixtures import redis_server as redis_server
 from tests.servers.fixtures import valkey_server as valkey_server
@@ -36,6 +38,7 @@ os.environ["TESTS_OF_MPDISPATCH"] = "1"
 ROOT = str(Path(__file__).resolve().parents[1])
 EMPTY: Mapping[str, str] = {}
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
+Mp = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
@@ -55,3 +58,30 @@ def cli(tmp_path: Path) -> Cli:
         )
 
     return run
+
+
+@pytest.fixture
+def mp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Mp:
+    """Runs the command line in this process, in the folder of the test: exit code, stdout, stderr."""
+    from mpdispatch.cli.main import main  # few tests need it
+
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.startswith("MPDISPATCH_")]:
+        monkeypatch.delenv(name)
+
+    def run(*args: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as ended:
+            main(args)
+        found = capsys.readouterr()
+        return int(ended.value.code or 0), found.out, found.err
+
+    return run
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[SQLiteStore]:
+    """The store that the command line finds in the folder of the test."""
+    store = SQLiteStore(tmp_path / "mpdispatch.db")
+    store.check(create=True)
+    yield store
+    store.close()

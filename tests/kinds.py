@@ -19,9 +19,9 @@ from mpdispatch import sqlite3
 from mpdispatch.clock import Clock
 from mpdispatch.store import SQLiteStore
 from mpdispatch.store.contract import Store
-from tests.servers.fixtures import Place, empty
+from tests.servers.fixtures import Place, Schemas, empty
 
-__all__ = ["StoreKind", "kinds_of_test", "sqlite_only", "store_kind"]
+__all__ = ["Ids", "StoreKind", "kinds_of_test", "sqlite_only", "store_kind"]
 
 DEFAULT = ("file", "memory")
 """What is tested without MPDISPATCH_TEST_KINDS."""
@@ -29,6 +29,20 @@ ALL = ("file", "memory", "postgres", "redis", "valkey")
 
 sqlite_only = pytest.mark.kinds("file", "memory")
 """A test that looks past the store's face, by SQL or at a limit within its modules."""
+
+
+class Ids(Protocol):
+    """The next ids of a store."""
+
+    def keep(self) -> None:
+        """What was used up until now is used."""
+        ...
+
+    def give_back(self) -> None:
+        """What was used up since `keep` was called comes next."""
+        ...
+
+    def close(self) -> None: ...
 
 
 class StoreKind(Protocol):
@@ -44,6 +58,10 @@ class StoreKind(Protocol):
         """Another object for the same store, as another process has it; where there can be none, the store itself."""
         ...
 
+    def ids(self, store: Store) -> Ids | None:
+        """If calls that are refused use ids up: what gives those back, so that a model can say the next ones."""
+        ...
+
     def app_connection(self, store: Store) -> Any:
         """A connection of an application that this store enqueues on, in autocommit; None: it has no such thing."""
         ...
@@ -53,7 +71,12 @@ class StoreKind(Protocol):
         ...
 
 
-class FileKind:
+class _WithoutGaps:
+    def ids(self, store: Store) -> Ids | None:
+        return None
+
+
+class FileKind(_WithoutGaps):
     """SQLite in a file: each is a copy of an empty one, which is faster than to make its schema anew."""
 
     name = "file"
@@ -90,7 +113,7 @@ def _path(store: Store) -> Path:
     return store.file
 
 
-class MemoryKind:
+class MemoryKind(_WithoutGaps):
     name = "memory"
 
     def make(self, clock: Clock | None = None) -> Store:
@@ -108,7 +131,7 @@ class MemoryKind:
         store.close_all()
 
 
-class _ServerKind:
+class _ServerKind(_WithoutGaps):
     """A store on the server that all tests of this worker share."""
 
     name: str
@@ -121,7 +144,9 @@ class _ServerKind:
         raise NotImplementedError
 
     def make(self, clock: Clock | None = None) -> Store:
-        place = self._new_place(self.name)
+        return self._make(self._new_place(self.name), clock)
+
+    def _make(self, place: Place, clock: Clock | None) -> Store:
         store = self.open(place.location, clock)
         self._places[store.location] = place
         store.check(create=True)
@@ -141,6 +166,20 @@ class _ServerKind:
 class PostgresKind(_ServerKind):
     name = "postgres"
 
+    def __init__(self, new_place: Callable[[str], Place], schemas: Schemas) -> None:
+        super().__init__(new_place)
+        self._schemas = schemas
+
+    def make(self, clock: Clock | None = None) -> Store:
+        place = self._schemas.take()
+        store = self._make(place, clock)
+        self._schemas.note(place)
+        return store
+
+    def discard(self, store: Store) -> None:
+        store.close_all()
+        self._schemas.give_back(self._places[store.location])
+
     def open(self, location: str, clock: Clock | None) -> Store:
         from mpdispatch.store.postgres import PostgresStore
 
@@ -150,6 +189,39 @@ class PostgresKind(_ServerKind):
         import psycopg
 
         return psycopg.connect(self._places[store.location].dsn, autocommit=True)
+
+    def ids(self, store: Store) -> Ids | None:
+        place = self._places[store.location]
+        return _Sequences(place.dsn, place.name)
+
+
+class _Sequences:
+    """A transaction that is rolled back does not give the numbers back that it took of a sequence."""
+
+    def __init__(self, dsn: str, schema: str) -> None:
+        import psycopg
+
+        self._connection = psycopg.connect(dsn, autocommit=True)
+        names = self._connection.execute(
+            "SELECT sequencename FROM pg_sequences WHERE schemaname = %s ORDER BY 1", (schema,)
+        )
+        self._names = [f'"{schema}".{name}' for (name,) in names]
+        self._look = " UNION ALL ".join(f"SELECT last_value, is_called FROM {name}" for name in self._names)
+        self._kept = self._values()
+
+    def _values(self) -> list[tuple[int, bool]]:
+        return self._connection.execute(self._look).fetchall()
+
+    def keep(self) -> None:
+        self._kept = self._values()
+
+    def give_back(self) -> None:
+        for name, before, now in zip(self._names, self._kept, self._values(), strict=True):
+            if before != now:
+                self._connection.execute("SELECT setval(%s, %s, %s)", (name, *before))
+
+    def close(self) -> None:
+        self._connection.close()
 
 
 class RedisKind(_ServerKind):
@@ -165,11 +237,15 @@ class ValkeyKind(RedisKind):
     name = "valkey"
 
 
+def chosen_kinds() -> list[str]:
+    return os.environ.get("MPDISPATCH_TEST_KINDS", "").replace(",", " ").split() or list(DEFAULT)
+
+
 def kinds_of_test(metafunc: pytest.Metafunc) -> None:
     """Run a test of `store_kind` once for each kind that it is for; called by `pytest_generate_tests`."""
     if "store_kind" not in metafunc.fixturenames:
         return
-    chosen = os.environ.get("MPDISPATCH_TEST_KINDS", "").replace(",", " ").split() or list(DEFAULT)
+    chosen = chosen_kinds()
     if unknown := set(chosen) - set(ALL):
         raise pytest.UsageError(
             f"MPDISPATCH_TEST_KINDS: no kind of store is called {', '.join(sorted(unknown))}"
@@ -182,11 +258,19 @@ def kinds_of_test(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture
 def store_kind(request: pytest.FixtureRequest, tmp_path: Path) -> StoreKind:
     """The kind of store that this run of the test is about."""
-    match request.param:
+    return kind_named(request.param, request, tmp_path / "stores")
+
+
+def kind_named(name: str, request: pytest.FixtureRequest, folder: Path) -> StoreKind:
+    """The kind of this name; `folder` is for its files."""
+    match name:
         case "file":
-            return FileKind(tmp_path / "stores")
+            return FileKind(folder)
         case "memory":
             return MemoryKind()
-    kinds = {each.name: each for each in (PostgresKind, RedisKind, ValkeyKind)}
-    made: StoreKind = kinds[request.param](request.getfixturevalue("new_place"))
+        case "postgres":
+            return PostgresKind(
+                request.getfixturevalue("new_place"), request.getfixturevalue("postgres_schemas")
+            )
+    made: StoreKind = {"redis": RedisKind, "valkey": ValkeyKind}[name](request.getfixturevalue("new_place"))
     return made

@@ -36,7 +36,7 @@ from mpdispatch import (
     UnknownJobError,
     UsageError,
 )
-from mpdispatch.engine import batch_block
+from mpdispatch.engine.batches import block as batch_block
 from mpdispatch.engine.client import JobClient
 from mpdispatch.hooks import Extension, JobEnqueued
 from mpdispatch.host.wake import bring_wake_ups

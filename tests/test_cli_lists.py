@@ -6,47 +6,21 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
-from mpdispatch.cli.main import main
 from mpdispatch.clock import SystemClock
 from mpdispatch.model import ClaimedJob, ErrorInfo, NewBatch, NewJob
 from mpdispatch.store import SQLiteStore
 from mpdispatch.store.values import Progress
 
+from .conftest import Mp
 from .store.conftest import Desk, completed, failed, retrying
 from .terminal import Terminal, on_terminal
-
-Mp = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def mp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Mp:
-    """Runs the command line in this process, in the folder of the store: exit code, stdout, stderr."""
-    monkeypatch.chdir(tmp_path)
-    for name in [name for name in os.environ if name.startswith("MPDISPATCH_")]:
-        monkeypatch.delenv(name)
-
-    def run(*args: str) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as ended:
-            main(args)
-        found = capsys.readouterr()
-        return int(ended.value.code or 0), found.out, found.err
-
-    return run
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[SQLiteStore]:
-    store = SQLiteStore(tmp_path / "mpdispatch.db")
-    store.check(create=True)
-    yield store
-    store.close()
 
 
 class House:

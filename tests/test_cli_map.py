@@ -298,6 +298,13 @@ def test_a_halt_ends_it_early_and_resume_goes_on(maps: Maps, rule: str, code: in
     assert maps.left() == []
 
 
+@pytest.mark.parametrize("inputs", ["10", "100"])
+def test_a_success_that_halts_it_decides_the_exit_code(maps: Maps, inputs: str) -> None:
+    # Whether any inputs are left then or not.
+    _, err = maps("-j1", "--halt", "now,success=1", "sh", "-c", "exit $0", ":::", *inputs, code=0)
+    assert f"1 of {len(inputs)} jobs failed" in err
+
+
 def test_resume_failed_runs_failed_jobs_again(maps: Maps) -> None:
     command = ["sh", "-c", "echo $0; [ -e go ] || [ $0 = a ]", ":::", "a", "b", "c"]
     assert maps(*command, code=1)[0] == "a\nb\nc\n"

@@ -53,6 +53,24 @@ def test_without_a_placeholder_the_input_is_the_last_word(text: str) -> None:
     assert Template.parse(["echo {#}"]).words_of(7, [text]) == ["echo", "7"]
 
 
+@pytest.mark.parametrize(
+    "word",
+    [
+        r'"\$0 \`id\` \" \\ \\\\ \n"',
+        r'"\\\$"',
+        r"'\$'",
+        r"\$\'\"",
+        r"""'"'"\$"'"'""",
+        r'a"\$"b',
+        '"a\\\nb"\\\nc',
+        '""',
+    ],
+)
+def test_a_single_argument_is_split_as_the_shell_does(word: str) -> None:
+    shell = subprocess.run(["sh", "-c", f"printf %s {word}"], capture_output=True, check=True, text=True)
+    assert Template.parse([f"echo {word} {{}}"]).words_of(1, ["in"]) == ["echo", shell.stdout, "in"]
+
+
 @given(st.lists(INPUTS, min_size=2))
 def test_several_arguments_are_words_as_they_are(words: list[str]) -> None:
     if not words[0] or any("{" in word for word in words):

@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 
 from mpdispatch import Engine, QueueConfig
-from mpdispatch.cli.main import main
 from mpdispatch.clock import Instant, SystemClock
 from mpdispatch.config import Config
 from mpdispatch.engine import doctor as checkups
@@ -29,34 +28,10 @@ from mpdispatch.store import SQLiteStore
 from mpdispatch.store.sqlite import health
 from tests.clock import FakeClock
 
+from .conftest import Mp
 from .store.requests import request
 
-Mp = Callable[..., tuple[int, str, str]]
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
-
-
-@pytest.fixture
-def mp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Mp:
-    """Runs the command line in this process, in an empty folder: exit code, stdout, stderr."""
-    monkeypatch.chdir(tmp_path)
-    for name in [name for name in os.environ if name.startswith("MPDISPATCH_")]:
-        monkeypatch.delenv(name)
-
-    def run(*args: str) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as ended:
-            main(args)
-        found = capsys.readouterr()
-        return int(ended.value.code or 0), found.out, found.err
-
-    return run
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[SQLiteStore]:
-    store = SQLiteStore(tmp_path / "mpdispatch.db")
-    store.check(create=True)
-    yield store
-    store.close()
 
 
 def now() -> Instant:

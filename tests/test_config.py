@@ -20,6 +20,7 @@ MIB = 1 << 20
 DEFAULTS = {
     "concurrency": 10,
     "queues": ("default",),
+    "pool": "processes",
     "poll_interval": 1.0,
     "shutdown_timeout": 30.0,
     "heartbeat_interval": 10.0,

@@ -36,10 +36,14 @@ VALUES: dict[str, tuple[str, Any]] = {
     "start_method": ("spawn", "spawn"),
     "max_worker_rss": ("104857600", 100 << 20),
     "durability": ("process", "process"),
+    "pool": ("dask://scheduler", "dask://scheduler:8786"),
     "retention": ("30d", 30 * 86_400.0),
     "retention_failed": ("90d", 90 * 86_400.0),
     "retention_limit": ("100000", 100_000),
 }
+
+CAUSES: dict[str, dict[str, Any]] = {"pool": {"concurrency": "auto"}}
+"""What a field changes of others that are not given."""
 
 
 @pytest.fixture(autouse=True)
@@ -64,7 +68,7 @@ def test_each_field_is_taken_from_its_variable_and_an_argument_wins(
     dispatcher = Dispatcher(SQLiteStore("a.db"))
     assert getattr(dispatcher.config, field) == value
     assert dispatcher.origins[field] == f"MPDISPATCH_{field.upper()}"
-    others = dataclasses.asdict(Config()) | {field: value}
+    others = dataclasses.asdict(Config()) | {field: value} | CAUSES.get(field, {})
     assert dataclasses.asdict(dispatcher.config) == others
     assert getattr(Dispatcher(SQLiteStore("b.db"), **{field: default}).config, field) == default
 

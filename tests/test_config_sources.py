@@ -28,6 +28,7 @@ def test_every_field_is_read_from_the_environment():
     env = {
         "MPDISPATCH_CONCURRENCY": "auto",
         "MPDISPATCH_QUEUES": "default, critical ,bulk",
+        "MPDISPATCH_POOL": "dask+tls://[::1]:9000",
         "MPDISPATCH_POLL_INTERVAL": "250ms",
         "MPDISPATCH_SHUTDOWN_TIMEOUT": "2h",
         "MPDISPATCH_HEARTBEAT_INTERVAL": "0.5",
@@ -52,6 +53,7 @@ def test_every_field_is_read_from_the_environment():
     assert dataclasses.asdict(Config.resolve({}, env=env)) == {
         "concurrency": "auto",
         "queues": ("default", "critical", "bulk"),
+        "pool": "dask+tls://[::1]:9000",
         "poll_interval": 0.25,
         "shutdown_timeout": 7200.0,
         "heartbeat_interval": 0.5,

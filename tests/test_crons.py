@@ -22,7 +22,7 @@ from mpdispatch import (
     hooks,
 )
 from mpdispatch.engine.client import JobClient
-from mpdispatch.engine.cron_slots import MOST_BACKFILLED
+from mpdispatch.engine.crons.slots import MOST_BACKFILLED
 from mpdispatch.model.json import to_json
 from mpdispatch.store import open_store
 

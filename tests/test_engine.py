@@ -43,7 +43,7 @@ from mpdispatch import (
     job,
     middleware,
 )
-from mpdispatch.engine import bulk
+from mpdispatch.engine.batches import bulk
 from mpdispatch.execution import process_context
 from mpdispatch.model import Enqueued
 

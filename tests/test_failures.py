@@ -6,13 +6,14 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
-from mpdispatch import Dispatcher, Engine, StoreBusy, UsageError
+from mpdispatch import BatchNotFoundError, Dispatcher, Engine, StoreBusy, UsageError
 from mpdispatch.clock import SystemClock
 from mpdispatch.hooks import Extension, JobEnqueued
 from mpdispatch.model import ClaimedJob, ErrorInfo, JobState, NewBatch, NewJob, Retried
@@ -167,6 +168,14 @@ def test_nothing_said_is_refused_and_so_is_what_cannot_be(engine: Engine, make: 
     ):
         with pytest.raises(UsageError, match=text):
             act(**keywords)
+    assert engine.dead_letters.count() == 1
+
+
+@pytest.mark.parametrize("call", ["dead_letters.replay_all", "dead_letters.purge", "retry_all"])
+def test_an_unknown_batch_is_refused(engine: Engine, make: Maker, call: str) -> None:
+    make.failed()
+    with pytest.raises(BatchNotFoundError):
+        attrgetter(call)(engine)(batch=999)
     assert engine.dead_letters.count() == 1
 
 

@@ -23,7 +23,7 @@ from mpdispatch import (
     UsageError,
 )
 from mpdispatch.engine import JobHandle
-from mpdispatch.engine.map_places import KEY
+from mpdispatch.engine.maps.places import KEY
 from mpdispatch.model import Cause, ClaimedJob, Transition
 from mpdispatch.store.contract import Store
 from mpdispatch.store.supervisor_contract import SupervisorStore

@@ -6,12 +6,15 @@ import os
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
+import sqlalchemy
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from mpdispatch import (
     Dispatcher,
@@ -114,6 +117,18 @@ LIBRARY: dict[str, tuple[Callable[[Engine], object], list[str]]] = {
     "a path for a dispatcher": (
         lambda _: Engine.build("jobs.db"),  # type: ignore[arg-type]
         ["dispatcher: must be a Dispatcher", "Engine.open('jobs.db')"],
+    ),
+    "an engine for its connection": (
+        lambda e: e.options(connection=sqlalchemy.create_engine("sqlite://")).enqueue("render", "a"),
+        ["connection= is the Engine, which makes connections", "Connection or Session of SQLAlchemy", "of Django"],
+    ),
+    "a session that is awaited": (
+        lambda e: e.options(connection=AsyncSession()).enqueue("render", "a"),
+        ["connection= is the AsyncSession, where statements are awaited", "when the transaction has been committed"],
+    ),
+    "no connection at all": (
+        lambda e: e.options(connection="jobs.db").enqueue("render", "a"),
+        ["connection= is a builtins.str", "to the store's file", "what SQLAlchemy or Django work with"],
     ),
     "no path": (lambda _: open_store(cast("Any", None)), ["location: must be a path or URL"]),
     "a missing folder": (lambda _: into_missing_folder(), ["cannot be created", "there is no folder", "no/such"]),
@@ -227,7 +242,7 @@ def test_waiting_in_vain_tells_what_explain_tells(engine: Engine) -> None:
     assert "queue 'default' is paused ▸ mpdispatch resume default" in both_say(waiting, "paused")
     engine.resume_queue("default")
     claimed, *_ = desk.claim()
-    assert "a supervisor claimed it at" in both_say(waiting, "running")
+    assert "supervisor 1 (pid 4711 on here) claimed it at" in both_say(waiting, "running")
     desk.commit(retrying(claimed, desk.clock.now()))
     assert "attempt 1 ended with ValueError: no such page" in both_say(waiting, "later")
     desk.close()
@@ -238,6 +253,17 @@ def test_explain_tells_when_and_how_a_job_ended(engine: Engine) -> None:
     engine.cancel(job_id)
     (reason,) = engine.explain(job_id)[1]
     assert str(reason).startswith("it was cancelled at 20")
+
+
+def test_explain_tells_a_job_cancelled_with_its_batch(engine: Engine) -> None:
+    with engine.batch("pages") as batch:
+        alone, together = (engine.enqueue("render", path).id for path in "ab")
+    engine.cancel(alone)
+    time.sleep(0.002)  # so that the batch is cancelled later
+    batch.cancel()
+    told = [str(engine.explain(job_id)[1][0]) for job_id in (alone, together)]
+    assert ["with its batch" in text for text in told] == [False, True]
+    assert f"Z, with its batch {batch.id} ▸ mpdispatch retry {together}" in told[1]
 
 
 # ---------------------------------------------------------------- whole programs

@@ -24,8 +24,9 @@ from mpdispatch import (
     WaitTimeoutError,
 )
 from mpdispatch.clock import Instant
-from mpdispatch.engine import loop_watch, waiting
 from mpdispatch.engine.client import JobClient
+from mpdispatch.engine.waiting import blocking as waiting
+from mpdispatch.engine.waiting import loop_watch
 from mpdispatch.model import Cause, ClaimedJob, NewJob, Transition
 from tests.clock import FakeClock
 from tests.store.conftest import Desk, completed

@@ -73,7 +73,11 @@ def find_store(options: Options) -> Store:
     if options.store is None and (engine := app_on_command_line(options)) is not None:
         with blaming(Sourced(str(options.app), "-A", True)):
             return refuse_unshared(engine.store)
-    found = _where_is_store(options)
+    return open_found(_where_is_store(options), options)
+
+
+def open_found(found: Sourced, options: Options) -> Store:
+    """The store at this location, not yet opened, with the durability of the settings."""
     with blaming(found):
         store = refuse_unshared(open_store(found.value))
     bring_wake_ups(store)

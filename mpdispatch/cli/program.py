@@ -56,6 +56,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "backup": ("store:backup", "Copy the store, while it is in use."),
     "config": ("config:config", "Check the configuration: every setting and its source."),
     "migrate": ("store:migrate", "Create the store or bring its schema up to date."),
+    "migrate-store": ("migrate_store:migrate_store", "Move all of a store to another one, of any kind."),
     "doctor": ("doctor:doctor", "Examine the store and this machine, with remedies."),
     "token": ("store:token", "Print the store's own HTTP token."),
     "completion": ("completion:completion", "Print the completion script of a shell."),
@@ -72,7 +73,7 @@ def _remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:
         setattr(ctx.ensure_object(Options), param.name, value)
 
 
-def _shared_options() -> list[click.Parameter]:
+def _shared_options(*, speaks_json: bool = True) -> list[click.Parameter]:
     def option(*names: str, **settings: Any) -> click.Option:
         return click.Option(names, expose_value=False, callback=_remember, **settings)
 
@@ -85,7 +86,7 @@ def _shared_options() -> list[click.Parameter]:
             metavar="APP",
             help="Your engine, or a function that makes it, as module:attribute (MPDISPATCH_APP).",
         ),
-        option("--json", is_flag=True, help="Print JSON, for programs."),
+        option("--json", is_flag=True, hidden=not speaks_json, help="Print JSON, for programs."),
         option("-v", "--verbose", is_flag=True, help="Log in detail, to stderr."),
     ]
 
@@ -93,10 +94,11 @@ def _shared_options() -> list[click.Parameter]:
 class Command(click.Command):
     """A command with the shared options and with examples below its help."""
 
-    def __init__(self, *args: Any, examples: str, **settings: Any) -> None:
+    def __init__(self, *args: Any, examples: str, speaks_json: bool = True, **settings: Any) -> None:
+        """`speaks_json`: whether its help shows `--json`."""
         super().__init__(*args, **settings)
         self.examples = examples
-        self.params.extend(_shared_options())
+        self.params.extend(_shared_options(speaks_json=speaks_json))
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Examples"):

@@ -1,19 +1,17 @@
 """The engine: an app's handlers and their jobs. What users of the library hold in their hands.
 
-function ──definition──▶ JobHandle ──enqueue(…)──▶ engine (options, enqueueing, bulk, batch_block) ──▶ store
+function ──definition──▶ JobHandle ──enqueue(…)──▶ engine (options, enqueueing, batches) ──▶ store
                                                      └── client: get, list, wait, cancel, retry … ──▶ store
 
-- `client.JobClient` is the engine without handlers: command line and HTTP speak to it too. `settings` checks what an engine
-  is made of, `remade` builds it again in a worker; `doctor` and `supervisors` look at a whole store.
-- One job: `definition` (a handler), `options` and `parents` (checked), `new_job`, `enqueueing`; many: `bulk`.
-- `batch.Batch` are jobs that belong together. `batch_arguments` checks those of `engine.batch`, `batch_block` makes members
-  of what is enqueued inside it, `batch_waiting` waits for the end; `batches` finds them again.
-- Waiting: `waits` is what a client offers; `waiting` blocks a thread, `loop_watch` an event loop's tasks. `offload` makes
-  calls to the store from async code. `in_process`: tests run the jobs where somebody waits for them.
-- `maps` is `engine.map`: `map_places` makes or finds its jobs, `map_results` gives what they returned, `map_lock`.
+- `client.JobClient` is the engine without handlers: command line and HTTP speak to it too. `operating` is what it does with
+  a whole store, which `doctor` and `supervisors` look at. `settings` checks what an engine is made of, `remade` builds it
+  again in a worker.
+- One job: `definition` (a handler), `options` and `parents` (checked), `new_job`, `enqueueing`. Many: `batches`, `maps`.
+- `waiting` for their end. `offload` makes calls to the store from async code. `in_process`: tests run the jobs where
+  somebody waits for them.
 - Failures: `dead_letters`, `failure_groups`; `again` retries and replays by the many.
 - `explain` says why a job waits; `explain_parents` and `explain_cron` are parts of it.
-- `crons` are the cron entries of a store, `cron_declarations` those of an app's code; `cron_*` are their parts.
+- `crons`: the cron entries.
 
 What is named here is loaded on first use: a client of a store needs no handlers, and starts in half the time.
 Not here: running jobs (`dispatcher`, `supervisor`), and how arguments become JSON (`handlers`).
@@ -23,7 +21,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mpdispatch.engine.batch import Batch
+    from mpdispatch.engine.batches.batch import Batch
     from mpdispatch.engine.definition import JobHandle, job
     from mpdispatch.engine.engine import Engine
     from mpdispatch.engine.enqueueing import BoundJob, EngineOptions
@@ -31,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Batch", "BoundJob", "Engine", "EngineOptions", "JobHandle", "job"]
 
 _HOMES = {
-    "Batch": "batch",
+    "Batch": "batches.batch",
     **dict.fromkeys(("JobHandle", "job"), "definition"),
     "Engine": "engine",
     **dict.fromkeys(("BoundJob", "EngineOptions"), "enqueueing"),

@@ -21,6 +21,12 @@ RETRIABLE = (JobState.FAILED, JobState.RETRYING, JobState.SCHEDULED, JobState.CA
 """States of jobs that can be told to run (again)."""
 
 
+def refuse_unknown_batch(store: Store, selection: DeadLetterFilter | JobFilter) -> None:
+    """Raises BatchNotFoundError if it is of a batch that is not there."""
+    if selection.batch_id is not None:
+        store.batches.get(selection.batch_id)
+
+
 def refuse_everything(selection: DeadLetterFilter | JobFilter, everything: bool) -> None:
     """Raises UsageError if nothing says which jobs, and it is not said that all are meant."""
     names = ("queue", "name", "batch_id", "error")

@@ -100,12 +100,13 @@ class DeadLetters:
             everything: all of them. Needed if nothing else says which.
             on_selected: called with their number before the first is replayed. If it raises, none is.
 
-        Raises UsageError: nothing says which, or what says so is not allowed.
+        Raises BatchNotFoundError; UsageError: nothing says which, or what says so is not allowed.
         """
-        from mpdispatch.engine.again import failed_ids, refuse_everything, run_again
+        from mpdispatch.engine.again import failed_ids, refuse_everything, refuse_unknown_batch, run_again
 
         where = DeadLetterFilter(queue=queue, name=name, batch_id=batch, error=error)
         refuse_everything(where, everything)
+        refuse_unknown_batch(self._store, where)
         ids = failed_ids(self._store, where)
         if on_selected is not None:
             on_selected(len(ids))
@@ -125,8 +126,10 @@ class DeadLetters:
         """Purge dead letters, replayed or not; gives how many. They are gone; their jobs stay, as failed.
 
         The jobs are deleted when the setting `retention_failed` has passed. `older_than` (seconds): only those that
-        failed longer ago. Purged in short transactions, so supervisors go on claiming.
+        failed longer ago. Purged in short transactions, so supervisors go on claiming. Raises BatchNotFoundError.
         """
+        from mpdispatch.engine.again import refuse_unknown_batch
+
         where = DeadLetterFilter(
             queue=queue,
             name=name,
@@ -135,4 +138,5 @@ class DeadLetters:
             is_replayed=None,
             failed_before_us=None if older_than is None else so_long_ago_us(older_than),
         )
+        refuse_unknown_batch(self._store, where)
         return self._store.purge_dead_letters(where)

@@ -10,10 +10,13 @@ from mpdispatch.clock import SECOND_US, Instant
 from mpdispatch.config import Config
 from mpdispatch.cpus import usable_cpus
 from mpdispatch.engine.supervisors import supervisors_of
+from mpdispatch.host.processes import pid_namespace
 from mpdispatch.host.runtime_folder import runtime_folder
 from mpdispatch.host.start_journal import journal_path
+from mpdispatch.ids import boot_id
 from mpdispatch.model import Finding, JobState, Level, SupervisorStatus
 from mpdispatch.model.json import moment_of, time_to_json
+from mpdispatch.policy.pools import NOT_PROMISED, is_cluster
 from mpdispatch.store.contract import Store
 from mpdispatch.store.filters import JobFilter
 
@@ -28,14 +31,30 @@ def checkup(store: Store, config: Config, *, now: Instant) -> list[Finding]:
     supervisors = supervisors_of(store, now)
     return [
         *store.examine(),
+        *_moved(store),
         _clock(store, supervisors, now),
         *_limits(config),
+        *_pools(store, supervisors, config),
         *_supervisors(supervisors),
         *_side_folder(store, supervisors),
         *_waiting(store, supervisors),
         *_parked(store),
         *_dead_letters(store),
     ]
+
+
+def _moved(store: Store) -> Iterator[Finding]:
+    transfer = getattr(store, "transfer", None)  # a store of another package may have none
+    if transfer is None:
+        return
+    found = transfer.standing()
+    if found.outgoing is not None:
+        remedy = f"use {found.outgoing.to}" if found.outgoing.is_done else "finish the move, or give it up"
+        yield Finding(check="move", level=Level.WARNING, message=found.outgoing.detail, remedy=remedy)
+    if found.incoming is not None and not found.incoming.is_done:
+        yield Finding(
+            check="move", level=Level.WARNING, message=found.incoming.detail, remedy="finish the move"
+        )
 
 
 def _clock(store: Store, supervisors: list[SupervisorStatus], now: Instant) -> Finding:
@@ -53,7 +72,30 @@ def _clock(store: Store, supervisors: list[SupervisorStatus], now: Instant) -> F
     return Finding(check="clock", level=Level.OK, message=f"{time_to_json(moment_of(now.wall_us))}")
 
 
+def _pools(store: Store, supervisors: list[SupervisorStatus], config: Config) -> Iterator[Finding]:
+    """Says what a cluster does not promise that runs jobs here, or is to."""
+    used = {each.pool for each in supervisors if each.is_alive} | {config.pool}
+    for pool in sorted(filter(is_cluster, used)):
+        yield Finding(
+            check="pool",
+            level=Level.OK,
+            message=f"jobs run on {pool}; starts are counted and outcomes recorded exactly once, as by worker processes",
+        )
+        for text in NOT_PROMISED:
+            yield Finding(check="pool", level=Level.NOTE, message=f"not promised by a cluster: {text}")
+        if store.file is not None:
+            yield Finding(
+                check="pool",
+                level=Level.NOTE,
+                message=f"the store is a file of this host: what handlers enqueue on another host of {pool} would go into"
+                " a file there",
+                remedy="have the dask workers on this host, or take a store of a server",
+            )
+
+
 def _limits(config: Config) -> Iterator[Finding]:
+    if is_cluster(config.pool):
+        return
     slots, cpus = config.slots, usable_cpus()
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = _FILES_OWN + 2 * slots * _FILES_PER_WORKER
@@ -103,10 +145,10 @@ def _supervisors(supervisors: list[SupervisorStatus]) -> Iterator[Finding]:
 
 def _side_folder(store: Store, supervisors: list[SupervisorStatus]) -> Iterator[Finding]:
     """Check that the files of running supervisors on this machine exist."""
-    folder = runtime_folder(store)
+    folder, here = runtime_folder(store), _here(store)
     for each in supervisors:
         path = journal_path(folder, each.id)
-        if each.is_alive and not path.exists():
+        if each.is_alive and each.id in here and not path.exists():
             what = path if folder.is_dir() else folder
             yield Finding(
                 check="side folder",
@@ -116,6 +158,16 @@ def _side_folder(store: Store, supervisors: list[SupervisorStatus]) -> Iterator[
                 remedy="it makes that anew with its next heartbeat; look again, restart it if this stays, and let"
                 " nothing delete what lies beside the store",
             )
+
+
+def _here(store: Store) -> set[int]:
+    """The supervisors whose folder is ours: a container has its own, unless it lies beside the store's file."""
+    namespace, boot = pid_namespace(), boot_id()
+    return {
+        each.id
+        for each in store.supervisors()
+        if each.boot_id == boot and (store.file is not None or each.pid_namespace == namespace)
+    }
 
 
 def _waiting(store: Store, supervisors: list[SupervisorStatus]) -> Iterator[Finding]:

@@ -12,14 +12,14 @@ import msgspec
 
 from mpdispatch.config import QueueConfig
 from mpdispatch.dispatcher import Dispatcher
-from mpdispatch.engine.batch import Batch
-from mpdispatch.engine.batch_block import BatchContext, block_of
-from mpdispatch.engine.bulk import enqueue_batch
+from mpdispatch.engine.batches.batch import Batch
+from mpdispatch.engine.batches.block import BatchContext, block_of
+from mpdispatch.engine.batches.bulk import enqueue_batch
 from mpdispatch.engine.client import JobClient
-from mpdispatch.engine.cron_keywords import CronKeywords
+from mpdispatch.engine.crons.keywords import CronKeywords
 from mpdispatch.engine.definition import JobHandle, as_handle
 from mpdispatch.engine.enqueueing import BoundJob, EngineOptions, Enqueueable, EnqueuesByName, EnqueuesJobs
-from mpdispatch.engine.maps import MapsItems
+from mpdispatch.engine.maps.call import MapsItems
 from mpdispatch.engine.new_job import new_job
 from mpdispatch.engine.options import PLAIN, EnqueueKeywords, EnqueueOptions, JobKeywords, documented
 from mpdispatch.engine.parents import jobs_at_once
@@ -40,8 +40,8 @@ from mpdispatch.policy.names import shown
 from mpdispatch.store import open_store
 
 if TYPE_CHECKING:
-    from mpdispatch.engine.cron_declarations import CronDeclarations
-    from mpdispatch.engine.crons import EngineCrons
+    from mpdispatch.engine.crons.declarations import CronDeclarations
+    from mpdispatch.engine.crons.entries import EngineCrons
     from mpdispatch.handlers.file_crons import FileCrons
 
 _NO_CRONS = (DeclaredCrons(origin="code"),)
@@ -178,7 +178,7 @@ class Engine(JobClient, EnqueuesByName, MapsItems):
 
     def _cron_declarations(self) -> CronDeclarations:
         if self._declared is None:
-            from mpdispatch.engine.cron_declarations import CronDeclarations  # it reads schedules
+            from mpdispatch.engine.crons.declarations import CronDeclarations  # it reads schedules
 
             self._declared = CronDeclarations(self)
         return self._declared
@@ -186,7 +186,7 @@ class Engine(JobClient, EnqueuesByName, MapsItems):
     @property
     def crons(self) -> EngineCrons:
         """The cron entries: add, register, list, get, enable, disable, delete, trigger, preview, backfill …"""
-        from mpdispatch.engine.crons import EngineCrons
+        from mpdispatch.engine.crons.entries import EngineCrons
 
         return EngineCrons(self, self._tell_fired)
 
@@ -317,7 +317,7 @@ class Engine(JobClient, EnqueuesByName, MapsItems):
 
         Raises UsageError: names the argument that is not allowed; nothing is stored.
         """
-        from mpdispatch.engine.batch_arguments import checked_batch
+        from mpdispatch.engine.batches.arguments import checked_batch
 
         new = checked_batch(self, name, on_success, on_failure, on_end, max_fails)
         if not isinstance(open, bool):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeAlias, TypeVar, overload
 
-from mpdispatch.engine.batch import Batch
+from mpdispatch.engine.batches.batch import Batch
 from mpdispatch.engine.offload import StandstillError, offload
 from mpdispatch.engine.options import EnqueueOptions
 from mpdispatch.errors import StoreBusy, UsageError

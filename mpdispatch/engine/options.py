@@ -85,7 +85,11 @@ class EnqueueKeywords(TypedDict, total=False):
         "what it does when one of them fails or is cancelled: cancel (it is cancelled as well; without this option), run"
         " (it counts as done), wait (until somebody has retried it and it completes)",
     ]
-    connection: Annotated[Any, "an open connection to the store's file; the job is stored in its transaction"]
+    connection: Annotated[
+        Any,
+        "what the app is connected to the store's database by: the driver's connection, a Connection or Session of"
+        " SQLAlchemy, a connection of Django. The job is stored in its transaction, and exists once that is committed",
+    ]
 
 
 def meanings(keywords: type) -> dict[str, str]:

@@ -13,7 +13,7 @@ from mpdispatch.model import Job
 from mpdispatch.policy.names import shown
 
 if TYPE_CHECKING:
-    from mpdispatch.engine.batch import Batch
+    from mpdispatch.engine.batches.batch import Batch
     from mpdispatch.store.contract import Store
 
 MOST = 100_000
@@ -104,7 +104,7 @@ def _flat(value: object, batches: list[Batch], depth: int = 0) -> Iterator[objec
 def _is_batch(value: Iterable[object]) -> TypeGuard[Batch]:
     if isinstance(value, list | tuple | set | frozenset | range | Iterator):
         return False
-    from mpdispatch.engine.batch import Batch  # few jobs wait for one, and it imports much
+    from mpdispatch.engine.batches.batch import Batch  # few jobs wait for one, and it imports much
 
     return isinstance(value, Batch)
 

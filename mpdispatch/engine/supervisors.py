@@ -14,6 +14,7 @@ from mpdispatch.host.runtime_folder import runtime_folder
 from mpdispatch.model import PeerSupervisor, SupervisorStatus, WorkerStatus
 from mpdispatch.model.json import moment_of
 from mpdispatch.policy.lease import PeerVerdict
+from mpdispatch.policy.pools import pool_in
 from mpdispatch.store.contract import Store
 from mpdispatch.store.values import HeldJob
 
@@ -34,12 +35,14 @@ def supervisors_of(store: Store, now: Instant) -> list[SupervisorStatus]:
 
 
 def _status(peer: PeerSupervisor, jobs: list[HeldJob], folder: Path, now: Instant) -> SupervisorStatus:
+    app, pool = pool_in(peer.app)
     return SupervisorStatus(
         id=peer.id,
         host=peer.host,
         pid=peer.pid,
         state=verdict_on(peer, folder).value,
-        app=peer.app,
+        app=app,
+        pool=pool,
         queues=peer.queues,
         concurrency=peer.concurrency,
         version=peer.version,

@@ -2,6 +2,7 @@
 
     base ◀── jobs      a job, its handler, the app
          ◀── store     a store
+         ◀── pool      a cluster that runs jobs
          ◀── crons     a cron entry
          ◀── batches   a batch, a job that waits for others
     steering           Retry, Snooze, Cancel, which a handler raises; JobTimeout, JobCancelled, raised inside one
@@ -16,6 +17,7 @@ from mpdispatch.errors.base import *
 from mpdispatch.errors.batches import *
 from mpdispatch.errors.crons import *
 from mpdispatch.errors.jobs import *
+from mpdispatch.errors.pool import *
 from mpdispatch.errors.steering import *
 from mpdispatch.errors.store import *
 

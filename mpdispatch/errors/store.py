@@ -142,6 +142,12 @@ class StoreTooOld(StoreError):
         )
 
 
+class StoreMoved(StoreError):
+    """The store was moved to another one, or is being moved or filled: nothing can be changed in it."""
+
+    _what = "is moved to another store"
+
+
 class LeaseLostError(DispatchError):
     """This supervisor's registration is gone: another one took its jobs over. It must not write."""
 

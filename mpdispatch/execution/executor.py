@@ -121,6 +121,23 @@ class Executor:
             raise error
         self._asked = _Asked(job_id, starts, kind)
 
+    def interrupt_thread(
+        self, job_id: int, starts: int, kind: InterruptKind, *, strike: Callable[[], None]
+    ) -> None:
+        """As `interrupt`, from another thread than that which runs the job: `strike` has that thread raise the error.
+
+        It may raise it a little after the handler has returned; then it is the outcome all the same.
+        """
+        context = self._context
+        if context is not None and context.id == job_id and context.fencing_token == starts:
+            context.is_cancelled = True
+        # First, for the thread may open the window at this very moment, and looks for it then.
+        self._asked = _Asked(job_id, starts, kind)
+        if self._window == (job_id, starts) and not event_loop.interrupt(
+            _INTERRUPTS[kind](_INTERRUPT_TEXTS[kind])
+        ):
+            strike()
+
     def _raise_if_asked(self, context: JobContext) -> None:
         """Raise an interrupt that came before the window was open."""
         asked = self._asked

@@ -15,6 +15,7 @@ from urllib.parse import parse_qsl, unquote
 from mpdispatch import sqlite3
 from mpdispatch.errors import UsageError
 from mpdispatch.store import SQLiteStore, open_store
+from mpdispatch.store.callers import names_of
 from mpdispatch.store.contract import Store
 from mpdispatch.store.servers import POSTGRES, REDIS, SCHEMES, Product, scheme_of, store_of
 from mpdispatch.store.sqlite import main_file_of
@@ -58,11 +59,6 @@ def kind_of_type(kind: type) -> Kind | None:
     if is_store or names & _DATABASES or roots & _POSTGRES:
         return Kind.DATABASE
     return Kind.KV if roots & _REDIS else None
-
-
-def names_of(kind: type) -> frozenset[str]:
-    """`package.Class` of a type and of all its bases."""
-    return frozenset(f"{base.__module__.partition('.')[0]}.{base.__name__}" for base in kind.__mro__)
 
 
 def detect(thing: Any) -> Detected | None:

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias, cast
 from mpdispatch.engine import Engine
 from mpdispatch.errors import UsageError
 from mpdispatch.execution.process_context import current_engine, serving
-from mpdispatch.extension.detect import names_of
+from mpdispatch.store.callers import names_of
 
 Scope: TypeAlias = MutableMapping[str, Any]
 ASGIApp: TypeAlias = Callable[[Any, Any, Any], Awaitable[None]]

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol, get_args, get_origin
 
 from mpdispatch.errors import ConfigError, Fault
-from mpdispatch.extension.detect import Detected, Kind, detect, kind_of_type, names_of
+from mpdispatch.extension.detect import Detected, Kind, detect, kind_of_type
 from mpdispatch.policy.names import shown
+from mpdispatch.store.callers import names_of
 
 
 class Resources(Protocol):

@@ -20,6 +20,7 @@ class NewSupervisor(msgspec.Struct, frozen=True, kw_only=True):
     queues: tuple[str, ...]
     concurrency: int
     app: str
+    """The reference of its app; and its pool, if that is a cluster's (see `policy.pools.pool_in`)."""
     version: str
     token: str = ""
     """The tags in the environment of its workers begin with it; a rescuer finds them by it. It is never shown. Empty: it
@@ -62,6 +63,8 @@ class SupervisorStatus(msgspec.Struct, frozen=True, kw_only=True):
     state: str
     """`alive`; `dead`: its process is gone; `expired`: it has not renewed its lease in time."""
     app: str
+    pool: str
+    """Where its jobs run, see `Config.pool`."""
     queues: tuple[str, ...]
     concurrency: int
     version: str
@@ -70,7 +73,7 @@ class SupervisorStatus(msgspec.Struct, frozen=True, kw_only=True):
     jobs: int
     """Jobs it has claimed and not finished."""
     workers: tuple[WorkerStatus, ...]
-    """Workers are visible on their own host only; elsewhere this is empty."""
+    """Workers are visible on their own host only; elsewhere, and of a cluster, this is empty."""
 
     @property
     def is_alive(self) -> bool:

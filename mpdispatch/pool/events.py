@@ -9,13 +9,13 @@ import msgspec
 from mpdispatch.handlers.description import AppDescription
 from mpdispatch.model import ClaimedJob, Outcome
 from mpdispatch.pool.frames import Wrote
-from mpdispatch.pool.process import WorkerProcess
+from mpdispatch.pool.protocol import Worker
 
 
 class Ready(msgspec.Struct, frozen=True):
     """A worker has imported the app."""
 
-    worker: WorkerProcess
+    worker: Worker
     app: AppDescription
 
 
@@ -29,7 +29,7 @@ class BootFault(msgspec.Struct, frozen=True):
 class Settled(NamedTuple):
     """A job that was started has an outcome, which is not on disk yet. A tuple is made four times as fast, once per job."""
 
-    worker: WorkerProcess
+    worker: Worker
     job: ClaimedJob
     outcome: Outcome
 
@@ -58,7 +58,7 @@ class Enqueued(msgspec.Struct, frozen=True):
 class Gone(msgspec.Struct, frozen=True):
     """A worker that had been ready has ended."""
 
-    worker: WorkerProcess
+    worker: Worker
     unbegun: tuple[ClaimedJob, ...] = ()
     """Its jobs, in the order sent, if it had begun none of them. They are in a `Returned`, too."""
     has_read: bool = True

@@ -15,9 +15,9 @@ from mpdispatch.model import (
     TimedOut,
     WorkerDied,
 )
+from mpdispatch.pool.assigned import StopReason
 from mpdispatch.pool.channel import EXIT_CHANNEL_LOST
 from mpdispatch.pool.exec import ExitStatus
-from mpdispatch.pool.process import StopReason
 
 
 def from_reply(answer: Answer, stop_reason: StopReason | None, timeout_us: int | None) -> Outcome:

@@ -5,25 +5,28 @@ Nothing here blocks or decides about a job: `receive` gives events, and the supe
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Set
 
 import msgspec
 
 from mpdispatch.clock import Clock
+from mpdispatch.host.linux import have_recall
 from mpdispatch.host.start_journal import Journal
 from mpdispatch.model import ClaimedJob, Completed, Run
 from mpdispatch.pool import frames
+from mpdispatch.pool.assigned import Assignment, WorkerState
 from mpdispatch.pool.events import BootFault, Enqueued, Event, Gone, Progressed, Ready, Returned, Settled
 from mpdispatch.pool.exec import ExitStatus
 from mpdispatch.pool.outcomes import from_exit, from_reply
 from mpdispatch.pool.process import (
-    Assignment,
     WorkerProcess,
-    WorkerState,
     end_leftovers,
     kill_workers,
     wait_for_ends,
 )
+from mpdispatch.pool.protocol import Worker
+from mpdispatch.pool.records import Records
 from mpdispatch.pool.selector import Selected, Selector
 from mpdispatch.pool.spawner import Spawner
 
@@ -35,22 +38,24 @@ class Touch(msgspec.Struct, frozen=True):
     is_end: bool
 
 
-class Pool:
-    """All workers of a supervisor. One thread."""
+class ProcessPool:
+    """The pool of a supervisor on this machine: its workers are child processes. One thread."""
 
     def __init__(self, boot: frames.Boot, *, spawner: Spawner, selector: Selector, clock: Clock) -> None:
         self._app = boot.app
         self._boot = frames.encode(boot)
         self._selector = selector
         self._clock = clock
-        self._journal: Journal | None = None
-        self._attach: Callable[[int], frames.Attach] | None = None
+        self._records = Records()
         self.spawner = spawner
         self._boot_errors: dict[int, frames.BootFailed] = {}
-        self._dead_with_unwritten: list[WorkerProcess] = []
         self._given_up: list[WorkerProcess] = []
         """Killed, forgotten, and not seen to have ended."""
         self.workers: list[WorkerProcess] = []
+        self.capacity = sys.maxsize
+        """Most workers that it could have now."""
+        self.may_prefetch = have_recall
+        """Whether a worker may hold more than the job that it runs."""
         self.helper_pids: set[int] = set()
         """Pids of our other child processes."""
 
@@ -58,9 +63,31 @@ class Pool:
 
     def open(self, journal: Journal, attach: Callable[[int], frames.Attach]) -> None:
         """Call this when the store is open: workers get records and may get jobs. `attach` makes the frame of a record."""
-        self._journal, self._attach = journal, attach
+        self._records.open(journal, attach)
         for worker in self.workers:
-            self._attach_worker(worker)
+            self._records.give(worker)
+
+    def use(self, start_method: str) -> None:
+        """Start workers in this way from now on, see `Config.start_method`."""
+        self.spawner.use(start_method)
+
+    def warm_up(self) -> None:
+        """Prepare for the first `spawn`, without a wait."""
+        self.spawner.warm_up()
+
+    @property
+    def is_warming(self) -> bool:
+        """Whether a worker started in a moment would be ready sooner than one started now."""
+        return self.spawner.is_warming
+
+    @property
+    def has_app(self) -> bool:
+        """Whether a worker started now shares the memory of an imported app."""
+        return self.spawner.has_app
+
+    def renew(self, token: str) -> None:
+        """Mark processes that are started from now on with this token."""
+        self.spawner.renew(token)
 
     def spawn(self) -> WorkerProcess:
         """Start one worker. Raises OSError if the system has no free process or descriptor."""
@@ -77,24 +104,13 @@ class Pool:
         if worker.launched.pidfd is not None:
             self._selector.register(worker.launched.pidfd, Touch(worker, True), urgent=True)
         worker.send(self._boot)
-        self._attach_worker(worker)
+        self._records.give(worker)
         return worker
-
-    def _attach_worker(self, worker: WorkerProcess) -> None:
-        """Give the worker a record, if it has none and one is free; otherwise a later call does."""
-        if self._journal is None or self._attach is None or worker.record is not None:
-            return
-        record = self._journal.take_record()
-        if record is not None:
-            worker.attach(record)
-            attach = self._attach(record.index)
-            worker.leaves_children = not attach.kills_children
-            worker.send(frames.encode(attach))
 
     @property
     def no_room(self) -> OSError | None:
         """The error of the last attempt to get a record, if the disk was full."""
-        return None if self._journal is None else self._journal.no_room
+        return self._records.no_room
 
     def replace_workers_of_old_journal(self) -> None:
         """After the start journal was made again: let workers that write into the old file end after their jobs.
@@ -102,8 +118,7 @@ class Pool:
         A worker that runs nothing and has opened neither file yet would open the new one. It is killed.
         """
         for worker in self.workers:
-            record = worker.record
-            if self._journal is None or record is None or self._journal.is_of_this_file(record):
+            if (record := worker.record) is None or not self._records.is_outdated(worker):
                 continue
             if worker.state is WorkerState.READY and (worker.assigned or record.is_signed()):
                 worker.retire()
@@ -291,26 +306,18 @@ class Pool:
             self._selector.unregister(worker.launched.pidfd)
         worker.close()
         self.workers.remove(worker)
-        if worker.record is not None:
-            self._dead_with_unwritten.append(worker)
+        if self._records.keep_of(worker):
             self.free_records()
 
     def free_records(self) -> None:
         """Free the records of dead workers whose last outcomes are on disk, for workers that wait for one."""
-        if self._journal is None or not (self._dead_with_unwritten or self._journal.no_room):
-            return
-        for worker in list(self._dead_with_unwritten):
-            if worker.unwritten == 0 and worker.record is not None:
-                self._dead_with_unwritten.remove(worker)
-                self._journal.give_back(worker.record)
-        self._journal.no_room = None  # the next attempt finds out
-        for worker in self.workers:
-            self._attach_worker(worker)
+        if self._records.free():
+            for worker in self.workers:
+                self._records.give(worker)
 
     def detach(self) -> None:
         """The start journal is closed: no worker may use a record of it any more. After `give_up_all`."""
-        self._journal = self._attach = None
-        self._dead_with_unwritten.clear()
+        self._records.detach()
 
     # -- ending ---------------------------------------------------------------------------------------
 
@@ -321,9 +328,9 @@ class Pool:
             worker.retire()
         wait_for_ends(idle, wait_s)
 
-    def kill(self, workers: Iterable[WorkerProcess]) -> None:
+    def kill(self, workers: Iterable[Worker]) -> None:
         """SIGKILL these and all they started. Their ends are events as any other."""
-        kill_workers(workers)
+        kill_workers(worker for worker in workers if isinstance(worker, WorkerProcess))
 
     def give_up_all(self) -> None:
         """SIGKILL every worker and forget it with its jobs, which a rescuer decides about. Waits for none of them.
@@ -360,3 +367,7 @@ class Pool:
         self._bury()
         for worker in list(self._given_up):
             self._let_go_of(worker)
+
+    def close(self) -> None:
+        """After `kill_all`: end what else it has started."""
+        self.spawner.close()

@@ -1,7 +1,7 @@
-"""One worker process as the supervisor sees it: its assigned jobs, its channel, its end. Runs in the supervisor.
+"""One worker process as the supervisor sees it: its channel, its end. Runs in the supervisor.
 
-A job is *assigned* from the moment it is sent until its outcome arrives. The first assigned job may be running. The
-others wait in the socket's buffer or in the worker, in order, and can be recalled.
+The first of its assigned jobs may be running. The others wait in the socket's buffer or in the worker, in order, and can
+be recalled.
 """
 
 from __future__ import annotations
@@ -11,10 +11,8 @@ import os
 import signal
 import sys
 import time
-from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 
 from mpdispatch.clock import sleep
 from mpdispatch.host.journal_layout import Control
@@ -22,9 +20,10 @@ from mpdispatch.host.kill import NONE_LEFT, DeadWorker, kill_session_leftovers, 
 from mpdispatch.host.processes import start_at
 from mpdispatch.host.worker_record import WorkerRecord
 from mpdispatch.model import ClaimedJob
+from mpdispatch.pool.assigned import AssignedJobs, Assignment, WorkerState
 from mpdispatch.pool.channel import ChannelBroken
 from mpdispatch.pool.exec import ExitStatus, Launched
-from mpdispatch.pool.frames import FromWorker, Stop, encode
+from mpdispatch.pool.frames import Attach, FromWorker, Stop, encode
 from mpdispatch.pool.job_channel import JobSender
 from mpdispatch.pool.job_frames import JobToSend
 from mpdispatch.pool.replies import ReplyReader
@@ -33,45 +32,8 @@ CONTROL_TIMEOUT, CONTROL_CANCEL = 1, 2
 _STOP = encode(Stop())
 
 
-class WorkerState(StrEnum):
-    BOOTING = "booting"
-    """Importing the app."""
-    READY = "ready"
-    """Takes jobs."""
-    RETIRING = "retiring"
-    """Gets no more jobs; ends when it has none assigned."""
-    KILLED = "killed"
-    """Was sent SIGKILL; its end is awaited."""
-
-
-class StopReason(StrEnum):
-    """Why we are ending a running job."""
-
-    TIMEOUT = "timeout"
-    CANCEL = "cancel"
-    ABORT = "abort"
-
-
 @dataclass(slots=True, eq=False)
-class Assignment:
-    """A job given to a worker. Times are boottime µs."""
-
-    job: ClaimedJob
-    estimate_us: int
-    """How long its handler took lately; 0: unknown."""
-    stop_reason: StopReason | None = None
-    started_us: int | None = None
-    """When its handler was called, once that is known."""
-    at_head_us: int = 0
-    """When it was first seen to be the next job and not yet begun."""
-    was_spared: bool = False
-    """Whether the kill was put off once, because its worker had unread messages."""
-    kill_at_us: int = 0
-    """When the worker gets SIGKILL if the job has not ended before. Set with `stop_reason` only."""
-
-
-@dataclass(slots=True, eq=False)
-class WorkerProcess:
+class WorkerProcess(AssignedJobs):
     """A worker process and all that the supervisor holds of it. Used by the loop's thread only."""
 
     launched: Launched
@@ -91,12 +53,6 @@ class WorkerProcess:
     """Whether it has imported the app."""
     booted_boot_us: int = 0
     record: WorkerRecord | None = None
-    assigned: deque[Assignment] = field(default_factory=deque)
-    unwritten: int = 0
-    """Jobs sent to it whose outcome is not on disk yet: their start marks are still needed. Written only here."""
-    work_us: int = 0
-    """The estimated run time of its assigned jobs, µs."""
-    jobs_sent: int = 0
     _unsent: list[JobToSend] = field(default_factory=list)
     stale_since_us: int = 0
     """When it was first seen with no assigned job and with recalled jobs to discard."""
@@ -120,6 +76,16 @@ class WorkerProcess:
     def pid(self) -> int:
         return self.launched.process.pid
 
+    @property
+    def is_stale(self) -> bool:
+        """Whether it gets no jobs until it has discarded those that were recalled."""
+        return self.sender.is_stale
+
+    @property
+    def channel_fault(self) -> str | None:
+        """Why nothing can be sent to it or read from it any more; None: it can."""
+        return self.is_broken or self.sender.is_broken
+
     def signal(self, number: int) -> None:
         """Send a signal to the worker, unless it has ended. The pid is its own, as long as we have not reaped it."""
         if self.exit_status is None:
@@ -130,10 +96,7 @@ class WorkerProcess:
     def assign(self, jobs: Sequence[ClaimedJob], estimate_us: int, reference: str | None = None) -> None:
         """Assign jobs of one handler, each with this estimated run time. `flush` sends them."""
         self._unsent += [(job, reference) for job in jobs]
-        self.assigned += [Assignment(job, estimate_us) for job in jobs]
-        self.work_us += len(jobs) * estimate_us
-        self.unwritten += len(jobs)
-        self.jobs_sent += len(jobs)
+        self.hold(jobs, estimate_us)
 
     def flush(self) -> list[ClaimedJob]:
         """Send the newly assigned jobs. Gives those that could not be sent, because its buffer is full or it is gone."""
@@ -143,7 +106,7 @@ class WorkerProcess:
             self.kill()  # Its messages so far are still read, and count.
         if sent == len(unsent):
             return []
-        left = self._take_last(len(unsent) - sent)
+        left = self.take_last(len(unsent) - sent)
         self.jobs_sent -= len(left)
         return left
 
@@ -170,7 +133,7 @@ class WorkerProcess:
             self.is_broken = f"it holds {count} permits or more for {len(self.assigned)} jobs"
             self.kill()
             return []
-        return self._take_last(count)
+        return self.take_last(count)
 
     def discarded(self, count: int) -> None:
         """The worker has discarded this many recalled jobs."""
@@ -179,51 +142,6 @@ class WorkerProcess:
         except ChannelBroken as error:
             self.is_broken = str(error)
         self.stale_since_us = 0
-
-    def _take_last(self, count: int) -> list[ClaimedJob]:
-        taken = [self.assigned.pop() for _ in range(count)]
-        taken.reverse()
-        self.work_us -= sum(held.estimate_us for held in taken)
-        self.unwritten -= count
-        return [held.job for held in taken]
-
-    def answered(self, job_id: int, starts: int) -> Assignment | None:
-        """Remove the answered job from the assigned ones; None: it is not among them."""
-        assigned = self.assigned
-        if assigned and (first := assigned[0]).job.id == job_id and first.job.starts == starts:
-            assigned.popleft()  # in order, as nearly always
-            self.work_us -= first.estimate_us
-            return first
-        held = self.find(job_id, starts)
-        if held is not None:
-            self.take_out(held)
-        return held
-
-    def take_out(self, held: Assignment) -> None:
-        """Remove an assigned job whose outcome is known. It is `written` once that is on disk."""
-        self.assigned.remove(held)
-        self.work_us -= held.estimate_us
-
-    def drop(self, held: Assignment) -> None:
-        """Remove an assigned job that will have no outcome: it never began, or it is not ours any more."""
-        self.take_out(held)
-        self.unwritten -= 1
-
-    def drop_all(self) -> None:
-        """As `drop`, of everything: a rescuer decides."""
-        self.assigned.clear()
-        self.work_us = self.unwritten = 0
-
-    def written(self) -> None:
-        """The outcome of one of its jobs is on disk."""
-        self.unwritten -= 1
-
-    def find(self, job_id: int, starts: int) -> Assignment | None:
-        """The assigned job with this fencing token, or None."""
-        for held in self.assigned:
-            if held.job.id == job_id and held.job.starts == starts:
-                return held
-        return None
 
     def started_us(self, held: Assignment) -> int | None:
         """Boottime at which this job's handler was called; None: there is no sign that it was."""
@@ -242,6 +160,11 @@ class WorkerProcess:
     def attach(self, record: WorkerRecord) -> None:
         """Set its record of the start journal. An Attach frame tells the worker."""
         self.record, self.replies.reply_ring = record, record.reply_ring()
+
+    def send_attach(self, frame: Attach) -> None:
+        """Tell the worker of its record, and how to behave."""
+        self.leaves_children = not frame.kills_children
+        self.send(encode(frame))
 
     def messages(self, *, in_channel: bool) -> list[FromWorker]:
         """All its unread messages, in order; without `in_channel` only those that can be read without a system call.

@@ -15,8 +15,9 @@ from mpdispatch.clock import LATEST_US
 from mpdispatch.host.journal_layout import Control
 from mpdispatch.host.journal_reader import JournalReader
 from mpdispatch.model import Answer, Completed, Raised
+from mpdispatch.pool.assigned import StopReason
 from mpdispatch.pool.frames import Done, Ended, FrameError, decode_from_worker
-from mpdispatch.pool.process import CONTROL_CANCEL, CONTROL_TIMEOUT, StopReason
+from mpdispatch.pool.process import CONTROL_CANCEL, CONTROL_TIMEOUT
 
 Start: TypeAlias = tuple[int, int]
 """(job id, starts): one start of one job."""

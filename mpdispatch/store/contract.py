@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from mpdispatch.model import (
     Attempt,
@@ -44,6 +44,9 @@ from mpdispatch.store.values import (
     QueueState,
     QueueStats,
 )
+
+if TYPE_CHECKING:  # a rare use
+    from mpdispatch.store.transfer import Transfer
 
 
 class Store(Protocol):
@@ -97,12 +100,24 @@ class Store(Protocol):
         """The batches."""
         ...
 
+    @property
+    def transfer(self) -> Transfer | None:
+        """For moving all of it to another store, or from one; None: this kind of store cannot be moved."""
+        ...
+
     # -- opening --------------------------------------------------------------------------------
 
     def migrate(self) -> tuple[int, int]:
         """Create the store or bring its schema up to date. Returns (version before, version now); 0 = no store.
 
         Safe when many processes do it at once.
+        """
+        ...
+
+    def script(self) -> str:
+        """What makes the store, as text: SQL, or functions of a server; and in comments how other programs enqueue.
+
+        Opens nothing.
         """
         ...
 

@@ -50,7 +50,7 @@ def open_server(product: Product, location: str) -> Store:
 
 
 def store_of(product: Product, resource: Any) -> Store:
-    """The store on the server of an app's pool, engine, connection or client. Raises UsageError."""
+    """The store on the server of an app's pool, engine, connection or client. Does no I/O. Raises UsageError."""
     return cast(Store, _store_class(product).of(resource))
 
 

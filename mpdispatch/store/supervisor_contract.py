@@ -12,7 +12,12 @@ from mpdispatch.store.values import NO_REPORTS, CommitResult, OtherOwners, Outst
 
 
 class SupervisorStore(Protocol):
-    """The store as a supervisor sees it. One thread; raises StoreBusy within 50 ms instead of waiting."""
+    """The store as a supervisor sees it. One thread at a time; raises StoreBusy within 50 ms instead of waiting."""
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether its calls wait for a network. They may last longer then, and a supervisor makes them on a thread."""
+        ...
 
     @property
     def file_care(self) -> FileCare:

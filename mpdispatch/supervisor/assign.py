@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from mpdispatch.clock import SECOND_US
 from mpdispatch.config import Config
 from mpdispatch.execution.catalog import Catalog
 from mpdispatch.host.journal_layout import RECORD_JOBS
-from mpdispatch.host.linux import have_recall
 from mpdispatch.model import ClaimedJob
 from mpdispatch.policy.staffing import Estimates, depth
-from mpdispatch.pool.pool import Pool
-from mpdispatch.pool.process import WorkerProcess, WorkerState
+from mpdispatch.pool.assigned import WorkerState
+from mpdispatch.pool.protocol import Pool, Worker
 from mpdispatch.supervisor.boot_backoff import BootBackoff
 from mpdispatch.supervisor.in_flight import InFlight
 
@@ -39,7 +38,7 @@ class Assigner:
         self._slots = config.slots
         self._window_us = round(config.prefetch_window * SECOND_US)
         # Assign only as many jobs as can be recalled.
-        self._most = min(config.max_prefetch, RECORD_JOBS // 2) if have_recall else 1
+        self._most = min(config.max_prefetch, RECORD_JOBS // 2) if pool.may_prefetch else 1
         self._jobs_per_worker = config.max_jobs_per_worker
         self.estimates = Estimates()
         self.suspects = boot_backoff.suspects
@@ -62,7 +61,7 @@ class Assigner:
         room += self.depth * self._served_ahead(ready, not_at_work, now_us)
         return max(0, room - len(self._in_flight.backlog))
 
-    def _room_at(self, ready: list[WorkerProcess], more: int, now_us: int) -> tuple[int, int]:
+    def _room_at(self, ready: Sequence[Worker], more: int, now_us: int) -> tuple[int, int]:
         """How many jobs these workers may get, if `more` idle ones may begin; and how many more may begin then."""
         each, room = self.depth, 0
         for worker in ready:
@@ -76,7 +75,7 @@ class Assigner:
                 room += max(0, free)
         return room, more
 
-    def _room_at_new(self, ready: list[WorkerProcess], more: int, now_us: int) -> int:
+    def _room_at_new(self, ready: Sequence[Worker], more: int, now_us: int) -> int:
         """How many jobs to claim for workers that are to be started."""
         # If no live worker may get more jobs, count room at workers to be started, unless a start has just
         # failed. This holds even if most jobs are short: otherwise, while two workers ran long jobs, a third
@@ -84,14 +83,14 @@ class Assigner:
         is_any_free = self.depth > 1 and any(not w.assigned or self._is_brief(w, now_us) for w in ready)
         if is_any_free or not self._boot_backoff.is_over(now_us):
             return 0
-        stuck = sum(w.sender.is_stale and not w.assigned for w in self._pool.workers)
+        stuck = sum(w.is_stale and not w.assigned for w in self._pool.workers)
         return max(0, more - stuck - sum(self._is_late(w, now_us) for w in self._pool.workers))
 
     def ready_at_once(self) -> int:
         """How many jobs would start at once if claimed now: idle workers not needed for the backlog."""
         return max(0, len(self._idle(self._pool.ready)) - self._in_flight.before_held())
 
-    def _idle(self, ready: list[WorkerProcess]) -> list[WorkerProcess]:
+    def _idle(self, ready: Sequence[Worker]) -> list[Worker]:
         """The workers that run nothing and may get a job."""
         idle = [w for w in ready if not w.assigned and w.unwritten < RECORD_JOBS]
         # Keep the newest: there may be more idle workers than slots, because some are to replace others.
@@ -100,9 +99,10 @@ class Assigner:
 
     def _not_at_work(self) -> int:
         """Slots without a job. A worker that runs its last job or is being killed still occupies a slot."""
-        return max(0, self._slots - sum(1 for worker in self._pool.workers if worker.assigned))
+        slots = min(self._slots, self._pool.capacity)
+        return max(0, slots - sum(1 for worker in self._pool.workers if worker.assigned))
 
-    def _served_ahead(self, ready: list[WorkerProcess], most_idle: int, now_us: int) -> int:
+    def _served_ahead(self, ready: Sequence[Worker], most_idle: int, now_us: int) -> int:
         """For how many workers to claim a second batch ahead of need, so that no worker waits for a commit.
 
         Only while jobs are short: a job claimed ahead is kept from other supervisors, and a more urgent job
@@ -126,11 +126,11 @@ class Assigner:
         )
         return share + min(self._load(w) if w.assigned else 0 for w in ready)
 
-    def _is_late(self, worker: WorkerProcess, now_us: int) -> bool:
+    def _is_late(self, worker: Worker, now_us: int) -> bool:
         """Whether its import of the app takes long. No job is kept for such a worker."""
         return worker.state is WorkerState.BOOTING and now_us >= self.late_from_us(worker)
 
-    def late_from_us(self, worker: WorkerProcess) -> int:
+    def late_from_us(self, worker: Worker) -> int:
         """Boottime µs from which no claimed job waits for this worker, if it still imports the app."""
         return worker.started_boot_us + _BOOT_US + 1
 
@@ -141,7 +141,7 @@ class Assigner:
         backlog = self._in_flight.backlog
         if not backlog:
             return
-        given: dict[int, WorkerProcess] = {}
+        given: dict[Worker, None] = {}
         backlog, later = self._begin_rated(backlog, given)
         kept: list[ClaimedJob] = []
         known: dict[str, tuple[int | None, str | None]] = {}
@@ -170,17 +170,17 @@ class Assigner:
             count = self._in_a_row(backlog, at, worker, estimate or 0, load)
             worker.assign(backlog[at : at + count], estimate or 0, reference)
             at += count
-            given[worker.pid] = worker
+            given[worker] = None
             workers.may_get_more(worker, load, estimate, count)
         kept += later
-        returned = self._give(given.values())
+        returned = self._give(given)
         is_less = len(kept) + len(returned) < len(self._in_flight.backlog)
         self._in_flight.keep(kept, now_us if is_less else None)
         if returned:
             self._in_flight.put_back(returned, now_us)
 
     def _begin_rated(
-        self, backlog: list[ClaimedJob], given: dict[int, WorkerProcess]
+        self, backlog: list[ClaimedJob], given: dict[Worker, None]
     ) -> tuple[list[ClaimedJob], list[ClaimedJob]]:
         """Assign the rate-limited jobs of the latest claim to idle workers, which start them at once.
 
@@ -200,14 +200,14 @@ class Assigner:
                 # Estimate 0: no job may wait behind a suspect.
                 estimate = 0 if job.id in self.suspects.deaths else self.estimates.of(job.name)
                 worker.assign([job], estimate or 0, self._catalog.reference_for(job.name))
-                given[worker.pid] = worker
+                given[worker] = None
             else:
                 later.append(job)
         rated.permits.clear()
         return others, later
 
     def _in_a_row(
-        self, backlog: list[ClaimedJob], at: int, worker: WorkerProcess, estimate: int, load: int | None
+        self, backlog: list[ClaimedJob], at: int, worker: Worker, estimate: int, load: int | None
     ) -> int:
         """How many consecutive jobs of one name this worker gets at once, if they are very short."""
         if load is None:
@@ -228,7 +228,7 @@ class Assigner:
             count += 1
         return count
 
-    def _give(self, workers: Iterable[WorkerProcess]) -> list[ClaimedJob]:
+    def _give(self, workers: Iterable[Worker]) -> list[ClaimedJob]:
         """Send the assigned jobs to these workers; returns the jobs that could not be sent."""
         returned: list[ClaimedJob] = []
         for worker in workers:
@@ -237,10 +237,10 @@ class Assigner:
                 worker.retire()
         return returned
 
-    def _is_worn(self, worker: WorkerProcess) -> bool:
+    def _is_worn(self, worker: Worker) -> bool:
         return self._jobs_per_worker is not None and worker.jobs_sent >= self._jobs_per_worker
 
-    def _has_room(self, worker: WorkerProcess) -> bool:
+    def _has_room(self, worker: Worker) -> bool:
         return (
             len(worker.assigned) < self._most
             and worker.unwritten < RECORD_JOBS
@@ -248,15 +248,15 @@ class Assigner:
             and not self._is_worn(worker)
         )
 
-    def _load(self, worker: WorkerProcess) -> int:
+    def _load(self, worker: Worker) -> int:
         """Estimated work queued behind its running job, in µs."""
         return worker.work_us - worker.assigned[0].estimate_us
 
-    def _may_queue(self, worker: WorkerProcess, now_us: int) -> bool:
+    def _may_queue(self, worker: Worker, now_us: int) -> bool:
         """Whether another job may wait behind the job this worker runs."""
         return bool(worker.assigned) and self._has_room(worker) and self._is_brief(worker, now_us)
 
-    def _is_brief(self, worker: WorkerProcess, now_us: int) -> bool:
+    def _is_brief(self, worker: Worker, now_us: int) -> bool:
         """Whether its running job is estimated short and has not run longer. The worker must have a job."""
         head = worker.assigned[0]
         if head.stop_reason is not None:
@@ -274,7 +274,7 @@ class _Workers:
         self._assigner, self._now_us = assigner, now_us
         self._ready = assigner._pool.ready
         self._idle = assigner._idle(self._ready)
-        self._loads: list[tuple[int, int, WorkerProcess]] | None = None
+        self._loads: list[tuple[int, int, Worker]] | None = None
         """(queued work in µs, pid to break ties, worker) of those that may hold more than the running job. Computed once
         no worker is idle."""
 
@@ -282,7 +282,7 @@ class _Workers:
         """Whether none can be given a job now. A suspect (it may have killed a worker) needs an idle worker."""
         return not self._idle and (self._loads == [] or for_suspect)
 
-    def take(self, estimate: int | None) -> tuple[WorkerProcess, int | None] | None:
+    def take(self, estimate: int | None) -> tuple[Worker, int | None] | None:
         """The worker for a job of this estimated time, with its queued work in µs (None: it is idle).
 
         None if the job must wait: for an idle worker, or for room within the window.
@@ -301,7 +301,7 @@ class _Workers:
         load, _, worker = heapq.heappop(self._loads)
         return worker, load
 
-    def may_get_more(self, worker: WorkerProcess, load: int | None, estimate: int | None, count: int) -> None:
+    def may_get_more(self, worker: Worker, load: int | None, estimate: int | None, count: int) -> None:
         """Offer a worker again that got `count` jobs, if it has room."""
         if load is not None and self._loads is not None and self._assigner._has_room(worker):
             heapq.heappush(self._loads, (load + count * (estimate or 0), worker.pid, worker))

@@ -11,15 +11,9 @@ from collections.abc import Iterable
 
 from mpdispatch.clock import SECOND_US, Instant
 from mpdispatch.config import Config
-from mpdispatch.pool.pool import Pool
-from mpdispatch.pool.process import (
-    CONTROL_CANCEL,
-    CONTROL_TIMEOUT,
-    Assignment,
-    StopReason,
-    WorkerProcess,
-    WorkerState,
-)
+from mpdispatch.pool.assigned import Assignment, StopReason, WorkerState
+from mpdispatch.pool.process import CONTROL_CANCEL, CONTROL_TIMEOUT
+from mpdispatch.pool.protocol import Pool, Worker
 from mpdispatch.repeated import Repeated
 
 _DEAF_US = 5 * SECOND_US
@@ -57,14 +51,14 @@ class Deadlines:
                 doomed.append(worker)
         self._pool.kill(doomed)
 
-    def _due_of(self, worker: WorkerProcess) -> int | None:
+    def _due_of(self, worker: Worker) -> int | None:
         """When to check this worker; 0: now, for the first time."""
         if worker.state is WorkerState.KILLED:
             return None
         if not worker.assigned:
             if worker.state is WorkerState.RETIRING:
                 return worker.leaving_since_us and worker.leaving_since_us + _LEAVE_US
-            if worker.sender.is_stale:
+            if worker.is_stale:
                 return worker.stale_since_us and worker.stale_since_us + _DEAF_US
             return None
         head = worker.assigned[0]
@@ -78,7 +72,7 @@ class Deadlines:
         deaf = head.at_head_us + _DEAF_US
         return deaf if head.job.timeout_us is None else min(deaf, self._ran_us + _LOOK_US)
 
-    def _act_on(self, worker: WorkerProcess, now_us: int) -> bool:
+    def _act_on(self, worker: Worker, now_us: int) -> bool:
         """Act on a worker that is due. True: it is to be killed."""
         if not worker.assigned:
             return self._is_to_be_replaced(worker, now_us)
@@ -98,7 +92,7 @@ class Deadlines:
             self._stop(worker, head, StopReason.TIMEOUT, now_us + self._timeout_grace_us)
         return False
 
-    def _is_deaf(self, worker: WorkerProcess, head: Assignment, now_us: int) -> bool:
+    def _is_deaf(self, worker: Worker, head: Assignment, now_us: int) -> bool:
         if head.at_head_us == 0:
             head.at_head_us = now_us
         if now_us - head.at_head_us < _DEAF_US:
@@ -106,7 +100,7 @@ class Deadlines:
         self._log("a worker does not begin its job; replacing it", worker_pid=worker.pid, job=head.job.id)
         return True
 
-    def _is_to_be_replaced(self, worker: WorkerProcess, now_us: int) -> bool:
+    def _is_to_be_replaced(self, worker: Worker, now_us: int) -> bool:
         """A worker without a job should read a recall at once, or exit. If it does neither, it would keep
         others from being started."""
         if worker.state is WorkerState.RETIRING:
@@ -143,6 +137,6 @@ class Deadlines:
             self._pool.kill([worker for worker, _ in all_held])
         return bool(all_held)
 
-    def _stop(self, worker: WorkerProcess, held: Assignment, stop_reason: StopReason, kill_at_us: int) -> None:
+    def _stop(self, worker: Worker, held: Assignment, stop_reason: StopReason, kill_at_us: int) -> None:
         held.stop_reason, held.kill_at_us = stop_reason, kill_at_us
         worker.interrupt(held, CONTROL_TIMEOUT if stop_reason is StopReason.TIMEOUT else CONTROL_CANCEL)

@@ -10,7 +10,7 @@ from mpdispatch.execution.catalog import Catalog
 from mpdispatch.model import ClaimedJob, Completed, Outcome, Released
 from mpdispatch.policy.decide import RetryRules, decide
 from mpdispatch.policy.staffing import Estimates
-from mpdispatch.pool.process import WorkerProcess
+from mpdispatch.pool.protocol import Worker
 from mpdispatch.supervisor.in_flight import InFlight
 
 _COMPLETED_RULES = RetryRules()
@@ -27,7 +27,7 @@ class Decider:
     _estimates: Estimates
 
     def decide(
-        self, job: ClaimedJob, outcome: Outcome, worker: WorkerProcess | None, now: Instant | None = None
+        self, job: ClaimedJob, outcome: Outcome, worker: Worker | None, now: Instant | None = None
     ) -> None:
         """Decide the transition of a job we hold, and queue it for the next commit."""
         if now is None:

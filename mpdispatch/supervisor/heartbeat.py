@@ -15,6 +15,7 @@ from mpdispatch.host.processes import pid_namespace, process_id
 from mpdispatch.ids import boot_id, host_name, machine_id
 from mpdispatch.model import NewSupervisor
 from mpdispatch.policy.lease import margin_us, renew_every_us, trusted_until_boot_us
+from mpdispatch.policy.pools import app_with_pool
 from mpdispatch.store.supervisor_contract import SupervisorStore
 from mpdispatch.store.values import Renewal
 from mpdispatch.supervisor.runtime import Runtime
@@ -50,7 +51,8 @@ class Heartbeat:
         self._store, self._clock, self._repeats = store, runtime.clock, runtime.repeats
         self._threshold_us = round(config.stale_job_threshold * SECOND_US)
         self._every_us = renew_every_us(round(config.heartbeat_interval * SECOND_US), self._threshold_us)
-        self._who = this_process(tuple(config.queues), config.slots, app)
+        slots = max(1, min(config.slots, runtime.pool.capacity))  # a cluster may have no worker yet
+        self._who = this_process(tuple(config.queues), slots, app_with_pool(app, config.pool))
         self.owner = 0
         self.token = ""
         """The token of the registration; the tag of every process started for it begins with it."""
@@ -98,6 +100,11 @@ class Heartbeat:
     def is_trusted(self, now_us: int) -> bool:
         """Whether our jobs are certainly still ours; if not, nothing may be written or claimed."""
         return now_us < self._trusted_until_us
+
+    @property
+    def trusted_until_us(self) -> int:
+        """Boottime until which our jobs are certainly ours."""
+        return self._trusted_until_us
 
     def distrust(self) -> None:
         """Our registration is gone or useless."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from mpdispatch.clock import Instant
 from mpdispatch.model import ClaimedJob, JobState, Transition
-from mpdispatch.pool.process import WorkerProcess
+from mpdispatch.pool.protocol import Worker
 from mpdispatch.store.values import Progress
 from mpdispatch.supervisor.outputs import Outputs
 from mpdispatch.supervisor.rated import RatedQueues
@@ -38,7 +38,7 @@ class PendingOutcome:
 
     job: ClaimedJob
     transition: Transition
-    worker: WorkerProcess | None
+    worker: Worker | None
 
 
 @dataclass(slots=True)
@@ -65,7 +65,7 @@ class InFlight:
     """How many outcomes were recorded so far."""
     stale_writes: int = 0
 
-    def add(self, job: ClaimedJob, transition: Transition, worker: WorkerProcess | None, now: Instant) -> None:
+    def add(self, job: ClaimedJob, transition: Transition, worker: Worker | None, now: Instant) -> None:
         """An outcome was decided."""
         if not self.pending:
             self.pending_since_us = now.boot_us - _age_us(transition, now)

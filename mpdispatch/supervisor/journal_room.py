@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from mpdispatch.clock import SECOND_US, Instant
-from mpdispatch.pool.pool import Pool
+from mpdispatch.pool.protocol import Pool
 
 _RETRY_US = SECOND_US // 2
 

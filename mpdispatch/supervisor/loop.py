@@ -7,8 +7,8 @@
 ```
 
 Nothing in the loop waits. The store answers within 50 ms or reports that it is busy, and is asked again a
-moment later; meanwhile timeouts, cancels and signals go on. Calls that a slow disk delays run on a thread
-(see `store_thread`). The supervisor is the only writer of the jobs it runs.
+moment later; meanwhile timeouts, cancels and signals go on. Calls that a slow disk delays, and all calls of a
+store on a server, run on a thread (see `store_thread`). The supervisor is the only writer of the jobs it runs.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from mpdispatch.clock import SECOND_US, Instant
 from mpdispatch.errors import LeaseLostError, StoreCorrupt, StoreError, StoreIOError, StoreVanished
 from mpdispatch.pool.selector import Selected
 from mpdispatch.supervisor.duty import Duty
+from mpdispatch.supervisor.fencing import LeaseGivenUpError
 from mpdispatch.supervisor.shutdown import RunReport
 from mpdispatch.supervisor.wiring import Wiring
 
@@ -115,14 +116,25 @@ class Supervisor:
                 return
 
     def _go_on(self, is_done: Callable[[], bool]) -> None:
-        """Run the duties without the store while a store call runs on its thread, until `is_done`."""
+        """Run the duties without the store while a store call runs on its thread, until `is_done`.
+
+        Raises LeaseGivenUpError, once it is: the answer took so long that our lease may be another's.
+        """
+        fencing, has_given_up = self._wiring.fencing, False
         while not is_done():
             # Wake for urgent events only: replies cannot be written yet, and waking for each halved the drain rate.
             wait_s = self._wait_s(with_store=False)
+            if not has_given_up:
+                wait_s = min(wait_s, fencing.wait_s(self._clock.now().boot_us))
             self.hear(self._runtime.selector.select(wait_s, urgent_s=wait_s))
             now = self._clock.now()
             self._wiring.stopping.run(now)
             self._run_due(self._wiring.other_duties, now)
+            if not has_given_up and fencing.is_unanswered(now.boot_us):
+                fencing.give_up()
+                has_given_up = True
+        if has_given_up:
+            raise LeaseGivenUpError(self._wiring.heartbeat.owner)
 
     def _wait_s(self, *, with_store: bool) -> float:
         """Seconds until something is due, if no event comes."""
@@ -162,6 +174,8 @@ class Supervisor:
             return
         try:
             step()
+        except LeaseGivenUpError:
+            return  # whatever the store answered at last, nothing of it counts: the next tick starts over
         except LeaseLostError as error:
             self._pool.give_up_all()
             self._wiring.heartbeat.distrust()

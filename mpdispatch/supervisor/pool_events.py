@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from mpdispatch.clock import SECOND_US, Instant
 from mpdispatch.config import Config
 from mpdispatch.model import Aborted, ErrorInfo, Raised, Run, WorkerDied
+from mpdispatch.pool.assigned import WorkerState
 from mpdispatch.pool.events import BootFault, Enqueued, Event, Gone, Progressed, Ready, Returned, Settled
 from mpdispatch.pool.frames import Wrote
-from mpdispatch.pool.process import WorkerProcess, WorkerState
+from mpdispatch.pool.protocol import Worker
 from mpdispatch.store.values import Progress
 from mpdispatch.supervisor.boot_backoff import MOST_DEATHS, BootBackoff
 from mpdispatch.supervisor.cancels import Cancels
@@ -106,7 +107,7 @@ class PoolEvents:
     def _ended(self, event: Gone, now_us: int) -> None:
         worker = event.worker
         # A broken worker was killed by us, but counts as a failure.
-        is_broken = worker.is_broken is not None or worker.sender.is_broken is not None
+        is_broken = worker.channel_fault is not None
         if (worker.state is not WorkerState.KILLED or is_broken) and not self._shutdown.is_on:
             if event.unbegun:
                 self._began_nothing(event, now_us)
@@ -114,7 +115,7 @@ class PoolEvents:
                 self._did_nothing(worker, now_us)
         self._orphans.look_soon()
 
-    def _did_nothing(self, worker: WorkerProcess, now_us: int) -> None:
+    def _did_nothing(self, worker: Worker, now_us: int) -> None:
         """A worker imported the app and ended. This counts as a failed start, or starts would never end."""
         was_killed = worker.exit_status is not None and worker.exit_status.signal is not None
         if was_killed and now_us - worker.started_boot_us > _OLD_US:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from mpdispatch.clock import SECOND_US, Instant
 from mpdispatch.config import Config
-from mpdispatch.pool.pool import Pool
-from mpdispatch.pool.process import WorkerProcess, WorkerState
+from mpdispatch.pool.assigned import WorkerState
+from mpdispatch.pool.protocol import Pool, Worker
 from mpdispatch.supervisor.assign import Assigner
 from mpdispatch.supervisor.decider import Decider
 from mpdispatch.supervisor.in_flight import InFlight
@@ -30,7 +30,7 @@ class Recall:
             due.append(self._backlog_due())
         return min(due, default=None)
 
-    def _due_of(self, worker: WorkerProcess) -> int:
+    def _due_of(self, worker: Worker) -> int:
         started_us = worker.started_us(worker.assigned[0])
         if started_us is None:
             return self._ran_us + 2 * self._window_us

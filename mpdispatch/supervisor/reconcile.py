@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from mpdispatch.model import Cancelled, ErrorInfo, Released
-from mpdispatch.pool.pool import Pool
-from mpdispatch.pool.process import Assignment, WorkerProcess
+from mpdispatch.pool.assigned import Assignment
+from mpdispatch.pool.protocol import Pool, Worker
 from mpdispatch.repeated import Repeated
 from mpdispatch.store.supervisor_contract import SupervisorStore
 from mpdispatch.supervisor.claimer import Claimer
@@ -100,7 +100,7 @@ class Reconciler:
                 extra={"count": lost},
             )
 
-    def _recall(self, held: list[tuple[WorkerProcess, Assignment]], now_us: int) -> None:
+    def _recall(self, held: list[tuple[Worker, Assignment]], now_us: int) -> None:
         """Recall the queued jobs of these workers; a worker's first job may be running, so it stays."""
         for worker, each in held:
             if worker.assigned and each is not worker.assigned[0]:

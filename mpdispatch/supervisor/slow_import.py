@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 
 from mpdispatch.clock import SECOND_US, Instant
-from mpdispatch.pool.pool import Pool
-from mpdispatch.pool.process import WorkerProcess, WorkerState
+from mpdispatch.pool.assigned import WorkerState
+from mpdispatch.pool.protocol import Pool, Worker
 
 _LATE_US = 30 * SECOND_US
 
@@ -24,7 +24,7 @@ class SlowImports:
             default=None,
         )
 
-    def _due_of(self, worker: WorkerProcess) -> int:
+    def _due_of(self, worker: Worker) -> int:
         patience_us = self._timeout_us if worker.is_late else min(self._timeout_us, _LATE_US)
         return worker.started_boot_us + patience_us
 
@@ -33,7 +33,7 @@ class SlowImports:
             if worker.state is WorkerState.BOOTING:
                 self._look_at(worker, now.boot_us - worker.started_boot_us)
 
-    def _look_at(self, worker: WorkerProcess, ran_us: int) -> None:
+    def _look_at(self, worker: Worker, ran_us: int) -> None:
         if ran_us >= self._timeout_us:
             worker.killed_because = (
                 f"its import of the app took longer than boot_timeout ({self._timeout_s:g} s);"

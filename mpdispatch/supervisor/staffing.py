@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import os
 
-from mpdispatch.pool.pool import Pool
-from mpdispatch.pool.process import WorkerProcess, WorkerState
+from mpdispatch.pool.assigned import WorkerState
+from mpdispatch.pool.protocol import Pool, Worker
 from mpdispatch.supervisor.assign import Assigner
 from mpdispatch.supervisor.boot_backoff import BootBackoff
 from mpdispatch.supervisor.in_flight import InFlight
@@ -27,10 +27,15 @@ class Staffing:
     ) -> None:
         self._pool, self._repeats = runtime.pool, runtime.repeats
         self._in_flight, self._assigner, self._boot_backoff = in_flight, assigner, boot_backoff
-        self._slots = slots
+        self._most = slots
         self._replacement = _ForkReplacement(runtime.pool)
         self._boots_at_once = max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
         self._last_spawn_us = 0
+
+    @property
+    def _slots(self) -> int:
+        """Most workers now: as many as jobs may run at once, and as the pool can have."""
+        return min(self._most, self._pool.capacity)
 
     def staff(self, now_us: int, *, has_more: bool) -> int | None:
         """Start workers if wanted and allowed. Returns when to check again (boottime µs), or None.
@@ -55,7 +60,7 @@ class Staffing:
         return now_us + _GROWTH_US if all_busy or held_back else None
 
     def _waits_for_zygote(self) -> bool:
-        return bool(self._pool.ready) and self._pool.spawner.is_warming
+        return bool(self._pool.ready) and self._pool.is_warming
 
     def _are_all_busy(self) -> bool:
         return all(worker.assigned for worker in self._pool.workers)
@@ -104,7 +109,7 @@ class _ForkReplacement:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._successor: WorkerProcess | None = None
+        self._successor: Worker | None = None
 
     def step(self, *, may_start: bool) -> None:
         """Start or finish one replacement, if possible now. `may_start`: a worker may be started now."""
@@ -119,13 +124,13 @@ class _ForkReplacement:
                 old.retire()
             return
         self._successor = None
-        if old is not None and may_start and self._pool.spawner.has_app and not self._pool.booting:
+        if old is not None and may_start and self._pool.has_app and not self._pool.booting:
             try:
                 self._successor = self._pool.spawn()
             except OSError:
                 return  # no process or descriptor available: the old worker stays
 
-    def _idle_one(self) -> WorkerProcess | None:
+    def _idle_one(self) -> Worker | None:
         """An idle worker that does not share the zygote's memory, or None."""
         for worker in self._pool.workers:
             if not worker.shares_app and worker.state is WorkerState.READY and not worker.unwritten:

@@ -7,7 +7,7 @@ published with its outcome.
 from __future__ import annotations
 
 from mpdispatch.clock import Instant
-from mpdispatch.pool.pool import Pool
+from mpdispatch.pool.protocol import Pool
 from mpdispatch.supervisor.event_publisher import EventPublisher
 
 _EVERY_US = 5_000

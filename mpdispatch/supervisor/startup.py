@@ -20,6 +20,7 @@ from mpdispatch.handlers.description import AppDescription
 from mpdispatch.handlers.file_crons import FileCrons
 from mpdispatch.host.linux import become_subreaper, give_back_memory
 from mpdispatch.model import DeclaredCrons
+from mpdispatch.policy.pools import PROCESSES
 from mpdispatch.policy.staffing import boot_backoff_s
 from mpdispatch.pool.events import BootFault, Ready
 from mpdispatch.pool.hook_process import HookProcess
@@ -54,9 +55,11 @@ def _bring_up(
     """
     fault: BootFault | None = None
     slow_imports = SlowImports(runtime.pool, runtime.log, timeout_s=boot_timeout_s)
-    runtime.pool.spawner.warm_up()
-    _wait_until_warm(runtime)
+    runtime.pool.warm_up()
     for failures in range(1, BOOT_TRIES + 1):
+        _wait_until_warm(runtime, meanwhile)
+        if runtime.stop_signal.requests:
+            return None
         runtime.pool.spawn()
         fault = None
         while fault is None:
@@ -87,9 +90,13 @@ def _pause(runtime: Runtime, pause_s: float) -> None:
         runtime.idle(left_s)
 
 
-def _wait_until_warm(runtime: Runtime) -> None:
-    """Wait for the zygote: a first worker forked from it is ready as soon as one started by exec."""
-    while runtime.pool.spawner.is_warming and not runtime.stop_signal.requests:
+def _wait_until_warm(runtime: Runtime, meanwhile: Callable[[], object]) -> None:
+    """Wait for the zygote: a first worker forked from it is ready as soon as one started by exec.
+
+    Or for a cluster to have a worker, for as long as that takes.
+    """
+    while runtime.pool.is_warming and not runtime.stop_signal.requests:
+        meanwhile()
         runtime.idle(0.5)
 
 
@@ -155,8 +162,12 @@ def run(
         if description is None:
             return None
         chosen = plan(description)
-        runtime.pool.spawner.use(chosen.config.start_method)
-        runtime.pool.spawner.warm_up()
+        if runtime.pool_name != chosen.config.pool:
+            # Only its import has shown where the app wants to run.
+            runtime.use_pool(chosen.config.pool)
+            description = None
+        runtime.pool.use(chosen.config.start_method)
+        runtime.pool.warm_up()
     wait_for_room = RoomWaiter(runtime, on_start)
     try:
         wait_for_room(lambda: chosen.store.check(create=True))
@@ -223,22 +234,24 @@ def run_foreground(
     boot_timeout_s: float | None = None,
     start_method: str = "spawn",
     owns_process: bool = False,
+    pool: str = PROCESSES,
 ) -> RunReport:
     """Supervise in this thread until stopped by a signal, or drained. Main thread only.
 
     `plan` is called once, with the first worker's description of the app. Until then workers start by
     `start_method`, and an import may take `boot_timeout_s` (None: the default). `owns_process`: all children of
-    this process are ours, so orphans may be adopted and killed.
+    this process are ours, so orphans may be adopted and killed. `pool`: where the first worker starts.
 
     Raises:
         AppImportError: the app does not import.
+        PoolUnavailable: the cluster cannot be used.
         StoreError: the store cannot be opened.
     """
     if owns_process:
         become_subreaper()
-    runtime = Runtime.assemble(app, log=log, is_subreaper=owns_process)
+    runtime = Runtime.assemble(app, log=log, is_subreaper=owns_process, pool=pool)
     try:
-        runtime.pool.spawner.use(start_method)
+        runtime.pool.use(start_method)
         runtime.stop_signal.listen_to_signals()
         report = run(runtime, app, plan, drain=drain, boot_timeout_s=boot_timeout_s)
         return report or RunReport(exit_code=0)
@@ -307,6 +320,7 @@ def supervise(
         boot_timeout_s=before.boot_timeout,
         start_method=before.start_method,
         owns_process=True,
+        pool=before.pool,
     )
 
 

@@ -132,11 +132,13 @@ class SupervisorThread:
 
     def _assembled(self) -> Runtime:
         if not self._owns_process:
-            return Runtime.assemble(self._app, log=self._log)
+            return Runtime.assemble(self._app, log=self._log, pool=self._plan.config.pool)
         become_subreaper()
-        runtime = Runtime.assemble(self._app, log=self._log, is_subreaper=True, zygote=self._zygote)
-        runtime.pool.spawner.use(self._plan.config.start_method)
-        runtime.pool.spawner.warm_up()
+        runtime = Runtime.assemble(
+            self._app, log=self._log, is_subreaper=True, zygote=self._zygote, pool=self._plan.config.pool
+        )
+        runtime.pool.use(self._plan.config.start_method)
+        runtime.pool.warm_up()
         return runtime
 
     def _came_up(self) -> None:

@@ -64,8 +64,9 @@ class Wiring:
         config, catalog = plan.config, plan.catalog
         clock, pool, log, repeats = runtime.clock, runtime.pool, runtime.log, runtime.repeats
         self.runtime, self.poll_us = runtime, round(config.poll_interval * SECOND_US)
-        self.store_thread = StoreThread(runtime.selector)
-        self.store = store = ThreadedStore(plan.store.supervisor_store(), self.store_thread)
+        supervisor_store = plan.store.supervisor_store()
+        self.store_thread = StoreThread(runtime.selector, always=supervisor_store.is_remote)
+        self.store = store = ThreadedStore(supervisor_store, self.store_thread)
         self.store_backoff = StoreBackoff(store, log, repeats)
         self.in_flight = in_flight = InFlight(rated=RatedQueues.of(plan.queue_configs))
         self.shutdown = shutdown = Shutdown(config)

@@ -66,7 +66,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mpdispatch.testing.assertions import all_enqueued, assert_enqueued, refute_enqueued
     from mpdispatch.testing.fake_clock import FakeClock
-    from mpdispatch.testing.here import drain, inline
+    from mpdispatch.testing.in_process import drain, inline
     from mpdispatch.testing.isolation import clock, isolated
     from mpdispatch.testing.recorded_job import RecordedJob, job_context
 
@@ -86,7 +86,7 @@ __all__ = [
 _HOMES = {
     **dict.fromkeys(("all_enqueued", "assert_enqueued", "refute_enqueued"), "assertions"),
     "FakeClock": "fake_clock",
-    **dict.fromkeys(("drain", "inline"), "here"),
+    **dict.fromkeys(("drain", "inline"), "in_process"),
     **dict.fromkeys(("clock", "isolated"), "isolation"),
     **dict.fromkeys(("RecordedJob", "job_context"), "recorded_job"),
 }

@@ -23,8 +23,8 @@ from mpdispatch.execution.job_context import JobContext
 from mpdispatch.execution.middleware import CallNext
 from mpdispatch.execution.process_context import running_here
 from mpdispatch.model import Answer, ClaimedJob, Outcome, Stream
+from mpdispatch.pool.assigned import StopReason
 from mpdispatch.pool.outcomes import from_reply
-from mpdispatch.pool.process import StopReason
 from mpdispatch.store.values import Progress, Reports
 from mpdispatch.supervisor.outputs import Outputs
 

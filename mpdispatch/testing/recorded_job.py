@@ -11,7 +11,7 @@ from mpdispatch.errors import UsageError
 from mpdispatch.execution.job_context import JobContext
 from mpdispatch.execution.process_context import running_here, set_current_job
 from mpdispatch.model import ClaimedJob, Stream
-from mpdispatch.policy.names import shown
+from mpdispatch.policy.names import check_name, shown
 from mpdispatch.testing.isolation import AnyEngine, engine_of
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -80,8 +80,19 @@ def job_context(
     Its facts are those that are given; `fencing_token` is the attempt unless given. `engine` is what `current_engine()`
     gives. No store is used, and `deadline` interrupts nobody.
 
-    Raises UsageError: a time has no time zone.
+    Raises UsageError: a value that no job can have, such as a time without a zone.
     """
+    counts = {
+        "id": (id, 1),
+        "attempt": (attempt, 1),
+        "max_retries": (max_retries, 0),
+        "fencing_token": (fencing_token, 1),
+    }
+    for field, (value, least) in counts.items():
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+            raise UsageError(f"{field}: must be a whole number from {least}, not {shown(value)}")
+    check_name("name", name)
+    check_name("queue", queue)
     job = ClaimedJob(
         id=id,
         starts=attempt if fencing_token is None else fencing_token,

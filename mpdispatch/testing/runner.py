@@ -26,10 +26,10 @@ from mpdispatch.store.values import CommitResult
 from mpdispatch.supervisor.claimer import with_timeouts
 from mpdispatch.supervisor.event_publisher import EventPublisher, LocalSink
 from mpdispatch.supervisor.outcome_reporter import log_outcome
-from mpdispatch.testing.desk import Desk
 from mpdispatch.testing.execute import Execution
 from mpdispatch.testing.firing import Firing
 from mpdispatch.testing.isolation import fake_clock_of
+from mpdispatch.testing.registration import Registration
 
 MOST_STARTS, MOST_JOBS = 1_000, 100_000
 """In one run. A job that always snoozes, or always enqueues another, would never end it."""
@@ -77,15 +77,15 @@ class Runner:
         Raises DispatchError: one job was started 1,000 times, or 100,000 jobs ran.
         """
         starts = Counter[int]()
-        with self._registered(tends) as desk:
+        with self._registered(tends) as registration:
             while not is_over():
-                result = desk.claim()
+                result = registration.claim()
                 self._take_in(result, ended)
                 for job in with_timeouts(result.claimed, self._engine.catalog, self._default_timeout_us):
-                    self._start(desk, job, ended)
+                    self._start(registration, job, ended)
                     starts[job.id] += 1
                     _refuse_endless(starts, job)
-                if result.claimed or result.has_more or desk.finds_more():
+                if result.claimed or result.has_more or registration.finds_more():
                     continue
                 is_decided, slot_in_us = (False, None) if firing is None else firing.fire()
                 due_in_us = _sooner(result.due_in_us, slot_in_us)
@@ -97,20 +97,20 @@ class Runner:
         return Firing(self._engine, self._clock, self._publisher())
 
     @contextmanager
-    def _registered(self, tends: bool) -> Iterator[Desk]:
+    def _registered(self, tends: bool) -> Iterator[Registration]:
         self.store.check(create=True)
         store = self.store.supervisor_store()
         try:
             with self._engine.dispatcher.hold_store():
-                desk = Desk(self._engine, store, tends=tends)
+                registration = Registration(self._engine, store, tends=tends)
                 try:
-                    yield desk
+                    yield registration
                 finally:
-                    desk.leave()
+                    registration.leave()
         finally:
             store.close()
 
-    def _start(self, desk: Desk, job: ClaimedJob, ended: Ended) -> None:
+    def _start(self, registration: Registration, job: ClaimedJob, ended: Ended) -> None:
         ended.starts += 1
         now = self._clock.now()
         publisher = self._publisher()
@@ -119,7 +119,7 @@ class Runner:
             publisher.flush()
         execution = Execution(self._engine, job, now)
         transition = self._decide(job, execution.run())
-        result = desk.commit(transition, execution.reports())
+        result = registration.commit(transition, execution.reports())
         start = job.id, job.starts
         if start in result.rejected:
             return  # another supervisor has taken the job over

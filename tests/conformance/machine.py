@@ -38,6 +38,7 @@ from mpdispatch.store.filters import DeadLetterFilter, JobFilter, PruneFilter
 from mpdispatch.store.supervisor_contract import SupervisorStore
 from mpdispatch.store.values import NO_REPORTS, CommitResult, Progress, Reports, Retention, UpkeepStep
 from tests.clock import FakeClock
+from tests.kinds import Ids
 
 from . import draws
 from .answers import Refusal, answer_of, compare
@@ -70,12 +71,18 @@ class Supervisor:
 
 class Machine(BatchSteps, CronSteps, RuleBasedStateMachine):
     def __init__(
-        self, store_of: Callable[[Clock], Store], connect: Callable[[Store], Any] | None = None
+        self,
+        store_of: Callable[[Clock], Store],
+        connect: Callable[[Store], Any] | None = None,
+        ids_of: Callable[[Store], Ids | None] | None = None,
     ) -> None:
-        """`connect` gives a connection that the store can enqueue on, or None if it has no such thing."""
+        """`connect` gives a connection that the store can enqueue on, or None if it has no such thing. `ids_of`: what
+        gives back the ids that a refused call has used up.
+        """
         super().__init__()
         self.clock = FakeClock()
         self.store, self.model = store_of(self.clock), Model(self.clock)
+        self.ids = None if ids_of is None else ids_of(self.store)
         self.app = None if connect is None else connect(self.store)
         """The connection of an application that keeps its jobs in its own transactions."""
         self.is_set_back = False
@@ -96,9 +103,15 @@ class Machine(BatchSteps, CronSteps, RuleBasedStateMachine):
         """The answer of the store, which must be the model's; None if both refuse for the same reason."""
         method, face = attrgetter(call), self.store if by is None else by.store
         found = answer_of(method(face), *args, **options)
+        self.settle_ids(is_done=not isinstance(found, Refusal))
         compare(call, found, answer_of(method(self.model), *args, **options))
         self.saw(found if isinstance(found, list) else [found])
         return None if isinstance(found, Refusal) else found
+
+    def settle_ids(self, *, is_done: bool) -> None:
+        """After each call: one that has done nothing gives back the ids that it has used up."""
+        if self.ids is not None:
+            (self.ids.keep if is_done else self.ids.give_back)()
 
     def saw(self, items: Iterable[Any]) -> None:
         self.last_id = max([self.last_id, *(each.id for each in items if isinstance(each, Job))])
@@ -165,6 +178,7 @@ class Machine(BatchSteps, CronSteps, RuleBasedStateMachine):
         self.app.execute("BEGIN")
         found = answer_of(self.store.enqueue, new, connection=self.app)
         self.app.execute("COMMIT" if is_committed else "ROLLBACK")
+        self.settle_ids(is_done=is_committed)
         compare("enqueue", found, answer_of(self.model.enqueue, new))
         if is_committed:
             self.last_id = max(self.last_id, found.id)

@@ -17,7 +17,7 @@ class ModelStore(Model):
     """Both faces of the contract in one object, in the memory of one process. One thread at a time."""
 
     location = display = "model:"
-    is_shared = False
+    is_shared = is_remote = False
     file = None
     said_durability: Durability | None = None
     file_care = NoFileCare()

@@ -103,7 +103,7 @@ def keeps_jobs_at(again: Store, **given: Any) -> None:
         job = ext.engine.register(render).enqueue("a.pdf")
         assert ext.engine.get_job(job.id).name == "render"
     found = again.get(job.id)
-    assert (found.name, json.loads(found.payload)) == ("render", {"path": "a.pdf"})
+    assert (found.name, found.payload) == ("render", {"path": "a.pdf"})
     again.close_all()
 
 
@@ -148,7 +148,7 @@ def test_a_location_is_taken_from_the_file_the_environment_and_the_command_line(
     told = cli("enqueue", "render", "path=b.pdf", "--store", location)
     assert (told.returncode, told.stderr) == (0, "")
     listed = cli("jobs", "--json", env={"MPDISPATCH_STORE": location})
-    assert [job["name"] for job in json.loads(listed.stdout)["jobs"]] == ["render", "render"]
+    assert [job["name"] for job in json.loads(listed.stdout)] == ["render", "render"]
     (folder / "app.yaml").unlink()
     monkeypatch.setenv("MPDISPATCH_STORE", location)
     keeps_jobs_at(again)
@@ -159,6 +159,6 @@ def test_the_command_line_names_the_extra_that_is_missing(cli: Cli, folder: Path
         without = "import sys; sys.modules.update(psycopg=None, redis=None, valkey=None)\n"
         (folder / "sitecustomize.py").write_text(without)
         told = cli("jobs", "--store", location, env={"PYTHONPATH": f"{folder}:{Path(__file__).parents[2]}"})
-        assert told.returncode == 64
+        assert told.returncode == 2
         assert f"pip install 'mpdispatch[{extra}]'" in told.stderr
         assert "secret" not in told.stderr

@@ -19,8 +19,9 @@ from mpdispatch.host.start_journal import Journal, journal_path
 from mpdispatch.model import ClaimedJob
 from mpdispatch.pool.events import BootFault, Event, Gone, Progressed, Ready, Returned, Settled
 from mpdispatch.pool.frames import Attach, Boot
-from mpdispatch.pool.pool import Pool
+from mpdispatch.pool.pool import ProcessPool
 from mpdispatch.pool.process import WorkerProcess
+from mpdispatch.pool.protocol import Pool
 from mpdispatch.pool.selector import Selector
 from mpdispatch.pool.spawner import Spawner
 from tests.pool.probes import state_of, until
@@ -41,16 +42,19 @@ class Rig:
     def __init__(self, folder: Path, *, target: str = "tests.pool.app:engine", records: int = 4) -> None:
         self.folder = folder
         self.selector = Selector()
-        self.pool = Pool(
-            Boot(app=app_reference(target), log_level=logging.CRITICAL),
-            spawner=Spawner(TOKEN, self.selector, logging.getLogger("mpdispatch.tests"), zygote=False),
-            selector=self.selector,
-            clock=SystemClock(),
-        )
+        self.pool: Any = self.make_pool(Boot(app=app_reference(target), log_level=logging.CRITICAL))
         self.marks = Journal(journal_path(folder, 1), records, token=TOKEN)
         self.events: list[Event] = []
         self.kills_children = True
         self._ids = itertools.count(1)
+
+    def make_pool(self, boot: Boot) -> Pool:
+        return ProcessPool(
+            boot,
+            spawner=Spawner(TOKEN, self.selector, logging.getLogger("mpdispatch.tests"), zygote=False),
+            selector=self.selector,
+            clock=SystemClock(),
+        )
 
     def open(self) -> None:
         self.pool.open(self.marks, self._attach)
@@ -67,7 +71,7 @@ class Rig:
 
     def close(self) -> None:
         self.pool.kill_all()
-        self.pool.spawner.close()
+        self.pool.close()
         self.marks.close(remove=True)
         self.selector.close()
 

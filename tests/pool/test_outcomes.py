@@ -18,9 +18,9 @@ from mpdispatch.model import (
     TimedOut,
     WorkerDied,
 )
+from mpdispatch.pool.assigned import StopReason
 from mpdispatch.pool.exec import ExitStatus
 from mpdispatch.pool.outcomes import from_exit, from_reply
-from mpdispatch.pool.process import StopReason
 
 RUN = Run(started_us=5, duration_us=7, worker_pid=11)
 ERROR = ErrorInfo(type="ValueError", message="as told", traceback="Traceback …")

@@ -14,9 +14,10 @@ import pytest
 from mpdispatch.host.kill import WORKER_VARIABLE
 from mpdispatch.model import ClaimedJob, Completed, Raised, WorkerDied
 from mpdispatch.pool import exec as launching
+from mpdispatch.pool.assigned import StopReason, WorkerState
 from mpdispatch.pool.channel import Channel, ChannelBroken
 from mpdispatch.pool.permits import StartPermits
-from mpdispatch.pool.process import StopReason, WorkerProcess, WorkerState
+from mpdispatch.pool.process import WorkerProcess
 from tests.pool.probes import lives, pid_in, state_of, until
 from tests.pool.rig import TOKEN, BootFault, Gone, Progressed, Ready, Returned, Rig, Settled
 

@@ -18,6 +18,7 @@ from mpdispatch.host.reply_ring import LINE_BYTES, REPLY_RING_BYTES
 from mpdispatch.host.start_journal import Journal, journal_path
 from mpdispatch.host.worker_record import WorkerRecord
 from mpdispatch.model import Answer, Cancelled, Completed, ErrorInfo, Raised, RetryAsked, Run, Snoozed, Stream
+from mpdispatch.pool.assigned import StopReason
 from mpdispatch.pool.frames import (
     Done,
     Ended,
@@ -29,7 +30,7 @@ from mpdispatch.pool.frames import (
     Wrote,
     encode,
 )
-from mpdispatch.pool.process import CONTROL_CANCEL, CONTROL_TIMEOUT, StopReason
+from mpdispatch.pool.process import CONTROL_CANCEL, CONTROL_TIMEOUT
 from mpdispatch.pool.recovered import Answered, Recovered, recover
 
 RUN = Run(started_us=5, duration_us=7, worker_pid=11, cpu_us=1, max_rss_bytes=2)

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from mpdispatch.model import Completed, WorkerDied
-from mpdispatch.pool.process import WorkerProcess, WorkerState
+from mpdispatch.pool.assigned import WorkerState
+from mpdispatch.pool.process import WorkerProcess
 from tests.pool.probes import children, lives, pid_in, state_of, until
 from tests.pool.rig import BootFault, Gone, Returned, Rig, Settled
 

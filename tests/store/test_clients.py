@@ -205,12 +205,25 @@ def test_a_limit_below_one_is_a_usage_error(store: Store) -> None:
         store.list_jobs(JobFilter(), limit=0, cursor=None)
 
 
-@pytest.mark.parametrize("name", ["'; DROP TABLE mpdispatch_jobs; --", 'q"q', "naïve ✓", "%", "a\0b"])
+@pytest.mark.parametrize("name", ["'; DROP TABLE mpdispatch_jobs; --", 'q"q', "naïve ✓", "%", "%s", "?"])
 def test_names_and_queues_are_values_never_sql(store: Store, enqueue: Enqueue, name: str) -> None:
     job = enqueue(name=name, queue=name)
     assert store.get(job.id) == job
     page = store.list_jobs(JobFilter(name=name, queue=name), limit=9, cursor=None)
     assert page.items == [job]
+
+
+@pytest.mark.kinds("file", "memory", "redis", "valkey")
+def test_a_name_may_hold_a_nul(store: Store, enqueue: Enqueue) -> None:
+    job = enqueue(name="a\0b")
+    assert store.get(job.id) == job
+
+
+@pytest.mark.kinds("postgres")
+def test_a_name_with_a_nul_is_refused_where_text_has_none(store: Store, enqueue: Enqueue) -> None:
+    with pytest.raises(UsageError, match="without NUL"):
+        enqueue(name="a\0b")
+    assert enqueue().id == 1
 
 
 # ---------------------------------------------------------------- cancel

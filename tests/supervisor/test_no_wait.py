@@ -14,8 +14,8 @@ import pytest
 from mpdispatch.host import kill
 from mpdispatch.host.processes import Seen, process_id
 from mpdispatch.model import Cause, JobState
+from mpdispatch.pool.assigned import WorkerState
 from mpdispatch.pool.exec import ExitStatus, Launched
-from mpdispatch.pool.process import WorkerState
 from mpdispatch.store.values import Progress
 from mpdispatch.supervisor import dead_peer, rescue
 from tests.pool.probes import lives

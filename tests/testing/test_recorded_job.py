@@ -68,3 +68,20 @@ def test_a_time_without_a_zone_is_refused(field: str) -> None:
         ),
     ):
         pass
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("id", 0),
+        ("id", "7"),
+        ("attempt", True),
+        ("max_retries", -1),
+        ("fencing_token", 0),
+        ("name", ""),
+        ("queue", 5),
+    ],
+)
+def test_what_no_job_can_have_is_refused(field: str, value: object) -> None:
+    with pytest.raises(UsageError, match=field), testing.job_context(**{field: value}):
+        pass

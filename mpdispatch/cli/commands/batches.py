@@ -28,7 +28,7 @@ from mpdispatch.model.json import batch_to_json
 from mpdispatch.policy.names import cut
 
 if TYPE_CHECKING:
-    from mpdispatch.engine.batch import Batch
+    from mpdispatch.engine.batches.batch import Batch
 
 _COLUMNS = (
     Column("id", is_right=True),

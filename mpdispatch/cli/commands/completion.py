@@ -11,7 +11,8 @@ from mpdispatch.cli.program import COMPLETE_VARIABLE, Options, command, program
 @command(
     'eval "$(mpdispatch completion bash)"       # in ~/.bashrc\n'
     'eval "$(mpdispatch completion zsh)"        # in ~/.zshrc\n'
-    "mpdispatch completion fish > ~/.config/fish/completions/mpdispatch.fish"
+    "mpdispatch completion fish > ~/.config/fish/completions/mpdispatch.fish",
+    speaks_json=False,
 )
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(options: Options, shell: str) -> None:

@@ -25,7 +25,7 @@ from mpdispatch.cli.output import (
 from mpdispatch.cli.parameters import complete_cron
 from mpdispatch.cli.program import Options
 from mpdispatch.engine.client import JobClient
-from mpdispatch.engine.cron_values import Cron, PastSlot
+from mpdispatch.engine.crons.values import Cron, PastSlot
 from mpdispatch.model import COMMAND_JOB, CronEntry
 from mpdispatch.model.json import to_json
 from mpdispatch.policy.names import cut

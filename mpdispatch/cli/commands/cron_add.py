@@ -21,9 +21,9 @@ from mpdispatch.cli.parameters import complete_queue, given
 from mpdispatch.cli.program import Command as CliCommand
 from mpdispatch.cli.program import Options
 from mpdispatch.cli.values import DURATION, arguments_of
-from mpdispatch.engine.cron_keywords import CronAndJobKeywords
-from mpdispatch.engine.cron_options import checked_spec, split_options
-from mpdispatch.engine.cron_values import Cron
+from mpdispatch.engine.crons.keywords import CronAndJobKeywords
+from mpdispatch.engine.crons.options import checked_spec, split_options
+from mpdispatch.engine.crons.values import Cron
 from mpdispatch.errors import UsageError
 from mpdispatch.execution.commands import environment_of, payload_of, why_not_there
 from mpdispatch.model import COMMAND_JOB, CatchUp, Command, CronSpec, NewJob, Overlap

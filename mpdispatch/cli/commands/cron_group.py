@@ -8,7 +8,7 @@ import click
 
 from mpdispatch.cli.parameters import complete_cron
 from mpdispatch.cli.program import command_group
-from mpdispatch.engine.cron_values import Cron
+from mpdispatch.engine.crons.values import Cron
 
 
 @command_group(

@@ -26,6 +26,7 @@ from mpdispatch.pool.exec import launch_early
     "find . -name '*.log' -print0 | mpdispatch map -j 8 'gzip -9 {}' -0\n"
     "mpdispatch map --joblog runs.tsv --resume 'train --seed {1} --rate {2}' ::: 1 2 3 ::: 0.1 0.01",
     name="map",
+    speaks_json=False,
     context_settings={"allow_interspersed_args": False},
 )
 @click.argument(
@@ -74,7 +75,7 @@ from mpdispatch.pool.exec import launch_early
 @click.option(
     "--halt",
     metavar="WHEN",
-    help="End early: now or soon, then fail=N, success=N, done=N or a share: soon,fail=10%.",
+    help="End early: now or soon, then fail=N, success=N (exits with 0), done=N or a share: soon,fail=10%.",
 )
 @click.option(
     "--resume", is_flag=True, help="Go on with the last map of this template and these inputs, where it ended."

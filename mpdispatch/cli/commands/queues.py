@@ -14,6 +14,7 @@ from mpdispatch.cli.program import Options, command
 from mpdispatch.engine.client import JobClient
 from mpdispatch.model import JobState, SupervisorStatus
 from mpdispatch.model.json import supervisor_to_json
+from mpdispatch.policy.pools import is_cluster
 
 
 @command("mpdispatch queues\nmpdispatch queues --json")
@@ -83,7 +84,8 @@ def _set(options: Options, queue: str, *, paused: bool) -> None:
 def workers(options: Options) -> None:
     """Show supervisors and their workers: what each runs, and since when.
 
-    Workers are seen on their own host only.
+    Last stands how many jobs a supervisor has claimed, and how many it runs at once: busy workers hold short ones
+    ahead, which count as running. Workers are seen on their own host only, and those of a cluster nowhere.
     """
     found = open_client(options).workers()
     if options.json:
@@ -95,7 +97,9 @@ def workers(options: Options) -> None:
 
 def _worker_rows(supervisors: list[SupervisorStatus]) -> Iterator[Sequence[object]]:
     for each in supervisors:
-        about = f"{each.app} on {each.host}, queues {','.join(each.queues)}, {each.jobs} of {each.concurrency}"
+        about = f"{each.app} on {each.host}, queues {','.join(each.queues)}, {each.jobs} jobs, {each.concurrency} at once"
+        if is_cluster(each.pool):
+            about += f", run by {each.pool} (`mpdispatch doctor` says what that does not promise)"
         yield each.id, each.pid, each.state, None, None, time_text(each.started_at), about
         for worker in each.workers:
             state = "idle" if worker.job_id is None else "running"

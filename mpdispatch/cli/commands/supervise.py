@@ -16,12 +16,14 @@ from mpdispatch.cli.values import CONCURRENCY
 from mpdispatch.errors import UsageError
 from mpdispatch.execution.app_reference import reference_to
 from mpdispatch.policy.names import check_name
+from mpdispatch.policy.pools import read_pool
 from mpdispatch.supervisor import RunReport, supervise
 
 
 @command(
     "mpdispatch supervise tasks:engine\n"
     "mpdispatch supervise tasks:engine -c auto -q critical,default\n"
+    "mpdispatch supervise tasks:engine --pool dask://scheduler:8786\n"
     "mpdispatch supervise tasks:engine --drain\n"
     "mpdispatch supervise --allow-commands --store jobs.db",
     name="supervise",
@@ -29,6 +31,9 @@ from mpdispatch.supervisor import RunReport, supervise
 @click.argument("app_argument", metavar="[APP]", required=False)
 @click.option("-c", "--concurrency", type=CONCURRENCY, help="Most jobs at once; auto: as many as usable CPUs.")
 @click.option("-q", "--queues", metavar="A,B", help="Queues to claim from.")
+@click.option(
+    "--pool", metavar="POOL", help="Where jobs run: processes (here), or dask://HOST:8786, a cluster."
+)
 @click.option("--drain", is_flag=True, help="End when nothing is left to run; exit 1 if a job failed.")
 @click.option("--allow-commands", is_flag=True, help="Run command jobs too (`mpdispatch run`).")
 def supervise_command(
@@ -36,6 +41,7 @@ def supervise_command(
     app_argument: str | None,
     concurrency: int | str | None,
     queues: str | None,
+    pool: str | None,
     drain: bool,
     allow_commands: bool,
 ) -> int:
@@ -58,7 +64,7 @@ def supervise_command(
             " --allow-commands"
         )
     settings = find_settings(options)
-    overrides = _overrides(concurrency, queues)
+    overrides = _overrides(concurrency, queues, pool)
     # All faults of the environment and the file are reported here, before anything starts.
     find_config(options, overrides)
     if options.json:
@@ -80,7 +86,7 @@ def supervise_command(
     return report.exit_code
 
 
-def _overrides(concurrency: int | str | None, queues: str | None) -> Mapping[str, Any]:
+def _overrides(concurrency: int | str | None, queues: str | None, pool: str | None) -> Mapping[str, Any]:
     overrides: dict[str, Any] = {}
     if concurrency is not None:
         overrides["concurrency"] = concurrency
@@ -89,7 +95,16 @@ def _overrides(concurrency: int | str | None, queues: str | None) -> Mapping[str
         if len(set(names)) < len(names):
             raise UsageError(f"-q names a queue twice: {queues}")
         overrides["queues"] = names
+    if pool is not None:
+        overrides["pool"] = _read_pool(pool)
     return overrides
+
+
+def _read_pool(pool: str) -> str:
+    try:
+        return read_pool(pool, True)
+    except UsageError as error:
+        raise UsageError(f"--pool {error}") from error
 
 
 def _print_report(options: Options, report: RunReport) -> None:

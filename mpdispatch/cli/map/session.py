@@ -29,6 +29,7 @@ from mpdispatch.config import Config
 from mpdispatch.errors import StoreCannotCreate, UsageError
 from mpdispatch.execution.commands import why_not_there
 from mpdispatch.host.runtime_folder import runtime_folder
+from mpdispatch.policy.pools import PROCESSES
 from mpdispatch.pool.exec import EarlyZygote
 from mpdispatch.store.contract import Store
 from mpdispatch.supervisor import SupervisorThread
@@ -45,7 +46,7 @@ def run_map(options: Options, commands: Commands, wishes: Wishes, zygote: EarlyZ
     _refuse_missing(commands)
     store = _store(options, commands.cwd)
     # As arguments, so that neither file nor environment have the supervisor take other jobs, too.
-    settings: dict[str, object] = {"concurrency": wishes.slots, "queues": [commands.queue]}
+    settings: dict[str, object] = {"concurrency": wishes.slots, "queues": [commands.queue], "pool": PROCESSES}
     if is_default_store(options):
         settings["retention"] = _KEPT_S
     config = find_config(options, settings)
@@ -226,14 +227,16 @@ def exit_code_of(run: MapRun, supervisor: SupervisorThread, halt: Halt | None) -
     """The exit code of a map that has ended or was ended. Says on stderr why, and which jobs failed."""
     if run.failed:
         print_failures(run.failures, run.failed, run.total)
+    has_won = run.is_halted and halt is not None and halt.of == "success"
+    status = 1 if run.failed and not has_won else 0
     if run.ended == run.total:
-        return 1 if run.failed else 0
+        return status
     counted = f"{run.ended:,} of {run.total:,} jobs have ended; the same command with --resume goes on"
     if run.stop_signal is not None:
         complain(f"interrupted: {counted}")
         return 128 + run.stop_signal
-    if run.is_halted and halt is not None:
+    if run.is_halted:
         complain(f"halted: {counted}")
-        return 1 if run.failed and halt.of != "success" else 0
+        return status
     complain(f"the supervisor ended: {counted}")
     return (supervisor.report and supervisor.report.exit_code) or 75

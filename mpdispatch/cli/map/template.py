@@ -46,6 +46,28 @@ _FORMS: dict[str, Callable[[str], str]] = {
 }
 
 
+_QUOTED = re.compile(r"""'[^']*'|\\.|"(?:[^"\\]|\\.)*\"""", re.DOTALL)
+_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
+
+
+def _split(line: str) -> list[str]:
+    r"""The words of a line as a shell splits it. `shlex` leaves "\$" and "\`" as they are, and keeps escaped newlines.
+
+    >>> _split(r'''sh -c "echo \$0 \\n" '\$0' \$0''')
+    ['sh', '-c', 'echo $0 \\n', '\\$0', '$0']
+    """
+
+    def escaped(found: re.Match[str]) -> str:
+        return {"$": "$", "`": "`", "\n": ""}.get(found[1], found[0])
+
+    def word(found: re.Match[str]) -> str:
+        if found[0] == "\\\n":
+            return ""
+        return _ESCAPED.sub(escaped, found[0]) if found[0].startswith('"') else found[0]
+
+    return shlex.split(_QUOTED.sub(word, line))
+
+
 class _Part(NamedTuple):
     """A piece of a word: literal text, or a placeholder."""
 
@@ -71,9 +93,9 @@ class Template:
         every = [part for word in self._words for part in word]
         for part in every:
             if part.source is not None and part.source >= sources:
-                lists = "one list" if sources == 1 else f"{sources} lists"
+                lists = "is one list" if sources == 1 else f"are {sources} lists"
                 raise UsageError(
-                    f"template: {part.text} names list {part.source + 1}, and there is {lists} of inputs"
+                    f"template: {part.text} names list {part.source + 1}, and there {lists} of inputs"
                 )
         if all(part.form is None and not part.is_number for part in every):
             self._words.append([_Part("{}", str)])
@@ -88,7 +110,7 @@ class Template:
         """
         if len(words) == 1:
             try:
-                words = shlex.split(words[0])
+                words = _split(words[0])
             except ValueError as error:
                 raise UsageError(f"template: {str(error).lower()}: {shown(words[0])}") from None
         if not words or not words[0]:

@@ -8,3 +8,7 @@ ClientSessions ── a pool per process    SupervisorSession ── one connect
 
 `wake` tells supervisors and waiting clients by LISTEN and NOTIFY; `options` reads locations, `sources` what an app has.
 """
+
+from mpdispatch.store.postgres.store import PostgresStore
+
+__all__ = ["PostgresStore"]

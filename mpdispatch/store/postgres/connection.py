@@ -11,7 +11,7 @@ from mpdispatch.store.postgres.wire import Wire
 from mpdispatch.store.sql.connection import Cursor
 
 
-class _Cursor(psycopg.Cursor[Any]):
+class OurCursor(psycopg.Cursor[Any]):
     """As SQLite's: a statement that gives no rows has none to fetch."""
 
     def fetchone(self) -> Any:
@@ -40,12 +40,11 @@ class PostgresConnection:
         """Of no effect: text is always UTF-8."""
 
     def execute(self, sql: str, parameters: Any = (), /) -> Cursor:
-        cursor = _Cursor(self._raw)
-        # Without parameters a % in the text would be one itself.
-        cursor.execute(self._translate(sql), parameters or None)
+        cursor = OurCursor(self._raw)
+        cursor.execute(self._translate(sql), parameters)
         return cursor
 
     def executemany(self, sql: str, parameters: Iterable[Any], /) -> Cursor:
-        cursor = _Cursor(self._raw)
+        cursor = OurCursor(self._raw)
         cursor.executemany(self._translate(sql), parameters)
         return cursor

@@ -44,14 +44,16 @@ def look(wire: Wire, options: ServerOptions) -> Server:
         wire.exchange(
             "SELECT pg_backend_pid(), current_setting('server_version_num'), current_setting('synchronous_commit'),"
             " current_setting('server_encoding'), (extract(epoch FROM clock_timestamp()) * 1000000)::bigint,"
-            f" to_regclass({_literal(f'{options.quoted_schema}.mpdispatch_meta')}) IS NOT NULL".encode()
+            # Not to_regclass: within a transaction that has waited for a lock it may not see what others have made.
+            " EXISTS (SELECT FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace"
+            f" WHERE n.nspname = {_literal(options.schema)} AND c.relname = 'mpdispatch_meta')".encode()
         )
     )
     found = 0
     if has_meta == "t":
         row = first_row(
             wire.exchange(
-                f"SELECT value FROM {options.quoted_schema}.mpdispatch_meta WHERE key = 'schema_version'".encode()  # noqa: S608
+                f"SELECT value FROM {options.quoted_schema}.mpdispatch_meta WHERE key = 'schema_version'".encode()
             )
         )
         found = int(row[0]) if row and str(row[0]).isdecimal() else 0
@@ -72,7 +74,9 @@ def refuse_server(server: Server, location: str) -> None:
     """Raise the error for a server, or a store on it, that this version cannot use and cannot migrate."""
     if server.version < OLDEST_SERVER * 10_000:
         shown = f"{server.version // 10_000}.{server.version % 10_000}"
-        raise StoreError(location, f"its server is PostgreSQL {shown}; mpdispatch needs {OLDEST_SERVER} or newer")
+        raise StoreError(
+            location, f"its server is PostgreSQL {shown}; mpdispatch needs {OLDEST_SERVER} or newer"
+        )
     if server.encoding != "UTF8":
         raise StoreNotUTF8(location, server.encoding)
     if server.schema_version > VERSION:
@@ -118,7 +122,7 @@ def _statements(options: ServerOptions, found: int) -> list[str]:
     texts = [(_HERE / name).read_text(encoding="utf-8") for name in _FILES if (_HERE / name).is_file()]
     made = [each for text in texts for each in statements(text.replace("{schema}", schema))]
     version = (
-        f"INSERT INTO {schema}.mpdispatch_meta (key, value) VALUES ('schema_version', '{VERSION}')"  # noqa: S608
+        f"INSERT INTO {schema}.mpdispatch_meta (key, value) VALUES ('schema_version', '{VERSION}')"
         " ON CONFLICT (key) DO UPDATE SET value = excluded.value"
     )
     return [_schema_statement(options), *made, version]
@@ -131,7 +135,7 @@ def _schema_statement(options: ServerOptions) -> str:
     IF NOT EXISTS (SELECT FROM pg_namespace WHERE nspname = {name}) THEN
         CREATE SCHEMA {quoted};
     END IF;
-END $do$"""  # noqa: S608 - quoted names
+END $do$"""
     if "$do$" in options.schema:
         return f"CREATE SCHEMA IF NOT EXISTS {quoted}"
     return text

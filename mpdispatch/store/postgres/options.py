@@ -125,12 +125,7 @@ class Place:
             raise UsageError(f"{shown}: is no URL; write postgresql://USER@HOST/DATABASE") from None
         if parts.fragment or "\0" in url:
             raise UsageError(f"{shown}: a URL of a store has no # and no NUL; write them as %23")
-        pairs = parse_qsl(parts.query, keep_blank_values=True)
-        ours = {name: value for name, value in pairs if name in _NAMES}
-        # As they were written, since libpq reads a + as itself.
-        others = "&".join(
-            each for each in parts.query.split("&") if each and each.partition("=")[0] not in _NAMES
-        )
+        ours, others = _split(parts.query)
         # Not by `urlunsplit`, which drops the slashes of a URL without a host.
         dsn = f"postgresql://{parts.netloc}{parts.path}" + (f"?{others}" if others else "")
         return cls(dsn, _options(shown, ours, defaults or ServerOptions()))
@@ -149,6 +144,13 @@ class Place:
         query = urlencode(left, quote_via=quote, safe="/,")
         dsn = f"postgresql://{who}{'@' if who else ''}/{database}" + (f"?{query}" if query else "")
         return cls(dsn, options or ServerOptions())
+
+
+def _split(query: str) -> tuple[dict[str, str], str]:
+    """Our options, and the other parameters as they were written, since libpq reads a + as itself."""
+    ours = {name: value for name, value in parse_qsl(query, keep_blank_values=True) if name in _NAMES}
+    others = [each for each in query.split("&") if each and each.partition("=")[0] not in _NAMES]
+    return ours, "&".join(others)
 
 
 def _options(shown: str, given: dict[str, str], defaults: ServerOptions) -> ServerOptions:

@@ -7,13 +7,14 @@ import time
 from collections.abc import Callable
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict
 
 from mpdispatch.errors import StoreError, StoreMissing, StoreTooOld, UsageError
 from mpdispatch.store.postgres import migration
 from mpdispatch.store.postgres.clock import ServerClock
 from mpdispatch.store.postgres.options import Place
 from mpdispatch.store.postgres.patience import Patience
-from mpdispatch.store.postgres.session import ConnectionLost, Session
+from mpdispatch.store.postgres.session import PLANS, ConnectionLost, Session
 from mpdispatch.store.postgres.translate import is_lost, shown, translated
 from mpdispatch.store.postgres.wire import Connect, Wire, connect, prepared
 from mpdispatch.store.values import Durability
@@ -25,7 +26,9 @@ _MOST_CONNECT_S = 10.0
 class Database:
     """A schema on a server: what opens sessions of it."""
 
-    def __init__(self, place: Place, translate: Callable[[str], str], *, connect: Connect | None = None) -> None:
+    def __init__(
+        self, place: Place, translate: Callable[[str], str], *, connect: Connect | None = None
+    ) -> None:
         """`connect`: how the application makes a connection; None: by the place's URL. Does no I/O."""
         self.place, self.clock = place, ServerClock()
         self._translate, self._connect = translate, connect
@@ -36,6 +39,13 @@ class Database:
     def location(self) -> str:
         """As it is shown to people."""
         return self.place.display
+
+    @property
+    def name(self) -> str:
+        """Of the database; empty: as the user, or as the application's own connections have it."""
+        if self._connect is not None:
+            return ""
+        return str(conninfo_to_dict(self.place.dsn).get("dbname") or "")
 
     @property
     def durability(self) -> Durability:
@@ -82,6 +92,7 @@ class Database:
                 self._migrate(wire)
                 wire.until_s = time.monotonic() + patience_s
                 server = self._look(wire)
+            self._choose_plans(wire)
         except BaseException:
             wire.close()
             raise
@@ -95,6 +106,19 @@ class Database:
             is_synced=self.durability == "full",
             follows_server="synchronous_commit" in self.place.dsn,
         )
+
+    def _choose_plans(self, wire: Wire) -> None:
+        """Have this connection plan for an index in each statement, once. Raises StoreError.
+
+        Statistics of a queue are always of another day. Where they said that many jobs were due or waited, PostgreSQL
+        reads the whole table to find that there is none. Behind a proxy each transaction says so itself.
+        """
+        if self.is_proxied:
+            return
+        try:
+            wire.exchange(f"SELECT {PLANS.format(is_local='false')}".encode())
+        except psycopg.Error as error:
+            raise self._lost_or(error) from error
 
     def _look(self, wire: Wire) -> migration.Server:
         try:

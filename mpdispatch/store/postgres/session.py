@@ -33,15 +33,26 @@ IDLE_S = 5
 """A transaction of ours that its client leaves alone for so long is ended by the server: it holds the lock, and its client
 is stopped or cut off. Ours take milliseconds between two statements."""
 _SYNC_ON, _SYNC_OFF = ";SET LOCAL synchronous_commit = on", ";SET LOCAL synchronous_commit = off"
-_FLUSH = "BEGIN READ WRITE; SET LOCAL synchronous_commit = on; SELECT pg_logical_emit_message(true, 'mpdispatch', ''); COMMIT"
+PLANS = ", ".join(
+    f"set_config('{name}', '{value}', {{is_local}})"
+    for name, value in {
+        **dict.fromkeys(("enable_seqscan", "enable_bitmapscan", "enable_hashjoin", "enable_mergejoin"), "off"),
+        "jit": "off",
+        "plan_cache_mode": "force_generic_plan",
+    }.items()
+)
+"""How our statements are planned: by their indexes, and once."""
+_FLUSH = (
+    b"BEGIN READ WRITE" + _SYNC_ON.encode() + b";SELECT pg_logical_emit_message(true, 'mpdispatch', '');COMMIT"
+)
 """A commit that waits for the disk, and with it for all commits before it, whoever made them."""
 
 
-class ConnectionLost(StoreUnreachable):  # noqa: N818 - as all of them
+class ConnectionLost(StoreUnreachable):
     """The connection was lost before the commit: nothing was written."""
 
 
-class CommitUnknown(StoreUnreachable):  # noqa: N818
+class CommitUnknown(StoreUnreachable):
     """The connection was lost while the server committed. `key` and `number` are the writer's; `result` is the work's."""
 
     def __init__(self, location: str, detail: str, key: int, number: int, result: Any) -> None:
@@ -69,7 +80,7 @@ class Session:
         `follows_server`: a server that is set not to wait for the disk is not asked to.
         """
         self.wire, self.server, self.location = wire, server, location
-        self._clock, self._is_synced = clock, is_synced
+        self._clock = clock
         self.connection = PostgresConnection(wire, translate)
         self.pid = os.getpid()
         self._key, self._number = random.getrandbits(63), 0
@@ -77,12 +88,14 @@ class Session:
         """Monotonic time at which it was given back."""
         self.is_kept = True
         """Whether it may be used again; if not, it is closed once it is given back."""
+        self._plans = f";SELECT {PLANS.format(is_local='true')}" if server.is_proxied else ""
         schema, (first, second) = options.quoted_schema, options.lock_key
         self._lock = f"SELECT pg_advisory_xact_lock({first}, {second})"
         self._table = f"{schema}.mpdispatch_writers"
         self._clock_text = b"SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
         is_off = server.synchronous_commit == "off"
-        self._for_waiting = _SYNC_ON if is_off and not follows_server else ""
+        self._is_synced = is_synced and not (is_off and follows_server)
+        self._for_waiting = _SYNC_ON if is_off else ""
         self._for_going_on = "" if is_off else _SYNC_OFF
         clock.heard(server.server_us)
 
@@ -159,7 +172,7 @@ class Session:
                     "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
                     f";SET LOCAL lock_timeout = {max(1, round(1000 * lock_s))}"
                     f";SET LOCAL idle_in_transaction_session_timeout = {1000 * IDLE_S}"
-                    f"{self._for_waiting if waits else self._for_going_on}"
+                    f"{self._for_waiting if waits else self._for_going_on}{self._plans}"
                     f";{self._lock};{self._claim_number(self._key, self._number)}"
                 ).encode()
             )
@@ -171,7 +184,7 @@ class Session:
     def _claim_number(self, key: int, number: int) -> str:
         """Write this number, and give the server's time; no row if it, or a later one, is there already."""
         return (
-            f"INSERT INTO {self._table} AS w (key, number, written_at_us)"  # noqa: S608 - numbers, and a quoted name
+            f"INSERT INTO {self._table} AS w (key, number, written_at_us)"
             f" VALUES ({key}, {number}, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint)"
             " ON CONFLICT (key) DO UPDATE"
             " SET number = excluded.number, written_at_us = excluded.written_at_us WHERE w.number < excluded.number"
@@ -179,6 +192,8 @@ class Session:
         )
 
     def _commit(self, result: Any) -> None:
+        if not self.wire.is_open:
+            raise ConnectionLost(self.location, "the connection was lost during a transaction")
         try:
             answer = self.wire.exchange(b"COMMIT")
         except BaseException as error:
@@ -189,7 +204,9 @@ class Session:
             raise
         if answer[-1].command_status != b"COMMIT":
             # Some statement has failed, and the work went on as if it had not.
-            raise StoreError(self.location, "a transaction was rolled back, since one of its statements had failed")
+            raise StoreError(
+                self.location, "a transaction was rolled back, since one of its statements had failed"
+            )
 
     def _roll_back(self) -> None:
         """Leave the transaction. What goes wrong with that costs the connection, and no more."""
@@ -221,7 +238,9 @@ class Session:
             try:
                 failpoint(f"{point}.before_commit")
                 if needs_setting:
-                    self.wire.exchange(f"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE{needs_setting}".encode())
+                    self.wire.exchange(
+                        f"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE{needs_setting}".encode()
+                    )
                 result = work(self.connection)
                 if needs_setting:
                     self.wire.exchange(b"COMMIT")
@@ -263,13 +282,13 @@ class Session:
         if not self._is_synced:
             return
         try:
-            self.wire.exchange(_FLUSH.encode())
+            self.wire.exchange(_FLUSH)
         except psycopg.Error as error:
             raise self._failed(error) from error
 
     def _flush(self, result: Any) -> None:
         try:
-            self.wire.exchange(_FLUSH.encode())
+            self.wire.exchange(_FLUSH)
         except psycopg.Error as error:
             # A server that crashed meanwhile may have lost the commit.
             self._roll_back()
@@ -295,4 +314,3 @@ class Session:
 
 def _unknown(error: psycopg.Error) -> str:
     return f"the connection was lost during a commit ({shown(error)})"
-

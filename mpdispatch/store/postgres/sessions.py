@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from mpdispatch.errors import StoreBusy, StoreError, StoreUnreachable, UsageError
+from mpdispatch.errors import DispatchError, StoreBusy, StoreError, StoreUnreachable, UsageError
 from mpdispatch.store.postgres.patience import Patience, Reconnects
 from mpdispatch.store.postgres.server import Database
 from mpdispatch.store.postgres.session import CommitUnknown, ConnectionLost, Session
@@ -208,20 +208,37 @@ class ClientSessions:
         for each in old:
             each.close()
 
-    def notify(self, channel: str) -> None:
-        """NOTIFY this channel, without waiting for the answer. A hint: never raises; opens no connection if it must wait."""
+    def notify(self, channel: str, *, opens: bool) -> bool:
+        """NOTIFY this channel, without waiting for the answer. A hint: never raises.
+
+        False: no session is free, and none was opened. `opens`: one may be, which waits for the server.
+        """
         session: Session | None = getattr(self._threads, "session", None)
         if session is not None:
             session.notify(channel)
-            return
+            return True
         try:
-            session = self._take(Patience(0.0), create=False)
-        except (StoreError, UsageError):
-            return
+            found = self._take(Patience(0.0), create=False) if opens else self._free()
+        except DispatchError:
+            return False
+        if found is None:
+            return False
         try:
-            session.notify(channel)
+            found.notify(channel)
         finally:
-            self._give_back(session)
+            self._give_back(found)
+        return True
+
+    def _free(self) -> Session | None:
+        """A session that nobody uses, for this thread alone."""
+        if self._pid != os.getpid():
+            self._begin_anew()
+        with self._changed:
+            if not self._idle:
+                return None
+            session = self._idle.pop()
+            self._in_use.add(session)
+            return session
 
     # -- the end --------------------------------------------------------------------------------
 
@@ -247,9 +264,7 @@ class ClientSessions:
             for session in self._in_use:
                 session.is_kept = False
             mine = getattr(self._threads, "session", None)
-            self._changed.wait_for(
-                lambda: self._in_use <= {mine}, timeout=max(0.0, until_s - time.monotonic())
-            )
+            self._changed.wait_for(lambda: self._in_use <= {mine}, timeout=max(0.0, until_s - time.monotonic()))
 
 
 class SupervisorSession:

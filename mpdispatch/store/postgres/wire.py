@@ -14,8 +14,10 @@ from typing import Any, TypeVar
 
 import psycopg
 from psycopg import pq
+from psycopg.adapt import AdaptersMap, Dumper
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.errors import error_from_result
+from psycopg.rows import tuple_row
 from psycopg.types.numeric import FloatLoader, Int8Dumper, IntLoader
 from psycopg.types.string import TextLoader
 from psycopg.waiting import Ready, Wait
@@ -26,7 +28,7 @@ T = TypeVar("T")
 Raw = psycopg.Connection[Any]
 Connect = Callable[[], Raw]
 
-_DEFAULTS: dict[str, str | int] = {
+DEFAULTS: dict[str, str | int] = {
     "client_encoding": "UTF8",
     "fallback_application_name": "mpdispatch",
     # A peer that is gone without a word is noticed within half a minute. Sockets of this machine ignore these.
@@ -53,6 +55,19 @@ class _NumericLoader(FloatLoader):
     def load(self, data: Any) -> Any:
         text = bytes(data)
         return float(text) if b"." in text or b"n" in text.lower() else int(text)
+
+
+class _TextOfBytesDumper(Dumper):
+    """For a column of any type, as the text of an argument is."""
+
+    def dump(self, obj: Any) -> bytes:
+        try:
+            bytes(obj).decode()
+        except UnicodeDecodeError as error:
+            raise psycopg.DataError(f"text that is not UTF-8 ({error})") from error
+        if b"\0" in obj:
+            raise psycopg.DataError("text with a NUL")
+        return bytes(obj)
 
 
 class _BoolLoader(IntLoader):
@@ -102,6 +117,9 @@ class Wire:
         for result in results:
             if result.status == pq.ExecStatus.FATAL_ERROR:
                 raise error_from_result(result)
+        if not results:  # libpq has found the connection closed
+            self.close()
+            raise psycopg.OperationalError("the connection was lost")
         return results
 
     def send(self, statements: bytes) -> None:
@@ -156,9 +174,7 @@ class Wire:
             return Ready.RW if can_read else Ready.W
         return Ready.R
 
-    def _drive(
-        self, gen: Generator[Any, Any, T], interval: float = 0.0, timeout: float | None = None
-    ) -> T:
+    def _drive(self, gen: Generator[Any, Any, T], interval: float = 0.0, timeout: float | None = None) -> T:
         """Run an operation of the driver's; in place of `psycopg.Connection.wait`."""
         try:
             self.settle()
@@ -168,9 +184,12 @@ class Wire:
         except StopIteration as stop:
             result: T = stop.value
             return result
+        except psycopg.Error:
+            if self.raw.pgconn.transaction_status == pq.TransactionStatus.ACTIVE:
+                self.close()  # the rest of the answer may come, or never
+            raise
         except BaseException:
-            # Half an answer has come in, if any: also after Ctrl-C.
-            self.close()
+            self.close()  # half an answer has come in, if any: also after Ctrl-C
             raise
 
     def close(self) -> None:
@@ -208,22 +227,32 @@ def connect(dsn: str, *, patience_s: float) -> Wire:
         given = conninfo_to_dict(dsn)
     except psycopg.Error:
         # Not `from error`: its text may repeat a password.
-        raise UsageError("the URL of the store has parameters that PostgreSQL's library does not know") from None
-    defaults = {name: value for name, value in _DEFAULTS.items() if name not in given}
+        raise UsageError(
+            "the URL of the store has parameters that PostgreSQL's library does not know"
+        ) from None
+    defaults = {name: value for name, value in DEFAULTS.items() if name not in given}
     # Whole seconds, and 2 at least: libpq's rule. With several hosts, for each.
     defaults.setdefault("connect_timeout", given.get("connect_timeout") or max(2, round(patience_s)))
-    return prepared(psycopg.connect(dsn, autocommit=True, **defaults))  # type: ignore[arg-type]
+    raw = psycopg.connect(dsn, autocommit=True, **defaults)  # type: ignore[arg-type]
+    # As one of a pool: who drops a store without closing it is not warned of each connection, which is closed then.
+    raw._pool = None
+    return prepared(raw)
 
 
 def prepared(raw: Raw) -> Wire:
     """A fresh connection of whoever made it, set up for our statements."""
     if not raw.autocommit:
         raw.autocommit = True
-    adapters = raw.adapters
-    # As SQLite: integers of one size, JSON as text, truth as a number.
+    raw.row_factory = tuple_row
+    adapt(raw.adapters)
+    return Wire(raw)
+
+
+def adapt(adapters: AdaptersMap) -> None:
+    """As SQLite: integers of one size, JSON as text, truth as a number. Bytes are the text they encode."""
     adapters.register_dumper(int, Int8Dumper)
+    adapters.register_dumper(bytes, _TextOfBytesDumper)
     for oid in (_OID_JSON, _OID_JSONB):
         adapters.register_loader(oid, TextLoader)
     adapters.register_loader(_OID_NUMERIC, _NumericLoader)
     adapters.register_loader(_OID_BOOL, _BoolLoader)
-    return Wire(raw)

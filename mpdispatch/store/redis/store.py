@@ -65,11 +65,11 @@ class RedisStore:
 
     @classmethod
     def of(cls, client: Any, *, prefix: str | None = None, clock: Clock | None = None) -> Self:
-        """The store on the server of an app's client of redis-py or valkey-py (or a URL). It makes its own connections."""
+        """The store on the server of an app's client or pool of redis-py or valkey-py. It makes its own connections."""
         if isinstance(client, str):
             return cls(client, prefix=prefix, clock=clock)
-        pool = getattr(client, "connection_pool", None)
-        if pool is None:
+        pool = getattr(client, "connection_pool", client)
+        if not hasattr(pool, "connection_kwargs"):
             raise UsageError(
                 f"client: must be a client or a URL of a Redis server, not a {type(client).__name__}"
             )
@@ -114,7 +114,16 @@ class RedisStore:
 
         return RedisBatches(self._link, self._tell)
 
+    transfer = None
+    """Nothing converts its records to the rows that travel yet, see `store.tables`."""
+
     # -- opening --------------------------------------------------------------------------------
+
+    def script(self) -> str:
+        """The library of functions that other programs call, and in comments how they enqueue."""
+        from mpdispatch.store.redis.library import script  # for people
+
+        return script(self._link.location.prefix)
 
     def migrate(self) -> tuple[int, int]:
         return self._link.migrate()
@@ -315,7 +324,7 @@ class RedisStore:
 
     def queue_state(self, queue: str) -> QueueState:
         said = self._link.read("queue_state", queue=queue).said
-        return QueueState(said["paused"], said["running"], said["bucket"] or None)
+        return QueueState(said["paused"], said["running"], said["bucket"] or None, said["now"])
 
     def examine(self) -> list[Finding]:
         from mpdispatch.store.redis import health

@@ -52,6 +52,8 @@ class Recovered(NamedTuple):
 class RedisSupervisorStore:
     """Made by `RedisStore.supervisor_store()`. Creates nothing."""
 
+    is_remote = True
+
     def __init__(self, link: Link, tell: Callable[..., None]) -> None:
         self._link, self._tell = link, tell
         self._calls = SupervisorCalls(link, self._settled)

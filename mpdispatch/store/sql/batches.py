@@ -79,14 +79,15 @@ class SQLBatches:
 
     def page(self, where: BatchFilter, *, limit: int, cursor: str | None) -> Page[BatchInfo]:
         before_id = reads.place_of(cursor, limit)
-        terms, values = ["1"], list[Any]()
+        terms, values = list[str](), list[Any]()
         for term, value in (("name = ?", where.name), ("id < ?", before_id)):
             if value is not None:
                 terms.append(term)
                 values.append(value)
         if where.has_ended is not None:
             terms.append(f"ended_at_us IS {'NOT ' if where.has_ended else ''}NULL")
-        text = f"{QUERIES['batches']}\nWHERE {' AND '.join(terms)}\nORDER BY id DESC LIMIT ?"
+        chosen = f"\nWHERE {' AND '.join(terms)}" if terms else ""
+        text = f"{QUERIES['batches']}{chosen}\nORDER BY id DESC LIMIT ?"
 
         def work(connection: Connection) -> Page[BatchInfo]:
             rows = connection.execute(text, [*values, limit + 1]).fetchall()

@@ -61,8 +61,8 @@ ORDER BY j.id LIMIT :limit;
 -- pruned by now, there is one member more instead. A batch that was cancelled takes members again.
 UPDATE mpdispatch_batches SET
     total = total + :is_retried,
-    failed = failed - (NOT :is_retried AND :state = 'failed'),
-    cancelled = cancelled - (NOT :is_retried AND :state = 'cancelled'),
+    failed = failed - CASE WHEN :is_retried = 0 AND :state = 'failed' THEN 1 ELSE 0 END,
+    cancelled = cancelled - CASE WHEN :is_retried = 0 AND :state = 'cancelled' THEN 1 ELSE 0 END,
     ended_at_us = NULL,
     cancelled_at_us = CASE WHEN cancelling_before IS NOT NULL THEN cancelled_at_us END
 WHERE id = :id;

@@ -7,7 +7,7 @@ merges the arms lazily. One cursor instead of one per queue: 0.3 instead of 2.5 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import islice
@@ -37,7 +37,13 @@ ID, _NAME, QUEUE, _PRIORITY, _RUN_AT_US, _EXPIRES_AT_US, PAYLOAD = map(
 )
 _expiry = itemgetter(_EXPIRES_AT_US)
 
-_Arm = tuple[str, tuple[object, ...]]
+Arm = tuple[str, tuple[Any, ...]]
+"""A query and its parameters: `due` (queue), `due_limited` (queue, most) or `parked` (name, queue, most)."""
+OpenDue = Callable[[Connection, Sequence[Arm], int, list[Cursor]], Iterator[Row]]
+"""The rows of all arms in the order of claiming, read as they are asked for: this number, or more if some are left out.
+
+Cursors to be closed afterwards are added to the list.
+"""
 
 
 @dataclass(slots=True)
@@ -127,7 +133,7 @@ def statement(kinds: tuple[str, ...]) -> str:
     return f"{text}\nORDER BY priority DESC, run_at_us, id"
 
 
-def _arms(connection: Connection, request: ClaimRequest, plan: ClaimPlan, has_parked: bool) -> Iterator[_Arm]:
+def _arms(connection: Connection, request: ClaimRequest, plan: ClaimPlan, has_parked: bool) -> Iterator[Arm]:
     # Group arms by kind, so that there are few different statements to prepare.
     left, total, rated = plan.per_queue, plan.total, request.rated
     for queue, most in left.items():
@@ -141,12 +147,13 @@ def _arms(connection: Connection, request: ClaimRequest, plan: ClaimPlan, has_pa
         yield "parked", (name, queue, min(left[queue], total))
 
 
-def _is_cut(plan: ClaimPlan, arms: list[_Arm]) -> bool:
+def _is_cut(plan: ClaimPlan, arms: list[Arm]) -> bool:
     """Whether the selection may leave rows behind, though it takes fewer than the plan's total."""
     return plan.ready is not None or any(kind != "due" for kind, _ in arms)
 
 
-def _open(connection: Connection, arms: list[_Arm], cursors: list[Cursor]) -> Iterator[Row]:
+def open_due(connection: Connection, arms: Sequence[Arm], total: int, cursors: list[Cursor]) -> Iterator[Row]:
+    """An `OpenDue` for a backend that reads rows lazily."""
     for at in range(0, len(arms), _ARMS_AT_MOST):
         some = arms[at : at + _ARMS_AT_MOST]
         text = statement(tuple(kind for kind, _ in some))
@@ -157,7 +164,13 @@ def _open(connection: Connection, arms: list[_Arm], cursors: list[Cursor]) -> It
 
 
 def choose(
-    connection: Connection, request: ClaimRequest, plan: ClaimPlan, now_us: int, *, has_parked: bool
+    connection: Connection,
+    request: ClaimRequest,
+    plan: ClaimPlan,
+    now_us: int,
+    *,
+    has_parked: bool,
+    open_due: OpenDue,
 ) -> Choice:
     """The due rows to take by the plan, those to park because this supervisor cannot run them, and expired ones.
 
@@ -173,7 +186,7 @@ def choose(
     taken, left_out, held = list[Row](), _LeftOut(request, now_us), HeldBack()
     cursors = list[Cursor]()
     try:
-        stream = _open(connection, arms, cursors)
+        stream = open_due(connection, arms, total, cursors)
         # Fetch many rows at a time, without work per row in the common case.
         while len(taken) < total and left_out.count < PARK_AT_MOST:
             rows = list(islice(stream, total - len(taken)))

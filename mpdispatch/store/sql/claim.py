@@ -40,6 +40,7 @@ from mpdispatch.store.sql.connection import Connection
 from mpdispatch.store.sql.follow_ups import Followed
 from mpdispatch.store.sql.mending import has_bad_text
 from mpdispatch.store.sql.queries import QUERIES
+from mpdispatch.store.sql.ways import Ways
 
 STAGE_AT_MOST = 1000
 """Per commit: a commit must not hold the write lock for long."""
@@ -170,7 +171,9 @@ def token_in_us(connection: Connection, request: ClaimRequest, now: Instant, see
 # ---------------------------------------------------------------- claim
 
 
-def claim(connection: Connection, owner: int, request: ClaimRequest, now: Instant, seen: Presence) -> Claim:
+def claim(
+    connection: Connection, owner: int, request: ClaimRequest, now: Instant, seen: Presence, ways: Ways
+) -> Claim:
     """Take up to `slots` due jobs by the plan, in due order.
 
     Of the jobs met on the way, those that this supervisor cannot run are parked, and those that have expired are ended.
@@ -180,17 +183,22 @@ def claim(connection: Connection, owner: int, request: ClaimRequest, now: Instan
     if planned.total <= 0:
         return Claim([], {}, Followed(), False, HeldBack())
     rows, parked, expired, has_more, held = choose(
-        connection, request, planned, now.wall_us, has_parked=bool(seen.has_parked)
+        connection,
+        request,
+        planned,
+        now.wall_us,
+        has_parked=bool(seen.has_parked),
+        open_due=ways.open_due,
     )
     if planned.ready is not None and planned.total < request.slots and not (parked or expired):
         has_more = False  # everything within the limits was taken; `token_in_us` says when there is more
     reasons, ended = _leave_out(connection, parked, expired, now)
     if rows:
-        _take(connection, owner, rows, now)
+        rows = ways.take(connection, owner, rows, now)
         _charge(connection, request, facts, rows)
     failpoint("claim.before_commit")
     if any(row[PAYLOAD] is None for row in rows):
-        rows = [row if row[PAYLOAD] is not None else _with_large(connection, row) for row in rows]
+        rows = [row if row[PAYLOAD] is not None else with_large(connection, row) for row in rows]
     return Claim(list(starmap(ClaimedJob, rows)), reasons, ended, has_more or ended.has_due, held)
 
 
@@ -212,16 +220,19 @@ def readable(rows: list[Row]) -> list[ClaimedJob]:
     return [job for job in jobs if job.id > 0 and 0 < job.attempt <= job.starts]
 
 
-def _take(connection: Connection, owner: int, rows: list[Row], now: Instant) -> None:
+def take(connection: Connection, owner: int, rows: list[Row], now: Instant) -> list[Row]:
+    """A `Take` for a backend where nobody else writes meanwhile."""
     values = (owner, now.wall_us, as_json(row[ID] for row in rows))
     touched = connection.execute(QUERIES["take"], values).rowcount
     if touched < len(rows):
         touched += connection.execute(QUERIES["take_again"], values).rowcount
     if touched != len(rows):
         raise OddRowError(f"claimed {touched} rows of {len(rows)} read in the same transaction")
+    return rows
 
 
-def _with_large(connection: Connection, row: Row) -> Row:
+def with_large(connection: Connection, row: Row) -> Row:
+    """The row of a claimed job with its payload, which stands apart."""
     found = connection.execute(QUERIES["payload"], (row[ID],)).fetchone()
     # A missing payload was deleted by hand. An empty one cannot be decoded: the job fails in the worker.
     payload = b"" if found is None or found[0] is None else found[0]

@@ -178,6 +178,8 @@ LISTS = {
     "copied": _listed(_COPIED),
     "attempt": _listed(column.name for column in ATTEMPT_COLUMNS),
     "attempt_values": _listed("?" for _ in ATTEMPT_COLUMNS),
+    "new_supervisor": _listed(column.name for column in SUPERVISOR_COLUMNS[1:]),
+    "new_supervisor_values": _listed(f":{column.name}" for column in SUPERVISOR_COLUMNS[1:]),
     "supervisor": _listed(column.name for column in SUPERVISOR_COLUMNS),
     "batch": _listed(column.name for column in BATCH_COLUMNS),
     "judged": _listed(JUDGED),

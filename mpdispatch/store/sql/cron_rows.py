@@ -41,8 +41,8 @@ _FIRED_COLUMNS = (Column("slot_us", "time"), Column("fired_at_us", "time"), Colu
 _SKIPPED_COLUMNS = (
     Column("first_us", "time"),
     Column("last_us", "time"),
-    Column("reason", "text"),
     Column("at_us", "time"),
+    Column("reason", "text"),
 )
 _NO_SPEC = CronSpec(name="", schedule="", tz="", job=NewJob(name="", payload=b""))
 _encode = msgspec.json.Encoder().encode
@@ -125,5 +125,6 @@ def history_of(rows: Iterable[Row]) -> CronHistory:
         if kind == "fired":
             fired.append(FiredSlot(*mended(_FIRED_COLUMNS, values[:3])))
         elif kind == "skipped":
-            skipped.append(SkippedSlots(*mended(_SKIPPED_COLUMNS, values)))
+            first_us, last_us, at_us, reason = mended(_SKIPPED_COLUMNS, values)
+            skipped.append(SkippedSlots(first_us, last_us, reason, at_us))
     return CronHistory(fired, skipped)

@@ -64,16 +64,16 @@ UPDATE mpdispatch_crons SET
     is_enabled = 1,
     enabled_at_us = ?,
     decided_until_us = ?,
-    next_slot_us = CASE WHEN NOT is_orphan THEN ? END,
+    next_slot_us = CASE WHEN is_orphan = 0 THEN CAST(? AS INTEGER) END,
     late_since_us = NULL,
     revision = $next_revision
-WHERE id = ? AND NOT is_enabled;
+WHERE id = ? AND is_enabled = 0;
 
 -- name: disable_cron
 -- A disabled entry is not late.
 UPDATE mpdispatch_crons SET
     is_enabled = 0, next_slot_us = NULL, late_since_us = NULL, revision = $next_revision
-WHERE id = ? AND is_enabled;
+WHERE id = ? AND is_enabled = 1;
 
 -- name: move_cron
 -- The last part of a decision. What is not known to it stays.
@@ -120,19 +120,20 @@ DELETE FROM mpdispatch_cron_skips WHERE cron_id = ? AND first_us = ? AND at_us =
 INSERT OR REPLACE INTO mpdispatch_cron_skips (cron_id, first_us, last_us, reason, at_us) VALUES (?, ?, ?, ?, ?);
 
 -- name: slots_and_skips
--- The id of the entry, its last fired slots and its last skips: one statement, so one snapshot.
+-- The id of the entry, its last fired slots and its last skips: one statement, so one snapshot. A slot or a skip has two
+-- times, then the id of a job, or another time and a reason.
 WITH entry (id) AS (SELECT id FROM mpdispatch_crons WHERE name = :name)
-SELECT 'entry', id, NULL, NULL, NULL FROM entry
+SELECT 'entry', id, CAST(NULL AS INTEGER), CAST(NULL AS INTEGER), CAST(NULL AS TEXT) FROM entry
 UNION ALL
 SELECT * FROM (
-    SELECT 'fired', slot_us, fired_at_us, job_id, NULL FROM mpdispatch_cron_slots
+    SELECT 'fired', slot_us, fired_at_us, job_id, CAST(NULL AS TEXT) FROM mpdispatch_cron_slots
     WHERE cron_id = (SELECT id FROM entry) ORDER BY slot_us DESC LIMIT :limit
-)
+) AS fired
 UNION ALL
 SELECT * FROM (
-    SELECT 'skipped', first_us, last_us, reason, at_us FROM mpdispatch_cron_skips
+    SELECT 'skipped', first_us, last_us, at_us, reason FROM mpdispatch_cron_skips
     WHERE cron_id = (SELECT id FROM entry) ORDER BY first_us DESC, at_us DESC LIMIT :limit
-);
+) AS skipped;
 
 -- name: delete_cron
 -- First: without it, nobody sees the rest.

@@ -1,13 +1,13 @@
 """Recording outcomes in the supervisor's transaction: job row, attempt history, dead letter, large result.
 
 The guard is in the UPDATE's WHERE, and the number of touched rows is checked. A backend records the outcomes of a
-commit at once in its own way (`Record`); if a count is wrong, the commit is rolled back, and they are recorded one by
+commit at once in its own way (`ways.Record`); if a count is wrong, the commit is rolled back, and they are recorded one by
 one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any
 
@@ -19,9 +19,6 @@ from mpdispatch.store.sql.rows import INLINE_BYTES, encode_error, lane_of, store
 from mpdispatch.store.values import Progress
 
 _FINISH = QUERIES["finish"]
-
-Record = Callable[[Connection, int, Sequence[Transition]], None]
-"""Writes all of these outcomes of an owner, or raises SomeRejectedError with the transaction half written."""
 
 
 class SomeRejectedError(Exception):

@@ -64,7 +64,8 @@ WHERE j.id IN (SELECT value FROM json_each(?)) AND j.completed_at_us IS NOT NULL
 -- name: prune_up_to
 -- Keeps the highest deleted id, since an id is never used twice.
 INSERT INTO mpdispatch_meta (key, value) VALUES ('pruned_up_to', ?)
-ON CONFLICT (key) DO UPDATE SET value = excluded.value WHERE CAST(value AS INTEGER) < CAST(excluded.value AS INTEGER);
+ON CONFLICT (key) DO UPDATE SET value = excluded.value
+WHERE CAST(mpdispatch_meta.value AS INTEGER) < CAST(excluded.value AS INTEGER);
 
 -- name: prune_payloads
 -- By their key.
@@ -119,7 +120,7 @@ WITH RECURSIVE entry (id) AS (
         SELECT min(cron_id) AS id FROM mpdispatch_cron_slots WHERE cron_id > :after
         UNION ALL
         SELECT min(cron_id) FROM mpdispatch_cron_skips WHERE cron_id > :after
-    )
+    ) AS first
     UNION ALL
     SELECT min(
         coalesce((SELECT min(s.cron_id) FROM mpdispatch_cron_slots AS s WHERE s.cron_id > entry.id), 1 << 62),

@@ -12,7 +12,7 @@ from mpdispatch.store.sql.named import Queries
 _HAS_OPEN_FIRING = """
 EXISTS (
     SELECT 1 FROM mpdispatch_cron_slots AS s CROSS JOIN mpdispatch_crons AS c ON c.id = s.cron_id
-    WHERE s.job_id = j.id AND s.is_open = 1 AND c.is_enabled AND NOT c.is_orphan
+    WHERE s.job_id = j.id AND s.is_open = 1 AND c.is_enabled = 1 AND c.is_orphan = 0
 )
 """
 _WAITS_FOR_PARENTS = """

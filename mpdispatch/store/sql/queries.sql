@@ -31,7 +31,7 @@ SELECT
         )
     ),
     coalesce(j.result, r.result),
-    EXISTS (SELECT 1 FROM mpdispatch_queues AS q WHERE q.name = j.queue AND q.is_paused),
+    EXISTS (SELECT 1 FROM mpdispatch_queues AS q WHERE q.name = j.queue AND q.is_paused = 1),
     CASE WHEN j.lane = 4 THEN (SELECT d.open_parents FROM mpdispatch_dependents AS d WHERE d.job_id = j.id) END
 FROM mpdispatch_jobs AS j
 LEFT JOIN mpdispatch_payloads AS p ON p.job_id = j.id
@@ -55,7 +55,7 @@ SELECT $attempt FROM mpdispatch_attempts WHERE job_id = ? ORDER BY starts;
 -- A failure that was enqueued again does not count. Scans indexes only, each in its order; reads no table row. A million entries: some 0.1 s.
 SELECT queue, state, count(*) FROM mpdispatch_jobs WHERE completed_at_us IS NOT NULL GROUP BY state, queue
 UNION ALL
-SELECT queue, state, -count(*) FROM mpdispatch_jobs
+SELECT queue, 'failed', -count(*) FROM mpdispatch_jobs
 WHERE retried_as IS NOT NULL AND state = 'failed' GROUP BY queue
 UNION ALL
 SELECT queue, 'running', count(*) FROM mpdispatch_jobs WHERE owner IS NOT NULL GROUP BY owner, queue

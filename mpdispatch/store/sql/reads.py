@@ -19,7 +19,7 @@ from mpdispatch.store.values import QueueStats
 
 _JOBS = QUERIES["jobs"]
 _IDS = "SELECT id FROM mpdispatch_jobs"
-_ARM = "SELECT id FROM ({})"
+_ARM = "SELECT id FROM ({}) AS arm"
 # A page of one state is first searched in this many of the newest rows: 1 ms.
 _NEWEST = 5000
 _IDS_AT_ONCE, _MOST_ID = 10_000, (1 << 63) - 1
@@ -41,9 +41,12 @@ def state_of(connection: Connection, job_id: int) -> JobState:
 
 
 def ended(connection: Connection, job_ids: Collection[int]) -> dict[int, JobState | None]:
-    # JSON's numbers would not keep them, and no row can have them.
-    found: dict[int, JobState | None] = {job_id: None for job_id in job_ids if job_id > _MOST_ID}
-    for some in _chunks(job_ids):
+    # No row can have the others.
+    possible = [job_id for job_id in job_ids if abs(job_id) <= _MOST_ID]
+    found: dict[int, JobState | None] = {}
+    if len(possible) < len(job_ids):
+        found = dict.fromkeys(set(job_ids).difference(possible))
+    for some in _chunks(possible):
         for job_id, is_there, state in connection.execute(QUERIES["ended"], (some,)):
             found[job_id] = state_named(state) if is_there else None
     return found

@@ -17,7 +17,7 @@ SELECT count(*) FROM (
             OR (other.priority = :priority AND (other.run_at_us, other.id) < (:run_at_us, :id))
         )
     ORDER BY other.priority DESC, other.run_at_us, other.id LIMIT 1000
-);
+) AS first;
 
 -- name: place_of
 -- Of a due job: the columns that decide when it is claimed.

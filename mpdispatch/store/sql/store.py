@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mpdispatch.clock import Clock, Instant
 from mpdispatch.errors import DeadLetterNotFoundError, JobNotFoundError
@@ -26,6 +26,7 @@ from mpdispatch.model import (
     PeerSupervisor,
 )
 from mpdispatch.store.batches import BatchStore
+from mpdispatch.store.callers import driver_connection
 from mpdispatch.store.crons import CronStore
 from mpdispatch.store.filters import DeadLetterFilter, JobFilter, PruneFilter
 from mpdispatch.store.optional import Wake
@@ -45,6 +46,9 @@ from mpdispatch.store.sql.queries import QUERIES
 from mpdispatch.store.sql.sessions import ClientSessions
 from mpdispatch.store.sql.wakes import Wakes
 from mpdispatch.store.values import Dependents, HeldJob, Pruned, QueueState, QueueStats
+
+if TYPE_CHECKING:  # a rare use
+    from mpdispatch.store.transfer import Transfer
 
 _MOST_ID = (1 << 63) - 1
 
@@ -80,7 +84,16 @@ class SQLStore(ABC):
 
         return SQLBatches(self._sessions, self._clock, self._wakes)
 
+    @property
+    def transfer(self) -> Transfer | None:
+        """For moving all of it; None until the backend has one."""
+        return None
+
     # -- opening --------------------------------------------------------------------------------
+
+    @abstractmethod
+    def script(self) -> str:
+        """The SQL that makes such a store, and in comments how other programs enqueue."""
 
     def close(self) -> None:
         """Close this thread's connection, unless it is in use and this is called from a signal handler.
@@ -101,7 +114,7 @@ class SQLStore(ABC):
     def enqueue(self, job: NewJob, *, connection: Any = None, is_synced: bool = True) -> Job:
         """Store one job. It is on disk when this returns; with `connection`, when that connection commits."""
         if connection is not None:
-            return self._enqueue_on(connection, job)
+            return self._enqueue_on(driver_connection(connection), job)
         is_one_statement = inserts.is_one_statement(job)
         made = self._sessions.write_jobs(
             lambda c: inserts.insert(c, job, self._clock.now()),
@@ -257,7 +270,7 @@ class SQLStore(ABC):
         return self._sessions.read(lambda c: status.ahead(c, job_id))
 
     def queue_state(self, queue: str) -> QueueState:
-        return self._sessions.read(lambda c: status.queue_state(c, queue))
+        return self._sessions.read(lambda c: status.queue_state(c, queue, self._clock.now()))
 
     # -- what a backend does in its own way -------------------------------------------------------
 

@@ -38,6 +38,12 @@ from mpdispatch.store.values import NO_REPORTS, CommitResult, OtherOwners, Outst
 class SQLSupervisorStore(ABC):
     """Works on one session, which opens on first use and creates nothing."""
 
+    is_remote = True
+    """Of a backend on a server; one in a file says otherwise."""
+    syncs_claims = True
+    """Whether a commit that only claims waits for the disk. A server may crash while its supervisors live on: of a claim
+    that is lost then, one would run the job, and others could claim it. Where both end together, nobody is left to."""
+
     def __init__(
         self,
         session: SupervisorSession,
@@ -65,24 +71,23 @@ class SQLSupervisorStore(ABC):
 
         def work(connection: Connection) -> int:
             now = self._clock.now()
-            values = (
-                now.wall_us,
-                who.host,
-                who.machine_id,
-                who.boot_id,
-                who.pid,
-                who.pid_start,
-                who.pid_namespace,
-                msgspec.json.encode(who.queues).decode(),
-                who.concurrency,
-                who.app,
-                who.version,
-                now.wall_us,
-                now.wall_us,
-                now.wall_us + ttl_us,
-                now.boot_us + ttl_us,
-                who.token,
-            )
+            values = {
+                "host": who.host,
+                "machine_id": who.machine_id,
+                "boot_id": who.boot_id,
+                "pid": who.pid,
+                "pid_start": who.pid_start,
+                "pid_namespace": who.pid_namespace,
+                "queues": msgspec.json.encode(who.queues).decode(),
+                "concurrency": who.concurrency,
+                "app": who.app,
+                "version": who.version,
+                "started_us": now.wall_us,
+                "heartbeat_us": now.wall_us,
+                "lease_until_wall_us": now.wall_us + ttl_us,
+                "lease_until_boot_us": now.boot_us + ttl_us,
+                "token": who.token,
+            }
             owner = connection.execute(QUERIES["register"], values).lastrowid
             assert owner is not None
             return owner
@@ -150,10 +155,12 @@ class SQLSupervisorStore(ABC):
         result, has_due = self._session.write(
             lambda c: self._commit_in(c, commit, one_by_one=one_by_one),
             "commit",
-            flush=Flush.IN_COMMIT if commit.is_synced else Flush.LATER,
+            flush=Flush.IN_COMMIT if commit.is_synced or self.syncs_claims else Flush.LATER,
         )
         if has_due:
             self._wakes.supervisors()
+        if self.syncs_claims and not result.is_synced:
+            return msgspec.structs.replace(result, is_synced=True)
         return result
 
     @abstractmethod

@@ -1,6 +1,6 @@
 -- name: register
 -- A new id each time: a supervisor that lost its lease can never write under its old id. If SQLite has no id left
--- (see insert_dead_letter), the id is the time (the first value), which is above every id given before.
+-- (see insert_dead_letter), the id is the time of its start, which is above every id given before.
 INSERT INTO mpdispatch_supervisors ($supervisor)
 VALUES (
     CASE
@@ -8,9 +8,9 @@ VALUES (
             coalesce((SELECT max(id) FROM mpdispatch_supervisors), 0),
             coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'mpdispatch_supervisors'), 0)
         ) >= 1 << 62
-        THEN max(?, coalesce((SELECT max(id) FROM mpdispatch_supervisors WHERE id < 1 << 62), 0) + 1)
+        THEN max(:started_us, coalesce((SELECT max(id) FROM mpdispatch_supervisors WHERE id < 1 << 62), 0) + 1)
     END,
-    ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?
+    $new_supervisor_values
 );
 
 -- name: probe
@@ -20,7 +20,7 @@ SELECT
     EXISTS (SELECT 1 FROM mpdispatch_supervisors WHERE id = ?),
     EXISTS (SELECT 1 FROM mpdispatch_jobs WHERE lane = 2),
     EXISTS (SELECT 1 FROM mpdispatch_jobs WHERE lane = 3),
-    EXISTS (SELECT 1 FROM mpdispatch_queues WHERE is_paused),
+    EXISTS (SELECT 1 FROM mpdispatch_queues WHERE is_paused = 1),
     EXISTS (SELECT 1 FROM mpdispatch_batches WHERE ended_at_us IS NULL)
     OR EXISTS (SELECT 1 FROM mpdispatch_dependents),
     EXISTS (SELECT 1 FROM mpdispatch_batches WHERE cancelling_before IS NOT NULL);
@@ -93,7 +93,7 @@ WHERE j.owner = ? ORDER BY j.id;
 
 -- name: paused
 -- Always few rows: only queues that were paused or limited.
-SELECT name FROM mpdispatch_queues WHERE is_paused;
+SELECT name FROM mpdispatch_queues WHERE is_paused = 1;
 
 -- name: bucket
 -- Boottime means nothing in another boot.
@@ -118,14 +118,14 @@ SELECT id, starts + 1, attempt + 1, $claimed, CAST(payload AS BLOB) FROM mpdispa
 SELECT * FROM (
     SELECT id, starts + 1, attempt + 1, $claimed, CAST(payload AS BLOB) FROM mpdispatch_jobs WHERE lane = 1 AND queue = ?
     ORDER BY priority DESC, run_at_us, id LIMIT ?
-);
+) AS arm;
 
 -- name: parked
 -- The same for the parked jobs of one name.
 SELECT * FROM (
     SELECT id, starts + 1, attempt + 1, $claimed, CAST(payload AS BLOB) FROM mpdispatch_jobs WHERE lane = 3 AND name = ? AND queue = ?
     ORDER BY priority DESC, run_at_us, id LIMIT ?
-);
+) AS arm;
 
 -- name: payload
 -- For the few claimed jobs with a large payload.
@@ -284,13 +284,13 @@ UPDATE mpdispatch_jobs SET progress = ? WHERE id = ? AND owner = ? AND starts = 
 
 -- name: outstanding_due
 -- Capped: a drain only needs to know whether there is any.
-SELECT count(*) FROM (SELECT 1 FROM mpdispatch_jobs WHERE lane = 1 AND queue = ? LIMIT 1000);
+SELECT count(*) FROM (SELECT 1 FROM mpdispatch_jobs WHERE lane = 1 AND queue = ? LIMIT 1000) AS due;
 
 -- name: outstanding_retrying
 -- Does not count all jobs scheduled for later.
 SELECT count(*) FROM (
     SELECT 1 FROM mpdispatch_jobs WHERE lane = 2 AND queue = ? AND state = 'retrying' LIMIT 1000
-);
+) AS retrying;
 
 -- name: due_in
 -- By the index alone.

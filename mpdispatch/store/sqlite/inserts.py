@@ -52,10 +52,16 @@ def refuse_other_sqlite(connection: Any, copy: str) -> None:
     """Raise UsageError unless this is a connection of the store's own copy of SQLite (see `sqlite3.COPIES`)."""
     if sqlite3.copy_of(connection) == copy:
         return
-    kind = type(connection)
+    kind, module = type(connection), sqlite3.COPIES[copy].__name__
+    found = f"{kind.__module__}.{kind.__qualname__}"
+    if "sqlite" in found or "sqlcipher" in found:
+        raise UsageError(
+            f"connection= is a {found}, not a {module}.Connection; two copies of SQLite on one file in one process"
+            " corrupt it"
+        )
     raise UsageError(
-        f"connection= is a {kind.__module__}.{kind.__qualname__}, not a {sqlite3.COPIES[copy].__name__}.Connection;"
-        " two copies of SQLite on one file in one process corrupt it"
+        f"connection= is a {found}; give a connection of {module} to the store's file, or what SQLAlchemy or Django work"
+        " with on such a connection"
     )
 
 

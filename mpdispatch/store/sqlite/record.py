@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mpdispatch.model import Transition
+from mpdispatch.store.sql.candidates import open_due
+from mpdispatch.store.sql.claim import take
 from mpdispatch.store.sql.connection import Connection
 from mpdispatch.store.sql.finish import SomeRejectedError, record_rest, row_of, split
 from mpdispatch.store.sql.queries import QUERIES
+from mpdispatch.store.sql.ways import Ways
 from mpdispatch.store.sqlite.bulk import ManyRows
 from mpdispatch.store.sqlite.queries import QUERIES as OURS
 
@@ -25,3 +28,6 @@ def record(connection: Connection, owner: int, transitions: Sequence[Transition]
         if touched != len(others):
             raise SomeRejectedError
     record_rest(connection, others)
+
+
+WAYS = Ways(record, open_due, take)

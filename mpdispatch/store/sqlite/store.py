@@ -6,7 +6,7 @@ import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from mpdispatch.clock import Clock, Instant, SystemClock
 from mpdispatch.errors import UsageError
@@ -20,6 +20,9 @@ from mpdispatch.store.sqlite.options import FileOptions
 from mpdispatch.store.sqlite.thread_sessions import ThreadSessions
 from mpdispatch.store.supervisor_contract import SupervisorStore
 from mpdispatch.store.values import Backup, Durability, Pruned
+
+if TYPE_CHECKING:  # a rare use
+    from mpdispatch.store.transfer import Transfer
 
 
 class SQLiteStore(SQLStore):
@@ -108,11 +111,24 @@ class SQLiteStore(SQLStore):
                 self._database.options = dataclasses.replace(self._database.options, durability=durability)
         return self.said_durability
 
+    @property
+    def transfer(self) -> Transfer:
+        """For moving all of it to another store, or from one."""
+        from mpdispatch.store.sqlite.transfer import SQLiteTransfer  # a rare use
+
+        return SQLiteTransfer(self._sessions, self.display)
+
     # -- opening --------------------------------------------------------------------------------
 
     def migrate(self) -> tuple[int, int]:
         """Create the store or bring its schema up to date. Returns (version before, version now)."""
         return self._database.migrate()
+
+    def script(self) -> str:
+        """The SQL that makes such a store, and in comments how other programs enqueue."""
+        from mpdispatch.store.sqlite.script import script  # for people
+
+        return script(is_shared=self._database.is_shared)
 
     def check(self, *, create: bool = False) -> None:
         """Open the store and check that it is usable, or raise a StoreError. `create=True` migrates first."""

@@ -23,7 +23,7 @@ from mpdispatch.store.sqlite import changes, unreadable
 from mpdispatch.store.sqlite.connection import Session
 from mpdispatch.store.sqlite.database import Database
 from mpdispatch.store.sqlite.file_care import SQLiteFileCare
-from mpdispatch.store.sqlite.record import record
+from mpdispatch.store.sqlite.record import WAYS
 from mpdispatch.store.sqlite.upkeep import SQLiteUpkeep
 from mpdispatch.store.values import CommitResult
 
@@ -70,6 +70,8 @@ class SQLiteSupervisorStore(SQLSupervisorStore):
 
     upkeep: SQLiteUpkeep
 
+    is_remote = syncs_claims = False
+
     def __init__(self, database: Database, clock: Clock, wakes: Wakes) -> None:
         self._database, self._own = database, OwnSession(database)
         upkeep = SQLiteUpkeep(self._own, clock, wakes)
@@ -102,7 +104,7 @@ class SQLiteSupervisorStore(SQLSupervisorStore):
     def _commit_in(
         self, connection: Connection, commit: Commit, *, one_by_one: bool
     ) -> tuple[CommitResult, bool]:
-        return committing.write(connection, commit, self._clock, record, one_by_one=one_by_one)
+        return committing.write(connection, commit, self._clock, WAYS, one_by_one=one_by_one)
 
     def _end_unreadable(self, request: ClaimRequest) -> int:
         return self.upkeep.end_unreadable(lambda c, now: unreadable.waiting(c, request, now))

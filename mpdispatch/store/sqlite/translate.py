@@ -10,6 +10,7 @@ from mpdispatch.errors import (
     StoreError,
     StoreFull,
     StoreIOError,
+    StoreMoved,
     StorePermission,
     StoreVanished,
 )
@@ -18,6 +19,9 @@ NO_ID_LEFT = (
     "no job id is left: somebody has given a job an id near 9223372036854775807, the highest there can be, and new ones"
     " come after it; `mpdispatch doctor` says which, delete that row of mpdispatch_jobs by hand"
 )
+
+MOVED = "mpdispatch: this store "
+"""With this begins what the triggers of a frozen store say, see `transfer`."""
 
 INTEGRITY_ERRORS: tuple[type[Exception], ...] = tuple(copy.IntegrityError for copy in sqlite3.COPIES.values())
 """A constraint refuses the change."""
@@ -55,11 +59,18 @@ def is_no_id_left(error: BaseException) -> bool:
     return isinstance(error, sqlite3.ERRORS) and _name(error) == "SQLITE_MISMATCH"
 
 
+def is_moved(error: BaseException) -> bool:
+    """Whether a trigger refuses the change, because the store is frozen."""
+    return isinstance(error, sqlite3.ERRORS) and str(error).startswith(MOVED)
+
+
 def translated(error: sqlite3.Error, location: str) -> Exception:
     """The StoreError for this error, or the error itself if it is our bug (bad SQL, a broken constraint)."""
     name = _name(error)
     if is_no_id_left(error):
         return StoreCorrupt(location, NO_ID_LEFT)
+    if is_moved(error):
+        return StoreMoved(location, str(error).removeprefix(MOVED))
     for start, kind in _BY_NAME:
         if name.startswith(start):
             return kind(location, f"{kind._what} ({name}: {error})")

@@ -1,0 +1,80 @@
+"""A supervisor's commit whose answer was lost, and that the server has carried out: told with the next one. Pure.
+
+The caller of a commit that raised believes that nothing was written, keeps its outcomes and passes them again. What was
+recorded must not be recorded, or rejected, a second time; and what was claimed must reach the caller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from mpdispatch.model import ClaimRequest, Transition
+from mpdispatch.store.values import CommitResult
+
+Key = tuple[int, int]
+"""A job's id and the number of its starts."""
+
+
+class Untold:
+    """What commits of one owner have done, and their caller does not know yet."""
+
+    def __init__(self, owner: int) -> None:
+        self.owner = owner
+        self._recorded: dict[Key, bool] = {}
+        """Outcomes that were passed and will be again; whether they touched a row."""
+        self._result: CommitResult | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self._recorded) or self._result is not None
+
+    def carried_out(self, transitions: Sequence[Transition], result: CommitResult) -> None:
+        """A commit of these outcomes was carried out, and its caller was told that nothing was."""
+        rejected = set(result.rejected)
+        for each in transitions:
+            key = (each.job_id, each.starts)
+            self._recorded[key] = key not in rejected
+        self._result = _joined(self._result, msgspec.structs.replace(result, rejected=()))
+
+    def left_of(self, transitions: Sequence[Transition]) -> Sequence[Transition]:
+        """Those that are yet to be recorded."""
+        return [each for each in transitions if (each.job_id, each.starts) not in self._recorded]
+
+    @property
+    def claimed(self) -> set[Key]:
+        """The jobs that were claimed, and that the caller does not know of."""
+        return set() if self._result is None else {(each.id, each.starts) for each in self._result.claimed}
+
+    def claims(self, claim: ClaimRequest | None) -> ClaimRequest | None:
+        """What the next commit may claim: nothing, if there are jobs that the caller does not know of."""
+        return None if self.claimed else claim
+
+    def told(self, transitions: Sequence[Transition], result: CommitResult) -> CommitResult:
+        """The result for a caller that has passed these outcomes, where only those left were passed on."""
+        keys = [(each.job_id, each.starts) for each in transitions]
+        rejected = [key for key in keys if not self._recorded.pop(key, True)]
+        found, self._result = _joined(self._result, result), None
+        return msgspec.structs.replace(found, rejected=[*found.rejected, *rejected])
+
+
+def _joined(earlier: CommitResult | None, later: CommitResult) -> CommitResult:
+    if earlier is None:
+        return later
+    claimed = [*earlier.claimed, *later.claimed]
+    return msgspec.structs.replace(
+        later,
+        # The order of claiming.
+        claimed=sorted(claimed, key=lambda each: (-each.priority, each.run_at_us, each.id)),
+        rejected=[*earlier.rejected, *later.rejected],
+        parked={
+            reason: earlier.parked.get(reason, 0) + later.parked.get(reason, 0)
+            for reason in {**earlier.parked, **later.parked}
+        },
+        cancelled=[*earlier.cancelled, *later.cancelled],
+        # What was claimed earlier took the place of a claim now: look again.
+        has_more=later.has_more or bool(earlier.claimed),
+        due_in_us=None if earlier.claimed else later.due_in_us,
+        ended=[*earlier.ended, *later.ended],
+        enqueued=[*earlier.enqueued, *later.enqueued],
+    )
