@@ -99,6 +99,19 @@ def test_all_keys_are_in_one_slot_of_a_cluster(store: RedisStore, server: Any, p
     assert all(key.startswith(f"{{{place.name}}}:".encode()) for key in keys)
 
 
+@pytest.mark.parametrize("queue", ["a:b", "6:render:render", "{x}", "é ü", "open", "'*?[a]"])
+def test_a_queue_may_have_any_name(store: RedisStore, queue: str) -> None:
+    supervisor = store.supervisor_store()
+    owner = supervisor.register(registration(), TTL_US)
+    names = ClaimRequest(queues=(queue, "render"), slots=5, names=frozenset({"other"}))
+    parked, kept = store.enqueue(new_job(queue=queue)), store.enqueue(new_job(queue="render"))
+    assert sum(supervisor.commit(owner, [], claim=names).parked.values()) == 2
+    assert [*store.parked().values()] == [2]
+    everything = ClaimRequest(queues=(queue, "render"), slots=5)
+    assert [job.id for job in supervisor.commit(owner, [], claim=everything).claimed] == [parked.id, kept.id]
+    assert store.parked() == {}
+
+
 def test_stores_of_two_prefixes_know_nothing_of_each_other(place: Place, store: RedisStore) -> None:
     other = RedisStore(place.location, prefix=f"{place.name}x")
     with pytest.raises(StoreMissing):
