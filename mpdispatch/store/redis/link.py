@@ -162,7 +162,14 @@ class Link:
     def write(self, name: str, /, *, create: bool = False, **arguments: Any) -> Reply:
         """A call of a client that changes the store; tried again for up to PATIENCE_S if the server is lost."""
         self.open(create=create)
-        return self.run(self.numbered(name, arguments, SPARES if name in _FREEING else ""))
+        function = SPARES if name in _FREEING else ""
+        try:
+            return self.run(self.numbered(name, arguments, function))
+        except StoreMissing:
+            if not create:
+                raise
+        self.open(create=True)
+        return self.run(self.numbered(name, arguments, function))
 
     def numbered(self, name: str, arguments: Mapping[str, Any], function: str) -> Call:
         """A call that changes the store, with a number of its own."""
@@ -181,7 +188,16 @@ class Link:
     def run(self, call: Call, *, patience_s: float = PATIENCE_S) -> Reply:
         """Raises StoreUnreachable after that time. The same call may be run again: it is carried out once."""
         unknown = "; nobody knows whether it has carried out the call" if call.caller else ""
-        return _reply(self.server.patiently(lambda: self._once(call), patience_s, unknown))
+        return self._read_reply(self.server.patiently(lambda: self._once(call), patience_s, unknown))
+
+    def _read_reply(self, found: Any) -> Reply:
+        said = _decode(found[0]) or {}  # an empty table of Lua is a list
+        if "refusal" in said:
+            if said["refusal"] == "store_missing":
+                self._is_open = False
+                raise StoreMissing(self.display)
+            raise_refusal(said["refusal"], said["about"])
+        return Reply(said, [record_of(each) for each in found[1:]], said.get("extras") or {})
 
     def _once(self, call: Call) -> Any:
         words = (1, self.tag, call.name, call.arguments, *call.caller)
@@ -208,10 +224,3 @@ class Link:
                 raise
         self.server.execute("FUNCTION", "LOAD", "REPLACE", text.text)
         return self.server.execute("FCALL", text.name + end, *words)
-
-
-def _reply(found: Any) -> Reply:
-    said = _decode(found[0]) or {}  # an empty table of Lua is a list
-    if "refusal" in said:
-        raise_refusal(said["refusal"], said["about"])
-    return Reply(said, [record_of(each) for each in found[1:]], said.get("extras") or {})

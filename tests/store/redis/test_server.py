@@ -13,6 +13,7 @@ import valkey
 
 from mpdispatch.clock import SystemClock
 from mpdispatch.errors import (
+    LeaseLostError,
     StoreFull,
     StoreMissing,
     StorePermission,
@@ -132,6 +133,24 @@ def test_reading_makes_no_store_and_enqueueing_does(place: Place, server: Any) -
     assert keys_of(server, place) == set()
     assert fresh.enqueue(new_job()).id == 1
     fresh.close_all()
+
+
+def test_a_store_that_was_deleted_is_made_again_by_an_enqueue_only(
+    store: RedisStore, place: Place, server: Any
+) -> None:
+    supervisor = store.supervisor_store()
+    owner = supervisor.register(registration(), TTL_US)
+    store.enqueue(new_job())
+    server.delete(*server.scan_iter(f"{{{place.name}}}:*"))
+    with pytest.raises(StoreMissing):
+        store.cancel(1)
+    with pytest.raises(StoreMissing):
+        supervisor.commit(owner, [], claim=CLAIM)
+    assert keys_of(server, place) == set()
+    assert store.enqueue(new_job(name="first")).id == 1
+    assert RedisStore(place.location).get(1).name == "first"
+    with pytest.raises(LeaseLostError):
+        supervisor.commit(owner, [], claim=CLAIM)
 
 
 @pytest.mark.parametrize(
