@@ -29,7 +29,7 @@ Places of jobs. A job is in one set of its state and queue, and in those of the 
                            their sizes are the counts. `replaced` stands for failed jobs that were enqueued again.
     due:<queue>            what a claim reads: score -priority, member (run_at, id) in bytes that order as they do
     later:<queue>          scheduled and retrying jobs by the time at which they are due
-    parked:<length>:<queue>:<name>   as `due`; the hash parked:<queue> counts them by name and reason
+    parked:<length>:<queue>:<name>   as `due`; the hash refused:<queue> counts them by name and reason
     waiting                hash: number of jobs of a queue that wait for parents
     owned:<owner>          running jobs, score `starts`; asked:<owner>: those that were asked to end
     expiring               waiting jobs by the time at which they expire
