@@ -219,6 +219,25 @@ def test_another_store_is_not_the_target_of_a_move_under_way(pair: Pair, tmp_pat
         move_store(pair.source, other)
 
 
+def test_a_store_that_is_being_filled_is_not_moved_on(pair: Pair, tmp_path: Path) -> None:
+    arm("move.after_commit:raise@4")
+    with pytest.raises(FailpointError):
+        move_store(pair.source, pair.target)
+    arm("")
+    third = SQLiteStore(tmp_path / "third.db")
+    with pytest.raises(StoreMoved, match="is being filled with what"):
+        move_store(pair.target, third)
+    with pytest.raises(StoreMissing):
+        third.check()
+    move_store(pair.source, pair.target)
+    moved = move_store(pair.target, third)
+    assert content(third) == content(pair.source)
+    assert not moved.is_resumed
+    with pytest.raises(StoreMoved, match=r"was moved to .*third"):
+        pair.target.enqueue(new())
+    third.close()
+
+
 # ---------------------------------------------------------------- compared
 
 
